@@ -1,0 +1,87 @@
+package health
+
+// Code names a fault, in the journal, in messages and in the documentation.
+type Code string
+
+// The codes.
+const (
+	NoAnswer      Code = "no_answer"
+	WrongAnswer   Code = "wrong_answer"
+	BusStuck      Code = "bus_stuck"
+	Absent        Code = "absent"
+	Denied        Code = "denied"
+	LineBusy      Code = "line_busy"
+	ReadFailed    Code = "read_failed"
+	EdgesLost     Code = "edges_lost"
+	OutputFailed  Code = "output_failed"
+	LevelMismatch Code = "level_mismatch"
+
+	NetworkDown         Code = "network_down"
+	ServerUntrusted     Code = "server_untrusted"
+	ClockWrong          Code = "clock_wrong"
+	CertificateRejected Code = "certificate_rejected"
+	CertificateUnusable Code = "certificate_unusable"
+	CertificateExpiring Code = "certificate_expiring"
+	ConnectRefused      Code = "connect_refused"
+	SubscribeDenied     Code = "subscribe_denied"
+	PublishDenied       Code = "publish_denied"
+	NoAcknowledgement   Code = "no_acknowledgement"
+	DuplicateClient     Code = "duplicate_client"
+
+	SpoolUnavailable Code = "spool_unavailable"
+	SpoolFull        Code = "spool_full"
+	SpoolDamaged     Code = "spool_damaged"
+	SafeUnrecorded   Code = "safe_unrecorded"
+)
+
+// Fault describes one thing that can go wrong.
+type Fault struct {
+	Code  Code
+	Title string // a few words
+	Means string // one or two sentences: what it means
+	Do    string // one or two sentences: what to do
+	Error bool   // a person must act; otherwise fieldpost retries and it may pass
+}
+
+// Faults is the list of everything that can go wrong, in the order of the
+// documentation.
+var Faults = []Fault{
+	{NoAnswer, "does not answer", "Nothing answers at the chip's address on its bus.", "Check its power and wiring, and the address in the configuration; `fieldpost read NAME` tries again at once.", false},
+	{WrongAnswer, "answers wrongly", "Something answers, but it cannot be this chip or its values cannot be true.", "Check that the configured chip is the one that is wired, and look for loose contacts or long wires.", false},
+	{BusStuck, "bus is stuck", "Transactions on the bus time out: a wire is shorted, or a chip holds the clock or data line.", "Power-cycle the chips on this bus; if it stays, unplug them one by one.", false},
+	{Absent, "is not there", "The bus, line or file does not exist on this machine.", "Check its name in the configuration; on a Raspberry Pi enable I2C with `dtparam=i2c_arm=on` in config.txt.", true},
+	{Denied, "may not be opened", "The system does not let this user open the device.", "Put the user fieldpost into the groups gpio and i2c and install the udev rule that comes with fieldpost.", true},
+	{LineBusy, "line is held by somebody else", "Another program or a kernel driver has requested this line.", "Stop the other holder, or choose another pin.", true},
+	{ReadFailed, "cannot be read", "Reading failed for a reason of the system's.", "See the detail in the journal.", false},
+	{EdgesLost, "changed faster than can be followed", "The kernel's queue of edges was full, so some changes of the line were not seen.", "Raise the sensor's debounce, or look for a wire that picks up noise.", false},
+	{OutputFailed, "output cannot be driven", "The line could not be requested or set.", "See the detail in the journal; orders for this output are refused until it works.", true},
+	{LevelMismatch, "line has another level than it was set to", "The level that the kernel reads back is not the one that was set.", "Look for a short, or for something else that drives this wire.", true},
+
+	{NetworkDown, "broker cannot be reached", "The broker's name cannot be resolved or nothing answers at its address.", "Check the network and broker.endpoint. Readings are kept meanwhile.", false},
+	{ServerUntrusted, "broker's certificate is not trusted", "The broker's certificate is not signed by a root in broker.ca, or is for another name.", "Check broker.endpoint and broker.ca.", true},
+	{ClockWrong, "clock is wrong", "The broker's certificate is not valid at this machine's time.", "Let the clock synchronise: `timedatectl status`.", false},
+	{CertificateRejected, "our certificate was rejected", "The broker ended the TLS handshake because of our certificate.", "Check that the certificate is active and registered with this broker, and not expired.", true},
+	{CertificateUnusable, "certificate or key cannot be used", "The files of broker.ca, broker.certificate or broker.key cannot be read or do not belong together.", "See the detail in the journal; `fieldpost check` tells the same.", true},
+	{CertificateExpiring, "certificate expires soon", "Our certificate or the broker's root expires within 30 days.", "Put a new pair into place; it is used from the next connection on.", true},
+	{ConnectRefused, "broker refused the connection", "TLS succeeded but the broker did not accept our CONNECT.", "On AWS IoT Core the certificate needs an active policy that allows iot:Connect for this client id.", true},
+	{SubscribeDenied, "subscription is denied", "The broker does not let us subscribe to the topic, so no orders come from it. Everything else goes on.", "On AWS IoT Core allow iot:Subscribe on the topic filter and iot:Receive on the topic.", true},
+	{PublishDenied, "publishing is denied", "The broker does not let us publish to the topic; its mail is kept.", "On AWS IoT Core allow iot:Publish on the topic.", true},
+	{NoAcknowledgement, "broker does not acknowledge", "Messages were sent but no acknowledgement came in time; the connection was made anew.", "A passing overload, or the broker discards what exceeds its rate.", false},
+	{DuplicateClient, "another client uses our client id", "The broker ends our connections shortly after they are made, again and again.", "Give every client a client id of its own: broker.client_id.", true},
+
+	{SpoolUnavailable, "spool cannot be written", "The disk is full, read-only or failing; readings are kept in memory only.", "Make room or replace the card. A power cut now would lose what is not yet delivered.", true},
+	{SpoolFull, "spool is full", "The oldest readings were dropped to make room; a gap message says which.", "Raise spool.max_bytes, or mend the connection.", false},
+	{SpoolDamaged, "spool was damaged", "Part of the spool could not be read and was set aside.", "Look at the card's health; the damaged files lie beside the spool.", true},
+	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0755, not full.", true},
+}
+
+// Lookup gives the registered fault of a code. An unregistered code is a
+// mistake in the program; it gives a fault that says so.
+func Lookup(c Code) Fault {
+	for _, f := range Faults {
+		if f.Code == c {
+			return f
+		}
+	}
+	return Fault{Code: c, Title: string(c), Means: "Unregistered fault.", Do: "Report this as a bug of fieldpost.", Error: true}
+}

@@ -1,0 +1,29 @@
+package output
+
+import (
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// Config is one entry of the configuration's outputs.
+type Config struct {
+	// Name is the user's name for the output, unique among sensors and outputs.
+	Name string `yaml:"name"`
+	// Pin is the GPIO line.
+	Pin string `yaml:"pin"`
+	// ActiveLow makes the low level "on".
+	ActiveLow bool `yaml:"active_low"`
+	// Drive is how the line is driven.
+	Drive board.Drive `yaml:"drive"`
+	// Initial is the level from the moment the line is requested.
+	Initial Level `yaml:"initial"`
+	// Safe is the level on stop, crash, hang and lost link.
+	Safe Level `yaml:"safe"`
+	// SafeAfter is how long the link may be down before the output is made
+	// safe; 0 is for ever.
+	SafeAfter time.Duration `yaml:"safe_after"`
+	// MaxOn is the longest the output may be on before it is switched off; 0
+	// is for ever. It makes no sense with Safe on, and is refused there.
+	MaxOn time.Duration `yaml:"max_on"`
+}

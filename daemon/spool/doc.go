@@ -1,0 +1,2 @@
+// Package spool keeps mail until the broker has it.
+package spool

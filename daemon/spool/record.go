@@ -1,0 +1,42 @@
+package spool
+
+import (
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors"
+)
+
+// Kind is what sort of message a record becomes.
+type Kind string
+
+// The kinds. A reading's message carries no kind, every other one's does.
+const (
+	Reading Kind = "reading" // a sensor's values, polled
+	Edge    Kind = "edge"    // a sensor's line changed; on the wire it is a reading too
+	Answer  Kind = "answer"  // what became of an order
+	Fault   Kind = "fault"   // something broke, or works again
+	Gap     Kind = "gap"     // readings that were or may have been lost
+	Event   Kind = "event"   // an output changed for a reason of its own
+	Status  Kind = "status"  // the daemon is online or offline
+)
+
+// Sample reports whether records of this kind live in the log of samples,
+// the one that drops its oldest when the spool is full. All others are in the
+// log of events, and are sent ahead of samples.
+func (k Kind) Sample() bool { return k == Reading }
+
+// Record is one message in structured form; it is encoded only when sent,
+// because what is known of its time may still improve.
+type Record struct {
+	Kind   Kind
+	Sensor string          // the sensor's name; "" where it concerns none
+	Run    uint64          // the daemon's run that took it; 0 with Seq 0
+	Seq    uint64          // the sensor's own count in that run, from 1; 0 for all but readings and edges
+	Stamp  clock.Stamp     // when it happened
+	Fields []sensors.Field // the rest, in the order of the message
+}
+
+// Item is a record on its way out.
+type Item struct {
+	ID     uint64 // names the item for Ack and Refuse; unique in this run
+	Record Record
+}

@@ -1,0 +1,38 @@
+package uplink
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Config says where to connect and as whom. Files are read anew for every
+// connection, so that a renewed certificate needs no restart.
+type Config struct {
+	Endpoint    string        // host:port; port 443 uses ALPN x-amzn-mqtt-ca
+	ClientID    string        // MQTT client id
+	CA          string        // PEM file of root certificates
+	Certificate string        // PEM file of our certificate (chain)
+	Key         string        // PEM file of our private key
+	KeepAlive   time.Duration // 0 is 30 s
+	Clean       bool          // a clean session, for short-lived clients
+
+	Subscriptions []Subscription
+	Outbox        Outbox
+	// Will is published by the broker when it loses us; nil is none. It must
+	// carry no time, as it is written when we connect.
+	Will *Mail
+	// Farewell, where set, is asked at an orderly end for a last mail, sent
+	// after the outbox has been drained, before the DISCONNECT.
+	Farewell func() Mail
+
+	Window  int           // publishes in flight; 0 is 16, at most 64
+	Drain   time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
+	Observe func(Status)  // called on every change of Status, from Run's goroutine; must not block; may be nil
+	Turn    func()        // called at least every few seconds while Run's supervisor turns; may be nil
+	Log     *slog.Logger  // nil discards
+
+	// Dial opens the TCP connection; nil is the operating system's. For tests.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}

@@ -1,0 +1,81 @@
+package uplink
+
+// Mail is one message to be published, at QoS 1.
+type Mail struct {
+	ID      uint64 // the outbox's name for it
+	Topic   string
+	Payload []byte
+}
+
+// Outbox is where the uplink takes its mail from. The uplink calls it from
+// one goroutine at a time; the outbox's owner may fill it from others.
+type Outbox interface {
+	// Rewind makes every mail that is not acknowledged unsent again. It is
+	// called at the start of each connection.
+	Rewind()
+	// Next gives the next unsent mail, the most urgent first; ok is false when
+	// there is none now.
+	Next() (m Mail, ok bool)
+	// Ready is signalled (buffered, capacity one) when Next may have more.
+	Ready() <-chan struct{}
+	// Ack forgets a mail for which the broker's PUBACK has come.
+	Ack(id uint64)
+	// Refuse sets a mail aside that can never be sent, and reports it.
+	Refuse(id uint64, reason string)
+}
+
+// Subscription is a topic filter to be subscribed to on every connection.
+type Subscription struct {
+	Filter string
+	QoS    byte // 0 or 1
+}
+
+// Message is a message from the broker. It is acknowledged to the broker only
+// by Ack, whatever its QoS; see MQTT 3.1.1, section 4.3.2.
+type Message struct {
+	Topic    string
+	Payload  []byte // belongs to the receiver
+	QoS      byte
+	Retained bool
+	// Ack sends the PUBACK; on a connection that has ended it does nothing.
+	// Any goroutine, any number of times.
+	Ack func()
+	// Lost reports whether the connection it came on has ended: the broker
+	// will send it again, so a receiver that has not begun to act drops it.
+	Lost func() bool
+}
+
+// Status is the state of the link, for people and for the safety of pins.
+type Status struct {
+	Connected bool
+	Endpoint  string
+	ClientID  string
+	Attempts  int   // connection attempts since the last success
+	Err       error // why it is not connected, or nil; often an [*Explained]
+	// Denied are the subscriptions left out of this connection, because the
+	// broker does not allow them.
+	Denied []string
+	// SessionPresent is the broker's word in the last CONNACK.
+	SessionPresent bool
+	// Acked counts the PUBACKs since the start.
+	Acked uint64
+}
+
+// Explained is an error of the link with what it means and what to do.
+type Explained struct {
+	Code string // a fault's code, as in package health: "certificate_rejected"
+	What string // one sentence: what the broker or the network did
+	Hint string // one sentence: what to change
+	Err  error  // what was seen
+}
+
+// Error gives what happened, and what was seen.
+func (e *Explained) Error() string {
+	if e.Err == nil {
+		return e.What
+	}
+	return e.What + ": " + e.Err.Error()
+}
+
+// Unwrap gives what was seen.
+func (e *Explained) Unwrap() error { return e.Err }

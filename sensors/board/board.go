@@ -1,0 +1,182 @@
+// Package board gives the buses and lines of the machine fieldpost runs on.
+//
+// Two things implement [Board]: [Machine], on Linux's i2c-dev and GPIO
+// character devices, and fieldpost/sensors/sim.Board, registers and lines in
+// memory on which the same drivers run. Everything above this package takes a
+// Board and cannot tell the two apart.
+//
+// Lines have a logical level: "active" is the level the user means by on, and
+// ActiveLow turns it into the physical one. No physical level leaves this
+// package.
+package board
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"periph.io/x/conn/v3/i2c"
+)
+
+// Board is the machine's hardware. Its methods may be called from any
+// goroutine; what they return belongs to the caller.
+type Board interface {
+	// Bus opens the I2C bus of that name ("i2c-1"). Each call opens it anew;
+	// the caller closes it. Only one goroutine, the bus's [Worker], may use
+	// the buses opened under one name.
+	//
+	// The error wraps [ErrAbsent] when there is no such bus and
+	// [fs.ErrPermission] when it may not be opened; it names the device file.
+	Bus(name string) (i2c.BusCloser, error)
+
+	// Input requests a line as an input that reports its edges.
+	// The error wraps [ErrAbsent] when there is no such line, is or wraps a
+	// [*BusyError] when somebody else holds it.
+	Input(c InputConfig) (Input, error)
+
+	// Output requests a line as an output. The line has its initial level
+	// from the first moment it is driven: the level travels with the request.
+	// Errors as for Input.
+	Output(c OutputConfig) (Output, error)
+
+	// Find tells which line a name means, without requesting it.
+	Find(line string) (LineID, error)
+
+	// Root is the directory under which /sys and /proc are found: "/" on a
+	// machine, a temporary directory on a simulated board.
+	Root() string
+
+	// String names the board for people: "Raspberry Pi 4 Model B Rev 1.4".
+	String() string
+}
+
+// LineID says which line of which chip. Chip labels are stable between
+// kernels; chip numbers are not.
+type LineID struct {
+	Label  string // the chip's label: "pinctrl-bcm2711"
+	Chip   string // the chip's device name now: "gpiochip0"
+	Offset int    // the line's offset on its chip, from 0
+	Name   string // the kernel's name of the line ("GPIO17"); may be empty
+}
+
+// String gives "pinctrl-bcm2711:17", and the kernel's name where there is one.
+func (l LineID) String() string {
+	if l.Name == "" {
+		return fmt.Sprintf("%s:%d", l.Label, l.Offset)
+	}
+	return fmt.Sprintf("%s:%d (%s)", l.Label, l.Offset, l.Name)
+}
+
+// Pull is an input's bias resistor.
+type Pull string
+
+// The biases a user may ask for. PullAsIs leaves what the machine has set up.
+const (
+	PullAsIs Pull = ""
+	PullNone Pull = "none"
+	PullUp   Pull = "up"
+	PullDown Pull = "down"
+)
+
+// UnmarshalText accepts none, up and down.
+func (p *Pull) UnmarshalText(b []byte) error {
+	switch v := Pull(b); v {
+	case PullNone, PullUp, PullDown:
+		*p = v
+		return nil
+	}
+	return errors.New("want up, down or none")
+}
+
+// Drive is how an output drives its line.
+type Drive string
+
+// The drives the kernel offers (GPIO_V2_LINE_FLAG_OPEN_DRAIN, _OPEN_SOURCE).
+const (
+	PushPull   Drive = "push-pull"
+	OpenDrain  Drive = "open-drain"
+	OpenSource Drive = "open-source"
+)
+
+// UnmarshalText accepts push-pull, open-drain and open-source.
+func (d *Drive) UnmarshalText(b []byte) error {
+	switch v := Drive(b); v {
+	case PushPull, OpenDrain, OpenSource:
+		*d = v
+		return nil
+	}
+	return errors.New("want push-pull, open-drain or open-source")
+}
+
+// InputConfig asks for an input line.
+type InputConfig struct {
+	Line      string        // as the user wrote it; see [ParseLine]
+	ActiveLow bool          // active is the low level
+	Pull      Pull          // the bias
+	Debounce  time.Duration // the kernel's debounce period; 0 is none
+	Consumer  string        // shown by gpioinfo; "fieldpost" unless given
+}
+
+// OutputConfig asks for an output line.
+type OutputConfig struct {
+	Line      string // as the user wrote it; see [ParseLine]
+	ActiveLow bool   // active is the low level
+	Drive     Drive  // "" is PushPull
+	Active    bool   // the level from the first moment
+	Consumer  string // shown by gpioinfo; "fieldpost" unless given
+}
+
+// Edge is one change of an input.
+type Edge struct {
+	Active bool          // the level after the edge
+	Mono   time.Duration // when, on CLOCK_MONOTONIC as the kernel stamped it in its interrupt handler
+	Lost   uint32        // edges that the kernel dropped before this one, because its queue was full
+}
+
+// Input is a requested input line. Its methods may be called from any
+// goroutine, Close once.
+type Input interface {
+	// ID says which line it is.
+	ID() LineID
+	// Active reads the level now.
+	Active() (bool, error)
+	// Edges delivers the changes from the request on, oldest first; it is
+	// closed by Close. A receiver that lags loses the oldest, counted in Lost.
+	Edges() <-chan Edge
+	// Close releases the line.
+	Close() error
+}
+
+// Output is a requested output line. Its methods may be called from any
+// goroutine, Close once.
+type Output interface {
+	// ID says which line it is.
+	ID() LineID
+	// Set drives the line; it has that level when Set returns nil.
+	Set(active bool) error
+	// Active reads back the level the line has, from the kernel.
+	Active() (bool, error)
+	// Close releases the line. What level it has from then on is the
+	// kernel's affair (Raspberry Pi kernels keep it, others return the line
+	// to its pull): drive it safe first.
+	Close() error
+}
+
+// ErrAbsent is the reason when a bus, a line or a chip is not there.
+// Distinct from a thing that is there and broken.
+var ErrAbsent = errors.New("not there")
+
+// BusyError says that a line is held by somebody else.
+type BusyError struct {
+	Line   LineID
+	Holder string // the consumer's name the kernel knows ("gpio-keys", "sysfs"); may be empty
+}
+
+// Error names the line and who holds it.
+func (e *BusyError) Error() string {
+	holder := e.Holder
+	if holder == "" {
+		holder = "a program that gave no name"
+	}
+	return fmt.Sprintf("line %s is held by %s", e.Line, holder)
+}
