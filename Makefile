@@ -1,0 +1,118 @@
+# fieldpost: everything a person or a build machine does here, each by one name.
+# `make help` lists it. Every variable may be set on the command line.
+
+GO      ?= go
+BIN     ?= bin
+OUT     ?= $(BIN)/fieldpost
+PREFIX  ?= /usr
+DESTDIR ?=
+
+# What `make install` installs; a cross-built one may be given instead.
+BINARY  ?= $(OUT)
+
+# For how long `make demo` runs.
+DURATION ?= 20s
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+BUILD_TIME ?= $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || date -u +%Y-%m-%dT%H:%M:%SZ)
+
+# A build is the same wherever it is made: no cgo, no paths, no time of day.
+LDFLAGS  ?= -s -w -X main.version=$(VERSION) -X fieldpost/daemon/uplink.BuildTime=$(BUILD_TIME)
+GO_BUILD  = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.7.0
+SHELLCHECK  ?= shellcheck
+
+TEST_FLAGS   ?=
+TEST_TIMEOUT ?= 15m
+BENCH        ?= .
+
+# The boards fieldpost is made for, and the two systems people look at it on.
+CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-amd64 darwin-arm64
+
+# What `make ci` does, in this order. The tests come last, so that their
+# summary is what one sees.
+CI_STEPS ?= lint $(if $(wildcard cmd/fieldpost/*.go),build) test
+
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+.PHONY: help build demo test race lint lint-go lint-shell cross bench vm-test ci install clean FORCE
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  %-12s %s\n' "$$name" "$$text"; done
+
+build: $(OUT) ## build bin/fieldpost for this machine
+
+# The go command knows better than make what has changed.
+$(OUT): FORCE
+	$(GO_BUILD) -o $@ ./cmd/fieldpost
+
+FORCE:
+
+demo: build ## the whole thing on this machine, no hardware, no account; ends by itself after DURATION
+	$(OUT) demo --for $(DURATION)
+
+# The race detector needs a C compiler.
+RACE := $(shell test "$$($(GO) env CGO_ENABLED)" != 0 && command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
+
+test: ## all tests, with the race detector where there is a C compiler
+	@test -n "$(RACE)" || echo "no C compiler here: testing WITHOUT the race detector"
+	$(GO) test $(RACE) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
+
+bench: ## the benchmarks
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
+
+lint-go:
+	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/vm/guest/bench-* deploy/vm/guest/init)
+
+lint-shell:
+	@if command -v $(SHELLCHECK) >/dev/null; then echo "$(SHELLCHECK) $(SHELL_FILES)"; $(SHELLCHECK) -x $(SHELL_FILES); \
+	else echo "no shellcheck here: the shell scripts are NOT checked"; fi
+
+cross: $(CROSS:%=cross-%) ## build for every board and system, into bin/cross
+
+cross-%: GOOS = $(word 1,$(subst -, ,$*))
+cross-%: CPU = $(word 2,$(subst -, ,$*))
+cross-%: FORCE
+	GOOS=$(GOOS) GOARCH=$(patsubst armv%,arm,$(CPU)) GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) \
+		$(GO_BUILD) -o $(BIN)/cross/fieldpost-$*$(if $(filter windows,$(GOOS)),.exe) ./cmd/fieldpost
+
+vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, in an emulated ARM machine (root)
+	deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64
+
+ci: ## what the build machine does: CI_STEPS, all of them, then a count
+	@passed=0; failed=''; for step in $(CI_STEPS); do \
+		echo "=== $$step"; \
+		if $(MAKE) --no-print-directory $$step; then passed=$$((passed + 1)); else failed="$$failed $$step"; fi; \
+	done; \
+	test -z "$$failed" || echo "failed:$$failed"; \
+	echo "$$passed passed, $$(echo $$failed | wc -w) failed of $(words $(CI_STEPS)) steps"; \
+	test -z "$$failed"
+
+ETC     := $(DESTDIR)/etc/fieldpost
+LIB     := $(DESTDIR)$(PREFIX)/lib
+SYSTEMD := $(LIB)/systemd/system
+
+install: ## install BINARY, the unit and what it needs under DESTDIR and PREFIX
+	@test -x $(BINARY) || { echo "$(BINARY) is not there: run make build first"; exit 1; }
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/fieldpost
+	install -d -m 0755 $(SYSTEMD)
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' deploy/fieldpost.service >$(SYSTEMD)/fieldpost.service
+	chmod 0644 $(SYSTEMD)/fieldpost.service
+	install -D -m 0644 deploy/fieldpost.sysusers $(LIB)/sysusers.d/fieldpost.conf
+	install -D -m 0644 deploy/fieldpost.tmpfiles $(LIB)/tmpfiles.d/fieldpost.conf
+	install -D -m 0644 deploy/fieldpost.modules $(LIB)/modules-load.d/fieldpost.conf
+	install -D -m 0644 deploy/fieldpost.rules $(LIB)/udev/rules.d/60-fieldpost.rules
+	install -d -m 0755 $(ETC)
+	install -d -m 0750 $(ETC)/certs
+	test -e $(ETC)/fieldpost.yaml || install -m 0644 configs/fieldpost.yaml $(ETC)/fieldpost.yaml
+
+clean: ## remove what was built
+	rm -rf $(BIN)
