@@ -1,0 +1,158 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+// NewLogger gives the program's logger. Where standard error is connected to
+// the journal, each record goes there with its attributes as fields
+// (FIELDPOST_SENSOR=air beside sensor=air in the message); anywhere else it is
+// a line of text on w.
+func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
+	if ok, err := journal.StderrIsJournalStream(); err == nil && ok && journal.Enabled() {
+		return slog.New(&handler{level: level, put: journalPut(w, journal.Send)})
+	}
+	return slog.New(&handler{level: level, put: textPut(w)})
+}
+
+// handler is a slog.Handler that hands complete lines to put.
+type handler struct {
+	level slog.Leveler
+	attrs []slog.Attr // flattened, with the group's prefix
+	group string
+	put   func(r slog.Record, attrs []slog.Attr) error
+}
+
+func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+
+func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	attrs := h.attrs[:len(h.attrs):len(h.attrs)]
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = flatten(attrs, h.group, a)
+		return true
+	})
+	return h.put(r, attrs)
+}
+
+func (h *handler) WithAttrs(as []slog.Attr) slog.Handler {
+	c := *h
+	c.attrs = h.attrs[:len(h.attrs):len(h.attrs)]
+	for _, a := range as {
+		c.attrs = flatten(c.attrs, h.group, a)
+	}
+	return &c
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	c := *h
+	if name != "" {
+		c.group += name + "."
+	}
+	return &c
+}
+
+// flatten adds a, or the members of a where it is a group, to attrs.
+func flatten(attrs []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
+	v := a.Value.Resolve()
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			prefix += a.Key + "."
+		}
+		for _, m := range v.Group() {
+			attrs = flatten(attrs, prefix, m)
+		}
+		return attrs
+	}
+	if a.Key == "" {
+		return attrs
+	}
+	return append(attrs, slog.Attr{Key: prefix + a.Key, Value: v})
+}
+
+// line gives "message key=value key=value"; values with spaces are quoted.
+func line(msg string, attrs []slog.Attr) string {
+	var b strings.Builder
+	b.WriteString(msg)
+	for _, a := range attrs {
+		v := a.Value.String()
+		if v == "" || strings.ContainsAny(v, " \t\n\"=") {
+			v = strconv.Quote(v)
+		}
+		fmt.Fprintf(&b, " %s=%s", a.Key, v)
+	}
+	return b.String()
+}
+
+// textPut writes "15:04:05 warn  message key=value".
+func textPut(w io.Writer) func(slog.Record, []slog.Attr) error {
+	var mu sync.Mutex
+	return func(r slog.Record, attrs []slog.Attr) error {
+		at := r.Time
+		if at.IsZero() {
+			at = time.Now()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := fmt.Fprintf(w, "%s %-5s %s\n", at.Format(time.TimeOnly), strings.ToLower(r.Level.String()), line(r.Message, attrs))
+		return err
+	}
+}
+
+// journalPut sends to the journal; where that fails the line goes to w, which
+// journald reads too, with the priority in front as sd-daemon(3) has it.
+func journalPut(w io.Writer, send func(string, journal.Priority, map[string]string) error) func(slog.Record, []slog.Attr) error {
+	var mu sync.Mutex
+	return func(r slog.Record, attrs []slog.Attr) error {
+		p := priority(r.Level)
+		text := line(r.Message, attrs)
+		err := send(text, p, fields(attrs))
+		if err == nil {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		_, err = fmt.Fprintf(w, "<%d>%s\n", p, strings.ReplaceAll(text, "\n", " "))
+		return err
+	}
+}
+
+func priority(l slog.Level) journal.Priority {
+	switch {
+	case l >= slog.LevelError:
+		return journal.PriErr
+	case l >= slog.LevelWarn:
+		return journal.PriWarning
+	case l >= slog.LevelInfo:
+		return journal.PriInfo
+	}
+	return journal.PriDebug
+}
+
+// fields gives the journal's fields for attrs. A field's name may have only
+// capital letters, digits and underscores, and 64 of them.
+func fields(attrs []slog.Attr) map[string]string {
+	vars := map[string]string{"SYSLOG_IDENTIFIER": "fieldpost", "SYSLOG_PID": strconv.Itoa(os.Getpid())}
+	for _, a := range attrs {
+		name := strings.Map(func(r rune) rune {
+			switch {
+			case r >= 'a' && r <= 'z':
+				return r - 'a' + 'A'
+			case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+				return r
+			}
+			return '_'
+		}, "FIELDPOST_"+a.Key)
+		vars[name[:min(len(name), 64)]] = a.Value.String()
+	}
+	return vars
+}

@@ -1,0 +1,70 @@
+//go:build unix
+
+package systemd
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestNotify has a real notify socket receive what the service manager would.
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	var n Notifier
+	for _, c := range []struct {
+		call func() error
+		want string
+	}{
+		{func() error { return n.Ready("connecting") }, "READY=1\nSTATUS=connecting"},
+		{func() error { return n.Status("all well") }, "STATUS=all well"},
+		{n.Watchdog, "WATCHDOG=1"},
+		{n.Stopping, "STOPPING=1\nSTATUS=stopping"},
+	} {
+		if err := c.call(); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 256)
+		k, err := l.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(b[:k]); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
+// Without a service manager nothing happens, and nothing fails.
+func TestNotifyNobody(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	var n Notifier
+	if err := n.Ready(""); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("WATCHDOG_USEC", "")
+	if got := WatchdogInterval(); got != 0 {
+		t.Errorf("interval %v, want 0", got)
+	}
+}
+
+func TestWatchdogInterval(t *testing.T) {
+	t.Setenv("WATCHDOG_USEC", "30000000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	if got := WatchdogInterval(); got != 30*time.Second {
+		t.Errorf("interval %v, want 30s", got)
+	}
+	t.Setenv("WATCHDOG_PID", "1")
+	if got := WatchdogInterval(); got != 0 {
+		t.Errorf("interval for another process %v, want 0", got)
+	}
+}
