@@ -1,0 +1,178 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"periph.io/x/conn/v3/physic"
+)
+
+// The requests of i2c-dev, linux/i2c-dev.h.
+const (
+	reqTimeout = 0x702 // I2C_TIMEOUT, in units of 10 ms
+	reqSlave   = 0x703 // I2C_SLAVE
+	reqFuncs   = 0x705 // I2C_FUNCS
+	reqRDWR    = 0x707 // I2C_RDWR
+	reqSMBus   = 0x720 // I2C_SMBUS
+)
+
+const (
+	timeoutUnits = 10     // 100 ms: how long one transaction may hang on a dead bus
+	msgRead      = 0x0001 // I2C_M_RD
+	maxTransfer  = 8192   // what i2c-dev takes in one message
+	firstAddress = 0x03   // 0x00 to 0x02 and 0x78 on are reserved, UM10204 section 3.1.12
+	lastAddress  = 0x77
+)
+
+// i2cMessage is struct i2c_msg, linux/i2c.h.
+type i2cMessage struct {
+	addr   uint16
+	flags  uint16
+	length uint16
+	buf    *byte
+}
+
+// i2cTransfer is struct i2c_rdwr_ioctl_data, linux/i2c-dev.h.
+type i2cTransfer struct {
+	messages *i2cMessage
+	count    uint32
+}
+
+// i2cFile is an open i2c-dev device: the one seam between the bus and the
+// kernel.
+type i2cFile interface {
+	// value makes a request whose argument is a number.
+	value(req uint, arg uintptr) error
+	// pointer makes a request whose argument is memory, which must not move.
+	pointer(req uint, arg unsafe.Pointer) error
+	Close() error
+}
+
+// i2cBus is one adapter of the kernel's, as periph's i2c.BusCloser.
+//
+// What it hands to the kernel lies on the heap and is pinned for as long as
+// the kernel may use it: a goroutine's stack moves when it grows, and the
+// kernel would write to where it was.
+type i2cBus struct {
+	name  string // "i2c-1"
+	funcs uint64
+
+	mu   sync.Mutex // one transaction at a time
+	file i2cFile    // nil once closed
+	mem  *i2cMemory
+}
+
+// i2cMemory is what the kernel reads and writes in a transaction.
+type i2cMemory struct {
+	messages [2]i2cMessage
+	transfer i2cTransfer
+	smbus    smbusCall
+	block    smbusData
+	w, r     []byte
+}
+
+// newI2CBus asks the adapter what it can do and bounds its transactions.
+func newI2CBus(name string, f i2cFile) (*i2cBus, error) {
+	b := &i2cBus{name: name, file: f, mem: &i2cMemory{}}
+	funcs := new(uintptr) // I2C_FUNCS writes an unsigned long
+	var pin runtime.Pinner
+	pin.Pin(funcs)
+	err := f.pointer(reqFuncs, unsafe.Pointer(funcs))
+	pin.Unpin()
+	if err != nil {
+		return nil, fmt.Errorf("ask what bus %s can do: %w", name, err)
+	}
+	b.funcs = uint64(*funcs)
+	if b.funcs&(funcI2C|funcsSMBus) == 0 {
+		return nil, fmt.Errorf("bus %s does neither I2C nor SMBus transactions (functions 0x%08x)", name, b.funcs)
+	}
+	if err := f.value(reqTimeout, timeoutUnits); err != nil {
+		return nil, fmt.Errorf("bound the transactions of bus %s to 100 ms: %w", name, err)
+	}
+	return b, nil
+}
+
+// String gives the bus's name.
+func (b *i2cBus) String() string { return b.name }
+
+// Tx writes w, then reads r, in one transaction with a repeated start; either
+// may be empty, not both.
+func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
+	if err := b.check(addr, w, r); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.file == nil {
+		return fmt.Errorf("bus %s is closed", b.name)
+	}
+	var err error
+	if b.funcs&funcI2C != 0 {
+		err = b.plain(addr, w, r)
+	} else {
+		err = b.viaSMBus(addr, w, r)
+	}
+	return b.explain(addr, err)
+}
+
+func (b *i2cBus) check(addr uint16, w, r []byte) error {
+	switch {
+	case addr < firstAddress || addr > lastAddress:
+		return fmt.Errorf("address 0x%02x on %s: want 0x%02x to 0x%02x", addr, b.name, firstAddress, lastAddress)
+	case len(w) == 0 && len(r) == 0:
+		return fmt.Errorf("transaction with 0x%02x on %s: nothing to write and nothing to read", addr, b.name)
+	case len(w) > maxTransfer || len(r) > maxTransfer:
+		return fmt.Errorf("transaction with 0x%02x on %s: write of %d and read of %d bytes, the kernel takes at most %d of each", addr, b.name, len(w), len(r), maxTransfer)
+	}
+	return nil
+}
+
+// plain makes the transaction of one or two messages.
+func (b *i2cBus) plain(addr uint16, w, r []byte) error {
+	m := b.mem
+	m.w = append(m.w[:0], w...)
+	m.r = append(m.r[:0], r...)
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	n := 0
+	add := func(flags uint16, p []byte) {
+		if len(p) == 0 {
+			return
+		}
+		pin.Pin(&p[0])
+		m.messages[n] = i2cMessage{addr: addr, flags: flags, length: uint16(len(p)), buf: &p[0]}
+		n++
+	}
+	add(0, m.w)
+	add(msgRead, m.r)
+	pin.Pin(m)
+	m.transfer = i2cTransfer{messages: &m.messages[0], count: uint32(n)}
+	if err := b.file.pointer(reqRDWR, unsafe.Pointer(&m.transfer)); err != nil {
+		return err
+	}
+	copy(r, m.r)
+	return nil
+}
+
+// SetSpeed is refused: the clock belongs to the kernel's driver.
+func (b *i2cBus) SetSpeed(f physic.Frequency) error {
+	return fmt.Errorf("set the clock of bus %s to %s: Linux fixes it when it starts (on a Raspberry Pi with dtparam=i2c_arm_baudrate=... in config.txt)", b.name, f)
+}
+
+// Close closes the device. It waits for the transaction under way.
+func (b *i2cBus) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.file == nil {
+		return errors.New("bus " + b.name + " is closed already")
+	}
+	f := b.file
+	b.file = nil
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("close bus %s: %w", b.name, err)
+	}
+	return nil
+}

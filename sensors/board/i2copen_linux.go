@@ -1,0 +1,129 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// i2cDevice is the real i2cFile.
+type i2cDevice struct{ f *os.File }
+
+func (d i2cDevice) value(req uint, arg uintptr) error {
+	return d.call(func(fd uintptr) unix.Errno {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(req), arg)
+		return errno
+	})
+}
+
+func (d i2cDevice) pointer(req uint, arg unsafe.Pointer) error {
+	return d.call(func(fd uintptr) unix.Errno {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(req), uintptr(arg))
+		return errno
+	})
+}
+
+func (d i2cDevice) Close() error { return d.f.Close() }
+
+// call makes a system call on the file, and makes it again where a signal
+// interrupted it: the Go runtime sends itself signals.
+func (d i2cDevice) call(fn func(fd uintptr) unix.Errno) error {
+	return control(d.f, func(fd uintptr) error {
+		for {
+			switch errno := fn(fd); errno {
+			case 0:
+				return nil
+			case unix.EINTR:
+			default:
+				return errno
+			}
+		}
+	})
+}
+
+// control runs fn on the file's descriptor, which cannot be closed meanwhile.
+func control(f *os.File, fn func(fd uintptr) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = fn(fd) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// busNumber reads a bus's name: i2c-1, 1 or /dev/i2c-1.
+func busNumber(name string) (int, error) {
+	digits := strings.TrimPrefix(strings.TrimPrefix(name, "/dev/"), "i2c-")
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || strconv.Itoa(n) != digits || name == "/dev/"+digits {
+		return 0, fmt.Errorf("bus %q: want i2c-1, 1 or /dev/i2c-1", name)
+	}
+	return n, nil
+}
+
+// openI2C opens the bus of that name, whose device file lies in dev.
+func openI2C(dev, name string) (*i2cBus, error) {
+	n, err := busNumber(name)
+	if err != nil {
+		return nil, err
+	}
+	short := "i2c-" + strconv.Itoa(n)
+	path := filepath.Join(dev, short)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, busOpenError(dev, short, path, err)
+	}
+	b, err := newI2CBus(short, i2cDevice{f})
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return b, nil
+}
+
+// busOpenError says why a bus cannot be opened and what to do about it.
+func busOpenError(dev, short, path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("open bus %s: %s: %w; %s", short, path, fs.ErrPermission, groupHint(path, "i2c"))
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("open bus %s: %s is %w (%w); %s", short, path, ErrAbsent, err, busesHint(dev))
+	}
+	return fmt.Errorf("open bus %s: %w", short, err)
+}
+
+// busesHint names the buses there are, or how to get one.
+func busesHint(dev string) string {
+	names := busNames(dev)
+	if len(names) == 0 {
+		return "this machine shows no I2C bus: on a Raspberry Pi set dtparam=i2c_arm=on in config.txt and restart, elsewhere load the module i2c-dev"
+	}
+	return "this machine has " + strings.Join(names, ", ") + "; on a Raspberry Pi the header's bus is i2c-1, enabled with dtparam=i2c_arm=on in config.txt"
+}
+
+// busNames lists the I2C buses in dev, by number.
+func busNames(dev string) []string {
+	paths, _ := filepath.Glob(filepath.Join(dev, "i2c-*")) // the pattern is well formed
+	var numbers []int
+	for _, p := range paths {
+		if n, err := busNumber(filepath.Base(p)); err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	names := make([]string, len(numbers))
+	for i, n := range numbers {
+		names[i] = "i2c-" + strconv.Itoa(n)
+	}
+	return names
+}
