@@ -1,0 +1,24 @@
+package sensors
+
+// Catalog lists the chips that fieldpost knows, by name.
+func Catalog() []Chip {
+	return []Chip{
+		bme280,
+		bmp280,
+		gpioLine,
+		lm75,
+		lm75b,
+		thermal,
+		tmp102,
+	}
+}
+
+// Lookup finds a chip of the catalog by its name.
+func Lookup(name string) (Chip, bool) {
+	for _, c := range Catalog() {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Chip{}, false
+}

@@ -1,0 +1,172 @@
+package sensors
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// The LM75 and its descendants.
+//
+// Sources: National's LM75, section 1.12 of its datasheet, and Texas
+// Instruments' SNIS153B (LM75B, LM75C), revised March 2013: nine bits of
+// temperature, the other seven undefined. NXP's LM75A, Rev. 04, and LM75B,
+// Rev. 6.1 of 6 February 2015: eleven bits, the other five zero. The name on
+// the chip does not tell the maker, so "lm75" takes nine bits and is right for
+// all of them, and "lm75b" takes the eleven of NXP's.
+//
+// The chip converts all the time, every 100 to 300 ms. It has no identity and
+// no way to say that a conversion is done. So the driver waits for the first
+// one after waking it, and doubts a frame of only zeros or ones, which would
+// be 0 or -0.5 degrees: it is a measurement only if another register, Tos,
+// reads differently, and, because the register holds 0 between power-on and
+// the first conversion, only if it is still so after the longest one.
+// The bits of the OS output are left as found.
+
+var lm75Addresses = []uint16{0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F}
+
+var lm75Quantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 125}}
+
+var lm75 = Chip{
+	Name:       "lm75",
+	Title:      "LM75 of any maker: temperature to half a degree",
+	Source:     "SNIS153B",
+	Keys:       []string{"bus", "address"},
+	Required:   []string{"bus"},
+	Addresses:  lm75Addresses,
+	Quantities: lm75Quantities,
+	Every:      10 * time.Second,
+	Worst:      500 * time.Millisecond,
+	Open: func(b board.Board, c Config) (Sensor, error) {
+		return openLM75(b, c, lm75Bits9)
+	},
+}
+
+var lm75b = Chip{
+	Name:       "lm75b",
+	Title:      "NXP LM75A and LM75B: temperature to an eighth of a degree",
+	Source:     "NXP LM75B, Rev. 6.1",
+	Keys:       []string{"bus", "address"},
+	Required:   []string{"bus"},
+	Addresses:  lm75Addresses,
+	Quantities: lm75Quantities,
+	Every:      10 * time.Second,
+	Worst:      500 * time.Millisecond,
+	Open: func(b board.Board, c Config) (Sensor, error) {
+		return openLM75(b, c, lm75Bits11)
+	},
+}
+
+// Registers and bits, by the datasheets' names.
+const (
+	lmTemp = 0
+	lmConf = 1
+	lmTos  = 3
+
+	lmShutdown = 1 << 0
+	lmReserved = 7 << 5
+
+	lm75Bits9  = 9
+	lm75Bits11 = 11
+)
+
+// lmFirst is the longest time of a conversion (SNIS153B).
+const lmFirst = 300 * time.Millisecond
+
+// lm75Sensor is an open LM75.
+type lm75Sensor struct {
+	w    *wire
+	bits int
+	conf byte // as it is while awake
+}
+
+func openLM75(b board.Board, c Config, bits int) (Sensor, error) {
+	w, err := dial(b, c, lm75Addresses)
+	if err != nil {
+		return nil, err
+	}
+	s := &lm75Sensor{w: w, bits: bits}
+	if err := s.setup(); err != nil {
+		return nil, errors.Join(w.wrap("open", err), w.close())
+	}
+	return s, nil
+}
+
+// setup wakes the chip and waits for its first conversion.
+func (s *lm75Sensor) setup() error {
+	b, err := s.w.read(lmConf, 1)
+	if err != nil {
+		return err
+	}
+	if b[0]&lmReserved != 0 {
+		return faultf("configuration %#02x is not an LM75's", b[0])
+	}
+	s.conf = b[0] &^ lmShutdown
+	if err := s.w.write(lmConf, s.conf); err != nil {
+		return err
+	}
+	<-time.After(lmFirst)
+	return nil
+}
+
+// Sense reads the last conversion.
+func (s *lm75Sensor) Sense() ([]Field, error) {
+	s.w.begin()
+	fields, err := s.sense()
+	return fields, s.w.wrap("read", err)
+}
+
+func (s *lm75Sensor) sense() ([]Field, error) {
+	conf, err := s.w.read(lmConf, 1)
+	if err != nil {
+		return nil, err
+	}
+	if conf[0] != s.conf {
+		return nil, faultf("configuration is %#02x (was set to %#02x)", conf[0], s.conf)
+	}
+	temp, err := s.w.read(lmTemp, 2)
+	if err == nil && uniform(temp) {
+		temp, err = s.doubt(temp[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	celsius, err := lm75Celsius(binary.BigEndian.Uint16(temp), s.bits)
+	if err != nil {
+		return nil, err
+	}
+	return values(lm75Quantities, celsius)
+}
+
+// doubt reads the temperature again after one of bytes that are all v.
+func (s *lm75Sensor) doubt(v byte) ([]byte, error) {
+	tos, err := s.w.read(lmTos, 2)
+	if err != nil {
+		return nil, err
+	}
+	if tos[0] == v {
+		return nil, faultf("every register reads %#02x", v)
+	}
+	<-time.After(lmFirst)
+	return s.w.read(lmTemp, 2)
+}
+
+// lm75Celsius converts the temperature register: its upper nine or eleven bits
+// in two's complement, the highest but the sign worth 64 degrees.
+func lm75Celsius(reg uint16, bits int) (float64, error) {
+	if bits == lm75Bits11 && reg&0x1F != 0 {
+		return 0, faultf("temperature %#04x has more than 11 bits: the chip is no LM75A or LM75B of NXP's", reg)
+	}
+	return float64(int16(reg)>>(16-bits)) / float64(int(1)<<(bits-8)), nil
+}
+
+// Close shuts the chip down.
+func (s *lm75Sensor) Close() error {
+	if s.w.closed() {
+		return nil
+	}
+	s.w.begin()
+	return errors.Join(s.w.wrap("shut down", s.w.write(lmConf, s.conf|lmShutdown)), s.w.close())
+}

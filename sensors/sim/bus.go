@@ -1,0 +1,159 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/physic"
+
+	"fieldpost/sensors/board"
+)
+
+// Bus is a simulated I2C bus with chips on it.
+type Bus struct {
+	name string
+
+	mu    sync.Mutex // guards what follows, the chips' registers included
+	chips map[uint16]*Chip
+	fault error
+	stuck chan struct{} // non-nil while stuck; closed on Release
+	count int
+}
+
+// Name is the bus's name.
+func (b *Bus) Name() string { return b.name }
+
+// Fault makes every transaction end in err; nil heals the bus. Drivers see it
+// wrapped.
+func (b *Bus) Fault(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fault = err
+}
+
+// Stick makes every transaction block, as when a chip holds SDA low under a
+// controller without a time-out, until Release or until the handle is closed.
+func (b *Bus) Stick() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stuck == nil {
+		b.stuck = make(chan struct{})
+	}
+}
+
+// Release frees a bus that Stick has stuck; transactions under way go on.
+func (b *Bus) Release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stuck != nil {
+		close(b.stuck)
+		b.stuck = nil
+	}
+}
+
+// Transactions is how many have been tried on the bus.
+func (b *Bus) Transactions() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.count
+}
+
+func (b *Bus) open() *handle { return &handle{bus: b, closed: make(chan struct{})} }
+
+// add puts a device at an address, in place of what was there.
+func (b *Bus) add(addr uint16, d device) *Chip {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := newChip(b, addr, d)
+	d.reset(time.Now())
+	b.chips[addr] = c
+	return c
+}
+
+// handle is one opening of a bus.
+type handle struct {
+	bus    *Bus
+	once   sync.Once
+	closed chan struct{}
+}
+
+var _ i2c.BusCloser = (*handle)(nil)
+
+// String is the bus's name.
+func (h *handle) String() string { return h.bus.name }
+
+// SetSpeed accepts any speed.
+func (h *handle) SetSpeed(f physic.Frequency) error { return nil }
+
+// Close ends the handle and every transaction that is stuck on it.
+func (h *handle) Close() error {
+	err := fmt.Errorf("close %s: %w", h.bus.name, os.ErrClosed)
+	h.once.Do(func() {
+		close(h.closed)
+		err = nil
+	})
+	return err
+}
+
+// Tx writes w to the chip at addr and then reads r from it.
+func (h *handle) Tx(addr uint16, w, r []byte) error {
+	if err := h.tx(addr, w, r); err != nil {
+		return fmt.Errorf("%s: address %#02x: %w", h.bus.name, addr, err)
+	}
+	return nil
+}
+
+func (h *handle) tx(addr uint16, w, r []byte) error {
+	select {
+	case <-h.closed:
+		return os.ErrClosed
+	default:
+	}
+	b := h.bus
+	b.mu.Lock()
+	b.count++
+	stuck := b.stuck
+	b.mu.Unlock()
+	if err := h.wait(stuck); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	if b.fault != nil {
+		defer b.mu.Unlock()
+		return b.fault
+	}
+	c := b.chips[addr]
+	if c == nil {
+		defer b.mu.Unlock()
+		return errNACK
+	}
+	held, err := c.transact(w, r)
+	b.mu.Unlock()
+	if closed := h.wait(held); closed != nil {
+		return closed
+	}
+	return err
+}
+
+// wait blocks until stuck, if there is one, is closed; an error says that the
+// handle was closed first.
+func (h *handle) wait(stuck <-chan struct{}) error {
+	if stuck == nil {
+		return nil
+	}
+	select {
+	case <-stuck:
+		return nil
+	case <-h.closed:
+		return os.ErrClosed
+	}
+}
+
+// errNACK is what a bus says when nothing acknowledges an address. ENXIO is
+// the errno of most adapters; the kernel's Documentation/i2c/fault-codes.rst
+// asks for it.
+var errNACK = fmt.Errorf("%w (%w)", board.ErrAbsent, syscall.ENXIO)

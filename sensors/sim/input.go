@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// queue is how many edges wait for a receiver before the oldest is lost.
+const queue = 64
+
+// input is a line requested as an input. Its fields are guarded by the
+// board's lock.
+type input struct {
+	l      *Line
+	c      board.InputConfig
+	edges  chan board.Edge
+	active bool // the level as debounced
+	timer  *time.Timer
+	lost   uint32
+	closed bool
+}
+
+var _ board.Input = (*input)(nil)
+
+// Input requests a line as an input.
+func (b *Board) Input(c board.InputConfig) (board.Input, error) {
+	l, err := b.line(c.Line)
+	if err != nil {
+		return nil, err
+	}
+	if c.Debounce < 0 {
+		return nil, fmt.Errorf("request line %s: debounce %v: want 0 or more", l.id, c.Debounce)
+	}
+	c.Consumer = consumer(c.Consumer)
+	in := &input{l: l, c: c, edges: make(chan board.Edge, queue)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := l.free(); err != nil {
+		return nil, err
+	}
+	l.in, l.kept = in, nil
+	high, _ := l.level()
+	in.active = high != c.ActiveLow
+	l.settle()
+	return in, nil
+}
+
+// see tells the input the wire's level. As in the kernel's debounce
+// (gpiolib-cdev.c), a change counts, and has its stamp, once the new level
+// has held for the period.
+func (in *input) see(high bool) {
+	if in.timer != nil {
+		if (high != in.c.ActiveLow) != in.active {
+			return // the timer is running for this very change
+		}
+		in.timer.Stop()
+		in.timer = nil
+		return
+	}
+	if (high != in.c.ActiveLow) == in.active {
+		return
+	}
+	if in.c.Debounce == 0 {
+		in.flip()
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(in.c.Debounce, func() {
+		in.l.b.mu.Lock()
+		defer in.l.b.mu.Unlock()
+		if in.timer == t {
+			in.timer = nil
+			in.flip()
+		}
+	})
+	in.timer = t
+}
+
+// flip changes the level and queues the edge; the oldest makes room.
+func (in *input) flip() {
+	in.active = !in.active
+	e := board.Edge{Active: in.active, Mono: in.l.b.mono()}
+	for {
+		e.Lost = in.lost
+		select {
+		case in.edges <- e:
+			in.lost = 0
+			return
+		default:
+		}
+		select {
+		case old := <-in.edges:
+			in.lost += 1 + old.Lost
+		default:
+		}
+	}
+}
+
+// ID says which line it is.
+func (in *input) ID() board.LineID { return in.l.id }
+
+// Active reads the level as debounced.
+func (in *input) Active() (bool, error) {
+	in.l.b.mu.Lock()
+	defer in.l.b.mu.Unlock()
+	switch {
+	case in.closed:
+		return false, fmt.Errorf("read line %s: %w", in.l.id, os.ErrClosed)
+	case in.l.fail != nil:
+		return false, fmt.Errorf("read line %s: %w", in.l.id, in.l.fail)
+	}
+	return in.active, nil
+}
+
+// Edges delivers the changes.
+func (in *input) Edges() <-chan board.Edge { return in.edges }
+
+// Close releases the line and closes Edges.
+func (in *input) Close() error {
+	in.l.b.mu.Lock()
+	defer in.l.b.mu.Unlock()
+	if in.closed {
+		return fmt.Errorf("close line %s: %w", in.l.id, os.ErrClosed)
+	}
+	in.closed = true
+	if in.timer != nil {
+		in.timer.Stop()
+		in.timer = nil
+	}
+	in.l.in = nil
+	close(in.edges)
+	in.l.settle()
+	return nil
+}

@@ -1,0 +1,106 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+
+	"fieldpost/sensors/board"
+)
+
+// output is a line requested as an output.
+type output struct {
+	l      *Line
+	c      board.OutputConfig
+	high   bool
+	closed bool
+}
+
+var _ board.Output = (*output)(nil)
+
+// Output requests a line as an output; the line changes once, to its initial
+// level.
+func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
+	l, err := b.line(c.Line)
+	if err != nil {
+		return nil, err
+	}
+	switch c.Drive {
+	case "", board.PushPull, board.OpenDrain, board.OpenSource:
+	default:
+		return nil, fmt.Errorf("request line %s: drive %q: want push-pull, open-drain or open-source", l.id, c.Drive)
+	}
+	c.Consumer = consumer(c.Consumer)
+	o := &output{l: l, c: c, high: c.Active != c.ActiveLow}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := l.free(); err != nil {
+		return nil, err
+	}
+	l.out, l.kept = o, nil
+	l.settle()
+	return o, nil
+}
+
+// drives tells whether the present level is driven and not left to the pull.
+func (o *output) drives() bool {
+	switch o.c.Drive {
+	case board.OpenDrain:
+		return !o.high
+	case board.OpenSource:
+		return o.high
+	}
+	return true
+}
+
+// ID says which line it is.
+func (o *output) ID() board.LineID { return o.l.id }
+
+// Set drives the line.
+func (o *output) Set(active bool) error {
+	o.l.b.mu.Lock()
+	defer o.l.b.mu.Unlock()
+	if err := o.broken("set"); err != nil {
+		return err
+	}
+	o.high = active != o.c.ActiveLow
+	o.l.settle()
+	return nil
+}
+
+// Active reads the wire's level.
+func (o *output) Active() (bool, error) {
+	o.l.b.mu.Lock()
+	defer o.l.b.mu.Unlock()
+	if err := o.broken("read"); err != nil {
+		return false, err
+	}
+	high, _ := o.l.level()
+	return high != o.c.ActiveLow, nil
+}
+
+// Close releases the line, which keeps its level or goes back to its pull.
+func (o *output) Close() error {
+	o.l.b.mu.Lock()
+	defer o.l.b.mu.Unlock()
+	if o.closed {
+		return fmt.Errorf("close line %s: %w", o.l.id, os.ErrClosed)
+	}
+	o.closed = true
+	if o.l.b.keep && o.drives() {
+		high := o.high
+		o.l.kept = &high
+	}
+	o.l.out = nil
+	o.l.settle()
+	return nil
+}
+
+func (o *output) broken(verb string) error {
+	switch {
+	case o.closed:
+		return fmt.Errorf("%s line %s: %w", verb, o.l.id, os.ErrClosed)
+	case o.l.fail != nil:
+		return fmt.Errorf("%s line %s: %w", verb, o.l.id, o.l.fail)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package sensors
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// The machine's own temperature, as the kernel gives it for a thermal zone.
+//
+// Source: Linux, Documentation/driver-api/thermal/sysfs-api.rst: a zone's type
+// is its name, its temp is in thousandths of a degree.
+
+// Silicon works between these; the kernel's -274000, no temperature yet, is
+// outside.
+var thermalQuantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 150}}
+
+var thermal = Chip{
+	Name:       "thermal",
+	Title:      "a thermal zone of the machine, such as its processor",
+	Source:     "Linux, Documentation/driver-api/thermal/sysfs-api.rst",
+	Keys:       []string{"zone"},
+	Quantities: thermalQuantities,
+	Every:      time.Minute,
+	Worst:      100 * time.Millisecond,
+	Open:       openThermal,
+}
+
+// thermalSensor is a zone that was there.
+type thermalSensor struct {
+	zone, file string
+	closed     bool
+}
+
+// openThermal looks for the zone: by type or directory name; the one of the
+// lowest number when none is asked for, or several are of that type.
+func openThermal(b board.Board, c Config) (Sensor, error) {
+	dir := filepath.Join(b.Root(), "sys/class/thermal")
+	zones, err := thermalZones(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open thermal: %w", err)
+	}
+	var kinds []string
+	for _, n := range zones {
+		name := "thermal_zone" + strconv.Itoa(n)
+		text, err := os.ReadFile(filepath.Join(dir, name, "type"))
+		if err != nil {
+			continue // gone since the directory was read, or not readable: no match
+		}
+		kind := strings.TrimSpace(string(text))
+		if c.Zone == "" || c.Zone == name || c.Zone == kind {
+			return &thermalSensor{zone: kind, file: filepath.Join(dir, name, "temp")}, nil
+		}
+		kinds = append(kinds, kind)
+	}
+	if len(kinds) == 0 {
+		return nil, fmt.Errorf("open thermal: no thermal zone in %s: %w", dir, ErrAbsent)
+	}
+	return nil, fmt.Errorf("open thermal: zone %q: %w; there are %s", c.Zone, ErrAbsent, strings.Join(kinds, ", "))
+}
+
+// thermalZones lists the zones' numbers in order.
+func thermalZones(dir string) ([]int, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list thermal zones: %w", err)
+	}
+	var zones []int
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), "thermal_zone")
+		if n, err := strconv.Atoi(number); ok && err == nil {
+			zones = append(zones, n)
+		}
+	}
+	slices.Sort(zones)
+	return zones, nil
+}
+
+// Sense reads the zone.
+func (s *thermalSensor) Sense() ([]Field, error) {
+	if s.closed {
+		return nil, fmt.Errorf("read thermal zone %q: %w", s.zone, os.ErrClosed)
+	}
+	fields, err := s.sense()
+	if err != nil {
+		return nil, fmt.Errorf("read thermal zone %q: %w", s.zone, err)
+	}
+	return fields, nil
+}
+
+func (s *thermalSensor) sense() ([]Field, error) {
+	text, err := os.ReadFile(s.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrAbsent, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	celsius, err := thermalCelsius(string(text))
+	if err != nil {
+		return nil, err
+	}
+	return values(thermalQuantities, celsius)
+}
+
+// thermalCelsius converts the text of a temp file.
+func thermalCelsius(text string) (float64, error) {
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		return 0, faultf("temp is %.20q, not a number", text)
+	}
+	return float64(n) / 1000, nil
+}
+
+// Close does nothing: a file is open only while it is read.
+func (s *thermalSensor) Close() error {
+	s.closed = true
+	return nil
+}

@@ -1,0 +1,174 @@
+package sensors
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// Texas Instruments' TMP102.
+//
+// Source: SBOS397C, August 2007, revised October 2012.
+//
+// The chip is shut down between readings and converts once for each (one-shot
+// mode), so that a reading is never older than it seems, and the 0 degrees
+// that the register holds after power-on are never taken for one: bit OS
+// reads 1 only when a conversion has been made. In extended mode (EM) bit 0 of
+// the temperature register is 1, so that a frame of zeros, which would be a
+// believable 0 degrees, can be told from a measurement.
+//
+// The bits of the ALERT output are left as found. Its limits are read in the
+// 13-bit format while EM is set.
+
+var tmp102Addresses = []uint16{0x48, 0x49, 0x4A, 0x4B}
+
+// -55 to 150 degrees is what the 13-bit format is specified for, table 6.
+var tmp102Quantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 150}}
+
+var tmp102 = Chip{
+	Name:       "tmp102",
+	Title:      "Texas Instruments TMP102: temperature",
+	Source:     "SBOS397C",
+	Keys:       []string{"bus", "address"},
+	Required:   []string{"bus"},
+	Addresses:  tmp102Addresses,
+	Quantities: tmp102Quantities,
+	Every:      10 * time.Second,
+	Worst:      100 * time.Millisecond,
+	Open:       openTMP102,
+}
+
+// Registers and bits, by the datasheet's names.
+const (
+	tmpTemperature   = 0
+	tmpConfiguration = 1
+
+	tmpOS   = 1 << 15 // write: convert once; read: the conversion is done
+	tmpR    = 3 << 13 // R1 and R0, always 1
+	tmpSD   = 1 << 8  // shut down
+	tmpEM   = 1 << 4  // extended mode
+	tmpZero = 0x000F  // always 0
+	tmpUser = 0x1EC0  // F1, F0, POL, TM, CR1 and CR0, which are left as found
+)
+
+// A conversion takes 26 ms, at most 35.
+const (
+	tmpTypical = 26 * time.Millisecond
+	tmpPoll    = 3 * time.Millisecond
+	tmpPolls   = 8
+)
+
+// tmp102Sensor is an open TMP102.
+type tmp102Sensor struct {
+	w    *wire
+	conf uint16 // as written between readings
+}
+
+func openTMP102(b board.Board, c Config) (Sensor, error) {
+	w, err := dial(b, c, tmp102Addresses)
+	if err != nil {
+		return nil, err
+	}
+	s := &tmp102Sensor{w: w}
+	if err := s.setup(); err != nil {
+		return nil, errors.Join(w.wrap("open", err), w.close())
+	}
+	return s, nil
+}
+
+// setup shuts the chip down. It has no identity but the bits that are always
+// the same.
+func (s *tmp102Sensor) setup() error {
+	conf, err := s.configuration()
+	if err != nil {
+		return err
+	}
+	s.conf = conf&tmpUser | tmpSD | tmpEM
+	return s.configure(s.conf)
+}
+
+func (s *tmp102Sensor) configuration() (uint16, error) {
+	b, err := s.w.read(tmpConfiguration, 2)
+	if err != nil {
+		return 0, err
+	}
+	conf := binary.BigEndian.Uint16(b)
+	if conf&(tmpR|tmpZero) != tmpR {
+		return 0, faultf("configuration %#04x is not a TMP102's", conf)
+	}
+	return conf, nil
+}
+
+func (s *tmp102Sensor) configure(conf uint16) error {
+	return s.w.write(tmpConfiguration, byte(conf>>8), byte(conf))
+}
+
+// Sense converts once.
+func (s *tmp102Sensor) Sense() ([]Field, error) {
+	s.w.begin()
+	fields, err := s.sense()
+	return fields, s.w.wrap("read", err)
+}
+
+func (s *tmp102Sensor) sense() ([]Field, error) {
+	conf, err := s.configuration()
+	if err != nil {
+		return nil, err
+	}
+	if conf&(tmpSD|tmpEM) != tmpSD|tmpEM { // the chip alone lost its power
+		if err := s.configure(s.conf); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.configure(s.conf | tmpOS); err != nil {
+		return nil, err
+	}
+	if err := s.await(); err != nil {
+		return nil, err
+	}
+	b, err := s.w.read(tmpTemperature, 2)
+	if err != nil {
+		return nil, err
+	}
+	celsius, err := tmp102Celsius(binary.BigEndian.Uint16(b))
+	if err != nil {
+		return nil, err
+	}
+	return values(tmp102Quantities, celsius)
+}
+
+// await waits for the end of the conversion.
+func (s *tmp102Sensor) await() error {
+	<-time.After(tmpTypical)
+	for range tmpPolls {
+		conf, err := s.configuration()
+		if err != nil {
+			return err
+		}
+		if conf&tmpOS != 0 {
+			return nil
+		}
+		<-time.After(tmpPoll)
+	}
+	return faultf("a conversion was begun and does not end")
+}
+
+// tmp102Celsius converts the temperature register in extended mode: 13 bits
+// of a sixteenth of a degree, two zeros, a one.
+func tmp102Celsius(reg uint16) (float64, error) {
+	if reg&7 != 1 {
+		return 0, faultf("temperature %#04x is not in extended mode", reg)
+	}
+	return float64(int16(reg)>>3) / 16, nil
+}
+
+// Close shuts the chip down.
+func (s *tmp102Sensor) Close() error {
+	if s.w.closed() {
+		return nil
+	}
+	s.w.begin()
+	return errors.Join(s.w.wrap("shut down", s.configure(s.conf)), s.w.close())
+}

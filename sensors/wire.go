@@ -1,0 +1,183 @@
+package sensors
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/physic"
+
+	"fieldpost/sensors/board"
+)
+
+// wire is an I2C bus with a chip at its end, as a driver is given it. It is an
+// [i2c.Bus] with three things added that periph's drivers need around them:
+//
+//   - a budget of transactions per call, because some drivers poll a status
+//     bit for ever;
+//   - the bus's last error, because they flatten errors into text and errno
+//     would be lost;
+//   - the last frame read, because they turn it into numbers without asking
+//     whether it can be a measurement.
+//
+// Only one goroutine uses it, as with [Sensor].
+type wire struct {
+	bus   i2c.BusCloser // nil once closed
+	name  string        // the bus's name
+	chip  string
+	addr  uint16
+	left  int
+	over  bool
+	last  error
+	frame []byte
+}
+
+var _ i2c.Bus = (*wire)(nil)
+
+// budget is how many transactions a call may take. The most that a healthy
+// chip needs is a dozen and, for a BME280 on a bus of 1 MHz, some forty polls
+// between the typical and the longest time of a measurement.
+const budget = 100
+
+// errBudget ends a call that has used its budget up.
+var errBudget = fmt.Errorf("no end after %d transactions: %w", budget, ErrFault)
+
+// dial opens the bus and points at the chip. An address of 0 is the chip's
+// usual one, the first of addresses. It begins the first call.
+func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
+	if c.Bus == "" {
+		return nil, fmt.Errorf("open %s: bus is missing: want one such as i2c-1", c.Chip)
+	}
+	addr := c.Address
+	if addr == 0 {
+		addr = addresses[0]
+	}
+	if !slices.Contains(addresses, addr) {
+		return nil, fmt.Errorf("open %s: address: want %s (got %#02x)", c.Chip, oneOf(addresses), addr)
+	}
+	bus, err := b.Bus(c.Bus)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
+	}
+	w := &wire{bus: bus, name: c.Bus, chip: c.Chip, addr: addr}
+	w.begin()
+	return w, nil
+}
+
+func oneOf(addresses []uint16) string {
+	var s []string
+	for _, a := range addresses {
+		s = append(s, fmt.Sprintf("%#02x", a))
+	}
+	return strings.Join(s, ", ")
+}
+
+// begin starts a call: the budget is full again, the last error forgotten.
+func (w *wire) begin() {
+	w.left, w.over, w.last, w.frame = budget, false, nil, w.frame[:0]
+}
+
+// String names the bus.
+func (w *wire) String() string { return w.name }
+
+// SetSpeed is refused: the speed belongs to the device tree.
+func (w *wire) SetSpeed(physic.Frequency) error {
+	return errors.New("set bus speed: a driver may not")
+}
+
+// Tx is one transaction, if the budget allows it.
+func (w *wire) Tx(addr uint16, out, in []byte) error {
+	if w.bus == nil {
+		w.last = os.ErrClosed
+		return w.last
+	}
+	if w.left == 0 {
+		w.over = true
+		return errBudget
+	}
+	w.left--
+	w.last = w.bus.Tx(addr, out, in)
+	if w.last == nil && len(in) > 0 {
+		w.frame = append(w.frame[:0], in...)
+	}
+	return w.last
+}
+
+// read reads n bytes from a register.
+func (w *wire) read(reg byte, n int) ([]byte, error) {
+	b := make([]byte, n)
+	err := w.Tx(w.addr, []byte{reg}, b)
+	return b, err
+}
+
+// write writes to a register.
+func (w *wire) write(reg byte, values ...byte) error {
+	return w.Tx(w.addr, append([]byte{reg}, values...), nil)
+}
+
+// wrap says what failed, in the terms of [Sensor]: the spent budget and
+// whatever a driver objects to while the bus is well is a fault of the chip;
+// otherwise it is the bus's own error, whatever the driver has made of it.
+func (w *wire) wrap(verb string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case w.over:
+		err = errBudget
+	case w.last != nil:
+		err = w.last
+	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent):
+		err = fmt.Errorf("%w: %w", ErrFault, err)
+	}
+	return fmt.Errorf("%s %s at %#02x: %w", verb, w.chip, w.addr, err)
+}
+
+// faultf is an [ErrFault] with its circumstances.
+func faultf(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrFault, fmt.Sprintf(format, a...))
+}
+
+// close frees the bus. The second time it does nothing.
+func (w *wire) close() error {
+	if w.bus == nil {
+		return nil
+	}
+	err := w.bus.Close()
+	w.bus = nil
+	return w.wrapClose(err)
+}
+
+func (w *wire) wrapClose(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("close %s: %w", w.chip, err)
+}
+
+// closed tells whether close has been called.
+func (w *wire) closed() bool { return w.bus == nil }
+
+// uniform tells whether all bytes are the same 0x00 or 0xFF: what a bus gives
+// when nobody drives it, or somebody holds it.
+func uniform(b []byte) bool {
+	if len(b) == 0 || b[0] != 0 && b[0] != 0xFF {
+		return false
+	}
+	return !slices.ContainsFunc(b, func(v byte) bool { return v != b[0] })
+}
+
+// values makes the fields of a reading, in the order of the quantities, and
+// refuses what the datasheet says cannot be.
+func values(quantities []Quantity, v ...float64) ([]Field, error) {
+	fields := make([]Field, len(quantities))
+	for i, q := range quantities {
+		if !(v[i] >= q.Min && v[i] <= q.Max) {
+			return nil, faultf("%s of %g %s is outside %g to %g", q.Name, v[i], q.Unit, q.Min, q.Max)
+		}
+		fields[i] = Field{Name: q.Name, Value: v[i]}
+	}
+	return fields, nil
+}
