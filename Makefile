@@ -70,7 +70,7 @@ lint-go:
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
-SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/vm/guest/bench-* deploy/vm/guest/init)
+SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)
 
 lint-shell:
 	@if command -v $(SHELLCHECK) >/dev/null; then echo "$(SHELLCHECK) $(SHELL_FILES)"; $(SHELLCHECK) -x $(SHELL_FILES); \

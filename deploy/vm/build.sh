@@ -10,7 +10,7 @@ CROSS=aarch64-linux-gnu-
 
 # The test machine needs QEMU 10, kmod, e2fsprogs and the kernel's compilers, of
 # the suite that the kernel comes from: they live in a tree of their own.
-TOOL_PACKAGES=qemu-system-arm,gcc,gcc-aarch64-linux-gnu,make,kmod,e2fsprogs,cpio
+TOOL_PACKAGES="qemu-system-arm,gcc,gcc-aarch64-linux-gnu,make,kmod,e2fsprogs,cpio"
 build_tools() {
 	fresh "$TOOLS" "$TOOL_PACKAGES" && return
 	say "building the tools"
@@ -81,7 +81,7 @@ build_modules() {
 
 # The guest's packages are unpacked, and what their maintainer scripts would do
 # is done here: run under emulation, they would take twenty times as long.
-GUEST_PACKAGES=systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,mosquitto,mosquitto-clients
+GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients"
 ESSENTIAL="base-files,base-passwd,bash,coreutils,dash,diffutils,findutils,grep,gzip,hostname,libc-bin,login.defs,passwd,mount,sed,tar,util-linux,mawk"
 build_root() {
 	fresh "$ROOT" "$GUEST_PACKAGES" && return

@@ -1,0 +1,224 @@
+#!/usr/bin/env bash
+# run.sh, in the test machine: fieldpost installed as on a board, its unit under
+# systemd, its sensors and pins the kernel's, its broker mosquitto with mutual TLS.
+# Everything is waited for, and every wait has an end.
+set -uo pipefail
+cd "$(dirname "$0")" || exit 1
+# shellcheck source=deploy/vm/guest/assert.sh
+. ./assert.sh
+
+UNIT=fieldpost
+CONFIG=/etc/fieldpost/fieldpost.yaml
+
+property() { systemctl show -P "$1" "$UNIT"; }
+pid() { property MainPID; }
+is_state() { [ "$(systemctl is-active "$UNIT")" = "$1" ]; }
+order() { fieldpost send -c "$CONFIG" "$@"; }
+
+installation() {
+	section "installation"
+	tar -C tree -c . | tar -C / -x --no-same-owner --no-overwrite-dir
+	check "systemd-sysusers makes the user" systemd-sysusers
+	cp certs/AmazonRootCA1.pem certs/certificate.pem.crt certs/private.pem.key /etc/fieldpost/certs/
+	systemd-tmpfiles --create /usr/lib/tmpfiles.d/fieldpost.conf
+	udevadm control --reload
+	systemctl daemon-reload
+	systemctl restart systemd-modules-load
+	eval "$(bench-hw)"
+	export CHIP LINES BUS REGS
+	sed "s/@BUS@/$BUS/" fieldpost.yaml >"$CONFIG"
+
+	same "the GPIO chip belongs to the group gpio" "root:gpio 660" "$(stat -c '%U:%G %a' "/dev/$CHIP")"
+	same "the I2C bus belongs to the group i2c" "root:i2c 660" "$(stat -c '%U:%G %a' "/dev/i2c-$BUS")"
+	same "the certificates' folder is for fieldpost alone" "root:fieldpost 750" "$(stat -c '%U:%G %a' /etc/fieldpost/certs)"
+	same "so is the key" "root:fieldpost 640" "$(stat -c '%U:%G %a' /etc/fieldpost/certs/private.pem.key)"
+	check "systemd finds nothing wrong with the unit" systemd-analyze verify --man=no "$UNIT.service"
+	check "the configuration is accepted" fieldpost check -c "$CONFIG"
+}
+
+# give_up WHY: without this nothing that follows makes sense
+give_up() {
+	echo "# giving up: $1"
+	journalctl -u "$UNIT" -u broker -n 60 --no-pager -o short-monotonic | sed 's/^/    /'
+	summary
+	exit 1
+}
+
+start_broker() { systemd-run -q --unit=broker --collect -p StateDirectory=broker mosquitto -c /payload/mosquitto.conf; }
+broker_listens() { ss -Hltn 'sport = :8883' | grep -q .; }
+
+# a subscriber that is not fieldpost, with a session of its own at the broker
+start_watcher() {
+	systemd-run -q --unit=watch --collect -p Restart=always -p RestartSec=1 -p StandardOutput=append:/run/watch.log \
+		stdbuf -oL mosquitto_sub -h 127.0.0.1 -p 8883 --cafile /payload/certs/AmazonRootCA1.pem \
+		--cert /payload/certs/certificate.pem.crt --key /payload/certs/private.pem.key \
+		-i watcher -c -q 1 -t 'field/bench'
+}
+
+readiness() {
+	section "start"
+	start_broker
+	check "mosquitto listens" within 30 broker_listens
+	start_watcher
+	check "the unit starts: READY has come" timeout 100 systemctl start "$UNIT"
+	[ "$failed" = 0 ] || give_up "fieldpost does not start"
+	same "it is active" active "$(systemctl is-active "$UNIT")"
+	same "it started at the first try" 0 "$(property NRestarts)"
+	same "it runs as fieldpost" fieldpost "$(stat -c %U "/proc/$(pid)")"
+	same "it has no capabilities" 0000000000000000 "$(awk '/^CapPrm/ {print $2}' "/proc/$(pid)/status")"
+	check "it has no /dev/mem" bash -c "! ls -l /proc/$(pid)/fd | grep -e /dev/mem -e /dev/gpiomem"
+	same "the pump is off" 0 "$(level 22)"
+}
+
+readings() {
+	section "readings"
+	printf '\x19\x00' | dd of="$REGS/regs_48" conv=notrunc status=none
+	check "a temperature set in the TMP102 arrives at the broker" within 60 message '.sensor == "soil" and .temperature == 25'
+	check "the BME280's arrives, compensated" within 60 message '.sensor == "air" and (.temperature | . > 25 and . < 25.2)'
+	check "every reading says that the clock is not true yet" message '.sensor == "soil" and .clock == "unsynced"'
+	check "fieldpost sub receives with a certificate" timeout 60 fieldpost sub -c "$CONFIG" --topic field/bench --count 1
+	echo pull-up >"$LINES/sim_gpio17/pull"
+	check "an edge on a line arrives" within 30 message '.sensor == "door" and .active == true'
+	echo pull-down >"$LINES/sim_gpio17/pull"
+	check "and the edge back" within 30 message '.sensor == "door" and .active == false'
+	check "a missing chip is reported to the broker" within 60 message '.kind == "fault" and .sensor == "ghost" and .code == "no_answer" and .state == "raised"'
+	check "and in the journal, found by its field" within 10 journal_has FIELDPOST_SENSOR=ghost FIELDPOST_CODE=no_answer
+	check "the unit is still active" systemctl is-active "$UNIT"
+}
+
+journal_has() { [ -n "$(journalctl -u "$UNIT" -o cat "$@")" ]; }
+
+refused_for_clock() {
+	local answer
+	answer=$(order pump on --for 30s --wait 30s 2>&1) && return 1
+	echo "$answer"
+	[[ $answer == *refused* ]] && is_level 22 0
+}
+
+orders() {
+	section "orders"
+	check "an order that switches on is refused while the clock is not true" refused_for_clock
+	# what an NTP client does when it has the time
+	adjtimex --status 0 --maxerror 0 --esterror 0
+	check "from then on readings are stamped true" within 30 message '.sensor == "soil" and .clock == null'
+	check "an order is answered with done" order pump on --for 30s --wait 30s
+	same "and has moved the line" 1 "$(level 22)"
+	check "the answer went through the broker" within 10 message '.kind == "answer" and .status == "done" and .output == "pump" and .state == "on"'
+	check "an order to the safe level is answered with done" order pump off --wait 30s
+	same "and has moved the line back" 0 "$(level 22)"
+}
+
+# soil_seq: the last sequence number received
+soil_seq() { messages '.sensor == "soil" and .seq' | jq -s 'map(.seq) | max // 0'; }
+soil_beyond() { [ "$(soil_seq)" -gt "$1" ]; }
+missing() { messages '.sensor == "soil" and .seq' | jq -sc '[.[] | [.run, .seq]] | unique | group_by(.[0]) | map(map(.[1]) | [range(.[0]; .[-1])] - .) | add'; }
+
+outage() {
+	section "the broker restarts"
+	local before
+	before=$(soil_seq)
+	systemctl stop broker
+	sleep 8
+	start_broker
+	check "readings come again, and those of the outage" within 90 soil_beyond $((before + 8))
+	same "no reading is missing" '[]' "$(missing)"
+}
+
+# unsafe_then COMMAND...: the pump on and its pull against it, then the command,
+# then how long it took until the line was safe, and whether it stayed so
+unsafe_then() {
+	local what=$1 limit=$2 t follower safe
+	shift 2
+	check "$what: the pump is on" order pump on --for 10m --wait 30s
+	echo pull-up >"$LINES/sim_gpio22/pull"
+	rm -f /run/level
+	follow 22 /run/level &
+	follower=$!
+	within 5 test -s /run/level
+	t=$(now)
+	"$@"
+	within 60 is_level 22 0 || true
+	safe=$(awk -v t="$t" '$2 == 0 && $1 >= t {print $1 - t; exit}' /run/level)
+	if [ -n "$safe" ] && [ "$safe" -le "$limit" ]; then ok "$what: the line was safe after $safe ms"; else
+		not_ok "$what: the line was not safe within $limit ms (${safe:-never})"
+		sed 's/^/    /' /run/level
+	fi
+	check "$what: the unit is $WANT" within 90 is_state "$WANT"
+	sleep 3
+	kill "$follower"
+	wait "$follower" 2>/dev/null
+	same "$what: and the line stayed safe" "1 0" "$(awk '{print $2}' /run/level | xargs)"
+}
+
+crash() {
+	section "the daemon is killed"
+	local old
+	old=$(pid)
+	WANT=active unsafe_then "kill -9" 2000 killed_and_back "$old"
+	check "it is another process" test "$(pid)" != "$old"
+	same "one restart" 1 "$(property NRestarts)"
+	check "readings of the new run arrive" within 60 message '.sensor == "soil" and .run == 2'
+}
+
+killed_and_back() {
+	systemctl kill -s KILL --kill-whom=main "$UNIT"
+	within 60 restarted "$1"
+}
+restarted() { [ "$(pid)" != "$1" ] && [ "$(pid)" != 0 ] && systemctl -q is-active "$UNIT"; }
+
+stop() {
+	section "the unit is stopped"
+	WANT=inactive unsafe_then "stop" 20000 systemctl stop "$UNIT"
+	check "the safe line is kept by systemd" test "$(property NFileDescriptorStore)" -ge 1
+	rm -f /run/level
+	follow 22 /run/level &
+	local follower=$!
+	check "it starts again" timeout 100 systemctl start "$UNIT"
+	kill "$follower"
+	wait "$follower" 2>/dev/null
+	same "the line stayed safe through the start" 0 "$(awk '{print $2}' /run/level | xargs)"
+	same "no line is kept by systemd now" 0 "$(property NFileDescriptorStore)"
+	check "readings of the third run arrive" within 60 message '.sensor == "soil" and .run == 3'
+	same "no reading of any run is missing" '[]' "$(missing)"
+}
+
+hang() {
+	section "the daemon hangs"
+	mkdir -p "/run/systemd/system/$UNIT.service.d"
+	printf '[Service]\nWatchdogSec=8\nTimeoutAbortSec=2\n' >"/run/systemd/system/$UNIT.service.d/test.conf"
+	systemctl daemon-reload
+	systemctl restart "$UNIT"
+	local old
+	old=$(pid)
+	WANT=active unsafe_then "hang" 15000 frozen_and_back "$old"
+}
+frozen_and_back() {
+	kill -STOP "$1"
+	within 60 restarted "$1"
+}
+
+hardware() {
+	[ -x ./board.test ] || return 0
+	section "the board room's own tests, on these devices"
+	systemctl stop "$UNIT"
+	if FIELDPOST_TEST_GPIO=bench-gpio FIELDPOST_TEST_I2C="i2c-$BUS" ./board.test -test.v -test.timeout 300s >out/board.log 2>&1; then
+		ok "$(grep -c '^--- PASS' out/board.log) tests of sensors/board"
+	else
+		not_ok "tests of sensors/board"
+		grep -v '^=== ' out/board.log | tail -40 | sed 's/^/    /'
+	fi
+}
+
+installation
+readiness
+readings
+orders
+outage
+crash
+stop
+hang
+echo "# memory: $(property MemoryCurrent) bytes now, $(property MemoryPeak) at most"
+hardware
+cp /run/watch.log out/ 2>/dev/null
+[ "$failed" = 0 ] || journalctl -u "$UNIT" -p notice -n 60 --no-pager -o short-monotonic | sed 's/^/    /'
+summary

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# test.sh BINARY
+#
+# Installs fieldpost, built for linux/arm64, on the test machine as `make install`
+# does on a board, and runs guest/run.sh there. Exit code 0: all passed.
+#
+#   KEEP=DIR  leave the payload, the machine's console and its journal in DIR
+set -euo pipefail
+# shellcheck source=deploy/vm/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+REPO=$(realpath "$HERE/../..")
+
+if [ $# -ne 1 ] || [ ! -f "$1" ]; then die "usage: $0 BINARY (built for linux/arm64)"; fi
+[ "$(id -u)" = 0 ] || die "the test machine needs root"
+BINARY=$(realpath "$1")
+mkdir -p "$WORK"
+need openssl openssl make make
+
+if [ -n "${KEEP:-}" ]; then
+	rm -rf "$KEEP"
+	mkdir -p "$KEEP"
+	PAYLOAD=$(realpath "$KEEP")
+else
+	PAYLOAD=$(mktemp -d "$WORK/payload.XXXXXX")
+	trap 'rm -rf "$PAYLOAD"' EXIT
+fi
+
+# certificates DIR: a root, a certificate for the broker and one for the board,
+# under the names that AWS's console gives them
+certificates() {
+	local dir=$1 who
+	mkdir -p "$dir"
+	openssl ecparam -name prime256v1 -genkey -noout -out "$dir/ca.key"
+	openssl req -x509 -new -key "$dir/ca.key" -days 30 -subj "/CN=test root" -out "$dir/AmazonRootCA1.pem"
+	printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' >"$dir/broker.ext"
+	printf 'extendedKeyUsage=clientAuth\n' >"$dir/board.ext"
+	for who in broker board; do
+		openssl ecparam -name prime256v1 -genkey -noout -out "$dir/$who.key"
+		openssl req -new -key "$dir/$who.key" -subj "/CN=$who" |
+			openssl x509 -req -CA "$dir/AmazonRootCA1.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 30 \
+				-extfile "$dir/$who.ext" -out "$dir/$who.crt" 2>/dev/null
+	done
+	mv "$dir/board.crt" "$dir/certificate.pem.crt"
+	mv "$dir/board.key" "$dir/private.pem.key"
+}
+
+# hardware_tests FILE: the board room's tests against real devices, where it has some
+hardware_tests() {
+	grep -qsl '^//go:build.*\bhardware\b' "$REPO"/sensors/board/*_test.go || return 0
+	(cd "$REPO" && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go test -c -trimpath -tags hardware -o "$1" ./sensors/board)
+}
+
+make -s -C "$REPO" install "DESTDIR=$PAYLOAD/tree" "BINARY=$BINARY"
+install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
+install -m 0644 "$HERE/guest/assert.sh" "$HERE/guest/mosquitto.conf" "$HERE/guest/fieldpost.yaml" "$PAYLOAD/"
+certificates "$PAYLOAD/certs"
+hardware_tests "$PAYLOAD/board.test"
+"$HERE/boot.sh" "$PAYLOAD"
