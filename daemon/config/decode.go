@@ -1,0 +1,182 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// A value has two names: its path in this file, "sensors[2].address", and its
+// key in every file, "sensors[].address", under which its rule is found.
+
+// value reads what n says into v.
+func (l *loader) value(n *yaml.Node, path, key string, v reflect.Value) {
+	l.nodes[path] = n
+	switch {
+	case n.Kind == yaml.AliasNode: // plain has refused it
+	case v.Kind() == reflect.Struct:
+		l.mapping(n, path, key, v)
+	case v.Kind() == reflect.Slice:
+		l.list(n, path, key, v)
+	default:
+		l.scalar(n, path, key, v)
+	}
+}
+
+// mapping reads keys and values into a struct. A section without any, as is
+// left when all its lines are commented out, says nothing.
+func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		l.fail(path, "want keys with values, not "+kindOf(n), "")
+		return
+	}
+	lines := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, val := n.Content[i], n.Content[i+1]
+		switch {
+		case k.Kind != yaml.ScalarNode:
+			l.add(k.Line, path, "want a plain word as a key", "")
+			continue
+		case isMerge(k): // plain has refused it
+			continue
+		case lines[k.Value] > 0:
+			l.add(k.Line, path, fmt.Sprintf("duplicate key %q, first on line %d", printable(k.Value), lines[k.Value]), "")
+			continue
+		}
+		lines[k.Value] = k.Line
+		f, ok := fieldOf(v.Type(), k.Value)
+		if !ok {
+			l.add(k.Line, path, unknown("key", k.Value, keysOf(v.Type())), "")
+			continue
+		}
+		l.value(val, join(path, k.Value), join(key, k.Value), v.Field(f))
+	}
+}
+
+// list reads a sequence into a slice.
+func (l *loader) list(n *yaml.Node, path, key string, v reflect.Value) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		l.fail(path, "want a list, each entry after \"- \", not "+kindOf(n), "")
+		return
+	}
+	if len(n.Content) > maxItems {
+		l.fail(path, fmt.Sprintf("want at most %d entries, not %d", maxItems, len(n.Content)), "")
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, item := range n.Content {
+		if start, ok := items[v.Type().Elem()]; ok {
+			out.Index(i).Set(start)
+		}
+		l.value(item, fmt.Sprintf("%s[%d]", path, i), key+"[]", out.Index(i))
+	}
+	v.Set(out)
+}
+
+// maxItems bounds a list. No board has so many wires.
+const maxItems = 256
+
+// complete reports every required key that was not given.
+func (l *loader) complete(c *Config) { l.missing("", "", reflect.ValueOf(c).Elem()) }
+
+func (l *loader) missing(path, key string, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			l.missing(fmt.Sprintf("%s[%d]", path, i), key+"[]", v.Index(i))
+		}
+	case reflect.Struct:
+		if n := l.nodes[path]; n != nil && n.Kind != yaml.MappingNode && !isNull(n) {
+			return // it was refused as a whole
+		}
+		for _, k := range keysOf(v.Type()) {
+			f, _ := fieldOf(v.Type(), k)
+			l.missing(join(path, k), join(key, k), v.Field(f))
+		}
+	default:
+		if rules[key].required && l.nodes[path] == nil {
+			l.fail(path, "is missing", "")
+		}
+	}
+}
+
+// given reports whether the file has that path.
+func (l *loader) given(path string) bool { return l.nodes[path] != nil }
+
+// line gives the line of a path, or of the nearest thing around it.
+func (l *loader) line(path string) int {
+	for path != "" {
+		if n := l.nodes[path]; n != nil {
+			return max(n.Line, 1)
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	if n := l.nodes[""]; n != nil {
+		return max(n.Line, 1)
+	}
+	return 1
+}
+
+// fail reports a problem of a path.
+func (l *loader) fail(path, reason, value string) {
+	l.add(l.line(path), path, reason, value)
+}
+
+// failLine reports a problem of the file as a whole.
+func (l *loader) failLine(line int, reason string) { l.add(line, "", reason, "") }
+
+func (l *loader) add(line int, path, reason, value string) {
+	l.refused[path] = true
+	l.errs = append(l.errs, &Error{File: l.file, Line: max(line, 1), Path: path, Reason: reason, Value: value})
+}
+
+// sound reports whether nothing has been said yet against a path, so that one
+// mistake is told once.
+func (l *loader) sound(path string) bool { return !l.refused[path] }
+
+// fieldOf gives the index of the field with that key.
+func fieldOf(t reflect.Type, key string) (int, bool) {
+	for i := range t.NumField() {
+		if k := t.Field(i).Tag.Get("yaml"); k == key && k != "" && k != "-" {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// keysOf gives the keys of a type, in the order of its fields.
+func keysOf(t reflect.Type) (keys []string) {
+	for i := range t.NumField() {
+		if k := t.Field(i).Tag.Get("yaml"); k != "" && k != "-" {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func kindOf(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		return "keys with values"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	case isNull(n):
+		return "nothing"
+	}
+	return "a single value"
+}

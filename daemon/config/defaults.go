@@ -1,0 +1,48 @@
+package config
+
+import (
+	"reflect"
+	"time"
+
+	"fieldpost/daemon/output"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// defaults is what a configuration says where the file says nothing.
+var defaults = Config{
+	Broker: Broker{
+		CA:          "certs/AmazonRootCA1.pem",
+		Certificate: "certs/certificate.pem.crt",
+		Key:         "certs/private.pem.key",
+		KeepAlive:   30 * time.Second,
+	},
+	Commands: Commands{
+		MaxLife: time.Hour,
+	},
+	Spool: Spool{
+		Dir:      "/var/lib/fieldpost",
+		AtRisk:   5 * time.Second,
+		MaxBytes: 64 << 20,
+		MaxAge:   30 * 24 * time.Hour,
+	},
+}
+
+// outputDefaults is the same for one output.
+var outputDefaults = output.Config{
+	Drive:   board.PushPull,
+	Initial: output.Off,
+	Safe:    output.Off,
+}
+
+// sensorDefaults is the same for one sensor; address and every come from its
+// chip's entry in the catalog.
+var sensorDefaults = sensors.Config{
+	Pull: board.PullAsIs,
+}
+
+// items gives what an entry of a list starts from.
+var items = map[reflect.Type]reflect.Value{
+	reflect.TypeFor[output.Config]():  reflect.ValueOf(outputDefaults),
+	reflect.TypeFor[sensors.Config](): reflect.ValueOf(sensorDefaults),
+}

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Every file in configs/ can be loaded where its certificates are.
+func TestConfigsLoad(t *testing.T) {
+	files, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files in configs/: %v", err)
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(filepath.Dir(place(t)), filepath.Base(f))
+			if err := os.WriteFile(file, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(file); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+
+// Every YAML block of the README is a whole configuration and can be loaded.
+func TestReadmeLoads(t *testing.T) {
+	readme := "../../README.md"
+	text, err := os.ReadFile(readme)
+	if os.IsNotExist(err) {
+		t.Log("there is no README yet")
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range yamlBlock.FindAllSubmatchIndex(text, -1) {
+		line := 1 + strings.Count(string(text[:at[2]]), "\n")
+		if _, err := Parse(place(t), text[at[2]:at[3]]); err != nil {
+			t.Errorf("block at README.md:%d: %v", line, err)
+		}
+	}
+}
+
+// The tutorial's policy allows one topic; so its configuration uses one.
+func TestTutorialUsesOneTopic(t *testing.T) {
+	text, err := os.ReadFile("../../configs/tutorial.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := good(t, string(text))
+	for _, topic := range []string{c.ReadingsTopic("x"), c.CommandsTopic(), c.AnswersTopic()} {
+		if topic != "test/topic" {
+			t.Errorf("uses %q", topic)
+		}
+	}
+	if c.Thing != "thing-greenhouse" {
+		t.Errorf("thing is %q", c.Thing)
+	}
+}

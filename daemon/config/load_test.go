@@ -1,0 +1,215 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/output"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+func TestLeastConfiguration(t *testing.T) {
+	file := place(t)
+	c, err := Parse(file, []byte(base))
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs := filepath.Join(filepath.Dir(file), "certs")
+	want := &Config{
+		Thing: "greenhouse",
+		Broker: Broker{
+			Endpoint:    "broker.example",
+			ClientID:    "greenhouse",
+			CA:          filepath.Join(certs, "AmazonRootCA1.pem"),
+			Certificate: filepath.Join(certs, "certificate.pem.crt"),
+			Key:         filepath.Join(certs, "private.pem.key"),
+			KeepAlive:   30 * time.Second,
+		},
+		Readings: Readings{Topic: "field/readings"},
+		Commands: Commands{MaxLife: time.Hour},
+		Spool:    Spool{Dir: "/var/lib/fieldpost", AtRisk: 5 * time.Second, MaxBytes: 64 << 20, MaxAge: 720 * time.Hour},
+		File:     file,
+	}
+	want.Spool.Dir = (&loader{file: file}).absolute(want.Spool.Dir)
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+// Reading one file leaves no trace in the defaults of the next.
+func TestDefaultsAreNotTouched(t *testing.T) {
+	good(t, base+"spool: {at_risk: 0, dir: spool}\noutputs: [{name: a, pin: GPIO27, safe: on}]\n")
+	if c := good(t, base); c.Spool.AtRisk != 5*time.Second || len(c.Outputs) != 0 {
+		t.Errorf("defaults have become %+v", c)
+	}
+	if outputDefaults.Safe != output.Off {
+		t.Error("default of safe has become on")
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	c := good(t, `
+thing: "42"
+broker:
+  endpoint: 10.0.0.1:443
+  client_id: board 7
+  keep_alive: 20m
+readings: {topic: "{thing}/{sensor}"}
+commands: {topic: "{thing}/orders", answers: "{thing}/done", max_life: 90s}
+spool: {dir: mail, at_risk: 0, max_bytes: 256MiB, max_age: 1h30m}
+sensors:
+  - {name: air, chip: bme280, bus: i2c-1, address: 0x77, every: 1m}
+  - {name: near, chip: tmp102, bus: i2c-1, address: 73}
+  - {name: door, chip: gpio, pin: 17, pull: up, active_low: on, debounce: 20ms}
+  - {name: cpu, chip: thermal, zone: cpu-thermal}
+outputs:
+  - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, max_on: 10m}
+  - {name: vent, pin: GPIO22, safe: true}
+`)
+	if got := c.Broker; got.ClientID != "board 7" || got.KeepAlive != 20*time.Minute || c.Endpoint() != "10.0.0.1:443" {
+		t.Errorf("broker is %+v", got)
+	}
+	dir := filepath.Join(filepath.Dir(c.File), "mail")
+	if want := (Spool{Dir: dir, MaxBytes: 256 << 20, MaxAge: 90 * time.Minute}); c.Spool != want {
+		t.Errorf("spool is %+v, want %+v", c.Spool, want)
+	}
+	if c.ReadingsTopic("air") != "42/air" || c.ReadingsTopic("") != "42/fieldpost" || c.CommandsTopic() != "42/orders" || c.AnswersTopic() != "42/done" {
+		t.Errorf("topics are %q, %q, %q, %q", c.ReadingsTopic("air"), c.ReadingsTopic(""), c.CommandsTopic(), c.AnswersTopic())
+	}
+	tmp102, _ := sensors.Lookup("tmp102")
+	gpio, _ := sensors.Lookup("gpio")
+	for i, want := range []sensors.Config{
+		{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x77, Every: time.Minute},
+		{Name: "near", Chip: "tmp102", Bus: "i2c-1", Address: 0x49, Every: tmp102.Every},
+		{Name: "door", Chip: "gpio", Pin: "17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond, Every: gpio.Every},
+	} {
+		if c.Sensors[i] != want {
+			t.Errorf("sensor %d is %+v, want %+v", i, c.Sensors[i], want)
+		}
+	}
+	for i, want := range []output.Config{
+		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.On, Safe: output.Off, SafeAfter: 5 * time.Minute, MaxOn: 10 * time.Minute},
+		{Name: "vent", Pin: "GPIO22", Drive: board.PushPull, Safe: output.On},
+	} {
+		if c.Outputs[i] != want {
+			t.Errorf("output %d is %+v, want %+v", i, c.Outputs[i], want)
+		}
+	}
+}
+
+func TestDefaultsThatDependOnOthers(t *testing.T) {
+	c := good(t, base+"commands: {topic: '{thing}/orders'}\nsensors: [{name: air, chip: bme280, bus: i2c-1}]\n")
+	if got := c.AnswersTopic(); got != "greenhouse/orders" {
+		t.Errorf("answers go to %q, want the topic of orders", got)
+	}
+	if c.Sensors[0].Address != 0x76 {
+		t.Errorf("address is %#x, want the chip's usual 0x76", c.Sensors[0].Address)
+	}
+	if c := good(t, base+"outputs: [{name: pump, pin: GPIO27}]\n"); c.CommandsTopic() != "" || c.AnswersTopic() != "" {
+		t.Errorf("without commands.topic the topics are %q and %q, want none", c.CommandsTopic(), c.AnswersTopic())
+	}
+}
+
+// Sections whose lines are all commented out are as good as left out, and
+// Windows' line ends and byte order mark do no harm.
+func TestAccepted(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty sections":    base + "spool:\nsensors:\n  # - name: air\noutputs: []\n",
+		"byte order mark":   "\ufeff" + base,
+		"windows":           strings.ReplaceAll(base, "\n", "\r\n"),
+		"document start":    "---\n" + base + "...\n",
+		"names that differ": base + "outputs: [{name: a, pin: GPIO1}, {name: A, pin: GPIO2}]\n",
+		"two buses":         base + "sensors: [{name: a, chip: bme280, bus: i2c-1}, {name: b, chip: bme280, bus: i2c-0}]\n",
+		"basic ingest":      "thing: a\nbroker: {endpoint: b}\nreadings: {topic: $aws/rules/mine/1/2/3/4/5/6/7/8}\n",
+		"plain bytes":       base + "spool: {max_bytes: 1048576}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c := good(t, text); c.Thing == "" {
+				t.Error("thing is empty")
+			}
+		})
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	for in, want := range map[string]string{
+		"broker.example":      "broker.example:8883",
+		"broker.example.":     "broker.example.:8883",
+		"broker.example:443":  "broker.example:443",
+		"my_broker":           "my_broker:8883",
+		"192.168.1.2":         "192.168.1.2:8883",
+		"::1":                 "[::1]:8883",
+		"[::1]:1883":          "[::1]:1883",
+		"mqtts://not.checked": "mqtts://not.checked",
+	} {
+		c := &Config{Broker: Broker{Endpoint: in}}
+		if got := c.Endpoint(); got != want {
+			t.Errorf("endpoint of %q is %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	file := place(t)
+	if err := os.WriteFile(file, []byte(base), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.File != file || c.Thing != "greenhouse" {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestLoadOfWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	absent := filepath.Join(dir, "absent.yaml")
+	_, err := Load(absent)
+	if want := absent + ": there is no such file"; err == nil || err.Error() != want || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	_, err = Load(dir)
+	if want := dir + ": is a directory; want a file"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	large := filepath.Join(dir, "large.yaml")
+	if err := os.WriteFile(large, make([]byte, 5<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Load(large)
+	if want := large + ":1: is larger than 1MiB; this cannot be a configuration of fieldpost"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// Each missing certificate file is named by the place where it was looked for
+// and as it was written, on its own line or on its section's.
+func TestCertificateFiles(t *testing.T) {
+	file := place(t)
+	dir := filepath.Dir(file)
+	if err := os.Remove(filepath.Join(dir, "certs", "private.pem.key")); err != nil {
+		t.Fatal(err)
+	}
+	text := "thing: a\nreadings: {topic: t}\nbroker:\n  endpoint: b\n  ca: certs\n  certificate: /absent/cert.pem\n"
+	_, err := Parse(file, []byte(text))
+	want := strings.Join([]string{
+		file + ":4: broker.key: file " + filepath.Join(dir, "certs", "private.pem.key") + ": there is no such file (got certs/private.pem.key)",
+		file + ":5: broker.ca: file " + filepath.Join(dir, "certs") + ": is a directory; want a file (got certs)",
+		file + ":6: broker.certificate: file /absent/cert.pem: there is no such file (got /absent/cert.pem)",
+	}, "\n")
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the system's error is lost")
+	}
+}

@@ -1,0 +1,52 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// unknown says that word is not among known, and which of them was probably
+// meant.
+func unknown(what, word string, known []string) string {
+	msg := fmt.Sprintf("unknown %s %q", what, printable(word))
+	if near := nearest(word, known); near != "" {
+		return msg + fmt.Sprintf(", did you mean %q?", near)
+	}
+	return msg + ", want one of " + strings.Join(known, ", ")
+}
+
+// nearest gives the word of known that word is a slip of, or "".
+func nearest(word string, known []string) string {
+	if len(word) > 40 {
+		return ""
+	}
+	plain := strings.NewReplacer("-", "_", " ", "_").Replace(strings.ToLower(word))
+	best, least := "", 1+max(1, len(word)/3)
+	for _, k := range known {
+		if d := distance(plain, strings.ReplaceAll(k, "-", "_")); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's: how many bytes to insert, delete or change.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

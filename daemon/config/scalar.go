@@ -1,0 +1,193 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// scalar reads one value, by its rule or its type, and checks it.
+func (l *loader) scalar(n *yaml.Node, path, key string, v reflect.Value) {
+	r := rules[key]
+	switch {
+	case n.Kind != yaml.ScalarNode:
+		l.fail(path, "want "+wanted(r, v.Type())+", not "+kindOf(n), "")
+		return
+	case isNull(n) || n.Value == "":
+		l.fail(path, "has no value; give one or leave the key out", "")
+		return
+	case n.Style == 0 && octal.MatchString(n.Value):
+		l.fail(path, octalReason(v), n.Value)
+		return
+	}
+	if err := r.read(n.Value, v); err != nil {
+		l.fail(path, err.Error(), r.shown(n.Value))
+		return
+	}
+	if r.check == nil {
+		return
+	}
+	if reason := r.check(v.Interface()); reason != "" {
+		l.fail(path, reason, r.shown(n.Value))
+	}
+}
+
+// octal is a bare number with a leading zero: YAML 1.1, and so many a tool
+// that may read this file, takes 076 as 62; YAML 1.2 takes it as 76.
+var octal = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
+
+func octalReason(v reflect.Value) string {
+	hint := "write it without the zero, or as hexadecimal with 0x"
+	if v.Kind() == reflect.String {
+		hint = "put it in quotes"
+	}
+	return "a number with a leading zero, which others read as octal; " + hint
+}
+
+// read gives v the value that text stands for.
+func (r rule) read(text string, v reflect.Value) error {
+	if r.parse != nil {
+		x, err := r.parse(text)
+		if err == nil {
+			v.Set(reflect.ValueOf(x).Convert(v.Type()))
+		}
+		return err
+	}
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch {
+	case v.Type() == reflect.TypeFor[time.Duration]():
+		d, err := duration(text)
+		v.SetInt(int64(d))
+		return err
+	case v.Kind() == reflect.Bool:
+		on, err := truth(text)
+		v.SetBool(on)
+		return err
+	case v.CanUint():
+		x, err := whole(text, v.Type().Bits())
+		v.SetUint(x)
+		return err
+	case v.CanInt():
+		x, err := whole(text, v.Type().Bits()-1)
+		v.SetInt(int64(x))
+		return err
+	case v.CanFloat():
+		x, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+			return errors.New("want a number")
+		}
+		v.SetFloat(x)
+		return nil
+	case v.Kind() == reflect.String:
+		v.SetString(text)
+		return nil
+	}
+	return fmt.Errorf("cannot be given: the program does not know how to read a %s", v.Type())
+}
+
+// wanted names what a value should be.
+func wanted(r rule, t reflect.Type) string {
+	switch {
+	case r.wants != "":
+		return r.wants
+	case t == reflect.TypeFor[time.Duration]():
+		return "a duration such as 10s or 5m"
+	case t.Kind() == reflect.Bool:
+		return "on or off"
+	case t.Kind() == reflect.String:
+		return "text"
+	}
+	return "a number"
+}
+
+// truth reads the words that people use for a level.
+func truth(text string) (bool, error) {
+	switch text {
+	case "on", "true":
+		return true, nil
+	case "off", "false":
+		return false, nil
+	}
+	return false, errors.New("want on or off, or true or false")
+}
+
+var bare = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
+
+// duration reads Go's durations. A bare number has no unit, so it is refused;
+// but 0 is 0 in every unit.
+func duration(text string) (time.Duration, error) {
+	if bare.MatchString(text) && text != "0" {
+		return 0, fmt.Errorf("write a unit: %ss for seconds, %sm for minutes", text, text)
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil && strings.HasSuffix(text, "d"):
+		return 0, errors.New("want a duration such as 10s, 5m or 720h; there is no unit for days, a day is 24h")
+	case err != nil:
+		return 0, errors.New("want a duration such as 500ms, 10s, 5m or 720h")
+	case d < 0:
+		return 0, errors.New("want a duration that is not negative")
+	}
+	return d, nil
+}
+
+// whole reads a number of at most that many bits, decimal or hexadecimal.
+func whole(text string, bits int) (uint64, error) {
+	base, digits := 10, text
+	if rest, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {
+		base, digits = 16, rest
+	} else if octal.MatchString(text) {
+		return 0, errors.New("a number with a leading zero, which others read as octal; write it without the zero, or as hexadecimal with 0x")
+	}
+	x, err := strconv.ParseUint(digits, base, bits)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return 0, errors.New("is too large a number")
+	case err != nil:
+		return 0, errors.New("want a whole number, such as 118 or 0x76")
+	}
+	return x, nil
+}
+
+var sizes = []struct {
+	unit  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// bytesOf reads a number of bytes: 64MiB, or plain.
+func bytesOf(text string) (any, error) {
+	unit, digits := int64(1), text
+	for _, s := range sizes {
+		if rest, ok := strings.CutSuffix(text, s.unit); ok {
+			unit, digits = s.bytes, strings.TrimSpace(rest)
+		}
+	}
+	x, err := strconv.ParseUint(digits, 10, 63)
+	switch {
+	case errors.Is(err, strconv.ErrRange), err == nil && int64(x) > math.MaxInt64/unit:
+		return nil, errors.New("is too large a number")
+	case err != nil || octal.MatchString(digits):
+		return nil, errors.New("want a number of bytes, such as 64MiB (also KiB, GiB, or a plain number)")
+	}
+	return int64(x) * unit, nil
+}
+
+// size writes a number of bytes as bytesOf reads it.
+func size(n int64) string {
+	for _, s := range sizes {
+		if n >= s.bytes && n%s.bytes == 0 {
+			return strconv.FormatInt(n/s.bytes, 10) + s.unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}

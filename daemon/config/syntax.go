@@ -1,0 +1,118 @@
+package config
+
+import (
+	"bytes"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+var saysLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// said puts the YAML reader's words into plainer ones.
+var said = []struct{ have, say string }{
+	{"found a tab character", tabReason},
+	{"found character that cannot start any token", "a value cannot begin with %, @ or ` outside quotes"},
+	{"mapping values are not allowed in this context", "a second \": \" in one line, or an indentation that does not fit the line above"},
+	{"could not find expected ':'", "want \"key: value\"; a colon and a space are missing"},
+	{"did not find expected key", "an indentation that does not fit the lines above, or something after a closing quote"},
+	{"did not find expected '-' indicator", "an indentation that does not fit the list above"},
+	{"found unexpected end of stream", "a quote is opened here and never closed"},
+	{"control characters are not allowed", "an invisible control character; delete it"},
+}
+
+const tabReason = "a tab stands where YAML wants spaces"
+
+// syntaxReason gives the reason why a file stops being YAML at a line.
+func syntaxReason(err error, line string) string {
+	if strings.HasPrefix(strings.TrimLeft(line, " "), "\t") {
+		return tabReason
+	}
+	msg := saysLine.ReplaceAllString(err.Error(), "")
+	for _, s := range said {
+		if strings.Contains(msg, s.have) {
+			return s.say
+		}
+	}
+	return "is not YAML: " + msg
+}
+
+// lineOf gives the text of one line, from 1.
+func lineOf(data []byte, n int) string {
+	ends := lineEnds(data)
+	if n < 1 || n > len(ends) {
+		return ""
+	}
+	from := 0
+	if n > 1 {
+		from = ends[n-2]
+	}
+	return string(data[from:ends[n-1]])
+}
+
+// searchable is how many lines a file may have for the exact search of an
+// error's line, which parses it once a line.
+const searchable = 1000
+
+// errorLine gives the line at which a file stops being YAML. The YAML reader
+// itself names the beginning of what it was reading, or nothing. So the file
+// is cut shorter and shorter: the line after the longest beginning that can
+// be read is the one.
+func errorLine(data []byte, err error) int {
+	ends := lineEnds(data)
+	if len(ends) <= searchable {
+		for n := len(ends) - 1; n > 0; n-- {
+			if _, err := documents(data[:ends[n-1]]); err == nil {
+				return n + 1
+			}
+		}
+		return 1
+	}
+	if m := saysLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			return min(max(n, 1), len(ends))
+		}
+	}
+	return 1
+}
+
+// lineEnds gives the offsets behind each line.
+func lineEnds(data []byte) (ends []int) {
+	for at := 0; at < len(data); {
+		n := bytes.IndexByte(data[at:], '\n')
+		if n < 0 {
+			return append(ends, len(data))
+		}
+		at += n + 1
+		ends = append(ends, at)
+	}
+	return ends
+}
+
+// plain refuses what YAML offers beyond keys, values and lists.
+func (l *loader) plain(n *yaml.Node) {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		l.failLine(n.Line, "aliases (*"+printable(n.Value)+") are not supported; write the value out")
+		return
+	case n.Anchor != "":
+		l.failLine(n.Line, "anchors (&"+printable(n.Anchor)+") are not supported; write the value out where it is needed")
+	case n.Style&yaml.TaggedStyle != 0:
+		l.failLine(n.Line, "tags ("+printable(n.Tag)+") are not supported; write the plain value")
+	case isMerge(n):
+		l.failLine(n.Line, "merge keys (<<) are not supported; write the keys out")
+	}
+	for _, c := range n.Content {
+		l.plain(c)
+	}
+}
+
+func isMerge(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "<<" && n.ShortTag() == "!!merge"
+}
+
+func isNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
+}
