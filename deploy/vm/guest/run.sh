@@ -16,25 +16,28 @@ is_state() { [ "$(systemctl is-active "$UNIT")" = "$1" ]; }
 order() { fieldpost send -c "$CONFIG" "$@"; }
 
 installation() {
-	section "installation"
+	section "installation, as the README tells it"
 	tar -C tree -c . | tar -C / -x --no-same-owner --no-overwrite-dir
 	check "systemd-sysusers makes the user" systemd-sysusers
-	cp certs/AmazonRootCA1.pem certs/certificate.pem.crt certs/private.pem.key /etc/fieldpost/certs/
-	systemd-tmpfiles --create /usr/lib/tmpfiles.d/fieldpost.conf
-	udevadm control --reload
+	check "systemd-tmpfiles makes the folders" systemd-tmpfiles --create
+	udevadm control --reload && udevadm trigger --settle
 	systemctl daemon-reload
 	systemctl restart systemd-modules-load
 	eval "$(bench-hw)"
 	export CHIP LINES BUS REGS
+	install -o root -g fieldpost -m 0640 certs/AmazonRootCA1.pem certs/certificate.pem.crt certs/private.pem.key /etc/fieldpost/certs/
 	sed "s/@BUS@/$BUS/" fieldpost.yaml >"$CONFIG"
 
-	same "the GPIO chip belongs to the group gpio" "root:gpio 660" "$(stat -c '%U:%G %a' "/dev/$CHIP")"
+	same "a GPIO chip that was there before belongs to the group gpio" "root:gpio 660" "$(stat -c '%U:%G %a' /dev/gpiochip0)"
+	same "so does one that comes later" "root:gpio 660" "$(stat -c '%U:%G %a' "/dev/$CHIP")"
 	same "the I2C bus belongs to the group i2c" "root:i2c 660" "$(stat -c '%U:%G %a' "/dev/i2c-$BUS")"
 	same "the certificates' folder is for fieldpost alone" "root:fieldpost 750" "$(stat -c '%U:%G %a' /etc/fieldpost/certs)"
-	same "so is the key" "root:fieldpost 640" "$(stat -c '%U:%G %a' /etc/fieldpost/certs/private.pem.key)"
 	check "systemd finds nothing wrong with the unit" systemd-analyze verify --man=no "$UNIT.service"
-	check "the configuration is accepted" fieldpost check -c "$CONFIG"
+	check "the configuration is accepted" as_fieldpost fieldpost check -c "$CONFIG"
+	echo "# $(systemd-analyze security --no-pager "$UNIT.service" 2>/dev/null | tail -1)"
 }
+
+as_fieldpost() { setpriv --reuid fieldpost --regid fieldpost --init-groups "$@"; }
 
 # give_up WHY: without this nothing that follows makes sense
 give_up() {
