@@ -19,6 +19,9 @@ func (l Level) String() string {
 	return "off"
 }
 
+// MarshalText gives on or off.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
 // UnmarshalText accepts on, off, true and false.
 func (l *Level) UnmarshalText(b []byte) error {
 	switch string(b) {

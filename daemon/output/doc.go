@@ -1,0 +1,33 @@
+// Package output drives pins under a safety contract.
+//
+// Every output has a declared safe level. A [Bank] holds the lines of all
+// outputs and sees to it that each of them is safe when nobody watches over
+// it any more:
+//
+//   - The level travels with the request, so that a relay does not click when
+//     the daemon starts.
+//   - An order may say for how long. Then, and after a pulse, the line goes
+//     back to safe.
+//   - max_on ends every stay at on, whoever asked for it.
+//   - safe_after makes the line safe when the link has been down for so long.
+//     A link that never came up since the start counts as down since then.
+//   - Each level is read back from the kernel. A line that did not take its
+//     level is driven safe, again and again until it is.
+//   - A stop drives every line safe. Orders are refused from then on.
+//
+// What the process cannot do for itself, because it was killed, is done from
+// the crash record. Before a line is requested, its chip, offset, flags and
+// safe level are written to a file. systemd runs `fieldpost safe` after the
+// daemon ended in whatever way; that reads only this file ([MakeSafe]),
+// requests each line at its safe level and hands the line handles to systemd,
+// which keeps them open. The next start takes them over ([TakeOver]) before
+// it reads its configuration.
+//
+// # What remains
+//
+// A kernel that hangs drives nothing. From power-on until the first start the
+// pins are as the boot firmware leaves them. From the death of the daemon to
+// the request of `fieldpost safe` the kernel decides: Raspberry Pi kernels
+// keep the level, others return the line to its pull. Where this matters, wire
+// a resistor that pulls the line to its safe level.
+package output

@@ -1,0 +1,331 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// How long Run waits before it tries again: to request a line, growing from
+// the first to the last; to make a line safe, always the first.
+const (
+	retryFirst = time.Second
+	retryMost  = 30 * time.Second
+)
+
+// readBacks is how often a level is read back until it is believed to be
+// wrong. An open-drain line takes some microseconds to rise.
+const readBacks = 3
+
+// errMismatch is the reason when a line reads back another level than it was
+// set to.
+var errMismatch = errors.New("reads back another level")
+
+// pin is one output. All but state is guarded by mu, which is held during
+// calls into the kernel.
+type pin struct {
+	b     *Bank
+	c     Config
+	state atomic.Pointer[State]
+
+	mu       sync.Mutex
+	id       board.LineID
+	found    bool
+	line     board.Output // nil until requested
+	onSince  time.Time    // since when it may be on; zero when it is off
+	ends     time.Time    // when the last order's time is over; zero is never
+	endCause string
+	ordered  time.Time     // when the last order was carried out
+	owed     string        // the cause for which it must still be made safe; "" when it need not
+	again    time.Time     // when the next attempt is, after a failure
+	wait     time.Duration // the wait before the attempt after that
+	wrongOn  bool          // on was read back wrongly, and has not been right since
+	wrongOff bool          // off was
+}
+
+func newPin(b *Bank, c Config) *pin {
+	p := &pin{b: b, c: c, wait: retryFirst}
+	p.state.Store(&State{Name: c.Name, Err: errors.New("not requested yet")})
+	return p
+}
+
+// recordLine is the pin's line of the crash record.
+func (p *pin) recordLine() Line {
+	drive := p.c.Drive
+	if drive == "" {
+		drive = board.PushPull
+	}
+	return Line{
+		Output: p.c.Name, Label: p.id.Label, Chip: p.id.Chip, Offset: p.id.Offset, Name: p.id.Name,
+		ActiveLow: p.c.ActiveLow, Drive: drive, Safe: p.c.Safe,
+	}
+}
+
+// find learns which line it is.
+func (p *pin) find() bool {
+	id, err := p.b.o.Board.Find(p.c.Pin)
+	if err != nil {
+		p.unclaimed(err, time.Now())
+		return false
+	}
+	p.id, p.found = id, true
+	return true
+}
+
+// request claims the line, at its initial level, and records it before that.
+func (p *pin) request(now time.Time) {
+	if !p.found {
+		if !p.find() {
+			return
+		}
+		p.b.record(now)
+	}
+	level := p.c.Initial
+	if p.linkLostAt(level) != (time.Time{}) && !now.Before(p.linkLostAt(level)) {
+		level = p.c.Safe
+	}
+	line, err := p.b.o.Held.claim(p.b.o.Board, p.id, board.OutputConfig{
+		Line: p.c.Pin, ActiveLow: p.c.ActiveLow, Drive: p.c.Drive, Active: bool(level),
+	})
+	if err != nil {
+		p.unclaimed(err, now)
+		return
+	}
+	p.b.o.Health.ClearAll(p.c.Name, health.Absent, health.Denied, health.LineBusy, health.OutputFailed)
+	p.line, p.wait, p.again = line, retryFirst, time.Time{}
+	if level == On {
+		p.onSince = now
+	}
+	p.state.Store(&State{Name: p.c.Name, Level: level, Since: now, Cause: CauseInitial})
+	p.b.o.Log.Info("output is ours", "output", p.c.Name, "line", p.id.String(), "state", level.String())
+	if err := p.verify(level); err != nil {
+		p.failed(level, CauseFailed, err)
+	}
+}
+
+// unclaimed reports why the line is not ours and sets the next attempt.
+func (p *pin) unclaimed(err error, now time.Time) {
+	code := faultOf(err)
+	for _, c := range []health.Code{health.Absent, health.Denied, health.LineBusy, health.OutputFailed} {
+		if c != code {
+			p.b.o.Health.Clear(c, p.c.Name)
+		}
+	}
+	p.b.o.Health.Raise(code, p.c.Name, err.Error())
+	p.fail(err)
+	p.again = now.Add(p.wait)
+	p.wait = min(2*p.wait, retryMost)
+}
+
+// fail puts a reason into the state.
+func (p *pin) fail(err error) {
+	s := *p.state.Load()
+	s.Err = err
+	p.state.Store(&s)
+}
+
+// turn does what is due now and gives when the next thing is; zero is never.
+func (p *pin) turn(now time.Time) time.Time {
+	_, stopped := p.b.linkDown()
+	if p.line == nil {
+		switch {
+		case stopped:
+			return time.Time{}
+		case now.Before(p.again):
+			return p.again
+		}
+		if p.request(now); p.line == nil {
+			return p.again
+		}
+	}
+	at, level, cause := p.due()
+	if at.IsZero() || now.Before(at) {
+		return at
+	}
+	if p.drive(level, cause) != nil {
+		return p.again
+	}
+	at, _, _ = p.due()
+	return at
+}
+
+// due gives what the pin's timers ask for next.
+func (p *pin) due() (at time.Time, level Level, cause string) {
+	first := func(t time.Time, l Level, c string) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at, level, cause = t, l, c
+		}
+	}
+	if p.owed != "" {
+		return p.again, p.c.Safe, p.owed
+	}
+	first(p.ends, p.c.Safe, p.endCause)
+	if p.c.MaxOn > 0 && !p.onSince.IsZero() {
+		first(p.onSince.Add(p.c.MaxOn), Off, CauseMaxOn)
+	}
+	first(p.linkLostAt(p.state.Load().Level), p.c.Safe, CauseLinkLost)
+	return at, level, cause
+}
+
+// linkLostAt is when a line at that level is to be made safe because of the
+// link; zero is never. An order given while the link is down comes from
+// somebody on the spot: from then on it has safe_after once more.
+func (p *pin) linkLostAt(level Level) time.Time {
+	down, _ := p.b.linkDown()
+	if p.c.SafeAfter <= 0 || down.IsZero() || level == p.c.Safe {
+		return time.Time{}
+	}
+	if p.ordered.After(down) {
+		down = p.ordered
+	}
+	return down.Add(p.c.SafeAfter)
+}
+
+// order carries out an order.
+func (p *pin) order(a Action, d time.Duration, cause string) error {
+	if p.line == nil {
+		return p.state.Load().Err
+	}
+	level := a.target(p.state.Load().Level, p.c.Safe)
+	if err := p.set(level, cause); err != nil {
+		p.failed(level, CauseFailed, err)
+		return err
+	}
+	now := time.Now()
+	p.ordered, p.ends, p.endCause = now, time.Time{}, CauseForEnded
+	if a == ActionPulse {
+		p.endCause = CausePulse
+		if d == 0 {
+			d = DefaultPulse
+		}
+	}
+	if d > 0 && level != p.c.Safe {
+		p.ends = now.Add(d)
+	}
+	return nil
+}
+
+// drive gives the line a level that no order asked for, and tells of it.
+func (p *pin) drive(level Level, cause string) error {
+	before := p.state.Load().Level
+	if err := p.set(level, cause); err != nil {
+		p.failed(level, cause, err)
+		return err
+	}
+	p.ends = time.Time{}
+	if before != level {
+		p.event(level, cause)
+	}
+	return nil
+}
+
+// failed follows a level that the line did not take: it goes to safe, at once
+// if that was not what has just failed, and otherwise when Run comes round.
+func (p *pin) failed(level Level, cause string, err error) {
+	p.owed, p.again = cause, time.Now().Add(retryFirst)
+	p.ends = time.Time{}
+	if errors.Is(err, syscall.ENODEV) {
+		p.vanished(err)
+		return
+	}
+	if level == p.c.Safe {
+		return
+	}
+	if p.drive(p.c.Safe, cause) == nil {
+		p.fail(err) // it is safe, but the order's failure is still worth seeing
+	}
+}
+
+// vanished gives up a line whose chip is gone: its handle will never work
+// again. Run requests the line anew.
+func (p *pin) vanished(err error) {
+	line := p.line
+	p.line, p.found, p.owed, p.onSince = nil, false, "", time.Time{}
+	p.unclaimed(errors.Join(err, line.Close()), time.Now())
+}
+
+// set gives the line a level and reads it back.
+func (p *pin) set(level Level, cause string) error {
+	now := time.Now()
+	if level == On && p.onSince.IsZero() {
+		p.onSince = now // from the attempt on: a failed one may have switched it on
+	}
+	if err := p.line.Set(bool(level)); err != nil {
+		err = fmt.Errorf("set to %s: %w", level, err)
+		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
+		p.fail(err)
+		return err
+	}
+	if err := p.verify(level); err != nil {
+		return err
+	}
+	p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
+	p.owed = ""
+	if level == Off {
+		p.onSince = time.Time{}
+	}
+	s := *p.state.Load()
+	if s.Level != level {
+		s.Since = now
+		p.b.o.Log.Info("output changed", "output", p.c.Name, "state", level.String(), "cause", cause)
+	}
+	s.Level, s.Cause, s.Err = level, cause, nil
+	p.state.Store(&s)
+	return nil
+}
+
+// verify reads the level back.
+func (p *pin) verify(level Level) error {
+	for range readBacks {
+		got, err := p.line.Active()
+		if err != nil {
+			err = fmt.Errorf("read back: %w", err)
+			p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
+			p.fail(err)
+			return err
+		}
+		if Level(got) == level {
+			p.readWrong(level, false)
+			return nil
+		}
+	}
+	err := fmt.Errorf("%w: set to %s, reads %s", errMismatch, level, !level)
+	p.readWrong(level, true)
+	p.b.o.Health.Raise(health.LevelMismatch, p.c.Name, err.Error())
+	p.fail(err)
+	return err
+}
+
+// readWrong keeps the fault up until the very level that was wrong has been
+// right: a line shorted to ground is off without fault, and no less shorted.
+func (p *pin) readWrong(level Level, wrong bool) {
+	if level == On {
+		p.wrongOn = wrong
+	} else {
+		p.wrongOff = wrong
+	}
+	if !p.wrongOn && !p.wrongOff {
+		p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
+	}
+}
+
+// event reports a change that no order made.
+func (p *pin) event(level Level, cause string) {
+	p.b.o.Event(spool.Record{
+		Kind:  spool.Event,
+		Stamp: p.b.o.Clock.Now(),
+		Fields: []sensors.Field{
+			{Name: "output", Value: p.c.Name},
+			{Name: "state", Value: level.String()},
+			{Name: "cause", Value: cause},
+		},
+	})
+}

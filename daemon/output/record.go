@@ -1,0 +1,145 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"fieldpost/sensors/board"
+)
+
+// Line is one line of the crash record: all that is needed to drive it safe
+// without the configuration.
+type Line struct {
+	Output    string      `json:"output"`         // the output's name
+	Label     string      `json:"label"`          // the chip's label
+	Chip      string      `json:"chip,omitempty"` // the chip's device name when it was recorded
+	Offset    int         `json:"offset"`         // the line's offset on its chip
+	Name      string      `json:"line,omitempty"` // the kernel's name of the line
+	ActiveLow bool        `json:"active_low"`     // on is the low level
+	Drive     board.Drive `json:"drive"`          // how the line is driven
+	Safe      Level       `json:"safe"`           // the level to drive
+	Held      bool        `json:"held"`           // `fieldpost safe` gave a handle of it, at Safe, to systemd
+}
+
+// ID is the line as the board knows it.
+func (l Line) ID() board.LineID {
+	return board.LineID{Label: l.Label, Chip: l.Chip, Offset: l.Offset, Name: l.Name}
+}
+
+// Config asks for the line at its safe level, by the chip's label.
+func (l Line) Config() board.OutputConfig {
+	return board.OutputConfig{
+		Line:      fmt.Sprintf("%s:%d", l.Label, l.Offset),
+		ActiveLow: l.ActiveLow,
+		Drive:     l.Drive,
+		Active:    bool(l.Safe),
+	}
+}
+
+// String names the output and its line for people.
+func (l Line) String() string { return fmt.Sprintf("output %q on line %s", l.Output, l.ID()) }
+
+// maxRecord bounds what is read of a crash record. A hundred lines take 20 kB.
+const maxRecord = 1 << 20
+
+// Recorded reads the crash record at path. It gives every line that can be
+// read, and an error that names those that cannot. The error wraps
+// [fs.ErrNotExist] where there is no record: no line was ever requested.
+func Recorded(path string) ([]Line, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read crash record: %w", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return nil, fmt.Errorf("read crash record: %w", err)
+	}
+	if len(raw) > maxRecord {
+		return nil, fmt.Errorf("read crash record %q: larger than %d bytes", path, maxRecord)
+	}
+	var lines []Line
+	var errs []error
+	for i, text := range bytes.Split(raw, []byte("\n")) {
+		if len(bytes.TrimSpace(text)) == 0 {
+			continue
+		}
+		l, err := parseLine(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", path, i+1, err))
+			continue
+		}
+		lines = append(lines, l)
+	}
+	return lines, errors.Join(errs...)
+}
+
+// parseLine reads one line of the record. A key it does not know is passed
+// over: the record of a newer fieldpost must still be good for making safe.
+func parseLine(text []byte) (Line, error) {
+	var raw struct {
+		Line
+		Safe   *Level `json:"safe"`
+		Offset *int   `json:"offset"`
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return Line{}, fmt.Errorf("read recorded line %.80q: %w", text, err)
+	}
+	l := raw.Line
+	switch {
+	case l.Label == "":
+		return Line{}, fmt.Errorf("read recorded line %.80q: no chip label", text)
+	case raw.Offset == nil || *raw.Offset < 0:
+		return Line{}, fmt.Errorf("read recorded line %.80q: no offset", text)
+	case raw.Safe == nil:
+		return Line{}, fmt.Errorf("read recorded line %.80q: no safe level", text)
+	}
+	l.Offset, l.Safe = *raw.Offset, *raw.Safe
+	return l, nil
+}
+
+// writeRecord puts the lines in place of the record at path, at once and
+// synced: whoever reads it, whenever, finds the old one or the new one.
+func writeRecord(path string, lines []Line) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	for _, l := range lines {
+		if err := enc.Encode(l); err != nil {
+			return fmt.Errorf("encode crash record: %w", err)
+		}
+	}
+	fresh := path + ".new"
+	if err := writeSynced(fresh, text.Bytes()); err != nil {
+		return errors.Join(fmt.Errorf("write crash record: %w", err), removeIfThere(fresh))
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return errors.Join(fmt.Errorf("write crash record: %w", err), removeIfThere(fresh))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
