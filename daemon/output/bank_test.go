@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -26,6 +27,8 @@ type bench struct {
 	board  *sim.Board
 	bank   *Bank
 	health *health.Health
+
+	mu     sync.Mutex // events come from Run and from whoever calls Do or Safe
 	events []string
 	faults []string
 }
@@ -39,6 +42,8 @@ func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ..
 	t.Helper()
 	n := &bench{t: t, board: s}
 	n.health = health.New(func(c health.Change) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
 		n.faults = append(n.faults, fmt.Sprintf("%s %s %s", c.Subject, c.Fault.Code, c.State()))
 	})
 	n.bank = Open(Options{
@@ -51,6 +56,8 @@ func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ..
 			for _, f := range r.Fields {
 				words = append(words, fmt.Sprint(f.Name, "=", f.Value))
 			}
+			n.mu.Lock()
+			defer n.mu.Unlock()
 			n.events = append(n.events, strings.Join(words, " "))
 		},
 	})
@@ -95,6 +102,8 @@ func (n *bench) is(line string, want Level) {
 // told checks the events since it was last called.
 func (n *bench) told(want ...string) {
 	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if !slices.Equal(n.events, want) {
 		n.t.Errorf("events %q, want %q", n.events, want)
 	}
@@ -103,6 +112,8 @@ func (n *bench) told(want ...string) {
 
 func (n *bench) faulted(want ...string) {
 	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if !slices.Equal(n.faults, want) {
 		n.t.Errorf("faults %q, want %q", n.faults, want)
 	}
