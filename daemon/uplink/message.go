@@ -41,7 +41,8 @@ type Message struct {
 	// Any goroutine, any number of times.
 	Ack func()
 	// Lost reports whether the connection it came on has ended: the broker
-	// will send it again, so a receiver that has not begun to act drops it.
+	// will send it again, so a receiver that has not begun to act drops it. At
+	// QoS 0 it is always false, as nothing is sent again.
 	Lost func() bool
 }
 
@@ -51,7 +52,10 @@ type Status struct {
 	Endpoint  string
 	ClientID  string
 	Attempts  int   // connection attempts since the last success
-	Err       error // why it is not connected, or nil; often an [*Explained]
+	// Err says why it is not connected, as an [*Explained]. While it is
+	// connected, Err says what is amiss all the same (a topic that may not be
+	// published to, a new certificate that does not work), or is nil.
+	Err error
 	// Denied are the subscriptions left out of this connection, because the
 	// broker does not allow them.
 	Denied []string
@@ -59,6 +63,12 @@ type Status struct {
 	SessionPresent bool
 	// Acked counts the PUBACKs since the start.
 	Acked uint64
+	// Dropped counts the messages from the broker that were lost since the
+	// start: at QoS 0 because too many waited, at any QoS because of their size.
+	Dropped uint64
+	// SessionsLost counts the connections that found the broker had forgotten
+	// our session, and with it the orders it may have kept for us.
+	SessionsLost uint64
 }
 
 // Explained is an error of the link with what it means and what to do.

@@ -1,0 +1,422 @@
+package uplink
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// authority is a throw-away certificate authority.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+// The dates of good certificates enclose both the real time and the time of
+// testing/synctest, which begins on 1 January 2000.
+var (
+	longAgo  = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
+	farAhead = time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	key := newKey(t)
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: longAgo, NotAfter: farAhead,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	must(t, err)
+	cert, err = x509.ParseCertificate(der)
+	must(t, err)
+	return &authority{t, cert, key, encode("CERTIFICATE", der)}
+}
+
+// issue makes a certificate and its key, changed by tweak.
+func (a *authority) issue(name string, tweak func(*x509.Certificate)) (cert, key []byte) {
+	a.t.Helper()
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: longAgo, NotAfter: farAhead,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	if tweak != nil {
+		tweak(c)
+	}
+	k := newKey(a.t)
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, &k.PublicKey, a.key)
+	must(a.t, err)
+	return encode("CERTIFICATE", der), keyPEM(a.t, k)
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	return k
+}
+
+func keyPEM(t *testing.T, k *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	must(t, err)
+	return encode("PRIVATE KEY", der)
+}
+
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// put writes a file anew.
+func put(t *testing.T, path string, data []byte) {
+	t.Helper()
+	must(t, os.WriteFile(path, data, 0o600))
+}
+
+// broker is a fake: each test plays its part packet by packet.
+type broker struct {
+	t      *testing.T
+	ca     *authority
+	dir    string // ca.pem, cert.pem, key.pem of the client
+	tls    *tls.Config
+	dialed chan net.Conn
+}
+
+const brokerName = "broker.test"
+
+func newBroker(t *testing.T) *broker {
+	t.Helper()
+	ca := newAuthority(t, "test root")
+	b := &broker{t: t, ca: ca, dir: t.TempDir(), dialed: make(chan net.Conn)}
+	b.serve(ca.issue(brokerName, nil))
+	cert, key := ca.issue("client", nil)
+	put(t, b.file("ca.pem"), ca.pem)
+	put(t, b.file("cert.pem"), cert)
+	put(t, b.file("key.pem"), key)
+	return b
+}
+
+// serve sets the broker's certificate.
+func (b *broker) serve(cert, key []byte) {
+	b.t.Helper()
+	pair, err := tls.X509KeyPair(cert, key)
+	must(b.t, err)
+	clients := x509.NewCertPool()
+	clients.AddCert(b.ca.cert)
+	// A ticket would have to be read before the CONNECT is: there is no buffer
+	// in the pipe.
+	b.tls = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients, SessionTicketsDisabled: true}
+}
+
+func (b *broker) file(name string) string { return filepath.Join(b.dir, name) }
+
+// config gives a configuration for this broker.
+func (b *broker) config() Config {
+	return Config{
+		Endpoint: brokerName + ":8883", ClientID: "board", Dial: b.dial, Outbox: NewQueue(),
+		CA: b.file("ca.pem"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"),
+	}
+}
+
+// dial is Config.Dial.
+func (b *broker) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case b.dialed <- &pipe{Conn: far}:
+		return &pipe{Conn: near}, nil
+	case <-ctx.Done():
+		near.Close()
+		far.Close()
+		return nil, ctx.Err()
+	}
+}
+
+// pipe gives a pipe the errors of a socket.
+type pipe struct {
+	net.Conn
+	closed atomic.Bool
+}
+
+func (p *pipe) Close() error {
+	p.closed.Store(true)
+	return p.Conn.Close()
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	return n, p.socketError(err)
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	return n, p.socketError(err)
+}
+
+// A deadline can be set on a socket whose other side has gone.
+func (p *pipe) SetDeadline(t time.Time) error      { return p.settable(p.Conn.SetDeadline(t)) }
+func (p *pipe) SetReadDeadline(t time.Time) error  { return p.settable(p.Conn.SetReadDeadline(t)) }
+func (p *pipe) SetWriteDeadline(t time.Time) error { return p.settable(p.Conn.SetWriteDeadline(t)) }
+
+func (p *pipe) settable(err error) error {
+	if errors.Is(err, io.ErrClosedPipe) && !p.closed.Load() {
+		return nil
+	}
+	return err
+}
+
+func (p *pipe) socketError(err error) error {
+	if errors.Is(err, io.ErrClosedPipe) {
+		if p.closed.Load() {
+			return net.ErrClosed
+		}
+		return syscall.EPIPE
+	}
+	return err
+}
+
+// patience is how long a test waits for the link, in the bubble's time.
+const patience = 3 * time.Hour
+
+// raw waits for the next connection, before TLS.
+func (b *broker) raw() net.Conn {
+	b.t.Helper()
+	select {
+	case c := <-b.dialed:
+		return c
+	case <-time.After(patience):
+		b.t.Fatal("no connection came")
+		return nil
+	}
+}
+
+// peer waits for the next connection and does the TLS handshake.
+func (b *broker) peer() *peer {
+	b.t.Helper()
+	c := tls.Server(b.raw(), b.tls)
+	b.t.Cleanup(func() { c.NetConn().Close() })
+	must(b.t, c.Handshake())
+	return &peer{b.t, c}
+}
+
+// accept waits for the next connection and accepts its CONNECT.
+func (b *broker) accept(session bool) *peer {
+	b.t.Helper()
+	p := b.peer()
+	expect[*packets.ConnectPacket](p)
+	p.connack(0, session)
+	return p
+}
+
+// peer is the broker's end of one connection.
+type peer struct {
+	t    *testing.T
+	conn *tls.Conn
+}
+
+// read gives the next packet but pings, which it answers.
+func (p *peer) read() (packets.ControlPacket, error) { return p.readFor(patience) }
+
+func (p *peer) readFor(d time.Duration) (packets.ControlPacket, error) {
+	must(p.t, p.conn.SetReadDeadline(time.Now().Add(d)))
+	for {
+		cp, err := packets.ReadPacket(p.conn)
+		if _, ping := cp.(*packets.PingreqPacket); err == nil && ping {
+			p.send(packets.NewControlPacket(packets.Pingresp))
+			continue
+		}
+		return cp, err
+	}
+}
+
+// expect reads the next packet, which must be of this type.
+func expect[P packets.ControlPacket](p *peer) P {
+	p.t.Helper()
+	cp, err := p.read()
+	if err != nil {
+		p.t.Fatalf("want a packet, the connection gave %v", err)
+	}
+	want, ok := cp.(P)
+	if !ok {
+		p.t.Fatalf("want a %T, got %v", want, cp)
+	}
+	return want
+}
+
+// quiet expects that nothing but pings comes for a while.
+func (p *peer) quiet(d time.Duration) {
+	p.t.Helper()
+	cp, err := p.readFor(d)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatalf("want silence, got %v, %v", cp, err)
+	}
+}
+
+// gone expects that the other side ends the connection.
+func (p *peer) gone() {
+	p.t.Helper()
+	for {
+		cp, err := p.read()
+		if err == nil {
+			p.t.Fatalf("want the end of the connection, got %v", cp)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.t.Fatal("the connection did not end")
+		}
+		p.hangUp()
+		return
+	}
+}
+
+func (p *peer) send(cp packets.ControlPacket) {
+	p.t.Helper()
+	must(p.t, cp.Write(p.conn))
+}
+
+func (p *peer) connack(code byte, session bool) {
+	p.t.Helper()
+	c := packets.NewControlPacket(packets.Connack).(*packets.ConnackPacket)
+	c.ReturnCode, c.SessionPresent = code, session
+	p.send(c)
+}
+
+func (p *peer) suback(id uint16, codes ...byte) {
+	p.t.Helper()
+	s := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+	s.MessageID, s.ReturnCodes = id, codes
+	p.send(s)
+}
+
+// grant answers the SUBSCRIBE for filter.
+func (p *peer) grant(filter string, code byte) {
+	p.t.Helper()
+	s := expect[*packets.SubscribePacket](p)
+	if len(s.Topics) != 1 || s.Topics[0] != filter {
+		p.t.Fatalf("subscribe: want %q, got %q", filter, s.Topics)
+	}
+	p.suback(s.MessageID, code)
+}
+
+func (p *peer) puback(id uint16) {
+	p.t.Helper()
+	a := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
+	a.MessageID = id
+	p.send(a)
+}
+
+// publish sends a message to the link.
+func (p *peer) publish(topic, payload string, qos byte, id uint16, retained bool) {
+	p.t.Helper()
+	m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	m.TopicName, m.Payload, m.Qos, m.MessageID, m.Retain = topic, []byte(payload), qos, id, retained
+	p.send(m)
+}
+
+// delivery expects a message from the link.
+func (p *peer) delivery(topic, payload string) (id uint16) {
+	p.t.Helper()
+	m := expect[*packets.PublishPacket](p)
+	if m.TopicName != topic || string(m.Payload) != payload || m.Qos != 1 {
+		p.t.Fatalf("publish: want %q to %q at QoS 1, got %q to %q at QoS %d", payload, topic, m.Payload, m.TopicName, m.Qos)
+	}
+	return m.MessageID
+}
+
+// hangUp ends the connection as a broker does: without a word.
+func (p *peer) hangUp() { p.conn.NetConn().Close() }
+
+// running is a link that runs.
+type running struct {
+	*Link
+	queue  *Queue
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+// run starts a link whose waits are the shortest.
+func run(t *testing.T, c Config) *running {
+	t.Helper()
+	l, err := New(c)
+	must(t, err)
+	l.random = func(time.Duration) time.Duration { return 0 }
+	l.built = time.Time{}
+	ctx, cancel := context.WithCancel(context.Background())
+	queue, _ := c.Outbox.(*Queue)
+	r := &running{Link: l, queue: queue, cancel: cancel, ended: make(chan error, 1)}
+	go func() {
+		r.ended <- l.Run(ctx)
+		close(r.ended)
+	}()
+	t.Cleanup(func() { // for a test that ends early
+		cancel()
+		for range r.ended {
+		}
+	})
+	return r
+}
+
+// end stops the link without a connection, or with one whose peer hangs up.
+func (r *running) end(t *testing.T, p *peer) {
+	t.Helper()
+	if p != nil {
+		p.hangUp()
+	}
+	r.cancel()
+	select {
+	case err := <-r.ended:
+		must(t, err)
+	case <-time.After(patience):
+		t.Fatal("the link did not end")
+	}
+}
+
+// code gives the code of the status's error.
+func (r *running) code() string {
+	var e *Explained
+	if errors.As(r.Status().Err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// settled says how a put message ended, "" while it has not.
+func settled(done <-chan error) string {
+	select {
+	case err := <-done:
+		if err != nil {
+			return err.Error()
+		}
+		return "acknowledged"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,151 @@
+package uplink
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// writeTimeout bounds every single write: with it a peer that has stalled is
+// found in seconds, and without it the kernel would wait a quarter of an hour.
+const writeTimeout = 5 * time.Second
+
+// conn is a connection as the protocol client sees it. It checks what comes
+// (see guard), bounds every write, and remembers what ended it first and
+// which side that was.
+type conn struct {
+	raw   net.Conn // beneath TLS
+	tls   net.Conn
+	guard guard
+	rest  []byte // of the packet that the protocol client is reading
+
+	mu     sync.Mutex
+	cause  error         // what ended it, the first
+	remote bool          // the other side did
+	down   chan struct{} // closed when it has ended
+}
+
+// newConn wraps a TLS connection over raw.
+func newConn(raw, tls net.Conn) *conn {
+	c := &conn{raw: raw, tls: tls, down: make(chan struct{})}
+	c.guard.r = bufio.NewReaderSize(tls, 2048)
+	return c
+}
+
+// Read gives the bytes of checked packets. After the connection has ended it
+// gives what ended it.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		packet, err := c.guard.next()
+		if err != nil {
+			return 0, c.ended(err)
+		}
+		c.rest = packet
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// Write sends with a deadline of its own.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, c.ended(err)
+	}
+	n, err := c.tls.Write(p)
+	if err == nil {
+		return n, nil
+	}
+	if !c.guard.connected && hungUp(err) {
+		// The CONNECT met a closed door. Why may lie in the receive buffer: with
+		// TLS 1.3 the alert about our certificate comes after the handshake.
+		if _, said := c.tls.Read(make([]byte, 1)); isAlert(said) {
+			err = said
+		}
+	}
+	return n, c.ended(err)
+}
+
+// ended notes what ended the connection and gives the first such note.
+func (c *conn) ended(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == nil {
+		c.cause = err
+		c.remote = hungUp(err) || isAlert(err)
+		close(c.down)
+	}
+	return c.cause
+}
+
+// fail ends the connection at once for a reason of our own: no DISCONNECT and
+// nothing that could block.
+func (c *conn) fail(err error) {
+	c.ended(err)
+	c.raw.Close()
+}
+
+// Close is the protocol client's. Only where nothing is wrong does it take
+// leave in TLS, which may block.
+func (c *conn) Close() error {
+	if c.ended(net.ErrClosed) != net.ErrClosed {
+		return c.raw.Close()
+	}
+	return c.tls.Close()
+}
+
+// end says what ended the connection, nil if nothing has, and whether the
+// other side did.
+func (c *conn) end() (err error, remote bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause, c.remote
+}
+
+// over reports whether the connection has ended.
+func (c *conn) over() bool {
+	select {
+	case <-c.down:
+		return true
+	default:
+		return false
+	}
+}
+
+// SetDeadline sets the deadline of reads; writes have their own.
+func (c *conn) SetDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
+
+// SetReadDeadline sets the deadline of reads.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing: the protocol client would clear the deadline
+// after each publish and leave its pings without one.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// LocalAddr is our address.
+func (c *conn) LocalAddr() net.Addr { return c.tls.LocalAddr() }
+
+// RemoteAddr is the broker's address.
+func (c *conn) RemoteAddr() net.Addr { return c.tls.RemoteAddr() }
+
+// hungUp reports whether err says that the other side ended the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || wasReset(err)
+}
+
+// wasReset reports whether the other side ended it without reading what we had
+// sent.
+func wasReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+// isAlert reports whether err is a TLS alert that the other side sent. The
+// type of the alert itself is not exported by crypto/tls.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}

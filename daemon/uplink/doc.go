@@ -1,0 +1,27 @@
+// Package uplink carries mail to an MQTT broker and brings its messages back.
+//
+// It speaks MQTT 3.1.1 (OASIS Standard, 29 October 2014) at QoS 1 over mutual
+// TLS, 1.2 or later. A [Link] is one such connection, made again for ever: it
+// connects, subscribes and awaits each SUBACK, then sends from its [Outbox]
+// with a window of messages in flight, and hands what comes to a channel.
+// When the connection ends it says why, waits a random while and starts over.
+//
+// Three rules make "delivered" mean delivered.
+//
+// Every connection has a protocol client of its own, and nothing is resumed
+// inside it: a client that resumes may complete a publish that no PUBACK ever
+// answered. What is not acknowledged is in the outbox and is sent again.
+//
+// Nothing that comes from the broker is believed unseen. Each packet is read
+// whole and checked before the protocol client gets it (see guard.go), so a
+// broken or hostile peer ends a connection and never the program.
+//
+// A wait is never for one thing only: it ends too when the connection does,
+// when its time is up, and when the caller wants to stop.
+//
+// AWS IoT Core ends a connection without a reason for whatever its policy does
+// not allow. So the link remembers when connections ended, and of what it had
+// sent (see denied.go), leaves out what was denied twice, says so in
+// [Status], tries it again every hour, and carries on with the rest. [Explain]
+// turns what was seen into what it means.
+package uplink

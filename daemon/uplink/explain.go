@@ -1,0 +1,283 @@
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+// Phase is how far a connection had come when it ended.
+type Phase int
+
+// The phases, in their order.
+const (
+	Dialing     Phase = iota // resolving the name, opening the TCP connection
+	Handshaking              // TLS
+	Connecting               // CONNECT was sent, the CONNACK has not come
+	Subscribing              // SUBSCRIBE was sent, the SUBACK has not come
+	Publishing               // messages were sent and are not acknowledged
+	Idle                     // nothing was under way
+)
+
+// Scene is what was going on when a connection ended.
+type Scene struct {
+	Phase    Phase
+	Endpoint string // host:port
+	ClientID string
+	Topic    string    // in Subscribing the filter, in Publishing the topic, if it is only one
+	Now      time.Time // when certificates were verified
+	// Repeated says that it has ended like this before, soon after success.
+	Repeated       bool
+	SessionPresent bool // the CONNACK said so
+}
+
+var (
+	errNoAck    = errors.New("no puback in 30 s")
+	errNoSuback = errors.New("no suback in 15 s")
+	errNoPing   = errors.New("no pingresp")
+	errEnded    = errors.New("link ended")
+	errFull     = errors.New("256 messages wait to be handled")
+)
+
+// Explain says what an error of a connection means and what to do about it;
+// nil for nil. An [*Explained] is given back as it is.
+func Explain(err error, at Scene) *Explained {
+	if err == nil {
+		return nil
+	}
+	var done *Explained
+	if errors.As(err, &done) {
+		return done
+	}
+	for _, look := range []func(error, Scene) *Explained{
+		explainServer, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
+	} {
+		if e := look(err, at); e != nil {
+			e.Err = err
+			return e
+		}
+	}
+	return &Explained{Code: string(health.NetworkDown), What: "the connection to " + at.Endpoint + " broke", Hint: "Check the network; fieldpost tries again.", Err: err}
+}
+
+func explained(code health.Code, hint, what string, args ...any) *Explained {
+	return &Explained{Code: string(code), What: fmt.Sprintf(what, args...), Hint: hint}
+}
+
+// explainServer is about the broker's certificate.
+func explainServer(err error, at Scene) *Explained {
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	var verify *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &host):
+		return explained(health.ServerUntrusted, "Put the name that the certificate is for into broker.endpoint, or look for something that intercepts the connection.",
+			"the broker's certificate is for %q and not for %q", describeNames(host.Certificate), host.Host)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return explainDates(invalid.Cert, at)
+	case errors.As(err, &unknown):
+		hint := "Put the root that signed the broker's certificate into broker.ca; for AWS IoT Core that is AmazonRootCA1.pem."
+		if name, _, _ := strings.Cut(at.Endpoint, "."); strings.Contains(at.Endpoint, ".iot.") && strings.HasSuffix(hostOf(at.Endpoint), ".amazonaws.com") && !strings.HasSuffix(name, "-ats") {
+			hint = "Use the endpoint with -ats after its first part: the other one has a certificate of an old authority."
+		}
+		issuer := "an unknown authority"
+		if unknown.Cert != nil {
+			issuer = fmt.Sprintf("%q", unknown.Cert.Issuer.String())
+		}
+		return explained(health.ServerUntrusted, hint, "the broker's certificate was issued by %s, which broker.ca does not vouch for", issuer)
+	case errors.As(err, &verify):
+		return explained(health.ServerUntrusted, "Check broker.endpoint and broker.ca.", "the broker's certificate is not acceptable")
+	case errors.As(err, &record):
+		return explained(health.NetworkDown, "Check the port in broker.endpoint: MQTT over TLS is usually on 8883.", "what answers at %s does not speak TLS", at.Endpoint)
+	}
+	return nil
+}
+
+func explainDates(c *x509.Certificate, at Scene) *Explained {
+	const layout = "2006-01-02 15:04 MST"
+	now := at.Now.UTC().Format(layout)
+	if at.Now.Before(c.NotBefore) {
+		return explained(health.ClockWrong, "Let the clock synchronise: `timedatectl status`.",
+			"the certificate %q is valid from %s, but this machine's clock says %s", c.Subject.CommonName, c.NotBefore.UTC().Format(layout), now)
+	}
+	return explained(health.ClockWrong, "If the clock is right, the broker needs a new certificate, or broker.ca a present root; otherwise let it synchronise: `timedatectl status`.",
+		"the certificate %q expired on %s, by this machine's clock, which says %s", c.Subject.CommonName, c.NotAfter.UTC().Format(layout), now)
+}
+
+// explainAlert is about a TLS alert from the broker. Most are about our
+// certificate. The alert's type is not exported by crypto/tls, its text is.
+func explainAlert(err error, at Scene) *Explained {
+	if !isAlert(err) {
+		return nil
+	}
+	text := err.Error()
+	says := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(text, w) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case says("protocol version", "insufficient security", "inappropriate fallback"):
+		return explained(health.ConnectRefused, "fieldpost speaks TLS 1.2 and 1.3; let the broker allow one of them.", "the broker has no TLS version or cipher in common with us")
+	case says("no application protocol"):
+		return explained(health.ConnectRefused, "Use port 8883, unless the broker is AWS IoT Core.", "the broker at %s does not know the protocol name %q, which AWS IoT Core wants on port 443", at.Endpoint, alpn)
+	case says("unrecognized name"):
+		return explained(health.ServerUntrusted, "Check broker.endpoint.", "the broker does not know itself as %q", hostOf(at.Endpoint))
+	case says("internal error", "decode error", "unexpected message", "close notify", "user canceled"):
+		return explained(health.NetworkDown, "fieldpost tries again; if it stays, look at the broker's log.", "the broker broke off the TLS handshake")
+	case says("expired certificate"):
+		return explained(health.CertificateRejected, "Put a new certificate and its key into place.", "the broker says that our certificate has expired")
+	case says("unknown certificate authority", "unknown certificate"):
+		return explained(health.CertificateRejected, "Register the certificate with this broker; on AWS IoT Core, in the account and region of the endpoint, and activate it.", "the broker does not know our certificate or who signed it")
+	case says("revoked certificate"):
+		return explained(health.CertificateRejected, "Put a new certificate and its key into place.", "the broker says that our certificate was revoked")
+	}
+	return explained(health.CertificateRejected, "Check that the certificate is active and registered with this broker, and not expired.", "the broker rejected our certificate")
+}
+
+// explainRefusal is about a CONNACK that refuses.
+func explainRefusal(err error, at Scene) *Explained {
+	var r *refusal
+	if !errors.As(err, &r) {
+		return nil
+	}
+	switch r.code {
+	case 1:
+		return explained(health.ConnectRefused, "fieldpost speaks MQTT 3.1.1 only; let the broker allow it.", "the broker does not speak MQTT 3.1.1")
+	case 2:
+		return explained(health.ConnectRefused, "Set another broker.client_id.", "the broker does not take the client id %q", at.ClientID)
+	case 3:
+		return explained(health.NetworkDown, "fieldpost tries again; if it stays, look at the broker's log.", "the broker says that it is not available")
+	}
+	return refused(at, "the broker refused the client id %q", at.ClientID)
+}
+
+func refused(at Scene, what string, args ...any) *Explained {
+	return explained(health.ConnectRefused,
+		fmt.Sprintf("On AWS IoT Core the certificate must be active and have a policy that allows iot:Connect on client/%s; elsewhere check the broker's access rules.", at.ClientID), what, args...)
+}
+
+// explainHangUp is about a connection that the other side ended: what it means
+// depends on what we had just asked for.
+func explainHangUp(err error, at Scene) *Explained {
+	if !hungUp(err) {
+		return nil
+	}
+	switch at.Phase {
+	case Handshaking:
+		return explained(health.NetworkDown, "Check the port in broker.endpoint: MQTT over TLS is usually on 8883. A firewall may be in between.", "what answers at %s ended the TLS handshake", at.Endpoint)
+	case Connecting:
+		if wasReset(err) {
+			return explained(health.CertificateRejected, "Check that the certificate is active and registered with this broker, and not expired.", "the broker reset the connection right after the TLS handshake, probably because of our certificate")
+		}
+		return refused(at, "the broker ended the connection instead of accepting the client id %q", at.ClientID)
+	case Subscribing:
+		return subscribeDenied(at.Topic)
+	case Publishing:
+		if at.Repeated && at.Topic != "" {
+			return publishDenied(at.Topic)
+		}
+		return explained(health.NetworkDown, "fieldpost tries again; if it goes on, it finds out which topic the broker does not allow.", "the broker ended the connection before it acknowledged what was published")
+	case Idle:
+		if at.Repeated && at.SessionPresent {
+			return explained(health.DuplicateClient, "Give every client a client id of its own: broker.client_id.", "the broker keeps ending our connection, as it does when another client connects with the client id %q", at.ClientID)
+		}
+		return explained(health.NetworkDown, "fieldpost connects again.", "the broker ended the connection")
+	}
+	return nil
+}
+
+func subscribeDenied(filter string) *Explained {
+	return explained(health.SubscribeDenied,
+		fmt.Sprintf("On AWS IoT Core allow iot:Subscribe on topicfilter/%s and iot:Receive on topic/%[1]s; elsewhere check the broker's access rules.", filter),
+		"the broker does not allow the subscription to %q", filter)
+}
+
+func publishDenied(topic string) *Explained {
+	return explained(health.PublishDenied,
+		fmt.Sprintf("On AWS IoT Core allow iot:Publish on topic/%s; elsewhere check the broker's access rules. It is tried again every hour.", topic),
+		"the broker ends the connection whenever something is published to %q; the mail for it is kept", topic)
+}
+
+// explainSilence is about answers that did not come.
+func explainSilence(err error, at Scene) *Explained {
+	const again = "Check the network; fieldpost connects again."
+	switch {
+	case errors.Is(err, errNoAck):
+		return explained(health.NoAcknowledgement, "A passing overload, or the broker discards what exceeds its rate; fieldpost sends it again.", "the broker did not acknowledge a message in time")
+	case errors.Is(err, errNoSuback):
+		return explained(health.NoAcknowledgement, again, "the broker did not answer the subscription to %q", at.Topic)
+	case errors.Is(err, errNoPing):
+		return explained(health.NetworkDown, again, "the broker at %s has fallen silent", at.Endpoint)
+	case errors.Is(err, errFull):
+		return explained(health.NoAcknowledgement, "fieldpost connects again; fewer orders at a time would help.", "messages came faster than they were handled, so the connection was ended and the broker keeps the rest")
+	case errors.Is(err, errProtocol):
+		return explained(health.NetworkDown, "Check that broker.endpoint is an MQTT 3.1.1 broker.", "what answers at %s sent something that is not MQTT", at.Endpoint)
+	}
+	return nil
+}
+
+// explainNetwork is about names, routes and time.
+func explainNetwork(err error, at Scene) *Explained {
+	const check = "Check the network, its firewall, and broker.endpoint."
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return explained(health.NetworkDown, "Check the spelling of broker.endpoint, and the network's name server.", "the name %q does not exist", dns.Name)
+	case errors.As(err, &dns):
+		return explained(health.NetworkDown, "Check the network and its name server.", "the name %q cannot be resolved", dns.Name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return explained(health.NetworkDown, "Check the port in broker.endpoint, and that the broker runs.", "nothing listens at %s", at.Endpoint)
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETDOWN):
+		return explained(health.NetworkDown, "Check the network: `ip route`.", "there is no way to %s", at.Endpoint)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return explained(health.NetworkDown, check, "%s did not answer in time%s", at.Endpoint, [Idle + 1]string{
+			Handshaking: " (TLS handshake)", Connecting: " (CONNACK)"}[at.Phase])
+	}
+	return nil
+}
+
+// blamesCredentials reports whether a failure may come from the certificate,
+// the key or the roots, so that others might do better.
+func blamesCredentials(code string) bool {
+	switch health.Code(code) {
+	case health.CertificateRejected, health.ConnectRefused, health.ServerUntrusted, health.CertificateUnusable:
+		return true
+	}
+	return false
+}
+
+// needsPerson reports whether a failure will hardly pass by itself, so that
+// trying often is of no use and a burden on the broker.
+func needsPerson(code string) bool {
+	switch health.Code(code) {
+	case health.CertificateRejected, health.ConnectRefused, health.ServerUntrusted, health.SubscribeDenied, health.PublishDenied, health.DuplicateClient:
+		return true
+	}
+	return false
+}
+
+// hostOf gives the host of host:port.
+func hostOf(endpoint string) string {
+	host, _, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return endpoint
+	}
+	return host
+}

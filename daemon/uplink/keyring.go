@@ -1,0 +1,141 @@
+package uplink
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"runtime/debug"
+	"time"
+)
+
+// BuildTime is when the program was built, as RFC 3339, set by the linker:
+//
+//	-ldflags "-X fieldpost/daemon/uplink.BuildTime=2026-11-21T19:02:11Z"
+//
+// Where it is empty, the time of the commit stands in. It cannot be earlier
+// than that, so a board whose clock has not been set yet takes it for the
+// time when it checks the broker's certificate.
+var BuildTime string
+
+// builtAt gives BuildTime or what stands in for it; zero when unknown.
+func builtAt() time.Time {
+	if t, err := time.Parse(time.RFC3339, BuildTime); err == nil {
+		return t
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			t, _ := time.Parse(time.RFC3339, s.Value) // zero when it is not one
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// later gives the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// alpn is the protocol that AWS IoT Core wants to see on port 443 (page
+// "Device communication protocols").
+const alpn = "x-amzn-mqtt-ca"
+
+// tlsConfig gives the configuration of one connection. The certificate is sent
+// whatever authorities the broker lists, so that it is the broker who says
+// what is wrong with it.
+func tlsConfig(c *credentials, host, port string, now time.Time) *tls.Config {
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		ServerName: host,
+		RootCAs:    c.roots,
+		Time:       func() time.Time { return now },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &c.pair, nil
+		},
+	}
+	if port == "443" {
+		conf.NextProtos = []string{alpn}
+	}
+	return conf
+}
+
+// keyring gives each connection attempt its credentials. It keeps those that
+// last reached a CONNACK until newer ones have, so that a renewal that went
+// wrong does not cut the board off.
+type keyring struct {
+	ca, certificate, key string
+
+	good     *credentials      // the last that reached a CONNACK
+	rejected [sha256.Size]byte // newer ones that just failed: good is tried in between
+	trouble  *Explained        // why the newest are not in use
+}
+
+// pick gives the credentials for the next attempt: the files as they are now,
+// or else the last good ones.
+func (k *keyring) pick() (*credentials, error) {
+	fresh, problems := readCredentials(k.ca, k.certificate, k.key)
+	if len(problems) > 0 {
+		e := unusable(problems)
+		if k.good == nil {
+			return nil, e
+		}
+		k.trouble = e
+		return k.good, nil
+	}
+	if k.good == nil || fresh.sum == k.good.sum {
+		k.trouble = nil
+		return fresh, nil
+	}
+	if fresh.sum == k.rejected {
+		k.rejected = [sha256.Size]byte{}
+		return k.good, nil
+	}
+	return fresh, nil
+}
+
+// reached says that a connection with these credentials got its CONNACK.
+func (k *keyring) reached(c *credentials) {
+	if k.good == nil || c.sum != k.good.sum {
+		k.trouble = nil
+	}
+	k.good = c
+}
+
+// failed says that an attempt with these credentials did not get that far.
+func (k *keyring) failed(c *credentials, why *Explained) {
+	if k.good == nil || c.sum == k.good.sum || !blamesCredentials(why.Code) {
+		return
+	}
+	k.rejected = c.sum
+	k.trouble = &Explained{Code: why.Code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
+}
+
+// unusable makes an error of problems with the files.
+func unusable(problems []Problem) *Explained {
+	var all []error
+	for _, p := range problems[1:] {
+		all = append(all, errors.New(p.File+": "+p.What))
+	}
+	first := problems[0]
+	return &Explained{Code: first.Code, What: first.File + ": " + first.What, Hint: first.Do, Err: errors.Join(all...)}
+}
+
+// describeNames gives the names that a certificate is for.
+func describeNames(c *x509.Certificate) []string {
+	names := append([]string(nil), c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		names = append(names, c.Subject.CommonName)
+	}
+	return names
+}

@@ -1,0 +1,277 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	turnEvery    = 2 * time.Second // how often the supervisor turns at least
+	inboundRoom  = 256             // messages that may wait; AWS IoT Core has 100 in flight at most
+	goodbyeWait  = 2 * time.Second // for the PUBACK of the farewell
+	defaultAlive = 30 * time.Second
+)
+
+// Link is a connection to a broker that is made again whenever it ends.
+type Link struct {
+	cfg        Config
+	host, port string
+	messages   chan Message
+	built      time.Time
+	random     func(below time.Duration) time.Duration
+	running    atomic.Bool
+	dropped    atomic.Uint64
+
+	mu     sync.Mutex
+	status Status
+
+	// The rest belongs to Run's goroutine.
+	keys    keyring
+	wait    backoff
+	filters filters
+	topics  topics
+	resets  int    // connections in a row that were reset before the CONNACK
+	idles   int    // short connections in a row that ended while idle
+	known   bool   // there has been a session
+	told    string // the code of the last failure that was logged
+}
+
+// New checks the configuration and gives a Link that does nothing until Run.
+func New(c Config) (*Link, error) {
+	if c.KeepAlive == 0 {
+		c.KeepAlive = defaultAlive
+	}
+	if c.Window == 0 {
+		c.Window = 16
+	}
+	if c.Drain == 0 {
+		c.Drain = 5 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(Status) {}
+	}
+	if c.Turn == nil {
+		c.Turn = func() {}
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Control: tune}).DialContext
+	}
+	host, port, err := splitEndpoint(c.Endpoint)
+	if err == nil {
+		err = validate(c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configure link: %w", err)
+	}
+	l := &Link{
+		cfg: c, host: host, port: port, built: builtAt(), random: jitter,
+		messages: make(chan Message, inboundRoom),
+		status:   Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
+		keys:     keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
+		filters:  newFilters(), topics: newTopics(),
+	}
+	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
+	return l, nil
+}
+
+func splitEndpoint(endpoint string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(endpoint)
+	if err != nil || host == "" {
+		return "", "", fmt.Errorf("endpoint: want host:port (got %q)", endpoint)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", "", fmt.Errorf("endpoint: want a port from 1 to 65535 (got %q)", endpoint)
+	}
+	return host, port, nil
+}
+
+func validate(c Config) error {
+	switch {
+	case c.ClientID == "" || len(c.ClientID) > 0xffff || !utf8.ValidString(c.ClientID) || strings.ContainsRune(c.ClientID, 0):
+		return fmt.Errorf("client id: want 1 to 65535 bytes of UTF-8 without NUL (got %q)", c.ClientID)
+	case c.CA == "" || c.Certificate == "" || c.Key == "":
+		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", c.CA, c.Certificate, c.Key)
+	case c.KeepAlive < time.Second || c.KeepAlive > 0xffff*time.Second:
+		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
+	case c.Window < 1 || c.Window > 64:
+		return fmt.Errorf("window: want 1 to 64 (got %d)", c.Window)
+	case c.Drain < 0:
+		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
+	case c.Outbox == nil:
+		return errors.New("outbox: want one, an empty Queue if there is nothing to send")
+	}
+	if c.Will != nil {
+		if bad := unsendable(*c.Will); bad != "" || len(c.Will.Payload) > 0xffff {
+			return fmt.Errorf("will: want what can be sent, of at most 65535 bytes (got %d bytes; %s)", len(c.Will.Payload), bad)
+		}
+	}
+	seen := map[string]bool{}
+	for _, s := range c.Subscriptions {
+		if bad := badFilter(s.Filter); bad != "" {
+			return fmt.Errorf("subscription: filter %q %s", s.Filter, bad)
+		}
+		if s.QoS > 1 || seen[s.Filter] {
+			return fmt.Errorf("subscription %q: want it once, at QoS 0 or 1 (got QoS %d)", s.Filter, s.QoS)
+		}
+		seen[s.Filter] = true
+	}
+	return nil
+}
+
+// Messages gives what the broker sends. It has room for 256 messages and is
+// never closed. Whoever receives acknowledges; see [Message].
+func (l *Link) Messages() <-chan Message { return l.messages }
+
+// Status gives the present state. Any goroutine.
+func (l *Link) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+// Run keeps the link until ctx ends, and then ends it in order: what is in the
+// outbox is sent and acknowledged for as long as Config.Drain, then comes the
+// farewell, then the DISCONNECT. It returns nil then, and an error only when
+// it runs already.
+//
+// Run calls the Outbox, Observe, Turn and Farewell from its own goroutine.
+func (l *Link) Run(ctx context.Context) error {
+	if !l.running.CompareAndSwap(false, true) {
+		return errors.New("run link: it runs already")
+	}
+	defer l.running.Store(false)
+	for ctx.Err() == nil {
+		l.cfg.Turn()
+		most, ended := l.attempt(ctx)
+		if ended {
+			break
+		}
+		pause := l.wait.next(most)
+		l.cfg.Log.Debug("link waits", "wait", pause)
+		l.await(ctx, pause, nil, nil)
+	}
+	l.update(func(s *Status) { s.Connected, s.Err = false, nil })
+	return nil
+}
+
+// attempt makes one connection and keeps it as long as it lasts. It gives the
+// bound for the wait before the next one, or ended when ctx has.
+func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
+	l.update(func(s *Status) { s.Attempts++ })
+	s := &session{l: l, lost: make(chan struct{})}
+	err := s.run(ctx)
+	if ctx.Err() != nil {
+		return 0, true
+	}
+	why := l.judge(s, err)
+	l.update(func(st *Status) {
+		st.Connected, st.Err, st.Denied = false, why, l.filters.denied()
+	})
+	if l.told != why.Code {
+		l.told = why.Code
+		l.cfg.Log.Warn("link is down", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
+	}
+	if needsPerson(why.Code) {
+		return backoffDenied, false
+	}
+	return backoffLost, false
+}
+
+// judge learns from how a session ended and says what that means.
+func (l *Link) judge(s *session, err error) *Explained {
+	now := time.Now()
+	lived := time.Duration(0)
+	if !s.up.IsZero() {
+		lived = now.Sub(s.up)
+	}
+	if lived >= steady && (s.acked > 0 || !s.sent) {
+		l.wait.reset()
+	}
+	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean}
+	remote := s.remote()
+	count(&l.resets, s.phase == Connecting && wasReset(err))
+	count(&l.idles, s.phase == Idle && remote && lived < steady)
+	switch {
+	case s.phase == Subscribing && remote:
+		if l.filters.hungUp(s.subject, now) {
+			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)
+		}
+	case s.phase == Publishing && remote && now.Sub(s.lastSent) <= soon:
+		at.Topic, at.Repeated = l.topics.hungUp(s.topics(), now)
+		if at.Repeated {
+			l.cfg.Log.Warn("publishing is denied; the mail is kept", "topic", at.Topic)
+		}
+	case s.phase == Idle:
+		at.Repeated = l.idles >= 3
+	}
+	why := Explain(err, at)
+	if s.phase <= Connecting && s.creds != nil {
+		l.keys.failed(s.creds, why)
+	}
+	return why
+}
+
+// count adds one to n or sets it back.
+func count(n *int, again bool) {
+	if again {
+		*n++
+	} else {
+		*n = 0
+	}
+}
+
+// amiss gives what is to be said while the link stands.
+func (l *Link) amiss() error {
+	if held := l.topics.denied(); len(held) > 0 {
+		return publishDenied(strings.Join(held, ", "))
+	}
+	if l.keys.trouble != nil {
+		return l.keys.trouble
+	}
+	return nil
+}
+
+// update changes the status and tells the observer.
+func (l *Link) update(change func(*Status)) {
+	l.mu.Lock()
+	change(&l.status)
+	l.status.Dropped = l.dropped.Load()
+	now := l.status
+	l.mu.Unlock()
+	l.cfg.Observe(now)
+}
+
+// await waits until a or b is ready, d has passed or ctx has ended, and turns
+// meanwhile. It reports whether a or b was ready.
+func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{}) bool {
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		l.cfg.Turn()
+		select {
+		case <-a:
+			return true
+		case <-b:
+			return true
+		case <-over.C:
+			return false
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+}

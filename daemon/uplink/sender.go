@@ -1,0 +1,239 @@
+package uplink
+
+import (
+	"context"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// flight is a message that was sent and is not acknowledged.
+type flight struct {
+	id    uint64
+	topic string
+	token mqtt.Token
+	sent  time.Time
+}
+
+// fillAtOnce is how many messages are looked at before the loop turns again.
+const fillAtOnce = 64
+
+// flow sends from the outbox until the connection or ctx ends.
+func (s *session) flow(ctx context.Context) {
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
+	s.l.cfg.Outbox.Rewind()
+	for !s.conn.over() {
+		s.l.cfg.Turn()
+		more := false
+		if !s.retrying(ctx) {
+			more = s.fill()
+		}
+		if more && ctx.Err() == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.conn.down:
+		case <-s.oldest():
+			s.reap()
+		case <-s.l.cfg.Outbox.Ready():
+		case <-tick.C:
+			s.overdue()
+		}
+	}
+}
+
+// fill sends until the window is full or the outbox has nothing for now. It
+// reports whether it stopped only to let the loop turn. A limit on the rate
+// belongs here, before the publish.
+func (s *session) fill() (more bool) {
+	box := s.l.cfg.Outbox
+	for range fillAtOnce {
+		if len(s.window) >= s.l.topics.window(s.l.cfg.Window) || s.conn.over() {
+			return false
+		}
+		m, ok := box.Next()
+		if !ok {
+			return false
+		}
+		if bad := unsendable(m); bad != "" {
+			s.l.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
+			box.Refuse(m.ID, bad)
+			continue
+		}
+		if s.l.topics.held(m.Topic) {
+			continue // it stays in the outbox, and comes again after a rewind
+		}
+		s.publish(m)
+	}
+	return true
+}
+
+// publish sends one message. The token completes without an error only by a
+// PUBACK: this client has no earlier connection to take anything from.
+func (s *session) publish(m Mail) {
+	now := time.Now()
+	s.sent, s.lastSent = true, now
+	token := s.client.Publish(m.Topic, 1, false, m.Payload)
+	s.window = append(s.window, flight{id: m.ID, topic: m.Topic, token: token, sent: now})
+	s.phase = Publishing
+}
+
+// oldest gives the channel that says that the first in flight is decided.
+func (s *session) oldest() <-chan struct{} {
+	if len(s.window) == 0 {
+		return nil
+	}
+	return s.window[0].token.Done()
+}
+
+// reap acknowledges to the outbox, in order, what the broker has acknowledged.
+func (s *session) reap() {
+	n := 0
+	for _, f := range s.window {
+		if !done(f.token) {
+			break
+		}
+		if err := f.token.Error(); err != nil {
+			s.conn.fail(err)
+			break
+		}
+		s.ack(f)
+		n++
+	}
+	s.window = s.window[n:]
+	if len(s.window) == 0 {
+		s.window, s.phase = nil, Idle
+	}
+	s.count(n)
+}
+
+// collect takes the acknowledgements that came before the connection ended,
+// in whatever order.
+func (s *session) collect() {
+	n := 0
+	var left []flight
+	for _, f := range s.window {
+		if done(f.token) && f.token.Error() == nil {
+			s.ack(f)
+			n++
+		} else {
+			left = append(left, f)
+		}
+	}
+	s.window = left
+	if s.phase == Publishing && len(left) == 0 {
+		s.phase = Idle
+	}
+	s.count(n)
+}
+
+func (s *session) ack(f flight) {
+	s.l.cfg.Outbox.Ack(f.id)
+	s.l.topics.acked(f.topic)
+	s.acked++
+}
+
+func (s *session) count(n int) {
+	if n > 0 {
+		s.l.update(func(st *Status) { st.Acked += uint64(n) })
+	}
+}
+
+func done(t mqtt.Token) bool {
+	select {
+	case <-t.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// overdue ends the connection when the oldest message has waited too long for
+// its PUBACK: AWS IoT Core discards what exceeds its rate without a word.
+func (s *session) overdue() {
+	if len(s.window) > 0 && time.Since(s.window[0].sent) >= ackTimeout {
+		s.conn.fail(errNoAck)
+	}
+}
+
+// retrying tries again what was denied an hour ago. It waits for the window to
+// empty, so that a hang-up says clearly what it is about, and reports whether
+// nothing is to be sent meanwhile.
+func (s *session) retrying(ctx context.Context) bool {
+	l, now := s.l, time.Now()
+	filters, topics := l.filters.due(now), l.topics.due(now)
+	if !filters && !topics {
+		return false
+	}
+	if len(s.window) > 0 {
+		return true
+	}
+	if filters {
+		if err := s.subscribe(ctx, l.filters.wanted(l.cfg.Subscriptions, now, true)); err != nil {
+			s.conn.fail(err)
+			return true
+		}
+	}
+	if topics {
+		l.topics.release(now)
+		l.cfg.Outbox.Rewind()
+	}
+	l.update(func(st *Status) { st.Err, st.Denied = l.amiss(), l.filters.denied() })
+	return false
+}
+
+// leave ends the connection in order: what is in the outbox is sent and
+// acknowledged while there is time, then the farewell, then DISCONNECT, so
+// that the broker does not publish our will.
+func (s *session) leave() {
+	if !s.up.IsZero() {
+		s.drain()
+		s.farewell()
+	}
+	s.client.Disconnect(uint(goodbyeWait.Milliseconds()))
+	s.conn.fail(errEnded)
+	s.collect()
+	s.l.cfg.Log.Info("link ended", "endpoint", s.l.cfg.Endpoint, "unacknowledged", len(s.window))
+}
+
+// drain sends and awaits acknowledgements until nothing is left or the time
+// for it is over.
+func (s *session) drain() {
+	end := time.Now().Add(s.l.cfg.Drain)
+	for {
+		more := s.fill()
+		left := time.Until(end)
+		if left <= 0 || s.conn.over() || len(s.window) == 0 && !more {
+			return
+		}
+		if !more {
+			s.l.await(context.Background(), left, s.oldest(), s.conn.down)
+		}
+		s.reap()
+	}
+}
+
+func (s *session) farewell() {
+	if s.l.cfg.Farewell == nil || s.conn.over() {
+		return
+	}
+	m := s.l.cfg.Farewell()
+	if bad := unsendable(m); bad != "" {
+		s.l.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
+		return
+	}
+	token := s.client.Publish(m.Topic, 1, false, m.Payload)
+	s.l.await(context.Background(), goodbyeWait, token.Done(), s.conn.down)
+}
+
+// topics gives the topic of each message in flight.
+func (s *session) topics() []string {
+	var topics []string
+	for _, f := range s.window {
+		topics = append(topics, f.topic)
+	}
+	return topics
+}

@@ -1,0 +1,283 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const (
+	connectTimeout = 20 * time.Second // name, TCP, TLS and CONNACK together
+	subackTimeout  = 15 * time.Second
+	ackTimeout     = 30 * time.Second
+	pingTimeout    = 10 * time.Second
+)
+
+// session is one connection attempt and what comes of it. It has a protocol
+// client of its own, which is thrown away with it.
+type session struct {
+	l      *Link
+	client mqtt.Client
+	creds  *credentials
+	conn   *conn         // set while connecting
+	lost   chan struct{} // closed when the client has ended all of its own, after a loss
+
+	phase    Phase
+	subject  string // the filter being subscribed to
+	present  bool   // session present, in the CONNACK
+	up       time.Time
+	window   []flight // in flight, in the order sent
+	sent     bool
+	lastSent time.Time
+	acked    uint64
+}
+
+// run makes the connection and keeps it until it ends or ctx does. It gives
+// what ended it.
+func (s *session) run(ctx context.Context) error {
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	defer s.l.discard()
+	if err := s.subscribe(ctx, s.l.filters.wanted(s.l.cfg.Subscriptions, time.Now(), false)); err != nil {
+		return s.finish(err)
+	}
+	if ctx.Err() == nil {
+		s.stand()
+		s.flow(ctx)
+	}
+	if ctx.Err() != nil && !s.conn.over() {
+		s.leave()
+		return nil
+	}
+	return s.finish(nil)
+}
+
+// connect opens the connection and awaits the CONNACK.
+func (s *session) connect(ctx context.Context) (err error) {
+	s.creds, err = s.l.keys.pick()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var opening error
+	s.client = mqtt.NewClient(s.options(func() (net.Conn, error) {
+		s.conn, opening = s.open(ctx)
+		if opening != nil {
+			return nil, opening
+		}
+		return s.conn, nil
+	}))
+	token := s.client.Connect()
+	for !s.l.await(context.Background(), connectTimeout, token.Done(), nil) {
+		// Everything that Connect waits for ends with ctx.
+	}
+	switch {
+	case opening != nil:
+		return opening
+	case token.Error() != nil:
+		if cause, _ := s.conn.end(); cause != nil && !errors.Is(cause, net.ErrClosed) {
+			return cause
+		}
+		return token.Error()
+	}
+	s.phase, s.present = Idle, s.conn.guard.session
+	s.l.keys.reached(s.creds)
+	return nil
+}
+
+// options sets the protocol client up to do as little by itself as possible.
+func (s *session) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
+	c := &s.l.cfg
+	o := mqtt.NewClientOptions().
+		AddBroker("tcp://broker"). // never looked at
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return open() }).
+		SetProtocolVersion(4).
+		SetClientID(c.ClientID).
+		SetCleanSession(c.Clean).
+		SetStore(mqtt.NewMemoryStore()).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetConnectTimeout(connectTimeout).
+		SetKeepAlive(c.KeepAlive).
+		SetPingTimeout(pingTimeout).
+		SetWriteTimeout(writeTimeout).
+		SetOrderMatters(true).
+		SetAutoAckDisabled(true).
+		SetDefaultPublishHandler(s.receive).
+		SetConnectionLostHandler(func(mqtt.Client, error) { close(s.lost) })
+	if c.Will != nil {
+		o.SetBinaryWill(c.Will.Topic, c.Will.Payload, 1, false)
+	}
+	return o
+}
+
+// open makes the TCP and TLS connection. From then on the end of ctx ends it,
+// until the CONNACK has come.
+func (s *session) open(ctx context.Context) (*conn, error) {
+	l := s.l
+	s.phase = Dialing
+	raw, err := l.cfg.Dial(ctx, "tcp", l.cfg.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	s.phase = Handshaking
+	conf := tlsConfig(s.creds, l.host, l.port, later(time.Now(), l.built))
+	if l.resets == 2 {
+		// With TLS 1.3 the alert about our certificate can be lost in a reset;
+		// with 1.2 it comes within the handshake. So ask once with 1.2.
+		conf.MaxVersion = tls.VersionTLS12
+	}
+	secure := tls.Client(raw, conf)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	s.phase = Connecting
+	c := newConn(raw, secure)
+	c.guard.tooBig = func(topic string, size int, acknowledge bool, id uint16) {
+		l.dropped.Add(1)
+		l.cfg.Log.Warn("message is too big and was dropped", "topic", topic, "bytes", size)
+		if acknowledge {
+			_, _ = c.Write([]byte{puback << 4, 2, byte(id >> 8), byte(id)}) // an error ends the connection
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
+	c.guard.accepted = func() { stop() }
+	return c, nil
+}
+
+// receive is the handler of every message. It must not block.
+func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
+	c := s.conn
+	msg := Message{Topic: m.Topic(), Payload: bytes.Clone(m.Payload()), QoS: m.Qos(), Retained: m.Retained()}
+	msg.Ack = func() {
+		if !c.over() {
+			m.Ack()
+		}
+	}
+	msg.Lost = func() bool { return m.Qos() > 0 && c.over() }
+	select {
+	case s.l.messages <- msg:
+	default:
+		if m.Qos() > 0 {
+			c.fail(errFull) // not acknowledged, so the broker keeps it
+		} else {
+			s.l.dropped.Add(1)
+		}
+	}
+}
+
+// subscribe asks for each filter by itself, so that a broker that hangs up says
+// which one it was about.
+func (s *session) subscribe(ctx context.Context, want []Subscription) error {
+	s.conn.guard.subscribing.Store(true)
+	defer s.conn.guard.subscribing.Store(false)
+	for _, sub := range want {
+		s.phase, s.subject = Subscribing, sub.Filter
+		token := s.client.Subscribe(sub.Filter, sub.QoS, nil).(*mqtt.SubscribeToken)
+		s.l.await(ctx, subackTimeout, token.Done(), s.conn.down)
+		switch {
+		case done(token) && token.Error() == nil:
+			s.answered(sub.Filter, token)
+		case s.conn.over():
+			cause, _ := s.conn.end()
+			return cause
+		case ctx.Err() != nil:
+			return nil
+		case done(token):
+			return token.Error()
+		default:
+			return errNoSuback
+		}
+	}
+	s.phase, s.subject = Idle, ""
+	return nil
+}
+
+// answered notes what the SUBACK says.
+func (s *session) answered(filter string, token *mqtt.SubscribeToken) {
+	if code, ok := granted(token); !ok {
+		s.l.filters.deny(filter, time.Now())
+		s.l.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))
+		return
+	}
+	s.l.filters.granted(filter)
+}
+
+// granted reads the SUBACK: no error of the token says that it was a refusal
+// (MQTT 3.1.1, section 3.9.3).
+func granted(token *mqtt.SubscribeToken) (code byte, ok bool) {
+	for _, code := range token.Result() {
+		return code, code <= 1
+	}
+	return 0, false
+}
+
+// stand says that the link stands.
+func (s *session) stand() {
+	l := s.l
+	s.up = time.Now()
+	forgotten := l.known && !s.present && !l.cfg.Clean
+	l.known = true
+	l.update(func(st *Status) {
+		st.Connected, st.Attempts, st.SessionPresent = true, 0, s.present
+		st.Err, st.Denied = l.amiss(), l.filters.denied()
+		if forgotten {
+			st.SessionsLost++
+		}
+	})
+	l.told = ""
+	l.cfg.Log.Info("link stands", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", s.present)
+	if forgotten {
+		l.cfg.Log.Warn("broker has forgotten our session; orders it kept for us may be lost")
+	}
+}
+
+// finish ends a session that has failed, with err unless the connection has
+// its own reason, and waits until the client has ended all of its own.
+func (s *session) finish(err error) error {
+	if err != nil {
+		s.conn.fail(err)
+	}
+	if !s.l.await(context.Background(), pingTimeout, s.lost, nil) {
+		s.client.Disconnect(0)
+	}
+	s.collect()
+	cause, _ := s.conn.end()
+	if errors.Is(cause, net.ErrClosed) {
+		cause = errNoPing // the client closes by itself only then
+	}
+	return cause
+}
+
+// remote reports whether the other side ended the connection.
+func (s *session) remote() bool {
+	if s.conn == nil {
+		return false
+	}
+	_, remote := s.conn.end()
+	return remote
+}
+
+// discard drops the messages of an ended connection that nobody has begun to
+// handle: at QoS 1 the broker sends them again.
+func (l *Link) discard() {
+	for range len(l.messages) {
+		select {
+		case m := <-l.messages:
+			if m.QoS == 0 {
+				l.messages <- m // room was just made, and nobody else sends now
+			}
+		default:
+		}
+	}
+}
