@@ -32,7 +32,7 @@ CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-a
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint $(if $(wildcard cmd/fieldpost/*.go),build) test
+CI_STEPS ?= lint $(if $(wildcard cmd/fieldpost/run.go),build cross demo vm-test) test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -87,6 +87,7 @@ cross-%: FORCE
 vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, in an emulated ARM machine (root)
 	deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64
 
+ci: export DURATION = 10s
 ci: ## what the build machine does: CI_STEPS, all of them, then a count
 	@passed=0; failed=''; for step in $(CI_STEPS); do \
 		echo "=== $$step"; \
