@@ -1,0 +1,86 @@
+package board
+
+import (
+	"encoding/binary"
+	"math"
+	"testing"
+	"time"
+)
+
+// event is a struct gpio_v2_line_event.
+func event(seq uint32, rising bool, at time.Duration) []byte {
+	b := make([]byte, eventSize)
+	binary.NativeEndian.PutUint64(b, uint64(at))
+	id := uint32(2)
+	if rising {
+		id = 1
+	}
+	binary.NativeEndian.PutUint32(b[8:], id)
+	binary.NativeEndian.PutUint32(b[12:], 17)
+	binary.NativeEndian.PutUint32(b[16:], 1000+seq) // of the request, not of the line
+	binary.NativeEndian.PutUint32(b[20:], seq)
+	return b
+}
+
+func TestEdgeQueue(t *testing.T) {
+	q := newEdgeQueue()
+	q.put(append(event(1, true, time.Second), event(2, false, 2*time.Second)...))
+	q.put(event(6, true, 3*time.Second))
+	q.put(event(7, false, 4*time.Second)[:47]) // cannot come, must not hurt
+	for _, want := range []Edge{
+		{true, time.Second, 0},
+		{false, 2 * time.Second, 0},
+		{true, 3 * time.Second, 3},
+	} {
+		if got := <-q.edges; got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	if len(q.edges) != 0 {
+		t.Errorf("%d more edges", len(q.edges))
+	}
+}
+
+// The kernel may have dropped edges before the first that was read, and its
+// numbers wrap.
+func TestEdgeQueueLostAtTheEnds(t *testing.T) {
+	q := newEdgeQueue()
+	q.put(event(5, true, 0))
+	if e := <-q.edges; e.Lost != 4 {
+		t.Errorf("lost %d before the first, want 4", e.Lost)
+	}
+	q.last = math.MaxUint32 - 1
+	q.put(event(1, true, 0))
+	if e := <-q.edges; e.Lost != 2 {
+		t.Errorf("lost %d over the wrap, want 2", e.Lost)
+	}
+}
+
+// With a receiver that never comes, put returns, keeps the newest and counts
+// every edge.
+func TestEdgeQueueLag(t *testing.T) {
+	const sent = 1000
+	q := newEdgeQueue()
+	for seq := uint32(1); seq <= sent; seq++ {
+		if seq == 500 {
+			continue // the kernel lost one, too
+		}
+		q.put(event(seq, seq%2 == 1, time.Duration(seq)))
+	}
+	if len(q.edges) != edgeQueueSize {
+		t.Fatalf("%d edges wait, want %d", len(q.edges), edgeQueueSize)
+	}
+	var got, lost uint32
+	last := Edge{}
+	for range edgeQueueSize {
+		last = <-q.edges
+		got++
+		lost += last.Lost
+	}
+	if got+lost != sent {
+		t.Errorf("got %d, lost %d, of %d", got, lost, sent)
+	}
+	if last.Mono != sent || last.Active {
+		t.Errorf("the newest is %+v", last)
+	}
+}

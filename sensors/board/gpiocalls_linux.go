@@ -1,0 +1,54 @@
+package board
+
+import (
+	"os"
+
+	"github.com/warthog618/go-gpiocdev/uapi"
+)
+
+// gpioKernel is what is asked of the kernel's GPIO character devices: the one
+// seam between lines and the kernel. The requests are those of version 2 of
+// the interface, Linux 5.10 and later; linux/gpio.h.
+type gpioKernel interface {
+	open(path string) (*os.File, error)
+	chip(chip *os.File) (uapi.ChipInfo, error)
+	info(chip *os.File, offset int) (uapi.LineInfoV2, error)
+	request(chip *os.File, r *uapi.LineRequest) error
+	get(line *os.File) (uapi.LineValues, error)
+	set(line *os.File, v uapi.LineValues) error
+}
+
+// charDev is the real gpioKernel.
+type charDev struct{}
+
+func (charDev) open(path string) (*os.File, error) { return os.Open(path) }
+
+func (charDev) chip(chip *os.File) (info uapi.ChipInfo, err error) {
+	err = control(chip, func(fd uintptr) (err error) {
+		info, err = uapi.GetChipInfo(fd)
+		return err
+	})
+	return info, err
+}
+
+func (charDev) info(chip *os.File, offset int) (info uapi.LineInfoV2, err error) {
+	err = control(chip, func(fd uintptr) (err error) {
+		info, err = uapi.GetLineInfoV2(fd, offset)
+		return err
+	})
+	return info, err
+}
+
+func (charDev) request(chip *os.File, r *uapi.LineRequest) error {
+	return control(chip, func(fd uintptr) error { return uapi.GetLine(fd, r) })
+}
+
+func (charDev) get(line *os.File) (uapi.LineValues, error) {
+	v := uapi.LineValues{Mask: 1}
+	err := control(line, func(fd uintptr) error { return uapi.GetLineValuesV2(fd, &v) })
+	return v, err
+}
+
+func (charDev) set(line *os.File, v uapi.LineValues) error {
+	return control(line, func(fd uintptr) error { return uapi.SetLineValuesV2(fd, v) })
+}

@@ -1,0 +1,37 @@
+package board
+
+import (
+	"fmt"
+	"os"
+)
+
+// Hold requests a line as an output and gives the kernel's handle on it. For
+// as long as the handle or a copy of it is open, in whatever process, the line
+// is driven at c.Active; so it can be handed to systemd's store of file
+// descriptors and outlive this process. Errors as for [Board].Output.
+//
+// It looks at the machine's own lines and registers nothing with periph.
+func Hold(c OutputConfig) (*os.File, error) {
+	return (&Machine{dev: "/dev", kernel: charDev{}}).hold(c)
+}
+
+func (m *Machine) hold(c OutputConfig) (*os.File, error) {
+	o, err := m.drive(c)
+	if err != nil {
+		return nil, err
+	}
+	return o.file, nil
+}
+
+// Adopt sets the level of a line through a handle that [Hold] made, in this
+// process or another. The level is logical: the line's active-low flag was
+// fixed when it was requested. The caller closes the handle, which releases
+// the line unless a copy is open.
+func Adopt(f *os.File, active bool) error { return adopt(charDev{}, f, active) }
+
+func adopt(k gpioKernel, f *os.File, active bool) error {
+	if err := k.set(f, values(active)); err != nil {
+		return fmt.Errorf("set inherited line %s: %w", f.Name(), err)
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// inputLine is a requested input.
+type inputLine struct {
+	id     LineID
+	kernel gpioKernel
+	file   *os.File
+	queue  *edgeQueue
+	ended  chan struct{} // closed when follow has returned
+
+	mu  sync.Mutex
+	err error // what ended follow, if not Close
+}
+
+var _ Input = (*inputLine)(nil)
+
+// Input requests a line as an input. The input has one goroutine of its own,
+// which Close ends and waits for.
+func (m *Machine) Input(c InputConfig) (Input, error) {
+	id, err := m.Find(c.Line)
+	if err != nil {
+		return nil, err
+	}
+	in, err := m.input(id, c, true)
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// input requests the line id, whatever c.Line says. Without edges Edges gives
+// none, and there is no goroutine.
+func (m *Machine) input(id LineID, c InputConfig, edges bool) (*inputLine, error) {
+	r, err := inputRequest(id.Offset, c, edges)
+	if err != nil {
+		return nil, fmt.Errorf("request line %s: %w", id, err)
+	}
+	f, err := m.request(id, r)
+	if err != nil {
+		return nil, err
+	}
+	in := &inputLine{id: id, kernel: m.kernel, file: f, queue: newEdgeQueue(), ended: make(chan struct{})}
+	if edges {
+		go in.follow()
+	} else {
+		close(in.ended)
+	}
+	return in, nil
+}
+
+// follow reads the kernel's events until the line is closed or gone.
+func (in *inputLine) follow() {
+	defer close(in.ended)
+	var events [16 * eventSize]byte
+	for {
+		n, err := in.file.Read(events[:])
+		if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				in.mu.Lock()
+				in.err = err
+				in.mu.Unlock()
+			}
+			return
+		}
+		in.queue.put(events[:n])
+	}
+}
+
+// ID says which line it is.
+func (in *inputLine) ID() LineID { return in.id }
+
+// Active reads the level now. Its error is the only sign when the line is
+// gone; Edges stays open and silent.
+func (in *inputLine) Active() (bool, error) {
+	in.mu.Lock()
+	err := in.err
+	in.mu.Unlock()
+	if err != nil {
+		return false, fmt.Errorf("read line %s: its edges have ended: %w", in.id, err)
+	}
+	return readLine(in.kernel, in.id, in.file)
+}
+
+// Edges delivers the changes.
+func (in *inputLine) Edges() <-chan Edge { return in.queue.edges }
+
+// Close releases the line and closes Edges.
+func (in *inputLine) Close() error {
+	if err := in.file.Close(); err != nil {
+		return fmt.Errorf("close line %s: %w", in.id, err)
+	}
+	<-in.ended
+	close(in.queue.edges)
+	return nil
+}
+
+// readLine reads the level of a requested line.
+func readLine(k gpioKernel, id LineID, f *os.File) (bool, error) {
+	v, err := k.get(f)
+	if err != nil {
+		return false, fmt.Errorf("read line %s: %w", id, err)
+	}
+	return v.Bits&1 != 0, nil
+}

@@ -1,0 +1,78 @@
+package board
+
+import (
+	"fmt"
+	"runtime"
+
+	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/host/v3/distro"
+)
+
+// Machine is the machine the program runs on: its I2C buses through i2c-dev,
+// its lines through the GPIO character devices. Its methods may be called from
+// any goroutine.
+type Machine struct {
+	dev    string // where the device files are
+	kernel gpioKernel
+	notes  []string
+}
+
+var _ Board = (*Machine)(nil)
+
+// Open gives the machine, and registers its buses and lines with periph, so
+// that periph's drivers run on them. That a machine has no bus or no line, or
+// that they may not be opened, is no error here: it comes when one is asked
+// for.
+func Open() (*Machine, error) {
+	m := &Machine{dev: "/dev", kernel: charDev{}}
+	m.notes = m.register()
+	return m, nil
+}
+
+// Root is "/".
+func (m *Machine) Root() string { return "/" }
+
+// String gives the model that the machine's device tree names.
+func (m *Machine) String() string {
+	if model := distro.DTModel(); model != "<unknown>" {
+		return model
+	}
+	return fmt.Sprintf("Linux machine (%s)", runtime.GOARCH)
+}
+
+// Notes lists what could not be registered with periph, which matters to its
+// drivers only.
+func (m *Machine) Notes() []string { return m.notes }
+
+// Buses lists the machine's I2C buses, by number: "i2c-1".
+func (m *Machine) Buses() []string { return busNames(m.dev) }
+
+// Bus opens the I2C bus of that name: i2c-1, 1 or /dev/i2c-1. Opening it
+// bounds every transaction on the adapter, whoever makes it, to 100 ms.
+func (m *Machine) Bus(name string) (i2c.BusCloser, error) {
+	b, err := openI2C(m.dev, name)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Find tells which line a name means; see [ParseLine]. A name that means
+// several lines is refused.
+func (m *Machine) Find(line string) (LineID, error) {
+	l, err := ParseLine(line)
+	if err != nil {
+		return LineID{}, err
+	}
+	chips := m.Chips()
+	id, err := find(chips, l)
+	if err == nil {
+		return id, nil
+	}
+	if other, ok := m.headerLine(line); ok {
+		if id, err := find(chips, other); err == nil {
+			return id, nil
+		}
+	}
+	return LineID{}, err
+}

@@ -1,0 +1,35 @@
+//go:build !linux
+
+package board
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+)
+
+// errLinux is the reason on other systems.
+var errLinux = fmt.Errorf("%w: buses and lines need Linux, this is %s", errors.ErrUnsupported, runtime.GOOS)
+
+// Machine is the machine the program runs on. On this system there is none to
+// be had.
+type Machine struct{ Board }
+
+// Open gives an error that says so.
+func Open() (*Machine, error) { return nil, errLinux }
+
+// Notes is empty.
+func (m *Machine) Notes() []string { return nil }
+
+// Buses is empty.
+func (m *Machine) Buses() []string { return nil }
+
+// Chips is empty.
+func (m *Machine) Chips() []ChipInfo { return nil }
+
+// Hold gives an error that says so.
+func Hold(OutputConfig) (*os.File, error) { return nil, errLinux }
+
+// Adopt gives an error that says so.
+func Adopt(*os.File, bool) error { return errLinux }

@@ -1,0 +1,67 @@
+package board
+
+import (
+	"fmt"
+	"os"
+)
+
+// outputLine is a requested output.
+type outputLine struct {
+	id     LineID
+	kernel gpioKernel
+	file   *os.File
+}
+
+var _ Output = (*outputLine)(nil)
+
+// Output requests a line as an output.
+func (m *Machine) Output(c OutputConfig) (Output, error) {
+	o, err := m.drive(c)
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func (m *Machine) drive(c OutputConfig) (*outputLine, error) {
+	id, err := m.Find(c.Line)
+	if err != nil {
+		return nil, err
+	}
+	return m.output(id, c)
+}
+
+// output requests the line id, whatever c.Line says.
+func (m *Machine) output(id LineID, c OutputConfig) (*outputLine, error) {
+	r, err := outputRequest(id.Offset, c)
+	if err != nil {
+		return nil, fmt.Errorf("request line %s: %w", id, err)
+	}
+	f, err := m.request(id, r)
+	if err != nil {
+		return nil, err
+	}
+	return &outputLine{id: id, kernel: m.kernel, file: f}, nil
+}
+
+// ID says which line it is.
+func (o *outputLine) ID() LineID { return o.id }
+
+// Set drives the line.
+func (o *outputLine) Set(active bool) error {
+	if err := o.kernel.set(o.file, values(active)); err != nil {
+		return fmt.Errorf("set line %s: %w", o.id, err)
+	}
+	return nil
+}
+
+// Active reads back the level.
+func (o *outputLine) Active() (bool, error) { return readLine(o.kernel, o.id, o.file) }
+
+// Close releases the line.
+func (o *outputLine) Close() error {
+	if err := o.file.Close(); err != nil {
+		return fmt.Errorf("close line %s: %w", o.id, err)
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/warthog618/go-gpiocdev/uapi"
+	"golang.org/x/sys/unix"
+)
+
+// maxDebounce is the longest period the kernel's 32 bits of microseconds hold.
+const maxDebounce = 4294 * time.Second
+
+// consumerName is shown by gpioinfo as the holder of our lines.
+const consumerName = "fieldpost"
+
+// inputRequest is what the kernel is asked for an input. Without edges the
+// kernel needs no interrupt.
+func inputRequest(offset int, c InputConfig, edges bool) (*uapi.LineRequest, error) {
+	flags := uapi.LineFlagV2Input
+	if edges {
+		flags |= uapi.LineFlagV2EdgeBoth
+	}
+	if c.ActiveLow {
+		flags |= uapi.LineFlagV2ActiveLow
+	}
+	switch c.Pull {
+	case PullAsIs:
+	case PullNone:
+		flags |= uapi.LineFlagV2BiasDisabled
+	case PullUp:
+		flags |= uapi.LineFlagV2BiasPullUp
+	case PullDown:
+		flags |= uapi.LineFlagV2BiasPullDown
+	default:
+		return nil, fmt.Errorf("pull %q: want up, down or none", c.Pull)
+	}
+	r := newRequest(offset, c.Consumer)
+	r.Config.Flags = flags
+	if edges {
+		r.EventBufferSize = kernelQueue
+	}
+	if c.Debounce < 0 || c.Debounce > maxDebounce {
+		return nil, fmt.Errorf("debounce %v: want 0 to %v", c.Debounce, maxDebounce)
+	}
+	if c.Debounce > 0 {
+		period := max(c.Debounce, time.Microsecond)
+		r.Config.AddAttribute(uapi.LineConfigAttribute{Attr: uapi.DebouncePeriod(period).Encode(), Mask: 1})
+	}
+	return r, nil
+}
+
+// outputRequest is what the kernel is asked for an output; the level goes
+// with the request.
+func outputRequest(offset int, c OutputConfig) (*uapi.LineRequest, error) {
+	flags := uapi.LineFlagV2Output
+	if c.ActiveLow {
+		flags |= uapi.LineFlagV2ActiveLow
+	}
+	switch c.Drive {
+	case "", PushPull:
+	case OpenDrain:
+		flags |= uapi.LineFlagV2OpenDrain
+	case OpenSource:
+		flags |= uapi.LineFlagV2OpenSource
+	default:
+		return nil, fmt.Errorf("drive %q: want push-pull, open-drain or open-source", c.Drive)
+	}
+	r := newRequest(offset, c.Consumer)
+	r.Config.Flags = flags
+	level := uapi.OutputValues(values(c.Active).Bits)
+	r.Config.AddAttribute(uapi.LineConfigAttribute{Attr: level.Encode(), Mask: 1})
+	return r, nil
+}
+
+func newRequest(offset int, consumer string) *uapi.LineRequest {
+	if consumer == "" {
+		consumer = consumerName
+	}
+	r := &uapi.LineRequest{Lines: 1}
+	r.Offsets[0] = uint32(offset)
+	copy(r.Consumer[:len(r.Consumer)-1], consumer)
+	return r
+}
+
+// values is one line's level as the kernel takes it.
+func values(active bool) uapi.LineValues {
+	v := uapi.LineValues{Mask: 1}
+	if active {
+		v.Bits = 1
+	}
+	return v
+}
+
+// request asks for a line and gives its handle.
+func (m *Machine) request(id LineID, r *uapi.LineRequest) (*os.File, error) {
+	path := filepath.Join(m.dev, id.Chip)
+	chip, err := m.kernel.open(path)
+	if err != nil {
+		return nil, chipError(path, err)
+	}
+	defer chip.Close()
+	if err := m.kernel.request(chip, r); err != nil {
+		return nil, m.requestError(id, chip, r, err)
+	}
+	// Not blocking, so that a read of edges waits in the runtime's poller and
+	// ends when the file is closed.
+	if err := unix.SetNonblock(int(r.Fd), true); err != nil {
+		return nil, errors.Join(fmt.Errorf("request line %s: %w", id, err), unix.Close(int(r.Fd)))
+	}
+	return os.NewFile(uintptr(r.Fd), id.String()), nil
+}
+
+// requestError says why the kernel refused a line.
+func (m *Machine) requestError(id LineID, chip *os.File, r *uapi.LineRequest, err error) error {
+	edges := r.Config.Flags&uapi.LineFlagV2EdgeMask != 0
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		busy := &BusyError{Line: id}
+		if info, err := m.kernel.info(chip, id.Offset); err == nil {
+			busy.Holder = uapi.BytesToString(info.Consumer[:])
+		}
+		return busy
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("request line %s: %w: its chip was unplugged (%w)", id, ErrAbsent, err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("request line %s: the kernel keeps it for itself: %w", id, err)
+	case edges && (errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)):
+		return fmt.Errorf("request line %s: its chip may have no interrupt for it, so that it cannot report changes: %w", id, err)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("request line %s: its chip does not offer the direction, drive or pull asked for: %w", id, err)
+	}
+	return fmt.Errorf("request line %s: %w", id, err)
+}
