@@ -91,7 +91,7 @@ func (w *wire) SetSpeed(physic.Frequency) error {
 // Tx is one transaction, if the budget allows it.
 func (w *wire) Tx(addr uint16, out, in []byte) error {
 	if w.bus == nil {
-		w.last = os.ErrClosed
+		w.last = fmt.Errorf("bus %s: %w", w.name, os.ErrClosed)
 		return w.last
 	}
 	if w.left == 0 {
@@ -128,11 +128,11 @@ func (w *wire) wrap(verb string, err error) error {
 	case w.over:
 		err = errBudget
 	case w.last != nil:
-		err = w.last
+		return fmt.Errorf("%s %s: %w", verb, w.chip, w.last) // names address and bus itself
 	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent):
 		err = fmt.Errorf("%w: %w", ErrFault, err)
 	}
-	return fmt.Errorf("%s %s at %#02x: %w", verb, w.chip, w.addr, err)
+	return fmt.Errorf("%s %s at %#02x on %s: %w", verb, w.chip, w.addr, w.name, err)
 }
 
 // faultf is an [ErrFault] with its circumstances.

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,6 +76,7 @@ func New() *Board {
 func (b *Board) AddBus(name string) *Bus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	name = busName(name)
 	if bus := b.buses[name]; bus != nil {
 		return bus
 	}
@@ -83,10 +85,15 @@ func (b *Board) AddBus(name string) *Bus {
 	return bus
 }
 
-// Bus opens the bus of that name.
+// busName makes i2c-1 of 1 and /dev/i2c-1.
+func busName(name string) string {
+	return "i2c-" + strings.TrimPrefix(strings.TrimPrefix(name, "/dev/"), "i2c-")
+}
+
+// Bus opens the bus of that name: i2c-1, 1 or /dev/i2c-1, as on a machine.
 func (b *Board) Bus(name string) (i2c.BusCloser, error) {
 	b.mu.Lock()
-	bus := b.buses[name]
+	bus := b.buses[busName(name)]
 	b.mu.Unlock()
 	if bus == nil {
 		return nil, fmt.Errorf("open bus %q: %w", name, board.ErrAbsent)
@@ -142,6 +149,22 @@ func (b *Board) WriteThermal(n int, kind string, celsius float64) error {
 		}
 	}
 	return nil
+}
+
+// Crash does to the lines what the kernel does when the process that holds
+// them is killed: all are released, none is asked first. What Input and Output
+// gave is closed; nobody is told.
+func (b *Board) Crash() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.lines {
+		if l.out != nil {
+			l.out.release()
+		}
+		if l.in != nil {
+			l.in.release()
+		}
+	}
 }
 
 // String names the board for people.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -99,57 +100,71 @@ func (h *handle) Close() error {
 	return err
 }
 
-// Tx writes w to the chip at addr and then reads r from it.
+// Tx writes w to the chip at addr and then reads r from it. Either may be
+// empty, not both, as on a machine.
 func (h *handle) Tx(addr uint16, w, r []byte) error {
-	if err := h.tx(addr, w, r); err != nil {
-		return fmt.Errorf("%s: address %#02x: %w", h.bus.name, addr, err)
+	err := errors.New("nothing to write and nothing to read")
+	if len(w)+len(r) > 0 {
+		err = h.tx(addr, w, r)
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, board.ErrAbsent):
+		return fmt.Errorf("no acknowledge from %#02x on %s: %w", addr, h.bus.name, err)
+	}
+	return fmt.Errorf("transaction with %#02x on %s: %w", addr, h.bus.name, err)
 }
 
 func (h *handle) tx(addr uint16, w, r []byte) error {
-	select {
-	case <-h.closed:
-		return os.ErrClosed
-	default:
-	}
-	b := h.bus
-	b.mu.Lock()
-	b.count++
-	stuck := b.stuck
-	b.mu.Unlock()
-	if err := h.wait(stuck); err != nil {
+	c, err := h.address(addr)
+	if err != nil {
 		return err
 	}
-	b.mu.Lock()
-	if b.fault != nil {
-		defer b.mu.Unlock()
-		return b.fault
-	}
-	c := b.chips[addr]
-	if c == nil {
-		defer b.mu.Unlock()
-		return errNACK
-	}
+	h.bus.mu.Lock()
 	held, err := c.transact(w, r)
-	b.mu.Unlock()
+	h.bus.mu.Unlock()
 	if closed := h.wait(held); closed != nil {
 		return closed
 	}
 	return err
 }
 
+// address finds who answers, once the bus is not stuck.
+func (h *handle) address(addr uint16) (*Chip, error) {
+	b := h.bus
+	b.mu.Lock()
+	b.count++
+	stuck := b.stuck
+	b.mu.Unlock()
+	if err := h.wait(stuck); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.fault != nil:
+		return nil, b.fault
+	case b.chips[addr] == nil:
+		return nil, errNACK
+	}
+	return b.chips[addr], nil
+}
+
 // wait blocks until stuck, if there is one, is closed; an error says that the
-// handle was closed first.
+// handle was closed, before or meanwhile.
 func (h *handle) wait(stuck <-chan struct{}) error {
-	if stuck == nil {
-		return nil
+	if stuck != nil {
+		select {
+		case <-stuck:
+		case <-h.closed:
+		}
 	}
 	select {
-	case <-stuck:
-		return nil
 	case <-h.closed:
 		return os.ErrClosed
+	default:
+		return nil
 	}
 }
 

@@ -125,6 +125,12 @@ func (in *input) Close() error {
 	if in.closed {
 		return fmt.Errorf("close line %s: %w", in.l.id, os.ErrClosed)
 	}
+	in.release()
+	return nil
+}
+
+// release ends the request, under the lock.
+func (in *input) release() {
 	in.closed = true
 	if in.timer != nil {
 		in.timer.Stop()
@@ -133,5 +139,4 @@ func (in *input) Close() error {
 	in.l.in = nil
 	close(in.edges)
 	in.l.settle()
-	return nil
 }

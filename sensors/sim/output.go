@@ -85,6 +85,12 @@ func (o *output) Close() error {
 	if o.closed {
 		return fmt.Errorf("close line %s: %w", o.l.id, os.ErrClosed)
 	}
+	o.release()
+	return nil
+}
+
+// release ends the request, under the lock.
+func (o *output) release() {
 	o.closed = true
 	if o.l.b.keep && o.drives() {
 		high := o.high
@@ -92,7 +98,6 @@ func (o *output) Close() error {
 	}
 	o.l.out = nil
 	o.l.settle()
-	return nil
 }
 
 func (o *output) broken(verb string) error {

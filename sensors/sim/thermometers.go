@@ -55,15 +55,23 @@ func (d *TMP102) write(now time.Time, p []byte) {
 		return
 	}
 	v := binary.BigEndian.Uint16(p[1:])
-	switch d.ptr {
-	case 1:
-		asleep := d.conf&tmpSD != 0
-		d.conf = d.conf&^tmpWritable | v&(tmpWritable&^tmpOS)
-		if asleep && v&tmpSD != 0 && v&tmpOS != 0 || asleep && v&tmpSD == 0 {
-			d.ends = now.Add(tmpTime)
-		}
-	case 2, 3:
+	if d.ptr == 1 {
+		d.configure(now, v)
+	} else if d.ptr >= 2 {
 		d.limits[d.ptr-2] = v
+	}
+}
+
+// configure begins a conversion on waking and on a one-shot; a conversion
+// under way goes on to its end when the chip is shut down.
+func (d *TMP102) configure(now time.Time, v uint16) {
+	slept, sleeps := d.conf&tmpSD != 0, v&tmpSD != 0
+	d.conf = d.conf&^tmpWritable | v&(tmpWritable&^tmpOS)
+	switch {
+	case slept && (!sleeps || v&tmpOS != 0):
+		d.ends = now.Add(tmpTime)
+	case !slept && sleeps && !now.Before(d.ends) && !d.frozen:
+		d.ends = time.Time{}
 	}
 }
 

@@ -1,0 +1,115 @@
+package sensors_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/sensors"
+)
+
+// keys are all that a catalog entry may name: those of sensors.Config.
+var keys = []string{"bus", "address", "pin", "pull", "active_low", "debounce", "zone"}
+
+func TestCatalog(t *testing.T) {
+	all := sensors.Catalog()
+	if !slices.IsSortedFunc(all, func(a, b sensors.Chip) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("not in order of names")
+	}
+	name := regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+	for i, c := range all {
+		if !name.MatchString(c.Name) || i > 0 && all[i-1].Name == c.Name {
+			t.Errorf("name %q is odd or taken", c.Name)
+		}
+		if c.Title == "" || c.Source == "" || c.Open == nil {
+			t.Errorf("%s: title, source or Open is missing", c.Name)
+		}
+		if c.Every < time.Second || c.Worst <= 0 || c.Worst > c.Every {
+			t.Errorf("%s: every %v, worst %v", c.Name, c.Every, c.Worst)
+		}
+		if slices.Contains(c.Keys, "address") != (c.Addresses != nil) {
+			t.Errorf("%s: takes the key address, or has addresses, but not both", c.Name)
+		}
+		for _, k := range c.Keys {
+			if !slices.Contains(keys, k) {
+				t.Errorf("%s: key %q is none of the configuration's", c.Name, k)
+			}
+		}
+		for _, k := range c.Required {
+			if !slices.Contains(c.Keys, k) {
+				t.Errorf("%s: requires %q, but does not take it", c.Name, k)
+			}
+		}
+		checkQuantities(t, c)
+	}
+}
+
+func checkQuantities(t *testing.T, c sensors.Chip) {
+	t.Helper()
+	if len(c.Quantities) == 0 {
+		t.Errorf("%s: gives nothing", c.Name)
+	}
+	reserved := []string{"thing", "sensor", "kind", "run", "seq", "time", "clock"}
+	for _, q := range c.Quantities {
+		if q.Name == "" || slices.Contains(reserved, q.Name) || !(q.Min < q.Max) {
+			t.Errorf("%s: quantity %+v", c.Name, q)
+		}
+	}
+}
+
+// One quantity has one unit, whatever chip it comes from.
+func TestUnits(t *testing.T) {
+	units := map[string]string{}
+	for _, c := range sensors.Catalog() {
+		for _, q := range c.Quantities {
+			if u, ok := units[q.Name]; ok && u != q.Unit {
+				t.Errorf("%s: %s in %q, elsewhere in %q", c.Name, q.Name, q.Unit, u)
+			}
+			units[q.Name] = q.Unit
+		}
+	}
+}
+
+func TestLookup(t *testing.T) {
+	for _, c := range sensors.Catalog() {
+		if got, ok := sensors.Lookup(c.Name); !ok || got.Title != c.Title {
+			t.Errorf("Lookup(%q) = %q, %v", c.Name, got.Title, ok)
+		}
+	}
+	for _, name := range []string{"", "BME280", "dht22"} {
+		if c, ok := sensors.Lookup(name); ok {
+			t.Errorf("Lookup(%q) = %q", name, c.Name)
+		}
+	}
+}
+
+// What the configuration leaves out or gets wrong is said by name.
+func TestBadConfigurations(t *testing.T) {
+	for _, c := range []struct {
+		chip string
+		cfg  sensors.Config
+		want string
+	}{
+		{"bme280", sensors.Config{}, "bus is missing"},
+		{"bme280", sensors.Config{Bus: "i2c-1", Address: 0x48}, "want 0x76, 0x77 (got 0x48)"},
+		{"bmp280", sensors.Config{Bus: "i2c-9"}, "not there"},
+		{"tmp102", sensors.Config{Bus: "i2c-1", Address: 0x4C}, "want 0x48, 0x49, 0x4a, 0x4b (got 0x4c)"},
+		{"lm75", sensors.Config{Bus: "i2c-1", Address: 0x76}, "(got 0x76)"},
+		{"lm75b", sensors.Config{}, "bus is missing"},
+		{"gpio", sensors.Config{}, "pin is missing"},
+		{"gpio", sensors.Config{Pin: "GPIO99"}, `"GPIO99"`},
+		{"gpio", sensors.Config{Pin: "GPIO17", Debounce: -time.Second}, "debounce: want 0 or more (got -1s)"},
+		{"thermal", sensors.Config{Zone: "gpu"}, `zone "gpu": not there; there are cpu-thermal`},
+	} {
+		chip, _ := sensors.Lookup(c.chip)
+		b, _, _ := place(t, chip)
+		setThermal(t, b)
+		c.cfg.Chip = c.chip
+		s, err := chip.Open(b, c.cfg)
+		if s != nil || err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %+v: %v, want %q", c.chip, c.cfg, err, c.want)
+		}
+	}
+}

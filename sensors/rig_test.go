@@ -1,0 +1,136 @@
+package sensors_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// rig is how the contract reaches a chip: a place for it on a simulated board
+// and a way to take it away and bring it back.
+type rig struct {
+	config sensors.Config
+	chip   func(*sim.Bus) *sim.Chip           // an I2C chip, on i2c-1
+	set    func(*testing.T, *sim.Board)       // anything else
+	cut    func(*testing.T, *sim.Board, bool) // takes it away, or brings it back
+}
+
+// rigs has one for every chip of the catalog.
+var rigs = map[string]rig{
+	"bme280": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBME280(0x76).Chip }},
+	"bmp280": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP280(0x76).Chip }},
+	"tmp102": {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP102(0x48).Chip }},
+	"lm75":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 9).Chip }},
+	"lm75b":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 11).Chip }},
+	"gpio": {
+		config: sensors.Config{Pin: "GPIO17"},
+		cut: func(t *testing.T, b *sim.Board, away bool) {
+			b.Line("GPIO17").Fail(nil)
+			if away {
+				b.Line("GPIO17").Fail(sensors.ErrAbsent)
+			}
+		},
+	},
+	"thermal": {
+		set: setThermal,
+		cut: func(t *testing.T, b *sim.Board, away bool) {
+			if !away {
+				setThermal(t, b)
+				return
+			}
+			if err := os.RemoveAll(filepath.Join(b.Root(), "sys/class/thermal/thermal_zone0")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	},
+}
+
+func setThermal(t *testing.T, b *sim.Board) {
+	if err := b.WriteThermal(0, "cpu-thermal", 48.312); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// place puts the chip of a catalog entry on a new board.
+func place(t *testing.T, c sensors.Chip) (*sim.Board, *sim.Chip, sensors.Config) {
+	t.Helper()
+	r, ok := rigs[c.Name]
+	if !ok {
+		t.Fatalf("chip %q has no rig: the contract cannot be tested on it", c.Name)
+	}
+	b := sim.New()
+	b.SetRoot(t.TempDir())
+	cfg := r.config
+	cfg.Name, cfg.Chip = "it", c.Name
+	var chip *sim.Chip
+	if r.chip != nil {
+		cfg.Bus = "i2c-1"
+		chip = r.chip(b.AddBus(cfg.Bus))
+	}
+	if r.set != nil {
+		r.set(t, b)
+	}
+	return b, chip, cfg
+}
+
+// overCatalog runs a test in a bubble for each chip; the i2c ones only, or all.
+func overCatalog(t *testing.T, i2cOnly bool, test func(*testing.T, sensors.Chip)) {
+	for _, c := range sensors.Catalog() {
+		if i2cOnly && c.Addresses == nil {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, c) })
+		})
+	}
+}
+
+func mustOpen(t *testing.T, c sensors.Chip, b board.Board, cfg sensors.Config) sensors.Sensor {
+	t.Helper()
+	s, err := c.Open(b, cfg)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return s
+}
+
+func mustSense(t *testing.T, c sensors.Chip, s sensors.Sensor) []sensors.Field {
+	t.Helper()
+	fields, err := s.Sense()
+	if err != nil {
+		t.Fatalf("sense: %v", err)
+	}
+	if err := fits(c, fields); err != nil {
+		t.Fatal(err)
+	}
+	return fields
+}
+
+// fits checks fields against the catalog: names, order and range.
+func fits(c sensors.Chip, fields []sensors.Field) error {
+	if len(fields) != len(c.Quantities) {
+		return fmt.Errorf("%d fields, want %d", len(fields), len(c.Quantities))
+	}
+	for i, q := range c.Quantities {
+		f := fields[i]
+		if f.Name != q.Name {
+			return fmt.Errorf("field %d is %q, want %q", i, f.Name, q.Name)
+		}
+		switch v := f.Value.(type) {
+		case bool:
+		case float64:
+			if !(v >= q.Min && v <= q.Max) {
+				return fmt.Errorf("%s is %g, want %g to %g", f.Name, v, q.Min, q.Max)
+			}
+		default:
+			return fmt.Errorf("%s is a %T", f.Name, v)
+		}
+	}
+	return nil
+}
