@@ -24,7 +24,10 @@ func input1(t *testing.T, b *Board, c board.InputConfig) board.Input {
 func drain(in board.Input) (edges []board.Edge) {
 	for {
 		select {
-		case e := <-in.Edges():
+		case e, more := <-in.Edges():
+			if !more {
+				return edges
+			}
 			edges = append(edges, e)
 		default:
 			return edges
