@@ -1,0 +1,134 @@
+package sampler
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"fieldpost/daemon/health"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+func TestPossible(t *testing.T) {
+	chip := sensors.Chip{Quantities: quantities}
+	for _, tt := range []struct {
+		value any
+		want  string // "" is possible
+	}{
+		{20.5, ""}, {-40.0, ""}, {85.0, ""}, {int64(85), ""}, {true, ""}, {"text", ""},
+		{-40.01, "answered wrongly: temperature of -40.01 Cel is outside -40 to 85"},
+		{85.01, "answered wrongly: temperature of 85.01 Cel is outside -40 to 85"},
+		{int64(-41), "answered wrongly: temperature of -41 Cel is outside -40 to 85"},
+		{math.NaN(), "answered wrongly: temperature is NaN"},
+		{math.Inf(-1), "answered wrongly: temperature is -Inf"},
+		{float32(1), "answered wrongly: temperature is a float32"},
+		{nil, "answered wrongly: temperature is a <nil>"},
+	} {
+		err := possible(chip, []sensors.Field{{Name: "temperature", Value: tt.value}})
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != tt.want || !errors.Is(err, sensors.ErrFault)) {
+			t.Errorf("%v: got %v, want %q", tt.value, err, tt.want)
+		}
+	}
+	if err := possible(chip, nil); !errors.Is(err, sensors.ErrFault) {
+		t.Errorf("no value at all: got %v", err)
+	}
+	if err := possible(chip, []sensors.Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, sensors.ErrFault) {
+		t.Errorf("infinity of another name: got %v", err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	b := &fakeBoard{absent: []string{"i2c-9"}}
+	for _, tt := range []struct {
+		err  error
+		bus  string
+		want health.Code
+	}{
+		{board.ErrAbsent, "i2c-1", health.NoAnswer},
+		{board.ErrAbsent, "i2c-9", health.Absent},
+		{board.ErrAbsent, "", health.Absent},
+		{sensors.ErrFault, "i2c-1", health.WrongAnswer},
+		{fs.ErrPermission, "i2c-1", health.Denied},
+		{&board.BusyError{Holder: "gpio-keys"}, "", health.LineBusy},
+		{errWire, "i2c-1", health.ReadFailed},
+	} {
+		err := explain(fmt.Errorf("read: %w", tt.err), b, sensors.Config{Bus: tt.bus})
+		if got := codeOf(err); got != tt.want {
+			t.Errorf("%v on %q: got %s, want %s", tt.err, tt.bus, got, tt.want)
+		}
+		if !errors.Is(err, tt.err) {
+			t.Errorf("%v is lost in %v", tt.err, err)
+		}
+	}
+	if got := codeOf(errWire); got != health.ReadFailed {
+		t.Errorf("an error of no driver is %s", got)
+	}
+}
+
+func TestDetail(t *testing.T) {
+	if got := detail(errors.New("one\ntwo")); got != "one" {
+		t.Errorf("got %q", got)
+	}
+	got := detail(errors.New(strings.Repeat("é", 200) + "x"))
+	if len(got) > longest+3 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é...") {
+		t.Errorf("got %d bytes: %q", len(got), got)
+	}
+	if got := detail(errors.New("x" + strings.Repeat("é", 200))); !utf8.ValidString(got) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestBreakerBacksOff(t *testing.T) {
+	var b breaker
+	var got []string
+	for range 12 {
+		got = append(got, b.fail(time.Hour).String())
+	}
+	same(t, "times", got, []string{"1s", "1s", "1s", "2s", "4s", "8s", "16s", "32s", "1m0s", "1m0s", "1m0s", "1m0s"})
+	b.succeed()
+	if b.open() || b.fail(0) != time.Second {
+		t.Error("success was not forgotten")
+	}
+}
+
+// The times of a plan lie on its grid, whatever happens in between.
+func TestPlan(t *testing.T) {
+	start := time.Now()
+	p := plan{every: 10 * time.Second}
+	p.begin(start, 1, 2)
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	if !p.due(start) {
+		t.Fatal("not due at once")
+	}
+	if p.due(at(7.5)) || !p.next.Equal(at(17.5)) {
+		t.Errorf("busy at 7.5s: next at %v", p.next.Sub(start))
+	}
+	p.settle(at(8), 0)
+	if p.due(at(17.4)) || !p.due(at(60)) || !p.next.Equal(at(67.5)) {
+		t.Errorf("after a pause of a minute: next at %v", p.next.Sub(start))
+	}
+	p.settle(at(61), 2*time.Second)
+	if p.wait(at(61)) != 2*time.Second || p.wait(at(70)) != 0 {
+		t.Errorf("after a failure: waits %v", p.wait(at(61)))
+	}
+	p.hasten(at(62))
+	if !p.due(at(62)) {
+		t.Error("not hastened")
+	}
+	p.settle(at(62), 0)
+	p.hasten(at(63))
+	if p.due(at(63)) {
+		t.Error("hastened though it does not fail")
+	}
+	never := plan{}
+	never.begin(start, 0, 1)
+	if !never.due(start) || never.due(at(1e6)) || never.wait(at(1e6)) != turn {
+		t.Error("a sensor without a period is not read just once")
+	}
+}

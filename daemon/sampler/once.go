@@ -1,0 +1,67 @@
+package sampler
+
+import (
+	"context"
+	"fmt"
+
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// Once opens a sensor, reads it and closes it: what `fieldpost read` does. It
+// does not try again. The error is the driver's own, or says that the sensor
+// did not answer in time; then its goroutine is left behind in the kernel.
+func Once(ctx context.Context, b board.Board, c sensors.Config) ([]sensors.Field, error) {
+	chip, ok := sensors.Lookup(c.Chip)
+	if !ok {
+		return nil, fmt.Errorf("read sensor %q: unknown chip %q", c.Name, c.Chip)
+	}
+	return once(ctx, b, c, chip)
+}
+
+func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chip) ([]sensors.Field, error) {
+	within, cancel := context.WithTimeout(ctx, 2*chip.Worst+margin)
+	defer cancel()
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	w := board.NewWorker(c.Name)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = w.Run(work) // it ends with work's end
+	}()
+	got := make(chan []sensors.Field, 1)
+	err := w.Do(within, func() error {
+		fields, err := readOnce(b, c, chip)
+		if err == nil {
+			got <- fields
+		}
+		return err
+	})
+	stop()
+	select {
+	case fields := <-got:
+		<-ended
+		return fields, nil
+	default:
+	}
+	if within.Err() == nil {
+		<-ended // it has answered, so it is idle
+	}
+	return nil, fmt.Errorf("read sensor %q: %w", c.Name, err)
+}
+
+func readOnce(b board.Board, c sensors.Config, chip sensors.Chip) (fields []sensors.Field, err error) {
+	s, err := chip.Open(b, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if e := s.Close(); err == nil {
+			err = e
+		}
+	}()
+	if fields, err = s.Sense(); err != nil {
+		return nil, err
+	}
+	return fields, possible(chip, fields)
+}

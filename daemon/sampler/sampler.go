@@ -1,0 +1,211 @@
+package sampler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// Options says what to read and where it goes.
+type Options struct {
+	Board   board.Board
+	Sensors []sensors.Config // as package config gives them: checked and complete
+	Run     uint64           // the daemon's run, stamped on every record
+	Clock   clock.Clock
+	Health  *health.Health
+	Loop    *health.Loop // turned at least once a second while Run runs; may be nil
+	Log     *slog.Logger // nil discards
+	// Emit takes the records, for each sensor from one goroutine at a time
+	// and in the order of their Seq. It should not block for long: while it
+	// does, that sensor waits.
+	Emit func(spool.Record)
+	// Counts are the sensors' counts so far in this run. A daemon that makes
+	// one Sampler after another in a run, on reload, gives all of them the
+	// same; otherwise receivers would take new readings for copies of old
+	// ones. Nil starts from 1.
+	Counts *Counts
+}
+
+const (
+	// margin is what a request may take beyond the work itself.
+	margin = time.Second
+	// stall is how long a bus may be busy with one thing before it counts as
+	// stuck. Linux's I2C adapters give up after one second by default.
+	stall = 5 * time.Second
+	// turn is the longest the scheduler waits.
+	turn = time.Second
+	// grace is how long the end waits for a stuck worker.
+	grace = 2 * time.Second
+)
+
+// Sampler reads sensors. Make it with [New] and run it once.
+type Sampler struct {
+	o       Options
+	benches []*bench
+	units   []*unit
+	settled chan outcome
+}
+
+// outcome is how a request that the scheduler made has ended.
+type outcome struct {
+	u     *unit
+	retry time.Duration // when to try again, after a failure; 0 after success
+}
+
+// bench is a worker and what the scheduler knows of it.
+type bench struct {
+	worker   *board.Worker
+	bus      string        // "" where the worker serves one sensor that is on no bus
+	patience time.Duration // how long a request waits for its turn and its answer
+	serving  serving       // whom the worker serves
+	ended    chan struct{} // closed when the worker has ended
+	stuck    bool          // the scheduler's
+}
+
+// New makes a Sampler. It touches nothing until [Sampler.Run].
+func New(o Options) *Sampler { return build(o, sensors.Lookup) }
+
+func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Counts == nil {
+		o.Counts = new(Counts)
+	}
+	s := &Sampler{o: o, settled: make(chan outcome, len(o.Sensors))}
+	byBus := map[string]*bench{}
+	for _, c := range o.Sensors {
+		chip, ok := lookup(c.Chip)
+		if !ok {
+			chip = strange(c.Chip)
+		}
+		b := byBus[c.Bus]
+		if b == nil || c.Bus == "" {
+			name := c.Bus
+			if name == "" {
+				name = c.Name
+			}
+			b = &bench{worker: board.NewWorker(name), bus: c.Bus, patience: margin, ended: make(chan struct{})}
+			byBus[c.Bus] = b
+			s.benches = append(s.benches, b)
+		}
+		b.patience += 2 * chip.Worst // each may be opened and read while another waits
+		s.units = append(s.units, newUnit(&s.o, c, chip, b))
+	}
+	return s
+}
+
+// strange stands in for a chip that is not in the catalog; package config lets
+// none through.
+func strange(name string) sensors.Chip {
+	return sensors.Chip{Name: name, Every: time.Minute, Open: func(board.Board, sensors.Config) (sensors.Sensor, error) {
+		return nil, fmt.Errorf("open chip: %q is not in the catalog", name)
+	}}
+}
+
+// Run reads until ctx ends. Then it lets go of the sensors and returns when
+// all its goroutines have ended, or after some seconds when a worker is caught
+// in the kernel: that one is left behind and named in the log.
+func (s *Sampler) Run(ctx context.Context) error {
+	defer s.o.Loop.End()
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	for _, b := range s.benches {
+		if b.bus != "" {
+			s.o.Health.ClearAll(b.bus, health.BusStuck) // of a Sampler before this one
+		}
+		go func() {
+			defer close(b.ended)
+			_ = b.worker.Run(work) // it ends with work's end and says no more than that
+		}()
+	}
+	var runners sync.WaitGroup
+	for _, u := range s.units {
+		runners.Go(func() { u.run(ctx, s.settled) })
+	}
+	s.schedule(ctx)
+	runners.Wait()
+	stop()
+	s.leave()
+	return ctx.Err()
+}
+
+// leave waits for the workers, within bounds.
+func (s *Sampler) leave() {
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	for _, b := range s.benches {
+		select {
+		case <-b.ended:
+			continue
+		default:
+		}
+		select {
+		case <-b.ended:
+		case <-late.C:
+			late.Reset(0) // for the ones after this
+			s.o.Log.Warn("worker left behind", "worker", b.worker.Name(), "busy", b.worker.Busy(), "sensor", b.serving.name())
+		}
+	}
+}
+
+// schedule starts reads when they are due. It never blocks.
+func (s *Sampler) schedule(ctx context.Context) {
+	start := time.Now()
+	for i, u := range s.units {
+		u.plan.begin(start, i, len(s.units))
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		s.o.Loop.Turn()
+		now := time.Now()
+		for _, b := range s.benches {
+			s.watch(b, now)
+		}
+		wait := turn
+		for _, u := range s.units {
+			if u.plan.due(now) {
+				u.trigger <- struct{}{} // has room: the last one was settled
+			}
+			wait = min(wait, u.plan.wait(now))
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-s.settled:
+			o.u.plan.settle(time.Now(), o.retry)
+		case <-timer.C:
+		}
+	}
+}
+
+// watch looks whether a bus moves.
+func (s *Sampler) watch(b *bench, now time.Time) {
+	if b.bus == "" {
+		return // a sensor of its own; its missed deadline says it all
+	}
+	busy, limit := b.worker.Busy(), max(stall, b.patience)
+	switch {
+	case busy > limit && !b.stuck:
+		b.stuck = true
+		s.o.Health.Raise(health.BusStuck, b.bus, fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.serving.name(), busy.Round(time.Second)))
+	case busy <= limit && b.stuck:
+		b.stuck = false
+		s.o.Health.Clear(health.BusStuck, b.bus)
+		for _, u := range s.units {
+			if u.bench == b {
+				u.plan.hasten(now)
+			}
+		}
+	}
+}
