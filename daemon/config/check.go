@@ -68,16 +68,9 @@ func (l *loader) files(path, key string, v reflect.Value) {
 
 // sensor checks an entry against its chip's, and completes it from there.
 func (l *loader) sensor(path string, s *sensors.Config) {
-	if s.Chip == "" || !l.sound(path+".chip") {
-		return
-	}
-	chip, ok := sensors.Lookup(s.Chip)
-	if !ok {
-		var known []string
-		for _, c := range sensors.Catalog() {
-			known = append(known, c.Name)
-		}
-		l.fail(path+".chip", unknown("chip", s.Chip, known), "")
+	chip, known := l.chip(path+".chip", s.Chip)
+	l.address(path+".address", &s.Address, chip)
+	if !known {
 		return
 	}
 	for _, k := range keysOf(reflect.TypeOf(*s)) {
@@ -86,13 +79,44 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	if !l.given(path + ".every") {
 		s.Every = chip.Every
 	}
-	if len(chip.Addresses) == 0 || !l.sound(path+".address") {
-		return
+}
+
+// chip finds a chip in the catalog.
+func (l *loader) chip(path, name string) (chip sensors.Chip, known bool) {
+	if name == "" || !l.sound(path) {
+		return chip, false
 	}
-	if !l.given(path + ".address") {
-		s.Address = chip.Addresses[0]
-	} else if !slices.Contains(chip.Addresses, s.Address) {
-		l.fail(path+".address", "want "+addresses(chip.Addresses)+" for chip "+chip.Name, l.nodes[path+".address"].Value)
+	if chip, known = sensors.Lookup(name); !known {
+		var all []string
+		for _, c := range sensors.Catalog() {
+			all = append(all, c.Name)
+		}
+		l.fail(path, unknown("chip", name, all), "")
+	}
+	return chip, known
+}
+
+// The 7-bit addresses that the I2C specification (NXP UM10204, revision 7.0,
+// section 3.1.12) does not reserve for the bus itself, and those it reserves
+// for buses that nobody wires to a board.
+const (
+	leastAddress   = 0x03
+	highestAddress = 0x77
+)
+
+// address checks that the chip can have the address; where none is given, it
+// has its usual one.
+func (l *loader) address(path string, a *uint16, chip sensors.Chip) {
+	switch {
+	case !l.sound(path):
+	case !l.given(path):
+		if len(chip.Addresses) > 0 {
+			*a = chip.Addresses[0]
+		}
+	case len(chip.Addresses) > 0 && !slices.Contains(chip.Addresses, *a):
+		l.fail(path, "want "+addresses(chip.Addresses), l.nodes[path].Value)
+	case *a < leastAddress || *a > highestAddress:
+		l.fail(path, "want "+hex(leastAddress)+" to "+hex(highestAddress), l.nodes[path].Value)
 	}
 }
 

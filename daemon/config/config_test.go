@@ -40,9 +40,9 @@ func good(t *testing.T, text string) *Config {
 	return c
 }
 
-// refusal parses a text that must be refused and gives the message, with the
+// refused parses a text that must be refused and gives the message, with the
 // directory of the file taken out.
-func refusal(t *testing.T, text string) string {
+func refused(t *testing.T, text string) string {
 	t.Helper()
 	file := place(t)
 	c, err := Parse(file, []byte(text))

@@ -47,7 +47,7 @@ var rules = map[string]rule{
 	"sensors[].chip":     {required: true},
 	"sensors[].every":    {check: between(10*time.Millisecond, 24*time.Hour, short)},
 	"sensors[].bus":      {check: bus},
-	"sensors[].address":  {wants: "a number such as 0x76", check: between[uint16](0x03, 0x77, hex)},
+	"sensors[].address":  {wants: "a number such as 0x76"}, // its range depends on the chip
 	"sensors[].pin":      {wants: "a line such as GPIO17", check: line},
 	"sensors[].debounce": {check: between(0, time.Minute, short)},
 	"sensors[].zone":     {check: zone},

@@ -1,0 +1,91 @@
+package config
+
+import "strings"
+
+// refusedValues are durations and sizes that cannot be.
+var refusedValues = []refusal{
+	{
+		name: "bare duration",
+		text: "spool:\n  at_risk: 5\n",
+		want: `fieldpost.yaml:6: spool.at_risk: write a unit: 5s for seconds, 5m for minutes (got 5)`,
+	},
+	{
+		name: "negative duration",
+		text: "spool:\n  at_risk: -5s\n",
+		want: `fieldpost.yaml:6: spool.at_risk: want a duration that is not negative (got -5s)`,
+	},
+	{
+		name: "days",
+		text: "spool:\n  max_age: 30d\n",
+		want: `fieldpost.yaml:6: spool.max_age: want a duration such as 10s, 5m or 720h; there is no unit for days, a day is 24h (got 30d)`,
+	},
+	{
+		name: "no duration",
+		text: "spool:\n  max_age: long\n",
+		want: `fieldpost.yaml:6: spool.max_age: want a duration such as 500ms, 10s, 5m or 720h (got long)`,
+	},
+	{
+		name: "too long at risk",
+		text: "spool:\n  at_risk: 1h\n",
+		want: `fieldpost.yaml:6: spool.at_risk: want 0s to 10m (got 1h)`,
+	},
+	{
+		name: "too few bytes",
+		text: "spool:\n  max_bytes: 64KiB\n",
+		want: `fieldpost.yaml:6: spool.max_bytes: want 1MiB to 1024GiB (got 64KiB)`,
+	},
+	{
+		name: "megabytes",
+		text: "spool:\n  max_bytes: 64MB\n",
+		want: `fieldpost.yaml:6: spool.max_bytes: want a number of bytes, such as 64MiB (also KiB, GiB, or a plain number) (got 64MB)`,
+	},
+	{
+		name: "too many bytes for a number",
+		text: "spool:\n  max_bytes: 99999999999GiB\n",
+		want: `fieldpost.yaml:6: spool.max_bytes: is too large a number (got 99999999999GiB)`,
+	},
+	{
+		name: "life of an order",
+		text: "commands:\n  max_life: 100ms\n",
+		want: `fieldpost.yaml:6: commands.max_life: want 1s to 168h (got 100ms)`,
+	},
+}
+
+// refusedTopics are topics that cannot be, once filled in or at once.
+var refusedTopics = []refusal{
+	{
+		name: "sensor in the topic of orders",
+		text: "commands: {topic: 'a/{sensor}'}\n",
+		want: `fieldpost.yaml:5: commands.topic: {sensor} may stand in readings.topic only (got a/{sensor})`,
+	},
+	{
+		name: "unknown placeholder",
+		text: "commands: {answers: 'a/{board}'}\n",
+		want: `fieldpost.yaml:5: commands.answers: unknown placeholder {board}, want {thing} (got a/{board})`,
+	},
+	{
+		name: "half a placeholder",
+		text: "commands: {answers: 'a/{thing'}\n",
+		want: `fieldpost.yaml:5: commands.answers: a brace without its partner; a placeholder is written {thing} (got a/{thing)`,
+	},
+	{
+		name: "wildcard",
+		text: "commands: {topic: 'a/+'}\n",
+		want: `fieldpost.yaml:5: commands.topic: want one topic, without the wildcards + and # (got a/+)`,
+	},
+	{
+		name: "NUL in a topic",
+		text: "commands: {topic: \"a\\0b\"}\n",
+		want: `fieldpost.yaml:5: commands.topic: may not hold control characters (got "a\x00b")`,
+	},
+	{
+		name: "too many slashes",
+		text: "commands: {topic: a/b/c/d/e/f/g/h/i}\n",
+		want: `fieldpost.yaml:5: commands.topic: has 8 slashes once filled in, want at most 7 (got a/b/c/d/e/f/g/h/i)`,
+	},
+	{
+		name: "long topic",
+		text: "commands: {topic: " + strings.Repeat("é", 130) + "}\n",
+		want: `fieldpost.yaml:5: commands.topic: is 260 bytes long once filled in, want at most 256 (got ` + strings.Repeat("é", 30) + `...)`,
+	},
+}

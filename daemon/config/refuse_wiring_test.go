@@ -1,0 +1,173 @@
+package config
+
+// tmp is a sensor with one more key, on line 9.
+func tmp(key string) string {
+	return "sensors:\n- name: air\n  chip: tmp102\n  bus: i2c-1\n  " + key + "\n"
+}
+
+// refusedKeys are values of sensors that cannot be.
+var refusedKeys = []refusal{
+	{
+		name: "octal address",
+		text: tmp("address: 076"),
+		want: `fieldpost.yaml:9: sensors[0].address: a number with a leading zero, which others read as octal; write it without the zero, or as hexadecimal with 0x (got 076)`,
+	},
+	{
+		name: "quoted octal address",
+		text: tmp("address: '076'"),
+		want: `fieldpost.yaml:9: sensors[0].address: a number with a leading zero, which others read as octal; write it without the zero, or as hexadecimal with 0x (got 076)`,
+	},
+	{
+		name: "octal pin",
+		text: "outputs:\n- name: pump\n  pin: 017\n",
+		want: `fieldpost.yaml:7: outputs[0].pin: a number with a leading zero, which others read as octal; put it in quotes (got 017)`,
+	},
+	{
+		name: "address too high",
+		text: tmp("address: 0x90"),
+		want: `fieldpost.yaml:9: sensors[0].address: want 0x48, 0x49, 0x4a or 0x4b (got 0x90)`,
+	},
+	{
+		name: "address too high for any chip",
+		text: "sensors:\n- name: air\n  address: 0x90\n",
+		want: "fieldpost.yaml:6: sensors[0].chip: is missing\nfieldpost.yaml:7: sensors[0].address: want 0x03 to 0x77 (got 0x90)",
+	},
+	{
+		name: "address beyond 16 bits",
+		text: tmp("address: 0x12345"),
+		want: `fieldpost.yaml:9: sensors[0].address: is too large a number (got 0x12345)`,
+	},
+	{
+		name: "negative address",
+		text: tmp("address: -1"),
+		want: `fieldpost.yaml:9: sensors[0].address: want a whole number, such as 118 or 0x76 (got -1)`,
+	},
+	{
+		name: "address of another chip",
+		text: "sensors:\n- name: air\n  chip: bme280\n  bus: i2c-1\n  address: 0x48\n",
+		want: `fieldpost.yaml:9: sensors[0].address: want 0x76 or 0x77 (got 0x48)`,
+	},
+	{
+		name: "too often",
+		text: tmp("every: 1ms"),
+		want: `fieldpost.yaml:9: sensors[0].every: want 10ms to 24h (got 1ms)`,
+	},
+	{
+		name: "bus without its name",
+		text: "sensors:\n- {name: a, chip: tmp102, bus: 1}\n",
+		want: `fieldpost.yaml:6: sensors[0].bus: want the bus's name: "i2c-1" (got 1)`,
+	},
+	{
+		name: "bus by its device",
+		text: "sensors:\n- {name: a, chip: tmp102, bus: /dev/i2c-1}\n",
+		want: `fieldpost.yaml:6: sensors[0].bus: want the bus's name: "i2c-1" (got /dev/i2c-1)`,
+	},
+	{
+		name: "no bus",
+		text: "sensors:\n- {name: a, chip: tmp102, bus: spi0}\n",
+		want: `fieldpost.yaml:6: sensors[0].bus: want the name of an I2C bus, such as i2c-1 (got spi0)`,
+	},
+	{
+		name: "zone with a path",
+		text: "sensors:\n- {name: a, chip: thermal, zone: ../../etc}\n",
+		want: `fieldpost.yaml:6: sensors[0].zone: want a thermal zone's type or name, such as cpu-thermal or thermal_zone0 (got ../../etc)`,
+	},
+	{
+		name: "pull",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, pull: sideways}\n",
+		want: `fieldpost.yaml:6: sensors[0].pull: want up, down or none (got sideways)`,
+	},
+	{
+		name: "active low",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, active_low: yes}\n",
+		want: `fieldpost.yaml:6: sensors[0].active_low: want on or off, or true or false (got yes)`,
+	},
+	{
+		name: "debounce",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, debounce: 1h}\n",
+		want: `fieldpost.yaml:6: sensors[0].debounce: want 0s to 1m (got 1h)`,
+	},
+}
+
+// refusedEntries lack something, or do not fit their chip.
+var refusedEntries = []refusal{
+	{
+		name: "unknown chip",
+		text: "sensors:\n- {name: a, chip: bme281, bus: i2c-1}\n",
+		want: `fieldpost.yaml:6: sensors[0].chip: unknown chip "bme281", did you mean "bme280"?`,
+	},
+	{
+		name: "missing chip",
+		text: "sensors:\n- {name: a}\n",
+		want: `fieldpost.yaml:6: sensors[0].chip: is missing`,
+	},
+	{
+		name: "missing name",
+		text: "sensors:\n- {chip: tmp102, bus: i2c-1}\n",
+		want: `fieldpost.yaml:6: sensors[0].name: is missing`,
+	},
+	{
+		name: "missing bus",
+		text: "sensors:\n- {name: a, chip: bme280}\n",
+		want: `fieldpost.yaml:6: sensors[0].bus: is missing; chip bme280 needs it`,
+	},
+	{
+		name: "missing pin",
+		text: "outputs:\n- {name: a}\n",
+		want: `fieldpost.yaml:6: outputs[0].pin: is missing`,
+	},
+}
+
+// refusedPairs are entries that do not go together, and levels and times of outputs.
+var refusedPairs = []refusal{
+	{
+		name: "reserved name",
+		text: "outputs:\n- {name: fieldpost, pin: GPIO27}\n",
+		want: `fieldpost.yaml:6: outputs[0].name: this name is fieldpost's own; choose another (got fieldpost)`,
+	},
+	{
+		name: "name with a space",
+		text: "outputs:\n- {name: water pump, pin: GPIO27}\n",
+		want: `fieldpost.yaml:6: outputs[0].name: want 1 to 64 of the characters A-Z a-z 0-9 _ - (got water pump)`,
+	},
+	{
+		name: "name twice",
+		text: "sensors:\n- {name: a, chip: thermal}\noutputs:\n- {name: a, pin: GPIO27}\n",
+		want: `fieldpost.yaml:8: outputs[0].name: is already the name of sensors[0] on line 6 (got a)`,
+	},
+	{
+		name: "pin twice",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17}\noutputs:\n- {name: b, pin: 17}\n",
+		want: `fieldpost.yaml:8: outputs[0].pin: is the same line as GPIO17 of "a" on line 6 (got 17)`,
+	},
+	{
+		name: "pin of the header twice",
+		text: "outputs:\n- {name: a, pin: P1_11}\n- {name: b, pin: GPIO17}\n",
+		want: `fieldpost.yaml:7: outputs[1].pin: is the same line as P1_11 of "a" on line 6 (got GPIO17)`,
+	},
+	{
+		name: "place twice",
+		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1}\n- {name: b, chip: bmp280, bus: i2c-1, address: 0x76}\n",
+		want: `fieldpost.yaml:7: sensors[1].address: i2c-1 at 0x76 is already read by sensors[0] on line 6`,
+	},
+	{
+		name: "always on, never on",
+		text: "outputs:\n- {name: a, pin: GPIO27, safe: on, max_on: 10m}\n",
+		want: `fieldpost.yaml:6: outputs[0].max_on: makes no sense with safe: on, which keeps the output on (got 10m)`,
+	},
+	{
+		name: "safe at once",
+		text: "outputs:\n- {name: a, pin: GPIO27, safe_after: 1ms}\n",
+		want: `fieldpost.yaml:6: outputs[0].safe_after: want at least 100ms, or 0 for ever (got 1ms)`,
+	},
+	{
+		name: "level",
+		text: "outputs:\n- {name: a, pin: GPIO27, safe: high}\n",
+		want: `fieldpost.yaml:6: outputs[0].safe: want on or off (got high)`,
+	},
+	{
+		name: "drive",
+		text: "outputs:\n- {name: a, pin: GPIO27, drive: hard}\n",
+		want: `fieldpost.yaml:6: outputs[0].drive: want push-pull, open-drain or open-source (got hard)`,
+	},
+}
