@@ -1,0 +1,181 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"fieldpost/daemon/awsiot"
+)
+
+// greeting is how long a client may take for its TLS handshake, and again for
+// its CONNECT.
+const greeting = 10 * time.Second
+
+// Options say where a broker listens and what it allows.
+type Options struct {
+	Listen string         // host:port; "" is 127.0.0.1:0, a free port
+	Dir    string         // of the certificates; see [Certificates]
+	Policy *awsiot.Policy // nil allows everything, within AWS's limits
+	Log    *slog.Logger   // nil discards
+}
+
+// Broker is an MQTT broker. Make it with [New].
+type Broker struct {
+	files  Files
+	addr   string
+	tls    *tls.Config
+	server *mqtt.Server
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	running  bool
+	listener net.Listener // opened by New for the first Run
+}
+
+// New makes the certificates where there are none and opens the listening
+// socket, so that Addr is known; clients are served once Run is called.
+func New(o Options) (*Broker, error) {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	files, err := Certificates(o.Dir, hostsFor(o.Listen)...)
+	if err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	config, err := serverTLS(files)
+	if err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	server, err := newServer(o.Policy, o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	return &Broker{files: files, addr: listener.Addr().String(), tls: config, server: server, log: o.Log, listener: listener}, nil
+}
+
+// serverTLS asks every client for a certificate of our CA.
+func serverTLS(files Files) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(files.ServerCertificate, files.ServerKey)
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", files.ServerCertificate, err)
+	}
+	ca, err := readCertificate(files.CA)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{pair},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    roots,
+		NextProtos:   []string{"x-amzn-mqtt-ca"}, // which AWS wants on port 443
+		Time:         func() time.Time { return notBefore(time.Now()) },
+	}, nil
+}
+
+// Addr is host:port, where the broker listens or will listen.
+func (b *Broker) Addr() string { return b.addr }
+
+// Files are the certificates; a client needs CA, Certificate and Key.
+func (b *Broker) Files() Files { return b.files }
+
+// Run serves until ctx is cancelled, and then drops every connection as a
+// killed broker would: without a word. It may be called again after it has
+// returned; it then listens on the same address, and persistent sessions and
+// retained messages are still there. For a broker that has forgotten them,
+// make a new one on the same address.
+func (b *Broker) Run(ctx context.Context) error {
+	listener, err := b.begin()
+	if err != nil {
+		return fmt.Errorf("run broker: %w", err)
+	}
+	defer b.end()
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	defer stop()
+	defer listener.Close()
+
+	b.log.Info("broker listening", "address", b.addr)
+	serving, cancel := context.WithCancel(ctx)
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
+	for {
+		conn, err := listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		case err != nil:
+			return fmt.Errorf("run broker: %w", err)
+		}
+		clients.Go(func() { b.serve(serving, conn) })
+	}
+}
+
+func (b *Broker) begin() (net.Listener, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running {
+		return nil, errors.New("it is running already")
+	}
+	listener := b.listener
+	b.listener = nil
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", b.addr); err != nil {
+			return nil, err
+		}
+	}
+	b.running = true
+	return listener, nil
+}
+
+func (b *Broker) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running = false
+}
+
+// serve keeps one connection until its end or ours.
+func (b *Broker) serve(ctx context.Context, raw net.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer stop()
+	defer raw.Close()
+
+	conn := tls.Server(raw, b.tls)
+	greeted, cancel := context.WithTimeout(ctx, greeting)
+	defer cancel()
+	if err := conn.HandshakeContext(greeted); err != nil {
+		if ctx.Err() == nil {
+			b.log.Warn("tls handshake refused", "remote", raw.RemoteAddr().String(), "error", err)
+		}
+		return
+	}
+	// From the CONNECT on, the deadline follows the keep-alive.
+	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
+		return
+	}
+	if err := b.server.EstablishConnection("tls", conn); err != nil {
+		b.log.Debug("connection ended", "remote", raw.RemoteAddr().String(), "error", err)
+	}
+}

@@ -1,0 +1,99 @@
+package broker
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"fieldpost/daemon/awsiot"
+)
+
+// safeBuffer keeps what several goroutines log.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// recorder keeps records as "message key=value ...".
+func recorder() (*slog.Logger, *safeBuffer) {
+	buf := &safeBuffer{}
+	return slog.New(slog.NewTextHandler(buf, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+			return slog.Attr{}
+		}
+		return a
+	}})), buf
+}
+
+// What AWS keeps to itself, the log says: who, what, on which resource, why.
+func TestRefusalsAreLogged(t *testing.T) {
+	log, records := recorder()
+	b, err := New(Options{Dir: t.TempDir(), Log: log, Policy: policy(t,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},
+		 {"Effect":"Deny","Action":"*","Resource":["arn:aws:iot:*:*:topic/secret","arn:aws:iot:*:*:client/laptop"]}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, b)
+	c := dial(t, b)
+	c.send(hello("laptop", true))
+	c.wantClosed()
+	c = join(t, b, "thing-1", true)
+	c.send(publication(1, "secret", "x"))
+	c.wantClosed()
+	c = join(t, b, "thing-1", true)
+	c.send(publication(1, "a/b/c/d/e/f/g/h/i", "x"))
+	c.wantClosed()
+	c = join(t, b, "thing-2", true)
+	two := subscription(1, "a")
+	two.Filters[0].Qos = 2
+	c.send(two)
+	c.wantNothing()
+	goodbye(c)
+	canConnect(t, b, clientTLS(t, make6(t, t.TempDir())))
+	stop()
+	for _, want := range []string{
+		`msg="broker listening" address=` + b.Addr(),
+		`msg=refused client=laptop action=iot:Connect resource=client/laptop reason="denied by statement 2"`,
+		`msg=refused client=thing-1 action=iot:Publish resource=topic/secret reason="denied by statement 2"`,
+		`resource=topic/a/b/c/d/e/f/g/h/i reason="topic \"a/b/c/d/e/f/g/h/i\" has 8 slashes, AWS IoT Core takes 7"`,
+		`msg="qos 2 is never answered" client=thing-2 packet=Subscribe`,
+		`msg="client disconnected" client=thing-2` + "\n",
+	} {
+		if !strings.Contains(records.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, records)
+		}
+	}
+}
+
+// MQTT 5 clients are served by the same rules.
+func TestVersion5(t *testing.T) {
+	b := open(t, awsiot.Tutorial())
+	c := dial(t, b)
+	pk := hello("thing-1", true)
+	pk.ProtocolVersion = 5
+	c.send(pk)
+	if got, err := c.read(); err != nil || got.FixedHeader.Type != packets.Connack || got.ReasonCode != 0 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	denied := publication(1, "test/other", "x")
+	denied.ProtocolVersion = 5
+	c.send(denied)
+	c.wantClosed()
+}

@@ -1,0 +1,259 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"fieldpost/daemon/awsiot"
+)
+
+// newServer makes the MQTT server. Its Serve is never called: that would only
+// add listeners and statistics of its own. Each connection is handed to
+// EstablishConnection, and no goroutine outlives its connection.
+func newServer(policy *awsiot.Policy, log *slog.Logger) (*mqtt.Server, error) {
+	limits := mqtt.NewDefaultServerCapabilities()
+	limits.MinimumProtocolVersion = 4
+	limits.MaximumQos = 1
+	limits.MaximumInflight = 1000
+	limits.MaximumMessageExpiryInterval = 0             // nothing expires in a session
+	limits.TopicAliasMaximum = 0                        // a topic is always written out
+	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
+	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
+	err := server.AddHook(&rules{policy: policy, server: server, log: log}, nil)
+	return server, err
+}
+
+// rules make the server behave like AWS IoT Core. Its methods are called by the
+// goroutine of the client they are about; a delivery's by its publisher's.
+type rules struct {
+	mqtt.HookBase
+	policy *awsiot.Policy
+	server *mqtt.Server
+	log    *slog.Logger
+}
+
+// ID names the hook to the server.
+func (r *rules) ID() string { return "fieldpost" }
+
+// Provides says which events are wanted.
+func (r *rules) Provides(event byte) bool {
+	switch event {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnQosPublish, mqtt.OnACLCheck, mqtt.OnSubscribed:
+		return true
+	}
+	return false
+}
+
+// OnConnectAuthenticate has nothing left to do: TLS has done it.
+func (r *rules) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnConnect closes the connection without a CONNACK when it gives an error.
+func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	if id := pk.Connect.ClientIdentifier; id != "" {
+		if err := awsiot.CheckClientID(id); err != nil {
+			return r.refuse(cl, "iot:Connect", "client/"+id, err)
+		}
+	}
+	if err := r.ask(cl, "iot:Connect", "client/"+cl.ID); err != nil {
+		return r.refuse(cl, "iot:Connect", "client/"+cl.ID, err)
+	}
+	if keepAlive := held(pk.Connect.Keepalive); keepAlive != pk.Connect.Keepalive {
+		cl.State.Keepalive = keepAlive
+		cl.State.ServerKeepalive = true // told to MQTT 5 clients
+	}
+	if pk.Connect.WillFlag {
+		if action, err := r.mayPublish(cl, pk.Connect.WillTopic, pk.Connect.WillRetain, len(pk.Connect.WillPayload)); err != nil {
+			_ = r.refuse(cl, action, "topic/"+pk.Connect.WillTopic, err)
+			cl.Properties.Will = mqtt.Will{}
+		}
+	}
+	r.expire(cl.ID)
+	return nil
+}
+
+// held is the keep-alive that AWS holds a client to, in seconds.
+func held(asked uint16) uint16 {
+	const least, most = uint16(awsiot.KeepAliveMin / time.Second), uint16(awsiot.KeepAliveMax / time.Second)
+	if asked == 0 || asked > most {
+		return most
+	}
+	return max(asked, least)
+}
+
+// expire forgets the session that a client left too long ago.
+func (r *rules) expire(id string) {
+	old, ok := r.server.Clients.Get(id)
+	if !ok || old.StopTime() == 0 {
+		return
+	}
+	if time.Since(time.Unix(old.StopTime(), 0)) > awsiot.SessionExpiry {
+		r.server.UnsubscribeClient(old)
+		old.ClearInflights()
+		r.server.Clients.Delete(id)
+	}
+}
+
+// OnSessionEstablished tells who has come.
+func (r *rules) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	r.log.Info("client connected", "client", cl.ID, "remote", cl.Net.Remote)
+}
+
+// OnDisconnect tells who has gone, and why where it was not its own wish.
+func (r *rules) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
+	if err == nil {
+		err = cl.StopCause()
+	}
+	log := r.log.With("client", cl.ID)
+	if err != nil && !errors.Is(err, packets.CodeDisconnect) {
+		log = log.With("cause", err)
+	}
+	log.Info("client disconnected")
+}
+
+// OnPacketRead sees every packet before the server does. ErrRejectPacket closes
+// the connection.
+func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		action, err := r.mayPublish(cl, pk.TopicName, pk.FixedHeader.Retain, len(pk.Payload))
+		if err != nil {
+			return pk, r.refuse(cl, action, "topic/"+pk.TopicName, err)
+		}
+		if pk.FixedHeader.Qos > 1 {
+			return r.unanswered(cl, pk), nil
+		}
+		pk.PacketID = -pk.PacketID
+	case packets.Subscribe:
+		if filter, err := r.maySubscribe(cl, pk.Filters); err != nil {
+			return pk, r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err)
+		}
+		for _, sub := range pk.Filters {
+			if sub.Qos > 1 {
+				return r.unanswered(cl, pk), nil
+			}
+		}
+		pk.PacketID = -pk.PacketID
+	case packets.Unsubscribe:
+		pk.PacketID = -pk.PacketID
+	}
+	return pk, nil
+}
+
+// OnPacketEncode sees every packet before it is sent.
+//
+// The server keeps the packet ids that it gives and those that clients give in
+// one table, so that a SUBSCRIBE is refused because a delivery has the same
+// id. Ids of clients are negated on their way in and, here, out again: both
+// then count towards each other from the two ends (MQTT 3.1.1, 2.3.1).
+func (r *rules) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	switch pk.FixedHeader.Type {
+	case packets.Puback, packets.Suback, packets.Unsuback:
+		pk.PacketID = -pk.PacketID
+	case packets.Disconnect:
+		if cl.Properties.ProtocolVersion < 5 {
+			pk.FixedHeader.Type = packets.Reserved // cannot be encoded, so is not sent
+		}
+	}
+	return pk
+}
+
+// OnQosPublish is called when the server has noted what it is about to send. A
+// PUBACK that could not be sent must not stay there: sent in the next
+// connection, it would acknowledge another message of the same id.
+func (r *rules) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	if pk.FixedHeader.Type == packets.Puback {
+		cl.State.Inflight.Delete(pk.PacketID)
+	}
+}
+
+// unanswered makes of a packet one that changes nothing: a PUBACK for nothing.
+func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	r.log.Warn("qos 2 is never answered", "client", cl.ID, "packet", packets.PacketNames[pk.FixedHeader.Type])
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
+}
+
+// OnACLCheck is asked by the server for three things. Publishing and
+// subscribing have been decided in OnPacketRead; what remains is the delivery
+// of a topic, which has no wildcards.
+func (r *rules) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	if write || strings.ContainsAny(topic, "+#") || mqtt.IsSharedFilter(topic) {
+		return true
+	}
+	return r.ask(cl, "iot:Receive", "topic/"+topic) == nil
+}
+
+// OnSubscribed may change the codes of a SUBACK. A filter without wildcards
+// whose topic may not be received is granted by AWS, and then nothing comes;
+// the server has answered no, having asked OnACLCheck.
+func (r *rules) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	for i, sub := range pk.Filters {
+		if codes[i] >= packets.ErrUnspecifiedError.Code && !r.OnACLCheck(cl, sub.Filter, false) {
+			codes[i] = sub.Qos
+		}
+	}
+}
+
+// mayPublish gives the action that was refused with the reason.
+func (r *rules) mayPublish(cl *mqtt.Client, topic string, retain bool, size int) (string, error) {
+	if err := awsiot.CheckTopic(topic); err != nil {
+		return "iot:Publish", err
+	}
+	if size > awsiot.PayloadMax {
+		return "iot:Publish", fmt.Errorf("payload has %d bytes, AWS IoT Core takes %d", size, awsiot.PayloadMax)
+	}
+	if err := r.ask(cl, "iot:Publish", "topic/"+topic); err != nil || !retain {
+		return "iot:Publish", err
+	}
+	return "iot:RetainPublish", r.ask(cl, "iot:RetainPublish", "topic/"+topic)
+}
+
+// maySubscribe gives the first filter that was refused with the reason.
+func (r *rules) maySubscribe(cl *mqtt.Client, filters packets.Subscriptions) (string, error) {
+	if n := len(filters); n > awsiot.SubscribeFilters {
+		return filters[0].Filter, fmt.Errorf("%d filters at once, AWS IoT Core takes %d", n, awsiot.SubscribeFilters)
+	}
+	count := cl.State.Subscriptions.Len()
+	for _, sub := range filters {
+		if err := awsiot.CheckTopic(sub.Filter); err != nil {
+			return sub.Filter, err
+		}
+		if !mqtt.IsValidFilter(sub.Filter, false) {
+			return sub.Filter, fmt.Errorf("%q is no topic filter", sub.Filter)
+		}
+		if err := r.ask(cl, "iot:Subscribe", "topicfilter/"+sub.Filter); err != nil {
+			return sub.Filter, err
+		}
+		if _, ok := cl.State.Subscriptions.Get(sub.Filter); !ok {
+			count++
+		}
+		if count > awsiot.Subscriptions {
+			return sub.Filter, fmt.Errorf("%d subscriptions, AWS IoT Core takes %d", count, awsiot.Subscriptions)
+		}
+	}
+	return "", nil
+}
+
+// ask puts a question to the policy. The error is the decision in words.
+func (r *rules) ask(cl *mqtt.Client, action, resource string) error {
+	if r.policy == nil {
+		return nil
+	}
+	d := r.policy.Allows(action, resource, awsiot.Vars{ClientID: cl.ID, ThingName: cl.ID})
+	if d.Allowed {
+		return nil
+	}
+	return errors.New(d.String())
+}
+
+// refuse tells us what AWS would not tell anybody, and closes the connection.
+func (r *rules) refuse(cl *mqtt.Client, action, resource string, reason error) error {
+	r.log.Warn("refused", "client", cl.ID, "action", action, "resource", resource, "reason", reason)
+	return packets.ErrRejectPacket
+}
