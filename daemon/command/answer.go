@@ -1,0 +1,59 @@
+package command
+
+import (
+	"strings"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors"
+)
+
+// Status is what became of an order.
+type Status string
+
+// The statuses.
+const (
+	Done    Status = "done"    // the line has its level
+	Refused Status = "refused" // nothing was done
+	Failed  Status = "failed"  // it was begun and did not succeed
+	Unknown Status = "unknown" // it was begun, and its end is not recorded
+)
+
+// Answer is what became of an order, for who gave it.
+type Answer struct {
+	ID     string // the order's; "" where it had none that could be read
+	Status Status
+	Output string      // "" where the order named none
+	State  string      // on or off, the output's level after it; "" where it was not looked at
+	Reason Code        // why it is not done; "" when it is
+	Hint   string      // what in particular, and what to do; "" when it is done
+	Stamp  clock.Stamp // when it was decided
+}
+
+// Record is the answer as a message.
+func (a Answer) Record() spool.Record {
+	var fields []sensors.Field
+	for _, f := range []sensors.Field{
+		{Name: "id", Value: a.ID},
+		{Name: "status", Value: string(a.Status)},
+		{Name: "output", Value: a.Output},
+		{Name: "state", Value: a.State},
+		{Name: "reason", Value: string(a.Reason)},
+		{Name: "hint", Value: a.Hint},
+	} {
+		if f.Value != "" {
+			fields = append(fields, f)
+		}
+	}
+	return spool.Record{Kind: spool.Answer, Stamp: a.Stamp, Fields: fields}
+}
+
+// because makes an answer of a reason; detail says what in particular.
+func because(c Code, detail string) Answer {
+	r := lookup(c)
+	means := r.Means
+	if detail != "" {
+		means = strings.TrimSuffix(means, ".") + ": " + detail + "."
+	}
+	return Answer{Status: r.Status, Reason: c, Hint: means + " " + r.Do}
+}

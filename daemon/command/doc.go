@@ -1,0 +1,61 @@
+// Package command carries out orders, each at most once, never late, and
+// answers every one of them.
+//
+// An order is a JSON object on a topic that may be shared with anybody, our
+// own messages included:
+//
+//	{"id":"c-81","output":"pump","action":"on","for":"30s","expires":"2026-11-21T19:05:00Z"}
+//
+// id names the order in its answer, 1 to 128 characters. action is on, off,
+// toggle or pulse. for is how long, as Go writes durations ("1m30s"); then the
+// output goes back to safe. expires is when the order has lost its meaning, a
+// time of RFC 3339. thing, where several boards share the topic, is the board
+// it is for. An order energises when it asks for any level but the output's
+// safe one; toggle and pulse always do.
+//
+// The answer is a record of kind answer. Its status is done, refused, failed
+// or unknown; all but done carry a reason, one of [Reasons], and a hint.
+// Done means that the line has its level. The end of a for or of a pulse is an
+// event of package output.
+//
+// # The gate
+//
+// The rules, in the order in which they are applied. Each is tagged where it
+// is coded and where it is tested.
+//
+//   - [CMD-1] A message is an order only if it is one JSON object with action,
+//     without kind, and with no thing but ours. All else, our own answers and
+//     readings included, is acknowledged and passed over, unanswered.
+//   - [CMD-2] A malformed order is refused: larger than 64 KiB, a key twice, an
+//     unknown key, a value of a wrong type or form, an unknown action. Its
+//     answer carries its id where that can be read.
+//   - [CMD-3] A retained order is refused: it is a copy of something said at
+//     some time to somebody.
+//   - [CMD-4] A known id gets its first answer again, and nothing is done. Only
+//     an order to the safe level that differs from the one first sent under
+//     its id is carried out all the same: who writes orders by hand and forgets
+//     to change the id must still be able to switch off.
+//   - [CMD-5] An order for an unknown output is refused.
+//   - [CMD-6] An order to the safe level is refused for none of the reasons
+//     below. It is carried out without id, without expires, and late too: safe
+//     is right at any time.
+//   - [CMD-7] Without id and expires an order that energises is refused.
+//   - [CMD-8] While the clock is not known to be true, an order that energises
+//     is refused: whether it has expired cannot be told.
+//   - [CMD-9] An order that energises is refused when its expiry has come.
+//   - [CMD-10] It is refused when its expiry is further ahead than MaxLife.
+//   - [CMD-11] An id is known, whatever its first answer was, until its expiry
+//     and a day; but not the id of an order refused by CMD-2 or CMD-3, which
+//     was not looked at. The ids of orders carried out are bounded in number:
+//     when no more fit, an order that energises is refused.
+//   - [CMD-12] The intent is noted before the act, and the result after it. An
+//     intent without a result is answered unknown and never carried out again.
+//   - [CMD-13] A message is acknowledged when its answer is recorded. One whose
+//     connection has ended before it was begun is dropped: the broker sends it
+//     again.
+//
+// What is known of orders is kept in memory and is forgotten when the daemon
+// ends. An order that the daemon had carried out, but not yet acknowledged,
+// when it was killed comes again and is carried out again if it has not
+// expired.
+package command

@@ -1,0 +1,255 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"fieldpost/daemon/output"
+)
+
+// The bounds of an order.
+const (
+	maxOrder = 64 << 10 // bytes; AWS IoT Core takes 128 KiB
+	maxName  = 128      // characters of an id or of an output's name
+)
+
+// Order is a decoded order.
+type Order struct {
+	ID      string // "" where it has none
+	Output  string
+	Action  output.Action
+	For     time.Duration // 0 where it has none
+	Expires time.Time     // UTC; zero where it has none
+}
+
+// same reports whether two orders ask for the same in the same words.
+func (o Order) same(p Order) bool {
+	return o.ID == p.ID && o.Output == p.Output && o.Action == p.Action && o.For == p.For && o.Expires.Equal(p.Expires)
+}
+
+// ErrNotOrder is the reason when a message is not an order to this board.
+var ErrNotOrder = errors.New("not an order to this board")
+
+// RefusedError says why an order is refused before it is looked at closer.
+type RefusedError struct {
+	Code   Code
+	Detail string // what in particular, lower case; may be empty
+	ID     string // the order's id, where it could be read
+	Output string // the output's name, likewise
+}
+
+// Error gives the code and what in particular.
+func (e *RefusedError) Error() string {
+	if e.Detail == "" {
+		return "order refused: " + string(e.Code)
+	}
+	return "order refused: " + string(e.Code) + ": " + e.Detail
+}
+
+// Decode reads an order to the board called thing. The error wraps
+// [ErrNotOrder] for a message that is no order or not for this board, and is a
+// [*RefusedError] for an order that is malformed.
+func Decode(payload []byte, thing string) (Order, error) {
+	fields, err := split(payload)
+	if err != nil {
+		return Order{}, fmt.Errorf("%w: %w", ErrNotOrder, err)
+	}
+	if err := ours(fields, thing); err != nil {
+		return Order{}, err
+	}
+	o, code, err := build(fields, len(payload)) // [CMD-2]
+	if err != nil {
+		return Order{}, &RefusedError{Code: code, Detail: err.Error(), ID: o.ID, Output: o.Output}
+	}
+	return o, nil
+}
+
+// field is one member of an object.
+type field struct {
+	key   string
+	value json.RawMessage
+}
+
+// split takes one JSON object apart, its members in their order.
+func split(payload []byte) ([]field, error) {
+	if !utf8.Valid(payload) {
+		return nil, errors.New("not UTF-8") // RFC 8259, section 8.1
+	}
+	d := json.NewDecoder(bytes.NewReader(payload))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("not a JSON object")
+	}
+	var fields []field
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, fmt.Errorf("not JSON: %w", err)
+		}
+		f := field{key: t.(string)} // all that can stand here, or Token fails
+		if err := d.Decode(&f.value); err != nil {
+			return nil, fmt.Errorf("not JSON: %w", err)
+		}
+		fields = append(fields, f)
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, fmt.Errorf("not JSON: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("more than one JSON value")
+	}
+	return fields, nil
+}
+
+// ours says whether an object is an order, and to this board. [CMD-1]
+func ours(fields []field, thing string) error {
+	action := false
+	for _, f := range fields {
+		switch f.key {
+		case "kind":
+			return fmt.Errorf("%w: it has a kind", ErrNotOrder)
+		case "thing":
+			if name, err := text(f.value); err != nil || name != thing {
+				return fmt.Errorf("%w: it is for another", ErrNotOrder)
+			}
+		case "action":
+			action = true
+		}
+	}
+	if !action {
+		return fmt.Errorf("%w: it has no action", ErrNotOrder)
+	}
+	return nil
+}
+
+// build makes an order of an object's members. What could be read of id and
+// output comes back with an error too, for the answer.
+func build(fields []field, size int) (o Order, code Code, err error) {
+	code = Malformed
+	keep := func(c Code, e error) {
+		if err == nil && e != nil {
+			code, err = c, e
+		}
+	}
+	if size > maxOrder {
+		keep(TooLarge, fmt.Errorf("%d bytes", size))
+	}
+	seen := map[string]bool{}
+	for _, f := range fields {
+		if seen[f.key] {
+			keep(Malformed, fmt.Errorf("key %.80q stands twice", f.key))
+			if f.key == "id" {
+				o.ID = "" // which of the two would the answer be to?
+			}
+			continue
+		}
+		seen[f.key] = true
+		keep(o.take(f))
+	}
+	if !seen["output"] {
+		keep(Malformed, errors.New("no output"))
+	}
+	return o, code, err
+}
+
+// take reads one member into the order.
+func (o *Order) take(f field) (code Code, err error) {
+	switch f.key {
+	case "thing":
+	case "id":
+		o.ID, err = name(f.value)
+	case "output":
+		o.Output, err = name(f.value)
+	case "action":
+		var s string
+		if s, err = text(f.value); err != nil {
+			break
+		}
+		if o.Action, err = output.ParseAction(s); err != nil {
+			return UnknownAction, fmt.Errorf("%.80q", s)
+		}
+	case "for":
+		o.For, err = duration(f.value)
+	case "expires":
+		o.Expires, err = moment(f.value)
+	default:
+		return Malformed, fmt.Errorf("unknown key %.80q", f.key)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", f.key, err)
+	}
+	return Malformed, err
+}
+
+// text reads a string.
+func text(raw json.RawMessage) (string, error) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", fmt.Errorf("want a string, got %s", what(raw))
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+// what names the type of a JSON value.
+func what(raw json.RawMessage) string {
+	switch {
+	case len(raw) == 0:
+		return "nothing"
+	case raw[0] == '{':
+		return "an object"
+	case raw[0] == '[':
+		return "an array"
+	case raw[0] == 'n':
+		return "null"
+	case raw[0] == 't', raw[0] == 'f':
+		return "a truth value"
+	}
+	return "a number"
+}
+
+// name reads an id or an output's name. A lone surrogate has become U+FFFD in
+// decoding, and might make two ids one.
+func name(raw json.RawMessage) (string, error) {
+	s, err := text(raw)
+	if err != nil {
+		return "", err
+	}
+	if n := utf8.RuneCountInString(s); n < 1 || n > maxName {
+		return "", fmt.Errorf("want 1 to %d characters, got %d", maxName, n)
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) {
+		return "", errors.New("want printable characters")
+	}
+	return s, nil
+}
+
+func duration(raw json.RawMessage) (time.Duration, error) {
+	s, err := text(raw)
+	if err != nil {
+		return 0, err
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("want a duration such as 30s, longer than nothing, got %.80q", s)
+	}
+	return d, nil
+}
+
+func moment(raw json.RawMessage) (time.Time, error) {
+	s, err := text(raw)
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.IsZero() {
+		return time.Time{}, fmt.Errorf("want a time of RFC 3339 such as 2026-11-21T19:05:00Z, got %.80q", s)
+	}
+	return t.UTC(), nil
+}
