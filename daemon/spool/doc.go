@@ -1,2 +1,59 @@
 // Package spool keeps mail until the broker has it.
+//
+// A record that is appended is in memory at first. Most are acknowledged
+// within a second and never touch the disk. What is not is written, and synced
+// before more than the time at risk has passed; so a power cut costs at most
+// that much of what was not acknowledged, a killed process the last second or
+// so. With no time at risk a record is on disk before it is sent.
+//
+// # What is promised
+//
+// A record that was appended is given by [Spool.Next] until it is acknowledged,
+// in this run or a later one, or else a gap record tells of its loss. After a
+// crash some records may come twice, with the same run and seq; after a good
+// stop none does. Gaps are records themselves, of kind [Gap]. Their fields are
+// after_seq, to_seq (absent where the end is not known), reason, and certain
+// (false, or absent). The reasons:
+//
+//   - spool_full: dropped to keep within MaxBytes, or within Memory while the disk fails
+//   - too_old: dropped because of MaxAge
+//   - crash: the last run did not stop in good order; readings after after_seq may be lost
+//   - damaged: a file could not be read back
+//   - refused: the broker will not take it; it is in refused.jsonl
+//
+// Answers, faults and events have no count. Where such are dropped a gap
+// without sensor tells how many, in the field count.
+//
+// What is not told: readings of a sensor's first second in a run that ends in
+// a crash within that second, and a crash of a run that never had a disk.
+//
+// # On disk
+//
+// There are two logs: samples, and events, which go out first. Each is a row
+// of segment files of 256 KB, of frames with a checksum (CRC-32C, RFC 3720,
+// appendix B.4). A segment is written by one run only, is synced with
+// fdatasync(2), its name with fsync(2) of file and directory, and is removed
+// when everything in it is acknowledged. The file "acks" holds what is
+// acknowledged of segments that are still there; it is appended to without a
+// sync, so losing its end costs repeats. The file "run" holds the number of the
+// run and whether it stopped in good order. refused.jsonl holds what the broker
+// would not take, and files ending in .damaged are for people to look at; both
+// are bounded, and nothing reads them again.
+//
+// Memory holds what is not durable, a little of what is, and one segment of
+// each log while a backlog is read back.
+//
+// # When the disk fails
+//
+// An error of the disk is never the caller's: the spool goes on in memory
+// within a bound, raises a fault and tries again. After a failed sync the kernel
+// may have thrown away what it could not write and report success the next time
+// (fsync(2), notes on EIO), so that file is not trusted beyond what was synced
+// before; the rest is written again, from memory, to a new one.
+//
+// # Order of locks
+//
+// The methods of package health are called by Open, Run, Next and Refuse with
+// no lock of the spool held, so a notification may call [Spool.Append]; Append,
+// Ack, Rewind and Stats never call them.
 package spool

@@ -1,0 +1,113 @@
+package spool
+
+import "time"
+
+// noteAcks appends to the file of acks what was acknowledged since the last
+// time.
+func (s *Spool) noteAcks() error {
+	if s.w.notes.grown() {
+		return s.rewriteNotes()
+	}
+	return s.appendNotes(func(f *frames) {
+		for i, l := range s.lanes {
+			for _, g := range l.segs {
+				for _, x := range s.acked[i].within(g.lo, g.hi) {
+					f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
+				}
+			}
+			s.acked[i] = ids{}
+		}
+		s.since.acks = time.Time{}
+	}, false)
+}
+
+// noteMarks appends how far the sensors of this run are safe.
+func (s *Spool) noteMarks(sync bool) error { return s.appendNotes(s.marks, sync) }
+
+func (s *Spool) appendNotes(fill func(*frames), sync bool) error {
+	err := s.w.notes.append(func(f *frames) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		fill(f)
+	}, sync)
+	s.mu.Lock()
+	s.noted = s.w.notes.size
+	s.mu.Unlock()
+	return err
+}
+
+// rewriteNotes durably puts all that is worth knowing into the file of acks.
+func (s *Spool) rewriteNotes() error {
+	err := s.w.notes.rewrite(func(f *frames) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i, l := range s.lanes {
+			for _, g := range l.segs {
+				for _, x := range s.recordable(i, g) {
+					f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
+				}
+			}
+			s.acked[i] = ids{}
+		}
+		s.since.acks = time.Time{}
+		s.marks(f)
+	})
+	s.mu.Lock()
+	s.noted = s.w.notes.size
+	s.mu.Unlock()
+	return err
+}
+
+// recordable is what is done of a segment, without what was refused and is
+// not yet set aside.
+func (s *Spool) recordable(i int, g *segment) []span {
+	out := s.lanes[i].done.within(g.lo, g.hi)
+	for _, x := range s.refused {
+		if x.lane != i {
+			continue
+		}
+		var parts []span
+		for _, o := range out {
+			if x.id < o.lo || x.id >= o.hi {
+				parts = append(parts, o)
+				continue
+			}
+			if o.lo < x.id {
+				parts = append(parts, span{o.lo, x.id})
+			}
+			if x.id+1 < o.hi {
+				parts = append(parts, span{x.id + 1, o.hi})
+			}
+		}
+		out = parts
+	}
+	return out
+}
+
+// marks collects how far each sensor is safe: everything up to there is
+// acknowledged, durable, or told of in a durable gap.
+func (s *Spool) marks(f *frames) {
+	s.markNow = false
+	unsafe := map[string]uint64{}
+	for _, l := range s.lanes {
+		l.unsynced(func(e *entry) {
+			if e.done || e.run != s.run || e.seq == 0 {
+				return
+			}
+			if lo, known := unsafe[e.sensor]; !known || e.seq < lo {
+				unsafe[e.sensor] = e.seq
+			}
+		})
+	}
+	for sensor, x := range s.seen {
+		safe := x.last
+		if lo, known := unsafe[sensor]; known {
+			safe = lo - 1
+		}
+		for i, has := range x.lanes {
+			if has {
+				f.mark(noteKey{i, s.run}, sensor, safe)
+			}
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package spool
+
+import (
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+)
+
+// kept is how many bytes of records that are on disk already stay in memory,
+// of each lane, because they are likely to be wanted soon.
+const kept = 64 << 10
+
+// shed keeps memory within its bound: first what is on disk leaves it, then
+// the oldest samples are given up, and last the oldest events. Called with mu
+// held.
+func (s *Spool) shed() {
+	if s.memory() <= s.o.Memory {
+		return
+	}
+	for _, l := range s.lanes {
+		l.evict(0)
+	}
+	if s.memory() <= s.o.Memory {
+		return
+	}
+	t := newTally()
+	for _, i := range [lanes]int{samples, events} {
+		s.shedLane(i, t)
+	}
+	if t.n == 0 {
+		return
+	}
+	s.stats.Dropped += uint64(t.n)
+	s.full++
+	s.putGaps(t, reasonFull)
+}
+
+func (s *Spool) memory() int64 {
+	var n int64
+	for _, l := range s.lanes {
+		n += l.bytes
+	}
+	return n
+}
+
+// shedLane gives up the lane's oldest until an eighth of the memory is free.
+func (s *Spool) shedLane(i int, t *tally) {
+	l := s.lanes[i]
+	over := s.memory() - s.o.Memory/8*7
+	var drop []*entry
+	for _, e := range l.mem {
+		if over <= 0 {
+			break
+		}
+		if !e.done {
+			over -= e.cost()
+			drop = append(drop, e)
+		}
+	}
+	for _, e := range drop {
+		t.giveUp(e.payload)
+		s.release(i, e.id, l.settle(e.id))
+	}
+	l.evict(kept)
+}
+
+// bound is the room for segments; the rest of MaxBytes is for what is set
+// aside.
+func (s *Spool) bound() int64 { return s.o.MaxBytes / 4 * 3 }
+
+// makeRoom gives up the oldest segments until need more bytes fit. It reports
+// whether any were. Only the writer calls it.
+func (s *Spool) makeRoom(need int64) bool {
+	dropped := false
+	for {
+		s.mu.Lock()
+		over := s.used()-s.doomedSize()+need > s.bound()
+		g := s.victim()
+		s.mu.Unlock()
+		if !over || g == nil {
+			return dropped
+		}
+		s.giveUp(g, reasonFull)
+		dropped = true
+	}
+}
+
+func (s *Spool) doomedSize() int64 {
+	var n int64
+	for _, g := range s.doomed {
+		n += g.size
+	}
+	return n
+}
+
+// victim is the segment to be given up next: the oldest of samples, or where
+// there is none the oldest of events.
+func (s *Spool) victim() *segment {
+	for _, i := range [lanes]int{samples, events} {
+		if l := s.lanes[i]; len(l.segs) > 0 {
+			return l.segs[0]
+		}
+	}
+	return nil
+}
+
+// giveUp drops a whole segment, and tells what it still owed.
+func (s *Spool) giveUp(g *segment, reason string) {
+	if s.isActive(g) {
+		s.shut(g.lane)
+	}
+	data, err := s.disk.read(g.file(), int(min(g.size, maxFile)))
+	if err != nil {
+		data = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, l := newTally(), s.lanes[g.lane]
+	before := t.n
+	at := scanner{data: data, pos: min(headerSize, len(data))}
+	for at.next() {
+		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
+			t.giveUp(at.payload)
+			l.settle(id)
+		}
+	}
+	lost := 0
+	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
+		l.settle(id)
+		lost++
+	}
+	if lost > 0 { // it could not be read, so what it held is known only roughly
+		for _, x := range g.sums {
+			t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
+		}
+	}
+	g.live = 0
+	l.segs = without(l.segs, g)
+	s.doomed = append(s.doomed, g)
+	if t.n-before+lost > 0 {
+		s.stats.Dropped += uint64(t.n - before + lost)
+		s.full++
+		s.putGaps(t, reason)
+	}
+}
+
+func without(segs []*segment, g *segment) []*segment {
+	out := make([]*segment, 0, len(segs))
+	for _, x := range segs {
+		if x != g {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// age tells how old a stamp is, where that can be known.
+func age(now, then clock.Stamp) (time.Duration, bool) {
+	switch {
+	case now.Boot == then.Boot:
+		return now.Mono - then.Mono, true
+	case now.Synced && then.Synced:
+		return now.Wall.Sub(then.Wall), true
+	}
+	return 0, false
+}
+
+// dropOld gives up the segments whose last record is older than MaxAge, and
+// closes one whose first record is an eighth of that old, so that it does not
+// keep young records with old ones. A segment whose age cannot be known,
+// because the clock was or is not true, is kept.
+func (s *Spool) dropOld() error {
+	now := s.o.Clock.Now()
+	for i := range s.lanes {
+		s.mu.Lock()
+		segs := append([]*segment(nil), s.lanes[i].segs...)
+		s.mu.Unlock()
+		for _, g := range segs {
+			if a, ok := age(now, g.newest); ok && a > s.o.MaxAge {
+				s.giveUp(g, reasonOld)
+			} else if a, ok := age(now, g.oldest); ok && a > s.o.MaxAge/8 && s.isActive(g) {
+				if err := s.roll(i); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// calm is how long nothing must have been given up before the spool counts as
+// not full again.
+const calm = 10 * time.Minute
+
+// tellFull raises and clears the fault of a full spool.
+func (s *Spool) tellFull(now time.Time) {
+	s.mu.Lock()
+	n, room := s.full, s.used() < s.bound()/4*3 && s.memory() < s.o.Memory/4*3
+	s.mu.Unlock()
+	switch {
+	case n != s.w.toldFull:
+		s.w.toldFull, s.w.fullAt = n, now
+		s.o.Health.Raise(health.SpoolFull, subject, "the oldest records were dropped")
+	case !s.w.fullAt.IsZero() && room && now.Sub(s.w.fullAt) >= calm:
+		s.w.fullAt = time.Time{}
+		s.o.Health.Clear(health.SpoolFull, subject)
+	}
+}

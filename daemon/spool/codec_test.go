@@ -1,0 +1,193 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors"
+)
+
+// sample is a record of every kind of value.
+func sample() Record {
+	return Record{
+		Kind: Reading, Sensor: "air", Run: 7, Seq: 41,
+		Stamp: clock.Stamp{
+			Boot: "3a1f6c9e-0000-4b7d-9c1d-0123456789ab", Mono: 90 * time.Second,
+			Wall: time.Date(2026, 11, 21, 19, 2, 11, 123_456_789, time.UTC), Synced: true,
+		},
+		Fields: []sensors.Field{
+			{Name: "temperature", Value: 21.53}, {Name: "count", Value: int64(-1042)},
+			{Name: "active", Value: true}, {Name: "wet", Value: false}, {Name: "text", Value: "a \"ü\"\n"},
+		},
+	}
+}
+
+func TestCodecRoundTrip(t *testing.T) {
+	with := func(f func(*Record)) Record {
+		r := sample()
+		f(&r)
+		return r
+	}
+	for name, r := range map[string]Record{
+		"all":           sample(),
+		"no fields":     with(func(r *Record) { r.Fields = nil }),
+		"no stamp":      with(func(r *Record) { r.Stamp = clock.Stamp{} }),
+		"odd boot":      with(func(r *Record) { r.Stamp.Boot = "test" }),
+		"upper boot":    with(func(r *Record) { r.Stamp.Boot = strings.ToUpper(r.Stamp.Boot) }),
+		"long ago":      with(func(r *Record) { r.Stamp.Wall = time.Unix(-1, 999_999_999).UTC() }),
+		"far ahead":     with(func(r *Record) { r.Stamp.Wall = time.Date(292277026, 1, 1, 0, 0, 0, 0, time.UTC) }),
+		"negative mono": with(func(r *Record) { r.Stamp.Mono = math.MinInt64 }),
+		"greatest":      with(func(r *Record) { r.Run, r.Seq = math.MaxUint64, math.MaxUint64 }),
+		"extremes": with(func(r *Record) {
+			r.Fields = []sensors.Field{{Name: "a", Value: math.MaxFloat64}, {Name: "b", Value: int64(math.MinInt64)}, {Name: "c", Value: math.Copysign(0, -1)}}
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := appendRecord(nil, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := decodeRecord(b)
+			if err != nil || !reflect.DeepEqual(got, r) {
+				t.Errorf("got  %+v, %v\nwant %+v", got, err, r)
+			}
+			h, ok := peek(b)
+			if !ok || string(h.kind) != string(r.Kind) || string(h.sensor) != r.Sensor || h.run != r.Run || h.seq != r.Seq {
+				t.Errorf("peek gave %+v, %v", h, ok)
+			}
+		})
+	}
+}
+
+func TestCodecRefuses(t *testing.T) {
+	for _, c := range []struct {
+		value any
+		name  string
+		want  string
+	}{
+		{math.NaN(), "v", `field "v" is NaN`},
+		{math.Inf(-1), "v", `field "v" is -Inf`},
+		{float32(1), "v", `field "v" is a float32`},
+		{1, "v", `field "v" is a int`},
+		{nil, "v", `field "v" is a <nil>`},
+		{1.0, "time", `may not be named "time"`},
+		{1.0, "", `may not be named ""`},
+		{strings.Repeat("x", maxPayload), "v", "larger than 131072"},
+	} {
+		r := Record{Kind: Reading, Fields: []sensors.Field{{Name: c.name, Value: c.value}}}
+		if b, err := appendRecord([]byte("x"), r); err == nil || !strings.Contains(err.Error(), c.want) || string(b) != "x" {
+			t.Errorf("%v: %d bytes, error %v, want %q", c.name, len(b), err, c.want)
+		}
+	}
+	if _, err := appendRecord(nil, Record{}); err == nil {
+		t.Error("a record without a kind was taken")
+	}
+}
+
+func TestDecodeEveryPrefixFails(t *testing.T) {
+	b, err := appendRecord(nil, sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range b {
+		if r, err := decodeRecord(b[:n]); err == nil {
+			t.Fatalf("%d of %d bytes gave %+v", n, len(b), r)
+		}
+	}
+	if _, err := decodeRecord(append(b, 0)); err == nil {
+		t.Error("a byte too many went unseen")
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	b, err := appendRecord(nil, sample())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte{})
+	f.Add([]byte{codecVersion, 1, 'x', 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRecord(b)
+		if err != nil {
+			return
+		}
+		again, err := appendRecord(nil, r)
+		if err != nil {
+			return // numbers and names that Append refuses
+		}
+		back, err := decodeRecord(again)
+		if err != nil || !reflect.DeepEqual(back, r) {
+			t.Errorf("%x gave %+v, which gave %+v, %v", b, r, back, err)
+		}
+	})
+}
+
+func TestEncode(t *testing.T) {
+	reading, unsynced := sample(), sample()
+	unsynced.Stamp.Synced = false
+	bare := Record{Kind: Status, Fields: []sensors.Field{{Name: "status", Value: "offline"}}}
+	gap := Record{Kind: Gap, Sensor: "air", Run: 7, Stamp: clock.Stamp{Wall: time.Unix(0, 0), Synced: true},
+		Fields: []sensors.Field{{Name: "after_seq", Value: int64(41)}, {Name: "certain", Value: false}}}
+	edge := reading
+	edge.Kind, edge.Fields = Edge, []sensors.Field{{Name: "active", Value: true}}
+	numbers := bare
+	numbers.Fields = []sensors.Field{
+		{Name: "a", Value: 101325.0}, {Name: "b", Value: 1e21}, {Name: "c", Value: 1e-7}, {Name: "d", Value: 1234567.0},
+		{Name: "e", Value: 0.1}, {Name: "f", Value: math.NaN()}, {Name: "g", Value: int64(math.MaxInt64)}, {Name: "h", Value: struct{}{}},
+	}
+	for _, c := range []struct {
+		r    Record
+		want string
+	}{
+		{reading, `{"thing":"t","sensor":"air","run":7,"seq":41,"time":"2026-11-21T19:02:11.123Z","temperature":21.53,"count":-1042,"active":true,"wet":false,"text":"a \"ü\"\n"}`},
+		{unsynced, `{"thing":"t","sensor":"air","run":7,"seq":41,"time":"2026-11-21T19:02:11.123Z","temperature":21.53,"count":-1042,"active":true,"wet":false,"text":"a \"ü\"\n","clock":"unsynced"}`},
+		{edge, `{"thing":"t","sensor":"air","run":7,"seq":41,"time":"2026-11-21T19:02:11.123Z","active":true}`},
+		{gap, `{"thing":"t","kind":"gap","sensor":"air","run":7,"time":"1970-01-01T00:00:00.000Z","after_seq":41,"certain":false}`},
+		{bare, `{"thing":"t","kind":"status","status":"offline"}`},
+		{numbers, `{"thing":"t","kind":"status","a":101325,"b":1e+21,"c":1e-07,"d":1234567,"e":0.1,"f":null,"g":9223372036854775807,"h":null}`},
+		{Record{Kind: Reading}, `{"thing":"t"}`},
+	} {
+		if got := string(Encode("t", c.r)); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+	if got := string(Encode("", Record{Kind: Reading})); got != "{}" {
+		t.Errorf("nothing at all gave %s", got)
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	f.Add("t", "air", uint64(7), "temperature", 21.5, "text", int64(0))
+	f.Add("\xff", "\"\\", uint64(0), "<&>", 5e-324, "\u2028\x00", int64(-1))
+	f.Fuzz(func(t *testing.T, thing, sensor string, seq uint64, name string, v float64, text string, wall int64) {
+		r := Record{Kind: Fault, Sensor: sensor, Seq: seq, Stamp: clock.Stamp{Wall: time.UnixMilli(wall)},
+			Fields: []sensors.Field{{Name: name, Value: v}, {Name: name, Value: text}, {Name: "i", Value: wall}}}
+		b := Encode(thing, r)
+		if !json.Valid(b) {
+			t.Fatalf("not JSON: %s", b)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(b, &got); err != nil {
+			t.Fatalf("%s: %v", b, err)
+		}
+		want := map[string]any{}
+		if plain, err := json.Marshal(map[string]string{"text": text}); err == nil && name == "text" {
+			if err := json.Unmarshal(plain, &want); err != nil {
+				t.Fatal(err)
+			}
+			if got["text"] != want["text"] {
+				t.Errorf("text %q came back as %q", text, got["text"])
+			}
+		}
+		if bytes.ContainsAny(b, "\n\r") {
+			t.Errorf("message is not one line: %q", b)
+		}
+	})
+}

@@ -1,0 +1,210 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// disk is the spool's directory. Names are relative to it. Tests put a failing
+// one in place of the real one.
+type disk interface {
+	// lock makes the directory where it is missing and takes it for this
+	// process alone; a [*LockedError] says that another has it.
+	lock() (io.Closer, error)
+	list() ([]string, error)
+	// read gives a file's bytes, at most limit of them.
+	read(name string, limit int) ([]byte, error)
+	// create makes a file that is not there; add opens one to append to it,
+	// made where it is missing.
+	create(name string) (file, error)
+	add(name string) (file, error)
+	rename(from, to string) error
+	remove(name string) error
+	truncate(name string, size int64) error
+	size(name string) (int64, error)
+	// sync makes names created, renamed and removed durable.
+	sync() error
+}
+
+// file is an open file that is only ever appended to.
+type file interface {
+	io.WriteCloser
+	// sync makes data and all of the file's metadata durable, datasync the
+	// data and its length; see fdatasync(2).
+	sync() error
+	datasync() error
+}
+
+// osDisk is a directory of the operating system.
+type osDisk struct{ dir string }
+
+const lockName = "lock"
+
+func (d osDisk) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d osDisk) lock() (io.Closer, error) {
+	if err := os.MkdirAll(d.dir, 0o750); err != nil {
+		return nil, fmt.Errorf("make spool directory: %w", err)
+	}
+	f, err := os.OpenFile(d.path(lockName), os.O_RDWR|os.O_CREATE, 0o640)
+	readOnly := err != nil
+	if readOnly {
+		// A card that went read-only can still be read and locked.
+		var again error
+		if f, again = os.Open(d.path(lockName)); again != nil {
+			return nil, fmt.Errorf("open lock: %w", err)
+		}
+	}
+	if err := lockFile(f); err != nil {
+		defer f.Close()
+		if errors.Is(err, errLocked) {
+			return nil, &LockedError{Dir: d.dir, PID: readPID(f)}
+		}
+		return nil, fmt.Errorf("lock spool directory %q: %w", d.dir, err)
+	}
+	if !readOnly {
+		// The number is only for people: who has the lock is the kernel's affair.
+		if f.Truncate(0) == nil {
+			_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		}
+	}
+	return f, nil
+}
+
+func readPID(f *os.File) int {
+	b := make([]byte, 32)
+	n, _ := f.ReadAt(b, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+func (d osDisk) list() ([]string, error) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list spool: %w", err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (d osDisk) read(name string, limit int) ([]byte, error) {
+	f, err := os.Open(d.path(name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	room := limit
+	if info, err := f.Stat(); err == nil && info.Size() < int64(limit) {
+		room = int(info.Size())
+	}
+	b := make([]byte, room)
+	n, err := io.ReadFull(f, b)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+func (d osDisk) create(name string) (file, error) {
+	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND)
+}
+
+func (d osDisk) add(name string) (file, error) {
+	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+}
+
+func (d osDisk) open(name string, flag int) (file, error) {
+	f, err := os.OpenFile(d.path(name), flag, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (d osDisk) rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+
+func (d osDisk) truncate(name string, size int64) error { return os.Truncate(d.path(name), size) }
+
+func (d osDisk) remove(name string) error {
+	if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (d osDisk) size(name string) (int64, error) {
+	info, err := os.Stat(d.path(name))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (d osDisk) sync() error { return syncDir(d.dir) }
+
+type osFile struct{ *os.File }
+
+func (f osFile) sync() error     { return f.Sync() }
+func (f osFile) datasync() error { return datasync(f.File) }
+
+// replace puts data durably into a file in place of what it held, or leaves
+// it as it was.
+func replace(d disk, name string, data []byte) error {
+	tmp := name + tmpExt
+	if err := d.remove(tmp); err != nil {
+		return fmt.Errorf("remove %q: %w", tmp, err)
+	}
+	f, err := d.create(tmp)
+	if err != nil {
+		return fmt.Errorf("create %q: %w", tmp, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = d.rename(tmp, name)
+	}
+	if err != nil {
+		_ = d.remove(tmp) // the first error is the one to tell
+		return fmt.Errorf("write %q: %w", name, err)
+	}
+	return d.sync()
+}
+
+// tmpExt ends the name of a file that is not complete.
+const tmpExt = ".tmp"
+
+// LockedError says that another process has the spool's directory.
+type LockedError struct {
+	Dir string
+	PID int // the process's number, or 0 where it is not known
+}
+
+// Error names the directory and the process.
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("spool directory %q is in use by another process", e.Dir)
+	}
+	return fmt.Sprintf("spool directory %q is in use by process %d", e.Dir, e.PID)
+}
+
+// errLocked is lockFile's reason when another process has the lock.
+var errLocked = errors.New("locked")

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package spool
+
+import "os"
+
+// datasync is a full sync where there is no fdatasync.
+func datasync(f *os.File) error { return f.Sync() }

@@ -1,0 +1,177 @@
+package spool
+
+import "slices"
+
+// The two lanes, in the order in which Next empties them. Each is a log of its
+// own; see [Kind.Sample].
+const (
+	events = iota
+	samples
+	lanes
+)
+
+var laneNames = [lanes]string{"events", "samples"}
+
+func laneOf(k Kind) int {
+	if k.Sample() {
+		return samples
+	}
+	return events
+}
+
+// firstLive is the id of the first record appended in this run. What an
+// earlier run left has lower ids, so that it stays ahead even where its files
+// could only be read later.
+const firstLive = 1 << 50
+
+// entryCost is what an entry costs in memory besides its payload.
+const entryCost = 128
+
+// entry is a record in memory.
+type entry struct {
+	id      uint64
+	payload []byte // nil when done
+	sensor  string
+	run     uint64
+	seq     uint64   // the sensor's count it speaks for; a gap's is its first lost one
+	seg     *segment // the file it is written to; nil while it is in none
+	synced  bool     // it is durably in seg
+	done    bool
+}
+
+// lane is one log. What is not done is either in mem, or in a segment only and
+// then has a lower id than all in mem.
+//
+//	ids  ...done... | in segments only | in mem: synced | written | in no file | next
+type lane struct {
+	mem     []*entry // ascending; done ones are taken out when convenient
+	dead    int      // how many of mem are done
+	bytes   int64    // what mem costs
+	segs    []*segment
+	done    ids    // every id below next is in here or is a record still owed
+	next    uint64 // the id of the next record
+	cursor  uint64 // where Next looks first
+	pending int    // records owed
+}
+
+func newLane() *lane {
+	l := &lane{next: firstLive}
+	l.done.add(0, firstLive)
+	return l
+}
+
+func (e *entry) cost() int64 { return int64(len(e.payload)) + entryCost }
+
+// push takes a record in.
+func (l *lane) push(e *entry) {
+	e.id = l.next
+	l.next++
+	l.mem = append(l.mem, e)
+	l.bytes += e.cost()
+	l.pending++
+}
+
+// entry gives the entry of an id, or nil where it is not in memory.
+func (l *lane) entry(id uint64) *entry {
+	i, ok := slices.BinarySearchFunc(l.mem, id, func(e *entry, id uint64) int {
+		switch {
+		case e.id < id:
+			return -1
+		case e.id > id:
+			return 1
+		}
+		return 0
+	})
+	if !ok || l.mem[i].done {
+		return nil
+	}
+	return l.mem[i]
+}
+
+// segment gives the segment that spans an id, or nil.
+func (l *lane) segment(id uint64) *segment {
+	i, _ := slices.BinarySearchFunc(l.segs, id, func(g *segment, id uint64) int {
+		if g.hi <= id {
+			return -1
+		}
+		return 1
+	})
+	if i < len(l.segs) && l.segs[i].lo <= id {
+		return l.segs[i]
+	}
+	return nil
+}
+
+// owed reports whether id names a record that is not done.
+func (l *lane) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
+
+// settle makes an owed record done and gives the segment it is in, or nil.
+func (l *lane) settle(id uint64) *segment {
+	l.done.add(id, id+1)
+	l.pending--
+	e := l.entry(id)
+	if e == nil {
+		return l.segment(id)
+	}
+	l.bytes -= int64(len(e.payload))
+	e.payload, e.done = nil, true
+	l.dead++
+	l.trim()
+	return e.seg
+}
+
+// trim takes done entries out of mem.
+func (l *lane) trim() {
+	for len(l.mem) > 0 && l.mem[0].done {
+		l.shift()
+	}
+	if l.dead > len(l.mem)/2+32 {
+		l.mem = slices.DeleteFunc(l.mem, func(e *entry) bool { return e.done })
+		l.bytes -= int64(l.dead) * entryCost
+		l.dead = 0
+	}
+}
+
+func (l *lane) shift() {
+	e := l.mem[0]
+	l.mem[0] = nil
+	l.mem = l.mem[1:]
+	l.bytes -= e.cost()
+	if e.done {
+		l.dead--
+	}
+}
+
+// evict takes entries that are on disk out of memory, oldest first, until mem
+// costs no more than keep.
+func (l *lane) evict(keep int64) {
+	for len(l.mem) > 0 && (l.mem[0].done || l.mem[0].synced && l.bytes > keep) {
+		l.shift()
+	}
+}
+
+// unwritten gives the entries that are in no file and not done, oldest first.
+func (l *lane) unwritten() []*entry {
+	i := len(l.mem)
+	for i > 0 && l.mem[i-1].seg == nil {
+		i--
+	}
+	out := make([]*entry, 0, len(l.mem)-i)
+	for _, e := range l.mem[i:] {
+		if !e.done {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// unsynced calls f for the entries that are not durable, done or not, newest
+// first.
+func (l *lane) unsynced(f func(*entry)) {
+	for _, e := range slices.Backward(l.mem) {
+		if e.synced {
+			return
+		}
+		f(e)
+	}
+}

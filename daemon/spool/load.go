@@ -1,0 +1,318 @@
+package spool
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// found is what a directory holds.
+type found struct {
+	known   uint64 // the greatest run number that is mentioned anywhere
+	counted bool   // the run file says so
+	segs    [lanes][]*segment
+	done    [lanes]ids // of the ids of segs
+	pending [lanes]int
+	empty   []*segment // files that owe nothing
+	holes   [lanes]*tally
+	crash   *tally
+	damaged []string // files set aside, and why
+}
+
+// damagedExt ends the name of a file set aside.
+const damagedExt = ".damaged"
+
+// loader reads a directory.
+type loader struct {
+	disk   disk
+	notes  notes
+	ended  map[uint64]bool // runs that did not stop in good order
+	tracks [lanes]*tracker
+	names  map[string]string // one copy of each sensor's name
+	next   uint64            // the id of the next record found
+	f      found
+}
+
+// load reads the directory, mends what is damaged and sets the damaged files
+// aside. The error is the disk's; then nothing is known.
+func load(d disk) (*found, error) {
+	names, err := d.list()
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{disk: d, names: map[string]string{}, ended: map[uint64]bool{}}
+	names = l.leftovers(names)
+	segs := segmentsOf(names)
+	if err := l.readHead(segs, slices.Contains(names, stateName)); err != nil {
+		return nil, err
+	}
+	for i := range segs {
+		l.tracks[i] = newTracker()
+		l.next = 1
+		for k, g := range segs[i] {
+			last := k+1 == len(segs[i]) || segs[i][k+1].run != g.run
+			l.segment(g, last && l.ended[g.run])
+		}
+		l.f.done[i].add(l.next, firstLive)
+		l.f.done[i].add(0, 1)
+	}
+	l.f.crash = crashed(l.ended, l.notes, l.tracks)
+	for i, t := range l.tracks {
+		l.f.holes[i] = t.finish()
+	}
+	return &l.f, nil
+}
+
+// leftovers deals with files that a crash left incomplete. One whose place is
+// empty was complete: its place was made empty for it.
+func (l *loader) leftovers(names []string) []string {
+	var out []string
+	for _, name := range names {
+		final, isTmp := strings.CutSuffix(name, tmpExt)
+		if !isTmp {
+			out = append(out, name)
+			continue
+		}
+		if _, isSegment := parseSegment(final); isSegment && !slices.Contains(names, final) {
+			if l.disk.rename(name, final) == nil {
+				out = append(out, final)
+			}
+			continue
+		}
+		_ = l.disk.remove(name) // it is in nobody's way
+	}
+	return out
+}
+
+func segmentsOf(names []string) (segs [lanes][]*segment) {
+	for _, name := range names {
+		if g, ok := parseSegment(name); ok {
+			segs[g.lane] = append(segs[g.lane], g)
+		}
+	}
+	for i := range segs {
+		slices.SortFunc(segs[i], func(a, b *segment) int {
+			return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
+		})
+	}
+	return segs
+}
+
+// readHead reads the run number and the acks, and tells which runs ended
+// badly.
+func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
+	st, err := readState(l.disk)
+	if err != nil && !errors.Is(err, errState) {
+		return err
+	}
+	data, nerr := l.disk.read(notesName, maxNotes)
+	if nerr != nil && !errors.Is(nerr, fs.ErrNotExist) {
+		return fmt.Errorf("read %q: %w", notesName, nerr)
+	}
+	l.notes = readNotes(data)
+	l.f.known = st.run
+	runs := map[uint64]bool{}
+	for i := range segs {
+		for _, g := range segs[i] {
+			runs[g.run] = true
+		}
+	}
+	for run := range l.notes.marks {
+		runs[run] = true
+	}
+	for run := range runs {
+		l.f.known = max(l.f.known, run)
+		if run > st.run {
+			l.ended[run] = true
+		}
+	}
+	if ran && !st.stopped {
+		l.ended[st.run] = true
+	}
+	if lost := !ran && len(runs) > 0; err != nil || lost {
+		// Which of the runs was the last is not known: take the greatest.
+		l.ended = map[uint64]bool{l.f.known: true}
+		l.f.damaged = append(l.f.damaged, fmt.Sprintf("%s: %v", stateName, errState))
+		return nil
+	}
+	l.f.counted = true
+	return nil
+}
+
+// maxNotes bounds what is read of the file of acks.
+const maxNotes = 16 << 20
+
+// examined is what one file turned out to hold.
+type examined struct {
+	out     []byte // its good frames that are owed, behind a new header
+	last    []byte // the payload of its last record
+	id      uint64 // behind its last record
+	damaged bool
+	end     int // behind its last frame
+}
+
+// segment reads one segment file. A file that may be torn is one that was
+// being written when its run ended.
+func (l *loader) segment(g *segment, torn bool) {
+	data, err := l.disk.read(g.file(), maxFile+1)
+	if err != nil {
+		l.tracks[g.lane].damage(g.run)
+		l.aside(g, err.Error())
+		return
+	}
+	x := l.examine(g, data, torn)
+	l.next = x.id
+	if x.last != nil {
+		g.stamp(nil, x.last)
+	}
+	switch {
+	case x.damaged && g.live == 0:
+		l.aside(g, "damaged")
+	case x.damaged:
+		l.mend(g, x.out, len(data))
+	case g.live == 0:
+		g.size = int64(len(data))
+		l.f.empty = append(l.f.empty, g)
+	default:
+		l.keep(g, x.end)
+	}
+}
+
+// keep takes a segment in.
+func (l *loader) keep(g *segment, size int) {
+	g.size, g.good = int64(size), int64(size)
+	l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
+	l.f.pending[g.lane] += g.live
+}
+
+func (l *loader) examine(g *segment, data []byte, torn bool) examined {
+	at, good := g.scan(data)
+	x := examined{out: g.header(), id: l.next, end: at.pos}
+	damage := func() {
+		x.damaged = true
+		l.tracks[g.lane].damage(g.run)
+	}
+	if !good && foreign(data) {
+		damage()
+		return x
+	}
+	holes := 0
+	for at.next() {
+		h, ok := peek(at.payload)
+		if at.holes > holes || !ok {
+			holes = at.holes
+			damage()
+		}
+		if ok && !l.record(g, &x, at, h) {
+			damage()
+			return x
+		}
+		x.end = at.pos
+	}
+	switch {
+	case at.tail > 0 && !torn, !good && !torn:
+		damage()
+	case !good && x.last != nil:
+		x.damaged = true // only the header was hit
+	}
+	return x
+}
+
+// record takes in one record of a segment; false means that its number cannot
+// be one of ours.
+func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
+	if x.last == nil {
+		g.off, g.lo = l.next-at.seq, l.next
+		g.stamp(at.payload, at.payload)
+	}
+	id := g.off + at.seq
+	if id >= firstLive {
+		return false
+	}
+	done := &l.f.done[g.lane]
+	done.add(x.id, id) // what lies between is in no file
+	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.seq) {
+		done.add(id, id+1)
+	} else {
+		g.live++
+		x.out = appendFrame(x.out, at.seq, at.payload)
+	}
+	x.id, g.hi, x.last = id+1, id+1, at.payload
+	sensor, known := l.names[string(h.sensor)]
+	if !known {
+		sensor = string(h.sensor)
+		l.names[sensor] = sensor
+	}
+	g.note(sensor, h.run, h.seq)
+	if h.seq > 0 && sensor != "" {
+		l.tracks[g.lane].record(origin{sensor, h.run}, h.seq)
+	}
+	return true
+}
+
+// foreign reports whether data is a whole segment, only not the one that its
+// name says.
+func foreign(data []byte) bool {
+	if len(data) < headerSize {
+		return false
+	}
+	g := segment{
+		lane:   int(data[8]),
+		number: binary.LittleEndian.Uint32(data[12:]),
+		run:    binary.LittleEndian.Uint64(data[16:]),
+	}
+	return string(g.header()) == string(data[:headerSize])
+}
+
+// mend sets a damaged file aside and puts one with its good records in its
+// place. Where the disk does not let it, the file stays and is read as it is.
+func (l *loader) mend(g *segment, out []byte, size int) {
+	tmp := g.file() + tmpExt
+	err := l.writeTmp(tmp, out)
+	if err == nil {
+		err = l.disk.rename(g.file(), g.file()+damagedExt)
+	}
+	if err == nil {
+		err = l.disk.rename(tmp, g.file())
+	}
+	if err == nil {
+		err = l.disk.sync()
+	}
+	l.f.damaged = append(l.f.damaged, g.file())
+	if err != nil {
+		g.bad = true
+		l.keep(g, size)
+		return
+	}
+	l.keep(g, len(out))
+}
+
+func (l *loader) writeTmp(name string, data []byte) error {
+	f, err := l.disk.create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return cmp.Or(err, f.sync(), f.Close())
+}
+
+// aside renames a file of which nothing can be used.
+func (l *loader) aside(g *segment, why string) {
+	l.f.damaged = append(l.f.damaged, g.file()+": "+why)
+	if err := l.disk.rename(g.file(), g.file()+damagedExt); err != nil {
+		g.bad = true // the writer tries again
+		l.f.empty = append(l.f.empty, g)
+	}
+}
+
+// sorted gives the keys in a fixed order.
+func sorted[V any](m map[origin]V) []origin {
+	return slices.SortedFunc(maps.Keys(m), func(a, b origin) int {
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.sensor, b.sensor))
+	})
+}

@@ -1,0 +1,160 @@
+package spool
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// The file "acks" says which records need not be sent again, and how far each
+// sensor had come in the present run. It has frames as a segment has, their
+// seq counting the frames. It is only appended to, without a sync, and
+// written anew when it has grown; losing its end costs repeats, never records.
+//
+//	'a'  lane byte, run, lo and hi as uvarints: the seqs of that run from lo up to, not including, hi are done
+//	'm'  lane byte, run, seq as uvarints, sensor string: everything of the sensor up to its own count seq is safe
+const (
+	notesName = "acks"
+	notesMax  = segmentSize
+)
+
+// noteKey names the records of one run in one lane.
+type noteKey struct {
+	lane int
+	run  uint64
+}
+
+// mark says how far a sensor had come.
+type mark struct {
+	lanes [lanes]bool // in which lanes it has had records
+	seq   uint64      // everything up to here is acknowledged, on disk, or reported as a gap
+}
+
+// notes is what the file holds.
+type notes struct {
+	done  map[noteKey]*ids
+	marks map[uint64]map[string]mark // by run and sensor
+}
+
+// frames collects frames for the file.
+type frames struct {
+	b   []byte
+	seq uint64 // of the last frame
+}
+
+func (f *frames) add(payload []byte) {
+	f.seq++
+	f.b = appendFrame(f.b, f.seq, payload)
+}
+
+// done says that the seqs of s are done.
+func (f *frames) done(k noteKey, s span) {
+	p := append(make([]byte, 0, 40), 'a', byte(k.lane))
+	p = binary.AppendUvarint(p, k.run)
+	p = binary.AppendUvarint(p, s.lo)
+	f.add(binary.AppendUvarint(p, s.hi))
+}
+
+// mark says how far a sensor is safe.
+func (f *frames) mark(k noteKey, sensor string, seq uint64) {
+	p := append(make([]byte, 0, 40), 'm', byte(k.lane))
+	p = binary.AppendUvarint(p, k.run)
+	p = binary.AppendUvarint(p, seq)
+	f.add(appendString(p, sensor))
+}
+
+// readNotes reads the file's bytes. What it cannot read it passes over.
+func readNotes(data []byte) notes {
+	n := notes{done: map[noteKey]*ids{}, marks: map[uint64]map[string]mark{}}
+	s := scanner{data: data}
+	for s.next() {
+		n.read(s.payload)
+	}
+	return n
+}
+
+func (n *notes) read(payload []byte) {
+	d := decoder{b: payload}
+	what, lane, run := d.byte(), int(d.byte()), d.uvarint()
+	if d.bad || lane >= lanes {
+		return
+	}
+	switch what {
+	case 'a':
+		lo, hi := d.uvarint(), d.uvarint()
+		if d.bad {
+			return
+		}
+		k := noteKey{lane, run}
+		if n.done[k] == nil {
+			n.done[k] = &ids{}
+		}
+		n.done[k].add(lo, hi)
+	case 'm':
+		seq, sensor := d.uvarint(), d.string()
+		if d.bad {
+			return
+		}
+		if n.marks[run] == nil {
+			n.marks[run] = map[string]mark{}
+		}
+		m := n.marks[run][sensor]
+		m.lanes[lane], m.seq = true, max(m.seq, seq)
+		n.marks[run][sensor] = m
+	}
+}
+
+// scribe writes the file. Only the writer uses it.
+type scribe struct {
+	disk  disk
+	file  file // nil before the first rewrite and after an error
+	size  int64
+	floor int64 // the size after the last rewrite
+	seq   uint64
+}
+
+// grown reports whether the file is worth a rewrite.
+func (w *scribe) grown() bool { return w.size > max(notesMax, 2*w.floor) }
+
+// append adds what fill collects to the end of the file. After an error only
+// rewrite helps.
+func (w *scribe) append(fill func(*frames), sync bool) error {
+	f := frames{seq: w.seq}
+	fill(&f)
+	if len(f.b) == 0 {
+		return nil
+	}
+	n, err := w.file.Write(f.b)
+	w.size += int64(n)
+	if err == nil && sync {
+		err = w.file.datasync()
+	}
+	if err != nil {
+		w.close()
+		return fmt.Errorf("write %q: %w", notesName, err)
+	}
+	w.seq = f.seq
+	return nil
+}
+
+// rewrite durably puts what fill collects in the file's place.
+func (w *scribe) rewrite(fill func(*frames)) error {
+	w.close()
+	var f frames
+	fill(&f)
+	if err := replace(w.disk, notesName, f.b); err != nil {
+		return err
+	}
+	file, err := w.disk.add(notesName)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", notesName, err)
+	}
+	w.file, w.size, w.floor, w.seq = file, int64(len(f.b)), int64(len(f.b)), f.seq
+	return nil
+}
+
+func (w *scribe) close() {
+	if w.file != nil {
+		_ = w.file.Close() // nothing in it is owed
+		w.file = nil
+	}
+}

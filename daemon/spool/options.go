@@ -1,0 +1,62 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+)
+
+// Options say where the spool is and what bounds it.
+type Options struct {
+	Dir      string         // the directory, made where it is missing; no other process may use it
+	AtRisk   time.Duration  // the most time's worth of unacknowledged records a power cut may cost; 0 has each on disk before Next gives it
+	MaxBytes int64          // bound of the disk used, at least 1 MiB; 0 is 64 MiB
+	MaxAge   time.Duration  // how old a record may become; 0 is any age
+	Memory   int64          // bound of the records in memory while the disk fails, at least 512 KiB; 0 is 4 MiB
+	Clock    clock.Clock    // stamps gaps and tells ages
+	Health   *health.Health // is told of the spool's faults, never from within Append or Ack; nil tells nobody
+	Log      *slog.Logger   // nil discards
+}
+
+const (
+	defaultBytes  = 64 << 20
+	leastBytes    = 1 << 20
+	defaultMemory = 4 << 20
+	leastMemory   = 512 << 10
+)
+
+// complete fills in the defaults. An error names the option that makes no
+// sense.
+func (o Options) complete() (Options, error) {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = defaultBytes
+	}
+	if o.Memory == 0 {
+		o.Memory = defaultMemory
+	}
+	if o.Health == nil {
+		o.Health = health.New(func(health.Change) {})
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.Dir == "":
+		return o, errors.New("open spool: no directory given")
+	case o.Clock == nil:
+		return o, errors.New("open spool: no clock given")
+	case o.AtRisk < 0:
+		return o, fmt.Errorf("open spool: time at risk of %v is negative", o.AtRisk)
+	case o.MaxAge < 0:
+		return o, fmt.Errorf("open spool: greatest age of %v is negative", o.MaxAge)
+	case o.MaxBytes < leastBytes:
+		return o, fmt.Errorf("open spool: bound of %d bytes is less than %d", o.MaxBytes, leastBytes)
+	case o.Memory < leastMemory:
+		return o, fmt.Errorf("open spool: memory of %d bytes is less than %d", o.Memory, leastMemory)
+	}
+	return o, nil
+}

@@ -1,0 +1,159 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+	"fieldpost/sensors"
+)
+
+// rig is a spool on a disk in memory, with its writer where it runs.
+type rig struct {
+	t    *testing.T
+	d    *memDisk
+	o    Options
+	s    *Spool
+	stop context.CancelFunc
+	done chan error
+	seq  map[string]uint64
+
+	mu     sync.Mutex
+	faults []string
+}
+
+// newRig opens a spool on d.
+func newRig(t *testing.T, d *memDisk, o Options) *rig {
+	t.Helper()
+	r := &rig{t: t, d: d, o: o, seq: map[string]uint64{}}
+	r.o.Dir = "memory"
+	if r.o.Clock == nil {
+		r.o.Clock = clock.Fake()
+	}
+	r.o.Health = health.New(func(c health.Change) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.faults = append(r.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
+	})
+	s, err := open(r.o, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.s = s
+	return r
+}
+
+// start runs the writer.
+func (r *rig) start() *rig {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop, r.done = cancel, make(chan error, 1)
+	go func() { r.done <- r.s.Run(ctx) }()
+	synctest.Wait()
+	return r
+}
+
+// end stops the writer and closes the spool.
+func (r *rig) end() error {
+	var err error
+	if r.stop != nil {
+		r.stop()
+		err = <-r.done
+	}
+	return errors.Join(err, r.s.Close())
+}
+
+// crash takes the disk away from the writer, ends that, and gives the disk
+// that the crash left.
+func (r *rig) crash(left *memDisk) *memDisk {
+	r.d.failing(func(string, string) error { return syscall.EIO })
+	_ = r.end() // it cannot end well
+	return left
+}
+
+func (r *rig) told() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := strings.Join(r.faults, ", ")
+	r.faults = nil
+	return out
+}
+
+// add appends the sensor's next record and gives its count.
+func (r *rig) add(kind Kind, sensor string) uint64 {
+	r.t.Helper()
+	r.seq[sensor]++
+	r.put(Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: r.seq[sensor]})
+	return r.seq[sensor]
+}
+
+func (r *rig) put(x Record) {
+	r.t.Helper()
+	x.Stamp = r.o.Clock.Now()
+	if x.Fields == nil {
+		x.Fields = []sensors.Field{{Name: "v", Value: float64(x.Seq)}}
+	}
+	if err := r.s.Append(x); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// take gives what Next gives, at most n.
+func (r *rig) take(n int) []Item {
+	var out []Item
+	for len(out) < n {
+		x, ok := r.s.Next()
+		if !ok {
+			break
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+const all = 1 << 30
+
+// brief writes items as "air:3", and gaps as "gap air 7 [4,9] spool_full".
+func brief(items []Item) string {
+	var out []string
+	for _, x := range items {
+		r := x.Record
+		if r.Kind != Gap {
+			out = append(out, fmt.Sprintf("%s:%d", r.Sensor, r.Seq))
+			continue
+		}
+		s := fmt.Sprintf("gap %s %d", r.Sensor, r.Run)
+		for _, f := range r.Fields {
+			s += fmt.Sprintf(" %s=%v", f.Name, f.Value)
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}
+
+func (r *rig) want(got []Item, want string) {
+	r.t.Helper()
+	if b := brief(got); b != want {
+		r.t.Errorf("got  %s\nwant %s", b, want)
+	}
+}
+
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// full is a disk that is full for everything but removals.
+func full(op, _ string) error {
+	if op == "write" || op == "create" {
+		return syscall.ENOSPC
+	}
+	return nil
+}

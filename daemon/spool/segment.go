@@ -1,0 +1,176 @@
+package spool
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+
+	"fieldpost/daemon/clock"
+)
+
+// A segment file is a header and then frames, all numbers little-endian.
+//
+//	header  magic "FPSPOOL1", lane u8, 3 zero bytes, number u32, run u64, crc32c u32 of all before
+//	frame   crc32c u32 of all that follows in the frame, len u32, seq u64, payload of len bytes
+//
+// Within a file seq grows from frame to frame, not always by one: what was
+// acknowledged before it was written has a seq too. A run and a seq name a
+// record of a lane for good.
+const (
+	magic       = "FPSPOOL1"
+	headerSize  = 28
+	frameSize   = 16
+	segmentSize = 256 << 10
+	// maxFile is the largest file worth reading: no segment is ever larger.
+	maxFile = segmentSize + frameSize + maxPayload
+	// maxSkip is the most by which seq may grow from one frame to the next.
+	maxSkip = 1 << 32
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// summary is what a segment holds of one sensor in one run.
+type summary struct {
+	sensor string
+	run    uint64
+	lo, hi uint64 // the least and the greatest seq
+}
+
+// segment is a file of one lane's records.
+type segment struct {
+	lane   int
+	run    uint64
+	number uint32
+	off    uint64 // a record's id is off plus its frame's seq
+	lo, hi uint64 // the ids it spans, hi not included; lo == hi while it is empty
+	size   int64  // bytes written
+	good   int64  // bytes known to be on disk
+	live   int    // records that are not done
+	sums   []summary
+	oldest clock.Stamp // of its first record
+	newest clock.Stamp // of its last record
+
+	bad   bool // damaged: it is renamed, not removed, when done with
+	tries int  // how often reading it has failed in a row
+}
+
+// note keeps what the segment holds of a sensor.
+func (g *segment) note(sensor string, run, seq uint64) {
+	if seq == 0 {
+		return
+	}
+	for i := range g.sums {
+		if s := &g.sums[i]; s.run == run && s.sensor == sensor {
+			s.lo, s.hi = min(s.lo, seq), max(s.hi, seq)
+			return
+		}
+	}
+	g.sums = append(g.sums, summary{sensor, run, seq, seq})
+}
+
+// file is the segment's name: samples-7-3.seg is the third file of the samples
+// of run 7.
+func (g *segment) file() string {
+	return fmt.Sprintf("%s-%d-%d%s", laneNames[g.lane], g.run, g.number, segmentExt)
+}
+
+const segmentExt = ".seg"
+
+// parseSegment reads a segment's name.
+func parseSegment(name string) (*segment, bool) {
+	body, ok := strings.CutSuffix(name, segmentExt)
+	parts := strings.Split(body, "-")
+	if !ok || len(parts) != 3 {
+		return nil, false
+	}
+	run, err1 := strconv.ParseUint(parts[1], 10, 64)
+	number, err2 := strconv.ParseUint(parts[2], 10, 32)
+	if err1 != nil || err2 != nil {
+		return nil, false
+	}
+	for i, l := range laneNames {
+		if g := (&segment{lane: i, run: run, number: uint32(number)}); l == parts[0] && g.file() == name {
+			return g, true
+		}
+	}
+	return nil, false
+}
+
+func (g *segment) header() []byte {
+	b := append(make([]byte, 0, headerSize), magic...)
+	b = append(b, byte(g.lane), 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, g.number)
+	b = binary.LittleEndian.AppendUint64(b, g.run)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// frameLen is the size of a payload's frame.
+func frameLen(payload []byte) int64 { return frameSize + int64(len(payload)) }
+
+// appendFrame appends a frame to b.
+func appendFrame(b []byte, seq uint64, payload []byte) []byte {
+	start := len(b)
+	b = append(b, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
+	b = binary.LittleEndian.AppendUint64(b, seq)
+	b = append(b, payload...)
+	binary.LittleEndian.PutUint32(b[start:], crc32.Checksum(b[start+4:], castagnoli))
+	return b
+}
+
+// scanner reads the frames of a file. Where bytes are no frame it looks for
+// the next one, so that damage costs the records it hit and no others.
+type scanner struct {
+	data    []byte
+	pos     int
+	seq     uint64 // of the latest frame
+	any     bool   // whether there was one
+	payload []byte // of the latest frame; shares data
+	tail    int    // bytes at the end that are no frame
+	holes   int    // runs of bytes that are no frame, between frames or before the first
+}
+
+// next finds the next frame.
+func (s *scanner) next() bool {
+	start := s.pos
+	for at := s.pos; at+frameSize <= len(s.data); at++ {
+		if !s.frame(at) {
+			continue
+		}
+		if at > start {
+			s.holes++
+		}
+		return true
+	}
+	s.tail = len(s.data) - start
+	s.pos = len(s.data)
+	return false
+}
+
+func (s *scanner) frame(at int) bool {
+	b := s.data[at:]
+	n := uint64(binary.LittleEndian.Uint32(b[4:]))
+	if n == 0 || n > maxPayload || n > uint64(len(b)-frameSize) {
+		return false
+	}
+	seq := binary.LittleEndian.Uint64(b[8:])
+	if s.any && (seq <= s.seq || seq-s.seq > maxSkip) {
+		return false
+	}
+	end := frameSize + int(n)
+	if crc32.Checksum(b[4:end], castagnoli) != binary.LittleEndian.Uint32(b) {
+		return false
+	}
+	s.seq, s.any, s.payload = seq, true, b[frameSize:end]
+	s.pos = at + end
+	return true
+}
+
+// scanSegment gives a scanner at the first frame of a segment file, or false
+// where the header is not the one that belongs to the file's name.
+func (g *segment) scan(data []byte) (*scanner, bool) {
+	ok := len(data) >= headerSize && string(data[:headerSize]) == string(g.header())
+	return &scanner{data: data, pos: min(headerSize, len(data))}, ok
+}

@@ -1,0 +1,172 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestSegmentNames(t *testing.T) {
+	for _, name := range []string{"samples-7-3.seg", "events-1-4294967295.seg", "samples-18446744073709551615-1.seg"} {
+		g, ok := parseSegment(name)
+		if !ok || g.file() != name {
+			t.Errorf("%q: %+v, %v", name, g, ok)
+		}
+	}
+	for _, name := range []string{
+		"", ".seg", "samples-7-3", "samples-7-3.seg.damaged", "samples-07-3.seg", "other-7-3.seg",
+		"samples-7.seg", "samples-7-4294967296.seg", "samples--7-3.seg", "samples-+7-3.seg", "run", "acks",
+	} {
+		if g, ok := parseSegment(name); ok {
+			t.Errorf("%q was taken for %+v", name, g)
+		}
+	}
+}
+
+// frames gives a segment file of n records with payloads of some size.
+func someFrames(n, size int) (*segment, []byte) {
+	g := &segment{lane: samples, run: 7, number: 1}
+	b := g.header()
+	for i := range n {
+		b = appendFrame(b, uint64(10+i), bytes.Repeat([]byte{byte('a' + i)}, size))
+	}
+	return g, b
+}
+
+func scanAll(g *segment, data []byte) (seqs []uint64, s *scanner) {
+	s, _ = g.scan(data)
+	for s.next() {
+		seqs = append(seqs, s.seq)
+	}
+	return seqs, s
+}
+
+func TestScanDamage(t *testing.T) {
+	const size = 20
+	const step = frameSize + size
+	for _, c := range []struct {
+		name  string
+		harm  func(b []byte) []byte
+		want  string
+		holes int
+		tail  int
+	}{
+		{"none", func(b []byte) []byte { return b }, "[10 11 12 13]", 0, 0},
+		{"cut within a record", func(b []byte) []byte { return b[:len(b)-1] }, "[10 11 12]", 0, step - 1},
+		{"cut within a head", func(b []byte) []byte { return b[:len(b)-step+3] }, "[10 11 12]", 0, 3},
+		{"zeros behind", func(b []byte) []byte { return append(b, make([]byte, 4096)...) }, "[10 11 12 13]", 0, 4096},
+		{"bit in a payload", func(b []byte) []byte { b[headerSize+step+20] ^= 1; return b }, "[10 12 13]", 1, 0},
+		{"bit in a length", func(b []byte) []byte { b[headerSize+4] ^= 0x80; return b }, "[11 12 13]", 1, 0},
+		{"bit in a seq", func(b []byte) []byte { b[headerSize+2*step+8] ^= 1; return b }, "[10 11 13]", 1, 0},
+		{"two zeroed", func(b []byte) []byte { clear(b[headerSize+step : headerSize+3*step]); return b }, "[10 13]", 1, 0},
+		{"all zeroed", func(b []byte) []byte { clear(b[headerSize:]); return b }, "[]", 0, 4 * step},
+		{"records again", func(b []byte) []byte { return append(b, b[headerSize:]...) }, "[10 11 12 13]", 0, 4 * step},
+		{"a length of 4 GB", func(b []byte) []byte { copy(b[headerSize+4:], "\xff\xff\xff\xff"); return b }, "[11 12 13]", 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g, b := someFrames(4, size)
+			seqs, s := scanAll(g, c.harm(b))
+			if got := fmt.Sprint(seqs); got != c.want || s.holes != c.holes || s.tail != c.tail {
+				t.Errorf("got %s, %d holes, tail %d; want %s, %d, %d", got, s.holes, s.tail, c.want, c.holes, c.tail)
+			}
+		})
+	}
+}
+
+func TestScanHeader(t *testing.T) {
+	g, b := someFrames(1, 5)
+	if _, ok := g.scan(b); !ok {
+		t.Error("the right header was refused")
+	}
+	for i := range headerSize {
+		harmed := bytes.Clone(b)
+		harmed[i] ^= 1
+		if _, ok := g.scan(harmed); ok {
+			t.Errorf("byte %d of the header may be anything", i)
+		}
+	}
+	for n := range headerSize {
+		if s, ok := g.scan(b[:n]); ok || s.next() {
+			t.Errorf("%d bytes were taken for a segment", n)
+		}
+	}
+	other := &segment{lane: samples, run: 8, number: 1}
+	if _, ok := other.scan(b); ok || !foreign(b) {
+		t.Error("another segment's header was not told apart")
+	}
+}
+
+// FuzzScan checks that whatever bytes do, only frames that check out are
+// given, in order, and that what precedes the first harm is given.
+func FuzzScan(f *testing.F) {
+	_, b := someFrames(3, 9)
+	f.Add(b, uint16(40), byte(1))
+	f.Add(b[:50], uint16(0), byte(0))
+	f.Add([]byte{}, uint16(0), byte(255))
+	f.Fuzz(func(t *testing.T, data []byte, at uint16, x byte) {
+		g, whole := someFrames(3, 9)
+		harmed := bytes.Clone(whole)
+		harmed[int(at)%len(harmed)] ^= x
+		for _, b := range [][]byte{data, harmed, append(bytes.Clone(whole), data...)} {
+			s, _ := g.scan(b)
+			last := uint64(0)
+			for n := 0; s.next(); n++ {
+				if n > 0 && s.seq <= last {
+					t.Fatalf("seq %d after %d", s.seq, last)
+				}
+				last = s.seq
+				if !bytes.Contains(b, appendFrame(nil, s.seq, s.payload)) {
+					t.Fatalf("frame %d is not in the data", s.seq)
+				}
+			}
+		}
+		if seqs, _ := scanAll(g, append(whole, data...)); len(seqs) < 3 || seqs[0] != 10 || seqs[2] != 12 {
+			t.Fatalf("records before the harm were lost: %v", seqs)
+		}
+	})
+}
+
+func TestStateFile(t *testing.T) {
+	for _, s := range []state{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}} {
+		if got, err := decodeState(s.encode()); err != nil || got != s {
+			t.Errorf("%+v became %+v, %v", s, got, err)
+		}
+	}
+	b := state{run: 7, stopped: true}.encode()
+	for i := range b {
+		for _, x := range []byte{1, 0x20, 0x80} {
+			harmed := bytes.Clone(b)
+			harmed[i] ^= x
+			if got, err := decodeState(harmed); err == nil {
+				t.Errorf("%q was read as %+v", harmed, got)
+			}
+		}
+		if got, err := decodeState(b[:i]); err == nil {
+			t.Errorf("%q was read as %+v", b[:i], got)
+		}
+	}
+}
+
+func TestNotesSurviveHarm(t *testing.T) {
+	f := frames{}
+	f.done(noteKey{samples, 7}, span{3, 9})
+	f.mark(noteKey{events, 8}, "door", 12)
+	f.done(noteKey{samples, 7}, span{9, 11})
+	f.mark(noteKey{samples, 8}, "door", 4)
+	n := readNotes(f.b)
+	if got := n.done[noteKey{samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
+		t.Errorf("acks: %+v", got)
+	}
+	if got := n.marks[8]["door"]; got != (mark{lanes: [lanes]bool{true, true}, seq: 12}) {
+		t.Errorf("mark: %+v", got)
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		b := bytes.Clone(f.b)
+		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
+		if got := readNotes(b).done[noteKey{samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
+			t.Fatalf("harm made acks: %+v", got)
+		}
+	}
+}

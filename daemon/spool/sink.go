@@ -1,0 +1,307 @@
+package spool
+
+import (
+	"fmt"
+	"time"
+)
+
+// item is an entry on its way to the disk. Its payload is kept although the
+// entry's may go, when the ack comes meanwhile.
+type item struct {
+	e       *entry
+	payload []byte
+}
+
+// commit writes what is in no file, and syncs what is not durable if asked to.
+// Events go first, so that no loss is on disk before the gap that tells of it.
+func (s *Spool) commit(sync bool) error {
+	if s.makeRoom(s.waiting()) {
+		sync = true
+	}
+	batches, marks := s.batches(sync)
+	for i := range s.lanes {
+		if err := s.write(i, batches[i]); err != nil {
+			return err
+		}
+		if !sync {
+			continue
+		}
+		if err := s.syncLane(i); err != nil {
+			return err
+		}
+		if i == events {
+			if err := s.sweepDoomed(); err != nil {
+				return err
+			}
+		}
+	}
+	if sync {
+		s.mu.Lock()
+		s.since.unsynced = time.Time{}
+		s.mu.Unlock()
+	}
+	if marks && s.w.notes.file != nil {
+		return s.noteMarks(true)
+	}
+	return nil
+}
+
+// waiting is how many bytes are in no file.
+func (s *Spool) waiting() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var n int64
+	for _, l := range s.lanes {
+		for _, e := range l.unwritten() {
+			n += frameLen(e.payload)
+		}
+	}
+	return n
+}
+
+// batches takes what is to be written of both lanes, as of one moment.
+func (s *Spool) batches(sync bool) (out [lanes][]item, marks bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, l := range s.lanes {
+		for _, e := range l.unwritten() {
+			out[i] = append(out[i], item{e, e.payload})
+		}
+	}
+	if s.since.unsynced.IsZero() {
+		s.since.unsynced = s.since.dirty
+	}
+	s.since.dirty = time.Time{}
+	if sync {
+		s.syncNow = false
+	}
+	marks, s.markNow = s.markNow, false
+	return out, marks
+}
+
+// write writes a batch, to as many segments as it takes.
+func (s *Spool) write(i int, batch []item) error {
+	for len(batch) > 0 {
+		if g := s.active[i]; g != nil && g.size+frameLen(batch[0].payload) > segmentSize {
+			if err := s.roll(i); err != nil {
+				return err
+			}
+		}
+		if s.active[i] == nil {
+			if err := s.begin(i, batch[0].e.id); err != nil {
+				return err
+			}
+		}
+		n, err := s.writeSome(i, batch)
+		if err != nil {
+			return err
+		}
+		batch = batch[n:]
+	}
+	return nil
+}
+
+// begin makes the lane's next segment, to begin with id.
+func (s *Spool) begin(i int, id uint64) error {
+	s.w.number[i]++
+	g := &segment{lane: i, run: s.run, number: s.w.number[i], lo: id, hi: id}
+	f, err := s.disk.create(g.file())
+	if err != nil {
+		return fmt.Errorf("create segment %q: %w", g.file(), err)
+	}
+	s.w.files[i], s.w.newborn[i] = f, true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active[i] = g
+	s.lanes[i].segs = append(s.lanes[i].segs, g)
+	return nil
+}
+
+// writeSome writes as much of the batch as the active segment takes.
+func (s *Spool) writeSome(i int, batch []item) (int, error) {
+	g := s.active[i]
+	var b []byte
+	if g.size == 0 {
+		b = g.header()
+	}
+	n := 0
+	for _, x := range batch {
+		if n > 0 && g.size+int64(len(b))+frameLen(x.payload) > segmentSize {
+			break
+		}
+		b = appendFrame(b, x.e.id-g.off, x.payload)
+		n++
+	}
+	if _, err := s.w.files[i].Write(b); err != nil {
+		s.abandon(i)
+		return 0, fmt.Errorf("write segment %q: %w", g.file(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range batch[:n] {
+		s.wrote(g, x)
+	}
+	g.stamp(batch[0].payload, batch[n-1].payload)
+	g.size += int64(len(b))
+	return n, nil
+}
+
+// wrote takes note that an item is in a segment.
+func (s *Spool) wrote(g *segment, x item) {
+	x.e.seg = g
+	g.hi = x.e.id + 1
+	if h, ok := peek(x.payload); ok {
+		g.note(x.e.sensor, h.run, h.seq)
+	}
+	if x.e.done { // acknowledged while it was written
+		s.acked[g.lane].add(x.e.id, x.e.id+1)
+	} else {
+		g.live++
+	}
+}
+
+// stamp keeps when the first and the last record happened. The first is only
+// looked at in an empty segment.
+func (g *segment) stamp(first, last []byte) {
+	if r, err := decodeRecord(first); err == nil && g.size == 0 {
+		g.oldest = r.Stamp
+	}
+	if r, err := decodeRecord(last); err == nil {
+		g.newest = r.Stamp
+	}
+}
+
+// syncLane makes the lane's active segment durable, if it owes anything that
+// is not.
+func (s *Spool) syncLane(i int) error {
+	g, l := s.active[i], s.lanes[i]
+	if g == nil || !s.owesUnsynced(i) {
+		return nil
+	}
+	f, err := s.w.files[i], error(nil)
+	if s.w.newborn[i] {
+		if err = f.sync(); err == nil {
+			err = s.disk.sync()
+		}
+	} else {
+		err = f.datasync()
+	}
+	if err != nil {
+		s.abandon(i)
+		return fmt.Errorf("sync segment %q: %w", g.file(), err)
+	}
+	s.w.newborn[i] = false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.good = g.size
+	l.unsynced(func(e *entry) { e.synced = e.seg == g })
+	if l.bytes > kept {
+		l.evict(kept / 2)
+	}
+	if s.o.AtRisk == 0 {
+		poke(s.ready)
+	}
+	return nil
+}
+
+func (s *Spool) owesUnsynced(i int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	owes := false
+	s.lanes[i].unsynced(func(e *entry) { owes = owes || e.seg == s.active[i] && !e.done })
+	return owes
+}
+
+func (s *Spool) isActive(g *segment) bool { return s.active[g.lane] == g }
+
+// roll ends the lane's active segment.
+func (s *Spool) roll(i int) error {
+	if err := s.syncLane(i); err != nil {
+		return err
+	}
+	s.shut(i)
+	return nil
+}
+
+// shut closes the lane's active segment as it is.
+func (s *Spool) shut(i int) {
+	g := s.active[i]
+	if g == nil {
+		return
+	}
+	_ = s.w.files[i].Close() // what matters in it has been synced
+	s.w.files[i] = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active[i] = nil
+	s.retire(g)
+}
+
+// abandon gives up the lane's active segment after an error: after a failed
+// sync the kernel may have dropped what was written and say nothing the next
+// time (fsync(2), EIO). What was synced before is kept, what was not goes from
+// memory to a new segment.
+func (s *Spool) abandon(i int) {
+	g := s.active[i]
+	_ = s.w.files[i].Close() // it is not trusted, whatever this says
+	s.w.files[i] = nil
+	s.mu.Lock()
+	s.lanes[i].unsynced(func(e *entry) {
+		if e.seg != g {
+			return
+		}
+		e.seg = nil
+		g.hi = min(g.hi, e.id)
+		if !e.done {
+			g.live--
+		}
+	})
+	g.size = g.good
+	s.active[i] = nil
+	s.retire(g)
+	kept := g.live > 0
+	s.mu.Unlock()
+	if kept {
+		// What is behind would only come twice.
+		_ = s.disk.truncate(g.file(), g.good)
+	}
+}
+
+// sweepDoomed removes what was given up, now that the gaps are on disk.
+func (s *Spool) sweepDoomed() error {
+	s.mu.Lock()
+	s.garbage, s.doomed = append(s.garbage, s.doomed...), nil
+	s.mu.Unlock()
+	return s.sweep()
+}
+
+// sweep removes the files that nothing needs any more.
+func (s *Spool) sweep() error {
+	s.mu.Lock()
+	batch, ours := s.garbage, false
+	for _, g := range batch {
+		ours = ours || g.run == s.run
+	}
+	s.mu.Unlock()
+	if ours && s.w.notes.file != nil {
+		// After a crash they no longer tell how far the sensors had come.
+		if err := s.noteMarks(false); err != nil {
+			return err
+		}
+	}
+	for _, g := range batch {
+		var err error
+		if g.bad {
+			err = s.setAside(g.file())
+		} else {
+			err = s.disk.remove(g.file())
+		}
+		if err != nil {
+			return fmt.Errorf("remove segment %q: %w", g.file(), err)
+		}
+		s.mu.Lock()
+		s.garbage = without(s.garbage, g)
+		s.mu.Unlock()
+	}
+	return nil
+}

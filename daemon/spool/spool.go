@@ -1,0 +1,281 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrClosed is Append's reason once the spool has written its last.
+var ErrClosed = errors.New("spool is closed")
+
+// Spool is a durable, bounded outbox.
+type Spool struct {
+	o     Options
+	disk  disk
+	run   uint64
+	ready chan struct{}
+	wake  chan struct{} // tells the writer that there may be something to do
+
+	// reading is held while records are read back from files. It is taken
+	// before mu, never after.
+	reading sync.Mutex
+	pages   [lanes]page
+
+	// mu is never held while the disk works.
+	mu      sync.Mutex
+	lanes   [lanes]*lane
+	seen    map[string]*sight
+	acked   [lanes]ids      // done, in a segment, not yet in the file of acks
+	refused []refusal       // to be set aside
+	doomed  []*segment      // given up; removed when the gap that says so is on disk
+	garbage []*segment      // to be removed
+	active  [lanes]*segment // being written to
+	noted   int64           // bytes of the file of acks
+	since   moments
+	syncNow bool // the next write is to be synced
+	markNow bool // a sensor was seen for the first time
+	down    bool // the disk cannot be written
+	ended   bool // nothing more is taken
+	full    int  // how often records were given up for want of room
+	stats   Stats
+
+	w writer
+}
+
+// moments are when something first waited for the writer; zero when nothing
+// does.
+type moments struct {
+	dirty    time.Time // a record in no file
+	unsynced time.Time // a record not durable
+	acks     time.Time // an ack not in the file of acks
+	reread   time.Time // a segment that could not be read
+}
+
+// sight is a sensor that has had records in this run.
+type sight struct {
+	lanes [lanes]bool // in which lanes
+	last  uint64      // its latest count
+}
+
+// LaneStats counts one log.
+type LaneStats struct {
+	Pending  int   // records not yet acknowledged
+	Segments int   // files
+	Bytes    int64 // in these files
+}
+
+// Stats is the spool in numbers. The counts are since the start.
+type Stats struct {
+	Run      uint64 // see [Spool.RunNumber]
+	Disk     bool   // the disk can be written, as far as is known
+	Events   LaneStats
+	Samples  LaneStats
+	Bytes    int64  // on disk, without files set aside
+	Memory   int64  // of records in memory
+	Appended uint64 // records taken in
+	Acked    uint64 // records acknowledged
+	Dropped  uint64 // records given up for want of room or for their age
+	Refused  uint64 // records set aside
+	Damaged  uint64 // files found damaged
+}
+
+// Open opens the spool of a directory and raises its run number.
+//
+// Another process that has the directory is a [*LockedError]. A disk that
+// cannot be used is no error: the spool works in memory, raises
+// [health.SpoolUnavailable], and [Spool.Run] tries the disk again.
+func Open(o Options) (*Spool, error) {
+	return open(o, osDisk{o.Dir})
+}
+
+func open(o Options, d disk) (*Spool, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{
+		o: o, disk: d,
+		ready: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		seen: map[string]*sight{},
+	}
+	for i := range s.lanes {
+		s.lanes[i] = newLane()
+	}
+	s.w.notes.disk = d
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// RunNumber is this run's number. It is one more than the last run's. Where
+// that cannot be read or the new number cannot be made durable, it is made of
+// the wall clock and chance instead, greater than any number known, so that
+// no two runs share one; such a number is of the order of 10^15.
+func (s *Spool) RunNumber() uint64 { return s.run }
+
+// Append takes a record in. It does not wait for the disk. The record's fields
+// are copied. Any goroutine.
+//
+// The error says what is wrong with the record (a value of another type, one
+// that is not finite, a field named as one of the message's own, more than
+// 128 KiB), or is [ErrClosed].
+func (s *Spool) Append(r Record) error {
+	payload, err := appendRecord(make([]byte, 0, 160), r)
+	if err != nil {
+		return fmt.Errorf("append to spool: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return fmt.Errorf("append to spool: %w", ErrClosed)
+	}
+	s.put(r, payload)
+	s.stats.Appended++
+	s.shed()
+	return nil
+}
+
+// put takes a record in, with mu held.
+func (s *Spool) put(r Record, payload []byte) {
+	i := laneOf(r.Kind)
+	s.lanes[i].push(&entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r)})
+	if r.Seq > 0 && r.Run == s.run {
+		s.sight(i, r)
+	}
+	if s.since.dirty.IsZero() {
+		s.since.dirty = time.Now()
+		poke(s.wake)
+	}
+	poke(s.ready)
+}
+
+func (s *Spool) sight(i int, r Record) {
+	x := s.seen[r.Sensor]
+	if x == nil {
+		x = &sight{}
+		s.seen[r.Sensor] = x
+	}
+	x.last = max(x.last, r.Seq)
+	if !x.lanes[i] {
+		x.lanes[i], s.markNow, s.syncNow = true, true, true
+	}
+}
+
+// putGaps takes gaps in, with mu held. Their loss is not to be written to disk
+// later than the gaps are.
+func (s *Spool) putGaps(t *tally, reason string) {
+	at := s.o.Clock.Now()
+	for _, r := range t.gaps(at, reason) {
+		payload, err := appendRecord(nil, r)
+		if err == nil { // a sensor's name that was taken in once can be again
+			s.put(r, payload)
+		}
+	}
+	s.syncNow = true
+}
+
+// Ready is signalled when Next may have more.
+func (s *Spool) Ready() <-chan struct{} { return s.ready }
+
+// Rewind makes everything that is not acknowledged unsent again. Any
+// goroutine.
+func (s *Spool) Rewind() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		l.cursor = 0
+	}
+	poke(s.ready)
+}
+
+// Ack forgets a record that the broker has. An id that is not owed, because it
+// was acknowledged, dropped or never given out, does nothing. Any goroutine.
+func (s *Spool) Ack(id uint64) {
+	i, id := int(id%lanes), id/lanes
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.lanes[i].owed(id) {
+		return
+	}
+	s.stats.Acked++
+	s.release(i, id, s.lanes[i].settle(id))
+}
+
+// release is called when the segment need no longer keep the record of an id.
+func (s *Spool) release(i int, id uint64, g *segment) {
+	if g == nil {
+		return
+	}
+	g.live--
+	s.acked[i].add(id, id+1)
+	if s.since.acks.IsZero() {
+		s.since.acks = time.Now()
+		poke(s.wake)
+	}
+	s.retire(g)
+}
+
+// retire has a segment removed that nothing needs any more.
+func (s *Spool) retire(g *segment) {
+	if g.live > 0 || s.active[g.lane] == g {
+		return
+	}
+	l := s.lanes[g.lane]
+	for k, x := range l.segs {
+		if x == g {
+			l.segs = append(l.segs[:k:k], l.segs[k+1:]...)
+			if g.bad { // the gap that tells of its loss comes first
+				s.doomed = append(s.doomed, g)
+			} else {
+				s.garbage = append(s.garbage, g)
+			}
+			poke(s.wake)
+			return
+		}
+	}
+}
+
+// Stats gives the spool in numbers. Any goroutine.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Run, st.Disk = s.run, !s.down
+	st.Bytes = s.used()
+	for i, out := range [lanes]*LaneStats{&st.Events, &st.Samples} {
+		l := s.lanes[i]
+		out.Pending, out.Segments = l.pending, len(l.segs)
+		for _, g := range l.segs {
+			out.Bytes += g.size
+		}
+		st.Memory += l.bytes
+	}
+	return st
+}
+
+// used is the disk in use, without files set aside.
+func (s *Spool) used() int64 {
+	n := s.noted
+	for _, l := range s.lanes {
+		for _, g := range l.segs {
+			n += g.size
+		}
+	}
+	for _, g := range s.doomed {
+		n += g.size
+	}
+	for _, g := range s.garbage {
+		n += g.size
+	}
+	return n
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

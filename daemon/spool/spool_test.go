@@ -1,0 +1,218 @@
+package spool
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors"
+)
+
+func TestOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second})
+		r.add(Reading, "air")
+		r.add(Reading, "air")
+		r.add(Edge, "door")
+		r.put(Record{Kind: Answer})
+		r.want(r.take(1), "door:1")
+		r.add(Reading, "air")
+		r.add(Edge, "door")
+		r.want(r.take(all), ":0, door:2, air:1, air:2, air:3")
+		if _, ok := r.s.Next(); ok {
+			t.Error("Next gave something twice")
+		}
+		r.s.Rewind()
+		items := r.take(all)
+		r.want(items, "door:1, :0, door:2, air:1, air:2, air:3")
+		for _, i := range []int{4, 0, 4, 2} {
+			r.s.Ack(items[i].ID)
+		}
+		r.s.Rewind()
+		r.want(r.take(all), ":0, air:1, air:3")
+		st := r.s.Stats()
+		if st.Acked != 3 || st.Appended != 6 || st.Events.Pending != 1 || st.Samples.Pending != 2 {
+			t.Errorf("stats: %+v", st)
+		}
+	})
+}
+
+func TestAckOfWhatIsNotOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{})
+		r.add(Reading, "air")
+		for _, id := range []uint64{0, 1, 2, 77, firstLive*lanes + 5, math.MaxUint64, math.MaxUint64 - 1} {
+			r.s.Ack(id)
+			r.s.Refuse(id, "no")
+		}
+		if st := r.s.Stats(); st.Acked != 0 || st.Refused != 0 || st.Samples.Pending != 1 {
+			t.Errorf("stats: %+v", st)
+		}
+	})
+}
+
+func TestReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second})
+		drain := func() bool {
+			select {
+			case <-r.s.Ready():
+				return true
+			default:
+				return false
+			}
+		}
+		drain()
+		if drain() {
+			t.Error("ready twice without cause")
+		}
+		r.add(Reading, "air")
+		r.add(Reading, "air")
+		if !drain() || drain() {
+			t.Error("two records want one signal")
+		}
+		r.s.Rewind()
+		if !drain() {
+			t.Error("no signal after Rewind")
+		}
+	})
+}
+
+func TestAppendRefusesWhatCannotBeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{})
+		err := r.s.Append(Record{Kind: Reading, Fields: []sensors.Field{{Name: "v", Value: math.NaN()}}})
+		if err == nil || r.s.Stats().Appended != 0 {
+			t.Errorf("NaN was taken: %v", err)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.s.Append(Record{Kind: Reading}); !errors.Is(err, ErrClosed) {
+			t.Errorf("append after the end: %v", err)
+		}
+	})
+}
+
+func TestCallerMayReuseItsFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second})
+		fields := []sensors.Field{{Name: "v", Value: 1.0}}
+		r.put(Record{Kind: Reading, Fields: fields})
+		fields[0].Value = 2.0
+		if got := r.take(1)[0].Record.Fields[0].Value; got != 1.0 {
+			t.Errorf("the record changed to %v", got)
+		}
+	})
+}
+
+func TestOptions(t *testing.T) {
+	good := Options{Dir: t.TempDir(), Clock: clock.Fake()}
+	for name, harm := range map[string]func(*Options){
+		"no directory": func(o *Options) { o.Dir = "" },
+		"no clock":     func(o *Options) { o.Clock = nil },
+		"at risk":      func(o *Options) { o.AtRisk = -1 },
+		"age":          func(o *Options) { o.MaxAge = -1 },
+		"1048575":      func(o *Options) { o.MaxBytes = 1<<20 - 1 },
+		"-5":           func(o *Options) { o.MaxBytes = -5 },
+		"memory of 1 ": func(o *Options) { o.Memory = 1 },
+	} {
+		o := good
+		harm(&o)
+		word := name
+		if s, err := Open(o); err == nil || !strings.Contains(err.Error(), strings.Fields(word)[len(strings.Fields(word))-1]) {
+			t.Errorf("%s: %v, %v", name, s, err)
+		}
+	}
+	s, err := Open(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTwoOpens(t *testing.T) {
+	o := Options{Dir: t.TempDir(), Clock: clock.Fake()}
+	a, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(o)
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.PID != os.Getpid() || !strings.Contains(err.Error(), o.Dir) {
+		t.Errorf("second open: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := Open(o)
+	if err != nil {
+		t.Fatalf("open after close: %v", err)
+	}
+	if a.RunNumber() != 1 || b.RunNumber() != 2 {
+		t.Errorf("runs %d and %d, want 1 and 2", a.RunNumber(), b.RunNumber())
+	}
+	if err := errors.Join(b.Close(), b.Close()); err != nil {
+		t.Errorf("close twice: %v", err)
+	}
+}
+
+func TestBacklogOnARealDisk(t *testing.T) {
+	o := Options{Dir: filepath.Join(t.TempDir(), "spool"), Clock: clock.Fake(), AtRisk: time.Second}
+	for run := uint64(1); run <= 3; run++ {
+		s, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := uint64(1); seq <= 100; seq++ {
+			if err := s.Append(Record{Kind: Reading, Sensor: "air", Run: run, Seq: seq}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for want := uint64(1); want <= run; want++ {
+			for seq := uint64(1); seq <= 100; seq++ {
+				x, ok := s.Next()
+				if !ok || x.Record.Run != want || x.Record.Seq != seq {
+					t.Fatalf("run %d: got %+v, %v, want %d of run %d", run, x, ok, seq, want)
+				}
+			}
+		}
+		if x, ok := s.Next(); ok {
+			t.Fatalf("run %d: more than was put in: %+v", run, x)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDirectoryThatCannotBe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Options{Dir: filepath.Join(file, "spool"), Clock: clock.Fake()})
+	if err != nil {
+		t.Fatalf("a disk that cannot be used must be no error: %v", err)
+	}
+	if err := s.Append(Record{Kind: Reading, Sensor: "air", Seq: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if x, ok := s.Next(); !ok || x.Record.Sensor != "air" {
+		t.Errorf("memory alone gave %+v, %v", x, ok)
+	}
+	if st := s.Stats(); st.Disk || st.Run < 1<<50 || st.Run >= 1<<53 {
+		t.Errorf("stats: %+v", st)
+	}
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("close kept silent about what it could not write: %v", err)
+	}
+}

@@ -1,0 +1,115 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+// start opens the directory and finds the run number.
+func (s *Spool) start() error {
+	err := s.attach()
+	if locked := (*LockedError)(nil); errors.As(err, &locked) {
+		return fmt.Errorf("open spool: %w", err)
+	}
+	if err == nil && s.w.counted {
+		s.run = s.w.known + 1
+		err = s.repair()
+	} else if err == nil {
+		s.run = strayRun(s.o.Clock.Now(), s.w.known)
+		err = s.repair()
+	}
+	if err != nil {
+		s.run = strayRun(s.o.Clock.Now(), s.w.known)
+		s.fail(time.Now(), err)
+	}
+	return nil
+}
+
+// attach takes the directory and what is in it.
+func (s *Spool) attach() error {
+	if s.w.lock == nil {
+		lock, err := s.disk.lock()
+		if err != nil {
+			return err
+		}
+		s.w.lock = lock
+	}
+	f, err := load(s.disk)
+	if err != nil {
+		return err
+	}
+	s.w.attached = true
+	s.w.known, s.w.counted = f.known, f.counted
+	s.install(f)
+	if len(f.damaged) > 0 {
+		s.prune()
+		s.o.Log.Warn("spool was damaged", "dir", s.o.Dir, "files", f.damaged)
+		s.o.Health.Raise(health.SpoolDamaged, subject, strings.Join(f.damaged, "; "))
+	}
+	return nil
+}
+
+// install puts what an earlier run left ahead of what there is.
+func (s *Spool) install(f *found) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, l := range s.lanes {
+		done := f.done[i]
+		for _, x := range l.done.within(firstLive, l.next) {
+			done.add(x.lo, x.hi)
+		}
+		l.done = done
+		l.segs = append(f.segs[i], l.segs...)
+		l.pending += f.pending[i]
+		l.cursor = 0
+	}
+	s.garbage = append(s.garbage, f.empty...)
+	s.stats.Damaged += uint64(len(f.damaged))
+	for _, t := range f.holes {
+		s.putGaps(t, reasonDamaged)
+	}
+	s.putGaps(f.crash, reasonCrash)
+	poke(s.ready)
+}
+
+// setAside renames a damaged file.
+func (s *Spool) setAside(name string) error {
+	if err := s.disk.rename(name, name+damagedExt); err != nil {
+		return err
+	}
+	s.prune()
+	return nil
+}
+
+// prune removes the oldest damaged files beyond an eighth of MaxBytes. It is
+// housekeeping: what cannot be removed now may be the next time.
+func (s *Spool) prune() {
+	names, err := s.disk.list()
+	if err != nil {
+		return
+	}
+	var old []*segment
+	for _, name := range names {
+		if body, ok := strings.CutSuffix(name, damagedExt); ok {
+			if g, ok := parseSegment(body); ok {
+				g.size, _ = s.disk.size(name)
+				old = append(old, g)
+			}
+		}
+	}
+	slices.SortFunc(old, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(b.run, a.run), cmp.Compare(b.number, a.number))
+	})
+	var sum int64
+	for _, g := range old {
+		if sum += g.size; sum > s.o.MaxBytes/8 {
+			_ = s.disk.remove(g.file() + damagedExt)
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+const (
+	settleDelay = time.Second // how long a record may wait for its ack before it is written, and an ack before it is recorded
+	ageEvery    = time.Minute
+	leastRetry  = time.Second
+	mostRetry   = time.Minute
+)
+
+// writer is what only the goroutine of [Spool.Run] uses; before it Open, and
+// after it Close.
+type writer struct {
+	lock     io.Closer // nil while the directory is not ours
+	attached bool      // the directory has been read
+	recorded bool      // the run file says that this run runs
+	known    uint64    // the greatest run number found in the directory
+	counted  bool      // and it can be counted on from
+	files    [lanes]file
+	newborn  [lanes]bool // its name is not durable
+	number   [lanes]uint32
+	notes    scribe
+
+	retryAt  time.Time
+	backoff  time.Duration
+	agedAt   time.Time
+	toldFull int
+	fullAt   time.Time
+	began    bool
+	finished bool
+}
+
+// Run writes until ctx ends; then it writes and syncs everything that is not
+// acknowledged, marks the stop as a good one and takes nothing more. The error
+// says what kept it from that; the next Open then reports an uncertain gap.
+// Run is called once.
+func (s *Spool) Run(ctx context.Context) error {
+	if s.w.began {
+		return errors.New("run spool: it has run already")
+	}
+	s.w.began = true
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return s.finish()
+		case <-s.wake:
+		case <-timer.C:
+		}
+		if wait, some := s.step(time.Now()); some {
+			timer.Reset(wait)
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// step does what is due, and tells how long until something will be.
+func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
+	s.tellFull(now)
+	var err error
+	if !s.isDown() {
+		err = s.work(now)
+	} else if !now.Before(s.w.retryAt) {
+		if err = s.repair(); err == nil {
+			s.recovered()
+			err = s.work(now)
+		}
+	}
+	if err != nil {
+		s.fail(now, err)
+	}
+	s.tellFull(now)
+	next := s.plan(now).next
+	if s.isDown() {
+		next = s.w.retryAt
+	}
+	if next.IsZero() {
+		return 0, false
+	}
+	return max(next.Sub(now), 0), true
+}
+
+// plan is what is due, and when the next thing will be.
+type plan struct {
+	write, sync, acks, refused bool
+	next                       time.Time
+}
+
+// at marks when something is due, and reports whether that is now.
+func (p *plan) at(now, t time.Time) bool {
+	if !t.After(now) {
+		return true
+	}
+	if p.next.IsZero() || t.Before(p.next) {
+		p.next = t
+	}
+	return false
+}
+
+// delay is how long a record waits for its ack before it is written.
+func (s *Spool) delay() time.Duration { return min(settleDelay, s.o.AtRisk/4) }
+
+func (s *Spool) plan(now time.Time) plan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var p plan
+	if t := s.since.dirty; !t.IsZero() {
+		p.write = p.at(now, t.Add(s.delay()))
+		p.sync = p.write && (s.syncNow || s.o.AtRisk == 0)
+	}
+	if t := s.since.unsynced; !t.IsZero() && p.at(now, t.Add(s.o.AtRisk-s.delay())) {
+		p.sync = true
+	}
+	if t := s.since.acks; !t.IsZero() {
+		p.acks = p.at(now, t.Add(settleDelay))
+	}
+	if len(s.refused) > 0 || len(s.doomed) > 0 {
+		p.refused, p.sync = len(s.refused) > 0, true
+	}
+	if t := s.since.reread; !t.IsZero() && p.at(now, t.Add(settleDelay)) {
+		s.since.reread = time.Time{}
+		poke(s.ready)
+	}
+	if s.o.MaxAge > 0 {
+		p.at(now, s.w.agedAt.Add(ageEvery))
+	}
+	if !s.w.fullAt.IsZero() {
+		p.at(now, s.w.fullAt.Add(calm))
+	}
+	return p
+}
+
+// work does what is due now, while the disk can be written.
+func (s *Spool) work(now time.Time) error {
+	if s.o.MaxAge > 0 && now.Sub(s.w.agedAt) >= ageEvery {
+		s.w.agedAt = now
+		if err := s.dropOld(); err != nil {
+			return err
+		}
+	}
+	p := s.plan(now)
+	if p.write || p.sync {
+		if err := s.commit(p.sync); err != nil {
+			return err
+		}
+	}
+	if p.refused {
+		if err := s.keepRefused(); err != nil {
+			return err
+		}
+	}
+	if p.acks {
+		if err := s.noteAcks(); err != nil {
+			return err
+		}
+	}
+	return s.sweep()
+}
+
+func (s *Spool) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+// fail takes note that the disk cannot be used, and when to try it again.
+func (s *Spool) fail(now time.Time, err error) {
+	s.mu.Lock()
+	was := s.down
+	s.down = true
+	// Their gaps are in memory at least, and their room may be what is lacking.
+	s.garbage, s.doomed = append(s.garbage, s.doomed...), nil
+	poke(s.ready)
+	s.mu.Unlock()
+	s.w.backoff = min(max(2*s.w.backoff, leastRetry), mostRetry)
+	s.w.retryAt = now.Add(s.w.backoff)
+	s.o.Health.Raise(health.SpoolUnavailable, subject, err.Error())
+	if !was {
+		s.o.Log.Warn("spool cannot be written", "dir", s.o.Dir, "err", err)
+	}
+}
+
+// recovered takes note that the disk works again.
+func (s *Spool) recovered() {
+	s.mu.Lock()
+	was := s.down
+	s.down = false
+	s.mu.Unlock()
+	s.w.backoff = 0
+	s.o.Health.Clear(health.SpoolUnavailable, subject)
+	if was {
+		s.o.Log.Info("spool can be written again", "dir", s.o.Dir)
+	}
+}
+
+// repair brings the disk up to date after a failure, or for the first time.
+func (s *Spool) repair() error {
+	if !s.w.attached {
+		if err := s.attach(); err != nil {
+			return err
+		}
+	}
+	if err := s.sweep(); err != nil {
+		return err
+	}
+	if err := s.commit(true); err != nil {
+		return err
+	}
+	if err := s.keepRefused(); err != nil {
+		return err
+	}
+	if err := s.rewriteNotes(); err != nil {
+		return err
+	}
+	if s.w.recorded {
+		return nil
+	}
+	if err := replace(s.disk, stateName, state{run: s.run}.encode()); err != nil {
+		return err
+	}
+	s.w.recorded = true
+	return nil
+}
+
+// finish writes everything and takes nothing more.
+func (s *Spool) finish() error {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	if s.w.finished {
+		return nil
+	}
+	s.w.finished = true
+	err := s.repair()
+	for i := range s.lanes {
+		s.shut(i)
+	}
+	if err == nil {
+		err = s.sweep()
+	}
+	if err == nil {
+		err = s.rewriteNotes()
+	}
+	if err == nil {
+		err = replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())
+	}
+	s.w.notes.close()
+	if err != nil {
+		return fmt.Errorf("finish spool %q: %w", s.o.Dir, err)
+	}
+	return nil
+}
+
+// Close ends the spool and frees its directory. It is called when Run has
+// returned; where Run was never called it writes everything first.
+func (s *Spool) Close() error {
+	err := s.finish()
+	if s.w.lock != nil {
+		err = errors.Join(err, s.w.lock.Close())
+		s.w.lock = nil
+	}
+	return err
+}
