@@ -7,7 +7,12 @@
 //
 // Lines have a logical level: "active" is the level the user means by on, and
 // ActiveLow turns it into the physical one. No physical level leaves this
-// package.
+// package, but to periph's drivers, whose pins know no other.
+//
+// Sources: in the kernel's documentation i2c/dev-interface.rst,
+// i2c/smbus-protocol.rst, i2c/fault-codes.rst and
+// userspace-api/gpio/chardev.rst; the headers linux/i2c.h, linux/i2c-dev.h and
+// linux/gpio.h; NXP UM10204, I2C-bus specification, rev. 7.0.
 package board
 
 import (
@@ -51,7 +56,8 @@ type Board interface {
 }
 
 // LineID says which line of which chip. Chip labels are stable between
-// kernels; chip numbers are not.
+// kernels; chip numbers are not. "Label:Offset" always leads back to the line:
+// where several chips share a label, Label is the chip's device name.
 type LineID struct {
 	Label  string // the chip's label: "pinctrl-bcm2711"
 	Chip   string // the chip's device name now: "gpiochip0"

@@ -92,6 +92,10 @@ func (m *Machine) readChip(c *ChipInfo, f *os.File) error {
 
 // chipError says why a chip cannot be used and what to do about it.
 func chipError(path string, err error) error {
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		err = named.Err // the path is said anyway
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open GPIO chip %s: %w; %s", path, fs.ErrPermission, groupHint(path, "gpio"))

@@ -157,7 +157,9 @@ func TestHardwareInput(t *testing.T) {
 	}
 }
 
-// Every edge is received or counted, with nobody receiving meanwhile.
+// Every edge that the kernel numbered is received or counted, with nobody
+// receiving while they come. gpio-sim merges changes that follow each other
+// closely, so how many there are only the kernel knows.
 func TestHardwareEdgesCount(t *testing.T) {
 	m := machine(t)
 	pull(t, 6, false)
@@ -166,17 +168,26 @@ func TestHardwareEdgesCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	const changes = 600
-	for i := range changes {
+	for i := range 2000 {
 		pull(t, 6, i%2 == 0)
 	}
-	seen, last := uint32(0), Edge{}
-	for seen < changes {
-		last = next(t, in)
-		seen += last.Lost + 1
+	last := monotonic(t)
+	pull(t, 6, true)
+	var seen, lost uint32
+	for {
+		e := next(t, in)
+		seen++
+		lost += e.Lost
+		if e.Active && e.Mono >= last {
+			break
+		}
 	}
-	if seen != changes || last.Active {
-		t.Errorf("%d edges seen and counted of %d, the last %+v", seen, changes, last)
+	// A change still pending at the last one may be numbered after it.
+	if numbered := in.(*inputLine).queue.last; seen+lost != numbered && seen+lost+1 != numbered {
+		t.Errorf("%d seen and %d counted, the kernel numbered %d", seen, lost, numbered)
+	}
+	if lost == 0 {
+		t.Errorf("%d seen, none lost: the test did not lag", seen)
 	}
 }
 
@@ -260,8 +271,15 @@ func TestHardwareOpenDrain(t *testing.T) {
 	if wire(t, 10) {
 		t.Error("an inactive open drain does not pull down")
 	}
-	if err := out.Set(true); err != nil || !wire(t, 10) {
-		t.Errorf("an active open drain: %v, wire high %v with a pull-up", err, wire(t, 10))
+	if err := out.Set(true); err != nil {
+		t.Fatal(err)
+	}
+	// gpio-sim applies a pull when it is set, to a line that is not driven.
+	for _, high := range []bool{false, true} {
+		pull(t, 10, high)
+		if wire(t, 10) != high {
+			t.Errorf("an active open drain holds the wire high %v against a pull to high %v", wire(t, 10), high)
+		}
 	}
 }
 

@@ -93,13 +93,17 @@ func openI2C(dev, name string) (*i2cBus, error) {
 
 // busOpenError says why a bus cannot be opened and what to do about it.
 func busOpenError(dev, short, path string, err error) error {
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		err = named.Err // the path is said anyway
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open bus %s: %s: %w; %s", short, path, fs.ErrPermission, groupHint(path, "i2c"))
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("open bus %s: %s is %w (%w); %s", short, path, ErrAbsent, err, busesHint(dev))
 	}
-	return fmt.Errorf("open bus %s: %w", short, err)
+	return fmt.Errorf("open bus %s: %s: %w", short, path, err)
 }
 
 // busesHint names the buses there are, or how to get one.
