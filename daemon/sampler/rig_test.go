@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -162,10 +163,21 @@ func run(t *testing.T, fakes map[string]*fake, configs ...sensors.Config) *rig {
 
 func runWith(t *testing.T, o Options, fakes map[string]*fake, configs ...sensors.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, start: time.Now(), done: make(chan error, 1), prog: new(health.Progress)}
 	for _, f := range fakes {
-		f.start = r.start
+		f.start = time.Now()
 	}
+	return runCatalog(t, o, func(name string) (sensors.Chip, bool) {
+		f, ok := fakes[name]
+		if !ok {
+			return sensors.Chip{}, false
+		}
+		return f.chip(name), true
+	}, configs...)
+}
+
+func runCatalog(t *testing.T, o Options, lookup func(string) (sensors.Chip, bool), configs ...sensors.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, start: time.Now(), done: make(chan error, 1), prog: new(health.Progress)}
 	o.Sensors, o.Clock, o.Loop = configs, clock.Fake(), r.prog.Loop("scheduler")
 	o.Health = health.New(func(c health.Change) {
 		r.mu.Lock()
@@ -178,13 +190,7 @@ func runWith(t *testing.T, o Options, fakes map[string]*fake, configs ...sensors
 		defer r.mu.Unlock()
 		r.records = append(r.records, rec)
 	}
-	r.s = build(o, func(name string) (sensors.Chip, bool) {
-		f, ok := fakes[name]
-		if !ok {
-			return sensors.Chip{}, false
-		}
-		return f.chip(name), true
-	})
+	r.s = build(o, lookup)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	go func() { r.done <- r.s.Run(ctx) }()
@@ -238,6 +244,39 @@ func (r *rig) logged() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.log.String()
+}
+
+// changed gives the faults raised and cleared, without their times.
+func changed(r *rig) (all []string) {
+	for _, c := range r.faults() {
+		_, what, _ := strings.Cut(c, " ")
+		all = append(all, what)
+	}
+	return all
+}
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
+}
+
+// fieldsOf gives a sensor's first and last values.
+func fieldsOf(r *rig, sensor string) (first, last map[string]any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range r.records {
+		if rec.Sensor != sensor {
+			continue
+		}
+		last = map[string]any{}
+		for _, f := range rec.Fields {
+			last[f.Name] = f.Value
+		}
+		if first == nil {
+			first = last
+		}
+	}
+	return first, last
 }
 
 // same compares two lists and shows both where they differ.

@@ -35,10 +35,12 @@ type Options struct {
 }
 
 const (
-	// margin is what a request may take beyond the work itself.
+	// margin is what a request may take beyond the work itself: a transaction
+	// that the bus gives up, after 100 ms or where an adapter knows no
+	// I2C_TIMEOUT after a second.
 	margin = time.Second
 	// stall is how long a bus may be busy with one thing before it counts as
-	// stuck. Linux's I2C adapters give up after one second by default.
+	// stuck.
 	stall = 5 * time.Second
 	// turn is the longest the scheduler waits.
 	turn = time.Second
@@ -58,11 +60,13 @@ type Sampler struct {
 type outcome struct {
 	u     *unit
 	retry time.Duration // when to try again, after a failure; 0 after success
+	hung  bool          // the bus itself timed out
 }
 
 // bench is a worker and what the scheduler knows of it.
 type bench struct {
 	worker   *board.Worker
+	units    []*unit       // whom it is for
 	bus      string        // "" where the worker serves one sensor that is on no bus
 	patience time.Duration // how long a request waits for its turn and its answer
 	serving  serving       // whom the worker serves
@@ -93,12 +97,14 @@ func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
 			if name == "" {
 				name = c.Name
 			}
-			b = &bench{worker: board.NewWorker(name), bus: c.Bus, patience: margin, ended: make(chan struct{})}
+			b = &bench{worker: board.NewWorker(name), bus: c.Bus, ended: make(chan struct{})}
 			byBus[c.Bus] = b
 			s.benches = append(s.benches, b)
 		}
-		b.patience += 2 * chip.Worst // each may be opened and read while another waits
-		s.units = append(s.units, newUnit(&s.o, c, chip, b))
+		b.patience += 2*chip.Worst + margin // each may be opened and read while another waits
+		u := newUnit(&s.o, c, chip, b)
+		b.units = append(b.units, u)
+		s.units = append(s.units, u)
 	}
 	return s
 }
@@ -153,59 +159,6 @@ func (s *Sampler) leave() {
 		case <-late.C:
 			late.Reset(0) // for the ones after this
 			s.o.Log.Warn("worker left behind", "worker", b.worker.Name(), "busy", b.worker.Busy(), "sensor", b.serving.name())
-		}
-	}
-}
-
-// schedule starts reads when they are due. It never blocks.
-func (s *Sampler) schedule(ctx context.Context) {
-	start := time.Now()
-	for i, u := range s.units {
-		u.plan.begin(start, i, len(s.units))
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		s.o.Loop.Turn()
-		now := time.Now()
-		for _, b := range s.benches {
-			s.watch(b, now)
-		}
-		wait := turn
-		for _, u := range s.units {
-			if u.plan.due(now) {
-				u.trigger <- struct{}{} // has room: the last one was settled
-			}
-			wait = min(wait, u.plan.wait(now))
-		}
-		timer.Reset(wait)
-		select {
-		case <-ctx.Done():
-			return
-		case o := <-s.settled:
-			o.u.plan.settle(time.Now(), o.retry)
-		case <-timer.C:
-		}
-	}
-}
-
-// watch looks whether a bus moves.
-func (s *Sampler) watch(b *bench, now time.Time) {
-	if b.bus == "" {
-		return // a sensor of its own; its missed deadline says it all
-	}
-	busy, limit := b.worker.Busy(), max(stall, b.patience)
-	switch {
-	case busy > limit && !b.stuck:
-		b.stuck = true
-		s.o.Health.Raise(health.BusStuck, b.bus, fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.serving.name(), busy.Round(time.Second)))
-	case busy <= limit && b.stuck:
-		b.stuck = false
-		s.o.Health.Clear(health.BusStuck, b.bus)
-		for _, u := range s.units {
-			if u.bench == b {
-				u.plan.hasten(now)
-			}
 		}
 	}
 }

@@ -193,61 +193,6 @@ func TestTwoOnOneBusOneDead(t *testing.T) {
 	})
 }
 
-// A driver that panics is its sensor's fault, is told once with its stack, and
-// its chip is opened anew.
-func TestPanics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fake{
-			open: func(n int) error {
-				if n == 1 {
-					panic("open")
-				}
-				return nil
-			},
-			sense: func(n int) ([]sensors.Field, error) {
-				if n < 4 {
-					panic("sense")
-				}
-				return degrees(20)
-			},
-			shut: func(n int) error {
-				if n == 1 {
-					panic("close")
-				}
-				return nil
-			},
-		}
-		r := run(t, map[string]*fake{"chip": f, "live": {}},
-			sensors.Config{Name: "a", Chip: "chip", Bus: "i2c-1", Every: time.Minute},
-			sensors.Config{Name: "b", Chip: "live", Bus: "i2c-1", Every: time.Minute})
-		pass(10 * time.Second)
-		same(t, "steps", f.taken(), []string{
-			"0s open", "0s open", "0s sense", // panics: the constructor, then the reading
-			"1s close", "1s open", "1s sense", // panics: closing, which the retry does not repeat; the reading
-			"2s close", "2s open", "2s sense", "2s close", "2s open", "2s sense"})
-		same(t, "faults", r.faults(), []string{"0s a read_failed raised", "2s a read_failed cleared"})
-		if got := r.got(); len(got) != 2 {
-			t.Errorf("records are %q, want one of each", got)
-		}
-		if n := strings.Count(r.logged(), "driver panicked: sense"); n != 1 || !strings.Contains(r.logged(), "goroutine") {
-			t.Errorf("the stack is logged %d times: %s", n, r.logged())
-		}
-		r.stop()
-	})
-}
-
-func TestPanicInDetail(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fake{sense: func(int) ([]sensors.Field, error) { panic("boom") }}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Every: time.Minute})
-		now := r.s.o.Health.Current()
-		if len(now) != 1 || now[0].Detail != "driver panicked: boom" {
-			t.Errorf("faults are %+v", now)
-		}
-		r.stop()
-	})
-}
-
 // What cannot be true is a fault, not a value.
 func TestImpossibleValueIsNotPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

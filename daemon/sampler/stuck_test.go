@@ -33,7 +33,7 @@ func TestStuckBus(t *testing.T) {
 			}
 		}
 		same(t, "faults", r.faults(), []string{
-			"11s a read_failed raised", "16s i2c-1 bus_stuck raised", "17.666666667s b read_failed raised"})
+			"12s a read_failed raised", "16s i2c-1 bus_stuck raised", "18.666666667s b read_failed raised"})
 		for _, c := range r.s.o.Health.Current() {
 			switch c.Subject {
 			case "i2c-1":
@@ -41,7 +41,7 @@ func TestStuckBus(t *testing.T) {
 					t.Errorf("detail is %q, want %q", c.Detail, want)
 				}
 			case "a":
-				if want := "i2c-1 did not answer within 1s"; c.Detail != want {
+				if want := "i2c-1 did not answer within 2s"; c.Detail != want {
 					t.Errorf("detail is %q, want %q", c.Detail, want)
 				}
 			}

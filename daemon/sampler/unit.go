@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
+	"syscall"
 
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/spool"
@@ -23,6 +23,7 @@ type unit struct {
 	bench   *bench
 	trigger chan struct{} // one request of the scheduler's
 	plan    plan          // the scheduler's
+	hung    bool          // the scheduler's: its last read timed out on the bus
 	driver  driver        // the worker's
 	count   *count
 	lost    atomic.Bool // edges were lost since the last good reading
@@ -64,14 +65,14 @@ func (u *unit) run(ctx context.Context, settled chan<- outcome) {
 		case edges := <-u.driver.lines:
 			u.follow(edges)
 		case <-u.trigger:
-			settled <- outcome{u, u.read(ctx)}
+			settled <- u.read(ctx)
 		}
 	}
 }
 
-// read reads the sensor, once more if need be, and gives the time until the
-// next try where both have failed.
-func (u *unit) read(ctx context.Context) (retry time.Duration) {
+// read reads the sensor, once more if need be, and says when to try again
+// where both have failed.
+func (u *unit) read(ctx context.Context) outcome {
 	r, err := u.attempt(ctx)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) {
 		r, err = u.attempt(ctx)
@@ -79,12 +80,12 @@ func (u *unit) read(ctx context.Context) (retry time.Duration) {
 	switch {
 	case err == nil:
 		u.succeed(r)
-		return 0
+		return outcome{u: u}
 	case ctx.Err() != nil:
-		return 0 // the end, not the sensor's fault
+		return outcome{u: u} // the end, not the sensor's fault
 	}
 	u.fail(err)
-	return u.breaker.fail(u.plan.every)
+	return outcome{u, u.breaker.fail(u.plan.every), errors.Is(err, syscall.ETIMEDOUT)}
 }
 
 // attempt has the worker read the sensor, and gives up when it takes too long.

@@ -1,0 +1,200 @@
+package sampler
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// onBoard runs a Sampler of the catalog's chips on a simulated board.
+func onBoard(t *testing.T, b *sim.Board, configs ...sensors.Config) *rig {
+	t.Helper()
+	start := time.Now()
+	b.SetMono(func() time.Duration { return time.Since(start) })
+	return runCatalog(t, Options{Board: b, Run: 7}, sensors.Lookup, configs...)
+}
+
+var (
+	air  = sensors.Config{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76, Every: 10 * time.Second}
+	near = sensors.Config{Name: "near", Chip: "tmp102", Bus: "i2c-1", Address: 0x48, Every: 10 * time.Second}
+	gate = sensors.Config{Name: "door", Chip: "gpio", Pin: "GPIO17", Pull: board.PullUp, ActiveLow: true, Every: time.Minute}
+)
+
+// A chip that was unplugged and plugged in again has forgotten its settings:
+// the driver constructed anew sets it up.
+func TestUnpluggedChip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		bus := b.AddBus("i2c-1")
+		chip := bus.AddBME280(0x76)
+		bus.AddTMP102(0x48)
+		chip.SetTemperature(21.5)
+		r := onBoard(t, b, air, near)
+		pass(5 * time.Second)
+		chip.Fault(sim.NACK)
+		pass(60 * time.Second)
+		chip.PowerCycle()
+		chip.SetTemperature(8)
+		chip.Fault(sim.Healthy)
+		pass(40 * time.Second)
+		same(t, "faults", changed(r), []string{"air no_answer raised", "air no_answer cleared"})
+		first, last := fieldsOf(r, "air")
+		if got := first["temperature"].(float64); got < 21.4 || got > 21.6 {
+			t.Errorf("first temperature is %v", got)
+		}
+		if got := last["temperature"].(float64); got < 7.9 || got > 8.1 {
+			t.Errorf("last temperature is %v, want the one after the power cut", got)
+		}
+		if n := strings.Count(strings.Join(r.got(), "\n"), "near reading"); n != 11 {
+			t.Errorf("the neighbour was read %d times in 105s, want 11", n)
+		}
+		r.stop()
+	})
+}
+
+// The bus hangs, on the board and not in a fake; then it is let go.
+func TestStuckBoard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		bus := b.AddBus("i2c-1")
+		bus.AddBME280(0x76)
+		bus.AddTMP102(0x48)
+		r := onBoard(t, b, air, near, gate)
+		pass(5 * time.Second)
+		bus.Stick()
+		pass(30 * time.Second)
+		b.Line("GPIO17").Drive(false)
+		pass(time.Second)
+		if got := strings.Join(changed(r), ", "); !strings.Contains(got, "i2c-1 bus_stuck raised") || strings.Contains(got, "door") {
+			t.Errorf("faults are %s", got)
+		}
+		if got := r.got(); !strings.HasSuffix(got[len(got)-1], "door edge 2") {
+			t.Errorf("the line has stopped with the bus: %q", got)
+		}
+		bus.Release()
+		pass(15 * time.Second)
+		if now := r.s.o.Health.Current(); len(now) != 0 {
+			t.Errorf("still wrong: %+v", now)
+		}
+		r.stop()
+	})
+}
+
+// A wire that is shorted: the kernel gives up on every transaction. That is the
+// bus, and the sensors on it come back together.
+func TestShortedBus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		bus := b.AddBus("i2c-1")
+		bus.AddBME280(0x76)
+		bus.AddTMP102(0x48)
+		r := onBoard(t, b, air, near)
+		pass(5 * time.Second)
+		bus.Fault(syscall.ETIMEDOUT)
+		pass(60 * time.Second)
+		same(t, "faults", sorted(changed(r)), []string{"air read_failed raised", "i2c-1 bus_stuck raised", "near read_failed raised"})
+		for _, c := range r.s.o.Health.Current() {
+			if want := "transactions time out, for air, near"; c.Subject == "i2c-1" && c.Detail != want {
+				t.Errorf("detail is %q, want %q", c.Detail, want)
+			}
+		}
+		bus.Fault(nil)
+		pass(time.Minute) // the longest backoff
+		if now := r.s.o.Health.Current(); len(now) != 0 {
+			t.Errorf("still wrong: %+v", now)
+		}
+		mended := r.faults()[3:]
+		first, err1 := time.ParseDuration(strings.Fields(mended[0])[0])
+		last, err2 := time.ParseDuration(strings.Fields(mended[2])[0])
+		if err1 != nil || err2 != nil || last-first > time.Second {
+			t.Errorf("faults end at %q, want all within a second", mended)
+		}
+		r.stop()
+	})
+}
+
+// One chip of two that hangs the bus when it is asked is that chip's fault.
+func TestOneChipTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		bus := b.AddBus("i2c-1")
+		chip := bus.AddBME280(0x76)
+		bus.AddTMP102(0x48)
+		r := onBoard(t, b, air, near)
+		pass(5 * time.Second)
+		chip.Fault(sim.Timeout)
+		pass(60 * time.Second)
+		same(t, "faults", changed(r), []string{"air read_failed raised"})
+		r.stop()
+	})
+}
+
+// Nothing but ones on the wire is no temperature.
+func TestLooseWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		chip := b.AddBus("i2c-1").AddBME280(0x76)
+		r := onBoard(t, b, air)
+		pass(5 * time.Second)
+		chip.Fault(sim.Ones)
+		pass(30 * time.Second)
+		same(t, "faults", changed(r), []string{"air wrong_answer raised"})
+		if n := len(r.got()); n != 1 {
+			t.Errorf("%d readings, want the one before the fault", n)
+		}
+		r.stop()
+	})
+}
+
+// What is not there is told apart: the bus, the chip on a bus, the line.
+func TestWhatIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		b.AddBus("i2c-1")
+		b.Line("GPIO17").Hold("gpio-keys")
+		nowhere := near
+		nowhere.Name, nowhere.Bus = "nowhere", "i2c-7"
+		r := onBoard(t, b, air, nowhere, gate)
+		same(t, "faults", sorted(changed(r)), []string{"air no_answer raised", "door line_busy raised", "nowhere absent raised"})
+		r.stop()
+	})
+}
+
+// A door that is opened and closed: each change with its own time, the state
+// every minute, all in one count.
+func TestDoor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		line := b.Line("GPIO17")
+		r := onBoard(t, b, gate)
+		pass(10 * time.Second)
+		line.Drive(false)
+		pass(20 * time.Second)
+		line.Drive(true)
+		pass(31 * time.Second)
+		same(t, "records", r.got(), []string{"0s door reading 1", "10s door edge 2", "30s door edge 3", "1m0s door reading 4"})
+		var levels []any
+		for _, rec := range r.records {
+			if len(rec.Fields) != 1 || rec.Fields[0].Name != "active" {
+				t.Errorf("fields are %+v", rec.Fields)
+				continue
+			}
+			levels = append(levels, rec.Fields[0].Value)
+		}
+		if len(levels) != 4 || levels[0] != false || levels[1] != true || levels[2] != false || levels[3] != false {
+			t.Errorf("levels are %v", levels)
+		}
+		r.stop()
+		line.Drive(false)
+		synctest.Wait()
+		if n := len(r.got()); n != 4 {
+			t.Errorf("%d records after the end, want 4", n)
+		}
+	})
+}

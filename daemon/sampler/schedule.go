@@ -1,0 +1,80 @@
+package sampler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+// schedule starts reads when they are due. It never blocks.
+func (s *Sampler) schedule(ctx context.Context) {
+	start := time.Now()
+	for i, u := range s.units {
+		u.plan.begin(start, i, len(s.units))
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		s.o.Loop.Turn()
+		now := time.Now()
+		for _, b := range s.benches {
+			s.watch(b, now)
+		}
+		wait := turn
+		for _, u := range s.units {
+			if u.plan.due(now) {
+				u.trigger <- struct{}{} // has room: the last one was settled
+			}
+			wait = min(wait, u.plan.wait(now))
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-s.settled:
+			o.u.hung = o.hung
+			o.u.plan.settle(time.Now(), o.retry)
+		case <-timer.C:
+		}
+	}
+}
+
+// watch looks whether a bus moves, and when it does so again has the sensors on
+// it that failed tried at once.
+func (s *Sampler) watch(b *bench, now time.Time) {
+	if b.bus == "" {
+		return // a sensor of its own; its missed deadline says it all
+	}
+	why := s.halts(b)
+	switch {
+	case why != "" && !b.stuck:
+		b.stuck = true
+		s.o.Health.Raise(health.BusStuck, b.bus, why)
+	case why == "" && b.stuck:
+		b.stuck = false
+		s.o.Health.Clear(health.BusStuck, b.bus)
+		for _, u := range b.units {
+			u.plan.hasten(now)
+		}
+	}
+}
+
+// halts says why a bus is stuck, or "". Either its worker does not come back
+// from the kernel; or the kernel gives up on it, whichever sensor is asked
+// (ETIMEDOUT). Where one sensor of several times out, it is that one's.
+func (s *Sampler) halts(b *bench) string {
+	if busy := b.worker.Busy(); busy > max(stall, b.patience) {
+		return fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.serving.name(), busy.Round(time.Second))
+	}
+	names := make([]string, 0, len(b.units))
+	for _, u := range b.units {
+		if !u.hung {
+			return ""
+		}
+		names = append(names, u.name)
+	}
+	return "transactions time out, for " + strings.Join(names, ", ")
+}
