@@ -1,0 +1,88 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors/sim"
+)
+
+// The desk on a real bank on a simulated board: an order from its message to
+// the wire, its answer, and the event of its end.
+func TestOrdersMovePins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board := sim.New()
+		var mu sync.Mutex
+		var told []string
+		tell := func(r spool.Record) {
+			mu.Lock()
+			defer mu.Unlock()
+			line := string(r.Kind)
+			for _, f := range r.Fields {
+				if f.Name != "hint" {
+					line += fmt.Sprint(" ", f.Value)
+				}
+			}
+			told = append(told, line)
+		}
+		bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake(), Event: tell})
+		desk := New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake(), Answer: tell})
+		ctx, cancel := context.WithCancel(t.Context())
+		in, ended := make(chan uplink.Message), make(chan error, 2)
+		go func() { ended <- bank.Run(ctx) }()
+		go func() { ended <- desk.Serve(ctx, in) }()
+		m := &mail{}
+		send := func(text string) {
+			in <- m.of([]byte(text))
+			synctest.Wait()
+		}
+
+		stamped := `,"expires":"` + time.Now().Add(time.Minute).Format(time.RFC3339) + `","output":"pump"`
+		send(`{"id":"a","action":"on","for":"30s"` + stamped + `}`)
+		if high, driven := board.Line("GPIO27").Level(); !high || !driven {
+			t.Error("the pump is not on")
+		}
+		<-time.After(30 * time.Second)
+		synctest.Wait()
+		if high, _ := board.Line("GPIO27").Level(); high {
+			t.Error("the pump is still on")
+		}
+		send(`{"id":"a","action":"on","for":"30s"` + stamped + `}`)
+		board.Line("GPIO27").Fail(syscall.EIO)
+		send(`{"id":"b","action":"toggle"` + stamped + `}`)
+		board.Line("GPIO27").Fail(nil)
+		send(`{"id":"c","action":"pulse"` + stamped + `}`)
+		if err := bank.Safe(output.CauseStop); err != nil {
+			t.Error(err)
+		}
+		send(`{"id":"d","action":"on"` + stamped + `}`)
+		cancel()
+		for range 2 {
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+		want := []string{
+			"answer a done pump on", "event pump off for_ended", "answer a done pump on",
+			"answer b failed pump off output_failed", "answer c done pump on", "event pump off stop",
+			"answer d failed pump off stopping",
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("told\n%q, want\n%q", told, want)
+		}
+		if len(m.acked) != 5 {
+			t.Errorf("%d messages acknowledged, want 5", len(m.acked))
+		}
+	})
+}

@@ -1,0 +1,96 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/spool"
+)
+
+// pins is two outputs in memory: pump, safe when off, and lock, safe when on.
+type pins struct {
+	mu   sync.Mutex
+	did  []string
+	fail error
+	at   map[string]output.Level
+}
+
+func newPins() *pins { return &pins{at: map[string]output.Level{"lock": output.On}} }
+
+func (p *pins) SafeLevel(name string) (output.Level, bool) {
+	return name == "lock", name == "pump" || name == "lock"
+}
+
+func (p *pins) Do(name string, a output.Action, d time.Duration, cause string) (output.State, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.did = append(p.did, fmt.Sprintf("%s %s %s by %s", name, a, d, cause))
+	if p.fail == nil {
+		p.at[name] = a == output.ActionOn || a == output.ActionToggle && !p.at[name] || a == output.ActionPulse && name == "pump"
+	}
+	return output.State{Name: name, Level: p.at[name]}, p.fail
+}
+
+// bench is a desk with a clock that can be wrong.
+type bench struct {
+	t        *testing.T
+	desk     *Desk
+	pins     *pins
+	unsynced bool
+	ahead    time.Duration // how far the wall clock is ahead of package time
+	answers  []Answer
+	sent     []spool.Record
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{t: t, pins: newPins()}
+	c := clock.Fake()
+	b.desk = New(Options{
+		Thing: thing, MaxLife: time.Hour, Outputs: b.pins,
+		Clock: clock.Func(func() clock.Stamp {
+			s := c.Now()
+			s.Wall, s.Synced = s.Wall.Add(b.ahead), !b.unsynced
+			return s
+		}),
+		Answer: func(r spool.Record) { b.sent = append(b.sent, r) },
+	})
+	return b
+}
+
+// order writes an order; empty words are left out. expires counts from now.
+func order(id, out, action string, expires time.Duration) []byte {
+	m := map[string]string{"output": out, "action": action}
+	if id != "" {
+		m["id"] = id
+	}
+	if expires != 0 {
+		m["expires"] = time.Now().Add(expires).UTC().Format(time.RFC3339Nano)
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+// gets hands an order in and checks its answer, and whether a pin was moved.
+func (b *bench) gets(payload []byte, status Status, reason Code, acts int) Answer {
+	b.t.Helper()
+	before := len(b.pins.did)
+	a, ok := b.desk.Handle(payload, false, "test")
+	if !ok || a.Status != status || a.Reason != reason {
+		b.t.Errorf("%s\nanswer %+v, %v; want %s %s", payload, a, ok, status, reason)
+	}
+	if got := len(b.pins.did) - before; got != acts {
+		b.t.Errorf("%s\nmoved pins %d times, want %d", payload, got, acts)
+	}
+	if (status == Done) != (a.Hint == "") || a.Stamp.Wall.IsZero() {
+		b.t.Errorf("%s\nanswer %+v: a hint stands with what is not done only, a stamp always", payload, a)
+	}
+	return a
+}

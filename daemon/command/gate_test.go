@@ -1,0 +1,286 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/spool"
+)
+
+func TestDone(t *testing.T) {
+	b := newBench(t)
+	a := b.gets([]byte(`{"id":"c-81","output":"pump","action":"on","for":"30s","expires":"`+time.Now().Add(time.Minute).Format(time.RFC3339)+`"}`), Done, "", 1)
+	if a.ID != "c-81" || a.Output != "pump" || a.State != "on" {
+		t.Errorf("answer %+v", a)
+	}
+	if want := []string{"pump on 30s by test order c-81"}; !slices.Equal(b.pins.did, want) {
+		t.Errorf("did %q, want %q", b.pins.did, want)
+	}
+	got := string(spool.Encode(thing, a.Record()))
+	for _, want := range []string{`"thing":"thing-greenhouse"`, `"kind":"answer"`, `"id":"c-81","status":"done","output":"pump","state":"on"`, `"time":"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("message %s lacks %s", got, want)
+		}
+	}
+}
+
+// The first rules: malformed, retained, unknown output. They hold for orders
+// to the safe level too. [CMD-2] [CMD-3] [CMD-5]
+func TestRefusedWhateverTheLevel(t *testing.T) {
+	for _, action := range []string{"on", "off"} {
+		b := newBench(t)
+		b.gets([]byte(`{"id":"a","output":"pump","action":"`+action+`","expires":"never"}`), Refused, Malformed, 0)
+		b.gets(order("b", "pump", "blink", time.Minute), Refused, UnknownAction, 0)
+		if a := b.gets(order("c", "pumpe", action, time.Minute), Refused, UnknownOutput, 0); !strings.Contains(a.Hint, `"pumpe"`) || a.State != "" {
+			t.Errorf("answer %+v", a)
+		}
+		a, ok := b.desk.Handle(order("d", "pump", action, time.Minute), true, "mqtt")
+		if !ok || a.Status != Refused || a.Reason != Retained || a.ID != "d" || a.Output != "pump" || len(b.pins.did) != 0 {
+			t.Errorf("retained: %+v, %v, did %q", a, ok, b.pins.did)
+		}
+		// Neither was looked at: sent again as it should be, it is new. [CMD-11]
+		b.gets(order("d", "pump", action, time.Minute), Done, "", 1)
+		b.gets(order("a", "pump", action, time.Minute), Done, "", 1)
+	}
+}
+
+// [CMD-7] [CMD-8] [CMD-9] [CMD-10], and [CMD-6] beside each of them.
+func TestTimeOfOrders(t *testing.T) {
+	for _, c := range []struct {
+		what     string
+		id       string
+		expires  time.Duration
+		unsynced bool
+		want     Code
+	}{
+		{"in time", "a", time.Minute, false, ""},
+		{"a nanosecond before", "a", 1, false, ""},
+		{"just expired", "a", -1, false, Expired},
+		{"at its expiry", "a", 0, false, Expired},
+		{"long expired", "a", -1e6 * time.Hour, false, Expired},
+		{"as far ahead as may be", "a", time.Hour, false, ""},
+		{"further ahead", "a", time.Hour + 1, false, TooFarAhead},
+		{"in another century", "a", 1e6 * time.Hour, false, TooFarAhead},
+		{"no id", "", time.Minute, false, Unstamped},
+		{"no clock", "a", time.Minute, true, ClockUnsynced},
+		{"expired without a clock", "a", -time.Minute, true, ClockUnsynced},
+		{"no id and no clock", "", time.Minute, true, Unstamped},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			for _, o := range []struct {
+				out, action string
+				energises   bool
+			}{
+				{"pump", "on", true}, {"pump", "off", false}, {"lock", "off", true}, {"lock", "on", false},
+				{"pump", "toggle", true}, {"lock", "toggle", true}, {"pump", "pulse", true}, {"lock", "pulse", true},
+			} {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					b.unsynced = c.unsynced
+					text := order(c.id, o.out, o.action, c.expires)
+					if c.expires == 0 {
+						text = order(c.id, o.out, o.action, time.Minute)
+						<-time.After(time.Minute)
+					}
+					if o.energises && c.want != "" {
+						b.gets(text, Refused, c.want, 0)
+						return
+					}
+					b.gets(text, Done, "", 1)
+				})
+			}
+		})
+	}
+	b := newBench(t)
+	b.gets(order("a", "pump", "on", 0), Refused, Unstamped, 0)
+	b.gets(order("", "pump", "on", 0), Refused, Unstamped, 0)
+	b.gets(order("", "pump", "off", 0), Done, "", 1)
+	b.gets(order("b", "pump", "off", 0), Done, "", 1)
+}
+
+// [CMD-4]
+func TestKnownID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		on := order("a", "pump", "toggle", time.Minute)
+		first := b.gets(on, Done, "", 1)
+		<-time.After(10 * time.Second)
+		for range 3 {
+			if a := b.gets(on, Done, "", 0); a != first {
+				t.Errorf("answer %+v, want the first again, %+v", a, first)
+			}
+		}
+		// The same id for another order that energises: its first answer, too.
+		if a := b.gets(order("a", "lock", "off", time.Minute), Done, "", 0); a != first {
+			t.Errorf("answer %+v, want the first again", a)
+		}
+		// Switching off is possible with any id, but once more only.
+		b.gets(order("a", "pump", "off", time.Minute), Done, "", 1)
+		if a := b.gets(on, Done, "", 0); a != first {
+			t.Errorf("answer %+v, want the first again", a)
+		}
+		// An order to the safe level that comes twice is done once.
+		off := order("b", "pump", "off", 0)
+		b.gets(off, Done, "", 1)
+		b.gets(off, Done, "", 0)
+		// An order refused stays refused, though it would be in time by now.
+		b.unsynced = true
+		early := order("c", "pump", "on", 30*time.Minute)
+		b.gets(early, Refused, ClockUnsynced, 0)
+		b.unsynced = false
+		b.gets(early, Refused, ClockUnsynced, 0)
+		far := order("d", "pump", "on", 61*time.Minute)
+		b.gets(far, Refused, TooFarAhead, 0)
+		<-time.After(2 * time.Minute)
+		b.gets(far, Refused, TooFarAhead, 0)
+		if s := b.desk.Stats(); s != (Stats{Done: 3, Refused: 2, Again: 8}) {
+			t.Errorf("counts %+v", s)
+		}
+	})
+}
+
+// The wall clock may go back after an order was done; its id is known all the
+// same. [CMD-11]
+func TestIDIsKnownUntilExpiryAndADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		on := order("a", "pump", "on", time.Hour)
+		b.gets(on, Done, "", 1)
+		<-time.After(25*time.Hour - time.Second)
+		b.ahead = -25 * time.Hour // corrected, so that it is valid again
+		b.gets(on, Done, "", 0)
+		<-time.After(time.Minute)
+		b.ahead = -25 * time.Hour
+		b.gets(on, Done, "", 1)
+	})
+}
+
+// [CMD-11] [CMD-6]
+func TestFullMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		m := b.desk.known.(*memory)
+		m.room = room{50, 20}
+		for i := range 50 {
+			if a, _ := b.desk.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
+				t.Fatalf("order %d: %+v", i, a)
+			}
+		}
+		b.gets(order("one more", "pump", "on", time.Minute), Refused, TooMany, 0)
+		b.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
+		b.gets(order("0", "pump", "on", time.Minute), Done, "", 0)
+		<-time.After(25*time.Hour + time.Minute)
+		b.gets(order("next day", "pump", "on", time.Minute), Done, "", 1)
+		for i := range 21 {
+			b.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
+		}
+		b.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
+		b.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
+		if len(m.known) != 22 || m.acted != 2 {
+			t.Errorf("%d known, %d acted", len(m.known), m.acted)
+		}
+	})
+}
+
+func TestFailed(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status Status
+		reason Code
+	}{
+		{&output.FailedError{Output: "pump", Err: errors.New("set line: input/output error")}, Failed, OutputFailed},
+		{output.ErrStopped, Failed, Stopping},
+		{fmt.Errorf("%w %q", output.ErrUnknown, "pump"), Refused, UnknownOutput},
+	} {
+		b := newBench(t)
+		b.pins.fail = c.err
+		text := order("a", "pump", "on", time.Minute)
+		first := b.gets(text, c.status, c.reason, 1)
+		if a := b.gets(text, c.status, c.reason, 0); a != first {
+			t.Errorf("again %+v, want %+v", a, first)
+		}
+		if c.reason == OutputFailed && !strings.Contains(first.Hint, "input/output error") {
+			t.Errorf("hint %q does not say what happened", first.Hint)
+		}
+	}
+}
+
+// slowPins is outputs whose every act waits to be let go.
+type slowPins struct {
+	*pins
+	begun, end chan struct{}
+}
+
+func (s slowPins) Do(name string, a output.Action, d time.Duration, cause string) (output.State, error) {
+	s.begun <- struct{}{}
+	<-s.end
+	return s.pins.Do(name, a, d, cause)
+}
+
+// An order that comes while the same is under way is not carried out, and its
+// end is not known yet. Orders for others go on. [CMD-12]
+func TestOrderUnderWay(t *testing.T) {
+	b := newBench(t)
+	slow := slowPins{b.pins, make(chan struct{}), make(chan struct{})}
+	b.desk.o.Outputs = slow
+	text := order("a", "pump", "on", time.Minute)
+	first, second := make(chan Answer), make(chan Answer)
+	handle := func(text []byte, to chan Answer) {
+		a, _ := b.desk.Handle(text, false, "test")
+		to <- a
+	}
+	go handle(text, first)
+	<-slow.begun
+	if a := b.gets(text, Unknown, NoResult, 0); a.ID != "a" || a.Output != "pump" {
+		t.Errorf("answer %+v", a)
+	}
+	go handle(order("b", "lock", "off", time.Minute), second)
+	<-slow.begun
+	close(slow.end)
+	if a, other := <-first, <-second; a.Status != Done || other.Status != Done {
+		t.Errorf("answers %+v, %+v", a, other)
+	}
+	b.gets(text, Done, "", 0)
+}
+
+func TestSameOrderFromManySides(t *testing.T) {
+	b := newBench(t)
+	text := order("a", "pump", "toggle", time.Minute)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { b.desk.Handle(text, false, "test") })
+	}
+	wg.Wait()
+	if len(b.pins.did) != 1 {
+		t.Errorf("carried out %d times: %q", len(b.pins.did), b.pins.did)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	seen := map[Code]bool{}
+	for _, r := range Reasons {
+		if seen[r.Code] || r.Means == "" || r.Do == "" || !strings.HasSuffix(r.Means, ".") || !strings.HasSuffix(r.Do, ".") && !strings.HasSuffix(r.Do, "`.") {
+			t.Errorf("reason %+v: want it once, with two sentences", r)
+		}
+		seen[r.Code] = true
+		if r.Status != Refused && r.Status != Failed && r.Status != Unknown {
+			t.Errorf("reason %s has status %q", r.Code, r.Status)
+		}
+		if lookup(r.Code) != r {
+			t.Errorf("lookup(%s) gives %+v", r.Code, lookup(r.Code))
+		}
+	}
+	if r := lookup("made_up"); !strings.Contains(r.Do, "bug") {
+		t.Errorf("an unregistered reason gives %+v", r)
+	}
+	if a := because(Malformed, `unknown key "x"`); !strings.HasPrefix(a.Hint, `The order cannot be understood: unknown key "x". Send`) {
+		t.Errorf("hint %q", a.Hint)
+	}
+}
