@@ -87,7 +87,7 @@ func (s *Spool) recordable(i int, g *segment) []span {
 // marks collects how far each sensor is safe: everything up to there is
 // acknowledged, durable, or told of in a durable gap.
 func (s *Spool) marks(f *frames) {
-	s.markNow = false
+	s.since.sight = time.Time{}
 	unsafe := map[string]uint64{}
 	for _, l := range s.lanes {
 		l.unsynced(func(e *entry) {

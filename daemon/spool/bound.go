@@ -193,10 +193,27 @@ func (s *Spool) dropOld() error {
 // not full again.
 const calm = 10 * time.Minute
 
+// young reports whether no segment will soon be too old.
+func (s *Spool) young() bool {
+	if s.o.MaxAge == 0 {
+		return true
+	}
+	now := s.o.Clock.Now()
+	for _, l := range s.lanes {
+		if len(l.segs) > 0 {
+			if a, ok := age(now, l.segs[0].newest); ok && a > s.o.MaxAge/4*3 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // tellFull raises and clears the fault of a full spool.
 func (s *Spool) tellFull(now time.Time) {
 	s.mu.Lock()
-	n, room := s.full, s.used() < s.bound()/4*3 && s.memory() < s.o.Memory/4*3
+	n := s.full
+	room := s.used() < s.bound()/4*3 && s.memory() < s.o.Memory/4*3 && s.young()
 	s.mu.Unlock()
 	switch {
 	case n != s.w.toldFull:

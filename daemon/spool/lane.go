@@ -1,6 +1,9 @@
 package spool
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // The two lanes, in the order in which Next empties them. Each is a log of its
 // own; see [Kind.Sample].
@@ -33,9 +36,10 @@ type entry struct {
 	payload []byte // nil when done
 	sensor  string
 	run     uint64
-	seq     uint64   // the sensor's count it speaks for; a gap's is its first lost one
-	seg     *segment // the file it is written to; nil while it is in none
-	synced  bool     // it is durably in seg
+	seq     uint64    // the sensor's count it speaks for; a gap's is its first lost one
+	at      time.Time // when it was appended
+	seg     *segment  // the file it is written to; nil while it is in none
+	synced  bool      // it is durably in seg
 	done    bool
 }
 
@@ -174,4 +178,19 @@ func (l *lane) unsynced(f func(*entry)) {
 		}
 		f(e)
 	}
+}
+
+// oldest gives when the first was appended of those that are in no file and of
+// those that are written but not durable; zero where there is none.
+func (l *lane) oldest() (dirty, unsynced time.Time) {
+	l.unsynced(func(e *entry) {
+		switch {
+		case e.done:
+		case e.seg == nil:
+			dirty = e.at
+		default:
+			unsynced = e.at
+		}
+	})
+	return dirty, unsynced
 }

@@ -21,7 +21,8 @@ type found struct {
 	empty   []*segment // files that owe nothing
 	holes   [lanes]*tally
 	crash   *tally
-	damaged []string // files set aside, and why
+	bad     []*segment // damaged files, some of them in segs as well
+	damaged []string   // what they are called, and what is wrong
 }
 
 // damagedExt ends the name of a file set aside.
@@ -38,8 +39,7 @@ type loader struct {
 	f      found
 }
 
-// load reads the directory, mends what is damaged and sets the damaged files
-// aside. The error is the disk's; then nothing is known.
+// load reads the directory. It changes nothing that matters. The error is the disk's; then nothing is known.
 func load(d disk) (*found, error) {
 	names, err := d.list()
 	if err != nil {
@@ -149,7 +149,6 @@ const maxNotes = 16 << 20
 
 // examined is what one file turned out to hold.
 type examined struct {
-	out     []byte // its good frames that are owed, behind a new header
 	last    []byte // the payload of its last record
 	id      uint64 // behind its last record
 	damaged bool
@@ -162,7 +161,7 @@ func (l *loader) segment(g *segment, torn bool) {
 	data, err := l.disk.read(g.file(), maxFile+1)
 	if err != nil {
 		l.tracks[g.lane].damage(g.run)
-		l.aside(g, err.Error())
+		l.damaged(g, err)
 		return
 	}
 	x := l.examine(g, data, torn)
@@ -170,29 +169,35 @@ func (l *loader) segment(g *segment, torn bool) {
 	if x.last != nil {
 		g.stamp(nil, x.last)
 	}
-	switch {
-	case x.damaged && g.live == 0:
-		l.aside(g, "damaged")
-	case x.damaged:
-		l.mend(g, x.out, len(data))
-	case g.live == 0:
+	if g.size = int64(x.end); x.damaged {
 		g.size = int64(len(data))
+		l.damaged(g, nil)
+	}
+	g.good = g.size
+	switch {
+	case g.live > 0:
+		l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
+		l.f.pending[g.lane] += g.live
+	case !g.bad:
 		l.f.empty = append(l.f.empty, g)
-	default:
-		l.keep(g, x.end)
 	}
 }
 
-// keep takes a segment in.
-func (l *loader) keep(g *segment, size int) {
-	g.size, g.good = int64(size), int64(size)
-	l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
-	l.f.pending[g.lane] += g.live
+// damaged takes note of a damaged file. What can be read of it is read; it is
+// set aside when what cannot has been told.
+func (l *loader) damaged(g *segment, err error) {
+	g.bad = true
+	what := g.file()
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	l.f.damaged = append(l.f.damaged, what)
+	l.f.bad = append(l.f.bad, g)
 }
 
 func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	at, good := g.scan(data)
-	x := examined{out: g.header(), id: l.next, end: at.pos}
+	x := examined{id: l.next, end: at.pos}
 	damage := func() {
 		x.damaged = true
 		l.tracks[g.lane].damage(g.run)
@@ -240,7 +245,6 @@ func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
 		done.add(id, id+1)
 	} else {
 		g.live++
-		x.out = appendFrame(x.out, at.seq, at.payload)
 	}
 	x.id, g.hi, x.last = id+1, id+1, at.payload
 	sensor, known := l.names[string(h.sensor)]
@@ -267,47 +271,6 @@ func foreign(data []byte) bool {
 		run:    binary.LittleEndian.Uint64(data[16:]),
 	}
 	return string(g.header()) == string(data[:headerSize])
-}
-
-// mend sets a damaged file aside and puts one with its good records in its
-// place. Where the disk does not let it, the file stays and is read as it is.
-func (l *loader) mend(g *segment, out []byte, size int) {
-	tmp := g.file() + tmpExt
-	err := l.writeTmp(tmp, out)
-	if err == nil {
-		err = l.disk.rename(g.file(), g.file()+damagedExt)
-	}
-	if err == nil {
-		err = l.disk.rename(tmp, g.file())
-	}
-	if err == nil {
-		err = l.disk.sync()
-	}
-	l.f.damaged = append(l.f.damaged, g.file())
-	if err != nil {
-		g.bad = true
-		l.keep(g, size)
-		return
-	}
-	l.keep(g, len(out))
-}
-
-func (l *loader) writeTmp(name string, data []byte) error {
-	f, err := l.disk.create(name)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return cmp.Or(err, f.sync(), f.Close())
-}
-
-// aside renames a file of which nothing can be used.
-func (l *loader) aside(g *segment, why string) {
-	l.f.damaged = append(l.f.damaged, g.file()+": "+why)
-	if err := l.disk.rename(g.file(), g.file()+damagedExt); err != nil {
-		g.bad = true // the writer tries again
-		l.f.empty = append(l.f.empty, g)
-	}
 }
 
 // sorted gives the keys in a fixed order.

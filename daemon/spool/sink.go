@@ -2,7 +2,6 @@ package spool
 
 import (
 	"fmt"
-	"time"
 )
 
 // item is an entry on its way to the disk. Its payload is kept although the
@@ -18,7 +17,7 @@ func (s *Spool) commit(sync bool) error {
 	if s.makeRoom(s.waiting()) {
 		sync = true
 	}
-	batches, marks := s.batches(sync)
+	batches := s.batches(sync)
 	for i := range s.lanes {
 		if err := s.write(i, batches[i]); err != nil {
 			return err
@@ -34,14 +33,6 @@ func (s *Spool) commit(sync bool) error {
 				return err
 			}
 		}
-	}
-	if sync {
-		s.mu.Lock()
-		s.since.unsynced = time.Time{}
-		s.mu.Unlock()
-	}
-	if marks && s.w.notes.file != nil {
-		return s.noteMarks(true)
 	}
 	return nil
 }
@@ -60,7 +51,7 @@ func (s *Spool) waiting() int64 {
 }
 
 // batches takes what is to be written of both lanes, as of one moment.
-func (s *Spool) batches(sync bool) (out [lanes][]item, marks bool) {
+func (s *Spool) batches(sync bool) (out [lanes][]item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, l := range s.lanes {
@@ -68,15 +59,10 @@ func (s *Spool) batches(sync bool) (out [lanes][]item, marks bool) {
 			out[i] = append(out[i], item{e, e.payload})
 		}
 	}
-	if s.since.unsynced.IsZero() {
-		s.since.unsynced = s.since.dirty
-	}
-	s.since.dirty = time.Time{}
 	if sync {
 		s.syncNow = false
 	}
-	marks, s.markNow = s.markNow, false
-	return out, marks
+	return out
 }
 
 // write writes a batch, to as many segments as it takes.

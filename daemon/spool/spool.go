@@ -35,7 +35,6 @@ type Spool struct {
 	noted   int64           // bytes of the file of acks
 	since   moments
 	syncNow bool // the next write is to be synced
-	markNow bool // a sensor was seen for the first time
 	down    bool // the disk cannot be written
 	ended   bool // nothing more is taken
 	full    int  // how often records were given up for want of room
@@ -50,6 +49,7 @@ type moments struct {
 	dirty    time.Time // a record in no file
 	unsynced time.Time // a record not durable
 	acks     time.Time // an ack not in the file of acks
+	sight    time.Time // a sensor not in the file of acks
 	reread   time.Time // a segment that could not be read
 }
 
@@ -141,18 +141,19 @@ func (s *Spool) Append(r Record) error {
 // put takes a record in, with mu held.
 func (s *Spool) put(r Record, payload []byte) {
 	i := laneOf(r.Kind)
-	s.lanes[i].push(&entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r)})
+	now := time.Now()
+	s.lanes[i].push(&entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now})
 	if r.Seq > 0 && r.Run == s.run {
-		s.sight(i, r)
+		s.sight(i, r, now)
 	}
 	if s.since.dirty.IsZero() {
-		s.since.dirty = time.Now()
+		s.since.dirty = now
 		poke(s.wake)
 	}
 	poke(s.ready)
 }
 
-func (s *Spool) sight(i int, r Record) {
+func (s *Spool) sight(i int, r Record, now time.Time) {
 	x := s.seen[r.Sensor]
 	if x == nil {
 		x = &sight{}
@@ -160,7 +161,11 @@ func (s *Spool) sight(i int, r Record) {
 	}
 	x.last = max(x.last, r.Seq)
 	if !x.lanes[i] {
-		x.lanes[i], s.markNow, s.syncNow = true, true, true
+		x.lanes[i] = true
+		if s.since.sight.IsZero() {
+			s.since.sight = now
+			poke(s.wake)
+		}
 	}
 }
 

@@ -1,10 +1,8 @@
 package spool
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +46,6 @@ func (s *Spool) attach() error {
 	s.w.known, s.w.counted = f.known, f.counted
 	s.install(f)
 	if len(f.damaged) > 0 {
-		s.prune()
 		s.o.Log.Warn("spool was damaged", "dir", s.o.Dir, "files", f.damaged)
 		s.o.Health.Raise(health.SpoolDamaged, subject, strings.Join(f.damaged, "; "))
 	}
@@ -70,46 +67,16 @@ func (s *Spool) install(f *found) {
 		l.cursor = 0
 	}
 	s.garbage = append(s.garbage, f.empty...)
+	for _, g := range f.bad {
+		if g.live == 0 {
+			s.doomed = append(s.doomed, g)
+		}
+	}
+	s.w.mend = f.bad
 	s.stats.Damaged += uint64(len(f.damaged))
 	for _, t := range f.holes {
 		s.putGaps(t, reasonDamaged)
 	}
 	s.putGaps(f.crash, reasonCrash)
 	poke(s.ready)
-}
-
-// setAside renames a damaged file.
-func (s *Spool) setAside(name string) error {
-	if err := s.disk.rename(name, name+damagedExt); err != nil {
-		return err
-	}
-	s.prune()
-	return nil
-}
-
-// prune removes the oldest damaged files beyond an eighth of MaxBytes. It is
-// housekeeping: what cannot be removed now may be the next time.
-func (s *Spool) prune() {
-	names, err := s.disk.list()
-	if err != nil {
-		return
-	}
-	var old []*segment
-	for _, name := range names {
-		if body, ok := strings.CutSuffix(name, damagedExt); ok {
-			if g, ok := parseSegment(body); ok {
-				g.size, _ = s.disk.size(name)
-				old = append(old, g)
-			}
-		}
-	}
-	slices.SortFunc(old, func(a, b *segment) int {
-		return cmp.Or(cmp.Compare(b.run, a.run), cmp.Compare(b.number, a.number))
-	})
-	var sum int64
-	for _, g := range old {
-		if sum += g.size; sum > s.o.MaxBytes/8 {
-			_ = s.disk.remove(g.file() + damagedExt)
-		}
-	}
 }

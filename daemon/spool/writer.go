@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"fieldpost/daemon/health"
@@ -29,6 +30,7 @@ type writer struct {
 	newborn  [lanes]bool // its name is not durable
 	number   [lanes]uint32
 	notes    scribe
+	mend     []*segment // found damaged when the directory was read
 
 	retryAt  time.Time
 	backoff  time.Duration
@@ -93,8 +95,8 @@ func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 
 // plan is what is due, and when the next thing will be.
 type plan struct {
-	write, sync, acks, refused bool
-	next                       time.Time
+	write, sync, sight, acks, refused bool
+	next                              time.Time
 }
 
 // at marks when something is due, and reports whether that is now.
@@ -115,12 +117,16 @@ func (s *Spool) plan(now time.Time) plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var p plan
+	s.survey()
 	if t := s.since.dirty; !t.IsZero() {
 		p.write = p.at(now, t.Add(s.delay()))
 		p.sync = p.write && (s.syncNow || s.o.AtRisk == 0)
 	}
 	if t := s.since.unsynced; !t.IsZero() && p.at(now, t.Add(s.o.AtRisk-s.delay())) {
 		p.sync = true
+	}
+	if t := s.since.sight; !t.IsZero() {
+		p.sight = p.at(now, t.Add(s.delay()))
 	}
 	if t := s.since.acks; !t.IsZero() {
 		p.acks = p.at(now, t.Add(settleDelay))
@@ -141,6 +147,25 @@ func (s *Spool) plan(now time.Time) plan {
 	return p
 }
 
+// survey finds what has waited longest, without what was acknowledged
+// meanwhile.
+func (s *Spool) survey() {
+	s.since.dirty, s.since.unsynced = time.Time{}, time.Time{}
+	for _, l := range s.lanes {
+		dirty, unsynced := l.oldest()
+		s.since.dirty = earlier(s.since.dirty, dirty)
+		s.since.unsynced = earlier(s.since.unsynced, unsynced)
+	}
+}
+
+// earlier gives the earlier of two times; the zero time stands for none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // work does what is due now, while the disk can be written.
 func (s *Spool) work(now time.Time) error {
 	if s.o.MaxAge > 0 && now.Sub(s.w.agedAt) >= ageEvery {
@@ -152,6 +177,11 @@ func (s *Spool) work(now time.Time) error {
 	p := s.plan(now)
 	if p.write || p.sync {
 		if err := s.commit(p.sync); err != nil {
+			return err
+		}
+	}
+	if p.sight {
+		if err := s.noteMarks(true); err != nil {
 			return err
 		}
 	}
@@ -180,7 +210,9 @@ func (s *Spool) fail(now time.Time, err error) {
 	was := s.down
 	s.down = true
 	// Their gaps are in memory at least, and their room may be what is lacking.
-	s.garbage, s.doomed = append(s.garbage, s.doomed...), nil
+	bad := func(g *segment) bool { return g.bad } // only renamed: that makes no room
+	s.garbage = append(s.garbage, slices.DeleteFunc(slices.Clone(s.doomed), bad)...)
+	s.doomed = slices.DeleteFunc(s.doomed, func(g *segment) bool { return !g.bad })
 	poke(s.ready)
 	s.mu.Unlock()
 	s.w.backoff = min(max(2*s.w.backoff, leastRetry), mostRetry)
@@ -215,6 +247,9 @@ func (s *Spool) repair() error {
 		return err
 	}
 	if err := s.commit(true); err != nil {
+		return err
+	}
+	if err := s.mend(); err != nil {
 		return err
 	}
 	if err := s.keepRefused(); err != nil {

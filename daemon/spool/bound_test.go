@@ -1,0 +1,362 @@
+package spool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+	"fieldpost/sensors"
+)
+
+// diskUse is what the spool's directory holds.
+func diskUse(d *memDisk) (n int64) {
+	for _, name := range d.files("", "") {
+		n += int64(len(d.data(name)))
+	}
+	return n
+}
+
+func TestOldestSamplesGoWhenFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+		r.put(Record{Kind: Answer})
+		inFlight := r.take(all)
+		const n = 30000
+		for i := range n / 2 {
+			r.add(Reading, "air")
+			r.add(Reading, "soil")
+			if i == 10 {
+				inFlight = append(inFlight, r.take(all)...)
+			}
+			if i%500 == 0 {
+				wait(time.Second)
+				if use := diskUse(r.d); use > 1<<20 {
+					t.Fatalf("%d bytes on disk", use)
+				}
+			}
+		}
+		wait(3 * time.Second)
+		if got := r.told(); got != "spool_full raised" {
+			t.Errorf("faults: %q", got)
+		}
+		acked := r.s.Stats().Acked
+		for _, x := range inFlight[1:] {
+			r.s.Ack(x.ID) // their segment is gone
+		}
+		if got := r.s.Stats().Acked; got != acked {
+			t.Errorf("%d acks counted of what was dropped", got-acked)
+		}
+		r.s.Rewind()
+		items := r.take(all)
+		got, lost := map[string]map[uint64]bool{"air": {}, "soil": {}}, map[string][]loss{}
+		for _, x := range items {
+			switch rec := x.Record; rec.Kind {
+			case Reading:
+				got[rec.Sensor][rec.Seq] = true
+			case Gap:
+				g := newTally()
+				g.merge(rec)
+				lost[rec.Sensor] = append(lost[rec.Sensor], g.losses[origin{rec.Sensor, 1}])
+				if b := brief([]Item{x}); !strings.HasSuffix(b, "reason=spool_full") {
+					t.Errorf("gap: %s", b)
+				}
+			}
+		}
+		missing := uint64(0)
+		for sensor := range got {
+			for seq := uint64(1); seq <= n/2; seq++ {
+				if !got[sensor][seq] {
+					missing++
+				}
+				if got[sensor][seq] == told(lost[sensor], seq) {
+					t.Fatalf("%s %d: there %v, told as lost %v", sensor, seq, got[sensor][seq], told(lost[sensor], seq))
+				}
+			}
+		}
+		st := r.s.Stats()
+		if missing != st.Dropped || missing == 0 || st.Bytes < 1<<19 {
+			t.Errorf("%d missing, %d counted, %d bytes kept", missing, st.Dropped, st.Bytes)
+		}
+		if items[0].Record.Kind != Answer {
+			t.Error("the answer is gone before the samples")
+		}
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		wait(calm + time.Second)
+		if got := r.told(); got != "spool_full cleared" {
+			t.Errorf("faults: %q", got)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEventsAloneAreBoundedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+		for i := range 40000 {
+			if i%4 == 0 {
+				r.put(Record{Kind: Answer})
+			}
+			r.add(Edge, "door")
+			if i%500 == 0 {
+				wait(time.Second)
+				if use := diskUse(r.d); use > 1<<20 {
+					t.Fatalf("%d bytes on disk", use)
+				}
+			}
+		}
+		wait(3 * time.Second)
+		var from, to, next uint64
+		var answers, lostAnswers int64
+		for _, x := range r.take(all) {
+			rec := x.Record
+			switch {
+			case rec.Kind == Answer:
+				answers++
+			case rec.Kind == Edge:
+				if next == 0 {
+					next = rec.Seq
+				}
+				to = rec.Seq
+			case rec.Sensor == "":
+				lostAnswers += rec.Fields[1].Value.(int64)
+			default:
+				g := newTally()
+				g.merge(rec)
+				from = max(from, g.losses[origin{"door", 1}].hi)
+			}
+		}
+		if from+1 != next || to != 40000 || answers+lostAnswers != 10000 || lostAnswers == 0 {
+			t.Errorf("edges to %d lost, from %d to %d kept; answers: %d kept, %d lost", from, next, to, answers, lostAnswers)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxAge: 8 * time.Hour}).start()
+		for range 24 * 60 {
+			r.add(Reading, "air")
+			wait(time.Minute)
+		}
+		items := r.take(all)
+		if len(items) == 0 {
+			t.Fatal("nothing is left")
+		}
+		var oldest time.Duration
+		last := uint64(0)
+		for _, x := range items {
+			if x.Record.Kind == Reading {
+				if last == 0 {
+					oldest = r.o.Clock.Now().Mono - x.Record.Stamp.Mono
+				}
+				last = x.Record.Seq
+			} else if !strings.HasSuffix(brief([]Item{x}), "reason=too_old") {
+				t.Errorf("event: %s", brief([]Item{x}))
+			}
+		}
+		if oldest < 7*time.Hour || oldest > 9*time.Hour+5*time.Minute || last != 24*60 {
+			t.Errorf("the oldest is %v old, the last is %d", oldest, last)
+		}
+		if got := r.told(); got != "spool_full raised" {
+			t.Errorf("faults: %q", got)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAge(t *testing.T) {
+	wall := time.Unix(1e9, 0)
+	now := clock.Stamp{Boot: "b", Mono: time.Hour, Wall: wall, Synced: true}
+	for _, c := range []struct {
+		then clock.Stamp
+		want string
+	}{
+		{clock.Stamp{Boot: "b", Mono: time.Minute, Wall: wall.Add(time.Hour)}, "59m0s true"}, // the clock was set meanwhile
+		{clock.Stamp{Boot: "a", Mono: time.Minute, Wall: wall.Add(-48 * time.Hour), Synced: true}, "48h0m0s true"},
+		{clock.Stamp{Boot: "a", Wall: time.Unix(0, 0)}, "0s false"},
+		{clock.Stamp{}, "0s false"},
+	} {
+		a, ok := age(now, c.then)
+		if got := fmt.Sprint(a, ok); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.then, got, c.want)
+		}
+	}
+	now.Synced = false
+	if _, ok := age(now, clock.Stamp{Boot: "a", Synced: true}); ok {
+		t.Error("an age from a clock that is not true")
+	}
+}
+
+func TestWrongClockDropsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := backlog(t, true)
+		wait(1000 * time.Hour)
+		other := clock.Func(func() clock.Stamp { // another boot, its clock not yet set
+			return clock.Stamp{Boot: "other", Mono: time.Minute, Wall: time.Now().Add(1e6 * time.Hour)}
+		})
+		r := newRig(t, d, Options{AtRisk: time.Second, MaxAge: time.Hour, Clock: other}).start()
+		wait(5 * time.Minute)
+		if st := r.s.Stats(); st.Dropped != 0 || st.Samples.Pending != 10000 {
+			t.Errorf("stats: %+v", st)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDamagedFilesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		for i := range 50 {
+			g := &segment{lane: samples, run: 1, number: uint32(i)}
+			d.put(g.file(), make([]byte, 50_000))
+		}
+		d.put(stateName, state{run: 1, stopped: true}.encode())
+		r := newRig(t, d, Options{AtRisk: time.Second, MaxBytes: 1 << 20})
+		left := d.files("samples", damagedExt)
+		if len(left) == 0 || len(left) > 2 || left[len(left)-1] != "samples-1-49.seg.damaged" {
+			t.Errorf("left: %q", left)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTallyMerges(t *testing.T) {
+	at := clock.Stamp{Boot: "b"}
+	first := newTally()
+	for _, r := range []Record{
+		{Kind: Reading, Sensor: "air", Run: 7, Seq: 5}, {Kind: Edge, Sensor: "air", Run: 7, Seq: 3},
+		{Kind: Reading, Sensor: "air", Run: 8, Seq: 1}, {Kind: Answer}, {Kind: Fault, Sensor: "air"},
+	} {
+		b, err := appendRecord(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.giveUp(b)
+	}
+	gaps := first.gaps(at, reasonFull)
+	second := newTally()
+	for _, r := range append(gaps, gapRecord(at, origin{"air", 7}, loss{lo: 9, open: true, uncertain: true}, reasonCrash)) {
+		b, err := appendRecord(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second.giveUp(b)
+	}
+	var items []Item
+	for _, r := range append(gaps, second.gaps(at, reasonOld)...) {
+		items = append(items, Item{Record: r})
+	}
+	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  0 reason=spool_full count=2, " +
+		"gap air 7 after_seq=2 reason=too_old certain=false, gap air 8 after_seq=0 to_seq=1 reason=too_old, gap  0 reason=too_old count=2"
+	if got := brief(items); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func BenchmarkAppendAck(b *testing.B) {
+	r := benchSpool(b, b.TempDir(), 5*time.Second)
+	rec := sample()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Append(rec); err != nil {
+			b.Fatal(err)
+		}
+		x, _ := r.Next()
+		r.Ack(x.ID)
+	}
+}
+
+func benchSpool(b *testing.B, dir string, atRisk time.Duration) *Spool {
+	b.Helper()
+	s, err := Open(Options{Dir: dir, AtRisk: atRisk, Clock: clock.Fake(), Health: health.New(func(health.Change) {})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return s
+}
+
+func BenchmarkDurableBatch(b *testing.B) {
+	for _, n := range []int{1, 20, 64} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := benchSpool(b, b.TempDir(), 0)
+			rec := sample()
+			for b.Loop() {
+				for range n {
+					if err := s.Append(rec); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := s.commit(true); err != nil {
+					b.Fatal(err)
+				}
+				for range n {
+					x, ok := s.Next()
+					if !ok {
+						b.Fatal("not durable")
+					}
+					s.Ack(x.ID)
+				}
+				if err := s.sweep(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkOpen64MiB(b *testing.B) {
+	dir := b.TempDir()
+	o := Options{Dir: dir, AtRisk: time.Hour, MaxBytes: 256 << 20, Memory: 1 << 30, Clock: clock.Fake()}
+	s, err := Open(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rec := sample()
+	rec.Fields = append([]sensors.Field{{Name: "humidity", Value: 48.2}}, rec.Fields...)
+	for s.Stats().Samples.Bytes < 64<<20 {
+		for range 4000 {
+			rec.Run, rec.Seq = s.RunNumber(), rec.Seq+1
+			if err := s.Append(rec); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := s.commit(true); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := Open(o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

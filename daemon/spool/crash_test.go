@@ -1,0 +1,318 @@
+package spool
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var errIO = syscall.EIO
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 99)) }
+
+func TestEveryTruncationOfTheLastSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		for range 8 {
+			r.add(Reading, "air")
+		}
+		wait(2 * time.Second)
+		left := r.d.kill()
+		r.crash(left)
+		const name = "samples-1-1.seg"
+		whole := left.data(name)
+		frame := (len(whole) - headerSize) / 8
+		for n := range len(whole) {
+			for _, zeros := range []int{0, len(whole) - n} {
+				d := left.kill()
+				d.put(name, append(whole[:n:n], make([]byte, zeros)...))
+				r := newRig(t, d, Options{AtRisk: time.Second})
+				held := max(n-headerSize, 0) / frame
+				want := []string{fmt.Sprintf("gap air 1 after_seq=%d reason=crash certain=false", held)}
+				for seq := 1; seq <= held; seq++ {
+					want = append(want, fmt.Sprintf("air:%d", seq))
+				}
+				got := brief(r.take(all))
+				if got != strings.Join(want, ", ") {
+					t.Fatalf("cut at %d, %d zeros:\ngot  %s\nwant %s", n, zeros, got, strings.Join(want, ", "))
+				}
+				if told := r.told(); told != "" {
+					t.Fatalf("cut at %d, %d zeros: a torn end is no damage: %s", n, zeros, told)
+				}
+				if err := r.end(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+func TestGapAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 4 * time.Second}).start()
+		for range 3 {
+			r.add(Reading, "air")
+			r.add(Reading, "soil")
+		}
+		for _, x := range r.take(all) {
+			r.s.Ack(x.ID) // none ever touches the disk
+		}
+		wait(10 * time.Second) // but what sensors there are is known
+		r.add(Edge, "door")
+		r.add(Reading, "door")
+		wait(10 * time.Second)
+		r.add(Reading, "air")
+		r.add(Edge, "door")
+		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: 4 * time.Second})
+		r.want(r.take(all), "door:1, gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
+			"gap soil 1 after_seq=3 reason=crash certain=false, door:2")
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGapsOfACrashOutliveTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		r.add(Reading, "air")
+		wait(3 * time.Second)
+		rnd := newRand(5)
+		for run := uint64(2); run < 12; run++ { // it never lives long enough to do anything
+			r = newRig(t, r.crash(r.d.cut(rnd)), Options{AtRisk: time.Second})
+			if got := r.s.RunNumber(); got != run {
+				t.Fatalf("run %d, want %d", got, run)
+			}
+		}
+		r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+		r = newRig(t, r.d, Options{AtRisk: time.Second})
+		r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
+	})
+}
+
+// backlog makes a disk with three segments of samples of two sensors, one of
+// events, all synced and none acknowledged, as a good stop or a kill leaves it.
+func backlog(t *testing.T, good bool) *memDisk {
+	t.Helper()
+	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+	r.add(Edge, "door")
+	for range 5000 {
+		r.add(Reading, "air")
+		r.add(Reading, "soil")
+	}
+	wait(3 * time.Second)
+	if got := r.d.files("samples", segmentExt); len(got) < 3 {
+		t.Fatalf("files: %q", got)
+	}
+	if !good {
+		return r.crash(r.d.kill())
+	}
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	return r.d
+}
+
+// accounted checks that every record of the backlog is given or in a gap, and
+// gives how many are not given.
+func accounted(t *testing.T, items []Item) (missing int) {
+	t.Helper()
+	got := map[origin]map[uint64]bool{}
+	gaps := map[origin][]loss{}
+	for _, x := range items {
+		r := x.Record
+		o := origin{r.Sensor, r.Run}
+		if r.Kind == Gap {
+			g := newTally()
+			g.merge(r)
+			gaps[o] = append(gaps[o], g.losses[o])
+			continue
+		}
+		if got[o] == nil {
+			got[o] = map[uint64]bool{}
+		}
+		if got[o][r.Seq] {
+			t.Errorf("%v: %d came twice", o, r.Seq)
+		}
+		got[o][r.Seq] = true
+	}
+	for sensor, n := range map[string]uint64{"air": 5000, "soil": 5000} {
+		o := origin{sensor, 1}
+		for seq := uint64(1); seq <= n; seq++ {
+			if got[o][seq] {
+				continue
+			}
+			missing++
+			if !told(gaps[o], seq) {
+				t.Errorf("%v: nothing is known of %d; gaps %+v", o, seq, gaps[o])
+			}
+		}
+	}
+	return missing
+}
+
+func told(gaps []loss, seq uint64) bool {
+	for _, g := range gaps {
+		if seq >= g.lo && (g.open || seq <= g.hi) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDamagedSegments(t *testing.T) {
+	const middle = "samples-1-2.seg"
+	for _, c := range []struct {
+		name string
+		harm func(d *memDisk)
+		lost int // at most
+	}{
+		{"bit in a record", func(d *memDisk) { b := d.data(middle); b[1000] ^= 4; d.put(middle, b) }, 1},
+		{"bit in the header", func(d *memDisk) { b := d.data(middle); b[9] ^= 4; d.put(middle, b) }, 0},
+		{"cut short", func(d *memDisk) { b := d.data(middle); d.put(middle, b[:len(b)/2]) }, 2300},
+		{"zeroed page", func(d *memDisk) { b := d.data(middle); clear(b[4096:8192]); d.put(middle, b) }, 80},
+		{"all zeros", func(d *memDisk) { b := d.data(middle); clear(b); d.put(middle, b) }, 4600},
+		{"empty", func(d *memDisk) { d.put(middle, nil) }, 4600},
+		{"another file", func(d *memDisk) { d.put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600},
+		{"another segment", func(d *memDisk) { d.put(middle, d.data("events-1-1.seg")) }, 4600},
+		{"a segment behind it", func(d *memDisk) { d.put(middle, append(d.data(middle), d.data("events-1-1.seg")...)) }, 0},
+		{"a huge one", func(d *memDisk) { d.put(middle, append(d.data(middle), make([]byte, 4<<20)...)) }, 0},
+		{"run file", func(d *memDisk) { d.put(stateName, []byte("run 1")) }, 0},
+		{"no run file", func(d *memDisk) { _ = d.remove(stateName) }, 0},
+		{"acks", func(d *memDisk) { d.put(notesName, []byte(strings.Repeat("acks", 999))) }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := backlog(t, true)
+				c.harm(d)
+				r := newRig(t, d, Options{AtRisk: time.Second})
+				if missing := accounted(t, r.take(all)); missing > c.lost {
+					t.Errorf("%d lost, want at most %d", missing, c.lost)
+				}
+				damaged := c.name != "acks"
+				if got := r.told(); (got == "spool_damaged raised") != damaged {
+					t.Errorf("faults: %q", got)
+				}
+				if got := len(d.files("samples", damagedExt)); (got == 1) != (damaged && !strings.Contains(c.name, "run file")) {
+					t.Errorf("%d files set aside", got)
+				}
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+				r = newRig(t, d, Options{AtRisk: time.Second}) // told once, and nothing more is lost
+				if missing := accounted(t, r.take(all)); missing > c.lost || r.told() != "" {
+					t.Errorf("again: %d lost", missing)
+				}
+			})
+		})
+	}
+}
+
+func TestUnreadableAtOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := backlog(t, true)
+		d.failing(func(op, name string) error {
+			if op == "read" && strings.HasPrefix(name, "samples-1-1.") {
+				return errIO
+			}
+			return nil
+		})
+		r := newRig(t, d, Options{AtRisk: time.Second})
+		if missing := accounted(t, r.take(all)); missing == 0 || missing > 4600 {
+			t.Errorf("%d lost", missing)
+		}
+		if r.told() != "spool_damaged raised" || len(d.files("samples-1-1.", damagedExt)) != 1 {
+			t.Errorf("files %q", d.files("", ""))
+		}
+	})
+}
+
+func TestDamageFoundWhileReadingBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		harm func(d *memDisk, name string)
+	}{
+		{"bit", func(d *memDisk, name string) { b := d.data(name); b[70_000] ^= 1; d.put(name, b) }},
+		{"gone", func(d *memDisk, name string) { _ = d.remove(name) }},
+		{"unreadable", func(d *memDisk, name string) {
+			d.failing(func(op, n string) error {
+				if op == "read" && n == name {
+					return errIO
+				}
+				return nil
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := backlog(t, true)
+				r := newRig(t, d, Options{AtRisk: time.Second}).start()
+				c.harm(d, "samples-1-2.seg")
+				items := r.take(all)
+				for range 10 { // an unreadable file is tried again before it is given up
+					wait(time.Second)
+					items = append(items, r.take(all)...)
+				}
+				if missing := accounted(t, items); missing == 0 || missing > 4600 {
+					t.Errorf("%d lost", missing)
+				}
+				for _, x := range items {
+					r.s.Ack(x.ID)
+				}
+				wait(3 * time.Second)
+				d.failing(nil)
+				if got := r.told(); !strings.HasPrefix(got, "spool_damaged raised") {
+					t.Errorf("faults: %q", got)
+				}
+				if st := r.s.Stats(); st.Samples.Pending != 0 || st.Damaged != 1 {
+					t.Errorf("stats: %+v", st)
+				}
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestMendingCutShortByACrash(t *testing.T) {
+	for _, op := range []string{"create", "write", "sync", "rename", "syncdir"} {
+		for nth := range 3 {
+			t.Run(fmt.Sprint(op, nth), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := backlog(t, true)
+					b := d.data("samples-1-2.seg")
+					b[1000] ^= 4
+					d.put("samples-1-2.seg", b)
+					n := 0
+					d.failing(func(o, name string) error {
+						if o == op {
+							n++
+						}
+						if n > nth {
+							if o == "read" || o == "list" {
+								return nil
+							}
+							return errIO
+						}
+						return nil
+					})
+					r := newRig(t, d, Options{AtRisk: time.Second})
+					left := d.kill()
+					_ = r.end()
+					r = newRig(t, left, Options{AtRisk: time.Second})
+					if missing := accounted(t, r.take(all)); missing > 1 {
+						t.Errorf("%d lost", missing)
+					}
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,384 @@
+package spool
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+)
+
+// only fails one kind of operation on files whose name begins so.
+func only(op, prefix string, err error) func(string, string) error {
+	return func(o, name string) error {
+		if o == op && strings.HasPrefix(name, prefix) {
+			return err
+		}
+		return nil
+	}
+}
+
+func TestDiskFailsAndWorksAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		fail func(op, name string) error
+	}{
+		{"full", full},
+		{"write fails", only("write", "samples", syscall.EIO)},
+		{"create fails", only("create", "samples", syscall.EROFS)},
+		{"fdatasync fails", only("datasync", "samples", syscall.EIO)},
+		{"fsync fails", only("sync", "samples", syscall.EIO)},
+		{"fsync of the directory fails", only("syncdir", "", syscall.EIO)},
+		{"all fails", func(op, name string) error { return syscall.EIO }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+				for range 5 {
+					r.add(Reading, "air")
+					wait(3 * time.Second)
+				}
+				r.d.failing(c.fail)
+				for range 6000 { // enough to need another file
+					r.add(Reading, "air")
+				}
+				wait(10 * time.Minute)
+				if got := r.told(); !strings.HasPrefix(got, "spool_unavailable raised") {
+					t.Errorf("faults: %q", got)
+				}
+				if got := len(r.take(all)); got != 6005 {
+					t.Errorf("%d records can be sent, want all 6005", got)
+				}
+				r.d.failing(nil)
+				r.add(Reading, "air")
+				wait(2 * time.Minute)
+				if got := r.o.Health.Summary(); got != "all well" || !r.s.Stats().Disk {
+					t.Errorf("after: %s", got)
+				}
+				left := r.d.kill()
+				for _, f := range left.names {
+					f.b = f.b[:f.good]
+				}
+				r.crash(left)
+				r = newRig(t, left, Options{AtRisk: time.Second})
+				checkOnce(t, r.take(all), 6006)
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// checkOnce checks that samples 1 to n have come, in order and each once.
+func checkOnce(t *testing.T, items []Item, n uint64) {
+	t.Helper()
+	want := uint64(1)
+	for _, x := range items {
+		if x.Record.Kind == Gap {
+			continue
+		}
+		if x.Record.Seq != want {
+			t.Fatalf("got %d, want %d", x.Record.Seq, want)
+		}
+		want++
+	}
+	if want != n+1 {
+		t.Fatalf("got %d records, want %d", want-1, n)
+	}
+}
+
+func TestFailedSyncIsNotTrusted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		r.add(Reading, "air")
+		wait(3 * time.Second)
+		once := true
+		r.d.failing(func(op, name string) error {
+			if op == "datasync" && strings.HasPrefix(name, "samples") && once {
+				once = false // the kernel forgets, and says yes the next time
+				return syscall.EIO
+			}
+			return nil
+		})
+		r.add(Reading, "air")
+		wait(5 * time.Second)
+		files := r.d.files("samples", segmentExt)
+		if len(files) != 2 {
+			t.Fatalf("files: %q, want a new one", files)
+		}
+		if n := len(r.d.data(files[0])); n != r.d.names[files[0]].good {
+			t.Errorf("%q still ends with what was not synced", files[0])
+		}
+		if got := r.told(); got != "spool_unavailable raised, spool_unavailable cleared" {
+			t.Errorf("faults: %q", got)
+		}
+		items := r.take(all)
+		r.want(items, "air:1, air:2")
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+		if left := r.d.files("samples", ""); len(left) != 0 {
+			t.Errorf("left: %q", left)
+		}
+	})
+}
+
+func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
+		r.add(Reading, "air")
+		wait(2 * time.Second)
+		r.d.failing(full)
+		const n = 20000
+		for i := range n {
+			r.add(Reading, "air")
+			if st := r.s.Stats(); st.Memory > 512<<10+4096 {
+				t.Fatalf("after %d: %d bytes", i, st.Memory)
+			}
+		}
+		r.put(Record{Kind: Answer})
+		wait(time.Minute)
+		if got := r.told(); got != "spool_unavailable raised, spool_full raised" && got != "spool_full raised, spool_unavailable raised" {
+			t.Errorf("faults: %q", got)
+		}
+		st := r.s.Stats()
+		items := r.take(all)
+		got, lost := map[uint64]bool{}, []loss{}
+		for _, x := range items {
+			switch x.Record.Kind {
+			case Gap:
+				g := newTally()
+				g.merge(x.Record)
+				lost = append(lost, g.losses[origin{"air", 1}])
+			case Reading:
+				got[x.Record.Seq] = true
+			}
+		}
+		dropped := uint64(0)
+		for seq := uint64(1); seq <= n+1; seq++ {
+			if !got[seq] {
+				dropped++
+			}
+			if got[seq] == told(lost, seq) {
+				t.Fatalf("record %d: sent %v, told as lost %v", seq, got[seq], told(lost, seq))
+			}
+		}
+		if dropped == 0 || dropped != st.Dropped {
+			t.Errorf("%d are missing, %d counted", dropped, st.Dropped)
+		}
+		r.d.failing(nil)
+		wait(2 * time.Minute)
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEventsAreGivenUpLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10})
+		r.d.failing(full)
+		r.start()
+		r.put(Record{Kind: Gap, Sensor: "old", Run: 1, Fields: gapRecord(clock.Stamp{}, origin{}, loss{lo: 5, open: true, uncertain: true}, reasonCrash).Fields})
+		for range 3 {
+			r.put(Record{Kind: Answer})
+		}
+		for range 5000 {
+			r.add(Edge, "door")
+		}
+		items := r.take(4)
+		if st := r.s.Stats(); st.Dropped == 0 || st.Memory > 512<<10 {
+			t.Fatalf("stats: %+v", st)
+		}
+		var gaps []Item
+		for _, x := range append(items, r.take(all)...) {
+			if x.Record.Kind == Gap {
+				gaps = append(gaps, x)
+			}
+		}
+		got := brief(gaps)
+		for _, want := range []string{
+			"gap old 1 after_seq=4 reason=spool_full certain=false", "gap door 1 after_seq=0 to_seq=", "gap  0 reason=spool_full count=3",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("gaps %s lack %q", got, want)
+			}
+		}
+		r.d.failing(nil)
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDiskThatComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := backlog(t, false)
+		d.held = false
+		d.failing(func(string, string) error { return syscall.EIO })
+		r := newRig(t, d, Options{AtRisk: time.Second}).start()
+		run := r.s.RunNumber()
+		if run < 1<<50 || run >= 1<<53 {
+			t.Errorf("run %d", run)
+		}
+		r.add(Reading, "air")
+		r.want(r.take(all), "air:1")
+		wait(time.Minute)
+		if got := r.told(); got != "spool_unavailable raised" {
+			t.Errorf("faults: %q", got)
+		}
+		d.failing(nil)
+		wait(2 * time.Minute)
+		if got := r.told(); got != "spool_unavailable cleared" || r.s.RunNumber() != run {
+			t.Errorf("faults: %q, run %d", got, r.s.RunNumber())
+		}
+		items := r.take(all)
+		if missing := accounted(t, items); missing != 0 || len(items) != 10005 {
+			t.Errorf("%d missing of %d", missing, len(items))
+		}
+		if last := items[len(items)-1].Record; last.Run != run {
+			t.Errorf("the newest is not last: %+v", last)
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		r = newRig(t, d, Options{AtRisk: time.Second})
+		if r.s.RunNumber() != run+1 || len(r.take(all)) != 10005 {
+			t.Errorf("run %d after %d", r.s.RunNumber(), run)
+		}
+	})
+}
+
+func TestReadOnlyDiskStillSends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := backlog(t, true)
+		d.failing(func(op, _ string) error {
+			if op == "lock" || op == "list" || op == "read" {
+				return nil
+			}
+			return syscall.EROFS
+		})
+		r := newRig(t, d, Options{}).start() // with no time at risk, too
+		items := r.take(all)
+		if missing := accounted(t, items); missing != 0 {
+			t.Errorf("%d missing", missing)
+		}
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		r.add(Reading, "air")
+		r.want(r.take(all), "air:1")
+		wait(time.Minute)
+		if st := r.s.Stats(); st.Disk || st.Run < 1<<50 || r.told() != "spool_unavailable raised" {
+			t.Errorf("stats: %+v", st)
+		}
+		if err := r.end(); !errors.Is(err, syscall.EROFS) {
+			t.Errorf("end: %v", err)
+		}
+	})
+}
+
+func TestLockTakenByAnotherIsTheOnlyHardError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		d.held = true
+		_, err := open(Options{Dir: "memory", Clock: clock.Fake()}, d)
+		var locked *LockedError
+		if !errors.As(err, &locked) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestANotificationMayAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		var s *Spool
+		h := health.New(func(c health.Change) {
+			if err := s.Append(Record{Kind: Fault, Sensor: string(c.Fault.Code)}); err != nil {
+				t.Error(err)
+			}
+		})
+		s, err := open(Options{Dir: "memory", Clock: clock.Fake(), Health: h, AtRisk: time.Second}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &rig{t: t, d: d, s: s, seq: map[string]uint64{}, o: Options{Clock: clock.Fake()}}
+		d.failing(full)
+		r.start()
+		r.add(Reading, "air")
+		wait(10 * time.Second)
+		d.failing(nil)
+		wait(2 * time.Minute)
+		r.want(r.take(all), "spool_unavailable:0, spool_unavailable:0, air:1")
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		for range 3 {
+			r.add(Reading, "air")
+		}
+		r.put(Record{Kind: Answer})
+		wait(3 * time.Second)
+		items := r.take(all)
+		r.d.failing(only("write", "refused", syscall.ENOSPC))
+		r.s.Refuse(items[0].ID, "payload too large")
+		r.s.Refuse(items[2].ID, "denied")
+		r.s.Refuse(items[2].ID, "denied")
+		wait(3 * time.Second)
+		if got := r.told(); got != "spool_unavailable raised" {
+			t.Errorf("faults: %q", got)
+		}
+		left := r.d.kill() // killed before they are set aside, they come again
+		again := newRig(t, left, Options{AtRisk: time.Second})
+		if got := brief(again.take(all)); !strings.Contains(got, "air:2") || !strings.Contains(got, ":0") {
+			t.Errorf("after a crash: %s", got)
+		}
+		r.d.failing(nil)
+		wait(time.Minute)
+		if b := string(r.d.data(refusedName)); strings.Count(b, "\n") < 2 || !strings.Contains(b, `"refused":"denied"`) || !strings.Contains(b, `"seq":2`) {
+			t.Errorf("refused.jsonl: %s", b)
+		}
+		r.s.Rewind()
+		r.want(r.take(all), "gap air 1 after_seq=1 to_seq=2 reason=refused, air:1, air:3")
+		if st := r.s.Stats(); st.Refused != 2 {
+			t.Errorf("stats: %+v", st)
+		}
+		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second})
+		if got := brief(r.take(all)); strings.Contains(got, "air:2,") || !strings.Contains(got, "reason=refused") {
+			t.Errorf("after a crash: %s", got)
+		}
+	})
+}
+
+func TestRefusedFileIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+		for range 2000 {
+			r.put(Record{Kind: Answer})
+			x, _ := r.s.Next()
+			r.s.Refuse(x.ID, "no")
+			synctest.Wait()
+		}
+		n := len(r.d.data(refusedName)) + len(r.d.data(refusedOld))
+		if n == 0 || n > 1<<20/16+8192 {
+			t.Errorf("%d bytes", n)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,119 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// mend puts files with their good records in the place of those that were
+// found damaged, and sets the damaged ones aside. The gaps that tell what is
+// missing are on disk by now.
+func (s *Spool) mend() error {
+	for _, g := range s.w.mend {
+		if err := s.mendOne(g); err != nil {
+			return fmt.Errorf("mend segment %q: %w", g.file(), err)
+		}
+	}
+	s.w.mend = nil
+	return nil
+}
+
+func (s *Spool) mendOne(g *segment) error {
+	data, err := s.disk.read(g.file(), maxFile)
+	if err != nil {
+		return nil // Next deals with what it cannot read
+	}
+	out, left := s.salvage(g, data)
+	if !left {
+		return nil // the writer sets it aside
+	}
+	tmp := g.file() + tmpExt
+	if err := s.disk.remove(tmp); err != nil {
+		return err
+	}
+	f, err := s.disk.create(tmp)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(out)
+	if err = cmp.Or(err, f.sync(), f.Close()); err != nil {
+		return err
+	}
+	// Between these two a crash leaves the new file under its first name only;
+	// the next load finds it there.
+	if err := s.disk.rename(g.file(), g.file()+damagedExt); err != nil {
+		return err
+	}
+	if err := s.disk.rename(tmp, g.file()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	g.bad, g.size, g.good = false, int64(len(out)), int64(len(out))
+	s.mu.Unlock()
+	s.prune()
+	return s.disk.sync()
+}
+
+// salvage gives a segment file with the records of g that are in data and
+// still owed.
+func (s *Spool) salvage(g *segment, data []byte) (out []byte, left bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out = g.header()
+	at := scanner{data: data, pos: min(headerSize, len(data))}
+	for at.next() {
+		if id := g.off + at.seq; id >= g.lo && id < g.hi && s.keeps(g, id) {
+			out = appendFrame(out, at.seq, at.payload)
+			left = true
+		}
+	}
+	return out, left && slices.Contains(s.lanes[g.lane].segs, g)
+}
+
+// keeps reports whether g must go on keeping the record of an id: it is owed,
+// or refused and not yet set aside.
+func (s *Spool) keeps(g *segment, id uint64) bool {
+	return s.lanes[g.lane].owed(id) || slices.ContainsFunc(s.refused, func(x refusal) bool {
+		return x.seg == g && x.id == id
+	})
+}
+
+// setAside renames a damaged file.
+func (s *Spool) setAside(name string) error {
+	if err := s.disk.rename(name, name+damagedExt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.prune()
+	return nil
+}
+
+// prune removes the oldest damaged files beyond an eighth of MaxBytes. It is
+// housekeeping: what cannot be removed now may be the next time.
+func (s *Spool) prune() {
+	names, err := s.disk.list()
+	if err != nil {
+		return
+	}
+	var old []*segment
+	for _, name := range names {
+		if body, ok := strings.CutSuffix(name, damagedExt); ok {
+			if g, ok := parseSegment(body); ok {
+				g.size, _ = s.disk.size(name)
+				old = append(old, g)
+			}
+		}
+	}
+	slices.SortFunc(old, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(b.run, a.run), cmp.Compare(b.number, a.number))
+	})
+	var sum int64
+	for _, g := range old {
+		if sum += g.size; sum > s.o.MaxBytes/8 {
+			_ = s.disk.remove(g.file() + damagedExt)
+		}
+	}
+}

@@ -1,0 +1,254 @@
+package spool
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWhatIsAcknowledgedSoonNeverTouchesTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second, MaxAge: time.Hour}).start()
+		r.add(Reading, "air") // the first writes down that there is such a sensor
+		r.s.Ack(r.take(1)[0].ID)
+		wait(2 * time.Second)
+		syncs, written := r.d.syncCount(), r.d.written
+		for range 1000 {
+			r.add(Reading, "air")
+			wait(500 * time.Millisecond)
+			r.s.Ack(r.take(1)[0].ID)
+		}
+		wait(time.Minute)
+		if n := r.d.syncCount() - syncs; n != 0 || r.d.written != written {
+			t.Errorf("%d syncs and %d bytes", n, r.d.written-written)
+		}
+		if files := r.d.files("samples", ""); len(files) != 0 {
+			t.Errorf("files: %q", files)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWrittenWithinASecondSyncedWithinAtRisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second}).start()
+		r.add(Reading, "air")
+		wait(12 * time.Second) // the first sync makes the file's name durable too
+		const name = "samples-1-1.seg"
+		before, syncs := len(r.d.data(name)), r.d.syncCount()
+		r.add(Reading, "air")
+		wait(900 * time.Millisecond)
+		r.add(Reading, "air")
+		wait(100 * time.Millisecond)
+		after := len(r.d.data(name))
+		if after <= before {
+			t.Errorf("not written after a second")
+		}
+		if r.d.syncCount() != syncs {
+			t.Error("synced before its time")
+		}
+		wait(8 * time.Second)
+		if r.d.syncCount() != syncs+1 {
+			t.Errorf("%d syncs after AtRisk, want one for both", r.d.syncCount()-syncs)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAckBeforeTheSyncSavesTheSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second}).start()
+		r.add(Reading, "air")
+		wait(2 * time.Second)
+		syncs := r.d.syncCount()
+		r.add(Reading, "air")
+		wait(3 * time.Second)
+		for _, x := range r.take(all) {
+			r.s.Ack(x.ID)
+		}
+		wait(time.Minute)
+		if n := r.d.syncCount() - syncs; n != 0 {
+			t.Errorf("%d syncs for what was acknowledged", n)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+		if files := r.d.files("samples", ""); len(files) != 0 {
+			t.Errorf("nothing is owed, but there are %q", files)
+		}
+	})
+}
+
+func TestNothingAtRiskIsOnDiskBeforeItIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{})
+		seq := r.add(Reading, "air")
+		if got := r.take(1); len(got) != 0 {
+			t.Fatal("sent before it was on disk")
+		}
+		for range 3 {
+			select {
+			case <-r.s.Ready():
+			default:
+			}
+		}
+		r.start()
+		<-r.s.Ready()
+		r.want(r.take(all), "air:1")
+		left := r.d.kill()
+		left.durable = nil
+		for _, f := range left.names {
+			f.b = f.b[:f.good] // only what is synced
+		}
+		r = newRig(t, r.crash(left), Options{})
+		r.start()
+		if got := r.take(1); len(got) == 0 {
+			t.Fatalf("record %d is not there after a power cut", seq)
+		}
+		wait(time.Second)
+		r.s.Rewind()
+		r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGoodStopWritesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		r := newRig(t, d, Options{AtRisk: time.Hour}).start()
+		for range 10 {
+			r.add(Reading, "air")
+		}
+		r.add(Edge, "door")
+		items := r.take(all)
+		r.s.Ack(items[3].ID) // out of order
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(d.data(stateName)); !strings.Contains(got, "run 1 stopped") {
+			t.Errorf("run file: %q", got)
+		}
+		r = newRig(t, d.cut(newRand(1)), Options{AtRisk: time.Hour})
+		r.want(r.take(all), "door:1, air:1, air:2, air:4, air:5, air:6, air:7, air:8, air:9, air:10")
+		if told := r.told(); told != "" || r.s.RunNumber() != 2 {
+			t.Errorf("run %d, faults %q", r.s.RunNumber(), told)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAcksAreRecordedWithoutASync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		for range 20 {
+			r.add(Reading, "air")
+		}
+		wait(2 * time.Second)
+		items := r.take(all)
+		syncs := r.d.syncCount()
+		for _, i := range []int{0, 1, 2, 7, 19, 5} {
+			r.s.Ack(items[i].ID)
+		}
+		wait(2 * time.Second)
+		if n := r.d.syncCount() - syncs; n != 0 {
+			t.Errorf("%d syncs for acks", n)
+		}
+		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second})
+		r.want(r.take(all), "gap air 1 after_seq=20 reason=crash certain=false, air:4, air:5, air:7, air:9, "+
+			"air:10, air:11, air:12, air:13, air:14, air:15, air:16, air:17, air:18, air:19")
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSegmentsRollAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		const n = 12000
+		for i := range n {
+			r.add(Reading, "air")
+			if i%1000 == 0 {
+				wait(time.Second)
+			}
+		}
+		wait(2 * time.Second)
+		st := r.s.Stats()
+		if st.Samples.Segments < 3 || st.Memory > 2*kept {
+			t.Errorf("with a backlog: %+v", st)
+		}
+		for _, name := range r.d.files("samples", segmentExt) {
+			if size := len(r.d.data(name)); size > segmentSize {
+				t.Errorf("%s has %d bytes", name, size)
+			}
+		}
+		for want := uint64(1); want <= n; want++ {
+			x, ok := r.s.Next()
+			if !ok || x.Record.Seq != want {
+				t.Fatalf("got %v, %v, want %d", x.Record.Seq, ok, want)
+			}
+			r.s.Ack(x.ID)
+		}
+		wait(3 * time.Second)
+		if files := r.d.files("samples", ""); len(files) > 1 {
+			t.Errorf("all is acknowledged, but there are %q", files)
+		}
+		if r.d.reads > 12 {
+			t.Errorf("%d reads for %d segments", r.d.reads, st.Samples.Segments)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRunTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{}).start()
+		r.stop()
+		if err := <-r.done; err != nil {
+			t.Fatal(err)
+		}
+		if err := r.s.Run(t.Context()); err == nil {
+			t.Error("a second Run was taken")
+		}
+		r.stop = nil
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		r.put(Record{Kind: Answer}) // never acknowledged
+		wait(2 * time.Second)
+		r.take(1)
+		for range 20000 {
+			r.put(Record{Kind: Event})
+			wait(2 * time.Second)
+			r.s.Ack(r.take(1)[0].ID)
+		}
+		wait(2 * time.Second)
+		if n := len(r.d.data(notesName)); n > notesMax+1024 {
+			t.Errorf("%d bytes of acks", n)
+		}
+		st := r.s.Stats()
+		if st.Events.Pending != 1 || st.Memory > 2*kept {
+			t.Errorf("stats: %+v", st)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
