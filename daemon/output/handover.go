@@ -28,6 +28,12 @@ type Inheritance struct {
 	Remove  func(name string) error
 }
 
+// taker is a board that can make an output of a held line, without releasing
+// it. The output owns the file from then on; with an error the caller does.
+type taker interface {
+	Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error)
+}
+
 // Held is the lines that [TakeOver] holds at their safe levels. Its methods
 // are for one goroutine at a time. A nil Held holds nothing.
 type Held struct {
@@ -50,10 +56,12 @@ type heldLine struct {
 // The lines stay driven until [Open] is given the Held, so for as long as the
 // configuration takes to read, and for good where it cannot be read: systemd
 // keeps its copies. Open has systemd close its copies while ours are still
-// open, then writes the crash record, and then releases and requests one line
-// after the other. So each line is undriven once, for the two system calls
-// between its release and its request, some tens of microseconds; kernels that
-// keep the level of a released line do not even show that. A line that is no
+// open, and then writes the crash record, so that what systemd keeps always
+// agrees with the record. A board that can (its method Take) then makes the
+// outputs of the very handles, and no line is undriven for a moment. On any
+// other, Open releases and requests one line after the other: each is undriven
+// for the two system calls between, some tens of microseconds, which kernels
+// that keep the level of a released line do not even show. A line that is no
 // longer an output of the configuration is released when all others are
 // claimed.
 func TakeOver(in Inheritance) (*Held, error) {
@@ -123,7 +131,7 @@ func (h *Held) forget(held *heldLine) error {
 	return nil
 }
 
-// claim requests a line, which it releases first where it is held.
+// claim requests a line; one that is held it takes over, or releases first.
 func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig) (board.Output, error) {
 	key := lineKey(id)
 	if h == nil || h.lines[key] == nil {
@@ -134,6 +142,11 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig) (boar
 		return nil, err
 	}
 	delete(h.lines, key)
+	if t, ok := b.(taker); ok {
+		if line, err := t.Take(held.file, id, c); err == nil {
+			return line, nil
+		} // a handle that has died; a new request shows whether the line has
+	}
 	if err := held.file.Close(); err != nil {
 		return nil, fmt.Errorf("release held line %s: %w", id, err)
 	}

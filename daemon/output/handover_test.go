@@ -105,7 +105,25 @@ type asBoard struct {
 
 func (b asBoard) Output(c board.OutputConfig) (board.Output, error) { return b.s.Output(c) }
 
-// takeOver writes the record and takes over.
+// taking is a board that can make outputs of handles.
+type taking struct {
+	asBoard
+	fails error
+}
+
+func (b taking) Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error) {
+	if b.fails != nil {
+		return nil, b.fails
+	}
+	if f != b.s.ours[id.Name] || !isOpen(f) {
+		b.s.t.Errorf("%s: taken by a handle that is not its own, or closed", id)
+	}
+	b.s.steps = append(b.s.steps, "take "+id.Name+" "+Level(c.Active).String())
+	b.s.sim.Line(id.Name).Hold("")
+	return b.s.sim.Output(c)
+}
+
+// takeOver takes over, with no error.
 func (s *successor) takeOver(record string, handles map[string]*os.File) *Held {
 	h, err := TakeOver(Inheritance{Record: record, Handles: handles, Hold: s.hold, Adopt: s.adopt, Remove: s.removeHandle})
 	if err != nil {
@@ -115,12 +133,16 @@ func (s *successor) takeOver(record string, handles map[string]*os.File) *Held {
 }
 
 func (s *successor) open(h *Held, record string, outputs ...Config) (*Bank, *health.Health) {
+	return s.openOn(asBoard{s.sim, s}, h, record, outputs...)
+}
+
+func (s *successor) openOn(b board.Board, h *Held, record string, outputs ...Config) (*Bank, *health.Health) {
 	hl := health.New(func(c health.Change) {
 		if c.Raised {
 			s.steps = append(s.steps, "fault "+c.Subject+" "+string(c.Fault.Code))
 		}
 	})
-	return Open(Options{Board: asBoard{s.sim, s}, Outputs: outputs, Record: record, Held: h, Clock: clock.Fake(), Health: hl}), hl
+	return Open(Options{Board: b, Outputs: outputs, Record: record, Held: h, Clock: clock.Fake(), Health: hl}), hl
 }
 
 func (s *successor) did(want ...string) {
@@ -163,6 +185,36 @@ func TestTakeOver(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A board that can makes the outputs of the handles: nothing is released.
+func TestTakeOverWithoutRelease(t *testing.T) {
+	for _, c := range []struct {
+		fails error
+		want  []string
+	}{
+		{nil, []string{"adopt GPIO27 off", "remove GPIO27", "take GPIO27 on"}},
+		{syscall.ENODEV, []string{"adopt GPIO27 off", "remove GPIO27", "request GPIO27"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSuccessor(t)
+			record := filepath.Join(t.TempDir(), "outputs")
+			if err := writeRecord(record, []Line{simLine("pump", 27, Off)}); err != nil {
+				t.Fatal(err)
+			}
+			name, f := s.inherit("pump", "GPIO27")
+			on := pump
+			on.Initial = On
+			bank, h := s.openOn(taking{asBoard{s.sim, s}, c.fails}, s.takeOver(record, map[string]*os.File{name: f}), record, on)
+			s.did(c.want...)
+			if isOpen(f) != (c.fails == nil) {
+				t.Errorf("the handle is open: %v", isOpen(f))
+			}
+			if all := h.Current(); len(all) != 0 || bank.States()[0].Level != On {
+				t.Errorf("faults %v, states %+v", all, bank.States())
+			}
+		})
+	}
 }
 
 // systemd closes its copy a little after it has said so.
