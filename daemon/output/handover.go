@@ -59,11 +59,14 @@ type heldLine struct {
 // open, and then writes the crash record, so that what systemd keeps always
 // agrees with the record. A board that can (its method Take) then makes the
 // outputs of the very handles, and no line is undriven for a moment. On any
-// other, Open releases and requests one line after the other: each is undriven
-// for the two system calls between, some tens of microseconds, which kernels
-// that keep the level of a released line do not even show. A line that is no
-// longer an output of the configuration is released when all others are
-// claimed.
+// other, Open releases and requests one line after the other, and each is
+// undriven from its release to its request; a kernel that returns released
+// lines to their pull shows that as a short pulse where the pull is unsafe. A
+// line that is no longer an output of the configuration is released when all
+// others are claimed.
+//
+// systemd forgets what it keeps for a stopped unit that nothing refers to any
+// more: the unit must be enabled, not only started.
 func TakeOver(in Inheritance) (*Held, error) {
 	h := &Held{remove: in.Remove, lines: map[string]*heldLine{}}
 	for name, f := range in.Handles {
