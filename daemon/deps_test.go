@@ -1,0 +1,230 @@
+package daemon_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// rooms says where a module from outside may be imported: below these folders
+// of the repository. One that is not listed may be imported nowhere: a new
+// dependency begins with a line here and its reason in the commit.
+var rooms = map[string][]string{
+	"periph.io":                           {"sensors", "daemon/output"},
+	"github.com/warthog618/go-gpiocdev":   {"sensors/board"},
+	"github.com/eclipse/paho.mqtt.golang": {"daemon/uplink"},
+	"github.com/coreos/go-systemd":        {"daemon/systemd"},
+	"github.com/mochi-mqtt/server":        {"daemon/broker"},
+	"github.com/spf13/cobra":              {"cmd"},
+	"gopkg.in/yaml.v3":                    {"daemon/config"},
+	"golang.org/x/sys":                    {"cmd", "daemon", "sensors"},
+}
+
+// testRooms is where tests may import a module besides.
+var testRooms = map[string][]string{
+	"github.com/rogpeppe/go-internal": {"cmd"},
+	"go.uber.org/goleak":              {"cmd", "daemon", "sensors"},
+	"periph.io":                       {"daemon/sampler"}, // its fake board has to name the bus's type
+}
+
+// forbidden says why a file in this folder of the repository may not import
+// this package; "" when it may.
+func forbidden(folder, imported string, test bool) string {
+	if ours, ok := strings.CutPrefix(imported, "fieldpost/"); ok {
+		switch {
+		case below(ours, "cmd") && !below(folder, "cmd"):
+			return "only cmd may import cmd"
+		case below(ours, "daemon") && below(folder, "sensors"):
+			return "sensors may not import daemon: imports point cmd -> daemon -> sensors"
+		case ours == "daemon" && below(folder, "daemon") && !(test && folder == "daemon"):
+			return "the rooms of daemon may not import the daemon that joins them"
+		}
+		return ""
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		return "" // the standard library
+	}
+	var may []string
+	known := false
+	for module, folders := range rooms {
+		if below(imported, module) {
+			may, known = append(may, folders...), true
+		}
+	}
+	for module, folders := range testRooms {
+		if below(imported, module) {
+			known = true
+			if test {
+				may = append(may, folders...)
+			}
+		}
+	}
+	if !known {
+		return "this module is not in the list of daemon/deps_test.go"
+	}
+	return within(folder, may)
+}
+
+func within(folder string, folders []string) string {
+	for _, f := range folders {
+		if below(folder, f) {
+			return ""
+		}
+	}
+	if len(folders) == 0 {
+		return "only tests may import this"
+	}
+	return "this may be imported in " + strings.Join(folders, ", ") + " only"
+}
+
+// below reports whether a path is another, or under it.
+func below(path, top string) bool {
+	return path == top || strings.HasPrefix(path, top+"/")
+}
+
+// sleeps gives the positions of time.Sleep, called or only mentioned, under
+// whatever name the file imports package time.
+func sleeps(file *ast.File) (at []token.Pos) {
+	name := ""
+	for _, imported := range file.Imports {
+		if p, _ := strconv.Unquote(imported.Path.Value); p == "time" {
+			name = "time"
+			if imported.Name != nil {
+				name = imported.Name.Name
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && name != "" && x.Name == name && n.Sel.Name == "Sleep" {
+				at = append(at, n.Pos())
+			}
+		case *ast.Ident:
+			if name == "." && n.Name == "Sleep" {
+				at = append(at, n.Pos())
+			}
+		}
+		return true
+	})
+	return at
+}
+
+// Imports point one way, outside modules stay in their rooms, and nothing
+// sleeps, in all Go files of the repository, whatever they are built for.
+func TestImportsAndSleeps(t *testing.T) {
+	root := ".."
+	files := 0
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && p != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(p) != ".go" {
+			return nil
+		}
+		files++
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, p, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		folder := path.Dir(filepath.ToSlash(rel))
+		for _, imported := range file.Imports {
+			name, err := strconv.Unquote(imported.Path.Value)
+			if err != nil {
+				return err
+			}
+			if why := forbidden(folder, name, strings.HasSuffix(p, "_test.go")); why != "" {
+				t.Errorf("%s: import of %s: %s", set.Position(imported.Pos()), name, why)
+			}
+		}
+		for _, pos := range sleeps(file) {
+			t.Errorf("%s: time.Sleep: use testing/synctest, a timer's channel or another channel", set.Position(pos))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 50 {
+		t.Errorf("looked at %d files only: is %s the repository?", files, root)
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	for _, tc := range []struct {
+		folder, imported string
+		test, want       bool
+	}{
+		{"sensors", "fieldpost/daemon/config", false, true},
+		{"sensors/board", "fieldpost/sensors", false, false},
+		{"sensors", "fieldpost/cmd/fieldpost", false, true},
+		{"daemon", "fieldpost/cmd/fieldpost", true, true},
+		{"daemon", "fieldpost/sensors/board", false, false},
+		{"daemon/uplink", "fieldpost/daemon", false, true},
+		{"daemon/uplink", "fieldpost/daemon", true, true},
+		{"daemon", "fieldpost/daemon", true, false},
+		{"cmd/fieldpost", "fieldpost/daemon", false, false},
+		{"cmd/fieldpost", "fieldpost/sensors/board", false, false},
+		{"daemon", "net/http", false, false},
+		{"daemon/config", "gopkg.in/yaml.v3", false, false},
+		{"daemon", "gopkg.in/yaml.v3", true, true},
+		{"daemon/uplink", "github.com/eclipse/paho.mqtt.golang/packets", true, false},
+		{"daemon/broker", "github.com/eclipse/paho.mqtt.golang", true, true},
+		{"daemon/broker", "github.com/mochi-mqtt/server/v2/packets", false, false},
+		{"daemon/brokers", "github.com/mochi-mqtt/server/v2", false, true},
+		{"sensors/board", "github.com/warthog618/go-gpiocdev/uapi", false, false},
+		{"daemon/output", "github.com/warthog618/go-gpiocdev", false, true},
+		{"daemon/output", "periph.io/x/conn/v3/gpio", false, false},
+		{"daemon/sampler", "periph.io/x/conn/v3/physic", false, true},
+		{"daemon/sampler", "periph.io/x/conn/v3/physic", true, false},
+		{"daemon/command", "periph.io/x/conn/v3/physic", true, true},
+		{"sensors/sim", "periph.io/x/conn/v3/i2c", false, false},
+		{"daemon/systemd", "github.com/coreos/go-systemd/v22/daemon", false, false},
+		{"cmd/fieldpost", "github.com/coreos/go-systemd/v22/daemon", false, true},
+		{"cmd/fieldpost", "github.com/spf13/cobra", false, false},
+		{"daemon", "go.uber.org/goleak", true, false},
+		{"daemon", "go.uber.org/goleak", false, true},
+		{"cmd/fieldpost", "github.com/rogpeppe/go-internal/testscript", true, false},
+		{"daemon", "github.com/stretchr/testify", true, true},
+		{"deploy/vm", "golang.org/x/sys/unix", false, true},
+	} {
+		if why := forbidden(tc.folder, tc.imported, tc.test); (why != "") != tc.want {
+			t.Errorf("%s imports %s (test %v): got %q, want forbidden %v", tc.folder, tc.imported, tc.test, why, tc.want)
+		}
+	}
+}
+
+func TestSleeps(t *testing.T) {
+	for source, want := range map[string]int{
+		`import "time"; func f() { time.Sleep(1) }`:               1,
+		`import "time"; var sleep = time.Sleep`:                   1,
+		`import clock "time"; func f() { clock.Sleep(1) }`:        1,
+		`import . "time"; func f() { Sleep(1) }`:                  1,
+		`import "time"; func f() { time.Now(); bed.Sleep() }`:     0,
+		`import "fieldpost/time"; func f() { time.Sleep(1) }`:     0,
+		`import "time"; type bed struct{}; func (bed) Sleep() {}`: 0,
+		`// time.Sleep in a comment`:                              0,
+	} {
+		file, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x; "+source, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sleeps(file); len(got) != want {
+			t.Errorf("%s: found %d, want %d", source, len(got), want)
+		}
+	}
+}
