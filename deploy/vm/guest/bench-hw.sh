@@ -27,13 +27,15 @@ read -r device <$sim/dev_name
 read -r CHIP <$sim/bank0/chip_name
 udevadm settle
 
-# put CHIP REGISTER BYTES
-put() { printf '%b' "$3" | dd of="$REGS/regs_$1" bs=1 seek=$(($2)) conv=notrunc status=none; }
+# put CHIP FILE-OFFSET BYTES
+put() { printf '%b' "$3" | dd of="$REGS/$1" bs=1 seek=$(($2)) conv=notrunc status=none; }
 # a BME280's identity and calibration, and one raw reading (25.08 C, 100653 Pa, 55 %)
-put 76 0xd0 '\x60'
-put 76 0x88 '\x70\x6b\x43\x67\x18\xfc\x7d\x8e\x43\xd6\xd0\x0b\x27\x0b\x8c\x00\xf9\xff\x8c\x3c\xf8\xc6\x70\x17\x00\x4b'
-put 76 0xe1 '\x72\x01\x00\x14\x03\x00\x1e'
-put 76 0xf7 '\x65\x5a\xc0\x7e\xed\x00\x77\x00'
-# a TMP102 at 23.5 C, and its configuration and limits after power-on
-put 48 0 '\x17\x80\x60\xa0\x4b\x00\x50\x00'
+put regs_76 0xd0 '\x60'
+put regs_76 0x88 '\x70\x6b\x43\x67\x18\xfc\x7d\x8e\x43\xd6\xd0\x0b\x27\x0b\x8c\x00\xf9\xff\x8c\x3c\xf8\xc6\x70\x17\x00\x4b'
+put regs_76 0xe1 '\x72\x01\x00\x14\x03\x00\x1e'
+put regs_76 0xf7 '\x65\x5a\xc0\x7e\xed\x00\x77\x00'
+# a TMP102 at 23.5 C in extended mode, its configuration and limits after power-on;
+# its conversion is always over, and it knows itself by two bits
+put regs_48 0 '\x0b\xc1\x60\xa0\x4b\x00\x50\x00'
+put ones_48 2 '\xe0\x00'
 echo "CHIP=$CHIP LINES=/sys/devices/platform/$device/$CHIP BUS=$BUS REGS=$REGS"
