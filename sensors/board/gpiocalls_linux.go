@@ -20,6 +20,7 @@ type gpioKernel interface {
 	request(chip *os.File, r *uapi.LineRequest) error
 	get(line *os.File) (uapi.LineValues, error)
 	set(line *os.File, v uapi.LineValues) error
+	configure(line *os.File, c uapi.LineConfig) error
 }
 
 // charDev is the real gpioKernel.
@@ -55,4 +56,8 @@ func (charDev) get(line *os.File) (uapi.LineValues, error) {
 
 func (charDev) set(line *os.File, v uapi.LineValues) error {
 	return control(line, func(fd uintptr) error { return uapi.SetLineValuesV2(fd, v) })
+}
+
+func (charDev) configure(line *os.File, c uapi.LineConfig) error {
+	return control(line, func(fd uintptr) error { return uapi.SetLineConfigV2(fd, &c) })
 }

@@ -193,6 +193,18 @@ func (k *fakeGPIO) set(handle *os.File, v uapi.LineValues) error {
 	return nil
 }
 
+func (k *fakeGPIO) configure(handle *os.File, c uapi.LineConfig) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l, err := k.byHandle(handle)
+	if err != nil {
+		return err
+	}
+	l.request.Config = c
+	l.drive(c.Attrs[0].Attr.Value64()&1 != 0)
+	return nil
+}
+
 // wire puts a physical level on an input's wire; drop is how many events the
 // kernel's queue loses before it.
 func (k *fakeGPIO) wire(device string, offset int, high bool, at time.Duration, drop uint32) {
