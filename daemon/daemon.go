@@ -1,4 +1,199 @@
 // Package daemon is fieldpost's lifecycle: it builds the parts from a
 // configuration, runs them, and shuts them down in order. It is the only place
 // that knows them all.
+//
+// A reading's way is sensors, sampler, spool, uplink, broker; the PUBACK walks
+// back to the spool. An order's way is broker, uplink, command, output, and its
+// answer goes out through the spool too. This package only joins the ends.
 package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/command"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/sampler"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// Options is what a daemon is built from.
+type Options struct {
+	Config  *config.Config
+	Board   board.Board
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Notify  *systemd.Notifier
+	Version string // said in the online message
+	// Runtime is the directory of the crash record of the outputs,
+	// /run/fieldpost; "" keeps none.
+	Runtime string
+	// Held is the lines of the run before, from [TakeOver]; nil is none.
+	Held *output.Held
+	// Watchdog is how often the service manager wants proof of life; 0 never.
+	Watchdog time.Duration
+	// Taken and Acked are told every record on its way in and every one the
+	// broker has acknowledged; either may be nil. They must not block.
+	Taken, Acked func(spool.Record)
+	// Linked is told every change of the link; may be nil. It must not block.
+	Linked func(uplink.Status)
+}
+
+// Daemon is a built daemon, its lines claimed.
+type Daemon struct {
+	o        Options
+	log      *slog.Logger
+	health   *health.Health
+	faults   faultQueue
+	progress health.Progress
+	spool    *spool.Spool
+	bank     *output.Bank
+	sampler  *sampler.Sampler
+	link     *uplink.Link
+	linkLoop *health.Loop
+	desk     *command.Desk
+	watch    linkWatch
+}
+
+// New opens the spool, claims the output lines at their initial levels and
+// builds the rest. What does not work is a fault and the rest goes on; an
+// error means that nothing can go on: another daemon has the spool.
+func New(o Options) (*Daemon, error) {
+	d := &Daemon{o: o, log: o.Log, faults: faultQueue{ready: make(chan struct{}, 1)}}
+	cfg := o.Config
+	d.health = health.New(d.faults.put)
+	var err error
+	d.spool, err = spool.Open(spool.Options{
+		Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
+		Clock: o.Clock, Health: d.health, Log: d.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.bank = output.Open(output.Options{
+		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Clock: o.Clock, Health: d.health,
+		Loop: d.progress.Loop("output timers"), Log: d.log, Event: d.take,
+	})
+	d.sampler = sampler.New(sampler.Options{
+		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
+		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
+	})
+	d.linkLoop = d.progress.Loop("link")
+	d.link, err = uplink.New(d.linkConfig())
+	if err != nil {
+		return nil, errors.Join(err, d.bank.Close(), d.spool.Close())
+	}
+	d.desk = command.New(command.Options{
+		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take, Log: d.log,
+	})
+	return d, nil
+}
+
+func (d *Daemon) recordPath() string {
+	if d.o.Runtime == "" {
+		return ""
+	}
+	return filepath.Join(d.o.Runtime, "outputs")
+}
+
+func (d *Daemon) linkConfig() uplink.Config {
+	cfg := d.o.Config
+	c := uplink.Config{
+		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
+		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
+		Outbox:  newOutbox(d.spool, cfg, d.o.Acked),
+		Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
+		// The will carries no time: it is written long before it is sent.
+		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
+		Farewell: func() uplink.Mail {
+			r := d.status("offline", sensors.Field{Name: "reason", Value: "stop"})
+			return uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: spool.Encode(cfg.Thing, r)}
+		},
+	}
+	if t := cfg.CommandsTopic(); t != "" && len(cfg.Outputs) > 0 {
+		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}
+	}
+	return c
+}
+
+// Run runs the daemon until ctx ends, then ends it in order. It returns nil
+// after an orderly end; an error when a part ended by itself or did not end.
+func (d *Daemon) Run(ctx context.Context) error {
+	failed := make(chan error, 8)
+	keeping := start("spool", failed, d.spool.Run)
+	pins := start("outputs", failed, d.bank.Run)
+	reading := start("sampler", failed, d.sampler.Run)
+	linking := start("link", failed, d.link.Run)
+	orders := start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
+	telling := start("status", failed, d.tell)
+	d.log.Info("started", "thing", d.o.Config.Thing, "run", d.spool.RunNumber(), "version", d.o.Version,
+		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
+	d.notice(d.o.Notify.Ready(d.statusLine()))
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		d.log.Error("a part of the daemon ended", "err", err)
+	}
+	return errors.Join(err, d.shutdown(orders, pins, reading, linking, telling, keeping))
+}
+
+// shutdown ends the daemon in the one order that is safe: no more orders, pins
+// safe, sensors, mail flushed and offline said, disconnected, spool on disk.
+func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part) error {
+	d.log.Info("stopping")
+	d.notice(d.o.Notify.Stopping())
+	var errs []error
+	try := func(err error) {
+		if err != nil {
+			d.log.Error("stop", "err", err)
+			errs = append(errs, err)
+		}
+	}
+	try(orders.stop(2 * time.Second))
+	try(d.bank.Safe("stop"))
+	try(reading.stop(5 * time.Second))
+	try(linking.stop(10 * time.Second))
+	try(telling.stop(time.Second))
+	try(pins.stop(2 * time.Second))
+	try(d.bank.Close())
+	d.tellFaults()
+	try(keeping.stop(10 * time.Second))
+	try(d.spool.Close())
+	d.log.Info("stopped", "left_in_spool", d.waiting())
+	return errors.Join(errs...)
+}
+
+// take puts a record into the spool.
+func (d *Daemon) take(r spool.Record) {
+	if d.o.Taken != nil {
+		d.o.Taken(r)
+	}
+	if err := d.spool.Append(r); err != nil {
+		d.log.Error("spool does not take a message", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
+	}
+}
+
+// status makes an online or offline message.
+func (d *Daemon) status(state string, more ...sensors.Field) spool.Record {
+	fields := append([]sensors.Field{{Name: "state", Value: state}}, more...)
+	return spool.Record{Kind: spool.Status, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now(), Fields: fields}
+}
+
+// notice logs that the service manager could not be told something.
+func (d *Daemon) notice(err error) {
+	if err != nil {
+		d.log.Warn("service manager cannot be notified", "err", err)
+	}
+}

@@ -36,3 +36,13 @@ func Fake() Clock {
 		return Stamp{Boot: "test", Mono: now.Sub(start), Wall: now.UTC(), Synced: true}
 	})
 }
+
+// Trusted is c held to be synchronised, whatever the kernel says: for the
+// demo, whose sender of orders reads the same clock.
+func Trusted(c Clock) Clock {
+	return Func(func() Stamp {
+		s := c.Now()
+		s.Synced = true
+		return s
+	})
+}

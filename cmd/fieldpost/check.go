@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/sensors/board"
+
+	"github.com/spf13/cobra"
+)
+
+func newCheck(file *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "examine the configuration, the certificates and this machine's buses and lines",
+		Long: `Examine what can be examined without the broker: every line of the
+configuration, whether key and certificate belong together and until when they
+are valid, who may read the key, and whether this machine has the buses and
+lines. Exit status 0 if the daemon can do its work, 78 if not.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := load(*file)
+			if err != nil {
+				return err
+			}
+			var hardware board.Board
+			if m, err := board.Open(); err != nil {
+				fmt.Fprintf(c.OutOrStdout(), "note: buses and lines are not examined: %v\n", err)
+			} else {
+				hardware = m
+			}
+			return daemon.Check(cfg, hardware, time.Now(), c.OutOrStdout())
+		},
+	}
+}

@@ -1,0 +1,139 @@
+// Command fieldpost carries mail between the field and the cloud: readings
+// from a board's sensors to an MQTT broker, orders from the broker to the
+// board's pins.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/uplink"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker: -X main.version=v1.2.3.
+var version = "development"
+
+// The exit statuses. 78 is EX_CONFIG of sysexits(3).
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitConfig = 78
+)
+
+func main() { os.Exit(Main()) }
+
+// Main runs the command line of os.Args and gives the exit status.
+func Main() int {
+	ctx, stop := signalContext()
+	defer stop()
+	root := newRoot()
+	err := root.ExecuteContext(ctx)
+	return report(root.ErrOrStderr(), err)
+}
+
+// signalContext gives a context that the first SIGINT or SIGTERM ends; the
+// second ends the process at once.
+func signalContext() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitFailed)
+	}()
+	return ctx, cancel
+}
+
+// newRoot builds the command tree.
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "fieldpost",
+		Short:         "carries readings from a board's sensors to an MQTT broker, and orders to its pins",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		CompletionOptions: cobra.CompletionOptions{
+			HiddenDefaultCmd: true,
+		},
+	}
+	var file string
+	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration `file` (default ./fieldpost.yaml, then /etc/fieldpost/fieldpost.yaml)")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	root.AddCommand(
+		newRun(&file), newDemo(), newCheck(&file), newRead(&file), newSend(&file), newSafe(),
+		newPub(&file), newSub(&file), newBroker(), newVersion(),
+	)
+	for _, c := range append(root.Commands(), root) {
+		c.Args = usageArgs(c.Args)
+	}
+	return root
+}
+
+// usageError is a mistake on the command line: exit status 2.
+type usageError struct{ error }
+
+func usage(c *cobra.Command, err error) error {
+	return usageError{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+}
+
+// usageArgs makes usage errors of a command's complaints about its arguments.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		if err := check(c, args); err != nil {
+			return usage(c, err)
+		}
+		return nil
+	}
+}
+
+// report prints err for people and gives the exit status.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(w, "fieldpost: %v\n", err)
+	var explained *uplink.Explained
+	if errors.As(err, &explained) && explained.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", explained.Hint)
+	}
+	var problems config.Errors
+	var wrong usageError
+	switch {
+	case errors.As(err, &wrong):
+		return exitUsage
+	case errors.As(err, &problems), errors.Is(err, daemon.ErrConfig):
+		return exitConfig
+	}
+	return exitFailed
+}
+
+// places are where a configuration is looked for when none is named.
+var places = []string{"fieldpost.yaml", "/etc/fieldpost/fieldpost.yaml"}
+
+// load reads the configuration that was named, or the first that is found.
+func load(file string) (*config.Config, error) {
+	if file != "" {
+		return config.Load(file)
+	}
+	for _, p := range places {
+		if _, err := os.Stat(p); !errors.Is(err, os.ErrNotExist) {
+			return config.Load(p)
+		}
+	}
+	return nil, fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", daemon.ErrConfig)
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/broker"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write what was printed into the scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"fieldpost": main})
+}
+
+// TestCommandLine runs the real main as testdata/*.txtar say.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *update,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"aws-like-broker": awsLikeBroker,
+			"certificates":    makeCertificates,
+			"status":          status,
+		},
+	})
+}
+
+// status runs a command and wants its exit status: status N COMMAND ARG...
+// What it printed is for stdout and stderr, as after exec.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND ARG...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	var ended *exec.ExitError
+	switch {
+	case err == nil:
+		ts.Fatalf("exit status 0, want %s", args[0])
+	case !errors.As(err, &ended):
+		ts.Fatalf("run: %v", err)
+	case strconv.Itoa(ended.ExitCode()) != args[0]:
+		ts.Fatalf("exit status %d, want %s", ended.ExitCode(), args[0])
+	}
+}
+
+// awsLikeBroker starts an embedded broker with the tutorial's policy and its
+// certificates in certs; its endpoint is in $ENDPOINT.
+func awsLikeBroker(ts *testscript.TestScript, _ bool, _ []string) {
+	b, err := broker.New(broker.Options{Dir: ts.MkAbs("certs"), Policy: awsiot.Tutorial()})
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	ts.Defer(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			panic("broker did not end")
+		}
+	})
+	ts.Setenv("ENDPOINT", b.Addr())
+}
+
+// makeCertificates makes the three files in each directory named.
+func makeCertificates(ts *testscript.TestScript, _ bool, dirs []string) {
+	for _, d := range dirs {
+		dir := ts.MkAbs(d)
+		ts.Check(os.MkdirAll(filepath.Dir(dir), 0o755))
+		_, err := broker.Certificates(dir)
+		ts.Check(err)
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"fieldpost/daemon"
+
+	"github.com/spf13/cobra"
+)
+
+// accountFlags are the flags of a client that may have no configuration file.
+type accountFlags struct {
+	endpoint, ca, cert, key, clientID string
+}
+
+func (f *accountFlags) add(c *cobra.Command, clientID string) {
+	c.Flags().StringVar(&f.endpoint, "endpoint", "", "`host` or host:port of the broker (default: the configuration's)")
+	c.Flags().StringVar(&f.ca, "ca", "certs/AmazonRootCA1.pem", "PEM `file` of the broker's root certificates")
+	c.Flags().StringVar(&f.cert, "cert", "certs/certificate.pem.crt", "PEM `file` of the client's certificate")
+	c.Flags().StringVar(&f.key, "key", "certs/private.pem.key", "PEM `file` of the client's private key")
+	c.Flags().StringVar(&f.clientID, "client-id", clientID, "MQTT client `id`")
+}
+
+// account gives the account that the flags mean; without --endpoint, the one
+// of the configuration, whose files hold unless flags name others.
+func (f *accountFlags) account(c *cobra.Command, file string) (daemon.Account, error) {
+	a := daemon.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
+	if a.Endpoint != "" {
+		if _, _, err := net.SplitHostPort(a.Endpoint); err != nil {
+			a.Endpoint = net.JoinHostPort(a.Endpoint, "8883")
+		}
+		return a, nil
+	}
+	cfg, err := load(file)
+	if err != nil {
+		if file == "" && errors.Is(err, daemon.ErrConfig) {
+			return a, usage(c, errors.New("no broker: give --endpoint HOST, or a configuration with -c"))
+		}
+		return a, err
+	}
+	a.Endpoint = cfg.Endpoint()
+	for flag, of := range map[string]struct{ to, from *string }{
+		"ca": {&a.CA, &cfg.Broker.CA}, "cert": {&a.Certificate, &cfg.Broker.Certificate}, "key": {&a.Key, &cfg.Broker.Key},
+	} {
+		if !c.Flags().Changed(flag) {
+			*of.to = *of.from
+		}
+	}
+	return a, nil
+}
+
+func newPub(file *string) *cobra.Command {
+	var f accountFlags
+	var o daemon.PublishOptions
+	c := &cobra.Command{
+		Use:   "pub",
+		Short: "publish messages, as the AWS IoT tutorial's publisher does",
+		Long: `Publish messages to a topic at QoS 1 and wait for each acknowledgement, as the
+AWS IoT tutorial's publisher does: five JSON messages, half a second apart.`,
+		Example: "  fieldpost pub --endpoint a1b2c3d4e5-ats.iot.ap-south-1.amazonaws.com",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.Every <= 0 || o.Count < 0 {
+				return usage(c, errors.New("--every must be more than 0 and --count 0 or more"))
+			}
+			a, err := f.account(c, *file)
+			if err != nil {
+				return err
+			}
+			o.Account, o.Out, o.Log = a, c.OutOrStdout(), quietLog(c)
+			return daemon.Publish(c.Context(), o)
+		},
+	}
+	f.add(c, "test-pub")
+	c.Flags().StringVar(&o.Topic, "topic", "test/topic", "`topic` to publish to")
+	c.Flags().StringVar(&o.Message, "message", "Hello from fieldpost", "`text` of the messages")
+	c.Flags().IntVar(&o.Count, "count", 5, "how many messages; 0 until Ctrl-C")
+	c.Flags().DurationVar(&o.Every, "every", 500*time.Millisecond, "time from one message to the next")
+	return c
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/systemd"
+	"fieldpost/sensors/board"
+
+	"github.com/spf13/cobra"
+)
+
+// quietLog is the log of a client command: warnings and worse.
+func quietLog(c *cobra.Command) *slog.Logger {
+	return systemd.NewLogger(c.ErrOrStderr(), slog.LevelWarn)
+}
+
+// runtimeDir is where the crash record of the outputs is: systemd's
+// RuntimeDirectory, or the place it has there.
+func runtimeDir() string {
+	if d := os.Getenv("RUNTIME_DIRECTORY"); d != "" {
+		return d
+	}
+	return "/run/fieldpost"
+}
+
+func recordPath() string { return filepath.Join(runtimeDir(), "outputs") }
+
+func newRun(file *string) *cobra.Command {
+	var level slog.LevelVar
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "run the daemon, in the foreground",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log := systemd.NewLogger(c.ErrOrStderr(), &level)
+			slog.SetDefault(log)
+			return run(c.Context(), *file, log)
+		},
+	}
+	c.Flags().TextVar(&level, "log-level", &slog.LevelVar{}, "least level to log: DEBUG, INFO, WARN, ERROR")
+	return c
+}
+
+// run makes the lines of an earlier run safe before it reads anything, then
+// loads the configuration and runs the daemon.
+func run(ctx context.Context, file string, log *slog.Logger) error {
+	held := daemon.TakeOver(recordPath(), log)
+	defer held.Close() // what New has not claimed
+	cfg, err := load(file)
+	if err != nil {
+		return logged(log, err)
+	}
+	b, err := board.Open()
+	if err != nil {
+		return logged(log, fmt.Errorf("open board: %w", err))
+	}
+	now, err := clock.System()
+	if err != nil {
+		return logged(log, fmt.Errorf("read clock: %w", err))
+	}
+	d, err := daemon.New(daemon.Options{
+		Config: cfg, Board: b, Clock: now, Log: log, Notify: &systemd.Notifier{}, Version: version,
+		Runtime: runtimeDir(), Held: held, Watchdog: systemd.WatchdogInterval(),
+	})
+	if err != nil {
+		return logged(log, err)
+	}
+	return d.Run(ctx)
+}
+
+// logged sends an error that ends the start to the log too, one record a
+// problem, so that the journal has it with its priority.
+func logged(log *slog.Logger, err error) error {
+	var problems config.Errors
+	if errors.As(err, &problems) {
+		for _, p := range problems {
+			log.Error(p.Error())
+		}
+		return err
+	}
+	log.Error("start", "err", err)
+	return err
+}

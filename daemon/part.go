@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// part is one running piece of the daemon: its goroutine, the means to end it
+// and what it ended with.
+type part struct {
+	name   string
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run has returned
+	err    error         // valid after done
+}
+
+// start runs a part until it is stopped. A part that ends by itself reports
+// that on failed (buffered for every part).
+func start(name string, failed chan<- error, run func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &part{name: name, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = run(ctx)
+		if ctx.Err() == nil {
+			failed <- fmt.Errorf("%s ended: %w", name, reason(p.err))
+		}
+	}()
+	return p
+}
+
+// reason makes an error of a part that ended without one.
+func reason(err error) error {
+	if err == nil {
+		return errors.New("without a reason")
+	}
+	return err
+}
+
+// stop ends the part and waits, at most for limit. A part that does not end in
+// time is left behind and named.
+func (p *part) stop(limit time.Duration) error {
+	p.cancel()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		if p.err != nil && !errors.Is(p.err, context.Canceled) {
+			return fmt.Errorf("end %s: %w", p.name, p.err)
+		}
+		return nil
+	case <-t.C:
+		return fmt.Errorf("end %s: still running after %v", p.name, limit)
+	}
+}

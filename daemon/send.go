@@ -1,0 +1,235 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/uplink"
+)
+
+// OrderRequest is an order to be sent.
+type OrderRequest struct {
+	Output string
+	Action string        // on, off, toggle, pulse
+	For    time.Duration // how long; 0 without an end
+	Life   time.Duration // how long the order is valid from now
+}
+
+// OrderAnswer is what the daemon answered.
+type OrderAnswer struct {
+	ID     string `json:"id"`
+	Status string `json:"status"` // done, refused, failed, unknown
+	Output string `json:"output"`
+	State  string `json:"state"`
+	Reason string `json:"reason"`
+	Hint   string `json:"hint"`
+}
+
+// String gives the answer for people.
+func (a OrderAnswer) String() string {
+	s := a.Status
+	if a.State != "" {
+		s += ", " + a.Output + " is " + a.State
+	}
+	if a.Reason != "" {
+		s += ": " + a.Reason
+	}
+	if a.Hint != "" {
+		s += " (" + a.Hint + ")"
+	}
+	return s
+}
+
+// Orderer sends orders over MQTT and awaits their answers, on a link of its
+// own with a clean session.
+type Orderer struct {
+	cfg   *config.Config
+	queue *uplink.Queue
+	link  *uplink.Link
+	up    chan uplink.Status // the latest status, capacity one
+
+	mu      sync.Mutex
+	waiting map[string]chan OrderAnswer
+}
+
+// NewOrderer makes an Orderer for the board that cfg describes.
+func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer, error) {
+	if cfg.CommandsTopic() == "" {
+		return nil, errors.New("send order: commands.topic is not set in " + cfg.File)
+	}
+	o := &Orderer{cfg: cfg, queue: uplink.NewQueue(), waiting: map[string]chan OrderAnswer{}, up: make(chan uplink.Status, 1)}
+	var err error
+	o.link, err = uplink.New(uplink.Config{
+		Endpoint: cfg.Endpoint(), ClientID: clientID, Clean: true,
+		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
+		Subscriptions: []uplink.Subscription{{Filter: cfg.AnswersTopic(), QoS: 1}},
+		Outbox:        o.queue, Observe: latest(o.up), Log: log,
+	})
+	return o, err
+}
+
+// latest gives an observer that keeps the newest status in ch, which has room
+// for one.
+func latest(ch chan uplink.Status) func(uplink.Status) {
+	return func(s uplink.Status) {
+		select {
+		case <-ch:
+		default:
+		}
+		ch <- s
+	}
+}
+
+// Run keeps the link until ctx ends.
+func (o *Orderer) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	linking := start("link", failed, o.link.Run)
+	for {
+		select {
+		case <-ctx.Done():
+			return linking.stop(10 * time.Second)
+		case err := <-failed:
+			return err
+		case m := <-o.link.Messages():
+			o.receive(m)
+		}
+	}
+}
+
+// Connected waits until the link stands; an error says why it does not.
+func (o *Orderer) Connected(ctx context.Context) error { return connected(ctx, o.up) }
+
+// connected waits for the first verdict on a link: nil when it stands, and
+// the reason at the first failure, because a person is waiting.
+func connected(ctx context.Context, up <-chan uplink.Status) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-up:
+			if s.Connected {
+				return nil
+			}
+			if s.Err != nil {
+				return s.Err
+			}
+		}
+	}
+}
+
+func (o *Orderer) receive(m uplink.Message) {
+	defer m.Ack()
+	var a struct {
+		Thing string `json:"thing"`
+		Kind  string `json:"kind"`
+		OrderAnswer
+	}
+	if err := json.Unmarshal(m.Payload, &a); err != nil || a.Kind != "answer" || a.Thing != o.cfg.Thing {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if ch, ok := o.waiting[a.ID]; ok {
+		delete(o.waiting, a.ID)
+		ch <- a.OrderAnswer
+	}
+}
+
+// Send sends one order, stamped with a new id and its expiry, and waits for
+// its answer until ctx ends. The error of a wait in vain names the id.
+func (o *Orderer) Send(ctx context.Context, r OrderRequest) (OrderAnswer, error) {
+	id, payload := stamp(o.cfg.Thing, r)
+	ch := make(chan OrderAnswer, 1)
+	o.mu.Lock()
+	o.waiting[id] = ch
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		delete(o.waiting, id)
+		o.mu.Unlock()
+	}()
+	if err := await(ctx, o.queue.Put(o.cfg.CommandsTopic(), payload)); err != nil {
+		return OrderAnswer{ID: id}, fmt.Errorf("send order %s: %w", id, err)
+	}
+	select {
+	case a := <-ch:
+		return a, nil
+	case <-ctx.Done():
+		return OrderAnswer{ID: id}, fmt.Errorf("order %s was sent, but no answer came: %w", id, ctx.Err())
+	}
+}
+
+// Post sends one order and waits only until the broker has it.
+func (o *Orderer) Post(ctx context.Context, r OrderRequest) (id string, err error) {
+	id, payload := stamp(o.cfg.Thing, r)
+	return id, await(ctx, o.queue.Put(o.cfg.CommandsTopic(), payload))
+}
+
+func await(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("no acknowledgement from the broker: %w", ctx.Err())
+	}
+}
+
+// stamp gives an order its id and expiry and encodes it.
+func stamp(thing string, r OrderRequest) (id string, payload []byte) {
+	random := make([]byte, 6)
+	rand.Read(random) // never fails
+	id = "c-" + hex.EncodeToString(random)
+	m := map[string]string{
+		"thing": thing, "id": id, "output": r.Output, "action": r.Action,
+		"expires": time.Now().Add(r.Life).UTC().Format(time.RFC3339Nano),
+	}
+	if r.For > 0 {
+		m["for"] = r.For.String()
+	}
+	payload, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // a map of strings always encodes
+	}
+	return id, payload
+}
+
+// SendOrder sends one order on a link of its own. With wait 0 it returns when
+// the broker has the order; else when its answer has come. It gives up when
+// the first connection does not stand, with the reason.
+func SendOrder(ctx context.Context, cfg *config.Config, clientID string, r OrderRequest, wait time.Duration, log *slog.Logger) (OrderAnswer, string, error) {
+	o, err := NewOrderer(cfg, clientID, log)
+	if err != nil {
+		return OrderAnswer{}, "", err
+	}
+	failed := make(chan error, 1)
+	running := start("link", failed, o.Run)
+	a, id, err := o.sendOne(ctx, r, wait)
+	if ended := running.stop(15 * time.Second); err == nil {
+		err = ended
+	}
+	return a, id, err
+}
+
+func (o *Orderer) sendOne(ctx context.Context, r OrderRequest, wait time.Duration) (a OrderAnswer, id string, err error) {
+	if err := o.Connected(ctx); err != nil {
+		return a, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(wait, 30*time.Second))
+	defer cancel()
+	if wait == 0 {
+		id, err = o.Post(ctx, r)
+		return a, id, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, wait)
+	defer cancel()
+	a, err = o.Send(ctx, r)
+	return a, a.ID, err
+}

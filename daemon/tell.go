@@ -1,0 +1,226 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
+)
+
+// faultQueue holds changes of health until the daemon's own goroutine tells
+// them: they may come from inside the spool, and telling needs the spool.
+type faultQueue struct {
+	mu    sync.Mutex
+	held  []health.Change
+	ready chan struct{} // buffered, signalled when held grew
+}
+
+func (q *faultQueue) put(c health.Change) {
+	q.mu.Lock()
+	q.held = append(q.held, c)
+	q.mu.Unlock()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (q *faultQueue) take() []health.Change {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	held := q.held
+	q.held = nil
+	return held
+}
+
+// tellFaults tells what has changed since it was last called.
+func (d *Daemon) tellFaults() {
+	for _, c := range d.faults.take() {
+		d.fault(c)
+	}
+}
+
+// fault tells a change of health to the journal and, as a message, to the
+// broker.
+func (d *Daemon) fault(c health.Change) {
+	subject := subjectField(d.o.Config, c.Subject)
+	level := slog.LevelWarn
+	switch {
+	case !c.Raised:
+		level = slog.LevelInfo
+	case c.Fault.Error:
+		level = slog.LevelError
+	}
+	attrs := []any{subject.Name, c.Subject, "code", string(c.Fault.Code), "state", c.State()}
+	if c.Raised {
+		attrs = append(attrs, "detail", c.Detail, "hint", c.Fault.Do)
+	}
+	d.log.Log(context.Background(), level, c.Subject+": "+c.Fault.Title, attrs...)
+
+	r := spool.Record{Kind: spool.Fault, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now()}
+	if subject.Name == "sensor" {
+		r.Sensor = c.Subject
+	} else {
+		r.Fields = append(r.Fields, subject)
+	}
+	r.Fields = append(r.Fields, sensors.Field{Name: "code", Value: string(c.Fault.Code)}, sensors.Field{Name: "state", Value: c.State()})
+	if c.Raised {
+		r.Fields = append(r.Fields, sensors.Field{Name: "detail", Value: c.Detail}, sensors.Field{Name: "hint", Value: c.Fault.Do})
+	}
+	d.take(r)
+}
+
+// subjectField says what a fault is about: a sensor, an output or a part.
+func subjectField(cfg *config.Config, name string) sensors.Field {
+	what := "part"
+	switch {
+	case slices.ContainsFunc(cfg.Sensors, func(s sensors.Config) bool { return s.Name == name }):
+		what = "sensor"
+	case slices.ContainsFunc(cfg.Outputs, func(o output.Config) bool { return o.Name == name }):
+		what = "output"
+	}
+	return sensors.Field{Name: what, Value: name}
+}
+
+// linkWatch is what was last told about the link.
+type linkWatch struct {
+	mu     sync.Mutex
+	status uplink.Status
+}
+
+// broker is the subject of the link's faults.
+const broker = "broker"
+
+// linkCodes are the faults that a connection that stands has overcome.
+var linkCodes = []health.Code{
+	health.NetworkDown, health.ServerUntrusted, health.ClockWrong, health.CertificateRejected,
+	health.CertificateUnusable, health.ConnectRefused, health.PublishDenied, health.NoAcknowledgement,
+	health.DuplicateClient, health.SubscribeDenied,
+}
+
+// linked is told every change of the link's status, on the link's goroutine.
+func (d *Daemon) linked(s uplink.Status) {
+	d.watch.mu.Lock()
+	before := d.watch.status
+	d.watch.status = s
+	d.watch.mu.Unlock()
+	if s.Connected != before.Connected {
+		d.bank.Link(s.Connected)
+		if s.Connected {
+			d.take(d.status("online", sensors.Field{Name: "version", Value: d.o.Version}))
+		}
+	}
+	d.linkFaults(s)
+	if d.o.Linked != nil {
+		d.o.Linked(s)
+	}
+}
+
+// linkFaults keeps the one fault about the link that is true now, and the
+// denied subscriptions beside it.
+func (d *Daemon) linkFaults(s uplink.Status) {
+	now := map[health.Code]string{}
+	if s.Err != nil {
+		code, detail := explained(s.Err)
+		now[code] = detail
+	}
+	if len(s.Denied) > 0 {
+		now[health.SubscribeDenied] = fmt.Sprintf("left out: %q", s.Denied)
+	}
+	if !s.Connected && s.Err == nil {
+		return // nothing new is known yet
+	}
+	for _, c := range linkCodes {
+		if detail, wrong := now[c]; wrong {
+			d.health.Raise(c, broker, detail)
+		} else {
+			d.health.Clear(c, broker)
+		}
+	}
+}
+
+// explained gives the fault that an error of the link is, and what was seen.
+func explained(err error) (code health.Code, detail string) {
+	var e *uplink.Explained
+	if errors.As(err, &e) {
+		return health.Code(e.Code), e.Error() + "; " + e.Hint
+	}
+	return health.NetworkDown, err.Error()
+}
+
+// tell passes on changes of health, keeps STATUS= current and feeds the
+// watchdog, until ctx ends.
+func (d *Daemon) tell(ctx context.Context) error {
+	every := 10 * time.Second
+	if w := d.o.Watchdog; w > 0 {
+		every = min(every, w/3)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.faults.ready:
+			d.tellFaults()
+			continue
+		case <-tick.C:
+		}
+		if now := d.statusLine(); now != last {
+			d.notice(d.o.Notify.Status(now))
+			last = now
+		}
+		if d.o.Watchdog == 0 {
+			continue
+		}
+		if stuck, ok := d.progress.Take(); !ok {
+			d.log.Warn("a loop does not turn; the watchdog is not fed", "loop", stuck)
+			continue
+		}
+		d.notice(d.o.Notify.Watchdog())
+	}
+}
+
+// statusLine is what `systemctl status` shows.
+func (d *Daemon) statusLine() string {
+	d.watch.mu.Lock()
+	s := d.watch.status
+	d.watch.mu.Unlock()
+	link := "connecting to " + d.o.Config.Endpoint()
+	if s.Connected {
+		link = "connected to " + d.o.Config.Endpoint()
+	}
+	return fmt.Sprintf("%s; %d waiting, %d acknowledged; %s", link, d.waiting(), s.Acked, d.health.Summary())
+}
+
+// waiting counts the messages that the broker has not acknowledged.
+func (d *Daemon) waiting() uint64 {
+	st := d.spool.Stats()
+	return uint64(st.Events.Pending) + uint64(st.Samples.Pending)
+}
+
+// willPayload is the message that the broker publishes when it loses us.
+func willPayload(thing string) []byte {
+	b, err := json.Marshal(struct {
+		Thing  string `json:"thing"`
+		Kind   string `json:"kind"`
+		State  string `json:"state"`
+		Reason string `json:"reason"`
+	}{thing, string(spool.Status), "offline", "lost"})
+	if err != nil {
+		panic(err) // four strings always encode
+	}
+	return b
+}
