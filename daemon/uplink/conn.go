@@ -60,14 +60,30 @@ func (c *conn) Write(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if !c.guard.connected && hungUp(err) {
-		// The CONNECT met a closed door. Why may lie in the receive buffer: with
-		// TLS 1.3 the alert about our certificate comes after the handshake.
-		if _, said := c.tls.Read(make([]byte, 1)); isAlert(said) {
-			err = said
-		}
+	if hungUp(err) {
+		err = c.lastWords(err)
 	}
 	return n, c.ended(err)
+}
+
+// lastWords lets what the other side said before it hung up be read, once a
+// write has found that it did. Before the CONNACK that may be a TLS alert:
+// with TLS 1.3 the one about our certificate comes after the handshake. Later
+// it may be acknowledgements, and the reader is there to take them.
+func (c *conn) lastWords(err error) error {
+	if !c.guard.connected {
+		if _, said := c.tls.Read(make([]byte, 1)); isAlert(said) {
+			return said
+		}
+		return err
+	}
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-c.down:
+	case <-timer.C:
+	}
+	return err
 }
 
 // ended notes what ended the connection and gives the first such note.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"fieldpost/daemon/health"
 )
 
 const (
@@ -29,20 +31,22 @@ type Link struct {
 	built      time.Time
 	random     func(below time.Duration) time.Duration
 	running    atomic.Bool
-	dropped    atomic.Uint64
+	dropped    atomic.Uint64 // counted where a Status cannot be changed
 
 	mu     sync.Mutex
 	status Status
 
 	// The rest belongs to Run's goroutine.
-	keys    keyring
-	wait    backoff
-	filters filters
-	topics  topics
-	resets  int    // connections in a row that were reset before the CONNACK
-	idles   int    // short connections in a row that ended while idle
-	known   bool   // there has been a session
-	told    string // the code of the last failure that was logged
+	keys        keyring
+	wait        backoff
+	filters     filters
+	topics      topics
+	resets      int        // connections in a row that were reset before the CONNACK
+	idles       int        // short connections in a row that ended while idle
+	rival       *Explained // another client uses our client id; until a connection has lasted
+	known       bool       // there has been a session
+	toldDropped uint64     // what Observe was last told of dropped
+	told        string     // the code of the last failure that was logged
 }
 
 // New checks the configuration and gives a Link that does nothing until Run.
@@ -138,6 +142,7 @@ func (l *Link) Messages() <-chan Message { return l.messages }
 func (l *Link) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.status.Dropped = l.dropped.Load()
 	return l.status
 }
 
@@ -202,7 +207,7 @@ func (l *Link) judge(s *session, err error) *Explained {
 	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean}
 	remote := s.remote()
 	count(&l.resets, s.phase == Connecting && wasReset(err))
-	count(&l.idles, s.phase == Idle && remote && lived < steady)
+	count(&l.idles, s.phase == Idle && remote && !wasReset(err) && lived < steady)
 	switch {
 	case s.phase == Subscribing && remote:
 		if l.filters.hungUp(s.subject, now) {
@@ -217,6 +222,9 @@ func (l *Link) judge(s *session, err error) *Explained {
 		at.Repeated = l.idles >= 3
 	}
 	why := Explain(err, at)
+	if why.Code == string(health.DuplicateClient) {
+		l.rival = why
+	}
 	if s.phase <= Connecting && s.creds != nil {
 		l.keys.failed(s.creds, why)
 	}
@@ -240,16 +248,28 @@ func (l *Link) amiss() error {
 	if l.keys.trouble != nil {
 		return l.keys.trouble
 	}
+	if l.rival != nil {
+		return l.rival
+	}
 	return nil
+}
+
+// calm forgets the other client that uses our client id once a connection has
+// lasted.
+func (l *Link) calm(up time.Time) {
+	if l.rival != nil && time.Since(up) >= steady {
+		l.rival, l.idles = nil, 0
+		l.update(func(s *Status) { s.Err = l.amiss() })
+	}
 }
 
 // update changes the status and tells the observer.
 func (l *Link) update(change func(*Status)) {
 	l.mu.Lock()
 	change(&l.status)
-	l.status.Dropped = l.dropped.Load()
-	now := l.status
 	l.mu.Unlock()
+	now := l.Status()
+	l.toldDropped = now.Dropped
 	l.cfg.Observe(now)
 }
 

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -179,7 +180,7 @@ func TestHangUps(t *testing.T) {
 			expect[*packets.ConnectPacket](p)
 			p.hangUp()
 		}, health.ConnectRefused},
-		{"without reading the CONNECT", func(b *broker) { b.peer().hangUp() }, health.CertificateRejected},
+		{"without reading the CONNECT", func(b *broker) { b.peer().reset() }, health.CertificateRejected},
 		{"instead of a SUBACK", func(b *broker) {
 			p := b.accept(false)
 			expect[*packets.SubscribePacket](p)
@@ -240,7 +241,14 @@ func TestIdleHangUpsMeanAnotherClient(t *testing.T) {
 			}
 		}
 		p := b.accept(true)
-		p.quiet(2 * time.Minute)
+		p.quiet(50 * time.Second)
+		if st := l.Status(); !st.Connected || l.code() != string(health.DuplicateClient) {
+			t.Errorf("while it may happen again: %+v", st)
+		}
+		p.quiet(time.Minute)
+		if st := l.Status(); !st.Connected || st.Err != nil {
+			t.Errorf("after a minute: %+v", st)
+		}
 		p.hangUp()
 		synctest.Wait()
 		if l.code() != string(health.NetworkDown) {
@@ -276,7 +284,7 @@ func TestStalledPeer(t *testing.T) {
 		p := b.accept(false)
 		synctest.Wait()
 		began := time.Now()
-		l.queue.Put("t", []byte("1")) // nobody reads
+		l.queue.Put("t", make([]byte, 100<<10)) // nobody reads
 		p2 := b.raw()
 		if d := time.Since(began); d < 5*time.Second || d > 8*time.Second {
 			t.Errorf("a stall was seen after %v", d)
@@ -360,16 +368,23 @@ func TestKillsLoseNothingAndLeakNothing(t *testing.T) {
 			done = append(done, l.queue.Put("t", []byte(strconv.Itoa(i))))
 		}
 		acked := map[string]bool{}
-		for range kills {
+		goroutines := 0
+		for kill := range kills {
 			p := b.accept(true)
-			for i := range 5 {
+			for range 2 {
 				m := expect[*packets.PublishPacket](p)
-				if i < 2 {
-					acked[string(m.Payload)] = true
-					p.puback(m.MessageID)
-				}
+				acked[string(m.Payload)] = true
+				p.puback(m.MessageID)
 			}
+			expect[*packets.PublishPacket](p)
 			p.hangUp()
+			synctest.Wait()
+			if kill == 0 {
+				goroutines = runtime.NumGoroutine()
+			}
+		}
+		if now := runtime.NumGoroutine(); now > goroutines+5 { // a few are the runtime's own
+			t.Errorf("%d goroutines after the first kill, %d after the last", goroutines, now)
 		}
 		p := b.accept(true)
 		for len(acked) < total {

@@ -51,7 +51,7 @@ type Status struct {
 	Connected bool
 	Endpoint  string
 	ClientID  string
-	Attempts  int   // connection attempts since the last success
+	Attempts  int // connection attempts since the last success
 	// Err says why it is not connected, as an [*Explained]. While it is
 	// connected, Err says what is amiss all the same (a topic that may not be
 	// published to, a new certificate that does not work), or is nil.

@@ -41,6 +41,10 @@ func (s *session) flow(ctx context.Context) {
 		case <-s.l.cfg.Outbox.Ready():
 		case <-tick.C:
 			s.overdue()
+			s.l.calm(s.up)
+			if s.l.dropped.Load() != s.l.toldDropped {
+				s.l.update(func(*Status) {})
+			}
 		}
 	}
 }

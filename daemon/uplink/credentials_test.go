@@ -1,0 +1,160 @@
+package uplink
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCheckCredentials(t *testing.T) {
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	ca := newAuthority(t, "test root")
+	cert, key := ca.issue("board", nil)
+	_, otherKey := ca.issue("other", nil)
+	dated := func(from, to time.Time) func(t *testing.T, file func(string) string) {
+		return func(t *testing.T, file func(string) string) {
+			c, k := ca.issue("board", func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to })
+			put(t, file("cert"), c)
+			put(t, file("key"), k)
+		}
+	}
+	write := func(name string, data []byte) func(*testing.T, func(string) string) {
+		return func(t *testing.T, file func(string) string) { put(t, file(name), data) }
+	}
+	remove := func(name string) func(*testing.T, func(string) string) {
+		return func(t *testing.T, file func(string) string) { must(t, os.Remove(file(name))) }
+	}
+	replaceByDirectory := func(name string) func(*testing.T, func(string) string) {
+		return func(t *testing.T, file func(string) string) {
+			must(t, os.Remove(file(name)))
+			must(t, os.Mkdir(file(name), 0o700))
+		}
+	}
+	cases := []struct {
+		name string
+		do   func(t *testing.T, file func(string) string)
+		want []string // parts of the lines
+	}{
+		{"good", func(*testing.T, func(string) string) {}, nil},
+		{"no CA file", remove("ca"), []string{"error: root certificate cannot be read: no such file or directory; check the path"}},
+		{"no certificate file", remove("cert"), []string{"error: certificate cannot be read"}},
+		{"no key file", remove("key"), []string{"error: private key cannot be read"}},
+		{"key is a directory", replaceByDirectory("key"), []string{"error: private key cannot be read: is a directory; put a readable file there"}},
+		{"empty certificate", write("cert", nil), []string{"error: it is empty"}},
+		{"empty key", write("key", []byte("\n")), []string{"error: it is empty"}},
+		{"HTML for a CA", write("ca", []byte("<html>")), []string{"error: it holds no PEM certificate; put the broker's root"}},
+		{"text for a key", write("key", []byte("secret")), []string{"error: it holds no PEM private key"}},
+		{"swapped", func(t *testing.T, file func(string) string) {
+			put(t, file("cert"), key)
+			put(t, file("key"), cert)
+		}, []string{`error: it holds "PRIVATE KEY" and no certificate`, `error: it holds "CERTIFICATE" and no private key`}},
+		{"key of another", write("key", otherKey), []string{"error: the private key does not belong to the certificate"}},
+		{"encrypted key", write("key", encode("ENCRYPTED PRIVATE KEY", []byte{1})), []string{"error: the private key is encrypted"}},
+		{"old encrypted key", write("key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "x"}, Bytes: []byte{1}})), []string{"error: the private key is encrypted"}},
+		{"damaged key", write("key", encode("PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
+		{"damaged RSA key", write("key", encode("RSA PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
+		{"damaged EC key", write("key", encode("EC PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
+		{"damaged certificate", write("cert", encode("CERTIFICATE", []byte{1})), []string{"error: certificate 1 in it is damaged"}},
+		{"expired", dated(longAgo, now.Add(-time.Hour)), []string{"error: our certificate expired on 2026-06-01 11:00 UTC"}},
+		{"not yet valid", dated(now.Add(time.Hour), farAhead), []string{"error: our certificate is not valid before 2026-06-01 13:00 UTC, and it is 2026-06-01 12:00 UTC now; set the clock"}},
+		{"expires soon", dated(longAgo, now.Add(29*24*time.Hour)), []string{"warning: our certificate expires on 2026-06-30 12:00 UTC, in 29 days"}},
+		{"does not expire soon", dated(longAgo, now.Add(31*24*time.Hour)), nil},
+		{"CA is none", write("ca", cert), []string{`warning: it holds no root certificate, only one of "CN=board"`}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := func(name string) string { return dir + "/" + name }
+			put(t, file("ca"), ca.pem)
+			put(t, file("cert"), cert)
+			put(t, file("key"), key)
+			c.do(t, file)
+			got := CheckCredentials(file("ca"), file("cert"), file("key"), now)
+			if len(got) != len(c.want) {
+				t.Fatalf("got %v, want %q", got, c.want)
+			}
+			for i, p := range got {
+				line := strings.Replace(p.String(), p.File+": ", "", 1)
+				if !strings.HasPrefix(line, c.want[i]) || p.Do == "" || p.Code == "" || !strings.HasPrefix(p.File, dir) {
+					t.Errorf("got %q\nwant %q", p, c.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestCheckCredentialsRoots(t *testing.T) {
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	ca := newAuthority(t, "test root")
+	root := func(to time.Time) []byte {
+		c, _ := ca.issue("old root", func(c *x509.Certificate) {
+			c.NotAfter, c.IsCA, c.BasicConstraintsValid = to, true, true
+		})
+		return c
+	}
+	cert, key := ca.issue("board", nil)
+	expired, soon := root(now.Add(-time.Hour)), root(now.Add(time.Hour))
+	for _, c := range []struct {
+		name string
+		ca   []byte
+		want string
+	}{
+		{"expired beside a good one", append(expired, ca.pem...), ""},
+		{"expired", expired, `error: the root "old root" expired`},
+		{"expired beside one that expires soon", append(append([]byte(nil), expired...), soon...), `warning: the root "old root" expires`},
+	} {
+		dir := t.TempDir()
+		put(t, dir+"/ca", c.ca)
+		put(t, dir+"/cert", cert)
+		put(t, dir+"/key", key)
+		var lines []string
+		for _, p := range CheckCredentials(dir+"/ca", dir+"/cert", dir+"/key", now) {
+			lines = append(lines, strings.Replace(p.String(), p.File+": ", "", 1))
+		}
+		if got := strings.Join(lines, "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestCheckCredentialsModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("files have no modes here: none may be complained about")
+	}
+	ca := newAuthority(t, "test root")
+	cert, key := ca.issue("board", nil)
+	dir := t.TempDir()
+	put(t, dir+"/ca", ca.pem)
+	put(t, dir+"/cert", cert)
+	put(t, dir+"/key", key)
+	for mode, complain := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true, 0o601: true} {
+		must(t, os.Chmod(dir+"/key", mode))
+		got := CheckCredentials(dir+"/ca", dir+"/cert", dir+"/key", time.Now())
+		if (len(got) == 1 && got[0].Warning && strings.Contains(got[0].What, "open to every user")) != (complain && runtime.GOOS != "windows") {
+			t.Errorf("mode %#o: %v", mode, got)
+		}
+	}
+}
+
+// An error never tells what is in a key.
+func TestProblemsTellNoSecret(t *testing.T) {
+	ca := newAuthority(t, "test root")
+	cert, _ := ca.issue("board", nil)
+	dir := t.TempDir()
+	put(t, dir+"/ca", ca.pem)
+	put(t, dir+"/cert", cert)
+	for _, key := range []string{"hunter2", "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n"} {
+		put(t, dir+"/key", []byte(key))
+		got := CheckCredentials(dir+"/ca", dir+"/cert", dir+"/key", time.Now())
+		if len(got) != 1 {
+			t.Fatalf("got %v", got)
+		}
+		if text := got[0].String(); strings.Contains(text, "hunter2") || strings.Contains(text, "aHVudGVyMg") {
+			t.Errorf("it tells the key: %s", text)
+		}
+	}
+}
