@@ -26,5 +26,7 @@
 // queued messages at once, and has no shadows, jobs or presence events. The
 // thing of a connection is taken to be its client id. Whether AWS refuses a
 // CONNECT for a will that the policy denies is not documented; here the
-// connection is taken and the will dropped.
+// connection is taken and the will dropped. A message that is published in the
+// instant in which a client takes over its own session can be lost, because
+// the server underneath copies the session before it switches over.
 package broker
