@@ -49,16 +49,22 @@ type site struct {
 // policy, or the given one.
 func newSite(t *testing.T, policy *awsiot.Policy) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), board: sim.New()}
-	s.bus = s.board.AddBus("i2c-1")
-	s.air = s.bus.AddBME280(0x76)
-	s.air.SetTemperature(21.5)
+	s := emptySite(t, t.TempDir())
 	b, err := broker.New(broker.Options{Dir: filepath.Join(s.dir, "certs"), Policy: policy})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.addr, s.files = b.Addr(), b.Files()
 	background(t, b.Run)
+	return s
+}
+
+// emptySite is a site whose broker is yet to come.
+func emptySite(t *testing.T, dir string) *site {
+	s := &site{t: t, dir: dir, board: sim.New()}
+	s.bus = s.board.AddBus("i2c-1")
+	s.air = s.bus.AddBME280(0x76)
+	s.air.SetTemperature(21.5)
 	return s
 }
 
@@ -119,6 +125,7 @@ func (s *site) config(moreSensors, moreOutputs string) *config.Config {
 // running is a daemon under test and what it has told.
 type running struct {
 	stop   func() error
+	taken  chan spool.Record
 	acked  chan spool.Record
 	linked chan uplink.Status
 }
@@ -131,11 +138,11 @@ func (s *site) start(cfg *config.Config) *running {
 	}
 	now = clock.Trusted(now)
 	s.board.SetMono(func() time.Duration { return now.Now().Mono })
-	r := &running{acked: make(chan spool.Record, 4096), linked: make(chan uplink.Status, 256)}
+	r := &running{taken: make(chan spool.Record, 4096), acked: make(chan spool.Record, 4096), linked: make(chan uplink.Status, 256)}
 	d, err := daemon.New(daemon.Options{
 		Config: cfg, Board: s.board, Clock: now, Log: slog.New(systemd.NewLogger(testWriter{s.t}, slog.LevelInfo).Handler()),
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Runtime: s.dir, Version: "test",
-		Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(r.linked),
+		Taken: func(rec spool.Record) { r.taken <- rec }, Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(r.linked),
 	})
 	if err != nil {
 		s.t.Fatal(err)
