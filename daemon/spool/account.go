@@ -42,8 +42,9 @@ func (s *Spool) rewriteNotes() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for i, l := range s.lanes {
+			keep := s.keeping(i)
 			for _, g := range l.segs {
-				for _, x := range s.recordable(i, g) {
+				for _, x := range l.done.without(g.lo, g.hi, &keep) {
 					f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
 				}
 			}
@@ -56,32 +57,6 @@ func (s *Spool) rewriteNotes() error {
 	s.noted = s.w.notes.size
 	s.mu.Unlock()
 	return err
-}
-
-// recordable is what is done of a segment, without what was refused and is
-// not yet set aside.
-func (s *Spool) recordable(i int, g *segment) []span {
-	out := s.lanes[i].done.within(g.lo, g.hi)
-	for _, x := range s.refused {
-		if x.lane != i {
-			continue
-		}
-		var parts []span
-		for _, o := range out {
-			if x.id < o.lo || x.id >= o.hi {
-				parts = append(parts, o)
-				continue
-			}
-			if o.lo < x.id {
-				parts = append(parts, span{o.lo, x.id})
-			}
-			if x.id+1 < o.hi {
-				parts = append(parts, span{x.id + 1, o.hi})
-			}
-		}
-		out = parts
-	}
-	return out
 }
 
 // marks collects how far each sensor is safe: everything up to there is

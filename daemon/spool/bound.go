@@ -7,9 +7,9 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// kept is how many bytes of records that are on disk already stay in memory,
+// cached is how many bytes of records that are on disk already stay in memory,
 // of each lane, because they are likely to be wanted soon.
-const kept = 64 << 10
+const cached = 64 << 10
 
 // shed keeps memory within its bound: first what is on disk leaves it, then
 // the oldest samples are given up, and last the oldest events. Called with mu
@@ -60,9 +60,9 @@ func (s *Spool) shedLane(i int, t *tally) {
 	}
 	for _, e := range drop {
 		t.giveUp(e.payload)
-		s.release(i, e.id, l.settle(e.id))
+		s.giveUpOne(i, e.id)
 	}
-	l.evict(kept)
+	l.evict(cached)
 }
 
 // bound is the room for segments; the rest of MaxBytes is for what is set

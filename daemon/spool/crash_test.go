@@ -43,11 +43,31 @@ func TestEveryTruncationOfTheLastSegment(t *testing.T) {
 				if told := r.told(); told != "" {
 					t.Fatalf("cut at %d, %d zeros: a torn end is no damage: %s", n, zeros, told)
 				}
-				if err := r.end(); err != nil {
-					t.Fatal(err)
+				r.crash(d.cut(newRand(uint64(n)))) // and none for the next run, whatever is left of this one
+				again := newRig(t, d.cut(newRand(uint64(n))), Options{AtRisk: time.Second})
+				if again.take(all); again.told() != "" {
+					t.Fatalf("cut at %d, %d zeros: the torn end was taken for damage later", n, zeros)
 				}
 			}
 		}
+	})
+}
+
+func TestAPowerCutAfterAKillCostsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Hour}).start()
+		for range 5 {
+			r.add(Reading, "air")
+		}
+		wait(2 * time.Second) // written, not synced
+		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Hour}).start()
+		wait(time.Second)
+		left := r.d.kill()
+		for _, f := range left.names {
+			f.b = f.b[:f.good]
+		}
+		r = newRig(t, r.crash(left), Options{AtRisk: time.Hour})
+		r.want(r.take(all), "gap air 1 after_seq=5 reason=crash certain=false, air:1, air:2, air:3, air:4, air:5")
 	})
 }
 

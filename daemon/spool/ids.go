@@ -65,3 +65,21 @@ func (s *ids) within(lo, hi uint64) []span {
 	}
 	return out
 }
+
+// without gives the parts of the set from lo up to but not including hi that
+// are not in other.
+func (s *ids) without(lo, hi uint64, other *ids) []span {
+	var out []span
+	for _, x := range s.within(lo, hi) {
+		for _, y := range other.within(x.lo, x.hi) {
+			if x.lo < y.lo {
+				out = append(out, span{x.lo, y.lo})
+			}
+			x.lo = y.hi
+		}
+		if x.lo < x.hi {
+			out = append(out, x)
+		}
+	}
+	return out
+}

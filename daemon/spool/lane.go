@@ -41,6 +41,7 @@ type entry struct {
 	seg     *segment  // the file it is written to; nil while it is in none
 	synced  bool      // it is durably in seg
 	done    bool
+	lost    bool // done, but not acknowledged: a gap tells of it
 }
 
 // lane is one log. What is not done is either in mem, or in a segment only and

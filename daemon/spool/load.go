@@ -21,6 +21,7 @@ type found struct {
 	empty   []*segment // files that owe nothing
 	holes   [lanes]*tally
 	crash   *tally
+	torn    []*segment // those of segs whose end may not be durable, or none of ours
 	bad     []*segment // damaged files, some of them in segs as well
 	damaged []string   // what they are called, and what is wrong
 }
@@ -176,6 +177,9 @@ func (l *loader) segment(g *segment, torn bool) {
 	g.good = g.size
 	switch {
 	case g.live > 0:
+		if torn {
+			l.f.torn = append(l.f.torn, g)
+		}
 		l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
 		l.f.pending[g.lane] += g.live
 	case !g.bad:

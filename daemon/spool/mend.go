@@ -9,6 +9,40 @@ import (
 	"strings"
 )
 
+// seal makes durable what a killed run had written and not synced, and cuts
+// off what is no record, so that the next run need not wonder about it.
+func (s *Spool) seal() error {
+	for _, g := range s.w.torn {
+		if err := s.sealOne(g); err != nil {
+			return fmt.Errorf("seal segment %q: %w", g.file(), err)
+		}
+	}
+	s.w.torn = nil
+	return nil
+}
+
+func (s *Spool) sealOne(g *segment) error {
+	s.mu.Lock()
+	gone := !slices.Contains(s.lanes[g.lane].segs, g)
+	s.mu.Unlock()
+	if gone {
+		return nil
+	}
+	if !g.bad {
+		if err := s.disk.truncate(g.file(), g.good); err != nil {
+			return err
+		}
+	}
+	f, err := s.disk.add(g.file())
+	if err != nil {
+		return err
+	}
+	if err := cmp.Or(f.sync(), f.Close()); err != nil {
+		return err
+	}
+	return s.disk.sync()
+}
+
 // mend puts files with their good records in the place of those that were
 // found damaged, and sets the damaged ones aside. The gaps that tell what is
 // missing are on disk by now.
@@ -59,27 +93,20 @@ func (s *Spool) mendOne(g *segment) error {
 }
 
 // salvage gives a segment file with the records of g that are in data and
-// still owed.
+// still needed.
 func (s *Spool) salvage(g *segment, data []byte) (out []byte, left bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out = g.header()
+	keep := s.keeping(g.lane)
 	at := scanner{data: data, pos: min(headerSize, len(data))}
 	for at.next() {
-		if id := g.off + at.seq; id >= g.lo && id < g.hi && s.keeps(g, id) {
+		if id := g.off + at.seq; id >= g.lo && id < g.hi && (s.lanes[g.lane].owed(id) || keep.has(id)) {
 			out = appendFrame(out, at.seq, at.payload)
 			left = true
 		}
 	}
 	return out, left && slices.Contains(s.lanes[g.lane].segs, g)
-}
-
-// keeps reports whether g must go on keeping the record of an id: it is owed,
-// or refused and not yet set aside.
-func (s *Spool) keeps(g *segment, id uint64) bool {
-	return s.lanes[g.lane].owed(id) || slices.ContainsFunc(s.refused, func(x refusal) bool {
-		return x.seg == g && x.id == id
-	})
 }
 
 // setAside renames a damaged file.

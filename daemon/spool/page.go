@@ -173,8 +173,7 @@ func (s *Spool) lose(g *segment, size int64) {
 	l, lost := s.lanes[g.lane], 0
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if !readable.has(id) && l.entry(id) == nil {
-			l.settle(id)
-			s.release(g.lane, id, g)
+			s.giveUpOne(g.lane, id)
 			lost++
 		}
 	}

@@ -18,9 +18,7 @@ const (
 
 // refusal is a record on its way into the file.
 type refusal struct {
-	lane   int
-	id     uint64
-	seg    *segment // keeps the record until the file does
+	kept
 	record Record
 	reason string
 	at     time.Time
@@ -52,9 +50,12 @@ func (s *Spool) Refuse(id uint64, reason string) {
 		return
 	}
 	s.stats.Refused++
+	if e := l.entry(id); e != nil {
+		e.lost = true
+	}
 	g := l.settle(id)
 	if len(s.refused) < refusals {
-		s.refused = append(s.refused, refusal{i, id, g, r, reason, s.o.Clock.Now().Wall})
+		s.refused = append(s.refused, refusal{kept{i, id, g}, r, reason, s.o.Clock.Now().Wall})
 	} else {
 		s.release(i, id, g)
 	}

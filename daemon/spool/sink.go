@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"slices"
 )
 
 // item is an entry on its way to the disk. Its payload is kept although the
@@ -17,7 +18,7 @@ func (s *Spool) commit(sync bool) error {
 	if s.makeRoom(s.waiting()) {
 		sync = true
 	}
-	batches := s.batches(sync)
+	batches, told := s.batches(sync)
 	for i := range s.lanes {
 		if err := s.write(i, batches[i]); err != nil {
 			return err
@@ -29,7 +30,8 @@ func (s *Spool) commit(sync bool) error {
 			return err
 		}
 		if i == events {
-			if err := s.sweepDoomed(); err != nil {
+			s.forget(told)
+			if err := s.sweep(); err != nil {
 				return err
 			}
 		}
@@ -50,8 +52,15 @@ func (s *Spool) waiting() int64 {
 	return n
 }
 
-// batches takes what is to be written of both lanes, as of one moment.
-func (s *Spool) batches(sync bool) (out [lanes][]item) {
+// toldLoss is what goes when the gaps that tell of it are on disk.
+type toldLoss struct {
+	records []kept
+	files   []*segment
+}
+
+// batches takes what is to be written of both lanes, as of one moment, and the
+// losses of which it tells.
+func (s *Spool) batches(sync bool) (out [lanes][]item, told toldLoss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, l := range s.lanes {
@@ -62,7 +71,7 @@ func (s *Spool) batches(sync bool) (out [lanes][]item) {
 	if sync {
 		s.syncNow = false
 	}
-	return out
+	return out, toldLoss{slices.Clone(s.lost), slices.Clone(s.doomed)}
 }
 
 // write writes a batch, to as many segments as it takes.
@@ -139,10 +148,13 @@ func (s *Spool) wrote(g *segment, x item) {
 	if h, ok := peek(x.payload); ok {
 		g.note(x.e.sensor, h.run, h.seq)
 	}
-	if x.e.done { // acknowledged while it was written
+	if x.e.done && !x.e.lost { // acknowledged while it was written
 		s.acked[g.lane].add(x.e.id, x.e.id+1)
-	} else {
-		g.live++
+		return
+	}
+	g.live++
+	if x.e.lost { // or given up
+		s.lost = append(s.lost, kept{g.lane, x.e.id, g})
 	}
 }
 
@@ -181,8 +193,8 @@ func (s *Spool) syncLane(i int) error {
 	defer s.mu.Unlock()
 	g.good = g.size
 	l.unsynced(func(e *entry) { e.synced = e.seg == g })
-	if l.bytes > kept {
-		l.evict(kept / 2)
+	if l.bytes > cached {
+		l.evict(cached / 2)
 	}
 	if s.o.AtRisk == 0 {
 		poke(s.ready)
@@ -245,20 +257,25 @@ func (s *Spool) abandon(i int) {
 	g.size = g.good
 	s.active[i] = nil
 	s.retire(g)
-	kept := g.live > 0
+	left := g.live > 0
 	s.mu.Unlock()
-	if kept {
+	if left {
 		// What is behind would only come twice.
 		_ = s.disk.truncate(g.file(), g.good)
 	}
 }
 
-// sweepDoomed removes what was given up, now that the gaps are on disk.
-func (s *Spool) sweepDoomed() error {
+// forget lets go of what was lost, now that the gaps that tell of it are on
+// disk.
+func (s *Spool) forget(told toldLoss) {
 	s.mu.Lock()
-	s.garbage, s.doomed = append(s.garbage, s.doomed...), nil
-	s.mu.Unlock()
-	return s.sweep()
+	defer s.mu.Unlock()
+	s.lost = slices.Clone(s.lost[len(told.records):])
+	s.doomed = slices.Clone(s.doomed[len(told.files):])
+	s.garbage = append(s.garbage, told.files...)
+	for _, x := range told.records {
+		s.release(x.lane, x.id, x.seg)
+	}
 }
 
 // sweep removes the files that nothing needs any more.

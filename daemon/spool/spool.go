@@ -28,6 +28,7 @@ type Spool struct {
 	lanes   [lanes]*lane
 	seen    map[string]*sight
 	acked   [lanes]ids      // done, in a segment, not yet in the file of acks
+	lost    []kept          // given up; released when the gap that says so is on disk
 	refused []refusal       // to be set aside
 	doomed  []*segment      // given up; removed when the gap that says so is on disk
 	garbage []*segment      // to be removed
@@ -223,6 +224,39 @@ func (s *Spool) release(i int, id uint64, g *segment) {
 	s.retire(g)
 }
 
+// kept is a record that is done, but that its segment must go on keeping until
+// something else is on disk.
+type kept struct {
+	lane int
+	id   uint64
+	seg  *segment
+}
+
+// giveUpOne makes an owed record done whose loss a gap is to tell.
+func (s *Spool) giveUpOne(i int, id uint64) {
+	if e := s.lanes[i].entry(id); e != nil {
+		e.lost = true
+	}
+	if g := s.lanes[i].settle(id); g != nil {
+		s.lost = append(s.lost, kept{i, id, g})
+	}
+}
+
+// keeping gives the ids of a lane that are done and must still be kept.
+func (s *Spool) keeping(i int) (out ids) {
+	for _, x := range s.refused {
+		if x.lane == i {
+			out.add(x.id, x.id+1)
+		}
+	}
+	for _, x := range s.lost {
+		if x.lane == i {
+			out.add(x.id, x.id+1)
+		}
+	}
+	return out
+}
+
 // retire has a segment removed that nothing needs any more.
 func (s *Spool) retire(g *segment) {
 	if g.live > 0 || s.active[g.lane] == g {
@@ -232,11 +266,7 @@ func (s *Spool) retire(g *segment) {
 	for k, x := range l.segs {
 		if x == g {
 			l.segs = append(l.segs[:k:k], l.segs[k+1:]...)
-			if g.bad { // the gap that tells of its loss comes first
-				s.doomed = append(s.doomed, g)
-			} else {
-				s.garbage = append(s.garbage, g)
-			}
+			s.garbage = append(s.garbage, g)
 			poke(s.wake)
 			return
 		}

@@ -72,7 +72,7 @@ func (s *Spool) install(f *found) {
 			s.doomed = append(s.doomed, g)
 		}
 	}
-	s.w.mend = f.bad
+	s.w.mend, s.w.torn = f.bad, f.torn
 	s.stats.Damaged += uint64(len(f.damaged))
 	for _, t := range f.holes {
 		s.putGaps(t, reasonDamaged)

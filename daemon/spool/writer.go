@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"fieldpost/daemon/health"
@@ -31,6 +30,7 @@ type writer struct {
 	number   [lanes]uint32
 	notes    scribe
 	mend     []*segment // found damaged when the directory was read
+	torn     []*segment // found with an end that may not be durable
 
 	retryAt  time.Time
 	backoff  time.Duration
@@ -83,7 +83,11 @@ func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 		s.fail(now, err)
 	}
 	s.tellFull(now)
-	next := s.plan(now).next
+	p := s.plan(now)
+	next := p.next
+	if p.write || p.sync || p.sight || p.acks || p.refused {
+		next = now // it came while the disk worked
+	}
 	if s.isDown() {
 		next = s.w.retryAt
 	}
@@ -131,7 +135,7 @@ func (s *Spool) plan(now time.Time) plan {
 	if t := s.since.acks; !t.IsZero() {
 		p.acks = p.at(now, t.Add(settleDelay))
 	}
-	if len(s.refused) > 0 || len(s.doomed) > 0 {
+	if len(s.refused) > 0 || len(s.doomed) > 0 || len(s.lost) > 0 {
 		p.refused, p.sync = len(s.refused) > 0, true
 	}
 	if t := s.since.reread; !t.IsZero() && p.at(now, t.Add(settleDelay)) {
@@ -209,10 +213,6 @@ func (s *Spool) fail(now time.Time, err error) {
 	s.mu.Lock()
 	was := s.down
 	s.down = true
-	// Their gaps are in memory at least, and their room may be what is lacking.
-	bad := func(g *segment) bool { return g.bad } // only renamed: that makes no room
-	s.garbage = append(s.garbage, slices.DeleteFunc(slices.Clone(s.doomed), bad)...)
-	s.doomed = slices.DeleteFunc(s.doomed, func(g *segment) bool { return !g.bad })
 	poke(s.ready)
 	s.mu.Unlock()
 	s.w.backoff = min(max(2*s.w.backoff, leastRetry), mostRetry)
@@ -244,6 +244,9 @@ func (s *Spool) repair() error {
 		}
 	}
 	if err := s.sweep(); err != nil {
+		return err
+	}
+	if err := s.seal(); err != nil {
 		return err
 	}
 	if err := s.commit(true); err != nil {

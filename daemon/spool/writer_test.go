@@ -183,7 +183,7 @@ func TestSegmentsRollAndGo(t *testing.T) {
 		}
 		wait(2 * time.Second)
 		st := r.s.Stats()
-		if st.Samples.Segments < 3 || st.Memory > 2*kept {
+		if st.Samples.Segments < 3 || st.Memory > 2*cached {
 			t.Errorf("with a backlog: %+v", st)
 		}
 		for _, name := range r.d.files("samples", segmentExt) {
@@ -244,7 +244,7 @@ func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
 			t.Errorf("%d bytes of acks", n)
 		}
 		st := r.s.Stats()
-		if st.Events.Pending != 1 || st.Memory > 2*kept {
+		if st.Events.Pending != 1 || st.Memory > 2*cached {
 			t.Errorf("stats: %+v", st)
 		}
 		if err := r.end(); err != nil {

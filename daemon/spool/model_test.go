@@ -1,0 +1,272 @@
+package spool
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// name is what tells records apart.
+type name struct {
+	sensor   string
+	run, seq uint64
+}
+
+// fate is what the model knows of one record.
+type fate struct {
+	at      time.Time
+	kind    Kind
+	acked   bool
+	ackedIn int  // the crash count when it was acknowledged
+	refused bool // by us
+}
+
+// model is a plain account of what was put into spools and came out again.
+type model struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	o       Options
+	d       *memDisk
+	r       *rig
+	fates   map[name]*fate
+	gaps    map[origin][]loss // told and acknowledged
+	crashes int
+	failed  bool // the disk failed in this run
+	given   []Item
+	log     []string
+}
+
+func (m *model) note(format string, args ...any) {
+	m.log = append(m.log, fmt.Sprintf(format, args...))
+}
+
+func (m *model) fatalf(format string, args ...any) {
+	m.t.Helper()
+	m.t.Fatalf("%s\nafter %q", fmt.Sprintf(format, args...), m.log)
+}
+
+// open starts a run; every sensor is seen, so that a crash knows of it.
+func (m *model) open() {
+	m.r = newRig(m.t, m.d, m.o).start()
+	m.failed, m.given = false, nil
+	for _, s := range []string{"air", "soil", "door"} {
+		m.add(Reading, s)
+	}
+	m.add(Edge, "door")
+	wait(6 * time.Second)
+	m.note("open run %d", m.r.s.RunNumber())
+}
+
+func (m *model) add(k Kind, sensor string) {
+	seq := m.r.add(k, sensor)
+	m.fates[name{sensor, m.r.s.RunNumber(), seq}] = &fate{at: time.Now(), kind: k}
+}
+
+// see checks what Next gave.
+func (m *model) see(items []Item) {
+	last := map[string]name{}
+	for _, x := range items {
+		r := x.Record
+		if r.Kind == Gap {
+			continue
+		}
+		n := name{r.Sensor, r.Run, r.Seq}
+		f := m.fates[n]
+		if f == nil || f.kind != r.Kind || r.Fields[0].Value != float64(r.Seq) {
+			m.fatalf("%+v was never put in", r)
+		}
+		if (f.acked || f.refused) && f.ackedIn == m.crashes {
+			m.fatalf("%+v came again after it was done", n)
+		}
+		lane := r.Sensor + laneNames[laneOf(r.Kind)]
+		if before, ok := last[lane]; ok && (before.run > n.run || before.run == n.run && before.seq >= n.seq) && m.crashes == 0 {
+			m.fatalf("%+v after %+v", n, before)
+		}
+		last[lane] = n
+	}
+}
+
+func (m *model) take(n int) {
+	items := m.r.take(n)
+	m.see(items)
+	m.given = append(m.given, items...)
+}
+
+// ack acknowledges, or once in a while refuses, some of what was given.
+func (m *model) ack(share int) {
+	var rest []Item
+	for _, x := range m.given {
+		switch k := m.rnd.IntN(100); {
+		case k == 99 && share < 100 && x.Record.Kind == Reading:
+			if f := m.fate(x); !f.acked && !f.refused {
+				f.refused, f.ackedIn = true, m.crashes
+			}
+			m.r.s.Refuse(x.ID, "no")
+		case k < share:
+			m.r.s.Ack(x.ID)
+			m.acked(x.Record)
+		default:
+			rest = append(rest, x)
+		}
+	}
+	m.given = rest
+}
+
+func (m *model) fate(x Item) *fate {
+	return m.fates[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}]
+}
+
+func (m *model) acked(r Record) {
+	if r.Kind != Gap {
+		f := m.fates[name{r.Sensor, r.Run, r.Seq}]
+		f.acked, f.ackedIn = true, m.crashes
+		return
+	}
+	g := newTally()
+	g.merge(r)
+	o := origin{r.Sensor, r.Run}
+	m.gaps[o] = append(m.gaps[o], g.losses[o])
+}
+
+// crash ends the run badly, and checks that no more is missing than may be.
+func (m *model) crash(power bool) {
+	left, window := m.d.kill(), m.r.s.delay()
+	if power {
+		left, window = m.d.cut(m.rnd), m.o.AtRisk
+	}
+	m.d = m.r.crash(left)
+	m.crashes++
+	now, failed := time.Now(), m.failed || m.r.s.Stats().Dropped > 0
+	m.note("crash, power %v", power)
+	m.open()
+	items := m.r.take(all)
+	m.see(items)
+	m.r.s.Rewind()
+	if failed {
+		return
+	}
+	there := map[name]bool{}
+	gaps := map[origin][]loss{}
+	for _, x := range items {
+		r := x.Record
+		if r.Kind == Gap {
+			g := newTally()
+			g.merge(r)
+			o := origin{r.Sensor, r.Run}
+			gaps[o] = append(gaps[o], g.losses[o])
+		}
+		there[name{r.Sensor, r.Run, r.Seq}] = true
+	}
+	for n, f := range m.fates {
+		o := origin{n.sensor, n.run}
+		if f.acked || f.refused || there[n] || told(m.gaps[o], n.seq) {
+			continue
+		}
+		if now.Sub(f.at) > window && n.run+1 == m.r.s.RunNumber() {
+			m.fatalf("%+v was put in %v before the crash and is gone", n, now.Sub(f.at))
+		}
+		if !told(gaps[o], n.seq) {
+			m.fatalf("%+v is gone and no gap tells it: %+v", n, gaps[o])
+		}
+	}
+}
+
+func (m *model) stop() {
+	m.d.failing(nil)
+	if err := m.r.end(); err != nil {
+		m.fatalf("end: %v", err)
+	}
+	m.note("stop")
+	m.open()
+}
+
+func (m *model) step() {
+	switch k := m.rnd.IntN(100); {
+	case k < 40:
+		n := 1 + m.rnd.IntN(5)
+		if m.rnd.IntN(40) == 0 {
+			n = 8000
+		}
+		m.note("add %d", n)
+		for range n {
+			m.add(Reading, []string{"air", "soil", "door"}[m.rnd.IntN(3)])
+			if m.rnd.IntN(4) == 0 {
+				m.add(Edge, "door")
+			}
+		}
+	case k < 60:
+		m.take(1 + m.rnd.IntN(20))
+	case k < 75:
+		m.ack(20 + m.rnd.IntN(70))
+	case k < 80:
+		m.note("rewind")
+		m.r.s.Rewind()
+		m.given = nil
+	case k < 94:
+		d := time.Duration(m.rnd.IntN(2500)) * time.Millisecond
+		m.note("wait %v", d)
+		wait(d)
+	case k < 95:
+		m.note("disk fails")
+		m.failed = true
+		m.d.failing(full)
+	case k < 96:
+		m.note("disk works")
+		m.d.failing(nil)
+	case k < 97:
+		m.stop()
+	case k < 98:
+		m.crash(false)
+	default:
+		m.crash(true)
+	}
+}
+
+// check drains the spool and settles the account.
+func (m *model) check() {
+	m.stop()
+	m.take(all)
+	m.ack(100)
+	for n, f := range m.fates {
+		if o := (origin{n.sensor, n.run}); !f.acked && !told(m.gaps[o], n.seq) {
+			m.fatalf("%+v (%+v) is neither delivered nor told: %+v", n, *f, m.gaps[o])
+		}
+	}
+	if st := m.r.s.Stats(); st.Samples.Pending+st.Events.Pending != 0 {
+		m.fatalf("still owed: %+v", st)
+	}
+	if err := m.r.end(); err != nil {
+		m.t.Fatal(err)
+	}
+	if left := m.d.files("", segmentExt); len(left) != 0 {
+		m.fatalf("all is acknowledged and stopped, but there are %q", left)
+	}
+}
+
+// TestModel puts spools through random lives and checks that every record is
+// delivered or told of, that nothing comes that was not put in, and that a
+// crash costs no more than it may.
+func TestModel(t *testing.T) {
+	seeds := uint64(60)
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rnd := newRand(seed)
+				m := &model{
+					t: t, rnd: rnd, d: newMemDisk(), fates: map[name]*fate{}, gaps: map[origin][]loss{},
+					o: Options{AtRisk: []time.Duration{0, time.Second, 5 * time.Second}[rnd.IntN(3)], MaxBytes: 1 << 20, Memory: 512 << 10},
+				}
+				m.open()
+				for range 150 {
+					m.step()
+				}
+				m.check()
+			})
+		})
+	}
+}
