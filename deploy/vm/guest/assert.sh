@@ -63,13 +63,16 @@ messages() { jq -Rnc "inputs | fromjson? // {} | select($1)" /run/watch.log; }
 level() { cat "$LINES/sim_gpio$1/value"; }
 is_level() { [ "$(level "$1")" = "$2" ]; }
 
-# follow N FILE: writes each change of a line's level with its time, until killed
+# follow N FILE: writes each change of a line's level with its time, until killed.
+# It looks every few milliseconds and starts no process for that.
 follow() {
-	local last='' value
+	local last='' value nap
+	exec {nap}<> <(:)
 	while :; do
 		read -r value <"$LINES/sim_gpio$1/value"
-		[ "$value" = "$last" ] || echo "$(now) $value" >>"$2"
+		[ "$value" = "$last" ] || printf '%s %s\n' "$(now)" "$value" >>"$2"
 		last=$value
+		read -rt 0.005 -u "$nap"
 	done
 }
 
