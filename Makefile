@@ -60,8 +60,9 @@ test: ## all tests, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler here: testing WITHOUT the race detector"
 	$(GO) test $(RACE) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
 
-bench: ## the benchmarks
+bench: cross-linux-armv6 ## the benchmarks, and the size of the binary for the smallest board
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+	@ls -l $(BIN)/cross/fieldpost-linux-armv6
 
 lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
 

@@ -31,12 +31,17 @@ import (
 // patience bounds every wait; no test asserts on how long one took.
 const patience = 60 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childConfig); path != "" {
+		os.Exit(child(path)) // of BenchmarkFootprint
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // site is one board, one broker and what is needed to run a daemon between
 // them, with real TLS on loopback.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	board *sim.Board
 	air   *sim.BME280
@@ -47,7 +52,7 @@ type site struct {
 
 // newSite makes a board with a BME280 at 0x76 and a broker with the tutorial's
 // policy, or the given one.
-func newSite(t *testing.T, policy *awsiot.Policy) *site {
+func newSite(t testing.TB, policy *awsiot.Policy) *site {
 	t.Helper()
 	s := emptySite(t, t.TempDir())
 	b, err := broker.New(broker.Options{Dir: filepath.Join(s.dir, "certs"), Policy: policy})
@@ -60,7 +65,7 @@ func newSite(t *testing.T, policy *awsiot.Policy) *site {
 }
 
 // emptySite is a site whose broker is yet to come.
-func emptySite(t *testing.T, dir string) *site {
+func emptySite(t testing.TB, dir string) *site {
 	s := &site{t: t, dir: dir, board: sim.New()}
 	s.bus = s.board.AddBus("i2c-1")
 	s.air = s.bus.AddBME280(0x76)
@@ -69,7 +74,7 @@ func emptySite(t *testing.T, dir string) *site {
 }
 
 // background runs f until the test ends.
-func background(t *testing.T, f func(context.Context) error) (stop func() error) {
+func background(t testing.TB, f func(context.Context) error) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -132,27 +137,40 @@ type running struct {
 
 func (s *site) start(cfg *config.Config) *running {
 	s.t.Helper()
+	r := &running{taken: make(chan spool.Record, 4096), acked: make(chan spool.Record, 4096), linked: make(chan uplink.Status, 256)}
+	r.stop = s.launch(daemon.Options{
+		Config: cfg, Log: slog.New(systemd.NewLogger(testWriter{s.t}, slog.LevelInfo).Handler()),
+		Taken: func(rec spool.Record) { r.taken <- rec }, Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(r.linked),
+	})
+	return r
+}
+
+// launch runs a daemon on the site's board until it is stopped.
+func (s *site) launch(o daemon.Options) (stop func() error) {
+	s.t.Helper()
+	now := s.clock()
+	s.board.SetMono(func() time.Duration { return now.Now().Mono })
+	o.Board, o.Clock, o.Runtime, o.Version = s.board, now, s.dir, "test"
+	o.Notify = &systemd.Notifier{Send: func(string) error { return nil }}
+	d, err := daemon.New(o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return background(s.t, d.Run)
+}
+
+// clock is this machine's, held to be true.
+func (s *site) clock() clock.Clock {
+	s.t.Helper()
 	now, err := clock.System()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	now = clock.Trusted(now)
-	s.board.SetMono(func() time.Duration { return now.Now().Mono })
-	r := &running{taken: make(chan spool.Record, 4096), acked: make(chan spool.Record, 4096), linked: make(chan uplink.Status, 256)}
-	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: s.board, Clock: now, Log: slog.New(systemd.NewLogger(testWriter{s.t}, slog.LevelInfo).Handler()),
-		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Runtime: s.dir, Version: "test",
-		Taken: func(rec spool.Record) { r.taken <- rec }, Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(r.linked),
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.stop = background(s.t, d.Run)
-	return r
+	return clock.Trusted(now)
 }
 
 // linkedUp waits until the daemon has subscribed.
-func (r *running) linkedUp(t *testing.T) *running {
+func (r *running) linkedUp(t testing.TB) *running {
 	t.Helper()
 	until(t, "link", r.linked, func(st uplink.Status) bool { return st.Connected })
 	return r
@@ -170,7 +188,7 @@ func changes(to chan<- uplink.Status) func(uplink.Status) {
 	}
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", strings.TrimSpace(string(p)))
@@ -178,7 +196,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 }
 
 // until receives from ch until ok says so.
-func until[T any](t *testing.T, what string, ch <-chan T, ok func(T) bool) T {
+func until[T any](t testing.TB, what string, ch <-chan T, ok func(T) bool) T {
 	t.Helper()
 	end := time.After(patience)
 	for {
