@@ -71,7 +71,7 @@ func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer
 		Endpoint: cfg.Endpoint(), ClientID: clientID, Clean: true,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
 		Subscriptions: []uplink.Subscription{{Filter: cfg.AnswersTopic(), QoS: 1}},
-		Outbox:        o.queue, Observe: latest(o.up), Log: log,
+		Outbox:        o.queue, Observe: told(o.up, log),
 	})
 	return o, err
 }
@@ -85,6 +85,20 @@ func latest(ch chan uplink.Status) func(uplink.Status) {
 		default:
 		}
 		ch <- s
+	}
+}
+
+// told gives an observer like latest that also logs each loss of a link that
+// stood. The first failure is not logged: it is returned to the person who
+// waits, in words.
+func told(ch chan uplink.Status, log *slog.Logger) func(uplink.Status) {
+	keep, stood := latest(ch), false
+	return func(s uplink.Status) {
+		if stood && !s.Connected && s.Err != nil {
+			log.Warn("link is down", "err", s.Err)
+		}
+		stood = stood || s.Connected
+		keep(s)
 	}
 }
 

@@ -23,7 +23,7 @@ type Account struct {
 func (a Account) link(subs []uplink.Subscription, box uplink.Outbox, up chan uplink.Status, log *slog.Logger) (*uplink.Link, error) {
 	return uplink.New(uplink.Config{
 		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key,
-		Subscriptions: subs, Outbox: box, Observe: latest(up), Log: log,
+		Subscriptions: subs, Outbox: box, Observe: told(up, log),
 	})
 }
 

@@ -1,0 +1,160 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/broker"
+	"fieldpost/daemon/uplink"
+)
+
+// The end is in order: the pump safe, that told, then offline, then nothing.
+func TestShutdownIsInOrder(t *testing.T) {
+	s := newSite(t, awsiot.Tutorial())
+	heard := s.ear("test-ear")
+	r := s.start(s.config("", "")).linkedUp(t)
+	say := s.mouth("test-mouth")
+	say(order("c-1", "on", time.Minute))
+	until(t, "answer", heard, is("id", "c-1"))
+	until(t, "the answer itself", heard, is("kind", "answer"))
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	said := until(t, "event of the stop", heard, func(m map[string]any) bool { return m["kind"] == "event" || m["state"] == "offline" })
+	if said["cause"] != "stop" || said["output"] != "pump" || said["state"] != "off" {
+		t.Errorf("heard %v first, want the pump's event", said)
+	}
+	until(t, "offline", heard, is("state", "offline"))
+	// An order that comes too late is the next run's, or nobody's.
+	say(order("c-2", "on", time.Minute))
+	until(t, "our own order", heard, is("id", "c-2"))
+	if len(heard) > 0 {
+		t.Errorf("after offline there came %v", <-heard)
+	}
+	h := s.board.Line("GPIO27").History()
+	last, before := h[len(h)-1], h[len(h)-2]
+	if last.Driven || !before.Driven || !before.High {
+		t.Errorf("history ends %+v, %+v; want driven to off, which is high, then released", before, last)
+	}
+}
+
+// What a person sends: done, refused, sent without waiting.
+func TestSendOrder(t *testing.T) {
+	s := newSite(t, awsiot.Tutorial())
+	cfg := s.config("", "")
+	s.start(cfg).linkedUp(t)
+	log := slog.New(slog.DiscardHandler)
+	ctx := context.Background()
+	a, id, err := daemon.SendOrder(ctx, cfg, "test-send", daemon.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute}, patience, log)
+	if err != nil || a.Status != "done" || a.State != "on" || a.ID != id || id == "" {
+		t.Errorf("on: %v %q %v", a, id, err)
+	}
+	a, _, err = daemon.SendOrder(ctx, cfg, "test-send", daemon.OrderRequest{Output: "heater", Action: "on", Life: time.Minute}, patience, log)
+	if err != nil || a.Status != "refused" || a.Reason == "" || a.Hint == "" || !strings.Contains(a.String(), a.Hint) {
+		t.Errorf("unknown output: %v %v", a, err)
+	}
+	_, id, err = daemon.SendOrder(ctx, cfg, "test-send", daemon.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}, 0, log)
+	if err != nil || id == "" {
+		t.Errorf("without waiting: %q %v", id, err)
+	}
+	_, _, err = daemon.SendOrder(ctx, cfg, "not-allowed", daemon.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}, 0, log)
+	var why *uplink.Explained
+	if !errors.As(err, &why) || why.Code != "connect_refused" || !strings.Contains(why.Hint, "iot:Connect") {
+		t.Errorf("client id that is not allowed: %v", err)
+	}
+}
+
+// Nobody answers: the id is named, so that a person can look for it.
+func TestSendOrderNobodyAnswers(t *testing.T) {
+	s := newSite(t, nil)
+	cfg := s.config("", "")
+	_, id, err := daemon.SendOrder(context.Background(), cfg, "test-send", daemon.OrderRequest{Output: "pump", Action: "on", Life: time.Minute}, time.Second, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "no answer came") || !strings.Contains(err.Error(), id) {
+		t.Errorf("got %v for %q", err, id)
+	}
+	cfg.Commands.Topic, cfg.Commands.Answers = "", ""
+	if _, err := daemon.NewOrderer(cfg, "test-send", nil); err == nil || !strings.Contains(err.Error(), "commands.topic") {
+		t.Errorf("without a topic: %v", err)
+	}
+}
+
+// The tutorial's two scripts, with each other.
+func TestPublishAndSubscribe(t *testing.T) {
+	s := newSite(t, awsiot.Tutorial())
+	account := func(id string) daemon.Account {
+		return daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: id}
+	}
+	var got bytes.Buffer
+	listening := make(chan error, 1)
+	go func() {
+		listening <- daemon.Subscribe(context.Background(), daemon.SubscribeOptions{Account: account("test-sub"), Topic: "test/topic", Count: 5, Out: &got, Log: slog.New(slog.DiscardHandler)})
+	}()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	talking := make(chan error, 1)
+	go func() {
+		talking <- daemon.Publish(ctx, daemon.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: "hi", Every: 10 * time.Millisecond, Out: testWriter{t}, Log: slog.New(slog.DiscardHandler)})
+	}()
+	for _, end := range []struct {
+		name string
+		ch   chan error
+	}{{"subscriber", listening}, {"publisher", talking}} {
+		select {
+		case err := <-end.ch:
+			if err != nil {
+				t.Errorf("%s: %v", end.name, err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s did not end", end.name)
+		}
+		cancel() // the publisher ends by this, cleanly
+	}
+	if n := strings.Count(got.String(), `test/topic: {"message":"hi [`); n != 5 {
+		t.Errorf("got %d messages, want 5:\n%s", n, got.String())
+	}
+}
+
+// Check names everything that would keep the daemon from its work.
+func TestCheck(t *testing.T) {
+	s := newSite(t, nil)
+	var out bytes.Buffer
+	cfg := s.config("", "")
+	if err := daemon.Check(cfg, s.board, time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
+		t.Errorf("a good one: %v\n%s", err, out.String())
+	}
+	out.Reset()
+	other, err := broker.Certificates(filepath.Join(s.dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(other.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cfg.Broker.Key, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg = s.config("  - {name: soil, chip: tmp102, bus: i2c-7, every: 1s}\n  - {name: door, chip: gpio, pin: no-such-line}",
+		"  - {name: fan, pin: 'fieldpost-sim:27'}")
+	err = daemon.Check(cfg, s.board, time.Now(), &out)
+	if !errors.Is(err, daemon.ErrConfig) || !strings.Contains(err.Error(), "4 problems") {
+		t.Errorf("a bad one: %v", err)
+	}
+	for _, want := range []string{"does not belong", `sensor "soil"`, `sensor "door"`, `output "fan"`, `also output "pump"'s`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("not said: %s\n%s", want, out.String())
+		}
+	}
+	if err := daemon.Check(cfg, s.board, time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
+		t.Errorf("in twenty years: %v\n%s", err, out.String())
+	}
+}
