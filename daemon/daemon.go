@@ -80,6 +80,12 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	// All that can fail comes before the first line is touched.
+	d.linkLoop = d.progress.Loop("link")
+	d.link, err = uplink.New(d.linkConfig())
+	if err != nil {
+		return nil, errors.Join(err, d.spool.Close())
+	}
 	d.bank = output.Open(output.Options{
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Clock: o.Clock, Health: d.health,
 		Loop: d.progress.Loop("output timers"), Log: d.log, Event: d.take,
@@ -88,11 +94,6 @@ func New(o Options) (*Daemon, error) {
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
 		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
 	})
-	d.linkLoop = d.progress.Loop("link")
-	d.link, err = uplink.New(d.linkConfig())
-	if err != nil {
-		return nil, errors.Join(err, d.bank.Close(), d.spool.Close())
-	}
 	d.desk = command.New(command.Options{
 		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take, Log: d.log,
 	})
@@ -151,6 +152,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
 // safe, sensors, mail flushed and offline said, disconnected, spool on disk.
+// No step waits for ever, so that a line or disk that hangs costs no other step;
+// all limits together are less than TimeoutStopSec of the unit.
 func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part) error {
 	d.log.Info("stopping")
 	d.notice(d.o.Notify.Stopping())
@@ -162,15 +165,17 @@ func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part
 		}
 	}
 	try(orders.stop(2 * time.Second))
-	try(d.bank.Safe("stop"))
+	try(within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) }))
 	try(reading.stop(5 * time.Second))
 	try(linking.stop(10 * time.Second))
 	try(telling.stop(time.Second))
 	try(pins.stop(2 * time.Second))
-	try(d.bank.Close())
+	try(within(2*time.Second, "release outputs", d.bank.Close))
 	d.tellFaults()
 	try(keeping.stop(10 * time.Second))
-	try(d.spool.Close())
+	if keeping.ended() { // else its files are still its own
+		try(d.spool.Close())
+	}
 	d.log.Info("stopped", "left_in_spool", d.waiting())
 	return errors.Join(errs...)
 }

@@ -7,6 +7,21 @@ import (
 	"time"
 )
 
+// within calls f and waits for it, at most for limit: a call into the kernel
+// may never return. One that has not by then is left behind and named.
+func within(limit time.Duration, what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return fmt.Errorf("%s: not done after %v", what, limit)
+	}
+}
+
 // part is one running piece of the daemon: its goroutine, the means to end it
 // and what it ended with.
 type part struct {
@@ -37,6 +52,16 @@ func reason(err error) error {
 		return errors.New("without a reason")
 	}
 	return err
+}
+
+// ended reports whether the part's goroutine has returned.
+func (p *part) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // stop ends the part and waits, at most for limit. A part that does not end in

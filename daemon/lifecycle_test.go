@@ -1,0 +1,102 @@
+package daemon_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/systemd"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// hanging is a board whose outputs, once told to, do not come back from the
+// kernel before they are let go.
+type hanging struct {
+	*sim.Board
+	hang atomic.Bool
+	free chan struct{}
+}
+
+type hangingOutput struct {
+	board.Output
+	b *hanging
+}
+
+func (b *hanging) Output(c board.OutputConfig) (board.Output, error) {
+	o, err := b.Board.Output(c)
+	if err != nil || c.Line != "GPIO27" {
+		return o, err
+	}
+	return &hangingOutput{o, b}, nil
+}
+
+func (o *hangingOutput) Set(active bool) error {
+	if o.b.hang.Load() {
+		<-o.b.free
+	}
+	return o.Output.Set(active)
+}
+
+// A line that hangs keeps the end from nothing else: the other line is safe,
+// the mail is sent, offline is said, the spool is closed as a good stop.
+func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	b := &hanging{Board: s.board, free: make(chan struct{})}
+	taken, acked := make(chan spool.Record, 4096), make(chan spool.Record, 4096)
+	now := s.clock()
+	cfg := s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
+	d, err := daemon.New(daemon.Options{
+		Config: cfg, Board: b, Clock: now, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
+		Taken:  func(r spool.Record) { taken <- r }, Acked: func(r spool.Record) { acked <- r },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	until(t, "acknowledged reading", acked, func(r spool.Record) bool { return r.Kind == spool.Reading })
+	b.hang.Store(true)
+	s.mouth("test-mouth")(order("c-1", "on", time.Minute))
+	until(t, "our own order", heard, is("id", "c-1"))
+	cancel()
+	until(t, "end with the outputs named", ended, func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), "make outputs safe")
+	})
+	if high, _ := s.board.Line("GPIO5").Level(); high {
+		t.Error("the fan is still on")
+	}
+	until(t, "offline", heard, is("reason", "stop"))
+	close(b.free)
+	again, err := spool.Open(spool.Options{Dir: cfg.Spool.Dir, AtRisk: time.Second, MaxBytes: 1 << 20, Clock: now})
+	if err != nil {
+		t.Fatalf("the spool was not let go: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What cannot work is found before a line is touched: with a restart every
+// second a relay would otherwise click every second.
+func TestNoLineIsTouchedInVain(t *testing.T) {
+	s := newSite(t, nil)
+	cfg := s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
+	cfg.Broker.KeepAlive = time.Millisecond
+	_, err := daemon.New(daemon.Options{Config: cfg, Board: s.board, Clock: s.clock(), Log: slog.New(slog.DiscardHandler), Notify: &systemd.Notifier{}})
+	if err == nil || !strings.Contains(err.Error(), "keep-alive") {
+		t.Errorf("got %v, want the keep-alive refused", err)
+	}
+	if h := s.board.Line("GPIO5").History(); len(h) > 0 {
+		t.Errorf("the fan's line went %+v", h)
+	}
+}
