@@ -40,12 +40,16 @@ func Main() int {
 	return report(root.ErrOrStderr(), err)
 }
 
-// signalContext gives a context that the first SIGINT or SIGTERM ends; the
-// second ends the process at once.
+// signalContext gives a context that the first SIGINT, SIGTERM or SIGHUP ends;
+// the second ends the process at once. SIGHUP is a terminal that was closed: it
+// must not leave a pump on. Under nohup it is not looked at.
 func signalContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		<-signals
 		cancel()

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/clock"
@@ -33,6 +35,12 @@ func runtimeDir() string {
 
 func recordPath() string { return filepath.Join(runtimeDir(), "outputs") }
 
+// outliveReader keeps the process when nobody reads what it prints any more: a
+// closed pipe on standard output or error would end it (package os/signal,
+// SIGPIPE), and with it the making safe of the lines. Ctrl-C ends `fieldpost
+// run | tee log` in just that order.
+func outliveReader() { signal.Ignore(syscall.SIGPIPE) }
+
 func newRun(file *string) *cobra.Command {
 	var level slog.LevelVar
 	c := &cobra.Command{
@@ -40,6 +48,7 @@ func newRun(file *string) *cobra.Command {
 		Short: "run the daemon, in the foreground",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			outliveReader()
 			log := systemd.NewLogger(c.ErrOrStderr(), &level)
 			slog.SetDefault(log)
 			return run(c.Context(), *file, log)

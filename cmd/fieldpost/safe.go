@@ -16,6 +16,7 @@ unit after every stop (ExecStopPost=), it hands the lines to systemd, so that
 they stay driven.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			outliveReader()
 			return daemon.MakeSafe(recordPath(), c.OutOrStdout())
 		},
 	}

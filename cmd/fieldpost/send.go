@@ -70,6 +70,8 @@ func send(c *cobra.Command, cfg *config.Config, r daemon.OrderRequest, wait time
 	rand.Read(tail) // never fails
 	a, id, err := daemon.SendOrder(c.Context(), cfg, cfg.Broker.ClientID+"-send-"+hex.EncodeToString(tail), r, wait, quietLog(c))
 	switch {
+	case errors.Is(err, context.Canceled) && id == "":
+		return errors.New("interrupted; nothing was sent")
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("interrupted; order %s may have been sent", id)
 	case err != nil:
