@@ -32,7 +32,8 @@ type Options struct {
 //
 // Each output has a mutex of its own, which is held during the calls into the
 // kernel. So a call that hangs hangs one output. Run itself passes over an
-// output that is busy and comes back to it; should a call that Run makes hang,
+// output that is busy and comes back to it, and one that stays busy is a fault;
+// should a call that Run makes hang,
 // then timers can no longer act, Loop is no longer turned, and the watchdog
 // ends the daemon so that `fieldpost safe` can try.
 type Bank struct {
@@ -95,7 +96,7 @@ func (b *Bank) record(now time.Time) {
 	}
 	var lines []Line
 	for _, p := range b.pins {
-		if p.found {
+		if p.found.Load() {
 			lines = append(lines, p.recordLine())
 		}
 	}
@@ -135,8 +136,10 @@ func (b *Bank) turn(now time.Time) time.Duration {
 	wait := time.Second
 	for _, p := range b.pins {
 		if !p.mu.TryLock() {
+			p.busy(now)
 			continue // whoever holds it wakes us when done
 		}
+		p.free()
 		if next := p.turn(now); !next.IsZero() {
 			wait = min(wait, next.Sub(now))
 		}

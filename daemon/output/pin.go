@@ -29,16 +29,20 @@ const readBacks = 3
 // set to.
 var errMismatch = errors.New("reads back another level")
 
-// pin is one output. All but state is guarded by mu, which is held during
-// calls into the kernel.
+// pin is one output. What stands below mu is guarded by it; it is held during
+// calls into the kernel. Only Run's goroutine writes id.
 type pin struct {
 	b     *Bank
 	c     Config
 	state atomic.Pointer[State]
+	found atomic.Bool // which line it is is known; that it is not any more, by whoever meets that
+
+	// Of Run alone.
+	busySince time.Time // since when Run finds it busy; zero when it is not
+	hung      bool      // that has been told
 
 	mu       sync.Mutex
 	id       board.LineID
-	found    bool
 	line     board.Output // nil until requested
 	onSince  time.Time    // since when it may be on; zero when it is off
 	ends     time.Time    // when the last order's time is over; zero is never
@@ -76,13 +80,14 @@ func (p *pin) find() bool {
 		p.unclaimed(err, time.Now())
 		return false
 	}
-	p.id, p.found = id, true
+	p.id = id
+	p.found.Store(true)
 	return true
 }
 
 // request claims the line, at its initial level, and records it before that.
 func (p *pin) request(now time.Time) {
-	if !p.found {
+	if !p.found.Load() {
 		if !p.find() {
 			return
 		}
@@ -191,7 +196,8 @@ func (p *pin) failed(level Level, cause string, err error) {
 // again. Run requests the line anew.
 func (p *pin) vanished(err error) {
 	line := p.line
-	p.line, p.found, p.owed, p.onSince = nil, false, "", time.Time{}
+	p.line, p.owed, p.onSince = nil, "", time.Time{}
+	p.found.Store(false)
 	p.unclaimed(errors.Join(err, line.Close()), time.Now())
 }
 

@@ -25,7 +25,7 @@ const (
 type State struct {
 	Name  string
 	Level Level     // the level it had when it was last driven or read back
-	Since time.Time // since when it has that level
+	Since time.Time // since when it has that level; zero when the line was never ours
 	Cause string    // who or what gave it that level
 	Err   error     // why the line cannot be driven or trusted now; Level may then be wrong
 }

@@ -1,6 +1,35 @@
 package output
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+// hungAfter is how long a call into the kernel may take before it is a fault.
+const hungAfter = 5 * time.Second
+
+// busy notes that somebody else's call on the line is under way. One that does
+// not return is told: no timer of this output can act meanwhile.
+func (p *pin) busy(now time.Time) {
+	switch {
+	case p.busySince.IsZero():
+		p.busySince = now
+	case now.Sub(p.busySince) >= hungAfter && !p.hung:
+		p.hung = true
+		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(p.busySince).Round(time.Second)))
+	}
+}
+
+// free notes that no such call is under way any more; the caller holds mu.
+func (p *pin) free() {
+	p.busySince = time.Time{}
+	if p.hung && p.state.Load().Err == nil {
+		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
+	}
+	p.hung = false
+}
 
 // turn does what is due now and gives when the next thing is; zero is never.
 func (p *pin) turn(now time.Time) time.Time {
