@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -85,4 +86,17 @@ func TestOrdersMovePins(t *testing.T) {
 			t.Errorf("%d messages acknowledged, want 5", len(m.acked))
 		}
 	})
+}
+
+// A line that somebody else holds was never ours: the order fails, and nothing
+// is said of a level that nobody knows.
+func TestOrderToALineThatIsNotOurs(t *testing.T) {
+	board := sim.New()
+	board.Line("GPIO27").Hold("gpio-keys")
+	bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake()})
+	desk := New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake()})
+	a, ok := desk.Handle([]byte(`{"id":"a","action":"off","output":"pump"}`), false, "test")
+	if !ok || a.Status != Failed || a.State != "" || !strings.Contains(a.Hint, "gpio-keys") {
+		t.Errorf("answer %+v, want failed with the holder and without a state", a)
+	}
 }

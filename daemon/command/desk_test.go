@@ -33,7 +33,7 @@ func (p *pins) Do(name string, a output.Action, d time.Duration, cause string) (
 	if p.fail == nil {
 		p.at[name] = a == output.ActionOn || a == output.ActionToggle && !p.at[name] || a == output.ActionPulse && name == "pump"
 	}
-	return output.State{Name: name, Level: p.at[name]}, p.fail
+	return output.State{Name: name, Level: p.at[name], Since: time.Now()}, p.fail
 }
 
 // bench is a desk with a clock that can be wrong.

@@ -130,7 +130,10 @@ func (d *Desk) act(o Order, cause string) Answer {
 	default:
 		a = because(OutputFailed, err.Error())
 	}
-	a.ID, a.Output, a.State, a.Stamp = o.ID, o.Output, state.Level.String(), d.o.Clock.Now()
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
+	if !state.Since.IsZero() { // else the line was never ours, and nobody knows its level
+		a.State = state.Level.String()
+	}
 	return a
 }
 

@@ -54,7 +54,7 @@ var Faults = []Fault{
 	{LineBusy, "line is held by somebody else", "Another program or a kernel driver has requested this line.", "Stop the other holder, or choose another pin.", true},
 	{ReadFailed, "cannot be read", "Reading failed for a reason of the system's.", "See the detail in the journal.", false},
 	{EdgesLost, "changed faster than can be followed", "The kernel's queue of edges was full, so some changes of the line were not seen.", "Raise the sensor's debounce, or look for a wire that picks up noise.", false},
-	{OutputFailed, "output cannot be driven", "The line could not be requested or set.", "See the detail in the journal; orders for this output are refused until it works.", true},
+	{OutputFailed, "output cannot be driven", "The line could not be requested or set.", "See the detail in the journal; orders for this output fail until it works.", true},
 	{LevelMismatch, "line has another level than it was set to", "The level that the kernel reads back is not the one that was set.", "Look for a short, or for something else that drives this wire.", true},
 
 	{NetworkDown, "broker cannot be reached", "The broker's name cannot be resolved or nothing answers at its address.", "Check the network and broker.endpoint. Readings are kept meanwhile.", false},
