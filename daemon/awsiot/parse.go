@@ -108,11 +108,11 @@ func parseStatement(value json.RawMessage) (statement, error) {
 	case err != nil:
 		return s, err
 	case effect != "Allow" && effect != "Deny":
-		return s, fmt.Errorf("Effect: want \"Allow\" or \"Deny\" (got %q)", effect)
+		return s, fmt.Errorf("key \"Effect\": want \"Allow\" or \"Deny\" (got %q)", effect)
 	case s.actions == nil:
-		return s, errors.New("Action is missing")
+		return s, errors.New("key \"Action\" is missing")
 	case s.resources == nil:
-		return s, errors.New("Resource is missing")
+		return s, errors.New("key \"Resource\" is missing")
 	}
 	s.allow = effect == "Allow"
 	return s, nil

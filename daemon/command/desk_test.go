@@ -43,7 +43,6 @@ type bench struct {
 	pins     *pins
 	unsynced bool
 	ahead    time.Duration // how far the wall clock is ahead of package time
-	answers  []Answer
 	sent     []spool.Record
 }
 

@@ -237,17 +237,14 @@ func (p *peer) quiet(d time.Duration) {
 // gone expects that the other side ends the connection.
 func (p *peer) gone() {
 	p.t.Helper()
-	for {
-		cp, err := p.read()
-		if err == nil {
-			p.t.Fatalf("want the end of the connection, got %v", cp)
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.t.Fatal("the connection did not end")
-		}
-		p.hangUp()
-		return
+	cp, err := p.read()
+	if err == nil {
+		p.t.Fatalf("want the end of the connection, got %v", cp)
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Fatal("the connection did not end")
+	}
+	p.hangUp()
 }
 
 func (p *peer) send(cp packets.ControlPacket) {
