@@ -24,8 +24,7 @@ func TestShutdownIsInOrder(t *testing.T) {
 	r := s.start(s.config("", "")).linkedUp(t)
 	say := s.mouth("test-mouth")
 	say(order("c-1", "on", time.Minute))
-	until(t, "answer", heard, is("id", "c-1"))
-	until(t, "the answer itself", heard, is("kind", "answer"))
+	until(t, "answer", heard, is("kind", "answer")) // the order may come to us after it
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
