@@ -51,9 +51,10 @@
 // (fsync(2), notes on EIO), so that file is not trusted beyond what was synced
 // before; the rest is written again, from memory, to a new one.
 //
-// # Order of locks
+// # Who may call what from where
 //
-// The methods of package health are called by Open, Run, Next and Refuse with
-// no lock of the spool held, so a notification may call [Spool.Append]; Append,
-// Ack, Rewind and Stats never call them.
+// Open, Run, Next and Refuse tell package health of faults, which calls the
+// daemon's notification on their goroutine. That may call [Spool.Append],
+// [Spool.Ack], [Spool.Rewind] and [Spool.Stats], which never wait for the disk
+// and never tell of faults; it may not call Next or Refuse.
 package spool

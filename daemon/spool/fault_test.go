@@ -382,3 +382,60 @@ func TestRefusedFileIsBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatIsRefusedDoesNotComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		for range 3 {
+			r.add(Reading, "air")
+		}
+		wait(3 * time.Second)
+		for _, x := range r.take(2) {
+			r.s.Refuse(x.ID, "no")
+		}
+		wait(3 * time.Second)
+		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second}).start()
+		items := r.take(all)
+		r.want(items, "gap air 1 after_seq=0 to_seq=1 reason=refused, gap air 1 after_seq=1 to_seq=2 reason=refused, "+
+			"gap air 1 after_seq=3 reason=crash certain=false, air:3")
+		r.s.Refuse(items[3].ID, "no")
+		wait(3 * time.Second)
+		if files := r.d.files("samples", ""); len(files) != 0 {
+			t.Errorf("all is refused, but there are %q", files)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGivenUpWhileItIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
+		r.add(Reading, "air")
+		once := true
+		r.d.failing(func(op, name string) error {
+			if op == "write" && strings.HasPrefix(name, "samples") && once {
+				once = false
+				for range 4000 { // more than memory holds
+					r.add(Reading, "air")
+				}
+			}
+			return nil
+		})
+		wait(10 * time.Second)
+		items := r.take(all)
+		if !strings.HasPrefix(brief(items), "gap air 1 after_seq=0 to_seq=") {
+			t.Errorf("got %.100s", brief(items))
+		}
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+		if files := r.d.files("", segmentExt); len(files) != 0 {
+			t.Errorf("nothing is owed, but there are %q", files)
+		}
+	})
+}

@@ -249,7 +249,7 @@ func (m *model) check() {
 // delivered or told of, that nothing comes that was not put in, and that a
 // crash costs no more than it may.
 func TestModel(t *testing.T) {
-	seeds := uint64(60)
+	seeds := uint64(40)
 	if testing.Short() {
 		seeds = 10
 	}
