@@ -18,23 +18,50 @@ import (
 // the lines and let go of them, and says so.
 func MakeSafe(path string, w io.Writer) error {
 	handles, err := output.MakeSafe(path, board.Hold)
-	names, files := make([]string, len(handles)), make([]*os.File, len(handles))
-	for i, h := range handles {
-		names[i], files[i] = h.Name(), h.File
+	for _, h := range handles {
 		defer h.File.Close()
 		fmt.Fprintf(w, "%s is %s\n", h.Line, h.Line.Safe)
 	}
 	if len(handles) == 0 {
 		return err
 	}
-	if os.Getenv("NOTIFY_SOCKET") == "" {
+	if !managed() {
 		fmt.Fprintln(w, "released again: only systemd can keep the lines driven (ExecStopPost=fieldpost safe)")
 		return err
 	}
-	if stored := systemd.StoreHandles(names, files); stored != nil {
-		return errors.Join(err, fmt.Errorf("keep lines driven: %w", stored))
+	return errors.Join(err, keepDriven(path, handles))
+}
+
+// managed reports whether a service manager listens.
+func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
+// keepDriven hands lines that are safe to systemd, and notes in the crash
+// record at path that it has them.
+func keepDriven(path string, handles []output.Handle) error {
+	names, files := make([]string, len(handles)), make([]*os.File, len(handles))
+	for i, h := range handles {
+		names[i], files[i] = h.Name(), h.File
 	}
-	return errors.Join(err, output.MarkHeld(path, handles))
+	if err := systemd.StoreHandles(names, files); err != nil {
+		return fmt.Errorf("keep lines driven: %w", err)
+	}
+	return output.MarkHeld(path, handles)
+}
+
+// keepLines hands the lines to systemd at an orderly end, so that they are not
+// let go of for the moment until `fieldpost safe` runs.
+func (d *Daemon) keepLines() error {
+	if !managed() || d.recordPath() == "" {
+		return nil
+	}
+	handles, err := d.bank.Handles()
+	for _, h := range handles {
+		defer h.File.Close()
+	}
+	if len(handles) == 0 {
+		return err
+	}
+	return errors.Join(err, keepDriven(d.recordPath(), handles))
 }
 
 // TakeOver drives the lines of the run before safe and holds them, until New

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -232,6 +233,31 @@ func (b *Bank) Safe(cause string) error {
 		}
 		return nil
 	})
+}
+
+// shared is a line whose handle can be copied; see board's lines on Linux.
+type shared interface {
+	Handle() (*os.File, error)
+}
+
+// Handles gives a copy of the handle of every line that is at its safe level,
+// for somebody else to keep open; the caller closes them. It goes on after an
+// error. Lines of a board without handles are left out.
+func (b *Bank) Handles() ([]Handle, error) {
+	var handles []Handle
+	err := b.all(func(p *pin) error {
+		line, ok := p.line.(shared)
+		if s := p.state.Load(); !ok || s.Err != nil || s.Level != p.c.Safe {
+			return nil
+		}
+		f, err := line.Handle()
+		if err != nil {
+			return fmt.Errorf("share output %q: %w", p.c.Name, err)
+		}
+		handles = append(handles, Handle{p.recordLine(), f})
+		return nil
+	})
+	return handles, err
 }
 
 // Close makes every line safe where [Bank.Safe] has not, and releases them.

@@ -385,3 +385,31 @@ func TestCharDevRefusals(t *testing.T) {
 		t.Errorf("open: %v", err)
 	}
 }
+
+// A copy of an output's handle keeps the line driven when the output is closed.
+func TestOutputHandle(t *testing.T) {
+	m, k, lines := benchMachine(t)
+	o, err := m.drive(OutputConfig{Line: "bench-gpio:1", ActiveLow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := o.Handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Output(OutputConfig{Line: "PUMP"}); err == nil {
+		t.Error("the line is free while a copy of its handle is open")
+	}
+	if err := adopt(k, f, true); err != nil || lines[1].high {
+		t.Errorf("adopt on: %v, high %v", err, lines[1].high)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.Handle(); err == nil {
+		t.Error("a closed output gave a handle")
+	}
+}

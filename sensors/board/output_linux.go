@@ -3,6 +3,8 @@ package board
 import (
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // outputLine is a requested output.
@@ -57,6 +59,24 @@ func (o *outputLine) Set(active bool) error {
 
 // Active reads back the level.
 func (o *outputLine) Active() (bool, error) { return readLine(o.kernel, o.id, o.file) }
+
+// Handle gives a copy of the kernel's handle on the line, which stays driven for
+// as long as the copy is open, in whatever process.
+func (o *outputLine) Handle() (*os.File, error) {
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("copy handle of line %s: %w", o.id, err)
+	}
+	var fd int
+	var failed error
+	if err := raw.Control(func(own uintptr) { fd, failed = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
+		failed = err
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("copy handle of line %s: %w", o.id, failed)
+	}
+	return os.NewFile(uintptr(fd), o.file.Name()), nil
+}
 
 // Close releases the line.
 func (o *outputLine) Close() error {
