@@ -112,7 +112,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
-		Outbox:  newOutbox(d.spool, cfg, d.o.Acked),
+		Outbox:  newOutbox(d.spool, cfg, d.o.Clock, d.o.Acked),
 		Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		// The will carries no time: it is written long before it is sent.
 		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
@@ -170,6 +170,7 @@ func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part
 	try(linking.stop(10 * time.Second))
 	try(telling.stop(time.Second))
 	try(pins.stop(2 * time.Second))
+	try(within(6*time.Second, "keep outputs safe", d.keepLines))
 	try(within(2*time.Second, "release outputs", d.bank.Close))
 	d.tellFaults()
 	try(keeping.stop(10 * time.Second))

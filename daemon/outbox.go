@@ -3,6 +3,7 @@ package daemon
 import (
 	"sync"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
@@ -18,6 +19,7 @@ const itself = "fieldpost"
 type outbox struct {
 	spool *spool.Spool
 	cfg   *config.Config
+	clock clock.Clock // knows the time better, it may be, than when a record was taken
 	// acked is told each record that the broker has acknowledged; may be nil.
 	acked func(spool.Record)
 
@@ -25,8 +27,8 @@ type outbox struct {
 	out map[uint64]spool.Record // handed to the uplink, for acked; nil without it
 }
 
-func newOutbox(s *spool.Spool, cfg *config.Config, acked func(spool.Record)) *outbox {
-	o := &outbox{spool: s, cfg: cfg, acked: acked}
+func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record)) *outbox {
+	o := &outbox{spool: s, cfg: cfg, clock: c, acked: acked}
 	if acked != nil {
 		o.out = map[uint64]spool.Record{}
 	}
@@ -45,6 +47,7 @@ func (o *outbox) Next() (uplink.Mail, bool) {
 	if !ok {
 		return uplink.Mail{}, false
 	}
+	item.Record.Stamp = clock.Fill(item.Record.Stamp, o.clock.Now())
 	if o.out != nil {
 		o.mu.Lock()
 		o.out[item.ID] = item.Record
