@@ -130,6 +130,7 @@ func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {
 		l := run(t, orders(b))
 		p := b.accept(false)
 		p.grant("orders", 1)
+		synctest.Wait()
 		for i := range inboundRoom + 5 {
 			p.publish("orders", strconv.Itoa(i), 0, 0, false)
 		}
