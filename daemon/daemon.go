@@ -167,7 +167,7 @@ func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part
 	try(orders.stop(2 * time.Second))
 	try(within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) }))
 	try(reading.stop(5 * time.Second))
-	try(linking.stop(10 * time.Second))
+	try(linking.stop(12 * time.Second))
 	try(telling.stop(time.Second))
 	try(pins.stop(2 * time.Second))
 	try(within(6*time.Second, "keep outputs safe", d.keepLines))

@@ -421,13 +421,17 @@ func TestDeniedSubscriptionLeavesReadingsFlowing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSite(t, p)
-	r := s.start(s.config("", ""))
+	// Nobody can switch the fan off, so it counts as cut off.
+	r := s.start(s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off, safe_after: 1s}"))
 	until(t, "denied subscription", r.linked, func(st uplink.Status) bool { return st.Connected && len(st.Denied) == 1 })
 	// The fault goes ahead of the readings.
 	until(t, "fault", r.acked, func(rec spool.Record) bool {
 		return rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Fields), "subscribe_denied")
 	})
 	until(t, "acknowledged reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+	until(t, "event of the fan", r.taken, func(rec spool.Record) bool {
+		return rec.Kind == spool.Event && strings.Contains(fmt.Sprint(rec.Fields), "link_lost")
+	})
 }
 
 // While a line is held by somebody else the output is named and the rest goes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -38,12 +39,26 @@ func start(name string, failed chan<- error, run func(context.Context) error) *p
 	p := &part{name: name, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.err = run(ctx)
-		if ctx.Err() == nil {
+		p.err = caught(ctx, run)
+		if ctx.Err() == nil || errors.Is(p.err, errPanic) {
 			failed <- fmt.Errorf("%s ended: %w", name, reason(p.err))
 		}
 	}()
 	return p
+}
+
+// errPanic is the reason when a part panicked.
+var errPanic = errors.New("panicked; please report this as a bug of fieldpost")
+
+// caught makes an error of a panic, so that the others end in order and the
+// pins are made safe.
+func caught(ctx context.Context, run func(context.Context) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, r, debug.Stack())
+		}
+	}()
+	return run(ctx)
 }
 
 // reason makes an error of a part that ended without one.

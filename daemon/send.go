@@ -129,6 +129,9 @@ func connected(ctx context.Context, up <-chan uplink.Status) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case s := <-up:
+			if len(s.Denied) > 0 {
+				return fmt.Errorf("the broker does not allow the subscription to %q, so no answer can come", s.Denied)
+			}
 			if s.Connected {
 				return nil
 			}

@@ -66,7 +66,11 @@ func (d *Daemon) fault(c health.Change) {
 	if c.Raised {
 		attrs = append(attrs, "detail", c.Detail, "hint", c.Fault.Do)
 	}
-	d.log.Log(context.Background(), level, c.Subject+": "+c.Fault.Title, attrs...)
+	text := c.Subject + ": " + c.Fault.Title
+	if !c.Raised {
+		text = c.Subject + ": no longer: " + c.Fault.Title
+	}
+	d.log.Log(context.Background(), level, text, attrs...)
 
 	r := spool.Record{Kind: spool.Fault, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now()}
 	if subject.Name == "sensor" {
@@ -115,17 +119,22 @@ func (d *Daemon) linked(s uplink.Status) {
 	before := d.watch.status
 	d.watch.status = s
 	d.watch.mu.Unlock()
-	if s.Connected != before.Connected {
-		d.bank.Link(s.Connected)
-		if s.Connected {
-			d.take(d.status("online", sensors.Field{Name: "version", Value: d.o.Version}))
-		}
+	// What counts for the outputs is whether an order could come.
+	if up := reachable(s); up != reachable(before) {
+		d.bank.Link(up)
+	}
+	if s.Connected && !before.Connected {
+		d.take(d.status("online", sensors.Field{Name: "version", Value: d.o.Version}))
 	}
 	d.linkFaults(s)
 	if d.o.Linked != nil {
 		d.o.Linked(s)
 	}
 }
+
+// reachable reports whether orders can come: the link stands, and so does its
+// subscription.
+func reachable(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 }
 
 // linkFaults keeps the one fault about the link that is true now, and the
 // denied subscriptions beside it.
@@ -169,12 +178,18 @@ func (d *Daemon) tell(ctx context.Context) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	last := ""
+	expiry := time.NewTicker(time.Hour)
+	defer expiry.Stop()
+	d.checkExpiry()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.faults.ready:
 			d.tellFaults()
+			continue
+		case <-expiry.C:
+			d.checkExpiry()
 			continue
 		case <-tick.C:
 		}
@@ -191,6 +206,18 @@ func (d *Daemon) tell(ctx context.Context) error {
 		}
 		d.notice(d.o.Notify.Watchdog())
 	}
+}
+
+// checkExpiry raises a fault while a certificate of ours is about to expire.
+func (d *Daemon) checkExpiry() {
+	c := d.o.Config.Broker
+	for _, p := range uplink.CheckCredentials(c.CA, c.Certificate, c.Key, time.Now()) {
+		if p.Code == string(health.CertificateExpiring) {
+			d.health.Raise(health.CertificateExpiring, broker, p.String())
+			return
+		}
+	}
+	d.health.Clear(health.CertificateExpiring, broker)
 }
 
 // statusLine is what `systemctl status` shows.

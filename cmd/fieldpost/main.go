@@ -105,10 +105,20 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// loggedError is an error that the log has told already.
+type loggedError struct{ error }
+
+// Unwrap gives the error itself.
+func (e loggedError) Unwrap() error { return e.error }
+
 // report prints err for people and gives the exit status.
 func report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
+	}
+	var said loggedError
+	if errors.As(err, &said) {
+		w = io.Discard // the log has it, with its priority
 	}
 	fmt.Fprintf(w, "fieldpost: %v\n", err)
 	var explained *uplink.Explained

@@ -93,8 +93,8 @@ func logged(log *slog.Logger, err error) error {
 		for _, p := range problems {
 			log.Error(p.Error())
 		}
-		return err
+		return loggedError{err}
 	}
 	log.Error("start", "err", err)
-	return err
+	return loggedError{err}
 }

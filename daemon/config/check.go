@@ -148,6 +148,9 @@ func addresses(all []uint16) string {
 
 // output checks what one output's keys say together.
 func (l *loader) output(path string, o *output.Config) {
+	if !l.given(path + ".initial") {
+		o.Initial = o.Safe
+	}
 	if o.MaxOn > 0 && o.Safe == output.On && l.sound(path+".max_on") {
 		l.fail(path+".max_on", "makes no sense with safe: on, which keeps the output on", short(o.MaxOn))
 	}

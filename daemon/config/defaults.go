@@ -28,11 +28,10 @@ var defaults = Config{
 	},
 }
 
-// outputDefaults is the same for one output.
+// outputDefaults is the same for one output; initial is what safe is.
 var outputDefaults = output.Config{
-	Drive:   board.PushPull,
-	Initial: output.Off,
-	Safe:    output.Off,
+	Drive: board.PushPull,
+	Safe:  output.Off,
 }
 
 // sensorDefaults is the same for one sensor; address and every come from its

@@ -96,7 +96,7 @@ outputs:
 	}
 	for i, want := range []output.Config{
 		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.On, Safe: output.Off, SafeAfter: 5 * time.Minute, MaxOn: 10 * time.Minute},
-		{Name: "vent", Pin: "GPIO22", Drive: board.PushPull, Safe: output.On},
+		{Name: "vent", Pin: "GPIO22", Drive: board.PushPull, Safe: output.On, Initial: output.On},
 	} {
 		if c.Outputs[i] != want {
 			t.Errorf("output %d is %+v, want %+v", i, c.Outputs[i], want)
@@ -211,5 +211,15 @@ func TestCertificateFiles(t *testing.T) {
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the system's error is lost")
+	}
+}
+
+// An output is at its safe level from the start unless another is asked for.
+func TestInitialIsSafeUnlessGiven(t *testing.T) {
+	c := good(t, base+"outputs:\n  - {name: a, pin: GPIO27, safe: on}\n  - {name: b, pin: GPIO26}\n  - {name: c, pin: GPIO25, safe: on, initial: off}\n")
+	for i, want := range []output.Level{output.On, output.Off, output.Off} {
+		if got := c.Outputs[i].Initial; got != want {
+			t.Errorf("%s: initial %s, want %s", c.Outputs[i].Name, got, want)
+		}
 	}
 }

@@ -16,7 +16,7 @@ type Config struct {
 	ActiveLow bool `yaml:"active_low"`
 	// Drive is how the line is driven.
 	Drive board.Drive `yaml:"drive"`
-	// Initial is the level from the moment the line is requested.
+	// Initial is the level from the moment the line is requested; Safe unless given.
 	Initial Level `yaml:"initial"`
 	// Safe is the level on stop, crash, hang and lost link.
 	Safe Level `yaml:"safe"`
