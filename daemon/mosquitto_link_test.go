@@ -135,13 +135,13 @@ func TestMosquittoDelivers(t *testing.T) {
 	if got := pub.link.Status(); got.Acked != n || got.Attempts > 1 {
 		t.Errorf("status %+v, want %d acknowledged on the first connection", got, n)
 	}
-	if !m.said("as thing-1 (p2, c0, k30, u'fieldpost')") {
+	if !m.says("as thing-1 (p2, c0, k30, u'fieldpost')") {
 		t.Error("mosquitto did not see a persistent session, a keep-alive of 30 s and the certificate's name")
 	}
 	if err := pub.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if !m.said("Received DISCONNECT from thing-1") {
+	if !m.says("Received DISCONNECT from thing-1") {
 		t.Error("the end was without a DISCONNECT")
 	}
 }

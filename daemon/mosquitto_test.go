@@ -213,6 +213,22 @@ func (m *mosquitto) said(text string) bool {
 	return strings.Contains(string(log), text)
 }
 
+// says waits until its log has this in it: it writes when it gets to it.
+func (m *mosquitto) says(text string) bool {
+	m.t.Helper()
+	end := time.After(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !m.said(text) {
+		select {
+		case <-tick.C:
+		case <-end:
+			return false
+		}
+	}
+	return true
+}
+
 func (m *mosquitto) tell() {
 	log, err := os.ReadFile(filepath.Join(m.dir, "log"))
 	if err != nil {

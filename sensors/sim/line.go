@@ -26,6 +26,10 @@ type Line struct {
 	history []Change
 }
 
+// historyMost bounds what a line remembers of its past, for a demo that runs
+// for days; the older half is forgotten.
+const historyMost = 1 << 16
+
 // Change is a moment at which a line changed its level or began or ceased to
 // be driven by the board.
 type Change struct {
@@ -111,6 +115,9 @@ func (l *Line) settle() {
 	if high != l.now.High || driven != l.now.Driven {
 		l.now = Change{High: high, Driven: driven, At: l.b.mono()}
 		l.history = append(l.history, l.now)
+		if len(l.history) > historyMost {
+			l.history = slices.Clone(l.history[len(l.history)-historyMost/2:])
+		}
 	}
 	if l.in != nil {
 		l.in.see(high)
