@@ -3,11 +3,13 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/uplink"
 )
 
@@ -67,7 +69,7 @@ func publishAll(ctx context.Context, o PublishOptions, queue *uplink.Queue, up <
 		if err != nil {
 			return fmt.Errorf("encode message: %w", err)
 		}
-		if err := await(ctx, queue.Put(o.Topic, payload)); err != nil {
+		if err := acknowledged(ctx, queue.Put(o.Topic, payload), up); err != nil {
 			return interrupted(ctx, err)
 		}
 		fmt.Fprintf(o.Out, "published to %s: %s\n", o.Topic, payload)
@@ -131,6 +133,24 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 			m.Ack()
 			if n++; n == o.Count {
 				return nil
+			}
+		}
+	}
+}
+
+// acknowledged waits for the broker's word on a message. That it lets nobody
+// publish there would never come as an acknowledgement: the link says so.
+func acknowledged(ctx context.Context, done <-chan error, up <-chan uplink.Status) error {
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-up:
+			var why *uplink.Explained
+			if errors.As(s.Err, &why) && why.Code == string(health.PublishDenied) {
+				return s.Err
 			}
 		}
 	}
