@@ -10,6 +10,7 @@ const (
 	deniedFor   = time.Hour        // how long until it is tried again
 	soon        = 10 * time.Second // a hang-up so long after a publish may be because of it
 	steady      = time.Minute      // a connection that lasted so long was no failure
+	poisonAfter = 3                // hang-ups on one message, others being taken
 	aloneFor    = 32               // so many acknowledgements end sending one at a time
 )
 
@@ -74,54 +75,125 @@ func (f *filters) due(now time.Time) bool {
 	return anyPast(f.until, now)
 }
 
-// topics finds the topic that the broker hangs up on, and holds its mail.
+// topics finds the topic that the broker hangs up on, and holds its mail; or
+// the one message, and has it set aside.
 //
 // A hang-up with several messages in flight does not say which was to blame,
-// so after two such in a row messages go one at a time. A topic whose lone
-// message was answered by a hang-up twice is held. Its mail is never given
-// up: it stays in the outbox, and after an hour it is tried again, alone.
+// so after two such in a row messages go one at a time. A lone message that was
+// answered by a hang-up is a suspect. After two on a topic without a PUBACK
+// between them the topic is held, and one other message of it is tried, alone. If
+// the broker hangs up on that too, the topic is denied: its mail is never given
+// up, it stays in the outbox, and after an hour it is tried again in the same
+// way. If the broker takes it, the topic is free again.
+//
+// A suspect is set aside once the broker has hung up on it for the third time,
+// and has taken another message of its topic meanwhile: to go on sending it
+// would hold up all others.
 type topics struct {
-	hangUps int // in a row, with several messages in flight
-	alone   int // acknowledgements to go until the whole window is used again
-	blame   map[string]int
-	until   map[string]time.Time // those held
+	hangUps  int // in a row, with several messages in flight
+	alone    int // acknowledgements to go until the whole window is used again
+	blame    map[string]int
+	until    map[string]time.Time // those held
+	suspects map[string]suspect
 }
+
+// suspect is the lone message of a topic that the broker last hung up on.
+type suspect struct {
+	id      uint64
+	hangUps int
+	taken   bool // another message of the topic was acknowledged since
+	joined  bool // the broker has hung up on another message of the held topic
+}
+
+// verdict is what a hang-up says about the message that was alone in flight.
+type verdict int
+
+const (
+	unclear   verdict = iota
+	denied            // its topic is held from now on
+	confirmed         // its topic goes on being held
+	poison            // the message is to be set aside
+)
+
+// refusedByBroker is the reason for which a message is set aside.
+const refusedByBroker = "refused: the broker hangs up on it, and takes others of its topic"
 
 func newTopics() topics {
-	return topics{blame: map[string]int{}, until: map[string]time.Time{}}
+	return topics{blame: map[string]int{}, until: map[string]time.Time{}, suspects: map[string]suspect{}}
 }
 
-// hungUp notes that the broker ended a connection, soon after these topics
-// were published to and before it acknowledged them. It gives the topic that
-// is held from now on, if any.
-func (t *topics) hungUp(inFlight []string, now time.Time) (held string, ok bool) {
+// hungUp notes that the broker ended a connection, soon after these messages
+// were published and before it acknowledged them.
+func (t *topics) hungUp(inFlight []flight, now time.Time) verdict {
 	switch len(inFlight) {
 	case 0:
-		return "", false
+		return unclear
 	case 1:
-		topic := inFlight[0]
-		t.blame[topic]++
-		if t.blame[topic] < deniedAfter {
-			return "", false
-		}
-		t.until[topic] = now.Add(deniedFor)
-		t.hangUps, t.alone = 0, 0
-		return topic, true
+		return t.hungUpOn(inFlight[0].topic, inFlight[0].id, now)
 	}
 	t.hangUps++
 	if t.hangUps >= deniedAfter {
 		t.alone = aloneFor
 	}
-	return "", false
+	return unclear
 }
 
-// acked forgets what was held against a topic.
-func (t *topics) acked(topic string) {
+// hungUpOn notes a hang-up on a lone message.
+func (t *topics) hungUpOn(topic string, id uint64, now time.Time) verdict {
+	x, is := t.suspects[topic]
+	if t.held(topic) {
+		x.joined = true
+		t.suspects[topic] = x
+		return confirmed
+	}
+	if !is || x.id != id {
+		x = suspect{id: id}
+	}
+	x.hangUps++
+	t.suspects[topic] = x
+	t.blame[topic]++
+	switch {
+	case x.taken && x.hangUps >= poisonAfter:
+		delete(t.suspects, topic)
+		delete(t.blame, topic)
+		t.hangUps, t.alone = 0, aloneFor // it may come again in parts
+		return poison
+	case t.blame[topic] < deniedAfter:
+		return unclear
+	}
+	t.hangUps, t.alone = 0, 0
+	t.until[topic] = now.Add(deniedFor)
+	x.taken, x.joined = false, false
+	t.suspects[topic] = x
+	return denied
+}
+
+// acked notes that the broker has taken a message.
+func (t *topics) acked(topic string, id uint64, now time.Time) {
 	delete(t.blame, topic)
 	t.hangUps = 0
 	if t.alone > 0 {
 		t.alone--
 	}
+	x, is := t.suspects[topic]
+	switch {
+	case !is:
+	case x.id == id:
+		delete(t.suspects, topic)
+	default:
+		x.taken = true
+		t.suspects[topic] = x
+		if t.held(topic) {
+			t.until[topic] = now // it is free again; see release
+		}
+	}
+}
+
+// trial reports whether a message of a held topic is to be sent all the same,
+// alone: to learn whether it is the topic or the suspect that is refused.
+func (t *topics) trial(topic string, id uint64) bool {
+	x, is := t.suspects[topic]
+	return is && t.held(topic) && !x.joined && !x.taken && x.id != id
 }
 
 // window gives how many messages may be in flight.

@@ -197,35 +197,82 @@ func TestRestartingBrokerDeniesNothing(t *testing.T) {
 	})
 }
 
+// lone is one message in flight.
+func lone(topic string, id uint64) []flight { return []flight{{topic: topic, id: id}} }
+
 func TestTopicsAreTriedAlone(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	d := newTopics()
-	d.hungUp([]string{"a", "b"}, now)
+	two := []flight{{topic: "a", id: 1}, {topic: "b", id: 2}}
+	d.hungUp(two, now)
 	if d.window(16) != 16 {
 		t.Error("alone after one hang-up")
 	}
-	d.hungUp([]string{"a", "b"}, now)
+	d.hungUp(two, now)
 	if d.window(16) != 1 {
 		t.Error("not alone after two")
 	}
-	for range aloneFor {
-		d.acked("c")
+	for i := range uint64(aloneFor) {
+		d.acked("c", 100+i, now)
 	}
 	if d.window(16) != 16 {
 		t.Error("alone for ever")
 	}
-	d.hungUp([]string{"a"}, now)
-	d.acked("a")
-	if _, held := d.hungUp([]string{"a"}, now); held {
-		t.Error("held in spite of an acknowledgement")
+	d.hungUp(lone("a", 1), now)
+	d.acked("a", 1, now)
+	if v := d.hungUp(lone("a", 3), now); v != unclear {
+		t.Errorf("verdict %v in spite of an acknowledgement", v)
 	}
-	if topic, held := d.hungUp([]string{"a"}, now); !held || topic != "a" || !d.held("a") || d.held("b") {
-		t.Errorf("held: %q, %v", topic, held)
+	if v := d.hungUp(lone("a", 3), now); v != denied || !d.held("a") || d.held("b") {
+		t.Errorf("verdict %v", v)
 	}
 	if d.due(now.Add(59*time.Minute)) || !d.due(now.Add(time.Hour)) {
 		t.Error("due at the wrong time")
 	}
-	if topic, held := d.hungUp(nil, now); held {
-		t.Errorf("nothing in flight, but %q is held", topic)
+	if v := d.hungUp(nil, now); v != unclear {
+		t.Errorf("nothing in flight, but the verdict is %v", v)
+	}
+}
+
+// A step is a lone message's fate, and what follows from it.
+type step struct {
+	id    uint64
+	acked bool
+	want  verdict
+}
+
+func TestVerdicts(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, steps := range map[string][]step{
+		"denied":                                   {{1, false, unclear}, {1, false, denied}, {2, false, confirmed}},
+		"denied, another first":                    {{1, false, unclear}, {2, false, denied}, {1, false, confirmed}},
+		"poison":                                   {{1, false, unclear}, {1, false, denied}, {2, true, unclear}, {1, false, poison}},
+		"poison, others taken all along":           {{1, false, unclear}, {2, true, unclear}, {1, false, unclear}, {3, true, unclear}, {1, false, poison}},
+		"poison, others taken only before":         {{2, true, unclear}, {3, true, unclear}, {1, false, unclear}, {1, false, denied}},
+		"innocent: taken at last":                  {{1, false, unclear}, {1, false, denied}, {2, true, unclear}, {1, true, unclear}, {3, false, unclear}, {3, false, denied}},
+		"two messages, each once":                  {{1, false, unclear}, {9, true, unclear}, {2, false, unclear}, {9, true, unclear}, {1, false, unclear}, {9, true, unclear}, {2, false, unclear}},
+		"one after the other":                      {{1, false, unclear}, {1, false, denied}, {2, true, unclear}, {1, false, poison}, {2, false, unclear}, {2, false, denied}},
+		"denied again after others had been taken": {{1, false, unclear}, {1, false, denied}, {2, true, unclear}, {3, false, denied}, {1, false, confirmed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newTopics()
+			for i, s := range steps {
+				if d.due(now) {
+					d.release(now)
+				}
+				if d.held("t") && !d.trial("t", s.id) {
+					t.Fatalf("step %d: message %d would not be sent", i, s.id)
+				}
+				got := unclear
+				if s.acked {
+					d.acked("t", s.id, now)
+				} else {
+					got = d.hungUp(lone("t", s.id), now)
+				}
+				if got != s.want {
+					t.Fatalf("step %d: verdict %v, want %v", i, got, s.want)
+				}
+			}
+		})
 	}
 }

@@ -22,6 +22,10 @@
 // AWS IoT Core ends a connection without a reason for whatever its policy does
 // not allow. So the link remembers when connections ended, and of what it had
 // sent (see denied.go), leaves out what was denied twice, says so in
-// [Status], tries it again every hour, and carries on with the rest. [Explain]
-// turns what was seen into what it means.
+// [Status], tries it again every hour, and carries on with the rest. Only a
+// message that it hangs up on again and again, while it takes others of the
+// same topic, is set aside. [Explain] turns what was seen into what it means.
+//
+// It also discards, without a word, what exceeds its rates; so they are kept
+// (see pace.go).
 package uplink

@@ -41,6 +41,7 @@ type Link struct {
 	wait        backoff
 	filters     filters
 	topics      topics
+	pace        *pace
 	resets      int        // connections in a row that were reset before the CONNACK
 	idles       int        // short connections in a row that ended while idle
 	rival       *Explained // another client uses our client id; until a connection has lasted
@@ -84,7 +85,7 @@ func New(c Config) (*Link, error) {
 		messages: make(chan Message, inboundRoom),
 		status:   Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
 		keys:     keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
-		filters:  newFilters(), topics: newTopics(),
+		filters:  newFilters(), topics: newTopics(), pace: paceFor(host),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
@@ -214,10 +215,7 @@ func (l *Link) judge(s *session, err error) *Explained {
 			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)
 		}
 	case s.phase == Publishing && remote && now.Sub(s.lastSent) <= soon:
-		at.Topic, at.Repeated = l.topics.hungUp(s.topics(), now)
-		if at.Repeated {
-			l.cfg.Log.Warn("publishing is denied; the mail is kept", "topic", at.Topic)
-		}
+		at.Topic, at.Repeated = l.blame(s.window, now)
 	case s.phase == Idle:
 		at.Repeated = l.idles >= 3
 	}
@@ -229,6 +227,24 @@ func (l *Link) judge(s *session, err error) *Explained {
 		l.keys.failed(s.creds, why)
 	}
 	return why
+}
+
+// blame learns from a hang-up with these in flight. It gives the topic that is
+// held because of it.
+func (l *Link) blame(inFlight []flight, now time.Time) (topic string, held bool) {
+	v := l.topics.hungUp(inFlight, now)
+	if v == unclear {
+		return "", false
+	}
+	f := inFlight[0] // a verdict is about one alone
+	switch v {
+	case denied:
+		l.cfg.Log.Warn("publishing is denied; the mail is kept", "topic", f.topic)
+	case poison:
+		l.cfg.Log.Warn("message is set aside: the broker hangs up on it, and takes others of its topic", "topic", f.topic)
+		l.cfg.Outbox.Refuse(f.id, refusedByBroker)
+	}
+	return f.topic, v != poison
 }
 
 // count adds one to n or sets it back.

@@ -1,8 +1,10 @@
 package uplink
 
+import "time"
+
 // Mail is one message to be published, at QoS 1.
 type Mail struct {
-	ID      uint64 // the outbox's name for it
+	ID      uint64 // the outbox's name for it, the same after each Rewind
 	Topic   string
 	Payload []byte
 }
@@ -20,8 +22,21 @@ type Outbox interface {
 	Ready() <-chan struct{}
 	// Ack forgets a mail for which the broker's PUBACK has come.
 	Ack(id uint64)
-	// Refuse sets a mail aside that can never be sent, and reports it.
+	// Refuse sets a mail aside that can never be sent, and reports it. Where a
+	// mail is several in one, it may come again in parts after a rewind instead.
 	Refuse(id uint64, reason string)
+}
+
+// Patient is an [Outbox] that lets mail wait for more to go with it. The
+// uplink wakes when that has waited long enough.
+type Patient interface {
+	Outbox
+	// Due says when Next will give mail that waits now, though nothing comes to
+	// go with it; the zero time when none waits.
+	Due() time.Time
+	// Hurry ends all waiting until the next Rewind. It is called at an orderly
+	// end.
+	Hurry()
 }
 
 // Subscription is a topic filter to be subscribed to on every connection.

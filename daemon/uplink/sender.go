@@ -22,16 +22,19 @@ const fillAtOnce = 64
 func (s *session) flow(ctx context.Context) {
 	tick := time.NewTicker(turnEvery)
 	defer tick.Stop()
-	s.l.cfg.Outbox.Rewind()
+	next := time.NewTimer(turnEvery)
+	defer next.Stop()
+	s.rewind()
 	for !s.conn.over() {
 		s.l.cfg.Turn()
-		more := false
+		more, wait := false, turnEvery
 		if !s.retrying(ctx) {
-			more = s.fill()
+			more, wait = s.fill()
 		}
 		if more && ctx.Err() == nil {
 			continue
 		}
+		next.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -39,6 +42,7 @@ func (s *session) flow(ctx context.Context) {
 		case <-s.oldest():
 			s.reap()
 		case <-s.l.cfg.Outbox.Ready():
+		case <-next.C:
 		case <-tick.C:
 			s.overdue()
 			s.l.calm(s.up)
@@ -49,30 +53,73 @@ func (s *session) flow(ctx context.Context) {
 	}
 }
 
+// rewind has the outbox give again all that is not acknowledged.
+func (s *session) rewind() {
+	s.head = nil
+	s.l.cfg.Outbox.Rewind()
+}
+
 // fill sends until the window is full or the outbox has nothing for now. It
-// reports whether it stopped only to let the loop turn. A limit on the rate
-// belongs here, before the publish.
-func (s *session) fill() (more bool) {
-	box := s.l.cfg.Outbox
+// reports whether it stopped only to let the loop turn, or else how long there
+// will be nothing to do unless something happens.
+func (s *session) fill() (more bool, wait time.Duration) {
+	box, topics := s.l.cfg.Outbox, &s.l.topics
 	for range fillAtOnce {
-		if len(s.window) >= s.l.topics.window(s.l.cfg.Window) || s.conn.over() {
-			return false
+		if len(s.window) >= s.room() || s.conn.over() {
+			return false, turnEvery
 		}
-		m, ok := box.Next()
+		m, ok := s.take()
 		if !ok {
-			return false
+			return false, s.patience()
 		}
 		if bad := unsendable(m); bad != "" {
 			s.l.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
 			box.Refuse(m.ID, bad)
 			continue
 		}
-		if s.l.topics.held(m.Topic) {
+		trial := topics.trial(m.Topic, m.ID)
+		if topics.held(m.Topic) && !trial {
 			continue // it stays in the outbox, and comes again after a rewind
 		}
+		if trial && len(s.window) > 0 {
+			s.head = &m // a hang-up must be about nothing else
+			return false, turnEvery
+		}
+		if d := s.l.pace.wait(m, time.Now()); d > 0 {
+			s.head = &m
+			return false, min(d, turnEvery)
+		}
+		s.trial = trial
 		s.publish(m)
 	}
-	return true
+	return true, 0
+}
+
+// room gives how many messages may be in flight.
+func (s *session) room() int {
+	if s.trial {
+		return 1
+	}
+	return s.l.topics.window(s.l.cfg.Window)
+}
+
+// take gives the next message: the one that had to wait, or the outbox's.
+func (s *session) take() (Mail, bool) {
+	if m := s.head; m != nil {
+		s.head = nil
+		return *m, true
+	}
+	return s.l.cfg.Outbox.Next()
+}
+
+// patience says how long the outbox will give nothing of itself.
+func (s *session) patience() time.Duration {
+	if p, ok := s.l.cfg.Outbox.(Patient); ok {
+		if due := p.Due(); !due.IsZero() {
+			return min(turnEvery, max(0, time.Until(due)))
+		}
+	}
+	return turnEvery
 }
 
 // publish sends one message. The token completes without an error only by a
@@ -80,6 +127,7 @@ func (s *session) fill() (more bool) {
 func (s *session) publish(m Mail) {
 	now := time.Now()
 	s.sent, s.lastSent = true, now
+	s.l.pace.spend(m)
 	token := s.client.Publish(m.Topic, 1, false, m.Payload)
 	s.window = append(s.window, flight{id: m.ID, topic: m.Topic, token: token, sent: now})
 	s.phase = Publishing
@@ -109,7 +157,7 @@ func (s *session) reap() {
 	}
 	s.window = s.window[n:]
 	if len(s.window) == 0 {
-		s.window, s.phase = nil, Idle
+		s.window, s.phase, s.trial = nil, Idle, false
 	}
 	s.count(n)
 }
@@ -136,7 +184,8 @@ func (s *session) collect() {
 
 func (s *session) ack(f flight) {
 	s.l.cfg.Outbox.Ack(f.id)
-	s.l.topics.acked(f.topic)
+	s.l.topics.acked(f.topic, f.id, time.Now())
+	s.l.pace.acked(time.Now())
 	s.acked++
 }
 
@@ -159,6 +208,7 @@ func done(t mqtt.Token) bool {
 // its PUBACK: AWS IoT Core discards what exceeds its rate without a word.
 func (s *session) overdue() {
 	if len(s.window) > 0 && time.Since(s.window[0].sent) >= ackTimeout {
+		s.l.pace.halve()
 		s.conn.fail(errNoAck)
 	}
 }
@@ -183,7 +233,7 @@ func (s *session) retrying(ctx context.Context) bool {
 	}
 	if topics {
 		l.topics.release(now)
-		l.cfg.Outbox.Rewind()
+		s.rewind()
 	}
 	l.update(func(st *Status) { st.Err, st.Denied = l.amiss(), l.filters.denied() })
 	return false
@@ -206,15 +256,18 @@ func (s *session) leave() {
 // drain sends and awaits acknowledgements until nothing is left or the time
 // for it is over.
 func (s *session) drain() {
+	if p, ok := s.l.cfg.Outbox.(Patient); ok {
+		p.Hurry()
+	}
 	end := time.Now().Add(s.l.cfg.Drain)
 	for {
-		more := s.fill()
+		more, wait := s.fill()
 		left := time.Until(end)
-		if left <= 0 || s.conn.over() || len(s.window) == 0 && !more {
+		if left <= 0 || s.conn.over() || len(s.window) == 0 && s.head == nil && !more {
 			return
 		}
 		if !more {
-			s.l.await(context.Background(), left, s.oldest(), s.conn.down)
+			s.l.await(context.Background(), min(left, wait), s.oldest(), s.conn.down)
 		}
 		s.reap()
 	}
@@ -231,13 +284,4 @@ func (s *session) farewell() {
 	}
 	token := s.client.Publish(m.Topic, 1, false, m.Payload)
 	s.l.await(context.Background(), goodbyeWait, token.Done(), s.conn.down)
-}
-
-// topics gives the topic of each message in flight.
-func (s *session) topics() []string {
-	var topics []string
-	for _, f := range s.window {
-		topics = append(topics, f.topic)
-	}
-	return topics
 }

@@ -34,6 +34,8 @@ type session struct {
 	present  bool   // session present, in the CONNACK
 	up       time.Time
 	window   []flight // in flight, in the order sent
+	head     *Mail    // taken from the outbox; it waits to be sent
+	trial    bool     // what is in flight tries a held topic, alone
 	sent     bool
 	lastSent time.Time
 	acked    uint64

@@ -1,0 +1,113 @@
+package uplink
+
+import (
+	"strings"
+	"time"
+)
+
+// What is sent to AWS IoT Core at most. It takes 100 publishes and 512 KiB a
+// second from a connection (page "AWS IoT Core message broker and protocol
+// limits and quotas") and discards what is more, without a word. With the
+// bursts below no second has more than 96 publishes, nor more than 400 KiB
+// and the largest message.
+const (
+	awsMessages = 80        // a second
+	awsBytes    = 400 << 10 // a second
+
+	burstMessages = 16
+	burstBytes    = 64 << 10
+
+	packetBytes = 16 // of a publish, besides topic and payload, generously
+)
+
+const (
+	leastShare = 1.0 / 32         // of the rate, however often it is halved
+	recovery   = 10 * time.Minute // from nothing to the whole rate
+	ackPause   = 10 * time.Second // the most that one acknowledgement counts for
+)
+
+// pace bounds the rate of publishing by two token buckets, of messages and of
+// bytes. When the broker does not acknowledge in time, it may have discarded
+// what was too much for it: the rate is halved, and comes back slowly while
+// acknowledgements come. A nil pace bounds nothing.
+type pace struct {
+	messages, bytes bucket
+	share           float64   // of the rate
+	filled          time.Time // when the buckets were last filled
+	heard           time.Time // when an acknowledgement last came
+}
+
+// bucket holds tokens. It may owe some: what is larger than a full bucket is
+// sent when it is full.
+type bucket struct {
+	rate  float64 // tokens a second
+	most  float64
+	level float64
+}
+
+// paceFor gives the pace for a broker.
+func paceFor(host string) *pace {
+	h := strings.TrimSuffix(strings.ToLower(host), ".")
+	if !strings.HasSuffix(h, ".amazonaws.com") && !strings.HasSuffix(h, ".amazonaws.com.cn") {
+		return nil
+	}
+	return &pace{
+		messages: bucket{rate: awsMessages, most: burstMessages, level: burstMessages},
+		bytes:    bucket{rate: awsBytes, most: burstBytes, level: burstBytes},
+		share:    1,
+	}
+}
+
+// wait says how long a message has to wait; 0 when it may go.
+func (p *pace) wait(m Mail, now time.Time) time.Duration {
+	if p == nil {
+		return 0
+	}
+	if elapsed := now.Sub(p.filled); elapsed > 0 {
+		p.messages.fill(elapsed, p.share)
+		p.bytes.fill(elapsed, p.share)
+		p.filled = now
+	}
+	return max(p.messages.wait(1, p.share), p.bytes.wait(cost(m), p.share))
+}
+
+// spend notes that a message goes now.
+func (p *pace) spend(m Mail) {
+	if p != nil {
+		p.messages.level--
+		p.bytes.level -= cost(m)
+	}
+}
+
+func cost(m Mail) float64 { return float64(len(m.Payload) + len(m.Topic) + packetBytes) }
+
+// halve halves the rate.
+func (p *pace) halve() {
+	if p != nil {
+		p.share = max(leastShare, p.share/2)
+	}
+}
+
+// acked lets the rate come back a little.
+func (p *pace) acked(now time.Time) {
+	if p == nil {
+		return
+	}
+	if p.share < 1 {
+		since := min(now.Sub(p.heard), ackPause)
+		p.share = min(1, p.share+since.Seconds()/recovery.Seconds())
+	}
+	p.heard = now
+}
+
+func (b *bucket) fill(elapsed time.Duration, share float64) {
+	b.level = min(b.most, b.level+b.rate*share*elapsed.Seconds())
+}
+
+func (b *bucket) wait(tokens, share float64) time.Duration {
+	missing := min(tokens, b.most) - b.level
+	if missing <= 1e-6 { // of a message or a byte: what floating-point numbers lose
+		return 0
+	}
+	return time.Duration(missing/(b.rate*share)*float64(time.Second)) + 1
+}

@@ -1,0 +1,190 @@
+package uplink
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"fieldpost/daemon/health"
+)
+
+func TestOnlyAWSIsPaced(t *testing.T) {
+	for host, want := range map[string]bool{
+		"a1b2-ats.iot.ap-south-1.amazonaws.com":    true,
+		"A1B2-ATS.iot.ap-south-1.AmazonAWS.com.":   true,
+		"a1b2.ats.iot.cn-north-1.amazonaws.com.cn": true,
+		"broker.test":                  false,
+		"amazonaws.com.example":        false,
+		"notamazonaws.com":             false,
+		"127.0.0.1":                    false,
+		"a.amazonaws.com.cn.elsewhere": false,
+	} {
+		if got := paceFor(host) != nil; got != want {
+			t.Errorf("%s: paced %v, want %v", host, got, want)
+		}
+	}
+}
+
+// send sends messages of a size for d as fast as the pace lets them go, from
+// when it was last used, and gives when each went.
+func send(p *pace, size int, d time.Duration) (at []time.Time) {
+	m := Mail{Payload: make([]byte, size-packetBytes)}
+	now := p.filled
+	for end := now.Add(d); now.Before(end); {
+		if w := p.wait(m, now); w > 0 {
+			now = now.Add(w)
+			continue
+		}
+		p.spend(m)
+		at = append(at, now)
+	}
+	return at
+}
+
+// busiest gives the most messages in any one second.
+func busiest(at []time.Time) (most int) {
+	for i := range at {
+		n := 0
+		for _, x := range at[i:] {
+			if x.Sub(at[i]) < time.Second {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// No second goes beyond AWS IoT Core's limits, and what they allow is used.
+func TestPaceKeepsTheLimits(t *testing.T) {
+	const seconds = 60
+	for _, size := range []int{200, 1 << 10, 6 << 10, 20 << 10, 64 << 10, 112 << 10} {
+		at := send(paceFor("x.amazonaws.com"), size, seconds*time.Second)
+		if n := busiest(at); n > 100 || n*size > 512<<10 {
+			t.Errorf("size %d: %d in one second, %d bytes", size, n, n*size)
+		}
+		full := min(awsMessages*seconds, awsBytes*seconds/size)
+		if len(at) < full*95/100 {
+			t.Errorf("size %d: %d in a minute, want at least 95 %% of %d", size, len(at), full)
+		}
+	}
+}
+
+func TestPaceHalvesAndRecovers(t *testing.T) {
+	p := paceFor("x.amazonaws.com")
+	p.halve()
+	if n := len(send(p, 100, time.Minute)); n < 40*60 || n > 41*60+burstMessages {
+		t.Errorf("%d messages in a minute at half the rate", n)
+	}
+	for range 20 {
+		p.halve()
+	}
+	if n := len(send(p, 100, time.Minute)); n < 2*60 || n > 3*60+burstMessages {
+		t.Errorf("%d messages in a minute at the least rate", n)
+	}
+	now := p.filled
+	p.acked(now)
+	before := p.share
+	p.acked(now.Add(time.Hour)) // a silent hour is not an hour of acknowledgements
+	if p.share > before+0.02 {
+		t.Errorf("share went from %v to %v at one acknowledgement", before, p.share)
+	}
+	for i := range 600 {
+		p.acked(now.Add(time.Hour + time.Duration(i)*time.Second))
+	}
+	if p.share != 1 {
+		t.Errorf("share is %v after ten minutes of acknowledgements", p.share)
+	}
+}
+
+// paced is a broker's configuration with AWS's name.
+func paced(b *broker) Config {
+	const name = "a1-ats.iot.eu-west-1.amazonaws.com"
+	b.serve(b.ca.issue(name, nil))
+	c := b.config()
+	c.Endpoint = name + ":8883"
+	return c
+}
+
+// A backlog to an AWS endpoint goes out within the rate; elsewhere at once.
+func TestBacklogIsPacedOnAWS(t *testing.T) {
+	const n = 400
+	for name, config := range map[string]func(*broker) Config{"AWS": paced, "other": (*broker).config} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, config(b))
+				for i := range n {
+					l.queue.Put("t", []byte(strconv.Itoa(i)))
+				}
+				p := b.accept(false)
+				began := time.Now()
+				for i := range n {
+					p.puback(p.delivery("t", strconv.Itoa(i))) // in order, too
+				}
+				took := time.Since(began)
+				want := time.Duration(0)
+				if name == "AWS" {
+					want = (n - burstMessages) * time.Second / awsMessages
+				}
+				if took < want || took > want+want/20 {
+					t.Errorf("%d messages took %v, want %v", n, took, want)
+				}
+				l.end(t, p)
+			})
+		})
+	}
+}
+
+// A broker that discards: the connection is made anew and half the rate used.
+func TestNoPubackHalvesTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, paced(b))
+		for i := range 300 {
+			l.queue.Put("t", []byte(strconv.Itoa(i)))
+		}
+		p := b.accept(false)
+		for { // reads all, acknowledges nothing
+			if _, err := p.read(); err != nil {
+				break
+			}
+		}
+		p.hangUp()
+		synctest.Wait()
+		if l.code() != string(health.NoAcknowledgement) {
+			t.Errorf("status: %v", l.Status().Err)
+		}
+		p = b.accept(true)
+		began := time.Now()
+		for i := range 200 {
+			p.puback(p.delivery("t", strconv.Itoa(i)))
+		}
+		if d, want := time.Since(began), (200-burstMessages)*time.Second/(awsMessages/2); d < want*9/10 || d > want*11/10 {
+			t.Errorf("took %v, want about %v", d, want)
+		}
+		l.end(t, p)
+	})
+}
+
+// An orderly end keeps to the rate as well, and sends what had to wait.
+func TestPacedEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, paced(b))
+		p := b.accept(false)
+		synctest.Wait()
+		for i := range 100 {
+			l.queue.Put("t", []byte(strconv.Itoa(i)))
+		}
+		l.cancel()
+		for i := range 100 {
+			p.puback(p.delivery("t", strconv.Itoa(i)))
+		}
+		expect[*packets.DisconnectPacket](p)
+		l.end(t, p)
+	})
+}

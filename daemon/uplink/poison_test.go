@@ -1,0 +1,160 @@
+package uplink
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"fieldpost/daemon/health"
+)
+
+// picky plays a broker that hangs up on the messages that bad names and takes
+// all others, until nothing has come for a while. It gives the connection that
+// then stands, and how often it hung up.
+func picky(b *broker, while time.Duration, bad func(m *packets.PublishPacket) bool) (p *peer, hangUps int) {
+	b.t.Helper()
+	for range 40 {
+		p = b.accept(true)
+		for {
+			cp, err := p.readFor(while)
+			if err != nil {
+				return p, hangUps
+			}
+			m := cp.(*packets.PublishPacket)
+			if bad(m) {
+				break
+			}
+			p.puback(m.MessageID)
+		}
+		p.hangUp()
+		hangUps++
+	}
+	b.t.Fatalf("%d hang-ups, and no end", hangUps)
+	return nil, 0
+}
+
+// says names messages by what they say.
+func says(payload string) func(*packets.PublishPacket) bool {
+	return func(m *packets.PublishPacket) bool { return string(m.Payload) == payload }
+}
+
+// One message that the broker hangs up on does not take the others along.
+func TestPoisonIsSetAside(t *testing.T) {
+	for _, at := range []int{0, 5, 49} {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, b.config())
+				var sent []<-chan error
+				for i := range 50 {
+					sent = append(sent, l.queue.Put("t", fmt.Appendf(nil, "%d.", i)))
+				}
+				bad := fmt.Sprintf("%d.", at)
+				p, hangUps := picky(b, time.Minute, says(bad))
+				if at == 49 { // nothing came after it to tell poison from denial
+					if l.code() != string(health.PublishDenied) || settled(sent[at]) != "" {
+						t.Errorf("alone it is %v", l.Status().Err)
+					}
+					sent = append(sent, l.queue.Put("t", []byte("next")))
+					p.puback(p.delivery("t", "next"))
+					p.delivery("t", bad)
+					p.hangUp()
+					p = b.accept(true)
+					p.quiet(time.Minute)
+				}
+				for i, ch := range sent {
+					got := settled(ch)
+					if i == at && !strings.HasPrefix(got, "cannot be sent: refused") || i != at && got != "acknowledged" {
+						t.Errorf("message %d is %q", i, got)
+					}
+				}
+				if st := l.Status(); !st.Connected || st.Err != nil || hangUps > 6 {
+					t.Errorf("after %d hang-ups: %+v", hangUps, st)
+				}
+				l.end(t, p)
+			})
+		})
+	}
+}
+
+// As the daemon does, a message goes out on every connection, ahead of the one
+// that the broker hangs up on.
+func TestPoisonBehindAGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, greeting(b))
+		box := l.cfg.Outbox.(*greeter)
+		bad := box.Put("t", []byte("poison"))
+		good := box.Put("t", []byte("good"))
+		p, _ := picky(b, time.Minute, says("poison"))
+		if got := settled(bad); !strings.HasPrefix(got, "cannot be sent: refused") || settled(good) != "acknowledged" {
+			t.Errorf("message is %q", got)
+		}
+		l.end(t, p)
+	})
+}
+
+// Nothing is set aside where the broker takes no message of the topic, however
+// long that lasts.
+func TestDenialSetsNothingAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, greeting(b))
+		box := l.cfg.Outbox.(*greeter)
+		var sent []<-chan error
+		for range 20 {
+			sent = append(sent, box.Put("t", []byte("x")))
+		}
+		fine := box.Put("other", []byte("fine"))
+		allowed := time.Now().Add(5 * time.Hour)
+		p, hangUps := picky(b, 2*time.Hour, func(m *packets.PublishPacket) bool {
+			return m.TopicName == "t" && time.Now().Before(allowed)
+		})
+		if st := l.Status(); settled(fine) != "acknowledged" || hangUps > 3*5+4 || !st.Connected || st.Err != nil {
+			t.Errorf("after %d hang-ups in five hours the other topic's is %q, the status %+v", hangUps, settled(fine), st)
+		}
+		for i, ch := range sent {
+			if got := settled(ch); got != "acknowledged" {
+				t.Errorf("message %d is %q", i, got)
+			}
+		}
+		l.end(t, p)
+	})
+}
+
+// greeter is a queue that puts a message of its own ahead on every connection.
+type greeter struct {
+	*Queue
+	mu    sync.Mutex
+	hello *Mail
+	n     uint64
+}
+
+func greeting(b *broker) Config {
+	c := b.config()
+	c.Outbox = &greeter{Queue: NewQueue()}
+	return c
+}
+
+func (g *greeter) Rewind() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.n++
+	g.hello = &Mail{ID: 1<<40 + g.n, Topic: "t", Payload: []byte("hello")}
+	g.Queue.Rewind()
+}
+
+func (g *greeter) Next() (Mail, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m := g.hello; m != nil {
+		g.hello = nil
+		return *m, true
+	}
+	return g.Queue.Next()
+}
