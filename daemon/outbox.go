@@ -1,7 +1,7 @@
 package daemon
 
 import (
-	"sync"
+	"time"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
@@ -16,19 +16,62 @@ const itself = "fieldpost"
 
 // outbox gives the uplink the spool's records as mail: only here is a record
 // encoded and given its topic.
+//
+// Where the configuration asks for batches, every mail that carries readings
+// is a JSON array. Samples wait for others of their topic as long as they may;
+// what is owed goes out in full arrays. Edges are readings too, so they are
+// arrays; but they wait for nothing, and only those that are already there go
+// together. All other records are mails of their own, as ever, and go first.
+//
+// A mail has the id of its first record. So the mail that begins with a
+// record has the same id when it is made again after a rewind, and the uplink
+// recognises what the broker hangs up on.
+//
+// It is the uplink's: nothing here may be called from two goroutines.
 type outbox struct {
 	spool *spool.Spool
 	cfg   *config.Config
 	clock clock.Clock // knows the time better, it may be, than when a record was taken
 	// acked is told each record that the broker has acknowledged; may be nil.
 	acked func(spool.Record)
+	out   map[uint64]spool.Record // handed to the uplink, for acked; nil without it
 
-	mu  sync.Mutex
-	out map[uint64]spool.Record // handed to the uplink, for acked; nil without it
+	open  map[string]*batch   // by topic, of samples
+	size  int                 // bytes in open
+	sent  map[uint64][]uint64 // the records of each mail that has more than one
+	alone map[uint64]bool     // records that go alone, as a mail that had them was refused
+	ahead *letter             // taken from the spool and not yet dealt with
+	hurry bool                // nothing waits any more
+}
+
+const (
+	// batchBytes bounds a mail of several records. AWS IoT Core takes 128 KiB, but
+	// only 512 KiB a second; at the uplink's 400 one mail more than that must fit.
+	batchBytes = 112 << 10
+	// openBytes bounds the batches that are open at one time.
+	openBytes = 1 << 20
+)
+
+// letter is a record with its address.
+type letter struct {
+	item    spool.Item
+	topic   string
+	payload []byte
+}
+
+// batch is an array of records that is being filled.
+type batch struct {
+	topic string
+	ids   []uint64
+	json  []byte    // without the closing bracket
+	due   time.Time // when it goes, full or not
 }
 
 func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record)) *outbox {
-	o := &outbox{spool: s, cfg: cfg, clock: c, acked: acked}
+	o := &outbox{
+		spool: s, cfg: cfg, clock: c, acked: acked,
+		open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
+	}
 	if acked != nil {
 		o.out = map[uint64]spool.Record{}
 	}
@@ -36,49 +79,213 @@ func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spo
 }
 
 // Rewind implements [uplink.Outbox].
-func (o *outbox) Rewind() { o.spool.Rewind() }
+func (o *outbox) Rewind() {
+	clear(o.open)
+	clear(o.sent)
+	clear(o.out)
+	o.size, o.ahead, o.hurry = 0, nil, false
+	o.spool.Rewind()
+}
 
 // Ready implements [uplink.Outbox].
 func (o *outbox) Ready() <-chan struct{} { return o.spool.Ready() }
 
 // Next implements [uplink.Outbox].
 func (o *outbox) Next() (uplink.Mail, bool) {
+	for {
+		l, ok := o.pull()
+		if !ok {
+			return o.overdue()
+		}
+		kind, id := l.item.Record.Kind, l.item.ID
+		switch {
+		case o.cfg.Readings.Batch.Max == 0 || kind != spool.Reading && kind != spool.Edge:
+			return uplink.Mail{ID: id, Topic: l.topic, Payload: l.payload}, true
+		case o.alone[id] && o.open[l.topic] != nil:
+			o.ahead = &l // after those that came before it
+			return o.seal(o.shut(o.open[l.topic])), true
+		case o.alone[id]:
+			return o.seal(newBatch(l)), true
+		case kind == spool.Edge:
+			return o.edges(l), true
+		}
+		if full := o.add(l); full != nil {
+			return o.seal(full), true
+		}
+	}
+}
+
+// Due implements [uplink.Patient].
+func (o *outbox) Due() time.Time {
+	b := o.first()
+	switch {
+	case b == nil:
+		return time.Time{}
+	case o.hurry:
+		return time.Now()
+	}
+	return b.due
+}
+
+// Hurry implements [uplink.Patient].
+func (o *outbox) Hurry() { o.hurry = true }
+
+// pull takes the next record.
+func (o *outbox) pull() (letter, bool) {
+	if l := o.ahead; l != nil {
+		o.ahead = nil
+		return *l, true
+	}
 	item, ok := o.spool.Next()
 	if !ok {
-		return uplink.Mail{}, false
+		return letter{}, false
 	}
 	item.Record.Stamp = clock.Fill(item.Record.Stamp, o.clock.Now())
 	if o.out != nil {
-		o.mu.Lock()
 		o.out[item.ID] = item.Record
-		o.mu.Unlock()
 	}
-	return uplink.Mail{ID: item.ID, Topic: topic(o.cfg, item.Record), Payload: spool.Encode(o.cfg.Thing, item.Record)}, true
+	return letter{item, topic(o.cfg, item.Record), spool.Encode(o.cfg.Thing, item.Record)}, true
+}
+
+// edges makes a mail of an edge and of those to the same topic that come right
+// after it.
+func (o *outbox) edges(l letter) uplink.Mail {
+	b := newBatch(l)
+	for len(b.ids) < o.cfg.Readings.Batch.Max {
+		next, ok := o.pull()
+		if !ok {
+			break
+		}
+		if next.item.Record.Kind != spool.Edge || next.topic != b.topic || o.alone[next.item.ID] || !b.fits(next) {
+			o.ahead = &next
+			break
+		}
+		b.add(next)
+	}
+	return o.seal(b)
+}
+
+// add puts a sample into its topic's batch. It gives a batch that is to go
+// now, or nil.
+func (o *outbox) add(l letter) (full *batch) {
+	b := o.open[l.topic]
+	if b != nil && !b.fits(l) {
+		full = o.shut(b)
+		b = nil
+	}
+	before := 0
+	if b == nil {
+		b = newBatch(l)
+		b.due = o.until(l.item.Record.Stamp)
+		o.open[l.topic] = b
+	} else {
+		before = len(b.json)
+		b.add(l)
+	}
+	o.size += len(b.json) - before
+	switch {
+	case full != nil: // and b has but one
+		return full
+	case len(b.ids) >= o.cfg.Readings.Batch.Max:
+		return o.shut(b)
+	case o.size > openBytes:
+		return o.shut(o.first())
+	}
+	return nil
+}
+
+// until says how long a record may wait: what was taken long ago has waited
+// enough, and so has what was taken before this boot.
+func (o *outbox) until(taken clock.Stamp) time.Time {
+	now := o.clock.Now()
+	if taken.Boot != now.Boot {
+		return time.Now()
+	}
+	return time.Now().Add(o.cfg.Readings.Batch.Within - max(0, now.Mono-taken.Mono))
+}
+
+// overdue gives the batch that has waited longest, if it is to wait no more.
+func (o *outbox) overdue() (uplink.Mail, bool) {
+	b := o.first()
+	if b == nil || !o.hurry && time.Now().Before(b.due) {
+		return uplink.Mail{}, false
+	}
+	return o.seal(o.shut(b)), true
+}
+
+// first gives the open batch that is due first.
+func (o *outbox) first() (first *batch) {
+	for _, b := range o.open {
+		if first == nil || b.due.Before(first.due) || b.due.Equal(first.due) && b.ids[0] < first.ids[0] {
+			first = b
+		}
+	}
+	return first
+}
+
+// shut takes a batch out of those that are open.
+func (o *outbox) shut(b *batch) *batch {
+	delete(o.open, b.topic)
+	o.size -= len(b.json)
+	return b
+}
+
+// seal makes a mail of a batch.
+func (o *outbox) seal(b *batch) uplink.Mail {
+	if len(b.ids) > 1 {
+		o.sent[b.ids[0]] = b.ids
+	}
+	return uplink.Mail{ID: b.ids[0], Topic: b.topic, Payload: append(b.json, ']')}
+}
+
+func newBatch(l letter) *batch {
+	b := &batch{topic: l.topic, ids: []uint64{l.item.ID}}
+	b.json = append(append(b.json, '['), l.payload...)
+	return b
+}
+
+func (b *batch) fits(l letter) bool { return len(b.json)+len(l.payload)+2 <= batchBytes }
+
+func (b *batch) add(l letter) {
+	b.ids = append(b.ids, l.item.ID)
+	b.json = append(append(b.json, ','), l.payload...)
+}
+
+// records gives the ids of a mail's records, and forgets the mail.
+func (o *outbox) records(id uint64) []uint64 {
+	ids := o.sent[id]
+	delete(o.sent, id)
+	if ids == nil {
+		ids = []uint64{id}
+	}
+	return ids
 }
 
 // Ack implements [uplink.Outbox].
 func (o *outbox) Ack(id uint64) {
-	o.spool.Ack(id)
-	if r, ok := o.take(id); ok {
-		o.acked(r)
+	for _, id := range o.records(id) {
+		o.spool.Ack(id)
+		delete(o.alone, id)
+		if r, ok := o.out[id]; ok {
+			delete(o.out, id)
+			o.acked(r)
+		}
 	}
 }
 
-// Refuse implements [uplink.Outbox].
+// Refuse implements [uplink.Outbox]. Of several records one may be at fault
+// for all: each goes alone after the next rewind.
 func (o *outbox) Refuse(id uint64, reason string) {
-	o.spool.Refuse(id, reason)
-	o.take(id)
-}
-
-func (o *outbox) take(id uint64) (spool.Record, bool) {
-	if o.out == nil {
-		return spool.Record{}, false
+	ids := o.records(id)
+	if len(ids) > 1 {
+		for _, id := range ids {
+			o.alone[id] = true
+		}
+		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	r, ok := o.out[id]
+	o.spool.Refuse(id, reason)
+	delete(o.alone, id)
 	delete(o.out, id)
-	return r, ok
 }
 
 // topic says where a record goes: answers and the events of outputs to the

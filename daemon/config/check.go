@@ -28,6 +28,9 @@ func (l *loader) check(c *Config) {
 	for i := range c.Outputs {
 		l.output(fmt.Sprintf("outputs[%d]", i), &c.Outputs[i])
 	}
+	if l.given("readings.batch.within") && !l.given("readings.batch.max") {
+		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
+	}
 	l.names(c)
 	l.pins(c)
 	l.places(c)

@@ -50,6 +50,18 @@ type Broker struct {
 type Readings struct {
 	// Topic is the topic of readings, faults and gaps; {thing} and {sensor} may stand in it.
 	Topic string `yaml:"topic"`
+	// Batch sends readings several to a message.
+	Batch Batch `yaml:"batch"`
+}
+
+// Batch says how many readings go into one message. With it every message
+// that carries readings is an array, even of one; all others stay objects.
+type Batch struct {
+	// Max is the most readings in a message; none: a message for each, as an object.
+	Max int `yaml:"max"`
+	// Within is how long a reading may wait for others to go with it. More than
+	// about a second has it written to disk meanwhile.
+	Within time.Duration `yaml:"within"`
 }
 
 // Commands says where orders come from and answers go.

@@ -17,6 +17,9 @@ var defaults = Config{
 		Key:         "certs/private.pem.key",
 		KeepAlive:   30 * time.Second,
 	},
+	Readings: Readings{
+		Batch: Batch{Within: 500 * time.Millisecond},
+	},
 	Commands: Commands{
 		MaxLife: time.Hour,
 	},

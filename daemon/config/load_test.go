@@ -32,7 +32,7 @@ func TestLeastConfiguration(t *testing.T) {
 			Key:         filepath.Join(certs, "private.pem.key"),
 			KeepAlive:   30 * time.Second,
 		},
-		Readings: Readings{Topic: "field/readings"},
+		Readings: Readings{Topic: "field/readings", Batch: Batch{Within: 500 * time.Millisecond}},
 		Commands: Commands{MaxLife: time.Hour},
 		Spool:    Spool{Dir: "/var/lib/fieldpost", AtRisk: 5 * time.Second, MaxBytes: 64 << 20, MaxAge: 720 * time.Hour},
 		File:     file,
@@ -61,7 +61,7 @@ broker:
   endpoint: 10.0.0.1:443
   client_id: board 7
   keep_alive: 20m
-readings: {topic: "{thing}/{sensor}"}
+readings: {topic: "{thing}/{sensor}", batch: {max: 250, within: 2s}}
 commands: {topic: "{thing}/orders", answers: "{thing}/done", max_life: 90s}
 spool: {dir: mail, at_risk: 0, max_bytes: 256MiB, max_age: 1h30m}
 sensors:
@@ -79,6 +79,9 @@ outputs:
 	dir := filepath.Join(filepath.Dir(c.File), "mail")
 	if want := (Spool{Dir: dir, MaxBytes: 256 << 20, MaxAge: 90 * time.Minute}); c.Spool != want {
 		t.Errorf("spool is %+v, want %+v", c.Spool, want)
+	}
+	if want := (Batch{Max: 250, Within: 2 * time.Second}); c.Readings.Batch != want {
+		t.Errorf("batch is %+v, want %+v", c.Readings.Batch, want)
 	}
 	if c.ReadingsTopic("air") != "42/air" || c.ReadingsTopic("") != "42/fieldpost" || c.CommandsTopic() != "42/orders" || c.AnswersTopic() != "42/done" {
 		t.Errorf("topics are %q, %q, %q, %q", c.ReadingsTopic("air"), c.ReadingsTopic(""), c.CommandsTopic(), c.AnswersTopic())
@@ -128,6 +131,8 @@ func TestAccepted(t *testing.T) {
 		"names that differ": base + "outputs: [{name: a, pin: GPIO1}, {name: A, pin: GPIO2}]\n",
 		"two buses":         base + "sensors: [{name: a, chip: bme280, bus: i2c-1}, {name: b, chip: bme280, bus: i2c-0}]\n",
 		"basic ingest":      "thing: a\nbroker: {endpoint: b}\nreadings: {topic: $aws/rules/mine/1/2/3/4/5/6/7/8}\n",
+		"batch of nothing":  "thing: a\nbroker: {endpoint: b}\nreadings:\n  topic: t\n  batch:\n",
+		"batch at once":     "thing: a\nbroker: {endpoint: b}\nreadings: {topic: t, batch: {max: 1000, within: 0}}\n",
 		"plain bytes":       base + "spool: {max_bytes: 1048576}\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,6 +39,12 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"long thing", "thing: " + long + "\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: want 1 to 128 of the characters A-Z a-z 0-9 : _ . - (got " + long[:60] + "...)"},
 		{"thing with a slash", "thing: a/b\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: want 1 to 128 of the characters A-Z a-z 0-9 : _ . - (got a/b)"},
 		{"thing is a list", "thing: [a]\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: want text, not a list"},
+		{"batches of none", batched("{max: 0}"), "fieldpost.yaml:3: readings.batch.max: want 1 to 1000 (got 0)"},
+		{"batches too large", batched("{max: 1001}"), "fieldpost.yaml:3: readings.batch.max: want 1 to 1000 (got 1001)"},
+		{"batches wait too long", batched("{max: 2, within: 61s}"), "fieldpost.yaml:3: readings.batch.within: want 0s to 1m (got 61s)"},
+		{"batches wait a bare number", batched("{max: 2, within: 5}"), "fieldpost.yaml:3: readings.batch.within: write a unit: 5s for seconds, 5m for minutes (got 5)"},
+		{"batches of unknown size", batched("{within: 5s}"), "fieldpost.yaml:3: readings.batch.max: is missing; without it there are no batches"},
+		{"batches by a number", batched("20"), "fieldpost.yaml:3: readings.batch: want keys with values, not a single value"},
 		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: a number with a leading zero, which others read as octal; put it in quotes (got 007)"},
 		{"slashes come with a sensor's name", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{thing}/{sensor}/a/b/c/d/e/f'}\n", "fieldpost.yaml:3: readings.topic: has 8 slashes once filled in, want at most 7 (got x/{thing}/{sensor}/a/b/c/d/e/f)"},
 	} {
@@ -48,6 +54,11 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// batched is a file with this as its readings.batch.
+func batched(batch string) string {
+	return "thing: a\nbroker: {endpoint: a}\nreadings: {topic: t, batch: " + batch + "}\n"
 }
 
 // The length of a topic is the one with the sensor's name in it.

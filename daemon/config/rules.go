@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -33,7 +34,10 @@ var rules = map[string]rule{
 	"broker.key":         {file: true, check: fileName},
 	"broker.keep_alive":  {check: between(30*time.Second, 1200*time.Second, short)},
 
-	"readings.topic":    {required: true, check: topicOf("{thing}", "{sensor}")},
+	"readings.topic":        {required: true, check: topicOf("{thing}", "{sensor}")},
+	"readings.batch.max":    {check: between(1, 1000, strconv.Itoa)},
+	"readings.batch.within": {check: between(0, time.Minute, short)},
+
 	"commands.topic":    {check: topicOf("{thing}")},
 	"commands.answers":  {check: topicOf("{thing}")},
 	"commands.max_life": {check: between(time.Second, 7*24*time.Hour, short)},

@@ -1,0 +1,98 @@
+package uplink
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// slow is an outbox whose messages wait for some time before they are given.
+type slow struct {
+	*Queue
+	wait  time.Duration
+	since time.Time
+	next  *Mail
+	hurry bool
+}
+
+func (s *slow) Rewind() {
+	s.next, s.hurry = nil, false
+	s.Queue.Rewind()
+}
+
+func (s *slow) Next() (Mail, bool) {
+	if s.next == nil {
+		m, ok := s.Queue.Next()
+		if !ok {
+			return Mail{}, false
+		}
+		s.next, s.since = &m, time.Now()
+	}
+	if !s.hurry && time.Since(s.since) < s.wait {
+		return Mail{}, false
+	}
+	m := *s.next
+	s.next = nil
+	return m, true
+}
+
+func (s *slow) Due() time.Time {
+	if s.next == nil {
+		return time.Time{}
+	}
+	return s.since.Add(s.wait)
+}
+
+func (s *slow) Hurry() { s.hurry = true }
+
+// Mail that waits goes when its time has come, to the moment, although nothing
+// else happens; whether that is before or after the loop turns by itself.
+func TestPatientOutbox(t *testing.T) {
+	for _, wait := range []time.Duration{0, 300 * time.Millisecond, 5500 * time.Millisecond, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t)
+			c := b.config()
+			box := &slow{Queue: NewQueue(), wait: wait}
+			c.Outbox = box
+			l := run(t, c)
+			p := b.accept(false)
+			synctest.Wait()
+			for range 3 {
+				began := time.Now()
+				box.Put("t", []byte("1"))
+				p.puback(p.delivery("t", "1"))
+				if d := time.Since(began); d != wait {
+					t.Errorf("came after %v, want %v", d, wait)
+				}
+			}
+			l.end(t, p)
+		})
+	}
+}
+
+// An orderly end does not leave behind what would have waited longer.
+func TestPatientOutboxAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		box := &slow{Queue: NewQueue(), wait: time.Minute}
+		c.Outbox = box
+		l := run(t, c)
+		p := b.accept(false)
+		done := box.Put("t", []byte("1"))
+		p.quiet(time.Second)
+		l.cancel()
+		began := time.Now()
+		p.puback(p.delivery("t", "1"))
+		expect[*packets.DisconnectPacket](p)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("came after %v", d)
+		}
+		l.end(t, p)
+		if got := settled(done); got != "acknowledged" {
+			t.Errorf("message is %q", got)
+		}
+	})
+}
