@@ -46,8 +46,8 @@ type outbox struct {
 
 const (
 	// batchBytes bounds a mail of several records. AWS IoT Core takes 128 KiB, but
-	// only 512 KiB a second; at the uplink's 400 one mail more than that must fit.
-	batchBytes = 112 << 10
+	// only 512 KiB a second; at the uplink's 416 one mail more than that must fit.
+	batchBytes = 96 << 10
 	// openBytes bounds the batches that are open at one time.
 	openBytes = 1 << 20
 )

@@ -8,20 +8,20 @@ import (
 // What is sent to AWS IoT Core at most. It takes 100 publishes and 512 KiB a
 // second from a connection (page "AWS IoT Core message broker and protocol
 // limits and quotas") and discards what is more, without a word. With the
-// bursts below no second has more than 96 publishes, nor more than 400 KiB
+// bursts below no second has more than 96 publishes, nor more bytes than 416 KiB
 // and the largest message.
 const (
 	awsMessages = 80        // a second
 	awsBytes    = 400 << 10 // a second
 
 	burstMessages = 16
-	burstBytes    = 64 << 10
+	burstBytes    = 16 << 10
 
 	packetBytes = 16 // of a publish, besides topic and payload, generously
 )
 
 const (
-	leastShare = 1.0 / 32         // of the rate, however often it is halved
+	leastShare = 1.0 / 16         // of the rate, however often it is halved
 	recovery   = 10 * time.Minute // from nothing to the whole rate
 	ackPause   = 10 * time.Second // the most that one acknowledgement counts for
 )
@@ -37,8 +37,9 @@ type pace struct {
 	heard           time.Time // when an acknowledgement last came
 }
 
-// bucket holds tokens. It may owe some: what is larger than a full bucket is
-// sent when it is full.
+// bucket holds tokens. It may come to owe some, and then nothing goes until they
+// are paid: so a message is chosen only when it can go, and one that matters
+// never waits behind another that is too large to go yet.
 type bucket struct {
 	rate  float64 // tokens a second
 	most  float64
@@ -58,8 +59,9 @@ func paceFor(host string) *pace {
 	}
 }
 
-// wait says how long a message has to wait; 0 when it may go.
-func (p *pace) wait(m Mail, now time.Time) time.Duration {
+// wait says for how long nothing may go; 0 when a message may go now, whatever
+// its size.
+func (p *pace) wait(now time.Time) time.Duration {
 	if p == nil {
 		return 0
 	}
@@ -68,18 +70,16 @@ func (p *pace) wait(m Mail, now time.Time) time.Duration {
 		p.bytes.fill(elapsed, p.share)
 		p.filled = now
 	}
-	return max(p.messages.wait(1, p.share), p.bytes.wait(cost(m), p.share))
+	return max(p.messages.wait(p.share), p.bytes.wait(p.share))
 }
 
 // spend notes that a message goes now.
 func (p *pace) spend(m Mail) {
 	if p != nil {
 		p.messages.level--
-		p.bytes.level -= cost(m)
+		p.bytes.level -= float64(len(m.Payload) + len(m.Topic) + packetBytes)
 	}
 }
-
-func cost(m Mail) float64 { return float64(len(m.Payload) + len(m.Topic) + packetBytes) }
 
 // halve halves the rate.
 func (p *pace) halve() {
@@ -104,8 +104,9 @@ func (b *bucket) fill(elapsed time.Duration, share float64) {
 	b.level = min(b.most, b.level+b.rate*share*elapsed.Seconds())
 }
 
-func (b *bucket) wait(tokens, share float64) time.Duration {
-	missing := min(tokens, b.most) - b.level
+// wait says how long until there is a token.
+func (b *bucket) wait(share float64) time.Duration {
+	missing := 1 - b.level
 	if missing <= 1e-6 { // of a message or a byte: what floating-point numbers lose
 		return 0
 	}

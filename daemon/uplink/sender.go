@@ -15,8 +15,11 @@ type flight struct {
 	sent  time.Time
 }
 
-// fillAtOnce is how many messages are looked at before the loop turns again.
-const fillAtOnce = 64
+// So much is looked at before the loop turns again.
+const (
+	fillAtOnce = 64        // messages
+	fillBytes  = 512 << 10 // in them
+)
 
 // flow sends from the outbox until the connection or ctx ends.
 func (s *session) flow(ctx context.Context) {
@@ -64,14 +67,19 @@ func (s *session) rewind() {
 // will be nothing to do unless something happens.
 func (s *session) fill() (more bool, wait time.Duration) {
 	box, topics := s.l.cfg.Outbox, &s.l.topics
-	for range fillAtOnce {
+	seen := 0
+	for n := 0; n < fillAtOnce && seen < fillBytes; n++ {
 		if len(s.window) >= s.room() || s.conn.over() {
 			return false, turnEvery
+		}
+		if d := s.l.pace.wait(time.Now()); d > 0 {
+			return false, min(d, turnEvery)
 		}
 		m, ok := s.take()
 		if !ok {
 			return false, s.patience()
 		}
+		seen += len(m.Payload)
 		if bad := unsendable(m); bad != "" {
 			s.l.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
 			box.Refuse(m.ID, bad)
@@ -84,10 +92,6 @@ func (s *session) fill() (more bool, wait time.Duration) {
 		if trial && len(s.window) > 0 {
 			s.head = &m // a hang-up must be about nothing else
 			return false, turnEvery
-		}
-		if d := s.l.pace.wait(m, time.Now()); d > 0 {
-			s.head = &m
-			return false, min(d, turnEvery)
 		}
 		s.trial = trial
 		s.publish(m)
@@ -263,7 +267,7 @@ func (s *session) drain() {
 	for {
 		more, wait := s.fill()
 		left := time.Until(end)
-		if left <= 0 || s.conn.over() || len(s.window) == 0 && s.head == nil && !more {
+		if left <= 0 || s.conn.over() || len(s.window) == 0 && s.l.pace.wait(time.Now()) == 0 && !more {
 			return
 		}
 		if !more {
