@@ -51,12 +51,32 @@ func (s *Spool) rewriteNotes() error {
 			s.acked[i] = ids{}
 		}
 		s.since.acks = time.Time{}
+		s.oldMarks(f)
 		s.marks(f)
 	})
 	s.mu.Lock()
 	s.noted = s.w.notes.size
 	s.mu.Unlock()
 	return err
+}
+
+// oldMarks collects what sensors earlier runs had of whose records some are
+// still here, so that damage can be told of that leaves none of a sensor's.
+func (s *Spool) oldMarks(f *frames) {
+	for i, l := range s.lanes {
+		far := map[origin]uint64{}
+		for _, g := range l.segs {
+			for _, x := range g.sums {
+				if x.run != s.run {
+					o := origin{x.sensor, x.run}
+					far[o] = max(far[o], x.hi)
+				}
+			}
+		}
+		for _, o := range sorted(far) {
+			f.mark(noteKey{i, o.run}, o.sensor, far[o])
+		}
+	}
 }
 
 // marks collects how far each sensor is safe: everything up to there is

@@ -235,6 +235,37 @@ func TestDamagedSegments(t *testing.T) {
 	}
 }
 
+// A sensor may have all it ever had in the one file that is damaged. It is told
+// of too, also where the damage comes some runs later.
+func TestDamageToAllOfASensor(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		for runs := range 3 {
+			t.Run(fmt.Sprintf("good stop %v, %d runs later", good, runs), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := backlog(t, good)
+					for range runs {
+						if err := newRig(t, d, Options{AtRisk: time.Second}).end(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					b := d.data("events-1-1.seg")
+					b[headerSize+frameSize+2] ^= 4
+					d.put("events-1-1.seg", b)
+					r := newRig(t, d, Options{AtRisk: time.Second})
+					got := brief(r.take(10))
+					want := "gap door 1 after_seq=0 to_seq=1 reason=damaged certain=false"
+					if !good && runs == 0 {
+						want = "gap door 1 after_seq=0 reason=crash certain=false" // a file that was being written
+					}
+					if !strings.Contains(got, want) || strings.Contains(got, "door:1") {
+						t.Errorf("got  %s\nwant %s in it", got, want)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestUnreadableAtOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, true)

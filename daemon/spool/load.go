@@ -64,6 +64,7 @@ func load(d disk) (*found, error) {
 	}
 	l.f.crash = crashed(l.ended, l.notes, l.tracks)
 	for i, t := range l.tracks {
+		t.unseen(i, l.notes)
 		l.f.holes[i] = t.finish()
 	}
 	return &l.f, nil

@@ -39,6 +39,24 @@ func (t *tracker) damage(run uint64) {
 	}
 }
 
+// unseen takes note of the sensors that had records in a damaged run, and in
+// this lane, and of which nothing can be read: all they had may have been in
+// the damage.
+func (t *tracker) unseen(lane int, n notes) {
+	missed := map[origin]uint64{}
+	for run := range t.hit {
+		for sensor, m := range n.marks[run] {
+			o := origin{sensor, run}
+			if _, known := t.last[o]; !known && m.lanes[lane] && m.seq > 0 {
+				missed[o] = m.seq
+			}
+		}
+	}
+	for _, o := range sorted(missed) {
+		t.holes.lose(o, loss{lo: 1, hi: missed[o], uncertain: true})
+	}
+}
+
 // finish gives what the damage may have cost.
 func (t *tracker) finish() *tally {
 	for o, seq := range t.open {

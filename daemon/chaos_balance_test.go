@@ -1,0 +1,123 @@
+//go:build chaos && linux
+
+package daemon_test
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// A killed process may lose what it took in its last second or two.
+	killCosts = 2 * time.Second
+	// A broker that is killed may lose what it had acknowledged and not passed
+	// on yet. That is no loss of the daemon's.
+	brokerCosts = 2 * time.Second
+)
+
+// balance checks every item of all runs but the given one, and forgets them.
+// It is called when all that these runs left has had its time to arrive.
+func (b *books) balance(but uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for message, at := range b.ackGaps {
+		if !b.told[message] {
+			if !b.brokerLost(at) {
+				b.complain("acknowledged and did not arrive: %s", message)
+			}
+			b.count["gap lost by the broker"]++
+			b.gap(message)
+		}
+	}
+	clear(b.ackGaps)
+	clear(b.told)
+	b.overclaims()
+	for n, it := range b.items {
+		if n.run == but {
+			continue
+		}
+		if !it.arrived {
+			b.missing(n, it)
+		}
+		delete(b.items, n)
+	}
+	for n, message := range b.early {
+		if n.run != but {
+			b.complain("arrived and was never taken: %s", message)
+			delete(b.early, n)
+		}
+	}
+	for run, r := range b.runs {
+		if run != but {
+			r.first = nil
+		}
+	}
+	b.holes = slices.DeleteFunc(b.holes, func(h hole) bool { return h.run != but })
+}
+
+// overclaims finds certain gaps that claim what had arrived. What had arrived
+// without its PUBACK is lost as far as the daemon can know.
+func (b *books) overclaims() {
+	for _, h := range b.holes {
+		if !h.certain {
+			continue
+		}
+		for n, it := range b.items {
+			if h.covers(n) && it.acked != 0 {
+				b.complain("gap %+v claims %+v, which was acknowledged", h, n)
+			}
+		}
+	}
+}
+
+func (h hole) covers(n number) bool {
+	return h.sensor == n.sensor && h.run == n.run && h.from <= n.seq && n.seq <= h.to
+}
+
+// missing decides what it means that an item did not arrive.
+func (b *books) missing(n number, it *item) {
+	r := b.runs[n.run]
+	if it.acked != 0 && b.brokerLost(it.acked) {
+		b.count["lost by the broker"]++
+		return
+	}
+	reported, declared := false, false
+	for _, h := range b.holes {
+		if h.covers(n) {
+			reported = true
+			declared = declared || h.reason != "crash"
+		}
+	}
+	age := r.lived(it.at, r.last)
+	switch {
+	case it.acked != 0:
+		b.complain("%+v was acknowledged and did not arrive", n)
+	case !reported && r.killed && r.lived(r.first[n.sensor], r.last) <= killCosts:
+		b.count["lost in a sensor's first second"]++ // package spool says that it does not tell
+	case !reported:
+		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, r.flipped)
+	case declared || r.flipped:
+		b.count["lost and declared"]++
+	case !r.killed:
+		b.complain("%+v is missing in a run that was not killed", n)
+	case age > killCosts:
+		b.complain("%+v was taken %v before the kill and is missing", n, age)
+	default:
+		b.count["lost by a kill"]++
+	}
+}
+
+// lived is how much of a time the daemon was not stopped.
+func (r *course) lived(from, to time.Duration) time.Duration {
+	d := to - from
+	for _, s := range r.stops {
+		d -= max(0, min(to, s.to)-max(from, s.from))
+	}
+	return d
+}
+
+func (b *books) brokerLost(acked time.Duration) bool {
+	return slices.ContainsFunc(b.crashes, func(at time.Duration) bool {
+		return at-brokerCosts <= acked && acked <= at+brokerCosts/4
+	})
+}

@@ -1,0 +1,122 @@
+//go:build chaos && linux
+
+package daemon_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// chaosMount says, in the environment, that this process has a mount namespace
+// of its own and may mount what it likes.
+const chaosMount = "FIELDPOST_CHAOS_MOUNT"
+
+// chaosDisk is the file system that the spool is on: a small one of its own,
+// or just a directory where nothing may be mounted.
+type chaosDisk struct {
+	t    *testing.T
+	dir  string
+	mine bool // it is ours to fill and to make read-only
+}
+
+func mountDisk(t *testing.T, dir string) *chaosDisk {
+	t.Helper()
+	d := &chaosDisk{t: t, dir: dir, mine: os.Getenv(chaosMount) == "1"}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !d.mine {
+		t.Logf("NOT TESTED: full and read-only disk; they take root, and %s=1 in a mount namespace of its own", chaosMount)
+		return d
+	}
+	if err := unix.Mount("chaos", dir, "tmpfs", 0, "size=16m,mode=0700"); err != nil {
+		t.Fatalf("mount a disk for the spool: %v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			keep(t, dir)
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount the spool's disk: %v", err)
+		}
+	})
+	return d
+}
+
+// keep copies the spool to where it outlives its disk.
+func keep(t *testing.T, dir string) {
+	_ = os.Remove(filepath.Join(dir, "filler"))
+	if err := os.CopyFS(dir+".kept", os.DirFS(dir)); err != nil {
+		t.Log(err)
+	}
+}
+
+// fill leaves no room on it.
+func (d *chaosDisk) fill() {
+	d.t.Helper()
+	f, err := os.Create(filepath.Join(d.dir, "filler"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 64<<10); ; {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			return
+		} else if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// clear makes room again.
+func (d *chaosDisk) clear() {
+	d.t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, "filler")); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// protect makes it read-only, or ends that. Nobody may have a file open for
+// writing.
+func (d *chaosDisk) protect(on bool) {
+	d.t.Helper()
+	flags := uintptr(unix.MS_REMOUNT)
+	if on {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("chaos", d.dir, "tmpfs", flags, "size=16m,mode=0700"); err != nil {
+		d.t.Fatalf("remount the spool's disk, read-only %v: %v", on, err)
+	}
+}
+
+// flip turns over some bits of a segment, if there is one, and gives its name.
+func (c *chaos) flip() (name string) {
+	c.t.Helper()
+	names, err := filepath.Glob(filepath.Join(c.disk.dir, "*.seg"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	name = names[c.random.IntN(len(names))]
+	data, err := os.ReadFile(name)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if len(data) == 0 {
+		return ""
+	}
+	for range 1 + c.random.IntN(3) {
+		data[c.random.IntN(len(data))] ^= 1 << c.random.IntN(8)
+	}
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	return filepath.Base(name)
+}

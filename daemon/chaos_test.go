@@ -1,0 +1,249 @@
+//go:build chaos && linux
+
+package daemon_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestChaos does harm, one thing after another and several at a time, to a
+// daemon in a process of its own, to its network, its broker, its disk, its
+// clock and its certificate, and keeps the books: what the board gave must have
+// arrived, or be in a gap that was reported, or be within what a kill may cost.
+//
+// FAULTS says how many things, SEED which; see `make chaos`. They are shared out
+// among several boards, each with a daemon and a broker of its own, since a
+// daemon that is being harmed mostly waits.
+func TestChaos(t *testing.T) {
+	faults, seed := setting(t, "FAULTS", 200), setting(t, "SEED", rand.Uint64N(1_000_000))
+	boards := min(max(faults/faultsEach, 1), mostBoards)
+	fmt.Printf("chaos: FAULTS=%d SEED=%d on %d boards\n", faults, seed, boards)
+	began, all := time.Now(), tally{}
+	t.Run("boards", func(t *testing.T) {
+		for i := range boards {
+			share := (faults + i) / boards
+			t.Run(strconv.FormatUint(i, 10), func(t *testing.T) {
+				t.Parallel()
+				wreck(t, rand.New(rand.NewPCG(seed, i)), share, &all)
+			})
+		}
+	})
+	all.print()
+	if t.Failed() {
+		t.Logf("again: make chaos FAULTS=%d SEED=%d", faults, seed)
+	}
+	fmt.Printf("chaos: %d faults with SEED=%d in %v\n", all.done, seed, time.Since(began).Round(time.Second))
+}
+
+const (
+	faultsEach = 25 // fewer are not worth a board of their own
+	mostBoards = 8
+)
+
+// wreck does so many things to one board.
+func wreck(t *testing.T, random *rand.Rand, faults uint64, all *tally) {
+	dir, err := os.MkdirTemp("", "fieldpost-chaos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("left to look at: %s", dir)
+		} else if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newChaos(t, random, dir)
+	t.Cleanup(func() { c.tell(all) })
+	for n := range faults {
+		c.harm(n)
+		if n%settleEvery == settleEvery-1 {
+			c.settle()
+		}
+	}
+	c.settle()
+	c.end(syscall.SIGTERM, patience)
+	if !c.books.wait(patience, func() bool { return c.books.farewell == c.books.run }) {
+		t.Error("no farewell arrived")
+	}
+	c.books.balance(0)
+	c.judge()
+}
+
+// settleEvery is after how many faults all is healed and the books are
+// balanced.
+const settleEvery = 40
+
+func setting(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s=%q: want a number", name, text)
+	}
+	return n
+}
+
+// ill is something that is not as it should be.
+type ill struct {
+	name string
+	left int // faults until it is healed
+	heal func()
+}
+
+// harm heals what is due, does the next thing, and lets the daemon get on.
+func (c *chaos) harm(n uint64) {
+	for _, part := range slices.Sorted(maps.Keys(c.ills)) {
+		x := c.ills[part]
+		if x.left--; x.left <= 0 {
+			c.cure(part)
+		}
+	}
+	m := c.choose()
+	c.note("fault %d: %s", n+1, m.name)
+	c.done[m.name]++
+	lasts := 1 + c.random.IntN(4)
+	if heal := m.do(c); heal != nil {
+		c.ills[m.part] = &ill{name: m.name, left: lasts, heal: heal}
+	}
+	c.proceed(5 + c.random.IntN(60))
+	c.judge()
+}
+
+func (c *chaos) cure(part string) {
+	x := c.ills[part]
+	c.note("healed: %s", x.name)
+	x.heal()
+	delete(c.ills, part)
+}
+
+// choose draws the next thing to do from those that can be done now.
+func (c *chaos) choose() mischief {
+	for {
+		at := c.random.IntN(100)
+		for _, m := range mischiefs {
+			if at -= m.weight; at < 0 {
+				if c.ills[m.part] == nil && (m.can == nil || m.can(c)) {
+					return m
+				}
+				break
+			}
+		}
+	}
+}
+
+// proceed waits until so many more were taken, or have arrived.
+func (c *chaos) proceed(n int) {
+	b := c.books
+	b.mu.Lock()
+	taken, got := b.nTaken+n, b.nGot+n
+	b.mu.Unlock()
+	b.wait(time.Second, func() bool { return b.nTaken >= taken || b.nGot >= got })
+}
+
+// settle heals all, waits until the daemon has caught up, and balances the
+// books of all runs that have ended.
+func (c *chaos) settle() {
+	c.t.Helper()
+	for _, part := range slices.Sorted(maps.Keys(c.ills)) {
+		c.cure(part)
+	}
+	b := c.books
+	if !b.wait(2*patience, func() bool { return !b.diskDown }) {
+		c.t.Fatal("the disk is well, and the daemon does not use it")
+	}
+	if !b.wait(5*time.Second, func() bool { return b.linked }) {
+		c.note("restarted, so as not to wait for the link")
+		c.restart() // it may wait for minutes, and rightly
+	}
+	mark := c.now()
+	caughtUp := func() bool { return b.freshest["reading"] > mark && b.freshest["edge"] > mark }
+	if !b.wait(patience, caughtUp) {
+		c.t.Fatalf("all is well, and no new mail comes after %v (link up %v, denied %v)", patience, b.linked, b.denied)
+	}
+	b.mu.Lock()
+	run := b.run
+	b.mu.Unlock()
+	b.balance(run)
+	c.note("settled")
+	c.judge()
+}
+
+// judge fails the test when the books are wrong.
+func (c *chaos) judge() {
+	c.t.Helper()
+	c.books.mu.Lock()
+	wrong, n := c.books.wrong, c.books.count["wrong"]
+	c.books.mu.Unlock()
+	for _, w := range wrong {
+		c.t.Error(w)
+	}
+	if n > 0 {
+		c.t.Fatalf("the books do not balance: %d entries are wrong", n)
+	}
+}
+
+// note remembers what was done.
+func (c *chaos) note(format string, args ...any) {
+	c.story = append(c.story, fmt.Sprintf("%12v  ", c.now())+fmt.Sprintf(format, args...))
+	if len(c.story) > 40 {
+		c.story = c.story[1:]
+	}
+}
+
+// tell says what was done, if that went wrong, and adds up what came of it.
+func (c *chaos) tell(all *tally) {
+	if c.t.Failed() {
+		for _, line := range c.story {
+			c.t.Log(line)
+		}
+	}
+	b := c.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.count["taken"] += b.nTaken
+	b.count["arrived"] += b.nGot
+	all.add(c.done, b.count)
+}
+
+// tally adds up the counts of all boards.
+type tally struct {
+	mu     sync.Mutex
+	done   int
+	counts map[string]int
+}
+
+func (a *tally) add(done, counts map[string]int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.counts == nil {
+		a.counts = map[string]int{}
+	}
+	for name, n := range done {
+		a.done += n
+		a.counts["did: "+name] += n
+	}
+	for name, n := range counts {
+		a.counts["saw: "+name] += n
+	}
+}
+
+func (a *tally) print() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(a.counts)) {
+		fmt.Printf("%8d  %s\n", a.counts[name], name)
+	}
+}
