@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -36,6 +37,8 @@ type outbox struct {
 	acked func(spool.Record)
 	out   map[uint64]spool.Record // handed to the uplink, for acked; nil without it
 
+	topics map[string]string // of readings, by sensor
+
 	open  map[string]*batch   // by topic, of samples
 	size  int                 // bytes in open
 	sent  map[uint64][]uint64 // the records of each mail that has more than one
@@ -44,14 +47,6 @@ type outbox struct {
 	hurry bool                // nothing waits any more
 }
 
-const (
-	// batchBytes bounds a mail of several records. AWS IoT Core takes 128 KiB, but
-	// only 512 KiB a second; at the uplink's 416 one mail more than that must fit.
-	batchBytes = 96 << 10
-	// openBytes bounds the batches that are open at one time.
-	openBytes = 1 << 20
-)
-
 // letter is a record with its address.
 type letter struct {
 	item    spool.Item
@@ -59,18 +54,10 @@ type letter struct {
 	payload []byte
 }
 
-// batch is an array of records that is being filled.
-type batch struct {
-	topic string
-	ids   []uint64
-	json  []byte    // without the closing bracket
-	due   time.Time // when it goes, full or not
-}
-
 func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record)) *outbox {
 	o := &outbox{
 		spool: s, cfg: cfg, clock: c, acked: acked,
-		open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
+		topics: map[string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
 	if acked != nil {
 		o.out = map[uint64]spool.Record{}
@@ -144,7 +131,7 @@ func (o *outbox) pull() (letter, bool) {
 	if o.out != nil {
 		o.out[item.ID] = item.Record
 	}
-	return letter{item, topic(o.cfg, item.Record), spool.Encode(o.cfg.Thing, item.Record)}, true
+	return letter{item, o.topic(item.Record), spool.Encode(o.cfg.Thing, item.Record)}, true
 }
 
 // edges makes a mail of an edge and of those to the same topic that come right
@@ -238,19 +225,6 @@ func (o *outbox) seal(b *batch) uplink.Mail {
 	return uplink.Mail{ID: b.ids[0], Topic: b.topic, Payload: append(b.json, ']')}
 }
 
-func newBatch(l letter) *batch {
-	b := &batch{topic: l.topic, ids: []uint64{l.item.ID}}
-	b.json = append(append(b.json, '['), l.payload...)
-	return b
-}
-
-func (b *batch) fits(l letter) bool { return len(b.json)+len(l.payload)+2 <= batchBytes }
-
-func (b *batch) add(l letter) {
-	b.ids = append(b.ids, l.item.ID)
-	b.json = append(append(b.json, ','), l.payload...)
-}
-
 // records gives the ids of a mail's records, and forgets the mail.
 func (o *outbox) records(id uint64) []uint64 {
 	ids := o.sent[id]
@@ -290,15 +264,16 @@ func (o *outbox) Refuse(id uint64, reason string) {
 
 // topic says where a record goes: answers and the events of outputs to the
 // answers' topic, everything else to the readings'.
-func topic(cfg *config.Config, r spool.Record) string {
+func (o *outbox) topic(r spool.Record) string {
 	if r.Kind == spool.Answer || r.Kind == spool.Event {
-		if t := cfg.AnswersTopic(); t != "" {
+		if t := o.cfg.AnswersTopic(); t != "" {
 			return t
 		}
 	}
-	name := r.Sensor
-	if name == "" {
-		name = itself
+	t, known := o.topics[r.Sensor]
+	if !known {
+		t = o.cfg.ReadingsTopic(cmp.Or(r.Sensor, itself))
+		o.topics[r.Sensor] = t
 	}
-	return cfg.ReadingsTopic(name)
+	return t
 }
