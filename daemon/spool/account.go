@@ -80,11 +80,18 @@ func (s *Spool) oldMarks(f *frames) {
 }
 
 // marks collects how far each sensor is safe: everything up to there is
-// acknowledged, durable, or told of in a durable gap.
+// acknowledged, durable, or told of in a durable gap. It collects too how far
+// the files are durable, so that damage to their end can be told from an end
+// that was never written.
 func (s *Spool) marks(f *frames) {
 	s.since.sight = time.Time{}
 	unsafe := map[string]uint64{}
-	for _, l := range s.lanes {
+	for i, l := range s.lanes {
+		if n := len(l.segs); n > 0 {
+			if g := l.segs[n-1]; g.run == s.run && g.sure > g.lo {
+				f.durable(noteKey{i, g.run}, g.number, g.sure-1-g.off)
+			}
+		}
 		l.unsynced(func(e *entry) {
 			if e.done || e.run != s.run || e.seq == 0 {
 				return

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -264,6 +265,37 @@ func TestDamageToAllOfASensor(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The end of a file that was being written when the process was killed may be
+// damaged, and not just unfinished: what had been synced is told of.
+func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		for range 5 {
+			r.add(Reading, "air")
+		}
+		wait(5 * time.Second)
+		r.add(Reading, "soil") // a new sensor: how far the others are is noted
+		wait(5 * time.Second)
+		r.add(Reading, "well")
+		wait(5 * time.Second)
+		d := r.crash(r.d.kill())
+		b := d.data("samples-1-1.seg")
+		end := bytes.LastIndex(b, []byte("soil"))
+		b[end+8] ^= 4
+		d.put("samples-1-1.seg", b[:bytes.LastIndex(b, []byte("well"))-frameSize-4]) // and more is missing
+		r = newRig(t, d, Options{AtRisk: time.Second})
+		got := r.take(all)
+		for _, want := range []string{"gap soil 1 after_seq=0", "gap well 1 after_seq=0", "air:5"} {
+			if !strings.Contains(brief(got), want) {
+				t.Errorf("got  %s\nwant %s in it", brief(got), want)
+			}
+		}
+		if told := r.told(); told != "spool_damaged raised" {
+			t.Errorf("faults: %q", told)
+		}
+	})
 }
 
 func TestUnreadableAtOpen(t *testing.T) {

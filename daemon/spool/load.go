@@ -224,8 +224,9 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 		}
 		x.end = at.pos
 	}
+	cut := at.seq < l.notes.durable[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
 	switch {
-	case at.tail > 0 && !torn, !good && !torn:
+	case at.tail > 0 && !torn, !good && !torn, cut:
 		damage()
 	case !good && x.last != nil:
 		x.damaged = true // only the header was hit

@@ -12,6 +12,7 @@ import (
 //
 //	'a'  lane byte, run, lo and hi as uvarints: the seqs of that run from lo up to, not including, hi are done
 //	'm'  lane byte, run, seq as uvarints, sensor string: everything of the sensor up to its own count seq is safe
+//	'd'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq
 const (
 	notesName = "acks"
 	notesMax  = segmentSize
@@ -29,10 +30,17 @@ type mark struct {
 	seq   uint64      // everything up to here is acknowledged, on disk, or reported as a gap
 }
 
+// fileKey names a segment.
+type fileKey struct {
+	noteKey
+	number uint32
+}
+
 // notes is what the file holds.
 type notes struct {
-	done  map[noteKey]*ids
-	marks map[uint64]map[string]mark // by run and sensor
+	durable map[fileKey]uint64
+	done    map[noteKey]*ids
+	marks   map[uint64]map[string]mark // by run and sensor
 }
 
 // frames collects frames for the file.
@@ -62,9 +70,17 @@ func (f *frames) mark(k noteKey, sensor string, seq uint64) {
 	f.add(appendString(p, sensor))
 }
 
+// durable says how far a segment is on disk.
+func (f *frames) durable(k noteKey, number uint32, seq uint64) {
+	p := append(make([]byte, 0, 40), 'd', byte(k.lane))
+	p = binary.AppendUvarint(p, k.run)
+	p = binary.AppendUvarint(p, uint64(number))
+	f.add(binary.AppendUvarint(p, seq))
+}
+
 // readNotes reads the file's bytes. What it cannot read it passes over.
 func readNotes(data []byte) notes {
-	n := notes{done: map[noteKey]*ids{}, marks: map[uint64]map[string]mark{}}
+	n := notes{durable: map[fileKey]uint64{}, done: map[noteKey]*ids{}, marks: map[uint64]map[string]mark{}}
 	s := scanner{data: data}
 	for s.next() {
 		n.read(s.payload)
@@ -100,6 +116,11 @@ func (n *notes) read(payload []byte) {
 		m := n.marks[run][sensor]
 		m.lanes[lane], m.seq = true, max(m.seq, seq)
 		n.marks[run][sensor] = m
+	case 'd':
+		number, seq := d.uvarint(), d.uvarint()
+		if k := (fileKey{noteKey{lane, run}, uint32(number)}); !d.bad {
+			n.durable[k] = max(n.durable[k], seq)
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ type segment struct {
 	lo, hi uint64 // the ids it spans, hi not included; lo == hi while it is empty
 	size   int64  // bytes written
 	good   int64  // bytes known to be on disk
+	sure   uint64 // behind the last id known to be on disk; 0 while none is, and in files of earlier runs
 	live   int    // records that are not done
 	sums   []summary
 	oldest clock.Stamp // of its first record

@@ -191,7 +191,7 @@ func (s *Spool) syncLane(i int) error {
 	s.w.newborn[i] = false
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g.good = g.size
+	g.good, g.sure = g.size, g.hi
 	l.unsynced(func(e *entry) { e.synced = e.seg == g })
 	if l.bytes > cached {
 		l.evict(cached / 2)
