@@ -34,7 +34,7 @@ func mountDisk(t *testing.T, dir string) *chaosDisk {
 		t.Logf("NOT TESTED: full and read-only disk; they take root, and %s=1 in a mount namespace of its own", chaosMount)
 		return d
 	}
-	if err := unix.Mount("chaos", dir, "tmpfs", 0, "size=16m,mode=0700"); err != nil {
+	if err := unix.Mount("chaos", dir, "tmpfs", 0, "size=8m,mode=0700"); err != nil {
 		t.Fatalf("mount a disk for the spool: %v", err)
 	}
 	t.Cleanup(func() {
@@ -89,7 +89,7 @@ func (d *chaosDisk) protect(on bool) {
 	if on {
 		flags |= unix.MS_RDONLY
 	}
-	if err := unix.Mount("chaos", d.dir, "tmpfs", flags, "size=16m,mode=0700"); err != nil {
+	if err := unix.Mount("chaos", d.dir, "tmpfs", flags, "size=8m,mode=0700"); err != nil {
 		d.t.Fatalf("remount the spool's disk, read-only %v: %v", on, err)
 	}
 }

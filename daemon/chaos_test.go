@@ -46,7 +46,7 @@ func TestChaos(t *testing.T) {
 
 const (
 	faultsEach = 25 // fewer are not worth a board of their own
-	mostBoards = 8
+	mostBoards = 16
 )
 
 // wreck does so many things to one board.
