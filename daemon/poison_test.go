@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	mqtt "fieldpost/daemon/broker"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+)
+
+// picky is a broker that hangs up on every message with a certain text in it,
+// and takes all others.
+type picky struct {
+	pair    tls.Certificate
+	bad     string
+	took    []int // the numbers of the readings it took, in their order
+	hangUps int
+}
+
+// dial is [uplink.Config.Dial]. What is played ends with its connection.
+func (b *picky) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	go func() {
+		defer far.Close()
+		b.serve(tls.Server(far, &tls.Config{Certificates: []tls.Certificate{b.pair}}))
+	}()
+	return near, nil
+}
+
+// serve answers packets (MQTT 3.1.1, section 2.2) until it hangs up.
+func (b *picky) serve(c net.Conn) {
+	r := bufio.NewReader(c)
+	for {
+		first, err := r.ReadByte()
+		if err != nil {
+			return
+		}
+		size, err := binary.ReadUvarint(r) // the remaining length has the same form
+		if err != nil {
+			return
+		}
+		body := make([]byte, size)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return
+		}
+		var answer []byte
+		switch first >> 4 {
+		case 1: // CONNECT
+			answer = []byte{0x20, 2, 0, 0}
+		case 3: // PUBLISH
+			topic := 2 + int(binary.BigEndian.Uint16(body))
+			if answer = []byte{0x40, 2, body[topic], body[topic+1]}; !b.takes(body[topic+2:]) {
+				b.hangUps++
+				return
+			}
+		case 12: // PINGREQ
+			answer = []byte{0xd0, 0}
+		case 14: // DISCONNECT
+			return
+		}
+		if _, err := c.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+// takes notes what a message holds, unless it is a bad one.
+func (b *picky) takes(payload []byte) bool {
+	if strings.Contains(string(payload), b.bad) {
+		return false
+	}
+	var readings []struct{ Seq int }
+	if err := json.Unmarshal(payload, &readings); err == nil {
+		for _, r := range readings {
+			b.took = append(b.took, r.Seq)
+		}
+	}
+	return true
+}
+
+// One reading that the broker will not take costs no other one in its batch,
+// and is reported.
+func TestPoisonedReadingInABatch(t *testing.T) {
+	const n, bad = 60, 23
+	dir := t.TempDir()
+	files, err := mqtt.Certificates(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(files.ServerCertificate, files.ServerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := uplink.BuildTime
+	t.Cleanup(func() { uplink.BuildTime = built })
+	uplink.BuildTime = time.Now().UTC().Format(time.RFC3339) // certificates are verified then, whatever the bubble's clock says
+	synctest.Test(t, func(t *testing.T) {
+		b := &picky{pair: pair, bad: "poison"}
+		x := newBoxed(t, "t", config.Batch{Max: 10, Within: time.Second})
+		for i := 1; i <= n; i++ {
+			text := ""
+			if i == bad {
+				text = "poison"
+			}
+			x.put(spool.Reading, "air", text)
+		}
+		l, err := uplink.New(uplink.Config{
+			Endpoint: "localhost:8883", ClientID: "board", CA: files.CA, Certificate: files.Certificate, Key: files.Key,
+			Outbox: x, Dial: b.dial,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		linking := start("link", make(chan error, 1), l.Run)
+		<-time.After(2 * time.Hour)
+		synctest.Wait()
+		if st := x.spool.Stats(); st.Refused != 1 || st.Samples.Pending != 0 || st.Events.Pending != 0 || b.hangUps > 12 {
+			t.Errorf("after %d hang-ups: %+v", b.hangUps, st)
+		}
+		got := slices.Clone(b.took)
+		slices.Sort(got)
+		got = slices.Compact(got)
+		if len(got) != n-1 || slices.Contains(got, bad) {
+			t.Errorf("the broker has %v", got)
+		}
+		if st := l.Status(); !st.Connected || st.Err != nil {
+			t.Errorf("link: %+v", st)
+		}
+		if err := linking.stop(time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+}
