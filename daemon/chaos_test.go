@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -65,6 +66,9 @@ func wreck(t *testing.T, random *rand.Rand, faults uint64, all *tally) {
 	c := newChaos(t, random, dir)
 	t.Cleanup(func() { c.tell(all) })
 	for n := range faults {
+		if all.spoilt.Load() {
+			break // another board has found something; this one only ends
+		}
 		c.harm(n)
 		if n%settleEvery == settleEvery-1 {
 			c.settle()
@@ -206,6 +210,7 @@ func (c *chaos) note(format string, args ...any) {
 // tell says what was done, if that went wrong, and adds up what came of it.
 func (c *chaos) tell(all *tally) {
 	if c.t.Failed() {
+		all.spoilt.Store(true)
 		for _, line := range c.story {
 			c.t.Log(line)
 		}
@@ -220,6 +225,8 @@ func (c *chaos) tell(all *tally) {
 
 // tally adds up the counts of all boards.
 type tally struct {
+	spoilt atomic.Bool // a board has failed
+
 	mu     sync.Mutex
 	done   int
 	counts map[string]int
