@@ -307,8 +307,8 @@ func TestRewindForgetsOpenBatches(t *testing.T) {
 		x.readings("air", 7)
 		first := x.want("first", "air 1 2 3 4 5")
 		x.Rewind()
-		if x.size != 0 || !x.Due().IsZero() {
-			t.Errorf("%d bytes are open, something is due at %v", x.size, x.Due())
+		if x.size != 0 || len(x.sent) != 0 || !x.Due().IsZero() {
+			t.Errorf("%d bytes are open, %d mails known, something is due at %v", x.size, len(x.sent), x.Due())
 		}
 		again := x.want("again", "air 1 2 3 4 5")
 		if again[0].ID != first[0].ID {

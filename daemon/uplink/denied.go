@@ -163,7 +163,7 @@ func (t *topics) hungUpOn(topic string, id uint64, now time.Time) verdict {
 	}
 	t.hangUps, t.alone = 0, 0
 	t.until[topic] = now.Add(deniedFor)
-	x.taken, x.joined = false, false
+	x.joined = false // as x.taken is: else it would have been poison
 	t.suspects[topic] = x
 	return denied
 }

@@ -82,6 +82,40 @@ func TestPoisonIsSetAside(t *testing.T) {
 	}
 }
 
+// The message that tells poison from denial goes alone, so that a hang-up is
+// about nothing else.
+func TestTrialGoesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		bad := l.queue.Put("t", []byte("bad"))
+		for range 2 {
+			p := b.accept(true)
+			p.delivery("t", "bad")
+			p.hangUp()
+		}
+		p := b.accept(true)
+		l.queue.Put("other", []byte("1"))
+		before := p.delivery("other", "1")
+		l.queue.Put("t", []byte("good"))
+		l.queue.Put("other", []byte("2"))
+		p.quiet(5 * time.Second)
+		p.puback(before)
+		trial := p.delivery("t", "good")
+		p.quiet(5 * time.Second)
+		p.puback(trial)
+		second := p.delivery("t", "bad") // its turn again
+		p.quiet(5 * time.Second)
+		p.puback(second)
+		p.puback(p.delivery("other", "2"))
+		synctest.Wait()
+		if st := l.Status(); settled(bad) != "acknowledged" || st.Err != nil {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
 // As the daemon does, a message goes out on every connection, ahead of the one
 // that the broker hangs up on.
 func TestPoisonBehindAGreeting(t *testing.T) {
