@@ -40,6 +40,10 @@
 // would not take, and files ending in .damaged are for people to look at; both
 // are bounded, and nothing reads them again.
 //
+// A [Journal] is a file of such frames that another package keeps in the same
+// directory, under the same lock and outside MaxBytes: "orders.journal" of
+// package command.
+//
 // Memory holds what is not durable, a little of what is, and one segment of
 // each log while a backlog is read back.
 //

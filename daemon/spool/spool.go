@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,6 +43,8 @@ type Spool struct {
 	stats   Stats
 
 	w writer
+
+	held atomic.Bool // the directory is ours and has been read; for journals
 }
 
 // moments are when something first waited for the writer; zero when nothing

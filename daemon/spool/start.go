@@ -43,6 +43,7 @@ func (s *Spool) attach() error {
 		return err
 	}
 	s.w.attached = true
+	s.held.Store(true)
 	s.w.known, s.w.counted = f.known, f.counted
 	s.install(f)
 	if len(f.damaged) > 0 {

@@ -304,6 +304,7 @@ func (s *Spool) finish() error {
 // returned; where Run was never called it writes everything first.
 func (s *Spool) Close() error {
 	err := s.finish()
+	s.held.Store(false)
 	if s.w.lock != nil {
 		err = errors.Join(err, s.w.lock.Close())
 		s.w.lock = nil

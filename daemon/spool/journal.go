@@ -1,0 +1,153 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+)
+
+// maxJournal bounds a journal's file.
+const maxJournal = 32 << 20
+
+// journalExt ends a journal's name, so that it is none of the spool's own.
+const journalExt = ".journal"
+
+// Journal is a small file of entries in the spool's directory, each on disk
+// before Append returns. It has frames as a segment has (CRC-32C, length, seq,
+// payload) and no header; seq counts the entries from 1.
+//
+// A journal is used in one order: Replay, then Rewrite, then Append as often as
+// need be. After an error of Append or Rewrite only Rewrite helps: once a sync
+// has failed nothing in that file can be trusted (fsync(2), notes on EIO). So
+// its user keeps in memory what is to be in it. Its methods are for one
+// goroutine at a time, and wait for the disk.
+type Journal struct {
+	disk  disk
+	held  func() bool // whether the directory is this process's
+	name  string
+	size  int64
+	seq   uint64
+	sound bool // the file holds what it is to hold, and nothing else
+}
+
+// Damage is what Replay could not read. The end of a journal is cut short by a
+// power cut; then Tail is not 0, and no Append that succeeded is lost, unless
+// the disk lost what it had said to have. Holes are damage.
+type Damage struct {
+	Holes int // places before the last entry where bytes are no entry
+	Tail  int // bytes after the last entry
+}
+
+// Journal gives the journal of a name in the spool's directory. While the spool
+// cannot use its directory, nor can the journal; it can when the spool can.
+func (s *Spool) Journal(name string) *Journal {
+	return &Journal{disk: s.disk, held: s.held.Load, name: name + journalExt}
+}
+
+// errNotHeld is a journal's reason while its spool does not have the
+// directory.
+var errNotHeld = errors.New("the spool's directory cannot be used")
+
+// errTooLong is the reason for a payload that no frame takes.
+var errTooLong = fmt.Errorf("an entry has 1 to %d bytes", maxPayload)
+
+// Replay hands the payload of every entry that can be read to take, in their
+// order; a payload is take's for the call only. A file that is not there is
+// empty. The error is the disk's; then nothing is known of what the file holds.
+func (j *Journal) Replay(take func(payload []byte)) (Damage, error) {
+	if !j.held() {
+		return Damage{}, j.wrap("read", errNotHeld)
+	}
+	data, err := j.disk.read(j.name, maxJournal+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Damage{}, nil
+	}
+	if err != nil {
+		return Damage{}, j.wrap("read", err)
+	}
+	if len(data) > maxJournal {
+		return Damage{}, j.wrap("read", fmt.Errorf("larger than %d bytes", maxJournal))
+	}
+	at := scanner{data: data}
+	for at.next() {
+		take(at.payload)
+	}
+	return Damage{Holes: at.holes, Tail: at.tail}, nil
+}
+
+// Append puts an entry at the end, and returns when it is on disk.
+func (j *Journal) Append(payload []byte) error {
+	if len(payload) == 0 || len(payload) > maxPayload {
+		return j.wrap("append to", errTooLong)
+	}
+	if err := j.usable(); err != nil {
+		j.sound = false
+		return j.wrap("append to", err)
+	}
+	j.sound = false
+	b := appendFrame(nil, j.seq+1, payload)
+	f, err := j.disk.add(j.name)
+	if err != nil {
+		return j.wrap("open", err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.datasync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return j.wrap("append to", err)
+	}
+	j.seq, j.size, j.sound = j.seq+1, j.size+int64(len(b)), true
+	return nil
+}
+
+// usable says why nothing can be appended, if so. The file may have been
+// removed, or put back from a copy, by somebody who tidies up.
+func (j *Journal) usable() error {
+	switch n, err := j.disk.size(j.name); {
+	case !j.held():
+		return errNotHeld
+	case !j.sound:
+		return errors.New("an earlier write failed")
+	case err != nil:
+		return err
+	case n != j.size:
+		return fmt.Errorf("file has %d bytes, and %d were written", n, j.size)
+	}
+	return nil
+}
+
+// Rewrite puts entries in the place of all that the journal held, and returns
+// when that is on disk. After an error the file holds the one or the other.
+func (j *Journal) Rewrite(entries iter.Seq[[]byte]) error {
+	j.sound = false
+	if !j.held() {
+		return j.wrap("write", errNotHeld)
+	}
+	var f frames
+	for payload := range entries {
+		if len(payload) == 0 || len(payload) > maxPayload {
+			return j.wrap("write", errTooLong)
+		}
+		f.add(payload)
+	}
+	if len(f.b) > maxJournal {
+		return j.wrap("write", fmt.Errorf("larger than %d bytes", maxJournal))
+	}
+	if err := replace(j.disk, j.name, f.b); err != nil {
+		return fmt.Errorf("rewrite journal: %w", err)
+	}
+	j.seq, j.size, j.sound = f.seq, int64(len(f.b)), true
+	return nil
+}
+
+// Size is the file's size in bytes, as far as Append and Rewrite made it.
+func (j *Journal) Size() int64 { return j.size }
+
+func (j *Journal) wrap(verb string, err error) error {
+	return fmt.Errorf("%s %q: %w", verb, j.name, err)
+}

@@ -1,0 +1,285 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// newJournal is a journal on a disk in memory.
+func newJournal(d *memDisk) *Journal {
+	return &Journal{disk: d, held: func() bool { return true }, name: "orders" + journalExt}
+}
+
+func (j *Journal) all(t *testing.T) (out []string, damage Damage) {
+	t.Helper()
+	damage, err := j.Replay(func(b []byte) { out = append(out, string(b)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, damage
+}
+
+func texts(of ...string) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for _, s := range of {
+			if !yield([]byte(s)) {
+				return
+			}
+		}
+	}
+}
+
+func TestJournal(t *testing.T) {
+	d := newMemDisk()
+	j := newJournal(d)
+	if got, damage := j.all(t); got != nil || damage != (Damage{}) {
+		t.Errorf("a journal that is not there holds %q, %+v", got, damage)
+	}
+	if err := j.Append([]byte("early")); err == nil {
+		t.Error("Append before Rewrite succeeded")
+	}
+	if err := errors.Join(j.Rewrite(texts("a", "b")), j.Append([]byte("c"))); err != nil {
+		t.Fatal(err)
+	}
+	if got, damage := newJournal(d).all(t); !slices.Equal(got, []string{"a", "b", "c"}) || damage != (Damage{}) {
+		t.Errorf("holds %q, %+v", got, damage)
+	}
+	if n := int64(len(d.data(j.name))); n != j.Size() {
+		t.Errorf("size %d, want %d", j.Size(), n)
+	}
+	for _, b := range [][]byte{nil, make([]byte, maxPayload+1)} {
+		if err := errors.Join(j.Append(b)); !errors.Is(err, errTooLong) {
+			t.Errorf("Append of %d bytes: %v", len(b), err)
+		}
+		if err := newJournal(d).Rewrite(texts(string(b))); !errors.Is(err, errTooLong) {
+			t.Errorf("Rewrite of %d bytes: %v", len(b), err)
+		}
+	}
+	if err := j.Append([]byte("d")); err != nil {
+		t.Errorf("after an entry that no frame takes: %v", err)
+	}
+	d.put(j.name, make([]byte, maxJournal+1))
+	if _, err := j.Replay(func([]byte) {}); err == nil || !strings.Contains(err.Error(), "larger") {
+		t.Errorf("Replay of a huge file: %v", err)
+	}
+}
+
+// What Append has said to be on disk is there after a power cut, whatever
+// failed before it.
+func TestJournalSurvivesPowerCuts(t *testing.T) {
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 9))
+		d := newMemDisk()
+		var want []string
+		j := newJournal(d)
+		if err := j.Rewrite(texts()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			fails := rnd.IntN(4) == 0
+			d.failing(func(op, _ string) error {
+				if fails && rnd.IntN(3) == 0 {
+					return syscall.EIO
+				}
+				return nil
+			})
+			text := fmt.Sprint("entry ", i)
+			err := j.Append([]byte(text))
+			if err != nil {
+				err = j.Rewrite(texts(append(slices.Clone(want), text)...))
+			}
+			if err == nil {
+				want = append(want, text)
+			}
+			left := d.cut(rnd)
+			got, _ := newJournal(left).all(t)
+			if err != nil && len(got) == len(want)+1 && got[len(want)] == text {
+				got = got[:len(want)] // it may be there, or not
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("seed %d, entry %d (%v): left %q, want %q", seed, i, err, got, want)
+			}
+			for err != nil {
+				fails = false
+				err = j.Rewrite(texts(want...))
+			}
+		}
+	}
+}
+
+// Every step that can fail does, and is the reason that is given; then only
+// Rewrite helps.
+func TestJournalOnABrokenDisk(t *testing.T) {
+	for _, op := range []string{"add", "write", "datasync", "size"} {
+		d := newMemDisk()
+		j := newJournal(d)
+		if err := j.Rewrite(texts("a")); err != nil {
+			t.Fatal(err)
+		}
+		d.failing(func(o, _ string) error {
+			if o == op {
+				return syscall.EROFS
+			}
+			return nil
+		})
+		if err := j.Append([]byte("b")); !errors.Is(err, syscall.EROFS) {
+			t.Errorf("%s fails: Append says %v", op, err)
+		}
+		d.failing(nil)
+		if err := j.Append([]byte("b")); err == nil {
+			t.Errorf("%s has failed, and the file is trusted", op)
+		}
+		if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("c"))); err != nil {
+			t.Error(err)
+		}
+		if got, damage := j.all(t); !slices.Equal(got, []string{"a", "c"}) || damage != (Damage{}) {
+			t.Errorf("%s failed: holds %q, %+v", op, got, damage)
+		}
+	}
+	for _, op := range []string{"remove", "create", "write", "sync", "rename", "syncdir"} {
+		d := newMemDisk()
+		j := newJournal(d)
+		if err := j.Rewrite(texts("old")); err != nil {
+			t.Fatal(err)
+		}
+		d.failing(func(o, _ string) error {
+			if o == op {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		if err := j.Rewrite(texts("new")); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s fails: Rewrite says %v", op, err)
+		}
+		d.failing(nil)
+		want := "old"
+		if op == "syncdir" {
+			want = "new"
+		}
+		if got, _ := j.all(t); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s failed: holds %q, want %q", op, got, want)
+		}
+		if err := j.Append([]byte("x")); err == nil {
+			t.Errorf("%s has failed, and the file is trusted", op)
+		}
+	}
+}
+
+// Somebody tidies up while we run, or another has the directory.
+func TestJournalThatIsNotOurs(t *testing.T) {
+	d := newMemDisk()
+	j := newJournal(d)
+	if err := j.Rewrite(texts("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.remove(j.name); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append([]byte("b")); err == nil {
+		t.Error("Append to a file that was removed succeeded")
+	}
+	d.put(j.name, []byte("something else"))
+	if err := j.Append([]byte("b")); err == nil {
+		t.Error("Append to a file that was replaced succeeded")
+	}
+	if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("b"))); err != nil {
+		t.Error(err)
+	}
+	j.held = func() bool { return false }
+	_, err := j.Replay(func([]byte) {})
+	for what, err := range map[string]error{"Replay": err, "Append": j.Append([]byte("c")), "Rewrite": j.Rewrite(texts())} {
+		if !errors.Is(err, errNotHeld) {
+			t.Errorf("%s without the directory: %v", what, err)
+		}
+	}
+}
+
+// Wherever a journal is cut off, zeroed or has a bit flipped, that costs the
+// entries that were hit, and it is told.
+func TestDamagedJournal(t *testing.T) {
+	d := newMemDisk()
+	j := newJournal(d)
+	want := []string{"first", "second", "third"}
+	if err := j.Rewrite(texts(want...)); err != nil {
+		t.Fatal(err)
+	}
+	whole := d.data(j.name)
+	for at := range whole {
+		for what, hit := range map[string]func(b []byte) []byte{
+			"cut":    func(b []byte) []byte { return b[:at] },
+			"zeroed": func(b []byte) []byte { return append(b[:at], make([]byte, len(b)-at)...) },
+			"flip":   func(b []byte) []byte { b[at] ^= 16; return b },
+		} {
+			d.put(j.name, hit(bytes.Clone(whole)))
+			got, damage := j.all(t)
+			n, end := 0, int64(0)
+			for i, s := range want {
+				start := end
+				end += frameLen([]byte(s))
+				hurt := int64(at) < end && (what != "flip" || int64(at) >= start)
+				if hurt {
+					continue
+				}
+				if n >= len(got) || got[n] != want[i] {
+					t.Fatalf("%s at %d: left %q, lacks %q", what, at, got, s)
+				}
+				n++
+			}
+			clean := damage == (Damage{})
+			if boundary := what == "cut" && (at == 0 || int64(at) == frameLen([]byte("first")) || int64(at) == frameLen([]byte("first"))+frameLen([]byte("second"))); clean != boundary || len(got) != n {
+				t.Errorf("%s at %d: left %q, %+v", what, at, got, damage)
+			}
+		}
+	}
+}
+
+// The spool's own work leaves a journal alone, and Close ends it.
+func TestJournalBesideTheSpool(t *testing.T) {
+	r := newRig(t, newMemDisk(), Options{})
+	j := r.s.Journal("orders")
+	if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("b"))); err != nil {
+		t.Fatal(err)
+	}
+	r.add(Reading, "air")
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append([]byte("c")); !errors.Is(err, errNotHeld) {
+		t.Errorf("Append after Close: %v", err)
+	}
+	r = newRig(t, r.d, Options{})
+	if got, _ := r.s.Journal("orders").all(t); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("after a restart it holds %q", got)
+	}
+	if r.told() != "" {
+		t.Error("the spool takes a journal for damage")
+	}
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever stands in the file, reading it ends, and what is read can be written.
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add(appendFrame(appendFrame(nil, 1, []byte("a")), 2, []byte("b")))
+	f.Add(append(make([]byte, 40), appendFrame(nil, 1<<40, []byte("a"))...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := newMemDisk()
+		j := newJournal(d)
+		d.put(j.name, data)
+		got, _ := j.all(t)
+		if err := j.Rewrite(texts(got...)); err != nil {
+			t.Fatal(err)
+		}
+		if again, damage := j.all(t); !slices.Equal(again, got) || damage != (Damage{}) {
+			t.Errorf("read %q, %+v, want %q", again, damage, got)
+		}
+	})
+}
