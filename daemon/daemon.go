@@ -95,9 +95,18 @@ func New(o Options) (*Daemon, error) {
 		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
 	})
 	d.desk = command.New(command.Options{
-		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take, Log: d.log,
+		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take,
+		Journal: d.ledger(), Health: d.health, Log: d.log,
 	})
 	return d, nil
+}
+
+// ledger is where orders are remembered; a daemon without outputs takes none.
+func (d *Daemon) ledger() command.Journal {
+	if len(d.o.Config.Outputs) == 0 {
+		return nil
+	}
+	return d.spool.Journal("orders")
 }
 
 func (d *Daemon) recordPath() string {

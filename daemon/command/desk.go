@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
@@ -28,7 +29,9 @@ type Options struct {
 	MaxLife time.Duration      // how far ahead an order's expiry may lie; 0 is an hour
 	Outputs Outputs            // what orders move
 	Clock   clock.Clock        // whether an order is late
-	Answer  func(spool.Record) // records an answer; returns when it is kept
+	Answer  func(spool.Record) // records an answer; returns when it is kept, and does not call the desk
+	Journal Journal            // where orders are remembered; nil is in memory, until the process ends
+	Health  *health.Health     // is told of the journal's faults; nil tells nobody
 	Log     *slog.Logger       // nil discards
 }
 
@@ -51,7 +54,8 @@ type Desk struct {
 	stats Stats
 }
 
-// New makes a desk that knows of no orders.
+// New makes a desk that knows of the orders in its journal. Those that were
+// begun, and whose end is not recorded, it answers.
 func New(o Options) *Desk {
 	if o.MaxLife == 0 {
 		o.MaxLife = time.Hour
@@ -59,16 +63,26 @@ func New(o Options) *Desk {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Desk{o: o, known: newMemory(o.MaxLife)}
+	if o.Health == nil {
+		o.Health = health.New(func(health.Change) {})
+	}
+	if o.Journal == nil {
+		return &Desk{o: o, known: newMemory(o.MaxLife)}
+	}
+	return &Desk{o: o, known: newLedger(o)}
 }
 
 // Serve carries out the orders that come in, one after the other, until ctx
 // ends or in is closed. After ctx has ended it takes none. [CMD-13]
 func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
+	sweep := time.NewTicker(time.Minute)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-sweep.C:
+			d.tidy()
 		case m, ok := <-in:
 			switch {
 			case ctx.Err() != nil:
@@ -84,6 +98,13 @@ func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
 			m.Ack()
 		}
 	}
+}
+
+// tidy forgets, and tries a journal again that failed, though no order comes.
+func (d *Desk) tidy() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known.forget(d.o.Clock.Now())
 }
 
 // Handle does with one message what is to be done and gives the answer; ok is

@@ -45,17 +45,45 @@
 //   - [CMD-9] An order that energises is refused when its expiry has come.
 //   - [CMD-10] It is refused when its expiry is further ahead than MaxLife.
 //   - [CMD-11] An id is known, whatever its first answer was, until its expiry
-//     and a day; but not the id of an order refused by CMD-2 or CMD-3, which
-//     was not looked at. The ids of orders carried out are bounded in number:
-//     when no more fit, an order that energises is refused.
+//     and a day, by the wall clock and, in the same boot, by the time since
+//     boot too; while the clock is not true no id is forgotten. But not the id
+//     of an order refused by CMD-2 or CMD-3, which was not looked at. The ids
+//     of orders carried out are bounded in number and bytes: when no more fit,
+//     an order that energises is refused. Of orders refused the last 1024 are
+//     known.
 //   - [CMD-12] The intent is noted before the act, and the result after it. An
 //     intent without a result is answered unknown and never carried out again.
 //   - [CMD-13] A message is acknowledged when its answer is recorded. One whose
 //     connection has ended before it was begun is dropped: the broker sends it
 //     again.
+//   - [CMD-14] While orders cannot be noted, an order that energises is
+//     refused.
 //
-// What is known of orders is kept in memory and is forgotten when the daemon
-// ends. An order that the daemon had carried out, but not yet acknowledged,
-// when it was killed comes again and is carried out again if it has not
-// expired.
+// # The ledger
+//
+// Orders are noted in the journal of [Options], "orders.journal" in the spool's
+// directory. Intent, result and refusal are each on disk before the next step.
+// The intent holds the whole order, not a hash of it, so that a later order
+// under its id can be compared word by word. At the start, and when it is more
+// than twice as large as it need be, the journal is written anew, at most 16 MB.
+//
+// What a crash costs, by where it came: before the intent is on disk, nothing,
+// the broker sends the order again; between intent and result, the next start
+// answers it unknown; between result and acknowledgement, the broker sends it
+// again and it gets its first answer. An answer is in the spool when the order
+// is acknowledged, and may there be at risk in a power cut; the ledger has it,
+// so the same order sent again is answered.
+//
+// A journal that cannot be read or written raises [health.LedgerUnavailable]
+// and is tried again with every order and every minute. Meanwhile orders to the
+// safe level are carried out, each time they come, and are not noted; all
+// else is refused. A daemon without a directory for its spool is in that state:
+// it does not fall back to memory, because an order would then act once in
+// every run. Where the journal fails at the very intent, that order is refused,
+// and if the daemon is then killed it may be answered once more, as unknown. A
+// result that cannot be written is kept in memory, and is unknown after a crash.
+//
+// Of a journal that was damaged every entry that can be read is used. An intent
+// whose result is left still makes its id known. A torn end is what a power cut
+// leaves of an intent that was not begun, and is only logged.
 package command

@@ -89,8 +89,10 @@ func (d *Desk) gate(o Order, now clock.Stamp) (verdict, Answer) {
 	switch err := d.known.intend(o, now); { // [CMD-12]
 	case err == nil:
 		return carryOut, Answer{}
-	case energises: // [CMD-11]
+	case energises && errors.Is(err, errFull): // [CMD-11]
 		return refuse, because(TooMany, err.Error())
+	case energises: // [CMD-14]
+		return refuse, because(NoLedger, err.Error())
 	}
 	return justDo, Answer{} // [CMD-6]
 }

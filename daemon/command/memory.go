@@ -39,7 +39,8 @@ type remember interface {
 	forget(now clock.Stamp)
 }
 
-// memory is a remember that ends with the process.
+// memory is a remember that ends with the process, for a desk without a
+// journal.
 type memory struct {
 	known   map[string]*entry
 	acted   int
@@ -56,6 +57,13 @@ type entry struct {
 	order  Order
 	answer *Answer
 	until  time.Duration // on CLOCK_BOOTTIME, which no correction of the time moves
+
+	// The rest is the ledger's.
+	boot    string    // the boot for which until holds
+	expiry  time.Time // when it may be forgotten by the wall clock; zero while that is not known
+	refused bool
+	place   uint64 // in the order of the entries
+	size    int64  // bytes it takes in the journal
 }
 
 func newMemory(life time.Duration) *memory {
@@ -111,12 +119,16 @@ func (m *memory) forget(now clock.Stamp) {
 	}
 }
 
-// until is when an order carried out may be forgotten. Without a true clock or
-// without an expiry it is as if it expired as late as it may.
+// until is when an order carried out may be forgotten.
 func (m *memory) until(o Order, now clock.Stamp) time.Duration {
-	left := m.life
-	if now.Synced && !o.Expires.IsZero() {
-		left = min(max(o.Expires.Sub(now.Wall), 0), m.life)
+	return now.Mono + left(o, now, m.life) + keepFor
+}
+
+// left is how long an order can be in time. Without a true clock or without an
+// expiry it is as if it expired as late as it may.
+func left(o Order, now clock.Stamp, life time.Duration) time.Duration {
+	if !now.Synced || o.Expires.IsZero() {
+		return life
 	}
-	return now.Mono + left + keepFor
+	return min(max(o.Expires.Sub(now.Wall), 0), life)
 }

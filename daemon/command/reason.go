@@ -16,6 +16,7 @@ const (
 	Expired       Code = "expired"
 	TooFarAhead   Code = "too_far_ahead"
 	TooMany       Code = "too_many"
+	NoLedger      Code = "no_ledger"
 	OutputFailed  Code = "output_failed"
 	Stopping      Code = "stopping"
 	NoResult      Code = "no_result"
@@ -41,6 +42,7 @@ var Reasons = []Reason{
 	{Expired, Refused, "The order came after its time.", "Send it again under a new id; if it was in time, compare the clocks of sender and board."},
 	{TooFarAhead, Refused, "The order expires further ahead than commands.max_life allows.", "Send it closer to when it is to act, or raise commands.max_life."},
 	{TooMany, Refused, "So many orders came within a day that no more ids can be remembered.", "Send fewer; orders to the safe level still go through."},
+	{NoLedger, Refused, "It cannot be recorded that the order is carried out, so that it might be carried out twice.", "Make room on the disk or replace the card, and send it again under a new id; orders to the safe level still go through."},
 	{OutputFailed, Failed, "The line did not take its level, and was driven to safe as far as it obeys.", "See the output's faults in the journal: `journalctl -u fieldpost -p warning`."},
 	{Stopping, Failed, "The daemon is stopping and has made its outputs safe.", "Send the order again, under a new id, when it is back."},
 	{NoResult, Unknown, "This order was begun, and it is not recorded how it ended; it is not begun again.", "Ask for the output's state, and send a new order if it is not what it should be."},

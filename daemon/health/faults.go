@@ -32,6 +32,9 @@ const (
 	SpoolFull        Code = "spool_full"
 	SpoolDamaged     Code = "spool_damaged"
 	SafeUnrecorded   Code = "safe_unrecorded"
+
+	LedgerUnavailable Code = "ledger_unavailable"
+	LedgerDamaged     Code = "ledger_damaged"
 )
 
 // Fault describes one thing that can go wrong.
@@ -73,6 +76,8 @@ var Faults = []Fault{
 	{SpoolFull, "spool is full", "The oldest readings were dropped to make room; a gap message says which.", "Raise spool.max_bytes, or mend the connection.", false},
 	{SpoolDamaged, "spool was damaged", "Part of the spool could not be read and was set aside.", "Look at the card's health; the damaged files lie beside the spool.", true},
 	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0755, not full.", true},
+	{LedgerUnavailable, "orders cannot be recorded", "The ledger of orders cannot be read or written, so orders are refused but those to the safe level.", "Make room or replace the card. Where only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and remove it.", true},
+	{LedgerDamaged, "ledger of orders was damaged", "Entries in the ledger of orders could not be read; an order among them that is sent again acts again.", "Look at the card's health.", true},
 }
 
 // Lookup gives the registered fault of a code. An unregistered code is a

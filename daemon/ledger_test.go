@@ -1,0 +1,146 @@
+package daemon_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/spool"
+)
+
+// ups counts how often the pump, which is active low, was switched on.
+func (s *site) ups() int {
+	n := 0
+	for _, c := range s.board.Line("GPIO27").History() {
+		if c.Driven && !c.High {
+			n++
+		}
+	}
+	return n
+}
+
+// answered waits for the daemon's answer to an order.
+func answered(t *testing.T, heard <-chan map[string]any, id string) map[string]any {
+	t.Helper()
+	return until(t, "answer to "+id, heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id })
+}
+
+// An order is done once, though the daemon is started anew and the order comes
+// again: it gets its first answer, and the line stays as it is. [CMD-4] [CMD-12]
+func TestOrderActsOnceOverRestarts(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "")
+	r := s.start(cfg).linkedUp(t)
+	say := s.mouth("test-mouth")
+	text := order("c-1", "on", 30*time.Minute)
+	say(text)
+	first := answered(t, heard, "c-1")
+	if first["status"] != "done" || s.ups() != 1 {
+		t.Fatalf("answer %v, the pump went on %d times", first, s.ups())
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r = s.start(cfg).linkedUp(t)
+		say(text)
+		again := answered(t, heard, "c-1")
+		if fmt.Sprint(again) != fmt.Sprint(first) {
+			t.Errorf("answer %v, first %v", again, first)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.ups(); n != 1 {
+		t.Errorf("the pump went on %d times: %+v", n, s.board.Line("GPIO27").History())
+	}
+}
+
+// An order that was begun when the daemon was killed is answered unknown by the
+// next start, once, and is not begun again. [CMD-12]
+func TestOrderBegunIsAnsweredUnknown(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "")
+	r := s.start(cfg).linkedUp(t)
+	say := s.mouth("test-mouth")
+	text := order("c-1", "on", 30*time.Minute)
+	say(text)
+	answered(t, heard, "c-1")
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cfg.Spool.Dir, "orders.journal")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b[:len(b)-5], 0o600); err != nil { // the result is torn
+		t.Fatal(err)
+	}
+	r = s.start(cfg).linkedUp(t)
+	a := answered(t, heard, "c-1")
+	if a["status"] != "unknown" || a["reason"] != "no_result" || a["hint"] == nil || a["output"] != "pump" {
+		t.Errorf("answer %v", a)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = s.start(cfg).linkedUp(t)
+	say(text)
+	if a := answered(t, heard, "c-1"); a["status"] != "unknown" {
+		t.Errorf("answer %v", a)
+	}
+	if n := s.ups(); n != 1 {
+		t.Errorf("the pump went on %d times", n)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for len(r.taken) > 0 {
+		if (<-r.taken).Kind == spool.Answer {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d answers in the last run, want the one that was asked for", n)
+	}
+}
+
+// Where nothing can be recorded nothing is switched on, and that is named; off
+// goes through. [CMD-14]
+func TestNoLedgerNoEnergy(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "")
+	file := filepath.Join(s.dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Spool.Dir = filepath.Join(file, "spool")
+	r := s.start(cfg)
+	until(t, "fault", r.acked, func(rec spool.Record) bool {
+		return rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Fields), "ledger_unavailable")
+	})
+	say := s.mouth("test-mouth")
+	say(order("c-1", "on", time.Minute))
+	if a := answered(t, heard, "c-1"); a["status"] != "refused" || a["reason"] != "no_ledger" {
+		t.Errorf("answer %v", a)
+	}
+	say(order("c-2", "off", time.Minute))
+	if a := answered(t, heard, "c-2"); a["status"] != "done" {
+		t.Errorf("answer %v", a)
+	}
+	if s.ups() != 0 {
+		t.Error("the pump went on")
+	}
+	if err := os.Remove(file); err != nil { // and the end is a good one
+		t.Fatal(err)
+	}
+}
