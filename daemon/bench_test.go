@@ -47,9 +47,9 @@ func BenchmarkReadingToPUBACK(b *testing.B) {
 	}{{"memory first", 5 * time.Second}, {"disk first", 0}} {
 		b.Run(at.name, func(b *testing.B) {
 			s := newSite(b, awsiot.Tutorial())
-			cfg := s.config("  - {name: fast, chip: tmp102, bus: i2c-1, every: 10ms}", "")
+			cfg := s.config("  - {name: fast, chip: lm75, bus: i2c-1, address: 0x48, every: 10ms}", "")
 			cfg.Spool.AtRisk = at.risk
-			s.bus.AddTMP102(0x48)
+			s.bus.AddLM75(0x48, 11)
 			began := make(chan time.Time, 4096) // one sensor's readings are taken and acknowledged in one order
 			took := make(chan time.Duration, 4096)
 			fast := func(r spool.Record) bool { return r.Kind == spool.Reading && r.Sensor == "fast" }
