@@ -32,7 +32,7 @@ CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-a
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross demo vm-test test
+CI_STEPS ?= lint build cross demo chaos vm-test test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -67,7 +67,7 @@ CHAOS_NS := $(shell test "$$(id -u)" = 0 && unshare -m true 2>/dev/null && echo 
 chaos: export FAULTS ?= 200
 chaos: export SEED ?=
 chaos: ## FAULTS=n SEED=n: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
-	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
+	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 16 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
 
 bench: cross-linux-armv6 ## the benchmarks, and the size of the binary for the smallest board
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
@@ -99,6 +99,8 @@ vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, i
 	deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64
 
 ci: export DURATION = 10s
+ci: export FAULTS = 20
+ci: export SEED = 3
 ci: ## what the build machine does: CI_STEPS, all of them, then a count
 	@passed=0; failed=''; for step in $(CI_STEPS); do \
 		echo "=== $$step"; \

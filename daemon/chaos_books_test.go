@@ -3,6 +3,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -43,6 +44,7 @@ type course struct {
 	last    time.Duration            // when the last line came
 	killed  bool
 	flipped bool // bits of a file of it were flipped
+	gapsHit bool // so were those of a file that may have held gaps about it
 	stops   []pause
 }
 
@@ -64,9 +66,10 @@ type books struct {
 	linked       bool
 	denied       bool // the link says that something is denied
 	diskDown     bool // the daemon says so
+	silent       bool // the witness has ended
 	farewell     uint64
 	nTaken, nGot int
-	freshest     map[string]time.Duration // when the latest that has arrived of each kind was taken
+	freshest     map[string]time.Duration // when the latest that has arrived of each sensor and kind was taken
 	count        map[string]int
 }
 
@@ -184,11 +187,24 @@ func (b *books) ack(n number, at time.Duration, message string) {
 	}
 }
 
-// arrive takes in a message that the subscriber got.
-func (b *books) arrive(payload string) {
+// arrive takes in what the subscriber got: a message, or an array of them.
+func (b *books) arrive(payload []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.stir()
+	messages := []json.RawMessage{payload}
+	if bytes.HasPrefix(payload, []byte("[")) {
+		if err := json.Unmarshal(payload, &messages); err != nil {
+			b.complain("arrived: %q: %v", payload, err)
+		}
+		b.count["batches arrived"]++
+	}
+	for _, m := range messages {
+		b.message(string(m))
+	}
+}
+
+func (b *books) message(payload string) {
 	var m struct {
 		Thing, Kind, Sensor, State, Reason string
 		Run, Seq                           uint64
@@ -225,7 +241,8 @@ func (b *books) got(n number, it *item, payload string) {
 		b.complain("taken %s, arrived %s", it.message, payload)
 	}
 	it.arrived, it.message = true, ""
-	b.freshest[it.kind] = max(b.freshest[it.kind], it.at)
+	latest := n.sensor + " " + it.kind
+	b.freshest[latest] = max(b.freshest[latest], it.at)
 	// Edges go ahead of readings; each kind by itself keeps its order.
 	k := fmt.Sprintf("%s %d %s", n.sensor, n.run, it.kind)
 	if b.first[k] > n.seq {

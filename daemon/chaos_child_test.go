@@ -119,7 +119,7 @@ func chaosBoard(now clock.Clock) *sim.Board {
 
 const chaosConfig = `thing: %s
 broker: {endpoint: %s}
-readings: {topic: test/topic}
+readings: {%s}
 commands: {topic: test/topic/commands, answers: test/topic/answers}
 spool: {dir: spool, at_risk: %s}
 sensors:

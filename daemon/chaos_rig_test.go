@@ -41,8 +41,17 @@ type chaos struct {
 	listens func()     // ends the subscriber
 }
 
-// risks are what spool.at_risk may be: the seed decides.
-var risks = []string{"0s", "1s", "5s", "5s"}
+// risks are what spool.at_risk may be, and mails what may be said of readings:
+// the seed decides.
+var (
+	risks = []string{"0s", "1s", "5s", "5s"}
+	mails = []string{
+		"topic: test/topic",
+		`topic: "test/topic/{sensor}"`,
+		"topic: test/topic, batch: {max: 20, within: 300ms}",
+		`topic: "test/topic/{sensor}", batch: {max: 5, within: 1s}`,
+	}
+)
 
 func newChaos(t *testing.T, random *rand.Rand, dir string) *chaos {
 	t.Helper()
@@ -59,7 +68,9 @@ func newChaos(t *testing.T, random *rand.Rand, dir string) *chaos {
 	if err := os.CopyFS(filepath.Join(dir, "certs"), os.DirFS(filepath.Dir(c.broker.CA))); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Appendf(nil, chaosConfig, chaosThing, c.net.addr, risks[c.random.IntN(len(risks))])
+	mail, risk := mails[random.IntN(len(mails))], risks[random.IntN(len(risks))]
+	c.note("%s; at risk: %s", mail, risk)
+	text := fmt.Appendf(nil, chaosConfig, chaosThing, c.net.addr, mail, risk)
 	if err := os.WriteFile(c.config(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +118,12 @@ func (c *chaos) start() {
 	c.ended = make(chan error, 1)
 	before := c.books.fresh()
 	go witnessed(c.child, r, c.books, c.ended)
-	if !c.books.wait(patience, func() bool { return c.books.nTaken > before }) {
+	started := false
+	c.books.wait(patience, func() bool {
+		started = c.books.nTaken > before
+		return started || c.books.silent
+	})
+	if !started {
 		c.t.Fatal("the daemon does not start; see daemon.log")
 	}
 }
@@ -116,7 +132,7 @@ func (c *chaos) start() {
 func (b *books) fresh() (taken int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.linked, b.denied, b.diskDown = false, false, false
+	b.linked, b.denied, b.diskDown, b.silent = false, false, false, false
 	return b.nTaken
 }
 
@@ -128,6 +144,10 @@ func witnessed(child *exec.Cmd, r *os.File, b *books, ended chan<- error) {
 		b.entry(lines.Text())
 	}
 	_ = r.Close()
+	b.mu.Lock()
+	b.silent = true
+	b.stir()
+	b.mu.Unlock()
 	ended <- child.Wait()
 }
 
@@ -187,7 +207,7 @@ func (c *chaos) listen() {
 			case <-ctx.Done():
 				return
 			case m := <-l.Messages():
-				c.books.arrive(string(m.Payload))
+				c.books.arrive(m.Payload)
 				m.Ack()
 			}
 		}
