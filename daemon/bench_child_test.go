@@ -98,6 +98,7 @@ commands:
   answers: test/topic/answers
 spool:
   dir: spool
+  max_bytes: 16GiB
 outputs:
   - {name: pump, pin: GPIO27, initial: off, safe: off}
 sensors:

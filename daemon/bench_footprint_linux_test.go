@@ -75,7 +75,9 @@ func BenchmarkBacklog(b *testing.B) {
 	const early = 100 // connecting is not a reading's work
 	s := newSite(b, nil)
 	now := s.clock()
-	old, err := spool.Open(spool.Options{Dir: filepath.Join(s.dir, "spool"), AtRisk: time.Minute, MaxBytes: 1 << 40, Clock: now})
+	old, err := spool.Open(spool.Options{
+		Dir: filepath.Join(s.dir, "spool"), AtRisk: time.Minute, MaxBytes: 1 << 34, Memory: 1 << 34, Clock: now, // all of it, and in memory until Close
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
