@@ -16,11 +16,12 @@ import (
 
 // Outputs is what orders move: an [output.Bank].
 type Outputs interface {
-	// Do carries out an order and returns when the line has its level.
-	Do(name string, a output.Action, d time.Duration, cause string) (output.State, error)
-	// SafeLevel gives an output's safe level; ok is false where there is none
-	// of that name.
-	SafeLevel(name string) (safe output.Level, ok bool)
+	// Do carries out an order and returns when the line has its level. It
+	// does nothing from the order's expiry on.
+	Do(o output.Order) (output.State, error)
+	// Energises reports whether an action asks an output for any level but
+	// its safe one; ok is false where there is no such output.
+	Energises(name string, a output.Action) (energises, ok bool)
 }
 
 // Options is what a desk is made of.

@@ -22,18 +22,19 @@ type pins struct {
 
 func newPins() *pins { return &pins{at: map[string]output.Level{"lock": output.On}} }
 
-func (p *pins) SafeLevel(name string) (output.Level, bool) {
-	return name == "lock", name == "pump" || name == "lock"
+func (p *pins) Energises(name string, a output.Action) (energises, ok bool) {
+	return a.Energises(name == "lock"), name == "pump" || name == "lock"
 }
 
-func (p *pins) Do(name string, a output.Action, d time.Duration, cause string) (output.State, error) {
+func (p *pins) Do(o output.Order) (output.State, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.did = append(p.did, fmt.Sprintf("%s %s %s by %s", name, a, d, cause))
+	p.did = append(p.did, fmt.Sprintf("%s %s %s by %s order %s", o.Output, o.Action, o.For, o.Cause, o.ID))
 	if p.fail == nil {
-		p.at[name] = a == output.ActionOn || a == output.ActionToggle && !p.at[name] || a == output.ActionPulse && name == "pump"
+		now := p.at[o.Output]
+		p.at[o.Output] = o.Action == output.ActionOn || o.Action == output.ActionToggle && !now || o.Action == output.ActionPulse && o.Output == "pump"
 	}
-	return output.State{Name: name, Level: p.at[name], Since: time.Now()}, p.fail
+	return output.State{Name: o.Output, Level: p.at[o.Output], Since: time.Now()}, p.fail
 }
 
 // bench is a desk with a clock that can be wrong.

@@ -62,11 +62,10 @@ func (d *Desk) judge(o Order, now clock.Stamp) (verdict, Answer) {
 
 // gate applies the rules from CMD-4 on; see the package's documentation.
 func (d *Desk) gate(o Order, now clock.Stamp) (verdict, Answer) {
-	safe, exists := d.o.Outputs.SafeLevel(o.Output)
-	energises := !exists || o.Action.Energises(safe)
+	energises, exists := d.o.Outputs.Energises(o.Output, o.Action)
 	if first, answer, known := d.known.first(o.ID); known && o.ID != "" { // [CMD-4]
 		switch {
-		case !energises && !o.same(first):
+		case exists && !energises && !o.same(first):
 			return justDo, Answer{}
 		case answer == nil: // [CMD-12]
 			a := because(NoResult, "")
@@ -117,10 +116,7 @@ func (d *Desk) late(o Order, now clock.Stamp) (c Code, detail string) {
 
 // act carries out an order and makes its answer.
 func (d *Desk) act(o Order, cause string) Answer {
-	if o.ID != "" {
-		cause = fmt.Sprintf("%s order %s", cause, o.ID)
-	}
-	state, err := d.o.Outputs.Do(o.Output, o.Action, o.For, cause)
+	state, err := d.o.Outputs.Do(output.Order{Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: cause})
 	var a Answer
 	switch {
 	case err == nil:

@@ -218,10 +218,10 @@ type slowPins struct {
 	begun, end chan struct{}
 }
 
-func (s slowPins) Do(name string, a output.Action, d time.Duration, cause string) (output.State, error) {
+func (s slowPins) Do(o output.Order) (output.State, error) {
 	s.begun <- struct{}{}
 	<-s.end
-	return s.pins.Do(name, a, d, cause)
+	return s.pins.Do(o)
 }
 
 // An order that comes while the same is under way is not carried out, and its

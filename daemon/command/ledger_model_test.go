@@ -139,21 +139,23 @@ func (w *world) step() {
 	}
 }
 
-func (w *world) SafeLevel(name string) (output.Level, bool) { return output.Off, name == "pump" }
+func (w *world) Energises(name string, a output.Action) (energises, ok bool) {
+	return a.Energises(output.Off), name == "pump"
+}
 
-func (w *world) Do(name string, a output.Action, d time.Duration, cause string) (output.State, error) {
+func (w *world) Do(o output.Order) (output.State, error) {
 	w.step()
-	id := cause[len("mqtt"):]
-	if a != output.ActionOff {
+	id := o.ID
+	if o.Action != output.ActionOff {
 		if w.acts[id]++; w.acts[id] > 1 {
-			w.t.Errorf("order%s acted %d times", id, w.acts[id])
+			w.t.Errorf("order %s acted %d times", id, w.acts[id])
 		}
 		if !w.now.Synced || w.broken {
-			w.t.Errorf("order%s energised, synced %v, disk broken %v", id, w.now.Synced, w.broken)
+			w.t.Errorf("order %s energised, synced %v, disk broken %v", id, w.now.Synced, w.broken)
 		}
 	}
 	w.step()
-	return output.State{Name: name, Level: a != output.ActionOff, Since: w.now.Wall}, nil
+	return output.State{Name: o.Output, Level: o.Action != output.ActionOff, Since: w.now.Wall}, nil
 }
 
 // living runs f until it returns or the process dies.
@@ -284,7 +286,7 @@ func (w *world) agrees(id string) {
 			w.t.Errorf("order %s was answered %v and %v", id, all[0], a)
 		}
 	}
-	acts := w.acts[" order "+id]
+	acts := w.acts[id]
 	if s := all[0].Status; s == Refused && acts != 0 {
 		w.t.Errorf("order %s was refused and acted", id)
 	}

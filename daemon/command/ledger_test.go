@@ -99,10 +99,10 @@ type watched struct {
 	before, after func()
 }
 
-func (w watched) Do(name string, a output.Action, d time.Duration, cause string) (output.State, error) {
+func (w watched) Do(o output.Order) (output.State, error) {
 	w.before()
 	defer w.after()
-	return w.pins.Do(name, a, d, cause)
+	return w.pins.Do(o)
 }
 
 // Killed between intent and act, act and result, result and acknowledgement:

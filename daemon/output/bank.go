@@ -176,49 +176,6 @@ func (b *Bank) linkDown() (since time.Time, stopped bool) {
 	return b.down, b.stopped
 }
 
-// Do carries out an order now. It returns when the line has its level and the
-// level was read back. d is for how long, after which the line goes back to
-// safe; 0 is for ever, for a pulse [DefaultPulse]. It has no meaning where the
-// order leads to the safe level. Each order replaces the end that one before
-// it has set; max_on goes on from when the output was switched on.
-//
-// An order that fails leaves the line on its way to safe, never to act later.
-// The error is or wraps [ErrUnknown], [ErrAction], [ErrStopped] or a
-// [*FailedError]. The state is what the output is in then.
-func (b *Bank) Do(name string, a Action, d time.Duration, cause string) (State, error) {
-	p, ok := b.byName[name]
-	if !ok {
-		return State{Name: name}, fmt.Errorf("%w %q", ErrUnknown, name)
-	}
-	if _, err := ParseAction(string(a)); err != nil {
-		return *p.state.Load(), err
-	}
-	if d < 0 {
-		return *p.state.Load(), fmt.Errorf("drive output %q: negative duration %s", name, d)
-	}
-	defer b.again()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, stopped := b.linkDown(); stopped {
-		return *p.state.Load(), ErrStopped
-	}
-	err := p.order(a, d, cause)
-	if err != nil {
-		err = &FailedError{name, err}
-	}
-	return *p.state.Load(), err
-}
-
-// SafeLevel gives the safe level of an output; ok is false where there is no
-// such output.
-func (b *Bank) SafeLevel(name string) (safe Level, ok bool) {
-	p, ok := b.byName[name]
-	if !ok {
-		return Off, false
-	}
-	return p.c.Safe, true
-}
-
 // Safe drives every line safe, now and for good: orders are refused from then
 // on. It goes on after an error and may be called again, also while it is
 // under way. Outputs that are busy come last, so that one that hangs keeps no

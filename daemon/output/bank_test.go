@@ -83,7 +83,7 @@ func (n *bench) after(d time.Duration) {
 
 func (n *bench) do(name string, a Action, d time.Duration) {
 	n.t.Helper()
-	if _, err := n.bank.Do(name, a, d, "test"); err != nil {
+	if _, err := n.bank.Do(Order{Output: name, Action: a, For: d, Cause: "test"}); err != nil {
 		n.t.Errorf("%s %s: %v", name, a, err)
 	}
 }
@@ -131,8 +131,8 @@ func TestActions(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := open(t, sim.New(), Config{Name: "pump", Pin: "GPIO27", Initial: c.from, Safe: c.safe})
-			s, err := n.bank.Do("pump", c.a, 0, "order c-81")
-			if err != nil || s.Level != c.want || s.Cause != "order c-81" {
+			s, err := n.bank.Do(Order{Output: "pump", Action: c.a, ID: "c-81", Cause: "mqtt"})
+			if err != nil || s.Level != c.want || s.Cause != "mqtt order c-81" {
 				t.Errorf("%s from %s: %+v, %v; want %s", c.a, c.from, s, err, c.want)
 			}
 			n.is("GPIO27", c.want)

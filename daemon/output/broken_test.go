@@ -26,7 +26,7 @@ func TestFailedOrderLeadsToSafe(t *testing.T) {
 		defer n.run()()
 		b.Line("GPIO27").Fail(syscall.EIO)
 		var failed *FailedError
-		s, err := n.bank.Do("pump", ActionOn, time.Hour, "")
+		s, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, For: time.Hour})
 		if !errors.As(err, &failed) || !errors.Is(err, syscall.EIO) || s.Err == nil {
 			t.Errorf("%+v, %v", s, err)
 		}
@@ -74,7 +74,7 @@ func TestLevelMismatch(t *testing.T) {
 		c.Drive = board.OpenDrain // and nothing that pulls it up
 		n := open(t, b, c)
 		defer n.run()()
-		s, err := n.bank.Do("pump", ActionOn, 0, "order")
+		s, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, Cause: "order"})
 		if err == nil || !strings.Contains(err.Error(), "set to on, reads off") || s.Level != Off || s.Err == nil {
 			t.Errorf("%+v, %v", s, err)
 		}
@@ -100,7 +100,7 @@ func TestFailedOrderEndsWhatWasOn(t *testing.T) {
 		defer n.run()()
 		n.do("pump", ActionOn, time.Hour)
 		b.Line("GPIO27").SetPull(board.PullDown)
-		if _, err := n.bank.Do("pump", ActionOn, time.Hour, ""); !errors.Is(err, errMismatch) {
+		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, For: time.Hour}); !errors.Is(err, errMismatch) {
 			t.Errorf("error %v", err)
 		}
 		n.told("output=pump state=off cause=failed")
@@ -130,7 +130,7 @@ func TestChipVanishes(t *testing.T) {
 		n := open(t, b, pump)
 		defer n.run()()
 		b.Line("GPIO27").Fail(syscall.ENODEV)
-		if _, err := n.bank.Do("pump", ActionOn, 0, ""); !errors.Is(err, syscall.ENODEV) {
+		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn}); !errors.Is(err, syscall.ENODEV) {
 			t.Errorf("error %v", err)
 		}
 		n.after(time.Minute)
@@ -234,12 +234,12 @@ func TestHungLine(t *testing.T) {
 		done, ordered, safe := make(chan error), make(chan error), make(chan error)
 		go func() { done <- bank.Run(ctx) }()
 		go func() {
-			_, err := bank.Do("pump", ActionOn, time.Minute, "")
+			_, err := bank.Do(Order{Output: "pump", Action: ActionOn, For: time.Minute})
 			ordered <- err
 		}()
 		<-h.entered
 		for _, name := range []string{"fan", "lamp"} {
-			if _, err := bank.Do(name, ActionOn, map[string]time.Duration{"fan": 10 * time.Second}[name], ""); err != nil {
+			if _, err := bank.Do(Order{Output: name, Action: ActionOn, For: map[string]time.Duration{"fan": 10 * time.Second}[name]}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -295,7 +295,7 @@ func TestOrdersAtOnce(t *testing.T) {
 				for j := range 50 {
 					name := []string{"pump", "fan"}[(i+j)%2]
 					a := []Action{ActionOn, ActionOff, ActionToggle, ActionPulse}[(i*j)%4]
-					if _, err := n.bank.Do(name, a, time.Duration(j)*100*time.Millisecond, ""); err != nil {
+					if _, err := n.bank.Do(Order{Output: name, Action: a, For: time.Duration(j) * 100 * time.Millisecond}); err != nil {
 						t.Error(err)
 					}
 					n.bank.Link(j%3 == 0)

@@ -47,7 +47,7 @@ func TestLineComesLater(t *testing.T) {
 				n.is("GPIO5", On)
 				n.faulted(fmt.Sprintf("pump %s raised", c.code))
 				var failed *FailedError
-				if s, err := n.bank.Do("pump", ActionOff, 0, ""); !errors.As(err, &failed) || s.Err == nil {
+				if s, err := n.bank.Do(Order{Output: "pump", Action: ActionOff}); !errors.As(err, &failed) || s.Err == nil {
 					t.Errorf("order for a line that is not ours: %+v, %v", s, err)
 				}
 				c.breakIt(b, false)

@@ -175,7 +175,7 @@ func TestTakeOver(t *testing.T) {
 		if all := h.Current(); len(all) != 0 {
 			t.Errorf("faults %v", all)
 		}
-		if _, err := bank.Do("pump", ActionOn, 0, ""); err != nil {
+		if _, err := bank.Do(Order{Output: "pump", Action: ActionOn}); err != nil {
 			t.Error(err)
 		}
 		if !isOpen(other) {

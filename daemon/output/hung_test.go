@@ -55,7 +55,7 @@ func TestHungOrderIsAFault(t *testing.T) {
 				b.free = make(chan struct{})
 				ended := make(chan error)
 				go func() {
-					_, err := n.bank.Do("pump", ActionOn, 0, "")
+					_, err := n.bank.Do(Order{Output: "pump", Action: ActionOn})
 					ended <- err
 				}()
 				n.after(hungAfter - time.Second)
@@ -88,7 +88,7 @@ func TestChipVanishesWhileRecording(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() { n.bank.record(time.Now()) })
 	both.Go(func() {
-		if _, err := n.bank.Do("pump", ActionOn, 0, ""); err == nil {
+		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn}); err == nil {
 			t.Error("an order to a chip that is gone succeeded")
 		}
 	})

@@ -3,7 +3,6 @@ package output
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,7 +40,7 @@ type pin struct {
 	busySince time.Time // since when Run finds it busy; zero when it is not
 	hung      bool      // that has been told
 
-	mu       sync.Mutex
+	mu       lock
 	id       board.LineID
 	line     board.Output // nil until requested
 	onSince  time.Time    // since when it may be on; zero when it is off
@@ -56,7 +55,7 @@ type pin struct {
 }
 
 func newPin(b *Bank, c Config) *pin {
-	p := &pin{b: b, c: c, wait: retryFirst}
+	p := &pin{b: b, c: c, wait: retryFirst, mu: newLock()}
 	p.state.Store(&State{Name: c.Name, Err: errors.New("not requested yet")})
 	return p
 }
@@ -138,18 +137,19 @@ func (p *pin) fail(err error) {
 }
 
 // order carries out an order.
-func (p *pin) order(a Action, d time.Duration, cause string) error {
+func (p *pin) order(o Order) error {
 	if p.line == nil {
 		return p.state.Load().Err
 	}
-	level := a.target(p.state.Load().Level, p.c.Safe)
-	if err := p.set(level, cause); err != nil {
+	level := o.Action.target(p.state.Load().Level, p.c.Safe)
+	if err := p.set(level, o.by()); err != nil {
 		p.failed(level, CauseFailed, err)
 		return err
 	}
 	now := time.Now()
 	p.ordered, p.ends, p.endCause = now, time.Time{}, CauseForEnded
-	if a == ActionPulse {
+	d := o.For
+	if o.Action == ActionPulse {
 		p.endCause = CausePulse
 		if d == 0 {
 			d = DefaultPulse

@@ -14,20 +14,22 @@ import (
 func TestRefusedOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), pump)
-		if _, err := n.bank.Do("pumpe", ActionOn, 0, ""); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), `"pumpe"`) {
+		if _, err := n.bank.Do(Order{Output: "pumpe", Action: ActionOn}); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), `"pumpe"`) {
 			t.Errorf("unknown output: %v", err)
 		}
-		if _, err := n.bank.Do("pump", "blink", 0, ""); !errors.Is(err, ErrAction) {
+		if _, err := n.bank.Do(Order{Output: "pump", Action: "blink"}); !errors.Is(err, ErrAction) {
 			t.Errorf("unknown action: %v", err)
 		}
-		if _, err := n.bank.Do("pump", ActionOn, -time.Second, ""); err == nil {
+		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, For: -time.Second}); err == nil {
 			t.Error("negative duration was accepted")
 		}
-		if safe, ok := n.bank.SafeLevel("pump"); safe != Off || !ok {
-			t.Errorf("safe level of pump: %s, %v", safe, ok)
+		for a, want := range map[Action]bool{ActionOn: true, ActionOff: false, ActionToggle: true} {
+			if e, ok := n.bank.Energises("pump", a); e != want || !ok {
+				t.Errorf("%s energises the pump: %v, %v", a, e, ok)
+			}
 		}
-		if _, ok := n.bank.SafeLevel("pumpe"); ok {
-			t.Error("an output that is not there has a safe level")
+		if _, ok := n.bank.Energises("pumpe", ActionOff); ok {
+			t.Error("an output that is not there exists")
 		}
 		n.is("GPIO27", Off)
 	})
@@ -53,7 +55,7 @@ func TestSafeIsForGood(t *testing.T) {
 		n.is("GPIO5", On)
 		n.told("output=pump state=off cause=stop", "output=lock state=on cause=stop")
 		for _, a := range []Action{ActionOn, ActionOff} {
-			if _, err := n.bank.Do("pump", a, 0, ""); !errors.Is(err, ErrStopped) {
+			if _, err := n.bank.Do(Order{Output: "pump", Action: a}); !errors.Is(err, ErrStopped) {
 				t.Errorf("%s after the stop: %v", a, err)
 			}
 		}
