@@ -101,16 +101,16 @@ func TestBreakerBacksOff(t *testing.T) {
 func TestPlan(t *testing.T) {
 	start := time.Now()
 	p := plan{every: 10 * time.Second}
-	p.begin(start, 1, 2)
+	p.begin(start)
 	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
 	if !p.due(start) {
 		t.Fatal("not due at once")
 	}
-	if p.due(at(7.5)) || !p.next.Equal(at(17.5)) {
-		t.Errorf("busy at 7.5s: next at %v", p.next.Sub(start))
+	if p.due(at(10.5)) || !p.next.Equal(at(20)) {
+		t.Errorf("busy at 10.5s: next at %v", p.next.Sub(start))
 	}
-	p.settle(at(8), 0)
-	if p.due(at(17.4)) || !p.due(at(60)) || !p.next.Equal(at(67.5)) {
+	p.settle(at(11), 0)
+	if p.due(at(19.9)) || !p.due(at(61)) || !p.next.Equal(at(70)) {
 		t.Errorf("after a pause of a minute: next at %v", p.next.Sub(start))
 	}
 	p.settle(at(61), 2*time.Second)
@@ -127,7 +127,7 @@ func TestPlan(t *testing.T) {
 		t.Error("hastened though it does not fail")
 	}
 	never := plan{}
-	never.begin(start, 0, 1)
+	never.begin(start)
 	if !never.due(start) || never.due(at(1e6)) || never.wait(at(1e6)) != turn {
 		t.Error("a sensor without a period is not read just once")
 	}

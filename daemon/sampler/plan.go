@@ -12,13 +12,11 @@ type plan struct {
 	fails bool      // the last one failed
 }
 
-// begin makes the first read due at once. The later ones of n sensors are
-// spread over half of their period, so that a board with many does not wake
-// up for all of them together.
-func (p *plan) begin(now time.Time, i, n int) {
-	p.next = now
-	p.grid = now.Add(-p.every / 2 * time.Duration(i) / time.Duration(n))
-}
+// begin makes the first read due at once. Sensors of one period are due
+// together ever after, and so are those of a multiple of it: the processor, the
+// radio and the broker then wake up once for all of them, and their readings
+// belong to one moment.
+func (p *plan) begin(now time.Time) { p.grid, p.next = now, now }
 
 // due reports whether to read now. What falls due while a request is under
 // way is left out.

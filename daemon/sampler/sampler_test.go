@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,18 +57,18 @@ func TestEveryOfTheChip(t *testing.T) {
 	})
 }
 
-func TestReadsAreSpread(t *testing.T) {
+// The machine wakes up once for all that is due in one moment.
+func TestReadsFallTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{}
-		r := run(t, map[string]*fake{"chip": f},
-			sensors.Config{Name: "a", Chip: "chip", Every: 8 * time.Second}, sensors.Config{Name: "b", Chip: "chip", Every: 8 * time.Second},
-			sensors.Config{Name: "c", Chip: "chip", Every: 8 * time.Second}, sensors.Config{Name: "d", Chip: "chip", Every: 8 * time.Second})
-		if n := len(r.got()); n != 4 {
-			t.Errorf("%d of 4 sensors were read at once", n)
-		}
-		pass(13 * time.Second)
-		same(t, "later records", r.got()[4:], []string{
-			"5s d reading 2", "6s c reading 2", "7s b reading 2", "8s a reading 2", "13s d reading 3"})
+		r := run(t, map[string]*fake{"chip": {}},
+			sensors.Config{Name: "a", Chip: "chip", Every: 8 * time.Second}, sensors.Config{Name: "b", Chip: "chip", Bus: "i2c-1", Every: 8 * time.Second},
+			sensors.Config{Name: "c", Chip: "chip", Bus: "i2c-1", Every: 8 * time.Second}, sensors.Config{Name: "d", Chip: "chip", Every: 16 * time.Second})
+		pass(17 * time.Second)
+		got := r.got()
+		slices.SortStableFunc(got, func(a, b string) int { return strings.Compare(strings.Fields(a)[1], strings.Fields(b)[1]) })
+		same(t, "records", got, []string{
+			"0s a reading 1", "8s a reading 2", "16s a reading 3", "0s b reading 1", "8s b reading 2", "16s b reading 3",
+			"0s c reading 1", "8s c reading 2", "16s c reading 3", "0s d reading 1", "16s d reading 2"})
 		r.stop()
 	})
 }

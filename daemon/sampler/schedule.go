@@ -12,8 +12,8 @@ import (
 // schedule starts reads when they are due. It never blocks.
 func (s *Sampler) schedule(ctx context.Context) {
 	start := time.Now()
-	for i, u := range s.units {
-		u.plan.begin(start, i, len(s.units))
+	for _, u := range s.units {
+		u.plan.begin(start)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -33,7 +33,7 @@ func TestStuckBus(t *testing.T) {
 			}
 		}
 		same(t, "faults", r.faults(), []string{
-			"12s a read_failed raised", "16s i2c-1 bus_stuck raised", "18.666666667s b read_failed raised"})
+			"12s a read_failed raised", "16s i2c-1 bus_stuck raised", "22s b read_failed raised"})
 		for _, c := range r.s.o.Health.Current() {
 			switch c.Subject {
 			case "i2c-1":
