@@ -129,6 +129,7 @@ type OutputConfig struct {
 	ActiveLow bool   // active is the low level
 	Drive     Drive  // "" is PushPull
 	Active    bool   // the level from the first moment
+	Keep      bool   // the level that the line has now, driven or not, and not Active
 	Consumer  string // shown by gpioinfo; "fieldpost" unless given
 }
 

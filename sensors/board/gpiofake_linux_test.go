@@ -22,6 +22,7 @@ type fakeGPIO struct {
 	mu      sync.Mutex
 	chips   map[string]*fakeChip // by device
 	opening map[string]error     // by device
+	asked   func(*uapi.LineRequest)
 }
 
 type fakeChip struct {
@@ -137,6 +138,9 @@ func (k *fakeGPIO) request(chip *os.File, r *uapi.LineRequest) error {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return err
+	}
+	if k.asked != nil {
+		k.asked(r)
 	}
 	copied := *r
 	l.request, l.requests, l.events, l.seq = &copied, l.requests+1, p[1], 0

@@ -7,7 +7,7 @@ import (
 
 // Hold requests a line as an output and gives the kernel's handle on it. For
 // as long as the handle or a copy of it is open, in whatever process, the line
-// is driven at c.Active; so it can be handed to systemd's store of file
+// is driven at c.Active, or with c.Keep at the level it had; so it can be handed to systemd's store of file
 // descriptors and outlive this process. Errors as for [Board].Output.
 //
 // It looks at the machine's own lines and registers nothing with periph.

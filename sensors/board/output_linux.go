@@ -1,6 +1,7 @@
 package board
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -35,6 +36,9 @@ func (m *Machine) drive(c OutputConfig) (*outputLine, error) {
 
 // output requests the line id, whatever c.Line says.
 func (m *Machine) output(id LineID, c OutputConfig) (*outputLine, error) {
+	if c.Keep {
+		return m.keep(id, c)
+	}
 	r, err := outputRequest(id.Offset, c)
 	if err != nil {
 		return nil, fmt.Errorf("request line %s: %w", id, err)
@@ -44,6 +48,20 @@ func (m *Machine) output(id LineID, c OutputConfig) (*outputLine, error) {
 		return nil, err
 	}
 	return &outputLine{id: id, kernel: m.kernel, file: f}, nil
+}
+
+// keep requests the line as it is, neither as an input nor as an output, reads
+// its level, and only then drives it, at that level.
+func (m *Machine) keep(id LineID, c OutputConfig) (*outputLine, error) {
+	f, err := m.request(id, asIsRequest(id.Offset, c))
+	if err != nil {
+		return nil, err
+	}
+	o, err := m.take(f, id, c)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return o, nil
 }
 
 // ID says which line it is.

@@ -76,6 +76,16 @@ func outputRequest(offset int, c OutputConfig) (*uapi.LineRequest, error) {
 	return r, nil
 }
 
+// asIsRequest is what the kernel is asked for a line that is to stay as it is:
+// without a direction it leaves direction and level alone.
+func asIsRequest(offset int, c OutputConfig) *uapi.LineRequest {
+	r := newRequest(offset, c.Consumer)
+	if c.ActiveLow {
+		r.Config.Flags |= uapi.LineFlagV2ActiveLow
+	}
+	return r
+}
+
 func newRequest(offset int, consumer string) *uapi.LineRequest {
 	if consumer == "" {
 		consumer = consumerName

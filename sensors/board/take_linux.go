@@ -8,9 +8,25 @@ import (
 // Take makes an output of a line's handle that [Hold] made, in this process or
 // another, without releasing the line: its flags and its level are set anew in
 // one call (GPIO_V2_LINE_SET_CONFIG_IOCTL, linux/gpio.h). id is the line that
-// the handle is on; c.Line and c.Consumer have no meaning. The output owns the
-// file from then on; with an error the caller does.
+// the handle is on; c.Line and c.Consumer have no meaning. With c.Keep the
+// logical level stays. The output owns the file from then on; with an error
+// the caller does.
 func (m *Machine) Take(f *os.File, id LineID, c OutputConfig) (Output, error) {
+	o, err := m.take(f, id, c)
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func (m *Machine) take(f *os.File, id LineID, c OutputConfig) (*outputLine, error) {
+	if c.Keep {
+		level, err := m.kernel.get(f)
+		if err != nil {
+			return nil, fmt.Errorf("read level of line %s: %w", id, err)
+		}
+		c.Active = level.Bits&1 != 0
+	}
 	r, err := outputRequest(id.Offset, c)
 	if err != nil {
 		return nil, fmt.Errorf("take over line %s: %w", id, err)

@@ -87,6 +87,21 @@ func TestOutputHistory(t *testing.T) {
 	})
 }
 
+// An output that is to keep the level is driven at the one the wire has.
+func TestOutputKeepsTheLevel(t *testing.T) {
+	for _, high := range []bool{false, true} {
+		b := New()
+		b.Line("GPIO5").Drive(high)
+		o := request(t, b, board.OutputConfig{Line: "GPIO5", ActiveLow: true, Keep: true, Active: high})
+		if now, driven := b.Line("GPIO5").Level(); now != high || !driven {
+			t.Errorf("high %v, driven %v; want %v, driven", now, driven, high)
+		}
+		if active, err := o.Active(); err != nil || active == high {
+			t.Errorf("active %v, %v on an active-low line that is high %v", active, err, high)
+		}
+	}
+}
+
 func TestRelease(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		b := New()

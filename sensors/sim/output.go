@@ -18,7 +18,7 @@ type output struct {
 var _ board.Output = (*output)(nil)
 
 // Output requests a line as an output; the line changes once, to its initial
-// level.
+// level, or not at all with c.Keep.
 func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	l, err := b.line(c.Line)
 	if err != nil {
@@ -35,6 +35,9 @@ func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	defer b.mu.Unlock()
 	if err := l.free(); err != nil {
 		return nil, err
+	}
+	if c.Keep {
+		o.high, _ = l.level()
 	}
 	l.out, l.kept = o, nil
 	l.settle()
