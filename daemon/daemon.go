@@ -146,6 +146,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	linking := start("link", failed, d.link.Run)
 	orders := start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
 	telling := start("status", failed, d.tell)
+	proving := start("watchdog", failed, d.prove)
 	d.log.Info("started", "thing", d.o.Config.Thing, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
@@ -156,14 +157,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case err = <-failed:
 		d.log.Error("a part of the daemon ended", "err", err)
 	}
-	return errors.Join(err, d.shutdown(orders, pins, reading, linking, telling, keeping))
+	return errors.Join(err, d.shutdown(orders, pins, reading, linking, telling, proving, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
 // safe, sensors, mail flushed and offline said, disconnected, spool on disk.
 // No step waits for ever, so that a line or disk that hangs costs no other step;
 // all limits together are less than TimeoutStopSec of the unit.
-func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part) error {
+func (d *Daemon) shutdown(orders, pins, reading, linking, telling, proving, keeping *part) error {
 	d.log.Info("stopping")
 	d.notice(d.o.Notify.Stopping())
 	var errs []error
@@ -178,6 +179,7 @@ func (d *Daemon) shutdown(orders, pins, reading, linking, telling, keeping *part
 	try(reading.stop(5 * time.Second))
 	try(linking.stop(12 * time.Second))
 	try(telling.stop(time.Second))
+	try(proving.stop(time.Second))
 	try(pins.stop(2 * time.Second))
 	try(within(6*time.Second, "keep outputs safe", d.keepLines))
 	try(within(2*time.Second, "release outputs", d.bank.Close))

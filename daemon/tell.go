@@ -168,14 +168,9 @@ func explained(err error) (code health.Code, detail string) {
 	return health.NetworkDown, err.Error()
 }
 
-// tell passes on changes of health, keeps STATUS= current and feeds the
-// watchdog, until ctx ends.
+// tell passes on changes of health and keeps STATUS= current, until ctx ends.
 func (d *Daemon) tell(ctx context.Context) error {
-	every := 10 * time.Second
-	if w := d.o.Watchdog; w > 0 {
-		every = min(every, w/3)
-	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	last := ""
 	expiry := time.NewTicker(time.Hour)
@@ -197,14 +192,6 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.notice(d.o.Notify.Status(now))
 			last = now
 		}
-		if d.o.Watchdog == 0 {
-			continue
-		}
-		if stuck, ok := d.progress.Take(); !ok {
-			d.log.Warn("a loop does not turn; the watchdog is not fed", "loop", stuck)
-			continue
-		}
-		d.notice(d.o.Notify.Watchdog())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestOnlyChangesAreTold(t *testing.T) {
@@ -100,4 +102,28 @@ func TestProgressNeedsEveryLoop(t *testing.T) {
 	var none *Loop
 	none.Turn()
 	none.End()
+}
+
+func TestIdleNamesTheLoopThatIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Progress
+		if loop, idle := p.Idle(); loop != "" || idle != 0 {
+			t.Errorf("no loops: %q %v", loop, idle)
+		}
+		a, b := p.Loop("scheduler"), p.Loop("link")
+		<-time.After(3 * time.Second)
+		a.Turn()
+		<-time.After(4 * time.Second)
+		if loop, idle := p.Idle(); loop != "link" || idle != 7*time.Second {
+			t.Errorf("got %q %v, want link 7s", loop, idle)
+		}
+		b.End()
+		if loop, idle := p.Idle(); loop != "scheduler" || idle != 4*time.Second {
+			t.Errorf("got %q %v, want scheduler 4s", loop, idle)
+		}
+		a.End()
+		if loop, idle := p.Idle(); loop != "" || idle != 0 {
+			t.Errorf("all ended: %q %v", loop, idle)
+		}
+	})
 }

@@ -39,6 +39,10 @@ func (n *Notifier) Status(line string) error { return n.send("STATUS=" + line) }
 // Watchdog proves that we are alive.
 func (n *Notifier) Watchdog() error { return n.send(daemon.SdNotifyWatchdog) }
 
+// Hung says that we are not well, without waiting until the watchdog's time is
+// over. systemd knows it from version 243 on; an older one passes it over.
+func (n *Notifier) Hung() error { return n.send("WATCHDOG=trigger") }
+
 func (n *Notifier) send(state string) error {
 	if n.Send != nil {
 		return n.Send(state)

@@ -28,6 +28,7 @@ func TestNotify(t *testing.T) {
 		{func() error { return n.Ready("connecting") }, "READY=1\nSTATUS=connecting"},
 		{func() error { return n.Status("all well") }, "STATUS=all well"},
 		{n.Watchdog, "WATCHDOG=1"},
+		{n.Hung, "WATCHDOG=trigger"},
 		{n.Stopping, "STOPPING=1\nSTATUS=stopping"},
 	} {
 		if err := c.call(); err != nil {
