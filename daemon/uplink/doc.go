@@ -20,11 +20,15 @@
 // when its time is up, and when the caller wants to stop.
 //
 // AWS IoT Core ends a connection without a reason for whatever its policy does
-// not allow. So the link remembers when connections ended, and of what it had
-// sent (see denied.go), leaves out what was denied twice, says so in
-// [Status], tries it again every hour, and carries on with the rest. Only a
-// message that it hangs up on again and again, while it takes others of the
-// same topic, is set aside. [Explain] turns what was seen into what it means.
+// not allow. So does a network that is bad. So the link remembers how connections
+// ended and of what it had just sent (see evidence.go). What the broker hangs up
+// on three times in a row, and in order, is left out (denied.go, topics.go);
+// a reset is weak evidence, and any other end of a connection contradicts it. What
+// is left out is said in [Status] and tried again: at once where the connection
+// does not last without it either, else after a minute, two, four, up to an hour.
+// The rest flows on. Only a message that the broker hangs up on again and again,
+// while it takes others of the same topic, is set aside. [Explain] turns what was
+// seen into what it means.
 //
 // It also discards, without a word, what exceeds its rates; so they are kept
 // (see pace.go).

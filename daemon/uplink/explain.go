@@ -35,7 +35,8 @@ type Scene struct {
 	ClientID string
 	Topic    string    // in Subscribing the filter, in Publishing the topic, if it is only one
 	Now      time.Time // when certificates were verified
-	// Repeated says that it has ended like this before, soon after success.
+	// Repeated says that it has ended like this so often in a row that it was no
+	// accident.
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
 }
@@ -186,7 +187,11 @@ func explainHangUp(err error, at Scene) *Explained {
 		}
 		return refused(at, "the broker ended the connection instead of accepting the client id %q", at.ClientID)
 	case Subscribing:
-		return subscribeDenied(at.Topic)
+		if at.Repeated {
+			return subscribeDenied(at.Topic)
+		}
+		return explained(health.NetworkDown, "fieldpost tries again. If it stays so, the broker does not allow it: "+allowSubscribe(at.Topic),
+			"the broker ended the connection instead of answering the subscription to %q", at.Topic)
 	case Publishing:
 		if at.Repeated && at.Topic != "" {
 			return publishDenied(at.Topic)
@@ -202,14 +207,16 @@ func explainHangUp(err error, at Scene) *Explained {
 }
 
 func subscribeDenied(filter string) *Explained {
-	return explained(health.SubscribeDenied,
-		fmt.Sprintf("On AWS IoT Core allow iot:Subscribe on topicfilter/%s and iot:Receive on topic/%[1]s; elsewhere check the broker's access rules.", filter),
-		"the broker does not allow the subscription to %q", filter)
+	return explained(health.SubscribeDenied, allowSubscribe(filter), "the broker does not allow the subscription to %q", filter)
+}
+
+func allowSubscribe(filter string) string {
+	return fmt.Sprintf("On AWS IoT Core allow iot:Subscribe on topicfilter/%s and iot:Receive on topic/%[1]s; elsewhere check the broker's access rules.", filter)
 }
 
 func publishDenied(topic string) *Explained {
 	return explained(health.PublishDenied,
-		fmt.Sprintf("On AWS IoT Core allow iot:Publish on topic/%s; elsewhere check the broker's access rules. It is tried again every hour.", topic),
+		fmt.Sprintf("On AWS IoT Core allow iot:Publish on topic/%s; elsewhere check the broker's access rules. It is tried again, after a minute first and then less and less often.", topic),
 		"the broker ends the connection whenever something is published to %q; the mail for it is kept", topic)
 }
 

@@ -57,7 +57,7 @@ func TestHangUps(t *testing.T) {
 			p := b.accept(false)
 			expect[*packets.SubscribePacket](p)
 			p.hangUp()
-		}, health.SubscribeDenied},
+		}, health.NetworkDown},
 		{"instead of a PUBACK", func(b *broker) {
 			p := b.accept(false)
 			p.grant("orders", 1)

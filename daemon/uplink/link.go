@@ -43,7 +43,7 @@ type Link struct {
 	topics      topics
 	pace        *pace
 	resets      int        // connections in a row that were reset before the CONNACK
-	idles       int        // short connections in a row that ended while idle
+	kicks       int        // of short connections in a row that the broker closed; see kicked
 	rival       *Explained // another client uses our client id; until a connection has lasted
 	known       bool       // there has been a session
 	toldDropped uint64     // what Observe was last told of dropped
@@ -183,7 +183,7 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 	}
 	why := l.judge(s, err)
 	l.update(func(st *Status) {
-		st.Connected, st.Err, st.Denied = false, why, l.filters.denied()
+		st.Connected, st.Err, st.Denied = false, why, l.filters.bans.names()
 	})
 	if l.told != why.Code {
 		l.told = why.Code
@@ -206,20 +206,30 @@ func (l *Link) judge(s *session, err error) *Explained {
 		l.wait.reset()
 	}
 	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean}
-	remote := s.remote()
+	how := endingOf(err, s.remote())
 	count(&l.resets, s.phase == Connecting && wasReset(err))
-	count(&l.idles, s.phase == Idle && remote && !wasReset(err) && lived < steady)
+	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked
 	switch {
-	case s.phase == Subscribing && remote:
-		if l.filters.hungUp(s.subject, now) {
+	case s.phase == Subscribing && answer:
+		if at.Repeated = l.filters.hungUp(s.subject, how, now); at.Repeated {
 			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)
 		}
-	case s.phase == Publishing && remote && now.Sub(s.lastSent) <= soon:
-		at.Topic, at.Repeated = l.blame(s.window, now)
-	case s.phase == Idle:
-		at.Repeated = l.idles >= 3
+	case s.phase == Publishing && answer:
+		at.Topic, at.Repeated = l.blame(s.window, how, now)
+	default:
+		answer = false
+	}
+	if answer {
+		l.topics.interrupt(how)
+	}
+	if l.kicked(s, how == byBroker && lived < steady, at.Repeated) {
+		at.Phase, at.Repeated = Idle, true
 	}
 	why := Explain(err, at)
+	if !answer && (!needsPerson(why.Code) || why.Code == string(health.DuplicateClient)) {
+		l.filters.contradicted(now)
+		l.topics.contradicted(now)
+	}
 	if why.Code == string(health.DuplicateClient) {
 		l.rival = why
 	}
@@ -227,6 +237,21 @@ func (l *Link) judge(s *session, err error) *Explained {
 		l.keys.failed(s.creds, why)
 	}
 	return why
+}
+
+// kicked counts connections that the broker closed soon after they stood, and
+// reports whether that is another client with our client id, come or come back.
+// A close with messages in flight says less: it may be about one of them.
+func (l *Link) kicked(s *session, closed, denied bool) bool {
+	switch {
+	case closed && s.phase == Idle && !s.up.IsZero():
+		l.kicks += 2
+	case closed && s.phase == Publishing && s.acked > 0 && !denied:
+		l.kicks++
+	default:
+		l.kicks = 0
+	}
+	return l.kicks >= 6
 }
 
 // count adds one to n or sets it back.
@@ -252,11 +277,16 @@ func (l *Link) amiss() error {
 	return nil
 }
 
-// calm forgets the other client that uses our client id once a connection has
-// lasted.
+// calm learns from a connection that has lasted: what was left out was so
+// rightly, and no other client uses our client id any more.
 func (l *Link) calm(up time.Time) {
-	if l.rival != nil && time.Since(up) >= steady {
-		l.rival, l.idles = nil, 0
+	if time.Since(up) < steady {
+		return
+	}
+	l.filters.bans.prove()
+	l.topics.lasted()
+	if l.rival != nil {
+		l.rival, l.kicks = nil, 0
 		l.update(func(s *Status) { s.Err = l.amiss() })
 	}
 }

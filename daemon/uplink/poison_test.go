@@ -55,7 +55,7 @@ func TestPoisonIsSetAside(t *testing.T) {
 					sent = append(sent, l.queue.Put("t", fmt.Appendf(nil, "%d.", i)))
 				}
 				bad := fmt.Sprintf("%d.", at)
-				p, hangUps := picky(b, time.Minute, says(bad))
+				p, hangUps := picky(b, 30*time.Second, says(bad))
 				if at == 49 { // nothing came after it to tell poison from denial
 					if l.code() != string(health.PublishDenied) || settled(sent[at]) != "" {
 						t.Errorf("alone it is %v", l.Status().Err)
@@ -89,7 +89,7 @@ func TestTrialGoesAlone(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		bad := l.queue.Put("t", []byte("bad"))
-		for range 2 {
+		for range 3 {
 			p := b.accept(true)
 			p.delivery("t", "bad")
 			p.hangUp()
@@ -133,6 +133,55 @@ func TestPoisonBehindAGreeting(t *testing.T) {
 	})
 }
 
+// The same with a backlog behind it, of which much is in flight when the broker
+// hangs up, and with messages before it that are acknowledged each time.
+func TestPoisonInABacklogBehindAGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, greeting(b))
+		box := l.cfg.Outbox.(*greeter)
+		var good []<-chan error
+		bad := box.Put("t", []byte("poison"))
+		for i := range 60 {
+			good = append(good, box.Put("t", fmt.Append(nil, i)))
+		}
+		for range 40 {
+			p := b.accept(true)
+			var first *packets.PublishPacket
+			for n := 0; first == nil; n++ { // lets them come, and then hangs up on one
+				cp, err := p.readFor(2 * time.Second)
+				if err != nil {
+					break
+				}
+				if m := cp.(*packets.PublishPacket); says("poison")(m) {
+					first = m
+				} else {
+					p.puback(m.MessageID)
+				}
+			}
+			if first == nil {
+				l.end(t, p)
+				if got := settled(bad); !strings.HasPrefix(got, "cannot be sent: refused") {
+					t.Errorf("the bad one is %q", got)
+				}
+				for i, ch := range good {
+					if got := settled(ch); got != "acknowledged" {
+						t.Errorf("message %d is %q", i, got)
+					}
+				}
+				return
+			}
+			synctest.Wait() // the rest of the window is under way
+			must(t, p.conn.CloseWrite())
+			for err := error(nil); err == nil; {
+				_, err = p.read()
+			}
+			p.hangUp()
+		}
+		t.Fatal("no end of it")
+	})
+}
+
 // Nothing is set aside where the broker takes no message of the topic, however
 // long that lasts.
 func TestDenialSetsNothingAside(t *testing.T) {
@@ -149,7 +198,7 @@ func TestDenialSetsNothingAside(t *testing.T) {
 		p, hangUps := picky(b, 2*time.Hour, func(m *packets.PublishPacket) bool {
 			return m.TopicName == "t" && time.Now().Before(allowed)
 		})
-		if st := l.Status(); settled(fine) != "acknowledged" || hangUps > 3*5+4 || !st.Connected || st.Err != nil {
+		if st := l.Status(); settled(fine) != "acknowledged" || hangUps > 5+2*10 || !st.Connected || st.Err != nil {
 			t.Errorf("after %d hang-ups in five hours the other topic's is %q, the status %+v", hangUps, settled(fine), st)
 		}
 		for i, ch := range sent {

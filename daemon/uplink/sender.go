@@ -130,7 +130,7 @@ func (s *session) patience() time.Duration {
 // PUBACK: this client has no earlier connection to take anything from.
 func (s *session) publish(m Mail) {
 	now := time.Now()
-	s.sent, s.lastSent = true, now
+	s.sent, s.asked = true, now
 	s.l.pace.spend(m)
 	token := s.client.Publish(m.Topic, 1, false, m.Payload)
 	s.window = append(s.window, flight{id: m.ID, topic: m.Topic, token: token, sent: now})
@@ -217,12 +217,12 @@ func (s *session) overdue() {
 	}
 }
 
-// retrying tries again what was denied an hour ago. It waits for the window to
+// retrying tries again what was denied. It waits for the window to
 // empty, so that a hang-up says clearly what it is about, and reports whether
 // nothing is to be sent meanwhile.
 func (s *session) retrying(ctx context.Context) bool {
 	l, now := s.l, time.Now()
-	filters, topics := l.filters.due(now), l.topics.due(now)
+	filters, topics := l.filters.bans.due(now), l.topics.due(now)
 	if !filters && !topics {
 		return false
 	}
@@ -239,7 +239,7 @@ func (s *session) retrying(ctx context.Context) bool {
 		l.topics.release(now)
 		s.rewind()
 	}
-	l.update(func(st *Status) { st.Err, st.Denied = l.amiss(), l.filters.denied() })
+	l.update(func(st *Status) { st.Err, st.Denied = l.amiss(), l.filters.bans.names() })
 	return false
 }
 

@@ -29,16 +29,16 @@ type session struct {
 	conn   *conn         // set while connecting
 	lost   chan struct{} // closed when the client has ended all of its own, after a loss
 
-	phase    Phase
-	subject  string // the filter being subscribed to
-	present  bool   // session present, in the CONNACK
-	up       time.Time
-	window   []flight // in flight, in the order sent
-	head     *Mail    // taken from the outbox; it waits to be sent
-	trial    bool     // what is in flight tries a held topic, alone
-	sent     bool
-	lastSent time.Time
-	acked    uint64
+	phase   Phase
+	subject string // the filter being subscribed to
+	present bool   // session present, in the CONNACK
+	up      time.Time
+	window  []flight // in flight, in the order sent
+	head    *Mail    // taken from the outbox; it waits to be sent
+	trial   bool     // what is in flight tries a held topic, alone
+	sent    bool
+	asked   time.Time // the last SUBSCRIBE or PUBLISH
+	acked   uint64
 }
 
 // run makes the connection and keeps it until it ends or ctx does. It gives
@@ -184,7 +184,7 @@ func (s *session) subscribe(ctx context.Context, want []Subscription) error {
 	s.conn.guard.subscribing.Store(true)
 	defer s.conn.guard.subscribing.Store(false)
 	for _, sub := range want {
-		s.phase, s.subject = Subscribing, sub.Filter
+		s.phase, s.subject, s.asked = Subscribing, sub.Filter, time.Now()
 		token := s.client.Subscribe(sub.Filter, sub.QoS, nil).(*mqtt.SubscribeToken)
 		s.l.await(ctx, subackTimeout, token.Done(), s.conn.down)
 		switch {
@@ -208,7 +208,7 @@ func (s *session) subscribe(ctx context.Context, want []Subscription) error {
 // answered notes what the SUBACK says.
 func (s *session) answered(filter string, token *mqtt.SubscribeToken) {
 	if code, ok := granted(token); !ok {
-		s.l.filters.deny(filter, time.Now())
+		s.l.filters.refused(filter, time.Now())
 		s.l.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))
 		return
 	}
@@ -232,7 +232,7 @@ func (s *session) stand() {
 	l.known = true
 	l.update(func(st *Status) {
 		st.Connected, st.Attempts, st.SessionPresent = true, 0, s.present
-		st.Err, st.Denied = l.amiss(), l.filters.denied()
+		st.Err, st.Denied = l.amiss(), l.filters.bans.names()
 		if forgotten {
 			st.SessionsLost++
 		}
