@@ -1,7 +1,6 @@
 package command
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -11,7 +10,6 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/spool"
-	"fieldpost/daemon/uplink"
 )
 
 // Outputs is what orders move: an [output.Bank].
@@ -30,10 +28,13 @@ type Options struct {
 	MaxLife time.Duration      // how far ahead an order's expiry may lie; 0 is an hour
 	Outputs Outputs            // what orders move
 	Clock   clock.Clock        // whether an order is late
-	Answer  func(spool.Record) // records an answer; returns when it is kept, and does not call the desk
+	Answer  func(spool.Record) // records an answer, from several goroutines; returns when it is kept, and does not call the desk
 	Journal Journal            // where orders are remembered; nil is in memory, until the process ends
 	Health  *health.Health     // is told of the journal's faults; nil tells nobody
 	Log     *slog.Logger       // nil discards
+	// Unstamped has orders that energise carried out though they lack id or
+	// expires, if nothing can have stored them on their way. [CMD-7]
+	Unstamped bool
 }
 
 // Stats counts what came in since the start.
@@ -46,17 +47,22 @@ type Stats struct {
 }
 
 // Desk takes orders and answers them. Its methods may be called from any
-// goroutine.
+// goroutine; [Desk.Serve] from one.
 type Desk struct {
-	o Options
+	o      Options
+	ending chan struct{} // closed when no order may begin any more
+	end    func()        // closes it
 
-	mu    sync.Mutex
-	known remember
-	stats Stats
+	// mu is never held while a line or the disk works.
+	mu     sync.Mutex
+	ledger *ledger
+	lanes  map[string]*lane
+	flying map[string]*ticket // orders between the gate and their answer, by id
+	stats  Stats
 }
 
-// New makes a desk that knows of the orders in its journal. Those that were
-// begun, and whose end is not recorded, it answers.
+// New makes a desk that knows of the orders in its journal, which it reads.
+// Those that were begun, and whose end is not recorded, it answers.
 func New(o Options) *Desk {
 	if o.MaxLife == 0 {
 		o.MaxLife = time.Hour
@@ -67,71 +73,61 @@ func New(o Options) *Desk {
 	if o.Health == nil {
 		o.Health = health.New(func(health.Change) {})
 	}
-	if o.Journal == nil {
-		return &Desk{o: o, known: newMemory(o.MaxLife)}
-	}
-	return &Desk{o: o, known: newLedger(o)}
+	d := &Desk{o: o, ending: make(chan struct{}), lanes: map[string]*lane{}, flying: map[string]*ticket{}}
+	d.end = sync.OnceFunc(func() { close(d.ending) })
+	d.ledger = newLedger(o, &d.mu)
+	d.ledger.pass()
+	return d
 }
 
-// Serve carries out the orders that come in, one after the other, until ctx
-// ends or in is closed. After ctx has ended it takes none. [CMD-13]
-func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
-	sweep := time.NewTicker(time.Minute)
-	defer sweep.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-sweep.C:
-			d.tidy()
-		case m, ok := <-in:
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case !ok:
-				return nil
-			case m.Lost():
-				continue
-			}
-			if a, ok := d.Handle(m.Payload, m.Retained, "mqtt"); ok {
-				d.o.Answer(a.Record())
-			}
-			m.Ack()
-		}
-	}
-}
-
-// tidy forgets, and tries a journal again that failed, though no order comes.
-func (d *Desk) tidy() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.known.forget(d.o.Clock.Now())
+// source is where a message came from.
+type source struct {
+	cause    string
+	retained bool
+	mail     bool        // from the broker, who sends it again if it is not acknowledged
+	stored   bool        // somebody may have stored it on its way
+	lost     func() bool // whether its connection has ended; nil is never
 }
 
 // Handle does with one message what is to be done and gives the answer; ok is
 // false for one that is no order to this board. cause says where it came from.
 // The answer is the caller's to pass on.
+//
+// It waits for the order's turn, for the line and for the ledger: as long as
+// the order's expiry, and for a line that hangs as long as that does. Orders
+// that energise are carried out only while Serve runs.
 func (d *Desk) Handle(payload []byte, retained bool, cause string) (a Answer, ok bool) {
+	finish := d.take(payload, source{cause: cause, retained: retained})
+	if finish == nil {
+		return Answer{}, false
+	}
+	return finish(), true
+}
+
+// take decides what is to be done with a message. It does not wait, so that
+// orders keep the order in which they are taken. What it gives does it, and
+// gives the answer: nil for a message that is no order to this board.
+func (d *Desk) take(payload []byte, from source) (finish func() Answer) {
 	o, err := Decode(payload, d.o.Thing)
 	if errors.Is(err, ErrNotOrder) {
 		d.count(func(s *Stats) { s.Passed++ })
-		d.o.Log.Debug("message passed over", "cause", cause, "bytes", len(payload), "err", err.Error())
-		return Answer{}, false
+		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", len(payload), "err", err.Error())
+		return nil
 	}
-	now := d.o.Clock.Now()
+	var a Answer
 	var malformed *RefusedError
 	switch {
 	case errors.As(err, &malformed): // [CMD-2]
 		a = because(malformed.Code, malformed.Detail)
 		a.ID, a.Output = malformed.ID, malformed.Output
-	case retained: // [CMD-3]
+	case from.retained: // [CMD-3]
 		a = because(Retained, "")
 		a.ID, a.Output = o.ID, o.Output
 	default:
-		return d.order(o, now, cause), true
+		return d.admit(o, from)
 	}
-	a.Stamp = now
-	return d.tally(a, cause), true
+	a.Stamp = d.o.Clock.Now()
+	return func() Answer { return d.tally(a, from.cause) }
 }
 
 // Stats gives the counts now.
@@ -160,5 +156,12 @@ func (d *Desk) tally(a Answer, cause string) Answer {
 		}
 	})
 	d.o.Log.Info("order answered", "id", a.ID, "output", a.Output, "status", string(a.Status), "reason", string(a.Reason), "cause", cause)
+	return a
+}
+
+// repeat counts and logs an answer that is given once more.
+func (d *Desk) repeat(a Answer, cause string) Answer {
+	d.count(func(s *Stats) { s.Again++ })
+	d.o.Log.Info("order came again", "id", a.ID, "status", string(a.Status), "cause", cause)
 	return a
 }

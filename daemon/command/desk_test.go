@@ -1,7 +1,9 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -37,6 +39,12 @@ func (p *pins) Do(o output.Order) (output.State, error) {
 	return output.State{Name: o.Output, Level: p.at[o.Output], Since: time.Now()}, p.fail
 }
 
+func (p *pins) moved() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.did)
+}
+
 // bench is a desk with a clock that can be wrong.
 type bench struct {
 	t        *testing.T
@@ -44,7 +52,16 @@ type bench struct {
 	pins     *pins
 	unsynced bool
 	ahead    time.Duration // how far the wall clock is ahead of package time
-	sent     []spool.Record
+
+	mu   sync.Mutex
+	sent []spool.Record
+}
+
+// answered takes an answer in.
+func (b *bench) answered(r spool.Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sent = append(b.sent, r)
 }
 
 func newBench(t *testing.T) *bench {
@@ -57,9 +74,24 @@ func newBench(t *testing.T) *bench {
 			s.Wall, s.Synced = s.Wall.Add(b.ahead), !b.unsynced
 			return s
 		}),
-		Answer: func(r spool.Record) { b.sent = append(b.sent, r) },
+		Answer: b.answered,
 	})
 	return b
+}
+
+// work has the desk serve until the test ends or it is stopped.
+func (b *bench) work() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- b.desk.Serve(ctx, nil) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			b.t.Errorf("Serve: %v", err)
+		}
+	})
+	b.t.Cleanup(stop)
+	return stop
 }
 
 // order writes an order; empty words are left out. expires counts from now.
@@ -81,12 +113,12 @@ func order(id, out, action string, expires time.Duration) []byte {
 // gets hands an order in and checks its answer, and whether a pin was moved.
 func (b *bench) gets(payload []byte, status Status, reason Code, acts int) Answer {
 	b.t.Helper()
-	before := len(b.pins.did)
+	before := b.pins.moved()
 	a, ok := b.desk.Handle(payload, false, "test")
 	if !ok || a.Status != status || a.Reason != reason {
 		b.t.Errorf("%s\nanswer %+v, %v; want %s %s", payload, a, ok, status, reason)
 	}
-	if got := len(b.pins.did) - before; got != acts {
+	if got := b.pins.moved() - before; got != acts {
 		b.t.Errorf("%s\nmoved pins %d times, want %d", payload, got, acts)
 	}
 	if (status == Done) != (a.Hint == "") || a.Stamp.Wall.IsZero() {

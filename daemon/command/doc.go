@@ -31,18 +31,26 @@
 //     answer carries its id where that can be read.
 //   - [CMD-3] A retained order is refused: it is a copy of something said at
 //     some time to somebody.
-//   - [CMD-4] A known id gets its first answer again, and nothing is done. Only
-//     an order to the safe level that differs from the one first sent under
-//     its id is carried out all the same: who writes orders by hand and forgets
-//     to change the id must still be able to switch off.
+//   - [CMD-4] A known id gets its first answer again, and nothing is done; while
+//     that order is under way, it gets its answer when that stands. Only an order
+//     to the safe level that differs from the one first sent under its id is
+//     carried out all the same: who writes orders by hand and forgets to change
+//     the id must still be able to switch off.
 //   - [CMD-5] An order for an unknown output is refused.
 //   - [CMD-6] An order to the safe level is refused for none of the reasons
 //     below. It is carried out without id, without expires, and late too: safe
-//     is right at any time.
-//   - [CMD-7] Without id and expires an order that energises is refused.
-//   - [CMD-8] While the clock is not known to be true, an order that energises
-//     is refused: whether it has expired cannot be told.
-//   - [CMD-9] An order that energises is refused when its expiry has come.
+//     is right at any time. It never waits for the disk: it acts, and is noted
+//     after that.
+//   - [CMD-7] Without id and expires an order that energises is refused. With
+//     commands.unstamped: accept it may lack either or both, if nobody can have
+//     stored it on its way: if it came at QoS 0, or not from a broker. What it
+//     has is looked at all the same: an id acts once, an expiry is kept. What
+//     it lacks is made up for as far as it goes: without expires it must act
+//     within 10 s after it came; without id it is not remembered.
+//   - [CMD-8] While the clock is not known to be true, an order with expires that
+//     energises is refused: whether it has expired cannot be told.
+//   - [CMD-9] An order that energises is refused when its expiry has come, also
+//     when that is while it waits for its turn or for the disk.
 //   - [CMD-10] It is refused when its expiry is further ahead than MaxLife.
 //   - [CMD-11] An id is known, whatever its first answer was, until its expiry
 //     and a day, by the wall clock and, in the same boot, by the time since
@@ -51,33 +59,46 @@
 //     of orders carried out are bounded in number and bytes: when no more fit,
 //     an order that energises is refused. Of orders refused the last 1024 are
 //     known.
-//   - [CMD-12] The intent is noted before the act, and the result after it. An
-//     intent without a result is answered unknown and never carried out again.
+//   - [CMD-12] The intent of an order that energises is on disk before it acts,
+//     and the result before it is answered. An intent without a result is
+//     answered unknown and never carried out again.
 //   - [CMD-13] A message is acknowledged when its answer is recorded. One whose
 //     connection has ended before it was begun is dropped: the broker sends it
 //     again.
 //   - [CMD-14] While orders cannot be noted, an order that energises is
-//     refused.
+//     refused: at once where the disk says so, after 10 s where it says nothing,
+//     and from then on at once until it answers.
+//   - [CMD-15] Orders for one output are carried out one after the other, in the
+//     order in which they came; those for different outputs do not wait for each
+//     other. Only an order to the safe level goes ahead of those that energise
+//     and have not begun: they are refused, for they came before it.
+//   - [CMD-16] At most eight orders wait for an output. An order that energises is
+//     refused when there is no room, or when its expiry has come before its turn.
+//     One to the safe level fails when there is no room, or after a minute; its
+//     id is not remembered, so that it may be tried again. None acts later.
 //
 // # The ledger
 //
 // Orders are noted in the journal of [Options], "orders.journal" in the spool's
-// directory. Intent, result and refusal are each on disk before the next step.
-// The intent holds the whole order, not a hash of it, so that a later order
-// under its id can be compared word by word. At the start, and when it is more
-// than twice as large as it need be, the journal is written anew, at most 16 MB.
+// directory. The intent holds the whole order, not a hash of it, so that a later
+// order under its id can be compared word by word. One goroutine writes, all that
+// waits with one sync, in the order in which it was decided. At the start, and
+// when it is more than twice as large as it need be, the journal is written anew,
+// at most 8 MB.
 //
 // What a crash costs, by where it came: before the intent is on disk, nothing,
 // the broker sends the order again; between intent and result, the next start
 // answers it unknown; between result and acknowledgement, the broker sends it
 // again and it gets its first answer. An answer is in the spool when the order
 // is acknowledged, and may there be at risk in a power cut; the ledger has it,
-// so the same order sent again is answered.
+// so the same order sent again is answered. An order to the safe level that is
+// cut short before it was noted is carried out again when it comes again; no
+// later order for its output has acted in between.
 //
 // A journal that cannot be read or written raises [health.LedgerUnavailable]
 // and is tried again with every order and every minute. Meanwhile orders to the
-// safe level are carried out, each time they come, and are not noted; all
-// else is refused. A daemon without a directory for its spool is in that state:
+// safe level are carried out, and known as long as the process runs; all else is
+// refused. A daemon without a directory for its spool is in that state:
 // it does not fall back to memory, because an order would then act once in
 // every run. Where the journal fails at the very intent, that order is refused,
 // and if the daemon is then killed it may be answered once more, as unknown. A
@@ -86,4 +107,11 @@
 // Of a journal that was damaged every entry that can be read is used. An intent
 // whose result is left still makes its id known. A torn end is what a power cut
 // leaves of an intent that was not begun, and is only logged.
+//
+// # Acknowledgements
+//
+// Messages are acknowledged in the order in which they came (MQTT 3.1.1, section
+// 4.6), each when it is finished. One that takes more than 5 s, because its line
+// hangs, does not hold up those after it any more: a broker stops sending when
+// some twenty are not acknowledged, and then no order would come for any output.
 package command

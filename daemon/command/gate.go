@@ -1,12 +1,10 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/output"
 )
 
 // precise is RFC 3339 with milliseconds.
@@ -18,92 +16,78 @@ type verdict int
 const (
 	carryOut verdict = iota // and note the result under its id
 	justDo                  // carry out, with nothing to be noted
+	join                    // the same is under way: answer as that
 	again                   // answer as before
 	refuse
 )
 
-// order takes a well-formed order through the gate and carries it out. The
-// lock is not held during the act, so that a line that hangs does not hold up
-// orders that come from elsewhere.
-func (d *Desk) order(o Order, now clock.Stamp, cause string) Answer {
-	v, a := d.judge(o, now)
-	switch v {
-	case again:
-		d.count(func(s *Stats) { s.Again++ })
-		d.o.Log.Info("order came again", "id", o.ID, "status", string(a.Status), "cause", cause)
-		return a
-	case refuse:
-		return d.tally(a, cause)
-	}
-	a = d.act(o, cause)
-	if v == carryOut {
-		d.mu.Lock()
-		d.noted(d.known.settle(o.ID, a), o) // [CMD-12]
-		d.mu.Unlock()
-	}
-	return d.tally(a, cause)
-}
-
-// judge asks the gate and notes its verdict, so that of two orders under one
-// id, at the same time, only one is carried out.
-func (d *Desk) judge(o Order, now clock.Stamp) (verdict, Answer) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.known.forget(now)
-	v, a := d.gate(o, now)
-	if v == refuse {
-		a.ID, a.Output, a.Stamp = o.ID, o.Output, now
-		if o.ID != "" {
-			d.noted(d.known.refuse(o, a), o) // [CMD-11]
-		}
-	}
-	return v, a
-}
-
-// gate applies the rules from CMD-4 on; see the package's documentation.
-func (d *Desk) gate(o Order, now clock.Stamp) (verdict, Answer) {
+// gate applies the rules from CMD-4 on; see the package's documentation. An
+// order passes it when it comes, and when it is its turn; first is the order
+// that is under way under its id, and is to be joined. With mu held.
+func (d *Desk) gate(t *ticket, now clock.Stamp) (v verdict, first *ticket, a Answer) {
+	o := t.order
 	energises, exists := d.o.Outputs.Energises(o.Output, o.Action)
-	if first, answer, known := d.known.first(o.ID); known && o.ID != "" { // [CMD-4]
-		switch {
-		case exists && !energises && !o.same(first):
-			return justDo, Answer{}
-		case answer == nil: // [CMD-12]
-			a := because(NoResult, "")
-			a.ID, a.Output, a.Stamp = first.ID, first.Output, now
-			return again, a
-		}
-		return again, *answer
+	t.energises = energises || !exists
+	if v, first, a, known := d.known(t, now); known { // [CMD-4]
+		return v, first, a
 	}
 	if !exists { // [CMD-5]
-		return refuse, because(UnknownOutput, fmt.Sprintf("%q", o.Output))
+		return refuse, nil, because(UnknownOutput, fmt.Sprintf("%q", o.Output))
 	}
-	if energises {
-		if c, detail := d.late(o, now); c != "" {
-			return refuse, because(c, detail)
+	if t.energises {
+		if c, detail := d.late(t, now); c != "" {
+			return refuse, nil, because(c, detail)
+		}
+		if err := d.ledger.broken(); err != nil { // [CMD-14]
+			return refuse, nil, because(NoLedger, err.Error())
 		}
 	}
 	if o.ID == "" { // [CMD-6]
-		return justDo, Answer{}
+		return justDo, nil, Answer{}
 	}
-	switch err := d.known.intend(o, now); { // [CMD-12]
-	case err == nil:
-		return carryOut, Answer{}
-	case energises && errors.Is(err, errFull): // [CMD-11]
-		return refuse, because(TooMany, err.Error())
-	case energises: // [CMD-14]
-		return refuse, because(NoLedger, err.Error())
-	}
-	return justDo, Answer{} // [CMD-6]
+	return carryOut, nil, Answer{}
 }
 
-// late applies the rules on the time of an order that energises.
-func (d *Desk) late(o Order, now clock.Stamp) (c Code, detail string) {
+// known looks for an order's id among those under way and those answered.
+func (d *Desk) known(t *ticket, now clock.Stamp) (v verdict, first *ticket, a Answer, known bool) {
+	o := t.order
+	if o.ID == "" {
+		return
+	}
+	if first := d.flying[o.ID]; first != nil && first != t {
+		if !t.energises && !o.same(first.order) {
+			return justDo, nil, Answer{}, true
+		}
+		return join, first, Answer{}, true
+	}
+	before, answer, known := d.ledger.first(o.ID)
+	switch {
+	case !known:
+		return
+	case !t.energises && !o.same(before):
+		return justDo, nil, Answer{}, true
+	case answer == nil: // [CMD-12]
+		a := because(NoResult, "")
+		a.ID, a.Output, a.Stamp = before.ID, before.Output, now
+		return again, nil, a, true
+	}
+	return again, nil, *answer, true
+}
+
+// late applies the rules on the time of an order that energises. What an order
+// has is looked at, whatever it may lack.
+func (d *Desk) late(t *ticket, now clock.Stamp) (c Code, detail string) {
+	o := t.order
 	left := o.Expires.Sub(now.Wall)
 	switch {
-	case o.ID == "": // [CMD-7]
+	case o.ID == "" && !d.unstamped(t): // [CMD-7]
 		return Unstamped, "no id"
-	case o.Expires.IsZero(): // [CMD-7]
+	case o.Expires.IsZero() && !d.unstamped(t): // [CMD-7]
 		return Unstamped, "no expires"
+	case o.Expires.IsZero() && time.Since(t.came) >= unstampedLife: // [CMD-7]
+		return Expired, fmt.Sprintf("it has no expires, and came %s ago", unstampedLife)
+	case o.Expires.IsZero():
+		return "", ""
 	case !now.Synced: // [CMD-8]
 		return ClockUnsynced, ""
 	case left <= 0: // [CMD-9]
@@ -114,30 +98,6 @@ func (d *Desk) late(o Order, now clock.Stamp) (c Code, detail string) {
 	return "", ""
 }
 
-// act carries out an order and makes its answer.
-func (d *Desk) act(o Order, cause string) Answer {
-	state, err := d.o.Outputs.Do(output.Order{Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: cause})
-	var a Answer
-	switch {
-	case err == nil:
-		a = Answer{Status: Done}
-	case errors.Is(err, output.ErrStopped):
-		a = because(Stopping, "")
-	case errors.Is(err, output.ErrUnknown):
-		a = because(UnknownOutput, fmt.Sprintf("%q", o.Output))
-	default:
-		a = because(OutputFailed, err.Error())
-	}
-	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
-	if !state.Since.IsZero() { // else the line was never ours, and nobody knows its level
-		a.State = state.Level.String()
-	}
-	return a
-}
-
-// noted reports that what was decided on an order could not be noted.
-func (d *Desk) noted(err error, o Order) {
-	if err != nil {
-		d.o.Log.Error("order cannot be remembered", "id", o.ID, "err", err)
-	}
-}
+// unstamped reports whether the order may go without id and expires. One that
+// may have lain with the broker may not, whatever was configured.
+func (d *Desk) unstamped(t *ticket) bool { return d.o.Unstamped && !t.from.stored }

@@ -157,8 +157,10 @@ func TestIDIsKnownUntilExpiryAndADay(t *testing.T) {
 		b.ahead = -25 * time.Hour // corrected, so that it is valid again
 		b.gets(on, Done, "", 0)
 		<-time.After(time.Minute)
-		b.ahead = -25 * time.Hour
-		b.gets(on, Done, "", 1)
+		b.gets(on, Done, "", 0)
+		b.ahead = 0
+		<-time.After(time.Minute)
+		b.gets(on, Refused, Expired, 0) // forgotten, and looked at anew
 	})
 }
 
@@ -166,8 +168,8 @@ func TestIDIsKnownUntilExpiryAndADay(t *testing.T) {
 func TestFullMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		m := b.desk.known.(*memory)
-		m.room = room{50, 20}
+		m := b.desk.ledger
+		m.room = room{50, 20, maxLive}
 		for i := range 50 {
 			if a, _ := b.desk.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
 				t.Fatalf("order %d: %+v", i, a)
@@ -183,8 +185,8 @@ func TestFullMemory(t *testing.T) {
 		}
 		b.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
 		b.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
-		if len(m.known) != 22 || m.acted != 2 {
-			t.Errorf("%d known, %d acted", len(m.known), m.acted)
+		if len(m.known) != 22 || m.acts != 2 {
+			t.Errorf("%d known, %d acted", len(m.known), m.acts)
 		}
 	})
 }
@@ -224,30 +226,50 @@ func (s slowPins) Do(o output.Order) (output.State, error) {
 	return s.pins.Do(o)
 }
 
-// An order that comes while the same is under way is not carried out, and its
-// end is not known yet. Orders for others go on. [CMD-12]
+// An order that comes while the same is under way is not carried out, and gets
+// the answer of the first when that is there. Orders for others go on. [CMD-12]
 func TestOrderUnderWay(t *testing.T) {
-	b := newBench(t)
-	slow := slowPins{b.pins, make(chan struct{}), make(chan struct{})}
-	b.desk.o.Outputs = slow
-	text := order("a", "pump", "on", time.Minute)
-	first, second := make(chan Answer), make(chan Answer)
-	handle := func(text []byte, to chan Answer) {
-		a, _ := b.desk.Handle(text, false, "test")
-		to <- a
-	}
-	go handle(text, first)
-	<-slow.begun
-	if a := b.gets(text, Unknown, NoResult, 0); a.ID != "a" || a.Output != "pump" {
-		t.Errorf("answer %+v", a)
-	}
-	go handle(order("b", "lock", "off", time.Minute), second)
-	<-slow.begun
-	close(slow.end)
-	if a, other := <-first, <-second; a.Status != Done || other.Status != Done {
-		t.Errorf("answers %+v, %+v", a, other)
-	}
-	b.gets(text, Done, "", 0)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		slow := slowPins{b.pins, make(chan struct{}, 2), make(chan struct{})}
+		b.desk.o.Outputs = slow
+		text := order("a", "pump", "on", time.Minute)
+		first, joined, other := make(chan Answer, 1), make(chan Answer, 20), make(chan Answer, 1)
+		handle := func(text []byte, to chan Answer) {
+			a, _ := b.desk.Handle(text, false, "test")
+			to <- a
+		}
+		go handle(text, first)
+		<-slow.begun
+		for range 10 {
+			go handle(text, joined)
+		}
+		go handle(order("b", "lock", "off", time.Minute), other)
+		<-slow.begun
+		synctest.Wait()
+		if len(first)+len(other) != 0 || len(joined) != 10-laneRoom {
+			t.Errorf("%d joined were answered, want those for which there is no room", len(joined))
+		}
+		for range len(joined) {
+			if a := <-joined; a.Status != Unknown || a.Reason != NoResult || a.Output != "pump" {
+				t.Errorf("answer %+v", a)
+			}
+		}
+		close(slow.end)
+		want := <-first
+		if o := <-other; want.Status != Done || o.Status != Done {
+			t.Errorf("answers %+v, %+v", want, o)
+		}
+		for range laneRoom {
+			if a := <-joined; a != want {
+				t.Errorf("answer %+v, want %+v", a, want)
+			}
+		}
+		b.gets(text, Done, "", 0)
+		if len(b.pins.did) != 2 {
+			t.Errorf("did %q", b.pins.did)
+		}
+	})
 }
 
 func TestSameOrderFromManySides(t *testing.T) {

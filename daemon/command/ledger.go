@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -18,133 +19,92 @@ import (
 // Journal is where a desk keeps what it must not forget, a [spool.Journal].
 type Journal interface {
 	Replay(take func(payload []byte)) (spool.Damage, error)
-	Append(payload []byte) error
+	Append(payloads ...[]byte) error
 	Rewrite(payloads iter.Seq[[]byte]) error
 	Size() int64
 }
 
-// The bounds of the ledger's file: it is written anew when it is larger than
-// compactAt and than twice what it need hold, which is at most maxLive.
-const (
-	compactAt = 256 << 10
-	maxLive   = 8 << 20
-)
+// keepFor is how long an id is known after its order has expired. [CMD-11]
+const keepFor = 24 * time.Hour
 
-// maxResult is what is set aside for the result of an order carried out.
-const maxResult = 512
+// The bounds of what is remembered. A full ledger takes some 8 MB of memory.
+const (
+	maxActed   = 16384   // orders carried out
+	maxRefused = 1024    // orders refused; the oldest give way
+	maxLive    = 8 << 20 // bytes of what the journal need hold
+	maxQueue   = 1024    // entries on their way to the disk
+	maxResult  = 512     // bytes set aside for the result of an order
+)
 
 // subject is what the ledger's faults are about.
 const subject = "orders"
 
-// ledger is a remember that outlives the process. Its index is in memory; the
-// journal holds the same, in the order in which it was decided.
+// Reasons why an order cannot be remembered.
+var (
+	errFull    = errors.New("no room for another order")
+	errUnread  = errors.New("the ledger of orders could not be read")
+	errUnsound = errors.New("the ledger of orders could not be written")
+	errHung    = errors.New("the disk does not answer")
+)
+
+// ledger is what the desk knows of the orders it was given, by id. Its index is
+// in memory; the journal holds the same, in the order in which it was decided.
+// The index is guarded by the desk's mu; one goroutine, which does not hold mu
+// meanwhile, reads and writes the journal: see [ledger.pass].
 type ledger struct {
-	journal Journal
+	journal Journal // nil is none: what is in memory is all there is
+	clock   clock.Clock
 	health  *health.Health
 	log     *slog.Logger
 	answer  func(Answer) // answers an order of a run before
 	life    time.Duration
 	room    room
-	most    int64 // bound of live
-	acted   int
+	wake    chan struct{} // buffered, one: there is something to be written
+
+	mu      *sync.Mutex
+	acts    int // entries of orders carried out
 	refused int
 	known   map[string]*entry
 	count   uint64 // of entries ever put in, for their order
 	live    int64  // bytes of what the journal need hold
-	read    bool   // the journal has been read
-	sound   bool   // the journal holds what the index does
+	queue   []*pending
+	read    bool // the journal has been read
+	sound   bool // the journal, with what is in the queue, holds what the index does
+	missed  bool // something was not put into the queue since the index was last copied
+	hung    bool // the disk does not answer
 	sweep   time.Duration
 }
 
-// newLedger reads the journal. A journal that cannot be read or written is no
-// error: it is tried again.
-func newLedger(o Options) *ledger {
+// room is how much a ledger holds.
+type room struct {
+	acted, refused int
+	bytes          int64
+}
+
+// entry is an order that is remembered.
+type entry struct {
+	order   Order
+	answer  *Answer       // nil while it is under way; never changed
+	until   time.Duration // on CLOCK_BOOTTIME, which no correction of the time moves
+	boot    string        // the boot for which until holds
+	expiry  time.Time     // when it may be forgotten by the wall clock; zero while that is not known
+	refused bool
+	place   uint64 // in the order of the entries
+	size    int64  // bytes it takes in a journal that was written anew
+}
+
+func newLedger(o Options, mu *sync.Mutex) *ledger {
 	l := &ledger{
-		journal: o.Journal, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused}, most: maxLive,
-		answer: func(a Answer) { o.Answer(a.Record()) }, known: map[string]*entry{},
+		journal: o.Journal, clock: o.Clock, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused, maxLive},
+		answer: func(a Answer) { o.Answer(a.Record()) }, known: map[string]*entry{}, wake: make(chan struct{}, 1), mu: mu,
 	}
-	l.mend(o.Clock.Now())
+	l.read, l.sound = l.journal == nil, l.journal == nil
 	return l
 }
 
-// mend has the journal read and written, if that is yet to be done.
-func (l *ledger) mend(now clock.Stamp) {
-	switch {
-	case l.sound:
-	case l.read:
-		_ = l.rewrite() // it has told what is wrong
-	default:
-		if err := l.load(now); err != nil {
-			l.unusable(err)
-		}
-	}
-}
-
-func (l *ledger) unusable(err error) {
-	l.sound = false
-	l.health.Raise(health.LedgerUnavailable, subject, err.Error())
-}
-
-// rewrite puts the index in the place of the journal.
-func (l *ledger) rewrite() error {
-	live := int64(0)
-	err := l.journal.Rewrite(func(yield func([]byte) bool) {
-		for _, e := range l.inOrder() {
-			b := e.whole().encode()
-			if e.size = int64(len(b)); e.answer == nil {
-				e.size += maxResult
-			}
-			if live += e.size; !yield(b) {
-				return
-			}
-		}
-	})
-	if err != nil {
-		l.unusable(err)
-		return err
-	}
-	l.sound, l.live = true, live
-	l.health.Clear(health.LedgerUnavailable, subject)
-	return nil
-}
-
-func (l *ledger) inOrder() []*entry {
-	return slices.SortedFunc(maps.Values(l.known), func(a, b *entry) int { return cmp.Compare(a.place, b.place) })
-}
-
-// write puts one entry into the journal, or where that fails or failed
-// before, the whole index, which has it too.
-func (l *ledger) write(n note) error {
-	if !l.read {
-		return errUnread
-	}
-	if l.sound {
-		err := l.journal.Append(n.encode())
-		if err == nil {
-			return l.compact()
-		}
-		l.log.Warn("ledger of orders is written anew", "err", err)
-		l.sound = false
-	}
-	return l.rewrite()
-}
-
-// errUnread is the reason while nobody knows what the journal holds.
-var errUnread = errors.New("the ledger of orders could not be read")
-
-// compact writes the journal anew when most of it is of no use any more. A
-// failure takes nothing from the entry that was just written.
-func (l *ledger) compact() error {
-	if l.journal.Size() <= max(compactAt, 2*l.live) {
-		return nil
-	}
-	if err := l.rewrite(); err != nil {
-		l.log.Warn("ledger of orders cannot be compacted", "err", err)
-	}
-	return nil
-}
-
-func (l *ledger) first(id string) (Order, *Answer, bool) {
+// first gives the order first sent under the id and its answer, which is nil
+// for an intent without a result; ok is false where the id is unknown.
+func (l *ledger) first(id string) (o Order, a *Answer, ok bool) {
 	e, ok := l.known[id]
 	if !ok {
 		return Order{}, nil, false
@@ -152,53 +112,82 @@ func (l *ledger) first(id string) (Order, *Answer, bool) {
 	return e.order, e.answer, true
 }
 
-func (l *ledger) intend(o Order, now clock.Stamp) error {
-	switch {
-	case !l.read:
-		return errUnread
-	case !l.sound:
-		if err := l.rewrite(); err != nil {
-			return err
-		}
-	}
-	e := l.made(o, now)
-	n := e.intent()
-	e.size = int64(len(n.encode())) + maxResult
-	if l.acted >= l.room.acted || l.live+e.size > l.most {
-		return errFull
-	}
-	l.put(e)
-	if err := l.write(n); err != nil {
-		l.drop(e)
-		return err
+// broken says why nothing can be remembered for now, without asking the disk.
+func (l *ledger) broken() error {
+	if l.hung {
+		return errHung
 	}
 	return nil
 }
 
-func (l *ledger) settle(id string, a Answer) error {
-	e, ok := l.known[id]
-	if !ok {
-		return fmt.Errorf("settle order %q: not intended", id)
+// usable says why nothing can be remembered as things are, and has that tried
+// again.
+func (l *ledger) usable() error {
+	switch {
+	case l.hung:
+		return errHung
+	case l.read && l.sound:
+		return nil
 	}
-	e.answer = &a
-	n := result(a)
-	more := int64(len(n.encode())) - maxResult
-	e.size += more
-	l.live += more
-	return l.write(n)
+	l.poke()
+	if !l.read {
+		return errUnread
+	}
+	return errUnsound
 }
 
-func (l *ledger) refuse(o Order, a Answer) error {
+// intend notes, before the act, that the order is about to be carried out. It
+// may act once the entry is on disk. The error wraps errFull when there is no
+// room.
+func (l *ledger) intend(o Order, now clock.Stamp) (*pending, error) {
+	if !l.read {
+		return nil, errUnread
+	}
+	e := l.made(o, now)
+	if l.acts >= l.room.acted || l.live+e.weight() > l.room.bytes {
+		return nil, errFull
+	}
+	l.put(e)
+	return l.note(e.intent()), nil
+}
+
+// settle notes the result of an order that was intended.
+func (l *ledger) settle(id string, a Answer) *pending {
+	e, ok := l.known[id]
+	if !ok {
+		l.log.Error("order cannot be remembered", "id", id, "err", "not intended")
+		return nil
+	}
+	l.live -= e.size
+	e.answer = &a
+	e.size = e.weight()
+	l.live += e.size
+	return l.note(result(a))
+}
+
+// acted notes an order to the safe level that was carried out, if there is room.
+func (l *ledger) acted(o Order, a Answer) *pending {
+	e := l.made(o, a.Stamp)
+	e.answer = &a
+	if l.acts >= l.room.acted || l.live+e.weight() > l.room.bytes {
+		return nil
+	}
+	l.put(e)
+	return l.note(e.whole())
+}
+
+// refuse notes an order that was refused.
+func (l *ledger) refuse(o Order, a Answer) *pending {
+	if old, ok := l.known[o.ID]; ok {
+		l.drop(old) // it was intended
+	}
 	for l.refused >= l.room.refused {
 		l.drop(l.oldestRefused())
 	}
 	e := l.made(o, a.Stamp)
 	e.answer, e.refused = &a, true
-	n := e.whole()
-	e.size = int64(len(n.encode()))
 	l.put(e)
-	_ = l.write(n) // a fault has told; the order is remembered as long as we run
-	return nil
+	return l.note(e.whole())
 }
 
 func (l *ledger) oldestRefused() *entry {
@@ -221,18 +210,36 @@ func (l *ledger) made(o Order, now clock.Stamp) *entry {
 	return e
 }
 
+// left is how long an order can be in time. Without a true clock or without an
+// expiry it is as if it expired as late as it may.
+func left(o Order, now clock.Stamp, life time.Duration) time.Duration {
+	if !now.Synced || o.Expires.IsZero() {
+		return life
+	}
+	return min(max(o.Expires.Sub(now.Wall), 0), life)
+}
+
+// weight is an entry's size in a journal that is written anew.
+func (e *entry) weight() int64 {
+	n := int64(len(e.whole().encode()))
+	if e.answer == nil {
+		n += maxResult
+	}
+	return n
+}
+
 func (l *ledger) put(e *entry) {
 	if old, ok := l.known[e.order.ID]; ok {
 		l.drop(old)
 	}
 	l.count++
-	e.place = l.count
+	e.place, e.size = l.count, e.weight()
 	l.known[e.order.ID] = e
 	l.live += e.size
 	if e.refused {
 		l.refused++
 	} else {
-		l.acted++
+		l.acts++
 	}
 }
 
@@ -242,17 +249,12 @@ func (l *ledger) drop(e *entry) {
 	if e.refused {
 		l.refused--
 	} else {
-		l.acted--
+		l.acts--
 	}
 }
 
-// forget lets go of what has lapsed, and tries again what failed, once a
-// minute at most. It is also the only one that reads, before every look at an
-// id: what is known must not change between that look and the intent.
+// forget lets go of what has lapsed, once a minute at most.
 func (l *ledger) forget(now clock.Stamp) {
-	if !l.read {
-		l.mend(now)
-	}
 	if now.Mono < l.sweep {
 		return
 	}
@@ -262,7 +264,6 @@ func (l *ledger) forget(now clock.Stamp) {
 			l.drop(e)
 		}
 	}
-	l.mend(now)
 }
 
 // lapsed reports whether an id need not be known any more: its time by the wall
@@ -281,3 +282,16 @@ func (l *ledger) lapsed(e *entry, now clock.Stamp) bool {
 	}
 	return e.answer != nil && !now.Wall.Before(e.expiry)
 }
+
+// inOrder gives copies of all entries, in their order.
+func (l *ledger) inOrder() []entry {
+	all := make([]entry, 0, len(l.known))
+	for e := range maps.Values(l.known) {
+		all = append(all, *e)
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.place, b.place) })
+	return all
+}
+
+// wrap names the ledger in an error of its journal.
+func wrap(verb string, err error) error { return fmt.Errorf("%s ledger of orders: %w", verb, err) }

@@ -18,23 +18,38 @@ import (
 	"fieldpost/daemon/spool"
 )
 
-// office is a desk with its ledger, and all that it told.
+// office is a desk at work, with its ledger, and all that it told.
 type office struct {
-	*bench
+	*bench // whose mu guards faults and what the clock says too
+	stop   func()
 	faults []string
 	stamp  func(clock.Stamp) clock.Stamp // changes what the clock says; nil leaves it
 }
 
-// newOffice opens a desk on a journal. base is what boots share: their clock.
+// newOffice opens a desk on a journal, in the place of the one before. base is
+// what boots share: their clock.
 func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
 	t.Helper()
 	f := &office{bench: &bench{t: t, pins: newPins()}}
+	if p, ok := j.(*paper); ok {
+		p.mu.Lock()
+		before := p.stop
+		p.mu.Unlock()
+		if before != nil {
+			before()
+		}
+		p.stop = func() { f.stop() }
+	}
 	f.desk = New(Options{
 		Thing: thing, MaxLife: time.Hour, Outputs: f.pins, Journal: j,
 		Health: health.New(func(c health.Change) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			f.faults = append(f.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
 		}),
 		Clock: clock.Func(func() clock.Stamp {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			s := base.Now()
 			s.Wall, s.Synced = s.Wall.Add(f.ahead), !f.unsynced
 			if f.stamp != nil {
@@ -42,13 +57,23 @@ func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
 			}
 			return s
 		}),
-		Answer: func(r spool.Record) { f.sent = append(f.sent, r) },
+		Answer: f.answered,
 	})
+	f.stop = f.work()
 	return f
+}
+
+// set changes what the clock says.
+func (f *office) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
 }
 
 // told gives the answers that were sent without being asked for.
 func (f *office) told() (out []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, r := range f.sent {
 		line := ""
 		for _, x := range r.Fields {
@@ -66,6 +91,8 @@ func (f *office) told() (out []string) {
 
 func (f *office) want(faults ...string) {
 	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if !slices.Equal(f.faults, faults) {
 		f.t.Errorf("told faults %q, want %q", f.faults, faults)
 	}
@@ -150,7 +177,7 @@ func TestKilledBetweenTwoLines(t *testing.T) {
 func TestRefusalIsRemembered(t *testing.T) {
 	p := &paper{t: t}
 	f := newOffice(t, p, clock.Fake())
-	f.unsynced = true
+	f.set(func() { f.unsynced = true })
 	text := order("a", "pump", "on", time.Minute)
 	first := f.gets(text, Refused, ClockUnsynced, 0)
 	if a := newOffice(t, p, clock.Fake()).gets(text, Refused, ClockUnsynced, 0); a.Hint != first.Hint {
@@ -167,12 +194,12 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 				p := &paper{t: t}
 				f := newOffice(t, p, clock.Fake())
 				f.gets(order("before", "pump", "on", time.Minute), Done, "", 1)
-				p.fail = func(o string) error {
+				p.failing(func(o string) error {
 					if o == op || o == "rewrite" {
 						return err
 					}
 					return nil
-				}
+				})
 				a := f.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
 				if !strings.Contains(a.Hint, err.Error()) {
 					t.Errorf("hint %q does not say %v", a.Hint, err)
@@ -181,9 +208,9 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 				f.gets(order("c", "pump", "off", time.Minute), Done, "", 1)
 				f.gets(order("before", "pump", "on", time.Minute), Done, "", 0)
 				f.want("ledger_unavailable raised")
-				p.fail = nil
+				p.failing(nil)
 				<-time.After(time.Minute)
-				f.desk.tidy() // though no order comes
+				synctest.Wait() // though no order comes
 				f.want("ledger_unavailable cleared")
 				f.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
 				f.gets(order("d", "pump", "on", time.Minute), Done, "", 1)
@@ -195,18 +222,21 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// An order to the safe level that was not recorded is done each time it comes,
-// the very one at which the disk fails, too. [CMD-14]
+// An order to the safe level is done though it cannot be recorded, and is then
+// known as long as the process runs. [CMD-14]
 func TestSafeWithoutLedger(t *testing.T) {
 	p := &paper{t: t}
 	f := newOffice(t, p, clock.Fake())
-	p.fail = func(string) error { return syscall.ENOSPC }
+	p.failing(func(string) error { return syscall.ENOSPC })
 	text := order("a", "pump", "off", time.Minute)
 	f.gets(text, Done, "", 1)
-	f.gets(text, Done, "", 1)
-	p.fail = nil
-	f.gets(text, Done, "", 1)
 	f.gets(text, Done, "", 0)
+	f = newOffice(t, p, clock.Fake())
+	f.gets(text, Done, "", 1)
+	p.failing(nil)
+	f.gets(text, Done, "", 0)
+	f.gets(order("b", "pump", "on", time.Minute), Done, "", 1)
+	newOffice(t, p, clock.Fake()).gets(text, Done, "", 0)
 }
 
 // A single error of the disk is mended on the spot: the order is done.
@@ -214,13 +244,13 @@ func TestOneErrorOfTheDisk(t *testing.T) {
 	p := &paper{t: t}
 	f := newOffice(t, p, clock.Fake())
 	once := true
-	p.fail = func(op string) error {
+	p.failing(func(op string) error {
 		if op == "sync" && once {
 			once = false
 			return syscall.EIO
 		}
 		return nil
-	}
+	})
 	f.gets(order("a", "pump", "on", time.Minute), Done, "", 1)
 	f.want()
 	newOffice(t, p, clock.Fake()).gets(order("a", "pump", "on", time.Minute), Done, "", 0)
@@ -234,12 +264,12 @@ func TestLedgerThatCannotBeRead(t *testing.T) {
 	old := order("old", "pump", "on", time.Minute)
 	newOffice(t, p, clock.Fake()).gets(old, Done, "", 1)
 	p.entries = append(p.entries, note{V: 1, ID: "begun", Order: &noteOrder{Output: "pump", Action: "on"}}.encode())
-	p.fail = func(op string) error {
+	p.failing(func(op string) error {
 		if op == "replay" {
 			return syscall.EIO
 		}
 		return nil
-	}
+	})
 	f := newOffice(t, p, clock.Fake())
 	f.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
 	f.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
@@ -247,7 +277,7 @@ func TestLedgerThatCannotBeRead(t *testing.T) {
 	if f.told() != nil || len(p.entries) != 3 {
 		t.Errorf("%d entries: what could not be read was written over", len(p.entries))
 	}
-	p.fail = nil
+	p.failing(nil)
 	f.gets(old, Done, "", 0)
 	f.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
 	f.want("ledger_unavailable cleared")
@@ -272,13 +302,13 @@ func TestNoDirectory(t *testing.T) {
 // [CMD-11] [CMD-6]
 func TestFullLedger(t *testing.T) {
 	for what, limit := range map[string]func(*ledger){
-		"number": func(l *ledger) { l.room = room{50, 20} },
-		"bytes":  func(l *ledger) { l.most = 20_000 },
+		"number": func(l *ledger) { l.room = room{50, 20, maxLive} },
+		"bytes":  func(l *ledger) { l.room.bytes = 20_000 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			base, p := clock.Fake(), &paper{t: t}
 			f := newOffice(t, p, base)
-			l := f.desk.known.(*ledger)
+			l := f.desk.ledger
 			limit(l)
 			n := 0
 			for ; n < 1000; n++ {
@@ -298,8 +328,8 @@ func TestFullLedger(t *testing.T) {
 			<-time.After(25*time.Hour + time.Minute)
 			f.gets(order("next day", "pump", "on", time.Minute), Done, "", 1)
 			f.want()
-			if l.live > 3000 || l.acted != 1 {
-				t.Errorf("%s: %d bytes and %d orders are left", what, l.live, l.acted)
+			if l.live > 3000 || l.acts != 1 {
+				t.Errorf("%s: %d bytes and %d orders are left", what, l.live, l.acts)
 			}
 		})
 	}
@@ -308,8 +338,8 @@ func TestFullLedger(t *testing.T) {
 // The last refused orders are known, the ones before give way.
 func TestRefusedOrdersGiveWay(t *testing.T) {
 	f := newOffice(t, &paper{t: t}, clock.Fake())
-	l := f.desk.known.(*ledger)
-	l.room = room{50, 20}
+	l := f.desk.ledger
+	l.room = room{50, 20, maxLive}
 	for i := range 21 {
 		f.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 	}
@@ -336,27 +366,27 @@ func TestIDIsKnownOverBoots(t *testing.T) {
 		on, off := order("a", "pump", "on", time.Hour), []byte(`{"id":"b","output":"pump","action":"off"}`)
 		f := newOffice(t, p, base)
 		f.gets(on, Done, "", 1)
-		f.unsynced = true
+		f.set(func() { f.unsynced = true })
 		f.gets(off, Done, "", 1)
-		f.unsynced = false
-		f.ahead = 100 * time.Hour // the clock jumps
+		f.set(func() { f.unsynced = false })
+		f.set(func() { f.ahead = 100 * time.Hour }) // the clock jumps
 		<-time.After(2 * time.Minute)
-		f.desk.tidy()
-		f.ahead = 0
+		synctest.Wait()
+		f.set(func() { f.ahead = 0 })
 		f.gets(on, Done, "", 0)
 
 		f = newOffice(t, p, base)
-		f.stamp, f.unsynced, f.ahead = later("2"), true, 1000*time.Hour
+		f.set(func() { f.stamp, f.unsynced, f.ahead = later("2"), true, 1000*time.Hour })
 		<-time.After(2 * time.Minute)
-		f.desk.tidy()
+		synctest.Wait()
 		f.gets(on, Done, "", 0)
-		f.ahead, f.unsynced = 0, false
+		f.set(func() { f.ahead, f.unsynced = 0, false })
 		<-time.After(24*time.Hour + 30*time.Minute)
-		f.desk.tidy()
+		synctest.Wait()
 		f.gets(off, Done, "", 0)
 		f.gets(on, Done, "", 0)
 		<-time.After(time.Hour)
-		f.desk.tidy()
+		synctest.Wait()
 		f.gets(on, Refused, Expired, 0) // looked at anew
 		<-time.After(24 * time.Hour)
 		f.gets(off, Done, "", 1)
@@ -374,8 +404,9 @@ func TestCompaction(t *testing.T) {
 			if i%10 == 9 {
 				<-time.After(time.Hour)
 			}
-			if p.size > compactAt+64<<10 {
-				t.Fatalf("%d bytes after %d orders", p.size, i)
+			synctest.Wait()
+			if p.Size() > compactAt+64<<10 {
+				t.Fatalf("%d bytes after %d orders", p.Size(), i)
 			}
 		}
 		if p.rewrote < 3 {
@@ -383,18 +414,22 @@ func TestCompaction(t *testing.T) {
 		}
 		newOffice(t, p, clock.Fake()).gets(order("o4999", "pump", "on", time.Minute), Done, "", 0)
 	})
-	p := &paper{t: t}
-	f := newOffice(t, p, clock.Fake())
-	p.size = compactAt
-	p.fail = func(op string) error {
-		if op == "rewrite" {
-			return syscall.ENOSPC
-		}
-		return nil
-	}
-	f.gets(order("a", "pump", "on", time.Minute), Done, "", 1)
-	f.want("ledger_unavailable raised")
-	f.gets(order("b", "pump", "on", time.Minute), Refused, NoLedger, 0)
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{t: t}
+		f := newOffice(t, p, clock.Fake())
+		synctest.Wait()
+		p.size = compactAt
+		p.failing(func(op string) error {
+			if op == "rewrite" {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		f.gets(order("a", "pump", "on", time.Minute), Done, "", 1)
+		synctest.Wait()
+		f.want("ledger_unavailable raised")
+		f.gets(order("b", "pump", "on", time.Minute), Refused, NoLedger, 0)
+	})
 }
 
 // Damage costs what was hit: an id whose result is left is known, one whose
@@ -494,8 +529,10 @@ func FuzzReplay(f *testing.F) {
 				told[id] = true
 			}
 		}
-		o.desk.tidy() // some have lapsed
-		_, _, known := o.desk.known.first("a")
+		o.desk.mu.Lock()
+		o.desk.ledger.forget(o.desk.o.Clock.Now()) // some have lapsed
+		o.desk.mu.Unlock()
+		_, _, known := o.desk.ledger.first("a")
 		a, ok := o.desk.Handle(order("a", "pump", "on", time.Minute), false, "test")
 		if !ok || known != (len(o.pins.did) == 0) {
 			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)

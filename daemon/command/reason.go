@@ -17,7 +17,10 @@ const (
 	TooFarAhead   Code = "too_far_ahead"
 	TooMany       Code = "too_many"
 	NoLedger      Code = "no_ledger"
+	Busy          Code = "busy"
+	Overtaken     Code = "overtaken"
 	OutputFailed  Code = "output_failed"
+	Hangs         Code = "hangs"
 	Stopping      Code = "stopping"
 	NoResult      Code = "no_result"
 )
@@ -37,13 +40,16 @@ var Reasons = []Reason{
 	{UnknownAction, Refused, "The action is none that an output knows.", "Use on, off, toggle or pulse."},
 	{Retained, Refused, "The order is a retained copy, which may be of any age.", "Publish orders with the retain flag off, and clear the retained one with an empty retained message."},
 	{UnknownOutput, Refused, "This board has no output of that name.", "Use a name that stands under outputs in the configuration."},
-	{Unstamped, Refused, "The order has no id or no expires, so that nobody can tell whether it comes twice or late.", "Give it an id of its own and a time when it expires; only orders to the safe level go without."},
+	{Unstamped, Refused, "The order has no id or no expires, so that nobody can tell whether it comes twice or late.", "Give it an id of its own and a time when it expires; only orders to the safe level go without, unless the configuration has `commands.unstamped: accept`."},
 	{ClockUnsynced, Refused, "This board's clock is not yet known to be true, so that it cannot tell whether the order comes late.", "Send it again under a new id when the clock is synchronised: `timedatectl status`."},
-	{Expired, Refused, "The order came after its time.", "Send it again under a new id; if it was in time, compare the clocks of sender and board."},
+	{Expired, Refused, "The order's time was over before it could act.", "Send it again under a new id; if it was in time, compare the clocks of sender and board, and look for faults of the output."},
 	{TooFarAhead, Refused, "The order expires further ahead than commands.max_life allows.", "Send it closer to when it is to act, or raise commands.max_life."},
 	{TooMany, Refused, "So many orders came within a day that no more ids can be remembered.", "Send fewer; orders to the safe level still go through."},
 	{NoLedger, Refused, "It cannot be recorded that the order is carried out, so that it might be carried out twice.", "Make room on the disk or replace the card, and send it again under a new id; orders to the safe level still go through."},
+	{Busy, Refused, "So many orders wait for this output that there is no room for another.", "Wait for their answers before sending more; if none come, its line hangs: see the output's faults in the journal."},
+	{Overtaken, Refused, "An order to the safe level that came later was carried out before this one had begun.", "Send it again under a new id if it is still wanted."},
 	{OutputFailed, Failed, "The line did not take its level, and was driven to safe as far as it obeys.", "See the output's faults in the journal: `journalctl -u fieldpost -p warning`."},
+	{Hangs, Failed, "The output's line is held up by orders before this one, so that it could not begin.", "See the output's faults in the journal; cut its power if it must be safe now."},
 	{Stopping, Failed, "The daemon is stopping and has made its outputs safe.", "Send the order again, under a new id, when it is back."},
 	{NoResult, Unknown, "This order was begun, and it is not recorded how it ended; it is not begun again.", "Ask for the output's state, and send a new order if it is not what it should be."},
 }

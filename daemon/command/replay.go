@@ -3,17 +3,20 @@ package command
 import (
 	"fmt"
 
-	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 )
 
-// load reads the journal into the index. What was decided meanwhile, while it
-// could not be read, gives way to what it holds. Intents without a result are
-// those of a run that ended in between: they are answered unknown. [CMD-12]
-func (l *ledger) load(now clock.Stamp) error {
+// replayed is what a journal holds.
+type replayed struct {
+	entries     []*entry // in their order; one for each id
+	holes, tail int      // places that cannot be read, bytes cut off at the end
+}
+
+// replay reads a journal.
+func replay(j Journal) (replayed, error) {
 	found, strange := map[string]*entry{}, 0
 	var order []*entry
-	damage, err := l.journal.Replay(func(payload []byte) {
+	damage, err := j.Replay(func(payload []byte) {
 		n, err := decodeNote(payload)
 		if err != nil {
 			strange++
@@ -29,36 +32,17 @@ func (l *ledger) load(now clock.Stamp) error {
 			a := n.Answer.answer(n.ID)
 			e.answer = &a
 		}
-		e.size += int64(len(payload))
 	})
 	if err != nil {
-		return fmt.Errorf("load ledger: %w", err)
+		return replayed{}, err
 	}
-	l.read = true
-	l.took(damage.Holes+strange, damage.Tail)
-	var begun []*entry
+	r := replayed{holes: damage.Holes + strange, tail: damage.Tail}
 	for _, e := range order {
-		if found[e.order.ID] != e {
-			continue
+		if found[e.order.ID] == e {
+			r.entries = append(r.entries, e)
 		}
-		if e.answer == nil {
-			begun = append(begun, e)
-		}
-		l.put(e)
 	}
-	for _, e := range begun {
-		a := because(NoResult, "")
-		a.ID, a.Output, a.Stamp = e.order.ID, e.order.Output, now
-		e.answer = &a
-	}
-	// The results are on disk before they are told: what is told twice is told
-	// because the disk fails.
-	_ = l.rewrite() // it has told what is wrong
-	for _, e := range begun {
-		l.log.Warn("order of the run before has no result", "id", e.order.ID, "output", e.order.Output)
-		l.answer(*e.answer)
-	}
-	return nil
+	return r, nil
 }
 
 // took reports damage. A tail that is cut off is what a power cut leaves of the

@@ -4,24 +4,51 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 )
 
 // mail makes messages and counts their acknowledgements.
 type mail struct {
+	mu    sync.Mutex
 	acked []string
 	lost  bool
 }
 
 func (m *mail) of(payload []byte) uplink.Message {
-	return uplink.Message{Payload: payload, QoS: 1, Ack: func() { m.acked = append(m.acked, string(payload)) }, Lost: func() bool { return m.lost }}
+	return uplink.Message{Payload: payload, QoS: 1, Ack: func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.acked = append(m.acked, string(payload))
+	}, Lost: func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.lost
+	}}
 }
 
-// serve runs the desk's worker over messages and waits until all are taken.
+// lose ends the connection of all messages.
+func (m *mail) lose() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = true
+}
+
+func (m *mail) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.acked)
+}
+
+// serve runs the desk over messages and waits until all are finished.
 func (b *bench) serve(ms ...uplink.Message) {
 	b.t.Helper()
 	in := make(chan uplink.Message, len(ms))
@@ -39,13 +66,14 @@ func TestServe(t *testing.T) {
 	b := newBench(t)
 	m := &mail{}
 	on, none := order("a", "pump", "on", time.Minute), []byte("hello")
-	keep := b.desk.o.Answer
 	b.desk.o.Answer = func(r spool.Record) {
-		if keep(r); len(b.sent) < 3 && len(m.acked) >= len(b.sent) {
+		b.answered(r)
+		if m.count() > 0 && len(b.sent) < 2 {
 			t.Error("acknowledged before the answer was recorded")
 		}
 	}
 	b.serve(m.of(on), m.of(on))
+	b.desk.o.Answer = b.answered
 	if len(b.sent) != 2 || len(m.acked) != 2 || len(b.pins.did) != 1 {
 		t.Errorf("%d answers, %d acknowledged, did %q; want 2, 2 and one act", len(b.sent), len(m.acked), b.pins.did)
 	}
@@ -59,14 +87,15 @@ func TestServe(t *testing.T) {
 	if len(b.sent) != 3 || len(m.acked) != 4 || len(b.pins.did) != 1 {
 		t.Errorf("retained: %d answers, %d acknowledged, did %q", len(b.sent), len(m.acked), b.pins.did)
 	}
-	m.lost = true
+	m.lose()
 	b.serve(m.of(order("late", "pump", "off", time.Minute)))
 	if len(b.sent) != 3 || len(m.acked) != 4 || len(b.pins.did) != 1 {
 		t.Errorf("an order of a lost connection was begun: did %q", b.pins.did)
 	}
 }
 
-// After its end the desk takes nothing, though there is something. [CMD-13]
+// After its end the desk takes nothing, though there is something; what comes
+// another way is told that it is stopping. [CMD-13]
 func TestServeEnds(t *testing.T) {
 	b := newBench(t)
 	m := &mail{}
@@ -82,6 +111,9 @@ func TestServeEnds(t *testing.T) {
 	if len(b.pins.did)+len(m.acked)+len(b.sent) != 0 {
 		t.Errorf("did %q, acknowledged %q", b.pins.did, m.acked)
 	}
+	if a := b.gets(order("b", "pump", "off", time.Minute), Failed, Stopping, 0); a.ID != "b" || a.Output != "pump" {
+		t.Errorf("answer %+v", a)
+	}
 }
 
 // Orders and answers on one topic: every answer comes back to us, and that is
@@ -89,7 +121,7 @@ func TestServeEnds(t *testing.T) {
 func TestOneTopicForAll(t *testing.T) {
 	b := newBench(t)
 	m := &mail{}
-	const n = 20
+	const n = 8
 	var in []uplink.Message
 	for i := range n {
 		in = append(in, m.of(order(fmt.Sprint("o", i), []string{"pump", "pumpe"}[i%2], "on", time.Minute)))
@@ -106,4 +138,218 @@ func TestOneTopicForAll(t *testing.T) {
 	if len(b.sent) != n || len(m.acked) != 2*n || b.desk.Stats().Passed != n {
 		t.Errorf("own answers were answered: %d answers, %d acknowledged, %+v", len(b.sent), len(m.acked), b.desk.Stats())
 	}
+}
+
+// yard is a desk at work on outputs whose lines hang until they are let go.
+type yard struct {
+	*bench
+	*mail
+	in   chan uplink.Message
+	hang map[string]chan struct{} // by output
+	stop func() error
+}
+
+// Do implements Outputs.
+func (y *yard) Do(o output.Order) (output.State, error) {
+	if c := y.hang[o.Output]; c != nil {
+		<-c
+	}
+	return y.pins.Do(o)
+}
+
+// Energises implements Outputs.
+func (y *yard) Energises(name string, a output.Action) (bool, bool) {
+	return y.pins.Energises(name, a)
+}
+
+func newYard(t *testing.T, j Journal, hanging ...string) *yard {
+	y := &yard{bench: &bench{t: t, pins: newPins()}, mail: &mail{}, in: make(chan uplink.Message, 256), hang: map[string]chan struct{}{}}
+	for _, name := range hanging {
+		y.hang[name] = make(chan struct{})
+	}
+	y.desk = New(Options{Thing: thing, MaxLife: time.Hour, Outputs: y, Clock: clock.Fake(), Answer: y.answered, Journal: j})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- y.desk.Serve(ctx, y.in) }()
+	y.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() { _ = y.stop() })
+	return y
+}
+
+// send hands orders in and waits until all that can happen has.
+func (y *yard) send(orders ...[]byte) {
+	for _, o := range orders {
+		y.in <- y.of(o)
+	}
+	synctest.Wait()
+}
+
+// heard gives the answers since it was last asked: id, status, reason, sorted.
+func (y *yard) heard() (out []string) {
+	y.bench.mu.Lock()
+	defer y.bench.mu.Unlock()
+	for _, r := range y.sent {
+		said := map[string]any{}
+		for _, f := range r.Fields {
+			said[f.Name] = f.Value
+		}
+		line := fmt.Sprint(said["id"], " ", said["status"])
+		if said["reason"] != nil {
+			line += fmt.Sprint(" ", said["reason"])
+		}
+		out = append(out, line)
+	}
+	y.sent = nil
+	slices.Sort(out)
+	return out
+}
+
+func (y *yard) want(what string, answers ...string) {
+	y.t.Helper()
+	if got := y.heard(); !slices.Equal(got, answers) {
+		y.t.Errorf("%s: answers %q, want %q", what, got, answers)
+	}
+}
+
+// A line that hangs holds up its own orders and no others. Those that wait for
+// it are refused when their time is over or there is no room, and do not act
+// when it comes back. Messages after it are acknowledged. [CMD-15] [CMD-16]
+func TestHungLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, &paper{t: t}, "pump")
+		y.send(order("hangs", "pump", "on", 10*time.Minute), order("soon", "pump", "toggle", 20*time.Second))
+		for i := range laneRoom {
+			y.send(order(fmt.Sprint("w", i), "pump", "on", 30*time.Second))
+		}
+		y.want("no room", "w7 refused busy")
+		y.send(order("other", "lock", "off", time.Minute))
+		y.want("another output", "other done")
+		if n := y.count(); n != 0 {
+			t.Errorf("%d messages acknowledged ahead of one that came before", n)
+		}
+		<-time.After(ackPatience)
+		synctest.Wait()
+		if n := y.count(); n != 2 {
+			t.Errorf("%d messages acknowledged, want those that were answered", n)
+		}
+		<-time.After(20 * time.Second)
+		synctest.Wait()
+		y.want("expired", "soon refused expired")
+		<-time.After(10 * time.Second)
+		synctest.Wait()
+		if got := y.heard(); len(got) != laneRoom-1 || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " refused expired" }) {
+			t.Errorf("answers %q, want all that waited refused", got)
+		}
+		y.send(order("soon", "pump", "toggle", 20*time.Second)) // again: its first answer
+		y.want("again", "soon refused expired")
+		close(y.hang["pump"])
+		synctest.Wait()
+		y.want("the line is back", "hangs done")
+		if got := y.pins.did; len(got) != 2 || y.count() != 4+laneRoom {
+			t.Errorf("did %q, %d messages acknowledged", got, y.count())
+		}
+		y.send(order("next", "pump", "off", time.Minute))
+		y.want("after that", "next done")
+	})
+}
+
+// An order to the safe level goes ahead of those that wait, and they are
+// refused; it does not act for ever later itself. [CMD-15] [CMD-16]
+func TestSafeGoesAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, &paper{t: t}, "pump")
+		y.send(order("hangs", "pump", "on", 10*time.Minute))
+		y.send(order("a", "pump", "on", time.Minute), order("b", "pump", "toggle", time.Minute),
+			order("off", "pump", "off", 0), order("c", "pump", "pulse", time.Minute))
+		y.want("overtaken", "a refused overtaken", "b refused overtaken")
+		close(y.hang["pump"])
+		synctest.Wait()
+		y.want("the line is back", "c done", "hangs done", "off done")
+		if got, want := len(y.pins.did), 3; got != want {
+			t.Errorf("did %q", y.pins.did)
+		}
+
+		y.hang["pump"] = make(chan struct{})
+		y.send(order("hangs too", "pump", "on", 10*time.Minute))
+		for i := range laneRoom + 1 {
+			y.send(order(fmt.Sprint("o", i), "pump", "off", 0))
+		}
+		y.want("no room", "o8 failed hangs")
+		<-time.After(safePatience)
+		synctest.Wait()
+		if got := y.heard(); len(got) != laneRoom || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " failed hangs" }) {
+			t.Errorf("answers %q, want all that waited failed", got)
+		}
+		close(y.hang["pump"])
+		synctest.Wait()
+		y.want("the line is back", "hangs too done")
+		if got := len(y.pins.did); got != 4 {
+			t.Errorf("did %q, want none of those that were answered", y.pins.did)
+		}
+		y.hang = nil
+		y.send(order("o8", "pump", "off", 0)) // it was not remembered
+		y.want("once more", "o8 done")
+	})
+}
+
+// Orders of a connection that has ended, and that had not begun, are dropped:
+// the broker sends them again, and then they are carried out once. [CMD-13]
+func TestWaitingOrdersOfALostConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, &paper{t: t}, "pump")
+		begun, waits, comes := order("begun", "pump", "on", time.Minute), order("waits", "pump", "toggle", time.Minute), order("comes", "pump", "toggle", time.Minute)
+		y.send(begun, waits, comes)
+		y.lose()
+		second := &mail{}
+		y.in <- second.of(begun)
+		y.in <- second.of(comes)
+		synctest.Wait()
+		close(y.hang["pump"])
+		synctest.Wait()
+		got := y.heard()
+		if want := []string{"begun done", "begun done", "comes done", "comes done"}; !slices.Equal(got, want) {
+			t.Errorf("answers %q, want %q", got, want)
+		}
+		if second.count() != 2 || len(y.pins.did) != 2 {
+			t.Errorf("%d acknowledged, did %q", second.count(), y.pins.did)
+		}
+		y.in <- second.of(waits)
+		synctest.Wait()
+		y.want("comes again", "waits done")
+	})
+}
+
+// When the desk ends, orders that wait are dropped, and what is under way is
+// waited for. [CMD-13]
+func TestEndWithOrdersWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, &paper{t: t}, "pump")
+		y.send(order("hangs", "pump", "on", time.Minute), order("waits", "pump", "on", time.Minute))
+		local := make(chan Answer, 1)
+		go func() {
+			a, _ := y.desk.Handle(order("local", "pump", "on", time.Minute), false, "local")
+			local <- a
+		}()
+		synctest.Wait()
+		ended := make(chan error, 1)
+		go func() { ended <- y.stop() }()
+		if a := <-local; a.Status != Failed || a.Reason != Stopping || a.ID != "local" {
+			t.Errorf("answer %+v", a)
+		}
+		synctest.Wait()
+		if len(ended) != 0 {
+			t.Error("ended while a line was moved")
+		}
+		close(y.hang["pump"])
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		y.want("at the end", "hangs done")
+		if y.count() != 1 || len(y.pins.did) != 1 {
+			t.Errorf("%d acknowledged, did %q", y.count(), y.pins.did)
+		}
+	})
 }

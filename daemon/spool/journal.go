@@ -76,17 +76,23 @@ func (j *Journal) Replay(take func(payload []byte)) (Damage, error) {
 	return Damage{Holes: at.holes, Tail: at.tail}, nil
 }
 
-// Append puts an entry at the end, and returns when it is on disk.
-func (j *Journal) Append(payload []byte) error {
-	if len(payload) == 0 || len(payload) > maxPayload {
-		return j.wrap("append to", errTooLong)
+// Append puts entries at the end, with one sync, and returns when they are on
+// disk. After a power cut the file has them from the first to some of them.
+func (j *Journal) Append(payloads ...[]byte) error {
+	for _, b := range payloads {
+		if len(b) == 0 || len(b) > maxPayload {
+			return j.wrap("append to", errTooLong)
+		}
 	}
 	if err := j.usable(); err != nil {
 		j.sound = false
 		return j.wrap("append to", err)
 	}
 	j.sound = false
-	b := appendFrame(nil, j.seq+1, payload)
+	var b []byte
+	for i, payload := range payloads {
+		b = appendFrame(b, j.seq+1+uint64(i), payload)
+	}
 	f, err := j.disk.add(j.name)
 	if err != nil {
 		return j.wrap("open", err)
@@ -101,7 +107,7 @@ func (j *Journal) Append(payload []byte) error {
 	if err != nil {
 		return j.wrap("append to", err)
 	}
-	j.seq, j.size, j.sound = j.seq+1, j.size+int64(len(b)), true
+	j.seq, j.size, j.sound = j.seq+uint64(len(payloads)), j.size+int64(len(b)), true
 	return nil
 }
 

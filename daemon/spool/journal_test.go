@@ -70,6 +70,24 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// Several entries go with one sync, and stand in the file in their order.
+func TestJournalTakesSeveralAtOnce(t *testing.T) {
+	d := newMemDisk()
+	j := newJournal(d)
+	if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("b"), []byte("c")), j.Append([]byte("d"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append([]byte("e"), nil); !errors.Is(err, errTooLong) {
+		t.Errorf("Append of an empty entry: %v", err)
+	}
+	if got, damage := newJournal(d).all(t); !slices.Equal(got, []string{"a", "b", "c", "d"}) || damage != (Damage{}) {
+		t.Errorf("holds %q, %+v", got, damage)
+	}
+	if n := int64(len(d.data(j.name))); n != j.Size() {
+		t.Errorf("size %d, want %d", j.Size(), n)
+	}
+}
+
 // What Append has said to be on disk is there after a power cut, whatever
 // failed before it.
 func TestJournalSurvivesPowerCuts(t *testing.T) {

@@ -1,0 +1,273 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
+)
+
+// outcome is how an order ended: its answer, and the entry of the ledger that
+// says so. An answer without a status is none: the order was dropped.
+type outcome struct {
+	answer Answer
+	note   *pending // nil where there is none
+	again  bool     // the answer was given before
+}
+
+// admit takes a well-formed order to its lane, if the gate lets it.
+func (d *Desk) admit(o Order, from source) (finish func() Answer) {
+	t := newTicket(o, from)
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ledger.forget(now)
+	v, first, a := d.gate(t, now)
+	switch {
+	case v == join && first.joins(from):
+		return func() Answer {
+			<-first.done
+			if first.answer.Status == "" {
+				return d.unbegun(o, from)
+			}
+			return d.repeat(first.answer, from.cause)
+		}
+	case v == join: // it hangs
+		a = because(NoResult, "it is still under way")
+		a.ID, a.Output, a.Stamp = o.ID, first.order.Output, now
+		return func() Answer { return d.repeat(a, from.cause) }
+	case v == again:
+		return func() Answer { return d.repeat(a, from.cause) }
+	case v == refuse:
+		end := d.refuse(t, a, now)
+		return func() Answer { return d.give(t, end) }
+	}
+	t.noted = v == carryOut
+	if !d.lane(o.Output).enter(t) {
+		end := d.crowded(t, now)
+		return func() Answer { return d.give(t, end) }
+	}
+	if t.noted {
+		d.flying[o.ID] = t
+	}
+	return func() Answer { return d.carry(t) }
+}
+
+// carry takes an order from its lane to its answer. Only one goroutine does
+// that; those who sent the same meanwhile wait for it.
+func (d *Desk) carry(t *ticket) Answer {
+	end := d.await(t)
+	if end == nil && t.energises {
+		end = d.intend(t)
+	}
+	if end == nil {
+		end = d.act(t)
+	}
+	a := d.give(t, end)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.flying[t.order.ID] == t {
+		delete(d.flying, t.order.ID)
+	}
+	t.answer = a
+	close(t.done)
+	return a
+}
+
+// give waits until the ledger has the answer, counts it and gives it.
+func (d *Desk) give(t *ticket, end *outcome) Answer {
+	_ = d.ledger.wait(end.note, patience) // a fault tells; it is kept in memory
+	switch {
+	case end.answer.Status == "":
+		return end.answer
+	case end.again:
+		return d.repeat(end.answer, t.from.cause)
+	}
+	return d.tally(end.answer, t.from.cause)
+}
+
+// await waits for the order's turn. It gives an outcome when it is not to begin.
+func (d *Desk) await(t *ticket) *outcome {
+	limit := time.NewTimer(t.left(d.o.Clock.Now(), d.o.MaxLife))
+	defer limit.Stop()
+	select {
+	case <-t.turn:
+	case <-t.over:
+	case <-limit.C:
+	case <-d.ending:
+	}
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case t.gone(): // [CMD-13]
+		t.leave()
+		return &outcome{}
+	case d.ended():
+		t.leave()
+		return &outcome{answer: d.unbegun(t.order, t.from)}
+	case t.overtaken: // [CMD-15]
+		return d.refuse(t, because(Overtaken, ""), now)
+	case t.hasTurn && !t.energises:
+		t.begun = true
+		return nil
+	case t.hasTurn:
+		return nil
+	}
+	return d.crowded(t, now)
+}
+
+// crowded ends an order that finds no room, or has waited for its turn for as
+// long as it may. One to the safe level is not remembered: sent again, it tries
+// again. [CMD-16]
+func (d *Desk) crowded(t *ticket, now clock.Stamp) *outcome {
+	switch {
+	case !t.energises:
+		t.noted = false
+		a := because(Hangs, "")
+		a.ID, a.Output, a.Stamp = t.order.ID, t.order.Output, now
+		t.leave()
+		return &outcome{answer: a}
+	case t.lane == nil:
+		return d.refuse(t, because(Busy, ""), now)
+	}
+	return d.refuse(t, because(Expired, "it waited for its output until then"), now)
+}
+
+// intend takes an order that energises through the gate once more, now that it
+// is its turn, and has its intent on disk before the line may move. [CMD-12]
+func (d *Desk) intend(t *ticket) *outcome {
+	if err := d.ledger.wait(d.ledger.readable(), patience); err != nil {
+		d.o.Log.Debug("ledger of orders is not readable", "err", err)
+	}
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	v, _, a := d.gate(t, now)
+	switch {
+	case t.overtaken:
+		v, a = refuse, because(Overtaken, "")
+	case v == carryOut:
+		var err error
+		if t.note, err = d.ledger.intend(t.order, now); errors.Is(err, errFull) { // [CMD-11]
+			v, a = refuse, because(TooMany, err.Error())
+		} else if err != nil { // [CMD-14]
+			v, a = refuse, because(NoLedger, err.Error())
+		}
+	case v == justDo: // [CMD-14]
+		if err := d.ledger.usable(); err != nil {
+			v, a = refuse, because(NoLedger, err.Error())
+		}
+	}
+	if v == refuse || v == again {
+		defer d.mu.Unlock()
+		if v == again {
+			t.leave()
+			return &outcome{answer: a, again: true}
+		}
+		return d.refuse(t, a, now)
+	}
+	d.mu.Unlock()
+	return d.intended(t, d.ledger.wait(t.note, min(patience, t.left(now, d.o.MaxLife))))
+}
+
+// intended has the line move, or not, now that the intent is on disk, or is not.
+func (d *Desk) intended(t *ticket, err error) *outcome {
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var a Answer
+	switch c, detail := d.late(t, now); {
+	case t.overtaken: // [CMD-15]
+		a = because(Overtaken, "")
+	case d.ended():
+		a = because(Stopping, "")
+	case c != "":
+		a = because(c, detail)
+	case err != nil: // [CMD-14]
+		a = because(NoLedger, err.Error())
+	default:
+		t.begun = true
+		return nil
+	}
+	return d.refuse(t, a, now)
+}
+
+// act moves the line.
+func (d *Desk) act(t *ticket) *outcome {
+	a := d.drive(t)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	end := &outcome{answer: a}
+	switch {
+	case !t.noted:
+	case a.Reason == Hangs: // [CMD-16]
+	case t.energises:
+		end.note = d.ledger.settle(t.order.ID, a) // [CMD-12]
+	default:
+		end.note = d.ledger.acted(t.order, a) // [CMD-6]
+	}
+	t.leave()
+	return end
+}
+
+// refuse ends an order that does not act, and has it remembered. [CMD-11]
+func (d *Desk) refuse(t *ticket, a Answer, now clock.Stamp) *outcome {
+	a.ID, a.Output, a.Stamp = t.order.ID, t.order.Output, now
+	end := &outcome{answer: a}
+	if t.order.ID != "" {
+		end.note = d.ledger.refuse(t.order, a)
+	}
+	t.leave()
+	return end
+}
+
+// unbegun is the answer to an order that may not begin any more: none for the
+// broker's, which it sends again. [CMD-13]
+func (d *Desk) unbegun(o Order, from source) Answer {
+	if from.mail {
+		return Answer{}
+	}
+	a := because(Stopping, "")
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
+	return a
+}
+
+func (d *Desk) ended() bool {
+	select {
+	case <-d.ending:
+		return true
+	default:
+		return false
+	}
+}
+
+// drive carries out an order and makes its answer.
+func (d *Desk) drive(t *ticket) Answer {
+	o := t.order
+	state, err := d.o.Outputs.Do(output.Order{
+		Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: t.from.cause,
+		Expires: time.Now().Add(t.left(d.o.Clock.Now(), d.o.MaxLife)),
+	})
+	var a Answer
+	switch {
+	case err == nil:
+		a = Answer{Status: Done}
+	case errors.Is(err, output.ErrStopped):
+		a = because(Stopping, "")
+	case errors.Is(err, output.ErrUnknown):
+		a = because(UnknownOutput, fmt.Sprintf("%q", o.Output))
+	case errors.Is(err, output.ErrExpired) && t.energises: // [CMD-9]
+		a = because(Expired, "it waited for its output until then")
+	case errors.Is(err, output.ErrExpired): // [CMD-16]
+		a = because(Hangs, "")
+	default:
+		a = because(OutputFailed, err.Error())
+	}
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
+	if !state.Since.IsZero() { // else the line was never ours, and nobody knows its level
+		a.State = state.Level.String()
+	}
+	return a
+}

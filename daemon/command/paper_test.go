@@ -1,0 +1,106 @@
+package command
+
+import (
+	"iter"
+	"slices"
+	"sync"
+	"testing"
+
+	"fieldpost/daemon/spool"
+)
+
+// paper is a journal in memory that outlives the desks that write on it. It
+// fails when it is told to, or does not answer.
+type paper struct {
+	t    testing.TB
+	stop func() // ends the desk that writes on it
+
+	mu      sync.Mutex
+	entries [][]byte
+	size    int64
+	sound   bool
+	fail    func(op string) error // called without mu, before each step; nil: nothing fails
+	damage  spool.Damage
+	rewrote int
+	synced  int
+}
+
+func (p *paper) failing(f func(op string) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail = f
+}
+
+func (p *paper) op(op string) error {
+	p.mu.Lock()
+	f := p.fail
+	p.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f(op)
+}
+
+func (p *paper) Replay(take func([]byte)) (spool.Damage, error) {
+	if err := p.op("replay"); err != nil {
+		return spool.Damage{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.entries {
+		take(b)
+	}
+	return p.damage, nil
+}
+
+func (p *paper) Append(entries ...[]byte) error {
+	p.mu.Lock()
+	if !p.sound {
+		p.t.Error("Append to a journal that is not sound")
+	}
+	p.sound = false
+	p.mu.Unlock()
+	for _, b := range entries {
+		if err := p.op("append"); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.entries, p.size = append(p.entries, slices.Clone(b)), p.size+int64(len(b))+16
+		p.mu.Unlock()
+	}
+	return p.sync()
+}
+
+func (p *paper) sync() error {
+	if err := p.op("sync"); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sound = true
+	p.synced++
+	return nil
+}
+
+func (p *paper) Rewrite(all iter.Seq[[]byte]) error {
+	p.mu.Lock()
+	p.sound = false
+	p.mu.Unlock()
+	if err := p.op("rewrite"); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.entries, p.size = nil, 0
+	for b := range all {
+		p.entries, p.size = append(p.entries, slices.Clone(b)), p.size+int64(len(b))+16
+	}
+	p.rewrote++
+	p.mu.Unlock()
+	return p.sync()
+}
+
+func (p *paper) Size() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.size
+}

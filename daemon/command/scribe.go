@@ -1,0 +1,273 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+)
+
+// patience is how long an order waits for the disk. Cards go away for seconds
+// now and then to tidy up.
+const patience = 10 * time.Second
+
+// compactAt is the size from which on the journal is written anew when most of
+// it is of no use any more.
+const compactAt = 256 << 10
+
+// pending is an entry on its way to the disk.
+type pending struct {
+	payload []byte        // nil asks only whether the journal is sound
+	done    chan struct{} // closed when it is on disk, or will not be
+	err     error         // why it will not; valid after done
+}
+
+func (p *pending) end(err error) {
+	p.err = err
+	close(p.done)
+}
+
+func (l *ledger) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// note has an entry written. What does not fit into the queue is written with
+// the whole index later.
+func (l *ledger) note(n note) *pending { return l.enqueue(n.encode()) }
+
+func (l *ledger) enqueue(payload []byte) *pending {
+	p := &pending{payload: payload, done: make(chan struct{})}
+	switch {
+	case l.journal == nil:
+		p.end(nil)
+	case len(l.queue) >= maxQueue:
+		l.sound, l.missed = false, true
+		p.end(errHung)
+	default:
+		l.queue = append(l.queue, p)
+		l.poke()
+	}
+	return p
+}
+
+// readable has the journal read, if that is yet to be done, and gives what to
+// wait for; nil is nothing.
+func (l *ledger) readable() *pending {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.read {
+		return nil
+	}
+	return l.enqueue(nil)
+}
+
+// wait waits until an entry is on disk, at most for limit, and says why it is
+// not. A disk that takes longer than patience is a fault, and nobody waits for
+// it any more until it answers.
+func (l *ledger) wait(p *pending, limit time.Duration) error {
+	if p == nil {
+		return nil
+	}
+	l.mu.Lock()
+	if l.hung {
+		limit = 0
+	}
+	l.mu.Unlock()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return p.err
+	case <-t.C:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-p.done:
+		return p.err
+	default:
+	}
+	if limit >= patience {
+		l.hung = true
+		l.health.Raise(health.LedgerUnavailable, subject, fmt.Sprintf("the disk has not answered for %v", patience))
+	}
+	return errHung
+}
+
+// run reads and writes the journal until ctx ends, and then what is left.
+func (l *ledger) run(ctx context.Context) {
+	again := time.NewTicker(time.Minute)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.pass()
+			return
+		case <-again.C:
+			l.mu.Lock()
+			l.forget(l.clock.Now())
+			l.mu.Unlock()
+		case <-l.wake:
+		}
+		l.pass()
+	}
+}
+
+// pass has the journal hold what the index does: it reads it where that was
+// not possible before, appends what is in the queue with one sync, or writes
+// the whole index after a failure or when most of the journal is of no use any
+// more. What fails is told, and tried again with every order and every minute.
+func (l *ledger) pass() {
+	l.mu.Lock()
+	read, sound := l.read, l.sound
+	batch := l.queue
+	l.queue = nil
+	l.mu.Unlock()
+	if l.journal == nil {
+		return
+	}
+	var begun []*entry
+	var err error
+	if !read {
+		begun, err = l.load()
+	}
+	switch {
+	case err != nil:
+		l.failed(batch, err)
+		return
+	case sound:
+		err = l.append(batch)
+		if err == nil && l.journal.Size() <= l.largest() {
+			return
+		}
+	}
+	switch {
+	case sound && err != nil:
+		l.log.Warn("ledger of orders is written anew", "err", err)
+		l.rewrite(batch)
+	case sound:
+		l.rewrite(nil)
+	default:
+		l.rewrite(batch)
+	}
+	// Results are on disk before they are told: what is told twice is told
+	// because the disk fails.
+	for _, e := range begun {
+		l.log.Warn("order of the run before has no result", "id", e.order.ID, "output", e.order.Output)
+		l.answer(*e.answer)
+	}
+}
+
+// largest is the size beyond which the journal is written anew.
+func (l *ledger) largest() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(compactAt, 2*l.live)
+}
+
+// append puts entries at the journal's end. Where it fails they are still to
+// be ended.
+func (l *ledger) append(batch []*pending) error {
+	var payloads [][]byte
+	for _, p := range batch {
+		if p.payload != nil {
+			payloads = append(payloads, p.payload)
+		}
+	}
+	if len(payloads) > 0 {
+		if err := l.journal.Append(payloads...); err != nil {
+			return err
+		}
+	}
+	l.written(batch)
+	return nil
+}
+
+// rewrite puts the index in the place of the journal, and with it what is in
+// batch and in the queue, which the index has too.
+func (l *ledger) rewrite(batch []*pending) {
+	l.mu.Lock()
+	all := l.inOrder()
+	batch = slices.Concat(batch, l.queue)
+	l.queue, l.missed = nil, false
+	l.mu.Unlock()
+	err := l.journal.Rewrite(func(yield func([]byte) bool) {
+		for _, e := range all {
+			if !yield(e.whole().encode()) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		l.failed(batch, wrap("write", err))
+		return
+	}
+	l.mu.Lock()
+	l.sound = !l.missed
+	l.health.Clear(health.LedgerUnavailable, subject)
+	l.mu.Unlock()
+	l.written(batch)
+}
+
+// written ends entries that are on disk.
+func (l *ledger) written(batch []*pending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hung {
+		l.hung = false
+		if l.sound {
+			l.health.Clear(health.LedgerUnavailable, subject)
+		}
+	}
+	for _, p := range batch {
+		p.end(nil)
+	}
+}
+
+// failed ends entries that could not be written.
+func (l *ledger) failed(batch []*pending, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hung, l.sound = false, false
+	l.health.Raise(health.LedgerUnavailable, subject, err.Error())
+	for _, p := range batch {
+		p.end(err)
+	}
+}
+
+// load reads the journal into the index. What was decided meanwhile, while it
+// could not be read, gives way to what it holds. Intents without a result are
+// those of a run that ended in between: they get the answer unknown, and are
+// given. [CMD-12]
+func (l *ledger) load() (begun []*entry, err error) {
+	found, err := replay(l.journal)
+	if err != nil {
+		return nil, wrap("read", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.read = true
+	l.took(found.holes, found.tail)
+	now := l.clock.Now()
+	for _, e := range found.entries {
+		if e.answer == nil {
+			e.answer = unknown(e.order, now)
+			begun = append(begun, e)
+		}
+		l.put(e)
+	}
+	return begun, nil
+}
+
+// unknown is the answer to an order whose end nobody knows.
+func unknown(o Order, now clock.Stamp) *Answer {
+	a := because(NoResult, "")
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, now
+	return &a
+}
