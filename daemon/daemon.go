@@ -18,6 +18,7 @@ import (
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/local"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/spool"
@@ -38,6 +39,9 @@ type Options struct {
 	// Runtime is the directory of the crash record of the outputs,
 	// /run/fieldpost; "" keeps none.
 	Runtime string
+	// Socket is the path of the local socket, in a directory that is there; ""
+	// opens none.
+	Socket string
 	// Held is the lines of the run before, from [TakeOver]; nil is none.
 	Held *output.Held
 	// Watchdog is how often the service manager wants proof of life; 0 never.
@@ -63,13 +67,16 @@ type Daemon struct {
 	linkLoop *health.Loop
 	desk     *command.Desk
 	watch    linkWatch
+	local    *local.Server
+	seen     lastSeen
+	started  clock.Stamp
 }
 
 // New opens the spool, claims the output lines at their initial levels and
 // builds the rest. What does not work is a fault and the rest goes on; an
 // error means that nothing can go on: another daemon has the spool.
 func New(o Options) (*Daemon, error) {
-	d := &Daemon{o: o, log: o.Log, faults: faultQueue{ready: make(chan struct{}, 1)}}
+	d := &Daemon{o: o, log: o.Log, started: o.Clock.Now(), faults: faultQueue{ready: make(chan struct{}, 1)}}
 	cfg := o.Config
 	d.health = health.New(d.faults.put)
 	var err error
@@ -98,6 +105,7 @@ func New(o Options) (*Daemon, error) {
 		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take,
 		Journal: d.ledger(), Health: d.health, Log: d.log,
 	})
+	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Health: d.health, Log: d.log})
 	return d, nil
 }
 
@@ -147,6 +155,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	orders := start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
 	telling := start("status", failed, d.tell)
 	proving := start("watchdog", failed, d.prove)
+	serving := start("local socket", failed, d.serveLocal)
 	d.log.Info("started", "thing", d.o.Config.Thing, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
@@ -157,14 +166,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case err = <-failed:
 		d.log.Error("a part of the daemon ended", "err", err)
 	}
-	return errors.Join(err, d.shutdown(orders, pins, reading, linking, telling, proving, keeping))
+	return errors.Join(err, d.shutdown(orders, serving, pins, reading, linking, telling, proving, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
 // safe, sensors, mail flushed and offline said, disconnected, spool on disk.
 // No step waits for ever, so that a line or disk that hangs costs no other step;
 // all limits together are less than TimeoutStopSec of the unit.
-func (d *Daemon) shutdown(orders, pins, reading, linking, telling, proving, keeping *part) error {
+func (d *Daemon) shutdown(orders, serving, pins, reading, linking, telling, proving, keeping *part) error {
 	d.log.Info("stopping")
 	d.notice(d.o.Notify.Stopping())
 	var errs []error
@@ -174,7 +183,7 @@ func (d *Daemon) shutdown(orders, pins, reading, linking, telling, proving, keep
 			errs = append(errs, err)
 		}
 	}
-	try(orders.stop(2 * time.Second))
+	try(stopBoth(2*time.Second, orders, serving))
 	try(within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) }))
 	try(reading.stop(5 * time.Second))
 	try(linking.stop(12 * time.Second))
@@ -197,6 +206,7 @@ func (d *Daemon) take(r spool.Record) {
 	if d.o.Taken != nil {
 		d.o.Taken(r)
 	}
+	d.seen.put(r)
 	if err := d.spool.Append(r); err != nil {
 		d.log.Error("spool does not take a message", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
 	}

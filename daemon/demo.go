@@ -17,6 +17,7 @@ import (
 	brokerroom "fieldpost/daemon/broker"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/local"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -110,13 +111,17 @@ func demoWith(ctx context.Context, o DemoOptions, b *brokerroom.Broker, failed c
 	v := &demoView{out: o.Out, linked: make(chan struct{})}
 	d, err := New(Options{
 		Config: cfg, Board: sb, Clock: now, Log: o.Log, Notify: &systemd.Notifier{}, Version: o.Version,
-		Taken: v.taken, Acked: v.acked, Linked: v.link,
+		Socket: filepath.Join(o.Dir, "fieldpost.sock"), Taken: v.taken, Acked: v.acked, Linked: v.link,
 	})
 	if err != nil {
 		return errors.Join(err, living.stop(time.Second))
 	}
 	fmt.Fprintf(o.Out, "broker   mqtts://%s  CA and client certificate in %s\n", b.Addr(), filepath.Dir(b.Files().CA))
-	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n\n", cfg.Thing, cfg.ReadingsTopic(""))
+	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n", cfg.Thing, cfg.ReadingsTopic(""))
+	if local.Supported {
+		fmt.Fprintf(o.Out, "try      fieldpost status --socket %s\n", filepath.Join(o.Dir, "fieldpost.sock"))
+	}
+	fmt.Fprintln(o.Out)
 	running := start("daemon", failed, d.Run)
 	orders := start("orders", make(chan error, 1), func(ctx context.Context) error { return demoOrders(ctx, o, cfg, v) })
 	var errs []error

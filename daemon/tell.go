@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/output"
@@ -99,8 +100,29 @@ func subjectField(cfg *config.Config, name string) sensors.Field {
 
 // linkWatch is what was last told about the link.
 type linkWatch struct {
-	mu     sync.Mutex
-	status uplink.Status
+	mu      sync.Mutex
+	status  uplink.Status
+	since   clock.Stamp // since when it is connected, or is not
+	lastErr error       // what was last wrong, over or not; nil where nothing has been
+	errAt   clock.Stamp // when that was first seen
+}
+
+// put takes the link's status and gives the one before it.
+func (w *linkWatch) put(s uplink.Status, now clock.Stamp) (before uplink.Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before = w.status
+	if s.Connected != before.Connected {
+		w.since = now
+	}
+	if s.Err != nil {
+		if before.Err == nil || codeOf(s.Err) != codeOf(before.Err) {
+			w.errAt = now
+		}
+		w.lastErr = s.Err
+	}
+	w.status = s
+	return before
 }
 
 // broker is the subject of the link's faults.
@@ -115,10 +137,7 @@ var linkCodes = []health.Code{
 
 // linked is told every change of the link's status, on the link's goroutine.
 func (d *Daemon) linked(s uplink.Status) {
-	d.watch.mu.Lock()
-	before := d.watch.status
-	d.watch.status = s
-	d.watch.mu.Unlock()
+	before := d.watch.put(s, d.o.Clock.Now())
 	// What counts for the outputs is whether an order could come.
 	if up := reachable(s); up != reachable(before) {
 		d.bank.Link(up)
@@ -157,6 +176,12 @@ func (d *Daemon) linkFaults(s uplink.Status) {
 			d.health.Clear(c, broker)
 		}
 	}
+}
+
+// codeOf gives the fault that an error of the link is.
+func codeOf(err error) health.Code {
+	code, _ := explained(err)
+	return code
 }
 
 // explained gives the fault that an error of the link is, and what was seen.

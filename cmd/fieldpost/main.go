@@ -14,6 +14,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/local"
 	"fieldpost/daemon/uplink"
 
 	"github.com/spf13/cobra"
@@ -76,7 +77,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration `file` (default ./fieldpost.yaml, then /etc/fieldpost/fieldpost.yaml)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.AddCommand(
-		newRun(&file), newDemo(), newCheck(&file), newRead(&file), newSend(&file), newSafe(),
+		newRun(&file), newDemo(), newCheck(&file), newRead(&file), newSend(&file), newStatus(), newSafe(),
 		newPub(&file), newSub(&file), newBroker(), newVersion(),
 	)
 	for _, c := range append(root.Commands(), root) {
@@ -124,6 +125,10 @@ func report(w io.Writer, err error) int {
 	var explained *uplink.Explained
 	if errors.As(err, &explained) && explained.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", explained.Hint)
+	}
+	var answered *local.Error
+	if errors.As(err, &answered) && answered.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", answered.Hint)
 	}
 	var problems config.Errors
 	var wrong usageError

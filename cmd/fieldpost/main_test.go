@@ -31,6 +31,7 @@ func TestCommandLine(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"aws-like-broker": awsLikeBroker,
 			"certificates":    makeCertificates,
+			"simulated-board": simulatedBoard,
 			"status":          status,
 		},
 	})

@@ -77,7 +77,7 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	d, err := daemon.New(daemon.Options{
 		Config: cfg, Board: b, Clock: now, Log: log, Notify: &systemd.Notifier{}, Version: version,
-		Runtime: runtimeDir(), Held: held, Watchdog: systemd.WatchdogInterval(),
+		Runtime: runtimeDir(), Socket: socketPath(), Held: held, Watchdog: systemd.WatchdogInterval(),
 	})
 	if err != nil {
 		return logged(log, err)

@@ -35,6 +35,8 @@ const (
 
 	LedgerUnavailable Code = "ledger_unavailable"
 	LedgerDamaged     Code = "ledger_damaged"
+
+	LocalUnavailable Code = "local_unavailable"
 )
 
 // Fault describes one thing that can go wrong.
@@ -78,6 +80,8 @@ var Faults = []Fault{
 	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0755, not full.", true},
 	{LedgerUnavailable, "orders cannot be recorded", "The ledger of orders cannot be read or written, so orders are refused but those to the safe level.", "Make room or replace the card. Where only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and remove it.", true},
 	{LedgerDamaged, "ledger of orders was damaged", "Entries in the ledger of orders could not be read; an order among them that is sent again acts again.", "Look at the card's health.", true},
+
+	{LocalUnavailable, "local socket cannot be opened", "`fieldpost status`, `send` and `read` do not reach this daemon. Everything else goes on.", "See the detail: another daemon may run, `pgrep -a fieldpost`, or the socket's directory may not be ours.", true},
 }
 
 // Lookup gives the registered fault of a code. An unregistered code is a

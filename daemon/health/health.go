@@ -15,14 +15,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Change is one fault raised or cleared.
 type Change struct {
 	Fault   Fault
-	Subject string // the sensor, output or part it is about
-	Detail  string // what was seen, when raised
-	Raised  bool   // raised, or else cleared
+	Subject string    // the sensor, output or part it is about
+	Detail  string    // what was seen, when raised
+	Raised  bool      // raised, or else cleared
+	Since   time.Time // when it was raised; its monotonic clock tells for how long
 }
 
 // State gives "raised" or "cleared".
@@ -60,8 +62,11 @@ func (h *Health) Raise(code Code, subject, detail string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := key{code, subject}
-	_, known := h.now[k]
-	c := Change{Fault: Lookup(code), Subject: subject, Detail: detail, Raised: true}
+	before, known := h.now[k]
+	c := Change{Fault: Lookup(code), Subject: subject, Detail: detail, Raised: true, Since: time.Now()}
+	if known {
+		c.Since = before.Since
+	}
 	h.now[k] = c
 	if !known {
 		h.notify(c)

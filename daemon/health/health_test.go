@@ -23,6 +23,29 @@ func TestOnlyChangesAreTold(t *testing.T) {
 	}
 }
 
+// A fault is as old as its first raising.
+func TestSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cleared Change
+		h := New(func(c Change) { cleared = c })
+		start := time.Now()
+		h.Raise(NoAnswer, "air", "first")
+		<-time.After(time.Minute)
+		h.Raise(NoAnswer, "air", "second")
+		if c := h.Current()[0]; !c.Since.Equal(start) || c.Detail != "second" {
+			t.Errorf("after a minute: %+v", c)
+		}
+		h.Clear(NoAnswer, "air")
+		if !cleared.Since.Equal(start) {
+			t.Errorf("cleared: %+v", cleared)
+		}
+		h.Raise(NoAnswer, "air", "again")
+		if c := h.Current()[0]; c.Since.Sub(start) != time.Minute {
+			t.Errorf("raised again: %+v", c)
+		}
+	})
+}
+
 func TestClearAll(t *testing.T) {
 	cleared := 0
 	h := New(func(c Change) {

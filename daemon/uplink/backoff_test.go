@@ -104,3 +104,23 @@ func TestTurnsWhileItWaits(t *testing.T) {
 		}
 	})
 }
+
+// The status tells when the next attempt is, until it begins.
+func TestStatusTellsTheNextAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		l.random = func(below time.Duration) time.Duration { return below }
+		b.raw().Close()
+		synctest.Wait()
+		if got := time.Until(l.Status().Next); got != 2*time.Second {
+			t.Errorf("next attempt in %v, want in 2s", got)
+		}
+		p := b.accept(true)
+		synctest.Wait()
+		if st := l.Status(); !st.Next.IsZero() || !st.Connected {
+			t.Errorf("while it stands: %+v", st)
+		}
+		l.end(t, p)
+	})
+}

@@ -53,6 +53,19 @@ func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) 
 	return problems
 }
 
+// Expires gives when the certificate in a PEM file ends; of a chain, the first.
+func Expires(cert string) (time.Time, error) {
+	data, err := os.ReadFile(cert)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read certificate: %w", err)
+	}
+	chain, err := parseCertificates(data)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read certificate %q: %w", cert, err)
+	}
+	return chain[0].NotAfter.UTC(), nil
+}
+
 // credentials are the three files at one moment.
 type credentials struct {
 	pair      tls.Certificate

@@ -10,6 +10,22 @@ import (
 	"time"
 )
 
+func TestExpires(t *testing.T) {
+	end := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
+	cert, key := newAuthority(t, "test root").issue("board", func(c *x509.Certificate) { c.NotAfter = end })
+	dir := t.TempDir()
+	put(t, dir+"/cert", cert)
+	put(t, dir+"/key", key)
+	if got, err := Expires(dir + "/cert"); err != nil || got != end {
+		t.Errorf("got %v, %v, want %v", got, err, end)
+	}
+	for _, file := range []string{"/key", "/none"} {
+		if got, err := Expires(dir + file); err == nil || !got.IsZero() || !strings.HasPrefix(err.Error(), "read certificate") {
+			t.Errorf("%s: got %v, %v", file, got, err)
+		}
+	}
+}
+
 func TestCheckCredentials(t *testing.T) {
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	ca := newAuthority(t, "test root")

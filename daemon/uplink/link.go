@@ -166,6 +166,7 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		pause := l.wait.next(most)
 		l.cfg.Log.Debug("link waits", "wait", pause)
+		l.rest(time.Now().Add(pause))
 		l.await(ctx, pause, nil, nil)
 	}
 	l.update(func(s *Status) { s.Connected, s.Err = false, nil })
@@ -175,7 +176,7 @@ func (l *Link) Run(ctx context.Context) error {
 // attempt makes one connection and keeps it as long as it lasts. It gives the
 // bound for the wait before the next one, or ended when ctx has.
 func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
-	l.update(func(s *Status) { s.Attempts++ })
+	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
 	s := &session{l: l, lost: make(chan struct{})}
 	err := s.run(ctx)
 	if ctx.Err() != nil {
@@ -299,6 +300,14 @@ func (l *Link) update(change func(*Status)) {
 	now := l.Status()
 	l.toldDropped = now.Dropped
 	l.cfg.Observe(now)
+}
+
+// rest notes when the next attempt is. Observe has been told of the failure, and
+// is not called again.
+func (l *Link) rest(until time.Time) {
+	l.mu.Lock()
+	l.status.Next = until
+	l.mu.Unlock()
 }
 
 // await waits until a or b is ready, d has passed or ctx has ended, and turns

@@ -67,6 +67,8 @@ type Status struct {
 	Endpoint  string
 	ClientID  string
 	Attempts  int // connection attempts since the last success
+	// Next is when the next attempt is, while none is under way.
+	Next time.Time
 	// Err says why it is not connected, as an [*Explained]. While it is
 	// connected, Err says what is amiss all the same (a topic that may not be
 	// published to, a new certificate that does not work), or is nil.

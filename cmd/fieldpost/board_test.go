@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/systemd"
+	"fieldpost/sensors/sim"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// simulatedBoard runs a daemon with the configuration of its argument, on a
+// board with a BME280 at 0x76 of i2c-1, until the script ends; $RUNTIME_DIRECTORY
+// is where its socket is, and a reading has been taken.
+func simulatedBoard(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: simulated-board CONFIG")
+	}
+	cfg, err := config.Load(ts.MkAbs(args[0]))
+	ts.Check(err)
+	b := sim.New()
+	b.AddBus("i2c-1").AddBME280(0x76).SetTemperature(21.5)
+	now, err := clock.System()
+	ts.Check(err)
+	now = clock.Trusted(now)
+	b.SetMono(func() time.Duration { return now.Now().Mono })
+	dir := ts.MkAbs(".")
+	d, err := daemon.New(daemon.Options{
+		Config: cfg, Board: b, Clock: now, Log: slog.New(slog.DiscardHandler), Version: "v0",
+		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
+		Socket: filepath.Join(dir, "fieldpost.sock"),
+	})
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	ts.Defer(func() {
+		cancel()
+		if err := <-done; err != nil {
+			panic(err)
+		}
+	})
+	ts.Setenv("RUNTIME_DIRECTORY", dir)
+	awaitReading(ts, filepath.Join(dir, "fieldpost.sock"))
+}
+
+// awaitReading waits until the daemon has read all its sensors.
+func awaitReading(ts *testscript.TestScript, socket string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		r, err := daemon.AskStatus(ctx, socket)
+		ready := err == nil
+		for _, s := range r.Sensors {
+			ready = ready && (s.Values != nil || s.Faults != nil)
+		}
+		if ready {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			ts.Fatalf("the daemon is not ready: %+v, %v", r, err)
+		}
+	}
+}

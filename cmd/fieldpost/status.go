@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"fieldpost/daemon"
+
+	"github.com/spf13/cobra"
+)
+
+// answerTime is how long the daemon may take to tell what it knows.
+const answerTime = 10 * time.Second
+
+func newStatus() *cobra.Command {
+	var asJSON bool
+	var socket string
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "tell how the daemon on this machine is",
+		Long: `Tell how the daemon on this machine is: its link to the broker, the mail that
+waits, each sensor's last reading, each output's state and what gave it that, and
+what is wrong. With --json the same as one object, whose keys stay.
+
+The exit status is 0 only if the daemon answers and nothing is wrong. Who asks must
+be in the group of the socket, fieldpost.`,
+		Example: "  fieldpost status --json | jq .spool.waiting",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(c.Context(), answerTime)
+			defer cancel()
+			r, err := daemon.AskStatus(ctx, socket)
+			if err != nil {
+				return err
+			}
+			return printStatus(c, r, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	socketFlag(c, &socket)
+	return c
+}
+
+// socketFlag gives a command the flag that names the daemon's socket.
+func socketFlag(c *cobra.Command, socket *string) {
+	c.Flags().StringVar(socket, "socket", socketPath(), "the daemon's `socket`")
+}
+
+// socketPath is where the daemon of this machine has its socket.
+func socketPath() string { return filepath.Join(runtimeDir(), "fieldpost.sock") }
+
+func printStatus(c *cobra.Command, r daemon.Report, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(c.OutOrStdout())
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(r); err != nil {
+			return fmt.Errorf("print status: %w", err)
+		}
+	} else if err := r.Print(c.OutOrStdout()); err != nil {
+		return err
+	}
+	switch n := len(r.Faults); n {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s: %s", r.Faults[0].Subject, r.Faults[0].Title)
+	default:
+		return fmt.Errorf("%d things are wrong", n)
+	}
+}

@@ -1,0 +1,213 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// serve runs a server of some calls until the test ends.
+func serve(t *testing.T, calls map[string]Call) (path string, stop func()) {
+	t.Helper()
+	path = place(t)
+	ready := make(chan struct{})
+	s := New(Options{Path: path, Calls: calls})
+	s.listen = func(p string) (listener, error) {
+		defer close(ready)
+		return listen(p)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	<-ready
+	return path, stop
+}
+
+func TestDo(t *testing.T) {
+	path, stop := serve(t, someCalls)
+	ctx := context.Background()
+	var got struct {
+		From string         `json:"from"`
+		With map[string]int `json:"with"`
+	}
+	if err := Do(ctx, path, "echo", map[string]int{"a": 1}, &got); err != nil || got.With["a"] != 1 || !strings.HasSuffix(got.From, fmt.Sprintf(" pid=%d", os.Getpid())) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	var text string
+	if err := Do(ctx, path, "much", nil, &text); err != nil || len(text) != 1<<20 {
+		t.Errorf("got %d bytes, %v", len(text), err)
+	}
+	var said *Error
+	if err := Do(ctx, path, "refuse", nil, &text); !errors.As(err, &said) || *said != (Error{"c", "t", "H."}) || err.Error() != "t" {
+		t.Errorf("got %v", err)
+	}
+	if err := Do(ctx, path, "much", nil, new(int)); err == nil || !strings.HasPrefix(err.Error(), "understand the daemon: ") {
+		t.Errorf("an answer of another type: %v", err)
+	}
+	if err := Do(ctx, path, "much", func() {}, &text); err == nil {
+		t.Error("asked with what has no form in JSON")
+	}
+	stop()
+	if err := Do(ctx, path, "echo", nil, &got); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// Who is one too many is told so, also when his request has not been read.
+func TestDoTooMany(t *testing.T) {
+	path, _ := serve(t, someCalls)
+	for range most {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	var said *Error
+	for range 20 {
+		if err := Do(context.Background(), path, "echo", strings.Repeat("x", 60_000), new(any)); !errors.As(err, &said) || said.Code != Busy {
+			t.Fatalf("got %v", err)
+		}
+	}
+}
+
+// Nobody there, whatever is left of him.
+func TestDoNotRunning(t *testing.T) {
+	path := place(t)
+	for _, make := range []func(){
+		func() {},
+		func() {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetUnlinkOnClose(false)
+			l.Close()
+		},
+	} {
+		make()
+		err := Do(context.Background(), path, "echo", nil, new(any))
+		if want := fmt.Sprintf("no daemon answers at %q; see `systemctl status fieldpost`", path); !errors.Is(err, ErrNotRunning) || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if err := Do(context.Background(), strings.Repeat("x", 200), "echo", nil, new(any)); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("a path that no socket can have: %v", err)
+	}
+}
+
+// Who is not in the group is told which one to join.
+func TestDoDenied(t *testing.T) {
+	path, _ := serve(t, someCalls)
+	t.Setenv("USER", "pi")
+	denied := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never let go of: the thread ends with its user
+		if os.Getuid() == 0 {
+			if _, err := unix.SetfsuidRetUid(65534); err != nil {
+				denied <- err
+				return
+			}
+			_, _ = unix.SetfsgidRetGid(65534)
+		} else if err := os.Chmod(path, 0); err != nil {
+			denied <- err
+			return
+		}
+		denied <- Do(context.Background(), path, "echo", nil, new(any))
+	}()
+	err := <-denied
+	if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "; join the group "+groupOf(path)+" and log in again: `sudo usermod -aG "+groupOf(path)+" pi`") {
+		t.Errorf("got %v", err)
+	}
+	if got := join("/nowhere/x"); !strings.Contains(got, "-aG fieldpost pi") {
+		t.Errorf("of a socket that cannot be seen: %s", got)
+	}
+	t.Setenv("USER", "a; reboot")
+	if got := join(path); strings.Contains(got, "reboot") {
+		t.Errorf("somebody's name is %s", got)
+	}
+}
+
+// A daemon that ends, or breaks off, or says nothing: it is not known whether
+// what was asked is done.
+func TestDoNoAnswer(t *testing.T) {
+	path := place(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, said := range []string{"", `{"v":1,"result":`, `{"v":1,"result":1}`} {
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			c, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if _, err := readLine(c, maxRequest); err != nil {
+				t.Error(err)
+			}
+			_, _ = io.WriteString(c, said)
+		}()
+		if err := Do(context.Background(), path, "echo", nil, new(any)); !errors.Is(err, ErrNoAnswer) {
+			t.Errorf("said %q: got %v", said, err)
+		}
+		<-answered
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	why := errors.New("ctrl-c")
+	cut := make(chan error, 1)
+	go func() { cut <- Do(ctx, path, "echo", nil, new(any)) }()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := readLine(c, maxRequest); err != nil {
+		t.Fatal(err)
+	}
+	cancel(why)
+	if err := <-cut; !errors.Is(err, ErrNoAnswer) || !errors.Is(err, why) {
+		t.Errorf("cut short: %v", err)
+	}
+	if err := Do(ctx, path, "echo", nil, new(any)); !errors.Is(err, why) || errors.Is(err, ErrNoAnswer) {
+		t.Errorf("cut short before it was asked: %v", err)
+	}
+}
+
+func TestUnderstand(t *testing.T) {
+	for line, want := range map[string]string{
+		`rubbish`:            "understand the daemon: ",
+		`{"v":2,"result":1}`: "the daemon speaks version 2 of the protocol, and this program 1",
+		`{"v":1}`:            "understand the daemon: ",
+		`{"v":2,"error":{"code":"wrong_version","text":"this daemon speaks version 2"}}`: "this daemon speaks version 2",
+	} {
+		if err := understand([]byte(line), new(json.RawMessage)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", line, err, want)
+		}
+	}
+	var v struct{ A int }
+	if err := understand([]byte(`{"v":1,"later":true,"result":{"A":1,"B":2}}`), &v); err != nil || v.A != 1 {
+		t.Errorf("an answer with more in it: %v", err)
+	}
+}

@@ -1,0 +1,28 @@
+// Package local is the daemon's door for people and programs on the same
+// machine: a unix socket, and the protocol spoken on it.
+//
+// A connection carries one request and its answer, each a JSON object on a
+// line of its own:
+//
+//	{"v":1,"call":"read","with":{"sensor":"air"}}
+//	{"v":1,"result":{"sensor":"air","values":{"temperature":21.5}}}
+//	{"v":1,"error":{"code":"unknown_sensor","text":"...","hint":"..."}}
+//
+// v is the version of this protocol; a daemon refuses one that it does not
+// speak and names its own. call says what is wanted, and with is what the call
+// takes; a call that takes nothing goes without. A request is at most 64 KiB,
+// and a key that is unknown or stands twice refuses it. An answer has either
+// result or error, and a client passes over keys it does not know. So
+//
+//	echo '{"v":1,"call":"status"}' | socat - UNIX-CONNECT:/run/fieldpost/fieldpost.sock
+//
+// is a client.
+//
+// Who may connect is the business of the socket's mode, 0660. Who did is known
+// from the kernel (SO_PEERCRED, unix(7)): it cannot be forged, and it is
+// recorded as the cause of what was ordered.
+//
+// Nobody can hold the daemon up from here. There are at most 16 connections;
+// the next one is told so and closed. A request has 5 seconds to come, an
+// answer 5 seconds to be taken. A panic in a call is that call's answer.
+package local

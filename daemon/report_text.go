@@ -1,0 +1,183 @@
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the report for people. The error is w's.
+func (r Report) Print(w io.Writer) error {
+	p := &printer{t: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	p.line("%s\tfieldpost %s, run %d, process %d, up %s, since %s", r.Thing, r.Version, r.Run, r.PID, span(r.Uptime), moment(r.Started))
+	clock := "synchronised"
+	if !r.ClockSynced {
+		clock = "not synchronised: orders that switch on are refused"
+	}
+	p.line("clock\t%s", clock)
+	p.link(r)
+	p.certificate(r)
+	p.spool(r.Spool)
+	p.sensors(r.Sensors)
+	p.outputs(r.Outputs)
+	p.faults(r.Faults)
+	if p.err != nil {
+		return fmt.Errorf("print status: %w", p.err)
+	}
+	return p.t.Flush()
+}
+
+// printer writes lines of cells and keeps the first error.
+type printer struct {
+	t   *tabwriter.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.t, format+"\n", args...)
+	}
+}
+
+// section ends the cells above, whose widths are not those below.
+func (p *printer) section(title string) {
+	if p.err == nil {
+		p.err = p.t.Flush()
+	}
+	p.line("\n%s", title)
+}
+
+func (p *printer) link(r Report) {
+	l := r.Link
+	state := "not connected"
+	if l.Connected {
+		state = "connected"
+	}
+	next := ""
+	if !l.Next.IsZero() {
+		next = ", next try in " + span(max(0, l.Next.Sub(r.Time).Seconds()))
+	}
+	p.line("link\t%s to %s as %s for %s%s", state, l.Endpoint, l.ClientID, span(l.For), next)
+	if len(l.Denied) > 0 {
+		p.line("\tsubscription denied: %s", strings.Join(l.Denied, ", "))
+	}
+	if e := l.LastError; e != nil {
+		before := ""
+		if e.Over {
+			before = "before: "
+		}
+		p.line("\t%s%s (%s, %s)", before, e.Text, e.Code, moment(e.Time))
+		if !e.Over && e.Hint != "" {
+			p.line("\t%s", e.Hint)
+		}
+	}
+}
+
+func (p *printer) certificate(r Report) {
+	c := r.Certificate
+	if c.Error != "" {
+		p.line("certificate\t%s", c.Error)
+		return
+	}
+	left := c.Expires.Sub(r.Time)
+	if left <= 0 {
+		p.line("certificate\texpired on %s", c.Expires.Format(time.DateOnly))
+		return
+	}
+	p.line("certificate\texpires on %s, in %d days", c.Expires.Format(time.DateOnly), int(left/(24*time.Hour)))
+}
+
+func (p *printer) spool(s SpoolReport) {
+	waiting := "nothing waits"
+	if s.Waiting > 0 {
+		waiting = fmt.Sprintf("%d waiting, the oldest for %s, %d at risk in a power cut", s.Waiting, span(s.Oldest), s.AtRisk)
+	}
+	if !s.Writable {
+		waiting += "; the disk cannot be written"
+	}
+	p.line("spool\t%s; %s of %s; %d dropped", waiting, size(s.Bytes), size(s.MaxBytes), s.Dropped)
+}
+
+func (p *printer) sensors(all []SensorReport) {
+	if len(all) > 0 {
+		p.section("sensors")
+	}
+	for _, s := range all {
+		age, values := "never read", ""
+		if !s.Time.IsZero() {
+			age, values = span(s.Age)+" ago", s.Values.text(s.Chip)
+		}
+		p.line("  %s\t%s\t%s", s.Name, age, strings.Join(append(nonempty(values), s.Faults...), "; "))
+	}
+}
+
+func (p *printer) outputs(all []OutputReport) {
+	if len(all) > 0 {
+		p.section("outputs")
+	}
+	for _, o := range all {
+		since := ""
+		if o.State != "" {
+			since = fmt.Sprintf("for %s, by %s", span(o.For), o.Cause)
+		}
+		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "not ours"), strings.Join(append(nonempty(since, o.Error), o.Faults...), "; "))
+	}
+}
+
+func (p *printer) faults(all []FaultReport) {
+	if len(all) == 0 {
+		p.section("all well")
+		return
+	}
+	p.section("faults")
+	for _, f := range all {
+		p.line("  %s\t%s\t%s, for %s", f.Subject, f.Code, f.Title, span(f.For))
+		for _, more := range nonempty(f.Detail, f.Hint) {
+			p.line("\t\t%s", more)
+		}
+	}
+}
+
+// nonempty leaves out what is empty.
+func nonempty(texts ...string) (out []string) {
+	for _, s := range texts {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// span writes seconds for people, in the two greatest units.
+func span(s float64) string {
+	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
+	n := int64(s)
+	switch {
+	case s < 10:
+		return fmt.Sprintf("%.1f s", s)
+	case n < minute:
+		return fmt.Sprintf("%d s", n)
+	case n < hour:
+		return fmt.Sprintf("%d min %d s", n/minute, n%minute)
+	case n < day:
+		return fmt.Sprintf("%d h %d min", n/hour, n%hour/minute)
+	}
+	return fmt.Sprintf("%d d %d h", n/day, n%day/hour)
+}
+
+// moment writes a time for people.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// size writes bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}

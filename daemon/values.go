@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"fieldpost/sensors"
+)
+
+// Values are a reading's values, in JSON an object in their order.
+type Values []sensors.Field
+
+// MarshalJSON gives an object.
+func (v Values) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, f := range v {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := json.Marshal(f.Name)
+		if err != nil {
+			return nil, fmt.Errorf("encode %q: %w", f.Name, err)
+		}
+		value, err := json.Marshal(f.Value)
+		if err != nil {
+			return nil, fmt.Errorf("encode %q: %w", f.Name, err)
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}
+
+// UnmarshalJSON reads an object; numbers are float64.
+func (v *Values) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errors.New("decode values: want an object")
+	}
+	*v = nil
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return fmt.Errorf("decode values: %w", err)
+		}
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return fmt.Errorf("decode values: %w", err)
+		}
+		*v = append(*v, sensors.Field{Name: name.(string), Value: value}) // a key is all that can stand there
+	}
+	return nil
+}
+
+// text gives values for people, with the units of their chip.
+func (v Values) text(chip string) string {
+	units := map[string]string{}
+	if c, ok := sensors.Lookup(chip); ok {
+		for _, q := range c.Quantities {
+			units[q.Name] = q.Unit
+		}
+	}
+	var parts []string
+	for _, f := range v {
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), units[f.Name])))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// plain writes a value as in a message, a text without quotes.
+func plain(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.Trim(string(b), `"`)
+}
