@@ -92,12 +92,6 @@ func (b *books) missing(n number, it *item) {
 	switch {
 	case it.acked != 0:
 		b.complain("%+v was acknowledged and did not arrive", n)
-	case !reported && r.killed && r.lived(r.first[n.sensor], r.last) <= killCosts:
-		b.count["lost in a sensor's first second"]++ // package spool says that it does not tell
-	case !reported && r.killed && r.gapsHit && age <= killCosts:
-		// The spool does not yet tell again what a damaged gap told. It has
-		// raised spool_damaged.
-		b.count["LOST WITH THEIR GAP in a file whose bits were flipped"]++
 	case !reported:
 		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, r.flipped)
 	case declared || r.flipped:

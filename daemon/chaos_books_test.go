@@ -44,7 +44,6 @@ type course struct {
 	last    time.Duration            // when the last line came
 	killed  bool
 	flipped bool // bits of a file of it were flipped
-	gapsHit bool // so were those of a file that may have held gaps about it
 	stops   []pause
 }
 

@@ -82,7 +82,7 @@ func New(o Options) (*Daemon, error) {
 	var err error
 	d.spool, err = spool.Open(spool.Options{
 		Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
-		Clock: o.Clock, Health: d.health, Log: d.log,
+		Sensors: sensorNames(cfg.Sensors), Clock: o.Clock, Health: d.health, Log: d.log,
 	})
 	if err != nil {
 		return nil, err
@@ -107,6 +107,14 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Health: d.health, Log: d.log})
 	return d, nil
+}
+
+func sensorNames(all []sensors.Config) []string {
+	var out []string
+	for _, s := range all {
+		out = append(out, s.Name)
+	}
+	return out
 }
 
 // ledger is where orders are remembered; a daemon without outputs takes none.

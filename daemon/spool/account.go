@@ -17,6 +17,10 @@ func (s *Spool) noteAcks() error {
 			}
 			s.acked[i] = ids{}
 		}
+		for _, k := range s.gone {
+			f.done(noteKey{events, k.run}, span{k.seq, k.seq + 1})
+		}
+		s.gone = nil
 		s.since.acks = time.Time{}
 	}, false)
 }
@@ -24,10 +28,16 @@ func (s *Spool) noteAcks() error {
 // noteMarks appends how far the sensors of this run are safe.
 func (s *Spool) noteMarks(sync bool) error { return s.appendNotes(s.marks, sync) }
 
+// appendNotes appends the gaps that are not noted yet, and what fill collects.
+// Where the file is not open all of it is written anew.
 func (s *Spool) appendNotes(fill func(*frames), sync bool) error {
+	if s.w.notes.file == nil {
+		return s.rewriteNotes()
+	}
 	err := s.w.notes.append(func(f *frames) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.noteFresh(f)
 		fill(f)
 	}, sync)
 	s.mu.Lock()
@@ -51,6 +61,15 @@ func (s *Spool) rewriteNotes() error {
 			s.acked[i] = ids{}
 		}
 		s.since.acks = time.Time{}
+		for _, g := range s.garbage {
+			f.removed(g)
+		}
+		for _, l := range s.lanes {
+			for _, g := range l.segs {
+				f.file(g)
+			}
+		}
+		s.noteOwed(f)
 		s.oldMarks(f)
 		s.marks(f)
 	})
@@ -86,11 +105,9 @@ func (s *Spool) oldMarks(f *frames) {
 func (s *Spool) marks(f *frames) {
 	s.since.sight = time.Time{}
 	unsafe := map[string]uint64{}
-	for i, l := range s.lanes {
-		if n := len(l.segs); n > 0 {
-			if g := l.segs[n-1]; g.run == s.run && g.sure > g.lo {
-				f.durable(noteKey{i, g.run}, g.number, g.sure-1-g.off)
-			}
+	for _, l := range s.lanes {
+		if n := len(l.segs); n > 0 && l.segs[n-1].run == s.run {
+			f.file(l.segs[n-1])
 		}
 		l.unsynced(func(e *entry) {
 			if e.done || e.run != s.run || e.seq == 0 {
@@ -111,5 +128,43 @@ func (s *Spool) marks(f *frames) {
 				f.mark(noteKey{i, s.run}, sensor, safe)
 			}
 		}
+		if x.lanes == [lanes]bool{} {
+			f.sensor(s.run, sensor)
+		}
 	}
+}
+
+func (s *Spool) sightCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sights
+}
+
+// noteSights durably notes which lanes sensors have had records in, where that
+// has changed. It comes before the first of these records is written, so that
+// one that is on disk says nothing of others in the other lane.
+func (s *Spool) noteSights() error {
+	if s.sightCount() == s.w.sights {
+		return nil
+	}
+	if err := s.noteMarks(true); err != nil || !s.w.recorded {
+		return err
+	}
+	return s.record()
+}
+
+// record durably writes the run file of a run that runs.
+func (s *Spool) record() error {
+	st := state{run: s.run, sensors: map[string][lanes]bool{}}
+	s.mu.Lock()
+	n := s.sights
+	for sensor, x := range s.seen {
+		st.sensors[sensor] = x.lanes
+	}
+	s.mu.Unlock()
+	if err := replace(s.disk, stateName, st.encode()); err != nil {
+		return err
+	}
+	s.w.recorded, s.w.sights = true, n
+	return nil
 }

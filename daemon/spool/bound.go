@@ -127,6 +127,10 @@ func (s *Spool) giveUp(g *segment, reason string) {
 	}
 	lost := 0
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
+		if x := s.gaps[id]; g.lane == events && x != nil {
+			t.giveUp(x.payload)
+			t.n-- // it is counted below
+		}
 		l.settle(id)
 		lost++
 	}

@@ -263,7 +263,7 @@ func TestTallyMerges(t *testing.T) {
 	for _, r := range append(gaps, second.gaps(at, reasonOld)...) {
 		items = append(items, Item{Record: r})
 	}
-	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  0 reason=spool_full count=2, " +
+	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full certain=false, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  0 reason=spool_full count=2, " +
 		"gap air 7 after_seq=2 reason=too_old certain=false, gap air 8 after_seq=0 to_seq=1 reason=too_old, gap  0 reason=too_old count=2"
 	if got := brief(items); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

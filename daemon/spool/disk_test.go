@@ -58,6 +58,11 @@ func (d *memDisk) failing(f func(op, name string) error) {
 func (d *memDisk) cut(rnd *rand.Rand) *memDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.cutNow(rnd)
+}
+
+// cutNow is for what fails, which is called with mu held; so is killNow.
+func (d *memDisk) cutNow(rnd *rand.Rand) *memDisk {
 	names := d.durable
 	if rnd.IntN(2) == 0 {
 		names = d.names
@@ -79,6 +84,10 @@ func (d *memDisk) cut(rnd *rand.Rand) *memDisk {
 func (d *memDisk) kill() *memDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.killNow()
+}
+
+func (d *memDisk) killNow() *memDisk {
 	out := newMemDisk()
 	for name, f := range d.names {
 		out.names[name] = &memData{bytes.Clone(f.b), f.good}

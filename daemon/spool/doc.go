@@ -17,15 +17,19 @@
 //
 //   - spool_full: dropped to keep within MaxBytes, or within Memory while the disk fails
 //   - too_old: dropped because of MaxAge
-//   - crash: the last run did not stop in good order; readings after after_seq may be lost
+//   - crash: the last run did not stop in good order; readings after after_seq may be lost.
+//     Every sensor of [Options] gets one, after_seq 0 where nothing else is known
 //   - damaged: a file could not be read back
 //   - refused: the broker will not take it; it is in refused.jsonl
 //
 // Answers, faults and events have no count. Where such are dropped a gap
 // without sensor tells how many, in the field count.
 //
-// What is not told: readings of a sensor's first second in a run that ends in
-// a crash within that second, and a crash of a run that never had a disk.
+// A gap claims no more than is missing, unless it is not certain. In an outage
+// that drops one segment after the other a gap that still waits grows, so that
+// there are few.
+//
+// What is not told: a crash of a run that never had a disk.
 //
 // # On disk
 //
@@ -34,9 +38,12 @@
 // appendix B.4). A segment is written by one run only, is synced with
 // fdatasync(2), its name with fsync(2) of file and directory, and is removed
 // when everything in it is acknowledged. The file "acks" holds what is
-// acknowledged of segments that are still there; it is appended to without a
-// sync, so losing its end costs repeats. The file "run" holds the number of the
-// run and whether it stopped in good order. refused.jsonl holds what the broker
+// acknowledged of segments that are still there; acks are appended without a
+// sync, so losing its end costs repeats. It names the segments too, so that one
+// that is cut short or missing is found out, and holds each gap that is owed
+// once more, for no reading may be lost together with the gap that tells of it.
+// The file "run" holds the number of the run and whether it stopped in good
+// order, and the names of its sensors. refused.jsonl holds what the broker
 // would not take, and files ending in .damaged are for people to look at; both
 // are bounded, and nothing reads them again.
 //

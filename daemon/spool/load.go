@@ -23,7 +23,9 @@ type found struct {
 	crash   *tally
 	torn    []*segment // those of segs whose end may not be durable, or none of ours
 	bad     []*segment // damaged files, some of them in segs as well
-	damaged []string   // what they are called, and what is wrong
+	gaps    map[uint64]*owedGap
+	missing [][]byte // gaps that are owed and in no file of events
+	damaged []string // what they are called, and what is wrong
 }
 
 // damagedExt ends the name of a file set aside.
@@ -36,6 +38,7 @@ type loader struct {
 	ended  map[uint64]bool // runs that did not stop in good order
 	tracks [lanes]*tracker
 	names  map[string]string // one copy of each sensor's name
+	told   map[frameKey]bool // gaps found
 	next   uint64            // the id of the next record found
 	f      found
 }
@@ -46,12 +49,14 @@ func load(d disk) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{disk: d, names: map[string]string{}, ended: map[uint64]bool{}}
+	l := &loader{disk: d, names: map[string]string{}, told: map[frameKey]bool{}, ended: map[uint64]bool{}}
+	l.f.gaps = map[uint64]*owedGap{}
 	names = l.leftovers(names)
 	segs := segmentsOf(names)
 	if err := l.readHead(segs, slices.Contains(names, stateName)); err != nil {
 		return nil, err
 	}
+	l.stolen(&segs)
 	for i := range segs {
 		l.tracks[i] = newTracker()
 		l.next = 1
@@ -62,6 +67,7 @@ func load(d disk) (*found, error) {
 		l.f.done[i].add(l.next, firstLive)
 		l.f.done[i].add(0, 1)
 	}
+	l.missingGaps()
 	l.f.crash = crashed(l.ended, l.notes, l.tracks)
 	for i, t := range l.tracks {
 		t.unseen(i, l.notes)
@@ -98,11 +104,46 @@ func segmentsOf(names []string) (segs [lanes][]*segment) {
 		}
 	}
 	for i := range segs {
-		slices.SortFunc(segs[i], func(a, b *segment) int {
-			return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
-		})
+		slices.SortFunc(segs[i], bySegment)
 	}
 	return segs
+}
+
+func bySegment(a, b *segment) int {
+	return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
+}
+
+// stolen puts the segments in that should be there and are not, and leaves out
+// those that were to be removed.
+func (l *loader) stolen(segs *[lanes][]*segment) {
+	for k := range l.notes.files {
+		g := &segment{lane: k.lane, run: k.run, number: k.number, gone: true}
+		i, there := slices.BinarySearchFunc(segs[k.lane], g, bySegment)
+		if !there && !l.notes.removed[k] {
+			segs[k.lane] = slices.Insert(segs[k.lane], i, g)
+		}
+	}
+	for i := range segs {
+		segs[i] = slices.DeleteFunc(segs[i], func(g *segment) bool {
+			gone := l.notes.removed[fileKey{noteKey{g.lane, g.run}, g.number}]
+			if gone {
+				l.f.empty = append(l.f.empty, g)
+			}
+			return gone
+		})
+	}
+}
+
+// missingGaps finds the gaps that are noted, and whose record is not there.
+func (l *loader) missingGaps() {
+	keys := slices.SortedFunc(maps.Keys(l.notes.gaps), func(a, b frameKey) int {
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.seq, b.seq))
+	})
+	for _, k := range keys {
+		if done := l.notes.done[noteKey{events, k.run}]; !l.told[k] && (done == nil || !done.has(k.seq)) {
+			l.f.missing = append(l.f.missing, slices.Clone(l.notes.gaps[k]))
+		}
+	}
 }
 
 // readHead reads the run number and the acks, and tells which runs ended
@@ -135,6 +176,9 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 	}
 	if ran && !st.stopped {
 		l.ended[st.run] = true
+		for sensor, in := range st.sensors {
+			l.notes.sensor(st.run, sensor, in, 0)
+		}
 	}
 	if lost := !ran && len(runs) > 0; err != nil || lost {
 		// Which of the runs was the last is not known: take the greatest.
@@ -160,6 +204,11 @@ type examined struct {
 // segment reads one segment file. A file that may be torn is one that was
 // being written when its run ended.
 func (l *loader) segment(g *segment, torn bool) {
+	if g.gone {
+		l.tracks[g.lane].damage(g.run)
+		l.f.damaged = append(l.f.damaged, g.file()+": is missing")
+		return
+	}
 	data, err := l.disk.read(g.file(), maxFile+1)
 	if err != nil {
 		l.tracks[g.lane].damage(g.run)
@@ -175,7 +224,7 @@ func (l *loader) segment(g *segment, torn bool) {
 		g.size = int64(len(data))
 		l.damaged(g, nil)
 	}
-	g.good = g.size
+	g.good, g.sure = g.size, g.hi
 	switch {
 	case g.live > 0:
 		if torn {
@@ -224,7 +273,7 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 		}
 		x.end = at.pos
 	}
-	cut := at.seq < l.notes.durable[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
+	cut := at.seq < l.notes.files[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
 	switch {
 	case at.tail > 0 && !torn, !good && !torn, cut:
 		damage()
@@ -251,6 +300,12 @@ func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
 		done.add(id, id+1)
 	} else {
 		g.live++
+		if string(h.kind) == string(Gap) {
+			l.f.gaps[id] = &owedGap{run: g.run, seq: at.seq, payload: slices.Clone(at.payload)}
+		}
+	}
+	if string(h.kind) == string(Gap) {
+		l.told[frameKey{g.run, at.seq}] = true
 	}
 	x.id, g.hi, x.last = id+1, id+1, at.payload
 	sensor, known := l.names[string(h.sensor)]

@@ -33,11 +33,12 @@ type loss struct {
 type tally struct {
 	order  []origin
 	losses map[origin]loss
-	others int64 // records without a count of their own: answers, faults, events
-	n      int   // all records given up
+	parts  map[origin]*ids // the counts that are known to be lost
+	others int64           // records without a count of their own: answers, faults, events
+	n      int             // all records given up
 }
 
-func newTally() *tally { return &tally{losses: map[origin]loss{}} }
+func newTally() *tally { return &tally{losses: map[origin]loss{}, parts: map[origin]*ids{}} }
 
 // lose adds a loss.
 func (t *tally) lose(o origin, x loss) {
@@ -45,6 +46,12 @@ func (t *tally) lose(o origin, x loss) {
 	if !known {
 		t.order = append(t.order, o)
 		t.losses[o] = x
+		t.parts[o] = &ids{}
+	}
+	if !x.open {
+		t.parts[o].add(x.lo, x.hi+1)
+	}
+	if !known {
 		return
 	}
 	t.losses[o] = loss{
@@ -70,32 +77,52 @@ func (t *tally) giveUp(payload []byte) {
 }
 
 func (t *tally) merge(r Record) {
-	x := loss{open: true}
-	for _, f := range r.Fields {
-		switch v := f.Value.(type) {
-		case int64:
-			switch f.Name {
-			case "after_seq":
-				x.lo = uint64(v) + 1
-			case "to_seq":
-				x.hi, x.open = uint64(v), false
-			case "count":
-				t.others += v
-			}
-		case bool:
-			x.uncertain = x.uncertain || f.Name == "certain" && !v
-		}
-	}
-	if x.lo > 0 {
+	if x := claim(r); x.lo > 0 {
 		t.lose(origin{r.Sensor, r.Run}, x)
+	}
+	if n, some := r.field("count").(int64); some {
+		t.others += n
 	}
 }
 
-// gaps gives the records that tell of it.
+// claim is what a gap says is missing; its lo is 0 where it is about no sensor.
+func claim(r Record) loss {
+	var x loss
+	if after, ok := r.field("after_seq").(int64); ok {
+		x.lo = uint64(after) + 1
+	}
+	to, closed := r.field("to_seq").(int64)
+	x.hi, x.open = uint64(to), !closed
+	certain, said := r.field("certain").(bool)
+	x.uncertain = said && !certain
+	return x
+}
+
+// reason is a gap's.
+func (r Record) reason() string {
+	reason, _ := r.field("reason").(string)
+	return reason
+}
+
+// field gives a field's value, or nil.
+func (r Record) field(name string) any {
+	for _, f := range r.Fields {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return nil
+}
+
+// gaps gives the records that tell of it, one for each origin. Where some
+// between the first and the last that are lost are not, as they are edges or
+// have been acknowledged, the gap is not certain.
 func (t *tally) gaps(at clock.Stamp, reason string) []Record {
 	var out []Record
 	for _, o := range t.order {
-		out = append(out, gapRecord(at, o, t.losses[o], reason))
+		x := t.losses[o]
+		x.uncertain = x.uncertain || len(t.parts[o].spans) > 1
+		out = append(out, gapRecord(at, o, x, reason))
 	}
 	if t.others > 0 {
 		out = append(out, Record{Kind: Gap, Stamp: at, Fields: []sensors.Field{
@@ -125,10 +152,5 @@ func speaksFor(r Record) uint64 {
 	if r.Kind != Gap {
 		return r.Seq
 	}
-	for _, f := range r.Fields {
-		if v, ok := f.Value.(int64); ok && f.Name == "after_seq" {
-			return uint64(v) + 1
-		}
-	}
-	return 0
+	return claim(r).lo
 }

@@ -61,8 +61,8 @@ func (s *Spool) mendOne(g *segment) error {
 	if err != nil {
 		return nil // Next deals with what it cannot read
 	}
-	out, left := s.salvage(g, data)
-	if !left {
+	out, sure := s.salvage(g, data)
+	if sure == 0 {
 		return nil // the writer sets it aside
 	}
 	tmp := g.file() + tmpExt
@@ -86,15 +86,15 @@ func (s *Spool) mendOne(g *segment) error {
 		return err
 	}
 	s.mu.Lock()
-	g.bad, g.size, g.good = false, int64(len(out)), int64(len(out))
+	g.bad, g.size, g.good, g.sure = false, int64(len(out)), int64(len(out)), sure
 	s.mu.Unlock()
 	s.prune()
 	return s.disk.sync()
 }
 
 // salvage gives a segment file with the records of g that are in data and
-// still needed.
-func (s *Spool) salvage(g *segment, data []byte) (out []byte, left bool) {
+// still needed, and what is behind the last one's id, 0 where there is none.
+func (s *Spool) salvage(g *segment, data []byte) (out []byte, sure uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out = g.header()
@@ -103,10 +103,13 @@ func (s *Spool) salvage(g *segment, data []byte) (out []byte, left bool) {
 	for at.next() {
 		if id := g.off + at.seq; id >= g.lo && id < g.hi && (s.lanes[g.lane].owed(id) || keep.has(id)) {
 			out = appendFrame(out, at.seq, at.payload)
-			left = true
+			sure = id + 1
 		}
 	}
-	return out, left && slices.Contains(s.lanes[g.lane].segs, g)
+	if !slices.Contains(s.lanes[g.lane].segs, g) {
+		return nil, 0
+	}
+	return out, sure
 }
 
 // setAside renames a damaged file.

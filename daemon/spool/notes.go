@@ -7,12 +7,16 @@ import (
 
 // The file "acks" says which records need not be sent again, and how far each
 // sensor had come in the present run. It has frames as a segment has, their
-// seq counting the frames. It is only appended to, without a sync, and
-// written anew when it has grown; losing its end costs repeats, never records.
+// seq counting the frames. It is only appended to, and written anew when it has
+// grown. Acks are not synced: losing its end costs repeats, never records.
 //
 //	'a'  lane byte, run, lo and hi as uvarints: the seqs of that run from lo up to, not including, hi are done
 //	'm'  lane byte, run, seq as uvarints, sensor string: everything of the sensor up to its own count seq is safe
-//	'd'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq
+//	'c'  lane byte, run as uvarint, sensor string: the sensor is configured, and may have had records in no lane
+//	'f'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq
+//	'r'  lane byte, run, number as uvarints: that segment is removed, nothing needs it
+//	't'  two zero bytes, then such payloads as strings: these are true together
+//	'g'  lane byte, run, seq as uvarints, payload: that frame is this gap, and the broker does not have it
 const (
 	notesName = "acks"
 	notesMax  = segmentSize
@@ -38,18 +42,36 @@ type fileKey struct {
 
 // notes is what the file holds.
 type notes struct {
-	durable map[fileKey]uint64
+	files   map[fileKey]uint64 // the last frame of each
+	removed map[fileKey]bool
 	done    map[noteKey]*ids
 	marks   map[uint64]map[string]mark // by run and sensor
+	gaps    map[frameKey][]byte        // share the file's bytes
 }
 
 // frames collects frames for the file.
 type frames struct {
-	b   []byte
-	seq uint64 // of the last frame
+	b      []byte
+	seq    uint64 // of the last frame
+	inner  []byte // what goes into one frame together
+	within bool
+}
+
+// together puts all that fill adds into one frame, where it fits into one.
+func (f *frames) together(fill func()) {
+	f.inner, f.within = []byte{'t', 0, 0}, true
+	fill()
+	f.within = false
+	if len(f.inner) > 3 {
+		f.add(f.inner)
+	}
 }
 
 func (f *frames) add(payload []byte) {
+	if f.within && len(f.inner)+len(payload)+binary.MaxVarintLen64 <= maxPayload {
+		f.inner = appendString(f.inner, string(payload))
+		return
+	}
 	f.seq++
 	f.b = appendFrame(f.b, f.seq, payload)
 }
@@ -70,17 +92,45 @@ func (f *frames) mark(k noteKey, sensor string, seq uint64) {
 	f.add(appendString(p, sensor))
 }
 
-// durable says how far a segment is on disk.
-func (f *frames) durable(k noteKey, number uint32, seq uint64) {
-	p := append(make([]byte, 0, 40), 'd', byte(k.lane))
+// sensor says that there is a sensor of which nothing else need be known.
+func (f *frames) sensor(run uint64, sensor string) {
+	p := append(make([]byte, 0, 40), 'c', 0)
+	p = binary.AppendUvarint(p, run)
+	f.add(appendString(p, sensor))
+}
+
+// file says how far a segment is on disk, where it is at all.
+func (f *frames) file(g *segment) {
+	if g.bad || g.sure <= g.lo {
+		return
+	}
+	p := append(make([]byte, 0, 40), 'f', byte(g.lane))
+	p = binary.AppendUvarint(p, g.run)
+	p = binary.AppendUvarint(p, uint64(g.number))
+	f.add(binary.AppendUvarint(p, g.sure-1-g.off))
+}
+
+// removed says that a segment's file is gone.
+func (f *frames) removed(g *segment) {
+	p := append(make([]byte, 0, 40), 'r', byte(g.lane))
+	p = binary.AppendUvarint(p, g.run)
+	f.add(binary.AppendUvarint(p, uint64(g.number)))
+}
+
+// gap keeps a gap's record.
+func (f *frames) gap(k frameKey, payload []byte) {
+	p := append(make([]byte, 0, 40+len(payload)), 'g', events)
 	p = binary.AppendUvarint(p, k.run)
-	p = binary.AppendUvarint(p, uint64(number))
-	f.add(binary.AppendUvarint(p, seq))
+	p = binary.AppendUvarint(p, k.seq)
+	f.add(append(p, payload...))
 }
 
 // readNotes reads the file's bytes. What it cannot read it passes over.
 func readNotes(data []byte) notes {
-	n := notes{durable: map[fileKey]uint64{}, done: map[noteKey]*ids{}, marks: map[uint64]map[string]mark{}}
+	n := notes{
+		files: map[fileKey]uint64{}, removed: map[fileKey]bool{}, done: map[noteKey]*ids{},
+		marks: map[uint64]map[string]mark{}, gaps: map[frameKey][]byte{},
+	}
 	s := scanner{data: data}
 	for s.next() {
 		n.read(s.payload)
@@ -107,21 +157,49 @@ func (n *notes) read(payload []byte) {
 		n.done[k].add(lo, hi)
 	case 'm':
 		seq, sensor := d.uvarint(), d.string()
-		if d.bad {
-			return
+		if !d.bad {
+			var in [lanes]bool
+			in[lane] = true
+			n.sensor(run, sensor, in, seq)
 		}
-		if n.marks[run] == nil {
-			n.marks[run] = map[string]mark{}
+	case 'c':
+		if sensor := d.string(); !d.bad {
+			n.sensor(run, sensor, [lanes]bool{}, 0)
 		}
-		m := n.marks[run][sensor]
-		m.lanes[lane], m.seq = true, max(m.seq, seq)
-		n.marks[run][sensor] = m
-	case 'd':
+	case 'f':
 		number, seq := d.uvarint(), d.uvarint()
 		if k := (fileKey{noteKey{lane, run}, uint32(number)}); !d.bad {
-			n.durable[k] = max(n.durable[k], seq)
+			n.files[k] = max(n.files[k], seq)
+		}
+	case 'r':
+		if number := d.uvarint(); !d.bad {
+			n.removed[fileKey{noteKey{lane, run}, uint32(number)}] = true
+		}
+	case 't':
+		for len(d.b) > 0 && !d.bad {
+			if inner := d.bytes(); len(inner) > 0 && inner[0] != 't' {
+				n.read(inner)
+			}
+		}
+	case 'g':
+		if seq := d.uvarint(); !d.bad {
+			n.gaps[frameKey{run, seq}] = d.b
 		}
 	}
+}
+
+// sensor takes note of a sensor's lanes, and of the count up to which it is
+// safe.
+func (n *notes) sensor(run uint64, sensor string, in [lanes]bool, seq uint64) {
+	if n.marks[run] == nil {
+		n.marks[run] = map[string]mark{}
+	}
+	m := n.marks[run][sensor]
+	for i, has := range in {
+		m.lanes[i] = m.lanes[i] || has
+	}
+	m.seq = max(m.seq, seq)
+	n.marks[run][sensor] = m
 }
 
 // scribe writes the file. Only the writer uses it.

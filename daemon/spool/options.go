@@ -14,6 +14,7 @@ import (
 type Options struct {
 	Dir      string         // the directory, made where it is missing; no other process may use it
 	AtRisk   time.Duration  // the most time's worth of unacknowledged records a power cut may cost; 0 has each on disk before Next gives it
+	Sensors  []string       // the sensors that records may come of; a crash is told of each, also where none had come. Others may come too
 	MaxBytes int64          // bound of the disk used, at least 1 MiB; 0 is 64 MiB
 	MaxAge   time.Duration  // how old a record may become; 0 is any age
 	Memory   int64          // bound of the records in memory while the disk fails, at least 512 KiB; 0 is 4 MiB

@@ -173,6 +173,9 @@ func (s *Spool) lose(g *segment, size int64) {
 	l, lost := s.lanes[g.lane], 0
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if !readable.has(id) && l.entry(id) == nil {
+			if x := s.gaps[id]; g.lane == events && x != nil {
+				s.again(x.payload)
+			}
 			s.giveUpOne(g.lane, id)
 			lost++
 		}

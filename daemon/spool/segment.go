@@ -47,12 +47,13 @@ type segment struct {
 	lo, hi uint64 // the ids it spans, hi not included; lo == hi while it is empty
 	size   int64  // bytes written
 	good   int64  // bytes known to be on disk
-	sure   uint64 // behind the last id known to be on disk; 0 while none is, and in files of earlier runs
+	sure   uint64 // behind the last id known to be on disk; 0 while none is
 	live   int    // records that are not done
 	sums   []summary
 	oldest clock.Stamp // of its first record
 	newest clock.Stamp // of its last record
 
+	gone  bool // it should be there and is not
 	bad   bool // damaged: it is renamed, not removed, when done with
 	tries int  // how often reading it has failed in a row
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 )
 
@@ -128,12 +129,18 @@ func FuzzScan(f *testing.F) {
 }
 
 func TestStateFile(t *testing.T) {
-	for _, s := range []state{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}} {
-		if got, err := decodeState(s.encode()); err != nil || got != s {
+	few := map[string][lanes]bool{
+		"air": {samples: true}, "door": {true, true}, "": {}, "soil": {events: true}, "a b\n\"\xff events": {}, "x samples": {events: true},
+	}
+	for _, s := range []state{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}, {run: 7, sensors: few}} {
+		if s.sensors == nil {
+			s.sensors = map[string][lanes]bool{}
+		}
+		if got, err := decodeState(s.encode()); err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%+v became %+v, %v", s, got, err)
 		}
 	}
-	b := state{run: 7, stopped: true}.encode()
+	b := state{run: 7, sensors: few}.encode()
 	for i := range b {
 		for _, x := range []byte{1, 0x20, 0x80} {
 			harmed := bytes.Clone(b)

@@ -15,10 +15,22 @@ type item struct {
 // commit writes what is in no file, and syncs what is not durable if asked to.
 // Events go first, so that no loss is on disk before the gap that tells of it.
 func (s *Spool) commit(sync bool) error {
-	if s.makeRoom(s.waiting()) {
+	if err := s.noteSights(); err != nil {
+		return err
+	}
+	need := s.waiting()
+	if s.cramped(need) {
+		if err := s.sweep(); err != nil {
+			return err
+		}
+	}
+	if s.makeRoom(need) {
 		sync = true
 	}
 	batches, told := s.batches(sync)
+	if err := s.noteGaps(); err != nil {
+		return err
+	}
 	for i := range s.lanes {
 		if err := s.write(i, batches[i]); err != nil {
 			return err
@@ -31,8 +43,10 @@ func (s *Spool) commit(sync bool) error {
 		}
 		if i == events {
 			s.forget(told)
-			if err := s.sweep(); err != nil {
-				return err
+			if s.cramped(need) {
+				if err := s.sweep(); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -217,6 +231,11 @@ func (s *Spool) roll(i int) error {
 	if err := s.syncLane(i); err != nil {
 		return err
 	}
+	if g := s.active[i]; g != nil {
+		if err := s.appendNotes(func(f *frames) { f.file(g) }, false); err != nil {
+			return err
+		}
+	}
 	s.shut(i)
 	return nil
 }
@@ -273,25 +292,58 @@ func (s *Spool) forget(told toldLoss) {
 	s.lost = slices.Clone(s.lost[len(told.records):])
 	s.doomed = slices.Clone(s.doomed[len(told.files):])
 	s.garbage = append(s.garbage, told.files...)
+	if len(told.files) > 0 {
+		s.ackDue()
+	}
+	for _, g := range told.files {
+		if g.lane == events {
+			for id := range s.gaps {
+				if g.lo <= id && id < g.hi {
+					s.unowe(id)
+				}
+			}
+		}
+	}
 	for _, x := range told.records {
 		s.release(x.lane, x.id, x.seg)
 	}
 }
 
-// sweep removes the files that nothing needs any more.
-func (s *Spool) sweep() error {
+// cramped reports whether files that nothing needs are in the way of need more
+// bytes.
+func (s *Spool) cramped(need int64) bool {
 	s.mu.Lock()
-	batch, ours := s.garbage, false
-	for _, g := range batch {
-		ours = ours || g.run == s.run
+	defer s.mu.Unlock()
+	return len(s.garbage) > 0 && s.used()+need > s.bound()
+}
+
+// rubbish gives the files that nothing needs any more.
+func (s *Spool) rubbish() []*segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.garbage)
+}
+
+// sweep removes the files that nothing needs any more. That they go is on disk
+// before they do, for a file that is missing is damage. After a crash they no
+// longer tell how far the sensors had come, so that is noted too.
+func (s *Spool) sweep() error {
+	batch := s.rubbish()
+	if len(batch) == 0 {
+		return nil
 	}
-	s.mu.Unlock()
-	if ours && s.w.notes.file != nil {
-		// After a crash they no longer tell how far the sensors had come.
-		if err := s.noteMarks(false); err != nil {
-			return err
+	if err := s.appendNotes(func(f *frames) {
+		for _, g := range batch {
+			f.removed(g)
 		}
+		s.marks(f)
+	}, true); err != nil {
+		return err
 	}
+	return s.removeAll(batch)
+}
+
+func (s *Spool) removeAll(batch []*segment) error {
 	for _, g := range batch {
 		var err error
 		if g.bad {

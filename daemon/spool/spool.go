@@ -28,13 +28,18 @@ type Spool struct {
 	mu      sync.Mutex
 	lanes   [lanes]*lane
 	seen    map[string]*sight
-	acked   [lanes]ids      // done, in a segment, not yet in the file of acks
-	lost    []kept          // given up; released when the gap that says so is on disk
-	refused []refusal       // to be set aside
-	doomed  []*segment      // given up; removed when the gap that says so is on disk
-	garbage []*segment      // to be removed
-	active  [lanes]*segment // being written to
-	noted   int64           // bytes of the file of acks
+	sights  int                 // in how many lanes sensors were seen, all together
+	gaps    map[uint64]*owedGap // by id, those of the events that are not acknowledged
+	latest  map[origin]uint64   // the id of the latest gap of each
+	fresh   []uint64            // gaps that are not in the file of acks
+	gone    []frameKey          // gaps done whose end is not in the file of acks
+	acked   [lanes]ids          // done, in a segment, not yet in the file of acks
+	lost    []kept              // given up; released when the gap that says so is on disk
+	refused []refusal           // to be set aside
+	doomed  []*segment          // given up; removed when the gap that says so is on disk
+	garbage []*segment          // to be removed
+	active  [lanes]*segment     // being written to
+	noted   int64               // bytes of the file of acks
 	since   moments
 	syncNow bool // the next write is to be synced
 	down    bool // the disk cannot be written
@@ -102,7 +107,10 @@ func open(o Options, d disk) (*Spool, error) {
 	s := &Spool{
 		o: o, disk: d,
 		ready: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		seen: map[string]*sight{},
+		seen: map[string]*sight{}, gaps: map[uint64]*owedGap{}, latest: map[origin]uint64{},
+	}
+	for _, sensor := range o.Sensors {
+		s.seen[sensor] = &sight{}
 	}
 	for i := range s.lanes {
 		s.lanes[i] = newLane()
@@ -146,6 +154,9 @@ func (s *Spool) Append(r Record) error {
 func (s *Spool) put(r Record, payload []byte) {
 	i := laneOf(r.Kind)
 	now := time.Now()
+	if r.Kind == Gap {
+		s.owe(s.lanes[i].next, payload)
+	}
 	s.lanes[i].push(&entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now})
 	if r.Seq > 0 && r.Run == s.run {
 		s.sight(i, r, now)
@@ -166,6 +177,7 @@ func (s *Spool) sight(i int, r Record, now time.Time) {
 	x.last = max(x.last, r.Seq)
 	if !x.lanes[i] {
 		x.lanes[i] = true
+		s.sights++
 		if s.since.sight.IsZero() {
 			s.since.sight = now
 			poke(s.wake)
@@ -178,8 +190,10 @@ func (s *Spool) sight(i int, r Record, now time.Time) {
 func (s *Spool) putGaps(t *tally, reason string) {
 	at := s.o.Clock.Now()
 	for _, r := range t.gaps(at, reason) {
+		r = s.joined(r, reason)
 		payload, err := appendRecord(nil, r)
 		if err == nil { // a sensor's name that was taken in once can be again
+			s.latest[origin{r.Sensor, r.Run}] = s.lanes[events].next
 			s.put(r, payload)
 		}
 	}
@@ -215,15 +229,15 @@ func (s *Spool) Ack(id uint64) {
 
 // release is called when the segment need no longer keep the record of an id.
 func (s *Spool) release(i int, id uint64, g *segment) {
+	if i == events {
+		s.unowe(id)
+	}
 	if g == nil {
 		return
 	}
 	g.live--
 	s.acked[i].add(id, id+1)
-	if s.since.acks.IsZero() {
-		s.since.acks = time.Now()
-		poke(s.wake)
-	}
+	s.ackDue()
 	s.retire(g)
 }
 
@@ -242,6 +256,8 @@ func (s *Spool) giveUpOne(i int, id uint64) {
 	}
 	if g := s.lanes[i].settle(id); g != nil {
 		s.lost = append(s.lost, kept{i, id, g})
+	} else if i == events {
+		s.unowe(id)
 	}
 }
 
@@ -270,7 +286,7 @@ func (s *Spool) retire(g *segment) {
 		if x == g {
 			l.segs = append(l.segs[:k:k], l.segs[k+1:]...)
 			s.garbage = append(s.garbage, g)
-			poke(s.wake)
+			s.ackDue()
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -67,6 +68,7 @@ func (s *Spool) install(f *found) {
 		l.pending += f.pending[i]
 		l.cursor = 0
 	}
+	maps.Copy(s.gaps, f.gaps)
 	s.garbage = append(s.garbage, f.empty...)
 	for _, g := range f.bad {
 		if g.live == 0 {
@@ -79,5 +81,8 @@ func (s *Spool) install(f *found) {
 		s.putGaps(t, reasonDamaged)
 	}
 	s.putGaps(f.crash, reasonCrash)
+	for _, payload := range f.missing {
+		s.again(payload)
+	}
 	poke(s.ready)
 }

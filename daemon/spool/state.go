@@ -5,21 +5,34 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"fieldpost/daemon/clock"
 )
 
-// The file "run" holds one line: the number of the latest run, whether it
-// still runs or has stopped in good order, and a checksum.
+// The file "run" says which run was the latest and whether it still runs or has
+// stopped in good order. For one that runs it names the sensors and the lanes
+// they have had records in, as the file of acks does too, so that a crash can
+// be told of each whatever becomes of one of the two. A checksum ends it.
 //
-//	fieldpost spool 1 run 7 stopped 1c291ca3
+//	fieldpost spool 1 run 7 running
+//	sensor "air" samples
+//	sensor "door" events samples
+//	sensor "soil"
+//	sum 1c291ca3
 const stateName = "run"
+
+// maxState bounds what is read of it.
+const maxState = 1 << 20
 
 // state is what the file says.
 type state struct {
 	run     uint64
-	stopped bool // in good order, with everything written
+	stopped bool                   // in good order, with everything written
+	sensors map[string][lanes]bool // of a run that has not stopped
 }
 
 var errState = errors.New("run file is damaged")
@@ -29,19 +42,39 @@ func (s state) encode() []byte {
 	if s.stopped {
 		word = "stopped"
 	}
-	line := fmt.Sprintf("fieldpost spool 1 run %d %s", s.run, word)
-	return fmt.Appendf(nil, "%s %08x\n", line, crc32.Checksum([]byte(line), castagnoli))
+	b := fmt.Appendf(nil, "fieldpost spool 1 run %d %s\n", s.run, word)
+	for _, sensor := range slices.Sorted(maps.Keys(s.sensors)) {
+		b = fmt.Appendf(b, "sensor %q", sensor)
+		for i, has := range s.sensors[sensor] {
+			if has {
+				b = append(append(b, ' '), laneNames[i]...)
+			}
+		}
+		b = append(b, '\n')
+	}
+	return fmt.Appendf(b, "sum %08x\n", crc32.Checksum(b, castagnoli))
 }
 
 func decodeState(b []byte) (state, error) {
+	lines := strings.Split(string(b), "\n")
 	var s state
 	var word string
-	var sum uint32
-	if _, err := fmt.Sscanf(string(b), "fieldpost spool 1 run %d %s %x\n", &s.run, &word, &sum); err != nil {
+	if _, err := fmt.Sscanf(lines[0], "fieldpost spool 1 run %d %s", &s.run, &word); err != nil || len(lines) < 3 {
 		return state{}, errState
 	}
-	s.stopped = word == "stopped"
-	if string(s.encode()) != string(b) {
+	s.stopped, s.sensors = word == "stopped", map[string][lanes]bool{}
+	for _, line := range lines[1 : len(lines)-2] {
+		var sensor string
+		if _, err := fmt.Sscanf(line, "sensor %q", &sensor); err != nil {
+			return state{}, errState
+		}
+		var in [lanes]bool
+		for i, name := range laneNames {
+			in[i] = strings.HasSuffix(line, " "+name) || strings.HasSuffix(line, " "+name+" "+laneNames[lanes-1])
+		}
+		s.sensors[sensor] = in
+	}
+	if string(s.encode()) != string(b) { // the checksum among all else
 		return state{}, errState
 	}
 	return s, nil
@@ -50,7 +83,7 @@ func decodeState(b []byte) (state, error) {
 // readState reads the file; a spool that never ran has the zero state, and
 // has stopped in good order.
 func readState(d disk) (state, error) {
-	b, err := d.read(stateName, 256)
+	b, err := d.read(stateName, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state{stopped: true}, nil
 	}

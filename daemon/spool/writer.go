@@ -23,6 +23,7 @@ type writer struct {
 	lock     io.Closer // nil while the directory is not ours
 	attached bool      // the directory has been read
 	recorded bool      // the run file says that this run runs
+	sights   int       // as many as when it was written
 	known    uint64    // the greatest run number found in the directory
 	counted  bool      // and it can be counted on from
 	files    [lanes]file
@@ -179,13 +180,13 @@ func (s *Spool) work(now time.Time) error {
 		}
 	}
 	p := s.plan(now)
-	if p.write || p.sync {
-		if err := s.commit(p.sync); err != nil {
+	if p.sight {
+		if err := s.noteSights(); err != nil {
 			return err
 		}
 	}
-	if p.sight {
-		if err := s.noteMarks(true); err != nil {
+	if p.write || p.sync {
+		if err := s.commit(p.sync); err != nil {
 			return err
 		}
 	}
@@ -198,8 +199,9 @@ func (s *Spool) work(now time.Time) error {
 		if err := s.noteAcks(); err != nil {
 			return err
 		}
+		return s.sweep()
 	}
-	return s.sweep()
+	return nil
 }
 
 func (s *Spool) isDown() bool {
@@ -243,31 +245,27 @@ func (s *Spool) repair() error {
 			return err
 		}
 	}
-	if err := s.sweep(); err != nil {
+	if err := s.catchUp(); err != nil {
+		// What nothing needs may be what fills the disk. It goes unnoted, so a
+		// crash before the next attempt takes it for damage.
+		_ = s.removeAll(s.rubbish())
 		return err
 	}
-	if err := s.seal(); err != nil {
-		return err
-	}
-	if err := s.commit(true); err != nil {
-		return err
-	}
-	if err := s.mend(); err != nil {
-		return err
-	}
-	if err := s.keepRefused(); err != nil {
-		return err
-	}
-	if err := s.rewriteNotes(); err != nil {
-		return err
-	}
-	if s.w.recorded {
+	if s.w.recorded && s.w.sights == s.sightCount() {
 		return nil
 	}
-	if err := replace(s.disk, stateName, state{run: s.run}.encode()); err != nil {
-		return err
+	return s.record()
+}
+
+// catchUp writes everything that is to be on disk.
+func (s *Spool) catchUp() error {
+	for _, f := range []func() error{
+		s.seal, func() error { return s.commit(true) }, s.mend, s.keepRefused, s.rewriteNotes, s.sweep,
+	} {
+		if err := f(); err != nil {
+			return err
+		}
 	}
-	s.w.recorded = true
 	return nil
 }
 
@@ -285,10 +283,10 @@ func (s *Spool) finish() error {
 		s.shut(i)
 	}
 	if err == nil {
-		err = s.sweep()
+		err = s.rewriteNotes()
 	}
 	if err == nil {
-		err = s.rewriteNotes()
+		err = s.sweep()
 	}
 	if err == nil {
 		err = replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())

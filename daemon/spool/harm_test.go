@@ -1,0 +1,296 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// ledger is what a test knows of the records it put in.
+type ledger struct {
+	mu      sync.Mutex
+	taken   map[name]bool
+	acked   map[name]bool
+	refused map[name]bool     // they are missing, and may come again nevertheless
+	told    map[origin][]loss // gaps acknowledged
+}
+
+func newLedger() *ledger {
+	return &ledger{taken: map[name]bool{}, acked: map[name]bool{}, refused: map[name]bool{}, told: map[origin][]loss{}}
+}
+
+func (l *ledger) add(r *rig, kind Kind, sensor string) {
+	n := name{sensor, r.s.RunNumber(), r.add(kind, sensor)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken[n] = true
+}
+
+// copy gives what is known now.
+func (l *ledger) copy() *ledger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &ledger{taken: maps.Clone(l.taken), acked: maps.Clone(l.acked), refused: maps.Clone(l.refused), told: maps.Clone(l.told)}
+}
+
+func (l *ledger) ack(r *rig, items []Item) {
+	for _, x := range items {
+		l.mu.Lock()
+		if x.Record.Kind == Gap {
+			o := origin{x.Record.Sensor, x.Record.Run}
+			l.told[o] = append(l.told[o], claim(x.Record))
+		} else {
+			l.acked[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}] = true
+		}
+		l.mu.Unlock()
+		r.s.Ack(x.ID)
+	}
+}
+
+func (l *ledger) refuse(r *rig, x Item) {
+	l.mu.Lock()
+	l.refused[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}] = true
+	l.mu.Unlock()
+	r.s.Refuse(x.ID, "no")
+}
+
+// check says what is wrong with what a spool gives: a record is in no gap
+// although it is not there, or a certain gap claims what is not missing.
+func (l *ledger) check(items []Item) error {
+	there, gaps := map[name]bool{}, map[origin][]loss{}
+	for _, x := range items {
+		r := x.Record
+		o := origin{r.Sensor, r.Run}
+		if r.Kind == Gap {
+			gaps[o] = append(gaps[o], claim(r))
+		} else {
+			there[name{r.Sensor, r.Run, r.Seq}] = true
+		}
+	}
+	for n := range l.taken {
+		o := origin{n.sensor, n.run}
+		if !there[n] && !l.acked[n] && !told(gaps[o], n.seq) && !told(l.told[o], n.seq) {
+			return fmt.Errorf("%+v is missing and in no gap", n)
+		}
+		certain := slices.DeleteFunc(slices.Clone(gaps[o]), func(x loss) bool { return x.uncertain })
+		if (there[n] || l.acked[n]) && !l.refused[n] && told(certain, n.seq) {
+			return fmt.Errorf("%+v is in a certain gap and not missing", n)
+		}
+	}
+	return nil
+}
+
+// harmed makes a small spool with all that one may hold: segments of two runs
+// of both lanes, with acks in between, gaps of a crash, of a refusal and of
+// damage that nobody knows of yet, and sensors of which nothing is on disk.
+func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
+	t.Helper()
+	l, o := newLedger(), Options{AtRisk: 2 * time.Second, Sensors: []string{"air", "soil", "door", "late"}}
+	r := newRig(t, newMemDisk(), o).start()
+	for range 3 {
+		l.add(r, Reading, "air")
+		l.add(r, Edge, "door")
+		l.add(r, Reading, "door")
+	}
+	l.add(r, Reading, "soil")
+	for _, x := range r.take(all) {
+		if x.Record.Sensor == "soil" { // it never touches the disk
+			l.ack(r, []Item{x})
+		}
+	}
+	wait(5 * time.Second)
+	l.add(r, Reading, "soil") // lost, as are these
+	l.add(r, Reading, "late")
+	l.add(r, Edge, "door")
+	r = newRig(t, r.crash(r.d.kill()), o).start()
+	for range 2 {
+		l.add(r, Reading, "air")
+		l.add(r, Edge, "door")
+		r.put(Record{Kind: Answer})
+		l.add(r, Reading, "late")
+	}
+	wait(5 * time.Second)
+	for i, x := range r.take(all) {
+		if x.Record.Kind == Reading && x.Record.Seq == 2 && x.Record.Run == 1 {
+			l.refuse(r, x)
+		} else if x.Record.Kind != Gap && i%3 == 0 {
+			l.ack(r, []Item{x})
+		}
+	}
+	wait(5 * time.Second)
+	if good {
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		return r.d, l
+	}
+	l.add(r, Reading, "air")
+	l.add(r, Edge, "soil")
+	return r.crash(r.d.kill()), l
+}
+
+// harms are the ways in which a file of n bytes is harmed.
+func harms(b []byte) map[string][]byte {
+	out := map[string][]byte{"removed": nil, "zeroed": make([]byte, len(b))}
+	for i := range b {
+		flipped := bytes.Clone(b)
+		flipped[i] ^= 1 << (i % 8)
+		out[fmt.Sprintf("byte %d flipped", i)] = flipped
+		if i%4 > 0 {
+			continue
+		}
+		out[fmt.Sprintf("cut at %d", i)] = b[:i]
+		zeroed := bytes.Clone(b)
+		clear(zeroed[i:])
+		out[fmt.Sprintf("zeroed from %d", i)] = zeroed
+	}
+	return out
+}
+
+// TestNoHarmToOneFileIsSilent harms each file of a spool in all ways, and
+// checks that nothing is missing that no gap tells, then and after two more
+// starts, of which the first ends in a crash.
+func TestNoHarmToOneFileIsSilent(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		t.Run(fmt.Sprintf("good stop %v", good), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, l := harmed(t, good)
+				files := d.files("", "")
+				for _, name := range files {
+					if strings.HasPrefix(name, "refused") {
+						continue
+					}
+					n := 0
+					for what, b := range harms(d.data(name)) {
+						harm := d.kill()
+						harm.put(name, b)
+						if b == nil {
+							_ = harm.remove(name)
+						}
+						n++
+						if err := l.endure(t, harm, n%8 == 0); err != nil {
+							t.Fatalf("%s %s: %v", name, what, err)
+						}
+					}
+				}
+				if len(files) < 6 {
+					t.Errorf("files: %q", files)
+				}
+			})
+		})
+	}
+}
+
+// endure opens a spool, thrice where asked to, and checks what it gives each
+// time.
+func (l *ledger) endure(t *testing.T, d *memDisk, thrice bool) error {
+	o := Options{AtRisk: time.Second, Sensors: []string{"air", "soil", "door", "late"}}
+	r := newRig(t, d, o)
+	if err := l.check(r.take(all)); err != nil || !thrice {
+		return err
+	}
+	r = newRig(t, r.crash(d.kill()), o)
+	if err := l.check(r.take(all)); err != nil {
+		return fmt.Errorf("after a crash: %w", err)
+	}
+	if told := r.told(); strings.Contains(told, "damaged") {
+		return fmt.Errorf("after a crash: %s", told)
+	}
+	if err := r.end(); err != nil {
+		return err
+	}
+	r = newRig(t, r.d, o)
+	if err := l.check(r.take(all)); err != nil {
+		return fmt.Errorf("after a good stop: %w", err)
+	}
+	if told := r.told(); told != "" {
+		return fmt.Errorf("after a good stop: %s", told)
+	}
+	return r.end()
+}
+
+// instant is what a crash leaves, and what was known when it came.
+type instant struct {
+	what string
+	d    *memDisk
+	l    *ledger
+}
+
+// TestCrashAtEveryTouchOfTheDisk kills a spool, or cuts its power, before each
+// thing that it does to its disk in a life that has some of everything.
+func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
+	for _, atRisk := range []time.Duration{0, 2 * time.Second} {
+		t.Run(fmt.Sprint(atRisk), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := Options{AtRisk: atRisk, MaxBytes: 1 << 20, Sensors: []string{"air", "soil", "door"}}
+				l, rnd := newLedger(), newRand(uint64(atRisk))
+				d, _ := harmed(t, true)
+				for _, run := range []string{"events-1-1.seg", "samples-2-1.seg"} {
+					b := d.data(run)
+					b[len(b)/2] ^= 8
+					d.put(run, b)
+				}
+				var crashes []instant
+				d.failing(func(op, file string) error {
+					what := fmt.Sprintf("%d: %s %q", len(crashes), op, file)
+					if rnd.IntN(2) == 0 {
+						crashes = append(crashes, instant{"kill at " + what, d.killNow(), l.copy()})
+					} else {
+						crashes = append(crashes, instant{"power cut at " + what, d.cutNow(rnd), l.copy()})
+					}
+					return nil
+				})
+				r := newRig(t, d, o).start()
+				live(t, r, l)
+				if st := r.s.Stats(); len(crashes) < 150 || st.Dropped == 0 || st.Refused == 0 {
+					t.Errorf("only %d crashes: %+v", len(crashes), st)
+				}
+				for _, c := range crashes {
+					r := newRig(t, c.d, o)
+					if err := c.l.check(r.take(all)); err != nil {
+						t.Fatalf("%s: %v", c.what, err)
+					}
+					_ = r.end() // all that matters is in the next
+				}
+			})
+		})
+	}
+}
+
+// live has a spool take records in, fill up, be refused some, have others
+// acknowledged, and stop.
+func live(t *testing.T, r *rig, l *ledger) {
+	l.add(r, Reading, "air")
+	wait(500 * time.Millisecond)
+	l.add(r, Reading, "door")
+	l.add(r, Edge, "door")
+	wait(600 * time.Millisecond)
+	for round := range 18 {
+		for range 900 {
+			l.add(r, Reading, "air")
+		}
+		l.add(r, Edge, "door")
+		l.add(r, Reading, "soil")
+		wait(3 * time.Second)
+		if round%6 != 1 {
+			continue
+		}
+		items := r.take(200)
+		last := len(items) - 1 // a reading: these come last
+		l.refuse(r, items[last])
+		l.ack(r, items[:last])
+		wait(3 * time.Second)
+		r.s.Rewind()
+	}
+	l.ack(r, r.take(3000))
+	wait(2 * time.Second)
+	if err := r.end(); err != nil {
+		t.Fatal(err)
+	}
+}
