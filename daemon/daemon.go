@@ -76,7 +76,7 @@ type Daemon struct {
 // builds the rest. What does not work is a fault and the rest goes on; an
 // error means that nothing can go on: another daemon has the spool.
 func New(o Options) (*Daemon, error) {
-	d := &Daemon{o: o, log: o.Log, started: o.Clock.Now(), faults: faultQueue{ready: make(chan struct{}, 1)}}
+	d := &Daemon{o: o, log: o.Log, started: o.Clock.Now(), faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)}}
 	cfg := o.Config
 	d.health = health.New(d.faults.put)
 	var err error

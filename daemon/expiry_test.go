@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
 )
 
 // shortLived replaces the client's pair by one that ends soon.
@@ -52,5 +53,58 @@ func TestCertificateExpiringIsAFault(t *testing.T) {
 	})
 	if text := fmt.Sprint(f.Fields); !strings.Contains(text, "certificate.pem.crt") || !strings.Contains(text, "raised") {
 		t.Errorf("fault %s, want it raised, about the certificate", text)
+	}
+}
+
+// Once a new pair is in place and in use, that is over.
+func TestRotationEndsTheExpiry(t *testing.T) {
+	s := newSite(t, nil)
+	cfg := s.config("", "")
+	good := map[string][]byte{}
+	for _, path := range []string{s.files.Certificate, s.files.Key} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good[path] = data
+	}
+	cert, key := issue(t, s.files.CA, s.files.CAKey, "fieldpost", time.Now().Add(29*24*time.Hour))
+	place := func(cert, key []byte) {
+		for path, data := range map[string][]byte{s.files.Certificate: cert, s.files.Key: key} {
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	place(cert, key)
+	r := s.start(cfg).linkedUp(t)
+	expiring := func(state string) func(rec spool.Record) bool {
+		return func(rec spool.Record) bool {
+			text := fmt.Sprint(rec.Fields)
+			return rec.Kind == spool.Fault && strings.Contains(text, "certificate_expiring") && strings.Contains(text, state)
+		}
+	}
+	until(t, "fault", r.taken, expiring("raised"))
+	place(good[s.files.Certificate], good[s.files.Key])
+	s.kick(cfg.Broker.ClientID)
+	until(t, "end of the fault", r.taken, expiring("cleared"))
+}
+
+// kick has the broker close the connection of a client, as another with its
+// client id comes.
+func (s *site) kick(id string) {
+	s.t.Helper()
+	up := make(chan uplink.Status, 256)
+	l, err := uplink.New(uplink.Config{
+		Endpoint: s.addr, ClientID: id, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key,
+		Outbox: uplink.NewQueue(), Observe: changes(up),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	stop := background(s.t, l.Run)
+	until(s.t, "connection of the rival", up, func(st uplink.Status) bool { return st.Connected })
+	if err := stop(); err != nil {
+		s.t.Fatal(err)
 	}
 }

@@ -102,9 +102,10 @@ func subjectField(cfg *config.Config, name string) sensors.Field {
 type linkWatch struct {
 	mu      sync.Mutex
 	status  uplink.Status
-	since   clock.Stamp // since when it is connected, or is not
-	lastErr error       // what was last wrong, over or not; nil where nothing has been
-	errAt   clock.Stamp // when that was first seen
+	since   clock.Stamp   // since when it is connected, or is not
+	lastErr error         // what was last wrong, over or not; nil where nothing has been
+	errAt   clock.Stamp   // when that was first seen
+	stands  chan struct{} // buffered, signalled when the link has come to stand
 }
 
 // put takes the link's status and gives the one before it.
@@ -143,6 +144,10 @@ func (d *Daemon) linked(s uplink.Status) {
 		d.bank.Link(up)
 	}
 	if s.Connected && !before.Connected {
+		select {
+		case d.watch.stands <- struct{}{}:
+		default:
+		}
 		d.take(d.status("online", sensors.Field{Name: "version", Value: d.o.Version}))
 	}
 	d.linkFaults(s)
@@ -209,6 +214,9 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.tellFaults()
 			continue
 		case <-expiry.C:
+			d.checkExpiry()
+			continue
+		case <-d.watch.stands: // it may be with a new certificate
 			d.checkExpiry()
 			continue
 		case <-tick.C:

@@ -232,9 +232,15 @@ type running struct {
 // run starts a link whose waits are the shortest.
 func run(t *testing.T, c Config) *running {
 	t.Helper()
+	return runWaiting(t, c, func(time.Duration) time.Duration { return 0 })
+}
+
+// runWaiting starts a link whose waits are chosen by random.
+func runWaiting(t *testing.T, c Config, random func(below time.Duration) time.Duration) *running {
+	t.Helper()
 	l, err := New(c)
 	must(t, err)
-	l.random = func(time.Duration) time.Duration { return 0 }
+	l.random = random
 	l.built = time.Time{}
 	ctx, cancel := context.WithCancel(context.Background())
 	queue, _ := c.Outbox.(*Queue)

@@ -45,6 +45,7 @@ func TestSubscriptionRefusedByHangingUp(t *testing.T) {
 		b := newBroker(t)
 		c := b.config()
 		c.Subscriptions = []Subscription{{"good", 1}, {"bad", 1}, {"late", 1}}
+		c.KeepAlive = 7 * time.Hour // an unread ping would make a reset of a hang-up
 		l := run(t, c)
 		for i := range 3 {
 			p := b.accept(true)
@@ -160,7 +161,9 @@ func TestPublishingDenied(t *testing.T) {
 func TestPublishingDeniedStaysDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
-		l := run(t, b.config())
+		c := b.config()
+		c.KeepAlive = 7 * time.Hour
+		l := run(t, c)
 		sent := l.queue.Put("bad", []byte("b"))
 		for range 3 {
 			p := b.accept(true)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"runtime/debug"
 	"time"
+
+	"fieldpost/daemon/health"
 )
 
 // BuildTime is when the program was built, as RFC 3339, set by the linker:
@@ -67,35 +69,43 @@ func tlsConfig(c *credentials, host, port string, now time.Time) *tls.Config {
 	return conf
 }
 
+// cutOffs is how many attempts of new credentials in a row may end without a
+// CONNACK for a reason that is not theirs, before the old ones are tried: a
+// broker may drop whom it does not know without a word.
+const cutOffs = 3
+
 // keyring gives each connection attempt its credentials. It keeps those that
 // last reached a CONNACK until newer ones have, so that a renewal that went
-// wrong does not cut the board off.
+// wrong does not cut the board off. It keeps them in memory only: a private key
+// is copied nowhere.
 type keyring struct {
 	ca, certificate, key string
 
-	good     *credentials      // the last that reached a CONNACK
-	rejected [sha256.Size]byte // newer ones that just failed: good is tried in between
-	trouble  *Explained        // why the newest are not in use
+	good    *credentials      // the last that reached a CONNACK
+	failing [sha256.Size]byte // newer ones that have not reached it
+	cut     int               // their attempts that ended for a reason not theirs
+	turn    bool              // the good ones are tried next
+	suspect *Explained        // why the newer ones did not get through, it seems
+	trouble *Explained        // why they are not in use, now that the good ones are
 }
 
 // pick gives the credentials for the next attempt: the files as they are now,
 // or else the last good ones.
 func (k *keyring) pick() (*credentials, error) {
 	fresh, problems := readCredentials(k.ca, k.certificate, k.key)
-	if len(problems) > 0 {
-		e := unusable(problems)
-		if k.good == nil {
-			return nil, e
-		}
-		k.trouble = e
+	switch {
+	case len(problems) > 0 && k.good == nil:
+		return nil, unusable(problems)
+	case len(problems) > 0:
+		k.suspect = unusable(problems)
 		return k.good, nil
-	}
-	if k.good == nil || fresh.sum == k.good.sum {
-		k.trouble = nil
+	case k.good == nil || fresh.sum == k.good.sum:
+		k.suspect, k.turn = nil, false
 		return fresh, nil
-	}
-	if fresh.sum == k.rejected {
-		k.rejected = [sha256.Size]byte{}
+	case fresh.sum != k.failing:
+		k.failing, k.cut, k.turn, k.suspect = fresh.sum, 0, false, nil
+	case k.turn:
+		k.turn = false
 		return k.good, nil
 	}
 	return fresh, nil
@@ -104,18 +114,46 @@ func (k *keyring) pick() (*credentials, error) {
 // reached says that a connection with these credentials got its CONNACK.
 func (k *keyring) reached(c *credentials) {
 	if k.good == nil || c.sum != k.good.sum {
-		k.trouble = nil
+		k.suspect = nil
 	}
-	k.good = c
+	k.good, k.trouble = c, k.suspect
 }
 
-// failed says that an attempt with these credentials did not get that far.
+// failed says that an attempt with these credentials did not get that far, but
+// to the TLS handshake at least.
 func (k *keyring) failed(c *credentials, why *Explained) {
-	if k.good == nil || c.sum == k.good.sum || !blamesCredentials(why.Code) {
+	if k.good == nil || c.sum == k.good.sum {
 		return
 	}
-	k.rejected = c.sum
-	k.trouble = &Explained{Code: why.Code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
+	code := why.Code
+	if !blamesCredentials(code) {
+		if k.cut++; k.cut < cutOffs {
+			return
+		}
+		code = string(health.CertificateRejected)
+	}
+	k.cut, k.turn = 0, true
+	k.suspect = &Explained{Code: code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
+}
+
+// recheck looks at the files while the good credentials are in use in spite of
+// newer ones, and reports whether what is to be said about that has changed.
+// Those that were mended are tried at the next connection.
+func (k *keyring) recheck() (changed bool) {
+	if k.trouble == nil {
+		return false
+	}
+	before := k.trouble
+	fresh, problems := readCredentials(k.ca, k.certificate, k.key)
+	switch {
+	case len(problems) > 0:
+		k.trouble = unusable(problems)
+	case fresh.sum != k.failing:
+		k.trouble = nil
+	default:
+		k.trouble = k.suspect
+	}
+	return k.trouble == nil || k.trouble.Error() != before.Error()
 }
 
 // unusable makes an error of problems with the files.

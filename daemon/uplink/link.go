@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-
-	"fieldpost/daemon/health"
 )
 
 const (
@@ -21,6 +19,7 @@ const (
 	inboundRoom  = 256             // messages that may wait; AWS IoT Core has 100 in flight at most
 	goodbyeWait  = 2 * time.Second // for the PUBACK of the farewell
 	defaultAlive = 30 * time.Second
+	lookEvery    = time.Minute
 )
 
 // Link is a connection to a broker that is made again whenever it ends.
@@ -45,6 +44,7 @@ type Link struct {
 	resets      int        // connections in a row that were reset before the CONNACK
 	kicks       int        // of short connections in a row that the broker closed; see kicked
 	rival       *Explained // another client uses our client id; until a connection has lasted
+	looked      time.Time  // when the files of credentials that are not in use were last looked at
 	known       bool       // there has been a session
 	toldDropped uint64     // what Observe was last told of dropped
 	told        string     // the code of the last failure that was logged
@@ -190,106 +190,13 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 		l.told = why.Code
 		l.cfg.Log.Warn("link is down", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
 	}
-	if needsPerson(why.Code) {
+	switch {
+	case l.keys.turn: // to try what has worked before needs no patience
+		return backoffFirst, false
+	case needsPerson(why.Code):
 		return backoffDenied, false
 	}
 	return backoffLost, false
-}
-
-// judge learns from how a session ended and says what that means.
-func (l *Link) judge(s *session, err error) *Explained {
-	now := time.Now()
-	lived := time.Duration(0)
-	if !s.up.IsZero() {
-		lived = now.Sub(s.up)
-	}
-	if lived >= steady && (s.acked > 0 || !s.sent) {
-		l.wait.reset()
-	}
-	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean}
-	how := endingOf(err, s.remote())
-	count(&l.resets, s.phase == Connecting && wasReset(err))
-	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked
-	switch {
-	case s.phase == Subscribing && answer:
-		if at.Repeated = l.filters.hungUp(s.subject, how, now); at.Repeated {
-			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)
-		}
-	case s.phase == Publishing && answer:
-		at.Topic, at.Repeated = l.blame(s.window, how, now)
-	default:
-		answer = false
-	}
-	if answer {
-		l.topics.interrupt(how)
-	}
-	if l.kicked(s, how == byBroker && lived < steady, at.Repeated) {
-		at.Phase, at.Repeated = Idle, true
-	}
-	why := Explain(err, at)
-	if !answer && (!needsPerson(why.Code) || why.Code == string(health.DuplicateClient)) {
-		l.filters.contradicted(now)
-		l.topics.contradicted(now)
-	}
-	if why.Code == string(health.DuplicateClient) {
-		l.rival = why
-	}
-	if s.phase <= Connecting && s.creds != nil {
-		l.keys.failed(s.creds, why)
-	}
-	return why
-}
-
-// kicked counts connections that the broker closed soon after they stood, and
-// reports whether that is another client with our client id, come or come back.
-// A close with messages in flight says less: it may be about one of them.
-func (l *Link) kicked(s *session, closed, denied bool) bool {
-	switch {
-	case closed && s.phase == Idle && !s.up.IsZero():
-		l.kicks += 2
-	case closed && s.phase == Publishing && s.acked > 0 && !denied:
-		l.kicks++
-	default:
-		l.kicks = 0
-	}
-	return l.kicks >= 6
-}
-
-// count adds one to n or sets it back.
-func count(n *int, again bool) {
-	if again {
-		*n++
-	} else {
-		*n = 0
-	}
-}
-
-// amiss gives what is to be said while the link stands.
-func (l *Link) amiss() error {
-	if held := l.topics.denied(); len(held) > 0 {
-		return publishDenied(strings.Join(held, ", "))
-	}
-	if l.keys.trouble != nil {
-		return l.keys.trouble
-	}
-	if l.rival != nil {
-		return l.rival
-	}
-	return nil
-}
-
-// calm learns from a connection that has lasted: what was left out was so
-// rightly, and no other client uses our client id any more.
-func (l *Link) calm(up time.Time) {
-	if time.Since(up) < steady {
-		return
-	}
-	l.filters.bans.prove()
-	l.topics.lasted()
-	if l.rival != nil {
-		l.rival, l.kicks = nil, 0
-		l.update(func(s *Status) { s.Err = l.amiss() })
-	}
 }
 
 // update changes the status and tells the observer.

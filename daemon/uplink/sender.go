@@ -49,6 +49,7 @@ func (s *session) flow(ctx context.Context) {
 		case <-tick.C:
 			s.overdue()
 			s.l.calm(s.up)
+			s.l.look(time.Now())
 			if s.l.dropped.Load() != s.l.toldDropped {
 				s.l.update(func(*Status) {})
 			}

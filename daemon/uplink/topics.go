@@ -220,22 +220,3 @@ func (t *topics) release(now time.Time) {
 		}
 	}
 }
-
-// blame learns from a hang-up with these in flight. It gives the topic that is
-// held because of it.
-func (l *Link) blame(inFlight []flight, how ending, now time.Time) (topic string, held bool) {
-	v := l.topics.hungUp(inFlight, how, now)
-	if v == unclear {
-		return "", false
-	}
-	l.kicks = 0
-	f := inFlight[0] // a verdict is about one alone
-	switch v {
-	case denied:
-		l.cfg.Log.Warn("publishing is denied; the mail is kept", "topic", f.topic)
-	case poison:
-		l.cfg.Log.Warn("message is set aside: the broker hangs up on it, and takes others of its topic", "topic", f.topic)
-		l.cfg.Outbox.Refuse(f.id, refusedByBroker)
-	}
-	return f.topic, v != poison
-}
