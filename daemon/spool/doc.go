@@ -51,7 +51,7 @@
 // directory, under the same lock and outside MaxBytes: "orders.journal" of
 // package command.
 //
-// Memory holds what is not durable, a little of what is, and one segment of
+// Memory holds what is not durable, a little of what is, and two segments of
 // each log while a backlog is read back.
 //
 // # When the disk fails
@@ -62,10 +62,15 @@
 // (fsync(2), notes on EIO), so that file is not trusted beyond what was synced
 // before; the rest is written again, from memory, to a new one.
 //
+// A disk that does not answer for 10 s is such a fault too, until it does. It
+// holds up nobody but the two goroutines of Run, one that writes and one that
+// reads: what is in memory is taken in and given out meanwhile. Only what is to
+// follow something that can but be read from that disk waits, as each log is
+// given in its order.
+//
 // # Who may call what from where
 //
-// Open, Run, Next and Refuse tell package health of faults, which calls the
-// daemon's notification on their goroutine. That may call [Spool.Append],
-// [Spool.Ack], [Spool.Rewind] and [Spool.Stats], which never wait for the disk
-// and never tell of faults; it may not call Next or Refuse.
+// Open, Run and Close tell package health of faults, which calls the daemon's
+// notification on a goroutine of theirs. That may call every other method but
+// those of a [Journal]: none of them waits for the disk or tells of faults.
 package spool

@@ -19,7 +19,7 @@ type Options struct {
 	MaxAge   time.Duration  // how old a record may become; 0 is any age
 	Memory   int64          // bound of the records in memory while the disk fails, at least 512 KiB; 0 is 4 MiB
 	Clock    clock.Clock    // stamps gaps and tells ages
-	Health   *health.Health // is told of the spool's faults, never from within Append or Ack; nil tells nobody
+	Health   *health.Health // is told of the faults of the spool by Open, Run and Close; nil tells nobody
 	Log      *slog.Logger   // nil discards
 }
 

@@ -2,45 +2,26 @@ package spool
 
 import (
 	"errors"
-	"time"
-
-	"fieldpost/daemon/health"
 )
 
-// page is the one segment of a lane that is held in memory to be read back.
+// page is a segment in memory, to be read back from.
 type page struct {
 	seg  *segment
+	size int64 // of the segment when it was read
 	data []byte
 	at   scanner
+	bad  error // why what is wanted of it cannot be had
 }
 
 // errMissing is the reason when a segment does not hold what it should.
 var errMissing = errors.New("record is missing")
 
-// payload finds the record of an id in the first size bytes of g's file. What
-// it gives is shared with the page.
-func (p *page) payload(d disk, g *segment, size int64, id uint64) ([]byte, error) {
-	seq := id - g.off
-	if p.seg == g {
-		if b, ok := p.seek(seq); ok {
-			return b, nil
-		}
-	}
-	if p.seg != g || int64(len(p.data)) < size {
-		data, err := d.read(g.file(), int(min(size, maxFile)))
-		if err != nil {
-			return nil, err
-		}
-		p.seg, p.data = g, data
-		p.at = scanner{data: data, pos: min(headerSize, len(data))}
-	}
-	if b, ok := p.seek(seq); ok {
-		return b, nil
-	}
-	return nil, errMissing
+func newPage(g *segment, size int64, data []byte) page {
+	return page{seg: g, size: size, data: data, at: scanner{data: data, pos: min(headerSize, len(data))}}
 }
 
 // seek looks for a frame, from where the last one was or else from the start.
+// What it gives is shared with the page.
 func (p *page) seek(seq uint64) ([]byte, bool) {
 	if p.at.any && p.at.seq >= seq {
 		if p.at.seq == seq && p.at.payload != nil {
@@ -56,63 +37,103 @@ func (p *page) seek(seq uint64) ([]byte, bool) {
 	return nil, false
 }
 
-// drop lets go of the memory.
-func (p *page) drop() { *p = page{} }
+// pages are what a lane has in memory of its files: the segment that is read
+// from, and the next one, so that a backlog goes out without a break.
+type pages struct {
+	slots [2]page
+	from  int  // the slot that was read from last
+	asked bool // something else should be in them
+}
 
-// Next gives the next unsent record, events before samples. One goroutine at a
-// time; it may wait for the disk where a backlog is read back.
+// of gives the page of a segment, or nil.
+func (p *pages) of(g *segment) *page {
+	for k := range p.slots {
+		if p.slots[k].seg == g {
+			return &p.slots[k]
+		}
+	}
+	return nil
+}
+
+// payload finds the record of an id. Where it is not there, asked says that
+// the reader has something to do.
+func (p *pages) payload(g *segment, id uint64) ([]byte, bool) {
+	for k := range p.slots {
+		x := &p.slots[k]
+		if x.seg != g {
+			continue
+		}
+		if b, ok := x.seek(id - g.off); ok {
+			p.asked = p.asked || p.from != k // the other one is done with
+			p.from = k
+			return b, true
+		}
+		if x.size >= g.size {
+			x.bad = errMissing
+		}
+	}
+	p.asked = true
+	return nil, false
+}
+
+// keep puts a page in, in the place of its older self or of that which is not
+// the other one that is needed.
+func (p *pages) keep(x page, other *segment) {
+	k := 0
+	if p.slots[0].seg != x.seg && (p.slots[1].seg == x.seg || p.slots[0].seg == other && other != nil) {
+		k = 1
+	}
+	p.slots[k] = x
+}
+
+// Next gives the next unsent record, events before samples. It never waits for
+// the disk: while a backlog is read back there is nothing for the moment, and
+// Ready tells when there is. It gives nothing from files unless Run runs.
+// Samples pass events that are on a disk that hangs. Any goroutine.
 func (s *Spool) Next() (Item, bool) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range s.lanes {
-		for {
-			item, more, ok := s.nextOf(i)
-			if ok {
-				return item, true
-			}
-			if !more {
-				break
-			}
+		item, ok, later := s.nextOf(i)
+		if ok {
+			return item, true
+		}
+		if later && s.hung == 0 {
+			return Item{}, false
 		}
 	}
 	return Item{}, false
 }
 
-// nextOf gives the next record of a lane; more asks to be called again.
-func (s *Spool) nextOf(i int) (item Item, more, ok bool) {
-	s.mu.Lock()
+// nextOf gives the next record of a lane; later says that it has to be read
+// first.
+func (s *Spool) nextOf(i int) (item Item, ok, later bool) {
 	id, payload, g := s.look(i)
-	var size int64
-	if g != nil {
-		size = g.size
-	}
-	s.mu.Unlock()
 	if id == 0 {
 		return Item{}, false, false
 	}
-	if payload == nil {
-		var err error
-		if payload, err = s.pages[i].payload(s.disk, g, size, id); err != nil {
-			return Item{}, s.unreadable(i, id, g, err), false
-		}
-	} else if s.pages[i].seg != nil {
-		s.pages[i].drop()
+	if g == nil {
+		s.pages[i] = pages{}
+	} else if payload, ok = s.pages[i].payload(g, id); s.pages[i].asked {
+		poke(s.read)
+	}
+	if g != nil && !ok {
+		return Item{}, false, true
 	}
 	r, err := decodeRecord(payload)
-	if err != nil {
-		return Item{}, s.unreadable(i, id, g, err), false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.lanes[i]
-	if !l.owed(id) || l.cursor > id { // acknowledged, dropped or rewound meanwhile
-		return Item{}, true, false
+	if err != nil { // of what is in memory all can be read
+		if p := s.pages[i].of(g); p != nil {
+			p.bad = err
+		}
+		s.pages[i].asked = true
+		poke(s.read)
+		return Item{}, false, true
 	}
 	if g != nil {
 		g.tries = 0
 	}
-	l.cursor = id + 1
-	return Item{ID: id*lanes + uint64(i), Record: r}, false, true
+	s.lanes[i].cursor = id + 1
+	return Item{ID: id*lanes + uint64(i), Record: r}, true, false
 }
 
 // look finds the id to be given next: its payload where it is in memory, or
@@ -125,7 +146,7 @@ func (s *Spool) look(i int) (id uint64, payload []byte, g *segment) {
 			return 0, nil, nil
 		}
 		if e := l.entry(id); e != nil {
-			if s.o.AtRisk == 0 && !e.synced && !s.down {
+			if s.o.AtRisk == 0 && !e.synced && !s.down && s.hung == 0 {
 				return 0, nil, nil
 			}
 			return id, e.payload, nil
@@ -139,77 +160,3 @@ func (s *Spool) look(i int) (id uint64, payload []byte, g *segment) {
 		l.settle(id) // cannot be: what is owed is in memory or in a segment
 	}
 }
-
-// rereads is how often reading a segment is tried before it is given up.
-const rereads = 3
-
-// unreadable deals with a record that could not be read back, and reports
-// whether there is anything to read now.
-func (s *Spool) unreadable(i int, id uint64, g *segment, err error) (more bool) {
-	s.pages[i].drop()
-	s.mu.Lock()
-	if g == nil || !s.lanes[i].owed(id) || s.lanes[i].segment(id) != g {
-		s.mu.Unlock()
-		return g != nil
-	}
-	if g.tries++; g.tries < rereads && !errors.Is(err, errMissing) && !errors.Is(err, errPayload) {
-		s.since.reread = time.Now()
-		poke(s.wake)
-		s.mu.Unlock()
-		return false
-	}
-	size := g.size
-	s.mu.Unlock()
-	s.lose(g, size)
-	s.o.Health.Raise(health.SpoolDamaged, subject, g.file()+": "+err.Error())
-	return true
-}
-
-// lose gives up what a segment owes and can no longer be read from it.
-func (s *Spool) lose(g *segment, size int64) {
-	readable := s.readable(g, size)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, lost := s.lanes[g.lane], 0
-	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
-		if !readable.has(id) && l.entry(id) == nil {
-			if x := s.gaps[id]; g.lane == events && x != nil {
-				s.again(x.payload)
-			}
-			s.giveUpOne(g.lane, id)
-			lost++
-		}
-	}
-	if lost == 0 {
-		return
-	}
-	if !g.bad {
-		g.bad = true
-		s.stats.Damaged++
-	}
-	t := newTally()
-	for _, x := range g.sums {
-		t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
-	}
-	s.stats.Dropped += uint64(lost)
-	s.putGaps(t, reasonDamaged)
-}
-
-// readable gives the ids of the records that can be read from a segment.
-func (s *Spool) readable(g *segment, size int64) ids {
-	var out ids
-	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
-	if err != nil {
-		return out
-	}
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		if _, err := decodeRecord(at.payload); err == nil {
-			out.add(g.off+at.seq, g.off+at.seq+1)
-		}
-	}
-	return out
-}
-
-// subject is what the spool's faults are about.
-const subject = "spool"

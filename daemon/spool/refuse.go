@@ -3,6 +3,7 @@ package spool
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -34,19 +35,67 @@ func (x refusal) line() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
+// unreadRefusal is a refusal of what is in a file only.
+type unreadRefusal struct {
+	lane   int
+	id     uint64
+	reason string
+}
+
 // Refuse sets a record aside that can never be sent: it is kept in
 // refused.jsonl, counted, and for a reading or an edge reported as a gap. An
-// id that is not owed does nothing. Any goroutine; it may wait for the disk.
+// id that is not owed does nothing. It never waits for the disk; what is in a
+// file only is set aside when it has been read, and owed until then. Any
+// goroutine.
 func (s *Spool) Refuse(id uint64, reason string) {
 	i, id := int(id%lanes), id/lanes
-	r, ok := s.fetch(i, id)
-	if !ok {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[i]
 	if !l.owed(id) {
+		return
+	}
+	if e := l.entry(id); e != nil {
+		s.refuse(i, id, e.payload, reason)
+		return
+	}
+	if x := (unreadRefusal{i, id, reason}); !slices.Contains(s.unread, x) {
+		s.unread = append(s.unread, x)
+		poke(s.read)
+	}
+}
+
+// refuseUnread reads a record and refuses it.
+func (s *Spool) refuseUnread(x unreadRefusal) {
+	s.mu.Lock()
+	l := s.lanes[x.lane]
+	g := l.segment(x.id)
+	if !l.owed(x.id) || g == nil {
+		s.mu.Unlock()
+		return
+	}
+	size := g.size
+	s.mu.Unlock()
+	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
+	p := newPage(g, size, data)
+	payload, ok := p.seek(x.id - g.off)
+	if err == nil && !ok {
+		err = errMissing
+	}
+	if err != nil {
+		s.unreadable(x.lane, x.id, g, err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse(x.lane, x.id, payload, x.reason)
+}
+
+// refuse sets a record aside. Called with mu held.
+func (s *Spool) refuse(i int, id uint64, payload []byte, reason string) {
+	l := s.lanes[i]
+	r, err := decodeRecord(payload)
+	if err != nil || !l.owed(id) {
 		return
 	}
 	s.stats.Refused++
@@ -65,37 +114,6 @@ func (s *Spool) Refuse(id uint64, reason string) {
 		s.putGaps(t, reasonRefused)
 	}
 	poke(s.wake)
-}
-
-// fetch gives the record of an id that is owed.
-func (s *Spool) fetch(i int, id uint64) (Record, bool) {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	s.mu.Lock()
-	l := s.lanes[i]
-	var payload []byte
-	var g *segment
-	var size int64
-	if l.owed(id) {
-		if e := l.entry(id); e != nil {
-			payload = e.payload
-		} else if g = l.segment(id); g != nil {
-			size = g.size
-		}
-	}
-	s.mu.Unlock()
-	if g != nil {
-		var err error
-		if payload, err = s.pages[i].payload(s.disk, g, size, id); err != nil {
-			s.unreadable(i, id, g, err)
-			return Record{}, false
-		}
-	}
-	if payload == nil {
-		return Record{}, false
-	}
-	r, err := decodeRecord(payload)
-	return r, err == nil
 }
 
 // keepRefused writes what was refused to its file, and lets go of it.

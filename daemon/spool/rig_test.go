@@ -31,7 +31,10 @@ type rig struct {
 }
 
 // newRig opens a spool on d.
-func newRig(t *testing.T, d *memDisk, o Options) *rig {
+func newRig(t *testing.T, d *memDisk, o Options) *rig { return newRigOn(t, d, d, o) }
+
+// newRigOn opens a spool on d by way of another disk.
+func newRigOn(t *testing.T, d *memDisk, via disk, o Options) *rig {
 	t.Helper()
 	r := &rig{t: t, d: d, o: o, seq: map[string]uint64{}}
 	r.o.Dir = "memory"
@@ -43,7 +46,7 @@ func newRig(t *testing.T, d *memDisk, o Options) *rig {
 		defer r.mu.Unlock()
 		r.faults = append(r.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
 	})
-	s, err := open(r.o, d)
+	s, err := open(r.o, via)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,13 +112,36 @@ func (r *rig) put(x Record) {
 func (r *rig) take(n int) []Item {
 	var out []Item
 	for len(out) < n {
-		x, ok := r.s.Next()
+		x, ok := r.next()
 		if !ok {
 			break
 		}
 		out = append(out, x)
 	}
 	return out
+}
+
+// next gives what Next gives, after what it wanted has been read.
+func (r *rig) next() (Item, bool) {
+	if r.stop == nil {
+		return readNext(r.s)
+	}
+	x, ok := r.s.Next()
+	if !ok {
+		synctest.Wait()
+		x, ok = r.s.Next()
+	}
+	return x, ok
+}
+
+// readNext gives what Next gives of a spool that does not run, after what it
+// wanted has been read.
+func readNext(s *Spool) (Item, bool) {
+	for {
+		if x, ok := s.Next(); ok || !s.readSome() {
+			return x, ok
+		}
+	}
 }
 
 const all = 1 << 30

@@ -18,11 +18,7 @@ type Spool struct {
 	run   uint64
 	ready chan struct{}
 	wake  chan struct{} // tells the writer that there may be something to do
-
-	// reading is held while records are read back from files. It is taken
-	// before mu, never after.
-	reading sync.Mutex
-	pages   [lanes]page
+	read  chan struct{} // tells the reader
 
 	// mu is never held while the disk works.
 	mu      sync.Mutex
@@ -41,10 +37,13 @@ type Spool struct {
 	active  [lanes]*segment     // being written to
 	noted   int64               // bytes of the file of acks
 	since   moments
-	syncNow bool // the next write is to be synced
-	down    bool // the disk cannot be written
-	ended   bool // nothing more is taken
-	full    int  // how often records were given up for want of room
+	pages   [lanes]pages
+	unread  []unreadRefusal // refused, and to be read first
+	hung    int             // how many things a disk that hangs keeps waiting
+	syncNow bool            // the next write is to be synced
+	down    bool            // the disk cannot be written
+	ended   bool            // nothing more is taken
+	full    int             // how often records were given up for want of room
 	stats   Stats
 
 	w writer
@@ -106,7 +105,7 @@ func open(o Options, d disk) (*Spool, error) {
 	}
 	s := &Spool{
 		o: o, disk: d,
-		ready: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		ready: make(chan struct{}, 1), wake: make(chan struct{}, 1), read: make(chan struct{}, 1),
 		seen: map[string]*sight{}, gaps: map[uint64]*owedGap{}, latest: map[origin]uint64{},
 	}
 	for _, sensor := range o.Sensors {
@@ -297,7 +296,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Run, st.Disk = s.run, !s.down
+	st.Run, st.Disk = s.run, !s.down && s.hung == 0
 	st.Bytes = s.used()
 	for i, out := range [lanes]*LaneStats{&st.Events, &st.Samples} {
 		l := s.lanes[i]

@@ -179,13 +179,13 @@ func TestBacklogOnARealDisk(t *testing.T) {
 		}
 		for want := uint64(1); want <= run; want++ {
 			for seq := uint64(1); seq <= 100; seq++ {
-				x, ok := s.Next()
+				x, ok := readNext(s)
 				if !ok || x.Record.Run != want || x.Record.Seq != seq {
 					t.Fatalf("run %d: got %+v, %v, want %d of run %d", run, x, ok, seq, want)
 				}
 			}
 		}
-		if x, ok := s.Next(); ok {
+		if x, ok := readNext(s); ok {
 			t.Fatalf("run %d: more than was put in: %+v", run, x)
 		}
 		if err := s.Close(); err != nil {

@@ -51,6 +51,16 @@ func (s *Spool) Run(ctx context.Context) error {
 		return errors.New("run spool: it has run already")
 	}
 	s.w.began = true
+	reading, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.readBack(reading)
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -60,7 +70,10 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-s.wake:
 		case <-timer.C:
 		}
-		if wait, some := s.step(time.Now()); some {
+		var wait time.Duration
+		var some bool
+		s.watched(func() { wait, some = s.step(time.Now()) })
+		if some {
 			timer.Reset(wait)
 		} else {
 			timer.Stop()
@@ -228,11 +241,13 @@ func (s *Spool) fail(now time.Time, err error) {
 // recovered takes note that the disk works again.
 func (s *Spool) recovered() {
 	s.mu.Lock()
-	was := s.down
+	was, hung := s.down, s.hung > 0
 	s.down = false
 	s.mu.Unlock()
 	s.w.backoff = 0
-	s.o.Health.Clear(health.SpoolUnavailable, subject)
+	if !hung {
+		s.o.Health.Clear(health.SpoolUnavailable, subject)
+	}
 	if was {
 		s.o.Log.Info("spool can be written again", "dir", s.o.Dir)
 	}

@@ -192,7 +192,7 @@ func TestSegmentsRollAndGo(t *testing.T) {
 			}
 		}
 		for want := uint64(1); want <= n; want++ {
-			x, ok := r.s.Next()
+			x, ok := r.next()
 			if !ok || x.Record.Seq != want {
 				t.Fatalf("got %v, %v, want %d", x.Record.Seq, ok, want)
 			}

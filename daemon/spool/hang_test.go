@@ -1,0 +1,182 @@
+package spool
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slowDisk has whoever uses it wait where gate does.
+type slowDisk struct {
+	disk
+	gate func(op, name string)
+}
+
+type slowFile struct {
+	file
+	d    *slowDisk
+	name string
+}
+
+func (d *slowDisk) lock() (io.Closer, error) { d.gate("lock", ""); return d.disk.lock() }
+
+func (d *slowDisk) read(name string, limit int) ([]byte, error) {
+	d.gate("read", name)
+	return d.disk.read(name, limit)
+}
+
+func (d *slowDisk) create(name string) (file, error) {
+	d.gate("create", name)
+	f, err := d.disk.create(name)
+	return &slowFile{f, d, name}, err
+}
+
+func (d *slowDisk) add(name string) (file, error) {
+	d.gate("add", name)
+	f, err := d.disk.add(name)
+	return &slowFile{f, d, name}, err
+}
+
+func (d *slowDisk) sync() error { d.gate("syncdir", ""); return d.disk.sync() }
+
+func (f *slowFile) Write(b []byte) (int, error) {
+	f.d.gate("write", f.name)
+	return f.file.Write(b)
+}
+
+func (f *slowFile) sync() error     { f.d.gate("sync", f.name); return f.file.sync() }
+func (f *slowFile) datasync() error { f.d.gate("datasync", f.name); return f.file.datasync() }
+
+// newSlow opens a spool whose disk hangs from the time when hang is called
+// until release is.
+func newSlow(t *testing.T, d *memDisk, o Options) (r *rig, hang, release func()) {
+	shut := make(chan chan struct{}, 1)
+	shut <- nil
+	r = newRigOn(t, d, &slowDisk{d, func(string, string) {
+		until := <-shut
+		shut <- until
+		if until != nil {
+			<-until
+		}
+	}}, o)
+	hang = func() { <-shut; shut <- make(chan struct{}) }
+	release = func() { close(<-shut); shut <- nil }
+	return r, hang, release
+}
+
+// prompt fails the test when f takes any time.
+func prompt(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	synctest.Wait()
+	select {
+	case <-done:
+	default:
+		t.Fatalf("%s waits for the disk", what)
+	}
+}
+
+// Nobody but the spool's own goroutines waits for a disk that hangs, be it to
+// write, to sync or to read back; what is in memory goes on; and it is a fault
+// until the disk answers.
+func TestDiskThatHangs(t *testing.T) {
+	for _, atRisk := range []time.Duration{0, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			r, hang, release := newSlow(t, backlog(t, true), Options{AtRisk: atRisk})
+			r.start()
+			first := r.take(3000)
+			if len(first) != 3000 {
+				t.Fatalf("%d records", len(first))
+			}
+			hang()
+			for range 30 {
+				prompt(t, "Append", func() {
+					r.add(Reading, "air")
+					r.add(Edge, "door")
+				})
+				prompt(t, "Next", func() { r.take(500) })
+				prompt(t, "Refuse", func() { r.s.Refuse(first[1].ID, "no") })
+				prompt(t, "Ack", func() { r.s.Ack(first[0].ID) }) // the edge
+				prompt(t, "Rewind", r.s.Rewind)
+				prompt(t, "Stats", func() { r.s.Stats() })
+				wait(time.Second)
+			}
+			if told := r.told(); told != "spool_unavailable raised" || r.s.Stats().Disk {
+				t.Errorf("faults %q, %+v", told, r.s.Stats())
+			}
+			edges := 0
+			for _, x := range r.take(all) {
+				if x.Record.Kind == Edge && x.Record.Run == 2 {
+					edges++
+				}
+			}
+			if edges != 30 {
+				t.Errorf("%d edges can be sent while the disk hangs, want 30", edges)
+			}
+			release()
+			wait(5 * time.Second)
+			if told := r.told(); told != "spool_unavailable cleared" || !r.s.Stats().Disk {
+				t.Errorf("faults %q, %+v", told, r.s.Stats())
+			}
+			r.s.Rewind()
+			items := r.take(all)
+			if missing := accounted(t, items); missing != 1 || len(items) != 10060 {
+				t.Errorf("%d missing, %d records", missing, len(items))
+			}
+			if err := r.end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// While its oldest samples are on a disk that hangs, a new sample waits: they
+// go in order. An event of which all is in memory does not.
+func TestEventsPassSamplesOnADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, hang, release := newSlow(t, backlog(t, true), Options{AtRisk: time.Second})
+		for _, x := range r.take(1) {
+			r.s.Ack(x.ID) // the edge
+		}
+		hang()
+		r.start()
+		r.add(Reading, "air")
+		r.put(Record{Kind: Answer})
+		r.want(r.take(all), ":0")
+		release()
+		if n := len(r.take(all)); n != 10001 {
+			t.Errorf("%d records", n)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Samples pass events that are on a disk that hangs, as soon as it is known to.
+func TestSamplesPassEventsOnADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		r.add(Edge, "door")
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		r, hang, release := newSlow(t, r.d, Options{AtRisk: time.Second})
+		hang()
+		r.start()
+		r.add(Reading, "air")
+		r.want(r.take(all), "")
+		wait(patience)
+		r.want(r.take(all), "air:1")
+		release()
+		r.want(r.take(all), "door:1")
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
