@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -22,6 +23,7 @@ type conn struct {
 	tls   net.Conn
 	guard guard
 	rest  []byte // of the packet that the protocol client is reading
+	acks  acks   // which the protocol client is not given
 
 	mu     sync.Mutex
 	cause  error         // what ended it, the first
@@ -31,18 +33,22 @@ type conn struct {
 
 // newConn wraps a TLS connection over raw.
 func newConn(raw, tls net.Conn) *conn {
-	c := &conn{raw: raw, tls: tls, down: make(chan struct{})}
+	c := &conn{raw: raw, tls: tls, acks: acks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
 	c.guard.r = bufio.NewReaderSize(tls, 2048)
 	return c
 }
 
-// Read gives the bytes of checked packets. After the connection has ended it
+// Read gives the bytes of checked packets, but for PUBACKs. After the connection has ended it
 // gives what ended it.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(c.rest) == 0 {
+	for len(c.rest) == 0 {
 		packet, err := c.guard.next()
 		if err != nil {
 			return 0, c.ended(err)
+		}
+		if packet[0]>>4 == puback {
+			c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]))
+			continue
 		}
 		c.rest = packet
 	}

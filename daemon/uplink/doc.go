@@ -11,6 +11,7 @@
 // Every connection has a protocol client of its own, and nothing is resumed
 // inside it: a client that resumes may complete a publish that no PUBACK ever
 // answered. What is not acknowledged is in the outbox and is sent again.
+// Publishing goes past the client, for its cost (see publish.go).
 //
 // Nothing that comes from the broker is believed unseen. Each packet is read
 // whole and checked before the protocol client gets it (see guard.go), so a

@@ -2,18 +2,9 @@ package uplink
 
 import (
 	"context"
+	"slices"
 	"time"
-
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
-
-// flight is a message that was sent and is not acknowledged.
-type flight struct {
-	id    uint64
-	topic string
-	token mqtt.Token
-	sent  time.Time
-}
 
 // So much is looked at before the loop turns again.
 const (
@@ -42,7 +33,7 @@ func (s *session) flow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.conn.down:
-		case <-s.oldest():
+		case <-s.conn.acks.ready:
 			s.reap()
 		case <-s.l.cfg.Outbox.Ready():
 		case <-next.C:
@@ -63,10 +54,11 @@ func (s *session) rewind() {
 	s.l.cfg.Outbox.Rewind()
 }
 
-// fill sends until the window is full or the outbox has nothing for now. It
-// reports whether it stopped only to let the loop turn, or else how long there
-// will be nothing to do unless something happens.
+// fill sends, in few writes, until the window is full or the outbox has nothing
+// for now. It reports whether it stopped only to let the loop turn, or else how
+// long there will be nothing to do unless something happens.
 func (s *session) fill() (more bool, wait time.Duration) {
+	defer s.flush()
 	box, topics := s.l.cfg.Outbox, &s.l.topics
 	seen := 0
 	for n := 0; n < fillAtOnce && seen < fillBytes; n++ {
@@ -127,42 +119,31 @@ func (s *session) patience() time.Duration {
 	return turnEvery
 }
 
-// publish sends one message. The token completes without an error only by a
-// PUBACK: this client has no earlier connection to take anything from.
+// publish sends one message.
 func (s *session) publish(m Mail) {
 	now := time.Now()
 	s.sent, s.asked = true, now
 	s.l.pace.spend(m)
-	token := s.client.Publish(m.Topic, 1, false, m.Payload)
-	s.window = append(s.window, flight{id: m.ID, topic: m.Topic, token: token, sent: now})
+	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, sent: now}
+	s.window = append(s.window, f)
 	s.phase = Publishing
-}
-
-// oldest gives the channel that says that the first in flight is decided.
-func (s *session) oldest() <-chan struct{} {
-	if len(s.window) == 0 {
-		return nil
-	}
-	return s.window[0].token.Done()
+	s.put(f.packet, m)
 }
 
 // reap acknowledges to the outbox, in order, what the broker has acknowledged.
 func (s *session) reap() {
+	s.mark()
 	n := 0
 	for _, f := range s.window {
-		if !done(f.token) {
-			break
-		}
-		if err := f.token.Error(); err != nil {
-			s.conn.fail(err)
+		if !f.taken {
 			break
 		}
 		s.ack(f)
 		n++
 	}
-	s.window = s.window[n:]
+	s.window = slices.Delete(s.window, 0, n)
 	if len(s.window) == 0 {
-		s.window, s.phase, s.trial = nil, Idle, false
+		s.phase, s.trial = Idle, false
 	}
 	s.count(n)
 }
@@ -170,10 +151,11 @@ func (s *session) reap() {
 // collect takes the acknowledgements that came before the connection ended,
 // in whatever order.
 func (s *session) collect() {
+	s.mark()
 	n := 0
 	var left []flight
 	for _, f := range s.window {
-		if done(f.token) && f.token.Error() == nil {
+		if f.taken {
 			s.ack(f)
 			n++
 		} else {
@@ -197,15 +179,6 @@ func (s *session) ack(f flight) {
 func (s *session) count(n int) {
 	if n > 0 {
 		s.l.update(func(st *Status) { st.Acked += uint64(n) })
-	}
-}
-
-func done(t mqtt.Token) bool {
-	select {
-	case <-t.Done():
-		return true
-	default:
-		return false
 	}
 }
 
@@ -272,7 +245,7 @@ func (s *session) drain() {
 			return
 		}
 		if !more {
-			s.l.await(context.Background(), min(left, wait), s.oldest(), s.conn.down)
+			s.l.await(context.Background(), min(left, wait), s.conn.acks.ready, s.conn.down)
 		}
 		s.reap()
 	}
@@ -287,6 +260,12 @@ func (s *session) farewell() {
 		s.l.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
 		return
 	}
-	token := s.client.Publish(m.Topic, 1, false, m.Payload)
-	s.l.await(context.Background(), goodbyeWait, token.Done(), s.conn.down)
+	s.parting = s.identifier()
+	s.put(s.parting, m)
+	s.flush()
+	for end := time.Now().Add(goodbyeWait); s.parting != 0 && !s.conn.over(); s.mark() {
+		if !s.l.await(context.Background(), time.Until(end), s.conn.acks.ready, s.conn.down) {
+			return
+		}
+	}
 }

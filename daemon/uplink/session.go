@@ -35,6 +35,9 @@ type session struct {
 	up      time.Time
 	window  []flight // in flight, in the order sent
 	head    *Mail    // taken from the outbox; it waits to be sent
+	out     []byte   // published, and not yet written
+	packet  uint16   // the packet identifier last used
+	parting uint16   // that of the farewell, until its PUBACK has come
 	trial   bool     // what is in flight tries a held topic, alone
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
@@ -203,6 +206,15 @@ func (s *session) subscribe(ctx context.Context, want []Subscription) error {
 	}
 	s.phase, s.subject = Idle, ""
 	return nil
+}
+
+func done(t mqtt.Token) bool {
+	select {
+	case <-t.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // answered notes what the SUBACK says.

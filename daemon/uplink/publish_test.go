@@ -1,0 +1,155 @@
+package uplink
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// What we write is what an independent reader of MQTT reads, at every size of
+// the remaining length.
+func TestPublishPacket(t *testing.T) {
+	for _, size := range []int{0, 1, 121, 122, 123, 16376, 16377, 16378, maxPayload} {
+		payload := bytes.Repeat([]byte{'x'}, size)
+		b := appendPublish([]byte("before"), 513, "a/é", payload)
+		r := bytes.NewReader(b[len("before"):])
+		cp, err := packets.ReadPacket(r)
+		must(t, err)
+		m, ok := cp.(*packets.PublishPacket)
+		if !ok || m.TopicName != "a/é" || m.MessageID != 513 || m.Qos != 1 || m.Dup || m.Retain || !bytes.Equal(m.Payload, payload) {
+			t.Errorf("%d bytes: read %v", size, cp)
+		}
+		if r.Len() != 0 {
+			t.Errorf("%d bytes: %d are left", size, r.Len())
+		}
+	}
+}
+
+func TestIdentifierIsNeverZero(t *testing.T) {
+	s := &session{packet: 0xfffe}
+	if a, b := s.identifier(), s.identifier(); a != 0xffff || b != 1 {
+		t.Errorf("got %d, %d", a, b)
+	}
+}
+
+// What is ready together is one TLS record, and so one packet on the wire.
+func TestWindowIsOneRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for range 5 {
+			l.queue.Put("t", []byte("m"))
+		}
+		p := b.accept(true)
+		must(t, p.conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		record := make([]byte, 4096)
+		n, err := p.conn.Read(record)
+		must(t, err)
+		r := bytes.NewReader(record[:n])
+		for i := range 5 {
+			cp, err := packets.ReadPacket(r)
+			must(t, err)
+			p.puback(cp.(*packets.PublishPacket).MessageID)
+			if int(cp.(*packets.PublishPacket).MessageID) != i+1 {
+				t.Errorf("packet %d has the identifier %d", i, cp.(*packets.PublishPacket).MessageID)
+			}
+		}
+		p.quiet(time.Second)
+		if st := l.Status(); st.Acked != 5 {
+			t.Errorf("%d are acknowledged", st.Acked)
+		}
+		l.end(t, p)
+	})
+}
+
+// PUBACKs may come in any order and more than once; each message is told of
+// once, in the order sent.
+func TestPubacksInAnyOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		first, second := l.queue.Put("t", []byte("1")), l.queue.Put("t", []byte("2"))
+		p := b.accept(true)
+		one, two := p.delivery("t", "1"), p.delivery("t", "2")
+		p.puback(two)
+		p.puback(two)
+		synctest.Wait()
+		if settled(second) != "" {
+			t.Error("the second is told of before the first")
+		}
+		p.puback(one)
+		synctest.Wait()
+		if settled(first) != "acknowledged" || settled(second) != "acknowledged" || l.Status().Acked != 2 {
+			t.Errorf("status: %+v", l.Status())
+		}
+		l.end(t, p)
+	})
+}
+
+// A large message is not kept waiting for others, nor is its room kept.
+func TestLargeMessagesLeaveNoRoomBehind(t *testing.T) {
+	near, far := newPipe()
+	s := &session{conn: newConn(near, near)}
+	s.put(1, Mail{Topic: "t", Payload: []byte("small")})
+	if len(s.out) == 0 {
+		t.Error("a small message does not wait for others")
+	}
+	s.put(2, Mail{Topic: "t", Payload: make([]byte, 3*recordBytes)})
+	if len(s.out) != 0 || cap(s.out) > keptBytes {
+		t.Errorf("%d bytes wait, of %d", len(s.out), cap(s.out))
+	}
+	for _, want := range []int{5, 3 * recordBytes} {
+		cp, err := packets.ReadPacket(far)
+		must(t, err)
+		if m := cp.(*packets.PublishPacket); len(m.Payload) != want {
+			t.Errorf("got %d bytes, want %d", len(m.Payload), want)
+		}
+	}
+	must(t, near.Close())
+	must(t, far.Close())
+}
+
+// A connection that ends under a write is found, and the mail comes again.
+func TestWriteToADeadConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		p := b.accept(false)
+		synctest.Wait()
+		p.reset()
+		done := l.queue.Put("t", []byte(strings.Repeat("x", 100<<10))) // more than the pipe takes
+		p = b.accept(true)
+		p.puback(p.delivery("t", strings.Repeat("x", 100<<10)))
+		synctest.Wait()
+		if settled(done) != "acknowledged" {
+			t.Errorf("status: %+v", l.Status())
+		}
+		l.end(t, p)
+	})
+}
+
+// The broker hears from us in every keep-alive interval (section 3.1.2.10), and
+// we from it, whether or not we publish.
+func TestPingsWhilePublishing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 30 * time.Second
+		l := run(t, c)
+		p := b.accept(false)
+		for range 40 {
+			synctest.Wait()
+			l.queue.Put("t", []byte("m"))
+			p.puback(p.delivery("t", "m")) // read answers the pings
+			<-time.After(5 * time.Second)
+		}
+		if st := l.Status(); !st.Connected || st.Acked != 40 || st.Attempts != 0 {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
