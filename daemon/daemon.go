@@ -191,7 +191,8 @@ func (d *Daemon) shutdown(orders, serving, pins, reading, linking, telling, prov
 			errs = append(errs, err)
 		}
 	}
-	try(stopBoth(2*time.Second, orders, serving))
+	try(serving.stop(time.Second))
+	try(orders.stop(2 * time.Second))
 	try(within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) }))
 	try(reading.stop(5 * time.Second))
 	try(linking.stop(12 * time.Second))

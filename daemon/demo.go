@@ -119,7 +119,7 @@ func demoWith(ctx context.Context, o DemoOptions, b *brokerroom.Broker, failed c
 	fmt.Fprintf(o.Out, "broker   mqtts://%s  CA and client certificate in %s\n", b.Addr(), filepath.Dir(b.Files().CA))
 	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n", cfg.Thing, cfg.ReadingsTopic(""))
 	if local.Supported {
-		fmt.Fprintf(o.Out, "try      fieldpost status --socket %s\n", filepath.Join(o.Dir, "fieldpost.sock"))
+		fmt.Fprintf(o.Out, "try      fieldpost send --socket %s pump on --for 5s\n", filepath.Join(o.Dir, "fieldpost.sock"))
 	}
 	fmt.Fprintln(o.Out)
 	running := start("daemon", failed, d.Run)

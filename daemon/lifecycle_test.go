@@ -21,6 +21,7 @@ type hanging struct {
 	*sim.Board
 	hang atomic.Bool
 	free chan struct{}
+	hung chan struct{} // told when one hangs; may be nil
 }
 
 type hangingOutput struct {
@@ -38,6 +39,10 @@ func (b *hanging) Output(c board.OutputConfig) (board.Output, error) {
 
 func (o *hangingOutput) Set(active bool) error {
 	if o.b.hang.Load() {
+		select {
+		case o.b.hung <- struct{}{}:
+		default:
+		}
 		<-o.b.free
 	}
 	return o.Output.Set(active)

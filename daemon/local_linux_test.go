@@ -2,7 +2,9 @@ package daemon_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -157,4 +159,117 @@ func TestSocketOfAnother(t *testing.T) {
 	if _, err := daemon.AskStatus(context.Background(), socket); !errors.Is(err, local.ErrNotRunning) {
 		t.Errorf("after its end: %v", err)
 	}
+}
+
+// An order through the socket goes through the same gate, moves the line, and
+// its cause says who gave it. Its answer is not for the broker.
+func TestLocalOrder(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	r, socket := s.withSocket(s.config("", ""))
+	r.linkedUp(t)
+	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	ctx := context.Background()
+	a, err := daemon.AskOrder(ctx, socket, "thing-greenhouse", daemon.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute})
+	if err != nil || a.Status != "done" || a.Output != "pump" || a.State != "on" || !strings.HasPrefix(a.ID, "c-") {
+		t.Errorf("on: %+v, %v", a, err)
+	}
+	if high, driven := s.board.Line("GPIO27").Level(); high || !driven {
+		t.Errorf("line is high %v, driven %v; want it driven low: the pump is active low and on", high, driven)
+	}
+	st := told(t, socket, "pump on", func(r daemon.Report) bool { return r.Outputs[0].State == "on" })
+	if who := fmt.Sprintf("local uid=%d", os.Getuid()); !strings.HasPrefix(st.Outputs[0].Cause, who) || !strings.Contains(st.Outputs[0].Cause, fmt.Sprintf(" pid=%d", os.Getpid())) {
+		t.Errorf("cause %q, want %s", st.Outputs[0].Cause, who)
+	}
+	for want, o := range map[string]daemon.OrderRequest{
+		"unknown_output": {Output: "heater", Action: "on", Life: time.Minute},
+		"unknown_action": {Output: "pump", Action: "explode", Life: time.Minute},
+		"expired":        {Output: "pump", Action: "on", Life: -time.Minute},
+		"too_far_ahead":  {Output: "pump", Action: "on", Life: 48 * time.Hour},
+	} {
+		if a, err := daemon.AskOrder(ctx, socket, "", o); err != nil || a.Status != "refused" || a.Reason != want || a.Hint == "" {
+			t.Errorf("%s: %+v, %v", want, a, err)
+		}
+	}
+	if a, err := daemon.AskOrder(ctx, socket, "thing-other", daemon.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}); !errors.Is(err, daemon.ErrNotOurs) || a.Status != "" {
+		t.Errorf("another board's: %+v, %v", a, err)
+	}
+	// The answer to an order of the broker's comes after all that has gone there.
+	s.mouth("test-mouth")(order("c-broker", "off", time.Minute))
+	until(t, "answer to the broker's order", heard, func(m map[string]any) bool {
+		if m["kind"] == "answer" && m["id"] != "c-broker" {
+			t.Errorf("heard %v", m)
+		}
+		return m["id"] == "c-broker" && m["kind"] == "answer"
+	})
+}
+
+// What a program sends that speaks the protocol badly is refused, not misread.
+func TestLocalOrderOfAStranger(t *testing.T) {
+	s := newSite(t, nil)
+	_, socket := s.withSocket(s.config("", ""))
+	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	life := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
+	for text, want := range map[string]string{
+		`{"id":"c-1","id":"c-2","output":"pump","action":"on","expires":"` + life + `"}`: "malformed",
+		`{"id":"c-3","output":"pump","action":"on"}`:                                     "unstamped",
+		`{"output":"pump","action":"on","expires":"` + life + `"}`:                       "unstamped",
+		`{"id":"c-4","output":"pump","action":"on","relay":1,"expires":"` + life + `"}`:  "malformed",
+	} {
+		var a daemon.OrderAnswer
+		if err := local.Do(context.Background(), socket, "order", json.RawMessage(text), &a); err != nil || a.Status != "refused" || a.Reason != want {
+			t.Errorf("%s: %+v, %v", text, a, err)
+		}
+	}
+	for _, text := range []string{`null`, `[]`, `{}`, `{"kind":"answer","action":"on"}`, `"on"`} {
+		var said *local.Error
+		if err := local.Do(context.Background(), socket, "order", json.RawMessage(text), new(any)); !errors.As(err, &said) || said.Code != "not_ours" {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if s.ups() > 0 {
+		t.Error("the pump went on")
+	}
+}
+
+// An order whose line hangs is answered unknown when the daemon stops, and the
+// stop does not wait for it.
+func TestLocalOrderOnAHungLine(t *testing.T) {
+	s := newSite(t, nil)
+	b := &hanging{Board: s.board, free: make(chan struct{}), hung: make(chan struct{}, 1)}
+	socket := filepath.Join(t.TempDir(), "s")
+	acked := make(chan spool.Record, 4096)
+	d, err := daemon.New(daemon.Options{
+		Config: s.config("", ""), Board: b, Clock: s.clock(), Socket: socket, Log: slog.New(slog.DiscardHandler),
+		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r spool.Record) { acked <- r },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	b.hang.Store(true)
+	answered := make(chan daemon.OrderAnswer, 1)
+	go func() {
+		a, err := daemon.AskOrder(context.Background(), socket, "", daemon.OrderRequest{Output: "pump", Action: "on", Life: time.Minute})
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- a
+	}()
+	<-b.hung
+	// The others are answered meanwhile.
+	told(t, socket, "status", func(r daemon.Report) bool { return r.Outputs[0].Name == "pump" })
+	cancel()
+	a := until(t, "answer", answered, func(daemon.OrderAnswer) bool { return true })
+	if a.Status != "unknown" || !strings.Contains(a.Hint, "still under way") {
+		t.Errorf("answer %+v", a)
+	}
+	until(t, "end with the outputs named", ended, func(err error) bool {
+		return err != nil && !strings.Contains(err.Error(), "local socket") && strings.Contains(err.Error(), "make outputs safe")
+	})
+	close(b.free)
 }

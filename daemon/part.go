@@ -95,11 +95,3 @@ func (p *part) stop(limit time.Duration) error {
 		return fmt.Errorf("end %s: still running after %v", p.name, limit)
 	}
 }
-
-// stopBoth ends two parts at the same time, each within limit.
-func stopBoth(limit time.Duration, a, b *part) error {
-	first := make(chan error, 1)
-	go func() { first <- a.stop(limit) }()
-	err := b.stop(limit)
-	return errors.Join(<-first, err)
-}

@@ -50,21 +50,3 @@ func TestPartEnds(t *testing.T) {
 		<-stuck.done
 	})
 }
-
-// Two that are stopped together take no longer than one, and both are named.
-func TestStopBoth(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		stuck := func(context.Context) error { <-release; return nil }
-		failed := make(chan error, 2)
-		a, b := start("orders", failed, stuck), start("socket", failed, stuck)
-		before := time.Now()
-		err := stopBoth(2*time.Second, a, b)
-		if err == nil || !strings.Contains(err.Error(), "end orders: ") || !strings.Contains(err.Error(), "end socket: ") || time.Since(before) != 2*time.Second {
-			t.Errorf("got %v after %v", err, time.Since(before))
-		}
-		close(release)
-		<-a.done
-		<-b.done
-	})
-}

@@ -23,14 +23,14 @@ type OrderRequest struct {
 	Life   time.Duration // how long the order is valid from now
 }
 
-// OrderAnswer is what the daemon answered.
+// OrderAnswer is what the daemon answered. What is empty is not in its JSON.
 type OrderAnswer struct {
 	ID     string `json:"id"`
 	Status string `json:"status"` // done, refused, failed, unknown
-	Output string `json:"output"`
-	State  string `json:"state"`
-	Reason string `json:"reason"`
-	Hint   string `json:"hint"`
+	Output string `json:"output,omitempty"`
+	State  string `json:"state,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // String gives the answer for people.
@@ -199,14 +199,18 @@ func await(ctx context.Context, done <-chan error) error {
 	}
 }
 
-// stamp gives an order its id and expiry and encodes it.
+// stamp gives an order its id and expiry and encodes it. A thing of "" is
+// whoever gets it.
 func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 	random := make([]byte, 6)
 	rand.Read(random) // never fails
 	id = "c-" + hex.EncodeToString(random)
 	m := map[string]string{
-		"thing": thing, "id": id, "output": r.Output, "action": r.Action,
+		"id": id, "output": r.Output, "action": r.Action,
 		"expires": time.Now().Add(r.Life).UTC().Format(time.RFC3339Nano),
+	}
+	if thing != "" {
+		m["thing"] = thing
 	}
 	if r.For > 0 {
 		m["for"] = r.For.String()

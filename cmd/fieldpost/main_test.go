@@ -25,12 +25,15 @@ func TestMain(m *testing.M) {
 
 // TestCommandLine runs the real main as testdata/*.txtar say.
 func TestCommandLine(t *testing.T) {
+	deafDaemon, asked := deafDaemons()
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *update,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"asked":           asked,
 			"aws-like-broker": awsLikeBroker,
 			"certificates":    makeCertificates,
+			"deaf-daemon":     deafDaemon,
 			"simulated-board": simulatedBoard,
 			"status":          status,
 		},

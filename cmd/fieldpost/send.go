@@ -6,69 +6,177 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/local"
 
 	"github.com/spf13/cobra"
 )
 
+// The ways an order can go.
+const (
+	viaAny   = "any"
+	viaLocal = "local"
+	viaMQTT  = "mqtt"
+)
+
+// sending is an order and how it is sent.
+type sending struct {
+	order  daemon.OrderRequest
+	wait   time.Duration
+	via    string
+	socket string
+	file   string // the configuration that was named; "" is none
+}
+
 func newSend(file *string) *cobra.Command {
-	r := daemon.OrderRequest{}
-	var wait time.Duration
+	var s sending
 	c := &cobra.Command{
 		Use:   "send OUTPUT on|off|toggle|pulse",
-		Short: "send an order to an output, through the broker",
-		Long: `Send an order to an output through the broker, stamped with an id and an expiry.
-With --wait the answer is awaited and printed, and the exit status is 0 only if
-the order was done.`,
-		Example: "  fieldpost send pump on --for 30s --wait 10s",
-		Args:    cobra.ExactArgs(2),
+		Short: "send an order to an output and print its answer",
+		Long: `Send an order to an output, stamped with an id and an expiry, and print its answer.
+
+It goes to the daemon on this machine through its socket, where there is one, and
+otherwise through the broker; --via local and --via mqtt leave no choice. Either way
+the daemon treats it the same, and records who sent it. A configuration that is named
+with -c, or is in this directory, says which board the order is for: one for another
+board than this machine's goes through the broker.
+
+The exit status is 0 only if the order was done. It is 1 if it was refused, if it
+failed, and if no answer came: then it is unknown whether it was carried out, and
+fieldpost status tells the output's state.`,
+		Example: `  fieldpost send pump on --for 30s
+  fieldpost send -c greenhouse.yaml --via mqtt pump off`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := load(*file)
-			if err != nil {
-				return err
-			}
-			r.Output, r.Action = args[0], args[1]
-			if err := examine(cfg, r, wait); err != nil {
+			s.order.Output, s.order.Action, s.file = args[0], args[1], *file
+			if err := s.examine(); err != nil {
 				return usage(c, err)
 			}
-			return send(c, cfg, r, wait)
+			return s.send(c)
 		},
 	}
-	c.Flags().DurationVar(&r.For, "for", 0, "how long the level is held")
-	c.Flags().DurationVar(&r.Life, "life", time.Minute, "how long the order is valid")
-	c.Flags().DurationVar(&wait, "wait", 0, "how long to wait for the answer; 0 sends only")
+	c.Flags().DurationVar(&s.order.For, "for", 0, "how long the level is held")
+	c.Flags().DurationVar(&s.order.Life, "life", time.Minute, "how long the order is valid")
+	c.Flags().DurationVar(&s.wait, "wait", 10*time.Second, "how long to wait for the answer; 0 waits for the broker only")
+	c.Flags().StringVar(&s.via, "via", viaAny, "the way: any, local or mqtt")
+	socketFlag(c, &s.socket)
 	return c
 }
 
-// examine finds mistakes that need no broker to be found.
-func examine(cfg *config.Config, r daemon.OrderRequest, wait time.Duration) error {
-	var names []string
-	known := false
-	for _, o := range cfg.Outputs {
-		known = known || o.Name == r.Output
-		names = append(names, o.Name)
-	}
+// examine finds mistakes that need nobody to be found.
+func (s *sending) examine() error {
+	o := s.order
 	switch {
-	case !known:
-		return fmt.Errorf("no output %q in %s; it has: %s", r.Output, cfg.File, strings.Join(names, ", "))
-	case r.Action != "on" && r.Action != "off" && r.Action != "toggle" && r.Action != "pulse":
-		return fmt.Errorf("no action %q: want on, off, toggle or pulse", r.Action)
-	case r.For < 0 || wait < 0 || r.Life <= 0:
+	case o.Action != "on" && o.Action != "off" && o.Action != "toggle" && o.Action != "pulse":
+		return fmt.Errorf("no action %q: want on, off, toggle or pulse", o.Action)
+	case o.For < 0 || s.wait < 0 || o.Life <= 0:
 		return errors.New("--for and --wait must not be negative, --life must be more than 0")
-	case r.Life > cfg.Commands.MaxLife:
-		return fmt.Errorf("--life %v is more than commands.max_life %v", r.Life, cfg.Commands.MaxLife)
+	case s.via != viaAny && s.via != viaLocal && s.via != viaMQTT:
+		return fmt.Errorf("--via %q: want any, local or mqtt", s.via)
+	case s.via == viaLocal && s.wait == 0:
+		return errors.New("--via local needs a --wait of more than 0")
+	}
+	if s.via == viaAny && (s.wait == 0 || !local.Supported) {
+		s.via = viaMQTT
 	}
 	return nil
 }
 
-func send(c *cobra.Command, cfg *config.Config, r daemon.OrderRequest, wait time.Duration) error {
+// send sends the order the way it is to go.
+func (s *sending) send(c *cobra.Command) error {
+	if s.via != viaMQTT {
+		thing, err := s.thing()
+		if err != nil {
+			return err
+		}
+		err = s.local(c, thing)
+		if s.via == viaLocal || !errors.Is(err, local.ErrNotRunning) && !errors.Is(err, daemon.ErrNotOurs) {
+			return err
+		}
+	}
+	cfg, err := load(s.file)
+	if err != nil {
+		return err
+	}
+	if err := s.fits(cfg); err != nil {
+		return usage(c, err)
+	}
+	return s.mqtt(c, cfg)
+}
+
+// thing gives the board that the order is for; "" is this machine's. The file in
+// /etc is not asked: it is of this machine, and a mistake in it must not keep
+// anybody from switching off.
+func (s *sending) thing() (string, error) {
+	file := s.file
+	if file == "" {
+		if _, err := os.Stat(places[0]); errors.Is(err, os.ErrNotExist) {
+			return "", nil
+		}
+		file = places[0]
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return "", err
+	}
+	return cfg.Thing, nil
+}
+
+// local sends the order through the daemon's socket.
+func (s *sending) local(c *cobra.Command, thing string) error {
+	ctx, cancel := context.WithTimeout(c.Context(), s.wait)
+	defer cancel()
+	a, err := daemon.AskOrder(ctx, s.socket, thing, s.order)
+	switch {
+	case errors.Is(err, context.Canceled) && a.Status == "":
+		return errors.New("interrupted; nothing was sent")
+	case errors.Is(err, local.ErrNoAnswer):
+		fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, a)
+		return fmt.Errorf("%s; whether it was carried out is unknown, see `fieldpost status`", s.silence(err, a.ID))
+	case err != nil:
+		return err
+	}
+	return s.answer(c, a)
+}
+
+// silence says why there is no answer.
+func (s *sending) silence(err error, id string) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Sprintf("interrupted while order %s was under way", id)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("no answer to order %s within %v", id, s.wait)
+	}
+	return fmt.Sprintf("the daemon ended before it answered order %s", id)
+}
+
+// fits finds mistakes that need the configuration to be found.
+func (s *sending) fits(cfg *config.Config) error {
+	var names []string
+	known := false
+	for _, o := range cfg.Outputs {
+		known = known || o.Name == s.order.Output
+		names = append(names, o.Name)
+	}
+	switch {
+	case !known:
+		return fmt.Errorf("no output %q in %s; it has: %s", s.order.Output, cfg.File, strings.Join(names, ", "))
+	case s.order.Life > cfg.Commands.MaxLife:
+		return fmt.Errorf("--life %v is more than commands.max_life %v", s.order.Life, cfg.Commands.MaxLife)
+	}
+	return nil
+}
+
+// mqtt sends the order through the broker.
+func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
 	tail := make([]byte, 2)
 	rand.Read(tail) // never fails
-	a, id, err := daemon.SendOrder(c.Context(), cfg, cfg.Broker.ClientID+"-send-"+hex.EncodeToString(tail), r, wait, quietLog(c))
+	a, id, err := daemon.SendOrder(c.Context(), cfg, cfg.Broker.ClientID+"-send-"+hex.EncodeToString(tail), s.order, s.wait, quietLog(c))
 	switch {
 	case errors.Is(err, context.Canceled) && id == "":
 		return errors.New("interrupted; nothing was sent")
@@ -76,13 +184,18 @@ func send(c *cobra.Command, cfg *config.Config, r daemon.OrderRequest, wait time
 		return fmt.Errorf("interrupted; order %s may have been sent", id)
 	case err != nil:
 		return err
-	case wait == 0:
+	case s.wait == 0:
 		fmt.Fprintf(c.OutOrStdout(), "sent %s\n", id)
 		return nil
 	}
-	fmt.Fprintf(c.OutOrStdout(), "%s %s\n", id, a)
+	return s.answer(c, a)
+}
+
+// answer prints an answer; an error says that the order was not done.
+func (s *sending) answer(c *cobra.Command, a daemon.OrderAnswer) error {
+	fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, a)
 	if a.Status != "done" {
-		return fmt.Errorf("order %s was not done", id)
+		return fmt.Errorf("order %s was not done", a.ID)
 	}
 	return nil
 }

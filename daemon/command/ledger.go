@@ -45,6 +45,7 @@ var (
 	errUnread  = errors.New("the ledger of orders could not be read")
 	errUnsound = errors.New("the ledger of orders could not be written")
 	errHung    = errors.New("the disk does not answer")
+	errOver    = errors.New("the daemon is stopping")
 )
 
 // ledger is what the desk knows of the orders it was given, by id. Its index is
@@ -72,6 +73,7 @@ type ledger struct {
 	sound   bool // the journal, with what is in the queue, holds what the index does
 	missed  bool // something was not put into the queue since the index was last copied
 	hung    bool // the disk does not answer
+	over    bool // nobody writes the journal any more
 	sweep   time.Duration
 }
 

@@ -46,6 +46,9 @@ func (l *ledger) enqueue(payload []byte) *pending {
 	switch {
 	case l.journal == nil:
 		p.end(nil)
+	case l.over:
+		l.sound, l.missed = false, true
+		p.end(errOver)
 	case len(l.queue) >= maxQueue:
 		l.sound, l.missed = false, true
 		p.end(errHung)
@@ -100,14 +103,32 @@ func (l *ledger) wait(p *pending, limit time.Duration) error {
 	return errHung
 }
 
+// close writes what is left, and has nobody wait for more.
+func (l *ledger) close() {
+	l.pass()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	if len(l.queue) > 0 {
+		l.sound, l.missed = false, true
+	}
+	for _, p := range l.queue {
+		p.end(errOver)
+	}
+	l.queue = nil
+}
+
 // run reads and writes the journal until ctx ends, and then what is left.
 func (l *ledger) run(ctx context.Context) {
+	l.mu.Lock()
+	l.over = false
+	l.mu.Unlock()
 	again := time.NewTicker(time.Minute)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			l.pass()
+			l.close()
 			return
 		case <-again.C:
 			l.mu.Lock()

@@ -353,3 +353,31 @@ func TestEndWithOrdersWaiting(t *testing.T) {
 		}
 	})
 }
+
+// An order that did not come by mail and ends after the desk has is answered at
+// once: nobody writes the ledger any more, and waiting for it would be in vain.
+func TestOrderEndsAfterTheDesk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{t: t}
+		y := newYard(t, p, "pump")
+		answered := make(chan Answer, 1)
+		go func() {
+			a, _ := y.desk.Handle(order("a", "pump", "on", time.Hour), false, "local")
+			answered <- a
+		}()
+		synctest.Wait()
+		if err := y.stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("serve ended with %v", err)
+		}
+		before := time.Now()
+		close(y.hang["pump"])
+		if a := <-answered; a.Status != Done || time.Since(before) != 0 {
+			t.Errorf("answer %+v after %v", a, time.Since(before))
+		}
+		again := newYard(t, p) // a crash it was not, but as much is known
+		again.send(order("a", "pump", "on", time.Hour))
+		if got := again.heard(); len(got) == 0 || got[0] != "a unknown no_result" {
+			t.Errorf("the next desk answers %q", got)
+		}
+	})
+}

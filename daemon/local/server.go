@@ -18,7 +18,7 @@ import (
 const (
 	most     = 16               // connections at a time
 	patience = 5 * time.Second  // for a request to come, and for an answer to be taken
-	hurry    = time.Second      // for an answer to be taken while the server ends
+	hurry    = time.Second / 2  // for an answer to be taken while the server ends
 	again    = 30 * time.Second // until a socket that could not be opened is tried again, and how often one is looked after
 	pause    = time.Second      // after the system gave no connection
 )

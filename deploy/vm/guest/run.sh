@@ -13,7 +13,7 @@ CONFIG=/etc/fieldpost/fieldpost.yaml
 property() { systemctl show -P "$1" "$UNIT"; }
 pid() { property MainPID; }
 is_state() { [ "$(systemctl is-active "$UNIT")" = "$1" ]; }
-order() { fieldpost send -c "$CONFIG" "$@"; }
+order() { fieldpost send --via mqtt -c "$CONFIG" "$@"; }
 
 installation() {
 	section "installation, as the README tells it"
