@@ -66,6 +66,7 @@ CHAOS_NS := $(shell test "$$(id -u)" = 0 && unshare -m true 2>/dev/null && echo 
 
 chaos: export FAULTS ?= 200
 chaos: export SEED ?=
+chaos: export CHAOS_BUILD ?= $(RACE)
 chaos: ## FAULTS=n SEED=n: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
 	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 16 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
 
@@ -79,6 +80,7 @@ lint-go:
 	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	GOOS=linux $(GO) vet -tags chaos ./daemon
+	$(GO) vet -tags rehearsal ./cmd/fieldpost
 	$(GO) run $(STATICCHECK) ./...
 
 SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)

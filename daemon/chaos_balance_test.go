@@ -25,13 +25,14 @@ func (b *books) balance(but uint64) {
 			if !b.brokerLost(at) {
 				b.complain("acknowledged and did not arrive: %s", message)
 			}
-			b.count["gap lost by the broker"]++
+			b.count["LOST by the broker: gaps"]++
 			b.gap(message)
 		}
 	}
 	clear(b.ackGaps)
 	clear(b.told)
 	b.overclaims()
+	b.verdicts()
 	for n, it := range b.items {
 		if n.run == but {
 			continue
@@ -77,45 +78,46 @@ func (h hole) covers(n number) bool {
 // missing decides what it means that an item did not arrive.
 func (b *books) missing(n number, it *item) {
 	r := b.runs[n.run]
-	if it.acked != 0 && b.brokerLost(it.acked) {
-		b.count["lost by the broker"]++
+	if it.acked != 0 {
+		if !b.brokerLost(it.acked) {
+			b.complain("%+v was acknowledged and did not arrive", n)
+		}
+		b.count["LOST by the broker"]++
 		return
 	}
-	reported, declared := false, false
+	told := map[string]bool{}
 	for _, h := range b.holes {
 		if h.covers(n) {
-			reported = true
-			declared = declared || h.reason != "crash"
+			told[h.reason] = true
 		}
 	}
-	age := r.lived(it.at, r.last)
+	age := b.lived(it.at, r.last)
+	byKill := r.killed && age <= killCosts
 	switch {
-	case it.acked != 0:
-		b.complain("%+v was acknowledged and did not arrive", n)
-	case !reported:
-		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, r.flipped)
-	case declared || r.flipped:
-		b.count["lost and declared"]++
-	case !r.killed:
-		b.complain("%+v is missing in a run that was not killed", n)
-	case age > killCosts:
-		b.complain("%+v was taken %v before the kill and is missing", n, age)
+	case len(told) == 0 && r.killed && b.lived(r.first[n.sensor], r.last) <= killCosts:
+		b.count["LOST in a sensor's first second"]++ // package spool says that it does not tell
+	case len(told) == 0:
+		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, b.flipped[n])
+	case told["spool_full"]:
+		b.count["LOST and told: spool_full"]++
+	case told["too_old"]:
+		b.count["LOST and told: too_old"]++
+	case b.flipped[n]:
+		b.count["LOST and told: in a file whose bits were flipped"]++
+	case byKill:
+		b.count["LOST and told: by a kill"]++
+		b.most["LOST and told: by a kill"] = max(b.most["LOST and told: by a kill"], age)
 	default:
-		b.count["lost by a kill"]++
+		b.complain("%+v was taken %v before the end of its run (killed %v) and is missing; gaps %v", n, age, r.killed, told)
 	}
-}
-
-// lived is how much of a time the daemon was not stopped.
-func (r *course) lived(from, to time.Duration) time.Duration {
-	d := to - from
-	for _, s := range r.stops {
-		d -= max(0, min(to, s.to)-max(from, s.from))
-	}
-	return d
 }
 
 func (b *books) brokerLost(acked time.Duration) bool {
 	return slices.ContainsFunc(b.crashes, func(at time.Duration) bool {
-		return at-brokerCosts <= acked && acked <= at+brokerCosts/4
+		if at-brokerCosts > acked || acked > at+brokerCosts/4 {
+			return false
+		}
+		b.most["LOST by the broker"] = max(b.most["LOST by the broker"], at-acked)
+		return true
 	})
 }

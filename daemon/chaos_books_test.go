@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,15 +43,15 @@ type pause struct{ from, to time.Duration }
 
 // course is what became of one run of the daemon.
 type course struct {
-	first   map[string]time.Duration // when each sensor's first was taken
-	last    time.Duration            // when the last line came
-	killed  bool
-	flipped bool // bits of a file of it were flipped
-	stops   []pause
+	first  map[string]time.Duration // when each sensor's first was taken; nil when its items are no longer kept
+	last   time.Duration            // when the last line came
+	killed bool
 }
 
-// books are kept of what was taken and what arrived.
+// books are kept of what was taken and what arrived, of the orders and what
+// the lines did.
 type books struct {
+	now     func() time.Duration // the clock since boot
 	mu      sync.Mutex
 	changed chan struct{} // closed at each change
 	items   map[number]*item
@@ -59,23 +62,38 @@ type books struct {
 	ackGaps map[string]time.Duration
 	runs    map[uint64]*course
 	crashes []time.Duration // of the broker, which forgets what it had
+	stops   []pause         // of the daemon
+	weak    []pause         // in which nothing could be relied on to be on disk
+	flipped map[number]bool // that were in a file whose bits were flipped
+	offs    map[time.Duration]bool
 	wrong   []string
 
 	run          uint64 // that runs
+	starts       int    // of the daemon
 	linked       bool
-	denied       bool // the link says that something is denied
-	diskDown     bool // the daemon says so
-	silent       bool // the witness has ended
+	denied       bool          // the link says that something is denied
+	subscribed   time.Duration // since when the broker has kept orders for the daemon; 0 while it may not
+	diskIll      bool          // we have done something to it
+	diskDown     bool          // the daemon says so
+	ledgerDown   bool          // likewise
+	weakFrom     time.Duration // since when one of the three; 0 while none
+	dial         clockDial
+	silent       bool   // the witness has ended
+	halted       string // where the daemon has halted, and for what
 	farewell     uint64
 	nTaken, nGot int
 	freshest     map[string]time.Duration // when the latest that has arrived of each sensor and kind was taken
 	count        map[string]int
+	most         map[string]time.Duration // the greatest of what was tolerated
+
+	orders
 }
 
-func newBooks() *books {
+func newBooks(now func() time.Duration) *books {
 	return &books{
-		changed: make(chan struct{}), items: map[number]*item{}, early: map[number]string{}, first: map[string]uint64{},
-		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[uint64]*course{}, count: map[string]int{},
+		now: now, changed: make(chan struct{}), items: map[number]*item{}, early: map[number]string{}, first: map[string]uint64{},
+		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[uint64]*course{},
+		flipped: map[number]bool{}, offs: map[time.Duration]bool{}, count: map[string]int{}, most: map[string]time.Duration{}, orders: newOrders(),
 	}
 }
 
@@ -111,7 +129,13 @@ func (b *books) complain(format string, args ...any) {
 	b.count["wrong"]++
 }
 
-// entry takes in one line of the witness; see suffer.
+// tolerate counts something that is not as one would have it, and how much.
+func (b *books) tolerate(what string, much time.Duration) {
+	b.count["TOLERATED "+what]++
+	b.most["TOLERATED "+what] = max(b.most["TOLERATED "+what], much)
+}
+
+// entry takes in one line of the witness; see cmd/fieldpost/rehearsal.go.
 func (b *books) entry(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,8 +151,12 @@ func (b *books) entry(line string) {
 	case f[0] == "O" && len(f) == 3:
 		b.other(f[2])
 	case f[0] == "L" && len(f) == 4:
-		b.linked, b.denied = f[2] == "up", strings.HasSuffix(f[3], "_denied")
-		b.count["link "+f[2]+" "+f[3]]++
+		b.link(f[2] == "up", f[3], at)
+	case f[0] == "S" && len(f) == 6:
+		wall, _ := strconv.ParseInt(f[5], 10, 64)
+		b.level(f[2], f[3], f[4] == "on", at, time.Unix(0, wall))
+	case f[0] == "H" && len(f) == 4:
+		b.halts(f[2], f[3])
 	case (f[0] == "T" || f[0] == "A") && len(f) == 7:
 		n := number{sensor: f[3]}
 		n.run, _ = strconv.ParseUint(f[4], 10, 64)
@@ -138,20 +166,82 @@ func (b *books) entry(line string) {
 		} else {
 			b.ack(n, at, f[6])
 		}
-	case f[0] != "R":
+	default:
 		b.complain("witness: %q", line)
 	}
 }
 
 func (b *books) other(message string) {
-	var m struct{ Kind, Code, State string }
-	_ = json.Unmarshal([]byte(message), &m) // the child has made it of a record
-	if m.Kind == "fault" {
-		b.count[m.Code+" "+m.State]++
-		if m.Code == "spool_unavailable" {
-			b.diskDown = m.State == "raised"
-		}
+	var m struct{ Kind, Code, State, ID string }
+	_ = json.Unmarshal([]byte(message), &m) // the daemon has made it of a record
+	if e := b.errands[m.ID]; m.Kind == "answer" && e != nil {
+		e.spoken = true
 	}
+	if m.Kind != "fault" {
+		return
+	}
+	b.count["fault "+m.Code+" "+m.State]++
+	switch m.Code {
+	case "spool_unavailable":
+		b.diskDown = m.State == "raised"
+	case "ledger_unavailable":
+		b.ledgerDown = m.State == "raised"
+	}
+	b.weigh()
+}
+
+// weigh notes since when the disk cannot be relied on, or that it can.
+func (b *books) weigh() {
+	switch weak := b.diskIll || b.diskDown || b.ledgerDown; {
+	case weak && b.weakFrom == 0:
+		b.weakFrom = b.now()
+	case !weak && b.weakFrom != 0:
+		b.weak = append(b.weak, pause{b.weakFrom, b.now()})
+		b.weakFrom = 0
+	}
+	b.mark()
+}
+
+// sickens notes that we do something to the disk, or have undone it.
+func (b *books) sickens(ill bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.diskIll = ill
+	b.weigh()
+}
+
+func (b *books) link(up bool, code string, at time.Duration) {
+	b.linked, b.denied = up, strings.HasSuffix(code, "_denied")
+	b.count[fmt.Sprintf("link up %v %s", up, code)]++
+	if n := len(b.crashes); up && !b.denied && b.subscribed == 0 && (n == 0 || at > b.crashes[n-1]) {
+		b.subscribed = at
+	}
+}
+
+// brokerForgets notes that the broker is about to forget what it has.
+func (b *books) brokerForgets() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.crashes = append(b.crashes, b.now())
+	b.subscribed = 0
+	b.stir()
+}
+
+// dialled notes how the daemon's clock is set.
+func (b *books) dialled(d clockDial) {
+	b.dial = d
+	b.offs[d.off] = true
+	b.mark()
+}
+
+// ends notes that the daemon is about to be ended.
+func (b *books) ends(killed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.runs[b.run]; r != nil && killed {
+		r.killed = true
+	}
+	b.interrupt(killed)
 }
 
 func (b *books) take(n number, at time.Duration, kind, message string) {
@@ -188,6 +278,9 @@ func (b *books) ack(n number, at time.Duration, message string) {
 
 // arrive takes in what the subscriber got: a message, or an array of them.
 func (b *books) arrive(payload []byte) {
+	if len(payload) == 0 {
+		return // what clears a retained message
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.stir()
@@ -205,14 +298,18 @@ func (b *books) arrive(payload []byte) {
 
 func (b *books) message(payload string) {
 	var m struct {
-		Thing, Kind, Sensor, State, Reason string
-		Run, Seq                           uint64
+		Thing, Kind, Sensor, State, Reason, Action string
+		Run, Seq                                   uint64
 	}
 	if err := json.Unmarshal([]byte(payload), &m); err != nil {
 		b.complain("arrived: %q: %v", payload, err)
 		return
 	}
 	switch {
+	case m.Action != "":
+		b.count["orders at the broker"]++
+	case m.Kind == "answer":
+		b.answer(payload)
 	case m.Kind == "gap":
 		b.gap(payload)
 	case m.Kind == "status" && m.Reason == "stop":
@@ -221,14 +318,11 @@ func (b *books) message(payload string) {
 		n := number{m.Sensor, m.Run, m.Seq}
 		if it := b.items[n]; it != nil {
 			b.got(n, it, payload)
-		} else if r := b.runs[n.run]; r == nil || !r.settled() {
+		} else if r := b.runs[n.run]; r == nil || r.first != nil {
 			b.early[n] = payload
 		}
 	}
 }
-
-// settled reports whether the run's items are no longer kept.
-func (r *course) settled() bool { return r.first == nil }
 
 func (b *books) got(n number, it *item, payload string) {
 	if it.arrived {
@@ -236,7 +330,11 @@ func (b *books) got(n number, it *item, payload string) {
 		return
 	}
 	b.nGot++
-	if payload != it.message {
+	switch {
+	case payload == it.message:
+	case b.filled(it.message, payload):
+		b.count["taken unsynced, arrived with its time"]++
+	default:
 		b.complain("taken %s, arrived %s", it.message, payload)
 	}
 	it.arrived, it.message = true, ""
@@ -250,18 +348,47 @@ func (b *books) got(n number, it *item, payload string) {
 	b.first[k] = n.seq
 }
 
+// filled reports whether a message is another that was taken while the clock was
+// not known to be true, with the time that it lacked.
+func (b *books) filled(taken, arrived string) bool {
+	before, after := map[string]any{}, map[string]any{}
+	if json.Unmarshal([]byte(taken), &before) != nil || json.Unmarshal([]byte(arrived), &after) != nil {
+		return false
+	}
+	if before["clock"] != "unsynced" || after["clock"] != nil {
+		return false
+	}
+	was, err := time.Parse(time.RFC3339, fmt.Sprint(before["time"]))
+	is, bad := time.Parse(time.RFC3339, fmt.Sprint(after["time"]))
+	delete(before, "clock")
+	delete(before, "time")
+	delete(after, "time")
+	if err != nil || bad != nil || !reflect.DeepEqual(before, after) {
+		return false
+	}
+	by := is.Sub(was)
+	for from := range maps.Keys(b.offs) {
+		for to := range maps.Keys(b.offs) {
+			if d := by - (to - from); d.Abs() < 20*time.Millisecond { // of rounding, and of the clock's being disciplined
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (b *books) gap(payload string) {
 	if b.told[payload] {
 		return
 	}
 	b.told[payload] = true
 	m := struct {
-		Sensor, Reason     string
-		Run, AfterSeq, Seq uint64
-		After              uint64  `json:"after_seq"`
-		To                 *uint64 `json:"to_seq"`
-		Certain            *bool
-		Count              int
+		Sensor, Reason string
+		Run            uint64
+		After          uint64  `json:"after_seq"`
+		To             *uint64 `json:"to_seq"`
+		Certain        *bool
+		Count          int
 	}{}
 	if err := json.Unmarshal([]byte(payload), &m); err != nil {
 		b.complain("arrived: %q: %v", payload, err)
@@ -269,7 +396,8 @@ func (b *books) gap(payload string) {
 	}
 	b.count["gap "+m.Reason]++
 	if m.Sensor == "" {
-		b.count["gap of others"] += m.Count
+		b.count["LOST and told: messages other than readings and edges"] += m.Count
+		b.mayBeLost()
 		return
 	}
 	h := hole{sensor: m.Sensor, run: m.Run, from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}
@@ -277,4 +405,21 @@ func (b *books) gap(payload string) {
 		h.to = *m.To
 	}
 	b.holes = append(b.holes, h)
+}
+
+// lived is how much of a time the daemon was not stopped and had its disk.
+func (b *books) lived(from, to time.Duration) time.Duration {
+	d := to - from
+	lost := slices.Concat(b.stops, b.weak)
+	if b.weakFrom != 0 {
+		lost = append(lost, pause{b.weakFrom, to})
+	}
+	slices.SortFunc(lost, func(a, b pause) int { return int(a.from - b.from) })
+	for _, s := range lost {
+		if lo, hi := max(from, s.from), min(to, s.to); hi > lo {
+			d -= hi - lo
+			from = hi
+		}
+	}
+	return d
 }

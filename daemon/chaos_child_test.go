@@ -4,195 +4,180 @@ package daemon_test
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
-	"sync/atomic"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
+	"testing"
 	"time"
-
-	"fieldpost/daemon"
-	"fieldpost/daemon/clock"
-	"fieldpost/daemon/config"
-	"fieldpost/daemon/spool"
-	"fieldpost/daemon/systemd"
-	"fieldpost/daemon/uplink"
-	"fieldpost/sensors/sim"
 )
 
-// chaosChild names, in the environment, the configuration of the daemon that
-// this program is to be while chaos is made.
-const chaosChild = "FIELDPOST_CHAOS_CHILD"
-
-const chaosThing = "thing-chaos"
-
-func init() {
-	path := os.Getenv(chaosChild)
-	if path == "" {
-		return
+// buildRehearsal builds the program as it is installed, with one thing more: it
+// runs on a simulated board; see cmd/fieldpost/rehearsal.go. CHAOS_BUILD has more
+// flags for the build, such as -race.
+func buildRehearsal(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "fieldpost")
+	args := append([]string{"build", "-tags", "rehearsal", "-o", program}, strings.Fields(os.Getenv("CHAOS_BUILD"))...)
+	if out, err := exec.Command("go", append(args, "fieldpost/cmd/fieldpost")...).CombinedOutput(); err != nil {
+		t.Fatalf("build the rehearsal: %v\n%s", err, out)
 	}
-	if err := suffer(path); err != nil {
-		fmt.Fprintln(os.Stderr, "daemon:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	return program
 }
 
-// suffer is a daemon on a simulated board, until SIGTERM. What the board gave
-// goes down file descriptor 3, before the spool has it, and what the broker
-// acknowledged too: one line each, in one write, so that nothing is lost when
-// the process is killed. A line is fields between tabs:
-//
-//	R  mono  run                          the daemon is built
-//	T  mono  kind sensor run seq message  taken: a reading or an edge
-//	O  mono  message                      taken: another message
-//	A  mono  kind sensor run seq message  acknowledged: a reading, an edge or a gap
-//	L  mono  up|down code                 the link has changed
-//
-// What comes on standard input steps its wall clock: how far it is off.
-func suffer(path string) error {
-	var off atomic.Int64
-	go func() {
-		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-			if d, err := time.ParseDuration(in.Text()); err == nil {
-				off.Store(int64(d))
-			}
-		}
-		os.Exit(1) // the test that started it has ended, however it did
-	}()
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer cancel()
-	cfg, err := config.Load(path)
+// daemonProcess is a running daemon.
+type daemonProcess struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	ended chan error // delivers once, when cmd has
+}
+
+// command is the program with a pipe into the books as file descriptor 3, and
+// its output in a file of that name. Who has started it closes what it was given.
+func (c *chaos) command(log string, args ...string) (cmd *exec.Cmd, read, write *os.File) {
+	c.t.Helper()
+	out, err := os.OpenFile(filepath.Join(c.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		c.t.Fatal(err)
 	}
-	now, err := clock.System()
+	read, write, err = os.Pipe()
 	if err != nil {
-		return err
+		c.t.Fatal(err)
 	}
-	now = stepped(clock.Trusted(now), &off)
-	w := witness{pipe: os.NewFile(3, "books"), clock: now}
-	b := chaosBoard(now)
-	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: b, Clock: now, Notify: &systemd.Notifier{}, Version: "chaos",
-		Log: systemd.NewLogger(os.Stderr, slog.LevelDebug), Taken: w.taken, Acked: w.acked, Linked: w.linked(),
-	})
-	if err != nil {
-		return err
-	}
-	w.say("R", cfg.Thing)
-	finger := make(chan struct{})
-	go func() {
-		defer close(finger)
-		press(ctx, b.Line("GPIO17"))
-	}()
-	err = d.Run(ctx)
-	cancel()
-	<-finger
+	cmd = exec.Command(c.program, args...)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+filepath.Join(c.dir, "run"), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{write}
+	return cmd, read, write
+}
+
+// launched starts a command and closes our copies of what it was given.
+func launched(cmd *exec.Cmd, books *os.File) error {
+	err := cmd.Start()
+	_ = books.Close()
+	_ = cmd.Stdout.(*os.File).Close()
 	return err
 }
 
-// stepped is c with its wall clock off by so many nanoseconds.
-func stepped(c clock.Clock, off *atomic.Int64) clock.Clock {
-	return clock.Func(func() clock.Stamp {
-		s := c.Now()
-		s.Wall = s.Wall.Add(time.Duration(off.Load()))
-		return s
+// start starts the daemon and waits until it has taken something.
+func (c *chaos) start() {
+	c.t.Helper()
+	cmd, r, w := c.command("daemon.log", "run", "-c", c.config(), "--log-level", "DEBUG")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	err = launched(cmd, w)
+	if err != nil {
+		_ = r.Close()
+		c.t.Fatal(err)
+	}
+	c.child = &daemonProcess{cmd: cmd, stdin: stdin, ended: make(chan error, 1)}
+	before := c.books.fresh(c.dial)
+	c.say(c.dial.String())
+	go func(x *daemonProcess) {
+		c.books.witness(r)
+		x.ended <- x.cmd.Wait()
+	}(c.child)
+	started := false
+	c.books.wait(patience, func() bool {
+		started = c.books.nTaken > before
+		return started || c.books.silent
 	})
-}
-
-// chaosBoard is the board that chaosConfig describes.
-func chaosBoard(now clock.Clock) *sim.Board {
-	b := sim.New()
-	b.SetMono(func() time.Duration { return now.Now().Mono })
-	bus := b.AddBus("i2c-1")
-	bus.AddBME280(0x76)
-	for addr := range uint16(3) {
-		bus.AddLM75(0x48+addr, 11)
-	}
-	return b
-}
-
-const chaosConfig = `thing: %s
-broker: {endpoint: %s}
-readings: {%s}
-commands: {topic: test/topic/commands, answers: test/topic/answers}
-spool: {dir: spool, at_risk: %s}
-sensors:
-  - {name: air, chip: bme280, bus: i2c-1, address: 0x76, every: 50ms}
-  - {name: soil-0, chip: lm75, bus: i2c-1, address: 0x48, every: 50ms}
-  - {name: soil-1, chip: lm75, bus: i2c-1, address: 0x49, every: 50ms}
-  - {name: soil-2, chip: lm75, bus: i2c-1, address: 0x4a, every: 50ms}
-  - {name: door, chip: gpio, pin: GPIO17, pull: up, active_low: true}
-outputs:
-  - {name: pump, pin: GPIO27, initial: off, safe: off}
-`
-
-// press opens and closes the door.
-func press(ctx context.Context, door *sim.Line) {
-	tick := time.NewTicker(90 * time.Millisecond)
-	defer tick.Stop()
-	for high := false; ; high = !high {
-		door.Drive(high)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	if !started {
+		c.t.Fatal("the daemon does not start; see daemon.log")
 	}
 }
 
-// witness writes down what happens in the child.
-type witness struct {
-	pipe  io.Writer
-	clock clock.Clock
+// fresh readies the books for a run.
+func (b *books) fresh(d clockDial) (taken int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.linked, b.denied, b.silent, b.halted = false, false, false, ""
+	b.diskDown, b.ledgerDown = false, false
+	b.weigh()
+	b.dialled(d)
+	b.starts++
+	return b.nTaken
 }
 
-func (w witness) say(what, text string) {
-	line := fmt.Appendf(nil, "%s\t%d\t%s\n", what, w.clock.Now().Mono, text)
-	if n, err := w.pipe.Write(line); err != nil || n < len(line) {
-		os.Exit(3) // nobody listens any more
+// witness enters all that a child says into the books, until it ends.
+func (b *books) witness(r *os.File) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		b.entry(lines.Text())
 	}
+	_ = r.Close()
+	b.mu.Lock()
+	b.silent = true
+	b.stir()
+	b.mu.Unlock()
 }
 
-func (w witness) taken(r spool.Record) {
-	if r.Seq == 0 {
-		w.say("O", string(spool.Encode(chaosThing, r)))
+// kill ends the daemon on the spot.
+func (c *chaos) kill() { c.end(syscall.SIGKILL, patience) }
+
+// end ends the daemon, if there is one, waits until its last word is in the
+// books, and has its lines made safe, as systemd does after every end.
+func (c *chaos) end(how syscall.Signal, d time.Duration) {
+	c.t.Helper()
+	if c.child == nil {
 		return
 	}
-	w.say("T", numbered(r))
-}
-
-func (w witness) acked(r spool.Record) {
-	if r.Seq > 0 || r.Kind == spool.Gap {
-		w.say("A", numbered(r))
+	x := c.child
+	c.child = nil
+	c.books.ends(how == syscall.SIGKILL)
+	_ = x.cmd.Process.Signal(how) // that it has ended by itself shows below
+	var err error
+	select {
+	case err = <-x.ended:
+	case <-time.After(d):
+		_ = x.cmd.Process.Kill()
+		<-x.ended
+		err = fmt.Errorf("it did not end within %v", d)
 	}
+	_ = x.stdin.Close()
+	var died *exec.ExitError
+	killed := errors.As(err, &died) && died.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	switch {
+	case how == syscall.SIGKILL && !killed:
+		c.t.Errorf("the daemon had ended before it was killed: %v; see daemon.log", err)
+	case how != syscall.SIGKILL && err != nil:
+		c.t.Errorf("end the daemon with %v: %v; see daemon.log", how, err)
+	}
+	c.makeSafe()
 }
 
-func numbered(r spool.Record) string {
-	return fmt.Sprintf("%s\t%s\t%d\t%d\t%s", r.Kind, r.Sensor, r.Run, r.Seq, spool.Encode(chaosThing, r))
-}
-
-func (w witness) linked() func(uplink.Status) {
-	last := ""
-	return func(s uplink.Status) {
-		now := "down"
-		if s.Connected {
-			now = "up"
-		}
-		var e *uplink.Explained
-		if errors.As(s.Err, &e) {
-			now += "\t" + e.Code
-		} else {
-			now += "\t-"
-		}
-		if now != last {
-			last = now
-			w.say("L", now)
+// makeSafe runs what the unit has in ExecStopPost. On the simulated board it
+// only says what it drives: there is no systemd to keep the lines.
+func (c *chaos) makeSafe() {
+	c.t.Helper()
+	cmd, r, w := c.command("safe.log", "safe")
+	if err := launched(cmd, w); err != nil {
+		_ = r.Close()
+		c.t.Fatal(err)
+	}
+	c.books.witness(r)
+	if err := cmd.Wait(); err != nil {
+		c.t.Errorf("fieldpost safe: %v; see safe.log", err)
+	}
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	for output, line := range lines {
+		if s := c.books.levels[line]; s.how != "held" || s.on {
+			c.books.complain("after `fieldpost safe` %s is %+v", output, s)
 		}
 	}
+	c.books.count["lines made safe after the end of the daemon"] += len(lines)
+}
+
+// raced reports whether the race detector of a child has found something.
+func (c *chaos) raced() bool {
+	log, err := os.ReadFile(filepath.Join(c.dir, "daemon.log"))
+	return err == nil && bytes.Contains(log, []byte("WARNING: DATA RACE"))
 }

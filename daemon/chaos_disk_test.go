@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"fieldpost/daemon/spool"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -94,29 +96,54 @@ func (d *chaosDisk) protect(on bool) {
 	}
 }
 
-// flip turns over some bits of a segment, if there is one, and gives its name.
-func (c *chaos) flip() (name string) {
+// flip turns over some bits of a segment, if there is one. It gives its name
+// and what readings and edges it held before.
+func (c *chaos) flip() (name string, held []number) {
 	c.t.Helper()
 	names, err := filepath.Glob(filepath.Join(c.disk.dir, "*.seg"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	if len(names) == 0 {
-		return ""
+		return "", nil
 	}
 	name = names[c.random.IntN(len(names))]
-	data, err := os.ReadFile(name)
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	data := c.get(name)
 	if len(data) == 0 {
-		return ""
+		return "", nil
 	}
+	held = c.contents(filepath.Base(name), data)
 	for range 1 + c.random.IntN(3) {
 		data[c.random.IntN(len(data))] ^= 1 << c.random.IntN(8)
 	}
-	if err := os.WriteFile(name, data, 0o600); err != nil {
+	c.put(name, data)
+	return filepath.Base(name), held
+}
+
+// contents reads a segment with a spool that has nothing else.
+func (c *chaos) contents(name string, data []byte) (held []number) {
+	c.t.Helper()
+	dir, err := os.MkdirTemp(c.dir, "segment-")
+	if err != nil {
 		c.t.Fatal(err)
 	}
-	return filepath.Base(name)
+	defer os.RemoveAll(dir)
+	c.put(filepath.Join(dir, name), data)
+	s, err := spool.Open(spool.Options{Dir: dir, Clock: c.clock})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for {
+		i, ok := s.Next()
+		if !ok {
+			break
+		}
+		if r := i.Record; r.Seq > 0 {
+			held = append(held, number{r.Sensor, r.Run, r.Seq})
+		}
+	}
+	if err := s.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	return held
 }

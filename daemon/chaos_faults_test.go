@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -28,23 +26,74 @@ type mischief struct {
 
 // mischiefs are all that is done.
 var mischiefs = []mischief{
-	{name: "daemon killed", weight: 10, part: "daemon", can: (*chaos).diskGood, do: func(c *chaos) func() { c.kill(); c.start(); return nil }},
+	{name: "daemon killed", weight: 9, part: "daemon", do: (*chaos).murder},
+	{name: "daemon killed between intent and act", weight: 2, part: "daemon", can: (*chaos).ordersFlow, do: halting("act")},
+	{name: "daemon killed between act and result", weight: 2, part: "daemon", can: (*chaos).ordersFlow, do: halting("acted")},
+	{name: "daemon killed between result and answer", weight: 2, part: "daemon", can: (*chaos).ordersFlow, do: halting("answer")},
 	{name: "daemon killed and bits flipped", weight: 5, part: "daemon", can: (*chaos).diskGood, do: (*chaos).spoil},
 	{name: "daemon stopped in order", weight: 4, part: "daemon", can: (*chaos).diskGood, do: func(c *chaos) func() { c.restart(); return nil }},
 	{name: "daemon suspended", weight: 4, part: "daemon", do: (*chaos).suspend},
-	{name: "daemon suspended, then killed", weight: 1, part: "daemon", can: (*chaos).diskGood, do: (*chaos).suspendAndKill},
-	{name: "broker killed", weight: 3, part: "broker", do: func(c *chaos) func() { return c.losesBroker((*mosquitto).Kill) }},
-	{name: "broker stopped in order", weight: 4, part: "broker", do: func(c *chaos) func() { return c.losesBroker((*mosquitto).Stop) }},
+	{name: "daemon suspended, then killed", weight: 2, part: "daemon", do: (*chaos).suspendAndKill},
+	{name: "broker killed", weight: 2, part: "broker", do: func(c *chaos) func() { return c.losesBroker((*mosquitto).Kill, true) }},
+	{name: "broker stopped in order", weight: 3, part: "broker", do: func(c *chaos) func() { return c.losesBroker((*mosquitto).Stop, true) }},
+	{name: "broker restarted without its sessions", weight: 2, part: "broker", do: func(c *chaos) func() { return c.losesBroker((*mosquitto).Forget, false) }},
 	{name: "duplicate client", weight: 4, part: "broker", do: (*chaos).rival},
-	{name: "connection reset", weight: 10, part: "link", can: (*chaos).wantLink, do: func(c *chaos) func() { c.net.reset(); return nil }},
+	{name: "connection reset", weight: 8, part: "link", can: (*chaos).wantLink, do: func(c *chaos) func() { c.net.reset(); return nil }},
 	{name: "black hole to the broker", weight: 6, part: "up", can: (*chaos).wantLink, do: flowing(up, swallow)},
 	{name: "black hole from the broker", weight: 6, part: "down", can: (*chaos).wantLink, do: flowing(down, swallow)},
 	{name: "broker stalls", weight: 6, part: "up", can: (*chaos).wantLink, do: flowing(up, hold)},
 	{name: "acknowledgements withheld", weight: 8, part: "down", can: (*chaos).wantLink, do: flowing(down, hold)},
+	{name: "spool flooded in an outage", weight: 1, part: "up", can: func(c *chaos) bool { return c.bounded }, do: (*chaos).flood},
 	{name: "bad certificate", weight: 5, part: "certificate", do: (*chaos).badCertificate},
 	{name: "clock stepped", weight: 4, part: "clock", do: (*chaos).stepClock},
+	{name: "clock not synchronised", weight: 3, part: "clock", do: (*chaos).unsyncClock},
+	{name: "board off for longer than max_age", weight: 2, part: "clock", can: (*chaos).backlogged, do: (*chaos).switchOff},
 	{name: "disk full", weight: 6, part: "disk", can: (*chaos).ownDisk, do: (*chaos).fullDisk},
-	{name: "disk read-only from the start", weight: 2, part: "disk", can: func(c *chaos) bool { return c.ownDisk() && c.diskGood() }, do: (*chaos).readOnlyDisk},
+	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*chaos).ownDisk, do: (*chaos).readOnlyDisk},
+}
+
+// murder kills the daemon, whatever else is the matter.
+func (c *chaos) murder() func() {
+	if x := c.ills["disk"]; x != nil {
+		c.books.mu.Lock()
+		c.books.count["KILLS WHERE THEY HURT with the "+x.name]++
+		c.books.mu.Unlock()
+	}
+	c.kill()
+	c.start()
+	return nil
+}
+
+// halting has the daemon halt over an order and kills it there.
+func halting(place string) func(*chaos) func() {
+	return func(c *chaos) func() {
+		b := c.books
+		b.mu.Lock()
+		b.eager = true
+		b.stir()
+		b.mu.Unlock()
+		c.say("halt " + place)
+		if !b.wait(3*time.Second, func() bool { return b.halted != "" }) {
+			c.done["  of which no order came, "+windows[place]]++
+		}
+		b.mu.Lock()
+		b.eager = false
+		b.mu.Unlock()
+		c.kill()
+		c.start()
+		return nil
+	}
+}
+
+// ordersFlow reports whether an order can be expected to be carried out.
+func (c *chaos) ordersFlow() bool {
+	return c.diskGood() && c.wantLink() && c.dial == clockDial{synced: true, boots: c.dial.boots} &&
+		c.ills["up"] == nil && c.ills["down"] == nil && c.ills["broker"] == nil && c.ills["certificate"] == nil
+}
+
+// backlogged reports whether there is something to grow old.
+func (c *chaos) backlogged() bool {
+	return c.bounded && c.diskGood() && (c.ills["up"] != nil || c.ills["down"] != nil || c.ills["broker"] != nil || c.ills["certificate"] != nil)
 }
 
 // wantLink waits a little for the link, so that there is something to break.
@@ -78,54 +127,55 @@ func (c *chaos) restart() {
 // spoil flips bits in a file of the spool while nobody uses it.
 func (c *chaos) spoil() func() {
 	c.kill()
-	name := c.flip()
-	c.note("flipped bits of %q", name)
-	if parts := strings.Split(name, "-"); len(parts) == 3 { // lane, run, number
-		run, _ := strconv.ParseUint(parts[1], 10, 64)
-		c.books.mu.Lock()
-		if r := c.books.runs[run]; r != nil {
-			r.flipped = true
-		}
-		c.books.count["files flipped"]++
-		c.books.mu.Unlock()
+	name, held := c.flip()
+	c.note("flipped bits of %q, which held %d", name, len(held))
+	c.books.mu.Lock()
+	for _, n := range held {
+		c.books.flipped[n] = true
 	}
+	if name != "" {
+		c.books.count["files flipped"]++
+	}
+	c.books.mu.Unlock()
 	c.start()
 	return nil
 }
 
+// pause stops the daemon for a while; it is to go on only when told to.
+func (c *chaos) pause(d time.Duration) (from time.Duration) {
+	from = c.now()
+	_ = c.child.cmd.Process.Signal(syscall.SIGSTOP) // that it has ended by itself is found later
+	c.books.wait(d, func() bool { return false })
+	return from
+}
+
 func (c *chaos) suspend() func() {
-	from := c.now()
-	_ = c.child.Process.Signal(syscall.SIGSTOP) // that it has ended by itself is found later
-	c.books.wait(time.Duration(50+c.random.IntN(1200))*time.Millisecond, func() bool { return false })
-	_ = c.child.Process.Signal(syscall.SIGCONT)
+	from := c.pause(time.Duration(50+c.random.IntN(1200)) * time.Millisecond)
 	c.books.mu.Lock()
-	defer c.books.mu.Unlock()
-	if r := c.books.runs[c.books.run]; r != nil {
-		r.stops = append(r.stops, pause{from, c.now()})
-	}
+	c.books.stops = append(c.books.stops, pause{from, c.now()})
+	c.books.mu.Unlock()
+	_ = c.child.cmd.Process.Signal(syscall.SIGCONT)
 	return nil
 }
 
 func (c *chaos) suspendAndKill() func() {
-	_ = c.child.Process.Signal(syscall.SIGSTOP)
-	c.books.wait(time.Duration(50+c.random.IntN(500))*time.Millisecond, func() bool { return false })
-	c.kill()
-	c.start()
-	return nil
+	c.pause(time.Duration(50+c.random.IntN(500)) * time.Millisecond)
+	return c.murder()
 }
 
 // losesBroker ends the broker. It lets the daemon in again only when the
 // books' subscriber is there: who is not subscribed is owed nothing.
-func (c *chaos) losesBroker(how func(*mosquitto)) func() {
-	how(c.broker)
-	c.books.mu.Lock()
-	c.books.crashes = append(c.books.crashes, c.now())
-	c.books.mu.Unlock()
+func (c *chaos) losesBroker(how func(*mosquitto), remembers bool) func() {
 	c.net.gate(false)
+	how(c.broker)
+	c.books.brokerForgets()
 	c.listens()
 	return func() {
 		c.broker.Start()
 		c.listen()
+		if c.retained == nil && c.random.IntN(2) == 0 {
+			c.retain(remembers)
+		}
 		c.net.gate(true)
 	}
 }
@@ -186,27 +236,68 @@ func (c *chaos) put(name string, data []byte) {
 }
 
 func (c *chaos) fullDisk() func() {
+	c.books.sickens(true)
 	c.disk.fill()
-	return c.disk.clear
+	return func() {
+		c.disk.clear()
+		c.books.sickens(false)
+	}
 }
 
 func (c *chaos) readOnlyDisk() func() {
 	c.kill()
+	c.books.sickens(true)
 	c.disk.protect(true)
 	c.start()
-	return func() { c.disk.protect(false) }
+	return func() {
+		c.disk.protect(false)
+		c.books.sickens(false)
+	}
 }
 
-// stepClock puts the daemon's wall clock wrong, until it is healed or the
-// daemon ends.
+// flood has so many edges come while nothing gets through that the spool is
+// full.
+func (c *chaos) flood() func() {
+	c.net.set(up, hold)
+	b := c.books
+	b.mu.Lock()
+	before, taken := b.count["fault spool_full raised"], b.nTaken
+	b.mu.Unlock()
+	c.say(fmt.Sprintf("burst %d", edgesToFill))
+	b.wait(10*time.Second, func() bool { return b.nTaken > taken+edgesToFill*9/10 })
+	b.wait(3*time.Second, func() bool { return b.count["fault spool_full raised"] > before })
+	return func() { c.net.set(up, pass) }
+}
+
+// edgesToFill take more than 1 MiB in the spool.
+const edgesToFill = 12000
+
+// stepClock puts the daemon's wall clock wrong, for all that it knows rightly.
 func (c *chaos) stepClock() func() {
 	steps := []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 20 * 24 * time.Hour}
-	c.step(steps[c.random.IntN(len(steps))])
-	return func() { c.step(0) }
+	if c.dial.boots > 0 {
+		steps = steps[:5] // ids of an earlier boot are forgotten when the clock says that their time has come
+	}
+	return c.dialed(clockDial{off: steps[c.random.IntN(len(steps))], synced: true, boots: c.dial.boots})
 }
 
-func (c *chaos) step(by time.Duration) {
-	if _, err := fmt.Fprintln(c.stdin, by); err != nil {
-		c.t.Errorf("step the daemon's clock: %v", err)
-	}
+// unsyncClock has the kernel say that the wall clock is not true, as it is not:
+// until it is healed, or for all of a run.
+func (c *chaos) unsyncClock() func() {
+	return c.dialed(clockDial{off: -10 * 365 * 24 * time.Hour, boots: c.dial.boots})
+}
+
+func (c *chaos) dialed(d clockDial) func() {
+	c.turn(d)
+	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
+}
+
+// switchOff kills the daemon and starts it in another boot, so late that what it
+// had is too old to be sent.
+func (c *chaos) switchOff() func() {
+	c.kill()
+	c.dial.boots++
+	c.dial.off = 90 * time.Second
+	c.start()
+	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
 }

@@ -3,16 +3,13 @@
 package daemon_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,29 +17,37 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// chaos is a daemon in a process of its own, a network, a broker, somebody who
-// listens, and the books.
-type chaos struct {
-	t      *testing.T
-	dir    string
-	random *rand.Rand
-	clock  clock.Clock
-	broker *mosquitto
-	net    *chaosProxy
-	books  *books
-	disk   *chaosDisk
-	ills   map[string]*ill // by the part that is ill
-	done   map[string]int  // what was done, how often
-	story  []string        // the last of it
+const chaosThing = "thing-chaos"
 
-	child   *exec.Cmd
-	stdin   io.WriteCloser
-	ended   chan error // delivers once, when child has
-	listens func()     // ends the subscriber
+// chaos is a daemon in a process of its own, a network, a broker, somebody who
+// listens and gives orders, and the books.
+type chaos struct {
+	t       *testing.T
+	program string // fieldpost, its rehearsal build
+	dir     string
+	random  *rand.Rand
+	clock   clock.Clock
+	broker  *mosquitto
+	net     *chaosProxy
+	books   *books
+	disk    *chaosDisk
+	bounded bool            // the spool is so small that it can be filled
+	ills    map[string]*ill // by the part that is ill
+	done    map[string]int  // what was done, how often
+	story   []string        // the last of it
+
+	child   *daemonProcess
+	queue   *uplink.Queue // orders on their way to the broker
+	listens func()        // ends the client that listens and sends the orders
+	hands   sync.WaitGroup
+	rest    context.CancelFunc // has the hands end
+	dial    clockDial
+
+	retained *errand // the order that the broker keeps as a retained message
 }
 
-// risks are what spool.at_risk may be, and mails what may be said of readings:
-// the seed decides.
+// risks are what spool.at_risk may be, mails what may be said of readings, and
+// bounds what else of the spool: the seed decides.
 var (
 	risks = []string{"0s", "1s", "5s", "5s"}
 	mails = []string{
@@ -51,16 +56,42 @@ var (
 		"topic: test/topic, batch: {max: 20, within: 300ms}",
 		`topic: "test/topic/{sensor}", batch: {max: 5, within: 1s}`,
 	}
+	bounds = []string{"", ", max_bytes: 1MiB, max_age: 1m"}
 )
 
-func newChaos(t *testing.T, random *rand.Rand, dir string) *chaos {
+const chaosConfig = `thing: %s
+broker: {endpoint: %s}
+readings: {%s}
+commands: {topic: test/topic/commands, answers: test/topic/answers}
+spool: {dir: spool, at_risk: %s%s}
+sensors:
+  - {name: air, chip: bme280, bus: i2c-1, address: 0x76, every: 50ms}
+  - {name: soil-0, chip: lm75, bus: i2c-1, address: 0x48, every: 50ms}
+  - {name: soil-1, chip: lm75, bus: i2c-1, address: 0x49, every: 50ms}
+  - {name: soil-2, chip: lm75, bus: i2c-1, address: 0x4a, every: 50ms}
+  - {name: door, chip: gpio, pin: GPIO17, pull: up, active_low: true}
+outputs:
+  - {name: pump, pin: GPIO22, initial: off, safe: off}
+  - {name: fan, pin: GPIO23, initial: off, safe: off, active_low: true, safe_after: 2s}
+  - {name: lamp, pin: GPIO24, initial: off, safe: off, max_on: 400ms}
+  - {name: siren, pin: GPIO27, initial: off, safe: off}
+`
+
+// lines are the outputs that are given orders all the time, and siren is the one
+// of which all orders are retained.
+var lines = map[string]string{"pump": "GPIO22", "fan": "GPIO23", "lamp": "GPIO24", siren: "GPIO27"}
+
+const siren = "siren"
+
+func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chaos {
 	t.Helper()
 	now, err := clock.System()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &chaos{
-		t: t, dir: dir, random: random, clock: now, books: newBooks(), ills: map[string]*ill{}, done: map[string]int{},
+		t: t, program: program, dir: dir, random: random, clock: now, books: newBooks(func() time.Duration { return now.Now().Mono }), ills: map[string]*ill{}, done: map[string]int{},
+		queue: uplink.NewQueue(), dial: clockDial{synced: true},
 		broker: startMosquitto(t, "max_inflight_messages 100"),
 	}
 	c.net = startProxy(t, c.broker.Addr)
@@ -68,13 +99,20 @@ func newChaos(t *testing.T, random *rand.Rand, dir string) *chaos {
 	if err := os.CopyFS(filepath.Join(dir, "certs"), os.DirFS(filepath.Dir(c.broker.CA))); err != nil {
 		t.Fatal(err)
 	}
-	mail, risk := mails[random.IntN(len(mails))], risks[random.IntN(len(risks))]
-	c.note("%s; at risk: %s", mail, risk)
-	text := fmt.Appendf(nil, chaosConfig, chaosThing, c.net.addr, mail, risk)
+	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mail, risk, bound := mails[random.IntN(len(mails))], risks[random.IntN(len(risks))], bounds[random.IntN(len(bounds))]
+	c.bounded = bound != ""
+	c.note("%s; at risk: %s%s", mail, risk, bound)
+	text := fmt.Appendf(nil, chaosConfig, chaosThing, c.net.addr, mail, risk, bound)
 	if err := os.WriteFile(c.config(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ctx, rest := context.WithCancel(context.Background())
+	c.rest = rest
 	t.Cleanup(func() {
+		c.retire()
 		c.kill()
 		if c.listens != nil {
 			c.listens()
@@ -83,117 +121,71 @@ func newChaos(t *testing.T, random *rand.Rand, dir string) *chaos {
 	c.listen()
 	c.net.gate(true)
 	c.start()
+	for output := range lines {
+		if seed := random.Uint64(); output != siren {
+			h := &hand{c: c, b: c.books, output: output, random: rand.New(rand.NewPCG(seed, 0))}
+			c.hands.Go(func() { h.work(ctx) })
+		}
+	}
 	return c
+}
+
+// retire ends the giving of orders.
+func (c *chaos) retire() {
+	c.rest()
+	c.books.mu.Lock()
+	c.books.stir()
+	c.books.mu.Unlock()
+	c.hands.Wait()
 }
 
 func (c *chaos) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
 
 func (c *chaos) now() time.Duration { return c.clock.Now().Mono }
 
-// start starts the daemon and waits until it has taken something.
-func (c *chaos) start() {
-	c.t.Helper()
-	log, err := os.OpenFile(filepath.Join(c.dir, "daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer log.Close()
-	r, w, err := os.Pipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.child = exec.Command(os.Args[0])
-	c.child.Env = append(os.Environ(), chaosChild+"="+c.config())
-	c.child.Stdout, c.child.Stderr, c.child.ExtraFiles = log, log, []*os.File{w}
-	if c.stdin, err = c.child.StdinPipe(); err != nil {
-		c.t.Fatal(err)
-	}
-	err = c.child.Start()
-	_ = w.Close()
-	if err != nil {
-		_ = r.Close()
-		c.child = nil
-		c.t.Fatal(err)
-	}
-	c.ended = make(chan error, 1)
-	before := c.books.fresh()
-	go witnessed(c.child, r, c.books, c.ended)
-	started := false
-	c.books.wait(patience, func() bool {
-		started = c.books.nTaken > before
-		return started || c.books.silent
-	})
-	if !started {
-		c.t.Fatal("the daemon does not start; see daemon.log")
-	}
+// clockDial is how the daemon's clock is set.
+type clockDial struct {
+	off    time.Duration
+	synced bool
+	boots  int // how often the board was started anew
 }
 
-// fresh readies the books for a run.
-func (b *books) fresh() (taken int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.linked, b.denied, b.diskDown, b.silent = false, false, false, false
-	return b.nTaken
-}
-
-// witnessed enters all that a child says into the books until it ends.
-func witnessed(child *exec.Cmd, r *os.File, b *books, ended chan<- error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		b.entry(lines.Text())
+// String is the dial as a command to the daemon; see cmd/fieldpost/rehearsal.go.
+func (d clockDial) String() string {
+	boot := "-"
+	if d.boots > 0 {
+		boot = fmt.Sprintf("00000000-0000-4000-8000-%012d", d.boots)
 	}
-	_ = r.Close()
-	b.mu.Lock()
-	b.silent = true
-	b.stir()
-	b.mu.Unlock()
-	ended <- child.Wait()
+	return fmt.Sprintf("clock %v %v %s", d.off, d.synced, boot)
 }
 
-// kill ends the daemon on the spot.
-func (c *chaos) kill() { c.end(syscall.SIGKILL, patience) }
+// turn sets the daemon's clock.
+func (c *chaos) turn(d clockDial) {
+	c.dial = d
+	c.books.mu.Lock()
+	c.books.dialled(d)
+	c.books.mu.Unlock()
+	c.say(d.String())
+}
 
-// end ends the daemon, if there is one, and waits until its last word is in
-// the books.
-func (c *chaos) end(how syscall.Signal, d time.Duration) {
-	c.t.Helper()
+// say commands the daemon.
+func (c *chaos) say(command string) {
 	if c.child == nil {
 		return
 	}
-	_ = c.child.Process.Signal(how) // that it has ended by itself shows below
-	var err error
-	select {
-	case err = <-c.ended:
-	case <-time.After(d):
-		_ = c.child.Process.Kill()
-		<-c.ended
-		err = fmt.Errorf("it did not end within %v", d)
-	}
-	c.child = nil
-	_ = c.stdin.Close()
-	if how == syscall.SIGKILL {
-		if err == nil || err.Error() != "signal: killed" {
-			c.t.Errorf("the daemon had ended before it was killed: %v", err)
-		}
-		c.books.mu.Lock()
-		if r := c.books.runs[c.books.run]; r != nil {
-			r.killed = true
-		}
-		c.books.mu.Unlock()
-	} else if err != nil {
-		c.t.Errorf("end the daemon with %v: %v", how, err)
+	if _, err := io.WriteString(c.child.stdin, command+"\n"); err != nil {
+		c.t.Errorf("command the daemon: %v", err)
 	}
 }
 
-// listen starts the subscriber and waits until it has subscribed. It goes past
-// the proxy.
+// listen starts the client that listens and sends the orders, and waits until it
+// has subscribed. It goes past the proxy.
 func (c *chaos) listen() {
 	c.t.Helper()
 	heard := make(chan uplink.Status, 256)
 	l, err := uplink.New(uplink.Config{
 		Endpoint: c.broker.Addr, ClientID: "books", CA: c.broker.CA, Certificate: c.broker.Cert, Key: c.broker.Key,
-		Subscriptions: []uplink.Subscription{{Filter: "test/#", QoS: 1}}, Outbox: uplink.NewQueue(), Observe: changes(heard),
+		Subscriptions: []uplink.Subscription{{Filter: "test/#", QoS: 1}}, Outbox: c.queue, Observe: changes(heard),
 	})
 	if err != nil {
 		c.t.Fatal(err)

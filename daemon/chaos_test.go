@@ -3,12 +3,14 @@
 package daemon_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,13 +30,14 @@ func TestChaos(t *testing.T) {
 	faults, seed := setting(t, "FAULTS", 200), setting(t, "SEED", rand.Uint64N(1_000_000))
 	boards := min(max(faults/faultsEach, 1), mostBoards)
 	fmt.Printf("chaos: FAULTS=%d SEED=%d on %d boards\n", faults, seed, boards)
+	program := buildRehearsal(t)
 	began, all := time.Now(), tally{}
 	t.Run("boards", func(t *testing.T) {
 		for i := range boards {
 			share := (faults + i) / boards
 			t.Run(strconv.FormatUint(i, 10), func(t *testing.T) {
 				t.Parallel()
-				wreck(t, rand.New(rand.NewPCG(seed, i)), share, &all)
+				wreck(t, program, rand.New(rand.NewPCG(seed, i)), share, &all)
 			})
 		}
 	})
@@ -51,7 +54,7 @@ const (
 )
 
 // wreck does so many things to one board.
-func wreck(t *testing.T, random *rand.Rand, faults uint64, all *tally) {
+func wreck(t *testing.T, program string, random *rand.Rand, faults uint64, all *tally) {
 	dir, err := os.MkdirTemp("", "fieldpost-chaos-")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +66,7 @@ func wreck(t *testing.T, random *rand.Rand, faults uint64, all *tally) {
 			t.Error(err)
 		}
 	})
-	c := newChaos(t, random, dir)
+	c := newChaos(t, program, random, dir)
 	t.Cleanup(func() { c.tell(all) })
 	for n := range faults {
 		if all.spoilt.Load() {
@@ -75,12 +78,16 @@ func wreck(t *testing.T, random *rand.Rand, faults uint64, all *tally) {
 		}
 	}
 	c.settle()
+	c.retire()
 	c.end(syscall.SIGTERM, patience)
 	if !c.books.wait(patience, func() bool { return c.books.farewell == c.books.run }) {
 		t.Error("no farewell arrived")
 	}
 	c.books.balance(0)
 	c.judge()
+	if c.raced() {
+		t.Error("the race detector has found something; see daemon.log")
+	}
 }
 
 // longestBatch is more than any batch of readings waits to be full.
@@ -160,8 +167,8 @@ func (c *chaos) proceed(n int) {
 	b.wait(time.Second, func() bool { return b.nTaken >= taken || b.nGot >= got })
 }
 
-// settle heals all, waits until the daemon has caught up, and balances the
-// books of all runs that have ended.
+// settle heals all, waits until the daemon has caught up and does what it is
+// told, and balances the books of all runs that have ended.
 func (c *chaos) settle() {
 	c.t.Helper()
 	for _, part := range slices.Sorted(maps.Keys(c.ills)) {
@@ -187,12 +194,45 @@ func (c *chaos) settle() {
 	if !b.wait(patience, caughtUp) {
 		c.t.Fatalf("all is well, and no new mail comes after %v (link up %v, denied %v)", patience, b.linked, b.denied)
 	}
+	c.unretain()
+	c.prove()
 	b.mu.Lock()
 	run := b.run
 	b.mu.Unlock()
 	b.balance(run)
 	c.note("settled")
 	c.judge()
+}
+
+// prove waits until every output has done an order that was sent from now on, and
+// the orders are recorded.
+func (c *chaos) prove() {
+	c.t.Helper()
+	b := c.books
+	b.mu.Lock()
+	mark := b.now()
+	b.proving = true
+	b.stir()
+	b.mu.Unlock()
+	proven := b.wait(patience, func() bool {
+		for output := range lines {
+			if output != siren && b.proofs[output] < mark {
+				return false
+			}
+		}
+		return !b.ledgerDown
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.proving = false
+	if proven {
+		return
+	}
+	c.t.Errorf("all is well, and not every output has done a new order after %v (ledger failed %v)", patience, b.ledgerDown)
+	for line, e := range b.current {
+		c.t.Errorf("%s: %+v, latest order %v", line, b.levels[line], e)
+	}
+	c.t.FailNow()
 }
 
 // judge fails the test when the books are wrong.
@@ -230,7 +270,7 @@ func (c *chaos) tell(all *tally) {
 	defer b.mu.Unlock()
 	b.count["taken"] += b.nTaken
 	b.count["arrived"] += b.nGot
-	all.add(c.done, b.count)
+	all.add(c.done, b)
 }
 
 // tally adds up the counts of all boards.
@@ -240,27 +280,57 @@ type tally struct {
 	mu     sync.Mutex
 	done   int
 	counts map[string]int
+	most   map[string]time.Duration
 }
 
-func (a *tally) add(done, counts map[string]int) {
+func (a *tally) add(done map[string]int, b *books) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.counts == nil {
-		a.counts = map[string]int{}
+		a.counts, a.most = map[string]int{}, map[string]time.Duration{}
 	}
 	for name, n := range done {
-		a.done += n
-		a.counts["did: "+name] += n
+		if !strings.HasPrefix(name, " ") {
+			a.done += n
+		}
+		a.counts["DID "+name] += n
 	}
-	for name, n := range counts {
-		a.counts["saw: "+name] += n
+	for name, n := range b.count {
+		if strings.ToUpper(name[:1]) != name[:1] {
+			name = "SAW " + name
+		}
+		a.counts[name] += n
+	}
+	for name, d := range b.most {
+		a.most[name] = max(a.most[name], d)
 	}
 }
 
+// print prints all counts, those that matter most last.
 func (a *tally) print() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(a.counts)) {
-		fmt.Printf("%8d  %s\n", a.counts[name], name)
+	group := ""
+	for _, name := range slices.SortedFunc(maps.Keys(a.counts), inGroups) {
+		if g, _, _ := strings.Cut(name, " "); g != group {
+			group = g
+			fmt.Println()
+		}
+		fmt.Printf("%8d  %s", a.counts[name], name)
+		if d := a.most[name]; d > 0 {
+			fmt.Printf("  (%v at most)", d.Round(time.Millisecond))
+		}
+		fmt.Println()
 	}
+}
+
+// groups are the first words of what is counted, in the order of printing.
+var groups = []string{"SAW", "DID", "KILLS", "LOST", "TOLERATED"}
+
+func inGroups(a, b string) int {
+	place := func(name string) int {
+		g, _, _ := strings.Cut(name, " ")
+		return slices.Index(groups, g)
+	}
+	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
 }

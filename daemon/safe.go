@@ -12,12 +12,15 @@ import (
 	"fieldpost/sensors/board"
 )
 
+// Hold drives a line at the level of c, until the file is closed: [board.Hold].
+type Hold func(c board.OutputConfig) (*os.File, error)
+
 // MakeSafe drives every line of the crash record at path to its safe level and
 // hands the lines to systemd, so that they stay driven; it prints what it did
 // to w. It reads no configuration. Started without systemd it can only drive
 // the lines and let go of them, and says so.
-func MakeSafe(path string, w io.Writer) error {
-	handles, err := output.MakeSafe(path, board.Hold)
+func MakeSafe(path string, hold Hold, w io.Writer) error {
+	handles, err := output.MakeSafe(path, hold)
 	for _, h := range handles {
 		defer h.File.Close()
 		fmt.Fprintf(w, "%s is %s\n", h.Line, h.Line.Safe)
@@ -67,10 +70,10 @@ func (d *Daemon) keepLines() error {
 // TakeOver drives the lines of the run before safe and holds them, until New
 // is given the result. It is the first thing a start does. What fails is
 // logged: a start must not end because a line was lost.
-func TakeOver(path string, log *slog.Logger) *output.Held {
+func TakeOver(path string, hold Hold, log *slog.Logger) *output.Held {
 	held, err := output.TakeOver(output.Inheritance{
 		Record: path, Handles: systemd.InheritedHandles(),
-		Hold: board.Hold, Adopt: board.Adopt, Remove: systemd.RemoveHandle,
+		Hold: hold, Adopt: board.Adopt, Remove: systemd.RemoveHandle,
 	})
 	if err != nil {
 		log.Error("lines of the run before", "err", err)

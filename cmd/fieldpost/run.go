@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,10 +10,8 @@ import (
 	"syscall"
 
 	"fieldpost/daemon"
-	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/systemd"
-	"fieldpost/sensors/board"
 
 	"github.com/spf13/cobra"
 )
@@ -61,24 +58,20 @@ func newRun(file *string) *cobra.Command {
 // run makes the lines of an earlier run safe before it reads anything, then
 // loads the configuration and runs the daemon.
 func run(ctx context.Context, file string, log *slog.Logger) error {
-	held := daemon.TakeOver(recordPath(), log)
+	held := daemon.TakeOver(recordPath(), hold, log)
 	defer held.Close() // what New has not claimed
 	cfg, err := load(file)
 	if err != nil {
 		return logged(log, err)
 	}
-	b, err := board.Open()
-	if err != nil {
-		return logged(log, fmt.Errorf("open board: %w", err))
-	}
-	now, err := clock.System()
-	if err != nil {
-		return logged(log, fmt.Errorf("read clock: %w", err))
-	}
-	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: b, Clock: now, Log: log, Notify: &systemd.Notifier{}, Version: version,
+	o := daemon.Options{
+		Config: cfg, Log: log, Notify: &systemd.Notifier{}, Version: version,
 		Runtime: runtimeDir(), Socket: socketPath(), Held: held, Watchdog: systemd.WatchdogInterval(),
-	})
+	}
+	if err := stand(&o); err != nil {
+		return logged(log, err)
+	}
+	d, err := daemon.New(o)
 	if err != nil {
 		return logged(log, err)
 	}

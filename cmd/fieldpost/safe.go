@@ -17,7 +17,7 @@ they stay driven.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			outliveReader()
-			return daemon.MakeSafe(recordPath(), c.OutOrStdout())
+			return daemon.MakeSafe(recordPath(), hold, c.OutOrStdout())
 		},
 	}
 }

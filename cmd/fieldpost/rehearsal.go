@@ -1,0 +1,263 @@
+//go:build rehearsal
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// This file and its neighbour replace machine.go when fieldpost is built with
+// -tags rehearsal, for `make chaos`: a simulated board stands in for this
+// machine's, what happens on it is told on file descriptor 3, and its clock and
+// its accidents are commanded from standard input. All else is the program that
+// is installed.
+//
+// What is told is one line each, in one write, so that nothing of it is lost
+// when the process is killed. Fields are between tabs; mono is nanoseconds of
+// CLOCK_BOOTTIME:
+//
+//	T  mono  kind sensor run seq message   taken: a reading or an edge
+//	O  mono  message                       taken: another message
+//	A  mono  kind sensor run seq message   acknowledged: a reading, an edge or a gap
+//	L  mono  up|down code                  the link has changed
+//	S  mono  how line on|off wall          a line gets a level now: "requested", "set", or "held" while no
+//	                                       daemon runs; wall is the clock of the board in ns since 1970
+//	H  mono  place what                    halted, see below; the process does nothing more with this
+//
+// What is commanded:
+//
+//	clock OFF SYNCED BOOT   how far the wall clock is off, whether the kernel holds it to be true, and the
+//	                        boot id, - for this machine's; this comes first, before the daemon is built
+//	burst N                 open and close the door N times, as fast as edges are read
+//	halt PLACE              halt at the next order that switches on: "act", before the line is set; "acted",
+//	                        after that and before the result is noted; "answer", after the result is on disk
+type rehearsal struct {
+	system clock.Clock
+	books  *os.File
+	door   *sim.Line
+
+	mu     sync.Mutex
+	off    time.Duration
+	synced bool
+	boot   string // "" is the machine's own
+	halt   string // where to halt; "" nowhere
+}
+
+// fingers is how often somebody opens or closes the door.
+const fingers = 90 * time.Millisecond
+
+// rehearse makes the one rehearsal of this process.
+var rehearse = sync.OnceValues(func() (*rehearsal, error) {
+	system, err := clock.System()
+	if err != nil {
+		return nil, fmt.Errorf("read clock: %w", err)
+	}
+	return &rehearsal{system: system, books: os.NewFile(3, "books")}, nil
+})
+
+// hold tells that a line is driven while no daemon runs.
+var hold daemon.Hold = func(c board.OutputConfig) (*os.File, error) {
+	r, err := rehearse()
+	if err != nil {
+		return nil, err
+	}
+	id, err := sim.New().Find(c.Line)
+	if err != nil {
+		return nil, err
+	}
+	r.level("held", id.Name, c.Active)
+	return os.Open(os.DevNull)
+}
+
+// stand puts the daemon on the simulated board.
+func stand(o *daemon.Options) error {
+	r, err := rehearse()
+	if err != nil {
+		return err
+	}
+	in := bufio.NewScanner(os.Stdin)
+	if !in.Scan() {
+		return errors.New("rehearsal: nobody commands on standard input")
+	}
+	b := sim.New()
+	r.door = b.Line("GPIO17")
+	if err := r.obey(in.Text()); err != nil {
+		return err
+	}
+	b.SetMono(func() time.Duration { return r.Now().Mono })
+	bus := b.AddBus("i2c-1")
+	bus.AddBME280(0x76)
+	for addr := range uint16(3) {
+		bus.AddLM75(0x48+addr, 11)
+	}
+	go r.command(in)
+	go r.press(context.Background())
+	o.Board, o.Clock = stage{b, r}, r
+	thing := o.Config.Thing
+	o.Taken = func(rec spool.Record) { r.taken(thing, rec) }
+	o.Acked = func(rec spool.Record) { r.acked(thing, rec) }
+	o.Linked = r.linked()
+	return nil
+}
+
+// command obeys standard input. At its end whoever rehearses has ended, however
+// that came about.
+func (r *rehearsal) command(in *bufio.Scanner) {
+	for in.Scan() {
+		if err := r.obey(in.Text()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			break
+		}
+	}
+	os.Exit(exitFailed)
+}
+
+func (r *rehearsal) obey(line string) error {
+	wrong := fmt.Errorf("rehearsal: command %q is not understood", line)
+	switch f := strings.Fields(line); {
+	case len(f) == 4 && f[0] == "clock":
+		off, err := time.ParseDuration(f[1])
+		synced, bad := strconv.ParseBool(f[2])
+		if err != nil || bad != nil {
+			return wrong
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.off, r.synced, r.boot = off, synced, strings.TrimPrefix(f[3], "-")
+	case len(f) == 2 && f[0] == "halt":
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.halt = f[1]
+	case len(f) == 2 && f[0] == "burst":
+		n, err := strconv.Atoi(f[1])
+		if err != nil {
+			return wrong
+		}
+		go r.burst(n)
+	default:
+		return wrong
+	}
+	return nil
+}
+
+// Now is the board's clock.
+func (r *rehearsal) Now() clock.Stamp {
+	s := r.system.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.Wall, s.Synced = s.Wall.Add(r.off), r.synced
+	if r.boot != "" {
+		s.Boot = r.boot
+	}
+	return s
+}
+
+// press opens and closes the door now and then.
+func (r *rehearsal) press(ctx context.Context) {
+	tick := time.NewTicker(fingers)
+	defer tick.Stop()
+	for high := false; ; high = !high {
+		r.door.Drive(high)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// burst moves the door so often that not one edge is lost for want of a reader.
+func (r *rehearsal) burst(n int) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for i := range n {
+		r.door.Drive(i%2 == 0)
+		if i%16 == 15 {
+			<-tick.C
+		}
+	}
+}
+
+// say writes a line into the books.
+func (r *rehearsal) say(what string, fields ...any) {
+	line := fmt.Appendf(nil, "%s\t%d", what, r.Now().Mono)
+	for _, f := range fields {
+		line = fmt.Appendf(line, "\t%v", f)
+	}
+	line = append(line, '\n')
+	if n, err := r.books.Write(line); err != nil || n < len(line) {
+		os.Exit(exitFailed) // nobody reads them any more
+	}
+}
+
+// haltAt halts if that is what was commanded for this place.
+func (r *rehearsal) haltAt(place, what string) {
+	r.mu.Lock()
+	here := r.halt == place
+	r.mu.Unlock()
+	if here {
+		r.say("H", place, what)
+		select {}
+	}
+}
+
+func (r *rehearsal) taken(thing string, rec spool.Record) {
+	if rec.Seq > 0 {
+		r.say("T", numbered(thing, rec)...)
+		return
+	}
+	r.say("O", string(spool.Encode(thing, rec)))
+	if rec.Kind != spool.Answer {
+		return
+	}
+	said := map[string]any{}
+	for _, f := range rec.Fields {
+		said[f.Name] = f.Value
+	}
+	if said["status"] == "done" && said["state"] == "on" {
+		r.haltAt("answer", fmt.Sprint(said["id"]))
+	}
+}
+
+func (r *rehearsal) acked(thing string, rec spool.Record) {
+	if rec.Seq > 0 || rec.Kind == spool.Gap {
+		r.say("A", numbered(thing, rec)...)
+	}
+}
+
+func numbered(thing string, rec spool.Record) []any {
+	return []any{rec.Kind, rec.Sensor, rec.Run, rec.Seq, string(spool.Encode(thing, rec))}
+}
+
+func (r *rehearsal) linked() func(uplink.Status) {
+	last := ""
+	return func(s uplink.Status) {
+		now, code := "down", "-"
+		if s.Connected {
+			now = "up"
+		}
+		var e *uplink.Explained
+		if errors.As(s.Err, &e) {
+			code = e.Code
+		}
+		if now+code != last {
+			last = now + code
+			r.say("L", now, code)
+		}
+	}
+}

@@ -1,0 +1,326 @@
+//go:build chaos && linux
+
+package daemon_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// errand is one order, and what came of it.
+type errand struct {
+	id, output, action string
+	energises          bool
+	retained           bool // it was only ever there as a retained copy
+	strange            bool // retained, and the broker may have kept it for the daemon besides
+	expires            time.Time
+	payload            []byte
+	sent               time.Duration // first
+	posted             time.Duration // when the broker last took it; 0 while it has not
+
+	acts    int
+	reply   *reply   // the latest answer
+	replies []string // the statuses of all that differ
+	answers int      // of all
+	copies  int      // answers to retained copies
+	over    bool     // its giver is done with it
+
+	spoken   bool   // the daemon has given an answer into its spool
+	atRisk   bool   // that may have been lost there
+	repeated bool   // it is being sent again
+	shaky    bool   // and the ledger could not be relied on meanwhile
+	window   string // where the daemon was killed over it
+	killed   bool   // the daemon was, before the first answer
+	stopped  bool   // so was it in order
+	weak     bool   // the ledger could not be relied on at some time before the first answer
+	unsynced bool   // nor the clock be known to be true
+	stepped  bool   // nor be right
+	starts   int    // how often the daemon had been started when the first answer came
+}
+
+// reply is an answer.
+type reply struct {
+	ID, Status, Output, State, Reason, Time, Clock, Thing, Kind, Hint string
+}
+
+// at gives when the daemon says it was; ok is false where it did not know.
+func (a *reply) at() (t time.Time, ok bool) {
+	t, err := time.Parse(time.RFC3339, a.Time)
+	return t, err == nil && a.Clock == ""
+}
+
+// same reports whether two answers are one, told twice.
+func (a *reply) same(b *reply) bool {
+	x, y := *a, *b
+	if x.Clock != y.Clock {
+		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in meanwhile
+	}
+	return x == y
+}
+
+// String names the order and what came of it.
+func (e *errand) String() string {
+	s := fmt.Sprintf("%s (%s, expires %v, sent %v, posted %v) acted %d times, answered %v", e.payload, e.action, e.expires, e.sent, e.posted, e.acts, e.replies)
+	if e.reply != nil {
+		s += fmt.Sprintf(", last %+v", *e.reply)
+	}
+	return s + fmt.Sprintf("; repeated %v, cut short %q, killed %v, stopped %v, ledger failed %v, clock unsynced %v or stepped %v", e.repeated, e.window, e.killed, e.stopped, e.weak, e.unsynced, e.stepped)
+}
+
+// standing is the level that a line was given last.
+type standing struct {
+	how string // "requested", "set", or "held" while no daemon runs
+	on  bool
+}
+
+// orders are the books about them.
+type orders struct {
+	errands map[string]*errand
+	current map[string]*errand // by line: the one that may act on it
+	levels  map[string]standing
+	proofs  map[string]time.Duration // by output: when the latest order that was done was sent
+	eager   bool                     // orders are wanted at once
+	proving bool                     // orders that must be done are wanted
+	last    int                      // the number in the latest id
+}
+
+func newOrders() orders {
+	return orders{errands: map[string]*errand{}, current: map[string]*errand{}, levels: map[string]standing{}, proofs: map[string]time.Duration{}}
+}
+
+// begin enters an order that is about to be sent.
+func (b *books) begin(e *errand) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last++
+	e.id = fmt.Sprintf("c-%06d", b.last)
+	e.sent = b.now()
+	fields := map[string]string{"thing": chaosThing, "id": e.id, "output": e.output, "expires": e.expires.UTC().Format(time.RFC3339Nano)}
+	e.action, fields["for"], _ = strings.Cut(e.action, " ")
+	fields["action"] = e.action
+	if fields["for"] == "" {
+		delete(fields, "for")
+	}
+	e.payload, _ = json.Marshal(fields) // strings always encode
+	e.energises = e.action != "off"
+	b.errands[e.id] = e
+	b.current[lines[e.output]] = e
+	b.count["orders sent: "+e.action]++
+	b.mark()
+}
+
+// mark notes what is amiss with every order that has no answer yet.
+func (b *books) mark() {
+	for _, e := range b.current {
+		e.shaky = e.shaky || b.weakFrom != 0
+		if e.reply == nil {
+			e.weak = e.weak || b.weakFrom != 0
+			e.unsynced = e.unsynced || !b.dial.synced
+			e.stepped = e.stepped || b.dial.off != 0
+		}
+	}
+}
+
+// interrupt notes that the daemon is being ended.
+func (b *books) interrupt(killed bool) {
+	if killed || b.weakFrom != 0 {
+		b.mayBeLost()
+	}
+	for _, e := range b.current {
+		if e.reply == nil && e.energises && !e.retained && killed {
+			b.count["orders under way at a kill"]++
+		}
+		if e.reply == nil {
+			e.killed, e.stopped = e.killed || killed, e.stopped || !killed
+		}
+	}
+}
+
+// mayBeLost notes that answers in the daemon's spool may be lost: it has been
+// killed before they were on disk, or has given them up. The ledger has them, so
+// the same order sent again is answered.
+func (b *books) mayBeLost() {
+	for _, e := range b.current {
+		e.atRisk = e.atRisk || e.spoken
+		e.spoken = false
+	}
+}
+
+// halts notes where the daemon has halted.
+func (b *books) halts(place, what string) {
+	b.halted = place
+	e := b.current[what] // the line
+	if place == "answer" {
+		e = b.errands[what]
+	}
+	if e == nil {
+		b.complain("halted at %q for %q, of which nothing is known", place, what)
+		return
+	}
+	e.window = place
+	b.count["KILLS WHERE THEY HURT "+windows[place]]++
+}
+
+// windows are where an order can be cut short; see cmd/fieldpost/rehearsal.go.
+var windows = map[string]string{
+	"act":    "between intent and act",
+	"acted":  "between act and result",
+	"answer": "between result and answer",
+}
+
+// level enters what a line did.
+func (b *books) level(how, line string, on bool, at time.Duration, wall time.Time) {
+	b.levels[line] = standing{how, on}
+	b.count["lines "+how]++
+	switch e := b.current[line]; {
+	case how != "set" && on:
+		b.complain("%s was %s at on", line, how)
+	case how != "set" || !on:
+	case e == nil || !e.energises:
+		b.complain("%s went on and nobody asked for it; the latest order was %+v", line, e)
+	default:
+		e.acts++
+		if e.acts > 1 {
+			b.complain("order %s acted %d times", e.id, e.acts)
+		}
+		if e.retained && !e.strange {
+			b.complain("order %s, which was only ever there as a retained copy, acted", e.id)
+		}
+		if late := wall.Sub(e.expires); late > 0 {
+			b.late(e, late, at)
+		}
+	}
+}
+
+// late judges an order that acted after its time. Between the last look at the
+// clock and the line there is time for the daemon to be suspended.
+func (b *books) late(e *errand, by, at time.Duration) {
+	for _, s := range b.stops {
+		if s.to+time.Second > at && s.from < at && s.to-s.from+time.Second > by {
+			b.tolerate("orders acted late, suspended on their way to the line", by)
+			return
+		}
+	}
+	b.complain("order %s acted %v after it had expired", e.id, by)
+}
+
+// answer takes in an answer that arrived.
+func (b *books) answer(payload string) {
+	var a reply
+	if err := json.Unmarshal([]byte(payload), &a); err != nil {
+		b.complain("arrived: %q: %v", payload, err)
+		return
+	}
+	e := b.errands[a.ID]
+	if e == nil {
+		b.complain("answer to nobody: %s", payload)
+		return
+	}
+	if a.Reason == "retained" && e.output == siren {
+		e.copies++
+		b.count["answers: refused retained"]++
+		return
+	}
+	e.answers++
+	switch {
+	case e.reply == nil:
+		e.starts = b.starts
+		e.replies = append(e.replies, a.Status)
+		b.count[strings.TrimSpace("answers: "+a.Status+" "+a.Reason)]++
+	case e.reply.same(&a):
+		b.count["answers given again"]++
+		return
+	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
+		b.tolerate("orders of the past that came while the ledger could not be read", 0)
+		return
+	case e.weak && b.starts > e.starts:
+		// Package command says that what could not be recorded is not known
+		// after the end of the daemon.
+		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
+		e.replies = append(e.replies, a.Status)
+	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
+		b.tolerate("orders to safe done each time while the ledger failed", 0)
+	default:
+		b.complain("order %s was answered %+v besides: %v", e.id, a, e)
+	}
+	e.reply = &a
+}
+
+// verdicts judges the orders whose givers are done with them, and forgets them
+// when all that could be said of them must have arrived.
+func (b *books) verdicts() {
+	for id, e := range b.errands {
+		if !e.over {
+			continue
+		}
+		b.verdict(e)
+		if b.now()-e.sent > remembered {
+			delete(b.errands, id)
+		}
+	}
+}
+
+// remembered is how long after it was sent an answer to an order may still come.
+const remembered = 10 * time.Minute
+
+func (b *books) verdict(e *errand) {
+	if e.retained {
+		if e.copies == 0 && e.answers == 0 {
+			b.complain("retained order %s was not answered", e.id)
+		}
+		if e.answers > 0 && !e.strange {
+			b.complain("retained order %s was answered %+v", e.id, *e.reply)
+		}
+		return
+	}
+	if e.reply == nil {
+		return // no broker ever took it
+	}
+	wrong := func(why string) {
+		b.complain("%s: order %v", why, e)
+	}
+	if e.energises && len(e.replies) == 1 {
+		switch s := e.reply.Status; {
+		case s == "done" && e.acts != 1, (s == "refused" || s == "failed") && e.acts != 0:
+			wrong("answer and line differ")
+		}
+	}
+	switch e.window {
+	case "act", "acted":
+		if e.reply.Status != "unknown" || e.acts != map[string]int{"act": 0, "acted": 1}[e.window] {
+			wrong("intent without result")
+		}
+	case "answer":
+		if e.reply.Status != "done" {
+			wrong("result without answer")
+		}
+	}
+	if why := b.unjust(e); why != "" {
+		wrong(why)
+	}
+}
+
+// unjust says why an order should not have been answered as it was.
+func (b *books) unjust(e *errand) string {
+	if e.reply.Status == "refused" && !e.energises {
+		return "an order to safe was refused"
+	}
+	at, known := e.reply.at()
+	switch ok := map[string]bool{
+		"":               e.reply.Status == "done",
+		"expired":        known && !at.Before(e.expires.Truncate(time.Millisecond)),
+		"clock_unsynced": e.unsynced,
+		"too_far_ahead":  e.stepped,
+		"no_ledger":      e.weak,
+		"stopping":       e.stopped,
+		"no_result":      e.killed || e.weak,
+	}[e.reply.Reason]; {
+	case !ok:
+		return "no reason for this answer"
+	case e.reply.Status == "done" && e.energises && known && at.Before(e.expires.Add(-2*time.Hour)) && !e.stepped:
+		return "done long before it can have been sent"
+	}
+	return ""
+}
