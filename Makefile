@@ -61,7 +61,8 @@ test: ## all tests, with the race detector where there is a C compiler
 	$(GO) test $(RACE) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
 
 # Where root may, the spool of `make chaos` is on a small disk of its own, which
-# is filled and made read-only; else that is left out, and said.
+# is filled and made read-only; else that is left out, and said. The daemon is
+# bin/fieldpost, built once more with the tag chaos: on a simulated board.
 CHAOS_NS := $(shell test "$$(id -u)" = 0 && unshare -m true 2>/dev/null && echo unshare -m env FIELDPOST_CHAOS_MOUNT=1)
 
 chaos: export FAULTS ?= 200
@@ -79,8 +80,7 @@ lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
 lint-go:
 	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
-	GOOS=linux $(GO) vet -tags chaos ./daemon
-	$(GO) vet -tags rehearsal ./cmd/fieldpost
+	GOOS=linux $(GO) vet -tags chaos ./daemon ./cmd/fieldpost
 	$(GO) run $(STATICCHECK) ./...
 
 SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)

@@ -135,7 +135,7 @@ func (b *books) tolerate(what string, much time.Duration) {
 	b.most["TOLERATED "+what] = max(b.most["TOLERATED "+what], much)
 }
 
-// entry takes in one line of the witness; see cmd/fieldpost/rehearsal.go.
+// entry takes in one line of the witness; see cmd/fieldpost/simulated.go.
 func (b *books) entry(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

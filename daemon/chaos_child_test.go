@@ -17,15 +17,15 @@ import (
 	"time"
 )
 
-// buildRehearsal builds the program as it is installed, with one thing more: it
-// runs on a simulated board; see cmd/fieldpost/rehearsal.go. CHAOS_BUILD has more
+// buildSimulated builds the program as it is installed, with one thing more: it
+// runs on a simulated board; see cmd/fieldpost/simulated.go. CHAOS_BUILD has more
 // flags for the build, such as -race.
-func buildRehearsal(t *testing.T) (program string) {
+func buildSimulated(t *testing.T) (program string) {
 	t.Helper()
 	program = filepath.Join(t.TempDir(), "fieldpost")
-	args := append([]string{"build", "-tags", "rehearsal", "-o", program}, strings.Fields(os.Getenv("CHAOS_BUILD"))...)
+	args := append([]string{"build", "-tags", "chaos", "-o", program}, strings.Fields(os.Getenv("CHAOS_BUILD"))...)
 	if out, err := exec.Command("go", append(args, "fieldpost/cmd/fieldpost")...).CombinedOutput(); err != nil {
-		t.Fatalf("build the rehearsal: %v\n%s", err, out)
+		t.Fatalf("build the program: %v\n%s", err, out)
 	}
 	return program
 }

@@ -163,7 +163,7 @@ func (b *books) halts(place, what string) {
 	b.count["KILLS WHERE THEY HURT "+windows[place]]++
 }
 
-// windows are where an order can be cut short; see cmd/fieldpost/rehearsal.go.
+// windows are where an order can be cut short; see cmd/fieldpost/simulated.go.
 var windows = map[string]string{
 	"act":    "between intent and act",
 	"acted":  "between act and result",

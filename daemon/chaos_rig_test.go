@@ -23,7 +23,7 @@ const chaosThing = "thing-chaos"
 // listens and gives orders, and the books.
 type chaos struct {
 	t       *testing.T
-	program string // fieldpost, its rehearsal build
+	program string // fieldpost, on a simulated board
 	dir     string
 	random  *rand.Rand
 	clock   clock.Clock
@@ -150,7 +150,7 @@ type clockDial struct {
 	boots  int // how often the board was started anew
 }
 
-// String is the dial as a command to the daemon; see cmd/fieldpost/rehearsal.go.
+// String is the dial as a command to the daemon; see cmd/fieldpost/simulated.go.
 func (d clockDial) String() string {
 	boot := "-"
 	if d.boots > 0 {

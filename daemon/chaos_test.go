@@ -30,7 +30,7 @@ func TestChaos(t *testing.T) {
 	faults, seed := setting(t, "FAULTS", 200), setting(t, "SEED", rand.Uint64N(1_000_000))
 	boards := min(max(faults/faultsEach, 1), mostBoards)
 	fmt.Printf("chaos: FAULTS=%d SEED=%d on %d boards\n", faults, seed, boards)
-	program := buildRehearsal(t)
+	program := buildSimulated(t)
 	began, all := time.Now(), tally{}
 	t.Run("boards", func(t *testing.T) {
 		for i := range boards {

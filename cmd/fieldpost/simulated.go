@@ -1,4 +1,4 @@
-//go:build rehearsal
+//go:build chaos
 
 package main
 
@@ -22,7 +22,7 @@ import (
 )
 
 // This file and its neighbour replace machine.go when fieldpost is built with
-// -tags rehearsal, for `make chaos`: a simulated board stands in for this
+// -tags chaos, for `make chaos`: a simulated board stands in for this
 // machine's, what happens on it is told on file descriptor 3, and its clock and
 // its accidents are commanded from standard input. All else is the program that
 // is installed.
@@ -46,7 +46,7 @@ import (
 //	burst N                 open and close the door N times, as fast as edges are read
 //	halt PLACE              halt at the next order that switches on: "act", before the line is set; "acted",
 //	                        after that and before the result is noted; "answer", after the result is on disk
-type rehearsal struct {
+type simulation struct {
 	system clock.Clock
 	books  *os.File
 	door   *sim.Line
@@ -61,18 +61,18 @@ type rehearsal struct {
 // fingers is how often somebody opens or closes the door.
 const fingers = 90 * time.Millisecond
 
-// rehearse makes the one rehearsal of this process.
-var rehearse = sync.OnceValues(func() (*rehearsal, error) {
+// simulate makes the one simulation of this process.
+var simulate = sync.OnceValues(func() (*simulation, error) {
 	system, err := clock.System()
 	if err != nil {
 		return nil, fmt.Errorf("read clock: %w", err)
 	}
-	return &rehearsal{system: system, books: os.NewFile(3, "books")}, nil
+	return &simulation{system: system, books: os.NewFile(3, "books")}, nil
 })
 
 // hold tells that a line is driven while no daemon runs.
 var hold daemon.Hold = func(c board.OutputConfig) (*os.File, error) {
-	r, err := rehearse()
+	r, err := simulate()
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +86,13 @@ var hold daemon.Hold = func(c board.OutputConfig) (*os.File, error) {
 
 // stand puts the daemon on the simulated board.
 func stand(o *daemon.Options) error {
-	r, err := rehearse()
+	r, err := simulate()
 	if err != nil {
 		return err
 	}
 	in := bufio.NewScanner(os.Stdin)
 	if !in.Scan() {
-		return errors.New("rehearsal: nobody commands on standard input")
+		return errors.New("simulated board: nobody commands on standard input")
 	}
 	b := sim.New()
 	r.door = b.Line("GPIO17")
@@ -115,9 +115,9 @@ func stand(o *daemon.Options) error {
 	return nil
 }
 
-// command obeys standard input. At its end whoever rehearses has ended, however
+// command obeys standard input. At its end whoever commands has ended, however
 // that came about.
-func (r *rehearsal) command(in *bufio.Scanner) {
+func (r *simulation) command(in *bufio.Scanner) {
 	for in.Scan() {
 		if err := r.obey(in.Text()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -127,8 +127,8 @@ func (r *rehearsal) command(in *bufio.Scanner) {
 	os.Exit(exitFailed)
 }
 
-func (r *rehearsal) obey(line string) error {
-	wrong := fmt.Errorf("rehearsal: command %q is not understood", line)
+func (r *simulation) obey(line string) error {
+	wrong := fmt.Errorf("simulated board: command %q is not understood", line)
 	switch f := strings.Fields(line); {
 	case len(f) == 4 && f[0] == "clock":
 		off, err := time.ParseDuration(f[1])
@@ -156,7 +156,7 @@ func (r *rehearsal) obey(line string) error {
 }
 
 // Now is the board's clock.
-func (r *rehearsal) Now() clock.Stamp {
+func (r *simulation) Now() clock.Stamp {
 	s := r.system.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +168,7 @@ func (r *rehearsal) Now() clock.Stamp {
 }
 
 // press opens and closes the door now and then.
-func (r *rehearsal) press(ctx context.Context) {
+func (r *simulation) press(ctx context.Context) {
 	tick := time.NewTicker(fingers)
 	defer tick.Stop()
 	for high := false; ; high = !high {
@@ -182,7 +182,7 @@ func (r *rehearsal) press(ctx context.Context) {
 }
 
 // burst moves the door so often that not one edge is lost for want of a reader.
-func (r *rehearsal) burst(n int) {
+func (r *simulation) burst(n int) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for i := range n {
@@ -194,7 +194,7 @@ func (r *rehearsal) burst(n int) {
 }
 
 // say writes a line into the books.
-func (r *rehearsal) say(what string, fields ...any) {
+func (r *simulation) say(what string, fields ...any) {
 	line := fmt.Appendf(nil, "%s\t%d", what, r.Now().Mono)
 	for _, f := range fields {
 		line = fmt.Appendf(line, "\t%v", f)
@@ -206,7 +206,7 @@ func (r *rehearsal) say(what string, fields ...any) {
 }
 
 // haltAt halts if that is what was commanded for this place.
-func (r *rehearsal) haltAt(place, what string) {
+func (r *simulation) haltAt(place, what string) {
 	r.mu.Lock()
 	here := r.halt == place
 	r.mu.Unlock()
@@ -216,7 +216,7 @@ func (r *rehearsal) haltAt(place, what string) {
 	}
 }
 
-func (r *rehearsal) taken(thing string, rec spool.Record) {
+func (r *simulation) taken(thing string, rec spool.Record) {
 	if rec.Seq > 0 {
 		r.say("T", numbered(thing, rec)...)
 		return
@@ -234,7 +234,7 @@ func (r *rehearsal) taken(thing string, rec spool.Record) {
 	}
 }
 
-func (r *rehearsal) acked(thing string, rec spool.Record) {
+func (r *simulation) acked(thing string, rec spool.Record) {
 	if rec.Seq > 0 || rec.Kind == spool.Gap {
 		r.say("A", numbered(thing, rec)...)
 	}
@@ -244,7 +244,7 @@ func numbered(thing string, rec spool.Record) []any {
 	return []any{rec.Kind, rec.Sensor, rec.Run, rec.Seq, string(spool.Encode(thing, rec))}
 }
 
-func (r *rehearsal) linked() func(uplink.Status) {
+func (r *simulation) linked() func(uplink.Status) {
 	last := ""
 	return func(s uplink.Status) {
 		now, code := "down", "-"

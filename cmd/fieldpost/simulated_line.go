@@ -1,4 +1,4 @@
-//go:build rehearsal
+//go:build chaos
 
 package main
 
@@ -10,7 +10,7 @@ import (
 // stage is the simulated board, with every level of an output told.
 type stage struct {
 	*sim.Board
-	r *rehearsal
+	r *simulation
 }
 
 // Output requests a line, which has its level from then on.
@@ -31,7 +31,7 @@ func (s stage) Output(c board.OutputConfig) (board.Output, error) {
 // is told first: so a kill in between leaves no level untold.
 type prop struct {
 	board.Output
-	r *rehearsal
+	r *simulation
 }
 
 // Set drives the line.
@@ -48,7 +48,7 @@ func (p prop) Set(active bool) error {
 	return err
 }
 
-func (r *rehearsal) level(how, line string, on bool) {
+func (r *simulation) level(how, line string, on bool) {
 	level := "off"
 	if on {
 		level = "on"
