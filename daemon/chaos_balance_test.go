@@ -94,8 +94,9 @@ func (b *books) missing(n number, it *item) {
 	age := b.lived(it.at, r.last)
 	byKill := r.killed && age <= killCosts
 	switch {
-	case len(told) == 0 && r.killed && b.lived(r.first[n.sensor], r.last) <= killCosts:
-		b.count["LOST in a sensor's first second"]++ // package spool says that it does not tell
+	case len(told) == 0 && r.killed && b.lived(r.first[n.sensor], r.last) <= 0:
+		// Package spool says that it does not tell of this.
+		b.tolerate("LOST by the kill of a run that never had a disk", 0)
 	case len(told) == 0:
 		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, b.flipped[n])
 	case told["spool_full"]:
