@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -18,19 +17,34 @@ import (
 // the journal, each record goes there with its attributes as fields
 // (FIELDPOST_SENSOR=air beside sensor=air in the message); anywhere else it is
 // a line of text on w.
+//
+// Whoever logs waits a quarter of a second at most, and only for the first line,
+// when the journal or w takes nothing any more. What comes meanwhile waits, up
+// to a bound; what is more is counted, and told once lines are taken again.
 func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	if ok, err := journal.StderrIsJournalStream(); err == nil && ok && journal.Enabled() {
-		return slog.New(&handler{level: level, put: journalPut(w, journal.Send)})
+		return slog.New(newHandler(level, journalPut(w, journal.Send)))
 	}
-	return slog.New(&handler{level: level, put: textPut(w)})
+	return slog.New(newHandler(level, textPut(w)))
 }
 
-// handler is a slog.Handler that hands complete lines to put.
+// handler is a slog.Handler that has put make a complete line of a record, which
+// is then written.
 type handler struct {
 	level slog.Leveler
 	attrs []slog.Attr // flattened, with the group's prefix
 	group string
-	put   func(r slog.Record, attrs []slog.Attr) error
+	put   putter
+	out   *tray
+}
+
+// putter makes of a record and its attributes what writes them.
+type putter func(r slog.Record, attrs []slog.Attr) (write func())
+
+func newHandler(level slog.Leveler, put putter) *handler {
+	return &handler{level: level, put: put, out: newTray(func(lost int) func() {
+		return put(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were lost: nobody took them", 0), []slog.Attr{slog.Int("lost", lost)})
+	})}
 }
 
 func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
@@ -41,7 +55,8 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		attrs = flatten(attrs, h.group, a)
 		return true
 	})
-	return h.put(r, attrs)
+	h.out.add(h.put(r, attrs))
+	return nil
 }
 
 func (h *handler) WithAttrs(as []slog.Attr) slog.Handler {
@@ -94,35 +109,27 @@ func line(msg string, attrs []slog.Attr) string {
 }
 
 // textPut writes "15:04:05 warn  message key=value".
-func textPut(w io.Writer) func(slog.Record, []slog.Attr) error {
-	var mu sync.Mutex
-	return func(r slog.Record, attrs []slog.Attr) error {
+func textPut(w io.Writer) putter {
+	return func(r slog.Record, attrs []slog.Attr) func() {
 		at := r.Time
 		if at.IsZero() {
 			at = time.Now()
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		_, err := fmt.Fprintf(w, "%s %-5s %s\n", at.Format(time.TimeOnly), strings.ToLower(r.Level.String()), line(r.Message, attrs))
-		return err
+		text := fmt.Sprintf("%s %-5s %s\n", at.Format(time.TimeOnly), strings.ToLower(r.Level.String()), line(r.Message, attrs))
+		return func() { _, _ = io.WriteString(w, text) } // there is nobody to tell
 	}
 }
 
 // journalPut sends to the journal; where that fails the line goes to w, which
 // journald reads too, with the priority in front as sd-daemon(3) has it.
-func journalPut(w io.Writer, send func(string, journal.Priority, map[string]string) error) func(slog.Record, []slog.Attr) error {
-	var mu sync.Mutex
-	return func(r slog.Record, attrs []slog.Attr) error {
-		p := priority(r.Level)
-		text := line(r.Message, attrs)
-		err := send(text, p, fields(attrs))
-		if err == nil {
-			return nil
+func journalPut(w io.Writer, send func(string, journal.Priority, map[string]string) error) putter {
+	return func(r slog.Record, attrs []slog.Attr) func() {
+		p, text, vars := priority(r.Level), line(r.Message, attrs), fields(attrs)
+		return func() {
+			if err := send(text, p, vars); err != nil {
+				_, _ = fmt.Fprintf(w, "<%d>%s\n", p, strings.ReplaceAll(text, "\n", " ")) // there is nobody to tell
+			}
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		_, err = fmt.Fprintf(w, "<%d>%s\n", p, strings.ReplaceAll(text, "\n", " "))
-		return err
 	}
 }
 

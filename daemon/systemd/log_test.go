@@ -28,7 +28,13 @@ func journalLogger(level slog.Level, w *bytes.Buffer, fail error) (*slog.Logger,
 		got = append(got, sent{m, p, vars})
 		return nil
 	}
-	return slog.New(&handler{level: level, put: journalPut(w, send)}), &got
+	return patient(newHandler(level, journalPut(w, send))), &got
+}
+
+// patient waits for each line however long it takes.
+func patient(h *handler) *slog.Logger {
+	h.out.patience = time.Hour
+	return slog.New(h)
 }
 
 func TestJournalFields(t *testing.T) {
@@ -87,7 +93,7 @@ func TestFieldNamesAreValid(t *testing.T) {
 
 func TestTextOnATerminal(t *testing.T) {
 	var w bytes.Buffer
-	log := slog.New(&handler{level: slog.LevelInfo, put: textPut(&w)})
+	log := patient(newHandler(slog.LevelInfo, textPut(&w)))
 	log.Info("connected", "endpoint", "127.0.0.1:8883", "took", 12*time.Millisecond, "note", "two words", "empty", "")
 	got := w.String()
 	if want := " info  connected endpoint=127.0.0.1:8883 took=12ms note=\"two words\" empty=\"\"\n"; !strings.HasSuffix(got, want) {
@@ -98,7 +104,7 @@ func TestTextOnATerminal(t *testing.T) {
 // The handler keeps slog's own contract.
 func TestHandlerContract(t *testing.T) {
 	var results []map[string]any
-	h := &handler{level: slog.LevelDebug, put: func(r slog.Record, attrs []slog.Attr) error {
+	h := newHandler(slog.LevelDebug, func(r slog.Record, attrs []slog.Attr) func() {
 		m := map[string]any{slog.LevelKey: r.Level, slog.MessageKey: r.Message}
 		if !r.Time.IsZero() {
 			m[slog.TimeKey] = r.Time
@@ -106,9 +112,9 @@ func TestHandlerContract(t *testing.T) {
 		for _, a := range attrs {
 			nest(m, strings.Split(a.Key, "."), a.Value.Any())
 		}
-		results = append(results, m)
-		return nil
-	}}
+		return func() { results = append(results, m) }
+	})
+	patient(h)
 	if err := slogtest.TestHandler(h, func() []map[string]any { return results }); err != nil {
 		t.Error(err)
 	}
