@@ -68,6 +68,9 @@
 // follow something that can but be read from that disk waits, as each log is
 // given in its order.
 //
+// Damage is a fault until the damaged files are mended or set aside and the
+// broker has every gap that tells what it cost.
+//
 // # Who may call what from where
 //
 // Open, Run and Close tell package health of faults, which calls the daemon's

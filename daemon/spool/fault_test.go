@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,16 +25,17 @@ func only(op, prefix string, err error) func(string, string) error {
 
 func TestDiskFailsAndWorksAgain(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		fail func(op, name string) error
+		name   string
+		fail   func(op, name string) error
+		detail string // of the fault
 	}{
-		{"full", full},
-		{"write fails", only("write", "samples", syscall.EIO)},
-		{"create fails", only("create", "samples", syscall.EROFS)},
-		{"fdatasync fails", only("datasync", "samples", syscall.EIO)},
-		{"fsync fails", only("sync", "samples", syscall.EIO)},
-		{"fsync of the directory fails", only("syncdir", "", syscall.EIO)},
-		{"all fails", func(op, name string) error { return syscall.EIO }},
+		{"full", full, "samples-1-1.seg: no space left on device"},
+		{"write fails", only("write", "samples", syscall.EIO), "write samples-1-1.seg: input/output error"},
+		{"create fails", only("create", "samples", syscall.EROFS), "create samples-1-2.seg: read-only file system"},
+		{"fdatasync fails", only("datasync", "samples", syscall.EIO), "datasync samples-1-1.seg: input/output error"},
+		{"fsync fails", only("sync", "samples", syscall.EIO), "sync samples-1-2.seg: input/output error"},
+		{"fsync of the directory fails", only("syncdir", "", syscall.EIO), "syncdir : input/output error"},
+		{"all fails", func(op, name string) error { return syscall.EIO }, "input/output error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -47,8 +49,9 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 					r.add(Reading, "air")
 				}
 				wait(10 * time.Minute)
-				if got := r.told(); !strings.HasPrefix(got, "spool_unavailable raised") {
-					t.Errorf("faults: %q", got)
+				detail := r.detail
+				if got := r.told(); !strings.HasPrefix(got, "spool_unavailable raised") || !strings.Contains(detail, c.detail) {
+					t.Errorf("faults: %q, %q", got, detail)
 				}
 				if got := len(r.take(all)); got != 6005 {
 					t.Errorf("%d records can be sent, want all 6005", got)
@@ -438,4 +441,34 @@ func TestGivenUpWhileItIsWritten(t *testing.T) {
 			t.Errorf("nothing is owed, but there are %q", files)
 		}
 	})
+}
+
+// The files beside the segments are as necessary: without them a crash could
+// not be told.
+func TestTheOtherFilesCannotBeWritten(t *testing.T) {
+	for _, file := range []string{notesName, stateName + tmpExt} {
+		for _, op := range []string{"write", "sync", "rename"} {
+			synctest.Test(t, func(t *testing.T) {
+				d := newMemDisk()
+				d.failing(only(op, file, syscall.ENOSPC))
+				o := Options{AtRisk: time.Second, Sensors: []string{"air", "soil"}}
+				r := newRig(t, d, o).start()
+				r.add(Reading, "air")
+				r.want(r.take(all), "air:1")
+				wait(time.Minute)
+				if got := r.told(); got != "spool_unavailable raised" || r.s.Stats().Disk {
+					t.Errorf("%s %s: faults %q", op, file, got)
+				}
+				d.failing(nil)
+				wait(2 * time.Minute)
+				if got := r.told(); got != "spool_unavailable cleared" || !r.s.Stats().Disk {
+					t.Errorf("%s %s: faults %q", op, file, got)
+				}
+				run := r.s.RunNumber()
+				r = newRig(t, r.crash(d.kill()), o)
+				want := fmt.Sprintf("gap air %d after_seq=1 reason=crash certain=false, gap soil %d after_seq=0 reason=crash certain=false, air:1", run, run)
+				r.want(r.take(all), want)
+			})
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"fieldpost/daemon/health"
 )
 
 // A gap that the broker does not have yet is kept twice: as a record among the
@@ -17,6 +19,7 @@ type owedGap struct {
 	seq     uint64 // its frame's
 	payload []byte
 	noted   bool // it may be in the file of acks
+	damaged bool // it tells of damage found in this run
 }
 
 // frameKey names a frame of the events.
@@ -30,8 +33,12 @@ func (s *Spool) key(x *owedGap) frameKey {
 }
 
 // owe keeps a gap of this run until its id is done. Called with mu held.
-func (s *Spool) owe(id uint64, payload []byte) {
-	s.gaps[id] = &owedGap{seq: id, payload: payload}
+func (s *Spool) owe(id uint64, r Record, payload []byte) {
+	x := &owedGap{seq: id, payload: payload, damaged: r.reason() == reasonDamaged}
+	if x.damaged {
+		s.untold++
+	}
+	s.gaps[id] = x
 	s.fresh = append(s.fresh, id)
 }
 
@@ -47,6 +54,10 @@ func (s *Spool) unowe(id uint64) {
 		if o := (origin{string(h.sensor), h.run}); s.latest[o] == id {
 			delete(s.latest, o)
 		}
+	}
+	if x.damaged {
+		s.untold--
+		poke(s.wake)
 	}
 	if x.noted {
 		s.gone = append(s.gone, s.key(x))
@@ -115,6 +126,20 @@ func (s *Spool) again(payload []byte) {
 	if r, err := decodeRecord(payload); err == nil {
 		s.put(r, payload)
 		s.syncNow = true
+	}
+}
+
+// harmless clears the fault of a damaged spool once the files are mended or set
+// aside and the broker has every gap that tells what they cost.
+func (s *Spool) harmless() {
+	s.mu.Lock()
+	clear := s.harmed && s.untold == 0 && !s.down && len(s.w.mend) == 0
+	if clear {
+		s.harmed = false
+	}
+	s.mu.Unlock()
+	if clear {
+		s.o.Health.Clear(health.SpoolDamaged, subject)
 	}
 }
 

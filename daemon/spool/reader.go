@@ -143,8 +143,8 @@ func (s *Spool) unreadable(i int, id uint64, g *segment, err error) {
 	}
 	size := g.size
 	s.mu.Unlock()
-	s.lose(g, size)
 	s.o.Health.Raise(health.SpoolDamaged, subject, g.file()+": "+err.Error())
+	s.lose(g, size)
 	poke(s.ready)
 }
 
@@ -153,6 +153,8 @@ func (s *Spool) lose(g *segment, size int64) {
 	readable := s.readable(g, size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.harmed = true
+	poke(s.wake)
 	l, lost := s.lanes[g.lane], 0
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if !readable.has(id) && l.entry(id) == nil {

@@ -28,6 +28,7 @@ type rig struct {
 
 	mu     sync.Mutex
 	faults []string
+	detail string // of the latest that was raised
 }
 
 // newRig opens a spool on d.
@@ -45,6 +46,9 @@ func newRigOn(t *testing.T, d *memDisk, via disk, o Options) *rig {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.faults = append(r.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
+		if c.Raised {
+			r.detail = c.Detail
+		}
 	})
 	s, err := open(r.o, via)
 	if err != nil {

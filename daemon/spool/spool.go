@@ -40,6 +40,8 @@ type Spool struct {
 	pages   [lanes]pages
 	unread  []unreadRefusal // refused, and to be read first
 	hung    int             // how many things a disk that hangs keeps waiting
+	harmed  bool            // the fault of a damaged spool is raised
+	untold  int             // gaps owed that tell of damage found in this run
 	syncNow bool            // the next write is to be synced
 	down    bool            // the disk cannot be written
 	ended   bool            // nothing more is taken
@@ -154,7 +156,7 @@ func (s *Spool) put(r Record, payload []byte) {
 	i := laneOf(r.Kind)
 	now := time.Now()
 	if r.Kind == Gap {
-		s.owe(s.lanes[i].next, payload)
+		s.owe(s.lanes[i].next, r, payload)
 	}
 	s.lanes[i].push(&entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now})
 	if r.Seq > 0 && r.Run == s.run {

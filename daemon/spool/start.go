@@ -46,11 +46,11 @@ func (s *Spool) attach() error {
 	s.w.attached = true
 	s.held.Store(true)
 	s.w.known, s.w.counted = f.known, f.counted
-	s.install(f)
 	if len(f.damaged) > 0 {
 		s.o.Log.Warn("spool was damaged", "dir", s.o.Dir, "files", f.damaged)
 		s.o.Health.Raise(health.SpoolDamaged, subject, strings.Join(f.damaged, "; "))
 	}
+	s.install(f)
 	return nil
 }
 
@@ -77,6 +77,7 @@ func (s *Spool) install(f *found) {
 	}
 	s.w.mend, s.w.torn = f.bad, f.torn
 	s.stats.Damaged += uint64(len(f.damaged))
+	s.harmed = s.harmed || len(f.damaged) > 0
 	for _, t := range f.holes {
 		s.putGaps(t, reasonDamaged)
 	}

@@ -97,6 +97,7 @@ func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 		s.fail(now, err)
 	}
 	s.tellFull(now)
+	s.harmless()
 	p := s.plan(now)
 	next := p.next
 	if p.write || p.sync || p.sight || p.acks || p.refused {

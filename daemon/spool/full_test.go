@@ -1,0 +1,139 @@
+package spool
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/sensors"
+)
+
+// fillUntil appends readings of two sensors and an edge now and then until a
+// segment was dropped.
+func (r *rig) fillUntil(dropped uint64) {
+	for r.s.Stats().Dropped < dropped {
+		for range 50 {
+			r.add(Reading, "air")
+			r.add(Reading, "soil")
+		}
+		wait(2 * time.Second)
+	}
+}
+
+func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+		r.add(Edge, "door")
+		r.fillUntil(1)
+		first := r.s.Stats().Dropped
+		if _, there := r.d.names["samples-1-1.seg"]; there {
+			t.Error("the oldest segment is still there")
+		}
+		items := r.take(4)
+		r.want(items, fmt.Sprintf("door:1, gap air 1 after_seq=0 to_seq=%d reason=spool_full, gap soil 1 after_seq=0 to_seq=%d reason=spool_full, %s:%d",
+			(first+1)/2, first/2, []string{"air", "soil"}[first%2], first/2+1))
+		if use := diskUse(r.d); use > 1<<20 || use < 1<<19 {
+			t.Errorf("%d bytes on disk", use)
+		}
+		r.s.Rewind()
+		r.fillUntil(first + 1) // nobody has had the gaps: they grow
+		both := r.s.Stats().Dropped
+		items = r.take(4)
+		r.want(items, fmt.Sprintf("door:1, gap air 1 after_seq=0 to_seq=%d reason=spool_full, gap soil 1 after_seq=0 to_seq=%d reason=spool_full, %s:%d",
+			(both+1)/2, both/2, []string{"air", "soil"}[both%2], both/2+1))
+		r.fillUntil(both + 1) // these are under way, so there are new ones
+		items = append(items, r.take(2)...)
+		if got := brief(items[4:]); !strings.Contains(got, fmt.Sprintf("gap air 1 after_seq=%d to_seq=", (both+1)/2)) {
+			t.Errorf("got %s", got)
+		}
+		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second, MaxBytes: 1 << 20})
+		again := brief(r.take(8))
+		for _, x := range slices.Concat(items[1:3], items[4:]) {
+			if !strings.Contains(again, brief([]Item{x})) {
+				t.Errorf("after a crash %s is not among %s", brief([]Item{x}), again)
+			}
+		}
+	})
+}
+
+// An outage that drops the same readings a hundred times over leaves one gap a
+// sensor, and not so many that the gaps fill the spool.
+func TestALongOutageLeavesFewGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+		note := strings.Repeat("x", 5000)
+		for range 200 {
+			for i := range 20 {
+				sensor := fmt.Sprintf("s%d", i)
+				r.seq[sensor]++
+				r.put(Record{Kind: Reading, Sensor: sensor, Run: 1, Seq: r.seq[sensor], Fields: []sensors.Field{{Name: "v", Value: note}}})
+				r.add(Edge, sensor)
+				if i%10 == 0 {
+					wait(2 * time.Second)
+				}
+			}
+		}
+		st := r.s.Stats()
+		if st.Dropped < 3000 {
+			t.Fatalf("%+v", st)
+		}
+		gaps := 0
+		for _, x := range r.take(all) {
+			if x.Record.Kind == Gap {
+				gaps++
+			}
+		}
+		if gaps > 40 || len(r.d.data(notesName)) > 2*notesMax {
+			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.data(notesName)))
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDamageIsAFaultUntilTheBrokerKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := backlog(t, true)
+		b := d.data("samples-1-2.seg")
+		b[1000] ^= 4
+		d.put("samples-1-2.seg", b)
+		r := newRig(t, d, Options{AtRisk: time.Second}).start()
+		wait(time.Hour)
+		if got := r.told(); got != "spool_damaged raised" {
+			t.Errorf("faults: %q", got)
+		}
+		for _, x := range r.take(2) { // the gap, which goes first, and the edge
+			r.s.Ack(x.ID)
+		}
+		synctest.Wait()
+		if got := r.told(); got != "spool_damaged cleared" {
+			t.Errorf("faults: %q", got)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+		if got := r.o.Health.Summary(); got != "all well" {
+			t.Errorf("after: %s", got)
+		}
+	})
+}
+
+func TestDamageThatCostsNothingIsNoLastingFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := backlog(t, true)
+		b := d.data("samples-1-2.seg")
+		b[9] ^= 4 // in the header
+		d.put("samples-1-2.seg", b)
+		r := newRig(t, d, Options{AtRisk: time.Second}).start()
+		if got := r.told(); got != "spool_damaged raised, spool_damaged cleared" {
+			t.Errorf("faults: %q", got)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
