@@ -64,7 +64,11 @@ func (b *books) overclaims() {
 			continue
 		}
 		for n, it := range b.items {
-			if h.covers(n) && it.acked != 0 {
+			switch {
+			case !h.covers(n) || it.acked == 0:
+			case slices.ContainsFunc(b.kills, func(at time.Duration) bool { return it.acked <= at && b.lived(it.acked, at) <= killCosts }):
+				b.tolerate("claimed by a gap, as a kill took the acknowledgement along", 0)
+			default:
 				b.complain("gap %+v claims %+v, which was acknowledged", h, n)
 			}
 		}
@@ -92,7 +96,6 @@ func (b *books) missing(n number, it *item) {
 		}
 	}
 	age := b.lived(it.at, r.last)
-	byKill := r.killed && age <= killCosts
 	switch {
 	case len(told) == 0 && r.killed && b.lived(r.first[n.sensor], r.last) <= 0:
 		// Package spool says that it does not tell of this.
@@ -105,12 +108,20 @@ func (b *books) missing(n number, it *item) {
 		b.count["LOST and told: too_old"]++
 	case b.flipped[n]:
 		b.count["LOST and told: in a file whose bits were flipped"]++
-	case byKill:
-		b.count["LOST and told: by a kill"]++
-		b.most["LOST and told: by a kill"] = max(b.most["LOST and told: by a kill"], age)
+	case r.killed && age <= killCosts:
+		b.lost("LOST and told: by a kill", age)
+	case r.killed && r.weak && age <= killCosts+b.atRisk:
+		// What a disk that fails was not made to sync it is not trusted to have.
+		b.lost("LOST and told: by a kill while the disk failed, within at_risk", age)
 	default:
 		b.complain("%+v was taken %v before the end of its run (killed %v) and is missing; gaps %v", n, age, r.killed, told)
 	}
+}
+
+// lost counts a loss, and how much before its kill it was.
+func (b *books) lost(what string, age time.Duration) {
+	b.count[what]++
+	b.most[what] = max(b.most[what], age)
 }
 
 func (b *books) brokerLost(acked time.Duration) bool {

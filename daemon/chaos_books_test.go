@@ -46,12 +46,14 @@ type course struct {
 	first  map[string]time.Duration // when each sensor's first was taken; nil when its items are no longer kept
 	last   time.Duration            // when the last line came
 	killed bool
+	weak   bool // the disk could not be relied on at its end
 }
 
 // books are kept of what was taken and what arrived, of the orders and what
 // the lines did.
 type books struct {
 	now     func() time.Duration // the clock since boot
+	atRisk  time.Duration        // spool.at_risk
 	mu      sync.Mutex
 	changed chan struct{} // closed at each change
 	items   map[number]*item
@@ -63,6 +65,7 @@ type books struct {
 	runs    map[uint64]*course
 	crashes []time.Duration // of the broker, which forgets what it had
 	stops   []pause         // of the daemon
+	kills   []time.Duration // likewise
 	weak    []pause         // in which nothing could be relied on to be on disk
 	flipped map[number]bool // that were in a file whose bits were flipped
 	offs    map[time.Duration]bool
@@ -234,12 +237,24 @@ func (b *books) dialled(d clockDial) {
 	b.mark()
 }
 
+// ended notes how a run has ended that was killed.
+func (b *books) ended() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.runs[b.run]; r != nil {
+		r.weak = r.weak || b.weakFrom != 0
+	}
+}
+
 // ends notes that the daemon is about to be ended.
 func (b *books) ends(killed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if r := b.runs[b.run]; r != nil && killed {
-		r.killed = true
+	if killed {
+		b.kills = append(b.kills, b.now())
+		if r := b.runs[b.run]; r != nil {
+			r.killed, r.weak = true, b.weakFrom != 0
+		}
 	}
 	b.interrupt(killed)
 }

@@ -142,6 +142,7 @@ func (c *chaos) end(how syscall.Signal, d time.Duration) {
 		err = fmt.Errorf("it did not end within %v", d)
 	}
 	_ = x.stdin.Close()
+	c.books.ended()
 	var died *exec.ExitError
 	killed := errors.As(err, &died) && died.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 	switch {

@@ -3,6 +3,7 @@
 package daemon_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -133,8 +134,14 @@ func (c *chaos) contents(name string, data []byte) (held []number) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }() // it reads the file
+	for n := 0; ; n++ {
 		i, ok := s.Next()
+		for st := s.Stats(); !ok && n < st.Events.Pending+st.Samples.Pending; i, ok = s.Next() {
+			<-s.Ready()
+		}
 		if !ok {
 			break
 		}
@@ -142,6 +149,8 @@ func (c *chaos) contents(name string, data []byte) (held []number) {
 			held = append(held, number{r.Sensor, r.Run, r.Seq})
 		}
 	}
+	cancel()
+	<-ended
 	if err := s.Close(); err != nil {
 		c.t.Fatal(err)
 	}

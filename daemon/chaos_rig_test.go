@@ -104,6 +104,7 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 	}
 	mail, risk, bound := mails[random.IntN(len(mails))], risks[random.IntN(len(risks))], bounds[random.IntN(len(bounds))]
 	c.bounded = bound != ""
+	c.books.atRisk, _ = time.ParseDuration(risk)
 	c.note("%s; at risk: %s%s", mail, risk, bound)
 	text := fmt.Appendf(nil, chaosConfig, chaosThing, c.net.addr, mail, risk, bound)
 	if err := os.WriteFile(c.config(), text, 0o600); err != nil {
