@@ -259,6 +259,9 @@ func (b *books) ends(killed bool) {
 	b.interrupt(killed)
 }
 
+// starved is for how long nothing is taken by a daemon that gets no processor.
+const starved = 300 * time.Millisecond
+
 func (b *books) take(n number, at time.Duration, kind, message string) {
 	b.run = n.run
 	r := b.runs[n.run]
@@ -269,7 +272,12 @@ func (b *books) take(n number, at time.Duration, kind, message string) {
 	if _, ok := r.first[n.sensor]; !ok {
 		r.first[n.sensor] = at
 	}
-	r.last = at
+	if r.last != 0 && at-r.last > starved && b.lived(r.last, at) > starved {
+		// Four sensors are read every 50 ms: it did not run.
+		b.tolerate("the daemon got no processor for a while", at-r.last)
+		b.stops = append(b.stops, pause{r.last, at})
+	}
+	r.last = max(r.last, at)
 	b.nTaken++
 	if b.items[n] != nil {
 		b.complain("taken twice: %+v", n)
