@@ -5,8 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
+	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
+	"fieldpost/daemon/sampler"
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
 )
 
 // AskStatus asks the daemon whose socket is at path for its state. The error is
@@ -31,13 +37,40 @@ func AskOrder(ctx context.Context, path, thing string, r OrderRequest) (OrderAns
 	var a OrderAnswer
 	err := local.Do(ctx, path, callOrder, json.RawMessage(payload), &a)
 	a.ID = id
-	var said *local.Error
-	switch {
-	case errors.Is(err, local.ErrNoAnswer):
+	if errors.Is(err, local.ErrNoAnswer) {
 		a.Status = "unknown"
 		return a, fmt.Errorf("order %s: %w", id, err)
-	case errors.As(err, &said) && said.Code == notOurs:
-		return a, fmt.Errorf("order for %q: %w: %w", thing, ErrNotOurs, err)
 	}
-	return a, err
+	return a, foreign(err, thing)
+}
+
+// foreign finds the daemon's word that something is not its board's.
+func foreign(err error, thing string) error {
+	var said *local.Error
+	if errors.As(err, &said) && said.Code == notOurs {
+		return fmt.Errorf("for %q: %w: %w", thing, ErrNotOurs, err)
+	}
+	return err
+}
+
+// AskRead asks the daemon whose socket is at path to read a sensor of the board
+// called thing, "" for the daemon's. The error is or wraps [ErrNotOurs] or one of
+// package local's.
+func AskRead(ctx context.Context, path, thing, sensor string) (SensorReading, error) {
+	var r SensorReading
+	err := local.Do(ctx, path, callRead, readCall{thing, sensor}, &r)
+	return r, foreign(err, thing)
+}
+
+// ReadHere reads a sensor of cfg on the board b itself, unless a daemon with
+// that configuration runs: the hardware is the daemon's then.
+func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.Config) (SensorReading, error) {
+	if err := spool.InUse(cfg.Spool.Dir); err != nil {
+		return SensorReading{}, fmt.Errorf("read %q: a daemon has the hardware, but not this socket: %w", s.Name, err)
+	}
+	fields, err := sampler.Once(ctx, b, s)
+	if err != nil {
+		return SensorReading{}, err
+	}
+	return SensorReading{Sensor: s.Name, Chip: s.Chip, Time: brief(time.Now()), Values: fields}, nil
 }

@@ -3,21 +3,33 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"fieldpost/daemon/command"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/local"
+	"fieldpost/daemon/sampler"
 )
 
 // The calls of the local socket.
 const (
 	callStatus = "status" // takes nothing, gives a [Report]
 	callOrder  = "order"  // takes an order as it comes by MQTT, gives an [OrderAnswer]
+	callRead   = "read"   // takes a [readCall], gives a [SensorReading]
 )
 
-// notOurs is the code of the error for an order to another board.
-const notOurs = "not_ours"
+// Codes of errors; those of a read are faults' besides.
+const (
+	notOurs       = "not_ours"       // it is for another board
+	unknownSensor = "unknown_sensor" // there is none of that name
+)
+
+// readPatience is how long a reading may take.
+const readPatience = 30 * time.Second
 
 // Of an order that somebody waits for on the socket.
 const (
@@ -31,6 +43,9 @@ func (d *Daemon) calls() map[string]local.Call {
 		callStatus: func(context.Context, local.Peer, json.RawMessage) (any, error) { return d.report(), nil },
 		callOrder: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
 			return d.localOrder(ctx, with, "local "+from.String())
+		},
+		callRead: func(ctx context.Context, _ local.Peer, with json.RawMessage) (any, error) {
+			return d.localRead(ctx, with)
 		},
 	}
 }
@@ -63,7 +78,7 @@ func (d *Daemon) localOrder(ctx context.Context, order json.RawMessage, cause st
 	select {
 	case r := <-done:
 		if !r.ours {
-			return nil, &local.Error{Code: notOurs, Text: fmt.Sprintf("this is no order for the board %q", d.o.Config.Thing)}
+			return nil, d.notOurs("order")
 		}
 		return answerOf(r.answer), nil
 	case <-patient.Done():
@@ -78,4 +93,67 @@ func answerOf(a command.Answer) OrderAnswer {
 		return OrderAnswer{ID: a.ID, Status: string(command.Refused), Hint: "the daemon is stopping; nothing was done"}
 	}
 	return OrderAnswer{ID: a.ID, Status: string(a.Status), Output: a.Output, State: a.State, Reason: string(a.Reason), Hint: a.Hint}
+}
+
+func (d *Daemon) notOurs(what string) *local.Error {
+	return &local.Error{Code: notOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.o.Config.Thing)}
+}
+
+// readCall says what is to be read.
+type readCall struct {
+	Thing  string `json:"thing,omitempty"` // the board it is on; "" is ours
+	Sensor string `json:"sensor"`
+}
+
+// SensorReading is a sensor's values as they are now.
+type SensorReading struct {
+	Sensor      string    `json:"sensor"`
+	Chip        string    `json:"chip"`
+	Time        time.Time `json:"time"`
+	ClockSynced bool      `json:"clock_synchronised"` // the time is known to be true
+	Values      Values    `json:"values"`
+}
+
+// Print writes the values for people, one a line. The error is w's.
+func (r SensorReading) Print(w io.Writer) error {
+	_, err := fmt.Fprintln(w, strings.Join(r.Values.texts(r.Chip), "\n"))
+	return err
+}
+
+// localRead reads a sensor for somebody, beside its schedule.
+func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, error) {
+	var call readCall
+	if err := local.Arguments(with, &call); err != nil {
+		return nil, err
+	}
+	if call.Thing != "" && call.Thing != d.o.Config.Thing {
+		return nil, d.notOurs("reading")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	stamp, fields, err := d.sampler.Read(ctx, call.Sensor)
+	var failed *sampler.ReadError
+	switch {
+	case errors.Is(err, sampler.ErrUnknown):
+		return nil, &local.Error{Code: unknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(d.sensorNames(), ", "))}
+	case errors.As(err, &failed):
+		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: health.Lookup(failed.Code).Do}
+	case err != nil:
+		return nil, err
+	}
+	r := SensorReading{Sensor: call.Sensor, Time: brief(stamp.Wall), ClockSynced: stamp.Synced, Values: fields}
+	for _, c := range d.o.Config.Sensors {
+		if c.Name == call.Sensor {
+			r.Chip = c.Chip
+		}
+	}
+	return r, nil
+}
+
+func (d *Daemon) sensorNames() []string {
+	names := make([]string, 0, len(d.o.Config.Sensors))
+	for _, c := range d.o.Config.Sensors {
+		names = append(names, c.Name)
+	}
+	return names
 }

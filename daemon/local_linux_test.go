@@ -273,3 +273,64 @@ func TestLocalOrderOnAHungLine(t *testing.T) {
 	})
 	close(b.free)
 }
+
+// A reading that is asked for is true, and nobody else's: the broker's go on in
+// their order, without a gap.
+func TestLocalRead(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	_, socket := s.withSocket(s.config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1h}", ""))
+	told(t, socket, "reading", func(r daemon.Report) bool { return r.Sensors[0].Values != nil && len(r.Faults) == 1 })
+	ctx := context.Background()
+	s.air.SetTemperature(30.25)
+	for range 20 {
+		r, err := daemon.AskRead(ctx, socket, "thing-greenhouse", "air")
+		if err != nil || r.Sensor != "air" || r.Chip != "bme280" || !r.ClockSynced || r.Time.IsZero() || len(r.Values) != 3 || r.Values[0].Value != 30.25 {
+			t.Fatalf("got %+v, %v", r, err)
+		}
+	}
+	next := 1.0
+	for next < 4 {
+		m := until(t, "reading", heard, is("sensor", "air"))
+		if m["seq"] != next {
+			t.Errorf("reading %v, want number %v", m, next)
+		}
+		next++
+	}
+	var said *local.Error
+	if _, err := daemon.AskRead(ctx, socket, "", "gone"); !errors.As(err, &said) || said.Code != "no_answer" || !strings.Contains(said.Text, `read "gone": `) || said.Hint == "" {
+		t.Errorf("a chip that is not there: %+v", err)
+	}
+	if _, err := daemon.AskRead(ctx, socket, "", "moon"); !errors.As(err, &said) || said.Code != "unknown_sensor" {
+		t.Errorf("a sensor that is not there: %+v", err)
+	}
+	if _, err := daemon.AskRead(ctx, socket, "thing-other", "air"); !errors.Is(err, daemon.ErrNotOurs) {
+		t.Errorf("another board's: %v", err)
+	}
+	if err := local.Do(ctx, socket, "read", map[string]any{"sensor": 1}, new(any)); !errors.As(err, &said) || said.Code != "malformed" {
+		t.Errorf("a number for a name: %v", err)
+	}
+}
+
+// Where a daemon runs without this socket, its spool's lock tells of it.
+func TestReadHere(t *testing.T) {
+	s := newSite(t, nil)
+	cfg := s.config("", "")
+	r, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0])
+	if err != nil || r.Values[0].Value != 21.5 {
+		t.Errorf("without a daemon: %+v, %v", r, err)
+	}
+	d := s.start(cfg)
+	until(t, "reading", d.taken, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); err == nil || !strings.Contains(err.Error(), `read "air": a daemon has the hardware`) {
+		t.Errorf("with one: %v", err)
+	}
+	missing := cfg.Sensors[0]
+	missing.Address = 0x77
+	if err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, missing); err == nil || !strings.Contains(err.Error(), `read sensor "air"`) {
+		t.Errorf("a chip that is not there: %v", err)
+	}
+}

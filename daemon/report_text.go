@@ -108,7 +108,7 @@ func (p *printer) sensors(all []SensorReport) {
 	for _, s := range all {
 		age, values := "never read", ""
 		if !s.Time.IsZero() {
-			age, values = span(s.Age)+" ago", s.Values.text(s.Chip)
+			age, values = span(s.Age)+" ago", strings.Join(s.Values.texts(s.Chip), ", ")
 		}
 		p.line("  %s\t%s\t%s", s.Name, age, strings.Join(append(nonempty(values), s.Faults...), "; "))
 	}

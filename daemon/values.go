@@ -54,8 +54,8 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// text gives values for people, with the units of their chip.
-func (v Values) text(chip string) string {
+// texts gives each value for people, with the units of their chip.
+func (v Values) texts(chip string) []string {
 	units := map[string]string{}
 	if c, ok := sensors.Lookup(chip); ok {
 		for _, q := range c.Quantities {
@@ -66,7 +66,7 @@ func (v Values) text(chip string) string {
 	for _, f := range v {
 		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), units[f.Name])))
 	}
-	return strings.Join(parts, ", ")
+	return parts
 }
 
 // plain writes a value as in a message, a text without quotes.

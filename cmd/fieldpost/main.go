@@ -156,3 +156,21 @@ func load(file string) (*config.Config, error) {
 	}
 	return nil, fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", daemon.ErrConfig)
 }
+
+// thingOf gives the board that a command to the daemon is about; "" is this
+// machine's. It is told by the configuration that was named, or that is in this
+// directory. The file in /etc is not asked: it is of this machine, and a mistake
+// in it must not keep anybody from switching off.
+func thingOf(file string) (string, error) {
+	if file == "" {
+		if _, err := os.Stat(places[0]); errors.Is(err, os.ErrNotExist) {
+			return "", nil
+		}
+		file = places[0]
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return "", err
+	}
+	return cfg.Thing, nil
+}

@@ -2,57 +2,72 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"fieldpost/daemon/sampler"
-	"fieldpost/sensors"
+	"fieldpost/daemon"
+	"fieldpost/daemon/local"
 	"fieldpost/sensors/board"
 
 	"github.com/spf13/cobra"
 )
 
+// readingTime is how long a reading may take.
+const readingTime = 35 * time.Second
+
 func newRead(file *string) *cobra.Command {
-	return &cobra.Command{
+	var socket string
+	c := &cobra.Command{
 		Use:   "read NAME",
-		Short: "read one sensor of the configuration, now",
-		Args:  cobra.ExactArgs(1),
+		Short: "read one sensor, now",
+		Long: `Read one sensor now and print its values.
+
+Where a daemon runs on this machine it is asked to, through its socket, as the
+hardware is its own: it reads beside the sensor's schedule, and what comes of it goes
+nowhere else. Where none runs, the sensor is read here, as the configuration says.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := load(*file)
+			r, err := read(c.Context(), *file, socket, args[0])
 			if err != nil {
 				return err
 			}
-			var names []string
-			for _, s := range cfg.Sensors {
-				if s.Name == args[0] {
-					return readSensor(c, s)
-				}
-				names = append(names, s.Name)
-			}
-			return usage(c, fmt.Errorf("no sensor %q in %s; it has: %s", args[0], cfg.File, strings.Join(names, ", ")))
+			return r.Print(c.OutOrStdout())
 		},
 	}
+	socketFlag(c, &socket)
+	return c
 }
 
-func readSensor(c *cobra.Command, s sensors.Config) error {
-	b, err := board.Open()
-	if err != nil {
-		return fmt.Errorf("open board: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+// read asks the daemon, or where there is none reads the sensor itself.
+func read(ctx context.Context, file, socket, name string) (daemon.SensorReading, error) {
+	ctx, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()
-	fields, err := sampler.Once(ctx, b, s)
-	if err != nil {
-		return fmt.Errorf("read %q: %w", s.Name, err)
-	}
-	chip, _ := sensors.Lookup(s.Chip)
-	for i, f := range fields {
-		unit := ""
-		if i < len(chip.Quantities) {
-			unit = chip.Quantities[i].Unit
+	if local.Supported {
+		thing, err := thingOf(file)
+		if err != nil {
+			return daemon.SensorReading{}, err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s %v %s\n", f.Name, f.Value, unit)
+		r, err := daemon.AskRead(ctx, socket, thing, name)
+		if !errors.Is(err, local.ErrNotRunning) {
+			return r, err
+		}
 	}
-	return nil
+	cfg, err := load(file)
+	if err != nil {
+		return daemon.SensorReading{}, err
+	}
+	var names []string
+	for _, s := range cfg.Sensors {
+		if s.Name == name {
+			b, err := board.Open()
+			if err != nil {
+				return daemon.SensorReading{}, fmt.Errorf("open board: %w", err)
+			}
+			return daemon.ReadHere(ctx, cfg, b, s)
+		}
+		names = append(names, s.Name)
+	}
+	return daemon.SensorReading{}, usageError{fmt.Errorf("no sensor %q in %s; it has: %s\nsee: fieldpost read --help", name, cfg.File, strings.Join(names, ", "))}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -90,7 +89,7 @@ func (s *sending) examine() error {
 // send sends the order the way it is to go.
 func (s *sending) send(c *cobra.Command) error {
 	if s.via != viaMQTT {
-		thing, err := s.thing()
+		thing, err := thingOf(s.file)
 		if err != nil {
 			return err
 		}
@@ -107,24 +106,6 @@ func (s *sending) send(c *cobra.Command) error {
 		return usage(c, err)
 	}
 	return s.mqtt(c, cfg)
-}
-
-// thing gives the board that the order is for; "" is this machine's. The file in
-// /etc is not asked: it is of this machine, and a mistake in it must not keep
-// anybody from switching off.
-func (s *sending) thing() (string, error) {
-	file := s.file
-	if file == "" {
-		if _, err := os.Stat(places[0]); errors.Is(err, os.ErrNotExist) {
-			return "", nil
-		}
-		file = places[0]
-	}
-	cfg, err := config.Load(file)
-	if err != nil {
-		return "", err
-	}
-	return cfg.Thing, nil
 }
 
 // local sends the order through the daemon's socket.

@@ -22,6 +22,7 @@ type unit struct {
 	name    string
 	bench   *bench
 	trigger chan struct{} // one request of the scheduler's
+	asks    chan ask      // requests of others
 	plan    plan          // the scheduler's
 	hung    bool          // the scheduler's: its last read timed out on the bus
 	driver  driver        // the worker's
@@ -45,6 +46,7 @@ func newUnit(o *Options, c sensors.Config, chip sensors.Chip, b *bench) *unit {
 		name:    c.Name,
 		bench:   b,
 		trigger: make(chan struct{}, 1),
+		asks:    make(chan ask),
 		plan:    plan{every: every},
 		driver:  driver{board: o.Board, config: c, chip: chip, clock: o.Clock, lines: make(chan (<-chan board.Edge), 4)},
 		count:   o.Counts.of(c.Name),
@@ -52,8 +54,8 @@ func newUnit(o *Options, c sensors.Config, chip sensors.Chip, b *bench) *unit {
 	}
 }
 
-// run does the scheduler's requests until ctx ends, and then lets the sensor
-// go.
+// run does the scheduler's requests, and those of others, until ctx ends, and
+// then lets the sensor go.
 func (u *unit) run(ctx context.Context, settled chan<- outcome) {
 	defer u.followers.Wait()
 	defer close(u.quit)
@@ -66,6 +68,8 @@ func (u *unit) run(ctx context.Context, settled chan<- outcome) {
 			u.follow(edges)
 		case <-u.trigger:
 			settled <- u.read(ctx)
+		case a := <-u.asks:
+			u.asked(ctx, a)
 		}
 	}
 }
