@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
@@ -144,9 +145,10 @@ func TestOneTopicForAll(t *testing.T) {
 type yard struct {
 	*bench
 	*mail
-	in   chan uplink.Message
-	hang map[string]chan struct{} // by output
-	stop func() error
+	in     chan uplink.Message
+	hang   map[string]chan struct{} // by output
+	stop   func() error
+	faults []string // guarded by the bench's mu
 }
 
 // Do implements Outputs.
@@ -167,7 +169,14 @@ func newYard(t *testing.T, j Journal, hanging ...string) *yard {
 	for _, name := range hanging {
 		y.hang[name] = make(chan struct{})
 	}
-	y.desk = New(Options{Thing: thing, MaxLife: time.Hour, Outputs: y, Clock: clock.Fake(), Answer: y.answered, Journal: j})
+	y.desk = New(Options{
+		Thing: thing, MaxLife: time.Hour, Outputs: y, Clock: clock.Fake(), Answer: y.answered, Journal: j,
+		Health: health.New(func(c health.Change) {
+			y.bench.mu.Lock()
+			defer y.bench.mu.Unlock()
+			y.faults = append(y.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
+		}),
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- y.desk.Serve(ctx, y.in) }()
@@ -212,6 +221,17 @@ func (y *yard) want(what string, answers ...string) {
 	if got := y.heard(); !slices.Equal(got, answers) {
 		y.t.Errorf("%s: answers %q, want %q", what, got, answers)
 	}
+}
+
+// faulty checks which faults were told since it was last asked.
+func (y *yard) faulty(faults ...string) {
+	y.t.Helper()
+	y.bench.mu.Lock()
+	defer y.bench.mu.Unlock()
+	if !slices.Equal(y.faults, faults) {
+		y.t.Errorf("told faults %q, want %q", y.faults, faults)
+	}
+	y.faults = nil
 }
 
 // A line that hangs holds up its own orders and no others. Those that wait for
