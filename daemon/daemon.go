@@ -103,7 +103,7 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.desk = command.New(command.Options{
 		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take,
-		Journal: d.ledger(), Health: d.health, Log: d.log,
+		Journal: d.ledger(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Health: d.health, Log: d.log})
 	return d, nil
@@ -124,6 +124,9 @@ func (d *Daemon) ledger() command.Journal {
 	}
 	return d.spool.Journal("orders")
 }
+
+// unstamped reports whether orders may go without id and expires.
+func (d *Daemon) unstamped() bool { return d.o.Config.Commands.Unstamped == "accept" }
 
 func (d *Daemon) recordPath() string {
 	if d.o.Runtime == "" {
@@ -148,6 +151,11 @@ func (d *Daemon) linkConfig() uplink.Config {
 	}
 	if t := cfg.CommandsTopic(); t != "" && len(cfg.Outputs) > 0 {
 		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}
+		if d.unstamped() {
+			// Nothing may lie with the broker that acts when we come back: not
+			// from an earlier session, nor where it stores QoS 0 too.
+			c.Subscriptions[0].QoS, c.Clean = 0, true
+		}
 	}
 	return c
 }

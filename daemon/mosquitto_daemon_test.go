@@ -9,10 +9,11 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// newMosquittoSite makes a site whose broker is Debian's mosquitto.
-func newMosquittoSite(t *testing.T) (*site, *mosquitto) {
+// newMosquittoSite makes a site whose broker is Debian's mosquitto; lines are
+// added to its configuration.
+func newMosquittoSite(t *testing.T, lines ...string) (*site, *mosquitto) {
 	t.Helper()
-	m := startMosquitto(t)
+	m := startMosquitto(t, lines...)
 	s := emptySite(t, m.dir) // its certs are where the configuration looks
 	s.addr, s.files = m.Addr, broker.Files{CA: m.CA, Certificate: m.Cert, Key: m.Key}
 	return s, m

@@ -96,7 +96,7 @@
 // later order for its output has acted in between.
 //
 // A journal that cannot be read or written raises [health.LedgerUnavailable]
-// and is tried again with every order and every minute. Meanwhile orders to the
+// and is tried again with every order and every 10 s. Meanwhile orders to the
 // safe level are carried out, and known as long as the process runs; all else is
 // refused. A daemon without a directory for its spool is in that state:
 // it does not fall back to memory, because an order would then act once in

@@ -14,6 +14,13 @@ import (
 // now and then to tidy up.
 const patience = 10 * time.Second
 
+// How often the ledger is looked through for what may be forgotten, and how
+// often a journal that failed is tried again though no order comes.
+const (
+	tidyEvery  = time.Minute
+	againAfter = 10 * time.Second
+)
+
 // compactAt is the size from which on the journal is written anew when most of
 // it is of no use any more.
 const compactAt = 256 << 10
@@ -123,7 +130,7 @@ func (l *ledger) run(ctx context.Context) {
 	l.mu.Lock()
 	l.over = false
 	l.mu.Unlock()
-	again := time.NewTicker(time.Minute)
+	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
 		select {
@@ -131,19 +138,29 @@ func (l *ledger) run(ctx context.Context) {
 			l.close()
 			return
 		case <-again.C:
-			l.mu.Lock()
-			l.forget(l.clock.Now())
-			l.mu.Unlock()
 		case <-l.wake:
 		}
 		l.pass()
+		again.Reset(l.tidy())
 	}
+}
+
+// tidy forgets what has lapsed, and gives the time until the next pass though
+// nothing is to be written.
+func (l *ledger) tidy() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(l.clock.Now())
+	if !l.sound {
+		return againAfter
+	}
+	return tidyEvery
 }
 
 // pass has the journal hold what the index does: it reads it where that was
 // not possible before, appends what is in the queue with one sync, or writes
 // the whole index after a failure or when most of the journal is of no use any
-// more. What fails is told, and tried again with every order and every minute.
+// more. What fails is told, and tried again with every order and every 10 s.
 func (l *ledger) pass() {
 	l.mu.Lock()
 	read, sound := l.read, l.sound

@@ -204,7 +204,7 @@ func TestReadOnlyStart(t *testing.T) {
 			t.Errorf("answers %q", got)
 		}
 		p.failing(nil)
-		pass(time.Minute + time.Second)
+		pass(againAfter + 1)
 		y.faulty("ledger_unavailable cleared")
 		y.send(order("b", "pump", "on", time.Minute))
 		y.want("after that", "b done")

@@ -72,6 +72,11 @@ type Commands struct {
 	Answers string `yaml:"answers"`
 	// MaxLife is how far ahead an order's expiry may lie.
 	MaxLife time.Duration `yaml:"max_life"`
+	// Unstamped says what becomes of orders without id or expires that ask for
+	// another level than the safe one: refuse, or accept. With accept, orders
+	// are subscribed to at QoS 0 in a clean session, so that the broker stores
+	// none while this board is away, whether stamped or not.
+	Unstamped string `yaml:"unstamped"`
 }
 
 // Spool bounds what is kept while the broker is away.

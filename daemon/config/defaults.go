@@ -21,7 +21,8 @@ var defaults = Config{
 		Batch: Batch{Within: 500 * time.Millisecond},
 	},
 	Commands: Commands{
-		MaxLife: time.Hour,
+		MaxLife:   time.Hour,
+		Unstamped: "refuse",
 	},
 	Spool: Spool{
 		Dir:      "/var/lib/fieldpost",

@@ -33,7 +33,7 @@ func TestLeastConfiguration(t *testing.T) {
 			KeepAlive:   30 * time.Second,
 		},
 		Readings: Readings{Topic: "field/readings", Batch: Batch{Within: 500 * time.Millisecond}},
-		Commands: Commands{MaxLife: time.Hour},
+		Commands: Commands{MaxLife: time.Hour, Unstamped: "refuse"},
 		Spool:    Spool{Dir: "/var/lib/fieldpost", AtRisk: 5 * time.Second, MaxBytes: 64 << 20, MaxAge: 720 * time.Hour},
 		File:     file,
 	}

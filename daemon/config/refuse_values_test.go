@@ -49,6 +49,11 @@ var refusedValues = []refusal{
 		text: "commands:\n  max_life: 100ms\n",
 		want: `fieldpost.yaml:6: commands.max_life: want 1s to 168h (got 100ms)`,
 	},
+	{
+		name: "what becomes of unstamped orders",
+		text: "commands:\n  unstamped: yes\n",
+		want: `fieldpost.yaml:6: commands.unstamped: want refuse or accept (got yes)`,
+	},
 }
 
 // refusedTopics are topics that cannot be, once filled in or at once.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,9 +39,10 @@ var rules = map[string]rule{
 	"readings.batch.max":    {check: between(1, 1000, strconv.Itoa)},
 	"readings.batch.within": {check: between(0, time.Minute, short)},
 
-	"commands.topic":    {check: topicOf("{thing}")},
-	"commands.answers":  {check: topicOf("{thing}")},
-	"commands.max_life": {check: between(time.Second, 7*24*time.Hour, short)},
+	"commands.topic":     {check: topicOf("{thing}")},
+	"commands.answers":   {check: topicOf("{thing}")},
+	"commands.max_life":  {check: between(time.Second, 7*24*time.Hour, short)},
+	"commands.unstamped": {wants: "refuse or accept", check: oneOf("refuse", "accept")},
 
 	"spool.dir":       {dir: true, check: fileName},
 	"spool.at_risk":   {check: between(0, 10*time.Minute, short)},
@@ -76,6 +78,16 @@ func between[T cmp.Ordered](lo, hi T, show func(T) string) func(any) string {
 	return func(v any) string {
 		if x := v.(T); x < lo || x > hi {
 			return fmt.Sprintf("want %s to %s", show(lo), show(hi))
+		}
+		return ""
+	}
+}
+
+// oneOf accepts these words.
+func oneOf(words ...string) func(any) string {
+	return func(v any) string {
+		if !slices.Contains(words, v.(string)) {
+			return "want " + strings.Join(words, " or ")
 		}
 		return ""
 	}

@@ -1,0 +1,119 @@
+package command
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+)
+
+// With commands.unstamped: accept an order that energises may lack what it
+// cannot be stored without. What it has is looked at all the same. [CMD-7]
+func TestUnstampedAccepted(t *testing.T) {
+	for _, c := range []struct {
+		what     string
+		id       string
+		expires  time.Duration
+		unsynced bool
+		want     Code
+		twice    int // how often it acts when it comes twice
+	}{
+		{"neither", "", 0, false, "", 2},
+		{"neither, and no clock", "", 0, true, "", 2},
+		{"id without expires", "a", 0, false, "", 1},
+		{"id without expires, and no clock", "a", 0, true, "", 1},
+		{"expires without id", "", time.Minute, false, "", 2},
+		{"expires without id, late", "", -time.Minute, false, Expired, 0},
+		{"expires without id, too far ahead", "", 2 * time.Hour, false, TooFarAhead, 0},
+		{"expires without id, and no clock", "", time.Minute, true, ClockUnsynced, 0},
+		{"both", "a", time.Minute, false, "", 1},
+		{"both, late", "a", -time.Minute, false, Expired, 0},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			b := newBench(t)
+			b.desk.o.Unstamped = true
+			b.unsynced = c.unsynced
+			for i := range 2 {
+				status, acts := Done, 0
+				if c.want != "" {
+					status = Refused
+				} else if i < c.twice {
+					acts = 1
+				}
+				b.gets(order(c.id, "pump", "on", c.expires), status, c.want, acts)
+			}
+		})
+	}
+}
+
+// One that came at QoS 1 may have lain with the broker, whatever was
+// subscribed to: it is refused. So is a retained one. [CMD-7] [CMD-3]
+func TestUnstampedThatMayHaveBeenStored(t *testing.T) {
+	b := newBench(t)
+	b.desk.o.Unstamped = true
+	m := &mail{}
+	text := []byte(`{"output":"pump","action":"on"}`)
+	stored, fresh, retained := m.of(text), m.of(text), m.of(text)
+	fresh.QoS, retained.QoS, retained.Retained = 0, 0, true
+	b.serve(stored)
+	b.serve(retained)
+	if len(b.pins.did) != 0 {
+		t.Errorf("did %q", b.pins.did)
+	}
+	b.serve(fresh)
+	if len(b.pins.did) != 1 || len(b.sent) != 3 {
+		t.Errorf("did %q, answered %v", b.pins.did, b.sent)
+	}
+}
+
+// An unstamped order that waits for its line acts soon or not at all; and none
+// acts while the ledger fails, though it would not stand there. [CMD-7] [CMD-14]
+func TestUnstampedDoesNotWaitLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{t: t}
+		y := newYard(t, p, "pump")
+		y.desk.o.Unstamped = true
+		send := func(texts ...string) {
+			for _, text := range texts {
+				m := y.of([]byte(text))
+				m.QoS = 0
+				y.in <- m
+			}
+			synctest.Wait()
+		}
+		send(`{"id":"hangs","output":"pump","action":"on"}`)
+		send(`{"output":"pump","action":"toggle"}`, `{"id":"a","output":"pump","action":"toggle"}`)
+		pass(unstampedLife + 1)
+		y.want("late", "<nil> refused expired", "a refused expired")
+		close(y.hang["pump"])
+		synctest.Wait()
+		y.want("the line is back", "hangs done")
+
+		release := hanging(p, "append")
+		send(`{"id":"b","output":"lock","action":"off"}`)
+		pass(patience)
+		send(`{"output":"lock","action":"off"}`, `{"output":"lock","action":"on"}`)
+		y.want("the disk hangs", "<nil> done", "<nil> refused no_ledger", "b refused expired")
+		release()
+		synctest.Wait()
+		send(`{"output":"lock","action":"off"}`)
+		y.want("the disk answers", "<nil> done")
+		if got, want := fmt.Sprint(y.pins.did), "[pump on 0s by mqtt order hangs lock on 0s by mqtt order  lock off 0s by mqtt order ]"; got != want {
+			t.Errorf("did %s, want %s", got, want)
+		}
+	})
+}
+
+// The id of an order without expires is known over restarts. [CMD-11]
+func TestUnstampedIDIsRemembered(t *testing.T) {
+	p := &paper{t: t}
+	f := newOffice(t, p, clock.Fake())
+	f.desk.o.Unstamped = true
+	text := order("a", "pump", "toggle", 0)
+	f.gets(text, Done, "", 1)
+	f = newOffice(t, p, clock.Fake())
+	f.desk.o.Unstamped = true
+	f.gets(text, Done, "", 0)
+}
