@@ -144,3 +144,35 @@ func TestNoLedgerNoEnergy(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A daemon that was started without its disk says so of the spool and of the
+// orders, and no longer once it has it, though no order comes. [CMD-14]
+func TestLedgerComesBackWithTheDisk(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "")
+	if err := os.WriteFile(cfg.Spool.Dir, nil, 0o600); err != nil { // where the directory should be
+		t.Fatal(err)
+	}
+	r := s.start(cfg).linkedUp(t)
+	told := func(code, state string) {
+		t.Helper()
+		until(t, code+" "+state, heard, func(m map[string]any) bool { return m["code"] == code && m["state"] == state })
+	}
+	say := s.mouth("test-mouth")
+	say(order("c-1", "on", time.Minute))
+	if a := answered(t, heard, "c-1"); a["status"] != "refused" || a["reason"] != "no_ledger" {
+		t.Errorf("answer %v without a disk", a)
+	}
+	if err := os.Remove(cfg.Spool.Dir); err != nil {
+		t.Fatal(err)
+	}
+	told("ledger_unavailable", "cleared")
+	say(order("c-2", "on", time.Minute))
+	if a := answered(t, heard, "c-2"); a["status"] != "done" {
+		t.Errorf("answer %v with the disk", a)
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+}
