@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/health"
-	"fieldpost/sensors"
 )
 
 // diskUse is what the spool's directory holds.
@@ -267,96 +265,5 @@ func TestTallyMerges(t *testing.T) {
 		"gap air 7 after_seq=2 reason=too_old certain=false, gap air 8 after_seq=0 to_seq=1 reason=too_old, gap  0 reason=too_old count=2"
 	if got := brief(items); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-func BenchmarkAppendAck(b *testing.B) {
-	r := benchSpool(b, b.TempDir(), 5*time.Second)
-	rec := sample()
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := r.Append(rec); err != nil {
-			b.Fatal(err)
-		}
-		x, _ := r.Next()
-		r.Ack(x.ID)
-	}
-}
-
-func benchSpool(b *testing.B, dir string, atRisk time.Duration) *Spool {
-	b.Helper()
-	s, err := Open(Options{Dir: dir, AtRisk: atRisk, Clock: clock.Fake(), Health: health.New(func(health.Change) {})})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			b.Error(err)
-		}
-	})
-	return s
-}
-
-func BenchmarkDurableBatch(b *testing.B) {
-	for _, n := range []int{1, 20, 64} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := benchSpool(b, b.TempDir(), 0)
-			rec := sample()
-			for b.Loop() {
-				for range n {
-					if err := s.Append(rec); err != nil {
-						b.Fatal(err)
-					}
-				}
-				if err := s.commit(true); err != nil {
-					b.Fatal(err)
-				}
-				for range n {
-					x, ok := s.Next()
-					if !ok {
-						b.Fatal("not durable")
-					}
-					s.Ack(x.ID)
-				}
-				if err := s.sweep(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkOpen64MiB(b *testing.B) {
-	dir := b.TempDir()
-	o := Options{Dir: dir, AtRisk: time.Hour, MaxBytes: 256 << 20, Memory: 1 << 30, Clock: clock.Fake()}
-	s, err := Open(o)
-	if err != nil {
-		b.Fatal(err)
-	}
-	rec := sample()
-	rec.Fields = append([]sensors.Field{{Name: "humidity", Value: 48.2}}, rec.Fields...)
-	for s.Stats().Samples.Bytes < 64<<20 {
-		for range 4000 {
-			rec.Run, rec.Seq = s.RunNumber(), rec.Seq+1
-			if err := s.Append(rec); err != nil {
-				b.Fatal(err)
-			}
-		}
-		if err := s.commit(true); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		s, err := Open(o)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			b.Fatal(err)
-		}
 	}
 }

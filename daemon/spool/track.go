@@ -1,40 +1,46 @@
 package spool
 
+// trace is how far a sensor has come in a run, in the files of one lane.
+type trace struct {
+	last   uint64 // its latest count
+	open   bool   // it has not come again since damage
+	before uint64 // its count before that
+}
+
 // tracker follows the counts of the sensors through the files of one lane, in
 // order, and works out what damage may have cost.
 type tracker struct {
-	last  map[origin]uint64 // the latest count of each
-	open  map[origin]uint64 // those that have not come again since damage, and their count before it
-	hit   map[uint64]bool   // runs with damage so far
-	holes *tally
+	traces map[origin]*trace
+	hit    map[uint64]bool // runs with damage so far
+	holes  *tally
 }
 
 func newTracker() *tracker {
-	return &tracker{last: map[origin]uint64{}, open: map[origin]uint64{}, hit: map[uint64]bool{}, holes: newTally()}
+	return &tracker{traces: map[origin]*trace{}, hit: map[uint64]bool{}, holes: newTally()}
 }
 
 // record takes note of a record.
 func (t *tracker) record(o origin, seq uint64) {
-	before, open := t.open[o]
-	_, known := t.last[o]
-	if !known && t.hit[o.run] {
-		open = true // its first ones may have been in the damage
+	x := t.traces[o]
+	if x == nil {
+		x = &trace{open: t.hit[o.run]} // its first ones may have been in the damage
+		t.traces[o] = x
 	}
-	if open {
-		delete(t.open, o)
-		if seq > before+1 {
-			t.holes.lose(o, loss{lo: before + 1, hi: seq - 1, uncertain: true})
+	if x.open {
+		x.open = false
+		if seq > x.before+1 {
+			t.holes.lose(o, loss{lo: x.before + 1, hi: seq - 1, uncertain: true})
 		}
 	}
-	t.last[o] = max(t.last[o], seq)
+	x.last = max(x.last, seq)
 }
 
 // damage takes note that records of a run may be missing here.
 func (t *tracker) damage(run uint64) {
 	t.hit[run] = true
-	for o, seq := range t.last {
-		if _, open := t.open[o]; o.run == run && !open {
-			t.open[o] = seq
+	for o, x := range t.traces {
+		if o.run == run && !x.open {
+			x.open, x.before = true, x.last
 		}
 	}
 }
@@ -47,7 +53,7 @@ func (t *tracker) unseen(lane int, n notes) {
 	for run := range t.hit {
 		for sensor, m := range n.marks[run] {
 			o := origin{sensor, run}
-			if _, known := t.last[o]; !known && m.lanes[lane] && m.seq > 0 {
+			if t.traces[o] == nil && m.lanes[lane] && m.seq > 0 {
 				missed[o] = m.seq
 			}
 		}
@@ -59,19 +65,25 @@ func (t *tracker) unseen(lane int, n notes) {
 
 // finish gives what the damage may have cost.
 func (t *tracker) finish() *tally {
-	for o, seq := range t.open {
-		t.holes.lose(o, loss{lo: seq + 1, open: true, uncertain: true})
+	for _, o := range sorted(t.traces) {
+		if x := t.traces[o]; x.open {
+			t.holes.lose(o, loss{lo: x.before + 1, open: true, uncertain: true})
+		}
 	}
 	return t.holes
 }
 
-// safe is how far an origin is known to have come without damage.
-func (t *tracker) safe(o origin) (seq uint64, known bool) {
-	if seq, open := t.open[o]; open {
-		return seq, true
+// safe is how far an origin is known to have come without damage, 0 where it is
+// not known to have come at all.
+func (t *tracker) safe(o origin) uint64 {
+	switch x := t.traces[o]; {
+	case x == nil:
+		return 0
+	case x.open:
+		return x.before
+	default:
+		return x.last
 	}
-	seq, known = t.last[o]
-	return seq, known
 }
 
 // crashed works out what the end of the runs that did not stop in good order
@@ -84,7 +96,7 @@ func crashed(runs map[uint64]bool, n notes, tracks [lanes]*tracker) *tally {
 		}
 	}
 	for i, t := range tracks {
-		for o := range t.last {
+		for o := range t.traces {
 			if runs[o.run] {
 				m := where[o]
 				m.lanes[i] = true
@@ -108,7 +120,7 @@ func safeUntil(o origin, m mark, tracks [lanes]*tracker) uint64 {
 		if !has {
 			continue
 		}
-		seq, _ := tracks[i].safe(o)
+		seq := tracks[i].safe(o)
 		if !some || seq < least {
 			least, some = seq, true
 		}

@@ -1,0 +1,201 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+	"fieldpost/sensors"
+)
+
+// benchOptions are those of a spool that is measured.
+func benchOptions(dir string, atRisk time.Duration) Options {
+	return Options{Dir: dir, AtRisk: atRisk, MaxBytes: 256 << 20, Clock: clock.Fake(), Health: health.New(func(health.Change) {})}
+}
+
+// benchSpool opens a spool that nobody runs: the benchmark does what is due.
+func benchSpool(b *testing.B, o Options) *Spool {
+	b.Helper()
+	s, err := Open(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return s
+}
+
+// reading is what a BME280 gives.
+func reading(run, seq uint64) Record {
+	return Record{Kind: Reading, Sensor: "air", Run: run, Seq: seq, Stamp: sample().Stamp, Fields: []sensors.Field{
+		{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0},
+	}}
+}
+
+// fill appends n readings from seq on.
+func fill(b *testing.B, s *Spool, seq uint64, n int) {
+	b.Helper()
+	for k := range uint64(n) {
+		if err := s.Append(reading(s.RunNumber(), seq+k)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// due does all that will ever be due.
+func (s *Spool) due() { s.step(time.Now().Add(time.Hour)) }
+
+// written is how many bytes this process has had written to disks, as the
+// kernel counts them: whole pages (proc_pid_io(5), write_bytes). It is 0 where
+// it is not counted.
+func written() (n int64) {
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, err := fmt.Sscanf(line, "write_bytes: %d", &n); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+func BenchmarkAppendAck(b *testing.B) {
+	s := benchSpool(b, benchOptions(b.TempDir(), 5*time.Second))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Append(sample()); err != nil {
+			b.Fatal(err)
+		}
+		x, _ := s.Next()
+		s.Ack(x.ID)
+	}
+}
+
+// Readings that are on disk before they are given, a sync for each batch.
+func BenchmarkDurable(b *testing.B) {
+	for _, n := range []int{1, 20, 64} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := benchSpool(b, benchOptions(b.TempDir(), 0))
+			seq := uint64(1)
+			for b.Loop() {
+				fill(b, s, seq, n)
+				seq += uint64(n)
+				s.due()
+				for range n {
+					x, ok := s.Next()
+					if !ok {
+						b.Fatal("not durable")
+					}
+					s.Ack(x.ID)
+				}
+			}
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "readings/s")
+		})
+	}
+}
+
+// What an outage writes, by how many readings a sync covers. The payload is the
+// message as it is sent.
+func BenchmarkOutage(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := benchSpool(b, benchOptions(b.TempDir(), 5*time.Second))
+			payload := len(Encode("thing-greenhouse", reading(7, 100000)))
+			fill(b, s, 1, n)
+			s.due()
+			before, had, seq := written(), s.Stats().Bytes, uint64(n)
+			for b.Loop() {
+				fill(b, s, seq+1, n)
+				seq += uint64(n)
+				s.due()
+			}
+			all := float64(b.N * n)
+			b.ReportMetric(float64(s.Stats().Bytes-had)/all, "file-B/reading")
+			b.ReportMetric(float64(written()-before)/all, "disk-B/reading")
+			b.ReportMetric(float64(written()-before)/all/float64(payload), "x-payload")
+		})
+	}
+}
+
+// A million readings that an outage leaves on disk, and then their way out.
+func BenchmarkMillion(b *testing.B) {
+	const million = 1_000_000
+	for b.Loop() {
+		o := benchOptions(b.TempDir(), 5*time.Second)
+		s, err := Open(o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		base, began := heap(), time.Now()
+		for seq := uint64(1); seq < million; seq += 1000 {
+			fill(b, s, seq, 1000)
+			s.due()
+		}
+		b.ReportMetric(million/time.Since(began).Seconds(), "stored/s")
+		b.ReportMetric(heap()-base, "MB-stored")
+		began = time.Now()
+		most := 0.0
+		for n := range million {
+			x, ok := readNext(s)
+			if !ok || x.Record.Seq != uint64(n+1) {
+				b.Fatalf("%d: got %+v, %v", n+1, x, ok)
+			}
+			s.Ack(x.ID)
+			if n%1000 == 0 {
+				s.due()
+			}
+			if n == million/2 {
+				most = heap()
+			}
+		}
+		b.ReportMetric(million/time.Since(began).Seconds(), "drained/s")
+		b.ReportMetric(most-base, "MB-draining")
+		b.ReportMetric(heap()-base, "MB-drained")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// heap is how much memory is in use, in MB.
+func heap() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapInuse) / 1e6
+}
+
+func BenchmarkOpen64MiB(b *testing.B) {
+	o := benchOptions(b.TempDir(), 5*time.Second)
+	s, err := Open(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for seq := uint64(1); s.Stats().Samples.Bytes < 64<<20; seq += 1000 {
+		fill(b, s, seq, 1000)
+		s.due()
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := Open(o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package spool
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// examined is what one file turned out to hold.
+type examined struct {
+	last    []byte // the payload of its last record
+	id      uint64 // behind its last record
+	damaged bool
+	end     int // behind its last frame
+}
+
+// segment reads one segment file. A file that may be torn is one that was
+// being written when its run ended.
+func (l *loader) segment(g *segment, torn bool) {
+	if g.gone {
+		l.tracks[g.lane].damage(g.run)
+		l.f.damaged = append(l.f.damaged, g.file()+": is missing")
+		return
+	}
+	data, err := l.disk.read(g.file(), maxFile+1)
+	if err != nil {
+		l.tracks[g.lane].damage(g.run)
+		l.damaged(g, err)
+		return
+	}
+	x := l.examine(g, data, torn)
+	l.next = x.id
+	if x.last != nil {
+		g.stamp(nil, x.last)
+	}
+	if g.size = int64(x.end); x.damaged {
+		g.size = int64(len(data))
+		l.damaged(g, nil)
+	}
+	g.good, g.sure = g.size, g.hi
+	switch {
+	case g.live > 0:
+		if torn {
+			l.f.torn = append(l.f.torn, g)
+		}
+		l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
+		l.f.pending[g.lane] += g.live
+	case !g.bad:
+		l.f.empty = append(l.f.empty, g)
+	}
+}
+
+// damaged takes note of a damaged file. What can be read of it is read; it is
+// set aside when what cannot has been told.
+func (l *loader) damaged(g *segment, err error) {
+	g.bad = true
+	what := g.file()
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	l.f.damaged = append(l.f.damaged, what)
+	l.f.bad = append(l.f.bad, g)
+}
+
+func (l *loader) examine(g *segment, data []byte, torn bool) examined {
+	at, good := g.scan(data)
+	x := examined{id: l.next, end: at.pos}
+	damage := func() {
+		x.damaged = true
+		l.tracks[g.lane].damage(g.run)
+	}
+	if !good && foreign(data) {
+		damage()
+		return x
+	}
+	holes := 0
+	for at.next() {
+		h, ok := peek(at.payload)
+		if at.holes > holes || !ok {
+			holes = at.holes
+			damage()
+		}
+		if ok && !l.record(g, &x, at, h) {
+			damage()
+			return x
+		}
+		x.end = at.pos
+	}
+	cut := at.seq < l.notes.files[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
+	switch {
+	case at.tail > 0 && !torn, !good && !torn, cut:
+		damage()
+	case !good && x.last != nil:
+		x.damaged = true // only the header was hit
+	}
+	return x
+}
+
+// record takes in one record of a segment; false means that its number cannot
+// be one of ours.
+func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
+	if x.last == nil {
+		g.off, g.lo = l.next-at.seq, l.next
+		g.stamp(at.payload, at.payload)
+	}
+	id := g.off + at.seq
+	if id >= firstLive {
+		return false
+	}
+	done := &l.f.done[g.lane]
+	done.add(x.id, id) // what lies between is in no file
+	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.seq) {
+		done.add(id, id+1)
+	} else {
+		g.live++
+		if string(h.kind) == string(Gap) {
+			l.f.gaps[id] = &owedGap{run: g.run, seq: at.seq, payload: slices.Clone(at.payload)}
+		}
+	}
+	if string(h.kind) == string(Gap) {
+		l.told[frameKey{g.run, at.seq}] = true
+	}
+	x.id, g.hi, x.last = id+1, id+1, at.payload
+	sensor, known := l.names[string(h.sensor)]
+	if !known {
+		sensor = string(h.sensor)
+		l.names[sensor] = sensor
+	}
+	g.note(sensor, h.run, h.seq)
+	if h.seq > 0 && sensor != "" {
+		l.tracks[g.lane].record(origin{sensor, h.run}, h.seq)
+	}
+	return true
+}
+
+// foreign reports whether data is a whole segment, only not the one that its
+// name says.
+func foreign(data []byte) bool {
+	if len(data) < headerSize {
+		return false
+	}
+	g := segment{
+		lane:   int(data[8]),
+		number: binary.LittleEndian.Uint32(data[12:]),
+		run:    binary.LittleEndian.Uint64(data[16:]),
+	}
+	return string(g.header()) == string(data[:headerSize])
+}

@@ -1,0 +1,117 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+func (s *Spool) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+// fail takes note that the disk cannot be used, and when to try it again.
+func (s *Spool) fail(now time.Time, err error) {
+	s.mu.Lock()
+	was := s.down
+	s.down = true
+	poke(s.ready)
+	s.mu.Unlock()
+	s.w.backoff = min(max(2*s.w.backoff, leastRetry), mostRetry)
+	s.w.retryAt = now.Add(s.w.backoff)
+	s.o.Health.Raise(health.SpoolUnavailable, subject, err.Error())
+	if !was {
+		s.o.Log.Warn("spool cannot be written", "dir", s.o.Dir, "err", err)
+	}
+}
+
+// recovered takes note that the disk works again.
+func (s *Spool) recovered() {
+	s.mu.Lock()
+	was, hung := s.down, s.hung > 0
+	s.down = false
+	s.mu.Unlock()
+	s.w.backoff = 0
+	if !hung {
+		s.o.Health.Clear(health.SpoolUnavailable, subject)
+	}
+	if was {
+		s.o.Log.Info("spool can be written again", "dir", s.o.Dir)
+	}
+}
+
+// repair brings the disk up to date after a failure, or for the first time.
+func (s *Spool) repair() error {
+	if !s.w.attached {
+		if err := s.attach(); err != nil {
+			return err
+		}
+	}
+	if err := s.catchUp(); err != nil {
+		// What nothing needs may be what fills the disk. It goes unnoted, so a
+		// crash before the next attempt takes it for damage.
+		_ = s.removeAll(s.rubbish())
+		return err
+	}
+	if s.w.recorded && s.w.sights == s.sightCount() {
+		return nil
+	}
+	return s.record()
+}
+
+// catchUp writes everything that is to be on disk.
+func (s *Spool) catchUp() error {
+	for _, f := range []func() error{
+		s.seal, func() error { return s.commit(true) }, s.mend, s.keepRefused, s.rewriteNotes, s.sweep,
+	} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish writes everything and takes nothing more.
+func (s *Spool) finish() error {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	if s.w.finished {
+		return nil
+	}
+	s.w.finished = true
+	err := s.repair()
+	for i := range s.lanes {
+		s.shut(i)
+	}
+	if err == nil {
+		err = s.rewriteNotes()
+	}
+	if err == nil {
+		err = s.sweep()
+	}
+	if err == nil {
+		err = replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())
+	}
+	s.w.notes.close()
+	if err != nil {
+		return fmt.Errorf("finish spool %q: %w", s.o.Dir, err)
+	}
+	return nil
+}
+
+// Close ends the spool and frees its directory. It is called when Run has
+// returned; where Run was never called it writes everything first.
+func (s *Spool) Close() error {
+	err := s.finish()
+	s.held.Store(false)
+	if s.w.lock != nil {
+		err = errors.Join(err, s.w.lock.Close())
+		s.w.lock = nil
+	}
+	return err
+}

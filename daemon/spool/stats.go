@@ -1,0 +1,58 @@
+package spool
+
+// LaneStats counts one log.
+type LaneStats struct {
+	Pending  int   // records not yet acknowledged
+	Segments int   // files
+	Bytes    int64 // in these files
+}
+
+// Stats is the spool in numbers. The counts are since the start.
+type Stats struct {
+	Run      uint64 // see [Spool.RunNumber]
+	Disk     bool   // the disk can be written, as far as is known
+	Events   LaneStats
+	Samples  LaneStats
+	Bytes    int64  // on disk, without files set aside
+	Memory   int64  // of records in memory
+	Appended uint64 // records taken in
+	Acked    uint64 // records acknowledged
+	Dropped  uint64 // records given up for want of room or for their age
+	Refused  uint64 // records set aside
+	Damaged  uint64 // files found damaged
+}
+
+// Stats gives the spool in numbers. Any goroutine.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Run, st.Disk = s.run, !s.down && s.hung == 0
+	st.Bytes = s.used()
+	for i, out := range [lanes]*LaneStats{&st.Events, &st.Samples} {
+		l := s.lanes[i]
+		out.Pending, out.Segments = l.pending, len(l.segs)
+		for _, g := range l.segs {
+			out.Bytes += g.size
+		}
+		st.Memory += l.bytes
+	}
+	return st
+}
+
+// used is the disk in use, without files set aside.
+func (s *Spool) used() int64 {
+	n := s.noted
+	for _, l := range s.lanes {
+		for _, g := range l.segs {
+			n += g.size
+		}
+	}
+	for _, g := range s.doomed {
+		n += g.size
+	}
+	for _, g := range s.garbage {
+		n += g.size
+	}
+	return n
+}
