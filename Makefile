@@ -36,7 +36,7 @@ CI_STEPS ?= lint build cross demo chaos vm-test test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos bench vm-test ci install clean FORCE
+.PHONY: help build demo test race lint lint-go lint-shell cross chaos bench vm-test vm-pi ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -58,6 +58,7 @@ RACE := $(shell test "$$($(GO) env CGO_ENABLED)" != 0 && command -v "$$($(GO) en
 
 test: ## all tests, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler here: testing WITHOUT the race detector"
+	$(GO) test -tags rehearsal ./daemon/health
 	$(GO) test $(RACE) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
 
 # Where root may, the spool of `make chaos` is on a small disk of its own, which
@@ -81,6 +82,7 @@ lint-go:
 	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	GOOS=linux $(GO) vet -tags chaos ./daemon ./cmd/fieldpost
+	$(GO) vet -tags rehearsal ./daemon/health
 	$(GO) run $(STATICCHECK) ./...
 
 SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)
@@ -99,6 +101,9 @@ cross-%: FORCE
 
 vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, in an emulated ARM machine (root)
 	deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64
+
+vm-pi: cross-linux-arm64 ## the same on an emulated Raspberry Pi 3: the names of its lines, its I2C controller (root)
+	deploy/vm/test.sh -m raspi3b $(BIN)/cross/fieldpost-linux-arm64
 
 ci: export DURATION = 10s
 ci: export FAULTS = 20

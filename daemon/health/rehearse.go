@@ -18,6 +18,7 @@ func rehearse(loop string) {
 	switch how, which, _ := strings.Cut(strings.TrimSpace(string(text)), " "); {
 	case which != loop:
 	case how == "hang":
+		println("rehearsal: " + loop + " hangs") // standard error: the journal has the time
 		select {}
 	case how == "panic":
 		panic("rehearsal: " + loop)

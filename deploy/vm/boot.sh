@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# boot.sh PAYLOAD_DIR
+# boot.sh [-m raspi3b] PAYLOAD_DIR
 #
-# Boots the test machine (Debian on QEMU's arm64 board "virt", emulated, so no
-# KVM is needed) and runs PAYLOAD_DIR/run.sh in it as root. The payload is at
-# /payload inside. PAYLOAD_DIR/out and PAYLOAD_DIR/console.log come back; the
-# exit code is run.sh's. Needs root, for chroot and mount namespaces.
+# Boots the test machine (Debian on QEMU's arm64 board "virt", or its Raspberry
+# Pi 3, emulated, so no KVM is needed) and runs PAYLOAD_DIR/run.sh in it as root.
+# The payload is at /payload inside. PAYLOAD_DIR/out and PAYLOAD_DIR/console.log
+# come back; the exit code is run.sh's. Needs root, for chroot and mount namespaces.
 #
 #   WORK=DIR     where the parts are kept (~/.cache/fieldpost/vm)
 #   TIMEOUT=SEC  how long the machine may run (1200)
@@ -14,7 +14,15 @@ set -euo pipefail
 # shellcheck source=deploy/vm/build.sh
 . "$HERE/build.sh"
 
-if [ $# -ne 1 ] || [ ! -x "$1/run.sh" ]; then die "usage: $0 PAYLOAD_DIR (with an executable run.sh)"; fi
+MACHINE=virt
+while getopts m: option; do
+	case $option in
+	m) MACHINE=$OPTARG ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+if [ $# -ne 1 ] || [ ! -x "$1/run.sh" ]; then die "usage: $0 [-m raspi3b] PAYLOAD_DIR (with an executable run.sh)"; fi
 [ "$(id -u)" = 0 ] || die "the test machine needs root"
 PAYLOAD=$(realpath "$1")
 build
@@ -33,17 +41,32 @@ rm -rf "$RUN/payload/out" "$RUN/payload/console.log"
 truncate -s 256M "$RUN/payload.img"
 tools mke2fs -q -F -t ext4 -O ^metadata_csum -L PAYLOAD -d "$RUN/payload" "$RUN/payload.img"
 
+# snapshot=on: the image is never written, every boot is clean
+root="file=$IMAGE/root.img,format=raw,snapshot=on,cache=unsafe"
+monitor=''
+args="rw quiet loglevel=4 systemd.show_status=1 cryptomgr.notests"
+case $MACHINE in
+virt)
+	board=(-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel "tcg,thread=multi,tb-size=512" -serial "file:$RUN/console"
+		-drive "if=none,id=root,$root" -device "virtio-blk-pci,drive=root"
+		-device "virtio-blk-pci,drive=payload" -device virtio-rng-pci)
+	args="console=ttyAMA0 root=/dev/vda $args"
+	;;
+raspi3b) # its four processors are faster on one thread; its console is the second UART
+	board=(-M raspi3b -accel "tcg,thread=single,tb-size=512" -serial null -serial "file:$RUN/console"
+		-dtb "$IMAGE/bcm2837-rpi-3-b.dtb" -drive "if=sd,$root" -device "usb-storage,drive=payload"
+		-device "tmp105,id=tmp105,bus=i2c-bus.1,address=0x48")
+	args="console=ttyS1,115200 root=/dev/mmcblk0 $args"
+	monitor="qom-set /machine/peripheral/tmp105 temperature 37500"
+	;;
+*) die "no machine $MACHINE: virt or raspi3b" ;;
+esac
+
 say "booting"
 start=$SECONDS
-# snapshot=on: the image is never written, every boot is clean
-tools timeout "${TIMEOUT:-1200}" qemu-system-aarch64 \
-	-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel tcg,thread=multi,tb-size=512 \
-	-display none -monitor none -no-reboot -nic none -serial "file:$RUN/console" \
-	-drive "if=none,id=root,file=$IMAGE/root.img,format=raw,snapshot=on,cache=unsafe" -device virtio-blk-pci,drive=root \
-	-drive "if=none,id=payload,file=$RUN/payload.img,format=raw,cache=unsafe" -device virtio-blk-pci,drive=payload \
-	-device virtio-rng-pci -kernel "$IMAGE/kernel" -initrd "$IMAGE/initrd.gz" \
-	-append "console=ttyAMA0 root=/dev/vda rw quiet loglevel=4 systemd.show_status=1 cryptomgr.notests" \
-	</dev/null >"$RUN/qemu.log" 2>&1 &
+tools timeout "${TIMEOUT:-1200}" qemu-system-aarch64 "${board[@]}" -display none -monitor stdio -nic none \
+	-drive "if=none,id=payload,file=$RUN/payload.img,format=raw,cache=unsafe" \
+	-kernel "$IMAGE/kernel" -initrd "$IMAGE/initrd.gz" -append "$args" <<<"$monitor" >"$RUN/qemu.log" 2>&1 &
 QEMU=$!
 wait "$QEMU" || { tail -3 "$RUN/qemu.log" >&2 && say "QEMU ended with an error"; }
 QEMU=''

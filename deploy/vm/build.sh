@@ -4,8 +4,10 @@
 
 TOOLS=$WORK/tools
 KERNEL=$WORK/kernel-arm64
-ROOT=$WORK/rootfs-arm64
-IMAGE=$WORK/img-arm64
+GUEST=arm64
+[ "$GUEST_SUITE" = "$SUITE" ] || GUEST=arm64-$GUEST_SUITE
+ROOT=$WORK/rootfs-$GUEST
+IMAGE=$WORK/img-$GUEST
 CROSS=aarch64-linux-gnu-
 
 # The test machine needs QEMU 10, kmod, e2fsprogs and the kernel's compilers, of
@@ -14,7 +16,7 @@ TOOL_PACKAGES="qemu-system-arm,gcc,gcc-aarch64-linux-gnu,make,kmod,e2fsprogs,cpi
 build_tools() {
 	fresh "$TOOLS" "$TOOL_PACKAGES" && return
 	say "building the tools"
-	debstrap "$TOOLS" --arch=amd64 --variant=essential --include="$TOOL_PACKAGES" \
+	debstrap "$TOOLS" "$SUITE" --arch=amd64 --variant=essential --include="$TOOL_PACKAGES" \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*'
 	made "$TOOLS" "$TOOL_PACKAGES"
@@ -82,11 +84,15 @@ build_modules() {
 # The guest's packages are unpacked, and what their maintainer scripts would do
 # is done here: run under emulation, they would take twenty times as long.
 GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients"
-ESSENTIAL="base-files,base-passwd,bash,coreutils,dash,diffutils,findutils,grep,gzip,hostname,libc-bin,login.defs,passwd,mount,sed,tar,util-linux,mawk"
+ESSENTIAL="base-files,base-passwd,bash,coreutils,dash,diffutils,findutils,grep,gzip,hostname,libc-bin,passwd,mount,sed,tar,util-linux,mawk"
+[ "$GUEST_SUITE" = bookworm ] || ESSENTIAL+=,login.defs
 build_root() {
 	fresh "$ROOT" "$GUEST_PACKAGES" && return
 	say "building the guest"
-	debstrap "$ROOT" --arch=arm64 --variant=extract --include="$ESSENTIAL,$GUEST_PACKAGES"
+	local merged=()
+	# bookworm's packages still have /bin and /lib beside /usr
+	[ "$GUEST_SUITE" != bookworm ] || merged=(--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr)
+	debstrap "$ROOT" "$GUEST_SUITE" --arch=arm64 --variant=extract --include="$ESSENTIAL,$GUEST_PACKAGES" "${merged[@]}"
 	cp "$ROOT/usr/share/base-passwd/passwd.master" "$ROOT/etc/passwd"
 	cp "$ROOT/usr/share/base-passwd/group.master" "$ROOT/etc/group"
 	sed 's/:.*/:*:19000:0:99999:7:::/' "$ROOT/etc/passwd" >"$ROOT/etc/shadow"
@@ -111,10 +117,15 @@ modfiles() {
 		awk '$1 == "insmod" && !seen[$2]++ {print $2}'
 }
 
-# install_modules TREE: only those that the machine and the tests use
+# The modules that the two boards need to find their disks.
+DISK_MODULES="virtio_blk ext4 sdhci-iproc bcm2835 mmc_block"
+
+# install_modules TREE: only those that the machines and the tests use
 install_modules() {
 	local base=$KERNEL/root/usr/lib/modules/$VERSION to=$1/usr/lib/modules/$VERSION f
-	modfiles virtio_blk virtio_rng ext4 configfs autofs4 i2c-dev gpio-sim i2c-sim | while read -r f; do
+	# shellcheck disable=SC2086  # words
+	modfiles $DISK_MODULES virtio_rng configfs autofs4 i2c-dev gpio-sim i2c-sim \
+		dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng | while read -r f; do
 		install -D -m 0644 "$f" "$to/${f#"$base"/}"
 	done
 	cp "$base"/modules.builtin* "$base/modules.order" "$to/"
@@ -146,7 +157,8 @@ build_initrd() {
 	mkdir -p "$initrd"/{bin,mod,proc,sys,dev,mnt}
 	cp "$ROOT/usr/bin/busybox" "$initrd/bin/"
 	install -m 0755 "$HERE/guest/init.sh" "$initrd/init"
-	modfiles virtio_blk ext4 | while read -r f; do
+	# shellcheck disable=SC2086  # words
+	modfiles $DISK_MODULES | while read -r f; do
 		cp "$1/usr/lib/modules/$VERSION/$(realpath --relative-to="$base" "${f%.xz}")" "$initrd/mod/"
 		basename "${f%.xz}" >>"$initrd/mod/order"
 	done
@@ -166,7 +178,8 @@ build_image() {
 	install_guest "$tree"
 	build_initrd "$tree"
 	cp "$KERNEL/root/boot/vmlinuz-$VERSION" "$IMAGE/kernel"
-	truncate -s 1G "$IMAGE/root.img" # sparse
+	cp "$KERNEL/root/usr/lib/linux-image-$VERSION/broadcom/bcm2837-rpi-3-b.dtb" "$IMAGE/"
+	truncate -s 1G "$IMAGE/root.img" # sparse; a power of two, as an SD card must be
 	tools mke2fs -q -F -t ext4 -O ^metadata_csum -d "$tree" -L ROOT "$IMAGE/root.img"
 	rm -rf "$tree" "$IMAGE/initrd"
 	made "$IMAGE" "$k"

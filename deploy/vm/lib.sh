@@ -7,6 +7,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # made of has changed. It may be deleted at any time.
 WORK=${WORK:-${XDG_CACHE_HOME:-$HOME/.cache}/fieldpost/vm}
 SUITE=trixie # what Raspberry Pi OS is based on
+# The guest may be of another suite than the kernel: bookworm has systemd 252.
+GUEST_SUITE=${GUEST_SUITE:-$SUITE}
 
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*" >&2; }
 die() {
@@ -62,12 +64,12 @@ foreign() {
 	"apt-$tool" "${options[@]}" "$@"
 }
 
-# debstrap DIR ARG...: a tree of Debian packages
+# debstrap DIR SUITE ARG...: a tree of Debian packages
 debstrap() {
-	local dir=$1
-	shift
+	local dir=$1 suite=$2
+	shift 2
 	rm -rf "$dir" "$dir.ok"
-	mmdebstrap "$@" "$SUITE" "$dir" "deb $(mirror) $SUITE main" >"$dir.log" 2>&1 ||
+	mmdebstrap "$@" "$suite" "$dir" "deb $(mirror) $suite main" >"$dir.log" 2>&1 ||
 		{ tail -5 "$dir.log" >&2 && die "mmdebstrap $dir"; }
 	say "$(basename "$dir"): $(du -sm "$dir" | cut -f1) MB"
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# test.sh BINARY
+# test.sh [-m raspi3b] BINARY
 #
 # Installs fieldpost, built for linux/arm64, on the test machine as `make install`
-# does on a board, and runs guest/run.sh there. Exit code 0: all passed.
+# does on a board, and runs guest/run.sh there, on a Pi guest/pi.sh. Exit code 0: all passed.
 #
 #   KEEP=DIR  leave the payload, the machine's console and its journal in DIR
 set -euo pipefail
@@ -10,7 +10,15 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 REPO=$(realpath "$HERE/../..")
 
-if [ $# -ne 1 ] || [ ! -f "$1" ]; then die "usage: $0 BINARY (built for linux/arm64)"; fi
+MACHINE=virt
+while getopts m: option; do
+	case $option in
+	m) MACHINE=$OPTARG ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+if [ $# -ne 1 ] || [ ! -f "$1" ]; then die "usage: $0 [-m raspi3b] BINARY (built for linux/arm64)"; fi
 [ "$(id -u)" = 0 ] || die "the test machine needs root"
 BINARY=$(realpath "$1")
 mkdir -p "$WORK"
@@ -50,9 +58,19 @@ hardware_tests() {
 	(cd "$REPO" && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go test -c -trimpath -tags hardware -o "$1" ./sensors/board)
 }
 
+# rehearsal FILE: fieldpost as it is, but that a loop of it can be made to hang or panic
+rehearsal() { (cd "$REPO" && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags rehearsal -o "$1" ./cmd/fieldpost); }
+
 make -s -C "$REPO" install "DESTDIR=$PAYLOAD/tree" "BINARY=$BINARY"
-install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
-install -m 0644 "$HERE/guest/assert.sh" "$HERE/guest/mosquitto.conf" "$HERE/guest/fieldpost.yaml" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,pins,power}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
-hardware_tests "$PAYLOAD/board.test"
-"$HERE/boot.sh" "$PAYLOAD"
+if [ "$MACHINE" = virt ]; then
+	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
+	install -m 0644 "$HERE/guest/fieldpost.yaml" "$PAYLOAD/"
+	rehearsal "$PAYLOAD/rehearsal"
+	hardware_tests "$PAYLOAD/board.test"
+else
+	install -m 0755 "$HERE/guest/pi.sh" "$PAYLOAD/run.sh"
+	install -m 0644 "$HERE/guest/pi.yaml" "$PAYLOAD/fieldpost.yaml"
+fi
+"$HERE/boot.sh" -m "$MACHINE" "$PAYLOAD"

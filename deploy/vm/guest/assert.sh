@@ -1,16 +1,14 @@
 # shellcheck shell=bash
-# Assertions for run.sh, and ways to look at lines, messages and time.
+# Assertions for run.sh, and ways to wait and to look at messages.
 
+# Counts and times go on over a reboot.
 passed=0 failed=0
+[ ! -e out/counts ] || read -r passed failed SECONDS <out/counts
 
-# uptime in milliseconds, without starting a process
-now() {
-	local t
-	t=${EPOCHREALTIME/[.,]/}
-	echo $((t / 1000))
+section() {
+	printf '\n# [%ss] %s\n' "$SECONDS" "$*"
+	printf '# %s\n' "$*" >/dev/console # for those who watch
 }
-
-section() { printf '\n# [%ss] %s\n' "$SECONDS" "$*"; }
 ok() {
 	passed=$((passed + 1))
 	printf 'ok %d - %s\n' $((passed + failed)) "$*"
@@ -40,12 +38,20 @@ same() {
 	fi
 }
 
+# same_quietly WHAT WANT GOT: counts only where it fails
+same_quietly() { [ "$2" = "$3" ] || same "$@"; }
+
+# at_most LIMIT MILLISECONDS WHAT
+at_most() {
+	if [ "$2" -le "$1" ]; then ok "$3 after $2 ms, at most $1"; else not_ok "$3 after $2 ms, at most $1"; fi
+}
+
 # within SECONDS COMMAND...: again and again until it succeeds
 within() {
 	local deadline=$((SECONDS + $1)) printed
 	shift
 	until printed=$("$@" 2>&1); do
-		if [ $SECONDS -ge "$deadline" ]; then
+		if [ "$SECONDS" -ge "$deadline" ]; then
 			printf '%s\n' "$printed"
 			return 1
 		fi
@@ -59,22 +65,8 @@ message() { jq -Rne "any(inputs | fromjson? // {}; $1)" /run/watch.log; }
 # messages FILTER: all of them, one a line
 messages() { jq -Rnc "inputs | fromjson? // {} | select($1)" /run/watch.log; }
 
-# level N: the level that line has now, from the kernel; is_level N LEVEL
-level() { cat "$LINES/sim_gpio$1/value"; }
-is_level() { [ "$(level "$1")" = "$2" ]; }
-
-# follow N FILE: writes each change of a line's level with its time, until killed.
-# It looks every few milliseconds and starts no process for that.
-follow() {
-	local last='' value nap
-	exec {nap}<> <(:)
-	while :; do
-		read -r value <"$LINES/sim_gpio$1/value"
-		[ "$value" = "$last" ] || printf '%s %s\n' "$(now)" "$value" >>"$2"
-		last=$value
-		read -rt 0.005 -u "$nap"
-	done
-}
+# keep_counts: before the machine goes down
+keep_counts() { echo "$passed $failed $SECONDS" >out/counts; }
 
 # summary: the closing line; fails where something has failed
 summary() {

@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# Installed as the README tells it, and started for the first time.
+
+install_files() {
+	section "installation, as the README tells it"
+	tar -C tree -c . | tar -C / -x --no-same-owner --no-overwrite-dir
+	check "systemd-sysusers makes the user" systemd-sysusers
+	check "systemd-tmpfiles makes the folders" systemd-tmpfiles --create
+	# udevadm control --reload would not look up groups that are new
+	systemctl daemon-reload
+	systemctl restart systemd-udevd systemd-modules-load
+	udevadm trigger --settle
+	install -o root -g fieldpost -m 0640 certs/AmazonRootCA1.pem certs/certificate.pem.crt certs/private.pem.key /etc/fieldpost/certs/
+}
+
+installation() {
+	install_files
+	hardware
+	sed "s/@BUS@/$BUS/" fieldpost.yaml >"$CONFIG"
+
+	same "a GPIO chip that was there before belongs to the group gpio" "root:gpio 660" "$(stat -c '%U:%G %a' /dev/gpiochip0)"
+	same "so does one that comes later" "root:gpio 660" "$(stat -c '%U:%G %a' "/dev/$CHIP")"
+	same "the I2C bus belongs to the group i2c" "root:i2c 660" "$(stat -c '%U:%G %a' "/dev/i2c-$BUS")"
+	same "the certificates' folder is for fieldpost alone" "root:fieldpost 750" "$(stat -c '%U:%G %a' /etc/fieldpost/certs)"
+	check "systemd finds nothing wrong with the unit" systemd-analyze verify --man=no "$UNIT.service"
+	check "the configuration is accepted" as_fieldpost fieldpost check -c "$CONFIG"
+	echo "# $(systemd-analyze security --no-pager "$UNIT.service" 2>/dev/null | tail -1)"
+}
+
+as_fieldpost() { setpriv --reuid fieldpost --regid fieldpost --init-groups "$@"; }
+
+# hardware: makes it, or finds what was made at boot. The pump's and the fan's
+# pulls are at the unsafe level, the heater's at the safe one: high, for it is
+# active low.
+hardware() {
+	local made
+	made=$(cat /run/bench-hw 2>/dev/null || bench-hw)
+	eval "$made"
+	export CHIP LINES BUS REGS
+	watch_lines
+	pull 22 up
+	pull 23 up
+	pull 24 up
+}
+
+first_start() {
+	section "start"
+	start_broker
+	check "mosquitto listens" within 30 broker_listens
+	start_watcher
+	begin
+	check "the unit is enabled and starts: READY has come" timeout 100 systemctl enable -q --now "$UNIT"
+	is_state active || give_up "fieldpost does not start"
+	went 22 "1 0" "the first start, pull unsafe"
+	went 23 "1" "the first start, active low, initial off, pull safe"
+	same "it is active" active "$(systemctl is-active "$UNIT")"
+	same "it started at the first try" 0 "$(property NRestarts)"
+	same "it runs as fieldpost" fieldpost "$(stat -c %U "/proc/$(pid)")"
+	same "it has no capabilities" 0000000000000000 "$(awk '/^CapPrm/ {print $2}' "/proc/$(pid)/status")"
+	check "it has no /dev/mem" bash -c "! ls -l /proc/$(pid)/fd | grep -e /dev/mem -e /dev/gpiomem"
+	pull 23 down # from here on every line's pull is unsafe
+}

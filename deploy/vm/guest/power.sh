@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+# The machine reboots, in order and by a power cut. The tests go on in the next
+# boot: `phase` tells where.
+
+# before_reboot: the simulated hardware is there before fieldpost starts, as on a
+# board, and the kernel's record begins
+before_reboot() {
+	local lib=/usr/local/lib/bench
+	mkdir -p $lib
+	cp assert.sh lines.sh install.sh $lib/
+	cat >$lib/hardware <<-'S'
+		#!/bin/bash
+		cd "$(dirname "$0")" && . ./assert.sh && . ./lines.sh && . ./install.sh && bench-hw >/run/bench-hw && hardware && begin
+	S
+	chmod 0755 $lib/hardware
+	printf '[Unit]\nBefore=fieldpost.service\n[Service]\nType=oneshot\nExecStart=%s\n[Install]\nWantedBy=multi-user.target\n' \
+		$lib/hardware >/etc/systemd/system/bench-hw.service
+	systemctl enable -q bench-hw.service
+	cp /run/watch.log "out/watch-$1.log"
+	last_run >out/run
+	keep_counts
+}
+
+# after_boot WHAT: it came up by itself
+after_boot() {
+	local run
+	run=$(cat out/run)
+	eval "$(cat /run/bench-hw)"
+	export CHIP LINES BUS REGS
+	find_base
+	check "the unit came up by itself" within 90 is_state active
+	same "at the first try" 0 "$(property NRestarts)"
+	went 22 "1 0" "$1, pull unsafe"
+	went 23 "1" "$1, active low, pull safe"
+	went 24 "1 0" "$1, pull unsafe"
+	start_broker
+	start_watcher
+	check "readings of the new run arrive" within 90 run_beyond "$run"
+	same "its run is one higher" $((run + 1)) "$(last_run)"
+}
+
+reboot_in_order() {
+	section "the machine reboots"
+	before_reboot 1
+	echo after_reboot >out/phase
+	exit 100 # bench-run reboots
+}
+
+after_reboot() {
+	section "the machine has rebooted"
+	after_boot "reboot"
+	true_clock
+	within 30 message '.sensor == "soil" and .clock == null'
+	check "orders work" order pump on --for 10m --wait 30s
+}
+
+power_cut() {
+	section "the power is cut, with mail waiting"
+	systemctl stop broker
+	# the broker's own memory is not what is tested
+	sync /var/lib/broker/mosquitto.db
+	sleep 12
+	before_reboot 2
+	echo after_power_cut >out/phase
+	sync -f out
+	# at once: nothing is synced, nothing is unmounted
+	echo b >/proc/sysrq-trigger
+	sleep 60
+}
+
+after_power_cut() {
+	section "the power is back"
+	local run
+	run=$(cat out/run)
+	after_boot "power back"
+	check "readings of before the cut arrive, from the spool" within 60 message ".sensor == \"soil\" and .run == $run"
+	check "an uncertain gap tells that some may be missing" within 60 message ".kind == \"gap\" and .sensor == \"soil\" and .run == $run and .certain == false"
+	messages ".kind == \"gap\" and .run == $run" | sed 's/^/# /'
+	echo "# $(messages ".sensor == \"soil\" and .seq and .run == $run" | jq -s 'map(.seq) | unique | length') readings of run $run came out of the spool"
+	same "the spool was not damaged" '' "$(messages '.kind == "fault" and (.code | test("damaged|spool"))')"
+	true_clock
+	within 30 message '.sensor == "soil" and .clock == null'
+	check "orders work" order pump on --wait 30s
+}
