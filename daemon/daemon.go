@@ -94,8 +94,8 @@ func New(o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.spool.Close())
 	}
 	d.bank = output.Open(output.Options{
-		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Clock: o.Clock, Health: d.health,
-		Loop: d.progress.Loop("output timers"), Log: d.log, Event: d.take,
+		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Levels: d.spool.Journal("levels"),
+		Clock: o.Clock, Health: d.health, Loop: d.progress.Loop("output timers"), Log: d.log, Event: d.take,
 	})
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
@@ -176,20 +176,27 @@ func (d *Daemon) Run(ctx context.Context) error {
 		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
 
-	var err error
+	var ended error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
-		d.log.Error("a part of the daemon ended", "err", err)
+	case ended = <-failed:
 	}
-	return errors.Join(err, d.shutdown(orders, serving, pins, reading, linking, telling, proving, keeping))
+	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, telling, proving, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
 // safe, sensors, mail flushed and offline said, disconnected, spool on disk.
 // No step waits for ever, so that a line or disk that hangs costs no other step;
-// all limits together are less than TimeoutStopSec of the unit.
-func (d *Daemon) shutdown(orders, serving, pins, reading, linking, telling, proving, keeping *part) error {
+// all limits together are less than TimeoutStopSec of the unit. Pins come before
+// all else, even before a word in the log, which may block; orders that wait for
+// a min_on end with them. ended is why, where it was no signal.
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, telling, proving, keeping *part) error {
+	orders.cancel()
+	serving.cancel()
+	safe := within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
+	if ended != nil {
+		d.log.Error("a part of the daemon ended", "err", ended)
+	}
 	d.log.Info("stopping")
 	d.notice(d.o.Notify.Stopping())
 	var errs []error
@@ -199,9 +206,9 @@ func (d *Daemon) shutdown(orders, serving, pins, reading, linking, telling, prov
 			errs = append(errs, err)
 		}
 	}
+	try(safe)
 	try(serving.stop(time.Second))
 	try(orders.stop(2 * time.Second))
-	try(within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) }))
 	try(reading.stop(5 * time.Second))
 	try(linking.stop(12 * time.Second))
 	try(telling.stop(time.Second))

@@ -219,7 +219,7 @@ func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Change) []Output
 		}
 		if !s.Since.IsZero() {
 			age := time.Since(s.Since)
-			r.State, r.Cause, r.Since, r.For = s.Level.String(), s.Cause, brief(now.Wall.Add(-age)), lasted(age)
+			r.State, r.Cause, r.Since, r.For = s.Level.String(), s.By(), brief(now.Wall.Add(-age)), lasted(age)
 		}
 		all = append(all, r)
 	}

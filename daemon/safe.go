@@ -23,6 +23,10 @@ func MakeSafe(path string, hold Hold, w io.Writer) error {
 	handles, err := output.MakeSafe(path, hold)
 	for _, h := range handles {
 		defer h.File.Close()
+		if h.Line.Safe == output.SafeKeep {
+			fmt.Fprintf(w, "%s stays as it is\n", h.Line)
+			continue
+		}
 		fmt.Fprintf(w, "%s is %s\n", h.Line, h.Line.Safe)
 	}
 	if len(handles) == 0 {
@@ -49,6 +53,15 @@ func keepDriven(path string, handles []output.Handle) error {
 		return fmt.Errorf("keep lines driven: %w", err)
 	}
 	return output.MarkHeld(path, handles)
+}
+
+// store is how lines are kept that are to stay as they are through a crash:
+// systemd has copies of their handles from the start.
+func (d *Daemon) store() output.Store {
+	if !managed() || d.recordPath() == "" {
+		return nil
+	}
+	return systemd.StoreHandles
 }
 
 // keepLines hands the lines to systemd at an orderly end, so that they are not

@@ -75,8 +75,8 @@ func TestOrdersMovePins(t *testing.T) {
 			}
 		}
 		want := []string{
-			"answer a done pump on", "event pump off for_ended", "answer a done pump on",
-			"answer b failed pump off output_failed", "answer c done pump on", "event pump off stop",
+			"event pump off initial", "event pump on mqtt a", "answer a done pump on", "event pump off for_ended a", "answer a done pump on",
+			"answer b failed pump off output_failed", "event pump on mqtt c", "answer c done pump on", "event pump off stop",
 			"answer d failed pump off stopping",
 		}
 		if !slices.Equal(told, want) {

@@ -249,8 +249,15 @@ func (d *Desk) drive(t *ticket) Answer {
 	state, err := d.o.Outputs.Do(output.Order{
 		Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: t.from.cause,
 		Expires: time.Now().Add(t.left(d.o.Clock.Now(), d.o.MaxLife)),
+		Waits: func() { // [CMD-15]
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			t.leave()
+		},
 	})
 	var a Answer
+	var soon *output.TooSoonError
+	var locked *output.InterlockError
 	switch {
 	case err == nil:
 		a = Answer{Status: Done}
@@ -262,6 +269,10 @@ func (d *Desk) drive(t *ticket) Answer {
 		a = because(Expired, "it waited for its output until then")
 	case errors.Is(err, output.ErrExpired): // [CMD-16]
 		a = because(Hangs, "")
+	case errors.As(err, &soon): // [CMD-17]
+		a = because(TooSoon, soon.Error())
+	case errors.As(err, &locked): // [CMD-17]
+		a = because(Interlocked, locked.Error())
 	default:
 		a = because(OutputFailed, err.Error())
 	}

@@ -25,7 +25,11 @@ type pins struct {
 func newPins() *pins { return &pins{at: map[string]output.Level{"lock": output.On}} }
 
 func (p *pins) Energises(name string, a output.Action) (energises, ok bool) {
-	return a.Energises(name == "lock"), name == "pump" || name == "lock"
+	safe := output.SafeOff
+	if name == "lock" {
+		safe = output.SafeOn
+	}
+	return a.Energises(safe), name == "pump" || name == "lock"
 }
 
 func (p *pins) Do(o output.Order) (output.State, error) {

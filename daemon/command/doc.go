@@ -76,6 +76,11 @@
 //     refused when there is no room, or when its expiry has come before its turn.
 //     One to the safe level fails when there is no room, or after a minute; its
 //     id is not remembered, so that it may be tried again. None acts later.
+//   - [CMD-17] An order that energises is refused while its output has to keep its
+//     level (min_on, min_off), while one to the safe level waits for that to end,
+//     and while an output that it is interlocked with may be away from its safe
+//     level. An order to the safe level that has to wait for min_on or min_off is
+//     answered when the line is safe; others for its output do not wait for it.
 //
 // # The ledger
 //

@@ -19,6 +19,8 @@ const (
 	NoLedger      Code = "no_ledger"
 	Busy          Code = "busy"
 	Overtaken     Code = "overtaken"
+	TooSoon       Code = "too_soon"
+	Interlocked   Code = "interlocked"
 	OutputFailed  Code = "output_failed"
 	Hangs         Code = "hangs"
 	Stopping      Code = "stopping"
@@ -48,6 +50,8 @@ var Reasons = []Reason{
 	{NoLedger, Refused, "It cannot be recorded that the order is carried out, so that it might be carried out twice.", "Make room on the disk or replace the card, and send it again under a new id; orders to the safe level still go through."},
 	{Busy, Refused, "So many orders wait for this output that there is no room for another.", "Wait for their answers before sending more; if none come, its line hangs: see the output's faults in the journal."},
 	{Overtaken, Refused, "An order to the safe level that came later was carried out before this one had begun.", "Send it again under a new id if it is still wanted."},
+	{TooSoon, Refused, "The output has to keep its level for a while yet.", "Send it again under a new id when that time is over; min_on and min_off of the output say how long it is."},
+	{Interlocked, Refused, "Another output must be at its safe level before this one may leave its own.", "Make the other one safe first, and send this again under a new id; where its level is not known, see its faults in the journal."},
 	{OutputFailed, Failed, "The line did not take its level, and was driven to safe as far as it obeys.", "See the output's faults in the journal: `journalctl -u fieldpost -p warning`."},
 	{Hangs, Failed, "The output's line is held up by orders before this one, so that it could not begin.", "See the output's faults in the journal; cut its power if it must be safe now."},
 	{Stopping, Failed, "The daemon is stopping and has made its outputs safe.", "Send the order again, under a new id, when it is back."},

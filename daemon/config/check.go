@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"fieldpost/daemon/output"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -31,6 +30,7 @@ func (l *loader) check(c *Config) {
 	if l.given("readings.batch.within") && !l.given("readings.batch.max") {
 		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
 	}
+	l.interlocks(c)
 	l.names(c)
 	l.pins(c)
 	l.places(c)
@@ -147,16 +147,6 @@ func addresses(all []uint16) string {
 		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
 	}
 	return strings.Join(words, "")
-}
-
-// output checks what one output's keys say together.
-func (l *loader) output(path string, o *output.Config) {
-	if !l.given(path + ".initial") {
-		o.Initial = o.Safe
-	}
-	if o.MaxOn > 0 && o.Safe == output.On && l.sound(path+".max_on") {
-		l.fail(path+".max_on", "makes no sense with safe: on, which keeps the output on", short(o.MaxOn))
-	}
 }
 
 // user is something with a name and perhaps a pin.

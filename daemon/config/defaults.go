@@ -35,7 +35,7 @@ var defaults = Config{
 // outputDefaults is the same for one output; initial is what safe is.
 var outputDefaults = output.Config{
 	Drive: board.PushPull,
-	Safe:  output.Off,
+	Safe:  output.SafeOff,
 }
 
 // sensorDefaults is the same for one sensor; address and every come from its

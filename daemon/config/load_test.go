@@ -49,7 +49,7 @@ func TestDefaultsAreNotTouched(t *testing.T) {
 	if c := good(t, base); c.Spool.AtRisk != 5*time.Second || len(c.Outputs) != 0 {
 		t.Errorf("defaults have become %+v", c)
 	}
-	if outputDefaults.Safe != output.Off {
+	if outputDefaults.Safe != output.SafeOff {
 		t.Error("default of safe has become on")
 	}
 }
@@ -70,8 +70,9 @@ sensors:
   - {name: door, chip: gpio, pin: 17, pull: up, active_low: on, debounce: 20ms}
   - {name: cpu, chip: thermal, zone: cpu-thermal}
 outputs:
-  - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, max_on: 10m}
+  - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, max_on: 10m, min_on: 1m, min_off: 3m, interlock: [vent]}
   - {name: vent, pin: GPIO22, safe: true}
+  - {name: lamp, pin: GPIO5, safe: keep, initial: last}
 `)
 	if got := c.Broker; got.ClientID != "board 7" || got.KeepAlive != 20*time.Minute || c.Endpoint() != "10.0.0.1:443" {
 		t.Errorf("broker is %+v", got)
@@ -98,10 +99,11 @@ outputs:
 		}
 	}
 	for i, want := range []output.Config{
-		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.On, Safe: output.Off, SafeAfter: 5 * time.Minute, MaxOn: 10 * time.Minute},
-		{Name: "vent", Pin: "GPIO22", Drive: board.PushPull, Safe: output.On, Initial: output.On},
+		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.InitialOn, Safe: output.SafeOff, SafeAfter: 5 * time.Minute, MaxOn: 10 * time.Minute, MinOn: time.Minute, MinOff: 3 * time.Minute, Interlock: []string{"vent"}},
+		{Name: "vent", Pin: "GPIO22", Drive: board.PushPull, Safe: output.SafeOn, Initial: output.InitialOn},
+		{Name: "lamp", Pin: "GPIO5", Drive: board.PushPull, Safe: output.SafeKeep, Initial: output.InitialLast},
 	} {
-		if c.Outputs[i] != want {
+		if !reflect.DeepEqual(c.Outputs[i], want) {
 			t.Errorf("output %d is %+v, want %+v", i, c.Outputs[i], want)
 		}
 	}
@@ -221,8 +223,8 @@ func TestCertificateFiles(t *testing.T) {
 
 // An output is at its safe level from the start unless another is asked for.
 func TestInitialIsSafeUnlessGiven(t *testing.T) {
-	c := good(t, base+"outputs:\n  - {name: a, pin: GPIO27, safe: on}\n  - {name: b, pin: GPIO26}\n  - {name: c, pin: GPIO25, safe: on, initial: off}\n")
-	for i, want := range []output.Level{output.On, output.Off, output.Off} {
+	c := good(t, base+"outputs:\n  - {name: a, pin: GPIO27, safe: on}\n  - {name: b, pin: GPIO26}\n  - {name: c, pin: GPIO25, safe: on, initial: off}\n  - {name: d, pin: GPIO24, safe: keep}\n")
+	for i, want := range []output.Initial{output.InitialOn, output.InitialOff, output.InitialOff, output.InitialKeep} {
 		if got := c.Outputs[i].Initial; got != want {
 			t.Errorf("%s: initial %s, want %s", c.Outputs[i].Name, got, want)
 		}

@@ -11,7 +11,7 @@ import (
 type refusal struct{ name, text, want string }
 
 // refusals are all of them; the fuzzer starts from them too.
-var refusals = slices.Concat(refusedShapes, refusedYAML, refusedText, refusedValues, refusedTopics, refusedKeys, refusedEntries, refusedPairs)
+var refusals = slices.Concat(refusedShapes, refusedYAML, refusedText, refusedValues, refusedTopics, refusedKeys, refusedEntries, refusedPairs, refusedOutputs)
 
 func TestRefusals(t *testing.T) {
 	for _, tt := range refusals {

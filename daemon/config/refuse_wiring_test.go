@@ -163,11 +163,65 @@ var refusedPairs = []refusal{
 	{
 		name: "level",
 		text: "outputs:\n- {name: a, pin: GPIO27, safe: high}\n",
-		want: `fieldpost.yaml:6: outputs[0].safe: want on or off (got high)`,
+		want: `fieldpost.yaml:6: outputs[0].safe: want off, on or keep (got high)`,
+	},
+	{
+		name: "initial level",
+		text: "outputs:\n- {name: a, pin: GPIO27, initial: safe}\n",
+		want: `fieldpost.yaml:6: outputs[0].initial: want off, on, last or keep (got safe)`,
 	},
 	{
 		name: "drive",
 		text: "outputs:\n- {name: a, pin: GPIO27, drive: hard}\n",
 		want: `fieldpost.yaml:6: outputs[0].drive: want push-pull, open-drain or open-source (got hard)`,
+	},
+}
+
+// refusedOutputs are options of outputs that do not go together.
+var refusedOutputs = []refusal{
+	{
+		name: "min_on longer than max_on",
+		text: "outputs:\n- name: a\n  pin: GPIO27\n  max_on: 1m\n  min_on: 90s\n",
+		want: `fieldpost.yaml:9: outputs[0].min_on: is longer than max_on, 1m (got 1m30s)`,
+	},
+	{
+		name: "min_off for days",
+		text: "outputs:\n- {name: a, pin: GPIO27, min_off: 25h}\n",
+		want: `fieldpost.yaml:6: outputs[0].min_off: want 0s to 24h (got 25h)`,
+	},
+	{
+		name: "made safe, but as it is",
+		text: "outputs:\n- name: a\n  pin: GPIO27\n  safe: keep\n  safe_after: 5m\n",
+		want: `fieldpost.yaml:9: outputs[0].safe_after: makes no sense with safe: keep, which leaves the output as it is (got 5m)`,
+	},
+	{
+		name: "interlock of what has no safe level",
+		text: "outputs:\n- {name: a, pin: GPIO27, safe: keep, interlock: [b]}\n- {name: b, pin: GPIO26}\n",
+		want: `fieldpost.yaml:6: outputs[0].interlock: makes no sense with safe: keep, which has no level at which the others may act`,
+	},
+	{
+		name: "interlock with what has no safe level",
+		text: "outputs:\n- {name: a, pin: GPIO27, interlock: [b]}\n- {name: b, pin: GPIO26, safe: keep}\n",
+		want: `fieldpost.yaml:6: outputs[0].interlock[0]: has safe: keep, so no level at which this output may act (got b)`,
+	},
+	{
+		name: "interlock with what is not there",
+		text: "outputs:\n- name: up\n  pin: GPIO27\n  interlock:\n  - dawn\n- {name: down, pin: GPIO26}\n",
+		want: `fieldpost.yaml:9: outputs[0].interlock[0]: unknown output "dawn", did you mean "down"?`,
+	},
+	{
+		name: "interlock with itself and twice",
+		text: "outputs:\n- {name: up, pin: GPIO27, interlock: [up, down, down]}\n- {name: down, pin: GPIO26}\n",
+		want: "fieldpost.yaml:6: outputs[0].interlock[0]: is the output itself (got up)\nfieldpost.yaml:6: outputs[0].interlock[2]: stands twice (got down)",
+	},
+	{
+		name: "interlock that is no list",
+		text: "outputs:\n- {name: up, pin: GPIO27, interlock: down}\n- {name: down, pin: GPIO26}\n",
+		want: `fieldpost.yaml:6: outputs[0].interlock: want a list, each entry after "- ", not a single value`,
+	},
+	{
+		name: "interlocked, and both start on",
+		text: "outputs:\n- {name: up, pin: GPIO27, initial: on}\n- {name: down, pin: GPIO26, safe: on, initial: off, interlock: [up]}\n",
+		want: `fieldpost.yaml:7: outputs[1].interlock[0]: is to start away from its safe level, and so is this output; one must not (got up)`,
 	},
 }

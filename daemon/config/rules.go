@@ -58,10 +58,13 @@ var rules = map[string]rule{
 	"sensors[].debounce": {check: between(0, time.Minute, short)},
 	"sensors[].zone":     {check: zone},
 
-	"outputs[].name":       {required: true, check: name},
-	"outputs[].pin":        {required: true, wants: "a line such as GPIO17", check: line},
-	"outputs[].safe_after": {check: zeroOr(100 * time.Millisecond)},
-	"outputs[].max_on":     {check: zeroOr(100 * time.Millisecond)},
+	"outputs[].name":        {required: true, check: name},
+	"outputs[].pin":         {required: true, wants: "a line such as GPIO17", check: line},
+	"outputs[].safe_after":  {check: zeroOr(100 * time.Millisecond)},
+	"outputs[].max_on":      {check: zeroOr(100 * time.Millisecond)},
+	"outputs[].min_on":      {check: between(0, mostMinimum, short)},
+	"outputs[].min_off":     {check: between(0, mostMinimum, short)},
+	"outputs[].interlock[]": {wants: "the name of an output"},
 }
 
 // shown is how much of a value an error repeats. What was pasted where a

@@ -15,6 +15,8 @@ const (
 	EdgesLost     Code = "edges_lost"
 	OutputFailed  Code = "output_failed"
 	LevelMismatch Code = "level_mismatch"
+	LevelUnknown  Code = "level_unknown"
+	LevelUnsaved  Code = "level_unsaved"
 
 	NetworkDown         Code = "network_down"
 	ServerUntrusted     Code = "server_untrusted"
@@ -61,6 +63,8 @@ var Faults = []Fault{
 	{EdgesLost, "changed faster than can be followed", "The kernel's queue of edges was full, so some changes of the line were not seen.", "Raise the sensor's debounce, or look for a wire that picks up noise.", false},
 	{OutputFailed, "output cannot be driven", "The line could not be requested or set.", "See the detail in the journal; orders for this output fail until it works.", true},
 	{LevelMismatch, "line has another level than it was set to", "The level that the kernel reads back is not the one that was set.", "Look for a short, or for something else that drives this wire.", true},
+	{LevelUnknown, "last level is not known", "What is stored of the output's level cannot be read, so it started at its safe level and not at its last one.", "Give it the level it should have; if it comes again, look at the card's health.", true},
+	{LevelUnsaved, "levels cannot be stored", "The levels of outputs with initial: last cannot be written; after a restart such an output may start at an older one.", "Make room or replace the card.", true},
 
 	{NetworkDown, "broker cannot be reached", "The broker's name cannot be resolved or nothing answers at its address.", "Check the network and broker.endpoint. Readings are kept meanwhile.", false},
 	{ServerUntrusted, "broker's certificate is not trusted", "The broker's certificate is not signed by a root in broker.ca, or is for another name.", "Check broker.endpoint and broker.ca.", true},

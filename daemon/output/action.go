@@ -14,7 +14,7 @@ const (
 	ActionOn     Action = "on"     // the level on
 	ActionOff    Action = "off"    // the level off
 	ActionToggle Action = "toggle" // the level it does not have now
-	ActionPulse  Action = "pulse"  // away from safe for a while, then back to safe
+	ActionPulse  Action = "pulse"  // away from the level it rests at, for a while
 )
 
 // DefaultPulse is how long a pulse lasts that does not say.
@@ -33,19 +33,21 @@ func ParseAction(s string) (Action, error) {
 }
 
 // Energises reports whether the action asks for any level but the safe one.
-// A toggle does always, because what it asks for depends on when it acts.
-func (a Action) Energises(safe Level) bool {
+// Where there is no safe level it does always; and a toggle does always,
+// because what it asks for depends on when it acts.
+func (a Action) Energises(safe Safe) bool {
 	switch a {
 	case ActionOn:
-		return safe != On
+		return safe != SafeOn
 	case ActionOff:
-		return safe != Off
+		return safe != SafeOff
 	}
 	return true
 }
 
-// target is the level the action asks for.
-func (a Action) target(now, safe Level) Level {
+// target is the level the action asks for, of an output that is now so and
+// rests at rest.
+func (a Action) target(now, rest Level) Level {
 	switch a {
 	case ActionOn:
 		return On
@@ -54,5 +56,5 @@ func (a Action) target(now, safe Level) Level {
 	case ActionToggle:
 		return !now
 	}
-	return !safe
+	return !rest
 }

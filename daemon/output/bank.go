@@ -21,39 +21,50 @@ type Options struct {
 	Outputs []Config           // names and pins unique, as package config sees to
 	Record  string             // path of the crash record; "" keeps none
 	Held    *Held              // lines taken over from the run before; nil is none
+	Store   Store              // keeps lines driven that are to stay as they are; nil does not
+	Levels  Journal            // where levels are kept for the next run; nil keeps none
 	Clock   clock.Clock        // stamps events
 	Health  *health.Health     // told of faults, with the output's name as subject
 	Loop    *health.Loop       // turned by Run
 	Log     *slog.Logger       // nil discards
-	Event   func(spool.Record) // takes events, from several goroutines; must not block nor call back
+	Event   func(spool.Record) // takes events, one at a time; must not call back
 }
 
 // Bank is all outputs of the daemon. Its methods may be called from any
 // goroutine.
 //
-// Each output has a mutex of its own, which is held during the calls into the
-// kernel. So a call that hangs hangs one output. Run itself passes over an
+// Each output has a lock of its own, which is held during the calls into the
+// kernel and during nothing else that may block: what is to be told to the log
+// and as an event is told when the lock is free again. So a call that hangs
+// hangs one output, and a log that blocks hangs none. Run itself passes over an
 // output that is busy and comes back to it, and one that stays busy is a fault;
 // should a call that Run makes hang,
 // then timers can no longer act, Loop is no longer turned, and the watchdog
 // ends the daemon so that `fieldpost safe` can try.
 type Bank struct {
-	o      Options
-	pins   []*pin
-	byName map[string]*pin
-	wake   chan struct{} // buffered, one: Run looks again
+	o        Options
+	pins     []*pin
+	byName   map[string]*pin
+	tells    *teller
+	levels   *levels
+	wake     chan struct{} // buffered, one: Run looks again
+	stopping chan struct{} // closed when stopped
 
 	mu      sync.Mutex
 	stopped bool
 	down    time.Time // since when the link is down; zero while it is up
 
+	rights sync.Mutex // guards every pin's away; see interlock
+
 	recorded    bool      // the record holds all lines that were found
 	recordAgain time.Time // when Run tries to write it again
+	storeAgain  time.Time // when Run tries again to have lines kept
 }
 
-// Open writes the crash record, then requests each line at its initial level.
-// A line that fails is a fault of its own, and Run tries it again; so is a
-// record that cannot be written. Open and Run are one goroutine's.
+// Open writes the crash record, then requests each line at its initial level,
+// those first that begin at their safe levels. A line that fails is a fault of
+// its own, and Run tries it again; so is a record that cannot be written. Open
+// and Run are one goroutine's.
 //
 // A line that is requested later gets its initial level too, as if the daemon
 // had just been started, unless the link has been down for its safe_after by
@@ -68,26 +79,44 @@ func Open(o Options) *Bank {
 	if o.Event == nil {
 		o.Event = func(spool.Record) {}
 	}
-	b := &Bank{o: o, byName: map[string]*pin{}, wake: make(chan struct{}, 1), down: time.Now()}
+	b := &Bank{
+		o: o, byName: map[string]*pin{}, tells: newTeller(),
+		wake: make(chan struct{}, 1), stopping: make(chan struct{}), down: time.Now(),
+	}
 	for _, c := range o.Outputs {
 		p := newPin(b, c)
 		b.pins = append(b.pins, p)
 		b.byName[c.Name] = p
 		p.find()
 	}
+	b.interlock()
+	b.levels = newLevels(o)
 	o.Held.unstore()
 	b.record(time.Now())
-	var ours []string
-	for _, p := range b.pins {
-		p.mu.Lock()
-		p.request(time.Now())
-		p.mu.Unlock()
-		ours = append(ours, lineKey(p.id))
-	}
-	if err := o.Held.rest(ours); err != nil {
-		o.Log.Warn("a line that is no longer an output is still held", "err", err)
-	}
+	b.requestAll()
+	b.store(time.Now())
+	b.tells.tell()
 	return b
+}
+
+// requestAll requests every line, and lets go of those that are no output any
+// more.
+func (b *Bank) requestAll() {
+	var ours []string
+	for _, first := range []bool{true, false} {
+		for _, p := range b.pins {
+			if p.beginsSafe() != first {
+				continue
+			}
+			p.mu.Lock()
+			p.request(time.Now())
+			p.mu.Unlock()
+			ours = append(ours, lineKey(p.id))
+		}
+	}
+	if err := b.o.Held.rest(ours); err != nil {
+		b.tells.put(func() { b.o.Log.Warn("a line that is no longer an output is still held", "err", err) })
+	}
 }
 
 // record writes the crash record of all lines found so far.
@@ -110,9 +139,14 @@ func (b *Bank) record(now time.Time) {
 	b.o.Health.Clear(health.SafeUnrecorded, "outputs")
 }
 
-// Run keeps the timers of all outputs and tries failed lines again, until ctx
-// ends. It drives nothing when it ends: see [Bank.Safe].
+// Run keeps the timers of all outputs, tries failed lines again, tells what
+// there is to tell and keeps levels for the next run, until ctx ends. It drives
+// nothing when it ends: see [Bank.Safe].
 func (b *Bank) Run(ctx context.Context) error {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { b.tells.run(ctx) })
+	beside.Go(func() { b.levels.run(ctx) })
 	defer b.o.Loop.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -133,6 +167,9 @@ func (b *Bank) Run(ctx context.Context) error {
 func (b *Bank) turn(now time.Time) time.Duration {
 	if !b.recorded && !now.Before(b.recordAgain) {
 		b.record(now)
+	}
+	if !now.Before(b.storeAgain) {
+		b.store(now)
 	}
 	wait := time.Second
 	for _, p := range b.pins {
@@ -177,15 +214,19 @@ func (b *Bank) linkDown() (since time.Time, stopped bool) {
 }
 
 // Safe drives every line safe, now and for good: orders are refused from then
-// on. It goes on after an error and may be called again, also while it is
-// under way. Outputs that are busy come last, so that one that hangs keeps no
-// other from being made safe.
+// on. A line whose output is safe as it is stays so. It goes on after an error
+// and may be called again, also while it is under way. Outputs that are busy
+// come last, so that one that hangs keeps no other from being made safe; and
+// nothing is told before all are safe.
 func (b *Bank) Safe(cause string) error {
+	defer b.tells.leave()
 	return b.all(func(p *pin) error {
-		if p.line == nil {
+		safe, ok := p.c.Safe.Level()
+		if !ok || p.line == nil {
+			p.next = end{}
 			return nil
 		}
-		if err := p.drive(p.c.Safe, cause); err != nil {
+		if err := p.drive(safe, why{cause: cause}); err != nil {
 			return &FailedError{p.c.Name, err}
 		}
 		return nil
@@ -198,21 +239,20 @@ type shared interface {
 }
 
 // Handles gives a copy of the handle of every line that is at its safe level,
-// for somebody else to keep open; the caller closes them. It goes on after an
-// error. Lines of a board without handles are left out.
+// or safe as it is, for somebody else to keep open; the caller closes them. It
+// goes on after an error. Lines of a board without handles are left out, and
+// those that Store has already.
 func (b *Bank) Handles() ([]Handle, error) {
 	var handles []Handle
 	err := b.all(func(p *pin) error {
-		line, ok := p.line.(shared)
-		if s := p.state.Load(); !ok || s.Err != nil || s.Level != p.c.Safe {
+		if p.stored.Load() {
 			return nil
 		}
-		f, err := line.Handle()
-		if err != nil {
-			return fmt.Errorf("share output %q: %w", p.c.Name, err)
+		h, err := p.handle()
+		if h.File != nil {
+			handles = append(handles, h)
 		}
-		handles = append(handles, Handle{p.recordLine(), f})
-		return nil
+		return err
 	})
 	return handles, err
 }
@@ -220,6 +260,7 @@ func (b *Bank) Handles() ([]Handle, error) {
 // Close makes every line safe where [Bank.Safe] has not, and releases them.
 // The crash record stays, for `fieldpost safe`.
 func (b *Bank) Close() error {
+	defer b.tells.leave()
 	return errors.Join(b.Safe(CauseStop), b.all(func(p *pin) error {
 		if p.line == nil {
 			return nil
@@ -237,7 +278,10 @@ func (b *Bank) Close() error {
 // all stops the bank and calls fn for each pin, the busy ones last.
 func (b *Bank) all(fn func(*pin) error) error {
 	b.mu.Lock()
-	b.stopped = true
+	if !b.stopped {
+		b.stopped = true
+		close(b.stopping)
+	}
 	b.mu.Unlock()
 	var errs []error
 	var busy []*pin

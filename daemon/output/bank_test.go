@@ -96,8 +96,23 @@ func (n *bench) is(line string, want Level) {
 	}
 }
 
-// told checks the events since it was last called.
+// told checks the events since it was last called, but for those of requests
+// and of the test's own orders.
 func (n *bench) told(want ...string) {
+	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.events = slices.DeleteFunc(n.events, func(e string) bool {
+		return strings.HasSuffix(e, "cause=initial") || strings.HasSuffix(e, "cause=test") || strings.HasSuffix(e, "cause=order")
+	})
+	if !slices.Equal(n.events, want) {
+		n.t.Errorf("events %q, want %q", n.events, want)
+	}
+	n.events = nil
+}
+
+// toldAll checks all events since it was last called.
+func (n *bench) toldAll(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -130,13 +145,17 @@ func TestActions(t *testing.T) {
 		{Off, Off, ActionPulse, On}, {On, Off, ActionPulse, On}, {On, On, ActionPulse, Off}, {Off, On, ActionPulse, Off},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			n := open(t, sim.New(), Config{Name: "pump", Pin: "GPIO27", Initial: c.from, Safe: c.safe})
+			n := open(t, sim.New(), Config{Name: "pump", Pin: "GPIO27", Initial: initialAt(c.from), Safe: safeAt(c.safe)})
 			s, err := n.bank.Do(Order{Output: "pump", Action: c.a, ID: "c-81", Cause: "mqtt"})
-			if err != nil || s.Level != c.want || s.Cause != "mqtt order c-81" {
+			if err != nil || s.Level != c.want || s.Cause != "mqtt" || s.Order != "c-81" {
 				t.Errorf("%s from %s: %+v, %v; want %s", c.a, c.from, s, err, c.want)
 			}
 			n.is("GPIO27", c.want)
-			n.told()
+			events := []string{fmt.Sprintf("output=pump state=%s cause=initial", c.from)}
+			if c.want != c.from {
+				events = append(events, fmt.Sprintf("output=pump state=%s cause=mqtt id=c-81", c.want))
+			}
+			n.toldAll(events...)
 		})
 	}
 }
@@ -153,7 +172,7 @@ func TestParseAction(t *testing.T) {
 		}
 	}
 	for a, want := range map[Action][2]bool{ActionOn: {true, false}, ActionOff: {false, true}, ActionToggle: {true, true}, ActionPulse: {true, true}} {
-		if got := [2]bool{a.Energises(Off), a.Energises(On)}; got != want {
+		if got := [2]bool{a.Energises(SafeOff), a.Energises(SafeOn)}; got != want {
 			t.Errorf("%s energises %v, want %v", a, got, want)
 		}
 	}
@@ -164,7 +183,7 @@ func TestInitialLevelWithoutAClick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		b.Line("GPIO22").SetPull(board.PullUp)
-		n := open(t, b, Config{Name: "fan", Pin: "GPIO22", ActiveLow: true}, Config{Name: "lamp", Pin: "GPIO23", Initial: On})
+		n := open(t, b, Config{Name: "fan", Pin: "GPIO22", ActiveLow: true}, Config{Name: "lamp", Pin: "GPIO23", Initial: InitialOn})
 		for _, line := range []string{"GPIO22", "GPIO23"} {
 			n.is(line, On) // high: off for fan, on for lamp
 		}
@@ -180,7 +199,7 @@ func TestInitialLevelWithoutAClick(t *testing.T) {
 
 func TestForEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), pump, Config{Name: "lock", Pin: "GPIO5", Initial: On, Safe: On})
+		n := open(t, sim.New(), pump, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
 		defer n.run()()
 		n.do("pump", ActionOn, 30*time.Second)
 		n.do("lock", ActionOff, 10*time.Second)
@@ -228,7 +247,7 @@ func TestPulse(t *testing.T) {
 func TestMaxOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
-		c.MaxOn, c.Initial = time.Minute, On
+		c.MaxOn, c.Initial = time.Minute, InitialOn
 		n := open(t, sim.New(), c)
 		defer n.run()()
 		n.after(40 * time.Second)
@@ -289,7 +308,7 @@ func TestLinkLost(t *testing.T) {
 func TestLinkNeverUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
-		c.SafeAfter, c.Initial = time.Minute, On
+		c.SafeAfter, c.Initial = time.Minute, InitialOn
 		n := open(t, sim.New(), c)
 		defer n.run()()
 		n.after(59 * time.Second)
@@ -298,4 +317,18 @@ func TestLinkNeverUp(t *testing.T) {
 		n.is("GPIO27", Off)
 		n.told("output=pump state=off cause=link_lost")
 	})
+}
+
+func safeAt(l Level) Safe {
+	if l {
+		return SafeOn
+	}
+	return SafeOff
+}
+
+func initialAt(l Level) Initial {
+	if l {
+		return InitialOn
+	}
+	return InitialOff
 }

@@ -40,8 +40,8 @@ func TestLineComesLater(t *testing.T) {
 				b := sim.New()
 				c.breakIt(b, true)
 				on := pump
-				on.Initial = On
-				n := open(t, b, on, Config{Name: "fan", Pin: "GPIO5", Initial: On})
+				on.Initial = InitialOn
+				n := open(t, b, on, Config{Name: "fan", Pin: "GPIO5", Initial: InitialOn})
 				defer n.run()()
 				n.after(time.Minute)
 				n.is("GPIO5", On)
@@ -67,7 +67,7 @@ func TestLineComesAfterLinkLost(t *testing.T) {
 		b := sim.New()
 		b.Line("GPIO27").Hold("gpio-keys")
 		c := pump
-		c.Initial, c.SafeAfter = On, time.Minute
+		c.Initial, c.SafeAfter = InitialOn, time.Minute
 		n := open(t, b, c)
 		defer n.run()()
 		n.after(2 * time.Minute)
@@ -104,7 +104,7 @@ func TestRecordBeforeRequest(t *testing.T) {
 				t.Errorf("at a request the record holds %v, %v", lines, err)
 			}
 		}}
-		n := openOn(t, b, seen, path, pump, Config{Name: "lock", Pin: "GPIO5", ActiveLow: true, Drive: board.OpenDrain, Safe: On})
+		n := openOn(t, b, seen, path, pump, Config{Name: "lock", Pin: "GPIO5", ActiveLow: true, Drive: board.OpenDrain, Safe: SafeOn})
 		if seen.requests != 2 {
 			t.Errorf("%d requests, want 2", seen.requests)
 		}
@@ -114,7 +114,7 @@ func TestRecordBeforeRequest(t *testing.T) {
 		lines, err := Recorded(path)
 		want := []Line{
 			{Output: "pump", Label: sim.Label, Chip: "gpiochip0", Offset: 27, Name: "GPIO27", Drive: board.PushPull},
-			{Output: "lock", Label: sim.Label, Chip: "gpiochip0", Offset: 5, Name: "GPIO5", ActiveLow: true, Drive: board.OpenDrain, Safe: On},
+			{Output: "lock", Label: sim.Label, Chip: "gpiochip0", Offset: 5, Name: "GPIO5", ActiveLow: true, Drive: board.OpenDrain, Safe: SafeOn},
 		}
 		if err != nil || !slices.Equal(lines, want) {
 			t.Errorf("record after Close %+v (%v), want %+v", lines, err, want)

@@ -16,14 +16,22 @@ type Config struct {
 	ActiveLow bool `yaml:"active_low"`
 	// Drive is how the line is driven.
 	Drive board.Drive `yaml:"drive"`
-	// Initial is the level from the moment the line is requested; Safe unless given.
-	Initial Level `yaml:"initial"`
+	// Initial is the level from the moment the line is requested; what Safe
+	// says unless given.
+	Initial Initial `yaml:"initial"`
 	// Safe is the level on stop, crash, hang and lost link.
-	Safe Level `yaml:"safe"`
+	Safe Safe `yaml:"safe"`
 	// SafeAfter is how long the link may be down before the output is made
 	// safe; 0 is for ever.
 	SafeAfter time.Duration `yaml:"safe_after"`
 	// MaxOn is the longest the output may be on before it is switched off; 0
 	// is for ever. It makes no sense with Safe on, and is refused there.
 	MaxOn time.Duration `yaml:"max_on"`
+	// MinOn is the shortest the output stays on once it is.
+	MinOn time.Duration `yaml:"min_on"`
+	// MinOff is the shortest it stays off once it is; after a start, from then.
+	MinOff time.Duration `yaml:"min_off"`
+	// Interlock names outputs that may not be away from their safe levels at
+	// the same time as this one. It is enough that one of the two names the other.
+	Interlock []string `yaml:"interlock"`
 }

@@ -56,7 +56,7 @@ func TestHandlesAreOfSafeLinesOnly(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `"lamp"`) || !strings.Contains(err.Error(), "too many open files") {
 			t.Errorf("error %v, want lamp's", err)
 		}
-		if len(handles) != 1 || handles[0].Line.Output != "pump" || handles[0].Line.Safe != Off {
+		if len(handles) != 1 || handles[0].Line.Output != "pump" || handles[0].Line.Safe != SafeOff {
 			t.Fatalf("handles %+v, want pump's only", handles)
 		}
 		// The record says who has it, so that `fieldpost safe` does not complain.

@@ -82,8 +82,10 @@ func TakeOver(in Inheritance) (*Held, error) {
 	for _, l := range lines {
 		key := lineKey(l.ID())
 		if held := h.lines[key]; held != nil {
-			if err := in.Adopt(held.file, bool(l.Safe)); err != nil {
-				errs = append(errs, fmt.Errorf("take over %s: %w", l, err))
+			if level, ok := l.Safe.Level(); ok {
+				if err := in.Adopt(held.file, bool(level)); err != nil {
+					errs = append(errs, fmt.Errorf("take over %s: %w", l, err))
+				}
 			}
 			continue
 		}

@@ -153,7 +153,7 @@ func (s *successor) did(want ...string) {
 	s.steps = nil
 }
 
-func simLine(output string, offset int, safe Level) Line {
+func simLine(output string, offset int, safe Safe) Line {
 	return Line{Output: output, Label: sim.Label, Offset: offset, Drive: board.PushPull, Safe: safe}
 }
 
@@ -162,7 +162,7 @@ func TestTakeOver(t *testing.T) {
 		s := newSuccessor(t)
 		record := filepath.Join(t.TempDir(), "outputs")
 		// The pump's handle came through systemd, the lock's did not.
-		if err := writeRecord(record, []Line{simLine("pump", 27, Off), simLine("lock", 5, On)}); err != nil {
+		if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff), simLine("lock", 5, SafeOn)}); err != nil {
 			t.Fatal(err)
 		}
 		name, f := s.inherit("pump", "GPIO27")
@@ -170,7 +170,7 @@ func TestTakeOver(t *testing.T) {
 		held := s.takeOver(record, map[string]*os.File{name: f, "api.socket": other})
 		s.did("adopt GPIO27 off", "hold GPIO5 on")
 
-		bank, h := s.open(held, record, pump, Config{Name: "lock", Pin: "GPIO5", Initial: On, Safe: On})
+		bank, h := s.open(held, record, pump, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
 		s.did("remove GPIO27", "request GPIO27", "request GPIO5")
 		if all := h.Current(); len(all) != 0 {
 			t.Errorf("faults %v", all)
@@ -199,12 +199,12 @@ func TestTakeOverWithoutRelease(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSuccessor(t)
 			record := filepath.Join(t.TempDir(), "outputs")
-			if err := writeRecord(record, []Line{simLine("pump", 27, Off)}); err != nil {
+			if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff)}); err != nil {
 				t.Fatal(err)
 			}
 			name, f := s.inherit("pump", "GPIO27")
 			on := pump
-			on.Initial = On
+			on.Initial = InitialOn
 			bank, h := s.openOn(taking{asBoard{s.sim, s}, c.fails}, s.takeOver(record, map[string]*os.File{name: f}), record, on)
 			s.did(c.want...)
 			if isOpen(f) != (c.fails == nil) {
@@ -222,7 +222,7 @@ func TestTakeOverWaitsForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSuccessor(t)
 		record := filepath.Join(t.TempDir(), "outputs")
-		if err := writeRecord(record, []Line{simLine("pump", 27, Off)}); err != nil {
+		if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff)}); err != nil {
 			t.Fatal(err)
 		}
 		name, f := s.inherit("pump", "GPIO27")
@@ -260,7 +260,7 @@ func TestTakeOverOfWhatIsNotConfigured(t *testing.T) {
 		s := newSuccessor(t)
 		record := filepath.Join(t.TempDir(), "outputs")
 		lost, f := s.inherit("pump", "GPIO27")
-		if err := writeRecord(record, []Line{simLine("old", 6, Off)}); err != nil {
+		if err := writeRecord(record, []Line{simLine("old", 6, SafeOff)}); err != nil {
 			t.Fatal(err)
 		}
 		held := s.takeOver(record, map[string]*os.File{lost: f})

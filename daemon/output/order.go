@@ -10,44 +10,50 @@ import (
 type Order struct {
 	Output  string        // its name
 	Action  Action        // what it is to do
-	For     time.Duration // for how long, 0 or more; then it goes back to its safe level. 0 is for ever, for a pulse [DefaultPulse]
-	Expires time.Time     // the order does not act from then on, by the time's monotonic reading; zero is never
+	For     time.Duration // for how long, 0 or more; 0 is for ever, for a pulse [DefaultPulse]
+	Expires time.Time     // it does not begin from then on, by the time's monotonic reading; zero is never
 	ID      string        // the order's id, for the event; may be empty
-	Cause   string        // who gave it, for the event: "mqtt", "local"
+	Cause   string        // who gave it, for the event: "mqtt", "local"; [CauseOrder] where it is empty
+	Waits   func()        // called when it begins to wait for the end of min_on or min_off; may be nil
 }
 
-// by names the order in a state and in the log.
-func (o Order) by() string {
-	if o.ID == "" {
-		return o.Cause
+func (o Order) why() why {
+	if o.Cause == "" {
+		o.Cause = CauseOrder
 	}
-	return fmt.Sprintf("%s order %s", o.Cause, o.ID)
+	return why{o.Cause, o.ID}
 }
 
 // ErrExpired is the reason when an order had to wait for its line until it had
 // expired. Nothing was done.
 var ErrExpired = errors.New("expired while it waited for its output")
 
-// late says whether the order may not act any more. It is asked when nothing
-// stands between it and the line any more.
-func (o Order) late(now time.Time) error {
-	if !o.Expires.IsZero() && !now.Before(o.Expires) {
-		return ErrExpired
-	}
-	return nil
-}
-
-// Do carries out an order now. It returns when the line has its level and the
-// level was read back. The time an order gives has no meaning where it leads to
-// the safe level. Each order replaces the end that one before it has set;
-// max_on goes on from when the output was switched on.
+// Do carries out an order. It returns when the line has its level and the
+// level was read back.
+//
+// After the time that an order gives, the output goes back to its safe level;
+// where that is keep, to the other level than the order's, and after a pulse to
+// the one before. The time has no meaning where the order leads to the safe
+// level. Each order replaces the end that one before it has set; max_on goes
+// on from when the output was switched on.
 //
 // An order waits for the call into the kernel that is under way on its line,
-// until it expires, and from then on does nothing.
+// until it expires, and from then on does nothing. One that energises is refused
+// while the output has to keep its level, by min_on or min_off, and while one
+// that it is interlocked with may be away from its safe level.
 //
-// An order that fails leaves the line on its way to safe, never to act later.
-// The error is or wraps [ErrUnknown], [ErrAction], [ErrStopped], [ErrExpired]
-// or a [*FailedError]. The state is what the output is in then.
+// An order to the safe level waits for the end of min_on or min_off, and Do with
+// it; it has begun then, and does not expire any more. [Bank.Safe], max_on and
+// the loss of the link end that wait. The output takes other orders meanwhile:
+// those that energise are refused. Waits is called so that a queue need not be
+// held up, but for the first eight orders that wait for one output only, so that
+// a queue still bounds how many do.
+//
+// An order that fails leaves the line on its way to safe, or where that is
+// keep to the level it had, never to act later. The error is or wraps
+// [ErrUnknown], [ErrAction], [ErrStopped], [ErrExpired], a [*TooSoonError], an
+// [*InterlockError] or a [*FailedError]; nothing was done but for the last. The
+// state is what the output is in then.
 func (b *Bank) Do(o Order) (State, error) {
 	p, ok := b.byName[o.Output]
 	if !ok {
@@ -59,22 +65,144 @@ func (b *Bank) Do(o Order) (State, error) {
 	if o.For < 0 {
 		return *p.state.Load(), fmt.Errorf("drive output %q: negative duration %s", o.Output, o.For)
 	}
-	defer b.again()
+	for waited := false; ; waited = true {
+		a := p.attempt(o, waited)
+		b.again()
+		b.tells.tell()
+		if a.wait == 0 {
+			return a.state, a.err
+		}
+		if !waited && a.frees && o.Waits != nil {
+			o.Waits()
+		}
+		o.Expires = time.Time{}
+		t := time.NewTimer(a.wait)
+		select {
+		case <-t.C:
+		case <-a.changed:
+		case <-b.stopping:
+		}
+		t.Stop()
+	}
+}
+
+// attempt is what came of one try to carry out an order: it is done or
+// refused, or it has to wait until the output changes and at most for wait.
+type attempt struct {
+	state   State
+	err     error
+	wait    time.Duration
+	changed <-chan struct{}
+	frees   bool // few others wait
+}
+
+// mostWaiting is how many orders may wait for one output and leave their queue.
+const mostWaiting = 8
+
+func (p *pin) attempt(o Order, waited bool) (a attempt) {
 	if !p.mu.LockBefore(o.Expires) {
-		return *p.state.Load(), fmt.Errorf("drive output %q: %w", o.Output, ErrExpired)
+		return attempt{state: *p.state.Load(), err: fmt.Errorf("drive output %q: %w", o.Output, ErrExpired)}
 	}
 	defer p.mu.Unlock()
-	if _, stopped := b.linkDown(); stopped {
-		return *p.state.Load(), ErrStopped
+	if waited {
+		p.waiting--
 	}
-	if err := o.late(time.Now()); err != nil {
-		return *p.state.Load(), fmt.Errorf("drive output %q: %w", o.Output, err)
+	_, stopped := p.b.linkDown()
+	if stopped && !waited {
+		return attempt{state: *p.state.Load(), err: ErrStopped}
 	}
-	err := p.order(o)
-	if err != nil {
-		err = &FailedError{o.Output, err}
+	level := o.Action.target(p.state.Load().Level, p.rest())
+	if !stopped && p.line != nil && level != p.state.Load().Level && !o.Action.Energises(p.c.Safe) {
+		if wait := p.left(time.Now()); wait > 0 {
+			p.waiting++
+			return attempt{wait: wait, changed: p.changes(), frees: p.waiting <= mostWaiting}
+		}
 	}
-	return *p.state.Load(), err
+	err := p.order(o, level)
+	return attempt{state: *p.state.Load(), err: err}
+}
+
+// may says whether an order that energises may act now. It is asked when
+// nothing stands between the order and the line any more.
+func (p *pin) may(o Order, level Level) error {
+	now := time.Now()
+	if !o.Expires.IsZero() && !now.Before(o.Expires) {
+		return fmt.Errorf("drive output %q: %w", o.Output, ErrExpired)
+	}
+	has := p.state.Load().Level
+	if left := p.left(now); level != has && left > 0 {
+		return &TooSoonError{p.c.Name, has, left}
+	}
+	if p.waiting > 0 {
+		return &TooSoonError{p.c.Name, has, 0}
+	}
+	if safe, ok := p.c.Safe.Level(); ok && level == safe {
+		return nil
+	}
+	return p.b.claim(p)
+}
+
+// order carries out an order now, if it may.
+func (p *pin) order(o Order, level Level) error {
+	if p.line == nil {
+		return &FailedError{o.Output, p.state.Load().Err}
+	}
+	if o.Action.Energises(p.c.Safe) {
+		if err := p.may(o, level); err != nil {
+			return err
+		}
+	}
+	before, next := p.state.Load().Level, p.endOf(o, level)
+	if err := p.set(level, o.why()); err != nil {
+		p.failed(level, before, why{CauseFailed, o.ID}, err)
+		return &FailedError{o.Output, err}
+	}
+	p.ordered, p.next = time.Now(), end{}
+	if next.level != level {
+		next.at = p.ordered.Add(next.after)
+		p.next = next
+	}
+	return nil
+}
+
+// end is what becomes of a line when a time is over.
+type end struct {
+	at    time.Time // zero is never
+	after time.Duration
+	level Level
+	why   why
+}
+
+// endOf is the end that an order sets; its level is the order's own where it
+// sets none.
+func (p *pin) endOf(o Order, level Level) end {
+	e := end{after: o.For, level: p.rest(), why: why{CauseForEnded, o.ID}}
+	_, has := p.c.Safe.Level()
+	switch {
+	case o.Action == ActionPulse:
+		e.why.cause = CausePulse
+		if o.For == 0 {
+			e.after = DefaultPulse
+		}
+	case !has:
+		e.level = !level
+	}
+	if e.after == 0 {
+		e.level = level
+	}
+	return e
+}
+
+// rest is the level to which the output goes back: the safe one, or without
+// one the level that it has when no pulse is under way.
+func (p *pin) rest() Level {
+	if safe, ok := p.c.Safe.Level(); ok {
+		return safe
+	}
+	if p.next.why.cause == CausePulse {
+		return p.next.level
+	}
+	return p.state.Load().Level
 }
 
 // Energises reports whether an action asks an output for any level but its

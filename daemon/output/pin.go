@@ -31,10 +31,13 @@ var errMismatch = errors.New("reads back another level")
 // pin is one output. What stands below mu is guarded by it; it is held during
 // calls into the kernel. Only Run's goroutine writes id.
 type pin struct {
-	b     *Bank
-	c     Config
-	state atomic.Pointer[State]
-	found atomic.Bool // which line it is is known; that it is not any more, by whoever meets that
+	b      *Bank
+	c      Config
+	peers  []*pin // with which it is interlocked
+	state  atomic.Pointer[State]
+	found  atomic.Bool // which line it is is known; that it is not any more, by whoever meets that
+	stored atomic.Bool // Store has a copy of its handle
+	away   bool        // it may be away from its safe level; guarded by b.rights
 
 	// Of Run alone.
 	busySince time.Time // since when Run finds it busy; zero when it is not
@@ -42,20 +45,28 @@ type pin struct {
 
 	mu       lock
 	id       board.LineID
-	line     board.Output // nil until requested
-	onSince  time.Time    // since when it may be on; zero when it is off
-	ends     time.Time    // when the last order's time is over; zero is never
-	endCause string
+	line     board.Output  // nil until requested
+	onSince  time.Time     // since when it may be on; zero when it is off
+	moved    time.Time     // when its level changed last, or may have
+	next     end           // what becomes of it in time
+	waiting  int           // orders to its safe level that wait for the end of min_on or min_off
+	changed  chan struct{} // closed when its level changes; nil while nobody waits for that
 	ordered  time.Time     // when the last order was carried out
-	owed     string        // the cause for which it must still be made safe; "" when it need not
+	owed     owed          // what it must still be driven to
 	again    time.Time     // when the next attempt is, after a failure
 	wait     time.Duration // the wait before the attempt after that
 	wrongOn  bool          // on was read back wrongly, and has not been right since
 	wrongOff bool          // off was
 }
 
+// owed is a level that a line did not take and must still be given.
+type owed struct {
+	level Level
+	why   why // its cause is "" where nothing is owed
+}
+
 func newPin(b *Bank, c Config) *pin {
-	p := &pin{b: b, c: c, wait: retryFirst, mu: newLock()}
+	p := &pin{b: b, c: c, wait: retryFirst, mu: newLock(), away: true}
 	p.state.Store(&State{Name: c.Name, Err: errors.New("not requested yet")})
 	return p
 }
@@ -68,65 +79,8 @@ func (p *pin) recordLine() Line {
 	}
 	return Line{
 		Output: p.c.Name, Label: p.id.Label, Chip: p.id.Chip, Offset: p.id.Offset, Name: p.id.Name,
-		ActiveLow: p.c.ActiveLow, Drive: drive, Safe: p.c.Safe,
+		ActiveLow: p.c.ActiveLow, Drive: drive, Safe: p.c.Safe, Held: p.stored.Load(),
 	}
-}
-
-// find learns which line it is.
-func (p *pin) find() bool {
-	id, err := p.b.o.Board.Find(p.c.Pin)
-	if err != nil {
-		p.unclaimed(err, time.Now())
-		return false
-	}
-	p.id = id
-	p.found.Store(true)
-	return true
-}
-
-// request claims the line, at its initial level, and records it before that.
-func (p *pin) request(now time.Time) {
-	if !p.found.Load() {
-		if !p.find() {
-			return
-		}
-		p.b.record(now)
-	}
-	level := p.c.Initial
-	if p.linkLostAt(level) != (time.Time{}) && !now.Before(p.linkLostAt(level)) {
-		level = p.c.Safe
-	}
-	line, err := p.b.o.Held.claim(p.b.o.Board, p.id, board.OutputConfig{
-		Line: p.c.Pin, ActiveLow: p.c.ActiveLow, Drive: p.c.Drive, Active: bool(level),
-	})
-	if err != nil {
-		p.unclaimed(err, now)
-		return
-	}
-	p.b.o.Health.ClearAll(p.c.Name, health.Absent, health.Denied, health.LineBusy, health.OutputFailed)
-	p.line, p.wait, p.again = line, retryFirst, time.Time{}
-	if level == On {
-		p.onSince = now
-	}
-	p.state.Store(&State{Name: p.c.Name, Level: level, Since: now, Cause: CauseInitial})
-	p.b.o.Log.Info("output is ours", "output", p.c.Name, "line", p.id.String(), "state", level.String())
-	if err := p.verify(level); err != nil {
-		p.failed(level, CauseFailed, err)
-	}
-}
-
-// unclaimed reports why the line is not ours and sets the next attempt.
-func (p *pin) unclaimed(err error, now time.Time) {
-	code := faultOf(err)
-	for _, c := range []health.Code{health.Absent, health.Denied, health.LineBusy, health.OutputFailed} {
-		if c != code {
-			p.b.o.Health.Clear(c, p.c.Name)
-		}
-	}
-	p.b.o.Health.Raise(code, p.c.Name, err.Error())
-	p.fail(err)
-	p.again = now.Add(p.wait)
-	p.wait = min(2*p.wait, retryMost)
 }
 
 // fail puts a reason into the state.
@@ -136,58 +90,33 @@ func (p *pin) fail(err error) {
 	p.state.Store(&s)
 }
 
-// order carries out an order.
-func (p *pin) order(o Order) error {
-	if p.line == nil {
-		return p.state.Load().Err
-	}
-	level := o.Action.target(p.state.Load().Level, p.c.Safe)
-	if err := p.set(level, o.by()); err != nil {
-		p.failed(level, CauseFailed, err)
+// drive gives the line a level that no order asks for.
+func (p *pin) drive(level Level, w why) error {
+	if err := p.set(level, w); err != nil {
+		p.failed(level, level, w, err)
 		return err
 	}
-	now := time.Now()
-	p.ordered, p.ends, p.endCause = now, time.Time{}, CauseForEnded
-	d := o.For
-	if o.Action == ActionPulse {
-		p.endCause = CausePulse
-		if d == 0 {
-			d = DefaultPulse
-		}
-	}
-	if d > 0 && level != p.c.Safe {
-		p.ends = now.Add(d)
-	}
+	p.next = end{}
 	return nil
 }
 
-// drive gives the line a level that no order asked for, and tells of it.
-func (p *pin) drive(level Level, cause string) error {
-	before := p.state.Load().Level
-	if err := p.set(level, cause); err != nil {
-		p.failed(level, cause, err)
-		return err
+// failed follows a level that the line did not take: it goes to safe, or where
+// it has no safe level to back, at once if that was not what has just failed,
+// and otherwise when Run comes round.
+func (p *pin) failed(level, back Level, w why, err error) {
+	if safe, ok := p.c.Safe.Level(); ok {
+		back = safe
 	}
-	p.ends = time.Time{}
-	if before != level {
-		p.event(level, cause)
-	}
-	return nil
-}
-
-// failed follows a level that the line did not take: it goes to safe, at once
-// if that was not what has just failed, and otherwise when Run comes round.
-func (p *pin) failed(level Level, cause string, err error) {
-	p.owed, p.again = cause, time.Now().Add(retryFirst)
-	p.ends = time.Time{}
+	p.owed, p.again = owed{back, w}, time.Now().Add(retryFirst)
+	p.next = end{}
 	if errors.Is(err, syscall.ENODEV) {
 		p.vanished(err)
 		return
 	}
-	if level == p.c.Safe {
+	if level == back {
 		return
 	}
-	if p.drive(p.c.Safe, cause) == nil {
+	if p.drive(back, w) == nil {
 		p.fail(err) // it is safe, but the order's failure is still worth seeing
 	}
 }
@@ -196,39 +125,91 @@ func (p *pin) failed(level Level, cause string, err error) {
 // again. Run requests the line anew.
 func (p *pin) vanished(err error) {
 	line := p.line
-	p.line, p.owed, p.onSince = nil, "", time.Time{}
+	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
 	p.found.Store(false)
+	p.stored.Store(false)
 	p.unclaimed(errors.Join(err, line.Close()), time.Now())
 }
 
-// set gives the line a level and reads it back.
-func (p *pin) set(level Level, cause string) error {
-	now := time.Now()
+// set gives the line a level and reads it back. Whoever has it leave its safe
+// level has the right to; see interlock.
+func (p *pin) set(level Level, w why) error {
+	now, has := time.Now(), p.state.Load().Level
 	if level == On && p.onSince.IsZero() {
 		p.onSince = now // from the attempt on: a failed one may have switched it on
+	}
+	if level != has {
+		p.moved = now
 	}
 	if err := p.line.Set(bool(level)); err != nil {
 		err = fmt.Errorf("set to %s: %w", level, err)
 		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
 		p.fail(err)
+		p.b.whereabouts(p, true)
 		return err
 	}
 	if err := p.verify(level); err != nil {
+		p.b.whereabouts(p, true)
 		return err
 	}
 	p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
-	p.owed = ""
-	if level == Off {
-		p.onSince = time.Time{}
-	}
-	s := *p.state.Load()
-	if s.Level != level {
-		s.Since = now
-		p.b.o.Log.Info("output changed", "output", p.c.Name, "state", level.String(), "cause", cause)
-	}
-	s.Level, s.Cause, s.Err = level, cause, nil
-	p.state.Store(&s)
+	p.has(level, w, now)
+	p.settled(level)
 	return nil
+}
+
+// settled gives back the right to be away from the safe level, when the line
+// was read back at it.
+func (p *pin) settled(level Level) {
+	if safe, ok := p.c.Safe.Level(); ok && level == safe {
+		p.b.whereabouts(p, false)
+	}
+}
+
+// has notes a level that the line has taken.
+func (p *pin) has(level Level, w why, now time.Time) {
+	s := *p.state.Load()
+	changed := s.Level != level || s.Since.IsZero()
+	if changed {
+		s.Since = now
+	}
+	s.Level, s.Cause, s.Order, s.Err = level, w.cause, w.id, nil
+	p.state.Store(&s)
+	p.owed = owed{}
+	switch {
+	case level == Off:
+		p.onSince = time.Time{}
+	case p.onSince.IsZero():
+		p.onSince = now
+	}
+	if !changed {
+		return
+	}
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+	if w.cause != CauseStop && w.cause != CauseInitial {
+		p.b.levels.put(p.c.Name, level)
+	}
+	p.tell(level, w)
+}
+
+// tell has a change told, to the log and as an event.
+func (p *pin) tell(level Level, w why) {
+	stamp := p.b.o.Clock.Now()
+	fields := []sensors.Field{
+		{Name: "output", Value: p.c.Name},
+		{Name: "state", Value: level.String()},
+		{Name: "cause", Value: w.cause},
+	}
+	if w.id != "" {
+		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
+	}
+	p.b.tells.put(func() {
+		p.b.o.Log.Info("output changed", "output", p.c.Name, "state", level.String(), "cause", w.cause, "id", w.id)
+		p.b.o.Event(spool.Record{Kind: spool.Event, Stamp: stamp, Fields: fields})
+	})
 }
 
 // verify reads the level back.
@@ -264,17 +245,4 @@ func (p *pin) readWrong(level Level, wrong bool) {
 	if !p.wrongOn && !p.wrongOff {
 		p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
 	}
-}
-
-// event reports a change that no order made.
-func (p *pin) event(level Level, cause string) {
-	p.b.o.Event(spool.Record{
-		Kind:  spool.Event,
-		Stamp: p.b.o.Clock.Now(),
-		Fields: []sensors.Field{
-			{Name: "output", Value: p.c.Name},
-			{Name: "state", Value: level.String()},
-			{Name: "cause", Value: cause},
-		},
-	})
 }

@@ -22,8 +22,8 @@ type Line struct {
 	Name      string      `json:"line,omitempty"` // the kernel's name of the line
 	ActiveLow bool        `json:"active_low"`     // on is the low level
 	Drive     board.Drive `json:"drive"`          // how the line is driven
-	Safe      Level       `json:"safe"`           // the level to drive
-	Held      bool        `json:"held"`           // `fieldpost safe` gave a handle of it, at Safe, to systemd
+	Safe      Safe        `json:"safe"`           // the level to drive, or to leave it as it is
+	Held      bool        `json:"held"`           // systemd has a handle of it, at Safe
 }
 
 // ID is the line as the board knows it.
@@ -33,11 +33,13 @@ func (l Line) ID() board.LineID {
 
 // Config asks for the line at its safe level, by the chip's label.
 func (l Line) Config() board.OutputConfig {
+	level, ok := l.Safe.Level()
 	return board.OutputConfig{
 		Line:      fmt.Sprintf("%s:%d", l.Label, l.Offset),
 		ActiveLow: l.ActiveLow,
 		Drive:     l.Drive,
-		Active:    bool(l.Safe),
+		Active:    bool(level),
+		Keep:      !ok,
 	}
 }
 
@@ -84,8 +86,8 @@ func Recorded(path string) ([]Line, error) {
 func parseLine(text []byte) (Line, error) {
 	var raw struct {
 		Line
-		Safe   *Level `json:"safe"`
-		Offset *int   `json:"offset"`
+		Safe   *Safe `json:"safe"`
+		Offset *int  `json:"offset"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return Line{}, fmt.Errorf("read recorded line %.80q: %w", text, err)

@@ -29,7 +29,7 @@ func recordOf(t *testing.T, text ...string) string {
 func TestRecordComesBack(t *testing.T) {
 	want := []Line{
 		{Output: "pump", Label: "pinctrl-bcm2711", Chip: "gpiochip0", Offset: 27, Name: "GPIO27", Drive: board.PushPull},
-		{Output: "valve", Label: "pinctrl-bcm2711", Offset: 22, ActiveLow: true, Drive: board.OpenDrain, Safe: On, Held: true},
+		{Output: "valve", Label: "pinctrl-bcm2711", Offset: 22, ActiveLow: true, Drive: board.OpenDrain, Safe: SafeOn, Held: true},
 	}
 	path := filepath.Join(t.TempDir(), "outputs")
 	for range 2 { // over nothing, and over itself
@@ -85,7 +85,7 @@ func TestDamagedRecord(t *testing.T) {
 		{`{"output":"pump","label":"l","off`, "unexpected end"},
 		{`{"output":"pump","label":"l","offset":27}`, "no safe level"},
 		{`{"output":"pump","label":"l","offset":27,"safe":null}`, "no safe level"},
-		{`{"output":"pump","label":"l","offset":27,"safe":"perhaps"}`, "want on or off"},
+		{`{"output":"pump","label":"l","offset":27,"safe":"perhaps"}`, "want off, on or keep"},
 		{`{"output":"pump","label":"l","offset":27,"safe":0}`, "cannot unmarshal"},
 		{`{"output":"pump","label":"l","safe":"off"}`, "no offset"},
 		{`{"output":"pump","label":"l","offset":-1,"safe":"off"}`, "no offset"},
@@ -120,7 +120,7 @@ func TestDamagedRecord(t *testing.T) {
 func FuzzParseLine(f *testing.F) {
 	f.Add([]byte(pumpLine))
 	f.Add([]byte(valveLine))
-	f.Add([]byte(`{"safe":"on","safe":null}`))
+	f.Add([]byte(`{"safe":"on","safe":null,"label":"a","offset":0}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l, err := parseLine(text)
 		if err != nil {
@@ -129,7 +129,7 @@ func FuzzParseLine(f *testing.F) {
 		if l.Label == "" || l.Offset < 0 {
 			t.Errorf("%q gave %+v", text, l)
 		}
-		if c := l.Config(); c.Active != bool(l.Safe) || c.ActiveLow != l.ActiveLow {
+		if c := l.Config(); c.Active != (l.Safe == SafeOn) || c.Keep != (l.Safe == SafeKeep) || c.ActiveLow != l.ActiveLow {
 			t.Errorf("%q gave the request %+v", text, c)
 		}
 	})

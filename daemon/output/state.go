@@ -10,16 +10,22 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Causes of a change that no order made at its own instant.
+// Causes of a change. An order's change has the order's own, "mqtt" or
+// "local" say.
 const (
-	CauseInitial  = "initial"     // the line was requested
-	CauseForEnded = "for_ended"   // the time an order gave is over
-	CausePulse    = "pulse_ended" // the pulse is over
-	CauseMaxOn    = "max_on"      // it was on for as long as it may be
-	CauseLinkLost = "link_lost"   // the link was down for safe_after
-	CauseFailed   = "failed"      // the line did not take its level, and was made safe
-	CauseStop     = "stop"        // the daemon stops
+	CauseOrder     = "order"       // an order that did not say from where it came
+	CauseInitial   = "initial"     // the line was requested
+	CauseForEnded  = "for_ended"   // the time an order gave is over
+	CausePulse     = "pulse_ended" // the pulse is over
+	CauseMaxOn     = "max_on"      // it was on for as long as it may be
+	CauseLinkLost  = "link_lost"   // the link was down for safe_after
+	CauseInterlock = "interlock"   // the line was found away from safe, and so was one it is interlocked with
+	CauseFailed    = "failed"      // the line did not take its level, and was made safe
+	CauseStop      = "stop"        // the daemon stops
 )
+
+// why is the cause of a change: what, and the id of the order behind it, if any.
+type why struct{ cause, id string }
 
 // State is one output as it is now.
 type State struct {
@@ -27,10 +33,20 @@ type State struct {
 	Level Level     // the level it had when it was last driven or read back
 	Since time.Time // since when it has that level; zero when the line was never ours
 	Cause string    // who or what gave it that level
+	Order string    // the id of the order behind it; may be empty
 	Err   error     // why the line cannot be driven or trusted now; Level may then be wrong
 }
 
-// Errors of [Bank.Do] besides [ErrAction] and [FailedError].
+// By says in words who or what gave the output its level: "mqtt order c-81",
+// "max_on".
+func (s State) By() string {
+	if s.Order == "" || s.Cause == "" {
+		return s.Cause
+	}
+	return s.Cause + " order " + s.Order
+}
+
+// Errors of [Bank.Do] besides [ErrAction], [ErrExpired] and [FailedError].
 var (
 	ErrUnknown = errors.New("unknown output")
 	ErrStopped = errors.New("outputs are stopped, at their safe levels")

@@ -40,7 +40,7 @@ func TestSafeIsForGood(t *testing.T) {
 		b := sim.New()
 		b.KeepOnRelease(true)
 		b.Line("GPIO6").Fail(nil)
-		n := open(t, b, pump, Config{Name: "valve", Pin: "GPIO6"}, Config{Name: "lock", Pin: "GPIO5", Initial: On, Safe: On})
+		n := open(t, b, pump, Config{Name: "valve", Pin: "GPIO6"}, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
 		stop := n.run()
 		for _, name := range []string{"pump", "valve", "lock"} {
 			n.do(name, ActionToggle, time.Minute)

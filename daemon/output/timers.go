@@ -45,33 +45,57 @@ func (p *pin) turn(now time.Time) time.Time {
 			return p.again
 		}
 	}
-	at, level, cause := p.due()
-	if at.IsZero() || now.Before(at) {
-		return at
+	do := p.due()
+	if do.at.IsZero() || now.Before(do.at) {
+		return do.at
 	}
-	if p.drive(level, cause) != nil {
+	if p.act(now, do) != nil {
 		return p.again
 	}
-	at, _, _ = p.due()
-	return at
+	return p.due().at
+}
+
+// act does what is due. An initial level that had to wait is not given when
+// another output forbids it by now, or the link was down for too long.
+func (p *pin) act(now time.Time, do end) error {
+	if safe, ok := p.c.Safe.Level(); ok && do.level != safe {
+		if lost := p.linkLostAt(do.level); !lost.IsZero() && !now.Before(lost) {
+			p.next = end{}
+			return nil
+		}
+		if err := p.b.claim(p); err != nil {
+			p.next = end{}
+			p.notBegun(do.level, err)
+			return nil
+		}
+	}
+	return p.drive(do.level, do.why)
 }
 
 // due gives what the pin's timers ask for next.
-func (p *pin) due() (at time.Time, level Level, cause string) {
-	first := func(t time.Time, l Level, c string) {
-		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
-			at, level, cause = t, l, c
+func (p *pin) due() (do end) {
+	first := func(at time.Time, l Level, w why) {
+		if !at.IsZero() && (do.at.IsZero() || at.Before(do.at)) {
+			do = end{at: at, level: l, why: w}
 		}
 	}
-	if p.owed != "" {
-		return p.again, p.c.Safe, p.owed
+	if p.owed.why.cause != "" {
+		return end{at: p.again, level: p.owed.level, why: p.owed.why}
 	}
-	first(p.ends, p.c.Safe, p.endCause)
+	has := p.state.Load().Level
+	if !p.next.at.IsZero() {
+		at := p.next.at
+		if least := p.moved.Add(p.minimum(has)); p.next.level != has && at.Before(least) {
+			at = least
+		}
+		first(at, p.next.level, p.next.why)
+	}
 	if p.c.MaxOn > 0 && !p.onSince.IsZero() {
-		first(p.onSince.Add(p.c.MaxOn), Off, CauseMaxOn)
+		first(p.onSince.Add(p.c.MaxOn), Off, why{cause: CauseMaxOn})
 	}
-	first(p.linkLostAt(p.state.Load().Level), p.c.Safe, CauseLinkLost)
-	return at, level, cause
+	safe, _ := p.c.Safe.Level()
+	first(p.linkLostAt(has), safe, why{cause: CauseLinkLost})
+	return do
 }
 
 // linkLostAt is when a line at that level is to be made safe because of the
@@ -79,7 +103,8 @@ func (p *pin) due() (at time.Time, level Level, cause string) {
 // somebody on the spot: from then on it has safe_after once more.
 func (p *pin) linkLostAt(level Level) time.Time {
 	down, _ := p.b.linkDown()
-	if p.c.SafeAfter <= 0 || down.IsZero() || level == p.c.Safe {
+	safe, ok := p.c.Safe.Level()
+	if p.c.SafeAfter <= 0 || down.IsZero() || !ok || level == safe {
 		return time.Time{}
 	}
 	if p.ordered.After(down) {

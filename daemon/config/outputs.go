@@ -1,0 +1,75 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"fieldpost/daemon/output"
+)
+
+// output checks what one output's keys say together.
+func (l *loader) output(path string, o *output.Config) {
+	if !l.given(path + ".initial") {
+		o.Initial = map[output.Safe]output.Initial{
+			output.SafeOff: output.InitialOff, output.SafeOn: output.InitialOn, output.SafeKeep: output.InitialKeep,
+		}[o.Safe]
+	}
+	if o.MaxOn > 0 && o.Safe == output.SafeOn && l.sound(path+".max_on") {
+		l.fail(path+".max_on", "makes no sense with safe: on, which keeps the output on", short(o.MaxOn))
+	}
+	if o.SafeAfter > 0 && o.Safe == output.SafeKeep && l.sound(path+".safe_after") {
+		l.fail(path+".safe_after", "makes no sense with safe: keep, which leaves the output as it is", short(o.SafeAfter))
+	}
+	if o.MaxOn > 0 && o.MinOn > o.MaxOn && l.sound(path+".min_on") {
+		l.fail(path+".min_on", "is longer than max_on, "+short(o.MaxOn), short(o.MinOn))
+	}
+	if len(o.Interlock) > 0 && o.Safe == output.SafeKeep {
+		l.fail(path+".interlock", "makes no sense with safe: keep, which has no level at which the others may act", "")
+	}
+}
+
+// interlocks checks the names that outputs are interlocked with, and that no
+// two of them are to leave their safe levels at the start.
+func (l *loader) interlocks(c *Config) {
+	byName := map[string]*output.Config{}
+	var all []string
+	for i := range c.Outputs {
+		byName[c.Outputs[i].Name] = &c.Outputs[i]
+		all = append(all, c.Outputs[i].Name)
+	}
+	for i := range c.Outputs {
+		o := &c.Outputs[i]
+		for j, name := range o.Interlock {
+			path := fmt.Sprintf("outputs[%d].interlock[%d]", i, j)
+			if !l.sound(path) {
+				continue
+			}
+			other, known := byName[name]
+			switch {
+			case !known:
+				l.fail(path, unknown("output", name, all), "")
+			case name == o.Name:
+				l.fail(path, "is the output itself", name)
+			case slices.Index(o.Interlock, name) < j:
+				l.fail(path, "stands twice", name)
+			case other.Safe == output.SafeKeep:
+				l.fail(path, "has safe: keep, so no level at which this output may act", name)
+			case startsAway(o) && startsAway(other):
+				l.fail(path, "is to start away from its safe level, and so is this output; one must not", name)
+			}
+		}
+	}
+}
+
+// startsAway reports whether the configuration has an output start at another
+// level than its safe one. What it was last, and what its line is, is known
+// only then.
+func startsAway(o *output.Config) bool {
+	return o.Initial == output.InitialOn && o.Safe == output.SafeOff ||
+		o.Initial == output.InitialOff && o.Safe == output.SafeOn
+}
+
+// mostMinimum is the longest min_on or min_off. An order to the safe level may
+// have to wait for so long.
+const mostMinimum = 24 * time.Hour

@@ -1,0 +1,57 @@
+package output
+
+import "fmt"
+
+// InterlockError says that an output may not leave its safe level because
+// another is, or may be, away from its own.
+type InterlockError struct {
+	Output string // which may not
+	Other  string // because of which
+	Known  bool   // whether the other's level is known
+}
+
+// Error names both.
+func (e *InterlockError) Error() string {
+	if !e.Known {
+		return fmt.Sprintf("output %q is interlocked with %q, whose level is not known", e.Output, e.Other)
+	}
+	return fmt.Sprintf("output %q is interlocked with %q, which is not at its safe level", e.Output, e.Other)
+}
+
+// Two outputs that are interlocked share the right to be away from the safe
+// level. An output takes it, under one mutex for all and without a call into
+// the kernel, before its line leaves the safe level, and gives it back when
+// the line was read back at the safe level. So two orders at the same time
+// cannot both act, a line that hangs or whose level is not known keeps the
+// right, and no output ever waits for the lock of another.
+
+// interlock makes peers of the outputs that one of them names.
+func (b *Bank) interlock() {
+	for _, p := range b.pins {
+		for _, name := range p.c.Interlock {
+			if q := b.byName[name]; q != nil && q != p {
+				p.peers, q.peers = append(p.peers, q), append(q.peers, p)
+			}
+		}
+	}
+}
+
+// claim takes the right to be away from the safe level, if no peer may be.
+func (b *Bank) claim(p *pin) error {
+	b.rights.Lock()
+	defer b.rights.Unlock()
+	for _, q := range p.peers {
+		if q.away {
+			return &InterlockError{p.c.Name, q.c.Name, q.state.Load().Err == nil}
+		}
+	}
+	p.away = true
+	return nil
+}
+
+// whereabouts notes whether an output may be away from its safe level.
+func (b *Bank) whereabouts(p *pin, away bool) {
+	b.rights.Lock()
+	defer b.rights.Unlock()
+	p.away = away
+}
