@@ -60,6 +60,10 @@ func (a *reply) same(b *reply) bool {
 	return x == y
 }
 
+// open reports whether the order may yet be decided on: it has no answer, or
+// one that could not be recorded, and comes again.
+func (e *errand) open() bool { return e.reply == nil || e.repeated && e.weak }
+
 // String names the order and what came of it.
 func (e *errand) String() string {
 	s := fmt.Sprintf("%s (%s, expires %v, sent %v, posted %v) acted %d times, answered %v", e.payload, e.action, e.expires, e.sent, e.posted, e.acts, e.replies)
@@ -117,6 +121,8 @@ func (b *books) mark() {
 		e.shaky = e.shaky || b.weakFrom != 0
 		if e.reply == nil {
 			e.weak = e.weak || b.weakFrom != 0
+		}
+		if e.open() {
 			e.unsynced = e.unsynced || !b.dial.synced
 			e.stepped = e.stepped || b.dial.off != 0
 		}
@@ -132,7 +138,7 @@ func (b *books) interrupt(killed bool) {
 		if e.reply == nil && e.energises && !e.retained && killed {
 			b.count["orders under way at a kill"]++
 		}
-		if e.reply == nil {
+		if e.open() {
 			e.killed, e.stopped = e.killed || killed, e.stopped || !killed
 		}
 	}
@@ -240,6 +246,7 @@ func (b *books) answer(payload string) {
 		// after the end of the daemon.
 		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
 		e.replies = append(e.replies, a.Status)
+		e.weak, e.starts = e.shaky, b.starts
 	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		b.tolerate("orders to safe done each time while the ledger failed", 0)
 	default:
