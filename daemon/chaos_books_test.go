@@ -178,7 +178,7 @@ func (b *books) other(message string) {
 	var m struct{ Kind, Code, State, ID string }
 	_ = json.Unmarshal([]byte(message), &m) // the daemon has made it of a record
 	if e := b.errands[m.ID]; m.Kind == "answer" && e != nil {
-		e.spoken = true
+		e.speaks(b.starts)
 	}
 	if m.Kind != "fault" {
 		return

@@ -37,7 +37,8 @@ type errand struct {
 	weak     bool   // the ledger could not be relied on at some time before the first answer
 	unsynced bool   // nor the clock be known to be true
 	stepped  bool   // nor be right
-	starts   int    // how often the daemon had been started when the first answer came
+	starts   int    // how often the daemon had been started when it gave the answer that counts
+	latest   int    // and when it gave the latest
 }
 
 // reply is an answer.
@@ -63,6 +64,15 @@ func (a *reply) same(b *reply) bool {
 // open reports whether the order may yet be decided on: it has no answer, or
 // one that could not be recorded, and comes again.
 func (e *errand) open() bool { return e.reply == nil || e.repeated && e.weak }
+
+// speaks notes that the daemon, started so often, has given an answer into its
+// spool.
+func (e *errand) speaks(starts int) {
+	e.spoken, e.latest = true, starts
+	if e.starts == 0 {
+		e.starts = starts
+	}
+}
 
 // String names the order and what came of it.
 func (e *errand) String() string {
@@ -232,7 +242,6 @@ func (b *books) answer(payload string) {
 	e.answers++
 	switch {
 	case e.reply == nil:
-		e.starts = b.starts
 		e.replies = append(e.replies, a.Status)
 		b.count[strings.TrimSpace("answers: "+a.Status+" "+a.Reason)]++
 	case e.reply.same(&a):
@@ -241,12 +250,12 @@ func (b *books) answer(payload string) {
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
 		b.tolerate("orders of the past that came while the ledger could not be read", 0)
 		return
-	case e.weak && b.starts > e.starts:
+	case e.weak && e.latest > e.starts:
 		// Package command says that what could not be recorded is not known
 		// after the end of the daemon.
 		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
 		e.replies = append(e.replies, a.Status)
-		e.weak, e.starts = e.shaky, b.starts
+		e.weak, e.starts = e.shaky, e.latest
 	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		b.tolerate("orders to safe done each time while the ledger failed", 0)
 	default:
