@@ -37,15 +37,21 @@ func open(t *testing.T, b *sim.Board, outputs ...Config) *bench {
 
 func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ...Config) *bench {
 	t.Helper()
+	return openWith(t, s, Options{Board: b, Outputs: outputs, Record: record})
+}
+
+// openWith makes a bank of options, and adds what a bench needs.
+func openWith(t *testing.T, s *sim.Board, o Options) *bench {
+	t.Helper()
 	n := &bench{t: t, board: s}
 	n.health = health.New(func(c health.Change) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.faults = append(n.faults, fmt.Sprintf("%s %s %s", c.Subject, c.Fault.Code, c.State()))
 	})
-	n.bank = Open(Options{
-		Board: b, Outputs: outputs, Record: record, Clock: clock.Fake(), Health: n.health,
-		Event: func(r spool.Record) {
+	o.Clock, o.Health = clock.Fake(), n.health
+	if o.Event == nil {
+		o.Event = func(r spool.Record) {
 			if r.Kind != spool.Event || r.Stamp.Wall.IsZero() {
 				t.Errorf("not an event with a time: %+v", r)
 			}
@@ -56,8 +62,9 @@ func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ..
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.events = append(n.events, strings.Join(words, " "))
-		},
-	})
+		}
+	}
+	n.bank = Open(o)
 	return n
 }
 

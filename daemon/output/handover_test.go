@@ -109,6 +109,7 @@ func (b asBoard) Output(c board.OutputConfig) (board.Output, error) { return b.s
 type taking struct {
 	asBoard
 	fails error
+	saw   func(board.OutputConfig) // may be nil
 }
 
 func (b taking) Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error) {
@@ -117,6 +118,9 @@ func (b taking) Take(f *os.File, id board.LineID, c board.OutputConfig) (board.O
 	}
 	if f != b.s.ours[id.Name] || !isOpen(f) {
 		b.s.t.Errorf("%s: taken by a handle that is not its own, or closed", id)
+	}
+	if b.saw != nil {
+		b.saw(c)
 	}
 	b.s.steps = append(b.s.steps, "take "+id.Name+" "+Level(c.Active).String())
 	b.s.sim.Line(id.Name).Hold("")
@@ -205,7 +209,7 @@ func TestTakeOverWithoutRelease(t *testing.T) {
 			name, f := s.inherit("pump", "GPIO27")
 			on := pump
 			on.Initial = InitialOn
-			bank, h := s.openOn(taking{asBoard{s.sim, s}, c.fails}, s.takeOver(record, map[string]*os.File{name: f}), record, on)
+			bank, h := s.openOn(taking{asBoard: asBoard{s.sim, s}, fails: c.fails}, s.takeOver(record, map[string]*os.File{name: f}), record, on)
 			s.did(c.want...)
 			if isOpen(f) != (c.fails == nil) {
 				t.Errorf("the handle is open: %v", isOpen(f))

@@ -1,0 +1,222 @@
+package output
+
+import (
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors/sim"
+)
+
+// paper is a journal in memory that may be damaged, fail or hang.
+type paper struct {
+	mu      sync.Mutex
+	entries []string
+	damage  spool.Damage
+	unread  error
+	fail    error
+	hang    chan struct{} // a write waits until it is closed; nil does not
+	writes  int
+	size    int64
+}
+
+func (p *paper) Replay(take func([]byte)) (spool.Damage, error) {
+	if p.unread != nil {
+		return spool.Damage{}, p.unread
+	}
+	for _, e := range p.entries {
+		take([]byte(e))
+	}
+	return p.damage, nil
+}
+
+func (p *paper) write(change func()) error {
+	p.mu.Lock()
+	hang := p.hang
+	p.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writes++
+	if p.fail != nil {
+		return p.fail
+	}
+	change()
+	return nil
+}
+
+func (p *paper) Append(payloads ...[]byte) error {
+	return p.write(func() {
+		for _, b := range payloads {
+			p.entries = append(p.entries, string(b))
+		}
+	})
+}
+
+func (p *paper) Rewrite(entries iter.Seq[[]byte]) error {
+	return p.write(func() {
+		p.entries, p.size = nil, 0
+		for b := range entries {
+			p.entries = append(p.entries, string(b))
+		}
+	})
+}
+
+func (p *paper) Size() int64 { return p.size }
+
+func (p *paper) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+// holds checks what the journal holds after so many writes.
+func (p *paper) holds(t *testing.T, writes int, want ...string) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Equal(p.entries, want) || p.writes != writes {
+		t.Errorf("%q after %d writes, want %q after %d", p.entries, p.writes, want, writes)
+	}
+}
+
+var lamp = Config{Name: "lamp", Pin: "GPIO6", Initial: InitialLast}
+
+// The level outlives a stop and a crash; each change is written once, and what
+// is no change, and the stop itself, is not.
+func TestLastLevel(t *testing.T) {
+	j := &paper{}
+	const on, off = `{"output":"lamp","level":"on"}`, `{"output":"lamp","level":"off"}`
+	start := func(want Level, use func(n *bench)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			s := sim.New()
+			n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{pump, lamp}})
+			n.is("GPIO6", want)
+			if h := s.Line("GPIO6").History(); len(h) != 1 || h[0].High != bool(want) {
+				t.Errorf("the lamp felt %+v at the start", h)
+			}
+			stop := n.run()
+			use(n)
+			synctest.Wait()
+			if err := n.bank.Close(); err != nil {
+				t.Error(err)
+			}
+			stop()
+			n.faulted()
+		})
+	}
+	start(Off, func(n *bench) { n.do("pump", ActionOn, 0) })
+	j.holds(t, 0)
+	start(Off, func(n *bench) {
+		n.do("lamp", ActionOff, 0)
+		n.do("lamp", ActionOn, 0)
+		n.do("lamp", ActionOn, 0)
+	})
+	j.holds(t, 1, on)
+	start(On, func(n *bench) {
+		n.after(time.Hour)
+		n.do("lamp", ActionToggle, 0)
+		n.after(1)
+		n.do("lamp", ActionPulse, 0)
+		n.after(time.Second)
+	})
+	j.holds(t, 4, off, on, off)
+	j.entries = append(j.entries, `{"output":"gone","level":"on"}`)
+	start(Off, func(n *bench) { n.do("lamp", ActionOn, 0) })
+	j.holds(t, 5, on)
+	j.size = maxLevels + 1
+	start(On, func(n *bench) {
+		n.do("lamp", ActionOff, 0)
+		n.after(1)
+		j.set(func() { j.size = maxLevels + 1 })
+		n.do("lamp", ActionOn, 0)
+	})
+	j.holds(t, 7, on)
+}
+
+// What cannot be read is not guessed: the lamp is safe, and that is told until
+// its level is known again.
+func TestLastLevelThatCannotBeRead(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		j    *paper
+	}{
+		{"unreadable", &paper{unread: errors.New("input/output error")}},
+		{"a hole", &paper{damage: spool.Damage{Holes: 1}}},
+		{"a torn end", &paper{damage: spool.Damage{Tail: 3}}},
+		{"not ours", &paper{}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, j := sim.New(), c.j
+				j.entries = []string{`{"output":"lamp","level":"on"}`}
+				if c.what == "not ours" {
+					j.entries = append(j.entries, `{"output":"lamp","level":"dim"}`)
+				}
+				n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{lamp}})
+				defer n.run()()
+				n.is("GPIO6", Off)
+				n.faulted("lamp level_unknown raised")
+				n.do("lamp", ActionOn, 0)
+				n.after(1)
+				n.faulted("lamp level_unknown cleared")
+				j.holds(t, 1, `{"output":"lamp","level":"on"}`)
+			})
+		})
+	}
+}
+
+// A disk that fails or hangs holds up no order and no timer; what came
+// meanwhile is written when it works again.
+func TestLastLevelOnABadDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, j := sim.New(), &paper{fail: errors.New("no space left")}
+		n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{lamp}})
+		defer n.run()()
+		n.do("lamp", ActionOn, 0)
+		n.after(1)
+		n.faulted("outputs level_unsaved raised")
+		j.set(func() { j.fail = nil })
+		n.after(retryMost)
+		n.faulted("outputs level_unsaved cleared")
+		j.holds(t, 2, `{"output":"lamp","level":"on"}`)
+		hang := make(chan struct{})
+		j.set(func() { j.hang = hang })
+		for range 5 {
+			n.do("lamp", ActionToggle, 0)
+			n.after(time.Second)
+		}
+		n.do("lamp", ActionOn, 10*time.Second)
+		n.after(10 * time.Second)
+		n.is("GPIO6", Off)
+		j.set(func() { j.hang = nil })
+		close(hang)
+		n.after(1)
+		j.holds(t, 4, `{"output":"lamp","level":"on"}`, `{"output":"lamp","level":"off"}`, `{"output":"lamp","level":"off"}`)
+	})
+}
+
+// Where there is no safe level and none was stored, the line keeps what it has.
+func TestLastLevelUnknownWithSafeKeep(t *testing.T) {
+	for _, high := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := sim.New()
+			s.Line("GPIO6").Drive(high)
+			c := lamp
+			c.Safe = SafeKeep
+			n := openWith(t, s, Options{Board: s, Levels: &paper{}, Outputs: []Config{c}})
+			n.is("GPIO6", Level(high))
+			if st := n.bank.States()[0]; st.Level != Level(high) || st.Err != nil {
+				t.Errorf("state %+v", st)
+			}
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package output
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors/sim"
+)
+
+// blocked is a log that nobody reads any more, once it is shut.
+type blocked struct {
+	shut atomic.Bool
+	open chan struct{}
+	text bytes.Buffer
+}
+
+func (b *blocked) Write(p []byte) (int, error) {
+	if b.shut.Load() {
+		<-b.open
+	}
+	return b.text.Write(p)
+}
+
+// A log or an event that blocks keeps no line from being made safe, and no
+// timer from acting.
+func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
+	for _, c := range []string{"log", "event"} {
+		t.Run(c, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := sim.New()
+				b := &blocked{open: make(chan struct{})}
+				o := Options{Board: s, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}, {Name: "lamp", Pin: "GPIO6"}}}
+				told := 0
+				if c == "log" {
+					o.Log = slog.New(slog.NewTextHandler(b, nil))
+				}
+				o.Event = func(spool.Record) {
+					if c == "event" {
+						_, _ = b.Write(nil)
+					}
+					told++
+				}
+				n := openWith(t, s, o)
+				stop := n.run()
+				n.do("pump", ActionOn, time.Second)
+				n.do("fan", ActionOn, 0)
+				b.shut.Store(true)
+				n.after(time.Second)
+				n.is("GPIO27", Off) // its end was not held up
+				done := n.ordered(Order{Output: "lamp", Action: ActionOn})
+				n.is("GPIO6", On) // nor this, though its answer is
+				if err := n.bank.Safe(CauseStop); err != nil {
+					t.Error(err)
+				}
+				n.is("GPIO5", Off)
+				n.is("GPIO6", Off)
+				b.shut.Store(false)
+				close(b.open)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				stop()
+				if told != 3+2+1+1+2 {
+					t.Errorf("%d events told in the end, want 9", told)
+				}
+				if c == "log" && strings.Count(b.text.String(), "output changed") != 9 {
+					t.Errorf("log\n%s", b.text.String())
+				}
+			})
+		})
+	}
+}
+
+// Without Run, what there is to tell is told all the same, in its order.
+func TestTellingWithoutRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, sim.New(), pump)
+		n.do("pump", ActionOn, 0)
+		if err := n.bank.Close(); err != nil {
+			t.Error(err)
+		}
+		n.toldAll("output=pump state=off cause=initial", "output=pump state=on cause=test", "output=pump state=off cause=stop")
+	})
+}
