@@ -27,7 +27,7 @@ type Config struct {
 	// after the outbox has been drained, before the DISCONNECT.
 	Farewell func() Mail
 
-	Window  int           // publishes in flight; 0 is 16, at most 64
+	Window  int           // publishes in flight; 0 is 32, at most 64
 	Drain   time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
 	Observe func(Status)  // called on every change of Status, from Run's goroutine; must not block; may be nil
 	Turn    func()        // called at least every few seconds while Run's supervisor turns; may be nil

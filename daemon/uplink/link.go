@@ -56,7 +56,7 @@ func New(c Config) (*Link, error) {
 		c.KeepAlive = defaultAlive
 	}
 	if c.Window == 0 {
-		c.Window = 16
+		c.Window = 32
 	}
 	if c.Drain == 0 {
 		c.Drain = 5 * time.Second

@@ -65,17 +65,17 @@ func TestWindowBoundsWhatIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		for i := range 20 {
+		for i := range 40 {
 			l.queue.Put("t", []byte(strconv.Itoa(i)))
 		}
 		p := b.accept(false)
 		var ids []uint16
-		for i := range 16 {
+		for i := range 32 {
 			ids = append(ids, p.delivery("t", strconv.Itoa(i)))
 		}
 		p.quiet(10 * time.Second)
 		p.puback(ids[0])
-		p.delivery("t", "16")
+		p.delivery("t", "32")
 		p.quiet(10 * time.Second)
 		l.end(t, p)
 	})

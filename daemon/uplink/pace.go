@@ -9,13 +9,15 @@ import (
 // second from a connection (page "AWS IoT Core message broker and protocol
 // limits and quotas") and discards what is more, without a word. With the
 // bursts below no second has more than 96 publishes, nor more bytes than 416 KiB
-// and the largest message.
+// and one large message; which comes to 512 KiB, as one that is larger than that
+// goes only after a second without any other.
 const (
 	awsMessages = 80        // a second
 	awsBytes    = 400 << 10 // a second
 
 	burstMessages = 16
 	burstBytes    = 16 << 10
+	largeBytes    = 96 << 10 // a message that is larger must have been alone for a second
 
 	packetBytes = 16 // of a publish, besides topic and payload, generously
 )
@@ -35,6 +37,7 @@ type pace struct {
 	share           float64   // of the rate
 	filled          time.Time // when the buckets were last filled
 	heard           time.Time // when an acknowledgement last came
+	spent           time.Time // when a message last went
 }
 
 // bucket holds tokens. It may come to owe some, and then nothing goes until they
@@ -73,13 +76,24 @@ func (p *pace) wait(now time.Time) time.Duration {
 	return max(p.messages.wait(p.share), p.bytes.wait(p.share))
 }
 
+// alone says for how long this message may not go, though others may.
+func (p *pace) alone(m Mail, now time.Time) time.Duration {
+	if p == nil || packetSize(m) <= largeBytes {
+		return 0
+	}
+	return p.spent.Add(time.Second).Sub(now)
+}
+
 // spend notes that a message goes now.
-func (p *pace) spend(m Mail) {
+func (p *pace) spend(m Mail, now time.Time) {
 	if p != nil {
 		p.messages.level--
-		p.bytes.level -= float64(len(m.Payload) + len(m.Topic) + packetBytes)
+		p.bytes.level -= float64(packetSize(m))
+		p.spent = now
 	}
 }
+
+func packetSize(m Mail) int { return len(m.Payload) + len(m.Topic) + packetBytes }
 
 // halve halves the rate.
 func (p *pace) halve() {

@@ -86,6 +86,10 @@ func (s *session) fill() (more bool, wait time.Duration) {
 			s.head = &m // a hang-up must be about nothing else
 			return false, turnEvery
 		}
+		if d := s.l.pace.alone(m, time.Now()); d > 0 {
+			s.head = &m
+			return false, min(d, turnEvery)
+		}
 		s.trial = trial
 		s.publish(m)
 	}
@@ -123,7 +127,7 @@ func (s *session) patience() time.Duration {
 func (s *session) publish(m Mail) {
 	now := time.Now()
 	s.sent, s.asked = true, now
-	s.l.pace.spend(m)
+	s.l.pace.spend(m, now)
 	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, sent: now}
 	s.window = append(s.window, f)
 	s.phase = Publishing
@@ -241,7 +245,7 @@ func (s *session) drain() {
 	for {
 		more, wait := s.fill()
 		left := time.Until(end)
-		if left <= 0 || s.conn.over() || len(s.window) == 0 && s.l.pace.wait(time.Now()) == 0 && !more {
+		if left <= 0 || s.conn.over() || len(s.window) == 0 && s.head == nil && s.l.pace.wait(time.Now()) == 0 && !more {
 			return
 		}
 		if !more {
