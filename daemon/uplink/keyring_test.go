@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,10 +100,10 @@ func TestNetworkIsDownDuringARenewal(t *testing.T) {
 		old, renewed := b.pairs()
 		b.place(old)
 		c := b.config()
-		down := false
+		var down atomic.Bool
 		dial := c.Dial
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if down {
+			if down.Load() {
 				return nil, errors.New("network is unreachable")
 			}
 			return dial(ctx, network, address)
@@ -111,12 +112,12 @@ func TestNetworkIsDownDuringARenewal(t *testing.T) {
 		p := b.shows(101)
 		p.connack(0, true)
 		synctest.Wait()
-		down = true
+		down.Store(true)
 		b.place(renewed)
 		p.hangUp()
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
-		down = false
+		down.Store(false)
 		p = b.shows(102)
 		p.connack(0, true)
 		synctest.Wait()
