@@ -20,6 +20,7 @@ type fate struct {
 	kind    Kind
 	acked   bool
 	ackedIn int  // the crash count when it was acknowledged
+	counted bool // and the spool owed it then
 	refused bool // by us
 }
 
@@ -32,7 +33,7 @@ type model struct {
 	r       *rig
 	fates   map[name]*fate
 	gaps    map[origin][]loss // told and acknowledged
-	crashes int
+	crashes int  // and harm: after each, what was done may come again
 	failed  bool // the disk failed in this run
 	given   []Item
 	log     []string
@@ -104,9 +105,11 @@ func (m *model) ack(share int) {
 				f.refused, f.ackedIn = true, m.crashes
 			}
 			m.r.s.Refuse(x.ID, "no")
+			synctest.Wait() // until then it is owed
 		case k < share:
+			before := m.r.s.Stats().Acked
 			m.r.s.Ack(x.ID)
-			m.acked(x.Record)
+			m.acked(x.Record, m.r.s.Stats().Acked > before)
 		default:
 			rest = append(rest, x)
 		}
@@ -118,16 +121,48 @@ func (m *model) fate(x Item) *fate {
 	return m.fates[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}]
 }
 
-func (m *model) acked(r Record) {
+func (m *model) acked(r Record, owed bool) {
 	if r.Kind != Gap {
 		f := m.fates[name{r.Sensor, r.Run, r.Seq}]
-		f.acked, f.ackedIn = true, m.crashes
+		f.acked, f.ackedIn, f.counted = true, m.crashes, owed
 		return
 	}
-	g := newTally()
-	g.merge(r)
-	o := origin{r.Sensor, r.Run}
-	m.gaps[o] = append(m.gaps[o], g.losses[o])
+	x, o := claim(r), origin{r.Sensor, r.Run}
+	m.gaps[o] = append(m.gaps[o], x)
+	if x.uncertain {
+		return
+	}
+	for seq := x.lo; seq <= x.hi; seq++ {
+		if f := m.fates[name{o.sensor, o.run, seq}]; f == nil || f.acked && f.counted && !f.refused && f.ackedIn == m.crashes {
+			m.fatalf("gap %+v of %+v claims %d, which is not missing", x, o, seq)
+		}
+	}
+}
+
+// harm damages one file while nobody uses it, once in a while.
+func (m *model) harm() bool {
+	files := m.d.files("", "")
+	if m.rnd.IntN(4) > 0 || len(files) == 0 {
+		return false
+	}
+	name := files[m.rnd.IntN(len(files))]
+	b := m.d.data(name)
+	at := m.rnd.IntN(len(b) + 1)
+	switch k := m.rnd.IntN(4); {
+	case k == 0:
+		_ = m.d.remove(name)
+	case k == 1:
+		m.d.put(name, b[:at])
+	case k == 2:
+		clear(b[at:])
+		m.d.put(name, b)
+	case at < len(b):
+		b[at] ^= 1 << m.rnd.IntN(8)
+		m.d.put(name, b)
+	}
+	m.crashes++
+	m.note("harm %s at %d", name, at)
+	return true
 }
 
 // crash ends the run badly, and checks that no more is missing than may be.
@@ -140,13 +175,12 @@ func (m *model) crash(power bool) {
 	m.crashes++
 	now, failed := time.Now(), m.failed || m.r.s.Stats().Dropped > 0
 	m.note("crash, power %v", power)
+	run := m.r.s.RunNumber()
+	failed = m.harm() || failed
 	m.open()
 	items := m.r.take(all)
 	m.see(items)
 	m.r.s.Rewind()
-	if failed {
-		return
-	}
 	there := map[name]bool{}
 	gaps := map[origin][]loss{}
 	for _, x := range items {
@@ -164,7 +198,7 @@ func (m *model) crash(power bool) {
 		if f.acked || f.refused || there[n] || told(m.gaps[o], n.seq) {
 			continue
 		}
-		if now.Sub(f.at) > window && n.run+1 == m.r.s.RunNumber() {
+		if now.Sub(f.at) > window && n.run == run && !failed {
 			m.fatalf("%+v was put in %v before the crash and is gone", n, now.Sub(f.at))
 		}
 		if !told(gaps[o], n.seq) {
@@ -179,6 +213,7 @@ func (m *model) stop() {
 		m.fatalf("end: %v", err)
 	}
 	m.note("stop")
+	m.harm()
 	m.open()
 }
 
@@ -227,6 +262,7 @@ func (m *model) step() {
 // check drains the spool and settles the account.
 func (m *model) check() {
 	m.stop()
+	m.r.s.Rewind()
 	m.take(all)
 	m.ack(100)
 	for n, f := range m.fates {
