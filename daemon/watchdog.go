@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"fieldpost/daemon/output"
 )
 
 // prove feeds the service manager's watchdog for as long as all loops turn,
 // until ctx ends. It has a goroutine of its own and touches neither the spool
-// nor a line, so that it waits for no disk and no wire.
+// nor, before the end, a line, so that it waits for no disk and no wire.
 //
 // The manager counts from the last feed, and the loop may have hung just
 // after it had turned and been fed for: that would be up to a third of the time
@@ -33,12 +36,26 @@ func (d *Daemon) prove(ctx context.Context) error {
 		case ok:
 			d.notice(d.o.Notify.Watchdog())
 		case idle >= limit:
-			d.log.Error("a loop hangs; the service manager is to restart the daemon", "loop", loop, "for", idle)
-			d.notice(d.o.Notify.Hung())
+			d.hung(loop, idle)
 		default:
 			d.log.Warn("a loop does not turn; the watchdog is not fed", "loop", stuck)
 			next = min(next, limit-idle)
 		}
 		timer.Reset(next)
+	}
+}
+
+// hung has the service manager kill this daemon and start another. The lines
+// come first and are handed over as at a stop: until every goroutine has
+// printed where it is and the sandbox of `fieldpost safe` is set up, seconds
+// pass on a small board. Where the outputs are what hangs, they are left to it.
+func (d *Daemon) hung(loop string, idle time.Duration) {
+	err := within(time.Second, "make outputs safe", func() error {
+		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
+	})
+	d.log.Error("a loop hangs; the service manager is to restart the daemon", "loop", loop, "for", idle)
+	d.notice(d.o.Notify.Hung())
+	if err != nil {
+		d.log.Error("a loop hangs", "err", err)
 	}
 }

@@ -5,17 +5,23 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
 	"fieldpost/daemon/systemd"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
 )
 
-// watched is a daemon of which only the loops and the watchdog are there. What
-// the service manager is told comes with its time.
+// watched is a daemon of which only the loops, the watchdog and one output, on,
+// are there. What the service manager is told comes with its time.
 type watched struct {
 	d     *Daemon
+	board *slow
 	start time.Time
 	mu    sync.Mutex
 	told  []message
@@ -24,16 +30,46 @@ type watched struct {
 type message struct {
 	at    time.Duration
 	state string
+	on    bool // the output, when that was told
+}
+
+// slow is a board whose outputs take their time.
+type slow struct {
+	*sim.Board
+	takes atomic.Int64 // nanoseconds
+}
+
+type slowOutput struct {
+	board.Output
+	b *slow
+}
+
+func (b *slow) Output(c board.OutputConfig) (board.Output, error) {
+	o, err := b.Board.Output(c)
+	return slowOutput{o, b}, err
+}
+
+func (o slowOutput) Set(active bool) error {
+	<-time.After(time.Duration(o.b.takes.Load()))
+	return o.Output.Set(active)
 }
 
 func newWatched(t *testing.T, limit time.Duration) *watched {
-	w := &watched{start: time.Now()}
+	w := &watched{start: time.Now(), board: &slow{Board: sim.New()}}
 	w.d = &Daemon{log: slog.New(slog.DiscardHandler), o: Options{Watchdog: limit, Notify: &systemd.Notifier{Send: func(state string) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.told = append(w.told, message{time.Since(w.start), state})
+		on, _ := w.board.Line("GPIO27").Level()
+		w.told = append(w.told, message{time.Since(w.start), state, on})
 		return nil
 	}}}}
+	w.d.bank = output.Open(output.Options{
+		Board: w.board, Clock: clock.Fake(), Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}},
+	})
+	t.Cleanup(func() { w.d.bank.Close() })
+	if _, err := w.d.bank.Do(output.Order{Output: "pump", Action: output.ActionOn}); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- w.d.prove(ctx) }()
@@ -125,11 +161,24 @@ func TestHangIsToldWhenTheTimeIsOver(t *testing.T) {
 					t.Errorf("last turn after %v, fed after %v", last, x.at)
 				}
 			}
-			if slices.ContainsFunc(w.told[i:], func(x message) bool { return x.state == fed }) {
-				t.Errorf("fed after the hang: %v", w.told[i:])
+			if slices.ContainsFunc(w.told[i:], func(x message) bool { return x.state == fed || x.on }) {
+				t.Errorf("fed, or on, after the hang: %v", w.told[i:])
 			}
 		})
 	}
+}
+
+// Outputs that do not come back from the kernel keep nobody from being told.
+func TestHangOfTheOutputsIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t, 30*time.Second)
+		w.turns(t, "output timers", 0, ever)
+		w.board.takes.Store(int64(time.Hour))
+		if got := w.after(32 * time.Second); !slices.Contains(got, hung) {
+			t.Errorf("told %q", got)
+		}
+		<-time.After(2 * time.Hour)
+	})
 }
 
 // A loop that is late and then turns again is no hang.
