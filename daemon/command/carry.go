@@ -24,9 +24,9 @@ func (d *Desk) admit(o Order, from source) (finish func() Answer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ledger.forget(now)
-	v, first, a := d.gate(t, now)
-	switch {
-	case v == join && first.joins(from):
+	r := d.gate(t, now)
+	switch first := r.first; {
+	case r.verdict == join && first.joins(from):
 		return func() Answer {
 			<-first.done
 			if first.answer.Status == "" {
@@ -34,17 +34,17 @@ func (d *Desk) admit(o Order, from source) (finish func() Answer) {
 			}
 			return d.repeat(first.answer, from.cause)
 		}
-	case v == join: // it hangs
-		a = because(NoResult, "it is still under way")
+	case r.verdict == join: // it hangs
+		a := because(NoResult, "it is still under way")
 		a.ID, a.Output, a.Stamp = o.ID, first.order.Output, now
 		return func() Answer { return d.repeat(a, from.cause) }
-	case v == again:
-		return func() Answer { return d.repeat(a, from.cause) }
-	case v == refuse:
-		end := d.refuse(t, a, now)
+	case r.verdict == again:
+		return func() Answer { return d.give(t, &outcome{answer: r.answer, note: r.note, again: true}) }
+	case r.verdict == refuse:
+		end := d.refuse(t, r.answer, now)
 		return func() Answer { return d.give(t, end) }
 	}
-	t.noted = v == carryOut
+	t.noted = r.verdict == carryOut
 	if !d.lane(o.Output).enter(t) {
 		end := d.crowded(t, now)
 		return func() Answer { return d.give(t, end) }
@@ -144,7 +144,8 @@ func (d *Desk) intend(t *ticket) *outcome {
 	}
 	now := d.o.Clock.Now()
 	d.mu.Lock()
-	v, _, a := d.gate(t, now)
+	r := d.gate(t, now)
+	v, a := r.verdict, r.answer
 	switch {
 	case t.overtaken:
 		v, a = refuse, because(Overtaken, "")
@@ -164,7 +165,7 @@ func (d *Desk) intend(t *ticket) *outcome {
 		defer d.mu.Unlock()
 		if v == again {
 			t.leave()
-			return &outcome{answer: a, again: true}
+			return &outcome{answer: a, note: r.note, again: true}
 		}
 		return d.refuse(t, a, now)
 	}

@@ -107,7 +107,8 @@
 // it does not fall back to memory, because an order would then act once in
 // every run. Where the journal fails at the very intent, that order is refused,
 // and if the daemon is then killed it may be answered once more, as unknown. A
-// result that cannot be written is kept in memory, and is unknown after a crash.
+// result that cannot be written is kept in memory, and is unknown after a crash; a
+// refusal is forgotten then, and the order sent again is looked at anew.
 //
 // Of a journal that was damaged every entry that can be read is used. An intent
 // whose result is left still makes its id known. A torn end is what a power cut

@@ -21,57 +21,62 @@ const (
 	refuse
 )
 
+// ruling is a verdict with what belongs to it.
+type ruling struct {
+	verdict
+	answer Answer   // of again and refuse
+	note   *pending // of again: what to wait for until that answer is on disk
+	first  *ticket  // of join: the order that is under way under this id
+}
+
 // gate applies the rules from CMD-4 on; see the package's documentation. An
-// order passes it when it comes, and when it is its turn; first is the order
-// that is under way under its id, and is to be joined. With mu held.
-func (d *Desk) gate(t *ticket, now clock.Stamp) (v verdict, first *ticket, a Answer) {
+// order passes it when it comes, and when it is its turn. With mu held.
+func (d *Desk) gate(t *ticket, now clock.Stamp) ruling {
 	o := t.order
 	energises, exists := d.o.Outputs.Energises(o.Output, o.Action)
 	t.energises = energises || !exists
-	if v, first, a, known := d.known(t, now); known { // [CMD-4]
-		return v, first, a
+	if r, known := d.known(t, now); known { // [CMD-4]
+		return r
 	}
 	if !exists { // [CMD-5]
-		return refuse, nil, because(UnknownOutput, fmt.Sprintf("%q", o.Output))
+		return ruling{verdict: refuse, answer: because(UnknownOutput, fmt.Sprintf("%q", o.Output))}
 	}
 	if t.energises {
 		if c, detail := d.late(t, now); c != "" {
-			return refuse, nil, because(c, detail)
+			return ruling{verdict: refuse, answer: because(c, detail)}
 		}
 		if err := d.ledger.broken(); err != nil { // [CMD-14]
-			return refuse, nil, because(NoLedger, err.Error())
+			return ruling{verdict: refuse, answer: because(NoLedger, err.Error())}
 		}
 	}
 	if o.ID == "" { // [CMD-6]
-		return justDo, nil, Answer{}
+		return ruling{verdict: justDo}
 	}
-	return carryOut, nil, Answer{}
+	return ruling{verdict: carryOut}
 }
 
 // known looks for an order's id among those under way and those answered.
-func (d *Desk) known(t *ticket, now clock.Stamp) (v verdict, first *ticket, a Answer, known bool) {
+func (d *Desk) known(t *ticket, now clock.Stamp) (r ruling, known bool) {
 	o := t.order
 	if o.ID == "" {
-		return
+		return ruling{}, false
 	}
 	if first := d.flying[o.ID]; first != nil && first != t {
 		if !t.energises && !o.same(first.order) {
-			return justDo, nil, Answer{}, true
+			return ruling{verdict: justDo}, true
 		}
-		return join, first, Answer{}, true
+		return ruling{verdict: join, first: first}, true
 	}
-	before, answer, known := d.ledger.first(o.ID)
+	before, answer, note, known := d.ledger.first(o.ID)
 	switch {
 	case !known:
-		return
+		return ruling{}, false
 	case !t.energises && !o.same(before):
-		return justDo, nil, Answer{}, true
+		return ruling{verdict: justDo}, true
 	case answer == nil: // [CMD-12]
-		a := because(NoResult, "")
-		a.ID, a.Output, a.Stamp = before.ID, before.Output, now
-		return again, nil, a, true
+		return ruling{verdict: again, answer: *unknown(before, now)}, true
 	}
-	return again, nil, *answer, true
+	return ruling{verdict: again, answer: *answer, note: note}, true
 }
 
 // late applies the rules on the time of an order that energises. What an order

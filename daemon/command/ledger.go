@@ -91,8 +91,9 @@ type entry struct {
 	boot    string        // the boot for which until holds
 	expiry  time.Time     // when it may be forgotten by the wall clock; zero while that is not known
 	refused bool
-	place   uint64 // in the order of the entries
-	size    int64  // bytes it takes in a journal that was written anew
+	note    *pending // the last that was to be written of it; nil where it was read
+	place   uint64   // in the order of the entries
+	size    int64    // bytes it takes in a journal that was written anew
 }
 
 func newLedger(o Options, mu *sync.Mutex) *ledger {
@@ -105,13 +106,14 @@ func newLedger(o Options, mu *sync.Mutex) *ledger {
 }
 
 // first gives the order first sent under the id and its answer, which is nil
-// for an intent without a result; ok is false where the id is unknown.
-func (l *ledger) first(id string) (o Order, a *Answer, ok bool) {
+// for an intent without a result, and what to wait for until that is on disk; ok
+// is false where the id is unknown.
+func (l *ledger) first(id string) (o Order, a *Answer, note *pending, ok bool) {
 	e, ok := l.known[id]
 	if !ok {
-		return Order{}, nil, false
+		return Order{}, nil, nil, false
 	}
-	return e.order, e.answer, true
+	return e.order, e.answer, e.note, true
 }
 
 // broken says why nothing can be remembered for now, without asking the disk.
@@ -164,7 +166,8 @@ func (l *ledger) settle(id string, a Answer) *pending {
 	e.answer = &a
 	e.size = e.weight()
 	l.live += e.size
-	return l.note(result(a))
+	e.note = l.note(result(a))
+	return e.note
 }
 
 // acted notes an order to the safe level that was carried out, if there is room.
@@ -175,7 +178,8 @@ func (l *ledger) acted(o Order, a Answer) *pending {
 		return nil
 	}
 	l.put(e)
-	return l.note(e.whole())
+	e.note = l.note(e.whole())
+	return e.note
 }
 
 // refuse notes an order that was refused.
@@ -189,7 +193,8 @@ func (l *ledger) refuse(o Order, a Answer) *pending {
 	e := l.made(o, a.Stamp)
 	e.answer, e.refused = &a, true
 	l.put(e)
-	return l.note(e.whole())
+	e.note = l.note(e.whole())
+	return e.note
 }
 
 func (l *ledger) oldestRefused() *entry {

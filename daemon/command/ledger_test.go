@@ -532,7 +532,7 @@ func FuzzReplay(f *testing.F) {
 		o.desk.mu.Lock()
 		o.desk.ledger.forget(o.desk.o.Clock.Now()) // some have lapsed
 		o.desk.mu.Unlock()
-		_, _, known := o.desk.ledger.first("a")
+		_, _, _, known := o.desk.ledger.first("a")
 		a, ok := o.desk.Handle(order("a", "pump", "on", time.Minute), false, "test")
 		if !ok || known != (len(o.pins.did) == 0) {
 			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)

@@ -2,6 +2,7 @@ package command
 
 import (
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ type paper struct {
 	damage  spool.Damage
 	rewrote int
 	synced  int
+	durable int      // entries that a power cut leaves
+	before  [][]byte // what a power cut may leave of before a Rewrite that is not synced
 }
 
 func (p *paper) failing(f func(op string) error) {
@@ -79,6 +82,7 @@ func (p *paper) sync() error {
 	defer p.mu.Unlock()
 	p.sound = true
 	p.synced++
+	p.durable, p.before = len(p.entries), nil
 	return nil
 }
 
@@ -90,6 +94,7 @@ func (p *paper) Rewrite(all iter.Seq[[]byte]) error {
 		return err
 	}
 	p.mu.Lock()
+	p.before, p.durable = p.entries[:p.durable], 0
 	p.entries, p.size = nil, 0
 	for b := range all {
 		p.entries, p.size = append(p.entries, slices.Clone(b)), p.size+int64(len(b))+16
@@ -103,4 +108,30 @@ func (p *paper) Size() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.size
+}
+
+// crash ends the process that wrote; a power cut takes what was not synced, or
+// part of it.
+func (p *paper) crash(power bool, r *rand.Rand) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sound = false
+	switch {
+	case !power:
+	case p.before != nil && r.IntN(2) == 0:
+		p.entries = p.before
+	default:
+		p.entries = p.entries[:p.durable+r.IntN(len(p.entries)-p.durable+1)]
+	}
+	p.before, p.durable = nil, len(p.entries)
+}
+
+// has reports whether an entry about an id has been synced.
+func (p *paper) has(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.entries[:p.durable], func(b []byte) bool {
+		n, err := decodeNote(b)
+		return err == nil && n.ID == id
+	})
 }

@@ -1,0 +1,303 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors/sim"
+)
+
+// sequences is how many TestContract runs, unless FIELDPOST_SEQUENCES says
+// which: 400+10000 are ten thousand from the four hundredth on.
+var sequences uint64 = 400
+
+// Random orders to several outputs, duplicates, redeliveries, lost connections,
+// deaths and power cuts between any two lines, time that jumps, a disk that
+// fills or hangs, lines that hang: whatever happens, the lines of a real bank
+// keep to the contract. No order that energises acts twice, late, without its
+// intent on disk, or after one to the safe level that came later; every order
+// has one verdict, which is true. [CMD-4] [CMD-8] [CMD-9] [CMD-11] [CMD-12]
+// [CMD-13] [CMD-14] [CMD-15]
+func TestContract(t *testing.T) {
+	first, n := uint64(0), sequences
+	if s := os.Getenv("FIELDPOST_SEQUENCES"); s != "" {
+		if _, err := fmt.Sscanf(s, "%d+%d", &first, &n); err != nil {
+			t.Fatalf("FIELDPOST_SEQUENCES: %v, want the first and how many: 0+10000", err)
+		}
+	}
+	for seed := first; seed < first+n && !t.Failed(); seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, seed)
+			w.begin()
+			for i := range 30 {
+				w.chance()
+				w.send(w.next(i))
+				if w.r.IntN(2) == 0 {
+					synctest.Wait()
+				}
+			}
+			w.calm()
+			w.judge()
+			w.end()
+			if t.Failed() {
+				t.Logf("seed %d:", seed)
+				for _, line := range w.told {
+					t.Log(line)
+				}
+			}
+		})
+	}
+}
+
+// wires are the world's outputs: each with its pin and safe level.
+var wires = []output.Config{
+	{Name: "pump", Pin: "GPIO27", Safe: output.Off, MaxOn: 10 * time.Minute},
+	{Name: "lock", Pin: "GPIO5", Safe: output.On, Initial: output.On},
+	{Name: "valve", Pin: "GPIO6", Safe: output.Off, ActiveLow: true},
+}
+
+// world is everything outside the process: a broker that sends again what was
+// not acknowledged, wires, a clock that jumps, a disk, and death.
+type world struct {
+	t     *testing.T
+	r     *rand.Rand // of the goroutine that tells what happens
+	board *sim.Board
+	p     *paper
+	life  *life
+	start time.Time
+	sent  [][]byte
+
+	mu               sync.Mutex
+	told             []string // what happened
+	skew             time.Duration
+	jumped, unsynced time.Time // when the clock last did, and was last no longer true
+	synced           bool
+	boot             int
+	booted           time.Time
+	queue            []*letter // not acknowledged
+	hangs            map[string]time.Duration
+	disk             error // what it says; nil is well
+	slow             time.Duration
+	faulty           bool // the disk has failed or hung at some time
+	books
+}
+
+// letter is a message that the broker keeps.
+type letter struct{ text []byte }
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		t: t, r: rand.New(rand.NewPCG(seed, 4)), board: sim.New(), start: time.Now(), synced: true, booted: time.Now().Add(-time.Minute),
+		hangs: map[string]time.Duration{}, books: newBooks(),
+	}
+	w.p = &paper{t: t}
+	return w
+}
+
+func (w *world) note(format string, args ...any) {
+	w.told = append(w.told, fmt.Sprintf("%9.3f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) now() clock.Stamp {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stamp()
+}
+
+func (w *world) stamp() clock.Stamp {
+	return clock.Stamp{Boot: fmt.Sprint(w.boot), Mono: time.Since(w.booted), Wall: time.Now().Add(w.skew).UTC(), Synced: w.synced}
+}
+
+// begin starts a process on what the last one left. Starting may kill it.
+func (w *world) begin() {
+	for {
+		l := newLife(w)
+		w.life = l
+		w.p.failing(l.diskStep)
+		l.bank = output.Open(output.Options{Board: mortal{w.board, l}, Outputs: wires, Clock: clock.Func(w.now)})
+		l.desk = New(Options{Thing: thing, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Answer: l.answer})
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 2)
+		go func() { ended <- l.bank.Run(ctx) }()
+		go func() { ended <- l.desk.Serve(ctx, l.in) }()
+		l.stop = func() {
+			cancel()
+			for range 2 {
+				if err := <-ended; !errors.Is(err, context.Canceled) {
+					w.t.Errorf("ended with %v", err)
+				}
+			}
+			l.release()
+		}
+		if !l.dead.Load() {
+			w.connect()
+			return
+		}
+		w.bury()
+	}
+}
+
+// bury clears away a dead process; the power may have been cut.
+func (w *world) bury() {
+	w.life.stop()
+	power := w.r.IntN(4) == 0
+	w.p.crash(power, w.r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("dead, power cut %v", power)
+	if power {
+		w.boot++
+		w.booted = time.Now().Add(-time.Duration(w.r.IntN(60)) * time.Second)
+	}
+}
+
+func (w *world) revive() {
+	if w.life.dead.Load() {
+		w.bury()
+		w.begin()
+	}
+}
+
+// connect has the broker send all that was not acknowledged.
+func (w *world) connect() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.life
+	if l.lost != nil {
+		l.lost.Store(true)
+		l.again = true
+	}
+	l.connection()
+	for _, m := range w.queue {
+		l.hand(m)
+	}
+}
+
+// send publishes a message.
+func (w *world) send(text []byte) {
+	w.revive()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := &letter{text}
+	w.queue = append(w.queue, m)
+	w.life.hand(m)
+}
+
+// next is a new order or, now and then, one that was sent before.
+func (w *world) next(i int) []byte {
+	if len(w.sent) > 0 && w.r.IntN(4) == 0 {
+		return w.sent[w.r.IntN(len(w.sent))]
+	}
+	c := wires[w.r.IntN(len(wires))]
+	action := []string{"on", "toggle", "pulse", "off"}[w.r.IntN(4)]
+	expires := w.now().Wall.Add(time.Duration(w.r.IntN(4500)-300) * time.Second)
+	if w.r.IntN(3) == 0 {
+		expires = w.now().Wall.Add(time.Duration(w.r.IntN(20)) * time.Second)
+	}
+	text := fmt.Appendf(nil, `{"id":"c-%d","output":%q,"action":%q,"expires":%q}`, i, c.Name, action, expires.Format(time.RFC3339Nano))
+	w.sent = append(w.sent, text)
+	return text
+}
+
+// chance lets something happen to the world.
+func (w *world) chance() {
+	if w.r.IntN(2) == 0 {
+		<-time.After(time.Duration(w.r.IntN(60_000)) * time.Millisecond)
+	}
+	w.revive()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.r.IntN(14) {
+	case 0: // the time is set, by less than an id is kept
+		w.skew, w.jumped = time.Duration(w.r.IntN(12)-6)*time.Hour, time.Now()
+	case 1:
+		w.synced = !w.synced
+		w.unsynced = time.Now()
+	case 2, 3, 4:
+		w.life.fuse.Store(int64(1 + w.r.IntN(40)))
+	case 5:
+		w.hangs[wires[w.r.IntN(len(wires))].Name] = time.Duration(w.r.IntN(100)) * time.Second
+	case 6:
+		w.disk = []error{syscall.ENOSPC, nil}[w.r.IntN(2)]
+		w.faulty = w.faulty || w.disk != nil
+	case 7:
+		w.slow = time.Duration(w.r.IntN(20_000)) * time.Millisecond
+		w.faulty = true
+	case 8:
+		w.slow = time.Duration(w.r.IntN(100)) * time.Millisecond
+	case 9:
+		w.mu.Unlock()
+		w.connect()
+		w.mu.Lock()
+	}
+}
+
+// calm has all that is wrong end, and waits until nothing is left to do.
+func (w *world) calm() {
+	w.mu.Lock()
+	w.disk, w.slow, w.synced = nil, 0, true
+	clear(w.hangs)
+	w.life.fuse.Store(0)
+	w.mu.Unlock()
+	for range 3 {
+		w.revive()
+		w.life.fuse.Store(0)
+		w.connect()
+		<-time.After(75 * time.Minute) // every order has expired, and every line is back
+		synctest.Wait()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) > 0 {
+		w.t.Errorf("%d messages were never acknowledged: %s", len(w.queue), w.queue[0].text)
+	}
+}
+
+// end ends the last process.
+func (w *world) end() {
+	w.life.dead.Store(true)
+	w.life.stop()
+}
+
+// message is a letter on a connection.
+func (l *life) hand(m *letter) {
+	lost := l.lost
+	l.w.arrives(l, m.text)
+	l.in <- uplink.Message{Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
+		if !l.step() || lost.Load() {
+			return
+		}
+		l.w.mu.Lock()
+		defer l.w.mu.Unlock()
+		for i, q := range l.w.queue {
+			if q == m {
+				l.w.queue = append(l.w.queue[:i:i], l.w.queue[i+1:]...)
+				break
+			}
+		}
+		l.w.note("acknowledged %s", m.text)
+	}}
+}
+
+// answer takes what the desk says.
+func (l *life) answer(r spool.Record) {
+	if !l.step() {
+		return
+	}
+	l.w.mu.Lock()
+	l.w.hear(l.w, r)
+	l.w.mu.Unlock()
+	l.step()
+}
