@@ -13,10 +13,11 @@ type books struct {
 	first map[string]time.Time
 	said  map[string][]saying
 	count int
-	last  map[string]int // by output: the index of the order that acted last, in this life
-	whose *life          // whose index that is
-	on    map[string]time.Time
-	hung  map[string]bool // the line hung since it was on
+	last  map[string]int          // by output: the index of the order that acted last, in this life
+	whose *life                   // whose index that is
+	level map[string]output.Level // of each line, as it was set last
+	since map[string]time.Time    // since when it has that
+	hung  map[string]bool         // it hung since then
 }
 
 // saying is an answer and when it was given.
@@ -29,7 +30,7 @@ type saying struct {
 func newBooks() books {
 	return books{
 		acts: map[string]int{}, first: map[string]time.Time{}, said: map[string][]saying{}, last: map[string]int{},
-		on: map[string]time.Time{}, hung: map[string]bool{},
+		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{},
 	}
 }
 
@@ -58,11 +59,15 @@ func (b *books) begins(w *world, l *life, c output.Config, level output.Level, o
 		b.whose = l
 		clear(b.last)
 	}
-	if level == c.Safe {
+	safe, has := c.Safe.Level()
+	if has && level == safe {
 		if ordered {
 			b.last[c.Name] = max(b.last[c.Name], index)
 		}
 		return
+	}
+	if !ordered && !has {
+		return // the end of a pulse
 	}
 	if !ordered {
 		w.t.Errorf("%s leaves its safe level without an order", c.Name)
@@ -88,31 +93,42 @@ func (b *books) begins(w *world, l *life, c output.Config, level output.Level, o
 		w.t.Errorf("order %s acted after one that came later", o.ID)
 	}
 	b.last[c.Name] = index
+	b.bounds(w, c, level)
+}
+
+// bounds checks that an output may leave its safe level.
+func (b *books) bounds(w *world, c output.Config, level output.Level) {
+	if d := time.Since(b.since[c.Name]); level == output.On && b.level[c.Name] == output.Off && d < c.MinOff && !b.hung[c.Name] {
+		w.t.Errorf("%s was off for %v only", c.Name, d)
+	}
+	other := map[string]string{"pump": "valve", "valve": "pump"}[c.Name]
+	if other != "" && b.level[other] != output.Off {
+		w.t.Errorf("%s and %s are both away from safe", c.Name, other)
+	}
 }
 
 // requested notes that a line was requested.
-func (w *world) requested(name string, active bool) {
+func (w *world) requested(name string, level output.Level) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note("%s is requested, on %v", name, active)
-	delete(w.on, name)
-	delete(w.hung, name)
+	w.note("%s is requested, %s", name, level)
+	w.level[name], w.since[name], w.hung[name] = level, time.Now(), false
 }
 
-// moved checks the bounds of an output when its line has moved.
-func (b *books) moved(w *world, c output.Config, level output.Level, hang time.Duration) {
-	since, on := b.on[c.Name]
+// moved checks the bounds of an output when its line moves.
+func (b *books) moved(w *world, c output.Config, level output.Level, ordered bool, hang time.Duration) {
+	d := time.Since(b.since[c.Name])
 	b.hung[c.Name] = b.hung[c.Name] || hang > 0
-	switch {
-	case c.MaxOn == 0:
-	case level == output.On && !on:
-		b.on[c.Name], b.hung[c.Name] = time.Now(), hang > 0
-	case level == output.Off && on:
-		if d := time.Since(since); d > c.MaxOn+time.Second && !b.hung[c.Name] {
-			w.t.Errorf("%s was on for %v", c.Name, d)
-		}
-		delete(b.on, c.Name)
+	if level == b.level[c.Name] {
+		return
 	}
+	if level == output.Off && c.MaxOn > 0 && d > c.MaxOn+time.Second && !b.hung[c.Name] {
+		w.t.Errorf("%s was on for %v", c.Name, d)
+	}
+	if level == output.Off && d < c.MinOn && ordered && !b.hung[c.Name] {
+		w.t.Errorf("%s was on for %v only", c.Name, d)
+	}
+	b.level[c.Name], b.since[c.Name], b.hung[c.Name] = level, time.Now(), hang > 0
 }
 
 // hear notes an answer. With the world's mu held.
@@ -145,7 +161,7 @@ func (w *world) judge() {
 		if a.status == Refused && acts != 0 && !w.faulty {
 			w.t.Errorf("order %s was refused and acted", o.ID)
 		}
-		wants := o.Action == output.ActionPulse || o.Action == output.ActionOn && o.Output != "lock" || o.Action == output.ActionOff && o.Output == "lock"
+		wants := o.Action == output.ActionPulse || o.Action == output.ActionOn && o.Output != "lock" || o.Action == output.ActionOff && (o.Output == "lock" || o.Output == "fan")
 		if a.status == Done && wants && acts != 1 {
 			w.t.Errorf("order %s is done and acted %d times", o.ID, acts)
 		}

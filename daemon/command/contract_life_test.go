@@ -129,7 +129,11 @@ func (m mortal) Output(c board.OutputConfig) (board.Output, error) {
 	m.l.held = append(m.l.held, o)
 	m.l.mu.Unlock()
 	i := slices.IndexFunc(wires, func(w output.Config) bool { return w.Pin == c.Line })
-	m.l.w.requested(wires[i].Name, c.Active)
+	active, err := o.Active()
+	if err != nil {
+		return nil, err
+	}
+	m.l.w.requested(wires[i].Name, output.Level(active))
 	return &wire{o, m.l, wires[i]}, nil
 }
 
@@ -161,7 +165,7 @@ func (w *wire) Set(active bool) error {
 		return errKilled
 	}
 	world.mu.Lock()
-	world.moved(world, w.c, output.Level(active), hang)
+	world.moved(world, w.c, output.Level(active), ordered, hang)
 	world.mu.Unlock()
 	return w.Output.Set(active)
 }

@@ -61,11 +61,12 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// wires are the world's outputs: each with its pin and safe level.
+// wires are the world's outputs: each with its pin and its bounds.
 var wires = []output.Config{
-	{Name: "pump", Pin: "GPIO27", Safe: output.Off, MaxOn: 10 * time.Minute},
-	{Name: "lock", Pin: "GPIO5", Safe: output.On, Initial: output.On},
-	{Name: "valve", Pin: "GPIO6", Safe: output.Off, ActiveLow: true},
+	{Name: "pump", Pin: "GPIO27", Safe: output.SafeOff, MaxOn: 10 * time.Minute, MinOff: 20 * time.Second, Interlock: []string{"valve"}},
+	{Name: "lock", Pin: "GPIO5", Safe: output.SafeOn, Initial: output.InitialOn},
+	{Name: "valve", Pin: "GPIO6", Safe: output.SafeOff, ActiveLow: true, MinOn: 15 * time.Second},
+	{Name: "fan", Pin: "GPIO7", Safe: output.SafeKeep, Initial: output.InitialKeep},
 }
 
 // world is everything outside the process: a broker that sends again what was
