@@ -80,6 +80,22 @@ func (d *Daemon) keepLines() error {
 	return errors.Join(err, keepDriven(d.recordPath(), handles))
 }
 
+// Own makes the crash record at path this process's until free is called. An
+// error means that another daemon has it, and that this one must not start. A
+// record that nobody can own, because its directory is not there, is only
+// logged: it is a fault when it is to be written.
+func Own(path string, log *slog.Logger) (free func(), err error) {
+	own, err := output.Own(path)
+	switch {
+	case errors.Is(err, output.ErrOwned):
+		return nil, err
+	case err != nil:
+		log.Warn("a second daemon would not be noticed", "err", err)
+		return func() {}, nil
+	}
+	return func() { _ = own.Close() }, nil
+}
+
 // TakeOver drives the lines of the run before safe and holds them, until New
 // is given the result. It is the first thing a start does. What fails is
 // logged: a start must not end because a line was lost.

@@ -55,9 +55,14 @@ func newRun(file *string) *cobra.Command {
 	return c
 }
 
-// run makes the lines of an earlier run safe before it reads anything, then
-// loads the configuration and runs the daemon.
+// run sees that no other daemon runs with its lines, makes those of an earlier
+// run safe before it reads anything, then loads the configuration and runs the daemon.
 func run(ctx context.Context, file string, log *slog.Logger) error {
+	free, err := daemon.Own(recordPath(), log)
+	if err != nil {
+		return logged(log, err)
+	}
+	defer free()
 	held := daemon.TakeOver(recordPath(), hold, log)
 	defer held.Close() // what New has not claimed
 	cfg, err := load(file)

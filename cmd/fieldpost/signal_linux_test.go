@@ -32,6 +32,14 @@ func startDaemon(t *testing.T) *aDaemon {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return startDaemonWith(t, file)
+}
+
+// startDaemonWith starts it with a configuration file, in whose directory it
+// has everything.
+func startDaemonWith(t *testing.T, file string) *aDaemon {
+	t.Helper()
+	dir := filepath.Dir(file)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
