@@ -72,8 +72,8 @@ chaos: export CHAOS_BUILD ?= $(RACE)
 chaos: ## FAULTS=n SEED=n: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
 	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 16 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
 
-bench: cross-linux-armv6 ## the benchmarks, and the size of the binary for the smallest board
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, and the size of the binary for the smallest board
+	$(GO) test -run '^$$' -bench '$(BENCH)' -timeout 30m ./...
 	@ls -l $(BIN)/cross/fieldpost-linux-armv6
 
 lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck

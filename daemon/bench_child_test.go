@@ -8,22 +8,28 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
 	"fieldpost/sensors/sim"
 )
 
 // childConfig names, in the environment, the configuration of a daemon that
-// this program is to be, and nothing else. childMarks are counts of
-// acknowledgements, as a JSON array; it prints a line at each.
+// this program is to be, and nothing else. childMarks are counts, as a JSON
+// array, and it prints a line at each: of acknowledged messages, or where
+// childCounts is "readings" of readings taken.
 const (
 	childConfig = "FIELDPOST_BENCH_CHILD"
 	childMarks  = "FIELDPOST_BENCH_MARKS"
+	childCounts = "FIELDPOST_BENCH_COUNTS"
 )
 
 // child runs the daemon alone, on a simulated board, until its standard input
@@ -51,27 +57,47 @@ func alone(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	var marks []uint64
-	if err := json.Unmarshal([]byte(cmp.Or(os.Getenv(childMarks), "[]")), &marks); err != nil {
+	var m milestones
+	if err := json.Unmarshal([]byte(cmp.Or(os.Getenv(childMarks), "[]")), &m.left); err != nil {
 		return err
 	}
-	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: tenSensors(), Clock: now, Notify: &systemd.Notifier{}, Version: "benchmark",
+	o := daemon.Options{
+		Config: cfg, Board: tenSensors(), Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
 		Log: systemd.NewLogger(os.Stderr, slog.LevelWarn),
-		Linked: func(st uplink.Status) {
-			for len(marks) > 0 && st.Acked >= marks[0] {
-				fmt.Println(marks[0])
-				marks = marks[1:]
+	}
+	if os.Getenv(childCounts) == "readings" {
+		o.Taken = func(r spool.Record) {
+			if r.Kind == spool.Reading {
+				m.reach(m.n.Add(1))
 			}
-		},
-	})
+		}
+	} else {
+		o.Linked = func(st uplink.Status) { m.reach(st.Acked) }
+	}
+	d, err := daemon.New(o)
 	if err != nil {
 		return err
 	}
 	return d.Run(ctx)
 }
 
-// tenSensors is the board that tenConfig describes.
+// milestones prints a line whenever a count has come to the next mark.
+type milestones struct {
+	n    atomic.Uint64
+	mu   sync.Mutex
+	left []uint64
+}
+
+func (m *milestones) reach(n uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.left) > 0 && n >= m.left[0] {
+		fmt.Println(m.left[0])
+		m.left = m.left[1:]
+	}
+}
+
+// tenSensors is the board of a child's configuration.
 func tenSensors() *sim.Board {
 	b := sim.New()
 	first, second := b.AddBus("i2c-1"), b.AddBus("i2c-3")
@@ -85,35 +111,60 @@ func tenSensors() *sim.Board {
 	return b
 }
 
-// tenConfig is ten sensors with the same period. Orders have a topic of their
+// childPlan is what a child is to do.
+type childPlan struct {
+	endpoint string // of the site's broker where it is ""
+	every    time.Duration
+	batch    int    // readings in a message; 0 is none but one
+	room     string // the spool's max_bytes, or its default
+	oneTopic bool   // orders and answers on the readings' topic
+	marks    []int
+	counts   string // what the marks count: "readings" taken, or acknowledgements
+}
+
+// config is ten sensors with the same period. Orders have a topic of their
 // own, as in the starter configuration.
-func tenConfig(endpoint string, every time.Duration) []byte {
+func (p childPlan) config() []byte {
+	orders, batch, room := "test/topic/commands", "", cmp.Or(p.room, "256MiB")
+	if p.oneTopic {
+		orders = "test/topic"
+	}
+	if p.batch > 0 {
+		batch = fmt.Sprintf("batch: {max: %d}", p.batch)
+	}
 	text := fmt.Appendf(nil, `thing: thing-greenhouse
 broker:
   endpoint: %s
 readings:
   topic: test/topic
+  %s
 commands:
-  topic: test/topic/commands
-  answers: test/topic/answers
+  topic: %s
+  answers: test/topic
 spool:
   dir: spool
-  max_bytes: 16GiB
+  max_bytes: %s
 outputs:
   - {name: pump, pin: GPIO27, initial: off, safe: off}
 sensors:
-`, endpoint)
-	for i := range 2 {
-		for _, s := range []struct {
-			name, chip, bus string
-			address         int
-		}{
-			{"air", "bme280", "i2c-1", 0x76}, {"soil", "tmp102", "i2c-1", 0x48},
-			{"tank", "tmp102", "i2c-3", 0x48}, {"pipe", "lm75", "i2c-3", 0x4a}, {"roof", "lm75", "i2c-3", 0x4c},
-		} {
-			text = fmt.Appendf(text, "  - {name: %s-%d, chip: %s, bus: %s, address: %#x, every: %v}\n",
-				s.name, i, s.chip, s.bus, s.address+i, every)
-		}
+`, p.endpoint, batch, orders, room)
+	for _, c := range tenSensorConfigs() {
+		text = fmt.Appendf(text, "  - {name: %s, chip: %s, bus: %s, address: %#x, every: %v}\n", c.Name, c.Chip, c.Bus, c.Address, p.every)
 	}
 	return text
+}
+
+// tenSensorConfigs is what is on tenSensors.
+func tenSensorConfigs() (all []sensors.Config) {
+	for i := range uint16(2) {
+		for _, c := range []sensors.Config{
+			{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76}, {Name: "soil", Chip: "tmp102", Bus: "i2c-1", Address: 0x48},
+			{Name: "tank", Chip: "tmp102", Bus: "i2c-3", Address: 0x48}, {Name: "pipe", Chip: "lm75", Bus: "i2c-3", Address: 0x4a},
+			{Name: "roof", Chip: "lm75", Bus: "i2c-3", Address: 0x4c},
+		} {
+			c.Name, c.Address = fmt.Sprintf("%s-%d", c.Name, i), c.Address+i
+			all = append(all, c)
+		}
+	}
+	return all
 }

@@ -1,15 +1,10 @@
 package daemon_test
 
 import (
-	"bufio"
-	"bytes"
-	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,13 +14,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// warm is how long a daemon has run when its memory is looked at.
-const warm = 20 * time.Second
+const (
+	warm   = 20 * time.Second // how long a daemon has run when its memory is looked at
+	settle = 3 * time.Second  // how long after its start the start's own work is over
+)
 
-// What the daemon costs, alone in a process, with ten sensors and the link up.
-// The process is this test binary, which holds the test framework and the
-// simulated board besides; it runs in the environment that the unit gives.
-// An op is one reading, and at least warm's worth of them are awaited.
+// What the daemon costs while nothing is read: the program that is installed,
+// connected, without sensors and outputs, in the environment of its unit.
+func BenchmarkIdle(b *testing.B) {
+	s := newSite(b, nil)
+	program := filepath.Join(s.dir, "program")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "fieldpost/cmd/fieldpost")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("build: %v: %s", err, out)
+	}
+	heard := s.ear("test-ear")
+	path := filepath.Join(s.dir, "fieldpost.yaml")
+	config := "thing: thing-greenhouse\nbroker: {endpoint: " + s.addr + "}\nreadings: {topic: test/topic}\nspool: {dir: spool}\n"
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	c := exec.Command(program, "run", "-c", path, "--log-level", "warn")
+	c.Env = append(append(os.Environ(), unitEnvironment(b)...), "RUNTIME_DIRECTORY="+s.dir)
+	p := launch(b, c)
+	until(b, "online", heard, is("state", "online"))
+	<-time.After(settle)
+	for b.Loop() {
+		start, cpu, woken := time.Now(), p.cpu(), p.switches()
+		<-time.After(warm)
+		d := time.Since(start).Seconds()
+		b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/d, "cpu-ms/s")
+		b.ReportMetric(float64(p.switches()-woken)/d, "thread-wakes/s")
+	}
+	aimed(b, p.megabytes("VmRSS"), "RSS-MB", 12)
+	b.ReportMetric(p.megabytes("RssAnon"), "RSS-anon-MB") // the rest is the binary's own file
+	b.ReportMetric(0, "ns/op")
+}
+
+// What a reading costs end to end, with ten sensors and the link up. The broker
+// has a process of its own. The daemon's is this test binary, which holds the
+// test framework and the simulated board besides; BenchmarkBoard tells what of
+// it is the board's, BenchmarkIdle what is no reading's. An op is one reading,
+// and at least warm's worth of them are awaited.
 //
 // Once a second is what people do; what a reading costs then is mostly the
 // machine waking up. Ten times a second shows the memory after days, when
@@ -43,7 +74,7 @@ func footprint(b *testing.B, every time.Duration) {
 	s := newSite(b, nil)
 	heard := s.ear("test-ear")
 	start := time.Now()
-	p := startChild(b, s, every)
+	p := startChild(b, s, childPlan{every: every})
 	until(b, "message", heard, func(map[string]any) bool { return true })
 	message := time.Since(start)
 	until(b, "reading", heard, isReading)
@@ -60,158 +91,127 @@ func footprint(b *testing.B, every time.Duration) {
 		until(b, "reading", heard, isReading)
 		readings++
 	}
-	b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/float64(readings), "cpu-ms/reading")
+	aimed(b, (p.cpu()-cpu).Seconds()*1e3/float64(readings), "cpu-ms/reading", 0.03)
 	b.ReportMetric(float64(p.number("io", "write_bytes")-written)/float64(readings), "disk-B/reading")
 	b.ReportMetric(message.Seconds()*1e3, "first-PUBACK-ms")
 	b.ReportMetric(reading.Seconds()*1e3, "first-reading-ms")
-	b.ReportMetric(p.megabytes("VmRSS"), "RSS-MB")
-	b.ReportMetric(p.megabytes("RssAnon"), "RSS-anon-MB") // the rest is the binary's own file
+	aimed(b, p.megabytes("VmRSS"), "RSS-MB", 12)
+	b.ReportMetric(p.megabytes("RssAnon"), "RSS-anon-MB")
+	b.ReportMetric(0, "ns/op")
+}
+
+// What of a reading's cost is the simulated board's, which stands for the
+// kernel's part of real ones: the same ten sensors, read without a daemon.
+func BenchmarkBoard(b *testing.B) {
+	board, readings := tenSensors(), 0
+	var open []sensors.Sensor
+	for _, c := range tenSensorConfigs() {
+		chip, _ := sensors.Lookup(c.Chip)
+		s, err := chip.Open(board, c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		open = append(open, s)
+	}
+	cpu := ownCPU(b)
+	for b.Loop() {
+		for _, s := range open {
+			if _, err := s.Sense(); err != nil {
+				b.Fatal(err)
+			}
+			readings++
+		}
+	}
+	b.ReportMetric((ownCPU(b)-cpu).Seconds()*1e3/float64(readings), "cpu-ms/reading")
+	b.ReportMetric(0, "ns/op")
+}
+
+func ownCPU(b *testing.B) time.Duration {
+	b.Helper()
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// What is written while the broker cannot be reached: 100 readings a second for
+// warm. An op is the whole time.
+func BenchmarkOutage(b *testing.B) {
+	const first, last = 100, 100 + 100*int(warm/time.Second)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody answers there
+	if err != nil {
+		b.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s := newSite(b, nil)
+		p := startChild(b, s, childPlan{endpoint: nobody, every: 100 * time.Millisecond, marks: []int{first, last}, counts: "readings"})
+		p.mark()
+		cpu, written := p.cpu(), p.number("io", "write_bytes")
+		p.mark()
+		b.ReportMetric(float64(p.number("io", "write_bytes")-written)/float64(last-first), "disk-B/reading")
+		b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/float64(last-first), "cpu-ms/reading")
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
 // What it costs to deliver what was kept while the broker was away. An op is
-// one reading.
+// the whole backlog.
 func BenchmarkBacklog(b *testing.B) {
+	b.Run("200000 readings, one a message", func(b *testing.B) { backlog(b, 200_000, 0) })
+	b.Run("1000000 readings, 64 a message", func(b *testing.B) { backlog(b, 1_000_000, 64) })
+}
+
+func backlog(b *testing.B, n, batch int) {
 	const early = 100 // connecting is not a reading's work
-	s := newSite(b, nil)
-	now := s.clock()
-	old, err := spool.Open(spool.Options{
-		Dir: filepath.Join(s.dir, "spool"), AtRisk: time.Minute, MaxBytes: 1 << 34, Memory: 1 << 34, Clock: now, // all of it, and in memory until Close
-	})
-	if err != nil {
-		b.Fatal(err)
+	for b.Loop() {
+		s := newSite(b, nil)
+		keepReadings(b, s, n+early*max(batch, 1))
+		messages := n / max(batch, 1)
+		p := startChild(b, s, childPlan{every: 24 * time.Hour, batch: batch, marks: []int{early, early + messages}})
+		p.mark()
+		cpu, before, start := p.cpu(), p.megabytes("VmRSS"), time.Now()
+		p.mark()
+		d := time.Since(start).Seconds()
+		aimed(b, (p.cpu()-cpu).Seconds()*1e3/float64(n), "cpu-ms/reading", 0.03)
+		aimed(b, float64(n)/d, "readings/s", 20_000)
+		b.ReportMetric(before, "RSS-before-MB")
+		b.ReportMetric(p.megabytes("VmHWM"), "RSS-peak-MB")
+		<-time.After(settle)
+		b.ReportMetric(p.megabytes("VmRSS"), "RSS-after-MB")
 	}
-	for i := range b.N + early {
-		r := spool.Record{Kind: spool.Reading, Sensor: "old", Run: old.RunNumber(), Seq: uint64(i) + 1, Stamp: now.Now()}
-		r.Fields = []sensors.Field{{Name: "temperature", Value: 21.5}}
-		if err := old.Append(r); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := old.Close(); err != nil {
-		b.Fatal(err)
-	}
-	p := startChild(b, s, 24*time.Hour, early, b.N+early)
-	p.mark()
-	cpu := p.cpu()
-	b.ResetTimer()
-	p.mark()
-	b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/float64(b.N), "cpu-ms/reading")
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "readings/s")
 	b.ReportMetric(0, "ns/op")
 }
 
+// keepReadings leaves so many readings in the spool of a site. They are kept in
+// parts, each by a run of its own, so that they need not all be in memory.
+func keepReadings(b *testing.B, s *site, n int) {
+	b.Helper()
+	now := s.clock()
+	for n > 0 {
+		part := min(n, 100_000)
+		n -= part
+		old, err := spool.Open(spool.Options{
+			Dir: filepath.Join(s.dir, "spool"), AtRisk: time.Minute, MaxBytes: 256 << 20, Memory: 1 << 34, Clock: now, // in memory until Close
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range part {
+			r := spool.Record{Kind: spool.Reading, Sensor: "old", Run: old.RunNumber(), Seq: uint64(i) + 1, Stamp: now.Now()}
+			r.Fields = []sensors.Field{{Name: "temperature", Value: 21.5}}
+			if err := old.Append(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := old.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func isReading(m map[string]any) bool { return m["sensor"] != nil && m["kind"] == nil }
-
-// process is a child.
-type process struct {
-	b    *testing.B
-	pid  int
-	says *bufio.Reader
-}
-
-// startChild starts a daemon with ten sensors in a process of its own, until
-// the end of the benchmark. See mark for the marks.
-func startChild(b *testing.B, s *site, every time.Duration, marks ...int) process {
-	b.Helper()
-	c := childCommand(b, s, every, marks)
-	var said bytes.Buffer
-	c.Stderr = &said
-	in, err := c.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		in.Close()
-		if err := c.Wait(); err != nil {
-			b.Errorf("child: %v", err)
-		}
-		if said.Len() > 0 {
-			b.Logf("child: %s", said.String())
-		}
-	})
-	return process{b, c.Process.Pid, bufio.NewReader(out)}
-}
-
-func childCommand(b *testing.B, s *site, every time.Duration, marks []int) *exec.Cmd {
-	b.Helper()
-	path := filepath.Join(s.dir, "fieldpost.yaml")
-	if err := os.WriteFile(path, tenConfig(s.addr, every), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	c := exec.Command(os.Args[0])
-	c.Env = append(append(os.Environ(), unitEnvironment(b)...), childConfig+"="+path)
-	if len(marks) > 0 {
-		c.Env = append(c.Env, childMarks+"="+strings.ReplaceAll(fmt.Sprint(marks), " ", ","))
-	}
-	return c
-}
-
-// mark waits until the broker has acknowledged as many messages as the next
-// mark says.
-func (p process) mark() {
-	p.b.Helper()
-	if _, err := p.says.ReadString('\n'); err != nil {
-		p.b.Fatalf("wait for acknowledgements: %v", err)
-	}
-}
-
-// unitEnvironment is what systemd gives the daemon.
-func unitEnvironment(b *testing.B) []string {
-	b.Helper()
-	unit, err := os.ReadFile("../deploy/fieldpost.service")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var env []string
-	for _, m := range regexp.MustCompile(`(?m)^Environment=(\S+)$`).FindAllSubmatch(unit, -1) {
-		env = append(env, string(m[1]))
-	}
-	if len(env) == 0 {
-		b.Fatal("the unit has no line that begins with Environment=")
-	}
-	return env
-}
-
-// cpu is the time of the processor used so far. It asks the process's own
-// clock, which counts finer than the ticks of proc(5); its number is made as
-// in clock_getcpuclockid(3).
-func (p process) cpu() time.Duration {
-	p.b.Helper()
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^p.pid<<3|2), &t); err != nil {
-		p.b.Fatal(err)
-	}
-	return time.Duration(t.Nano())
-}
-
-// megabytes reads a size that proc(5) gives in KiB.
-func (p process) megabytes(name string) float64 {
-	p.b.Helper()
-	return float64(p.number("status", name)) * 1024 / 1e6
-}
-
-// number reads one number of a file of the process's, proc(5).
-func (p process) number(file, name string) int64 {
-	p.b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.pid, file))
-	if err != nil {
-		p.b.Fatal(err)
-	}
-	m := regexp.MustCompile(`(?m)^` + name + `:\s*(\d+)`).FindSubmatch(text)
-	if m == nil {
-		p.b.Fatalf("%s of the child has no %s", file, name)
-	}
-	n, err := strconv.ParseInt(string(m[1]), 10, 64)
-	if err != nil {
-		p.b.Fatal(err)
-	}
-	return n
-}

@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -79,12 +80,26 @@ func BenchmarkReadingToPUBACK(b *testing.B) {
 }
 
 // From an order being handed to somebody else's client to the change of the
-// line, both over mutual TLS on loopback. An op is one order and its answer.
+// line, both over mutual TLS on loopback, with the ledger on disk and, where
+// there is a file system in memory, with one for which a sync does nothing. An
+// op is one order and its answer.
 func BenchmarkOrderToLine(b *testing.B) {
+	b.Run("ledger on disk", func(b *testing.B) { orderToLine(b, b.TempDir()) })
+	dir, err := os.MkdirTemp("/dev/shm", "fieldpost-bench-")
+	if err != nil {
+		return
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	b.Run("ledger in memory", func(b *testing.B) { orderToLine(b, dir) })
+}
+
+func orderToLine(b *testing.B, spool string) {
 	s := newSite(b, awsiot.Tutorial())
+	cfg := s.config("", "")
+	cfg.Spool.Dir = spool
 	heard, say := s.ear("test-ear"), s.mouth("test-mouth")
 	linked := make(chan uplink.Status, 256)
-	s.launch(daemon.Options{Config: s.config("", ""), Log: slog.New(slog.DiscardHandler), Linked: changes(linked)})
+	s.launch(daemon.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Linked: changes(linked)})
 	until(b, "link", linked, func(st uplink.Status) bool { return st.Connected })
 	say("no order, but this client is linked now")
 	pump, now := s.board.Line("GPIO27"), s.clock()

@@ -1,0 +1,61 @@
+package daemon_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Fifty orders a second for a minute, each energising and so with an intent and
+// a result in the ledger: what they cost in memory and on disk. An op is all
+// 3000 of them.
+func BenchmarkFiftyOrdersASecond(b *testing.B) {
+	const orders = 3000
+	for b.Loop() {
+		s := newSite(b, nil)
+		heard, say := s.ear("test-ear"), s.mouth("test-mouth")
+		p := startChild(b, s, childPlan{every: 24 * time.Hour, oneTopic: true})
+		until(b, "online", heard, is("state", "online"))
+		ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+		done := make(chan int, 1)
+		go func() { done <- countDone(ctx, heard, orders) }()
+		<-time.After(settle)
+		cpu, written, before := p.cpu(), p.number("io", "write_bytes"), p.megabytes("RssAnon")
+		start := time.Now()
+		tick := time.NewTicker(time.Second / 50)
+		for i := range orders {
+			<-tick.C
+			say(order(fmt.Sprintf("c-%d", i), "toggle", time.Minute))
+		}
+		tick.Stop()
+		sent := time.Since(start).Seconds()
+		n := receive(b, "answers", done)
+		cancel()
+		if n != orders {
+			b.Errorf("%d of %d orders are answered done", n, orders)
+		}
+		b.ReportMetric(orders/sent, "orders/s")
+		b.ReportMetric(time.Since(start).Seconds()-sent, "last-answer-s")
+		b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/orders, "cpu-ms/order")
+		b.ReportMetric(float64(p.number("io", "write_bytes")-written)/orders, "disk-B/order")
+		b.ReportMetric(before, "RSS-anon-before-MB")
+		b.ReportMetric(p.megabytes("RssAnon"), "RSS-anon-after-MB")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// countDone counts answers that say done, until there are so many.
+func countDone(ctx context.Context, heard <-chan map[string]any, want int) (n int) {
+	for n < want {
+		select {
+		case <-ctx.Done():
+			return n
+		case m := <-heard:
+			if m["kind"] == "answer" && m["status"] == "done" {
+				n++
+			}
+		}
+	}
+	return n
+}
