@@ -132,3 +132,20 @@ func TestPlan(t *testing.T) {
 		t.Error("a sensor without a period is not read just once")
 	}
 }
+
+// The scheduler is woken for a failure and for the first success after one.
+func TestSuccessWakesNobody(t *testing.T) {
+	u, settled := &unit{}, make(chan outcome, 1)
+	for i, c := range []struct {
+		retry       time.Duration
+		woken, well bool
+	}{{0, false, true}, {time.Second, true, false}, {time.Second, true, false}, {0, true, false}, {0, false, true}} {
+		u.settle(outcome{u: u, retry: c.retry}, settled)
+		if woken, well := len(settled) > 0, u.well.Swap(false); woken != c.woken || well != c.well {
+			t.Errorf("request %d: woken %v, well %v", i, woken, well)
+		}
+		for len(settled) > 0 {
+			<-settled
+		}
+	}
+}

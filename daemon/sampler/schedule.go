@@ -3,6 +3,7 @@ package sampler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,9 @@ func (s *Sampler) schedule(ctx context.Context) {
 		}
 		wait := turn
 		for _, u := range s.units {
+			if u.well.Swap(false) {
+				u.plan.settle(now, 0)
+			}
 			if u.plan.due(now) {
 				u.trigger <- struct{}{} // has room: the last one was settled
 			}
@@ -69,11 +73,11 @@ func (s *Sampler) halts(b *bench) string {
 	if busy := b.worker.Busy(); busy > max(stall, b.patience) {
 		return fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.serving.name(), busy.Round(time.Second))
 	}
+	if slices.ContainsFunc(b.units, func(u *unit) bool { return !u.hung }) {
+		return ""
+	}
 	names := make([]string, 0, len(b.units))
 	for _, u := range b.units {
-		if !u.hung {
-			return ""
-		}
 		names = append(names, u.name)
 	}
 	return "transactions time out, for " + strings.Join(names, ", ")

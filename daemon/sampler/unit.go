@@ -28,10 +28,12 @@ type unit struct {
 	driver  driver        // the worker's
 	count   *count
 	lost    atomic.Bool // edges were lost since the last good reading
+	well    atomic.Bool // the request under way has ended well, after one that had too
 
 	// The runner's own.
 	breaker   breaker
 	faulty    bool
+	failed    bool // the last request did
 	followers sync.WaitGroup
 	quit      chan struct{} // ends the followers
 }
@@ -67,11 +69,23 @@ func (u *unit) run(ctx context.Context, settled chan<- outcome) {
 		case edges := <-u.driver.lines:
 			u.follow(edges)
 		case <-u.trigger:
-			settled <- u.read(ctx)
+			u.settle(u.read(ctx), settled)
 		case a := <-u.asks:
 			u.asked(ctx, a)
 		}
 	}
+}
+
+// settle tells the scheduler how a request has ended. It is not woken to learn
+// that all is well as it was: it finds that when the sensor is due again.
+func (u *unit) settle(o outcome, settled chan<- outcome) {
+	failed := o.retry > 0
+	if failed || u.failed {
+		settled <- o
+	} else {
+		u.well.Store(true)
+	}
+	u.failed = failed
 }
 
 // read reads the sensor, once more if need be, and says when to try again
