@@ -3,16 +3,12 @@
 package daemon_test
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -271,66 +267,4 @@ func (c *chaos) tell(all *tally) {
 	b.count["taken"] += b.nTaken
 	b.count["arrived"] += b.nGot
 	all.add(c.done, b)
-}
-
-// tally adds up the counts of all boards.
-type tally struct {
-	spoilt atomic.Bool // a board has failed
-
-	mu     sync.Mutex
-	done   int
-	counts map[string]int
-	most   map[string]time.Duration
-}
-
-func (a *tally) add(done map[string]int, b *books) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.counts == nil {
-		a.counts, a.most = map[string]int{}, map[string]time.Duration{}
-	}
-	for name, n := range done {
-		if !strings.HasPrefix(name, " ") {
-			a.done += n
-		}
-		a.counts["DID "+name] += n
-	}
-	for name, n := range b.count {
-		if strings.ToUpper(name[:1]) != name[:1] {
-			name = "SAW " + name
-		}
-		a.counts[name] += n
-	}
-	for name, d := range b.most {
-		a.most[name] = max(a.most[name], d)
-	}
-}
-
-// print prints all counts, those that matter most last.
-func (a *tally) print() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	group := ""
-	for _, name := range slices.SortedFunc(maps.Keys(a.counts), inGroups) {
-		if g, _, _ := strings.Cut(name, " "); g != group {
-			group = g
-			fmt.Println()
-		}
-		fmt.Printf("%8d  %s", a.counts[name], name)
-		if d := a.most[name]; d > 0 {
-			fmt.Printf("  (%v at most)", d.Round(time.Millisecond))
-		}
-		fmt.Println()
-	}
-}
-
-// groups are the first words of what is counted, in the order of printing.
-var groups = []string{"SAW", "DID", "KILLS", "LOST", "TOLERATED"}
-
-func inGroups(a, b string) int {
-	place := func(name string) int {
-		g, _, _ := strings.Cut(name, " ")
-		return slices.Index(groups, g)
-	}
-	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
 }

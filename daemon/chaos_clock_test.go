@@ -1,0 +1,35 @@
+//go:build chaos && linux
+
+package daemon_test
+
+import "time"
+
+// stepClock puts the daemon's wall clock wrong, for all that it knows rightly.
+func (c *chaos) stepClock() func() {
+	steps := []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 20 * 24 * time.Hour}
+	if c.dial.boots > 0 {
+		steps = steps[:5] // ids of an earlier boot are forgotten when the clock says that their time has come
+	}
+	return c.dialed(clockDial{off: steps[c.random.IntN(len(steps))], synced: true, boots: c.dial.boots})
+}
+
+// unsyncClock has the kernel say that the wall clock is not true, as it is not:
+// until it is healed, or for all of a run.
+func (c *chaos) unsyncClock() func() {
+	return c.dialed(clockDial{off: -10 * 365 * 24 * time.Hour, boots: c.dial.boots})
+}
+
+func (c *chaos) dialed(d clockDial) func() {
+	c.turn(d)
+	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
+}
+
+// switchOff kills the daemon and starts it in another boot, so late that what it
+// had is too old to be sent.
+func (c *chaos) switchOff() func() {
+	c.kill()
+	c.dial.boots++
+	c.dial.off = 90 * time.Second
+	c.start()
+	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
+}

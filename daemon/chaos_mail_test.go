@@ -1,0 +1,183 @@
+//go:build chaos && linux
+
+package daemon_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"time"
+)
+
+// starved is for how long nothing is taken by a daemon that gets no processor.
+const starved = 300 * time.Millisecond
+
+func (b *books) take(n number, at time.Duration, kind, message string) {
+	b.run = n.run
+	r := b.runs[n.run]
+	if r == nil {
+		r = &course{first: map[string]time.Duration{}}
+		b.runs[n.run] = r
+	}
+	if _, ok := r.first[n.sensor]; !ok {
+		r.first[n.sensor] = at
+	}
+	if r.last != 0 && at-r.last > starved && b.lived(r.last, at) > starved {
+		// Four sensors are read every 50 ms: it did not run.
+		b.tolerate("the daemon got no processor for a while", at-r.last)
+		b.stops = append(b.stops, pause{r.last, at})
+	}
+	r.last = max(r.last, at)
+	b.nTaken++
+	if b.items[n] != nil {
+		b.complain("taken twice: %+v", n)
+		return
+	}
+	it := &item{kind: kind, message: message, at: at}
+	b.items[n] = it
+	if got, ok := b.early[n]; ok {
+		delete(b.early, n)
+		b.got(n, it, got)
+	}
+}
+
+func (b *books) ack(n number, at time.Duration, message string) {
+	if n.seq == 0 {
+		b.ackGaps[message] = at
+	} else if it := b.items[n]; it != nil {
+		it.acked = at
+	}
+}
+
+// arrive takes in what the subscriber got: a message, or an array of them.
+func (b *books) arrive(payload []byte) {
+	if len(payload) == 0 {
+		return // what clears a retained message
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.stir()
+	messages := []json.RawMessage{payload}
+	if bytes.HasPrefix(payload, []byte("[")) {
+		if err := json.Unmarshal(payload, &messages); err != nil {
+			b.complain("arrived: %q: %v", payload, err)
+		}
+		b.count["batches arrived"]++
+	}
+	for _, m := range messages {
+		b.message(string(m))
+	}
+}
+
+func (b *books) message(payload string) {
+	var m struct {
+		Thing, Kind, Sensor, State, Reason, Action string
+		Run, Seq                                   uint64
+	}
+	if err := json.Unmarshal([]byte(payload), &m); err != nil {
+		b.complain("arrived: %q: %v", payload, err)
+		return
+	}
+	switch {
+	case m.Action != "":
+		b.count["orders at the broker"]++
+	case m.Kind == "answer":
+		b.answer(payload)
+	case m.Kind == "gap":
+		b.gap(payload)
+	case m.Kind == "status" && m.Reason == "stop":
+		b.farewell = m.Run
+	case m.Kind == "":
+		n := number{m.Sensor, m.Run, m.Seq}
+		if it := b.items[n]; it != nil {
+			b.got(n, it, payload)
+		} else if r := b.runs[n.run]; r == nil || r.first != nil {
+			b.early[n] = payload
+		}
+	}
+}
+
+func (b *books) got(n number, it *item, payload string) {
+	if it.arrived {
+		b.count["came again"]++
+		return
+	}
+	b.nGot++
+	switch {
+	case payload == it.message:
+	case b.filled(it.message, payload):
+		b.count["taken unsynced, arrived with its time"]++
+	default:
+		b.complain("taken %s, arrived %s", it.message, payload)
+	}
+	it.arrived, it.message = true, ""
+	latest := n.sensor + " " + it.kind
+	b.freshest[latest] = max(b.freshest[latest], it.at)
+	// Edges go ahead of readings; each kind by itself keeps its order.
+	k := fmt.Sprintf("%s %d %s", n.sensor, n.run, it.kind)
+	if b.first[k] > n.seq {
+		b.complain("%s %+v came for the first time after seq %d", it.kind, n, b.first[k])
+	}
+	b.first[k] = n.seq
+}
+
+// filled reports whether a message is another that was taken while the clock was
+// not known to be true, with the time that it lacked.
+func (b *books) filled(taken, arrived string) bool {
+	before, after := map[string]any{}, map[string]any{}
+	if json.Unmarshal([]byte(taken), &before) != nil || json.Unmarshal([]byte(arrived), &after) != nil {
+		return false
+	}
+	if before["clock"] != "unsynced" || after["clock"] != nil {
+		return false
+	}
+	was, err := time.Parse(time.RFC3339, fmt.Sprint(before["time"]))
+	is, bad := time.Parse(time.RFC3339, fmt.Sprint(after["time"]))
+	delete(before, "clock")
+	delete(before, "time")
+	delete(after, "time")
+	if err != nil || bad != nil || !reflect.DeepEqual(before, after) {
+		return false
+	}
+	by := is.Sub(was)
+	for from := range maps.Keys(b.offs) {
+		for to := range maps.Keys(b.offs) {
+			if d := by - (to - from); d.Abs() < 20*time.Millisecond { // of rounding, and of the clock's being disciplined
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (b *books) gap(payload string) {
+	if b.told[payload] {
+		return
+	}
+	b.told[payload] = true
+	m := struct {
+		Sensor, Reason string
+		Run            uint64
+		After          uint64  `json:"after_seq"`
+		To             *uint64 `json:"to_seq"`
+		Certain        *bool
+		Count          int
+	}{}
+	if err := json.Unmarshal([]byte(payload), &m); err != nil {
+		b.complain("arrived: %q: %v", payload, err)
+		return
+	}
+	b.count["gap "+m.Reason]++
+	if m.Sensor == "" {
+		b.count["LOST and told: messages other than readings and edges"] += m.Count
+		b.mayBeLost()
+		return
+	}
+	h := hole{sensor: m.Sensor, run: m.Run, from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}
+	if m.To != nil {
+		h.to = *m.To
+	}
+	b.holes = append(b.holes, h)
+}
