@@ -32,7 +32,7 @@ CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-a
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross demo chaos vm-test test
+CI_STEPS ?= lint build cross demo chaos vm-test vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:

@@ -125,7 +125,7 @@ install_modules() {
 	local base=$KERNEL/root/usr/lib/modules/$VERSION to=$1/usr/lib/modules/$VERSION f
 	# shellcheck disable=SC2086  # words
 	modfiles $DISK_MODULES virtio_rng configfs autofs4 i2c-dev gpio-sim i2c-sim \
-		dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng | while read -r f; do
+		dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng bcm2835_wdt | while read -r f; do
 		install -D -m 0644 "$f" "$to/${f#"$base"/}"
 	done
 	cp "$base"/modules.builtin* "$base/modules.order" "$to/"
