@@ -18,8 +18,9 @@ var ErrConfig = errors.New("configuration is not usable")
 // Check examines everything that can be examined without the broker: the
 // configuration (already loaded), the credentials, and, where b is not nil,
 // whether this machine has the buses and lines. It prints one line a finding
-// to w and returns an error wrapping [ErrConfig] if any of them prevents the
-// daemon from doing its work.
+// to w, and the lines of a Raspberry Pi's config.txt that give its outputs their
+// levels before any program runs, and returns an error wrapping [ErrConfig] if
+// anything prevents the daemon from doing its work.
 func Check(cfg *config.Config, b board.Board, now time.Time, w io.Writer) error {
 	bad := 0
 	for _, p := range uplink.CheckCredentials(cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key, now) {
@@ -31,6 +32,7 @@ func Check(cfg *config.Config, b board.Board, now time.Time, w io.Writer) error 
 	if b != nil {
 		bad += checkHardware(cfg, b, w)
 	}
+	powerOn(cfg, b, w)
 	if bad > 0 {
 		return fmt.Errorf("%w: %d problems in %s or what it names", ErrConfig, bad, cfg.File)
 	}

@@ -35,3 +35,21 @@ type Config struct {
 	// the same time as this one. It is enough that one of the two names the other.
 	Interlock []string `yaml:"interlock"`
 }
+
+// Begins is the level at which the line is requested at the first start, as far
+// as the configuration tells; ok is false where it keeps the one that it has.
+func (c Config) Begins() (level Level, ok bool) {
+	safe, has := c.Safe.Level()
+	if c.Initial == InitialKeep || c.Initial == InitialLast {
+		return safe, has
+	}
+	level = c.Initial == InitialOn
+	wait := c.MinOff
+	if !level {
+		wait = c.MinOn
+	}
+	if wait > 0 && (!has || level != safe) {
+		return safe, has
+	}
+	return level, true
+}

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/output"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// aPi is a board whose lines are those of a Raspberry Pi's chip.
+type aPi struct{ *sim.Board }
+
+func (b aPi) Find(line string) (board.LineID, error) {
+	id, err := b.Board.Find(line)
+	id.Label = "pinctrl-bcm2711"
+	return id, err
+}
+
+func TestPowerOnLines(t *testing.T) {
+	outputs := []output.Config{
+		{Name: "pump", Pin: "GPIO27"},
+		{Name: "relay", Pin: "P1_15", ActiveLow: true},
+		{Name: "vent", Pin: "23", Initial: output.InitialOn, Safe: output.SafeOn},
+		{Name: "fan", Pin: "GPIO24", Initial: output.InitialOn},
+		{Name: "compressor", Pin: "GPIO25", Initial: output.InitialOn, MinOff: time.Minute},
+		{Name: "heater", Pin: "GPIO26", Initial: output.InitialOff, Safe: output.SafeOn, MinOn: time.Minute},
+		{Name: "lamp", Pin: "GPIO5", Initial: output.InitialLast},
+		{Name: "valve", Pin: "GPIO6", Initial: output.InitialKeep, Safe: output.SafeOn, Drive: board.OpenDrain},
+		{Name: "radio", Pin: "GPIO12", Initial: output.InitialLast, Safe: output.SafeKeep},
+		{Name: "router", Pin: "GPIO13", Initial: output.InitialKeep, Safe: output.SafeKeep},
+		{Name: "relay2", Pin: "GPIO17", Initial: output.InitialOff, Safe: output.SafeKeep, MinOn: time.Minute},
+		{Name: "modem", Pin: "GPIO16", Initial: output.InitialOn, Safe: output.SafeKeep},
+	}
+	want := map[string]string{
+		"pump": "gpio=27=op,dl", "relay": "gpio=22=op,dh", "vent": "gpio=23=op,dh", "fan": "gpio=24=op,dh",
+		"compressor": "gpio=25=op,dl", "heater": "gpio=26=op,dh", "lamp": "gpio=5=op,dl", "valve": "gpio=6=ip,pn", "modem": "gpio=16=op,dh",
+	}
+	for name, b := range map[string]board.Board{"no board": nil, "a Pi": aPi{sim.New()}} {
+		var out strings.Builder
+		powerOn(&config.Config{Outputs: outputs}, b, &out)
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) != 1+len(want) || !strings.Contains(lines[0], "config.txt") {
+			t.Errorf("%s:\n%s", name, out.String())
+		}
+		for _, line := range lines[1:] {
+			text, output, _ := strings.Cut(strings.TrimSpace(line), " # ")
+			if want[output] != strings.TrimSpace(text) {
+				t.Errorf("%s: %q for %s, want %q", name, text, output, want[output])
+			}
+		}
+	}
+}
+
+func TestPowerOnIsAPisAffair(t *testing.T) {
+	var out strings.Builder
+	powerOn(&config.Config{Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}}, sim.New(), &out)
+	powerOn(&config.Config{Outputs: []output.Config{
+		{Name: "a", Pin: "gpiochip1:4"}, {Name: "b", Pin: "PIN_LED"}, {Name: "c", Pin: "40"}, {Name: "d", Pin: "no:thing"},
+	}}, nil, &out)
+	if out.Len() != 0 {
+		t.Errorf("printed\n%s", out.String())
+	}
+}
+
+// Without a board, a Pi's line may be written with its chip's label too.
+func TestPowerOnByLabel(t *testing.T) {
+	var out strings.Builder
+	powerOn(&config.Config{Outputs: []output.Config{{Name: "pump", Pin: "pinctrl-rp1:17"}}}, nil, &out)
+	if !strings.Contains(out.String(), "gpio=17=op,dl") {
+		t.Errorf("printed\n%s", out.String())
+	}
+}
