@@ -33,8 +33,8 @@ type model struct {
 	r       *rig
 	fates   map[name]*fate
 	gaps    map[origin][]loss // told and acknowledged
-	crashes int  // and harm: after each, what was done may come again
-	failed  bool // the disk failed in this run
+	crashes int               // and harm: after each, what was done may come again
+	failed  bool              // the disk failed in this run
 	given   []Item
 	log     []string
 }

@@ -1,0 +1,203 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestDamagedSegments(t *testing.T) {
+	const middle = "samples-1-2.seg"
+	for _, c := range []struct {
+		name string
+		harm func(d *memDisk)
+		lost int // at most
+	}{
+		{"bit in a record", func(d *memDisk) { b := d.data(middle); b[1000] ^= 4; d.put(middle, b) }, 1},
+		{"bit in the header", func(d *memDisk) { b := d.data(middle); b[9] ^= 4; d.put(middle, b) }, 0},
+		{"cut short", func(d *memDisk) { b := d.data(middle); d.put(middle, b[:len(b)/2]) }, 2300},
+		{"zeroed page", func(d *memDisk) { b := d.data(middle); clear(b[4096:8192]); d.put(middle, b) }, 80},
+		{"all zeros", func(d *memDisk) { b := d.data(middle); clear(b); d.put(middle, b) }, 4600},
+		{"empty", func(d *memDisk) { d.put(middle, nil) }, 4600},
+		{"another file", func(d *memDisk) { d.put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600},
+		{"another segment", func(d *memDisk) { d.put(middle, d.data("events-1-1.seg")) }, 4600},
+		{"a segment behind it", func(d *memDisk) { d.put(middle, append(d.data(middle), d.data("events-1-1.seg")...)) }, 0},
+		{"a huge one", func(d *memDisk) { d.put(middle, append(d.data(middle), make([]byte, 4<<20)...)) }, 0},
+		{"run file", func(d *memDisk) { d.put(stateName, []byte("run 1")) }, 0},
+		{"no run file", func(d *memDisk) { _ = d.remove(stateName) }, 0},
+		{"acks", func(d *memDisk) { d.put(notesName, []byte(strings.Repeat("acks", 999))) }, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := backlog(t, true)
+				c.harm(d)
+				r := newRig(t, d, Options{AtRisk: time.Second})
+				if missing := accounted(t, r.take(all)); missing > c.lost {
+					t.Errorf("%d lost, want at most %d", missing, c.lost)
+				}
+				damaged := c.name != "acks"
+				if got := r.told(); (got == "spool_damaged raised") != damaged {
+					t.Errorf("faults: %q", got)
+				}
+				if got := len(d.files("samples", damagedExt)); (got == 1) != (damaged && !strings.Contains(c.name, "run file")) {
+					t.Errorf("%d files set aside", got)
+				}
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+				r = newRig(t, d, Options{AtRisk: time.Second}) // told once, and nothing more is lost
+				if missing := accounted(t, r.take(all)); missing > c.lost || r.told() != "" {
+					t.Errorf("again: %d lost", missing)
+				}
+			})
+		})
+	}
+}
+
+// A sensor may have all it ever had in the one file that is damaged. It is told
+// of too, also where the damage comes some runs later.
+func TestDamageToAllOfASensor(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		for runs := range 3 {
+			t.Run(fmt.Sprintf("good stop %v, %d runs later", good, runs), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := backlog(t, good)
+					for range runs {
+						if err := newRig(t, d, Options{AtRisk: time.Second}).end(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					b := d.data("events-1-1.seg")
+					b[headerSize+frameSize+2] ^= 4
+					d.put("events-1-1.seg", b)
+					r := newRig(t, d, Options{AtRisk: time.Second})
+					got := brief(r.take(10))
+					want := "gap door 1 after_seq=0 to_seq=1 reason=damaged certain=false"
+					if !good && runs == 0 {
+						want = "gap door 1 after_seq=0 reason=crash certain=false" // a file that was being written
+					}
+					if !strings.Contains(got, want) || strings.Contains(got, "door:1") {
+						t.Errorf("got  %s\nwant %s in it", got, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// The end of a file that was being written when the process was killed may be
+// damaged, and not just unfinished: what had been synced is told of.
+func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		for range 5 {
+			r.add(Reading, "air")
+		}
+		wait(5 * time.Second)
+		r.add(Reading, "soil") // a new sensor: how far the others are is noted
+		wait(5 * time.Second)
+		r.add(Reading, "well")
+		wait(5 * time.Second)
+		d := r.crash(r.d.kill())
+		b := d.data("samples-1-1.seg")
+		end := bytes.LastIndex(b, []byte("soil"))
+		b[end+8] ^= 4
+		d.put("samples-1-1.seg", b[:bytes.LastIndex(b, []byte("well"))-frameSize-4]) // and more is missing
+		r = newRig(t, d, Options{AtRisk: time.Second})
+		got := r.take(all)
+		for _, want := range []string{"gap soil 1 after_seq=0", "gap well 1 after_seq=0", "air:5"} {
+			if !strings.Contains(brief(got), want) {
+				t.Errorf("got  %s\nwant %s in it", brief(got), want)
+			}
+		}
+		if told := r.told(); told != "spool_damaged raised" {
+			t.Errorf("faults: %q", told)
+		}
+	})
+}
+
+func TestDamageFoundWhileReadingBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		harm func(d *memDisk, name string)
+	}{
+		{"bit", func(d *memDisk, name string) { b := d.data(name); b[70_000] ^= 1; d.put(name, b) }},
+		{"gone", func(d *memDisk, name string) { _ = d.remove(name) }},
+		{"unreadable", func(d *memDisk, name string) {
+			d.failing(func(op, n string) error {
+				if op == "read" && n == name {
+					return errIO
+				}
+				return nil
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := backlog(t, true)
+				r := newRig(t, d, Options{AtRisk: time.Second}).start()
+				c.harm(d, "samples-1-2.seg")
+				items := r.take(all)
+				for range 10 { // an unreadable file is tried again before it is given up
+					wait(time.Second)
+					items = append(items, r.take(all)...)
+				}
+				if missing := accounted(t, items); missing == 0 || missing > 4600 {
+					t.Errorf("%d lost", missing)
+				}
+				for _, x := range items {
+					r.s.Ack(x.ID)
+				}
+				wait(3 * time.Second)
+				d.failing(nil)
+				if got := r.told(); !strings.HasPrefix(got, "spool_damaged raised") {
+					t.Errorf("faults: %q", got)
+				}
+				if st := r.s.Stats(); st.Samples.Pending != 0 || st.Damaged != 1 {
+					t.Errorf("stats: %+v", st)
+				}
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestMendingCutShortByACrash(t *testing.T) {
+	for _, op := range []string{"create", "write", "sync", "rename", "syncdir"} {
+		for nth := range 3 {
+			t.Run(fmt.Sprint(op, nth), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := backlog(t, true)
+					b := d.data("samples-1-2.seg")
+					b[1000] ^= 4
+					d.put("samples-1-2.seg", b)
+					n := 0
+					d.failing(func(o, name string) error {
+						if o == op {
+							n++
+						}
+						if n > nth {
+							if o == "read" || o == "list" {
+								return nil
+							}
+							return errIO
+						}
+						return nil
+					})
+					r := newRig(t, d, Options{AtRisk: time.Second})
+					left := d.kill()
+					_ = r.end()
+					r = newRig(t, left, Options{AtRisk: time.Second})
+					if missing := accounted(t, r.take(all)); missing > 1 {
+						t.Errorf("%d lost", missing)
+					}
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package spool
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+)
+
+func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
+		r.add(Reading, "air")
+		wait(2 * time.Second)
+		r.d.failing(full)
+		const n = 20000
+		for i := range n {
+			r.add(Reading, "air")
+			if st := r.s.Stats(); st.Memory > 512<<10+4096 {
+				t.Fatalf("after %d: %d bytes", i, st.Memory)
+			}
+		}
+		r.put(Record{Kind: Answer})
+		wait(time.Minute)
+		if got := r.told(); got != "spool_unavailable raised, spool_full raised" && got != "spool_full raised, spool_unavailable raised" {
+			t.Errorf("faults: %q", got)
+		}
+		st := r.s.Stats()
+		items := r.take(all)
+		got, lost := map[uint64]bool{}, []loss{}
+		for _, x := range items {
+			switch x.Record.Kind {
+			case Gap:
+				g := newTally()
+				g.merge(x.Record)
+				lost = append(lost, g.losses[origin{"air", 1}])
+			case Reading:
+				got[x.Record.Seq] = true
+			}
+		}
+		dropped := uint64(0)
+		for seq := uint64(1); seq <= n+1; seq++ {
+			if !got[seq] {
+				dropped++
+			}
+			if got[seq] == told(lost, seq) {
+				t.Fatalf("record %d: sent %v, told as lost %v", seq, got[seq], told(lost, seq))
+			}
+		}
+		if dropped == 0 || dropped != st.Dropped {
+			t.Errorf("%d are missing, %d counted", dropped, st.Dropped)
+		}
+		r.d.failing(nil)
+		wait(2 * time.Minute)
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEventsAreGivenUpLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10})
+		r.d.failing(full)
+		r.start()
+		r.put(Record{Kind: Gap, Sensor: "old", Run: 1, Fields: gapRecord(clock.Stamp{}, origin{}, loss{lo: 5, open: true, uncertain: true}, reasonCrash).Fields})
+		for range 3 {
+			r.put(Record{Kind: Answer})
+		}
+		for range 5000 {
+			r.add(Edge, "door")
+		}
+		items := r.take(4)
+		if st := r.s.Stats(); st.Dropped == 0 || st.Memory > 512<<10 {
+			t.Fatalf("stats: %+v", st)
+		}
+		var gaps []Item
+		for _, x := range append(items, r.take(all)...) {
+			if x.Record.Kind == Gap {
+				gaps = append(gaps, x)
+			}
+		}
+		got := brief(gaps)
+		for _, want := range []string{
+			"gap old 1 after_seq=4 reason=spool_full certain=false", "gap door 1 after_seq=0 to_seq=", "gap  0 reason=spool_full count=3",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("gaps %s lack %q", got, want)
+			}
+		}
+		r.d.failing(nil)
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestGivenUpWhileItIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
+		r.add(Reading, "air")
+		once := true
+		r.d.failing(func(op, name string) error {
+			if op == "write" && strings.HasPrefix(name, "samples") && once {
+				once = false
+				for range 4000 { // more than memory holds
+					r.add(Reading, "air")
+				}
+			}
+			return nil
+		})
+		wait(10 * time.Second)
+		items := r.take(all)
+		if !strings.HasPrefix(brief(items), "gap air 1 after_seq=0 to_seq=") {
+			t.Errorf("got %.100s", brief(items))
+		}
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+		if files := r.d.files("", segmentExt); len(files) != 0 {
+			t.Errorf("nothing is owed, but there are %q", files)
+		}
+	})
+}
