@@ -88,6 +88,38 @@ func TestOrdersMovePins(t *testing.T) {
 	})
 }
 
+// The bounds of outputs refuse an order that energises, with a reason of their
+// own, and hold up one to the safe level, but not the others. [CMD-17]
+func TestBoundsOfOutputs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bank := output.Open(output.Options{Board: sim.New(), Clock: clock.Fake(), Outputs: []output.Config{
+			{Name: "up", Pin: "GPIO27", MinOn: 20 * time.Second}, {Name: "down", Pin: "GPIO5", MinOff: time.Minute, Interlock: []string{"up"}},
+		}})
+		b := &bench{t: t, pins: newPins()}
+		b.desk = New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake(), Answer: b.answered})
+		b.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0)
+		<-time.After(time.Minute)
+		b.gets(order("b", "up", "on", time.Minute), Done, "", 0)
+		b.gets(order("c", "down", "on", time.Minute), Refused, Interlocked, 0)
+		off := make(chan Answer, 1)
+		go func() {
+			a, _ := b.desk.Handle(order("d", "up", "off", time.Minute), false, "test")
+			off <- a
+		}()
+		synctest.Wait()
+		b.gets(order("e", "up", "toggle", time.Minute), Refused, TooSoon, 0)
+		pass(20 * time.Second)
+		if a := <-off; a.Status != Done || a.State != "off" {
+			t.Errorf("answer %+v", a)
+		}
+		b.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0) // its first answer
+		b.gets(order("f", "down", "on", time.Minute), Done, "", 0)
+		if err := bank.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A line that somebody else holds was never ours: the order fails, and nothing
 // is said of a level that nobody knows.
 func TestOrderToALineThatIsNotOurs(t *testing.T) {

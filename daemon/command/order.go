@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -242,13 +243,17 @@ func duration(raw json.RawMessage) (time.Duration, error) {
 	return d, nil
 }
 
+// dateTime is date-time of RFC 3339, section 5.6, as far as [time.Parse] lets
+// more pass (golang/go issue 54580).
+var dateTime = regexp.MustCompile(`T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
+
 func moment(raw json.RawMessage) (time.Time, error) {
 	s, err := text(raw)
 	if err != nil {
 		return time.Time{}, err
 	}
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || t.IsZero() {
+	if err != nil || t.IsZero() || !dateTime.MatchString(s) {
 		return time.Time{}, fmt.Errorf("want a time of RFC 3339 such as 2026-11-21T19:05:00Z, got %.80q", s)
 	}
 	return t.UTC(), nil

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -113,6 +114,55 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// What is deep is refused or passed over, and costs no more than what is flat;
+// all that is wrong with an order leaves its id readable where it can be.
+func TestDeepOrders(t *testing.T) {
+	for depth, want := range map[int]string{1: "an array", 100: "an array", 9_990: "an array", 20_000: ""} {
+		nested := strings.Repeat("[", depth) + strings.Repeat("]", depth)
+		for _, text := range []string{
+			`{"id":"a","action":"on","output":"pump","for":` + nested + `}`,
+			`{"id":"a","for":` + nested + `,"action":"on","output":"pump"}`,
+		} {
+			o, err := Decode([]byte(text), thing)
+			var r *RefusedError
+			switch {
+			case want == "" && !errors.Is(err, ErrNotOrder): // it is no JSON that anybody reads
+				t.Errorf("depth %d: %+v, %v", depth, o, err)
+			case want != "" && (!errors.As(err, &r) || r.ID != "a" || r.Output != "pump" || !strings.Contains(r.Detail, want)):
+				t.Errorf("depth %d: %+v, %v", depth, o, err)
+			}
+		}
+	}
+}
+
+// Numbers, however large, and what only looks like a time.
+func TestValuesOutOfRange(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{`"for":1e999`, "for: want a string, got a number"},
+		{`"for":-0`, "for: want a string, got a number"},
+		{`"for":99999999999999999999999999999999`, "for: want a string, got a number"},
+		{`"for":"1e3s"`, `for: want a duration`},
+		{`"for":"9223372036854775808ns"`, `for: want a duration`},
+		{`"for":"NaN"`, `for: want a duration`},
+		{`"for":"1h 30m"`, `for: want a duration`},
+		{`"for":""`, `for: want a duration`},
+		{`"expires":"10000-01-01T00:00:00Z"`, "RFC 3339"},
+		{`"expires":"2026-11-21T24:00:00Z"`, "RFC 3339"},
+		{`"expires":"2026-11-21T19:05:61Z"`, "RFC 3339"},
+		{`"expires":"2026-11-21T19:05:00"`, "RFC 3339"},
+		{`"expires":"2026-11-21T19:05:00+24:00"`, "RFC 3339"},
+		{`"expires":"2026-11-21T9:05:00Z"`, "RFC 3339"},
+		{`"expires":"2026-11-21T19:05:00,5Z"`, "RFC 3339"},
+		{`"expires":""`, "RFC 3339"},
+	} {
+		_, err := Decode([]byte(`{"id":"a","action":"on","output":"pump",`+c.text+`}`), thing)
+		var r *RefusedError
+		if !errors.As(err, &r) || r.Code != Malformed || r.ID != "a" || !strings.Contains(r.Detail, c.want) {
+			t.Errorf("%s: %v, want malformed with %q", c.text, err, c.want)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		`{"id":"c-81","output":"pump","action":"on","for":"30s","expires":"2026-11-21T19:05:00Z","thing":"thing-greenhouse"}`,
@@ -124,7 +174,9 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		o, err := Decode(payload, thing)
 		var members map[string]any
-		isObject := json.Unmarshal(payload, &members) == nil && members != nil
+		d := json.NewDecoder(bytes.NewReader(payload))
+		d.UseNumber() // which may be larger than any float
+		isObject := json.Valid(payload) && d.Decode(&members) == nil && members != nil
 		if errors.Is(err, ErrNotOrder) {
 			return
 		}

@@ -1,0 +1,113 @@
+package command
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the table of reasons into the README")
+
+var tag = regexp.MustCompile(`\[CMD-[0-9]+\]`)
+
+// tagged gives the rules' tags in the Go files that match, doc.go left out.
+func tagged(t *testing.T, pattern string, tests bool) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files %s: %v", pattern, err)
+	}
+	found := map[string]bool{}
+	for _, f := range files {
+		if filepath.Base(f) == "doc.go" || strings.HasSuffix(f, "_test.go") != tests {
+			continue
+		}
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range tag.FindAllString(string(text), -1) {
+			found[s] = true
+		}
+	}
+	return found
+}
+
+// Every rule of the gate that is documented stands in the code and in a test,
+// and no other does.
+func TestRulesAreTagged(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := regexp.MustCompile(`(?m)^//   - (\[CMD-[0-9]+\]) `).FindAllStringSubmatch(string(text), -1)
+	documented := map[string]bool{}
+	for i, m := range rules {
+		documented[m[1]] = true
+		if want := fmt.Sprintf("[CMD-%d]", i+1); m[1] != want {
+			t.Errorf("rule %s stands where %s is due", m[1], want)
+		}
+	}
+	coded, tested := tagged(t, "*.go", false), tagged(t, "*.go", true)
+	for rule := range tagged(t, "../output/*.go", true) { // what the bank keeps is tested there too
+		tested[rule] = true
+	}
+	if len(documented) < 16 {
+		t.Errorf("only %d rules are documented", len(documented))
+	}
+	for rule := range documented {
+		if !coded[rule] || !tested[rule] {
+			t.Errorf("rule %s: coded %v, tested %v", rule, coded[rule], tested[rule])
+		}
+	}
+	for _, found := range []map[string]bool{coded, tested} {
+		for rule := range found {
+			if !documented[rule] {
+				t.Errorf("rule %s is not documented", rule)
+			}
+		}
+	}
+}
+
+// reasonTable is the list of reasons as the README has it.
+func reasonTable() string {
+	var b strings.Builder
+	b.WriteString("| `reason` | `status` | it means | what to do |\n|---|---|---|---|\n")
+	for _, r := range Reasons {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Code, r.Status, r.Means, r.Do)
+	}
+	return b.String()
+}
+
+// The README has the reasons of this list, word for word;
+// go test ./daemon/command -run TestReadmeHasTheReasons -update writes them.
+func TestReadmeHasTheReasons(t *testing.T) {
+	path := filepath.Join("..", "..", "README.md")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, begun := strings.Cut(string(text), "<!-- reasons -->\n")
+	table, tail, ended := strings.Cut(rest, "<!-- end of reasons -->\n")
+	if !begun || !ended {
+		t.Fatal("the README has no place for the reasons")
+	}
+	want := "\n" + reasonTable() + "\n"
+	switch {
+	case table == want:
+	case *update:
+		if err := os.WriteFile(path, []byte(head+"<!-- reasons -->\n"+want+"<!-- end of reasons -->\n"+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("the README's table of reasons is not that of reason.go: go test ./daemon/command -run TestReadmeHasTheReasons -update")
+	}
+	if slices.ContainsFunc(Reasons, func(r Reason) bool { return strings.ContainsAny(r.Means+r.Do, "|\n") }) {
+		t.Error("a reason breaks the table")
+	}
+}
