@@ -14,10 +14,9 @@ const (
 
 // flow sends from the outbox until the connection or ctx ends.
 func (s *session) flow(ctx context.Context) {
-	tick := time.NewTicker(turnEvery)
-	defer tick.Stop()
 	next := time.NewTimer(turnEvery)
 	defer next.Stop()
+	looked := time.Now()
 	s.rewind()
 	for !s.conn.over() {
 		s.l.cfg.Turn()
@@ -37,14 +36,21 @@ func (s *session) flow(ctx context.Context) {
 			s.reap()
 		case <-s.l.cfg.Outbox.Ready():
 		case <-next.C:
-		case <-tick.C:
-			s.overdue()
-			s.l.calm(s.up)
-			s.l.look(time.Now())
-			if s.l.dropped.Load() != s.l.toldDropped {
-				s.l.update(func(*Status) {})
-			}
 		}
+		if now := time.Now(); now.Sub(looked) >= turnEvery {
+			looked = now
+			s.look(now)
+		}
+	}
+}
+
+// look does what is due now and then.
+func (s *session) look(now time.Time) {
+	s.overdue()
+	s.l.calm(s.up)
+	s.l.look(now)
+	if s.l.dropped.Load() != s.l.toldDropped {
+		s.l.update(func(*Status) {})
 	}
 }
 
