@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fieldpost/daemon/output"
 )
 
 // Every file in configs/ can be loaded where its certificates are.
@@ -66,5 +68,28 @@ func TestTutorialUsesOneTopic(t *testing.T) {
 	}
 	if c.Thing != "thing-greenhouse" {
 		t.Errorf("thing is %q", c.Thing)
+	}
+}
+
+// The example of outputs shows every option that an output has, but those that
+// others show.
+func TestOutputsExample(t *testing.T) {
+	text, err := os.ReadFile("../../configs/outputs.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, o := range good(t, string(text)).Outputs {
+		shown["min_on"] = shown["min_on"] || o.MinOn > 0
+		shown["min_off"] = shown["min_off"] || o.MinOff > 0
+		shown["interlock"] = shown["interlock"] || len(o.Interlock) > 0
+		shown["initial: last"] = shown["initial: last"] || o.Initial == output.InitialLast
+		shown["initial: keep"] = shown["initial: keep"] || o.Initial == output.InitialKeep
+		shown["safe: keep"] = shown["safe: keep"] || o.Safe == output.SafeKeep
+	}
+	for option, there := range shown {
+		if !there {
+			t.Errorf("%s is not shown", option)
+		}
 	}
 }
