@@ -54,6 +54,19 @@ func (b *books) balance(but uint64) {
 		}
 	}
 	b.holes = slices.DeleteFunc(b.holes, func(h hole) bool { return h.run != but })
+	b.forget()
+}
+
+// forget lets go of times before the first item that is still to be judged.
+func (b *books) forget() {
+	first := b.now()
+	for _, it := range b.items {
+		first = min(first, it.at)
+	}
+	past := func(p pause) bool { return p.to < first }
+	b.stops, b.weak = slices.DeleteFunc(b.stops, past), slices.DeleteFunc(b.weak, past)
+	b.kills = slices.DeleteFunc(b.kills, func(at time.Duration) bool { return at < first })
+	clear(b.flipped)
 }
 
 // overclaims finds certain gaps that claim what had arrived. What had arrived

@@ -5,8 +5,6 @@ package daemon_test
 import (
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 )
@@ -207,13 +205,4 @@ func (p *chaosProxy) set(way int, what flow) {
 func (p *chaosProxy) stir() {
 	close(p.moved)
 	p.moved = make(chan struct{})
-}
-
-// Forget ends the broker in order and takes away what it has written down.
-func (m *mosquitto) Forget() {
-	m.t.Helper()
-	m.Stop()
-	if err := os.Remove(filepath.Join(m.dir, "mosquitto.db")); err != nil {
-		m.t.Error(err)
-	}
 }

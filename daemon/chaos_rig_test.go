@@ -211,3 +211,26 @@ func (c *chaos) listen() {
 	}
 	until(c.t, "subscription of the books", heard, func(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 })
 }
+
+// Forget ends the broker in order and takes away what it has written down.
+func (m *mosquitto) Forget() {
+	m.t.Helper()
+	m.Stop()
+	if err := os.Remove(filepath.Join(m.dir, "mosquitto.db")); err != nil {
+		m.t.Error(err)
+	}
+}
+
+// shorten throws away what the broker logged, when that has become much.
+func (m *mosquitto) shorten() {
+	m.t.Helper()
+	name := filepath.Join(m.dir, "log")
+	if info, err := os.Stat(name); err != nil {
+		m.t.Error(err)
+	} else if info.Size() < 32<<20 {
+		return
+	}
+	if err := os.Truncate(name, 0); err != nil {
+		m.t.Error(err)
+	}
+}

@@ -196,6 +196,7 @@ func (c *chaos) settle() {
 	run := b.run
 	b.mu.Unlock()
 	b.balance(run)
+	c.broker.shorten()
 	c.note("settled")
 	c.judge()
 }
