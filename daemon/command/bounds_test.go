@@ -15,7 +15,7 @@ import (
 // reason and how long; an order to the safe level that has to wait for min_on
 // is answered when the line is safe, and holds up no other for its output.
 // [CMD-17]
-func TestBoundsOfOutputs(t *testing.T) {
+func TestBoundsFromOrderToAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		board := sim.New()
 		bank := output.Open(output.Options{Board: board, Clock: clock.Fake(), Outputs: []output.Config{
