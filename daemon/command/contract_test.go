@@ -256,7 +256,7 @@ func (w *world) calm() {
 		w.revive()
 		w.life.fuse.Store(0)
 		w.connect()
-		<-time.After(75 * time.Minute) // every order has expired, and every line is back
+		<-time.After(4 * time.Minute) // longer than any line hangs, and together than max_on
 		synctest.Wait()
 	}
 	w.mu.Lock()
