@@ -103,7 +103,7 @@ func (s *Spool) oldMarks(f *frames) {
 // the files are durable, so that damage to their end can be told from an end
 // that was never written.
 func (s *Spool) marks(f *frames) {
-	s.since.sight = time.Time{}
+	s.since.sight, s.noticed = time.Time{}, s.sights
 	unsafe := map[string]uint64{}
 	for _, l := range s.lanes {
 		if n := len(l.segs); n > 0 && l.segs[n-1].run == s.run {
@@ -157,7 +157,7 @@ func (s *Spool) noteSights() error {
 func (s *Spool) record() error {
 	st := state{run: s.run, sensors: map[string][lanes]bool{}}
 	s.mu.Lock()
-	n := s.sights
+	n := s.noticed // one that came since is noted the next time
 	for sensor, x := range s.seen {
 		st.sensors[sensor] = x.lanes
 	}

@@ -205,3 +205,28 @@ func TestUnreadableAtOpen(t *testing.T) {
 		}
 	})
 }
+
+// A sensor that is first seen while others are written down is written down
+// next.
+func TestSeenWhileOthersAreWrittenDown(t *testing.T) {
+	for _, file := range []string{notesName, stateName + tmpExt, "samples"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+			once := true
+			r.d.failing(func(op, name string) error {
+				if op == "write" && strings.HasPrefix(name, file) && once {
+					once = false
+					r.add(Edge, "door")
+				}
+				return nil
+			})
+			r.add(Reading, "air")
+			wait(time.Second)
+			r.s.Ack(r.take(1)[0].ID) // the edge: it never touches the disk
+			wait(time.Minute)
+			r.add(Edge, "door")
+			r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second})
+			r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, air:1")
+		})
+	}
+}

@@ -25,6 +25,7 @@ type Spool struct {
 	lanes   [lanes]*lane
 	seen    map[string]*sight
 	sights  int                 // in how many lanes sensors were seen, all together
+	noticed int                 // as many are in the file of acks
 	gaps    map[uint64]*owedGap // by id, those of the events that are not acknowledged
 	latest  map[origin]uint64   // the id of the latest gap of each
 	fresh   []uint64            // gaps that are not in the file of acks
