@@ -12,7 +12,7 @@ const (
 	killCosts = 2 * time.Second
 	// A broker that is killed may lose what it had acknowledged and not passed
 	// on yet. That is no loss of the daemon's.
-	brokerCosts = 2 * time.Second
+	brokerCosts = time.Second
 )
 
 // balance checks every item of all runs but the given one, and forgets them.
@@ -139,7 +139,7 @@ func (b *books) lost(what string, age time.Duration) {
 
 func (b *books) brokerLost(acked time.Duration) bool {
 	return slices.ContainsFunc(b.crashes, func(at time.Duration) bool {
-		if at-brokerCosts > acked || acked > at+brokerCosts/4 {
+		if at-brokerCosts > acked || acked > at+brokerCosts/2 {
 			return false
 		}
 		b.most["LOST by the broker"] = max(b.most["LOST by the broker"], at-acked)
