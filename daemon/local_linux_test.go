@@ -178,9 +178,13 @@ func TestLocalOrder(t *testing.T) {
 		t.Errorf("line is high %v, driven %v; want it driven low: the pump is active low and on", high, driven)
 	}
 	st := told(t, socket, "pump on", func(r daemon.Report) bool { return r.Outputs[0].State == "on" })
-	if who := fmt.Sprintf("local uid=%d", os.Getuid()); !strings.HasPrefix(st.Outputs[0].Cause, who) || !strings.Contains(st.Outputs[0].Cause, fmt.Sprintf(" pid=%d", os.Getpid())) {
-		t.Errorf("cause %q, want %s", st.Outputs[0].Cause, who)
+	pump := st.Outputs[0]
+	if who := fmt.Sprintf("local uid=%d", os.Getuid()); !strings.HasPrefix(pump.Cause, who) || !strings.HasSuffix(pump.Cause, fmt.Sprintf(" pid=%d", os.Getpid())) || pump.Order != a.ID {
+		t.Errorf("cause %q of order %q, want %s", pump.Cause, pump.Order, who)
 	}
+	until(t, "event with that cause", heard, func(m map[string]any) bool {
+		return m["kind"] == "event" && m["output"] == "pump" && m["state"] == "on" && m["cause"] == pump.Cause
+	})
 	for want, o := range map[string]daemon.OrderRequest{
 		"unknown_output": {Output: "heater", Action: "on", Life: time.Minute},
 		"unknown_action": {Output: "pump", Action: "explode", Life: time.Minute},

@@ -92,7 +92,8 @@ type OutputReport struct {
 	State  string    `json:"state,omitempty"` // on or off; absent where the line was never ours
 	Since  time.Time `json:"since,omitzero"`
 	For    float64   `json:"for_s,omitzero"`
-	Cause  string    `json:"cause,omitempty"`
+	Cause  string    `json:"cause,omitempty"` // who or what gave it that state
+	Order  string    `json:"order,omitempty"` // the id of the order behind it
 	Error  string    `json:"error,omitempty"` // why the line cannot be driven or trusted now
 	Faults []string  `json:"faults,omitempty"`
 }
@@ -219,7 +220,8 @@ func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Change) []Output
 		}
 		if !s.Since.IsZero() {
 			age := time.Since(s.Since)
-			r.State, r.Cause, r.Since, r.For = s.Level.String(), s.By(), brief(now.Wall.Add(-age)), lasted(age)
+			r.State, r.Since, r.For = s.Level.String(), brief(now.Wall.Add(-age)), lasted(age)
+			r.Cause, r.Order = s.Cause, s.Order
 		}
 		all = append(all, r)
 	}

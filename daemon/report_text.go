@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"fieldpost/daemon/output"
 )
 
 // Print writes the report for people. The error is w's.
@@ -121,7 +123,7 @@ func (p *printer) outputs(all []OutputReport) {
 	for _, o := range all {
 		since := ""
 		if o.State != "" {
-			since = fmt.Sprintf("for %s, by %s", span(o.For), o.Cause)
+			since = fmt.Sprintf("for %s, by %s", span(o.For), output.State{Cause: o.Cause, Order: o.Order}.By())
 		}
 		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "not ours"), strings.Join(append(nonempty(since, o.Error), o.Faults...), "; "))
 	}

@@ -163,8 +163,8 @@ func load(file string) (*config.Config, error) {
 // in it must not keep anybody from switching off.
 func thingOf(file string) (string, error) {
 	if file == "" {
-		if _, err := os.Stat(places[0]); errors.Is(err, os.ErrNotExist) {
-			return "", nil
+		if _, err := os.Stat(places[0]); err != nil {
+			return "", nil // nor is one here that this user may not see
 		}
 		file = places[0]
 	}

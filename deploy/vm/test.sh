@@ -62,7 +62,7 @@ hardware_tests() {
 rehearsal() { (cd "$REPO" && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags rehearsal -o "$1" ./cmd/fieldpost); }
 
 make -s -C "$REPO" install "DESTDIR=$PAYLOAD/tree" "BINARY=$BINARY"
-install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,pins,power}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,pins,power}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"

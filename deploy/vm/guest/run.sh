@@ -15,6 +15,8 @@ cd "$(dirname "$0")" || exit 1
 . ./install.sh
 # shellcheck source=deploy/vm/guest/mail.sh
 . ./mail.sh
+# shellcheck source=deploy/vm/guest/local.sh
+. ./local.sh
 # shellcheck source=deploy/vm/guest/pins.sh
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
@@ -42,6 +44,7 @@ first_boot() {
 	orders
 	outage
 	crash
+	local_socket
 	stop
 	test_settings
 	upgrade
