@@ -6,28 +6,20 @@
 //
 //   - The level travels with the request, so that a relay does not click when
 //     the daemon starts.
-//
 //   - An order may say for how long. Then, and after a pulse, the line goes
 //     back to safe.
-//
 //   - min_on and min_off keep a level for a while. An order to the safe level
 //     waits for the end of that, any other that comes too early is refused.
 //     They count from the last change of the level, from an attempt at one that
 //     failed, and from the request of the line, as nobody knows what was before.
-//
 //   - interlock lets an output leave its safe level only while others are known
 //     to be at theirs.
-//
 //   - max_on ends every stay at on, whoever asked for it.
-//
 //   - safe_after makes the line safe when the link has been down for so long.
 //     A link that never came up since the start counts as down since then.
-//
 //   - Each level is read back from the kernel. A line that did not take its
 //     level is driven safe, again and again until it is.
-//
 //   - A stop drives every line safe. Orders are refused from then on.
-//
 //   - Every change of a level is an event with its cause.
 //
 // An output with safe: keep is safe as it is: nobody drives it on stop, crash or
