@@ -267,6 +267,9 @@ func (l *ledger) forget(now clock.Stamp) {
 	}
 	l.sweep = now.Mono + time.Minute
 	for _, e := range l.known {
+		if e.note.ended() {
+			e.note = nil
+		}
 		if l.lapsed(e, now) {
 			l.drop(e)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -333,6 +334,41 @@ func TestFullLedger(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A full ledger, of orders as people write them, takes the memory that it is
+// said to take.
+func TestFullLedgerInMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{t: t}
+		f := newOffice(t, p, clock.Fake())
+		l := f.desk.ledger
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		f.desk.mu.Lock()
+		for i := range maxActed {
+			o := Order{ID: fmt.Sprintf("order-%08d-of-the-greenhouse", i), Output: "pump", Action: output.ActionOn, For: time.Minute, Expires: time.Now().Add(time.Minute)}
+			if _, err := l.intend(o, f.desk.o.Clock.Now()); err != nil {
+				t.Fatal(i, err)
+			}
+			l.settle(o.ID, Answer{ID: o.ID, Status: Done, Output: "pump", State: "on", Stamp: f.desk.o.Clock.Now()})
+		}
+		f.desk.mu.Unlock()
+		synctest.Wait()
+		<-time.After(2 * time.Minute)
+		synctest.Wait()
+		f.stop()
+		p.entries = nil // which is the disk
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.known) != maxActed {
+			t.Errorf("%d orders take %d bytes", len(l.known), grown)
+		} else {
+			t.Logf("%d orders take %.1f MB, and %.1f MB in the journal", len(l.known), float64(grown)/1e6, float64(l.live)/1e6)
+		}
+		runtime.KeepAlive(f)
+	})
 }
 
 // The last refused orders are known, the ones before give way.

@@ -36,8 +36,11 @@ func (r *receipts) open(ack func()) *receipt {
 	return m
 }
 
-// close finishes a message; without ack it is only forgotten.
+// close finishes a message; without ack it is only forgotten. A nil one is none.
 func (r *receipts) close(m *receipt, ack bool) {
+	if m == nil {
+		return
+	}
 	r.mu.Lock()
 	m.closed = true
 	if !ack {

@@ -33,8 +33,21 @@ type pending struct {
 }
 
 func (p *pending) end(err error) {
-	p.err = err
+	p.err, p.payload = err, nil
 	close(p.done)
+}
+
+// ended reports whether it is on disk, or will not be; nil is on disk.
+func (p *pending) ended() bool {
+	if p == nil {
+		return true
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *ledger) poke() {
@@ -98,10 +111,8 @@ func (l *ledger) wait(p *pending, limit time.Duration) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-p.done:
+	if p.ended() {
 		return p.err
-	default:
 	}
 	if limit >= patience {
 		l.hung = true

@@ -43,7 +43,10 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 			case m.Lost(): // [CMD-13]
 				continue
 			}
-			r := acks.open(m.Ack)
+			var r *receipt // at QoS 0 nobody waits for one
+			if m.QoS > 0 {
+				r = acks.open(m.Ack)
+			}
 			finish := d.take(m.Payload, source{cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, lost: m.Lost})
 			if finish == nil {
 				acks.close(r, true)
