@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/local"
+)
+
+// A daemon that is killed leaves its socket: nobody answers there, and the next
+// daemon puts its own in place. A good end leaves none.
+func TestSocketAfterAKill(t *testing.T) {
+	first := startDaemon(t)
+	file := first.Args[len(first.Args)-1]
+	socket := filepath.Join(filepath.Dir(file), "fieldpost.sock")
+	if r := answering(t, socket); r.PID != first.Process.Pid {
+		t.Errorf("process %d answers, want %d", r.PID, first.Process.Pid)
+	}
+	if err := first.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // killed
+	if _, err := os.Lstat(socket); err != nil {
+		t.Errorf("the kill left no socket, so this tests nothing: %v", err)
+	}
+	if _, err := daemon.AskStatus(t.Context(), socket); !errors.Is(err, local.ErrNotRunning) {
+		t.Errorf("after the kill: %v", err)
+	}
+	second := startDaemonWith(t, file)
+	r := answering(t, socket)
+	for _, f := range r.Faults {
+		if f.Code == "local_unavailable" {
+			t.Errorf("fault %+v", f)
+		}
+	}
+	if r.PID != second.Process.Pid {
+		t.Errorf("process %d answers, want %d", r.PID, second.Process.Pid)
+	}
+	if err := second.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	second.endedWell(t)
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a good end left the socket: %v", err)
+	}
+}
+
+// answering waits until a daemon answers on the socket.
+func answering(t *testing.T, socket string) daemon.Report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		r, err := daemon.AskStatus(ctx, socket)
+		if err == nil {
+			return r
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatalf("nobody answers: %v", err)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/local"
+	"fieldpost/daemon/spool"
+)
+
+// The status tells the truth about a board of which some things work.
+func TestStatus(t *testing.T) {
+	s := newSite(t, nil)
+	s.board.Line("GPIO5").Hold("gpio-keys")
+	cfg := s.config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1s}", "  - {name: fan, pin: GPIO5}")
+	_, socket := s.withSocket(cfg)
+	r := told(t, socket, "readings and faults", func(r daemon.Report) bool {
+		return r.Link.Connected && len(r.Sensors[0].Values) == 3 && len(r.Faults) == 2 && r.Spool.Waiting == 0
+	})
+	if r.Thing != "thing-greenhouse" || r.Version != "test" || r.Run == 0 || r.PID != os.Getpid() || !r.ClockSynced || r.Started.After(r.Time) {
+		t.Errorf("itself: %+v", r)
+	}
+	if l := r.Link; l.Endpoint != s.addr || l.ClientID != "thing-greenhouse" || l.LastError != nil || l.Acknowledged == 0 || !l.Next.IsZero() || l.Since.Before(r.Started) {
+		t.Errorf("link: %+v", l)
+	}
+	if c := r.Certificate; c.File != cfg.Broker.Certificate || c.Error != "" || c.Expires.Before(r.Time) {
+		t.Errorf("certificate: %+v", c)
+	}
+	if sp := r.Spool; !sp.Writable || sp.MaxBytes != cfg.Spool.MaxBytes || sp.Dropped != 0 {
+		t.Errorf("spool: %+v", sp)
+	}
+	air, gone := r.Sensors[0], r.Sensors[1]
+	if air.Name != "air" || air.Chip != "bme280" || air.Values[0].Name != "temperature" || air.Values[0].Value != 21.5 || air.Seq == 0 || air.Time.IsZero() || air.Faults != nil {
+		t.Errorf("air: %+v", air)
+	}
+	if gone.Name != "gone" || gone.Values != nil || !gone.Time.IsZero() || strings.Join(gone.Faults, " ") != "no_answer" {
+		t.Errorf("gone: %+v", gone)
+	}
+	pump, fan := r.Outputs[0], r.Outputs[1]
+	if pump.Name != "pump" || pump.State != "off" || pump.Cause != "initial" || pump.Since.IsZero() || pump.Error != "" {
+		t.Errorf("pump: %+v", pump)
+	}
+	if fan.Name != "fan" || fan.State != "" || !strings.Contains(fan.Error, "gpio-keys") || strings.Join(fan.Faults, " ") != "line_busy" {
+		t.Errorf("fan: %+v", fan)
+	}
+	if f := r.Faults[0]; f.Subject != "fan" || f.Code != "line_busy" || f.Title == "" || f.Detail == "" || f.Hint == "" || !f.Error || f.Since.IsZero() {
+		t.Errorf("fault: %+v", f)
+	}
+}
+
+// While the broker is away the status says why, when it is tried next, and what
+// waits meanwhile.
+func TestStatusWithoutBroker(t *testing.T) {
+	s := newSite(t, nil)
+	s.addr = "127.0.0.1:1"
+	cfg := s.config("", "")
+	_, socket := s.withSocket(cfg)
+	r := told(t, socket, "error", func(r daemon.Report) bool {
+		return r.Link.LastError != nil && !r.Link.Next.IsZero() && r.Spool.Waiting > 1
+	})
+	if l := r.Link; l.Connected || l.LastError.Code != "network_down" || l.LastError.Over || l.LastError.Hint == "" || l.LastError.Time.Before(r.Started) || l.Next.Before(r.Started) {
+		t.Errorf("link: %+v, %+v", l, l.LastError)
+	}
+	if r.Spool.Oldest == 0 || r.Spool.AtRisk > r.Spool.Waiting {
+		t.Errorf("spool: %+v", r.Spool)
+	}
+	if err := os.Remove(cfg.Broker.Certificate); err != nil {
+		t.Fatal(err)
+	}
+	told(t, socket, "certificate that is gone", func(r daemon.Report) bool {
+		return r.Certificate.Expires.IsZero() && strings.Contains(r.Certificate.Error, "no such file")
+	})
+}
+
+// A socket that cannot be had is named, and costs nothing else. When the other
+// daemon ends, its socket goes with it.
+func TestSocketOfAnother(t *testing.T) {
+	s := newSite(t, nil)
+	r, socket := s.withSocket(s.config("", ""))
+	told(t, socket, "answer", func(daemon.Report) bool { return true })
+
+	other := newSite(t, nil)
+	acked := make(chan spool.Record, 4096)
+	other.launch(daemon.Options{
+		Config: other.config("", ""), Socket: socket, Log: slog.New(slog.DiscardHandler),
+		Acked: func(rec spool.Record) { acked <- rec },
+	})
+	fault := until(t, "fault", acked, func(rec spool.Record) bool { return rec.Kind == spool.Fault })
+	var detail string
+	for _, f := range fault.Fields {
+		if f.Name == "code" && f.Value != "local_unavailable" {
+			t.Errorf("fault %v", fault.Fields)
+		}
+		if f.Name == "detail" {
+			detail, _ = f.Value.(string)
+		}
+	}
+	if !strings.Contains(detail, "another daemon answers at") {
+		t.Errorf("detail: %s", detail)
+	}
+	until(t, "reading", acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+	told(t, socket, "first daemon", func(r daemon.Report) bool { return len(r.Faults) == 0 })
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	if _, err := daemon.AskStatus(context.Background(), socket); !errors.Is(err, local.ErrNotRunning) {
+		t.Errorf("after its end: %v", err)
+	}
+}
