@@ -247,12 +247,16 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 					return nil
 				})
 				r := newRig(t, d, o).start()
+				whole := len(crashes)
 				live(t, r, l)
 				if st := r.s.Stats(); len(crashes) < 150 || st.Dropped == 0 || st.Refused == 0 {
 					t.Errorf("only %d crashes: %+v", len(crashes), st)
 				}
-				for _, c := range crashes {
+				for i, c := range crashes {
 					r := newRig(t, c.d, o)
+					if got := r.told(); i >= whole && got != "" {
+						t.Errorf("%s: a crash is no damage: %s", c.what, got)
+					}
 					if err := c.l.check(r.take(all)); err != nil {
 						t.Fatalf("%s: %v", c.what, err)
 					}
