@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -175,4 +176,35 @@ func (w *wire) Active() (bool, error) {
 		return false, errKilled
 	}
 	return w.Output.Active()
+}
+
+// hand delivers a letter on the present connection.
+func (l *life) hand(m *letter) {
+	lost := l.lost
+	l.w.arrives(l, m.text)
+	l.in <- uplink.Message{Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
+		if !l.step() || lost.Load() {
+			return
+		}
+		l.w.mu.Lock()
+		defer l.w.mu.Unlock()
+		for i, q := range l.w.queue {
+			if q == m {
+				l.w.queue = append(l.w.queue[:i:i], l.w.queue[i+1:]...)
+				break
+			}
+		}
+		l.w.note("acknowledged %s", m.text)
+	}}
+}
+
+// answer takes what the desk says.
+func (l *life) answer(r spool.Record) {
+	if !l.step() {
+		return
+	}
+	l.w.mu.Lock()
+	l.w.hear(l.w, r)
+	l.w.mu.Unlock()
+	l.step()
 }

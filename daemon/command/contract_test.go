@@ -14,8 +14,6 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
-	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/sim"
 )
 
@@ -270,35 +268,4 @@ func (w *world) calm() {
 func (w *world) end() {
 	w.life.dead.Store(true)
 	w.life.stop()
-}
-
-// message is a letter on a connection.
-func (l *life) hand(m *letter) {
-	lost := l.lost
-	l.w.arrives(l, m.text)
-	l.in <- uplink.Message{Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
-		if !l.step() || lost.Load() {
-			return
-		}
-		l.w.mu.Lock()
-		defer l.w.mu.Unlock()
-		for i, q := range l.w.queue {
-			if q == m {
-				l.w.queue = append(l.w.queue[:i:i], l.w.queue[i+1:]...)
-				break
-			}
-		}
-		l.w.note("acknowledged %s", m.text)
-	}}
-}
-
-// answer takes what the desk says.
-func (l *life) answer(r spool.Record) {
-	if !l.step() {
-		return
-	}
-	l.w.mu.Lock()
-	l.w.hear(l.w, r)
-	l.w.mu.Unlock()
-	l.step()
 }

@@ -24,9 +24,6 @@ type Journal interface {
 	Size() int64
 }
 
-// keepFor is how long an id is known after its order has expired. [CMD-11]
-const keepFor = 24 * time.Hour
-
 // The bounds of what is remembered. A full ledger takes some 8 MB of memory.
 const (
 	maxActed   = 16384   // orders carried out
@@ -81,19 +78,6 @@ type ledger struct {
 type room struct {
 	acted, refused int
 	bytes          int64
-}
-
-// entry is an order that is remembered.
-type entry struct {
-	order   Order
-	answer  *Answer       // nil while it is under way; never changed
-	until   time.Duration // on CLOCK_BOOTTIME, which no correction of the time moves
-	boot    string        // the boot for which until holds
-	expiry  time.Time     // when it may be forgotten by the wall clock; zero while that is not known
-	refused bool
-	note    *pending // the last that was to be written of it; nil where it was read
-	place   uint64   // in the order of the entries
-	size    int64    // bytes it takes in a journal that was written anew
 }
 
 func newLedger(o Options, mu *sync.Mutex) *ledger {
@@ -207,34 +191,6 @@ func (l *ledger) oldestRefused() *entry {
 	return oldest
 }
 
-// made is the entry of an order that is new.
-func (l *ledger) made(o Order, now clock.Stamp) *entry {
-	e := &entry{order: o, boot: now.Boot}
-	e.until = now.Mono + left(o, now, l.life) + keepFor
-	if now.Synced {
-		e.expiry = now.Wall.Add(left(o, now, l.life) + keepFor)
-	}
-	return e
-}
-
-// left is how long an order can be in time. Without a true clock or without an
-// expiry it is as if it expired as late as it may.
-func left(o Order, now clock.Stamp, life time.Duration) time.Duration {
-	if !now.Synced || o.Expires.IsZero() {
-		return life
-	}
-	return min(max(o.Expires.Sub(now.Wall), 0), life)
-}
-
-// weight is an entry's size in a journal that is written anew.
-func (e *entry) weight() int64 {
-	n := int64(len(e.whole().encode()))
-	if e.answer == nil {
-		n += maxResult
-	}
-	return n
-}
-
 func (l *ledger) put(e *entry) {
 	if old, ok := l.known[e.order.ID]; ok {
 		l.drop(old)
@@ -274,23 +230,6 @@ func (l *ledger) forget(now clock.Stamp) {
 			l.drop(e)
 		}
 	}
-}
-
-// lapsed reports whether an id need not be known any more: its time by the wall
-// clock has come, and in the boot in which it came that much time has passed
-// too, so that a clock that jumps makes nobody forget. While the clock is not
-// true nothing lapses. [CMD-11]
-func (l *ledger) lapsed(e *entry, now clock.Stamp) bool {
-	if !now.Synced {
-		return false
-	}
-	if e.expiry.IsZero() {
-		e.expiry = now.Wall.Add(left(e.order, now, l.life) + keepFor)
-	}
-	if e.boot == now.Boot && now.Mono < e.until {
-		return false
-	}
-	return e.answer != nil && !now.Wall.Before(e.expiry)
 }
 
 // inOrder gives copies of all entries, in their order.

@@ -2,10 +2,8 @@ package command
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,102 +12,8 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/health"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 )
-
-// office is a desk at work, with its ledger, and all that it told.
-type office struct {
-	*bench // whose mu guards faults and what the clock says too
-	stop   func()
-	faults []string
-	stamp  func(clock.Stamp) clock.Stamp // changes what the clock says; nil leaves it
-}
-
-// newOffice opens a desk on a journal, in the place of the one before. base is
-// what boots share: their clock.
-func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
-	t.Helper()
-	f := &office{bench: &bench{t: t, pins: newPins()}}
-	if p, ok := j.(*paper); ok {
-		p.mu.Lock()
-		before := p.stop
-		p.mu.Unlock()
-		if before != nil {
-			before()
-		}
-		p.stop = func() { f.stop() }
-	}
-	f.desk = New(Options{
-		Thing: thing, MaxLife: time.Hour, Outputs: f.pins, Journal: j,
-		Health: health.New(func(c health.Change) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.faults = append(f.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
-		}),
-		Clock: clock.Func(func() clock.Stamp {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			s := base.Now()
-			s.Wall, s.Synced = s.Wall.Add(f.ahead), !f.unsynced
-			if f.stamp != nil {
-				s = f.stamp(s)
-			}
-			return s
-		}),
-		Answer: f.answered,
-	})
-	f.stop = f.work()
-	return f
-}
-
-// set changes what the clock says.
-func (f *office) set(change func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	change()
-}
-
-// told gives the answers that were sent without being asked for.
-func (f *office) told() (out []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, r := range f.sent {
-		line := ""
-		for _, x := range r.Fields {
-			if x.Name != "hint" {
-				line += fmt.Sprint(x.Value, " ")
-			} else if x.Value == "" {
-				f.t.Errorf("answer %+v has an empty hint", r)
-			}
-		}
-		out = append(out, strings.TrimSpace(line))
-	}
-	f.sent = nil
-	return out
-}
-
-func (f *office) want(faults ...string) {
-	f.t.Helper()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !slices.Equal(f.faults, faults) {
-		f.t.Errorf("told faults %q, want %q", f.faults, faults)
-	}
-	f.faults = nil
-}
-
-// opened is the journal of a real directory, until the test or the spool ends.
-func opened(t *testing.T, dir string) (*spool.Journal, *spool.Spool) {
-	t.Helper()
-	s, err := spool.Open(spool.Options{Dir: dir, Clock: clock.Fake()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() }) // closed before, or of no directory
-	return s.Journal("orders"), s
-}
 
 // copied is what a killed process leaves: the directory as it is now.
 func copied(t *testing.T, dir string) string {
@@ -300,92 +204,6 @@ func TestNoDirectory(t *testing.T) {
 	f.want("ledger_unavailable raised")
 }
 
-// [CMD-11] [CMD-6]
-func TestFullLedger(t *testing.T) {
-	for what, limit := range map[string]func(*ledger){
-		"number": func(l *ledger) { l.room = room{50, 20, maxLive} },
-		"bytes":  func(l *ledger) { l.room.bytes = 20_000 },
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			base, p := clock.Fake(), &paper{t: t}
-			f := newOffice(t, p, base)
-			l := f.desk.ledger
-			limit(l)
-			n := 0
-			for ; n < 1000; n++ {
-				a, _ := f.desk.Handle(order(fmt.Sprint(n), "pump", "on", time.Minute), false, "")
-				if a.Status != Done {
-					if a.Reason != TooMany {
-						t.Errorf("%s: order %d: %+v", what, n, a)
-					}
-					break
-				}
-			}
-			if n < 20 || n > 100 {
-				t.Errorf("%s: full after %d", what, n)
-			}
-			f.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
-			f.gets(order("0", "pump", "on", time.Minute), Done, "", 0)
-			<-time.After(25*time.Hour + time.Minute)
-			f.gets(order("next day", "pump", "on", time.Minute), Done, "", 1)
-			f.want()
-			if l.live > 3000 || l.acts != 1 {
-				t.Errorf("%s: %d bytes and %d orders are left", what, l.live, l.acts)
-			}
-		})
-	}
-}
-
-// A full ledger, of orders as people write them, takes the memory that it is
-// said to take.
-func TestFullLedgerInMemory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &paper{t: t}
-		f := newOffice(t, p, clock.Fake())
-		l := f.desk.ledger
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		f.desk.mu.Lock()
-		for i := range maxActed {
-			o := Order{ID: fmt.Sprintf("order-%08d-of-the-greenhouse", i), Output: "pump", Action: output.ActionOn, For: time.Minute, Expires: time.Now().Add(time.Minute)}
-			if _, err := l.intend(o, f.desk.o.Clock.Now()); err != nil {
-				t.Fatal(i, err)
-			}
-			l.settle(o.ID, Answer{ID: o.ID, Status: Done, Output: "pump", State: "on", Stamp: f.desk.o.Clock.Now()})
-		}
-		f.desk.mu.Unlock()
-		synctest.Wait()
-		<-time.After(2 * time.Minute)
-		synctest.Wait()
-		f.stop()
-		p.entries = nil // which is the disk
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.known) != maxActed {
-			t.Errorf("%d orders take %d bytes", len(l.known), grown)
-		} else {
-			t.Logf("%d orders take %.1f MB, and %.1f MB in the journal", len(l.known), float64(grown)/1e6, float64(l.live)/1e6)
-		}
-		runtime.KeepAlive(f)
-	})
-}
-
-// The last refused orders are known, the ones before give way.
-func TestRefusedOrdersGiveWay(t *testing.T) {
-	f := newOffice(t, &paper{t: t}, clock.Fake())
-	l := f.desk.ledger
-	l.room = room{50, 20, maxLive}
-	for i := range 21 {
-		f.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
-	}
-	f.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
-	f.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
-	if l.refused != 20 || len(l.known) != 21 {
-		t.Errorf("%d refused, %d known", l.refused, len(l.known))
-	}
-}
-
 // An id is known until its expiry and a day, over restarts and boots, whatever
 // a clock says that is not true, and whatever a clock says that jumps in the
 // boot in which the order came. [CMD-11]
@@ -426,45 +244,6 @@ func TestIDIsKnownOverBoots(t *testing.T) {
 		f.gets(on, Refused, Expired, 0) // looked at anew
 		<-time.After(24 * time.Hour)
 		f.gets(off, Done, "", 1)
-	})
-}
-
-// The file does not grow for ever, and holds what it must after it was written
-// anew; when that fails the order is done all the same, and the next is not.
-func TestCompaction(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &paper{t: t}
-		f := newOffice(t, p, clock.Fake())
-		for i := range 5000 {
-			f.gets(order(fmt.Sprint("o", i), "pump", "on", time.Minute), Done, "", 1)
-			if i%10 == 9 {
-				<-time.After(time.Hour)
-			}
-			synctest.Wait()
-			if p.Size() > compactAt+64<<10 {
-				t.Fatalf("%d bytes after %d orders", p.Size(), i)
-			}
-		}
-		if p.rewrote < 3 {
-			t.Errorf("written anew %d times", p.rewrote)
-		}
-		newOffice(t, p, clock.Fake()).gets(order("o4999", "pump", "on", time.Minute), Done, "", 0)
-	})
-	synctest.Test(t, func(t *testing.T) {
-		p := &paper{t: t}
-		f := newOffice(t, p, clock.Fake())
-		synctest.Wait()
-		p.size = compactAt
-		p.failing(func(op string) error {
-			if op == "rewrite" {
-				return syscall.ENOSPC
-			}
-			return nil
-		})
-		f.gets(order("a", "pump", "on", time.Minute), Done, "", 1)
-		synctest.Wait()
-		f.want("ledger_unavailable raised")
-		f.gets(order("b", "pump", "on", time.Minute), Refused, NoLedger, 0)
 	})
 }
 
@@ -519,62 +298,4 @@ func TestDamagedLedger(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// What is written is what is read, however odd.
-func TestNotesRoundTrip(t *testing.T) {
-	far, err := Decode([]byte(`{"id":"é \"<>&","output":"pump","action":"on","for":"1ns","expires":"9999-12-31T23:59:59-23:59"}`), thing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stamp := clock.Stamp{Boot: "b", Mono: 7, Wall: time.Unix(1, 2).UTC(), Synced: true}
-	a := Answer{ID: far.ID, Status: Failed, Output: "pump", State: "on", Reason: OutputFailed, Hint: "x", Stamp: stamp}
-	e := &entry{order: far, answer: &a, until: 9, boot: "b", expiry: time.Unix(3, 4).UTC(), refused: true}
-	n, err := decodeNote(e.whole().encode())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := n.entry()
-	if *got.answer != a || !got.order.same(far) || got.until != 9 || got.boot != "b" || !got.expiry.Equal(e.expiry) || !got.refused {
-		t.Errorf("read %+v %+v, want %+v %+v", got, *got.answer, e, a)
-	}
-	a.Hint = strings.Repeat("é", maxHint)
-	if n := len(result(a).encode()); n > 2*maxHint {
-		t.Errorf("a long hint makes an entry of %d bytes", n)
-	}
-	for _, text := range []string{"", "{}", "null", `{"v":2,"id":"a","answer":{}}`, `{"v":1,"id":"a"}`, `{"v":1,"answer":{}}`} {
-		if n, err := decodeNote([]byte(text)); err == nil {
-			t.Errorf("%q is read as %+v", text, n)
-		}
-	}
-}
-
-// Whatever stands in the journal, the desk starts, answers each id at most
-// once, and what it knows it does not do.
-func FuzzReplay(f *testing.F) {
-	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}` + "\n" + `{"v":1,"id":"a","answer":{"status":"done"}}`))
-	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}` + "\n{}\nnull"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p := &paper{t: t, entries: bytes.Split(data, []byte("\n"))}
-		o := newOffice(t, p, clock.Fake())
-		told := map[any]bool{}
-		for _, r := range o.sent {
-			if id := r.Fields[0].Value; told[id] {
-				t.Errorf("told twice of order %q", id)
-			} else {
-				told[id] = true
-			}
-		}
-		o.desk.mu.Lock()
-		o.desk.ledger.forget(o.desk.o.Clock.Now()) // some have lapsed
-		o.desk.mu.Unlock()
-		_, _, _, known := o.desk.ledger.first("a")
-		a, ok := o.desk.Handle(order("a", "pump", "on", time.Minute), false, "test")
-		if !ok || known != (len(o.pins.did) == 0) {
-			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)
-		}
-		if again := newOffice(t, p, clock.Fake()); again.told() != nil {
-			t.Error("told again at the next start")
-		}
-	})
 }

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 )
 
@@ -54,4 +55,35 @@ func (l *ledger) took(holes, tail int) {
 	if holes > 0 {
 		l.health.Raise(health.LedgerDamaged, subject, fmt.Sprintf("%d places", holes))
 	}
+}
+
+// load reads the journal into the index. What was decided meanwhile, while it
+// could not be read, gives way to what it holds. Intents without a result are
+// those of a run that ended in between: they get the answer unknown, and are
+// given. [CMD-12]
+func (l *ledger) load() (begun []*entry, err error) {
+	found, err := replay(l.journal)
+	if err != nil {
+		return nil, wrap("read", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.read = true
+	l.took(found.holes, found.tail)
+	now := l.clock.Now()
+	for _, e := range found.entries {
+		if e.answer == nil {
+			e.answer = unknown(e.order, now)
+			begun = append(begun, e)
+		}
+		l.put(e)
+	}
+	return begun, nil
+}
+
+// unknown is the answer to an order whose end nobody knows.
+func unknown(o Order, now clock.Stamp) *Answer {
+	a := because(NoResult, "")
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, now
+	return &a
 }

@@ -1,0 +1,68 @@
+package command
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/clock"
+)
+
+// What is written is what is read, however odd.
+func TestNotesRoundTrip(t *testing.T) {
+	far, err := Decode([]byte(`{"id":"é \"<>&","output":"pump","action":"on","for":"1ns","expires":"9999-12-31T23:59:59-23:59"}`), thing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp := clock.Stamp{Boot: "b", Mono: 7, Wall: time.Unix(1, 2).UTC(), Synced: true}
+	a := Answer{ID: far.ID, Status: Failed, Output: "pump", State: "on", Reason: OutputFailed, Hint: "x", Stamp: stamp}
+	e := &entry{order: far, answer: &a, until: 9, boot: "b", expiry: time.Unix(3, 4).UTC(), refused: true}
+	n, err := decodeNote(e.whole().encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := n.entry()
+	if *got.answer != a || !got.order.same(far) || got.until != 9 || got.boot != "b" || !got.expiry.Equal(e.expiry) || !got.refused {
+		t.Errorf("read %+v %+v, want %+v %+v", got, *got.answer, e, a)
+	}
+	a.Hint = strings.Repeat("é", maxHint)
+	if n := len(result(a).encode()); n > 2*maxHint {
+		t.Errorf("a long hint makes an entry of %d bytes", n)
+	}
+	for _, text := range []string{"", "{}", "null", `{"v":2,"id":"a","answer":{}}`, `{"v":1,"id":"a"}`, `{"v":1,"answer":{}}`} {
+		if n, err := decodeNote([]byte(text)); err == nil {
+			t.Errorf("%q is read as %+v", text, n)
+		}
+	}
+}
+
+// Whatever stands in the journal, the desk starts, answers each id at most
+// once, and what it knows it does not do.
+func FuzzReplay(f *testing.F) {
+	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}` + "\n" + `{"v":1,"id":"a","answer":{"status":"done"}}`))
+	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}` + "\n{}\nnull"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p := &paper{t: t, entries: bytes.Split(data, []byte("\n"))}
+		o := newOffice(t, p, clock.Fake())
+		told := map[any]bool{}
+		for _, r := range o.sent {
+			if id := r.Fields[0].Value; told[id] {
+				t.Errorf("told twice of order %q", id)
+			} else {
+				told[id] = true
+			}
+		}
+		o.desk.mu.Lock()
+		o.desk.ledger.forget(o.desk.o.Clock.Now()) // some have lapsed
+		o.desk.mu.Unlock()
+		_, _, _, known := o.desk.ledger.first("a")
+		a, ok := o.desk.Handle(order("a", "pump", "on", time.Minute), false, "test")
+		if !ok || known != (len(o.pins.did) == 0) {
+			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)
+		}
+		if again := newOffice(t, p, clock.Fake()); again.told() != nil {
+			t.Error("told again at the next start")
+		}
+	})
+}
