@@ -72,7 +72,7 @@ func alone(ctx context.Context, path string) error {
 			}
 		}
 	} else {
-		o.Linked = func(st uplink.Status) { m.reach(st.Acked) }
+		o.Linked = func(st uplink.Status) { m.reach(st.Published) }
 	}
 	d, err := daemon.New(o)
 	if err != nil {

@@ -132,7 +132,7 @@ func TestMosquittoDelivers(t *testing.T) {
 		}
 	}
 	settled(t, acks)
-	if got := pub.link.Status(); got.Acked != n || got.Attempts > 1 {
+	if got := pub.link.Status(); got.Published != n || got.Attempts > 1 {
 		t.Errorf("status %+v, want %d acknowledged on the first connection", got, n)
 	}
 	if !m.says("as thing-1 (p2, c0, k30, u'fieldpost')") {

@@ -44,7 +44,7 @@ type LinkReport struct {
 	Denied       []string   `json:"denied,omitempty"`  // subscriptions that the broker does not allow
 	Next         time.Time  `json:"next_try,omitzero"` // absent while an attempt is under way
 	LastError    *LinkError `json:"last_error,omitempty"`
-	Acknowledged uint64     `json:"acknowledged"` // messages, since the start
+	Acknowledged uint64     `json:"acknowledged"` // messages, since the start; a batch is one
 }
 
 // LinkError is what was last wrong with the connection.
@@ -71,8 +71,9 @@ type SpoolReport struct {
 	AtRisk   int     `json:"at_risk"`  // of those waiting, what a power cut now would cost
 	Bytes    int64   `json:"bytes"`    // on disk
 	MaxBytes int64   `json:"max_bytes"`
-	Dropped  uint64  `json:"dropped"` // records given up since the start, for want of room or for their age
-	Refused  uint64  `json:"refused"` // records set aside since the start
+	Acked    uint64  `json:"acknowledged"` // records that the broker has acknowledged since the start
+	Dropped  uint64  `json:"dropped"`      // records given up since the start, for want of room or for their age
+	Refused  uint64  `json:"refused"`      // records set aside since the start
 }
 
 // SensorReport is one sensor.
@@ -158,7 +159,7 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 	}
 	r := LinkReport{
 		Connected: s.Connected, Since: when(since, now), For: seconds(now.Mono - since.Mono),
-		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Acked,
+		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published,
 	}
 	if !s.Next.IsZero() {
 		r.Next = brief(now.Wall.Add(time.Until(s.Next)))
@@ -194,7 +195,7 @@ func (d *Daemon) reportSpool() SpoolReport {
 	st, b := d.spool.Stats(), d.spool.Backlog()
 	return SpoolReport{
 		Writable: st.Disk, Waiting: b.Records, Oldest: seconds(b.Oldest), AtRisk: b.AtRisk,
-		Bytes: st.Bytes, MaxBytes: d.o.Config.Spool.MaxBytes, Dropped: st.Dropped, Refused: st.Refused,
+		Bytes: st.Bytes, MaxBytes: d.o.Config.Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused,
 	}
 }
 

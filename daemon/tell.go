@@ -249,7 +249,7 @@ func (d *Daemon) statusLine() string {
 	if s.Connected {
 		link = "connected to " + d.o.Config.Endpoint()
 	}
-	return fmt.Sprintf("%s; %d waiting, %d acknowledged; %s", link, d.waiting(), s.Acked, d.health.Summary())
+	return fmt.Sprintf("%s; %d waiting, %d acknowledged; %s", link, d.waiting(), d.spool.Stats().Acked, d.health.Summary())
 }
 
 // waiting counts the messages that the broker has not acknowledged.

@@ -54,8 +54,8 @@ func TestSubscribesFirstAndAwaitsTheAnswer(t *testing.T) {
 		}
 		p.puback(id)
 		synctest.Wait()
-		if got := settled(sent); got != "acknowledged" || l.Status().Acked != 1 {
-			t.Errorf("message is %q, %d acknowledged", got, l.Status().Acked)
+		if got := settled(sent); got != "acknowledged" || l.Status().Published != 1 {
+			t.Errorf("message is %q, %d acknowledged", got, l.Status().Published)
 		}
 		l.end(t, p)
 	})
@@ -102,8 +102,8 @@ func TestWithheldPuback(t *testing.T) {
 		p = b.accept(true)
 		id := p.delivery("t", "1")
 		synctest.Wait()
-		if got := settled(sent); got != "" || l.Status().Acked != 0 {
-			t.Fatalf("without a PUBACK the message is %q, %d acknowledged", got, l.Status().Acked)
+		if got := settled(sent); got != "" || l.Status().Published != 0 {
+			t.Fatalf("without a PUBACK the message is %q, %d acknowledged", got, l.Status().Published)
 		}
 		p.puback(id)
 		synctest.Wait()

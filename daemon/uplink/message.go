@@ -78,8 +78,9 @@ type Status struct {
 	Denied []string
 	// SessionPresent is the broker's word in the last CONNACK.
 	SessionPresent bool
-	// Acked counts the PUBACKs since the start.
-	Acked uint64
+	// Published counts the messages for which a PUBACK has come since the start.
+	// A batch of readings is one.
+	Published uint64
 	// Dropped counts the messages from the broker that were lost since the
 	// start: at QoS 0 because too many waited, at any QoS because of their size.
 	Dropped uint64

@@ -59,8 +59,8 @@ func TestWindowIsOneRecord(t *testing.T) {
 			}
 		}
 		p.quiet(time.Second)
-		if st := l.Status(); st.Acked != 5 {
-			t.Errorf("%d are acknowledged", st.Acked)
+		if st := l.Status(); st.Published != 5 {
+			t.Errorf("%d are acknowledged", st.Published)
 		}
 		l.end(t, p)
 	})
@@ -83,7 +83,7 @@ func TestPubacksInAnyOrder(t *testing.T) {
 		}
 		p.puback(one)
 		synctest.Wait()
-		if settled(first) != "acknowledged" || settled(second) != "acknowledged" || l.Status().Acked != 2 {
+		if settled(first) != "acknowledged" || settled(second) != "acknowledged" || l.Status().Published != 2 {
 			t.Errorf("status: %+v", l.Status())
 		}
 		l.end(t, p)
@@ -147,7 +147,7 @@ func TestPingsWhilePublishing(t *testing.T) {
 			p.puback(p.delivery("t", "m")) // read answers the pings
 			<-time.After(5 * time.Second)
 		}
-		if st := l.Status(); !st.Connected || st.Acked != 40 || st.Attempts != 0 {
+		if st := l.Status(); !st.Connected || st.Published != 40 || st.Attempts != 0 {
 			t.Errorf("status: %+v", st)
 		}
 		l.end(t, p)

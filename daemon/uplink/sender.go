@@ -188,7 +188,7 @@ func (s *session) ack(f flight) {
 
 func (s *session) count(n int) {
 	if n > 0 {
-		s.l.update(func(st *Status) { st.Acked += uint64(n) })
+		s.l.update(func(st *Status) { st.Published += uint64(n) })
 	}
 }
 

@@ -47,7 +47,7 @@ func TestOrderlyEnd(t *testing.T) {
 				t.Errorf("message %d is %q", i, got)
 			}
 		}
-		if st := l.Status(); st.Connected || st.Acked != 4 {
+		if st := l.Status(); st.Connected || st.Published != 4 {
 			t.Errorf("status: %+v", st)
 		}
 	})
