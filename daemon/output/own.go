@@ -17,20 +17,22 @@ var ErrOwned = errors.New("another fieldpost runs with it")
 // after a crash nobody would make them safe. The error wraps [ErrOwned] when
 // another process owns it.
 //
+// The lock is on a file beside the record that nobody else may open, so that no
+// other user can keep the daemon from starting.
+//
 // `fieldpost safe` does not ask for it: it must work beside a daemon that
 // cannot be killed.
 func Own(path string) (io.Closer, error) {
-	dir := filepath.Dir(path)
-	f, err := os.Open(dir)
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("own crash record: %w", err)
 	}
-	switch err := lockDir(f); {
+	switch err := lockFile(f); {
 	case errors.Is(err, ErrOwned):
 		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("own crash record in %q: %w\nstop that one (systemctl stop fieldpost), or give this one a directory of its own in RUNTIME_DIRECTORY", dir, err)
+		return nil, fmt.Errorf("own crash record in %q: %w\nstop that one (systemctl stop fieldpost), or give this one a directory of its own in RUNTIME_DIRECTORY", filepath.Dir(path), err)
 	case err != nil:
-		return nil, errors.Join(fmt.Errorf("own crash record in %q: %w", dir, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("own crash record %q: %w", path, err), f.Close())
 	}
 	return f, nil
 }

@@ -4,5 +4,5 @@ package output
 
 import "os"
 
-// lockDir does nothing: there are no lines on this system, and no record.
-func lockDir(*os.File) error { return nil }
+// lockFile does nothing: there are no lines on this system, and no record.
+func lockFile(*os.File) error { return nil }

@@ -5,6 +5,7 @@ package output
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,9 @@ func TestOwn(t *testing.T) {
 	}
 	if _, err := Own(path); !errors.Is(err, ErrOwned) || !strings.Contains(err.Error(), "RUNTIME_DIRECTORY") || !strings.Contains(err.Error(), filepath.Dir(path)) {
 		t.Errorf("the second: %v", err)
+	}
+	if info, err := os.Stat(path + ".lock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the lock: %v, %v; want it closed to others", info, err)
 	}
 	if err := writeRecord(path, []Line{simLine("pump", 27, SafeOff)}); err != nil {
 		t.Errorf("the owner cannot write: %v", err)

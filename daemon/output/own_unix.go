@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockDir takes flock(2)'s lock on a directory; it ends with the file or the
+// lockFile takes flock(2)'s lock; it ends with the file or the
 // process.
-func lockDir(f *os.File) error {
+func lockFile(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
