@@ -81,7 +81,7 @@ var Faults = []Fault{
 	{SpoolUnavailable, "spool cannot be written", "The disk is full, read-only or failing; readings are kept in memory only.", "Make room or replace the card. A power cut now would lose what is not yet delivered.", true},
 	{SpoolFull, "spool is full", "The oldest readings were dropped to make room; a gap message says which.", "Raise spool.max_bytes, or mend the connection.", false},
 	{SpoolDamaged, "spool was damaged", "Part of the spool could not be read and was set aside.", "Look at the card's health; the damaged files lie beside the spool.", true},
-	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0755, not full.", true},
+	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0750, not full.", true},
 	{LedgerUnavailable, "orders cannot be recorded", "The ledger of orders cannot be read or written, so orders are refused but those to the safe level.", "Make room or replace the card. Where only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and remove it.", true},
 	{LedgerDamaged, "ledger of orders was damaged", "Entries in the ledger of orders could not be read; an order among them that is sent again acts again.", "Look at the card's health.", true},
 

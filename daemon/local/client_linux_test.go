@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -116,7 +117,29 @@ func TestDoNotRunning(t *testing.T) {
 // Who is not in the group is told which one to join.
 func TestDoDenied(t *testing.T) {
 	path, _ := serve(t, someCalls)
+	err := asStranger(t, path, 0o755)
+	if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "; join the group "+groupOf(path)+" and log in again: `sudo usermod -aG "+groupOf(path)+" pi`") {
+		t.Errorf("got %v", err)
+	}
+	// Of a socket in a directory that is closed to others, as the unit's is,
+	// not even the group can be seen.
+	err = asStranger(t, path, 0o700)
+	if !errors.Is(err, ErrDenied) || os.Getuid() == 0 && !strings.Contains(err.Error(), "-aG fieldpost pi") {
+		t.Errorf("in a closed directory: %v", err)
+	}
+	t.Setenv("USER", "a; reboot")
+	if got := join(path); strings.Contains(got, "reboot") {
+		t.Errorf("somebody's name is %s", got)
+	}
+}
+
+// asStranger calls as somebody who may not connect.
+func asStranger(t *testing.T, path string, directory os.FileMode) error {
+	t.Helper()
 	t.Setenv("USER", "pi")
+	if err := os.Chmod(filepath.Dir(path), directory); err != nil {
+		t.Fatal(err)
+	}
 	denied := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never let go of: the thread ends with its user
@@ -132,17 +155,7 @@ func TestDoDenied(t *testing.T) {
 		}
 		denied <- Do(context.Background(), path, "echo", nil, new(any))
 	}()
-	err := <-denied
-	if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "; join the group "+groupOf(path)+" and log in again: `sudo usermod -aG "+groupOf(path)+" pi`") {
-		t.Errorf("got %v", err)
-	}
-	if got := join("/nowhere/x"); !strings.Contains(got, "-aG fieldpost pi") {
-		t.Errorf("of a socket that cannot be seen: %s", got)
-	}
-	t.Setenv("USER", "a; reboot")
-	if got := join(path); strings.Contains(got, "reboot") {
-		t.Errorf("somebody's name is %s", got)
-	}
+	return <-denied
 }
 
 // A daemon that ends, or breaks off, or says nothing: it is not known whether
