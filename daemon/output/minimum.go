@@ -21,7 +21,8 @@ func (e *TooSoonError) Error() string {
 	if e.Left == 0 {
 		return fmt.Sprintf("output %q stays %s until its %s is over, and then goes to its safe level by an order that waits", e.Output, e.Level, why)
 	}
-	return fmt.Sprintf("output %q stays %s for another %s, by its %s", e.Output, e.Level, e.Left, why)
+	left := (e.Left + time.Second - 1).Truncate(time.Second) // when it is over for sure
+	return fmt.Sprintf("output %q stays %s for another %s, by its %s", e.Output, e.Level, left, why)
 }
 
 // minimum is the shortest the output stays at a level.

@@ -199,7 +199,7 @@ func TestLineVanishesWhileAnOrderWaits(t *testing.T) {
 
 func TestTooSoonSaysWhy(t *testing.T) {
 	for want, e := range map[string]*TooSoonError{
-		`output "pump" stays off for another 12s, by its min_off`: {"pump", Off, 12 * time.Second},
+		`output "pump" stays off for another 12s, by its min_off`: {"pump", Off, 11*time.Second + 1},
 		`output "pump" stays on for another 1m0s, by its min_on`:  {"pump", On, time.Minute},
 		`until its min_on is over`:                                {"pump", On, 0},
 	} {
