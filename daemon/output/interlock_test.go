@@ -76,7 +76,7 @@ func TestInterlockedOrdersAtOnce(t *testing.T) {
 	u, d := s.Line("GPIO5").History(), s.Line("GPIO6").History()
 	for len(u) > 0 || len(d) > 0 { // in the order of their times
 		name, c := "up", &u
-		if len(u) == 0 || len(d) > 0 && d[0].At < u[0].At {
+		if len(u) == 0 || len(d) > 0 && (d[0].At < u[0].At || d[0].At == u[0].At && !d[0].High) {
 			name, c = "down", &d
 		}
 		on[name] = (*c)[0].High
