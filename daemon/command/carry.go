@@ -90,13 +90,13 @@ func (d *Desk) give(t *ticket, end *outcome) Answer {
 
 // await waits for the order's turn. It gives an outcome when it is not to begin.
 func (d *Desk) await(t *ticket) *outcome {
-	limit := time.NewTimer(t.left(d.o.Clock.Now(), d.o.MaxLife))
-	defer limit.Stop()
-	select {
-	case <-t.turn:
-	case <-t.over:
-	case <-limit.C:
-	case <-d.ending:
+	left := t.left(d.o.Clock.Now(), d.o.MaxLife)
+	d.turn(t, min(left, crowdedAfter))
+	d.mu.Lock()
+	far := t.far()
+	d.mu.Unlock()
+	if !far {
+		d.turn(t, left-crowdedAfter)
 	}
 	now := d.o.Clock.Now()
 	d.mu.Lock()
@@ -110,13 +110,23 @@ func (d *Desk) await(t *ticket) *outcome {
 		return &outcome{answer: d.unbegun(t.order, t.from)}
 	case t.overtaken: // [CMD-15]
 		return d.refuse(t, because(Overtaken, ""), now)
-	case t.hasTurn && !t.energises:
-		t.begun = true
-		return nil
 	case t.hasTurn:
 		return nil
 	}
 	return d.crowded(t, now)
+}
+
+// turn waits until it is the order's turn or it is not to have one, at most for
+// limit.
+func (d *Desk) turn(t *ticket, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-t.turn:
+	case <-t.over:
+	case <-d.ending:
+	case <-timer.C:
+	}
 }
 
 // crowded ends an order that finds no room, or has waited for its turn for as
@@ -130,7 +140,7 @@ func (d *Desk) crowded(t *ticket, now clock.Stamp) *outcome {
 		a.ID, a.Output, a.Stamp = t.order.ID, t.order.Output, now
 		t.leave()
 		return &outcome{answer: a}
-	case t.lane == nil:
+	case t.lane == nil || t.far():
 		return d.refuse(t, because(Busy, ""), now)
 	}
 	return d.refuse(t, because(Expired, "it waited for its output until then"), now)

@@ -72,10 +72,11 @@
 //     order in which they came; those for different outputs do not wait for each
 //     other. Only an order to the safe level goes ahead of those that energise
 //     and have not begun: they are refused, for they came before it.
-//   - [CMD-16] At most eight orders wait for an output. An order that energises is
-//     refused when there is no room, or when its expiry has come before its turn.
-//     One to the safe level fails when there is no room, or after a minute; its
-//     id is not remembered, so that it may be tried again. None acts later.
+//   - [CMD-16] At most 64 orders wait for an output, and after 5 s at most eight.
+//     An order that energises is refused when there is no room, or when its expiry
+//     has come before its turn. One to the safe level fails when there is no room,
+//     or after a minute; its id is not remembered, so that it may be tried again.
+//     None acts later.
 //   - [CMD-17] An order that energises is refused while its output has to keep its
 //     level (min_on, min_off), while one to the safe level waits for that to end,
 //     and while an output that it is interlocked with may be away from its safe

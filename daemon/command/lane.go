@@ -9,11 +9,15 @@ import (
 
 // How long orders wait.
 const (
-	// laneRoom is how many orders may wait for one output. With the one that
-	// is under way they fit into what a broker sends without acknowledgements
-	// (mosquitto 20, AWS IoT Core 100), so that one hung line does not keep
-	// the orders for others away.
-	laneRoom = 8
+	// laneMost is how many orders may wait for one output: what a broker sends at
+	// once after an outage, and more.
+	laneMost = 64
+	// laneRoom is how many of them may wait for longer than crowdedAfter, because
+	// the line hangs or the disk is slow. With the one that is under way they fit
+	// into what a broker sends without acknowledgements (mosquitto 20, AWS IoT
+	// Core 100), so that one hung line does not keep the orders for others away.
+	laneRoom     = 8
+	crowdedAfter = 5 * time.Second
 	// unstampedLife is in how much time an order without an expiry that
 	// energises must act. [CMD-7]
 	unstampedLife = 10 * time.Second
@@ -94,7 +98,7 @@ func (l *lane) enter(t *ticket) bool {
 			}
 		}
 	}
-	if len(l.queue) > laneRoom {
+	if len(l.queue) > laneMost {
 		return false
 	}
 	l.queue = append(l.queue, t)
@@ -109,6 +113,9 @@ func (l *lane) leave(t *ticket) {
 	t.lane = nil
 	l.next()
 }
+
+// far reports whether so many are before an order that it is not to wait.
+func (t *ticket) far() bool { return t.lane != nil && slices.Index(t.lane.queue, t) > laneRoom }
 
 func (l *lane) next() {
 	if len(l.queue) > 0 && !l.queue[0].hasTurn {

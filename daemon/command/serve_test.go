@@ -115,14 +115,14 @@ func TestHungLine(t *testing.T) {
 		for i := range laneRoom {
 			y.send(order(fmt.Sprint("w", i), "pump", "on", 30*time.Second))
 		}
-		y.want("no room", "w7 refused busy")
+		y.want("for now there is room")
 		y.send(order("other", "lock", "off", time.Minute))
 		y.want("another output", "other done")
 		if n := y.count(); n != 0 {
 			t.Errorf("%d messages acknowledged ahead of one that came before", n)
 		}
-		<-time.After(ackPatience)
-		synctest.Wait()
+		pass(crowdedAfter)
+		y.want("no room", "w7 refused busy")
 		if n := y.count(); n != 2 {
 			t.Errorf("%d messages acknowledged, want those that were answered", n)
 		}
@@ -168,9 +168,9 @@ func TestSafeGoesAhead(t *testing.T) {
 		for i := range laneRoom + 1 {
 			y.send(order(fmt.Sprint("o", i), "pump", "off", 0))
 		}
+		pass(crowdedAfter)
 		y.want("no room", "o8 failed hangs")
-		<-time.After(safePatience)
-		synctest.Wait()
+		pass(safePatience)
 		if got := y.heard(); len(got) != laneRoom || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " failed hangs" }) {
 			t.Errorf("answers %q, want all that waited failed", got)
 		}
@@ -183,6 +183,38 @@ func TestSafeGoesAhead(t *testing.T) {
 		y.hang = nil
 		y.send(order("o8", "pump", "off", 0)) // it was not remembered
 		y.want("once more", "o8 done")
+	})
+}
+
+// What a broker sends at once after an outage is carried out, though the disk is
+// slow; more than that is refused. [CMD-16]
+func TestBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{t: t}
+		y := newYard(t, p)
+		p.failing(func(op string) error {
+			if op == "sync" {
+				<-time.After(50 * time.Millisecond)
+			}
+			return nil
+		})
+		const n = laneMost + 1
+		for i := range n + 1 {
+			y.in <- y.of(order(fmt.Sprint("o", i), "pump", "toggle", time.Minute))
+		}
+		pass(time.Minute)
+		got := y.heard()
+		if i := slices.Index(got, fmt.Sprintf("o%d refused busy", n)); len(got) != n+1 || i < 0 || y.count() != n+1 {
+			t.Errorf("%d answers, %d acknowledged, the last refused: %v", len(got), y.count(), i >= 0)
+		}
+		if len(y.pins.did) != n {
+			t.Errorf("%d orders were carried out of %d", len(y.pins.did), n)
+		}
+		for i, did := range y.pins.did {
+			if want := fmt.Sprintf("pump toggle 0s by mqtt order o%d", i); did != want {
+				t.Fatalf("did %q, want %q", did, want)
+			}
+		}
 	})
 }
 
