@@ -27,9 +27,9 @@ type mischief struct {
 // mischiefs are all that is done.
 var mischiefs = []mischief{
 	{name: "daemon killed", weight: 9, part: "daemon", do: (*chaos).murder},
-	{name: "daemon killed between intent and act", weight: 2, part: "daemon", can: (*chaos).ordersFlow, do: halting("act")},
-	{name: "daemon killed between act and result", weight: 2, part: "daemon", can: (*chaos).ordersFlow, do: halting("acted")},
-	{name: "daemon killed between result and answer", weight: 2, part: "daemon", can: (*chaos).ordersFlow, do: halting("answer")},
+	{name: "daemon killed between intent and act", weight: 3, part: "daemon", can: (*chaos).ordersFlow, do: halting("act")},
+	{name: "daemon killed between act and result", weight: 3, part: "daemon", can: (*chaos).ordersFlow, do: halting("acted")},
+	{name: "daemon killed between result and answer", weight: 3, part: "daemon", can: (*chaos).ordersFlow, do: halting("answer")},
 	{name: "daemon killed and bits flipped", weight: 5, part: "daemon", can: (*chaos).diskGood, do: (*chaos).spoil},
 	{name: "daemon stopped in order", weight: 4, part: "daemon", can: (*chaos).diskGood, do: func(c *chaos) func() { c.restart(); return nil }},
 	{name: "daemon suspended", weight: 4, part: "daemon", do: (*chaos).suspend},
@@ -43,11 +43,11 @@ var mischiefs = []mischief{
 	{name: "black hole from the broker", weight: 6, part: "down", can: (*chaos).wantLink, do: flowing(down, swallow)},
 	{name: "broker stalls", weight: 6, part: "up", can: (*chaos).wantLink, do: flowing(up, hold)},
 	{name: "acknowledgements withheld", weight: 8, part: "down", can: (*chaos).wantLink, do: flowing(down, hold)},
-	{name: "spool flooded in an outage", weight: 1, part: "up", can: func(c *chaos) bool { return c.bounded }, do: (*chaos).flood},
+	{name: "spool flooded in an outage", weight: 2, part: "up", can: func(c *chaos) bool { return c.bounded }, do: (*chaos).flood},
 	{name: "bad certificate", weight: 5, part: "certificate", do: (*chaos).badCertificate},
 	{name: "clock stepped", weight: 4, part: "clock", do: (*chaos).stepClock},
 	{name: "clock not synchronised", weight: 3, part: "clock", do: (*chaos).unsyncClock},
-	{name: "board off for longer than max_age", weight: 2, part: "clock", can: (*chaos).backlogged, do: (*chaos).switchOff},
+	{name: "board off for longer than max_age", weight: 5, part: "clock", can: (*chaos).backlogged, do: (*chaos).switchOff},
 	{name: "disk full", weight: 6, part: "disk", can: (*chaos).ownDisk, do: (*chaos).fullDisk},
 	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*chaos).ownDisk, do: (*chaos).readOnlyDisk},
 }

@@ -141,8 +141,12 @@ func (c *chaos) cure(part string) {
 
 // choose draws the next thing to do from those that can be done now.
 func (c *chaos) choose() mischief {
+	all := 0
+	for _, m := range mischiefs {
+		all += m.weight
+	}
 	for {
-		at := c.random.IntN(100)
+		at := c.random.IntN(all)
 		for _, m := range mischiefs {
 			if at -= m.weight; at < 0 {
 				if c.ills[m.part] == nil && (m.can == nil || m.can(c)) {
