@@ -24,12 +24,20 @@ func (c *chaos) dialed(d clockDial) func() {
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
 }
 
-// switchOff kills the daemon and starts it in another boot, so late that what it
-// had is too old to be sent.
+// switchOff kills the daemon when something waits to be sent, and starts it in
+// another boot, so late that this is too old.
 func (c *chaos) switchOff() func() {
+	if !c.backlogged() {
+		c.net.set(down, hold)
+		c.proceed(200)
+		c.proceed(200)
+	}
 	c.kill()
 	c.dial.boots++
 	c.dial.off = 90 * time.Second
 	c.start()
+	if c.ills["down"] == nil {
+		c.net.set(down, pass)
+	}
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
 }

@@ -47,7 +47,7 @@ var mischiefs = []mischief{
 	{name: "bad certificate", weight: 5, part: "certificate", do: (*chaos).badCertificate},
 	{name: "clock stepped", weight: 4, part: "clock", do: (*chaos).stepClock},
 	{name: "clock not synchronised", weight: 3, part: "clock", do: (*chaos).unsyncClock},
-	{name: "board off for longer than max_age", weight: 5, part: "clock", can: (*chaos).backlogged, do: (*chaos).switchOff},
+	{name: "board off for longer than max_age", weight: 3, part: "clock", can: (*chaos).boundedAndGood, do: (*chaos).switchOff},
 	{name: "disk full", weight: 6, part: "disk", can: (*chaos).ownDisk, do: (*chaos).fullDisk},
 	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*chaos).ownDisk, do: (*chaos).readOnlyDisk},
 }
@@ -91,10 +91,13 @@ func (c *chaos) ordersFlow() bool {
 		c.ills["up"] == nil && c.ills["down"] == nil && c.ills["broker"] == nil && c.ills["certificate"] == nil
 }
 
-// backlogged reports whether there is something to grow old.
+// backlogged reports whether there is something that waits to be sent.
 func (c *chaos) backlogged() bool {
-	return c.bounded && c.diskGood() && (c.ills["up"] != nil || c.ills["down"] != nil || c.ills["broker"] != nil || c.ills["certificate"] != nil)
+	return c.ills["up"] != nil || c.ills["down"] != nil || c.ills["broker"] != nil || c.ills["certificate"] != nil
 }
+
+// boundedAndGood reports whether mail can grow too old on the disk.
+func (c *chaos) boundedAndGood() bool { return c.bounded && c.diskGood() }
 
 // wantLink waits a little for the link, so that there is something to break.
 func (c *chaos) wantLink() bool {
