@@ -38,6 +38,7 @@ type chaos struct {
 
 	child   *daemonProcess
 	queue   *uplink.Queue // orders on their way to the broker
+	ears    *uplink.Link  // of that client
 	listens func()        // ends the client that listens and sends the orders
 	hands   sync.WaitGroup
 	rest    context.CancelFunc // has the hands end
@@ -191,6 +192,7 @@ func (c *chaos) listen() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.ears = l
 	ctx, cancel := context.WithCancel(context.Background())
 	var both sync.WaitGroup
 	both.Go(func() { _ = l.Run(ctx) }) // it runs once only, so gives no error

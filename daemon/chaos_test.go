@@ -7,6 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -192,7 +194,8 @@ func (c *chaos) settle() {
 		return true
 	}
 	if !b.wait(patience, caughtUp) {
-		c.t.Fatalf("all is well, and no new mail comes after %v (link up %v, denied %v)", patience, b.linked, b.denied)
+		c.dump()
+		c.t.Fatalf("all is well, and no new mail comes after %v (link up %v, denied %v); the books' own link: %+v", patience, b.linked, b.denied, c.ears.Status())
 	}
 	c.unretain()
 	c.prove()
@@ -203,6 +206,12 @@ func (c *chaos) settle() {
 	c.broker.shorten()
 	c.note("settled")
 	c.judge()
+}
+
+// dump writes down where all goroutines of the books are.
+func (c *chaos) dump() {
+	buf := make([]byte, 8<<20)
+	c.put(filepath.Join(c.dir, "goroutines"), buf[:runtime.Stack(buf, true)])
 }
 
 // prove waits until every output has done an order that was sent from now on, and
@@ -229,7 +238,8 @@ func (c *chaos) prove() {
 	if proven {
 		return
 	}
-	c.t.Errorf("all is well, and not every output has done a new order after %v (ledger failed %v)", patience, b.ledgerDown)
+	c.dump()
+	c.t.Errorf("all is well, and not every output has done a new order after %v (ledger failed %v); the books' own link: %+v", patience, b.ledgerDown, c.ears.Status())
 	for line, e := range b.current {
 		c.t.Errorf("%s: %+v, latest order %v", line, b.levels[line], e)
 	}
