@@ -19,7 +19,7 @@ func BenchmarkFiftyOrdersASecond(b *testing.B) {
 		until(b, "online", heard, is("state", "online"))
 		ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
 		done := make(chan int, 1)
-		go func() { done <- countDone(ctx, heard, orders) }()
+		go func() { done <- countDone(ctx, b, heard, orders) }()
 		<-time.After(settle)
 		cpu, written, before := p.cpu(), p.number("io", "write_bytes"), p.megabytes("RssAnon")
 		start := time.Now()
@@ -45,16 +45,23 @@ func BenchmarkFiftyOrdersASecond(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// countDone counts answers that say done, until there are so many.
-func countDone(ctx context.Context, heard <-chan map[string]any, want int) (n int) {
-	for n < want {
+// countDone counts the answers that say done, until there are so many answers;
+// it tells of others.
+func countDone(ctx context.Context, b *testing.B, heard <-chan map[string]any, want int) (n int) {
+	for answers := 0; answers < want; {
 		select {
 		case <-ctx.Done():
 			return n
 		case m := <-heard:
-			if m["kind"] == "answer" && m["status"] == "done" {
+			switch {
+			case m["kind"] != "answer":
+				continue
+			case m["status"] == "done":
 				n++
+			default:
+				b.Logf("answer: %v", m)
 			}
+			answers++
 		}
 	}
 	return n
