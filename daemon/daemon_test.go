@@ -145,12 +145,16 @@ func (s *site) start(cfg *config.Config) *running {
 	return r
 }
 
-// launch runs a daemon on the site's board until it is stopped.
+// launch runs a daemon until it is stopped, on the site's board unless it has
+// another.
 func (s *site) launch(o daemon.Options) (stop func() error) {
 	s.t.Helper()
 	now := s.clock()
 	s.board.SetMono(func() time.Duration { return now.Now().Mono })
-	o.Board, o.Clock, o.Runtime, o.Version = s.board, now, s.dir, "test"
+	if o.Board == nil {
+		o.Board = s.board
+	}
+	o.Clock, o.Runtime, o.Version = now, s.dir, "test"
 	o.Notify = &systemd.Notifier{Send: func(string) error { return nil }}
 	d, err := daemon.New(o)
 	if err != nil {

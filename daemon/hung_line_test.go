@@ -1,0 +1,88 @@
+package daemon_test
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// hungBoard is a board on which switching on a line hangs until it is let go.
+type hungBoard struct {
+	*sim.Board
+	line string
+	free chan struct{}
+}
+
+type hungOutput struct {
+	board.Output
+	free chan struct{}
+}
+
+func (b hungBoard) Output(c board.OutputConfig) (board.Output, error) {
+	o, err := b.Board.Output(c)
+	if err == nil && c.Line == b.line {
+		o = hungOutput{o, b.free}
+	}
+	return o, err
+}
+
+func (o hungOutput) Set(active bool) error {
+	if active {
+		<-o.free
+	}
+	return o.Output.Set(active)
+}
+
+// More orders for a line that hangs than the broker sends unacknowledged keep
+// no order for another output away. When the line is back only the order that
+// was under way has moved it. [CMD-15] [CMD-16]
+func TestHungLineKeepsNoOtherOrdersAway(t *testing.T) {
+	s, _ := newMosquittoSite(t)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "  - {name: fan, pin: GPIO5}")
+	linked := make(chan uplink.Status, 256)
+	free := make(chan struct{})
+	stop := s.launch(daemon.Options{
+		Config: cfg, Board: hungBoard{s.board, "GPIO27", free}, Log: slog.New(slog.DiscardHandler), Linked: changes(linked),
+	})
+	until(t, "link", linked, func(st uplink.Status) bool { return st.Connected })
+	say := s.mouth("test-mouth")
+	for i := range 40 {
+		say(order(fmt.Sprintf("p-%d", i), "on", 10*time.Second))
+	}
+	say(fmt.Sprintf(`{"id":"f","output":"fan","action":"on","expires":%q}`, time.Now().Add(time.Minute).UTC().Format(time.RFC3339)))
+	reasons := map[any]any{}
+	for reasons["f"] == nil {
+		a := until(t, "answer", heard, is("kind", "answer"))
+		reasons[a["id"]] = a["status"]
+		if a["reason"] != nil {
+			reasons[a["id"]] = a["reason"]
+		}
+	}
+	if reasons["f"] != "done" || reasons["p-0"] != nil {
+		t.Errorf("answers %v", reasons)
+	}
+	for reasons["p-1"] == nil {
+		a := until(t, "answer", heard, is("kind", "answer"))
+		reasons[a["id"]] = a["reason"]
+	}
+	if reasons["p-1"] != "expired" {
+		t.Errorf("an order that waited is answered %v", reasons["p-1"])
+	}
+	close(free)
+	if a := answered(t, heard, "p-0"); a["status"] != "done" {
+		t.Errorf("answer %v", a)
+	}
+	if n := s.ups(); n != 1 {
+		t.Errorf("the pump went on %d times", n)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
