@@ -104,6 +104,9 @@ build_root() {
 	echo 0123456789abcdef0123456789abcdef >"$ROOT/etc/machine-id"
 	mkdir -p "$ROOT"/usr/local/{bin,sbin,lib,share} "$ROOT/opt" "$ROOT/srv"
 	[ -e "$ROOT/usr/bin/awk" ] || ln -s mawk "$ROOT/usr/bin/awk"
+	# udev's groups, which bookworm makes in a maintainer script
+	[ "$GUEST_SUITE" != bookworm ] ||
+		printf 'g %s -\n' input sgx kvm render >"$ROOT/usr/lib/sysusers.d/test-machine.conf"
 	systemd-sysusers --root="$ROOT" >>"$ROOT.log" 2>&1 || die "systemd-sysusers"
 	rm -rf "$ROOT"/usr/share/{doc,man,locale,info}/* "$ROOT"/var/cache/* "$ROOT"/var/lib/apt/lists/*
 	made "$ROOT" "$GUEST_PACKAGES"
