@@ -131,8 +131,10 @@ timeline() {
 		event == "tracing_mark_write:" && $(i + 2) == "go" { go = i + 3 > NF ? t : $(i + 3) / 1000 }
 		NR == FNR || t < go { next }
 		event == "sched_process_exit:" && !begun { died = t }
-		event == "sched_process_exec:" && died && !seen { seen = t; next }
-		event == "sched_process_exec:" && /filename=.*fieldpost/ && seen && !begun { begun = t }
+		event == "sched_process_exec:" && died && !begun {
+			if (!seen) seen = /filename=.*fieldpost/ ? died : t # before systemd 254 without an executor
+			if (/filename=.*fieldpost/) begun = t
+		}
 		event == "gpio_value:" && $(i + 2) == gpio && $(i + 4) == 0 && begun {
 			printf "%d %d %d %d\n", died - go, seen - died, begun - seen, t - begun
 			exit
