@@ -129,3 +129,33 @@ func TestIdleHangUpsMeanAnotherClient(t *testing.T) {
 		l.end(t, nil)
 	})
 }
+
+// The same while messages are in flight, of topics that the broker does take: it
+// takes longer to be sure, and no topic is denied for it.
+func TestAnotherClientWhileMessagesFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		n := 0
+		next := func() { l.queue.Put("t", []byte{byte('a' + n)}); n++ }
+		next()
+		for i := range 8 {
+			p := b.accept(true)
+			p.puback(expect[*packets.PublishPacket](p).MessageID)
+			next()
+			expect[*packets.PublishPacket](p)
+			synctest.Wait()
+			must(t, p.conn.CloseWrite())
+			p.gone()
+			synctest.Wait()
+			want := health.NetworkDown
+			if i >= 5 {
+				want = health.DuplicateClient
+			}
+			if l.code() != string(want) {
+				t.Errorf("after %d: %v", i+1, l.Status().Err)
+			}
+		}
+		l.end(t, nil)
+	})
+}

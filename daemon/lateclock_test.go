@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/spool"
+)
+
+// dial is a clock of which a test sets the wall time; the rest is the bubble's.
+type dial struct {
+	boot  string
+	began time.Time
+
+	mu     sync.Mutex
+	off    time.Duration // how wrong the wall clock is
+	synced bool
+}
+
+func (d *dial) set(off time.Duration, synced bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.off, d.synced = off, synced
+}
+
+func (d *dial) Now() clock.Stamp {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	return clock.Stamp{Boot: d.boot, Mono: now.Sub(d.began), Wall: now.Add(d.off).UTC(), Synced: d.synced}
+}
+
+// sent is what a message says of its place and time.
+type sent struct {
+	Sensor   string
+	Run, Seq uint64
+	Time     time.Time
+	Clock    string
+}
+
+func (x *boxed) stamped() (all []sent) {
+	x.t.Helper()
+	for idle := 0; idle < 3; idle++ {
+		mail := x.all()
+		if len(mail) > 0 {
+			idle = 0
+		}
+		for _, m := range mail {
+			var s sent
+			if err := json.Unmarshal(m.Payload, &s); err != nil {
+				x.t.Fatal(err)
+			}
+			if s.Sensor == "air" && s.Seq > 0 {
+				all = append(all, s)
+			}
+		}
+		<-time.After(time.Second) // for what is to be read from the disk
+	}
+	return all
+}
+
+// boot opens the spool in dir as after a start, and runs it; end ends it in order.
+func boot(t *testing.T, dir string, d *dial) (x *boxed, end func()) {
+	t.Helper()
+	s, err := spool.Open(spool.Options{Dir: dir, AtRisk: time.Second, MaxBytes: 1 << 20, MaxAge: 1000 * time.Hour, Clock: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := start("spool", make(chan error, 1), s.Run)
+	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: "t"}}
+	x = &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, d, nil)}
+	x.Rewind()
+	return x, func() {
+		t.Helper()
+		if err := running.stop(time.Minute); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Once the kernel knows the time, what was taken before in this boot is sent with
+// its true time, wherever it waited: in memory, on disk, or handed out already.
+// What an earlier boot took that never knew keeps its order and says so.
+func TestLateClock(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		first := &dial{boot: "first", began: time.Now(), off: -30 * 365 * 24 * time.Hour}
+		x, end := boot(t, dir, first)
+		x.readings("air", 3)
+		end()
+
+		second := &dial{boot: "second", began: time.Now(), off: -30 * 365 * 24 * time.Hour}
+		x, end = boot(t, dir, second)
+		var taken []time.Time
+		for range 3 {
+			taken = append(taken, time.Now())
+			x.readings("air", 1)
+			<-time.After(10 * time.Second)
+		}
+		end() // the daemon restarts, the machine does not
+		x, end = boot(t, dir, second)
+		taken = append(taken, time.Now())
+		x.readings("air", 1)
+
+		var order []sent
+		check := func(when string, known bool) {
+			t.Helper()
+			got := x.stamped()
+			if len(got) != 7 {
+				t.Fatalf("%s: %d readings, %+v: %+v", when, len(got), x.spool.Stats(), got)
+			}
+			for i, s := range got {
+				if want := uint64(i%3 + 1); s.Seq != want || i > 0 && s.Run < got[i-1].Run {
+					t.Errorf("%s: reading %d is run %d, number %d", when, i, s.Run, s.Seq)
+				}
+				if i < 3 || !known {
+					if s.Clock != "unsynced" {
+						t.Errorf("%s: reading %d says %+v, want it unsynced", when, i, s)
+					}
+				} else if s.Clock != "" || s.Time.Sub(taken[i-3]).Abs() > time.Millisecond {
+					t.Errorf("%s: reading %d says %+v, want %v", when, i, s, taken[i-3])
+				}
+			}
+			order = got
+		}
+		check("before", false)
+		second.set(0, true)
+		<-time.After(time.Hour)
+		x.Rewind()
+		check("after", true)
+		if !slices.IsSortedFunc(order[:3], func(a, b sent) int { return a.Time.Compare(b.Time) }) {
+			t.Errorf("the first boot's are out of order: %+v", order[:3])
+		}
+		end()
+	})
+}
+
+// However the wall clock is set, a batch goes when its first reading has waited
+// as long as it may, and not before.
+func TestClockStepMovesNoBatch(t *testing.T) {
+	for _, step := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 10 * 365 * 24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &dial{boot: "b", began: time.Now(), synced: true}
+			x := newBoxed(t, "t", config.Batch{Max: 10, Within: time.Minute})
+			x.clock = d
+			x.Rewind()
+			r := spool.Record{Kind: spool.Reading, Sensor: "air", Seq: 1, Stamp: d.Now()}
+			if err := x.spool.Append(r); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			<-time.After(20 * time.Second)
+			d.off = step
+			x.want("too early")
+			if due := x.Due().Sub(began); due != time.Minute {
+				t.Errorf("a step by %v: due after %v", step, due)
+			}
+			<-time.After(40*time.Second - time.Millisecond)
+			d.off = -step
+			x.want("still too early")
+			<-time.After(time.Millisecond)
+			x.want("in time", "air 1")
+		})
+	}
+}
