@@ -57,8 +57,8 @@ func (a *reply) at() (t time.Time, ok bool) {
 // same reports whether two answers are one, told twice.
 func (a *reply) same(b *reply) bool {
 	x, y := *a, *b
-	if x.Clock != y.Clock {
-		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in meanwhile
+	if x.Clock != y.Clock || x.Reason == "clock_unsynced" {
+		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in when it is sent, by the clock as it is then
 	}
 	return x == y
 }
