@@ -14,8 +14,8 @@ import (
 // bootID is where the kernel tells its boot id, random(4).
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-// recheck is the least time between two questions to the kernel whether the
-// wall clock is true.
+// recheck is how long the kernel's word that the wall clock is true is taken
+// for granted. That it is not is never: an order would be refused for it.
 const recheck = time.Second
 
 // System gives this machine's clock: CLOCK_BOOTTIME, which goes on counting
@@ -45,12 +45,12 @@ type system struct {
 	adjtimex func(*unix.Timex) (int, error)
 
 	mu     sync.Mutex
-	asked  bool
 	when   time.Duration // on CLOCK_BOOTTIME, when the kernel was last asked
 	synced bool          // and what it said
 }
 
-// Now asks the kernel. Whether the clock is synchronised may be a second old.
+// Now asks the kernel. That the clock is synchronised may be a second old; that
+// it is not is true now.
 func (s *system) Now() Stamp {
 	// It answered in System, and has no reason to refuse later.
 	mono, _ := s.mono()
@@ -60,8 +60,8 @@ func (s *system) Now() Stamp {
 func (s *system) isSynced(now time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.asked || now-s.when >= recheck || now < s.when {
-		s.asked, s.when = true, now
+	if !s.synced || now-s.when >= recheck || now < s.when {
+		s.when = now
 		s.synced = s.ask()
 	}
 	return s.synced

@@ -63,17 +63,30 @@ func TestSynced(t *testing.T) {
 }
 
 func TestKernelIsAskedOnceASecond(t *testing.T) {
-	k := &kernel{mono: time.Hour, state: unix.TIME_ERROR}
+	k := &kernel{mono: time.Hour, state: unix.TIME_OK}
 	c := k.clock()
 	c.Now()
-	k.state = unix.TIME_OK
+	k.state = unix.TIME_ERROR
 	k.mono += 999 * time.Millisecond
-	if c.Now().Synced || k.asked != 1 {
+	if !c.Now().Synced || k.asked != 1 {
 		t.Errorf("within the second: asked %d times", k.asked)
 	}
 	k.mono += time.Millisecond
-	if !c.Now().Synced || k.asked != 2 {
+	if c.Now().Synced || k.asked != 2 {
 		t.Errorf("after a second: asked %d times, or the new answer is not used", k.asked)
+	}
+}
+
+// An order that comes right after the clock was set must not be refused.
+func TestNewsOfATrueClockIsNotLate(t *testing.T) {
+	k := &kernel{mono: time.Hour, state: unix.TIME_ERROR}
+	c := k.clock()
+	if c.Now().Synced {
+		t.Error("synchronised from the start")
+	}
+	k.state = unix.TIME_OK
+	if !c.Now().Synced || k.asked != 2 {
+		t.Errorf("asked %d times, or the new answer is not used", k.asked)
 	}
 }
 
