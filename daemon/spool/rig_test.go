@@ -96,9 +96,12 @@ func (r *rig) told() string {
 // add appends the sensor's next record and gives its count.
 func (r *rig) add(kind Kind, sensor string) uint64 {
 	r.t.Helper()
+	r.mu.Lock() // a failing disk may call it from the writer
 	r.seq[sensor]++
-	r.put(Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: r.seq[sensor]})
-	return r.seq[sensor]
+	n := r.seq[sensor]
+	r.mu.Unlock()
+	r.put(Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: n})
+	return n
 }
 
 func (r *rig) put(x Record) {
