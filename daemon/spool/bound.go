@@ -59,7 +59,7 @@ func (s *Spool) shedLane(i int, t *tally) {
 		}
 	}
 	for _, e := range drop {
-		t.giveUp(e.payload)
+		t.giveUp(e.payload, l.mayHaveCome(e.id))
 		s.giveUpOne(i, e.id)
 	}
 	l.evict(cached)
@@ -121,14 +121,14 @@ func (s *Spool) giveUp(g *segment, reason string) {
 	at := scanner{data: data, pos: min(headerSize, len(data))}
 	for at.next() {
 		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
-			t.giveUp(at.payload)
+			t.giveUp(at.payload, l.mayHaveCome(id))
 			l.settle(id)
 		}
 	}
 	lost := 0
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if x := s.gaps[id]; g.lane == events && x != nil {
-			t.giveUp(x.payload)
+			t.giveUp(x.payload, false)
 			t.n-- // it is counted below
 		}
 		l.settle(id)

@@ -150,9 +150,7 @@ func accounted(t *testing.T, items []Item) (missing int) {
 		r := x.Record
 		o := origin{r.Sensor, r.Run}
 		if r.Kind == Gap {
-			g := newTally()
-			g.merge(r)
-			gaps[o] = append(gaps[o], g.losses[o])
+			gaps[o] = append(gaps[o], claim(r))
 			continue
 		}
 		if got[o] == nil {

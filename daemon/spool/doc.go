@@ -25,9 +25,10 @@
 // Answers, faults and events have no count. Where such are dropped a gap
 // without sensor tells how many, in the field count.
 //
-// A gap claims no more than is missing, unless it is not certain. In an outage
-// that drops one segment after the other a gap that still waits grows, so that
-// there are few.
+// A gap claims no more than is missing, unless it is not certain. What was given
+// out and then dropped may be acknowledged yet: it has a gap of its own, which is
+// not certain. In an outage that drops one segment after the other a gap that
+// still waits grows, so that there are few.
 //
 // What is not told: a crash of a run that never had a disk.
 //

@@ -51,8 +51,10 @@ func (s *Spool) unowe(id uint64) {
 	}
 	delete(s.gaps, id)
 	if h, ok := peek(x.payload); ok {
-		if o := (origin{string(h.sensor), h.run}); s.latest[o] == id {
-			delete(s.latest, o)
+		for _, latest := range []map[origin]uint64{s.latest, s.maybe} {
+			if o := (origin{string(h.sensor), h.run}); latest[o] == id {
+				delete(latest, o)
+			}
 		}
 	}
 	if x.damaged {
@@ -145,10 +147,10 @@ func (s *Spool) harmless() {
 
 // joined gives the gap that tells of r's loss and of the one before it, where
 // one and the same drop went on, so that a long outage leaves few gaps. The
-// one before is given up. Called with mu held.
-func (s *Spool) joined(r Record, reason string) Record {
+// one before, as latest says, is given up. Called with mu held.
+func (s *Spool) joined(r Record, reason string, latest map[origin]uint64) Record {
 	o := origin{r.Sensor, r.Run}
-	id, told := s.latest[o]
+	id, told := latest[o]
 	x := s.gaps[id]
 	if !told || x == nil || id < s.lanes[events].cursor || reason != reasonFull && reason != reasonOld {
 		return r

@@ -53,10 +53,11 @@ type lane struct {
 	dead    int      // how many of mem are done
 	bytes   int64    // what mem costs
 	segs    []*segment
-	done    ids    // every id below next is in here or is a record still owed
-	next    uint64 // the id of the next record
-	cursor  uint64 // where Next looks first
-	pending int    // records owed
+	done    ids       // every id below next is in here or is a record still owed
+	next    uint64    // the id of the next record
+	cursor  uint64    // where Next looks first
+	given   [2]uint64 // behind the last that Next gave of what an earlier run left, and of this run's
+	pending int       // records owed
 }
 
 func newLane() *lane {
@@ -109,6 +110,24 @@ func (l *lane) segment(id uint64) *segment {
 
 // owed reports whether id names a record that is not done.
 func (l *lane) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
+
+// give takes note that Next gives an id.
+func (l *lane) give(id uint64) {
+	l.cursor = id + 1
+	n := l.giver(id)
+	*n = max(*n, id+1)
+}
+
+// mayHaveCome reports whether an owed id has been given in this run: then the
+// broker may have it, and only its acknowledgement be on its way.
+func (l *lane) mayHaveCome(id uint64) bool { return id < *l.giver(id) }
+
+func (l *lane) giver(id uint64) *uint64 {
+	if id < firstLive {
+		return &l.given[0]
+	}
+	return &l.given[1]
+}
 
 // settle makes an owed record done and gives the segment it is in, or nil.
 func (l *lane) settle(id uint64) *segment {

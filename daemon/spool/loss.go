@@ -34,11 +34,14 @@ type tally struct {
 	order  []origin
 	losses map[origin]loss
 	parts  map[origin]*ids // the counts that are known to be lost
+	maybe  map[origin]loss // what may have come all the same, from the first to the last
 	others int64           // records without a count of their own: answers, faults, events
 	n      int             // all records given up
 }
 
-func newTally() *tally { return &tally{losses: map[origin]loss{}, parts: map[origin]*ids{}} }
+func newTally() *tally {
+	return &tally{losses: map[origin]loss{}, parts: map[origin]*ids{}, maybe: map[origin]loss{}}
+}
 
 // lose adds a loss.
 func (t *tally) lose(o origin, x loss) {
@@ -60,8 +63,19 @@ func (t *tally) lose(o origin, x loss) {
 	}
 }
 
-// give up a record. A gap that is given up lives on in the tally.
-func (t *tally) giveUp(payload []byte) {
+// mayLose adds what may have come all the same. It is told in a gap of its own,
+// so that the rest can be told for certain.
+func (t *tally) mayLose(o origin, x loss) {
+	if old, known := t.maybe[o]; known {
+		x.lo, x.hi = min(old.lo, x.lo), max(old.hi, x.hi)
+	}
+	x.uncertain = true
+	t.maybe[o] = x
+}
+
+// giveUp gives up a record, which may have come all the same where it was
+// sent. A gap that is given up lives on in the tally.
+func (t *tally) giveUp(payload []byte, sent bool) {
 	t.n++
 	r, err := decodeRecord(payload)
 	switch {
@@ -69,6 +83,8 @@ func (t *tally) giveUp(payload []byte) {
 		t.others++
 	case r.Kind == Gap:
 		t.merge(r)
+	case r.Seq > 0 && r.Sensor != "" && sent:
+		t.mayLose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
 	case r.Seq > 0 && r.Sensor != "":
 		t.lose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
 	default:
@@ -77,8 +93,12 @@ func (t *tally) giveUp(payload []byte) {
 }
 
 func (t *tally) merge(r Record) {
-	if x := claim(r); x.lo > 0 {
-		t.lose(origin{r.Sensor, r.Run}, x)
+	switch o, x := (origin{r.Sensor, r.Run}), claim(r); {
+	case x.lo == 0:
+	case x.uncertain && !x.open:
+		t.mayLose(o, x)
+	default:
+		t.lose(o, x)
 	}
 	if n, some := r.field("count").(int64); some {
 		t.others += n
@@ -114,15 +134,38 @@ func (r Record) field(name string) any {
 	return nil
 }
 
-// gaps gives the records that tell of it, one for each origin. Where some
-// between the first and the last that are lost are not, as they are edges or
-// have been acknowledged, the gap is not certain.
+// maybes gives the records that tell of what may have come, one for each
+// origin, but where the gap that tells of the rest is not certain either: then
+// that tells of both.
+func (t *tally) maybes(at clock.Stamp, reason string) []Record {
+	var out []Record
+	for _, o := range sorted(t.maybe) {
+		if !t.rest(o).uncertain {
+			out = append(out, gapRecord(at, o, t.maybe[o], reason))
+		}
+	}
+	return out
+}
+
+// rest is what is missing of an origin besides. Where some between the first
+// and the last that are lost are not, as they are edges or have been
+// acknowledged, it is not certain.
+func (t *tally) rest(o origin) loss {
+	x, some := t.losses[o]
+	if some && len(t.parts[o].spans) > 1 {
+		x.uncertain = true
+	}
+	if y, both := t.maybe[o]; both && x.uncertain {
+		x.lo, x.hi = min(x.lo, y.lo), max(x.hi, y.hi)
+	}
+	return x
+}
+
+// gaps gives the records that tell of the rest, one for each origin.
 func (t *tally) gaps(at clock.Stamp, reason string) []Record {
 	var out []Record
 	for _, o := range t.order {
-		x := t.losses[o]
-		x.uncertain = x.uncertain || len(t.parts[o].spans) > 1
-		out = append(out, gapRecord(at, o, x, reason))
+		out = append(out, gapRecord(at, o, t.rest(o), reason))
 	}
 	if t.others > 0 {
 		out = append(out, Record{Kind: Gap, Stamp: at, Fields: []sensors.Field{

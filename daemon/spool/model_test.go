@@ -20,7 +20,6 @@ type fate struct {
 	kind    Kind
 	acked   bool
 	ackedIn int  // the crash count when it was acknowledged
-	counted bool // and the spool owed it then
 	refused bool // by us
 }
 
@@ -33,6 +32,8 @@ type model struct {
 	r       *rig
 	fates   map[name]*fate
 	gaps    map[origin][]loss // told and acknowledged
+	sure    map[origin][]loss // those that are certain, since the latest crash or harm
+	blank   bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
 	crashes int               // and harm: after each, what was done may come again
 	failed  bool              // the disk failed in this run
 	given   []Item
@@ -101,15 +102,13 @@ func (m *model) ack(share int) {
 	for _, x := range m.given {
 		switch k := m.rnd.IntN(100); {
 		case k == 99 && share < 100 && x.Record.Kind == Reading:
-			if f := m.fate(x); !f.acked && !f.refused {
-				f.refused, f.ackedIn = true, m.crashes
-			}
+			f := m.fate(x)
+			f.refused, f.ackedIn = true, m.crashes
 			m.r.s.Refuse(x.ID, "no")
 			synctest.Wait() // until then it is owed
 		case k < share:
-			before := m.r.s.Stats().Acked
 			m.r.s.Ack(x.ID)
-			m.acked(x.Record, m.r.s.Stats().Acked > before)
+			m.acked(x.Record)
 		default:
 			rest = append(rest, x)
 		}
@@ -121,88 +120,31 @@ func (m *model) fate(x Item) *fate {
 	return m.fates[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}]
 }
 
-func (m *model) acked(r Record, owed bool) {
+// acked takes in an acknowledgement, of what may have been dropped meanwhile.
+// No certain gap may claim it, whichever of the two is acknowledged first.
+func (m *model) acked(r Record) {
+	o := origin{r.Sensor, r.Run}
 	if r.Kind != Gap {
 		f := m.fates[name{r.Sensor, r.Run, r.Seq}]
-		f.acked, f.ackedIn, f.counted = true, m.crashes, owed
+		f.acked, f.ackedIn = true, m.crashes
+		for _, x := range m.sure[o] {
+			if !f.refused && x.lo <= r.Seq && r.Seq <= x.hi {
+				m.fatalf("gap %+v of %+v claims %d, which is acknowledged now", x, o, r.Seq)
+			}
+		}
 		return
 	}
-	x, o := claim(r), origin{r.Sensor, r.Run}
+	x := claim(r)
 	m.gaps[o] = append(m.gaps[o], x)
 	if x.uncertain {
 		return
 	}
+	if !m.blank {
+		m.sure[o] = append(m.sure[o], x)
+	}
 	for seq := x.lo; seq <= x.hi; seq++ {
-		if f := m.fates[name{o.sensor, o.run, seq}]; f == nil || f.acked && f.counted && !f.refused && f.ackedIn == m.crashes {
+		if f := m.fates[name{o.sensor, o.run, seq}]; f == nil || f.acked && !f.refused && f.ackedIn == m.crashes {
 			m.fatalf("gap %+v of %+v claims %d, which is not missing", x, o, seq)
-		}
-	}
-}
-
-// harm damages one file while nobody uses it, once in a while.
-func (m *model) harm() bool {
-	files := m.d.files("", "")
-	if m.rnd.IntN(4) > 0 || len(files) == 0 {
-		return false
-	}
-	name := files[m.rnd.IntN(len(files))]
-	b := m.d.data(name)
-	at := m.rnd.IntN(len(b) + 1)
-	switch k := m.rnd.IntN(4); {
-	case k == 0:
-		_ = m.d.remove(name)
-	case k == 1:
-		m.d.put(name, b[:at])
-	case k == 2:
-		clear(b[at:])
-		m.d.put(name, b)
-	case at < len(b):
-		b[at] ^= 1 << m.rnd.IntN(8)
-		m.d.put(name, b)
-	}
-	m.crashes++
-	m.note("harm %s at %d", name, at)
-	return true
-}
-
-// crash ends the run badly, and checks that no more is missing than may be.
-func (m *model) crash(power bool) {
-	left, window := m.d.kill(), m.r.s.delay()
-	if power {
-		left, window = m.d.cut(m.rnd), m.o.AtRisk
-	}
-	m.d = m.r.crash(left)
-	m.crashes++
-	now, failed := time.Now(), m.failed || m.r.s.Stats().Dropped > 0
-	m.note("crash, power %v", power)
-	run := m.r.s.RunNumber()
-	failed = m.harm() || failed
-	m.open()
-	items := m.r.take(all)
-	m.see(items)
-	m.r.s.Rewind()
-	there := map[name]bool{}
-	gaps := map[origin][]loss{}
-	for _, x := range items {
-		r := x.Record
-		if r.Kind == Gap {
-			g := newTally()
-			g.merge(r)
-			o := origin{r.Sensor, r.Run}
-			gaps[o] = append(gaps[o], g.losses[o])
-		}
-		there[name{r.Sensor, r.Run, r.Seq}] = true
-	}
-	for n, f := range m.fates {
-		o := origin{n.sensor, n.run}
-		if f.acked || f.refused || there[n] || told(m.gaps[o], n.seq) {
-			continue
-		}
-		if now.Sub(f.at) > window && n.run == run && !failed {
-			m.fatalf("%+v was put in %v before the crash and is gone", n, now.Sub(f.at))
-		}
-		if !told(gaps[o], n.seq) {
-			m.fatalf("%+v is gone and no gap tells it: %+v", n, gaps[o])
 		}
 	}
 }
@@ -294,7 +236,7 @@ func TestModel(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rnd := newRand(seed)
 				m := &model{
-					t: t, rnd: rnd, d: newMemDisk(), fates: map[name]*fate{}, gaps: map[origin][]loss{},
+					t: t, rnd: rnd, d: newMemDisk(), fates: map[name]*fate{}, gaps: map[origin][]loss{}, sure: map[origin][]loss{},
 					o: Options{AtRisk: []time.Duration{0, time.Second, 5 * time.Second}[rnd.IntN(3)], MaxBytes: 1 << 20, Memory: 512 << 10},
 				}
 				m.open()

@@ -132,7 +132,7 @@ func (s *Spool) nextOf(i int) (item Item, ok, later bool) {
 	if g != nil {
 		g.tries = 0
 	}
-	s.lanes[i].cursor = id + 1
+	s.lanes[i].give(id)
 	return Item{ID: id*lanes + uint64(i), Record: r}, true, false
 }
 

@@ -27,7 +27,8 @@ type Spool struct {
 	sights  int                 // in how many lanes sensors were seen, all together
 	noticed int                 // as many are in the file of acks
 	gaps    map[uint64]*owedGap // by id, those of the events that are not acknowledged
-	latest  map[origin]uint64   // the id of the latest gap of each
+	latest  map[origin]uint64   // the id of the latest gap of each, but for
+	maybe   map[origin]uint64   // that of what may have come
 	fresh   []uint64            // gaps that are not in the file of acks
 	gone    []frameKey          // gaps done whose end is not in the file of acks
 	acked   [lanes]ids          // done, in a segment, not yet in the file of acks
@@ -87,7 +88,7 @@ func open(o Options, d disk) (*Spool, error) {
 	s := &Spool{
 		o: o, disk: d,
 		ready: make(chan struct{}, 1), wake: make(chan struct{}, 1), read: make(chan struct{}, 1),
-		seen: map[string]*sight{}, gaps: map[uint64]*owedGap{}, latest: map[origin]uint64{},
+		seen: map[string]*sight{}, gaps: map[uint64]*owedGap{}, latest: map[origin]uint64{}, maybe: map[origin]uint64{},
 	}
 	for _, sensor := range o.Sensors {
 		s.seen[sensor] = &sight{}
@@ -169,15 +170,22 @@ func (s *Spool) sight(i int, r Record, now time.Time) {
 // later than the gaps are.
 func (s *Spool) putGaps(t *tally, reason string) {
 	at := s.o.Clock.Now()
+	for _, r := range t.maybes(at, reason) {
+		s.putGap(r, reason, s.maybe)
+	}
 	for _, r := range t.gaps(at, reason) {
-		r = s.joined(r, reason)
-		payload, err := appendRecord(nil, r)
-		if err == nil { // a sensor's name that was taken in once can be again
-			s.latest[origin{r.Sensor, r.Run}] = s.lanes[events].next
-			s.put(r, payload)
-		}
+		s.putGap(r, reason, s.latest)
 	}
 	s.syncNow = true
+}
+
+func (s *Spool) putGap(r Record, reason string, latest map[origin]uint64) {
+	r = s.joined(r, reason, latest)
+	payload, err := appendRecord(nil, r)
+	if err == nil { // a sensor's name that was taken in once can be again
+		latest[origin{r.Sensor, r.Run}] = s.lanes[events].next
+		s.put(r, payload)
+	}
 }
 
 // Ready is signalled when Next may have more.

@@ -1,0 +1,155 @@
+package spool
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// flood appends records until whole segments have been dropped.
+func (r *rig) flood(kind Kind, sensor string, n int) {
+	for i := range n {
+		r.add(kind, sensor)
+		if i%500 == 0 {
+			wait(time.Second)
+		}
+	}
+	wait(3 * time.Second)
+}
+
+// claims gives the gaps among items, by whether they are certain.
+func claims(items []Item) (sure, unsure []loss) {
+	for _, x := range items {
+		switch c := claim(x.Record); {
+		case x.Record.Kind != Gap:
+		case c.uncertain:
+			unsure = append(unsure, c)
+		default:
+			sure = append(sure, c)
+		}
+	}
+	return sure, unsure
+}
+
+// What is on its way to the broker when its segment is dropped may be
+// acknowledged afterwards, so it is not claimed for certain. All else is.
+func TestWhatIsUnderWayIsNotClaimedForCertain(t *testing.T) {
+	for kind, sensor := range map[Kind]string{Edge: "door", Reading: "air"} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+				for range 349 {
+					r.add(kind, sensor)
+				}
+				given := r.take(348)
+				for _, x := range given[:48] {
+					r.s.Ack(x.ID)
+				}
+				r.flood(kind, sensor, 40000)
+				for _, x := range given[48:] {
+					r.s.Ack(x.ID) // late
+				}
+				items := r.take(all)
+				sure, unsure := claims(items)
+				if len(unsure) != 1 || unsure[0].lo != 49 || unsure[0].hi != 348 {
+					t.Errorf("not certain: %+v", unsure)
+				}
+				if len(sure) != 1 || sure[0].lo != 349 {
+					t.Fatalf("certain: %+v", sure)
+				}
+				for _, x := range items {
+					if x.Record.Kind == kind {
+						if x.Record.Seq != sure[0].hi+1 {
+							t.Errorf("certain up to %d, and %d comes next", sure[0].hi, x.Record.Seq)
+						}
+						break
+					}
+				}
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// The same where the disk fails and it is the memory that is full.
+func TestWhatIsUnderWayIsNotClaimedForCertainWithoutDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		r := newRig(t, d, Options{AtRisk: time.Second, MaxBytes: 1 << 20, Memory: 512 << 10}).start()
+		d.failing(full)
+		for range 10 {
+			r.add(Reading, "air")
+		}
+		given := r.take(9)
+		r.flood(Reading, "air", 10000)
+		for _, x := range given {
+			r.s.Ack(x.ID)
+		}
+		sure, unsure := claims(r.take(all))
+		if len(unsure) != 1 || unsure[0].lo != 1 || unsure[0].hi != 9 || len(sure) != 1 || sure[0].lo != 10 {
+			t.Errorf("not certain: %+v, certain: %+v", unsure, sure)
+		}
+		d.failing(nil)
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A link that comes and goes, and never gets an acknowledgement through, adds
+// one gap each time at most; and one tells of all that may have come.
+func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
+	for _, kind := range []Kind{Edge, Reading} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+				const times = 5
+				for range times {
+					r.take(100)
+					r.s.Rewind()
+					r.flood(kind, "door", 10000)
+				}
+				r.s.Rewind()
+				items := r.take(all)
+				sure, unsure := claims(items)
+				if n := len(sure) + len(unsure); n == 0 || n > times+1 {
+					t.Errorf("certain: %+v, not certain: %+v", sure, unsure)
+				}
+				there := map[uint64]bool{}
+				for _, x := range items {
+					there[x.Record.Seq] = x.Record.Kind == kind
+				}
+				for seq := uint64(1); seq <= r.seq["door"]; seq++ {
+					if there[seq] && told(sure, seq) || !there[seq] && !told(sure, seq) && !told(unsure, seq) {
+						t.Fatalf("%d: there %v, certain %+v, not certain %+v", seq, there[seq], sure, unsure)
+					}
+				}
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// After a late start of the disk, what an earlier run left has not been given,
+// whatever has been given of this run's.
+func TestGivenIsKeptForEachRun(t *testing.T) {
+	l := newLane()
+	l.give(firstLive + 4)
+	l.give(7)
+	for id, want := range map[uint64]bool{3: true, 7: true, 8: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
+		if got := l.mayHaveCome(id); got != want {
+			t.Errorf("%d: may have come %v, want %v", id, got, want)
+		}
+	}
+	if l.cursor != 8 {
+		t.Errorf("the next is looked for at %d", l.cursor)
+	}
+	l.cursor = 0 // as Rewind does
+	if l.give(2); !l.mayHaveCome(7) {
+		t.Error("forgotten what was given before")
+	}
+}
