@@ -12,7 +12,7 @@ import (
 
 // hand gives orders to one output, one after the other, and awaits each answer.
 // It sends an order again only when the broker may have forgotten it: to what
-// the broker took and kept, the daemon owes an answer.
+// the broker took and kept, the daemon owes an answer, however it is killed.
 type hand struct {
 	c      *chaos
 	b      *books
@@ -105,7 +105,7 @@ const ordersTopic = "test/topic/commands"
 func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 	// The broker may have forgotten the order before the daemon had it, and keeps
 	// orders for the daemon now.
-	lost := func() bool { return h.b.subscribed > e.posted || e.atRisk && h.b.linked }
+	lost := func() bool { return h.b.subscribed > e.posted || (e.givenUp || e.unrecorded) && h.b.linked }
 	for h.wait(ctx, func() bool { return e.answers >= n || lost() }) {
 		h.b.mu.Lock()
 		done := e.answers >= n
@@ -113,10 +113,12 @@ func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 		case done:
 		case h.b.subscribed > e.posted:
 			h.b.tolerate("orders sent again, as the broker may have forgotten them", 0)
+		case e.unrecorded:
+			h.b.tolerate("orders sent again, as their answers may be lost and the ledger failed", 0)
 		default:
-			h.b.tolerate("orders sent again, as their answers may have been lost in the spool", 0)
+			h.b.tolerate("orders sent again, as the spool tells that it gave up messages", 0)
 		}
-		e.atRisk = false
+		e.givenUp, e.unrecorded = false, false
 		h.b.mu.Unlock()
 		if done {
 			return true

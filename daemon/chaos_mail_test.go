@@ -172,7 +172,7 @@ func (b *books) gap(payload string) {
 	b.count["gap "+m.Reason]++
 	if m.Sensor == "" {
 		b.count["LOST and told: messages other than readings and edges"] += m.Count
-		b.mayBeLost()
+		b.givenUp()
 		return
 	}
 	h := hole{sensor: m.Sensor, run: m.Run, from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}

@@ -29,18 +29,19 @@ type errand struct {
 	copies  int      // answers to retained copies
 	over    bool     // its giver is done with it
 
-	spoken   bool   // the daemon has given an answer into its spool
-	atRisk   bool   // that may have been lost there
-	repeated bool   // it is being sent again
-	shaky    bool   // and the ledger could not be relied on meanwhile
-	window   string // where the daemon was killed over it
-	killed   bool   // the daemon was, before the first answer
-	stopped  bool   // so was it in order
-	weak     bool   // the ledger could not be relied on at some time before the first answer
-	unsynced bool   // nor the clock be known to be true
-	stepped  bool   // nor be right
-	starts   int    // how often the daemon had been started when it gave the answer that counts
-	latest   int    // and when it gave the latest
+	spoken     bool   // the daemon has given an answer into its spool
+	givenUp    bool   // which may have given it up, and told so
+	unrecorded bool   // it may have died with the daemon, and the ledger need not have it
+	repeated   bool   // it is being sent again
+	shaky      bool   // and the ledger could not be relied on meanwhile
+	window     string // where the daemon was killed over it
+	killed     bool   // the daemon was, before the first answer
+	stopped    bool   // so was it in order
+	weak       bool   // the ledger could not be relied on at some time before the first answer
+	unsynced   bool   // nor the clock be known to be true
+	stepped    bool   // nor be right
+	starts     int    // how often the daemon had been started when it gave the answer that counts
+	latest     int    // and when it gave the latest
 }
 
 // reply is an answer.
@@ -143,8 +144,9 @@ func (b *books) mark() {
 
 // interrupt notes that the daemon is being ended.
 func (b *books) interrupt(killed bool) {
-	if killed || b.weakFrom != 0 {
-		b.mayBeLost()
+	for _, e := range b.current {
+		// An answer that the ledger does not have is acknowledged at once.
+		e.unrecorded = e.unrecorded || e.spoken && (e.weak || e.shaky)
 	}
 	for _, e := range b.current {
 		if e.reply == nil && e.energises && !e.retained && killed {
@@ -156,12 +158,11 @@ func (b *books) interrupt(killed bool) {
 	}
 }
 
-// mayBeLost notes that answers in the daemon's spool may be lost: it has been
-// killed before they were on disk, or has given them up. The ledger has them, so
-// the same order sent again is answered.
-func (b *books) mayBeLost() {
+// givenUp notes that the spool has told that it gave up messages, and so maybe
+// answers. The ledger has them, so the same order sent again is answered.
+func (b *books) givenUp() {
 	for _, e := range b.current {
-		e.atRisk = e.atRisk || e.spoken
+		e.givenUp = e.givenUp || e.spoken
 		e.spoken = false
 	}
 }

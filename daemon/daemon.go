@@ -66,6 +66,7 @@ type Daemon struct {
 	link     *uplink.Link
 	linkLoop *health.Loop
 	desk     *command.Desk
+	answers  answers
 	watch    linkWatch
 	local    *local.Server
 	seen     lastSeen
@@ -102,7 +103,7 @@ func New(o Options) (*Daemon, error) {
 		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
 	})
 	d.desk = command.New(command.Options{
-		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.take,
+		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
 		Journal: d.ledger(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Health: d.health, Log: d.log})
@@ -140,7 +141,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
-		Outbox:  newOutbox(d.spool, cfg, d.o.Clock, d.o.Acked),
+		Outbox:  newOutbox(d.spool, cfg, d.o.Clock, d.acked),
 		Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		// The will carries no time: it is written long before it is sent.
 		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
@@ -223,6 +224,24 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	}
 	d.log.Info("stopped", "left_in_spool", d.waiting())
 	return errors.Join(errs...)
+}
+
+// acked is told every record that the broker has acknowledged.
+func (d *Daemon) acked(r spool.Record) {
+	if r.Kind == spool.Answer {
+		d.answers.arrived(r)
+	}
+	if d.o.Acked != nil {
+		d.o.Acked(r)
+	}
+}
+
+// answer puts an answer into the spool. kept is closed when the broker has it
+// or it is on disk.
+func (d *Daemon) answer(r spool.Record) (kept <-chan struct{}) {
+	kept = d.answers.await(r, durableAfter(d.o.Config.Spool.AtRisk))
+	d.take(r)
+	return kept
 }
 
 // take puts a record into the spool.

@@ -28,6 +28,8 @@ type Answer struct {
 	Reason Code        // why it is not done; "" when it is
 	Hint   string      // what in particular, and what to do; "" when it is done
 	Stamp  clock.Stamp // when it was decided
+
+	sure bool // its order gets it again if that comes again, in a later run too
 }
 
 // Record is the answer as a message.

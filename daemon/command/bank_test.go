@@ -38,7 +38,7 @@ func TestOrdersMovePins(t *testing.T) {
 			told = append(told, line)
 		}
 		bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake(), Event: tell})
-		desk := New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake(), Answer: tell})
+		desk := New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake(), Answer: func(r spool.Record) <-chan struct{} { tell(r); return nil }})
 		ctx, cancel := context.WithCancel(t.Context())
 		in, ended := make(chan uplink.Message), make(chan error, 2)
 		go func() { ended <- bank.Run(ctx) }()

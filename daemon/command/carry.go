@@ -78,7 +78,9 @@ func (d *Desk) carry(t *ticket) Answer {
 
 // give waits until the ledger has the answer, counts it and gives it.
 func (d *Desk) give(t *ticket, end *outcome) Answer {
-	_ = d.ledger.wait(end.note, patience) // a fault tells; it is kept in memory
+	err := d.ledger.wait(end.note, patience) // a fault tells; it is kept in memory
+	known := end.note != nil || end.again
+	end.answer.sure = end.note != nil && err == nil || known && d.ledger.whole()
 	switch {
 	case end.answer.Status == "":
 		return end.answer

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"slices"
 	"time"
 
 	"fieldpost/daemon/output"
@@ -12,12 +13,14 @@ type books struct {
 	acts  map[string]int // energising ones, by id
 	first map[string]time.Time
 	said  map[string][]saying
-	count int
-	last  map[string]int          // by output: the index of the order that acted last, in this life
-	whose *life                   // whose index that is
-	level map[string]output.Level // of each line, as it was set last
-	since map[string]time.Time    // since when it has that
-	hung  map[string]bool         // it hung since then
+	// arrived counts the answers that no death of a process can cost any more.
+	arrived map[string]int
+	count   int
+	last    map[string]int          // by output: the index of the order that acted last, in this life
+	whose   *life                   // whose index that is
+	level   map[string]output.Level // of each line, as it was set last
+	since   map[string]time.Time    // since when it has that
+	hung    map[string]bool         // it hung since then
 }
 
 // saying is an answer and when it was given.
@@ -25,11 +28,12 @@ type saying struct {
 	status Status
 	reason Code
 	at     time.Time
+	sure   bool // the ledger has it
 }
 
 func newBooks() books {
 	return books{
-		acts: map[string]int{}, first: map[string]time.Time{}, said: map[string][]saying{}, last: map[string]int{},
+		acts: map[string]int{}, first: map[string]time.Time{}, said: map[string][]saying{}, arrived: map[string]int{}, last: map[string]int{},
 		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{},
 	}
 }
@@ -131,15 +135,16 @@ func (b *books) moved(w *world, c output.Config, level output.Level, ordered boo
 	b.level[c.Name], b.since[c.Name], b.hung[c.Name] = level, time.Now(), hang > 0
 }
 
-// hear notes an answer. With the world's mu held.
-func (b *books) hear(w *world, r spool.Record) {
+// hear notes an answer and gives its order's id. With the world's mu held.
+func (b *books) hear(w *world, r spool.Record, recorded bool) (id string) {
 	text := map[string]string{}
 	for _, f := range r.Fields {
 		text[f.Name], _ = f.Value.(string)
 	}
 	w.note("answer %v", text)
-	id := text["id"]
-	b.said[id] = append(b.said[id], saying{Status(text["status"]), Code(text["reason"]), time.Now()})
+	id = text["id"]
+	b.said[id] = append(b.said[id], saying{Status(text["status"]), Code(text["reason"]), time.Now(), recorded && Code(text["reason"]) != Hangs})
+	return id
 }
 
 // judge checks the answers against what was done: one verdict for each order,
@@ -156,6 +161,9 @@ func (w *world) judge() {
 		if len(all) == 0 {
 			w.t.Errorf("order %s was never answered", o.ID)
 			continue
+		}
+		if w.arrived[o.ID] == 0 && !slices.ContainsFunc(all, func(a saying) bool { return !a.sure }) {
+			w.t.Errorf("all answers to order %s were lost: %v", o.ID, all)
 		}
 		a, acts := all[0], w.acts[o.ID]
 		if a.status == Refused && acts != 0 && !w.faulty {

@@ -198,13 +198,29 @@ func (l *life) hand(m *letter) {
 	}}
 }
 
-// answer takes what the desk says.
-func (l *life) answer(r spool.Record) {
+// answer takes what the desk says into a memory that does not outlive the
+// process. After a while it is at the broker or on disk.
+func (l *life) answer(r spool.Record) <-chan struct{} {
+	kept := make(chan struct{})
 	if !l.step() {
-		return
+		return kept
 	}
+	recorded := l.desk == nil || l.desk.ledger.whole()
 	l.w.mu.Lock()
-	l.w.hear(l.w, r)
+	id, after := l.w.hear(l.w, r, recorded), l.w.mail
 	l.w.mu.Unlock()
+	time.AfterFunc(after, func() {
+		if !l.step() {
+			return
+		}
+		l.w.mu.Lock()
+		l.w.note("answer to %s arrived", id)
+		l.w.arrived[id]++
+		l.w.mu.Unlock()
+		if l.step() {
+			close(kept)
+		}
+	})
 	l.step()
+	return kept
 }

@@ -22,11 +22,12 @@ import (
 var sequences uint64 = 400
 
 // Random orders to several outputs, duplicates, redeliveries, lost connections,
-// deaths and power cuts between any two lines, time that jumps, a disk that
-// fills or hangs, lines that hang: whatever happens, the lines of a real bank
+// deaths and power cuts between any two lines, answers that die with the memory
+// they are in, time that jumps, a disk that fills or hangs, lines that hang:
+// whatever happens, the lines of a real bank
 // keep to the contract. No order that energises acts twice, late, without its
 // intent on disk, or after one to the safe level that came later; every order
-// has one verdict, which is true. [CMD-4] [CMD-8] [CMD-9] [CMD-11] [CMD-12]
+// has one verdict, which is true and arrives. [CMD-4] [CMD-8] [CMD-9] [CMD-11] [CMD-12]
 // [CMD-13] [CMD-14] [CMD-15]
 func TestContract(t *testing.T) {
 	first, n := uint64(0), sequences
@@ -89,7 +90,8 @@ type world struct {
 	hangs            map[string]time.Duration
 	disk             error // what it says; nil is well
 	slow             time.Duration
-	faulty           bool // the disk has failed or hung at some time
+	mail             time.Duration // how long an answer takes to where no death costs it
+	faulty           bool          // the disk has failed or hung at some time
 	books
 }
 
@@ -218,6 +220,7 @@ func (w *world) chance() {
 	w.revive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.mail = time.Duration(w.r.IntN(6000)) * time.Millisecond
 	switch w.r.IntN(14) {
 	case 0: // the time is set, by less than an id is kept
 		w.skew, w.jumped = time.Duration(w.r.IntN(12)-6)*time.Hour, time.Now()

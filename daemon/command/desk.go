@@ -24,18 +24,23 @@ type Outputs interface {
 
 // Options is what a desk is made of.
 type Options struct {
-	Thing   string             // our name in messages
-	MaxLife time.Duration      // how far ahead an order's expiry may lie; 0 is an hour
-	Outputs Outputs            // what orders move
-	Clock   clock.Clock        // whether an order is late
-	Answer  func(spool.Record) // records an answer, from several goroutines; returns when it is kept, and does not call the desk
-	Journal Journal            // where orders are remembered; nil is in memory, until the process ends
-	Health  *health.Health     // is told of the journal's faults; nil tells nobody
-	Log     *slog.Logger       // nil discards
+	Thing   string         // our name in messages
+	MaxLife time.Duration  // how far ahead an order's expiry may lie; 0 is an hour
+	Outputs Outputs        // what orders move
+	Clock   clock.Clock    // whether an order is late
+	Answer  Answerer       // passes an answer on, from several goroutines
+	Journal Journal        // where orders are remembered; nil is in memory, until the process ends
+	Health  *health.Health // is told of the journal's faults; nil tells nobody
+	Log     *slog.Logger   // nil discards
 	// Unstamped has orders that energise carried out though they lack id or
 	// expires, if nothing can have stored them on their way. [CMD-7]
 	Unstamped bool
 }
+
+// Answerer passes an answer on. It does not wait, and does not call the desk.
+// kept is closed when a crash cannot cost the answer any more; nil is from the
+// first.
+type Answerer func(spool.Record) (kept <-chan struct{})
 
 // Stats counts what came in since the start.
 type Stats struct {
@@ -119,7 +124,7 @@ func (d *Desk) take(payload []byte, from source) (finish func() Answer) {
 	switch {
 	case errors.As(err, &malformed): // [CMD-2]
 		a = because(malformed.Code, malformed.Detail)
-		a.ID, a.Output = malformed.ID, malformed.Output
+		a.ID, a.Output, a.sure = malformed.ID, malformed.Output, true
 	case from.retained: // [CMD-3]
 		a = because(Retained, "")
 		a.ID, a.Output = o.ID, o.Output

@@ -59,13 +59,15 @@ type bench struct {
 
 	mu   sync.Mutex
 	sent []spool.Record
+	kept chan struct{} // closed when answers are kept; nil: at once
 }
 
 // answered takes an answer in.
-func (b *bench) answered(r spool.Record) {
+func (b *bench) answered(r spool.Record) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sent = append(b.sent, r)
+	return b.kept
 }
 
 func newBench(t *testing.T) *bench {

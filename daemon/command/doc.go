@@ -62,9 +62,10 @@
 //   - [CMD-12] The intent of an order that energises is on disk before it acts,
 //     and the result before it is answered. An intent without a result is
 //     answered unknown and never carried out again.
-//   - [CMD-13] A message is acknowledged when its answer is recorded. One whose
-//     connection has ended before it was begun is dropped: the broker sends it
-//     again.
+//   - [CMD-13] A message is acknowledged when a crash cannot cost its answer any
+//     more; without an answer that is sure to be the same if it came again, as soon
+//     as it is answered. One whose connection has ended before it was begun is
+//     dropped: the broker sends it again.
 //   - [CMD-14] While orders cannot be noted, an order that energises is
 //     refused: at once where the disk says so, after 10 s where it says nothing,
 //     and from then on at once until it answers.
@@ -95,9 +96,7 @@
 // What a crash costs, by where it came: before the intent is on disk, nothing,
 // the broker sends the order again; between intent and result, the next start
 // answers it unknown; between result and acknowledgement, the broker sends it
-// again and it gets its first answer. An answer is in the spool when the order
-// is acknowledged, and may there be at risk in a power cut; the ledger has it,
-// so the same order sent again is answered. An order to the safe level that is
+// again and it gets its first answer. An order to the safe level that is
 // cut short before it was noted is carried out again when it comes again; no
 // later order for its output has acted in between.
 //
@@ -116,6 +115,19 @@
 // leaves of an intent that was not begun, and is only logged.
 //
 // # Acknowledgements
+//
+// An answer is in the spool's memory at first, where a crash costs it. So its
+// order stays with the broker until the answer has arrived or is on disk, which
+// [Options].Answer tells. After a crash the broker sends the order again, and it
+// gets its first answer from the ledger: answers may come twice, but none is
+// lost. The ledger takes no note of this.
+//
+// Some orders would not get the same answer if they came again, and might act: a
+// retained copy need not come as one, an order without an id is not known, and
+// what the ledger could not note is looked at anew. They are acknowledged as soon
+// as they are answered, for an order that acts after it was refused is worse than
+// a lost answer. Their answers can be lost by a crash in the second after them;
+// so can those to orders at QoS 0.
 //
 // Messages are acknowledged in the order in which they came (MQTT 3.1.1, section
 // 4.6), each when it is finished. One that takes more than 5 s, because its line

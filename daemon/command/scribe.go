@@ -89,6 +89,13 @@ func (l *ledger) readable() *pending {
 	return l.enqueue(nil)
 }
 
+// whole reports whether the journal holds what the index does, or is about to.
+func (l *ledger) whole() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.read && l.sound && !l.hung
+}
+
 // wait waits until an entry is on disk, at most for limit, and says why it is
 // not. A disk that takes longer than patience is a fault, and nobody waits for
 // it any more until it answers.

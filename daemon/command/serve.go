@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"sync"
+	"time"
 
 	"fieldpost/daemon/uplink"
 )
@@ -54,11 +55,37 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 			}
 			orders.Go(func() {
 				a := finish()
-				if a.Status != "" {
-					d.o.Answer(a.Record())
-				}
-				acks.close(r, a.Status != "")
+				acks.close(r, a.Status != "" && d.pass(ctx, a, r != nil))
 			})
 		}
+	}
+}
+
+// lastPatience is how long an answer may take, once the desk is to end, to be
+// where a crash cannot cost it.
+const lastPatience = time.Second
+
+// pass passes an answer on. Where somebody waits for the receipt of its order,
+// it returns when a crash cannot cost the answer any more; ok is false when that
+// has not come before the end: the broker sends the order again then, and it
+// gets the same answer. Where that is not sure it does not wait: an order must
+// not act that was answered refused, nor twice. [CMD-13]
+func (d *Desk) pass(ctx context.Context, a Answer, waits bool) (ok bool) {
+	kept := d.o.Answer(a.Record())
+	if kept == nil || !waits || !a.sure {
+		return true
+	}
+	select {
+	case <-kept:
+		return true
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(lastPatience)
+	defer timer.Stop()
+	select {
+	case <-kept:
+		return true
+	case <-timer.C:
+		return false
 	}
 }

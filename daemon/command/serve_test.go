@@ -31,11 +31,12 @@ func TestServe(t *testing.T) {
 	b := newBench(t)
 	m := &mail{}
 	on, none := order("a", "pump", "on", time.Minute), []byte("hello")
-	b.desk.o.Answer = func(r spool.Record) {
+	b.desk.o.Answer = func(r spool.Record) <-chan struct{} {
 		b.answered(r)
 		if m.count() > 0 && len(b.sent) < 2 {
 			t.Error("acknowledged before the answer was recorded")
 		}
+		return nil
 	}
 	b.serve(m.of(on), m.of(on))
 	b.desk.o.Answer = b.answered
