@@ -175,6 +175,9 @@ func (l *ledger) refuse(o Order, a Answer) *pending {
 		l.drop(l.oldestRefused())
 	}
 	e := l.made(o, a.Stamp)
+	if far := o.Expires.Add(keepFor); !e.expiry.IsZero() && far.After(e.expiry) {
+		e.expiry = far // too far ahead, or the clock is behind: it may be in time yet
+	}
 	e.answer, e.refused = &a, true
 	l.put(e)
 	e.note = l.note(e.whole())

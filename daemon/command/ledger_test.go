@@ -77,6 +77,35 @@ func TestKilledBetweenTwoLines(t *testing.T) {
 	}
 }
 
+// An order that was too far ahead while the clock was years behind is known in
+// the next boot too, though by then the clock has left behind what it knew, and
+// until its own expiry and a day. [CMD-11]
+func TestRefusedByAClockThatWasBehind(t *testing.T) {
+	p, base := &paper{t: t}, clock.Fake()
+	f := newOffice(t, p, base)
+	text := order("a", "pump", "on", time.Minute)
+	f.set(func() { f.ahead = -10 * 365 * 24 * time.Hour })
+	f.gets(text, Refused, TooFarAhead, 0)
+	boot := func(ahead time.Duration) *office {
+		next := newOffice(t, p, base)
+		next.set(func() {
+			next.stamp = func(s clock.Stamp) clock.Stamp {
+				s.Boot, s.Wall = "another", s.Wall.Add(ahead)
+				return s
+			}
+		})
+		next.desk.Handle([]byte(`{"output":"pump","action":"off"}`), false, "test") // the journal has been read
+		next.desk.mu.Lock()
+		defer next.desk.mu.Unlock()
+		next.desk.ledger.sweep = 0
+		next.desk.ledger.forget(next.desk.o.Clock.Now())
+		return next
+	}
+	boot(0).gets(text, Refused, TooFarAhead, 0)
+	boot(24*time.Hour).gets(text, Refused, TooFarAhead, 0)
+	boot(25*time.Hour).gets(text, Refused, Expired, 0)
+}
+
 // An order refused stays refused after a restart, though it would be in time
 // by now, with the same words. [CMD-4]
 func TestRefusalIsRemembered(t *testing.T) {

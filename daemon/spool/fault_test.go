@@ -134,6 +134,20 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	})
 }
 
+// Starts that cannot write down their number have different ones, also when all
+// know of a run whose clock was years ahead.
+func TestRunsThatCannotBeCounted(t *testing.T) {
+	ahead := strayRun(clock.Stamp{Wall: time.Now().AddDate(10, 0, 0)}, 0)
+	seen := map[uint64]bool{ahead: true}
+	for range 20 {
+		run := strayRun(clock.Fake().Now(), ahead)
+		if run <= ahead || run >= 1<<53 || seen[run] {
+			t.Errorf("run %d after %d; seen %v", run, ahead, seen[run])
+		}
+		seen[run] = true
+	}
+}
+
 func TestDiskThatComesLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, false)

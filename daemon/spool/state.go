@@ -97,11 +97,12 @@ func readState(d disk) (state, error) {
 const epoch = 1767225600
 
 // strayRun gives a run number where none can be counted, greater than known:
-// the wall clock's seconds since 1970, not before 2026, times 2^20 and 20 random bits. Two such
-// numbers are the same only if two starts fall into the same second of a clock
-// that was set back, and then once in a million times. It stays below 2^53,
-// the greatest integer that every JSON reader keeps (RFC 8259, section 6).
+// the wall clock's seconds since 1970, not before 2026, times 2^20, or what is
+// known where that is more because the clock was ahead once; and random bits, so
+// that of two starts that know the same each gets a number of its own, but for
+// once in a million times. It stays below 2^53, the greatest integer that every
+// JSON reader keeps (RFC 8259, section 6).
 func strayRun(now clock.Stamp, known uint64) uint64 {
 	secs := uint64(max(now.Wall.Unix(), epoch)) & (1<<32 - 1)
-	return max(secs<<20|rand.Uint64N(1<<20), known+1)
+	return max(secs<<20, known+1) + rand.Uint64N(1<<20)
 }
