@@ -55,7 +55,9 @@
 //   - [CMD-11] An id is known, whatever its first answer was, until its expiry
 //     and a day, by the wall clock and, in the same boot, by the time since
 //     boot too; while the clock is not true no id is forgotten. But not the id
-//     of an order refused by CMD-2 or CMD-3, which was not looked at. The ids
+//     of an order refused by CMD-2 or CMD-3, which was not looked at, and that of
+//     one carried out no longer than MaxLife and a day by the clock that it came
+//     by: only one to the safe level can expire later. The ids
 //     of orders carried out are bounded in number and bytes: when no more fit,
 //     an order that energises is refused. Of orders refused the last 1024 are
 //     known.
