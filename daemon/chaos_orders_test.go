@@ -193,7 +193,14 @@ var windows = map[string]string{
 func (b *books) level(how, line string, on bool, at time.Duration, wall time.Time) {
 	b.levels[line] = standing{how, on}
 	b.count["lines "+how]++
-	switch e := b.current[line]; {
+	e := b.current[line]
+	if how == "set" && on && e != nil && (!e.energises || e.acts > 0) {
+		if r := b.reconsidered(line, wall); r != nil {
+			b.tolerate("orders that act after a refusal that the ledger could not keep, as they came again", 0)
+			e = r
+		}
+	}
+	switch {
 	case how != "set" && on:
 		b.complain("%s was %s at on", line, how)
 	case how != "set" || !on:
@@ -211,6 +218,19 @@ func (b *books) level(how, line string, on bool, at time.Duration, wall time.Tim
 			b.late(e, late, at)
 		}
 	}
+}
+
+// reconsidered gives an order for the line, not the latest, that may act yet,
+// once: it was refused, the ledger could not keep that, and the broker may send
+// it again. Package command says so of CMD-14.
+func (b *books) reconsidered(line string, wall time.Time) *errand {
+	for _, e := range b.errands {
+		if lines[e.output] == line && e != b.current[line] && e.energises && e.acts == 0 && e.weak &&
+			e.reply != nil && e.reply.Status == "refused" && wall.Before(e.expires) {
+			return e
+		}
+	}
+	return nil
 }
 
 // late judges an order that acted after its time. Between the last look at the
