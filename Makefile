@@ -70,7 +70,7 @@ chaos: export FAULTS ?= 200
 chaos: export SEED ?=
 chaos: export CHAOS_BUILD ?= $(RACE)
 chaos: ## FAULTS=n SEED=n: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
-	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 16 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
+	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 24 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
 
 bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, and the size of the binary for the smallest board
 	$(GO) test -run '^$$' -bench '$(BENCH)' -timeout 30m ./...

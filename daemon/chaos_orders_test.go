@@ -55,10 +55,11 @@ func (a *reply) at() (t time.Time, ok bool) {
 	return t, err == nil && a.Clock == ""
 }
 
-// same reports whether two answers are one, told twice.
-func (a *reply) same(b *reply) bool {
+// same reports whether two answers are one, told twice. late says that it may
+// have been given while the clock was not known to be true.
+func (a *reply) same(b *reply, late bool) bool {
 	x, y := *a, *b
-	if x.Clock != y.Clock || x.Reason == "clock_unsynced" {
+	if late || x.Clock != y.Clock || x.Reason == "clock_unsynced" {
 		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in when it is sent, by the clock as it is then
 	}
 	return x == y
@@ -267,7 +268,7 @@ func (b *books) answer(payload string) {
 	case e.reply == nil:
 		e.replies = append(e.replies, a.Status)
 		b.count[strings.TrimSpace("answers: "+a.Status+" "+a.Reason)]++
-	case slices.ContainsFunc(e.given, a.same): // a mail that was not acknowledged may come again at any time
+	case slices.ContainsFunc(e.given, func(b *reply) bool { return a.same(b, e.unsynced) }): // a mail that was not acknowledged may come again at any time
 		b.count["answers given again"]++
 		return
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):

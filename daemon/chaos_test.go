@@ -48,7 +48,7 @@ func TestChaos(t *testing.T) {
 
 const (
 	faultsEach = 25 // fewer are not worth a board of their own
-	mostBoards = 16
+	mostBoards = 24
 )
 
 // wreck does so many things to one board.
