@@ -195,7 +195,7 @@ func (b *books) level(how, line string, on bool, at time.Duration, wall time.Tim
 	b.levels[line] = standing{how, on}
 	b.count["lines "+how]++
 	e := b.current[line]
-	if how == "set" && on && e != nil && (!e.energises || e.acts > 0) {
+	if how == "set" && on && e != nil && (!e.energises || e.acts > 0 || !wall.Before(e.expires)) {
 		if r := b.reconsidered(line, wall); r != nil {
 			b.tolerate("orders that act after a refusal that the ledger could not keep, as they came again", 0)
 			e = r
