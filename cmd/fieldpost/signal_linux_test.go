@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -105,6 +106,11 @@ func TestEndWithNobodyReadingTheLog(t *testing.T) {
 
 // A terminal that is closed is a stop like any other.
 func TestEndWhenTheTerminalIsClosed(t *testing.T) {
+	// Under nohup the daemon would rightly ignore it; a signal that is caught
+	// here is not ignored there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	d := startDaemon(t)
 	if err := d.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
