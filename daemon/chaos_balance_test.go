@@ -8,9 +8,8 @@ import (
 )
 
 const (
-	// A killed process may lose what it took in its last second or two, and in
-	// one more on a disk that is shared with as many others as here.
-	killCosts = 3 * time.Second
+	// A killed process may lose what it took in its last second or two.
+	killCosts = 2 * time.Second
 	// A broker that is killed may lose what it had acknowledged and not passed
 	// on yet. That is no loss of the daemon's.
 	brokerCosts = time.Second

@@ -38,6 +38,7 @@ type errand struct {
 	killed     bool   // the daemon was, before the first answer
 	stopped    bool   // so was it in order
 	weak       bool   // the ledger could not be relied on at some time before the first answer
+	failed     bool   // the ledger could not be relied on at some time before an answer that counts
 	unsynced   bool   // nor the clock be known to be true
 	stepped    bool   // nor be right
 	starts     int    // how often the daemon had been started when it gave the answer that counts
@@ -136,6 +137,7 @@ func (b *books) mark() {
 		if e.reply == nil {
 			e.weak = e.weak || b.weakFrom != 0
 		}
+		e.failed = e.failed || e.weak || e.open() && e.shaky
 		if e.open() {
 			e.unsynced = e.unsynced || !b.dial.synced
 			e.stepped = e.stepped || b.dial.off != 0
@@ -279,7 +281,7 @@ func (b *books) answer(payload string) {
 		// after the end of the daemon.
 		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
 		e.replies = append(e.replies, a.Status)
-		e.weak, e.starts = e.shaky, e.latest
+		e.weak, e.failed, e.starts = e.shaky, true, e.latest
 	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		b.tolerate("orders to safe done each time while the ledger failed", 0)
 	case e.stepped && e.latest > e.starts && !e.energises && a.Status == "done" && e.reply.Status == "done":

@@ -69,7 +69,7 @@ func (b *books) unjust(e *errand) string {
 		"expired":        known && !at.Before(e.expires.Truncate(time.Millisecond)),
 		"clock_unsynced": e.unsynced,
 		"too_far_ahead":  e.stepped,
-		"no_ledger":      e.weak || len(e.replies) > 1, // it was, when the first answer changed
+		"no_ledger":      e.failed,
 		"stopping":       e.stopped,
 		"no_result":      e.killed || e.weak,
 	}[e.reply.Reason]; {
