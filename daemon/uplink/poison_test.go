@@ -49,7 +49,9 @@ func TestPoisonIsSetAside(t *testing.T) {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBroker(t)
-				l := run(t, b.config())
+				c := b.config()
+				c.KeepAlive = 7 * time.Hour // an unread ping would make a reset of a hang-up
+				l := run(t, c)
 				var sent []<-chan error
 				for i := range 50 {
 					sent = append(sent, l.queue.Put("t", fmt.Appendf(nil, "%d.", i)))
