@@ -32,6 +32,7 @@ func (b *books) balance(but uint64) {
 	clear(b.ackGaps)
 	clear(b.told)
 	b.overclaims()
+	b.ownerless()
 	b.verdicts()
 	for n, it := range b.items {
 		if n.run == but {

@@ -156,7 +156,7 @@ func (b *books) entry(line string) {
 		wall, _ := strconv.ParseInt(f[5], 10, 64)
 		b.level(f[2], f[3], f[4] == "on", at, time.Unix(0, wall))
 	case f[0] == "H" && len(f) == 4:
-		b.halts(f[2], f[3])
+		b.halts(f[2], f[3], at)
 	case (f[0] == "T" || f[0] == "A") && len(f) == 7:
 		n := number{sensor: f[3]}
 		n.run, _ = strconv.ParseUint(f[4], 10, 64)
@@ -172,10 +172,16 @@ func (b *books) entry(line string) {
 }
 
 func (b *books) other(message string) {
-	var m struct{ Kind, Code, State, ID string }
+	var m struct{ Kind, Code, State, Status, Output, ID string }
 	_ = json.Unmarshal([]byte(message), &m) // the daemon has made it of a record
-	if e := b.errands[m.ID]; m.Kind == "answer" && e != nil {
+	switch e := b.errands[m.ID]; {
+	case m.Kind == "event" && m.State == "on":
+		b.owns(m.Output, m.ID)
+	case m.Kind == "answer" && e != nil:
 		e.speaks(b.starts)
+		if m.Status == "done" || m.Status == "unknown" {
+			b.admits(e)
+		}
 	}
 	if m.Kind != "fault" {
 		return
@@ -241,6 +247,7 @@ func (b *books) ended() {
 	if r := b.runs[b.run]; r != nil {
 		r.weak = r.weak || b.weakFrom != 0
 	}
+	b.cutShort()
 }
 
 // ends notes that the daemon is about to be ended.

@@ -97,8 +97,9 @@ type standing struct {
 // orders are the books about them.
 type orders struct {
 	errands map[string]*errand
-	current map[string]*errand // by line: the one that may act on it
+	current map[string]*errand // by line: the latest
 	levels  map[string]standing
+	acts    map[string][]*act        // by line: of which it is not known yet whose they are
 	proofs  map[string]time.Duration // by output: when the latest order that was done was sent
 	eager   bool                     // orders are wanted at once
 	proving bool                     // orders that must be done are wanted
@@ -106,7 +107,7 @@ type orders struct {
 }
 
 func newOrders() orders {
-	return orders{errands: map[string]*errand{}, current: map[string]*errand{}, levels: map[string]standing{}, proofs: map[string]time.Duration{}}
+	return orders{errands: map[string]*errand{}, current: map[string]*errand{}, levels: map[string]standing{}, acts: map[string][]*act{}, proofs: map[string]time.Duration{}}
 }
 
 // begin enters an order that is about to be sent.
@@ -168,84 +169,6 @@ func (b *books) givenUp() {
 		e.givenUp = e.givenUp || e.spoken
 		e.spoken = false
 	}
-}
-
-// halts notes where the daemon has halted.
-func (b *books) halts(place, what string) {
-	b.halted = place
-	e := b.current[what] // the line
-	if place == "answer" {
-		e = b.errands[what]
-	}
-	if e == nil {
-		b.complain("halted at %q for %q, of which nothing is known", place, what)
-		return
-	}
-	e.window = place
-	b.count["KILLS WHERE THEY HURT "+windows[place]]++
-}
-
-// windows are where an order can be cut short; see cmd/fieldpost/simulated.go.
-var windows = map[string]string{
-	"act":    "between intent and act",
-	"acted":  "between act and result",
-	"answer": "between result and answer",
-}
-
-// level enters what a line did.
-func (b *books) level(how, line string, on bool, at time.Duration, wall time.Time) {
-	b.levels[line] = standing{how, on}
-	b.count["lines "+how]++
-	e := b.current[line]
-	if how == "set" && on && e != nil && (!e.energises || e.acts > 0 || !wall.Before(e.expires)) {
-		if r := b.reconsidered(line, wall); r != nil {
-			b.tolerate("orders that act after a refusal that the ledger could not keep, as they came again", 0)
-			e = r
-		}
-	}
-	switch {
-	case how != "set" && on:
-		b.complain("%s was %s at on", line, how)
-	case how != "set" || !on:
-	case e == nil || !e.energises:
-		b.complain("%s went on and nobody asked for it; the latest order was %+v", line, e)
-	default:
-		e.acts++
-		if e.acts > 1 {
-			b.complain("order %s acted %d times", e.id, e.acts)
-		}
-		if e.retained && !e.strange {
-			b.complain("order %s, which was only ever there as a retained copy, acted", e.id)
-		}
-		if late := wall.Sub(e.expires); late > 0 {
-			b.late(e, late, at)
-		}
-	}
-}
-
-// reconsidered gives an order for the line, not the latest, that may act yet,
-// once: it was refused, the ledger could not keep that, and the broker may send
-// it again. Package command says so of CMD-14.
-func (b *books) reconsidered(line string, wall time.Time) *errand {
-	for _, e := range b.errands {
-		if lines[e.output] == line && e != b.current[line] && e.energises && e.acts == 0 && e.weak &&
-			e.reply != nil && e.reply.Status == "refused" && wall.Before(e.expires) {
-			return e
-		}
-	}
-	return nil
-}
-
-// late judges an order that acted after its time. Between the last look at the
-// clock and the line there is time for the daemon to be suspended.
-func (b *books) late(e *errand, by, at time.Duration) {
-	for _, s := range b.stops {
-		if s.to+time.Second > at && s.from < at && s.to-s.from+time.Second > by {
-			b.tolerate("orders acted late, suspended on their way to the line", by)
-			return
-		}
-	}
-	b.complain("order %s acted %v after it had expired", e.id, by)
 }
 
 // answer takes in an answer that arrived.
