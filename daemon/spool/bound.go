@@ -15,7 +15,7 @@ const cached = 64 << 10
 // the oldest samples are given up, and last the oldest events. Called with mu
 // held.
 func (s *Spool) shed() {
-	if s.memory() <= s.o.Memory {
+	if s.drop != nil || s.memory() <= s.o.Memory {
 		return
 	}
 	for _, l := range s.lanes {
@@ -62,6 +62,9 @@ func (s *Spool) shedLane(i int, t *tally) {
 		t.giveUp(e.payload, l.mayHaveCome(e.id))
 		s.giveUpOne(i, e.id)
 	}
+	if n := len(drop); n > 0 { // all between is done
+		s.ghosts[i].add(drop[0].id, drop[n-1].id+1)
+	}
 	l.evict(cached)
 }
 
@@ -71,17 +74,18 @@ func (s *Spool) bound() int64 { return s.o.MaxBytes / 4 * 3 }
 
 // makeRoom gives up the oldest segments until need more bytes fit. It reports
 // whether any were. Only the writer calls it.
-func (s *Spool) makeRoom(need int64) bool {
-	dropped := false
+func (s *Spool) makeRoom(need int64) (dropped bool, err error) {
 	for {
 		s.mu.Lock()
 		over := s.used()-s.doomedSize()+need > s.bound()
 		g := s.victim()
 		s.mu.Unlock()
 		if !over || g == nil {
-			return dropped
+			return dropped, nil
 		}
-		s.giveUp(g, reasonFull)
+		if err := s.giveUp(g, reasonFull); err != nil {
+			return dropped, err
+		}
 		dropped = true
 	}
 }
@@ -103,50 +107,6 @@ func (s *Spool) victim() *segment {
 		}
 	}
 	return nil
-}
-
-// giveUp drops a whole segment, and tells what it still owed.
-func (s *Spool) giveUp(g *segment, reason string) {
-	if s.isActive(g) {
-		s.shut(g.lane)
-	}
-	data, err := s.disk.read(g.file(), int(min(g.size, maxFile)))
-	if err != nil {
-		data = nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t, l := newTally(), s.lanes[g.lane]
-	before := t.n
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
-			t.giveUp(at.payload, l.mayHaveCome(id))
-			l.settle(id)
-		}
-	}
-	lost := 0
-	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
-		if x := s.gaps[id]; g.lane == events && x != nil {
-			t.giveUp(x.payload, false)
-			t.n-- // it is counted below
-		}
-		l.settle(id)
-		lost++
-	}
-	if lost > 0 { // it could not be read, so what it held is known only roughly
-		for _, x := range g.sums {
-			t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
-		}
-	}
-	g.live = 0
-	l.segs = without(l.segs, g)
-	s.doomed = append(s.doomed, g)
-	if t.n-before+lost > 0 {
-		s.stats.Dropped += uint64(t.n - before + lost)
-		s.full++
-		s.putGaps(t, reason)
-	}
 }
 
 func without(segs []*segment, g *segment) []*segment {
@@ -182,7 +142,9 @@ func (s *Spool) dropOld() error {
 		s.mu.Unlock()
 		for _, g := range segs {
 			if a, ok := age(now, g.newest); ok && a > s.o.MaxAge {
-				s.giveUp(g, reasonOld)
+				if err := s.giveUp(g, reasonOld); err != nil {
+					return err
+				}
 			} else if a, ok := age(now, g.oldest); ok && a > s.o.MaxAge/8 && s.isActive(g) {
 				if err := s.roll(i); err != nil {
 					return err

@@ -64,7 +64,8 @@ func (d *memDisk) cutNow(rnd *rand.Rand) *memDisk {
 		names = d.names
 	}
 	out := newMemDisk()
-	for name, f := range names {
+	for _, name := range slices.Sorted(maps.Keys(names)) { // so that a seed does the same again
+		f := names[name]
 		keep := f.good + rnd.IntN(len(f.b)-f.good+1)
 		b := bytes.Clone(f.b[:keep])
 		if rnd.IntN(3) == 0 {

@@ -72,6 +72,13 @@
 // Damage is a fault until the damaged files are mended or set aside and the
 // broker has every gap that tells what it cost.
 //
+// What is in a file is given up only when the file of acks has it, in one step
+// with the gap that tells of it; until then nothing is given out, for 10 s at
+// most. So a daemon that is killed while its disk fails sends nothing that it has
+// told to be lost, and nothing behind what came later. A power cut may do that to
+// what was given up from memory while the disk failed: a part of it that had been
+// written may be there again.
+//
 // # Who may call what from where
 //
 // Open, Run and Close tell package health of faults, which calls the daemon's

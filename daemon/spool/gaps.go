@@ -96,6 +96,11 @@ func (s *Spool) noteLost(f *frames) {
 	for _, x := range s.lost {
 		f.done(noteKey{x.lane, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
 	}
+	for i := range s.ghosts {
+		for _, x := range s.ghosts[i].spans {
+			f.done(noteKey{i, s.run}, x)
+		}
+	}
 	for _, g := range s.doomed {
 		f.removed(g)
 	}
@@ -162,6 +167,12 @@ func (s *Spool) joined(r Record, reason string, latest map[origin]uint64) Record
 	a, b := claim(before), claim(r)
 	if a.open || b.open || b.lo != a.hi+1 && !(a.uncertain && b.uncertain) {
 		return r
+	}
+	if d := s.drop; d != nil {
+		if d.gaps.hi > 0 { // one that may be taken back takes part in nothing
+			return r
+		}
+		d.joined = append(d.joined, x.payload)
 	}
 	s.giveUpOne(events, id)
 	all := loss{lo: min(a.lo, b.lo), hi: max(a.hi, b.hi), uncertain: a.uncertain || b.uncertain}

@@ -21,6 +21,7 @@ type fate struct {
 	acked   bool
 	ackedIn int  // the crash count when it was acknowledged
 	refused bool // by us
+	given   bool // Next has given it, in whichever run
 }
 
 // model is a plain account of what was put into spools and came out again.
@@ -33,6 +34,7 @@ type model struct {
 	fates   map[name]*fate
 	gaps    map[origin][]loss // told and acknowledged
 	sure    map[origin][]loss // those that are certain, since the latest crash or harm
+	far     map[string]uint64 // how far each sensor's readings or edges of a run have been given
 	blank   bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
 	crashes int               // and harm: after each, what was done may come again
 	failed  bool              // the disk failed in this run
@@ -87,7 +89,19 @@ func (m *model) see(items []Item) {
 			m.fatalf("%+v after %+v", n, before)
 		}
 		last[lane] = n
+		m.first(n, f)
 	}
+}
+
+// first takes note that a record is given, and checks that those that are given
+// for the first time come in order, whatever crash lies between.
+func (m *model) first(n name, f *fate) {
+	k := fmt.Sprint(n.sensor, n.run, f.kind)
+	if !f.given && n.seq < m.far[k] && !m.blank {
+		m.fatalf("%+v is given for the first time after %d", n, m.far[k])
+	}
+	f.given = true
+	m.far[k] = max(m.far[k], n.seq)
 }
 
 func (m *model) take(n int) {
@@ -236,7 +250,7 @@ func TestModel(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rnd := newRand(seed)
 				m := &model{
-					t: t, rnd: rnd, d: newMemDisk(), fates: map[name]*fate{}, gaps: map[origin][]loss{}, sure: map[origin][]loss{},
+					t: t, rnd: rnd, d: newMemDisk(), fates: map[name]*fate{}, gaps: map[origin][]loss{}, sure: map[origin][]loss{}, far: map[string]uint64{},
 					o: Options{AtRisk: []time.Duration{0, time.Second, 5 * time.Second}[rnd.IntN(3)], MaxBytes: 1 << 20, Memory: 512 << 10},
 				}
 				m.open()

@@ -215,7 +215,8 @@ type scribe struct {
 func (w *scribe) grown() bool { return w.size > max(notesMax, 2*w.floor) }
 
 // append adds what fill collects to the end of the file. After an error only
-// rewrite helps.
+// rewrite helps, and nothing of it is to be found by the next run: what it says
+// to be given up may not be.
 func (w *scribe) append(fill func(*frames), sync bool) error {
 	f := frames{seq: w.seq}
 	fill(&f)
@@ -229,6 +230,8 @@ func (w *scribe) append(fill func(*frames), sync bool) error {
 	}
 	if err != nil {
 		w.close()
+		w.size -= int64(n)
+		_ = w.disk.truncate(notesName, w.size) // the first error is the one to tell
 		return fmt.Errorf("write %q: %w", notesName, err)
 	}
 	w.seq = f.seq

@@ -94,6 +94,9 @@ func (s *Spool) Next() (Item, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.lanes {
+		if s.drop != nil {
+			break
+		}
 		item, ok, later := s.nextOf(i)
 		if ok {
 			return item, true

@@ -232,6 +232,9 @@ func (s *Spool) hang(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hung += n
+	if n > 0 && s.drop != nil { // nobody waits for it any longer
+		s.dropped()
+	}
 	poke(s.ready)
 	return s.hung == 0 && !s.down
 }

@@ -24,9 +24,11 @@ func (s *Spool) commit(sync bool) error {
 			return err
 		}
 	}
-	if s.makeRoom(need) {
-		sync = true
+	dropped, err := s.makeRoom(need)
+	if err != nil {
+		return err
 	}
+	sync = sync || dropped
 	batches, told := s.batches(sync)
 	if err := s.noteGaps(); err != nil {
 		return err
@@ -226,7 +228,7 @@ func (s *Spool) roll(i int) error {
 		return err
 	}
 	if g := s.active[i]; g != nil {
-		if err := s.appendNotes(func(f *frames) { f.file(g) }, false); err != nil {
+		if err := s.appendNotes(func(f *frames) { f.file(g) }, true); err != nil {
 			return err
 		}
 	}

@@ -33,8 +33,10 @@ type Spool struct {
 	gone    []frameKey          // gaps done whose end is not in the file of acks
 	acked   [lanes]ids          // done, in a segment, not yet in the file of acks
 	lost    []kept              // given up; released when the gap that says so is on disk
+	ghosts  [lanes]ids          // given up from memory: a write that is under way or failed may have left them in a file
 	refused []refusal           // to be set aside
 	doomed  []*segment          // given up; removed when the gap that says so is on disk
+	drop    *drop               // a segment is about to be given up; nothing is given out meanwhile
 	garbage []*segment          // to be removed
 	active  [lanes]*segment     // being written to
 	noted   int64               // bytes of the file of acks
@@ -266,7 +268,7 @@ func (s *Spool) keeping(i int) (out ids) {
 
 // retire has a segment removed that nothing needs any more.
 func (s *Spool) retire(g *segment) {
-	if g.live > 0 || s.active[g.lane] == g {
+	if g.live > 0 || s.active[g.lane] == g || s.drop != nil && s.drop.seg == g {
 		return
 	}
 	l := s.lanes[g.lane]

@@ -1,0 +1,130 @@
+package spool
+
+// A segment is given up in one step of the disk: the gaps that tell of it and
+// that it goes are one frame of the file of acks. Until that is on disk nothing
+// is given out, and where it fails nothing is given up. Else a daemon that is
+// killed while its disk fails would find the segment again, and send what it
+// had told to be lost, behind what came later.
+
+// drop is a segment that is about to be given up.
+type drop struct {
+	seg    *segment
+	ids    []uint64 // of the records in it that are owed
+	lost   int      // how many records that loses
+	gaps   span     // the ids of the gaps that tell of it
+	joined [][]byte // the gaps that those have taken in
+}
+
+// giveUp drops a whole segment, and tells what it still owed. An error is the
+// disk's: then it is still there. Only the writer calls it.
+func (s *Spool) giveUp(g *segment, reason string) error {
+	if s.isActive(g) {
+		if err := s.roll(g.lane); err != nil {
+			return err
+		}
+	}
+	data, err := s.disk.read(g.file(), int(min(g.size, maxFile)))
+	if err != nil {
+		data = nil
+	}
+	s.mu.Lock()
+	t, d := s.account(g, data)
+	s.drop = d
+	s.doomed = append(s.doomed, g)
+	d.gaps.lo = s.lanes[events].next
+	if d.lost > 0 {
+		s.putGaps(t, reason)
+	}
+	d.gaps.hi = s.lanes[events].next
+	if s.hung > 0 {
+		s.dropped()
+	}
+	s.mu.Unlock()
+	err = s.noteGaps()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.drop == nil: // the disk hung
+	case err != nil:
+		s.keepDrop()
+	default:
+		s.dropped()
+	}
+	return err
+}
+
+// account adds up what a segment owes, of which data is what can be read.
+// Called with mu held.
+func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
+	t, l, d := newTally(), s.lanes[g.lane], &drop{seg: g}
+	var known ids
+	at := scanner{data: data, pos: min(headerSize, len(data))}
+	for at.next() {
+		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
+			t.giveUp(at.payload, l.mayHaveCome(id))
+			d.ids = append(d.ids, id)
+			known.add(id, id+1)
+		}
+	}
+	d.lost = t.n
+	unread := false
+	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
+		if known.has(id) {
+			continue
+		}
+		unread = true
+		if x := s.gaps[id]; g.lane == events && x != nil {
+			t.giveUp(x.payload, false)
+		}
+		d.ids = append(d.ids, id)
+		d.lost++
+	}
+	if unread { // so what it held is known only roughly
+		for _, x := range g.sums {
+			t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
+		}
+	}
+	return t, d
+}
+
+// dropped gives the segment up. Called with mu held.
+func (s *Spool) dropped() {
+	d := s.drop
+	g := d.seg
+	l := s.lanes[g.lane]
+	for _, id := range d.ids {
+		if l.owed(id) {
+			l.settle(id)
+		}
+	}
+	g.live = 0
+	l.segs = without(l.segs, g)
+	if d.lost > 0 {
+		s.stats.Dropped += uint64(d.lost)
+		s.full++
+	}
+	s.resume()
+}
+
+// keepDrop keeps the segment, as the disk would not take that it goes: what
+// was to tell of its loss is taken back. Called with mu held.
+func (s *Spool) keepDrop() {
+	d, l := s.drop, s.lanes[events]
+	for id := d.gaps.lo; id < d.gaps.hi; id++ {
+		l.settle(id)
+		s.unowe(id)
+	}
+	s.doomed = without(s.doomed, d.seg)
+	s.drop = nil
+	for _, payload := range d.joined {
+		s.again(payload)
+	}
+	s.retire(d.seg)
+	s.resume()
+}
+
+// resume has records given out again. Called with mu held.
+func (s *Spool) resume() {
+	s.drop = nil
+	poke(s.ready)
+}
