@@ -283,3 +283,39 @@ func TestTheOtherFilesCannotBeWritten(t *testing.T) {
 		}
 	}
 }
+
+// A disk that is full keeps what was written before: a kill costs that not, and
+// nor does a power cut, for it is synced at once.
+func TestAFullDiskKeepsWhatItHas(t *testing.T) {
+	for _, power := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			o := Options{AtRisk: time.Minute}
+			r := newRig(t, newMemDisk(), o).start()
+			for range 30 {
+				r.add(Reading, "air")
+				wait(200 * time.Millisecond)
+			}
+			wait(2 * time.Second)
+			r.d.failing(full)
+			for range 30 {
+				r.add(Reading, "air")
+				wait(200 * time.Millisecond)
+			}
+			left := r.d.kill()
+			if power {
+				for _, f := range left.names {
+					f.b = f.b[:f.good]
+				}
+			}
+			r = newRig(t, r.crash(left), o)
+			items := r.take(all)
+			checkOnce(t, items, 30)
+			if _, unsure := claims(items); len(unsure) != 1 || unsure[0].lo != 31 || !unsure[0].open {
+				t.Errorf("power %v: gaps %+v", power, unsure)
+			}
+			if err := r.end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

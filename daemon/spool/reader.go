@@ -117,9 +117,7 @@ func (s *Spool) do(i int, j job) {
 		return
 	}
 	s.pages[i].keep(newPage(j.load, j.size, data), j.other)
-	if j.load == j.g {
-		poke(s.ready)
-	}
+	poke(s.ready) // what was read ahead may be wanted by now
 }
 
 // rereads is how often reading a segment is tried before it is given up.

@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 )
 
 // item is an entry on its way to the disk. Its payload is kept although the
@@ -138,7 +140,7 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 		n++
 	}
 	if _, err := s.w.files[i].Write(b); err != nil {
-		s.abandon(i)
+		s.salvageActive(i, err)
 		return 0, fmt.Errorf("write segment %q: %w", g.file(), err)
 	}
 	s.mu.Lock()
@@ -248,6 +250,18 @@ func (s *Spool) shut(i int) {
 	defer s.mu.Unlock()
 	s.active[i] = nil
 	s.retire(g)
+}
+
+// salvageActive deals with the lane's active segment after a write that failed.
+// A disk that is full has what was written before, and can sync that.
+func (s *Spool) salvageActive(i int, err error) {
+	g := s.active[i]
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if !full || s.disk.truncate(g.file(), g.size) != nil {
+		s.abandon(i)
+		return
+	}
+	_ = s.syncLane(i) // which abandons it where that fails; the first error is the one to tell
 }
 
 // abandon gives up the lane's active segment after an error: after a failed
