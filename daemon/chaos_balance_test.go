@@ -122,7 +122,7 @@ func (b *books) missing(n number, it *item) {
 		b.count["LOST and told: too_old"]++
 	case b.flipped[n]:
 		b.count["LOST and told: in a file whose bits were flipped"]++
-	case r.killed && age <= killCosts:
+	case r.killed && !r.weak && age <= killCosts:
 		b.lost("LOST and told: by a kill", age)
 	case r.killed && r.weak && age <= killCosts+b.atRisk:
 		// What a disk that fails was not made to sync it is not trusted to have.

@@ -77,9 +77,9 @@ type books struct {
 	diskDown     bool          // the daemon says so
 	ledgerDown   bool          // likewise
 	weakFrom     time.Duration // since when one of the three; 0 while none
-	dial         clockDial
-	silent       bool   // the witness has ended
-	halted       string // where the daemon has halted, and for what
+	dial, before clockDial     // and before it was turned, until the daemon says that it has
+	silent       bool          // the witness has ended
+	halted       string        // where the daemon has halted, and for what
 	farewell     uint64
 	nTaken, nGot int
 	freshest     map[string]time.Duration // when the latest that has arrived of each sensor and kind was taken
@@ -155,6 +155,8 @@ func (b *books) entry(line string) {
 	case f[0] == "S" && len(f) == 6:
 		wall, _ := strconv.ParseInt(f[5], 10, 64)
 		b.level(f[2], f[3], f[4] == "on", at, time.Unix(0, wall))
+	case f[0] == "C" && len(f) == 2:
+		b.before = b.dial
 	case f[0] == "H" && len(f) == 4:
 		b.halts(f[2], f[3], at)
 	case (f[0] == "T" || f[0] == "A") && len(f) == 7:
@@ -233,7 +235,7 @@ func (b *books) brokerForgets() {
 	b.stir()
 }
 
-// dialled notes how the daemon's clock is set.
+// dialled notes how the daemon's clock is about to be set.
 func (b *books) dialled(d clockDial) {
 	b.dial = d
 	b.offs[d.off] = true

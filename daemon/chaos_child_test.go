@@ -100,6 +100,7 @@ func (b *books) fresh(d clockDial) (taken int) {
 	b.linked, b.denied, b.silent, b.halted = false, false, false, ""
 	b.diskDown, b.ledgerDown = false, false
 	b.weigh()
+	b.before = d
 	b.dialled(d)
 	b.starts++
 	return b.nTaken

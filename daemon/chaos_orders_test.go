@@ -140,8 +140,8 @@ func (b *books) mark() {
 		}
 		e.failed = e.failed || e.weak || e.open() && e.shaky
 		if e.open() {
-			e.unsynced = e.unsynced || !b.dial.synced
-			e.stepped = e.stepped || b.dial.off != 0
+			e.unsynced = e.unsynced || !b.dial.synced || !b.before.synced
+			e.stepped = e.stepped || b.dial.off != 0 || b.before.off != 0
 		}
 	}
 }

@@ -37,6 +37,7 @@ import (
 //	L  mono  up|down code                  the link has changed
 //	S  mono  how line on|off wall          a line gets a level now: "requested", "set", or "held" while no
 //	                                       daemon runs; wall is the clock of the board in ns since 1970
+//	C  mono                                the clock is as it was commanded to be
 //	H  mono  place what                    halted, see below; the process does nothing more with this
 //
 // What is commanded:
@@ -137,8 +138,9 @@ func (r *simulation) obey(line string) error {
 			return wrong
 		}
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.off, r.synced, r.boot = off, synced, strings.TrimPrefix(f[3], "-")
+		r.mu.Unlock()
+		r.say("C")
 	case len(f) == 2 && f[0] == "halt":
 		r.mu.Lock()
 		defer r.mu.Unlock()
