@@ -32,11 +32,11 @@ CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-a
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross demo chaos vm-test vm-pi test
+CI_STEPS ?= lint build cross demo chaos clock-steps vm-test vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos bench vm-test vm-pi ci install clean FORCE
+.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps bench vm-test vm-pi ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -72,6 +72,9 @@ chaos: export CHAOS_BUILD ?= $(RACE)
 chaos: ## FAULTS=n SEED=n: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
 	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 24 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
 
+clock-steps: ## the tests of all that waits or repeats, while the wall clock of their processes jumps
+	$(GO) test -tags steps -count 1 -v -run '^TestClockStepMovesNoSchedule$$' ./daemon
+
 bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, and the size of the binary for the smallest board
 	$(GO) test -run '^$$' -bench '$(BENCH)' -timeout 30m ./...
 	@ls -l $(BIN)/cross/fieldpost-linux-armv6
@@ -83,6 +86,7 @@ lint-go:
 	$(GO) vet ./...
 	GOOS=linux $(GO) vet -tags chaos ./daemon ./cmd/fieldpost
 	$(GO) vet -tags rehearsal ./daemon/health
+	$(GO) vet -tags steps ./daemon
 	$(GO) run $(STATICCHECK) ./...
 
 SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)
