@@ -38,7 +38,10 @@ func (s *Spool) readSome() bool {
 	for i := range s.lanes {
 		j := s.job(i)
 		if j.load == nil && j.bad == nil {
-			s.pages[i].asked = false
+			if s.pages[i].asked { // for what is done with by now
+				s.pages[i].asked = false
+				poke(s.ready)
+			}
 			continue
 		}
 		s.mu.Unlock()
@@ -112,11 +115,11 @@ func (s *Spool) do(i int, j job) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil { // its turn will come
-		s.pages[i].asked = false
-		return
+	if err == nil {
+		s.pages[i].keep(newPage(j.load, j.size, data), j.other)
+	} else {
+		s.pages[i].asked = false // until Next asks again
 	}
-	s.pages[i].keep(newPage(j.load, j.size, data), j.other)
 	poke(s.ready) // what was read ahead may be wanted by now
 }
 
@@ -126,10 +129,10 @@ const rereads = 3
 // unreadable deals with a record that could not be read back: the segment is
 // read again a second later, or what cannot be had of it given up.
 func (s *Spool) unreadable(i int, id uint64, g *segment, err error) {
+	defer poke(s.ready) // whatever comes of it, another lane's turn if nothing else
 	s.mu.Lock()
 	s.pages[i] = pages{}
 	if !s.lanes[i].owed(id) || s.lanes[i].segment(id) != g {
-		poke(s.ready)
 		s.mu.Unlock()
 		return
 	}
@@ -143,7 +146,6 @@ func (s *Spool) unreadable(i int, id uint64, g *segment, err error) {
 	s.mu.Unlock()
 	s.o.Health.Raise(health.SpoolDamaged, subject, g.file()+": "+err.Error())
 	s.lose(g, size)
-	poke(s.ready)
 }
 
 // lose gives up what a segment owes and can no longer be read from it.
