@@ -203,9 +203,10 @@ func (d *Daemon) tell(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	last := ""
-	expiry := time.NewTicker(time.Hour)
-	defer expiry.Stop()
-	d.checkExpiry()
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
+	var expiry uplink.Expiry
+	synced := d.checkExpiry(&expiry)
 	for {
 		select {
 		case <-ctx.Done():
@@ -213,13 +214,16 @@ func (d *Daemon) tell(ctx context.Context) error {
 		case <-d.faults.ready:
 			d.tellFaults()
 			continue
-		case <-expiry.C:
-			d.checkExpiry()
+		case <-hourly.C:
+			synced = d.checkExpiry(&expiry)
 			continue
 		case <-d.watch.stands: // it may be with a new certificate
-			d.checkExpiry()
+			synced = d.checkExpiry(&expiry)
 			continue
 		case <-tick.C:
+		}
+		if !synced && d.o.Clock.Now().Synced {
+			synced = d.checkExpiry(&expiry)
 		}
 		if now := d.statusLine(); now != last {
 			d.notice(d.o.Notify.Status(now))
@@ -228,16 +232,22 @@ func (d *Daemon) tell(ctx context.Context) error {
 	}
 }
 
-// checkExpiry raises a fault while a certificate of ours is about to expire.
-func (d *Daemon) checkExpiry() {
-	c := d.o.Config.Broker
-	for _, p := range uplink.CheckCredentials(c.CA, c.Certificate, c.Key, time.Now()) {
-		if p.Code == string(health.CertificateExpiring) {
-			d.health.Raise(health.CertificateExpiring, broker, p.String())
-			return
-		}
+// checkExpiry raises a fault while a certificate of ours is about to expire, or
+// has expired. While the clock is not known to be true what was said stands: a
+// clock that is years behind or ahead tells nothing of a date. It reports
+// whether it is true.
+func (d *Daemon) checkExpiry(e *uplink.Expiry) (synced bool) {
+	now, c := d.o.Clock.Now(), d.o.Config.Broker
+	// Read in any case, for e to know the files of the link that is made meanwhile.
+	ends := e.Check(c.CA, c.Certificate, c.Key, now.Wall)
+	switch {
+	case !now.Synced:
+	case len(ends) > 0:
+		d.health.Raise(health.CertificateExpiring, broker, ends[0].String())
+	default:
+		d.health.Clear(health.CertificateExpiring, broker)
 	}
-	d.health.Clear(health.CertificateExpiring, broker)
+	return now.Synced
 }
 
 // statusLine is what `systemctl status` shows.

@@ -71,7 +71,7 @@ var Faults = []Fault{
 	{ClockWrong, "clock is wrong", "The broker's certificate is not valid at this machine's time.", "Let the clock synchronise: `timedatectl status`.", false},
 	{CertificateRejected, "our certificate was rejected", "The broker ended the TLS handshake because of our certificate.", "Check that the certificate is active and registered with this broker, and not expired.", true},
 	{CertificateUnusable, "certificate or key cannot be used", "The files of broker.ca, broker.certificate or broker.key cannot be read or do not belong together.", "See the detail in the journal; `fieldpost check` tells the same.", true},
-	{CertificateExpiring, "certificate expires soon", "Our certificate or the broker's root expires within 30 days.", "Put a new pair into place; it is used from the next connection on.", true},
+	{CertificateExpiring, "certificate expires soon, or has expired", "Our certificate or the broker's root expires within 30 days, or has expired; a connection that stands goes on, the next one is refused.", "Put a new pair into place; it is used from the next connection on.", true},
 	{ConnectRefused, "broker refused the connection", "TLS succeeded but the broker did not accept our CONNECT.", "On AWS IoT Core the certificate needs an active policy that allows iot:Connect for this client id.", true},
 	{SubscribeDenied, "subscription is denied", "The broker does not let us subscribe to the topic, so no orders come from it. Everything else goes on.", "On AWS IoT Core allow iot:Subscribe on the topic filter and iot:Receive on the topic.", true},
 	{PublishDenied, "publishing is denied", "The broker does not let us publish to the topic; its mail is kept.", "On AWS IoT Core allow iot:Publish on the topic.", true},

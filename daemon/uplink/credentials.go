@@ -42,11 +42,8 @@ func (p Problem) String() string {
 // together, are valid, and are kept from others. None is the good answer.
 func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) {
 	c, problems := readCredentials(ca, cert, key)
-	if c.leaf != nil {
-		problems = append(problems, validity(cert, "our certificate", c.leaf, now, "create a new certificate and put it with its key into place")...)
-	}
+	problems = append(problems, dates(ca, cert, c, now)...)
 	problems = append(problems, notRoots(ca, c.rootCerts)...)
-	problems = append(problems, rootValidity(ca, c.rootCerts, now)...)
 	if p, open := openToOthers(key); open {
 		problems = append(problems, p)
 	}
@@ -221,15 +218,16 @@ func notRoots(file string, certs []*x509.Certificate) []Problem {
 func validity(file, whose string, c *x509.Certificate, now time.Time, do string) []Problem {
 	const day = "2006-01-02 15:04 MST"
 	end := c.NotAfter.UTC().Format(day)
-	p := Problem{Code: string(health.CertificateUnusable), File: file, Do: do}
+	p := Problem{Code: string(health.CertificateExpiring), File: file, Do: do}
 	switch {
 	case now.Before(c.NotBefore):
+		p.Code = string(health.CertificateUnusable)
 		p.What = fmt.Sprintf("%s is not valid before %s, and it is %s now", whose, c.NotBefore.UTC().Format(day), now.UTC().Format(day))
 		p.Do = "set the clock, or wait until then"
 	case now.After(c.NotAfter):
 		p.What = fmt.Sprintf("%s expired on %s", whose, end)
 	case now.Add(expiresSoon).After(c.NotAfter):
-		p.Code, p.Warning = string(health.CertificateExpiring), true
+		p.Warning = true
 		p.What = fmt.Sprintf("%s expires on %s, in %d days", whose, end, int(c.NotAfter.Sub(now)/(24*time.Hour)))
 	default:
 		return nil
