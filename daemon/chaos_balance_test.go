@@ -77,6 +77,9 @@ func (b *books) overclaims() {
 		if !h.certain {
 			continue
 		}
+		if r := b.runs[h.run]; r == nil || h.to > r.latest[h.sensor] || h.from > h.to {
+			b.complain("gap %+v claims what was never taken", h)
+		}
 		for n, it := range b.items {
 			switch {
 			case !h.covers(n) || it.acked == 0:

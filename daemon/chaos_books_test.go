@@ -41,6 +41,7 @@ type pause struct{ from, to time.Duration }
 // course is what became of one run of the daemon.
 type course struct {
 	first  map[string]time.Duration // when each sensor's first was taken; nil when its items are no longer kept
+	latest map[string]uint64        // the count of each sensor's latest
 	last   time.Duration            // when the last line came
 	killed bool
 	weak   bool // the disk could not be relied on at its end

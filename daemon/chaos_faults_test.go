@@ -43,6 +43,7 @@ var mischiefs = []mischief{
 	{name: "black hole from the broker", weight: 6, part: "down", can: (*chaos).wantLink, do: flowing(down, swallow)},
 	{name: "broker stalls", weight: 6, part: "up", can: (*chaos).wantLink, do: flowing(up, hold)},
 	{name: "acknowledgements withheld", weight: 8, part: "down", can: (*chaos).wantLink, do: flowing(down, hold)},
+	{name: "nothing gets through for longer than the daemon waits", weight: 1, part: "up", can: (*chaos).wayFree, do: (*chaos).outlast},
 	{name: "spool flooded in an outage", weight: 2, part: "up", can: func(c *chaos) bool { return c.bounded }, do: (*chaos).flood},
 	{name: "bad certificate", weight: 5, part: "certificate", do: (*chaos).badCertificate},
 	{name: "clock stepped", weight: 4, part: "clock", do: (*chaos).stepClock},
@@ -119,6 +120,24 @@ func flowing(way int, what flow) func(*chaos) func() {
 		c.net.set(way, what)
 		return func() { c.net.set(way, pass) }
 	}
+}
+
+// wayFree reports whether the link stands and nothing is the matter with it.
+func (c *chaos) wayFree() bool {
+	c.wantLink()
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	return c.books.linked && c.ills["down"] == nil && c.ills["broker"] == nil
+}
+
+// outlast keeps one direction shut until the daemon itself finds that out.
+func (c *chaos) outlast() func() {
+	way := c.random.IntN(2)
+	c.net.set(way, []flow{hold, swallow}[c.random.IntN(2)])
+	if !c.books.wait(patience, func() bool { return !c.books.linked }) {
+		c.t.Errorf("nothing gets through, and the daemon has not found that out in %v", patience)
+	}
+	return func() { c.net.set(way, pass) }
 }
 
 // restart ends the daemon in order and starts it again.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -18,7 +19,7 @@ func (b *books) take(n number, at time.Duration, kind, message string) {
 	b.run = n.run
 	r := b.runs[n.run]
 	if r == nil {
-		r = &course{first: map[string]time.Duration{}}
+		r = &course{first: map[string]time.Duration{}, latest: map[string]uint64{}}
 		b.runs[n.run] = r
 	}
 	if _, ok := r.first[n.sensor]; !ok {
@@ -37,6 +38,7 @@ func (b *books) take(n number, at time.Duration, kind, message string) {
 	}
 	it := &item{kind: kind, message: message, at: at}
 	b.items[n] = it
+	r.latest[n.sensor] = max(r.latest[n.sensor], n.seq)
 	if got, ok := b.early[n]; ok {
 		delete(b.early, n)
 		b.got(n, it, got)
@@ -102,6 +104,9 @@ func (b *books) message(payload string) {
 func (b *books) got(n number, it *item, payload string) {
 	if it.arrived {
 		b.count["came again"]++
+		if !b.mayRepeat(it) {
+			b.complain("%+v came again %v after it was acknowledged", n, b.now()-it.acked)
+		}
 		return
 	}
 	b.nGot++
@@ -121,6 +126,21 @@ func (b *books) got(n number, it *item, payload string) {
 		b.complain("%s %+v came for the first time after seq %d", it.kind, n, b.first[k])
 	}
 	b.first[k] = n.seq
+}
+
+// repeatsWithin is how long after its PUBACK a message that was sent twice may
+// come a second time.
+const repeatsWithin = 5 * time.Second
+
+// mayRepeat reports whether an item may come again: not when the daemon had had
+// the time to record its acknowledgement, and the broker did not forget what it
+// had passed on.
+func (b *books) mayRepeat(it *item) bool {
+	now := b.now()
+	lost := func(at time.Duration) bool { return at >= it.acked && b.lived(it.acked, at) <= killCosts }
+	return it.acked == 0 || now-it.acked < repeatsWithin || b.lived(it.acked, now) <= killCosts ||
+		slices.ContainsFunc(b.kills, lost) ||
+		slices.ContainsFunc(b.crashes, func(at time.Duration) bool { return at >= it.acked-brokerCosts })
 }
 
 // filled reports whether a message is another that was taken while the clock was

@@ -67,8 +67,8 @@ func (a *reply) same(b *reply, late bool) bool {
 }
 
 // open reports whether the order may yet be decided on: it has no answer, or
-// one that could not be recorded, and comes again.
-func (e *errand) open() bool { return e.reply == nil || e.repeated && e.weak }
+// one that could not be recorded, and may come again.
+func (e *errand) open() bool { return e.reply == nil || e.weak }
 
 // speaks notes that the daemon, started so often, has given an answer into its
 // spool.
@@ -199,7 +199,7 @@ func (b *books) answer(payload string) {
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
 		b.tolerate("orders of the past that came while the ledger could not be read", 0)
 		return
-	case e.weak && e.latest > e.starts:
+	case e.weak && b.starts > e.starts: // whose word that it has given it may not be read yet
 		// Package command says that what could not be recorded is not known
 		// after the end of the daemon.
 		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
@@ -207,7 +207,7 @@ func (b *books) answer(payload string) {
 		e.weak, e.failed, e.starts = e.shaky, true, e.latest
 	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		b.tolerate("orders to safe done each time while the ledger failed", 0)
-	case e.stepped && e.latest > e.starts && !e.energises && a.Status == "done" && e.reply.Status == "done":
+	case e.stepped && b.starts > e.starts && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		// [CMD-11] it is known for an hour and a day, by the clock that it came by.
 		b.tolerate("orders to safe done again, as the clock was years behind when they came first", 0)
 	default:
