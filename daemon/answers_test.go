@@ -131,7 +131,7 @@ func TestAnswerOnItsWay(t *testing.T) {
 	d := &Daemon{spool: s}
 	d.o.Config = &config.Config{Thing: "t"}
 	d.o.Config.Spool.AtRisk = time.Hour
-	box := newOutbox(s, d.o.Config, c, d.acked)
+	box := newOutbox(s, d.o.Config, c, d.acked, false)
 	stamp := c.Now()
 	stamp.Synced = false
 	kept := d.answer(command.Answer{ID: "a", Status: command.Done, Stamp: stamp}.Record())

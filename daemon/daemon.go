@@ -141,7 +141,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
-		Outbox:  newOutbox(d.spool, cfg, d.o.Clock, d.acked),
+		Outbox:  newOutbox(d.spool, cfg, d.o.Clock, d.acked, d.o.Acked != nil),
 		Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		// The will carries no time: it is written long before it is sent.
 		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
@@ -226,7 +226,8 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	return errors.Join(errs...)
 }
 
-// acked is told every record that the broker has acknowledged.
+// acked is told what the broker has acknowledged: answers, and where somebody
+// asks for them all records.
 func (d *Daemon) acked(r spool.Record) {
 	if r.Kind == spool.Answer {
 		d.answers.arrived(r)

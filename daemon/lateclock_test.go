@@ -74,7 +74,7 @@ func boot(t *testing.T, dir string, d *dial) (x *boxed, end func()) {
 	}
 	running := start("spool", make(chan error, 1), s.Run)
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: "t"}}
-	x = &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, d, nil)}
+	x = &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, d, nil, false)}
 	x.Rewind()
 	return x, func() {
 		t.Helper()

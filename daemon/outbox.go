@@ -33,19 +33,25 @@ type outbox struct {
 	spool *spool.Spool
 	cfg   *config.Config
 	clock clock.Clock // knows the time better, it may be, than when a record was taken
-	// acked is told each record that the broker has acknowledged; may be nil.
+	// acked is told each answer that the broker has acknowledged, and where
+	// every is set each record; may be nil.
 	acked func(spool.Record)
-	out   map[uint64]spool.Record // handed to the uplink, for acked; nil without it
+	every bool
+	out   map[uint64]spool.Record // under way, for acked
 
 	topics map[string]string // of readings, by sensor
 
 	open  map[string]*batch   // by topic, of samples
 	size  int                 // bytes in open
-	sent  map[uint64][]uint64 // the records of each mail that has more than one
-	alone map[uint64]bool     // records that go alone, as a mail that had them was refused
+	sent  map[uint64][]uint64 // the records of each mail under way that has more than one
+	alone map[uint64]bool     // records that go alone, as a mail that had them was refused; see mostAlone
 	ahead *letter             // taken from the spool and not yet dealt with
 	hurry bool                // nothing waits any more
 }
+
+// mostAlone bounds the records that go alone. Those that the spool drops would be
+// remembered for ever otherwise.
+const mostAlone = 4096
 
 // letter is a record with its address.
 type letter struct {
@@ -54,15 +60,11 @@ type letter struct {
 	payload []byte
 }
 
-func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record)) *outbox {
-	o := &outbox{
-		spool: s, cfg: cfg, clock: c, acked: acked,
+func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record), every bool) *outbox {
+	return &outbox{
+		spool: s, cfg: cfg, clock: c, acked: acked, every: every, out: map[uint64]spool.Record{},
 		topics: map[string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
-	if acked != nil {
-		o.out = map[uint64]spool.Record{}
-	}
-	return o
 }
 
 // Rewind implements [uplink.Outbox].
@@ -128,7 +130,7 @@ func (o *outbox) pull() (letter, bool) {
 		return letter{}, false
 	}
 	item.Record.Stamp = clock.Fill(item.Record.Stamp, o.clock.Now())
-	if o.out != nil {
+	if o.acked != nil && (o.every || item.Record.Kind == spool.Answer) {
 		o.out[item.ID] = item.Record
 	}
 	return letter{item, o.topic(item.Record), spool.Encode(o.cfg.Thing, item.Record)}, true
@@ -235,6 +237,13 @@ func (o *outbox) records(id uint64) []uint64 {
 	return ids
 }
 
+// Hold implements [uplink.Outbox].
+func (o *outbox) Hold(id uint64) {
+	for _, id := range o.records(id) {
+		delete(o.out, id)
+	}
+}
+
 // Ack implements [uplink.Outbox].
 func (o *outbox) Ack(id uint64) {
 	for _, id := range o.records(id) {
@@ -251,15 +260,20 @@ func (o *outbox) Ack(id uint64) {
 // for all: each goes alone after the next rewind.
 func (o *outbox) Refuse(id uint64, reason string) {
 	ids := o.records(id)
-	if len(ids) > 1 {
-		for _, id := range ids {
-			o.alone[id] = true
-		}
+	for _, id := range ids {
+		delete(o.out, id)
+	}
+	if len(ids) == 1 {
+		o.spool.Refuse(id, reason)
+		delete(o.alone, id)
 		return
 	}
-	o.spool.Refuse(id, reason)
-	delete(o.alone, id)
-	delete(o.out, id)
+	if len(o.alone)+len(ids) > mostAlone {
+		clear(o.alone) // what is still there and is refused again comes back in here
+	}
+	for _, id := range ids {
+		o.alone[id] = true
+	}
 }
 
 // topic says where a record goes: answers and the events of outputs to the

@@ -41,7 +41,7 @@ func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
 	})
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: topic, Batch: b}, Commands: config.Commands{Topic: "orders", Answers: "answers"}}
 	x := &boxed{t: t, seq: map[string]uint64{}}
-	x.outbox = newOutbox(s, cfg, now, func(r spool.Record) { x.acked = append(x.acked, fmt.Sprint(r.Sensor, r.Seq)) })
+	x.outbox = newOutbox(s, cfg, now, func(r spool.Record) { x.acked = append(x.acked, fmt.Sprint(r.Sensor, r.Seq)) }, true)
 	x.Rewind()
 	return x
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,13 +21,61 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// picky is a broker that hangs up on every message with a certain text in it,
-// and takes all others.
+// picky is a broker that hangs up on every message with a certain text in it, or
+// to a certain topic, and takes all others.
 type picky struct {
-	pair    tls.Certificate
-	bad     string
-	took    []int // the numbers of the readings it took, in their order
+	pair tls.Certificate
+	bad  string
+
+	mu      sync.Mutex
+	denied  string           // the topic
+	took    map[string][]int // the numbers of the readings it took, by sensor, in their order
 	hangUps int
+}
+
+// allow ends the denial.
+func (b *picky) allow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.denied = ""
+}
+
+// has gives the numbers of a sensor's readings that it took.
+func (b *picky) has(sensor string) []int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.took[sensor])
+}
+
+// newPicky gives one that takes everything, and the files to connect to it.
+// Certificates are verified at the present time, whatever the bubble's clock says.
+func newPicky(t *testing.T) (*picky, mqtt.Files) {
+	t.Helper()
+	files, err := mqtt.Certificates(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(files.ServerCertificate, files.ServerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := uplink.BuildTime
+	t.Cleanup(func() { uplink.BuildTime = built })
+	uplink.BuildTime = time.Now().UTC().Format(time.RFC3339)
+	return &picky{pair: pair, took: map[string][]int{}}, files
+}
+
+// link starts a link to the broker.
+func (b *picky) link(t *testing.T, files mqtt.Files, box uplink.Outbox) (*uplink.Link, *part) {
+	t.Helper()
+	l, err := uplink.New(uplink.Config{
+		Endpoint: "localhost:8883", ClientID: "board", CA: files.CA, Certificate: files.Certificate, Key: files.Key,
+		Outbox: box, Dial: b.dial,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, start("link", make(chan error, 1), l.Run)
 }
 
 // dial is [uplink.Config.Dial]. What is played ends with its connection.
@@ -61,8 +110,7 @@ func (b *picky) serve(c *tls.Conn) {
 			answer = []byte{0x20, 2, 0, 0}
 		case 3: // PUBLISH
 			topic := 2 + int(binary.BigEndian.Uint16(body))
-			if answer = []byte{0x40, 2, body[topic], body[topic+1]}; !b.takes(body[topic+2:]) {
-				b.hangUps++
+			if answer = []byte{0x40, 2, body[topic], body[topic+1]}; !b.takes(string(body[2:topic]), body[topic+2:]) {
 				if c.CloseWrite() == nil { // as a socket's close, it lets the client finish writing
 					_, _ = io.Copy(io.Discard, r)
 				}
@@ -80,14 +128,26 @@ func (b *picky) serve(c *tls.Conn) {
 }
 
 // takes notes what a message holds, unless it is a bad one.
-func (b *picky) takes(payload []byte) bool {
-	if strings.Contains(string(payload), b.bad) {
+func (b *picky) takes(topic string, payload []byte) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if topic == b.denied || b.bad != "" && strings.Contains(string(payload), b.bad) {
+		b.hangUps++
 		return false
 	}
-	var readings []struct{ Seq int }
-	if err := json.Unmarshal(payload, &readings); err == nil {
-		for _, r := range readings {
-			b.took = append(b.took, r.Seq)
+	if payload[0] == '{' {
+		payload = slices.Concat([]byte("["), payload, []byte("]"))
+	}
+	var readings []struct {
+		Kind, Sensor string
+		Seq          int
+	}
+	if err := json.Unmarshal(payload, &readings); err != nil {
+		return false
+	}
+	for _, r := range readings {
+		if r.Kind == "" {
+			b.took[r.Sensor] = append(b.took[r.Sensor], r.Seq)
 		}
 	}
 	return true
@@ -97,20 +157,9 @@ func (b *picky) takes(payload []byte) bool {
 // and is reported.
 func TestPoisonedReadingInABatch(t *testing.T) {
 	const n, bad = 60, 23
-	dir := t.TempDir()
-	files, err := mqtt.Certificates(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.LoadX509KeyPair(files.ServerCertificate, files.ServerKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	built := uplink.BuildTime
-	t.Cleanup(func() { uplink.BuildTime = built })
-	uplink.BuildTime = time.Now().UTC().Format(time.RFC3339) // certificates are verified then, whatever the bubble's clock says
+	b, files := newPicky(t)
+	b.bad = "poison"
 	synctest.Test(t, func(t *testing.T) {
-		b := &picky{pair: pair, bad: "poison"}
 		x := newBoxed(t, "t", config.Batch{Max: 10, Within: time.Second})
 		for i := 1; i <= n; i++ {
 			text := ""
@@ -119,20 +168,13 @@ func TestPoisonedReadingInABatch(t *testing.T) {
 			}
 			x.put(spool.Reading, "air", text)
 		}
-		l, err := uplink.New(uplink.Config{
-			Endpoint: "localhost:8883", ClientID: "board", CA: files.CA, Certificate: files.Certificate, Key: files.Key,
-			Outbox: x, Dial: b.dial,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		linking := start("link", make(chan error, 1), l.Run)
+		l, linking := b.link(t, files, x)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		if st := x.spool.Stats(); st.Refused != 1 || st.Samples.Pending != 0 || st.Events.Pending != 0 || b.hangUps > 20 {
 			t.Errorf("after %d hang-ups: %+v", b.hangUps, st)
 		}
-		got := slices.Clone(b.took)
+		got := b.has("air")
 		slices.Sort(got)
 		got = slices.Compact(got)
 		if len(got) != n-1 || slices.Contains(got, bad) {

@@ -20,6 +20,10 @@ type Outbox interface {
 	Next() (m Mail, ok bool)
 	// Ready is signalled (buffered, capacity one) when Next may have more.
 	Ready() <-chan struct{}
+	// Hold is told of a mail that is not sent before the next Rewind, because its
+	// topic is denied. So however much of it there is, nothing need be remembered
+	// of it until then.
+	Hold(id uint64)
 	// Ack forgets a mail for which the broker's PUBACK has come.
 	Ack(id uint64)
 	// Refuse sets a mail aside that can never be sent, and reports it. Where a

@@ -65,6 +65,9 @@ func (q *Queue) Next() (Mail, bool) {
 // Ready implements [Outbox].
 func (q *Queue) Ready() <-chan struct{} { return q.ready }
 
+// Hold implements [Outbox].
+func (q *Queue) Hold(uint64) {}
+
 // Ack implements [Outbox].
 func (q *Queue) Ack(id uint64) { q.settle(id, nil) }
 

@@ -86,7 +86,8 @@ func (s *session) fill() (more bool, wait time.Duration) {
 		}
 		trial := topics.trial(m.Topic, m.ID)
 		if topics.held(m.Topic) && !trial {
-			continue // it stays in the outbox, and comes again after a rewind
+			box.Hold(m.ID) // it comes again after a rewind
+			continue
 		}
 		if trial && len(s.window) > 0 {
 			s.head = &m // a hang-up must be about nothing else
