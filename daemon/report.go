@@ -45,6 +45,9 @@ type LinkReport struct {
 	Next         time.Time  `json:"next_try,omitzero"` // absent while an attempt is under way
 	LastError    *LinkError `json:"last_error,omitempty"`
 	Acknowledged uint64     `json:"acknowledged"` // messages, since the start; a batch is one
+	// SessionsLost is how often the broker has forgotten our session since the
+	// start, and with it the orders that it may have kept for us.
+	SessionsLost uint64 `json:"sessions_lost"`
 }
 
 // LinkError is what was last wrong with the connection.
@@ -160,6 +163,7 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 	r := LinkReport{
 		Connected: s.Connected, Since: when(since, now), For: seconds(now.Mono - since.Mono),
 		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published,
+		SessionsLost: s.SessionsLost,
 	}
 	if !s.Next.IsZero() {
 		r.Next = brief(now.Wall.Add(time.Until(s.Next)))

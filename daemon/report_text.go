@@ -66,6 +66,9 @@ func (p *printer) link(r Report) {
 	if len(l.Denied) > 0 {
 		p.line("\tsubscription denied: %s", strings.Join(l.Denied, ", "))
 	}
+	if l.SessionsLost > 0 {
+		p.line("\tsessions that the broker has forgotten, maybe with orders for us: %d", l.SessionsLost)
+	}
 	if e := l.LastError; e != nil {
 		before := ""
 		if e.Over {

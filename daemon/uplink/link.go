@@ -46,6 +46,7 @@ type Link struct {
 	rival       *Explained // another client uses our client id; until a connection has lasted
 	looked      time.Time  // when the files of credentials that are not in use were last looked at
 	known       bool       // there has been a session
+	forgotten   bool       // the broker has forgotten it, and Status does not say so yet
 	toldDropped uint64     // what Observe was last told of dropped
 	told        string     // the code of the last failure that was logged
 }

@@ -88,8 +88,8 @@ type Status struct {
 	// Dropped counts the messages from the broker that were lost since the
 	// start: at QoS 0 because too many waited, at any QoS because of their size.
 	Dropped uint64
-	// SessionsLost counts the connections that found the broker had forgotten
-	// our session, and with it the orders it may have kept for us.
+	// SessionsLost counts how often the link came to stand again and the broker had
+	// forgotten our session, and with it the orders it may have kept for us.
 	SessionsLost uint64
 }
 

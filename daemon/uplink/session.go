@@ -95,6 +95,9 @@ func (s *session) connect(ctx context.Context) (err error) {
 		return token.Error()
 	}
 	s.phase, s.present = Idle, s.conn.guard.session
+	// What comes of this connection changes nothing about it, and the next one
+	// will find the session that this one made.
+	s.l.forgotten = s.l.forgotten || s.l.known && !s.present && !s.l.cfg.Clean
 	s.l.keys.reached(s.creds)
 	return nil
 }
@@ -240,8 +243,8 @@ func granted(token *mqtt.SubscribeToken) (code byte, ok bool) {
 func (s *session) stand() {
 	l := s.l
 	s.up = time.Now()
-	forgotten := l.known && !s.present && !l.cfg.Clean
-	l.known = true
+	forgotten := l.forgotten
+	l.known, l.forgotten = true, false
 	l.update(func(st *Status) {
 		st.Connected, st.Attempts, st.SessionPresent = true, 0, s.present
 		st.Err, st.Denied = l.amiss(), l.filters.bans.names()

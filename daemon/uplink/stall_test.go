@@ -156,3 +156,42 @@ func TestKillsLoseNothingAndLeakNothing(t *testing.T) {
 		l.end(t, p)
 	})
 }
+
+// A session that was lost is counted once, when the link stands, though the
+// connections that found it out came to nothing, and the one that stands found
+// the session that they had made.
+func TestLostSessionIsCountedWhenTheLinkStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(false) // the first, which loses nothing
+		expect[*packets.SubscribePacket](p)
+		p.reset()
+		p = b.accept(true)
+		p.grant("orders", 1)
+		synctest.Wait()
+		if n := l.Status().SessionsLost; n != 0 {
+			t.Errorf("%d sessions lost at the start", n)
+		}
+		p.hangUp()
+		for range 2 {
+			p = b.accept(false)
+			expect[*packets.SubscribePacket](p)
+			p.reset()
+		}
+		synctest.Wait()
+		if n := l.Status().SessionsLost; n != 0 {
+			t.Errorf("%d sessions lost while the link does not stand", n)
+		}
+		for range 2 {
+			p = b.accept(true)
+			p.grant("orders", 1)
+			synctest.Wait()
+			if st := l.Status(); !st.Connected || st.SessionsLost != 1 {
+				t.Errorf("status: %+v", st)
+			}
+			p.hangUp()
+		}
+		l.end(t, nil)
+	})
+}
