@@ -49,7 +49,10 @@ func openWith(t *testing.T, s *sim.Board, o Options) *bench {
 		defer n.mu.Unlock()
 		n.faults = append(n.faults, fmt.Sprintf("%s %s %s", c.Subject, c.Fault.Code, c.State()))
 	})
-	o.Clock, o.Health = clock.Fake(), n.health
+	o.Health = n.health
+	if o.Clock == nil {
+		o.Clock = clock.Fake()
+	}
 	if o.Event == nil {
 		o.Event = func(r spool.Record) {
 			if r.Kind != spool.Event || r.Stamp.Wall.IsZero() {

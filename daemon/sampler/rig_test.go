@@ -178,7 +178,10 @@ func runWith(t *testing.T, o Options, fakes map[string]*fake, configs ...sensors
 func runCatalog(t *testing.T, o Options, lookup func(string) (sensors.Chip, bool), configs ...sensors.Config) *rig {
 	t.Helper()
 	r := &rig{t: t, start: time.Now(), done: make(chan error, 1), prog: new(health.Progress)}
-	o.Sensors, o.Clock, o.Loop = configs, clock.Fake(), r.prog.Loop("scheduler")
+	o.Sensors, o.Loop = configs, r.prog.Loop("scheduler")
+	if o.Clock == nil {
+		o.Clock = clock.Fake()
+	}
 	o.Health = health.New(func(c health.Change) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -162,6 +162,7 @@ func TestTooBigMessage(t *testing.T) {
 		if m := <-l.Messages(); string(m.Payload) != "small" {
 			t.Errorf("got %d bytes", len(m.Payload))
 		}
+		synctest.Wait()
 		if st := l.Status(); !st.Connected || st.Dropped != 2 {
 			t.Errorf("status: %+v", st)
 		}

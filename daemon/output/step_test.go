@@ -1,0 +1,63 @@
+package output
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors/sim"
+)
+
+// However the wall clock is set while a timer of an output runs, and whether it
+// is held to be true or not, the timer acts when it is due, and once.
+// `make clock-steps` shows it of the process's own clock.
+func TestClockStepMovesNoTimer(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, c := range []struct {
+		cause string
+		set   func(*Config)
+		begin func(*bench)
+	}{
+		{CauseForEnded, func(*Config) {}, func(n *bench) { n.do("pump", ActionOn, time.Minute) }},
+		{CausePulse, func(*Config) {}, func(n *bench) { n.do("pump", ActionPulse, time.Minute) }},
+		{CauseMaxOn, func(c *Config) { c.MaxOn = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0) }},
+		{CauseLinkLost, func(c *Config) { c.SafeAfter = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0); n.bank.Link(false) }},
+		{"waited", func(c *Config) { c.MinOn = time.Minute }, func(n *bench) {
+			n.do("pump", ActionOn, 0)
+			n.ordered(Order{Output: "pump", Action: ActionOff, Cause: "waited"})
+		}},
+	} {
+		for _, step := range []time.Duration{-30 * year, -time.Hour, -time.Second, time.Second, time.Hour, 30 * year} {
+			synctest.Test(t, func(t *testing.T) {
+				var off atomic.Int64
+				steady := clock.Fake()
+				set := clock.Func(func() clock.Stamp {
+					s, by := steady.Now(), time.Duration(off.Load())
+					s.Wall, s.Synced = s.Wall.Add(by), by == 0
+					return s
+				})
+				out := pump
+				c.set(&out)
+				s := sim.New()
+				n := openWith(t, s, Options{Board: s, Outputs: []Config{out}, Clock: set})
+				defer n.run()()
+				n.bank.Link(true)
+				c.begin(n)
+				for i := range 59 {
+					off.Store(int64(step) * int64(i%3-1)) // back, true, forward, each second
+					n.after(time.Second)
+				}
+				n.after(time.Second - 1)
+				n.is("GPIO27", On)
+				n.after(1)
+				n.is("GPIO27", Off)
+				off.Store(int64(step))
+				n.after(time.Hour)
+				n.is("GPIO27", Off)
+				n.told("output=pump state=off cause=" + c.cause)
+			})
+		}
+	}
+}
