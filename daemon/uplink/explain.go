@@ -182,8 +182,12 @@ func explainHangUp(err error, at Scene) *Explained {
 	case Handshaking:
 		return explained(health.NetworkDown, "Check the port in broker.endpoint: MQTT over TLS is usually on 8883. A firewall may be in between.", "what answers at %s ended the TLS handshake", at.Endpoint)
 	case Connecting:
-		if wasReset(err) {
-			return explained(health.CertificateRejected, "Check that the certificate is active and registered with this broker, and not expired.", "the broker reset the connection right after the TLS handshake, probably because of our certificate")
+		const check = "Check that the certificate is active and registered with this broker, and not expired."
+		switch {
+		case wasReset(err) && at.Repeated:
+			return explained(health.CertificateRejected, check, "the broker keeps resetting the connection right after the TLS handshake, probably because of our certificate")
+		case wasReset(err):
+			return explained(health.NetworkDown, "fieldpost tries again. If it stays so, it is probably our certificate: "+check, "the connection was reset right after the TLS handshake")
 		}
 		return refused(at, "the broker ended the connection instead of accepting the client id %q", at.ClientID)
 	case Subscribing:

@@ -52,7 +52,7 @@ func TestHangUps(t *testing.T) {
 			expect[*packets.ConnectPacket](p)
 			p.hangUp()
 		}, health.ConnectRefused},
-		{"without reading the CONNECT", func(b *broker) { b.peer().reset() }, health.CertificateRejected},
+		{"without reading the CONNECT", func(b *broker) { b.peer().reset() }, health.NetworkDown},
 		{"instead of a SUBACK", func(b *broker) {
 			p := b.accept(false)
 			expect[*packets.SubscribePacket](p)

@@ -22,6 +22,9 @@ func (l *Link) judge(s *session, err error) *Explained {
 	count(&l.resets, s.phase == Connecting && wasReset(err))
 	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked
 	switch {
+	case s.phase == Connecting:
+		answer = false
+		at.Repeated = l.resets >= 2 // networks reset too, but seldom just here twice in a row
 	case s.phase == Subscribing && answer:
 		if at.Repeated = l.filters.hungUp(s.subject, how, now); at.Repeated {
 			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)

@@ -170,17 +170,69 @@ func TestLostAlertIsProbedFor(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		var versions []uint16
-		for range 4 {
+		for i := range 4 {
 			p := b.peer()
 			versions = append(versions, p.conn.ConnectionState().Version)
 			p.reset() // and the alert is lost
 			synctest.Wait()
-			if l.code() != string(health.CertificateRejected) {
-				t.Errorf("status: %v", l.Status().Err)
+			want := health.CertificateRejected
+			if i == 0 {
+				want = health.NetworkDown
+			}
+			if l.code() != string(want) {
+				t.Errorf("reset %d: %v", i+1, l.Status().Err)
 			}
 		}
 		if versions[0] != tls.VersionTLS13 || versions[1] != tls.VersionTLS13 || versions[2] != tls.VersionTLS12 || versions[3] != tls.VersionTLS13 {
 			t.Errorf("versions: %x", versions)
+		}
+		l.end(t, nil)
+	})
+}
+
+// A network resets too: one reset between TLS and CONNACK is its fault, and does
+// not have the link wait for a person; only with the second in a row it is blamed
+// on the certificate. Anything between them begins the row anew.
+func TestOneResetIsTheNetworks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		var longest time.Duration // the bound of the last wait
+		l := runWaiting(t, b.config(), func(below time.Duration) time.Duration {
+			longest = below
+			return 0
+		})
+		reset := func() { b.peer().reset() }
+		silent := func() { b.raw().Close() }
+		accepted := func() { b.accept(true).hangUp() }
+		for i, s := range []struct {
+			play func()
+			want health.Code
+			most time.Duration
+		}{
+			{reset, health.NetworkDown, backoffLost},
+			{accepted, health.NetworkDown, backoffLost},
+			{reset, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{silent, health.NetworkDown, backoffLost},
+			{reset, health.NetworkDown, backoffLost},
+			{reset, health.CertificateRejected, backoffDenied},
+			{reset, health.CertificateRejected, backoffDenied},
+			{silent, health.NetworkDown, backoffLost},
+			{reset, health.NetworkDown, backoffLost},
+		} {
+			s.play()
+			synctest.Wait()
+			if l.code() != string(s.want) {
+				t.Errorf("step %d: %v, want %s", i, l.Status().Err, s.want)
+			}
+			if want := min(s.most, backoffFirst<<i); longest != want {
+				t.Errorf("step %d: waits up to %v, want %v", i, longest, want)
+			}
 		}
 		l.end(t, nil)
 	})
