@@ -70,6 +70,7 @@ func (s *Spool) rewriteNotes() error {
 			}
 		}
 		s.noteOwed(f)
+		s.noteGiven(f)
 		s.oldMarks(f)
 		s.marks(f)
 	})
@@ -77,6 +78,24 @@ func (s *Spool) rewriteNotes() error {
 	s.noted = s.w.notes.size
 	s.mu.Unlock()
 	return err
+}
+
+// noteGiven collects how far the records of each run have been given out of
+// which some are still here. Next gives them in order, so that one number tells
+// it; and when they are written down for good it gives no more.
+func (s *Spool) noteGiven(f *frames) {
+	for i, l := range s.lanes {
+		for k, seq := 0, uint64(0); k < len(l.segs); k++ {
+			g := l.segs[k]
+			for _, x := range l.given.within(g.lo, g.hi) {
+				seq = x.hi - g.off
+			}
+			if k+1 == len(l.segs) || l.segs[k+1].run != g.run {
+				f.handed(noteKey{i, g.run}, seq)
+				seq = 0
+			}
+		}
+	}
 }
 
 // oldMarks collects what sensors earlier runs had of whose records some are

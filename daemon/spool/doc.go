@@ -26,11 +26,14 @@
 // without sensor tells how many, in the field count.
 //
 // A gap claims no more than is missing, unless it is not certain. What was given
-// out and then dropped may be acknowledged yet: it has a gap of its own, which is
-// not certain. In an outage that drops one segment after the other a gap that
-// still waits grows, so that there are few.
+// out and then dropped may be acknowledged yet, or only the acknowledgement be
+// lost: it has a gap of its own, which is not certain. A good stop notes how far
+// each log was given out, so that later runs know; after any other end all that
+// is there counts as given out. In an outage that drops one segment after the
+// other a gap that still waits grows, so that there are few.
 //
-// What is not told: a crash of a run that never had a disk.
+// What is not told: a crash of a run that never had a disk. Nor is it known later
+// what of earlier runs' mail such a run gave out.
 //
 // # On disk
 //

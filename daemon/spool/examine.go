@@ -42,11 +42,23 @@ func (l *loader) segment(g *segment, torn bool) {
 		if torn {
 			l.f.torn = append(l.f.torn, g)
 		}
+		l.given(g)
 		l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
 		l.f.pending[g.lane] += g.live
 	case !g.bad:
 		l.f.empty = append(l.f.empty, g)
 	}
+}
+
+// given takes note of what of a segment an earlier run may have given out: what
+// the last one noted when it stopped in good order, or else all.
+func (l *loader) given(g *segment) {
+	until := g.hi
+	if seq, noted := l.notes.given[noteKey{g.lane, g.run}]; noted && len(l.ended) == 0 {
+		first := g.lo - g.off
+		until = g.lo + min(max(seq, first)-first, g.hi-g.lo)
+	}
+	l.f.given[g.lane].add(g.lo, until)
 }
 
 // damaged takes note of a damaged file. What can be read of it is read; it is

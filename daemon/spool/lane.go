@@ -53,11 +53,11 @@ type lane struct {
 	dead    int      // how many of mem are done
 	bytes   int64    // what mem costs
 	segs    []*segment
-	done    ids       // every id below next is in here or is a record still owed
-	next    uint64    // the id of the next record
-	cursor  uint64    // where Next looks first
-	given   [2]uint64 // behind the last that Next gave of what an earlier run left, and of this run's
-	pending int       // records owed
+	done    ids    // every id below next is in here or is a record still owed
+	next    uint64 // the id of the next record
+	cursor  uint64 // where Next looks first
+	given   ids    // what of the owed Next has given, in this run or perhaps an earlier one
+	pending int    // records owed
 }
 
 func newLane() *lane {
@@ -113,20 +113,27 @@ func (l *lane) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
 
 // give takes note that Next gives an id.
 func (l *lane) give(id uint64) {
+	l.given.add(l.cursor, id+1) // all before it is done
 	l.cursor = id + 1
-	n := l.giver(id)
-	*n = max(*n, id+1)
 }
 
-// mayHaveCome reports whether an owed id has been given in this run: then the
-// broker may have it, and only its acknowledgement be on its way.
-func (l *lane) mayHaveCome(id uint64) bool { return id < *l.giver(id) }
+// mayHaveCome reports whether an owed id has been given, in this run or perhaps
+// an earlier one: then the broker may have it, and only its acknowledgement be
+// on its way or lost.
+func (l *lane) mayHaveCome(id uint64) bool { return l.given.has(id) }
 
-func (l *lane) giver(id uint64) *uint64 {
-	if id < firstLive {
-		return &l.given[0]
+// ahead puts what an earlier run left ahead of what there is.
+func (l *lane) ahead(segs []*segment, done, given ids, pending int) {
+	for _, x := range l.done.within(firstLive, l.next) {
+		done.add(x.lo, x.hi)
 	}
-	return &l.given[1]
+	for _, x := range l.given.within(firstLive, l.next) {
+		given.add(x.lo, x.hi)
+	}
+	l.done, l.given = done, given
+	l.segs = append(segs, l.segs...)
+	l.pending += pending
+	l.cursor = 0
 }
 
 // settle makes an owed record done and gives the segment it is in, or nil.

@@ -16,6 +16,7 @@ type found struct {
 	counted bool   // the run file says so
 	segs    [lanes][]*segment
 	done    [lanes]ids // of the ids of segs
+	given   [lanes]ids // of these those that an earlier run may have given out
 	pending [lanes]int
 	empty   []*segment // files that owe nothing
 	holes   [lanes]*tally

@@ -49,6 +49,9 @@ func (m *model) crash(power bool) {
 	run := m.r.s.RunNumber()
 	failed = m.harm() || failed
 	m.open()
+	if m.rnd.IntN(2) == 0 {
+		return // so that nothing is given
+	}
 	items := m.r.take(all)
 	m.see(items)
 	m.r.s.Rewind()

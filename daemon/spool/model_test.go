@@ -74,6 +74,7 @@ func (m *model) see(items []Item) {
 	for _, x := range items {
 		r := x.Record
 		if r.Kind == Gap {
+			m.sent(r)
 			continue
 		}
 		n := name{r.Sensor, r.Run, r.Seq}
@@ -102,6 +103,22 @@ func (m *model) first(n name, f *fate) {
 	}
 	f.given = true
 	m.far[k] = max(m.far[k], n.seq)
+}
+
+// sent checks that a gap that is certain claims nothing that Next has given, in
+// whichever run: the broker may have that, and only its acknowledgement, or the
+// note of it, be lost. But for what we refused, and for what is given once more
+// because the note that it is given up is lost.
+func (m *model) sent(gap Record) {
+	o, x := origin{gap.Sensor, gap.Run}, claim(gap)
+	if x.uncertain || m.blank {
+		return
+	}
+	for seq := x.lo; seq <= x.hi; seq++ {
+		if f := m.fates[name{o.sensor, o.run, seq}]; f != nil && f.given && !f.refused {
+			m.fatalf("gap %+v of %+v claims %d, which was given", x, o, seq)
+		}
+	}
 }
 
 func (m *model) take(n int) {
@@ -171,6 +188,19 @@ func (m *model) stop() {
 	m.note("stop")
 	m.harm()
 	m.open()
+	m.flood()
+}
+
+// flood has what earlier runs left dropped, once in a while.
+func (m *model) flood() {
+	if m.rnd.IntN(3) > 0 {
+		return
+	}
+	m.note("flood")
+	for range 5 + m.rnd.IntN(12) {
+		m.add(Reading, "big")
+		wait(time.Second)
+	}
 }
 
 func (m *model) step() {
@@ -208,10 +238,9 @@ func (m *model) step() {
 		m.d.failing(nil)
 	case k < 97:
 		m.stop()
-	case k < 98:
-		m.crash(false)
 	default:
-		m.crash(true)
+		m.crash(k == 99)
+		m.flood()
 	}
 }
 

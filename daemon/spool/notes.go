@@ -17,6 +17,8 @@ import (
 //	'r'  lane byte, run, number as uvarints: that segment is removed, nothing needs it
 //	't'  two zero bytes, then such payloads as strings: these are true together
 //	'g'  lane byte, run, seq as uvarints, payload: that frame is this gap, and the broker does not have it
+//	'h'  lane byte, run, seq as uvarints: of that run's frames Next has given those before seq, in whichever run;
+//	     true when the latest run has stopped in good order
 const (
 	notesName = "acks"
 	notesMax  = segmentSize
@@ -47,6 +49,7 @@ type notes struct {
 	done    map[noteKey]*ids
 	marks   map[uint64]map[string]mark // by run and sensor
 	gaps    map[frameKey][]byte        // share the file's bytes
+	given   map[noteKey]uint64         // behind the last seq that was given out
 }
 
 // frames collects frames for the file.
@@ -125,11 +128,19 @@ func (f *frames) gap(k frameKey, payload []byte) {
 	f.add(append(p, payload...))
 }
 
+// handed says how far a run's records have been given out.
+func (f *frames) handed(k noteKey, seq uint64) {
+	p := append(make([]byte, 0, 40), 'h', byte(k.lane))
+	p = binary.AppendUvarint(p, k.run)
+	f.add(binary.AppendUvarint(p, seq))
+}
+
 // readNotes reads the file's bytes. What it cannot read it passes over.
 func readNotes(data []byte) notes {
 	n := notes{
 		files: map[fileKey]uint64{}, removed: map[fileKey]bool{}, done: map[noteKey]*ids{},
 		marks: map[uint64]map[string]mark{}, gaps: map[frameKey][]byte{},
+		given: map[noteKey]uint64{},
 	}
 	s := scanner{data: data}
 	for s.next() {
@@ -184,6 +195,10 @@ func (n *notes) read(payload []byte) {
 	case 'g':
 		if seq := d.uvarint(); !d.bad {
 			n.gaps[frameKey{run, seq}] = d.b
+		}
+	case 'h':
+		if seq := d.uvarint(); !d.bad {
+			n.given[noteKey{lane, run}] = seq
 		}
 	}
 }

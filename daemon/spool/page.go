@@ -89,12 +89,13 @@ func (p *pages) keep(x page, other *segment) {
 // Next gives the next unsent record, events before samples. It never waits for
 // the disk: while a backlog is read back there is nothing for the moment, and
 // Ready tells when there is. It gives nothing from files unless Run runs.
-// Samples pass events that are on a disk that hangs. Any goroutine.
+// Samples pass events that are on a disk that hangs. When Run is to end it gives
+// nothing more. Any goroutine.
 func (s *Spool) Next() (Item, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.lanes {
-		if s.drop != nil {
+		if s.drop != nil || s.ended {
 			break
 		}
 		item, ok, later := s.nextOf(i)

@@ -110,6 +110,9 @@ func (r *rig) put(x Record) {
 	if x.Fields == nil {
 		x.Fields = []sensors.Field{{Name: "v", Value: float64(x.Seq)}}
 	}
+	if x.Sensor == "big" {
+		x.Fields = append(x.Fields, sensors.Field{Name: "pad", Value: strings.Repeat("x", 80<<10)})
+	}
 	if err := r.s.Append(x); err != nil {
 		r.t.Fatal(err)
 	}

@@ -134,19 +134,24 @@ func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
 	}
 }
 
-// After a late start of the disk, what an earlier run left has not been given,
-// whatever has been given of this run's.
+// What was given is known in spans, however it is given again.
 func TestGivenIsKeptForEachRun(t *testing.T) {
 	l := newLane()
+	l.next = firstLive + 9
 	l.give(firstLive + 4)
+	var done, given ids
+	done.add(0, 2)
+	done.add(20, firstLive)
+	given.add(12, 15)
+	l.ahead(nil, done, given, 18) // the disk starts late
 	l.give(7)
-	for id, want := range map[uint64]bool{3: true, 7: true, 8: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
+	for id, want := range map[uint64]bool{3: true, 7: true, 8: false, 12: true, 14: true, 15: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
 		if got := l.mayHaveCome(id); got != want {
 			t.Errorf("%d: may have come %v, want %v", id, got, want)
 		}
 	}
-	if l.cursor != 8 {
-		t.Errorf("the next is looked for at %d", l.cursor)
+	if l.cursor != 8 || l.pending != 18 {
+		t.Errorf("the next is looked for at %d, %d are owed", l.cursor, l.pending)
 	}
 	l.cursor = 0 // as Rewind does
 	if l.give(2); !l.mayHaveCome(7) {

@@ -59,14 +59,7 @@ func (s *Spool) install(f *found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, l := range s.lanes {
-		done := f.done[i]
-		for _, x := range l.done.within(firstLive, l.next) {
-			done.add(x.lo, x.hi)
-		}
-		l.done = done
-		l.segs = append(f.segs[i], l.segs...)
-		l.pending += f.pending[i]
-		l.cursor = 0
+		l.ahead(f.segs[i], f.done[i], f.given[i], f.pending[i])
 	}
 	maps.Copy(s.gaps, f.gaps)
 	s.garbage = append(s.garbage, f.empty...)

@@ -1,0 +1,151 @@
+package spool
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// life is what becomes of the first run's twenty records in one run.
+type life struct {
+	give int  // how many of them Next gives
+	kill bool // the run does not stop in good order
+	old  bool // the file of acks it leaves is as an older version writes it
+}
+
+// live has a run end so, and opens the next.
+func (r *rig) live(x life, kind Kind, acked int) *rig {
+	r.t.Helper()
+	for n := 0; n < x.give; {
+		item, ok := r.next()
+		if !ok {
+			r.t.Fatalf("%d of %d", n, x.give)
+		}
+		if item.Record.Kind == kind && item.Record.Run == 1 {
+			n++
+			if n <= acked {
+				r.s.Ack(item.ID)
+			}
+		}
+	}
+	wait(3 * time.Second)
+	left := r.d
+	if x.kill {
+		left = r.crash(r.d.kill())
+	} else if err := r.end(); err != nil {
+		r.t.Fatal(err)
+	}
+	if x.old {
+		var f frames
+		for s := (scanner{data: left.data(notesName)}); s.next(); {
+			if s.payload[0] != 'h' {
+				f.add(s.payload)
+			}
+		}
+		left.put(notesName, f.b)
+	}
+	return newRig(r.t, left, r.o).start()
+}
+
+// What any run has given out may be at the broker: when a later run drops it, it
+// is not claimed for certain. What none has given is.
+func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		lives  []life
+		acked  int // in the first
+		unsure string
+		sure   string
+	}{
+		{"never given", []life{{}}, 0, "", "1-20"},
+		{"all given", []life{{give: 20}}, 0, "1-20", ""},
+		{"some given", []life{{give: 12}}, 0, "1-12", "13-20"},
+		{"some acknowledged", []life{{give: 12}}, 3, "4-12", "13-20"},
+		{"never given, and killed", []life{{kill: true}}, 0, "1-20", ""},
+		{"given by a later run", []life{{give: 5}, {give: 12}}, 0, "1-12", "13-20"},
+		{"a later run never came to it", []life{{give: 5}, {}, {}}, 0, "1-5", "6-20"},
+		{"a later run came less far", []life{{give: 12}, {give: 5}, {}}, 0, "1-12", "13-20"},
+		{"a later run was killed", []life{{give: 5}, {kill: true}}, 0, "1-20", ""},
+		{"a later run was killed, and one stopped", []life{{give: 5}, {kill: true}, {}, {}}, 0, "1-20", ""},
+		{"an older version stopped", []life{{give: 5, old: true}}, 0, "1-20", ""},
+		{"an older version stopped, and a newer", []life{{give: 5, old: true}, {}}, 0, "1-20", ""},
+	} {
+		for kind, sensor := range map[Kind]string{Edge: "door", Reading: "air"} {
+			t.Run(fmt.Sprint(c.name, " ", kind), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+					for range 20 {
+						r.add(kind, sensor)
+					}
+					for i, x := range c.lives {
+						if i > 0 {
+							c.acked = 0
+						}
+						r = r.live(x, kind, c.acked)
+					}
+					r.flood(kind, "other", 20000)
+					unsure, sure := "", ""
+					for _, x := range r.take(all) {
+						if g := claim(x.Record); x.Record.Kind != Gap || x.Record.Sensor != sensor || x.Record.Run != 1 || g.open {
+							continue
+						} else if text := fmt.Sprintf("%d-%d", g.lo, g.hi); g.uncertain {
+							unsure += text
+						} else {
+							sure += text
+						}
+					}
+					if unsure != c.unsure || sure != c.sure {
+						t.Errorf("not certain %q, certain %q; want %q, %q", unsure, sure, c.unsure, c.sure)
+					}
+					if err := r.end(); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What was noted of a lane and run holds for the frames before it, wherever
+// the segment lies among the ids.
+func TestGivenOfASegment(t *testing.T) {
+	for _, c := range []struct {
+		lo, first, n uint64 // the first id, its frame's seq, and how many
+		noted        uint64
+		want         []span
+	}{
+		{5, firstLive, 10, firstLive + 4, []span{{5, 9}}},
+		{5, firstLive, 10, firstLive, nil},
+		{5, firstLive, 10, 0, nil},
+		{5, firstLive + 3, 10, firstLive + 2, nil},
+		{5, firstLive, 10, 1 << 63, []span{{5, 15}}},
+		{firstLive - 20, 7, 10, 9, []span{{firstLive - 20, firstLive - 18}}},
+		{firstLive - 20, 7, 10, 0, nil},
+	} {
+		g := &segment{lane: samples, run: 3, off: c.lo - c.first, lo: c.lo, hi: c.lo + c.n}
+		l := loader{notes: readNotes(nil)}
+		l.notes.given[noteKey{samples, 3}] = c.noted
+		l.given(g)
+		if got := l.f.given[samples].spans; fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+		l.ended = map[uint64]bool{4: true}
+		l.given(g)
+		if got := l.f.given[samples].spans; fmt.Sprint(got) != fmt.Sprint([]span{{c.lo, c.lo + c.n}}) {
+			t.Errorf("%+v, and then a run was killed: %v", c, got)
+		}
+	}
+}
+
+// When Run is to end Next gives nothing more: it would not be noted.
+func TestNothingIsGivenAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+		r.add(Reading, "air")
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		r.want(r.take(all), "")
+	})
+}
