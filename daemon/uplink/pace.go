@@ -25,14 +25,19 @@ const (
 const (
 	leastShare = 1.0 / 16         // of the rate, however often it is halved
 	recovery   = 10 * time.Minute // from nothing to the whole rate
+	elsewhere  = time.Minute      // the same where the rate is a guess: a stall that has passed must not hold up a backlog
 	ackPause   = 10 * time.Second // the most that one acknowledgement counts for
 )
 
 // pace bounds the rate of publishing by two token buckets, of messages and of
 // bytes. When the broker does not acknowledge in time, it may have discarded
 // what was too much for it: the rate is halved, and comes back slowly while
-// acknowledgements come. A nil pace bounds nothing.
+// acknowledgements come. For another broker than AWS IoT Core there is no bound
+// until then, as its limits are not known; then AWS's is as good as any, and when
+// the whole of that rate has come back, there is none again.
 type pace struct {
+	aws             bool // the bound never ends
+	recovery        time.Duration
 	messages, bytes bucket
 	share           float64   // of the rate
 	filled          time.Time // when the buckets were last filled
@@ -52,20 +57,25 @@ type bucket struct {
 // paceFor gives the pace for a broker.
 func paceFor(host string) *pace {
 	h := strings.TrimSuffix(strings.ToLower(host), ".")
-	if !strings.HasSuffix(h, ".amazonaws.com") && !strings.HasSuffix(h, ".amazonaws.com.cn") {
-		return nil
+	aws, back := strings.HasSuffix(h, ".amazonaws.com") || strings.HasSuffix(h, ".amazonaws.com.cn"), elsewhere
+	if aws {
+		back = recovery
 	}
 	return &pace{
+		aws: aws, recovery: back,
 		messages: bucket{rate: awsMessages, most: burstMessages, level: burstMessages},
 		bytes:    bucket{rate: awsBytes, most: burstBytes, level: burstBytes},
 		share:    1,
 	}
 }
 
+// bounds reports whether there is a bound.
+func (p *pace) bounds() bool { return p.aws || p.share < 1 }
+
 // wait says for how long nothing may go; 0 when a message may go now, whatever
 // its size.
 func (p *pace) wait(now time.Time) time.Duration {
-	if p == nil {
+	if !p.bounds() {
 		return 0
 	}
 	if elapsed := now.Sub(p.filled); elapsed > 0 {
@@ -78,7 +88,7 @@ func (p *pace) wait(now time.Time) time.Duration {
 
 // alone says for how long this message may not go, though others may.
 func (p *pace) alone(m Mail, now time.Time) time.Duration {
-	if p == nil || packetSize(m) <= largeBytes {
+	if !p.bounds() || packetSize(m) <= largeBytes {
 		return 0
 	}
 	return p.spent.Add(time.Second).Sub(now)
@@ -86,7 +96,7 @@ func (p *pace) alone(m Mail, now time.Time) time.Duration {
 
 // spend notes that a message goes now.
 func (p *pace) spend(m Mail, now time.Time) {
-	if p != nil {
+	if p.bounds() {
 		p.messages.level--
 		p.bytes.level -= float64(packetSize(m))
 		p.spent = now
@@ -97,19 +107,14 @@ func packetSize(m Mail) int { return len(m.Payload) + len(m.Topic) + packetBytes
 
 // halve halves the rate.
 func (p *pace) halve() {
-	if p != nil {
-		p.share = max(leastShare, p.share/2)
-	}
+	p.share = max(leastShare, p.share/2)
 }
 
 // acked lets the rate come back a little.
 func (p *pace) acked(now time.Time) {
-	if p == nil {
-		return
-	}
 	if p.share < 1 {
 		since := min(now.Sub(p.heard), ackPause)
-		p.share = min(1, p.share+since.Seconds()/recovery.Seconds())
+		p.share = min(1, p.share+since.Seconds()/p.recovery.Seconds())
 	}
 	p.heard = now
 }

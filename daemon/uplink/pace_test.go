@@ -23,7 +23,7 @@ func TestOnlyAWSIsPaced(t *testing.T) {
 		"127.0.0.1":                    false,
 		"a.amazonaws.com.cn.elsewhere": false,
 	} {
-		if got := paceFor(host) != nil; got != want {
+		if got := paceFor(host).bounds(); got != want {
 			t.Errorf("%s: paced %v, want %v", host, got, want)
 		}
 	}
@@ -170,6 +170,49 @@ func TestNoPubackHalvesTheRate(t *testing.T) {
 		}
 		if d, want := time.Since(began), (200-burstMessages)*time.Second/(awsMessages/2); d < want*9/10 || d > want*11/10 {
 			t.Errorf("took %v, want about %v", d, want)
+		}
+		l.end(t, p)
+	})
+}
+
+// On any other broker there is no bound until one does not acknowledge in time,
+// and none again when the rate has come back.
+func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		const n = 300
+		for i := range n {
+			l.queue.Put("t", []byte(strconv.Itoa(i)))
+		}
+		p := b.accept(false)
+		for range l.cfg.Window {
+			expect[*packets.PublishPacket](p)
+		}
+		p.gone() // as no PUBACK came
+		p = b.accept(true)
+		backlog := func(from, n int) time.Duration {
+			began := time.Now()
+			for i := range n {
+				p.puback(p.delivery("t", strconv.Itoa(from+i)))
+			}
+			return time.Since(began)
+		}
+		const whole = (n - burstMessages) * time.Second / awsMessages
+		if d := backlog(0, n); d < whole*6/5 || d > whole*2 { // it comes back all the while
+			t.Errorf("%d messages took %v, want between half the rate and the whole", n, d)
+		}
+		const more = 6
+		for i := range more { // half a minute of acknowledgements
+			<-time.After(5 * time.Second)
+			l.queue.Put("t", []byte(strconv.Itoa(n+i)))
+			backlog(n+i, 1)
+		}
+		for i := range n {
+			l.queue.Put("t", []byte(strconv.Itoa(n+more+i)))
+		}
+		if d := backlog(n+more, n); d != 0 {
+			t.Errorf("when the rate had come back, %d messages took %v", n, d)
 		}
 		l.end(t, p)
 	})
