@@ -51,16 +51,7 @@ func (s *Spool) rewriteNotes() error {
 	err := s.w.notes.rewrite(func(f *frames) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for i, l := range s.lanes {
-			keep := s.keeping(i)
-			for _, g := range l.segs {
-				for _, x := range l.done.without(g.lo, g.hi, &keep) {
-					f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
-				}
-			}
-			s.acked[i] = ids{}
-		}
-		s.since.acks = time.Time{}
+		s.noteOwed(f)
 		for _, g := range s.garbage {
 			f.removed(g)
 		}
@@ -69,15 +60,33 @@ func (s *Spool) rewriteNotes() error {
 				f.file(g)
 			}
 		}
-		s.noteOwed(f)
 		s.noteGiven(f)
 		s.oldMarks(f)
 		s.marks(f)
+		s.noteDone(f, doneRoom)
 	})
 	s.mu.Lock()
 	s.noted = s.w.notes.size
 	s.mu.Unlock()
 	return err
+}
+
+// noteDone collects what is done of the segments that are still here, until all
+// together takes up the room. What does not fit comes again. Called with mu held.
+func (s *Spool) noteDone(f *frames, room int) {
+	for i, l := range s.lanes {
+		keep := s.keeping(i)
+		for _, g := range l.segs {
+			if len(f.b) > room {
+				break
+			}
+			for _, x := range l.done.without(g.lo, g.hi, &keep) {
+				f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
+			}
+		}
+		s.acked[i] = ids{}
+	}
+	s.since.acks = time.Time{}
 }
 
 // noteGiven collects how far the records of each run have been given out of

@@ -190,9 +190,6 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 	return nil
 }
 
-// maxNotes bounds what is read of the file of acks.
-const maxNotes = 16 << 20
-
 // sorted gives the keys in a fixed order.
 func sorted[V any](m map[origin]V) []origin {
 	return slices.SortedFunc(maps.Keys(m), func(a, b origin) int {

@@ -1,16 +1,15 @@
 package spool
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "fmt"
 
 // The file "acks" says which records need not be sent again, and how far each
 // sensor had come in the present run. It has frames as a segment has, their
 // seq counting the frames. It is only appended to, and written anew when it has
 // grown. Acks are not synced: losing its end costs repeats, never records.
 //
-//	'a'  lane byte, run, lo and hi as uvarints: the seqs of that run from lo up to, not including, hi are done
+//	'd'  lane byte, run, then pairs, all uvarints: seqs of that run are done. A pair is a span: how far behind the end
+//	     of the one before it begins, the first behind 0, and how many seqs it has
+//	'a'  lane byte, run, lo and hi as uvarints: the seqs from lo up to, not including, hi are done; no longer written
 //	'm'  lane byte, run, seq as uvarints, sensor string: everything of the sensor up to its own count seq is safe
 //	'c'  lane byte, run as uvarint, sensor string: the sensor is configured, and may have had records in no lane
 //	'f'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq
@@ -19,9 +18,14 @@ import (
 //	'g'  lane byte, run, seq as uvarints, payload: that frame is this gap, and the broker does not have it
 //	'h'  lane byte, run, seq as uvarints: of that run's frames Next has given those before seq, in whichever run;
 //	     true when the latest run has stopped in good order
+//
+// In a file written anew what is done comes last, as much of it as there is room
+// for, so that what is appended is read as well.
 const (
 	notesName = "acks"
 	notesMax  = segmentSize
+	maxNotes  = 64 << 20     // as much of it is read
+	doneRoom  = maxNotes / 2 // what is done is noted up to here
 )
 
 // noteKey names the records of one run in one lane.
@@ -52,89 +56,6 @@ type notes struct {
 	given   map[noteKey]uint64         // behind the last seq that was given out
 }
 
-// frames collects frames for the file.
-type frames struct {
-	b      []byte
-	seq    uint64 // of the last frame
-	inner  []byte // what goes into one frame together
-	within bool
-}
-
-// together puts all that fill adds into one frame, where it fits into one.
-func (f *frames) together(fill func()) {
-	f.inner, f.within = []byte{'t', 0, 0}, true
-	fill()
-	f.within = false
-	if len(f.inner) > 3 {
-		f.add(f.inner)
-	}
-}
-
-func (f *frames) add(payload []byte) {
-	if f.within && len(f.inner)+len(payload)+binary.MaxVarintLen64 <= maxPayload {
-		f.inner = appendString(f.inner, string(payload))
-		return
-	}
-	f.seq++
-	f.b = appendFrame(f.b, f.seq, payload)
-}
-
-// done says that the seqs of s are done.
-func (f *frames) done(k noteKey, s span) {
-	p := append(make([]byte, 0, 40), 'a', byte(k.lane))
-	p = binary.AppendUvarint(p, k.run)
-	p = binary.AppendUvarint(p, s.lo)
-	f.add(binary.AppendUvarint(p, s.hi))
-}
-
-// mark says how far a sensor is safe.
-func (f *frames) mark(k noteKey, sensor string, seq uint64) {
-	p := append(make([]byte, 0, 40), 'm', byte(k.lane))
-	p = binary.AppendUvarint(p, k.run)
-	p = binary.AppendUvarint(p, seq)
-	f.add(appendString(p, sensor))
-}
-
-// sensor says that there is a sensor of which nothing else need be known.
-func (f *frames) sensor(run uint64, sensor string) {
-	p := append(make([]byte, 0, 40), 'c', 0)
-	p = binary.AppendUvarint(p, run)
-	f.add(appendString(p, sensor))
-}
-
-// file says how far a segment is on disk, where it is at all.
-func (f *frames) file(g *segment) {
-	if g.bad || g.sure <= g.lo {
-		return
-	}
-	p := append(make([]byte, 0, 40), 'f', byte(g.lane))
-	p = binary.AppendUvarint(p, g.run)
-	p = binary.AppendUvarint(p, uint64(g.number))
-	f.add(binary.AppendUvarint(p, g.sure-1-g.off))
-}
-
-// removed says that a segment's file is gone.
-func (f *frames) removed(g *segment) {
-	p := append(make([]byte, 0, 40), 'r', byte(g.lane))
-	p = binary.AppendUvarint(p, g.run)
-	f.add(binary.AppendUvarint(p, uint64(g.number)))
-}
-
-// gap keeps a gap's record.
-func (f *frames) gap(k frameKey, payload []byte) {
-	p := append(make([]byte, 0, 40+len(payload)), 'g', events)
-	p = binary.AppendUvarint(p, k.run)
-	p = binary.AppendUvarint(p, k.seq)
-	f.add(append(p, payload...))
-}
-
-// handed says how far a run's records have been given out.
-func (f *frames) handed(k noteKey, seq uint64) {
-	p := append(make([]byte, 0, 40), 'h', byte(k.lane))
-	p = binary.AppendUvarint(p, k.run)
-	f.add(binary.AppendUvarint(p, seq))
-}
-
 // readNotes reads the file's bytes. What it cannot read it passes over.
 func readNotes(data []byte) notes {
 	n := notes{
@@ -157,15 +78,18 @@ func (n *notes) read(payload []byte) {
 	}
 	switch what {
 	case 'a':
-		lo, hi := d.uvarint(), d.uvarint()
-		if d.bad {
-			return
+		if lo, hi := d.uvarint(), d.uvarint(); !d.bad {
+			n.spans(noteKey{lane, run}).add(lo, hi)
 		}
-		k := noteKey{lane, run}
-		if n.done[k] == nil {
-			n.done[k] = &ids{}
+	case 'd':
+		done := n.spans(noteKey{lane, run})
+		for lo, hi := uint64(0), uint64(0); len(d.b) > 0; {
+			lo = hi + d.uvarint()
+			if hi = lo + d.uvarint(); d.bad {
+				return
+			}
+			done.add(lo, hi)
 		}
-		n.done[k].add(lo, hi)
 	case 'm':
 		seq, sensor := d.uvarint(), d.string()
 		if !d.bad {
@@ -203,6 +127,14 @@ func (n *notes) read(payload []byte) {
 	}
 }
 
+// spans gives the seqs of a run that are done.
+func (n *notes) spans(k noteKey) *ids {
+	if n.done[k] == nil {
+		n.done[k] = &ids{}
+	}
+	return n.done[k]
+}
+
 // sensor takes note of a sensor's lanes, and of the count up to which it is
 // safe.
 func (n *notes) sensor(run uint64, sensor string, in [lanes]bool, seq uint64) {
@@ -227,7 +159,7 @@ type scribe struct {
 }
 
 // grown reports whether the file is worth a rewrite.
-func (w *scribe) grown() bool { return w.size > max(notesMax, 2*w.floor) }
+func (w *scribe) grown() bool { return w.size > max(notesMax, min(2*w.floor, maxNotes/4*3)) }
 
 // append adds what fill collects to the end of the file. After an error only
 // rewrite helps, and nothing of it is to be found by the next run: what it says
@@ -235,6 +167,7 @@ func (w *scribe) grown() bool { return w.size > max(notesMax, 2*w.floor) }
 func (w *scribe) append(fill func(*frames), sync bool) error {
 	f := frames{seq: w.seq}
 	fill(&f)
+	f.flush()
 	if len(f.b) == 0 {
 		return nil
 	}
@@ -258,6 +191,7 @@ func (w *scribe) rewrite(fill func(*frames)) error {
 	w.close()
 	var f frames
 	fill(&f)
+	f.flush()
 	if err := replace(w.disk, notesName, f.b); err != nil {
 		return err
 	}

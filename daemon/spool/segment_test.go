@@ -161,6 +161,7 @@ func TestNotesSurviveHarm(t *testing.T) {
 	f.mark(noteKey{events, 8}, "door", 12)
 	f.done(noteKey{samples, 7}, span{9, 11})
 	f.mark(noteKey{samples, 8}, "door", 4)
+	f.flush()
 	n := readNotes(f.b)
 	if got := n.done[noteKey{samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
 		t.Errorf("acks: %+v", got)

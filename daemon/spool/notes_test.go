@@ -1,0 +1,238 @@
+package spool
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// oldDone is the note of a span as it was written once.
+func oldDone(k noteKey, x span) []byte {
+	p := binary.AppendUvarint([]byte{'a', byte(k.lane)}, k.run)
+	return binary.AppendUvarint(binary.AppendUvarint(p, x.lo), x.hi)
+}
+
+// What is noted as done is read as done, in whatever order it comes and whatever
+// comes between, and so is what an older version noted.
+func TestDoneIsReadAsItWasNoted(t *testing.T) {
+	rnd := newRand(1)
+	for range 300 {
+		var f frames
+		want := map[noteKey]*ids{}
+		note := func() {
+			k := noteKey{rnd.IntN(lanes), 1 + rnd.Uint64N(2)}
+			lo := []uint64{0, firstLive}[rnd.IntN(2)] + rnd.Uint64N(200)
+			x := span{lo, lo + 1 + rnd.Uint64N(9)}
+			if want[k] == nil {
+				want[k] = &ids{}
+			}
+			want[k].add(x.lo, x.hi)
+			if rnd.IntN(20) == 0 {
+				f.add(oldDone(k, x))
+				return
+			}
+			for ; rnd.IntN(4) > 0; x.lo, x.hi = x.hi, x.hi+rnd.Uint64N(9) {
+				want[k].add(x.lo, x.hi)
+				f.done(k, x)
+				if rnd.IntN(3) == 0 {
+					x.hi += 2 // so that a gap lies between
+				}
+			}
+			f.done(k, x)
+			want[k].add(x.lo, x.hi)
+		}
+		for range rnd.IntN(40) {
+			switch rnd.IntN(10) {
+			case 0:
+				f.mark(noteKey{events, 8}, "door", 12)
+			case 1:
+				f.together(func() { note(); note() })
+			default:
+				note()
+			}
+		}
+		f.flush()
+		got := readNotes(f.b).done
+		if len(got) != len(want) {
+			t.Fatalf("%d runs, want %d", len(got), len(want))
+		}
+		for k, x := range want {
+			if got[k] == nil || !slices.Equal(got[k].spans, x.spans) {
+				t.Fatalf("%+v: got %+v, want %+v", k, got[k], x)
+			}
+		}
+	}
+}
+
+// One note holds no more than damage to it may cost, and what is together stays
+// together.
+func TestDoneIsNotedInPieces(t *testing.T) {
+	var f frames
+	f.done(noteKey{samples, 1}, span{1, 2})
+	f.together(func() {
+		f.gap(frameKey{1, 5}, []byte("gap"))
+		for seq := uint64(10); seq < 10000; seq += 2 {
+			f.done(noteKey{samples, 1}, span{seq, seq + 1})
+		}
+	})
+	f.done(noteKey{samples, 1}, span{10000, 10001})
+	f.flush()
+	var kinds string
+	for s := (scanner{data: f.b}); s.next(); {
+		kinds += string(s.payload[0])
+		if s.payload[0] != 't' {
+			continue
+		}
+		for d := (decoder{b: s.payload[3:]}); len(d.b) > 0; {
+			inner := d.bytes()
+			if kinds += string(inner[0]); len(inner) > spansMax+30 {
+				t.Errorf("a note of %d bytes", len(inner))
+			}
+		}
+	}
+	if kinds != "dtgdddd" {
+		t.Errorf("notes: %q", kinds)
+	}
+	if n := len(readNotes(f.b).done[noteKey{samples, 1}].spans); n != 4997 {
+		t.Errorf("%d spans", n)
+	}
+}
+
+// alternate gives a spool that owes every second one of n samples in files of
+// 2000, one gap, and nothing else.
+func alternate(t *testing.T, n uint64) *rig {
+	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 256 << 20})
+	tally := newTally()
+	tally.lose(origin{"air", 1}, loss{lo: 1, hi: 5})
+	r.s.putGaps(tally, reasonFull)
+	l := r.s.lanes[samples]
+	for k := uint64(0); k*2000 < n; k++ {
+		lo := firstLive + k*2000
+		l.segs = append(l.segs, &segment{lane: samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, sure: lo + 2000, sums: []summary{{"air", 7, 1, 9}}})
+	}
+	l.next = firstLive + n
+	for id := uint64(firstLive); id < l.next; id += 2 {
+		l.done.add(id, id+1)
+	}
+	l.given.add(firstLive, l.next)
+	return r
+}
+
+// While one topic is held and others flow, every second record of a spool of
+// 256 MiB is done: two million of them at 96 bytes each. That is noted in two
+// bytes each.
+func TestManyHolesTakeLittleRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2 << 20
+		r := alternate(t, n)
+		if err := r.s.rewriteNotes(); err != nil {
+			t.Fatal(err)
+		}
+		b := r.d.data(notesName)
+		old := len(appendFrame(nil, 1, oldDone(noteKey{samples, 1}, span{firstLive, firstLive + 1}))) * n / 2
+		t.Logf("%d bytes, %d as it was written once", len(b), old)
+		if len(b) > old/14 || len(b) > maxNotes/16 {
+			t.Errorf("%d bytes", len(b))
+		}
+		got := readNotes(b)
+		if done := got.done[noteKey{samples, 1}]; !slices.Equal(done.spans, r.s.lanes[samples].done.within(firstLive, firstLive+n)) {
+			t.Errorf("%d spans came back", len(done.spans))
+		}
+	})
+}
+
+// What no other file tells comes first, and is read whatever the room for the
+// rest; what does not fit of that comes again and costs nothing.
+func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := alternate(t, 100000)
+		if err := r.s.rewriteNotes(); err != nil {
+			t.Fatal(err)
+		}
+		b := r.d.data(notesName)
+		var last, kinds string
+		end := 0
+		for s := (scanner{data: b}); s.next(); last = string(s.payload[0]) {
+			if kind := string(s.payload[0]); kind != last {
+				kinds += kind
+			}
+			if s.payload[0] != 'd' {
+				end = s.pos
+			}
+		}
+		if kinds != "gfhmfd" {
+			t.Errorf("in the order %q", kinds)
+		}
+		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[noteKey{samples, 1}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {
+			t.Errorf("%d gaps, %d files, given %v, marks %v", len(n.gaps), len(n.files), n.given, n.marks)
+		}
+		var f frames
+		r.s.noteDone(&f, 20000)
+		f.flush()
+		if len(f.b) < 20000 || len(f.b) > 30000 {
+			t.Errorf("%d bytes where there is room for 20000", len(f.b))
+		}
+	})
+}
+
+// A file of acks that was written up to its bound is written anew before it
+// grows beyond what is read.
+func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
+	for _, c := range []struct{ floor, most int64 }{
+		{0, notesMax}, {notesMax, 2 * notesMax}, {10 << 20, 20 << 20}, {doneRoom, maxNotes / 4 * 3},
+	} {
+		w := scribe{floor: c.floor, size: c.most}
+		if w.grown() {
+			t.Errorf("%+v: is written anew already", c)
+		}
+		if w.size++; !w.grown() {
+			t.Errorf("%+v: grows on", c)
+		}
+	}
+}
+
+// FuzzNotes puts any bytes in the place of a note.
+func FuzzNotes(f *testing.F) {
+	var all frames
+	all.done(noteKey{samples, 7}, span{3, 9})
+	all.done(noteKey{samples, 7}, span{firstLive, firstLive + 1})
+	all.mark(noteKey{events, 8}, "door", 12)
+	all.sensor(8, "air")
+	all.file(&segment{run: 3, number: 9, hi: 7, sure: 7})
+	all.removed(&segment{run: 3, number: 9})
+	all.handed(noteKey{samples, 7}, 12)
+	all.together(func() {
+		all.gap(frameKey{1, 5}, []byte("gap"))
+		all.done(noteKey{events, 7}, span{0, 1})
+	})
+	for s := (scanner{data: all.b}); s.next(); {
+		f.Add(s.payload)
+	}
+	f.Add(oldDone(noteKey{samples, 7}, span{3, 9}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == 0 || len(b) > maxPayload {
+			return
+		}
+		n := readNotes(appendFrame(nil, 1, b))
+		var again frames
+		for k, done := range n.done {
+			for _, x := range done.spans {
+				again.done(k, x)
+			}
+		}
+		again.flush()
+		for k, back := range readNotes(again.b).done {
+			if fmt.Sprint(back.spans) != fmt.Sprint(n.done[k].spans) {
+				t.Errorf("%+v gave %+v, which gave %+v", k, n.done[k].spans, back.spans)
+			}
+			for i, x := range back.spans {
+				if x.lo >= x.hi || i > 0 && back.spans[i-1].hi >= x.lo {
+					t.Errorf("spans: %+v", back.spans)
+				}
+			}
+		}
+	})
+}
