@@ -61,6 +61,7 @@ type Daemon struct {
 	faults   faultQueue
 	progress health.Progress
 	spool    *spool.Spool
+	times    *times
 	bank     *output.Bank
 	sampler  *sampler.Sampler
 	link     *uplink.Link
@@ -88,6 +89,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.times = newTimes(o.Clock, d.spool.Journal("boots"), d.log)
 	// All that can fail comes before the first line is touched.
 	d.linkLoop = d.progress.Loop("link")
 	d.link, err = uplink.New(d.linkConfig())
@@ -138,11 +140,12 @@ func (d *Daemon) recordPath() string {
 
 func (d *Daemon) linkConfig() uplink.Config {
 	cfg := d.o.Config
+	box := newOutbox(d.spool, cfg, d.o.Clock, d.acked, d.o.Acked != nil)
+	box.boots = &d.times.boots
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
-		Outbox:  newOutbox(d.spool, cfg, d.o.Clock, d.acked, d.o.Acked != nil),
-		Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
+		Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		// The will carries no time: it is written long before it is sent.
 		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
 		Farewell: func() uplink.Mail {
@@ -164,8 +167,9 @@ func (d *Daemon) linkConfig() uplink.Config {
 // Run runs the daemon until ctx ends, then ends it in order. It returns nil
 // after an orderly end; an error when a part ended by itself or did not end.
 func (d *Daemon) Run(ctx context.Context) error {
-	failed := make(chan error, 8)
+	failed := make(chan error, 9)
 	keeping := start("spool", failed, d.spool.Run)
+	timing := start("clock", failed, d.times.run)
 	pins := start("outputs", failed, d.bank.Run)
 	reading := start("sampler", failed, d.sampler.Run)
 	linking := start("link", failed, d.link.Run)
@@ -182,7 +186,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case ended = <-failed:
 	}
-	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, telling, proving, keeping))
+	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, telling, proving, timing, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
@@ -191,7 +195,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, telling, proving, keeping *part) error {
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, telling, proving, timing, keeping *part) error {
 	orders.cancel()
 	serving.cancel()
 	safe := within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
@@ -218,6 +222,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(within(6*time.Second, "keep outputs safe", d.keepLines))
 	try(within(2*time.Second, "release outputs", d.bank.Close))
 	d.tellFaults()
+	try(timing.stop(time.Second))
 	try(keeping.stop(10 * time.Second))
 	if keeping.ended() { // else its files are still its own
 		try(d.spool.Close())

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -73,11 +74,17 @@ func boot(t *testing.T, dir string, d *dial) (x *boxed, end func()) {
 		t.Fatal(err)
 	}
 	running := start("spool", make(chan error, 1), s.Run)
+	times := newTimes(d, s.Journal("boots"), slog.New(slog.DiscardHandler))
+	timing := start("clock", make(chan error, 1), times.run)
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: "t"}}
 	x = &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, d, nil, false)}
+	x.boots = &times.boots
 	x.Rewind()
 	return x, func() {
 		t.Helper()
+		if err := timing.stop(time.Minute); err != nil {
+			t.Error(err)
+		}
 		if err := running.stop(time.Minute); err != nil {
 			t.Error(err)
 		}
@@ -139,6 +146,54 @@ func TestLateClock(t *testing.T) {
 		check("after", true)
 		if !slices.IsSortedFunc(order[:3], func(a, b sent) int { return a.Time.Compare(b.Time) }) {
 			t.Errorf("the first boot's are out of order: %+v", order[:3])
+		}
+		end()
+	})
+}
+
+// What a boot took before it knew the time is sent with it after a reboot too, and
+// before the next boot knows it. What was taken when the time was lost again, or
+// in a boot that never knew it, says so.
+func TestTimesOfEarlierBoots(t *testing.T) {
+	const decades = -30 * 365 * 24 * time.Hour
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		first := &dial{boot: "first", began: time.Now(), off: decades}
+		x, end := boot(t, dir, first)
+		var taken []time.Time
+		take := func() {
+			taken = append(taken, time.Now())
+			x.readings("air", 1)
+			<-time.After(20 * time.Second)
+		}
+		take()
+		first.set(0, true)
+		<-time.After(lookEvery)
+		take()
+		first.set(decades, false)
+		take()
+		end()
+		never := &dial{boot: "never", began: time.Now(), off: decades}
+		x, end = boot(t, dir, never)
+		take()
+		end()
+
+		third := &dial{boot: "third", began: time.Now(), off: decades}
+		x, end = boot(t, dir, third)
+		for _, when := range []string{"not known", "known"} {
+			got := x.stamped()
+			if len(got) != 4 {
+				t.Fatalf("%s: %+v", when, got)
+			}
+			for i, s := range got {
+				if i < 2 && (s.Clock != "" || s.Time.Sub(taken[i]).Abs() > time.Millisecond) {
+					t.Errorf("%s: reading %d says %+v, want %v", when, i, s, taken[i])
+				} else if i >= 2 && s.Clock != "unsynced" {
+					t.Errorf("%s: reading %d says %+v, want it unsynced", when, i, s)
+				}
+			}
+			third.set(0, true)
+			x.Rewind()
 		}
 		end()
 	})

@@ -32,7 +32,8 @@ const itself = "fieldpost"
 type outbox struct {
 	spool *spool.Spool
 	cfg   *config.Config
-	clock clock.Clock // knows the time better, it may be, than when a record was taken
+	clock clock.Clock  // knows the time better, it may be, than when a record was taken
+	boots *clock.Boots // knows it of records of earlier boots; may be nil
 	// acked is told each answer that the broker has acknowledged, and where
 	// every is set each record; may be nil.
 	acked func(spool.Record)
@@ -129,7 +130,7 @@ func (o *outbox) pull() (letter, bool) {
 	if !ok {
 		return letter{}, false
 	}
-	item.Record.Stamp = clock.Fill(item.Record.Stamp, o.clock.Now())
+	item.Record.Stamp = o.boots.Fill(item.Record.Stamp, o.clock.Now())
 	if o.acked != nil && (o.every || item.Record.Kind == spool.Answer) {
 		o.out[item.ID] = item.Record
 	}

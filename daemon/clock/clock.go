@@ -4,6 +4,10 @@
 // it is the time since boot; the wall clock is true once the kernel says that
 // it is synchronised (adjtimex(2), STA_UNSYNC and TIME_ERROR). So every message
 // carries both, in a [Stamp].
+//
+// One moment at which both are known tells the wall time of all that came before
+// it in the same boot: [Fill] finds it. [Boots] remembers such a moment of each
+// boot, for what is sent after the next.
 package clock
 
 import "time"

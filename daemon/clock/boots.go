@@ -1,0 +1,99 @@
+package clock
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxBoots bounds the boots that are remembered. A board that is switched on
+// every morning is thus remembered for two months.
+const maxBoots = 64
+
+// Boots remembers of each of the latest boots of this machine one moment at
+// which the wall clock was true. From that the time of whatever happened before
+// it in that boot can be told, also in a later boot. What happened after it, in
+// a boot that had lost the time again, stays unknown.
+//
+// Its methods may be called from any goroutine; the zero value knows nothing.
+type Boots struct {
+	mu    sync.Mutex
+	known []Stamp // oldest first, one of each boot, all of them synced
+}
+
+// Learn takes note of a moment, in place of an earlier one of the same boot. One
+// at which the wall clock was not known to be true teaches nothing.
+func (b *Boots) Learn(at Stamp) {
+	if !at.Synced || at.Boot == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = append(b.without(at.Boot), at)
+	if n := len(b.known) - maxBoots; n > 0 {
+		b.known = slices.Delete(b.known, 0, n)
+	}
+}
+
+// without gives what is known but of one boot, under mu.
+func (b *Boots) without(boot string) []Stamp {
+	return slices.DeleteFunc(b.known, func(s Stamp) bool { return s.Boot == boot })
+}
+
+// Fill is [Fill], for stamps of earlier boots too. A nil b is one that knows
+// nothing.
+func (b *Boots) Fill(s, now Stamp) Stamp {
+	s = Fill(s, now)
+	if s.Synced || b == nil {
+		return s
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, at := range b.known {
+		if at.Boot == s.Boot && s.Mono <= at.Mono {
+			return Fill(s, at)
+		}
+	}
+	return s
+}
+
+// moment is a stamp as it is kept in a file.
+type moment struct {
+	Boot string `json:"boot"`
+	Mono int64  `json:"mono"` // microseconds since that boot
+	Wall int64  `json:"wall"` // microseconds since 1970, UTC
+}
+
+// Entries gives what is known for keeping in a file, oldest boot first.
+func (b *Boots) Entries() (out [][]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.known {
+		e, err := json.Marshal(moment{s.Boot, s.Mono.Microseconds(), s.Wall.UnixMicro()})
+		if err != nil {
+			panic(err) // a string and two numbers
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// Read takes in an entry from the file. It reports whether it is one. A moment
+// that was learnt since is not replaced.
+func (b *Boots) Read(entry []byte) bool {
+	var m moment
+	if json.Unmarshal(entry, &m) != nil || m.Boot == "" || m.Mono < 0 || m.Mono > int64(maxMono/time.Microsecond) {
+		return false
+	}
+	b.mu.Lock()
+	known := slices.ContainsFunc(b.known, func(s Stamp) bool { return s.Boot == m.Boot })
+	b.mu.Unlock()
+	if !known {
+		b.Learn(Stamp{Boot: m.Boot, Mono: time.Duration(m.Mono) * time.Microsecond, Wall: time.UnixMicro(m.Wall).UTC(), Synced: true})
+	}
+	return true
+}
+
+// maxMono is more than any boot lasts.
+const maxMono = 200 * 365 * 24 * time.Hour
