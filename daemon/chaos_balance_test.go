@@ -10,8 +10,9 @@ import (
 const (
 	// A killed process may lose what it took in its last second or two.
 	killCosts = 2 * time.Second
-	// A broker that is killed may lose what it had acknowledged and not passed
-	// on yet. That is no loss of the daemon's.
+	// A broker that ends may lose what it had acknowledged and not passed on
+	// yet. That is no loss of the daemon's. When it was passed on is known to
+	// about this much.
 	brokerCosts = time.Second
 )
 
@@ -114,9 +115,6 @@ func (b *books) missing(n number, it *item) {
 	}
 	age := b.lived(it.at, r.last)
 	switch {
-	case len(told) == 0 && r.killed && b.lived(r.first[n.sensor], r.last) <= 0:
-		// Package spool says that it does not tell of this.
-		b.tolerate("LOST by the kill of a run that never had a disk", 0)
 	case len(told) == 0:
 		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, b.flipped[n])
 	case told["spool_full"]:
@@ -125,6 +123,8 @@ func (b *books) missing(n number, it *item) {
 		b.count["LOST and told: too_old"]++
 	case b.flipped[n]:
 		b.count["LOST and told: in a file whose bits were flipped"]++
+	case r.killed && r.weak && b.lived(r.first[n.sensor], r.last) <= 0:
+		b.count["LOST and told: by the kill of a run that never had a disk"]++
 	case r.killed && !r.weak && age <= killCosts:
 		b.lost("LOST and told: by a kill", age)
 	case r.killed && r.weak && age <= killCosts+b.atRisk:
@@ -141,12 +141,15 @@ func (b *books) lost(what string, age time.Duration) {
 	b.most[what] = max(b.most[what], age)
 }
 
+// brokerLost reports whether the broker may have forgotten what it acknowledged
+// then. It passes on in order, so what came before something that has arrived
+// it had passed on.
 func (b *books) brokerLost(acked time.Duration) bool {
-	return slices.ContainsFunc(b.crashes, func(at time.Duration) bool {
-		if at-brokerCosts > acked || acked > at+brokerCosts/2 {
+	return slices.ContainsFunc(b.crashes, func(x crash) bool {
+		if x.heard-brokerCosts > acked || acked > x.at+brokerCosts/2 {
 			return false
 		}
-		b.most["LOST by the broker"] = max(b.most["LOST by the broker"], at-acked)
+		b.most["LOST by the broker"] = max(b.most["LOST by the broker"], x.at-acked)
 		return true
 	})
 }

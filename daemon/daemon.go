@@ -36,8 +36,8 @@ type Options struct {
 	Log     *slog.Logger
 	Notify  *systemd.Notifier
 	Version string // said in the online message
-	// Runtime is the directory of the crash record of the outputs,
-	// /run/fieldpost; "" keeps none.
+	// Runtime is the directory of the crash record of the outputs, and where a
+	// run without a disk is noted, /run/fieldpost; "" keeps neither.
 	Runtime string
 	// Socket is the path of the local socket, in a directory that is there; ""
 	// opens none.
@@ -83,7 +83,7 @@ func New(o Options) (*Daemon, error) {
 	d.health = health.New(d.faults.put)
 	var err error
 	d.spool, err = spool.Open(spool.Options{
-		Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
+		Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
 		Sensors: sensorNames(cfg.Sensors), Clock: o.Clock, Health: d.health, Log: d.log,
 	})
 	if err != nil {

@@ -32,8 +32,9 @@
 // is there counts as given out. In an outage that drops one segment after the
 // other a gap that still waits grows, so that there are few.
 //
-// What is not told: a crash of a run that never had a disk. Nor is it known later
-// what of earlier runs' mail such a run gave out.
+// A run that never had a disk is noted in Options.Beside, so that its crash is
+// told. What is not told: a power cut in such a run. Nor is it known later what of
+// earlier runs' mail such a run gave out.
 //
 // # On disk
 //

@@ -98,7 +98,9 @@ func (s *Spool) finish() error {
 		err = replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())
 	}
 	s.w.notes.close()
+	s.noteBeside()
 	if err != nil {
+		s.endBeside()
 		return fmt.Errorf("finish spool %q: %w", s.o.Dir, err)
 	}
 	return nil

@@ -13,12 +13,13 @@ var ErrClosed = errors.New("spool is closed")
 
 // Spool is a durable, bounded outbox.
 type Spool struct {
-	o     Options
-	disk  disk
-	run   uint64
-	ready chan struct{}
-	wake  chan struct{} // tells the writer that there may be something to do
-	read  chan struct{} // tells the reader
+	o      Options
+	disk   disk
+	beside disk // nil where there is none
+	run    uint64
+	ready  chan struct{}
+	wake   chan struct{} // tells the writer that there may be something to do
+	read   chan struct{} // tells the reader
 
 	// mu is never held while the disk works.
 	mu      sync.Mutex
@@ -99,6 +100,9 @@ func open(o Options, d disk) (*Spool, error) {
 		s.lanes[i] = newLane()
 	}
 	s.w.notes.disk = d
+	if o.Beside != "" {
+		s.beside = osDisk{o.Beside}
+	}
 	if err := s.start(); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 // start opens the directory and finds the run number.
 func (s *Spool) start() error {
+	diskless := s.recall()
 	err := s.attach()
 	if locked := (*LockedError)(nil); errors.As(err, &locked) {
 		return fmt.Errorf("open spool: %w", err)
@@ -20,13 +21,14 @@ func (s *Spool) start() error {
 		s.run = s.w.known + 1
 		err = s.repair()
 	} else if err == nil {
-		s.run = strayRun(s.o.Clock.Now(), s.w.known)
+		s.run = strayRun(s.o.Clock.Now(), max(s.w.known, diskless))
 		err = s.repair()
 	}
 	if err != nil {
-		s.run = strayRun(s.o.Clock.Now(), s.w.known)
+		s.run = strayRun(s.o.Clock.Now(), max(s.w.known, diskless))
 		s.fail(time.Now(), err)
 	}
+	s.noteBeside()
 	return nil
 }
 

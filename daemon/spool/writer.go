@@ -20,6 +20,8 @@ type writer struct {
 	lock     io.Closer // nil while the directory is not ours
 	attached bool      // the directory has been read
 	recorded bool      // the run file says that this run runs
+	noted    bool      // the directory beside does
+	diskless []uint64  // the earlier runs of which that says so
 	sights   int       // as many as when it was written
 	known    uint64    // the greatest run number found in the directory
 	counted  bool      // and it can be counted on from
@@ -95,6 +97,7 @@ func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 	}
 	s.tellFull(now)
 	s.harmless()
+	s.noteBeside()
 	p := s.plan(now)
 	next := p.next
 	if p.write || p.sync || p.sight || p.acks || p.refused {

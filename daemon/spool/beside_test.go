@@ -1,0 +1,124 @@
+package spool
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// noDisk opens a spool whose disk cannot be used from the start.
+func noDisk(t *testing.T, o Options) *rig {
+	t.Helper()
+	d := newMemDisk()
+	d.failing(func(string, string) error { return syscall.EROFS })
+	return newRig(t, d, o).start()
+}
+
+// A run that never has a disk and is killed is told by the next, or the one
+// after that, until it is sure that nobody need be told again.
+func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air", "door"}}
+		var runs []uint64
+		for range 2 {
+			r := noDisk(t, o)
+			for range 5 {
+				r.add(Reading, "air")
+			}
+			wait(5 * time.Second)
+			runs = append(runs, r.s.RunNumber())
+			r.crash(nil)
+		}
+		want := func(r *rig, n int) {
+			t.Helper()
+			items := r.take(all)
+			told := map[origin]int{}
+			for _, x := range items {
+				if c := claim(x.Record); x.Record.Kind == Gap && c.lo == 1 && c.open && c.uncertain && x.Record.reason() == reasonCrash {
+					told[origin{x.Record.Sensor, x.Record.Run}]++
+				}
+			}
+			for _, run := range runs {
+				for _, sensor := range o.Sensors {
+					if got := told[origin{sensor, run}]; got != n {
+						t.Errorf("run %d, %s: told %d times, want %d: %s", run, sensor, got, n, brief(items))
+					}
+				}
+			}
+		}
+		r := newRig(t, newMemDisk(), o).start()
+		wait(5 * time.Second)
+		want(r, 1)
+		if left, _ := os.ReadDir(o.Beside); len(left) != 0 {
+			t.Errorf("the disk has the gaps, and beside there is still %v", left)
+		}
+		r = newRig(t, r.crash(r.d.kill()), o)
+		want(r, 1)
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Where the disk never works, a note goes when the broker has the gaps.
+func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
+		notes := func(want int, when string) {
+			t.Helper()
+			if left, err := os.ReadDir(o.Beside); err != nil || len(left) != want {
+				t.Errorf("%s: %v (%v), want %d", when, left, err, want)
+			}
+		}
+		r := noDisk(t, o)
+		r.add(Reading, "air")
+		r.crash(nil)
+		notes(1, "killed")
+		if err := os.WriteFile(filepath.Join(o.Beside, besideName(7)), []byte("fieldpost spool 1 run 7 run"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r = noDisk(t, o)
+		notes(2, "next run") // what is cut short is gone
+		for _, x := range r.take(all) {
+			r.s.Ack(x.ID)
+		}
+		r.add(Reading, "air")
+		wait(2 * time.Minute)
+		notes(1, "acknowledged")
+		for _, x := range r.take(all) {
+			r.s.Ack(x.ID)
+		}
+		if err := r.end(); err == nil {
+			t.Error("the end is good without a disk")
+		}
+		notes(0, "ended and owing nothing")
+		r = newRig(t, newMemDisk(), o)
+		notes(0, "with a disk")
+		if got := r.take(all); len(got) != 0 {
+			t.Errorf("nothing was lost, and told is %s", brief(got))
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A disk that comes later makes the note needless.
+func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
+		r := noDisk(t, o)
+		r.add(Reading, "air")
+		r.d.failing(nil)
+		wait(2 * time.Minute)
+		if left, _ := os.ReadDir(o.Beside); len(left) != 0 || !r.s.Stats().Disk {
+			t.Errorf("left beside: %v, %+v", left, r.s.Stats())
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
