@@ -38,6 +38,9 @@ type hole struct {
 // pause is a time in which something was not as it should be.
 type pause struct{ from, to time.Duration }
 
+// crash is an end of the broker.
+type crash struct{ at, heard time.Duration }
+
 // course is what became of one run of the daemon.
 type course struct {
 	first  map[string]time.Duration // when each sensor's first was taken; nil when its items are no longer kept
@@ -61,7 +64,8 @@ type books struct {
 	told    map[string]bool // gaps by message, as they arrived
 	ackGaps map[string]time.Duration
 	runs    map[uint64]*course
-	crashes []time.Duration // of the broker, which forgets what it had
+	crashes []crash         // of the broker, which forgets what it had
+	heard   time.Duration   // when the latest of what has arrived was acknowledged
 	stops   []pause         // of the daemon
 	kills   []time.Duration // likewise
 	weak    []pause         // in which nothing could be relied on to be on disk
@@ -222,7 +226,7 @@ func (b *books) sickens(ill bool) {
 func (b *books) link(up bool, code string, at time.Duration) {
 	b.linked, b.denied = up, strings.HasSuffix(code, "_denied")
 	b.count[fmt.Sprintf("link up %v %s", up, code)]++
-	if n := len(b.crashes); up && !b.denied && b.subscribed == 0 && (n == 0 || at > b.crashes[n-1]) {
+	if n := len(b.crashes); up && !b.denied && b.subscribed == 0 && (n == 0 || at > b.crashes[n-1].at) {
 		b.subscribed = at
 	}
 }
@@ -231,7 +235,7 @@ func (b *books) link(up bool, code string, at time.Duration) {
 func (b *books) brokerForgets() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.crashes = append(b.crashes, b.now())
+	b.crashes = append(b.crashes, crash{b.now(), b.heard})
 	b.subscribed = 0
 	b.stir()
 }

@@ -183,7 +183,7 @@ func (c *chaos) unretain() {
 	c.retained = nil
 	b.wait(patience, func() bool {
 		n := len(b.crashes)
-		forgotten := n > 0 && b.crashes[n-1] > e.posted
+		forgotten := n > 0 && b.crashes[n-1].at > e.posted
 		e.over = !forgotten
 		return forgotten || e.copies+e.answers > 0
 	})

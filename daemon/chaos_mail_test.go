@@ -50,6 +50,9 @@ func (b *books) ack(n number, at time.Duration, message string) {
 		b.ackGaps[message] = at
 	} else if it := b.items[n]; it != nil {
 		it.acked = at
+		if it.arrived {
+			b.heard = max(b.heard, at)
+		}
 	}
 }
 
@@ -118,6 +121,7 @@ func (b *books) got(n number, it *item, payload string) {
 		b.complain("taken %s, arrived %s", it.message, payload)
 	}
 	it.arrived, it.message = true, ""
+	b.heard = max(b.heard, it.acked)
 	latest := n.sensor + " " + it.kind
 	b.freshest[latest] = max(b.freshest[latest], it.at)
 	// Edges go ahead of readings; each kind by itself keeps its order.
@@ -140,7 +144,7 @@ func (b *books) mayRepeat(it *item) bool {
 	lost := func(at time.Duration) bool { return at >= it.acked && b.lived(it.acked, at) <= killCosts }
 	return it.acked == 0 || now-it.acked < repeatsWithin || b.lived(it.acked, now) <= killCosts ||
 		slices.ContainsFunc(b.kills, lost) ||
-		slices.ContainsFunc(b.crashes, func(at time.Duration) bool { return at >= it.acked-brokerCosts })
+		slices.ContainsFunc(b.crashes, func(x crash) bool { return x.at >= it.acked-brokerCosts })
 }
 
 // filled reports whether a message is another that was taken while the clock was
