@@ -89,7 +89,7 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 				gaps++
 			}
 		}
-		if gaps > 40 || len(r.d.data(notesName)) > 2*notesMax {
+		if gaps > 40 || len(r.d.data(notesName)) > 2<<16 {
 			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.data(notesName)))
 		}
 		if err := r.end(); err != nil {

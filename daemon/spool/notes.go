@@ -23,7 +23,7 @@ import "fmt"
 // for, so that what is appended is read as well.
 const (
 	notesName = "acks"
-	notesMax  = segmentSize
+	notesMax  = segmentSize  // it is not written anew before it has this size, or a 16th of MaxBytes
 	maxNotes  = 64 << 20     // as much of it is read
 	doneRoom  = maxNotes / 2 // what is done is noted up to here
 )
@@ -152,14 +152,15 @@ func (n *notes) sensor(run uint64, sensor string, in [lanes]bool, seq uint64) {
 // scribe writes the file. Only the writer uses it.
 type scribe struct {
 	disk  disk
-	file  file // nil before the first rewrite and after an error
+	least int64 // until it has this size it is not worth a rewrite
+	file  file  // nil before the first rewrite and after an error
 	size  int64
 	floor int64 // the size after the last rewrite
 	seq   uint64
 }
 
 // grown reports whether the file is worth a rewrite.
-func (w *scribe) grown() bool { return w.size > max(notesMax, min(2*w.floor, maxNotes/4*3)) }
+func (w *scribe) grown() bool { return w.size > max(w.least, min(2*w.floor, maxNotes/4*3)) }
 
 // append adds what fill collects to the end of the file. After an error only
 // rewrite helps, and nothing of it is to be found by the next run: what it says

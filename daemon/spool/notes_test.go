@@ -184,7 +184,7 @@ func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
 	for _, c := range []struct{ floor, most int64 }{
 		{0, notesMax}, {notesMax, 2 * notesMax}, {10 << 20, 20 << 20}, {doneRoom, maxNotes / 4 * 3},
 	} {
-		w := scribe{floor: c.floor, size: c.most}
+		w := scribe{least: notesMax, floor: c.floor, size: c.most}
 		if w.grown() {
 			t.Errorf("%+v: is written anew already", c)
 		}

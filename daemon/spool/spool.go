@@ -99,7 +99,7 @@ func open(o Options, d disk) (*Spool, error) {
 	for i := range s.lanes {
 		s.lanes[i] = newLane()
 	}
-	s.w.notes.disk = d
+	s.w.notes.disk, s.w.notes.least = d, min(notesMax, o.MaxBytes/16)
 	if o.Beside != "" {
 		s.beside = osDisk{o.Beside}
 	}
