@@ -49,6 +49,7 @@ func (s *Spool) recall() (greatest uint64) {
 			t.lose(origin{sensor, st.run}, loss{lo: 1, open: true, uncertain: true})
 		}
 	}
+	s.w.unsure = len(s.w.diskless) > 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.putGaps(t, reasonCrash)
@@ -101,13 +102,14 @@ func (s *Spool) forgetDiskless() {
 }
 
 // endBeside removes the note of a run that ends well although it never had a
-// disk, as it owes nothing.
+// disk, as it owes nothing. What it gave out of earlier runs' files is there again
+// the next time, which is to know of it.
 func (s *Spool) endBeside() {
 	if s.beside == nil || !s.w.noted {
 		return
 	}
 	st := s.Stats()
-	if st.Events.Pending+st.Samples.Pending == 0 {
+	if st.Events.Pending+st.Samples.Pending == 0 && len(s.rubbish()) == 0 {
 		s.setNoted(false)
 	}
 }

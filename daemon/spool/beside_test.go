@@ -122,3 +122,74 @@ func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 		}
 	})
 }
+
+// What a run that could not write gave out of an earlier run's mail may be at the
+// broker, however that run ended: the next does not claim it for certain, when
+// ever its own disk comes.
+func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
+	for name, c := range map[string]struct{ ack, crash, late bool }{
+		"killed":             {crash: true},
+		"killed, disk late":  {crash: true, late: true},
+		"ended":              {},
+		"all acknowledged":   {ack: true},
+		"acked, disk late":   {ack: true, late: true},
+		"acked, then killed": {ack: true, crash: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, Beside: t.TempDir()}
+				r := newRig(t, newMemDisk(), o).start()
+				for range 20 {
+					r.add(Reading, "air")
+				}
+				if err := r.end(); err != nil {
+					t.Fatal(err)
+				}
+				left := r.d.kill()
+				readOnly := func(op, _ string) error {
+					if op == "read" || op == "list" || op == "lock" {
+						return nil
+					}
+					return syscall.EROFS
+				}
+				r.d.failing(readOnly)
+				r = newRig(t, r.d, o).start()
+				given := r.take(all)
+				r.want(given[:1], "air:1")
+				for _, x := range given {
+					if c.ack {
+						r.s.Ack(x.ID)
+					}
+				}
+				wait(2 * time.Second)
+				if c.crash {
+					r.crash(nil)
+				} else if err := r.end(); err == nil {
+					t.Error("the end is good without a disk")
+				}
+				if c.late {
+					left.failing(func(string, string) error { return syscall.EIO })
+				}
+				r = newRig(t, left, o).start()
+				if c.late {
+					for _, x := range r.take(all) {
+						r.s.Ack(x.ID) // what tells of the run without a disk
+					}
+					left.failing(nil)
+					wait(2 * time.Minute)
+				}
+				r.flood(Reading, "other", 20000)
+				var gaps []Item
+				for _, x := range r.take(all) {
+					if x.Record.Kind == Gap && x.Record.Sensor == "air" && x.Record.Run == 1 {
+						gaps = append(gaps, x)
+					}
+				}
+				r.want(gaps, "gap air 1 after_seq=0 to_seq=20 reason=spool_full certain=false")
+				if err := r.end(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

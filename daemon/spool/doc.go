@@ -33,8 +33,8 @@
 // other a gap that still waits grows, so that there are few.
 //
 // A run that never had a disk is noted in Options.Beside, so that its crash is
-// told. What is not told: a power cut in such a run. Nor is it known later what of
-// earlier runs' mail such a run gave out.
+// told, and earlier runs' mail counts as given out. What is not told: a power cut
+// in such a run.
 //
 // # On disk
 //

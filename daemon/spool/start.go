@@ -52,8 +52,20 @@ func (s *Spool) attach() error {
 		s.o.Log.Warn("spool was damaged", "dir", s.o.Dir, "files", f.damaged)
 		s.o.Health.Raise(health.SpoolDamaged, subject, strings.Join(f.damaged, "; "))
 	}
+	if s.w.unsure {
+		f.allGiven()
+	}
 	s.install(f)
 	return nil
+}
+
+// allGiven takes all for given out that was found.
+func (f *found) allGiven() {
+	for i := range f.segs {
+		for _, g := range f.segs[i] {
+			f.given[i].add(g.lo, g.hi)
+		}
+	}
 }
 
 // install puts what an earlier run left ahead of what there is.

@@ -22,6 +22,7 @@ type writer struct {
 	recorded bool      // the run file says that this run runs
 	noted    bool      // the directory beside does
 	diskless []uint64  // the earlier runs of which that says so
+	unsure   bool      // they may have given out what others had left in the directory
 	sights   int       // as many as when it was written
 	known    uint64    // the greatest run number found in the directory
 	counted  bool      // and it can be counted on from
