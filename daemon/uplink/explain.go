@@ -210,8 +210,12 @@ func explainHangUp(err error, at Scene) *Explained {
 	return nil
 }
 
+// orRival is the other reason why a broker may hang up on the same thing again and
+// again. It is found out only when it hangs up on nothing too.
+const orRival = " If it is allowed, another client may be using our client id."
+
 func subscribeDenied(filter string) *Explained {
-	return explained(health.SubscribeDenied, allowSubscribe(filter), "the broker does not allow the subscription to %q", filter)
+	return explained(health.SubscribeDenied, allowSubscribe(filter)+orRival, "the broker does not allow the subscription to %q", filter)
 }
 
 func allowSubscribe(filter string) string {
@@ -220,7 +224,7 @@ func allowSubscribe(filter string) string {
 
 func publishDenied(topic string) *Explained {
 	return explained(health.PublishDenied,
-		fmt.Sprintf("On AWS IoT Core allow iot:Publish on topic/%s; elsewhere check the broker's access rules. It is tried again, after a minute first and then less and less often.", topic),
+		fmt.Sprintf("On AWS IoT Core allow iot:Publish on topic/%s; elsewhere check the broker's access rules. It is tried again, after a minute first and then less and less often."+orRival, topic),
 		"the broker ends the connection whenever something is published to %q; the mail for it is kept", topic)
 }
 

@@ -37,7 +37,10 @@ func (l *Link) judge(s *session, err error) *Explained {
 	if answer {
 		l.topics.interrupt(how)
 	}
-	if l.kicked(s, how == byBroker && lived < steady, at.Repeated) {
+	doubtful := s.phase == Publishing && at.Repeated && s.acked == 0
+	l.kicked(s, how == byBroker && lived < steady, at.Repeated)
+	l.listen = !l.kicks.rival() && (doubtful || l.listen && l.kicks.idle > 0)
+	if l.kicks.rival() {
 		at.Phase, at.Repeated = Idle, true
 	}
 	why := Explain(err, at)
@@ -54,19 +57,30 @@ func (l *Link) judge(s *session, err error) *Explained {
 	return why
 }
 
-// kicked counts connections that the broker closed soon after they stood, and
-// reports whether that is another client with our client id, come or come back.
-// A close with messages in flight says less: it may be about one of them.
-func (l *Link) kicked(s *session, closed, denied bool) bool {
+// kicks counts short connections that the broker closed, with none between them
+// that lasted or ended otherwise.
+type kicks struct {
+	idle int // while nothing was under way
+	busy int // with messages in flight, after it had acknowledged others
+}
+
+// rival reports whether that is another client with our client id, come or come
+// back. A close with messages in flight says less: it may be about one of them.
+func (k kicks) rival() bool { return 2*k.idle+k.busy >= 6 }
+
+// kicked counts how this connection ended. A close by which something is denied
+// says nothing for another client, and nothing against it.
+func (l *Link) kicked(s *session, closed, denied bool) {
 	switch {
-	case closed && s.phase == Idle && !s.up.IsZero():
-		l.kicks += 2
-	case closed && s.phase == Publishing && s.acked > 0 && !denied:
-		l.kicks++
+	case closed && s.phase == Idle:
+		l.kicks.idle++
+	case closed && denied:
+	case closed && s.phase == Publishing && s.acked > 0:
+		l.kicks.busy++
+	case closed && s.phase >= Subscribing && l.rival != nil:
 	default:
-		l.kicks = 0
+		l.kicks = kicks{}
 	}
-	return l.kicks >= 6
 }
 
 // count adds one to n or sets it back.
@@ -80,14 +94,14 @@ func count(n *int, again bool) {
 
 // amiss gives what is to be said while the link stands.
 func (l *Link) amiss() error {
+	if l.rival != nil { // what is held may be its doing
+		return l.rival
+	}
 	if held := l.topics.denied(); len(held) > 0 {
 		return publishDenied(strings.Join(held, ", "))
 	}
 	if l.keys.trouble != nil {
 		return l.keys.trouble
-	}
-	if l.rival != nil {
-		return l.rival
 	}
 	return nil
 }
@@ -110,10 +124,14 @@ func (l *Link) calm(up time.Time) {
 	if time.Since(up) < steady {
 		return
 	}
+	if l.rival != nil { // what is left out may have been its doing
+		l.filters.bans.doubt(time.Now())
+		l.topics.bans.doubt(time.Now())
+	}
 	l.filters.bans.prove()
 	l.topics.lasted()
 	if l.rival != nil {
-		l.rival, l.kicks = nil, 0
+		l.rival, l.kicks = nil, kicks{}
 		l.update(func(s *Status) { s.Err = l.amiss() })
 	}
 }
@@ -125,7 +143,7 @@ func (l *Link) blame(inFlight []flight, how ending, now time.Time) (topic string
 	if v == unclear {
 		return "", false
 	}
-	l.kicks = 0
+	l.kicks.busy = 0
 	f := inFlight[0] // a verdict is about one alone
 	switch v {
 	case denied:

@@ -41,8 +41,9 @@ type Link struct {
 	filters     filters
 	topics      topics
 	pace        *pace
-	resets      int        // connections in a row that were reset before the CONNACK
-	kicks       int        // of short connections in a row that the broker closed; see kicked
+	resets      int // connections in a row that were reset before the CONNACK
+	kicks       kicks
+	listen      bool       // the next connection publishes nothing at first; see listening
 	rival       *Explained // another client uses our client id; until a connection has lasted
 	looked      time.Time  // when the files of credentials that are not in use were last looked at
 	known       bool       // there has been a session

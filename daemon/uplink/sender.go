@@ -21,7 +21,7 @@ func (s *session) flow(ctx context.Context) {
 	for !s.conn.over() {
 		s.l.cfg.Turn()
 		more, wait := false, turnEvery
-		if !s.retrying(ctx) {
+		if !s.listening() && !s.retrying(ctx) {
 			more, wait = s.fill()
 		}
 		if more && ctx.Err() == nil {
@@ -42,6 +42,15 @@ func (s *session) flow(ctx context.Context) {
 			s.look(now)
 		}
 	}
+}
+
+// listening reports whether nothing is to be sent yet. When publishing was denied
+// and nothing had been acknowledged, it may have been another client with our
+// client id that ended those connections. Then a close comes now too, and is about
+// nothing that we sent.
+func (s *session) listening() bool {
+	s.l.listen = s.l.listen && time.Since(s.up) < soon
+	return s.l.listen
 }
 
 // look does what is due now and then.
