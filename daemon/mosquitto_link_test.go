@@ -163,7 +163,7 @@ func TestMosquittoRestarts(t *testing.T) {
 	m.Start()
 	sub.hear(t, 0, n)
 	settled(t, acks[20:])
-	if s := sub.link.Status(); !s.Connected || !s.SessionPresent {
+	if s := sub.connected(t); !s.SessionPresent {
 		t.Errorf("the subscriber's state is %+v, want its session taken up", s)
 	}
 }

@@ -46,7 +46,7 @@ var (
 	errNoSuback = errors.New("no suback in 15 s")
 	errNoPing   = errors.New("no pingresp")
 	errEnded    = errors.New("link ended")
-	errFull     = errors.New("256 messages wait to be handled")
+	errFull     = errors.New("too many messages wait to be handled")
 )
 
 // Explain says what an error of a connection means and what to do about it;

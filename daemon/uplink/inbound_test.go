@@ -96,32 +96,39 @@ func TestMessageOfALostConnection(t *testing.T) {
 
 // Nobody receives. At QoS 1 nothing may be lost, so the broker has to keep it.
 func TestInboundOverflow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBroker(t)
-		l := run(t, orders(b))
-		p := b.accept(false)
-		p.grant("orders", 1)
-		for i := range inboundRoom {
-			p.publish("orders", strconv.Itoa(i), 1, uint16(i+1), false)
-		}
-		synctest.Wait()
-		if !l.Status().Connected {
-			t.Fatalf("gone too early: %v", l.Status().Err)
-		}
-		p.publish("orders", "one too many", 1, inboundRoom+1, false)
-		p.gone() // and no PUBACK before
-		synctest.Wait()
-		if e := l.Status().Err; e == nil || !strings.Contains(e.Error(), "256 messages") {
-			t.Errorf("status: %v", e)
-		}
-		p = b.accept(true)
-		p.grant("orders", 1)
-		p.publish("orders", "0", 1, 1, false)
-		if m := <-l.Messages(); string(m.Payload) != "0" || m.Lost() {
-			t.Errorf("first message on the new connection: %q (lost: %v)", m.Payload, m.Lost())
-		}
-		l.end(t, p)
-	})
+	for name, c := range map[string]struct {
+		room  int
+		bytes string
+	}{"small": {inboundRoom, ""}, "large": {largeRoom, strings.Repeat(".", largeFrom)}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, orders(b))
+				p := b.accept(false)
+				p.grant("orders", 1)
+				for i := range c.room {
+					p.publish("orders", strconv.Itoa(i)+c.bytes, 1, uint16(i+1), false)
+				}
+				synctest.Wait()
+				if !l.Status().Connected {
+					t.Fatalf("gone too early: %v", l.Status().Err)
+				}
+				p.publish("orders", "one too many"+c.bytes, 1, uint16(c.room+1), false)
+				p.gone() // and no PUBACK before
+				synctest.Wait()
+				if e := l.Status().Err; e == nil || !strings.Contains(e.Error(), "too many messages wait") {
+					t.Errorf("status: %v", e)
+				}
+				p = b.accept(true)
+				p.grant("orders", 1)
+				p.publish("orders", "0", 1, 1, false)
+				if m := <-l.Messages(); string(m.Payload) != "0" || m.Lost() {
+					t.Errorf("first message on the new connection: %q (lost: %v)", m.Payload, m.Lost())
+				}
+				l.end(t, p)
+			})
+		})
+	}
 }
 
 func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {

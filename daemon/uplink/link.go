@@ -15,8 +15,14 @@ import (
 )
 
 const (
-	turnEvery    = 2 * time.Second // how often the supervisor turns at least
-	inboundRoom  = 256             // messages that may wait; AWS IoT Core has 100 in flight at most
+	turnEvery = 2 * time.Second // how often the supervisor turns at least
+	// inboundRoom is how many messages may wait: AWS IoT Core has 100 in flight at
+	// most, but mosquitto 2.0 that was restarted sends all that it has kept for a
+	// session at once, 1000 where its max_queued_messages is not set. Of those
+	// larger than largeFrom bytes fewer may.
+	inboundRoom  = 1280
+	largeRoom    = 256
+	largeFrom    = 8 << 10
 	goodbyeWait  = 2 * time.Second // for the PUBACK of the farewell
 	defaultAlive = 30 * time.Second
 	lookEvery    = time.Minute
@@ -137,7 +143,7 @@ func validate(c Config) error {
 	return nil
 }
 
-// Messages gives what the broker sends. It has room for 256 messages and is
+// Messages gives what the broker sends. It has room for 1280 messages and is
 // never closed. Whoever receives acknowledges; see [Message].
 func (l *Link) Messages() <-chan Message { return l.messages }
 

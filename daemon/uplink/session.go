@@ -173,14 +173,18 @@ func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
 		}
 	}
 	msg.Lost = func() bool { return m.Qos() > 0 && c.over() }
-	select {
-	case s.l.messages <- msg:
-	default:
-		if m.Qos() > 0 {
-			c.fail(errFull) // not acknowledged, so the broker keeps it
-		} else {
-			s.l.dropped.Add(1)
+	full := len(msg.Payload) > largeFrom && len(s.l.messages) >= largeRoom
+	if !full {
+		select {
+		case s.l.messages <- msg:
+			return
+		default:
 		}
+	}
+	if m.Qos() > 0 {
+		c.fail(errFull) // not acknowledged, so the broker keeps it
+	} else {
+		s.l.dropped.Add(1)
 	}
 }
 
