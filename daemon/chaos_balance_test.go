@@ -71,8 +71,7 @@ func (b *books) forget() {
 	clear(b.flipped)
 }
 
-// overclaims finds certain gaps that claim what had arrived. What had arrived
-// without its PUBACK is lost as far as the daemon can know.
+// overclaims finds certain gaps that claim what had arrived.
 func (b *books) overclaims() {
 	for _, h := range b.holes {
 		if !h.certain {
@@ -83,7 +82,12 @@ func (b *books) overclaims() {
 		}
 		for n, it := range b.items {
 			switch {
-			case !h.covers(n) || it.acked == 0:
+			case !h.covers(n) || !it.arrived:
+			case it.acked == 0 && b.weakAt(it.came):
+				// Package spool says that such a run cannot note what it gives out.
+				b.tolerate("claimed by a gap, and sent by a run whose disk failed", 0)
+			case it.acked == 0:
+				b.complain("gap %+v claims %+v, which arrived", h, n)
 			case slices.ContainsFunc(b.kills, func(at time.Duration) bool { return it.acked <= at && b.lived(it.acked, at) <= killCosts }):
 				b.tolerate("claimed by a gap, as a kill took the acknowledgement along", 0)
 			default:
@@ -91,6 +95,14 @@ func (b *books) overclaims() {
 			}
 		}
 	}
+}
+
+// weakAt reports whether the disk could not be relied on at some time about
+// then.
+func (b *books) weakAt(at time.Duration) bool {
+	return b.weakFrom != 0 && at >= b.weakFrom-killCosts || slices.ContainsFunc(b.weak, func(p pause) bool {
+		return p.from-killCosts <= at && at <= p.to+killCosts
+	})
 }
 
 func (h hole) covers(n number) bool {

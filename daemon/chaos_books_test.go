@@ -24,6 +24,7 @@ type item struct {
 	message string        // until it has arrived
 	at      time.Duration // when it was taken, on the clock since boot
 	acked   time.Duration // when the daemon had its PUBACK; 0 is never
+	came    time.Duration // when it arrived for the first time
 	arrived bool
 }
 

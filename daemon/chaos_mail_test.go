@@ -120,7 +120,7 @@ func (b *books) got(n number, it *item, payload string) {
 	default:
 		b.complain("taken %s, arrived %s", it.message, payload)
 	}
-	it.arrived, it.message = true, ""
+	it.arrived, it.message, it.came = true, "", b.now()
 	b.heard = max(b.heard, it.acked)
 	latest := n.sensor + " " + it.kind
 	b.freshest[latest] = max(b.freshest[latest], it.at)
