@@ -32,5 +32,6 @@
 // seen into what it means.
 //
 // It also discards, without a word, what exceeds its rates; so they are kept
-// (see pace.go).
+// (see pace.go). Other brokers' rates are bounded once they have not acknowledged
+// in time.
 package uplink
