@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"fieldpost/daemon/flock"
 )
 
 // ErrOwned is the reason when the crash record belongs to a daemon that runs.
@@ -27,10 +29,10 @@ func Own(path string) (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own crash record: %w", err)
 	}
-	switch err := lockFile(f); {
-	case errors.Is(err, ErrOwned):
+	switch err := flock.Take(f); {
+	case errors.Is(err, flock.ErrHeld):
 		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("own crash record in %q: %w\nstop that one (systemctl stop fieldpost), or give this one a directory of its own in RUNTIME_DIRECTORY", filepath.Dir(path), err)
+		return nil, fmt.Errorf("own crash record in %q: %w\nstop that one (systemctl stop fieldpost), or give this one a directory of its own in RUNTIME_DIRECTORY", filepath.Dir(path), ErrOwned)
 	case err != nil:
 		return nil, errors.Join(fmt.Errorf("own crash record %q: %w", path, err), f.Close())
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"fieldpost/daemon/flock"
 )
 
 // disk is the spool's directory. Names are relative to it. Tests put a failing
@@ -61,9 +63,9 @@ func (d osDisk) lock() (io.Closer, error) {
 			return nil, fmt.Errorf("open lock: %w", err)
 		}
 	}
-	if err := lockFile(f); err != nil {
+	if err := flock.Take(f); err != nil {
 		defer f.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, flock.ErrHeld) {
 			return nil, &LockedError{Dir: d.dir, PID: readPID(f)}
 		}
 		return nil, fmt.Errorf("lock spool directory %q: %w", d.dir, err)
@@ -205,6 +207,3 @@ func (e *LockedError) Error() string {
 	}
 	return fmt.Sprintf("spool directory %q is in use by process %d", e.Dir, e.PID)
 }
-
-// errLocked is lockFile's reason when another process has the lock.
-var errLocked = errors.New("locked")

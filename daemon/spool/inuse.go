@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"fieldpost/daemon/flock"
 )
 
 // InUse tells whether a process has the spool of a directory: the error is a
@@ -16,7 +18,7 @@ func InUse(dir string) error {
 		return nil
 	}
 	defer f.Close() // and with it goes the lock
-	if errors.Is(lockFile(f), errLocked) {
+	if errors.Is(flock.Take(f), flock.ErrHeld) {
 		return &LockedError{Dir: dir, PID: readPID(f)}
 	}
 	return nil

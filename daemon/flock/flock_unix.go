@@ -1,6 +1,6 @@
 //go:build unix
 
-package output
+package flock
 
 import (
 	"errors"
@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes flock(2)'s lock; it ends with the file or the
-// process.
-func lockFile(f *os.File) error {
+// Take locks an open file without waiting. The error is [ErrHeld] when it is
+// locked already. Any goroutine.
+func Take(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EWOULDBLOCK):
-			return ErrOwned
+			return ErrHeld
 		}
 		return err
 	}
