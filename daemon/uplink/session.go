@@ -98,6 +98,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 	// What comes of this connection changes nothing about it, and the next one
 	// will find the session that this one made.
 	s.l.forgotten = s.l.forgotten || s.l.known && !s.present && !s.l.cfg.Clean
+	s.l.known = s.l.known || s.present
 	s.l.keys.reached(s.creds)
 	return nil
 }

@@ -195,3 +195,21 @@ func TestLostSessionIsCountedWhenTheLinkStands(t *testing.T) {
 		l.end(t, nil)
 	})
 }
+
+// A session of an earlier process that the broker said it had, and then had not.
+func TestSessionOfAnEarlierProcessIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(true)
+		expect[*packets.SubscribePacket](p)
+		p.reset()
+		p = b.accept(false)
+		p.grant("orders", 1)
+		synctest.Wait()
+		if st := l.Status(); !st.Connected || st.SessionsLost != 1 {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
