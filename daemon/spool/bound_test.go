@@ -263,3 +263,24 @@ func TestTallyMerges(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// What has no count of its own is counted, and the count is not certain where
+// some of it was sent; also once the gap that tells so is dropped itself.
+func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
+	want := "gap  0 reason=spool_full count=3 certain=false"
+	gaps := []Record{{Kind: Answer}, {Kind: Fault, Sensor: "air"}, {Kind: Event}}
+	for i := range 2 {
+		tally := newTally()
+		for k, r := range gaps {
+			b, err := appendRecord(nil, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tally.giveUp(b, i == 0 && k == 1)
+		}
+		gaps = tally.gaps(clock.Stamp{Boot: "b"}, reasonFull)
+		if got := brief([]Item{{Record: gaps[0]}}); len(gaps) != 1 || got != want {
+			t.Errorf("%d gaps, got %s, want %s", len(gaps), got, want)
+		}
+	}
+}

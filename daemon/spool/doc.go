@@ -23,7 +23,8 @@
 //   - refused: the broker will not take it; it is in refused.jsonl
 //
 // Answers, faults and events have no count. Where such are dropped a gap
-// without sensor tells how many, in the field count.
+// without sensor tells how many, in the field count; not certain where some of
+// them were given out.
 //
 // A gap claims no more than is missing, unless it is not certain. What was given
 // out and then dropped may be acknowledged yet, or only the acknowledgement be

@@ -36,6 +36,7 @@ type tally struct {
 	parts  map[origin]*ids // the counts that are known to be lost
 	maybe  map[origin]loss // what may have come all the same, from the first to the last
 	others int64           // records without a count of their own: answers, faults, events
+	unsure bool            // some of those may have come all the same
 	n      int             // all records given up
 }
 
@@ -89,6 +90,7 @@ func (t *tally) giveUp(payload []byte, sent bool) {
 		t.lose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
 	default:
 		t.others++
+		t.unsure = t.unsure || sent
 	}
 }
 
@@ -102,6 +104,7 @@ func (t *tally) merge(r Record) {
 	}
 	if n, some := r.field("count").(int64); some {
 		t.others += n
+		t.unsure = t.unsure || claim(r).uncertain
 	}
 }
 
@@ -168,10 +171,14 @@ func (t *tally) gaps(at clock.Stamp, reason string) []Record {
 		out = append(out, gapRecord(at, o, t.rest(o), reason))
 	}
 	if t.others > 0 {
-		out = append(out, Record{Kind: Gap, Stamp: at, Fields: []sensors.Field{
+		r := Record{Kind: Gap, Stamp: at, Fields: []sensors.Field{
 			{Name: "reason", Value: reason},
 			{Name: "count", Value: t.others},
-		}})
+		}}
+		if t.unsure {
+			r.Fields = append(r.Fields, sensors.Field{Name: "certain", Value: false})
+		}
+		out = append(out, r)
 	}
 	return out
 }
