@@ -247,3 +247,17 @@ func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{})
 		}
 	}
 }
+
+// discard drops the messages of an ended connection that nobody has begun to
+// handle: at QoS 1 the broker sends them again.
+func (l *Link) discard() {
+	for range len(l.messages) {
+		select {
+		case m := <-l.messages:
+			if m.QoS == 0 {
+				l.messages <- m // room was just made, and nobody else sends now
+			}
+		default:
+		}
+	}
+}
