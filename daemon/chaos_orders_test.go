@@ -42,7 +42,6 @@ type errand struct {
 	unsynced   bool   // nor the clock be known to be true
 	stepped    bool   // nor be right
 	starts     int    // how often the daemon had been started when it gave the answer that counts
-	latest     int    // and when it gave the latest
 }
 
 // reply is an answer.
@@ -73,7 +72,7 @@ func (e *errand) open() bool { return e.reply == nil || e.weak }
 // speaks notes that the daemon, started so often, has given an answer into its
 // spool.
 func (e *errand) speaks(starts int) {
-	e.spoken, e.latest = true, starts
+	e.spoken = true
 	if e.starts == 0 {
 		e.starts = starts
 	}
@@ -199,15 +198,15 @@ func (b *books) answer(payload string) {
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
 		b.tolerate("orders of the past that came while the ledger could not be read", 0)
 		return
-	case e.weak && b.starts > e.starts: // whose word that it has given it may not be read yet
+	case e.weak && len(e.given) <= b.starts-e.starts:
 		// Package command says that what could not be recorded is not known
-		// after the end of the daemon.
+		// after the end of the daemon: so one answer more for each end.
 		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
 		e.replies = append(e.replies, a.Status)
-		e.weak, e.failed, e.starts = e.shaky, true, e.latest
+		e.weak, e.failed = e.shaky, true
 	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		b.tolerate("orders to safe done each time while the ledger failed", 0)
-	case e.stepped && b.starts > e.starts && !e.energises && a.Status == "done" && e.reply.Status == "done":
+	case e.stepped && len(e.given) <= b.starts-e.starts && !e.energises && a.Status == "done" && e.reply.Status == "done":
 		// [CMD-11] it is known for an hour and a day, by the clock that it came by.
 		b.tolerate("orders to safe done again, as the clock was years behind when they came first", 0)
 	default:
