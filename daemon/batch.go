@@ -15,11 +15,12 @@ type batch struct {
 	topic string
 	ids   []uint64
 	json  []byte    // without the closing bracket
-	due   time.Time // when it goes, full or not
+	begun time.Time // when the first was put in
+	due   time.Time // when it goes, full or not, where nothing else does
 }
 
 func newBatch(l letter) *batch {
-	b := &batch{topic: l.topic, ids: []uint64{l.item.ID}}
+	b := &batch{topic: l.topic, ids: []uint64{l.item.ID}, begun: time.Now()}
 	b.json = append(append(b.json, '['), l.payload...)
 	return b
 }
@@ -29,4 +30,18 @@ func (b *batch) fits(l letter) bool { return len(b.json)+len(l.payload)+2 <= bat
 func (b *batch) add(l letter) {
 	b.ids = append(b.ids, l.item.ID)
 	b.json = append(append(b.json, ','), l.payload...)
+}
+
+// patient gives the batch that was begun first, if that was Batch.Within ago: so
+// the few readings of one topic do not wait until the backlog of others has gone.
+func (o *outbox) patient() (first *batch) {
+	for _, b := range o.open {
+		if first == nil || b.begun.Before(first.begun) || b.begun.Equal(first.begun) && b.ids[0] < first.ids[0] {
+			first = b
+		}
+	}
+	if first == nil || time.Since(first.begun) < o.cfg.Readings.Batch.Within {
+		return nil
+	}
+	return first
 }

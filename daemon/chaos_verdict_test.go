@@ -71,6 +71,7 @@ func (b *books) unjust(e *errand) string {
 		"clock_unsynced": e.unsynced,
 		"too_far_ahead":  e.stepped,
 		"no_ledger":      e.failed,
+		"overtaken":      e.weak || e.repeated, // else one comes after the other
 		"stopping":       e.stopped,
 		"no_result":      e.killed || e.weak,
 	}[e.reply.Reason]; {

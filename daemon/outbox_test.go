@@ -199,6 +199,35 @@ func TestBacklogGoesOutInFullBatches(t *testing.T) {
 }
 
 // All that is no reading is an object, and goes ahead; edges wait for nothing.
+// A backlog that goes out slowly does not hold up what few readings there are of
+// another topic.
+func TestABacklogHoldsUpNoOtherTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBoxed(t, "test/{sensor}", config.Batch{Max: 10, Within: time.Second})
+		x.readings("air", 50)
+		x.readings("door", 1)
+		x.readings("air", 2000)
+		<-time.After(time.Hour) // it is a backlog
+		began := time.Now()
+		for n := 0; ; n++ {
+			m, ok := x.Next()
+			if !ok {
+				t.Fatal("the door's reading never came")
+			}
+			if m.Topic == "test/door" {
+				if took := time.Since(began); took < time.Second || took > 2*time.Second {
+					t.Errorf("the door's reading came after %v", took)
+				}
+				break
+			}
+			if n := len(content(t, []uplink.Mail{m})[0]); n < len("air 1 2 3 4 5 6 7 8 9 10") {
+				t.Errorf("a batch of the backlog is not full: %d", n)
+			}
+			<-time.After(25 * time.Millisecond)
+		}
+	})
+}
+
 func TestEventsGoAheadOfBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{Max: 3, Within: time.Second})
