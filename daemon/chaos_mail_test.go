@@ -126,10 +126,10 @@ func (b *books) got(n number, it *item, payload string) {
 	b.freshest[latest] = max(b.freshest[latest], it.at)
 	// Edges go ahead of readings; each kind by itself keeps its order.
 	k := fmt.Sprintf("%s %d %s", n.sensor, n.run, it.kind)
-	if b.first[k] > n.seq {
-		b.complain("%s %+v came for the first time after seq %d", it.kind, n, b.first[k])
+	if b.first[k] > n.seq && (it.acked == 0 || !b.brokerLost(it.acked)) {
+		b.complain("%s %+v came for the first time after seq %d; it was acknowledged %v after it was taken", it.kind, n, b.first[k], it.acked-it.at)
 	}
-	b.first[k] = n.seq
+	b.first[k] = max(b.first[k], n.seq)
 }
 
 // repeatsWithin is how long after its PUBACK a message that was sent twice may
