@@ -32,9 +32,9 @@ func (b *batch) add(l letter) {
 	b.json = append(append(b.json, ','), l.payload...)
 }
 
-// patient gives the batch that was begun first, if that was Batch.Within ago: so
+// ripe gives the batch that was begun first, if that was Batch.Within ago: so
 // the few readings of one topic do not wait until the backlog of others has gone.
-func (o *outbox) patient() (first *batch) {
+func (o *outbox) ripe() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.begun.Before(first.begun) || b.begun.Equal(first.begun) && b.ids[0] < first.ids[0] {
 			first = b

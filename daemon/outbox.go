@@ -83,7 +83,7 @@ func (o *outbox) Ready() <-chan struct{} { return o.spool.Ready() }
 // Next implements [uplink.Outbox].
 func (o *outbox) Next() (uplink.Mail, bool) {
 	for {
-		if b := o.patient(); b != nil {
+		if b := o.ripe(); b != nil {
 			return o.seal(o.shut(b)), true
 		}
 		l, ok := o.pull()

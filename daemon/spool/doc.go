@@ -55,7 +55,8 @@
 //
 // A [Journal] is a file of such frames that another package keeps in the same
 // directory, under the same lock and outside MaxBytes: "orders.journal" of
-// package command.
+// package command, "levels.journal" of package output, "boots.journal" of what
+// package clock knows of earlier boots.
 //
 // Memory holds what is not durable, a little of what is, and two segments of
 // each log while a backlog is read back.

@@ -140,7 +140,7 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 		n++
 	}
 	if _, err := s.w.files[i].Write(b); err != nil {
-		s.salvageActive(i, err)
+		s.writeFailed(i, err)
 		return 0, fmt.Errorf("write segment %q: %w", g.file(), err)
 	}
 	s.mu.Lock()
@@ -252,9 +252,9 @@ func (s *Spool) shut(i int) {
 	s.retire(g)
 }
 
-// salvageActive deals with the lane's active segment after a write that failed.
+// writeFailed deals with the lane's active segment after a write that failed.
 // A disk that is full has what was written before, and can sync that.
-func (s *Spool) salvageActive(i int, err error) {
+func (s *Spool) writeFailed(i int, err error) {
 	g := s.active[i]
 	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	if !full || s.disk.truncate(g.file(), g.size) != nil {
