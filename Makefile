@@ -22,6 +22,7 @@ GO_BUILD  = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFL
 
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.7.0
 SHELLCHECK  ?= shellcheck
+GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 TEST_FLAGS   ?=
 TEST_TIMEOUT ?= 15m
@@ -36,7 +37,7 @@ CI_STEPS ?= lint build cross demo chaos clock-steps vm-test vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps bench vm-test vm-pi ci install clean FORCE
+.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench vm-test vm-pi ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -94,6 +95,11 @@ SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)
 lint-shell:
 	@if command -v $(SHELLCHECK) >/dev/null; then echo "$(SHELLCHECK) $(SHELL_FILES)"; $(SHELLCHECK) -x $(SHELL_FILES); \
 	else echo "no shellcheck here: the shell scripts are NOT checked"; fi
+
+# Not a step of `make ci`: it asks vuln.go.dev, and what it says of one commit
+# may be another thing tomorrow.
+vuln: ## known vulnerabilities in what is built in; needs the network (vuln.go.dev), and fails without
+	$(GO) run $(GOVULNCHECK) ./...
 
 cross: $(CROSS:%=cross-%) ## build for every board and system, into bin/cross
 
