@@ -1,0 +1,141 @@
+// Package access tells which other users of this machine could read or change
+// what fieldpost rests on: whoever can write the configuration moves pins,
+// whoever can read the key is this board to the broker.
+//
+// root and the owner of a file are never others. On Windows nothing is found:
+// its rights are not in a mode.
+package access
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+)
+
+// Open is one file or directory that is open to others.
+type Open struct {
+	Path string // what is open, links resolved
+	What string // who may do what: "every user may write it (mode 0666)"
+	Do   string // the command that ends it
+}
+
+// String gives it as one line, with what to do.
+func (o Open) String() string { return fmt.Sprintf("%s: %s; %s", o.Path, o.What, o.Do) }
+
+const (
+	othersRead  = 0o004
+	othersWrite = 0o002
+	others      = 0o007
+	groups      = 0o070
+)
+
+// Secret tells who besides its owner may read the file at path, or change it
+// or put another in its place. Its group may be our own, fieldpost or root. A
+// file that cannot be looked at is closed, for this: whoever opens it says why.
+// Any goroutine; it waits for the disk.
+func Secret(path string) []Open {
+	at, info := look(path)
+	if info == nil {
+		return nil
+	}
+	var found []Open
+	mode := info.Mode().Perm()
+	switch group, ours := groupOf(info); {
+	case mode&others != 0:
+		what := "every user may read it"
+		if mode&othersRead == 0 {
+			what = "every user may write or execute it"
+		}
+		found = append(found, open(at, info, what, "chmod 0640 "+at))
+	case mode&groups != 0 && !ours:
+		found = append(found, open(at, info, "all of group "+group+" may read it", fmt.Sprintf("chgrp fieldpost %s && chmod 0640 %[1]s", at)))
+	}
+	return append(found, above(at)...)
+}
+
+// File tells whether every user may change the file at path or put another in
+// its place. Otherwise it is like [Secret].
+func File(path string) []Open {
+	at, info := look(path)
+	if info == nil {
+		return nil
+	}
+	return append(writable(at, info), above(at)...)
+}
+
+// Directory tells whether every user may put things into the directory at
+// path, be it sticky or not, or another directory in its place: for one that
+// fieldpost writes in. Otherwise it is like [Secret].
+func Directory(path string) []Open {
+	at, info := look(path)
+	if info == nil {
+		return nil
+	}
+	return append(writable(at, info), above(at)...)
+}
+
+// look resolves the links of a path and gives what is there; nil where nothing
+// can be told.
+func look(path string) (at string, info fs.FileInfo) {
+	if runtime.GOOS == "windows" {
+		return "", nil
+	}
+	at, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		at, err = filepath.Abs(at)
+	}
+	if err == nil {
+		info, err = os.Stat(at)
+	}
+	if err != nil {
+		return "", nil
+	}
+	return at, info
+}
+
+func writable(at string, info fs.FileInfo) []Open {
+	if info.Mode().Perm()&othersWrite == 0 {
+		return nil
+	}
+	what := "every user may write it"
+	if info.IsDir() {
+		what = "every user may put files there"
+	}
+	return []Open{open(at, info, what, "chmod o-w "+at)}
+}
+
+// above looks at the directories that hold what is at a path: where every user
+// may write one that is not sticky, every user may put something else there.
+func above(at string) (found []Open) {
+	for dir := filepath.Dir(at); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil && info.Mode().Perm()&othersWrite != 0 && info.Mode()&fs.ModeSticky == 0 {
+			found = append(found, open(dir, info, "every user may replace what is in it", "chmod o-w "+dir))
+		}
+		if dir == filepath.Dir(dir) {
+			return found
+		}
+	}
+}
+
+func open(at string, info fs.FileInfo, what, do string) Open {
+	return Open{Path: at, What: fmt.Sprintf("%s (mode %#o)", what, info.Mode().Perm()), Do: do}
+}
+
+// groupOf names the group of a file, and tells whether it is one that may read
+// our secrets.
+func groupOf(info fs.FileInfo) (name string, ours bool) {
+	gid, ok := gidOf(info)
+	if !ok || gid == 0 || gid == os.Getegid() {
+		return "", true
+	}
+	name = strconv.Itoa(gid)
+	if g, err := user.LookupGroupId(name); err == nil {
+		name = g.Name
+	}
+	return name, name == "fieldpost"
+}
