@@ -23,7 +23,9 @@ type conn struct {
 	tls   net.Conn
 	guard guard
 	rest  []byte // of the packet that the protocol client is reading
-	acks  acks   // which the protocol client is not given
+	// What the protocol client is not given.
+	acks    acks
+	subacks subacks
 
 	mu     sync.Mutex
 	cause  error         // what ended it, the first
@@ -33,24 +35,27 @@ type conn struct {
 
 // newConn wraps a TLS connection over raw.
 func newConn(raw, tls net.Conn) *conn {
-	c := &conn{raw: raw, tls: tls, acks: acks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
+	c := &conn{raw: raw, tls: tls, acks: acks{ready: make(chan struct{}, 1)}, subacks: subacks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
 	c.guard.r = bufio.NewReaderSize(tls, 2048)
 	return c
 }
 
-// Read gives the bytes of checked packets, but for PUBACKs. After the connection has ended it
-// gives what ended it.
+// Read gives the bytes of checked packets, but for PUBACKs and SUBACKs. After the
+// connection has ended it gives what ended it.
 func (c *conn) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
 		packet, err := c.guard.next()
 		if err != nil {
 			return 0, c.ended(err)
 		}
-		if packet[0]>>4 == puback {
+		switch packet[0] >> 4 {
+		case puback:
 			c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]))
-			continue
+		case suback:
+			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
+		default:
+			c.rest = packet
 		}
-		c.rest = packet
 	}
 	n := copy(p, c.rest)
 	c.rest = c.rest[n:]

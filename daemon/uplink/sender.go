@@ -56,6 +56,7 @@ func (s *session) listening() bool {
 // look does what is due now and then.
 func (s *session) look(now time.Time) {
 	s.overdue()
+	s.recall()
 	s.l.calm(s.up)
 	s.l.look(now)
 	if s.l.dropped.Load() != s.l.toldDropped {
