@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -28,6 +31,7 @@ type session struct {
 	conn   *conn         // set while connecting
 	lost   chan struct{} // closed when the client has ended all of its own, after a loss
 
+	shown   bool // the broker has asked for our certificate
 	phase   Phase
 	subject string // the filter being subscribed to
 	present bool   // session present, in the CONNACK
@@ -138,8 +142,9 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	s.phase = Handshaking
-	conf := tlsConfig(s.creds, l.host, l.port, later(time.Now(), l.built))
-	if l.resets == 2 {
+	conf := tlsConfig(s.creds, l.host, l.port, later(time.Now(), l.built), &s.shown)
+	probe := l.resets == 2
+	if probe {
 		// With TLS 1.3 the alert about our certificate can be lost in a reset;
 		// with 1.2 it comes within the handshake. So ask once with 1.2.
 		conf.MaxVersion = tls.VersionTLS12
@@ -147,6 +152,10 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 	secure := tls.Client(raw, conf)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		raw.Close()
+		if probe && isAlert(err) && strings.Contains(err.Error(), "protocol version") {
+			s.phase = Connecting // it takes TLS 1.3 only: nothing new has been learnt
+			err = fmt.Errorf("asked again with TLS 1.2 (%v): %w", err, syscall.ECONNRESET)
+		}
 		return nil, err
 	}
 	s.phase = Connecting
