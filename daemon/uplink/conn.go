@@ -31,6 +31,15 @@ type conn struct {
 	cause  error         // what ended it, the first
 	remote bool          // the other side did
 	down   chan struct{} // closed when it has ended
+	flow   traffic
+}
+
+// traffic is what has gone over a connection, and when.
+type traffic struct {
+	sent  time.Time // when something was last written
+	heard time.Time // when a packet last came
+	pong  time.Time // when a PINGRESP last came
+	ended time.Time
 }
 
 // newConn wraps a TLS connection over raw.
@@ -48,6 +57,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, c.ended(err)
 		}
+		c.heard(packet[0] >> 4)
 		switch packet[0] >> 4 {
 		case puback:
 			c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]))
@@ -62,8 +72,28 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// heard notes that a packet has come.
+func (c *conn) heard(kind byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flow.heard = time.Now()
+	if kind == pingresp {
+		c.flow.pong = c.flow.heard
+	}
+}
+
+// traffic says what has gone over the connection so far. Any goroutine.
+func (c *conn) traffic() traffic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flow
+}
+
 // Write sends with a deadline of its own.
 func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.flow.sent = time.Now()
+	c.mu.Unlock()
 	if err := c.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, c.ended(err)
 	}
@@ -103,6 +133,7 @@ func (c *conn) ended(err error) error {
 	defer c.mu.Unlock()
 	if c.cause == nil {
 		c.cause = err
+		c.flow.ended = time.Now()
 		c.remote = hungUp(err) || isAlert(err)
 		close(c.down)
 	}

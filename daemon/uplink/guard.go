@@ -22,6 +22,7 @@ const (
 	puback    = 4
 	subscribe = 8 // only ours
 	suback    = 9
+	pingreq   = 12 // only ours
 	pingresp  = 13
 	goodbye   = 14 // DISCONNECT
 )

@@ -44,6 +44,8 @@ type session struct {
 	trial   bool     // what is in flight tries a held topic, alone
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
+	second  second
+	pinged  time.Time // when we last pinged, beside the protocol client
 	acked   uint64
 
 	subscribed atomic.Bool // a SUBSCRIBE was sent
