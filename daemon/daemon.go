@@ -39,6 +39,8 @@ type Options struct {
 	// Runtime is the directory of the crash record of the outputs, and where a
 	// run without a disk is noted, /run/fieldpost; "" keeps neither.
 	Runtime string
+	// Fingerprint is of this board, from [fingerprint.Board]; "" is not known.
+	Fingerprint string
 	// Socket is the path of the local socket, in a directory that is there; ""
 	// opens none.
 	Socket string
@@ -83,7 +85,7 @@ func New(o Options) (*Daemon, error) {
 	d.health = health.New(d.faults.put)
 	var err error
 	d.spool, err = spool.Open(spool.Options{
-		Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
+		Thing: cfg.Thing, Board: o.Fingerprint, Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
 		Sensors: sensorNames(cfg.Sensors), Clock: o.Clock, Health: d.health, Log: d.log,
 	})
 	if err != nil {
@@ -145,7 +147,6 @@ func (d *Daemon) linkConfig() uplink.Config {
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
-		Limits: uplink.Limits(cfg.Broker.Limits),
 		Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		// The will carries no time: it is written long before it is sent.
 		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
@@ -178,7 +179,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	telling := start("status", failed, d.tell)
 	proving := start("watchdog", failed, d.prove)
 	serving := start("local socket", failed, d.serveLocal)
-	d.log.Info("started", "thing", d.o.Config.Thing, "run", d.spool.RunNumber(), "version", d.o.Version,
+	d.log.Info("started", "thing", d.o.Config.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
 
@@ -253,6 +254,7 @@ func (d *Daemon) answer(r spool.Record) (kept <-chan struct{}) {
 
 // take puts a record into the spool.
 func (d *Daemon) take(r spool.Record) {
+	r.Source = d.spool.Source()
 	if d.o.Taken != nil {
 		d.o.Taken(r)
 	}
@@ -265,7 +267,7 @@ func (d *Daemon) take(r spool.Record) {
 // status makes an online or offline message.
 func (d *Daemon) status(state string, more ...sensors.Field) spool.Record {
 	fields := append([]sensors.Field{{Name: "state", Value: state}}, more...)
-	return spool.Record{Kind: spool.Status, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now(), Fields: fields}
+	return spool.Record{Kind: spool.Status, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now(), Fields: fields, Source: d.spool.Source()}
 }
 
 // notice logs that the service manager could not be told something.

@@ -40,7 +40,7 @@ type outbox struct {
 	every bool
 	out   map[uint64]spool.Record // under way, for acked
 
-	topics map[string]string // of readings, by sensor
+	topics map[[2]string]string // of readings, by thing and sensor
 
 	open  map[string]*batch   // by topic, of samples
 	size  int                 // bytes in open
@@ -64,7 +64,7 @@ type letter struct {
 func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record), every bool) *outbox {
 	return &outbox{
 		spool: s, cfg: cfg, clock: c, acked: acked, every: every, out: map[uint64]spool.Record{},
-		topics: map[string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
+		topics: map[[2]string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
 }
 
@@ -281,17 +281,20 @@ func (o *outbox) Refuse(id uint64, reason string) {
 }
 
 // topic says where a record goes: answers and the events of outputs to the
-// answers' topic, everything else to the readings'.
+// answers' topic, everything else to the readings'; with the name of the thing
+// that took it.
 func (o *outbox) topic(r spool.Record) string {
+	thing := cmp.Or(r.Source.Thing, o.cfg.Thing)
 	if r.Kind == spool.Answer || r.Kind == spool.Event {
-		if t := o.cfg.AnswersTopic(); t != "" {
+		if t := o.cfg.AnswersTopicOf(thing); t != "" {
 			return t
 		}
 	}
-	t, known := o.topics[r.Sensor]
+	key := [2]string{thing, r.Sensor}
+	t, known := o.topics[key]
 	if !known {
-		t = o.cfg.ReadingsTopic(cmp.Or(r.Sensor, itself))
-		o.topics[r.Sensor] = t
+		t = o.cfg.ReadingsTopicOf(thing, cmp.Or(r.Sensor, itself))
+		o.topics[key] = t
 	}
 	return t
 }

@@ -396,3 +396,58 @@ func TestAloneKeepsItsPlace(t *testing.T) {
 		x.want("in order", "air 2", "air 3")
 	})
 }
+
+// What a thing took goes out under its name and to its topics, whatever the
+// thing is called by now; batches of two things are two.
+func TestMailOfAnEarlierName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, dir := clock.Fake(), t.TempDir()
+		var id string
+		open := func(thing string) *boxed {
+			s, err := spool.Open(spool.Options{Dir: dir, Thing: thing, AtRisk: time.Second, Clock: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			id = s.Source().Spool
+			cfg := &config.Config{
+				Thing: thing, Readings: config.Readings{Topic: "field/{thing}/{sensor}", Batch: config.Batch{Max: 9, Within: time.Hour}},
+				Commands: config.Commands{Answers: "field/{thing}/answers"},
+			}
+			return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, nil, false)}
+		}
+		x := open("east")
+		x.readings("air", 2)
+		x.put(spool.Answer, "", "")
+		if err := x.spool.Close(); err != nil {
+			t.Fatal(err)
+		}
+		x = open("west")
+		x.readings("air", 1)
+		x.put(spool.Fault, "air", "")
+		stop := start("spool", make(chan error, 1), x.spool.Run)
+		x.Hurry()
+		var got []string
+		for range 9 {
+			synctest.Wait()
+			for _, m := range x.all() {
+				got = append(got, m.Topic+" "+strings.ReplaceAll(string(m.Payload), id, "ID"))
+			}
+		}
+		stamp := `"time":"` + now.Now().Wall.Format("2006-01-02T15:04:05.000Z") + `"`
+		want := []string{
+			`field/east/answers {"thing":"east","kind":"answer","spool":"ID","run":1,` + stamp + `}`,
+			`field/west/air {"thing":"west","kind":"fault","sensor":"air","spool":"ID","run":2,` + stamp + `}`,
+			`field/east/air [{"thing":"east","sensor":"air","spool":"ID","run":1,"seq":1,` + stamp + `},{"thing":"east","sensor":"air","spool":"ID","run":1,"seq":2,` + stamp + `}]`,
+			`field/west/air [{"thing":"west","sensor":"air","spool":"ID","run":2,"seq":1,` + stamp + `}]`,
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if err := stop.stop(time.Minute); err != nil {
+			t.Error(err)
+		}
+		if err := x.spool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -68,6 +68,7 @@ type CertificateReport struct {
 
 // SpoolReport is the mail that waits.
 type SpoolReport struct {
+	ID       string  `json:"id"`       // what messages of this run call it
 	Writable bool    `json:"writable"` // as far as is known
 	Waiting  int     `json:"waiting"`  // records that the broker has not acknowledged
 	Oldest   float64 `json:"oldest_s"` // 0 where none waits, or that is not known
@@ -198,7 +199,7 @@ func (d *Daemon) reportCertificate() CertificateReport {
 func (d *Daemon) reportSpool() SpoolReport {
 	st, b := d.spool.Stats(), d.spool.Backlog()
 	return SpoolReport{
-		Writable: st.Disk, Waiting: b.Records, Oldest: seconds(b.Oldest), AtRisk: b.AtRisk,
+		ID: d.spool.Source().Spool, Writable: st.Disk, Waiting: b.Records, Oldest: seconds(b.Oldest), AtRisk: b.AtRisk,
 		Bytes: st.Bytes, MaxBytes: d.o.Config.Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused,
 	}
 }

@@ -29,7 +29,7 @@ func someReport() daemon.Report {
 			LastError: &daemon.LinkError{Code: "network_down", Text: "nothing listens at a1b2c3.iot.example.com:8883", Hint: "Check the port in broker.endpoint, and that the broker runs.", Time: ago(90 * time.Second)},
 		},
 		Certificate: daemon.CertificateReport{File: "/etc/fieldpost/certs/certificate.pem.crt", Expires: at.Add(100*24*time.Hour + time.Hour)},
-		Spool:       daemon.SpoolReport{Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1},
+		Spool:       daemon.SpoolReport{ID: "k7m2qx", Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1},
 		Sensors: []daemon.SensorReport{
 			{Name: "air", Chip: "bme280", Time: ago(4 * time.Second), Age: 4, Seq: 41, Values: daemon.Values{{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0}}},
 			{Name: "soil", Chip: "tmp102", Faults: []string{"no_answer"}},

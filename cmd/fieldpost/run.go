@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/fingerprint"
 	"fieldpost/daemon/systemd"
 
 	"github.com/spf13/cobra"
@@ -71,7 +72,7 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	o := daemon.Options{
 		Config: cfg, Log: log, Notify: &systemd.Notifier{}, Version: version,
-		Runtime: runtimeDir(), Socket: socketPath(), Held: held, Watchdog: systemd.WatchdogInterval(),
+		Runtime: runtimeDir(), Fingerprint: fingerprint.Board("/"), Socket: socketPath(), Held: held, Watchdog: systemd.WatchdogInterval(),
 	}
 	if err := stand(&o); err != nil {
 		return logged(log, err)

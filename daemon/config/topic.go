@@ -15,12 +15,20 @@ func (c *Config) ReadingsTopic(sensor string) string {
 	return fill(c.Readings.Topic, c.Thing, sensor)
 }
 
+// ReadingsTopicOf is [Config.ReadingsTopic] for what a thing of that name took.
+func (c *Config) ReadingsTopicOf(thing, sensor string) string {
+	return fill(c.Readings.Topic, thing, sensor)
+}
+
 // CommandsTopic gives the topic of orders, or "" where none come by MQTT.
 func (c *Config) CommandsTopic() string { return fill(c.Commands.Topic, c.Thing, "") }
 
 // AnswersTopic gives the topic of answers and of the events of outputs, or ""
 // where there is none.
 func (c *Config) AnswersTopic() string { return fill(c.Commands.Answers, c.Thing, "") }
+
+// AnswersTopicOf is [Config.AnswersTopic] for what a thing of that name answered.
+func (c *Config) AnswersTopicOf(thing string) string { return fill(c.Commands.Answers, thing, "") }
 
 func fill(topic, thing, sensor string) string {
 	if sensor == "" {

@@ -52,6 +52,9 @@ func (s *Spool) rewriteNotes() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.noteOwed(f)
+		for _, t := range s.sources.only(s.mentioned()) {
+			f.took(t)
+		}
 		for _, g := range s.garbage {
 			f.removed(g)
 		}

@@ -45,6 +45,9 @@ func (s *Spool) recall() (greatest uint64) {
 		}
 		greatest = max(greatest, st.run)
 		s.w.diskless = append(s.w.diskless, st.run)
+		if st.took != (Source{}) {
+			s.sources = append(s.sources, tenure{st.run, st.run, st.took})
+		}
 		for _, sensor := range slices.Sorted(maps.Keys(st.sensors)) {
 			t.lose(origin{sensor, st.run}, loss{lo: 1, open: true, uncertain: true})
 		}
@@ -76,7 +79,7 @@ func (s *Spool) setNoted(noted bool) {
 		s.w.noted = s.beside.remove(name) != nil
 		return
 	}
-	st := state{run: s.run, sensors: map[string][lanes]bool{}}
+	st := state{run: s.run, sensors: map[string][lanes]bool{}, took: s.source}
 	s.mu.Lock()
 	for sensor, x := range s.seen {
 		st.sensors[sensor] = x.lanes

@@ -59,7 +59,7 @@ func (s *Spool) shedLane(i int, t *tally) {
 		}
 	}
 	for _, e := range drop {
-		t.giveUp(e.payload, l.mayHaveCome(e.id))
+		t.giveUp(s.run, e.payload, l.mayHaveCome(e.id))
 		s.giveUpOne(i, e.id)
 	}
 	if n := len(drop); n > 0 { // all between is done

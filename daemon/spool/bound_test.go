@@ -242,7 +242,7 @@ func TestTallyMerges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.giveUp(b, false)
+		first.giveUp(8, b, false)
 	}
 	gaps := first.gaps(at, reasonFull)
 	second := newTally()
@@ -251,14 +251,14 @@ func TestTallyMerges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		second.giveUp(b, false)
+		second.giveUp(9, b, false)
 	}
 	var items []Item
 	for _, r := range append(gaps, second.gaps(at, reasonOld)...) {
 		items = append(items, Item{Record: r})
 	}
-	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full certain=false, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  0 reason=spool_full count=2, " +
-		"gap air 8 after_seq=0 to_seq=1 reason=too_old, gap air 7 after_seq=2 reason=too_old certain=false, gap  0 reason=too_old count=2"
+	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full certain=false, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  8 reason=spool_full count=2, " +
+		"gap air 8 after_seq=0 to_seq=1 reason=too_old, gap air 7 after_seq=2 reason=too_old certain=false, gap  8 reason=too_old count=2"
 	if got := brief(items); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -267,7 +267,7 @@ func TestTallyMerges(t *testing.T) {
 // What has no count of its own is counted, and the count is not certain where
 // some of it was sent; also once the gap that tells so is dropped itself.
 func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
-	want := "gap  0 reason=spool_full count=3 certain=false"
+	want := "gap  8 reason=spool_full count=3 certain=false"
 	gaps := []Record{{Kind: Answer}, {Kind: Fault, Sensor: "air"}, {Kind: Event}}
 	for i := range 2 {
 		tally := newTally()
@@ -276,7 +276,7 @@ func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tally.giveUp(b, i == 0 && k == 1)
+			tally.giveUp(uint64(8+i), b, i == 0 && k == 1)
 		}
 		gaps = tally.gaps(clock.Stamp{Boot: "b"}, reasonFull)
 		if got := brief([]Item{{Record: gaps[0]}}); len(gaps) != 1 || got != want {

@@ -46,7 +46,7 @@ const maxPayload = 128 << 10
 var errPayload = errors.New("not a record")
 
 // reserved are the keys that [Encode] writes itself.
-var reserved = []string{"thing", "kind", "sensor", "run", "seq", "time", "clock"}
+var reserved = []string{"thing", "kind", "sensor", "spool", "run", "seq", "time", "clock"}
 
 // appendRecord appends r's binary form to b. An error says why r cannot be
 // kept.

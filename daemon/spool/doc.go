@@ -23,8 +23,8 @@
 //   - refused: the broker will not take it; it is in refused.jsonl
 //
 // Answers, faults and events have no count. Where such are dropped a gap
-// without sensor tells how many, in the field count; not certain where some of
-// them were given out.
+// without sensor tells how many each run had, in the field count; not certain
+// where some of them were given out.
 //
 // A gap claims no more than is missing, unless it is not certain. What was given
 // out and then dropped may be acknowledged yet, or only the acknowledgement be
@@ -52,6 +52,14 @@
 // order, and the names of its sensors. refused.jsonl holds what the broker
 // would not take, and files ending in .damaged are for people to look at; both
 // are bounded, and nothing reads them again.
+//
+// The file "identity" holds the spool's id, which is made of chance in a fresh
+// directory, and a fingerprint of the board. Where the directory is found on
+// another board, as its card was copied or moved, it gets a new id. It holds too
+// which id and which thing the runs had whose records, or whose gaps, are still
+// here; the file of acks has that once more. So a record is told by (thing, spool,
+// sensor, run, seq) for good, see [Source]. A run without a disk has an id of its
+// own.
 //
 // A [Journal] is a file of such frames that another package keeps in the same
 // directory, under the same lock and outside MaxBytes: "orders.journal" of

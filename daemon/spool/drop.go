@@ -61,7 +61,7 @@ func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
 	at := scanner{data: data, pos: min(headerSize, len(data))}
 	for at.next() {
 		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
-			t.giveUp(at.payload, l.mayHaveCome(id))
+			t.giveUp(g.run, at.payload, l.mayHaveCome(id))
 			d.ids = append(d.ids, id)
 			known.add(id, id+1)
 		}
@@ -74,7 +74,7 @@ func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
 		}
 		unread = true
 		if x := s.gaps[id]; g.lane == events && x != nil {
-			t.giveUp(x.payload, false)
+			t.giveUp(g.run, x.payload, false)
 		}
 		d.ids = append(d.ids, id)
 		d.lost++

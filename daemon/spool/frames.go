@@ -122,6 +122,14 @@ func (f *frames) gap(k frameKey, payload []byte) {
 	f.add(append(p, payload...))
 }
 
+// took says who took the records of some runs.
+func (f *frames) took(t tenure) {
+	p := append(make([]byte, 0, 60), 'w', 0)
+	p = binary.AppendUvarint(p, t.lo)
+	p = binary.AppendUvarint(p, t.hi)
+	f.add(appendString(appendString(p, t.Spool), t.Thing))
+}
+
 // handed says how far a run's records have been given out.
 func (f *frames) handed(k noteKey, seq uint64) {
 	p := append(make([]byte, 0, 40), 'h', byte(k.lane))

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -13,10 +14,11 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // Encode gives the message a record becomes on the wire: one flat JSON object
 // (RFC 8259) with the keys thing, kind (not for a reading and an edge),
-// sensor, run, seq, time, then the record's fields in their order, then
+// sensor, spool, run, seq, time, then the record's fields in their order, then
 // "clock":"unsynced" where the time was not known to be true. A key whose
 // value is empty or 0 is left out; a record without a wall time carries
-// neither time nor clock.
+// neither time nor clock, and one without a run no spool. The thing's name is
+// the record's own where it has one.
 //
 // Floating-point numbers have their shortest form that reads back the same. A
 // number that is not finite has no form in JSON and becomes null; [Spool.Append]
@@ -25,11 +27,14 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 func Encode(thing string, r Record) []byte {
 	b := make([]byte, 0, 256)
 	b = append(b, '{')
-	b = appendText(b, "thing", thing)
+	b = appendText(b, "thing", cmp.Or(r.Source.Thing, thing))
 	if r.Kind != Reading && r.Kind != Edge {
 		b = appendText(b, "kind", string(r.Kind))
 	}
 	b = appendText(b, "sensor", r.Sensor)
+	if r.Run != 0 {
+		b = appendText(b, "spool", r.Source.Spool)
+	}
 	b = appendCount(b, "run", r.Run)
 	b = appendCount(b, "seq", r.Seq)
 	if !r.Stamp.Wall.IsZero() {

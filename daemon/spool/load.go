@@ -26,6 +26,9 @@ type found struct {
 	gaps    map[uint64]*owedGap
 	missing [][]byte // gaps that are owed and in no file of events
 	damaged []string // what they are called, and what is wrong
+
+	identity identity
+	sources  tenures // who took what is here
 }
 
 // damagedExt ends the name of a file set aside.
@@ -158,6 +161,9 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 		return fmt.Errorf("read %q: %w", notesName, nerr)
 	}
 	l.notes = readNotes(data)
+	if err := l.readIdentity(); err != nil {
+		return err
+	}
 	l.f.known = st.run
 	runs := map[uint64]bool{}
 	for i := range segs {
@@ -167,6 +173,9 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 	}
 	for run := range l.notes.marks {
 		runs[run] = true
+	}
+	for _, t := range l.f.identity.runs { // one that wrote no more than that
+		l.f.known = max(l.f.known, t.hi)
 	}
 	for run := range runs {
 		l.f.known = max(l.f.known, run)
@@ -187,6 +196,18 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 		return nil
 	}
 	l.f.counted = true
+	return nil
+}
+
+// readIdentity reads whose the directory is, and who took what is in it.
+func (l *loader) readIdentity() (err error) {
+	l.f.identity, err = readIdentity(l.disk)
+	if errors.Is(err, errIdentity) {
+		l.f.damaged = append(l.f.damaged, fmt.Sprintf("%s: %v", identityName, err))
+	} else if err != nil {
+		return err
+	}
+	l.f.sources = append(l.notes.sources, l.f.identity.runs...)
 	return nil
 }
 

@@ -1,6 +1,10 @@
 package spool
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+
 	"fieldpost/daemon/clock"
 	"fieldpost/sensors"
 )
@@ -33,15 +37,26 @@ type loss struct {
 type tally struct {
 	order  []origin
 	losses map[origin]loss
-	parts  map[origin]*ids // the counts that are known to be lost
-	maybe  map[origin]loss // what may have come all the same, from the first to the last
-	others int64           // records without a count of their own: answers, faults, events
-	unsure bool            // some of those may have come all the same
-	n      int             // all records given up
+	parts  map[origin]*ids   // the counts that are known to be lost
+	maybe  map[origin]loss   // what may have come all the same, from the first to the last
+	others map[uint64]others // records without a count of their own, by the run that took them
+	n      int               // all records given up
+}
+
+// others are answers, faults and events that are given up.
+type others struct {
+	n      int64
+	unsure bool // some may have come all the same
 }
 
 func newTally() *tally {
-	return &tally{losses: map[origin]loss{}, parts: map[origin]*ids{}, maybe: map[origin]loss{}}
+	return &tally{losses: map[origin]loss{}, parts: map[origin]*ids{}, maybe: map[origin]loss{}, others: map[uint64]others{}}
+}
+
+// other adds records without a count of their own.
+func (t *tally) other(run uint64, n int64, unsure bool) {
+	old := t.others[run]
+	t.others[run] = others{old.n + n, old.unsure || unsure}
 }
 
 // lose adds a loss.
@@ -74,27 +89,27 @@ func (t *tally) mayLose(o origin, x loss) {
 	t.maybe[o] = x
 }
 
-// giveUp gives up a record, which may have come all the same where it was
-// sent. A gap that is given up lives on in the tally.
-func (t *tally) giveUp(payload []byte, sent bool) {
+// giveUp gives up a record that a run took, and which may have come all the same
+// where it was sent. A gap that is given up lives on in the tally.
+func (t *tally) giveUp(run uint64, payload []byte, sent bool) {
 	t.n++
 	r, err := decodeRecord(payload)
+	run = cmp.Or(r.Run, run)
 	switch {
 	case err != nil:
-		t.others++
+		t.other(run, 1, false)
 	case r.Kind == Gap:
-		t.merge(r)
+		t.merge(run, r)
 	case r.Seq > 0 && r.Sensor != "" && sent:
 		t.mayLose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
 	case r.Seq > 0 && r.Sensor != "":
 		t.lose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
 	default:
-		t.others++
-		t.unsure = t.unsure || sent
+		t.other(run, 1, sent)
 	}
 }
 
-func (t *tally) merge(r Record) {
+func (t *tally) merge(run uint64, r Record) {
 	switch o, x := (origin{r.Sensor, r.Run}), claim(r); {
 	case x.lo == 0:
 	case x.uncertain && !x.open:
@@ -103,8 +118,7 @@ func (t *tally) merge(r Record) {
 		t.lose(o, x)
 	}
 	if n, some := r.field("count").(int64); some {
-		t.others += n
-		t.unsure = t.unsure || claim(r).uncertain
+		t.other(run, n, claim(r).uncertain)
 	}
 }
 
@@ -170,12 +184,12 @@ func (t *tally) gaps(at clock.Stamp, reason string) []Record {
 	for _, o := range t.order {
 		out = append(out, gapRecord(at, o, t.rest(o), reason))
 	}
-	if t.others > 0 {
-		r := Record{Kind: Gap, Stamp: at, Fields: []sensors.Field{
+	for _, run := range slices.Sorted(maps.Keys(t.others)) {
+		r := Record{Kind: Gap, Run: run, Stamp: at, Fields: []sensors.Field{
 			{Name: "reason", Value: reason},
-			{Name: "count", Value: t.others},
+			{Name: "count", Value: t.others[run].n},
 		}}
-		if t.unsure {
+		if t.others[run].unsure {
 			r.Fields = append(r.Fields, sensors.Field{Name: "certain", Value: false})
 		}
 		out = append(out, r)

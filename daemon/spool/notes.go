@@ -14,6 +14,7 @@ import "fmt"
 //	'c'  lane byte, run as uvarint, sensor string: the sensor is configured, and may have had records in no lane
 //	'f'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq
 //	'r'  lane byte, run, number as uvarints: that segment is removed, nothing needs it
+//	'w'  zero byte, lo and hi as uvarints, spool's id and thing's name as strings: who took what the runs from lo to hi have here
 //	't'  two zero bytes, then such payloads as strings: these are true together
 //	'g'  lane byte, run, seq as uvarints, payload: that frame is this gap, and the broker does not have it
 //	'h'  lane byte, run, seq as uvarints: of that run's frames Next has given those before seq, in whichever run;
@@ -54,6 +55,7 @@ type notes struct {
 	marks   map[uint64]map[string]mark // by run and sensor
 	gaps    map[frameKey][]byte        // share the file's bytes
 	given   map[noteKey]uint64         // behind the last seq that was given out
+	sources tenures
 }
 
 // readNotes reads the file's bytes. What it cannot read it passes over.
@@ -119,6 +121,11 @@ func (n *notes) read(payload []byte) {
 	case 'g':
 		if seq := d.uvarint(); !d.bad {
 			n.gaps[frameKey{run, seq}] = d.b
+		}
+	case 'w':
+		t := tenure{run, d.uvarint(), Source{Spool: d.string(), Thing: d.string()}}
+		if !d.bad {
+			n.sources = append(n.sources, t)
 		}
 	case 'h':
 		if seq := d.uvarint(); !d.bad {

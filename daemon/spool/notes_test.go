@@ -163,7 +163,7 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 				end = s.pos
 			}
 		}
-		if kinds != "gfhmfd" {
+		if kinds != "gwfhmfd" {
 			t.Errorf("in the order %q", kinds)
 		}
 		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[noteKey{samples, 1}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {

@@ -14,6 +14,8 @@ import (
 type Options struct {
 	Dir      string         // the directory, made where it is missing; no other process may use it
 	Beside   string         // a directory that is there and outlasts the process, not the power (systemd's RuntimeDirectory=): a run that has no disk is noted there, so that its crash is told; "" is none
+	Thing    string         // the board's name, which what is appended keeps for good; see [Source]
+	Board    string         // a fingerprint of the board: where the directory has another's it gets a new id; "" is not known
 	AtRisk   time.Duration  // the most time's worth of unacknowledged records a power cut may cost; 0 has each on disk before Next gives it
 	Sensors  []string       // the sensors that records may come of; a crash is told of each, also where none had come. Others may come too
 	MaxBytes int64          // bound of the disk used, at least 1 MiB; 0 is 64 MiB

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 )
 
@@ -133,9 +134,11 @@ func (s *Spool) nextOf(i int) (item Item, ok, later bool) {
 		poke(s.read)
 		return Item{}, false, true
 	}
+	took := s.run
 	if g != nil {
-		g.tries = 0
+		g.tries, took = 0, g.run
 	}
+	r.Source = s.sourceOf(cmp.Or(r.Run, took))
 	s.lanes[i].give(id)
 	return Item{ID: id*lanes + uint64(i), Record: r}, true, false
 }

@@ -33,6 +33,7 @@ type Record struct {
 	Seq    uint64          // the sensor's own count in that run, from 1; 0 for all but readings and edges
 	Stamp  clock.Stamp     // when it happened
 	Fields []sensors.Field // the rest, in the order of the message
+	Source Source          // who took it; Append passes over it, Next gives it
 }
 
 // Item is a record on its way out.

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -103,6 +104,11 @@ func (s *Spool) refuse(i int, id uint64, payload []byte, reason string) {
 		e.lost = true
 	}
 	g := l.settle(id)
+	took := s.run
+	if g != nil {
+		took = g.run
+	}
+	r.Source = s.sourceOf(cmp.Or(r.Run, took))
 	if len(s.refused) < refusals {
 		s.refused = append(s.refused, refusal{kept{i, id, g}, r, reason, s.o.Clock.Now().Wall})
 	} else {

@@ -51,6 +51,9 @@ func (s *Spool) repair() error {
 			return err
 		}
 	}
+	if err := s.identify(); err != nil {
+		return err
+	}
 	if err := s.catchUp(); err != nil {
 		// What nothing needs may be what fills the disk. It goes unnoted, so a
 		// crash before the next attempt takes it for damage.

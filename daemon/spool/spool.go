@@ -17,6 +17,7 @@ type Spool struct {
 	disk   disk
 	beside disk // nil where there is none
 	run    uint64
+	source Source
 	ready  chan struct{}
 	wake   chan struct{} // tells the writer that there may be something to do
 	read   chan struct{} // tells the reader
@@ -27,6 +28,7 @@ type Spool struct {
 	seen    map[string]*sight
 	sights  int                 // in how many lanes sensors were seen, all together
 	noticed int                 // as many are in the file of acks
+	sources tenures             // who took what is here, and what is appended
 	gaps    map[uint64]*owedGap // by id, those of the events that are not acknowledged
 	latest  map[origin]uint64   // the id of the latest gap of each, but for
 	maybe   map[origin]uint64   // that of what may have come

@@ -17,15 +17,17 @@ func (s *Spool) start() error {
 	if locked := (*LockedError)(nil); errors.As(err, &locked) {
 		return fmt.Errorf("open spool: %w", err)
 	}
-	if err == nil && s.w.counted {
+	if err == nil {
 		s.run = s.w.known + 1
-		err = s.repair()
-	} else if err == nil {
-		s.run = strayRun(s.o.Clock.Now(), max(s.w.known, diskless))
+		if !s.w.counted {
+			s.run = strayRun(s.o.Clock.Now(), max(s.w.known, diskless))
+		}
+		s.name()
 		err = s.repair()
 	}
 	if err != nil {
 		s.run = strayRun(s.o.Clock.Now(), max(s.w.known, diskless))
+		s.name()
 		s.fail(time.Now(), err)
 	}
 	s.noteBeside()
@@ -55,6 +57,7 @@ func (s *Spool) attach() error {
 	if s.w.unsure {
 		f.allGiven()
 	}
+	s.adopt(f)
 	s.install(f)
 	return nil
 }

@@ -23,6 +23,9 @@ import (
 //	sensor "door" events samples
 //	sensor "soil"
 //	sum 1c291ca3
+//
+// Beside the spool, where such a file stands for a run that has no disk, a line
+// before the first sensor says who that run is: took "k7m2qx" "greenhouse".
 const stateName = "run"
 
 // maxState bounds what is read of it.
@@ -33,6 +36,7 @@ type state struct {
 	run     uint64
 	stopped bool                   // in good order, with everything written
 	sensors map[string][lanes]bool // of a run that has not stopped
+	took    Source                 // of one that has no disk
 }
 
 var errState = errors.New("run file is damaged")
@@ -43,6 +47,9 @@ func (s state) encode() []byte {
 		word = "stopped"
 	}
 	b := fmt.Appendf(nil, "fieldpost spool 1 run %d %s\n", s.run, word)
+	if s.took != (Source{}) {
+		b = fmt.Appendf(b, "took %q %q\n", s.took.Spool, s.took.Thing)
+	}
 	for _, sensor := range slices.Sorted(maps.Keys(s.sensors)) {
 		b = fmt.Appendf(b, "sensor %q", sensor)
 		for i, has := range s.sensors[sensor] {
@@ -64,6 +71,9 @@ func decodeState(b []byte) (state, error) {
 	}
 	s.stopped, s.sensors = word == "stopped", map[string][lanes]bool{}
 	for _, line := range lines[1 : len(lines)-2] {
+		if n, _ := fmt.Sscanf(line, "took %q %q", &s.took.Spool, &s.took.Thing); n == 2 {
+			continue
+		}
 		var sensor string
 		if _, err := fmt.Sscanf(line, "sensor %q", &sensor); err != nil {
 			return state{}, errState

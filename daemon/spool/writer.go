@@ -17,21 +17,23 @@ const (
 // writer is what only the goroutine of [Spool.Run] uses; before it Open, and
 // after it Close.
 type writer struct {
-	lock     io.Closer // nil while the directory is not ours
-	attached bool      // the directory has been read
-	recorded bool      // the run file says that this run runs
-	noted    bool      // the directory beside does
-	diskless []uint64  // the earlier runs of which that says so
-	unsure   bool      // they may have given out what others had left in the directory
-	sights   int       // as many as when it was written
-	known    uint64    // the greatest run number found in the directory
-	counted  bool      // and it can be counted on from
-	files    [lanes]file
-	newborn  [lanes]bool // its name is not durable
-	number   [lanes]uint32
-	notes    scribe
-	mend     []*segment // found damaged when the directory was read
-	torn     []*segment // found with an end that may not be durable
+	lock       io.Closer // nil while the directory is not ours
+	attached   bool      // the directory has been read
+	recorded   bool      // the run file says that this run runs
+	noted      bool      // the directory beside does
+	diskless   []uint64  // the earlier runs of which that says so
+	unsure     bool      // they may have given out what others had left in the directory
+	sights     int       // as many as when it was written
+	known      uint64    // the greatest run number found in the directory
+	counted    bool      // and it can be counted on from
+	id         string    // the directory's, for the next run; for this one it is in source
+	identified uint64    // the run that the identity file has
+	files      [lanes]file
+	newborn    [lanes]bool // its name is not durable
+	number     [lanes]uint32
+	notes      scribe
+	mend       []*segment // found damaged when the directory was read
+	torn       []*segment // found with an end that may not be durable
 
 	retryAt  time.Time
 	backoff  time.Duration

@@ -1,0 +1,62 @@
+package daemon_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+)
+
+// Two boards start from one card, one of them under another name by now. What
+// the card had waiting comes with the name and the id of the run that took it,
+// and what each of them takes since is told apart though runs and counts are the
+// same. Each says its id once, when it is online.
+func TestTwoBoardsFromOneCard(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "")
+	run := func(board, thing, client, endpoint string, dir string) (taken chan spool.Record, linked chan uplink.Status, stop func() error) {
+		c := *cfg
+		c.Thing, c.Spool.Dir, c.Broker.Endpoint, c.Broker.ClientID = thing, filepath.Join(s.dir, dir), endpoint, client
+		taken, linked = make(chan spool.Record, 4096), make(chan uplink.Status, 256)
+		stop = s.launch(daemon.Options{
+			Config: &c, Fingerprint: board, Log: slog.New(slog.DiscardHandler),
+			Taken: func(r spool.Record) { taken <- r }, Linked: changes(linked),
+		})
+		return taken, linked, stop
+	}
+	taken, _, stop := run("first", "east", "thing-1", "127.0.0.1:1", "card") // nobody is there
+	first := until(t, "reading", taken, func(r spool.Record) bool { return r.Kind == spool.Reading })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(s.dir, "copy"), os.DirFS(filepath.Join(s.dir, "card"))); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[any]bool{}
+	for i, b := range []struct{ board, thing, dir string }{{"first", "west", "card"}, {"second", "north", "copy"}} {
+		_, _, stop = run(b.board, b.thing, fmt.Sprint("thing-", i), s.addr, b.dir)
+		online := until(t, "online", heard, func(m map[string]any) bool { return m["state"] == "online" && m["thing"] == b.thing })
+		until(t, "what the card had", heard, func(m map[string]any) bool {
+			return m["sensor"] == "air" && m["seq"] == 1.0 && m["run"] == float64(first.Run) && m["thing"] == "east" && m["spool"] == first.Source.Spool
+		})
+		now := until(t, "a reading of now", heard, func(m map[string]any) bool {
+			return m["sensor"] == "air" && m["seq"] == 1.0 && m["run"] == float64(first.Run+1)
+		})
+		if now["thing"] != b.thing || now["spool"] != online["spool"] || online["spool"] == nil || ids[now["spool"]] {
+			t.Errorf("%s: online %v, reading %v", b.board, online, now)
+		}
+		if same := now["spool"] == first.Source.Spool; same != (b.board == "first") {
+			t.Errorf("%s: spool %v, the card was %v", b.board, now["spool"], first.Source.Spool)
+		}
+		ids[now["spool"]] = true
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

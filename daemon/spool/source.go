@@ -1,0 +1,222 @@
+package spool
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Source says who took a record: every message carries it as it was then,
+// whatever the configuration says when the message is sent.
+type Source struct {
+	Thing string // the thing's name in the configuration of that run
+	Spool string // the id of that run's spool; "" where the run was one of a version that had none
+}
+
+// The file "identity" holds the id of the spool, a fingerprint of the board it
+// was made on, and who took what is kept here: a line for the runs that follow
+// each other and have one source. A checksum ends it. The file of acks holds the
+// runs once more.
+//
+//	fieldpost identity 1
+//	spool "k7m2qx"
+//	board "9b1c5e..."
+//	runs 5 7 "p2k8aa" "east"
+//	runs 8 8 "k7m2qx" "west"
+//	sum 1c291ca3
+const identityName = "identity"
+
+// maxIdentity bounds what is read of it.
+const maxIdentity = 1 << 20
+
+var errIdentity = errors.New("identity file is damaged")
+
+// tenure is who took the records of the runs from lo to hi. Between them there
+// are none of anybody else, but there may be numbers that no run has had.
+type tenure struct {
+	lo, hi uint64
+	Source
+}
+
+// tenures are tenures; a later one is right where two speak of one run.
+type tenures []tenure
+
+// of gives the source of a run; ok is false where it is not known.
+func (t tenures) of(run uint64) (who Source, ok bool) {
+	for _, x := range slices.Backward(t) {
+		if x.lo <= run && run <= x.hi {
+			return x.Source, true
+		}
+	}
+	return Source{}, false
+}
+
+// only gives what is known of these runs, in as few tenures as there can be.
+func (t tenures) only(runs map[uint64]bool) tenures {
+	var out tenures
+	before := false // the run before this one is in the last of out
+	for _, run := range slices.Sorted(maps.Keys(runs)) {
+		who, known := t.of(run)
+		switch n := len(out); {
+		case !known:
+		case before && out[n-1].Source == who:
+			out[n-1].hi = run
+		default:
+			out = append(out, tenure{run, run, who})
+		}
+		before = known
+	}
+	return out
+}
+
+// identity is what the file says.
+type identity struct {
+	spool string // "" where it has none yet
+	board string // "" where that was not known
+	runs  tenures
+}
+
+func (x identity) encode() []byte {
+	b := fmt.Appendf(nil, "fieldpost identity 1\nspool %q\nboard %q\n", x.spool, x.board)
+	for _, t := range x.runs {
+		b = fmt.Appendf(b, "runs %d %d %q %q\n", t.lo, t.hi, t.Spool, t.Thing)
+	}
+	return fmt.Appendf(b, "sum %08x\n", crc32.Checksum(b, castagnoli))
+}
+
+func decodeIdentity(b []byte) (identity, error) {
+	lines := strings.Split(string(b), "\n")
+	if len(lines) < 5 {
+		return identity{}, errIdentity
+	}
+	var x identity
+	if _, err := fmt.Sscanf(strings.Join(lines[1:3], " "), "spool %q board %q", &x.spool, &x.board); err != nil {
+		return identity{}, errIdentity
+	}
+	for _, line := range lines[3 : len(lines)-2] {
+		var t tenure
+		if _, err := fmt.Sscanf(line, "runs %d %d %q %q", &t.lo, &t.hi, &t.Spool, &t.Thing); err != nil {
+			return identity{}, errIdentity
+		}
+		x.runs = append(x.runs, t)
+	}
+	if string(x.encode()) != string(b) { // the checksum among all else
+		return identity{}, errIdentity
+	}
+	return x, nil
+}
+
+// readIdentity reads the file; a spool that has none has the zero identity.
+func readIdentity(d disk) (identity, error) {
+	b, err := d.read(identityName, maxIdentity)
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{}, nil
+	}
+	if err != nil {
+		return identity{}, fmt.Errorf("read %q: %w", identityName, err)
+	}
+	return decodeIdentity(b)
+}
+
+// idDigits are Crockford's 32 digits, in lower case: none is taken for another.
+const idDigits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+// newID makes a spool's id: six digits, so that two of a thousand spools have
+// one and the same once in two thousand times.
+func newID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	for i := range b {
+		b[i] = idDigits[b[i]%32]
+	}
+	return string(b[:])
+}
+
+// Source is who takes what is appended in this run. Any goroutine.
+func (s *Spool) Source() Source { return s.source }
+
+// sourceOf gives who took the records of a run. Of a run of which nothing is
+// known, as it was of an earlier version of fieldpost, it is this board under
+// its present name. Called with mu held.
+func (s *Spool) sourceOf(run uint64) Source {
+	if who, known := s.sources.of(run); known {
+		return who
+	}
+	return Source{Thing: s.o.Thing}
+}
+
+// adopt takes over what the directory says of who it belongs to. A directory
+// that another board has made, or that knows a run as late as this one, gets an
+// id of its own from the next run on: somebody may go on where its copy stands.
+func (s *Spool) adopt(f *found) {
+	s.w.id = f.identity.spool
+	theirs := f.identity.board != "" && s.o.Board != "" && f.identity.board != s.o.Board
+	late := s.run != 0 && s.run <= f.known
+	switch {
+	case s.w.id != "" && (theirs || late):
+		s.o.Log.Warn("spool gets a new id: it was made on another board or is a copy", "dir", s.o.Dir, "id", s.w.id)
+		s.w.id = newID()
+	case s.w.id == "" && s.source.Spool != "" && !late:
+		s.w.id = s.source.Spool
+	case s.w.id == "":
+		s.w.id = newID()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sources = append(f.sources, s.sources...)
+}
+
+// name finds who this run is, once its number is known.
+func (s *Spool) name() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.source.Spool == "" {
+		s.source = Source{Thing: s.o.Thing, Spool: s.w.id}
+		if s.source.Spool == "" {
+			s.source.Spool = newID()
+		}
+	}
+	s.sources = append(s.sources, tenure{s.run, s.run, s.source})
+}
+
+// identify durably writes who this run is and who took what is kept here, before
+// anything of this run is written.
+func (s *Spool) identify() error {
+	if s.w.identified == s.run {
+		return nil
+	}
+	s.mu.Lock()
+	runs := s.sources.only(s.mentioned())
+	s.mu.Unlock()
+	board := s.o.Board
+	if err := replace(s.disk, identityName, identity{s.w.id, board, runs}.encode()); err != nil {
+		return err
+	}
+	s.w.identified = s.run
+	return nil
+}
+
+// mentioned gives the runs whose records, or whose gaps, are here. Called with
+// mu held.
+func (s *Spool) mentioned() map[uint64]bool {
+	runs := map[uint64]bool{s.run: true}
+	for _, l := range s.lanes {
+		for _, g := range l.segs {
+			runs[g.run] = true
+			for _, x := range g.sums {
+				runs[x.run] = true
+			}
+		}
+	}
+	for _, x := range s.gaps {
+		if h, ok := peek(x.payload); ok {
+			runs[h.run] = true
+		}
+	}
+	return runs
+}
