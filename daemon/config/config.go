@@ -44,6 +44,9 @@ type Broker struct {
 	Key string `yaml:"key"`
 	// KeepAlive is the MQTT keep-alive, 30s to 1200s on AWS IoT Core.
 	KeepAlive time.Duration `yaml:"keep_alive"`
+	// Limits says whose rates are kept: auto, AWS IoT Core's where the broker has
+	// its name or drops what exceeds them; aws, AWS IoT Core's; none.
+	Limits string `yaml:"limits"`
 }
 
 // Readings says how readings are published.

@@ -16,6 +16,7 @@ var defaults = Config{
 		Certificate: "certs/certificate.pem.crt",
 		Key:         "certs/private.pem.key",
 		KeepAlive:   30 * time.Second,
+		Limits:      "auto",
 	},
 	Readings: Readings{
 		Batch: Batch{Within: 500 * time.Millisecond},

@@ -34,6 +34,7 @@ var rules = map[string]rule{
 	"broker.certificate": {file: true, check: fileName},
 	"broker.key":         {file: true, check: fileName},
 	"broker.keep_alive":  {check: between(30*time.Second, 1200*time.Second, short)},
+	"broker.limits":      {wants: "auto, aws or none", check: oneOf("auto", "aws", "none")},
 
 	"readings.topic":        {required: true, check: topicOf("{thing}", "{sensor}")},
 	"readings.batch.max":    {check: between(1, 1000, strconv.Itoa)},
@@ -90,7 +91,8 @@ func between[T cmp.Ordered](lo, hi T, show func(T) string) func(any) string {
 func oneOf(words ...string) func(any) string {
 	return func(v any) string {
 		if !slices.Contains(words, v.(string)) {
-			return "want " + strings.Join(words, " or ")
+			most, last := words[:len(words)-1], words[len(words)-1]
+			return "want " + strings.Join(most, ", ") + " or " + last
 		}
 		return ""
 	}

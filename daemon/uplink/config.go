@@ -17,6 +17,7 @@ type Config struct {
 	Key         string        // PEM file of our private key
 	KeepAlive   time.Duration // 0 is 30 s
 	Clean       bool          // a clean session, for short-lived clients
+	Limits      Limits        // "" is [LimitsAuto]
 
 	Subscriptions []Subscription
 	Outbox        Outbox

@@ -23,42 +23,77 @@ type conn struct {
 	tls   net.Conn
 	guard guard
 	rest  []byte // of the packet that the protocol client is reading
-	acks  acks   // which the protocol client is not given
+	// What the protocol client is not given.
+	acks    acks
+	subacks subacks
 
 	mu     sync.Mutex
 	cause  error         // what ended it, the first
 	remote bool          // the other side did
 	down   chan struct{} // closed when it has ended
+	flow   traffic
+}
+
+// traffic is what has gone over a connection, and when.
+type traffic struct {
+	sent  time.Time // when something was last written
+	heard time.Time // when a packet last came
+	pong  time.Time // when a PINGRESP last came
+	ended time.Time
 }
 
 // newConn wraps a TLS connection over raw.
 func newConn(raw, tls net.Conn) *conn {
-	c := &conn{raw: raw, tls: tls, acks: acks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
+	c := &conn{raw: raw, tls: tls, acks: acks{ready: make(chan struct{}, 1)}, subacks: subacks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
 	c.guard.r = bufio.NewReaderSize(tls, 2048)
 	return c
 }
 
-// Read gives the bytes of checked packets, but for PUBACKs. After the connection has ended it
-// gives what ended it.
+// Read gives the bytes of checked packets, but for PUBACKs and SUBACKs. After the
+// connection has ended it gives what ended it.
 func (c *conn) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
 		packet, err := c.guard.next()
 		if err != nil {
 			return 0, c.ended(err)
 		}
-		if packet[0]>>4 == puback {
+		c.heard(packet[0] >> 4)
+		switch packet[0] >> 4 {
+		case puback:
 			c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]))
-			continue
+		case suback:
+			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
+		default:
+			c.rest = packet
 		}
-		c.rest = packet
 	}
 	n := copy(p, c.rest)
 	c.rest = c.rest[n:]
 	return n, nil
 }
 
+// heard notes that a packet has come.
+func (c *conn) heard(kind byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flow.heard = time.Now()
+	if kind == pingresp {
+		c.flow.pong = c.flow.heard
+	}
+}
+
+// traffic says what has gone over the connection so far. Any goroutine.
+func (c *conn) traffic() traffic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flow
+}
+
 // Write sends with a deadline of its own.
 func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.flow.sent = time.Now()
+	c.mu.Unlock()
 	if err := c.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, c.ended(err)
 	}
@@ -98,6 +133,7 @@ func (c *conn) ended(err error) error {
 	defer c.mu.Unlock()
 	if c.cause == nil {
 		c.cause = err
+		c.flow.ended = time.Now()
 		c.remote = hungUp(err) || isAlert(err)
 		close(c.down)
 	}

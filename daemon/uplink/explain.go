@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +40,7 @@ type Scene struct {
 	// accident.
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
+	Unseen         bool // in Handshaking: the broker has not asked for our certificate
 }
 
 var (
@@ -60,7 +62,7 @@ func Explain(err error, at Scene) *Explained {
 		return done
 	}
 	for _, look := range []func(error, Scene) *Explained{
-		explainServer, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
+		explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
 	} {
 		if e := look(err, at); e != nil {
 			e.Err = err
@@ -105,6 +107,24 @@ func explainServer(err error, at Scene) *Explained {
 	return nil
 }
 
+// explainVersion is about a broker that answers with a TLS version that is too old.
+// The error's type is not exported by crypto/tls, its text is.
+func explainVersion(err error, at Scene) *Explained {
+	_, version, found := strings.Cut(err.Error(), "selected unsupported protocol version ")
+	if at.Phase != Handshaking || !found {
+		return nil
+	}
+	if n, err := strconv.ParseUint(version, 16, 16); err == nil {
+		version = tls.VersionName(uint16(n))
+	}
+	return tooOld("it offers " + version)
+}
+
+func tooOld(how string) *Explained {
+	return explained(health.TLSTooOld, "Let the broker offer TLS 1.2 or 1.3 (mosquitto: tls_version tlsv1.2), with a certificate and ciphers that go with them.",
+		"the broker's TLS is too old: %s, and fieldpost speaks nothing older than TLS 1.2", how)
+}
+
 func explainDates(c *x509.Certificate, at Scene) *Explained {
 	const layout = "2006-01-02 15:04 MST"
 	now := at.Now.UTC().Format(layout)
@@ -132,8 +152,12 @@ func explainAlert(err error, at Scene) *Explained {
 		return false
 	}
 	switch {
-	case says("protocol version", "insufficient security", "inappropriate fallback"):
-		return explained(health.ConnectRefused, "fieldpost speaks TLS 1.2 and 1.3; let the broker allow one of them.", "the broker has no TLS version or cipher in common with us")
+	case says("protocol version"):
+		return tooOld("it refuses TLS 1.2 and 1.3")
+	case says("insufficient security", "inappropriate fallback"):
+		return explained(health.TLSTooOld, "fieldpost speaks TLS 1.2 and 1.3 with ciphers that are held to be secure; let the broker allow them.", "the broker has no cipher in common with us")
+	case at.Unseen && says("handshake failure"):
+		return explained(health.TLSTooOld, "fieldpost speaks TLS 1.2 and 1.3 with ciphers that are held to be secure; let the broker allow them. A broker without any certificate of its own does the same.", "the broker found no cipher in common with us")
 	case says("no application protocol"):
 		return explained(health.ConnectRefused, "Use port 8883, unless the broker is AWS IoT Core.", "the broker at %s does not know the protocol name %q, which AWS IoT Core wants on port 443", at.Endpoint, alpn)
 	case says("unrecognized name"):
@@ -282,7 +306,7 @@ func blamesCredentials(code string) bool {
 // trying often is of no use and a burden on the broker.
 func needsPerson(code string) bool {
 	switch health.Code(code) {
-	case health.CertificateRejected, health.ConnectRefused, health.ServerUntrusted, health.SubscribeDenied, health.PublishDenied, health.DuplicateClient:
+	case health.CertificateRejected, health.ConnectRefused, health.TLSTooOld, health.ServerUntrusted, health.SubscribeDenied, health.PublishDenied, health.DuplicateClient:
 		return true
 	}
 	return false

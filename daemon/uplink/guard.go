@@ -13,18 +13,30 @@ import (
 
 // The control packets that a server may send to us (MQTT 3.1.1, section 2.2.1).
 // We publish at QoS 1 and subscribe at no more, and never unsubscribe, so the
-// others have no place here.
+// others have no place here. A DISCONNECT from the server is not in MQTT 3.1.1 either,
+// but some send it (mochi, at its end and when another client takes the session
+// over): it is an orderly close.
 const (
-	connack  = 2
-	publish  = 3
-	puback   = 4
-	suback   = 9
-	pingresp = 13
+	connack   = 2
+	publish   = 3
+	puback    = 4
+	subscribe = 8 // only ours
+	suback    = 9
+	pingreq   = 12 // only ours
+	pingresp  = 13
+	goodbye   = 14 // DISCONNECT
 )
 
 // maxInbound is the largest packet that is kept in memory. AWS IoT Core sends
 // no payload over 128 KB; other brokers may send 256 MB.
 const maxInbound = 1 << 20
+
+// maxGoodbye bounds a DISCONNECT, with its properties.
+const maxGoodbye = 1024
+
+// errGoodbye is a server's DISCONNECT. It closes the connection, as the end of the
+// stream does.
+var errGoodbye = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
 
 // errProtocol is wrapped by every complaint about what the broker sent.
 var errProtocol = errors.New("not MQTT 3.1.1")
@@ -113,7 +125,7 @@ func (g *guard) length(first byte) (length int, head []byte, err error) {
 // expected checks a fixed header before its body is read.
 func (g *guard) expected(first byte, length int) error {
 	kind, flags := first>>4, first&0x0f
-	if !g.connected && kind != connack {
+	if !g.connected && kind != connack && kind != goodbye {
 		return fmt.Errorf("read packet: first one has type %d and not CONNACK: %w", kind, errProtocol)
 	}
 	fits := false
@@ -128,6 +140,8 @@ func (g *guard) expected(first byte, length int) error {
 		fits = g.subscribing.Load() && flags == 0 && length == 3
 	case pingresp:
 		fits = flags == 0 && length == 0
+	case goodbye: // with a reason and properties where a server takes us for a client of MQTT 5
+		fits = flags == 0 && length <= maxGoodbye
 	}
 	if !fits {
 		return fmt.Errorf("read packet: unexpected type %d with flags %#x and %d bytes: %w", kind, flags, length, errProtocol)
@@ -144,6 +158,8 @@ func (g *guard) check(first byte, body []byte) error {
 		}
 		g.connected, g.session = true, body[0]&1 != 0
 		g.accepted()
+	case goodbye:
+		return errGoodbye
 	case publish:
 		n := int(binary.BigEndian.Uint16(body))
 		rest := len(body) - 2 - n

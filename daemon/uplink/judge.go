@@ -17,7 +17,7 @@ func (l *Link) judge(s *session, err error) *Explained {
 	if lived >= steady && (s.acked > 0 || !s.sent) {
 		l.wait.reset()
 	}
-	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean}
+	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean || l.memory.silent(), Unseen: s.phase == Handshaking && !s.shown}
 	how := endingOf(err, s.remote())
 	count(&l.resets, s.phase == Connecting && wasReset(err))
 	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,8 +53,7 @@ type Link struct {
 	listen      bool       // the next connection publishes nothing at first; see listening
 	rival       *Explained // another client uses our client id; until a connection has lasted
 	looked      time.Time  // when the files of credentials that are not in use were last looked at
-	known       bool       // the broker has had a session of ours
-	forgotten   bool       // the broker has forgotten it, and Status does not say so yet
+	memory      memory     // what the broker has said of our session
 	toldDropped uint64     // what Observe was last told of dropped
 	told        string     // the code of the last failure that was logged
 }
@@ -93,7 +93,7 @@ func New(c Config) (*Link, error) {
 		messages: make(chan Message, inboundRoom),
 		status:   Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
 		keys:     keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
-		filters:  newFilters(), topics: newTopics(), pace: paceFor(host),
+		filters:  newFilters(), topics: newTopics(), pace: paceFor(host, c.Limits),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
@@ -120,6 +120,8 @@ func validate(c Config) error {
 		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
 	case c.Window < 1 || c.Window > 64:
 		return fmt.Errorf("window: want 1 to 64 (got %d)", c.Window)
+	case !slices.Contains([]Limits{"", LimitsAuto, LimitsAWS, LimitsNone}, c.Limits):
+		return fmt.Errorf("limits: want auto, aws or none (got %q)", c.Limits)
 	case c.Drain < 0:
 		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
 	case c.Outbox == nil:

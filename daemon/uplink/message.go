@@ -89,7 +89,8 @@ type Status struct {
 	// start: at QoS 0 because too many waited, at any QoS because of their size.
 	Dropped uint64
 	// SessionsLost counts how often the link came to stand again and the broker had
-	// forgotten our session, and with it the orders it may have kept for us.
+	// forgotten our session, and with it the orders it may have kept for us. What a
+	// broker says that has never said that it has a session counts once it has.
 	SessionsLost uint64
 }
 

@@ -27,6 +27,8 @@ const (
 	recovery   = 10 * time.Minute // from nothing to the whole rate
 	elsewhere  = time.Minute      // the same where the rate is a guess: a stall that has passed must not hold up a backlog
 	ackPause   = 10 * time.Second // the most that one acknowledgement counts for
+
+	enoughDropped = 2 // connections in which messages were dropped show that there are limits
 )
 
 // pace bounds the rate of publishing by two token buckets, of messages and of
@@ -34,9 +36,13 @@ const (
 // what was too much for it: the rate is halved, and comes back slowly while
 // acknowledgements come. For another broker than AWS IoT Core there is no bound
 // until then, as its limits are not known; then AWS's is as good as any, and when
-// the whole of that rate has come back, there is none again.
+// the whole of that rate has come back, there is none again. A broker that has dropped
+// messages twice has limits like AWS's, or is AWS IoT Core behind a domain of its
+// owner's: it keeps the bound.
 type pace struct {
+	limits          Limits
 	aws             bool // the bound never ends
+	dropped         int  // connections in which the broker has dropped messages
 	recovery        time.Duration
 	messages, bytes bucket
 	share           float64   // of the rate
@@ -54,19 +60,49 @@ type bucket struct {
 	level float64
 }
 
+// Limits says whether a broker's rates are those of AWS IoT Core.
+type Limits string
+
+// The limits. The empty one is LimitsAuto.
+const (
+	// LimitsAuto goes by the broker's name, and by what it drops.
+	LimitsAuto Limits = "auto"
+	// LimitsAWS keeps AWS IoT Core's rates whatever the broker's name.
+	LimitsAWS Limits = "aws"
+	// LimitsNone keeps none, whatever the broker's name, until the broker has not
+	// acknowledged in time, and then for a minute.
+	LimitsNone Limits = "none"
+)
+
 // paceFor gives the pace for a broker.
-func paceFor(host string) *pace {
-	h := strings.TrimSuffix(strings.ToLower(host), ".")
-	aws, back := strings.HasSuffix(h, ".amazonaws.com") || strings.HasSuffix(h, ".amazonaws.com.cn"), elsewhere
-	if aws {
-		back = recovery
-	}
-	return &pace{
-		aws: aws, recovery: back,
+func paceFor(host string, limits Limits) *pace {
+	p := &pace{
+		limits: limits, recovery: elsewhere,
 		messages: bucket{rate: awsMessages, most: burstMessages, level: burstMessages},
 		bytes:    bucket{rate: awsBytes, most: burstBytes, level: burstBytes},
 		share:    1,
 	}
+	h := strings.TrimSuffix(strings.ToLower(host), ".")
+	named := strings.HasSuffix(h, ".amazonaws.com") || strings.HasSuffix(h, ".amazonaws.com.cn")
+	if limits == LimitsAWS || named && limits != LimitsNone {
+		p.likeAWS()
+	}
+	return p
+}
+
+// likeAWS has AWS IoT Core's rates kept from now on.
+func (p *pace) likeAWS() { p.aws, p.recovery = true, recovery }
+
+// excess notes that the broker has read a message that was sent when it may have
+// been too much, and has not acknowledged it. It reports whether its limits are kept from now on because
+// of that.
+func (p *pace) excess() (found bool) {
+	p.dropped++
+	if p.aws || p.limits == LimitsNone || p.dropped < enoughDropped {
+		return false
+	}
+	p.likeAWS()
+	return true
 }
 
 // bounds reports whether there is a bound.

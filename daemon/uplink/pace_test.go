@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,9 +24,89 @@ func TestOnlyAWSIsPaced(t *testing.T) {
 		"127.0.0.1":                    false,
 		"a.amazonaws.com.cn.elsewhere": false,
 	} {
-		if got := paceFor(host).bounds(); got != want {
+		if got := paceFor(host, LimitsAuto).bounds(); got != want {
 			t.Errorf("%s: paced %v, want %v", host, got, want)
 		}
+	}
+}
+
+// What is asked for goes before the name.
+func TestLimitsAsAskedFor(t *testing.T) {
+	for _, c := range []struct {
+		host   string
+		limits Limits
+		want   bool
+	}{
+		{"iot.example.com", LimitsAWS, true},
+		{"iot.example.com", LimitsNone, false},
+		{"x.amazonaws.com", LimitsNone, false},
+		{"x.amazonaws.com", LimitsAWS, true},
+	} {
+		if got := paceFor(c.host, c.limits).bounds(); got != c.want {
+			t.Errorf("%s with %s: paced %v", c.host, c.limits, got)
+		}
+	}
+	c := Config{Endpoint: "h:1", ClientID: "a", CA: "a", Certificate: "a", Key: "a", Outbox: NewQueue(), Limits: "AWS"}
+	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "want auto, aws or none") {
+		t.Errorf("limits AWS: %v", err)
+	}
+}
+
+// AWS IoT Core behind a domain of its owner's takes 100 messages a second and drops
+// the rest without a word. The second time that is known for what it is.
+func TestBrokerThatDropsTheExcess(t *testing.T) {
+	for limits, most := range map[Limits]int{LimitsAuto: 3, LimitsAWS: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			const n = 3000
+			b := newBroker(t)
+			c := b.config()
+			c.Limits = limits
+			l := run(t, c)
+			var sent []<-chan error
+			for i := range n {
+				sent = append(sent, l.queue.Put("t", []byte(strconv.Itoa(i))))
+			}
+			connections := 0
+			var left []int
+			for settled(sent[n-1]) == "" {
+				p := b.accept(true)
+				connections++
+				dropped := drops(p, 100)
+				left = append(left, dropped)
+			}
+			if connections != most || left[len(left)-1] != 0 {
+				t.Errorf("limits %s: %d connections, which dropped %d", limits, connections, left)
+			}
+			if !l.pace.aws { // the link has ended its use of it: nothing is in flight
+				t.Errorf("limits %s: the bound is not kept", limits)
+			}
+			l.end(t, nil)
+		})
+	}
+}
+
+// drops plays a broker that drops what is more than most in a second, until the
+// link is silent or hangs up. It gives how many it dropped.
+func drops(p *peer, most int) (dropped int) {
+	var times []time.Time
+	for {
+		cp, err := p.readFor(time.Minute)
+		m, ok := cp.(*packets.PublishPacket)
+		if err != nil || !ok {
+			p.hangUp()
+			synctest.Wait()
+			return dropped
+		}
+		now := time.Now()
+		for len(times) > 0 && now.Sub(times[0]) >= time.Second {
+			times = times[1:]
+		}
+		if len(times) >= most {
+			dropped++
+			continue
+		}
+		times = append(times, now)
+		p.puback(m.MessageID)
 	}
 }
 
@@ -67,7 +148,7 @@ func busiest(at []time.Time) (most int) {
 func TestPaceKeepsTheLimits(t *testing.T) {
 	const seconds = 60
 	for _, size := range []int{200, 1 << 10, 6 << 10, 20 << 10, 64 << 10, 96 << 10, 128 << 10} {
-		at := send(paceFor("x.amazonaws.com"), size, seconds*time.Second)
+		at := send(paceFor("x.amazonaws.com", ""), size, seconds*time.Second)
 		if n := busiest(at); n > 100 || n*size > 512<<10 {
 			t.Errorf("size %d: %d in one second, %d bytes", size, n, n*size)
 		}
@@ -79,7 +160,7 @@ func TestPaceKeepsTheLimits(t *testing.T) {
 }
 
 func TestPaceHalvesAndRecovers(t *testing.T) {
-	p := paceFor("x.amazonaws.com")
+	p := paceFor("x.amazonaws.com", "")
 	p.halve()
 	if n := len(send(p, 100, time.Minute)); n < 40*60 || n > 40*60+burstMessages {
 		t.Errorf("%d messages in a minute at half the rate", n)

@@ -20,6 +20,23 @@ type flight struct {
 	topic  string
 	sent   time.Time
 	taken  bool // its PUBACK has come
+	fast   bool // sent in a second in which AWS IoT Core takes no more
+}
+
+// second counts what was sent in the present second.
+type second struct {
+	began           time.Time
+	messages, bytes int
+}
+
+// add counts a message, and reports whether it comes when so much was sent already
+// as AWS IoT Core takes in a second.
+func (c *second) add(m Mail, now time.Time) (fast bool) {
+	if now.Sub(c.began) >= time.Second {
+		*c = second{began: now}
+	}
+	c.messages, c.bytes = c.messages+1, c.bytes+packetSize(m)
+	return c.messages > awsMessages || c.bytes > awsBytes
 }
 
 const (

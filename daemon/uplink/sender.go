@@ -56,6 +56,7 @@ func (s *session) listening() bool {
 // look does what is due now and then.
 func (s *session) look(now time.Time) {
 	s.overdue()
+	s.recall()
 	s.l.calm(s.up)
 	s.l.look(now)
 	if s.l.dropped.Load() != s.l.toldDropped {
@@ -144,7 +145,7 @@ func (s *session) publish(m Mail) {
 	now := time.Now()
 	s.sent, s.asked = true, now
 	s.l.pace.spend(m, now)
-	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, sent: now}
+	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, sent: now, fast: s.second.add(m, now)}
 	s.window = append(s.window, f)
 	s.phase = Publishing
 	s.put(f.packet, m)
@@ -203,11 +204,35 @@ func (s *session) count(n int) {
 }
 
 // overdue ends the connection when the oldest message has waited too long for
-// its PUBACK: AWS IoT Core discards what exceeds its rate without a word.
+// its PUBACK: AWS IoT Core discards what exceeds its rate without a word. Before
+// that it pings: a broker that answers has read the message.
 func (s *session) overdue() {
-	if len(s.window) > 0 && time.Since(s.window[0].sent) >= ackTimeout {
-		s.l.pace.halve()
-		s.conn.fail(errNoAck)
+	if len(s.window) == 0 {
+		return
+	}
+	oldest := s.window[0]
+	waited := time.Since(oldest.sent)
+	if waited >= ackTimeout/2 && s.pinged.Before(oldest.sent) {
+		s.ping()
+	}
+	if waited < ackTimeout {
+		return
+	}
+	s.l.pace.halve()
+	read := s.conn.traffic().pong.Sub(oldest.sent) >= pingTimeout // so it is to a ping that was sent later
+	if oldest.fast && read && s.l.pace.excess() {
+		s.l.cfg.Log.Warn("broker drops what exceeds its rate; AWS IoT Core's limits are kept from now on",
+			"endpoint", s.l.cfg.Endpoint, "messages_per_second", awsMessages, "bytes_per_second", awsBytes)
+	}
+	s.conn.fail(errNoAck)
+}
+
+// ping sends a PINGREQ beside those of the protocol client (MQTT 3.1.1, section
+// 3.1.2.10: at any time, whatever the keep-alive), which takes the answer.
+func (s *session) ping() {
+	s.pinged = time.Now()
+	if _, err := s.conn.Write([]byte{pingreq << 4, 0}); err != nil {
+		s.conn.fail(err)
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -15,7 +18,6 @@ import (
 
 const (
 	connectTimeout = 20 * time.Second // name, TCP, TLS and CONNACK together
-	subackTimeout  = 15 * time.Second
 	ackTimeout     = 30 * time.Second
 	pingTimeout    = 10 * time.Second
 )
@@ -29,6 +31,7 @@ type session struct {
 	conn   *conn         // set while connecting
 	lost   chan struct{} // closed when the client has ended all of its own, after a loss
 
+	shown   bool // the broker has asked for our certificate
 	phase   Phase
 	subject string // the filter being subscribed to
 	present bool   // session present, in the CONNACK
@@ -41,7 +44,12 @@ type session struct {
 	trial   bool     // what is in flight tries a held topic, alone
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
+	second  second
+	pinged  time.Time // when we last pinged, beside the protocol client
 	acked   uint64
+
+	subscribed atomic.Bool // a SUBSCRIBE was sent
+	resumed    atomic.Bool // a message came that only a session of before can have brought
 }
 
 // run makes the connection and keeps it until it ends or ctx does. It gives
@@ -95,10 +103,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 		return token.Error()
 	}
 	s.phase, s.present = Idle, s.conn.guard.session
-	// What comes of this connection changes nothing about it, and the next one
-	// will find the session that this one made.
-	s.l.forgotten = s.l.forgotten || s.l.known && !s.present && !s.l.cfg.Clean
-	s.l.known = s.l.known || s.present
+	s.l.memory.said(s.present)
 	s.l.keys.reached(s.creds)
 	return nil
 }
@@ -139,8 +144,9 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	s.phase = Handshaking
-	conf := tlsConfig(s.creds, l.host, l.port, later(time.Now(), l.built))
-	if l.resets == 2 {
+	conf := tlsConfig(s.creds, l.host, l.port, later(time.Now(), l.built), &s.shown)
+	probe := l.resets == 2
+	if probe {
 		// With TLS 1.3 the alert about our certificate can be lost in a reset;
 		// with 1.2 it comes within the handshake. So ask once with 1.2.
 		conf.MaxVersion = tls.VersionTLS12
@@ -148,6 +154,10 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 	secure := tls.Client(raw, conf)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		raw.Close()
+		if probe && isAlert(err) && strings.Contains(err.Error(), "protocol version") {
+			s.phase = Connecting // it takes TLS 1.3 only: nothing new has been learnt
+			err = fmt.Errorf("asked again with TLS 1.2 (%v): %w", err, syscall.ECONNRESET)
+		}
 		return nil, err
 	}
 	s.phase = Connecting
@@ -167,6 +177,9 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 // receive is the handler of every message. It must not block.
 func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
 	c := s.conn
+	if m.Duplicate() || !s.subscribed.Load() {
+		s.resumed.Store(true)
+	}
 	msg := Message{Topic: m.Topic(), Payload: bytes.Clone(m.Payload()), QoS: m.Qos(), Retained: m.Retained()}
 	msg.Ack = func() {
 		if !c.over() {
@@ -189,78 +202,35 @@ func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
 	}
 }
 
-// subscribe asks for each filter by itself, so that a broker that hangs up says
-// which one it was about.
-func (s *session) subscribe(ctx context.Context, want []Subscription) error {
-	s.conn.guard.subscribing.Store(true)
-	defer s.conn.guard.subscribing.Store(false)
-	for _, sub := range want {
-		s.phase, s.subject, s.asked = Subscribing, sub.Filter, time.Now()
-		token := s.client.Subscribe(sub.Filter, sub.QoS, nil).(*mqtt.SubscribeToken)
-		s.l.await(ctx, subackTimeout, token.Done(), s.conn.down)
-		switch {
-		case done(token) && token.Error() == nil:
-			s.answered(sub.Filter, token)
-		case s.conn.over():
-			cause, _ := s.conn.end()
-			return cause
-		case ctx.Err() != nil:
-			return nil
-		case done(token):
-			return token.Error()
-		default:
-			return errNoSuback
-		}
-	}
-	s.phase, s.subject = Idle, ""
-	return nil
-}
-
-func done(t mqtt.Token) bool {
-	select {
-	case <-t.Done():
-		return true
-	default:
-		return false
-	}
-}
-
-// answered notes what the SUBACK says.
-func (s *session) answered(filter string, token *mqtt.SubscribeToken) {
-	if code, ok := granted(token); !ok {
-		s.l.filters.refused(filter, time.Now())
-		s.l.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))
-		return
-	}
-	s.l.filters.granted(filter)
-}
-
-// granted reads the SUBACK: no error of the token says that it was a refusal
-// (MQTT 3.1.1, section 3.9.3).
-func granted(token *mqtt.SubscribeToken) (code byte, ok bool) {
-	for _, code := range token.Result() {
-		return code, code <= 1
-	}
-	return 0, false
-}
-
 // stand says that the link stands.
 func (s *session) stand() {
 	l := s.l
 	s.up = time.Now()
-	forgotten := l.forgotten
-	l.known, l.forgotten = true, false
+	s.recall()
+	lost, doubtful := l.memory.stood()
+	if l.cfg.Clean || len(l.cfg.Subscriptions) == 0 { // nothing is kept that could be lost
+		lost, doubtful = 0, false
+	}
 	l.update(func(st *Status) {
 		st.Connected, st.Attempts, st.SessionPresent = true, 0, s.present
 		st.Err, st.Denied = l.amiss(), l.filters.bans.names()
-		if forgotten {
-			st.SessionsLost++
-		}
+		st.SessionsLost += uint64(lost)
 	})
 	l.told = ""
 	l.cfg.Log.Info("link stands", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", s.present)
-	if forgotten {
+	switch {
+	case lost > 0:
 		l.cfg.Log.Warn("broker has forgotten our session; orders it kept for us may be lost")
+	case doubtful:
+		l.cfg.Log.Warn("broker says that it has no session of ours, and has never said that it has one; orders it kept for us are lost unless it keeps sessions without saying so")
+	}
+}
+
+// recall notes what has come of a session of before. It may come after the SUBACK,
+// by the protocol client's own way.
+func (s *session) recall() {
+	if s.resumed.Load() {
+		s.l.memory.resumed()
 	}
 }
 
@@ -274,6 +244,7 @@ func (s *session) finish(err error) error {
 		s.client.Disconnect(0)
 	}
 	s.collect()
+	s.recall()
 	cause, _ := s.conn.end()
 	if errors.Is(cause, net.ErrClosed) {
 		cause = errNoPing // the client closes by itself only then

@@ -238,6 +238,68 @@ func TestOneResetIsTheNetworks(t *testing.T) {
 	})
 }
 
+// A broker whose TLS ends at 1.1. One that knows of newer versions says that it has
+// none of them; one of the time before answers with its own.
+func TestBrokerWithOldTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		b.tls.MinVersion, b.tls.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+		checkSays(t, refusedHandshake(t, b, nil), health.TLSTooOld, "refuses TLS 1.2 and 1.3", "nothing older than TLS 1.2", "Let the broker offer TLS 1.2")
+	})
+	for version, name := range map[byte]string{0: "SSLv3", 1: "TLS 1.0", 2: "TLS 1.1"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t)
+			l := run(t, b.config())
+			raw := b.raw()
+			_, err := raw.Read(make([]byte, 4096))
+			must(t, err)
+			// A ServerHello without session, extensions or compression (RFC 4346, 7.4.1.3).
+			hello := append([]byte{22, 3, version, 0, 42, 2, 0, 0, 38, 3, version}, make([]byte, 32+1+2+1)...)
+			_, err = raw.Write(hello)
+			must(t, err)
+			synctest.Wait()
+			checkSays(t, l.Status().Err.(*Explained), health.TLSTooOld, "it offers "+name, "nothing older than TLS 1.2")
+			raw.Close()
+			l.end(t, nil)
+		})
+	}
+}
+
+// A handshake that failed before the broker asked for our certificate says nothing
+// about it.
+func TestNoCipherInCommon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		b.tls.MaxVersion = tls.VersionTLS12
+		b.tls.CipherSuites = []uint16{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA}
+		checkSays(t, refusedHandshake(t, b, nil), health.TLSTooOld, "no cipher in common")
+	})
+}
+
+// The try with TLS 1.2 that is to find a lost alert meets a broker that takes 1.3
+// only: that is not too old, and the resets go on being the certificate's.
+func TestLostAlertOfABrokerWithNewTLSOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		b.tls.MinVersion = tls.VersionTLS13
+		l := run(t, b.config())
+		for range 2 {
+			b.peer().reset()
+		}
+		raw := b.raw()
+		if tls.Server(raw, b.tls).Handshake() == nil {
+			t.Error("no try with TLS 1.2")
+		}
+		raw.Close()
+		synctest.Wait()
+		checkSays(t, l.Status().Err.(*Explained), health.CertificateRejected, "certificate")
+		b.peer().reset()
+		synctest.Wait()
+		checkSays(t, l.Status().Err.(*Explained), health.CertificateRejected, "certificate")
+		l.end(t, nil)
+	})
+}
+
 func TestALPNOnlyOnPort443(t *testing.T) {
 	for port, want := range map[string]string{"443": alpn, "8883": ""} {
 		synctest.Test(t, func(t *testing.T) {
