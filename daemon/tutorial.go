@@ -94,7 +94,7 @@ type SubscribeOptions struct {
 }
 
 // Subscribe does what the tutorial's subscriber does: it prints what arrives
-// on the topic and ends after Count messages, or cleanly when ctx ends. A
+// on the topic, which may be a filter, and ends after Count messages, or cleanly when ctx ends. A
 // message is acknowledged once it has been printed.
 func Subscribe(ctx context.Context, o SubscribeOptions) error {
 	up := make(chan uplink.Status, 1)
@@ -112,7 +112,7 @@ func Subscribe(ctx context.Context, o SubscribeOptions) error {
 }
 
 func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message, up <-chan uplink.Status) error {
-	n, stood := 0, false
+	n, stood, strays := 0, false, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -127,6 +127,10 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 				return s.Err // a person is waiting: the first connection must stand
 			}
 		case m := <-in:
+			if !uplink.Matches(o.Topic, m.Topic) {
+				o.stray(m, &strays)
+				continue
+			}
 			if _, err := fmt.Fprintf(o.Out, "%s: %s\n", m.Topic, m.Payload); err != nil {
 				return fmt.Errorf("print message: %w", err)
 			}
@@ -136,6 +140,15 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 			}
 		}
 	}
+}
+
+// stray passes over a message that the filter does not ask for: the client id's
+// session still has a subscription that somebody made before.
+func (o SubscribeOptions) stray(m uplink.Message, n *int) {
+	if *n++; *n == 1 {
+		o.Log.Warn("messages of another subscription that this client id's session still has are not printed", "topic", fmt.Sprintf("%.256s", m.Topic))
+	}
+	m.Ack()
 }
 
 // acknowledged waits for the broker's word on a message. That it lets nobody
