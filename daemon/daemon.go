@@ -107,7 +107,7 @@ func New(o Options) (*Daemon, error) {
 		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
 	})
 	d.desk = command.New(command.Options{
-		Thing: cfg.Thing, MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
+		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
 		Journal: d.ledger(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Health: d.health, Log: d.log})
@@ -128,6 +128,15 @@ func (d *Daemon) ledger() command.Journal {
 		return nil
 	}
 	return d.spool.Journal("orders")
+}
+
+// ordersTopic is the topic on which orders come by MQTT, "" where none do: without
+// outputs there is nothing to order.
+func (d *Daemon) ordersTopic() string {
+	if len(d.o.Config.Outputs) == 0 {
+		return ""
+	}
+	return d.o.Config.CommandsTopic()
 }
 
 // unstamped reports whether orders may go without id and expires.
@@ -156,7 +165,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 			return uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: spool.Encode(cfg.Thing, r)}
 		},
 	}
-	if t := cfg.CommandsTopic(); t != "" && len(cfg.Outputs) > 0 {
+	if t := d.ordersTopic(); t != "" {
 		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}
 		if d.unstamped() {
 			// Nothing may lie with the broker that acts when we come back: not

@@ -29,6 +29,7 @@ type Report struct {
 	Link        LinkReport        `json:"link"`
 	Certificate CertificateReport `json:"certificate"`
 	Spool       SpoolReport       `json:"spool"`
+	Orders      OrdersReport      `json:"orders"`
 	Sensors     []SensorReport    `json:"sensors"` // in the configuration's order
 	Outputs     []OutputReport    `json:"outputs"` // likewise
 	Faults      []FaultReport     `json:"faults"`  // by subject; none when all is well
@@ -48,6 +49,9 @@ type LinkReport struct {
 	// SessionsLost is how often the broker has forgotten our session since the
 	// start, and with it the orders that it may have kept for us.
 	SessionsLost uint64 `json:"sessions_lost"`
+	// Dropped counts messages from the broker that were too large, or for which there
+	// was no room, since the start.
+	Dropped uint64 `json:"dropped"`
 }
 
 // LinkError is what was last wrong with the connection.
@@ -78,6 +82,19 @@ type SpoolReport struct {
 	Acked    uint64  `json:"acknowledged"` // records that the broker has acknowledged since the start
 	Dropped  uint64  `json:"dropped"`      // records given up since the start, for want of room or for their age
 	Refused  uint64  `json:"refused"`      // records set aside since the start
+}
+
+// OrdersReport counts what became of orders, and of messages that were none, since
+// the start.
+type OrdersReport struct {
+	Topic   string `json:"topic,omitempty"` // on which they come by MQTT; absent where none do
+	Done    uint64 `json:"done"`
+	Refused uint64 `json:"refused"`
+	Failed  uint64 `json:"failed"` // or nobody knows
+	Again   uint64 `json:"again"`  // orders that came again, and were answered as before
+	Passed  uint64 `json:"passed"` // messages on the topic that were no orders to this board
+	// Elsewhere counts messages that came on another topic, and were passed over.
+	Elsewhere uint64 `json:"elsewhere"`
 }
 
 // SensorReport is one sensor.
@@ -149,7 +166,7 @@ func (d *Daemon) report() Report {
 		Thing: d.o.Config.Thing, Version: d.o.Version, PID: os.Getpid(), Board: d.o.Board.String(), Run: d.spool.RunNumber(),
 		Time: brief(now.Wall), Started: when(d.started, now), Uptime: seconds(now.Mono - d.started.Mono), ClockSynced: now.Synced,
 		Link: d.reportLink(now), Certificate: d.reportCertificate(), Spool: d.reportSpool(),
-		Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(now, faults),
+		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(now, faults),
 	}
 }
 
@@ -164,7 +181,7 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 	r := LinkReport{
 		Connected: s.Connected, Since: when(since, now), For: seconds(now.Mono - since.Mono),
 		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published,
-		SessionsLost: s.SessionsLost,
+		SessionsLost: s.SessionsLost, Dropped: s.Dropped,
 	}
 	if !s.Next.IsZero() {
 		r.Next = brief(now.Wall.Add(time.Until(s.Next)))
@@ -201,6 +218,14 @@ func (d *Daemon) reportSpool() SpoolReport {
 	return SpoolReport{
 		ID: d.spool.Source().Spool, Writable: st.Disk, Waiting: b.Records, Oldest: seconds(b.Oldest), AtRisk: b.AtRisk,
 		Bytes: st.Bytes, MaxBytes: d.o.Config.Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused,
+	}
+}
+
+func (d *Daemon) reportOrders() OrdersReport {
+	st := d.desk.Stats()
+	return OrdersReport{
+		Topic: d.ordersTopic(), Done: st.Done, Refused: st.Refused, Failed: st.Failed,
+		Again: st.Again, Passed: st.Passed, Elsewhere: st.Elsewhere,
 	}
 }
 

@@ -25,11 +25,12 @@ func someReport() daemon.Report {
 		Time: at, Started: ago(76 * time.Hour), Uptime: 76 * 3600, ClockSynced: false,
 		Link: daemon.LinkReport{
 			Since: ago(90 * time.Second), For: 90, Endpoint: "a1b2c3.iot.example.com:8883", ClientID: "thing-greenhouse",
-			Denied: []string{"test/topic/commands"}, Next: at.Add(12500 * time.Millisecond), Acknowledged: 4711, SessionsLost: 2,
+			Denied: []string{"test/topic/commands"}, Next: at.Add(12500 * time.Millisecond), Acknowledged: 4711, SessionsLost: 2, Dropped: 5,
 			LastError: &daemon.LinkError{Code: "network_down", Text: "nothing listens at a1b2c3.iot.example.com:8883", Hint: "Check the port in broker.endpoint, and that the broker runs.", Time: ago(90 * time.Second)},
 		},
 		Certificate: daemon.CertificateReport{File: "/etc/fieldpost/certs/certificate.pem.crt", Expires: at.Add(100*24*time.Hour + time.Hour)},
 		Spool:       daemon.SpoolReport{ID: "k7m2qx", Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1},
+		Orders:      daemon.OrdersReport{Topic: "test/topic/commands", Done: 12, Refused: 3, Failed: 1, Again: 4, Passed: 100, Elsewhere: 6},
 		Sensors: []daemon.SensorReport{
 			{Name: "air", Chip: "bme280", Time: ago(4 * time.Second), Age: 4, Seq: 41, Values: daemon.Values{{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0}}},
 			{Name: "soil", Chip: "tmp102", Faults: []string{"no_answer"}},
@@ -87,7 +88,7 @@ func TestReportForPeople(t *testing.T) {
 
 	// A board that is well, and one of whose disk nothing good can be said.
 	r.ClockSynced, r.Link.Connected, r.Link.Next, r.Link.Denied, r.Link.LastError.Over = true, true, time.Time{}, nil, true
-	r.Link.SessionsLost = 0
+	r.Link.SessionsLost, r.Link.Dropped = 0, 0
 	r.Spool.Writable, r.Spool.Waiting, r.Spool.Bytes, r.Uptime, r.Link.For = false, 0, 74, 3700, 7.25
 	r.Certificate.Error = `read certificate: not done after 1s`
 	r.Sensors, r.Outputs, r.Faults = nil, nil, nil

@@ -23,6 +23,7 @@ func (r Report) Print(w io.Writer) error {
 	p.link(r)
 	p.certificate(r)
 	p.spool(r.Spool)
+	p.orders(r.Orders)
 	p.sensors(r.Sensors)
 	p.outputs(r.Outputs)
 	p.faults(r.Faults)
@@ -69,6 +70,9 @@ func (p *printer) link(r Report) {
 	if l.SessionsLost > 0 {
 		p.line("\tsessions that the broker has forgotten, maybe with orders for us: %d", l.SessionsLost)
 	}
+	if l.Dropped > 0 {
+		p.line("\tmessages from the broker, too large or too many, dropped: %d", l.Dropped)
+	}
 	if e := l.LastError; e != nil {
 		before := ""
 		if e.Over {
@@ -104,6 +108,16 @@ func (p *printer) spool(s SpoolReport) {
 		waiting += "; the disk cannot be written"
 	}
 	p.line("spool\t%s; %s of %s; %d dropped", waiting, size(s.Bytes), size(s.MaxBytes), s.Dropped)
+}
+
+// orders says nothing where none can come and nothing has.
+func (p *printer) orders(o OrdersReport) {
+	if o.Topic != "" {
+		p.line("orders\t%d done, %d refused, %d failed; by MQTT on %s", o.Done, o.Refused, o.Failed, o.Topic)
+	}
+	if o.Elsewhere > 0 {
+		p.line("\tmessages on other topics, passed over: %d", o.Elsewhere)
+	}
 }
 
 func (p *printer) sensors(all []SensorReport) {

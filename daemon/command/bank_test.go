@@ -38,7 +38,7 @@ func TestOrdersMovePins(t *testing.T) {
 			told = append(told, line)
 		}
 		bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake(), Event: tell})
-		desk := New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake(), Answer: func(r spool.Record) <-chan struct{} { tell(r); return nil }})
+		desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: func(r spool.Record) <-chan struct{} { tell(r); return nil }})
 		ctx, cancel := context.WithCancel(t.Context())
 		in, ended := make(chan uplink.Message), make(chan error, 2)
 		go func() { ended <- bank.Run(ctx) }()
@@ -96,7 +96,7 @@ func TestBoundsOfOutputs(t *testing.T) {
 			{Name: "up", Pin: "GPIO27", MinOn: 20 * time.Second}, {Name: "down", Pin: "GPIO5", MinOff: time.Minute, Interlock: []string{"up"}},
 		}})
 		b := &bench{t: t, pins: newPins()}
-		b.desk = New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake(), Answer: b.answered})
+		b.desk = New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: b.answered})
 		b.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0)
 		<-time.After(time.Minute)
 		b.gets(order("b", "up", "on", time.Minute), Done, "", 0)
@@ -126,7 +126,7 @@ func TestOrderToALineThatIsNotOurs(t *testing.T) {
 	board := sim.New()
 	board.Line("GPIO27").Hold("gpio-keys")
 	bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake()})
-	desk := New(Options{Thing: thing, Outputs: bank, Clock: clock.Fake()})
+	desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake()})
 	a, ok := desk.Handle([]byte(`{"id":"a","action":"off","output":"pump"}`), false, "test")
 	if !ok || a.Status != Failed || a.State != "" || !strings.Contains(a.Hint, "gpio-keys") {
 		t.Errorf("answer %+v, want failed with the holder and without a state", a)

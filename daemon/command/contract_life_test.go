@@ -182,7 +182,7 @@ func (w *wire) Active() (bool, error) {
 func (l *life) hand(m *letter) {
 	lost := l.lost
 	l.w.arrives(l, m.text)
-	l.in <- uplink.Message{Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
+	l.in <- uplink.Message{Topic: orders, Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
 		if !l.step() || lost.Load() {
 			return
 		}

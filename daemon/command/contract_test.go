@@ -128,7 +128,7 @@ func (w *world) begin() {
 		w.life = l
 		w.p.failing(l.diskStep)
 		l.bank = output.Open(output.Options{Board: mortal{w.board, l}, Outputs: wires, Clock: clock.Func(w.now)})
-		l.desk = New(Options{Thing: thing, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Answer: l.answer})
+		l.desk = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Answer: l.answer})
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 2)
 		go func() { ended <- l.bank.Run(ctx) }()

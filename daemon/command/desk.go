@@ -25,6 +25,7 @@ type Outputs interface {
 // Options is what a desk is made of.
 type Options struct {
 	Thing   string         // our name in messages
+	Topic   string         // the one topic on which orders come by MQTT; "" is none
 	MaxLife time.Duration  // how far ahead an order's expiry may lie; 0 is an hour
 	Outputs Outputs        // what orders move
 	Clock   clock.Clock    // whether an order is late
@@ -49,6 +50,8 @@ type Stats struct {
 	Failed  uint64 // orders that did not succeed, or of which that is not known
 	Again   uint64 // orders that came again, and were answered as before
 	Passed  uint64 // messages that were no orders to this board
+	// Elsewhere counts messages that came on another topic than that of orders.
+	Elsewhere uint64
 }
 
 // Desk takes orders and answers them. Its methods may be called from any
@@ -57,6 +60,7 @@ type Desk struct {
 	o      Options
 	ending chan struct{} // closed when no order may begin any more
 	end    func()        // closes it
+	strays strays        // Serve's own
 
 	// mu is never held while a line or the disk works.
 	mu     sync.Mutex

@@ -74,7 +74,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, pins: newPins()}
 	c := clock.Fake()
 	b.desk = New(Options{
-		Thing: thing, MaxLife: time.Hour, Outputs: b.pins,
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: b.pins,
 		Clock: clock.Func(func() clock.Stamp {
 			s := c.Now()
 			s.Wall, s.Synced = s.Wall.Add(b.ahead), !b.unsynced

@@ -20,7 +20,8 @@
 //
 // # The gate
 //
-// The rules, in the order in which they are applied. Each is tagged where it
+// The rules, in the order in which they are applied, but for the last, which
+// comes first. Each is tagged where it
 // is coded and where it is tested.
 //
 //   - [CMD-1] A message is an order only if it is one JSON object with action,
@@ -85,6 +86,11 @@
 //     and while an output that it is interlocked with may be away from its safe
 //     level. An order to the safe level that has to wait for min_on or min_off is
 //     answered when the line is safe; others for its output do not wait for it.
+//   - [CMD-18] Before all others: what comes by MQTT is looked at only if it came on
+//     the topic that this configuration names for orders; without such a topic, or
+//     without outputs, nothing is. A broker keeps the subscriptions that an earlier
+//     configuration made for a session. All else is acknowledged, counted and passed
+//     over, unanswered, with one warning a topic (at most 64).
 //
 // # The ledger
 //

@@ -35,7 +35,7 @@ func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
 		p.stop = func() { f.stop() }
 	}
 	f.desk = New(Options{
-		Thing: thing, MaxLife: time.Hour, Outputs: f.pins, Journal: j,
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: f.pins, Journal: j,
 		Health: health.New(func(c health.Change) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -13,6 +13,9 @@ import (
 
 const thing = "thing-greenhouse"
 
+// orders is the topic of orders.
+const orders = "field/west/orders"
+
 func TestDecode(t *testing.T) {
 	for text, want := range map[string]Order{
 		`{"id":"c-81","output":"pump","action":"on","for":"30s","expires":"2026-11-21T19:05:00Z"}`: {

@@ -48,6 +48,10 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 			if m.QoS > 0 {
 				r = acks.open(m.Ack)
 			}
+			if d.misplaced(m) { // [CMD-18]
+				acks.close(r, true)
+				continue
+			}
 			finish := d.take(m.Payload, source{cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, lost: m.Lost})
 			if finish == nil {
 				acks.close(r, true)

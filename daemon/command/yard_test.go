@@ -23,7 +23,7 @@ type mail struct {
 }
 
 func (m *mail) of(payload []byte) uplink.Message {
-	return uplink.Message{Payload: payload, QoS: 1, Ack: func() {
+	return uplink.Message{Topic: orders, Payload: payload, QoS: 1, Ack: func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.acked = append(m.acked, string(payload))
@@ -76,7 +76,7 @@ func newYard(t *testing.T, j Journal, hanging ...string) *yard {
 		y.hang[name] = make(chan struct{})
 	}
 	y.desk = New(Options{
-		Thing: thing, MaxLife: time.Hour, Outputs: y, Clock: clock.Fake(), Answer: y.answered, Journal: j,
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: y, Clock: clock.Fake(), Answer: y.answered, Journal: j,
 		Health: health.New(func(c health.Change) {
 			y.bench.mu.Lock()
 			defer y.bench.mu.Unlock()

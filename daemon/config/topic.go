@@ -74,6 +74,8 @@ func checkTopic(topic string) error {
 	switch slashes := strings.Count(counted, "/"); {
 	case strings.ContainsAny(topic, "+#"):
 		return errors.New("want one topic, without the wildcards + and #")
+	case strings.HasPrefix(topic, "$share/"):
+		return errors.New("want a topic, not a shared subscription: nothing is published to one, and its messages go to any one of its members")
 	case strings.ContainsFunc(topic, unicode.IsControl):
 		return errors.New("may not hold control characters")
 	case len(counted) > maxTopic:

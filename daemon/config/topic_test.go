@@ -19,6 +19,7 @@ func TestCheckTopic(t *testing.T) {
 		{strings.Repeat("x", 257), "is 257 bytes long once filled in, want at most 256"},
 		{"a/#", "want one topic, without the wildcards + and #"},
 		{"+", "want one topic, without the wildcards + and #"},
+		{"$share/boards/orders", "want a topic, not a shared subscription: nothing is published to one, and its messages go to any one of its members"},
 		{"a\x00", "may not hold control characters"},
 		{"a\u0085", "may not hold control characters"},
 	} {

@@ -1,0 +1,61 @@
+package command
+
+import (
+	"hash/maphash"
+
+	"fieldpost/daemon/uplink"
+)
+
+// maxStray is of how many topics a warning is given. What is kept of each is a
+// number, whatever its length.
+const maxStray = 64
+
+// strays remembers the topics that a warning was given of. [Desk.Serve]'s
+// goroutine only.
+type strays struct {
+	seed maphash.Seed
+	seen map[uint64]bool
+}
+
+// first reports whether a topic is seen for the first time, and whether it is
+// the first of which there is no more room to know.
+func (s *strays) first(topic string) (first, full bool) {
+	if s.seen == nil {
+		s.seed, s.seen = maphash.MakeSeed(), map[uint64]bool{}
+	}
+	h := maphash.String(s.seed, topic)
+	if s.seen[h] || len(s.seen) > maxStray {
+		return false, false
+	}
+	s.seen[h] = true
+	return true, len(s.seen) > maxStray
+}
+
+// misplaced reports whether a message came on another topic than that of
+// orders, and takes note of it. A persistent session keeps the subscriptions of
+// earlier configurations, and what they bring was meant for another board, or
+// for this one in another place. [CMD-18]
+func (d *Desk) misplaced(m uplink.Message) bool {
+	if d.o.Topic != "" && m.Topic == d.o.Topic {
+		return false
+	}
+	d.count(func(s *Stats) { s.Elsewhere++ })
+	switch first, full := d.strays.first(m.Topic); {
+	case full:
+		d.o.Log.Warn("messages come on many topics that are not for orders; no more of them are named")
+	case first && d.o.Topic == "":
+		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", brief(m.Topic), "bytes", len(m.Payload))
+	case first:
+		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", brief(m.Topic), "want", d.o.Topic, "bytes", len(m.Payload))
+	}
+	return true
+}
+
+// brief is a topic for the log: as long as any that a configuration may name.
+func brief(topic string) string {
+	const most = 256
+	if len(topic) <= most {
+		return topic
+	}
+	return topic[:most] + "..."
+}

@@ -1,0 +1,160 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/uplink"
+)
+
+// placed is a configuration whose name, client id and topic of orders are given;
+// without a topic it has no commands.
+func (s *site) placed(thing, clientID, orders string) *config.Config {
+	s.t.Helper()
+	text := fmt.Sprintf("thing: %s\nbroker: {endpoint: %s, client_id: %s}\nreadings: {topic: field/readings}\n"+
+		"spool: {dir: spool}\noutputs:\n  - {name: pump, pin: GPIO27, active_low: true, initial: off, safe: off}\n", thing, s.addr, clientID)
+	if orders != "" {
+		text += fmt.Sprintf("commands: {topic: '%s', answers: field/answers}\n", orders)
+	}
+	path := filepath.Join(s.dir, "fieldpost.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return cfg
+}
+
+// sender gives a function that publishes to any topic and waits for the PUBACK.
+func (s *site) sender(id string) func(topic, payload string) {
+	s.t.Helper()
+	q := uplink.NewQueue()
+	l, err := uplink.New(uplink.Config{
+		Endpoint: s.addr, ClientID: id, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, Outbox: q,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	background(s.t, l.Run)
+	return func(topic, payload string) {
+		s.t.Helper()
+		select {
+		case err := <-q.Put(topic, []byte(payload)):
+			if err != nil {
+				s.t.Fatal(err)
+			}
+		case <-time.After(patience):
+			s.t.Fatal("no acknowledgement")
+		}
+	}
+}
+
+// forAnybody is an order that names no thing.
+func forAnybody(id string) string {
+	return fmt.Sprintf(`{"id":%q,"output":"pump","action":"on","expires":%q}`, id, time.Now().Add(time.Minute).UTC().Format(time.RFC3339))
+}
+
+// move is a configuration, the next one of the same board, and what the broker's
+// session keeps of the first.
+type move struct {
+	thing, client, topic string // before
+	next                 string // the thing's name afterwards
+	to                   string // the topic of orders afterwards, "" for none
+	was                  string // where orders went before
+}
+
+var moves = map[string]move{
+	"another topic":    {"west", "board-1", "old/orders", "west", "new/orders", "old/orders"},
+	"commands removed": {"west", "board-1", "old/orders", "west", "", "old/orders"},
+	"thing renamed":    {"east", "board-1", "field/{thing}/orders", "west", "field/{thing}/orders", "field/east/orders"},
+}
+
+// try runs the board with one configuration and then with the other, and sends an
+// order to where orders went before.
+func (m move) try(t *testing.T, s *site) {
+	say := s.sender("test-mouth")
+	first, socket := s.withSocket(s.placed(m.thing, m.client, m.topic))
+	before := told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected })
+	if before.Orders.Topic != m.was {
+		t.Fatalf("orders on %q, want %q", before.Orders.Topic, m.was)
+	}
+	say(m.was, forAnybody("c-0"))
+	told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 })
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	say(m.was, forAnybody("c-1")) // kept for the session
+
+	cfg := s.placed(m.next, m.client, m.to)
+	_, socket = s.withSocket(cfg)
+	r := told(t, socket, "stray message", func(r daemon.Report) bool { return r.Orders.Elsewhere == 1 })
+	if r.Orders.Done != 0 || r.Orders.Refused != 0 || r.Outputs[0].State != "off" || r.Orders.Topic != cfg.CommandsTopic() {
+		t.Errorf("after the move: %+v, %+v; want the pump left alone", r.Orders, r.Outputs[0])
+	}
+	if m.to == "" {
+		return
+	}
+	say(cfg.CommandsTopic(), forAnybody("c-1")) // its id was not used up
+	told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
+}
+
+// What an earlier configuration subscribed to acts no more. [CMD-18]
+func TestOrdersOfAnEarlierConfiguration(t *testing.T) {
+	for name, m := range moves {
+		t.Run(name, func(t *testing.T) { m.try(t, newSite(t, nil)) })
+		t.Run(name+" over mosquitto", func(t *testing.T) {
+			s, _ := newMosquittoSite(t)
+			m.try(t, s)
+		})
+	}
+}
+
+// What `fieldpost sub` prints is what its filter matches, whatever subscriptions the
+// session has of earlier calls. The filter may have wildcards.
+func TestSubscribePrintsWhatItsFilterMatches(t *testing.T) {
+	s := newSite(t, nil)
+	say := s.sender("test-mouth")
+	// listen subscribes until one message was printed; it publishes until then.
+	listen := func(filter, topic string) string {
+		var out bytes.Buffer
+		ended := make(chan error, 1)
+		go func() {
+			ended <- daemon.Subscribe(context.Background(), daemon.SubscribeOptions{
+				Account: daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
+				Topic:   filter, Count: 1, Out: &out, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+			})
+		}()
+		again := time.NewTicker(10 * time.Millisecond)
+		defer again.Stop()
+		for {
+			say(topic, "hello")
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out.String()
+			case <-again.C:
+			}
+		}
+	}
+	if got := listen("old/#", "old/orders"); got != "old/orders: hello\n" {
+		t.Errorf("printed %q", got)
+	}
+	say("old/orders", "kept for the session")
+	say("old", "kept for the session")
+	if got := listen("new/+", "new/orders"); got != "new/orders: hello\n" {
+		t.Errorf("printed %q, want only what new/+ matches", got)
+	}
+}
