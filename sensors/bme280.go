@@ -1,12 +1,11 @@
 package sensors
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"time"
-
-	"periph.io/x/conn/v3/physic"
-	"periph.io/x/devices/v3/bmxx80"
 
 	"fieldpost/sensors/board"
 )
@@ -16,12 +15,22 @@ import (
 // Sources: BST-BME280-DS002-15, revision 1.6, September 2018;
 // BST-BMP280-DS001-23, revision 1.23.
 //
-// The chip sleeps, and measures once for each reading (forced mode, no filter:
-// section 3.5.1, weather monitoring). periph's driver does the talking and the
-// compensation of temperature and pressure. Done here is what it leaves out:
-// the identity is checked against the chip that the user named; a frame is
-// looked at before it becomes numbers; humidity is compensated from it with
-// the sign of dig_H4 and dig_H5, which that driver drops.
+// The chip sleeps and measures once for each reading (forced mode, no filter:
+// section 3.5.1, weather monitoring). One burst then reads the control
+// registers together with the data, so that a value is only taken from a chip
+// that holds the set-up it was opened with:
+//
+//   - Whether a quantity was measured is told by its oversampling, which is 0
+//     where it was skipped. Its data do not tell: 0x80000 and 0x8000, which
+//     they hold then, are also measurements. Without a filter the chip gives
+//     16 bits at x1 (sections 3.4.1 to 3.4.3), so that on many chips one step
+//     of 0.005 degrees at room temperature is 0x80000.
+//   - A chip that lost its power, or was exchanged for another, has a config
+//     of 0 (section 5.4.6). Ours is not: t_sb stands in it, the pause between
+//     measurements of normal mode, which forced mode does not have.
+//
+// The calibration is read twice and must be the same both times, because a byte
+// of it that was read wrongly stays wrong in every value.
 
 var bmx280Addresses = []uint16{0x76, 0x77}
 
@@ -43,7 +52,7 @@ var bme280 = Chip{
 	Addresses:  bmx280Addresses,
 	Quantities: bme280Quantities,
 	Every:      10 * time.Second,
-	Worst:      100 * time.Millisecond,
+	Worst:      200 * time.Millisecond,
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openBMx280(b, c, idBME280)
 	},
@@ -58,7 +67,7 @@ var bmp280 = Chip{
 	Addresses:  bmx280Addresses,
 	Quantities: bmp280Quantities,
 	Every:      10 * time.Second,
-	Worst:      100 * time.Millisecond,
+	Worst:      200 * time.Millisecond,
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openBMx280(b, c, idBMP280)
 	},
@@ -66,16 +75,39 @@ var bmp280 = Chip{
 
 // Registers, by the datasheet's names (table 18), and what they hold.
 const (
-	regCalib00 = 0x88
-	regID      = 0xD0
-	regCalib26 = 0xE1
-	regCtrlHum = 0xF2
-	regStatus  = 0xF3
+	regCalib00  = 0x88 // to 0xA1
+	regID       = 0xD0
+	regCalib26  = 0xE1 // to 0xE7
+	regCtrlHum  = 0xF2 // BME280 only
+	regStatus   = 0xF3
+	regCtrlMeas = 0xF4
+	regConfig   = 0xF5
+	regData     = 0xF7
 
-	imUpdate   = 1 << 0 // status: the calibration is being copied
-	osrsH1     = 1      // ctrl_hum: humidity oversampling x1
-	skipped    = 0x80000
-	skippedHum = 0x8000
+	calibSize    = 26
+	calibHumSize = 7
+
+	statusMeasuring = 1 << 3 // a conversion is under way
+	statusUpdate    = 1 << 0 // im_update: the calibration is being copied, at power-on and before a conversion
+
+	osrsH1      = 1           // ctrl_hum: humidity x1
+	osrsT1P4    = 1<<5 | 3<<2 // ctrl_meas: temperature x1, pressure x4
+	modeSleep   = 0
+	modeOnce    = 1 // forced mode
+	modeMask    = 3
+	tSB1000     = 5 << 5 // config: t_sb 1000 ms, no filter
+	configSpare = 1 << 1 // config: reserved
+)
+
+// Waiting. A measurement takes 16.2 ms at most (section 9.1, table 13: 1.25 +
+// 2.3 + 2.3*4 + 0.575 + 2.3 + 0.575), the longest that another program may have
+// begun 113 ms.
+const (
+	bmxMeasure   = 17 * time.Millisecond
+	bmxPoll      = time.Millisecond
+	bmxPolls     = 10
+	bmxIdlePoll  = 2 * time.Millisecond
+	bmxIdlePolls = 60
 )
 
 // Chip ids, and who else may sit at these addresses.
@@ -92,9 +124,9 @@ var bmx280IDs = map[byte]string{
 
 // bmx280 is an open BME280 or BMP280.
 type bmx280 struct {
-	w   *wire
-	dev *bmxx80.Dev
-	hum *humidityTrim // nil on a BMP280
+	w        *wire
+	humidity bool // it is a BME280
+	trim     bmxTrim
 }
 
 func openBMx280(b board.Board, c Config, id byte) (Sensor, error) {
@@ -102,40 +134,36 @@ func openBMx280(b board.Board, c Config, id byte) (Sensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &bmx280{w: w}
+	s := &bmx280{w: w, humidity: id == idBME280}
 	if err := s.setup(id); err != nil {
 		return nil, errors.Join(w.wrap("open", err), w.close())
 	}
 	return s, nil
 }
 
+// setup sets the chip up and then reads its calibration, so that the set-up
+// it holds tells that the calibration is its own. It puts the chip to sleep
+// first, because in normal mode the chip may ignore a write to config.
 func (s *bmx280) setup(id byte) error {
 	if err := s.identify(id); err != nil {
 		return err
 	}
-	if err := s.awaitCalibration(); err != nil {
+	if err := s.w.write(regCtrlMeas, modeSleep); err != nil {
 		return err
 	}
-	calib, err := s.w.read(regCalib00, 26)
-	if err != nil {
+	if err := s.awaitIdle(); err != nil {
 		return err
 	}
-	if uniform(calib) {
-		return faultf("its calibration is % x", calib)
-	}
-	if id == idBME280 {
-		e, err := s.w.read(regCalib26, 7)
-		if err != nil {
+	if s.humidity {
+		if err := s.w.write(regCtrlHum, osrsH1); err != nil {
 			return err
 		}
-		if uniform(e) {
-			return faultf("its calibration of humidity is % x", e)
-		}
-		s.hum = newHumidityTrim(calib[25], e)
 	}
-	s.dev, err = bmxx80.NewI2C(s.w, s.w.addr, &bmxx80.Opts{
-		Temperature: bmxx80.O1x, Pressure: bmxx80.O4x, Humidity: bmxx80.O1x,
-	})
+	if err := s.w.write(regConfig, tSB1000); err != nil {
+		return err
+	}
+	var err error
+	s.trim, err = s.calibration()
 	return err
 }
 
@@ -154,20 +182,47 @@ func (s *bmx280) identify(id byte) error {
 	return faultf("chip id %#02x is %s (want %#02x)", got[0], whose, id)
 }
 
-// awaitCalibration waits until the chip has copied its calibration from its
-// memory, 2 ms after power comes on.
-func (s *bmx280) awaitCalibration() error {
-	for range 5 {
+// awaitIdle waits for the end of a measurement that another program has begun,
+// and until the chip has copied its calibration from its memory, 2 ms after
+// power comes on.
+func (s *bmx280) awaitIdle() error {
+	for range bmxIdlePolls {
 		status, err := s.w.read(regStatus, 1)
 		if err != nil {
 			return err
 		}
-		if status[0]&imUpdate == 0 {
+		if status[0]&(statusMeasuring|statusUpdate) == 0 {
 			return nil
 		}
-		<-time.After(2 * time.Millisecond)
+		<-time.After(bmxIdlePoll)
 	}
-	return faultf("status says that it is copying its calibration, and does not end")
+	return faultf("status says that it measures, or copies its calibration, and does not end")
+}
+
+// calibration reads the calibration twice.
+func (s *bmx280) calibration() (bmxTrim, error) {
+	first, err := s.readCalibration()
+	if err != nil {
+		return bmxTrim{}, err
+	}
+	second, err := s.readCalibration()
+	if err != nil {
+		return bmxTrim{}, err
+	}
+	if !bytes.Equal(first, second) {
+		return bmxTrim{}, faultf("its calibration was read as % x and then as % x", first, second)
+	}
+	return newBMxTrim(first)
+}
+
+// readCalibration gives 0x88 to 0xA1 and, of a BME280, 0xE1 to 0xE7.
+func (s *bmx280) readCalibration() ([]byte, error) {
+	calib, err := s.w.read(regCalib00, calibSize)
+	if err != nil || !s.humidity {
+		return calib, err
+	}
+	hum, err := s.w.read(regCalib26, calibHumSize)
+	return append(calib, hum...), err
 }
 
 // Sense measures once.
@@ -178,87 +233,165 @@ func (s *bmx280) Sense() ([]Field, error) {
 }
 
 func (s *bmx280) sense() ([]Field, error) {
-	if s.hum != nil {
-		// Forgotten when the chip alone lost its power; everything else
-		// that it needs is in the write which starts the measurement.
-		if err := s.w.write(regCtrlHum, osrsH1); err != nil {
-			return nil, err
-		}
-	}
-	var e physic.Env
-	if err := s.dev.Sense(&e); err != nil {
+	if err := s.w.write(regCtrlMeas, osrsT1P4|modeOnce); err != nil {
 		return nil, err
 	}
-	raw, err := s.check(s.w.frame)
+	raw, err := s.await()
 	if err != nil {
 		return nil, err
 	}
-	celsius := e.Temperature.Celsius()
-	t := round(celsius, 0.01)
-	p := round(float64(e.Pressure)/float64(physic.Pascal), 1)
-	if s.hum == nil {
+	fine := s.trim.fine(raw.temperature)
+	t := round(fine/finePerDegree, 0.01)
+	p := round(s.trim.pressure(raw.pressure, fine), 1)
+	if !s.humidity {
 		return values(bmp280Quantities, t, p)
 	}
-	return values(bme280Quantities, t, round(s.hum.percent(raw, celsius), 0.01), p)
+	return values(bme280Quantities, t, round(s.trim.humidity(raw.humidity, fine), 0.01), p)
 }
 
-// check looks at a frame of the data registers 0xF7 to 0xFE and gives the raw
-// humidity: a measurement that was skipped has a value of its own, and no
-// measurement is all ones or all zeros.
-func (s *bmx280) check(f []byte) (hum int, err error) {
-	want := 6
-	if s.hum != nil {
-		want = 8
+// await waits for the end of the measurement and gives what was measured.
+func (s *bmx280) await() (bmxRaw, error) {
+	first := byte(regStatus)
+	if s.humidity {
+		first = regCtrlHum
 	}
-	if len(f) != want {
-		return 0, faultf("%d bytes of data (want %d)", len(f), want)
+	<-time.After(bmxMeasure)
+	for range bmxPolls {
+		burst, err := s.w.read(first, regData-int(first)+s.dataSize())
+		if err != nil {
+			return bmxRaw{}, err
+		}
+		raw, done, err := s.judge(burst)
+		if done || err != nil {
+			return raw, err
+		}
+		<-time.After(bmxPoll)
 	}
-	press := int(f[0])<<12 | int(f[1])<<4 | int(f[2])>>4
-	temp := int(f[3])<<12 | int(f[4])<<4 | int(f[5])>>4
-	if temp == skipped || press == skipped {
-		return 0, faultf("it has not measured: % x", f)
-	}
-	if uniform(f[:3]) || uniform(f[3:6]) {
-		return 0, faultf("no measurement: % x", f)
-	}
-	if s.hum == nil {
-		return 0, nil
-	}
-	hum = int(f[6])<<8 | int(f[7])
-	if hum == skippedHum || uniform(f[6:8]) {
-		return 0, faultf("it has not measured humidity: % x", f)
-	}
-	return hum, nil
+	return bmxRaw{}, faultf("a measurement was begun and does not end")
 }
 
-// Close lets the chip sleep, which after each measurement it does by itself.
-func (s *bmx280) Close() error {
-	if s.w.closed() {
-		return nil
+// dataSize is the number of data registers.
+func (s *bmx280) dataSize() int {
+	if s.humidity {
+		return 8
 	}
-	s.w.begin()
-	return errors.Join(s.w.wrap("halt", s.dev.Halt()), s.w.close())
+	return 6
 }
 
-// humidityTrim is the calibration of humidity, named as in table 16.
-type humidityTrim struct{ h1, h2, h3, h4, h5, h6 float64 }
+// bmxRaw is a measurement before compensation: 20, 20 and 16 bits.
+type bmxRaw struct{ temperature, pressure, humidity int }
 
-// newHumidityTrim takes dig_H1 from 0xA1 and the others from 0xE1 to 0xE7.
-func newHumidityTrim(h1 byte, e []byte) *humidityTrim {
-	return &humidityTrim{
-		h1: float64(h1),
-		h2: float64(int16(uint16(e[0]) | uint16(e[1])<<8)),
-		h3: float64(e[2]),
-		h4: float64(int(int8(e[3]))<<4 | int(e[4]&0xF)),
-		h5: float64(int(int8(e[5]))<<4 | int(e[4]>>4)),
-		h6: float64(int8(e[6])),
+// judge looks at a burst of the registers from ctrl_hum, or on a BMP280 from
+// status, to the last of the data. done is false while it measures.
+func (s *bmx280) judge(burst []byte) (raw bmxRaw, done bool, err error) {
+	if uniform(burst) {
+		return raw, false, faultf("no measurement: % x", burst)
 	}
+	if s.humidity {
+		if got := burst[0] & 7; got != osrsH1 {
+			return raw, false, lostSetup("ctrl_hum", uint16(got), osrsH1)
+		}
+		burst = burst[1:]
+	}
+	status, meas, config, data := burst[0], burst[1], burst[2], burst[4:]
+	switch {
+	case meas&^modeMask != osrsT1P4:
+		return raw, false, lostSetup("ctrl_meas", uint16(meas&^modeMask), osrsT1P4)
+	case config&^configSpare != tSB1000:
+		return raw, false, lostSetup("config", uint16(config), tSB1000)
+	case status&(statusMeasuring|statusUpdate) != 0:
+		return raw, false, nil
+	}
+	raw, err = s.split(data)
+	return raw, err == nil, err
 }
 
-// percent compensates a raw humidity at a temperature: appendix 8.1, in
-// floating point, where t_fine is 5120 to the degree.
-func (c *humidityTrim) percent(raw int, celsius float64) float64 {
-	t := celsius*5120 - 76800
+// split takes the data registers apart. No measurement is all ones or all
+// zeros, and the low halves of press_xlsb and temp_xlsb are always 0.
+func (s *bmx280) split(f []byte) (bmxRaw, error) {
+	if uniform(f[:3]) || uniform(f[3:6]) || (f[2]|f[5])&0x0F != 0 {
+		return bmxRaw{}, faultf("no measurement: % x", f)
+	}
+	raw := bmxRaw{
+		pressure:    int(f[0])<<12 | int(f[1])<<4 | int(f[2])>>4,
+		temperature: int(f[3])<<12 | int(f[4])<<4 | int(f[5])>>4,
+	}
+	if !s.humidity {
+		return raw, nil
+	}
+	if uniform(f[6:8]) {
+		return bmxRaw{}, faultf("no measurement of humidity: % x", f)
+	}
+	raw.humidity = int(f[6])<<8 | int(f[7])
+	return raw, nil
+}
+
+// Close frees the bus. The chip sleeps, as it does by itself after each
+// measurement.
+func (s *bmx280) Close() error { return s.w.close() }
+
+// bmxTrim is a chip's calibration, named as in table 16.
+type bmxTrim struct {
+	t1, t2, t3                         float64
+	p1, p2, p3, p4, p5, p6, p7, p8, p9 float64
+	h1, h2, h3, h4, h5, h6             float64
+}
+
+// newBMxTrim takes the calibration from 0x88 to 0xA1 and, of a BME280, 0xE1 to
+// 0xE7 after it. It refuses what no chip has: a coefficient of 0 by which a
+// quantity would not depend on what was measured.
+func newBMxTrim(c []byte) (bmxTrim, error) {
+	unsigned := func(i int) float64 { return float64(binary.LittleEndian.Uint16(c[i:])) }
+	signed := func(i int) float64 { return float64(int16(binary.LittleEndian.Uint16(c[i:]))) }
+	t := bmxTrim{
+		t1: unsigned(0), t2: signed(2), t3: signed(4),
+		p1: unsigned(6), p2: signed(8), p3: signed(10), p4: signed(12), p5: signed(14),
+		p6: signed(16), p7: signed(18), p8: signed(20), p9: signed(22),
+	}
+	impossible := uniform(c[:calibSize]) || t.t1 == 0 || t.t2 == 0 || t.p1 == 0
+	if len(c) > calibSize {
+		e := c[calibSize:]
+		t.h1 = float64(c[25])
+		t.h2 = float64(int16(binary.LittleEndian.Uint16(e)))
+		t.h3 = float64(e[2])
+		t.h4 = float64(int(int8(e[3]))<<4 | int(e[4]&0xF))
+		t.h5 = float64(int(int8(e[5]))<<4 | int(e[4]>>4))
+		t.h6 = float64(int8(e[6]))
+		impossible = impossible || uniform(e) || t.h2 == 0
+	}
+	if impossible {
+		return bmxTrim{}, faultf("its calibration is % x, which no chip has", c)
+	}
+	return t, nil
+}
+
+// The compensation is that of appendix 8.1, in floating point: the integer
+// formulas of section 4.2.3 overflow for some calibrations.
+
+// finePerDegree is what t_fine has to the degree.
+const finePerDegree = 5120
+
+// fine compensates a raw temperature: t_fine.
+func (c *bmxTrim) fine(raw int) float64 {
+	x := (float64(raw)/16384 - c.t1/1024) * c.t2
+	y := float64(raw)/131072 - c.t1/8192
+	return x + y*y*c.t3
+}
+
+// pressure compensates a raw pressure, to pascal.
+func (c *bmxTrim) pressure(raw int, fine float64) float64 {
+	x := fine/2 - 64000
+	y := x*x*c.p6/32768 + x*c.p5*2
+	y = y/4 + c.p4*65536
+	x = (c.p3*x*x/524288 + c.p2*x) / 524288
+	x = (1 + x/32768) * c.p1
+	p := (1048576 - float64(raw) - y/4096) * 6250 / x
+	return p + (c.p9*p*p/2147483648+p*c.p8/32768+c.p7)/16
+}
+
+// humidity compensates a raw humidity, to percent from 0 to 100.
+func (c *bmxTrim) humidity(raw int, fine float64) float64 {
+	t := fine - 76800
 	h := float64(raw) - (c.h4*64 + c.h5/16384*t)
 	h *= c.h2 / 65536 * (1 + c.h6/67108864*t*(1+c.h3/67108864*t))
 	h *= 1 - c.h1*h/524288

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"periph.io/x/conn/v3/i2c"
 
@@ -123,28 +125,31 @@ func judgeError(t *testing.T, want error, verb string, err error) {
 	}
 }
 
-// cutBoard is a board whose buses end after so many transactions, as a wire
-// that is cut in the middle of a reading.
-type cutBoard struct {
+// hookBoard is a board on whose buses something happens before a transaction.
+type hookBoard struct {
 	*sim.Board
-	left int
+	left int          // transactions until then
+	hook func() error // an error is the transaction's
 }
 
-type cutBus struct {
+type hookBus struct {
 	i2c.BusCloser
-	b *cutBoard
+	b *hookBoard
 }
 
-func (b *cutBoard) Bus(name string) (i2c.BusCloser, error) {
+func (b *hookBoard) Bus(name string) (i2c.BusCloser, error) {
 	bus, err := b.Board.Bus(name)
-	return &cutBus{bus, b}, err
+	return &hookBus{bus, b}, err
 }
 
-func (c *cutBus) Tx(addr uint16, w, r []byte) error {
-	if c.b.left == 0 {
-		return fmt.Errorf("cut: %w", syscall.EAGAIN)
+func (c *hookBus) Tx(addr uint16, w, r []byte) error {
+	if c.b.left > 0 {
+		c.b.left--
+	} else if c.b.hook != nil {
+		if err := c.b.hook(); err != nil {
+			return err
+		}
 	}
-	c.b.left--
 	return c.BusCloser.Tx(addr, w, r)
 }
 
@@ -154,7 +159,7 @@ func TestContractCutAnywhere(t *testing.T) {
 	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
 		for n := range 100 {
 			inner, _, cfg := place(t, c)
-			b := &cutBoard{inner, n}
+			b := &hookBoard{inner, n, func() error { return fmt.Errorf("cut: %w", syscall.EAGAIN) }}
 			s, err := c.Open(b, cfg)
 			if err != nil {
 				if !errors.Is(err, syscall.EAGAIN) {
@@ -178,21 +183,100 @@ func TestContractCutAnywhere(t *testing.T) {
 	})
 }
 
-// A chip that alone lost its power is read rightly or not at all, and a new
-// Open always mends it.
-func TestContractPowerCycle(t *testing.T) {
-	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
-		b, chip, cfg := place(t, c)
-		s := mustOpen(t, c, b, cfg)
-		want := fmt.Sprint(mustSense(t, c, s))
-		chip.PowerCycle()
-		if fields, err := s.Sense(); err == nil && fmt.Sprint(fields) != want {
-			t.Errorf("after the power cut: %v, want %v", fields, want)
+// A chip that lost its power or was exchanged, between two readings, within one
+// or while it is opened, before whichever transaction, never gives a value by
+// the old set-up: it is read rightly or not at all until it is opened anew, and
+// then rightly.
+func TestContractSetupLost(t *testing.T) {
+	for name, lose := range map[string]func(*sim.Chip){
+		"power": (*sim.Chip).PowerCycle, "exchanged": (*sim.Chip).Exchange,
+	} {
+		t.Run(name, func(t *testing.T) {
+			overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
+				for n := range 100 {
+					if !loseSetup(t, c, n, lose) {
+						return
+					}
+				}
+				t.Fatal("opened and read three times within 100 transactions")
+			})
+		})
+	}
+}
+
+// loseSetup has the chip lose its set-up before transaction n, counted from its
+// opening. It reports whether there were so many.
+func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost bool) {
+	t.Helper()
+	inner, chip, cfg := place(t, c)
+	want := mustSense(t, c, mustOpen(t, c, inner, cfg))
+	b := &hookBoard{Board: inner, left: n}
+	b.hook = func() error {
+		lose(chip)
+		b.hook, lost = nil, true
+		return nil
+	}
+	s, err := c.Open(b, cfg)
+	for range 3 {
+		if err != nil && !errors.Is(err, sensors.ErrFault) {
+			t.Fatalf("lost before transaction %d: %v, want %v", n, err, sensors.ErrFault)
 		}
+		if s == nil {
+			break
+		}
+		var fields []sensors.Field
+		if fields, err = s.Sense(); err == nil && !near(fields, want) {
+			t.Fatalf("lost before transaction %d: %v, want %v", n, fields, want)
+		}
+	}
+	if s != nil {
 		s.Close()
-		s = mustOpen(t, c, b, cfg)
-		if got := fmt.Sprint(mustSense(t, c, s)); got != want {
-			t.Errorf("after a new open: %v, want %v", got, want)
+	}
+	b.hook = nil
+	s = mustOpen(t, c, b, cfg)
+	defer s.Close()
+	if got := mustSense(t, c, s); !near(got, want) {
+		t.Fatalf("lost before transaction %d, opened anew: %v, want %v", n, got, want)
+	}
+	return lost
+}
+
+// A setting that something else changes is as good as lost.
+func TestContractSetupChanged(t *testing.T) {
+	for name, write := range map[string][]byte{
+		"bme280": {0xF2, 0}, "bmp280": {0xF5, 0x10}, "tmp102": {1, 0x60, 0x90}, "lm75": {1, 0x02}, "lm75b": {1, 0x01},
+	} {
+		c, ok := sensors.Lookup(name)
+		if !ok {
+			t.Fatalf("no %s", name)
 		}
-	})
+		synctest.Test(t, func(t *testing.T) {
+			b, _, cfg := place(t, c)
+			s := mustOpen(t, c, b, cfg)
+			mustSense(t, c, s)
+			bus, err := b.Bus("i2c-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := bus.Tx(c.Addresses[0], write, nil); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := s.Sense(); !errors.Is(err, sensors.ErrFault) || !strings.Contains(err.Error(), "was set to") {
+				t.Errorf("%s: %v, %v, want ErrFault", name, f, err)
+			}
+			s.Close()
+			mustSense(t, c, mustOpen(t, c, b, cfg))
+		})
+	}
+}
+
+// near compares two readings of the same air: chips have steps of their own.
+func near(a, b []sensors.Field) bool {
+	steps := map[string]float64{"temperature": 0.0101, "humidity": 0.05, "pressure": 2}
+	for i := range a {
+		if d := a[i].Value.(float64) - b[i].Value.(float64); d > steps[a[i].Name] || -d > steps[a[i].Name] {
+			return false
+		}
+	}
+	return len(a) == len(b)
 }

@@ -124,7 +124,7 @@ func (s *lm75Sensor) sense() ([]Field, error) {
 		return nil, err
 	}
 	if conf[0] != s.conf {
-		return nil, faultf("configuration is %#02x (was set to %#02x)", conf[0], s.conf)
+		return nil, lostSetup("configuration", uint16(conf[0]), uint16(s.conf))
 	}
 	temp, err := s.w.read(lmTemp, 2)
 	if err == nil && uniform(temp) {
@@ -164,8 +164,8 @@ func lm75Celsius(reg uint16, bits int) (float64, error) {
 
 // Close shuts the chip down.
 func (s *lm75Sensor) Close() error {
-	if s.w.closed() {
-		return nil
+	if s.w.closed() || s.w.broken() {
+		return s.w.close()
 	}
 	s.w.begin()
 	return errors.Join(s.w.wrap("shut down", s.w.write(lmConf, s.conf|lmShutdown)), s.w.close())

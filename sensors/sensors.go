@@ -5,6 +5,13 @@
 // to try again and what to tell the user is the sampler's affair, so a driver
 // holds no timer, no goroutine and no logger.
 //
+// A chip that lost its power or was exchanged never gives a value by the old
+// set-up. A driver reads its chip's settings beside every value, and where they
+// are not as it set them it gives an [ErrFault] that says so, and no value. It
+// sets the chip up before it reads what belongs to that chip alone, such as its
+// calibration, so that the settings vouch for that too. Setting up anew is what
+// Open does; the sampler calls it after every read that fails.
+//
 // Adding a chip is one file with a [Chip] value, its test, and one line in
 // [Catalog].
 package sensors
@@ -52,10 +59,13 @@ type Sensor interface {
 	// Sense reads the chip once and gives its quantities in the catalog's
 	// order and units. It may block for as long as the catalog's Worst says.
 	// An error wraps [ErrAbsent] where nothing answers, [ErrFault] where the
-	// answer cannot be true; anything else is the bus's own error.
+	// answer cannot be true or the chip does not hold its set-up; anything else
+	// is the bus's own error. After an error the chip may be another one: the
+	// caller closes the sensor and opens it anew. Until then Sense gives errors
+	// or values that are right.
 	Sense() ([]Field, error)
-	// Close leaves the chip in its lowest power state and frees its lines and
-	// buses.
+	// Close leaves the chip in its lowest power state, unless the last thing
+	// said to it was not answered, and frees its lines and buses.
 	Close() error
 }
 

@@ -101,6 +101,15 @@ func (s *tmp102Sensor) configuration() (uint16, error) {
 	return conf, nil
 }
 
+// held reads the configuration and refuses one that is not as it was set.
+func (s *tmp102Sensor) held() (uint16, error) {
+	conf, err := s.configuration()
+	if err == nil && conf&(tmpUser|tmpSD|tmpEM) != s.conf {
+		err = lostSetup("configuration", conf&(tmpUser|tmpSD|tmpEM), s.conf)
+	}
+	return conf, err
+}
+
 func (s *tmp102Sensor) configure(conf uint16) error {
 	return s.w.write(tmpConfiguration, byte(conf>>8), byte(conf))
 }
@@ -113,14 +122,8 @@ func (s *tmp102Sensor) Sense() ([]Field, error) {
 }
 
 func (s *tmp102Sensor) sense() ([]Field, error) {
-	conf, err := s.configuration()
-	if err != nil {
+	if _, err := s.held(); err != nil {
 		return nil, err
-	}
-	if conf&(tmpSD|tmpEM) != tmpSD|tmpEM { // the chip alone lost its power
-		if err := s.configure(s.conf); err != nil {
-			return nil, err
-		}
 	}
 	if err := s.configure(s.conf | tmpOS); err != nil {
 		return nil, err
@@ -143,7 +146,7 @@ func (s *tmp102Sensor) sense() ([]Field, error) {
 func (s *tmp102Sensor) await() error {
 	<-time.After(tmpTypical)
 	for range tmpPolls {
-		conf, err := s.configuration()
+		conf, err := s.held()
 		if err != nil {
 			return err
 		}
@@ -166,8 +169,8 @@ func tmp102Celsius(reg uint16) (float64, error) {
 
 // Close shuts the chip down.
 func (s *tmp102Sensor) Close() error {
-	if s.w.closed() {
-		return nil
+	if s.w.closed() || s.w.broken() {
+		return s.w.close()
 	}
 	s.w.begin()
 	return errors.Join(s.w.wrap("shut down", s.configure(s.conf)), s.w.close())

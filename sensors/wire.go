@@ -14,32 +14,29 @@ import (
 )
 
 // wire is an I2C bus with a chip at its end, as a driver is given it. It is an
-// [i2c.Bus] with three things added that periph's drivers need around them:
+// [i2c.Bus] with two things added that periph's drivers need around them:
 //
 //   - a budget of transactions per call, because some drivers poll a status
 //     bit for ever;
 //   - the bus's last error, because they flatten errors into text and errno
-//     would be lost;
-//   - the last frame read, because they turn it into numbers without asking
-//     whether it can be a measurement.
+//     would be lost.
 //
 // Only one goroutine uses it, as with [Sensor].
 type wire struct {
-	bus   i2c.BusCloser // nil once closed
-	name  string        // the bus's name
-	chip  string
-	addr  uint16
-	left  int
-	over  bool
-	last  error
-	frame []byte
+	bus  i2c.BusCloser // nil once closed
+	name string        // the bus's name
+	chip string
+	addr uint16
+	left int
+	over bool
+	last error
 }
 
 var _ i2c.Bus = (*wire)(nil)
 
 // budget is how many transactions a call may take. The most that a healthy
-// chip needs is a dozen and, for a BME280 on a bus of 1 MHz, some forty polls
-// between the typical and the longest time of a measurement.
+// chip needs is some seventy: a BME280 that is opened while it measures for
+// somebody else, at its slowest.
 const budget = 100
 
 // errBudget ends a call that has used its budget up.
@@ -77,7 +74,7 @@ func oneOf(addresses []uint16) string {
 
 // begin starts a call: the budget is full again, the last error forgotten.
 func (w *wire) begin() {
-	w.left, w.over, w.last, w.frame = budget, false, nil, w.frame[:0]
+	w.left, w.over, w.last = budget, false, nil
 }
 
 // String names the bus.
@@ -100,9 +97,6 @@ func (w *wire) Tx(addr uint16, out, in []byte) error {
 	}
 	w.left--
 	w.last = w.bus.Tx(addr, out, in)
-	if w.last == nil && len(in) > 0 {
-		w.frame = append(w.frame[:0], in...)
-	}
 	return w.last
 }
 
@@ -135,6 +129,12 @@ func (w *wire) wrap(verb string, err error) error {
 	return fmt.Errorf("%s %s at %#02x on %s: %w", verb, w.chip, w.addr, w.name, err)
 }
 
+// lostSetup is an [ErrFault]: a register of the chip does not hold what it was
+// set to.
+func lostSetup(register string, got, want uint16) error {
+	return faultf("its %s is %#02x (was set to %#02x): it lost its power or was exchanged, or something else sets it", register, got, want)
+}
+
 // faultf is an [ErrFault] with its circumstances.
 func faultf(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrFault, fmt.Sprintf(format, a...))
@@ -156,6 +156,11 @@ func (w *wire) wrapClose(err error) error {
 	}
 	return fmt.Errorf("close %s: %w", w.chip, err)
 }
+
+// broken tells whether the last transaction of the last call has failed. Then
+// [Sensor].Close says nothing more to the chip: on a bus that is stuck every
+// transaction costs its time-out.
+func (w *wire) broken() bool { return w.last != nil }
 
 // closed tells whether close has been called.
 func (w *wire) closed() bool { return w.bus == nil }

@@ -65,6 +65,17 @@ func TestWrap(t *testing.T) {
 	}
 }
 
+// To periph's drivers it is a bus whose speed is not theirs to set.
+func TestWireIsABus(t *testing.T) {
+	w := testWire(0)
+	if err := w.SetSpeed(physic.MegaHertz); err == nil {
+		t.Error("a driver may set the bus's speed")
+	}
+	if w.String() != "i2c-1" {
+		t.Errorf("the wire is %q", w)
+	}
+}
+
 func TestWireClosed(t *testing.T) {
 	w := testWire(0)
 	if err := w.close(); err != nil || !w.closed() {
@@ -79,22 +90,6 @@ func TestWireClosed(t *testing.T) {
 	w = testWire(1) // the playback objects to being closed before its end
 	if err := w.close(); err == nil {
 		t.Error("the bus's error on close is swallowed")
-	}
-}
-
-// The frame is the last one that came whole, not what a failed read left.
-func TestFrame(t *testing.T) {
-	w := testWire(1)
-	w.read(1, 1)
-	w.read(2, 4)
-	if len(w.frame) != 1 || w.frame[0] != 7 {
-		t.Errorf("frame % x", w.frame)
-	}
-	if err := w.SetSpeed(physic.MegaHertz); err == nil {
-		t.Error("a driver may set the bus's speed")
-	}
-	if w.String() != "i2c-1" {
-		t.Errorf("the wire is %q", w)
 	}
 }
 

@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,49 @@ func TestUnpluggedChip(t *testing.T) {
 		}
 		r.stop()
 	})
+}
+
+// A chip that is exchanged for another, with whatever went wrong meanwhile,
+// gives the values of the air and never those of the other's calibration.
+func TestExchangedChip(t *testing.T) {
+	for _, f := range []struct {
+		fault  sim.Fault
+		times  int
+		faults []string
+	}{
+		{sim.Healthy, 0, nil},
+		{sim.NACK, 1, nil},
+		{sim.NACK, 2, []string{"air no_answer raised", "air no_answer cleared"}},
+		{sim.EIO, 1, nil},
+		{sim.Ones, 3, []string{"air wrong_answer raised", "air wrong_answer cleared"}},
+		{sim.Timeout, 1, nil},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := sim.New()
+			chip := b.AddBus("i2c-1").AddBME280(0x76)
+			r := onBoard(t, b, air)
+			pass(5 * time.Second)
+			for range 3 {
+				chip.Exchange()
+				chip.FaultNext(f.times, f.fault)
+				pass(20 * time.Second)
+			}
+			want := f.faults
+			if want != nil {
+				want = slices.Repeat(want, 3)
+			}
+			same(t, "faults", changed(r), want)
+			r.stop()
+			if len(r.records) < 7 {
+				t.Errorf("fault %d: %d readings in 65s, want 7", f.fault, len(r.records))
+			}
+			for _, rec := range r.records {
+				if celsius := rec.Fields[0].Value.(float64); celsius < 19.98 || celsius > 20.02 {
+					t.Errorf("fault %d: %v at %v, want 20", f.fault, rec.Fields, rec.Stamp.Mono)
+				}
+			}
+		})
+	}
 }
 
 // The bus hangs, on the board and not in a fake; then it is let go.

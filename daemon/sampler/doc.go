@@ -12,10 +12,12 @@
 // A read that fails is tried once more at once. If that fails too a fault is
 // raised about the sensor, and never a value published. After three failures
 // in a row the sensor is left alone for a second, then two, and so on up to a
-// minute (the circuit breaker of M. Nygard, Release It!, chapter 5), and its
-// driver is constructed anew for each further try, because a chip that lost
-// its power has lost its settings too. The first good reading clears the
-// fault.
+// minute (the circuit breaker of M. Nygard, Release It!, chapter 5). The first
+// good reading clears the fault.
+//
+// After any read that fails a chip on a bus is opened anew, because it may have
+// lost its power and its settings with it, or be another one by now; a sensor
+// on no bus after three, because a line that is requested anew loses edges.
 //
 // A read that falls due while the one before is still under way is left out.
 // Nothing queues up behind a stuck bus.

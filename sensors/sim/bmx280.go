@@ -66,6 +66,13 @@ func (d *BME280) SetHumidity(percent float64) { d.update(func() { d.humidity = p
 // FreezeStatus makes the chip say for ever that it is measuring, or ends that.
 func (d *bmx280) FreezeStatus(on bool) { d.update(func() { d.frozen = on }) }
 
+// exchange gives the chip the calibration of the next specimen.
+func (d *bmx280) exchange() {
+	d.trim.T1 += 300
+	d.trim.P1 -= 200
+	d.trim.H2 += 20
+}
+
 func (d *bmx280) reset(time.Time) {
 	d.regs = [256]byte{regID: d.id}
 	d.trim.image(&d.regs)
@@ -137,13 +144,13 @@ func (d *bmx280) settle(now time.Time) {
 // or 0x8000 (tables 20, 23 and 24).
 func (d *bmx280) measure() {
 	temp := 0x80000
-	if d.regs[regCtrlMeas]>>5 != 0 {
-		temp = invert(20, d.temperature*5120, d.trim.fine)
+	if osrs := d.regs[regCtrlMeas] >> 5; osrs != 0 {
+		temp = d.convert(osrs, d.temperature*5120, d.trim.fine)
 	}
 	fine := d.trim.fine(temp)
 	press := 0x80000
-	if d.regs[regCtrlMeas]>>2&7 != 0 {
-		press = invert(20, d.pressure, func(raw int) float64 { return d.trim.pressure(raw, fine) })
+	if osrs := d.regs[regCtrlMeas] >> 2 & 7; osrs != 0 {
+		press = d.convert(osrs, d.pressure, func(raw int) float64 { return d.trim.pressure(raw, fine) })
 	}
 	hum := 0x8000
 	if d.hum != 0 {
@@ -156,6 +163,18 @@ func (d *bmx280) measure() {
 	if d.id == idBME280 {
 		d.regs[regData+6], d.regs[regData+7] = byte(hum>>8), byte(hum)
 	}
+}
+
+// convert gives the raw value of 20 bits that comes nearest to want, in the
+// steps that the chip has: without the filter 16 bits at x1 and one more for
+// each doubling of the oversampling, with it 20 (sections 3.4.1 to 3.4.3).
+func (d *bmx280) convert(osrs byte, want float64, value func(raw int) float64) int {
+	bits := 20
+	if d.regs[regConfig]>>2&7 == 0 {
+		bits = 15 + int(min(osrs, 5))
+	}
+	step := 20 - bits
+	return invert(bits, want, func(raw int) float64 { return value(raw << step) }) << step
 }
 
 // duration is the typical time of a measurement (section 9.1).

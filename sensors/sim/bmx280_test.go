@@ -165,6 +165,44 @@ func TestForcedMode(t *testing.T) {
 	})
 }
 
+// Without the filter the chip gives as many bits as its oversampling pays for,
+// and 0x80000 among them; with it all twenty.
+func TestSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New()
+		air := b.AddBus("i2c-1").AddBME280(0x76)
+		h := open(t, b, "i2c-1")
+		for osrs := byte(1); osrs <= 5; osrs++ {
+			for _, config := range []byte{0, 2 << 2} {
+				step := 1 << (5 - osrs)
+				if config != 0 {
+					step = 1
+				}
+				odd := 0
+				poke(t, h, regConfig, config)
+				for i := range 40 {
+					air.SetTemperature(20 + float64(i)*0.0007)
+					air.SetPressure(100000 + float64(i)*0.11)
+					poke(t, h, regCtrlMeas, osrs<<5|osrs<<2|1)
+					<-time.After(200 * time.Millisecond)
+					d := register(t, h, regData, 6)
+					press := int(d[0])<<12 | int(d[1])<<4 | int(d[2])>>4
+					temp := int(d[3])<<12 | int(d[4])<<4 | int(d[5])>>4
+					if temp%step != 0 || press%step != 0 {
+						t.Errorf("x%d, config %#x: %#x and %#x are no steps of %d", 1<<(osrs-1), config, temp, press, step)
+					}
+					if temp%(2*step) != 0 || press%(2*step) != 0 {
+						odd++
+					}
+				}
+				if odd == 0 {
+					t.Errorf("x%d, config %#x: only steps of %d", 1<<(osrs-1), config, 2*step)
+				}
+			}
+		}
+	})
+}
+
 func TestNormalMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
@@ -182,6 +220,32 @@ func TestNormalMode(t *testing.T) {
 		}
 		if v := register(t, h, regID, 1)[0]; v != idBMP280 {
 			t.Errorf("id %#x", v)
+		}
+	})
+}
+
+// Another chip in its place has another calibration, no settings, and the same
+// air around it.
+func TestExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New()
+		air := b.AddBus("i2c-1").AddBME280(0x76)
+		air.SetTemperature(31)
+		h := open(t, b, "i2c-1")
+		poke(t, h, regConfig, 0xA0)
+		calib := register(t, h, 0x88, 26)
+		air.Exchange()
+		if v := register(t, h, regConfig, 1)[0]; v != 0 {
+			t.Errorf("config %#x after the exchange", v)
+		}
+		if got := register(t, h, 0x88, 26); string(got) == string(calib) {
+			t.Error("the other chip has the same calibration")
+		}
+		poke(t, h, regCtrlMeas, 5<<5|1)
+		<-time.After(200 * time.Millisecond)
+		d := register(t, h, regData, 6)
+		if got := air.trim.fine(int(d[3])<<12|int(d[4])<<4|int(d[5])>>4) / 5120; math.Abs(got-31) > 0.001 {
+			t.Errorf("%g degrees, want 31", got)
 		}
 	})
 }

@@ -60,6 +60,17 @@ func (c *Chip) PowerCycle() {
 	c.dev.reset(time.Now())
 }
 
+// Exchange puts another chip of the same kind in this one's place: one that has
+// just got its power, and where the kind has a calibration, one of its own.
+func (c *Chip) Exchange() {
+	c.bus.mu.Lock()
+	defer c.bus.mu.Unlock()
+	if d, ok := c.dev.(interface{ exchange() }); ok {
+		d.exchange()
+	}
+	c.dev.reset(time.Now())
+}
+
 // set changes the fault and frees what was stuck on the old one.
 func (c *Chip) set(n int, f Fault) {
 	if c.release != nil {
