@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -53,6 +54,30 @@ func (l *Line) Drive(high bool) { l.change(func() { l.outside = &high }) }
 
 // Float takes away what Drive put on the wire; its pull is left.
 func (l *Line) Float() { l.change(func() { l.outside = nil }) }
+
+// chatterStep is how often Chatter looks at the time.
+const chatterStep = time.Millisecond
+
+// Chatter has the wire change its level that many times a second, as hum on an
+// open wire or a bad contact does, until ctx ends; then the wire keeps the level
+// that it has. It returns how many changes it made.
+func (l *Line) Chatter(ctx context.Context, changes float64) (made int) {
+	start := time.Now()
+	high, _ := l.Level()
+	tick := time.NewTicker(chatterStep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return made
+		case <-tick.C:
+		}
+		for due := int(changes * time.Since(start).Seconds()); made < due; made++ {
+			high = !high
+			l.Drive(high)
+		}
+	}
+}
 
 // SetPull is the resistor on the wire, up or down, which holds it as long as
 // nobody drives it and no other is asked for. Lines start pulled down.
