@@ -9,6 +9,7 @@ const (
 	edgeQueueSize = 64  // edges that wait for a receiver before the oldest is lost
 	kernelQueue   = 256 // edges that wait in the kernel; its default is 16
 	eventSize     = 48  // sizeof(struct gpio_v2_line_event), linux/gpio.h
+	readEvents    = 64  // events taken with one read
 	eventRising   = 1   // GPIO_V2_LINE_EVENT_RISING_EDGE: inactive to active
 )
 
@@ -55,4 +56,28 @@ func (q *edgeQueue) add(e Edge) {
 		default:
 		}
 	}
+}
+
+// A line that changes often is read seldom, for each read wakes the processor:
+// after readBurst reads in quick succession one every readEvery. At a thousand
+// changes a second 50 wait then; kernelQueue takes five times as many, and the
+// edges have the kernel's stamps.
+const (
+	readEvery = 50 * time.Millisecond
+	readBurst = 40
+)
+
+// pacer says when the kernel may be asked again for a line's events. The zero
+// value is ready.
+type pacer struct {
+	next time.Time // when there would be no debt; each read adds readEvery
+}
+
+// read notes a read at now, and gives how long to wait until the next one.
+func (p *pacer) read(now time.Time) time.Duration {
+	if p.next.Before(now) {
+		p.next = now
+	}
+	p.next = p.next.Add(readEvery)
+	return max(0, p.next.Sub(now)-readBurst*readEvery)
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // inputLine is a requested input.
@@ -14,6 +17,8 @@ type inputLine struct {
 	file   *os.File
 	queue  *edgeQueue
 	ended  chan struct{} // closed when follow has returned
+	quit   chan struct{} // closed by Close
+	once   sync.Once     // closes quit
 
 	mu  sync.Mutex
 	err error // what ended follow, if not Close
@@ -46,7 +51,7 @@ func (m *Machine) input(id LineID, c InputConfig, edges bool) (*inputLine, error
 	if err != nil {
 		return nil, err
 	}
-	in := &inputLine{id: id, kernel: m.kernel, file: f, queue: newEdgeQueue(), ended: make(chan struct{})}
+	in := &inputLine{id: id, kernel: m.kernel, file: f, queue: newEdgeQueue(), ended: make(chan struct{}), quit: make(chan struct{})}
 	if edges {
 		go in.follow()
 	} else {
@@ -58,15 +63,52 @@ func (m *Machine) input(id LineID, c InputConfig, edges bool) (*inputLine, error
 // follow reads the kernel's events until the line is closed or gone.
 func (in *inputLine) follow() {
 	defer close(in.ended)
-	var events [16 * eventSize]byte
+	var events [readEvents * eventSize]byte
+	var pace pacer
 	for {
 		n, err := in.file.Read(events[:])
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded): // Close wants the end
+			in.last(events[:])
+			return
+		case err != nil:
 			if !errors.Is(err, os.ErrClosed) {
 				in.mu.Lock()
 				in.err = err
 				in.mu.Unlock()
 			}
+			return
+		}
+		in.queue.put(events[:n])
+		if wait := pace.read(time.Now()); wait > 0 && !in.rest(wait) {
+			in.last(events[:])
+			return
+		}
+	}
+}
+
+// rest waits, and reports whether there was no Close meanwhile.
+func (in *inputLine) rest(wait time.Duration) bool {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-in.quit:
+		return false
+	}
+}
+
+// last takes the events that wait in the kernel, so that the level told last is
+// the one that the line has.
+func (in *inputLine) last(events []byte) {
+	for range kernelQueue/readEvents + 1 {
+		n := 0
+		err := control(in.file, func(fd uintptr) (err error) {
+			n, err = unix.Read(int(fd), events) // does not block, see request
+			return err
+		})
+		if err != nil || n <= 0 {
 			return
 		}
 		in.queue.put(events[:n])
@@ -91,8 +133,13 @@ func (in *inputLine) Active() (bool, error) {
 // Edges delivers the changes.
 func (in *inputLine) Edges() <-chan Edge { return in.queue.edges }
 
-// Close releases the line and closes Edges.
+// Close releases the line and closes Edges, when it has given what the kernel
+// had to tell.
 func (in *inputLine) Close() error {
+	in.once.Do(func() { close(in.quit) })
+	if err := in.file.SetReadDeadline(time.Now()); err == nil {
+		<-in.ended
+	} // otherwise the file is closed, or knows no deadline: its end is that of the read
 	if err := in.file.Close(); err != nil {
 		return fmt.Errorf("close line %s: %w", in.id, err)
 	}
