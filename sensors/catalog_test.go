@@ -11,7 +11,7 @@ import (
 )
 
 // keys are all that a catalog entry may name: those of sensors.Config.
-var keys = []string{"bus", "address", "pin", "pull", "active_low", "debounce", "zone"}
+var keys = []string{"bus", "address", "pin", "pull", "active_low", "debounce", "max_edges", "zone"}
 
 func TestCatalog(t *testing.T) {
 	all := sensors.Catalog()

@@ -19,7 +19,7 @@ var gpioLine = Chip{
 	Name:       "gpio",
 	Title:      "a line of the board: a contact, a switch, a button",
 	Source:     "Linux, Documentation/userspace-api/gpio/chardev.rst",
-	Keys:       []string{"pin", "pull", "active_low", "debounce"},
+	Keys:       []string{"pin", "pull", "active_low", "debounce", "max_edges"},
 	Required:   []string{"pin"},
 	Quantities: gpioQuantities,
 	Every:      time.Minute,

@@ -49,9 +49,19 @@ type Config struct {
 	ActiveLow bool `yaml:"active_low"`
 	// Debounce is how long a level must hold to count.
 	Debounce time.Duration `yaml:"debounce"`
+	// MaxEdges is how many changes a second of the line are told one by one, 1 to
+	// 1000; a line that changes more often is told once a second. 0 is
+	// [DefaultMaxEdges].
+	MaxEdges int `yaml:"max_edges"`
 	// Zone is the thermal zone's type or number: cpu-thermal, thermal_zone0.
 	Zone string `yaml:"zone"`
 }
+
+// DefaultMaxEdges is how many changes a second of a line are told one by one
+// where the configuration does not say. A pulse output of a meter makes up to 33
+// (EN 62053-31: at least 30 ms on, 30 ms off), the mains' hum on an open wire 100
+// or 120.
+const DefaultMaxEdges = 40
 
 // Sensor is an opened chip. All its methods are called from one goroutine at
 // a time, the worker of its bus.

@@ -82,6 +82,9 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	if !l.given(path + ".every") {
 		s.Every = chip.Every
 	}
+	if slices.Contains(chip.Keys, "max_edges") && !l.given(path+".max_edges") {
+		s.MaxEdges = sensors.DefaultMaxEdges
+	}
 }
 
 // chip finds a chip in the catalog.

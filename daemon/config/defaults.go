@@ -40,7 +40,7 @@ var outputDefaults = output.Config{
 }
 
 // sensorDefaults is the same for one sensor; address and every come from its
-// chip's entry in the catalog.
+// chip's entry in the catalog, max_edges from package sensors.
 var sensorDefaults = sensors.Config{
 	Pull: board.PullAsIs,
 }

@@ -68,7 +68,8 @@ spool: {dir: mail, at_risk: 0, max_bytes: 256MiB, max_age: 1h30m}
 sensors:
   - {name: air, chip: bme280, bus: i2c-1, address: 0x77, every: 1m}
   - {name: near, chip: tmp102, bus: i2c-1, address: 73}
-  - {name: door, chip: gpio, pin: 17, pull: up, active_low: on, debounce: 20ms}
+  - {name: door, chip: gpio, pin: 17, pull: up, active_low: on, debounce: 20ms, max_edges: 250/s}
+  - {name: gate, chip: gpio, pin: 18}
   - {name: cpu, chip: thermal, zone: cpu-thermal}
 outputs:
   - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, max_on: 10m, min_on: 1m, min_off: 3m, interlock: [vent]}
@@ -93,7 +94,8 @@ outputs:
 	for i, want := range []sensors.Config{
 		{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x77, Every: time.Minute},
 		{Name: "near", Chip: "tmp102", Bus: "i2c-1", Address: 0x49, Every: tmp102.Every},
-		{Name: "door", Chip: "gpio", Pin: "17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond, Every: gpio.Every},
+		{Name: "door", Chip: "gpio", Pin: "17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond, MaxEdges: 250, Every: gpio.Every},
+		{Name: "gate", Chip: "gpio", Pin: "18", MaxEdges: sensors.DefaultMaxEdges, Every: gpio.Every},
 	} {
 		if c.Sensors[i] != want {
 			t.Errorf("sensor %d is %+v, want %+v", i, c.Sensors[i], want)

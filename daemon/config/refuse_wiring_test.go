@@ -87,6 +87,56 @@ var refusedKeys = []refusal{
 		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, debounce: 1h}\n",
 		want: `fieldpost.yaml:6: sensors[0].debounce: want 0s to 1m (got 1h)`,
 	},
+	{
+		name: "rate of edges",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 5000/s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: want 1/s to 1000/s (got 5000/s)`,
+	},
+	{
+		name: "no edges",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 0/s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: want 1/s to 1000/s (got 0/s)`,
+	},
+	{
+		name: "bare rate of edges",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 20}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: write its unit, changes a second: 20/s (got 20)`,
+	},
+	{
+		name: "rate of edges in hertz",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 20 Hz}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: write it as changes a second: 20/s (got 20 Hz)`,
+	},
+	{
+		name: "rate of edges with a space",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 20 / s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: write it as changes a second: 20/s (got 20 / s)`,
+	},
+	{
+		name: "rate of edges a minute",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 30/m}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: want a whole number of changes a second, such as 40/s (got 30/m)`,
+	},
+	{
+		name: "negative rate of edges",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: -1/s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: want a whole number of changes a second, such as 40/s (got -1/s)`,
+	},
+	{
+		name: "octal rate of edges",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 020/s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: a number with a leading zero, which others read as octal; write it without (got 020/s)`,
+	},
+	{
+		name: "huge rate of edges",
+		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 99999999999999999999/s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: is too large a number (got 99999999999999999999/s)`,
+	},
+	{
+		name: "rate of edges of a chip without",
+		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1, max_edges: 20/s}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_edges: chip bme280 does not take this key; it takes every, bus, address`,
+	},
 }
 
 // refusedEntries lack something, or do not fit their chip.

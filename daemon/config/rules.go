@@ -50,14 +50,15 @@ var rules = map[string]rule{
 	"spool.max_bytes": {wants: "a number of bytes such as 64MiB", parse: bytesOf, check: between[int64](1<<20, 1<<40, size)},
 	"spool.max_age":   {check: between(time.Minute, 10*365*24*time.Hour, short)},
 
-	"sensors[].name":     {required: true, check: name},
-	"sensors[].chip":     {required: true},
-	"sensors[].every":    {check: between(10*time.Millisecond, 24*time.Hour, short)},
-	"sensors[].bus":      {check: bus},
-	"sensors[].address":  {wants: "a number such as 0x76"}, // its range depends on the chip
-	"sensors[].pin":      {wants: "a line such as GPIO17", check: line},
-	"sensors[].debounce": {check: between(0, time.Minute, short)},
-	"sensors[].zone":     {check: zone},
+	"sensors[].name":      {required: true, check: name},
+	"sensors[].chip":      {required: true},
+	"sensors[].every":     {check: between(10*time.Millisecond, 24*time.Hour, short)},
+	"sensors[].bus":       {check: bus},
+	"sensors[].address":   {wants: "a number such as 0x76"}, // its range depends on the chip
+	"sensors[].pin":       {wants: "a line such as GPIO17", check: line},
+	"sensors[].debounce":  {check: between(0, time.Minute, short)},
+	"sensors[].max_edges": {wants: "a number of changes a second such as 40/s", parse: rateOf, check: between(1, mostEdges, rate)},
+	"sensors[].zone":      {check: zone},
 
 	"outputs[].name":        {required: true, check: name},
 	"outputs[].pin":         {required: true, wants: "a line such as GPIO17", check: line},
@@ -107,6 +108,10 @@ func zeroOr(lo time.Duration) func(any) string {
 		return ""
 	}
 }
+
+// mostEdges is the highest max_edges. Each change is a message: a broker that
+// takes a thousand a second from one board is rare.
+const mostEdges = 1000
 
 // short writes a duration without the zeros that Go appends: 20m, 720h.
 func short(d time.Duration) string {

@@ -191,3 +191,31 @@ func size(n int64) string {
 	}
 	return strconv.FormatInt(n, 10)
 }
+
+var (
+	plainNumber = regexp.MustCompile(`^[0-9]+$`)
+	otherRate   = regexp.MustCompile(`^([0-9]+) ?(?i:hz|/sec|/second|ps|per ?s(?:econd)?| ?/ ?s)$`)
+)
+
+// rateOf reads a number a second: 40/s.
+func rateOf(text string) (any, error) {
+	digits, ok := strings.CutSuffix(text, "/s")
+	switch m := otherRate.FindStringSubmatch(text); {
+	case plainNumber.MatchString(text):
+		return nil, fmt.Errorf("write its unit, changes a second: %s/s", text)
+	case ok && octal.MatchString(digits):
+		return nil, errors.New("a number with a leading zero, which others read as octal; write it without")
+	case ok && plainNumber.MatchString(digits):
+		x, err := strconv.ParseUint(digits, 10, 31)
+		if err != nil {
+			return nil, errors.New("is too large a number")
+		}
+		return int(x), nil
+	case m != nil:
+		return nil, fmt.Errorf("write it as changes a second: %s/s", m[1])
+	}
+	return nil, errors.New("want a whole number of changes a second, such as 40/s")
+}
+
+// rate writes a number a second as rateOf reads it.
+func rate(n int) string { return strconv.Itoa(n) + "/s" }

@@ -13,6 +13,7 @@ const (
 	LineBusy      Code = "line_busy"
 	ReadFailed    Code = "read_failed"
 	EdgesLost     Code = "edges_lost"
+	Chatters      Code = "chatters"
 	OutputFailed  Code = "output_failed"
 	LevelMismatch Code = "level_mismatch"
 	LevelUnknown  Code = "level_unknown"
@@ -62,6 +63,7 @@ var Faults = []Fault{
 	{LineBusy, "line is held by somebody else", "Another program or a kernel driver has requested this line.", "Stop the other holder, or choose another pin.", true},
 	{ReadFailed, "cannot be read", "Reading failed for a reason of the system's.", "See the detail in the journal.", false},
 	{EdgesLost, "changed faster than can be followed", "The kernel's queue of edges was full, so some changes of the line were not seen.", "Raise the sensor's debounce, or look for a wire that picks up noise.", false},
+	{Chatters, "input chatters", "The line changes more often than the sensor's max_edges allows. Its changes are counted, and told once a second with the last level.", "Look for an open wire, a bad contact or hum from the mains; set the sensor's pull and debounce. Where it is to change so often, raise its max_edges.", false},
 	{OutputFailed, "output cannot be driven", "The line could not be requested or set.", "See the detail in the journal; orders for this output fail until it works.", true},
 	{LevelMismatch, "line has another level than it was set to", "The level that the kernel reads back is not the one that was set.", "Look for a short, or for something else that drives this wire.", true},
 	{LevelUnknown, "last level is not known", "What is stored of the output's level cannot be read, so it started at its safe level and not at its last one.", "Give it the level it should have; if it comes again, look at the card's health.", true},

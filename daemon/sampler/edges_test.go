@@ -36,8 +36,8 @@ func TestEdges(t *testing.T) {
 		if want := r.start.Add(28500 * time.Millisecond); !e.Stamp.Wall.Equal(want) || e.Run != 7 {
 			t.Errorf("edge is %+v, want its wall clock at %v", e, want)
 		}
-		if len(e.Fields) != 1 || e.Fields[0] != (sensors.Field{Name: "temperature", Value: true}) {
-			t.Errorf("fields are %+v, want the chip's first quantity", e.Fields)
+		if len(e.Fields) != 2 || e.Fields[0] != (sensors.Field{Name: "temperature", Value: true}) || e.Fields[1] != (sensors.Field{Name: "changes", Value: int64(1)}) {
+			t.Errorf("fields are %+v, want the chip's first quantity and one change", e.Fields)
 		}
 		r.stop()
 	})

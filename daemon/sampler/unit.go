@@ -33,9 +33,10 @@ type unit struct {
 	// The runner's own.
 	breaker   breaker
 	faulty    bool
-	failed    bool // the last request did
-	followers sync.WaitGroup
-	quit      chan struct{} // ends the followers
+	failed    bool            // the last request did
+	followers sync.WaitGroup  // one, from the first line with edges on
+	opened    chan openedLine // to the follower; nil while there is none
+	quit      chan struct{}   // ends the follower
 }
 
 func newUnit(o *Options, c sensors.Config, chip sensors.Chip, b *bench) *unit {
@@ -59,6 +60,7 @@ func newUnit(o *Options, c sensors.Config, chip sensors.Chip, b *bench) *unit {
 // run does the scheduler's requests, and those of others, until ctx ends, and
 // then lets the sensor go.
 func (u *unit) run(ctx context.Context, settled chan<- outcome) {
+	u.o.Health.ClearAll(u.name, health.Chatters) // of a Sampler before this one
 	defer u.followers.Wait()
 	defer close(u.quit)
 	for {
