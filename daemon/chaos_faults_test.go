@@ -45,6 +45,7 @@ var mischiefs = []mischief{
 	{name: "acknowledgements withheld", weight: 8, part: "down", can: (*chaos).wantLink, do: flowing(down, hold)},
 	{name: "nothing gets through for longer than the daemon waits", weight: 1, part: "up", can: (*chaos).wayFree, do: (*chaos).outlast},
 	{name: "spool flooded in an outage", weight: 2, part: "up", can: func(c *chaos) bool { return c.bounded }, do: (*chaos).flood},
+	{name: "input chatters", weight: 4, part: "input", do: (*chaos).chatter},
 	{name: "bad certificate", weight: 5, part: "certificate", do: (*chaos).badCertificate},
 	{name: "clock stepped", weight: 4, part: "clock", do: (*chaos).stepClock},
 	{name: "clock not synchronised", weight: 3, part: "clock", do: (*chaos).unsyncClock},
@@ -277,6 +278,12 @@ func (c *chaos) readOnlyDisk() func() {
 	}
 }
 
+// chatter has the door change far more often than is told one by one.
+func (c *chaos) chatter() func() {
+	c.say(fmt.Sprintf("chatter %d %v", 100+c.random.IntN(2000), time.Duration(500+c.random.IntN(3000))*time.Millisecond))
+	return nil
+}
+
 // flood has so many edges come while nothing gets through that the spool is
 // full.
 func (c *chaos) flood() func() {
@@ -291,5 +298,6 @@ func (c *chaos) flood() func() {
 	return func() { c.net.set(up, pass) }
 }
 
-// edgesToFill take more than 1 MiB in the spool.
+// edgesToFill take more than 1 MiB in the spool. They are of six inputs, so that
+// each is told by itself.
 const edgesToFill = 12000

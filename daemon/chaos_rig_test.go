@@ -71,6 +71,12 @@ sensors:
   - {name: soil-1, chip: lm75, bus: i2c-1, address: 0x49, every: 50ms}
   - {name: soil-2, chip: lm75, bus: i2c-1, address: 0x4a, every: 50ms}
   - {name: door, chip: gpio, pin: GPIO17, pull: up, active_low: true}
+  - {name: gate-0, chip: gpio, pin: GPIO5, max_edges: 1000/s}
+  - {name: gate-1, chip: gpio, pin: GPIO6, max_edges: 1000/s}
+  - {name: gate-2, chip: gpio, pin: GPIO7, max_edges: 1000/s}
+  - {name: gate-3, chip: gpio, pin: GPIO8, max_edges: 1000/s}
+  - {name: gate-4, chip: gpio, pin: GPIO9, max_edges: 1000/s}
+  - {name: gate-5, chip: gpio, pin: GPIO10, max_edges: 1000/s}
 outputs:
   - {name: pump, pin: GPIO22, initial: off, safe: off}
   - {name: fan, pin: GPIO23, initial: off, safe: off, active_low: true, safe_after: 2s}

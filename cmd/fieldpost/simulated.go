@@ -44,13 +44,15 @@ import (
 //
 //	clock OFF SYNCED BOOT   how far the wall clock is off, whether the kernel holds it to be true, and the
 //	                        boot id, - for this machine's; this comes first, before the daemon is built
-//	burst N                 open and close the door N times, as fast as edges are read
+//	burst N                 move the six gates N times in all, as fast as edges are read
+//	chatter RATE TIME       move the door so often a second, for so long
 //	halt PLACE              halt at the next order that switches on: "act", before the line is set; "acted",
 //	                        after that and before the result is noted; "answer", after the result is on disk
 type simulation struct {
 	system clock.Clock
 	books  *os.File
 	door   *sim.Line
+	gates  []*sim.Line
 
 	mu     sync.Mutex
 	off    time.Duration
@@ -97,6 +99,9 @@ func stand(o *daemon.Options) error {
 	}
 	b := sim.New()
 	r.door = b.Line("GPIO17")
+	for n := range 6 {
+		r.gates = append(r.gates, b.Line(fmt.Sprintf("GPIO%d", 5+n)))
+	}
 	if err := r.obey(in.Text()); err != nil {
 		return err
 	}
@@ -151,6 +156,13 @@ func (r *simulation) obey(line string) error {
 			return wrong
 		}
 		go r.burst(n)
+	case len(f) == 3 && f[0] == "chatter":
+		changes, err := strconv.ParseFloat(f[1], 64)
+		long, bad := time.ParseDuration(f[2])
+		if err != nil || bad != nil {
+			return wrong
+		}
+		go r.chatter(changes, long)
 	default:
 		return wrong
 	}
@@ -183,16 +195,23 @@ func (r *simulation) press(ctx context.Context) {
 	}
 }
 
-// burst moves the door so often that not one edge is lost for want of a reader.
+// burst moves the gates so often that not one edge is lost for want of a reader.
 func (r *simulation) burst(n int) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for i := range n {
-		r.door.Drive(i%2 == 0)
+		r.gates[i%len(r.gates)].Drive(i/len(r.gates)%2 == 0)
 		if i%16 == 15 {
 			<-tick.C
 		}
 	}
+}
+
+// chatter has the door chatter.
+func (r *simulation) chatter(changes float64, long time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), long)
+	defer cancel()
+	r.door.Chatter(ctx, changes)
 }
 
 // say writes a line into the books.
