@@ -30,7 +30,7 @@ func TestLeastConfiguration(t *testing.T) {
 			CA:          filepath.Join(certs, "AmazonRootCA1.pem"),
 			Certificate: filepath.Join(certs, "certificate.pem.crt"),
 			Key:         filepath.Join(certs, "private.pem.key"),
-			KeepAlive: 30 * time.Second, Limits: "auto",
+			KeepAlive:   30 * time.Second, Limits: "auto",
 		},
 		Readings: Readings{Topic: "field/readings", Batch: Batch{Within: 500 * time.Millisecond}},
 		Commands: Commands{MaxLife: time.Hour, Unstamped: "refuse"},
