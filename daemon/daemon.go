@@ -227,6 +227,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(serving.stop(time.Second))
 	try(orders.stop(2 * time.Second))
 	try(reading.stop(5 * time.Second))
+	d.settle(time.Second)
 	try(linking.stop(12 * time.Second))
 	try(telling.stop(time.Second))
 	try(proving.stop(time.Second))
@@ -241,6 +242,26 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	}
 	d.log.Info("stopped", "left_in_spool", d.waiting())
 	return errors.Join(errs...)
+}
+
+// settle waits until what was taken last is on disk, where nothing is sent that
+// is not (spool.at_risk: 0): what comes at the stop itself is to be sent by the
+// link's end. A disk that fails is not waited for, and one that hangs until limit.
+func (d *Daemon) settle(limit time.Duration) {
+	if d.o.Config.Spool.AtRisk > 0 {
+		return
+	}
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for d.spool.Stats().Disk && d.spool.Backlog().AtRisk > 0 {
+		select {
+		case <-over.C:
+			return
+		case <-look.C:
+		}
+	}
 }
 
 // acked is told what the broker has acknowledged: answers, and where somebody

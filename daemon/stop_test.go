@@ -152,3 +152,34 @@ func TestLastLevelOutlivesAStop(t *testing.T) {
 		return m["kind"] == "event" && m["output"] == "fan" && m["cause"] == "initial" && m["state"] == "on"
 	})
 }
+
+// With at_risk: 0 a message is only sent from the disk. What comes at the very
+// end, such as the last level of an input that chatters and the outputs' way to
+// safe, is sent all the same.
+func TestStopSendsWhatIsNotYetOnDisk(t *testing.T) {
+	s := newSite(t, nil)
+	cfg := s.config("  - {name: door, chip: gpio, pin: GPIO17, max_edges: 1/s}", "  - {name: fan, pin: GPIO5, initial: on}")
+	cfg.Spool.AtRisk = 0
+	r := s.start(cfg).linkedUp(t)
+	door := s.board.Line("GPIO17")
+	until(t, "reading of the door", r.acked, func(r spool.Record) bool { return r.Sensor == "door" })
+	for i := range 31 {
+		door.Drive(i%2 == 0)
+	}
+	if err := r.stop(); err != nil {
+		t.Errorf("the stop: %v", err)
+	}
+	close(r.acked)
+	changes, stopped := int64(0), false
+	for rec := range r.acked {
+		switch {
+		case rec.Sensor == "door" && rec.Kind == spool.Edge:
+			changes += rec.Fields[1].Value.(int64)
+		case rec.Kind == spool.Event && rec.Fields[0].Value == "fan" && rec.Fields[2].Value == "stop":
+			stopped = true
+		}
+	}
+	if changes != 31 || !stopped {
+		t.Errorf("acknowledged: %d of 31 changes; the output's event: %v", changes, stopped)
+	}
+}
