@@ -203,23 +203,35 @@ func (m *mosquitto) end(how os.Signal) {
 	m.cmd = nil
 }
 
-// said reports whether its log has this in it.
-func (m *mosquitto) said(text string) bool {
+// count gives how often its log has this in it.
+func (m *mosquitto) count(text string) int {
 	m.t.Helper()
 	log, err := os.ReadFile(filepath.Join(m.dir, "log"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return strings.Contains(string(log), text)
+	return strings.Count(string(log), text)
+}
+
+// said reports whether its log has this in it.
+func (m *mosquitto) said(text string) bool {
+	m.t.Helper()
+	return m.count(text) > 0
 }
 
 // says waits until its log has this in it: it writes when it gets to it.
 func (m *mosquitto) says(text string) bool {
 	m.t.Helper()
+	return m.repeats(text, 1)
+}
+
+// repeats waits until its log has this in it so often.
+func (m *mosquitto) repeats(text string, times int) bool {
+	m.t.Helper()
 	end := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !m.said(text) {
+	for m.count(text) < times {
 		select {
 		case <-tick.C:
 		case <-end:

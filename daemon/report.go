@@ -52,6 +52,10 @@ type LinkReport struct {
 	// Dropped counts messages from the broker that were too large, or for which there
 	// was no room, since the start.
 	Dropped uint64 `json:"dropped"`
+	// Ping is how often a ping goes because connections are given up, by a proxy or
+	// a NAT, on which nothing has been sent for Idle; absent where they are not.
+	Ping float64 `json:"ping_s,omitzero"`
+	Idle float64 `json:"idle_timeout_s,omitzero"`
 }
 
 // LinkError is what was last wrong with the connection.
@@ -181,7 +185,7 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 	r := LinkReport{
 		Connected: s.Connected, Since: when(since, now), For: seconds(now.Mono - since.Mono),
 		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published,
-		SessionsLost: s.SessionsLost, Dropped: s.Dropped,
+		SessionsLost: s.SessionsLost, Dropped: s.Dropped, Ping: seconds(s.Ping), Idle: seconds(s.Idle),
 	}
 	if !s.Next.IsZero() {
 		r.Next = brief(now.Wall.Add(time.Until(s.Next)))

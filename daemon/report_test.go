@@ -25,7 +25,7 @@ func someReport() daemon.Report {
 		Time: at, Started: ago(76 * time.Hour), Uptime: 76 * 3600, ClockSynced: false,
 		Link: daemon.LinkReport{
 			Since: ago(90 * time.Second), For: 90, Endpoint: "a1b2c3.iot.example.com:8883", ClientID: "thing-greenhouse",
-			Denied: []string{"test/topic/commands"}, Next: at.Add(12500 * time.Millisecond), Acknowledged: 4711, SessionsLost: 2, Dropped: 5,
+			Denied: []string{"test/topic/commands"}, Next: at.Add(12500 * time.Millisecond), Acknowledged: 4711, SessionsLost: 2, Dropped: 5, Ping: 8, Idle: 20,
 			LastError: &daemon.LinkError{Code: "network_down", Text: "nothing listens at a1b2c3.iot.example.com:8883", Hint: "Check the port in broker.endpoint, and that the broker runs.", Time: ago(90 * time.Second)},
 		},
 		Certificate: daemon.CertificateReport{File: "/etc/fieldpost/certs/certificate.pem.crt", Expires: at.Add(100*24*time.Hour + time.Hour)},
@@ -88,7 +88,7 @@ func TestReportForPeople(t *testing.T) {
 
 	// A board that is well, and one of whose disk nothing good can be said.
 	r.ClockSynced, r.Link.Connected, r.Link.Next, r.Link.Denied, r.Link.LastError.Over = true, true, time.Time{}, nil, true
-	r.Link.SessionsLost, r.Link.Dropped = 0, 0
+	r.Link.SessionsLost, r.Link.Dropped, r.Link.Ping, r.Link.Idle = 0, 0, 0, 0
 	r.Spool.Writable, r.Spool.Waiting, r.Spool.Bytes, r.Uptime, r.Link.For = false, 0, 74, 3700, 7.25
 	r.Certificate.Error = `read certificate: not done after 1s`
 	r.Sensors, r.Outputs, r.Faults = nil, nil, nil

@@ -73,6 +73,9 @@ func (p *printer) link(r Report) {
 	if l.Dropped > 0 {
 		p.line("\tmessages from the broker, too large or too many, dropped: %d", l.Dropped)
 	}
+	if l.Ping > 0 {
+		p.line("\tpings every %s: something gives up connections on which nothing is sent for %s", span(l.Ping), span(l.Idle))
+	}
 	if e := l.LastError; e != nil {
 		before := ""
 		if e.Over {

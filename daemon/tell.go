@@ -131,7 +131,7 @@ const broker = "broker"
 
 // linkCodes are the faults that a connection that stands has overcome.
 var linkCodes = []health.Code{
-	health.NetworkDown, health.TLSTooOld, health.ServerUntrusted, health.ClockWrong, health.CertificateRejected,
+	health.NetworkDown, health.IdleTimeout, health.TLSTooOld, health.ServerUntrusted, health.ClockWrong, health.CertificateRejected,
 	health.CertificateUnusable, health.ConnectRefused, health.PublishDenied, health.NoAcknowledgement,
 	health.DuplicateClient, health.SubscribeDenied,
 }

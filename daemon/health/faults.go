@@ -21,6 +21,7 @@ const (
 
 	NetworkDown         Code = "network_down"
 	TLSTooOld           Code = "tls_too_old"
+	IdleTimeout         Code = "idle_timeout"
 	ServerUntrusted     Code = "server_untrusted"
 	ClockWrong          Code = "clock_wrong"
 	CertificateRejected Code = "certificate_rejected"
@@ -70,6 +71,7 @@ var Faults = []Fault{
 	{LevelUnsaved, "levels cannot be stored", "The levels of outputs with initial: last cannot be written; after a restart such an output may start at an older one.", "Make room or replace the card.", true},
 
 	{NetworkDown, "broker cannot be reached", "The broker's name cannot be resolved or nothing answers at its address.", "Check the network and broker.endpoint. Readings are kept meanwhile.", false},
+	{IdleTimeout, "connection ends when nothing is sent", "A proxy, NAT or firewall on the way to the broker gives up connections on which nothing goes for a while. fieldpost pings more often because of that.", "Nothing, if it passes; otherwise raise that timeout.", false},
 	{TLSTooOld, "broker's TLS is too old", "The broker offers no TLS version from 1.2 on, or no cipher that we take.", "Let the broker offer TLS 1.2 or 1.3.", true},
 	{ServerUntrusted, "broker's certificate is not trusted", "The broker's certificate is not signed by a root in broker.ca, or is for another name.", "Check broker.endpoint and broker.ca.", true},
 	{ClockWrong, "clock is wrong", "The broker's certificate is not valid at this machine's time.", "Let the clock synchronise: `timedatectl status`.", false},

@@ -40,6 +40,9 @@ type traffic struct {
 	heard time.Time // when a packet last came
 	pong  time.Time // when a PINGRESP last came
 	ended time.Time
+	// gap is the longest time without anything before what was sent and after which
+	// nothing has come; survived is the longest after which something has.
+	gap, survived time.Duration
 }
 
 // newConn wraps a TLS connection over raw.
@@ -77,9 +80,21 @@ func (c *conn) heard(kind byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flow.heard = time.Now()
+	c.flow.survived, c.flow.gap = max(c.flow.survived, c.flow.gap), 0
 	if kind == pingresp {
 		c.flow.pong = c.flow.heard
 	}
+}
+
+// sending notes that something is sent.
+func (c *conn) sending(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := &c.flow
+	if !t.heard.IsZero() {
+		t.gap = max(t.gap, now.Sub(later(t.sent, t.heard)))
+	}
+	t.sent = now
 }
 
 // traffic says what has gone over the connection so far. Any goroutine.
@@ -91,9 +106,7 @@ func (c *conn) traffic() traffic {
 
 // Write sends with a deadline of its own.
 func (c *conn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	c.flow.sent = time.Now()
-	c.mu.Unlock()
+	c.sending(time.Now())
 	if err := c.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, c.ended(err)
 	}

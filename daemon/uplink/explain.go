@@ -40,7 +40,10 @@ type Scene struct {
 	// accident.
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
-	Unseen         bool // in Handshaking: the broker has not asked for our certificate
+	// Lull, where it is not 0, is how long nothing had been sent when this connection
+	// ended, as when the one before did; Every is how often pings go from now on.
+	Lull, Every time.Duration
+	Unseen      bool // in Handshaking: the broker has not asked for our certificate
 }
 
 var (
@@ -62,7 +65,7 @@ func Explain(err error, at Scene) *Explained {
 		return done
 	}
 	for _, look := range []func(error, Scene) *Explained{
-		explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
+		explainLull, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
 	} {
 		if e := look(err, at); e != nil {
 			e.Err = err
@@ -74,6 +77,16 @@ func Explain(err error, at Scene) *Explained {
 
 func explained(code health.Code, hint, what string, args ...any) *Explained {
 	return &Explained{Code: string(code), What: fmt.Sprintf(what, args...), Hint: hint}
+}
+
+// explainLull is about a connection that ended because nothing was sent, as far as
+// that is known: that the next one lasts is still to come.
+func explainLull(_ error, at Scene) *Explained {
+	if at.Lull == 0 {
+		return nil
+	}
+	return explained(health.IdleTimeout, "Nothing needs to be done if this passes. Otherwise raise that timeout (HAproxy: timeout client, timeout server, timeout tunnel) on the way to the broker.",
+		"something on the way to the broker, a proxy or a NAT, ends or forgets connections on which nothing has been sent for %v; a ping goes every %v from now on", at.Lull.Round(100*time.Millisecond), at.Every.Round(100*time.Millisecond))
 }
 
 // explainServer is about the broker's certificate.

@@ -37,13 +37,18 @@ func (l *Link) judge(s *session, err error) *Explained {
 	if answer {
 		l.topics.interrupt(how)
 	}
+	l.lulled(s, err, how, lived, &at)
 	doubtful := s.phase == Publishing && at.Repeated && s.acked == 0
 	l.kicked(s, how == byBroker && lived < steady, at.Repeated)
 	l.listen = !l.kicks.rival() && (doubtful || l.listen && l.kicks.idle > 0)
 	if l.kicks.rival() {
-		at.Phase, at.Repeated = Idle, true
+		at.Phase, at.Repeated, at.Lull = Idle, true, 0
 	}
 	why := Explain(err, at)
+	l.idle.why = nil
+	if why.Code == string(health.IdleTimeout) {
+		l.idle.why = why
+	}
 	if !answer && (!needsPerson(why.Code) || why.Code == string(health.DuplicateClient)) {
 		l.filters.contradicted(now)
 		l.topics.contradicted(now)
@@ -83,6 +88,20 @@ func (l *Link) kicked(s *session, closed, denied bool) {
 	}
 }
 
+// lulled finds out whether a connection ended because nothing was sent. That is no
+// failure to back off for: the next one is to last.
+func (l *Link) lulled(s *session, err error, how ending, lived time.Duration, at *Scene) {
+	closed := how != byNetwork && s.phase == Idle
+	if !l.idle.ended(s.lullOf(err, how), closed, lived) {
+		return
+	}
+	l.cfg.Log.Info("connection ends when nothing is sent; pings go more often from now on", "idle", l.idle.found, "ping_every", l.idle.every)
+	if l.idle.found >= tellIdle {
+		at.Lull, at.Every = l.idle.found, l.idle.every
+		l.wait.reset()
+	}
+}
+
 // count adds one to n or sets it back.
 func count(n *int, again bool) {
 	if again {
@@ -96,6 +115,9 @@ func count(n *int, again bool) {
 func (l *Link) amiss() error {
 	if l.rival != nil { // what is held may be its doing
 		return l.rival
+	}
+	if l.idle.why != nil {
+		return l.idle.why
 	}
 	if held := l.topics.denied(); len(held) > 0 {
 		return publishDenied(strings.Join(held, ", "))
@@ -121,7 +143,11 @@ func (l *Link) look(now time.Time) {
 // calm learns from a connection that has lasted: what was left out was so
 // rightly, and no other client uses our client id any more.
 func (l *Link) calm(up time.Time) {
-	if time.Since(up) < steady {
+	lived := time.Since(up)
+	if l.idle.lasted(lived) {
+		l.update(func(s *Status) { s.Err = l.amiss() })
+	}
+	if lived < steady {
 		return
 	}
 	if l.rival != nil { // what is left out may have been its doing

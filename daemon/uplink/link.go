@@ -50,6 +50,7 @@ type Link struct {
 	pace        *pace
 	resets      int // connections in a row that were reset before the CONNACK
 	kicks       kicks
+	idle        idling
 	listen      bool       // the next connection publishes nothing at first; see listening
 	rival       *Explained // another client uses our client id; until a connection has lasted
 	looked      time.Time  // when the files of credentials that are not in use were last looked at
@@ -213,6 +214,7 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 func (l *Link) update(change func(*Status)) {
 	l.mu.Lock()
 	change(&l.status)
+	l.status.Ping, l.status.Idle = l.idle.every, l.idle.found
 	l.mu.Unlock()
 	now := l.Status()
 	l.toldDropped = now.Dropped

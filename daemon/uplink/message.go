@@ -82,6 +82,9 @@ type Status struct {
 	Denied []string
 	// SessionPresent is the broker's word in the last CONNACK.
 	SessionPresent bool
+	// Ping is how often a ping goes because connections are given up on which
+	// nothing has been sent for Idle; both are 0 where they are not.
+	Ping, Idle time.Duration
 	// Published counts the messages for which a PUBACK has come since the start.
 	// A batch of readings is one.
 	Published uint64

@@ -27,7 +27,7 @@ func (s *session) flow(ctx context.Context) {
 		if more && ctx.Err() == nil {
 			continue
 		}
-		next.Reset(wait)
+		next.Reset(min(wait, s.untilPing()))
 		select {
 		case <-ctx.Done():
 			return
@@ -56,6 +56,7 @@ func (s *session) listening() bool {
 // look does what is due now and then.
 func (s *session) look(now time.Time) {
 	s.overdue()
+	s.unanswered()
 	s.recall()
 	s.l.calm(s.up)
 	s.l.look(now)
