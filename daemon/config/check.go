@@ -2,11 +2,11 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 
+	"fieldpost/daemon/regular"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -56,17 +56,9 @@ func (l *loader) files(path, key string, v reflect.Value) {
 	if !r.file {
 		return
 	}
-	info, err := os.Stat(v.String())
-	switch {
-	case err == nil && info.IsDir():
-		err = errDirectory
-	case err == nil && !info.Mode().IsRegular():
-		err = errSpecial
-	case err == nil:
-		return
+	if err := regular.Check(v.String()); err != nil {
+		l.addErr(&Error{Line: l.line(path), Path: path, Reason: fmt.Sprintf("file %s: %s", visible(v.String()), plainly(err)), Value: r.shown(written), Err: err})
 	}
-	l.fail(path, fmt.Sprintf("file %s: %s", v.String(), plainly(err)), written)
-	l.errs[len(l.errs)-1].Err = err
 }
 
 // sensor checks an entry against its chip's, and completes it from there.

@@ -134,8 +134,46 @@ func (l *loader) fail(path, reason, value string) {
 func (l *loader) failLine(line int, reason string) { l.add(line, "", reason, "") }
 
 func (l *loader) add(line int, path, reason, value string) {
-	l.refused[path] = true
-	l.errs = append(l.errs, &Error{File: l.file, Line: max(line, 1), Path: path, Reason: reason, Value: value})
+	l.addErr(&Error{Line: line, Path: path, Reason: reason, Value: value})
+}
+
+// mostTold is how many problems are told. Who has mended those may ask again.
+const mostTold = 20
+
+// addErr notes a problem. No more are kept than are told, for a file of nothing
+// else may have a hundred thousand.
+func (l *loader) addErr(e *Error) {
+	e.File, e.Line = l.file, max(e.Line, 1)
+	l.refused[e.Path] = true
+	if l.errs = append(l.errs, e); len(l.errs) >= 2*mostTold {
+		l.cut()
+	}
+}
+
+// cut leaves only those problems that are told.
+func (l *loader) cut() {
+	l.errs.sort()
+	if len(l.errs) <= mostTold {
+		return
+	}
+	if line := l.errs[mostTold].Line; l.untold == 0 || line < l.from {
+		l.from = line
+	}
+	l.untold += len(l.errs) - mostTold
+	l.errs = l.errs[:mostTold]
+}
+
+// problems gives what is wrong, and of what is not told how much.
+func (l *loader) problems() Errors {
+	l.cut()
+	if l.untold == 0 {
+		return l.errs
+	}
+	what := fmt.Sprintf("and %d more problems from this line on; mend those first", l.untold)
+	if l.untold == 1 {
+		what = "and one more problem here; mend those first"
+	}
+	return append(l.errs, &Error{File: l.file, Line: l.from, Reason: what})
 }
 
 // sound reports whether nothing has been said yet against a path, so that one

@@ -24,7 +24,7 @@ type Error struct {
 //	fieldpost.yaml:14: sensors[2].address: want 0x03 to 0x77 (got 0x90)
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
+	b.WriteString(visible(e.File))
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d", e.Line)
 	}
@@ -41,7 +41,8 @@ func (e *Error) Error() string {
 // Unwrap gives what the system said, so that errors.Is finds fs.ErrNotExist.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors are all problems of a file, by line.
+// Errors are the problems of a file, by line: all of them, or the first twenty
+// and one that says how many there are besides.
 type Errors []*Error
 
 // Error gives one problem a line.
@@ -80,6 +81,11 @@ func printable(v string) string {
 		}
 		v = v[:cut] + "..."
 	}
+	return visible(v)
+}
+
+// visible gives a text as it is, or quoted where that would not be seen.
+func visible(v string) string {
 	if strings.TrimSpace(v) != v || strings.ContainsFunc(v, hidden) {
 		return fmt.Sprintf("%q", v)
 	}

@@ -3,25 +3,27 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
 	"unicode/utf8"
 
+	"fieldpost/daemon/regular"
+
 	"gopkg.in/yaml.v3"
 )
 
-// maxFile is the largest file that is read, in bytes. It holds some thousands
-// of sensors; anything larger is another file.
-const maxFile = 1 << 20
+// maxFile is the largest file that is read, in bytes. It has 500 for each of the
+// sensors that there may be; anything larger is another file. The YAML reader
+// may take some 250 bytes of memory for each, and the daemon is to stay small.
+const maxFile = 128 << 10
 
-// Load reads the configuration file at path. The error is [Errors]: all
-// problems at once.
+// Load reads the configuration file at path, a regular file or a link to one.
+// The error is [Errors]: the first problems at once, and how many there are
+// besides.
 func Load(path string) (*Config, error) {
-	data, err := read(path)
+	data, err := regular.Read(path, maxFile)
 	if err != nil {
 		return nil, Errors{{File: path, Reason: plainly(err), Err: err}}
 	}
@@ -35,8 +37,7 @@ func Parse(file string, data []byte) (*Config, error) {
 	l := &loader{file: file, nodes: map[string]*yaml.Node{}, refused: map[string]bool{}}
 	c := l.parse(data)
 	if len(l.errs) > 0 {
-		l.errs.sort()
-		return nil, l.errs
+		return nil, l.problems()
 	}
 	return c, nil
 }
@@ -46,7 +47,9 @@ type loader struct {
 	file    string
 	nodes   map[string]*yaml.Node // what was given, by path: "sensors[2].address"
 	refused map[string]bool       // the paths of errs
-	errs    Errors
+	errs    Errors                // the first of what is wrong, by line once there are many
+	untold  int                   // how many more there are
+	from    int                   // the first line of those
 }
 
 func (l *loader) parse(data []byte) *Config {
@@ -67,7 +70,7 @@ func (l *loader) parse(data []byte) *Config {
 // none.
 func (l *loader) document(data []byte) *yaml.Node {
 	if len(data) > maxFile {
-		l.failLine(1, fmt.Sprintf("is larger than %s; this cannot be a configuration of fieldpost", size(maxFile)))
+		l.failLine(1, tooLarge)
 		return nil
 	}
 	if line := firstInvalid(data); line > 0 {
@@ -123,38 +126,23 @@ func documents(data []byte) (docs []*yaml.Node, err error) {
 	}
 }
 
-// read gives the file's bytes, one more than maxFile at most.
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, errDirectory
-	}
-	return io.ReadAll(io.LimitReader(f, maxFile+1))
-}
-
-var (
-	errDirectory = errors.New("is a directory; want a file")
-	errSpecial   = errors.New("is not a regular file")
-)
-
 // plainly says in a person's words why a file cannot be read.
 func plainly(err error) string {
+	var p *fs.PathError
 	switch {
+	case errors.Is(err, regular.ErrLarge):
+		return tooLarge
 	case errors.Is(err, fs.ErrNotExist):
 		return "there is no such file"
 	case errors.Is(err, fs.ErrPermission):
 		return "this user may not read it"
+	case errors.As(err, &p):
+		return p.Err.Error()
 	}
 	return err.Error()
 }
+
+var tooLarge = "is larger than " + size(maxFile) + "; this cannot be a configuration of fieldpost"
 
 // absolute gives a path of the file as seen from anywhere.
 func (l *loader) absolute(path string) string {

@@ -188,7 +188,7 @@ func TestLoadOfWhatIsNoFile(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	_, err = Load(dir)
-	if want := dir + ": is a directory; want a file"; err == nil || err.Error() != want {
+	if want := dir + ": want a regular file, not a directory"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	large := filepath.Join(dir, "large.yaml")
@@ -196,7 +196,7 @@ func TestLoadOfWhatIsNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Load(large)
-	if want := large + ":1: is larger than 1MiB; this cannot be a configuration of fieldpost"; err == nil || err.Error() != want {
+	if want := large + ": is larger than 128KiB; this cannot be a configuration of fieldpost"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -213,7 +213,7 @@ func TestCertificateFiles(t *testing.T) {
 	_, err := Parse(file, []byte(text))
 	want := strings.Join([]string{
 		file + ":4: broker.key: file " + filepath.Join(dir, "certs", "private.pem.key") + ": there is no such file (got certs/private.pem.key)",
-		file + ":5: broker.ca: file " + filepath.Join(dir, "certs") + ": is a directory; want a file (got certs)",
+		file + ":5: broker.ca: file " + filepath.Join(dir, "certs") + ": want a regular file, not a directory (got certs)",
 		file + ":6: broker.certificate: file /absent/cert.pem: there is no such file (got /absent/cert.pem)",
 	}, "\n")
 	if err == nil || err.Error() != want {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +34,7 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"empty document", "---\n...\n", "fieldpost.yaml:1: is empty; it needs at least thing, broker.endpoint and readings.topic"},
 		{"a list", "- a\n", "fieldpost.yaml:1: want keys with values, not a list"},
 		{"a word", "greenhouse\n", "fieldpost.yaml:1: want keys with values, not a single value"},
-		{"too large", strings.Repeat("# comment\n", maxFile/10+1), "fieldpost.yaml:1: is larger than 1MiB; this cannot be a configuration of fieldpost"},
+		{"too large", strings.Repeat("# comment\n", maxFile/10+1), "fieldpost.yaml:1: is larger than 128KiB; this cannot be a configuration of fieldpost"},
 		{"UTF-16", "\xff\xfet\x00", "fieldpost.yaml:1: is not UTF-8 text; save the file as UTF-8"},
 		{"all missing", "spool: {at_risk: 5s}\n", "fieldpost.yaml:1: thing: is missing\nfieldpost.yaml:1: broker.endpoint: is missing\nfieldpost.yaml:1: readings.topic: is missing"},
 		{"sections empty", "thing: a\nbroker:\nreadings:\n", "fieldpost.yaml:2: broker.endpoint: is missing\nfieldpost.yaml:3: readings.topic: is missing"},
@@ -159,10 +161,90 @@ func TestTooManyEntries(t *testing.T) {
 	}
 }
 
-// Beyond searchable lines the line is the YAML reader's own word.
+// The line is found in a long file too, if it is near the end.
 func TestErrorLineOfLongFile(t *testing.T) {
-	text := base + strings.Repeat("# comment\n", searchable) + "spool:\n\tdir: x\nsensors: []\n"
-	if got := refused(t, text); !strings.HasPrefix(got, "fieldpost.yaml:1006: a tab") {
+	text := base + strings.Repeat("# comment\n", 12000) + "spool:\n\tdir: x\nsensors: []\n"
+	if got := refused(t, text); !strings.HasPrefix(got, "fieldpost.yaml:12006: a tab") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Of a hundred thousand problems the first twenty are told, by line, and how
+// many more there are.
+func TestFirstProblems(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("thing: a/b\n")
+	for i := range 10000 {
+		fmt.Fprintf(&text, "k%d: 1\n", i)
+	}
+	lines := strings.Split(refused(t, text.String()), "\n")
+	if len(lines) != mostTold+1 {
+		t.Fatalf("%d lines, want %d", len(lines), mostTold+1)
+	}
+	for i, want := range []string{"fieldpost.yaml:1: thing: want 1 to 128", "fieldpost.yaml:1: broker.endpoint: is missing", "fieldpost.yaml:1: readings.topic: is missing"} {
+		if !strings.HasPrefix(lines[i], want) {
+			t.Errorf("line %d: %s, want %s", i, lines[i], want)
+		}
+	}
+	for i, line := range lines[3:mostTold] {
+		if want := fmt.Sprintf("fieldpost.yaml:%d: unknown key \"k%d\"", i+2, i); !strings.HasPrefix(line, want) {
+			t.Errorf("got %s, want %s", line, want)
+		}
+	}
+	if want := "fieldpost.yaml:19: and 9983 more problems from this line on; mend those first"; lines[mostTold] != want {
+		t.Errorf("got %s, want %s", lines[mostTold], want)
+	}
+	for more, want := range map[int]string{0: "", 1: "fieldpost.yaml:25: and one more problem here; mend those first", 2: "fieldpost.yaml:25: and 2 more problems from this line on; mend those first"} {
+		text := base
+		for i := range mostTold + more {
+			text += fmt.Sprintf("k%d: 1\n", i)
+		}
+		lines := strings.Split(refused(t, text), "\n")
+		if got := lines[len(lines)-1]; want == "" && len(lines) != mostTold || want != "" && got != want {
+			t.Errorf("%d more: %d lines, at last %s", more, len(lines), got)
+		}
+	}
+}
+
+// No file costs more memory than the unit has, whatever YAML it is, nor the
+// time that goes with it.
+func TestCostOfBadFiles(t *testing.T) {
+	fill := func(s string) string { return strings.Repeat(s, (maxFile-200)/len(s)) }
+	long := fill("k: [" + strings.Repeat("a,", 500) + "]\n")
+	half := strings.LastIndexByte(long[:len(long)/2], '\n') + 1
+	bomb := "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+	for i := range 1000 {
+		bomb += fmt.Sprintf("a%d: &a%[1]d [%s]\n", i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i), 9), ","))
+	}
+	for name, text := range map[string]string{
+		"flow keys": "{" + fill("a,") + "}", "question marks": fill("? a\n"), "tags": fill("a: !x y\n"), "documents": fill("---\n"),
+		"anchors": fill("- &a\n"), "aliases": "a: &a x\nb:\n" + fill("- *a\n"), "bomb": bomb, "merge": fill("<<: a\n"), "same key": fill("thing: a\n"),
+		"deep flow": fill("["), "deep flow keys": fill("{a: "), "deep list": fill("- "), "deep keys": fill("? "),
+		"lists": "a: [" + fill("[],") + "]", "comments": "a:\n" + fill(" #\n - a\n"), "interlock": "outputs: [{interlock: [" + fill("a,") + "]}]",
+		"word": "thing: " + fill("x"), "quoted": "thing: \"" + fill("x") + "\"", "escapes": "thing: \"" + fill("\\u0041") + "\"",
+		"never closed": "thing: \"" + fill("x\n"), "key": fill("k") + ": 1", "block": "thing: |\n" + fill("  x\n"), "folded": "thing: >\n" + fill(" x\n\n"),
+		"digits": "thing: " + fill("9"), "sexagesimal": "thing: " + fill("1:") + "1", "base64": "thing: !!binary " + fill("QUFB"), "sensors": "sensors: [" + fill("{name: a},") + "]",
+		"late mistake": long + "x: \"\n", "mistake in the middle": long[:half] + "x: y: z\n" + long[half:], "short lines": strings.Repeat("a:\n", 900) + " x: y: z\n" + fill("b:\n")[:1000],
+	} {
+		if len(text) > maxFile {
+			t.Errorf("%s: %d bytes", name, len(text))
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Parse("fieldpost.yaml", []byte(text))
+		runtime.ReadMemStats(&after)
+		var all Errors
+		if !errors.As(err, &all) || len(all) > mostTold+1 {
+			t.Errorf("%s: %d problems: %.300v", name, len(all), err)
+		}
+		for _, e := range all {
+			if n := len(e.Error()); n > 400 {
+				t.Errorf("%s: a problem of %d bytes: %.400s", name, n, e)
+			}
+		}
+		// In all; most of it is let go of at once.
+		if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 400 {
+			t.Errorf("%s: %d MiB allocated", name, mib)
+		}
 	}
 }

@@ -52,22 +52,25 @@ func lineOf(data []byte, n int) string {
 	return string(data[from:ends[n-1]])
 }
 
-// searchable is how many lines a file may have for the exact search of an
-// error's line, which parses it once a line.
-const searchable = 1000
+// searchable bounds the exact search of an error's line, which reads the file
+// once a line: so many bytes it reads in all. A file of 300 lines of 30 bytes
+// takes a third of that at most.
+const searchable = 4 << 20
 
 // errorLine gives the line at which a file stops being YAML. The YAML reader
 // itself names the beginning of what it was reading, or nothing. So the file
 // is cut shorter and shorter: the line after the longest beginning that can
-// be read is the one.
+// be read is the one. Where that would take too long, the reader's word has to do.
 func errorLine(data []byte, err error) int {
 	ends := lineEnds(data)
-	if len(ends) <= searchable {
-		for n := len(ends) - 1; n > 0; n-- {
-			if _, err := documents(data[:ends[n-1]]); err == nil {
-				return n + 1
-			}
+	n, left := len(ends)-1, searchable
+	for ; n > 0 && left >= ends[n-1]; n-- {
+		left -= ends[n-1]
+		if _, err := documents(data[:ends[n-1]]); err == nil {
+			return n + 1
 		}
+	}
+	if n <= 0 {
 		return 1
 	}
 	if m := saysLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {

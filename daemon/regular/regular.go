@@ -49,6 +49,16 @@ func read(path string, most int64, open func(path string) (*os.File, error)) ([]
 	return data, nil
 }
 
+// Check tells whether [Open] would find a regular file at path, without opening
+// it. Errors are as with [Read].
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return kind(path, info)
+}
+
 // Open opens the regular file at path, or to which the link there leads, for
 // reading. Errors are as with [Read].
 func Open(path string) (*os.File, error) {

@@ -64,6 +64,9 @@ func TestRead(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if err := regular.Check(filepath.Join(dir, tt.name)); !errors.Is(err, tt.read) {
+				t.Errorf("Check: %v, want %v", err, tt.read)
+			}
 			for how, got := range map[string]func(string, int64) ([]byte, error){"Read": regular.Read, "ReadUnlinked": regular.ReadUnlinked} {
 				want := tt.read
 				if how == "ReadUnlinked" {
