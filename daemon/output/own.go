@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"fieldpost/daemon/flock"
+	"fieldpost/daemon/regular"
 )
 
 // ErrOwned is the reason when the crash record belongs to a daemon that runs.
@@ -25,7 +26,7 @@ var ErrOwned = errors.New("another fieldpost runs with it")
 // `fieldpost safe` does not ask for it: it must work beside a daemon that
 // cannot be killed.
 func Own(path string) (io.Closer, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := regular.OpenUnlinked(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("own crash record: %w", err)
 	}

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
+	"fieldpost/daemon/regular"
 	"fieldpost/sensors/board"
 )
 
@@ -51,19 +51,13 @@ const maxRecord = 1 << 20
 
 // Recorded reads the crash record at path. It gives every line that can be
 // read, and an error that names those that cannot. The error wraps
-// [fs.ErrNotExist] where there is no record: no line was ever requested.
+// [fs.ErrNotExist] where there is no record: no line was ever requested; and
+// [regular.ErrKind] where what is there is a link or no file: root reads it too,
+// in a directory that is not root's.
 func Recorded(path string) ([]Line, error) {
-	f, err := os.Open(path)
+	raw, err := regular.ReadUnlinked(path, maxRecord)
 	if err != nil {
 		return nil, fmt.Errorf("read crash record: %w", err)
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err != nil {
-		return nil, fmt.Errorf("read crash record: %w", err)
-	}
-	if len(raw) > maxRecord {
-		return nil, fmt.Errorf("read crash record %q: larger than %d bytes", path, maxRecord)
 	}
 	var lines []Line
 	var errs []error
@@ -126,7 +120,10 @@ func writeRecord(path string, lines []Line) error {
 }
 
 func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err := removeIfThere(path); err != nil { // of a crash, or not ours
+		return err
+	}
+	f, err := regular.OpenUnlinked(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}

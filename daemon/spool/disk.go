@@ -7,10 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync/atomic"
 
-	"fieldpost/daemon/flock"
+	"fieldpost/daemon/regular"
 )
 
 // disk is the spool's directory. Names are relative to it. Tests put a failing
@@ -30,66 +29,64 @@ type disk interface {
 	remove(name string) error
 	truncate(name string, size int64) error
 	size(name string) (int64, error)
-	// sync makes names created, renamed and removed durable.
+	// sync makes names created, renamed and removed durable, in the directory that
+	// is locked, if it is.
 	sync() error
+	// same is nil while the directory's name stands for the one that is locked. It
+	// puts a lock file back that was removed. The error wraps [errGone] when the
+	// directory is another one, or another process's, by now.
+	same() error
 }
 
 // file is an open file that is only ever appended to.
 type file interface {
 	io.WriteCloser
+	io.ReaderAt
+	// there is nil while the file's name stands for it; the error wraps [errGone]
+	// when it does not.
+	there() error
 	// sync makes data and all of the file's metadata durable, datasync the
 	// data and its length; see fdatasync(2).
 	sync() error
 	datasync() error
 }
 
-// osDisk is a directory of the operating system.
-type osDisk struct{ dir string }
+// osDisk is a directory of the operating system. All that is opened in it is a
+// regular file and no link: see package regular.
+type osDisk struct {
+	dir  string
+	hold atomic.Pointer[hold] // nil while it is not locked
+}
 
-const lockName = "lock"
+func (d *osDisk) path(name string) string { return filepath.Join(d.dir, name) }
 
-func (d osDisk) path(name string) string { return filepath.Join(d.dir, name) }
-
-func (d osDisk) lock() (io.Closer, error) {
+func (d *osDisk) lock() (io.Closer, error) {
+	_, missing := os.Stat(d.dir)
 	if err := os.MkdirAll(d.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make spool directory: %w", err)
 	}
-	f, err := os.OpenFile(d.path(lockName), os.O_RDWR|os.O_CREATE, 0o640)
-	readOnly := err != nil
-	if readOnly {
-		// A card that went read-only can still be read and locked.
-		var again error
-		if f, again = os.Open(d.path(lockName)); again != nil {
-			return nil, fmt.Errorf("open lock: %w", err)
+	if missing != nil {
+		if err := syncDir(filepath.Dir(d.dir)); err != nil {
+			return nil, err
 		}
 	}
-	if err := flock.Take(f); err != nil {
-		defer f.Close()
-		if errors.Is(err, flock.ErrHeld) {
-			return nil, &LockedError{Dir: d.dir, PID: readPID(f)}
-		}
-		return nil, fmt.Errorf("lock spool directory %q: %w", d.dir, err)
+	h, err := holdDir(d.dir)
+	if err != nil {
+		return nil, err
 	}
-	if !readOnly {
-		// The number is only for people: who has the lock is the kernel's affair.
-		if f.Truncate(0) == nil {
-			_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-		}
-	}
-	return f, nil
+	h.free = func() { d.hold.Store(nil) }
+	d.hold.Store(h)
+	return h, nil
 }
 
-func readPID(f *os.File) int {
-	b := make([]byte, 32)
-	n, _ := f.ReadAt(b, 0)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-	if err != nil || pid < 0 {
-		return 0
+func (d *osDisk) same() error {
+	if h := d.hold.Load(); h != nil {
+		return h.same()
 	}
-	return pid
+	return errNotHeld
 }
 
-func (d osDisk) list() ([]string, error) {
+func (d *osDisk) list() ([]string, error) {
 	entries, err := os.ReadDir(d.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list spool: %w", err)
@@ -103,8 +100,8 @@ func (d osDisk) list() ([]string, error) {
 	return names, nil
 }
 
-func (d osDisk) read(name string, limit int) ([]byte, error) {
-	f, err := os.Open(d.path(name))
+func (d *osDisk) read(name string, limit int) ([]byte, error) {
+	f, err := regular.OpenUnlinked(d.path(name), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -121,47 +118,74 @@ func (d osDisk) read(name string, limit int) ([]byte, error) {
 	return b[:n], nil
 }
 
-func (d osDisk) create(name string) (file, error) {
-	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND)
+func (d *osDisk) create(name string) (file, error) {
+	return d.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND)
 }
 
-func (d osDisk) add(name string) (file, error) {
-	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+func (d *osDisk) add(name string) (file, error) {
+	return d.open(name, os.O_RDWR|os.O_CREATE|os.O_APPEND)
 }
 
-func (d osDisk) open(name string, flag int) (file, error) {
-	f, err := os.OpenFile(d.path(name), flag, 0o640)
+func (d *osDisk) open(name string, flag int) (file, error) {
+	f, err := regular.OpenUnlinked(d.path(name), flag, 0o640)
 	if err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
 }
 
-func (d osDisk) rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+func (d *osDisk) rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
 
-func (d osDisk) truncate(name string, size int64) error { return os.Truncate(d.path(name), size) }
+func (d *osDisk) truncate(name string, size int64) error {
+	f, err := regular.OpenUnlinked(d.path(name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
 
-func (d osDisk) remove(name string) error {
+func (d *osDisk) remove(name string) error {
 	if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-func (d osDisk) size(name string) (int64, error) {
-	info, err := os.Stat(d.path(name))
+func (d *osDisk) size(name string) (int64, error) {
+	info, err := os.Lstat(d.path(name))
 	if err != nil {
 		return 0, err
 	}
 	return info.Size(), nil
 }
 
-func (d osDisk) sync() error { return syncDir(d.dir) }
+func (d *osDisk) sync() error {
+	if h := d.hold.Load(); h != nil {
+		if err := h.same(); err != nil {
+			return err
+		}
+	}
+	return syncDir(d.dir)
+}
 
 type osFile struct{ *os.File }
 
 func (f osFile) sync() error     { return f.Sync() }
 func (f osFile) datasync() error { return datasync(f.File) }
+
+func (f osFile) there() error {
+	named, err := os.Lstat(f.Name())
+	if err == nil {
+		var ours fs.FileInfo
+		if ours, err = f.Stat(); err == nil && os.SameFile(named, ours) {
+			return nil
+		}
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("file %q %w", filepath.Base(f.Name()), errGone)
+	}
+	return err
+}
 
 // replace puts data durably into a file in place of what it held, or leaves
 // it as it was.

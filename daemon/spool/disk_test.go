@@ -18,6 +18,7 @@ type memDisk struct {
 	names   map[string]*memData // as the kernel has them
 	durable map[string]*memData // as a power cut leaves them
 	held    bool
+	away    error                       // what stands in the directory's place: see same
 	fail    func(op, name string) error // nil: nothing fails
 	syncs   int
 	written int64
@@ -204,6 +205,9 @@ func (d *memDisk) sync() error {
 	if err := d.op("syncdir", ""); err != nil {
 		return err
 	}
+	if d.away != nil {
+		return d.away
+	}
 	d.syncs++
 	d.durable = maps.Clone(d.names)
 	return nil
@@ -261,6 +265,31 @@ func (f *memFile) Write(b []byte) (int, error) {
 	f.f.b = append(f.f.b, b...)
 	f.d.written += int64(len(b))
 	return len(b), nil
+}
+
+func (d *memDisk) same() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.away
+}
+
+func (f *memFile) there() error {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	if f.d.names[f.name] != f.f {
+		return errGone
+	}
+	return nil
+}
+
+func (f *memFile) ReadAt(b []byte, at int64) (int, error) {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	n := copy(b, f.f.b[min(int(at), len(f.f.b)):])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 func (f *memFile) sync() error { return f.synced("sync") }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"fieldpost/daemon/flock"
+	"fieldpost/daemon/regular"
 )
 
 // InUse tells whether a process has the spool of a directory: the error is a
@@ -13,13 +14,22 @@ import (
 // there is no such directory or this user may not look. It holds the lock itself
 // for a moment.
 func InUse(dir string) error {
-	f, err := os.Open(filepath.Join(dir, lockName))
+	if f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0); err == nil {
+		defer f.Close() // and with it goes the lock
+		if errors.Is(flock.Take(f), flock.ErrHeld) {
+			return &LockedError{Dir: dir, PID: readPID(f)}
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil
+	}
+	d, err := os.Open(dir)
 	if err != nil {
 		return nil
 	}
-	defer f.Close() // and with it goes the lock
-	if errors.Is(flock.Take(f), flock.ErrHeld) {
-		return &LockedError{Dir: dir, PID: readPID(f)}
+	defer d.Close()
+	if lockable(d) && errors.Is(flock.Take(d), flock.ErrHeld) { // somebody removed the file
+		return &LockedError{Dir: dir}
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func TestReplaceLeavesTheOldOrTheNew(t *testing.T) {
 
 func TestOSDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	d := osDisk{dir}
+	d := &osDisk{dir: dir}
 	lock, err := d.lock()
 	if err != nil {
 		t.Fatal(err)

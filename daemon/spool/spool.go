@@ -82,7 +82,7 @@ type sight struct {
 // cannot be used is no error: the spool works in memory, raises
 // [health.SpoolUnavailable], and [Spool.Run] tries the disk again.
 func Open(o Options) (*Spool, error) {
-	return open(o, osDisk{o.Dir})
+	return open(o, &osDisk{dir: o.Dir})
 }
 
 func open(o Options, d disk) (*Spool, error) {
@@ -103,7 +103,7 @@ func open(o Options, d disk) (*Spool, error) {
 	}
 	s.w.notes.disk, s.w.notes.least = d, min(notesMax, o.MaxBytes/16)
 	if o.Beside != "" {
-		s.beside = osDisk{o.Beside}
+		s.beside = &osDisk{dir: o.Beside}
 	}
 	if err := s.start(); err != nil {
 		return nil, err

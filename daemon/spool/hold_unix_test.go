@@ -1,0 +1,188 @@
+//go:build unix
+
+package spool
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Nobody else gets the directory when its lock file is removed, and the file
+// comes back.
+func TestTheLockOutlivesItsFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	d := &osDisk{dir: dir}
+	lock, err := d.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	for range 3 {
+		if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
+			t.Fatal(err)
+		}
+		var locked *LockedError
+		if _, err := (&osDisk{dir: dir}).lock(); !errors.As(err, &locked) {
+			t.Fatalf("a second process: %v", err)
+		}
+		if err := InUse(dir); !errors.As(err, &locked) {
+			t.Errorf("in use: %v", err)
+		}
+		if err := d.same(); err != nil {
+			t.Errorf("the first: %v", err)
+		}
+		if _, err := (&osDisk{dir: dir}).lock(); !errors.As(err, &locked) || locked.PID != os.Getpid() {
+			t.Errorf("a second process, with the file back: %v", err)
+		}
+	}
+}
+
+// A directory that every user may open is not locked itself, for then any of them
+// could keep the daemon out. The first of two finds out that it has lost it.
+func TestADirectoryOpenToAll(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	if err := unix.Flock(int(open.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // another user's
+		t.Fatal(err)
+	}
+	first, second := &osDisk{dir: dir}, &osDisk{dir: dir}
+	lock, err := first.lock()
+	if err != nil {
+		t.Fatalf("somebody has locked the directory: %v", err)
+	}
+	defer lock.Close()
+	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.same(); err != nil { // and it puts the file back
+		t.Fatal(err)
+	}
+	var locked *LockedError
+	if _, err := second.lock(); !errors.As(err, &locked) {
+		t.Errorf("the second: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	other, err := second.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.same(); !errors.As(err, &locked) || !errors.Is(err, errGone) {
+		t.Errorf("the first, when the second has it: %v", err)
+	}
+	if err := first.sync(); !errors.Is(err, errGone) {
+		t.Errorf("the first syncs: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.same(); err != nil {
+		t.Errorf("the first, when the second has ended: %v", err)
+	}
+}
+
+// A name that stands for another directory, or for nothing, is found out.
+func TestTheDirectoryIsTheSame(t *testing.T) {
+	for name, harm := range map[string]func(dir string) error{
+		"removed":  os.RemoveAll,
+		"renamed":  func(dir string) error { return os.Rename(dir, dir+".old") },
+		"replaced": func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o750)) },
+		"a link":   func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Symlink(filepath.Dir(dir), dir)) },
+		"a file":   func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) },
+		"parent":   func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
+		"no parent": func(dir string) error {
+			return errors.Join(os.RemoveAll(filepath.Dir(dir)), os.WriteFile(filepath.Dir(dir), nil, 0o600))
+		},
+	} {
+		dir := filepath.Join(t.TempDir(), "lib", "spool")
+		d := &osDisk{dir: dir}
+		lock, err := d.lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := d.create("x")
+		if err != nil || f.there() != nil || d.same() != nil {
+			t.Errorf("%s, before: %v", name, err)
+		}
+		if err := harm(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.same(); !errors.Is(err, errGone) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := d.sync(); !errors.Is(err, errGone) {
+			t.Errorf("%s: sync: %v", name, err)
+		}
+		_ = lock.Close()
+		_ = f.Close()
+	}
+}
+
+// What stands in the place of a file of the spool's and is none is not opened:
+// nothing hangs, nothing is written where a link leads, and the fault says what
+// to do. What is appended is kept and delivered meanwhile.
+func TestFilesThatAreNone(t *testing.T) {
+	for _, name := range []string{lockName, stateName, notesName, identityName, "samples-1-1.seg", "orders.journal", refusedName} {
+		for kind, put := range map[string]func(path, target string) error{
+			"FIFO": func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+			"link": func(path, target string) error { return os.Symlink(target, path) },
+			"dir":  func(path, _ string) error { return os.Mkdir(path, 0o700) },
+		} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
+					if err := os.WriteFile(target, []byte("theirs"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					o := Options{AtRisk: time.Second}
+					r := newRigOn(t, newMemDisk(), &osDisk{dir: dir}, o).start()
+					r.add(Reading, "air")
+					if err := r.end(); err != nil {
+						t.Fatal(err)
+					}
+					path := filepath.Join(dir, name)
+					if err := errors.Join(os.RemoveAll(path), put(path, target)); err != nil {
+						t.Fatal(err)
+					}
+					r = newRigOn(t, newMemDisk(), &osDisk{dir: dir}, o).start()
+					r.add(Reading, "air")
+					r.put(Record{Kind: Answer})
+					_, jerr := r.s.Journal("orders").Replay(func([]byte) {})
+					if err := r.s.Journal("orders").Append([]byte("x")); name == "orders.journal" && (err == nil || jerr == nil) {
+						t.Errorf("the journal: %v, %v", err, jerr)
+					}
+					items := r.take(all)
+					if len(items) < 2 {
+						t.Errorf("given: %s", brief(items))
+					}
+					r.s.Refuse(items[len(items)-1].ID, "no reason")
+					wait(time.Hour)
+					if told := r.told(); told == "" && name != "orders.journal" {
+						t.Errorf("nothing is told")
+					} else if strings.Contains(told, "spool_unavailable") && !strings.Contains(r.detail, "want a regular file, not a") && name != "samples-1-1.seg" {
+						t.Errorf("told %s: %s", told, r.detail)
+					}
+					if b, err := os.ReadFile(target); err != nil || string(b) != "theirs" {
+						t.Errorf("the link's target holds %q, %v", b, err)
+					}
+					_ = r.end()
+				})
+			})
+		}
+	}
+}
