@@ -9,6 +9,7 @@ const (
 	backoffFirst  = 2 * time.Second
 	backoffLeast  = time.Second      // AWS IoT Core: one CONNECT a second for a client id
 	backoffLost   = 2 * time.Minute  // the most after trouble that may pass by itself
+	eased         = 3                // failures: a bound of 16 s
 	backoffDenied = 15 * time.Minute // the most after trouble that a person has to end
 )
 
@@ -29,6 +30,9 @@ func (b *backoff) next(most time.Duration) time.Duration {
 	b.failures++
 	return max(backoffLeast, b.random(bound))
 }
+
+// ease bounds the next wait to some seconds, where it was more.
+func (b *backoff) ease() { b.failures = min(b.failures, eased) }
 
 // reset starts again at the shortest waits.
 func (b *backoff) reset() { b.failures = 0 }

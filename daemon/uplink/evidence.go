@@ -102,6 +102,15 @@ func (b bans) doubt(now time.Time) {
 	}
 }
 
+// retry has everything tried again at once that is left out.
+func (b bans) retry(now time.Time) {
+	for _, x := range b {
+		if now.Before(x.until) {
+			x.until = now
+		}
+	}
+}
+
 // prove notes that a connection without them has lasted.
 func (b bans) prove() {
 	for _, x := range b {

@@ -55,6 +55,9 @@ func (l *Link) judge(s *session, err error) *Explained {
 	}
 	if why.Code == string(health.DuplicateClient) {
 		l.rival = why
+		if lived >= soon { // it is not back at once any more
+			l.wait.ease()
+		}
 	}
 	if s.creds != nil && (s.phase == Handshaking || s.phase == Connecting) {
 		l.keys.failed(s.creds, why)

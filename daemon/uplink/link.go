@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"fieldpost/daemon/health"
 )
 
 const (
@@ -41,10 +43,12 @@ type Link struct {
 
 	mu     sync.Mutex
 	status Status
+	asked  requests
 
 	// The rest belongs to Run's goroutine.
 	keys        keyring
 	wait        backoff
+	tried       time.Time // when the last attempt began
 	filters     filters
 	topics      topics
 	pace        *pace
@@ -92,6 +96,7 @@ func New(c Config) (*Link, error) {
 	l := &Link{
 		cfg: c, host: host, port: port, built: builtAt(), random: jitter,
 		messages: make(chan Message, inboundRoom),
+		asked:    requests{hurry: make(chan struct{}, 1)},
 		status:   Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
 		keys:     keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
 		filters:  newFilters(), topics: newTopics(), pace: paceFor(host, c.Limits),
@@ -175,23 +180,31 @@ func (l *Link) Run(ctx context.Context) error {
 		if ended {
 			break
 		}
-		pause := l.wait.next(most)
-		l.cfg.Log.Debug("link waits", "wait", pause)
-		l.rest(time.Now().Add(pause))
-		l.await(ctx, pause, nil, nil)
+		if most == 0 { // it was asked for
+			l.anew(ctx)
+			continue
+		}
+		l.answer()
+		l.pause(ctx, l.wait.next(most))
 	}
 	l.update(func(s *Status) { s.Connected, s.Err = false, nil })
 	return nil
 }
 
 // attempt makes one connection and keeps it as long as it lasts. It gives the
-// bound for the wait before the next one, or ended when ctx has.
+// bound for the wait before the next one, 0 if that was asked for, or ended when
+// ctx has.
 func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
+	l.tried = time.Now()
 	s := &session{l: l, lost: make(chan struct{})}
 	err := s.run(ctx)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return 0, true
+	case errors.Is(err, errAgain):
+		l.update(func(st *Status) { st.Connected, st.Err = false, nil })
+		return 0, false
 	}
 	why := l.judge(s, err)
 	l.update(func(st *Status) {
@@ -204,6 +217,8 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 	switch {
 	case l.keys.turn: // to try what has worked before needs no patience
 		return backoffFirst, false
+	case why.Code == string(health.DuplicateClient): // each attempt comes through, and may be the one that lasts
+		return backoffLost, false
 	case needsPerson(why.Code):
 		return backoffDenied, false
 	}

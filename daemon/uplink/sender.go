@@ -12,7 +12,8 @@ const (
 	fillBytes  = 512 << 10 // in them
 )
 
-// flow sends from the outbox until the connection or ctx ends.
+// flow sends from the outbox until the connection or ctx ends, or somebody wants
+// another connection.
 func (s *session) flow(ctx context.Context) {
 	next := time.NewTimer(turnEvery)
 	defer next.Stop()
@@ -32,6 +33,9 @@ func (s *session) flow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.conn.down:
+		case <-s.l.asked.hurry:
+			s.again = true
+			return
 		case <-s.conn.acks.ready:
 			s.reap()
 		case <-s.l.cfg.Outbox.Ready():

@@ -41,6 +41,7 @@ type session struct {
 	out     []byte   // published, and not yet written
 	packet  uint16   // the packet identifier last used
 	parting uint16   // that of the farewell, until its PUBACK has come
+	again   bool     // another connection is asked for
 	trial   bool     // what is in flight tries a held topic, alone
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
@@ -69,6 +70,10 @@ func (s *session) run(ctx context.Context) error {
 	if ctx.Err() != nil && !s.conn.over() {
 		s.leave()
 		return nil
+	}
+	if s.again && !s.conn.over() {
+		s.part()
+		return errAgain
 	}
 	return s.finish(nil)
 }
@@ -218,6 +223,7 @@ func (s *session) stand() {
 	})
 	l.told = ""
 	l.cfg.Log.Info("link stands", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", s.present)
+	l.answer()
 	switch {
 	case lost > 0:
 		l.cfg.Log.Warn("broker has forgotten our session; orders it kept for us may be lost")
