@@ -47,6 +47,9 @@ func (d *Daemon) calls() map[string]local.Call {
 		callRead: func(ctx context.Context, _ local.Peer, with json.RawMessage) (any, error) {
 			return d.localRead(ctx, with)
 		},
+		callReconnect: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
+			return d.localReconnect(ctx, with, "local "+from.String())
+		},
 	}
 }
 

@@ -18,6 +18,18 @@
 //
 // is a client.
 //
+// The calls of the daemon, in package daemon, where the types that they give say
+// what each key means:
+//
+//	call       with                                      result
+//	status     nothing                                   Report
+//	order      an order, as it comes by MQTT             OrderAnswer
+//	read       {"sensor":"air"}, and "thing" if wanted   SensorReading
+//	reconnect  nothing, or {"thing":"..."}               LinkAnswer, once the attempt has ended
+//
+// A thing that is named and is not the daemon's own is answered with the error
+// not_ours.
+//
 // Who may connect is the business of the socket's mode, 0660. Who did is known
 // from the kernel (SO_PEERCRED, unix(7)): it cannot be forged, and it is
 // recorded as the cause of what was ordered.
