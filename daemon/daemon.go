@@ -156,8 +156,8 @@ func (d *Daemon) linkConfig() uplink.Config {
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
-		Limits: uplink.Limits(cfg.Broker.Limits),
-		Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
+		Limits:     uplink.Limits(cfg.Broker.Limits),
+		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		// The will carries no time: it is written long before it is sent.
 		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
 		Farewell: func() uplink.Mail {

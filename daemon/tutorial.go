@@ -20,12 +20,15 @@ type Account struct {
 	ClientID             string
 }
 
+// largestPrinted is the largest payload that `fieldpost sub` prints, in bytes.
+const largestPrinted = 1 << 20
+
 // link makes a link for the account. The session is persistent, as in the
 // tutorial (clean_session=False).
 func (a Account) link(subs []uplink.Subscription, box uplink.Outbox, up chan uplink.Status, log *slog.Logger) (*uplink.Link, error) {
 	return uplink.New(uplink.Config{
 		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key,
-		Subscriptions: subs, Outbox: box, Observe: told(up, log),
+		MaxPayload: largestPrinted, Subscriptions: subs, Outbox: box, Observe: told(up, log),
 	})
 }
 
@@ -127,7 +130,10 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 				return s.Err // a person is waiting: the first connection must stand
 			}
 		case m := <-in:
-			if !uplink.Matches(o.Topic, m.Topic) {
+			switch {
+			case m.Cut(): // the link has said so
+				continue
+			case !uplink.Matches(o.Topic, m.Topic):
 				o.stray(m, &strays)
 				continue
 			}

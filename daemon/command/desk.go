@@ -95,6 +95,7 @@ type source struct {
 	retained bool
 	mail     bool        // from the broker, who sends it again if it is not acknowledged
 	stored   bool        // somebody may have stored it on its way
+	size     int         // in bytes, where the payload is only a message's beginning
 	lost     func() bool // whether its connection has ended; nil is never
 }
 
@@ -118,9 +119,12 @@ func (d *Desk) Handle(payload []byte, retained bool, cause string) (a Answer, ok
 // gives the answer: nil for a message that is no order to this board.
 func (d *Desk) take(payload []byte, from source) (finish func() Answer) {
 	o, err := Decode(payload, d.o.Thing)
+	if from.size > len(payload) {
+		err = tooLarge(payload, from.size, d.o.Thing)
+	}
 	if errors.Is(err, ErrNotOrder) {
 		d.count(func(s *Stats) { s.Passed++ })
-		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", len(payload), "err", err.Error())
+		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", max(from.size, len(payload)), "err", err.Error())
 		return nil
 	}
 	var a Answer

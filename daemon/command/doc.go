@@ -29,7 +29,9 @@
 //     readings included, is acknowledged and passed over, unanswered.
 //   - [CMD-2] A malformed order is refused: larger than 64 KiB, a key twice, an
 //     unknown key, a value of a wrong type or form, an unknown action. Its
-//     answer carries its id where that can be read.
+//     answer carries its id where that can be read. Of a message of more than 64 KiB
+//     only the first KiB is kept and looked at: it is an order if action stands
+//     there. Of an object with more than 16 members the first 16 are.
 //   - [CMD-3] A retained order is refused: it is a copy of something said at
 //     some time to somebody.
 //   - [CMD-4] A known id gets its first answer again, and nothing is done; while

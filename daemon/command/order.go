@@ -17,8 +17,13 @@ import (
 
 // The bounds of an order.
 const (
-	maxOrder = 64 << 10 // bytes; AWS IoT Core takes 128 KiB
-	maxName  = 128      // characters of an id or of an output's name
+	// MaxOrder is the largest order, in bytes; AWS IoT Core takes 128 KiB.
+	MaxOrder = 64 << 10
+	maxName  = 128     // characters of an id or of an output's name
+	maxHead  = 1 << 10 // bytes of a larger message that are looked at
+	// maxMembers is how many members of an object are looked at: more than an order
+	// has, so that what costs most to parse is not parsed.
+	maxMembers = 16
 )
 
 // Order is a decoded order.
@@ -58,6 +63,9 @@ func (e *RefusedError) Error() string {
 // [ErrNotOrder] for a message that is no order or not for this board, and is a
 // [*RefusedError] for an order that is malformed.
 func Decode(payload []byte, thing string) (Order, error) {
+	if len(payload) > MaxOrder {
+		return Order{}, tooLarge(payload, len(payload), thing)
+	}
 	fields, err := split(payload)
 	if err != nil {
 		return Order{}, fmt.Errorf("%w: %w", ErrNotOrder, err)
@@ -65,11 +73,40 @@ func Decode(payload []byte, thing string) (Order, error) {
 	if err := ours(fields, thing); err != nil {
 		return Order{}, err
 	}
-	o, code, err := build(fields, len(payload)) // [CMD-2]
+	o, code, err := build(fields) // [CMD-2]
 	if err != nil {
 		return Order{}, &RefusedError{Code: code, Detail: err.Error(), ID: o.ID, Output: o.Output}
 	}
 	return o, nil
+}
+
+// tooLarge is the error of a message of more than MaxOrder bytes that begins like
+// this. It is an order to this board if its first KiB says so: what is behind, which
+// may be a kind or another board's name, is not looked at. [CMD-2]
+func tooLarge(head []byte, size int, thing string) error {
+	fields := members(json.NewDecoder(bytes.NewReader(head[:min(len(head), maxHead)])))
+	if err := ours(fields, thing); err != nil {
+		return err
+	}
+	o, _, _ := build(fields)
+	return &RefusedError{Code: TooLarge, Detail: fmt.Sprintf("%d bytes", size), ID: o.ID, Output: o.Output}
+}
+
+// members reads an object's members as far as they are whole.
+func members(d *json.Decoder) (fields []field) {
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil
+	}
+	for d.More() && len(fields) < maxMembers {
+		t, err := d.Token()
+		name, ok := t.(string)
+		f := field{key: name}
+		if err != nil || !ok || d.Decode(&f.value) != nil {
+			break
+		}
+		fields = append(fields, f)
+	}
+	return fields
 }
 
 // field is one member of an object.
@@ -78,7 +115,8 @@ type field struct {
 	value json.RawMessage
 }
 
-// split takes one JSON object apart, its members in their order.
+// split takes one JSON object apart, its members in their order. Of an object with
+// more members than maxMembers it gives so many, and does not look at what follows.
 func split(payload []byte) ([]field, error) {
 	if !utf8.Valid(payload) {
 		return nil, errors.New("not UTF-8") // RFC 8259, section 8.1
@@ -97,7 +135,9 @@ func split(payload []byte) ([]field, error) {
 		if err := d.Decode(&f.value); err != nil {
 			return nil, fmt.Errorf("not JSON: %w", err)
 		}
-		fields = append(fields, f)
+		if fields = append(fields, f); len(fields) == maxMembers {
+			return fields, nil
+		}
 	}
 	if _, err := d.Token(); err != nil {
 		return nil, fmt.Errorf("not JSON: %w", err)
@@ -131,15 +171,12 @@ func ours(fields []field, thing string) error {
 
 // build makes an order of an object's members. What could be read of id and
 // output comes back with an error too, for the answer.
-func build(fields []field, size int) (o Order, code Code, err error) {
+func build(fields []field) (o Order, code Code, err error) {
 	code = Malformed
 	keep := func(c Code, e error) {
 		if err == nil && e != nil {
 			code, err = c, e
 		}
-	}
-	if size > maxOrder {
-		keep(TooLarge, fmt.Errorf("%d bytes", size))
 	}
 	seen := map[string]bool{}
 	for _, f := range fields {

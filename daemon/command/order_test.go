@@ -51,6 +51,13 @@ func TestNotAnOrder(t *testing.T) {
 		`{"action":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`,
 		strings.Repeat(`{"action":`, 50000),
 		strings.Repeat("x", 1<<20),
+		// Larger than an order may be, and no order by the first KiB.
+		`{"action":"` + strings.Repeat("x", MaxOrder) + `","output":"pump","id":"a"}`,
+		`{"kind":"answer","action":"on","note":"` + strings.Repeat("x", MaxOrder) + `"}`,
+		`{"thing":"thing-barn","action":"on","note":"` + strings.Repeat("x", MaxOrder) + `"}`,
+		`[{"thing":"thing-greenhouse","action":"on"}` + strings.Repeat(" ", MaxOrder) + `]`,
+		// An action behind more members than an order has.
+		`{"0":0,"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"action":"on"}`,
 	} {
 		if o, err := Decode([]byte(text), thing); !errors.Is(err, ErrNotOrder) {
 			t.Errorf("%.100q: %+v, %v", text, o, err)
@@ -97,7 +104,10 @@ func TestMalformed(t *testing.T) {
 		{`{"action":"on","output":"pump","id":"a","expires":"0001-01-01T00:00:00Z"}`, "RFC 3339", Malformed, "a"},
 		{`{"levl":1,"action":"on","output":"pump","id":"last"}`, `unknown key "levl"`, Malformed, "last"},
 		{`{"action":"on","output":"pump","id":"a","note":"` + long + `"}`, "bytes", TooLarge, "a"},
-		{`{"action":"` + long + `","output":"pump","id":"a"}`, "bytes", TooLarge, "a"},
+		{`{"id":"a","action":"on","output":"pump"` + strings.Repeat(`,"x":1`, 12000), "bytes", TooLarge, "a"},
+		{`{"action":"on","note":"` + long + `","id":"a"}`, "bytes", TooLarge, ""}, // the id is behind what is looked at
+		{`{"id":"a","output":"pump","action":"on"` + strings.Repeat(`,"x":1`, 20) + `}`, `unknown key "x"`, Malformed, "a"},
+		{`{"action":"on","1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"id":"a"`, "unknown key", Malformed, ""},
 	} {
 		_, err := Decode([]byte(c.text), thing)
 		var r *RefusedError
@@ -209,4 +219,21 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("id %q of %v", o.ID, id)
 		}
 	})
+}
+
+// What is refused or passed over costs no more to parse than an order does,
+// whatever it holds. [CMD-2]
+func TestCostOfParsing(t *testing.T) {
+	for name, text := range map[string]string{
+		"keys":        `{"action":"on"` + strings.Repeat(`,"k":1`, MaxOrder/6-10) + `}`,
+		"other keys":  `{"a":1` + strings.Repeat(`,"k":1`, MaxOrder/6-10) + `}`,
+		"1 MB of it":  `{"action":"on"` + strings.Repeat(`,"k":1`, 1<<20/6) + `}`,
+		"1 MB of one": `{"action":"on","k":[` + strings.Repeat(`1,`, 1<<19) + `1]}`,
+		"nested":      `{"action":"on","k":` + strings.Repeat(`{"k":`, 9000) + "1" + strings.Repeat("}", 9000) + `}`,
+	} {
+		payload := []byte(text)
+		if n := testing.AllocsPerRun(5, func() { _, _ = Decode(payload, thing) }); n > 300 {
+			t.Errorf("%s, %d bytes: %.0f allocations", name, len(text), n)
+		}
+	}
 }

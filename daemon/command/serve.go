@@ -52,7 +52,7 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 				acks.close(r, true)
 				continue
 			}
-			finish := d.take(m.Payload, source{cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, lost: m.Lost})
+			finish := d.take(m.Payload, source{cause: "mqtt", size: m.Size, retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, lost: m.Lost})
 			if finish == nil {
 				acks.close(r, true)
 				continue

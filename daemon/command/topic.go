@@ -44,9 +44,9 @@ func (d *Desk) misplaced(m uplink.Message) bool {
 	case full:
 		d.o.Log.Warn("messages come on many topics that are not for orders; no more of them are named")
 	case first && d.o.Topic == "":
-		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", brief(m.Topic), "bytes", len(m.Payload))
+		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", brief(m.Topic), "bytes", max(m.Size, len(m.Payload)))
 	case first:
-		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", brief(m.Topic), "want", d.o.Topic, "bytes", len(m.Payload))
+		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", brief(m.Topic), "want", d.o.Topic, "bytes", max(m.Size, len(m.Payload)))
 	}
 	return true
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
 )
 
 // on is a message on a topic.
@@ -77,5 +78,40 @@ func TestWarningsOfOtherTopics(t *testing.T) {
 	}
 	if len(b.desk.strays.seen) > maxStray+1 {
 		t.Errorf("%d topics are remembered", len(b.desk.strays.seen))
+	}
+}
+
+// A message of which the link kept only the beginning: an order is refused, with
+// its id if that is there; all else is passed over. [CMD-2]
+func TestOrderOfWhichTheBeginningIsLeft(t *testing.T) {
+	b, m := newBench(t), &mail{}
+	cut := func(topic, text string) uplink.Message {
+		msg := m.on(topic, []byte(text))
+		msg.QoS, msg.Size = 0, 870_000
+		return msg
+	}
+	b.serve(
+		cut(orders, `{"id":"a","output":"pump","action":"on","note":"xxx`),
+		cut(orders, `{"message":"xxx`), cut(orders, `{"kind":"gap","action":"on","note":"xxx`), cut(orders, `{"id":"b","output":"pump","act`),
+		cut("old/orders", `{"id":"c","output":"pump","action":"on","note":"xxx`),
+		cut(orders, `{"output":"pump","action":"off"}`), // whole, and more behind it
+	)
+	st := b.desk.Stats()
+	if len(b.pins.did) != 0 || st.Refused != 2 || st.Passed != 3 || st.Elsewhere != 1 {
+		t.Errorf("did %q, %+v; want two refused, three passed over, one elsewhere", b.pins.did, st)
+	}
+	if len(b.sent) != 2 {
+		t.Fatalf("%d answers", len(b.sent))
+	}
+	said := map[string]any{}
+	for _, r := range b.sent {
+		if r.Fields[0] == (sensors.Field{Name: "id", Value: "a"}) {
+			for _, f := range r.Fields {
+				said[f.Name] = f.Value
+			}
+		}
+	}
+	if len(said) == 0 || said["reason"] != string(TooLarge) || !strings.Contains(said["hint"].(string), "870000 bytes") {
+		t.Errorf("answered %v", said)
 	}
 }

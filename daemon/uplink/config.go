@@ -28,6 +28,10 @@ type Config struct {
 	// after the outbox has been drained, before the DISCONNECT.
 	Farewell func() Mail
 
+	// MaxPayload is the largest payload, in bytes, that is received: 1 KiB to 4 MiB, 0
+	// is 128 KiB. Of a message over it only the beginning is kept; see [Message].
+	MaxPayload int
+
 	Window  int           // publishes in flight; 0 is 32, at most 64
 	Drain   time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
 	Observe func(Status)  // called on every change of Status, from Run's goroutine; must not block; may be nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,7 @@ type conn struct {
 	// What the protocol client is not given.
 	acks    acks
 	subacks subacks
+	unacked atomic.Int32 // messages to us that are not acknowledged
 
 	mu     sync.Mutex
 	cause  error         // what ended it, the first
@@ -39,6 +41,7 @@ type traffic struct {
 	sent  time.Time // when something was last written
 	heard time.Time // when a packet last came
 	pong  time.Time // when a PINGRESP last came
+	large time.Time // when a part of a message last came that takes long, or is too large
 	ended time.Time
 	// gap is the longest time without anything before what was sent and after which
 	// nothing has come; survived is the longest after which something has.
@@ -52,18 +55,27 @@ func newConn(raw, tls net.Conn) *conn {
 	return c
 }
 
-// Read gives the bytes of checked packets, but for PUBACKs and SUBACKs. After the
-// connection has ended it gives what ended it.
+// Read gives the bytes of checked packets, but for messages, PUBACKs and SUBACKs.
+// While a message takes long to come it gives PINGRESPs, for bytes that come are as
+// good a sign of life, and the real one is behind them. After the connection has
+// ended it gives what ended it.
 func (c *conn) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
 		packet, err := c.guard.next()
 		if err != nil {
 			return 0, c.ended(err)
 		}
+		if packet == nil {
+			c.busy()
+			c.rest = alive
+			break
+		}
 		c.heard(packet[0] >> 4)
 		switch packet[0] >> 4 {
 		case puback:
-			c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]))
+			if !c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:])) {
+				return 0, c.ended(errPubacks)
+			}
 		case suback:
 			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
 		default:
@@ -95,6 +107,24 @@ func (c *conn) sending(now time.Time) {
 		t.gap = max(t.gap, now.Sub(later(t.sent, t.heard)))
 	}
 	t.sent = now
+}
+
+// busy notes that a part of a large message has come. What the broker has sent after
+// it is behind it.
+func (c *conn) busy() {
+	c.heard(publish)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flow.large = c.flow.heard
+}
+
+// since says since when an answer to what was sent then could have been here: the
+// time that large messages take before it does not count, up to an hour.
+func (c *conn) since(sent time.Time) time.Time {
+	if time.Since(sent) > time.Hour {
+		return sent
+	}
+	return later(sent, c.traffic().large)
 }
 
 // traffic says what has gone over the connection so far. Any goroutine.

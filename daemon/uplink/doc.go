@@ -15,7 +15,8 @@
 //
 // Nothing that comes from the broker is believed unseen. Each packet is read
 // whole and checked before the protocol client gets it (see guard.go), so a
-// broken or hostile peer ends a connection and never the program.
+// broken or hostile peer ends a connection and never the program. Messages to us
+// are bounded in size, number and bytes where they are read (see inbound.go).
 //
 // A wait is never for one thing only: it ends too when the connection does,
 // when its time is up, and when the caller wants to stop.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 )
 
@@ -27,9 +28,11 @@ const (
 	goodbye   = 14 // DISCONNECT
 )
 
-// maxInbound is the largest packet that is kept in memory. AWS IoT Core sends
-// no payload over 128 KB; other brokers may send 256 MB.
-const maxInbound = 1 << 20
+// aliveEvery is how often a sign of life is given while a message comes.
+const aliveEvery = 2 * time.Second
+
+// alive is that sign: a PINGRESP.
+var alive = []byte{pingresp << 4, 0}
 
 // maxGoodbye bounds a DISCONNECT, with its properties.
 const maxGoodbye = 1024
@@ -37,6 +40,9 @@ const maxGoodbye = 1024
 // errGoodbye is a server's DISCONNECT. It closes the connection, as the end of the
 // stream does.
 var errGoodbye = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
+
+// errPubacks is the reason where a broker acknowledges without end.
+var errPubacks = fmt.Errorf("read packet: thousands of PUBACKs for nothing that was sent: %w", errProtocol)
 
 // errProtocol is wrapped by every complaint about what the broker sent.
 var errProtocol = errors.New("not MQTT 3.1.1")
@@ -67,14 +73,36 @@ type guard struct {
 	subscribing atomic.Bool // a SUBACK is due, and no PUBACK can be
 
 	accepted func() // called when the CONNACK has come and is good
-	// tooBig is told of a message that was read but not kept; acknowledge says
-	// that the broker waits for a PUBACK for id.
-	tooBig func(topic string, size int, acknowledge bool, id uint16)
+	limit    int    // the largest payload that is kept, in bytes
+	// deliver is called with every message, in their order, before anything after
+	// it is read.
+	deliver func(*incoming)
+	message *incoming // that is being read
+	left    int       // bytes of its payload that have not come
 }
 
-// next gives the next packet, whole. It is valid until the next call.
+// incoming is a PUBLISH packet (section 3.3).
+type incoming struct {
+	topic     string
+	payload   []byte // whole, or where it is over the limit its first KiB
+	size      int    // of the whole payload
+	packet    uint16 // the packet identifier; none at QoS 0
+	qos       byte
+	duplicate bool
+	retained  bool
+}
+
+// next gives the next packet that is no message, whole; it is valid until the next
+// call. It gives nil once in a while when a message is still coming.
 func (g *guard) next() ([]byte, error) {
 	for {
+		if g.message != nil {
+			if done, err := g.body(); err != nil || !done {
+				return nil, err
+			}
+			g.deliver(g.message)
+			g.message = nil
+		}
 		first, err := g.r.ReadByte()
 		if err != nil {
 			return nil, err
@@ -86,8 +114,8 @@ func (g *guard) next() ([]byte, error) {
 		if err := g.expected(first, length); err != nil {
 			return nil, err
 		}
-		if length > maxInbound {
-			if err := g.skip(first, length); err != nil {
+		if first>>4 == publish {
+			if err := g.begin(first, length); err != nil {
 				return nil, err
 			}
 			continue
@@ -160,59 +188,78 @@ func (g *guard) check(first byte, body []byte) error {
 		g.accepted()
 	case goodbye:
 		return errGoodbye
-	case publish:
-		n := int(binary.BigEndian.Uint16(body))
-		rest := len(body) - 2 - n
-		if first>>1&3 == 1 {
-			rest -= 2
-		}
-		if rest < 0 {
-			return fmt.Errorf("read packet: PUBLISH shorter than its topic: %w", errProtocol)
-		}
-		topic := string(body[2 : 2+n])
-		if n == 0 || strings.ContainsAny(topic, "+#\x00") || !utf8.ValidString(topic) {
-			return fmt.Errorf("read packet: PUBLISH with the topic %q: %w", topic, errProtocol)
-		}
 	}
 	return nil
 }
 
-// skip reads past a message that is too big to be kept. Ending the connection
-// instead would have the broker send it again for ever.
-func (g *guard) skip(first byte, length int) error {
-	if first>>4 != publish {
-		return fmt.Errorf("read packet: type %d with %d bytes: %w", first>>4, length, errProtocol)
-	}
+// begin reads a message up to its payload. One whose payload is over the limit is
+// read past and not refused: the broker would send it again for ever.
+func (g *guard) begin(first byte, length int) error {
+	m := &incoming{qos: first >> 1 & 3, duplicate: first&8 != 0, retained: first&1 != 0}
 	var n [2]byte
 	if _, err := io.ReadFull(g.r, n[:]); err != nil {
 		return cutShort(err)
 	}
-	topic := make([]byte, binary.BigEndian.Uint16(n[:]))
-	if _, err := io.ReadFull(g.r, topic); err != nil {
+	topic := int(binary.BigEndian.Uint16(n[:]))
+	m.size = length - 2 - topic - 2*int(m.qos)
+	if m.size < 0 {
+		return fmt.Errorf("read packet: PUBLISH shorter than its topic: %w", errProtocol)
+	}
+	b := make([]byte, topic)
+	if _, err := io.ReadFull(g.r, b); err != nil {
 		return cutShort(err)
 	}
-	left := length - 2 - len(topic)
-	acknowledge := first>>1&3 == 1
-	if acknowledge {
+	m.topic = string(b)
+	if topic == 0 || strings.ContainsAny(m.topic, "+#\x00") || !utf8.ValidString(m.topic) {
+		return fmt.Errorf("read packet: PUBLISH with the topic %q: %w", shown(m.topic), errProtocol)
+	}
+	if m.qos > 0 {
 		if _, err := io.ReadFull(g.r, n[:]); err != nil {
 			return cutShort(err)
 		}
-		left -= 2
+		if m.packet = binary.BigEndian.Uint16(n[:]); m.packet == 0 { // section 2.3.1
+			return fmt.Errorf("read packet: PUBLISH with the packet identifier 0: %w", errProtocol)
+		}
 	}
-	if _, err := io.CopyN(io.Discard, g.r, int64(left)); err != nil {
-		return cutShort(err)
+	kept := m.size
+	if kept > g.limit {
+		kept = headBytes
 	}
-	g.tooBig(string(topic), left, acknowledge, binary.BigEndian.Uint16(n[:]))
+	m.payload = make([]byte, 0, kept)
+	g.message, g.left = m, m.size
 	return nil
 }
 
-// room gives a buffer of n bytes.
-func (g *guard) room(n int) []byte {
-	if n > 4096 {
-		return make([]byte, n)
+// body reads on in the message that has begun. It is not done, and is called again,
+// when that takes a while.
+func (g *guard) body() (done bool, err error) {
+	for since := time.Now(); g.left > 0; {
+		if time.Since(since) >= aliveEvery {
+			return false, nil
+		}
+		m := g.message
+		to := m.payload[len(m.payload):cap(m.payload)]
+		if len(to) == 0 {
+			to = g.room(smallPacket)
+		}
+		n, err := g.r.Read(to[:min(len(to), g.left)])
+		if len(m.payload) < cap(m.payload) {
+			m.payload = m.payload[:len(m.payload)+n]
+		}
+		if g.left -= n; err != nil && g.left > 0 {
+			return false, cutShort(err)
+		}
 	}
+	return true, nil
+}
+
+// smallPacket is more than any packet has that is no message.
+const smallPacket = 4096
+
+// room gives a buffer of n bytes, at most smallPacket.
+func (g *guard) room(n int) []byte {
 	if g.buf == nil {
-		g.buf = make([]byte, 4096)
+		g.buf = make([]byte, smallPacket)
 	}
 	return g.buf[:n]
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,22 +14,43 @@ import (
 )
 
 func newGuard(data []byte) *guard {
-	return &guard{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, tooBig: func(string, int, bool, uint16) {}}
+	return &guard{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, limit: defaultPayload, deliver: func(*incoming) {}}
+}
+
+// written is the message as a packet.
+func (m *incoming) written() []byte {
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.TopicName, p.Payload, p.Qos, p.MessageID, p.Retain, p.Dup = m.topic, m.payload, m.qos, m.packet, m.retained, m.duplicate
+	var b bytes.Buffer
+	if err := p.Write(&b); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
 }
 
 var connackOK = []byte{0x20, 2, 0, 0}
 
 func TestGuardLetsThroughWhatIsDue(t *testing.T) {
-	due := [][]byte{
+	messages := [][]byte{
 		{0x30, 4, 0, 1, 't', 'p'},       // PUBLISH, QoS 0
 		{0x32, 6, 0, 1, 't', 0, 9, 'p'}, // QoS 1
 		{0x3b, 5, 0, 1, 't', 0, 9},      // QoS 1, duplicate, retained, no payload
-		{0x40, 2, 0, 9},                 // PUBACK
-		{0xd0, 0},                       // PINGRESP
-		{0x30, 0x84, 0, 0, 1, 't', 'p'}, // a length of two bytes where one would do
 		append([]byte{0x30, 0xff, 0x7f, 0, 1, 't'}, make([]byte, 0x3fff-3)...), // a longer one
 	}
-	g := newGuard(append(bytes.Clone(connackOK), bytes.Join(due, nil)...))
+	long := []byte{0x30, 0x84, 0, 0, 1, 't', 'p'} // a length of two bytes where one would do
+	due := [][]byte{
+		{0x40, 2, 0, 9}, // PUBACK
+		{0xd0, 0},       // PINGRESP
+	}
+	g := newGuard(bytes.Join([][]byte{connackOK, bytes.Join(messages, nil), long, due[0], due[1], messages[0]}, nil))
+	var came [][]byte
+	g.deliver = func(m *incoming) { came = append(came, m.written()) }
+	defer func() {
+		want := append(messages, messages[0], messages[0])
+		if !slices.EqualFunc(came, want, bytes.Equal) {
+			t.Errorf("%d messages came, want %d, the same", len(came), len(want))
+		}
+	}()
 	for i, want := range append([][]byte{connackOK}, due...) {
 		got, err := g.next()
 		if err != nil || !bytes.Equal(got, want) {
@@ -62,6 +84,7 @@ func TestGuardRefusesWhatIsNotDue(t *testing.T) {
 		"PUBLISH shorter than said": {0x30, 3, 0, 9, 't'},
 		"PUBLISH without packet id": {0x32, 4, 0, 1, 't', 0},
 		"empty PUBLISH":             {0x30, 0},
+		"PUBLISH with packet id 0":  {0x32, 5, 0, 1, 't', 0, 0},
 		"long PUBACK":               {0x40, 3, 0, 1, 0},
 		"PUBACK with flags":         {0x41, 2, 0, 1},
 		"endless length":            {0x30, 0xff, 0xff, 0xff, 0xff, 0x7f},
@@ -122,6 +145,13 @@ func FuzzGuard(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g := newGuard(append(bytes.Clone(connackOK), data...))
 		read := 0
+		g.limit = headBytes
+		g.deliver = func(m *incoming) {
+			read += m.size
+			if m.topic == "" || len(m.payload) != min(m.size, headBytes) || cap(m.payload) > headBytes {
+				t.Fatalf("message %q with %d of %d bytes", m.topic, len(m.payload), m.size)
+			}
+		}
 		for {
 			packet, err := g.next()
 			if err != nil {

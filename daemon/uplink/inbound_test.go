@@ -1,6 +1,10 @@
 package uplink
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,12 +98,14 @@ func TestMessageOfALostConnection(t *testing.T) {
 	})
 }
 
-// Nobody receives. At QoS 1 nothing may be lost, so the broker has to keep it.
+// Nobody receives. At QoS 1 nothing may be lost, so the broker has to keep it. What
+// waits is bounded in number and in bytes.
 func TestInboundOverflow(t *testing.T) {
+	const large = 60_000
 	for name, c := range map[string]struct {
 		room  int
 		bytes string
-	}{"small": {inboundRoom, ""}, "large": {largeRoom, strings.Repeat(".", largeFrom)}} {
+	}{"small": {inboundRoom, ""}, "large": {inboundBytes / (large + inboundHeader + 8), strings.Repeat(".", large)}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBroker(t)
@@ -123,12 +129,76 @@ func TestInboundOverflow(t *testing.T) {
 				p.grant("orders", 1)
 				p.publish("orders", "0", 1, 1, false)
 				if m := <-l.Messages(); string(m.Payload) != "0" || m.Lost() {
-					t.Errorf("first message on the new connection: %q (lost: %v)", m.Payload, m.Lost())
+					t.Errorf("first message on the new connection: %.20q (lost: %v)", m.Payload, m.Lost())
 				}
 				l.end(t, p)
 			})
 		})
 	}
+}
+
+// When there is no room, reading waits for it: a broker that sends at once more
+// than fits, and sends it again on each connection, gets through all the same.
+func TestInboundWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(false)
+		p.grant("orders", 1)
+		const all = inboundRoom + 100
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for i := range all {
+				p.publish("orders", strconv.Itoa(i), 1, uint16(i+1), false)
+			}
+		}()
+		synctest.Wait()
+		for i := range all {
+			m := <-l.Messages()
+			if string(m.Payload) != strconv.Itoa(i) {
+				t.Fatalf("message %d is %q", i, m.Payload)
+			}
+			if i >= 100 {
+				continue
+			}
+			m.Ack()
+			if a := expect[*packets.PubackPacket](p); a.MessageID != uint16(i+1) {
+				t.Fatalf("puback for %d", a.MessageID)
+			}
+		}
+		<-sent
+		if st := l.Status(); !st.Connected || st.Dropped != 0 {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// A receiver that acknowledges nothing does not make us hold more and more.
+func TestUnacknowledgedIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(false)
+		p.grant("orders", 1)
+		n := 0
+		go func() {
+			for range l.Messages() {
+				n++
+			}
+		}()
+		for i := range maxUnacked + 1 {
+			p.publish("orders", "", 1, uint16(i+1), false)
+		}
+		p.gone()
+		synctest.Wait()
+		if n > maxUnacked+1 {
+			t.Errorf("%d messages came", n)
+		}
+		close(l.inbound.ch) // ends the receiver; nobody sends any more
+		l.end(t, nil)
+	})
 }
 
 func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {
@@ -151,28 +221,151 @@ func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {
 	})
 }
 
-// A message too big to be kept is read past and acknowledged, or it would come
-// back on every connection.
-func TestTooBigMessage(t *testing.T) {
+// A message over the limit is read past and acknowledged, or it would come back on
+// every connection. Its beginning is received.
+func TestTooLargeMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
-		l := run(t, orders(b))
+		c := orders(b)
+		c.MaxPayload = 64 << 10
+		l := run(t, c)
 		p := b.accept(false)
 		p.grant("orders", 1)
-		big := strings.Repeat("x", maxInbound)
-		go p.publish("orders", big, 1, 513, false)
+		fits := strings.Repeat("x", 64<<10)
+		p.publish("orders", fits, 0, 0, false)
+		if m := <-l.Messages(); len(m.Payload) != 64<<10 || m.Cut() {
+			t.Errorf("got %d bytes, cut: %v", len(m.Payload), m.Cut())
+		}
+		go p.publish("orders", fits+"x", 1, 513, false)
 		if a := expect[*packets.PubackPacket](p); a.MessageID != 513 {
 			t.Errorf("puback for %d, want 513", a.MessageID)
 		}
-		p.publish("orders", big, 0, 0, false)
-		p.publish("orders", "small", 0, 0, false)
-		if m := <-l.Messages(); string(m.Payload) != "small" {
+		for _, size := range []int{64<<10 + 1, 870_000, 3 << 20} {
+			if size > 64<<10+1 {
+				p.publish("orders", strings.Repeat("x", size), 0, 0, false)
+			}
+			m := <-l.Messages()
+			if !m.Cut() || m.Size != size || len(m.Payload) != headBytes || cap(m.Payload) != headBytes || m.QoS != 0 || m.Lost() {
+				t.Errorf("got %d of %d bytes at QoS %d, want %d of %d", len(m.Payload), m.Size, m.QoS, headBytes, size)
+			}
+			m.Ack() // does nothing
+		}
+		p.publish("orders", "small", 1, 7, false)
+		if m := <-l.Messages(); string(m.Payload) != "small" || m.Cut() {
 			t.Errorf("got %d bytes", len(m.Payload))
 		}
-		synctest.Wait()
-		if st := l.Status(); !st.Connected || st.Dropped != 2 {
+		p.quiet(time.Second)
+		if st := l.Status(); !st.Connected || st.Dropped != 3 {
 			t.Errorf("status: %+v", st)
 		}
 		l.end(t, p)
+	})
+}
+
+// trickle sends a message of 870 kB at 8 KiB/s: it takes nearly two minutes.
+func (p *peer) trickle(topic string, id uint16) {
+	p.t.Helper()
+	var packet bytes.Buffer
+	m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	m.TopicName, m.Payload, m.Qos, m.MessageID = topic, make([]byte, 870_000), 1, id
+	must(p.t, m.Write(&packet))
+	for packet.Len() > 0 {
+		_, err := p.conn.Write(packet.Next(8 << 10))
+		must(p.t, err)
+		<-time.After(time.Second)
+	}
+}
+
+// A large message on a slow link: bytes that come are a sign of life, though the
+// PINGRESP, the SUBACK and PUBACKs are behind them. To give up such a connection
+// would have the broker begin anew, for ever.
+func TestLargeMessageOnASlowLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := orders(b)
+		c.KeepAlive = 5 * time.Second
+		l := run(t, c)
+		p := b.accept(true)
+		s := expect[*packets.SubscribePacket](p)
+		p.trickle("orders", 8)
+		p.suback(s.MessageID, 1)
+		if a := expect[*packets.PubackPacket](p); a.MessageID != 8 {
+			t.Errorf("puback for %d", a.MessageID)
+		}
+		sent := l.queue.Put("t", []byte("1"))
+		id := p.delivery("t", "1")
+		p.trickle("orders", 9)
+		p.puback(id)
+		for {
+			cp, err := p.read()
+			must(t, err)
+			if a, ok := cp.(*packets.PubackPacket); ok && a.MessageID == 9 {
+				break
+			}
+		}
+		synctest.Wait()
+		if st := l.Status(); !st.Connected || st.Dropped != 2 || settled(sent) != "acknowledged" {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// A message that stops in its middle is no sign of life.
+func TestMessageThatStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := orders(b)
+		c.KeepAlive = 5 * time.Second
+		l := run(t, c)
+		p := b.accept(false)
+		p.grant("orders", 1)
+		_, err := p.conn.Write([]byte{0x30, 0xff, 0xff, 0x3f, 0, 1, 't', 'x'})
+		must(t, err)
+		must(t, p.conn.SetReadDeadline(time.Now().Add(time.Minute)))
+		for err == nil {
+			_, err = packets.ReadPacket(p.conn) // pings, that are not answered
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the connection goes on")
+		}
+		l.end(t, p)
+	})
+}
+
+// A broker that acknowledges without end fills no memory.
+func TestPubacksWithoutEnd(t *testing.T) {
+	a := acks{ready: make(chan struct{}, 1)}
+	for i := range 2 * maxAcks {
+		if ok := a.put(uint16(i)); ok != (i < maxAcks) {
+			t.Fatalf("PUBACK %d is taken: %v", i, ok)
+		}
+	}
+	a.each(func(uint16) {})
+	if !a.put(1) {
+		t.Error("no room for more afterwards")
+	}
+}
+
+// What was dropped is logged once a minute at most, however much it is.
+func TestDropsAreLoggedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		var said bytes.Buffer
+		c := orders(b)
+		c.MaxPayload, c.Log = headBytes, slog.New(slog.NewTextHandler(&said, nil))
+		l := run(t, c)
+		p := b.accept(false)
+		p.grant("orders", 1)
+		for i := range 121 {
+			p.publish("orders/"+strings.Repeat("x", 60_000), strings.Repeat("x", headBytes+1), 0, 0, false)
+			if i%2 == 1 {
+				p.quiet(time.Second)
+			}
+		}
+		l.end(t, p)
+		if n := strings.Count(said.String(), "too large"); n != 2 || said.Len() > 8<<10 || !strings.Contains(said.String(), "messages=120") {
+			t.Errorf("%d lines, %d bytes:\n%.2000s", n, said.Len(), said.String())
+		}
 	})
 }

@@ -18,14 +18,7 @@ import (
 )
 
 const (
-	turnEvery = 2 * time.Second // how often the supervisor turns at least
-	// inboundRoom is how many messages may wait: AWS IoT Core has 100 in flight at
-	// most, but mosquitto 2.0 that was restarted sends all that it has kept for a
-	// session at once, 1000 where its max_queued_messages is not set. Of those
-	// larger than largeFrom bytes fewer may.
-	inboundRoom  = 1280
-	largeRoom    = 256
-	largeFrom    = 8 << 10
+	turnEvery    = 2 * time.Second // how often the supervisor turns at least
 	goodbyeWait  = 2 * time.Second // for the PUBACK of the farewell
 	defaultAlive = 30 * time.Second
 	lookEvery    = time.Minute
@@ -35,15 +28,17 @@ const (
 type Link struct {
 	cfg        Config
 	host, port string
-	messages   chan Message
+	inbound    *inbound
 	built      time.Time
 	random     func(below time.Duration) time.Duration
 	running    atomic.Bool
 	dropped    atomic.Uint64 // counted where a Status cannot be changed
 
-	mu     sync.Mutex
-	status Status
-	asked  requests
+	mu        sync.Mutex
+	status    Status
+	asked     requests
+	untold    uint64 // messages dropped and not logged yet
+	dropsTold time.Time
 
 	// The rest belongs to Run's goroutine.
 	keys        keyring
@@ -67,6 +62,9 @@ type Link struct {
 func New(c Config) (*Link, error) {
 	if c.KeepAlive == 0 {
 		c.KeepAlive = defaultAlive
+	}
+	if c.MaxPayload == 0 {
+		c.MaxPayload = defaultPayload
 	}
 	if c.Window == 0 {
 		c.Window = 32
@@ -95,11 +93,11 @@ func New(c Config) (*Link, error) {
 	}
 	l := &Link{
 		cfg: c, host: host, port: port, built: builtAt(), random: jitter,
-		messages: make(chan Message, inboundRoom),
-		asked:    requests{hurry: make(chan struct{}, 1)},
-		status:   Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
-		keys:     keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
-		filters:  newFilters(), topics: newTopics(), pace: paceFor(host, c.Limits),
+		inbound: newInbound(),
+		asked:   requests{hurry: make(chan struct{}, 1)},
+		status:  Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
+		keys:    keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
+		filters: newFilters(), topics: newTopics(), pace: paceFor(host, c.Limits),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
@@ -124,6 +122,8 @@ func validate(c Config) error {
 		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", c.CA, c.Certificate, c.Key)
 	case c.KeepAlive < time.Second || c.KeepAlive > 0xffff*time.Second:
 		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
+	case c.MaxPayload < headBytes || c.MaxPayload > inboundBytes:
+		return fmt.Errorf("largest payload: want %d to %d bytes (got %d)", headBytes, inboundBytes, c.MaxPayload)
 	case c.Window < 1 || c.Window > 64:
 		return fmt.Errorf("window: want 1 to 64 (got %d)", c.Window)
 	case !slices.Contains([]Limits{"", LimitsAuto, LimitsAWS, LimitsNone}, c.Limits):
@@ -151,9 +151,9 @@ func validate(c Config) error {
 	return nil
 }
 
-// Messages gives what the broker sends. It has room for 1280 messages and is
-// never closed. Whoever receives acknowledges; see [Message].
-func (l *Link) Messages() <-chan Message { return l.messages }
+// Messages gives what the broker sends. It has room for 1280 messages and 4 MiB of
+// them, and is never closed. Whoever receives acknowledges; see [Message].
+func (l *Link) Messages() <-chan Message { return l.inbound.ch }
 
 // Status gives the present state. Any goroutine.
 func (l *Link) Status() Status {
@@ -263,20 +263,6 @@ func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{})
 		case <-ctx.Done():
 			return false
 		case <-tick.C:
-		}
-	}
-}
-
-// discard drops the messages of an ended connection that nobody has begun to
-// handle: at QoS 1 the broker sends them again.
-func (l *Link) discard() {
-	for range len(l.messages) {
-		select {
-		case m := <-l.messages:
-			if m.QoS == 0 {
-				l.messages <- m // room was just made, and nobody else sends now
-			}
-		default:
 		}
 	}
 }

@@ -52,9 +52,13 @@ type Subscription struct {
 // Message is a message from the broker. It is acknowledged to the broker only
 // by Ack, whatever its QoS; see MQTT 3.1.1, section 4.3.2.
 type Message struct {
-	Topic    string
-	Payload  []byte // belongs to the receiver
-	QoS      byte
+	Topic   string
+	Payload []byte // belongs to the receiver
+	// Size is the payload's size in bytes as the broker sent it. Where that is over
+	// Config.MaxPayload, Payload is only its first KiB: the rest was read past, and the
+	// message has been acknowledged. It counts as dropped.
+	Size     int
+	QoS      byte // 0 too for one of which only the beginning is here
 	Retained bool
 	// Ack sends the PUBACK; on a connection that has ended it does nothing.
 	// Any goroutine, any number of times.
@@ -64,6 +68,9 @@ type Message struct {
 	// QoS 0 it is always false, as nothing is sent again.
 	Lost func() bool
 }
+
+// Cut reports whether only the payload's beginning is here; see Size.
+func (m Message) Cut() bool { return m.Size > len(m.Payload) }
 
 // Status is the state of the link, for people and for the safety of pins.
 type Status struct {
@@ -89,7 +96,8 @@ type Status struct {
 	// A batch of readings is one.
 	Published uint64
 	// Dropped counts the messages from the broker that were lost since the
-	// start: at QoS 0 because too many waited, at any QoS because of their size.
+	// start: at QoS 0 because too many waited, at any QoS because of their size. Of those
+	// the beginning was received.
 	Dropped uint64
 	// SessionsLost counts how often the link came to stand again and the broker had
 	// forgotten our session, and with it the orders it may have kept for us. What a

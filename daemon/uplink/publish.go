@@ -10,7 +10,7 @@ import (
 // passes three goroutines on its way out and two on its way back, has a timer
 // and a store of its own, and is one TLS record, and all that costs several
 // times what sending does. What the client keeps is the connection's beginning
-// and end, subscriptions, messages to us, and pings. As it does not see what we
+// and end, and pings. As it does not see what we
 // publish, it pings once in a keep-alive interval whether or not we do.
 
 // flight is a message that was sent and is not acknowledged.
@@ -42,6 +42,8 @@ func (c *second) add(m Mail, now time.Time) (fast bool) {
 const (
 	recordBytes = 16 << 10 // of a TLS record (RFC 8446, section 5.1); no more than that waits to be written
 	keptBytes   = 2 * recordBytes
+
+	maxAcks = 4096 // PUBACKs that wait; no more than the window can be for what we sent
 )
 
 // appendPublish appends a PUBLISH packet at QoS 1 (MQTT 3.1.1, section 3.3).
@@ -96,14 +98,20 @@ type acks struct {
 	packets []uint16 // their identifiers
 }
 
-func (a *acks) put(packet uint16) {
+// put adds one, and reports whether there was room. It takes no broker that
+// acknowledges what we have sent to fill it.
+func (a *acks) put(packet uint16) (ok bool) {
 	a.mu.Lock()
-	a.packets = append(a.packets, packet)
+	ok = len(a.packets) < maxAcks
+	if ok {
+		a.packets = append(a.packets, packet)
+	}
 	a.mu.Unlock()
 	select {
 	case a.ready <- struct{}{}:
 	default:
 	}
+	return ok
 }
 
 // each calls f for what has come.

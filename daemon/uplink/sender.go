@@ -216,7 +216,7 @@ func (s *session) overdue() {
 		return
 	}
 	oldest := s.window[0]
-	waited := time.Since(oldest.sent)
+	waited := time.Since(s.conn.since(oldest.sent))
 	if waited >= ackTimeout/2 && s.pinged.Before(oldest.sent) {
 		s.ping()
 	}

@@ -1,7 +1,6 @@
 package uplink
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -59,7 +58,7 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	defer s.l.discard()
+	defer s.l.inbound.discard()
 	if err := s.subscribe(ctx, s.l.filters.wanted(s.l.cfg.Subscriptions, time.Now(), false)); err != nil {
 		return s.finish(err)
 	}
@@ -130,8 +129,6 @@ func (s *session) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
 		SetPingTimeout(pingTimeout).
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
-		SetAutoAckDisabled(true).
-		SetDefaultPublishHandler(s.receive).
 		SetConnectionLostHandler(func(mqtt.Client, error) { close(s.lost) })
 	if c.Will != nil {
 		o.SetBinaryWill(c.Will.Topic, c.Will.Payload, 1, false)
@@ -167,44 +164,10 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 	}
 	s.phase = Connecting
 	c := newConn(raw, secure)
-	c.guard.tooBig = func(topic string, size int, acknowledge bool, id uint16) {
-		l.dropped.Add(1)
-		l.cfg.Log.Warn("message is too big and was dropped", "topic", topic, "bytes", size)
-		if acknowledge {
-			_, _ = c.Write([]byte{puback << 4, 2, byte(id >> 8), byte(id)}) // an error ends the connection
-		}
-	}
+	c.guard.limit, c.guard.deliver = l.cfg.MaxPayload, s.receive
 	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
 	c.guard.accepted = func() { stop() }
 	return c, nil
-}
-
-// receive is the handler of every message. It must not block.
-func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
-	c := s.conn
-	if m.Duplicate() || !s.subscribed.Load() {
-		s.resumed.Store(true)
-	}
-	msg := Message{Topic: m.Topic(), Payload: bytes.Clone(m.Payload()), QoS: m.Qos(), Retained: m.Retained()}
-	msg.Ack = func() {
-		if !c.over() {
-			m.Ack()
-		}
-	}
-	msg.Lost = func() bool { return m.Qos() > 0 && c.over() }
-	full := len(msg.Payload) > largeFrom && len(s.l.messages) >= largeRoom
-	if !full {
-		select {
-		case s.l.messages <- msg:
-			return
-		default:
-		}
-	}
-	if m.Qos() > 0 {
-		c.fail(errFull) // not acknowledged, so the broker keeps it
-	} else {
-		s.l.dropped.Add(1)
-	}
 }
 
 // stand says that the link stands.

@@ -102,9 +102,8 @@ func (s *session) request(ctx context.Context, sub Subscription) (code byte, err
 
 // suback awaits the answer to the SUBSCRIBE with this identifier.
 func (s *session) suback(ctx context.Context, packet uint16) (code byte, err error) {
-	end := time.Now().Add(subackTimeout)
 	for {
-		came := s.l.await(ctx, time.Until(end), s.conn.subacks.ready, s.conn.down)
+		came := s.l.await(ctx, time.Until(s.conn.since(s.asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
 		of, code := s.conn.subacks.take()
 		switch {
 		case came && of == packet:
@@ -114,7 +113,7 @@ func (s *session) suback(ctx context.Context, packet uint16) (code byte, err err
 			return 0, cause
 		case ctx.Err() != nil:
 			return 0, nil
-		case !came:
+		case !came && time.Since(s.conn.since(s.asked)) >= subackTimeout:
 			return 0, errNoSuback
 		}
 	}
