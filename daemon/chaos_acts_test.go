@@ -88,6 +88,9 @@ func (b *books) claim(line string, i int, e *errand) {
 		return
 	}
 	e.acts++
+	if e.stray {
+		b.complain("order %s acted, which was sent to topic %q and thing %q", e.id, e.topic, e.thing)
+	}
 	if e.acts > 1 {
 		b.complain("order %s acted %d times", e.id, e.acts)
 	}

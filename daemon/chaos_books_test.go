@@ -227,7 +227,7 @@ func (b *books) sickens(ill bool) {
 func (b *books) link(up bool, code string, at time.Duration) {
 	b.linked, b.denied = up, strings.HasSuffix(code, "_denied")
 	b.count[fmt.Sprintf("link up %v %s", up, code)]++
-	if n := len(b.crashes); up && !b.denied && b.subscribed == 0 && (n == 0 || at > b.crashes[n-1].at) {
+	if n := len(b.crashes); up && !b.denied && b.subscribed == 0 && (n == 0 || at > b.crashes[n-1].at) && at > b.addressed {
 		b.subscribed = at
 	}
 }

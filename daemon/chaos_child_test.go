@@ -49,8 +49,12 @@ func (c *chaos) command(log string, args ...string) (cmd *exec.Cmd, read, write 
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	cmd = exec.Command(c.program, args...)
+	words := c.memory.command(c.program, args...)
+	cmd = exec.Command(words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+filepath.Join(c.dir, "run"), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	if c.memory != nil {
+		cmd.Env = append(cmd.Env, unitGoMemory, unitGoGC)
+	}
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{write}
 	return cmd, read, write
 }
@@ -89,7 +93,19 @@ func (c *chaos) start() {
 		return started || c.books.silent
 	})
 	if !started {
+		c.weighed()
 		c.t.Fatal("the daemon does not start; see daemon.log")
+	}
+}
+
+// weighed complains of a daemon that the kernel has killed for its memory.
+func (c *chaos) weighed() {
+	c.t.Helper()
+	if c.memory == nil {
+		return
+	}
+	if n := c.memory.killed(); n > 0 {
+		c.t.Errorf("the kernel has killed %d daemons that needed more memory than the unit allows", n)
 	}
 }
 
@@ -144,6 +160,7 @@ func (c *chaos) end(how syscall.Signal, d time.Duration) {
 	}
 	_ = x.stdin.Close()
 	c.books.ended()
+	c.weighed()
 	var died *exec.ExitError
 	killed := errors.As(err, &died) && died.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 	switch {

@@ -50,6 +50,9 @@ var mischiefs = []mischief{
 	{name: "clock stepped", weight: 4, part: "clock", do: (*chaos).stepClock},
 	{name: "clock not synchronised", weight: 3, part: "clock", do: (*chaos).unsyncClock},
 	{name: "board off for longer than max_age", weight: 3, part: "clock", can: (*chaos).boundedAndGood, do: (*chaos).switchOff},
+	{name: "flood of large messages", weight: 2, part: "flood", can: (*chaos).brokerThere, do: (*chaos).largeMessages},
+	{name: "flood of malformed orders", weight: 3, part: "flood", can: (*chaos).brokerThere, do: (*chaos).malformedOrders},
+	{name: "other topic of orders or other name", weight: 4, part: "daemon", can: (*chaos).nothingRetained, do: (*chaos).rename},
 	{name: "disk full", weight: 6, part: "disk", can: (*chaos).ownDisk, do: (*chaos).fullDisk},
 	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*chaos).ownDisk, do: (*chaos).readOnlyDisk},
 }
@@ -113,6 +116,12 @@ func (c *chaos) diskGood() bool {
 	defer c.books.mu.Unlock()
 	return c.ills["disk"] == nil && !c.books.diskDown
 }
+
+// brokerThere reports whether there is a broker to send something to.
+func (c *chaos) brokerThere() bool { return c.ills["broker"] == nil }
+
+// nothingRetained reports whether the broker keeps no order for the topic of now.
+func (c *chaos) nothingRetained() bool { return c.retained == nil }
 
 func (c *chaos) ownDisk() bool { return c.disk.mine }
 
@@ -207,7 +216,7 @@ func (c *chaos) losesBroker(how func(*mosquitto), remembers bool) func() {
 func (c *chaos) rival() func() {
 	heard := make(chan uplink.Status, 256)
 	l, err := uplink.New(uplink.Config{
-		Endpoint: c.broker.Addr, ClientID: chaosThing, CA: c.broker.CA, Certificate: c.broker.Cert, Key: c.broker.Key,
+		Endpoint: c.broker.Addr, ClientID: chaosClient, CA: c.broker.CA, Certificate: c.broker.Cert, Key: c.broker.Key,
 		Outbox: uplink.NewQueue(), Observe: changes(heard),
 	})
 	if err != nil {

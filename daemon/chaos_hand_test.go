@@ -3,6 +3,7 @@
 package daemon_test
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -83,9 +84,12 @@ func (h *hand) wait(ctx context.Context, ok func() bool) bool {
 
 // send gives an order to the broker and waits until that has it.
 func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
+	h.b.mu.Lock()
+	h.b.compose(e)
+	h.b.mu.Unlock()
 	for range copies {
 		select {
-		case err := <-h.c.queue.Put(ordersTopic, e.payload):
+		case err := <-h.c.queue.Put(e.topic, e.payload):
 			if err != nil {
 				h.c.t.Errorf("send order %s: %v", e.id, err)
 			}
@@ -98,8 +102,6 @@ func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
 	e.posted = h.b.now()
 	return true
 }
-
-const ordersTopic = "test/topic/commands"
 
 // answered waits until so many answers have come.
 func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
@@ -166,7 +168,7 @@ func (c *chaos) retain(strange bool) {
 	c.t.Helper()
 	e := &errand{output: siren, action: "on 1s", expires: time.Now().Add(time.Hour / 2), retained: true, strange: strange}
 	c.books.begin(e)
-	c.publish("-r", "-m", string(e.payload))
+	c.publish(e.topic, nil, "-r", "-m", string(e.payload))
 	c.books.mu.Lock()
 	e.posted = c.books.now()
 	c.books.mu.Unlock()
@@ -187,18 +189,21 @@ func (c *chaos) unretain() {
 		e.over = !forgotten
 		return forgotten || e.copies+e.answers > 0
 	})
-	c.publish("-r", "-n")
+	c.publish(e.topic, nil, "-r", "-n")
 }
 
-// publish publishes with a client that we did not write.
-func (c *chaos) publish(args ...string) {
+// publish publishes with a client that we did not write, which reads input where
+// args say so.
+func (c *chaos) publish(topic string, input []byte, args ...string) {
 	c.t.Helper()
 	host, port, _ := net.SplitHostPort(c.broker.Addr)
 	args = append([]string{
 		"-h", host, "-p", port, "--insecure", "--cafile", c.broker.CA, "--cert", c.broker.Cert, "--key", c.broker.Key,
-		"-i", "stranger", "-q", "1", "-t", ordersTopic,
+		"-i", "stranger", "-q", "1", "-t", topic,
 	}, args...)
-	if out, err := exec.Command("mosquitto_pub", args...).CombinedOutput(); err != nil {
+	cmd := exec.Command("mosquitto_pub", args...)
+	cmd.Stdin = bytes.NewReader(input)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		c.t.Fatalf("mosquitto_pub: %v\n%s", err, out)
 	}
 }

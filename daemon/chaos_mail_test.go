@@ -9,6 +9,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -56,14 +57,17 @@ func (b *books) ack(n number, at time.Duration, message string) {
 	}
 }
 
-// arrive takes in what the subscriber got: a message, or an array of them.
-func (b *books) arrive(payload []byte) {
-	if len(payload) == 0 {
-		return // what clears a retained message
-	}
+// arrive takes in what the subscriber got: a message of the daemon's, or an array
+// of them, or an order or what pretends to be one.
+func (b *books) arrive(topic string, payload []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.stir()
+	if strings.HasPrefix(topic, "test/topic/commands") || topic == "test/topic/elsewhere" {
+		b.count["orders at the broker"]++
+		return
+	}
+	of, named := strings.CutPrefix(topic, "test/topic/by/")
 	messages := []json.RawMessage{payload}
 	if bytes.HasPrefix(payload, []byte("[")) {
 		if err := json.Unmarshal(payload, &messages); err != nil {
@@ -72,11 +76,13 @@ func (b *books) arrive(payload []byte) {
 		b.count["batches arrived"]++
 	}
 	for _, m := range messages {
-		b.message(string(m))
+		b.message(string(m), of, named)
 	}
 }
 
-func (b *books) message(payload string) {
+// message takes in one message, which came on a topic with the thing's name in it
+// where named is set.
+func (b *books) message(payload, of string, named bool) {
 	var m struct {
 		Thing, Kind, Sensor, State, Reason, Action string
 		Run, Seq                                   uint64
@@ -86,8 +92,9 @@ func (b *books) message(payload string) {
 		return
 	}
 	switch {
-	case m.Action != "":
-		b.count["orders at the broker"]++
+	case m.Action != "": // a stray order on the topic of readings
+	case named && m.Thing != of:
+		b.complain("arrived on the topic of %q: %s", of, payload)
 	case m.Kind == "answer":
 		b.answer(payload)
 	case m.Kind == "gap":

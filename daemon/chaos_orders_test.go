@@ -13,6 +13,9 @@ import (
 // errand is one order, and what came of it.
 type errand struct {
 	id, output, action string
+	lasts              string // its "for"
+	thing, topic       string // to whom, and where
+	stray              bool   // not for the daemon: to another topic than its own, or another board
 	energises          bool
 	retained           bool // it was only ever there as a retained copy
 	strange            bool // retained, and the broker may have kept it for the daemon besides
@@ -59,6 +62,7 @@ func (a *reply) at() (t time.Time, ok bool) {
 // have been given while the clock was not known to be true.
 func (a *reply) same(b *reply, late bool) bool {
 	x, y := *a, *b
+	x.Thing, y.Thing = "", "" // it may be called otherwise meanwhile
 	if late || x.Clock != y.Clock || x.Reason == "clock_unsynced" {
 		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in when it is sent, by the clock as it is then
 	}
@@ -103,10 +107,14 @@ type orders struct {
 	eager   bool                     // orders are wanted at once
 	proving bool                     // orders that must be done are wanted
 	last    int                      // the number in the latest id
+
+	thing, topic string          // the daemon's name, and its topic of orders
+	things       map[string]bool // all that it was called
+	addressed    time.Duration   // since when the topic is that
 }
 
 func newOrders() orders {
-	return orders{errands: map[string]*errand{}, current: map[string]*errand{}, levels: map[string]standing{}, acts: map[string][]*act{}, proofs: map[string]time.Duration{}}
+	return orders{errands: map[string]*errand{}, current: map[string]*errand{}, levels: map[string]standing{}, acts: map[string][]*act{}, proofs: map[string]time.Duration{}, things: map[string]bool{}}
 }
 
 // begin enters an order that is about to be sent.
@@ -116,18 +124,43 @@ func (b *books) begin(e *errand) {
 	b.last++
 	e.id = fmt.Sprintf("c-%06d", b.last)
 	e.sent = b.now()
-	fields := map[string]string{"thing": chaosThing, "id": e.id, "output": e.output, "expires": e.expires.UTC().Format(time.RFC3339Nano)}
-	e.action, fields["for"], _ = strings.Cut(e.action, " ")
-	fields["action"] = e.action
-	if fields["for"] == "" {
-		delete(fields, "for")
-	}
-	e.payload, _ = json.Marshal(fields) // strings always encode
+	e.action, e.lasts, _ = strings.Cut(e.action, " ")
 	e.energises = e.action != "off"
+	b.compose(e)
 	b.errands[e.id] = e
+	if e.stray {
+		b.count["orders sent that are not for the daemon"]++
+		return
+	}
 	b.current[lines[e.output]] = e
 	b.count["orders sent: "+e.action]++
 	b.mark()
+}
+
+// compose addresses an order to the daemon as it is called now, and to the topic
+// that it listens to now.
+func (b *books) compose(e *errand) {
+	if !e.stray {
+		e.thing, e.topic = b.thing, b.topic
+	}
+	fields := map[string]string{"id": e.id, "output": e.output, "action": e.action, "expires": e.expires.UTC().Format(time.RFC3339Nano)}
+	if e.thing != "" {
+		fields["thing"] = e.thing
+	}
+	if e.lasts != "" {
+		fields["for"] = e.lasts
+	}
+	e.payload, _ = json.Marshal(fields) // strings always encode
+}
+
+// address notes what the next run is called and to which topic it listens: the
+// broker keeps no orders on that for it until it has subscribed.
+func (b *books) address(thing, topic string) {
+	if topic != b.topic {
+		b.subscribed, b.addressed = 0, b.now()
+	}
+	b.thing, b.topic, b.things[thing] = thing, topic, true
+	b.stir()
 }
 
 // mark notes what is amiss with every order that has no answer yet.
@@ -177,6 +210,13 @@ func (b *books) answer(payload string) {
 		b.complain("arrived: %q: %v", payload, err)
 		return
 	}
+	if strings.HasPrefix(a.ID, floodPrefix) || a.ID == "" && a.Status == "refused" {
+		b.count["answers to floods: "+a.Status+" "+a.Reason]++
+		if a.Status != "refused" {
+			b.complain("what was sent in a flood was answered %s", payload)
+		}
+		return
+	}
 	e := b.errands[a.ID]
 	if e == nil {
 		b.complain("answer to nobody: %s", payload)
@@ -185,6 +225,10 @@ func (b *books) answer(payload string) {
 	if a.Reason == "retained" && e.output == siren {
 		e.copies++
 		b.count["answers: refused retained"]++
+		return
+	}
+	if e.stray || !b.things[a.Thing] {
+		b.complain("order %s (stray %v) was answered %+v", e.id, e.stray, a)
 		return
 	}
 	e.answers++

@@ -17,7 +17,12 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-const chaosThing = "thing-chaos"
+// chaosThing is the daemon's name at first, and chaosClient its client id always:
+// its session outlives all changes of its configuration.
+const (
+	chaosThing  = "thing-chaos"
+	chaosClient = "thing-chaos"
+)
 
 // chaos is a daemon in a process of its own, a network, a broker, somebody who
 // listens and gives orders, and the books.
@@ -31,10 +36,12 @@ type chaos struct {
 	net     *chaosProxy
 	books   *books
 	disk    *chaosDisk
-	bounded bool            // the spool is so small that it can be filled
-	ills    map[string]*ill // by the part that is ill
-	done    map[string]int  // what was done, how often
-	story   []string        // the last of it
+	bounded bool // the spool is so small that it can be filled
+	settings
+	memory *memoryLimit    // of the daemon's processes; nil where none can be set
+	ills   map[string]*ill // by the part that is ill
+	done   map[string]int  // what was done, how often
+	story  []string        // the last of it
 
 	child   *daemonProcess
 	queue   *uplink.Queue // orders on their way to the broker
@@ -56,14 +63,15 @@ var (
 		`topic: "test/topic/{sensor}"`,
 		"topic: test/topic, batch: {max: 20, within: 300ms}",
 		`topic: "test/topic/{sensor}", batch: {max: 5, within: 1s}`,
+		`topic: "test/topic/by/{thing}"`,
 	}
 	bounds = []string{"", ", max_bytes: 1MiB, max_age: 1m"}
 )
 
 const chaosConfig = `thing: %s
-broker: {endpoint: %s}
+broker: {endpoint: %s, client_id: %s}
 readings: {%s}
-commands: {topic: test/topic/commands, answers: test/topic/answers}
+commands: {topic: %s, answers: test/topic/answers}
 spool: {dir: spool, at_risk: %s%s}
 sensors:
   - {name: air, chip: bme280, bus: i2c-1, address: 0x76, every: 50ms}
@@ -102,6 +110,7 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 		broker: startMosquitto(t, "max_inflight_messages 100"),
 	}
 	c.net = startProxy(t, c.broker.Addr)
+	c.memory = limitMemory(t, filepath.Base(dir))
 	c.disk = mountDisk(t, filepath.Join(dir, "spool"))
 	if err := os.CopyFS(filepath.Join(dir, "certs"), os.DirFS(filepath.Dir(c.broker.CA))); err != nil {
 		t.Fatal(err)
@@ -113,10 +122,8 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 	c.bounded = bound != ""
 	c.books.atRisk, _ = time.ParseDuration(risk)
 	c.note("%s; at risk: %s%s", mail, risk, bound)
-	text := fmt.Appendf(nil, chaosConfig, chaosThing, c.net.addr, mail, risk, bound)
-	if err := os.WriteFile(c.config(), text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: chaosThing, ordersTopic: "test/topic/commands"}
+	c.configure()
 	ctx, rest := context.WithCancel(context.Background())
 	c.rest = rest
 	t.Cleanup(func() {
@@ -145,6 +152,23 @@ func (c *chaos) retire() {
 	c.books.stir()
 	c.books.mu.Unlock()
 	c.hands.Wait()
+}
+
+// settings are what of the daemon's configuration differs between boards, and
+// what changes between two of its runs.
+type settings struct {
+	mail, risk, bound  string
+	thing, ordersTopic string
+	renames            int // how often thing or ordersTopic was changed
+}
+
+// configure writes the configuration of the next run.
+func (c *chaos) configure() {
+	s := c.settings
+	c.put(c.config(), fmt.Appendf(nil, chaosConfig, s.thing, c.net.addr, chaosClient, s.mail, s.ordersTopic, s.risk, s.bound))
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	c.books.address(s.thing, s.ordersTopic)
 }
 
 func (c *chaos) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
@@ -208,7 +232,7 @@ func (c *chaos) listen() {
 			case <-ctx.Done():
 				return
 			case m := <-l.Messages():
-				c.books.arrive(m.Payload)
+				c.books.arrive(m.Topic, m.Payload)
 				m.Ack()
 			}
 		}

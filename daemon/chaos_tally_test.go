@@ -19,6 +19,7 @@ type tally struct {
 
 	mu     sync.Mutex
 	done   int
+	peak   int64 // bytes of the control group of a daemon, with its spool's disk and page cache; 0 where none was limited
 	counts map[string]int
 	most   map[string]time.Duration
 }
@@ -46,6 +47,13 @@ func (a *tally) add(done map[string]int, b *books) {
 	}
 }
 
+// weigh takes in how much memory a daemon had at most.
+func (a *tally) weigh(peak int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.peak = max(a.peak, peak)
+}
+
 // print prints all counts, those that matter most last.
 func (a *tally) print() {
 	a.mu.Lock()
@@ -61,6 +69,9 @@ func (a *tally) print() {
 			fmt.Printf("  (%v at most)", d.Round(time.Millisecond))
 		}
 		fmt.Println()
+	}
+	if a.peak > 0 {
+		fmt.Printf("\n%8.1f  MiB of memory at most, of a daemon and what it has in memory file systems and caches, of %d\n", float64(a.peak)/(1<<20), unitMemoryMax>>20)
 	}
 }
 

@@ -279,6 +279,9 @@ func (c *chaos) tell(all *tally) {
 	b := c.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if c.memory != nil {
+		all.weigh(c.memory.peak())
+	}
 	b.count["taken"] += b.nTaken
 	b.count["arrived"] += b.nGot
 	all.add(c.done, b)
