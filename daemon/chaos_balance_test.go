@@ -18,7 +18,7 @@ const (
 
 // balance checks every item of all runs but the given one, and forgets them.
 // It is called when all that these runs left has had its time to arrive.
-func (b *books) balance(but uint64) {
+func (b *books) balance(but string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for message, at := range b.ackGaps {

@@ -14,8 +14,9 @@ import (
 
 // number names a reading or an edge.
 type number struct {
-	sensor   string
-	run, seq uint64
+	sensor string
+	run    string // the id of its spool and its number, as in k7m2qx/7
+	seq    uint64
 }
 
 // item is what is known of one of them.
@@ -30,10 +31,10 @@ type item struct {
 
 // hole is what a gap claims.
 type hole struct {
-	sensor        string
-	run, from, to uint64 // to is the greatest number there is where the end is open
-	certain       bool
-	reason        string
+	sensor, run string
+	from, to    uint64 // to is the greatest number there is where the end is open
+	certain     bool
+	reason      string
 }
 
 // pause is a time in which something was not as it should be.
@@ -64,7 +65,7 @@ type books struct {
 	holes   []hole
 	told    map[string]bool // gaps by message, as they arrived
 	ackGaps map[string]time.Duration
-	runs    map[uint64]*course
+	runs    map[string]*course
 	crashes []crash         // of the broker, which forgets what it had
 	heard   time.Duration   // when the latest of what has arrived was acknowledged
 	stops   []pause         // of the daemon
@@ -74,7 +75,7 @@ type books struct {
 	offs    map[time.Duration]bool
 	wrong   []string
 
-	run          uint64 // that runs
+	run          string // that runs
 	starts       int    // of the daemon
 	linked       bool
 	denied       bool          // the link says that something is denied
@@ -86,7 +87,7 @@ type books struct {
 	dial, before clockDial     // and before it was turned, until the daemon says that it has
 	silent       bool          // the witness has ended
 	halted       string        // where the daemon has halted, and for what
-	farewell     uint64
+	farewell     string
 	nTaken, nGot int
 	freshest     map[string]time.Duration // when the latest that has arrived of each sensor and kind was taken
 	count        map[string]int
@@ -98,7 +99,7 @@ type books struct {
 func newBooks(now func() time.Duration) *books {
 	return &books{
 		now: now, changed: make(chan struct{}), items: map[number]*item{}, early: map[number]string{}, first: map[string]uint64{},
-		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[uint64]*course{},
+		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[string]*course{},
 		flipped: map[number]bool{}, offs: map[time.Duration]bool{}, count: map[string]int{}, most: map[string]time.Duration{}, orders: newOrders(),
 	}
 }
@@ -166,8 +167,7 @@ func (b *books) entry(line string) {
 	case f[0] == "H" && len(f) == 4:
 		b.halts(f[2], f[3], at)
 	case (f[0] == "T" || f[0] == "A") && len(f) == 7:
-		n := number{sensor: f[3]}
-		n.run, _ = strconv.ParseUint(f[4], 10, 64)
+		n := number{sensor: f[3], run: f[4]}
 		n.seq, _ = strconv.ParseUint(f[5], 10, 64)
 		if f[0] == "T" {
 			b.take(n, at, f[2], f[6])

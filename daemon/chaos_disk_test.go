@@ -130,6 +130,7 @@ func (c *chaos) contents(name string, data []byte) (held []number) {
 	}
 	defer os.RemoveAll(dir)
 	c.put(filepath.Join(dir, name), data)
+	c.put(filepath.Join(dir, "identity"), c.get(filepath.Join(c.disk.dir, "identity"))) // it says whose runs these are
 	s, err := spool.Open(spool.Options{Dir: dir, Clock: c.clock})
 	if err != nil {
 		c.t.Fatal(err)
@@ -146,7 +147,7 @@ func (c *chaos) contents(name string, data []byte) (held []number) {
 			break
 		}
 		if r := i.Record; r.Seq > 0 {
-			held = append(held, number{r.Sensor, r.Run, r.Seq})
+			held = append(held, number{r.Sensor, runOf(r.Source.Spool, r.Run), r.Seq})
 		}
 	}
 	cancel()

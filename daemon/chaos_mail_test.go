@@ -80,12 +80,16 @@ func (b *books) arrive(topic string, payload []byte) {
 	}
 }
 
+// runOf names a run.
+func runOf(spool string, run uint64) string { return fmt.Sprintf("%s/%d", spool, run) }
+
 // message takes in one message, which came on a topic with the thing's name in it
 // where named is set.
 func (b *books) message(payload, of string, named bool) {
 	var m struct {
-		Thing, Kind, Sensor, State, Reason, Action string
-		Run, Seq                                   uint64
+		Thing, Kind, Sensor, State, Reason, Action, Spool string
+
+		Run, Seq uint64
 	}
 	if err := json.Unmarshal([]byte(payload), &m); err != nil {
 		b.complain("arrived: %q: %v", payload, err)
@@ -100,9 +104,9 @@ func (b *books) message(payload, of string, named bool) {
 	case m.Kind == "gap":
 		b.gap(payload)
 	case m.Kind == "status" && m.Reason == "stop":
-		b.farewell = m.Run
+		b.farewell = runOf(m.Spool, m.Run)
 	case m.Kind == "":
-		n := number{m.Sensor, m.Run, m.Seq}
+		n := number{m.Sensor, runOf(m.Spool, m.Run), m.Seq}
 		if it := b.items[n]; it != nil {
 			b.got(n, it, payload)
 		} else if r := b.runs[n.run]; r == nil || r.first != nil {
@@ -132,7 +136,7 @@ func (b *books) got(n number, it *item, payload string) {
 	latest := n.sensor + " " + it.kind
 	b.freshest[latest] = max(b.freshest[latest], it.at)
 	// Edges go ahead of readings; each kind by itself keeps its order.
-	k := fmt.Sprintf("%s %d %s", n.sensor, n.run, it.kind)
+	k := fmt.Sprintf("%s %s %s", n.sensor, n.run, it.kind)
 	if b.first[k] > n.seq && (it.acked == 0 || !b.brokerLost(it.acked)) {
 		b.complain("%s %+v came for the first time after seq %d; it was acknowledged %v after it was taken", it.kind, n, b.first[k], it.acked-it.at)
 	}
@@ -189,12 +193,13 @@ func (b *books) gap(payload string) {
 	}
 	b.told[payload] = true
 	m := struct {
-		Sensor, Reason string
-		Run            uint64
-		After          uint64  `json:"after_seq"`
-		To             *uint64 `json:"to_seq"`
-		Certain        *bool
-		Count          int
+		Sensor, Reason, Spool string
+
+		Run     uint64
+		After   uint64  `json:"after_seq"`
+		To      *uint64 `json:"to_seq"`
+		Certain *bool
+		Count   int
 	}{}
 	if err := json.Unmarshal([]byte(payload), &m); err != nil {
 		b.complain("arrived: %q: %v", payload, err)
@@ -206,7 +211,7 @@ func (b *books) gap(payload string) {
 		b.givenUp()
 		return
 	}
-	h := hole{sensor: m.Sensor, run: m.Run, from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}
+	h := hole{sensor: m.Sensor, run: runOf(m.Spool, m.Run), from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}
 	if m.To != nil {
 		h.to = *m.To
 	}

@@ -81,7 +81,7 @@ func wreck(t *testing.T, program string, random *rand.Rand, faults uint64, all *
 	if !c.books.wait(patience, func() bool { return c.books.farewell == c.books.run }) {
 		t.Error("no farewell arrived")
 	}
-	c.books.balance(0)
+	c.books.balance("")
 	c.judge()
 	if c.raced() {
 		t.Error("the race detector has found something; see daemon.log")

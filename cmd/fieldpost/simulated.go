@@ -29,7 +29,7 @@ import (
 //
 // What is told is one line each, in one write, so that nothing of it is lost
 // when the process is killed. Fields are between tabs; mono is nanoseconds of
-// CLOCK_BOOTTIME:
+// CLOCK_BOOTTIME, and a run is its spool's id and its number, as in k7m2qx/7:
 //
 //	T  mono  kind sensor run seq message   taken: a reading or an edge
 //	O  mono  message                       taken: another message
@@ -262,7 +262,7 @@ func (r *simulation) acked(thing string, rec spool.Record) {
 }
 
 func numbered(thing string, rec spool.Record) []any {
-	return []any{rec.Kind, rec.Sensor, rec.Run, rec.Seq, string(spool.Encode(thing, rec))}
+	return []any{rec.Kind, rec.Sensor, fmt.Sprintf("%s/%d", rec.Source.Spool, rec.Run), rec.Seq, string(spool.Encode(thing, rec))}
 }
 
 func (r *simulation) linked() func(uplink.Status) {
