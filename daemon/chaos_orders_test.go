@@ -110,7 +110,7 @@ type orders struct {
 
 	thing, topic string          // the daemon's name, and its topic of orders
 	things       map[string]bool // all that it was called
-	addressed    time.Duration   // since when the topic is that
+	addressed    time.Duration   // since when they are that
 }
 
 func newOrders() orders {
@@ -153,10 +153,11 @@ func (b *books) compose(e *errand) {
 	e.payload, _ = json.Marshal(fields) // strings always encode
 }
 
-// address notes what the next run is called and to which topic it listens: the
-// broker keeps no orders on that for it until it has subscribed.
+// address notes what the next run is called and to which topic it listens. What
+// was sent to the old is for nobody now, and the broker keeps nothing on a new
+// topic until the daemon has subscribed to it.
 func (b *books) address(thing, topic string) {
-	if topic != b.topic {
+	if topic != b.topic || thing != b.thing {
 		b.subscribed, b.addressed = 0, b.now()
 	}
 	b.thing, b.topic, b.things[thing] = thing, topic, true
