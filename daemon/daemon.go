@@ -158,12 +158,14 @@ func (d *Daemon) linkConfig() uplink.Config {
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
 		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
-		// The will carries no time: it is written long before it is sent.
-		Will: &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)},
 		Farewell: func() uplink.Mail {
 			r := d.status("offline", sensors.Field{Name: "reason", Value: "stop"})
 			return uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: spool.Encode(cfg.Thing, r)}
 		},
+	}
+	if cfg.Broker.Will != "none" {
+		// It carries no time: it is written long before it is sent.
+		c.Will = &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)}
 	}
 	if t := d.ordersTopic(); t != "" {
 		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}

@@ -133,7 +133,7 @@ const broker = "broker"
 var linkCodes = []health.Code{
 	health.NetworkDown, health.IdleTimeout, health.TLSTooOld, health.ServerUntrusted, health.ClockWrong, health.CertificateRejected,
 	health.CertificateUnusable, health.ConnectRefused, health.PublishDenied, health.NoAcknowledgement,
-	health.DuplicateClient, health.SubscribeDenied,
+	health.DuplicateClient, health.WillRefused, health.SubscribeDenied,
 }
 
 // linked is told every change of the link's status, on the link's goroutine.

@@ -47,6 +47,9 @@ type Broker struct {
 	// Limits says whose rates are kept: auto, AWS IoT Core's where the broker has
 	// its name or drops what exceeds them; aws, AWS IoT Core's; none.
 	Limits string `yaml:"limits"`
+	// Will is offline, what the broker is to publish when it loses us, or none, where
+	// it does not take a will.
+	Will string `yaml:"will"`
 }
 
 // Readings says how readings are published.

@@ -17,6 +17,7 @@ var defaults = Config{
 		Key:         "certs/private.pem.key",
 		KeepAlive:   30 * time.Second,
 		Limits:      "auto",
+		Will:        "offline",
 	},
 	Readings: Readings{
 		Batch: Batch{Within: 500 * time.Millisecond},

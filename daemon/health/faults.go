@@ -28,6 +28,7 @@ const (
 	CertificateUnusable Code = "certificate_unusable"
 	CertificateExpiring Code = "certificate_expiring"
 	ConnectRefused      Code = "connect_refused"
+	WillRefused         Code = "will_refused"
 	SubscribeDenied     Code = "subscribe_denied"
 	PublishDenied       Code = "publish_denied"
 	NoAcknowledgement   Code = "no_acknowledgement"
@@ -79,6 +80,7 @@ var Faults = []Fault{
 	{CertificateUnusable, "certificate or key cannot be used", "The files of broker.ca, broker.certificate or broker.key cannot be read or do not belong together.", "See the detail in the journal; `fieldpost check` tells the same.", true},
 	{CertificateExpiring, "certificate expires soon, or has expired", "Our certificate or the broker's root expires within 30 days, or has expired; a connection that stands goes on, the next one is refused.", "Put a new pair into place; it is used from the next connection on, which `fieldpost reconnect` makes.", true},
 	{ConnectRefused, "broker refused the connection", "TLS succeeded but the broker did not accept our CONNECT.", "On AWS IoT Core the certificate needs an active policy that allows iot:Connect for this client id.", true},
+	{WillRefused, "broker refuses our will", "The broker takes our connection only without a will, so nobody says offline when this board is lost. Everything else goes on.", "On AWS IoT Core let the policy's condition on iot:ConnectAttributes allow LastWill; or set broker.will: none.", true},
 	{SubscribeDenied, "subscription is denied", "The broker does not let us subscribe to the topic, so no orders come from it. Everything else goes on.", "On AWS IoT Core allow iot:Subscribe on the topic filter and iot:Receive on the topic.", true},
 	{PublishDenied, "publishing is denied", "The broker does not let us publish to the topic; its mail is kept.", "On AWS IoT Core allow iot:Publish on the topic.", true},
 	{NoAcknowledgement, "broker does not acknowledge", "Messages were sent but no acknowledgement came in time; the connection was made anew.", "A passing overload, or the broker discards what exceeds its rate.", false},

@@ -71,6 +71,7 @@ func (l *Link) anew(ctx context.Context) {
 	l.wait.reset()
 	l.filters.bans.retry(now)
 	l.topics.bans.retry(now)
+	l.wills.again()
 	l.await(ctx, time.Until(l.tried.Add(backoffLeast)), nil, nil)
 }
 

@@ -40,6 +40,9 @@ type Scene struct {
 	// accident.
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
+	Will           bool // there is one
+	Willless       bool // a CONNECT without it was refused as well
+	Persistent     bool // the session is to be kept
 	// Lull, where it is not 0, is how long nothing had been sent when this connection
 	// ended, as when the one before did; Every is how often pings go from now on.
 	Lull, Every time.Duration
@@ -205,8 +208,26 @@ func explainRefusal(err error, at Scene) *Explained {
 }
 
 func refused(at Scene, what string, args ...any) *Explained {
+	if at.Willless {
+		what += ", also without a will"
+	}
 	return explained(health.ConnectRefused,
-		fmt.Sprintf("On AWS IoT Core the certificate must be active and have a policy that allows iot:Connect on client/%s; elsewhere check the broker's access rules.", at.ClientID), what, args...)
+		fmt.Sprintf("On AWS IoT Core the certificate must be active and have a policy that allows iot:Connect on client/%s%s; elsewhere check the broker's access rules.", at.ClientID, attributes(at)), what, args...)
+}
+
+// attributes names what a policy may refuse of a CONNECT besides the client id.
+func attributes(at Scene) string {
+	var all []string
+	if at.Will && !at.Willless {
+		all = append(all, "LastWill (or set broker.will: none)")
+	}
+	if at.Persistent {
+		all = append(all, "PersistentConnect (the broker is to keep our session)")
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return ", with " + strings.Join(all, " and ") + " if it has a condition on iot:ConnectAttributes"
 }
 
 // explainHangUp is about a connection that the other side ended: what it means

@@ -17,7 +17,8 @@ func (l *Link) judge(s *session, err error) *Explained {
 	if lived >= steady && (s.acked > 0 || !s.sent) {
 		l.wait.reset()
 	}
-	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean || l.memory.silent(), Unseen: s.phase == Handshaking && !s.shown}
+	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean || l.memory.silent(), Unseen: s.phase == Handshaking && !s.shown,
+		Will: l.cfg.Will != nil, Willless: l.cfg.Will != nil && l.wills.tried(), Persistent: !l.cfg.Clean}
 	how := endingOf(err, s.remote())
 	count(&l.resets, s.phase == Connecting && wasReset(err))
 	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked
@@ -45,6 +46,9 @@ func (l *Link) judge(s *session, err error) *Explained {
 		at.Phase, at.Repeated, at.Lull = Idle, true, 0
 	}
 	why := Explain(err, at)
+	if s.phase == Connecting && why.Code == string(health.ConnectRefused) {
+		l.wills.refused++
+	}
 	l.idle.why = nil
 	if why.Code == string(health.IdleTimeout) {
 		l.idle.why = why
@@ -127,6 +131,9 @@ func (l *Link) amiss() error {
 	}
 	if l.keys.trouble != nil {
 		return l.keys.trouble
+	}
+	if !l.wills.without.IsZero() {
+		return l.willRefused()
 	}
 	return nil
 }

@@ -53,9 +53,10 @@ type Link struct {
 	listen      bool       // the next connection publishes nothing at first; see listening
 	rival       *Explained // another client uses our client id; until a connection has lasted
 	looked      time.Time  // when the files of credentials that are not in use were last looked at
-	memory      memory     // what the broker has said of our session
-	toldDropped uint64     // what Observe was last told of dropped
-	told        string     // the code of the last failure that was logged
+	wills       wills
+	memory      memory // what the broker has said of our session
+	toldDropped uint64 // what Observe was last told of dropped
+	told        string // the code of the last failure that was logged
 }
 
 // New checks the configuration and gives a Link that does nothing until Run.

@@ -30,6 +30,7 @@ type session struct {
 	conn   *conn         // set while connecting
 	lost   chan struct{} // closed when the client has ended all of its own, after a loss
 
+	will    bool // the CONNECT has one
 	shown   bool // the broker has asked for our certificate
 	phase   Phase
 	subject string // the filter being subscribed to
@@ -83,6 +84,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.will = s.l.cfg.Will != nil && s.l.wills.wanted(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	var opening error
@@ -108,6 +110,9 @@ func (s *session) connect(ctx context.Context) (err error) {
 	}
 	s.phase, s.present = Idle, s.conn.guard.session
 	s.l.memory.said(s.present)
+	if s.l.cfg.Will != nil && s.l.wills.taken(s.will, time.Now()) {
+		s.l.cfg.Log.Warn("broker takes no will of ours, and the link goes on without", "client_id", s.l.cfg.ClientID)
+	}
 	s.l.keys.reached(s.creds)
 	return nil
 }
@@ -130,7 +135,7 @@ func (s *session) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
 		SetConnectionLostHandler(func(mqtt.Client, error) { close(s.lost) })
-	if c.Will != nil {
+	if s.will {
 		o.SetBinaryWill(c.Will.Topic, c.Will.Payload, 1, false)
 	}
 	return o
