@@ -53,6 +53,7 @@ var bme280 = Chip{
 	Quantities: bme280Quantities,
 	Every:      10 * time.Second,
 	Worst:      200 * time.Millisecond,
+	Look:       lookOnBus(bmx280Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openBMx280(b, c, idBME280)
 	},
@@ -68,6 +69,7 @@ var bmp280 = Chip{
 	Quantities: bmp280Quantities,
 	Every:      10 * time.Second,
 	Worst:      200 * time.Millisecond,
+	Look:       lookOnBus(bmx280Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openBMx280(b, c, idBMP280)
 	},

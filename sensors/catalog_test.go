@@ -23,8 +23,8 @@ func TestCatalog(t *testing.T) {
 		if !name.MatchString(c.Name) || i > 0 && all[i-1].Name == c.Name {
 			t.Errorf("name %q is odd or taken", c.Name)
 		}
-		if c.Title == "" || c.Source == "" || c.Open == nil {
-			t.Errorf("%s: title, source or Open is missing", c.Name)
+		if c.Title == "" || c.Source == "" || c.Open == nil || c.Look == nil {
+			t.Errorf("%s: title, source, Open or Look is missing", c.Name)
 		}
 		if c.Every < time.Second || c.Worst <= 0 || c.Worst > c.Every {
 			t.Errorf("%s: every %v, worst %v", c.Name, c.Every, c.Worst)
@@ -101,7 +101,7 @@ func TestBadConfigurations(t *testing.T) {
 		{"gpio", sensors.Config{}, "pin is missing"},
 		{"gpio", sensors.Config{Pin: "GPIO99"}, `"GPIO99"`},
 		{"gpio", sensors.Config{Pin: "GPIO17", Debounce: -time.Second}, "debounce: want 0 or more (got -1s)"},
-		{"thermal", sensors.Config{Zone: "gpu"}, `zone "gpu": not there; there are cpu-thermal`},
+		{"thermal", sensors.Config{Zone: "gpu"}, `zone "gpu": not there; there are cpu-thermal (0)`},
 	} {
 		chip, _ := sensors.Lookup(c.chip)
 		b, _, _ := place(t, chip)
@@ -110,6 +110,9 @@ func TestBadConfigurations(t *testing.T) {
 		s, err := chip.Open(b, c.cfg)
 		if s != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %+v: %v, want %q", c.chip, c.cfg, err, c.want)
+		}
+		if err := chip.Look(b, c.cfg); c.cfg.Debounce == 0 && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %+v, looked at: %v, want %q", c.chip, c.cfg, err, c.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"periph.io/x/conn/v3/i2c"
 
 	"fieldpost/sensors"
+	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
 
@@ -269,6 +270,76 @@ func TestContractSetupChanged(t *testing.T) {
 		})
 	}
 }
+
+// Look says in advance what Open will say of the board, and touches nothing.
+func TestContractLook(t *testing.T) {
+	overCatalog(t, false, func(t *testing.T, c sensors.Chip) {
+		b, chip, cfg := place(t, c)
+		if err := c.Look(b, cfg); err != nil {
+			t.Errorf("what is there: %v", err)
+		}
+		s := mustOpen(t, c, b, cfg)
+		if err := c.Look(b, cfg); err != nil {
+			t.Errorf("what we have open: %v", err)
+		}
+		s.Close()
+		elsewhere := cfg
+		switch {
+		case chip != nil:
+			bus := b.AddBus(cfg.Bus)
+			before := bus.Transactions()
+			chip.Fault(sim.NACK)
+			if err := c.Look(b, cfg); err != nil || bus.Transactions() != before {
+				t.Errorf("a chip that is away: %v, %d transactions", err, bus.Transactions()-before)
+			}
+			elsewhere.Bus = "i2c-7"
+		case cfg.Pin != "":
+			elsewhere.Pin = "GPIO99"
+			b.Line(cfg.Pin).Hold("gpio-keys")
+			var busy *board.BusyError
+			if err := c.Look(b, cfg); !errors.As(err, &busy) || busy.Holder != "gpio-keys" {
+				t.Errorf("held by somebody: %v", err)
+			}
+		default:
+			elsewhere.Zone = "nowhere"
+		}
+		if err := c.Look(b, elsewhere); !errors.Is(err, sensors.ErrAbsent) && c.Name != "gpio" || err == nil {
+			t.Errorf("what is not there: %v, want %v", err, sensors.ErrAbsent)
+		}
+	})
+}
+
+// A chip that a driver of the kernel owns is refused, by name, before anything
+// is said to it: neither its settings nor the driver are disturbed.
+func TestContractKernelOwns(t *testing.T) {
+	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
+		b, chip, cfg := place(t, c)
+		bus := b.AddBus(cfg.Bus)
+		said := 0
+		chip.OnTransaction(func() { said++ })
+		s := mustOpen(t, c, b, cfg)
+		mustSense(t, c, s)
+		bus.Own(c.Addresses[0], "lm75")
+		said = 0
+		var owned *board.OwnedError
+		if f, err := s.Sense(); !errors.As(err, &owned) || f != nil { // bound while we had it
+			t.Errorf("sense: %v, %v", f, err)
+		}
+		s.Close()
+		for verb, err := range map[string]error{"open": second(c.Open(b, cfg)), "look": c.Look(b, cfg)} {
+			if !errors.As(err, &owned) || owned.Driver != "lm75" || !strings.Contains(err.Error(), "driver lm75") {
+				t.Errorf("%s: %v, want an error that names the driver", verb, err)
+			}
+		}
+		if said > 0 {
+			t.Errorf("%d transactions with the kernel's chip", said)
+		}
+		bus.Own(c.Addresses[0], "")
+		mustSense(t, c, mustOpen(t, c, b, cfg))
+	})
+}
+
+func second(_ sensors.Sensor, err error) error { return err }
 
 // near compares two readings of the same air: chips have steps of their own.
 func near(a, b []sensors.Field) bool {

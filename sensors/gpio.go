@@ -24,6 +24,7 @@ var gpioLine = Chip{
 	Quantities: gpioQuantities,
 	Every:      time.Minute,
 	Worst:      10 * time.Millisecond,
+	Look:       lookGPIO,
 	Open:       openGPIO,
 }
 
@@ -35,9 +36,22 @@ type gpioSensor struct {
 
 var _ Edger = (*gpioSensor)(nil)
 
+var errNoPin = errors.New("pin is missing: want one such as GPIO17")
+
+func lookGPIO(b board.Board, c Config) error {
+	if c.Pin == "" {
+		return errNoPin
+	}
+	id, err := b.Find(c.Pin)
+	if err != nil {
+		return err
+	}
+	return board.Free(b, id)
+}
+
 func openGPIO(b board.Board, c Config) (Sensor, error) {
 	if c.Pin == "" {
-		return nil, errors.New("open gpio: pin is missing: want one such as GPIO17")
+		return nil, fmt.Errorf("open gpio: %w", errNoPin)
 	}
 	if c.Debounce < 0 {
 		return nil, fmt.Errorf("open gpio: debounce: want 0 or more (got %v)", c.Debounce)

@@ -39,6 +39,7 @@ var lm75 = Chip{
 	Quantities: lm75Quantities,
 	Every:      10 * time.Second,
 	Worst:      500 * time.Millisecond,
+	Look:       lookOnBus(lm75Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openLM75(b, c, lm75Bits9)
 	},
@@ -54,6 +55,7 @@ var lm75b = Chip{
 	Quantities: lm75Quantities,
 	Every:      10 * time.Second,
 	Worst:      500 * time.Millisecond,
+	Look:       lookOnBus(lm75Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openLM75(b, c, lm75Bits11)
 	},

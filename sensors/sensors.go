@@ -53,7 +53,8 @@ type Config struct {
 	// 1000; a line that changes more often is told once a second. 0 is
 	// [DefaultMaxEdges].
 	MaxEdges int `yaml:"max_edges"`
-	// Zone is the thermal zone's type or number: cpu-thermal, thermal_zone0.
+	// Zone is the thermal zone's type, number or directory: cpu-thermal, 0,
+	// thermal_zone0.
 	Zone string `yaml:"zone"`
 }
 
@@ -106,6 +107,10 @@ type Chip struct {
 	Quantities []Quantity // what Sense gives, in order
 	Every      time.Duration
 	Worst      time.Duration // the longest one Open or Sense takes on a healthy bus
+	// Look tells whether the board has what Open will ask it for, the bus and
+	// the address or the line or the file, and whether it is free, without
+	// saying anything to a chip or requesting a line. Errors as those of Open.
+	Look func(b board.Board, c Config) error
 	// Open finds the chip, checks its identity and sets it up.
 	Open func(b board.Board, c Config) (Sensor, error)
 }

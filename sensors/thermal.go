@@ -31,6 +31,7 @@ var thermal = Chip{
 	Quantities: thermalQuantities,
 	Every:      time.Minute,
 	Worst:      100 * time.Millisecond,
+	Look:       lookThermal,
 	Open:       openThermal,
 }
 
@@ -40,8 +41,13 @@ type thermalSensor struct {
 	closed     bool
 }
 
-// openThermal looks for the zone: by type or directory name; the one of the
-// lowest number when none is asked for, or several are of that type.
+func lookThermal(b board.Board, c Config) error {
+	_, err := openThermal(b, c) // it holds nothing
+	return err
+}
+
+// openThermal looks for the zone: by type, number or directory name; the one of
+// the lowest number when none is asked for, or several are of that type.
 func openThermal(b board.Board, c Config) (Sensor, error) {
 	dir := filepath.Join(b.Root(), "sys/class/thermal")
 	zones, err := thermalZones(dir)
@@ -56,10 +62,10 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 			continue // gone since the directory was read, or not readable: no match
 		}
 		kind := strings.TrimSpace(string(text))
-		if c.Zone == "" || c.Zone == name || c.Zone == kind {
+		if c.Zone == "" || c.Zone == kind || c.Zone == name || c.Zone == strconv.Itoa(n) {
 			return &thermalSensor{zone: kind, file: filepath.Join(dir, name, "temp")}, nil
 		}
-		kinds = append(kinds, kind)
+		kinds = append(kinds, fmt.Sprintf("%s (%d)", kind, n))
 	}
 	if len(kinds) == 0 {
 		return nil, fmt.Errorf("open thermal: no thermal zone in %s: %w", dir, ErrAbsent)

@@ -29,6 +29,7 @@ func TestThermalZones(t *testing.T) {
 	b := zones(t)
 	for zone, want := range map[string]float64{
 		"": 40, "cpu-thermal": 40, "gpu-thermal": 42, "soc": 50, "thermal_zone11": 51, "thermal_zone2": 42,
+		"0": 40, "2": 42, "11": 51,
 	} {
 		s, err := thermal.Open(b, Config{Zone: zone})
 		if err != nil {
@@ -39,10 +40,13 @@ func TestThermalZones(t *testing.T) {
 			t.Errorf("zone %q: %v, %v, want %g", zone, f, err, want)
 		}
 	}
-	for _, zone := range []string{"battery", "thermal_zone1", "../thermal_zone0", "0"} {
+	for _, zone := range []string{"battery", "thermal_zone1", "../thermal_zone0", "1", "02", "-2"} {
 		_, err := thermal.Open(b, Config{Zone: zone})
-		if !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "there are cpu-thermal, gpu-thermal, soc, soc") {
+		if !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "there are cpu-thermal (0), gpu-thermal (2), soc (10), soc (11)") {
 			t.Errorf("zone %q: %v, want absent and the list", zone, err)
+		}
+		if look := thermal.Look(b, Config{Zone: zone}); look == nil || look.Error() != err.Error() {
+			t.Errorf("zone %q, looked at: %v, opened: %v", zone, look, err)
 		}
 	}
 }

@@ -37,6 +37,7 @@ var tmp102 = Chip{
 	Quantities: tmp102Quantities,
 	Every:      10 * time.Second,
 	Worst:      100 * time.Millisecond,
+	Look:       lookOnBus(tmp102Addresses),
 	Open:       openTMP102,
 }
 

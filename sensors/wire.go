@@ -45,15 +45,9 @@ var errBudget = fmt.Errorf("no end after %d transactions: %w", budget, ErrFault)
 // dial opens the bus and points at the chip. An address of 0 is the chip's
 // usual one, the first of addresses. It begins the first call.
 func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
-	if c.Bus == "" {
-		return nil, fmt.Errorf("open %s: bus is missing: want one such as i2c-1", c.Chip)
-	}
-	addr := c.Address
-	if addr == 0 {
-		addr = addresses[0]
-	}
-	if !slices.Contains(addresses, addr) {
-		return nil, fmt.Errorf("open %s: address: want %s (got %#02x)", c.Chip, oneOf(addresses), addr)
+	addr, err := addressOf(c, addresses)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
 	bus, err := b.Bus(c.Bus)
 	if err != nil {
@@ -62,6 +56,39 @@ func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
 	w := &wire{bus: bus, name: c.Bus, chip: c.Chip, addr: addr}
 	w.begin()
 	return w, nil
+}
+
+// lookOnBus is the [Chip].Look of a chip on a bus.
+func lookOnBus(addresses []uint16) func(board.Board, Config) error {
+	return func(b board.Board, c Config) error {
+		addr, err := addressOf(c, addresses)
+		if err != nil {
+			return err
+		}
+		bus, err := b.Bus(c.Bus)
+		if err != nil {
+			return err
+		}
+		if claimer, ok := bus.(board.Claimer); ok {
+			err = claimer.Claim(addr)
+		}
+		return errors.Join(err, bus.Close())
+	}
+}
+
+// addressOf gives the address that is configured, or the usual one.
+func addressOf(c Config, addresses []uint16) (uint16, error) {
+	if c.Bus == "" {
+		return 0, errors.New("bus is missing: want one such as i2c-1")
+	}
+	addr := c.Address
+	if addr == 0 {
+		addr = addresses[0]
+	}
+	if !slices.Contains(addresses, addr) {
+		return 0, fmt.Errorf("address: want %s (got %#02x)", oneOf(addresses), addr)
+	}
+	return addr, nil
 }
 
 func oneOf(addresses []uint16) string {

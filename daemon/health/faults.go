@@ -11,6 +11,7 @@ const (
 	Absent        Code = "absent"
 	Denied        Code = "denied"
 	LineBusy      Code = "line_busy"
+	AddressOwned  Code = "address_owned"
 	ReadFailed    Code = "read_failed"
 	EdgesLost     Code = "edges_lost"
 	Chatters      Code = "chatters"
@@ -63,6 +64,7 @@ var Faults = []Fault{
 	{Absent, "is not there", "The bus, line or file does not exist on this machine.", "Check its name in the configuration; on a Raspberry Pi enable I2C with `dtparam=i2c_arm=on` in config.txt.", true},
 	{Denied, "may not be opened", "The system does not let this user open the device.", "Put the user fieldpost into the groups gpio and i2c and install the udev rule that comes with fieldpost.", true},
 	{LineBusy, "line is held by somebody else", "Another program or a kernel driver has requested this line.", "Stop the other holder, or choose another pin.", true},
+	{AddressOwned, "chip belongs to the kernel", "A driver of the kernel owns the chip's address (UU in i2cdetect), so it is left alone: its settings are the driver's.", "Read it through the kernel (/sys/class/hwmon), or take the driver away: remove its dtoverlay from config.txt and restart, or unbind it as the detail says.", true},
 	{ReadFailed, "cannot be read", "Reading failed for a reason of the system's.", "See the detail in the journal.", false},
 	{EdgesLost, "changed faster than can be followed", "The kernel's queue of edges was full, so some changes of the line were not seen.", "Raise the sensor's debounce, or look for a wire that picks up noise.", false},
 	{Chatters, "input chatters", "The line changes more often than the sensor's max_edges allows. Its changes are counted, and told once a second with the last level.", "Look for an open wire, a bad contact or hum from the mains; set the sensor's pull and debounce. Where it is to change so often, raise its max_edges.", false},

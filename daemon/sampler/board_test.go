@@ -205,8 +205,17 @@ func TestWhatIsNotThere(t *testing.T) {
 		b.Line("GPIO17").Hold("gpio-keys")
 		nowhere := near
 		nowhere.Name, nowhere.Bus = "nowhere", "i2c-7"
-		r := onBoard(t, b, air, nowhere, gate)
-		same(t, "faults", sorted(changed(r)), []string{"air no_answer raised", "door line_busy raised", "nowhere absent raised"})
+		kernels := near
+		kernels.Name, kernels.Address = "kernels", 0x49
+		b.AddBus("i2c-1").AddTMP102(0x49)
+		b.AddBus("i2c-1").Own(0x49, "tmp102")
+		r := onBoard(t, b, air, nowhere, gate, kernels)
+		same(t, "faults", sorted(changed(r)), []string{"air no_answer raised", "door line_busy raised", "kernels address_owned raised", "nowhere absent raised"})
+		b.AddBus("i2c-1").Own(0x49, "")
+		pass(time.Minute)
+		if got := changed(r); got[len(got)-1] != "kernels address_owned cleared" {
+			t.Errorf("unbound: %q", got)
+		}
 		r.stop()
 	})
 }

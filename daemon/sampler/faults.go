@@ -13,7 +13,7 @@ import (
 
 // readFaults are the faults that a good reading disproves.
 var readFaults = []health.Code{
-	health.NoAnswer, health.WrongAnswer, health.Absent, health.Denied, health.LineBusy, health.ReadFailed,
+	health.NoAnswer, health.WrongAnswer, health.Absent, health.Denied, health.LineBusy, health.AddressOwned, health.ReadFailed,
 }
 
 // failure is an error with the fault that it is.
@@ -29,10 +29,13 @@ func (f *failure) Unwrap() error { return f.err }
 // it belongs on the worker.
 func explain(err error, b board.Board, c sensors.Config) error {
 	var busy *board.BusyError
+	var owned *board.OwnedError
 	code := health.ReadFailed
 	switch {
 	case errors.As(err, &busy):
 		code = health.LineBusy
+	case errors.As(err, &owned):
+		code = health.AddressOwned
 	case errors.Is(err, fs.ErrPermission):
 		code = health.Denied
 	case errors.Is(err, sensors.ErrFault):

@@ -32,6 +32,8 @@ type Board interface {
 	//
 	// The error wraps [ErrAbsent] when there is no such bus and
 	// [fs.ErrPermission] when it may not be opened; it names the device file.
+	// A transaction with an address that a driver of the kernel owns ends in an
+	// [*OwnedError] and never reaches the chip.
 	Bus(name string) (i2c.BusCloser, error)
 
 	// Input requests a line as an input that reports its edges.
@@ -172,6 +174,31 @@ type Output interface {
 // ErrAbsent is the reason when a bus, a line or a chip is not there.
 // Distinct from a thing that is there and broken.
 var ErrAbsent = errors.New("not there")
+
+// Holder is what a [Board] may be besides: one that knows who holds a line.
+type Holder interface {
+	// Holder tells whether somebody holds the line, and the name that the
+	// kernel knows, which may be empty. Any goroutine.
+	Holder(id LineID) (name string, held bool)
+}
+
+// Free gives a [*BusyError] where somebody else holds the line, as far as the
+// board can tell. A line that is held under our own name is taken for our
+// daemon's.
+func Free(b Board, id LineID) error {
+	h, ok := b.(Holder)
+	if !ok {
+		return nil
+	}
+	if name, held := h.Holder(id); held && name != Consumer {
+		return &BusyError{Line: id, Holder: name}
+	}
+	return nil
+}
+
+// Consumer is the name under which lines are requested, unless another is
+// given; gpioinfo shows it.
+const Consumer = "fieldpost"
 
 // BusyError says that a line is held by somebody else.
 type BusyError struct {

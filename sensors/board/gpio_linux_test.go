@@ -281,6 +281,30 @@ func TestBusyLine(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+// Who holds a line is told without requesting it; what we hold ourselves is free
+// to us, for that is our own daemon.
+func TestHolder(t *testing.T) {
+	m, k := newFakeMachine(t, map[string]*fakeChip{"gpiochip0": bench("pinctrl-bcm2711", "A", "B", "C")})
+	k.chips["gpiochip0"].lines[0].holder = "gpio-keys"
+	k.chips["gpiochip0"].lines[1].holder = Consumer
+	for name, want := range map[string]string{"A": "gpio-keys", "B": "", "C": ""} {
+		id, err := m.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var busy *BusyError
+		if err := Free(m, id); want == "" && err != nil || want != "" && (!errors.As(err, &busy) || busy.Holder != want) {
+			t.Errorf("%s: %v, want the holder %q", name, err, want)
+		}
+	}
+	if name, held := m.Holder(LineID{Chip: "gpiochip9", Offset: 3}); held || name != "" {
+		t.Errorf("a line that is not there is held by %q", name)
+	}
+	if k.chips["gpiochip0"].lines[0].requests != 0 {
+		t.Error("a line was requested")
+	}
+}
+
 func TestRequestErrors(t *testing.T) {
 	for _, c := range []struct {
 		errno       unix.Errno

@@ -347,7 +347,7 @@ func TestHardwarePin(t *testing.T) {
 
 func hardwareBus(t *testing.T) *i2cBus {
 	t.Helper()
-	b, err := openI2C("/dev", setting(t, "FIELDPOST_TEST_I2C"))
+	b, err := openI2C("/dev", "/", setting(t, "FIELDPOST_TEST_I2C"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,6 +409,27 @@ func TestHardwareI2CFaults(t *testing.T) {
 	write(t, fault, "none")
 	if err := b.Tx(0x76, []byte{0xd0}, make([]byte, 1)); err != nil {
 		t.Errorf("after the faults: %v", err)
+	}
+}
+
+// An address that a driver of the kernel owns; dummy is one that every kernel
+// has.
+func TestHardwareI2COwned(t *testing.T) {
+	b := hardwareBus(t)
+	adapter := filepath.Join("/sys/bus/i2c/devices", b.String())
+	write(t, filepath.Join(adapter, "new_device"), "dummy 0x48")
+	var owned *OwnedError
+	for verb, err := range map[string]error{"read": b.Tx(0x48, []byte{1}, make([]byte, 2)), "claim": b.Claim(0x48)} {
+		if !errors.As(err, &owned) || owned.Driver != "dummy" || !errors.Is(err, unix.EBUSY) {
+			t.Errorf("%s: %v, want the driver dummy", verb, err)
+		}
+	}
+	if err := b.Tx(0x76, []byte{0xd0}, make([]byte, 1)); err != nil {
+		t.Errorf("its neighbour: %v", err)
+	}
+	write(t, filepath.Join(adapter, "delete_device"), "0x48")
+	if err := b.Tx(0x48, []byte{1}, make([]byte, 2)); err != nil {
+		t.Errorf("once it is free: %v", err)
 	}
 }
 

@@ -58,6 +58,7 @@ type i2cFile interface {
 // kernel would write to where it was.
 type i2cBus struct {
 	name  string // "i2c-1"
+	root  string // where /sys is
 	funcs uint64
 
 	mu   sync.Mutex // one transaction at a time
@@ -109,13 +110,39 @@ func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
 	if b.file == nil {
 		return fmt.Errorf("bus %s is closed", b.name)
 	}
-	var err error
-	if b.funcs&funcI2C != 0 {
+	err := b.claim(addr)
+	switch {
+	case err != nil:
+	case b.funcs&funcI2C != 0:
 		err = b.plain(addr, w, r)
-	} else {
-		err = b.viaSMBus(addr, w, r)
+	default:
+		err = b.viaSMBus(w, r)
 	}
 	return b.explain(addr, err)
+}
+
+// Claim gives an [*OwnedError] where a driver of the kernel owns the address.
+func (b *i2cBus) Claim(addr uint16) error {
+	if err := b.check(addr, []byte{0}, nil); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.file == nil {
+		return fmt.Errorf("bus %s is closed", b.name)
+	}
+	return b.explain(addr, b.claim(addr))
+}
+
+// claim chooses the address, which the kernel refuses where one of its drivers
+// owns it (I2C_SLAVE). For plain messages nothing else asks that. It is done for
+// each transaction, because a driver may come later; it costs a thousandth of
+// one.
+func (b *i2cBus) claim(addr uint16) error {
+	if err := b.file.value(reqSlave, uintptr(addr)); err != nil {
+		return &slaveError{err}
+	}
+	return nil
 }
 
 func (b *i2cBus) check(addr uint16, w, r []byte) error {

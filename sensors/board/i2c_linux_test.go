@@ -3,6 +3,8 @@ package board
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,15 +20,17 @@ import (
 // fakeAdapter stands in for the kernel: it takes apart the structures that an
 // adapter driver would be handed, and plays chips of 256 registers.
 type fakeAdapter struct {
-	t       *testing.T
-	funcs   uint64
-	chips   map[uint16]*[256]byte
-	fail    map[uint]error // by request
-	timeout uintptr
-	slave   uint16
-	closed  bool
-	smbus   []uint32 // the sizes of the SMBus calls made
-	inside  atomic.Int32
+	t         *testing.T
+	funcs     uint64
+	chips     map[uint16]*[256]byte
+	fail      map[uint]error // by request
+	timeout   uintptr
+	slave     uint16
+	owned     map[uint16]bool // by drivers of the kernel
+	transfers int
+	closed    bool
+	smbus     []uint32 // the sizes of the SMBus calls made
+	inside    atomic.Int32
 }
 
 func (f *fakeAdapter) value(req uint, arg uintptr) error {
@@ -37,6 +41,9 @@ func (f *fakeAdapter) value(req uint, arg uintptr) error {
 	case reqTimeout:
 		f.timeout = arg
 	case reqSlave:
+		if f.owned[uint16(arg)] {
+			return unix.EBUSY
+		}
 		f.slave = uint16(arg)
 	default:
 		f.t.Errorf("request 0x%x with a number", req)
@@ -93,6 +100,7 @@ func growStack(n int) byte {
 }
 
 func (f *fakeAdapter) transfer(x *i2cTransfer) error {
+	f.transfers++
 	if x.count < 1 || x.count > 2 {
 		f.t.Fatalf("%d messages", x.count)
 	}
@@ -293,12 +301,69 @@ func TestI2CAbsentChip(t *testing.T) {
 	}
 }
 
+// An address that a driver of the kernel owns is refused before anything goes
+// over the wire, on either kind of adapter, and the driver is named.
 func TestI2CAddressOfKernelDriver(t *testing.T) {
-	b, f := newFake(t, funcsSMBus)
-	f.fail[reqSlave] = unix.EBUSY
-	err := b.Tx(0x76, []byte{0}, make([]byte, 1))
-	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "belongs to a driver of the kernel") {
-		t.Errorf("%v, want the kernel's driver named", err)
+	root := t.TempDir()
+	device := filepath.Join(root, "sys/bus/i2c/devices/1-0048")
+	if err := os.MkdirAll(device, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../../../bus/i2c/drivers/tmp102", filepath.Join(device, "driver")); err != nil {
+		t.Fatal(err)
+	}
+	for _, funcs := range []uint64{funcI2C, funcsSMBus} {
+		b, f := newFake(t, funcs)
+		b.root = root
+		f.chips[0x48] = new([256]byte)
+		f.owned = map[uint16]bool{0x48: true, 0x49: true}
+		for addr, want := range map[uint16]string{
+			0x48: "address 0x48 on i2c-1 belongs to the kernel's driver tmp102; until the next start this takes it away: echo 1-0048 | sudo tee /sys/bus/i2c/drivers/tmp102/unbind",
+			0x49: "address 0x49 on i2c-1 belongs to a driver of the kernel, on this bus or on one behind it",
+		} {
+			var owned *OwnedError
+			for verb, err := range map[string]error{"write": b.Tx(addr, []byte{1, 0x03, 0x90}, nil), "claim": b.Claim(addr)} {
+				if !errors.As(err, &owned) || !errors.Is(err, unix.EBUSY) || err.Error() != want {
+					t.Errorf("%s: %v, want %q", verb, err, want)
+				}
+			}
+		}
+		if *f.chips[0x48] != [256]byte{} || f.transfers+len(f.smbus) > 0 {
+			t.Error("something went over the wire")
+		}
+		if err := b.Claim(0x76); err != nil {
+			t.Errorf("an address that is free: %v", err)
+		}
+		f.owned = nil // the driver was unbound
+		if err := b.Tx(0x48, []byte{1, 0x03, 0x90}, nil); err != nil {
+			t.Errorf("once it is free: %v", err)
+		}
+		f.owned = map[uint16]bool{0x48: true} // and bound again, with the bus open
+		if err := b.Tx(0x48, []byte{1, 0x60, 0x90}, nil); !errors.Is(err, unix.EBUSY) {
+			t.Errorf("once it is bound again: %v", err)
+		}
+		if err := b.Claim(0x78); err == nil || !strings.Contains(err.Error(), "want 0x03 to 0x77") {
+			t.Errorf("a reserved address: %v", err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Claim(0x76); err == nil || !strings.Contains(err.Error(), "closed") {
+			t.Errorf("on a closed bus: %v", err)
+		}
+	}
+}
+
+func TestKernelDriver(t *testing.T) {
+	if got := KernelDriver(t.TempDir(), "i2c-1", 0x48); got != "" {
+		t.Errorf("nothing there: %q", got)
+	}
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "sys/bus/i2c/devices/1-0048"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := KernelDriver(root, "i2c-1", 0x48); got != "" {
+		t.Errorf("a device without a driver: %q", got)
 	}
 }
 

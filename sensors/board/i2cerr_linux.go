@@ -30,7 +30,7 @@ func (b *i2cBus) explain(addr uint16, err error) error {
 	var slave *slaveError
 	switch {
 	case errors.As(err, &slave) && errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("address 0x%02x on %s belongs to a driver of the kernel: %w", addr, b.name, err)
+		return &OwnedError{Bus: b.name, Address: addr, Driver: KernelDriver(b.root, b.name, addr)}
 	case errors.Is(err, unix.EREMOTEIO), errors.Is(err, unix.ENXIO):
 		return fmt.Errorf("no acknowledge from 0x%02x on %s: %w (%w)", addr, b.name, ErrAbsent, err)
 	case errors.Is(err, unix.ETIMEDOUT):

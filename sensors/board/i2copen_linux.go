@@ -72,8 +72,9 @@ func busNumber(name string) (int, error) {
 	return n, nil
 }
 
-// openI2C opens the bus of that name, whose device file lies in dev.
-func openI2C(dev, name string) (*i2cBus, error) {
+// openI2C opens the bus of that name, whose device file lies in dev; /sys is
+// in root.
+func openI2C(dev, root, name string) (*i2cBus, error) {
 	n, err := busNumber(name)
 	if err != nil {
 		return nil, err
@@ -88,6 +89,7 @@ func openI2C(dev, name string) (*i2cBus, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	b.root = root
 	return b, nil
 }
 

@@ -45,7 +45,7 @@ func TestBusNames(t *testing.T) {
 }
 
 func TestOpenI2CMissing(t *testing.T) {
-	_, err := openI2C(touch(t), "1")
+	_, err := openI2C(touch(t), "/", "1")
 	if !errors.Is(err, ErrAbsent) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v, want an absent bus", err)
 	}
@@ -54,7 +54,7 @@ func TestOpenI2CMissing(t *testing.T) {
 			t.Errorf("%v, want %q in it", err, want)
 		}
 	}
-	_, err = openI2C(touch(t, "i2c-0", "i2c-20"), "i2c-1")
+	_, err = openI2C(touch(t, "i2c-0", "i2c-20"), "/", "i2c-1")
 	if !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "this machine has i2c-0, i2c-20") {
 		t.Errorf("%v, want the buses there are", err)
 	}
@@ -62,11 +62,11 @@ func TestOpenI2CMissing(t *testing.T) {
 
 // A file that is no device is opened, asked, refused and closed again.
 func TestOpenI2CNoDevice(t *testing.T) {
-	b, err := openI2C(touch(t, "i2c-1"), "i2c-1")
+	b, err := openI2C(touch(t, "i2c-1"), "/", "i2c-1")
 	if !errors.Is(err, unix.ENOTTY) || b != nil {
 		t.Errorf("%v, %v, want %v", b, err, unix.ENOTTY)
 	}
-	if _, err := openI2C(touch(t), "one"); err == nil {
+	if _, err := openI2C(touch(t), "/", "one"); err == nil {
 		t.Error("opened bus \"one\"")
 	}
 }

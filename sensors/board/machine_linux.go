@@ -2,6 +2,7 @@ package board
 
 import (
 	"fmt"
+	"path/filepath"
 	"runtime"
 
 	"periph.io/x/conn/v3/i2c"
@@ -13,18 +14,22 @@ import (
 // any goroutine.
 type Machine struct {
 	dev    string // where the device files are
+	root   string // where /sys is
 	kernel gpioKernel
 	notes  []string
 }
 
-var _ Board = (*Machine)(nil)
+var (
+	_ Board  = (*Machine)(nil)
+	_ Holder = (*Machine)(nil)
+)
 
 // Open gives the machine, and registers its buses and lines with periph, so
 // that periph's drivers run on them. That a machine has no bus or no line, or
 // that they may not be opened, is no error here: it comes when one is asked
 // for.
 func Open() (*Machine, error) {
-	m := &Machine{dev: "/dev", kernel: charDev{}}
+	m := &Machine{dev: "/dev", root: "/", kernel: charDev{}}
 	m.notes = m.register()
 	return m, nil
 }
@@ -48,13 +53,24 @@ func (m *Machine) Notes() []string { return m.notes }
 func (m *Machine) Buses() []string { return busNames(m.dev) }
 
 // Bus opens the I2C bus of that name: i2c-1, 1 or /dev/i2c-1. Opening it
-// bounds every transaction on the adapter, whoever makes it, to 100 ms.
+// bounds every transaction on the adapter, whoever makes it, to 100 ms. It is a
+// [Claimer], and a transaction with an address that a driver of the kernel owns
+// is refused with an [*OwnedError].
 func (m *Machine) Bus(name string) (i2c.BusCloser, error) {
-	b, err := openI2C(m.dev, name)
+	b, err := openI2C(m.dev, m.root, name)
 	if err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// Holder tells who holds a line now.
+func (m *Machine) Holder(id LineID) (name string, held bool) {
+	c := m.chip(filepath.Join(m.dev, id.Chip))
+	if id.Offset >= len(c.Lines) {
+		return "", false
+	}
+	return c.Lines[id.Offset].Holder, c.Lines[id.Offset].Used
 }
 
 // Find tells which line a name means; see [ParseLine]. A name that means

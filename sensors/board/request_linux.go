@@ -14,9 +14,6 @@ import (
 // maxDebounce is the longest period the kernel's 32 bits of microseconds hold.
 const maxDebounce = 4294 * time.Second
 
-// consumerName is shown by gpioinfo as the holder of our lines.
-const consumerName = "fieldpost"
-
 // inputRequest is what the kernel is asked for an input. Without edges the
 // kernel needs no interrupt.
 func inputRequest(offset int, c InputConfig, edges bool) (*uapi.LineRequest, error) {
@@ -88,7 +85,7 @@ func asIsRequest(offset int, c OutputConfig) *uapi.LineRequest {
 
 func newRequest(offset int, consumer string) *uapi.LineRequest {
 	if consumer == "" {
-		consumer = consumerName
+		consumer = Consumer
 	}
 	r := &uapi.LineRequest{Lines: 1}
 	r.Offsets[0] = uint32(offset)

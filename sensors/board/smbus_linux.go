@@ -73,14 +73,12 @@ func planSMBus(w, r int) (smbusPlan, bool) {
 }
 
 // viaSMBus makes the transaction on an adapter without plain I2C messages,
-// where one of its SMBus calls is the same on the wire.
-func (b *i2cBus) viaSMBus(addr uint16, w, r []byte) error {
+// where one of its SMBus calls is the same on the wire, with the address that
+// was claimed.
+func (b *i2cBus) viaSMBus(w, r []byte) error {
 	plan, ok := planSMBus(len(w), len(r))
 	if !ok || b.funcs&plan.needs == 0 {
 		return &unableError{w: len(w), r: len(r)}
-	}
-	if err := b.file.value(reqSlave, uintptr(addr)); err != nil {
-		return &slaveError{err}
 	}
 	m := b.mem
 	m.block = smbusData{}

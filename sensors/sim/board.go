@@ -53,7 +53,10 @@ type Board struct {
 	keep  bool
 }
 
-var _ board.Board = (*Board)(nil)
+var (
+	_ board.Board  = (*Board)(nil)
+	_ board.Holder = (*Board)(nil)
+)
 
 // New makes a board with the lines GPIO0 to GPIO27, all pulled down, and no
 // buses.

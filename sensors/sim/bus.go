@@ -20,6 +20,7 @@ type Bus struct {
 
 	mu    sync.Mutex // guards what follows, the chips' registers included
 	chips map[uint16]*Chip
+	owned map[uint16]string // by drivers of the kernel
 	fault error
 	stuck chan struct{} // non-nil while stuck; closed on Release
 	count int
@@ -56,6 +57,26 @@ func (b *Bus) Release() {
 	}
 }
 
+// Own gives an address to a driver of the kernel of that name, which is then the
+// only one that may talk to the chip; "" takes it back.
+func (b *Bus) Own(addr uint16, driver string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.owned == nil {
+		b.owned = map[uint16]string{}
+	}
+	b.owned[addr] = driver
+}
+
+// claim refuses an address that a driver of the kernel owns. The caller holds
+// b.mu.
+func (b *Bus) claim(addr uint16) error {
+	if driver := b.owned[addr]; driver != "" {
+		return &board.OwnedError{Bus: b.name, Address: addr, Driver: driver}
+	}
+	return nil
+}
+
 // Transactions is how many have been tried on the bus.
 func (b *Bus) Transactions() int {
 	b.mu.Lock()
@@ -82,7 +103,10 @@ type handle struct {
 	closed chan struct{}
 }
 
-var _ i2c.BusCloser = (*handle)(nil)
+var (
+	_ i2c.BusCloser = (*handle)(nil)
+	_ board.Claimer = (*handle)(nil)
+)
 
 // String is the bus's name.
 func (h *handle) String() string { return h.bus.name }
@@ -98,6 +122,14 @@ func (h *handle) Close() error {
 		err = nil
 	})
 	return err
+}
+
+// Claim gives a [*board.OwnedError] where a driver of the kernel owns the
+// address.
+func (h *handle) Claim(addr uint16) error {
+	h.bus.mu.Lock()
+	defer h.bus.mu.Unlock()
+	return h.bus.claim(addr)
 }
 
 // Tx writes w to the chip at addr and then reads r from it. Either may be
@@ -134,9 +166,13 @@ func (h *handle) tx(addr uint16, w, r []byte) error {
 func (h *handle) address(addr uint16) (*Chip, error) {
 	b := h.bus
 	b.mu.Lock()
+	owned := b.claim(addr)
 	b.count++
 	stuck := b.stuck
 	b.mu.Unlock()
+	if owned != nil {
+		return nil, owned
+	}
 	if err := h.wait(stuck); err != nil {
 		return nil, err
 	}

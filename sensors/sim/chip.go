@@ -36,6 +36,7 @@ type Chip struct {
 	left    int           // how many more transactions the fault lasts; negative: for ever
 	release chan struct{} // closed when the present fault ends
 	noise   *rand.Rand
+	before  func() // called before each transaction, if set
 }
 
 func newChip(b *Bus, addr uint16, d device) *Chip {
@@ -51,6 +52,10 @@ func (c *Chip) FaultNext(n int, f Fault) {
 	defer c.bus.mu.Unlock()
 	c.set(n, f)
 }
+
+// OnTransaction has fn called before each transaction that reaches the chip,
+// under the bus's lock, so that it may call nothing of the bus or the chip.
+func (c *Chip) OnTransaction(fn func()) { c.update(func() { c.before = fn }) }
 
 // PowerCycle takes the chip's power away and gives it back: it has forgotten
 // its settings and what it measured.
@@ -89,6 +94,9 @@ func (c *Chip) set(n int, f Fault) {
 // transact is one transaction under the bus's lock. When the chip is stuck it
 // returns the channel to wait on, outside the lock, and the error to end with.
 func (c *Chip) transact(w, r []byte) (<-chan struct{}, error) {
+	if c.before != nil {
+		c.before()
+	}
 	f, release := c.fault, c.release
 	if f != Healthy && c.left > 0 {
 		if c.left--; c.left == 0 && f != Stuck {

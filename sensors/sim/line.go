@@ -151,25 +151,41 @@ func (l *Line) settle() {
 
 // free says why the line cannot be requested now, under the lock.
 func (l *Line) free() error {
-	holder := l.holder
-	switch {
-	case l.fail != nil:
+	if l.fail != nil {
 		return fmt.Errorf("request line %s: %w", l.id, l.fail)
-	case l.in != nil:
-		holder = l.in.c.Consumer
-	case l.out != nil:
-		holder = l.out.c.Consumer
 	}
-	if holder != "" {
+	if holder := l.heldBy(); holder != "" {
 		return &board.BusyError{Line: l.id, Holder: holder}
 	}
 	return nil
 }
 
+// heldBy names who holds the line, under the lock.
+func (l *Line) heldBy() string {
+	switch {
+	case l.in != nil:
+		return l.in.c.Consumer
+	case l.out != nil:
+		return l.out.c.Consumer
+	}
+	return l.holder
+}
+
+// Holder tells who holds a line now.
+func (b *Board) Holder(id board.LineID) (name string, held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if id.Offset < 0 || id.Offset >= len(b.lines) {
+		return "", false
+	}
+	name = b.lines[id.Offset].heldBy()
+	return name, name != ""
+}
+
 // consumer is the name shown as the holder.
 func consumer(name string) string {
 	if name == "" {
-		return "fieldpost"
+		return board.Consumer
 	}
 	return name
 }

@@ -1,0 +1,55 @@
+package board
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Claimer is what a bus of [Board.Bus] may be besides: one that knows whether
+// an address may be used.
+type Claimer interface {
+	// Claim gives an [*OwnedError] where a driver of the kernel owns the
+	// address. It says nothing to the chip. Called as the bus's Tx is.
+	Claim(addr uint16) error
+}
+
+// OwnedError says that a driver of the kernel owns an address of a bus:
+// i2cdetect shows it as UU. Whoever talks to the chip all the same changes its
+// settings under the driver, which then reads wrong values or none. It is an
+// EBUSY.
+type OwnedError struct {
+	Bus     string // "i2c-1"
+	Address uint16
+	Driver  string // "tmp102"; "" where the kernel does not tell
+}
+
+// Error names the driver and says how to take the chip from it.
+func (e *OwnedError) Error() string {
+	if e.Driver == "" {
+		return fmt.Sprintf("address 0x%02x on %s belongs to a driver of the kernel, on this bus or on one behind it", e.Address, e.Bus)
+	}
+	return fmt.Sprintf("address 0x%02x on %s belongs to the kernel's driver %s; until the next start this takes it away: echo %s | sudo tee /sys/bus/i2c/drivers/%s/unbind",
+		e.Address, e.Bus, e.Driver, deviceName(e.Bus, e.Address), e.Driver)
+}
+
+// Unwrap gives EBUSY.
+func (e *OwnedError) Unwrap() error { return syscall.EBUSY }
+
+// deviceName is the kernel's name of a device on a bus: "1-0048".
+func deviceName(bus string, addr uint16) string {
+	return fmt.Sprintf("%s-%04x", strings.TrimPrefix(bus, "i2c-"), addr)
+}
+
+// KernelDriver gives the name of the kernel's driver that owns an address of
+// the bus i2c-N, by the links under /sys, which is looked for in root; "" where
+// there is none, or none that this bus shows.
+func KernelDriver(root, bus string, addr uint16) string {
+	target, err := os.Readlink(filepath.Join(root, "sys/bus/i2c/devices", deviceName(bus, addr), "driver"))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(target)
+}
