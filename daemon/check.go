@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"fieldpost/daemon/config"
@@ -17,7 +19,8 @@ var ErrConfig = errors.New("configuration is not usable")
 
 // Check examines everything that can be examined without the broker: the
 // configuration (already loaded), the credentials, and, where b is not nil,
-// whether this machine has the buses and lines. It prints one line a finding
+// whether this machine has the buses, chips' addresses, thermal zones and lines,
+// and they are free. It prints one line a finding
 // to w, and the lines of a Raspberry Pi's config.txt that give its outputs their
 // levels before any program runs, and returns an error wrapping [ErrConfig] if
 // anything prevents the daemon from doing its work.
@@ -41,43 +44,85 @@ func Check(cfg *config.Config, b board.Board, now time.Time, w io.Writer) error 
 	return nil
 }
 
-// checkHardware looks for each bus and line without requesting any line.
-func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
-	report := func(what, name string, err error) {
-		if err != nil {
-			bad++
-			fmt.Fprintf(w, "error: %s %q: %v\n", what, name, err)
-		}
-	}
-	for _, s := range cfg.Sensors {
-		report("sensor", s.Name, checkSensor(s, b))
-	}
-	lines := map[string]string{}
-	for _, o := range cfg.Outputs {
-		id, err := b.Find(o.Pin)
-		if err == nil {
-			key := fmt.Sprintf("%s:%d", id.Label, id.Offset)
-			if other, taken := lines[key]; taken {
-				err = fmt.Errorf("line %s is also output %q's", id, other)
-			}
-			lines[key] = o.Name
-		}
-		report("output", o.Name, err)
-	}
-	return bad
+// hardware is what the board is asked for, as far as it was looked at.
+type hardware struct {
+	board board.Board
+	w     io.Writer
+	bad   int
+	lines map[string]string // who wants a line, by "label:offset"
+	chips map[string]string // who wants an address, by "i2c-1 0x76"
+	buses map[string]string // the first sensor on a bus, by "i2c-1"
 }
 
-func checkSensor(s sensors.Config, b board.Board) error {
-	if s.Pin != "" {
-		_, err := b.Find(s.Pin)
+// checkHardware looks for everything that a run will ask the board for, without
+// requesting a line or saying anything to a chip.
+func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
+	h := &hardware{board: b, w: w, lines: map[string]string{}, chips: map[string]string{}, buses: map[string]string{}}
+	for _, s := range cfg.Sensors {
+		h.report("sensor", s.Name, h.chip(s))
+	}
+	for _, s := range cfg.Sensors {
+		if s.Pin != "" {
+			h.report("sensor", s.Name, h.line("sensor", s.Name, s.Pin))
+		}
+	}
+	for _, o := range cfg.Outputs {
+		h.report("output", o.Name, h.line("output", o.Name, o.Pin))
+	}
+	return h.bad
+}
+
+func (h *hardware) report(what, name string, err error) {
+	if err != nil {
+		h.bad++
+		fmt.Fprintf(h.w, "error: %s %q: %v\n", what, name, err)
+	}
+}
+
+// chip looks for what a sensor needs, but for a line: for a bus and an address
+// on it, or a thermal zone.
+func (h *hardware) chip(s sensors.Config) error {
+	chip, ok := sensors.Lookup(s.Chip)
+	if !ok || s.Pin != "" {
+		return nil // the loader lets no other chip through
+	}
+	if err := chip.Look(h.board, s); err != nil || s.Bus == "" {
 		return err
 	}
-	if s.Bus != "" {
-		bus, err := b.Bus(s.Bus)
-		if err != nil {
-			return err
-		}
-		return bus.Close()
+	bus, err := h.board.Bus(s.Bus)
+	if err != nil {
+		return err
 	}
+	name := bus.String()
+	if err := bus.Close(); err != nil {
+		return err
+	}
+	if h.buses[name] == "" {
+		h.buses[name] = s.Name
+	}
+	place := fmt.Sprintf("%s 0x%02x", name, s.Address)
+	if other, taken := h.chips[place]; taken {
+		return fmt.Errorf("%s is sensor %q's chip already, under another name of the bus", place, other)
+	}
+	h.chips[place] = s.Name
 	return nil
+}
+
+// line looks for the line that a sensor or an output needs.
+func (h *hardware) line(what, name, pin string) error {
+	id, err := h.board.Find(pin)
+	if err != nil {
+		return err
+	}
+	key := fmt.Sprintf("%s:%d", id.Label, id.Offset)
+	if other, taken := h.lines[key]; taken {
+		return fmt.Errorf("line %s is also %s's", id, other)
+	}
+	h.lines[key] = fmt.Sprintf("%s %q", what, name)
+	for _, bus := range slices.Sorted(maps.Keys(h.buses)) {
+		if board.OnBus(h.board.Root(), bus, id) {
+			return fmt.Errorf("line %s is one of the bus %s, on which sensor %q is; nothing on it would answer any more: choose another pin", id, bus, h.buses[bus])
+		}
+	}
+	return board.Free(h.board, id)
 }

@@ -153,6 +153,26 @@ func TestCheck(t *testing.T) {
 			t.Errorf("not said: %s\n%s", want, out.String())
 		}
 	}
+	s.board.Line("GPIO22").Hold("gpio-keys")
+	s.board.AddBus("i2c-1").Own(0x48, "tmp102")
+	cfg = s.config("  - {name: soil, chip: tmp102, bus: i2c-1, every: 1s}\n  - {name: cpu, chip: thermal, zone: 0}\n"+
+		"  - {name: door, chip: gpio, pin: GPIO24}\n  - {name: key, chip: gpio, pin: GPIO22}",
+		"  - {name: fan, pin: 'fieldpost-sim:24'}\n  - {name: lamp, pin: 'fieldpost-sim:22'}")
+	out.Reset()
+	if err := daemon.Check(cfg, s.board, time.Now(), &out); !errors.Is(err, daemon.ErrConfig) {
+		t.Errorf("what others have: %v", err)
+	}
+	for _, want := range []string{
+		`sensor "soil": address 0x48 on i2c-1 belongs to the kernel's driver tmp102`,
+		`sensor "cpu": open thermal: no thermal zone`,
+		`sensor "key": line fieldpost-sim:22 (GPIO22) is held by gpio-keys`,
+		`output "fan": line fieldpost-sim:24 (GPIO24) is also sensor "door"'s`,
+		`output "lamp": line fieldpost-sim:22 (GPIO22) is also sensor "key"'s`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("not said: %s\n%s", want, out.String())
+		}
+	}
 	if err := daemon.Check(cfg, s.board, time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
 		t.Errorf("in twenty years: %v\n%s", err, out.String())
 	}

@@ -7,6 +7,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/output"
+	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
@@ -52,6 +53,46 @@ func TestPowerOnLines(t *testing.T) {
 				t.Errorf("%s: %q for %s, want %q", name, text, output, want[output])
 			}
 		}
+	}
+}
+
+// On a Raspberry Pi the lines that a bus is on are the bus's, if a sensor is on it.
+func TestCheckBusLines(t *testing.T) {
+	b := sim.New()
+	b.AddBus("i2c-1")
+	sda := []output.Config{{Name: "pump", Pin: "GPIO2"}}
+	scl := []sensors.Config{{Name: "door", Chip: "gpio", Pin: "P1_5"}}
+	air := []sensors.Config{{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76}}
+	for _, c := range []struct {
+		b    board.Board
+		cfg  config.Config
+		want string
+	}{
+		{aPi{b}, config.Config{Sensors: air, Outputs: sda}, `output "pump": line pinctrl-bcm2711:2 (GPIO2) is one of the bus i2c-1, on which sensor "air" is`},
+		{aPi{b}, config.Config{Sensors: append(scl, air...)}, `sensor "door": line pinctrl-bcm2711:3 (GPIO3) is one of the bus i2c-1`},
+		{aPi{b}, config.Config{Sensors: scl, Outputs: sda}, ""},
+		{b, config.Config{Sensors: append(scl, air...), Outputs: sda}, ""},
+	} {
+		var out strings.Builder
+		bad := checkHardware(&c.cfg, c.b, &out)
+		if c.want == "" && (bad != 0 || out.Len() > 0) || c.want != "" && (bad != 1 || !strings.Contains(out.String(), c.want)) {
+			t.Errorf("%d problems:\n%swant %q", bad, out.String(), c.want)
+		}
+	}
+}
+
+// One chip that is configured twice, by two names of its bus.
+func TestCheckOneChipTwice(t *testing.T) {
+	b := sim.New()
+	b.AddBus("i2c-1")
+	var out strings.Builder
+	bad := checkHardware(&config.Config{Sensors: []sensors.Config{
+		{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76},
+		{Name: "other", Chip: "bme280", Bus: "/dev/i2c-1", Address: 0x77},
+		{Name: "twin", Chip: "bme280", Bus: "/dev/i2c-1", Address: 0x76},
+	}}, b, &out)
+	if want := `error: sensor "twin": i2c-1 0x76 is sensor "air"'s chip already`; bad != 1 || !strings.HasPrefix(out.String(), want) {
+		t.Errorf("%d problems:\n%swant %q", bad, out.String(), want)
 	}
 }
 

@@ -16,8 +16,8 @@ func newCheck(file *string) *cobra.Command {
 		Short: "examine the configuration, the certificates and this machine's buses and lines",
 		Long: `Examine what can be examined without the broker: every line of the
 configuration, whether key and certificate belong together and until when they
-are valid, who may read the key, and whether this machine has the buses and
-lines. Exit status 0 if the daemon can do its work, 78 if not.`,
+are valid, who may read the key, and whether this machine has the buses, thermal
+zones and lines, and nobody else has the lines and the chips' addresses. Exit status 0 if the daemon can do its work, 78 if not.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := load(*file)

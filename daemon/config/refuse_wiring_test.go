@@ -70,7 +70,7 @@ var refusedKeys = []refusal{
 	{
 		name: "zone with a path",
 		text: "sensors:\n- {name: a, chip: thermal, zone: ../../etc}\n",
-		want: `fieldpost.yaml:6: sensors[0].zone: want a thermal zone's type or name, such as cpu-thermal or thermal_zone0 (got ../../etc)`,
+		want: `fieldpost.yaml:6: sensors[0].zone: want a thermal zone's type, number or name, such as cpu-thermal, 0 or thermal_zone0 (got ../../etc)`,
 	},
 	{
 		name: "pull",

@@ -191,7 +191,7 @@ func line(v any) string {
 func zone(v any) string {
 	s := v.(string)
 	if strings.Contains(s, "/") || strings.HasPrefix(s, ".") || strings.ContainsFunc(s, unicode.IsControl) {
-		return "want a thermal zone's type or name, such as cpu-thermal or thermal_zone0"
+		return "want a thermal zone's type, number or name, such as cpu-thermal, 0 or thermal_zone0"
 	}
 	return ""
 }

@@ -1,0 +1,92 @@
+package board
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// BusLines gives the lines of a Raspberry Pi's own chip, by number, that the
+// bus i2c-N is on: who requests one of them takes it from the bus, and nothing
+// on it answers any more. none where it is not known, as on other boards.
+//
+// The device tree tells, which is looked for under root/sys: the bus's node has
+// a pinctrl-0, which leads to a node with brcm,pins (BCM2835 to BCM2711) or pins
+// (RP1), or it is of i2c-gpio and names its lines itself. Where it does not tell,
+// i2c-0 and i2c-1 are where they are on the header.
+//
+// Sources: Linux, Documentation/devicetree/bindings: pinctrl/brcm,bcm2835-gpio.txt,
+// pinctrl/raspberrypi,rp1-gpio.yaml, i2c/i2c-gpio.yaml; Raspberry Pi
+// documentation, "GPIO and the 40-pin header".
+func BusLines(root, bus string) []int {
+	node := filepath.Join(root, "sys/bus/i2c/devices", bus, "of_node")
+	if lines := gpioNodeLines(node); lines != nil {
+		return lines
+	}
+	if phandle, err := os.ReadFile(filepath.Join(node, "pinctrl-0")); err == nil && len(phandle) >= 4 {
+		if lines := pinNodeLines(filepath.Join(root, "sys/firmware/devicetree/base"), phandle[:4]); lines != nil {
+			return lines
+		}
+	}
+	return map[string][]int{"i2c-0": {0, 1}, "i2c-1": {2, 3}}[bus]
+}
+
+// gpioNodeLines reads the lines of a bus that i2c-gpio makes: each is a phandle,
+// the line and flags.
+func gpioNodeLines(node string) (lines []int) {
+	for _, name := range []string{"sda-gpios", "scl-gpios", "gpios"} {
+		b, err := os.ReadFile(filepath.Join(node, name))
+		if err != nil {
+			continue
+		}
+		for ; len(b) >= 12; b = b[12:] {
+			lines = append(lines, int(binary.BigEndian.Uint32(b[4:])))
+		}
+	}
+	return lines
+}
+
+// pinNodeLines finds the node with that phandle and reads its lines.
+func pinNodeLines(tree string, phandle []byte) (lines []int) {
+	_ = filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error { // what cannot be read has no lines
+		if err != nil || d.Name() != "phandle" {
+			return nil
+		}
+		if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, phandle) {
+			return nil
+		}
+		node := filepath.Dir(path)
+		if b, err := os.ReadFile(filepath.Join(node, "brcm,pins")); err == nil {
+			for ; len(b) >= 4; b = b[4:] {
+				lines = append(lines, int(binary.BigEndian.Uint32(b)))
+			}
+		}
+		if b, err := os.ReadFile(filepath.Join(node, "pins")); err == nil {
+			for pin := range strings.SplitSeq(string(b), "\x00") {
+				if n, err := strconv.Atoi(strings.TrimPrefix(pin, "gpio")); err == nil {
+					lines = append(lines, n)
+				}
+			}
+		}
+		return fs.SkipAll
+	})
+	return lines
+}
+
+// OnBus tells whether a line is one of a Raspberry Pi's that the bus i2c-N is
+// on; /sys is looked for under root.
+func OnBus(root, bus string, id LineID) bool {
+	if !isPiChip(id.Label) {
+		return false
+	}
+	for _, n := range BusLines(root, bus) {
+		if n == id.Offset {
+			return true
+		}
+	}
+	return false
+}
