@@ -19,6 +19,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/uplink"
 )
 
 // dated is a daemon of which only what tells of health runs.
@@ -49,10 +50,14 @@ func watchExpiry(t *testing.T, c *dial, left time.Duration) *dated {
 	w.d.health = health.New(w.d.faults.put)
 	w.pair(100*365*day, "ca", "unused")
 	w.pair(left, "cert", "key")
+	w.d.files = uplink.NewFiles(uplink.FilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
+	fetching := start("credentials", make(chan error, 1), w.d.files.Run)
 	telling := start("status", make(chan error, 1), w.d.tell)
 	t.Cleanup(func() {
-		if err := telling.stop(time.Minute); err != nil {
-			t.Error(err)
+		for _, p := range []*part{telling, fetching} {
+			if err := p.stop(time.Minute); err != nil {
+				t.Error(err)
+			}
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -46,6 +46,9 @@ type Options struct {
 	Socket string
 	// Held is the lines of the run before, from [TakeOver]; nil is none.
 	Held *output.Held
+	// ReadFile reads a file of the credentials, of that many bytes at most; nil is
+	// [regular.Read]. For tests.
+	ReadFile func(path string, most int64) ([]byte, error)
 	// Watchdog is how often the service manager wants proof of life; 0 never.
 	Watchdog time.Duration
 	// Taken and Acked are told every record on its way in and every one the
@@ -66,6 +69,7 @@ type Daemon struct {
 	times    *times
 	bank     *output.Bank
 	sampler  *sampler.Sampler
+	files    *uplink.Files
 	link     *uplink.Link
 	linkLoop *health.Loop
 	desk     *command.Desk
@@ -94,6 +98,9 @@ func New(o Options) (*Daemon, error) {
 	d.times = newTimes(o.Clock, d.spool.Journal("boots"), d.log)
 	// All that can fail comes before the first line is touched.
 	d.linkLoop = d.progress.Loop("link")
+	d.files = uplink.NewFiles(uplink.FilesConfig{
+		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: o.ReadFile, Stuck: d.filesStuck,
+	})
 	d.link, err = uplink.New(d.linkConfig())
 	if err != nil {
 		return nil, errors.Join(err, d.spool.Close())
@@ -155,7 +162,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 	box.boots = &d.times.boots
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
-		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
+		Files: d.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
 		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		Farewell: func() uplink.Mail {
@@ -181,11 +188,12 @@ func (d *Daemon) linkConfig() uplink.Config {
 // Run runs the daemon until ctx ends, then ends it in order. It returns nil
 // after an orderly end; an error when a part ended by itself or did not end.
 func (d *Daemon) Run(ctx context.Context) error {
-	failed := make(chan error, 9)
+	failed := make(chan error, 10)
 	keeping := start("spool", failed, d.spool.Run)
 	timing := start("clock", failed, d.times.run)
 	pins := start("outputs", failed, d.bank.Run)
 	reading := start("sampler", failed, d.sampler.Run)
+	fetching := start("credentials", failed, d.files.Run)
 	linking := start("link", failed, d.link.Run)
 	orders := start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
 	telling := start("status", failed, d.tell)
@@ -200,7 +208,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case ended = <-failed:
 	}
-	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, telling, proving, timing, keeping))
+	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, fetching, telling, proving, timing, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
@@ -209,7 +217,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, telling, proving, timing, keeping *part) error {
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, telling, proving, timing, keeping *part) error {
 	orders.cancel()
 	serving.cancel()
 	safe := within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
@@ -231,6 +239,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(reading.stop(5 * time.Second))
 	d.settle(time.Second)
 	try(linking.stop(12 * time.Second))
+	try(fetching.stop(2 * time.Second))
 	try(telling.stop(time.Second))
 	try(proving.stop(time.Second))
 	try(pins.stop(2 * time.Second))

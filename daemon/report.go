@@ -71,7 +71,7 @@ type LinkError struct {
 type CertificateReport struct {
 	File    string    `json:"file"`
 	Expires time.Time `json:"expires,omitzero"`
-	Error   string    `json:"error,omitempty"` // why that is not known
+	Error   string    `json:"error,omitempty"` // why that is not known, or only as it was before
 }
 
 // SpoolReport is the mail that waits.
@@ -200,20 +200,22 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 	return r
 }
 
-// reportCertificate looks at the file, but not for long: the disk may hang.
-func (d *Daemon) reportCertificate() CertificateReport {
-	r := CertificateReport{File: d.o.Config.Broker.Certificate}
-	expires := make(chan time.Time, 1)
-	err := within(time.Second, "read certificate", func() error {
-		t, err := uplink.Expires(r.File)
-		expires <- t
-		return err
-	})
-	if err != nil {
-		r.Error = err.Error()
-		return r
+// reportCertificate has the file read anew, but does not wait for long: the
+// disk may hang.
+func (d *Daemon) reportCertificate() (r CertificateReport) {
+	if d.files.Waits() < time.Second {
+		t := time.NewTimer(time.Second)
+		defer t.Stop()
+		select {
+		case <-d.files.Ask():
+		case <-t.C:
+		}
 	}
-	r.Expires = <-expires
+	var err error
+	r.File = d.o.Config.Broker.Certificate
+	if r.Expires, err = d.files.Expires(); err != nil {
+		r.Error = err.Error()
+	}
 	return r
 }
 

@@ -90,16 +90,20 @@ func (p *printer) link(r Report) {
 
 func (p *printer) certificate(r Report) {
 	c := r.Certificate
-	if c.Error != "" {
+	if c.Expires.IsZero() {
 		p.line("certificate\t%s", c.Error)
 		return
 	}
+	also := ""
+	if c.Error != "" {
+		also = "; " + c.Error
+	}
 	left := c.Expires.Sub(r.Time)
 	if left <= 0 {
-		p.line("certificate\texpired on %s", c.Expires.Format(time.DateOnly))
+		p.line("certificate\texpired on %s%s", c.Expires.Format(time.DateOnly), also)
 		return
 	}
-	p.line("certificate\texpires on %s, in %d days", c.Expires.Format(time.DateOnly), int(left/(24*time.Hour)))
+	p.line("certificate\texpires on %s, in %d days%s", c.Expires.Format(time.DateOnly), int(left/(24*time.Hour)), also)
 }
 
 func (p *printer) spool(s SpoolReport) {

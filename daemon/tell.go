@@ -205,8 +205,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	last := ""
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
-	var expiry uplink.Expiry
-	synced := d.checkExpiry(&expiry)
+	read, synced := d.files.Ask(), false
 	for {
 		select {
 		case <-ctx.Done():
@@ -215,15 +214,18 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.tellFaults()
 			continue
 		case <-hourly.C:
-			synced = d.checkExpiry(&expiry)
+			read = d.files.Ask()
 			continue
-		case <-d.watch.stands: // it may be with a new certificate
-			synced = d.checkExpiry(&expiry)
+		case <-read:
+			read, synced = nil, d.checkExpiry()
+			continue
+		case <-d.watch.stands: // it may be with a new certificate, which the link has had read
+			synced = d.checkExpiry()
 			continue
 		case <-tick.C:
 		}
 		if !synced && d.o.Clock.Now().Synced {
-			synced = d.checkExpiry(&expiry)
+			synced = d.checkExpiry()
 		}
 		if now := d.statusLine(); now != last {
 			d.notice(d.o.Notify.Status(now))
@@ -236,10 +238,9 @@ func (d *Daemon) tell(ctx context.Context) error {
 // has expired. While the clock is not known to be true what was said stands: a
 // clock that is years behind or ahead tells nothing of a date. It reports
 // whether it is true.
-func (d *Daemon) checkExpiry(e *uplink.Expiry) (synced bool) {
-	now, c := d.o.Clock.Now(), d.o.Config.Broker
-	// Read in any case, for e to know the files of the link that is made meanwhile.
-	ends := e.Check(c.CA, c.Certificate, c.Key, now.Wall)
+func (d *Daemon) checkExpiry() (synced bool) {
+	now := d.o.Clock.Now()
+	ends := d.files.Ends(now.Wall)
 	switch {
 	case !now.Synced:
 	case len(ends) > 0:
@@ -248,6 +249,16 @@ func (d *Daemon) checkExpiry(e *uplink.Expiry) (synced bool) {
 		d.health.Clear(health.CertificateExpiring, broker)
 	}
 	return now.Synced
+}
+
+// filesStuck is told when the disk does not give the files of the credentials,
+// and when it does again.
+func (d *Daemon) filesStuck(detail string) {
+	if detail == "" {
+		d.health.Clear(health.CertificateStuck, broker)
+		return
+	}
+	d.health.Raise(health.CertificateStuck, broker, detail)
 }
 
 // statusLine is what `systemctl status` shows.

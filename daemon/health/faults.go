@@ -28,6 +28,7 @@ const (
 	CertificateRejected Code = "certificate_rejected"
 	CertificateUnusable Code = "certificate_unusable"
 	CertificateExpiring Code = "certificate_expiring"
+	CertificateStuck    Code = "certificate_stuck"
 	ConnectRefused      Code = "connect_refused"
 	WillRefused         Code = "will_refused"
 	SubscribeDenied     Code = "subscribe_denied"
@@ -81,6 +82,7 @@ var Faults = []Fault{
 	{CertificateRejected, "our certificate was rejected", "The broker ended the TLS handshake because of our certificate.", "Check that the certificate is active and registered with this broker, and not expired.", true},
 	{CertificateUnusable, "certificate or key cannot be used", "The files of broker.ca, broker.certificate or broker.key cannot be read or do not belong together.", "See the detail in the journal; `fieldpost check` tells the same.", true},
 	{CertificateExpiring, "certificate expires soon, or has expired", "Our certificate or the broker's root expires within 30 days, or has expired; a connection that stands goes on, the next one is refused.", "Put a new pair into place; it is used from the next connection on, which `fieldpost reconnect` makes.", true},
+	{CertificateStuck, "certificate files cannot be read in time", "The disk does not give the files of broker.ca, broker.certificate and broker.key; those that were read before stay in use, and a renewed pair is not seen.", "Look at the disk that they are on: `dmesg`.", true},
 	{ConnectRefused, "broker refused the connection", "TLS succeeded but the broker did not accept our CONNECT.", "On AWS IoT Core the certificate needs an active policy that allows iot:Connect for this client id.", true},
 	{WillRefused, "broker refuses our will", "The broker takes our connection only without a will, so nobody says offline when this board is lost. Everything else goes on.", "On AWS IoT Core let the policy's condition on iot:ConnectAttributes allow LastWill; or set broker.will: none.", true},
 	{SubscribeDenied, "subscription is denied", "The broker does not let us subscribe to the topic, so no orders come from it. Everything else goes on.", "On AWS IoT Core allow iot:Subscribe on the topic filter and iot:Receive on the topic.", true},

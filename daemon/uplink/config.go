@@ -10,14 +10,17 @@ import (
 // Config says where to connect and as whom. Files are read anew for every
 // connection, so that a renewed certificate needs no restart.
 type Config struct {
-	Endpoint    string        // host:port; port 443 uses ALPN x-amzn-mqtt-ca
-	ClientID    string        // MQTT client id
-	CA          string        // PEM file of root certificates
-	Certificate string        // PEM file of our certificate (chain)
-	Key         string        // PEM file of our private key
-	KeepAlive   time.Duration // 0 is 30 s
-	Clean       bool          // a clean session, for short-lived clients
-	Limits      Limits        // "" is [LimitsAuto]
+	Endpoint    string // host:port; port 443 uses ALPN x-amzn-mqtt-ca
+	ClientID    string // MQTT client id
+	CA          string // PEM file of root certificates
+	Certificate string // PEM file of our certificate (chain)
+	Key         string // PEM file of our private key
+	// Files owns those three where others need them too, and runs as long as the
+	// link does; they are left empty then. nil: the link reads them itself.
+	Files     *Files
+	KeepAlive time.Duration // 0 is 30 s
+	Clean     bool          // a clean session, for short-lived clients
+	Limits    Limits        // "" is [LimitsAuto]
 
 	Subscriptions []Subscription
 	Outbox        Outbox

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/regular"
 )
 
 // expiresSoon is how long before its end a certificate is complained about.
@@ -50,19 +51,6 @@ func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) 
 	return problems
 }
 
-// Expires gives when the certificate in a PEM file ends; of a chain, the first.
-func Expires(cert string) (time.Time, error) {
-	data, err := os.ReadFile(cert)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read certificate: %w", err)
-	}
-	chain, err := parseCertificates(data)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read certificate %q: %w", cert, err)
-	}
-	return chain[0].NotAfter.UTC(), nil
-}
-
 // credentials are the three files at one moment.
 type credentials struct {
 	pair      tls.Certificate
@@ -72,46 +60,35 @@ type credentials struct {
 	sum       [sha256.Size]byte // of the three files
 }
 
-// readCredentials reads and parses the files. What it gives is usable only if
-// there is no problem; what could be parsed is filled in all the same.
+// readCredentials reads and parses the files, here and now.
 func readCredentials(ca, cert, key string) (*credentials, []Problem) {
-	c := &credentials{roots: x509.NewCertPool()}
-	var problems []Problem
-	unusable := func(file, what, do string) {
-		problems = append(problems, Problem{Code: string(health.CertificateUnusable), File: file, What: what, Do: do})
-	}
-	sum := sha256.New()
-	read := func(file, is string) []byte {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			unusable(file, is+" cannot be read: "+reason(err), unreadable(err))
-			return nil
-		}
-		fmt.Fprintf(sum, "%d,", len(data))
-		sum.Write(data)
-		return data
-	}
-	caPEM, certPEM, keyPEM := read(ca, "root certificate"), read(cert, "certificate"), read(key, "private key")
-	if caPEM != nil {
+	return readPEMs(FilesConfig{CA: ca, Certificate: cert, Key: key, Read: regular.Read}).parse()
+}
+
+// parse gives what is in the files. It is usable only if there is no problem;
+// what could be parsed is filled in all the same.
+func (p pems) parse() (*credentials, []Problem) {
+	c := &credentials{roots: x509.NewCertPool(), sum: p.sum}
+	problems := p.problems
+	unusable := func(file, what, do string) { problems = append(problems, unusableFile(file, what, do)) }
+	if p.ca != nil {
 		var err error
-		if c.rootCerts, err = parseCertificates(caPEM); err != nil {
-			unusable(ca, err.Error(), "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem")
+		if c.rootCerts, err = parseCertificates(p.ca); err != nil {
+			unusable(p.from.CA, err.Error(), "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem")
 		}
 	}
-	var chain []*x509.Certificate
-	if certPEM != nil {
-		var err error
-		if chain, err = parseCertificates(certPEM); err != nil {
-			unusable(cert, err.Error(), "put the device certificate there, as it was downloaded")
+	if p.cert != nil {
+		if chain, err := parseCertificates(p.cert); err != nil {
+			unusable(p.from.Certificate, err.Error(), "put the device certificate there, as it was downloaded")
 		} else {
 			c.leaf = chain[0]
 		}
 	}
-	keyGood := keyPEM != nil
+	keyGood := p.key != nil
 	if keyGood {
-		if err := parseKey(keyPEM); err != nil {
+		if err := parseKey(p.key); err != nil {
 			keyGood = false
-			unusable(key, err.Error(), "put the private key there, as it was downloaded, without a passphrase")
+			unusable(p.from.Key, err.Error(), "put the private key there, as it was downloaded, without a passphrase")
 		}
 	}
 	for _, r := range c.rootCerts {
@@ -119,11 +96,10 @@ func readCredentials(ca, cert, key string) (*credentials, []Problem) {
 	}
 	if c.leaf != nil && keyGood {
 		var err error
-		if c.pair, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
-			unusable(key, fmt.Sprintf("the private key does not belong to the certificate %q", cert), "put certificate and key of the same pair into place")
+		if c.pair, err = tls.X509KeyPair(p.cert, p.key); err != nil {
+			unusable(p.from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", p.from.Certificate), "put certificate and key of the same pair into place")
 		}
 	}
-	sum.Sum(c.sum[:0])
 	return c, problems
 }
 
@@ -212,6 +188,14 @@ func notRoots(file string, certs []*x509.Certificate) []Problem {
 	return []Problem{{Code: string(health.CertificateUnusable), File: file, Warning: true,
 		What: fmt.Sprintf("it holds no root certificate, only one of %q", certs[0].Subject.String()),
 		Do:   "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"}}
+}
+
+// dates complains about the dates of the credentials.
+func dates(ca, cert string, c *credentials, now time.Time) (problems []Problem) {
+	if c.leaf != nil {
+		problems = validity(cert, "our certificate", c.leaf, now, "create a new certificate and put it with its key into place")
+	}
+	return append(problems, rootValidity(ca, c.rootCerts, now)...)
 }
 
 // validity complains about a certificate's dates.

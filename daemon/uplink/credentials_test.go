@@ -16,11 +16,17 @@ func TestExpires(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir+"/cert", cert)
 	put(t, dir+"/key", key)
-	if got, err := Expires(dir + "/cert"); err != nil || got != end {
+	expires := func(file string) (time.Time, error) {
+		f := NewFiles(FilesConfig{CA: dir + "/none", Certificate: dir + file, Key: dir + "/key"})
+		readsOn(t, f)
+		<-f.Ask()
+		return f.Expires()
+	}
+	if got, err := expires("/cert"); err != nil || got != end {
 		t.Errorf("got %v, %v, want %v", got, err, end)
 	}
 	for _, file := range []string{"/key", "/none"} {
-		if got, err := Expires(dir + file); err == nil || !got.IsZero() || !strings.HasPrefix(err.Error(), "read certificate") {
+		if got, err := expires(file); err == nil || !got.IsZero() || !strings.HasPrefix(err.Error(), "read certificate") {
 			t.Errorf("%s: got %v, %v", file, got, err)
 		}
 	}
@@ -59,7 +65,7 @@ func TestCheckCredentials(t *testing.T) {
 		{"no CA file", remove("ca"), []string{"error: root certificate cannot be read: no such file or directory; check the path"}},
 		{"no certificate file", remove("cert"), []string{"error: certificate cannot be read"}},
 		{"no key file", remove("key"), []string{"error: private key cannot be read"}},
-		{"key is a directory", replaceByDirectory("key"), []string{"error: private key cannot be read: is a directory; put a readable file there"}},
+		{"key is a directory", replaceByDirectory("key"), []string{"error: private key cannot be read: want a regular file, not a directory; put a readable file there"}},
 		{"empty certificate", write("cert", nil), []string{"error: it is empty"}},
 		{"empty key", write("key", []byte("\n")), []string{"error: it is empty"}},
 		{"HTML for a CA", write("ca", []byte("<html>")), []string{"error: it holds no PEM certificate; put the broker's root"}},

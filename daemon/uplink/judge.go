@@ -1,10 +1,12 @@
 package uplink
 
 import (
+	"context"
 	"strings"
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/refresh"
 )
 
 // judge learns from how a session ended and says what that means.
@@ -138,15 +140,26 @@ func (l *Link) amiss() error {
 	return nil
 }
 
-// look has the files looked at again once in a while, where newer credentials
-// are not in use.
+// look has the files read again once in a while, where newer credentials are
+// not in use, and looks at what came of that.
 func (l *Link) look(now time.Time) {
-	if now.Sub(l.looked) < lookEvery {
-		return
+	select {
+	case <-l.read:
+		l.read = nil
+		if l.keys.recheck() {
+			l.update(func(s *Status) { s.Err = l.amiss() })
+		}
+	default:
 	}
-	l.looked = now
-	if l.keys.recheck() {
-		l.update(func(s *Status) { s.Err = l.amiss() })
+	if l.keys.trouble != nil && now.Sub(l.looked) >= lookEvery {
+		l.looked, l.read = now, l.cfg.Files.Ask()
+	}
+}
+
+// freshen has the files read, and waits for that where it comes soon.
+func (l *Link) freshen(ctx context.Context) {
+	if l.cfg.Files.Waits() < refresh.Slow {
+		l.await(ctx, filesWait, l.cfg.Files.Ask(), nil)
 	}
 }
 

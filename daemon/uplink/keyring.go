@@ -80,7 +80,7 @@ const cutOffs = 3
 // wrong does not cut the board off. It keeps them in memory only: a private key
 // is copied nowhere.
 type keyring struct {
-	ca, certificate, key string
+	files *Files
 
 	good    *credentials      // the last that reached a CONNACK
 	failing [sha256.Size]byte // newer ones that have not reached it
@@ -90,10 +90,10 @@ type keyring struct {
 	trouble *Explained        // why they are not in use, now that the good ones are
 }
 
-// pick gives the credentials for the next attempt: the files as they are now,
-// or else the last good ones.
+// pick gives the credentials for the next attempt: the files as they were last
+// read, or else the last good ones.
 func (k *keyring) pick() (*credentials, error) {
-	fresh, problems := readCredentials(k.ca, k.certificate, k.key)
+	fresh, problems := k.files.latest()
 	switch {
 	case len(problems) > 0 && k.good == nil:
 		return nil, unusable(problems)
@@ -137,7 +137,7 @@ func (k *keyring) failed(c *credentials, why *Explained) {
 	k.suspect = &Explained{Code: code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
 }
 
-// recheck looks at the files while the good credentials are in use in spite of
+// recheck looks at what was read of the files while the good credentials are in use in spite of
 // newer ones, and reports whether what is to be said about that has changed.
 // Those that were mended are tried at the next connection.
 func (k *keyring) recheck() (changed bool) {
@@ -145,7 +145,7 @@ func (k *keyring) recheck() (changed bool) {
 		return false
 	}
 	before := k.trouble
-	fresh, problems := readCredentials(k.ca, k.certificate, k.key)
+	fresh, problems := k.files.latest()
 	switch {
 	case len(problems) > 0:
 		k.trouble = unusable(problems)

@@ -22,6 +22,7 @@ const (
 	goodbyeWait  = 2 * time.Second // for the PUBACK of the farewell
 	defaultAlive = 30 * time.Second
 	lookEvery    = time.Minute
+	filesWait    = 5 * time.Second // for the files of the credentials, before a connection
 )
 
 // Link is a connection to a broker that is made again whenever it ends.
@@ -50,9 +51,11 @@ type Link struct {
 	resets      int // connections in a row that were reset before the CONNACK
 	kicks       kicks
 	idle        idling
-	listen      bool       // the next connection publishes nothing at first; see listening
-	rival       *Explained // another client uses our client id; until a connection has lasted
-	looked      time.Time  // when the files of credentials that are not in use were last looked at
+	listen      bool            // the next connection publishes nothing at first; see listening
+	rival       *Explained      // another client uses our client id; until a connection has lasted
+	own         bool            // cfg.Files is nobody else's
+	looked      time.Time       // when the files of credentials that are not in use were last asked for
+	read        <-chan struct{} // closed when they have been read
 	wills       wills
 	memory      memory // what the broker has said of our session
 	toldDropped uint64 // what Observe was last told of dropped
@@ -85,6 +88,10 @@ func New(c Config) (*Link, error) {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Control: tune}).DialContext
 	}
+	own := c.Files == nil
+	if own {
+		c.Files = NewFiles(FilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
+	}
 	host, port, err := splitEndpoint(c.Endpoint)
 	if err == nil {
 		err = validate(c)
@@ -97,7 +104,7 @@ func New(c Config) (*Link, error) {
 		inbound: newInbound(),
 		asked:   requests{hurry: make(chan struct{}, 1)},
 		status:  Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
-		keys:    keyring{ca: c.CA, certificate: c.Certificate, key: c.Key},
+		keys:    keyring{files: c.Files}, own: own,
 		filters: newFilters(), topics: newTopics(), pace: paceFor(host, c.Limits),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
@@ -119,8 +126,8 @@ func validate(c Config) error {
 	switch {
 	case c.ClientID == "" || len(c.ClientID) > 0xffff || !utf8.ValidString(c.ClientID) || strings.ContainsRune(c.ClientID, 0):
 		return fmt.Errorf("client id: want 1 to 65535 bytes of UTF-8 without NUL (got %q)", c.ClientID)
-	case c.CA == "" || c.Certificate == "" || c.Key == "":
-		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", c.CA, c.Certificate, c.Key)
+	case c.Files.c.CA == "" || c.Files.c.Certificate == "" || c.Files.c.Key == "":
+		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", c.Files.c.CA, c.Files.c.Certificate, c.Files.c.Key)
 	case c.KeepAlive < time.Second || c.KeepAlive > 0xffff*time.Second:
 		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
 	case c.MaxPayload < headBytes || c.MaxPayload > inboundBytes:
@@ -175,6 +182,9 @@ func (l *Link) Run(ctx context.Context) error {
 		return errors.New("run link: it runs already")
 	}
 	defer l.running.Store(false)
+	if l.own {
+		defer l.readFiles()()
+	}
 	for ctx.Err() == nil {
 		l.cfg.Turn()
 		most, ended := l.attempt(ctx)
@@ -190,6 +200,20 @@ func (l *Link) Run(ctx context.Context) error {
 	}
 	l.update(func(s *Status) { s.Connected, s.Err = false, nil })
 	return nil
+}
+
+// readFiles has the files of the credentials read until the end is called.
+func (l *Link) readFiles() (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = l.cfg.Files.Run(ctx) // it gives none
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // attempt makes one connection and keeps it as long as it lasts. It gives the

@@ -80,6 +80,7 @@ func (s *session) run(ctx context.Context) error {
 
 // connect opens the connection and awaits the CONNACK.
 func (s *session) connect(ctx context.Context) (err error) {
+	s.l.freshen(ctx)
 	s.creds, err = s.l.keys.pick()
 	if err != nil {
 		return err

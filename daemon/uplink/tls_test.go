@@ -27,6 +27,7 @@ func refusedHandshake(t *testing.T, b *broker, prepare func(*running)) *Explaine
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer l.readFiles()()
 		l.attempt(t.Context())
 	}()
 	raw := b.raw()
@@ -108,6 +109,7 @@ func TestBuildTimeStandsInForTheClock(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
+			defer l.readFiles()()
 			l.attempt(t.Context())
 		}()
 		p := b.accept(false)

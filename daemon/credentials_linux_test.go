@@ -1,0 +1,113 @@
+package daemon_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/uplink"
+
+	"golang.org/x/sys/unix"
+)
+
+// threads counts the threads of this process.
+func threads(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// swap puts FIFOs in place of the files. Whoever opens one without care hangs in
+// the kernel, until mend is called.
+func (s *site) swap() (mend func()) {
+	s.t.Helper()
+	paths := []string{s.files.CA, s.files.Certificate, s.files.Key}
+	for _, p := range paths {
+		if err := errors.Join(os.Rename(p, p+".away"), unix.Mkfifo(p, 0o600)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return func() {
+		for _, p := range paths {
+			held, err := os.OpenFile(p, os.O_RDWR, 0) // whoever waits for a writer has one
+			if err == nil {
+				err = errors.Join(os.Rename(p+".away", p), held.Close())
+			}
+			if err != nil {
+				s.t.Error(err)
+			}
+		}
+	}
+}
+
+// While the files of the credentials hang, sixty calls for the status take no
+// thread each, readings go on, the fault is told, and the end comes in time.
+func TestCredentialsHang(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	dir, err := os.MkdirTemp("", "fieldpost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "fieldpost.sock")
+	taken, linked := make(chan spool.Record, 4096), make(chan uplink.Status, 256)
+	r := &running{acked: make(chan spool.Record, 4096), linked: linked}
+	read := func(path string, _ int64) ([]byte, error) { return os.ReadFile(path) } // which takes a FIFO for a file
+	r.stop = s.launch(daemon.Options{
+		Config: s.config("", ""), Socket: socket, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+		Taken: func(rec spool.Record) {
+			if rec.Kind == spool.Fault {
+				taken <- rec
+			}
+		},
+		Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(linked), ReadFile: read,
+	})
+	r.linkedUp(t)
+	whole := told(t, socket, "certificate", func(r daemon.Report) bool { return r.Certificate.Error == "" })
+	mend := s.swap()
+	defer mend()
+	before := threads(t)
+	for range 60 {
+		told(t, socket, "status", func(daemon.Report) bool { return true })
+	}
+	if after := threads(t); after > before+10 { // others run beside this
+		t.Errorf("%d threads, and %d before", after, before)
+	}
+	now := told(t, socket, "hang", func(r daemon.Report) bool { return len(r.Faults) > 0 })
+	if f := now.Faults[0]; f.Code != "certificate_stuck" || f.Subject != "broker" || !strings.Contains(f.Detail, "has not answered for 10s") {
+		t.Errorf("fault %+v", f)
+	}
+	if c := now.Certificate; !c.Expires.Equal(whole.Certificate.Expires) || !strings.Contains(c.Error, "the disk has not answered for") {
+		t.Errorf("certificate %+v, before the hang %+v", c, whole.Certificate)
+	}
+	until(t, "fault", taken, func(rec spool.Record) bool { return strings.Contains(fmt.Sprint(rec.Fields), "certificate_stuck") })
+	until(t, "reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading && rec.Seq > 100 })
+	if err := r.stop(); err != nil {
+		t.Errorf("the end: %v", err)
+	}
+}
+
+// A FIFO in place of a file is no file: that is said at once, and the link goes
+// on with what it has.
+func TestCredentialsAreNoFiles(t *testing.T) {
+	s := newSite(t, nil)
+	_, socket := s.withSocket(s.config("", ""))
+	told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected })
+	mend := s.swap()
+	told(t, socket, "certificate that is none", func(r daemon.Report) bool {
+		return r.Link.Connected && strings.Contains(r.Certificate.Error, "want a regular file, not a FIFO")
+	})
+	mend()
+	told(t, socket, "certificate", func(r daemon.Report) bool { return r.Certificate.Error == "" && len(r.Faults) == 0 })
+}
