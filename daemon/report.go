@@ -114,14 +114,17 @@ type SensorReport struct {
 
 // OutputReport is one output.
 type OutputReport struct {
-	Name   string    `json:"name"`
-	State  string    `json:"state,omitempty"` // on or off; absent where the line was never ours
-	Since  time.Time `json:"since,omitzero"`
-	For    float64   `json:"for_s,omitzero"`
-	Cause  string    `json:"cause,omitempty"` // who or what gave it that state
-	Order  string    `json:"order,omitempty"` // the id of the order behind it
-	Error  string    `json:"error,omitempty"` // why the line cannot be driven or trusted now
-	Faults []string  `json:"faults,omitempty"`
+	Name  string    `json:"name"`
+	State string    `json:"state,omitempty"` // on or off; absent where the line was never ours
+	Since time.Time `json:"since,omitzero"`
+	For   float64   `json:"for_s,omitzero"`
+	Cause string    `json:"cause,omitempty"` // who or what gave it that state
+	Order string    `json:"order,omitempty"` // the id of the order behind it
+	// RefreshLost is how often since the start it was made safe because no order
+	// came for its refresh; absent where it was not.
+	RefreshLost uint64   `json:"refresh_lost,omitempty"`
+	Error       string   `json:"error,omitempty"` // why the line cannot be driven or trusted now
+	Faults      []string `json:"faults,omitempty"`
 }
 
 // FaultReport is one thing that is wrong.
@@ -251,7 +254,7 @@ func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Change) []Output
 	states := d.bank.States()
 	all := make([]OutputReport, 0, len(states))
 	for _, s := range states {
-		r := OutputReport{Name: s.Name, Faults: codesOf(s.Name, faults)}
+		r := OutputReport{Name: s.Name, RefreshLost: s.Trips, Faults: codesOf(s.Name, faults)}
 		if s.Err != nil {
 			r.Error = s.Err.Error()
 		}

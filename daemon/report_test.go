@@ -37,7 +37,7 @@ func someReport() daemon.Report {
 			{Name: "door", Chip: "gpio", Time: ago(26 * time.Hour), Age: 26 * 3600, Seq: 2, Values: daemon.Values{{Name: "active", Value: true}}},
 		},
 		Outputs: []daemon.OutputReport{
-			{Name: "pump", State: "on", Since: ago(75 * time.Second), For: 75, Cause: "local uid=1000(pi) pid=4242", Order: "c-81"},
+			{Name: "pump", State: "on", Since: ago(75 * time.Second), For: 75, Cause: "local uid=1000(pi) pid=4242", Order: "c-81", RefreshLost: 2},
 			{Name: "fan", Error: `line is held by "gpio-keys"`, Faults: []string{"line_busy"}},
 		},
 		Faults: []daemon.FaultReport{

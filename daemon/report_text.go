@@ -149,8 +149,19 @@ func (p *printer) outputs(all []OutputReport) {
 		if o.State != "" {
 			since = fmt.Sprintf("for %s, by %s", span(o.For), output.State{Cause: o.Cause, Order: o.Order}.By())
 		}
-		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "not ours"), strings.Join(append(nonempty(since, o.Error), o.Faults...), "; "))
+		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "not ours"), strings.Join(append(nonempty(since, missed(o.RefreshLost), o.Error), o.Faults...), "; "))
 	}
+}
+
+// missed says how often an output was made safe for want of an order.
+func missed(trips uint64) string {
+	switch trips {
+	case 0:
+		return ""
+	case 1:
+		return "made safe once as no order came for refresh"
+	}
+	return fmt.Sprintf("made safe %d times as no order came for refresh", trips)
 }
 
 func (p *printer) faults(all []FaultReport) {

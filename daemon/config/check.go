@@ -31,6 +31,7 @@ func (l *loader) check(c *Config) {
 		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
 	}
 	l.interlocks(c)
+	l.refreshes(c)
 	l.names(c)
 	l.pins(c)
 	l.places(c)

@@ -82,6 +82,7 @@ func TestOutputsExample(t *testing.T) {
 	for _, o := range good(t, string(text)).Outputs {
 		shown["min_on"] = shown["min_on"] || o.MinOn > 0
 		shown["min_off"] = shown["min_off"] || o.MinOff > 0
+		shown["refresh"] = shown["refresh"] || o.Refresh > 0
 		shown["interlock"] = shown["interlock"] || len(o.Interlock) > 0
 		shown["initial: last"] = shown["initial: last"] || o.Initial == output.InitialLast
 		shown["initial: keep"] = shown["initial: keep"] || o.Initial == output.InitialKeep

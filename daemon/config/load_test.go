@@ -73,7 +73,7 @@ sensors:
   - {name: gate, chip: gpio, pin: 18}
   - {name: cpu, chip: thermal, zone: cpu-thermal}
 outputs:
-  - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, max_on: 10m, min_on: 1m, min_off: 3m, interlock: [vent]}
+  - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, refresh: 30s, max_on: 10m, min_on: 1m, min_off: 3m, interlock: [vent]}
   - {name: vent, pin: GPIO22, safe: true}
   - {name: lamp, pin: GPIO5, safe: keep, initial: last}
 `)
@@ -103,7 +103,7 @@ outputs:
 		}
 	}
 	for i, want := range []output.Config{
-		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.InitialOn, Safe: output.SafeOff, SafeAfter: 5 * time.Minute, MaxOn: 10 * time.Minute, MinOn: time.Minute, MinOff: 3 * time.Minute, Interlock: []string{"vent"}},
+		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.InitialOn, Safe: output.SafeOff, SafeAfter: 5 * time.Minute, Refresh: 30 * time.Second, MaxOn: 10 * time.Minute, MinOn: time.Minute, MinOff: 3 * time.Minute, Interlock: []string{"vent"}},
 		{Name: "vent", Pin: "GPIO22", Drive: board.PushPull, Safe: output.SafeOn, Initial: output.InitialOn},
 		{Name: "lamp", Pin: "GPIO5", Drive: board.PushPull, Safe: output.SafeKeep, Initial: output.InitialLast},
 	} {

@@ -21,6 +21,12 @@ func (l *loader) output(path string, o *output.Config) {
 	if o.SafeAfter > 0 && o.Safe == output.SafeKeep && l.sound(path+".safe_after") {
 		l.fail(path+".safe_after", "makes no sense with safe: keep, which leaves the output as it is", short(o.SafeAfter))
 	}
+	if o.Refresh > 0 && o.Safe == output.SafeKeep && l.sound(path+".refresh") {
+		l.fail(path+".refresh", "makes no sense with safe: keep, which leaves the output as it is", short(o.Refresh))
+	}
+	if o.MaxOn > 0 && o.Refresh >= o.MaxOn && l.sound(path+".refresh") {
+		l.fail(path+".refresh", "can never act: it is not shorter than max_on, "+short(o.MaxOn), short(o.Refresh))
+	}
 	if o.MaxOn > 0 && o.MinOn > o.MaxOn && l.sound(path+".min_on") {
 		l.fail(path+".min_on", "is longer than max_on, "+short(o.MaxOn), short(o.MinOn))
 	}
@@ -59,6 +65,34 @@ func (l *loader) interlocks(c *Config) {
 				l.fail(path, "is to start away from its safe level, and so is this output; one must not", name)
 			}
 		}
+	}
+}
+
+// mostOrders is how many orders that were carried out package command remembers
+// (its maxActed): for a day at least, so that none acts twice.
+const mostOrders = 16384
+
+// refreshes refuses what no controller could keep alive: one order for each
+// refresh of all outputs must not be more in a day than are remembered. Orders
+// without an id are not.
+func (l *loader) refreshes(c *Config) {
+	if c.Commands.Unstamped == "accept" {
+		return
+	}
+	orders, shortest := 0, -1
+	for i, o := range c.Outputs {
+		if o.Refresh < time.Second || !l.sound(fmt.Sprintf("outputs[%d].refresh", i)) {
+			continue
+		}
+		orders += int(24 * time.Hour / o.Refresh)
+		if shortest < 0 || o.Refresh < c.Outputs[shortest].Refresh {
+			shortest = i
+		}
+	}
+	if orders > mostOrders {
+		l.fail(fmt.Sprintf("outputs[%d].refresh", shortest), fmt.Sprintf(
+			"takes %d orders a day with that of other outputs, and %d are remembered; make it longer, or take orders without id (commands.unstamped: accept)",
+			orders, mostOrders), short(c.Outputs[shortest].Refresh))
 	}
 }
 

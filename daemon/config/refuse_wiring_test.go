@@ -245,6 +245,36 @@ var refusedOutputs = []refusal{
 		want: `fieldpost.yaml:9: outputs[0].safe_after: makes no sense with safe: keep, which leaves the output as it is (got 5m)`,
 	},
 	{
+		name: "kept alive, but as it is",
+		text: "outputs:\n- name: a\n  pin: GPIO27\n  safe: keep\n  refresh: 30s\n",
+		want: `fieldpost.yaml:9: outputs[0].refresh: makes no sense with safe: keep, which leaves the output as it is (got 30s)`,
+	},
+	{
+		name: "refresh without a unit",
+		text: "outputs:\n- {name: a, pin: GPIO27, refresh: 30}\n",
+		want: `fieldpost.yaml:6: outputs[0].refresh: write a unit: 30s for seconds, 30m for minutes (got 30)`,
+	},
+	{
+		name: "refresh that no order can keep",
+		text: "outputs:\n- {name: a, pin: GPIO27, refresh: 500ms}\n",
+		want: `fieldpost.yaml:6: outputs[0].refresh: want at least 1s, or 0 for ever (got 500ms)`,
+	},
+	{
+		name: "refresh that never acts",
+		text: "outputs:\n- {name: a, pin: GPIO27, max_on: 1m, refresh: 60s}\n",
+		want: `fieldpost.yaml:6: outputs[0].refresh: can never act: it is not shorter than max_on, 1m (got 1m)`,
+	},
+	{
+		name: "refresh with more orders than are remembered",
+		text: "outputs:\n- {name: a, pin: GPIO27, refresh: 30s}\n- {name: b, pin: GPIO26, refresh: 6s}\n",
+		want: `fieldpost.yaml:7: outputs[1].refresh: takes 17280 orders a day with that of other outputs, and 16384 are remembered; make it longer, or take orders without id (commands.unstamped: accept) (got 6s)`,
+	},
+	{
+		name: "watchdog for refresh",
+		text: "outputs:\n- {name: a, pin: GPIO27, refrsh: 30s}\n",
+		want: `fieldpost.yaml:6: outputs[0]: unknown key "refrsh", did you mean "refresh"?`,
+	},
+	{
 		name: "interlock of what has no safe level",
 		text: "outputs:\n- {name: a, pin: GPIO27, safe: keep, interlock: [b]}\n- {name: b, pin: GPIO26}\n",
 		want: `fieldpost.yaml:6: outputs[0].interlock: makes no sense with safe: keep, which has no level at which the others may act`,

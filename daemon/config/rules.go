@@ -64,6 +64,7 @@ var rules = map[string]rule{
 	"outputs[].name":        {required: true, check: name},
 	"outputs[].pin":         {required: true, wants: "a line such as GPIO17", check: line},
 	"outputs[].safe_after":  {check: zeroOr(100 * time.Millisecond)},
+	"outputs[].refresh":     {check: zeroOr(time.Second)},
 	"outputs[].max_on":      {check: zeroOr(100 * time.Millisecond)},
 	"outputs[].min_on":      {check: between(0, mostMinimum, short)},
 	"outputs[].min_off":     {check: between(0, mostMinimum, short)},

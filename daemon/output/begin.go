@@ -107,7 +107,7 @@ func (p *pin) request(now time.Time) {
 func (p *pin) begun(level Level, next end, now time.Time) {
 	id := p.id.String()
 	p.b.tells.put(func() { p.b.o.Log.Info("output is ours", "output", p.c.Name, "line", id) })
-	p.state.Store(&State{Name: p.c.Name, Level: level})
+	p.state.Store(&State{Name: p.c.Name, Level: level, Trips: p.state.Load().Trips})
 	err := p.verify(level)
 	p.has(level, why{cause: CauseInitial}, now)
 	if err != nil {

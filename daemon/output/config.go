@@ -24,6 +24,10 @@ type Config struct {
 	// SafeAfter is how long the link may be down before the output is made
 	// safe; 0 is for ever.
 	SafeAfter time.Duration `yaml:"safe_after"`
+	// Refresh is how long the output may be away from its safe level without an
+	// order being carried out for it, before it is made safe; 0 is for ever. It
+	// makes no sense with Safe keep, and is refused there.
+	Refresh time.Duration `yaml:"refresh"`
 	// MaxOn is the longest the output may be on before it is switched off; 0
 	// is for ever. It makes no sense with Safe on, and is refused there.
 	MaxOn time.Duration `yaml:"max_on"`

@@ -17,6 +17,8 @@
 //   - max_on ends every stay at on, whoever asked for it.
 //   - safe_after makes the line safe when the link has been down for so long.
 //     A link that never came up since the start counts as down since then.
+//   - refresh makes the line safe when no order was carried out for it for so
+//     long: a watchdog of whoever controls it.
 //   - Each level is read back from the kernel. A line that did not take its
 //     level is driven safe, again and again until it is.
 //   - A stop drives every line safe. Orders are refused from then on.

@@ -35,7 +35,9 @@ var ErrExpired = errors.New("expired while it waited for its output")
 // where that is keep, to the other level than the order's, and after a pulse to
 // the one before. The time has no meaning where the order leads to the safe
 // level. Each order replaces the end that one before it has set; max_on goes
-// on from when the output was switched on.
+// on from when the output was switched on. Each order that is carried out has
+// refresh begin anew, also one for the level that the output has; one that is
+// refused has not.
 //
 // An order waits for the call into the kernel that is under way on its line,
 // until it expires, and from then on does nothing. One that energises is refused
@@ -43,8 +45,8 @@ var ErrExpired = errors.New("expired while it waited for its output")
 // that it is interlocked with may be away from its safe level.
 //
 // An order to the safe level waits for the end of min_on or min_off, and Do with
-// it; it has begun then, and does not expire any more. [Bank.Safe], max_on and
-// the loss of the link end that wait. The output takes other orders meanwhile:
+// it; it has begun then, and does not expire any more. [Bank.Safe], max_on,
+// refresh and the loss of the link end that wait. The output takes other orders meanwhile:
 // those that energise are refused. Waits is called so that a queue need not be
 // held up, but for the first eight orders that wait for one output only, so that
 // a queue still bounds how many do.

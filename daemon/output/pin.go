@@ -1,8 +1,10 @@
 package output
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -206,8 +208,12 @@ func (p *pin) tell(level Level, w why) {
 	if w.id != "" {
 		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
 	}
+	severity := slog.LevelInfo
+	if w.cause == CauseRefresh { // whoever should care for the output has gone
+		severity = slog.LevelWarn
+	}
 	p.b.tells.put(func() {
-		p.b.o.Log.Info("output changed", "output", p.c.Name, "state", level.String(), "cause", w.cause, "id", w.id)
+		p.b.o.Log.Log(context.Background(), severity, "output changed", "output", p.c.Name, "state", level.String(), "cause", w.cause, "id", w.id)
 		p.b.o.Event(spool.Record{Kind: spool.Event, Stamp: stamp, Fields: fields})
 	})
 }

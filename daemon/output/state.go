@@ -13,15 +13,16 @@ import (
 // Causes of a change. An order's change has the order's own, "mqtt" or
 // "local" say.
 const (
-	CauseOrder     = "order"       // an order that did not say from where it came
-	CauseInitial   = "initial"     // the line was requested
-	CauseForEnded  = "for_ended"   // the time an order gave is over
-	CausePulse     = "pulse_ended" // the pulse is over
-	CauseMaxOn     = "max_on"      // it was on for as long as it may be
-	CauseLinkLost  = "link_lost"   // the link was down for safe_after
-	CauseInterlock = "interlock"   // the line was found away from safe, and so was one it is interlocked with
-	CauseFailed    = "failed"      // the line did not take its level, and was made safe
-	CauseStop      = "stop"        // the daemon stops
+	CauseOrder     = "order"        // an order that did not say from where it came
+	CauseInitial   = "initial"      // the line was requested
+	CauseForEnded  = "for_ended"    // the time an order gave is over
+	CausePulse     = "pulse_ended"  // the pulse is over
+	CauseMaxOn     = "max_on"       // it was on for as long as it may be
+	CauseLinkLost  = "link_lost"    // the link was down for safe_after
+	CauseRefresh   = "refresh_lost" // no order came for refresh
+	CauseInterlock = "interlock"    // the line was found away from safe, and so was one it is interlocked with
+	CauseFailed    = "failed"       // the line did not take its level, and was made safe
+	CauseStop      = "stop"         // the daemon stops
 )
 
 // why is the cause of a change: what, and the id of the order behind it, if any.
@@ -34,6 +35,7 @@ type State struct {
 	Since time.Time // since when it has that level; zero when the line was never ours
 	Cause string    // who or what gave it that level
 	Order string    // the id of the order behind it; may be empty
+	Trips uint64    // how often it was made safe because no order came for its refresh, since [Open]
 	Err   error     // why the line cannot be driven or trusted now; Level may then be wrong
 }
 

@@ -24,6 +24,7 @@ func TestClockStepMovesNoTimer(t *testing.T) {
 		{CausePulse, func(*Config) {}, func(n *bench) { n.do("pump", ActionPulse, time.Minute) }},
 		{CauseMaxOn, func(c *Config) { c.MaxOn = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0) }},
 		{CauseLinkLost, func(c *Config) { c.SafeAfter = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0); n.bank.Link(false) }},
+		{CauseRefresh, func(c *Config) { c.Refresh = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0) }},
 		{"waited", func(c *Config) { c.MinOn = time.Minute }, func(n *bench) {
 			n.do("pump", ActionOn, 0)
 			n.ordered(Order{Output: "pump", Action: ActionOff, Cause: "waited"})

@@ -49,6 +49,9 @@ func (p *pin) turn(now time.Time) time.Time {
 	if do.at.IsZero() || now.Before(do.at) {
 		return do.at
 	}
+	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // and no second try of that
+		p.trip()
+	}
 	if p.act(now, do) != nil {
 		return p.again
 	}
@@ -95,7 +98,30 @@ func (p *pin) due() (do end) {
 	}
 	safe, _ := p.c.Safe.Level()
 	first(p.linkLostAt(has), safe, why{cause: CauseLinkLost})
+	first(p.refreshLostAt(has), safe, why{cause: CauseRefresh})
 	return do
+}
+
+// refreshLostAt is when a line at that level is to be made safe because no order
+// was carried out for it; zero is never. It counts from the last order, or from
+// the moment at which the line left its safe level without one, at the start.
+func (p *pin) refreshLostAt(level Level) time.Time {
+	safe, ok := p.c.Safe.Level()
+	if p.c.Refresh <= 0 || !ok || level == safe {
+		return time.Time{}
+	}
+	last := p.state.Load().Since
+	if p.ordered.After(last) {
+		last = p.ordered
+	}
+	return last.Add(p.c.Refresh)
+}
+
+// trip counts that the output is made safe for want of an order.
+func (p *pin) trip() {
+	s := *p.state.Load()
+	s.Trips++
+	p.state.Store(&s)
 }
 
 // linkLostAt is when a line at that level is to be made safe because of the
