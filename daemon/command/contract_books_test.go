@@ -21,6 +21,13 @@ type books struct {
 	level   map[string]output.Level // of each line, as it was set last
 	since   map[string]time.Time    // since when it has that
 	hung    map[string]bool         // it hung since then
+	cared   map[string]care         // the last order that left each line away from its safe level
+}
+
+// care is an order that was carried out.
+type care struct {
+	at     time.Time
+	action output.Action
 }
 
 // saying is an answer and when it was given.
@@ -34,7 +41,7 @@ type saying struct {
 func newBooks() books {
 	return books{
 		acts: map[string]int{}, first: map[string]time.Time{}, said: map[string][]saying{}, arrived: map[string]int{}, last: map[string]int{},
-		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{},
+		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{}, cared: map[string]care{},
 	}
 }
 
@@ -120,9 +127,10 @@ func (w *world) requested(name string, level output.Level) {
 }
 
 // moved checks the bounds of an output when its line moves.
-func (b *books) moved(w *world, c output.Config, level output.Level, ordered bool, hang time.Duration) {
+func (b *books) moved(w *world, c output.Config, level output.Level, o output.Order, ordered bool, hang time.Duration) {
 	d := time.Since(b.since[c.Name])
 	b.hung[c.Name] = b.hung[c.Name] || hang > 0
+	b.refreshed(w, c, level, o, ordered)
 	if level == b.level[c.Name] {
 		return
 	}
@@ -133,6 +141,25 @@ func (b *books) moved(w *world, c output.Config, level output.Level, ordered boo
 		w.t.Errorf("%s was on for %v only", c.Name, d)
 	}
 	b.level[c.Name], b.since[c.Name], b.hung[c.Name] = level, time.Now(), hang > 0
+}
+
+// refreshed checks that an output with refresh is made safe when no order was
+// carried out for it for so long, and not before.
+func (b *books) refreshed(w *world, c output.Config, level output.Level, o output.Order, ordered bool) {
+	if c.Refresh == 0 {
+		return
+	}
+	last := b.cared[c.Name]
+	switch d := time.Since(last.at); {
+	case b.level[c.Name] == output.Off || b.hung[c.Name]:
+	case d > c.Refresh:
+		w.t.Errorf("%s was on for %v after the last order", c.Name, d)
+	case !ordered && d < c.Refresh && last.action != output.ActionPulse:
+		w.t.Errorf("%s was made safe %v after the last order", c.Name, d)
+	}
+	if ordered && level == output.On {
+		b.cared[c.Name] = care{time.Now(), o.Action}
+	}
 }
 
 // hear notes an answer and gives its order's id. With the world's mu held.

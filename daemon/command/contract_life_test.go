@@ -166,7 +166,7 @@ func (w *wire) Set(active bool) error {
 		return errKilled
 	}
 	world.mu.Lock()
-	world.moved(world, w.c, output.Level(active), ordered, hang)
+	world.moved(world, w.c, output.Level(active), o, ordered, hang)
 	world.mu.Unlock()
 	return w.Output.Set(active)
 }

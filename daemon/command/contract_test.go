@@ -66,6 +66,7 @@ var wires = []output.Config{
 	{Name: "lock", Pin: "GPIO5", Safe: output.SafeOn, Initial: output.InitialOn},
 	{Name: "valve", Pin: "GPIO6", Safe: output.SafeOff, ActiveLow: true, MinOn: 15 * time.Second},
 	{Name: "fan", Pin: "GPIO7", Safe: output.SafeKeep, Initial: output.InitialKeep},
+	{Name: "heater", Pin: "GPIO8", Safe: output.SafeOff, Refresh: 45 * time.Second},
 }
 
 // world is everything outside the process: a broker that sends again what was
@@ -262,6 +263,11 @@ func (w *world) calm() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, c := range wires {
+		if c.Refresh > 0 && w.level[c.Name] != output.Off {
+			w.t.Errorf("%s is on, and no order has come for minutes", c.Name)
+		}
+	}
 	if len(w.queue) > 0 {
 		w.t.Errorf("%d messages were never acknowledged: %s", len(w.queue), w.queue[0].text)
 	}
