@@ -55,7 +55,7 @@ func newConn(raw, tls net.Conn) *conn {
 	return c
 }
 
-// Read gives the bytes of checked packets, but for messages, PUBACKs and SUBACKs.
+// Read gives the bytes of checked packets, but for messages, PUBACKs, SUBACKs and UNSUBACKs.
 // While a message takes long to come it gives PINGRESPs, for bytes that come are as
 // good a sign of life, and the real one is behind them. After the connection has
 // ended it gives what ended it.
@@ -78,6 +78,8 @@ func (c *conn) Read(p []byte) (int, error) {
 			}
 		case suback:
 			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
+		case unsuback:
+			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]), 0)
 		default:
 			c.rest = packet
 		}

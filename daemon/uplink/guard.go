@@ -13,19 +13,20 @@ import (
 )
 
 // The control packets that a server may send to us (MQTT 3.1.1, section 2.2.1).
-// We publish at QoS 1 and subscribe at no more, and never unsubscribe, so the
-// others have no place here. A DISCONNECT from the server is not in MQTT 3.1.1 either,
+// We publish at QoS 1 and subscribe at no more, so the others have no place here. A DISCONNECT from the server is not in MQTT 3.1.1 either,
 // but some send it (mochi, at its end and when another client takes the session
 // over): it is an orderly close.
 const (
-	connack   = 2
-	publish   = 3
-	puback    = 4
-	subscribe = 8 // only ours
-	suback    = 9
-	pingreq   = 12 // only ours
-	pingresp  = 13
-	goodbye   = 14 // DISCONNECT
+	connack     = 2
+	publish     = 3
+	puback      = 4
+	subscribe   = 8 // only ours
+	suback      = 9
+	unsubscribe = 10 // only ours
+	unsuback    = 11
+	pingreq     = 12 // only ours
+	pingresp    = 13
+	goodbye     = 14 // DISCONNECT
 )
 
 // aliveEvery is how often a sign of life is given while a message comes.
@@ -70,7 +71,7 @@ type guard struct {
 
 	connected   bool        // the CONNACK has been seen
 	session     bool        // its session present flag
-	subscribing atomic.Bool // a SUBACK is due, and no PUBACK can be
+	subscribing atomic.Bool // a SUBACK or UNSUBACK is due
 
 	accepted func() // called when the CONNACK has come and is good
 	limit    int    // the largest payload that is kept, in bytes
@@ -163,9 +164,11 @@ func (g *guard) expected(first byte, length int) error {
 	case publish:
 		fits = flags>>1&3 <= 1 && length >= 3
 	case puback:
-		fits = !g.subscribing.Load() && flags == 0 && length == 2
+		fits = flags == 0 && length == 2
 	case suback: // we ask for one filter at a time
 		fits = g.subscribing.Load() && flags == 0 && length == 3
+	case unsuback:
+		fits = g.subscribing.Load() && flags == 0 && length == 2
 	case pingresp:
 		fits = flags == 0 && length == 0
 	case goodbye: // with a reason and properties where a server takes us for a client of MQTT 5

@@ -127,7 +127,9 @@ func TestGuardWhileSubscribing(t *testing.T) {
 		{[]byte{0x90, 3, 0, 1, 0x80}, true},
 		{[]byte{0x90, 4, 0, 1, 0, 0}, false}, // a code too many: the protocol client would panic
 		{[]byte{0x90, 2, 0, 1}, false},       // none
-		{[]byte{0x40, 2, 0, 1}, false},       // a PUBACK would complete the subscription
+		{[]byte{0x40, 2, 0, 1}, true},        // a PUBACK, which the protocol client is not given
+		{[]byte{0xb0, 2, 0, 1}, true},        // an UNSUBACK, likewise
+		{[]byte{0xb0, 3, 0, 1, 0}, false},
 	} {
 		g := newGuard(append(bytes.Clone(connackOK), c.packet...))
 		_, err := g.next()

@@ -179,6 +179,27 @@ func TestIdleTimeoutIsSaidUntilTheConnectionLasts(t *testing.T) {
 	})
 }
 
+// With pings of its own a link finds a dead connection as much sooner.
+func TestCloserPingsFindADeadConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 20 * time.Minute
+		l := run(t, c)
+		w := way{20 * time.Second, "closed"}
+		w.carry(b.accept(true), time.Hour)
+		w.carry(b.accept(true), time.Hour)
+		p := b.accept(true)
+		w.carry(p, 10*time.Minute)
+		began := time.Now()
+		way{end: "forgotten without a word"}.giveUp(p)
+		if d := time.Since(began); d > 8*time.Second+pingTimeout+turnEvery || l.code() != string(health.NetworkDown) {
+			t.Errorf("after %v: %v", d, l.Status().Err)
+		}
+		l.end(t, nil)
+	})
+}
+
 // Another client that always comes back after the same time looks like an idle
 // timeout, until it does so in spite of pings.
 func TestRivalThatIsBackAfterAConstantTime(t *testing.T) {

@@ -235,7 +235,9 @@ func (s *session) overdue() {
 // ping sends a PINGREQ beside those of the protocol client (MQTT 3.1.1, section
 // 3.1.2.10: at any time, whatever the keep-alive), which takes the answer.
 func (s *session) ping() {
-	s.pinged = time.Now()
+	if !s.conn.traffic().heard.Before(s.pinged) { // else the one before is not answered yet
+		s.pinged = time.Now()
+	}
 	if _, err := s.conn.Write([]byte{pingreq << 4, 0}); err != nil {
 		s.conn.fail(err)
 	}

@@ -46,7 +46,7 @@ type session struct {
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
 	second  second
-	pinged  time.Time // when we last pinged, beside the protocol client
+	pinged  time.Time // when we last pinged, beside the protocol client, or first since something came
 	acked   uint64
 
 	subscribed atomic.Bool // a SUBSCRIBE was sent

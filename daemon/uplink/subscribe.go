@@ -35,7 +35,16 @@ func appendSubscribe(b []byte, packet uint16, sub Subscription) []byte {
 	return append(b, sub.QoS)
 }
 
-// subacks takes the SUBACK that is due from the goroutine that reads to ours.
+// appendUnsubscribe appends an UNSUBSCRIBE packet for one filter (section 3.10).
+func appendUnsubscribe(b []byte, packet uint16, filter string) []byte {
+	b = append(b, unsubscribe<<4|1<<1)
+	b = binary.AppendUvarint(b, uint64(2+2+len(filter)))
+	b = binary.BigEndian.AppendUint16(b, packet)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(filter)))
+	return append(b, filter...)
+}
+
+// subacks takes the SUBACK or UNSUBACK that is due from the goroutine that reads to ours.
 type subacks struct {
 	ready chan struct{} // buffered, signalled when packet and code are new
 
@@ -100,7 +109,21 @@ func (s *session) request(ctx context.Context, sub Subscription) (code byte, err
 	return code, nil
 }
 
-// suback awaits the answer to the SUBSCRIBE with this identifier.
+// unsubscribe takes one subscription back and awaits the broker's word. There may
+// have been none: the broker acknowledges that all the same (section 3.10.4).
+func (s *session) unsubscribe(ctx context.Context, filter string) error {
+	s.conn.guard.subscribing.Store(true)
+	defer s.conn.guard.subscribing.Store(false)
+	packet := s.identifier()
+	s.asked = time.Now()
+	if _, err := s.conn.Write(appendUnsubscribe(nil, packet, filter)); err != nil {
+		return err
+	}
+	_, err := s.suback(ctx, packet)
+	return err
+}
+
+// suback awaits the answer to the SUBSCRIBE or UNSUBSCRIBE with this identifier.
 func (s *session) suback(ctx context.Context, packet uint16) (code byte, err error) {
 	for {
 		came := s.l.await(ctx, time.Until(s.conn.since(s.asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
