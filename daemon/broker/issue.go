@@ -11,8 +11,9 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"time"
+
+	"fieldpost/daemon/regular"
 )
 
 // epoch is before the clock of any board that runs this program: one without a
@@ -118,7 +119,7 @@ func readCertificate(path string) (*x509.Certificate, error) {
 }
 
 func readPEM(path, kind string) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	text, err := regular.Read(path, 1<<20)
 	if err != nil {
 		return nil, err
 	}

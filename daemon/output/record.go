@@ -80,8 +80,9 @@ func Recorded(path string) ([]Line, error) {
 func parseLine(text []byte) (Line, error) {
 	var raw struct {
 		Line
-		Safe   *Safe `json:"safe"`
-		Offset *int  `json:"offset"`
+		Drive  string `json:"drive"` // none is push-pull, as in board.OutputConfig
+		Safe   *Safe  `json:"safe"`
+		Offset *int   `json:"offset"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return Line{}, fmt.Errorf("read recorded line %.80q: %w", text, err)
@@ -95,7 +96,12 @@ func parseLine(text []byte) (Line, error) {
 	case raw.Safe == nil:
 		return Line{}, fmt.Errorf("read recorded line %.80q: no safe level", text)
 	}
-	l.Offset, l.Safe = *raw.Offset, *raw.Safe
+	l.Offset, l.Safe, l.Drive = *raw.Offset, *raw.Safe, board.PushPull
+	if raw.Drive != "" {
+		if err := l.Drive.UnmarshalText([]byte(raw.Drive)); err != nil {
+			return Line{}, fmt.Errorf("read recorded line %.80q: drive: %w", text, err)
+		}
+	}
 	return l, nil
 }
 
@@ -104,6 +110,7 @@ func parseLine(text []byte) (Line, error) {
 func writeRecord(path string, lines []Line) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // nobody's browser reads it, and it would grow
 	for _, l := range lines {
 		if err := enc.Encode(l); err != nil {
 			return fmt.Errorf("encode crash record: %w", err)

@@ -18,7 +18,11 @@ package board
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"periph.io/x/conn/v3/i2c"
 )
@@ -70,9 +74,18 @@ type LineID struct {
 // String gives "pinctrl-bcm2711:17", and the kernel's name where there is one.
 func (l LineID) String() string {
 	if l.Name == "" {
-		return fmt.Sprintf("%s:%d", l.Label, l.Offset)
+		return fmt.Sprintf("%s:%d", visible(l.Label), l.Offset)
 	}
-	return fmt.Sprintf("%s:%d (%s)", l.Label, l.Offset, l.Name)
+	return fmt.Sprintf("%s:%d (%s)", visible(l.Label), l.Offset, visible(l.Name))
+}
+
+// visible gives a name that comes from outside, from a file or another program,
+// so that it can be printed: quoted where it would not be seen as it is.
+func visible(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // Pull is an input's bias resistor.
@@ -212,5 +225,5 @@ func (e *BusyError) Error() string {
 	if holder == "" {
 		holder = "a program that gave no name"
 	}
-	return fmt.Sprintf("line %s is held by %s", e.Line, holder)
+	return fmt.Sprintf("line %s is held by %s", e.Line, visible(holder))
 }

@@ -57,7 +57,7 @@ func find(chips []ChipInfo, l Line) (LineID, error) {
 	for i, id := range found {
 		names[i] = fmt.Sprintf("%s:%d", id.Chip, id.Offset)
 		if id.Label != id.Chip {
-			names[i] += fmt.Sprintf(" (%s:%d)", id.Label, id.Offset)
+			names[i] += fmt.Sprintf(" (%s:%d)", visible(id.Label), id.Offset)
 		}
 	}
 	return LineID{}, fmt.Errorf("find line %q: it may be any of %s; write which", l, strings.Join(names, ", "))
@@ -97,7 +97,7 @@ func notFound(chips []ChipInfo, l Line) error {
 			}
 			continue
 		}
-		labels = append(labels, c.Label)
+		labels = append(labels, visible(c.Label))
 		pi = pi || isPiChip(c.Label)
 		if l.Chip != "" && c.is(l.Chip) {
 			return fmt.Errorf("chip %s has the offsets 0 to %d: %w", l.Chip, len(c.Lines)-1, ErrAbsent)
