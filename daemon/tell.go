@@ -223,6 +223,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 			synced = d.checkExpiry()
 			continue
 		case <-tick.C:
+			d.spool.Verify()
 		}
 		if !synced && d.o.Clock.Now().Synced {
 			synced = d.checkExpiry()

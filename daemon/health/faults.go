@@ -90,7 +90,7 @@ var Faults = []Fault{
 	{NoAcknowledgement, "broker does not acknowledge", "Messages were sent but no acknowledgement came in time; the connection was made anew.", "A passing overload, or the broker discards what exceeds its rate.", false},
 	{DuplicateClient, "another client uses our client id", "The broker ends our connections shortly after they are made, again and again.", "Give every client a client id of its own: broker.client_id.", true},
 
-	{SpoolUnavailable, "spool cannot be written", "The disk is full, read-only or failing; readings are kept in memory only.", "Make room or replace the card. A power cut now would lose what is not yet delivered.", true},
+	{SpoolUnavailable, "spool cannot be written", "The disk is full, read-only or failing, or the directory was removed or replaced; readings are kept in memory only.", "Make room or replace the card. A power cut now would lose what is not yet delivered.", true},
 	{SpoolFull, "spool is full", "The oldest readings were dropped to make room; a gap message says which.", "Raise spool.max_bytes, or mend the connection.", false},
 	{SpoolDamaged, "spool was damaged", "Part of the spool could not be read and was set aside.", "Look at the card's health; the damaged files lie beside the spool.", true},
 	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0750, not full.", true},

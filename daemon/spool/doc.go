@@ -33,7 +33,7 @@
 // is there counts as given out. In an outage that drops one segment after the
 // other a gap that still waits grows, so that there are few.
 //
-// A run that never had a disk is noted in Options.Beside, so that its crash is
+// A run that has no disk, or has lost it, is noted in Options.Beside, so that its crash is
 // told, and earlier runs' mail counts as given out. What is not told: a power cut
 // in such a run.
 //
@@ -76,6 +76,15 @@
 // may have thrown away what it could not write and report success the next time
 // (fsync(2), notes on EIO), so that file is not trusted beyond what was synced
 // before; the rest is written again, from memory, to a new one.
+//
+// A directory, or a file in it, that is removed, renamed or mounted over while it
+// is open takes all that is written and says nothing. So after each sync, and when
+// [Spool.Verify] is called, names are compared with what is open. Where the
+// directory is gone it is made again, and what memory and the open files have is
+// written to it, journals included; a gap of reason damaged tells of the rest. If
+// the lost directory comes back in the place of the new one, the rest is given
+// after all. A directory with mail of another run of our number is left for the next
+// start.
 //
 // A disk that does not answer for 10 s is such a fault too, until it does. It
 // holds up nobody but the two goroutines of Run, one that writes and one that

@@ -16,6 +16,9 @@ type examined struct {
 // segment reads one segment file. A file that may be torn is one that was
 // being written when its run ended.
 func (l *loader) segment(g *segment, torn bool) {
+	if g.run == l.own.run {
+		l.f.number[g.lane] = max(l.f.number[g.lane], g.number)
+	}
 	if g.gone {
 		l.tracks[g.lane].damage(g.run)
 		l.f.damaged = append(l.f.damaged, g.file()+": is missing")
@@ -107,6 +110,12 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	return x
 }
 
+// stale reports whether a frame is one of the present run's that was written anew
+// since, or is done.
+func (l *loader) stale(g *segment, seq uint64) bool {
+	return g.run == l.own.run && !l.own.wanted[g.lane].has(seq)
+}
+
 // record takes in one record of a segment; false means that its number cannot
 // be one of ours.
 func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
@@ -115,12 +124,12 @@ func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
 		g.stamp(at.payload, at.payload)
 	}
 	id := g.off + at.seq
-	if id >= firstLive {
+	if id >= l.own.room.hi {
 		return false
 	}
 	done := &l.f.done[g.lane]
 	done.add(x.id, id) // what lies between is in no file
-	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.seq) {
+	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.seq) || l.stale(g, at.seq) {
 		done.add(id, id+1)
 	} else {
 		g.live++

@@ -3,8 +3,11 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
+	"slices"
+	"sync"
 )
 
 // maxJournal bounds a journal's file.
@@ -20,12 +23,16 @@ const journalExt = ".journal"
 // A journal is used in one order: Replay, then Rewrite, then Append as often as
 // need be. After an error of Append or Rewrite only Rewrite helps: once a sync
 // has failed nothing in that file can be trusted (fsync(2), notes on EIO). So
-// its user keeps in memory what is to be in it. Its methods are for one
-// goroutine at a time, and wait for the disk.
+// its user keeps in memory what is to be in it. Where the file, or the spool's
+// directory, is removed or replaced, the spool puts it back as it was. Its methods
+// are for one goroutine at a time, and wait for the disk.
 type Journal struct {
-	disk  disk
-	held  func() bool // whether the directory is this process's
-	name  string
+	disk disk
+	held func() bool // whether the directory is this process's
+	name string
+
+	mu    sync.Mutex // the spool's writer looks after the file, too
+	file  file       // what was read or written last; nil where there is none
 	size  int64
 	seq   uint64
 	sound bool // the file holds what it is to hold, and nothing else
@@ -42,7 +49,63 @@ type Damage struct {
 // Journal gives the journal of a name in the spool's directory. While the spool
 // cannot use its directory, nor can the journal; it can when the spool can.
 func (s *Spool) Journal(name string) *Journal {
-	return &Journal{disk: s.disk, held: s.held.Load, name: name + journalExt}
+	j := &Journal{disk: s.disk, held: s.held.Load, name: name + journalExt}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.journals = append(s.journals, j)
+	return j
+}
+
+func (s *Spool) allJournals() []*Journal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.journals)
+}
+
+// look puts the file back where it was removed or replaced. A file that cannot
+// be read back is its user's to write, who finds out with the next entry.
+func (j *Journal) look() error {
+	if !j.mu.TryLock() {
+		return nil // it is being written, and found out about so
+	}
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
+	if err := j.file.there(); !errors.Is(err, errGone) {
+		return err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(j.file, 0, maxJournal))
+	if err != nil || int64(len(data)) != j.size && j.sound {
+		j.sound = false
+		j.keep(nil)
+		return nil
+	}
+	if err := replace(j.disk, j.name, data); err != nil {
+		return j.wrap("put back", err)
+	}
+	if f, err := j.disk.add(j.name); err == nil {
+		j.keep(f)
+	} else {
+		j.keep(nil)
+	}
+	return nil
+}
+
+// keep keeps a file open in place of the one before, so that it can be read when
+// it has no name any more. Called with mu held.
+func (j *Journal) keep(f file) {
+	if j.file != nil {
+		_ = j.file.Close() // it is synced, or not to be trusted
+	}
+	j.file = f
+}
+
+// close lets go of the file.
+func (j *Journal) close() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.keep(nil)
 }
 
 // errNotHeld is a journal's reason while its spool does not have the
@@ -56,6 +119,8 @@ var errTooLong = fmt.Errorf("an entry has 1 to %d bytes", maxPayload)
 // order; a payload is take's for the call only. A file that is not there is
 // empty. The error is the disk's; then nothing is known of what the file holds.
 func (j *Journal) Replay(take func(payload []byte)) (Damage, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if !j.held() {
 		return Damage{}, j.wrap("read", errNotHeld)
 	}
@@ -68,6 +133,9 @@ func (j *Journal) Replay(take func(payload []byte)) (Damage, error) {
 	}
 	if len(data) > maxJournal {
 		return Damage{}, j.wrap("read", fmt.Errorf("larger than %d bytes", maxJournal))
+	}
+	if f, err := j.disk.add(j.name); err == nil { // else nothing will be written either
+		j.keep(f)
 	}
 	at := scanner{data: data}
 	for at.next() {
@@ -84,6 +152,8 @@ func (j *Journal) Append(payloads ...[]byte) error {
 			return j.wrap("append to", errTooLong)
 		}
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if err := j.usable(); err != nil {
 		j.sound = false
 		return j.wrap("append to", err)
@@ -97,12 +167,16 @@ func (j *Journal) Append(payloads ...[]byte) error {
 	if err != nil {
 		return j.wrap("open", err)
 	}
+	j.keep(f)
 	_, err = f.Write(b)
 	if err == nil {
 		err = f.datasync()
 	}
-	if e := f.Close(); err == nil {
-		err = e
+	if err == nil {
+		err = f.there()
+	}
+	if err == nil {
+		err = j.disk.same()
 	}
 	if err != nil {
 		return j.wrap("append to", err)
@@ -130,6 +204,8 @@ func (j *Journal) usable() error {
 // Rewrite puts entries in the place of all that the journal held, and returns
 // when that is on disk. After an error the file holds the one or the other.
 func (j *Journal) Rewrite(entries iter.Seq[[]byte]) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.sound = false
 	if !j.held() {
 		return j.wrap("write", errNotHeld)
@@ -147,12 +223,21 @@ func (j *Journal) Rewrite(entries iter.Seq[[]byte]) error {
 	if err := replace(j.disk, j.name, f.b); err != nil {
 		return fmt.Errorf("rewrite journal: %w", err)
 	}
+	if file, err := j.disk.add(j.name); err == nil { // else the next entry finds out
+		j.keep(file)
+	} else {
+		j.keep(nil)
+	}
 	j.seq, j.size, j.sound = f.seq, int64(len(f.b)), true
 	return nil
 }
 
 // Size is the file's size in bytes, as far as Append and Rewrite made it.
-func (j *Journal) Size() int64 { return j.size }
+func (j *Journal) Size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.size
+}
 
 func (j *Journal) wrap(verb string, err error) error {
 	return fmt.Errorf("%s %q: %w", verb, j.name, err)

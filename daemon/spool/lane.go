@@ -27,6 +27,19 @@ func laneOf(k Kind) int {
 // could only be read later.
 const firstLive = 1 << 50
 
+// Each directory in which something was found has a room of its own for the ids,
+// below those of the one before. More than one is only where one was lost.
+const (
+	roomSize = 1 << 44
+	rooms    = firstLive / roomSize
+)
+
+// room gives the room for ids of the n-th such directory, from 0.
+func room(n int) span {
+	hi := uint64(firstLive) - uint64(n)*roomSize
+	return span{hi - roomSize, hi}
+}
+
 // entryCost is what an entry costs in memory besides its payload.
 const entryCost = 128
 
@@ -122,13 +135,19 @@ func (l *lane) give(id uint64) {
 // on its way or lost.
 func (l *lane) mayHaveCome(id uint64) bool { return l.given.has(id) }
 
-// ahead puts what an earlier run left ahead of what there is.
-func (l *lane) ahead(segs []*segment, done, given ids, pending int) {
-	for _, x := range l.done.within(firstLive, l.next) {
-		done.add(x.lo, x.hi)
+// ahead puts what was found in a directory ahead of what there is, as the ids of
+// a room.
+func (l *lane) ahead(room span, segs []*segment, done, given ids, pending int) {
+	if len(segs) == 0 {
+		return
 	}
-	for _, x := range l.given.within(firstLive, l.next) {
-		given.add(x.lo, x.hi)
+	for _, old := range []span{{0, room.lo}, {room.hi, l.next}} {
+		for _, x := range l.done.within(old.lo, old.hi) {
+			done.add(x.lo, x.hi)
+		}
+		for _, x := range l.given.within(old.lo, old.hi) {
+			given.add(x.lo, x.hi)
+		}
 	}
 	l.done, l.given = done, given
 	l.segs = append(segs, l.segs...)

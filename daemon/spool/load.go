@@ -29,6 +29,18 @@ type found struct {
 
 	identity identity
 	sources  tenures // who took what is here
+
+	room   span          // of the ids
+	ours   bool          // the present run has left something here
+	number [lanes]uint32 // of the greatest segments of the present run
+}
+
+// own is what the reading of a directory need know of the present run: what it
+// may have left there before the directory was taken away and put back.
+type own struct {
+	run    uint64      // 0 while it has no number
+	wanted *[lanes]ids // its frames that are still owed, and nowhere else
+	room   span        // for the ids of what is found
 }
 
 // damagedExt ends the name of a file set aside.
@@ -37,6 +49,7 @@ const damagedExt = ".damaged"
 // loader reads a directory.
 type loader struct {
 	disk   disk
+	own    own
 	notes  notes
 	ended  map[uint64]bool // runs that did not stop in good order
 	tracks [lanes]*tracker
@@ -47,13 +60,13 @@ type loader struct {
 }
 
 // load reads the directory. It changes nothing that matters. The error is the disk's; then nothing is known.
-func load(d disk) (*found, error) {
+func load(d disk, o own) (*found, error) {
 	names, err := d.list()
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{disk: d, names: map[string]string{}, told: map[frameKey]bool{}, ended: map[uint64]bool{}}
-	l.f.gaps = map[uint64]*owedGap{}
+	l := &loader{disk: d, own: o, names: map[string]string{}, told: map[frameKey]bool{}, ended: map[uint64]bool{}}
+	l.f.gaps, l.f.room = map[uint64]*owedGap{}, o.room
 	names = l.leftovers(names)
 	segs := segmentsOf(names)
 	if err := l.readHead(segs, slices.Contains(names, stateName)); err != nil {
@@ -62,13 +75,13 @@ func load(d disk) (*found, error) {
 	l.stolen(&segs)
 	for i := range segs {
 		l.tracks[i] = newTracker()
-		l.next = 1
+		l.next = o.room.lo + 1
 		for k, g := range segs[i] {
 			last := k+1 == len(segs[i]) || segs[i][k+1].run != g.run
 			l.segment(g, last && l.ended[g.run])
 		}
-		l.f.done[i].add(l.next, firstLive)
-		l.f.done[i].add(0, 1)
+		l.f.done[i].add(l.next, o.room.hi)
+		l.f.done[i].add(o.room.lo, o.room.lo+1)
 	}
 	l.missingGaps()
 	l.f.crash = crashed(l.ended, l.notes, l.tracks)
@@ -177,13 +190,14 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 	for _, t := range l.f.identity.runs { // one that wrote no more than that
 		l.f.known = max(l.f.known, t.hi)
 	}
+	l.f.ours = l.own.run > 0 && runs[l.own.run]
 	for run := range runs {
 		l.f.known = max(l.f.known, run)
-		if run > st.run {
+		if run > st.run && run != l.own.run {
 			l.ended[run] = true
 		}
 	}
-	if ran && !st.stopped {
+	if ran && !st.stopped && st.run != l.own.run {
 		l.ended[st.run] = true
 		for sensor, in := range st.sensors {
 			l.notes.sensor(st.run, sensor, in, 0)

@@ -183,6 +183,9 @@ func (w *scribe) append(fill func(*frames), sync bool) error {
 	w.size += int64(n)
 	if err == nil && sync {
 		err = w.file.datasync()
+		if err == nil {
+			err = w.file.there()
+		}
 	}
 	if err != nil {
 		w.close()

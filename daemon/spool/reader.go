@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -129,6 +130,9 @@ const rereads = 3
 // unreadable deals with a record that could not be read back: the segment is
 // read again a second later, or what cannot be had of it given up.
 func (s *Spool) unreadable(i int, id uint64, g *segment, err error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		s.Verify() // it may be the directory that is gone
+	}
 	defer poke(s.ready) // whatever comes of it, another lane's turn if nothing else
 	s.mu.Lock()
 	s.pages[i] = pages{}

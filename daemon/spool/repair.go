@@ -60,10 +60,41 @@ func (s *Spool) repair() error {
 		_ = s.removeAll(s.rubbish())
 		return err
 	}
-	if s.w.recorded && s.w.sights == s.sightCount() {
+	if !s.w.recorded || s.w.sights != s.sightCount() {
+		if err := s.record(); err != nil {
+			return err
+		}
+	}
+	return s.moveJournals()
+}
+
+// moveJournals writes the journals into a directory that is not the one they were
+// in.
+func (s *Spool) moveJournals() error {
+	if !s.w.anew {
 		return nil
 	}
-	return s.record()
+	for _, j := range s.allJournals() {
+		if err := j.look(); err != nil {
+			return err
+		}
+	}
+	s.w.anew = false
+	return nil
+}
+
+// save writes everything, also where the directory, or a file of it, turns out to
+// be gone.
+func (s *Spool) save() (err error) {
+	for range 3 {
+		if err = s.inspect(); err == nil {
+			err = s.repair()
+		}
+		if err == nil || !s.missed() && !errors.Is(err, errGone) {
+			return err
+		}
+	}
+	return err
 }
 
 // catchUp writes everything that is to be on disk.
@@ -87,7 +118,7 @@ func (s *Spool) finish() error {
 		return nil
 	}
 	s.w.finished = true
-	err := s.repair()
+	err := s.save()
 	for i := range s.lanes {
 		s.shut(i)
 	}
@@ -114,6 +145,9 @@ func (s *Spool) finish() error {
 func (s *Spool) Close() error {
 	err := s.finish()
 	s.held.Store(false)
+	for _, j := range s.allJournals() {
+		j.close()
+	}
 	if s.w.lock != nil {
 		err = errors.Join(err, s.w.lock.Close())
 		s.w.lock = nil

@@ -143,7 +143,7 @@ func TestGivenIsKeptForEachRun(t *testing.T) {
 	done.add(0, 2)
 	done.add(20, firstLive)
 	given.add(12, 15)
-	l.ahead(nil, done, given, 18) // the disk starts late
+	l.ahead(span{0, firstLive}, []*segment{{}}, done, given, 18) // the disk starts late
 	l.give(7)
 	for id, want := range map[uint64]bool{3: true, 7: true, 8: false, 12: true, 14: true, 15: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
 		if got := l.mayHaveCome(id); got != want {

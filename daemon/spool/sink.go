@@ -89,7 +89,7 @@ func (s *Spool) batches(sync bool) (out [lanes][]item, told toldLoss) {
 // write writes a batch, to as many segments as it takes.
 func (s *Spool) write(i int, batch []item) error {
 	for len(batch) > 0 {
-		if g := s.active[i]; g != nil && g.size+frameLen(batch[0].payload) > segmentSize {
+		if g := s.active[i]; g != nil && (g.size+frameLen(batch[0].payload) > segmentSize || batch[0].e.id > g.hi+maxSkip/2) {
 			if err := s.roll(i); err != nil {
 				return err
 			}
@@ -133,8 +133,8 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 	}
 	n := 0
 	for _, x := range batch {
-		if n > 0 && g.size+int64(len(b))+frameLen(x.payload) > segmentSize {
-			break
+		if n > 0 && (g.size+int64(len(b))+frameLen(x.payload) > segmentSize || x.e.id > batch[n-1].e.id+maxSkip/2) {
+			break // a frame's seq follows the one before it, unless an earlier run's record had to be written anew
 		}
 		b = appendFrame(b, x.e.id-g.off, x.payload)
 		n++
@@ -196,8 +196,11 @@ func (s *Spool) syncLane(i int) error {
 	} else {
 		err = f.datasync()
 	}
+	if err == nil {
+		err = f.there()
+	}
 	if err != nil {
-		s.abandon(i)
+		s.miss(i, err)
 		return fmt.Errorf("sync segment %q: %w", g.file(), err)
 	}
 	s.w.newborn[i] = false

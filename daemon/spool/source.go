@@ -156,7 +156,8 @@ func (s *Spool) sourceOf(run uint64) Source {
 func (s *Spool) adopt(f *found) {
 	s.w.id = f.identity.spool
 	theirs := f.identity.board != "" && s.o.Board != "" && f.identity.board != s.o.Board
-	late := s.run != 0 && s.run <= f.known
+	who, _ := f.sources.of(s.run)
+	late := s.run != 0 && s.run <= f.known && !(s.run == f.known && who == s.source)
 	switch {
 	case s.w.id != "" && (theirs || late):
 		s.o.Log.Warn("spool gets a new id: it was made on another board or is a copy", "dir", s.o.Dir, "id", s.w.id)
@@ -168,7 +169,7 @@ func (s *Spool) adopt(f *found) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sources = append(f.sources, s.sources...)
+	s.sources = append(s.sources, f.sources...)
 }
 
 // name finds who this run is, once its number is known.
@@ -191,10 +192,10 @@ func (s *Spool) identify() error {
 		return nil
 	}
 	s.mu.Lock()
-	runs := s.sources.only(s.mentioned())
+	s.sources = s.sources.only(s.mentioned())
+	x := identity{s.w.id, s.o.Board, slices.Clone(s.sources)}
 	s.mu.Unlock()
-	board := s.o.Board
-	if err := replace(s.disk, identityName, identity{s.w.id, board, runs}.encode()); err != nil {
+	if err := replace(s.disk, identityName, x.encode()); err != nil {
 		return err
 	}
 	s.w.identified = s.run
@@ -206,6 +207,9 @@ func (s *Spool) identify() error {
 func (s *Spool) mentioned() map[uint64]bool {
 	runs := map[uint64]bool{s.run: true}
 	for _, l := range s.lanes {
+		for _, e := range l.mem {
+			runs[e.run] = true
+		}
 		for _, g := range l.segs {
 			runs[g.run] = true
 			for _, x := range g.sums {

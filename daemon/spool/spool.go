@@ -57,7 +57,11 @@ type Spool struct {
 
 	w writer
 
-	held atomic.Bool // the directory is ours and has been read; for journals
+	wanted   [lanes]ids // frames of this run that were lost with a directory: should that come back, they are still owed
+	journals []*Journal
+
+	held  atomic.Bool // the directory is ours and has been read; for journals
+	looks atomic.Bool // somebody has asked for a look at it
 }
 
 // moments are when something first waited for the writer; zero when nothing

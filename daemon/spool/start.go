@@ -19,6 +19,9 @@ func (s *Spool) start() error {
 	}
 	if err == nil {
 		s.run = s.w.known + 1
+		if diskless < epoch<<20 { // one that was counted, and then lost its disk
+			s.run = max(s.w.known, diskless) + 1
+		}
 		if !s.w.counted {
 			s.run = strayRun(s.o.Clock.Now(), max(s.w.known, diskless))
 		}
@@ -43,9 +46,15 @@ func (s *Spool) attach() error {
 		}
 		s.w.lock = lock
 	}
-	f, err := load(s.disk)
+	f, err := load(s.disk, own{s.run, &s.wanted, room(s.w.loads)})
 	if err != nil {
 		return err
+	}
+	if who, _ := f.sources.of(s.run); f.ours && who != s.source {
+		return fmt.Errorf("directory %q holds mail of another run %d; it goes out after a restart", s.o.Dir, s.run)
+	}
+	if len(f.segs[events])+len(f.segs[samples]) > 0 && s.w.loads < rooms-1 {
+		s.w.loads++
 	}
 	s.w.attached = true
 	s.held.Store(true)
@@ -76,7 +85,8 @@ func (s *Spool) install(f *found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, l := range s.lanes {
-		l.ahead(f.segs[i], f.done[i], f.given[i], f.pending[i])
+		l.ahead(f.room, f.segs[i], f.done[i], f.given[i], f.pending[i])
+		s.w.number[i] = max(s.w.number[i], f.number[i])
 	}
 	maps.Copy(s.gaps, f.gaps)
 	s.garbage = append(s.garbage, f.empty...)

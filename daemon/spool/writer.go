@@ -35,6 +35,9 @@ type writer struct {
 	mend       []*segment // found damaged when the directory was read
 	torn       []*segment // found with an end that may not be durable
 
+	anew  bool // the directory is another than the journals were written to
+	loads int  // how often something was found in one
+
 	retryAt  time.Time
 	backoff  time.Duration
 	agedAt   time.Time
@@ -96,6 +99,7 @@ func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 		}
 	}
 	if err != nil {
+		s.missed()
 		s.fail(now, err)
 	}
 	s.tellFull(now)
@@ -190,6 +194,11 @@ func earlier(a, b time.Time) time.Time {
 
 // work does what is due now, while the disk can be written.
 func (s *Spool) work(now time.Time) error {
+	if s.looks.Swap(false) {
+		if err := s.inspect(); err != nil {
+			return err
+		}
+	}
 	if s.o.MaxAge > 0 && now.Sub(s.w.agedAt) >= ageEvery {
 		s.w.agedAt = now
 		if err := s.dropOld(); err != nil {

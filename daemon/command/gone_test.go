@@ -1,0 +1,72 @@
+package command
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/spool"
+)
+
+// An order acts once also where somebody removes the ledger, or the spool's whole
+// directory, between the act and the order's coming again after a kill or a stop:
+// the spool puts the journal back. [CMD-4]
+func TestTheLedgerOutlivesItsDirectory(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"the directory": os.RemoveAll,
+		"the journal":   func(dir string) error { return os.Remove(filepath.Join(dir, "orders.journal")) },
+		"the parent":    func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
+		"renamed":       func(dir string) error { return os.Rename(dir, dir+".old") },
+	} {
+		for _, stopped := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "lib", "spool")
+				j, s := opened(t, dir)
+				ctx, cancel := context.WithCancel(context.Background())
+				ended := make(chan error, 1)
+				go func() { ended <- s.Run(ctx) }()
+				f := newOffice(t, j, clock.Fake())
+				text := order("a", "pump", "on", time.Minute)
+				f.gets(text, Done, "", 1)
+				if err := remove(dir); err != nil {
+					t.Fatal(err)
+				}
+				if !stopped {
+					s.Verify()
+					<-time.After(5 * time.Second)
+				}
+				killed := filepath.Join(t.TempDir(), "killed")
+				if !stopped {
+					if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+						t.Error(name, err)
+					}
+				}
+				f.stop()
+				cancel()
+				if err := <-ended; err != nil {
+					t.Error(name, err)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(name, err)
+				}
+				if stopped {
+					killed = dir
+				}
+				j, s = opened(t, killed)
+				next := newOffice(t, j, clock.Fake())
+				next.gets(text, Done, "", 0)
+				next.want()
+				next.stop()
+				if err := s.Close(); err != nil {
+					t.Error(name, err)
+				}
+			})
+		}
+	}
+}
+
+var _ Journal = (*spool.Journal)(nil)

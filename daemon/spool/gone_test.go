@@ -1,0 +1,349 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors"
+)
+
+// removals is what people and their programs do to a directory in use.
+var removals = map[string]func(dir string) error{
+	"removed":          os.RemoveAll,
+	"renamed":          func(dir string) error { return os.Rename(dir, dir+".old") },
+	"replaced":         func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o750)) },
+	"parent removed":   func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
+	"emptied":          func(dir string) error { return removeIn(dir, "*") },
+	"acks removed":     func(dir string) error { return removeIn(dir, notesName) },
+	"run removed":      func(dir string) error { return removeIn(dir, stateName) },
+	"identity removed": func(dir string) error { return removeIn(dir, identityName) },
+	"lock removed":     func(dir string) error { return removeIn(dir, lockName) },
+	"latest removed":   func(dir string) error { return removeIn(dir, "samples-*-%d.seg") },
+	"journal removed":  func(dir string) error { return removeIn(dir, "orders.journal") },
+	"copied": func(dir string) error {
+		return errors.Join(os.Rename(dir, dir+".old"), os.CopyFS(dir, os.DirFS(dir+".old")))
+	},
+	"another's": func(dir string) error {
+		return errors.Join(makeTheirs(dir+".theirs", 3), os.Rename(dir, dir+".old"), os.Rename(dir+".theirs", dir))
+	},
+}
+
+// makeTheirs makes a directory of another board, with mail of its run of that
+// number.
+func makeTheirs(dir string, run uint64) error {
+	for {
+		s, err := open(Options{Dir: dir, Clock: clock.Fake(), Thing: "other"}, &osDisk{dir: dir})
+		if err != nil {
+			return err
+		}
+		last := s.RunNumber() == run
+		if last {
+			err = s.Append(Record{Kind: Reading, Sensor: "theirs", Run: run, Seq: 1})
+		}
+		if err = errors.Join(err, s.Close()); err != nil || last {
+			return err
+		}
+	}
+}
+
+// removeIn removes the files of a pattern; %d stands for the greatest number
+// there is.
+func removeIn(dir, pattern string) error {
+	names, err := filepath.Glob(filepath.Join(dir, strings.ReplaceAll(pattern, "%d", "*")))
+	if strings.Contains(pattern, "%d") {
+		slices.SortFunc(names, func(a, b string) int {
+			x, _ := parseSegment(filepath.Base(a))
+			y, _ := parseSegment(filepath.Base(b))
+			return bySegment(x, y)
+		})
+		names = names[len(names)-1:]
+	}
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
+// lostWith is a spool on a real disk, with a backlog, whose directory comes to
+// harm.
+type lostWith struct {
+	*rig
+	dir, beside string
+	edges       int
+	readings    int
+	journal     *Journal
+}
+
+func newLost(t *testing.T, readings int) *lostWith {
+	t.Helper()
+	x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
+	x.open(t)
+	x.journal = x.s.Journal("orders")
+	if err := x.journal.Append([]byte("first")); err == nil {
+		t.Fatal("a journal that was not written cannot be appended to")
+	}
+	if err := x.journal.Rewrite(slices.Values([][]byte{[]byte("first")})); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.journal.Append([]byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	for range readings / 100 {
+		for range 100 {
+			x.add(Reading, "air")
+		}
+		x.add(Edge, "door")
+		wait(time.Second)
+	}
+	x.readings, x.edges = readings, readings/100
+	x.put(Record{Kind: Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+	wait(10 * time.Second)
+	if x.s.Backlog().AtRisk != 0 {
+		t.Fatal("something is at risk")
+	}
+	return x
+}
+
+func (x *lostWith) open(t *testing.T) {
+	x.rig = newRigOn(t, newMemDisk(), &osDisk{dir: x.dir}, Options{AtRisk: time.Second, Thing: "thing", Beside: x.beside, Sensors: []string{"air"}})
+	x.s.o.Dir = x.dir
+	x.start()
+}
+
+// check takes everything and finds each reading, each edge and the answer, or a
+// gap that tells of it.
+func (x *lostWith) check(what string, mayLose bool) {
+	x.t.Helper()
+	got, told := map[string]int{}, map[string]ids{}
+	gaps := 0
+	for _, i := range x.take(all) {
+		r := i.Record
+		if r.Kind == Gap {
+			gaps++
+			c := claim(r)
+			if c.open {
+				c.hi = 1 << 20
+			}
+			if n, some := r.field("count").(int64); some {
+				got["lost answers"] += int(n)
+			} else {
+				spans := told[r.Sensor]
+				spans.add(c.lo, c.hi+1)
+				told[r.Sensor] = spans
+			}
+			if said, _ := r.field("certain").(bool); r.field("certain") == nil || said {
+				x.t.Errorf("%s: a gap is certain: %+v", what, r)
+			}
+			continue
+		}
+		got[fmt.Sprint(r.Kind, r.Sensor, r.Seq)]++
+		if r.Sensor != "theirs" && r.Source.Thing != "thing" {
+			x.t.Errorf("%s: under another name: %+v", what, r)
+		}
+		x.s.Ack(i.ID)
+	}
+	missing := 0
+	for kind, n := range map[string]int{"readingair": x.readings, "edgedoor": x.edges} {
+		lost := told[kind[len(kind)-3:]]
+		if kind == "edgedoor" {
+			lost = told["door"]
+		}
+		for seq := range n {
+			if got[fmt.Sprint(kind, seq+1)] == 0 && !lost.has(uint64(seq+1)) {
+				missing++
+			}
+		}
+	}
+	if missing > 0 || got["answer0"] == 0 && got["lost answers"] == 0 {
+		x.t.Errorf("%s: %d readings and edges are neither here nor told; answer %d", what, missing, got["answer0"])
+	}
+	if !mayLose && gaps > 0 {
+		x.t.Errorf("%s: %d gaps although all was at hand", what, gaps)
+	}
+}
+
+// entries gives what a journal holds.
+func (x *lostWith) entries() (out []string) {
+	if _, err := x.s.Journal("orders").Replay(func(b []byte) { out = append(out, string(b)) }); err != nil {
+		x.t.Error(err)
+	}
+	return out
+}
+
+// Whatever becomes of the directory, or of a file in it, while it is in use, is
+// found out with the next sync, with the look that is due when nothing is written,
+// or at the stop. What is at hand is written anew, and of the rest a gap tells. The
+// journals come along.
+func TestTheDirectoryIsGone(t *testing.T) {
+	for name, harm := range removals {
+		for _, n := range []int{300, 5000} {
+			for _, how := range []string{"at a sync", "at a look", "at the stop", "after both"} {
+				t.Run(fmt.Sprint(name, " ", n, " ", how), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						x := newLost(t, n)
+						x.told()
+						if err := harm(x.dir); err != nil {
+							t.Fatal(err)
+						}
+						if how == "at a sync" || how == "after both" {
+							x.add(Reading, "air")
+							x.readings++
+							wait(3 * time.Second)
+						}
+						if how == "at a look" || how == "after both" {
+							x.s.Verify()
+							wait(time.Second)
+							x.s.Verify()
+							wait(3 * time.Second)
+						}
+						if st := x.s.Stats(); how != "at the stop" && !st.Disk {
+							t.Errorf("the disk cannot be written: %s", x.detail)
+						}
+						if err := x.end(); err != nil {
+							t.Errorf("stop: %v", err)
+						}
+						x.open(t)
+						if got := fmt.Sprint(x.entries()); got != "[first second]" && how != "at a sync" || !strings.Contains(got, "second") {
+							t.Errorf("the journal holds %s", got)
+						}
+						x.check(name, n > 300 || name == "another's") // of which a run may have crashed, for all we know
+						if err := x.end(); err != nil {
+							t.Error(err)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// A directory that knows a run of our number, and which is another's, is left
+// alone until the next start, when our run has a number of its own.
+func TestADirectoryWithOurNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newLost(t, 300)
+		if err := errors.Join(os.RemoveAll(x.dir), makeTheirs(x.dir, 1)); err != nil {
+			t.Fatal(err)
+		}
+		x.s.Verify()
+		wait(time.Minute)
+		if now := x.s.o.Health.Current(); x.s.Stats().Disk || len(now) != 1 || !strings.Contains(now[0].Detail, "holds mail of another run 1") {
+			t.Errorf("disk %v: %+v", x.s.Stats().Disk, now)
+		}
+		if err := x.end(); err == nil {
+			t.Error("a good stop")
+		}
+		x.open(t)
+		theirs := 0
+		for _, i := range x.take(all) {
+			if r := i.Record; r.Sensor == "theirs" && r.Kind == Reading && r.Source.Thing == "other" {
+				theirs++
+			}
+		}
+		if x.s.RunNumber() != 2 || theirs != 1 {
+			t.Errorf("run %d, %d of theirs", x.s.RunNumber(), theirs)
+		}
+		if err := x.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A daemon that is killed while its directory is gone has left a note in the
+// runtime directory, so that the next start tells of it; also where that begins
+// with a fresh directory. Its number is higher all the same.
+func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newLost(t, 300)
+		if err := errors.Join(os.RemoveAll(x.dir), os.WriteFile(x.dir, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		x.add(Reading, "air")
+		x.readings++
+		wait(3 * time.Second)
+		if x.s.Stats().Disk {
+			t.Error("the disk can be written")
+		}
+		dead, own, run := x.rig, x.s.Source(), x.s.RunNumber()
+		dead.s.beside = nil // killed here: it removes nothing there
+		if err := os.Remove(x.dir); err != nil {
+			t.Fatal(err)
+		}
+		x.dir += "2"
+		x.open(t)
+		told := 0
+		for _, i := range x.take(all) {
+			if r := i.Record; r.Kind == Gap && r.Sensor == "air" && r.Run == run && r.Source == own && r.reason() == reasonCrash {
+				told++
+			}
+		}
+		if told != 1 || x.s.RunNumber() != run+1 || x.s.Source().Spool == own.Spool {
+			t.Errorf("told %d times, run %d of %v", told, x.s.RunNumber(), x.s.Source())
+		}
+		if err := x.end(); err != nil {
+			t.Error(err)
+		}
+		_ = dead.end()
+	})
+}
+
+// A directory that is taken away and later put back in the place of the one that
+// was made meanwhile still has what was given up, and gives it; and nothing that
+// is done comes again.
+func TestTheDirectoryComesBack(t *testing.T) {
+	for _, n := range []int{300, 5000} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newLost(t, n)
+			if err := os.Rename(x.dir, x.dir+".old"); err != nil {
+				t.Fatal(err)
+			}
+			x.s.Verify()
+			wait(5 * time.Second)
+			for range 100 {
+				x.add(Reading, "air")
+			}
+			x.readings += 100
+			wait(5 * time.Second)
+			if err := errors.Join(os.RemoveAll(x.dir), os.Rename(x.dir+".old", x.dir)); err != nil {
+				t.Fatal(err)
+			}
+			x.s.Verify()
+			wait(5 * time.Second)
+			if !x.s.Stats().Disk {
+				t.Error(x.detail)
+			}
+			got := map[string]int{}
+			for _, i := range x.take(all) {
+				if r := i.Record; r.Kind != Gap {
+					got[fmt.Sprint(r.Kind, r.Sensor, r.Seq)]++
+				} else if r.Run != x.s.RunNumber() {
+					t.Errorf("%+v", r)
+				}
+				x.s.Ack(i.ID)
+			}
+			for seq := range x.readings {
+				if k := fmt.Sprint("readingair", seq+1); got[k] != 1 {
+					t.Errorf("%s came %d times", k, got[k])
+				}
+			}
+			if err := x.end(); err != nil {
+				t.Error(err)
+			}
+			x.open(t)
+			if left := x.take(all); len(left) > 0 {
+				t.Errorf("come again: %d, such as %s", len(left), brief(left[:1]))
+			}
+			if err := x.end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
