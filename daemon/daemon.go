@@ -117,7 +117,7 @@ func New(o Options) (*Daemon, error) {
 		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
 		Journal: d.ledger(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
-	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Health: d.health, Log: d.log})
+	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{callOrder}, Health: d.health, Log: d.log})
 	return d, nil
 }
 

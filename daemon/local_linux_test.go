@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -233,5 +235,30 @@ func TestReadHere(t *testing.T) {
 	}
 	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, missing); err == nil || !strings.Contains(err.Error(), `read sensor "air"`) {
 		t.Errorf("a chip that is not there: %v", err)
+	}
+}
+
+// A member of the group who holds all connections that he can get keeps no order
+// from getting through.
+func TestOrderBesideSilentClients(t *testing.T) {
+	s := newSite(t, nil)
+	r, socket := s.withSocket(s.config("", ""))
+	r.linkedUp(t)
+	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	for i := range 40 {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, `{"v":1,`[:i%8]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, action := range []string{"on", "off"} {
+		a, err := daemon.AskOrder(context.Background(), socket, "", daemon.OrderRequest{Output: "pump", Action: action, Life: time.Minute})
+		if err != nil || a.Status != "done" || a.State != action {
+			t.Errorf("%s: %+v, %v", action, a, err)
+		}
 	}
 }

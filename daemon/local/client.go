@@ -36,13 +36,31 @@ func Do(ctx context.Context, path, call string, with, result any) error {
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
+	for pause := busyFirst; ; pause *= 2 {
+		err = ask(ctx, path, append(request, '\n'), result)
+		var said *Error
+		if !errors.As(err, &said) || said.Code != Busy || pause > busyLast {
+			return err
+		}
+		wait(ctx, pause) // nothing was done
+	}
+}
+
+// A daemon that is busy is asked again for about a second and a half.
+const (
+	busyFirst = 50 * time.Millisecond
+	busyLast  = 800 * time.Millisecond
+)
+
+// ask makes one connection and one call.
+func ask(ctx context.Context, path string, request []byte, result any) error {
 	c, err := dial(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
-	raw, err := exchange(c, append(request, '\n'))
+	raw, err := exchange(c, request)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -71,20 +71,65 @@ func TestDo(t *testing.T) {
 	}
 }
 
-// Who is one too many is told so, also when his request has not been read.
-func TestDoTooMany(t *testing.T) {
+// Forty silent clients keep nobody from asking, and those that gave way were told.
+func TestDoBesideSilentClients(t *testing.T) {
 	path, _ := serve(t, someCalls)
-	for range most {
+	var silent []net.Conn
+	for range 40 {
 		c, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		silent = append(silent, c)
+	}
+	for range 20 {
+		if err := Do(context.Background(), path, "echo", strings.Repeat("x", 60_000), new(any)); err != nil {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if got := hear(t, silent[0]); !strings.Contains(got, `"code":"busy"`) {
+		t.Errorf("the first silent one heard %q", got)
+	}
+}
+
+// A daemon that is busy is asked again.
+func TestDoAsksABusyDaemonAgain(t *testing.T) {
+	n := 0
+	path, _ := serve(t, map[string]Call{"x": func(context.Context, Peer, json.RawMessage) (any, error) {
+		if n++; n < 3 {
+			return nil, &Error{Code: Busy, Text: "later"}
+		}
+		return n, nil
+	}, "never": func(context.Context, Peer, json.RawMessage) (any, error) {
+		return nil, &Error{Code: Busy, Text: "later"}
+	}})
+	var got int
+	if err := Do(context.Background(), path, "x", nil, &got); err != nil || got != 3 {
+		t.Errorf("got %d, %v", got, err)
 	}
 	var said *Error
-	for range 20 {
-		if err := Do(context.Background(), path, "echo", strings.Repeat("x", 60_000), new(any)); !errors.As(err, &said) || said.Code != Busy {
-			t.Fatalf("got %v", err)
+	if err := Do(context.Background(), path, "never", nil, &got); !errors.As(err, &said) || said.Code != Busy {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A request over the limit gets its answer and no reset, however much more of it
+// there is.
+func TestTooLargeRequestIsAnswered(t *testing.T) {
+	path, _ := serve(t, someCalls)
+	for _, size := range []int{maxRequest + 1, 1 << 20, 20 << 20} {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		// A client that writes all before it reads.
+		if _, err := io.WriteString(c, `{"v":1,"call":"echo","with":"`+strings.Repeat("x", size)+"\"}\n"); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if got := hear(t, c); !strings.Contains(got, `"code":"too_large"`) {
+			t.Errorf("%d bytes: got %q", size, got)
 		}
 	}
 }

@@ -34,7 +34,12 @@
 // from the kernel (SO_PEERCRED, unix(7)): it cannot be forged, and it is
 // recorded as the cause of what was ordered.
 //
-// Nobody can hold the daemon up from here. There are at most 16 connections;
-// the next one is told so and closed. A request has 5 seconds to come, an
-// answer 5 seconds to be taken. A panic in a call is that call's answer.
+// Nobody can hold the daemon up from here, and no user another. Of a user's
+// connections 8 may wait for their request, 128 of all; one more, and the oldest of
+// those is told so and closed. Of a user's calls 8 may be under way, 16 of all, and
+// more are turned away. Orders have places of their own: when a user's 16 are taken,
+// the oldest is answered that it is still under way, so that a new one always begins.
+// A request over the limit is read to its end, so that its answer is not lost. A
+// request has 5 seconds to come, an answer 5 seconds to be taken. A panic in a call is
+// that call's answer.
 package local

@@ -15,7 +15,7 @@ import (
 
 // door is a listener of pipes, for a bubble of synctest.
 type door struct {
-	knock  chan net.Conn // nil is an error of accept
+	knock  chan visit // without a connection: an error of accept
 	closed chan struct{}
 	once   sync.Once
 
@@ -23,15 +23,24 @@ type door struct {
 	lost bool
 }
 
-func newDoor() *door { return &door{knock: make(chan net.Conn), closed: make(chan struct{})} }
+// visit is a connection of a user.
+type visit struct {
+	conn net.Conn
+	uid  uint32
+}
+
+// somebody is the user of most connections.
+const somebody = 4_000_000_000
+
+func newDoor() *door { return &door{knock: make(chan visit), closed: make(chan struct{})} }
 
 func (d *door) accept() (net.Conn, Peer, error) {
 	select {
-	case c := <-d.knock:
-		if c == nil {
+	case v := <-d.knock:
+		if v.conn == nil {
 			return nil, Peer{}, errors.New("too many open files")
 		}
-		return c, Peer{UID: 4_000_000_000, PID: 4242}, nil
+		return v.conn, Peer{UID: v.uid, PID: 4242}, nil
 	case <-d.closed:
 		return nil, Peer{}, net.ErrClosed
 	}
@@ -80,7 +89,7 @@ func (h *house) taken() string {
 
 func newHouse(t *testing.T, calls map[string]Call) *house {
 	h := &house{t: t, doors: make(chan listener, 8), done: make(chan error, 1)}
-	s := New(Options{Path: "x", Calls: calls, Health: health.New(func(c health.Change) {
+	s := New(Options{Path: "x", Calls: calls, Urgent: []string{"order"}, Health: health.New(func(c health.Change) {
 		h.step(c.Subject + " " + string(c.Fault.Code) + " " + c.State())
 	})})
 	s.listen = func(string) (listener, error) {
@@ -116,20 +125,30 @@ func (h *house) end() time.Duration {
 }
 
 // come connects.
-func (d *door) come() net.Conn {
+func (d *door) come() net.Conn { return d.comeAs(somebody) }
+
+// comeAs connects as a user.
+func (d *door) comeAs(uid uint32) net.Conn {
 	here, there := net.Pipe()
-	d.knock <- there
+	d.knock <- visit{there, uid}
 	return here
+}
+
+// asking connects as a user and sends a line.
+func (d *door) asking(t *testing.T, uid uint32, line string) net.Conn {
+	t.Helper()
+	c := d.comeAs(uid)
+	if _, err := io.WriteString(c, line+"\n"); err != nil {
+		t.Fatalf("ask %s: %v", line, err)
+	}
+	return c
 }
 
 // ask sends a line and gives the answer.
 func (d *door) ask(t *testing.T, line string) string {
 	t.Helper()
-	c := d.come()
+	c := d.asking(t, somebody, line)
 	defer c.Close()
-	if _, err := io.WriteString(c, line+"\n"); err != nil {
-		t.Fatalf("ask %s: %v", line, err)
-	}
 	return hear(t, c)
 }
 

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os/user"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,11 +18,11 @@ import (
 )
 
 const (
-	most     = 16               // connections at a time
 	patience = 5 * time.Second  // for a request to come, and for an answer to be taken
 	hurry    = time.Second / 2  // for an answer to be taken while the server ends
 	again    = 30 * time.Second // until a socket that could not be opened is tried again, and how often one is looked after
 	pause    = time.Second      // after the system gave no connection
+	spill    = 64 << 20         // bytes of a request over the limit that are read past, so that its answer is not lost
 )
 
 // subject is what the server's fault is about.
@@ -34,17 +36,23 @@ type Call func(ctx context.Context, from Peer, with json.RawMessage) (result any
 
 // Options is what a server is made of.
 type Options struct {
-	Path   string          // the socket; its directory must be there
-	Calls  map[string]Call // what can be called, by name
-	Health *health.Health  // told when the socket cannot be opened; nil tells nobody
-	Log    *slog.Logger    // nil discards
+	Path  string          // the socket; its directory must be there
+	Calls map[string]Call // what can be called, by name
+	// Urgent names calls for which there is always room: a user's own that is oldest
+	// has its context ended for a new one. Any other call is turned away when too
+	// many are under way.
+	Urgent []string
+	Health *health.Health // told when the socket cannot be opened; nil tells nobody
+	Log    *slog.Logger   // nil discards
 }
 
 // Server answers calls on a socket. Make it with [New] and run it once.
 type Server struct {
 	o      Options
 	listen func(path string) (listener, error)
-	room   chan struct{}
+
+	mu    sync.Mutex
+	crowd crowd
 }
 
 // listener is a socket that listens.
@@ -65,7 +73,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, listen: listen, room: make(chan struct{}, most)}
+	return &Server{o: o, listen: listen}
 }
 
 // Run answers calls until ctx ends, and then waits for those under way. A
@@ -113,16 +121,11 @@ func (s *Server) serve(ctx context.Context, l listener, calls *sync.WaitGroup) {
 			wait(here, pause)
 			continue
 		}
-		select {
-		case s.room <- struct{}{}:
-			calls.Go(func() {
-				defer func() { <-s.room }()
-				s.handle(ctx, c, from.named(user.LookupId))
-			})
-		default:
-			s.reply(ctx, c, nil, &Error{Busy, fmt.Sprintf("%d others are being answered", most), "Try again in some seconds."})
-			c.Close()
-		}
+		g := &guest{conn: c, from: from}
+		s.mu.Lock()
+		s.crowd.enter(g)
+		s.mu.Unlock()
+		calls.Go(func() { s.handle(ctx, g) })
 	}
 }
 
@@ -145,9 +148,15 @@ func (s *Server) keep(ctx context.Context, l listener, gone func()) {
 }
 
 // handle answers one connection.
-func (s *Server) handle(ctx context.Context, c net.Conn, from Peer) {
+func (s *Server) handle(ctx context.Context, g *guest) {
+	c := g.conn
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience)) // where it fails, so does all that follows
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.crowd.leave(g)
+	}()
+	s.limit(g, time.Now().Add(patience))
 	defer context.AfterFunc(ctx, func() {
 		_ = c.SetReadDeadline(time.Now())
 		_ = c.SetWriteDeadline(time.Now().Add(hurry))
@@ -156,16 +165,44 @@ func (s *Server) handle(ctx context.Context, c net.Conn, from Peer) {
 	switch {
 	case errors.Is(err, errTooLarge):
 		s.reply(ctx, c, nil, &Error{TooLarge, fmt.Sprintf("request is larger than %d bytes", maxRequest), ""})
+		s.drain(c)
+		return
+	case err != nil && s.sentAway(g):
+		s.reply(ctx, c, nil, &Error{Busy, fmt.Sprintf("%d connections of this user wait, and this one had asked for nothing yet", share), "Try again."})
 		return
 	case err != nil:
 		return // nobody to be answered, or nothing that was asked
 	}
-	result, failed := s.answer(ctx, line, from)
+	result, failed := s.answer(ctx, line, g)
 	s.reply(ctx, c, result, failed)
 }
 
+// limit bounds how long a request may take to come, unless it has been asked to go.
+func (s *Server) limit(g *guest, end time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !g.gone {
+		_ = g.conn.SetReadDeadline(end) // where it fails, so does all that follows
+	}
+}
+
+func (s *Server) sentAway(g *guest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return g.gone
+}
+
+// drain reads what is left of a request, as long as one may take: a socket that is
+// closed with something unread is reset, and the answer may be lost.
+func (s *Server) drain(c net.Conn) {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite() // the client has all of the answer
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(c, spill))
+}
+
 // answer does what a line asks for.
-func (s *Server) answer(ctx context.Context, line []byte, from Peer) (result any, failed *Error) {
+func (s *Server) answer(ctx context.Context, line []byte, g *guest) (result any, failed *Error) {
 	r, failed := decode(line)
 	if failed != nil {
 		return nil, failed
@@ -175,13 +212,18 @@ func (s *Server) answer(ctx context.Context, line []byte, from Peer) (result any
 		return nil, &Error{UnknownCall, fmt.Sprintf("this daemon knows no call %.80q", r.call),
 			"After an upgrade restart the daemon: `systemctl restart fieldpost`."}
 	}
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !s.begin(g, r.call, cancel) {
+		return nil, &Error{Busy, "too many calls are being answered", "Try again in some seconds."}
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.o.Log.Error("call panicked", "call", r.call, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
 			result, failed = nil, &Error{Internal, fmt.Sprintf("call panicked: %v", p), reportIt}
 		}
 	}()
-	result, err := call(ctx, from, r.with)
+	result, err := call(own, g.from.named(user.LookupId), r.with)
 	switch {
 	case err == nil:
 		return result, nil
@@ -189,8 +231,21 @@ func (s *Server) answer(ctx context.Context, line []byte, from Peer) (result any
 		return nil, failed
 	case ctx.Err() != nil:
 		return nil, &Error{Stopping, "the daemon is stopping", "Try again when it is back."}
+	case own.Err() != nil:
+		return nil, &Error{Busy, "it was ended for a later call of this user", "Try again in some seconds."}
 	}
 	return nil, &Error{Internal, err.Error(), ""}
+}
+
+// begin reports whether there is room for a call.
+func (s *Server) begin(g *guest, call string, cancel context.CancelFunc) bool {
+	at := calling
+	if slices.Contains(s.o.Urgent, call) {
+		at = urgent
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.crowd.call(g, at, cancel)
 }
 
 // reply sends an answer to whoever takes it in time.

@@ -95,26 +95,6 @@ func TestIdleClientsAreDropped(t *testing.T) {
 	})
 }
 
-// The seventeenth is told so, and gets in when another has left.
-func TestTooManyClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
-		var all []net.Conn
-		for range most {
-			all = append(all, d.come())
-		}
-		if got := hear(t, d.come()); !strings.Contains(got, `"code":"busy"`) {
-			t.Errorf("got %s", got)
-		}
-		all[3].Close()
-		synctest.Wait()
-		if got := d.ask(t, `{"v":1,"call":"echo"}`); !strings.Contains(got, "result") {
-			t.Errorf("got %s", got)
-		}
-		h.end()
-	})
-}
-
 // The end waits for nobody who is idle, tells those whose call is cut short,
 // and sees a call through that goes on.
 func TestEnd(t *testing.T) {
@@ -208,12 +188,12 @@ func TestSocketIsOpenedAgain(t *testing.T) {
 func TestAcceptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, d := open(t, someCalls)
-		d.knock <- nil
-		d.knock <- nil
+		d.knock <- visit{}
+		d.knock <- visit{}
 		if got := d.ask(t, `{"v":1,"call":"echo"}`); !strings.Contains(got, "result") {
 			t.Errorf("got %s", got)
 		}
-		d.knock <- nil
+		d.knock <- visit{}
 		synctest.Wait()
 		if took := h.end(); took != 0 {
 			t.Errorf("the end took %v", took)
