@@ -174,6 +174,9 @@ func (d *Daemon) linkConfig() uplink.Config {
 		// It carries no time: it is written long before it is sent.
 		c.Will = &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)}
 	}
+	if cfg.Broker.Verify != "none" {
+		c.Echo = uplink.Echo{Topic: cfg.ReadingsTopic(itself), Subscribe: cfg.Broker.Verify == "subscribe"}
+	}
 	if t := d.ordersTopic(); t != "" {
 		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}
 		if d.unstamped() {

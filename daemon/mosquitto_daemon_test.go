@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"fieldpost/daemon"
 	"fieldpost/daemon/broker"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
@@ -66,4 +67,21 @@ func TestBrokerRestartLosesNoReading(t *testing.T) {
 			next++
 		}
 	}
+}
+
+// Readings and orders on topics of their own: the daemon subscribes to its readings
+// until it has heard itself, and takes nothing of that for an order.
+func TestDaemonListensForItself(t *testing.T) {
+	s, m := newMosquittoSite(t)
+	cfg := s.config("", "")
+	cfg.Broker.Verify, cfg.Readings.Topic, cfg.Commands.Topic = "subscribe", "field/{thing}/readings", "field/{thing}/orders"
+	r, socket := s.withSocket(cfg)
+	r.linkedUp(t)
+	if !m.says("Received UNSUBSCRIBE from thing-greenhouse") {
+		t.Fatal("it has not heard itself")
+	}
+	until(t, "reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading && rec.Seq > 3 })
+	told(t, socket, "good state", func(r daemon.Report) bool {
+		return r.Link.Connected && len(r.Faults) == 0 && r.Orders.Elsewhere == 0 && r.Orders.Passed == 0
+	})
 }

@@ -259,6 +259,42 @@ func TestMosquittoAcknowledgesWhatItThrowsAway(t *testing.T) {
 	l.hear(t, 0, 5) // and fails if anything else has come
 }
 
+// What it throws away does not come back to us, and that is found out; what it
+// delivers does. Neither changes what the link's user hears.
+func TestMosquittoThrowsAwayIsFoundOut(t *testing.T) {
+	acl := filepath.Join(t.TempDir(), "acl")
+	if err := os.WriteFile(acl, []byte("user fieldpost\ntopic readwrite test/#\ntopic read secret/#\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := startMosquitto(t, "acl_file "+acl)
+	verify := func(topic string) func(c *uplink.Config) {
+		return func(c *uplink.Config) {
+			c.Echo = uplink.Echo{Topic: topic, Subscribe: true, Within: time.Second}
+		}
+	}
+	good := m.link("thing-1", verify("test/topic"))
+	good.connected(t)
+	settled(t, good.put("test/topic", 0, 5))
+	if !m.says("Received UNSUBSCRIBE from thing-1") {
+		t.Error("what was delivered has not been found out")
+	}
+	bad := m.link("thing-2", verify("secret/topic"), "test/#")
+	bad.connected(t)
+	settled(t, bad.put("secret/topic", 100, 105))
+	s := until(t, "word of what is thrown away", bad.status, func(s uplink.Status) bool { return s.Undelivered != "" })
+	if s.Undelivered != "secret/topic" || !s.Connected || s.Err != nil || len(s.Denied) > 0 {
+		t.Errorf("status %+v", s)
+	}
+	if !m.says("Received UNSUBSCRIBE from thing-2") {
+		t.Error("the subscription stays")
+	}
+	settled(t, bad.put("test/topic", 0, 5))
+	bad.hear(t, 0, 5) // and nothing of secret/topic
+	if s := good.link.Status(); s.Undelivered != "" || !s.Connected {
+		t.Errorf("status of the other %+v", s)
+	}
+}
+
 // denying is the configuration of mosquitto's dynamic security, under which
 // the client fieldpost may do anything but subscribe to this filter.
 func denying(t *testing.T, filter string) []string {

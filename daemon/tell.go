@@ -132,7 +132,7 @@ const broker = "broker"
 // linkCodes are the faults that a connection that stands has overcome.
 var linkCodes = []health.Code{
 	health.NetworkDown, health.IdleTimeout, health.TLSTooOld, health.ServerUntrusted, health.ClockWrong, health.CertificateRejected,
-	health.CertificateUnusable, health.ConnectRefused, health.PublishDenied, health.NoAcknowledgement,
+	health.CertificateUnusable, health.ConnectRefused, health.PublishDenied, health.NotDelivered, health.NoAcknowledgement,
 	health.DuplicateClient, health.WillRefused, health.SubscribeDenied,
 }
 
@@ -170,6 +170,9 @@ func (d *Daemon) linkFaults(s uplink.Status) {
 	}
 	if len(s.Denied) > 0 {
 		now[health.SubscribeDenied] = fmt.Sprintf("left out: %q", s.Denied)
+	}
+	if s.Undelivered != "" {
+		now[health.NotDelivered] = fmt.Sprintf("published to %q", s.Undelivered)
 	}
 	if !s.Connected && s.Err == nil {
 		return // nothing new is known yet

@@ -25,7 +25,10 @@ type Options struct {
 	Listen string         // host:port; "" is 127.0.0.1:0, a free port
 	Dir    string         // of the certificates; see [Certificates]
 	Policy *awsiot.Policy // nil allows everything, within AWS's limits
-	Log    *slog.Logger   // nil discards
+	// AckDenied has a denied PUBLISH acknowledged, and delivered to nobody, and a denied
+	// SUBSCRIBE answered with 0x80, as mosquitto does; AWS IoT Core closes.
+	AckDenied bool
+	Log       *slog.Logger // nil discards
 }
 
 // Broker is an MQTT broker. Make it with [New].
@@ -58,7 +61,7 @@ func New(o Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
-	server, err := newServer(o.Policy, o.Log)
+	server, err := newServer(o)
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}

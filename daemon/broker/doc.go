@@ -21,6 +21,9 @@
 //   - The keep-alive is held between 30 and 1200 s.
 //   - A persistent session outlives its connection by an hour.
 //
+// With [Options].AckDenied it says no as mosquitto does instead: a denied PUBLISH is
+// acknowledged and goes to nobody, a denied SUBSCRIBE is answered with 0x80.
+//
 // It differs in these: it does not slow anybody down (AWS discards publishes
 // above 100 a second and takes one CONNECT a second from a client id), sends
 // queued messages at once, and has no shadows, jobs or presence events. The

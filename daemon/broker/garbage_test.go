@@ -22,7 +22,7 @@ func FuzzServer(f *testing.F) {
 	f.Add([]byte{0x36, 0xff, 0xff, 0xff, 0x7f})
 	f.Add([]byte{0xf0, 2, 0, 0})
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		server, err := newServer(awsiot.Tutorial(), slog.New(slog.DiscardHandler))
+		server, err := newServer(Options{Policy: awsiot.Tutorial(), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

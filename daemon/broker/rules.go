@@ -16,7 +16,7 @@ import (
 // newServer makes the MQTT server. Its Serve is never called: that would only
 // add listeners and statistics of its own. Each connection is handed to
 // EstablishConnection, and no goroutine outlives its connection.
-func newServer(policy *awsiot.Policy, log *slog.Logger) (*mqtt.Server, error) {
+func newServer(o Options) (*mqtt.Server, error) {
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MinimumProtocolVersion = 4
 	limits.MaximumQos = 1
@@ -25,7 +25,7 @@ func newServer(policy *awsiot.Policy, log *slog.Logger) (*mqtt.Server, error) {
 	limits.TopicAliasMaximum = 0                        // a topic is always written out
 	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
 	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
-	err := server.AddHook(&rules{policy: policy, server: server, log: log}, nil)
+	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, server: server, log: o.Log}, nil)
 	return server, err
 }
 
@@ -33,9 +33,10 @@ func newServer(policy *awsiot.Policy, log *slog.Logger) (*mqtt.Server, error) {
 // goroutine of the client they are about; a delivery's by its publisher's.
 type rules struct {
 	mqtt.HookBase
-	policy *awsiot.Policy
-	server *mqtt.Server
-	log    *slog.Logger
+	policy    *awsiot.Policy
+	ackDenied bool
+	server    *mqtt.Server
+	log       *slog.Logger
 }
 
 // ID names the hook to the server.
@@ -124,7 +125,10 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 	case packets.Publish:
 		action, err := r.mayPublish(cl, pk.TopicName, pk.FixedHeader.Retain, len(pk.Payload))
 		if err != nil {
-			return pk, r.refuse(cl, action, "topic/"+pk.TopicName, err)
+			if err = r.refuse(cl, action, "topic/"+pk.TopicName, err); !r.ackDenied {
+				return pk, err
+			}
+			pk.Ignore = true
 		}
 		if pk.FixedHeader.Qos > 1 {
 			return r.unanswered(cl, pk), nil
@@ -132,7 +136,10 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		pk.PacketID = -pk.PacketID
 	case packets.Subscribe:
 		if filter, err := r.maySubscribe(cl, pk.Filters); err != nil {
-			return pk, r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err)
+			if err = r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err); !r.ackDenied {
+				return pk, err
+			}
+			return r.denied(cl, pk)
 		}
 		for _, sub := range pk.Filters {
 			if sub.Qos > 1 {
@@ -177,6 +184,19 @@ func (r *rules) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int)
 func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	r.log.Warn("qos 2 is never answered", "client", cl.ID, "packet", packets.PacketNames[pk.FixedHeader.Type])
 	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
+}
+
+// denied answers a SUBSCRIBE with as many refusals as it has filters, and makes of
+// it one that changes nothing.
+func (r *rules) denied(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	suback := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, ProtocolVersion: pk.ProtocolVersion, PacketID: -pk.PacketID}
+	for range pk.Filters {
+		suback.ReasonCodes = append(suback.ReasonCodes, packets.ErrUnspecifiedError.Code)
+	}
+	if err := cl.WritePacket(suback); err != nil {
+		return pk, err
+	}
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}, nil
 }
 
 // OnACLCheck is asked by the server for three things. Publishing and

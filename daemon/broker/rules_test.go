@@ -51,6 +51,37 @@ func TestTutorialPolicy(t *testing.T) {
 	}
 }
 
+// As mosquitto says no: what is denied is acknowledged and goes to nobody, and a
+// subscription is answered. The connection stands.
+func TestAckDenied(t *testing.T) {
+	b, err := New(Options{Dir: t.TempDir(), Policy: awsiot.Tutorial(), AckDenied: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, b)
+	s := join(t, b, "test-sub", true)
+	s.subscribe(7, "test/topic")
+	c := join(t, b, "thing-1", true)
+	c.publish(1, "test/other", "x")
+	c.send(retained(publication(2, "test/topic", "x")))
+	if ack := c.want(packets.Puback); ack.PacketID != 2 {
+		t.Errorf("PUBACK for %d", ack.PacketID)
+	}
+	c.send(publication(0, "test/other", "x"))
+	c.send(subscription(3, "test/other", "test/topic"))
+	if ack := c.want(packets.Suback); ack.PacketID != 3 || string(ack.ReasonCodes) != "\x80\x80" {
+		t.Errorf("SUBACK %d with codes %x", ack.PacketID, ack.ReasonCodes)
+	}
+	c.wantNothing()
+	c.publish(4, "test/topic", "21.5")
+	s.receive("test/topic", "21.5")
+	join(t, b, "test-late", true).subscribe(1, "test/topic") // nothing is retained
+	s.wantNothing()
+	d := dial(t, b)
+	d.send(hello("laptop", true))
+	d.wantClosed()
+}
+
 func TestLimits(t *testing.T) {
 	b := open(t, nil)
 	nine := make([]string, awsiot.SubscribeFilters+1)
@@ -169,7 +200,7 @@ func TestRedelivery(t *testing.T) {
 // would acknowledge another message; and its message was not taken.
 func TestUnsentPubackIsForgotten(t *testing.T) {
 	log, _ := recorder()
-	server, err := newServer(nil, log)
+	server, err := newServer(Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +324,7 @@ func pipe(t *testing.T, r interface {
 func TestSilenceEndsAtOneAndAHalfKeepAlives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, records := recorder()
-		server, err := newServer(nil, log)
+		server, err := newServer(Options{Log: log})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +354,7 @@ func TestSessionExpires(t *testing.T) {
 	for away, present := range map[time.Duration]bool{awsiot.SessionExpiry: true, awsiot.SessionExpiry + 2*time.Second: false} {
 		synctest.Test(t, func(t *testing.T) {
 			log, _ := recorder()
-			server, err := newServer(nil, log)
+			server, err := newServer(Options{Log: log})
 			if err != nil {
 				t.Fatal(err)
 			}

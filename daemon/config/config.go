@@ -50,6 +50,10 @@ type Broker struct {
 	// Will is offline, what the broker is to publish when it loses us, or none, where
 	// it does not take a will.
 	Will string `yaml:"will"`
+	// Verify says whether to listen for a message of our own, to know that the broker
+	// delivers what it acknowledges: auto, where orders come on the same topic;
+	// subscribe, in any case but with AWS IoT Core's limits; none.
+	Verify string `yaml:"verify"`
 }
 
 // Readings says how readings are published.

@@ -18,6 +18,7 @@ var defaults = Config{
 		KeepAlive:   30 * time.Second,
 		Limits:      "auto",
 		Will:        "offline",
+		Verify:      "auto",
 	},
 	Readings: Readings{
 		Batch: Batch{Within: 500 * time.Millisecond},

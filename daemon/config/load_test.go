@@ -30,7 +30,7 @@ func TestLeastConfiguration(t *testing.T) {
 			CA:          filepath.Join(certs, "AmazonRootCA1.pem"),
 			Certificate: filepath.Join(certs, "certificate.pem.crt"),
 			Key:         filepath.Join(certs, "private.pem.key"),
-			KeepAlive:   30 * time.Second, Limits: "auto", Will: "offline",
+			KeepAlive:   30 * time.Second, Limits: "auto", Will: "offline", Verify: "auto",
 		},
 		Readings: Readings{Topic: "field/readings", Batch: Batch{Within: 500 * time.Millisecond}},
 		Commands: Commands{MaxLife: time.Hour, Unstamped: "refuse"},
@@ -63,6 +63,7 @@ broker:
   keep_alive: 20m
   limits: aws
   will: none
+  verify: subscribe
 readings: {topic: "{thing}/{sensor}", batch: {max: 250, within: 2s}}
 commands: {topic: "{thing}/orders", answers: "{thing}/done", max_life: 90s}
 spool: {dir: mail, at_risk: 0, max_bytes: 256MiB, max_age: 1h30m}
@@ -77,7 +78,7 @@ outputs:
   - {name: vent, pin: GPIO22, safe: true}
   - {name: lamp, pin: GPIO5, safe: keep, initial: last}
 `)
-	if got := c.Broker; got.ClientID != "board 7" || got.Limits != "aws" || got.Will != "none" || got.KeepAlive != 20*time.Minute || c.Endpoint() != "10.0.0.1:443" {
+	if got := c.Broker; got.ClientID != "board 7" || got.Limits != "aws" || got.Will != "none" || got.Verify != "subscribe" || got.KeepAlive != 20*time.Minute || c.Endpoint() != "10.0.0.1:443" {
 		t.Errorf("broker is %+v", got)
 	}
 	dir := filepath.Join(filepath.Dir(c.File), "mail")

@@ -86,6 +86,7 @@ func TestBrokerIsRefused(t *testing.T) {
 		{"client_id: \"a\\nb\"", `may not hold control characters (got "a\nb")`},
 		{"keep_alive: 10s", `want 30s to 20m (got 10s)`},
 		{"will: online", `want offline or none (got online)`},
+		{"verify: true", `want auto, subscribe or none (got true)`},
 		{"limits: AWS", `want auto, aws or none (got AWS)`},
 		{"keep_alive: 1201s", `want 30s to 20m (got 1201s)`},
 	} {

@@ -35,6 +35,7 @@ var rules = map[string]rule{
 	"broker.key":         {file: true, check: fileName},
 	"broker.keep_alive":  {check: between(30*time.Second, 1200*time.Second, short)},
 	"broker.will":        {wants: "offline or none", check: oneOf("offline", "none")},
+	"broker.verify":      {wants: "auto, subscribe or none", check: oneOf("auto", "subscribe", "none")},
 	"broker.limits":      {wants: "auto, aws or none", check: oneOf("auto", "aws", "none")},
 
 	"readings.topic":        {required: true, check: topicOf("{thing}", "{sensor}")},

@@ -33,6 +33,7 @@ const (
 	WillRefused         Code = "will_refused"
 	SubscribeDenied     Code = "subscribe_denied"
 	PublishDenied       Code = "publish_denied"
+	NotDelivered        Code = "not_delivered"
 	NoAcknowledgement   Code = "no_acknowledgement"
 	DuplicateClient     Code = "duplicate_client"
 
@@ -87,6 +88,7 @@ var Faults = []Fault{
 	{WillRefused, "broker refuses our will", "The broker takes our connection only without a will, so nobody says offline when this board is lost. Everything else goes on.", "On AWS IoT Core let the policy's condition on iot:ConnectAttributes allow LastWill; or set broker.will: none.", true},
 	{SubscribeDenied, "subscription is denied", "The broker does not let us subscribe to the topic, so no orders come from it. Everything else goes on.", "On AWS IoT Core allow iot:Subscribe on the topic filter and iot:Receive on the topic.", true},
 	{PublishDenied, "publishing is denied", "The broker does not let us publish to the topic; its mail is kept.", "On AWS IoT Core allow iot:Publish on the topic.", true},
+	{NotDelivered, "broker acknowledges and does not deliver", "The broker acknowledged a message of ours and did not deliver it to us, although we are subscribed to its topic. It may deliver nothing to anybody: mosquitto and EMQX acknowledge what they deny.", "Check the broker's access rules for the topic. Where only reading it is denied to this board, set broker.verify: none.", true},
 	{NoAcknowledgement, "broker does not acknowledge", "Messages were sent but no acknowledgement came in time; the connection was made anew.", "A passing overload, or the broker discards what exceeds its rate.", false},
 	{DuplicateClient, "another client uses our client id", "The broker ends our connections shortly after they are made, again and again.", "Give every client a client id of its own: broker.client_id.", true},
 

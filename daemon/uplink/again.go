@@ -78,6 +78,7 @@ func (l *Link) anew(ctx context.Context) {
 // part ends the connection in order, for another to be made: the broker does not
 // publish our will. What is not acknowledged is sent again.
 func (s *session) part() {
+	s.unlisten()
 	s.client.Disconnect(uint(goodbyeWait.Milliseconds()))
 	s.conn.fail(errAgain)
 	s.collect()

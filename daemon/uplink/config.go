@@ -23,6 +23,7 @@ type Config struct {
 	Limits    Limits        // "" is [LimitsAuto]
 
 	Subscriptions []Subscription
+	Echo          Echo // listens whether a message of ours is delivered
 	Outbox        Outbox
 	// Will is published by the broker when it loses us; nil is none. It must
 	// carry no time, as it is written when we connect.

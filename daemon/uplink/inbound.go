@@ -96,6 +96,12 @@ func (s *session) receive(p *incoming) {
 	if p.duplicate || !s.subscribed.Load() {
 		s.resumed.Store(true)
 	}
+	if s.hearing.hears(p) {
+		if p.qos > 0 {
+			c.acknowledge(p.packet)
+		}
+		return
+	}
 	m := Message{Topic: p.topic, Payload: p.payload, Size: p.size, QoS: p.qos, Retained: p.retained, Ack: func() {}, Lost: func() bool { return false }}
 	switch {
 	case m.Cut():

@@ -28,6 +28,9 @@ func (l *Link) judge(s *session, err error) *Explained {
 	case s.phase == Connecting:
 		answer = false
 		at.Repeated = l.resets >= 2 // networks reset too, but seldom just here twice in a row
+	case s.probing:
+		answer = false
+		s.deaf()
 	case s.phase == Subscribing && answer:
 		if at.Repeated = l.filters.hungUp(s.subject, how, now); at.Repeated {
 			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)

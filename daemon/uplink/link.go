@@ -57,6 +57,7 @@ type Link struct {
 	looked      time.Time       // when the files of credentials that are not in use were last asked for
 	read        <-chan struct{} // closed when they have been read
 	wills       wills
+	echoes      echoes
 	memory      memory // what the broker has said of our session
 	toldDropped uint64 // what Observe was last told of dropped
 	told        string // the code of the last failure that was logged
@@ -72,6 +73,9 @@ func New(c Config) (*Link, error) {
 	}
 	if c.Window == 0 {
 		c.Window = 32
+	}
+	if c.Echo.Within == 0 {
+		c.Echo.Within = defaultWithin
 	}
 	if c.Drain == 0 {
 		c.Drain = 5 * time.Second
@@ -136,6 +140,8 @@ func validate(c Config) error {
 		return fmt.Errorf("window: want 1 to 64 (got %d)", c.Window)
 	case !slices.Contains([]Limits{"", LimitsAuto, LimitsAWS, LimitsNone}, c.Limits):
 		return fmt.Errorf("limits: want auto, aws or none (got %q)", c.Limits)
+	case c.Echo.Topic != "" && badTopic(c.Echo.Topic) != "" || c.Echo.Within < 0:
+		return fmt.Errorf("echo: want a topic that can be published to, and no negative time (got %q, %v)", c.Echo.Topic, c.Echo.Within)
 	case c.Drain < 0:
 		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
 	case c.Outbox == nil:
@@ -223,6 +229,7 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
 	l.tried = time.Now()
 	s := &session{l: l, lost: make(chan struct{})}
+	l.prepare(&s.hearing)
 	err := s.run(ctx)
 	switch {
 	case ctx.Err() != nil:

@@ -89,6 +89,9 @@ type Status struct {
 	Denied []string
 	// SessionPresent is the broker's word in the last CONNACK.
 	SessionPresent bool
+	// Undelivered is the topic of a message of ours that the broker has acknowledged
+	// and not delivered to us, though we listened; "" where there is none. See [Echo].
+	Undelivered string
 	// Ping is how often a ping goes because connections are given up on which
 	// nothing has been sent for Idle; both are 0 where they are not.
 	Ping, Idle time.Duration

@@ -18,11 +18,12 @@ func (s *session) flow(ctx context.Context) {
 	next := time.NewTimer(turnEvery)
 	defer next.Stop()
 	looked := time.Now()
+	s.hearing.again = looked
 	s.rewind()
 	for !s.conn.over() {
 		s.l.cfg.Turn()
 		more, wait := false, turnEvery
-		if !s.listening() && !s.retrying(ctx) {
+		if !s.listening() && !s.retrying(ctx) && !s.attending(ctx) {
 			more, wait = s.fill()
 		}
 		if more && ctx.Err() == nil {
@@ -44,8 +45,27 @@ func (s *session) flow(ctx context.Context) {
 		if now := time.Now(); now.Sub(looked) >= turnEvery {
 			looked = now
 			s.look(now)
+			if err := s.echoed(ctx, now); err != nil {
+				s.conn.fail(err)
+			}
 		}
 	}
+}
+
+// attending begins to listen for an echo where that is due. It waits for the window
+// to empty, and reports whether nothing is to be sent meanwhile.
+func (s *session) attending(ctx context.Context) bool {
+	if a := s.hearing.again; a.IsZero() || time.Now().Before(a) {
+		return false
+	}
+	if len(s.window) > 0 {
+		return true
+	}
+	if err := s.attend(ctx); err != nil {
+		s.conn.fail(err)
+		return true
+	}
+	return ctx.Err() != nil
 }
 
 // listening reports whether nothing is to be sent yet. When publishing was denied
@@ -153,6 +173,7 @@ func (s *session) publish(m Mail) {
 	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, sent: now, fast: s.second.add(m, now)}
 	s.window = append(s.window, f)
 	s.phase = Publishing
+	s.hearing.sends(m, f.packet)
 	s.put(f.packet, m)
 }
 
@@ -199,6 +220,7 @@ func (s *session) ack(f flight) {
 	s.l.cfg.Outbox.Ack(f.id)
 	s.l.topics.acked(f.topic, f.id, time.Now())
 	s.l.pace.acked(time.Now())
+	s.hearing.acks(f.packet, time.Now())
 	s.acked++
 }
 
@@ -274,6 +296,7 @@ func (s *session) retrying(ctx context.Context) bool {
 // that the broker does not publish our will.
 func (s *session) leave() {
 	if !s.up.IsZero() {
+		s.unlisten()
 		s.drain()
 		s.farewell()
 	}

@@ -46,6 +46,8 @@ type session struct {
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
 	second  second
+	hearing hearing
+	probing bool      // the SUBSCRIBE under way is for that, and its denial is no matter
 	pinged  time.Time // when we last pinged, beside the protocol client, or first since something came
 	acked   uint64
 

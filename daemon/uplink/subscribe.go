@@ -94,12 +94,13 @@ func (s *session) request(ctx context.Context, sub Subscription) (code byte, err
 	defer s.conn.guard.subscribing.Store(false)
 	for range askAgain {
 		packet := s.identifier()
-		s.asked = time.Now()
+		asked := time.Now()
+		s.asked = asked
 		s.subscribed.Store(true)
 		if _, err := s.conn.Write(appendSubscribe(nil, packet, sub)); err != nil {
 			return 0, err
 		}
-		code, err = s.suback(ctx, packet)
+		code, err = s.suback(ctx, packet, asked)
 		if err != nil || code <= mostQoS || code == subackDenied || ctx.Err() != nil {
 			return code, err
 		}
@@ -115,18 +116,19 @@ func (s *session) unsubscribe(ctx context.Context, filter string) error {
 	s.conn.guard.subscribing.Store(true)
 	defer s.conn.guard.subscribing.Store(false)
 	packet := s.identifier()
-	s.asked = time.Now()
+	asked := time.Now()
 	if _, err := s.conn.Write(appendUnsubscribe(nil, packet, filter)); err != nil {
 		return err
 	}
-	_, err := s.suback(ctx, packet)
+	_, err := s.suback(ctx, packet, asked)
 	return err
 }
 
-// suback awaits the answer to the SUBSCRIBE or UNSUBSCRIBE with this identifier.
-func (s *session) suback(ctx context.Context, packet uint16) (code byte, err error) {
+// suback awaits the answer to the SUBSCRIBE or UNSUBSCRIBE with this identifier, which was
+// sent at asked.
+func (s *session) suback(ctx context.Context, packet uint16, asked time.Time) (code byte, err error) {
 	for {
-		came := s.l.await(ctx, time.Until(s.conn.since(s.asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
+		came := s.l.await(ctx, time.Until(s.conn.since(asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
 		of, code := s.conn.subacks.take()
 		switch {
 		case came && of == packet:
@@ -136,7 +138,7 @@ func (s *session) suback(ctx context.Context, packet uint16) (code byte, err err
 			return 0, cause
 		case ctx.Err() != nil:
 			return 0, nil
-		case !came && time.Since(s.conn.since(s.asked)) >= subackTimeout:
+		case !came && time.Since(s.conn.since(asked)) >= subackTimeout:
 			return 0, errNoSuback
 		}
 	}

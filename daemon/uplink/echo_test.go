@@ -1,0 +1,255 @@
+package uplink
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// listening gives a link that listens for its own messages on "t".
+func listening(b *broker, filters ...string) Config {
+	c := b.config()
+	c.Echo = Echo{Topic: "t", Subscribe: true}
+	for _, f := range filters {
+		c.Subscriptions = append(c.Subscriptions, Subscription{f, 1})
+	}
+	return c
+}
+
+// says puts a message and has the broker acknowledge it, and deliver it to us if echo.
+func (r *running) says(p *peer, payload string, echo bool) {
+	p.t.Helper()
+	r.queue.Put("t", []byte(payload))
+	p.puback(p.delivery("t", payload))
+	if echo {
+		p.publish("t", payload, 0, 0, false)
+	}
+	synctest.Wait()
+}
+
+// received gives what has come for the link's user.
+func (r *running) received() (all []string) {
+	for {
+		select {
+		case m := <-r.Messages():
+			all = append(all, string(m.Payload))
+		default:
+			return all
+		}
+	}
+}
+
+// asksFor expects the SUBSCRIBE that is for listening only, and grants it.
+func (p *peer) asksFor(topic string, code byte) {
+	p.t.Helper()
+	s := expect[*packets.SubscribePacket](p)
+	if s.Topics[0] != topic || s.Qoss[0] != 0 {
+		p.t.Fatalf("subscribe: %v", s)
+	}
+	p.suback(s.MessageID, code)
+}
+
+// givesUp expects that a subscription is taken back.
+func (p *peer) givesUp(topic string) {
+	p.t.Helper()
+	u := expect[*packets.UnsubscribePacket](p)
+	if !slices.Equal(u.Topics, []string{topic}) {
+		p.t.Fatalf("unsubscribe: %v", u)
+	}
+	a := packets.NewControlPacket(packets.Unsuback).(*packets.UnsubackPacket)
+	a.MessageID = u.MessageID
+	p.send(a)
+	synctest.Wait()
+}
+
+// On a topic that is subscribed to anyway nothing more is asked for, and what comes is
+// for the link's user as ever. An acknowledged message that does not come is said,
+// until another one does.
+func TestEchoOnATopicThatIsSubscribedTo(t *testing.T) {
+	for _, filter := range []string{"t", "+", "#"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t)
+			l := run(t, listening(b, filter))
+			p := b.accept(true)
+			p.grant(filter, 1)
+			l.says(p, "1", true)
+			p.quiet(time.Minute)
+			if st := l.Status(); st.Undelivered != "" || !slices.Equal(l.received(), []string{"1"}) {
+				t.Errorf("%s: %+v", filter, st)
+			}
+			l.says(p, "2", false) // one is enough in a connection
+			p.quiet(time.Minute)
+			if st := l.Status(); st.Undelivered != "" {
+				t.Errorf("%s, of the second: %+v", filter, st)
+			}
+			p.hangUp()
+			p = b.accept(true)
+			p.grant(filter, 1)
+			l.says(p, "3", false)
+			p.quiet(25 * time.Second)
+			if st := l.Status(); st.Undelivered != "" {
+				t.Errorf("%s, after 25 s: %+v", filter, st)
+			}
+			p.quiet(10 * time.Second)
+			if st := l.Status(); st.Undelivered != "t" || !st.Connected || st.Err != nil {
+				t.Errorf("%s, after 35 s: %+v", filter, st)
+			}
+			l.says(p, "4", true)
+			p.quiet(5 * time.Second)
+			if st := l.Status(); st.Undelivered != "" {
+				t.Errorf("%s, when the next has come: %+v", filter, st)
+			}
+			l.end(t, p)
+		})
+	}
+}
+
+// Where it is not, the topic is subscribed to until one message has come. It is
+// for nobody else.
+func TestEchoByASubscriptionOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, listening(b, "orders"))
+		for i := range 2 {
+			p := b.accept(true)
+			p.publish("t", "of a subscription that the last connection left", 0, 0, false)
+			p.grant("orders", 1)
+			p.asksFor("t", 0)
+			p.publish("t", "another board's", 0, 0, false)
+			p.publish("t", "1", 0, 0, true) // a retained copy
+			l.says(p, "1", true)
+			p.givesUp("t")
+			p.quiet(time.Minute)
+			if st, got := l.Status(), l.received(); !st.Connected || st.Undelivered != "" || st.Denied != nil || got != nil {
+				t.Errorf("connection %d: %q came, %+v", i+1, got, st)
+			}
+			p.hangUp()
+		}
+		l.end(t, nil)
+	})
+}
+
+// A copy that is retained, and another board's message, are no echo. The topic is
+// subscribed to again after a minute.
+func TestNoEchoByASubscriptionOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, listening(b))
+		p := b.accept(true)
+		p.asksFor("t", 0)
+		l.says(p, "1", false)
+		p.publish("t", "1", 0, 0, true)
+		p.publish("t", "11", 0, 0, false)
+		p.givesUp("t")
+		if st := l.Status(); st.Undelivered != "t" || !st.Connected {
+			t.Errorf("status: %+v", st)
+		}
+		began := time.Now()
+		p.asksFor("t", 0)
+		if d := time.Since(began); d < 59*time.Second || d > 63*time.Second {
+			t.Errorf("listens again after %v", d)
+		}
+		l.says(p, "2", true)
+		p.givesUp("t")
+		if st := l.Status(); st.Undelivered != "" || !st.Connected {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// A broker that does not let us listen: nothing is known then, nothing is said, and
+// it is not asked again. It costs one connection where the broker hangs up.
+func TestListeningIsDenied(t *testing.T) {
+	for name, deny := range map[string]func(b *broker, p *peer) *peer{
+		"by a SUBACK": func(b *broker, p *peer) *peer {
+			p.asksFor("t", 0x80)
+			return p
+		},
+		"by hanging up": func(b *broker, p *peer) *peer {
+			expect[*packets.SubscribePacket](p)
+			p.hangUp()
+			p = b.accept(true)
+			p.grant("orders", 1)
+			return p
+		},
+		"without an answer": func(b *broker, p *peer) *peer {
+			expect[*packets.SubscribePacket](p)
+			p.gone()
+			p = b.accept(true)
+			p.grant("orders", 1)
+			return p
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, listening(b, "orders"))
+				p := b.accept(true)
+				p.grant("orders", 1)
+				p = deny(b, p)
+				for range 2 {
+					l.says(p, "1", false)
+					p.quiet(2 * time.Minute)
+					if st := l.Status(); !st.Connected || st.Err != nil || st.Denied != nil || st.Undelivered != "" {
+						t.Errorf("status: %+v", st)
+					}
+					p.hangUp()
+					p = b.accept(true)
+					p.grant("orders", 1)
+				}
+				l.end(t, p)
+			})
+		})
+	}
+}
+
+// On AWS IoT Core, and where nobody wants it, nothing is subscribed to for this.
+func TestNobodyListens(t *testing.T) {
+	for name, config := range map[string]func(b *broker) Config{
+		"AWS": func(b *broker) Config {
+			c := listening(b)
+			c.Limits = LimitsAWS
+			return c
+		},
+		"not wanted": func(b *broker) Config {
+			c := listening(b)
+			c.Echo.Subscribe = false
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, config(b))
+				p := b.accept(true)
+				l.says(p, "1", false)
+				p.quiet(2 * time.Minute)
+				if st := l.Status(); !st.Connected || st.Undelivered != "" {
+					t.Errorf("status: %+v", st)
+				}
+				l.end(t, p)
+			})
+		})
+	}
+}
+
+// A subscription of its own is taken back also at the end.
+func TestEndTakesTheSubscriptionBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, listening(b))
+		p := b.accept(true)
+		p.asksFor("t", 0)
+		synctest.Wait()
+		l.cancel()
+		if u := expect[*packets.UnsubscribePacket](p); !slices.Equal(u.Topics, []string{"t"}) {
+			t.Errorf("unsubscribe: %v", u)
+		}
+		expect[*packets.DisconnectPacket](p)
+		l.end(t, p)
+	})
+}
