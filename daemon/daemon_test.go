@@ -155,7 +155,9 @@ func (s *site) launch(o daemon.Options) (stop func() error) {
 		o.Board = s.board
 	}
 	o.Clock, o.Runtime, o.Version = now, s.dir, "test"
-	o.Notify = &systemd.Notifier{Send: func(string) error { return nil }}
+	if o.Notify == nil {
+		o.Notify = &systemd.Notifier{Send: func(string) error { return nil }}
+	}
 	d, err := daemon.New(o)
 	if err != nil {
 		s.t.Fatal(err)

@@ -10,13 +10,17 @@
 package systemd
 
 import (
+	"fmt"
+	"net"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // Notifier tells the service manager how we are. Its methods may be called
-// from any goroutine. The zero value is ready to use.
+// from any goroutine, and take a second at most: a systemd that hangs is an error
+// that wraps [os.ErrDeadlineExceeded]. The zero value is ready to use.
 type Notifier struct {
 	// Send replaces sd_notify(3), for tests; nil is the real one.
 	Send func(state string) error
@@ -47,8 +51,32 @@ func (n *Notifier) send(state string) error {
 	if n.Send != nil {
 		return n.Send(state)
 	}
-	_, err := daemon.SdNotify(false, state)
-	return err
+	return notify(state)
+}
+
+// notifyPatience is how long systemd may take to make room for a message. The
+// socket's queue is full when systemd hangs, and a send waits then for ever.
+const notifyPatience = time.Second
+
+// notify sends a message, as go-systemd's SdNotify does, but not without a limit.
+// Without NOTIFY_SOCKET it does nothing.
+func notify(state string) error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(notifyPatience)); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	if _, err := conn.Write([]byte(state)); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	return nil
 }
 
 // WatchdogInterval is WatchdogSec of our unit; 0 when we are not watched.

@@ -3,6 +3,7 @@
 package systemd
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,6 +43,33 @@ func TestNotify(t *testing.T) {
 		if got := string(b[:k]); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
+	}
+}
+
+// A service manager that does not read its socket holds up nobody for long.
+func TestNotifyHung(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	var n Notifier
+	for range 100_000 { // more than any queue holds
+		if err = n.Watchdog(); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+	b := make([]byte, 256)
+	if _, err := l.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Watchdog(); err != nil {
+		t.Errorf("with room again: %v", err)
 	}
 }
 
