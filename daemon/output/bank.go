@@ -25,6 +25,8 @@ type Options struct {
 	Loop    *health.Loop       // turned by Run
 	Log     *slog.Logger       // nil discards
 	Event   func(spool.Record) // takes events, one at a time; must not call back
+
+	write func(path string, lines []Line) error // writes the crash record; nil is writeRecord
 }
 
 // Bank is all outputs of the daemon. Its methods may be called from any
@@ -35,15 +37,18 @@ type Options struct {
 // and as an event is told when the lock is free again. So a call that hangs
 // hangs one output, and a log that blocks hangs none. Run itself passes over an
 // output that is busy and comes back to it, and one that stays busy is a fault;
-// should a call that Run makes hang,
+// should a call that Run makes on a line hang,
 // then timers can no longer act, Loop is no longer turned, and the watchdog
-// ends the daemon so that `fieldpost safe` can try.
+// ends the daemon so that `fieldpost safe` can try. What waits for a disk or for
+// systemd is done on goroutines of its own, beside the timers.
 type Bank struct {
 	o        Options
 	pins     []*pin
 	byName   map[string]*pin
 	tells    *teller
 	levels   *levels
+	keeper   *keeper
+	opening  bool          // Open is under way
 	wake     chan struct{} // buffered, one: Run looks again
 	stopping chan struct{} // closed when stopped
 
@@ -52,10 +57,6 @@ type Bank struct {
 	down    time.Time // since when the link is down; zero while it is up
 
 	rights sync.Mutex // guards every pin's away; see interlock
-
-	recorded    bool      // the record holds all lines that were found
-	recordAgain time.Time // when Run tries to write it again
-	storeAgain  time.Time // when Run tries again to have lines kept
 }
 
 // Open writes the crash record, then requests each line at its initial level,
@@ -76,8 +77,11 @@ func Open(o Options) *Bank {
 	if o.Event == nil {
 		o.Event = func(spool.Record) {}
 	}
+	if o.write == nil {
+		o.write = writeRecord
+	}
 	b := &Bank{
-		o: o, byName: map[string]*pin{}, tells: newTeller(),
+		o: o, opening: true, byName: map[string]*pin{}, tells: newTeller(),
 		wake: make(chan struct{}, 1), stopping: make(chan struct{}), down: time.Now(),
 	}
 	for _, c := range o.Outputs {
@@ -88,10 +92,12 @@ func Open(o Options) *Bank {
 	}
 	b.interlock()
 	b.levels = newLevels(o)
+	b.keeper = newKeeper(b)
 	o.Held.unstore()
-	b.record(time.Now())
+	b.keeper.record(time.Now())
 	b.requestAll()
-	b.store(time.Now())
+	b.keeper.store(time.Now())
+	b.opening = false
 	b.tells.tell()
 	return b
 }
@@ -108,7 +114,9 @@ func (b *Bank) requestAll() {
 			p.mu.Lock()
 			p.request(time.Now())
 			p.mu.Unlock()
-			ours = append(ours, lineKey(p.id))
+			if id := p.id.Load(); id != nil {
+				ours = append(ours, lineKey(*id))
+			}
 		}
 	}
 	if err := b.o.Held.rest(ours); err != nil {
@@ -116,34 +124,17 @@ func (b *Bank) requestAll() {
 	}
 }
 
-// record writes the crash record of all lines found so far.
-func (b *Bank) record(now time.Time) {
-	if b.recorded = b.o.Record == ""; b.recorded {
-		return
-	}
-	var lines []Line
-	for _, p := range b.pins {
-		if p.found.Load() {
-			lines = append(lines, p.recordLine())
-		}
-	}
-	if err := writeRecord(b.o.Record, lines); err != nil {
-		b.recordAgain = now.Add(retryMost)
-		b.o.Health.Raise(health.SafeUnrecorded, "outputs", err.Error())
-		return
-	}
-	b.recorded = true
-	b.o.Health.Clear(health.SafeUnrecorded, "outputs")
-}
-
 // Run keeps the timers of all outputs, tries failed lines again, tells what
-// there is to tell and keeps levels for the next run, until ctx ends. It drives
-// nothing when it ends: see [Bank.Safe].
+// there is to tell, and keeps the crash record, what systemd has and levels for the
+// next run, until ctx ends. It drives nothing when it ends: see [Bank.Safe]. It
+// waits for all that it has started: a disk that hangs holds up its end, and no
+// timer.
 func (b *Bank) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { b.tells.run(ctx) })
 	beside.Go(func() { b.levels.run(ctx) })
+	beside.Go(func() { b.keeper.run(ctx) })
 	defer b.o.Loop.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -162,12 +153,7 @@ func (b *Bank) Run(ctx context.Context) error {
 // turn does what is due and gives the time until it must look again, a second
 // at most.
 func (b *Bank) turn(now time.Time) time.Duration {
-	if !b.recorded && !now.Before(b.recordAgain) {
-		b.record(now)
-	}
-	if !now.Before(b.storeAgain) {
-		b.store(now)
-	}
+	b.keeper.watch(now)
 	wait := time.Second
 	for _, p := range b.pins {
 		if !p.mu.TryLock() {

@@ -15,8 +15,7 @@ func (p *pin) find() bool {
 		p.unclaimed(err, time.Now())
 		return false
 	}
-	p.id = id
-	p.found.Store(true)
+	p.id.Store(&id)
 	return true
 }
 
@@ -74,18 +73,15 @@ func (p *pin) notBegun(level Level, err error) {
 	})
 }
 
-// request claims the line, at its initial level, and records it before that.
+// request claims the line, at its initial level, when it has been recorded.
 func (p *pin) request(now time.Time) {
-	if !p.found.Load() {
-		if !p.find() {
-			return
-		}
-		p.b.record(now)
+	if p.id.Load() == nil && !p.find() || !p.b.opening && !p.prepared(now) {
+		return
 	}
 	level, keep, next := p.begin(now)
-	line, err := p.b.o.Held.claim(p.b.o.Board, p.id, board.OutputConfig{
+	line, err := p.b.o.Held.claim(p.b.o.Board, *p.id.Load(), board.OutputConfig{
 		Line: p.c.Pin, ActiveLow: p.c.ActiveLow, Drive: p.c.Drive, Active: bool(level), Keep: keep,
-	})
+	}, p.b.opening)
 	if err != nil {
 		p.unclaimed(err, now)
 		return
@@ -105,7 +101,7 @@ func (p *pin) request(now time.Time) {
 
 // begun follows the request of a line.
 func (p *pin) begun(level Level, next end, now time.Time) {
-	id := p.id.String()
+	id := p.id.Load().String()
 	p.b.tells.put(func() { p.b.o.Log.Info("output is ours", "output", p.c.Name, "line", id) })
 	p.state.Store(&State{Name: p.c.Name, Level: level, Trips: p.state.Load().Trips})
 	err := p.verify(level)
@@ -122,7 +118,7 @@ func (p *pin) begun(level Level, next end, now time.Time) {
 	}
 	safe, ok := p.c.Safe.Level()
 	if !ok {
-		p.b.storeAgain = now // only Open and Run request lines
+		p.b.keeper.keep()
 		return
 	}
 	if level == safe {

@@ -1,11 +1,14 @@
 package output
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -34,16 +37,19 @@ type taker interface {
 	Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error)
 }
 
-// Held is the lines that [TakeOver] holds at their safe levels. Its methods
-// are for one goroutine at a time. A nil Held holds nothing.
+// Held is the lines that [TakeOver] holds at their safe levels. A nil Held holds
+// nothing. [Held.Close] is for whoever has not given it to [Open].
 type Held struct {
 	remove func(name string) error
-	lines  map[string]*heldLine // by lineKey
+
+	mu    sync.Mutex           // not held while systemd is waited for
+	lines map[string]*heldLine // by lineKey
 }
 
 type heldLine struct {
 	file   *os.File
 	stored string // the name under which systemd has a copy; "" when it has none
+	err    error  // why it still has
 	waits  bool   // systemd may not have closed its copy yet
 }
 
@@ -106,6 +112,8 @@ func (h *Held) Close() error {
 	if h == nil {
 		return nil
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var errs []error
 	for key, held := range h.lines {
 		errs = append(errs, held.file.Close())
@@ -120,33 +128,84 @@ func (h *Held) unstore() {
 	if h == nil {
 		return
 	}
-	for _, held := range h.lines {
-		_ = h.forget(held) // claim meets the same error again and reports it
+	h.mu.Lock()
+	keys := slices.Collect(maps.Keys(h.lines))
+	h.mu.Unlock()
+	for _, key := range keys {
+		_ = h.forget(key) // claim meets the same error again and reports it
 	}
 }
 
-func (h *Held) forget(held *heldLine) error {
-	if held.stored == "" {
+// stored tells whether systemd has a copy of a line's handle yet, and why.
+func (h *Held) stored(key string) (bool, error) {
+	if h == nil {
+		return false, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held := h.lines[key]
+	if held == nil || held.stored == "" {
+		return false, nil
+	}
+	return true, held.err
+}
+
+// forget has systemd close its copy of a line's handle, if it has one. It waits
+// for systemd.
+func (h *Held) forget(key string) error {
+	if h == nil {
 		return nil
 	}
-	if err := h.remove(held.stored); err != nil {
-		return err
+	h.mu.Lock()
+	held := h.lines[key]
+	if held == nil || held.stored == "" {
+		h.mu.Unlock()
+		return nil
 	}
-	held.stored = ""
-	return nil
+	name := held.stored
+	h.mu.Unlock()
+	err := h.remove(name)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if held.err = err; err == nil {
+		held.stored = ""
+	}
+	return err
 }
 
-// claim requests a line; one that is held it takes over, or releases first.
-func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig) (board.Output, error) {
-	key := lineKey(id)
-	if h == nil || h.lines[key] == nil {
+// take gives the line of that key, which is the caller's then.
+func (h *Held) take(key string) *heldLine {
+	if h == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held := h.lines[key]
+	delete(h.lines, key)
+	return held
+}
+
+// errStored is the reason when systemd was not yet asked for its copy.
+var errStored = errors.New("systemd still has a copy of its handle")
+
+// claim requests a line; one that is held it takes over, or releases first. With
+// wait it waits for systemd where it must, and otherwise for nothing but the
+// kernel: then the copy that systemd has is to be forgotten before.
+func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait bool) (board.Output, error) {
+	key, patience := lineKey(id), time.Duration(0)
+	if wait {
+		if err := h.forget(key); err != nil {
+			return nil, err
+		}
+		patience = storePatience
+	}
+	if still, err := h.stored(key); still {
+		return nil, cmp.Or(err, errStored)
+	}
+	held := h.take(key)
+	if held == nil {
 		return b.Output(c)
 	}
-	held := h.lines[key]
-	if err := h.forget(held); err != nil {
-		return nil, err
-	}
-	delete(h.lines, key)
 	if t, ok := b.(taker); ok {
 		if line, err := t.Take(held.file, id, c); err == nil {
 			return line, nil
@@ -155,10 +214,10 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig) (boar
 	if err := held.file.Close(); err != nil {
 		return nil, fmt.Errorf("release held line %s: %w", id, err)
 	}
-	for end := time.Now().Add(storePatience); ; {
+	for end := time.Now().Add(patience); ; {
 		line, err := b.Output(c)
 		var busy *board.BusyError
-		if err == nil || !held.waits || !errors.As(err, &busy) || time.Now().After(end) {
+		if err == nil || !held.waits || !errors.As(err, &busy) || !time.Now().Before(end) {
 			return line, err
 		}
 		<-time.After(storeRetry)
@@ -170,13 +229,16 @@ func (h *Held) rest(keep []string) error {
 	if h == nil {
 		return nil
 	}
+	h.mu.Lock()
+	keys := slices.Collect(maps.Keys(h.lines))
+	h.mu.Unlock()
 	var errs []error
-	for key, held := range h.lines {
+	for _, key := range keys {
 		if slices.Contains(keep, key) {
 			continue
 		}
-		errs = append(errs, h.forget(held), held.file.Close())
-		delete(h.lines, key)
+		err := h.forget(key)
+		errs = append(errs, err, h.take(key).file.Close())
 	}
 	return errors.Join(errs...)
 }

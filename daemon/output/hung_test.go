@@ -75,7 +75,7 @@ func TestHungOrderIsAFault(t *testing.T) {
 	}
 }
 
-// A chip that vanishes under an order while Run writes the record: for the
+// A chip that vanishes under an order while the record is written: for the
 // race detector.
 func TestChipVanishesWhileRecording(t *testing.T) {
 	b := sim.New()
@@ -86,7 +86,7 @@ func TestChipVanishesWhileRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	var both sync.WaitGroup
-	both.Go(func() { n.bank.record(time.Now()) })
+	both.Go(func() { n.bank.keeper.record(time.Now()) })
 	both.Go(func() {
 		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn}); err == nil {
 			t.Error("an order to a chip that is gone succeeded")

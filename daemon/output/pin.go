@@ -31,22 +31,25 @@ const readBacks = 3
 var errMismatch = errors.New("reads back another level")
 
 // pin is one output. What stands below mu is guarded by it; it is held during
-// calls into the kernel. Only Run's goroutine writes id.
+// calls into the kernel. A line that is lost and found again may be another one.
 type pin struct {
 	b      *Bank
 	c      Config
 	peers  []*pin // with which it is interlocked
 	state  atomic.Pointer[State]
-	found  atomic.Bool // which line it is is known; that it is not any more, by whoever meets that
-	stored atomic.Bool // Store has a copy of its handle
-	away   bool        // it may be away from its safe level; guarded by b.rights
+	id     atomic.Pointer[board.LineID] // which line it is; nil while that is not known
+	stored atomic.Bool                  // Store has a copy of its handle
+	away   bool                         // it may be away from its safe level; guarded by b.rights
+
+	recorded atomic.Pointer[board.LineID] // the line that the crash record has of it
+	waits    atomic.Bool                  // Run waits for the keeper before it requests the line
 
 	// Of Run alone.
+	asked     time.Time // since when it waits for the keeper; zero while it does not
 	busySince time.Time // since when Run finds it busy; zero when it is not
 	hung      bool      // that has been told
 
 	mu       lock
-	id       board.LineID
 	line     board.Output  // nil until requested
 	onSince  time.Time     // since when it may be on; zero when it is off
 	moved    time.Time     // when its level changed last, or may have
@@ -73,14 +76,14 @@ func newPin(b *Bank, c Config) *pin {
 	return p
 }
 
-// recordLine is the pin's line of the crash record.
-func (p *pin) recordLine() Line {
+// recordLine is the pin's line of the crash record, as that line is id.
+func (p *pin) recordLine(id board.LineID) Line {
 	drive := p.c.Drive
 	if drive == "" {
 		drive = board.PushPull
 	}
 	return Line{
-		Output: p.c.Name, Label: p.id.Label, Chip: p.id.Chip, Offset: p.id.Offset, Name: p.id.Name,
+		Output: p.c.Name, Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
 		ActiveLow: p.c.ActiveLow, Drive: drive, Safe: p.c.Safe, Held: p.stored.Load(),
 	}
 }
@@ -128,7 +131,7 @@ func (p *pin) failed(level, back Level, w why, err error) {
 func (p *pin) vanished(err error) {
 	line := p.line
 	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
-	p.found.Store(false)
+	p.id.Store(nil)
 	p.stored.Store(false)
 	p.unclaimed(errors.Join(err, line.Close()), time.Now())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"fieldpost/daemon/regular"
 	"fieldpost/sensors/board"
@@ -105,6 +106,9 @@ func parseLine(text []byte) (Line, error) {
 	return l, nil
 }
 
+// recording is held by who writes a record: they share a file until it is whole.
+var recording sync.Mutex
+
 // writeRecord puts the lines in place of the record at path, at once and
 // synced: whoever reads it, whenever, finds the old one or the new one.
 func writeRecord(path string, lines []Line) error {
@@ -116,6 +120,8 @@ func writeRecord(path string, lines []Line) error {
 			return fmt.Errorf("encode crash record: %w", err)
 		}
 	}
+	recording.Lock()
+	defer recording.Unlock()
 	fresh := path + ".new"
 	if err := writeSynced(fresh, text.Bytes()); err != nil {
 		return errors.Join(fmt.Errorf("write crash record: %w", err), removeIfThere(fresh))

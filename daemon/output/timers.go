@@ -38,7 +38,7 @@ func (p *pin) turn(now time.Time) time.Time {
 		switch {
 		case stopped:
 			return time.Time{}
-		case now.Before(p.again):
+		case now.Before(p.again) && (p.asked.IsZero() || p.waits.Load()):
 			return p.again
 		}
 		if p.request(now); p.line == nil {

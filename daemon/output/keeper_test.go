@@ -1,0 +1,251 @@
+package output
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/health"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
+)
+
+// timed are outputs of which each timer makes one safe, all after 20 s.
+var timed = []Config{
+	{Name: "max", Pin: "GPIO20", MaxOn: 20 * time.Second},
+	{Name: "refresh", Pin: "GPIO21", Refresh: 20 * time.Second},
+	{Name: "link", Pin: "GPIO22", SafeAfter: 20 * time.Second},
+	{Name: "for", Pin: "GPIO23"},
+}
+
+// turning is a bank that runs, with the proof that its timers turn.
+type turning struct {
+	*bench
+	progress health.Progress
+	end      func()
+}
+
+// beginTurning runs a bank of the timed outputs and of those of o.
+func beginTurning(t *testing.T, s *sim.Board, o Options) *turning {
+	t.Helper()
+	n := &turning{}
+	o.Outputs, o.Loop = append(slices.Clone(timed), o.Outputs...), n.progress.Loop("output timers")
+	if o.Board == nil {
+		o.Board = s
+	}
+	n.bench = openWith(t, s, o)
+	n.end = n.run()
+	n.bank.Link(true)
+	return n
+}
+
+// actOnTime switches the timed outputs on, and checks that each goes off to the
+// moment, that the timers turn all the while, and that orders are carried out.
+func (n *turning) actOnTime() {
+	n.t.Helper()
+	for _, c := range timed {
+		d := time.Duration(0)
+		if c.Name == "for" {
+			d = 20 * time.Second
+		}
+		n.do(c.Name, ActionOn, d)
+	}
+	n.bank.Link(false)
+	for range 19 {
+		n.after(time.Second)
+		if stuck, ok := n.progress.Take(); !ok {
+			n.t.Errorf("the %s do not turn", stuck)
+		}
+	}
+	n.after(time.Second - 1)
+	for _, c := range timed {
+		n.is(c.Pin, On)
+	}
+	n.after(1)
+	for _, c := range timed {
+		n.is(c.Pin, Off)
+	}
+	n.bank.Link(true)
+}
+
+// A disk that hangs over the crash record delays no timer. It is a fault after a
+// while, and the line that was to be recorded is claimed then all the same, as
+// with a record that fails; when the disk answers the fault ends.
+func TestHungRecordDelaysNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sim.New()
+		hang := make(chan struct{})
+		hangs, writes := false, [][]Line{}
+		n := beginTurning(t, s, Options{Outputs: []Config{pump}, Record: "outputs", write: func(_ string, lines []Line) error {
+			if hangs {
+				<-hang
+			}
+			writes = append(writes, slices.Clone(lines))
+			return nil
+		}})
+		hangs = true
+		s.Line("GPIO27").Fail(syscall.ENODEV) // its chip is unplugged, and plugged in again
+		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn}); err == nil {
+			t.Error("an order to a chip that is gone succeeded")
+		}
+		s.Line("GPIO27").Fail(nil)
+		n.faulted("pump output_failed raised")
+		n.after(2 * time.Second)
+		if st := n.bank.States()[len(timed)]; st.Err == nil || len(writes) != 1 {
+			t.Errorf("claimed before it was recorded: %+v, %d writes", st, len(writes))
+		}
+		n.actOnTime()
+		n.faulted("outputs safe_unrecorded raised", "pump output_failed cleared")
+		n.do("pump", ActionOn, 0)
+		n.actOnTime()
+		hangs = false
+		close(hang)
+		n.after(time.Second)
+		n.faulted("outputs safe_unrecorded cleared")
+		if last := writes[len(writes)-1]; len(last) != len(timed)+1 {
+			t.Errorf("recorded at last %+v", last)
+		}
+		n.end()
+	})
+}
+
+// A line that comes later is recorded before it is requested, where the disk is
+// well: it is never driven without.
+func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sim.New()
+		var written []string
+		b := &hiding{Board: s, hidden: "GPIO27", requested: func(line string) {
+			if !slices.Contains(written, line) {
+				t.Errorf("%s is requested, and recorded are %q", line, written)
+			}
+		}}
+		n := beginTurning(t, s, Options{Board: b, Outputs: []Config{pump}, Record: "outputs", write: func(_ string, lines []Line) error {
+			<-time.After(300 * time.Millisecond) // a slow card
+			written = nil
+			for _, l := range lines {
+				written = append(written, l.Name)
+			}
+			return nil
+		}})
+		n.after(time.Minute)
+		b.hidden = ""
+		n.after(retryMost + time.Second)
+		n.do("pump", ActionOn, 0)
+		n.is("GPIO27", On)
+		n.faulted("pump absent raised", "pump absent cleared")
+		n.end()
+	})
+}
+
+// hiding is a board that does not find one of its lines.
+type hiding struct {
+	*sim.Board
+	hidden    string
+	requested func(line string)
+}
+
+func (b *hiding) Find(line string) (board.LineID, error) {
+	if line == b.hidden {
+		return board.LineID{}, board.ErrAbsent
+	}
+	return b.Board.Find(line)
+}
+
+func (b *hiding) Output(c board.OutputConfig) (board.Output, error) {
+	b.requested(c.Line)
+	return b.Board.Output(c)
+}
+
+// A systemd that does not answer delays no timer, neither when it is to keep a
+// line nor when it is to forget one.
+func TestHungSystemdDelaysNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sim.New()
+		hang, asked := make(chan struct{}), 0
+		store := func([]string, []*os.File) error {
+			if asked++; asked == 1 {
+				return errors.New("no sign of systemd")
+			}
+			<-hang
+			return nil
+		}
+		n := beginTurning(t, s, Options{Board: sharing{Board: s, t: t}, Outputs: []Config{kept}, Record: filepath.Join(t.TempDir(), "outputs"), Store: store})
+		n.after(retryMost + time.Second)
+		if asked != 2 {
+			t.Errorf("systemd was asked %d times", asked)
+		}
+		n.actOnTime()
+		n.do("lamp", ActionOn, 0)
+		n.is("GPIO6", On)
+		close(hang)
+		n.after(time.Second)
+		if lines, err := Recorded(n.bank.o.Record); err != nil || !lines[len(timed)].Held {
+			t.Errorf("recorded %+v, %v; want the lamp held", lines, err)
+		}
+		n.end()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newSuccessor(t)
+		name, f := s.inherit("pump", "GPIO27")
+		hang, removing := make(chan struct{}), 0
+		held, err := TakeOver(Inheritance{
+			Record: filepath.Join(t.TempDir(), "none"), Handles: map[string]*os.File{name: f},
+			Adopt: func(*os.File, bool) error { return nil },
+			Remove: func(string) error {
+				if removing++; removing <= 2 { // when Open begins, and when it claims the line
+					return errors.New("no sign of systemd")
+				}
+				<-hang
+				s.sim.Line("GPIO27").Hold("")
+				return nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := beginTurning(t, s.sim, Options{Outputs: []Config{pump}, Held: held})
+		n.after(3 * time.Second)
+		n.actOnTime()
+		if st := n.bank.States()[len(timed)]; st.Err == nil || removing != 3 {
+			t.Errorf("the pump is ours though systemd has its line: %+v, asked %d times", st, removing)
+		}
+		close(hang)
+		n.after(time.Minute)
+		if st := n.bank.States()[len(timed)]; st.Err != nil {
+			t.Errorf("the pump: %+v", st)
+		}
+		n.end()
+	})
+}
+
+// While a disk hangs the outputs are made safe as ever; only the end of Run waits
+// for it, as it waits for all that it has started.
+func TestSafeWhileTheRecordHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sim.New()
+		hang, hangs := make(chan struct{}), false
+		n := beginTurning(t, s, Options{Outputs: []Config{pump}, Record: "outputs", write: func(string, []Line) error {
+			if hangs {
+				<-hang
+			}
+			return nil
+		}})
+		n.do("for", ActionOn, 0)
+		hangs = true
+		s.Line("GPIO27").Fail(syscall.ENODEV)
+		_, _ = n.bank.Do(Order{Output: "pump", Action: ActionOn}) // its error is that of the chip
+		n.after(5 * time.Second)
+		if err := n.bank.Safe(CauseStop); err != nil {
+			t.Error(err)
+		}
+		n.is("GPIO23", Off)
+		close(hang)
+		n.end()
+	})
+}
