@@ -90,7 +90,7 @@ func TestReportForPeople(t *testing.T) {
 	r.ClockSynced, r.Link.Connected, r.Link.Next, r.Link.Denied, r.Link.LastError.Over = true, true, time.Time{}, nil, true
 	r.Link.SessionsLost, r.Link.Dropped, r.Link.Ping, r.Link.Idle = 0, 0, 0, 0
 	r.Spool.Writable, r.Spool.Waiting, r.Spool.Bytes, r.Uptime, r.Link.For = false, 0, 74, 3700, 7.25
-	r.Certificate.Error = `read certificate: not done after 1s`
+	r.Certificate.Error = `the files cannot be read: the disk has not answered for 12s`
 	r.Sensors, r.Outputs, r.Faults = nil, nil, nil
 	text.Reset()
 	if err := r.Print(&text); err != nil {
