@@ -140,7 +140,7 @@ func (c *chaos) contents(name string, data []byte) (held []number) {
 	go func() { ended <- s.Run(ctx) }() // it reads the file
 	for n := 0; ; n++ {
 		i, ok := s.Next()
-		for st := s.Stats(); !ok && n < st.Events.Pending+st.Samples.Pending; i, ok = s.Next() {
+		for st := s.Stats(); !ok && n < st.Pending(); i, ok = s.Next() {
 			<-s.Ready()
 		}
 		if !ok {

@@ -22,7 +22,8 @@ const itself = "fieldpost"
 // is a JSON array. Samples wait for others of their topic as long as they may;
 // what is owed goes out in full arrays. Edges are readings too, so they are
 // arrays; but they wait for nothing, and only those that are already there go
-// together. All other records are mails of their own, as ever, and go first.
+// together. All other records are mails of their own, as ever. What goes when is
+// the spool's to say; see [spool.Spool.Next].
 //
 // A mail has the id of its first record. So the mail that begins with a
 // record has the same id when it is made again after a rewind, and the uplink
@@ -133,19 +134,24 @@ func (o *outbox) pull() (letter, bool) {
 	if !ok {
 		return letter{}, false
 	}
+	return o.address(item), true
+}
+
+// address makes a letter of a record.
+func (o *outbox) address(item spool.Item) letter {
 	item.Record.Stamp = o.boots.Fill(item.Record.Stamp, o.clock.Now())
 	if o.acked != nil && (o.every || item.Record.Kind == spool.Answer) {
 		o.out[item.ID] = item.Record
 	}
-	return letter{item, o.topic(item.Record), spool.Encode(o.cfg.Thing, item.Record)}, true
+	return letter{item, o.topic(item.Record), spool.Encode(o.cfg.Thing, item.Record)}
 }
 
-// edges makes a mail of an edge and of those to the same topic that come right
-// after it.
+// edges makes a mail of an edge, of those of the same sensor that wait, and of
+// those to the same topic whose turn is next.
 func (o *outbox) edges(l letter) uplink.Mail {
 	b := newBatch(l)
 	for len(b.ids) < o.cfg.Readings.Batch.Max {
-		next, ok := o.pull()
+		next, ok := o.more(b)
 		if !ok {
 			break
 		}
@@ -156,6 +162,14 @@ func (o *outbox) edges(l letter) uplink.Mail {
 		b.add(next)
 	}
 	return o.seal(b)
+}
+
+// more takes a record that may go with a batch.
+func (o *outbox) more(b *batch) (letter, bool) {
+	if item, ok := o.spool.More(b.ids[len(b.ids)-1]); ok {
+		return o.address(item), true
+	}
+	return o.pull()
 }
 
 // add puts a sample into its topic's batch. It gives a batch that is to go

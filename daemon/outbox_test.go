@@ -241,7 +241,7 @@ func TestEventsGoAheadOfBatches(t *testing.T) {
 		x.put(spool.Answer, "", "")
 		x.put(spool.Edge, "door", "")
 		x.put(spool.Event, "", "")
-		mail := x.want("all", "faultair", "gapair", "status", "door 1 2 3", "door 4", "answer", "door 5", "event", "air 1 2 3")
+		mail := x.want("all", "faultair", "gapair", "status", "door 1 2 3", "answer", "event", "air 1 2 3", "door 4 5")
 		for _, m := range mail {
 			want := "t"
 			if s := string(m.Payload); strings.Contains(s, `"answer"`) || strings.Contains(s, `"event"`) {

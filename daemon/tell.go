@@ -279,8 +279,7 @@ func (d *Daemon) statusLine() string {
 
 // waiting counts the messages that the broker has not acknowledged.
 func (d *Daemon) waiting() uint64 {
-	st := d.spool.Stats()
-	return uint64(st.Events.Pending) + uint64(st.Samples.Pending)
+	return uint64(d.spool.Stats().Pending())
 }
 
 // willPayload is the message that the broker publishes when it loses us.

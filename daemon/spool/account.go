@@ -92,20 +92,23 @@ func (s *Spool) noteDone(f *frames, room int) {
 	s.since.acks = time.Time{}
 }
 
-// noteGiven collects how far the records of each run have been given out of
-// which some are still here. Next gives them in order, so that one number tells
+// noteGiven collects how far the records of each flow and run have been given out
+// of which some are still here. Next gives them in order, so that one number tells
 // it; and when they are written down for good it gives no more.
 func (s *Spool) noteGiven(f *frames) {
 	for i, l := range s.lanes {
-		for k, seq := 0, uint64(0); k < len(l.segs); k++ {
-			g := l.segs[k]
-			for _, x := range l.given.within(g.lo, g.hi) {
-				seq = x.hi - g.off
-			}
-			if k+1 == len(l.segs) || l.segs[k+1].run != g.run {
-				f.handed(noteKey{i, g.run}, seq)
-				seq = 0
-			}
+		far := map[origin]uint64{}
+		for _, g := range l.segs {
+			l.flowsOf(g, func(x *flow) {
+				o, seq := origin{x.sensor, g.run}, uint64(0)
+				if until := min(g.hi, x.givenOf(g.lo)); until > g.lo {
+					seq = until - g.off
+				}
+				far[o] = max(far[o], seq)
+			})
+		}
+		for _, o := range sorted(far) {
+			f.handed(noteKey{i, o.run}, o.sensor, far[o])
 		}
 	}
 }
@@ -117,7 +120,7 @@ func (s *Spool) oldMarks(f *frames) {
 		far := map[origin]uint64{}
 		for _, g := range l.segs {
 			for _, x := range g.sums {
-				if x.run != s.run {
+				if x.run != s.run && x.hi > 0 {
 					o := origin{x.sensor, x.run}
 					far[o] = max(far[o], x.hi)
 				}

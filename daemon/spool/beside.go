@@ -112,7 +112,7 @@ func (s *Spool) endBeside() {
 		return
 	}
 	st := s.Stats()
-	if st.Events.Pending+st.Samples.Pending == 0 && len(s.rubbish()) == 0 {
+	if st.Pending() == 0 && len(s.rubbish()) == 0 {
 		s.setNoted(false)
 	}
 }

@@ -25,7 +25,7 @@ func (s *Spool) shed() {
 		return
 	}
 	t := newTally()
-	for _, i := range [lanes]int{samples, events} {
+	for _, i := range [lanes]int{samples, edges, events} {
 		s.shedLane(i, t)
 	}
 	if t.n == 0 {
@@ -59,7 +59,8 @@ func (s *Spool) shedLane(i int, t *tally) {
 		}
 	}
 	for _, e := range drop {
-		t.giveUp(s.run, e.payload, l.mayHaveCome(e.id))
+		s.halfGone = s.halfGone || e.seg != nil
+		t.giveUp(s.run, e.payload, e.flow.mayHaveCome(e.id))
 		s.giveUpOne(i, e.id)
 	}
 	if n := len(drop); n > 0 { // all between is done
@@ -101,7 +102,7 @@ func (s *Spool) doomedSize() int64 {
 // victim is the segment to be given up next: the oldest of samples, or where
 // there is none the oldest of events.
 func (s *Spool) victim() *segment {
-	for _, i := range [lanes]int{samples, events} {
+	for _, i := range [lanes]int{samples, edges, events} {
 		if l := s.lanes[i]; len(l.segs) > 0 {
 			return l.segs[0]
 		}

@@ -88,8 +88,8 @@ func TestGapAfterACrash(t *testing.T) {
 		r.add(Reading, "air")
 		r.add(Edge, "door")
 		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: 4 * time.Second})
-		r.want(r.take(all), "door:1, gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
-			"gap soil 1 after_seq=3 reason=crash certain=false, door:2")
+		r.want(r.take(all), "gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
+			"gap soil 1 after_seq=3 reason=crash certain=false, door:1, door:2")
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
@@ -118,7 +118,7 @@ func TestGapsOfACrashOutliveTheNext(t *testing.T) {
 }
 
 // backlog makes a disk with three segments of samples of two sensors, one of
-// events, all synced and none acknowledged, as a good stop or a kill leaves it.
+// edges, all synced and none acknowledged, as a good stop or a kill leaves it.
 func backlog(t *testing.T, good bool) *memDisk {
 	t.Helper()
 	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()

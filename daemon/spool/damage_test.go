@@ -23,8 +23,8 @@ func TestDamagedSegments(t *testing.T) {
 		{"all zeros", func(d *memDisk) { b := d.data(middle); clear(b); d.put(middle, b) }, 4600},
 		{"empty", func(d *memDisk) { d.put(middle, nil) }, 4600},
 		{"another file", func(d *memDisk) { d.put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600},
-		{"another segment", func(d *memDisk) { d.put(middle, d.data("events-1-1.seg")) }, 4600},
-		{"a segment behind it", func(d *memDisk) { d.put(middle, append(d.data(middle), d.data("events-1-1.seg")...)) }, 0},
+		{"another segment", func(d *memDisk) { d.put(middle, d.data("edges-1-1.seg")) }, 4600},
+		{"a segment behind it", func(d *memDisk) { d.put(middle, append(d.data(middle), d.data("edges-1-1.seg")...)) }, 0},
 		{"a huge one", func(d *memDisk) { d.put(middle, append(d.data(middle), make([]byte, 4<<20)...)) }, 0},
 		{"run file", func(d *memDisk) { d.put(stateName, []byte("run 1")) }, 0},
 		{"no run file", func(d *memDisk) { _ = d.remove(stateName) }, 0},
@@ -70,9 +70,9 @@ func TestDamageToAllOfASensor(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					b := d.data("events-1-1.seg")
+					b := d.data("edges-1-1.seg")
 					b[headerSize+frameSize+2] ^= 4
-					d.put("events-1-1.seg", b)
+					d.put("edges-1-1.seg", b)
 					r := newRig(t, d, Options{AtRisk: time.Second})
 					got := brief(r.take(10))
 					want := "gap door 1 after_seq=0 to_seq=1 reason=damaged certain=false"

@@ -39,8 +39,9 @@
 //
 // # On disk
 //
-// There are two logs: samples, and events, which go out first. Each is a row
-// of segment files of 256 KB, of frames with a checksum (CRC-32C, RFC 3720,
+// There are three logs: samples, edges, and events, which go out first but leave
+// the others a share (see turns.go). What an earlier version left has its edges
+// among the events. Each log is a row of segment files of 256 KB, of frames with a checksum (CRC-32C, RFC 3720,
 // appendix B.4). A segment is written by one run only, is synced with
 // fdatasync(2), its name with fsync(2) of file and directory, and is removed
 // when everything in it is acknowledged. The file "acks" holds what is
@@ -66,8 +67,8 @@
 // package command, "levels.journal" of package output, "boots.journal" of what
 // package clock knows of earlier boots.
 //
-// Memory holds what is not durable, a little of what is, and two segments of
-// each log while a backlog is read back.
+// Memory holds what is not durable, a little of what is, and 1 MiB of what is read
+// back while a backlog goes out.
 //
 // # When the disk fails
 //
@@ -89,8 +90,8 @@
 // A disk that does not answer for 10 s is such a fault too, until it does. It
 // holds up nobody but the two goroutines of Run, one that writes and one that
 // reads: what is in memory is taken in and given out meanwhile. Only what is to
-// follow something that can but be read from that disk waits, as each log is
-// given in its order.
+// follow something that can but be read from that disk waits, as what is of one
+// sensor and kind is given in its order.
 //
 // Damage is a fault until the damaged files are mended or set aside and the
 // broker has every gap that tells what it cost.

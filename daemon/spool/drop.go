@@ -61,7 +61,7 @@ func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
 	at := scanner{data: data, pos: min(headerSize, len(data))}
 	for at.next() {
 		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
-			t.giveUp(g.run, at.payload, l.mayHaveCome(id))
+			t.giveUp(g.run, at.payload, l.sender(at.payload).mayHaveCome(id))
 			d.ids = append(d.ids, id)
 			known.add(id, id+1)
 		}
@@ -80,9 +80,7 @@ func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
 		d.lost++
 	}
 	if unread { // so what it held is known only roughly
-		for _, x := range g.sums {
-			t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
-		}
+		g.loseAll(t)
 	}
 	return t, d
 }

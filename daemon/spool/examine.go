@@ -56,12 +56,34 @@ func (l *loader) segment(g *segment, torn bool) {
 // given takes note of what of a segment an earlier run may have given out: what
 // the last one noted when it stopped in good order, or else all.
 func (l *loader) given(g *segment) {
-	until := g.hi
-	if seq, noted := l.notes.given[noteKey{g.lane, g.run}]; noted && len(l.ended) == 0 {
-		first := g.lo - g.off
-		until = g.lo + min(max(seq, first)-first, g.hi-g.lo)
+	for _, sensor := range g.sensors() {
+		k := givenKey{noteKey{g.lane, g.run}, sensor, g.lane == events}
+		seq, noted := l.notes.given[k]
+		if !noted {
+			seq, noted = l.notes.given[givenKey{k.noteKey, "", true}]
+		}
+		until := g.hi
+		if noted && len(l.ended) == 0 {
+			first := g.lo - g.off
+			until = g.lo + min(max(seq, first)-first, g.hi-g.lo)
+		}
+		if until > g.lo {
+			l.f.gave(g.lane, sensor, until)
+		}
 	}
-	l.f.given[g.lane].add(g.lo, until)
+}
+
+// sensors names the flows of which the segment has records.
+func (g *segment) sensors() (out []string) {
+	if g.lane == events {
+		return []string{""}
+	}
+	for _, x := range g.sums {
+		if !slices.Contains(out, x.sensor) {
+			out = append(out, x.sensor)
+		}
+	}
+	return out
 }
 
 // damaged takes note of a damaged file. What can be read of it is read; it is

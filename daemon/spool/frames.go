@@ -130,9 +130,13 @@ func (f *frames) took(t tenure) {
 	f.add(appendString(appendString(p, t.Spool), t.Thing))
 }
 
-// handed says how far a run's records have been given out.
-func (f *frames) handed(k noteKey, seq uint64) {
+// handed says how far a run's records of a flow have been given out.
+func (f *frames) handed(k noteKey, sensor string, seq uint64) {
 	p := append(make([]byte, 0, 40), 'h', byte(k.lane))
 	p = binary.AppendUvarint(p, k.run)
-	f.add(binary.AppendUvarint(p, seq))
+	p = binary.AppendUvarint(p, seq)
+	if k.lane != events {
+		p = appendString(p, sensor)
+	}
+	f.add(p)
 }

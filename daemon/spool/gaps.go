@@ -157,7 +157,7 @@ func (s *Spool) joined(r Record, reason string, latest map[origin]uint64) Record
 	o := origin{r.Sensor, r.Run}
 	id, told := latest[o]
 	x := s.gaps[id]
-	if !told || x == nil || id < s.lanes[events].cursor || reason != reasonFull && reason != reasonOld {
+	if !told || x == nil || id < s.lanes[events].flow("").cursor || reason != reasonFull && reason != reasonOld {
 		return r
 	}
 	before, err := decodeRecord(x.payload)

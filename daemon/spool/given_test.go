@@ -107,33 +107,38 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 	}
 }
 
-// What was noted of a lane and run holds for the frames before it, wherever
+// What was noted of a sensor, lane and run, or as an older version does of a lane
+// and run, holds for the frames before it, wherever
 // the segment lies among the ids.
 func TestGivenOfASegment(t *testing.T) {
 	for _, c := range []struct {
 		lo, first, n uint64 // the first id, its frame's seq, and how many
 		noted        uint64
-		want         []span
+		want         uint64 // behind the last that was given
 	}{
-		{5, firstLive, 10, firstLive + 4, []span{{5, 9}}},
-		{5, firstLive, 10, firstLive, nil},
-		{5, firstLive, 10, 0, nil},
-		{5, firstLive + 3, 10, firstLive + 2, nil},
-		{5, firstLive, 10, 1 << 63, []span{{5, 15}}},
-		{firstLive - 20, 7, 10, 9, []span{{firstLive - 20, firstLive - 18}}},
-		{firstLive - 20, 7, 10, 0, nil},
+		{5, firstLive, 10, firstLive + 4, 9},
+		{5, firstLive, 10, firstLive, 0},
+		{5, firstLive, 10, 0, 0},
+		{5, firstLive + 3, 10, firstLive + 2, 0},
+		{5, firstLive, 10, 1 << 63, 15},
+		{firstLive - 20, 7, 10, 9, firstLive - 18},
+		{firstLive - 20, 7, 10, 0, 0},
 	} {
 		g := &segment{lane: samples, run: 3, off: c.lo - c.first, lo: c.lo, hi: c.lo + c.n}
-		l := loader{notes: readNotes(nil)}
-		l.notes.given[noteKey{samples, 3}] = c.noted
-		l.given(g)
-		if got := l.f.given[samples].spans; fmt.Sprint(got) != fmt.Sprint(c.want) {
-			t.Errorf("%+v: %v", c, got)
-		}
-		l.ended = map[uint64]bool{4: true}
-		l.given(g)
-		if got := l.f.given[samples].spans; fmt.Sprint(got) != fmt.Sprint([]span{{c.lo, c.lo + c.n}}) {
-			t.Errorf("%+v, and then a run was killed: %v", c, got)
+		g.note("air", 3, 1)
+		for _, k := range []givenKey{{noteKey{samples, 3}, "air", false}, {noteKey{samples, 3}, "", true}} {
+			l := loader{notes: readNotes(nil)}
+			l.notes.given[k] = c.noted
+			l.notes.given[givenKey{noteKey{samples, 3}, "soil", false}] = 1 << 62
+			l.given(g)
+			if got := l.f.given[samples]["air"]; got != c.want {
+				t.Errorf("%+v: before %d", c, got)
+			}
+			l.ended = map[uint64]bool{4: true}
+			l.given(g)
+			if got := l.f.given[samples]["air"]; got != c.lo+c.n {
+				t.Errorf("%+v, and then a run was killed: before %d", c, got)
+			}
 		}
 	}
 }

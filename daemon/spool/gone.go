@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -113,7 +114,7 @@ func (s *Spool) miss(i int, err error) {
 	s.mu.Lock()
 	l := s.lanes[i]
 	b.segment(g, data)
-	s.active[i], s.pages[i] = nil, pages{}
+	s.active[i] = nil
 	l.segs = without(l.segs, g)
 	g.live = 0
 	s.garbage = append(s.garbage, g) // so that it is not missed once more
@@ -153,15 +154,10 @@ func (s *Spool) loseDirectory() {
 	b := back{s: s, t: newTally()}
 	s.mu.Lock()
 	for i, l := range s.lanes {
-		for _, p := range s.pages[i].slots {
-			if p.seg != nil && data[p.seg] == nil {
-				data[p.seg] = p.data
-			}
-		}
 		for _, g := range l.segs {
 			b.segment(g, data[g])
 		}
-		l.segs, s.active[i], s.pages[i] = nil, nil, pages{}
+		l.segs, s.active[i] = nil, nil
 		s.acked[i], s.ghosts[i] = ids{}, ids{}
 	}
 	s.forgetFiles()
@@ -216,17 +212,25 @@ func (b *back) segment(g *segment, data []byte) {
 		}
 	}
 	var found ids
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		id := g.off + at.seq
-		if id < g.lo || id >= g.hi || !l.owed(id) || l.entry(id) != nil {
-			continue
+	take := func(id uint64, payload []byte) {
+		if id < g.lo || id >= g.hi || !l.owed(id) || found.has(id) || l.entry(id) != nil {
+			return
 		}
-		if r, err := decodeRecord(at.payload); err == nil {
+		if r, err := decodeRecord(payload); err == nil {
 			found.add(id, id+1)
 			b.mem[g.lane] = append(b.mem[g.lane], &entry{
-				id: id, payload: slices.Clone(at.payload), sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: time.Now(),
+				id: id, payload: slices.Clone(payload), sensor: r.Sensor, flow: l.flow(r.Sensor),
+				run: r.Run, seq: speaksFor(r), at: time.Now(),
 			})
+		}
+	}
+	at := scanner{data: data, pos: min(headerSize, len(data))}
+	for at.next() {
+		take(g.off+at.seq, at.payload)
+	}
+	for _, f := range l.flows {
+		for _, x := range f.stash {
+			take(x.id, x.payload)
 		}
 	}
 	lost, told := 0, 0
@@ -248,10 +252,8 @@ func (b *back) segment(g *segment, data []byte) {
 	if lost == told {
 		return
 	}
-	for _, x := range g.sums {
-		b.t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
-	}
-	if g.lane == events { // edges among them
+	g.loseAll(b.t)
+	if g.lane == events {
 		b.t.other(g.run, int64(lost-told), true)
 	}
 }
@@ -264,8 +266,11 @@ func (b *back) finish() {
 		for _, e := range b.mem[i] {
 			l.bytes += e.cost()
 		}
+		slices.SortFunc(b.mem[i], func(x, y *entry) int { return cmp.Compare(x.id, y.id) })
 		l.mem = append(b.mem[i], l.mem...)
+		l.arrange()
 	}
+	s.queueAll()
 	for _, payload := range b.again {
 		s.again(payload)
 	}

@@ -231,7 +231,7 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 				o := Options{AtRisk: atRisk, MaxBytes: 1 << 20, Sensors: []string{"air", "soil", "door"}}
 				l, rnd := newLedger(), newRand(uint64(atRisk))
 				d, _ := harmed(t, true)
-				for _, run := range []string{"events-1-1.seg", "samples-2-1.seg"} {
+				for _, run := range []string{"edges-1-1.seg", "samples-2-1.seg"} {
 					b := d.data(run)
 					b[len(b)/2] ^= 8
 					d.put(run, b)
@@ -286,7 +286,7 @@ func live(t *testing.T, r *rig, l *ledger) {
 			continue
 		}
 		items := r.take(200)
-		last := len(items) - 1 // a reading: these come last
+		last := len(items) - 1 // a reading: air has the most
 		l.refuse(r, items[last])
 		l.ack(r, items[:last])
 		wait(3 * time.Second)

@@ -5,19 +5,22 @@ import (
 	"time"
 )
 
-// The two lanes, in the order in which Next empties them. Each is a log of its
-// own; see [Kind.Sample].
+// The lanes. Each is a log of its own. Their numbers are in the files.
 const (
-	events = iota
-	samples
+	events  = iota // all but readings and edges
+	samples        // readings
+	edges
 	lanes
 )
 
-var laneNames = [lanes]string{"events", "samples"}
+var laneNames = [lanes]string{"events", "samples", "edges"}
 
 func laneOf(k Kind) int {
-	if k.Sample() {
+	switch k {
+	case Reading:
 		return samples
+	case Edge:
+		return edges
 	}
 	return events
 }
@@ -48,6 +51,7 @@ type entry struct {
 	id      uint64
 	payload []byte // nil when done
 	sensor  string
+	flow    *flow
 	run     uint64
 	seq     uint64    // the sensor's count it speaks for; a gap's is its first lost one
 	at      time.Time // when it was appended
@@ -55,6 +59,7 @@ type entry struct {
 	synced  bool      // it is durably in seg
 	done    bool
 	lost    bool // done, but not acknowledged: a gap tells of it
+	evicted bool // it is in its segment only
 }
 
 // lane is one log. What is not done is either in mem, or in a segment only and
@@ -62,19 +67,19 @@ type entry struct {
 //
 //	ids  ...done... | in segments only | in mem: synced | written | in no file | next
 type lane struct {
-	mem     []*entry // ascending; done ones are taken out when convenient
-	dead    int      // how many of mem are done
-	bytes   int64    // what mem costs
+	index   int
+	flows   map[string]*flow // by sensor
+	mem     []*entry         // ascending; done ones are taken out when convenient
+	dead    int              // how many of mem are done
+	bytes   int64            // what mem costs
 	segs    []*segment
 	done    ids    // every id below next is in here or is a record still owed
 	next    uint64 // the id of the next record
-	cursor  uint64 // where Next looks first
-	given   ids    // what of the owed Next has given, in this run or perhaps an earlier one
 	pending int    // records owed
 }
 
-func newLane() *lane {
-	l := &lane{next: firstLive}
+func newLane(i int) *lane {
+	l := &lane{index: i, flows: map[string]*flow{}, next: firstLive}
 	l.done.add(0, firstLive)
 	return l
 }
@@ -85,6 +90,8 @@ func (e *entry) cost() int64 { return int64(len(e.payload)) + entryCost }
 func (l *lane) push(e *entry) {
 	e.id = l.next
 	l.next++
+	e.flow = l.flow(e.sensor)
+	e.flow.push(e)
 	l.mem = append(l.mem, e)
 	l.bytes += e.cost()
 	l.pending++
@@ -124,20 +131,9 @@ func (l *lane) segment(id uint64) *segment {
 // owed reports whether id names a record that is not done.
 func (l *lane) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
 
-// give takes note that Next gives an id.
-func (l *lane) give(id uint64) {
-	l.given.add(l.cursor, id+1) // all before it is done
-	l.cursor = id + 1
-}
-
-// mayHaveCome reports whether an owed id has been given, in this run or perhaps
-// an earlier one: then the broker may have it, and only its acknowledgement be
-// on its way or lost.
-func (l *lane) mayHaveCome(id uint64) bool { return l.given.has(id) }
-
 // ahead puts what was found in a directory ahead of what there is, as the ids of
-// a room.
-func (l *lane) ahead(room span, segs []*segment, done, given ids, pending int) {
+// a room. Of what is on disk of a flow all is given anew.
+func (l *lane) ahead(room span, segs []*segment, done ids, given map[string]uint64, pending int) {
 	if len(segs) == 0 {
 		return
 	}
@@ -145,14 +141,17 @@ func (l *lane) ahead(room span, segs []*segment, done, given ids, pending int) {
 		for _, x := range l.done.within(old.lo, old.hi) {
 			done.add(x.lo, x.hi)
 		}
-		for _, x := range l.given.within(old.lo, old.hi) {
-			given.add(x.lo, x.hi)
-		}
 	}
-	l.done, l.given = done, given
+	l.done = done
 	l.segs = append(segs, l.segs...)
 	l.pending += pending
-	l.cursor = 0
+	for _, g := range segs {
+		l.flowsOf(g, func(f *flow) {
+			f.back(0)
+			f.cursor = 0
+			f.gave(room.lo, given[f.sensor])
+		})
+	}
 }
 
 // settle makes an owed record done and gives the segment it is in, or nil.
@@ -187,8 +186,10 @@ func (l *lane) shift() {
 	l.mem[0] = nil
 	l.mem = l.mem[1:]
 	l.bytes -= e.cost()
-	if e.done {
+	if e.evicted = true; e.done {
 		l.dead--
+	} else if e.id >= e.flow.readTo {
+		e.flow.onDisk = true
 	}
 }
 

@@ -15,8 +15,8 @@ type found struct {
 	known   uint64 // the greatest run number that is mentioned anywhere
 	counted bool   // the run file says so
 	segs    [lanes][]*segment
-	done    [lanes]ids // of the ids of segs
-	given   [lanes]ids // of these those that an earlier run may have given out
+	done    [lanes]ids               // of the ids of segs
+	given   [lanes]map[string]uint64 // by sensor, behind the last of these that an earlier run may have given out
 	pending [lanes]int
 	empty   []*segment // files that owe nothing
 	holes   [lanes]*tally
@@ -41,6 +41,14 @@ type own struct {
 	run    uint64      // 0 while it has no number
 	wanted *[lanes]ids // its frames that are still owed, and nowhere else
 	room   span        // for the ids of what is found
+}
+
+// gave takes note of how far an earlier run may have given out a flow.
+func (f *found) gave(lane int, sensor string, until uint64) {
+	if f.given[lane] == nil {
+		f.given[lane] = map[string]uint64{}
+	}
+	f.given[lane][sensor] = max(f.given[lane][sensor], until)
 }
 
 // damagedExt ends the name of a file set aside.

@@ -79,6 +79,15 @@ func (t *tally) lose(o origin, x loss) {
 	}
 }
 
+// loseAll adds all that a segment may have held.
+func (g *segment) loseAll(t *tally) {
+	for _, x := range g.sums {
+		if x.hi > 0 {
+			t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
+		}
+	}
+}
+
 // mayLose adds what may have come all the same. It is told in a gap of its own,
 // so that the rest can be told for certain.
 func (t *tally) mayLose(o origin, x loss) {

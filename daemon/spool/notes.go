@@ -17,8 +17,9 @@ import "fmt"
 //	'w'  zero byte, lo and hi as uvarints, spool's id and thing's name as strings: who took what the runs from lo to hi have here
 //	't'  two zero bytes, then such payloads as strings: these are true together
 //	'g'  lane byte, run, seq as uvarints, payload: that frame is this gap, and the broker does not have it
-//	'h'  lane byte, run, seq as uvarints: of that run's frames Next has given those before seq, in whichever run;
-//	     true when the latest run has stopped in good order
+//	'h'  lane byte, run, seq as uvarints, sensor string: of that run's frames of the sensor Next has given those
+//	     before seq, in whichever run; true when the latest run has stopped in good order. Without a sensor, as of
+//	     the events, it is true of all the lane's
 //
 // In a file written anew what is done comes last, as much of it as there is room
 // for, so that what is appended is read as well.
@@ -54,8 +55,16 @@ type notes struct {
 	done    map[noteKey]*ids
 	marks   map[uint64]map[string]mark // by run and sensor
 	gaps    map[frameKey][]byte        // share the file's bytes
-	given   map[noteKey]uint64         // behind the last seq that was given out
+	given   map[givenKey]uint64        // behind the last seq that was given out
 	sources tenures
+}
+
+// givenKey names the records of one sensor and run in one lane, or those of all
+// sensors.
+type givenKey struct {
+	noteKey
+	sensor string
+	all    bool
 }
 
 // readNotes reads the file's bytes. What it cannot read it passes over.
@@ -63,7 +72,7 @@ func readNotes(data []byte) notes {
 	n := notes{
 		files: map[fileKey]uint64{}, removed: map[fileKey]bool{}, done: map[noteKey]*ids{},
 		marks: map[uint64]map[string]mark{}, gaps: map[frameKey][]byte{},
-		given: map[noteKey]uint64{},
+		given: map[givenKey]uint64{},
 	}
 	s := scanner{data: data}
 	for s.next() {
@@ -128,8 +137,12 @@ func (n *notes) read(payload []byte) {
 			n.sources = append(n.sources, t)
 		}
 	case 'h':
-		if seq := d.uvarint(); !d.bad {
-			n.given[noteKey{lane, run}] = seq
+		seq, k := d.uvarint(), givenKey{noteKey{lane, run}, "", true}
+		if len(d.b) > 0 {
+			k.sensor, k.all = d.string(), false
+		}
+		if !d.bad {
+			n.given[k] = seq
 		}
 	}
 }

@@ -117,7 +117,7 @@ func alternate(t *testing.T, n uint64) *rig {
 	for id := uint64(firstLive); id < l.next; id += 2 {
 		l.done.add(id, id+1)
 	}
-	l.given.add(firstLive, l.next)
+	l.flow("air").give(l.next - 1)
 	return r
 }
 
@@ -166,7 +166,7 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 		if kinds != "gwfhmfd" {
 			t.Errorf("in the order %q", kinds)
 		}
-		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[noteKey{samples, 1}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {
+		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[givenKey{noteKey{samples, 1}, "air", false}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {
 			t.Errorf("%d gaps, %d files, given %v, marks %v", len(n.gaps), len(n.files), n.given, n.marks)
 		}
 		var f frames
@@ -203,7 +203,7 @@ func FuzzNotes(f *testing.F) {
 	all.sensor(8, "air")
 	all.file(&segment{run: 3, number: 9, hi: 7, sure: 7})
 	all.removed(&segment{run: 3, number: 9})
-	all.handed(noteKey{samples, 7}, 12)
+	all.handed(noteKey{samples, 7}, "air", 12)
 	all.together(func() {
 		all.gap(frameKey{1, 5}, []byte("gap"))
 		all.done(noteKey{events, 7}, span{0, 1})

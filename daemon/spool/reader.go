@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,107 +37,187 @@ func (s *Spool) readSome() bool {
 		s.refuseUnread(x)
 		return true
 	}
-	for i := range s.lanes {
-		j := s.job(i)
-		if j.load == nil && j.bad == nil {
-			if s.pages[i].asked { // for what is done with by now
-				s.pages[i].asked = false
-				poke(s.ready)
-			}
-			continue
-		}
-		s.mu.Unlock()
-		s.do(i, j)
-		return true
-	}
+	g, ended := s.nextRead()
 	s.mu.Unlock()
-	return false
-}
-
-// job is what the reader does next for a lane.
-type job struct {
-	id    uint64   // what Next wants
-	g     *segment // where that is
-	bad   error    // it cannot be had
-	load  *segment // or else what is to be loaded: g, or what follows it
-	size  int64    // of load
-	other *segment // what is to stay loaded
-}
-
-// job says what is to be done. Called with mu held.
-func (s *Spool) job(i int) job {
-	p, l := &s.pages[i], s.lanes[i]
-	if !p.asked {
-		return job{}
+	if g != nil {
+		s.readFor(g)
 	}
-	id, _, g := s.look(i)
-	if g == nil {
-		return job{}
-	}
-	after := l.after(g)
-	x := p.of(g)
-	switch {
-	case x != nil && x.bad != nil:
-		return job{id: id, g: g, bad: x.bad}
-	case x == nil || x.size < g.size && !x.has(id-g.off):
-		return job{id: id, g: g, load: g, size: g.size, other: after}
-	case after != nil && p.of(after) == nil:
-		return job{id: id, g: g, load: after, size: after.size, other: g}
-	}
-	return job{}
+	return g != nil || ended
 }
 
-func (p *page) has(seq uint64) bool {
-	_, ok := p.seek(seq)
-	return ok
-}
+// stashAll bounds what is read back and not given.
+const stashAll = 4 * segmentSize
 
-// after gives the segment behind g, where it holds something that is not in
-// memory.
-func (l *lane) after(g *segment) *segment {
-	for k, x := range l.segs {
-		if x == g && k+1 < len(l.segs) {
-			if next := l.segs[k+1]; next.live > 0 && (len(l.mem) == 0 || next.lo < l.mem[0].id) {
-				return next
-			}
+// stashRoom is how much of it is for each flow that is read back.
+func (s *Spool) stashRoom() int64 {
+	n := int64(0)
+	for _, f := range s.turns.active {
+		if f.onDisk || len(f.stash) > 0 {
+			n++
 		}
+	}
+	if e := s.lanes[events].flow(""); e.onDisk || len(e.stash) > 0 {
+		n++
+	}
+	return stashAll / max(n, 1)
+}
+
+// nextRead gives the segment that is to be read back: for a flow that has nothing
+// ready, or else one that runs short, and of these the one whose turn it is. One
+// whose segment is to be read again later is passed over. That there is no more
+// of a flow on disk is noted; ended says that there was one. Called with mu held.
+func (s *Spool) nextRead() (seg *segment, ended bool) {
+	var best *flow
+	room := s.stashRoom()
+	look := func(f *flow) {
+		if !f.onDisk || f.held > room/2 && f.held > 0 {
+			return
+		}
+		l := s.lanes[f.lane]
+		g := l.nextOf(f)
+		switch {
+		case g == nil:
+			f.onDisk, ended = false, true
+			poke(s.ready)
+		case g.tries > 0 && !s.since.reread.IsZero():
+		case best == nil, f.held == 0 && best.held > 0, (f.held == 0) == (best.held == 0) && f.before(best):
+			best, seg = f, g
+		}
+	}
+	look(s.lanes[events].flow(""))
+	if best != nil && best.held == 0 {
+		return seg, ended
+	}
+	for _, f := range s.turns.active {
+		look(f)
+	}
+	return seg, ended
+}
+
+// readFor reads a segment back.
+func (s *Spool) readFor(g *segment) {
+	s.mu.Lock()
+	i, size, until, corrupt := g.lane, g.size, g.hi, g.corrupt
+	s.mu.Unlock()
+	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
+	switch {
+	case err == nil && corrupt:
+		err = errPayload
+	case err == nil:
+		err = s.takeIn(i, g, data, until)
+	}
+	if err != nil {
+		s.unreadable(i, g, err)
+		return
+	}
+	poke(s.ready)
+}
+
+// takeIn shares what was read of a segment out to the flows whose turn it is to
+// be read from there. An error says that something owed is not in it; the ids
+// before until should be.
+func (s *Spool) takeIn(i int, g *segment, data []byte, until uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[i]
+	until = min(until, l.memoryFrom())
+	var takers []*taker
+	by := map[*flow]*taker{}
+	l.flowsOf(g, func(f *flow) {
+		if by[f] == nil && f.onDisk && l.nextOf(f) == g {
+			by[f] = &taker{flow: f, room: s.stashRoom() - f.held}
+			takers = append(takers, by[f])
+		}
+	})
+	expected := l.done.free(g.lo)
+	at := scanner{data: data, pos: min(headerSize, len(data))}
+	for at.next() {
+		id := g.off + at.seq
+		if id >= until {
+			break
+		}
+		if id < expected {
+			continue // done
+		}
+		h, ok := peek(at.payload)
+		if id > expected || !ok {
+			break
+		}
+		expected = l.done.free(id + 1)
+		if t := by[l.known(h.sensor)]; t != nil {
+			t.take(id, at.payload)
+		}
+	}
+	if slices.Contains(l.segs, g) && expected < until {
+		return errMissing
+	}
+	g.tries = 0
+	for _, t := range takers {
+		t.finish(until, len(data))
+		t.flow.onDisk = l.nextOf(t.flow) != nil
 	}
 	return nil
 }
 
-func (s *Spool) do(i int, j job) {
-	if j.bad != nil {
-		s.unreadable(i, j.id, j.g, j.bad)
-		return
-	}
-	data, err := s.disk.read(j.load.file(), int(min(j.size, maxFile)))
-	if err != nil && j.load == j.g {
-		s.unreadable(i, j.id, j.g, err)
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil {
-		s.pages[i].keep(newPage(j.load, j.size, data), j.other)
-	} else {
-		s.pages[i].asked = false // until Next asks again
-	}
-	poke(s.ready) // what was read ahead may be wanted by now
+// taker is a flow that is read back.
+type taker struct {
+	flow  *flow
+	room  int64
+	full  bool
+	found []piece // share the data
+	bytes int
 }
+
+// take takes a record, if there is room, or it is the first.
+func (t *taker) take(id uint64, payload []byte) {
+	if t.full || id < t.flow.readTo {
+		return
+	}
+	x := piece{id, payload}
+	if t.room -= x.cost(); t.room < 0 && len(t.found) > 0 {
+		t.full = true
+		t.flow.readTo = id
+		return
+	}
+	t.found = append(t.found, x)
+	t.bytes += len(payload)
+}
+
+// finish puts what was taken into the flow. Little of much data is copied, so that
+// it does not keep the rest in memory.
+func (t *taker) finish(until uint64, all int) {
+	if t.bytes < all/2 {
+		b := make([]byte, 0, t.bytes)
+		for k, x := range t.found {
+			b = append(b, x.payload...)
+			t.found[k].payload = b[len(b)-len(x.payload) : len(b) : len(b)]
+		}
+	}
+	f := t.flow
+	f.stash = append(f.stash, t.found...)
+	for _, x := range t.found {
+		f.held += x.cost()
+	}
+	if !t.full {
+		f.readTo = max(f.readTo, until)
+	}
+}
+
+// errMissing is the reason when a segment does not hold what it should.
+var errMissing = errors.New("record is missing")
 
 // rereads is how often reading a segment is tried before it is given up.
 const rereads = 3
 
-// unreadable deals with a record that could not be read back: the segment is
-// read again a second later, or what cannot be had of it given up.
-func (s *Spool) unreadable(i int, id uint64, g *segment, err error) {
+// unreadable deals with a segment of which something could not be read back: it
+// is read again a second later, or what cannot be had of it given up.
+func (s *Spool) unreadable(i int, g *segment, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		s.Verify() // it may be the directory that is gone
 	}
-	defer poke(s.ready) // whatever comes of it, another lane's turn if nothing else
+	defer poke(s.ready) // whatever comes of it, another flow's turn if nothing else
 	s.mu.Lock()
-	s.pages[i] = pages{}
-	if !s.lanes[i].owed(id) || s.lanes[i].segment(id) != g {
+	if !slices.Contains(s.lanes[i].segs, g) {
 		s.mu.Unlock()
 		return
 	}
@@ -146,6 +227,7 @@ func (s *Spool) unreadable(i int, id uint64, g *segment, err error) {
 		s.mu.Unlock()
 		return
 	}
+	g.corrupt = false
 	size := g.size
 	s.mu.Unlock()
 	s.o.Health.Raise(health.SpoolDamaged, subject, g.file()+": "+err.Error())
@@ -177,9 +259,7 @@ func (s *Spool) lose(g *segment, size int64) {
 		s.stats.Damaged++
 	}
 	t := newTally()
-	for _, x := range g.sums {
-		t.lose(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
-	}
+	g.loseAll(t)
 	s.stats.Dropped += uint64(lost)
 	s.putGaps(t, reasonDamaged)
 }

@@ -19,9 +19,8 @@ const (
 	Status  Kind = "status"  // the daemon is online or offline
 )
 
-// Sample reports whether records of this kind live in the log of samples,
-// the one that drops its oldest when the spool is full. All others are in the
-// log of events, and are sent ahead of samples.
+// Sample reports whether records of this kind are in the log of samples. Edges
+// are in one of their own, and all others in the log of events, which go first.
 func (k Kind) Sample() bool { return k == Reading }
 
 // Record is one message in structured form; it is encoded only when sent,

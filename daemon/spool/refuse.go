@@ -78,18 +78,19 @@ func (s *Spool) refuseUnread(x unreadRefusal) {
 	size := g.size
 	s.mu.Unlock()
 	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
-	p := newPage(g, size, data)
-	payload, ok := p.seek(x.id - g.off)
-	if err == nil && !ok {
+	at := scanner{data: data, pos: min(headerSize, len(data))}
+	for at.next() && at.seq < x.id-g.off {
+	}
+	if err == nil && (at.payload == nil || at.seq != x.id-g.off) {
 		err = errMissing
 	}
 	if err != nil {
-		s.unreadable(x.lane, x.id, g, err)
+		s.unreadable(x.lane, g, err)
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuse(x.lane, x.id, payload, x.reason)
+	s.refuse(x.lane, x.id, at.payload, x.reason)
 }
 
 // refuse sets a record aside. Called with mu held.

@@ -86,7 +86,7 @@ func (s *Spool) moveJournals() error {
 // save writes everything, also where the directory, or a file of it, turns out to
 // be gone.
 func (s *Spool) save() (err error) {
-	for range 3 {
+	for range lanes + 1 { // the segment of each lane may be gone, one found out after the other
 		if err = s.inspect(); err == nil {
 			err = s.repair()
 		}

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -31,11 +32,12 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// summary is what a segment holds of one sensor in one run.
+// summary is what a segment holds of one sensor in one run. Of the events it is
+// kept for those alone that have a seq.
 type summary struct {
 	sensor string
 	run    uint64
-	lo, hi uint64 // the least and the greatest seq
+	lo, hi uint64 // the least and the greatest seq; 0 where none has one
 }
 
 // segment is a file of one lane's records.
@@ -53,19 +55,22 @@ type segment struct {
 	oldest clock.Stamp // of its first record
 	newest clock.Stamp // of its last record
 
-	gone  bool // it should be there and is not
-	bad   bool // damaged: it is renamed, not removed, when done with
-	tries int  // how often reading it has failed in a row
+	gone    bool // it should be there and is not
+	corrupt bool // a record of it is none, although its frame is sound
+	bad     bool // damaged: it is renamed, not removed, when done with
+	tries   int  // how often reading it has failed in a row
 }
 
 // note keeps what the segment holds of a sensor.
 func (g *segment) note(sensor string, run, seq uint64) {
-	if seq == 0 {
+	if seq == 0 && g.lane == events {
 		return
 	}
 	for i := range g.sums {
 		if s := &g.sums[i]; s.run == run && s.sensor == sensor {
-			s.lo, s.hi = min(s.lo, seq), max(s.hi, seq)
+			if seq > 0 {
+				s.lo, s.hi = min(cmp.Or(s.lo, seq), seq), max(s.hi, seq)
+			}
 			return
 		}
 	}

@@ -134,27 +134,31 @@ func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
 	}
 }
 
-// What was given is known in spans, however it is given again.
+// What was given of this run and of earlier ones is known apart, however it is
+// given again.
 func TestGivenIsKeptForEachRun(t *testing.T) {
-	l := newLane()
+	l := newLane(samples)
 	l.next = firstLive + 9
-	l.give(firstLive + 4)
-	var done, given ids
-	done.add(0, 2)
-	done.add(20, firstLive)
-	given.add(12, 15)
-	l.ahead(span{0, firstLive}, []*segment{{}}, done, given, 18) // the disk starts late
-	l.give(7)
-	for id, want := range map[uint64]bool{3: true, 7: true, 8: false, 12: true, 14: true, 15: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
-		if got := l.mayHaveCome(id); got != want {
+	f := l.flow("air")
+	f.give(firstLive + 4)
+	var done ids
+	lo := room(0).lo
+	done.add(lo, lo+2)
+	done.add(lo+20, firstLive)
+	g := &segment{lane: samples, lo: lo + 2, hi: lo + 20, live: 18}
+	g.note("air", 1, 1)
+	l.ahead(room(0), []*segment{g}, done, map[string]uint64{"air": lo + 7}, 18) // the disk starts late
+	f.give(lo + 7)
+	for id, want := range map[uint64]bool{lo + 3: true, lo + 7: true, lo + 8: false, lo + 12: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
+		if got := f.mayHaveCome(id); got != want {
 			t.Errorf("%d: may have come %v, want %v", id, got, want)
 		}
 	}
-	if l.cursor != 8 || l.pending != 18 {
-		t.Errorf("the next is looked for at %d, %d are owed", l.cursor, l.pending)
+	if f.cursor != lo+8 || l.pending != 18 || !f.onDisk {
+		t.Errorf("given before %d, %d are owed", f.cursor, l.pending)
 	}
-	l.cursor = 0 // as Rewind does
-	if l.give(2); !l.mayHaveCome(7) {
+	l.rewind()
+	if f.give(lo + 2); !f.mayHaveCome(lo + 7) {
 		t.Error("forgotten what was given before")
 	}
 }

@@ -132,7 +132,7 @@ func TestMailKeepsItsName(t *testing.T) {
 			}
 			got = append(got, fmt.Sprint(m.Thing, m.Kind, m.Sensor, m.Run))
 		}
-		want := "eastdoor1 eastanswer0 westgapair2 westgapsoil2 eastair1 eastair1 westair2 northair3"
+		want := "eastanswer0 westgapair2 westgapsoil2 eastdoor1 eastair1 eastair1 westair2 northair3"
 		if s := strings.Join(got, " "); s != want {
 			t.Errorf("got  %s\nwant %s", s, want)
 		}
@@ -167,7 +167,7 @@ func TestASpoolWithoutAnID(t *testing.T) {
 		}
 		id := r.s.Source().Spool
 		want := []sent{
-			{"west", "", "door", "", 1, 1}, {"west", "", "", "answer", 0, 0},
+			{"west", "", "", "answer", 0, 0}, {"west", "", "door", "", 1, 1},
 			{"west", "", "air", "", 1, 1}, {"west", "", "air", "", 1, 2}, {"west", id, "air", "", 2, 1},
 		}
 		if got := receive(t, r); fmt.Sprint(got) != fmt.Sprint(want) {

@@ -3,6 +3,8 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,37 +25,38 @@ type Spool struct {
 	read   chan struct{} // tells the reader
 
 	// mu is never held while the disk works.
-	mu      sync.Mutex
-	lanes   [lanes]*lane
-	seen    map[string]*sight
-	sights  int                 // in how many lanes sensors were seen, all together
-	noticed int                 // as many are in the file of acks
-	sources tenures             // who took what is here, and what is appended
-	gaps    map[uint64]*owedGap // by id, those of the events that are not acknowledged
-	latest  map[origin]uint64   // the id of the latest gap of each, but for
-	maybe   map[origin]uint64   // that of what may have come
-	fresh   []uint64            // gaps that are not in the file of acks
-	gone    []frameKey          // gaps done whose end is not in the file of acks
-	acked   [lanes]ids          // done, in a segment, not yet in the file of acks
-	lost    []kept              // given up; released when the gap that says so is on disk
-	ghosts  [lanes]ids          // given up from memory: a write that is under way or failed may have left them in a file
-	refused []refusal           // to be set aside
-	doomed  []*segment          // given up; removed when the gap that says so is on disk
-	drop    *drop               // a segment is about to be given up; nothing is given out meanwhile
-	garbage []*segment          // to be removed
-	active  [lanes]*segment     // being written to
-	noted   int64               // bytes of the file of acks
-	since   moments
-	pages   [lanes]pages
-	unread  []unreadRefusal // refused, and to be read first
-	hung    int             // how many things a disk that hangs keeps waiting
-	harmed  bool            // the fault of a damaged spool is raised
-	untold  int             // gaps owed that tell of damage found in this run
-	syncNow bool            // the next write is to be synced
-	down    bool            // the disk cannot be written
-	ended   bool            // nothing more is taken
-	full    int             // how often records were given up for want of room
-	stats   Stats
+	mu       sync.Mutex
+	lanes    [lanes]*lane
+	seen     map[string]*sight
+	sights   int                 // in how many lanes sensors were seen, all together
+	noticed  int                 // as many are in the file of acks
+	sources  tenures             // who took what is here, and what is appended
+	gaps     map[uint64]*owedGap // by id, those of the events that are not acknowledged
+	latest   map[origin]uint64   // the id of the latest gap of each, but for
+	maybe    map[origin]uint64   // that of what may have come
+	fresh    []uint64            // gaps that are not in the file of acks
+	gone     []frameKey          // gaps done whose end is not in the file of acks
+	acked    [lanes]ids          // done, in a segment, not yet in the file of acks
+	lost     []kept              // given up; released when the gap that says so is on disk
+	ghosts   [lanes]ids          // given up from memory: a write that is under way or failed may have left them in a file
+	refused  []refusal           // to be set aside
+	doomed   []*segment          // given up; removed when the gap that says so is on disk
+	drop     *drop               // a segment is about to be given up; nothing is given out meanwhile
+	garbage  []*segment          // to be removed
+	halfGone bool                // some of lost was given up from memory: while the disk works nothing is given out until it is told
+	active   [lanes]*segment     // being written to
+	noted    int64               // bytes of the file of acks
+	since    moments
+	turns    turns
+	unread   []unreadRefusal // refused, and to be read first
+	hung     int             // how many things a disk that hangs keeps waiting
+	harmed   bool            // the fault of a damaged spool is raised
+	untold   int             // gaps owed that tell of damage found in this run
+	syncNow  bool            // the next write is to be synced
+	down     bool            // the disk cannot be written
+	ended    bool            // nothing more is taken
+	full     int             // how often records were given up for want of room
+	stats    Stats
 
 	w writer
 
@@ -103,7 +106,7 @@ func open(o Options, d disk) (*Spool, error) {
 		s.seen[sensor] = &sight{}
 	}
 	for i := range s.lanes {
-		s.lanes[i] = newLane()
+		s.lanes[i] = newLane(i)
 	}
 	s.w.notes.disk, s.w.notes.least = d, min(notesMax, o.MaxBytes/16)
 	if o.Beside != "" {
@@ -150,7 +153,9 @@ func (s *Spool) put(r Record, payload []byte) {
 	if r.Kind == Gap {
 		s.owe(s.lanes[i].next, r, payload)
 	}
-	s.lanes[i].push(&entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now})
+	e := &entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now}
+	s.lanes[i].push(e)
+	s.turns.queue(e.flow)
 	if r.Seq > 0 && r.Run == s.run {
 		s.sight(i, r, now)
 	}
@@ -208,10 +213,26 @@ func (s *Spool) Ready() <-chan struct{} { return s.ready }
 func (s *Spool) Rewind() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.lanes {
-		l.cursor = 0
+	for _, f := range s.turns.active {
+		f.queued = false
 	}
+	s.turns = turns{}
+	for _, l := range s.lanes {
+		l.rewind()
+	}
+	s.queueAll()
 	poke(s.ready)
+}
+
+// queueAll queues all flows that may have something to give.
+func (s *Spool) queueAll() {
+	for _, l := range s.lanes {
+		for _, sensor := range slices.Sorted(maps.Keys(l.flows)) {
+			if f := l.flows[sensor]; f.onDisk || f.prune() != nil {
+				s.turns.queue(f)
+			}
+		}
+	}
 }
 
 // Ack forgets a record that the broker has. An id that is not owed, because it

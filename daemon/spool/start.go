@@ -53,7 +53,7 @@ func (s *Spool) attach() error {
 	if who, _ := f.sources.of(s.run); f.ours && who != s.source {
 		return fmt.Errorf("directory %q holds mail of another run %d; it goes out after a restart", s.o.Dir, s.run)
 	}
-	if len(f.segs[events])+len(f.segs[samples]) > 0 && s.w.loads < rooms-1 {
+	if f.some() && s.w.loads < rooms-1 {
 		s.w.loads++
 	}
 	s.w.attached = true
@@ -71,11 +71,23 @@ func (s *Spool) attach() error {
 	return nil
 }
 
+// some reports whether anything was found that is owed.
+func (f *found) some() bool {
+	for _, segs := range f.segs {
+		if len(segs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // allGiven takes all for given out that was found.
 func (f *found) allGiven() {
 	for i := range f.segs {
 		for _, g := range f.segs[i] {
-			f.given[i].add(g.lo, g.hi)
+			for _, sensor := range g.sensors() {
+				f.gave(i, sensor, g.hi)
+			}
 		}
 	}
 }
@@ -88,6 +100,7 @@ func (s *Spool) install(f *found) {
 		l.ahead(f.room, f.segs[i], f.done[i], f.given[i], f.pending[i])
 		s.w.number[i] = max(s.w.number[i], f.number[i])
 	}
+	s.queueAll()
 	maps.Copy(s.gaps, f.gaps)
 	s.garbage = append(s.garbage, f.empty...)
 	for _, g := range f.bad {

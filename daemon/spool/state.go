@@ -20,7 +20,7 @@ import (
 //
 //	fieldpost spool 1 run 7 running
 //	sensor "air" samples
-//	sensor "door" events samples
+//	sensor "door" samples edges
 //	sensor "soil"
 //	sum 1c291ca3
 //
@@ -78,16 +78,20 @@ func decodeState(b []byte) (state, error) {
 		if _, err := fmt.Sscanf(line, "sensor %q", &sensor); err != nil {
 			return state{}, errState
 		}
-		var in [lanes]bool
-		for i, name := range laneNames {
-			in[i] = strings.HasSuffix(line, " "+name) || strings.HasSuffix(line, " "+name+" "+laneNames[lanes-1])
-		}
-		s.sensors[sensor] = in
+		s.sensors[sensor] = lanesOf(line)
 	}
 	if string(s.encode()) != string(b) { // the checksum among all else
 		return state{}, errState
 	}
 	return s, nil
+}
+
+// lanesOf gives the lanes that a line ends with, in their order.
+func lanesOf(line string) (in [lanes]bool) {
+	for i := lanes - 1; i >= 0; i-- {
+		line, in[i] = strings.CutSuffix(line, " "+laneNames[i])
+	}
+	return in
 }
 
 // readState reads the file; a spool that never ran has the zero state, and

@@ -12,7 +12,8 @@ type Stats struct {
 	Run      uint64 // see [Spool.RunNumber]
 	Disk     bool   // the disk can be written, as far as is known
 	Events   LaneStats
-	Samples  LaneStats
+	Samples  LaneStats // readings
+	Edges    LaneStats
 	Bytes    int64  // on disk, without files set aside
 	Memory   int64  // of records in memory
 	Appended uint64 // records taken in
@@ -29,7 +30,7 @@ func (s *Spool) Stats() Stats {
 	st := s.stats
 	st.Run, st.Disk = s.run, !s.down && s.hung == 0
 	st.Bytes = s.used()
-	for i, out := range [lanes]*LaneStats{&st.Events, &st.Samples} {
+	for i, out := range [lanes]*LaneStats{&st.Events, &st.Samples, &st.Edges} {
 		l := s.lanes[i]
 		out.Pending, out.Segments = l.pending, len(l.segs)
 		for _, g := range l.segs {
@@ -39,6 +40,9 @@ func (s *Spool) Stats() Stats {
 	}
 	return st
 }
+
+// Pending is how many records are not yet acknowledged.
+func (st Stats) Pending() int { return st.Events.Pending + st.Samples.Pending + st.Edges.Pending }
 
 // used is the disk in use, without files set aside.
 func (s *Spool) used() int64 {

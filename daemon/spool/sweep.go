@@ -17,6 +17,10 @@ func (s *Spool) forget(told toldLoss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lost = slices.Clone(s.lost[len(told.records):])
+	if s.halfGone && len(s.lost) == 0 {
+		s.halfGone = false
+		poke(s.ready)
+	}
 	s.doomed = slices.Clone(s.doomed[len(told.files):])
 	s.garbage = append(s.garbage, told.files...)
 	if len(told.files) > 0 {
