@@ -24,13 +24,22 @@ var ErrConfig = errors.New("configuration is not usable")
 // to w, and the lines of a Raspberry Pi's config.txt that give its outputs their
 // levels before any program runs, and returns an error wrapping [ErrConfig] if
 // anything prevents the daemon from doing its work.
-func Check(cfg *config.Config, b board.Board, now time.Time, w io.Writer) error {
+//
+// What is open to other users is named too, and prevents nothing; runtime is the
+// directory of the crash record.
+func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w io.Writer) error {
 	bad := 0
 	for _, p := range uplink.CheckCredentials(cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key, now) {
 		if !p.Warning {
 			bad++
 		}
 		fmt.Fprintln(w, p)
+	}
+	open := findOpen(cfg, runtime)
+	for _, subject := range openSubjects {
+		for _, o := range open[subject] {
+			fmt.Fprintf(w, "warning: %v\n", o)
+		}
 	}
 	if b != nil {
 		bad += checkHardware(cfg, b, w)

@@ -17,6 +17,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -41,6 +42,8 @@ func watchExpiry(t *testing.T, c *dial, left time.Duration) *dated {
 		t.Fatal(err)
 	}
 	cfg := &config.Config{Thing: "thing"}
+	cfg.File, cfg.Spool.Dir = w.path("fieldpost.yaml"), filepath.Join(w.dir, "spool")
+	w.put("fieldpost.yaml", nil)
 	cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key = w.path("ca"), w.path("cert"), w.path("key")
 	w.d = &Daemon{
 		o:   Options{Config: cfg, Clock: c, Notify: &systemd.Notifier{Send: func(string) error { return nil }}},
@@ -52,9 +55,11 @@ func watchExpiry(t *testing.T, c *dial, left time.Duration) *dated {
 	w.pair(left, "cert", "key")
 	w.d.files = uplink.NewFiles(uplink.FilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
 	fetching := start("credentials", make(chan error, 1), w.d.files.Run)
+	w.d.open = refresh.New(func() openFiles { return findOpen(cfg, w.dir) }, nil)
+	looking := start("access", make(chan error, 1), w.d.open.Run)
 	telling := start("status", make(chan error, 1), w.d.tell)
 	t.Cleanup(func() {
-		for _, p := range []*part{telling, fetching} {
+		for _, p := range []*part{telling, fetching, looking} {
 			if err := p.stop(time.Minute); err != nil {
 				t.Error(err)
 			}

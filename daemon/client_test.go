@@ -127,7 +127,7 @@ func TestCheck(t *testing.T) {
 	s := newSite(t, nil)
 	var out bytes.Buffer
 	cfg := s.config("", "")
-	if err := daemon.Check(cfg, s.board, time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
+	if err := daemon.Check(cfg, s.board, "", time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
 		t.Errorf("a good one: %v\n%s", err, out.String())
 	}
 	out.Reset()
@@ -144,7 +144,7 @@ func TestCheck(t *testing.T) {
 	}
 	cfg = s.config("  - {name: soil, chip: tmp102, bus: i2c-7, every: 1s}\n  - {name: door, chip: gpio, pin: no-such-line}",
 		"  - {name: fan, pin: 'fieldpost-sim:27'}")
-	err = daemon.Check(cfg, s.board, time.Now(), &out)
+	err = daemon.Check(cfg, s.board, "", time.Now(), &out)
 	if !errors.Is(err, daemon.ErrConfig) || !strings.Contains(err.Error(), "4 problems") {
 		t.Errorf("a bad one: %v", err)
 	}
@@ -159,7 +159,7 @@ func TestCheck(t *testing.T) {
 		"  - {name: door, chip: gpio, pin: GPIO24}\n  - {name: key, chip: gpio, pin: GPIO22}",
 		"  - {name: fan, pin: 'fieldpost-sim:24'}\n  - {name: lamp, pin: 'fieldpost-sim:22'}")
 	out.Reset()
-	if err := daemon.Check(cfg, s.board, time.Now(), &out); !errors.Is(err, daemon.ErrConfig) {
+	if err := daemon.Check(cfg, s.board, "", time.Now(), &out); !errors.Is(err, daemon.ErrConfig) {
 		t.Errorf("what others have: %v", err)
 	}
 	for _, want := range []string{
@@ -173,7 +173,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("not said: %s\n%s", want, out.String())
 		}
 	}
-	if err := daemon.Check(cfg, s.board, time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
+	if err := daemon.Check(cfg, s.board, "", time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
 		t.Errorf("in twenty years: %v\n%s", err, out.String())
 	}
 }

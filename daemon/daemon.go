@@ -20,6 +20,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
@@ -70,6 +71,7 @@ type Daemon struct {
 	bank     *output.Bank
 	sampler  *sampler.Sampler
 	files    *uplink.Files
+	open     *refresh.Value[openFiles]
 	link     *uplink.Link
 	linkLoop *health.Loop
 	desk     *command.Desk
@@ -101,6 +103,7 @@ func New(o Options) (*Daemon, error) {
 	d.files = uplink.NewFiles(uplink.FilesConfig{
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: o.ReadFile, Stuck: d.filesStuck,
 	})
+	d.open = refresh.New(func() openFiles { return findOpen(cfg, o.Runtime) }, nil)
 	d.link, err = uplink.New(d.linkConfig())
 	if err != nil {
 		return nil, errors.Join(err, d.spool.Close())
@@ -191,12 +194,13 @@ func (d *Daemon) linkConfig() uplink.Config {
 // Run runs the daemon until ctx ends, then ends it in order. It returns nil
 // after an orderly end; an error when a part ended by itself or did not end.
 func (d *Daemon) Run(ctx context.Context) error {
-	failed := make(chan error, 10)
+	failed := make(chan error, 11)
 	keeping := start("spool", failed, d.spool.Run)
 	timing := start("clock", failed, d.times.run)
 	pins := start("outputs", failed, d.bank.Run)
 	reading := start("sampler", failed, d.sampler.Run)
 	fetching := start("credentials", failed, d.files.Run)
+	looking := start("access", failed, d.open.Run)
 	linking := start("link", failed, d.link.Run)
 	orders := start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
 	telling := start("status", failed, d.tell)
@@ -211,7 +215,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case ended = <-failed:
 	}
-	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, fetching, telling, proving, timing, keeping))
+	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
@@ -220,7 +224,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, telling, proving, timing, keeping *part) error {
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping *part) error {
 	orders.cancel()
 	serving.cancel()
 	safe := within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
@@ -243,6 +247,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	d.settle(time.Second)
 	try(linking.stop(12 * time.Second))
 	try(fetching.stop(2 * time.Second))
+	try(looking.stop(2 * time.Second))
 	try(telling.stop(time.Second))
 	try(proving.stop(time.Second))
 	try(pins.stop(2 * time.Second))

@@ -208,7 +208,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	last := ""
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
-	read, synced := d.files.Ask(), false
+	read, synced, looked := d.files.Ask(), false, d.open.Ask()
 	for {
 		select {
 		case <-ctx.Done():
@@ -217,7 +217,11 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.tellFaults()
 			continue
 		case <-hourly.C:
-			read = d.files.Ask()
+			read, looked = d.files.Ask(), d.open.Ask()
+			continue
+		case <-looked:
+			looked = nil
+			d.tellOpen()
 			continue
 		case <-read:
 			read, synced = nil, d.checkExpiry()

@@ -16,7 +16,7 @@ func newCheck(file *string) *cobra.Command {
 		Short: "examine the configuration, the certificates and this machine's buses and lines",
 		Long: `Examine what can be examined without the broker: every line of the
 configuration, whether key and certificate belong together and until when they
-are valid, who may read the key, and whether this machine has the buses, thermal
+are valid, what other users may read or change, and whether this machine has the buses, thermal
 zones and lines, and nobody else has the lines and the chips' addresses. Exit status 0 if the daemon can do its work, 78 if not.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -30,7 +30,7 @@ zones and lines, and nobody else has the lines and the chips' addresses. Exit st
 			} else {
 				hardware = m
 			}
-			return daemon.Check(cfg, hardware, time.Now(), c.OutOrStdout())
+			return daemon.Check(cfg, hardware, runtimeDir(), time.Now(), c.OutOrStdout())
 		},
 	}
 }

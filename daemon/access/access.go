@@ -81,7 +81,7 @@ func Directory(path string) []Open {
 // look resolves the links of a path and gives what is there; nil where nothing
 // can be told.
 func look(path string) (at string, info fs.FileInfo) {
-	if runtime.GOOS == "windows" {
+	if path == "" || runtime.GOOS == "windows" {
 		return "", nil
 	}
 	at, err := filepath.EvalSymlinks(path)

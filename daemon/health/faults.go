@@ -46,6 +46,7 @@ const (
 	LedgerDamaged     Code = "ledger_damaged"
 
 	LocalUnavailable Code = "local_unavailable"
+	OpenToOthers     Code = "open_to_others"
 )
 
 // Fault describes one thing that can go wrong.
@@ -99,6 +100,7 @@ var Faults = []Fault{
 	{LedgerUnavailable, "orders cannot be recorded", "The ledger of orders cannot be read or written, so orders are refused but those to the safe level.", "Make room or replace the card. Where only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and remove it.", true},
 	{LedgerDamaged, "ledger of orders was damaged", "Entries in the ledger of orders could not be read; an order among them that is sent again acts again.", "Look at the card's health.", true},
 
+	{OpenToOthers, "open to other users", "Another user of this machine could read the private key, or change what fieldpost rests on: configuration, certificates, crash record or spool.", "Give the command that stands in the detail. A key that others could read is better replaced.", true},
 	{LocalUnavailable, "local socket cannot be opened", "`fieldpost status`, `send` and `read` do not reach this daemon. Everything else goes on.", "See the detail: another daemon may run, `pgrep -a fieldpost`, or the socket's directory may not be ours.", true},
 }
 

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"runtime"
 	"time"
 
 	"fieldpost/daemon/health"
@@ -40,14 +38,11 @@ func (p Problem) String() string {
 
 // CheckCredentials examines the three files as a connection would use them at
 // the time now: whether they can be read, hold what they should, belong
-// together, are valid, and are kept from others. None is the good answer.
+// together and are valid. None is the good answer.
 func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) {
 	c, problems := readCredentials(ca, cert, key)
 	problems = append(problems, dates(ca, cert, c, now)...)
 	problems = append(problems, notRoots(ca, c.rootCerts)...)
-	if p, open := openToOthers(key); open {
-		problems = append(problems, p)
-	}
 	return problems
 }
 
@@ -233,17 +228,6 @@ func rootValidity(file string, roots []*x509.Certificate, now time.Time) []Probl
 		}
 	}
 	return first
-}
-
-// openToOthers complains about a key file that every user may read.
-func openToOthers(file string) (Problem, bool) {
-	info, err := os.Stat(file)
-	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o007 == 0 {
-		return Problem{}, false
-	}
-	return Problem{Code: string(health.CertificateUnusable), File: file, Warning: true,
-		What: fmt.Sprintf("the private key has mode %#o, open to every user", info.Mode().Perm()),
-		Do:   fmt.Sprintf("chmod 0640 %s", file)}, true
 }
 
 func reason(err error) string {

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -139,25 +138,6 @@ func TestCheckCredentialsRoots(t *testing.T) {
 		}
 		if got := strings.Join(lines, "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
-		}
-	}
-}
-
-func TestCheckCredentialsModes(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Log("files have no modes here: none may be complained about")
-	}
-	ca := newAuthority(t, "test root")
-	cert, key := ca.issue("board", nil)
-	dir := t.TempDir()
-	put(t, dir+"/ca", ca.pem)
-	put(t, dir+"/cert", cert)
-	put(t, dir+"/key", key)
-	for mode, complain := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true, 0o601: true} {
-		must(t, os.Chmod(dir+"/key", mode))
-		got := CheckCredentials(dir+"/ca", dir+"/cert", dir+"/key", time.Now())
-		if (len(got) == 1 && got[0].Warning && strings.Contains(got[0].What, "open to every user")) != (complain && runtime.GOOS != "windows") {
-			t.Errorf("mode %#o: %v", mode, got)
 		}
 	}
 }
