@@ -8,6 +8,7 @@ func Catalog() []Chip {
 		gpioLine,
 		lm75,
 		lm75b,
+		pct2075,
 		thermal,
 		tmp102,
 	}

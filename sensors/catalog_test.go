@@ -93,10 +93,11 @@ func TestBadConfigurations(t *testing.T) {
 		want string
 	}{
 		{"bme280", sensors.Config{}, "bus is missing"},
-		{"bme280", sensors.Config{Bus: "i2c-1", Address: 0x48}, "want 0x76, 0x77 (got 0x48)"},
+		{"bme280", sensors.Config{Bus: "i2c-1", Address: 0x48}, "want 0x76 or 0x77 (got 0x48)"},
 		{"bmp280", sensors.Config{Bus: "i2c-9"}, "not there"},
-		{"tmp102", sensors.Config{Bus: "i2c-1", Address: 0x4C}, "want 0x48, 0x49, 0x4a, 0x4b (got 0x4c)"},
-		{"lm75", sensors.Config{Bus: "i2c-1", Address: 0x76}, "(got 0x76)"},
+		{"tmp102", sensors.Config{Bus: "i2c-1", Address: 0x4C}, "want 0x48 to 0x4b (got 0x4c)"},
+		{"lm75", sensors.Config{Bus: "i2c-1", Address: 0x38}, "(got 0x38)"},
+		{"pct2075", sensors.Config{Bus: "i2c-1", Address: 0x34}, "want 0x28 to 0x2f, 0x35 to 0x37, 0x48 to 0x4f or 0x70 to 0x77 (got 0x34)"},
 		{"lm75b", sensors.Config{}, "bus is missing"},
 		{"gpio", sensors.Config{}, "pin is missing"},
 		{"gpio", sensors.Config{Pin: "GPIO99"}, `"GPIO99"`},

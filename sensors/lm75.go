@@ -3,6 +3,7 @@ package sensors
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -15,7 +16,10 @@ import (
 // temperature, the other seven undefined. NXP's LM75A, Rev. 04, and LM75B,
 // Rev. 6.1 of 6 February 2015: eleven bits, the other five zero. The name on
 // the chip does not tell the maker, so "lm75" takes nine bits and is right for
-// all of them, and "lm75b" takes the eleven of NXP's.
+// all of them, and "lm75b" takes the eleven of NXP's. NXP's PCT2075 (product
+// data sheet) is an LM75B whose three address pins may also be left open, which
+// gives it 27 addresses. So may those of Texas Instruments' TMP175 (SBOS288), which
+// after power-on gives nine bits.
 //
 // The chip converts all the time, every 100 to 300 ms. It has no identity and
 // no way to say that a conversion is done. So the driver waits for the first
@@ -27,6 +31,19 @@ import (
 
 var lm75Addresses = []uint16{0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F}
 
+// openPinAddresses are those with an address pin left open.
+var openPinAddresses = []uint16{
+	0x28, 0x29, 0x2A, 0x2B, 0x2C, 0x2D, 0x2E, 0x2F, 0x35, 0x36,
+	0x70, 0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77,
+}
+
+// lm75Relatives are those of all makers. pct2075Addresses begin with that of the
+// modules: all three pins open.
+var (
+	lm75Relatives    = slices.Concat(lm75Addresses, openPinAddresses, []uint16{0x37})
+	pct2075Addresses = slices.Concat([]uint16{0x37}, lm75Addresses, openPinAddresses)
+)
+
 var lm75Quantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 125}}
 
 var lm75 = Chip{
@@ -35,13 +52,13 @@ var lm75 = Chip{
 	Source:     "SNIS153B",
 	Keys:       []string{"bus", "address"},
 	Required:   []string{"bus"},
-	Addresses:  lm75Addresses,
+	Addresses:  lm75Relatives,
 	Quantities: lm75Quantities,
 	Every:      10 * time.Second,
 	Worst:      500 * time.Millisecond,
-	Look:       lookOnBus(lm75Addresses),
+	Look:       lookOnBus(lm75Relatives),
 	Open: func(b board.Board, c Config) (Sensor, error) {
-		return openLM75(b, c, lm75Bits9)
+		return openLM75(b, c, lm75Relatives, lm75Bits9)
 	},
 }
 
@@ -57,7 +74,23 @@ var lm75b = Chip{
 	Worst:      500 * time.Millisecond,
 	Look:       lookOnBus(lm75Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
-		return openLM75(b, c, lm75Bits11)
+		return openLM75(b, c, lm75Addresses, lm75Bits11)
+	},
+}
+
+var pct2075 = Chip{
+	Name:       "pct2075",
+	Title:      "NXP PCT2075: temperature to an eighth of a degree",
+	Source:     "NXP PCT2075, product data sheet",
+	Keys:       []string{"bus", "address"},
+	Required:   []string{"bus"},
+	Addresses:  pct2075Addresses,
+	Quantities: lm75Quantities,
+	Every:      10 * time.Second,
+	Worst:      500 * time.Millisecond,
+	Look:       lookOnBus(pct2075Addresses),
+	Open: func(b board.Board, c Config) (Sensor, error) {
+		return openLM75(b, c, pct2075Addresses, lm75Bits11)
 	},
 }
 
@@ -84,8 +117,8 @@ type lm75Sensor struct {
 	conf byte // as it is while awake
 }
 
-func openLM75(b board.Board, c Config, bits int) (Sensor, error) {
-	w, err := dial(b, c, lm75Addresses)
+func openLM75(b board.Board, c Config, addresses []uint16, bits int) (Sensor, error) {
+	w, err := dial(b, c, addresses)
 	if err != nil {
 		return nil, err
 	}

@@ -23,11 +23,12 @@ type rig struct {
 
 // rigs has one for every chip of the catalog.
 var rigs = map[string]rig{
-	"bme280": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBME280(0x76).Chip }},
-	"bmp280": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP280(0x76).Chip }},
-	"tmp102": {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP102(0x48).Chip }},
-	"lm75":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 9).Chip }},
-	"lm75b":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 11).Chip }},
+	"bme280":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddBME280(0x76).Chip }},
+	"bmp280":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP280(0x76).Chip }},
+	"tmp102":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP102(0x48).Chip }},
+	"lm75":    {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 9).Chip }},
+	"lm75b":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 11).Chip }},
+	"pct2075": {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x37, 11).Chip }},
 	"gpio": {
 		config: sensors.Config{Pin: "GPIO17"},
 		cut: func(t *testing.T, b *sim.Board, away bool) {

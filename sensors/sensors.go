@@ -37,7 +37,8 @@ type Config struct {
 	Chip string `yaml:"chip"`
 	// Every is the time from one reading to the next.
 	Every time.Duration `yaml:"every"`
-	// Bus is the I2C bus: i2c-1.
+	// Bus is the I2C bus: i2c-1, a link to it in /dev, or its adapter's name or
+	// part of it, such as CH341.
 	Bus string `yaml:"bus"`
 	// Address is the chip's address on its bus, 0x03 to 0x77.
 	Address uint16 `yaml:"address"`

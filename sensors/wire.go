@@ -86,17 +86,33 @@ func addressOf(c Config, addresses []uint16) (uint16, error) {
 		addr = addresses[0]
 	}
 	if !slices.Contains(addresses, addr) {
-		return 0, fmt.Errorf("address: want %s (got %#02x)", oneOf(addresses), addr)
+		return 0, fmt.Errorf("address: want %s (got 0x%02x)", AddressList(addresses), addr)
 	}
 	return addr, nil
 }
 
-func oneOf(addresses []uint16) string {
-	var s []string
-	for _, a := range addresses {
-		s = append(s, fmt.Sprintf("%#02x", a))
+// AddressList names addresses for people, runs of them by their ends: "0x48 to
+// 0x4f or 0x76". Any goroutine.
+func AddressList(addresses []uint16) string {
+	all := slices.Sorted(slices.Values(addresses))
+	var words []string
+	for i := 0; i < len(all); {
+		end := i
+		for end+1 < len(all) && all[end+1] == all[end]+1 {
+			end++
+		}
+		if end < i+2 { // too few for a run
+			end = i
+			words = append(words, fmt.Sprintf("0x%02x", all[i]))
+		} else {
+			words = append(words, fmt.Sprintf("0x%02x to 0x%02x", all[i], all[end]))
+		}
+		i = end + 1
 	}
-	return strings.Join(s, ", ")
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+	return strings.Join(words, "")
 }
 
 // begin starts a call: the budget is full again, the last error forgotten.

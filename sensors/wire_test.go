@@ -93,6 +93,24 @@ func TestWireClosed(t *testing.T) {
 	}
 }
 
+func TestAddressList(t *testing.T) {
+	for _, c := range []struct {
+		addresses []uint16
+		want      string
+	}{
+		{nil, ""}, {[]uint16{0x76}, "0x76"}, {[]uint16{0x77, 0x76}, "0x76 or 0x77"},
+		{tmp102Addresses, "0x48 to 0x4b"}, {[]uint16{0x48, 0x49, 0x05, 0x4B}, "0x05, 0x48, 0x49 or 0x4b"},
+		{pct2075Addresses, "0x28 to 0x2f, 0x35 to 0x37, 0x48 to 0x4f or 0x70 to 0x77"},
+	} {
+		if got := AddressList(c.addresses); got != c.want {
+			t.Errorf("%#x: %q, want %q", c.addresses, got, c.want)
+		}
+	}
+	if len(pct2075Addresses) != 27 || pct2075Addresses[0] != 0x37 || len(lm75Relatives) != 27 || lm75Relatives[0] != 0x48 {
+		t.Errorf("addresses %#x and %#x", pct2075Addresses, lm75Relatives)
+	}
+}
+
 func TestUniform(t *testing.T) {
 	for _, c := range []struct {
 		b    []byte

@@ -113,7 +113,7 @@ func (l *loader) address(path string, a *uint16, chip sensors.Chip) {
 			*a = chip.Addresses[0]
 		}
 	case len(chip.Addresses) > 0 && !slices.Contains(chip.Addresses, *a):
-		l.fail(path, "want "+addresses(chip.Addresses), l.nodes[path].Value)
+		l.fail(path, "want "+sensors.AddressList(chip.Addresses), l.nodes[path].Value)
 	case *a < leastAddress || *a > highestAddress:
 		l.fail(path, "want "+hex(leastAddress)+" to "+hex(highestAddress), l.nodes[path].Value)
 	}
@@ -132,17 +132,6 @@ func (l *loader) chipKey(path, key string, chip sensors.Chip) {
 	case !given && slices.Contains(chip.Required, key):
 		l.fail(path+"."+key, fmt.Sprintf("is missing; chip %s needs it", chip.Name), "")
 	}
-}
-
-func addresses(all []uint16) string {
-	words := make([]string, len(all))
-	for i, a := range all {
-		words[i] = hex(a)
-	}
-	if n := len(words); n > 1 {
-		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
-	}
-	return strings.Join(words, "")
 }
 
 // user is something with a name and perhaps a pin.

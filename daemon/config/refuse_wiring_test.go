@@ -25,7 +25,7 @@ var refusedKeys = []refusal{
 	{
 		name: "address too high",
 		text: tmp("address: 0x90"),
-		want: `fieldpost.yaml:9: sensors[0].address: want 0x48, 0x49, 0x4a or 0x4b (got 0x90)`,
+		want: `fieldpost.yaml:9: sensors[0].address: want 0x48 to 0x4b (got 0x90)`,
 	},
 	{
 		name: "address too high for any chip",
@@ -65,7 +65,7 @@ var refusedKeys = []refusal{
 	{
 		name: "no bus",
 		text: "sensors:\n- {name: a, chip: tmp102, bus: spi0}\n",
-		want: `fieldpost.yaml:6: sensors[0].bus: want the name of an I2C bus, such as i2c-1 (got spi0)`,
+		want: `fieldpost.yaml:6: sensors[0].bus: want the name of an I2C bus, such as i2c-1, a link to it such as /dev/i2c-greenhouse, or its adapter's name, such as CH341 (got spi0)`,
 	},
 	{
 		name: "zone with a path",

@@ -133,6 +133,7 @@ func hex(x uint16) string { return fmt.Sprintf("0x%02x", x) }
 var (
 	names       = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	identifiers = regexp.MustCompile(`^[A-Za-z0-9:_.-]{1,128}$`)
+	notBuses    = regexp.MustCompile(`(?i)^(i2c|spi|spidev|smbus|gpiochip|tty[a-z]*)?[-_ ]?[0-9.]*$`) // a slip, or another kind of bus
 	buses       = regexp.MustCompile(`^i2c-(0|[1-9][0-9]{0,4})$`)
 )
 
@@ -173,14 +174,20 @@ func clientID(v any) string {
 	return ""
 }
 
+// bus takes a bus's name as a board does, but each bus by one name only: one
+// worker is for what has one name.
 func bus(v any) string {
-	switch s := v.(string); {
+	s := v.(string)
+	switch plain := strings.TrimPrefix(s, "/dev/"); {
 	case buses.MatchString(s):
 		return ""
-	case buses.MatchString("i2c-" + strings.TrimPrefix(s, "/dev/i2c-")):
-		return fmt.Sprintf("want the bus's name: %q", "i2c-"+strings.TrimPrefix(s, "/dev/i2c-"))
+	case buses.MatchString(plain), buses.MatchString("i2c-" + plain):
+		return fmt.Sprintf("want the bus's name: %q", "i2c-"+strings.TrimPrefix(plain, "i2c-"))
+	case notBuses.MatchString(plain), strings.ContainsFunc(s, unicode.IsControl), s != strings.TrimSpace(s), len(s) > 64,
+		strings.HasPrefix(s, "/") && (plain == s || plain == "" || strings.Contains(plain, "..")):
+		return "want the name of an I2C bus, such as i2c-1, a link to it such as /dev/i2c-greenhouse, or its adapter's name, such as CH341"
 	}
-	return "want the name of an I2C bus, such as i2c-1"
+	return ""
 }
 
 func line(v any) string {

@@ -30,9 +30,10 @@ import (
 // Board is the machine's hardware. Its methods may be called from any
 // goroutine; what they return belongs to the caller.
 type Board interface {
-	// Bus opens the I2C bus of that name ("i2c-1"). Each call opens it anew;
-	// the caller closes it. Only one goroutine, the bus's [Worker], may use
-	// the buses opened under one name.
+	// Bus opens the I2C bus of that name ("i2c-1", "CH341"), which may be
+	// another one at each call: adapters on USB come and go. The caller closes
+	// it; its String is the bus's present name, i2c-N. Only one goroutine, the
+	// bus's [Worker], may use the buses opened under one name.
 	//
 	// The error wraps [ErrAbsent] when there is no such bus and
 	// [fs.ErrPermission] when it may not be opened; it names the device file.

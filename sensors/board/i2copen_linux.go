@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -72,10 +71,10 @@ func busNumber(name string) (int, error) {
 	return n, nil
 }
 
-// openI2C opens the bus of that name, whose device file lies in dev; /sys is
-// in root.
+// openI2C opens the bus that a name means now; its device file lies in dev, and
+// /sys in root.
 func openI2C(dev, root, name string) (*i2cBus, error) {
-	n, err := busNumber(name)
+	n, err := findBus(dev, root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +82,7 @@ func openI2C(dev, root, name string) (*i2cBus, error) {
 	path := filepath.Join(dev, short)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, busOpenError(dev, short, path, err)
+		return nil, busOpenError(adapters(dev, root), short, path, err)
 	}
 	b, err := newI2CBus(short, i2cDevice{f})
 	if err != nil {
@@ -94,7 +93,7 @@ func openI2C(dev, root, name string) (*i2cBus, error) {
 }
 
 // busOpenError says why a bus cannot be opened and what to do about it.
-func busOpenError(dev, short, path string, err error) error {
+func busOpenError(all []adapter, short, path string, err error) error {
 	var named *fs.PathError
 	if errors.As(err, &named) {
 		err = named.Err // the path is said anyway
@@ -103,33 +102,7 @@ func busOpenError(dev, short, path string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open bus %s: %s: %w; %s", short, path, fs.ErrPermission, groupHint(path, "i2c"))
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("open bus %s: %s is %w (%w); %s", short, path, ErrAbsent, err, busesHint(dev))
+		return fmt.Errorf("open bus %s: %s is %w (%w); %s", short, path, ErrAbsent, err, busesHint(all))
 	}
 	return fmt.Errorf("open bus %s: %s: %w", short, path, err)
-}
-
-// busesHint names the buses there are, or how to get one.
-func busesHint(dev string) string {
-	names := busNames(dev)
-	if len(names) == 0 {
-		return "this machine shows no I2C bus: on a Raspberry Pi set dtparam=i2c_arm=on in config.txt and restart, elsewhere load the module i2c-dev"
-	}
-	return "this machine has " + strings.Join(names, ", ") + "; on a Raspberry Pi the header's bus is i2c-1, enabled with dtparam=i2c_arm=on in config.txt"
-}
-
-// busNames lists the I2C buses in dev, by number.
-func busNames(dev string) []string {
-	paths, _ := filepath.Glob(filepath.Join(dev, "i2c-*")) // the pattern is well formed
-	var numbers []int
-	for _, p := range paths {
-		if n, err := busNumber(filepath.Base(p)); err == nil {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	names := make([]string, len(numbers))
-	for i, n := range numbers {
-		names[i] = "i2c-" + strconv.Itoa(n)
-	}
-	return names
 }

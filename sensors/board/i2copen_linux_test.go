@@ -25,6 +25,53 @@ func TestBusNumber(t *testing.T) {
 	}
 }
 
+// A bus by its adapter's name, a part of it, or a link; and the same one after it
+// came back under another number.
+func TestFindBus(t *testing.T) {
+	dev := touch(t, "i2c-1", "i2c-7", "i2c-10", "i2c-11", "gpiochip0")
+	root := put(t, map[string]string{
+		"sys/bus/i2c/devices/i2c-1/name":  "bcm2835 (i2c@7e804000)\n",
+		"sys/bus/i2c/devices/i2c-7/name":  "i2c-ch341-usb at bus 001 device 004\n",
+		"sys/bus/i2c/devices/i2c-10/name": "MCP2221 usb-i2c bridge\n",
+		"sys/bus/i2c/devices/i2c-11/name": "MCP2221 usb-i2c bridge on hidraw1\n",
+	})
+	for link, target := range map[string]string{"i2c-green": "i2c-7", "sensors": "i2c-10", "stray": "gpiochip0", "gone": "i2c-9", "i2c-odd": "gpiochip0"} {
+		if err := os.Symlink(target, filepath.Join(dev, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]int{
+		"i2c-1": 1, "i2c-3": 3, "CH341": 7, "ch341-usb at": 7, "BCM2835": 1, "/dev/i2c-green": 7, "/dev/sensors": 10,
+		"MCP2221 usb-i2c bridge": 10, "hidraw1": 11,
+	} {
+		if got, err := findBus(dev, root, name); err != nil || got != want {
+			t.Errorf("%q is %d, %v, want %d", name, got, err, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"FT232":       `find bus "FT232": no I2C adapter has this in its name: not there; this machine has i2c-1 (bcm2835 (i2c@7e804000)), i2c-7 (i2c-ch341-usb`,
+		"":            "no I2C adapter",
+		"MCP2221":     "it may be any of i2c-10 (MCP2221 usb-i2c bridge), i2c-11 (MCP2221 usb-i2c bridge on hidraw1); write more of its name",
+		"/dev/none":   `SYMLINK+="none"`,
+		"/dev/gone":   "not there",
+		"/dev/stray":  "leads to gpiochip0, which is no I2C bus",
+		"/dev/../etc": "not there",
+	} {
+		if n, err := findBus(dev, root, name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is %d, %v, want %q", name, n, err, want)
+		}
+	}
+	if err := os.Rename(filepath.Join(dev, "i2c-7"), filepath.Join(dev, "i2c-8")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(root, "sys/bus/i2c/devices/i2c-7"), filepath.Join(root, "sys/bus/i2c/devices/i2c-8")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := findBus(dev, root, "CH341"); err != nil || got != 8 {
+		t.Errorf("after it came back: %d, %v, want 8", got, err)
+	}
+}
+
 // touch makes empty files in a new directory that plays /dev.
 func touch(t *testing.T, names ...string) string {
 	t.Helper()
@@ -66,8 +113,8 @@ func TestOpenI2CNoDevice(t *testing.T) {
 	if !errors.Is(err, unix.ENOTTY) || b != nil {
 		t.Errorf("%v, %v, want %v", b, err, unix.ENOTTY)
 	}
-	if _, err := openI2C(touch(t), "/", "one"); err == nil {
-		t.Error("opened bus \"one\"")
+	if _, err := openI2C(touch(t), "/", "one"); !errors.Is(err, ErrAbsent) {
+		t.Errorf("opened bus \"one\": %v", err)
 	}
 }
 
@@ -75,7 +122,7 @@ func TestBusOpenErrors(t *testing.T) {
 	dev := touch(t, "i2c-1")
 	path := filepath.Join(dev, "i2c-1")
 	open := func(errno error) error {
-		return busOpenError(dev, "i2c-1", path, &fs.PathError{Op: "open", Path: path, Err: errno})
+		return busOpenError(adapters(dev, ""), "i2c-1", path, &fs.PathError{Op: "open", Path: path, Err: errno})
 	}
 	if err := open(unix.EACCES); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "group i2c") || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v, want permission, path and group", err)

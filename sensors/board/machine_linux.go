@@ -52,7 +52,8 @@ func (m *Machine) Notes() []string { return m.notes }
 // Buses lists the machine's I2C buses, by number: "i2c-1".
 func (m *Machine) Buses() []string { return busNames(m.dev) }
 
-// Bus opens the I2C bus of that name: i2c-1, 1 or /dev/i2c-1. Opening it
+// Bus opens the I2C bus that a name means now: i2c-1, 1 or /dev/i2c-1, another
+// link in /dev, or the adapter's name or part of it, such as CH341. Opening it
 // bounds every transaction on the adapter, whoever makes it, to 100 ms. It is a
 // [Claimer], and a transaction with an address that a driver of the kernel owns
 // is refused with an [*OwnedError].
