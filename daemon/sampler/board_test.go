@@ -103,6 +103,59 @@ func TestExchangedChip(t *testing.T) {
 	}
 }
 
+// An adapter on USB is unplugged: the kernel has it out of our hands at once where
+// readings are far apart, and otherwise with the next one. It comes back, under the
+// same number or another, with a chip that has just got its power, and is read
+// again without a restart.
+func TestUnpluggedBus(t *testing.T) {
+	for _, c := range []struct {
+		every time.Duration
+		bus   string
+		back  string
+		held  int // handles while nothing is read
+	}{
+		{10 * time.Second, "i2c-7", "i2c-7", 0},
+		{10 * time.Second, "CH341", "i2c-8", 0},
+		{time.Second, "i2c-7", "i2c-7", 2},
+		{time.Second, "CH341", "i2c-8", 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := sim.New()
+			bus := b.AddBus("i2c-7")
+			bus.SetAdapter("i2c-ch341-usb at bus 001 device 004")
+			bus.AddBME280(0x76)
+			bus.AddTMP102(0x48)
+			one, other := air, near
+			one.Bus, other.Bus, one.Every, other.Every = c.bus, c.bus, c.every, c.every
+			r := onBoard(t, b, one, other)
+			pass(20*time.Second + 500*time.Millisecond)
+			if n := bus.Handles(); n != c.held {
+				t.Errorf("%+v: %d handles between readings", c, n)
+			}
+			b.Unplug(bus)
+			pass(c.every + 500*time.Millisecond)
+			if n := bus.Handles(); n != 0 {
+				t.Errorf("%+v: %d handles on an adapter that is gone", c, n)
+			}
+			same(t, "faults", sorted(changed(r)), []string{"air absent raised", "near absent raised"})
+			b.Plug(bus, c.back)
+			pass(2 * c.every)
+			if now := r.s.o.Health.Current(); len(now) != 0 {
+				t.Errorf("%+v: still wrong: %+v", c, now)
+			}
+			r.stop()
+			if n := bus.Handles(); n != 0 {
+				t.Errorf("%+v: %d handles after the end", c, n)
+			}
+			for _, rec := range r.records {
+				if celsius := rec.Fields[0].Value.(float64); celsius < 19.98 || celsius > 20.02 {
+					t.Errorf("%+v: %v of %s", c, rec.Fields, rec.Sensor)
+				}
+			}
+		})
+	}
+}
+
 // The bus hangs, on the board and not in a fake; then it is let go.
 func TestStuckBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

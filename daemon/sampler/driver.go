@@ -13,7 +13,8 @@ import (
 
 // driver is a sensor's chip, open or not. It belongs to the worker.
 type driver struct {
-	board  board.Board
+	board  *board.Resting
+	rests  bool // its bus is let go of between readings
 	config sensors.Config
 	chip   sensors.Chip
 	clock  clock.Clock
@@ -55,6 +56,9 @@ func (d *driver) read(anew bool) (reading, error) {
 			_ = d.close()
 		}
 		return reading{}, explain(err, d.board, d.config)
+	}
+	if d.rests {
+		d.board.Rest()
 	}
 	return reading{stamp, fields}, nil
 }

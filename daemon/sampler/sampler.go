@@ -44,6 +44,11 @@ const (
 	stall = 5 * time.Second
 	// turn is the longest the scheduler waits.
 	turn = time.Second
+	// farApart is the least time between readings for which a bus is let go of,
+	// so that an adapter on USB can be unplugged: it is longer than that nobody
+	// who plugs something in should wait, and opening a bus costs a hundredth of
+	// a reading.
+	farApart = 5 * time.Second
 	// grace is how long the end waits for a stuck worker.
 	grace = 2 * time.Second
 )

@@ -51,7 +51,7 @@ func newUnit(o *Options, c sensors.Config, chip sensors.Chip, b *bench) *unit {
 		trigger: make(chan struct{}, 1),
 		asks:    make(chan ask),
 		plan:    plan{every: every},
-		driver:  driver{board: o.Board, config: c, chip: chip, clock: o.Clock, lines: make(chan (<-chan board.Edge), 4)},
+		driver:  driver{board: board.NewResting(o.Board), rests: every >= farApart, config: c, chip: chip, clock: o.Clock, lines: make(chan (<-chan board.Edge), 4)},
 		count:   o.Counts.of(c.Name),
 		quit:    make(chan struct{}),
 	}

@@ -190,6 +190,37 @@ func TestInputGone(t *testing.T) {
 	}
 }
 
+// A chip that was unplugged and comes back under another number is found by its
+// label, and its line works again.
+func TestInputComesBack(t *testing.T) {
+	m, k := newFakeMachine(t, map[string]*fakeChip{"gpiochip5": bench("mcp2221_gpio", "A", "B")})
+	cfg := InputConfig{Line: "mcp2221_gpio:1"}
+	in, err := m.Input(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.chips["gpiochip5"].lines[1].broken = unix.ENODEV
+	if _, err := in.Active(); !errors.Is(err, ErrAbsent) {
+		t.Errorf("unplugged: %v", err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Rename(filepath.Join(k.dev, "gpiochip5"), filepath.Join(k.dev, "gpiochip6")); err != nil {
+		t.Fatal(err)
+	}
+	k.chips = map[string]*fakeChip{"gpiochip6": bench("mcp2221_gpio", "A", "B")}
+	if in, err = m.Input(cfg); err != nil {
+		t.Fatalf("plugged in again: %v", err)
+	}
+	if _, err := in.Active(); err != nil || in.ID().Chip != "gpiochip6" {
+		t.Errorf("plugged in again: %v, %v", in.ID(), err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOutput(t *testing.T) {
 	m, _, lines := benchMachine(t)
 	out, err := m.Output(OutputConfig{Line: "gpiochip0:1", ActiveLow: true, Drive: OpenDrain, Active: true})
@@ -226,6 +257,12 @@ func TestOutput(t *testing.T) {
 	}
 	if _, err := out.Active(); !errors.Is(err, unix.EIO) {
 		t.Errorf("Active() of a broken line = %v", err)
+	}
+	pump.broken = unix.ENODEV // on USB
+	for verb, err := range map[string]error{"set": out.Set(true), "read": second(out.Active())} {
+		if !errors.Is(err, ErrAbsent) || !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), verb+" line bench-gpio:1 (PUMP): not there: its chip was unplugged") {
+			t.Errorf("%s a line that was unplugged = %v", verb, err)
+		}
 	}
 	if err := out.Close(); err != nil {
 		t.Error(err)

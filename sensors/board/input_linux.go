@@ -125,7 +125,7 @@ func (in *inputLine) Active() (bool, error) {
 	err := in.err
 	in.mu.Unlock()
 	if err != nil {
-		return false, fmt.Errorf("read line %s: its edges have ended: %w", in.id, err)
+		return false, lineError("read", in.id, fmt.Errorf("its edges have ended: %w", err))
 	}
 	return readLine(in.kernel, in.id, in.file)
 }
@@ -152,7 +152,16 @@ func (in *inputLine) Close() error {
 func readLine(k gpioKernel, id LineID, f *os.File) (bool, error) {
 	v, err := k.get(f)
 	if err != nil {
-		return false, fmt.Errorf("read line %s: %w", id, err)
+		return false, lineError("read", id, err)
 	}
 	return v.Bits&1 != 0, nil
+}
+
+// lineError says that a requested line failed, and that it is gone where that is
+// so: a chip on USB takes its lines along.
+func lineError(verb string, id LineID, err error) error {
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("%s line %s: %w: its chip was unplugged (%w)", verb, id, ErrAbsent, err)
+	}
+	return fmt.Errorf("%s line %s: %w", verb, id, err)
 }

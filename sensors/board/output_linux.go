@@ -70,7 +70,7 @@ func (o *outputLine) ID() LineID { return o.id }
 // Set drives the line.
 func (o *outputLine) Set(active bool) error {
 	if err := o.kernel.set(o.file, values(active)); err != nil {
-		return fmt.Errorf("set line %s: %w", o.id, err)
+		return lineError("set", o.id, err)
 	}
 	return nil
 }

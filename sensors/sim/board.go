@@ -93,15 +93,46 @@ func busName(name string) string {
 	return "i2c-" + strings.TrimPrefix(strings.TrimPrefix(name, "/dev/"), "i2c-")
 }
 
-// Bus opens the bus of that name: i2c-1, 1 or /dev/i2c-1, as on a machine.
+// Bus opens the bus of that name: i2c-1, 1 or /dev/i2c-1, or its adapter's name
+// or part of it, as on a machine.
 func (b *Board) Bus(name string) (i2c.BusCloser, error) {
 	b.mu.Lock()
 	bus := b.buses[busName(name)]
+	for _, other := range b.buses {
+		if bus == nil && name != "" && other.called(name) {
+			bus = other
+		}
+	}
 	b.mu.Unlock()
 	if bus == nil {
 		return nil, fmt.Errorf("open bus %q: %w", name, board.ErrAbsent)
 	}
 	return bus.open(), nil
+}
+
+// Unplug takes an adapter away, with all that is on its bus: handles on it are
+// dead from then on, and it cannot be opened.
+func (b *Board) Unplug(bus *Bus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bus.mu.Lock()
+	defer bus.mu.Unlock()
+	delete(b.buses, bus.name)
+	bus.plugs++
+}
+
+// Plug puts an adapter back that was unplugged, as the bus of that name, which may
+// be another one than before. The chips on it have just got their power.
+func (b *Board) Plug(bus *Bus, name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bus.mu.Lock()
+	defer bus.mu.Unlock()
+	bus.name = busName(name)
+	b.buses[bus.name] = bus
+	for _, c := range bus.chips {
+		c.dev.reset(time.Now())
+	}
 }
 
 // Root is the directory set by SetRoot; until then one that does not exist.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,16 +19,46 @@ import (
 type Bus struct {
 	name string
 
-	mu    sync.Mutex // guards what follows, the chips' registers included
-	chips map[uint16]*Chip
-	owned map[uint16]string // by drivers of the kernel
-	fault error
-	stuck chan struct{} // non-nil while stuck; closed on Release
-	count int
+	mu      sync.Mutex // guards what follows, the chips' registers included
+	adapter string     // its adapter's name
+	plugs   int        // how often it was unplugged; older handles are dead
+	handles int        // that are open
+	chips   map[uint16]*Chip
+	owned   map[uint16]string // by drivers of the kernel
+	fault   error
+	stuck   chan struct{} // non-nil while stuck; closed on Release
+	count   int
 }
 
-// Name is the bus's name.
-func (b *Bus) Name() string { return b.name }
+// Name is the bus's name, i2c-N.
+func (b *Bus) Name() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.name
+}
+
+// SetAdapter gives the bus's adapter a name, under which, or part of it, the bus
+// is found too.
+func (b *Bus) SetAdapter(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.adapter = name
+}
+
+// called tells whether a name is its adapter's or part of it.
+func (b *Bus) called(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Contains(strings.ToLower(b.adapter), strings.ToLower(name))
+}
+
+// Handles is how many handles on the bus are open. While there is one, a
+// kernel does not get an adapter that was unplugged out of its hands.
+func (b *Bus) Handles() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.handles
+}
 
 // Fault makes every transaction end in err; nil heals the bus. Drivers see it
 // wrapped.
@@ -84,7 +115,12 @@ func (b *Bus) Transactions() int {
 	return b.count
 }
 
-func (b *Bus) open() *handle { return &handle{bus: b, closed: make(chan struct{})} }
+func (b *Bus) open() *handle {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.handles++
+	return &handle{bus: b, name: b.name, plugs: b.plugs, closed: make(chan struct{})}
+}
 
 // add puts a device at an address, in place of what was there.
 func (b *Bus) add(addr uint16, d device) *Chip {
@@ -99,6 +135,8 @@ func (b *Bus) add(addr uint16, d device) *Chip {
 // handle is one opening of a bus.
 type handle struct {
 	bus    *Bus
+	name   string // the bus's when it was opened
+	plugs  int
 	once   sync.Once
 	closed chan struct{}
 }
@@ -109,16 +147,19 @@ var (
 )
 
 // String is the bus's name.
-func (h *handle) String() string { return h.bus.name }
+func (h *handle) String() string { return h.name }
 
 // SetSpeed accepts any speed.
 func (h *handle) SetSpeed(f physic.Frequency) error { return nil }
 
 // Close ends the handle and every transaction that is stuck on it.
 func (h *handle) Close() error {
-	err := fmt.Errorf("close %s: %w", h.bus.name, os.ErrClosed)
+	err := fmt.Errorf("close %s: %w", h.name, os.ErrClosed)
 	h.once.Do(func() {
 		close(h.closed)
+		h.bus.mu.Lock()
+		h.bus.handles--
+		h.bus.mu.Unlock()
 		err = nil
 	})
 	return err
@@ -142,10 +183,12 @@ func (h *handle) Tx(addr uint16, w, r []byte) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, errUnplugged):
+		return fmt.Errorf("bus %s: %w", h.name, err)
 	case errors.Is(err, board.ErrAbsent):
-		return fmt.Errorf("no acknowledge from %#02x on %s: %w", addr, h.bus.name, err)
+		return fmt.Errorf("no acknowledge from %#02x on %s: %w", addr, h.name, err)
 	}
-	return fmt.Errorf("transaction with %#02x on %s: %w", addr, h.bus.name, err)
+	return fmt.Errorf("transaction with %#02x on %s: %w", addr, h.name, err)
 }
 
 func (h *handle) tx(addr uint16, w, r []byte) error {
@@ -167,6 +210,9 @@ func (h *handle) address(addr uint16) (*Chip, error) {
 	b := h.bus
 	b.mu.Lock()
 	owned := b.claim(addr)
+	if h.plugs != b.plugs {
+		owned = errUnplugged
+	}
 	b.count++
 	stuck := b.stuck
 	b.mu.Unlock()
@@ -203,6 +249,9 @@ func (h *handle) wait(stuck <-chan struct{}) error {
 		return nil
 	}
 }
+
+// errUnplugged is what a bus says whose adapter is gone.
+var errUnplugged = fmt.Errorf("%w: its adapter was unplugged (%w)", board.ErrAbsent, syscall.ENODEV)
 
 // errNACK is what a bus says when nothing acknowledges an address. ENXIO is
 // the errno of most adapters; the kernel's Documentation/i2c/fault-codes.rst
