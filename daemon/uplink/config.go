@@ -24,7 +24,14 @@ type Config struct {
 
 	Subscriptions []Subscription
 	Echo          Echo // listens whether a message of ours is delivered
-	Outbox        Outbox
+	// Stale names filters that the session may hold of an earlier configuration. They
+	// are given up on the first connection, once the link stands; those among
+	// Subscriptions, and what is no filter, are left out.
+	Stale []string
+	// Released is told of each of Stale that the session does not hold any more, from
+	// Run's goroutine; must not block; may be nil.
+	Released func(filter string)
+	Outbox   Outbox
 	// Will is published by the broker when it loses us; nil is none. It must
 	// carry no time, as it is written when we connect.
 	Will *Mail

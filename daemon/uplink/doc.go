@@ -32,6 +32,9 @@
 // while it takes others of the same topic, is set aside. [Explain] turns what was
 // seen into what it means.
 //
+// A broker keeps a session's subscriptions over any change of ours. Those that may be
+// left of before are given up on the first connection (stale.go), as far as is known.
+//
 // It also discards, without a word, what exceeds its rates; so they are kept
 // (see pace.go). Other brokers' rates are bounded once they have not acknowledged
 // in time.

@@ -21,12 +21,13 @@ type Phase int
 
 // The phases, in their order.
 const (
-	Dialing     Phase = iota // resolving the name, opening the TCP connection
-	Handshaking              // TLS
-	Connecting               // CONNECT was sent, the CONNACK has not come
-	Subscribing              // SUBSCRIBE was sent, the SUBACK has not come
-	Publishing               // messages were sent and are not acknowledged
-	Idle                     // nothing was under way
+	Dialing       Phase = iota // resolving the name, opening the TCP connection
+	Handshaking                // TLS
+	Connecting                 // CONNECT was sent, the CONNACK has not come
+	Subscribing                // SUBSCRIBE was sent, the SUBACK has not come
+	Unsubscribing              // UNSUBSCRIBE was sent, the UNSUBACK has not come
+	Publishing                 // messages were sent and are not acknowledged
+	Idle                       // nothing was under way
 )
 
 // Scene is what was going on when a connection ended.
@@ -254,6 +255,9 @@ func explainHangUp(err error, at Scene) *Explained {
 		}
 		return explained(health.NetworkDown, "fieldpost tries again. If it stays so, the broker does not allow it: "+allowSubscribe(at.Topic),
 			"the broker ended the connection instead of answering the subscription to %q", at.Topic)
+	case Unsubscribing:
+		return explained(health.NetworkDown, "fieldpost tries again, and lets the session keep the subscription if it stays so.",
+			"the broker ended the connection instead of ending the subscription to %q, of an earlier configuration", at.Topic)
 	case Publishing:
 		if at.Repeated && at.Topic != "" {
 			return publishDenied(at.Topic)
@@ -292,6 +296,8 @@ func explainSilence(err error, at Scene) *Explained {
 	switch {
 	case errors.Is(err, errNoAck):
 		return explained(health.NoAcknowledgement, "A passing overload, or the broker discards what exceeds its rate; fieldpost sends it again.", "the broker did not acknowledge a message in time")
+	case errors.Is(err, errNoSuback) && at.Phase == Unsubscribing:
+		return explained(health.NoAcknowledgement, again, "the broker did not answer when the subscription to %q, of an earlier configuration, was to end", at.Topic)
 	case errors.Is(err, errNoSuback):
 		return explained(health.NoAcknowledgement, again, "the broker did not answer the subscription to %q", at.Topic)
 	case errors.Is(err, errNoPing):

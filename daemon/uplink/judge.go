@@ -35,6 +35,8 @@ func (l *Link) judge(s *session, err error) *Explained {
 		if at.Repeated = l.filters.hungUp(s.subject, how, now); at.Repeated {
 			l.cfg.Log.Warn("subscription is denied", "filter", s.subject)
 		}
+	case s.phase == Unsubscribing && answer:
+		l.keptAfter(how)
 	case s.phase == Publishing && answer:
 		at.Topic, at.Repeated = l.blame(s.window, how, now)
 	default:

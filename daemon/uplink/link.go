@@ -46,6 +46,7 @@ type Link struct {
 	wait        backoff
 	tried       time.Time // when the last attempt began
 	filters     filters
+	stale       []stale // filters to be given up
 	topics      topics
 	pace        *pace
 	resets      int // connections in a row that were reset before the CONNACK
@@ -109,7 +110,7 @@ func New(c Config) (*Link, error) {
 		asked:   requests{hurry: make(chan struct{}, 1)},
 		status:  Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
 		keys:    keyring{files: c.Files}, own: own,
-		filters: newFilters(), topics: newTopics(), pace: paceFor(host, c.Limits),
+		filters: newFilters(), stale: staleOf(c), topics: newTopics(), pace: paceFor(host, c.Limits),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil

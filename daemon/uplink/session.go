@@ -67,6 +67,9 @@ func (s *session) run(ctx context.Context) error {
 	}
 	if ctx.Err() == nil {
 		s.stand()
+		if err := s.giveUp(ctx); err != nil {
+			return s.finish(err)
+		}
 		s.flow(ctx)
 	}
 	if ctx.Err() != nil && !s.conn.over() {
