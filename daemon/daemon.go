@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -61,25 +62,26 @@ type Options struct {
 
 // Daemon is a built daemon, its lines claimed.
 type Daemon struct {
-	o        Options
-	log      *slog.Logger
-	health   *health.Health
-	faults   faultQueue
-	progress health.Progress
-	spool    *spool.Spool
-	times    *times
-	bank     *output.Bank
-	sampler  *sampler.Sampler
-	files    *uplink.Files
-	open     *refresh.Value[openFiles]
-	link     *uplink.Link
-	linkLoop *health.Loop
-	desk     *command.Desk
-	answers  answers
-	watch    linkWatch
-	local    *local.Server
-	seen     lastSeen
-	started  clock.Stamp
+	o             Options
+	log           *slog.Logger
+	health        *health.Health
+	faults        faultQueue
+	progress      health.Progress
+	spool         *spool.Spool
+	times         *times
+	subscriptions *subscriptions
+	bank          *output.Bank
+	sampler       *sampler.Sampler
+	files         *uplink.Files
+	open          *refresh.Value[openFiles]
+	link          *uplink.Link
+	linkLoop      *health.Loop
+	desk          *command.Desk
+	answers       answers
+	watch         linkWatch
+	local         *local.Server
+	seen          lastSeen
+	started       clock.Stamp
 }
 
 // New opens the spool, claims the output lines at their initial levels and
@@ -188,6 +190,14 @@ func (d *Daemon) linkConfig() uplink.Config {
 			c.Subscriptions[0].QoS, c.Clean = 0, true
 		}
 	}
+	var kept []string // by the broker's session
+	for _, s := range c.Subscriptions {
+		if !c.Clean {
+			kept = append(kept, s.Filter)
+		}
+	}
+	d.subscriptions = newSubscriptions(c.ClientID, kept, d.spool.Journal("subscriptions"), d.log)
+	c.Stale, c.Released = d.subscriptions.stale(), d.subscriptions.released
 	return c
 }
 
@@ -196,7 +206,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 func (d *Daemon) Run(ctx context.Context) error {
 	failed := make(chan error, 11)
 	keeping := start("spool", failed, d.spool.Run)
-	timing := start("clock", failed, d.times.run)
+	timing := start("clock and subscriptions", failed, d.remember)
 	pins := start("outputs", failed, d.bank.Run)
 	reading := start("sampler", failed, d.sampler.Run)
 	fetching := start("credentials", failed, d.files.Run)
@@ -261,6 +271,17 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	}
 	d.log.Info("stopped", "left_in_spool", d.waiting())
 	return errors.Join(errs...)
+}
+
+// remember keeps what is known over restarts beside the spool, until ctx ends: what
+// the time was, and what the broker's session may hold.
+func (d *Daemon) remember(ctx context.Context) error {
+	var both sync.WaitGroup
+	var failed error
+	both.Go(func() { failed = d.subscriptions.run(ctx) })
+	err := d.times.run(ctx)
+	both.Wait()
+	return errors.Join(err, failed)
 }
 
 // settle waits until what was taken last is on disk, where nothing is sent that

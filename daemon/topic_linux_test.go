@@ -3,10 +3,13 @@ package daemon_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -102,11 +105,17 @@ func (m move) try(t *testing.T, s *site) {
 	if r.Orders.Done != 0 || r.Orders.Refused != 0 || r.Outputs[0].State != "off" || r.Orders.Topic != cfg.CommandsTopic() {
 		t.Errorf("after the move: %+v, %+v; want the pump left alone", r.Orders, r.Outputs[0])
 	}
+	// It is given up, and no more of it comes.
+	told(t, socket, "end of the old subscription", func(daemon.Report) bool { return !s.remembers(m.client, m.was) })
+	say(m.was, forAnybody("c-2"))
 	if m.to == "" {
 		return
 	}
 	say(cfg.CommandsTopic(), forAnybody("c-1")) // its id was not used up
-	told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
+	r = told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
+	if r.Orders.Elsewhere != 1 {
+		t.Errorf("%d messages came on the old topic, want only the one of before", r.Orders.Elsewhere)
+	}
 }
 
 // What an earlier configuration subscribed to acts no more. [CMD-18]
@@ -156,5 +165,74 @@ func TestSubscribePrintsWhatItsFilterMatches(t *testing.T) {
 	say("old", "kept for the session")
 	if got := listen("new/+", "new/orders"); got != "new/orders: hello\n" {
 		t.Errorf("printed %q, want only what new/+ matches", got)
+	}
+}
+
+// remembers reports whether the file beside the spool says that a client id's session
+// may hold a filter.
+func (s *site) remembers(client, filter string) bool {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, "spool", "subscriptions.journal"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.t.Fatal(err)
+	}
+	return regexp.MustCompile(`"client_id":"` + regexp.QuoteMeta(client) + `","filters":\[[^]]*"` + regexp.QuoteMeta(filter) + `"`).Match(b)
+}
+
+// A session of another client id keeps its filters, and gives them up when that
+// client id is used again.
+func TestClientIDIsChangedAndBack(t *testing.T) {
+	s := newSite(t, nil)
+	say := s.sender("test-mouth")
+	run := func(client, topic string, ok func(daemon.Report) bool) {
+		t.Helper()
+		r, socket := s.withSocket(s.placed("west", client, topic))
+		told(t, socket, client+" on "+topic, func(r daemon.Report) bool { return r.Link.Connected && ok(r) })
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("board-1", "old/orders", func(daemon.Report) bool { return s.remembers("board-1", "old/orders") })
+	run("board-2", "new/orders", func(daemon.Report) bool { return s.remembers("board-2", "new/orders") })
+	if !s.remembers("board-1", "old/orders") {
+		t.Error("the first session is forgotten")
+	}
+	say("old/orders", forAnybody("c-1"))
+	run("board-1", "new/orders", func(r daemon.Report) bool {
+		return r.Orders.Elsewhere == 1 && r.Outputs[0].State == "off" && !s.remembers("board-1", "old/orders")
+	})
+	say("old/orders", forAnybody("c-2"))
+	say("new/orders", forAnybody("c-3"))
+	run("board-1", "new/orders", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 0 })
+}
+
+// A file that is damaged, missing or of somebody else costs nothing but the giving up.
+func TestSubscriptionsAreForgotten(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"missing":     os.Remove,
+		"damaged":     func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("x"), 100), 0o600) },
+		"empty":       func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, nil)
+			say := s.sender("test-mouth")
+			first, socket := s.withSocket(s.placed("west", "board-1", "old/orders"))
+			told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected && s.remembers("board-1", "old/orders") })
+			if err := first.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := harm(filepath.Join(s.dir, "spool", "subscriptions.journal")); err != nil {
+				t.Fatal(err)
+			}
+			_, socket = s.withSocket(s.placed("west", "board-1", "new/orders"))
+			told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected })
+			say("old/orders", forAnybody("c-1"))
+			say("new/orders", forAnybody("c-2"))
+			r := told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 1 })
+			if len(r.Faults) > 0 {
+				t.Errorf("faults: %+v", r.Faults)
+			}
+		})
 	}
 }

@@ -65,7 +65,8 @@
 // A [Journal] is a file of such frames that another package keeps in the same
 // directory, under the same lock and outside MaxBytes: "orders.journal" of
 // package command, "levels.journal" of package output, "boots.journal" of what
-// package clock knows of earlier boots.
+// package clock knows of earlier boots, "subscriptions.journal" of what the broker's
+// sessions may hold.
 //
 // Memory holds what is not durable, a little of what is, and 1 MiB of what is read
 // back while a backlog goes out.

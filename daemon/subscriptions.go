@@ -1,0 +1,201 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// How much is remembered of subscriptions, so that the file stays small: the client
+// ids used last, and of each the filters used last.
+const (
+	mostClients = 16
+	mostFilters = 16
+	longestName = 1024 // bytes of a client id or filter; a longer one is not remembered
+)
+
+// subscriptions remembers which filters the broker's sessions of this board may hold,
+// by client id, so that those of an earlier configuration can be given up: in the
+// journal "subscriptions", beside the spool. What it cannot read or write costs
+// nothing but that, for orders act only on the topic that is configured now; so it
+// raises no fault.
+//
+// It is run's alone, but for what mu guards.
+type subscriptions struct {
+	client  string
+	wanted  []string // what the session holds from now on
+	journal timesJournal
+	log     *slog.Logger
+	changed chan struct{} // buffered, signalled when held is not what is on disk
+
+	read bool // the journal has been
+
+	mu   sync.Mutex
+	held []holder // the client id used last first
+	good bool     // the journal holds what held does
+}
+
+// holder is a session and what it may hold, the newest first.
+type holder struct {
+	ClientID string   `json:"client_id"`
+	Filters  []string `json:"filters"`
+}
+
+// newSubscriptions reads what earlier runs have left. wanted is what this run
+// subscribes to in a session that the broker keeps.
+func newSubscriptions(client string, wanted []string, j timesJournal, log *slog.Logger) *subscriptions {
+	s := &subscriptions{client: client, wanted: wanted, journal: j, log: log, changed: make(chan struct{}, 1)}
+	s.load()
+	return s
+}
+
+// load reads the journal, once it can be.
+func (s *subscriptions) load() {
+	if s.read {
+		return
+	}
+	strange := 0
+	var before []holder
+	damage, err := s.journal.Replay(func(entry []byte) {
+		var h holder
+		if json.Unmarshal(entry, &h) != nil || h.ClientID == "" || !utf8.Valid(entry) {
+			strange++
+			return
+		}
+		before = append(before, h)
+	})
+	s.read = err == nil
+	sound := strange == 0 && damage.Holes == 0 && damage.Tail == 0
+	if !sound {
+		s.log.Warn("what earlier configurations subscribed to is damaged; what it still brings is passed over", "places", strange+damage.Holes, "tail", damage.Tail)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.good = s.read && sound && len(s.held) == 0
+	for _, h := range before {
+		s.add(h)
+	}
+	s.want()
+}
+
+// add remembers what one more session may hold. With mu held.
+func (s *subscriptions) add(h holder) {
+	if len(h.ClientID) > longestName {
+		return
+	}
+	i := slices.IndexFunc(s.held, func(x holder) bool { return x.ClientID == h.ClientID })
+	if i < 0 {
+		i = len(s.held)
+		s.held = append(s.held, holder{ClientID: h.ClientID})
+	}
+	x := &s.held[i]
+	for _, f := range h.Filters {
+		if f != "" && len(f) <= longestName && !slices.Contains(x.Filters, f) {
+			x.Filters = append(x.Filters, f)
+		}
+	}
+	x.Filters = x.Filters[:min(len(x.Filters), mostFilters)]
+}
+
+// want puts what this run subscribes to before all else. With mu held.
+func (s *subscriptions) want() {
+	before := s.held
+	s.held = nil
+	s.add(holder{ClientID: s.client, Filters: s.wanted})
+	for _, h := range before {
+		s.add(h)
+	}
+	s.held = slices.DeleteFunc(s.held, func(h holder) bool { return len(h.Filters) == 0 })
+	s.held = s.held[:min(len(s.held), mostClients)]
+	s.good = s.good && slices.EqualFunc(before, s.held, func(a, b holder) bool {
+		return a.ClientID == b.ClientID && slices.Equal(a.Filters, b.Filters)
+	})
+}
+
+// stale gives what the session may hold of before.
+func (s *subscriptions) stale() (filters []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.held {
+		if h.ClientID != s.client {
+			continue
+		}
+		for _, f := range h.Filters {
+			if !slices.Contains(s.wanted, f) {
+				filters = append(filters, f)
+			}
+		}
+	}
+	return filters
+}
+
+// released notes that the session does not hold a filter any more. Any goroutine; it
+// does not wait.
+func (s *subscriptions) released(filter string) {
+	s.mu.Lock()
+	for i := range s.held {
+		if h := &s.held[i]; h.ClientID == s.client {
+			h.Filters = slices.DeleteFunc(slices.Clone(h.Filters), func(f string) bool { return f == filter })
+			s.good = false
+		}
+	}
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run writes what has changed until ctx ends, and then once more.
+func (s *subscriptions) run(ctx context.Context) error {
+	again := time.NewTicker(timesRetry)
+	defer again.Stop()
+	failed := false
+	for {
+		if err := s.write(); err != nil && !failed {
+			s.log.Debug("what is subscribed to cannot be remembered", "err", err)
+			failed = true
+		}
+		select {
+		case <-ctx.Done():
+			_ = s.write() // it has been logged if it fails
+			return nil
+		case <-s.changed:
+		case <-again.C:
+		}
+	}
+}
+
+// write has the journal hold what is known, if it does not.
+func (s *subscriptions) write() error {
+	s.load()
+	s.mu.Lock()
+	good := s.good
+	var entries [][]byte
+	for _, h := range s.held {
+		entry, err := json.Marshal(h)
+		if err != nil {
+			panic(err) // strings always encode
+		}
+		if len(h.Filters) > 0 {
+			entries = append(entries, entry)
+		}
+	}
+	s.good = true
+	s.mu.Unlock()
+	if good {
+		return nil
+	}
+	err := s.journal.Rewrite(iter.Seq[[]byte](slices.Values(entries)))
+	if err != nil {
+		s.mu.Lock()
+		s.good = false
+		s.mu.Unlock()
+	}
+	return err
+}
