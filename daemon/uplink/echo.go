@@ -30,6 +30,7 @@ const defaultWithin = 30 * time.Second
 // echoes is what is known of them beyond one connection.
 type echoes struct {
 	missing bool          // the last that was awaited did not come
+	told    bool          // that nothing is subscribed to with AWS's limits
 	refused bool          // the broker does not let us subscribe; until the process ends
 	wait    time.Duration // until a topic whose echo did not come is subscribed to again
 }
@@ -135,7 +136,13 @@ func (s *session) attend(ctx context.Context) error {
 	case covered:
 		h.listen(l.filters.bans[filter] == nil, false)
 		return nil
-	case !l.cfg.Echo.Subscribe, l.echoes.refused, l.pace.aws:
+	case !l.cfg.Echo.Subscribe, l.echoes.refused:
+		return nil
+	case l.pace.aws:
+		if !l.echoes.told {
+			l.echoes.told = true
+			l.cfg.Log.Info("our own messages are not subscribed to: AWS IoT Core hangs up on what it denies, so its acknowledgements can be relied on", "topic", h.topic)
+		}
 		return nil
 	}
 	h.listen(true, true)

@@ -50,7 +50,8 @@ func (a lull) like(b lull) bool {
 
 // lullOf gives the lull in which a connection that stood has ended; zero where
 // something else has ended it. A close in order right after something was sent
-// may be the broker's answer to that.
+// may be the broker's answer to that, and one after less time than the connection
+// has outlived before is no timeout.
 func (s *session) lullOf(err error, how ending) lull {
 	if s.up.IsZero() {
 		return lull{}
@@ -59,7 +60,9 @@ func (s *session) lullOf(err error, how ending) lull {
 	quiet := t.ended.Sub(later(t.sent, t.heard))
 	switch {
 	case how != byNetwork && s.phase == Idle && quiet >= leastIdle:
-		return lull{length: quiet}
+		if quiet > t.survived {
+			return lull{length: quiet}
+		}
 	case how == byBroker, errors.Is(err, errFull), errors.Is(err, errProtocol):
 	case t.gap >= leastSilent && t.gap > t.survived*6/5:
 		return lull{length: t.gap, silent: true}

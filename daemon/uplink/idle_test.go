@@ -250,3 +250,53 @@ func TestBadNetworkIsNoIdleTimeout(t *testing.T) {
 		l.end(t, nil)
 	})
 }
+
+// Something that ends each connection when it is so old, however much goes over it, is
+// no idle timeout, though the pings before it come at the same times.
+func TestAgeLimitIsNoIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for i := range 6 {
+			p := b.accept(true)
+			p.quiet(10*time.Minute + 12*time.Second)
+			p.hangUp()
+			synctest.Wait()
+			if l.code() != string(health.NetworkDown) || l.Status().Ping != 0 {
+				t.Fatalf("after %d: %+v", i+1, l.Status())
+			}
+		}
+		l.end(t, nil)
+	})
+}
+
+// What is known of a timeout outlives a broker's restart, and a shorter timeout is
+// found, too.
+func TestIdleTimeoutBecomesShorter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 20 * time.Minute
+		l := run(t, c)
+		long, short := way{100 * time.Second, "closed"}, way{20 * time.Second, "closed"}
+		long.carry(b.accept(true), time.Hour)
+		long.carry(b.accept(true), time.Hour)
+		p := b.accept(true)
+		long.carry(p, time.Hour)
+		p.hangUp() // the broker restarts
+		synctest.Wait()
+		if l.code() != string(health.NetworkDown) || l.Status().Ping != 40*time.Second {
+			t.Errorf("after a restart: %+v", l.Status())
+		}
+		short.carry(b.accept(true), time.Hour)
+		short.carry(b.accept(true), time.Hour)
+		if l.code() != string(health.IdleTimeout) || l.Status().Ping != 8*time.Second {
+			t.Errorf("after a shorter one: %+v", l.Status())
+		}
+		p = b.accept(true)
+		if short.carry(p, time.Hour) {
+			t.Error("it ended in spite of pings")
+		}
+		l.end(t, p)
+	})
+}
