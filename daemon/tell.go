@@ -209,6 +209,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
 	read, synced, looked := d.files.Ask(), false, d.open.Ask()
+	var warned []string
 	for {
 		select {
 		case <-ctx.Done():
@@ -225,6 +226,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 			continue
 		case <-read:
 			read, synced = nil, d.checkExpiry()
+			warned = d.warnFiles(warned)
 			continue
 		case <-d.watch.stands: // it may be with a new certificate, which the link has had read
 			synced = d.checkExpiry()
@@ -257,6 +259,18 @@ func (d *Daemon) checkExpiry() (synced bool) {
 		d.health.Clear(health.CertificateExpiring, broker)
 	}
 	return now.Synced
+}
+
+// warnFiles logs what is wrong with the files of the credentials though they can
+// be used, and has not been told before. It gives all that is so now.
+func (d *Daemon) warnFiles(told []string) (now []string) {
+	now = d.files.Warnings()
+	for _, line := range now {
+		if !slices.Contains(told, line) {
+			d.log.Warn("credentials: " + line)
+		}
+	}
+	return now
 }
 
 // filesStuck is told when the disk does not give the files of the credentials,

@@ -1,14 +1,14 @@
 package uplink
 
 import (
-	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"fieldpost/daemon/health"
@@ -41,6 +41,7 @@ func (p Problem) String() string {
 // together and are valid. None is the good answer.
 func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) {
 	c, problems := readCredentials(ca, cert, key)
+	problems = append(problems, c.warnings...)
 	problems = append(problems, dates(ca, cert, c, now)...)
 	problems = append(problems, notRoots(ca, c.rootCerts)...)
 	return problems
@@ -52,6 +53,7 @@ type credentials struct {
 	leaf      *x509.Certificate
 	roots     *x509.CertPool
 	rootCerts []*x509.Certificate
+	warnings  []Problem         // what does not prevent their use
 	sum       [sha256.Size]byte // of the three files
 }
 
@@ -61,112 +63,87 @@ func readCredentials(ca, cert, key string) (*credentials, []Problem) {
 }
 
 // parse gives what is in the files. It is usable only if there is no problem;
-// what could be parsed is filled in all the same.
+// what could be parsed is filled in all the same. A root that cannot be read
+// among others that can is told, and no problem.
 func (p pems) parse() (*credentials, []Problem) {
 	c := &credentials{roots: x509.NewCertPool(), sum: p.sum}
 	problems := p.problems
 	unusable := func(file, what, do string) { problems = append(problems, unusableFile(file, what, do)) }
 	if p.ca != nil {
+		const do = "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"
+		var bad []string
 		var err error
-		if c.rootCerts, err = parseCertificates(p.ca); err != nil {
-			unusable(p.from.CA, err.Error(), "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem")
+		if c.rootCerts, bad, err = parseCertificates(p.ca); err != nil {
+			unusable(p.from.CA, err.Error(), do)
 		}
-	}
-	if p.cert != nil {
-		if chain, err := parseCertificates(p.cert); err != nil {
-			unusable(p.from.Certificate, err.Error(), "put the device certificate there, as it was downloaded")
-		} else {
-			c.leaf = chain[0]
-		}
-	}
-	keyGood := p.key != nil
-	if keyGood {
-		if err := parseKey(p.key); err != nil {
-			keyGood = false
-			unusable(p.from.Key, err.Error(), "put the private key there, as it was downloaded, without a passphrase")
+		for _, what := range bad {
+			w := unusableFile(p.from.CA, what, "take it out or put it right; the other roots in the file are used")
+			w.Warning = true
+			c.warnings = append(c.warnings, w)
 		}
 	}
 	for _, r := range c.rootCerts {
 		c.roots.AddCert(r)
 	}
-	if c.leaf != nil && keyGood {
+	var chain []*x509.Certificate
+	if p.cert != nil {
+		var bad []string
 		var err error
-		if c.pair, err = tls.X509KeyPair(p.cert, p.key); err != nil {
-			unusable(p.from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", p.from.Certificate), "put certificate and key of the same pair into place")
+		if chain, bad, err = parseCertificates(p.cert); err == nil && len(bad) > 0 {
+			err = errors.New(bad[0])
 		}
+		if err != nil {
+			unusable(p.from.Certificate, err.Error(), "put the device certificate there, as it was downloaded")
+			chain = nil
+		}
+	}
+	var key crypto.Signer
+	if p.key != nil {
+		var err error
+		if key, err = parseKey(p.key); err != nil {
+			unusable(p.from.Key, err.Error(), "put the private key there, as it was downloaded, without a passphrase")
+		}
+	}
+	if len(chain) > 0 {
+		problems = append(problems, c.own(p.from, chain, key)...)
 	}
 	return c, problems
 }
 
-// parseCertificates gives the certificates of a PEM file, at least one.
-func parseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	other := ""
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			other = block.Type
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d in it is damaged: %w", len(certs)+1, err)
-		}
-		certs = append(certs, c)
+// own takes our certificate and what is behind it, and its key where that can be
+// used.
+func (c *credentials) own(from FilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
+	c.leaf = chain[0]
+	if what := keyTrouble(c.leaf.PublicKey); what != "" {
+		problems = append(problems, unusableFile(from.Certificate, "the key of the certificate "+what, "put the device certificate there, as it was downloaded"))
+	} else if key != nil && !belongs(c.leaf, key) {
+		problems = append(problems, stranger(from, chain, key))
 	}
-	switch {
-	case len(certs) > 0:
-		return certs, nil
-	case other != "":
-		return nil, fmt.Errorf("it holds %q and no certificate", other)
-	case len(bytes.TrimSpace(data)) == 0:
-		return nil, errors.New("it is empty")
+	if uses := c.leaf.ExtKeyUsage; len(uses) > 0 && !slices.Contains(uses, x509.ExtKeyUsageClientAuth) && !slices.Contains(uses, x509.ExtKeyUsageAny) {
+		w := unusableFile(from.Certificate, "our certificate is not made for clients (its extended key usage), so a broker may reject it", "have one made with the extended key usage clientAuth")
+		w.Warning = true
+		c.warnings = append(c.warnings, w)
 	}
-	return nil, errors.New("it holds no PEM certificate")
+	c.pair = tls.Certificate{PrivateKey: key, Leaf: c.leaf}
+	for _, one := range chain {
+		c.pair.Certificate = append(c.pair.Certificate, one.Raw)
+	}
+	return problems
 }
 
-// parseKey says what is wrong with a private key by itself.
-func parseKey(data []byte) error {
-	other := ""
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		switch {
-		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
-			return errors.New("the private key is encrypted")
-		case block.Type == "PRIVATE KEY":
-			_, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			return damaged(err)
-		case block.Type == "RSA PRIVATE KEY":
-			_, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-			return damaged(err)
-		case block.Type == "EC PRIVATE KEY":
-			_, err := x509.ParseECPrivateKey(block.Bytes)
-			return damaged(err)
-		}
-		if block.Type != "EC PARAMETERS" {
-			other = block.Type
+// stranger says that the key does not belong to the first certificate of a chain.
+func stranger(from FilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
+	for i, one := range chain {
+		if belongs(one, key) {
+			return unusableFile(from.Certificate, fmt.Sprintf("the certificates in it are in the wrong order: the device's own is number %d", i+1),
+				"put the device's own first, and behind it those that signed it, each after what it signed")
 		}
 	}
-	switch {
-	case other != "":
-		return fmt.Errorf("it holds %q and no private key", other)
-	case len(bytes.TrimSpace(data)) == 0:
-		return errors.New("it is empty")
+	if chain[0].IsCA {
+		return unusableFile(from.Certificate, fmt.Sprintf("it holds the certificate of an authority, %q, and not the one that belongs to the private key %q", chain[0].Subject.String(), from.Key),
+			"put the device's own certificate there")
 	}
-	return errors.New("it holds no PEM private key")
-}
-
-func damaged(err error) error {
-	if err != nil {
-		return errors.New("the private key is damaged") // err may tell of its contents
-	}
-	return nil
+	return unusableFile(from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", from.Certificate), "put certificate and key of the same pair into place")
 }
 
 // notRoots complains about a CA file without a certificate that may sign. It is

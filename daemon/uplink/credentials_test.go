@@ -79,7 +79,7 @@ func TestCheckCredentials(t *testing.T) {
 		{"damaged key", write("key", encode("PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
 		{"damaged RSA key", write("key", encode("RSA PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
 		{"damaged EC key", write("key", encode("EC PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
-		{"damaged certificate", write("cert", encode("CERTIFICATE", []byte{1})), []string{"error: certificate 1 in it is damaged"}},
+		{"damaged certificate", write("cert", encode("CERTIFICATE", []byte{1})), []string{"error: certificate 1 in it, on line 1, is damaged"}},
 		{"expired", dated(longAgo, now.Add(-time.Hour)), []string{"error: our certificate expired on 2026-06-01 11:00 UTC"}},
 		{"not yet valid", dated(now.Add(time.Hour), farAhead), []string{"error: our certificate is not valid before 2026-06-01 13:00 UTC, and it is 2026-06-01 12:00 UTC now; set the clock"}},
 		{"expires soon", dated(longAgo, now.Add(29*24*time.Hour)), []string{"warning: our certificate expires on 2026-06-30 12:00 UTC, in 29 days"}},

@@ -98,30 +98,20 @@ func explainServer(err error, at Scene) *Explained {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
-	var verify *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &host):
-		return explained(health.ServerUntrusted, "Put the name that the certificate is for into broker.endpoint, or look for something that intercepts the connection.",
-			"the broker's certificate is for %q and not for %q", describeNames(host.Certificate), host.Host)
+		return explainName(host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return explainDates(invalid.Cert, at)
+	case errors.As(err, &invalid) && explainInvalid(invalid) != nil:
+		return explainInvalid(invalid)
 	case errors.As(err, &unknown):
-		hint := "Put the root that signed the broker's certificate into broker.ca; for AWS IoT Core that is AmazonRootCA1.pem."
-		if name, _, _ := strings.Cut(at.Endpoint, "."); strings.Contains(at.Endpoint, ".iot.") && strings.HasSuffix(hostOf(at.Endpoint), ".amazonaws.com") && !strings.HasSuffix(name, "-ats") {
-			hint = "Use the endpoint with -ats after its first part: the other one has a certificate of an old authority."
-		}
-		issuer := "an unknown authority"
-		if unknown.Cert != nil {
-			issuer = fmt.Sprintf("%q", unknown.Cert.Issuer.String())
-		}
-		return explained(health.ServerUntrusted, hint, "the broker's certificate was issued by %s, which broker.ca does not vouch for", issuer)
-	case errors.As(err, &verify):
-		return explained(health.ServerUntrusted, "Check broker.endpoint and broker.ca.", "the broker's certificate is not acceptable")
+		return explainAuthority(unknown, at)
 	case errors.As(err, &record):
 		return explained(health.NetworkDown, "Check the port in broker.endpoint: MQTT over TLS is usually on 8883.", "what answers at %s does not speak TLS", at.Endpoint)
 	}
-	return nil
+	return explainUnread(err)
 }
 
 // explainVersion is about a broker that answers with a TLS version that is too old.

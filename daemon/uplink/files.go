@@ -115,6 +115,19 @@ func (f *Files) latest() (*credentials, []Problem) {
 		Do: "look at the disk that the certificates are on: `dmesg`"}}
 }
 
+// Warnings gives what is wrong with the files as they were last read that does
+// not prevent their use, a line each.
+func (f *Files) Warnings() (lines []string) {
+	r, ok := f.value.Last()
+	if !ok {
+		return nil
+	}
+	for _, p := range r.creds.warnings {
+		lines = append(lines, p.String())
+	}
+	return lines
+}
+
 // Ends gives what of the credentials that could be used last ends within thirty
 // days of now, or has ended: a link keeps those while what was put in their
 // place cannot be used, and they end all the same. None is the good answer; it

@@ -3,7 +3,6 @@ package uplink
 import (
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"runtime/debug"
 	"time"
@@ -165,16 +164,4 @@ func unusable(problems []Problem) *Explained {
 	}
 	first := problems[0]
 	return &Explained{Code: first.Code, What: first.File + ": " + first.What, Hint: first.Do, Err: errors.Join(all...)}
-}
-
-// describeNames gives the names that a certificate is for.
-func describeNames(c *x509.Certificate) []string {
-	names := append([]string(nil), c.DNSNames...)
-	for _, ip := range c.IPAddresses {
-		names = append(names, ip.String())
-	}
-	if len(names) == 0 {
-		names = append(names, c.Subject.CommonName)
-	}
-	return names
 }

@@ -58,11 +58,11 @@ func TestHalfWrittenFiles(t *testing.T) {
 		}{
 			{"certificate only", func() { put(t, b.file("cert.pem"), renewed[0]) }, "key.pem: the private key does not belong to the certificate"},
 			{"key only", func() { put(t, b.file("key.pem"), renewed[1]) }, "key.pem: the private key does not belong"},
-			{"half a certificate", func() { put(t, b.file("cert.pem"), renewed[0][:len(renewed[0])/2]) }, "cert.pem: it holds no PEM certificate"},
-			{"half a key", func() { put(t, b.file("key.pem"), renewed[1][:len(renewed[1])/2]) }, "key.pem: it holds no PEM private key"},
+			{"half a certificate", func() { put(t, b.file("cert.pem"), renewed[0][:len(renewed[0])/2]) }, "cert.pem: what begins on line 1 cannot be read: it is cut short"},
+			{"half a key", func() { put(t, b.file("key.pem"), renewed[1][:len(renewed[1])/2]) }, "key.pem: what begins on line 1 cannot be read: it is cut short"},
 			{"emptied", func() { put(t, b.file("cert.pem"), nil) }, "cert.pem: it is empty"},
 			{"removed", func() { must(t, os.Remove(b.file("key.pem"))) }, "key.pem: private key cannot be read: no such file"},
-			{"no roots", func() { put(t, b.file("ca.pem"), ca[:100]) }, "ca.pem: it holds no PEM certificate"},
+			{"no roots", func() { put(t, b.file("ca.pem"), ca[:100]) }, "ca.pem: what begins on line 1 cannot be read: it is cut short"},
 		} {
 			put(t, b.file("ca.pem"), ca)
 			b.place(old)
