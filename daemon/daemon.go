@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -195,6 +196,9 @@ func (d *Daemon) linkConfig() uplink.Config {
 		if !c.Clean {
 			kept = append(kept, s.Filter)
 		}
+	}
+	if c.Echo.Subscribe && !c.Clean && !slices.Contains(kept, c.Echo.Topic) {
+		kept = append(kept, c.Echo.Topic) // where a connection ends before it is taken back
 	}
 	d.subscriptions = newSubscriptions(c.ClientID, kept, d.spool.Journal("subscriptions"), d.log)
 	c.Stale, c.Released = d.subscriptions.stale(), d.subscriptions.released

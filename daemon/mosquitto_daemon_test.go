@@ -84,4 +84,13 @@ func TestDaemonListensForItself(t *testing.T) {
 	told(t, socket, "good state", func(r daemon.Report) bool {
 		return r.Link.Connected && len(r.Faults) == 0 && r.Orders.Elsewhere == 0 && r.Orders.Passed == 0
 	})
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	// A session may still hold that subscription, where a connection ended too soon.
+	cfg.Broker.Verify = "none"
+	s.start(cfg).linkedUp(t)
+	if !m.repeats("Received UNSUBSCRIBE from thing-greenhouse", 2) {
+		t.Error("what is not listened for any more is not given up")
+	}
 }

@@ -35,7 +35,13 @@
 // A broker keeps a session's subscriptions over any change of ours. Those that may be
 // left of before are given up on the first connection (stale.go), as far as is known.
 //
-// It also discards, without a word, what exceeds its rates; so they are kept
+// Not every close is an answer. A proxy or NAT that gives up connections on which
+// nothing goes is told from another client with our client id by pinging more often
+// (idle.go), and a CONNECT that is refused is tried without its will (will.go). Nor is
+// every acknowledgement true: where it can, the link listens for a message of its
+// own (echo.go).
+//
+// AWS IoT Core also discards, without a word, what exceeds its rates; so they are kept
 // (see pace.go). Other brokers' rates are bounded once they have not acknowledged
-// in time.
+// in time, and for good once they were seen to discard.
 package uplink
