@@ -22,7 +22,7 @@ const (
 	inboundHeader = 256
 	// maxUnacked is how many messages at QoS 1 may be with their receiver, or wait,
 	// unacknowledged.
-	maxUnacked = 4096
+	maxUnacked = inboundRoom
 	// roomWait is how long reading waits for room, rather than end the connection:
 	// then the broker sends again what was not acknowledged, and as much at once.
 	roomWait  = 5 * time.Second
