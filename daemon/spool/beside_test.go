@@ -178,7 +178,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 					left.failing(nil)
 					wait(2 * time.Minute)
 				}
-				r.flood(Reading, "other", 20000)
+				r.flood(Reading, "air", 20000)
 				var gaps []Item
 				for _, x := range r.take(all) {
 					if x.Record.Kind == Gap && x.Record.Sensor == "air" && x.Record.Run == 1 {

@@ -11,85 +11,9 @@ import (
 // of each lane, because they are likely to be wanted soon.
 const cached = 64 << 10
 
-// shed keeps memory within its bound: first what is on disk leaves it, then
-// the oldest samples are given up, and last the oldest events. Called with mu
-// held.
-func (s *Spool) shed() {
-	if s.drop != nil || s.memory() <= s.o.Memory {
-		return
-	}
-	for _, l := range s.lanes {
-		l.evict(0)
-	}
-	if s.memory() <= s.o.Memory {
-		return
-	}
-	t := newTally()
-	for _, i := range [lanes]int{samples, edges, events} {
-		s.shedLane(i, t)
-	}
-	if t.n == 0 {
-		return
-	}
-	s.stats.Dropped += uint64(t.n)
-	s.full++
-	s.putGaps(t, reasonFull)
-}
-
-func (s *Spool) memory() int64 {
-	var n int64
-	for _, l := range s.lanes {
-		n += l.bytes
-	}
-	return n
-}
-
-// shedLane gives up the lane's oldest until an eighth of the memory is free.
-func (s *Spool) shedLane(i int, t *tally) {
-	l := s.lanes[i]
-	over := s.memory() - s.o.Memory/8*7
-	var drop []*entry
-	for _, e := range l.mem {
-		if over <= 0 {
-			break
-		}
-		if !e.done {
-			over -= e.cost()
-			drop = append(drop, e)
-		}
-	}
-	for _, e := range drop {
-		s.halfGone = s.halfGone || e.seg != nil
-		t.giveUp(s.run, e.payload, e.flow.mayHaveCome(e.id))
-		s.giveUpOne(i, e.id)
-	}
-	if n := len(drop); n > 0 { // all between is done
-		s.ghosts[i].add(drop[0].id, drop[n-1].id+1)
-	}
-	l.evict(cached)
-}
-
 // bound is the room for segments; the rest of MaxBytes is for what is set
 // aside.
 func (s *Spool) bound() int64 { return s.o.MaxBytes / 4 * 3 }
-
-// makeRoom gives up the oldest segments until need more bytes fit. It reports
-// whether any were. Only the writer calls it.
-func (s *Spool) makeRoom(need int64) (dropped bool, err error) {
-	for {
-		s.mu.Lock()
-		over := s.used()-s.doomedSize()+need > s.bound()
-		g := s.victim()
-		s.mu.Unlock()
-		if !over || g == nil {
-			return dropped, nil
-		}
-		if err := s.giveUp(g, reasonFull); err != nil {
-			return dropped, err
-		}
-		dropped = true
-	}
-}
 
 func (s *Spool) doomedSize() int64 {
 	var n int64
@@ -97,17 +21,6 @@ func (s *Spool) doomedSize() int64 {
 		n += g.size
 	}
 	return n
-}
-
-// victim is the segment to be given up next: the oldest of samples, or where
-// there is none the oldest of events.
-func (s *Spool) victim() *segment {
-	for _, i := range [lanes]int{samples, edges, events} {
-		if l := s.lanes[i]; len(l.segs) > 0 {
-			return l.segs[0]
-		}
-	}
-	return nil
 }
 
 func without(segs []*segment, g *segment) []*segment {

@@ -15,7 +15,8 @@
 // after_seq, to_seq (absent where the end is not known), reason, and certain
 // (false, or absent). The reasons:
 //
-//   - spool_full: dropped to keep within MaxBytes, or within Memory while the disk fails
+//   - spool_full: dropped to keep within MaxBytes, or within Memory while the disk fails, of
+//     the sensors that have more than their share of it (see share.go)
 //   - too_old: dropped because of MaxAge
 //   - crash: the last run did not stop in good order; readings after after_seq may be lost.
 //     Every sensor of [Options] gets one, after_seq 0 where nothing else is known

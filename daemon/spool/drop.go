@@ -1,14 +1,15 @@
 package spool
 
-// A segment is given up in one step of the disk: the gaps that tell of it and
-// that it goes are one frame of the file of acks. Until that is on disk nothing
+// A segment, or what is in it of some sensors, is given up in one step of the disk:
+// the gaps that tell of it and that it goes are one frame of the file of acks. Until that is on disk nothing
 // is given out, and where it fails nothing is given up. Else a daemon that is
 // killed while its disk fails would find the segment again, and send what it
 // had told to be lost, behind what came later.
 
-// drop is a segment that is about to be given up.
+// drop is a segment that is about to be given up, or part of it.
 type drop struct {
 	seg    *segment
+	part   bool     // the rest of it stays
 	ids    []uint64 // of the records in it that are owed
 	lost   int      // how many records that loses
 	gaps   span     // the ids of the gaps that tell of it
@@ -17,7 +18,11 @@ type drop struct {
 
 // giveUp drops a whole segment, and tells what it still owed. An error is the
 // disk's: then it is still there. Only the writer calls it.
-func (s *Spool) giveUp(g *segment, reason string) error {
+func (s *Spool) giveUp(g *segment, reason string) error { return s.giveUpOf(g, reason, nil) }
+
+// giveUpOf drops what a segment has of some sensors, or all of it where which is
+// nil or where not all of it can be read. Its file stays as it is.
+func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bool) error {
 	if s.isActive(g) {
 		if err := s.roll(g.lane); err != nil {
 			return err
@@ -28,16 +33,18 @@ func (s *Spool) giveUp(g *segment, reason string) error {
 		data = nil
 	}
 	s.mu.Lock()
-	t, d := s.account(g, data)
+	t, d := s.account(g, data, which)
 	s.drop = d
-	s.doomed = append(s.doomed, g)
+	if !d.part {
+		s.doomed = append(s.doomed, g)
+	}
 	d.gaps.lo = s.lanes[events].next
 	if d.lost > 0 {
 		s.putGaps(t, reason)
 	}
 	d.gaps.hi = s.lanes[events].next
 	if s.hung > 0 {
-		s.dropped()
+		s.dropped(false)
 	}
 	s.mu.Unlock()
 	err = s.noteGaps()
@@ -48,22 +55,25 @@ func (s *Spool) giveUp(g *segment, reason string) error {
 	case err != nil:
 		s.keepDrop()
 	default:
-		s.dropped()
+		s.dropped(true)
 	}
 	return err
 }
 
-// account adds up what a segment owes, of which data is what can be read.
-// Called with mu held.
-func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
-	t, l, d := newTally(), s.lanes[g.lane], &drop{seg: g}
+// account adds up what a segment owes, of which data is what can be read: of some
+// sensors, or of all where which is nil or not all can be read. Called with mu held.
+func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool) (*tally, *drop) {
+	t, l, d := newTally(), s.lanes[g.lane], &drop{seg: g, part: which != nil}
 	var known ids
 	at := scanner{data: data, pos: min(headerSize, len(data))}
 	for at.next() {
 		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
+			known.add(id, id+1)
+			if h, ok := peek(at.payload); which != nil && (!ok || !which(string(h.sensor))) {
+				continue
+			}
 			t.giveUp(g.run, at.payload, l.sender(at.payload).mayHaveCome(id))
 			d.ids = append(d.ids, id)
-			known.add(id, id+1)
 		}
 	}
 	d.lost = t.n
@@ -71,6 +81,9 @@ func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if known.has(id) {
 			continue
+		}
+		if which != nil {
+			return s.account(g, data, nil)
 		}
 		unread = true
 		if x := s.gaps[id]; g.lane == events && x != nil {
@@ -85,23 +98,32 @@ func (s *Spool) account(g *segment, data []byte) (*tally, *drop) {
 	return t, d
 }
 
-// dropped gives the segment up. Called with mu held.
-func (s *Spool) dropped() {
+// dropped gives the segment up, or the part; noted says that the file of acks has
+// it. Called with mu held.
+func (s *Spool) dropped(noted bool) {
 	d := s.drop
 	g := d.seg
 	l := s.lanes[g.lane]
 	for _, id := range d.ids {
-		if l.owed(id) {
+		switch {
+		case !l.owed(id):
+		case d.part && !noted:
+			s.giveUpOne(g.lane, id)
+		default:
 			l.settle(id)
+			g.live--
 		}
 	}
-	g.live = 0
-	l.segs = without(l.segs, g)
+	if !d.part {
+		g.live = 0
+		l.segs = without(l.segs, g)
+	}
 	if d.lost > 0 {
 		s.stats.Dropped += uint64(d.lost)
 		s.full++
 	}
 	s.resume()
+	s.retire(g)
 }
 
 // keepDrop keeps the segment, as the disk would not take that it goes: what

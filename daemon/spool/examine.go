@@ -168,7 +168,8 @@ func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
 		sensor = string(h.sensor)
 		l.names[sensor] = sensor
 	}
-	g.note(sensor, h.run, h.seq)
+	g.note(sensor, h.run, h.seq, frameLen(at.payload))
+	g.frames++
 	if h.seq > 0 && sensor != "" {
 		l.tracks[g.lane].record(origin{sensor, h.run}, h.seq)
 	}

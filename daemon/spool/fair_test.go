@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/sensors"
 )
 
 // wire is a link of bounded speed, that takes records in virtual time: so many
@@ -121,7 +123,7 @@ func TestAFairShareOfTheLink(t *testing.T) {
 					}
 					// What an outage left of a sensor goes before what is new of it, so
 					// that is given time to go.
-					c.run(w, behind*9/10)
+					c.run(w, 2*behind)
 					clear(c.late)
 					clear(c.count)
 					const seconds = 30
@@ -293,4 +295,144 @@ func TestASpoolOfAnEarlierVersion(t *testing.T) {
 			t.Errorf("left: %q", left)
 		}
 	})
+}
+
+// In an outage that is much longer than the bound of the disk allows for, ten
+// loose contacts push out nobody: all readings, a calm input's edges and all
+// answers are kept, and come at once when the link is back. Of the loose contacts
+// the newest are kept, and gaps tell of the rest.
+func TestAFairShareOfTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second, MaxBytes: 1 << 20}).start()
+		c := newCrowd(r)
+		const seconds = 60
+		for range seconds * 1000 {
+			c.millisecond()
+			wait(time.Millisecond)
+			if c.n%1000 == 0 {
+				if use := diskUse(r.d); use > 1<<20 {
+					t.Fatalf("%d bytes on disk", use)
+				}
+			}
+		}
+		st := r.s.Stats()
+		if st.Dropped < 500000 {
+			t.Errorf("only %d dropped", st.Dropped)
+		}
+		began := time.Now()
+		lost := map[string][]loss{}
+		got := map[string]*ids{}
+		for busy := true; busy; {
+			var x Item
+			if x, busy = r.next(); busy {
+				wait(wire{bytes: 8 << 10}.takes(x))
+				c.arrived(x)
+				n := x.Record
+				switch {
+				case n.Kind == Gap:
+					lost[n.Sensor] = append(lost[n.Sensor], claim(n))
+				case n.Seq > 0:
+					if got[n.Sensor] == nil {
+						got[n.Sensor] = &ids{}
+					}
+					got[n.Sensor].add(n.Seq, n.Seq+1)
+				case n.Kind == Answer && time.Since(began) > 3*time.Second:
+					t.Errorf("an answer after %v", time.Since(began))
+				}
+			}
+		}
+		if c.count["reading"] != 10*seconds || c.count["edge"] != seconds/3 || c.count["answer"] != seconds/5 {
+			t.Errorf("arrived: %v", c.count)
+		}
+		for sensor, n := range r.seq {
+			all := ids{spans: []span{{1, n + 1}}}
+			for _, x := range lost[sensor] {
+				if sensor[:5] != "loose" || x.uncertain || len(got[sensor].within(x.lo, x.hi+1)) > 0 {
+					t.Errorf("gap %+v of %s", x, sensor)
+				}
+				got[sensor].add(x.lo, x.hi+1)
+			}
+			if fmt.Sprint(got[sensor].spans) != fmt.Sprint(all.spans) {
+				t.Errorf("%s: %v of %v", sensor, got[sensor].spans, all.spans)
+			}
+		}
+		t.Logf("of %d edges of loose contacts %d were kept; %d gaps", 10*seconds*1000, c.count["loose"], c.count["gap"])
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What is dropped is written anew but for what others have in it: that costs at
+// most as many bytes once more as were appended, and far less where few have too
+// much. Nor do many small files remain.
+func TestWhatKeepingAShareWrites(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		sensors int // all alike, but for the first, which has so many times as much
+		times   int
+		most    float64 // so much is written, of what was appended
+	}{
+		{"all alike", 20, 1, 1.1},
+		{"one of 2 has 200 times as much", 2, 200, 1.2},
+		{"one of 20 has 100 times as much", 20, 100, 1.8},
+		{"one of 20 has 5 times as much", 20, 5, 2},
+		{"one of 100 has 10 times as much", 100, 10, 2.1},
+	} {
+		for _, size := range []int64{1 << 20, 8 << 20} {
+			t.Run(fmt.Sprintf("%s, %d MiB", c.name, size>>20), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second, MaxBytes: size}).start()
+					for round := 0; r.s.Stats().Appended < uint64(size/16); round++ {
+						for range c.times {
+							r.add(Reading, "s0")
+						}
+						for k := range c.sensors - 1 {
+							r.add(Reading, fmt.Sprint("s", k+1))
+						}
+						wait(time.Second)
+						if round%100 == 0 && diskUse(r.d) > size {
+							t.Fatalf("%d bytes on disk", diskUse(r.d))
+						}
+					}
+					appended, st := int64(0), r.s.Stats()
+					for sensor, n := range r.seq {
+						for seq := range n {
+							b, err := appendRecord(nil, Record{Kind: Reading, Sensor: sensor, Run: 1, Seq: seq + 1, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}})
+							if err != nil {
+								t.Fatal(err)
+							}
+							appended += frameLen(b)
+						}
+					}
+					share := float64(r.d.written) / float64(appended)
+					t.Logf("%.2f times what was appended was written; %d segments of %d bytes; %d dropped", share, st.Samples.Segments, st.Samples.Bytes, st.Dropped)
+					if share > c.most {
+						t.Errorf("%.2f times what was appended was written", share)
+					}
+					if n := int64(st.Samples.Segments); n > 2*size/segmentSize+12 {
+						t.Errorf("%d files", n)
+					}
+					least, n := "", map[string]int{}
+					for _, x := range r.take(all) {
+						if x.Record.Kind == Reading {
+							n[x.Record.Sensor]++
+						}
+					}
+					for sensor := range r.seq {
+						if least == "" || n[sensor] < n[least] {
+							least = sensor
+						}
+					}
+					// Whoever has less than its share has all, as far as whole files allow.
+					if fair := int(size/4*3/int64(c.sensors)) / 60 / 2; n[least] < fair && n[least] < int(r.seq[least]) {
+						t.Errorf("%s has %d of %d, which is less than %d", least, n[least], r.seq[least], fair)
+					}
+					if err := r.end(); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
 }

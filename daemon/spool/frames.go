@@ -98,13 +98,18 @@ func (f *frames) sensor(run uint64, sensor string) {
 
 // file says how far a segment is on disk, where it is at all.
 func (f *frames) file(g *segment) {
-	if g.bad || g.sure <= g.lo {
-		return
+	if !g.bad && g.sure > g.lo {
+		f.fileUntil(g, g.sure-1-g.off)
 	}
+}
+
+// fileUntil says that a segment is on disk up to a frame, whatever was said
+// before.
+func (f *frames) fileUntil(g *segment, seq uint64) {
 	p := append(make([]byte, 0, 40), 'f', byte(g.lane))
 	p = binary.AppendUvarint(p, g.run)
 	p = binary.AppendUvarint(p, uint64(g.number))
-	f.add(binary.AppendUvarint(p, g.sure-1-g.off))
+	f.add(binary.AppendUvarint(p, seq))
 }
 
 // removed says that a segment's file is gone.

@@ -104,6 +104,11 @@ func (s *Spool) noteLost(f *frames) {
 	for _, g := range s.doomed {
 		f.removed(g)
 	}
+	if d := s.drop; d != nil && d.part {
+		for _, id := range d.ids {
+			f.done(noteKey{d.seg.lane, d.seg.run}, span{id - d.seg.off, id - d.seg.off + 1})
+		}
+	}
 }
 
 // noteOwed collects all gaps. Called with mu held.

@@ -84,7 +84,7 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 						}
 						r = r.live(x, kind, c.acked)
 					}
-					r.flood(kind, "other", 20000)
+					r.flood(kind, sensor, 20000)
 					unsure, sure := "", ""
 					for _, x := range r.take(all) {
 						if g := claim(x.Record); x.Record.Kind != Gap || x.Record.Sensor != sensor || x.Record.Run != 1 || g.open {
@@ -125,7 +125,7 @@ func TestGivenOfASegment(t *testing.T) {
 		{firstLive - 20, 7, 10, 0, 0},
 	} {
 		g := &segment{lane: samples, run: 3, off: c.lo - c.first, lo: c.lo, hi: c.lo + c.n}
-		g.note("air", 3, 1)
+		g.note("air", 3, 1, 1)
 		for _, k := range []givenKey{{noteKey{samples, 3}, "air", false}, {noteKey{samples, 3}, "", true}} {
 			l := loader{notes: readNotes(nil)}
 			l.notes.given[k] = c.noted

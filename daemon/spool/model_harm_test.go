@@ -30,6 +30,7 @@ func (m *model) harm() bool {
 		m.d.put(name, b)
 	}
 	m.forget()
+	m.harmed = true
 	m.blank = m.blank || name == notesName
 	m.note("harm %s at %d", name, at)
 	return true

@@ -12,7 +12,8 @@ import "fmt"
 //	'a'  lane byte, run, lo and hi as uvarints: the seqs from lo up to, not including, hi are done; no longer written
 //	'm'  lane byte, run, seq as uvarints, sensor string: everything of the sensor up to its own count seq is safe
 //	'c'  lane byte, run as uvarint, sensor string: the sensor is configured, and may have had records in no lane
-//	'f'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq
+//	'f'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq;
+//	     the latest says it, as a segment can be written anew with less
 //	'r'  lane byte, run, number as uvarints: that segment is removed, nothing needs it
 //	'w'  zero byte, lo and hi as uvarints, spool's id and thing's name as strings: who took what the runs from lo to hi have here
 //	't'  two zero bytes, then such payloads as strings: these are true together
@@ -115,7 +116,7 @@ func (n *notes) read(payload []byte) {
 	case 'f':
 		number, seq := d.uvarint(), d.uvarint()
 		if k := (fileKey{noteKey{lane, run}, uint32(number)}); !d.bad {
-			n.files[k] = max(n.files[k], seq)
+			n.files[k] = seq
 		}
 	case 'r':
 		if number := d.uvarint(); !d.bad {

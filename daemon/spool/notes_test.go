@@ -111,7 +111,7 @@ func alternate(t *testing.T, n uint64) *rig {
 	l := r.s.lanes[samples]
 	for k := uint64(0); k*2000 < n; k++ {
 		lo := firstLive + k*2000
-		l.segs = append(l.segs, &segment{lane: samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, sure: lo + 2000, sums: []summary{{"air", 7, 1, 9}}})
+		l.segs = append(l.segs, &segment{lane: samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, sure: lo + 2000, sums: []summary{{"air", 7, 1, 9, 9}}})
 	}
 	l.next = firstLive + n
 	for id := uint64(firstLive); id < l.next; id += 2 {

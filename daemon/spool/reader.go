@@ -317,7 +317,7 @@ func (s *Spool) hang(n int) bool {
 	defer s.mu.Unlock()
 	s.hung += n
 	if n > 0 && s.drop != nil { // nobody waits for it any longer
-		s.dropped()
+		s.dropped(false)
 	}
 	poke(s.ready)
 	return s.hung == 0 && !s.down

@@ -38,6 +38,7 @@ type summary struct {
 	sensor string
 	run    uint64
 	lo, hi uint64 // the least and the greatest seq; 0 where none has one
+	bytes  int64  // of the frames
 }
 
 // segment is a file of one lane's records.
@@ -51,6 +52,7 @@ type segment struct {
 	good   int64  // bytes known to be on disk
 	sure   uint64 // behind the last id known to be on disk; 0 while none is
 	live   int    // records that are not done
+	frames int    // records in the file, done or not
 	sums   []summary
 	oldest clock.Stamp // of its first record
 	newest clock.Stamp // of its last record
@@ -62,19 +64,20 @@ type segment struct {
 }
 
 // note keeps what the segment holds of a sensor.
-func (g *segment) note(sensor string, run, seq uint64) {
+func (g *segment) note(sensor string, run, seq uint64, bytes int64) {
 	if seq == 0 && g.lane == events {
 		return
 	}
 	for i := range g.sums {
 		if s := &g.sums[i]; s.run == run && s.sensor == sensor {
+			s.bytes += bytes
 			if seq > 0 {
 				s.lo, s.hi = min(cmp.Or(s.lo, seq), seq), max(s.hi, seq)
 			}
 			return
 		}
 	}
-	g.sums = append(g.sums, summary{sensor, run, seq, seq})
+	g.sums = append(g.sums, summary{sensor, run, seq, seq, bytes})
 }
 
 // file is the segment's name: samples-7-3.seg is the third file of the samples

@@ -20,16 +20,16 @@ func (s *Spool) commit(sync bool) error {
 	if err := s.noteSights(); err != nil {
 		return err
 	}
-	need := s.waiting()
-	if s.cramped(need) {
+	if s.cramped(s.waiting()) {
 		if err := s.sweep(); err != nil {
 			return err
 		}
 	}
-	dropped, err := s.makeRoom(need)
+	dropped, err := s.makeRoom()
 	if err != nil {
 		return err
 	}
+	need := s.waiting()
 	sync = sync || dropped
 	batches, told := s.batches(sync)
 	if err := s.noteGaps(); err != nil {
@@ -61,16 +61,10 @@ func (s *Spool) commit(sync bool) error {
 func (s *Spool) waiting() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var n int64
-	for _, l := range s.lanes {
-		for _, e := range l.unwritten() {
-			n += frameLen(e.payload)
-		}
-	}
-	return n
+	return s.unwrittenSize()
 }
 
-// batches takes what is to be written of both lanes, as of one moment, and the
+// batches takes what is to be written of all lanes, as of one moment, and the
 // losses of which it tells.
 func (s *Spool) batches(sync bool) (out [lanes][]item, told toldLoss) {
 	s.mu.Lock()
@@ -150,6 +144,9 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 	}
 	g.stamp(batch[0].payload, batch[n-1].payload)
 	g.size += int64(len(b))
+	if i != events {
+		s.w.credit += int64(len(b))
+	}
 	return n, nil
 }
 
@@ -158,8 +155,9 @@ func (s *Spool) wrote(g *segment, x item) {
 	x.e.seg = g
 	g.hi = x.e.id + 1
 	if h, ok := peek(x.payload); ok {
-		g.note(x.e.sensor, h.run, h.seq)
+		g.note(x.e.sensor, h.run, h.seq, frameLen(x.payload))
 	}
+	g.frames++
 	if x.e.done && !x.e.lost { // acknowledged while it was written
 		s.acked[g.lane].add(x.e.id, x.e.id+1)
 		return

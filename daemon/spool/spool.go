@@ -108,6 +108,7 @@ func open(o Options, d disk) (*Spool, error) {
 	for i := range s.lanes {
 		s.lanes[i] = newLane(i)
 	}
+	s.w.credit = s.bound()
 	s.w.notes.disk, s.w.notes.least = d, min(notesMax, o.MaxBytes/16)
 	if o.Beside != "" {
 		s.beside = &osDisk{dir: o.Beside}

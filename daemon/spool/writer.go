@@ -31,6 +31,7 @@ type writer struct {
 	files      [lanes]file
 	newborn    [lanes]bool // its name is not durable
 	number     [lanes]uint32
+	credit     int64 // how many bytes may be written anew
 	notes      scribe
 	mend       []*segment // found damaged when the directory was read
 	torn       []*segment // found with an end that may not be durable
