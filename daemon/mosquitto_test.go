@@ -213,12 +213,6 @@ func (m *mosquitto) count(text string) int {
 	return strings.Count(string(log), text)
 }
 
-// said reports whether its log has this in it.
-func (m *mosquitto) said(text string) bool {
-	m.t.Helper()
-	return m.count(text) > 0
-}
-
 // says waits until its log has this in it: it writes when it gets to it.
 func (m *mosquitto) says(text string) bool {
 	m.t.Helper()

@@ -179,6 +179,23 @@ func TestIdleTimeoutIsSaidUntilTheConnectionLasts(t *testing.T) {
 	})
 }
 
+// A broker that takes the keep-alive to the letter, and not one and a half times, ends
+// connections shortly before our pings would come. That is found out, too.
+func TestBrokerThatTakesTheKeepAliveToTheLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		w := way{29900 * time.Millisecond, "closed"}
+		w.carry(b.accept(true), time.Hour)
+		w.carry(b.accept(true), time.Hour)
+		p := b.accept(true)
+		if w.carry(p, time.Hour) || l.Status().Err != nil {
+			t.Errorf("status: %+v", l.Status())
+		}
+		l.end(t, p)
+	})
+}
+
 // With pings of its own a link finds a dead connection as much sooner.
 func TestCloserPingsFindADeadConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
