@@ -19,8 +19,7 @@ func (l *Link) judge(s *session, err error) *Explained {
 	if lived >= steady && (s.acked > 0 || !s.sent) {
 		l.wait.reset()
 	}
-	at := Scene{Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built), SessionPresent: s.present || l.cfg.Clean || l.memory.silent(), Unseen: s.phase == Handshaking && !s.shown,
-		Will: l.cfg.Will != nil, Willless: l.cfg.Will != nil && l.wills.tried(), Persistent: !l.cfg.Clean}
+	at := s.scene(now)
 	how := endingOf(err, s.remote())
 	count(&l.resets, s.phase == Connecting && wasReset(err))
 	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked
@@ -53,27 +52,44 @@ func (l *Link) judge(s *session, err error) *Explained {
 		at.Phase, at.Repeated, at.Lull = Idle, true, 0
 	}
 	why := Explain(err, at)
-	if s.phase == Connecting && why.Code == string(health.ConnectRefused) {
-		l.wills.refused++
-	}
-	l.idle.why = nil
-	if why.Code == string(health.IdleTimeout) {
-		l.idle.why = why
-	}
+	l.remember(s, why, lived)
 	if !answer && (!needsPerson(why.Code) || why.Code == string(health.DuplicateClient)) {
 		l.filters.contradicted(now)
 		l.topics.contradicted(now)
 	}
-	if why.Code == string(health.DuplicateClient) {
+	return why
+}
+
+// scene says what was going on, before anything is known of why it ended.
+func (s *session) scene(now time.Time) Scene {
+	l := s.l
+	return Scene{
+		Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built),
+		SessionPresent: s.present || l.cfg.Clean || l.memory.silent(), Unseen: s.phase == Handshaking && !s.shown,
+		Will: l.cfg.Will != nil, Willless: l.cfg.Will != nil && l.wills.tried(), Persistent: !l.cfg.Clean,
+	}
+}
+
+// remember keeps what the next connections have to know of why this one ended, after
+// it had stood for lived.
+func (l *Link) remember(s *session, why *Explained, lived time.Duration) {
+	l.idle.why = nil
+	switch health.Code(why.Code) {
+	case health.IdleTimeout:
+		l.idle.why = why
+	case health.DuplicateClient:
 		l.rival = why
 		if lived >= soon { // it is not back at once any more
 			l.wait.ease()
+		}
+	case health.ConnectRefused:
+		if s.phase == Connecting {
+			l.wills.refused++
 		}
 	}
 	if s.creds != nil && (s.phase == Handshaking || s.phase == Connecting) {
 		l.keys.failed(s.creds, why)
 	}
-	return why
 }
 
 // kicks counts short connections that the broker closed, with none between them
@@ -110,7 +126,7 @@ func (l *Link) lulled(s *session, err error, how ending, lived time.Duration, at
 		return
 	}
 	l.cfg.Log.Info("connection ends when nothing is sent; pings go more often from now on", "idle", l.idle.found, "ping_every", l.idle.every)
-	if l.idle.found >= tellIdle {
+	if l.idle.found >= tellIdle && l.rival == nil {
 		at.Lull, at.Every = l.idle.found, l.idle.every
 		l.wait.reset()
 	}

@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Filters that the session may hold of an earlier configuration are given up on the
@@ -40,7 +41,7 @@ func (s *session) giveUp(ctx context.Context) error {
 	for len(l.stale) > 0 {
 		filter := l.stale[0].filter
 		if !l.cfg.Clean {
-			s.phase, s.subject = Unsubscribing, filter
+			s.phase, s.subject, s.asked = Unsubscribing, filter, time.Now()
 			err := s.unsubscribe(ctx, filter)
 			if errors.Is(err, errNoSuback) {
 				l.leaveIt("says nothing")

@@ -169,3 +169,24 @@ func TestEndDuringUnsubscribe(t *testing.T) {
 		l.end(t, p)
 	})
 }
+
+// The same where nothing is subscribed to any more, so that nothing else was asked.
+func TestBrokerHangsUpOnUnsubscribeAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c, _ := moved(b, "old/orders")
+		c.Subscriptions = nil
+		l := run(t, c)
+		for range enough[byBroker] {
+			p := b.accept(true)
+			expect[*packets.UnsubscribePacket](p)
+			p.hangUp()
+		}
+		p := b.accept(true)
+		p.quiet(10 * time.Second)
+		if st := l.Status(); !st.Connected || st.Err != nil {
+			t.Errorf("status %+v", st)
+		}
+		l.end(t, p)
+	})
+}
