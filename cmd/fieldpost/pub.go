@@ -2,10 +2,11 @@ package main
 
 import (
 	"errors"
-	"net"
+	"fmt"
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/endpoint"
 
 	"github.com/spf13/cobra"
 )
@@ -28,9 +29,11 @@ func (f *accountFlags) add(c *cobra.Command, clientID string) {
 func (f *accountFlags) account(c *cobra.Command, file string) (daemon.Account, error) {
 	a := daemon.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
 	if a.Endpoint != "" {
-		if _, _, err := net.SplitHostPort(a.Endpoint); err != nil {
-			a.Endpoint = net.JoinHostPort(a.Endpoint, "8883")
+		at, err := endpoint.Parse(a.Endpoint)
+		if err != nil {
+			return a, usage(c, fmt.Errorf("--endpoint %q: %w", a.Endpoint, err))
 		}
+		a.Endpoint = at.String()
 		return a, nil
 	}
 	cfg, err := load(file)

@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/output"
 	"fieldpost/sensors"
 )
@@ -100,4 +101,14 @@ type Spool struct {
 	MaxBytes int64 `yaml:"max_bytes"`
 	// MaxAge bounds how old mail may become.
 	MaxAge time.Duration `yaml:"max_age"`
+}
+
+// Endpoint gives the broker as host:port, with the port that is meant where
+// none is written.
+func (c *Config) Endpoint() string {
+	e, err := endpoint.Parse(c.Broker.Endpoint)
+	if err != nil {
+		return c.Broker.Endpoint // not from Load; whoever dials it will say so
+	}
+	return e.String()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"fieldpost/daemon/endpoint"
 	"fieldpost/sensors/board"
 )
 
@@ -28,7 +29,7 @@ type rule struct {
 // can hold.
 var rules = map[string]rule{
 	"thing":              {required: true, check: identifier},
-	"broker.endpoint":    {required: true, check: endpoint},
+	"broker.endpoint":    {required: true, check: brokerAt},
 	"broker.client_id":   {check: clientID},
 	"broker.ca":          {file: true, check: fileName},
 	"broker.certificate": {file: true, check: fileName},
@@ -176,6 +177,13 @@ func clientID(v any) string {
 
 // bus takes a bus's name as a board does, but each bus by one name only: one
 // worker is for what has one name.
+func brokerAt(v any) string {
+	if _, err := endpoint.Parse(v.(string)); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 func bus(v any) string {
 	s := v.(string)
 	switch plain := strings.TrimPrefix(s, "/dev/"); {

@@ -10,7 +10,7 @@ import (
 // Config says where to connect and as whom. Files are read anew for every
 // connection, so that a renewed certificate needs no restart.
 type Config struct {
-	Endpoint    string // host:port; port 443 uses ALPN x-amzn-mqtt-ca
+	Endpoint    string // as [endpoint.Parse] reads it; port 443 uses ALPN x-amzn-mqtt-ca
 	ClientID    string // MQTT client id
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)

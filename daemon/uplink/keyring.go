@@ -52,10 +52,10 @@ const alpn = "x-amzn-mqtt-ca"
 // tlsConfig gives the configuration of one connection. The certificate is sent
 // whatever authorities the broker lists, so that it is the broker who says
 // what is wrong with it. shown becomes true when the broker has asked for it.
-func tlsConfig(c *credentials, host, port string, now time.Time, shown *bool) *tls.Config {
+func tlsConfig(c *credentials, name, port string, now time.Time, shown *bool) *tls.Config {
 	conf := &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		ServerName: host,
+		ServerName: name,
 		RootCAs:    c.roots,
 		Time:       func() time.Time { return now },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

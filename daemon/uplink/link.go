@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
 )
 
@@ -27,13 +27,13 @@ const (
 
 // Link is a connection to a broker that is made again whenever it ends.
 type Link struct {
-	cfg        Config
-	host, port string
-	inbound    *inbound
-	built      time.Time
-	random     func(below time.Duration) time.Duration
-	running    atomic.Bool
-	dropped    atomic.Uint64 // counted where a Status cannot be changed
+	cfg     Config
+	at      endpoint.Endpoint
+	inbound *inbound
+	built   time.Time
+	random  func(below time.Duration) time.Duration
+	running atomic.Bool
+	dropped atomic.Uint64 // counted where a Status cannot be changed
 
 	mu        sync.Mutex
 	status    Status
@@ -97,7 +97,11 @@ func New(c Config) (*Link, error) {
 	if own {
 		c.Files = NewFiles(FilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
 	}
-	host, port, err := splitEndpoint(c.Endpoint)
+	at, err := endpoint.Parse(c.Endpoint)
+	if err != nil {
+		err = fmt.Errorf("endpoint %q: %w", c.Endpoint, err)
+	}
+	c.Endpoint = at.String()
 	if err == nil {
 		err = validate(c)
 	}
@@ -105,26 +109,15 @@ func New(c Config) (*Link, error) {
 		return nil, fmt.Errorf("configure link: %w", err)
 	}
 	l := &Link{
-		cfg: c, host: host, port: port, built: builtAt(), random: jitter,
+		cfg: c, at: at, built: builtAt(), random: jitter,
 		inbound: newInbound(),
 		asked:   requests{hurry: make(chan struct{}, 1)},
 		status:  Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
 		keys:    keyring{files: c.Files}, own: own,
-		filters: newFilters(), stale: staleOf(c), topics: newTopics(), pace: paceFor(host, c.Limits),
+		filters: newFilters(), stale: staleOf(c), topics: newTopics(), pace: paceFor(at.Host, c.Limits),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
-}
-
-func splitEndpoint(endpoint string) (host, port string, err error) {
-	host, port, err = net.SplitHostPort(endpoint)
-	if err != nil || host == "" {
-		return "", "", fmt.Errorf("endpoint: want host:port (got %q)", endpoint)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", "", fmt.Errorf("endpoint: want a port from 1 to 65535 (got %q)", endpoint)
-	}
-	return host, port, nil
 }
 
 func validate(c Config) error {

@@ -157,7 +157,7 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	s.phase = Handshaking
-	conf := tlsConfig(s.creds, l.host, l.port, later(time.Now(), l.built), &s.shown)
+	conf := tlsConfig(s.creds, l.at.ServerName(), l.at.Port, later(time.Now(), l.built), &s.shown)
 	probe := l.resets == 2
 	if probe {
 		// With TLS 1.3 the alert about our certificate can be lost in a reset;

@@ -323,7 +323,7 @@ func TestALPNIsNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		b.tls.NextProtos = []string{"h2"}
-		e := refusedHandshake(t, b, func(r *running) { r.port = "443" })
+		e := refusedHandshake(t, b, func(r *running) { r.at.Port = "443" })
 		checkSays(t, e, health.ConnectRefused, "8883")
 	})
 }

@@ -1,0 +1,86 @@
+// Package endpoint reads where a broker is, as people write it, in the
+// configuration and on the command line alike.
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// DefaultPort is MQTT over TLS, IANA's secure-mqtt.
+const DefaultPort = "8883"
+
+// Endpoint is a host and a port.
+type Endpoint struct {
+	Host string // a name in lower case, or an address without brackets
+	Port string // a number from 1 to 65535
+}
+
+var (
+	// hosts are RFC 1123's names, and the underscore that local names have.
+	hosts   = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
+	schemes = regexp.MustCompile(`^(?i:[a-z][a-z0-9+.-]*)://`)
+	numeric = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+)
+
+// Parse reads host, host:port, or an address of IPv6 with or without brackets.
+// The error says what is wanted, and not what was given.
+func Parse(text string) (Endpoint, error) {
+	if scheme := schemes.FindString(text); scheme != "" {
+		return Endpoint{}, fmt.Errorf("want host or host:port without the scheme %q; it is always MQTT over TLS", scheme)
+	}
+	if strings.Contains(text, "/") {
+		return Endpoint{}, errors.New("want host or host:port, nothing behind it")
+	}
+	e := Endpoint{Host: text, Port: DefaultPort}
+	inner, bracketed := strings.CutPrefix(text, "[")
+	if bracketed {
+		inner, bracketed = strings.CutSuffix(inner, "]")
+	}
+	if !bracketed {
+		inner = text
+	}
+	if a, err := netip.ParseAddr(inner); err == nil && (!bracketed || a.Is6()) {
+		e.Host = a.String()
+		return e, nil
+	}
+	if strings.Contains(text, ":") {
+		var err error
+		if e.Host, e.Port, err = net.SplitHostPort(text); err != nil {
+			return Endpoint{}, errors.New("want host or host:port")
+		}
+	}
+	if n, err := strconv.Atoi(e.Port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != e.Port {
+		return Endpoint{}, errors.New("want a port of 1 to 65535 behind the colon")
+	}
+	if a, err := netip.ParseAddr(e.Host); err == nil {
+		e.Host = a.String()
+		return e, nil
+	}
+	switch {
+	case numeric.MatchString(e.Host):
+		return Endpoint{}, errors.New("want a host's name, or an address of four numbers from 0 to 255 without leading zeros")
+	case !hosts.MatchString(e.Host) || len(e.Host) > 253:
+		return Endpoint{}, errors.New("want a host's name or address, with or without a port")
+	}
+	e.Host = strings.ToLower(e.Host)
+	return e, nil
+}
+
+// String gives host:port, the host in brackets where it is an address of IPv6.
+func (e Endpoint) String() string { return net.JoinHostPort(e.Host, e.Port) }
+
+// ServerName is the name, or the address, that the broker's certificate must be
+// for: without the dot at the end of a name that is complete, and without the
+// interface by which an address is reached.
+func (e Endpoint) ServerName() string {
+	if a, err := netip.ParseAddr(e.Host); err == nil {
+		return a.WithZone("").String()
+	}
+	return strings.TrimSuffix(e.Host, ".")
+}
