@@ -140,7 +140,7 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	case errors.Is(err, sampler.ErrUnknown):
 		return nil, &local.Error{Code: unknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(d.sensorNames(), ", "))}
 	case errors.As(err, &failed):
-		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: health.Lookup(failed.Code).Do}
+		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: health.Lookup(failed.Code).DoAt(placeOf(d.o.Config, call.Sensor))}
 	case err != nil:
 		return nil, err
 	}

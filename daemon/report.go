@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
@@ -173,7 +174,7 @@ func (d *Daemon) report() Report {
 		Thing: d.o.Config.Thing, Version: d.o.Version, PID: os.Getpid(), Board: d.o.Board.String(), Run: d.spool.RunNumber(),
 		Time: brief(now.Wall), Started: when(d.started, now), Uptime: seconds(now.Mono - d.started.Mono), ClockSynced: now.Synced,
 		Link: d.reportLink(now), Certificate: d.reportCertificate(), Spool: d.reportSpool(),
-		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(now, faults),
+		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(d.o.Config, now, faults),
 	}
 }
 
@@ -268,12 +269,12 @@ func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Change) []Output
 	return all
 }
 
-func reportFaults(now clock.Stamp, faults []health.Change) []FaultReport {
+func reportFaults(cfg *config.Config, now clock.Stamp, faults []health.Change) []FaultReport {
 	all := make([]FaultReport, 0, len(faults))
 	for _, c := range faults {
 		age := time.Since(c.Since)
 		all = append(all, FaultReport{
-			Code: string(c.Fault.Code), Subject: c.Subject, Title: c.Fault.Title, Detail: c.Detail, Hint: c.Fault.Do,
+			Code: string(c.Fault.Code), Subject: c.Subject, Title: c.Fault.Title, Detail: c.Detail, Hint: c.Fault.DoAt(placeOf(cfg, c.Subject)),
 			Since: brief(now.Wall.Add(-age)), For: seconds(age), Error: c.Fault.Error,
 		})
 	}

@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -114,4 +115,27 @@ func TestSocketOfAnother(t *testing.T) {
 	if _, err := daemon.AskStatus(context.Background(), socket); !errors.Is(err, local.ErrNotRunning) {
 		t.Errorf("after its end: %v", err)
 	}
+}
+
+// What to do about a line or a zone that is not there speaks of neither I2C nor
+// of the other, in the status as in the message.
+func TestHintOfPlace(t *testing.T) {
+	s := newSite(t, nil)
+	cfg := s.config("  - {name: door, chip: gpio, pin: 'nochip:3'}\n  - {name: cpu, chip: thermal, zone: moon, every: 1s}\n  - {name: soil, chip: lm75, bus: i2c-9, every: 1s}", "  - {name: fan, pin: 'nochip:4'}")
+	r, socket := s.withSocket(cfg)
+	now := told(t, socket, "faults", func(r daemon.Report) bool { return len(r.Faults) == 4 })
+	want := map[string]string{"door": "gpioinfo", "fan": "gpioinfo", "cpu": "/sys/class/thermal", "soil": "dtparam=i2c_arm=on"}
+	for _, f := range now.Faults {
+		if f.Code != "absent" || !strings.Contains(f.Hint, want[f.Subject]) {
+			t.Errorf("%s: %s: %s", f.Subject, f.Code, f.Hint)
+		}
+	}
+	until(t, "fault messages with these hints", r.taken, func(rec spool.Record) bool {
+		for _, f := range now.Faults {
+			if rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Sensor, rec.Fields), f.Subject) && strings.Contains(fmt.Sprint(rec.Fields), f.Hint) {
+				delete(want, f.Subject)
+			}
+		}
+		return len(want) == 0
+	})
 }

@@ -63,9 +63,10 @@ func (d *Daemon) fault(c health.Change) {
 	case c.Fault.Error:
 		level = slog.LevelError
 	}
+	hint := c.Fault.DoAt(placeOf(d.o.Config, c.Subject))
 	attrs := []any{subject.Name, c.Subject, "code", string(c.Fault.Code), "state", c.State()}
 	if c.Raised {
-		attrs = append(attrs, "detail", c.Detail, "hint", c.Fault.Do)
+		attrs = append(attrs, "detail", c.Detail, "hint", hint)
 	}
 	text := c.Subject + ": " + c.Fault.Title
 	if !c.Raised {
@@ -81,7 +82,7 @@ func (d *Daemon) fault(c health.Change) {
 	}
 	r.Fields = append(r.Fields, sensors.Field{Name: "code", Value: string(c.Fault.Code)}, sensors.Field{Name: "state", Value: c.State()})
 	if c.Raised {
-		r.Fields = append(r.Fields, sensors.Field{Name: "detail", Value: c.Detail}, sensors.Field{Name: "hint", Value: c.Fault.Do})
+		r.Fields = append(r.Fields, sensors.Field{Name: "detail", Value: c.Detail}, sensors.Field{Name: "hint", Value: hint})
 	}
 	d.take(r)
 }
@@ -96,6 +97,25 @@ func subjectField(cfg *config.Config, name string) sensors.Field {
 		what = "output"
 	}
 	return sensors.Field{Name: what, Value: name}
+}
+
+// placeOf says by what the subject of a fault is reached.
+func placeOf(cfg *config.Config, subject string) health.Place {
+	for _, s := range cfg.Sensors {
+		switch {
+		case s.Name != subject:
+		case s.Bus != "":
+			return health.OnBus
+		case s.Pin != "":
+			return health.OnLine
+		default:
+			return health.InZone
+		}
+	}
+	if slices.ContainsFunc(cfg.Outputs, func(o output.Config) bool { return o.Name == subject }) {
+		return health.OnLine
+	}
+	return ""
 }
 
 // linkWatch is what was last told about the link.

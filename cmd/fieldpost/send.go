@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
@@ -155,9 +156,7 @@ func (s *sending) fits(cfg *config.Config) error {
 
 // mqtt sends the order through the broker.
 func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
-	tail := make([]byte, 2)
-	rand.Read(tail) // never fails
-	a, id, err := daemon.SendOrder(c.Context(), cfg, cfg.Broker.ClientID+"-send-"+hex.EncodeToString(tail), s.order, s.wait, quietLog(c))
+	a, id, err := daemon.SendOrder(c.Context(), cfg, besideID(cfg.Broker.ClientID), s.order, s.wait, quietLog(c))
 	switch {
 	case errors.Is(err, context.Canceled) && id == "":
 		return errors.New("interrupted; nothing was sent")
@@ -170,6 +169,21 @@ func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
 		return nil
 	}
 	return s.answer(c, a)
+}
+
+// besideID gives a client id that begins as the daemon's does, for a policy with
+// a wildcard behind it, and is no longer than brokers take: 128 bytes on AWS IoT
+// Core, as in the configuration.
+func besideID(id string) string {
+	const most = 128
+	tail := make([]byte, 2)
+	rand.Read(tail) // never fails
+	end := "-send-" + hex.EncodeToString(tail)
+	cut := min(len(id), most-len(end))
+	for cut > 0 && cut < len(id) && !utf8.RuneStart(id[cut]) {
+		cut--
+	}
+	return id[:cut] + end
 }
 
 // answer prints an answer; an error says that the order was not done.

@@ -90,7 +90,7 @@ func (l *loader) chip(path, name string) (chip sensors.Chip, known bool) {
 		for _, c := range sensors.Catalog() {
 			all = append(all, c.Name)
 		}
-		l.fail(path, unknown("chip", name, all), "")
+		l.fail(path, unknownChip(name, all), "")
 	}
 	return chip, known
 }

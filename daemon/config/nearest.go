@@ -15,6 +15,23 @@ func unknown(what, word string, known []string) string {
 	return msg + ", want one of " + strings.Join(known, ", ")
 }
 
+// unknownChip is like unknown. A chip whose number is another is another chip,
+// and not a slip: who has a BME680 is not helped by "bme280".
+func unknownChip(name string, known []string) string {
+	number := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if r < '0' || r > '9' {
+				return -1
+			}
+			return r
+		}, s)
+	}
+	if near := nearest(name, known); near != "" && number(near) == number(name) {
+		return fmt.Sprintf("unknown chip %q, did you mean %q?", printable(name), near)
+	}
+	return fmt.Sprintf("fieldpost does not know the chip %q; it knows %s", printable(name), strings.Join(known, ", "))
+}
+
 // nearest gives the word of known that word is a slip of, or "".
 func nearest(word string, known []string) string {
 	if len(word) > 40 {

@@ -44,7 +44,7 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"batches of none", batched("{max: 0}"), "fieldpost.yaml:3: readings.batch.max: want 1 to 1000 (got 0)"},
 		{"batches too large", batched("{max: 1001}"), "fieldpost.yaml:3: readings.batch.max: want 1 to 1000 (got 1001)"},
 		{"batches wait too long", batched("{max: 2, within: 61s}"), "fieldpost.yaml:3: readings.batch.within: want 0s to 1m (got 61s)"},
-		{"batches wait a bare number", batched("{max: 2, within: 5}"), "fieldpost.yaml:3: readings.batch.within: write a unit: 5s for seconds, 5m for minutes (got 5)"},
+		{"batches wait a bare number", batched("{max: 2, within: 5}"), "fieldpost.yaml:3: readings.batch.within: write a unit: 5ms for milliseconds, 5s for seconds (got 5)"},
 		{"batches of unknown size", batched("{within: 5s}"), "fieldpost.yaml:3: readings.batch.max: is missing; without it there are no batches"},
 		{"batches by a number", batched("20"), "fieldpost.yaml:3: readings.batch: want keys with values, not a single value"},
 		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: a number with a leading zero, which others read as octal; put it in quotes (got 007)"},

@@ -7,7 +7,7 @@ var refusedValues = []refusal{
 	{
 		name: "bare duration",
 		text: "spool:\n  at_risk: 5\n",
-		want: `fieldpost.yaml:6: spool.at_risk: write a unit: 5s for seconds, 5m for minutes (got 5)`,
+		want: `fieldpost.yaml:6: spool.at_risk: write a unit: 5ms for milliseconds, 5s for seconds, 5m for minutes (got 5)`,
 	},
 	{
 		name: "negative duration",

@@ -20,7 +20,7 @@ var refusedKeys = []refusal{
 	{
 		name: "octal pin",
 		text: "outputs:\n- name: pump\n  pin: 017\n",
-		want: `fieldpost.yaml:7: outputs[0].pin: a number with a leading zero, which others read as octal; put it in quotes (got 017)`,
+		want: `fieldpost.yaml:7: outputs[0].pin: a number with a leading zero, which others read as octal; write 17 (got 017)`,
 	},
 	{
 		name: "address too high",
@@ -144,7 +144,29 @@ var refusedEntries = []refusal{
 	{
 		name: "unknown chip",
 		text: "sensors:\n- {name: a, chip: bme281, bus: i2c-1}\n",
-		want: `fieldpost.yaml:6: sensors[0].chip: unknown chip "bme281", did you mean "bme280"?`,
+		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme281"; it knows bme280, bmp280, gpio, lm75, lm75b, pct2075, thermal, tmp102`,
+	},
+	{
+		name: "debounce without a unit",
+		text: "sensors:\n- {name: a, chip: gpio, pin: 7, debounce: 200}\n- {name: b, chip: gpio, pin: 8, debounce: 20}\n- {name: c, chip: thermal, every: 0.5}\n- {name: d, chip: thermal, every: 100000000}\n",
+		want: `fieldpost.yaml:6: sensors[0].debounce: write a unit: 200ms for milliseconds (got 200)
+fieldpost.yaml:7: sensors[1].debounce: write a unit: 20ms for milliseconds, 20s for seconds (got 20)
+fieldpost.yaml:8: sensors[2].every: write a unit: 0.5s for seconds, 0.5m for minutes, 0.5h for hours (got 0.5)
+fieldpost.yaml:9: sensors[3].every: write a unit: 100000000ms for milliseconds, 100000000s for seconds, 100000000m for minutes, 100000000h for hours (got 100000000)`,
+	},
+	{
+		name: "chip of another number",
+		text: "sensors:\n- {name: a, chip: bme680, bus: i2c-1}\n- {name: b, chip: DS18B20}\n- {name: c, chip: lm35}\n",
+		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme680"; it knows bme280, bmp280, gpio, lm75, lm75b, pct2075, thermal, tmp102
+fieldpost.yaml:7: sensors[1].chip: fieldpost does not know the chip "DS18B20"; it knows bme280, bmp280, gpio, lm75, lm75b, pct2075, thermal, tmp102
+fieldpost.yaml:8: sensors[2].chip: fieldpost does not know the chip "lm35"; it knows bme280, bmp280, gpio, lm75, lm75b, pct2075, thermal, tmp102`,
+	},
+	{
+		name: "chip with a slip",
+		text: "sensors:\n- {name: a, chip: BME-280, bus: i2c-1}\n- {name: b, chip: lm75c, bus: i2c-1}\n- {name: c, chip: themal}\n",
+		want: `fieldpost.yaml:6: sensors[0].chip: unknown chip "BME-280", did you mean "bme280"?
+fieldpost.yaml:7: sensors[1].chip: unknown chip "lm75c", did you mean "lm75"?
+fieldpost.yaml:8: sensors[2].chip: unknown chip "themal", did you mean "thermal"?`,
 	},
 	{
 		name: "missing chip",
@@ -252,7 +274,7 @@ var refusedOutputs = []refusal{
 	{
 		name: "refresh without a unit",
 		text: "outputs:\n- {name: a, pin: GPIO27, refresh: 30}\n",
-		want: `fieldpost.yaml:6: outputs[0].refresh: write a unit: 30s for seconds, 30m for minutes (got 30)`,
+		want: `fieldpost.yaml:6: outputs[0].refresh: write a unit: 30s for seconds, 30m for minutes, 30h for hours (got 30)`,
 	},
 	{
 		name: "refresh that no order can keep",

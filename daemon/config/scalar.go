@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -25,7 +26,10 @@ func (l *loader) scalar(n *yaml.Node, path, key string, v reflect.Value) {
 		l.fail(path, "has no value; give one or leave the key out", "")
 		return
 	case n.Style == 0 && octal.MatchString(n.Value):
-		l.fail(path, octalReason(v), n.Value)
+		l.fail(path, r.octalReason(n.Value, v), n.Value)
+		return
+	case v.Type() == reflect.TypeFor[time.Duration]() && bare.MatchString(n.Value) && n.Value != "0":
+		l.fail(path, r.unitReason(n.Value), n.Value)
 		return
 	}
 	if err := r.read(n.Value, v); err != nil {
@@ -44,12 +48,32 @@ func (l *loader) scalar(n *yaml.Node, path, key string, v reflect.Value) {
 // that may read this file, takes 076 as 62; YAML 1.2 takes it as 76.
 var octal = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
 
-func octalReason(v reflect.Value) string {
+func (r rule) octalReason(text string, v reflect.Value) string {
 	hint := "write it without the zero, or as hexadecimal with 0x"
-	if v.Kind() == reflect.String {
+	switch {
+	case v.Kind() != reflect.String:
+	case r.check == nil || r.check(text) == "":
 		hint = "put it in quotes"
+	default:
+		hint = "write " + cmp.Or(strings.TrimLeft(text, "0"), "0")
 	}
 	return "a number with a leading zero, which others read as octal; " + hint
+}
+
+// unitReason asks for a unit, and names those with which the number is possible.
+func (r rule) unitReason(text string) string {
+	var can, all []string
+	for _, u := range []struct{ unit, name string }{{"ms", "milliseconds"}, {"s", "seconds"}, {"m", "minutes"}, {"h", "hours"}} {
+		say := text + u.unit + " for " + u.name
+		all = append(all, say)
+		if d, err := time.ParseDuration(text + u.unit); err == nil && (r.check == nil || r.check(d) == "") {
+			can = append(can, say)
+		}
+	}
+	if len(can) == 0 {
+		can = all
+	}
+	return "write a unit: " + strings.Join(can, ", ")
 }
 
 // read gives v the value that text stands for.
@@ -123,12 +147,9 @@ func truth(text string) (bool, error) {
 
 var bare = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 
-// duration reads Go's durations. A bare number has no unit, so it is refused;
-// but 0 is 0 in every unit.
+// duration reads Go's durations. A bare number has no unit, so it has been
+// refused; but 0 is 0 in every unit.
 func duration(text string) (time.Duration, error) {
-	if bare.MatchString(text) && text != "0" {
-		return 0, fmt.Errorf("write a unit: %ss for seconds, %sm for minutes", text, text)
-	}
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil && strings.HasSuffix(text, "d"):

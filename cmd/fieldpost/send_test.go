@@ -1,0 +1,19 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// Whatever the daemon's client id is, the one beside it is another, begins like
+// it and can be used.
+func TestBesideID(t *testing.T) {
+	for _, id := range []string{"a", strings.Repeat("t", 117), strings.Repeat("t", 118), strings.Repeat("t", 119), strings.Repeat("t", 128), strings.Repeat("ü", 64), "x" + strings.Repeat("日", 42)} {
+		got := besideID(id)
+		start, _, ok := strings.Cut(got, "-send-")
+		if !ok || len(got) > 128 || !utf8.ValidString(got) || !strings.HasPrefix(id, start) || len(start) < min(len(id), 116) || besideID(id) == id {
+			t.Errorf("%q of %d bytes: %q of %d", id, len(id), got, len(got))
+		}
+	}
+}
