@@ -86,8 +86,16 @@ func TestSendOrderNobodyAnswers(t *testing.T) {
 	}
 }
 
-// The tutorial's two scripts, with each other.
+// The tutorial's two scripts, with each other. What a terminal would act on is
+// quoted.
 func TestPublishAndSubscribe(t *testing.T) {
+	for message, want := range map[string]string{"hi": `test/topic: {"message":"hi [`, "hi\u202e\u009b": `test/topic: "{\"message\":\"hi\u202e\u009b [`} {
+		publishAndSubscribe(t, message, want)
+	}
+}
+
+func publishAndSubscribe(t *testing.T, message, want string) {
+	t.Helper()
 	s := newSite(t, awsiot.Tutorial())
 	account := func(id string) daemon.Account {
 		return daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: id}
@@ -101,7 +109,7 @@ func TestPublishAndSubscribe(t *testing.T) {
 	defer cancel()
 	talking := make(chan error, 1)
 	go func() {
-		talking <- daemon.Publish(ctx, daemon.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: "hi", Every: 10 * time.Millisecond, Out: testWriter{t}, Log: slog.New(slog.DiscardHandler)})
+		talking <- daemon.Publish(ctx, daemon.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: message, Every: 10 * time.Millisecond, Out: testWriter{t}, Log: slog.New(slog.DiscardHandler)})
 	}()
 	for _, end := range []struct {
 		name string
@@ -117,7 +125,7 @@ func TestPublishAndSubscribe(t *testing.T) {
 		}
 		cancel() // the publisher ends by this, cleanly
 	}
-	if n := strings.Count(got.String(), `test/topic: {"message":"hi [`); n != 5 {
+	if n := strings.Count(got.String(), want); n != 5 {
 		t.Errorf("got %d messages, want 5:\n%s", n, got.String())
 	}
 }

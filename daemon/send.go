@@ -13,6 +13,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/visible"
 )
 
 // OrderRequest is an order to be sent.
@@ -35,15 +36,15 @@ type OrderAnswer struct {
 
 // String gives the answer for people.
 func (a OrderAnswer) String() string {
-	s := a.Status
+	s := visible.Text(a.Status)
 	if a.State != "" {
-		s += ", " + a.Output + " is " + a.State
+		s += ", " + visible.Text(a.Output) + " is " + visible.Text(a.State)
 	}
 	if a.Reason != "" {
-		s += ": " + a.Reason
+		s += ": " + visible.Text(a.Reason)
 	}
 	if a.Hint != "" {
-		s += " (" + a.Hint + ")"
+		s += " (" + visible.Text(a.Hint) + ")"
 	}
 	return s
 }

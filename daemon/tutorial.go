@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/visible"
 )
 
 // Account is where a client connects and as whom.
@@ -98,7 +99,8 @@ type SubscribeOptions struct {
 
 // Subscribe does what the tutorial's subscriber does: it prints what arrives
 // on the topic, which may be a filter, and ends after Count messages, or cleanly when ctx ends. A
-// message is acknowledged once it has been printed.
+// message is acknowledged once it has been printed. One that a terminal would act
+// on is printed quoted.
 func Subscribe(ctx context.Context, o SubscribeOptions) error {
 	up := make(chan uplink.Status, 1)
 	l, err := o.link([]uplink.Subscription{{Filter: o.Topic, QoS: 1}}, uplink.NewQueue(), up, o.Log)
@@ -137,7 +139,7 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 				o.stray(m, &strays)
 				continue
 			}
-			if _, err := fmt.Fprintf(o.Out, "%s: %s\n", m.Topic, m.Payload); err != nil {
+			if _, err := fmt.Fprintf(o.Out, "%s: %s\n", visible.Text(m.Topic), visible.Lines(string(m.Payload))); err != nil {
 				return fmt.Errorf("print message: %w", err)
 			}
 			m.Ack()

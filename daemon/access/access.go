@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+
+	"fieldpost/daemon/visible"
 )
 
 // Open is one file or directory that is open to others.
@@ -24,7 +26,9 @@ type Open struct {
 }
 
 // String gives it as one line, with what to do.
-func (o Open) String() string { return fmt.Sprintf("%s: %s; %s", o.Path, o.What, o.Do) }
+func (o Open) String() string {
+	return fmt.Sprintf("%s: %s; %s", visible.Text(o.Path), o.What, visible.Text(o.Do))
+}
 
 const (
 	othersRead  = 0o004

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"fieldpost/daemon/regular"
+	"fieldpost/daemon/visible"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -58,7 +60,7 @@ func (l *loader) files(path, key string, v reflect.Value) {
 		return
 	}
 	if err := regular.Check(v.String()); err != nil {
-		l.addErr(&Error{Line: l.line(path), Path: path, Reason: fmt.Sprintf("file %s: %s", visible(v.String()), plainly(err)), Value: r.shown(written), Err: err})
+		l.addErr(&Error{Line: l.line(path), Path: path, Reason: fmt.Sprintf("file %s: %s", visible.Text(v.String()), plainly(err)), Value: r.shown(written), Err: err})
 	}
 }
 
@@ -113,10 +115,22 @@ func (l *loader) address(path string, a *uint16, chip sensors.Chip) {
 			*a = chip.Addresses[0]
 		}
 	case len(chip.Addresses) > 0 && !slices.Contains(chip.Addresses, *a):
-		l.fail(path, "want "+sensors.AddressList(chip.Addresses), l.nodes[path].Value)
+		l.fail(path, "want "+sensors.AddressList(chip.Addresses)+meant(l.nodes[path].Value, *a, chip.Addresses), l.nodes[path].Value)
 	case *a < leastAddress || *a > highestAddress:
 		l.fail(path, "want "+hex(leastAddress)+" to "+hex(highestAddress), l.nodes[path].Value)
 	}
+}
+
+// meant says which of a chip's addresses was probably meant: datasheets write
+// them with the bit for the direction behind them, and people forget the 0x.
+func meant(text string, a uint16, all []uint16) string {
+	if x, err := strconv.ParseUint(text, 16, 16); err == nil && slices.Contains(all, uint16(x)) {
+		return "; write " + hex(uint16(x)) + ", with 0x"
+	}
+	if slices.Contains(all, a>>1) {
+		return "; " + hex(a) + " is " + hex(a>>1) + " with the bit for the direction behind it"
+	}
+	return ""
 }
 
 // chipKey checks whether a key that is given is one the chip takes, and a key

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"fieldpost/daemon/visible"
 )
 
 // Error is one problem of a configuration file.
@@ -24,7 +25,7 @@ type Error struct {
 //	fieldpost.yaml:14: sensors[2].address: want 0x03 to 0x77 (got 0x90)
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(visible(e.File))
+	b.WriteString(visible.Text(e.File))
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d", e.Line)
 	}
@@ -81,15 +82,5 @@ func printable(v string) string {
 		}
 		v = v[:cut] + "..."
 	}
-	return visible(v)
+	return visible.Text(v)
 }
-
-// visible gives a text as it is, or quoted where that would not be seen.
-func visible(v string) string {
-	if strings.TrimSpace(v) != v || strings.ContainsFunc(v, hidden) {
-		return fmt.Sprintf("%q", v)
-	}
-	return v
-}
-
-func hidden(r rune) bool { return !unicode.IsPrint(r) }

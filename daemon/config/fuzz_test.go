@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fieldpost/daemon/visible"
 )
 
 // yamlBreak is what the YAML reader counts as the end of a line.
@@ -44,7 +46,7 @@ func FuzzParse(f *testing.F) {
 		}
 		lines, last := 1+len(yamlBreak.FindAll(data, -1)), 1
 		for _, e := range all {
-			if e.File != file || e.Line < last || e.Line > lines || e.Reason == "" || strings.ContainsFunc(e.Error(), hidden) || len(e.Error()) > 600 {
+			if e.File != file || e.Line < last || e.Line > lines || e.Reason == "" || strings.ContainsFunc(e.Error(), visible.Hidden) || len(e.Error()) > 600 {
 				t.Fatalf("bad error %#v", e)
 			}
 			last = e.Line

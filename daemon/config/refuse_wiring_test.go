@@ -25,7 +25,7 @@ var refusedKeys = []refusal{
 	{
 		name: "address too high",
 		text: tmp("address: 0x90"),
-		want: `fieldpost.yaml:9: sensors[0].address: want 0x48 to 0x4b (got 0x90)`,
+		want: `fieldpost.yaml:9: sensors[0].address: want 0x48 to 0x4b; 0x90 is 0x48 with the bit for the direction behind it (got 0x90)`,
 	},
 	{
 		name: "address too high for any chip",
@@ -153,6 +153,24 @@ var refusedEntries = []refusal{
 fieldpost.yaml:7: sensors[1].debounce: write a unit: 20ms for milliseconds, 20s for seconds (got 20)
 fieldpost.yaml:8: sensors[2].every: write a unit: 0.5s for seconds, 0.5m for minutes, 0.5h for hours (got 0.5)
 fieldpost.yaml:9: sensors[3].every: write a unit: 100000000ms for milliseconds, 100000000s for seconds, 100000000m for minutes, 100000000h for hours (got 100000000)`,
+	},
+	{
+		name: "address of a datasheet, and without 0x",
+		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1, address: 0xEC}\n- {name: b, chip: tmp102, bus: i2c-1, address: 0x91}\n- {name: c, chip: bme280, bus: i2c-1, address: 76}\n- {name: d, chip: bme280, bus: i2c-1, address: 0x50}\n",
+		want: `fieldpost.yaml:6: sensors[0].address: want 0x76 or 0x77; 0xec is 0x76 with the bit for the direction behind it (got 0xEC)
+fieldpost.yaml:7: sensors[1].address: want 0x48 to 0x4b; 0x91 is 0x48 with the bit for the direction behind it (got 0x91)
+fieldpost.yaml:8: sensors[2].address: want 0x76 or 0x77; write 0x76, with 0x (got 76)
+fieldpost.yaml:9: sensors[3].address: want 0x76 or 0x77 (got 0x50)`,
+	},
+	{
+		name: "path for a shell",
+		text: "spool: {dir: ~/spool}\n",
+		want: `fieldpost.yaml:5: spool.dir: want the whole path: ~, $ and % are not replaced by anything here (got ~/spool)`,
+	},
+	{
+		name: "path with a variable",
+		text: "spool: {dir: $HOME/spool}\n",
+		want: `fieldpost.yaml:5: spool.dir: want the whole path: ~, $ and % are not replaced by anything here (got $HOME/spool)`,
 	},
 	{
 		name: "chip of another number",

@@ -214,8 +214,11 @@ func zone(v any) string {
 }
 
 func fileName(v any) string {
-	if s := v.(string); strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, "-----") {
+	switch s := v.(string); {
+	case strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, "-----"):
 		return "want the name of a file, not its content"
+	case s == "~" || strings.HasPrefix(s, "~/") || strings.HasPrefix(s, "$") || strings.HasPrefix(s, "%"):
+		return "want the whole path: ~, $ and % are not replaced by anything here"
 	}
 	return ""
 }

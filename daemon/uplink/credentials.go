@@ -13,6 +13,7 @@ import (
 
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/regular"
+	"fieldpost/daemon/visible"
 )
 
 // expiresSoon is how long before its end a certificate is complained about.
@@ -33,7 +34,7 @@ func (p Problem) String() string {
 	if p.Warning {
 		grade = "warning"
 	}
-	return fmt.Sprintf("%s: %s: %s; %s", grade, p.File, p.What, p.Do)
+	return fmt.Sprintf("%s: %s: %s; %s", grade, visible.Text(p.File), p.What, p.Do)
 }
 
 // CheckCredentials examines the three files as a connection would use them at
