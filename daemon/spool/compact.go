@@ -7,8 +7,9 @@ import (
 
 // A segment of which little is needed any more is written anew with only that, and
 // with the one before it where that is small too, so that there are few files. The
-// new file takes the place of the first in one step. A crash before the others are
-// removed leaves records in two files; the later one's are passed over.
+// new file takes the place of the first in one step. Before that the file of acks says
+// where it will end, and which others it stands for: so that after a crash the next run
+// knows which of the two it finds.
 //
 // What that may write is bounded by what was appended: for each byte of samples
 // and edges one may be written once more, and as many as the disk's bound when a
@@ -44,11 +45,8 @@ func (s *Spool) compact(g *segment) error {
 	if fresh.frames == 0 {
 		return s.sweep()
 	}
-	if last := fresh.sure - 1 - first.off; first.sure > 0 && last < first.sure-1-first.off {
-		// Else it would seem to have been cut short.
-		if err := s.appendNotes(func(f *frames) { f.fileUntil(first, last); s.marks(f) }, true); err != nil {
-			return err
-		}
+	if err := s.noteExchange(group, fresh); err != nil {
+		return err
 	}
 	if err := s.exchange(first, b); err != nil {
 		return err
@@ -56,6 +54,25 @@ func (s *Spool) compact(g *segment) error {
 	s.w.credit -= int64(len(b))
 	s.exchanged(group, fresh, int64(len(b)))
 	return s.sweep()
+}
+
+// noteExchange durably notes what is about to become one file.
+func (s *Spool) noteExchange(group []*segment, fresh *segment) error {
+	if s.w.notes.file == nil {
+		if err := s.rewriteNotes(); err != nil {
+			return err
+		}
+	}
+	first, last := group[0], fresh.sure-1-fresh.off
+	return s.appendNotes(func(f *frames) {
+		if first.sure > 0 && last < first.sure-1-first.off { // else it would seem to have been cut short
+			f.fileUntil(first, last)
+		}
+		if len(group) > 1 {
+			f.joined(group, last)
+		}
+		s.marks(f)
+	}, true)
 }
 
 // group gives a segment, and those before it that are to become one with it; nil

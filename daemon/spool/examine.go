@@ -19,6 +19,10 @@ func (l *loader) segment(g *segment, torn bool) {
 	if g.run == l.own.run {
 		l.f.number[g.lane] = max(l.f.number[g.lane], g.number)
 	}
+	if l.notes.removed[fileKey{noteKey{g.lane, g.run}, g.number}] { // as one before it stands for it
+		l.f.empty = append(l.f.empty, g)
+		return
+	}
 	if g.gone {
 		l.tracks[g.lane].damage(g.run)
 		l.f.damaged = append(l.f.damaged, g.file()+": is missing")
@@ -32,6 +36,13 @@ func (l *loader) segment(g *segment, torn bool) {
 	}
 	x := l.examine(g, data, torn)
 	l.next = x.id
+	for _, j := range l.notes.joins[noteKey{g.lane, g.run}] {
+		if j.number == g.number && x.last != nil && x.id-1-g.off == j.seq {
+			for _, n := range j.others {
+				l.notes.removed[fileKey{noteKey{g.lane, g.run}, n}] = true
+			}
+		}
+	}
 	if x.last != nil {
 		g.stamp(nil, x.last)
 	}

@@ -436,3 +436,72 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 		}
 	}
 }
+
+// A crash while small files become one leaves nothing twice and loses nothing but
+// what was at risk, at whichever touch of the disk it comes.
+func TestACrashWhileFilesBecomeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, Sensors: []string{"fast", "slow"}}
+		r := newRig(t, newMemDisk(), o).start()
+		var crashes []instant
+		safe, rnd := uint64(0), newRand(7)
+		var safes []uint64
+		r.d.failing(func(op, file string) error {
+			if r.s.Stats().Dropped > 0 && len(crashes) < 600 {
+				what := fmt.Sprintf("%s %q", op, file)
+				if len(crashes)%2 == 0 {
+					crashes = append(crashes, instant{"kill at " + what, r.d.killNow(), nil})
+				} else {
+					crashes = append(crashes, instant{"power cut at " + what, r.d.cutNow(rnd), nil})
+				}
+				safes = append(safes, safe)
+			}
+			return nil
+		})
+		for len(crashes) < 600 {
+			slow := r.seq["slow"]
+			r.add(Reading, "slow")
+			for range 400 {
+				r.add(Reading, "fast")
+			}
+			wait(2 * time.Second)
+			safe = slow + 1
+		}
+		joined := 0
+		for _, c := range crashes {
+			for at := (scanner{data: c.d.data(notesName)}); at.next(); {
+				if at.payload[0] == 'x' {
+					joined++
+				}
+			}
+		}
+		if joined < 20 {
+			t.Errorf("files became one in %d notes only", joined)
+		}
+		for k, c := range crashes {
+			x := newRig(t, c.d, o)
+			if told := x.told(); told != "" {
+				t.Errorf("%s: %s", c.what, told)
+			}
+			there := map[string]bool{}
+			for _, i := range x.take(all) {
+				if n := i.Record; n.Kind != Gap {
+					key := fmt.Sprint(n.Sensor, n.Seq)
+					if there[key] {
+						t.Fatalf("%s: %s comes twice", c.what, key)
+					}
+					there[key] = true
+				}
+			}
+			for seq := uint64(1); seq <= safes[k]; seq++ {
+				if !there[fmt.Sprint("slow", seq)] {
+					t.Fatalf("%s: %d of %d is missing", c.what, seq, safes[k])
+				}
+			}
+			_ = x.end() // all that matters is in the next
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}

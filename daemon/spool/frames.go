@@ -112,6 +112,19 @@ func (f *frames) fileUntil(g *segment, seq uint64) {
 	f.add(binary.AppendUvarint(p, seq))
 }
 
+// joined says that the first segment of a group, where it ends with that frame,
+// stands for the others too.
+func (f *frames) joined(group []*segment, seq uint64) {
+	p := append(make([]byte, 0, 40), 'x', byte(group[0].lane))
+	p = binary.AppendUvarint(p, group[0].run)
+	p = binary.AppendUvarint(p, uint64(group[0].number))
+	p = binary.AppendUvarint(p, seq)
+	for _, g := range group[1:] {
+		p = binary.AppendUvarint(p, uint64(g.number))
+	}
+	f.add(p)
+}
+
 // removed says that a segment's file is gone.
 func (f *frames) removed(g *segment) {
 	p := append(make([]byte, 0, 40), 'r', byte(g.lane))

@@ -15,6 +15,8 @@ import "fmt"
 //	'f'  lane byte, run, number, seq as uvarints: the segment of that run and number is on disk up to its frame seq;
 //	     the latest says it, as a segment can be written anew with less
 //	'r'  lane byte, run, number as uvarints: that segment is removed, nothing needs it
+//	'x'  lane byte, run, number, seq, numbers as uvarints: where that segment ends with its frame seq it holds what is
+//	     owed of those too, which nothing needs then
 //	'w'  zero byte, lo and hi as uvarints, spool's id and thing's name as strings: who took what the runs from lo to hi have here
 //	't'  two zero bytes, then such payloads as strings: these are true together
 //	'g'  lane byte, run, seq as uvarints, payload: that frame is this gap, and the broker does not have it
@@ -53,11 +55,19 @@ type fileKey struct {
 type notes struct {
 	files   map[fileKey]uint64 // the last frame of each
 	removed map[fileKey]bool
+	joins   map[noteKey][]join
 	done    map[noteKey]*ids
 	marks   map[uint64]map[string]mark // by run and sensor
 	gaps    map[frameKey][]byte        // share the file's bytes
 	given   map[givenKey]uint64        // behind the last seq that was given out
 	sources tenures
+}
+
+// join says that a segment, where it ends with a frame, stands for others too.
+type join struct {
+	number uint32
+	seq    uint64
+	others []uint32
 }
 
 // givenKey names the records of one sensor and run in one lane, or those of all
@@ -71,7 +81,7 @@ type givenKey struct {
 // readNotes reads the file's bytes. What it cannot read it passes over.
 func readNotes(data []byte) notes {
 	n := notes{
-		files: map[fileKey]uint64{}, removed: map[fileKey]bool{}, done: map[noteKey]*ids{},
+		files: map[fileKey]uint64{}, removed: map[fileKey]bool{}, joins: map[noteKey][]join{}, done: map[noteKey]*ids{},
 		marks: map[uint64]map[string]mark{}, gaps: map[frameKey][]byte{},
 		given: map[givenKey]uint64{},
 	}
@@ -121,6 +131,14 @@ func (n *notes) read(payload []byte) {
 	case 'r':
 		if number := d.uvarint(); !d.bad {
 			n.removed[fileKey{noteKey{lane, run}, uint32(number)}] = true
+		}
+	case 'x':
+		j := join{number: uint32(d.uvarint()), seq: d.uvarint()}
+		for len(d.b) > 0 && !d.bad {
+			j.others = append(j.others, uint32(d.uvarint()))
+		}
+		if k := (noteKey{lane, run}); !d.bad {
+			n.joins[k] = append(n.joins[k], j)
 		}
 	case 't':
 		for len(d.b) > 0 && !d.bad {

@@ -204,6 +204,7 @@ func FuzzNotes(f *testing.F) {
 	all.file(&segment{run: 3, number: 9, hi: 7, sure: 7})
 	all.removed(&segment{run: 3, number: 9})
 	all.handed(noteKey{samples, 7}, "air", 12)
+	all.joined([]*segment{{run: 3, number: 9}, {run: 3, number: 12}}, 77)
 	all.together(func() {
 		all.gap(frameKey{1, 5}, []byte("gap"))
 		all.done(noteKey{events, 7}, span{0, 1})
