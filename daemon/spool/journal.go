@@ -108,6 +108,12 @@ func (j *Journal) close() {
 	j.keep(nil)
 }
 
+// NewJournal gives the journal of a name in a directory that has no spool. The
+// directory must be this process's alone; it is not made.
+func NewJournal(dir, name string) *Journal {
+	return &Journal{disk: &osDisk{dir: dir}, held: func() bool { return true }, name: name + journalExt}
+}
+
 // errNotHeld is a journal's reason while its spool does not have the
 // directory.
 var errNotHeld = errors.New("the spool's directory cannot be used")
