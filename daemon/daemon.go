@@ -40,7 +40,8 @@ type Options struct {
 	Notify  *systemd.Notifier
 	Version string // said in the online message
 	// Runtime is the directory of the crash record of the outputs, and where a
-	// run without a disk is noted, /run/fieldpost; "" keeps neither.
+	// run without a disk is noted, and orders that such a disk cannot take,
+	// /run/fieldpost; "" keeps none of these.
 	Runtime string
 	// Fingerprint is of this board, from [fingerprint.Board]; "" is not known.
 	Fingerprint string
@@ -121,7 +122,7 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.desk = command.New(command.Options{
 		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
-		Journal: d.ledger(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
+		Journal: d.ledger(), Fallback: d.fallback(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{callOrder}, Health: d.health, Log: d.log})
 	return d, nil
@@ -150,6 +151,14 @@ func (d *Daemon) ordersTopic() string {
 		return ""
 	}
 	return d.o.Config.CommandsTopic()
+}
+
+// fallback is where orders are noted that the ledger cannot take.
+func (d *Daemon) fallback() command.Journal {
+	if d.o.Runtime == "" {
+		return nil
+	}
+	return spool.NewJournal(d.o.Runtime, "orders")
 }
 
 // unstamped reports whether orders may go without id and expires.

@@ -61,6 +61,45 @@ func TestOrderActsOnceOverRestarts(t *testing.T) {
 	}
 }
 
+// An order that is refused because the ledger cannot be used stays refused when it
+// comes again and the ledger works, in another process. [CMD-14]
+func TestRefusedWithoutLedgerStaysRefused(t *testing.T) {
+	s := newSite(t, nil)
+	heard := s.ear("test-ear")
+	cfg := s.config("", "")
+	journal := filepath.Join(cfg.Spool.Dir, "orders.journal")
+	if err := os.MkdirAll(journal, 0o700); err != nil { // where a file should be
+		t.Fatal(err)
+	}
+	r := s.start(cfg).linkedUp(t)
+	say := s.mouth("test-mouth")
+	text := order("c-1", "on", 30*time.Minute)
+	say(text)
+	first := answered(t, heard, "c-1")
+	if first["reason"] != "no_ledger" {
+		t.Fatalf("answer %v", first)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(journal); err != nil {
+		t.Fatal(err)
+	}
+	r = s.start(cfg).linkedUp(t)
+	say(text)
+	again := answered(t, heard, "c-1")
+	if fmt.Sprint(again) != fmt.Sprint(first) || s.ups() != 0 {
+		t.Errorf("answer %v, first %v; the pump went on %d times", again, first, s.ups())
+	}
+	say(order("c-2", "on", 30*time.Minute))
+	if a := answered(t, heard, "c-2"); a["status"] != "done" {
+		t.Errorf("answer to the next one: %v", a)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // An order that was begun when the daemon was killed is answered unknown by the
 // next start, once, and is not begun again. [CMD-12]
 func TestOrderBegunIsAnsweredUnknown(t *testing.T) {

@@ -27,9 +27,13 @@ type Answer struct {
 	State  string      // on or off, the output's level after it; "" where it was not looked at
 	Reason Code        // why it is not done; "" when it is
 	Hint   string      // what in particular, and what to do; "" when it is done
+	Count  uint64      // of [NotAnswered], how many orders; else 0
 	Stamp  clock.Stamp // when it was decided
 
-	sure bool // its order gets it again if that comes again, in a later run too
+	sure   bool // its order gets it again if that comes again, in a later boot too
+	saved  bool // its order gets it again in a later run, until the next boot
+	hasty  bool // so many are refused that nobody waits until the broker has it
+	untold bool // it is counted, and not given
 }
 
 // Record is the answer as a message.
@@ -46,6 +50,9 @@ func (a Answer) Record() spool.Record {
 		if f.Value != "" {
 			fields = append(fields, f)
 		}
+	}
+	if a.Count > 0 {
+		fields = append(fields, sensors.Field{Name: "count", Value: int64(a.Count)})
 	}
 	return spool.Record{Kind: spool.Answer, Stamp: a.Stamp, Fields: fields}
 }

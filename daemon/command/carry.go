@@ -25,6 +25,9 @@ func (d *Desk) admit(o Order, from source) (finish func() Answer) {
 	defer d.mu.Unlock()
 	d.ledger.forget(now)
 	r := d.gate(t, now)
+	if from.overtaken && (r.verdict == carryOut || r.verdict == justDo) { // [CMD-15]
+		r = ruling{verdict: refuse, answer: because(Overtaken, "")}
+	}
 	switch first := r.first; {
 	case r.verdict == join && first.joins(from):
 		return func() Answer {
@@ -32,12 +35,12 @@ func (d *Desk) admit(o Order, from source) (finish func() Answer) {
 			if first.answer.Status == "" {
 				return d.unbegun(o, from)
 			}
-			return d.repeat(first.answer, from.cause)
+			return d.repeat(first.answer, from)
 		}
 	case r.verdict == join: // it hangs
 		a := because(NoResult, "it is still under way")
 		a.ID, a.Output, a.Stamp = o.ID, first.order.Output, now
-		return func() Answer { return d.repeat(a, from.cause) }
+		return func() Answer { return d.repeat(a, from) }
 	case r.verdict == again:
 		return func() Answer { return d.give(t, &outcome{answer: r.answer, note: r.note, again: true}) }
 	case r.verdict == refuse:
@@ -81,11 +84,14 @@ func (d *Desk) give(t *ticket, end *outcome) Answer {
 	err := d.ledger.wait(end.note, patience) // a fault tells; it is kept in memory
 	known := end.note != nil || end.again
 	end.answer.sure = end.note != nil && err == nil || known && d.ledger.whole()
+	if known && !end.answer.sure && !end.answer.untold { // [CMD-14]
+		end.answer.saved = d.ledger.save(t.order.ID, !t.from.metered) == nil
+	}
 	switch {
 	case end.answer.Status == "":
 		return end.answer
 	case end.again:
-		return d.repeat(end.answer, t.from.cause)
+		return d.repeat(end.answer, t.from)
 	}
 	return d.tally(end.answer, t.from.cause)
 }
@@ -225,12 +231,20 @@ func (d *Desk) act(t *ticket) *outcome {
 	return end
 }
 
-// refuse ends an order that does not act, and has it remembered. [CMD-11]
+// refuse ends an order that does not act, and has it remembered. Where it
+// cannot be, and might act if it came again, it is not answered: nobody is told
+// of a refusal that need not last. Nor is it where so many are refused; that one
+// is not remembered. [CMD-11] [CMD-19] [CMD-20]
 func (d *Desk) refuse(t *ticket, a Answer, now clock.Stamp) *outcome {
 	a.ID, a.Output, a.Stamp = t.order.ID, t.order.Output, now
+	told := d.rationed(&a, t.from, &d.refused)
 	end := &outcome{answer: a}
-	if t.order.ID != "" {
-		end.note = d.ledger.refuse(t.order, a)
+	if t.order.ID != "" && (told || t.note != nil) {
+		var lasts bool
+		end.note, lasts = d.ledger.refuse(t.order, a)
+		if !lasts && told {
+			d.leave(&end.answer)
+		}
 	}
 	t.leave()
 	return end

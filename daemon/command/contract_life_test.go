@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"fieldpost/daemon/output"
@@ -66,7 +67,7 @@ func (l *life) step() bool {
 func (l *life) connection() { l.lost = &atomic.Bool{} }
 
 // diskStep is one step of the journal's disk.
-func (l *life) diskStep(string) error {
+func (l *life) diskStep(op string) error {
 	if !l.step() {
 		return errKilled
 	}
@@ -79,7 +80,25 @@ func (l *life) diskStep(string) error {
 	if !l.step() {
 		return errKilled
 	}
+	if op == "replay" {
+		if !errors.Is(err, syscall.EIO) {
+			return nil // a full disk can be read
+		}
+		l.w.mu.Lock()
+		l.w.unread = true
+		l.w.mu.Unlock()
+	}
 	return err
+}
+
+// besideStep is one step of the runtime directory.
+func (l *life) besideStep(string) error {
+	if !l.step() {
+		return errKilled
+	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.w.besides
 }
 
 // release gives back the lines of a dead process.
@@ -205,9 +224,8 @@ func (l *life) answer(r spool.Record) <-chan struct{} {
 	if !l.step() {
 		return kept
 	}
-	recorded := l.desk == nil || l.desk.ledger.whole()
 	l.w.mu.Lock()
-	id, after := l.w.hear(l.w, r, recorded), l.w.mail
+	id, after := l.w.hear(l.w, r), l.w.mail
 	l.w.mu.Unlock()
 	time.AfterFunc(after, func() {
 		if !l.step() {

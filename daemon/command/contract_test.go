@@ -72,13 +72,14 @@ var wires = []output.Config{
 // world is everything outside the process: a broker that sends again what was
 // not acknowledged, wires, a clock that jumps, a disk, and death.
 type world struct {
-	t     *testing.T
-	r     *rand.Rand // of the goroutine that tells what happens
-	board *sim.Board
-	p     *paper
-	life  *life
-	start time.Time
-	sent  [][]byte
+	t      *testing.T
+	r      *rand.Rand // of the goroutine that tells what happens
+	board  *sim.Board
+	p      *paper
+	beside *paper // in the runtime directory: a power cut clears it
+	life   *life
+	start  time.Time
+	sent   [][]byte
 
 	mu               sync.Mutex
 	told             []string // what happened
@@ -90,9 +91,14 @@ type world struct {
 	queue            []*letter // not acknowledged
 	hangs            map[string]time.Duration
 	disk             error // what it says; nil is well
+	besides          error // likewise the runtime directory
 	slow             time.Duration
 	mail             time.Duration // how long an answer takes to where no death costs it
 	faulty           bool          // the disk has failed or hung at some time
+	bare             bool          // and the runtime directory failed, or was cleared by a power cut, besides
+	unread           bool          // a process had to begin without knowing what the disk holds
+	lied             bool          // the clock was wrong by more than an id is kept
+	short            bool          // the ledger has no room for ids of earlier boots
 	books
 }
 
@@ -104,7 +110,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t: t, r: rand.New(rand.NewPCG(seed, 4)), board: sim.New(), start: time.Now(), synced: true, booted: time.Now().Add(-time.Minute),
 		hangs: map[string]time.Duration{}, books: newBooks(),
 	}
-	w.p = &paper{t: t}
+	w.p, w.beside = &paper{t: t}, &paper{t: t}
+	w.short = seed%2 == 0
 	return w
 }
 
@@ -128,8 +135,12 @@ func (w *world) begin() {
 		l := newLife(w)
 		w.life = l
 		w.p.failing(l.diskStep)
+		w.beside.failing(l.besideStep)
 		l.bank = output.Open(output.Options{Board: mortal{w.board, l}, Outputs: wires, Clock: clock.Func(w.now)})
-		l.desk = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Answer: l.answer})
+		l.desk = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Fallback: w.beside, Answer: l.answer})
+		if w.short {
+			l.desk.ledger.room.foreign = 0
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 2)
 		go func() { ended <- l.bank.Run(ctx) }()
@@ -156,10 +167,15 @@ func (w *world) bury() {
 	w.life.stop()
 	power := w.r.IntN(4) == 0
 	w.p.crash(power, w.r)
+	w.beside.crash(false, w.r) // what was written and not synced is there all the same
+	if power {
+		w.beside.wipe()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("dead, power cut %v", power)
 	if power {
+		w.bare = w.bare || w.faulty
 		w.boot++
 		w.booted = time.Now().Add(-time.Duration(w.r.IntN(60)) * time.Second)
 	}
@@ -223,8 +239,12 @@ func (w *world) chance() {
 	defer w.mu.Unlock()
 	w.mail = time.Duration(w.r.IntN(6000)) * time.Millisecond
 	switch w.r.IntN(14) {
-	case 0: // the time is set, by less than an id is kept
+	case 0: // the time is set, and the clock lies from now on
 		w.skew, w.jumped = time.Duration(w.r.IntN(12)-6)*time.Hour, time.Now()
+		if w.r.IntN(2) == 0 {
+			w.skew = []time.Duration{26 * time.Hour, -26 * time.Hour, 87600 * time.Hour, -87600 * time.Hour, 0}[w.r.IntN(5)]
+			w.lied = true
+		}
 	case 1:
 		w.synced = !w.synced
 		w.unsynced = time.Now()
@@ -233,7 +253,7 @@ func (w *world) chance() {
 	case 5:
 		w.hangs[wires[w.r.IntN(len(wires))].Name] = time.Duration(w.r.IntN(100)) * time.Second
 	case 6:
-		w.disk = []error{syscall.ENOSPC, nil}[w.r.IntN(2)]
+		w.disk = []error{syscall.ENOSPC, syscall.EIO, nil, nil}[w.r.IntN(4)]
 		w.faulty = w.faulty || w.disk != nil
 	case 7:
 		w.slow = time.Duration(w.r.IntN(20_000)) * time.Millisecond
@@ -244,13 +264,29 @@ func (w *world) chance() {
 		w.mu.Unlock()
 		w.connect()
 		w.mu.Lock()
+	case 10: // it lies over a reboot, for long enough to forget, and is mended
+		w.skew, w.lied = []time.Duration{26 * time.Hour, 87600 * time.Hour}[w.r.IntN(2)], true
+		w.boot++
+		w.booted = time.Now()
+		w.life.dead.Store(true)
+		w.bare = w.bare || w.faulty
+		w.mu.Unlock()
+		w.revive()
+		<-time.After(2 * time.Minute)
+		w.mu.Lock()
+		w.skew, w.jumped = 0, time.Now()
+	case 11:
+		if w.r.IntN(4) == 0 {
+			w.besides = []error{syscall.ENOSPC, nil}[w.r.IntN(2)]
+			w.bare = w.bare || w.besides != nil
+		}
 	}
 }
 
 // calm has all that is wrong end, and waits until nothing is left to do.
 func (w *world) calm() {
 	w.mu.Lock()
-	w.disk, w.slow, w.synced = nil, 0, true
+	w.disk, w.besides, w.slow, w.synced = nil, nil, 0, true
 	clear(w.hangs)
 	w.life.fuse.Store(0)
 	w.mu.Unlock()

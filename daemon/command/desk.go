@@ -24,15 +24,18 @@ type Outputs interface {
 
 // Options is what a desk is made of.
 type Options struct {
-	Thing   string         // our name in messages
-	Topic   string         // the one topic on which orders come by MQTT; "" is none
-	MaxLife time.Duration  // how far ahead an order's expiry may lie; 0 is an hour
-	Outputs Outputs        // what orders move
-	Clock   clock.Clock    // whether an order is late
-	Answer  Answerer       // passes an answer on, from several goroutines
-	Journal Journal        // where orders are remembered; nil is in memory, until the process ends
-	Health  *health.Health // is told of the journal's faults; nil tells nobody
-	Log     *slog.Logger   // nil discards
+	Thing   string        // our name in messages
+	Topic   string        // the one topic on which orders come by MQTT; "" is none
+	MaxLife time.Duration // how far ahead an order's expiry may lie; 0 is an hour
+	Outputs Outputs       // what orders move
+	Clock   clock.Clock   // whether an order is late
+	Answer  Answerer      // passes an answer on, from several goroutines
+	Journal Journal       // where orders are remembered; nil is in memory, until the process ends
+	// Fallback is a second journal that outlives the process but not the boot. It
+	// notes what the first one cannot take; nil is none. [CMD-14]
+	Fallback Journal
+	Health   *health.Health // is told of the journal's faults; nil tells nobody
+	Log      *slog.Logger   // nil discards
 	// Unstamped has orders that energise carried out though they lack id or
 	// expires, if nothing can have stored them on their way. [CMD-7]
 	Unstamped bool
@@ -52,6 +55,9 @@ type Stats struct {
 	Passed  uint64 // messages that were no orders to this board
 	// Elsewhere counts messages that came on another topic than that of orders.
 	Elsewhere uint64
+	// Unanswered counts those among the refused and those that came again which
+	// were told in a summary only. [CMD-19]
+	Unanswered uint64
 }
 
 // Desk takes orders and answers them. Its methods may be called from any
@@ -68,6 +74,9 @@ type Desk struct {
 	lanes  map[string]*lane
 	flying map[string]*ticket // orders between the gate and their answer, by id
 	stats  Stats
+	// Rates of answers to orders that came from the broker and did not act.
+	strange, refused, repeated meter
+	unsaid                     unsaid
 }
 
 // New makes a desk that knows of the orders in its journal, which it reads.
@@ -84,7 +93,11 @@ func New(o Options) *Desk {
 	}
 	d := &Desk{o: o, ending: make(chan struct{}), lanes: map[string]*lane{}, flying: map[string]*ticket{}}
 	d.end = sync.OnceFunc(func() { close(d.ending) })
+	d.strange = meter{most: strangeMost, every: strangeEvery}
+	d.refused, d.repeated = meter{most: refusedMost, every: refusedEvery}, meter{most: refusedMost, every: refusedEvery}
+	d.unsaid.wake = make(chan struct{}, 1)
 	d.ledger = newLedger(o, &d.mu)
+	d.ledger.recall()
 	d.ledger.pass()
 	return d
 }
@@ -93,10 +106,13 @@ func New(o Options) *Desk {
 type source struct {
 	cause    string
 	retained bool
-	mail     bool        // from the broker, who sends it again if it is not acknowledged
-	stored   bool        // somebody may have stored it on its way
-	size     int         // in bytes, where the payload is only a message's beginning
-	lost     func() bool // whether its connection has ended; nil is never
+	mail     bool // from the broker, who sends it again if it is not acknowledged
+	stored   bool // somebody may have stored it on its way
+	metered  bool // its answer goes to the broker, and not to somebody who waits for it
+	// overtaken says that an order to the safe level that came later was carried
+	// out before this one was looked at.
+	overtaken bool
+	lost      func() bool // whether its connection has ended; nil is never
 }
 
 // Handle does with one message what is to be done and gives the answer; ok is
@@ -107,24 +123,22 @@ type source struct {
 // the order's expiry, and for a line that hangs as long as that does. Orders
 // that energise are carried out only while Serve runs.
 func (d *Desk) Handle(payload []byte, retained bool, cause string) (a Answer, ok bool) {
-	finish := d.take(payload, source{cause: cause, retained: retained})
+	o, err := Decode(payload, d.o.Thing)
+	finish := d.take(o, err, len(payload), source{cause: cause, retained: retained})
 	if finish == nil {
 		return Answer{}, false
 	}
 	return finish(), true
 }
 
-// take decides what is to be done with a message. It does not wait, so that
-// orders keep the order in which they are taken. What it gives does it, and
-// gives the answer: nil for a message that is no order to this board.
-func (d *Desk) take(payload []byte, from source) (finish func() Answer) {
-	o, err := Decode(payload, d.o.Thing)
-	if from.size > len(payload) {
-		err = tooLarge(payload, from.size, d.o.Thing)
-	}
+// take decides what is to be done with a message, from what [Decode] made of
+// it. It does not wait, so that orders keep the order in which they are taken.
+// What it gives does it, and gives the answer: nil for a message that is no
+// order to this board.
+func (d *Desk) take(o Order, err error, size int, from source) (finish func() Answer) {
 	if errors.Is(err, ErrNotOrder) {
 		d.count(func(s *Stats) { s.Passed++ })
-		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", max(from.size, len(payload)), "err", err.Error())
+		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", size, "err", err.Error())
 		return nil
 	}
 	var a Answer
@@ -133,14 +147,36 @@ func (d *Desk) take(payload []byte, from source) (finish func() Answer) {
 	case errors.As(err, &malformed): // [CMD-2]
 		a = because(malformed.Code, malformed.Detail)
 		a.ID, a.Output, a.sure = malformed.ID, malformed.Output, true
+		d.ration(&a, from, &d.strange)
 	case from.retained: // [CMD-3]
 		a = because(Retained, "")
 		a.ID, a.Output = o.ID, o.Output
+		d.ration(&a, from, &d.refused)
 	default:
 		return d.admit(o, from)
 	}
 	a.Stamp = d.o.Clock.Now()
 	return func() Answer { return d.tally(a, from.cause) }
+}
+
+// ration has an answer only counted where there have been so many. [CMD-19]
+func (d *Desk) ration(a *Answer, from source, m *meter) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rationed(a, from, m)
+}
+
+// rationed is ration with mu held. It reports whether the answer is given.
+func (d *Desk) rationed(a *Answer, from source, m *meter) bool {
+	if !from.metered {
+		return true
+	}
+	ok, calm := m.take(time.Now())
+	a.hasty = !calm
+	if !ok {
+		d.leave(a)
+	}
+	return ok
 }
 
 // Stats gives the counts now.
@@ -168,13 +204,20 @@ func (d *Desk) tally(a Answer, cause string) Answer {
 			s.Failed++
 		}
 	})
-	d.o.Log.Info("order answered", "id", a.ID, "output", a.Output, "status", string(a.Status), "reason", string(a.Reason), "cause", cause)
+	if !a.untold {
+		d.o.Log.Info("order answered", "id", a.ID, "output", a.Output, "status", string(a.Status), "reason", string(a.Reason), "cause", cause)
+	}
 	return a
 }
 
 // repeat counts and logs an answer that is given once more.
-func (d *Desk) repeat(a Answer, cause string) Answer {
+func (d *Desk) repeat(a Answer, from source) Answer {
 	d.count(func(s *Stats) { s.Again++ })
-	d.o.Log.Info("order came again", "id", a.ID, "status", string(a.Status), "cause", cause)
+	if !a.untold {
+		d.ration(&a, from, &d.repeated)
+	}
+	if !a.untold {
+		d.o.Log.Info("order came again", "id", a.ID, "status", string(a.Status), "cause", from.cause)
+	}
 	return a
 }

@@ -60,10 +60,15 @@ type bench struct {
 	mu   sync.Mutex
 	sent []spool.Record
 	kept chan struct{} // closed when answers are kept; nil: at once
+	// answering is called before an answer is taken in; nil is nothing.
+	answering func()
 }
 
 // answered takes an answer in.
 func (b *bench) answered(r spool.Record) <-chan struct{} {
+	if b.answering != nil {
+		b.answering()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sent = append(b.sent, r)

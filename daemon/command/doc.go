@@ -57,23 +57,26 @@
 //   - [CMD-10] It is refused when its expiry is further ahead than MaxLife.
 //   - [CMD-11] An id is known, whatever its first answer was, until its expiry
 //     and a day, by the wall clock and, in the same boot, by the time since
-//     boot too; while the clock is not true no id is forgotten. But not the id
-//     of an order refused by CMD-2 or CMD-3, which was not looked at, and that of
-//     one carried out no longer than MaxLife and a day by the clock that it came
-//     by: only one to the safe level can expire later. The ids
-//     of orders carried out are bounded in number and bytes: when no more fit,
-//     an order that energises is refused. Of orders refused the last 1024 are
-//     known.
+//     boot too; while the clock is not true no id is forgotten. In a later boot
+//     the latest 256 are known for MaxLife and a day of that boot besides,
+//     whatever the clock says. But not the id of an order refused by CMD-2 or
+//     CMD-3, which was not looked at, and that of one carried out no longer than
+//     MaxLife and a day by the clock that it came by: only one to the safe level
+//     can expire later. The ids of orders carried out are bounded in number and
+//     bytes: when no more fit, an order that energises is refused. Of orders
+//     refused some 4000 are known; see CMD-20.
 //   - [CMD-12] The intent of an order that energises is on disk before it acts,
 //     and the result before it is answered. An intent without a result is
 //     answered unknown and never carried out again.
 //   - [CMD-13] A message is acknowledged when a crash cannot cost its answer any
-//     more; without an answer that is sure to be the same if it came again, as soon
-//     as it is answered. One whose connection has ended before it was begun is
-//     dropped: the broker sends it again.
+//     more; without an answer that is sure to be the same if it came again, before
+//     it is answered if that is a refusal, and else as soon as it is answered. One
+//     whose connection has ended before it was begun is dropped: the broker sends
+//     it again.
 //   - [CMD-14] While orders cannot be noted, an order that energises is
 //     refused: at once where the disk says so, after 10 s where it says nothing,
-//     and from then on at once until it answers.
+//     and from then on at once until it answers. What is answered meanwhile is
+//     noted in the fallback journal before, so that it holds after a kill too.
 //   - [CMD-15] Orders for one output are carried out one after the other, in the
 //     order in which they came; those for different outputs do not wait for each
 //     other. Only an order to the safe level goes ahead of those that energise
@@ -93,6 +96,22 @@
 //     without outputs, nothing is. A broker keeps the subscriptions that an earlier
 //     configuration made for a session. All else is acknowledged, counted and passed
 //     over, unanswered, with one warning a topic (at most 64).
+//   - [CMD-19] Of orders from the broker that are refused, 256 are answered at once
+//     and then five a second; of those that came before, as many again; of
+//     malformed ones 32, and then one a second. The rest is acknowledged at once, is
+//     neither logged nor remembered, and is counted: every 10 s an answer without
+//     id, with the reason not_answered, says how many there were. Meanwhile
+//     [health.OrderFlood] is raised, until a minute has passed without. What is done is
+//     always answered. Of all messages that wait, orders to the safe level are
+//     begun first; they overtake those before them for their output (CMD-15).
+//   - [CMD-20] An order that was carried out, or was answered refused, does not act
+//     when it comes again, also when its id is forgotten, whatever the clock said:
+//     the expiries of orders that were forgotten are known for ever, as ranges, and
+//     an order that energises and expires in one of these is refused. Of orders
+//     refused, those give way that have expired or whose expiry is in such a range;
+//     where there is none, what is refused is counted as in CMD-19 and not
+//     answered, for it might act if it came again. Orders that expire further ahead
+//     than MaxLife and a day take half of the room at most.
 //
 // # The ledger
 //
@@ -101,7 +120,7 @@
 // order under its id can be compared word by word. One goroutine writes, all that
 // waits with one sync, in the order in which it was decided. At the start, and
 // when it is more than twice as large as it need be, the journal is written anew,
-// at most 8 MB.
+// at most 10 MB.
 //
 // What a crash costs, by where it came: before the intent is on disk, nothing,
 // the broker sends the order again; between intent and result, the next start
@@ -112,17 +131,49 @@
 //
 // A journal that cannot be read or written raises [health.LedgerUnavailable]
 // and is tried again with every order and every 10 s. Meanwhile orders to the
-// safe level are carried out, and known as long as the process runs; all else is
-// refused. A daemon without a directory for its spool is in that state:
-// it does not fall back to memory, because an order would then act once in
-// every run. Where the journal fails at the very intent, that order is refused,
-// and if the daemon is then killed it may be answered once more, as unknown. A
-// result that cannot be written is kept in memory, and is unknown after a crash; a
-// refusal is forgotten then, and the order sent again is looked at anew.
+// safe level are carried out, and all else is refused. A daemon without a
+// directory for its spool is in that state: it does not fall back to memory,
+// because an order would then act once in every run.
+//
+// What such a journal cannot take (a refusal, a result, an order to the safe
+// level) is noted in a second one, [Options].Fallback, in the runtime directory,
+// before it is answered. That outlives the process and not a power cut, so it
+// never lets an order act. The next start knows what stands there, writes it into
+// the ledger when that can be written, and then empties it. It holds at most 4096
+// entries and 2 MB; the oldest give way. What was decided while the ledger could
+// not be read gives way to what it holds.
+//
+// Where the runtime directory cannot be written either, an order that is refused
+// is known as long as the process runs. It is acknowledged before it is answered,
+// so it comes again after a kill only if the broker did not get that. A power cut
+// while the disk fails is like that too, and may cost the answers of that time.
 //
 // Of a journal that was damaged every entry that can be read is used. An intent
 // whose result is left still makes its id known. A torn end is what a power cut
 // leaves of an intent that was not begun, and is only logged.
+//
+// # Clocks that lie
+//
+// The ledger outlives these, so that no order acts a second time, or after it was
+// answered refused, if the same message comes again:
+//
+//   - A clock that says that it is not true: nothing is forgotten, and nothing that
+//     expires acts.
+//   - One that is wrong and does not say so, ahead or behind, by seconds or years, for
+//     a minute or for months, in one boot or over any number of them, and one that
+//     jumps to and fro. Ids may be forgotten too early by it; the expiries of these
+//     orders are not (CMD-20), and those lie near the time at which they were given, so
+//     that little else is refused for it: what expires within an hour of an order
+//     that was forgotten, until that time is over.
+//   - One that was behind when an order was refused as too far ahead, and is set
+//     right: the refusal is known until that order has expired.
+//
+// It does not outlive a journal that is lost, damaged or replaced by an older copy;
+// nor, for orders that are given without expires or under an old id in new words, a
+// clock that runs more than a day ahead over a reboot, when more than 256 others came
+// after them. Orders to the safe level that are forgotten are done again. Whether an
+// order is late the clock alone tells: one that is behind takes an old order to be in
+// time, and that acts once.
 //
 // # Acknowledgements
 //
@@ -134,10 +185,12 @@
 //
 // Some orders would not get the same answer if they came again, and might act: a
 // retained copy need not come as one, an order without an id is not known, and
-// what the ledger could not note is looked at anew. They are acknowledged as soon
-// as they are answered, for an order that acts after it was refused is worse than
-// a lost answer. Their answers can be lost by a crash in the second after them;
-// so can those to orders at QoS 0.
+// what the ledger on disk does not have is gone after a power cut. Where they are
+// refused they are acknowledged first and answered then, for an order that acts
+// after it was refused is worse than a lost answer. The answers that are noted in
+// the fallback journal are given again by the next run, unless they are known to
+// have arrived. The others can be lost by a crash in the second after them; so can
+// those to orders at QoS 0.
 //
 // Messages are acknowledged in the order in which they came (MQTT 3.1.1, section
 // 4.6), each when it is finished. One that takes more than 5 s, because its line

@@ -17,6 +17,11 @@ type entry struct {
 	boot    string        // the boot for which until holds
 	expiry  time.Time     // when it may be forgotten by the wall clock; zero while that is not known
 	refused bool
+	far     bool     // refused, and it expires further ahead than an id is kept
+	saved   bool     // the fallback journal has it as it is
+	told    bool     // and nobody need be given its answer any more
+	owed    bool     // its answer may be one that only we can give again
+	blind   bool     // decided while the ledger could not be read
 	note    *pending // the last that was to be written of it; nil where it was read
 	place   uint64   // in the order of the entries
 	size    int64    // bytes it takes in a journal that was written anew
@@ -24,7 +29,7 @@ type entry struct {
 
 // made is the entry of an order that is new.
 func (l *ledger) made(o Order, now clock.Stamp) *entry {
-	e := &entry{order: o, boot: now.Boot}
+	e := &entry{order: o, boot: now.Boot, blind: !l.read}
 	e.until = now.Mono + left(o, now, l.life) + keepFor
 	if now.Synced {
 		e.expiry = now.Wall.Add(left(o, now, l.life) + keepFor)
@@ -53,7 +58,7 @@ func (e *entry) weight() int64 {
 // lapsed reports whether an id need not be known any more: its time by the wall
 // clock has come, and in the boot in which it came that much time has passed
 // too, so that a clock that jumps makes nobody forget. While the clock is not
-// true nothing lapses. [CMD-11]
+// true nothing lapses. In other boots see [ledger.forget]. [CMD-11]
 func (l *ledger) lapsed(e *entry, now clock.Stamp) bool {
 	if !now.Synced {
 		return false

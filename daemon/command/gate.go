@@ -99,6 +99,8 @@ func (d *Desk) late(t *ticket, now clock.Stamp) (c Code, detail string) {
 		return Expired, fmt.Sprintf("it expired at %s, and here it is %s", o.Expires.Format(precise), now.Wall.UTC().Format(precise))
 	case left > d.o.MaxLife: // [CMD-10]
 		return TooFarAhead, fmt.Sprintf("it expires in %s, and %s is the most", left.Round(time.Second), d.o.MaxLife)
+	case d.ledger.forgot.has(o.Expires): // [CMD-20]
+		return Forgotten, "it expires at " + o.Expires.Format(precise)
 	}
 	return "", ""
 }

@@ -169,7 +169,7 @@ func TestFullMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		m := b.desk.ledger
-		m.room = room{50, 20, maxLive}
+		m.room = room{50, 20, maxForeign, maxLive, maxNo}
 		for i := range 50 {
 			if a, _ := b.desk.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
 				t.Fatalf("order %d: %+v", i, a)

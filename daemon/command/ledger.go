@@ -24,11 +24,13 @@ type Journal interface {
 	Size() int64
 }
 
-// The bounds of what is remembered. A full ledger takes some 8 MB of memory.
+// The bounds of what is remembered. A full ledger takes some 10 MB of memory.
 const (
 	maxActed   = 16384   // orders carried out
-	maxRefused = 1024    // orders refused; the oldest give way
-	maxLive    = 8 << 20 // bytes of what the journal need hold
+	maxRefused = 4096    // orders refused; those that cannot act any more give way
+	maxLive    = 8 << 20 // bytes that orders carried out may take in the journal
+	maxNo      = 2 << 20 // bytes that orders refused may take there
+	maxForeign = 256     // orders of earlier boots that are known for longer than the clock says
 	maxQueue   = 1024    // entries on their way to the disk
 	maxResult  = 512     // bytes set aside for the result of an order
 )
@@ -54,17 +56,25 @@ type ledger struct {
 	clock   clock.Clock
 	health  *health.Health
 	log     *slog.Logger
-	answer  func(Answer) // answers an order of a run before
+	answer  Answerer // answers an order of a run before
 	life    time.Duration
 	room    room
 	wake    chan struct{} // buffered, one: there is something to be written
+	// energises reports whether an order energises, or might if its output were
+	// there.
+	energises func(Order) bool
+	unstamped bool // [Options].Unstamped
+	fallback  fallback
 
 	mu      *sync.Mutex
 	acts    int // entries of orders carried out
 	refused int
+	far     int // of those, that expire further ahead than an id is kept
 	known   map[string]*entry
 	count   uint64 // of entries ever put in, for their order
 	live    int64  // bytes of what the journal need hold
+	no      int64  // of those, of orders refused
+	forgot  spans  // expiries of orders that are not known any more
 	queue   []*pending
 	read    bool // the journal has been read
 	sound   bool // the journal, with what is in the queue, holds what the index does
@@ -72,20 +82,36 @@ type ledger struct {
 	hung    bool // the disk does not answer
 	over    bool // nobody writes the journal any more
 	sweep   time.Duration
+	telling []telling // answers to orders of a run before, on their way
+}
+
+// telling is an answer that is noted in the fallback journal until it has
+// arrived.
+type telling struct {
+	id   string
+	kept <-chan struct{}
 }
 
 // room is how much a ledger holds.
 type room struct {
-	acted, refused int
-	bytes          int64
+	acted, refused, foreign int
+	bytes, no               int64
 }
 
 func newLedger(o Options, mu *sync.Mutex) *ledger {
 	l := &ledger{
-		journal: o.Journal, clock: o.Clock, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused, maxLive},
-		answer: func(a Answer) { o.Answer(a.Record()) }, known: map[string]*entry{}, wake: make(chan struct{}, 1), mu: mu,
+		journal: o.Journal, clock: o.Clock, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused, maxForeign, maxLive, maxNo},
+		answer: o.Answer, known: map[string]*entry{}, wake: make(chan struct{}, 1), mu: mu,
 	}
 	l.read, l.sound = l.journal == nil, l.journal == nil
+	if l.journal != nil {
+		l.fallback.journal = o.Fallback
+	}
+	l.unstamped = o.Unstamped
+	l.energises = func(order Order) bool {
+		energises, exists := o.Outputs.Energises(order.Output, order.Action)
+		return energises || !exists
+	}
 	return l
 }
 
@@ -132,7 +158,7 @@ func (l *ledger) intend(o Order, now clock.Stamp) (*pending, error) {
 		return nil, errUnread
 	}
 	e := l.made(o, now)
-	if l.acts >= l.room.acted || l.live+e.weight() > l.room.bytes {
+	if !l.fits(e) {
 		return nil, errFull
 	}
 	l.put(e)
@@ -147,7 +173,7 @@ func (l *ledger) settle(id string, a Answer) *pending {
 		return nil
 	}
 	l.live -= e.size
-	e.answer = &a
+	e.answer, e.saved, e.told = &a, false, false
 	e.size = e.weight()
 	l.live += e.size
 	e.note = l.note(result(a))
@@ -158,7 +184,7 @@ func (l *ledger) settle(id string, a Answer) *pending {
 func (l *ledger) acted(o Order, a Answer) *pending {
 	e := l.made(o, a.Stamp)
 	e.answer = &a
-	if l.acts >= l.room.acted || l.live+e.weight() > l.room.bytes {
+	if !l.fits(e) {
 		return nil
 	}
 	l.put(e)
@@ -166,32 +192,88 @@ func (l *ledger) acted(o Order, a Answer) *pending {
 	return e.note
 }
 
-// refuse notes an order that was refused.
-func (l *ledger) refuse(o Order, a Answer) *pending {
-	if old, ok := l.known[o.ID]; ok {
-		l.drop(old) // it was intended
-	}
-	for l.refused >= l.room.refused {
-		l.drop(l.oldestRefused())
-	}
-	e := l.made(o, a.Stamp)
+// fits reports whether there is room for an order that is carried out.
+func (l *ledger) fits(e *entry) bool {
+	return l.acts < l.room.acted && l.live-l.no+e.weight() <= l.room.bytes
+}
+
+// refuse notes an order that was refused. Orders that could yet act if they were
+// forgotten do not give way to it: lasts is false where there is no room, and
+// this one could act if it came again. [CMD-20]
+func (l *ledger) refuse(o Order, a Answer) (p *pending, lasts bool) {
+	now := a.Stamp
+	e := l.made(o, now)
 	if far := o.Expires.Add(keepFor); !e.expiry.IsZero() && far.After(e.expiry) {
 		e.expiry = far // too far ahead, or the clock is behind: it may be in time yet
 	}
 	e.answer, e.refused = &a, true
+	e.far = isFar(o, now, l.life)
+	old, intended := l.known[o.ID]
+	if !intended && (!l.makeRoom(e, now) || e.far && l.far >= l.room.refused/2) {
+		lasts = l.spent(o, now)
+		if lasts && !o.Expires.IsZero() && !l.forgot.has(o.Expires) {
+			l.forgot.add(o.Expires, now.Wall)
+			return l.note(forgotten(l.forgot)), true
+		}
+		return nil, lasts
+	}
+	if intended {
+		l.drop(old)
+	}
 	l.put(e)
 	e.note = l.note(e.whole())
-	return e.note
+	return e.note, true
 }
 
-func (l *ledger) oldestRefused() *entry {
-	var oldest *entry
-	for _, e := range l.known {
-		if e.refused && (oldest == nil || e.place < oldest.place) {
-			oldest = e
+// isFar reports whether an order expires so far ahead that its id would have
+// to be known for longer than that of one that was carried out.
+func isFar(o Order, now clock.Stamp, life time.Duration) bool {
+	return now.Synced && o.Expires.Sub(now.Wall) > life+keepFor
+}
+
+// makeRoom has orders refused give way to one more, the oldest first: those
+// that would be refused again by their expiry, whatever becomes of the clock.
+func (l *ledger) makeRoom(e *entry, now clock.Stamp) bool {
+	full := func(n int, bytes int64) bool { return n >= l.room.refused || bytes+e.weight() > l.room.no }
+	if !full(l.refused, l.no) {
+		return true
+	}
+	var spent []*entry
+	for _, x := range l.known {
+		if x.refused && l.spent(x.order, now) {
+			spent = append(spent, x)
 		}
 	}
-	return oldest
+	slices.SortFunc(spent, func(a, b *entry) int { return cmp.Compare(a.place, b.place) })
+	spare := l.room.refused / 16 // so that not every order has to look for one
+	for i, x := range spent {
+		if i >= spare && !full(l.refused, l.no) {
+			break
+		}
+		l.lose(x, now)
+	}
+	return !full(l.refused, l.no)
+}
+
+// spent reports whether an order that was refused will not act either if its
+// expiry is all that is known of it.
+func (l *ledger) spent(o Order, now clock.Stamp) bool {
+	switch {
+	case !l.energises(o):
+		return true
+	case o.Expires.IsZero():
+		return !l.unstamped
+	}
+	return l.forgot.has(o.Expires) || now.Synced && !now.Wall.Before(o.Expires)
+}
+
+// lose drops an entry whose order must not act if it comes again: it is told by
+// its expiry from then on. Without one it never acts late.
+func (l *ledger) lose(e *entry, now clock.Stamp) {
+	if !e.order.Expires.IsZero() && l.energises(e.order) {
+		l.forgot.add(e.order.Expires, now.Wall)
+	}
+	l.drop(e)
 }
 
 func (l *ledger) put(e *entry) {
@@ -204,6 +286,10 @@ func (l *ledger) put(e *entry) {
 	l.live += e.size
 	if e.refused {
 		l.refused++
+		l.no += e.size
+		if e.far {
+			l.far++
+		}
 	} else {
 		l.acts++
 	}
@@ -214,24 +300,37 @@ func (l *ledger) drop(e *entry) {
 	l.live -= e.size
 	if e.refused {
 		l.refused--
+		l.no -= e.size
+		if e.far {
+			l.far--
+		}
 	} else {
 		l.acts--
 	}
 }
 
-// forget lets go of what has lapsed, once a minute at most.
+// forget lets go of what has lapsed, once a minute at most. [CMD-11]
 func (l *ledger) forget(now clock.Stamp) {
 	if now.Mono < l.sweep {
 		return
 	}
 	l.sweep = now.Mono + time.Minute
+	var foreign []*entry
 	for _, e := range l.known {
 		if e.note.ended() {
 			e.note = nil
 		}
-		if l.lapsed(e, now) {
-			l.drop(e)
+		switch {
+		case !l.lapsed(e, now):
+		case e.boot != now.Boot && now.Mono < l.life+keepFor:
+			foreign = append(foreign, e)
+		default:
+			l.lose(e, now)
 		}
+	}
+	slices.SortFunc(foreign, func(a, b *entry) int { return cmp.Compare(a.place, b.place) })
+	for _, e := range foreign[:max(0, len(foreign)-l.room.foreign)] {
+		l.lose(e, now)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // [CMD-11] [CMD-6]
 func TestFullLedger(t *testing.T) {
 	for what, limit := range map[string]func(*ledger){
-		"number": func(l *ledger) { l.room = room{50, 20, maxLive} },
+		"number": func(l *ledger) { l.room = room{50, 20, maxForeign, maxLive, maxNo} },
 		"bytes":  func(l *ledger) { l.room.bytes = 20_000 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestFullLedgerInMemory(t *testing.T) {
 func TestRefusedOrdersGiveWay(t *testing.T) {
 	f := newOffice(t, &paper{t: t}, clock.Fake())
 	l := f.desk.ledger
-	l.room = room{50, 20, maxLive}
+	l.room = room{50, 20, maxForeign, maxLive, maxNo}
 	for i := range 21 {
 		f.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 	}

@@ -90,7 +90,7 @@ func TestRefusedByAClockThatWasBehind(t *testing.T) {
 		next := newOffice(t, p, base)
 		next.set(func() {
 			next.stamp = func(s clock.Stamp) clock.Stamp {
-				s.Boot, s.Wall = "another", s.Wall.Add(ahead)
+				s.Boot, s.Wall, s.Mono = "another", s.Wall.Add(ahead), s.Mono+ahead
 				return s
 			}
 		})

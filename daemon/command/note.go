@@ -15,13 +15,20 @@ import (
 // was rewritten, has both. It is JSON, so that a person can read what is there.
 type note struct {
 	V       int         `json:"v"` // version, noteVersion
-	ID      string      `json:"id"`
+	ID      string      `json:"id,omitempty"`
 	Order   *noteOrder  `json:"order,omitempty"`
 	Answer  *noteAnswer `json:"answer,omitempty"`
 	Refused bool        `json:"refused,omitempty"`
 	Until   *instant    `json:"until,omitempty"` // when it may be forgotten, where that is known
 	Boot    string      `json:"boot,omitempty"`  // and in this boot not before
 	Mono    int64       `json:"mono,omitempty"`  // this on CLOCK_BOOTTIME, nanoseconds
+	// Blind says that it was decided while the ledger could not be read, and Told
+	// that its answer need not be given any more; both in the fallback journal.
+	Blind bool `json:"blind,omitempty"`
+	Told  bool `json:"told,omitempty"`
+	// Forgot is ranges of the expiries of orders that were forgotten; an entry
+	// that has it is about nothing else.
+	Forgot [][2]instant `json:"forgot,omitempty"`
 }
 
 const noteVersion = 1
@@ -78,7 +85,7 @@ func (e *entry) intent() note {
 // whole is the entry of all that is known of an order.
 func (e *entry) whole() note {
 	n := e.intent()
-	n.Refused = e.refused
+	n.Refused, n.Blind, n.Told = e.refused, e.blind, e.told
 	if e.answer != nil {
 		n.Answer = noteOf(*e.answer)
 	}
@@ -114,16 +121,30 @@ var errNote = errors.New("not an entry of the ledger")
 
 func decodeNote(b []byte) (note, error) {
 	var n note
-	if err := json.Unmarshal(b, &n); err != nil || n.V != noteVersion || n.ID == "" || n.Order == nil && n.Answer == nil {
+	err := json.Unmarshal(b, &n)
+	about := n.ID != "" && (n.Order != nil || n.Answer != nil)
+	if err != nil || n.V != noteVersion || about == (n.Forgot != nil) {
 		return note{}, errNote
 	}
 	return n, nil
 }
 
+// forgotten is the entry of the expiries that were forgotten.
+func forgotten(s spans) note {
+	n := note{V: noteVersion}
+	for _, x := range s {
+		n.Forgot = append(n.Forgot, [2]instant{*instantOf(x.from), *instantOf(x.to)})
+	}
+	return n
+}
+
 // entry gives what the note says of an order. One whose intent is lost has no
 // action; its id is known all the same.
 func (n note) entry() *entry {
-	e := &entry{order: Order{ID: n.ID}, expiry: n.Until.time(), boot: n.Boot, until: time.Duration(n.Mono), refused: n.Refused}
+	e := &entry{
+		order: Order{ID: n.ID}, expiry: n.Until.time(), boot: n.Boot, until: time.Duration(n.Mono), refused: n.Refused,
+		blind: n.Blind, told: n.Told,
+	}
 	if o := n.Order; o != nil {
 		e.order.Output, e.order.Action, e.order.For = o.Output, output.Action(o.Action), time.Duration(o.For)
 		e.order.Expires = o.Expires.time()

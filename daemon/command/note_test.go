@@ -37,14 +37,15 @@ func TestNotesRoundTrip(t *testing.T) {
 	}
 }
 
-// Whatever stands in the journal, the desk starts, answers each id at most
+// Whatever stands in the journals, the desk starts, answers each id at most
 // once, and what it knows it does not do.
 func FuzzReplay(f *testing.F) {
-	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}` + "\n" + `{"v":1,"id":"a","answer":{"status":"done"}}`))
-	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}` + "\n{}\nnull"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p := &paper{t: t, entries: bytes.Split(data, []byte("\n"))}
-		o := newOffice(t, p, clock.Fake())
+	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}`+"\n"+`{"v":1,"id":"a","answer":{"status":"done"}}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"blind":true,"answer":{"status":"refused"}}`))
+	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}`+"\n{}\nnull"), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"blind":true,"answer":{"status":"refused"}}`))
+	f.Add([]byte(`{"v":1,"forgot":[[[-62135596800,0],[9223372036854775807,9]],[[1,2],[3,4]]]}`+"\n"+`{"v":1,"forgot":[]}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"blind":true,"answer":{"status":"refused"}}`))
+	f.Fuzz(func(t *testing.T, data, other []byte) {
+		p, beside := &paper{t: t, entries: bytes.Split(data, []byte("\n"))}, &paper{t: t, entries: bytes.Split(other, []byte("\n"))}
+		o := newOfficeBeside(t, p, beside, clock.Fake())
 		told := map[any]bool{}
 		for _, r := range o.sent {
 			if id := r.Fields[0].Value; told[id] {
@@ -57,11 +58,17 @@ func FuzzReplay(f *testing.F) {
 		o.desk.ledger.forget(o.desk.o.Clock.Now()) // some have lapsed
 		o.desk.mu.Unlock()
 		_, _, _, known := o.desk.ledger.first("a")
-		a, ok := o.desk.Handle(order("a", "pump", "on", time.Minute), false, "test")
+		text := order("a", "pump", "on", time.Minute)
+		decoded, err := Decode(text, thing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known = known || o.desk.ledger.forgot.has(decoded.Expires)
+		a, ok := o.desk.Handle(text, false, "test")
 		if !ok || known != (len(o.pins.did) == 0) {
 			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)
 		}
-		if again := newOffice(t, p, clock.Fake()); again.told() != nil {
+		if again := newOfficeBeside(t, p, beside, clock.Fake()); again.told() != nil {
 			t.Error("told again at the next start")
 		}
 	})

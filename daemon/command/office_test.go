@@ -24,6 +24,13 @@ type office struct {
 // what boots share: their clock.
 func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
 	t.Helper()
+	return newOfficeBeside(t, j, nil, base)
+}
+
+// newOfficeBeside is newOffice with a fallback journal. before is called when
+// the desk is about to be opened.
+func newOfficeBeside(t *testing.T, j, fallback Journal, base clock.Clock, before ...func(f *office)) *office {
+	t.Helper()
 	f := &office{bench: &bench{t: t, pins: newPins()}}
 	if p, ok := j.(*paper); ok {
 		p.mu.Lock()
@@ -34,8 +41,11 @@ func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
 		}
 		p.stop = func() { f.stop() }
 	}
+	for _, fn := range before {
+		fn(f)
+	}
 	f.desk = New(Options{
-		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: f.pins, Journal: j,
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: f.pins, Journal: j, Fallback: fallback,
 		Health: health.New(func(c health.Change) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

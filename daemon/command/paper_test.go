@@ -126,6 +126,13 @@ func (p *paper) crash(power bool, r *rand.Rand) {
 	p.before, p.durable = nil, len(p.entries)
 }
 
+// wipe removes it.
+func (p *paper) wipe() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.entries, p.before, p.durable, p.size = nil, nil, 0, 0
+}
+
 // has reports whether an entry about an id has been synced.
 func (p *paper) has(id string) bool {
 	p.mu.Lock()

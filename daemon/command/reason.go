@@ -15,6 +15,7 @@ const (
 	ClockUnsynced Code = "clock_unsynced"
 	Expired       Code = "expired"
 	TooFarAhead   Code = "too_far_ahead"
+	Forgotten     Code = "forgotten"
 	TooMany       Code = "too_many"
 	NoLedger      Code = "no_ledger"
 	Busy          Code = "busy"
@@ -25,6 +26,7 @@ const (
 	Hangs         Code = "hangs"
 	Stopping      Code = "stopping"
 	NoResult      Code = "no_result"
+	NotAnswered   Code = "not_answered"
 )
 
 // Reason describes one reason for which an order is not done.
@@ -46,6 +48,7 @@ var Reasons = []Reason{
 	{ClockUnsynced, Refused, "This board's clock is not yet known to be true, so that it cannot tell whether the order comes late.", "Send it again under a new id when the clock is synchronised: `timedatectl status`."},
 	{Expired, Refused, "The order's time was over before it could act.", "Send it again under a new id; if it was in time, compare the clocks of sender and board, and look for faults of the output."},
 	{TooFarAhead, Refused, "The order expires further ahead than commands.max_life allows.", "Send it closer to when it is to act, or raise commands.max_life."},
+	{Forgotten, Refused, "Orders that expire then are not remembered any more, because this board's clock was wrong for a while, so that this one might act twice.", "Send it again under a new id, to expire a few minutes later, and look at the board's clock: `timedatectl status`."},
 	{TooMany, Refused, "So many orders came within a day that no more ids can be remembered.", "Send fewer; orders to the safe level still go through."},
 	{NoLedger, Refused, "It cannot be recorded that the order is carried out, so that it might be carried out twice.", "Make room on the disk or replace the card, and send it again under a new id; orders to the safe level still go through."},
 	{Busy, Refused, "So many orders wait for this output that there is no room for another.", "Wait for their answers before sending more; if none come, its line hangs: see the output's faults in the journal."},
@@ -56,6 +59,7 @@ var Reasons = []Reason{
 	{Hangs, Failed, "The output's line is held up by orders before this one, so that it could not begin.", "See the output's faults in the journal; cut its power if it must be safe now."},
 	{Stopping, Failed, "The daemon is stopping and has made its outputs safe.", "Send the order again, under a new id, when it is back."},
 	{NoResult, Unknown, "This order was begun, and it is not recorded how it ended; it is not begun again.", "Ask for the output's state, and send a new order if it is not what it should be."},
+	{NotAnswered, Refused, "More orders were refused than are answered one by one, so these are only counted.", "Find who sends them and mend that; orders that are carried out are always answered."},
 }
 
 // lookup gives the registered reason of a code.

@@ -25,11 +25,12 @@ type receipt struct {
 	ack    func()
 	came   time.Time
 	closed bool
+	sent   chan struct{} // closed when it was acknowledged
 }
 
 // open begins a message.
 func (r *receipts) open(ack func()) *receipt {
-	m := &receipt{ack: ack, came: time.Now()}
+	m := &receipt{ack: ack, came: time.Now(), sent: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(r.list, m)
@@ -61,8 +62,9 @@ func (r *receipts) run(ctx context.Context) {
 	for {
 		ended := ctx.Err() != nil
 		acks, next := r.due(time.Now())
-		for _, ack := range acks {
-			ack()
+		for _, m := range acks {
+			m.ack()
+			close(m.sent)
 		}
 		if ended {
 			return
@@ -80,7 +82,7 @@ func (r *receipts) run(ctx context.Context) {
 
 // due takes out what is to be acknowledged now, and gives the time until more
 // may be; 0 where that depends on others.
-func (r *receipts) due(now time.Time) (acks []func(), next time.Duration) {
+func (r *receipts) due(now time.Time) (acks []*receipt, next time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := r.list[:0]
@@ -89,7 +91,7 @@ func (r *receipts) due(now time.Time) (acks []func(), next time.Duration) {
 		age := now.Sub(m.came)
 		switch {
 		case m.closed && !held:
-			acks = append(acks, m.ack)
+			acks = append(acks, m)
 			continue
 		case !m.closed && age < ackPatience && !held:
 			held, next = true, ackPatience-age

@@ -10,6 +10,7 @@ import (
 // replayed is what a journal holds.
 type replayed struct {
 	entries     []*entry // in their order; one for each id
+	forgot      []span   // expiries of orders that were forgotten
 	holes, tail int      // places that cannot be read, bytes cut off at the end
 }
 
@@ -17,10 +18,17 @@ type replayed struct {
 func replay(j Journal) (replayed, error) {
 	found, strange := map[string]*entry{}, 0
 	var order []*entry
+	var forgot []span
 	damage, err := j.Replay(func(payload []byte) {
 		n, err := decodeNote(payload)
 		if err != nil {
 			strange++
+			return
+		}
+		for _, x := range n.Forgot {
+			forgot = append(forgot, span{x[0].time(), x[1].time()})
+		}
+		if n.Forgot != nil {
 			return
 		}
 		e, known := found[n.ID]
@@ -37,7 +45,7 @@ func replay(j Journal) (replayed, error) {
 	if err != nil {
 		return replayed{}, err
 	}
-	r := replayed{holes: damage.Holes + strange, tail: damage.Tail}
+	r := replayed{forgot: forgot, holes: damage.Holes + strange, tail: damage.Tail}
 	for _, e := range order {
 		if found[e.order.ID] == e {
 			r.entries = append(r.entries, e)
@@ -58,7 +66,8 @@ func (l *ledger) took(holes, tail int) {
 }
 
 // load reads the journal into the index. What was decided meanwhile, while it
-// could not be read, gives way to what it holds. Intents without a result are
+// could not be read, gives way to what it holds; what the fallback journal holds
+// and is later does not. Intents without a result are
 // those of a run that ended in between: they get the answer unknown, and are
 // given. [CMD-12]
 func (l *ledger) load() (begun []*entry, err error) {
@@ -71,12 +80,25 @@ func (l *ledger) load() (begun []*entry, err error) {
 	l.read = true
 	l.took(found.holes, found.tail)
 	now := l.clock.Now()
+	for _, x := range found.forgot {
+		l.forgot.addSpan(x, now.Wall)
+	}
 	for _, e := range found.entries {
+		e.blind, e.told = false, false
+		old := l.known[e.order.ID]
+		if old != nil && old.wins(e) {
+			continue
+		}
 		if e.answer == nil {
 			e.answer = unknown(e.order, now)
+			e.boot, e.until = now.Boot, now.Mono+l.life+keepFor // nobody has had this answer yet
 			begun = append(begun, e)
 		}
+		e.owed = old != nil // its message may have been acknowledged with another answer
 		l.put(e)
+	}
+	for _, e := range l.known {
+		e.blind = false
 	}
 	return begun, nil
 }

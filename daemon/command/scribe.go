@@ -158,6 +158,8 @@ func (l *ledger) run(ctx context.Context) {
 		case <-l.wake:
 		}
 		l.pass()
+		l.arrived()
+		l.empty()
 		again.Reset(l.tidy())
 	}
 }
@@ -215,7 +217,13 @@ func (l *ledger) pass() {
 	// because the disk fails.
 	for _, e := range begun {
 		l.log.Warn("order of the run before has no result", "id", e.order.ID, "output", e.order.Output)
-		l.answer(*e.answer)
+		saved := (e.owed || !l.whole()) && l.save(e.order.ID, false) == nil
+		kept := l.answer(e.answer.Record())
+		if saved {
+			l.mu.Lock()
+			l.telling = append(l.telling, telling{e.order.ID, kept})
+			l.mu.Unlock()
+		}
 	}
 }
 
@@ -248,11 +256,14 @@ func (l *ledger) append(batch []*pending) error {
 // batch and in the queue, which the index has too.
 func (l *ledger) rewrite(batch []*pending) {
 	l.mu.Lock()
-	all := l.inOrder()
+	all, forgot := l.inOrder(), slices.Clone(l.forgot)
 	batch = slices.Concat(batch, l.queue)
 	l.queue, l.missed = nil, false
 	l.mu.Unlock()
 	err := l.journal.Rewrite(func(yield func([]byte) bool) {
+		if len(forgot) > 0 && !yield(forgotten(forgot).encode()) {
+			return
+		}
 		for _, e := range all {
 			if !yield(e.whole().encode()) {
 				return

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,10 @@ func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
 	acks := &receipts{wake: make(chan struct{}, 1)}
 	rest.Go(func() { d.ledger.run(notes) })
 	rest.Go(func() { acks.run(notes) })
+	rest.Go(func() { d.sumUp(notes) })
+	for _, a := range d.ledger.untold() {
+		orders.Go(func() { d.passSaved(ctx, a) })
+	}
 	err := d.receive(ctx, in, acks, &orders)
 	if err != nil {
 		d.end()
@@ -28,41 +33,159 @@ func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
 	return err
 }
 
-// receive takes messages in their order; each that is an order has a goroutine
-// until it is answered.
+// receive takes messages in their order, only that among those that wait orders
+// to the safe level go first. Each that is an order has a goroutine until it is
+// answered.
 func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *receipts, orders *sync.WaitGroup) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case m, ok := <-in:
-			switch {
-			case ctx.Err() != nil:
+			batch := d.gather(m, ok, in, acks)
+			if ctx.Err() != nil {
 				return ctx.Err()
-			case !ok:
+			}
+			d.begin(ctx, batch, acks, orders)
+			if !ok {
 				return nil
-			case m.Lost(): // [CMD-13]
-				continue
 			}
-			var r *receipt // at QoS 0 nobody waits for one
-			if m.QoS > 0 {
-				r = acks.open(m.Ack)
-			}
-			if d.misplaced(m) { // [CMD-18]
-				acks.close(r, true)
-				continue
-			}
-			finish := d.take(m.Payload, source{cause: "mqtt", size: m.Size, retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, lost: m.Lost})
-			if finish == nil {
-				acks.close(r, true)
-				continue
-			}
-			orders.Go(func() {
-				a := finish()
-				acks.close(r, a.Status != "" && d.pass(ctx, a, r != nil))
-			})
 		}
 	}
+}
+
+// mostTogether is how many messages are looked at before the first is begun.
+const mostTogether = 64
+
+// arrival is a message that was decoded.
+type arrival struct {
+	m       uplink.Message
+	receipt *receipt // nil at QoS 0: nobody waits for one
+	stray   bool     // it did not come on the topic of orders
+	order   Order
+	err     error
+	safe    bool // it is an order to the safe level
+	// overtaken says that one to the safe level came after it and goes first.
+	overtaken bool
+}
+
+// gather takes a message and others that wait, decodes them, and has orders to
+// the safe level go before the rest. [CMD-19]
+func (d *Desk) gather(m uplink.Message, ok bool, in <-chan uplink.Message, acks *receipts) (batch []arrival) {
+	for {
+		if ok && !m.Lost() { // [CMD-13]
+			batch = append(batch, d.open(m, acks))
+		}
+		if !ok || len(in) == 0 || len(batch) == mostTogether {
+			break
+		}
+		m, ok = <-in // nobody else receives
+	}
+	return ahead(batch)
+}
+
+// ahead puts orders to the safe level first. Those before them for the same
+// output are overtaken, as they would be in its lane. [CMD-15]
+func ahead(batch []arrival) []arrival {
+	var first, rest []arrival
+	safe := map[string]bool{} // outputs for which one comes later
+	for _, x := range slices.Backward(batch) {
+		if x.safe {
+			safe[x.order.Output] = true
+			first = append(first, x)
+			continue
+		}
+		x.overtaken = !x.stray && x.err == nil && safe[x.order.Output]
+		rest = append(rest, x)
+	}
+	slices.Reverse(first)
+	slices.Reverse(rest)
+	return append(first, rest...)
+}
+
+// open decodes a message, and has its acknowledgement keep its place.
+func (d *Desk) open(m uplink.Message, acks *receipts) arrival {
+	x := arrival{m: m}
+	if m.QoS > 0 {
+		x.receipt = acks.open(m.Ack)
+	}
+	if x.stray = d.misplaced(m); x.stray { // [CMD-18]
+		return x
+	}
+	x.order, x.err = Decode(m.Payload, d.o.Thing)
+	if m.Size > len(m.Payload) {
+		x.err = tooLarge(m.Payload, m.Size, d.o.Thing)
+	}
+	if x.err == nil && !m.Retained {
+		energises, exists := d.o.Outputs.Energises(x.order.Output, x.order.Action)
+		x.safe = exists && !energises
+	}
+	return x
+}
+
+// begin has orders carried out.
+func (d *Desk) begin(ctx context.Context, batch []arrival, acks *receipts, orders *sync.WaitGroup) {
+	for _, x := range batch {
+		m, r := x.m, x.receipt
+		if x.stray {
+			acks.close(r, true)
+			continue
+		}
+		finish := d.take(x.order, x.err, max(m.Size, len(m.Payload)), source{
+			cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, metered: true, overtaken: x.overtaken, lost: m.Lost,
+		})
+		if finish == nil {
+			acks.close(r, true)
+			continue
+		}
+		orders.Go(func() { d.finish(ctx, finish(), acks, r) })
+	}
+}
+
+// finish acknowledges an order and passes its answer on, in the order that
+// costs least if the daemon ends in between. [CMD-13]
+func (d *Desk) finish(ctx context.Context, a Answer, acks *receipts, r *receipt) {
+	switch {
+	case a.Status == "": // the broker sends it again
+		acks.close(r, false)
+	case a.untold:
+		acks.close(r, true)
+	case a.sure:
+		acks.close(r, d.pass(ctx, a, r != nil && !a.hasty))
+	case a.Status == Refused:
+		// It must not act after it was answered, and a power cut would have it
+		// forgotten: acknowledged first, it does not come again.
+		acks.close(r, true)
+		if r != nil {
+			select {
+			case <-r.sent:
+			case <-ctx.Done():
+			}
+		}
+		d.passSaved(ctx, a)
+	default:
+		d.passSaved(ctx, a)
+		acks.close(r, true)
+	}
+}
+
+// passSaved passes an answer on that is not in the ledger on disk. Where it is
+// noted in the fallback journal, the next run gives it again unless it is known
+// to have arrived.
+func (d *Desk) passSaved(ctx context.Context, a Answer) {
+	kept := d.o.Answer(a.Record())
+	if !a.saved {
+		return
+	}
+	if kept != nil {
+		select {
+		case <-kept:
+		case <-ctx.Done():
+			return
+		}
+	}
+	_ = d.ledger.save(a.ID, true) // if not, it is told once more
+	d.ledger.poke()
 }
 
 // lastPatience is how long an answer may take, once the desk is to end, to be
@@ -72,11 +195,10 @@ const lastPatience = time.Second
 // pass passes an answer on. Where somebody waits for the receipt of its order,
 // it returns when a crash cannot cost the answer any more; ok is false when that
 // has not come before the end: the broker sends the order again then, and it
-// gets the same answer. Where that is not sure it does not wait: an order must
-// not act that was answered refused, nor twice. [CMD-13]
+// gets the same answer. [CMD-13]
 func (d *Desk) pass(ctx context.Context, a Answer, waits bool) (ok bool) {
 	kept := d.o.Answer(a.Record())
-	if kept == nil || !waits || !a.sure {
+	if kept == nil || !waits {
 		return true
 	}
 	select {

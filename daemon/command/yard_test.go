@@ -71,18 +71,25 @@ func (y *yard) Energises(name string, a output.Action) (bool, bool) {
 }
 
 func newYard(t *testing.T, j Journal, hanging ...string) *yard {
+	return newYardWith(t, Options{Journal: j}, hanging...)
+}
+
+// newYardWith is newYard with a desk that has options of its own.
+func newYardWith(t *testing.T, o Options, hanging ...string) *yard {
 	y := &yard{bench: &bench{t: t, pins: newPins()}, mail: &mail{}, in: make(chan uplink.Message, 256), hang: map[string]chan struct{}{}}
 	for _, name := range hanging {
 		y.hang[name] = make(chan struct{})
 	}
-	y.desk = New(Options{
-		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: y, Clock: clock.Fake(), Answer: y.answered, Journal: j,
-		Health: health.New(func(c health.Change) {
-			y.bench.mu.Lock()
-			defer y.bench.mu.Unlock()
-			y.faults = append(y.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
-		}),
+	o.Thing, o.Topic, o.MaxLife, o.Outputs, o.Answer = thing, orders, time.Hour, y, y.answered
+	if o.Clock == nil {
+		o.Clock = clock.Fake()
+	}
+	o.Health = health.New(func(c health.Change) {
+		y.bench.mu.Lock()
+		defer y.bench.mu.Unlock()
+		y.faults = append(y.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
 	})
+	y.desk = New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- y.desk.Serve(ctx, y.in) }()

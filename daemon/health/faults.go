@@ -44,6 +44,7 @@ const (
 
 	LedgerUnavailable Code = "ledger_unavailable"
 	LedgerDamaged     Code = "ledger_damaged"
+	OrderFlood        Code = "order_flood"
 
 	LocalUnavailable Code = "local_unavailable"
 	OpenToOthers     Code = "open_to_others"
@@ -98,6 +99,7 @@ var Faults = []Fault{
 	{SpoolDamaged, "spool was damaged", "Part of the spool could not be read and was set aside.", "Look at the card's health; the damaged files lie beside the spool.", true},
 	{SafeUnrecorded, "safe levels could not be recorded", "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.", "Check /run/fieldpost: owner fieldpost, mode 0750, not full.", true},
 	{LedgerUnavailable, "orders cannot be recorded", "The ledger of orders cannot be read or written, so orders are refused but those to the safe level.", "Make room or replace the card. Where only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and remove it.", true},
+	{OrderFlood, "more orders are refused than are answered", "So many orders come that are refused, or that came before, that their answers would crowd out readings; most are only counted, and answers with the reason not_answered tell how many.", "See these answers and find who sends the orders.", false},
 	{LedgerDamaged, "ledger of orders was damaged", "Entries in the ledger of orders could not be read; an order among them that is sent again acts again.", "Look at the card's health.", true},
 
 	{OpenToOthers, "open to other users", "Another user of this machine could read the private key, or change what fieldpost rests on: configuration, certificates, crash record or spool.", "Give the command that stands in the detail. A key that others could read is better replaced.", true},

@@ -1,0 +1,253 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// The bounds of the fallback journal.
+const (
+	maxFallback      = 4096    // entries
+	maxFallbackBytes = 2 << 20 // bytes of their payloads
+)
+
+// errNoFallback is the reason where there is no fallback journal.
+var errNoFallback = errors.New("there is no runtime directory")
+
+// fallback is a second journal, in the runtime directory, which the end of the
+// process leaves alone: what the ledger's own could not take is noted there
+// before it is answered, so that a daemon that is killed knows it again. It
+// never lets an order act, for it does not outlive a power cut. It is empty
+// while the ledger works.
+//
+// It is written by whoever answers an order, and not by the ledger's
+// goroutine, which may hang in a disk.
+type fallback struct {
+	mu      sync.Mutex // held while it is written; taken before the desk's mu
+	journal Journal    // nil is none
+	ready   bool       // it can be appended to: nothing has failed since it was last written anew
+	failing bool       // that it cannot be written has been told
+	entries int        // in the file
+	bytes   int64
+}
+
+// recall puts what the fallback journal holds into the index. It is called
+// once, before the ledger's own journal is read.
+func (l *ledger) recall() {
+	f := &l.fallback
+	if f.journal == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	found, err := replay(f.journal)
+	if err != nil {
+		l.log.Warn("orders noted in the runtime directory cannot be read", "err", err)
+		return
+	}
+	if n := found.holes + min(found.tail, 1); n > 0 {
+		l.log.Warn("orders noted in the runtime directory are damaged", "places", n)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range found.entries {
+		if e.answer == nil {
+			continue // not ours: nothing is noted here without its answer
+		}
+		e.saved = true
+		l.put(e)
+		f.entries++
+		f.bytes += e.size
+	}
+}
+
+// wins reports whether what the fallback journal says of an order goes before
+// what the ledger's own does. It is later, unless it was decided while nobody
+// knew what stands there, or the id came again when the ledger worked.
+func (e *entry) wins(own *entry) bool {
+	if own.answer != nil && own.answer.Stamp.Boot == e.answer.Stamp.Boot {
+		switch x, y := e.answer.Stamp.Mono, own.answer.Stamp.Mono; {
+		case x < y:
+			return false
+		case x == y && e.answer.Status == own.answer.Status && e.answer.Reason == own.answer.Reason:
+			return e.saved // the same: whether it was told stands here
+		}
+	}
+	return e.saved && !e.blind
+}
+
+// save notes what is known of an order in the fallback journal, unless it is
+// there already. told says that nobody need be given its answer any more. The
+// error says why it is not noted.
+func (l *ledger) save(id string, told bool) error {
+	f := &l.fallback
+	if f.journal == nil {
+		return errNoFallback
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l.mu.Lock()
+	e, ok := l.known[id]
+	if !ok || e.answer == nil {
+		l.mu.Unlock()
+		return errors.New("nothing is known of the order")
+	}
+	if e.saved && (e.told || !told) {
+		l.mu.Unlock()
+		return nil
+	}
+	said := *e
+	said.told = told
+	l.mu.Unlock()
+	err := f.put(l, said)
+	if err != nil {
+		if !f.failing {
+			l.log.Warn("what the ledger of orders cannot take cannot be noted in the runtime directory either", "err", err)
+		}
+		f.failing = true
+		return err
+	}
+	f.failing = false
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known[id] == e && e.answer == said.answer {
+		e.saved, e.told = true, told
+	}
+	return nil
+}
+
+// put writes an entry, and all the others anew where the file has grown too
+// large or cannot be trusted. With f's mu held.
+func (f *fallback) put(l *ledger, e entry) error {
+	payload := e.whole().encode()
+	if f.ready && f.entries < maxFallback && f.bytes+int64(len(payload)) <= maxFallbackBytes {
+		if err := f.journal.Append(payload); err == nil {
+			f.entries++
+			f.bytes += int64(len(payload))
+			return nil
+		}
+	}
+	f.ready = false
+	payloads, bytes := l.savedEntries(e.order.ID, int64(len(payload)))
+	payloads = append(payloads, payload)
+	err := f.journal.Rewrite(func(yield func([]byte) bool) {
+		for _, b := range payloads {
+			if !yield(b) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("note order: %w", err)
+	}
+	f.ready, f.entries, f.bytes = true, len(payloads), bytes
+	return nil
+}
+
+// savedEntries gives the entries that the fallback journal is to keep when it
+// is written anew, oldest first. Where they fill more than three quarters of it,
+// the oldest give way, and are not noted any more. size is what an entry
+// besides takes, that of the order id. With the fallback's mu held.
+func (l *ledger) savedEntries(id string, size int64) (payloads [][]byte, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bytes = size
+	all := l.inOrder()
+	first := len(all)
+	for ; first > 0; first-- {
+		e := &all[first-1]
+		if !e.saved || e.order.ID == id {
+			continue
+		}
+		b := e.whole().encode()
+		if len(payloads) >= maxFallback*3/4 || bytes+int64(len(b)) > maxFallbackBytes*3/4 {
+			break
+		}
+		payloads, bytes = append(payloads, b), bytes+int64(len(b))
+	}
+	for _, e := range all[:first] {
+		l.known[e.order.ID].saved = false
+	}
+	slices.Reverse(payloads)
+	return payloads, bytes
+}
+
+// empty has the fallback journal hold nothing, once the ledger's own holds all
+// and every answer noted here has been told. The ledger's goroutine calls it.
+func (l *ledger) empty() {
+	f := &l.fallback
+	if f.journal == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.entries == 0 || !l.settled() {
+		return
+	}
+	if err := f.journal.Rewrite(func(func([]byte) bool) {}); err != nil {
+		f.ready = false
+		return
+	}
+	f.ready, f.entries, f.bytes = true, 0, 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.known {
+		e.saved = false
+	}
+}
+
+// settled reports whether the ledger's own journal holds what the index does,
+// and every answer that is noted in the fallback journal has been told.
+func (l *ledger) settled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.read || !l.sound || l.hung || len(l.queue) > 0 {
+		return false
+	}
+	for _, e := range l.known {
+		if e.saved && !e.told {
+			return false
+		}
+	}
+	return true
+}
+
+// untold gives the answers that a run before noted in the fallback journal and
+// need not have told any more, oldest first.
+func (l *ledger) untold() (out []Answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.inOrder() {
+		told := e.told || slices.ContainsFunc(l.telling, func(x telling) bool { return x.id == e.order.ID })
+		if e.saved && !told {
+			a := *e.answer
+			a.saved = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// arrived notes which answers to orders of a run before have arrived. The
+// ledger's goroutine calls it.
+func (l *ledger) arrived() {
+	l.mu.Lock()
+	var done []string
+	l.telling = slices.DeleteFunc(l.telling, func(x telling) bool {
+		select {
+		case <-x.kept:
+		default:
+			if x.kept != nil {
+				return false
+			}
+		}
+		done = append(done, x.id)
+		return true
+	})
+	l.mu.Unlock()
+	for _, id := range done {
+		_ = l.save(id, true) // if not, it is told once more
+	}
+}

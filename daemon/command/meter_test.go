@@ -1,0 +1,234 @@
+package command
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/uplink"
+)
+
+// A meter gives what it has at once, and then one every so often.
+func TestMeter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := meter{most: 4, every: time.Second}
+		took := func(n int) (got int) {
+			for range n {
+				if ok, _ := m.take(time.Now()); ok {
+					got++
+				}
+			}
+			return got
+		}
+		if n := took(10); n != 4 {
+			t.Errorf("%d at once, want 4", n)
+		}
+		pass(1500 * time.Millisecond)
+		if n := took(10); n != 1 {
+			t.Errorf("%d after 1.5 s, want 1", n)
+		}
+		pass(500 * time.Millisecond)
+		if n := took(10); n != 1 {
+			t.Errorf("%d after half a second more, want 1", n)
+		}
+		pass(1000 * time.Hour)
+		if _, calm := m.take(time.Now()); !calm || took(10) != 3 {
+			t.Error("it is not full after a long while, or not calm")
+		}
+	})
+}
+
+// floods are orders that do not act, each kind with what is answered at once and
+// each second.
+var floods = []struct {
+	what   string
+	text   func(i int) []byte
+	once   int
+	second int
+	reason Code
+}{
+	{"malformed", func(int) []byte { return []byte(`{"action":"on","outptu":"pump"}`) }, strangeMost, 1, Malformed},
+	{"malformed, with ids", func(i int) []byte { return fmt.Appendf(nil, `{"id":"m%d","action":"on","outptu":"pump"}`, i) }, strangeMost, 1, Malformed},
+	{"unknown action", func(i int) []byte { return order(fmt.Sprint("a", i), "pump", "blink", time.Minute) }, strangeMost, 1, UnknownAction},
+	{"too large", func(int) []byte { return order("", strings.Repeat("x", MaxOrder), "on", 0) }, strangeMost, 1, TooLarge},
+	{"unknown output", func(i int) []byte { return order(fmt.Sprint("u", i), "lamp", "on", time.Minute) }, refusedMost, 5, UnknownOutput},
+	{"unstamped", func(int) []byte { return order("", "pump", "on", 0) }, refusedMost, 5, Unstamped},
+	{"expired", func(i int) []byte { return order(fmt.Sprint("e", i), "pump", "on", -time.Minute) }, refusedMost, 5, Expired},
+	{"too far ahead", func(i int) []byte { return order(fmt.Sprint("f", i), "pump", "on", 2*time.Hour) }, refusedMost, 5, TooFarAhead},
+}
+
+// However fast orders come that are refused, only so many are answered; the rest
+// is acknowledged and told by number, with a fault that goes when they are over.
+// Whoever gives a good order meanwhile has his answer. [CMD-19]
+func TestFloodOfRefusals(t *testing.T) {
+	for _, f := range floods {
+		t.Run(f.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &paper{t: t}
+				y := newYard(t, p)
+				sent, answers, counted := 0, 0, 0
+				var good []string
+				hear := func() {
+					y.bench.mu.Lock()
+					defer y.bench.mu.Unlock()
+					for _, r := range y.sent {
+						said := map[string]any{}
+						for _, x := range r.Fields {
+							said[x.Name] = x.Value
+						}
+						switch said["reason"] {
+						case string(f.reason):
+							answers++
+						case string(NotAnswered):
+							counted += int(said["count"].(int64))
+							if said["id"] != nil || said["status"] != "refused" || !strings.Contains(said["hint"].(string), string(f.reason)) {
+								t.Errorf("summary %v", said)
+							}
+						default:
+							good = append(good, fmt.Sprint(said["id"], " ", said["status"]))
+						}
+					}
+					y.sent = nil
+				}
+				const seconds = 12
+				for i := range seconds {
+					for range 150 {
+						y.in <- y.of(f.text(sent))
+						sent++
+					}
+					y.send(order(fmt.Sprint("g", i), "pump", "toggle", time.Minute))
+					hear()
+					pass(time.Second)
+				}
+				if n := f.once + seconds*f.second; answers > n || answers < n-10 {
+					t.Errorf("%d answers, want about %d", answers, n)
+				}
+				if len(good) != seconds || y.pins.moved() != seconds {
+					t.Errorf("%d good orders done, answered %q; want %d", y.pins.moved(), good, seconds)
+				}
+				if y.count() != sent+seconds {
+					t.Errorf("%d acknowledged, want all %d", y.count(), sent+seconds)
+				}
+				y.faulty("order_flood raised")
+				pass(2 * calmAfter)
+				hear()
+				y.faulty("order_flood cleared")
+				if answers+counted != sent {
+					t.Errorf("%d answers and %d counted, want together %d", answers, counted, sent)
+				}
+				if st := y.desk.Stats(); st.Unanswered != uint64(counted) || st.Refused != uint64(sent) {
+					t.Errorf("%+v, counted %d of %d", st, counted, sent)
+				}
+				if n := p.synced; n > answers+2*seconds+10 {
+					t.Errorf("%d writes of the disk for %d answers", n, answers)
+				}
+			})
+		})
+	}
+}
+
+// The same order sent again and again is not answered each time; and a flood of
+// malformed orders takes no answer from orders that were refused, nor these from
+// those that came before. [CMD-19]
+func TestFloodOfRepeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYard(t, &paper{t: t})
+		a := order("a", "pump", "on", time.Hour)
+		y.send(a)
+		y.want("first", "a done")
+		for range 200 {
+			y.send(slices.Repeat([][]byte{a, []byte(`{"action":"x"}`), order("", "pump", "on", 0)}, 3)...)
+		}
+		got := y.heard()
+		n := map[string]int{}
+		for _, line := range got {
+			n[line]++
+		}
+		if n["a done"] != refusedMost || n["<nil> refused malformed"]+n["<nil> refused unknown_action"] != strangeMost || n["<nil> refused unstamped"] != refusedMost {
+			t.Errorf("answers %v", n)
+		}
+		if y.count() != 1801 || y.pins.moved() != 1 {
+			t.Errorf("%d acknowledged, did %d", y.count(), y.pins.moved())
+		}
+	})
+}
+
+// Nobody waits for a summary on the local socket: there each is answered, and
+// takes nothing from the others. [CMD-19]
+func TestLocalOrdersAreAnswered(t *testing.T) {
+	y := newYard(t, &paper{t: t})
+	for i := range 2 * refusedMost {
+		y.gets([]byte(`{"action":"on"}`), Refused, Malformed, 0)
+		y.gets(order(fmt.Sprint("l", i), "lamp", "on", time.Minute), Refused, UnknownOutput, 0)
+	}
+	y.faulty()
+}
+
+// Who has no answer was refused nothing: the same order may act when it comes
+// again. [CMD-19]
+func TestUnansweredMayComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base, synced := clock.Fake(), atomic.Bool{}
+		y := newYardWith(t, Options{Journal: &paper{t: t}, Clock: clock.Func(func() clock.Stamp {
+			s := base.Now()
+			s.Synced = synced.Load()
+			return s
+		})})
+		for range refusedMost {
+			y.send(order("", "pump", "on", 0))
+		}
+		y.heard()
+		a := order("a", "pump", "on", time.Hour)
+		y.send(a)
+		y.want("no answer")
+		synced.Store(true)
+		y.send(a)
+		y.want("again", "a done")
+	})
+}
+
+// Likewise as they come from the broker: all that waits is looked at.
+func TestSafeAheadInServe(t *testing.T) {
+	b, m := newBench(t), &mail{}
+	messages := []uplink.Message{m.of(order("1", "pump", "on", time.Minute)), m.of([]byte("x")), m.of(order("2", "pump", "off", 0)), m.of(order("3", "lock", "off", time.Minute))}
+	in := make(chan uplink.Message, len(messages))
+	for _, x := range messages[1:] {
+		in <- x
+	}
+	if batch := b.desk.gather(messages[0], true, in, &receipts{}); len(batch) != 4 || !batch[0].safe || batch[0].order.ID != "2" {
+		t.Errorf("the first of %d is %+v", len(batch), batch[0])
+	}
+	b.serve(messages...)
+	slices.Sort(b.pins.did)
+	if got, want := fmt.Sprint(b.pins.did), "[lock off 0s by mqtt order 3 pump off 0s by mqtt order 2]"; got != want || m.count() != 4 {
+		t.Errorf("did %s, want %s; %d acknowledged", got, want, m.count())
+	}
+}
+
+// Of what waits, an order to the safe level goes first. What came before it for
+// its output is refused, what came after is carried out. [CMD-15] [CMD-19]
+func TestSafeFirstOfWhatWaits(t *testing.T) {
+	of := func(text []byte) arrival {
+		o, err := Decode(text, thing)
+		return arrival{order: o, err: err, safe: o.Output == "pump" && o.Action == "off"}
+	}
+	var batch []arrival
+	for _, text := range [][]byte{
+		order("1", "pump", "on", time.Minute), order("2", "lock", "off", time.Minute), []byte("x"), order("3", "pump", "off", 0),
+		order("4", "pump", "on", time.Minute), order("5", "pump", "off", 0),
+	} {
+		batch = append(batch, of(text))
+	}
+	var got []string
+	for _, x := range ahead(batch) {
+		got = append(got, fmt.Sprint(x.order.ID, " ", x.overtaken))
+	}
+	if want := []string{"3 false", "5 false", "1 true", "2 false", " false", "4 true"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -1,0 +1,84 @@
+package command
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// maxSpans bounds how many ranges are kept. Honest clocks need one or two:
+	// all that was forgotten lies in the past.
+	maxSpans = 64
+	// spanJoin is how close two expiries are to be in one range.
+	spanJoin = time.Hour
+)
+
+// spans is a set of times: the expiries of orders that were forgotten. It is
+// kept as closed ranges, in order, so it may hold more than was added, never
+// less. [CMD-20]
+type spans []span
+
+type span struct{ from, to time.Time }
+
+// add puts a time into the set. now says which ranges are joined when there
+// are too many: those with the least of the future between them.
+func (s *spans) add(t, now time.Time) { s.addSpan(span{t, t}, now) }
+
+func (s *spans) addSpan(x span, now time.Time) {
+	if x.to.Before(x.from) || x.from.IsZero() || x.to.IsZero() {
+		return // none that add has made
+	}
+	i := 0
+	for ; i < len(*s); i++ {
+		switch o := (*s)[i]; {
+		case o.to.Add(spanJoin).Before(x.from):
+			continue
+		case x.to.Add(spanJoin).Before(o.from):
+		default: // they touch
+			x = span{earlier(x.from, o.from), later(x.to, o.to)}
+			*s = slices.Delete(*s, i, i+1)
+			i--
+			continue
+		}
+		break
+	}
+	*s = slices.Insert(*s, i, x)
+	if len(*s) > maxSpans {
+		s.join(now)
+	}
+}
+
+// join makes one of the two neighbours between which the least of the future
+// lies, and of those the two that are closest.
+func (s *spans) join(now time.Time) {
+	best := 0
+	var ahead, gap time.Duration
+	for i := range len(*s) - 1 {
+		a, b := (*s)[i], (*s)[i+1]
+		f, g := max(0, b.from.Sub(later(a.to, now))), b.from.Sub(a.to)
+		if i == 0 || f < ahead || f == ahead && g < gap {
+			best, ahead, gap = i, f, g
+		}
+	}
+	(*s)[best].to = (*s)[best+1].to
+	*s = slices.Delete(*s, best+1, best+2)
+}
+
+// has reports whether a time may have been added.
+func (s spans) has(t time.Time) bool {
+	return slices.ContainsFunc(s, func(x span) bool { return !t.Before(x.from) && !t.After(x.to) })
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

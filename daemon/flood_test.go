@@ -1,0 +1,81 @@
+package daemon_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/uplink"
+)
+
+// Somebody sends malformed orders as fast as the broker takes them. What goes
+// into the spool for them is bounded, so that readings go on; an order to switch
+// off, sent behind them, is done and answered, and in the end all are told.
+// [CMD-19]
+func TestFloodOfMalformedOrders(t *testing.T) {
+	s := newSite(t, awsiot.Tutorial())
+	r := s.start(s.config("", "")).linkedUp(t)
+	heard := s.ear("test-ear")
+	began := time.Now()
+	const n = 2000
+	q := uplink.NewQueue()
+	s.talk("test-flood", q)
+	var last <-chan error
+	for i := range n {
+		last = q.Put("test/topic", fmt.Appendf(nil, `{"id":"m-%d","action":"on","outptu":"pump"}`, i))
+	}
+	if err := <-last; err != nil {
+		t.Fatal(err)
+	}
+	last = q.Put("test/topic", []byte(order("off", "off", time.Minute)))
+	if err := <-last; err != nil {
+		t.Fatal(err)
+	}
+	malformed := 0
+	until(t, "answer to the order behind them", heard, func(m map[string]any) bool {
+		if m["reason"] == "malformed" {
+			malformed++
+		}
+		return m["kind"] == "answer" && m["id"] == "off" && m["status"] == "done"
+	})
+	until(t, "reading after it", heard, func(m map[string]any) bool { return m["sensor"] == "air" && m["kind"] == nil })
+	most := 33 + int(time.Since(began)/time.Second)
+	if malformed > most {
+		t.Errorf("%d answers to malformed orders, want at most %d", malformed, most)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	said, told := 0, 0
+	for len(r.taken) > 0 {
+		rec := <-r.taken
+		if rec.Kind != spool.Answer {
+			continue
+		}
+		for _, f := range rec.Fields {
+			switch {
+			case f.Name == "reason" && f.Value == "malformed":
+				said++
+			case f.Name == "count":
+				told += int(f.Value.(int64))
+			}
+		}
+	}
+	if said+told != n {
+		t.Errorf("%d answered and %d counted, want together %d", said, told, n)
+	}
+}
+
+// talk is a client that publishes what is in a queue.
+func (s *site) talk(id string, q *uplink.Queue) {
+	s.t.Helper()
+	l, err := uplink.New(uplink.Config{
+		Endpoint: s.addr, ClientID: id, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, Outbox: q,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	background(s.t, l.Run)
+}
