@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -80,15 +82,16 @@ func TestHungRecordDelaysNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
 		hang := make(chan struct{})
-		hangs, writes := false, [][]Line{}
+		var hangs atomic.Bool
+		var writes [][]Line
 		n := beginTurning(t, s, Options{Outputs: []Config{pump}, Record: "outputs", write: func(_ string, lines []Line) error {
-			if hangs {
+			if hangs.Load() {
 				<-hang
 			}
 			writes = append(writes, slices.Clone(lines))
 			return nil
 		}})
-		hangs = true
+		hangs.Store(true)
 		s.Line("GPIO27").Fail(syscall.ENODEV) // its chip is unplugged, and plugged in again
 		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn}); err == nil {
 			t.Error("an order to a chip that is gone succeeded")
@@ -103,7 +106,7 @@ func TestHungRecordDelaysNoTimer(t *testing.T) {
 		n.faulted("outputs safe_unrecorded raised", "pump output_failed cleared")
 		n.do("pump", ActionOn, 0)
 		n.actOnTime()
-		hangs = false
+		hangs.Store(false)
 		close(hang)
 		n.after(time.Second)
 		n.faulted("outputs safe_unrecorded cleared")
@@ -120,13 +123,19 @@ func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
 		var written []string
-		b := &hiding{Board: s, hidden: "GPIO27", requested: func(line string) {
+		var mu sync.Mutex // guards written
+		b := &hiding{Board: s, line: "GPIO27", requested: func(line string) {
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Contains(written, line) {
 				t.Errorf("%s is requested, and recorded are %q", line, written)
 			}
 		}}
+		b.hidden.Store(true)
 		n := beginTurning(t, s, Options{Board: b, Outputs: []Config{pump}, Record: "outputs", write: func(_ string, lines []Line) error {
 			<-time.After(300 * time.Millisecond) // a slow card
+			mu.Lock()
+			defer mu.Unlock()
 			written = nil
 			for _, l := range lines {
 				written = append(written, l.Name)
@@ -134,7 +143,7 @@ func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 			return nil
 		}})
 		n.after(time.Minute)
-		b.hidden = ""
+		b.hidden.Store(false)
 		n.after(retryMost + time.Second)
 		n.do("pump", ActionOn, 0)
 		n.is("GPIO27", On)
@@ -146,12 +155,13 @@ func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 // hiding is a board that does not find one of its lines.
 type hiding struct {
 	*sim.Board
-	hidden    string
+	line      string
+	hidden    atomic.Bool
 	requested func(line string)
 }
 
 func (b *hiding) Find(line string) (board.LineID, error) {
-	if line == b.hidden {
+	if line == b.line && b.hidden.Load() {
 		return board.LineID{}, board.ErrAbsent
 	}
 	return b.Board.Find(line)
@@ -229,15 +239,16 @@ func TestHungSystemdDelaysNoTimer(t *testing.T) {
 func TestSafeWhileTheRecordHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
-		hang, hangs := make(chan struct{}), false
+		hang := make(chan struct{})
+		var hangs atomic.Bool
 		n := beginTurning(t, s, Options{Outputs: []Config{pump}, Record: "outputs", write: func(string, []Line) error {
-			if hangs {
+			if hangs.Load() {
 				<-hang
 			}
 			return nil
 		}})
 		n.do("for", ActionOn, 0)
-		hangs = true
+		hangs.Store(true)
 		s.Line("GPIO27").Fail(syscall.ENODEV)
 		_, _ = n.bank.Do(Order{Output: "pump", Action: ActionOn}) // its error is that of the chip
 		n.after(5 * time.Second)
