@@ -30,6 +30,8 @@ const (
 	childConfig = "FIELDPOST_BENCH_CHILD"
 	childMarks  = "FIELDPOST_BENCH_MARKS"
 	childCounts = "FIELDPOST_BENCH_COUNTS"
+	// childChatter is set where ten lines of the board are to chatter at 1 kHz.
+	childChatter = "FIELDPOST_BENCH_CHATTER"
 )
 
 // child runs the daemon alone, on a simulated board, until its standard input
@@ -61,8 +63,18 @@ func alone(ctx context.Context, path string) error {
 	if err := json.Unmarshal([]byte(cmp.Or(os.Getenv(childMarks), "[]")), &m.left); err != nil {
 		return err
 	}
+	board := tenSensors()
+	if os.Getenv(childChatter) != "" {
+		var lines sync.WaitGroup
+		defer lines.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for n := range chatterLines {
+			lines.Go(func() { board.Line(fmt.Sprintf("GPIO%d", n)).Chatter(ctx, 1000) })
+		}
+	}
 	o := daemon.Options{
-		Config: cfg, Board: tenSensors(), Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
+		Config: cfg, Board: board, Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
 		Log: systemd.NewLogger(os.Stderr, slog.LevelWarn),
 	}
 	if os.Getenv(childCounts) == "readings" {
@@ -117,6 +129,8 @@ type childPlan struct {
 	every    time.Duration
 	batch    int    // readings in a message; 0 is none but one
 	room     string // the spool's max_bytes, or its default
+	inputs   bool   // the lines that chatter are sensors
+	chatter  bool   // ten lines change a thousand times a second
 	oneTopic bool   // orders and answers on the readings' topic
 	marks    []int
 	counts   string // what the marks count: "readings" taken, or acknowledgements
@@ -151,8 +165,16 @@ sensors:
 	for _, c := range tenSensorConfigs() {
 		text = fmt.Appendf(text, "  - {name: %s, chip: %s, bus: %s, address: %#x, every: %v}\n", c.Name, c.Chip, c.Bus, c.Address, p.every)
 	}
+	for n := range chatterLines {
+		if p.inputs {
+			text = fmt.Appendf(text, "  - {name: in-%d, chip: gpio, pin: GPIO%d}\n", n, n)
+		}
+	}
 	return text
 }
+
+// chatterLines is how many lines, GPIO0 and on, chatter where lines do.
+const chatterLines = 10
 
 // tenSensorConfigs is what is on tenSensors.
 func tenSensorConfigs() (all []sensors.Config) {

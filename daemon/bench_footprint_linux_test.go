@@ -100,6 +100,41 @@ func footprint(b *testing.B, every time.Duration) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// What ten inputs cost that chatter at 1 kHz, beside ten sensors that are read once
+// a second: all ten thousand changes a second are counted, and ten messages a
+// second tell of them. What the lines of the simulated board cost by themselves is
+// taken off; what real ones cost until they are read,
+// fieldpost/sensors/board.BenchmarkChatteringInputs tells. An op is half a minute.
+func BenchmarkChatter(b *testing.B) {
+	for b.Loop() {
+		lines, _ := chattering(b, false)
+		cpu, messages := chattering(b, true)
+		aimed(b, (cpu-lines)*1e3, "cpu-ms/s", 50)
+		aimed(b, messages, "messages/s", 20)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// chattering gives how much of the processor a daemon beside lines that chatter
+// takes, and how many readings and edges it sends, both a second.
+func chattering(b *testing.B, inputs bool) (cpu, messages float64) {
+	b.Helper()
+	s := newSite(b, nil)
+	heard := s.ear("test-ear")
+	p := startChild(b, s, childPlan{every: time.Second, inputs: inputs, chatter: true})
+	until(b, "reading", heard, isReading)
+	for start := time.Now(); time.Since(start) < settle; { // until each is told once a second
+		until(b, "reading", heard, isReading)
+	}
+	start, before, n := time.Now(), p.cpu(), 0.0
+	for time.Since(start) < warm/2 {
+		until(b, "reading", heard, isReading)
+		n++
+	}
+	d := time.Since(start).Seconds()
+	return (p.cpu() - before).Seconds() / d, n / d
+}
+
 // What of a reading's cost is the simulated board's, which stands for the
 // kernel's part of real ones: the same ten sensors, read without a daemon.
 func BenchmarkBoard(b *testing.B) {

@@ -36,6 +36,9 @@ func startChild(b *testing.B, s *site, plan childPlan) process {
 	}
 	c := exec.Command(os.Args[0])
 	c.Env = append(append(os.Environ(), unitEnvironment(b)...), childConfig+"="+path, childCounts+"="+plan.counts)
+	if plan.chatter {
+		c.Env = append(c.Env, childChatter+"=1")
+	}
 	if len(plan.marks) > 0 {
 		c.Env = append(c.Env, childMarks+"="+strings.ReplaceAll(fmt.Sprint(plan.marks), " ", ","))
 	}
