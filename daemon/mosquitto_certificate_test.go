@@ -23,6 +23,12 @@ import (
 // whose certificate and key are given. mosquitto logs the name.
 func issue(t *testing.T, ca, caKey, name string, until time.Time) (cert, key []byte) {
 	t.Helper()
+	return issueFor(t, ca, caKey, name, until, x509.ExtKeyUsageClientAuth)
+}
+
+// issueFor is like issue, for another use.
+func issueFor(t *testing.T, ca, caKey, name string, until time.Time, use x509.ExtKeyUsage) (cert, key []byte) {
+	t.Helper()
 	decode := func(path string) []byte {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -45,7 +51,7 @@ func issue(t *testing.T, ca, caKey, name string, until time.Time) (cert, key []b
 	must(err)
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: until, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until, ExtKeyUsage: []x509.ExtKeyUsage{use},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, root, &own.PublicKey, signer)
 	must(err)
@@ -176,6 +182,19 @@ func TestMosquittoRotationFails(t *testing.T) {
 			r.restart()
 			r.in("second", "")
 		})
+	}
+}
+
+// mosquitto, that is OpenSSL, says of a certificate for servers that it is of
+// another kind; so do we.
+func TestMosquittoCertificateForServers(t *testing.T) {
+	m := startMosquitto(t)
+	r := &renewal{m: m, cert: filepath.Join(m.dir, "cert"), key: filepath.Join(m.dir, "key")}
+	cert, key := issueFor(t, m.CA, filepath.Join(m.dir, "certs", "ca.pem.key"), "server", time.Now().Add(365*24*time.Hour), x509.ExtKeyUsageServerAuth)
+	r.place([2][]byte{cert, key})
+	why := r.start().fails(t, health.CertificateRejected)
+	if !strings.Contains(why.Error(), "not made for a client") || !strings.Contains(why.Hint, "clientAuth") {
+		t.Errorf("%v; %s", why, why.Hint)
 	}
 }
 

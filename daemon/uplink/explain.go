@@ -175,6 +175,9 @@ func explainAlert(err error, at Scene) *Explained {
 		return explained(health.CertificateRejected, "Put a new certificate and its key into place.", "the broker says that our certificate has expired")
 	case says("unknown certificate authority", "unknown certificate"):
 		return explained(health.CertificateRejected, "Register the certificate with this broker; on AWS IoT Core, in the account and region of the endpoint, and activate it.", "the broker does not know our certificate or who signed it")
+	case says("unsupported certificate"):
+		return explained(health.CertificateRejected, "Have one made with the extended key usage clientAuth, for a key of RSA with 2048 bits or EC on P-256; `fieldpost check` names the wrong usage.",
+			"the broker says that our certificate is not made for a client, or that it does not take its kind of key")
 	case says("revoked certificate"):
 		return explained(health.CertificateRejected, "Put a new certificate and its key into place.", "the broker says that our certificate was revoked")
 	}
