@@ -135,6 +135,8 @@ func (b *books) missing(n number, it *item) {
 		b.count["LOST and told: too_old"]++
 	case b.flipped[n]:
 		b.count["LOST and told: in a file whose bits were flipped"]++
+	case told["damaged"] && it.at <= b.gone:
+		b.count["LOST and told: in a spool that was taken away"]++
 	case r.killed && r.weak && b.lived(r.first[n.sensor], r.last) <= 0:
 		b.count["LOST and told: by the kill of a run that never had a disk"]++
 	case r.killed && !r.weak && age <= killCosts:

@@ -5,6 +5,7 @@ package daemon_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -25,6 +26,7 @@ type chaosDisk struct {
 	t    *testing.T
 	dir  string
 	mine bool // it is ours to fill and to make read-only
+	over int  // how many others are mounted over it
 }
 
 func mountDisk(t *testing.T, dir string) *chaosDisk {
@@ -44,11 +46,72 @@ func mountDisk(t *testing.T, dir string) *chaosDisk {
 		if t.Failed() {
 			keep(t, dir)
 		}
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount the spool's disk: %v", err)
+		for range 1 + d.over {
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Errorf("unmount the spool's disk: %v", err)
+			}
 		}
 	})
 	return d
+}
+
+// mostOver bounds the disks that are mounted over each other: what is in the
+// lower ones takes memory.
+const mostOver = 8
+
+// takeAway takes the spool away: another disk is mounted over it, or all files in
+// it are removed, or the directory too.
+func (d *chaosDisk) takeAway(over bool) (what string) {
+	d.t.Helper()
+	var err error
+	switch {
+	case d.mine && over && d.over < mostOver:
+		what = "mounted over"
+		err = unix.Mount("chaos", d.dir, "tmpfs", 0, "size=8m,mode=0700")
+		d.over++
+	case over && !d.mine:
+		what = "removed"
+		err = os.RemoveAll(d.dir)
+	default:
+		what = "emptied"
+		var names []string
+		names, err = filepath.Glob(filepath.Join(d.dir, "*"))
+		for _, name := range names {
+			if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) { // the daemon works on
+				err = errors.Join(err, e)
+			}
+		}
+	}
+	if err != nil {
+		d.t.Fatalf("spool %s: %v", what, err)
+	}
+	return what
+}
+
+// whole reports whether there is all that a spool in use has.
+func (d *chaosDisk) whole() bool {
+	for _, name := range []string{"lock", "run", "identity", "acks", "orders.journal"} {
+		if _, err := os.Stat(filepath.Join(d.dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// takeAway takes the spool away from under the daemon, and waits until that has
+// found out and written everything anew. What is killed before that knows nothing.
+func (c *chaos) takeAway() func() {
+	c.books.sickens(true)
+	what := c.disk.takeAway(c.random.IntN(2) == 0)
+	if !c.books.wait(patience, func() bool { return c.disk.whole() && !c.books.diskDown }) {
+		c.t.Errorf("the spool was %s, and the daemon has not written it anew in %v", what, patience)
+	}
+	c.books.mu.Lock()
+	c.books.count["spool "+what]++
+	c.books.gone = c.now()
+	c.books.mu.Unlock()
+	c.books.sickens(false)
+	return nil
 }
 
 // keep copies the spool to where it outlives its disk.

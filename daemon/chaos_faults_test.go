@@ -54,6 +54,7 @@ var mischiefs = []mischief{
 	{name: "flood of malformed orders", weight: 3, part: "flood", can: (*chaos).brokerThere, do: (*chaos).malformedOrders},
 	{name: "other topic of orders or other name", weight: 4, part: "daemon", can: (*chaos).nothingRetained, do: (*chaos).rename},
 	{name: "disk full", weight: 6, part: "disk", can: (*chaos).ownDisk, do: (*chaos).fullDisk},
+	{name: "spool taken away", weight: 4, part: "disk", can: (*chaos).diskGood, do: (*chaos).takeAway},
 	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*chaos).ownDisk, do: (*chaos).readOnlyDisk},
 }
 

@@ -41,19 +41,18 @@ func TestTwoBoardsFromOneCard(t *testing.T) {
 	ids := map[any]bool{}
 	for i, b := range []struct{ board, thing, dir string }{{"first", "west", "card"}, {"second", "north", "copy"}} {
 		_, _, stop = run(b.board, b.thing, fmt.Sprint("thing-", i), s.addr, b.dir)
-		var online, now map[string]any
-		had := false
-		until(t, "online, what the card had and a reading of now", heard, func(m map[string]any) bool { // in any order
-			first1 := m["sensor"] == "air" && m["seq"] == 1.0
+		var online, old, now map[string]any
+		until(t, "what the card had, online, and a reading of now", heard, func(m map[string]any) bool {
 			switch {
 			case m["state"] == "online" && m["thing"] == b.thing:
 				online = m
-			case first1 && m["run"] == float64(first.Run) && m["thing"] == "east" && m["spool"] == first.Source.Spool:
-				had = true
-			case first1 && m["run"] == float64(first.Run+1):
+			case m["sensor"] != "air" || m["seq"] != 1.0:
+			case m["run"] == float64(first.Run) && m["thing"] == "east" && m["spool"] == first.Source.Spool:
+				old = m
+			case m["run"] == float64(first.Run+1):
 				now = m
 			}
-			return online != nil && had && now != nil
+			return online != nil && old != nil && now != nil
 		})
 		if now["thing"] != b.thing || now["spool"] != online["spool"] || online["spool"] == nil || ids[now["spool"]] {
 			t.Errorf("%s: online %v, reading %v", b.board, online, now)

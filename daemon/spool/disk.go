@@ -32,6 +32,9 @@ type disk interface {
 	// sync makes names created, renamed and removed durable, in the directory that
 	// is locked, if it is.
 	sync() error
+	// place names the lock file on its file system, other than one that is a copy of
+	// it; "" where that is not known.
+	place() string
 	// same is nil while the directory's name stands for the one that is locked. It
 	// puts a lock file back that was removed. The error wraps [errGone] when the
 	// directory is another one, or another process's, by now.
@@ -84,6 +87,20 @@ func (d *osDisk) same() error {
 		return h.same()
 	}
 	return errNotHeld
+}
+
+func (d *osDisk) place() string {
+	h := d.hold.Load()
+	if h == nil {
+		return ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	info, err := h.file.Stat()
+	if err != nil {
+		return ""
+	}
+	return inode(info)
 }
 
 func (d *osDisk) list() ([]string, error) {

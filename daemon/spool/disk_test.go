@@ -18,6 +18,7 @@ type memDisk struct {
 	names   map[string]*memData // as the kernel has them
 	durable map[string]*memData // as a power cut leaves them
 	held    bool
+	at      string                      // its place
 	away    error                       // what stands in the directory's place: see same
 	fail    func(op, name string) error // nil: nothing fails
 	syncs   int
@@ -108,6 +109,9 @@ func (d *memDisk) lock() (io.Closer, error) {
 	defer d.mu.Unlock()
 	if err := d.op("lock", ""); err != nil {
 		return nil, err
+	}
+	if d.away != nil {
+		d.away = nil
 	}
 	if d.held {
 		return nil, &LockedError{Dir: "memory", PID: 1}
@@ -265,6 +269,15 @@ func (f *memFile) Write(b []byte) (int, error) {
 	f.f.b = append(f.f.b, b...)
 	f.d.written += int64(len(b))
 	return len(b), nil
+}
+
+func (d *memDisk) place() string { return d.at }
+
+// vanish is what rm -r does to the directory, until it is made again by lock.
+func (d *memDisk) vanish() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names, d.durable, d.held, d.away = map[string]*memData{}, map[string]*memData{}, false, errGone
 }
 
 func (d *memDisk) same() error {

@@ -4,8 +4,19 @@ package spool
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"strconv"
+	"syscall"
 )
+
+// inode gives a file's number on its file system.
+func inode(info fs.FileInfo) string {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return strconv.FormatUint(uint64(s.Ino), 10)
+	}
+	return ""
+}
 
 func syncDir(dir string) error {
 	f, err := os.Open(dir)

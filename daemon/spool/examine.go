@@ -143,10 +143,14 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	return x
 }
 
-// stale reports whether a frame is one of the present run's that was written anew
-// since, or is done.
+// stale reports whether a frame was written anew elsewhere since, or is done, as
+// this run has had the directory before.
 func (l *loader) stale(g *segment, seq uint64) bool {
-	return g.run == l.own.run && !l.own.wanted[g.lane].has(seq)
+	if !l.f.ours {
+		return false
+	}
+	wanted := l.own.wanted[noteKey{g.lane, g.run}]
+	return wanted == nil || !wanted.has(seq)
 }
 
 // record takes in one record of a segment; false means that its number cannot

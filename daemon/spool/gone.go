@@ -35,17 +35,27 @@ func (s *Spool) inspect() error {
 	if err := s.disk.same(); err != nil {
 		return err
 	}
+	var gone error
 	for i, f := range s.w.files {
 		if f == nil {
 			continue
 		}
 		if err := f.there(); err != nil {
 			s.miss(i, err)
-			return err
+			gone = cmp.Or(gone, err)
 		}
+	}
+	if gone != nil {
+		return gone
 	}
 	if err := s.inspectNotes(); err != nil {
 		return err
+	}
+	if s.w.recorded && s.w.place != s.disk.place() { // the lock was put back
+		s.w.identified = 0
+		if err := s.identify(); err != nil {
+			return err
+		}
 	}
 	for _, x := range []struct {
 		name  string
@@ -106,6 +116,7 @@ func (s *Spool) miss(i int, err error) {
 		s.abandon(i)
 		return
 	}
+	s.looks.Store(true) // who removes one file may have removed others
 	g := s.active[i]
 	data := s.byHandle(i)
 	_ = s.w.files[i].Close() // nothing in it is of any use
@@ -238,15 +249,19 @@ func (b *back) segment(g *segment, data []byte) {
 		if found.has(id) || l.entry(id) != nil {
 			continue
 		}
+		lost++
+		l.settle(id)
 		if x := s.gaps[id]; g.lane == events && x != nil {
 			b.again = append(b.again, x.payload)
 			told++
 			s.unowe(id)
+			continue
 		}
-		l.settle(id)
-		if lost++; g.run == s.run {
-			s.wanted[g.lane].add(id-g.off, id-g.off+1)
+		k := noteKey{g.lane, g.run}
+		if s.wanted[k] == nil {
+			s.wanted[k] = &ids{}
 		}
+		s.wanted[k].add(id-g.off, id-g.off+1)
 	}
 	b.lost += lost
 	if lost == told {

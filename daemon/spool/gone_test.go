@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,7 +197,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 						if how == "at a sync" || how == "after both" {
 							x.add(Reading, "air")
 							x.readings++
-							wait(3 * time.Second)
+							wait(5 * time.Second)
 						}
 						if how == "at a look" || how == "after both" {
 							x.s.Verify()
@@ -296,12 +297,35 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 }
 
 // A directory that is taken away and later put back in the place of the one that
-// was made meanwhile still has what was given up, and gives it; and nothing that
-// is done comes again.
+// was made meanwhile still has what was given up, of this run and of the one
+// before, and gives it; and nothing that is done comes again.
 func TestTheDirectoryComesBack(t *testing.T) {
 	for _, n := range []int{300, 5000} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newLost(t, n)
+			if err := x.end(); err != nil { // so it is the mail of an earlier run
+				t.Fatal(err)
+			}
+			seq := x.rig.seq
+			x.open(t)
+			x.rig.seq = seq
+			for range n {
+				x.add(Reading, "air")
+			}
+			x.readings += n
+			wait(10 * time.Second)
+			got := map[string]int{}
+			receive := func(most int) {
+				for _, i := range x.take(most) {
+					if r := i.Record; r.Kind == Gap && r.Sensor != "" && !claim(r).uncertain {
+						t.Errorf("certain: %+v", r)
+					} else if r.Kind != Gap {
+						got[fmt.Sprint(r.Kind, r.Sensor, r.Seq)]++
+					}
+					x.s.Ack(i.ID)
+				}
+			}
+			receive(100)
 			if err := os.Rename(x.dir, x.dir+".old"); err != nil {
 				t.Fatal(err)
 			}
@@ -312,6 +336,8 @@ func TestTheDirectoryComesBack(t *testing.T) {
 			}
 			x.readings += 100
 			wait(5 * time.Second)
+			receive(200)
+			wait(5 * time.Second)
 			if err := errors.Join(os.RemoveAll(x.dir), os.Rename(x.dir+".old", x.dir)); err != nil {
 				t.Fatal(err)
 			}
@@ -320,18 +346,11 @@ func TestTheDirectoryComesBack(t *testing.T) {
 			if !x.s.Stats().Disk {
 				t.Error(x.detail)
 			}
-			got := map[string]int{}
-			for _, i := range x.take(all) {
-				if r := i.Record; r.Kind != Gap {
-					got[fmt.Sprint(r.Kind, r.Sensor, r.Seq)]++
-				} else if r.Run != x.s.RunNumber() {
-					t.Errorf("%+v", r)
-				}
-				x.s.Ack(i.ID)
-			}
+			receive(all)
 			for seq := range x.readings {
 				if k := fmt.Sprint("readingair", seq+1); got[k] != 1 {
-					t.Errorf("%s came %d times", k, got[k])
+					t.Errorf("%d: %s came %d times", n, k, got[k])
+					break
 				}
 			}
 			if err := x.end(); err != nil {
@@ -342,6 +361,111 @@ func TestTheDirectoryComesBack(t *testing.T) {
 				t.Errorf("come again: %d, such as %s", len(left), brief(left[:1]))
 			}
 			if err := x.end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A kill at any moment while all is written to a directory that is made again
+// loses nothing that is not told.
+func TestKilledWhileItIsWrittenAnew(t *testing.T) {
+	const n = 3000 // some of them are no longer in memory
+	for k, whole := 0, false; !whole; k++ {
+		synctest.Test(t, func(t *testing.T) {
+			d, o := newMemDisk(), Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
+			r := newRig(t, d, o).start()
+			for range n {
+				r.add(Reading, "air")
+			}
+			wait(10 * time.Second)
+			d.vanish()
+			left, beside, ops := (*memDisk)(nil), filepath.Join(t.TempDir(), "beside"), 0
+			d.failing(func(string, string) error {
+				if ops++; ops <= k {
+					return nil
+				}
+				if left == nil {
+					left = d.killNow()
+					if err := os.CopyFS(beside, os.DirFS(o.Beside)); err != nil {
+						t.Error(err)
+					}
+				}
+				return syscall.EIO
+			})
+			r.s.Verify()
+			wait(5 * time.Second)
+			r.s.beside = nil
+			_ = r.crash(nil)
+			if whole = left == nil; whole {
+				return
+			}
+			o.Beside = beside
+			next := newRig(t, left, o).start()
+			if next.s.RunNumber() < 2 {
+				t.Errorf("killed at %d: run %d again", k, next.s.RunNumber())
+			}
+			var there ids
+			for _, i := range next.take(all) {
+				if x := i.Record; x.Kind == Reading && x.Run == 1 {
+					there.add(x.Seq, x.Seq+1)
+				} else if c := claim(x); x.Kind == Gap && x.Run == 1 && x.Sensor == "air" && c.uncertain {
+					if c.open {
+						c.hi = n
+					}
+					there.add(c.lo, c.hi+1)
+				}
+			}
+			if missing := there.free(1); missing <= n {
+				t.Errorf("killed at %d: %d is neither here nor told", k, missing)
+			}
+			if err := next.end(); err != nil {
+				t.Error(err)
+			}
+		})
+		if t.Failed() {
+			break
+		}
+	}
+}
+
+// A directory that cannot be looked at, as its rights or its parent's were taken
+// away, is no other directory: nothing is given up, and all goes on when it can.
+func TestTheDirectoryCannotBeSeen(t *testing.T) {
+	for _, atRisk := range []time.Duration{0, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newMemDisk()
+			r := newRig(t, d, Options{AtRisk: atRisk}).start()
+			for range 3000 {
+				r.add(Reading, "air")
+			}
+			wait(10 * time.Second)
+			d.mu.Lock()
+			d.away = syscall.EACCES
+			d.mu.Unlock()
+			r.s.Verify()
+			wait(time.Minute)
+			r.add(Reading, "air")
+			if told := r.told(); told != "spool_unavailable raised" || r.detail != syscall.EACCES.Error() {
+				t.Errorf("told %s: %s", told, r.detail)
+			}
+			d.mu.Lock()
+			d.away = nil
+			d.mu.Unlock()
+			wait(2 * time.Minute)
+			if told := r.told(); told != "spool_unavailable cleared" {
+				t.Errorf("told %s", told)
+			}
+			if err := r.end(); err != nil {
+				t.Fatal(err)
+			}
+			r = newRig(t, d, Options{AtRisk: atRisk}).start()
+			for n, i := range r.take(all) {
+				if x := i.Record; x.Kind != Reading || x.Seq != uint64(n+1) {
+					t.Fatalf("%d: %+v", n, x)
+				}
+			}
+			if err := r.end(); err != nil {
 				t.Error(err)
 			}
 		})

@@ -31,16 +31,18 @@ type found struct {
 	sources  tenures // who took what is here
 
 	room   span          // of the ids
-	ours   bool          // the present run has left something here
+	ours   bool          // the present run has had it before
+	taken  bool          // another run of its number has left something here
 	number [lanes]uint32 // of the greatest segments of the present run
 }
 
 // own is what the reading of a directory need know of the present run: what it
 // may have left there before the directory was taken away and put back.
 type own struct {
-	run    uint64      // 0 while it has no number
-	wanted *[lanes]ids // its frames that are still owed, and nowhere else
-	room   span        // for the ids of what is found
+	run    uint64 // 0 while it has no number
+	source Source
+	wanted map[noteKey]*ids // frames that are owed, and lost with a directory it had
+	room   span             // for the ids of what is found
 }
 
 // gave takes note of how far an earlier run may have given out a flow.
@@ -91,7 +93,9 @@ func load(d disk, o own) (*found, error) {
 		l.f.done[i].add(l.next, o.room.hi)
 		l.f.done[i].add(o.room.lo, o.room.lo+1)
 	}
-	l.missingGaps()
+	if !l.f.ours { // else all gaps are in memory
+		l.missingGaps()
+	}
 	l.f.crash = crashed(l.ended, l.notes, l.tracks)
 	for i, t := range l.tracks {
 		t.unseen(i, l.notes)
@@ -198,7 +202,9 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 	for _, t := range l.f.identity.runs { // one that wrote no more than that
 		l.f.known = max(l.f.known, t.hi)
 	}
-	l.f.ours = l.own.run > 0 && runs[l.own.run]
+	who, known := l.f.sources.of(l.own.run)
+	l.f.ours = l.own.run > 0 && known && who == l.own.source
+	l.f.taken = l.own.run > 0 && runs[l.own.run] && !l.f.ours
 	for run := range runs {
 		l.f.known = max(l.f.known, run)
 		if run > st.run && run != l.own.run {

@@ -19,13 +19,14 @@ type Source struct {
 }
 
 // The file "identity" holds the id of the spool, a fingerprint of the board it
-// was made on, and who took what is kept here: a line for the runs that follow
+// was made on and the lock file's place there, and who took what is kept here: a line for the runs that follow
 // each other and have one source. A checksum ends it. The file of acks holds the
 // runs once more.
 //
 //	fieldpost identity 1
 //	spool "k7m2qx"
 //	board "9b1c5e..."
+//	place "131074"
 //	runs 5 7 "p2k8aa" "east"
 //	runs 8 8 "k7m2qx" "west"
 //	sum 1c291ca3
@@ -78,11 +79,12 @@ func (t tenures) only(runs map[uint64]bool) tenures {
 type identity struct {
 	spool string // "" where it has none yet
 	board string // "" where that was not known
+	place string // of the lock file on its file system, which a copy has another of; "" where that was not known
 	runs  tenures
 }
 
 func (x identity) encode() []byte {
-	b := fmt.Appendf(nil, "fieldpost identity 1\nspool %q\nboard %q\n", x.spool, x.board)
+	b := fmt.Appendf(nil, "fieldpost identity 1\nspool %q\nboard %q\nplace %q\n", x.spool, x.board, x.place)
 	for _, t := range x.runs {
 		b = fmt.Appendf(b, "runs %d %d %q %q\n", t.lo, t.hi, t.Spool, t.Thing)
 	}
@@ -91,14 +93,14 @@ func (x identity) encode() []byte {
 
 func decodeIdentity(b []byte) (identity, error) {
 	lines := strings.Split(string(b), "\n")
-	if len(lines) < 5 {
+	if len(lines) < 6 {
 		return identity{}, errIdentity
 	}
 	var x identity
-	if _, err := fmt.Sscanf(strings.Join(lines[1:3], " "), "spool %q board %q", &x.spool, &x.board); err != nil {
+	if _, err := fmt.Sscanf(strings.Join(lines[1:4], " "), "spool %q board %q place %q", &x.spool, &x.board, &x.place); err != nil {
 		return identity{}, errIdentity
 	}
-	for _, line := range lines[3 : len(lines)-2] {
+	for _, line := range lines[4 : len(lines)-2] {
 		var t tenure
 		if _, err := fmt.Sscanf(line, "runs %d %d %q %q", &t.lo, &t.hi, &t.Spool, &t.Thing); err != nil {
 			return identity{}, errIdentity
@@ -151,20 +153,21 @@ func (s *Spool) sourceOf(run uint64) Source {
 }
 
 // adopt takes over what the directory says of who it belongs to. A directory
-// that another board has made, or that knows a run as late as this one, gets an
-// id of its own from the next run on: somebody may go on where its copy stands.
+// that another board has made, one that was copied or restored, and one that knows
+// a run as late as this one gets a new id for the next run: somebody may have gone
+// on, or go on, from the same run.
 func (s *Spool) adopt(f *found) {
 	s.w.id = f.identity.spool
 	theirs := f.identity.board != "" && s.o.Board != "" && f.identity.board != s.o.Board
+	place := s.disk.place()
+	moved := f.identity.place != "" && place != "" && f.identity.place != place
 	who, _ := f.sources.of(s.run)
 	late := s.run != 0 && s.run <= f.known && !(s.run == f.known && who == s.source)
 	switch {
-	case s.w.id != "" && (theirs || late):
-		s.o.Log.Warn("spool gets a new id: it was made on another board or is a copy", "dir", s.o.Dir, "id", s.w.id)
+	case s.w.id == "": // also where this run has one: the directory that it had may come back
 		s.w.id = newID()
-	case s.w.id == "" && s.source.Spool != "" && !late:
-		s.w.id = s.source.Spool
-	case s.w.id == "":
+	case theirs || moved || late:
+		s.o.Log.Info("spool gets a new id: it was made on another board, or is a copy", "dir", s.o.Dir, "id", s.w.id)
 		s.w.id = newID()
 	}
 	s.mu.Lock()
@@ -193,12 +196,12 @@ func (s *Spool) identify() error {
 	}
 	s.mu.Lock()
 	s.sources = s.sources.only(s.mentioned())
-	x := identity{s.w.id, s.o.Board, slices.Clone(s.sources)}
+	x := identity{s.w.id, s.o.Board, s.disk.place(), slices.Clone(s.sources)}
 	s.mu.Unlock()
 	if err := replace(s.disk, identityName, x.encode()); err != nil {
 		return err
 	}
-	s.w.identified = s.run
+	s.w.identified, s.w.place = s.run, x.place
 	return nil
 }
 

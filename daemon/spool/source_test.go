@@ -3,7 +3,10 @@ package spool
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -298,7 +301,7 @@ func TestTenuresAreFew(t *testing.T) {
 			t.Errorf("run %d: %v, was %v", run, b, a)
 		}
 	}
-	x := identity{"aaaaaa", "board \"1\"\n", few}
+	x := identity{"aaaaaa", "board \"1\"\n", "7", few}
 	if back, err := decodeIdentity(x.encode()); err != nil || fmt.Sprint(back) != fmt.Sprint(x) {
 		t.Errorf("read back as %v, %v", back, err)
 	}
@@ -320,11 +323,41 @@ func TestBytesOfASource(t *testing.T) {
 }
 
 func FuzzIdentity(f *testing.F) {
-	f.Add(identity{"k7m2qx", "9b1c", tenures{{1, 7, Source{"a", "b"}}}}.encode())
-	f.Add([]byte("fieldpost identity 1\nspool \"\"\nboard \"\"\nsum 00000000\n"))
+	f.Add(identity{"k7m2qx", "9b1c", "131074", tenures{{1, 7, Source{"a", "b"}}}}.encode())
+	f.Add([]byte("fieldpost identity 1\nspool \"\"\nboard \"\"\nplace \"\"\nsum 00000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if x, err := decodeIdentity(b); err == nil && !bytes.Equal(x.encode(), b) {
 			t.Errorf("%q was read as %v", b, x)
 		}
 	})
+}
+
+// A spool that was restored from a copy on the same board gets a new id too: since
+// the copy was made the numbers of its next runs may have been used.
+func TestARestoredSpool(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	ids := map[string]bool{}
+	start := func() Source {
+		t.Helper()
+		s, err := Open(Options{Dir: dir, Board: "this", Clock: clock.Fake()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		return s.Source()
+	}
+	for range 3 {
+		id := start().Spool
+		if start().Spool != id || ids[id] {
+			t.Errorf("%q, had %v", id, ids)
+		}
+		ids[id] = true
+		if err := errors.Join(os.Rename(dir, dir+".was"), os.CopyFS(dir, os.DirFS(dir+".was")), os.RemoveAll(dir+".was")); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -60,7 +60,7 @@ type Spool struct {
 
 	w writer
 
-	wanted   [lanes]ids // frames of this run that were lost with a directory: should that come back, they are still owed
+	wanted   map[noteKey]*ids // frames that were lost with a directory: should that come back, they are still owed
 	journals []*Journal
 
 	held  atomic.Bool // the directory is ours and has been read; for journals
@@ -100,7 +100,7 @@ func open(o Options, d disk) (*Spool, error) {
 	s := &Spool{
 		o: o, disk: d,
 		ready: make(chan struct{}, 1), wake: make(chan struct{}, 1), read: make(chan struct{}, 1),
-		seen: map[string]*sight{}, gaps: map[uint64]*owedGap{}, latest: map[origin]uint64{}, maybe: map[origin]uint64{},
+		wanted: map[noteKey]*ids{}, seen: map[string]*sight{}, gaps: map[uint64]*owedGap{}, latest: map[origin]uint64{}, maybe: map[origin]uint64{},
 	}
 	for _, sensor := range o.Sensors {
 		s.seen[sensor] = &sight{}

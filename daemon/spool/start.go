@@ -46,11 +46,11 @@ func (s *Spool) attach() error {
 		}
 		s.w.lock = lock
 	}
-	f, err := load(s.disk, own{s.run, &s.wanted, room(s.w.loads)})
+	f, err := load(s.disk, own{s.run, s.source, s.wanted, room(s.w.loads)})
 	if err != nil {
 		return err
 	}
-	if who, _ := f.sources.of(s.run); f.ours && who != s.source {
+	if f.taken {
 		return fmt.Errorf("directory %q holds mail of another run %d; it goes out after a restart", s.o.Dir, s.run)
 	}
 	if f.some() && s.w.loads < rooms-1 {

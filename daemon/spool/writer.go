@@ -28,6 +28,7 @@ type writer struct {
 	counted    bool      // and it can be counted on from
 	id         string    // the directory's, for the next run; for this one it is in source
 	identified uint64    // the run that the identity file has
+	place      string    // of the lock file that it has
 	files      [lanes]file
 	newborn    [lanes]bool // its name is not durable
 	number     [lanes]uint32
