@@ -175,10 +175,15 @@ func (l *lane) trim() {
 		l.shift()
 	}
 	if l.dead > len(l.mem)/2+32 {
-		l.mem = slices.DeleteFunc(l.mem, func(e *entry) bool { return e.done })
-		l.bytes -= int64(l.dead) * entryCost
-		l.dead = 0
+		l.bury()
 	}
+}
+
+// bury takes all done entries out of mem.
+func (l *lane) bury() {
+	l.mem = slices.DeleteFunc(l.mem, func(e *entry) bool { return e.done })
+	l.bytes -= int64(l.dead) * entryCost
+	l.dead = 0
 }
 
 func (l *lane) shift() {

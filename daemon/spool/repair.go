@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"fieldpost/daemon/health"
@@ -16,6 +17,7 @@ func (s *Spool) isDown() bool {
 
 // fail takes note that the disk cannot be used, and when to try it again.
 func (s *Spool) fail(now time.Time, err error) {
+	s.disown()
 	s.mu.Lock()
 	was := s.down
 	s.down = true
@@ -26,6 +28,24 @@ func (s *Spool) fail(now time.Time, err error) {
 	s.o.Health.Raise(health.SpoolUnavailable, subject, err.Error())
 	if !was {
 		s.o.Log.Warn("spool cannot be written", "dir", s.o.Dir, "err", err)
+	}
+}
+
+// disown cuts off what is in an active segment of what was given up from memory,
+// and not told on disk: so that it is not found after a kill, behind what is given
+// out from now on. What is behind the last sync goes along; memory has it.
+func (s *Spool) disown() {
+	for i := range s.lanes {
+		g := s.active[i]
+		if g == nil {
+			continue
+		}
+		s.mu.Lock()
+		has := slices.ContainsFunc(s.lost, func(x kept) bool { return x.seg == g && x.id >= g.sure })
+		s.mu.Unlock()
+		if has {
+			s.abandon(i)
+		}
 	}
 }
 

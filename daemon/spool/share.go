@@ -33,6 +33,7 @@ func (s *Spool) shed() {
 	}
 	for _, l := range s.lanes {
 		l.evict(0)
+		l.bury()
 	}
 	if s.memory() <= s.o.Memory {
 		return
