@@ -16,6 +16,10 @@ import (
 // and before a line is requested though it has not been recorded.
 const keeperPatience = 10 * time.Second
 
+// lockPatience is how long the keeper waits for an output that somebody drives
+// just now. One that takes longer hangs, and is tried again later.
+const lockPatience = time.Second
+
 // keeper sees to what outlives the process: the crash record, and the handles
 // that systemd keeps. A disk may hang, and systemd may not answer for seconds; so
 // Open waits for it, and after that it has a goroutine of its own, and the timers
@@ -158,7 +162,7 @@ func (k *keeper) store(now time.Time) {
 	var files []*os.File
 	var kept []*pin
 	for _, p := range b.pins {
-		if _, driven := p.c.Safe.Level(); driven || p.stored.Load() || !p.mu.TryLock() {
+		if _, driven := p.c.Safe.Level(); driven || p.stored.Load() || !p.mu.LockBefore(time.Now().Add(lockPatience)) {
 			continue
 		}
 		h, err := p.handle()

@@ -234,6 +234,30 @@ func TestHungSystemdDelaysNoTimer(t *testing.T) {
 	})
 }
 
+// A line that is to stay as it is and comes later is kept by systemd from then
+// on, not when the next try would be due.
+func TestLateLineIsKeptAtOnce(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			s := sim.New()
+			var asked atomic.Int32
+			n := beginTurning(t, s, Options{Board: sharing{Board: s, t: t}, Outputs: []Config{kept}, Store: func([]string, []*os.File) error {
+				asked.Add(1)
+				return nil
+			}})
+			n.after(time.Minute)
+			s.Line("GPIO6").Fail(syscall.ENODEV)
+			_, _ = n.bank.Do(Order{Output: "lamp", Action: ActionOn}) // its error is that of the chip
+			s.Line("GPIO6").Fail(nil)
+			n.after(retryFirst + time.Millisecond)
+			if st := n.bank.States()[len(timed)]; st.Err != nil || asked.Load() != 2 {
+				t.Errorf("%+v; systemd was asked %d times", st, asked.Load())
+			}
+			n.end()
+		})
+	}
+}
+
 // While a disk hangs the outputs are made safe as ever; only the end of Run waits
 // for it, as it waits for all that it has started.
 func TestSafeWhileTheRecordHangs(t *testing.T) {
