@@ -19,6 +19,14 @@
 // lost its power and its settings with it, or be another one by now; a sensor
 // on no bus after three, because a line that is requested anew loses edges.
 //
+// The edges of a line are handed on by a goroutine of their sensor's, each as a
+// record of its own, up to a rate (max_edges; a token bucket). Beyond that the
+// line chatters, which is a fault: its changes are counted, also those that the
+// kernel had to drop, and one record a second tells their number and the level
+// since the last of them, until for ten seconds there were at most half as many
+// as the rate allows. So no change is lost to whoever counts, and the level told
+// last is always the present one.
+//
 // A read that falls due while the one before is still under way is left out.
 // Nothing queues up behind a stuck bus.
 package sampler
