@@ -35,7 +35,8 @@ type disk interface {
 	// place names the lock file on its file system, other than one that is a copy of
 	// it; "" where that is not known.
 	place() string
-	// same is nil while the directory's name stands for the one that is locked. It
+	// same is nil while the directory's name stands for the one that is locked, if
+	// it is. It
 	// puts a lock file back that was removed. The error wraps [errGone] when the
 	// directory is another one, or another process's, by now.
 	same() error
@@ -86,7 +87,7 @@ func (d *osDisk) same() error {
 	if h := d.hold.Load(); h != nil {
 		return h.same()
 	}
-	return errNotHeld
+	return nil
 }
 
 func (d *osDisk) place() string {

@@ -301,3 +301,24 @@ func FuzzJournal(f *testing.F) {
 		}
 	})
 }
+
+// A journal in a directory that has no spool is appended to as any other.
+func TestAJournalWithoutASpool(t *testing.T) {
+	j := NewJournal(t.TempDir(), "refusals")
+	if _, err := j.Replay(func([]byte) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Rewrite(slices.Values([][]byte{[]byte("a")})); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := j.Append([]byte("b")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []byte
+	if damage, err := j.Replay(func(b []byte) { got = append(got, b...) }); err != nil || damage != (Damage{}) || string(got) != "abbb" {
+		t.Errorf("got %q, %v, %v", got, damage, err)
+	}
+	j.close()
+}
