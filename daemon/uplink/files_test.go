@@ -137,11 +137,13 @@ func TestLinkOnAHangingDisk(t *testing.T) {
 		if end, err := f.Expires(); end.IsZero() || err == nil || !strings.Contains(err.Error(), "has not answered for 3m") {
 			t.Errorf("%v, %v", end, err)
 		}
+		synctest.Wait()
 		if f.Ends(time.Now()) != nil || len(told) != 1 || !strings.Contains(told[0], "has not answered for 10s") {
 			t.Errorf("told %q", told)
 		}
 		close(h.works)
 		p.quiet(time.Second)
+		synctest.Wait()
 		if _, err := f.Expires(); err != nil || len(told) != 2 || told[1] != "" {
 			t.Errorf("%v, told %q", err, told)
 		}
