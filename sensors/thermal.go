@@ -35,10 +35,11 @@ var thermal = Chip{
 	Open:       openThermal,
 }
 
-// thermalSensor is a zone that was there.
+// thermalSensor is a zone that was there. Its number may become another zone's
+// when a driver is loaded or unloaded, so its type is read with every value.
 type thermalSensor struct {
-	zone, file string
-	closed     bool
+	zone, dir string
+	closed    bool
 }
 
 func lookThermal(b board.Board, c Config) error {
@@ -57,13 +58,12 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 	var kinds []string
 	for _, n := range zones {
 		name := "thermal_zone" + strconv.Itoa(n)
-		text, err := os.ReadFile(filepath.Join(dir, name, "type"))
+		kind, err := thermalType(filepath.Join(dir, name))
 		if err != nil {
 			continue // gone since the directory was read, or not readable: no match
 		}
-		kind := strings.TrimSpace(string(text))
 		if c.Zone == "" || c.Zone == kind || c.Zone == name || c.Zone == strconv.Itoa(n) {
-			return &thermalSensor{zone: kind, file: filepath.Join(dir, name, "temp")}, nil
+			return &thermalSensor{zone: kind, dir: filepath.Join(dir, name)}, nil
 		}
 		kinds = append(kinds, fmt.Sprintf("%s (%d)", kind, n))
 	}
@@ -71,6 +71,12 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 		return nil, fmt.Errorf("open thermal: no thermal zone in %s: %w", dir, ErrAbsent)
 	}
 	return nil, fmt.Errorf("open thermal: zone %q: %w; there are %s", c.Zone, ErrAbsent, strings.Join(kinds, ", "))
+}
+
+// thermalType reads the type of a zone.
+func thermalType(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "type"))
+	return strings.TrimSpace(string(text)), err
 }
 
 // thermalZones lists the zones' numbers in order.
@@ -103,7 +109,14 @@ func (s *thermalSensor) Sense() ([]Field, error) {
 }
 
 func (s *thermalSensor) sense() ([]Field, error) {
-	text, err := os.ReadFile(s.file)
+	kind, err := thermalType(s.dir)
+	if err == nil && kind != s.zone {
+		return nil, faultf("%s is of type %q now", filepath.Base(s.dir), kind)
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(filepath.Join(s.dir, "temp"))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrAbsent, err)
 	}

@@ -110,6 +110,28 @@ func TestThermalFiles(t *testing.T) {
 	}
 }
 
+// A zone's number that has become another zone's gives none of its values; opened
+// anew the zone is found where it is.
+func TestThermalExchanged(t *testing.T) {
+	b := zones(t)
+	s, err := thermal.Open(b, Config{Zone: "gpu-thermal"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.WriteThermal(2, "wifi-thermal", 61), b.WriteThermal(3, "gpu-thermal", 43)); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := s.Sense(); !errors.Is(err, ErrFault) || f != nil || !strings.Contains(err.Error(), `thermal_zone2 is of type "wifi-thermal" now`) {
+		t.Errorf("%v, %v, want ErrFault", f, err)
+	}
+	if s, err = thermal.Open(b, Config{Zone: "gpu-thermal"}); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := s.Sense(); err != nil || f[0].Value != 43.0 {
+		t.Errorf("opened anew: %v, %v, want 43", f, err)
+	}
+}
+
 func FuzzThermal(f *testing.F) {
 	for _, text := range []string{"48312\n", "-5500", "", "hot", "1e5", "+7", "\x00"} {
 		f.Add(text)

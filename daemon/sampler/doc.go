@@ -15,9 +15,9 @@
 // minute (the circuit breaker of M. Nygard, Release It!, chapter 5). The first
 // good reading clears the fault.
 //
-// After any read that fails a chip on a bus is opened anew, because it may have
-// lost its power and its settings with it, or be another one by now; a sensor
-// on no bus after three, because a line that is requested anew loses edges.
+// After any read that fails a sensor is opened anew, because its chip may have
+// lost its power and its settings with it, or be another one by now; a line only
+// after three, because one that is requested anew loses edges.
 //
 // The edges of a line are handed on by a goroutine of their sensor's, each as a
 // record of its own, up to a rate (max_edges; a token bucket). Beyond that the

@@ -32,7 +32,7 @@ type reading struct {
 }
 
 // read senses once, and opens the chip before where it is not open, or is to
-// be opened anew. After a read that fails a chip on a bus is opened anew.
+// be opened anew. After a read that fails any sensor without edges is.
 func (d *driver) read(anew bool) (reading, error) {
 	if d.sensor != nil && (anew || d.broken) {
 		_ = d.close() // it is being replaced because it does not work
@@ -50,9 +50,9 @@ func (d *driver) read(anew bool) (reading, error) {
 		err = possible(d.chip, fields)
 	}
 	if err != nil {
-		if d.config.Bus != "" {
-			// The chip may be another by now. A line's request is kept: it
-			// would lose the edges meanwhile.
+		if _, edges := d.sensor.(sensors.Edger); !edges {
+			// It may be another chip by now. A line's request is kept: it would
+			// lose the edges meanwhile.
 			_ = d.close()
 		}
 		return reading{}, explain(err, d.board, d.config)

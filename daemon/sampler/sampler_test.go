@@ -89,7 +89,7 @@ func TestSlowReadIsNotQueued(t *testing.T) {
 	})
 }
 
-// One failure is tried again at once, and nobody hears of it.
+// One failure is tried again at once, opened anew, and nobody hears of it.
 func TestOneRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{
@@ -108,7 +108,7 @@ func TestOneRetry(t *testing.T) {
 		}
 		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Every: 10 * time.Second})
 		pass(15 * time.Second)
-		same(t, "steps", f.taken(), []string{"0s open", "0s open", "0s sense", "10s sense", "10s sense"})
+		same(t, "steps", f.taken(), []string{"0s open", "0s open", "0s sense", "10s sense", "10s close", "10s open", "10s sense"})
 		same(t, "records", r.got(), []string{"0s a reading 1", "10s a reading 2"})
 		same(t, "faults", r.faults(), nil)
 		r.stop()
@@ -143,10 +143,11 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
-// A failing driver is closed before it is constructed again.
+// A failing driver is closed before it is constructed again. A line is so after
+// three failures only: it would lose edges.
 func TestReopenClosesTheOldOneFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{sense: func(n int) ([]sensors.Field, error) {
+		f := &fake{edges: true, sense: func(n int) ([]sensors.Field, error) {
 			if n <= 7 {
 				return nil, errWire
 			}
