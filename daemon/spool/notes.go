@@ -98,20 +98,12 @@ func (n *notes) read(payload []byte) {
 	if d.bad || lane >= lanes {
 		return
 	}
+	k := noteKey{lane, run}
 	switch what {
-	case 'a':
-		if lo, hi := d.uvarint(), d.uvarint(); !d.bad {
-			n.spans(noteKey{lane, run}).add(lo, hi)
-		}
-	case 'd':
-		done := n.spans(noteKey{lane, run})
-		for lo, hi := uint64(0), uint64(0); len(d.b) > 0; {
-			lo = hi + d.uvarint()
-			if hi = lo + d.uvarint(); d.bad {
-				return
-			}
-			done.add(lo, hi)
-		}
+	case 'a', 'd':
+		n.readDone(&d, what, k)
+	case 'f', 'r', 'x':
+		n.readFile(&d, what, k)
 	case 'm':
 		seq, sensor := d.uvarint(), d.string()
 		if !d.bad {
@@ -122,23 +114,6 @@ func (n *notes) read(payload []byte) {
 	case 'c':
 		if sensor := d.string(); !d.bad {
 			n.sensor(run, sensor, [lanes]bool{}, 0)
-		}
-	case 'f':
-		number, seq := d.uvarint(), d.uvarint()
-		if k := (fileKey{noteKey{lane, run}, uint32(number)}); !d.bad {
-			n.files[k] = seq
-		}
-	case 'r':
-		if number := d.uvarint(); !d.bad {
-			n.removed[fileKey{noteKey{lane, run}, uint32(number)}] = true
-		}
-	case 'x':
-		j := join{number: uint32(d.uvarint()), seq: d.uvarint()}
-		for len(d.b) > 0 && !d.bad {
-			j.others = append(j.others, uint32(d.uvarint()))
-		}
-		if k := (noteKey{lane, run}); !d.bad {
-			n.joins[k] = append(n.joins[k], j)
 		}
 	case 't':
 		for len(d.b) > 0 && !d.bad {
@@ -156,12 +131,55 @@ func (n *notes) read(payload []byte) {
 			n.sources = append(n.sources, t)
 		}
 	case 'h':
-		seq, k := d.uvarint(), givenKey{noteKey{lane, run}, "", true}
+		seq, of := d.uvarint(), givenKey{k, "", true}
 		if len(d.b) > 0 {
-			k.sensor, k.all = d.string(), false
+			of.sensor, of.all = d.string(), false
 		}
 		if !d.bad {
-			n.given[k] = seq
+			n.given[of] = seq
+		}
+	}
+}
+
+// readDone reads which seqs of a run are done.
+func (n *notes) readDone(d *decoder, what byte, k noteKey) {
+	if what == 'a' {
+		if lo, hi := d.uvarint(), d.uvarint(); !d.bad {
+			n.spans(k).add(lo, hi)
+		}
+		return
+	}
+	done := n.spans(k)
+	for lo, hi := uint64(0), uint64(0); len(d.b) > 0; {
+		lo = hi + d.uvarint()
+		if hi = lo + d.uvarint(); d.bad {
+			return
+		}
+		done.add(lo, hi)
+	}
+}
+
+// readFile reads what is said of segments: how far one is on disk, that it is
+// gone, or that it is what others have become.
+func (n *notes) readFile(d *decoder, what byte, k noteKey) {
+	number := uint32(d.uvarint())
+	file := fileKey{k, number}
+	switch what {
+	case 'f':
+		if seq := d.uvarint(); !d.bad {
+			n.files[file] = seq
+		}
+	case 'r':
+		if !d.bad {
+			n.removed[file] = true
+		}
+	case 'x':
+		j := join{number: number, seq: d.uvarint()}
+		for len(d.b) > 0 && !d.bad {
+			j.others = append(j.others, uint32(d.uvarint()))
+		}
+		if !d.bad {
+			n.joins[k] = append(n.joins[k], j)
 		}
 	}
 }
