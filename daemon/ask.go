@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/spool"
@@ -63,14 +64,17 @@ func AskRead(ctx context.Context, path, thing, sensor string) (SensorReading, er
 }
 
 // ReadHere reads a sensor of cfg on the board b itself, unless a daemon with
-// that configuration runs: the hardware is the daemon's then.
+// that configuration runs: the hardware is the daemon's then. What the sensor
+// or its bus has wrong is a [*local.Error], as from a daemon, with the fault's
+// code and what to do.
 func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.Config) (SensorReading, error) {
 	if err := spool.InUse(cfg.Spool.Dir); err != nil {
 		return SensorReading{}, fmt.Errorf("read %q: a daemon has the hardware, but not this socket: %w", s.Name, err)
 	}
 	fields, err := sampler.Once(ctx, b, s)
 	if err != nil {
-		return SensorReading{}, err
+		code := sampler.CodeOf(err)
+		return SensorReading{}, &local.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).DoAt(placeOf(cfg, s.Name))}
 	}
 	return SensorReading{Sensor: s.Name, Chip: s.Chip, Time: brief(time.Now()), Values: fields}, nil
 }

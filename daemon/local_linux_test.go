@@ -233,8 +233,15 @@ func TestReadHere(t *testing.T) {
 	if err := d.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, missing); err == nil || !strings.Contains(err.Error(), `read sensor "air"`) {
-		t.Errorf("a chip that is not there: %v", err)
+	var said *local.Error
+	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, missing); !errors.As(err, &said) || !strings.Contains(err.Error(), `read sensor "air"`) ||
+		said.Code != "no_answer" || !strings.Contains(said.Hint, "power and wiring") {
+		t.Errorf("a chip that is not there: %+v", err)
+	}
+	s.board.AddBus("i2c-1").Own(0x76, "bmp280")
+	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); !errors.As(err, &said) ||
+		said.Code != "address_owned" || !strings.Contains(said.Text, "driver bmp280") || !strings.Contains(said.Hint, "dtoverlay") {
+		t.Errorf("a chip that the kernel has: %+v", err)
 	}
 }
 

@@ -81,6 +81,34 @@ func TestBMx280Mistaken(t *testing.T) {
 	})
 }
 
+// A chip that another program has left measuring all the time, with a filter, is
+// taken over, also in the middle of its slowest measurement.
+func TestBME280FoundMeasuring(t *testing.T) {
+	for _, meas := range []byte{0xB7, 0xB5} { // x16 and x16, normal mode and forced
+		synctest.Test(t, func(t *testing.T) {
+			b, chip, open := air(t)
+			other, err := b.Bus("i2c-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Tx(0x76, []byte{0xF2, 5, 0xF5, 0x10, 0xF4, meas}, nil); err != nil {
+				t.Fatal(err)
+			}
+			s, err := open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for _, celsius := range []float64{25.08, -3} {
+				chip.SetTemperature(celsius)
+				if f, err := s.Sense(); err != nil || math.Abs(f[0].Value.(float64)-celsius) > 0.011 {
+					t.Errorf("found with ctrl_meas %#02x: %v, %v, want %g", meas, f, err, celsius)
+				}
+			}
+		})
+	}
+}
+
 // A status bit that never clears ends in an error, not in an endless loop.
 func TestBME280StuckStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -59,6 +59,9 @@ func hasBus(b board.Board, name string) bool {
 	return true
 }
 
+// CodeOf gives the fault that an error of [Once] is. Any goroutine.
+func CodeOf(err error) health.Code { return codeOf(err) }
+
 // codeOf gives the fault that an error is. What no driver has returned, a
 // panic or a missed deadline, is a read that failed.
 func codeOf(err error) health.Code {

@@ -11,6 +11,7 @@ import (
 // Once opens a sensor, reads it and closes it: what `fieldpost read` does. It
 // does not try again. The error is the driver's own, or says that the sensor
 // did not answer in time; then its goroutine is left behind in the kernel.
+// [CodeOf] tells which fault it is.
 func Once(ctx context.Context, b board.Board, c sensors.Config) ([]sensors.Field, error) {
 	chip, ok := sensors.Lookup(c.Chip)
 	if !ok {
@@ -32,10 +33,11 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	got := make(chan []sensors.Field, 1)
 	err := w.Do(within, func() error {
 		fields, err := readOnce(b, c, chip)
-		if err == nil {
-			got <- fields
+		if err != nil {
+			return explain(err, b, c)
 		}
-		return err
+		got <- fields
+		return nil
 	})
 	stop()
 	select {
