@@ -21,7 +21,7 @@ const lag = 16 << 10
 // turns is whose turn it is.
 type turns struct {
 	active []*flow // those of edges and samples that may have something to give
-	clock  int64   // the charge of the latest that was given, before it was
+	clock  int64   // the charge of the latest whose turn it was, before it was
 	row    int     // events in a row that were given while others waited
 	last   *flow   // that gave last
 	item   uint64  // and the item's id
@@ -33,17 +33,18 @@ func (t *turns) queue(f *flow) {
 		return
 	}
 	f.queued = true
-	f.tag = max(f.tag, t.clock)
+	f.tag = max(f.tag, t.clock-1) // of those that are alike it is the first
 	t.active = append(t.active, f)
+}
+
+// begin takes note that it is a flow's turn.
+func (t *turns) begin(f *flow) {
+	f.tag = max(f.tag, t.clock-lag)
+	t.clock = max(t.clock, f.tag)
 }
 
 // charge takes note that a flow has given a record.
 func (t *turns) charge(f *flow, payload []byte) {
-	if f.lane == events {
-		return
-	}
-	f.tag = max(f.tag, t.clock-lag)
-	t.clock = max(t.clock, f.tag)
 	f.tag += int64(len(payload)) + entryCost
 }
 
@@ -143,10 +144,14 @@ func (s *Spool) turn() *flow {
 		return e
 	}
 	s.turns.row = 0
-	if f := s.least(); f != nil || can != ready {
-		return f
+	f := s.least()
+	if f == nil && can == ready {
+		return e
 	}
-	return e
+	if f != nil {
+		s.turns.begin(f)
+	}
+	return f
 }
 
 // isReread reports whether what a flow wants could not be read, and waits to be

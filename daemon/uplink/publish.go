@@ -18,6 +18,7 @@ type flight struct {
 	id     uint64 // the outbox's
 	packet uint16 // the packet identifier
 	topic  string
+	size   int // of the packet, roughly
 	sent   time.Time
 	taken  bool // its PUBACK has come
 	fast   bool // sent in a second in which AWS IoT Core takes no more
@@ -135,6 +136,7 @@ func (s *session) mark() {
 		for i := range s.window {
 			if s.window[i].packet == packet {
 				s.window[i].taken = true
+				s.transit.acked(s.window[i], time.Now())
 				return
 			}
 		}

@@ -106,7 +106,11 @@ func (s *session) fill() (more bool, wait time.Duration) {
 		if len(s.window) >= s.room() || s.conn.over() {
 			return false, turnEvery
 		}
-		if d := s.l.pace.wait(time.Now()); d > 0 {
+		now := time.Now()
+		if s.underWay() >= s.transit.most(now) {
+			return false, turnEvery
+		}
+		if d := s.l.pace.wait(now); d > 0 {
 			return false, min(d, turnEvery)
 		}
 		m, ok := s.take()
@@ -170,7 +174,7 @@ func (s *session) publish(m Mail) {
 	now := time.Now()
 	s.sent, s.asked = true, now
 	s.l.pace.spend(m, now)
-	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, sent: now, fast: s.second.add(m, now)}
+	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, size: packetSize(m), sent: now, fast: s.second.add(m, now)}
 	s.window = append(s.window, f)
 	s.phase = Publishing
 	s.hearing.sends(m, f.packet)
