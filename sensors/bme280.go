@@ -52,7 +52,7 @@ var bme280 = Chip{
 	Addresses:  bmx280Addresses,
 	Quantities: bme280Quantities,
 	Every:      10 * time.Second,
-	Worst:      200 * time.Millisecond,
+	Worst:      100 * time.Millisecond,
 	Look:       lookOnBus(bmx280Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openBMx280(b, c, idBME280)
@@ -68,7 +68,7 @@ var bmp280 = Chip{
 	Addresses:  bmx280Addresses,
 	Quantities: bmp280Quantities,
 	Every:      10 * time.Second,
-	Worst:      200 * time.Millisecond,
+	Worst:      100 * time.Millisecond,
 	Look:       lookOnBus(bmx280Addresses),
 	Open: func(b board.Board, c Config) (Sensor, error) {
 		return openBMx280(b, c, idBMP280)
@@ -80,6 +80,7 @@ const (
 	regCalib00  = 0x88 // to 0xA1
 	regID       = 0xD0
 	regCalib26  = 0xE1 // to 0xE7
+	regReset    = 0xE0
 	regCtrlHum  = 0xF2 // BME280 only
 	regStatus   = 0xF3
 	regCtrlMeas = 0xF4
@@ -90,26 +91,25 @@ const (
 	calibHumSize = 7
 
 	statusMeasuring = 1 << 3 // a conversion is under way
-	statusUpdate    = 1 << 0 // im_update: the calibration is being copied, at power-on and before a conversion
+	statusUpdate    = 1 << 0 // im_update: the calibration is being copied, at power-on, after a reset and before a conversion
 
 	osrsH1      = 1           // ctrl_hum: humidity x1
 	osrsT1P4    = 1<<5 | 3<<2 // ctrl_meas: temperature x1, pressure x4
-	modeSleep   = 0
+	resetWord   = 0xB6
 	modeOnce    = 1 // forced mode
 	modeMask    = 3
 	tSB1000     = 5 << 5 // config: t_sb 1000 ms, no filter
 	configSpare = 1 << 1 // config: reserved
 )
 
-// Waiting. A measurement takes 16.2 ms at most (section 9.1, table 13: 1.25 +
-// 2.3 + 2.3*4 + 0.575 + 2.3 + 0.575), the longest that another program may have
-// begun 113 ms.
+// Waiting. A measurement takes 16.2 ms at most (section 9.1: 1.25 + 2.3 + 2.3*4 +
+// 0.575 + 2.3 + 0.575), the start-up 2 ms (table 1).
 const (
 	bmxMeasure   = 17 * time.Millisecond
 	bmxPoll      = time.Millisecond
 	bmxPolls     = 10
-	bmxIdlePoll  = 2 * time.Millisecond
-	bmxIdlePolls = 60
+	bmxCopy      = 2 * time.Millisecond
+	bmxCopyPolls = 12
 )
 
 // Chip ids, and who else may sit at these addresses.
@@ -143,17 +143,21 @@ func openBMx280(b board.Board, c Config, id byte) (Sensor, error) {
 	return s, nil
 }
 
-// setup sets the chip up and then reads its calibration, so that the set-up
-// it holds tells that the calibration is its own. It puts the chip to sleep
-// first, because in normal mode the chip may ignore a write to config.
+// setup resets the chip, sets it up and then reads its calibration, so that the
+// set-up it holds tells that the calibration is its own.
+//
+// Without the reset a chip that was starved of power, but not for long enough to
+// begin anew, may go on with damaged registers of its own and give pressures of
+// 700 hPa (esphome/issues, issue 3383); it also ends what another program has
+// begun.
 func (s *bmx280) setup(id byte) error {
 	if err := s.identify(id); err != nil {
 		return err
 	}
-	if err := s.w.write(regCtrlMeas, modeSleep); err != nil {
+	if err := s.w.write(regReset, resetWord); err != nil {
 		return err
 	}
-	if err := s.awaitIdle(); err != nil {
+	if err := s.awaitCopy(); err != nil {
 		return err
 	}
 	if s.humidity {
@@ -184,11 +188,11 @@ func (s *bmx280) identify(id byte) error {
 	return faultf("chip id %#02x is %s (want %#02x)", got[0], whose, id)
 }
 
-// awaitIdle waits for the end of a measurement that another program has begun,
-// and until the chip has copied its calibration from its memory, 2 ms after
-// power comes on.
-func (s *bmx280) awaitIdle() error {
-	for range bmxIdlePolls {
+// awaitCopy waits until the chip has copied its calibration from its memory, as
+// it does when power comes on and after a reset: 2 ms, by some reports up to 20.
+func (s *bmx280) awaitCopy() error {
+	for range bmxCopyPolls {
+		<-time.After(bmxCopy)
 		status, err := s.w.read(regStatus, 1)
 		if err != nil {
 			return err
@@ -196,9 +200,8 @@ func (s *bmx280) awaitIdle() error {
 		if status[0]&(statusMeasuring|statusUpdate) == 0 {
 			return nil
 		}
-		<-time.After(bmxIdlePoll)
 	}
-	return faultf("status says that it measures, or copies its calibration, and does not end")
+	return faultf("status says that it copies its calibration, or measures, and does not end")
 }
 
 // calibration reads the calibration twice.

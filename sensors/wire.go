@@ -35,8 +35,7 @@ type wire struct {
 var _ i2c.Bus = (*wire)(nil)
 
 // budget is how many transactions a call may take. The most that a healthy
-// chip needs is some seventy: a BME280 that is opened while it measures for
-// somebody else, at its slowest.
+// chip needs is two dozen.
 const budget = 100
 
 // errBudget ends a call that has used its budget up.
