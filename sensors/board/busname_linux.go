@@ -30,8 +30,8 @@ func adapters(dev, root string) []adapter {
 	var all []adapter
 	for _, p := range paths {
 		n, err := busNumber(filepath.Base(p))
-		if err != nil {
-			continue
+		if info, e := os.Lstat(p); err != nil || e != nil || info.Mode()&os.ModeSymlink != 0 {
+			continue // a link is another name of a bus that is listed
 		}
 		name, _ := os.ReadFile(filepath.Join(root, "sys/bus/i2c/devices", filepath.Base(p), "name")) // else it has none
 		all = append(all, adapter{n, strings.TrimSpace(string(name))})
@@ -44,11 +44,18 @@ func adapters(dev, root string) []adapter {
 // changes when it is plugged in again, or by the order in which the kernel
 // finds several; a link that a udev rule makes and the adapter's name stay.
 //
-//   - i2c-1, 1 or /dev/i2c-1: the bus of that number, whether it is there or not.
+//   - i2c-1, 1 or /dev/i2c-1: the bus of that number, whether it is there or not;
+//     where that file is a link, as /dev/i2c-10 on a Compute Module 5, the bus it
+//     leads to.
 //   - /dev/NAME: what that link leads to.
 //   - Anything else is the adapter's name or part of it, in upper or lower case.
 func findBus(dev, root, name string) (number int, err error) {
 	if n, err := busNumber(name); err == nil {
+		if target, err := filepath.EvalSymlinks(filepath.Join(dev, fmt.Sprintf("i2c-%d", n))); err == nil {
+			if other, err := busNumber(filepath.Base(target)); err == nil {
+				n = other
+			}
+		}
 		return n, nil
 	}
 	if link, ok := strings.CutPrefix(name, "/dev/"); ok {

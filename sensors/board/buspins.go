@@ -16,23 +16,30 @@ import (
 //
 // The device tree tells, which is looked for under root/sys: the bus's node has
 // a pinctrl-0, which leads to a node with brcm,pins (BCM2835 to BCM2711) or pins
-// (RP1), or it is of i2c-gpio and names its lines itself. Where it does not tell,
-// i2c-0 and i2c-1 are where they are on the header.
+// (RP1); it is behind a multiplexer of pins, whose node has that for each of its
+// buses; or it is of i2c-gpio and names its lines itself. Where there is no such
+// node, i2c-0 and i2c-1 are where they are on the header.
 //
 // Sources: Linux, Documentation/devicetree/bindings: pinctrl/brcm,bcm2835-gpio.txt,
-// pinctrl/raspberrypi,rp1-gpio.yaml, i2c/i2c-gpio.yaml; Raspberry Pi
+// pinctrl/raspberrypi,rp1-gpio.yaml, i2c/i2c-gpio.yaml,
+// i2c/i2c-mux-pinctrl.yaml; Raspberry Pi
 // documentation, "GPIO and the 40-pin header".
 func BusLines(root, bus string) []int {
 	node := filepath.Join(root, "sys/bus/i2c/devices", bus, "of_node")
 	if lines := gpioNodeLines(node); lines != nil {
 		return lines
 	}
-	if phandle, err := os.ReadFile(filepath.Join(node, "pinctrl-0")); err == nil && len(phandle) >= 4 {
-		if lines := pinNodeLines(filepath.Join(root, "sys/firmware/devicetree/base"), phandle[:4]); lines != nil {
-			return lines
+	real, err := filepath.EvalSymlinks(node)
+	if err != nil {
+		return map[string][]int{"i2c-0": {0, 1}, "i2c-1": {2, 3}}[bus]
+	}
+	_, channel, _ := strings.Cut(filepath.Base(real), "@")
+	for _, state := range []string{filepath.Join(real, "pinctrl-0"), filepath.Join(filepath.Dir(real), "pinctrl-"+channel)} {
+		if phandle, err := os.ReadFile(state); err == nil && len(phandle) >= 4 {
+			return pinNodeLines(filepath.Join(root, "sys/firmware/devicetree/base"), phandle[:4])
 		}
 	}
-	return map[string][]int{"i2c-0": {0, 1}, "i2c-1": {2, 3}}[bus]
+	return nil
 }
 
 // gpioNodeLines reads the lines of a bus that i2c-gpio makes: each is a phandle,

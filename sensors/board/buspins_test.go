@@ -46,6 +46,30 @@ func TestBusLines(t *testing.T) {
 		tree + "rp1/gpio/i2c4/phandle":         "\x00\x00\x00\x17",
 		tree + "rp1/gpio/i2c4/pins":            "gpio8\x00gpio9\x00",
 	})
+	mux := put(t, map[string]string{
+		tree + "i2c0mux/pinctrl-0":       "\x00\x00\x00\x20",
+		tree + "i2c0mux/pinctrl-1":       "\x00\x00\x00\x21",
+		tree + "i2c0mux/i2c@0/reg":       "\x00\x00\x00\x00",
+		tree + "i2c0mux/i2c@1/reg":       "\x00\x00\x00\x01",
+		tree + "gpio/i2c0/phandle":       "\x00\x00\x00\x20",
+		tree + "gpio/i2c0/brcm,pins":     "\x00\x00\x00\x00\x00\x00\x00\x01",
+		tree + "gpio/i2c0_dsi/phandle":   "\x00\x00\x00\x21",
+		tree + "gpio/i2c0_dsi/brcm,pins": "\x00\x00\x00\x2c\x00\x00\x00\x2d",
+		tree + "i2c@7ef09500/reg":        "", // HDMI's, and no pins
+	})
+	for bus, node := range map[string]string{"i2c-0": "i2c0mux/i2c@0", "i2c-10": "i2c0mux/i2c@1", "i2c-1": "i2c@7ef09500"} {
+		if err := os.MkdirAll(filepath.Join(mux, dev, bus), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(mux, tree, node), filepath.Join(mux, dev, bus, "of_node")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for bus, want := range map[string][]int{"i2c-0": {0, 1}, "i2c-10": {44, 45}, "i2c-1": nil} {
+		if got := BusLines(mux, bus); !slices.Equal(got, want) {
+			t.Errorf("behind a multiplexer: %s is on %v, want %v", bus, got, want)
+		}
+	}
 	for bus, want := range map[string][]int{
 		"i2c-0": {0, 1}, "i2c-1": {44, 45}, "i2c-2": nil, "i2c-3": {4, 5}, "i2c-4": {8, 9},
 		"i2c-5": {23, 24}, "i2c-6": {5, 6}, "i2c-7": nil, "i2c-8": nil,

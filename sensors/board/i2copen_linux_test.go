@@ -35,13 +35,13 @@ func TestFindBus(t *testing.T) {
 		"sys/bus/i2c/devices/i2c-10/name": "MCP2221 usb-i2c bridge\n",
 		"sys/bus/i2c/devices/i2c-11/name": "MCP2221 usb-i2c bridge on hidraw1\n",
 	})
-	for link, target := range map[string]string{"i2c-green": "i2c-7", "sensors": "i2c-10", "stray": "gpiochip0", "gone": "i2c-9", "i2c-odd": "gpiochip0"} {
+	for link, target := range map[string]string{"i2c-green": "i2c-7", "sensors": "i2c-10", "i2c-20": "i2c-7", "stray": "gpiochip0", "gone": "i2c-9", "i2c-odd": "gpiochip0"} {
 		if err := os.Symlink(target, filepath.Join(dev, link)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, want := range map[string]int{
-		"i2c-1": 1, "i2c-3": 3, "CH341": 7, "ch341-usb at": 7, "BCM2835": 1, "/dev/i2c-green": 7, "/dev/sensors": 10,
+		"i2c-1": 1, "i2c-3": 3, "i2c-20": 7, "/dev/i2c-20": 7, "CH341": 7, "ch341-usb at": 7, "BCM2835": 1, "/dev/i2c-green": 7, "/dev/sensors": 10,
 		"MCP2221 usb-i2c bridge": 10, "hidraw1": 11,
 	} {
 		if got, err := findBus(dev, root, name); err != nil || got != want {
@@ -60,6 +60,9 @@ func TestFindBus(t *testing.T) {
 		if n, err := findBus(dev, root, name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is %d, %v, want %q", name, n, err, want)
 		}
+	}
+	if names := busNames(dev); !slices.Equal(names, []string{"i2c-1", "i2c-7", "i2c-10", "i2c-11"}) {
+		t.Errorf("buses %q, want no links", names)
 	}
 	if err := os.Rename(filepath.Join(dev, "i2c-7"), filepath.Join(dev, "i2c-8")); err != nil {
 		t.Fatal(err)
