@@ -134,6 +134,7 @@ func TestLinkOnAHangingDisk(t *testing.T) {
 		}
 		p = b.shows(101)
 		p.connack(0, true)
+		synctest.Wait()
 		if end, err := f.Expires(); end.IsZero() || err == nil || !strings.Contains(err.Error(), "has not answered for 3m") {
 			t.Errorf("%v, %v", end, err)
 		}
