@@ -100,6 +100,9 @@ type OrdersReport struct {
 	Passed  uint64 `json:"passed"` // messages on the topic that were no orders to this board
 	// Elsewhere counts messages that came on another topic, and were passed over.
 	Elsewhere uint64 `json:"elsewhere"`
+	// Unanswered counts those among Refused and Again that were told by number
+	// only, because so many came.
+	Unanswered uint64 `json:"unanswered"`
 }
 
 // SensorReport is one sensor.
@@ -235,7 +238,7 @@ func (d *Daemon) reportOrders() OrdersReport {
 	st := d.desk.Stats()
 	return OrdersReport{
 		Topic: d.ordersTopic(), Done: st.Done, Refused: st.Refused, Failed: st.Failed,
-		Again: st.Again, Passed: st.Passed, Elsewhere: st.Elsewhere,
+		Again: st.Again, Passed: st.Passed, Elsewhere: st.Elsewhere, Unanswered: st.Unanswered,
 	}
 }
 

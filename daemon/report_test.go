@@ -30,7 +30,7 @@ func someReport() daemon.Report {
 		},
 		Certificate: daemon.CertificateReport{File: "/etc/fieldpost/certs/certificate.pem.crt", Expires: at.Add(100*24*time.Hour + time.Hour)},
 		Spool:       daemon.SpoolReport{ID: "k7m2qx", Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1},
-		Orders:      daemon.OrdersReport{Topic: "test/topic/commands", Done: 12, Refused: 3, Failed: 1, Again: 4, Passed: 100, Elsewhere: 6},
+		Orders:      daemon.OrdersReport{Topic: "test/topic/commands", Done: 12, Refused: 3, Failed: 1, Again: 4, Passed: 100, Elsewhere: 6, Unanswered: 1500},
 		Sensors: []daemon.SensorReport{
 			{Name: "air", Chip: "bme280", Time: ago(4 * time.Second), Age: 4, Seq: 41, Values: daemon.Values{{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0}}},
 			{Name: "soil", Chip: "tmp102", Faults: []string{"no_answer"}},

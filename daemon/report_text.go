@@ -122,6 +122,9 @@ func (p *printer) orders(o OrdersReport) {
 	if o.Topic != "" {
 		p.line("orders\t%d done, %d refused, %d failed; by MQTT on %s", o.Done, o.Refused, o.Failed, o.Topic)
 	}
+	if o.Unanswered > 0 {
+		p.line("\tnot answered one by one: %d", o.Unanswered)
+	}
 	if o.Elsewhere > 0 {
 		p.line("\tmessages on other topics, passed over: %d", o.Elsewhere)
 	}
