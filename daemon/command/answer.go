@@ -30,10 +30,10 @@ type Answer struct {
 	Count  uint64      // of [NotAnswered], how many orders; else 0
 	Stamp  clock.Stamp // when it was decided
 
-	sure   bool // its order gets it again if that comes again, in a later boot too
-	saved  bool // its order gets it again in a later run, until the next boot
-	hasty  bool // so many are refused that nobody waits until the broker has it
-	untold bool // it is counted, and not given
+	sure       bool // its order gets it again if that comes again, in a later boot too
+	saved      bool // its order gets it again in a later run, until the next boot
+	noWait     bool // so many are refused that nobody waits until the broker has it
+	suppressed bool // it is counted, and not given
 }
 
 // Record is the answer as a message.

@@ -84,8 +84,8 @@ func (d *Desk) give(t *ticket, end *outcome) Answer {
 	err := d.ledger.wait(end.note, patience) // a fault tells; it is kept in memory
 	known := end.note != nil || end.again
 	end.answer.sure = end.note != nil && err == nil || known && d.ledger.whole()
-	if known && !end.answer.sure && !end.answer.untold { // [CMD-14]
-		end.answer.saved = d.ledger.save(t.order.ID, !t.from.metered) == nil
+	if known && !end.answer.sure && !end.answer.suppressed { // [CMD-14]
+		end.answer.saved = d.ledger.saveFallback(t.order.ID, !t.from.limited) == nil
 	}
 	switch {
 	case end.answer.Status == "":
@@ -237,13 +237,13 @@ func (d *Desk) act(t *ticket) *outcome {
 // is not remembered. [CMD-11] [CMD-19] [CMD-20]
 func (d *Desk) refuse(t *ticket, a Answer, now clock.Stamp) *outcome {
 	a.ID, a.Output, a.Stamp = t.order.ID, t.order.Output, now
-	told := d.rationed(&a, t.from, &d.refused)
+	told := d.limitLocked(&a, t.from, &d.refused)
 	end := &outcome{answer: a}
 	if t.order.ID != "" && (told || t.note != nil) {
 		var lasts bool
 		end.note, lasts = d.ledger.refuse(t.order, a)
 		if !lasts && told {
-			d.leave(&end.answer)
+			d.suppress(&end.answer)
 		}
 	}
 	t.leave()

@@ -75,8 +75,8 @@ type Desk struct {
 	flying map[string]*ticket // orders between the gate and their answer, by id
 	stats  Stats
 	// Rates of answers to orders that came from the broker and did not act.
-	strange, refused, repeated meter
-	unsaid                     unsaid
+	malformed, refused, repeated limiter
+	suppressed                   suppressed
 }
 
 // New makes a desk that knows of the orders in its journal, which it reads.
@@ -93,11 +93,11 @@ func New(o Options) *Desk {
 	}
 	d := &Desk{o: o, ending: make(chan struct{}), lanes: map[string]*lane{}, flying: map[string]*ticket{}}
 	d.end = sync.OnceFunc(func() { close(d.ending) })
-	d.strange = meter{most: strangeMost, every: strangeEvery}
-	d.refused, d.repeated = meter{most: refusedMost, every: refusedEvery}, meter{most: refusedMost, every: refusedEvery}
-	d.unsaid.wake = make(chan struct{}, 1)
+	d.malformed = limiter{burst: malformedBurst, interval: malformedInterval}
+	d.refused, d.repeated = limiter{burst: refusedBurst, interval: refusedInterval}, limiter{burst: refusedBurst, interval: refusedInterval}
+	d.suppressed.wake = make(chan struct{}, 1)
 	d.ledger = newLedger(o, &d.mu)
-	d.ledger.recall()
+	d.ledger.loadFallback()
 	d.ledger.pass()
 	return d
 }
@@ -108,7 +108,7 @@ type source struct {
 	retained bool
 	mail     bool // from the broker, who sends it again if it is not acknowledged
 	stored   bool // somebody may have stored it on its way
-	metered  bool // its answer goes to the broker, and not to somebody who waits for it
+	limited  bool // its answer goes to the broker, and not to somebody who waits for it
 	// overtaken says that an order to the safe level that came later was carried
 	// out before this one was looked at.
 	overtaken bool
@@ -147,11 +147,11 @@ func (d *Desk) take(o Order, err error, size int, from source) (finish func() An
 	case errors.As(err, &malformed): // [CMD-2]
 		a = because(malformed.Code, malformed.Detail)
 		a.ID, a.Output, a.sure = malformed.ID, malformed.Output, true
-		d.ration(&a, from, &d.strange)
+		d.limit(&a, from, &d.malformed)
 	case from.retained: // [CMD-3]
 		a = because(Retained, "")
 		a.ID, a.Output = o.ID, o.Output
-		d.ration(&a, from, &d.refused)
+		d.limit(&a, from, &d.refused)
 	default:
 		return d.admit(o, from)
 	}
@@ -159,22 +159,22 @@ func (d *Desk) take(o Order, err error, size int, from source) (finish func() An
 	return func() Answer { return d.tally(a, from.cause) }
 }
 
-// ration has an answer only counted where there have been so many. [CMD-19]
-func (d *Desk) ration(a *Answer, from source, m *meter) {
+// limit has an answer only counted where there have been so many. [CMD-19]
+func (d *Desk) limit(a *Answer, from source, m *limiter) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.rationed(a, from, m)
+	d.limitLocked(a, from, m)
 }
 
-// rationed is ration with mu held. It reports whether the answer is given.
-func (d *Desk) rationed(a *Answer, from source, m *meter) bool {
-	if !from.metered {
+// limitLocked is limit with mu held. It reports whether the answer is given.
+func (d *Desk) limitLocked(a *Answer, from source, m *limiter) bool {
+	if !from.limited {
 		return true
 	}
 	ok, calm := m.take(time.Now())
-	a.hasty = !calm
+	a.noWait = !calm
 	if !ok {
-		d.leave(a)
+		d.suppress(a)
 	}
 	return ok
 }
@@ -204,7 +204,7 @@ func (d *Desk) tally(a Answer, cause string) Answer {
 			s.Failed++
 		}
 	})
-	if !a.untold {
+	if !a.suppressed {
 		d.o.Log.Info("order answered", "id", a.ID, "output", a.Output, "status", string(a.Status), "reason", string(a.Reason), "cause", cause)
 	}
 	return a
@@ -213,10 +213,10 @@ func (d *Desk) tally(a Answer, cause string) Answer {
 // repeat counts and logs an answer that is given once more.
 func (d *Desk) repeat(a Answer, from source) Answer {
 	d.count(func(s *Stats) { s.Again++ })
-	if !a.untold {
-		d.ration(&a, from, &d.repeated)
+	if !a.suppressed {
+		d.limit(&a, from, &d.repeated)
 	}
-	if !a.untold {
+	if !a.suppressed {
 		d.o.Log.Info("order came again", "id", a.ID, "status", string(a.Status), "cause", from.cause)
 	}
 	return a

@@ -11,25 +11,25 @@ const keepFor = 24 * time.Hour
 
 // entry is an order that is remembered.
 type entry struct {
-	order   Order
-	answer  *Answer       // nil while it is under way; never changed
-	until   time.Duration // on CLOCK_BOOTTIME, which no correction of the time moves
-	boot    string        // the boot for which until holds
-	expiry  time.Time     // when it may be forgotten by the wall clock; zero while that is not known
-	refused bool
-	far     bool     // refused, and it expires further ahead than an id is kept
-	saved   bool     // the fallback journal has it as it is
-	told    bool     // and nobody need be given its answer any more
-	owed    bool     // its answer may be one that only we can give again
-	blind   bool     // decided while the ledger could not be read
-	note    *pending // the last that was to be written of it; nil where it was read
-	place   uint64   // in the order of the entries
-	size    int64    // bytes it takes in a journal that was written anew
+	order       Order
+	answer      *Answer       // nil while it is under way; never changed
+	until       time.Duration // on CLOCK_BOOTTIME, which no correction of the time moves
+	boot        string        // the boot for which until holds
+	expiry      time.Time     // when it may be forgotten by the wall clock; zero while that is not known
+	refused     bool
+	far         bool     // refused, and it expires further ahead than an id is kept
+	saved       bool     // the fallback journal has it as it is
+	delivered   bool     // and nobody need be given its answer any more
+	mustDeliver bool     // its answer may be one that only we can give again
+	unread      bool     // decided while the ledger could not be read
+	note        *pending // the last that was to be written of it; nil where it was read
+	place       uint64   // in the order of the entries
+	size        int64    // bytes it takes in a journal that was written anew
 }
 
 // made is the entry of an order that is new.
 func (l *ledger) made(o Order, now clock.Stamp) *entry {
-	e := &entry{order: o, boot: now.Boot, blind: !l.read}
+	e := &entry{order: o, boot: now.Boot, unread: !l.read}
 	e.until = now.Mono + left(o, now, l.life) + keepFor
 	if now.Synced {
 		e.expiry = now.Wall.Add(left(o, now, l.life) + keepFor)

@@ -33,9 +33,9 @@ type fallback struct {
 	bytes   int64
 }
 
-// recall puts what the fallback journal holds into the index. It is called
+// loadFallback puts what the fallback journal holds into the index. It is called
 // once, before the ledger's own journal is read.
-func (l *ledger) recall() {
+func (l *ledger) loadFallback() {
 	f := &l.fallback
 	if f.journal == nil {
 		return
@@ -75,13 +75,13 @@ func (e *entry) wins(own *entry) bool {
 			return e.saved // the same: whether it was told stands here
 		}
 	}
-	return e.saved && !e.blind
+	return e.saved && !e.unread
 }
 
-// save notes what is known of an order in the fallback journal, unless it is
+// saveFallback notes what is known of an order in the fallback journal, unless it is
 // there already. told says that nobody need be given its answer any more. The
 // error says why it is not noted.
-func (l *ledger) save(id string, told bool) error {
+func (l *ledger) saveFallback(id string, told bool) error {
 	f := &l.fallback
 	if f.journal == nil {
 		return errNoFallback
@@ -94,12 +94,12 @@ func (l *ledger) save(id string, told bool) error {
 		l.mu.Unlock()
 		return errors.New("nothing is known of the order")
 	}
-	if e.saved && (e.told || !told) {
+	if e.saved && (e.delivered || !told) {
 		l.mu.Unlock()
 		return nil
 	}
 	said := *e
-	said.told = told
+	said.delivered = told
 	l.mu.Unlock()
 	err := f.put(l, said)
 	if err != nil {
@@ -113,7 +113,7 @@ func (l *ledger) save(id string, told bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.known[id] == e && e.answer == said.answer {
-		e.saved, e.told = true, told
+		e.saved, e.delivered = true, told
 	}
 	return nil
 }
@@ -174,9 +174,9 @@ func (l *ledger) savedEntries(id string, size int64) (payloads [][]byte, bytes i
 	return payloads, bytes
 }
 
-// empty has the fallback journal hold nothing, once the ledger's own holds all
+// clearFallback has the fallback journal hold nothing, once the ledger's own holds all
 // and every answer noted here has been told. The ledger's goroutine calls it.
-func (l *ledger) empty() {
+func (l *ledger) clearFallback() {
 	f := &l.fallback
 	if f.journal == nil {
 		return
@@ -207,20 +207,20 @@ func (l *ledger) settled() bool {
 		return false
 	}
 	for _, e := range l.known {
-		if e.saved && !e.told {
+		if e.saved && !e.delivered {
 			return false
 		}
 	}
 	return true
 }
 
-// untold gives the answers that a run before noted in the fallback journal and
+// undelivered gives the answers that a run before noted in the fallback journal and
 // need not have told any more, oldest first.
-func (l *ledger) untold() (out []Answer) {
+func (l *ledger) undelivered() (out []Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.inOrder() {
-		told := e.told || slices.ContainsFunc(l.telling, func(x telling) bool { return x.id == e.order.ID })
+		told := e.delivered || slices.ContainsFunc(l.delivering, func(x delivery) bool { return x.id == e.order.ID })
 		if e.saved && !told {
 			a := *e.answer
 			a.saved = true
@@ -230,12 +230,12 @@ func (l *ledger) untold() (out []Answer) {
 	return out
 }
 
-// arrived notes which answers to orders of a run before have arrived. The
+// noteDelivered notes which answers to orders of a run before have arrived. The
 // ledger's goroutine calls it.
-func (l *ledger) arrived() {
+func (l *ledger) noteDelivered() {
 	l.mu.Lock()
 	var done []string
-	l.telling = slices.DeleteFunc(l.telling, func(x telling) bool {
+	l.delivering = slices.DeleteFunc(l.delivering, func(x delivery) bool {
 		select {
 		case <-x.kept:
 		default:
@@ -248,6 +248,6 @@ func (l *ledger) arrived() {
 	})
 	l.mu.Unlock()
 	for _, id := range done {
-		_ = l.save(id, true) // if not, it is told once more
+		_ = l.saveFallback(id, true) // if not, it is told once more
 	}
 }

@@ -79,7 +79,7 @@ func TestResultBesideTheLedger(t *testing.T) {
 
 // An order that was done is sent again while the ledger cannot be read: it is
 // refused, as nobody can know. When the ledger can be read, its answer stands.
-func TestBlindRefusalGivesWay(t *testing.T) {
+func TestUnreadRefusalGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, beside, base := &paper{t: t}, &paper{t: t}, clock.Fake()
 		a := order("a", "pump", "on", time.Hour)

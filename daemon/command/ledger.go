@@ -66,28 +66,28 @@ type ledger struct {
 	unstamped bool // [Options].Unstamped
 	fallback  fallback
 
-	mu      *sync.Mutex
-	acts    int // entries of orders carried out
-	refused int
-	far     int // of those, that expire further ahead than an id is kept
-	known   map[string]*entry
-	count   uint64 // of entries ever put in, for their order
-	live    int64  // bytes of what the journal need hold
-	no      int64  // of those, of orders refused
-	forgot  spans  // expiries of orders that are not known any more
-	queue   []*pending
-	read    bool // the journal has been read
-	sound   bool // the journal, with what is in the queue, holds what the index does
-	missed  bool // something was not put into the queue since the index was last copied
-	hung    bool // the disk does not answer
-	over    bool // nobody writes the journal any more
-	sweep   time.Duration
-	telling []telling // answers to orders of a run before, on their way
+	mu         *sync.Mutex
+	acts       int // entries of orders carried out
+	refused    int
+	far        int // of those, that expire further ahead than an id is kept
+	known      map[string]*entry
+	count      uint64     // of entries ever put in, for their order
+	live       int64      // bytes of what the journal need hold
+	no         int64      // of those, of orders refused
+	forgot     timeRanges // expiries of orders that are not known any more
+	queue      []*pending
+	read       bool // the journal has been read
+	sound      bool // the journal, with what is in the queue, holds what the index does
+	missed     bool // something was not put into the queue since the index was last copied
+	hung       bool // the disk does not answer
+	over       bool // nobody writes the journal any more
+	sweep      time.Duration
+	delivering []delivery // answers to orders of a run before, on their way
 }
 
-// telling is an answer that is noted in the fallback journal until it has
+// delivery is an answer that is noted in the fallback journal until it has
 // arrived.
-type telling struct {
+type delivery struct {
 	id   string
 	kept <-chan struct{}
 }
@@ -173,7 +173,7 @@ func (l *ledger) settle(id string, a Answer) *pending {
 		return nil
 	}
 	l.live -= e.size
-	e.answer, e.saved, e.told = &a, false, false
+	e.answer, e.saved, e.delivered = &a, false, false
 	e.size = e.weight()
 	l.live += e.size
 	e.note = l.note(result(a))

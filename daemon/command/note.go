@@ -22,10 +22,10 @@ type note struct {
 	Until   *instant    `json:"until,omitempty"` // when it may be forgotten, where that is known
 	Boot    string      `json:"boot,omitempty"`  // and in this boot not before
 	Mono    int64       `json:"mono,omitempty"`  // this on CLOCK_BOOTTIME, nanoseconds
-	// Blind says that it was decided while the ledger could not be read, and Told
+	// Unread says that it was decided while the ledger could not be read, and Told
 	// that its answer need not be given any more; both in the fallback journal.
-	Blind bool `json:"blind,omitempty"`
-	Told  bool `json:"told,omitempty"`
+	Unread    bool `json:"unread,omitempty"`
+	Delivered bool `json:"delivered,omitempty"`
 	// Forgot is ranges of the expiries of orders that were forgotten; an entry
 	// that has it is about nothing else.
 	Forgot [][2]instant `json:"forgot,omitempty"`
@@ -85,7 +85,7 @@ func (e *entry) intent() note {
 // whole is the entry of all that is known of an order.
 func (e *entry) whole() note {
 	n := e.intent()
-	n.Refused, n.Blind, n.Told = e.refused, e.blind, e.told
+	n.Refused, n.Unread, n.Delivered = e.refused, e.unread, e.delivered
 	if e.answer != nil {
 		n.Answer = noteOf(*e.answer)
 	}
@@ -130,7 +130,7 @@ func decodeNote(b []byte) (note, error) {
 }
 
 // forgotten is the entry of the expiries that were forgotten.
-func forgotten(s spans) note {
+func forgotten(s timeRanges) note {
 	n := note{V: noteVersion}
 	for _, x := range s {
 		n.Forgot = append(n.Forgot, [2]instant{*instantOf(x.from), *instantOf(x.to)})
@@ -143,7 +143,7 @@ func forgotten(s spans) note {
 func (n note) entry() *entry {
 	e := &entry{
 		order: Order{ID: n.ID}, expiry: n.Until.time(), boot: n.Boot, until: time.Duration(n.Mono), refused: n.Refused,
-		blind: n.Blind, told: n.Told,
+		unread: n.Unread, delivered: n.Delivered,
 	}
 	if o := n.Order; o != nil {
 		e.order.Output, e.order.Action, e.order.For = o.Output, output.Action(o.Action), time.Duration(o.For)

@@ -40,9 +40,9 @@ func TestNotesRoundTrip(t *testing.T) {
 // Whatever stands in the journals, the desk starts, answers each id at most
 // once, and what it knows it does not do.
 func FuzzReplay(f *testing.F) {
-	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}`+"\n"+`{"v":1,"id":"a","answer":{"status":"done"}}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"blind":true,"answer":{"status":"refused"}}`))
-	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}`+"\n{}\nnull"), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"blind":true,"answer":{"status":"refused"}}`))
-	f.Add([]byte(`{"v":1,"forgot":[[[-62135596800,0],[9223372036854775807,9]],[[1,2],[3,4]]]}`+"\n"+`{"v":1,"forgot":[]}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"blind":true,"answer":{"status":"refused"}}`))
+	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}`+"\n"+`{"v":1,"id":"a","answer":{"status":"done"}}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
+	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}`+"\n{}\nnull"), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
+	f.Add([]byte(`{"v":1,"forgot":[[[-62135596800,0],[9223372036854775807,9]],[[1,2],[3,4]]]}`+"\n"+`{"v":1,"forgot":[]}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
 	f.Fuzz(func(t *testing.T, data, other []byte) {
 		p, beside := &paper{t: t, entries: bytes.Split(data, []byte("\n"))}, &paper{t: t, entries: bytes.Split(other, []byte("\n"))}
 		o := newOfficeBeside(t, p, beside, clock.Fake())

@@ -9,16 +9,16 @@ import (
 
 // replayed is what a journal holds.
 type replayed struct {
-	entries     []*entry // in their order; one for each id
-	forgot      []span   // expiries of orders that were forgotten
-	holes, tail int      // places that cannot be read, bytes cut off at the end
+	entries     []*entry    // in their order; one for each id
+	forgot      []timeRange // expiries of orders that were forgotten
+	holes, tail int         // places that cannot be read, bytes cut off at the end
 }
 
 // replay reads a journal.
 func replay(j Journal) (replayed, error) {
 	found, strange := map[string]*entry{}, 0
 	var order []*entry
-	var forgot []span
+	var forgot []timeRange
 	damage, err := j.Replay(func(payload []byte) {
 		n, err := decodeNote(payload)
 		if err != nil {
@@ -26,7 +26,7 @@ func replay(j Journal) (replayed, error) {
 			return
 		}
 		for _, x := range n.Forgot {
-			forgot = append(forgot, span{x[0].time(), x[1].time()})
+			forgot = append(forgot, timeRange{x[0].time(), x[1].time()})
 		}
 		if n.Forgot != nil {
 			return
@@ -81,10 +81,10 @@ func (l *ledger) load() (begun []*entry, err error) {
 	l.took(found.holes, found.tail)
 	now := l.clock.Now()
 	for _, x := range found.forgot {
-		l.forgot.addSpan(x, now.Wall)
+		l.forgot.addRange(x, now.Wall)
 	}
 	for _, e := range found.entries {
-		e.blind, e.told = false, false
+		e.unread, e.delivered = false, false
 		old := l.known[e.order.ID]
 		if old != nil && old.wins(e) {
 			continue
@@ -94,11 +94,11 @@ func (l *ledger) load() (begun []*entry, err error) {
 			e.boot, e.until = now.Boot, now.Mono+l.life+keepFor // nobody has had this answer yet
 			begun = append(begun, e)
 		}
-		e.owed = old != nil // its message may have been acknowledged with another answer
+		e.mustDeliver = old != nil // its message may have been acknowledged with another answer
 		l.put(e)
 	}
 	for _, e := range l.known {
-		e.blind = false
+		e.unread = false
 	}
 	return begun, nil
 }

@@ -158,8 +158,8 @@ func (l *ledger) run(ctx context.Context) {
 		case <-l.wake:
 		}
 		l.pass()
-		l.arrived()
-		l.empty()
+		l.noteDelivered()
+		l.clearFallback()
 		again.Reset(l.tidy())
 	}
 }
@@ -217,11 +217,11 @@ func (l *ledger) pass() {
 	// because the disk fails.
 	for _, e := range begun {
 		l.log.Warn("order of the run before has no result", "id", e.order.ID, "output", e.order.Output)
-		saved := (e.owed || !l.whole()) && l.save(e.order.ID, false) == nil
+		saved := (e.mustDeliver || !l.whole()) && l.saveFallback(e.order.ID, false) == nil
 		kept := l.answer(e.answer.Record())
 		if saved {
 			l.mu.Lock()
-			l.telling = append(l.telling, telling{e.order.ID, kept})
+			l.delivering = append(l.delivering, delivery{e.order.ID, kept})
 			l.mu.Unlock()
 		}
 	}

@@ -19,9 +19,9 @@ func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
 	acks := &receipts{wake: make(chan struct{}, 1)}
 	rest.Go(func() { d.ledger.run(notes) })
 	rest.Go(func() { acks.run(notes) })
-	rest.Go(func() { d.sumUp(notes) })
-	for _, a := range d.ledger.untold() {
-		orders.Go(func() { d.passSaved(ctx, a) })
+	rest.Go(func() { d.summarise(notes) })
+	for _, a := range d.ledger.undelivered() {
+		orders.Go(func() { d.passUnsure(ctx, a) })
 	}
 	err := d.receive(ctx, in, acks, &orders)
 	if err != nil {
@@ -42,7 +42,7 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 		case <-ctx.Done():
 			return ctx.Err()
 		case m, ok := <-in:
-			batch := d.gather(m, ok, in, acks)
+			batch := d.receiveBatch(m, ok, in, acks)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -54,8 +54,8 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 	}
 }
 
-// mostTogether is how many messages are looked at before the first is begun.
-const mostTogether = 64
+// maxBatch is how many messages are looked at before the first is begun.
+const maxBatch = 64
 
 // arrival is a message that was decoded.
 type arrival struct {
@@ -69,24 +69,24 @@ type arrival struct {
 	overtaken bool
 }
 
-// gather takes a message and others that wait, decodes them, and has orders to
+// receiveBatch takes a message and others that wait, decodes them, and has orders to
 // the safe level go before the rest. [CMD-19]
-func (d *Desk) gather(m uplink.Message, ok bool, in <-chan uplink.Message, acks *receipts) (batch []arrival) {
+func (d *Desk) receiveBatch(m uplink.Message, ok bool, in <-chan uplink.Message, acks *receipts) (batch []arrival) {
 	for {
 		if ok && !m.Lost() { // [CMD-13]
 			batch = append(batch, d.open(m, acks))
 		}
-		if !ok || len(in) == 0 || len(batch) == mostTogether {
+		if !ok || len(in) == 0 || len(batch) == maxBatch {
 			break
 		}
 		m, ok = <-in // nobody else receives
 	}
-	return ahead(batch)
+	return safeFirst(batch)
 }
 
-// ahead puts orders to the safe level first. Those before them for the same
+// safeFirst puts orders to the safe level first. Those before them for the same
 // output are overtaken, as they would be in its lane. [CMD-15]
-func ahead(batch []arrival) []arrival {
+func safeFirst(batch []arrival) []arrival {
 	var first, rest []arrival
 	safe := map[string]bool{} // outputs for which one comes later
 	for _, x := range slices.Backward(batch) {
@@ -132,7 +132,7 @@ func (d *Desk) begin(ctx context.Context, batch []arrival, acks *receipts, order
 			continue
 		}
 		finish := d.take(x.order, x.err, max(m.Size, len(m.Payload)), source{
-			cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, metered: true, overtaken: x.overtaken, lost: m.Lost,
+			cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, limited: true, overtaken: x.overtaken, lost: m.Lost,
 		})
 		if finish == nil {
 			acks.close(r, true)
@@ -148,10 +148,10 @@ func (d *Desk) finish(ctx context.Context, a Answer, acks *receipts, r *receipt)
 	switch {
 	case a.Status == "": // the broker sends it again
 		acks.close(r, false)
-	case a.untold:
+	case a.suppressed:
 		acks.close(r, true)
 	case a.sure:
-		acks.close(r, d.pass(ctx, a, r != nil && !a.hasty))
+		acks.close(r, d.pass(ctx, a, r != nil && !a.noWait))
 	case a.Status == Refused:
 		// It must not act after it was answered, and a power cut would have it
 		// forgotten: acknowledged first, it does not come again.
@@ -162,17 +162,17 @@ func (d *Desk) finish(ctx context.Context, a Answer, acks *receipts, r *receipt)
 			case <-ctx.Done():
 			}
 		}
-		d.passSaved(ctx, a)
+		d.passUnsure(ctx, a)
 	default:
-		d.passSaved(ctx, a)
+		d.passUnsure(ctx, a)
 		acks.close(r, true)
 	}
 }
 
-// passSaved passes an answer on that is not in the ledger on disk. Where it is
+// passUnsure passes an answer on that is not in the ledger on disk. Where it is
 // noted in the fallback journal, the next run gives it again unless it is known
 // to have arrived.
-func (d *Desk) passSaved(ctx context.Context, a Answer) {
+func (d *Desk) passUnsure(ctx context.Context, a Answer) {
 	kept := d.o.Answer(a.Record())
 	if !a.saved {
 		return
@@ -184,7 +184,7 @@ func (d *Desk) passSaved(ctx context.Context, a Answer) {
 			return
 		}
 	}
-	_ = d.ledger.save(a.ID, true) // if not, it is told once more
+	_ = d.ledger.saveFallback(a.ID, true) // if not, it is told once more
 	d.ledger.poke()
 }
 

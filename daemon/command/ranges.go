@@ -6,36 +6,36 @@ import (
 )
 
 const (
-	// maxSpans bounds how many ranges are kept. Honest clocks need one or two:
+	// maxRanges bounds how many ranges are kept. Honest clocks need one or two:
 	// all that was forgotten lies in the past.
-	maxSpans = 64
-	// spanJoin is how close two expiries are to be in one range.
-	spanJoin = time.Hour
+	maxRanges = 64
+	// rangeGap is how close two expiries are to be in one range.
+	rangeGap = time.Hour
 )
 
-// spans is a set of times: the expiries of orders that were forgotten. It is
+// timeRanges is a set of times: the expiries of orders that were forgotten. It is
 // kept as closed ranges, in order, so it may hold more than was added, never
 // less. [CMD-20]
-type spans []span
+type timeRanges []timeRange
 
-type span struct{ from, to time.Time }
+type timeRange struct{ from, to time.Time }
 
 // add puts a time into the set. now says which ranges are joined when there
 // are too many: those with the least of the future between them.
-func (s *spans) add(t, now time.Time) { s.addSpan(span{t, t}, now) }
+func (s *timeRanges) add(t, now time.Time) { s.addRange(timeRange{t, t}, now) }
 
-func (s *spans) addSpan(x span, now time.Time) {
+func (s *timeRanges) addRange(x timeRange, now time.Time) {
 	if x.to.Before(x.from) || x.from.IsZero() || x.to.IsZero() {
 		return // none that add has made
 	}
 	i := 0
 	for ; i < len(*s); i++ {
 		switch o := (*s)[i]; {
-		case o.to.Add(spanJoin).Before(x.from):
+		case o.to.Add(rangeGap).Before(x.from):
 			continue
-		case x.to.Add(spanJoin).Before(o.from):
+		case x.to.Add(rangeGap).Before(o.from):
 		default: // they touch
-			x = span{earlier(x.from, o.from), later(x.to, o.to)}
+			x = timeRange{earlier(x.from, o.from), later(x.to, o.to)}
 			*s = slices.Delete(*s, i, i+1)
 			i--
 			continue
@@ -43,14 +43,14 @@ func (s *spans) addSpan(x span, now time.Time) {
 		break
 	}
 	*s = slices.Insert(*s, i, x)
-	if len(*s) > maxSpans {
+	if len(*s) > maxRanges {
 		s.join(now)
 	}
 }
 
 // join makes one of the two neighbours between which the least of the future
 // lies, and of those the two that are closest.
-func (s *spans) join(now time.Time) {
+func (s *timeRanges) join(now time.Time) {
 	best := 0
 	var ahead, gap time.Duration
 	for i := range len(*s) - 1 {
@@ -65,8 +65,8 @@ func (s *spans) join(now time.Time) {
 }
 
 // has reports whether a time may have been added.
-func (s spans) has(t time.Time) bool {
-	return slices.ContainsFunc(s, func(x span) bool { return !t.Before(x.from) && !t.After(x.to) })
+func (s timeRanges) has(t time.Time) bool {
+	return slices.ContainsFunc(s, func(x timeRange) bool { return !t.Before(x.from) && !t.After(x.to) })
 }
 
 func earlier(a, b time.Time) time.Time {

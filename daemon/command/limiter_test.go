@@ -13,10 +13,10 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// A meter gives what it has at once, and then one every so often.
-func TestMeter(t *testing.T) {
+// A limiter gives what it has at once, and then one every so often.
+func TestLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := meter{most: 4, every: time.Second}
+		m := limiter{burst: 4, interval: time.Second}
 		took := func(n int) (got int) {
 			for range n {
 				if ok, _ := m.take(time.Now()); ok {
@@ -52,14 +52,14 @@ var floods = []struct {
 	second int
 	reason Code
 }{
-	{"malformed", func(int) []byte { return []byte(`{"action":"on","outptu":"pump"}`) }, strangeMost, 1, Malformed},
-	{"malformed, with ids", func(i int) []byte { return fmt.Appendf(nil, `{"id":"m%d","action":"on","outptu":"pump"}`, i) }, strangeMost, 1, Malformed},
-	{"unknown action", func(i int) []byte { return order(fmt.Sprint("a", i), "pump", "blink", time.Minute) }, strangeMost, 1, UnknownAction},
-	{"too large", func(int) []byte { return order("", strings.Repeat("x", MaxOrder), "on", 0) }, strangeMost, 1, TooLarge},
-	{"unknown output", func(i int) []byte { return order(fmt.Sprint("u", i), "lamp", "on", time.Minute) }, refusedMost, 5, UnknownOutput},
-	{"unstamped", func(int) []byte { return order("", "pump", "on", 0) }, refusedMost, 5, Unstamped},
-	{"expired", func(i int) []byte { return order(fmt.Sprint("e", i), "pump", "on", -time.Minute) }, refusedMost, 5, Expired},
-	{"too far ahead", func(i int) []byte { return order(fmt.Sprint("f", i), "pump", "on", 2*time.Hour) }, refusedMost, 5, TooFarAhead},
+	{"malformed", func(int) []byte { return []byte(`{"action":"on","outptu":"pump"}`) }, malformedBurst, 1, Malformed},
+	{"malformed, with ids", func(i int) []byte { return fmt.Appendf(nil, `{"id":"m%d","action":"on","outptu":"pump"}`, i) }, malformedBurst, 1, Malformed},
+	{"unknown action", func(i int) []byte { return order(fmt.Sprint("a", i), "pump", "blink", time.Minute) }, malformedBurst, 1, UnknownAction},
+	{"too large", func(int) []byte { return order("", strings.Repeat("x", MaxOrder), "on", 0) }, malformedBurst, 1, TooLarge},
+	{"unknown output", func(i int) []byte { return order(fmt.Sprint("u", i), "lamp", "on", time.Minute) }, refusedBurst, 5, UnknownOutput},
+	{"unstamped", func(int) []byte { return order("", "pump", "on", 0) }, refusedBurst, 5, Unstamped},
+	{"expired", func(i int) []byte { return order(fmt.Sprint("e", i), "pump", "on", -time.Minute) }, refusedBurst, 5, Expired},
+	{"too far ahead", func(i int) []byte { return order(fmt.Sprint("f", i), "pump", "on", 2*time.Hour) }, refusedBurst, 5, TooFarAhead},
 }
 
 // However fast orders come that are refused, only so many are answered; the rest
@@ -115,7 +115,7 @@ func TestFloodOfRefusals(t *testing.T) {
 					t.Errorf("%d acknowledged, want all %d", y.count(), sent+seconds)
 				}
 				y.faulty("order_flood raised")
-				pass(2 * calmAfter)
+				pass(2 * floodEndsAfter)
 				hear()
 				y.faulty("order_flood cleared")
 				if answers+counted != sent {
@@ -149,7 +149,7 @@ func TestFloodOfRepeats(t *testing.T) {
 		for _, line := range got {
 			n[line]++
 		}
-		if n["a done"] != refusedMost || n["<nil> refused malformed"]+n["<nil> refused unknown_action"] != strangeMost || n["<nil> refused unstamped"] != refusedMost {
+		if n["a done"] != refusedBurst || n["<nil> refused malformed"]+n["<nil> refused unknown_action"] != malformedBurst || n["<nil> refused unstamped"] != refusedBurst {
 			t.Errorf("answers %v", n)
 		}
 		if y.count() != 1801 || y.pins.moved() != 1 {
@@ -162,7 +162,7 @@ func TestFloodOfRepeats(t *testing.T) {
 // takes nothing from the others. [CMD-19]
 func TestLocalOrdersAreAnswered(t *testing.T) {
 	y := newYard(t, &paper{t: t})
-	for i := range 2 * refusedMost {
+	for i := range 2 * refusedBurst {
 		y.gets([]byte(`{"action":"on"}`), Refused, Malformed, 0)
 		y.gets(order(fmt.Sprint("l", i), "lamp", "on", time.Minute), Refused, UnknownOutput, 0)
 	}
@@ -179,7 +179,7 @@ func TestUnansweredMayComeAgain(t *testing.T) {
 			s.Synced = synced.Load()
 			return s
 		})})
-		for range refusedMost {
+		for range refusedBurst {
 			y.send(order("", "pump", "on", 0))
 		}
 		y.heard()
@@ -200,7 +200,7 @@ func TestSafeAheadInServe(t *testing.T) {
 	for _, x := range messages[1:] {
 		in <- x
 	}
-	if batch := b.desk.gather(messages[0], true, in, &receipts{}); len(batch) != 4 || !batch[0].safe || batch[0].order.ID != "2" {
+	if batch := b.desk.receiveBatch(messages[0], true, in, &receipts{}); len(batch) != 4 || !batch[0].safe || batch[0].order.ID != "2" {
 		t.Errorf("the first of %d is %+v", len(batch), batch[0])
 	}
 	b.serve(messages...)
@@ -225,7 +225,7 @@ func TestSafeFirstOfWhatWaits(t *testing.T) {
 		batch = append(batch, of(text))
 	}
 	var got []string
-	for _, x := range ahead(batch) {
+	for _, x := range safeFirst(batch) {
 		got = append(got, fmt.Sprint(x.order.ID, " ", x.overtaken))
 	}
 	if want := []string{"3 false", "5 false", "1 true", "2 false", " false", "4 true"}; !slices.Equal(got, want) {

@@ -12,22 +12,22 @@ import (
 
 // What was added is there, however much that is; what is far from all of it is
 // not, while there is room. [CMD-20]
-func TestSpans(t *testing.T) {
+func TestTimeRanges(t *testing.T) {
 	base := time.Date(2026, 11, 21, 19, 0, 0, 0, time.UTC)
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 20))
-		var s spans
+		var s timeRanges
 		var added []time.Time
 		wide := []time.Duration{time.Hour, 1000 * time.Hour, 100_000 * time.Hour}[r.IntN(3)]
 		for range 300 {
 			at := base.Add(time.Duration(r.Int64N(int64(wide))))
 			s.add(at, base)
 			added = append(added, at)
-			if len(s) > maxSpans {
+			if len(s) > maxRanges {
 				t.Fatalf("seed %d: %d ranges", seed, len(s))
 			}
 			for i := range len(s) - 1 {
-				if !s[i].to.Add(spanJoin).Before(s[i+1].from) || s[i].to.Before(s[i].from) {
+				if !s[i].to.Add(rangeGap).Before(s[i+1].from) || s[i].to.Before(s[i].from) {
 					t.Fatalf("seed %d: ranges %v", seed, s)
 				}
 			}
@@ -42,7 +42,7 @@ func TestSpans(t *testing.T) {
 		}
 	}
 	// Years of orders, a week apart, and one that a lying clock has made.
-	var s spans
+	var s timeRanges
 	for i := range 500 {
 		s.add(base.Add(time.Duration(i-500)*7*24*time.Hour), base)
 	}
@@ -161,7 +161,7 @@ func TestRefusedOrdersThatCouldAct(t *testing.T) {
 		years := 0
 		for i := range maxRefused {
 			a, _ := f.desk.Handle(order(fmt.Sprint("y", i), "pump", "on", 1e6*time.Hour), false, "test")
-			if a.untold {
+			if a.suppressed {
 				break
 			}
 			years++
@@ -169,17 +169,17 @@ func TestRefusedOrdersThatCouldAct(t *testing.T) {
 		if years < maxRefused/4 || years > maxRefused/2 {
 			t.Errorf("%d orders that expire in a hundred years are known", years)
 		}
-		untold := 0
+		suppressed := 0
 		for i := range 2 * maxRefused {
 			a, _ := f.desk.Handle(order(fmt.Sprint("r", i), "pump", "on", 2*time.Hour), false, "test")
 			if a.Reason != TooFarAhead {
 				t.Fatalf("%+v", a)
 			}
-			if a.untold {
-				untold++
+			if a.suppressed {
+				suppressed++
 			}
 		}
-		if untold == 0 {
+		if suppressed == 0 {
 			t.Error("all of so many were answered, and cannot be remembered")
 		}
 		f.set(func() { f.ahead = -time.Minute }) // it was before "early" had expired
