@@ -32,6 +32,13 @@ var removals = map[string]func(dir string) error{
 	"copied": func(dir string) error {
 		return errors.Join(os.Rename(dir, dir+".old"), os.CopyFS(dir, os.DirFS(dir+".old")))
 	},
+	"another's, of our number, empty": func(dir string) error {
+		s, err := open(Options{Dir: dir + ".theirs", Clock: clock.Fake(), Thing: "other"}, &osDisk{dir: dir + ".theirs"})
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.Close(), os.Rename(dir, dir+".old"), os.Rename(dir+".theirs", dir))
+	},
 	"another's": func(dir string) error {
 		return errors.Join(makeTheirs(dir+".theirs", 3), os.Rename(dir, dir+".old"), os.Rename(dir+".theirs", dir))
 	},

@@ -173,6 +173,9 @@ func (s *Spool) adopt(f *found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sources = append(s.sources, f.sources...)
+	if s.run != 0 { // of another run of that number there is no mail
+		s.sources = append(s.sources, tenure{s.run, s.run, s.source})
+	}
 }
 
 // name finds who this run is, once its number is known.
