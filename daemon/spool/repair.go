@@ -47,6 +47,12 @@ func (s *Spool) disown() {
 			s.abandon(i)
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.halfGone {
+		s.halfGone = false
+		poke(s.ready)
+	}
 }
 
 // recovered takes note that the disk works again.

@@ -95,7 +95,10 @@ func (s *Spool) shedEvents(room int64, t *tally) {
 func (s *Spool) giveUpEntries(i int, drop []*entry, t *tally) {
 	l := s.lanes[i]
 	for _, e := range drop {
-		s.halfGone = s.halfGone || e.seg != nil
+		if e.seg != nil && !s.halfGone {
+			s.halfGone = true
+			poke(s.wake)
+		}
 		t.giveUp(s.run, e.payload, e.flow.mayHaveCome(e.id))
 		s.giveUpOne(i, e.id)
 	}

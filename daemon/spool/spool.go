@@ -43,7 +43,7 @@ type Spool struct {
 	doomed   []*segment          // given up; removed when the gap that says so is on disk
 	drop     *drop               // a segment is about to be given up; nothing is given out meanwhile
 	garbage  []*segment          // to be removed
-	halfGone bool                // some of lost was given up from memory: while the disk works nothing is given out until it is told
+	halfGone bool                // some of lost was given up from memory and is in a file: nothing is given out until that is told or cut off
 	active   [lanes]*segment     // being written to
 	noted    int64               // bytes of the file of acks
 	since    moments

@@ -126,7 +126,7 @@ func (s *Spool) More(id uint64) (Item, bool) {
 // found by a later run, which would send it behind what comes later; so until that
 // is on disk nothing goes, for as long as a disk may take.
 func (s *Spool) mayGive() bool {
-	return s.drop == nil && !s.ended && (!s.halfGone || s.down || s.hung > 0)
+	return s.drop == nil && !s.ended && (!s.halfGone || s.hung > 0)
 }
 
 // turn gives the flow whose turn it is; nil where none has anything now.

@@ -92,6 +92,9 @@ func (s *Spool) Run(ctx context.Context) error {
 func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 	s.tellFull(now)
 	var err error
+	if s.isDown() {
+		s.disown()
+	}
 	if !s.isDown() {
 		err = s.work(now)
 	} else if !now.Before(s.w.retryAt) {
