@@ -111,6 +111,7 @@ func (s *Spool) giveUpEntries(i int, drop []*entry, t *tally) {
 		for _, x := range l.done.within(lo, drop[n-1].id+1) {
 			ghosts.add(x.lo, x.hi)
 		}
+		l.bury()
 	}
 	l.evict(cached)
 }
