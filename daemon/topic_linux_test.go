@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -234,5 +235,48 @@ func TestSubscriptionsAreForgotten(t *testing.T) {
 				t.Errorf("faults: %+v", r.Faults)
 			}
 		})
+	}
+}
+
+// A message that is too large to be printed is told, and the next one is printed.
+func TestSubscribeToLargeMessages(t *testing.T) {
+	s, m := newMosquittoSite(t)
+	var log, out bytes.Buffer
+	subscribe := func(count int) error {
+		return daemon.Subscribe(context.Background(), daemon.SubscribeOptions{
+			Account: daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
+			Topic:   "test/#", Count: count, Out: &out, Log: slog.New(systemd.NewLogger(&log, slog.LevelInfo).Handler()),
+		})
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- subscribe(1) }()
+	say := m.loudly()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for up := false; !up; {
+		say("test/a", "hello") // some may stay for the session
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+			up = true
+		case <-again.C:
+		}
+	}
+	say("test/a", "the last")
+	for !strings.Contains(out.String(), "the last") {
+		if err := subscribe(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("test/a", strings.Repeat("x", 2<<20))
+	say("test/a", strings.Repeat("y", 1<<20))
+	out.Reset()
+	if err := subscribe(1); err != nil {
+		t.Fatal(err)
+	}
+	if out.Len() < 1<<20 || !strings.Contains(log.String(), "too large to be printed") || strings.Contains(log.String(), "xxx") {
+		t.Errorf("printed %d bytes, said %s", out.Len(), log.String())
 	}
 }

@@ -133,7 +133,8 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 			}
 		case m := <-in:
 			switch {
-			case m.Cut(): // the link has said so
+			case m.Cut():
+				o.Log.Warn("message is too large to be printed", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
 				continue
 			case !uplink.Matches(o.Topic, m.Topic):
 				o.stray(m, &strays)

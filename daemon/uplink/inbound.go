@@ -24,8 +24,10 @@ const (
 	// unacknowledged.
 	maxUnacked = inboundRoom
 	// roomWait is how long reading waits for room, rather than end the connection:
-	// then the broker sends again what was not acknowledged, and as much at once.
-	roomWait  = 5 * time.Second
+	// then the broker sends again what was not acknowledged, and as much at once. It is
+	// longer than one message that is not finished may hold up the acknowledgement of
+	// others (5 s, package command), and shorter than a ping waits for its answer.
+	roomWait  = 8 * time.Second
 	roomEvery = 10 * time.Millisecond
 	// headBytes is how much is kept of a message over the limit.
 	headBytes = 1 << 10
