@@ -240,12 +240,12 @@ func TestRefreshOverARestart(t *testing.T) {
 
 // refreshModel is the timers of an output with refresh, said once more.
 type refreshModel struct {
-	c                    Config
-	level                Level
-	since, onSince, last time.Time // last: the order
-	ends, down           time.Time
-	told                 []string
-	trips                uint64
+	c           Config
+	level       Level
+	since, last time.Time // last: the order
+	ends, down  time.Time
+	told        []string
+	trips       uint64
 }
 
 func (m *refreshModel) set(l Level, cause string, at time.Time) {
