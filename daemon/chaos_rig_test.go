@@ -86,7 +86,7 @@ sensors:
   - {name: gate-4, chip: gpio, pin: GPIO9, max_edges: 1000/s}
   - {name: gate-5, chip: gpio, pin: GPIO10, max_edges: 1000/s}
 outputs:
-  - {name: pump, pin: GPIO22, initial: off, safe: off}
+  - {name: pump, pin: GPIO22, initial: off, safe: off, refresh: 6s}
   - {name: fan, pin: GPIO23, initial: off, safe: off, active_low: true, safe_after: 2s}
   - {name: lamp, pin: GPIO24, initial: off, safe: off, max_on: 400ms}
   - {name: siren, pin: GPIO27, initial: off, safe: off}
