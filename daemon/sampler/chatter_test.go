@@ -265,6 +265,39 @@ func TestChatterOverReopen(t *testing.T) {
 	})
 }
 
+// What a line had to tell when it was opened anew comes before what is read of
+// the new one, however long it takes to tell it: the level told last is the
+// present one.
+func TestReopenTellsTheOldLineFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{sense: func(n int) ([]sensors.Field, error) {
+			if n > 1 && n <= 7 {
+				return nil, errWire
+			}
+			return degrees(20)
+		}}
+		fakes, c := door(f)
+		c.Every = 10 * time.Second
+		steady := clock.Fake()
+		r := runWith(t, Options{Board: &fakeBoard{}, Run: 7, Clock: clock.Func(func() clock.Stamp {
+			<-time.After(10 * time.Millisecond)
+			return steady.Now()
+		})}, fakes, c)
+		f.shut = func(int) error { // its line changes a last time, very often
+			f.tell(board.Edge{Active: true, Mono: 10 * time.Second, Lost: 1000})
+			return nil
+		}
+		pass(30 * time.Second)
+		kinds := []string{}
+		for _, rec := range r.got() {
+			kinds = append(kinds, strings.Join(strings.Fields(rec)[2:], " "))
+		}
+		same(t, "records", kinds[:3], []string{"reading 1", "edge 2", "reading 3"})
+		f.shut = nil
+		r.stop()
+	})
+}
+
 // Whatever a wire does: every change is counted, the level told last is the true
 // one, and no second has more messages than the rate, its burst and a summary.
 func TestChatterProperty(t *testing.T) {
