@@ -276,6 +276,12 @@ func TestReopenTellsTheOldLineFirst(t *testing.T) {
 			}
 			return degrees(20)
 		}}
+		f.shut = func(n int) error {
+			if n == 1 { // its line changes a last time, very often
+				f.tell(board.Edge{Active: true, Mono: 10 * time.Second, Lost: 1000})
+			}
+			return nil
+		}
 		fakes, c := door(f)
 		c.Every = 10 * time.Second
 		steady := clock.Fake()
@@ -283,17 +289,12 @@ func TestReopenTellsTheOldLineFirst(t *testing.T) {
 			<-time.After(10 * time.Millisecond)
 			return steady.Now()
 		})}, fakes, c)
-		f.shut = func(int) error { // its line changes a last time, very often
-			f.tell(board.Edge{Active: true, Mono: 10 * time.Second, Lost: 1000})
-			return nil
-		}
 		pass(30 * time.Second)
 		kinds := []string{}
 		for _, rec := range r.got() {
 			kinds = append(kinds, strings.Join(strings.Fields(rec)[2:], " "))
 		}
 		same(t, "records", kinds[:3], []string{"reading 1", "edge 2", "reading 3"})
-		f.shut = nil
 		r.stop()
 	})
 }
