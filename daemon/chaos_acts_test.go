@@ -100,9 +100,8 @@ func (b *books) claim(line string, i int, e *errand) {
 	if e.retained && !e.strange {
 		b.complain("order %s, which was only ever there as a retained copy, acted", e.id)
 	}
-	if e.weak && e.reply != nil && e.reply.Status == "refused" {
-		// Package command says so of CMD-14.
-		b.tolerate("orders that act after a refusal that the ledger could not keep, as they came again", 0)
+	if e.reply != nil && e.reply.Status == "refused" {
+		b.complain("order %s acted after it was refused: %v", e.id, e)
 	}
 	if late := a.wall.Sub(e.expires); late > 0 {
 		b.late(e, late, a.at)

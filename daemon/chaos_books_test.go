@@ -77,7 +77,6 @@ type books struct {
 	wrong   []string
 
 	run          string // that runs
-	starts       int    // of the daemon
 	linked       bool
 	denied       bool          // the link says that something is denied
 	subscribed   time.Duration // since when the broker has kept orders for the daemon; 0 while it may not
@@ -187,7 +186,7 @@ func (b *books) other(message string) {
 	case m.Kind == "event" && m.State == "on":
 		b.owns(m.Output, m.ID)
 	case m.Kind == "answer" && e != nil:
-		e.speaks(b.starts)
+		e.spoken = true
 		if m.Status == "done" || m.Status == "unknown" {
 			b.admits(e)
 		}

@@ -118,7 +118,6 @@ func (b *books) fresh(d clockDial) (taken int) {
 	b.weigh()
 	b.before = d
 	b.dialled(d)
-	b.starts++
 	return b.nTaken
 }
 

@@ -7,9 +7,6 @@ import "time"
 // stepClock puts the daemon's wall clock wrong, for all that it knows rightly.
 func (c *chaos) stepClock() func() {
 	steps := []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 20 * 24 * time.Hour}
-	if c.dial.boots > 0 {
-		steps = steps[:5] // ids of an earlier boot are forgotten when the clock says that their time has come
-	}
 	return c.dialed(clockDial{off: steps[c.random.IntN(len(steps))], synced: true, boots: c.dial.boots})
 }
 

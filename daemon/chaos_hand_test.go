@@ -107,7 +107,7 @@ func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
 func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 	// The broker may have forgotten the order before the daemon had it, and keeps
 	// orders for the daemon now.
-	lost := func() bool { return h.b.subscribed > e.posted || (e.givenUp || e.unrecorded) && h.b.linked }
+	lost := func() bool { return h.b.subscribed > e.posted || e.givenUp && h.b.linked }
 	for h.wait(ctx, func() bool { return e.answers >= n || lost() }) {
 		h.b.mu.Lock()
 		done := e.answers >= n
@@ -115,12 +115,10 @@ func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 		case done:
 		case h.b.subscribed > e.posted:
 			h.b.tolerate("orders sent again, as the broker may have forgotten them", 0)
-		case e.unrecorded:
-			h.b.tolerate("orders sent again, as their answers may be lost and the ledger failed", 0)
 		default:
 			h.b.tolerate("orders sent again, as the spool tells that it gave up messages", 0)
 		}
-		e.givenUp, e.unrecorded = false, false
+		e.givenUp = false
 		h.b.mu.Unlock()
 		if done {
 			return true

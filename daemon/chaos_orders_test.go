@@ -32,19 +32,17 @@ type errand struct {
 	copies  int      // answers to retained copies
 	over    bool     // its giver is done with it
 
-	spoken     bool   // the daemon has given an answer into its spool
-	givenUp    bool   // which may have given it up, and told so
-	unrecorded bool   // it may have died with the daemon, and the ledger need not have it
-	repeated   bool   // it is being sent again
-	shaky      bool   // and the ledger could not be relied on meanwhile
-	window     string // where the daemon was killed over it
-	killed     bool   // the daemon was, before the first answer
-	stopped    bool   // so was it in order
-	weak       bool   // the ledger could not be relied on at some time before the first answer
-	failed     bool   // the ledger could not be relied on at some time before an answer that counts
-	unsynced   bool   // nor the clock be known to be true
-	stepped    bool   // nor be right
-	starts     int    // how often the daemon had been started when it gave the answer that counts
+	spoken   bool   // the daemon has given an answer into its spool
+	givenUp  bool   // which may have given it up, and told so
+	repeated bool   // it is being sent again
+	shaky    bool   // and the ledger could not be relied on meanwhile
+	window   string // where the daemon was killed over it
+	killed   bool   // the daemon was, before the first answer
+	stopped  bool   // so was it in order
+	weak     bool   // the ledger could not be relied on at some time before the first answer
+	failed   bool   // the ledger could not be relied on at some time before an answer that counts
+	unsynced bool   // nor the clock be known to be true
+	stepped  bool   // nor be right
 }
 
 // reply is an answer.
@@ -69,18 +67,8 @@ func (a *reply) same(b *reply, late bool) bool {
 	return x == y
 }
 
-// open reports whether the order may yet be decided on: it has no answer, or
-// one that could not be recorded, and may come again.
-func (e *errand) open() bool { return e.reply == nil || e.weak }
-
-// speaks notes that the daemon, started so often, has given an answer into its
-// spool.
-func (e *errand) speaks(starts int) {
-	e.spoken = true
-	if e.starts == 0 {
-		e.starts = starts
-	}
-}
+// open reports whether the order may yet be decided on.
+func (e *errand) open() bool { return e.reply == nil }
 
 // String names the order and what came of it.
 func (e *errand) String() string {
@@ -182,10 +170,6 @@ func (b *books) mark() {
 // interrupt notes that the daemon is being ended.
 func (b *books) interrupt(killed bool) {
 	for _, e := range b.current {
-		// An answer that the ledger does not have is acknowledged at once.
-		e.unrecorded = e.unrecorded || e.spoken && (e.weak || e.shaky)
-	}
-	for _, e := range b.current {
 		if e.reply == nil && e.energises && !e.retained && killed {
 			b.count["orders under way at a kill"]++
 		}
@@ -243,18 +227,7 @@ func (b *books) answer(payload string) {
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
 		b.tolerate("orders of the past that came while the ledger could not be read", 0)
 		return
-	case e.weak && len(e.given) <= b.starts-e.starts:
-		// Package command says that what could not be recorded is not known
-		// after the end of the daemon: so one answer more for each end.
-		b.tolerate("answers changed after the ledger failed and the daemon ended: "+e.reply.Status+", then "+a.Status, 0)
-		e.replies = append(e.replies, a.Status)
-		e.weak, e.failed = e.shaky, true
-	case e.weak && !e.energises && a.Status == "done" && e.reply.Status == "done":
-		b.tolerate("orders to safe done each time while the ledger failed", 0)
-	case e.stepped && len(e.given) <= b.starts-e.starts && !e.energises && a.Status == "done" && e.reply.Status == "done":
-		// [CMD-11] it is known for an hour and a day, by the clock that it came by.
-		b.tolerate("orders to safe done again, as the clock was years behind when they came first", 0)
-	default:
+	default: // package command: what was answered holds, also where the ledger could not be written
 		b.complain("order %s was answered %+v besides: %v", e.id, a, e)
 	}
 	e.reply, e.given = &a, append(e.given, &a)

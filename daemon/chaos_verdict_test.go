@@ -39,7 +39,6 @@ func (b *books) verdict(e *errand) {
 	}
 	if e.energises && len(e.replies) == 1 {
 		switch s := e.reply.Status; {
-		case s == "refused" && e.weak: // it may be looked at anew; see claim
 		case s == "done" && e.acts != 1, (s == "refused" || s == "failed") && e.acts != 0:
 			wrong("answer and line differ")
 		}
