@@ -99,6 +99,7 @@ type world struct {
 	unread           bool          // a process had to begin without knowing what the disk holds
 	lied             bool          // the clock was wrong by more than an id is kept
 	short            bool          // the ledger has no room for ids of earlier boots
+	cramped          bool          // nor for more than a few refusals
 	books
 }
 
@@ -111,7 +112,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		hangs: map[string]time.Duration{}, books: newBooks(),
 	}
 	w.p, w.beside = &paper{t: t}, &paper{t: t}
-	w.short = seed%2 == 0
+	w.short, w.cramped = seed%2 == 0, seed%3 == 0
 	return w
 }
 
@@ -140,6 +141,9 @@ func (w *world) begin() {
 		l.desk = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Fallback: w.beside, Answer: l.answer})
 		if w.short {
 			l.desk.ledger.room.foreign = 0
+		}
+		if w.cramped {
+			l.desk.ledger.room.refused = 3
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 2)

@@ -62,70 +62,77 @@ var floods = []struct {
 	{"too far ahead", func(i int) []byte { return order(fmt.Sprint("f", i), "pump", "on", 2*time.Hour) }, refusedBurst, 5, TooFarAhead},
 }
 
+// flooded is what came of a flood.
+type flooded struct {
+	answers, counted int      // to its orders, and without an answer of their own
+	good             []string // answers to others
+}
+
+// hear takes in the answers since it was last called.
+func (h *flooded) hear(y *yard, reason Code) {
+	y.bench.mu.Lock()
+	defer y.bench.mu.Unlock()
+	for _, r := range y.sent {
+		said := map[string]any{}
+		for _, x := range r.Fields {
+			said[x.Name] = x.Value
+		}
+		switch said["reason"] {
+		case string(reason):
+			h.answers++
+		case string(NotAnswered):
+			h.counted += int(said["count"].(int64))
+			if said["id"] != nil || said["status"] != "refused" || !strings.Contains(said["hint"].(string), string(reason)) {
+				y.t.Errorf("summary %v", said)
+			}
+		default:
+			h.good = append(h.good, fmt.Sprint(said["id"], " ", said["status"]))
+		}
+	}
+	y.sent = nil
+}
+
 // However fast orders come that are refused, only so many are answered; the rest
 // is acknowledged and told by number, with a fault that goes when they are over.
-// Whoever gives a good order meanwhile has his answer. [CMD-19]
+// Who gives a good order meanwhile has his answer. [CMD-19]
 func TestFloodOfRefusals(t *testing.T) {
+	const seconds = 12
 	for _, f := range floods {
 		t.Run(f.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &paper{t: t}
 				y := newYard(t, p)
-				sent, answers, counted := 0, 0, 0
-				var good []string
-				hear := func() {
-					y.bench.mu.Lock()
-					defer y.bench.mu.Unlock()
-					for _, r := range y.sent {
-						said := map[string]any{}
-						for _, x := range r.Fields {
-							said[x.Name] = x.Value
-						}
-						switch said["reason"] {
-						case string(f.reason):
-							answers++
-						case string(NotAnswered):
-							counted += int(said["count"].(int64))
-							if said["id"] != nil || said["status"] != "refused" || !strings.Contains(said["hint"].(string), string(f.reason)) {
-								t.Errorf("summary %v", said)
-							}
-						default:
-							good = append(good, fmt.Sprint(said["id"], " ", said["status"]))
-						}
-					}
-					y.sent = nil
-				}
-				const seconds = 12
+				sent, h := 0, flooded{}
 				for i := range seconds {
 					for range 150 {
 						y.in <- y.of(f.text(sent))
 						sent++
 					}
 					y.send(order(fmt.Sprint("g", i), "pump", "toggle", time.Minute))
-					hear()
+					h.hear(y, f.reason)
 					pass(time.Second)
 				}
-				if n := f.once + seconds*f.second; answers > n || answers < n-10 {
-					t.Errorf("%d answers, want about %d", answers, n)
+				if n := f.once + seconds*f.second; h.answers > n || h.answers < n-10 {
+					t.Errorf("%d answers, want about %d", h.answers, n)
 				}
-				if len(good) != seconds || y.pins.moved() != seconds {
-					t.Errorf("%d good orders done, answered %q; want %d", y.pins.moved(), good, seconds)
+				if len(h.good) != seconds || y.pins.moved() != seconds {
+					t.Errorf("%d good orders done, answered %q; want %d", y.pins.moved(), h.good, seconds)
 				}
 				if y.count() != sent+seconds {
 					t.Errorf("%d acknowledged, want all %d", y.count(), sent+seconds)
 				}
 				y.faulty("order_flood raised")
 				pass(2 * floodEndsAfter)
-				hear()
+				h.hear(y, f.reason)
 				y.faulty("order_flood cleared")
-				if answers+counted != sent {
-					t.Errorf("%d answers and %d counted, want together %d", answers, counted, sent)
+				if h.answers+h.counted != sent {
+					t.Errorf("%d answers and %d counted, want together %d", h.answers, h.counted, sent)
 				}
-				if st := y.desk.Stats(); st.Unanswered != uint64(counted) || st.Refused != uint64(sent) {
-					t.Errorf("%+v, counted %d of %d", st, counted, sent)
+				if st := y.desk.Stats(); st.Unanswered != uint64(h.counted) || st.Refused != uint64(sent) {
+					t.Errorf("%+v, counted %d of %d", st, h.counted, sent)
 				}
-				if n := p.synced; n > answers+2*seconds+10 {
-					t.Errorf("%d writes of the disk for %d answers", n, answers)
+				if n := p.synced; n > h.answers+2*seconds+10 {
+					t.Errorf("%d writes of the disk for %d answers", n, h.answers)
 				}
 			})
 		})

@@ -73,49 +73,60 @@ func TestLiesOfAClock(t *testing.T) {
 	}
 }
 
-func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
-	base, p := clock.Fake(), &paper{t: t}
-	boots, starts := 0, 0
-	boot := func(ahead time.Duration, changed bool) *office {
-		if changed {
-			boots++
-		}
-		start, name := base.Now().Mono, fmt.Sprint("boot ", boots)
-		f := newOfficeBeside(t, p, nil, base, func(f *office) {
-			f.ahead = ahead
-			f.stamp = func(s clock.Stamp) clock.Stamp {
-				s.Boot, s.Mono = name, s.Mono-start
-				return s
-			}
-		})
-		f.desk.mu.Lock()
-		f.desk.ledger.room.foreign = foreign
-		f.desk.ledger.sweep = 0
-		f.desk.ledger.forget(f.desk.o.Clock.Now())
-		f.desk.mu.Unlock()
-		p.mu.Lock()
-		p.size = compactAt // so that it is written anew without what was forgotten
-		rewrote := p.rewrote
-		p.mu.Unlock()
-		starts++
-		f.gets(order(fmt.Sprint("start ", starts), "lamp", "on", ahead+time.Minute), Refused, UnknownOutput, 0)
-		synctest.Wait()
-		if p.rewrote == rewrote {
-			t.Error("not written anew")
-		}
-		return f
+// machine is a board that boots, with what its ledger keeps.
+type machine struct {
+	t             *testing.T
+	base          clock.Clock
+	p             *paper
+	foreign       int // how many ids of earlier boots there is room for
+	boots, starts int
+}
+
+// start starts a desk, in a boot of its own if it is rebooted, with a clock that
+// is ahead. What may be forgotten is, on disk too.
+func (m *machine) start(ahead time.Duration, reboot bool) *office {
+	if reboot {
+		m.boots++
 	}
-	f := boot(0, true)
+	start, name := m.base.Now().Mono, fmt.Sprint("boot ", m.boots)
+	f := newOfficeBeside(m.t, m.p, nil, m.base, func(f *office) {
+		f.ahead = ahead
+		f.stamp = func(s clock.Stamp) clock.Stamp {
+			s.Boot, s.Mono = name, s.Mono-start
+			return s
+		}
+	})
+	f.desk.mu.Lock()
+	f.desk.ledger.room.foreign = m.foreign
+	f.desk.ledger.sweep = 0
+	f.desk.ledger.forget(f.desk.o.Clock.Now())
+	f.desk.mu.Unlock()
+	m.p.mu.Lock()
+	m.p.size = compactAt // so that it is written anew without what was forgotten
+	rewrote := m.p.rewrote
+	m.p.mu.Unlock()
+	m.starts++
+	f.gets(order(fmt.Sprint("start ", m.starts), "lamp", "on", ahead+time.Minute), Refused, UnknownOutput, 0)
+	synctest.Wait()
+	if m.p.rewrote == rewrote {
+		m.t.Error("not written anew")
+	}
+	return f
+}
+
+func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
+	m := &machine{t: t, base: clock.Fake(), p: &paper{t: t}, foreign: foreign}
+	f := m.start(0, true)
 	// It expires when the lie is over, and is in time then.
 	done, far := order("done", "pump", "on", 30*time.Minute), order("far", "pump", "on", lasts+90*time.Minute)
 	f.gets(done, Done, "", 1)
 	f.gets(far, Refused, TooFarAhead, 0)
-	f = boot(lie, true)
+	f = m.start(lie, true)
 	f.gets(order("lying", "pump", "on", lie+30*time.Minute), Done, "", 1)
 	pass(lasts)
-	f = boot(lie, true)
+	f = m.start(lie, true)
 	pass(2 * time.Minute)
-	f = boot(0, true)
+	f = m.start(0, true)
 	pass(2 * time.Minute)
 	for id, text := range map[string][]byte{"done": done, "far": far} {
 		a, _ := f.desk.Handle(text, false, "test")
@@ -129,7 +140,7 @@ func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
 	}
 	pass(2 * time.Hour)
 	f.gets(order("new", "pump", "on", 30*time.Minute), Done, "", 1)
-	f = boot(lie, false) // and the lie comes back in a boot that knew the time
+	f = m.start(lie, false) // and the lie comes back in a boot that knew the time
 	f.set(func() { f.ahead = lie })
 	pass(2 * time.Minute)
 	f.set(func() { f.ahead = 0 })
