@@ -135,7 +135,7 @@ func (b *books) got(n number, it *item, payload string) {
 	b.heard = max(b.heard, it.acked)
 	latest := n.sensor + " " + it.kind
 	b.freshest[latest] = max(b.freshest[latest], it.at)
-	// Edges go ahead of readings; each kind by itself keeps its order.
+	// Sensors and kinds take turns; each by itself keeps its order.
 	k := fmt.Sprintf("%s %s %s", n.sensor, n.run, it.kind)
 	if b.first[k] > n.seq && (it.acked == 0 || !b.brokerLost(it.acked)) {
 		b.complain("%s %+v came for the first time after seq %d; it was acknowledged %v after it was taken", it.kind, n, b.first[k], it.acked-it.at)

@@ -345,22 +345,28 @@ func TestAFairShareOfTheDisk(t *testing.T) {
 			t.Errorf("arrived: %v", c.count)
 		}
 		for sensor, n := range r.seq {
-			all := ids{spans: []span{{1, n + 1}}}
-			for _, x := range lost[sensor] {
-				if sensor[:5] != "loose" || x.uncertain || len(got[sensor].within(x.lo, x.hi+1)) > 0 {
-					t.Errorf("gap %+v of %s", x, sensor)
-				}
-				got[sensor].add(x.lo, x.hi+1)
-			}
-			if fmt.Sprint(got[sensor].spans) != fmt.Sprint(all.spans) {
-				t.Errorf("%s: %v of %v", sensor, got[sensor].spans, all.spans)
-			}
+			checkShare(t, sensor, n, got[sensor], lost[sensor])
 		}
 		t.Logf("of %d edges of loose contacts %d were kept; %d gaps", 10*seconds*1000, c.count["loose"], c.count["gap"])
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// checkShare checks that all n of a sensor have come or lie in a gap that is
+// certain, and that only loose contacts have gaps.
+func checkShare(t *testing.T, sensor string, n uint64, got *ids, lost []loss) {
+	t.Helper()
+	for _, x := range lost {
+		if sensor[:5] != "loose" || x.uncertain || len(got.within(x.lo, x.hi+1)) > 0 {
+			t.Errorf("gap %+v of %s", x, sensor)
+		}
+		got.add(x.lo, x.hi+1)
+	}
+	if all := (ids{spans: []span{{1, n + 1}}}); fmt.Sprint(got.spans) != fmt.Sprint(all.spans) {
+		t.Errorf("%s: %v of %v", sensor, got.spans, all.spans)
+	}
 }
 
 // What is dropped is written anew but for what others have in it: that costs at
@@ -395,16 +401,7 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 							t.Fatalf("%d bytes on disk", diskUse(r.d))
 						}
 					}
-					appended, st := int64(0), r.s.Stats()
-					for sensor, n := range r.seq {
-						for seq := range n {
-							b, err := appendRecord(nil, Record{Kind: Reading, Sensor: sensor, Run: 1, Seq: seq + 1, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}})
-							if err != nil {
-								t.Fatal(err)
-							}
-							appended += frameLen(b)
-						}
-					}
+					appended, st := r.appended(), r.s.Stats()
 					share := float64(r.d.written) / float64(appended)
 					t.Logf("%.2f times what was appended was written; %d segments of %d bytes; %d dropped", share, st.Samples.Segments, st.Samples.Bytes, st.Dropped)
 					if share > c.most {
@@ -413,20 +410,10 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 					if n := int64(st.Samples.Segments); n > 2*size/segmentSize+12 {
 						t.Errorf("%d files", n)
 					}
-					least, n := "", map[string]int{}
-					for _, x := range r.take(all) {
-						if x.Record.Kind == Reading {
-							n[x.Record.Sensor]++
-						}
-					}
-					for sensor := range r.seq {
-						if least == "" || n[sensor] < n[least] {
-							least = sensor
-						}
-					}
+					least, n := r.least()
 					// Whoever has less than its share has all, as far as whole files allow.
-					if fair := int(size/4*3/int64(c.sensors)) / 60 / 2; n[least] < fair && n[least] < int(r.seq[least]) {
-						t.Errorf("%s has %d of %d, which is less than %d", least, n[least], r.seq[least], fair)
+					if fair := int(size/4*3/int64(c.sensors)) / 60 / 2; n < fair && n < int(r.seq[least]) {
+						t.Errorf("%s has %d of %d, which is less than %d", least, n, r.seq[least], fair)
 					}
 					if err := r.end(); err != nil {
 						t.Error(err)
@@ -435,6 +422,36 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 			})
 		}
 	}
+}
+
+// appended is how many bytes of frames the readings took that were put in.
+func (r *rig) appended() (sum int64) {
+	for sensor, n := range r.seq {
+		for seq := range n {
+			b, err := appendRecord(nil, Record{Kind: Reading, Sensor: sensor, Run: 1, Seq: seq + 1, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}})
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			sum += frameLen(b)
+		}
+	}
+	return sum
+}
+
+// least takes all and gives the sensor of which the fewest readings are left.
+func (r *rig) least() (least string, left int) {
+	n := map[string]int{}
+	for _, x := range r.take(all) {
+		if x.Record.Kind == Reading {
+			n[x.Record.Sensor]++
+		}
+	}
+	for sensor := range r.seq {
+		if least == "" || n[sensor] < n[least] {
+			least = sensor
+		}
+	}
+	return least, n[least]
 }
 
 // A crash while small files become one leaves nothing twice and loses nothing but
@@ -483,25 +500,64 @@ func TestACrashWhileFilesBecomeOne(t *testing.T) {
 			if told := x.told(); told != "" {
 				t.Errorf("%s: %s", c.what, told)
 			}
-			there := map[string]bool{}
-			for _, i := range x.take(all) {
-				if n := i.Record; n.Kind != Gap {
-					key := fmt.Sprint(n.Sensor, n.Seq)
-					if there[key] {
-						t.Fatalf("%s: %s comes twice", c.what, key)
-					}
-					there[key] = true
-				}
-			}
-			for seq := uint64(1); seq <= safes[k]; seq++ {
-				if !there[fmt.Sprint("slow", seq)] {
-					t.Fatalf("%s: %d of %d is missing", c.what, seq, safes[k])
-				}
-			}
+			x.checkOnceEach(c.what, safes[k])
 			_ = x.end() // all that matters is in the next
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// A flood of answers, as many malformed orders bring, leaves five sensors at 1 Hz
+// their time, on a link that takes fewer messages than there are answers.
+func TestAFloodOfAnswersLeavesReadingsTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second}).start()
+		c := newCrowd(r)
+		until := time.Now()
+		const seconds = 60
+		for n := range seconds * 300 {
+			if n%2 == 0 { // 150 a second
+				r.put(Record{Kind: Answer})
+			}
+			if n%60 == 0 {
+				c.taken(Reading, fmt.Sprint("air", n/60%5))
+			}
+			for ; !time.Now().Before(until); until = until.Add(time.Second / 100) {
+				if x, ok := r.s.Next(); ok {
+					c.arrived(x)
+				}
+			}
+			wait(time.Second / 300)
+		}
+		t.Logf("latest: %v; arrived: %v", c.late, c.count)
+		if c.late["reading"] > 100*time.Millisecond || c.count["reading"] < 5*seconds-1 || c.count["answer"] < 90*seconds {
+			t.Errorf("latest: %v; arrived: %v", c.late, c.count)
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// checkOnceEach checks that nothing comes twice, and that all of the slow sensor
+// comes that was safe.
+func (r *rig) checkOnceEach(what string, safe uint64) {
+	r.t.Helper()
+	there := map[string]bool{}
+	for _, i := range r.take(all) {
+		if n := i.Record; n.Kind != Gap {
+			key := fmt.Sprint(n.Sensor, n.Seq)
+			if there[key] {
+				r.t.Fatalf("%s: %s comes twice", what, key)
+			}
+			there[key] = true
+		}
+	}
+	for seq := uint64(1); seq <= safe; seq++ {
+		if !there[fmt.Sprint("slow", seq)] {
+			r.t.Fatalf("%s: %d of %d is missing", what, seq, safe)
+		}
+	}
 }
