@@ -13,7 +13,8 @@ import (
 //
 // What that may write is bounded by what was appended: for each byte of samples
 // and edges one may be written once more, and as many as the disk's bound when a
-// run begins. Beyond that whole segments are given up instead.
+// run begins. Beyond that whole segments are given up instead, and so they are where
+// the disk has no room for the new file.
 
 // affords reports whether so many bytes may be written anew. Only the writer calls
 // it.
@@ -48,7 +49,10 @@ func (s *Spool) compact(g *segment) error {
 	if err := s.noteExchange(group, fresh); err != nil {
 		return err
 	}
-	if err := s.exchange(first, b); err != nil {
+	if err := s.exchange(first, b); noRoom(err) {
+		s.w.credit = 0 // so whole segments go, which needs no room
+		return nil
+	} else if err != nil {
 		return err
 	}
 	s.w.credit -= int64(len(b))

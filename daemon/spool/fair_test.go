@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -560,4 +562,48 @@ func (r *rig) checkOnceEach(what string, safe uint64) {
 			r.t.Fatalf("%s: %d of %d is missing", what, seq, safe)
 		}
 	}
+}
+
+// Where the disk itself has no room for the new file, whole files go.
+func TestNoRoomToKeepAShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
+		r.d.failing(func(op, name string) error {
+			if op == "create" && strings.HasSuffix(name, segmentExt+tmpExt) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		for range 100 {
+			r.add(Reading, "slow")
+			for range 400 {
+				r.add(Reading, "fast")
+			}
+			wait(2 * time.Second)
+			if use := diskUse(r.d); use > 1<<20 {
+				t.Fatalf("%d bytes on disk", use)
+			}
+		}
+		if st, told := r.s.Stats(), r.told(); !st.Disk || st.Dropped < 20000 || told != "spool_full raised" {
+			t.Errorf("faults %q, %+v", told, st)
+		}
+		there, lost := map[string]*ids{"slow": {}, "fast": {}}, map[string][]loss{}
+		for _, x := range r.take(all) {
+			if n := x.Record; n.Kind == Gap {
+				lost[n.Sensor] = append(lost[n.Sensor], claim(n))
+			} else {
+				there[n.Sensor].add(n.Seq, n.Seq+1)
+			}
+		}
+		for sensor, n := range r.seq {
+			for seq := uint64(1); seq <= n; seq++ {
+				if there[sensor].has(seq) == told(lost[sensor], seq) {
+					t.Fatalf("%s %d: there and told %v", sensor, seq, there[sensor].has(seq))
+				}
+			}
+		}
+		if err := r.end(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -257,13 +257,15 @@ func (s *Spool) shut(i int) {
 // A disk that is full has what was written before, and can sync that.
 func (s *Spool) writeFailed(i int, err error) {
 	g := s.active[i]
-	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-	if !full || s.disk.truncate(g.file(), g.size) != nil {
+	if !noRoom(err) || s.disk.truncate(g.file(), g.size) != nil {
 		s.abandon(i)
 		return
 	}
 	_ = s.syncLane(i) // which abandons it where that fails; the first error is the one to tell
 }
+
+// noRoom reports whether an error says that the disk is full.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // abandon gives up the lane's active segment after an error: after a failed
 // sync the kernel may have dropped what was written and say nothing the next
