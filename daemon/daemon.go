@@ -250,6 +250,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping *part) error {
 	orders.cancel()
 	serving.cancel()
+	looking.cancel()
 	safe := within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
 	if ended != nil {
 		d.log.Error("a part of the daemon ended", "err", ended)
@@ -269,10 +270,13 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(reading.stop(5 * time.Second))
 	d.settle(time.Second)
 	try(linking.stop(12 * time.Second))
-	try(fetching.stop(2 * time.Second))
-	try(looking.stop(2 * time.Second))
-	try(telling.stop(time.Second))
-	try(proving.stop(time.Second))
+	for _, p := range []*part{fetching, telling, proving} { // a message to systemd may take a second
+		p.cancel()
+	}
+	try(proving.stop(3 * time.Second / 2))
+	for _, p := range []*part{telling, fetching, looking} {
+		try(p.stop(time.Second / 2))
+	}
 	try(pins.stop(2 * time.Second))
 	try(within(6*time.Second, "keep outputs safe", d.keepLines))
 	try(within(2*time.Second, "release outputs", d.bank.Close))

@@ -15,7 +15,7 @@ const (
 	// Slow is how long a read may take before it counts as stuck.
 	Slow = 10 * time.Second
 	// parting is how long the end of Run waits for a read.
-	parting = time.Second
+	parting = time.Second / 4
 )
 
 // Value is a value that is read again when somebody asks for that. Its methods
@@ -74,10 +74,10 @@ func (v *Value[T]) Waits() time.Duration {
 	return time.Since(v.began)
 }
 
-// Run reads whenever it is asked to, until ctx ends. It ends within a second
-// then, whatever the disk does: a read that hangs is left behind, and with it
-// one goroutine and one thread, however often it was asked for. It is called
-// once.
+// Run reads whenever it is asked to, until ctx ends. It ends a quarter of a
+// second later at the latest, whatever the disk does: a read that hangs is left
+// behind, and with it one goroutine and one thread, however often it was asked
+// for. It is called once.
 func (v *Value[T]) Run(ctx context.Context) error {
 	for {
 		select {
