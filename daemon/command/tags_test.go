@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the table of reasons into the README")
+var update = flag.Bool("update", false, "write the table of reasons into daemon/README.md")
 
 var tag = regexp.MustCompile(`\[CMD-[0-9]+\]`)
 
@@ -74,7 +74,7 @@ func TestRulesAreTagged(t *testing.T) {
 	}
 }
 
-// reasonTable is the list of reasons as the README has it.
+// reasonTable is the list of reasons as daemon/README.md has it.
 func reasonTable() string {
 	var b strings.Builder
 	b.WriteString("| `reason` | `status` | it means | what to do |\n|---|---|---|---|\n")
@@ -84,10 +84,10 @@ func reasonTable() string {
 	return b.String()
 }
 
-// The README has the reasons of this list, word for word;
+// daemon/README.md has the reasons of this list, word for word;
 // go test ./daemon/command -run TestReadmeHasTheReasons -update writes them.
 func TestReadmeHasTheReasons(t *testing.T) {
-	path := filepath.Join("..", "..", "README.md")
+	path := filepath.Join("..", "README.md")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestReadmeHasTheReasons(t *testing.T) {
 	head, rest, begun := strings.Cut(string(text), "<!-- reasons -->\n")
 	table, tail, ended := strings.Cut(rest, "<!-- end of reasons -->\n")
 	if !begun || !ended {
-		t.Fatal("the README has no place for the reasons")
+		t.Fatal("daemon/README.md has no place for the reasons")
 	}
 	want := "\n" + reasonTable() + "\n"
 	switch {
@@ -105,7 +105,7 @@ func TestReadmeHasTheReasons(t *testing.T) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("the README's table of reasons is not that of reason.go: go test ./daemon/command -run TestReadmeHasTheReasons -update")
+		t.Errorf("daemon/README.md's table of reasons is not that of reason.go: go test ./daemon/command -run TestReadmeHasTheReasons -update")
 	}
 	if slices.ContainsFunc(Reasons, func(r Reason) bool { return strings.ContainsAny(r.Means+r.Do, "|\n") }) {
 		t.Error("a reason breaks the table")

@@ -35,22 +35,29 @@ func TestConfigsLoad(t *testing.T) {
 
 var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
 
-// Every YAML block of the README is a whole configuration and can be loaded.
-func TestReadmeLoads(t *testing.T) {
-	readme := "../../README.md"
-	text, err := os.ReadFile(readme)
-	if os.IsNotExist(err) {
-		t.Log("there is no README yet")
-		return
+// Every YAML block of a README, the repository's or a room's, is a whole
+// configuration and can be loaded.
+func TestReadmesLoad(t *testing.T) {
+	files, err := filepath.Glob("../../*/README.md")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("READMEs of rooms: %q, %v", files, err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, at := range yamlBlock.FindAllSubmatchIndex(text, -1) {
-		line := 1 + strings.Count(string(text[:at[2]]), "\n")
-		if _, err := Parse(place(t), text[at[2]:at[3]]); err != nil {
-			t.Errorf("block at README.md:%d: %v", line, err)
+	blocks := 0
+	for _, readme := range append(files, "../../README.md") {
+		text, err := os.ReadFile(readme)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, at := range yamlBlock.FindAllSubmatchIndex(text, -1) {
+			blocks++
+			line := 1 + strings.Count(string(text[:at[2]]), "\n")
+			if _, err := Parse(place(t), text[at[2]:at[3]]); err != nil {
+				t.Errorf("block at %s:%d: %v", readme, line, err)
+			}
+		}
+	}
+	if blocks < 2 {
+		t.Errorf("%d YAML blocks in all READMEs", blocks)
 	}
 }
 
