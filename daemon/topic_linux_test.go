@@ -280,3 +280,21 @@ func TestSubscribeToLargeMessages(t *testing.T) {
 		t.Errorf("printed %d bytes, said %s", out.Len(), log.String())
 	}
 }
+
+// Without outputs no order comes by MQTT, though a topic is named. [CMD-18]
+func TestOrdersWithoutOutputs(t *testing.T) {
+	s := newSite(t, nil)
+	say := s.sender("test-mouth")
+	first, socket := s.withSocket(s.placed("west", "board-1", "field/orders"))
+	told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected && s.remembers("board-1", "field/orders") })
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	say("field/orders", forAnybody("c-1"))
+	cfg := s.placed("west", "board-1", "field/orders")
+	cfg.Outputs = nil
+	_, socket = s.withSocket(cfg)
+	told(t, socket, "end of the subscription", func(r daemon.Report) bool {
+		return r.Orders.Elsewhere == 1 && r.Orders.Topic == "" && r.Orders.Refused == 0 && !s.remembers("board-1", "field/orders")
+	})
+}
