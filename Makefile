@@ -69,8 +69,9 @@ CHAOS_NS := $(shell test "$$(id -u)" = 0 && unshare -m true 2>/dev/null && echo 
 
 chaos: export FAULTS ?= 200
 chaos: export SEED ?=
+chaos: export ONLY ?=
 chaos: export CHAOS_BUILD ?= $(RACE)
-chaos: ## FAULTS=n SEED=n: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
+chaos: ## FAULTS=n SEED=n ONLY=words: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
 	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 24 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
 
 clock-steps: ## the tests of all that waits or repeats, while the wall clock of their processes jumps

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -21,7 +22,8 @@ import (
 // clock and its certificate, and keeps the books: what the board gave must have
 // arrived, or be in a gap that was reported, or be within what a kill may cost.
 //
-// FAULTS says how many things, SEED which; see `make chaos`. They are shared out
+// FAULTS says how many things, SEED which, ONLY has just those done whose names
+// have these words in them; see `make chaos`. They are shared out
 // among several boards, each with a daemon and a broker of its own, since a
 // daemon that is being harmed mostly waits.
 func TestChaos(t *testing.T) {
@@ -151,7 +153,7 @@ func (c *chaos) choose() mischief {
 		at := c.random.IntN(all)
 		for _, m := range mischiefs {
 			if at -= m.weight; at < 0 {
-				if c.ills[m.part] == nil && (m.can == nil || m.can(c)) {
+				if strings.Contains(m.name, os.Getenv("ONLY")) && c.ills[m.part] == nil && (m.can == nil || m.can(c)) {
 					return m
 				}
 				break
