@@ -124,7 +124,7 @@ func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
 	f = m.start(lie, true)
 	f.gets(order("lying", "pump", "on", lie+30*time.Minute), Done, "", 1)
 	pass(lasts)
-	f = m.start(lie, true)
+	m.start(lie, true)
 	pass(2 * time.Minute)
 	f = m.start(0, true)
 	pass(2 * time.Minute)
