@@ -109,7 +109,9 @@ func (j *Journal) close() {
 }
 
 // NewJournal gives the journal of a name in a directory that has no spool. The
-// directory must be this process's alone; it is not made.
+// directory must be this process's alone; it is not made. Nobody puts the file back
+// where it is removed; the next Append fails then. It stays open until the process
+// ends.
 func NewJournal(dir, name string) *Journal {
 	return &Journal{disk: &osDisk{dir: dir}, held: func() bool { return true }, name: name + journalExt}
 }
