@@ -199,3 +199,49 @@ func BenchmarkOpen64MiB(b *testing.B) {
 		}
 	}
 }
+
+// An outage with ten inputs at 1 kHz beside ten sensors at 1 Hz and a bound of
+// 1 MiB; then what the link takes, of 80 messages a second, while they go on. A
+// turn is a second of it.
+func BenchmarkCrowd(b *testing.B) {
+	for _, link := range []int{0, 80} {
+		b.Run(fmt.Sprint(link), func(b *testing.B) {
+			o := benchOptions(b.TempDir(), 5*time.Second)
+			o.MaxBytes = 1 << 20
+			s := benchSpool(b, o)
+			seq, readings := uint64(0), 0
+			before := written()
+			for b.Loop() {
+				for i := range 10_000 {
+					x := reading(s.RunNumber(), seq/10+1)
+					x.Kind, x.Sensor, x.Fields = Edge, fmt.Sprint("loose", i%10), []sensors.Field{{Name: "active", Value: i%20 < 10}}
+					if i%1000 == 0 {
+						y := reading(s.RunNumber(), seq/10_000+1)
+						y.Sensor = fmt.Sprint("air", i/1000)
+						if err := s.Append(y); err != nil {
+							b.Fatal(err)
+						}
+					}
+					if err := s.Append(x); err != nil {
+						b.Fatal(err)
+					}
+					seq++
+				}
+				for range link {
+					if x, ok := readNext(s); ok {
+						s.Ack(x.ID)
+						if x.Record.Kind == Reading {
+							readings++
+						}
+					}
+				}
+				s.due()
+			}
+			b.ReportMetric(float64(b.N*10_010)/b.Elapsed().Seconds(), "taken/s")
+			b.ReportMetric(float64(written()-before)/float64(b.N*10_010), "disk-B/record")
+			if link > 0 {
+				b.ReportMetric(float64(readings)/float64(b.N), "readings-of-10")
+			}
+		})
+	}
+}

@@ -42,10 +42,11 @@
 //
 // There are three logs: samples, edges, and events, which go out first but leave
 // the others a share (see turns.go). What an earlier version left has its edges
-// among the events. Each log is a row of segment files of 256 KB, of frames with a checksum (CRC-32C, RFC 3720,
-// appendix B.4). A segment is written by one run only, is synced with
-// fdatasync(2), its name with fsync(2) of file and directory, and is removed
-// when everything in it is acknowledged. The file "acks" holds what is
+// among the events. Each log is a row of segment files of 256 KB, of frames with a
+// checksum (CRC-32C, RFC 3720, appendix B.4). A segment is written by one run only,
+// is synced with fdatasync(2), its name with fsync(2) of file and directory, and is
+// removed when everything in it is acknowledged. One of which a full spool drops
+// some is written anew with the rest (see compact.go). The file "acks" holds what is
 // acknowledged of segments that are still there; acks are appended without a
 // sync, so losing its end costs repeats. It names the segments too, so that one
 // that is cut short or missing is found out, and holds each gap that is owed
