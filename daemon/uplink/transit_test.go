@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,12 +11,13 @@ import (
 
 // slowly reads what the link sends as a link of so many bytes a second delivers it,
 // acknowledges each message a round trip later, and calls see for each as it
-// arrives. It ends when there is nothing for a second.
+// arrives. It ends when there is nothing for a second, and all has arrived.
 func slowly(p *peer, bytes int, trip time.Duration, see func(*packets.PublishPacket)) {
 	free := time.Now()
 	for {
 		cp, err := p.readFor(time.Second)
 		if err != nil {
+			<-time.After(time.Until(free) + trip + time.Second)
 			return
 		}
 		m, ok := cp.(*packets.PublishPacket)
@@ -53,20 +55,27 @@ func TestLittleIsUnderWayOnASlowLink(t *testing.T) {
 		began, waited := time.Now(), time.Duration(0)
 		var last time.Time
 		var put []time.Time
+		var mu sync.Mutex // the timers have goroutines of their own
 		for k := range 10 {
 			time.AfterFunc(time.Duration(k+1)*2500*time.Millisecond, func() {
+				mu.Lock()
 				put = append(put, time.Now())
+				mu.Unlock()
 				l.queue.first("answer", []byte("1"))
 			})
 		}
 		slowly(p, speed, trip, func(m *packets.PublishPacket) {
+			mu.Lock()
+			defer mu.Unlock()
 			last = time.Now()
 			if m.TopicName == "answer" {
 				waited = max(waited, time.Since(put[0]))
 				put = put[1:]
 			}
 		})
+		mu.Lock()
 		took := last.Sub(began)
+		mu.Unlock()
 		full := time.Duration(n*(size+5+packetBytes)) * time.Second / speed
 		t.Logf("an answer took %v at most; the backlog took %v, at full speed %v", waited, took, full)
 		if len(put) != 0 || waited == 0 || waited > 2500*time.Millisecond || took > full*21/20 {
@@ -95,8 +104,15 @@ func TestMuchIsUnderWayOnALongLink(t *testing.T) {
 		}
 		p := b.accept(false)
 		began, last := time.Now(), time.Now()
-		slowly(p, speed, trip, func(*packets.PublishPacket) { last = time.Now() })
+		var mu sync.Mutex
+		slowly(p, speed, trip, func(*packets.PublishPacket) {
+			mu.Lock()
+			defer mu.Unlock()
+			last = time.Now()
+		})
+		mu.Lock()
 		took := last.Sub(began)
+		mu.Unlock()
 		t.Logf("%.0f %% of the speed", 100*n*size/took.Seconds()/speed)
 		if got := n * size / took.Seconds(); got < 0.6*speed {
 			t.Errorf("%.0f bytes a second", got)
