@@ -163,7 +163,7 @@ outputs:
 sensors:
 `, p.endpoint, batch, orders, room)
 	for _, c := range tenSensorConfigs() {
-		text = fmt.Appendf(text, "  - {name: %s, chip: %s, bus: %s, address: %#x, every: %v}\n", c.Name, c.Chip, c.Bus, c.Address, p.every)
+		text = fmt.Appendf(text, "  - {name: %s, chip: %s, bus: %s, address: %#x, every: %v}\n", c.Name, c.Chip, c.Place().Bus, c.Place().Address, p.every)
 	}
 	for n := range chatterLines {
 		if p.inputs {
@@ -180,11 +180,12 @@ const chatterLines = 10
 func tenSensorConfigs() (all []sensors.Config) {
 	for i := range uint16(2) {
 		for _, c := range []sensors.Config{
-			{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76}, {Name: "soil", Chip: "tmp102", Bus: "i2c-1", Address: 0x48},
-			{Name: "tank", Chip: "tmp102", Bus: "i2c-3", Address: 0x48}, {Name: "pipe", Chip: "lm75", Bus: "i2c-3", Address: 0x4a},
-			{Name: "roof", Chip: "lm75", Bus: "i2c-3", Address: 0x4c},
+			{Name: "air", Chip: "bme280", Options: sensors.I2C{Bus: "i2c-1", Address: 0x76}}, {Name: "soil", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-1", Address: 0x48}},
+			{Name: "tank", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-3", Address: 0x48}}, {Name: "pipe", Chip: "lm75", Options: sensors.I2C{Bus: "i2c-3", Address: 0x4a}},
+			{Name: "roof", Chip: "lm75", Options: sensors.I2C{Bus: "i2c-3", Address: 0x4c}},
 		} {
-			c.Name, c.Address = fmt.Sprintf("%s-%d", c.Name, i), c.Address+i
+			at := c.Place()
+			c.Name, c.Options = fmt.Sprintf("%s-%d", c.Name, i), sensors.I2C{Bus: at.Bus, Address: at.Address + i}
 			all = append(all, c)
 		}
 	}

@@ -71,8 +71,8 @@ func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
 		h.report("sensor", s.Name, h.chip(s))
 	}
 	for _, s := range cfg.Sensors {
-		if s.Pin != "" {
-			h.report("sensor", s.Name, h.line("sensor", s.Name, s.Pin))
+		if pin := s.Place().Pin; pin != "" {
+			h.report("sensor", s.Name, h.line("sensor", s.Name, pin))
 		}
 	}
 	for _, o := range cfg.Outputs {
@@ -92,13 +92,14 @@ func (h *hardware) report(what, name string, err error) {
 // on it, or a thermal zone.
 func (h *hardware) chip(s sensors.Config) error {
 	chip, ok := sensors.Lookup(s.Chip)
-	if !ok || s.Pin != "" {
+	at := s.Place()
+	if !ok || at.Pin != "" {
 		return nil // the loader lets no other chip through
 	}
-	if err := chip.Look(h.board, s); err != nil || s.Bus == "" {
+	if err := chip.Look(h.board, s); err != nil || at.Bus == "" {
 		return err
 	}
-	bus, err := h.board.Bus(s.Bus)
+	bus, err := h.board.Bus(at.Bus)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (h *hardware) chip(s sensors.Config) error {
 	if h.buses[name] == "" {
 		h.buses[name] = s.Name
 	}
-	place := fmt.Sprintf("%s 0x%02x", name, s.Address)
+	place := fmt.Sprintf("%s 0x%02x", name, at.Address)
 	if other, taken := h.chips[place]; taken {
 		return fmt.Errorf("%s is sensor %q's chip already, under another name of the bus", place, other)
 	}

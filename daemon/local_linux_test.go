@@ -20,6 +20,7 @@ import (
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
 )
 
 // withSocket starts a daemon with a socket and gives its path.
@@ -229,7 +230,7 @@ func TestReadHere(t *testing.T) {
 		t.Errorf("with one: %v", err)
 	}
 	missing := cfg.Sensors[0]
-	missing.Address = 0x77
+	missing.Options = sensors.I2C{Bus: "i2c-1", Address: 0x77}
 	if err := d.stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -61,8 +61,8 @@ func TestCheckBusLines(t *testing.T) {
 	b := sim.New()
 	b.AddBus("i2c-1")
 	sda := []output.Config{{Name: "pump", Pin: "GPIO2"}}
-	scl := []sensors.Config{{Name: "door", Chip: "gpio", Pin: "P1_5"}}
-	air := []sensors.Config{{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76}}
+	scl := []sensors.Config{{Name: "door", Chip: "gpio", Options: sensors.GPIO{Pin: "P1_5"}}}
+	air := []sensors.Config{{Name: "air", Chip: "bme280", Options: sensors.I2C{Bus: "i2c-1", Address: 0x76}}}
 	for _, c := range []struct {
 		b    board.Board
 		cfg  config.Config
@@ -87,9 +87,9 @@ func TestCheckOneChipTwice(t *testing.T) {
 	b.AddBus("i2c-1")
 	var out strings.Builder
 	bad := checkHardware(&config.Config{Sensors: []sensors.Config{
-		{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76},
-		{Name: "other", Chip: "bme280", Bus: "/dev/i2c-1", Address: 0x77},
-		{Name: "twin", Chip: "bme280", Bus: "/dev/i2c-1", Address: 0x76},
+		{Name: "air", Chip: "bme280", Options: sensors.I2C{Bus: "i2c-1", Address: 0x76}},
+		{Name: "other", Chip: "bme280", Options: sensors.I2C{Bus: "/dev/i2c-1", Address: 0x77}},
+		{Name: "twin", Chip: "bme280", Options: sensors.I2C{Bus: "/dev/i2c-1", Address: 0x76}},
 	}}, b, &out)
 	if want := `error: sensor "twin": i2c-1 0x76 is sensor "air"'s chip already`; bad != 1 || !strings.HasPrefix(out.String(), want) {
 		t.Errorf("%d problems:\n%swant %q", bad, out.String(), want)

@@ -104,9 +104,9 @@ func placeOf(cfg *config.Config, subject string) health.Place {
 	for _, s := range cfg.Sensors {
 		switch {
 		case s.Name != subject:
-		case s.Bus != "":
+		case s.Place().Bus != "":
 			return health.OnBus
-		case s.Pin != "":
+		case s.Place().Pin != "":
 			return health.OnLine
 		default:
 			return health.InZone

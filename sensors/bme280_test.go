@@ -19,7 +19,7 @@ func air(t *testing.T) (*sim.Board, *sim.BME280, func() (Sensor, error)) {
 	b := sim.New()
 	chip := b.AddBus("i2c-1").AddBME280(0x76)
 	return b, chip, func() (Sensor, error) {
-		return bme280.Open(b, Config{Chip: "bme280", Bus: "i2c-1"})
+		return bme280.Open(b, Config{Chip: "bme280", Options: I2C{Bus: "i2c-1"}})
 	}
 }
 
@@ -73,7 +73,7 @@ func TestBMx280Mistaken(t *testing.T) {
 			{bmp280, 0x76, "chip id 0x60 is a BME280's: the chip is bme280 (want 0x58)"},
 			{bme280, 0x77, "chip id 0x58 is a BMP280's: the chip is bmp280 (want 0x60)"},
 		} {
-			_, err := c.chip.Open(b, Config{Chip: c.chip.Name, Bus: "i2c-1", Address: c.addr})
+			_, err := c.chip.Open(b, Config{Chip: c.chip.Name, Options: I2C{Bus: "i2c-1", Address: c.addr}})
 			if !errors.Is(err, ErrFault) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v, want %q", c.chip.Name, err, c.want)
 			}
@@ -218,7 +218,7 @@ func lifeOf(t *testing.T, chip Chip, ops []i2ctest.IO) (fields []Field, err erro
 	synctest.Test(t, func(t *testing.T) {
 		p := &tape{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
 		var s Sensor
-		if s, err = chip.Open(p, Config{Chip: chip.Name, Bus: "i2c-1"}); err != nil {
+		if s, err = chip.Open(p, Config{Chip: chip.Name, Options: I2C{Bus: "i2c-1"}}); err != nil {
 			return
 		}
 		fields, err = s.Sense()

@@ -1,6 +1,7 @@
 package sensors_test
 
 import (
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -8,10 +9,8 @@ import (
 	"time"
 
 	"fieldpost/sensors"
+	"fieldpost/sensors/option"
 )
-
-// keys are all that a catalog entry may name: those of sensors.Config.
-var keys = []string{"bus", "address", "pin", "pull", "active_low", "debounce", "max_edges", "zone"}
 
 func TestCatalog(t *testing.T) {
 	all := sensors.Catalog()
@@ -29,20 +28,43 @@ func TestCatalog(t *testing.T) {
 		if c.Every < time.Second || c.Worst <= 0 || c.Worst > c.Every {
 			t.Errorf("%s: every %v, worst %v", c.Name, c.Every, c.Worst)
 		}
-		if slices.Contains(c.Keys, "address") != (c.Addresses != nil) {
+		if c.Options.Has("address") != (c.Addresses != nil) {
 			t.Errorf("%s: takes the key address, or has addresses, but not both", c.Name)
 		}
-		for _, k := range c.Keys {
-			if !slices.Contains(keys, k) {
-				t.Errorf("%s: key %q is none of the configuration's", c.Name, k)
-			}
-		}
-		for _, k := range c.Required {
-			if !slices.Contains(c.Keys, k) {
-				t.Errorf("%s: requires %q, but does not take it", c.Name, k)
-			}
-		}
+		checkOptions(t, c)
 		checkQuantities(t, c)
+	}
+}
+
+// checkOptions holds the rules of a chip's keys against the keys and their types,
+// and the defaults against the rules.
+func checkOptions(t *testing.T, c sensors.Chip) {
+	t.Helper()
+	keys := c.Options.Keys()
+	for i, k := range keys {
+		if k == "name" || k == "chip" || k == "every" || slices.Contains(keys[:i], k) {
+			t.Errorf("%s: key %q is taken", c.Name, k)
+		}
+	}
+	v := c.Options.New()
+	if !v.Comparable() {
+		t.Errorf("%s: options of type %s cannot be compared", c.Name, v.Type())
+	}
+	for k, r := range c.Options.Rules {
+		index, ok := option.Field(v.Type(), k)
+		if !ok {
+			t.Errorf("%s: a rule for %q, which is no key", c.Name, k)
+			continue
+		}
+		f := v.FieldByIndex(index)
+		if (r.File || r.Dir) && f.Kind() != reflect.String {
+			t.Errorf("%s: %s names a file, but is a %s", c.Name, k, f.Type())
+		}
+		if r.Check != nil { // panics where it is for another type
+			if reason := r.Check(f.Interface()); reason != "" && !f.IsZero() {
+				t.Errorf("%s: default of %s: %s", c.Name, k, reason)
+			}
+		}
 	}
 }
 
@@ -93,16 +115,16 @@ func TestBadConfigurations(t *testing.T) {
 		want string
 	}{
 		{"bme280", sensors.Config{}, "bus is missing"},
-		{"bme280", sensors.Config{Bus: "i2c-1", Address: 0x48}, "want 0x76 or 0x77 (got 0x48)"},
-		{"bmp280", sensors.Config{Bus: "i2c-9"}, "not there"},
-		{"tmp102", sensors.Config{Bus: "i2c-1", Address: 0x4C}, "want 0x48 to 0x4b (got 0x4c)"},
-		{"lm75", sensors.Config{Bus: "i2c-1", Address: 0x38}, "(got 0x38)"},
-		{"pct2075", sensors.Config{Bus: "i2c-1", Address: 0x34}, "want 0x28 to 0x2f, 0x35 to 0x37, 0x48 to 0x4f or 0x70 to 0x77 (got 0x34)"},
+		{"bme280", sensors.Config{Options: sensors.I2C{Bus: "i2c-1", Address: 0x48}}, "want 0x76 or 0x77 (got 0x48)"},
+		{"bmp280", sensors.Config{Options: sensors.I2C{Bus: "i2c-9"}}, "not there"},
+		{"tmp102", sensors.Config{Options: sensors.I2C{Bus: "i2c-1", Address: 0x4C}}, "want 0x48 to 0x4b (got 0x4c)"},
+		{"lm75", sensors.Config{Options: sensors.I2C{Bus: "i2c-1", Address: 0x38}}, "(got 0x38)"},
+		{"pct2075", sensors.Config{Options: sensors.I2C{Bus: "i2c-1", Address: 0x34}}, "want 0x28 to 0x2f, 0x35 to 0x37, 0x48 to 0x4f or 0x70 to 0x77 (got 0x34)"},
 		{"lm75b", sensors.Config{}, "bus is missing"},
 		{"gpio", sensors.Config{}, "pin is missing"},
-		{"gpio", sensors.Config{Pin: "GPIO99"}, `"GPIO99"`},
-		{"gpio", sensors.Config{Pin: "GPIO17", Debounce: -time.Second}, "debounce: want 0 or more (got -1s)"},
-		{"thermal", sensors.Config{Zone: "gpu"}, `zone "gpu": not there; there are cpu-thermal (0)`},
+		{"gpio", sensors.Config{Options: sensors.GPIO{Pin: "GPIO99"}}, `"GPIO99"`},
+		{"gpio", sensors.Config{Options: sensors.GPIO{Pin: "GPIO17", Debounce: -time.Second}}, "debounce: want 0 or more (got -1s)"},
+		{"thermal", sensors.Config{Options: sensors.Thermal{Zone: "gpu"}}, `zone "gpu": not there; there are cpu-thermal (0)`},
 	} {
 		chip, _ := sensors.Lookup(c.chip)
 		b, _, _ := place(t, chip)
@@ -112,7 +134,7 @@ func TestBadConfigurations(t *testing.T) {
 		if s != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %+v: %v, want %q", c.chip, c.cfg, err, c.want)
 		}
-		if err := chip.Look(b, c.cfg); c.cfg.Debounce == 0 && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		if err := chip.Look(b, c.cfg); c.want != "debounce: want 0 or more (got -1s)" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %+v, looked at: %v, want %q", c.chip, c.cfg, err, c.want)
 		}
 	}

@@ -286,22 +286,22 @@ func TestContractLook(t *testing.T) {
 		elsewhere := cfg
 		switch {
 		case chip != nil:
-			bus := b.AddBus(cfg.Bus)
+			bus := b.AddBus("i2c-1")
 			before := bus.Transactions()
 			chip.Fault(sim.NACK)
 			if err := c.Look(b, cfg); err != nil || bus.Transactions() != before {
 				t.Errorf("a chip that is away: %v, %d transactions", err, bus.Transactions()-before)
 			}
-			elsewhere.Bus = "i2c-7"
-		case cfg.Pin != "":
-			elsewhere.Pin = "GPIO99"
-			b.Line(cfg.Pin).Hold("gpio-keys")
+			elsewhere.Options = sensors.I2C{Bus: "i2c-7"}
+		case cfg.Place().Pin != "":
+			elsewhere.Options = sensors.GPIO{Pin: "GPIO99"}
+			b.Line(cfg.Place().Pin).Hold("gpio-keys")
 			var busy *board.BusyError
 			if err := c.Look(b, cfg); !errors.As(err, &busy) || busy.Holder != "gpio-keys" {
 				t.Errorf("held by somebody: %v", err)
 			}
 		default:
-			elsewhere.Zone = "nowhere"
+			elsewhere.Options = sensors.Thermal{Zone: "nowhere"}
 		}
 		if err := c.Look(b, elsewhere); !errors.Is(err, sensors.ErrAbsent) && c.Name != "gpio" || err == nil {
 			t.Errorf("what is not there: %v, want %v", err, sensors.ErrAbsent)
@@ -314,7 +314,7 @@ func TestContractLook(t *testing.T) {
 func TestContractKernelOwns(t *testing.T) {
 	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
 		b, chip, cfg := place(t, c)
-		bus := b.AddBus(cfg.Bus)
+		bus := b.AddBus("i2c-1")
 		said := 0
 		chip.OnTransaction(func() { said++ })
 		s := mustOpen(t, c, b, cfg)

@@ -7,11 +7,58 @@ import (
 	"time"
 
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
 )
 
 // A line of the board as a sensor: a door's contact, a float switch, a push
 // button. It reports each change as it happens, with the kernel's time stamp,
 // and its level every minute besides, so that silence is a sign of something.
+
+// GPIO are the keys of an input line.
+type GPIO struct {
+	// Pin is the GPIO line.
+	Pin string `yaml:"pin"`
+	// Pull is the line's bias: up, down or none.
+	Pull board.Pull `yaml:"pull"`
+	// ActiveLow makes the low level the active one.
+	ActiveLow bool `yaml:"active_low"`
+	// Debounce is how long a level must hold to count.
+	Debounce time.Duration `yaml:"debounce"`
+	// MaxEdges is how many changes a second of the line are told one by one, 1 to
+	// 1000; a line that changes more often is told once a second. 0 is
+	// [DefaultMaxEdges].
+	MaxEdges int `yaml:"max_edges"`
+}
+
+// Place is the line.
+func (o GPIO) Place() Place { return Place{Pin: o.Pin} }
+
+// DefaultMaxEdges is how many changes a second of a line are told one by one
+// where the configuration does not say. A pulse output of a meter makes up to 33
+// (EN 62053-31: at least 30 ms on, 30 ms off), the mains' hum on an open wire 100
+// or 120.
+const DefaultMaxEdges = 40
+
+// mostEdges is the highest max_edges. Each change is a message: a broker that
+// takes a thousand a second from one board is rare.
+const mostEdges = 1000
+
+var gpioOptions = option.Set{
+	Defaults: GPIO{Pull: board.PullAsIs, MaxEdges: DefaultMaxEdges},
+	Rules: map[string]option.Rule{
+		"pin":       {Required: true, Wants: "a line such as GPIO17", Check: line},
+		"debounce":  {Check: option.Between(0, time.Minute, option.Duration)},
+		"max_edges": {Wants: "a number of changes a second such as 40/s", Parse: rateOf, Check: option.Between(1, mostEdges, rate)},
+	},
+}
+
+// line takes the name of a line.
+func line(v any) string {
+	if _, err := board.ParseLine(v.(string)); err != nil {
+		return err.Error()
+	}
+	return ""
+}
 
 var gpioQuantities = []Quantity{{Name: "active", Min: 0, Max: 1}}
 
@@ -19,8 +66,7 @@ var gpioLine = Chip{
 	Name:       "gpio",
 	Title:      "a line of the board: a contact, a switch, a button",
 	Source:     "Linux, Documentation/userspace-api/gpio/chardev.rst",
-	Keys:       []string{"pin", "pull", "active_low", "debounce", "max_edges"},
-	Required:   []string{"pin"},
+	Options:    gpioOptions,
 	Quantities: gpioQuantities,
 	Every:      time.Minute,
 	Worst:      10 * time.Millisecond,
@@ -39,10 +85,11 @@ var _ Edger = (*gpioSensor)(nil)
 var errNoPin = errors.New("pin is missing: want one such as GPIO17")
 
 func lookGPIO(b board.Board, c Config) error {
-	if c.Pin == "" {
+	o := optionsOf[GPIO](c)
+	if o.Pin == "" {
 		return errNoPin
 	}
-	id, err := b.Find(c.Pin)
+	id, err := b.Find(o.Pin)
 	if err != nil {
 		return err
 	}
@@ -50,14 +97,15 @@ func lookGPIO(b board.Board, c Config) error {
 }
 
 func openGPIO(b board.Board, c Config) (Sensor, error) {
-	if c.Pin == "" {
+	o := optionsOf[GPIO](c)
+	if o.Pin == "" {
 		return nil, fmt.Errorf("open gpio: %w", errNoPin)
 	}
-	if c.Debounce < 0 {
-		return nil, fmt.Errorf("open gpio: debounce: want 0 or more (got %v)", c.Debounce)
+	if o.Debounce < 0 {
+		return nil, fmt.Errorf("open gpio: debounce: want 0 or more (got %v)", o.Debounce)
 	}
 	in, err := b.Input(board.InputConfig{
-		Line: c.Pin, ActiveLow: c.ActiveLow, Pull: c.Pull, Debounce: c.Debounce,
+		Line: o.Pin, ActiveLow: o.ActiveLow, Pull: o.Pull, Debounce: o.Debounce,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open gpio: %w", err)

@@ -19,7 +19,7 @@ func TestGPIODoor(t *testing.T) {
 		b := sim.New()
 		door := b.Line("GPIO17")
 		s, err := gpioLine.Open(b, Config{
-			Chip: "gpio", Pin: "GPIO17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond,
+			Chip: "gpio", Options: GPIO{Pin: "GPIO17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -59,13 +59,13 @@ func TestGPIOErrors(t *testing.T) {
 	b := sim.New()
 	b.Line("GPIO17").Hold("gpio-keys")
 	var busy *board.BusyError
-	if _, err := gpioLine.Open(b, Config{Pin: "GPIO17"}); !errors.As(err, &busy) || busy.Holder != "gpio-keys" {
+	if _, err := gpioLine.Open(b, Config{Options: GPIO{Pin: "GPIO17"}}); !errors.As(err, &busy) || busy.Holder != "gpio-keys" {
 		t.Errorf("a busy line: %v", err)
 	}
-	if _, err := gpioLine.Open(b, Config{Pin: "gpiochip7:1"}); !errors.Is(err, ErrAbsent) {
+	if _, err := gpioLine.Open(b, Config{Options: GPIO{Pin: "gpiochip7:1"}}); !errors.Is(err, ErrAbsent) {
 		t.Errorf("no such line: %v", err)
 	}
-	s, err := gpioLine.Open(b, Config{Pin: "GPIO18"})
+	s, err := gpioLine.Open(b, Config{Options: GPIO{Pin: "GPIO18"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TestLM75Traffic(t *testing.T) {
 				ops = append(ops, i2ctest.IO{W: []byte{3}, R: []byte{0x50, 0x00}}, temp)
 			}
 			p := record(append(ops, i2ctest.IO{W: []byte{1, 0x19}})...)
-			s, err := lm75b.Open(p, Config{Chip: "lm75b", Bus: "i2c-1"})
+			s, err := lm75b.Open(p, Config{Chip: "lm75b", Options: I2C{Bus: "i2c-1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestLM75Wakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		chip := b.AddBus("i2c-1").AddLM75(0x4F, 9)
-		cfg := Config{Chip: "lm75", Bus: "i2c-1", Address: 0x4F}
+		cfg := Config{Chip: "lm75", Options: I2C{Bus: "i2c-1", Address: 0x4F}}
 		for _, celsius := range []float64{21.5, -10, 0, -0.5, 60} {
 			chip.SetTemperature(celsius)
 			s, err := lm75.Open(b, cfg)
@@ -107,7 +107,7 @@ func TestLM75Changed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		b.AddBus("i2c-1").AddLM75(0x48, 9)
-		s, err := lm75.Open(b, Config{Chip: "lm75", Bus: "i2c-1"})
+		s, err := lm75.Open(b, Config{Chip: "lm75", Options: I2C{Bus: "i2c-1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestLM75Mistaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		b.AddBus("i2c-1").AddTMP102(0x48)
-		if _, err := lm75b.Open(b, Config{Chip: "lm75b", Bus: "i2c-1"}); !errors.Is(err, ErrFault) {
+		if _, err := lm75b.Open(b, Config{Chip: "lm75b", Options: I2C{Bus: "i2c-1"}}); !errors.Is(err, ErrFault) {
 			t.Errorf("a TMP102 is taken for an LM75B: %v", err)
 		}
 	})

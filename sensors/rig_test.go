@@ -30,7 +30,7 @@ var rigs = map[string]rig{
 	"lm75b":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 11).Chip }},
 	"pct2075": {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x37, 11).Chip }},
 	"gpio": {
-		config: sensors.Config{Pin: "GPIO17"},
+		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
 			b.Line("GPIO17").Fail(nil)
 			if away {
@@ -71,8 +71,8 @@ func place(t *testing.T, c sensors.Chip) (*sim.Board, *sim.Chip, sensors.Config)
 	cfg.Name, cfg.Chip = "it", c.Name
 	var chip *sim.Chip
 	if r.chip != nil {
-		cfg.Bus = "i2c-1"
-		chip = r.chip(b.AddBus(cfg.Bus))
+		cfg.Options = sensors.I2C{Bus: "i2c-1"}
+		chip = r.chip(b.AddBus("i2c-1"))
 	}
 	if r.set != nil {
 		r.set(t, b)

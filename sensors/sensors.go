@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
 )
 
 // Field is one named value of a message.
@@ -29,7 +30,8 @@ type Field struct {
 	Value any // float64, int64, bool or string
 }
 
-// Config is one entry of the configuration's sensors.
+// Config is one entry of the configuration's sensors: what all have, and what
+// is the chip's own.
 type Config struct {
 	// Name is the user's name for the sensor, unique among sensors and outputs.
 	Name string `yaml:"name"`
@@ -37,33 +39,35 @@ type Config struct {
 	Chip string `yaml:"chip"`
 	// Every is the time from one reading to the next.
 	Every time.Duration `yaml:"every"`
-	// Bus is the I2C bus: i2c-1, a link to it in /dev, or its adapter's name or
-	// part of it, such as CH341.
-	Bus string `yaml:"bus"`
-	// Address is the chip's address on its bus, 0x03 to 0x77.
-	Address uint16 `yaml:"address"`
-	// Pin is the GPIO line.
-	Pin string `yaml:"pin"`
-	// Pull is the line's bias: up, down or none.
-	Pull board.Pull `yaml:"pull"`
-	// ActiveLow makes the low level the active one.
-	ActiveLow bool `yaml:"active_low"`
-	// Debounce is how long a level must hold to count.
-	Debounce time.Duration `yaml:"debounce"`
-	// MaxEdges is how many changes a second of the line are told one by one, 1 to
-	// 1000; a line that changes more often is told once a second. 0 is
-	// [DefaultMaxEdges].
-	MaxEdges int `yaml:"max_edges"`
-	// Zone is the thermal zone's type, number or directory: cpu-thermal, 0,
-	// thermal_zone0.
-	Zone string `yaml:"zone"`
+	// Options is what the chip's own keys say, a struct of the type of its
+	// [Chip].Options: [I2C], [GPIO], [Thermal]. Nil is the zero one.
+	Options any `yaml:"-"`
 }
 
-// DefaultMaxEdges is how many changes a second of a line are told one by one
-// where the configuration does not say. A pulse output of a meter makes up to 33
-// (EN 62053-31: at least 30 ms on, 30 ms off), the mains' hum on an open wire 100
-// or 120.
-const DefaultMaxEdges = 40
+// Place says by what of the board a sensor is reached, as the configuration
+// names it. A sensor that only reads files of the kernel's has none.
+type Place struct {
+	Bus     string // the I2C bus
+	Address uint16 // the chip's address on it
+	Pin     string // the GPIO line
+}
+
+// Placed is what options are that name a place.
+type Placed interface{ Place() Place }
+
+// Place gives the sensor's place.
+func (c Config) Place() Place {
+	if o, ok := c.Options.(Placed); ok {
+		return o.Place()
+	}
+	return Place{}
+}
+
+// optionsOf gives a sensor's options, of the type that its driver wants.
+func optionsOf[T any](c Config) T {
+	o, _ := c.Options.(T)
+	return o
+}
 
 // Sensor is an opened chip. All its methods are called from one goroutine at
 // a time, the worker of its bus.
@@ -102,8 +106,7 @@ type Chip struct {
 	Name       string     // as written in the configuration: "bme280"
 	Title      string     // what it is, for people
 	Source     string     // datasheet, revision
-	Keys       []string   // the configuration's keys it takes besides name, chip and every
-	Required   []string   // those of Keys that must be given
+	Options    option.Set // the configuration's keys it takes besides name, chip and every
 	Addresses  []uint16   // its possible I2C addresses, the usual one first; nil if not on I2C
 	Quantities []Quantity // what Sense gives, in order
 	Every      time.Duration

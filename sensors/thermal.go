@@ -10,14 +10,31 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
 )
 
 // The machine's own temperature, as the kernel gives it for a thermal zone.
 //
 // Source: Linux, Documentation/driver-api/thermal/sysfs-api.rst: a zone's type
 // is its name, its temp is in thousandths of a degree.
+
+// Thermal are the keys of a thermal zone.
+type Thermal struct {
+	// Zone is the thermal zone's type, number or directory: cpu-thermal, 0,
+	// thermal_zone0.
+	Zone string `yaml:"zone"`
+}
+
+func zone(v any) string {
+	s := v.(string)
+	if strings.Contains(s, "/") || strings.HasPrefix(s, ".") || strings.ContainsFunc(s, unicode.IsControl) {
+		return "want a thermal zone's type, number or name, such as cpu-thermal, 0 or thermal_zone0"
+	}
+	return ""
+}
 
 // Silicon works between these; the kernel's -274000, no temperature yet, is
 // outside.
@@ -27,7 +44,7 @@ var thermal = Chip{
 	Name:       "thermal",
 	Title:      "a thermal zone of the machine, such as its processor",
 	Source:     "Linux, Documentation/driver-api/thermal/sysfs-api.rst",
-	Keys:       []string{"zone"},
+	Options:    option.Set{Defaults: Thermal{}, Rules: map[string]option.Rule{"zone": {Check: zone}}},
 	Quantities: thermalQuantities,
 	Every:      time.Minute,
 	Worst:      100 * time.Millisecond,
@@ -50,6 +67,7 @@ func lookThermal(b board.Board, c Config) error {
 // openThermal looks for the zone: by type, number or directory name; the one of
 // the lowest number when none is asked for, or several are of that type.
 func openThermal(b board.Board, c Config) (Sensor, error) {
+	want := optionsOf[Thermal](c).Zone
 	dir := filepath.Join(b.Root(), "sys/class/thermal")
 	zones, err := thermalZones(dir)
 	if err != nil {
@@ -62,7 +80,7 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 		if err != nil {
 			continue // gone since the directory was read, or not readable: no match
 		}
-		if c.Zone == "" || c.Zone == kind || c.Zone == name || c.Zone == strconv.Itoa(n) {
+		if want == "" || want == kind || want == name || want == strconv.Itoa(n) {
 			return &thermalSensor{zone: kind, dir: filepath.Join(dir, name)}, nil
 		}
 		kinds = append(kinds, fmt.Sprintf("%s (%d)", kind, n))
@@ -70,7 +88,7 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 	if len(kinds) == 0 {
 		return nil, fmt.Errorf("open thermal: no thermal zone in %s: %w", dir, ErrAbsent)
 	}
-	return nil, fmt.Errorf("open thermal: zone %q: %w; there are %s", c.Zone, ErrAbsent, strings.Join(kinds, ", "))
+	return nil, fmt.Errorf("open thermal: zone %q: %w; there are %s", want, ErrAbsent, strings.Join(kinds, ", "))
 }
 
 // thermalType reads the type of a zone.

@@ -31,7 +31,7 @@ func TestThermalZones(t *testing.T) {
 		"": 40, "cpu-thermal": 40, "gpu-thermal": 42, "soc": 50, "thermal_zone11": 51, "thermal_zone2": 42,
 		"0": 40, "2": 42, "11": 51,
 	} {
-		s, err := thermal.Open(b, Config{Zone: zone})
+		s, err := thermal.Open(b, Config{Options: Thermal{Zone: zone}})
 		if err != nil {
 			t.Errorf("zone %q: %v", zone, err)
 			continue
@@ -41,11 +41,11 @@ func TestThermalZones(t *testing.T) {
 		}
 	}
 	for _, zone := range []string{"battery", "thermal_zone1", "../thermal_zone0", "1", "02", "-2"} {
-		_, err := thermal.Open(b, Config{Zone: zone})
+		_, err := thermal.Open(b, Config{Options: Thermal{Zone: zone}})
 		if !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "there are cpu-thermal (0), gpu-thermal (2), soc (10), soc (11)") {
 			t.Errorf("zone %q: %v, want absent and the list", zone, err)
 		}
-		if look := thermal.Look(b, Config{Zone: zone}); look == nil || look.Error() != err.Error() {
+		if look := thermal.Look(b, Config{Options: Thermal{Zone: zone}}); look == nil || look.Error() != err.Error() {
 			t.Errorf("zone %q, looked at: %v, opened: %v", zone, look, err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestThermalFiles(t *testing.T) {
 // anew the zone is found where it is.
 func TestThermalExchanged(t *testing.T) {
 	b := zones(t)
-	s, err := thermal.Open(b, Config{Zone: "gpu-thermal"})
+	s, err := thermal.Open(b, Config{Options: Thermal{Zone: "gpu-thermal"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestThermalExchanged(t *testing.T) {
 	if f, err := s.Sense(); !errors.Is(err, ErrFault) || f != nil || !strings.Contains(err.Error(), `thermal_zone2 is of type "wifi-thermal" now`) {
 		t.Errorf("%v, %v, want ErrFault", f, err)
 	}
-	if s, err = thermal.Open(b, Config{Zone: "gpu-thermal"}); err != nil {
+	if s, err = thermal.Open(b, Config{Options: Thermal{Zone: "gpu-thermal"}}); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := s.Sense(); err != nil || f[0].Value != 43.0 {

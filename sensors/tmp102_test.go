@@ -70,7 +70,7 @@ func TestTMP102Traffic(t *testing.T) {
 				i2ctest.IO{W: []byte{0}, R: []byte{byte(reg >> 8), byte(reg)}},
 				i2ctest.IO{W: []byte{1, 0x05, 0x90}},
 			)
-			s, err := tmp102.Open(p, Config{Chip: "tmp102", Bus: "i2c-1"})
+			s, err := tmp102.Open(p, Config{Chip: "tmp102", Options: I2C{Bus: "i2c-1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func TestTMP102Stuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		chip := b.AddBus("i2c-1").AddTMP102(0x4B)
-		s, err := tmp102.Open(b, Config{Chip: "tmp102", Bus: "i2c-1", Address: 0x4B})
+		s, err := tmp102.Open(b, Config{Chip: "tmp102", Options: I2C{Bus: "i2c-1", Address: 0x4B}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestTMP102Zero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		b.AddBus("i2c-1").AddTMP102(0x48).SetTemperature(0)
-		s, err := tmp102.Open(b, Config{Chip: "tmp102", Bus: "i2c-1"})
+		s, err := tmp102.Open(b, Config{Chip: "tmp102", Options: I2C{Bus: "i2c-1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestTMP102Mistaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		b.AddBus("i2c-1").AddLM75(0x48, 11)
-		_, err := tmp102.Open(b, Config{Chip: "tmp102", Bus: "i2c-1"})
+		_, err := tmp102.Open(b, Config{Chip: "tmp102", Options: I2C{Bus: "i2c-1"}})
 		if !errors.Is(err, ErrFault) || !strings.Contains(err.Error(), "not a TMP102's") {
 			t.Errorf("%v, want ErrFault", err)
 		}

@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
-
-	"fieldpost/sensors/board"
 )
 
 // wire is an I2C bus with a chip at its end, as a driver is given it. It is an
@@ -40,79 +37,6 @@ const budget = 100
 
 // errBudget ends a call that has used its budget up.
 var errBudget = fmt.Errorf("no end after %d transactions: %w", budget, ErrFault)
-
-// dial opens the bus and points at the chip. An address of 0 is the chip's
-// usual one, the first of addresses. It begins the first call.
-func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
-	addr, err := addressOf(c, addresses)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
-	}
-	bus, err := b.Bus(c.Bus)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
-	}
-	w := &wire{bus: bus, name: c.Bus, chip: c.Chip, addr: addr}
-	w.begin()
-	return w, nil
-}
-
-// lookOnBus is the [Chip].Look of a chip on a bus.
-func lookOnBus(addresses []uint16) func(board.Board, Config) error {
-	return func(b board.Board, c Config) error {
-		addr, err := addressOf(c, addresses)
-		if err != nil {
-			return err
-		}
-		bus, err := b.Bus(c.Bus)
-		if err != nil {
-			return err
-		}
-		if claimer, ok := bus.(board.Claimer); ok {
-			err = claimer.Claim(addr)
-		}
-		return errors.Join(err, bus.Close())
-	}
-}
-
-// addressOf gives the address that is configured, or the usual one.
-func addressOf(c Config, addresses []uint16) (uint16, error) {
-	if c.Bus == "" {
-		return 0, errors.New("bus is missing: want one such as i2c-1")
-	}
-	addr := c.Address
-	if addr == 0 {
-		addr = addresses[0]
-	}
-	if !slices.Contains(addresses, addr) {
-		return 0, fmt.Errorf("address: want %s (got 0x%02x)", AddressList(addresses), addr)
-	}
-	return addr, nil
-}
-
-// AddressList names addresses for people, runs of them by their ends: "0x48 to
-// 0x4f or 0x76". Any goroutine.
-func AddressList(addresses []uint16) string {
-	all := slices.Sorted(slices.Values(addresses))
-	var words []string
-	for i := 0; i < len(all); {
-		end := i
-		for end+1 < len(all) && all[end+1] == all[end]+1 {
-			end++
-		}
-		if end < i+2 { // too few for a run
-			end = i
-			words = append(words, fmt.Sprintf("0x%02x", all[i]))
-		} else {
-			words = append(words, fmt.Sprintf("0x%02x to 0x%02x", all[i], all[end]))
-		}
-		i = end + 1
-	}
-	if n := len(words); n > 1 {
-		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
-	}
-	return strings.Join(words, "")
-}
 
 // begin starts a call: the budget is full again, the last error forgotten.
 func (w *wire) begin() {

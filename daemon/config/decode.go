@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 
+	"fieldpost/sensors/option"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -35,6 +37,7 @@ func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 		l.fail(path, "want keys with values, not "+kindOf(n), "")
 		return
 	}
+	own := l.ownOf(n, path, v)
 	lines := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, val := n.Content[i], n.Content[i+1]
@@ -49,13 +52,15 @@ func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 			continue
 		}
 		lines[k.Value] = k.Line
-		f, ok := fieldOf(v.Type(), k.Value)
-		if !ok {
-			l.add(k.Line, path, unknown("key", k.Value, keysOf(v.Type())), "")
-			continue
+		f, ok := option.Field(v.Type(), k.Value)
+		switch {
+		case ok:
+			l.value(val, join(path, k.Value), join(key, k.Value), v.FieldByIndex(f))
+		case !own.read(l, val, join(path, k.Value), k.Value):
+			l.add(k.Line, path, unknown("key", k.Value, append(option.Keys(v.Type()), own.keys()...)), "")
 		}
-		l.value(val, join(path, k.Value), join(key, k.Value), v.Field(f))
 	}
+	own.finish()
 }
 
 // list reads a sequence into a slice.
@@ -97,12 +102,12 @@ func (l *loader) missing(path, key string, v reflect.Value) {
 		if n := l.nodes[path]; n != nil && n.Kind != yaml.MappingNode && !isNull(n) {
 			return // it was refused as a whole
 		}
-		for _, k := range keysOf(v.Type()) {
-			f, _ := fieldOf(v.Type(), k)
-			l.missing(join(path, k), join(key, k), v.Field(f))
+		for _, k := range option.Keys(v.Type()) {
+			f, _ := option.Field(v.Type(), k)
+			l.missing(join(path, k), join(key, k), v.FieldByIndex(f))
 		}
 	default:
-		if rules[key].required && l.nodes[path] == nil {
+		if rules[key].Required && l.nodes[path] == nil {
 			l.fail(path, "is missing", "")
 		}
 	}
@@ -179,26 +184,6 @@ func (l *loader) problems() Errors {
 // sound reports whether nothing has been said yet against a path, so that one
 // mistake is told once.
 func (l *loader) sound(path string) bool { return !l.refused[path] }
-
-// fieldOf gives the index of the field with that key.
-func fieldOf(t reflect.Type, key string) (int, bool) {
-	for i := range t.NumField() {
-		if k := t.Field(i).Tag.Get("yaml"); k == key && k != "" && k != "-" {
-			return i, true
-		}
-	}
-	return 0, false
-}
-
-// keysOf gives the keys of a type, in the order of its fields.
-func keysOf(t reflect.Type) (keys []string) {
-	for i := range t.NumField() {
-		if k := t.Field(i).Tag.Get("yaml"); k != "" && k != "-" {
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
 
 func join(path, key string) string {
 	if path == "" {

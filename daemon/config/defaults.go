@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/output"
-	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
 
@@ -41,14 +40,7 @@ var outputDefaults = output.Config{
 	Safe:  output.SafeOff,
 }
 
-// sensorDefaults is the same for one sensor; address and every come from its
-// chip's entry in the catalog, max_edges from package sensors.
-var sensorDefaults = sensors.Config{
-	Pull: board.PullAsIs,
-}
-
 // items gives what an entry of a list starts from.
 var items = map[reflect.Type]reflect.Value{
-	reflect.TypeFor[output.Config]():  reflect.ValueOf(outputDefaults),
-	reflect.TypeFor[sensors.Config](): reflect.ValueOf(sensorDefaults),
+	reflect.TypeFor[output.Config](): reflect.ValueOf(outputDefaults),
 }

@@ -94,10 +94,10 @@ outputs:
 	tmp102, _ := sensors.Lookup("tmp102")
 	gpio, _ := sensors.Lookup("gpio")
 	for i, want := range []sensors.Config{
-		{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x77, Every: time.Minute},
-		{Name: "near", Chip: "tmp102", Bus: "i2c-1", Address: 0x49, Every: tmp102.Every},
-		{Name: "door", Chip: "gpio", Pin: "17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond, MaxEdges: 250, Every: gpio.Every},
-		{Name: "gate", Chip: "gpio", Pin: "18", MaxEdges: sensors.DefaultMaxEdges, Every: gpio.Every},
+		{Name: "air", Chip: "bme280", Every: time.Minute, Options: sensors.I2C{Bus: "i2c-1", Address: 0x77}},
+		{Name: "near", Chip: "tmp102", Every: tmp102.Every, Options: sensors.I2C{Bus: "i2c-1", Address: 0x49}},
+		{Name: "door", Chip: "gpio", Every: gpio.Every, Options: sensors.GPIO{Pin: "17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond, MaxEdges: 250}},
+		{Name: "gate", Chip: "gpio", Every: gpio.Every, Options: sensors.GPIO{Pin: "18", MaxEdges: sensors.DefaultMaxEdges}},
 	} {
 		if c.Sensors[i] != want {
 			t.Errorf("sensor %d is %+v, want %+v", i, c.Sensors[i], want)
@@ -119,8 +119,8 @@ func TestDefaultsThatDependOnOthers(t *testing.T) {
 	if got := c.AnswersTopic(); got != "greenhouse/orders" {
 		t.Errorf("answers go to %q, want the topic of orders", got)
 	}
-	if c.Sensors[0].Address != 0x76 {
-		t.Errorf("address is %#x, want the chip's usual 0x76", c.Sensors[0].Address)
+	if at := c.Sensors[0].Place(); at.Address != 0x76 {
+		t.Errorf("address is %#x, want the chip's usual 0x76", at.Address)
 	}
 	if c := good(t, base+"outputs: [{name: pump, pin: GPIO27}]\n"); c.CommandsTopic() != "" || c.AnswersTopic() != "" {
 		t.Errorf("without commands.topic the topics are %q and %q, want none", c.CommandsTopic(), c.AnswersTopic())

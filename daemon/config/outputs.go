@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/output"
+	"fieldpost/sensors/option"
 )
 
 // output checks what one output's keys say together.
@@ -16,19 +17,19 @@ func (l *loader) output(path string, o *output.Config) {
 		}[o.Safe]
 	}
 	if o.MaxOn > 0 && o.Safe == output.SafeOn && l.sound(path+".max_on") {
-		l.fail(path+".max_on", "makes no sense with safe: on, which keeps the output on", short(o.MaxOn))
+		l.fail(path+".max_on", "makes no sense with safe: on, which keeps the output on", option.Duration(o.MaxOn))
 	}
 	if o.SafeAfter > 0 && o.Safe == output.SafeKeep && l.sound(path+".safe_after") {
-		l.fail(path+".safe_after", "makes no sense with safe: keep, which leaves the output as it is", short(o.SafeAfter))
+		l.fail(path+".safe_after", "makes no sense with safe: keep, which leaves the output as it is", option.Duration(o.SafeAfter))
 	}
 	if o.Refresh > 0 && o.Safe == output.SafeKeep && l.sound(path+".refresh") {
-		l.fail(path+".refresh", "makes no sense with safe: keep, which leaves the output as it is", short(o.Refresh))
+		l.fail(path+".refresh", "makes no sense with safe: keep, which leaves the output as it is", option.Duration(o.Refresh))
 	}
 	if o.MaxOn > 0 && o.Refresh >= o.MaxOn && l.sound(path+".refresh") {
-		l.fail(path+".refresh", "can never act: it is not shorter than max_on, "+short(o.MaxOn), short(o.Refresh))
+		l.fail(path+".refresh", "can never act: it is not shorter than max_on, "+option.Duration(o.MaxOn), option.Duration(o.Refresh))
 	}
 	if o.MaxOn > 0 && o.MinOn > o.MaxOn && l.sound(path+".min_on") {
-		l.fail(path+".min_on", "is longer than max_on, "+short(o.MaxOn), short(o.MinOn))
+		l.fail(path+".min_on", "is longer than max_on, "+option.Duration(o.MaxOn), option.Duration(o.MinOn))
 	}
 	if len(o.Interlock) > 0 && o.Safe == output.SafeKeep {
 		l.fail(path+".interlock", "makes no sense with safe: keep, which has no level at which the others may act", "")
@@ -92,7 +93,7 @@ func (l *loader) refreshes(c *Config) {
 	if orders > mostOrders {
 		l.fail(fmt.Sprintf("outputs[%d].refresh", shortest), fmt.Sprintf(
 			"takes %d orders a day with that of other outputs, and %d are remembered; make it longer, or take orders without id (commands.unstamped: accept)",
-			orders, mostOrders), short(c.Outputs[shortest].Refresh))
+			orders, mostOrders), option.Duration(c.Outputs[shortest].Refresh))
 	}
 }
 

@@ -2,9 +2,11 @@ package config
 
 import (
 	"reflect"
-	"strings"
 	"testing"
 	"time"
+
+	"fieldpost/sensors"
+	"fieldpost/sensors/option"
 )
 
 // kinds gives the type of every key, by walking the types.
@@ -13,9 +15,9 @@ func kinds(t reflect.Type, key string, into map[string]reflect.Type) {
 	case reflect.Slice:
 		kinds(t.Elem(), key+"[]", into)
 	case reflect.Struct:
-		for _, k := range keysOf(t) {
-			f, _ := fieldOf(t, k)
-			kinds(t.Field(f).Type, join(key, k), into)
+		for _, k := range option.Keys(t) {
+			f, _ := option.Field(t, k)
+			kinds(t.FieldByIndex(f).Type, join(key, k), into)
 		}
 	default:
 		into[key] = t
@@ -33,11 +35,11 @@ func TestRulesFitTheTypes(t *testing.T) {
 			t.Errorf("rule for %q: there is no such key", key)
 			continue
 		}
-		if (r.file || r.dir) && typ.Kind() != reflect.String {
+		if (r.File || r.Dir) && typ.Kind() != reflect.String {
 			t.Errorf("rule for %q names a file, but it is a %s", key, typ)
 		}
-		if r.check != nil {
-			r.check(reflect.Zero(typ).Interface())
+		if r.Check != nil {
+			r.Check(reflect.Zero(typ).Interface())
 		}
 	}
 }
@@ -58,19 +60,36 @@ func TestEveryTypeCanBeRead(t *testing.T) {
 	}
 }
 
+// So can that of every key of a chip's own.
+func TestEveryOptionCanBeRead(t *testing.T) {
+	samples := []string{"x", "1", "on", "1s", "up", "40/s", "0x76", "1.5"}
+	for _, c := range sensors.Catalog() {
+		for _, k := range c.Options.Keys() {
+			f, _ := option.Field(c.Options.New().Type(), k)
+			read := false
+			for _, s := range samples {
+				read = read || rule(c.Options.Rules[k]).read(s, c.Options.New().FieldByIndex(f)) == nil
+			}
+			if !read {
+				t.Errorf("chip %s: no text can be read as %s", c.Name, k)
+			}
+		}
+	}
+}
+
 // The defaults keep the rules that a user's values must keep.
 func TestDefaultsKeepTheRules(t *testing.T) {
 	var walk func(key string, v reflect.Value)
 	walk = func(key string, v reflect.Value) {
 		if v.Kind() == reflect.Struct {
-			for _, k := range keysOf(v.Type()) {
-				f, _ := fieldOf(v.Type(), k)
-				walk(join(key, k), v.Field(f))
+			for _, k := range option.Keys(v.Type()) {
+				f, _ := option.Field(v.Type(), k)
+				walk(join(key, k), v.FieldByIndex(f))
 			}
 			return
 		}
-		if r := rules[key]; r.check != nil && !v.IsZero() {
-			if reason := r.check(v.Interface()); reason != "" {
+		if r := rules[key]; r.Check != nil && !v.IsZero() {
+			if reason := r.Check(v.Interface()); reason != "" {
 				t.Errorf("default of %s: %s", key, reason)
 			}
 		}
@@ -121,28 +140,12 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-func TestBusNames(t *testing.T) {
-	for _, s := range []string{"i2c-0", "i2c-22", "CH341", "i2c-ch341-usb", "bcm2835 (i2c@7e804000)", "MCP2221 usb-i2c bridge", "/dev/i2c-my-bus1", "/dev/bus/green", "FT232H"} {
-		if reason := bus(s); reason != "" {
-			t.Errorf("%q: %s", s, reason)
-		}
-	}
-	for _, s := range []string{
-		"", "1", "i2c1", "i2c_1", "I2C-1", "i2c 1", "i2c-", "i2c-01", "spi0", "spidev0.0", "ttyUSB0", "gpiochip0", "/dev/", "/dev/i2c-1", "/dev/1", "/dev/ttyS0",
-		"/sys/bus/i2c", "/dev/../etc/passwd", " CH341", "CH341\n", "CH341\x00", strings.Repeat("x", 65),
-	} {
-		if reason := bus(s); !strings.HasPrefix(reason, "want the") {
-			t.Errorf("%q: %q, want a refusal", s, reason)
-		}
-	}
-}
-
 func TestShort(t *testing.T) {
 	for in, want := range map[time.Duration]string{
 		0: "0s", 10 * time.Second: "10s", 100 * time.Millisecond: "100ms", 20 * time.Minute: "20m",
 		90 * time.Second: "1m30s", 720 * time.Hour: "720h", 90 * time.Minute: "1h30m", time.Hour + time.Second: "1h0m1s",
 	} {
-		if got := short(in); got != want {
+		if got := option.Duration(in); got != want {
 			t.Errorf("%v is written %q, want %q", in, got, want)
 		}
 	}

@@ -17,7 +17,11 @@ import (
 
 // scalar reads one value, by its rule or its type, and checks it.
 func (l *loader) scalar(n *yaml.Node, path, key string, v reflect.Value) {
-	r := rules[key]
+	l.scalarBy(rules[key], n, path, v)
+}
+
+// scalarBy reads one value by a rule, and checks it.
+func (l *loader) scalarBy(r rule, n *yaml.Node, path string, v reflect.Value) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
 		l.fail(path, "want "+wanted(r, v.Type())+", not "+kindOf(n), "")
@@ -36,12 +40,17 @@ func (l *loader) scalar(n *yaml.Node, path, key string, v reflect.Value) {
 		l.fail(path, err.Error(), r.shown(n.Value))
 		return
 	}
-	if r.check == nil {
+	if r.Check == nil {
 		return
 	}
-	if reason := r.check(v.Interface()); reason != "" {
-		l.fail(path, reason, r.shown(n.Value))
+	reason := r.Check(v.Interface())
+	if reason == "" {
+		return
 	}
+	if r.Meant != nil {
+		reason += r.Meant(v.Interface(), n.Value)
+	}
+	l.fail(path, reason, r.shown(n.Value))
 }
 
 // octal is a bare number with a leading zero: YAML 1.1, and so many a tool
@@ -52,7 +61,7 @@ func (r rule) octalReason(text string, v reflect.Value) string {
 	hint := "write it without the zero, or as hexadecimal with 0x"
 	switch {
 	case v.Kind() != reflect.String:
-	case r.check == nil || r.check(text) == "":
+	case r.Check == nil || r.Check(text) == "":
 		hint = "put it in quotes"
 	default:
 		hint = "write " + cmp.Or(strings.TrimLeft(text, "0"), "0")
@@ -66,7 +75,7 @@ func (r rule) unitReason(text string) string {
 	for _, u := range []struct{ unit, name string }{{"ms", "milliseconds"}, {"s", "seconds"}, {"m", "minutes"}, {"h", "hours"}} {
 		say := text + u.unit + " for " + u.name
 		all = append(all, say)
-		if d, err := time.ParseDuration(text + u.unit); err == nil && (r.check == nil || r.check(d) == "") {
+		if d, err := time.ParseDuration(text + u.unit); err == nil && (r.Check == nil || r.Check(d) == "") {
 			can = append(can, say)
 		}
 	}
@@ -78,8 +87,8 @@ func (r rule) unitReason(text string) string {
 
 // read gives v the value that text stands for.
 func (r rule) read(text string, v reflect.Value) error {
-	if r.parse != nil {
-		x, err := r.parse(text)
+	if r.Parse != nil {
+		x, err := r.Parse(text)
 		if err == nil {
 			v.Set(reflect.ValueOf(x).Convert(v.Type()))
 		}
@@ -122,8 +131,8 @@ func (r rule) read(text string, v reflect.Value) error {
 // wanted names what a value should be.
 func wanted(r rule, t reflect.Type) string {
 	switch {
-	case r.wants != "":
-		return r.wants
+	case r.Wants != "":
+		return r.Wants
 	case t == reflect.TypeFor[time.Duration]():
 		return "a duration such as 10s or 5m"
 	case t.Kind() == reflect.Bool:
@@ -212,31 +221,3 @@ func size(n int64) string {
 	}
 	return strconv.FormatInt(n, 10)
 }
-
-var (
-	plainNumber = regexp.MustCompile(`^[0-9]+$`)
-	otherRate   = regexp.MustCompile(`^([0-9]+) ?(?i:hz|/sec|/second|ps|per ?s(?:econd)?| ?/ ?s)$`)
-)
-
-// rateOf reads a number a second: 40/s.
-func rateOf(text string) (any, error) {
-	digits, ok := strings.CutSuffix(text, "/s")
-	switch m := otherRate.FindStringSubmatch(text); {
-	case plainNumber.MatchString(text):
-		return nil, fmt.Errorf("write its unit, changes a second: %s/s", text)
-	case ok && octal.MatchString(digits):
-		return nil, errors.New("a number with a leading zero, which others read as octal; write it without")
-	case ok && plainNumber.MatchString(digits):
-		x, err := strconv.ParseUint(digits, 10, 31)
-		if err != nil {
-			return nil, errors.New("is too large a number")
-		}
-		return int(x), nil
-	case m != nil:
-		return nil, fmt.Errorf("write it as changes a second: %s/s", m[1])
-	}
-	return nil, errors.New("want a whole number of changes a second, such as 40/s")
-}
-
-// rate writes a number a second as rateOf reads it.
-func rate(n int) string { return strconv.Itoa(n) + "/s" }

@@ -17,7 +17,7 @@ import (
 func TestRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{sense: func(n int) ([]sensors.Field, error) { return degrees(float64(n)) }}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Bus: "i2c-1", Every: 10 * time.Second})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		pass(3 * time.Second)
 		stamp, fields, err := r.s.Read(t.Context(), "air")
 		if err != nil || len(fields) != 1 || fields[0].Value != 2.0 || stamp.Mono != 3*time.Second {
@@ -44,7 +44,7 @@ func TestReadOfAFailingSensor(t *testing.T) {
 			}
 			return nil, errWire
 		}}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Bus: "i2c-1", Every: time.Minute})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Every: time.Minute, Options: sensors.I2C{Bus: "i2c-1"}})
 		_, _, err := r.s.Read(t.Context(), "air")
 		var failed *ReadError
 		if !errors.As(err, &failed) || failed.Code != health.ReadFailed || !errors.Is(err, errWire) || err.Error() != "wire fell off; it failed before, 1 in a row" {
@@ -81,9 +81,9 @@ func TestReadOnAStuckBus(t *testing.T) {
 			return degrees(20)
 		}}
 		r := run(t, map[string]*fake{"stuck": stuck, "live": {}},
-			sensors.Config{Name: "a", Chip: "stuck", Bus: "i2c-1", Every: time.Hour},
-			sensors.Config{Name: "b", Chip: "live", Bus: "i2c-1", Every: time.Hour},
-			sensors.Config{Name: "c", Chip: "live", Bus: "i2c-0", Every: time.Hour})
+			sensors.Config{Name: "a", Chip: "stuck", Every: time.Hour, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "b", Chip: "live", Every: time.Hour, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "c", Chip: "live", Every: time.Hour, Options: sensors.I2C{Bus: "i2c-0"}})
 		pass(10 * time.Second)
 		for _, wait := range []time.Duration{time.Second, 30 * time.Second} {
 			ctx, cancel := context.WithTimeout(t.Context(), wait)
@@ -122,7 +122,7 @@ func TestReadAtTheEnd(t *testing.T) {
 			}
 			return degrees(20)
 		}}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Bus: "i2c-1", Every: time.Hour})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Every: time.Hour, Options: sensors.I2C{Bus: "i2c-1"}})
 		got := make(chan error, 1)
 		go func() {
 			_, _, err := r.s.Read(t.Context(), "air")

@@ -23,9 +23,9 @@ func onBoard(t *testing.T, b *sim.Board, configs ...sensors.Config) *rig {
 }
 
 var (
-	air  = sensors.Config{Name: "air", Chip: "bme280", Bus: "i2c-1", Address: 0x76, Every: 10 * time.Second}
-	near = sensors.Config{Name: "near", Chip: "tmp102", Bus: "i2c-1", Address: 0x48, Every: 10 * time.Second}
-	gate = sensors.Config{Name: "door", Chip: "gpio", Pin: "GPIO17", Pull: board.PullUp, ActiveLow: true, Every: time.Minute}
+	air  = sensors.Config{Name: "air", Chip: "bme280", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1", Address: 0x76}}
+	near = sensors.Config{Name: "near", Chip: "tmp102", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1", Address: 0x48}}
+	gate = sensors.Config{Name: "door", Chip: "gpio", Every: time.Minute, Options: sensors.GPIO{Pin: "GPIO17", Pull: board.PullUp, ActiveLow: true}}
 )
 
 // A chip that was unplugged and plugged in again has forgotten its settings:
@@ -126,7 +126,8 @@ func TestUnpluggedBus(t *testing.T) {
 			bus.AddBME280(0x76)
 			bus.AddTMP102(0x48)
 			one, other := air, near
-			one.Bus, other.Bus, one.Every, other.Every = c.bus, c.bus, c.every, c.every
+			one.Options, other.Options = sensors.I2C{Bus: c.bus, Address: 0x76}, sensors.I2C{Bus: c.bus, Address: 0x48}
+			one.Every, other.Every = c.every, c.every
 			r := onBoard(t, b, one, other)
 			pass(20*time.Second + 500*time.Millisecond)
 			if n := bus.Handles(); n != c.held {
@@ -257,9 +258,9 @@ func TestWhatIsNotThere(t *testing.T) {
 		b.AddBus("i2c-1")
 		b.Line("GPIO17").Hold("gpio-keys")
 		nowhere := near
-		nowhere.Name, nowhere.Bus = "nowhere", "i2c-7"
+		nowhere.Name, nowhere.Options = "nowhere", sensors.I2C{Bus: "i2c-7", Address: 0x48}
 		kernels := near
-		kernels.Name, kernels.Address = "kernels", 0x49
+		kernels.Name, kernels.Options = "kernels", sensors.I2C{Bus: "i2c-1", Address: 0x49}
 		b.AddBus("i2c-1").AddTMP102(0x49)
 		b.AddBus("i2c-1").Own(0x49, "tmp102")
 		r := onBoard(t, b, air, nowhere, gate, kernels)

@@ -20,7 +20,7 @@ import (
 
 // meter is an input whose level is that of its wire.
 func meter(maxEdges int) sensors.Config {
-	return sensors.Config{Name: "meter", Chip: "gpio", Pin: "GPIO17", Every: time.Hour, MaxEdges: maxEdges}
+	return sensors.Config{Name: "meter", Chip: "gpio", Every: time.Hour, Options: sensors.GPIO{Pin: "GPIO17", MaxEdges: maxEdges}}
 }
 
 // chatter has a line chatter for so long, and gives how often it changed.
@@ -138,7 +138,7 @@ func TestMaxEdges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		slow := meter(1)
-		slow.Name, slow.Pin = "slow", "GPIO22"
+		slow.Name, slow.Options = "slow", sensors.GPIO{Pin: "GPIO22", MaxEdges: 1}
 		r := onBoard(t, b, meter(300), slow)
 		ended := make(chan int)
 		go func() {
@@ -326,7 +326,7 @@ func TestChatterProperty(t *testing.T) {
 			if got := heard(r, "meter"); got.changes != int64(made) || got.level != high {
 				t.Errorf("seed %d: told %+v of %d changes, the level is %v", seed, got, made, high)
 			}
-			crowded(t, r, c.MaxEdges)
+			crowded(t, r, c.Options.(sensors.GPIO).MaxEdges)
 			if chatters, raised := r.s.o.Health.Current(), changed(r); len(chatters) > 1 || len(raised) > 0 && !strings.Contains(raised[0], string(health.Chatters)) {
 				t.Errorf("seed %d: faults %q", seed, raised)
 			}

@@ -58,7 +58,7 @@ func TestExplain(t *testing.T) {
 		{&board.BusyError{Holder: "gpio-keys"}, "", health.LineBusy},
 		{errWire, "i2c-1", health.ReadFailed},
 	} {
-		err := explain(fmt.Errorf("read: %w", tt.err), b, sensors.Config{Bus: tt.bus})
+		err := explain(fmt.Errorf("read: %w", tt.err), b, sensors.Config{Options: sensors.I2C{Bus: tt.bus}})
 		if got := codeOf(err); got != tt.want {
 			t.Errorf("%v on %q: got %s, want %s", tt.err, tt.bus, got, tt.want)
 		}

@@ -51,7 +51,8 @@ type follower struct {
 }
 
 func newFollower(u *unit) *follower {
-	rate := cmp.Or(u.driver.config.MaxEdges, sensors.DefaultMaxEdges)
+	o, _ := u.driver.config.Options.(sensors.GPIO)
+	rate := cmp.Or(o.MaxEdges, sensors.DefaultMaxEdges)
 	f := &follower{u: u, rate: rate, bucket: newBucket(rate), tick: time.NewTicker(summaryEvery)}
 	f.tick.Stop()
 	return f

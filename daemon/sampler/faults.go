@@ -42,7 +42,7 @@ func explain(err error, b board.Board, c sensors.Config) error {
 		code = health.WrongAnswer
 	case errors.Is(err, sensors.ErrAbsent):
 		code = health.Absent
-		if c.Bus != "" && hasBus(b, c.Bus) {
+		if bus := c.Place().Bus; bus != "" && hasBus(b, bus) {
 			code = health.NoAnswer
 		}
 	}

@@ -51,7 +51,7 @@ func TestOnceOfAnUnknownChip(t *testing.T) {
 
 // A chip of the catalog whose bus has nothing on it is absent.
 func TestOnceOfTheCatalog(t *testing.T) {
-	_, err := Once(context.Background(), &fakeBoard{}, sensors.Config{Name: "a", Chip: "tmp102", Bus: "i2c-1", Address: 0x48})
+	_, err := Once(context.Background(), &fakeBoard{}, sensors.Config{Name: "a", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-1", Address: 0x48}})
 	if !errors.Is(err, sensors.ErrAbsent) {
 		t.Errorf("got %v, want it absent", err)
 	}

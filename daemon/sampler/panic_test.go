@@ -34,8 +34,8 @@ func TestPanics(t *testing.T) {
 			},
 		}
 		r := run(t, map[string]*fake{"chip": f, "live": {}},
-			sensors.Config{Name: "a", Chip: "chip", Bus: "i2c-1", Every: time.Minute},
-			sensors.Config{Name: "b", Chip: "live", Bus: "i2c-1", Every: time.Minute})
+			sensors.Config{Name: "a", Chip: "chip", Every: time.Minute, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "b", Chip: "live", Every: time.Minute, Options: sensors.I2C{Bus: "i2c-1"}})
 		pass(10 * time.Second)
 		same(t, "steps", f.taken(), []string{
 			"0s open", "0s open", "0s sense", // panics: the constructor, then the reading

@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -96,14 +97,11 @@ func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
 		if !ok {
 			chip = strange(c.Chip)
 		}
-		b := byBus[c.Bus]
-		if b == nil || c.Bus == "" {
-			name := c.Bus
-			if name == "" {
-				name = c.Name
-			}
-			b = &bench{worker: board.NewWorker(name), bus: c.Bus, ended: make(chan struct{})}
-			byBus[c.Bus] = b
+		bus := c.Place().Bus
+		b := byBus[bus]
+		if b == nil || bus == "" {
+			b = &bench{worker: board.NewWorker(cmp.Or(bus, c.Name)), bus: bus, ended: make(chan struct{})}
+			byBus[bus] = b
 			s.benches = append(s.benches, b)
 		}
 		b.patience += 2*chip.Worst + margin // each may be opened and read while another waits

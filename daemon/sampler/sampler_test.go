@@ -22,7 +22,7 @@ var errWire = errors.New("wire fell off")
 func TestFirstAtOnceThenEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Bus: "i2c-1", Every: 10 * time.Second})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "air", Chip: "chip", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		pass(35 * time.Second)
 		same(t, "records", r.got(), []string{"0s air reading 1", "10s air reading 2", "20s air reading 3", "30s air reading 4"})
 		r.stop()
@@ -61,8 +61,8 @@ func TestEveryOfTheChip(t *testing.T) {
 func TestReadsFallTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := run(t, map[string]*fake{"chip": {}},
-			sensors.Config{Name: "a", Chip: "chip", Every: 8 * time.Second}, sensors.Config{Name: "b", Chip: "chip", Bus: "i2c-1", Every: 8 * time.Second},
-			sensors.Config{Name: "c", Chip: "chip", Bus: "i2c-1", Every: 8 * time.Second}, sensors.Config{Name: "d", Chip: "chip", Every: 16 * time.Second})
+			sensors.Config{Name: "a", Chip: "chip", Every: 8 * time.Second}, sensors.Config{Name: "b", Chip: "chip", Every: 8 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "c", Chip: "chip", Every: 8 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}}, sensors.Config{Name: "d", Chip: "chip", Every: 16 * time.Second})
 		pass(17 * time.Second)
 		got := r.got()
 		slices.SortStableFunc(got, func(a, b string) int { return strings.Compare(strings.Fields(a)[1], strings.Fields(b)[1]) })
@@ -126,7 +126,7 @@ func TestBreaker(t *testing.T) {
 			}
 			return board.ErrAbsent
 		}}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Bus: "i2c-1", Every: 10 * time.Second})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		pass(200 * time.Second)
 		var want []string
 		for _, at := range []time.Duration{0, 1, 2, 3, 5, 9, 17, 33, 65, 125, 185} {
@@ -183,8 +183,8 @@ func TestTwoOnOneBusOneDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead := &fake{open: func(int) error { return board.ErrAbsent }}
 		r := run(t, map[string]*fake{"dead": dead, "live": {}},
-			sensors.Config{Name: "a", Chip: "live", Bus: "i2c-1", Every: time.Second},
-			sensors.Config{Name: "b", Chip: "dead", Bus: "i2c-1", Every: time.Second})
+			sensors.Config{Name: "a", Chip: "live", Every: time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "b", Chip: "dead", Every: time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		pass(4 * time.Second)
 		same(t, "records", r.got(), []string{"0s a reading 1", "1s a reading 2", "2s a reading 3", "3s a reading 4", "4s a reading 5"})
 		same(t, "faults", r.faults(), []string{"0s b no_answer raised"})
@@ -204,7 +204,7 @@ func TestImpossibleValueIsNotPublished(t *testing.T) {
 			}
 			return degrees(85)
 		}}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Bus: "i2c-1", Every: 10 * time.Second})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		now := r.s.o.Health.Current()
 		if want := "answered wrongly: temperature of -145.75 Cel is outside -40 to 85"; len(now) != 1 || now[0].Detail != want {
 			t.Errorf("faults are %+v, want %q", now, want)
@@ -228,7 +228,7 @@ func TestFaultOfAnotherKind(t *testing.T) {
 			}
 			return degrees(20)
 		}}
-		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Bus: "i2c-1", Every: 10 * time.Second})
+		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		pass(5 * time.Second)
 		same(t, "faults", r.faults(), []string{
 			"0s a no_answer raised", "1s a wrong_answer raised", "1s a no_answer cleared", "2s a wrong_answer cleared"})

@@ -22,9 +22,9 @@ func TestStuckBus(t *testing.T) {
 			return degrees(20)
 		}}
 		r := run(t, map[string]*fake{"stuck": stuck, "live": {}},
-			sensors.Config{Name: "a", Chip: "stuck", Bus: "i2c-1", Every: 10 * time.Second},
-			sensors.Config{Name: "b", Chip: "live", Bus: "i2c-1", Every: 20 * time.Second},
-			sensors.Config{Name: "c", Chip: "live", Bus: "i2c-0", Every: 30 * time.Second})
+			sensors.Config{Name: "a", Chip: "stuck", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "b", Chip: "live", Every: 20 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "c", Chip: "live", Every: 30 * time.Second, Options: sensors.I2C{Bus: "i2c-0"}})
 		pass(9 * time.Second)
 		for range 51 {
 			pass(time.Second)
@@ -97,8 +97,8 @@ func TestEndWithAStuckRead(t *testing.T) {
 		}}
 		live := &fake{}
 		r := run(t, map[string]*fake{"stuck": stuck, "live": live},
-			sensors.Config{Name: "a", Chip: "stuck", Bus: "i2c-1", Every: 10 * time.Second},
-			sensors.Config{Name: "b", Chip: "live", Bus: "i2c-0", Every: 10 * time.Second})
+			sensors.Config{Name: "a", Chip: "stuck", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "b", Chip: "live", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-0"}})
 		if took := r.stop(); took > 2*grace {
 			t.Errorf("the end took %v", took)
 		}

@@ -86,7 +86,7 @@ func TestDriverReadsWhatIsSet(t *testing.T) {
 			air := b.AddBus("i2c-1").AddBME280(0x77)
 			air.update(func() { air.trim.H4, air.trim.H5 = h.h4, h.h5 })
 			air.PowerCycle()
-			s, err := chip.Open(b, sensors.Config{Chip: "bme280", Bus: "i2c-1", Address: 0x77})
+			s, err := chip.Open(b, sensors.Config{Chip: "bme280", Options: sensors.I2C{Bus: "i2c-1", Address: 0x77}})
 			if err != nil {
 				t.Fatal(err)
 			}

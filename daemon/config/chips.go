@@ -1,0 +1,145 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"fieldpost/sensors"
+	"fieldpost/sensors/option"
+
+	"gopkg.in/yaml.v3"
+)
+
+// own are the keys of an entry that are its chip's own, while the entry is read.
+// Nil has none.
+type own struct {
+	config *sensors.Config
+	chip   sensors.Chip // without a name where it is not known
+	values reflect.Value
+}
+
+// ownOf gives the keys that are a sensor's chip's own, and nil for an entry that
+// is no sensor. The chip may stand behind the keys that are its own.
+func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
+	c, ok := v.Addr().Interface().(*sensors.Config)
+	if !ok {
+		return nil
+	}
+	o := &own{config: c}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if k, val := n.Content[i], n.Content[i+1]; k.Value == "chip" && val.Kind == yaml.ScalarNode {
+			o.chip, _ = sensors.Lookup(val.Value)
+			break
+		}
+	}
+	if o.chip.Options.Defaults != nil {
+		o.values = o.chip.Options.New()
+	}
+	return o
+}
+
+// read reads a key that not all sensors have, and tells whether there is such a
+// key. One that another chip has is only noted, and refused by [loader.sensor];
+// without a chip it is read as the first that has it would.
+func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
+	if o == nil {
+		return false
+	}
+	if o.chip.Options.Has(key) {
+		f, _ := option.Field(o.values.Type(), key)
+		l.nodes[path] = n
+		l.scalarBy(rule(o.chip.Options.Rules[key]), n, path, o.values.FieldByIndex(f))
+		return true
+	}
+	for _, c := range sensors.Catalog() {
+		if !c.Options.Has(key) {
+			continue
+		}
+		l.nodes[path] = n
+		if o.chip.Name == "" {
+			r := rule(c.Options.Rules[key])
+			if r.Loose != nil {
+				r.Check, r.Meant = r.Loose, nil
+			}
+			v := c.Options.New()
+			f, _ := option.Field(v.Type(), key)
+			l.scalarBy(r, n, path, v.FieldByIndex(f))
+		}
+		return true
+	}
+	return false
+}
+
+// keys gives the keys that may have been meant: the chip's, or where the chip is
+// not known those of all.
+func (o *own) keys() []string {
+	if o == nil {
+		return nil
+	}
+	if o.chip.Name != "" {
+		return o.chip.Options.Keys()
+	}
+	return ownKeys()
+}
+
+// finish hands the options to the sensor.
+func (o *own) finish() {
+	if o != nil && o.values.IsValid() {
+		o.config.Options = o.values.Interface()
+	}
+}
+
+// ownKeys gives the keys of all chips that not all sensors have.
+func ownKeys() (all []string) {
+	for _, c := range sensors.Catalog() {
+		for _, k := range c.Options.Keys() {
+			if !slices.Contains(all, k) {
+				all = append(all, k)
+			}
+		}
+	}
+	return all
+}
+
+// sensor checks an entry against its chip's, and completes it from there.
+func (l *loader) sensor(path string, s *sensors.Config) {
+	chip, known := l.chip(path+".chip", s.Chip)
+	if !known {
+		return
+	}
+	for _, k := range ownKeys() {
+		l.chipKey(path, k, chip)
+	}
+	if !l.given(path + ".every") {
+		s.Every = chip.Every
+	}
+}
+
+// chip finds a chip in the catalog.
+func (l *loader) chip(path, name string) (chip sensors.Chip, known bool) {
+	if name == "" || !l.sound(path) {
+		return chip, false
+	}
+	if chip, known = sensors.Lookup(name); !known {
+		var all []string
+		for _, c := range sensors.Catalog() {
+			all = append(all, c.Name)
+		}
+		l.fail(path, unknownChip(name, all), "")
+	}
+	return chip, known
+}
+
+// chipKey checks whether a key that is given is one the chip takes, and a key
+// that the chip needs is given.
+func (l *loader) chipKey(path, key string, chip sensors.Chip) {
+	switch given := l.given(path + "." + key); {
+	case given && !chip.Options.Has(key):
+		takes := strings.Join(append([]string{"every"}, chip.Options.Keys()...), ", ")
+		l.fail(path+"."+key, fmt.Sprintf("chip %s does not take this key; it takes %s", chip.Name, takes), "")
+	case !given && chip.Options.Rules[key].Required:
+		l.fail(path+"."+key, fmt.Sprintf("is missing; chip %s needs it", chip.Name), "")
+	}
+}
