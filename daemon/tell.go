@@ -108,6 +108,8 @@ func placeOf(cfg *config.Config, subject string) health.Place {
 			return health.OnBus
 		case s.Place().Pin != "":
 			return health.OnLine
+		case s.Place().Device != "":
+			return health.OfKernel
 		default:
 			return health.InZone
 		}

@@ -56,15 +56,10 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 
 // texts gives each value for people, with the units of their chip.
 func (v Values) texts(chip string) []string {
-	units := map[string]string{}
-	if c, ok := sensors.Lookup(chip); ok {
-		for _, q := range c.Quantities {
-			units[q.Name] = q.Unit
-		}
-	}
+	c, _ := sensors.Lookup(chip)
 	var parts []string
 	for _, f := range v {
-		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), units[f.Name])))
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), c.Unit(f.Name))))
 	}
 	return parts
 }

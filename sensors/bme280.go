@@ -228,6 +228,14 @@ func (s *bmx280) readCalibration() ([]byte, error) {
 	return append(calib, hum...), err
 }
 
+// Quantities leaves out the humidity where it is a BMP280.
+func (s *bmx280) Quantities() []Quantity {
+	if s.humidity {
+		return bme280Quantities
+	}
+	return bmp280Quantities
+}
+
 // Sense measures once.
 func (s *bmx280) Sense() ([]Field, error) {
 	s.w.begin()

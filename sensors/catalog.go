@@ -6,6 +6,7 @@ func Catalog() []Chip {
 		bme280,
 		bmp280,
 		gpioLine,
+		hwmon,
 		lm75,
 		lm75b,
 		pct2075,

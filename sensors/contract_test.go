@@ -111,7 +111,7 @@ func judge(t *testing.T, c sensors.Chip, want error, verb string, s sensors.Sens
 	if want != nil {
 		t.Errorf("%s gave %v, want an error that is %v", verb, fields, want)
 	}
-	if err := fits(c, fields); err != nil {
+	if err := fits(s, fields); err != nil {
 		t.Errorf("%s: %v", verb, err)
 	}
 }
@@ -301,7 +301,7 @@ func TestContractLook(t *testing.T) {
 				t.Errorf("held by somebody: %v", err)
 			}
 		default:
-			elsewhere.Options = sensors.Thermal{Zone: "nowhere"}
+			elsewhere.Options = rigs[c.Name].nowhere
 		}
 		if err := c.Look(b, elsewhere); !errors.Is(err, sensors.ErrAbsent) && c.Name != "gpio" || err == nil {
 			t.Errorf("what is not there: %v, want %v", err, sensors.ErrAbsent)

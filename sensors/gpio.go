@@ -113,6 +113,9 @@ func openGPIO(b board.Board, c Config) (Sensor, error) {
 	return &gpioSensor{in: in}, nil
 }
 
+// Quantities are the chip's.
+func (s *gpioSensor) Quantities() []Quantity { return gpioQuantities }
+
 // Sense reads the level.
 func (s *gpioSensor) Sense() ([]Field, error) {
 	if s.closed {

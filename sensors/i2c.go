@@ -103,9 +103,7 @@ func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
-	w := &wire{bus: bus, name: name, chip: c.Chip, addr: addr}
-	w.begin()
-	return w, nil
+	return newWire(c.Chip, bus, name, addr), nil
 }
 
 // lookOnBus is the [Chip].Look of a chip on a bus.

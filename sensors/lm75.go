@@ -143,6 +143,9 @@ func (s *lm75Sensor) setup() error {
 	return nil
 }
 
+// Quantities are the chip's.
+func (s *lm75Sensor) Quantities() []Quantity { return lm75Quantities }
+
 // Sense reads the last conversion.
 func (s *lm75Sensor) Sense() ([]Field, error) {
 	s.w.begin()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -15,10 +16,11 @@ import (
 // rig is how the contract reaches a chip: a place for it on a simulated board
 // and a way to take it away and bring it back.
 type rig struct {
-	config sensors.Config
-	chip   func(*sim.Bus) *sim.Chip           // an I2C chip, on i2c-1
-	set    func(*testing.T, *sim.Board)       // anything else
-	cut    func(*testing.T, *sim.Board, bool) // takes it away, or brings it back
+	config  sensors.Config
+	nowhere any                                // options of what is not there, where it is on no I2C bus and no line
+	chip    func(*sim.Bus) *sim.Chip           // an I2C chip, on i2c-1
+	set     func(*testing.T, *sim.Board)       // anything else
+	cut     func(*testing.T, *sim.Board, bool) // takes it away, or brings it back
 }
 
 // rigs has one for every chip of the catalog.
@@ -38,8 +40,23 @@ var rigs = map[string]rig{
 			}
 		},
 	},
+	"hwmon": {
+		config:  sensors.Config{Options: sensors.Hwmon{Device: "sht3x"}},
+		nowhere: sensors.Hwmon{Device: "sht4x"},
+		set:     setHwmon,
+		cut: func(t *testing.T, b *sim.Board, away bool) {
+			if !away {
+				setHwmon(t, b)
+				return
+			}
+			if err := os.RemoveAll(filepath.Join(b.Root(), "sys/class/hwmon/hwmon2")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	},
 	"thermal": {
-		set: setThermal,
+		nowhere: sensors.Thermal{Zone: "nowhere"},
+		set:     setThermal,
 		cut: func(t *testing.T, b *sim.Board, away bool) {
 			if !away {
 				setThermal(t, b)
@@ -50,6 +67,12 @@ var rigs = map[string]rig{
 			}
 		},
 	},
+}
+
+func setHwmon(t *testing.T, b *sim.Board) {
+	if err := b.WriteHwmon(2, "sht3x", "1-0044", map[string]string{"temp1_input": "23456\n", "humidity1_input": "41200\n"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func setThermal(t *testing.T, b *sim.Board) {
@@ -98,6 +121,14 @@ func mustOpen(t *testing.T, c sensors.Chip, b board.Board, cfg sensors.Config) s
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
+	for _, q := range s.Quantities() {
+		same := func(of sensors.Quantity) bool {
+			return of.Is(q.Name) && of.Unit == q.Unit && of.Min <= q.Min && of.Max >= q.Max
+		}
+		if !slices.ContainsFunc(c.Quantities, same) {
+			t.Errorf("%s: %+v is none of the catalog's", c.Name, q)
+		}
+	}
 	return s
 }
 
@@ -107,18 +138,19 @@ func mustSense(t *testing.T, c sensors.Chip, s sensors.Sensor) []sensors.Field {
 	if err != nil {
 		t.Fatalf("sense: %v", err)
 	}
-	if err := fits(c, fields); err != nil {
+	if err := fits(s, fields); err != nil {
 		t.Fatal(err)
 	}
 	return fields
 }
 
-// fits checks fields against the catalog: names, order and range.
-func fits(c sensors.Chip, fields []sensors.Field) error {
-	if len(fields) != len(c.Quantities) {
-		return fmt.Errorf("%d fields, want %d", len(fields), len(c.Quantities))
+// fits checks fields against the sensor's quantities: names, order and range.
+func fits(s sensors.Sensor, fields []sensors.Field) error {
+	quantities := s.Quantities()
+	if len(fields) != len(quantities) {
+		return fmt.Errorf("%d fields, want %d", len(fields), len(quantities))
 	}
-	for i, q := range c.Quantities {
+	for i, q := range quantities {
 		f := fields[i]
 		if f.Name != q.Name {
 			return fmt.Errorf("field %d is %q, want %q", i, f.Name, q.Name)

@@ -18,6 +18,7 @@ package sensors
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -45,11 +46,12 @@ type Config struct {
 }
 
 // Place says by what of the board a sensor is reached, as the configuration
-// names it. A sensor that only reads files of the kernel's has none.
+// names it. The zero Place is a thermal zone.
 type Place struct {
 	Bus     string // the I2C bus
 	Address uint16 // the chip's address on it
 	Pin     string // the GPIO line
+	Device  string // the device of a driver of the kernel's
 }
 
 // Placed is what options are that name a place.
@@ -72,8 +74,11 @@ func optionsOf[T any](c Config) T {
 // Sensor is an opened chip. All its methods are called from one goroutine at
 // a time, the worker of its bus.
 type Sensor interface {
-	// Sense reads the chip once and gives its quantities in the catalog's
-	// order and units. It may block for as long as the catalog's Worst says.
+	// Quantities are what Sense gives, in order. They stay the same until
+	// Close, and each is one of its chip's [Chip].Quantities.
+	Quantities() []Quantity
+	// Sense reads the chip once and gives its quantities, in their order and
+	// units. It may block for as long as the catalog's Worst says.
 	// An error wraps [ErrAbsent] where nothing answers, [ErrFault] where the
 	// answer cannot be true or the chip does not hold its set-up; anything else
 	// is the bus's own error. After an error the chip may be another one: the
@@ -101,14 +106,34 @@ type Quantity struct {
 	Max  float64 // the greatest
 }
 
+// Is tells whether a value of that name is of this quantity: it has its name, or
+// that and the channel's behind it.
+func (q Quantity) Is(name string) bool {
+	return name == q.Name || strings.HasPrefix(name, q.Name+"_")
+}
+
+// Unit gives the unit of a value that the chip gives, as UCUM code.
+func (c Chip) Unit(name string) string {
+	for _, q := range c.Quantities {
+		if q.Is(name) {
+			return q.Unit
+		}
+	}
+	return ""
+}
+
 // Chip is an entry of the catalog.
 type Chip struct {
-	Name       string     // as written in the configuration: "bme280"
-	Title      string     // what it is, for people
-	Source     string     // datasheet, revision
-	Options    option.Set // the configuration's keys it takes besides name, chip and every
-	Addresses  []uint16   // its possible I2C addresses, the usual one first; nil if not on I2C
-	Quantities []Quantity // what Sense gives, in order
+	Name      string     // as written in the configuration: "bme280"
+	Title     string     // what it is, for people
+	Source    string     // datasheet, revision
+	Options   option.Set // the configuration's keys it takes besides name, chip and every
+	Addresses []uint16   // its possible I2C addresses, the usual one first; nil if not on I2C
+	// Quantities are what its sensors may give. Most chips give all of them, in
+	// this order. Where that depends on what is found, as with the kernel's
+	// devices, each stands for any number of it: what an open sensor gives may
+	// have an underscore and its channel behind the name, "voltage_bus".
+	Quantities []Quantity
 	Every      time.Duration
 	Worst      time.Duration // the longest one Open or Sense takes on a healthy bus
 	// Look tells whether the board has what Open will ask it for, the bus and

@@ -114,6 +114,9 @@ func thermalZones(dir string) ([]int, error) {
 	return zones, nil
 }
 
+// Quantities are the chip's.
+func (s *thermalSensor) Quantities() []Quantity { return thermalQuantities }
+
 // Sense reads the zone.
 func (s *thermalSensor) Sense() ([]Field, error) {
 	if s.closed {

@@ -114,6 +114,9 @@ func (s *tmp102Sensor) configure(conf uint16) error {
 	return s.w.write(tmpConfiguration, byte(conf>>8), byte(conf))
 }
 
+// Quantities are the chip's.
+func (s *tmp102Sensor) Quantities() []Quantity { return tmp102Quantities }
+
 // Sense converts once.
 func (s *tmp102Sensor) Sense() ([]Field, error) {
 	s.w.begin()

@@ -3,6 +3,7 @@ package sensors
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -10,26 +11,43 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// wire is an I2C bus with a chip at its end, as a driver is given it. It is an
-// [i2c.Bus] with two things added that periph's drivers need around them:
+// handle is the end of a transport, whichever, as a driver is given it: an I2C
+// bus, an SPI device, a serial port, files of the kernel's. What a transport can
+// do is its own; a handle adds what drivers need around it:
 //
 //   - a budget of transactions per call, because some drivers poll a status
 //     bit for ever;
-//   - the bus's last error, because they flatten errors into text and errno
-//     would be lost.
+//   - the transport's last error, because periph's drivers flatten errors into
+//     text and errno would be lost;
+//   - a frame around errors that says what was done, with which chip and where.
 //
 // Only one goroutine uses it, as with [Sensor].
+type handle struct {
+	chip   string    // its name in the catalog
+	where  string    // "at 0x76 on i2c-1"
+	name   string    // of the transport: "bus i2c-1"
+	device io.Closer // nil once closed
+	left   int
+	over   bool
+	last   error
+}
+
+// wire is an I2C bus with a chip at its end. It is an [i2c.Bus], so that
+// periph's drivers run on it.
 type wire struct {
-	bus  i2c.BusCloser // nil once closed
-	name string        // the bus's name
-	chip string
+	handle
+	bus  i2c.BusCloser
 	addr uint16
-	left int
-	over bool
-	last error
 }
 
 var _ i2c.Bus = (*wire)(nil)
+
+// newWire makes a wire and begins the first call.
+func newWire(chip string, bus i2c.BusCloser, name string, addr uint16) *wire {
+	h := handle{chip: chip, where: fmt.Sprintf("at %#02x on %s", addr, name), name: name, device: bus}
+	h.begin()
+	return &wire{handle: h, bus: bus, addr: addr}
+}
 
 // budget is how many transactions a call may take. The most that a healthy
 // chip needs is two dozen.
@@ -39,8 +57,23 @@ const budget = 100
 var errBudget = fmt.Errorf("no end after %d transactions: %w", budget, ErrFault)
 
 // begin starts a call: the budget is full again, the last error forgotten.
-func (w *wire) begin() {
-	w.left, w.over, w.last = budget, false, nil
+func (h *handle) begin() {
+	h.left, h.over, h.last = budget, false, nil
+}
+
+// do is one transaction, if the budget allows it.
+func (h *handle) do(transaction func() error) error {
+	if h.device == nil {
+		h.last = fmt.Errorf("%s: %w", h.name, os.ErrClosed)
+		return h.last
+	}
+	if h.left == 0 {
+		h.over = true
+		return errBudget
+	}
+	h.left--
+	h.last = transaction()
+	return h.last
 }
 
 // String names the bus.
@@ -51,19 +84,9 @@ func (w *wire) SetSpeed(physic.Frequency) error {
 	return errors.New("set bus speed: a driver may not")
 }
 
-// Tx is one transaction, if the budget allows it.
+// Tx is one transaction.
 func (w *wire) Tx(addr uint16, out, in []byte) error {
-	if w.bus == nil {
-		w.last = fmt.Errorf("bus %s: %w", w.name, os.ErrClosed)
-		return w.last
-	}
-	if w.left == 0 {
-		w.over = true
-		return errBudget
-	}
-	w.left--
-	w.last = w.bus.Tx(addr, out, in)
-	return w.last
+	return w.do(func() error { return w.bus.Tx(addr, out, in) })
 }
 
 // read reads n bytes from a register.
@@ -81,18 +104,18 @@ func (w *wire) write(reg byte, values ...byte) error {
 // wrap says what failed, in the terms of [Sensor]: the spent budget and
 // whatever a driver objects to while the bus is well is a fault of the chip;
 // otherwise it is the bus's own error, whatever the driver has made of it.
-func (w *wire) wrap(verb string, err error) error {
+func (h *handle) wrap(verb string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case w.over:
+	case h.over:
 		err = errBudget
-	case w.last != nil:
-		return fmt.Errorf("%s %s: %w", verb, w.chip, w.last) // names address and bus itself
+	case h.last != nil:
+		return fmt.Errorf("%s %s: %w", verb, h.chip, h.last) // names address and bus itself
 	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent):
 		err = fmt.Errorf("%w: %w", ErrFault, err)
 	}
-	return fmt.Errorf("%s %s at %#02x on %s: %w", verb, w.chip, w.addr, w.name, err)
+	return fmt.Errorf("%s %s %s: %w", verb, h.chip, h.where, err)
 }
 
 // lostSetup is an [ErrFault]: a register of the chip does not hold what it was
@@ -107,29 +130,29 @@ func faultf(format string, a ...any) error {
 }
 
 // close frees the bus. The second time it does nothing.
-func (w *wire) close() error {
-	if w.bus == nil {
+func (h *handle) close() error {
+	if h.device == nil {
 		return nil
 	}
-	err := w.bus.Close()
-	w.bus = nil
-	return w.wrapClose(err)
+	err := h.device.Close()
+	h.device = nil
+	return h.wrapClose(err)
 }
 
-func (w *wire) wrapClose(err error) error {
+func (h *handle) wrapClose(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("close %s: %w", w.chip, err)
+	return fmt.Errorf("close %s: %w", h.chip, err)
 }
 
 // broken tells whether the last transaction of the last call has failed. Then
 // [Sensor].Close says nothing more to the chip: on a bus that is stuck every
 // transaction costs its time-out.
-func (w *wire) broken() bool { return w.last != nil }
+func (h *handle) broken() bool { return h.last != nil }
 
 // closed tells whether close has been called.
-func (w *wire) closed() bool { return w.bus == nil }
+func (h *handle) closed() bool { return h.device == nil }
 
 // uniform tells whether all bytes are the same 0x00 or 0xFF: what a bus gives
 // when nobody drives it, or somebody holds it.

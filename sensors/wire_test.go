@@ -19,9 +19,7 @@ func testWire(reads int) *wire {
 	for range reads {
 		p.Ops = append(p.Ops, i2ctest.IO{Addr: 0x48, W: []byte{1}, R: []byte{7}})
 	}
-	w := &wire{bus: p, name: "i2c-1", chip: "tmp102", addr: 0x48}
-	w.begin()
-	return w
+	return newWire("tmp102", p, "i2c-1", 0x48)
 }
 
 func TestBudget(t *testing.T) {

@@ -47,7 +47,7 @@ func (d *driver) read(anew bool) (reading, error) {
 	d.broken = false
 	stamp := d.clock.Now()
 	if err == nil {
-		err = possible(d.chip, fields)
+		err = possible(d.sensor.Quantities(), fields)
 	}
 	if err != nil {
 		if _, edges := d.sensor.(sensors.Edger); !edges {
@@ -85,8 +85,8 @@ func (d *driver) close() error {
 	return s.Close()
 }
 
-// possible refuses what the chip's entry in the catalog says cannot be.
-func possible(chip sensors.Chip, fields []sensors.Field) error {
+// possible refuses what the sensor's quantities say cannot be.
+func possible(quantities []sensors.Quantity, fields []sensors.Field) error {
 	if len(fields) == 0 {
 		return fmt.Errorf("%w: gave no value", sensors.ErrFault)
 	}
@@ -105,7 +105,7 @@ func possible(chip sensors.Chip, fields []sensors.Field) error {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return fmt.Errorf("%w: %s is %v", sensors.ErrFault, f.Name, x)
 		}
-		for _, q := range chip.Quantities {
+		for _, q := range quantities {
 			if q.Name == f.Name && (x < q.Min || x > q.Max) {
 				return fmt.Errorf("%w: %s of %v %s is outside %v to %v", sensors.ErrFault, f.Name, x, q.Unit, q.Min, q.Max)
 			}

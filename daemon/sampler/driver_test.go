@@ -16,7 +16,6 @@ import (
 )
 
 func TestPossible(t *testing.T) {
-	chip := sensors.Chip{Quantities: quantities}
 	for _, tt := range []struct {
 		value any
 		want  string // "" is possible
@@ -30,15 +29,15 @@ func TestPossible(t *testing.T) {
 		{float32(1), "answered wrongly: temperature is a float32"},
 		{nil, "answered wrongly: temperature is a <nil>"},
 	} {
-		err := possible(chip, []sensors.Field{{Name: "temperature", Value: tt.value}})
+		err := possible(quantities, []sensors.Field{{Name: "temperature", Value: tt.value}})
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != tt.want || !errors.Is(err, sensors.ErrFault)) {
 			t.Errorf("%v: got %v, want %q", tt.value, err, tt.want)
 		}
 	}
-	if err := possible(chip, nil); !errors.Is(err, sensors.ErrFault) {
+	if err := possible(quantities, nil); !errors.Is(err, sensors.ErrFault) {
 		t.Errorf("no value at all: got %v", err)
 	}
-	if err := possible(chip, []sensors.Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, sensors.ErrFault) {
+	if err := possible(quantities, []sensors.Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, sensors.ErrFault) {
 		t.Errorf("infinity of another name: got %v", err)
 	}
 }

@@ -65,5 +65,5 @@ func readOnce(b board.Board, c sensors.Config, chip sensors.Chip) (fields []sens
 	if fields, err = s.Sense(); err != nil {
 		return nil, err
 	}
-	return fields, possible(chip, fields)
+	return fields, possible(s.Quantities(), fields)
 }

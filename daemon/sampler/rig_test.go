@@ -76,6 +76,8 @@ func (f *fake) chip(name string) sensors.Chip {
 
 type fakeSensor struct{ f *fake }
 
+func (s *fakeSensor) Quantities() []sensors.Quantity { return quantities }
+
 func (s *fakeSensor) Sense() ([]sensors.Field, error) {
 	n := s.f.step("sense", &s.f.sensed)
 	if s.f.sense != nil {

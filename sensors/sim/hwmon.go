@@ -1,0 +1,34 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// WriteHwmon sets device hwmonN under the root: its name, what it sits on
+// ("1-0044", or "" for nothing) and its files, each with its text. What the
+// device had before is gone. SetRoot comes first.
+func (b *Board) WriteHwmon(n int, name, at string, files map[string]string) error {
+	dir := filepath.Join(b.Root(), "sys/class/hwmon", fmt.Sprintf("hwmon%d", n))
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove hwmon device: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make hwmon device: %w", err)
+	}
+	if at != "" {
+		if err := os.Symlink(filepath.Join("../../../devices", at), filepath.Join(dir, "device")); err != nil {
+			return fmt.Errorf("make hwmon device: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "name"), []byte(name+"\n"), 0o644); err != nil {
+		return fmt.Errorf("write hwmon device: %w", err)
+	}
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write hwmon device: %w", err)
+		}
+	}
+	return nil
+}
