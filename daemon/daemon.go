@@ -20,6 +20,7 @@ import (
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/refresh"
@@ -137,7 +138,7 @@ func sensorNames(all []sensors.Config) []string {
 }
 
 // ledger is where orders are remembered; a daemon without outputs takes none.
-func (d *Daemon) ledger() command.Journal {
+func (d *Daemon) ledger() journal.Storage {
 	if len(d.o.Config.Outputs) == 0 {
 		return nil
 	}
@@ -154,11 +155,11 @@ func (d *Daemon) ordersTopic() string {
 }
 
 // fallback is where orders are noted that the ledger cannot take.
-func (d *Daemon) fallback() command.Journal {
+func (d *Daemon) fallback() journal.Storage {
 	if d.o.Runtime == "" {
 		return nil
 	}
-	return spool.NewJournal(d.o.Runtime, "orders")
+	return journal.FileAt(d.o.Runtime, "orders")
 }
 
 // unstamped reports whether orders may go without id and expires.

@@ -44,6 +44,12 @@ func forbidden(folder, imported string, test bool) string {
 			return "sensors may not import daemon: imports point cmd -> daemon -> sensors"
 		case ours == "daemon" && below(folder, "daemon") && !(test && folder == "daemon"):
 			return "the rooms of daemon may not import the daemon that joins them"
+		case below(ours, "daemon/durable/durabletest") && !test && !below(folder, "daemon/durable/durabletest"):
+			return "only tests may import this"
+		case below(ours, "daemon") && !test && below(folder, "daemon/durable") && !below(ours, "daemon/regular") && !below(ours, "daemon/durable"):
+			return "daemon/durable knows files, and nothing of what is in them"
+		case below(ours, "daemon") && !test && below(folder, "daemon/journal") && !below(ours, "daemon/durable"):
+			return "daemon/journal knows daemon/durable alone: entries are its users' affair"
 		}
 		return ""
 	}
@@ -177,6 +183,14 @@ func TestForbidden(t *testing.T) {
 		{"daemon/uplink", "fieldpost/daemon", false, true},
 		{"daemon/uplink", "fieldpost/daemon", true, true},
 		{"daemon", "fieldpost/daemon", true, false},
+		{"daemon/durable", "fieldpost/daemon/regular", false, false},
+		{"daemon/durable", "fieldpost/daemon/clock", false, true},
+		{"daemon/journal", "fieldpost/daemon/durable", false, false},
+		{"daemon/journal", "fieldpost/daemon/spool", false, true},
+		{"daemon/journal", "fieldpost/daemon/durable/durabletest", true, false},
+		{"daemon/spool", "fieldpost/daemon/durable/durabletest", false, true},
+		{"daemon/spool", "fieldpost/daemon/journal", false, false},
+		{"daemon/output", "fieldpost/daemon/journal", false, false},
 		{"cmd/fieldpost", "fieldpost/daemon", false, false},
 		{"cmd/fieldpost", "fieldpost/sensors/board", false, false},
 		{"daemon", "net/http", false, false},

@@ -3,12 +3,13 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"iter"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"fieldpost/daemon/journal"
 )
 
 // How much is remembered of subscriptions, so that the file stays small: the client
@@ -29,11 +30,9 @@ const (
 type subscriptions struct {
 	client  string
 	wanted  []string // what the session holds from now on
-	journal timesJournal
+	journal *journal.Journal
 	log     *slog.Logger
 	changed chan struct{} // buffered, signalled when held is not what is on disk
-
-	read bool // the journal has been
 
 	mu   sync.Mutex
 	held []holder // the client id used last first
@@ -48,35 +47,32 @@ type holder struct {
 
 // newSubscriptions reads what earlier runs have left. wanted is what this run
 // subscribes to in a session that the broker keeps.
-func newSubscriptions(client string, wanted []string, j timesJournal, log *slog.Logger) *subscriptions {
-	s := &subscriptions{client: client, wanted: wanted, journal: j, log: log, changed: make(chan struct{}, 1)}
+func newSubscriptions(client string, wanted []string, storage journal.Storage, log *slog.Logger) *subscriptions {
+	s := &subscriptions{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: make(chan struct{}, 1)}
 	s.load()
 	return s
 }
 
 // load reads the journal, once it can be.
 func (s *subscriptions) load() {
-	if s.read {
+	if s.journal.WasRead() {
 		return
 	}
-	strange := 0
 	var before []holder
-	damage, err := s.journal.Replay(func(entry []byte) {
+	damage, err := s.journal.Read(func(entry []byte) bool {
 		var h holder
 		if json.Unmarshal(entry, &h) != nil || h.ClientID == "" || !utf8.Valid(entry) {
-			strange++
-			return
+			return false
 		}
 		before = append(before, h)
+		return true
 	})
-	s.read = err == nil
-	sound := strange == 0 && damage.Holes == 0 && damage.Tail == 0
-	if !sound {
-		s.log.Warn("what earlier configurations subscribed to is damaged; what it still brings is passed over", "places", strange+damage.Holes, "tail", damage.Tail)
+	if damage.Any() {
+		s.log.Warn("what earlier configurations subscribed to is damaged; what it still brings is passed over", "places", damage.Holes, "tail", damage.Tail)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.good = s.read && sound && len(s.held) == 0
+	s.good = err == nil && !damage.Any() && len(s.held) == 0
 	for _, h := range before {
 		s.add(h)
 	}
@@ -153,22 +149,15 @@ func (s *subscriptions) released(filter string) {
 
 // run writes what has changed until ctx ends, and then once more.
 func (s *subscriptions) run(ctx context.Context) error {
-	again := time.NewTicker(timesRetry)
-	defer again.Stop()
 	failed := false
-	for {
-		if err := s.write(); err != nil && !failed {
+	journal.Keep(ctx, s.changed, func(last bool) time.Duration {
+		if err := s.write(); err != nil && !failed && !last {
 			s.log.Debug("what is subscribed to cannot be remembered", "err", err)
 			failed = true
 		}
-		select {
-		case <-ctx.Done():
-			_ = s.write() // it has been logged if it fails
-			return nil
-		case <-s.changed:
-		case <-again.C:
-		}
-	}
+		return timesRetry
+	})
+	return nil
 }
 
 // write has the journal hold what is known, if it does not.
@@ -191,7 +180,7 @@ func (s *subscriptions) write() error {
 	if good {
 		return nil
 	}
-	err := s.journal.Rewrite(iter.Seq[[]byte](slices.Values(entries)))
+	err := s.journal.Rewrite(slices.Values(entries))
 	if err != nil {
 		s.mu.Lock()
 		s.good = false

@@ -2,13 +2,12 @@ package daemon
 
 import (
 	"context"
-	"iter"
 	"log/slog"
 	"slices"
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 )
 
 const (
@@ -25,12 +24,6 @@ const (
 	timesStep = time.Second
 )
 
-// timesJournal is where times keeps what it knows: a [spool.Journal].
-type timesJournal interface {
-	Replay(take func(payload []byte)) (spool.Damage, error)
-	Rewrite(entries iter.Seq[[]byte]) error
-}
-
 // times remembers over reboots when each boot knew the time, so that what waits
 // in the spool since before then can still be given its own. It writes once when
 // the clock becomes true, and again when it was set or had been lost. What it
@@ -39,11 +32,10 @@ type timesJournal interface {
 // It is run's alone, but for boots.
 type times struct {
 	clock   clock.Clock
-	journal timesJournal
+	journal *journal.Journal
 	log     *slog.Logger
 	boots   clock.Boots
 
-	read   bool          // the journal has been read
 	kept   clock.Stamp   // what this run wrote last; zero is nothing
 	lapsed bool          // the clock was not true since then
 	next   time.Duration // no write before then, on the time since boot
@@ -51,8 +43,8 @@ type times struct {
 }
 
 // newTimes reads what earlier boots have left.
-func newTimes(c clock.Clock, j timesJournal, log *slog.Logger) *times {
-	t := &times{clock: c, journal: j, log: log}
+func newTimes(c clock.Clock, s journal.Storage, log *slog.Logger) *times {
+	t := &times{clock: c, journal: journal.New(s), log: log}
 	t.load()
 	return t
 }
@@ -60,34 +52,19 @@ func newTimes(c clock.Clock, j timesJournal, log *slog.Logger) *times {
 // load reads the journal, once it can be. Where the spool's directory cannot be
 // used, the spool says so.
 func (t *times) load() {
-	if t.read {
-		return
-	}
-	strange := 0
-	damage, err := t.journal.Replay(func(entry []byte) {
-		if !t.boots.Read(entry) {
-			strange++
-		}
-	})
-	t.read = err == nil
-	if n := strange + damage.Holes; n > 0 || damage.Tail > 0 {
-		t.log.Warn("times of earlier boots are damaged; what they took before they knew the time is sent without it", "places", n, "tail", damage.Tail)
+	damage, err := t.journal.Read(t.boots.Read)
+	if err == nil && damage.Any() {
+		t.log.Warn("times of earlier boots are damaged; what they took before they knew the time is sent without it", "places", damage.Holes, "tail", damage.Tail)
 	}
 }
 
 // run looks at the clock until ctx ends, and then once more.
 func (t *times) run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		t.look(false)
-		select {
-		case <-ctx.Done():
-			t.look(true)
-			return nil
-		case <-tick.C:
-		}
-	}
+	journal.Keep(ctx, nil, func(last bool) time.Duration {
+		t.look(last)
+		return lookEvery
+	})
+	return nil
 }
 
 // look takes note of the present moment, and writes it if that is news.
@@ -112,8 +89,7 @@ func (t *times) look(last bool) {
 		t.failed, t.next = true, now.Mono+timesRetry
 		return
 	}
-	// What could not be read by now is gone.
-	t.read, t.failed, t.lapsed = true, false, false
+	t.failed, t.lapsed = false, false
 	t.kept, t.next = now, now.Mono+timesEvery
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/spool"
 )
 
@@ -34,16 +35,16 @@ func (p *paper) fail(unread, full error) {
 	p.unread, p.full = unread, full
 }
 
-func (p *paper) Replay(take func([]byte)) (spool.Damage, error) {
+func (p *paper) Replay(take func([]byte)) (journal.Damage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.unread != nil {
-		return spool.Damage{}, p.unread
+		return journal.Damage{}, p.unread
 	}
 	for _, e := range p.entries {
 		take(e)
 	}
-	return spool.Damage{}, nil
+	return journal.Damage{}, nil
 }
 
 func (p *paper) Rewrite(entries iter.Seq[[]byte]) error {
@@ -56,6 +57,10 @@ func (p *paper) Rewrite(entries iter.Seq[[]byte]) error {
 	p.written++
 	return nil
 }
+
+func (p *paper) Append(...[]byte) error { panic("what is written here is written anew") }
+
+func (p *paper) Size() int64 { return 0 }
 
 // fills gives by how much the time is wrong that is known from the paper of a
 // moment of a boot, in a later boot; false where none is.

@@ -8,6 +8,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/spool"
 )
@@ -24,16 +25,16 @@ type Outputs interface {
 
 // Options is what a desk is made of.
 type Options struct {
-	Thing   string        // our name in messages
-	Topic   string        // the one topic on which orders come by MQTT; "" is none
-	MaxLife time.Duration // how far ahead an order's expiry may lie; 0 is an hour
-	Outputs Outputs       // what orders move
-	Clock   clock.Clock   // whether an order is late
-	Answer  Answerer      // passes an answer on, from several goroutines
-	Journal Journal       // where orders are remembered; nil is in memory, until the process ends
+	Thing   string          // our name in messages
+	Topic   string          // the one topic on which orders come by MQTT; "" is none
+	MaxLife time.Duration   // how far ahead an order's expiry may lie; 0 is an hour
+	Outputs Outputs         // what orders move
+	Clock   clock.Clock     // whether an order is late
+	Answer  Answerer        // passes an answer on, from several goroutines
+	Journal journal.Storage // where orders are remembered; nil is in memory, until the process ends
 	// Fallback is a second journal that outlives the process but not the boot. It
 	// notes what the first one cannot take; nil is none. [CMD-14]
-	Fallback Journal
+	Fallback journal.Storage
 	Health   *health.Health // is told of the journal's faults; nil tells nobody
 	Log      *slog.Logger   // nil discards
 	// Unstamped has orders that energise carried out though they lack id or

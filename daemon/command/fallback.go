@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"fieldpost/daemon/journal"
 )
 
 // The bounds of the fallback journal.
@@ -25,11 +27,10 @@ var errNoFallback = errors.New("there is no runtime directory")
 // It is written by whoever answers an order, and not by the ledger's
 // goroutine, which may hang in a disk.
 type fallback struct {
-	mu      sync.Mutex // held while it is written; taken before the desk's mu
-	journal Journal    // nil is none
-	ready   bool       // it can be appended to: nothing has failed since it was last written anew
-	failing bool       // that it cannot be written has been told
-	entries int        // in the file
+	mu      sync.Mutex       // held while it is written; taken before the desk's mu
+	journal *journal.Journal // nil is none
+	failing bool             // that it cannot be written has been told
+	entries int              // in the file
 	bytes   int64
 }
 
@@ -47,7 +48,7 @@ func (l *ledger) loadFallback() {
 		l.log.Warn("orders noted in the runtime directory cannot be read", "err", err)
 		return
 	}
-	if n := found.holes + min(found.tail, 1); n > 0 {
+	if n := found.damage.Holes + min(found.damage.Tail, 1); n > 0 {
 		l.log.Warn("orders noted in the runtime directory are damaged", "places", n)
 	}
 	l.mu.Lock()
@@ -122,27 +123,19 @@ func (l *ledger) saveFallback(id string, told bool) error {
 // large or cannot be trusted. With f's mu held.
 func (f *fallback) put(l *ledger, e entry) error {
 	payload := e.whole().encode()
-	if f.ready && f.entries < maxFallback && f.bytes+int64(len(payload)) <= maxFallbackBytes {
+	if f.journal.Sound() && f.entries < maxFallback && f.bytes+int64(len(payload)) <= maxFallbackBytes {
 		if err := f.journal.Append(payload); err == nil {
 			f.entries++
 			f.bytes += int64(len(payload))
 			return nil
 		}
 	}
-	f.ready = false
 	payloads, bytes := l.savedEntries(e.order.ID, int64(len(payload)))
 	payloads = append(payloads, payload)
-	err := f.journal.Rewrite(func(yield func([]byte) bool) {
-		for _, b := range payloads {
-			if !yield(b) {
-				return
-			}
-		}
-	})
-	if err != nil {
+	if err := f.journal.Rewrite(slices.Values(payloads)); err != nil {
 		return fmt.Errorf("note order: %w", err)
 	}
-	f.ready, f.entries, f.bytes = true, len(payloads), bytes
+	f.entries, f.bytes = len(payloads), bytes
 	return nil
 }
 
@@ -187,10 +180,9 @@ func (l *ledger) clearFallback() {
 		return
 	}
 	if err := f.journal.Rewrite(func(func([]byte) bool) {}); err != nil {
-		f.ready = false
 		return
 	}
-	f.ready, f.entries, f.bytes = true, 0, 0
+	f.entries, f.bytes = 0, 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.known {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 )
 
 func full(string) error { return syscall.ENOSPC }
@@ -162,7 +162,7 @@ func TestFallbackIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	p := &paper{t: t}
 	p.failing(full)
-	f := newOfficeBeside(t, p, spool.NewJournal(dir, "orders"), clock.Fake())
+	f := newOfficeBeside(t, p, journal.FileAt(dir, "orders"), clock.Fake())
 	text := func(i int) []byte { return order(fmt.Sprint("o", i), "pump", "off", time.Hour) }
 	var orders [][]byte
 	for i := range maxFallback + 500 {
@@ -175,7 +175,7 @@ func TestFallbackIsBounded(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
 	f.stop()
-	f = newOfficeBeside(t, p, spool.NewJournal(dir, "orders"), clock.Fake())
+	f = newOfficeBeside(t, p, journal.FileAt(dir, "orders"), clock.Fake())
 	f.gets(orders[len(orders)-1], Done, "", 0)
 	f.gets(orders[0], Done, "", 1) // gave way
 	f.stop()
@@ -184,7 +184,7 @@ func TestFallbackIsBounded(t *testing.T) {
 	if err := os.WriteFile(path, append(b[:len(b)-3], make([]byte, 100)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f = newOfficeBeside(t, p, spool.NewJournal(dir, "orders"), clock.Fake())
+	f = newOfficeBeside(t, p, journal.FileAt(dir, "orders"), clock.Fake())
 	f.gets(orders[len(orders)-2], Done, "", 0)
 	f.gets(orders[4500], Done, "", 1)
 }
@@ -193,7 +193,7 @@ func TestFallbackIsBounded(t *testing.T) {
 func TestRuntimeDirectoryThatIsNotThere(t *testing.T) {
 	p := &paper{t: t}
 	p.failing(full)
-	f := newOfficeBeside(t, p, spool.NewJournal(filepath.Join(t.TempDir(), "none"), "orders"), clock.Fake())
+	f := newOfficeBeside(t, p, journal.FileAt(filepath.Join(t.TempDir(), "none"), "orders"), clock.Fake())
 	f.gets(order("a", "pump", "on", time.Hour), Refused, NoLedger, 0)
 	f.gets(order("a", "pump", "on", time.Hour), Refused, NoLedger, 0)
 	f.want("ledger_unavailable raised")

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 )
 
 // An order acts once also where somebody removes the ledger, or the spool's whole
@@ -69,4 +69,4 @@ func TestTheLedgerOutlivesItsDirectory(t *testing.T) {
 	}
 }
 
-var _ Journal = (*spool.Journal)(nil)
+var _ journal.Storage = (*journal.File)(nil)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -13,16 +12,8 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 )
-
-// Journal is where a desk keeps what it must not forget, a [spool.Journal].
-type Journal interface {
-	Replay(take func(payload []byte)) (spool.Damage, error)
-	Append(payloads ...[]byte) error
-	Rewrite(payloads iter.Seq[[]byte]) error
-	Size() int64
-}
 
 // The bounds of what is remembered. A full ledger takes some 10 MB of memory.
 const (
@@ -52,7 +43,7 @@ var (
 // The index is guarded by the desk's mu; one goroutine, which does not hold mu
 // meanwhile, reads and writes the journal: see [ledger.pass].
 type ledger struct {
-	journal Journal // nil is none: what is in memory is all there is
+	journal *journal.Journal // nil is none: what is in memory is all there is
 	clock   clock.Clock
 	health  *health.Health
 	log     *slog.Logger
@@ -100,12 +91,15 @@ type room struct {
 
 func newLedger(o Options, mu *sync.Mutex) *ledger {
 	l := &ledger{
-		journal: o.Journal, clock: o.Clock, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused, maxForeign, maxLive, maxNo},
+		clock: o.Clock, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused, maxForeign, maxLive, maxNo},
 		answer: o.Answer, known: map[string]*entry{}, wake: make(chan struct{}, 1), mu: mu,
 	}
-	l.read, l.sound = l.journal == nil, l.journal == nil
-	if l.journal != nil {
-		l.fallback.journal = o.Fallback
+	l.read, l.sound = o.Journal == nil, o.Journal == nil
+	if o.Journal != nil {
+		l.journal = journal.New(o.Journal)
+		if o.Fallback != nil {
+			l.fallback.journal = journal.New(o.Fallback)
+		}
 	}
 	l.unstamped = o.Unstamped
 	l.energises = func(order Order) bool {

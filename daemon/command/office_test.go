@@ -9,6 +9,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/spool"
 )
 
@@ -22,14 +23,14 @@ type office struct {
 
 // newOffice opens a desk on a journal, in the place of the one before. base is
 // what boots share: their clock.
-func newOffice(t *testing.T, j Journal, base clock.Clock) *office {
+func newOffice(t *testing.T, j journal.Storage, base clock.Clock) *office {
 	t.Helper()
 	return newOfficeBeside(t, j, nil, base)
 }
 
 // newOfficeBeside is newOffice with a fallback journal. before is called when
 // the desk is about to be opened.
-func newOfficeBeside(t *testing.T, j, fallback Journal, base clock.Clock, before ...func(f *office)) *office {
+func newOfficeBeside(t *testing.T, j, fallback journal.Storage, base clock.Clock, before ...func(f *office)) *office {
 	t.Helper()
 	f := &office{bench: &bench{t: t, pins: newPins()}}
 	if p, ok := j.(*paper); ok {
@@ -104,7 +105,7 @@ func (f *office) want(faults ...string) {
 }
 
 // opened is the journal of a real directory, until the test or the spool ends.
-func opened(t *testing.T, dir string) (*spool.Journal, *spool.Spool) {
+func opened(t *testing.T, dir string) (*journal.File, *spool.Spool) {
 	t.Helper()
 	s, err := spool.Open(spool.Options{Dir: dir, Clock: clock.Fake()})
 	if err != nil {

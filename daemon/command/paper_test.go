@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 )
 
 // paper is a journal in memory that outlives the desks that write on it. It
@@ -21,7 +21,7 @@ type paper struct {
 	size    int64
 	sound   bool
 	fail    func(op string) error // called without mu, before each step; nil: nothing fails
-	damage  spool.Damage
+	damage  journal.Damage
 	rewrote int
 	synced  int
 	durable int      // entries that a power cut leaves
@@ -44,9 +44,9 @@ func (p *paper) op(op string) error {
 	return f(op)
 }
 
-func (p *paper) Replay(take func([]byte)) (spool.Damage, error) {
+func (p *paper) Replay(take func([]byte)) (journal.Damage, error) {
 	if err := p.op("replay"); err != nil {
-		return spool.Damage{}, err
+		return journal.Damage{}, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

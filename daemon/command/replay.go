@@ -5,31 +5,31 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 )
 
 // replayed is what a journal holds.
 type replayed struct {
-	entries     []*entry    // in their order; one for each id
-	forgot      []timeRange // expiries of orders that were forgotten
-	holes, tail int         // places that cannot be read, bytes cut off at the end
+	entries []*entry    // in their order; one for each id
+	forgot  []timeRange // expiries of orders that were forgotten
+	damage  journal.Damage
 }
 
 // replay reads a journal.
-func replay(j Journal) (replayed, error) {
-	found, strange := map[string]*entry{}, 0
+func replay(j *journal.Journal) (replayed, error) {
+	found := map[string]*entry{}
 	var order []*entry
 	var forgot []timeRange
-	damage, err := j.Replay(func(payload []byte) {
+	damage, err := j.Read(func(payload []byte) bool {
 		n, err := decodeNote(payload)
 		if err != nil {
-			strange++
-			return
+			return false
 		}
 		for _, x := range n.Forgot {
 			forgot = append(forgot, timeRange{x[0].time(), x[1].time()})
 		}
 		if n.Forgot != nil {
-			return
+			return true
 		}
 		e, known := found[n.ID]
 		switch {
@@ -41,11 +41,12 @@ func replay(j Journal) (replayed, error) {
 			a := n.Answer.answer(n.ID)
 			e.answer = &a
 		}
+		return true
 	})
 	if err != nil {
 		return replayed{}, err
 	}
-	r := replayed{forgot: forgot, holes: damage.Holes + strange, tail: damage.Tail}
+	r := replayed{forgot: forgot, damage: damage}
 	for _, e := range order {
 		if found[e.order.ID] == e {
 			r.entries = append(r.entries, e)
@@ -56,12 +57,12 @@ func replay(j Journal) (replayed, error) {
 
 // took reports damage. A tail that is cut off is what a power cut leaves of the
 // last write; a hole is not.
-func (l *ledger) took(holes, tail int) {
-	if tail > 0 {
-		l.log.Warn("ledger of orders ended in the middle of an entry", "bytes", tail)
+func (l *ledger) took(damage journal.Damage) {
+	if damage.Tail > 0 {
+		l.log.Warn("ledger of orders ended in the middle of an entry", "bytes", damage.Tail)
 	}
-	if holes > 0 {
-		l.health.Raise(health.LedgerDamaged, subject, fmt.Sprintf("%d places", holes))
+	if damage.Holes > 0 {
+		l.health.Raise(health.LedgerDamaged, subject, fmt.Sprintf("%d places", damage.Holes))
 	}
 }
 
@@ -78,7 +79,7 @@ func (l *ledger) load() (begun []*entry, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.read = true
-	l.took(found.holes, found.tail)
+	l.took(found.damage)
 	now := l.clock.Now()
 	for _, x := range found.forgot {
 		l.forgot.addRange(x, now.Wall)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 )
 
 // patience is how long an order waits for the disk. Cards go away for seconds
@@ -147,21 +148,16 @@ func (l *ledger) run(ctx context.Context) {
 	l.mu.Lock()
 	l.over = false
 	l.mu.Unlock()
-	again := time.NewTimer(0)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	journal.Keep(ctx, l.wake, func(last bool) time.Duration {
+		if last {
 			l.close()
-			return
-		case <-again.C:
-		case <-l.wake:
+			return 0
 		}
 		l.pass()
 		l.noteDelivered()
 		l.clearFallback()
-		again.Reset(l.tidy())
-	}
+		return l.tidy()
+	})
 }
 
 // tidy forgets what has lapsed, and gives the time until the next pass though

@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/uplink"
 )
@@ -70,7 +71,7 @@ func (y *yard) Energises(name string, a output.Action) (bool, bool) {
 	return y.pins.Energises(name, a)
 }
 
-func newYard(t *testing.T, j Journal, hanging ...string) *yard {
+func newYard(t *testing.T, j journal.Storage, hanging ...string) *yard {
 	return newYardWith(t, Options{Journal: j}, hanging...)
 }
 

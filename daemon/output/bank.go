@@ -8,6 +8,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/spool"
 	"fieldpost/sensors/board"
 )
@@ -19,7 +20,7 @@ type Options struct {
 	Record  string             // path of the crash record; "" keeps none
 	Held    *Held              // lines taken over from the run before; nil is none
 	Store   Store              // keeps lines driven that are to stay as they are; nil does not
-	Levels  Journal            // where levels are kept for the next run; nil keeps none
+	Levels  journal.Storage    // where levels are kept for the next run; nil keeps none
 	Clock   clock.Clock        // stamps events
 	Health  *health.Health     // told of faults, with the output's name as subject
 	Loop    *health.Loop       // turned by Run

@@ -39,7 +39,7 @@
 //
 // # Levels at the start
 //
-// The level of initial: last comes from the [Journal] of [Options]: the last that
+// The level of initial: last comes from the journal of [Options]: the last that
 // an order, a timer or a failure led to, but not the stop. So an output with a
 // safe level is at that from the end of a run to the next request of its line, and
 // then at its last. Where the journal cannot be read whole nothing of it is

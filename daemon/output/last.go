@@ -3,24 +3,13 @@ package output
 import (
 	"context"
 	"encoding/json"
-	"iter"
 	"slices"
 	"sync"
 	"time"
 
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 )
-
-// Journal is where the levels of outputs with initial: last are kept: a
-// [spool.Journal], whose documentation tells the order of the calls. Its
-// methods are called from one goroutine at a time, and may wait for the disk.
-type Journal interface {
-	Replay(take func(payload []byte)) (spool.Damage, error)
-	Append(payloads ...[]byte) error
-	Rewrite(entries iter.Seq[[]byte]) error
-	Size() int64
-}
 
 // maxLevels is the size from which the journal is written anew, with one entry
 // for each output.
@@ -37,7 +26,7 @@ type level struct {
 // written as one; whoever makes them does not wait. What a crash may cost is
 // the change that was being written.
 type levels struct {
-	journal Journal
+	journal *journal.Journal
 	health  *health.Health
 	names   []string // whose levels are kept
 
@@ -45,38 +34,38 @@ type levels struct {
 	known   map[string]Level
 	pending []string      // names of known that are not written yet
 	wake    chan struct{} // buffered, one: pending grew
-
-	sound bool // of run alone: the journal holds what it is to hold, but for pending
 }
 
 // newLevels reads what the run before has left. Where that cannot be read, or
 // where part of it is lost, nothing is known, and each output it concerns has
 // a fault until its level is written again.
 func newLevels(o Options) *levels {
-	l := &levels{journal: o.Levels, health: o.Health, known: map[string]Level{}, wake: make(chan struct{}, 1)}
+	l := &levels{health: o.Health, known: map[string]Level{}, wake: make(chan struct{}, 1)}
 	for _, c := range o.Outputs {
 		if c.Initial == InitialLast {
 			l.names = append(l.names, c.Name)
 		}
 	}
-	if l.journal == nil || len(l.names) == 0 {
+	if o.Levels == nil || len(l.names) == 0 {
 		l.names = nil
 		return l
 	}
-	strange := false
-	damage, err := l.journal.Replay(func(payload []byte) {
+	l.journal = journal.New(o.Levels)
+	damage, err := l.journal.Read(func(entry []byte) bool {
 		var e level
-		if json.Unmarshal(payload, &e) != nil || e.Output == "" {
-			strange = true
-		} else if slices.Contains(l.names, e.Output) {
+		if json.Unmarshal(entry, &e) != nil || e.Output == "" {
+			return false
+		}
+		if slices.Contains(l.names, e.Output) {
 			l.known[e.Output] = e.Level
 		}
+		return true
 	})
 	detail := "part of the file is damaged"
 	if err != nil {
 		detail = err.Error()
 	}
-	if err != nil || strange || damage.Holes > 0 || damage.Tail > 0 {
+	if err != nil || damage.Any() {
 		clear(l.known)
 		for _, name := range l.names {
 			l.health.Raise(health.LevelUnknown, name, detail)
@@ -112,22 +101,12 @@ func (l *levels) put(name string, v Level) {
 
 // run writes what put notes, until ctx ends, and then what is left.
 func (l *levels) run(ctx context.Context) {
-	retry := time.NewTimer(retryMost)
-	defer retry.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			l.write()
-			return
-		case <-l.wake:
-		case <-retry.C:
-		}
+	journal.Keep(ctx, l.wake, func(bool) time.Duration {
 		if l.write() {
-			retry.Stop()
-		} else {
-			retry.Reset(retryMost)
+			return 0
 		}
-	}
+		return retryMost
+	})
 }
 
 // write writes what is pending, and reports whether all is written. What
@@ -145,7 +124,7 @@ func (l *levels) write() bool {
 	if len(pending) == 0 {
 		return true
 	}
-	if err := l.add(entries, all); err != nil {
+	if err := l.journal.Write(maxLevels, slices.Values(all), entries...); err != nil {
 		l.health.Raise(health.LevelUnsaved, "outputs", err.Error())
 		l.mu.Lock()
 		for _, name := range pending {
@@ -161,24 +140,6 @@ func (l *levels) write() bool {
 		l.health.Clear(health.LevelUnknown, name)
 	}
 	return true
-}
-
-// add puts entries at the journal's end, or all in its place where nothing can
-// be put at its end or where it is large.
-func (l *levels) add(entries, all [][]byte) error {
-	if !l.sound || l.journal.Size() > maxLevels {
-		l.sound = false
-		if err := l.journal.Rewrite(slices.Values(all)); err != nil {
-			return err
-		}
-		l.sound = true
-		return nil
-	}
-	if err := l.journal.Append(entries...); err != nil {
-		l.sound = false
-		return err
-	}
-	return nil
 }
 
 // entry encodes one level, under mu.

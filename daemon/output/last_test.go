@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal"
 	"fieldpost/sensors/sim"
 )
 
@@ -17,7 +17,7 @@ import (
 type paper struct {
 	mu      sync.Mutex
 	entries []string
-	damage  spool.Damage
+	damage  journal.Damage
 	unread  error
 	fail    error
 	hang    chan struct{} // a write waits until it is closed; nil does not
@@ -25,9 +25,9 @@ type paper struct {
 	size    int64
 }
 
-func (p *paper) Replay(take func([]byte)) (spool.Damage, error) {
+func (p *paper) Replay(take func([]byte)) (journal.Damage, error) {
 	if p.unread != nil {
-		return spool.Damage{}, p.unread
+		return journal.Damage{}, p.unread
 	}
 	for _, e := range p.entries {
 		take([]byte(e))
@@ -150,8 +150,8 @@ func TestLastLevelThatCannotBeRead(t *testing.T) {
 		j    *paper
 	}{
 		{"unreadable", &paper{unread: errors.New("input/output error")}},
-		{"a hole", &paper{damage: spool.Damage{Holes: 1}}},
-		{"a torn end", &paper{damage: spool.Damage{Tail: 3}}},
+		{"a hole", &paper{damage: journal.Damage{Holes: 1}}},
+		{"a torn end", &paper{damage: journal.Damage{Tail: 3}}},
 		{"not ours", &paper{}},
 	} {
 		t.Run(c.what, func(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"fieldpost/daemon/flock"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/regular"
 )
 
@@ -30,8 +30,8 @@ func Own(path string) (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own crash record: %w", err)
 	}
-	switch err := flock.Take(f); {
-	case errors.Is(err, flock.ErrHeld):
+	switch err := durable.Lock(f); {
+	case errors.Is(err, durable.ErrLocked):
 		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("own crash record in %q: %w\nstop that one (systemctl stop fieldpost), or give this one a directory of its own in RUNTIME_DIRECTORY", filepath.Dir(path), ErrOwned)
 	case err != nil:

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/regular"
 	"fieldpost/sensors/board"
 )
@@ -122,36 +122,10 @@ func writeRecord(path string, lines []Line) error {
 	}
 	recording.Lock()
 	defer recording.Unlock()
-	fresh := path + ".new"
-	if err := writeSynced(fresh, text.Bytes()); err != nil {
-		return errors.Join(fmt.Errorf("write crash record: %w", err), removeIfThere(fresh))
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return errors.Join(fmt.Errorf("write crash record: %w", err), removeIfThere(fresh))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func writeSynced(path string, b []byte) error {
-	if err := removeIfThere(path); err != nil { // of a crash, or not ours
-		return err
-	}
-	f, err := regular.OpenUnlinked(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	dir := durable.OSDir{Path: filepath.Dir(path), Mode: 0o644}
+	name := filepath.Base(path)
+	if err := durable.ReplaceBy(dir, name, name+".new", text.Bytes()); err != nil {
+		return fmt.Errorf("write crash record: %w", err)
 	}
 	return nil
 }

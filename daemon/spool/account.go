@@ -1,6 +1,10 @@
 package spool
 
-import "time"
+import (
+	"time"
+
+	"fieldpost/daemon/durable"
+)
 
 // noteAcks appends to the file of acks what was acknowledged since the last
 // time.
@@ -196,7 +200,7 @@ func (s *Spool) record() error {
 		st.sensors[sensor] = x.lanes
 	}
 	s.mu.Unlock()
-	if err := replace(s.disk, stateName, st.encode()); err != nil {
+	if err := durable.Replace(s.disk, stateName, st.encode()); err != nil {
 		return err
 	}
 	s.w.recorded, s.w.sights = true, n

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"fieldpost/daemon/durable"
 )
 
 // A run that has no disk leaves no trace on it. So it is noted in another
@@ -25,7 +27,7 @@ func (s *Spool) recall() (greatest uint64) {
 	if s.beside == nil {
 		return 0
 	}
-	names, err := s.beside.list()
+	names, err := s.beside.List()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.o.Log.Warn("runs that had no disk cannot be found", "err", err)
 	}
@@ -34,13 +36,13 @@ func (s *Spool) recall() (greatest uint64) {
 		if !strings.HasPrefix(name, besidePrefix) {
 			continue
 		}
-		b, err := s.beside.read(name, maxState)
+		b, err := s.beside.Read(name, maxState)
 		if err != nil {
 			continue
 		}
 		st, err := decodeState(b)
 		if err != nil || name != besideName(st.run) {
-			_ = s.beside.remove(name) // it was cut short while it was written
+			_ = s.beside.Remove(name) // it was cut short while it was written
 			continue
 		}
 		greatest = max(greatest, st.run)
@@ -76,7 +78,7 @@ func (s *Spool) noteBeside() {
 func (s *Spool) setNoted(noted bool) {
 	name := besideName(s.run)
 	if !noted {
-		s.w.noted = s.beside.remove(name) != nil
+		s.w.noted = s.beside.Remove(name) != nil
 		return
 	}
 	st := state{run: s.run, sensors: map[string][lanes]bool{}, took: s.source}
@@ -85,7 +87,7 @@ func (s *Spool) setNoted(noted bool) {
 		st.sensors[sensor] = x.lanes
 	}
 	s.mu.Unlock()
-	s.w.noted = replace(s.beside, name, st.encode()) == nil
+	s.w.noted = durable.Replace(s.beside, name, st.encode()) == nil
 }
 
 // forgetDiskless removes the notes of runs of whose crash the disk or the
@@ -100,7 +102,7 @@ func (s *Spool) forgetDiskless() {
 	}
 	s.mu.Unlock()
 	s.w.diskless = slices.DeleteFunc(s.w.diskless, func(run uint64) bool {
-		return !untold[run] && s.beside.remove(besideName(run)) == nil
+		return !untold[run] && s.beside.Remove(besideName(run)) == nil
 	})
 }
 

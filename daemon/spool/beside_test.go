@@ -13,7 +13,7 @@ import (
 func noDisk(t *testing.T, o Options) *rig {
 	t.Helper()
 	d := newMemDisk()
-	d.failing(func(string, string) error { return syscall.EROFS })
+	d.Failing(func(string, string) error { return syscall.EROFS })
 	return newRig(t, d, o).start()
 }
 
@@ -55,7 +55,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 		if left, _ := os.ReadDir(o.Beside); len(left) != 0 {
 			t.Errorf("the disk has the gaps, and beside there is still %v", left)
 		}
-		r = newRig(t, r.crash(r.d.kill()), o)
+		r = newRig(t, r.crash(r.d.Kill()), o)
 		want(r, 1)
 		if err := r.end(); err != nil {
 			t.Error(err)
@@ -112,7 +112,7 @@ func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
 		r := noDisk(t, o)
 		r.add(Reading, "air")
-		r.d.failing(nil)
+		r.d.Failing(nil)
 		wait(2 * time.Minute)
 		if left, _ := os.ReadDir(o.Beside); len(left) != 0 || !r.s.Stats().Disk {
 			t.Errorf("left beside: %v, %+v", left, r.s.Stats())
@@ -145,14 +145,14 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 				if err := r.end(); err != nil {
 					t.Fatal(err)
 				}
-				left := r.d.kill()
+				left := r.d.Kill()
 				readOnly := func(op, _ string) error {
 					if op == "read" || op == "list" || op == "lock" {
 						return nil
 					}
 					return syscall.EROFS
 				}
-				r.d.failing(readOnly)
+				r.d.Failing(readOnly)
 				r = newRig(t, r.d, o).start()
 				given := r.take(all)
 				r.want(given[:1], "air:1")
@@ -168,14 +168,14 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 					t.Error("the end is good without a disk")
 				}
 				if c.late {
-					left.failing(func(string, string) error { return syscall.EIO })
+					left.Failing(func(string, string) error { return syscall.EIO })
 				}
 				r = newRig(t, left, o).start()
 				if c.late {
 					for _, x := range r.take(all) {
 						r.s.Ack(x.ID) // what tells of the run without a disk
 					}
-					left.failing(nil)
+					left.Failing(nil)
 					wait(2 * time.Minute)
 				}
 				r.flood(Reading, "air", 20000)

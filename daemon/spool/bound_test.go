@@ -13,8 +13,8 @@ import (
 
 // diskUse is what the spool's directory holds.
 func diskUse(d *memDisk) (n int64) {
-	for _, name := range d.files("", "") {
-		n += int64(len(d.data(name)))
+	for _, name := range d.Files("", "") {
+		n += int64(len(d.Data(name)))
 	}
 	return n
 }
@@ -215,11 +215,11 @@ func TestDamagedFilesAreBounded(t *testing.T) {
 		d := newMemDisk()
 		for i := range 50 {
 			g := &segment{lane: samples, run: 1, number: uint32(i)}
-			d.put(g.file(), make([]byte, 50_000))
+			d.Put(g.file(), make([]byte, 50_000))
 		}
-		d.put(stateName, state{run: 1, stopped: true}.encode())
+		d.Put(stateName, state{run: 1, stopped: true}.encode())
 		r := newRig(t, d, Options{AtRisk: time.Second, MaxBytes: 1 << 20})
-		left := d.files("samples", damagedExt)
+		left := d.Files("samples", damagedExt)
 		if len(left) == 0 || len(left) > 2 || left[len(left)-1] != "samples-1-49.seg.damaged" {
 			t.Errorf("left: %q", left)
 		}

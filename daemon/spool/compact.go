@@ -3,6 +3,8 @@ package spool
 import (
 	"cmp"
 	"slices"
+
+	"fieldpost/daemon/durable"
 )
 
 // A segment of which little is needed any more is written anew with only that, and
@@ -37,7 +39,7 @@ func (s *Spool) compact(g *segment) error {
 	fresh := &segment{lane: first.lane, run: first.run, number: first.number, off: first.off}
 	b := first.header()
 	for _, x := range group {
-		data, err := s.disk.read(x.file(), int(min(x.size, maxFile)))
+		data, err := s.disk.Read(x.file(), int(min(x.size, maxFile)))
 		if err != nil {
 			return err
 		}
@@ -115,43 +117,43 @@ func (s *Spool) pick(fresh, g *segment, data, b []byte) []byte {
 	defer s.mu.Unlock()
 	l := s.lanes[g.lane]
 	keep := s.keeping(g.lane)
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		id := g.off + at.seq
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		id := g.off + at.Seq
 		if id < g.lo || id >= g.hi || !l.owed(id) && !keep.has(id) {
 			continue
 		}
-		h, ok := peek(at.payload)
+		h, ok := peek(at.Payload)
 		if !ok {
 			continue // what cannot be read is found out about by who reads it
 		}
-		b = appendFrame(b, at.seq, at.payload)
+		b = durable.AppendFrame(b, at.Seq, at.Payload)
 		fresh.frames++
 		fresh.sure = id + 1
-		fresh.note(string(h.sensor), h.run, h.seq, frameLen(at.payload))
+		fresh.note(string(h.sensor), h.run, h.seq, durable.FrameLen(at.Payload))
 	}
 	return b
 }
 
 // exchange durably puts a file in the place of a segment's.
 func (s *Spool) exchange(g *segment, b []byte) error {
-	tmp := g.file() + tmpExt
-	if err := s.disk.remove(tmp); err != nil {
+	tmp := g.file() + durable.TmpExt
+	if err := s.disk.Remove(tmp); err != nil {
 		return err
 	}
-	f, err := s.disk.create(tmp)
+	f, err := s.disk.Create(tmp)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
-	if err = cmp.Or(err, f.sync(), f.Close()); err == nil {
-		err = s.disk.rename(tmp, g.file())
+	if err = cmp.Or(err, f.Sync(), f.Close()); err == nil {
+		err = s.disk.Rename(tmp, g.file())
 	}
 	if err != nil {
-		_ = s.disk.remove(tmp) // the first error is the one to tell
+		_ = s.disk.Remove(tmp) // the first error is the one to tell
 		return err
 	}
-	return s.disk.sync()
+	return s.disk.Sync()
 }
 
 // exchanged has the first of a group stand for all, as its file is the new one.

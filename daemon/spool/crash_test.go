@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 var errIO = syscall.EIO
@@ -21,15 +23,15 @@ func TestEveryTruncationOfTheLastSegment(t *testing.T) {
 			r.add(Reading, "air")
 		}
 		wait(2 * time.Second)
-		left := r.d.kill()
+		left := r.d.Kill()
 		r.crash(left)
 		const name = "samples-1-1.seg"
-		whole := left.data(name)
+		whole := left.Data(name)
 		frame := (len(whole) - headerSize) / 8
 		for n := range len(whole) {
 			for _, zeros := range []int{0, len(whole) - n} {
-				d := left.kill()
-				d.put(name, append(whole[:n:n], make([]byte, zeros)...))
+				d := left.Kill()
+				d.Put(name, append(whole[:n:n], make([]byte, zeros)...))
 				r := newRig(t, d, Options{AtRisk: time.Second})
 				held := max(n-headerSize, 0) / frame
 				want := []string{fmt.Sprintf("gap air 1 after_seq=%d reason=crash certain=false", held)}
@@ -43,8 +45,8 @@ func TestEveryTruncationOfTheLastSegment(t *testing.T) {
 				if told := r.told(); told != "" {
 					t.Fatalf("cut at %d, %d zeros: a torn end is no damage: %s", n, zeros, told)
 				}
-				r.crash(d.cut(newRand(uint64(n)))) // and none for the next run, whatever is left of this one
-				again := newRig(t, d.cut(newRand(uint64(n))), Options{AtRisk: time.Second})
+				r.crash(d.Cut(newRand(uint64(n)))) // and none for the next run, whatever is left of this one
+				again := newRig(t, d.Cut(newRand(uint64(n))), Options{AtRisk: time.Second})
 				if again.take(all); again.told() != "" {
 					t.Fatalf("cut at %d, %d zeros: the torn end was taken for damage later", n, zeros)
 				}
@@ -60,11 +62,11 @@ func TestAPowerCutAfterAKillCostsNoMore(t *testing.T) {
 			r.add(Reading, "air")
 		}
 		wait(2 * time.Second) // written, not synced
-		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Hour}).start()
+		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Hour}).start()
 		wait(time.Second)
-		left := r.d.kill()
-		for _, f := range left.names {
-			f.b = f.b[:f.good]
+		left := r.d.Kill()
+		for _, f := range left.Names {
+			f.B = f.B[:f.Good]
 		}
 		r = newRig(t, r.crash(left), Options{AtRisk: time.Hour})
 		r.want(r.take(all), "gap air 1 after_seq=5 reason=crash certain=false, air:1, air:2, air:3, air:4, air:5")
@@ -87,7 +89,7 @@ func TestGapAfterACrash(t *testing.T) {
 		wait(10 * time.Second)
 		r.add(Reading, "air")
 		r.add(Edge, "door")
-		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: 4 * time.Second})
+		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: 4 * time.Second})
 		r.want(r.take(all), "gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
 			"gap soil 1 after_seq=3 reason=crash certain=false, door:1, door:2")
 		if err := r.end(); err != nil {
@@ -103,7 +105,7 @@ func TestGapsOfACrashOutliveTheNext(t *testing.T) {
 		wait(3 * time.Second)
 		rnd := newRand(5)
 		for run := uint64(2); run < 12; run++ { // it never lives long enough to do anything
-			r = newRig(t, r.crash(r.d.cut(rnd)), Options{AtRisk: time.Second})
+			r = newRig(t, r.crash(r.d.Cut(rnd)), Options{AtRisk: time.Second})
 			if got := r.s.RunNumber(); got != run {
 				t.Fatalf("run %d, want %d", got, run)
 			}
@@ -128,11 +130,11 @@ func backlog(t *testing.T, good bool) *memDisk {
 		r.add(Reading, "soil")
 	}
 	wait(3 * time.Second)
-	if got := r.d.files("samples", segmentExt); len(got) < 3 {
+	if got := r.d.Files("samples", segmentExt); len(got) < 3 {
 		t.Fatalf("files: %q", got)
 	}
 	if !good {
-		return r.crash(r.d.kill())
+		return r.crash(r.d.Kill())
 	}
 	if err := r.end(); err != nil {
 		t.Fatal(err)
@@ -188,7 +190,7 @@ func told(gaps []loss, seq uint64) bool {
 func TestUnreadableAtOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, true)
-		d.failing(func(op, name string) error {
+		d.Failing(func(op, name string) error {
 			if op == "read" && strings.HasPrefix(name, "samples-1-1.") {
 				return errIO
 			}
@@ -198,8 +200,8 @@ func TestUnreadableAtOpen(t *testing.T) {
 		if missing := accounted(t, r.take(all)); missing == 0 || missing > 4600 {
 			t.Errorf("%d lost", missing)
 		}
-		if r.told() != "spool_damaged raised" || len(d.files("samples-1-1.", damagedExt)) != 1 {
-			t.Errorf("files %q", d.files("", ""))
+		if r.told() != "spool_damaged raised" || len(d.Files("samples-1-1.", damagedExt)) != 1 {
+			t.Errorf("files %q", d.Files("", ""))
 		}
 	})
 }
@@ -207,11 +209,11 @@ func TestUnreadableAtOpen(t *testing.T) {
 // A sensor that is first seen while others are written down is written down
 // next.
 func TestSeenWhileOthersAreWrittenDown(t *testing.T) {
-	for _, file := range []string{notesName, stateName + tmpExt, "samples"} {
+	for _, file := range []string{notesName, stateName + durable.TmpExt, "samples"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 			once := true
-			r.d.failing(func(op, name string) error {
+			r.d.Failing(func(op, name string) error {
 				if op == "write" && strings.HasPrefix(name, file) && once {
 					once = false
 					r.add(Edge, "door")
@@ -223,7 +225,7 @@ func TestSeenWhileOthersAreWrittenDown(t *testing.T) {
 			r.s.Ack(r.take(1)[0].ID) // the edge: it never touches the disk
 			wait(time.Minute)
 			r.add(Edge, "door")
-			r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second})
+			r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second})
 			r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, air:1")
 		})
 	}

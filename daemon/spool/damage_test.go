@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 func TestDamagedSegments(t *testing.T) {
@@ -16,19 +18,19 @@ func TestDamagedSegments(t *testing.T) {
 		harm func(d *memDisk)
 		lost int // at most
 	}{
-		{"bit in a record", func(d *memDisk) { b := d.data(middle); b[1000] ^= 4; d.put(middle, b) }, 1},
-		{"bit in the header", func(d *memDisk) { b := d.data(middle); b[9] ^= 4; d.put(middle, b) }, 0},
-		{"cut short", func(d *memDisk) { b := d.data(middle); d.put(middle, b[:len(b)/2]) }, 2300},
-		{"zeroed page", func(d *memDisk) { b := d.data(middle); clear(b[4096:8192]); d.put(middle, b) }, 80},
-		{"all zeros", func(d *memDisk) { b := d.data(middle); clear(b); d.put(middle, b) }, 4600},
-		{"empty", func(d *memDisk) { d.put(middle, nil) }, 4600},
-		{"another file", func(d *memDisk) { d.put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600},
-		{"another segment", func(d *memDisk) { d.put(middle, d.data("edges-1-1.seg")) }, 4600},
-		{"a segment behind it", func(d *memDisk) { d.put(middle, append(d.data(middle), d.data("edges-1-1.seg")...)) }, 0},
-		{"a huge one", func(d *memDisk) { d.put(middle, append(d.data(middle), make([]byte, 4<<20)...)) }, 0},
-		{"run file", func(d *memDisk) { d.put(stateName, []byte("run 1")) }, 0},
-		{"no run file", func(d *memDisk) { _ = d.remove(stateName) }, 0},
-		{"acks", func(d *memDisk) { d.put(notesName, []byte(strings.Repeat("acks", 999))) }, 0},
+		{"bit in a record", func(d *memDisk) { b := d.Data(middle); b[1000] ^= 4; d.Put(middle, b) }, 1},
+		{"bit in the header", func(d *memDisk) { b := d.Data(middle); b[9] ^= 4; d.Put(middle, b) }, 0},
+		{"cut short", func(d *memDisk) { b := d.Data(middle); d.Put(middle, b[:len(b)/2]) }, 2300},
+		{"zeroed page", func(d *memDisk) { b := d.Data(middle); clear(b[4096:8192]); d.Put(middle, b) }, 80},
+		{"all zeros", func(d *memDisk) { b := d.Data(middle); clear(b); d.Put(middle, b) }, 4600},
+		{"empty", func(d *memDisk) { d.Put(middle, nil) }, 4600},
+		{"another file", func(d *memDisk) { d.Put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600},
+		{"another segment", func(d *memDisk) { d.Put(middle, d.Data("edges-1-1.seg")) }, 4600},
+		{"a segment behind it", func(d *memDisk) { d.Put(middle, append(d.Data(middle), d.Data("edges-1-1.seg")...)) }, 0},
+		{"a huge one", func(d *memDisk) { d.Put(middle, append(d.Data(middle), make([]byte, 4<<20)...)) }, 0},
+		{"run file", func(d *memDisk) { d.Put(stateName, []byte("run 1")) }, 0},
+		{"no run file", func(d *memDisk) { _ = d.Remove(stateName) }, 0},
+		{"acks", func(d *memDisk) { d.Put(notesName, []byte(strings.Repeat("acks", 999))) }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -42,7 +44,7 @@ func TestDamagedSegments(t *testing.T) {
 				if got := r.told(); (got == "spool_damaged raised") != damaged {
 					t.Errorf("faults: %q", got)
 				}
-				if got := len(d.files("samples", damagedExt)); (got == 1) != (damaged && !strings.Contains(c.name, "run file")) {
+				if got := len(d.Files("samples", damagedExt)); (got == 1) != (damaged && !strings.Contains(c.name, "run file")) {
 					t.Errorf("%d files set aside", got)
 				}
 				if err := r.end(); err != nil {
@@ -70,9 +72,9 @@ func TestDamageToAllOfASensor(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					b := d.data("edges-1-1.seg")
-					b[headerSize+frameSize+2] ^= 4
-					d.put("edges-1-1.seg", b)
+					b := d.Data("edges-1-1.seg")
+					b[headerSize+durable.FrameSize+2] ^= 4
+					d.Put("edges-1-1.seg", b)
 					r := newRig(t, d, Options{AtRisk: time.Second})
 					got := brief(r.take(10))
 					want := "gap door 1 after_seq=0 to_seq=1 reason=damaged certain=false"
@@ -101,11 +103,11 @@ func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
 		wait(5 * time.Second)
 		r.add(Reading, "well")
 		wait(5 * time.Second)
-		d := r.crash(r.d.kill())
-		b := d.data("samples-1-1.seg")
+		d := r.crash(r.d.Kill())
+		b := d.Data("samples-1-1.seg")
 		end := bytes.LastIndex(b, []byte("soil"))
 		b[end+8] ^= 4
-		d.put("samples-1-1.seg", b[:bytes.LastIndex(b, []byte("well"))-frameSize-4]) // and more is missing
+		d.Put("samples-1-1.seg", b[:bytes.LastIndex(b, []byte("well"))-durable.FrameSize-4]) // and more is missing
 		r = newRig(t, d, Options{AtRisk: time.Second})
 		got := r.take(all)
 		for _, want := range []string{"gap soil 1 after_seq=0", "gap well 1 after_seq=0", "air:5"} {
@@ -124,10 +126,10 @@ func TestDamageFoundWhileReadingBack(t *testing.T) {
 		name string
 		harm func(d *memDisk, name string)
 	}{
-		{"bit", func(d *memDisk, name string) { b := d.data(name); b[70_000] ^= 1; d.put(name, b) }},
-		{"gone", func(d *memDisk, name string) { _ = d.remove(name) }},
+		{"bit", func(d *memDisk, name string) { b := d.Data(name); b[70_000] ^= 1; d.Put(name, b) }},
+		{"gone", func(d *memDisk, name string) { _ = d.Remove(name) }},
 		{"unreadable", func(d *memDisk, name string) {
-			d.failing(func(op, n string) error {
+			d.Failing(func(op, n string) error {
 				if op == "read" && n == name {
 					return errIO
 				}
@@ -152,7 +154,7 @@ func TestDamageFoundWhileReadingBack(t *testing.T) {
 					r.s.Ack(x.ID)
 				}
 				wait(3 * time.Second)
-				d.failing(nil)
+				d.Failing(nil)
 				if got := r.told(); !strings.HasPrefix(got, "spool_damaged raised") {
 					t.Errorf("faults: %q", got)
 				}
@@ -173,11 +175,11 @@ func TestMendingCutShortByACrash(t *testing.T) {
 			t.Run(fmt.Sprint(op, nth), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					d := backlog(t, true)
-					b := d.data("samples-1-2.seg")
+					b := d.Data("samples-1-2.seg")
 					b[1000] ^= 4
-					d.put("samples-1-2.seg", b)
+					d.Put("samples-1-2.seg", b)
 					n := 0
-					d.failing(func(o, name string) error {
+					d.Failing(func(o, name string) error {
 						if o == op {
 							n++
 						}
@@ -190,7 +192,7 @@ func TestMendingCutShortByACrash(t *testing.T) {
 						return nil
 					})
 					r := newRig(t, d, Options{AtRisk: time.Second})
-					left := d.kill()
+					left := d.Kill()
 					_ = r.end()
 					r = newRig(t, left, Options{AtRisk: time.Second})
 					if missing := accounted(t, r.take(all)); missing > 1 {

@@ -3,9 +3,7 @@
 package spool
 
 import (
-	"fmt"
 	"io/fs"
-	"os"
 	"strconv"
 	"syscall"
 )
@@ -16,16 +14,4 @@ func inode(info fs.FileInfo) string {
 		return strconv.FormatUint(uint64(s.Ino), 10)
 	}
 	return ""
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open spool directory: %w", err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync spool directory: %w", err)
-	}
-	return nil
 }

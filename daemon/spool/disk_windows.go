@@ -4,6 +4,3 @@ import "io/fs"
 
 // inode gives nothing: os tells no number of a file on Windows.
 func inode(fs.FileInfo) string { return "" }
-
-// syncDir does nothing: a directory cannot be synced on Windows.
-func syncDir(string) error { return nil }

@@ -64,7 +64,7 @@
 // sensor, run, seq) for good, see [Source]. A run without a disk has an id of its
 // own.
 //
-// A [Journal] is a file of such frames that another package keeps in the same
+// A journal ([Spool.Journal]) is a file of such frames that another package keeps in the same
 // directory, under the same lock and outside MaxBytes: "orders.journal" of
 // package command, "levels.journal" of package output, "boots.journal" of what
 // package clock knows of earlier boots, "subscriptions.journal" of what the broker's
@@ -110,5 +110,5 @@
 //
 // Open, Run and Close tell package health of faults, which calls the daemon's
 // notification on a goroutine of theirs. That may call every other method but
-// those of a [Journal]: none of them waits for the disk or tells of faults.
+// those of a journal: none of them waits for the disk or tells of faults.
 package spool

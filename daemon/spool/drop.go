@@ -1,5 +1,7 @@
 package spool
 
+import "fieldpost/daemon/durable"
+
 // A segment, or what is in it of some sensors, is given up in one step of the disk:
 // the gaps that tell of it and that it goes are one frame of the file of acks. Until that is on disk nothing
 // is given out, and where it fails nothing is given up. Else a daemon that is
@@ -28,7 +30,7 @@ func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bo
 			return err
 		}
 	}
-	data, err := s.disk.read(g.file(), int(min(g.size, maxFile)))
+	data, err := s.disk.Read(g.file(), int(min(g.size, maxFile)))
 	if err != nil {
 		data = nil
 	}
@@ -65,14 +67,14 @@ func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bo
 func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool) (*tally, *drop) {
 	t, l, d := newTally(), s.lanes[g.lane], &drop{seg: g, part: which != nil}
 	var known ids
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		if id := g.off + at.seq; id >= g.lo && id < g.hi && l.owed(id) {
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		if id := g.off + at.Seq; id >= g.lo && id < g.hi && l.owed(id) {
 			known.add(id, id+1)
-			if h, ok := peek(at.payload); which != nil && (!ok || !which(string(h.sensor))) {
+			if h, ok := peek(at.Payload); which != nil && (!ok || !which(string(h.sensor))) {
 				continue
 			}
-			t.giveUp(g.run, at.payload, l.sender(at.payload).mayHaveCome(id))
+			t.giveUp(g.run, at.Payload, l.sender(at.Payload).mayHaveCome(id))
 			d.ids = append(d.ids, id)
 		}
 	}

@@ -53,7 +53,7 @@ func TestNothingIsGivenUpWhileTheDiskFails(t *testing.T) {
 					o := Options{AtRisk: time.Second, MaxBytes: 1 << 20}
 					r := newRig(t, newMemDisk(), o).start()
 					on := r.nearlyFull(kind, sensor)
-					r.d.failing(fail)
+					r.d.Failing(fail)
 					n := r.overfill(kind, sensor)
 					wait(5 * time.Minute)
 					if st := r.s.Stats(); st.Dropped != 0 || st.Disk {
@@ -64,7 +64,7 @@ func TestNothingIsGivenUpWhileTheDiskFails(t *testing.T) {
 						t.Errorf("gaps %+v, %+v", sure, unsure)
 					}
 					checkOnce(t, items, n)
-					r = newRig(t, r.crash(r.d.kill()), o)
+					r = newRig(t, r.crash(r.d.Kill()), o)
 					items = r.take(all)
 					if sure, unsure := claims(items); len(sure) > 0 || len(unsure) != 1 || !unsure[0].open || unsure[0].lo > on+overfill {
 						t.Errorf("after a kill: gaps %+v, %+v", sure, unsure)
@@ -87,7 +87,7 @@ func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 		r.nearlyFull(Reading, "air")
 		r.overfill(Reading, "air")
 		before := r.s.Stats().Dropped
-		r.d.failing(full)
+		r.d.Failing(full)
 		r.overfill(Reading, "air")
 		wait(time.Minute)
 		first := r.take(2)
@@ -95,7 +95,7 @@ func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 		if c := claim(first[0].Record); before == 0 || c.lo != 1 || c.hi != before || c.uncertain || first[1].Record.Seq != before+1 {
 			t.Errorf("%d were dropped before the disk failed; got %s", before, brief(first))
 		}
-		r.d.failing(nil)
+		r.d.Failing(nil)
 		r.flood(Reading, "air", 1000)
 		wait(2 * time.Minute)
 		var told ids

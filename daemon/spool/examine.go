@@ -3,6 +3,8 @@ package spool
 import (
 	"encoding/binary"
 	"slices"
+
+	"fieldpost/daemon/durable"
 )
 
 // examined is what one file turned out to hold.
@@ -28,7 +30,7 @@ func (l *loader) segment(g *segment, torn bool) {
 		l.f.damaged = append(l.f.damaged, g.file()+": is missing")
 		return
 	}
-	data, err := l.disk.read(g.file(), maxFile+1)
+	data, err := l.disk.Read(g.file(), maxFile+1)
 	if err != nil {
 		l.tracks[g.lane].damage(g.run)
 		l.damaged(g, err)
@@ -111,7 +113,7 @@ func (l *loader) damaged(g *segment, err error) {
 
 func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	at, good := g.scan(data)
-	x := examined{id: l.next, end: at.pos}
+	x := examined{id: l.next, end: at.Pos()}
 	damage := func() {
 		x.damaged = true
 		l.tracks[g.lane].damage(g.run)
@@ -121,21 +123,21 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 		return x
 	}
 	holes := 0
-	for at.next() {
-		h, ok := peek(at.payload)
-		if at.holes > holes || !ok {
-			holes = at.holes
+	for at.Next() {
+		h, ok := peek(at.Payload)
+		if at.Holes > holes || !ok {
+			holes = at.Holes
 			damage()
 		}
 		if ok && !l.record(g, &x, at, h) {
 			damage()
 			return x
 		}
-		x.end = at.pos
+		x.end = at.Pos()
 	}
-	cut := at.seq < l.notes.files[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
+	cut := at.Seq < l.notes.files[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
 	switch {
-	case at.tail > 0 && !torn, !good && !torn, cut:
+	case at.Tail > 0 && !torn, !good && !torn, cut:
 		damage()
 	case !good && x.last != nil:
 		x.damaged = true // only the header was hit
@@ -155,35 +157,35 @@ func (l *loader) stale(g *segment, seq uint64) bool {
 
 // record takes in one record of a segment; false means that its number cannot
 // be one of ours.
-func (l *loader) record(g *segment, x *examined, at *scanner, h header) bool {
+func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h header) bool {
 	if x.last == nil {
-		g.off, g.lo = l.next-at.seq, l.next
-		g.stamp(at.payload, at.payload)
+		g.off, g.lo = l.next-at.Seq, l.next
+		g.stamp(at.Payload, at.Payload)
 	}
-	id := g.off + at.seq
+	id := g.off + at.Seq
 	if id >= l.own.room.hi {
 		return false
 	}
 	done := &l.f.done[g.lane]
 	done.add(x.id, id) // what lies between is in no file
-	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.seq) || l.stale(g, at.seq) {
+	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.Seq) || l.stale(g, at.Seq) {
 		done.add(id, id+1)
 	} else {
 		g.live++
 		if string(h.kind) == string(Gap) {
-			l.f.gaps[id] = &owedGap{run: g.run, seq: at.seq, payload: slices.Clone(at.payload)}
+			l.f.gaps[id] = &owedGap{run: g.run, seq: at.Seq, payload: slices.Clone(at.Payload)}
 		}
 	}
 	if string(h.kind) == string(Gap) {
-		l.told[frameKey{g.run, at.seq}] = true
+		l.told[frameKey{g.run, at.Seq}] = true
 	}
-	x.id, g.hi, x.last = id+1, id+1, at.payload
+	x.id, g.hi, x.last = id+1, id+1, at.Payload
 	sensor, known := l.names[string(h.sensor)]
 	if !known {
 		sensor = string(h.sensor)
 		l.names[sensor] = sensor
 	}
-	g.note(sensor, h.run, h.seq, frameLen(at.payload))
+	g.note(sensor, h.run, h.seq, durable.FrameLen(at.Payload))
 	g.frames++
 	if h.seq > 0 && sensor != "" {
 		l.tracks[g.lane].record(origin{sensor, h.run}, h.seq)

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/durable"
 	"fieldpost/sensors"
 )
 
@@ -259,9 +260,9 @@ func TestASpoolOfAnEarlierVersion(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				b = appendFrame(b, firstLive+uint64(k), payload)
+				b = durable.AppendFrame(b, firstLive+uint64(k), payload)
 			}
-			d.put(g.file(), b)
+			d.Put(g.file(), b)
 		}
 		leave(events, Record{Kind: Edge, Sensor: "door", Seq: 1}, Record{Kind: Answer}, Record{Kind: Edge, Sensor: "door", Seq: 3})
 		leave(samples, Record{Kind: Reading, Sensor: "air", Seq: 1}, Record{Kind: Reading, Sensor: "soil", Seq: 1})
@@ -271,8 +272,8 @@ func TestASpoolOfAnEarlierVersion(t *testing.T) {
 		}
 		old(events, firstLive+1)
 		old(samples, firstLive+1)
-		d.put(notesName, f.b)
-		d.put(stateName, state{run: 1, stopped: true}.encode())
+		d.Put(notesName, f.b)
+		d.Put(stateName, state{run: 1, stopped: true}.encode())
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
 		r.add(Edge, "door")
 		for id, want := range map[uint64]bool{1: true, 2: false, 3: false} {
@@ -293,7 +294,7 @@ func TestASpoolOfAnEarlierVersion(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
-		if left := r.d.files("", segmentExt); len(left) > 0 {
+		if left := r.d.Files("", segmentExt); len(left) > 0 {
 			t.Errorf("left: %q", left)
 		}
 	})
@@ -404,7 +405,7 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 						}
 					}
 					appended, st := r.appended(), r.s.Stats()
-					share := float64(r.d.written) / float64(appended)
+					share := float64(r.d.Written) / float64(appended)
 					t.Logf("%.2f times what was appended was written; %d segments of %d bytes; %d dropped", share, st.Samples.Segments, st.Samples.Bytes, st.Dropped)
 					if share > c.most {
 						t.Errorf("%.2f times what was appended was written", share)
@@ -434,7 +435,7 @@ func (r *rig) appended() (sum int64) {
 			if err != nil {
 				r.t.Fatal(err)
 			}
-			sum += frameLen(b)
+			sum += durable.FrameLen(b)
 		}
 	}
 	return sum
@@ -465,13 +466,13 @@ func TestACrashWhileFilesBecomeOne(t *testing.T) {
 		var crashes []instant
 		safe, rnd := uint64(0), newRand(7)
 		var safes []uint64
-		r.d.failing(func(op, file string) error {
+		r.d.Failing(func(op, file string) error {
 			if r.s.Stats().Dropped > 0 && len(crashes) < 600 {
 				what := fmt.Sprintf("%s %q", op, file)
 				if len(crashes)%2 == 0 {
-					crashes = append(crashes, instant{"kill at " + what, r.d.killNow(), nil})
+					crashes = append(crashes, instant{"kill at " + what, r.d.KillNow(), nil})
 				} else {
-					crashes = append(crashes, instant{"power cut at " + what, r.d.cutNow(rnd), nil})
+					crashes = append(crashes, instant{"power cut at " + what, r.d.CutNow(rnd), nil})
 				}
 				safes = append(safes, safe)
 			}
@@ -488,8 +489,8 @@ func TestACrashWhileFilesBecomeOne(t *testing.T) {
 		}
 		joined := 0
 		for _, c := range crashes {
-			for at := (scanner{data: c.d.data(notesName)}); at.next(); {
-				if at.payload[0] == 'x' {
+			for at := (durable.Scan(c.d.Data(notesName), 0)); at.Next(); {
+				if at.Payload[0] == 'x' {
 					joined++
 				}
 			}
@@ -568,8 +569,8 @@ func (r *rig) checkOnceEach(what string, safe uint64) {
 func TestNoRoomToKeepAShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.d.failing(func(op, name string) error {
-			if op == "create" && strings.HasSuffix(name, segmentExt+tmpExt) {
+		r.d.Failing(func(op, name string) error {
+			if op == "create" && strings.HasSuffix(name, segmentExt+durable.TmpExt) {
 				return syscall.ENOSPC
 			}
 			return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
 )
 
@@ -45,7 +46,7 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 					r.add(Reading, "air")
 					wait(3 * time.Second)
 				}
-				r.d.failing(c.fail)
+				r.d.Failing(c.fail)
 				for range 6000 { // enough to need another file
 					r.add(Reading, "air")
 				}
@@ -57,15 +58,15 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 				if got := len(r.take(all)); got != 6005 {
 					t.Errorf("%d records can be sent, want all 6005", got)
 				}
-				r.d.failing(nil)
+				r.d.Failing(nil)
 				r.add(Reading, "air")
 				wait(2 * time.Minute)
 				if got := r.o.Health.Summary(); got != "all well" || !r.s.Stats().Disk {
 					t.Errorf("after: %s", got)
 				}
-				left := r.d.kill()
-				for _, f := range left.names {
-					f.b = f.b[:f.good]
+				left := r.d.Kill()
+				for _, f := range left.Names {
+					f.B = f.B[:f.Good]
 				}
 				r.crash(left)
 				r = newRig(t, left, Options{AtRisk: time.Second})
@@ -102,7 +103,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 		r.add(Reading, "air")
 		wait(3 * time.Second)
 		once := true
-		r.d.failing(func(op, name string) error {
+		r.d.Failing(func(op, name string) error {
 			if op == "datasync" && strings.HasPrefix(name, "samples") && once {
 				once = false // the kernel forgets, and says yes the next time
 				return syscall.EIO
@@ -111,11 +112,11 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 		})
 		r.add(Reading, "air")
 		wait(5 * time.Second)
-		files := r.d.files("samples", segmentExt)
+		files := r.d.Files("samples", segmentExt)
 		if len(files) != 2 {
 			t.Fatalf("files: %q, want a new one", files)
 		}
-		if n := len(r.d.data(files[0])); n != r.d.names[files[0]].good {
+		if n := len(r.d.Data(files[0])); n != r.d.Names[files[0]].Good {
 			t.Errorf("%q still ends with what was not synced", files[0])
 		}
 		if got := r.told(); got != "spool_unavailable raised, spool_unavailable cleared" {
@@ -129,7 +130,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
-		if left := r.d.files("samples", ""); len(left) != 0 {
+		if left := r.d.Files("samples", ""); len(left) != 0 {
 			t.Errorf("left: %q", left)
 		}
 	})
@@ -152,8 +153,8 @@ func TestRunsThatCannotBeCounted(t *testing.T) {
 func TestDiskThatComesLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, false)
-		d.held = false
-		d.failing(func(string, string) error { return syscall.EIO })
+		d.Held = false
+		d.Failing(func(string, string) error { return syscall.EIO })
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
 		run := r.s.RunNumber()
 		if run < 1<<50 || run >= 1<<53 {
@@ -165,7 +166,7 @@ func TestDiskThatComesLater(t *testing.T) {
 		if got := r.told(); got != "spool_unavailable raised" {
 			t.Errorf("faults: %q", got)
 		}
-		d.failing(nil)
+		d.Failing(nil)
 		wait(2 * time.Minute)
 		if got := r.told(); got != "spool_unavailable cleared" || r.s.RunNumber() != run {
 			t.Errorf("faults: %q, run %d", got, r.s.RunNumber())
@@ -195,7 +196,7 @@ func TestDiskThatComesLater(t *testing.T) {
 func TestReadOnlyDiskStillSends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, true)
-		d.failing(func(op, _ string) error {
+		d.Failing(func(op, _ string) error {
 			if op == "lock" || op == "list" || op == "read" {
 				return nil
 			}
@@ -224,7 +225,7 @@ func TestReadOnlyDiskStillSends(t *testing.T) {
 func TestLockTakenByAnotherIsTheOnlyHardError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newMemDisk()
-		d.held = true
+		d.Held = true
 		_, err := open(Options{Dir: "memory", Clock: clock.Fake()}, d)
 		var locked *LockedError
 		if !errors.As(err, &locked) {
@@ -247,11 +248,11 @@ func TestANotificationMayAppend(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := &rig{t: t, d: d, s: s, seq: map[string]uint64{}, o: Options{Clock: clock.Fake()}}
-		d.failing(full)
+		d.Failing(full)
 		r.start()
 		r.add(Reading, "air")
 		wait(10 * time.Second)
-		d.failing(nil)
+		d.Failing(nil)
 		wait(2 * time.Minute)
 		r.want(r.take(all), "spool_unavailable:0, spool_unavailable:0, air:1")
 		if err := r.end(); err != nil {
@@ -263,11 +264,11 @@ func TestANotificationMayAppend(t *testing.T) {
 // The files beside the segments are as necessary: without them a crash could
 // not be told.
 func TestTheOtherFilesCannotBeWritten(t *testing.T) {
-	for _, file := range []string{notesName, stateName + tmpExt} {
+	for _, file := range []string{notesName, stateName + durable.TmpExt} {
 		for _, op := range []string{"write", "sync", "rename"} {
 			synctest.Test(t, func(t *testing.T) {
 				d := newMemDisk()
-				d.failing(only(op, file, syscall.ENOSPC))
+				d.Failing(only(op, file, syscall.ENOSPC))
 				o := Options{AtRisk: time.Second, Sensors: []string{"air", "soil"}}
 				r := newRig(t, d, o).start()
 				r.add(Reading, "air")
@@ -276,13 +277,13 @@ func TestTheOtherFilesCannotBeWritten(t *testing.T) {
 				if got := r.told(); got != "spool_unavailable raised" || r.s.Stats().Disk {
 					t.Errorf("%s %s: faults %q", op, file, got)
 				}
-				d.failing(nil)
+				d.Failing(nil)
 				wait(2 * time.Minute)
 				if got := r.told(); got != "spool_unavailable cleared" || !r.s.Stats().Disk {
 					t.Errorf("%s %s: faults %q", op, file, got)
 				}
 				run := r.s.RunNumber()
-				r = newRig(t, r.crash(d.kill()), o)
+				r = newRig(t, r.crash(d.Kill()), o)
 				want := fmt.Sprintf("gap air %d after_seq=1 reason=crash certain=false, gap soil %d after_seq=0 reason=crash certain=false, air:1", run, run)
 				r.want(r.take(all), want)
 			})
@@ -302,15 +303,15 @@ func TestAFullDiskKeepsWhatItHas(t *testing.T) {
 				wait(200 * time.Millisecond)
 			}
 			wait(2 * time.Second)
-			r.d.failing(full)
+			r.d.Failing(full)
 			for range 30 {
 				r.add(Reading, "air")
 				wait(200 * time.Millisecond)
 			}
-			left := r.d.kill()
+			left := r.d.Kill()
 			if power {
-				for _, f := range left.names {
-					f.b = f.b[:f.good]
+				for _, f := range left.Names {
+					f.B = f.B[:f.Good]
 				}
 			}
 			r = newRig(t, r.crash(left), o)

@@ -1,6 +1,10 @@
 package spool
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"fieldpost/daemon/durable"
+)
 
 // frames collects frames for the file.
 type frames struct {
@@ -45,7 +49,7 @@ func (f *frames) put(payload []byte) {
 		return
 	}
 	f.seq++
-	f.b = appendFrame(f.b, f.seq, payload)
+	f.b = durable.AppendFrame(f.b, f.seq, payload)
 }
 
 // done says that the seqs of x are done. What comes in ascending order goes into

@@ -29,7 +29,7 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 		r.add(Edge, "door")
 		r.fillUntil(1)
 		first := r.s.Stats().Dropped
-		if _, there := r.d.names["samples-1-1.seg"]; there {
+		if _, there := r.d.Names["samples-1-1.seg"]; there {
 			t.Error("the oldest segment is still there")
 		}
 		items := r.take(3) // and no reading: one that may have come has a gap of its own
@@ -52,7 +52,7 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 		if x := items[5].Record; x.Sensor != []string{"air", "soil"}[r.s.Stats().Dropped%2] || x.Seq != r.s.Stats().Dropped/2+1 {
 			t.Errorf("the first that is left is %+v", x)
 		}
-		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second, MaxBytes: 1 << 20})
+		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second, MaxBytes: 1 << 20})
 		again := brief(r.take(8))
 		for _, x := range slices.Concat(items[:2], items[3:5]) {
 			if !strings.Contains(again, brief([]Item{x})) {
@@ -89,8 +89,8 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 				gaps++
 			}
 		}
-		if gaps > 40 || len(r.d.data(notesName)) > 2<<16 {
-			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.data(notesName)))
+		if gaps > 40 || len(r.d.Data(notesName)) > 2<<16 {
+			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.Data(notesName)))
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)
@@ -101,9 +101,9 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 func TestDamageIsAFaultUntilTheBrokerKnows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, true)
-		b := d.data("samples-1-2.seg")
+		b := d.Data("samples-1-2.seg")
 		b[1000] ^= 4
-		d.put("samples-1-2.seg", b)
+		d.Put("samples-1-2.seg", b)
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
 		wait(time.Hour)
 		if got := r.told(); got != "spool_damaged raised" {
@@ -128,9 +128,9 @@ func TestDamageIsAFaultUntilTheBrokerKnows(t *testing.T) {
 func TestDamageThatCostsNothingIsNoLastingFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := backlog(t, true)
-		b := d.data("samples-1-2.seg")
+		b := d.Data("samples-1-2.seg")
 		b[9] ^= 4 // in the header
-		d.put("samples-1-2.seg", b)
+		d.Put("samples-1-2.seg", b)
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
 		if got := r.told(); got != "spool_damaged raised, spool_damaged cleared" {
 			t.Errorf("faults: %q", got)

@@ -30,17 +30,17 @@ func FuzzFiles(f *testing.F) {
 		x, _ := s.Next()
 		s.Ack(x.ID)
 		s.due()
-		d = d.kill() // so the next has gaps to tell
+		d = d.Kill() // so the next has gaps to tell
 	}
-	files := slices.DeleteFunc(d.files("", ""), func(name string) bool { return name == lockName })
+	files := slices.DeleteFunc(d.Files("", ""), func(name string) bool { return name == lockName })
 	for i, name := range files {
-		f.Add(uint8(i), d.data(name))
-		f.Add(uint8(i), append(d.data(name), d.data(files[0])...))
+		f.Add(uint8(i), d.Data(name))
+		f.Add(uint8(i), append(d.Data(name), d.Data(files[0])...))
 	}
 	f.Fuzz(func(t *testing.T, which uint8, b []byte) {
-		d := d.kill()
+		d := d.Kill()
 		name := files[int(which)%len(files)]
-		d.put(name, b)
+		d.Put(name, b)
 		for start := range 2 {
 			s, err := open(o, d)
 			if err != nil {

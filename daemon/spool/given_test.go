@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 // life is what becomes of the first run's twenty records in one run.
@@ -32,18 +34,18 @@ func (r *rig) live(x life, kind Kind, acked int) *rig {
 	wait(3 * time.Second)
 	left := r.d
 	if x.kill {
-		left = r.crash(r.d.kill())
+		left = r.crash(r.d.Kill())
 	} else if err := r.end(); err != nil {
 		r.t.Fatal(err)
 	}
 	if x.old {
 		var f frames
-		for s := (scanner{data: left.data(notesName)}); s.next(); {
-			if s.payload[0] != 'h' {
-				f.add(s.payload)
+		for s := durable.Scan(left.Data(notesName), 0); s.Next(); {
+			if s.Payload[0] != 'h' {
+				f.add(s.Payload)
 			}
 		}
-		left.put(notesName, f.b)
+		left.Put(notesName, f.b)
 	}
 	return newRig(r.t, left, r.o).start()
 }

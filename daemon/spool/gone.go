@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
 )
 
@@ -32,7 +33,7 @@ func (s *Spool) inspect() error {
 	if !s.w.attached {
 		return nil
 	}
-	if err := s.disk.same(); err != nil {
+	if err := s.disk.Same(); err != nil {
 		return err
 	}
 	var gone error
@@ -40,7 +41,7 @@ func (s *Spool) inspect() error {
 		if f == nil {
 			continue
 		}
-		if err := f.there(); err != nil {
+		if err := f.There(); err != nil {
 			s.miss(i, err)
 			gone = cmp.Or(gone, err)
 		}
@@ -51,7 +52,7 @@ func (s *Spool) inspect() error {
 	if err := s.inspectNotes(); err != nil {
 		return err
 	}
-	if s.w.recorded && s.w.place != s.disk.place() { // the lock was put back
+	if s.w.recorded && s.w.place != s.disk.Place() { // the lock was put back
 		s.w.identified = 0
 		if err := s.identify(); err != nil {
 			return err
@@ -64,7 +65,7 @@ func (s *Spool) inspect() error {
 		{identityName, func() error { s.w.identified = 0; return s.identify() }},
 		{stateName, s.record},
 	} {
-		if _, err := s.disk.size(x.name); errors.Is(err, fs.ErrNotExist) && s.w.recorded {
+		if _, err := s.disk.Size(x.name); errors.Is(err, fs.ErrNotExist) && s.w.recorded {
 			s.putBack(x.name)
 			err = x.write()
 			if err != nil {
@@ -75,7 +76,7 @@ func (s *Spool) inspect() error {
 		}
 	}
 	for _, j := range s.allJournals() {
-		if err := j.look(); err != nil {
+		if err := j.PutBack(); err != nil {
 			return err
 		}
 	}
@@ -87,8 +88,8 @@ func (s *Spool) inspectNotes() error {
 	if f == nil {
 		return nil
 	}
-	err := f.there()
-	if !errors.Is(err, errGone) {
+	err := f.There()
+	if !errors.Is(err, durable.ErrGone) {
 		return err
 	}
 	s.putBack(notesName)
@@ -102,7 +103,7 @@ func (s *Spool) putBack(name string) {
 // missed finds out after an error whether the directory is gone, and gives it up
 // then.
 func (s *Spool) missed() bool {
-	if s.w.lock == nil || !errors.Is(s.disk.same(), errGone) {
+	if s.w.lock == nil || !errors.Is(s.disk.Same(), durable.ErrGone) {
 		return false
 	}
 	s.loseDirectory()
@@ -112,7 +113,7 @@ func (s *Spool) missed() bool {
 // miss gives up the lane's active segment, whose file is gone or cannot be looked
 // at: its records go to a new one.
 func (s *Spool) miss(i int, err error) {
-	if !errors.Is(err, errGone) {
+	if !errors.Is(err, durable.ErrGone) {
 		s.abandon(i)
 		return
 	}
@@ -131,7 +132,7 @@ func (s *Spool) miss(i int, err error) {
 	s.garbage = append(s.garbage, g) // so that it is not missed once more
 	b.finish()
 	s.mu.Unlock()
-	b.tell(g.file() + " " + errGone.Error())
+	b.tell(g.file() + " " + durable.ErrGone.Error())
 }
 
 // byHandle reads the lane's active segment by its handle.
@@ -174,7 +175,7 @@ func (s *Spool) loseDirectory() {
 	s.forgetFiles()
 	b.finish()
 	s.mu.Unlock()
-	b.tell("the directory " + errGone.Error())
+	b.tell("the directory " + durable.ErrGone.Error())
 }
 
 // forgetFiles lets go of what is known of files that are gone. Called with mu
@@ -235,9 +236,9 @@ func (b *back) segment(g *segment, data []byte) {
 			})
 		}
 	}
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		take(g.off+at.seq, at.payload)
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		take(g.off+at.Seq, at.Payload)
 	}
 	for _, f := range l.flows {
 		for _, x := range f.stash {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/journal"
 	"fieldpost/sensors"
 )
 
@@ -33,7 +34,7 @@ var removals = map[string]func(dir string) error{
 		return errors.Join(os.Rename(dir, dir+".old"), os.CopyFS(dir, os.DirFS(dir+".old")))
 	},
 	"another's, of our number, empty": func(dir string) error {
-		s, err := open(Options{Dir: dir + ".theirs", Clock: clock.Fake(), Thing: "other"}, &osDisk{dir: dir + ".theirs"})
+		s, err := open(Options{Dir: dir + ".theirs", Clock: clock.Fake(), Thing: "other"}, newDisk(dir+".theirs"))
 		if err != nil {
 			return err
 		}
@@ -48,7 +49,7 @@ var removals = map[string]func(dir string) error{
 // number.
 func makeTheirs(dir string, run uint64) error {
 	for {
-		s, err := open(Options{Dir: dir, Clock: clock.Fake(), Thing: "other"}, &osDisk{dir: dir})
+		s, err := open(Options{Dir: dir, Clock: clock.Fake(), Thing: "other"}, newDisk(dir))
 		if err != nil {
 			return err
 		}
@@ -87,7 +88,7 @@ type lostWith struct {
 	dir, beside string
 	edges       int
 	readings    int
-	journal     *Journal
+	journal     *journal.File
 }
 
 func newLost(t *testing.T, readings int) *lostWith {
@@ -121,7 +122,7 @@ func newLost(t *testing.T, readings int) *lostWith {
 }
 
 func (x *lostWith) open(t *testing.T) {
-	x.rig = newRigOn(t, newMemDisk(), &osDisk{dir: x.dir}, Options{AtRisk: time.Second, Thing: "thing", Beside: x.beside, Sensors: []string{"air"}})
+	x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Second, Thing: "thing", Beside: x.beside, Sensors: []string{"air"}})
 	x.s.o.Dir = x.dir
 	x.start()
 }
@@ -389,14 +390,14 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 				r.add(Reading, "air")
 			}
 			wait(10 * time.Second)
-			d.vanish()
+			d.Vanish()
 			left, beside, ops := (*memDisk)(nil), filepath.Join(t.TempDir(), "beside"), 0
-			d.failing(func(string, string) error {
+			d.Failing(func(string, string) error {
 				if ops++; ops <= k {
 					return nil
 				}
 				if left == nil {
-					left = d.killNow()
+					left = d.KillNow()
 					if err := os.CopyFS(beside, os.DirFS(o.Beside)); err != nil {
 						t.Error(err)
 					}
@@ -450,18 +451,18 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 				r.add(Reading, "air")
 			}
 			wait(10 * time.Second)
-			d.mu.Lock()
-			d.away = syscall.EACCES
-			d.mu.Unlock()
+			d.Mu.Lock()
+			d.Away = syscall.EACCES
+			d.Mu.Unlock()
 			r.s.Verify()
 			wait(time.Minute)
 			r.add(Reading, "air")
 			if told := r.told(); told != "spool_unavailable raised" || r.detail != syscall.EACCES.Error() {
 				t.Errorf("told %s: %s", told, r.detail)
 			}
-			d.mu.Lock()
-			d.away = nil
-			d.mu.Unlock()
+			d.Mu.Lock()
+			d.Away = nil
+			d.Mu.Unlock()
 			wait(2 * time.Minute)
 			if told := r.told(); told != "spool_unavailable cleared" {
 				t.Errorf("told %s", told)

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 // slowDisk has whoever uses it wait where gate does.
@@ -14,39 +16,39 @@ type slowDisk struct {
 }
 
 type slowFile struct {
-	file
+	durable.File
 	d    *slowDisk
 	name string
 }
 
-func (d *slowDisk) lock() (io.Closer, error) { d.gate("lock", ""); return d.disk.lock() }
+func (d *slowDisk) Lock() (io.Closer, error) { d.gate("lock", ""); return d.disk.Lock() }
 
-func (d *slowDisk) read(name string, limit int) ([]byte, error) {
+func (d *slowDisk) Read(name string, limit int) ([]byte, error) {
 	d.gate("read", name)
-	return d.disk.read(name, limit)
+	return d.disk.Read(name, limit)
 }
 
-func (d *slowDisk) create(name string) (file, error) {
+func (d *slowDisk) Create(name string) (durable.File, error) {
 	d.gate("create", name)
-	f, err := d.disk.create(name)
+	f, err := d.disk.Create(name)
 	return &slowFile{f, d, name}, err
 }
 
-func (d *slowDisk) add(name string) (file, error) {
+func (d *slowDisk) Append(name string) (durable.File, error) {
 	d.gate("add", name)
-	f, err := d.disk.add(name)
+	f, err := d.disk.Append(name)
 	return &slowFile{f, d, name}, err
 }
 
-func (d *slowDisk) sync() error { d.gate("syncdir", ""); return d.disk.sync() }
+func (d *slowDisk) Sync() error { d.gate("syncdir", ""); return d.disk.Sync() }
 
 func (f *slowFile) Write(b []byte) (int, error) {
 	f.d.gate("write", f.name)
-	return f.file.Write(b)
+	return f.File.Write(b)
 }
 
-func (f *slowFile) sync() error     { f.d.gate("sync", f.name); return f.file.sync() }
-func (f *slowFile) datasync() error { f.d.gate("datasync", f.name); return f.file.datasync() }
+func (f *slowFile) Sync() error     { f.d.gate("sync", f.name); return f.File.Sync() }
+func (f *slowFile) Datasync() error { f.d.gate("datasync", f.name); return f.File.Datasync() }
 
 // newSlow opens a spool whose disk hangs from the time when hang is called
 // until release is.

@@ -108,7 +108,7 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 	l.add(r, Reading, "soil") // lost, as are these
 	l.add(r, Reading, "late")
 	l.add(r, Edge, "door")
-	r = newRig(t, r.crash(r.d.kill()), o).start()
+	r = newRig(t, r.crash(r.d.Kill()), o).start()
 	for range 2 {
 		l.add(r, Reading, "air")
 		l.add(r, Edge, "door")
@@ -132,7 +132,7 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 	}
 	l.add(r, Reading, "air")
 	l.add(r, Edge, "soil")
-	return r.crash(r.d.kill()), l
+	return r.crash(r.d.Kill()), l
 }
 
 // harms are the ways in which a file of n bytes is harmed.
@@ -161,17 +161,17 @@ func TestNoHarmToOneFileIsSilent(t *testing.T) {
 		t.Run(fmt.Sprintf("good stop %v", good), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d, l := harmed(t, good)
-				files := d.files("", "")
+				files := d.Files("", "")
 				for _, name := range files {
 					if strings.HasPrefix(name, "refused") {
 						continue
 					}
 					n := 0
-					for what, b := range harms(d.data(name)) {
-						harm := d.kill()
-						harm.put(name, b)
+					for what, b := range harms(d.Data(name)) {
+						harm := d.Kill()
+						harm.Put(name, b)
 						if b == nil {
-							_ = harm.remove(name)
+							_ = harm.Remove(name)
 						}
 						n++
 						if err := l.endure(t, harm, n%8 == 0); err != nil {
@@ -195,7 +195,7 @@ func (l *ledger) endure(t *testing.T, d *memDisk, thrice bool) error {
 	if err := l.check(r.take(all)); err != nil || !thrice {
 		return err
 	}
-	r = newRig(t, r.crash(d.kill()), o)
+	r = newRig(t, r.crash(d.Kill()), o)
 	if err := l.check(r.take(all)); err != nil {
 		return fmt.Errorf("after a crash: %w", err)
 	}
@@ -232,17 +232,17 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 				l, rnd := newLedger(), newRand(uint64(atRisk))
 				d, _ := harmed(t, true)
 				for _, run := range []string{"edges-1-1.seg", "samples-2-1.seg"} {
-					b := d.data(run)
+					b := d.Data(run)
 					b[len(b)/2] ^= 8
-					d.put(run, b)
+					d.Put(run, b)
 				}
 				var crashes []instant
-				d.failing(func(op, file string) error {
+				d.Failing(func(op, file string) error {
 					what := fmt.Sprintf("%d: %s %q", len(crashes), op, file)
 					if rnd.IntN(2) == 0 {
-						crashes = append(crashes, instant{"kill at " + what, d.killNow(), l.copy()})
+						crashes = append(crashes, instant{"kill at " + what, d.KillNow(), l.copy()})
 					} else {
-						crashes = append(crashes, instant{"power cut at " + what, d.cutNow(rnd), l.copy()})
+						crashes = append(crashes, instant{"power cut at " + what, d.CutNow(rnd), l.copy()})
 					}
 					return nil
 				})

@@ -11,15 +11,11 @@ import (
 	"sync"
 	"syscall"
 
-	"fieldpost/daemon/flock"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/regular"
 )
 
 const lockName = "lock"
-
-// errGone is the reason when a name stands for something else than what was
-// opened under it, or for nothing.
-var errGone = errors.New("was removed, renamed or replaced")
 
 // hold is a directory that is this process's alone. The lock on the file in it is
 // for every user of the directory to see, and says whose it is. It is no use when
@@ -43,7 +39,7 @@ func holdDir(path string) (*hold, error) {
 		return nil, fmt.Errorf("open spool directory: %w", err)
 	}
 	h := &hold{dir: dir, free: func() {}}
-	if lockable(dir) && errors.Is(flock.Take(dir), flock.ErrHeld) { // not every file system can lock one
+	if lockable(dir) && errors.Is(durable.Lock(dir), durable.ErrLocked) { // not every file system can lock one
 		err = &LockedError{Dir: path, PID: pidIn(path)}
 	} else {
 		h.file, err = lockFile(path)
@@ -74,9 +70,9 @@ func lockFile(dir string) (*os.File, error) {
 			return nil, fmt.Errorf("open lock: %w", err)
 		}
 	}
-	if err := flock.Take(f); err != nil {
+	if err := durable.Lock(f); err != nil {
 		defer f.Close()
-		if errors.Is(err, flock.ErrHeld) {
+		if errors.Is(err, durable.ErrLocked) {
 			return nil, &LockedError{Dir: dir, PID: readPID(f)}
 		}
 		return nil, fmt.Errorf("lock spool directory %q: %w", dir, err)
@@ -102,7 +98,7 @@ func (h *hold) Close() error {
 func (h *hold) same() error {
 	named, err := os.Stat(h.dir.Name())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return fmt.Errorf("spool directory %q %w", h.dir.Name(), errGone)
+		return fmt.Errorf("spool directory %q %w", h.dir.Name(), durable.ErrGone)
 	}
 	if err != nil {
 		return fmt.Errorf("look at spool directory: %w", err)
@@ -112,7 +108,7 @@ func (h *hold) same() error {
 		return fmt.Errorf("look at spool directory: %w", err)
 	}
 	if !os.SameFile(named, ours) {
-		return fmt.Errorf("spool directory %q %w", h.dir.Name(), errGone)
+		return fmt.Errorf("spool directory %q %w", h.dir.Name(), durable.ErrGone)
 	}
 	return h.sameLock()
 }
@@ -120,12 +116,12 @@ func (h *hold) same() error {
 func (h *hold) sameLock() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := (osFile{h.file}).there(); !errors.Is(err, errGone) {
+	if err := (durable.OSFile{File: h.file}).There(); !errors.Is(err, durable.ErrGone) {
 		return err
 	}
 	f, err := lockFile(h.dir.Name())
 	if locked := (*LockedError)(nil); errors.As(err, &locked) {
-		return fmt.Errorf("spool directory's lock %w: %w", errGone, err)
+		return fmt.Errorf("spool directory's lock %w: %w", durable.ErrGone, err)
 	}
 	if err != nil {
 		return fmt.Errorf("spool directory's lock was removed: %w", err)

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -18,8 +20,8 @@ import (
 // comes back.
 func TestTheLockOutlivesItsFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	d := &osDisk{dir: dir}
-	lock, err := d.lock()
+	d := newDisk(dir)
+	lock, err := d.Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,16 +31,16 @@ func TestTheLockOutlivesItsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var locked *LockedError
-		if _, err := (&osDisk{dir: dir}).lock(); !errors.As(err, &locked) {
+		if _, err := (newDisk(dir)).Lock(); !errors.As(err, &locked) {
 			t.Fatalf("a second process: %v", err)
 		}
 		if err := InUse(dir); !errors.As(err, &locked) {
 			t.Errorf("in use: %v", err)
 		}
-		if err := d.same(); err != nil {
+		if err := d.Same(); err != nil {
 			t.Errorf("the first: %v", err)
 		}
-		if _, err := (&osDisk{dir: dir}).lock(); !errors.As(err, &locked) || locked.PID != os.Getpid() {
+		if _, err := (newDisk(dir)).Lock(); !errors.As(err, &locked) || locked.PID != os.Getpid() {
 			t.Errorf("a second process, with the file back: %v", err)
 		}
 	}
@@ -59,8 +61,8 @@ func TestADirectoryOpenToAll(t *testing.T) {
 	if err := unix.Flock(int(open.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // another user's
 		t.Fatal(err)
 	}
-	first, second := &osDisk{dir: dir}, &osDisk{dir: dir}
-	lock, err := first.lock()
+	first, second := newDisk(dir), newDisk(dir)
+	lock, err := first.Lock()
 	if err != nil {
 		t.Fatalf("somebody has locked the directory: %v", err)
 	}
@@ -68,30 +70,30 @@ func TestADirectoryOpenToAll(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.same(); err != nil { // and it puts the file back
+	if err := first.Same(); err != nil { // and it puts the file back
 		t.Fatal(err)
 	}
 	var locked *LockedError
-	if _, err := second.lock(); !errors.As(err, &locked) {
+	if _, err := second.Lock(); !errors.As(err, &locked) {
 		t.Errorf("the second: %v", err)
 	}
 	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
 		t.Fatal(err)
 	}
-	other, err := second.lock()
+	other, err := second.Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := first.same(); !errors.As(err, &locked) || !errors.Is(err, errGone) {
+	if err := first.Same(); !errors.As(err, &locked) || !errors.Is(err, durable.ErrGone) {
 		t.Errorf("the first, when the second has it: %v", err)
 	}
-	if err := first.sync(); !errors.Is(err, errGone) {
+	if err := first.Sync(); !errors.Is(err, durable.ErrGone) {
 		t.Errorf("the first syncs: %v", err)
 	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.same(); err != nil {
+	if err := first.Same(); err != nil {
 		t.Errorf("the first, when the second has ended: %v", err)
 	}
 }
@@ -110,22 +112,22 @@ func TestTheDirectoryIsTheSame(t *testing.T) {
 		},
 	} {
 		dir := filepath.Join(t.TempDir(), "lib", "spool")
-		d := &osDisk{dir: dir}
-		lock, err := d.lock()
+		d := newDisk(dir)
+		lock, err := d.Lock()
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := d.create("x")
-		if err != nil || f.there() != nil || d.same() != nil {
+		f, err := d.Create("x")
+		if err != nil || f.There() != nil || d.Same() != nil {
 			t.Errorf("%s, before: %v", name, err)
 		}
 		if err := harm(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.same(); !errors.Is(err, errGone) {
+		if err := d.Same(); !errors.Is(err, durable.ErrGone) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := d.sync(); !errors.Is(err, errGone) {
+		if err := d.Sync(); !errors.Is(err, durable.ErrGone) {
 			t.Errorf("%s: sync: %v", name, err)
 		}
 		_ = lock.Close()
@@ -150,7 +152,7 @@ func TestFilesThatAreNone(t *testing.T) {
 						t.Fatal(err)
 					}
 					o := Options{AtRisk: time.Second}
-					r := newRigOn(t, newMemDisk(), &osDisk{dir: dir}, o).start()
+					r := newRigOn(t, newMemDisk(), newDisk(dir), o).start()
 					r.add(Reading, "air")
 					if err := r.end(); err != nil {
 						t.Fatal(err)
@@ -159,7 +161,7 @@ func TestFilesThatAreNone(t *testing.T) {
 					if err := errors.Join(os.RemoveAll(path), put(path, target)); err != nil {
 						t.Fatal(err)
 					}
-					r = newRigOn(t, newMemDisk(), &osDisk{dir: dir}, o).start()
+					r = newRigOn(t, newMemDisk(), newDisk(dir), o).start()
 					r.add(Reading, "air")
 					r.put(Record{Kind: Answer})
 					_, jerr := r.s.Journal("orders").Replay(func([]byte) {})

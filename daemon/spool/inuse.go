@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"fieldpost/daemon/flock"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/regular"
 )
 
@@ -16,7 +16,7 @@ import (
 func InUse(dir string) error {
 	if f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0); err == nil {
 		defer f.Close() // and with it goes the lock
-		if errors.Is(flock.Take(f), flock.ErrHeld) {
+		if errors.Is(durable.Lock(f), durable.ErrLocked) {
 			return &LockedError{Dir: dir, PID: readPID(f)}
 		}
 	}
@@ -28,7 +28,7 @@ func InUse(dir string) error {
 		return nil
 	}
 	defer d.Close()
-	if lockable(d) && errors.Is(flock.Take(d), flock.ErrHeld) { // somebody removed the file
+	if lockable(d) && errors.Is(durable.Lock(d), durable.ErrLocked) { // somebody removed the file
 		return &LockedError{Dir: dir}
 	}
 	return nil

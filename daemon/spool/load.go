@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"fieldpost/daemon/durable"
 )
 
 // found is what a directory holds.
@@ -71,7 +73,7 @@ type loader struct {
 
 // load reads the directory. It changes nothing that matters. The error is the disk's; then nothing is known.
 func load(d disk, o own) (*found, error) {
-	names, err := d.list()
+	names, err := d.List()
 	if err != nil {
 		return nil, err
 	}
@@ -109,18 +111,18 @@ func load(d disk, o own) (*found, error) {
 func (l *loader) leftovers(names []string) []string {
 	var out []string
 	for _, name := range names {
-		final, isTmp := strings.CutSuffix(name, tmpExt)
+		final, isTmp := strings.CutSuffix(name, durable.TmpExt)
 		if !isTmp {
 			out = append(out, name)
 			continue
 		}
 		if _, isSegment := parseSegment(final); isSegment && !slices.Contains(names, final) {
-			if l.disk.rename(name, final) == nil {
+			if l.disk.Rename(name, final) == nil {
 				out = append(out, final)
 			}
 			continue
 		}
-		_ = l.disk.remove(name) // it is in nobody's way
+		_ = l.disk.Remove(name) // it is in nobody's way
 	}
 	return out
 }
@@ -181,7 +183,7 @@ func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
 	if err != nil && !errors.Is(err, errState) {
 		return err
 	}
-	data, nerr := l.disk.read(notesName, maxNotes)
+	data, nerr := l.disk.Read(notesName, maxNotes)
 	if nerr != nil && !errors.Is(nerr, fs.ErrNotExist) {
 		return fmt.Errorf("read %q: %w", notesName, nerr)
 	}

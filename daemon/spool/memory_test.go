@@ -15,7 +15,7 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
 		r.add(Reading, "air")
 		wait(2 * time.Second)
-		r.d.failing(full)
+		r.d.Failing(full)
 		const n = 20000
 		for i := range n {
 			r.add(Reading, "air")
@@ -51,7 +51,7 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 		if dropped == 0 || dropped != st.Dropped {
 			t.Errorf("%d are missing, %d counted", dropped, st.Dropped)
 		}
-		r.d.failing(nil)
+		r.d.Failing(nil)
 		wait(2 * time.Minute)
 		if err := r.end(); err != nil {
 			t.Error(err)
@@ -62,7 +62,7 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 func TestEventsAreGivenUpLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10})
-		r.d.failing(full)
+		r.d.Failing(full)
 		r.start()
 		r.put(Record{Kind: Gap, Sensor: "old", Run: 1, Fields: gapRecord(clock.Stamp{}, origin{}, loss{lo: 5, open: true, uncertain: true}, reasonCrash).Fields})
 		for range 3 {
@@ -90,7 +90,7 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 				t.Errorf("gaps %s lack %q", got, want)
 			}
 		}
-		r.d.failing(nil)
+		r.d.Failing(nil)
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
@@ -102,7 +102,7 @@ func TestGivenUpWhileItIsWritten(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
 		r.add(Reading, "air")
 		once := true
-		r.d.failing(func(op, name string) error {
+		r.d.Failing(func(op, name string) error {
 			if op == "write" && strings.HasPrefix(name, "samples") && once {
 				once = false
 				for range 4000 { // more than memory holds
@@ -122,7 +122,7 @@ func TestGivenUpWhileItIsWritten(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
-		if files := r.d.files("", segmentExt); len(files) != 0 {
+		if files := r.d.Files("", segmentExt); len(files) != 0 {
 			t.Errorf("nothing is owed, but there are %q", files)
 		}
 	})

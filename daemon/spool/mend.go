@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"fieldpost/daemon/durable"
 )
 
 // seal makes durable what a killed run had written and not synced, and cuts
@@ -29,18 +31,18 @@ func (s *Spool) sealOne(g *segment) error {
 		return nil
 	}
 	if !g.bad {
-		if err := s.disk.truncate(g.file(), g.good); err != nil {
+		if err := s.disk.Truncate(g.file(), g.good); err != nil {
 			return err
 		}
 	}
-	f, err := s.disk.add(g.file())
+	f, err := s.disk.Append(g.file())
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(f.sync(), f.Close()); err != nil {
+	if err := cmp.Or(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return s.disk.sync()
+	return s.disk.Sync()
 }
 
 // mend puts files with their good records in the place of those that were
@@ -57,7 +59,7 @@ func (s *Spool) mend() error {
 }
 
 func (s *Spool) mendOne(g *segment) error {
-	data, err := s.disk.read(g.file(), maxFile)
+	data, err := s.disk.Read(g.file(), maxFile)
 	if err != nil {
 		return nil // Next deals with what it cannot read
 	}
@@ -65,31 +67,31 @@ func (s *Spool) mendOne(g *segment) error {
 	if sure == 0 {
 		return nil // the writer sets it aside
 	}
-	tmp := g.file() + tmpExt
-	if err := s.disk.remove(tmp); err != nil {
+	tmp := g.file() + durable.TmpExt
+	if err := s.disk.Remove(tmp); err != nil {
 		return err
 	}
-	f, err := s.disk.create(tmp)
+	f, err := s.disk.Create(tmp)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(out)
-	if err = cmp.Or(err, f.sync(), f.Close()); err != nil {
+	if err = cmp.Or(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	// Between these two a crash leaves the new file under its first name only;
 	// the next load finds it there.
-	if err := s.disk.rename(g.file(), g.file()+damagedExt); err != nil {
+	if err := s.disk.Rename(g.file(), g.file()+damagedExt); err != nil {
 		return err
 	}
-	if err := s.disk.rename(tmp, g.file()); err != nil {
+	if err := s.disk.Rename(tmp, g.file()); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	g.bad, g.size, g.good, g.sure = false, int64(len(out)), int64(len(out)), sure
 	s.mu.Unlock()
 	s.prune()
-	return s.disk.sync()
+	return s.disk.Sync()
 }
 
 // salvage gives a segment file with the records of g that are in data and
@@ -99,10 +101,10 @@ func (s *Spool) salvage(g *segment, data []byte) (out []byte, sure uint64) {
 	defer s.mu.Unlock()
 	out = g.header()
 	keep := s.keeping(g.lane)
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		if id := g.off + at.seq; id >= g.lo && id < g.hi && (s.lanes[g.lane].owed(id) || keep.has(id)) {
-			out = appendFrame(out, at.seq, at.payload)
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		if id := g.off + at.Seq; id >= g.lo && id < g.hi && (s.lanes[g.lane].owed(id) || keep.has(id)) {
+			out = durable.AppendFrame(out, at.Seq, at.Payload)
 			sure = id + 1
 		}
 	}
@@ -114,7 +116,7 @@ func (s *Spool) salvage(g *segment, data []byte) (out []byte, sure uint64) {
 
 // setAside renames a damaged file.
 func (s *Spool) setAside(name string) error {
-	if err := s.disk.rename(name, name+damagedExt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.disk.Rename(name, name+damagedExt); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s.prune()
@@ -124,7 +126,7 @@ func (s *Spool) setAside(name string) error {
 // prune removes the oldest damaged files beyond an eighth of MaxBytes. It is
 // housekeeping: what cannot be removed now may be the next time.
 func (s *Spool) prune() {
-	names, err := s.disk.list()
+	names, err := s.disk.List()
 	if err != nil {
 		return
 	}
@@ -132,7 +134,7 @@ func (s *Spool) prune() {
 	for _, name := range names {
 		if body, ok := strings.CutSuffix(name, damagedExt); ok {
 			if g, ok := parseSegment(body); ok {
-				g.size, _ = s.disk.size(name)
+				g.size, _ = s.disk.Size(name)
 				old = append(old, g)
 			}
 		}
@@ -143,7 +145,7 @@ func (s *Spool) prune() {
 	var sum int64
 	for _, g := range old {
 		if sum += g.size; sum > s.o.MaxBytes/8 {
-			_ = s.disk.remove(g.file() + damagedExt)
+			_ = s.disk.Remove(g.file() + damagedExt)
 		}
 	}
 }

@@ -10,24 +10,24 @@ func (m *model) forget() {
 
 // harm damages one file while nobody uses it, once in a while.
 func (m *model) harm() bool {
-	files := m.d.files("", "")
+	files := m.d.Files("", "")
 	if m.rnd.IntN(4) > 0 || len(files) == 0 {
 		return false
 	}
 	name := files[m.rnd.IntN(len(files))]
-	b := m.d.data(name)
+	b := m.d.Data(name)
 	at := m.rnd.IntN(len(b) + 1)
 	switch k := m.rnd.IntN(4); {
 	case k == 0:
-		_ = m.d.remove(name)
+		_ = m.d.Remove(name)
 	case k == 1:
-		m.d.put(name, b[:at])
+		m.d.Put(name, b[:at])
 	case k == 2:
 		clear(b[at:])
-		m.d.put(name, b)
+		m.d.Put(name, b)
 	case at < len(b):
 		b[at] ^= 1 << m.rnd.IntN(8)
-		m.d.put(name, b)
+		m.d.Put(name, b)
 	}
 	m.forget()
 	m.harmed = true
@@ -38,9 +38,9 @@ func (m *model) harm() bool {
 
 // crash ends the run badly, and checks that no more is missing than may be.
 func (m *model) crash(power bool) {
-	left, window := m.d.kill(), m.r.s.delay()
+	left, window := m.d.Kill(), m.r.s.delay()
 	if power {
-		left, window = m.d.cut(m.rnd), m.o.AtRisk
+		left, window = m.d.Cut(m.rnd), m.o.AtRisk
 	}
 	m.d = m.r.crash(left)
 	m.forget()

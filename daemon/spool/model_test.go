@@ -189,7 +189,7 @@ func (m *model) acked(r Record) {
 }
 
 func (m *model) stop() {
-	m.d.failing(nil)
+	m.d.Failing(nil)
 	if err := m.r.end(); err != nil {
 		m.fatalf("end: %v", err)
 	}
@@ -243,10 +243,10 @@ func (m *model) step() {
 	case k < 95:
 		m.note("disk fails")
 		m.failed = true
-		m.d.failing(full)
+		m.d.Failing(full)
 	case k < 96:
 		m.note("disk works")
-		m.d.failing(nil)
+		m.d.Failing(nil)
 	case k < 97:
 		m.stop()
 	default:
@@ -272,7 +272,7 @@ func (m *model) check() {
 	if err := m.r.end(); err != nil {
 		m.t.Fatal(err)
 	}
-	if left := m.d.files("", segmentExt); len(left) != 0 {
+	if left := m.d.Files("", segmentExt); len(left) != 0 {
 		m.fatalf("all is acknowledged and stopped, but there are %q", left)
 	}
 }

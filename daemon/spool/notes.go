@@ -1,6 +1,10 @@
 package spool
 
-import "fmt"
+import (
+	"fmt"
+
+	"fieldpost/daemon/durable"
+)
 
 // The file "acks" says which records need not be sent again, and how far each
 // sensor had come in the present run. It has frames as a segment has, their
@@ -85,9 +89,9 @@ func readNotes(data []byte) notes {
 		marks: map[uint64]map[string]mark{}, gaps: map[frameKey][]byte{},
 		given: map[givenKey]uint64{},
 	}
-	s := scanner{data: data}
-	for s.next() {
-		n.read(s.payload)
+	s := durable.Scan(data, 0)
+	for s.Next() {
+		n.read(s.Payload)
 	}
 	return n
 }
@@ -209,8 +213,8 @@ func (n *notes) sensor(run uint64, sensor string, in [lanes]bool, seq uint64) {
 // scribe writes the file. Only the writer uses it.
 type scribe struct {
 	disk  disk
-	least int64 // until it has this size it is not worth a rewrite
-	file  file  // nil before the first rewrite and after an error
+	least int64        // until it has this size it is not worth a rewrite
+	file  durable.File // nil before the first rewrite and after an error
 	size  int64
 	floor int64 // the size after the last rewrite
 	seq   uint64
@@ -232,15 +236,15 @@ func (w *scribe) append(fill func(*frames), sync bool) error {
 	n, err := w.file.Write(f.b)
 	w.size += int64(n)
 	if err == nil && sync {
-		err = w.file.datasync()
+		err = w.file.Datasync()
 		if err == nil {
-			err = w.file.there()
+			err = w.file.There()
 		}
 	}
 	if err != nil {
 		w.close()
 		w.size -= int64(n)
-		_ = w.disk.truncate(notesName, w.size) // the first error is the one to tell
+		_ = w.disk.Truncate(notesName, w.size) // the first error is the one to tell
 		return fmt.Errorf("write %q: %w", notesName, err)
 	}
 	w.seq = f.seq
@@ -253,10 +257,10 @@ func (w *scribe) rewrite(fill func(*frames)) error {
 	var f frames
 	fill(&f)
 	f.flush()
-	if err := replace(w.disk, notesName, f.b); err != nil {
+	if err := durable.Replace(w.disk, notesName, f.b); err != nil {
 		return err
 	}
-	file, err := w.disk.add(notesName)
+	file, err := w.disk.Append(notesName)
 	if err != nil {
 		return fmt.Errorf("open %q: %w", notesName, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 // oldDone is the note of a span as it was written once.
@@ -81,12 +83,12 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 	f.done(noteKey{samples, 1}, span{10000, 10001})
 	f.flush()
 	var kinds string
-	for s := (scanner{data: f.b}); s.next(); {
-		kinds += string(s.payload[0])
-		if s.payload[0] != 't' {
+	for s := durable.Scan(f.b, 0); s.Next(); {
+		kinds += string(s.Payload[0])
+		if s.Payload[0] != 't' {
 			continue
 		}
-		for d := (decoder{b: s.payload[3:]}); len(d.b) > 0; {
+		for d := (decoder{b: s.Payload[3:]}); len(d.b) > 0; {
 			inner := d.bytes()
 			if kinds += string(inner[0]); len(inner) > spansMax+30 {
 				t.Errorf("a note of %d bytes", len(inner))
@@ -131,8 +133,8 @@ func TestManyHolesTakeLittleRoom(t *testing.T) {
 		if err := r.s.rewriteNotes(); err != nil {
 			t.Fatal(err)
 		}
-		b := r.d.data(notesName)
-		old := len(appendFrame(nil, 1, oldDone(noteKey{samples, 1}, span{firstLive, firstLive + 1}))) * n / 2
+		b := r.d.Data(notesName)
+		old := len(durable.AppendFrame(nil, 1, oldDone(noteKey{samples, 1}, span{firstLive, firstLive + 1}))) * n / 2
 		t.Logf("%d bytes, %d as it was written once", len(b), old)
 		if len(b) > old/14 || len(b) > maxNotes/16 {
 			t.Errorf("%d bytes", len(b))
@@ -152,15 +154,15 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 		if err := r.s.rewriteNotes(); err != nil {
 			t.Fatal(err)
 		}
-		b := r.d.data(notesName)
+		b := r.d.Data(notesName)
 		var last, kinds string
 		end := 0
-		for s := (scanner{data: b}); s.next(); last = string(s.payload[0]) {
-			if kind := string(s.payload[0]); kind != last {
+		for s := durable.Scan(b, 0); s.Next(); last = string(s.Payload[0]) {
+			if kind := string(s.Payload[0]); kind != last {
 				kinds += kind
 			}
-			if s.payload[0] != 'd' {
-				end = s.pos
+			if s.Payload[0] != 'd' {
+				end = s.Pos()
 			}
 		}
 		if kinds != "gwfhmfd" {
@@ -209,15 +211,15 @@ func FuzzNotes(f *testing.F) {
 		all.gap(frameKey{1, 5}, []byte("gap"))
 		all.done(noteKey{events, 7}, span{0, 1})
 	})
-	for s := (scanner{data: all.b}); s.next(); {
-		f.Add(s.payload)
+	for s := durable.Scan(all.b, 0); s.Next(); {
+		f.Add(s.Payload)
 	}
 	f.Add(oldDone(noteKey{samples, 7}, span{3, 9}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 || len(b) > maxPayload {
 			return
 		}
-		n := readNotes(appendFrame(nil, 1, b))
+		n := readNotes(durable.AppendFrame(nil, 1, b))
 		var again frames
 		for k, done := range n.done {
 			for _, x := range done.spans {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
 )
 
@@ -99,7 +100,7 @@ func (s *Spool) readFor(g *segment) {
 	s.mu.Lock()
 	i, size, until, corrupt := g.lane, g.size, g.hi, g.corrupt
 	s.mu.Unlock()
-	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
+	data, err := s.disk.Read(g.file(), int(min(size, maxFile)))
 	switch {
 	case err == nil && corrupt:
 		err = errPayload
@@ -130,22 +131,22 @@ func (s *Spool) takeIn(i int, g *segment, data []byte, until uint64) error {
 		}
 	})
 	expected := l.done.free(g.lo)
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		id := g.off + at.seq
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		id := g.off + at.Seq
 		if id >= until {
 			break
 		}
 		if id < expected {
 			continue // done
 		}
-		h, ok := peek(at.payload)
+		h, ok := peek(at.Payload)
 		if id > expected || !ok {
 			break
 		}
 		expected = l.done.free(id + 1)
 		if t := by[l.known(h.sensor)]; t != nil {
-			t.take(id, at.payload)
+			t.take(id, at.Payload)
 		}
 	}
 	if slices.Contains(l.segs, g) && expected < until {
@@ -267,14 +268,14 @@ func (s *Spool) lose(g *segment, size int64) {
 // readable gives the ids of the records that can be read from a segment.
 func (s *Spool) readable(g *segment, size int64) ids {
 	var out ids
-	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
+	data, err := s.disk.Read(g.file(), int(min(size, maxFile)))
 	if err != nil {
 		return out
 	}
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() {
-		if _, err := decodeRecord(at.payload); err == nil {
-			out.add(g.off+at.seq, g.off+at.seq+1)
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		if _, err := decodeRecord(at.Payload); err == nil {
+			out.add(g.off+at.Seq, g.off+at.Seq+1)
 		}
 	}
 	return out

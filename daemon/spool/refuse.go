@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 // What the broker will never take is kept for people in refused.jsonl, one
@@ -77,11 +79,11 @@ func (s *Spool) refuseUnread(x unreadRefusal) {
 	}
 	size := g.size
 	s.mu.Unlock()
-	data, err := s.disk.read(g.file(), int(min(size, maxFile)))
-	at := scanner{data: data, pos: min(headerSize, len(data))}
-	for at.next() && at.seq < x.id-g.off {
+	data, err := s.disk.Read(g.file(), int(min(size, maxFile)))
+	at := durable.Scan(data, headerSize)
+	for at.Next() && at.Seq < x.id-g.off {
 	}
-	if err == nil && (at.payload == nil || at.seq != x.id-g.off) {
+	if err == nil && (at.Payload == nil || at.Seq != x.id-g.off) {
 		err = errMissing
 	}
 	if err != nil {
@@ -90,7 +92,7 @@ func (s *Spool) refuseUnread(x unreadRefusal) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuse(x.lane, x.id, at.payload, x.reason)
+	s.refuse(x.lane, x.id, at.Payload, x.reason)
 }
 
 // refuse sets a record aside. Called with mu held.
@@ -145,12 +147,12 @@ func (s *Spool) keepRefused() error {
 
 func (s *Spool) writeRefused(batch []refusal) error {
 	// An unknown size is taken for none; the file is bounded the next time.
-	if n, err := s.disk.size(refusedName); err == nil && n > s.o.MaxBytes/32 {
-		if err := s.disk.rename(refusedName, refusedOld); err != nil {
+	if n, err := s.disk.Size(refusedName); err == nil && n > s.o.MaxBytes/32 {
+		if err := s.disk.Rename(refusedName, refusedOld); err != nil {
 			return fmt.Errorf("rename %q: %w", refusedName, err)
 		}
 	}
-	f, err := s.disk.add(refusedName)
+	f, err := s.disk.Append(refusedName)
 	if err != nil {
 		return fmt.Errorf("open %q: %w", refusedName, err)
 	}
@@ -164,8 +166,8 @@ func (s *Spool) writeRefused(batch []refusal) error {
 			return fmt.Errorf("write %q: %w", refusedName, err)
 		}
 	}
-	if err := f.sync(); err != nil {
+	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %q: %w", refusedName, err)
 	}
-	return s.disk.sync()
+	return s.disk.Sync()
 }

@@ -17,7 +17,7 @@ func TestRefuse(t *testing.T) {
 		r.put(Record{Kind: Answer})
 		wait(3 * time.Second)
 		items := r.take(all)
-		r.d.failing(only("write", "refused", syscall.ENOSPC))
+		r.d.Failing(only("write", "refused", syscall.ENOSPC))
 		r.s.Refuse(items[0].ID, "payload too large")
 		r.s.Refuse(items[2].ID, "denied")
 		r.s.Refuse(items[2].ID, "denied")
@@ -25,14 +25,14 @@ func TestRefuse(t *testing.T) {
 		if got := r.told(); got != "spool_unavailable raised" {
 			t.Errorf("faults: %q", got)
 		}
-		left := r.d.kill() // killed before they are set aside, they come again
+		left := r.d.Kill() // killed before they are set aside, they come again
 		again := newRig(t, left, Options{AtRisk: time.Second})
 		if got := brief(again.take(all)); !strings.Contains(got, "air:2") || !strings.Contains(got, ":0") {
 			t.Errorf("after a crash: %s", got)
 		}
-		r.d.failing(nil)
+		r.d.Failing(nil)
 		wait(time.Minute)
-		if b := string(r.d.data(refusedName)); strings.Count(b, "\n") < 2 || !strings.Contains(b, `"refused":"denied"`) || !strings.Contains(b, `"seq":2`) {
+		if b := string(r.d.Data(refusedName)); strings.Count(b, "\n") < 2 || !strings.Contains(b, `"refused":"denied"`) || !strings.Contains(b, `"seq":2`) {
 			t.Errorf("refused.jsonl: %s", b)
 		}
 		r.s.Rewind()
@@ -40,7 +40,7 @@ func TestRefuse(t *testing.T) {
 		if st := r.s.Stats(); st.Refused != 2 {
 			t.Errorf("stats: %+v", st)
 		}
-		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second})
+		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second})
 		if got := brief(r.take(all)); strings.Contains(got, "air:2,") || !strings.Contains(got, "reason=refused") {
 			t.Errorf("after a crash: %s", got)
 		}
@@ -56,7 +56,7 @@ func TestRefusedFileIsBounded(t *testing.T) {
 			r.s.Refuse(x.ID, "no")
 			synctest.Wait()
 		}
-		n := len(r.d.data(refusedName)) + len(r.d.data(refusedOld))
+		n := len(r.d.Data(refusedName)) + len(r.d.Data(refusedOld))
 		if n == 0 || n > 1<<20/16+8192 {
 			t.Errorf("%d bytes", n)
 		}
@@ -77,13 +77,13 @@ func TestWhatIsRefusedDoesNotComeAgain(t *testing.T) {
 			r.s.Refuse(x.ID, "no")
 		}
 		wait(3 * time.Second)
-		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second}).start()
+		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second}).start()
 		items := r.take(all)
 		r.want(items, "gap air 1 after_seq=0 to_seq=1 reason=refused, gap air 1 after_seq=1 to_seq=2 reason=refused, "+
 			"gap air 1 after_seq=3 reason=crash certain=false, air:3")
 		r.s.Refuse(items[3].ID, "no")
 		wait(3 * time.Second)
-		if files := r.d.files("samples", ""); len(files) != 0 {
+		if files := r.d.Files("samples", ""); len(files) != 0 {
 			t.Errorf("all is refused, but there are %q", files)
 		}
 		if err := r.end(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
 )
 
@@ -101,7 +102,7 @@ func (s *Spool) moveJournals() error {
 		return nil
 	}
 	for _, j := range s.allJournals() {
-		if err := j.look(); err != nil {
+		if err := j.PutBack(); err != nil {
 			return err
 		}
 	}
@@ -116,7 +117,7 @@ func (s *Spool) save() (err error) {
 		if err = s.inspect(); err == nil {
 			err = s.repair()
 		}
-		if err == nil || !s.missed() && !errors.Is(err, errGone) {
+		if err == nil || !s.missed() && !errors.Is(err, durable.ErrGone) {
 			return err
 		}
 	}
@@ -155,7 +156,7 @@ func (s *Spool) finish() error {
 		err = s.sweep()
 	}
 	if err == nil {
-		err = replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())
+		err = durable.Replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())
 	}
 	s.w.notes.close()
 	s.noteBeside()
@@ -172,7 +173,7 @@ func (s *Spool) Close() error {
 	err := s.finish()
 	s.held.Store(false)
 	for _, j := range s.allJournals() {
-		j.close()
+		j.Close()
 	}
 	if s.w.lock != nil {
 		err = errors.Join(err, s.w.lock.Close())

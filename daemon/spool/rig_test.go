@@ -80,7 +80,7 @@ func (r *rig) end() error {
 // crash takes the disk away from the writer, ends that, and gives the disk
 // that the crash left.
 func (r *rig) crash(left *memDisk) *memDisk {
-	r.d.failing(func(string, string) error { return syscall.EIO })
+	r.d.Failing(func(string, string) error { return syscall.EIO })
 	_ = r.end() // it cannot end well
 	return left
 }

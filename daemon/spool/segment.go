@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"strconv"
 	"strings"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 )
 
 // A segment file is a header and then frames, all numbers little-endian.
@@ -22,15 +22,10 @@ import (
 const (
 	magic       = "FPSPOOL1"
 	headerSize  = 28
-	frameSize   = 16
 	segmentSize = 256 << 10
 	// maxFile is the largest file worth reading: no segment is ever larger.
-	maxFile = segmentSize + frameSize + maxPayload
-	// maxSkip is the most by which seq may grow from one frame to the next.
-	maxSkip = 1 << 32
+	maxFile = segmentSize + durable.FrameSize + maxPayload
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // summary is what a segment holds of one sensor in one run. Of the events it is
 // kept for those alone that have a seq.
@@ -113,74 +108,12 @@ func (g *segment) header() []byte {
 	b = append(b, byte(g.lane), 0, 0, 0)
 	b = binary.LittleEndian.AppendUint32(b, g.number)
 	b = binary.LittleEndian.AppendUint64(b, g.run)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-// frameLen is the size of a payload's frame.
-func frameLen(payload []byte) int64 { return frameSize + int64(len(payload)) }
-
-// appendFrame appends a frame to b.
-func appendFrame(b []byte, seq uint64, payload []byte) []byte {
-	start := len(b)
-	b = append(b, 0, 0, 0, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
-	b = binary.LittleEndian.AppendUint64(b, seq)
-	b = append(b, payload...)
-	binary.LittleEndian.PutUint32(b[start:], crc32.Checksum(b[start+4:], castagnoli))
-	return b
-}
-
-// scanner reads the frames of a file. Where bytes are no frame it looks for
-// the next one, so that damage costs the records it hit and no others.
-type scanner struct {
-	data    []byte
-	pos     int
-	seq     uint64 // of the latest frame
-	any     bool   // whether there was one
-	payload []byte // of the latest frame; shares data
-	tail    int    // bytes at the end that are no frame
-	holes   int    // runs of bytes that are no frame, between frames or before the first
-}
-
-// next finds the next frame.
-func (s *scanner) next() bool {
-	start := s.pos
-	for at := s.pos; at+frameSize <= len(s.data); at++ {
-		if !s.frame(at) {
-			continue
-		}
-		if at > start {
-			s.holes++
-		}
-		return true
-	}
-	s.tail = len(s.data) - start
-	s.pos = len(s.data)
-	return false
-}
-
-func (s *scanner) frame(at int) bool {
-	b := s.data[at:]
-	n := uint64(binary.LittleEndian.Uint32(b[4:]))
-	if n == 0 || n > maxPayload || n > uint64(len(b)-frameSize) {
-		return false
-	}
-	seq := binary.LittleEndian.Uint64(b[8:])
-	if s.any && (seq <= s.seq || seq-s.seq > maxSkip) {
-		return false
-	}
-	end := frameSize + int(n)
-	if crc32.Checksum(b[4:end], castagnoli) != binary.LittleEndian.Uint32(b) {
-		return false
-	}
-	s.seq, s.any, s.payload = seq, true, b[frameSize:end]
-	s.pos = at + end
-	return true
+	return binary.LittleEndian.AppendUint32(b, durable.Checksum(b))
 }
 
 // scanSegment gives a scanner at the first frame of a segment file, or false
 // where the header is not the one that belongs to the file's name.
-func (g *segment) scan(data []byte) (*scanner, bool) {
+func (g *segment) scan(data []byte) (*durable.Scanner, bool) {
 	ok := len(data) >= headerSize && string(data[:headerSize]) == string(g.header())
-	return &scanner{data: data, pos: min(headerSize, len(data))}, ok
+	return durable.Scan(data, headerSize), ok
 }

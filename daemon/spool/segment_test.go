@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+
+	"fieldpost/daemon/durable"
 )
 
 func TestSegmentNames(t *testing.T) {
@@ -30,22 +32,22 @@ func someFrames(n, size int) (*segment, []byte) {
 	g := &segment{lane: samples, run: 7, number: 1}
 	b := g.header()
 	for i := range n {
-		b = appendFrame(b, uint64(10+i), bytes.Repeat([]byte{byte('a' + i)}, size))
+		b = durable.AppendFrame(b, uint64(10+i), bytes.Repeat([]byte{byte('a' + i)}, size))
 	}
 	return g, b
 }
 
-func scanAll(g *segment, data []byte) (seqs []uint64, s *scanner) {
+func scanAll(g *segment, data []byte) (seqs []uint64, s *durable.Scanner) {
 	s, _ = g.scan(data)
-	for s.next() {
-		seqs = append(seqs, s.seq)
+	for s.Next() {
+		seqs = append(seqs, s.Seq)
 	}
 	return seqs, s
 }
 
 func TestScanDamage(t *testing.T) {
 	const size = 20
-	const step = frameSize + size
+	const step = durable.FrameSize + size
 	for _, c := range []struct {
 		name  string
 		harm  func(b []byte) []byte
@@ -68,8 +70,8 @@ func TestScanDamage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g, b := someFrames(4, size)
 			seqs, s := scanAll(g, c.harm(b))
-			if got := fmt.Sprint(seqs); got != c.want || s.holes != c.holes || s.tail != c.tail {
-				t.Errorf("got %s, %d holes, tail %d; want %s, %d, %d", got, s.holes, s.tail, c.want, c.holes, c.tail)
+			if got := fmt.Sprint(seqs); got != c.want || s.Holes != c.holes || s.Tail != c.tail {
+				t.Errorf("got %s, %d holes, tail %d; want %s, %d, %d", got, s.Holes, s.Tail, c.want, c.holes, c.tail)
 			}
 		})
 	}
@@ -88,7 +90,7 @@ func TestScanHeader(t *testing.T) {
 		}
 	}
 	for n := range headerSize {
-		if s, ok := g.scan(b[:n]); ok || s.next() {
+		if s, ok := g.scan(b[:n]); ok || s.Next() {
 			t.Errorf("%d bytes were taken for a segment", n)
 		}
 	}
@@ -112,13 +114,13 @@ func FuzzScan(f *testing.F) {
 		for _, b := range [][]byte{data, harmed, append(bytes.Clone(whole), data...)} {
 			s, _ := g.scan(b)
 			last := uint64(0)
-			for n := 0; s.next(); n++ {
-				if n > 0 && s.seq <= last {
-					t.Fatalf("seq %d after %d", s.seq, last)
+			for n := 0; s.Next(); n++ {
+				if n > 0 && s.Seq <= last {
+					t.Fatalf("seq %d after %d", s.Seq, last)
 				}
-				last = s.seq
-				if !bytes.Contains(b, appendFrame(nil, s.seq, s.payload)) {
-					t.Fatalf("frame %d is not in the data", s.seq)
+				last = s.Seq
+				if !bytes.Contains(b, durable.AppendFrame(nil, s.Seq, s.Payload)) {
+					t.Fatalf("frame %d is not in the data", s.Seq)
 				}
 			}
 		}

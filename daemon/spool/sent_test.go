@@ -78,7 +78,7 @@ func TestWhatIsUnderWayIsNotClaimedForCertainWithoutDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newMemDisk()
 		r := newRig(t, d, Options{AtRisk: time.Second, MaxBytes: 1 << 20, Memory: 512 << 10}).start()
-		d.failing(full)
+		d.Failing(full)
 		for range 10 {
 			r.add(Reading, "air")
 		}
@@ -91,7 +91,7 @@ func TestWhatIsUnderWayIsNotClaimedForCertainWithoutDisk(t *testing.T) {
 		if len(unsure) != 1 || unsure[0].lo != 1 || unsure[0].hi != 9 || len(sure) != 1 || sure[0].lo != 10 {
 			t.Errorf("not certain: %+v, certain: %+v", unsure, sure)
 		}
-		d.failing(nil)
+		d.Failing(nil)
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}

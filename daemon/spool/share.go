@@ -3,6 +3,8 @@ package spool
 import (
 	"maps"
 	"slices"
+
+	"fieldpost/daemon/durable"
 )
 
 // What is given up for want of room comes from the sensors that have more than
@@ -158,8 +160,8 @@ func (s *Spool) plight() (p plight, over bool) {
 			}
 		}
 		for _, e := range s.lanes[i].unwritten() {
-			mine += frameLen(e.payload)
-			p.use[e.sensor] += frameLen(e.payload)
+			mine += durable.FrameLen(e.payload)
+			p.use[e.sensor] += durable.FrameLen(e.payload)
 		}
 	}
 	// A little more is given up than must be, so that sensors that have about the
@@ -194,7 +196,7 @@ func (s *Spool) oldestGreedy(i int, p plight) (oldest *segment, n int64) {
 func (s *Spool) unwrittenSize() (n int64) {
 	for _, l := range s.lanes {
 		for _, e := range l.unwritten() {
-			n += frameLen(e.payload)
+			n += durable.FrameLen(e.payload)
 		}
 	}
 	return n
@@ -237,7 +239,7 @@ func (s *Spool) trimUnwritten(p plight) bool {
 		var drop []*entry
 		for _, e := range s.lanes[i].unwritten() {
 			if p.greedy(e.sensor) {
-				p.use[e.sensor] -= frameLen(e.payload)
+				p.use[e.sensor] -= durable.FrameLen(e.payload)
 				drop = append(drop, e)
 			}
 		}

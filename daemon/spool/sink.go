@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+
+	"fieldpost/daemon/durable"
 )
 
 // item is an entry on its way to the disk. Its payload is kept although the
@@ -83,7 +85,7 @@ func (s *Spool) batches(sync bool) (out [lanes][]item, told toldLoss) {
 // write writes a batch, to as many segments as it takes.
 func (s *Spool) write(i int, batch []item) error {
 	for len(batch) > 0 {
-		if g := s.active[i]; g != nil && (g.size+frameLen(batch[0].payload) > segmentSize || batch[0].e.id > g.hi+maxSkip/2) {
+		if g := s.active[i]; g != nil && (g.size+durable.FrameLen(batch[0].payload) > segmentSize || batch[0].e.id > g.hi+durable.MaxSkip/2) {
 			if err := s.roll(i); err != nil {
 				return err
 			}
@@ -106,7 +108,7 @@ func (s *Spool) write(i int, batch []item) error {
 func (s *Spool) begin(i int, id uint64) error {
 	s.w.number[i]++
 	g := &segment{lane: i, run: s.run, number: s.w.number[i], lo: id, hi: id}
-	f, err := s.disk.create(g.file())
+	f, err := s.disk.Create(g.file())
 	if err != nil {
 		return fmt.Errorf("create segment %q: %w", g.file(), err)
 	}
@@ -127,10 +129,10 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 	}
 	n := 0
 	for _, x := range batch {
-		if n > 0 && (g.size+int64(len(b))+frameLen(x.payload) > segmentSize || x.e.id > batch[n-1].e.id+maxSkip/2) {
+		if n > 0 && (g.size+int64(len(b))+durable.FrameLen(x.payload) > segmentSize || x.e.id > batch[n-1].e.id+durable.MaxSkip/2) {
 			break // a frame's seq follows the one before it, unless an earlier run's record had to be written anew
 		}
-		b = appendFrame(b, x.e.id-g.off, x.payload)
+		b = durable.AppendFrame(b, x.e.id-g.off, x.payload)
 		n++
 	}
 	if _, err := s.w.files[i].Write(b); err != nil {
@@ -155,7 +157,7 @@ func (s *Spool) wrote(g *segment, x item) {
 	x.e.seg = g
 	g.hi = x.e.id + 1
 	if h, ok := peek(x.payload); ok {
-		g.note(x.e.sensor, h.run, h.seq, frameLen(x.payload))
+		g.note(x.e.sensor, h.run, h.seq, durable.FrameLen(x.payload))
 	}
 	g.frames++
 	if x.e.done && !x.e.lost { // acknowledged while it was written
@@ -188,14 +190,14 @@ func (s *Spool) syncLane(i int) error {
 	}
 	f, err := s.w.files[i], error(nil)
 	if s.w.newborn[i] {
-		if err = f.sync(); err == nil {
-			err = s.disk.sync()
+		if err = f.Sync(); err == nil {
+			err = s.disk.Sync()
 		}
 	} else {
-		err = f.datasync()
+		err = f.Datasync()
 	}
 	if err == nil {
-		err = f.there()
+		err = f.There()
 	}
 	if err != nil {
 		s.miss(i, err)
@@ -257,7 +259,7 @@ func (s *Spool) shut(i int) {
 // A disk that is full has what was written before, and can sync that.
 func (s *Spool) writeFailed(i int, err error) {
 	g := s.active[i]
-	if !noRoom(err) || s.disk.truncate(g.file(), g.size) != nil {
+	if !noRoom(err) || s.disk.Truncate(g.file(), g.size) != nil {
 		s.abandon(i)
 		return
 	}
@@ -293,6 +295,6 @@ func (s *Spool) abandon(i int) {
 	s.mu.Unlock()
 	if left {
 		// What is behind would only come twice.
-		_ = s.disk.truncate(g.file(), g.good)
+		_ = s.disk.Truncate(g.file(), g.good)
 	}
 }

@@ -4,11 +4,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"maps"
 	"slices"
 	"strings"
+
+	"fieldpost/daemon/durable"
 )
 
 // Source says who took a record: every message carries it as it was then,
@@ -88,7 +89,7 @@ func (x identity) encode() []byte {
 	for _, t := range x.runs {
 		b = fmt.Appendf(b, "runs %d %d %q %q\n", t.lo, t.hi, t.Spool, t.Thing)
 	}
-	return fmt.Appendf(b, "sum %08x\n", crc32.Checksum(b, castagnoli))
+	return fmt.Appendf(b, "sum %08x\n", durable.Checksum(b))
 }
 
 func decodeIdentity(b []byte) (identity, error) {
@@ -115,7 +116,7 @@ func decodeIdentity(b []byte) (identity, error) {
 
 // readIdentity reads the file; a spool that has none has the zero identity.
 func readIdentity(d disk) (identity, error) {
-	b, err := d.read(identityName, maxIdentity)
+	b, err := d.Read(identityName, maxIdentity)
 	if errors.Is(err, fs.ErrNotExist) {
 		return identity{}, nil
 	}
@@ -159,7 +160,7 @@ func (s *Spool) sourceOf(run uint64) Source {
 func (s *Spool) adopt(f *found) {
 	s.w.id = f.identity.spool
 	theirs := f.identity.board != "" && s.o.Board != "" && f.identity.board != s.o.Board
-	place := s.disk.place()
+	place := s.disk.Place()
 	moved := f.identity.place != "" && place != "" && f.identity.place != place
 	who, _ := f.sources.of(s.run)
 	late := s.run != 0 && s.run <= f.known && !(s.run == f.known && who == s.source)
@@ -199,9 +200,9 @@ func (s *Spool) identify() error {
 	}
 	s.mu.Lock()
 	s.sources = s.sources.only(s.mentioned())
-	x := identity{s.w.id, s.o.Board, s.disk.place(), slices.Clone(s.sources)}
+	x := identity{s.w.id, s.o.Board, s.disk.Place(), slices.Clone(s.sources)}
 	s.mu.Unlock()
-	if err := replace(s.disk, identityName, x.encode()); err != nil {
+	if err := durable.Replace(s.disk, identityName, x.encode()); err != nil {
 		return err
 	}
 	s.w.identified, s.w.place = s.run, x.place

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
+	"fieldpost/daemon/durable/durabletest"
 	"fieldpost/sensors"
 )
 
@@ -51,7 +53,7 @@ func left(t *testing.T, d *memDisk, thing, board string, readings int) (after *m
 	if err := r.end(); err != nil {
 		t.Error(err)
 	}
-	return d.kill(), r.s.Source().Spool
+	return d.Kill(), r.s.Source().Spool
 }
 
 // A spool makes its id once, and keeps it while it stays on its board. A copy
@@ -65,7 +67,7 @@ func TestBoardsFromOneCardAreToldApart(t *testing.T) {
 		}
 		seen := map[sent]bool{}
 		for i, board := range []string{"board 1", "board 2", "board 3", ""} {
-			r := newRig(t, card.kill(), Options{AtRisk: time.Second, Thing: "east", Board: board}).start()
+			r := newRig(t, card.Kill(), Options{AtRisk: time.Second, Thing: "east", Board: board}).start()
 			id := r.s.Source().Spool
 			if kept := board == "board 1" || board == ""; kept != (id == made) || r.s.RunNumber() != 2 {
 				t.Errorf("on %q: id %q, made as %q, run %d", board, id, made, r.s.RunNumber())
@@ -84,7 +86,7 @@ func TestBoardsFromOneCardAreToldApart(t *testing.T) {
 			if err := r.end(); err != nil {
 				t.Error(err)
 			}
-			again := newRig(t, after.kill(), Options{AtRisk: time.Second, Thing: "east", Board: board})
+			again := newRig(t, after.Kill(), Options{AtRisk: time.Second, Thing: "east", Board: board})
 			if again.s.Source().Spool != id || again.s.RunNumber() != 3 {
 				t.Errorf("on %q the next run: %+v %d", board, again.s.Source(), again.s.RunNumber())
 			}
@@ -121,7 +123,7 @@ func TestMailKeepsItsName(t *testing.T) {
 		r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", Sensors: []string{"soil"}}).start()
 		r.add(Reading, "air")
 		wait(3 * time.Second)
-		d = r.crash(r.d.kill()) // run 2, as west
+		d = r.crash(r.d.Kill()) // run 2, as west
 		r = newRig(t, d, Options{AtRisk: time.Second, Thing: "north"}).start()
 		r.add(Reading, "air")
 		if err := r.end(); err != nil {
@@ -147,15 +149,15 @@ func TestMailKeepsItsName(t *testing.T) {
 
 // withoutSources takes out of a disk what versions before wrote nothing of.
 func withoutSources(d *memDisk) *memDisk {
-	delete(d.names, identityName)
+	delete(d.Names, identityName)
 	var f frames
-	for s := (scanner{data: d.names[notesName].b}); s.next(); {
-		if s.payload[0] != 'w' {
-			f.put(bytes.Clone(s.payload))
+	for s := durable.Scan(d.Names[notesName].B, 0); s.Next(); {
+		if s.Payload[0] != 'w' {
+			f.put(bytes.Clone(s.Payload))
 		}
 	}
-	d.names[notesName] = &memData{f.b, len(f.b)}
-	return d.kill()
+	d.Names[notesName] = &durabletest.Content{B: f.b, Good: len(f.b)}
+	return d.Kill()
 }
 
 // The spool of a version that knew no ids loses nothing: what it has goes out
@@ -188,13 +190,13 @@ func TestSourcesOutliveDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, id := left(t, newMemDisk(), "east", "", 2)
 		for _, name := range []string{identityName, notesName} {
-			b := d.data(name)
+			b := d.Data(name)
 			for at := -1; at < len(b); at++ {
-				harmed := d.kill()
-				if x := harmed.names[name]; at < 0 {
-					delete(harmed.names, name)
+				harmed := d.Kill()
+				if x := harmed.Names[name]; at < 0 {
+					delete(harmed.Names, name)
 				} else {
-					x.b[at] ^= 0x20
+					x.B[at] ^= 0x20
 				}
 				r := newRig(t, harmed, Options{AtRisk: time.Second, Thing: "west"})
 				own := r.s.Source().Spool
@@ -220,14 +222,14 @@ func TestSourcesOutliveDamage(t *testing.T) {
 func TestAnIDWithoutADisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, id := left(t, newMemDisk(), "east", "", 1)
-		d.failing(func(string, string) error { return syscall.EIO })
+		d.Failing(func(string, string) error { return syscall.EIO })
 		r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west"}).start()
 		own := r.s.Source().Spool
 		if own == id || len(own) != 6 {
 			t.Errorf("id %q, the disk's is %q", own, id)
 		}
 		r.add(Reading, "air")
-		d.failing(nil)
+		d.Failing(nil)
 		wait(2 * time.Second)
 		if r.s.Source().Spool != own {
 			t.Errorf("the run became %q", r.s.Source().Spool)
@@ -255,11 +257,11 @@ func TestADisklessRunKeepsItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		beside := t.TempDir()
 		d := newMemDisk()
-		d.failing(func(string, string) error { return syscall.EIO })
+		d.Failing(func(string, string) error { return syscall.EIO })
 		dead := newRig(t, d, Options{AtRisk: time.Second, Thing: "east", Beside: beside, Sensors: []string{"air"}})
 		own, run := dead.s.Source().Spool, dead.s.RunNumber()
 		dead.s.beside = nil // and it is killed
-		d.failing(nil)
+		d.Failing(nil)
 		for range 2 { // it waits over a restart too
 			r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", Beside: beside}).start()
 			got := r.take(all)

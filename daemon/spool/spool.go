@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fieldpost/daemon/journal"
 )
 
 // ErrClosed is Append's reason once the spool has written its last.
@@ -61,7 +63,7 @@ type Spool struct {
 	w writer
 
 	wanted   map[noteKey]*ids // frames that were lost with a directory: should that come back, they are still owed
-	journals []*Journal
+	journals []*journal.File
 
 	held  atomic.Bool // the directory is ours and has been read; for journals
 	looks atomic.Bool // somebody has asked for a look at it
@@ -89,7 +91,7 @@ type sight struct {
 // cannot be used is no error: the spool works in memory, raises
 // [health.SpoolUnavailable], and [Spool.Run] tries the disk again.
 func Open(o Options) (*Spool, error) {
-	return open(o, &osDisk{dir: o.Dir})
+	return open(o, newDisk(o.Dir))
 }
 
 func open(o Options, d disk) (*Spool, error) {
@@ -111,7 +113,7 @@ func open(o Options, d disk) (*Spool, error) {
 	s.w.credit = s.bound()
 	s.w.notes.disk, s.w.notes.least = d, min(notesMax, o.MaxBytes/16)
 	if o.Beside != "" {
-		s.beside = &osDisk{dir: o.Beside}
+		s.beside = newDisk(o.Beside)
 	}
 	if err := s.start(); err != nil {
 		return nil, err

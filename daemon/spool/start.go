@@ -40,7 +40,7 @@ func (s *Spool) start() error {
 // attach takes the directory and what is in it.
 func (s *Spool) attach() error {
 	if s.w.lock == nil {
-		lock, err := s.disk.lock()
+		lock, err := s.disk.Lock()
 		if err != nil {
 			return err
 		}

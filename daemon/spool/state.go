@@ -3,7 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 )
 
 // The file "run" says which run was the latest and whether it still runs or has
@@ -59,7 +59,7 @@ func (s state) encode() []byte {
 		}
 		b = append(b, '\n')
 	}
-	return fmt.Appendf(b, "sum %08x\n", crc32.Checksum(b, castagnoli))
+	return fmt.Appendf(b, "sum %08x\n", durable.Checksum(b))
 }
 
 func decodeState(b []byte) (state, error) {
@@ -97,7 +97,7 @@ func lanesOf(line string) (in [lanes]bool) {
 // readState reads the file; a spool that never ran has the zero state, and
 // has stopped in good order.
 func readState(d disk) (state, error) {
-	b, err := d.read(stateName, maxState)
+	b, err := d.Read(stateName, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state{stopped: true}, nil
 	}

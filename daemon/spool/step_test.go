@@ -25,14 +25,14 @@ func TestClockStepMovesNoAge(t *testing.T) {
 			r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second, MaxAge: time.Hour, Clock: set}).start()
 			r.add(Reading, "air")
 			wait(12 * time.Second) // the first sync makes the file's name durable too
-			syncs := r.d.syncCount()
+			syncs := r.d.SyncCount()
 			r.add(Reading, "air")
 			wait(9*time.Second - 1)
-			if n := r.d.syncCount() - syncs; n != 0 {
+			if n := r.d.SyncCount() - syncs; n != 0 {
 				t.Errorf("step %v: %d syncs before the time", step, n)
 			}
 			wait(time.Second + 1)
-			if n := r.d.syncCount() - syncs; n != 1 {
+			if n := r.d.SyncCount() - syncs; n != 1 {
 				t.Errorf("step %v: %d syncs when a record is at risk no longer, want 1", step, n)
 			}
 			wait(time.Hour - 15*time.Second)

@@ -80,7 +80,7 @@ func (s *Spool) removeAll(batch []*segment) error {
 		if g.bad {
 			err = s.setAside(g.file())
 		} else {
-			err = s.disk.remove(g.file())
+			err = s.disk.Remove(g.file())
 		}
 		if err != nil {
 			return fmt.Errorf("remove segment %q: %w", g.file(), err)

@@ -68,10 +68,10 @@ func TestReadyTellsOfWhatWasReadAhead(t *testing.T) {
 				if first == 0 || first >= 5000 {
 					t.Fatalf("%d samples while the second file is read ahead", first)
 				}
-				r.d.failing(only("read", "samples", fails))
+				r.d.Failing(only("read", "samples", fails))
 				let() // before the disk is known to hang, which has Next called too
 				if fails != nil {
-					r.d.failing(nil)
+					r.d.Failing(nil)
 					wait(settleDelay) // it is read again then
 					let()
 				}
@@ -121,7 +121,7 @@ func TestReadyTellsThatNothingNeedsToBeRead(t *testing.T) {
 func TestReadyTellsOfSamplesWhileEventsAreReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, backlog(t, true), Options{AtRisk: time.Second})
-		r.d.failing(only("read", "events", syscall.EIO))
+		r.d.Failing(only("read", "events", syscall.EIO))
 		r.start()
 		ctx, cancel := context.WithCancel(t.Context())
 		var n atomic.Int64

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 const (
@@ -29,7 +31,7 @@ type writer struct {
 	id         string    // the directory's, for the next run; for this one it is in source
 	identified uint64    // the run that the identity file has
 	place      string    // of the lock file that it has
-	files      [lanes]file
+	files      [lanes]durable.File
 	newborn    [lanes]bool // its name is not durable
 	number     [lanes]uint32
 	credit     int64 // how many bytes may be written anew

@@ -13,17 +13,17 @@ func TestWhatIsAcknowledgedSoonNeverTouchesTheDisk(t *testing.T) {
 		r.add(Reading, "air") // the first writes down that there is such a sensor
 		r.s.Ack(r.take(1)[0].ID)
 		wait(2 * time.Second)
-		syncs, written := r.d.syncCount(), r.d.written
+		syncs, written := r.d.SyncCount(), r.d.Written
 		for range 1000 {
 			r.add(Reading, "air")
 			wait(500 * time.Millisecond)
 			r.s.Ack(r.take(1)[0].ID)
 		}
 		wait(time.Minute)
-		if n := r.d.syncCount() - syncs; n != 0 || r.d.written != written {
-			t.Errorf("%d syncs and %d bytes", n, r.d.written-written)
+		if n := r.d.SyncCount() - syncs; n != 0 || r.d.Written != written {
+			t.Errorf("%d syncs and %d bytes", n, r.d.Written-written)
 		}
-		if files := r.d.files("samples", ""); len(files) != 0 {
+		if files := r.d.Files("samples", ""); len(files) != 0 {
 			t.Errorf("files: %q", files)
 		}
 		if err := r.end(); err != nil {
@@ -38,21 +38,21 @@ func TestWrittenWithinASecondSyncedWithinAtRisk(t *testing.T) {
 		r.add(Reading, "air")
 		wait(12 * time.Second) // the first sync makes the file's name durable too
 		const name = "samples-1-1.seg"
-		before, syncs := len(r.d.data(name)), r.d.syncCount()
+		before, syncs := len(r.d.Data(name)), r.d.SyncCount()
 		r.add(Reading, "air")
 		wait(900 * time.Millisecond)
 		r.add(Reading, "air")
 		wait(100 * time.Millisecond)
-		after := len(r.d.data(name))
+		after := len(r.d.Data(name))
 		if after <= before {
 			t.Errorf("not written after a second")
 		}
-		if r.d.syncCount() != syncs {
+		if r.d.SyncCount() != syncs {
 			t.Error("synced before its time")
 		}
 		wait(8 * time.Second)
-		if r.d.syncCount() != syncs+1 {
-			t.Errorf("%d syncs after AtRisk, want one for both", r.d.syncCount()-syncs)
+		if r.d.SyncCount() != syncs+1 {
+			t.Errorf("%d syncs after AtRisk, want one for both", r.d.SyncCount()-syncs)
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)
@@ -65,20 +65,20 @@ func TestAckBeforeTheSyncSavesTheSync(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second}).start()
 		r.add(Reading, "air")
 		wait(2 * time.Second)
-		syncs := r.d.syncCount()
+		syncs := r.d.SyncCount()
 		r.add(Reading, "air")
 		wait(3 * time.Second)
 		for _, x := range r.take(all) {
 			r.s.Ack(x.ID)
 		}
 		wait(time.Minute)
-		if n := r.d.syncCount() - syncs; n != 0 {
+		if n := r.d.SyncCount() - syncs; n != 0 {
 			t.Errorf("%d syncs for what was acknowledged", n)
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
-		if files := r.d.files("samples", ""); len(files) != 0 {
+		if files := r.d.Files("samples", ""); len(files) != 0 {
 			t.Errorf("nothing is owed, but there are %q", files)
 		}
 	})
@@ -100,10 +100,10 @@ func TestNothingAtRiskIsOnDiskBeforeItIsSent(t *testing.T) {
 		r.start()
 		<-r.s.Ready()
 		r.want(r.take(all), "air:1")
-		left := r.d.kill()
-		left.durable = nil
-		for _, f := range left.names {
-			f.b = f.b[:f.good] // only what is synced
+		left := r.d.Kill()
+		left.Durable = nil
+		for _, f := range left.Names {
+			f.B = f.B[:f.Good] // only what is synced
 		}
 		r = newRig(t, r.crash(left), Options{})
 		r.start()
@@ -132,10 +132,10 @@ func TestGoodStopWritesAll(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(d.data(stateName)); !strings.Contains(got, "run 1 stopped") {
+		if got := string(d.Data(stateName)); !strings.Contains(got, "run 1 stopped") {
 			t.Errorf("run file: %q", got)
 		}
-		r = newRig(t, d.cut(newRand(1)), Options{AtRisk: time.Hour})
+		r = newRig(t, d.Cut(newRand(1)), Options{AtRisk: time.Hour})
 		r.want(r.take(all), "door:1, air:1, air:2, air:4, air:5, air:6, air:7, air:8, air:9, air:10")
 		if told := r.told(); told != "" || r.s.RunNumber() != 2 {
 			t.Errorf("run %d, faults %q", r.s.RunNumber(), told)
@@ -154,15 +154,15 @@ func TestAcksAreRecordedWithoutASync(t *testing.T) {
 		}
 		wait(2 * time.Second)
 		items := r.take(all)
-		syncs := r.d.syncCount()
+		syncs := r.d.SyncCount()
 		for _, i := range []int{0, 1, 2, 7, 19, 5} {
 			r.s.Ack(items[i].ID)
 		}
 		wait(2 * time.Second)
-		if n := r.d.syncCount() - syncs; n != 0 {
+		if n := r.d.SyncCount() - syncs; n != 0 {
 			t.Errorf("%d syncs for acks", n)
 		}
-		r = newRig(t, r.crash(r.d.kill()), Options{AtRisk: time.Second})
+		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second})
 		r.want(r.take(all), "gap air 1 after_seq=20 reason=crash certain=false, air:4, air:5, air:7, air:9, "+
 			"air:10, air:11, air:12, air:13, air:14, air:15, air:16, air:17, air:18, air:19")
 		if err := r.end(); err != nil {
@@ -186,8 +186,8 @@ func TestSegmentsRollAndGo(t *testing.T) {
 		if st.Samples.Segments < 3 || st.Memory > 2*cached {
 			t.Errorf("with a backlog: %+v", st)
 		}
-		for _, name := range r.d.files("samples", segmentExt) {
-			if size := len(r.d.data(name)); size > segmentSize {
+		for _, name := range r.d.Files("samples", segmentExt) {
+			if size := len(r.d.Data(name)); size > segmentSize {
 				t.Errorf("%s has %d bytes", name, size)
 			}
 		}
@@ -199,11 +199,11 @@ func TestSegmentsRollAndGo(t *testing.T) {
 			r.s.Ack(x.ID)
 		}
 		wait(3 * time.Second)
-		if files := r.d.files("samples", ""); len(files) > 1 {
+		if files := r.d.Files("samples", ""); len(files) > 1 {
 			t.Errorf("all is acknowledged, but there are %q", files)
 		}
-		if r.d.reads > 12 {
-			t.Errorf("%d reads for %d segments", r.d.reads, st.Samples.Segments)
+		if r.d.Reads > 12 {
+			t.Errorf("%d reads for %d segments", r.d.Reads, st.Samples.Segments)
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)
@@ -240,7 +240,7 @@ func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
 			r.s.Ack(r.take(1)[0].ID)
 		}
 		wait(2 * time.Second)
-		if n := len(r.d.data(notesName)); n > notesMax+1024 {
+		if n := len(r.d.Data(notesName)); n > notesMax+1024 {
 			t.Errorf("%d bytes of acks", n)
 		}
 		st := r.s.Stats()

@@ -30,19 +30,19 @@ func TestADayWithTheLinkUp(t *testing.T) {
 			}
 			wait(every - 900*time.Millisecond)
 			if at == 0 {
-				began = d.written
+				began = d.Written
 			}
 		}
-		if d.written != began {
-			t.Errorf("%d bytes while the link was up", d.written-began)
+		if d.Written != began {
+			t.Errorf("%d bytes while the link was up", d.Written-began)
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)
 		}
-		if d.written > 4096 || d.syncCount() > 16 {
-			t.Errorf("%d bytes and %d syncs in all", d.written, d.syncCount())
+		if d.Written > 4096 || d.SyncCount() > 16 {
+			t.Errorf("%d bytes and %d syncs in all", d.Written, d.SyncCount())
 		}
-		if files := d.files("", segmentExt); len(files) > 0 {
+		if files := d.Files("", segmentExt); len(files) > 0 {
 			t.Errorf("files: %q", files)
 		}
 	})

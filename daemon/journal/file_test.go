@@ -1,4 +1,4 @@
-package spool
+package journal
 
 import (
 	"bytes"
@@ -9,14 +9,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"fieldpost/daemon/durable"
+	"fieldpost/daemon/durable/durabletest"
 )
 
-// newJournal is a journal on a disk in memory.
-func newJournal(d *memDisk) *Journal {
-	return &Journal{disk: d, held: func() bool { return true }, name: "orders" + journalExt}
-}
+// newFile is a file on a disk in memory.
+func newFile(d *durabletest.Dir) *File { return NewFile(d, "orders", nil) }
 
-func (j *Journal) all(t *testing.T) (out []string, damage Damage) {
+func (j *File) all(t *testing.T) (out []string, damage Damage) {
 	t.Helper()
 	damage, err := j.Replay(func(b []byte) { out = append(out, string(b)) })
 	if err != nil {
@@ -35,9 +36,9 @@ func texts(of ...string) func(func([]byte) bool) {
 	}
 }
 
-func TestJournal(t *testing.T) {
-	d := newMemDisk()
-	j := newJournal(d)
+func TestFile(t *testing.T) {
+	d := durabletest.New()
+	j := newFile(d)
 	if got, damage := j.all(t); got != nil || damage != (Damage{}) {
 		t.Errorf("a journal that is not there holds %q, %+v", got, damage)
 	}
@@ -47,61 +48,61 @@ func TestJournal(t *testing.T) {
 	if err := errors.Join(j.Rewrite(texts("a", "b")), j.Append([]byte("c"))); err != nil {
 		t.Fatal(err)
 	}
-	if got, damage := newJournal(d).all(t); !slices.Equal(got, []string{"a", "b", "c"}) || damage != (Damage{}) {
+	if got, damage := newFile(d).all(t); !slices.Equal(got, []string{"a", "b", "c"}) || damage != (Damage{}) {
 		t.Errorf("holds %q, %+v", got, damage)
 	}
-	if n := int64(len(d.data(j.name))); n != j.Size() {
+	if n := int64(len(d.Data(j.name))); n != j.Size() {
 		t.Errorf("size %d, want %d", j.Size(), n)
 	}
-	for _, b := range [][]byte{nil, make([]byte, maxPayload+1)} {
+	for _, b := range [][]byte{nil, make([]byte, durable.MaxPayload+1)} {
 		if err := errors.Join(j.Append(b)); !errors.Is(err, errTooLong) {
 			t.Errorf("Append of %d bytes: %v", len(b), err)
 		}
-		if err := newJournal(d).Rewrite(texts(string(b))); !errors.Is(err, errTooLong) {
+		if err := newFile(d).Rewrite(texts(string(b))); !errors.Is(err, errTooLong) {
 			t.Errorf("Rewrite of %d bytes: %v", len(b), err)
 		}
 	}
 	if err := j.Append([]byte("d")); err != nil {
 		t.Errorf("after an entry that no frame takes: %v", err)
 	}
-	d.put(j.name, make([]byte, maxJournal+1))
+	d.Put(j.name, make([]byte, maxFile+1))
 	if _, err := j.Replay(func([]byte) {}); err == nil || !strings.Contains(err.Error(), "larger") {
 		t.Errorf("Replay of a huge file: %v", err)
 	}
 }
 
 // Several entries go with one sync, and stand in the file in their order.
-func TestJournalTakesSeveralAtOnce(t *testing.T) {
-	d := newMemDisk()
-	j := newJournal(d)
+func TestFileTakesSeveralAtOnce(t *testing.T) {
+	d := durabletest.New()
+	j := newFile(d)
 	if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("b"), []byte("c")), j.Append([]byte("d"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Append([]byte("e"), nil); !errors.Is(err, errTooLong) {
 		t.Errorf("Append of an empty entry: %v", err)
 	}
-	if got, damage := newJournal(d).all(t); !slices.Equal(got, []string{"a", "b", "c", "d"}) || damage != (Damage{}) {
+	if got, damage := newFile(d).all(t); !slices.Equal(got, []string{"a", "b", "c", "d"}) || damage != (Damage{}) {
 		t.Errorf("holds %q, %+v", got, damage)
 	}
-	if n := int64(len(d.data(j.name))); n != j.Size() {
+	if n := int64(len(d.Data(j.name))); n != j.Size() {
 		t.Errorf("size %d, want %d", j.Size(), n)
 	}
 }
 
 // What Append has said to be on disk is there after a power cut, whatever
 // failed before it.
-func TestJournalSurvivesPowerCuts(t *testing.T) {
+func TestFileSurvivesPowerCuts(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
-		d := newMemDisk()
+		d := durabletest.New()
 		var want []string
-		j := newJournal(d)
+		j := newFile(d)
 		if err := j.Rewrite(texts()); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 40 {
 			fails := rnd.IntN(4) == 0
-			d.failing(func(op, _ string) error {
+			d.Failing(func(op, _ string) error {
 				if fails && rnd.IntN(3) == 0 {
 					return syscall.EIO
 				}
@@ -115,8 +116,8 @@ func TestJournalSurvivesPowerCuts(t *testing.T) {
 			if err == nil {
 				want = append(want, text)
 			}
-			left := d.cut(rnd)
-			got, _ := newJournal(left).all(t)
+			left := d.Cut(rnd)
+			got, _ := newFile(left).all(t)
 			if err != nil && len(got) == len(want)+1 && got[len(want)] == text {
 				got = got[:len(want)] // it may be there, or not
 			}
@@ -133,14 +134,14 @@ func TestJournalSurvivesPowerCuts(t *testing.T) {
 
 // Every step that can fail does, and is the reason that is given; then only
 // Rewrite helps.
-func TestJournalOnABrokenDisk(t *testing.T) {
+func TestFileOnABrokenDisk(t *testing.T) {
 	for _, op := range []string{"add", "write", "datasync", "size"} {
-		d := newMemDisk()
-		j := newJournal(d)
+		d := durabletest.New()
+		j := newFile(d)
 		if err := j.Rewrite(texts("a")); err != nil {
 			t.Fatal(err)
 		}
-		d.failing(func(o, _ string) error {
+		d.Failing(func(o, _ string) error {
 			if o == op {
 				return syscall.EROFS
 			}
@@ -149,7 +150,7 @@ func TestJournalOnABrokenDisk(t *testing.T) {
 		if err := j.Append([]byte("b")); !errors.Is(err, syscall.EROFS) {
 			t.Errorf("%s fails: Append says %v", op, err)
 		}
-		d.failing(nil)
+		d.Failing(nil)
 		if err := j.Append([]byte("b")); err == nil {
 			t.Errorf("%s has failed, and the file is trusted", op)
 		}
@@ -161,12 +162,12 @@ func TestJournalOnABrokenDisk(t *testing.T) {
 		}
 	}
 	for _, op := range []string{"remove", "create", "write", "sync", "rename", "syncdir"} {
-		d := newMemDisk()
-		j := newJournal(d)
+		d := durabletest.New()
+		j := newFile(d)
 		if err := j.Rewrite(texts("old")); err != nil {
 			t.Fatal(err)
 		}
-		d.failing(func(o, _ string) error {
+		d.Failing(func(o, _ string) error {
 			if o == op {
 				return syscall.ENOSPC
 			}
@@ -175,7 +176,7 @@ func TestJournalOnABrokenDisk(t *testing.T) {
 		if err := j.Rewrite(texts("new")); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%s fails: Rewrite says %v", op, err)
 		}
-		d.failing(nil)
+		d.Failing(nil)
 		want := "old"
 		if op == "syncdir" {
 			want = "new"
@@ -190,29 +191,30 @@ func TestJournalOnABrokenDisk(t *testing.T) {
 }
 
 // Somebody tidies up while we run, or another has the directory.
-func TestJournalThatIsNotOurs(t *testing.T) {
-	d := newMemDisk()
-	j := newJournal(d)
+func TestFileThatIsNotOurs(t *testing.T) {
+	d := durabletest.New()
+	j := newFile(d)
 	if err := j.Rewrite(texts("a")); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.remove(j.name); err != nil {
+	if err := d.Remove(j.name); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Append([]byte("b")); err == nil {
 		t.Error("Append to a file that was removed succeeded")
 	}
-	d.put(j.name, []byte("something else"))
+	d.Put(j.name, []byte("something else"))
 	if err := j.Append([]byte("b")); err == nil {
 		t.Error("Append to a file that was replaced succeeded")
 	}
 	if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("b"))); err != nil {
 		t.Error(err)
 	}
-	j.held = func() bool { return false }
+	no := errors.New("not ours")
+	j.usable = func() error { return no }
 	_, err := j.Replay(func([]byte) {})
 	for what, err := range map[string]error{"Replay": err, "Append": j.Append([]byte("c")), "Rewrite": j.Rewrite(texts())} {
-		if !errors.Is(err, errNotHeld) {
+		if !errors.Is(err, no) {
 			t.Errorf("%s without the directory: %v", what, err)
 		}
 	}
@@ -220,26 +222,26 @@ func TestJournalThatIsNotOurs(t *testing.T) {
 
 // Wherever a journal is cut off, zeroed or has a bit flipped, that costs the
 // entries that were hit, and it is told.
-func TestDamagedJournal(t *testing.T) {
-	d := newMemDisk()
-	j := newJournal(d)
+func TestDamagedFile(t *testing.T) {
+	d := durabletest.New()
+	j := newFile(d)
 	want := []string{"first", "second", "third"}
 	if err := j.Rewrite(texts(want...)); err != nil {
 		t.Fatal(err)
 	}
-	whole := d.data(j.name)
+	whole := d.Data(j.name)
 	for at := range whole {
 		for what, hit := range map[string]func(b []byte) []byte{
 			"cut":    func(b []byte) []byte { return b[:at] },
 			"zeroed": func(b []byte) []byte { return append(b[:at], make([]byte, len(b)-at)...) },
 			"flip":   func(b []byte) []byte { b[at] ^= 16; return b },
 		} {
-			d.put(j.name, hit(bytes.Clone(whole)))
+			d.Put(j.name, hit(bytes.Clone(whole)))
 			got, damage := j.all(t)
 			n, end := 0, int64(0)
 			for i, s := range want {
 				start := end
-				end += frameLen([]byte(s))
+				end += durable.FrameLen([]byte(s))
 				hurt := int64(at) < end && (what != "flip" || int64(at) >= start)
 				if hurt {
 					continue
@@ -250,48 +252,22 @@ func TestDamagedJournal(t *testing.T) {
 				n++
 			}
 			clean := damage == (Damage{})
-			if boundary := what == "cut" && (at == 0 || int64(at) == frameLen([]byte("first")) || int64(at) == frameLen([]byte("first"))+frameLen([]byte("second"))); clean != boundary || len(got) != n {
+			if boundary := what == "cut" && (at == 0 || int64(at) == durable.FrameLen([]byte("first")) || int64(at) == durable.FrameLen([]byte("first"))+durable.FrameLen([]byte("second"))); clean != boundary || len(got) != n {
 				t.Errorf("%s at %d: left %q, %+v", what, at, got, damage)
 			}
 		}
 	}
 }
 
-// The spool's own work leaves a journal alone, and Close ends it.
-func TestJournalBesideTheSpool(t *testing.T) {
-	r := newRig(t, newMemDisk(), Options{})
-	j := r.s.Journal("orders")
-	if err := errors.Join(j.Rewrite(texts("a")), j.Append([]byte("b"))); err != nil {
-		t.Fatal(err)
-	}
-	r.add(Reading, "air")
-	if err := r.end(); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Append([]byte("c")); !errors.Is(err, errNotHeld) {
-		t.Errorf("Append after Close: %v", err)
-	}
-	r = newRig(t, r.d, Options{})
-	if got, _ := r.s.Journal("orders").all(t); !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("after a restart it holds %q", got)
-	}
-	if r.told() != "" {
-		t.Error("the spool takes a journal for damage")
-	}
-	if err := r.end(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Whatever stands in the file, reading it ends, and what is read can be written.
-func FuzzJournal(f *testing.F) {
+func FuzzFile(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add(appendFrame(appendFrame(nil, 1, []byte("a")), 2, []byte("b")))
-	f.Add(append(make([]byte, 40), appendFrame(nil, 1<<40, []byte("a"))...))
+	f.Add(durable.AppendFrame(durable.AppendFrame(nil, 1, []byte("a")), 2, []byte("b")))
+	f.Add(append(make([]byte, 40), durable.AppendFrame(nil, 1<<40, []byte("a"))...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := newMemDisk()
-		j := newJournal(d)
-		d.put(j.name, data)
+		d := durabletest.New()
+		j := newFile(d)
+		d.Put(j.name, data)
 		got, _ := j.all(t)
 		if err := j.Rewrite(texts(got...)); err != nil {
 			t.Fatal(err)
@@ -303,8 +279,8 @@ func FuzzJournal(f *testing.F) {
 }
 
 // A journal in a directory that has no spool is appended to as any other.
-func TestAJournalWithoutASpool(t *testing.T) {
-	j := NewJournal(t.TempDir(), "refusals")
+func TestFileWithoutASpool(t *testing.T) {
+	j := FileAt(t.TempDir(), "refusals")
 	if _, err := j.Replay(func([]byte) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -320,5 +296,5 @@ func TestAJournalWithoutASpool(t *testing.T) {
 	if damage, err := j.Replay(func(b []byte) { got = append(got, b...) }); err != nil || damage != (Damage{}) || string(got) != "abbb" {
 		t.Errorf("got %q, %v, %v", got, damage, err)
 	}
-	j.close()
+	j.Close()
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package flock
+package durable
 
 import (
 	"errors"
@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Take locks an open file without waiting. The error is [ErrHeld] when it is
+// Lock locks an open file without waiting. The error is [ErrLocked] when it is
 // locked already. Any goroutine.
-func Take(f *os.File) error {
+func Lock(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EWOULDBLOCK):
-			return ErrHeld
+			return ErrLocked
 		}
 		return err
 	}

@@ -1,4 +1,4 @@
-package flock
+package durable
 
 import (
 	"errors"
@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Take locks an open file without waiting. The error is [ErrHeld] when it is
+// Lock locks an open file without waiting. The error is [ErrLocked] when it is
 // locked already. The lock is on a byte far behind what a small file holds, so
 // that others can read that. Any goroutine.
-func Take(f *os.File) error {
+func Lock(f *os.File) error {
 	at := windows.Overlapped{Offset: 1 << 30}
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at)
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		return ErrHeld
+		return ErrLocked
 	}
 	return err
 }

@@ -1,0 +1,4 @@
+package durable
+
+// SyncDir does nothing: a directory cannot be synced on Windows.
+func SyncDir(string) error { return nil }

@@ -1,0 +1,235 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"sync"
+
+	"fieldpost/daemon/durable"
+)
+
+// maxFile bounds a file, in bytes.
+const maxFile = 32 << 20
+
+// ext ends a file's name, so that it is none of the spool's own.
+const ext = ".journal"
+
+// File is a small file of entries, each on disk before Append returns. It has
+// frames as a segment of the spool has (CRC-32C, length, seq, payload) and no
+// header; seq counts the entries from 1.
+//
+// A file is used in one order: Replay, then Rewrite, then Append as often as
+// need be. After an error of Append or Rewrite only Rewrite helps: once a sync
+// has failed nothing in that file can be trusted. A [Journal] keeps to that
+// order. Replay, Append and Rewrite are for one goroutine at a time, and wait for
+// the disk; PutBack and Close may be called meanwhile.
+type File struct {
+	dir    durable.Dir
+	usable func() error // why the directory cannot be used; nil is never
+	name   string
+
+	mu    sync.Mutex   // PutBack is another goroutine's
+	file  durable.File // what was read or written last; nil where there is none
+	size  int64
+	seq   uint64
+	sound bool // the file holds what it is to hold, and nothing else
+}
+
+// NewFile gives the file of a name in a directory, which is not made. usable says
+// why the directory cannot be used for now, if so; nil is never.
+func NewFile(dir durable.Dir, name string, usable func() error) *File {
+	if usable == nil {
+		usable = func() error { return nil }
+	}
+	return &File{dir: dir, usable: usable, name: name + ext}
+}
+
+// FileAt gives the file of a name in a directory that has no spool. The directory
+// must be this process's alone; it is not made. Nobody puts the file back where it
+// is removed; the next Append fails then. It stays open until the process ends.
+func FileAt(dir, name string) *File {
+	return NewFile(durable.OSDir{Path: dir, Mode: 0o640}, name, nil)
+}
+
+// PutBack puts the file back where it was removed or replaced. A file that cannot
+// be read back is its user's to write, who finds out with the next entry.
+func (j *File) PutBack() error {
+	if !j.mu.TryLock() {
+		return nil // it is being written, and found out about so
+	}
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
+	if err := j.file.There(); !errors.Is(err, durable.ErrGone) {
+		return err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(j.file, 0, maxFile))
+	if err != nil || int64(len(data)) != j.size && j.sound {
+		j.sound = false
+		j.keepLocked(nil)
+		return nil
+	}
+	if err := durable.Replace(j.dir, j.name, data); err != nil {
+		return j.wrap("put back", err)
+	}
+	if f, err := j.dir.Append(j.name); err == nil {
+		j.keepLocked(f)
+	} else {
+		j.keepLocked(nil)
+	}
+	return nil
+}
+
+// keepLocked keeps a file open in place of the one before, so that it can be read when
+// it has no name any more.
+func (j *File) keepLocked(f durable.File) {
+	if j.file != nil {
+		_ = j.file.Close() // it is synced, or not to be trusted
+	}
+	j.file = f
+}
+
+// Close lets go of the file.
+func (j *File) Close() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.keepLocked(nil)
+}
+
+// errTooLong is the reason for a payload that no frame takes.
+var errTooLong = fmt.Errorf("an entry has 1 to %d bytes", durable.MaxPayload)
+
+// Replay hands the payload of every entry that can be read to take, in their
+// order; a payload is take's for the call only. A file that is not there is
+// empty. The error is the disk's; then nothing is known of what the file holds.
+func (j *File) Replay(take func(payload []byte)) (Damage, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.usable(); err != nil {
+		return Damage{}, j.wrap("read", err)
+	}
+	data, err := j.dir.Read(j.name, maxFile+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Damage{}, nil
+	}
+	if err != nil {
+		return Damage{}, j.wrap("read", err)
+	}
+	if len(data) > maxFile {
+		return Damage{}, j.wrap("read", fmt.Errorf("larger than %d bytes", maxFile))
+	}
+	if f, err := j.dir.Append(j.name); err == nil { // else nothing will be written either
+		j.keepLocked(f)
+	}
+	at := durable.Scan(data, 0)
+	for at.Next() {
+		take(at.Payload)
+	}
+	return Damage{Holes: at.Holes, Tail: at.Tail}, nil
+}
+
+// Append puts entries at the end, with one sync, and returns when they are on
+// disk. After a power cut the file has them from the first to some of them.
+func (j *File) Append(payloads ...[]byte) error {
+	for _, b := range payloads {
+		if len(b) == 0 || len(b) > durable.MaxPayload {
+			return j.wrap("append to", errTooLong)
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.appendableLocked(); err != nil {
+		j.sound = false
+		return j.wrap("append to", err)
+	}
+	j.sound = false
+	var b []byte
+	for i, payload := range payloads {
+		b = durable.AppendFrame(b, j.seq+1+uint64(i), payload)
+	}
+	f, err := j.dir.Append(j.name)
+	if err != nil {
+		return j.wrap("open", err)
+	}
+	j.keepLocked(f)
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Datasync()
+	}
+	if err == nil {
+		err = f.There()
+	}
+	if err == nil {
+		err = j.dir.Same()
+	}
+	if err != nil {
+		return j.wrap("append to", err)
+	}
+	j.seq, j.size, j.sound = j.seq+uint64(len(payloads)), j.size+int64(len(b)), true
+	return nil
+}
+
+// appendableLocked says why nothing can be appended, if so. The file may have been
+// removed, or put back from a copy, by somebody who tidies up.
+func (j *File) appendableLocked() error {
+	if err := j.usable(); err != nil {
+		return err
+	}
+	switch n, err := j.dir.Size(j.name); {
+	case !j.sound:
+		return errors.New("an earlier write failed")
+	case err != nil:
+		return err
+	case n != j.size:
+		return fmt.Errorf("file has %d bytes, and %d were written", n, j.size)
+	}
+	return nil
+}
+
+// Rewrite puts entries in the place of all that the journal held, and returns
+// when that is on disk. After an error the file holds the one or the other.
+func (j *File) Rewrite(entries iter.Seq[[]byte]) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sound = false
+	if err := j.usable(); err != nil {
+		return j.wrap("write", err)
+	}
+	var b []byte
+	seq := uint64(0)
+	for payload := range entries {
+		if len(payload) == 0 || len(payload) > durable.MaxPayload {
+			return j.wrap("write", errTooLong)
+		}
+		seq++
+		b = durable.AppendFrame(b, seq, payload)
+	}
+	if len(b) > maxFile {
+		return j.wrap("write", fmt.Errorf("larger than %d bytes", maxFile))
+	}
+	if err := durable.Replace(j.dir, j.name, b); err != nil {
+		return fmt.Errorf("rewrite journal: %w", err)
+	}
+	if file, err := j.dir.Append(j.name); err == nil { // else the next entry finds out
+		j.keepLocked(file)
+	} else {
+		j.keepLocked(nil)
+	}
+	j.seq, j.size, j.sound = seq, int64(len(b)), true
+	return nil
+}
+
+// Size is the file's size in bytes, as far as Append and Rewrite made it.
+func (j *File) Size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.size
+}
+
+func (j *File) wrap(verb string, err error) error {
+	return fmt.Errorf("%s %q: %w", verb, j.name, err)
+}
