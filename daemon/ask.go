@@ -74,7 +74,7 @@ func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.
 	fields, err := sampler.Once(ctx, b, s)
 	if err != nil {
 		code := sampler.CodeOf(err)
-		return SensorReading{}, &local.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).DoAt(placeOf(cfg, s.Name))}
+		return SensorReading{}, &local.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).CureOf(placeOf(s))}
 	}
 	return SensorReading{Sensor: s.Name, Chip: s.Chip, Time: brief(time.Now()), Values: fields}, nil
 }

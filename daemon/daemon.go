@@ -94,6 +94,7 @@ func New(o Options) (*Daemon, error) {
 	d := &Daemon{o: o, log: o.Log, started: o.Clock.Now(), faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)}}
 	cfg := o.Config
 	d.health = health.New(d.faults.put)
+	d.health.Know(subjects(cfg))
 	var err error
 	d.spool, err = spool.Open(spool.Options{
 		Thing: cfg.Thing, Board: o.Fingerprint, Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,

@@ -408,8 +408,10 @@ func TestDeadChipStopsNothingElse(t *testing.T) {
 			name, _ = m["output"].(string)
 		}
 		faults[name] = m["code"]
-		if m["hint"] == "" || m["detail"] == "" {
-			t.Errorf("fault without hint or detail: %v", m)
+		for _, key := range []string{"detail", "meaning", "hint", "severity"} {
+			if text, _ := m[key].(string); text == "" {
+				t.Errorf("fault without %s: %v", key, m)
+			}
 		}
 	}
 	if faults["gone"] != "no_answer" || faults["nobus"] != "absent" || faults["fan"] == nil {

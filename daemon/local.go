@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/command"
-	"fieldpost/daemon/health"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/sampler"
 )
@@ -140,7 +139,7 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	case errors.Is(err, sampler.ErrUnknown):
 		return nil, &local.Error{Code: unknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(d.sensorNames(), ", "))}
 	case errors.As(err, &failed):
-		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: health.Lookup(failed.Code).DoAt(placeOf(d.o.Config, call.Sensor))}
+		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: d.health.CureOf(failed.Code, call.Sensor)}
 	case err != nil:
 		return nil, err
 	}

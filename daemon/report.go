@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
@@ -137,10 +136,20 @@ type FaultReport struct {
 	Subject string    `json:"subject"` // the sensor, output or part
 	Title   string    `json:"title"`
 	Detail  string    `json:"detail"`
+	Meaning string    `json:"meaning"`
 	Hint    string    `json:"hint"`
 	Since   time.Time `json:"since"`
 	For     float64   `json:"for_s"`
 	Error   bool      `json:"error"` // a person must act
+	// Because is the fault that explains this one, so that this one is not told;
+	// absent where it stands for itself.
+	Because *CauseReport `json:"because,omitempty"`
+}
+
+// CauseReport is a fault that explains another.
+type CauseReport struct {
+	Code    string `json:"code"`
+	Subject string `json:"subject"`
 }
 
 // lastSeen keeps each sensor's last reading or edge.
@@ -177,7 +186,7 @@ func (d *Daemon) report() Report {
 		Thing: d.o.Config.Thing, Version: d.o.Version, PID: os.Getpid(), Board: d.o.Board.String(), Run: d.spool.RunNumber(),
 		Time: brief(now.Wall), Started: when(d.started, now), Uptime: seconds(now.Mono - d.started.Mono), ClockSynced: now.Synced,
 		Link: d.reportLink(now), Certificate: d.reportCertificate(), Spool: d.reportSpool(),
-		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(d.o.Config, now, faults),
+		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(now, faults),
 	}
 }
 
@@ -242,7 +251,7 @@ func (d *Daemon) reportOrders() OrdersReport {
 	}
 }
 
-func (d *Daemon) reportSensors(now clock.Stamp, faults []health.Change) []SensorReport {
+func (d *Daemon) reportSensors(now clock.Stamp, faults []health.Explained) []SensorReport {
 	all := make([]SensorReport, 0, len(d.o.Config.Sensors))
 	for _, c := range d.o.Config.Sensors {
 		r := SensorReport{Name: c.Name, Chip: c.Chip, Faults: codesOf(c.Name, faults)}
@@ -254,7 +263,7 @@ func (d *Daemon) reportSensors(now clock.Stamp, faults []health.Change) []Sensor
 	return all
 }
 
-func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Change) []OutputReport {
+func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Explained) []OutputReport {
 	states := d.bank.States()
 	all := make([]OutputReport, 0, len(states))
 	for _, s := range states {
@@ -272,20 +281,24 @@ func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Change) []Output
 	return all
 }
 
-func reportFaults(cfg *config.Config, now clock.Stamp, faults []health.Change) []FaultReport {
+func reportFaults(now clock.Stamp, faults []health.Explained) []FaultReport {
 	all := make([]FaultReport, 0, len(faults))
 	for _, c := range faults {
 		age := time.Since(c.Since)
-		all = append(all, FaultReport{
-			Code: string(c.Fault.Code), Subject: c.Subject, Title: c.Fault.Title, Detail: c.Detail, Hint: c.Fault.DoAt(placeOf(cfg, c.Subject)),
-			Since: brief(now.Wall.Add(-age)), For: seconds(age), Error: c.Fault.Error,
-		})
+		r := FaultReport{
+			Code: string(c.Fault.Code), Subject: c.Subject, Title: c.Fault.Title, Detail: c.Detail, Meaning: c.Fault.Meaning, Hint: c.Cure,
+			Since: brief(now.Wall.Add(-age)), For: seconds(age), Error: c.Fault.Severity == health.Error,
+		}
+		if c.By != nil {
+			r.Because = &CauseReport{Code: string(c.By.Fault.Code), Subject: c.By.Subject}
+		}
+		all = append(all, r)
 	}
 	return all
 }
 
 // codesOf gives the codes of the faults of one subject.
-func codesOf(subject string, faults []health.Change) (codes []string) {
+func codesOf(subject string, faults []health.Explained) (codes []string) {
 	for _, c := range faults {
 		if c.Subject == subject {
 			codes = append(codes, string(c.Fault.Code))

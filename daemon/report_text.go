@@ -175,7 +175,11 @@ func (p *printer) faults(all []FaultReport) {
 	p.section("faults")
 	for _, f := range all {
 		p.line("  %s\t%s\t%s, for %s", f.Subject, f.Code, f.Title, span(f.For))
-		for _, more := range nonempty(f.Detail, f.Hint) {
+		more := nonempty(f.Detail, f.Meaning, f.Hint)
+		if by := f.Because; by != nil {
+			more = nonempty(f.Detail, fmt.Sprintf("because of %s: %s", by.Subject, by.Code))
+		}
+		for _, more := range more {
 			p.line("\t\t%s", more)
 		}
 	}

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/output"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -55,67 +55,77 @@ func (d *Daemon) tellFaults() {
 // fault tells a change of health to the journal and, as a message, to the
 // broker.
 func (d *Daemon) fault(c health.Change) {
-	subject := subjectField(d.o.Config, c.Subject)
-	level := slog.LevelWarn
-	switch {
-	case !c.Raised:
-		level = slog.LevelInfo
-	case c.Fault.Error:
-		level = slog.LevelError
-	}
-	hint := c.Fault.DoAt(placeOf(d.o.Config, c.Subject))
-	attrs := []any{subject.Name, c.Subject, "code", string(c.Fault.Code), "state", c.State()}
-	if c.Raised {
-		attrs = append(attrs, "detail", c.Detail, "hint", hint)
-	}
-	text := c.Subject + ": " + c.Fault.Title
-	if !c.Raised {
-		text = c.Subject + ": no longer: " + c.Fault.Title
-	}
-	d.log.Log(context.Background(), level, text, attrs...)
-
-	r := spool.Record{Kind: spool.Fault, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now()}
-	if subject.Name == "sensor" {
-		r.Sensor = c.Subject
-	} else {
-		r.Fields = append(r.Fields, subject)
-	}
-	r.Fields = append(r.Fields, sensors.Field{Name: "code", Value: string(c.Fault.Code)}, sensors.Field{Name: "state", Value: c.State()})
-	if c.Raised {
-		r.Fields = append(r.Fields, sensors.Field{Name: "detail", Value: c.Detail}, sensors.Field{Name: "hint", Value: hint})
-	}
+	logFault(d.log, c)
+	r := faultRecord(c)
+	r.Run, r.Stamp = d.spool.RunNumber(), d.o.Clock.Now()
 	d.take(r)
 }
 
-// subjectField says what a fault is about: a sensor, an output or a part.
-func subjectField(cfg *config.Config, name string) sensors.Field {
-	what := "part"
+// logFault writes a change of health into the log.
+func logFault(log *slog.Logger, c health.Change) {
+	level, text := slog.LevelWarn, c.Subject+": "+c.Fault.Title
+	attrs := []any{string(c.Kind), c.Subject, "code", string(c.Fault.Code), "state", c.State()}
 	switch {
-	case slices.ContainsFunc(cfg.Sensors, func(s sensors.Config) bool { return s.Name == name }):
-		what = "sensor"
-	case slices.ContainsFunc(cfg.Outputs, func(o output.Config) bool { return o.Name == name }):
-		what = "output"
+	case !c.Raised:
+		level, text = slog.LevelInfo, c.Subject+": no longer: "+c.Fault.Title
+	case c.Fault.Severity == health.Error:
+		level = slog.LevelError
 	}
-	return sensors.Field{Name: what, Value: name}
+	if c.Raised {
+		if len(c.Upon) > 0 {
+			attrs = append(attrs, "sensors", strings.Join(c.Upon, ", "))
+		}
+		attrs = append(attrs, "detail", c.Detail, "meaning", c.Fault.Meaning, "hint", c.Cure)
+	}
+	log.Log(context.Background(), level, text, attrs...)
 }
 
-// placeOf says by what the subject of a fault is reached.
-func placeOf(cfg *config.Config, subject string) health.Place {
-	for _, s := range cfg.Sensors {
-		switch {
-		case s.Name != subject:
-		case s.Place().Bus != "":
-			return health.OnBus
-		case s.Place().Pin != "":
-			return health.OnLine
-		case s.Place().Device != "":
-			return health.OfKernel
-		default:
-			return health.InZone
-		}
+// faultRecord makes a message of a change of health, but for its run and its time.
+func faultRecord(c health.Change) spool.Record {
+	r := spool.Record{Kind: spool.Fault}
+	add := func(name, value string) { r.Fields = append(r.Fields, sensors.Field{Name: name, Value: value}) }
+	if c.Kind == health.Sensor {
+		r.Sensor = c.Subject
+	} else {
+		add(string(c.Kind), c.Subject)
 	}
-	if slices.ContainsFunc(cfg.Outputs, func(o output.Config) bool { return o.Name == subject }) {
+	add("code", string(c.Fault.Code))
+	add("state", c.State())
+	if !c.Raised {
+		return r
+	}
+	add("severity", string(c.Fault.Severity))
+	if len(c.Upon) > 0 {
+		add("sensors", strings.Join(c.Upon, ", "))
+	}
+	add("detail", c.Detail)
+	add("meaning", c.Fault.Meaning)
+	add("hint", c.Cure)
+	return r
+}
+
+// subjects gives what faults may be raised about by name: the sensors and outputs.
+func subjects(cfg *config.Config) (all []health.Subject) {
+	for _, s := range cfg.Sensors {
+		all = append(all, health.Subject{Name: s.Name, Kind: health.Sensor, Place: placeOf(s), On: s.Place().Bus})
+	}
+	for _, o := range cfg.Outputs {
+		all = append(all, health.Subject{Name: o.Name, Kind: health.Output, Place: health.OnLine})
+	}
+	return all
+}
+
+// placeOf says by what a sensor is reached.
+func placeOf(s sensors.Config) health.Place {
+	switch {
+	case s.Place().Bus != "":
+		return health.OnBus
+	case s.Place().Pin != "":
 		return health.OnLine
+	case s.Place().Device != "":
+		return health.OfKernel
+	case s.Chip == "thermal":
+		return health.InZone
 	}
 	return ""
 }
@@ -152,11 +162,7 @@ func (w *linkWatch) put(s uplink.Status, now clock.Stamp) (before uplink.Status)
 const broker = "broker"
 
 // linkCodes are the faults that a connection that stands has overcome.
-var linkCodes = []health.Code{
-	health.NetworkDown, health.IdleTimeout, health.TLSTooOld, health.ServerUntrusted, health.ClockWrong, health.CertificateRejected,
-	health.CertificateUnusable, health.ConnectRefused, health.PublishDenied, health.NotDelivered, health.NoAcknowledgement,
-	health.DuplicateClient, health.WillRefused, health.SubscribeDenied,
-}
+var linkCodes = health.Codes(health.Link)
 
 // linked is told every change of the link's status, on the link's goroutine.
 func (d *Daemon) linked(s uplink.Status) {
@@ -185,23 +191,24 @@ func reachable(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 
 // linkFaults keeps the one fault about the link that is true now, and the
 // denied subscriptions beside it.
 func (d *Daemon) linkFaults(s uplink.Status) {
-	now := map[health.Code]string{}
+	type seen struct{ detail, cure string }
+	now := map[health.Code]seen{}
 	if s.Err != nil {
-		code, detail := explained(s.Err)
-		now[code] = detail
+		code, detail, cure := explained(s.Err)
+		now[code] = seen{detail, cure}
 	}
 	if len(s.Denied) > 0 {
-		now[health.SubscribeDenied] = fmt.Sprintf("left out: %q", s.Denied)
+		now[health.SubscribeDenied] = seen{detail: fmt.Sprintf("left out: %q", s.Denied)}
 	}
 	if s.Undelivered != "" {
-		now[health.NotDelivered] = fmt.Sprintf("published to %q", s.Undelivered)
+		now[health.NotDelivered] = seen{detail: fmt.Sprintf("published to %q", s.Undelivered)}
 	}
 	if !s.Connected && s.Err == nil {
 		return // nothing new is known yet
 	}
 	for _, c := range linkCodes {
-		if detail, wrong := now[c]; wrong {
-			d.health.Raise(c, broker, detail)
+		if saw, wrong := now[c]; wrong {
+			d.health.RaiseFor(c, broker, saw.detail, saw.cure)
 		} else {
 			d.health.Clear(c, broker)
 		}
@@ -210,17 +217,18 @@ func (d *Daemon) linkFaults(s uplink.Status) {
 
 // codeOf gives the fault that an error of the link is.
 func codeOf(err error) health.Code {
-	code, _ := explained(err)
+	code, _, _ := explained(err)
 	return code
 }
 
-// explained gives the fault that an error of the link is, and what was seen.
-func explained(err error) (code health.Code, detail string) {
+// explained gives the fault that an error of the link is, what was seen, and what to
+// do in this case; "" is what is to be done about the fault.
+func explained(err error) (code health.Code, detail, cure string) {
 	var e *uplink.Explained
 	if errors.As(err, &e) {
-		return health.Code(e.Code), e.Error() + "; " + e.Hint
+		return health.Code(e.Code), e.Error(), e.Hint
 	}
-	return health.NetworkDown, err.Error()
+	return health.NetworkDown, err.Error(), ""
 }
 
 // tell passes on changes of health and keeps STATUS= current, until ctx ends.

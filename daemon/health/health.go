@@ -7,10 +7,11 @@
 //
 // A fault is raised about a subject (a sensor, an output, "broker") and is
 // cleared when that works again. Only changes are told; a fault that goes on
-// is told once.
+// is told once, and one that another explains not at all.
 package health
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,10 +22,15 @@ import (
 // Change is one fault raised or cleared.
 type Change struct {
 	Fault   Fault
-	Subject string    // the sensor, output or part it is about
-	Detail  string    // what was seen, when raised
-	Raised  bool      // raised, or else cleared
-	Since   time.Time // when it was raised; its monotonic clock tells for how long
+	Subject string // the sensor, output or part it is about
+	Kind    Kind   // which of these
+	Detail  string // what was seen, when raised
+	Cure    string // what to do: in this case, at this place, or about the fault
+	Raised  bool   // raised, or else cleared
+	// Upon names the subjects that are on this one, such as the sensors on a bus;
+	// those of their faults that this one explains are not told.
+	Upon  []string
+	Since time.Time // when it was raised; its monotonic clock tells for how long
 }
 
 // State gives "raised" or "cleared".
@@ -35,13 +41,21 @@ func (c Change) State() string {
 	return "cleared"
 }
 
-// Health is the present state. Its methods may be called from any goroutine.
-// The zero value is not usable; see [New].
+// Explained is a fault that is raised, and the one that explains it.
+type Explained struct {
+	Change
+	By *Change // nil where it stands for itself
+}
+
+// Health is the present state. Its methods may be called from any goroutine. A
+// nil Health has nothing wrong and tells nobody. The zero value is not usable; see
+// [New].
 type Health struct {
 	notify func(Change)
 
-	mu  sync.Mutex
-	now map[key]Change
+	mu       sync.Mutex
+	subjects map[string]Subject
+	now      map[key]*fault
 }
 
 type key struct {
@@ -49,86 +63,186 @@ type key struct {
 	subject string
 }
 
+// fault is one that is raised.
+type fault struct {
+	Change
+	told bool
+}
+
 // New makes a Health on which nothing is wrong. Every change is handed to
 // notify, in order, on the goroutine that raised or cleared; notify must not
 // block nor call back.
 func New(notify func(Change)) *Health {
-	return &Health{notify: notify, now: map[key]Change{}}
+	return &Health{notify: notify, now: map[key]*fault{}}
 }
 
-// Raise says that subject has the fault. Raising it again does nothing but
-// renew the detail.
-func (h *Health) Raise(code Code, subject, detail string) {
+// Know says which sensors and outputs there are, in place of those it was told of
+// before. Whatever else has a fault is a part.
+func (h *Health) Know(subjects []Subject) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subjects = map[string]Subject{}
+	for _, s := range subjects {
+		h.subjects[s.Name] = s
+	}
+}
+
+// Raise says that subject has the fault. Raising it again renews the detail, and
+// tells nobody.
+//
+// While a fault that it depends on is raised, the fault is kept and not told. When
+// that one is over, it is told the next time it is raised: most are over then too,
+// and nobody has to read of each sensor on a bus that it failed and works again. So
+// whoever raises a fault that depends on another raises it with each failure.
+func (h *Health) Raise(code Code, subject, detail string) { h.RaiseFor(code, subject, detail, "") }
+
+// RaiseFor is like [Health.Raise], for who knows better than the registry what is to
+// be done in this case; "" is what the registry says.
+func (h *Health) RaiseFor(code Code, subject, detail, cure string) {
+	if h == nil {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := key{code, subject}
-	before, known := h.now[k]
-	c := Change{Fault: Lookup(code), Subject: subject, Detail: detail, Raised: true, Since: time.Now()}
-	if known {
-		c.Since = before.Since
-	}
-	h.now[k] = c
+	f, known := h.now[k]
 	if !known {
-		h.notify(c)
+		f = &fault{Change: Change{Since: time.Now()}}
+		h.now[k] = f
+	}
+	registered, about := Lookup(code), h.subjectLocked(subject)
+	f.Change = Change{
+		Fault: registered, Subject: subject, Kind: about.Kind, Detail: detail, Cure: cmp.Or(cure, registered.CureOf(about.Place)),
+		Raised: true, Upon: h.uponLocked(subject), Since: f.Since,
+	}
+	if !f.told && h.causeLocked(f) == nil {
+		f.told = true
+		h.notify(f.Change)
 	}
 }
 
 // Clear says that subject no longer has the fault.
 func (h *Health) Clear(code Code, subject string) {
+	if h == nil {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.clear(key{code, subject})
+	h.clearLocked(key{code, subject})
 }
 
 // ClearAll says that nothing is wrong with subject, in any of the codes; in
 // all codes where none is given.
 func (h *Health) ClearAll(subject string, codes ...Code) {
+	if h == nil {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, c := range h.current() {
-		if c.Subject == subject && (len(codes) == 0 || slices.Contains(codes, c.Fault.Code)) {
-			h.clear(key{c.Fault.Code, subject})
+	for _, f := range h.currentLocked() {
+		if f.Subject == subject && (len(codes) == 0 || slices.Contains(codes, f.Fault.Code)) {
+			h.clearLocked(key{f.Fault.Code, subject})
 		}
 	}
 }
 
-func (h *Health) clear(k key) {
-	c, known := h.now[k]
+func (h *Health) clearLocked(k key) {
+	f, known := h.now[k]
 	if !known {
 		return
 	}
 	delete(h.now, k)
-	c.Raised = false
-	h.notify(c)
+	if f.told {
+		f.Raised = false
+		h.notify(f.Change)
+	}
+}
+
+// subjectLocked gives what is known of a subject.
+func (h *Health) subjectLocked(name string) Subject {
+	if s, ok := h.subjects[name]; ok {
+		return s
+	}
+	return Subject{Name: name, Kind: Part}
+}
+
+// uponLocked gives the names of the subjects that are on another, in order.
+func (h *Health) uponLocked(name string) (upon []string) {
+	for _, s := range h.subjects {
+		if s.On == name && name != "" {
+			upon = append(upon, s.Name)
+		}
+	}
+	slices.Sort(upon)
+	return upon
+}
+
+// causeLocked gives the fault that explains another, or nil.
+func (h *Health) causeLocked(f *fault) *fault {
+	for _, code := range f.Fault.DependsOn {
+		for _, subject := range []string{f.Subject, h.subjectLocked(f.Subject).On} {
+			if cause, ok := h.now[key{code, subject}]; ok {
+				return cause
+			}
+		}
+	}
+	return nil
+}
+
+// CureOf gives what would be to do about a fault of subject, raised or not.
+func (h *Health) CureOf(code Code, subject string) string {
+	if h == nil {
+		return Lookup(code).Cure
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return Lookup(code).CureOf(h.subjectLocked(subject).Place)
 }
 
 // Current gives what is wrong now, ordered by subject and code.
-func (h *Health) Current() []Change {
+func (h *Health) Current() []Explained {
+	if h == nil {
+		return nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.current()
+	all := make([]Explained, 0, len(h.now))
+	for _, f := range h.currentLocked() {
+		e := Explained{Change: f.Change}
+		if cause := h.causeLocked(f); cause != nil {
+			by := cause.Change
+			e.By = &by
+		}
+		all = append(all, e)
+	}
+	return all
 }
 
-func (h *Health) current() []Change {
-	all := make([]Change, 0, len(h.now))
-	for _, c := range h.now {
-		all = append(all, c)
+func (h *Health) currentLocked() []*fault {
+	all := make([]*fault, 0, len(h.now))
+	for _, f := range h.now {
+		all = append(all, f)
 	}
-	slices.SortFunc(all, func(a, b Change) int {
+	slices.SortFunc(all, func(a, b *fault) int {
 		return strings.Compare(a.Subject+" "+string(a.Fault.Code), b.Subject+" "+string(b.Fault.Code))
 	})
 	return all
 }
 
-// Summary gives one line for STATUS=: "all well", or what is wrong.
+// Summary gives one line for STATUS=: "all well", or what is wrong that nothing else
+// explains.
 func (h *Health) Summary() string {
-	all := h.Current()
-	if len(all) == 0 {
-		return "all well"
+	var parts []string
+	for _, e := range h.Current() {
+		if e.By == nil {
+			parts = append(parts, fmt.Sprintf("%s: %s", e.Subject, e.Fault.Title))
+		}
 	}
-	parts := make([]string, 0, len(all))
-	for _, c := range all {
-		parts = append(parts, fmt.Sprintf("%s: %s", c.Subject, c.Fault.Title))
+	if len(parts) == 0 {
+		return "all well"
 	}
 	return strings.Join(parts, "; ")
 }

@@ -79,20 +79,95 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// Every fault says in full what it means and what to do, and has its own code.
-func TestFaultsAreComplete(t *testing.T) {
-	seen := map[Code]bool{}
-	for _, f := range Faults {
-		if seen[f.Code] {
-			t.Errorf("%s is registered twice", f.Code)
+// A fault that another explains is not told while that one is raised, whatever
+// comes of it meanwhile; when it is raised again after that, it is.
+func TestExplainedFaultsAreNotTold(t *testing.T) {
+	var told []string
+	h := New(func(c Change) { told = append(told, c.Subject+" "+string(c.Fault.Code)+" "+c.State()) })
+	h.Know([]Subject{{Name: "air", Kind: Sensor, Place: OnBus, On: "i2c-1"}, {Name: "soil", Kind: Sensor, Place: OnBus, On: "i2c-1"}, {Name: "far", Kind: Sensor, Place: OnBus, On: "i2c-2"}})
+	want := func(what string, all ...string) {
+		t.Helper()
+		if !slices.Equal(told, all) {
+			t.Errorf("%s: told\n%q, want\n%q", what, told, all)
 		}
-		seen[f.Code] = true
-		if f.Title == "" || !strings.HasSuffix(f.Means, ".") || !strings.HasSuffix(f.Do, ".") {
-			t.Errorf("%s is incomplete: %+v", f.Code, f)
+		told = nil
+	}
+	h.Raise(NoAnswer, "air", "before")
+	h.Raise(BusStuck, "i2c-1", "")
+	want("before", "air no_answer raised", "i2c-1 bus_stuck raised")
+	h.Raise(NoAnswer, "soil", "")
+	h.Raise(ReadFailed, "air", "")
+	h.Raise(EdgesLost, "soil", "")
+	h.Raise(NoAnswer, "far", "")
+	h.Clear(ReadFailed, "air")
+	want("while it is stuck", "soil edges_lost raised", "far no_answer raised")
+	if got, want := h.Summary(), "far: does not answer; i2c-1: bus is stuck; soil: changed faster than can be followed"; got != want {
+		t.Errorf("summary %q, want %q", got, want)
+	}
+	for _, e := range h.Current() {
+		explained := e.Fault.Code == NoAnswer && e.Subject != "far"
+		if got := e.By != nil; got != explained || explained && (e.By.Subject != "i2c-1" || e.By.Fault.Code != BusStuck) {
+			t.Errorf("%s %s is explained by %+v", e.Subject, e.Fault.Code, e.By)
 		}
 	}
-	if got := Lookup("nonsense"); got.Code != "nonsense" || !strings.Contains(got.Means, "Unregistered") {
-		t.Errorf("lookup of an unregistered code gives %+v", got)
+	h.Clear(NoAnswer, "air")
+	h.Clear(BusStuck, "i2c-1")
+	want("moving again", "air no_answer cleared", "i2c-1 bus_stuck cleared")
+	h.Raise(NoAnswer, "soil", "still")
+	h.Raise(NoAnswer, "soil", "still")
+	h.Clear(NoAnswer, "soil")
+	want("after it", "soil no_answer raised", "soil no_answer cleared")
+
+	h.Raise(NetworkDown, "broker", "")
+	h.Raise(SubscribeDenied, "broker", "of the connection before")
+	h.Clear(SubscribeDenied, "broker")
+	h.Raise(NetworkDown, "elsewhere", "")
+	h.Clear(NetworkDown, "broker")
+	h.Raise(SubscribeDenied, "broker", "")
+	want("broker", "broker network_down raised", "elsewhere network_down raised", "broker network_down cleared", "broker subscribe_denied raised")
+}
+
+// A change says what kind of thing it is about, what is on it, and what to do there.
+func TestSubjects(t *testing.T) {
+	var last Change
+	h := New(func(c Change) { last = c })
+	h.Know([]Subject{{Name: "air", Kind: Sensor, Place: OnBus, On: "i2c-1"}, {Name: "fan", Kind: Output, Place: OnLine}, {Name: "an", Kind: Sensor, Place: OnBus, On: "i2c-1"}})
+	for _, tc := range []struct {
+		subject string
+		kind    Kind
+		upon    string
+		cure    string
+	}{
+		{"air", Sensor, "", "/dev/i2c-*"},
+		{"fan", Output, "", "gpioinfo"},
+		{"i2c-1", Part, "air an", Lookup(Absent).Cure},
+		{"", Part, "", Lookup(Absent).Cure},
+	} {
+		h.Raise(Absent, tc.subject, "")
+		if last.Subject != tc.subject || last.Kind != tc.kind || strings.Join(last.Upon, " ") != tc.upon || !strings.Contains(last.Cure, tc.cure) || h.CureOf(Absent, tc.subject) != last.Cure {
+			t.Errorf("%q: %+v", tc.subject, last)
+		}
+	}
+	h.RaiseFor(Denied, "fan", "", "do this")
+	if last.Cure != "do this" {
+		t.Errorf("with a cure of its own: %+v", last)
+	}
+	h.Know(nil)
+	h.Raise(LineBusy, "fan", "")
+	if last.Kind != Part {
+		t.Errorf("what is known no more: %+v", last)
+	}
+}
+
+func TestNilHealth(t *testing.T) {
+	var h *Health
+	h.Know([]Subject{{Name: "air"}})
+	h.Raise(NoAnswer, "air", "")
+	h.RaiseFor(NoAnswer, "air", "", "do this")
+	h.Clear(NoAnswer, "air")
+	h.ClearAll("air")
+	if h.Current() != nil || h.Summary() != "all well" || h.CureOf(NoAnswer, "air") != Lookup(NoAnswer).Cure {
+		t.Error("a nil Health has something wrong")
 	}
 }
 

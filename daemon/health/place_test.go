@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -9,9 +10,10 @@ import (
 // and no fault that can be at a line or in a zone speaks of I2C there.
 func TestHintsFitTheirPlace(t *testing.T) {
 	words := map[Place][]string{
-		OnBus:  {"gpio", "GPIO", "pin", "thermal"},
-		OnLine: {"i2c", "I2C", "bus", "thermal", "chip"},
-		InZone: {"i2c", "I2C", "bus", "gpio", "GPIO", "pin", "wir"},
+		OnBus:    {"gpio", "GPIO", "pin", "thermal"},
+		OnLine:   {"i2c", "I2C", "bus", "thermal", "chip"},
+		InZone:   {"i2c", "I2C", "bus", "gpio", "GPIO", "pin", "wir"},
+		OfKernel: {"gpio", "GPIO", "pin", "thermal"},
 	}
 	sensors := []Code{NoAnswer, WrongAnswer, Absent, Denied, LineBusy, ReadFailed}
 	for place, foreign := range words {
@@ -19,7 +21,7 @@ func TestHintsFitTheirPlace(t *testing.T) {
 			if code == LineBusy && place != OnLine {
 				continue // only lines are held
 			}
-			do := Lookup(code).DoAt(place)
+			do := Lookup(code).CureOf(place)
 			if do == "" {
 				t.Errorf("%s at %s: nothing to do", code, place)
 			}
@@ -30,12 +32,12 @@ func TestHintsFitTheirPlace(t *testing.T) {
 			}
 		}
 	}
-	for code := range doAt {
-		if Lookup(code).Means == "Unregistered fault." {
-			t.Errorf("%s is no fault", code)
+	for _, code := range sensors { // of a place that nobody knows
+		if do := Lookup(code).Cure; code != LineBusy && slices.ContainsFunc([]string{"i2c", "I2C", "bus", "gpio", "GPIO", "pin", "thermal"}, func(w string) bool { return strings.Contains(do, w) }) {
+			t.Errorf("%s speaks of one kind of hardware: %s", code, do)
 		}
 	}
-	if f := Lookup(NetworkDown); f.DoAt(OnBus) != f.Do || f.DoAt("") != f.Do {
+	if f := Lookup(NetworkDown); f.CureOf(OnBus) != f.Cure || f.CureOf("") != f.Cure {
 		t.Error("what has no place has another hint")
 	}
 }

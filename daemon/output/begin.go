@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"fieldpost/daemon/health"
 	"fieldpost/sensors/board"
 )
 
@@ -94,7 +93,7 @@ func (p *pin) request(now time.Time) {
 		}
 		level = Level(got)
 	}
-	p.b.o.Health.ClearAll(p.c.Name, health.Absent, health.Denied, health.LineBusy, health.OutputFailed)
+	p.b.o.Health.ClearAll(p.c.Name, lineFaults...)
 	p.line, p.wait, p.again, p.moved, p.onSince = line, retryFirst, time.Time{}, now, time.Time{}
 	p.begun(level, next, now)
 }
@@ -134,7 +133,7 @@ func (p *pin) begun(level Level, next end, now time.Time) {
 func (p *pin) unclaimed(err error, now time.Time) {
 	p.b.whereabouts(p, true)
 	code := faultOf(err)
-	for _, c := range []health.Code{health.Absent, health.Denied, health.LineBusy, health.OutputFailed} {
+	for _, c := range lineFaults {
 		if c != code {
 			p.b.o.Health.Clear(c, p.c.Name)
 		}

@@ -66,6 +66,9 @@ func (e *FailedError) Error() string { return fmt.Sprintf("drive output %q: %v",
 // Unwrap gives why.
 func (e *FailedError) Unwrap() error { return e.Err }
 
+// lineFaults are the faults that a line that is ours disproves.
+var lineFaults = health.Codes(health.Line)
+
 // faultOf names what keeps a line from being requested.
 func faultOf(err error) health.Code {
 	var busy *board.BusyError

@@ -12,9 +12,7 @@ import (
 )
 
 // readFaults are the faults that a good reading disproves.
-var readFaults = []health.Code{
-	health.NoAnswer, health.WrongAnswer, health.Absent, health.Denied, health.LineBusy, health.AddressOwned, health.ReadFailed,
-}
+var readFaults = health.Codes(health.Reading)
 
 // failure is an error with the fault that it is.
 type failure struct {

@@ -328,21 +328,13 @@ func explainNetwork(err error, at Scene) *Explained {
 // blamesCredentials reports whether a failure may come from the certificate,
 // the key or the roots, so that others might do better.
 func blamesCredentials(code string) bool {
-	switch health.Code(code) {
-	case health.CertificateRejected, health.ConnectRefused, health.ServerUntrusted, health.CertificateUnusable:
-		return true
-	}
-	return false
+	return health.Lookup(health.Code(code)).Credential
 }
 
 // needsPerson reports whether a failure will hardly pass by itself, so that
 // trying often is of no use and a burden on the broker.
 func needsPerson(code string) bool {
-	switch health.Code(code) {
-	case health.CertificateRejected, health.ConnectRefused, health.TLSTooOld, health.ServerUntrusted, health.SubscribeDenied, health.PublishDenied, health.DuplicateClient:
-		return true
-	}
-	return false
+	return health.Lookup(health.Code(code)).Refusal
 }
 
 // hostOf gives the host of host:port.
