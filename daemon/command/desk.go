@@ -89,9 +89,6 @@ func New(o Options) *Desk {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Health == nil {
-		o.Health = health.New(func(health.Change) {})
-	}
 	d := &Desk{o: o, ending: make(chan struct{}), lanes: map[string]*lane{}, flying: map[string]*ticket{}}
 	d.end = sync.OnceFunc(func() { close(d.ending) })
 	d.malformed = limiter{burst: malformedBurst, interval: malformedInterval}

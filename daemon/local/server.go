@@ -67,9 +67,6 @@ type listener interface {
 
 // New makes a server. It touches nothing until [Server.Run].
 func New(o Options) *Server {
-	if o.Health == nil {
-		o.Health = health.New(func(health.Change) {})
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

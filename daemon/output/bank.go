@@ -22,7 +22,7 @@ type Options struct {
 	Store   Store              // keeps lines driven that are to stay as they are; nil does not
 	Levels  journal.Storage    // where levels are kept for the next run; nil keeps none
 	Clock   clock.Clock        // stamps events
-	Health  *health.Health     // told of faults, with the output's name as subject
+	Health  *health.Health     // told of faults, with the output's name as subject; nil tells nobody
 	Loop    *health.Loop       // turned by Run
 	Log     *slog.Logger       // nil discards
 	Event   func(spool.Record) // takes events, one at a time; must not call back
@@ -69,9 +69,6 @@ type Bank struct {
 // had just been started, unless the link has been down for its safe_after by
 // then.
 func Open(o Options) *Bank {
-	if o.Health == nil {
-		o.Health = health.New(func(health.Change) {})
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -21,9 +21,9 @@ type Options struct {
 	Sensors []sensors.Config // as package config gives them: checked and complete
 	Run     uint64           // the daemon's run, stamped on every record
 	Clock   clock.Clock
-	Health  *health.Health
-	Loop    *health.Loop // turned at least once a second while Run runs; may be nil
-	Log     *slog.Logger // nil discards
+	Health  *health.Health // told of the faults of sensors and buses; nil tells nobody
+	Loop    *health.Loop   // turned at least once a second while Run runs; may be nil
+	Log     *slog.Logger   // nil discards
 	// Emit takes the records, for each sensor from one goroutine at a time
 	// and in the order of their Seq. It should not block for long: while it
 	// does, that sensor waits.

@@ -42,9 +42,6 @@ func (o Options) complete() (Options, error) {
 	if o.Memory == 0 {
 		o.Memory = defaultMemory
 	}
-	if o.Health == nil {
-		o.Health = health.New(func(health.Change) {})
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
