@@ -123,10 +123,10 @@ func TestReadmeNamesTheCommands(t *testing.T) {
 	}
 }
 
-// deploy/demo.svg is made of testdata/demo-picture.txt, which is what `make demo`
+// deploy/demo.svg is made of testdata/demo.picture, which is what `make demo`
 // has printed, shortened: go test ./cmd/fieldpost -run TestPicture -update.
 func TestPictureOfTheDemo(t *testing.T) {
-	source, err := os.ReadFile("testdata/demo-picture.txt")
+	source, err := os.ReadFile("testdata/demo.picture")
 	if err != nil {
 		t.Fatal(err)
 	}
