@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"fieldpost/daemon"
@@ -63,11 +64,12 @@ func printStatus(c *cobra.Command, r daemon.Report, asJSON bool) error {
 	} else if err := r.Print(c.OutOrStdout()); err != nil {
 		return err
 	}
-	switch n := len(r.Faults); n {
+	wrong := slices.DeleteFunc(slices.Clone(r.Faults), func(f daemon.FaultReport) bool { return f.Because != nil })
+	switch n := len(wrong); n {
 	case 0:
 		return nil
 	case 1:
-		return fmt.Errorf("%s: %s", r.Faults[0].Subject, r.Faults[0].Title)
+		return fmt.Errorf("%s: %s", wrong[0].Subject, wrong[0].Title)
 	default:
 		return fmt.Errorf("%d things are wrong", n)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/health"
 	"fieldpost/sensors"
 )
 
@@ -62,6 +63,45 @@ func TestStuckBus(t *testing.T) {
 		if !strings.Contains(after, "a reading 2") || !strings.Contains(after, "b reading 2") {
 			t.Errorf("after it moved: %s", after)
 		}
+		r.stop()
+	})
+}
+
+// Of a bus that is stuck the bus is told of, and not each sensor on it. Which of them
+// fails of itself comes out as soon as the bus moves again.
+func TestStuckBusIsOneFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		stuck := &fake{sense: func(n int) ([]sensors.Field, error) {
+			if n == 2 {
+				<-release
+			}
+			return degrees(20)
+		}}
+		dead := &fake{sense: func(n int) ([]sensors.Field, error) {
+			if n == 1 {
+				return degrees(20)
+			}
+			return nil, sensors.ErrFault
+		}}
+		r := run(t, map[string]*fake{"stuck": stuck, "live": {}, "dead": dead},
+			sensors.Config{Name: "a", Chip: "stuck", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "b", Chip: "live", Every: 20 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
+			sensors.Config{Name: "d", Chip: "dead", Every: 20 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
+		var known []health.Subject
+		for _, c := range r.s.o.Sensors {
+			known = append(known, health.Subject{Name: c.Name, Kind: health.Sensor, On: c.Place().Bus})
+		}
+		r.s.o.Health.Know(known)
+		pass(time.Minute)
+		same(t, "faults", changed(r), []string{"a read_failed raised", "i2c-1 bus_stuck raised"})
+		if now := r.s.o.Health.Current(); len(now) != 4 {
+			t.Errorf("wrong now, told or not: %+v", now)
+		}
+		close(release)
+		pass(2 * time.Second)
+		same(t, "faults", sorted(changed(r)), []string{
+			"a read_failed cleared", "a read_failed raised", "d wrong_answer raised", "i2c-1 bus_stuck cleared", "i2c-1 bus_stuck raised"})
 		r.stop()
 	})
 }
