@@ -326,8 +326,8 @@ var Faults = []Fault{
 	{
 		Code: NoAcknowledgement, Severity: Warning, Concerns: []Concern{Link},
 		Title:   "broker does not acknowledge",
-		Meaning: "Messages were sent but no acknowledgement came in time; the connection was made anew.",
-		Cure:    "A passing overload, or the broker discards what exceeds its rate.",
+		Meaning: "Messages were sent but no acknowledgement came in time, so the connection was made anew: a passing overload, or the broker discards what exceeds its rate.",
+		Cure:    "Nothing, if it passes; otherwise send fewer messages: a longer `every`, or `readings.batch`.",
 	},
 	{
 		Code: DuplicateClient, Severity: Error, Concerns: []Concern{Link},
