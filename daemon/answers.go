@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 )
 
 const (
@@ -44,7 +44,7 @@ type waiter struct {
 	timer *time.Timer
 }
 
-func decisionOf(r spool.Record) decision {
+func decisionOf(r message.Record) decision {
 	d := decision{boot: r.Stamp.Boot, mono: r.Stamp.Mono}
 	for _, f := range r.Fields {
 		text, _ := f.Value.(string)
@@ -61,7 +61,7 @@ func decisionOf(r spool.Record) decision {
 // await is called before an answer goes into the spool. kept is closed when it
 // has arrived, at the latest after patience, when it is on disk; nil is where
 // too many are waited for.
-func (a *answers) await(r spool.Record, patience time.Duration) (kept <-chan struct{}) {
+func (a *answers) await(r message.Record, patience time.Duration) (kept <-chan struct{}) {
 	of := decisionOf(r)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -81,7 +81,7 @@ func (a *answers) await(r spool.Record, patience time.Duration) (kept <-chan str
 }
 
 // arrived notes that the broker has acknowledged an answer.
-func (a *answers) arrived(r spool.Record) { a.end(decisionOf(r), nil) }
+func (a *answers) arrived(r message.Record) { a.end(decisionOf(r), nil) }
 
 // end has nobody wait any more; w is which, nil whichever there is.
 func (a *answers) end(of decision, w *waiter) {

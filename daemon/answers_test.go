@@ -11,11 +11,12 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 )
 
 // reply is an answer as a record.
-func reply(id string, mono time.Duration) spool.Record {
+func reply(id string, mono time.Duration) message.Record {
 	return command.Answer{ID: id, Status: command.Done, Output: "pump", Stamp: clock.Stamp{Boot: "b", Mono: mono}}.Record()
 }
 

@@ -15,7 +15,7 @@ import (
 	"fieldpost/daemon"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -78,8 +78,8 @@ func alone(ctx context.Context, path string) error {
 		Log: systemd.NewLogger(os.Stderr, slog.LevelWarn),
 	}
 	if os.Getenv(childCounts) == "readings" {
-		o.Taken = func(r spool.Record) {
-			if r.Kind == spool.Reading {
+		o.Taken = func(r message.Record) {
+			if r.Kind == message.Reading {
 				m.reach(m.n.Add(1))
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/sensors"
 
@@ -237,7 +238,7 @@ func keepReadings(b *testing.B, s *site, n int) {
 			b.Fatal(err)
 		}
 		for i := range part {
-			r := spool.Record{Kind: spool.Reading, Sensor: "old", Run: old.RunNumber(), Seq: uint64(i) + 1, Stamp: now.Now()}
+			r := message.Record{Kind: message.Reading, Sensor: "old", Run: old.RunNumber(), Seq: uint64(i) + 1, Stamp: now.Now()}
 			r.Fields = []sensors.Field{{Name: "temperature", Value: 21.5}}
 			if err := old.Append(r); err != nil {
 				b.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/awsiot"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -53,15 +53,15 @@ func BenchmarkReadingToPUBACK(b *testing.B) {
 			s.bus.AddLM75(0x48, 11)
 			began := make(chan time.Time, 4096) // one sensor's readings are taken and acknowledged in one order
 			took := make(chan time.Duration, 4096)
-			fast := func(r spool.Record) bool { return r.Kind == spool.Reading && r.Sensor == "fast" }
+			fast := func(r message.Record) bool { return r.Kind == message.Reading && r.Sensor == "fast" }
 			s.launch(daemon.Options{
 				Config: cfg, Log: slog.New(slog.DiscardHandler),
-				Taken: func(r spool.Record) {
+				Taken: func(r message.Record) {
 					if fast(r) {
 						began <- time.Now()
 					}
 				},
-				Acked: func(r spool.Record) {
+				Acked: func(r message.Record) {
 					if fast(r) {
 						took <- time.Since(<-began)
 					}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"fieldpost/daemon"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -20,18 +20,18 @@ func TestTwoBoardsFromOneCard(t *testing.T) {
 	s := newSite(t, nil)
 	heard := s.ear("test-ear")
 	cfg := s.config("", "")
-	run := func(board, thing, client, endpoint string, dir string) (taken chan spool.Record, linked chan uplink.Status, stop func() error) {
+	run := func(board, thing, client, endpoint string, dir string) (taken chan message.Record, linked chan uplink.Status, stop func() error) {
 		c := *cfg
 		c.Thing, c.Spool.Dir, c.Broker.Endpoint, c.Broker.ClientID = thing, filepath.Join(s.dir, dir), endpoint, client
-		taken, linked = make(chan spool.Record, 4096), make(chan uplink.Status, 256)
+		taken, linked = make(chan message.Record, 4096), make(chan uplink.Status, 256)
 		stop = s.launch(daemon.Options{
 			Config: &c, Fingerprint: board, Log: slog.New(slog.DiscardHandler),
-			Taken: func(r spool.Record) { taken <- r }, Linked: changes(linked),
+			Taken: func(r message.Record) { taken <- r }, Linked: changes(linked),
 		})
 		return taken, linked, stop
 	}
 	taken, _, stop := run("first", "east", "thing-1", "127.0.0.1:1", "card") // nobody is there
-	first := until(t, "reading", taken, func(r spool.Record) bool { return r.Kind == spool.Reading })
+	first := until(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"fieldpost/daemon"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 
@@ -61,17 +61,17 @@ func TestCredentialsHang(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "fieldpost.sock")
-	taken, linked := make(chan spool.Record, 4096), make(chan uplink.Status, 256)
-	r := &running{acked: make(chan spool.Record, 4096), linked: linked}
+	taken, linked := make(chan message.Record, 4096), make(chan uplink.Status, 256)
+	r := &running{acked: make(chan message.Record, 4096), linked: linked}
 	read := func(path string, _ int64) ([]byte, error) { return os.ReadFile(path) } // which takes a FIFO for a file
 	r.stop = s.launch(daemon.Options{
 		Config: s.config("", ""), Socket: socket, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
-		Taken: func(rec spool.Record) {
-			if rec.Kind == spool.Fault {
+		Taken: func(rec message.Record) {
+			if rec.Kind == message.Fault {
 				taken <- rec
 			}
 		},
-		Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(linked), ReadFile: read,
+		Acked: func(rec message.Record) { r.acked <- rec }, Linked: changes(linked), ReadFile: read,
 	})
 	r.linkedUp(t)
 	whole := told(t, socket, "certificate", func(r daemon.Report) bool { return r.Certificate.Error == "" })
@@ -91,8 +91,8 @@ func TestCredentialsHang(t *testing.T) {
 	if c := now.Certificate; !c.Expires.Equal(whole.Certificate.Expires) || !strings.Contains(c.Error, "the disk has not answered for") {
 		t.Errorf("certificate %+v, before the hang %+v", c, whole.Certificate)
 	}
-	until(t, "fault", taken, func(rec spool.Record) bool { return strings.Contains(fmt.Sprint(rec.Fields), "certificate_stuck") })
-	until(t, "reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading && rec.Seq > 100 })
+	until(t, "fault", taken, func(rec message.Record) bool { return strings.Contains(fmt.Sprint(rec.Fields), "certificate_stuck") })
+	until(t, "reading", r.acked, func(rec message.Record) bool { return rec.Kind == message.Reading && rec.Seq > 100 })
 	if err := r.stop(); err != nil {
 		t.Errorf("the end: %v", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
 	"fieldpost/daemon/local"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
@@ -58,7 +59,7 @@ type Options struct {
 	Watchdog time.Duration
 	// Taken and Acked are told every record on its way in and every one the
 	// broker has acknowledged; either may be nil. They must not block.
-	Taken, Acked func(spool.Record)
+	Taken, Acked func(message.Record)
 	// Linked is told every change of the link; may be nil. It must not block.
 	Linked func(uplink.Status)
 }
@@ -183,13 +184,13 @@ func (d *Daemon) linkConfig() uplink.Config {
 		Limits:     uplink.Limits(cfg.Broker.Limits),
 		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
 		Farewell: func() uplink.Mail {
-			r := d.status("offline", sensors.Field{Name: "reason", Value: "stop"})
-			return uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: spool.Encode(cfg.Thing, r)}
+			r := message.Farewell(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source())
+			return uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, r)}
 		},
 	}
 	if cfg.Broker.Will != "none" {
 		// It carries no time: it is written long before it is sent.
-		c.Will = &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: willPayload(cfg.Thing)}
+		c.Will = &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, message.Will())}
 	}
 	if cfg.Broker.Verify != "none" {
 		c.Echo = uplink.Echo{Topic: cfg.ReadingsTopic(itself), Subscribe: cfg.Broker.Verify == "subscribe"}
@@ -325,8 +326,8 @@ func (d *Daemon) settle(limit time.Duration) {
 
 // acked is told what the broker has acknowledged: answers, and where somebody
 // asks for them all records.
-func (d *Daemon) acked(r spool.Record) {
-	if r.Kind == spool.Answer {
+func (d *Daemon) acked(r message.Record) {
+	if r.Kind == message.Answer {
 		d.answers.arrived(r)
 	}
 	if d.o.Acked != nil {
@@ -336,14 +337,14 @@ func (d *Daemon) acked(r spool.Record) {
 
 // answer puts an answer into the spool. kept is closed when the broker has it
 // or it is on disk.
-func (d *Daemon) answer(r spool.Record) (kept <-chan struct{}) {
+func (d *Daemon) answer(r message.Record) (kept <-chan struct{}) {
 	kept = d.answers.await(r, durableAfter(d.o.Config.Spool.AtRisk))
 	d.take(r)
 	return kept
 }
 
 // take puts a record into the spool.
-func (d *Daemon) take(r spool.Record) {
+func (d *Daemon) take(r message.Record) {
 	r.Source = d.spool.Source()
 	if d.o.Taken != nil {
 		d.o.Taken(r)
@@ -352,12 +353,6 @@ func (d *Daemon) take(r spool.Record) {
 	if err := d.spool.Append(r); err != nil {
 		d.log.Error("spool does not take a message", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
 	}
-}
-
-// status makes an online or offline message.
-func (d *Daemon) status(state string, more ...sensors.Field) spool.Record {
-	fields := append([]sensors.Field{{Name: "state", Value: state}}, more...)
-	return spool.Record{Kind: spool.Status, Run: d.spool.RunNumber(), Stamp: d.o.Clock.Now(), Fields: fields, Source: d.spool.Source()}
 }
 
 // notice logs that the service manager could not be told something.

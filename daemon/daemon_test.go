@@ -19,6 +19,7 @@ import (
 	"fieldpost/daemon/broker"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -130,17 +131,17 @@ func (s *site) config(moreSensors, moreOutputs string) *config.Config {
 // running is a daemon under test and what it has told.
 type running struct {
 	stop   func() error
-	taken  chan spool.Record
-	acked  chan spool.Record
+	taken  chan message.Record
+	acked  chan message.Record
 	linked chan uplink.Status
 }
 
 func (s *site) start(cfg *config.Config) *running {
 	s.t.Helper()
-	r := &running{taken: make(chan spool.Record, 4096), acked: make(chan spool.Record, 4096), linked: make(chan uplink.Status, 256)}
+	r := &running{taken: make(chan message.Record, 4096), acked: make(chan message.Record, 4096), linked: make(chan uplink.Status, 256)}
 	r.stop = s.launch(daemon.Options{
 		Config: cfg, Log: slog.New(systemd.NewLogger(testWriter{s.t}, slog.LevelInfo).Handler()),
-		Taken: func(rec spool.Record) { r.taken <- rec }, Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(r.linked),
+		Taken: func(rec message.Record) { r.taken <- rec }, Acked: func(rec message.Record) { r.acked <- rec }, Linked: changes(r.linked),
 	})
 	return r
 }
@@ -435,12 +436,12 @@ func TestDeniedSubscriptionLeavesReadingsFlowing(t *testing.T) {
 	r := s.start(s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off, safe_after: 1s}"))
 	until(t, "denied subscription", r.linked, func(st uplink.Status) bool { return st.Connected && len(st.Denied) == 1 })
 	// The fault goes ahead of the readings.
-	until(t, "fault", r.acked, func(rec spool.Record) bool {
-		return rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Fields), "subscribe_denied")
+	until(t, "fault", r.acked, func(rec message.Record) bool {
+		return rec.Kind == message.Fault && strings.Contains(fmt.Sprint(rec.Fields), "subscribe_denied")
 	})
-	until(t, "acknowledged reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
-	until(t, "event of the fan", r.taken, func(rec spool.Record) bool {
-		return rec.Kind == spool.Event && strings.Contains(fmt.Sprint(rec.Fields), "link_lost")
+	until(t, "acknowledged reading", r.acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
+	until(t, "event of the fan", r.taken, func(rec message.Record) bool {
+		return rec.Kind == message.Event && strings.Contains(fmt.Sprint(rec.Fields), "link_lost")
 	})
 }
 
@@ -450,11 +451,11 @@ func TestLineHeldByAnother(t *testing.T) {
 	s := newSite(t, nil)
 	s.board.Line("GPIO27").Hold("gpio-keys")
 	r := s.start(s.config("", ""))
-	f := until(t, "fault", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Fault })
+	f := until(t, "fault", r.acked, func(rec message.Record) bool { return rec.Kind == message.Fault })
 	if text := fmt.Sprint(f.Fields); !strings.Contains(text, "line_busy") || !strings.Contains(text, "gpio-keys") {
 		t.Errorf("fault %s, want line_busy and the holder", text)
 	}
-	until(t, "acknowledged reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+	until(t, "acknowledged reading", r.acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
 }
 
 // A bus that sticks stops its own sensors only, and comes back.
@@ -462,12 +463,12 @@ func TestStuckBus(t *testing.T) {
 	s := newSite(t, nil)
 	s.board.AddBus("i2c-3").AddTMP102(0x48)
 	r := s.start(s.config("  - {name: soil, chip: tmp102, bus: i2c-3, every: 100ms}", ""))
-	from := func(name string) func(spool.Record) bool {
-		return func(rec spool.Record) bool { return rec.Kind == spool.Reading && rec.Sensor == name }
+	from := func(name string) func(message.Record) bool {
+		return func(rec message.Record) bool { return rec.Kind == message.Reading && rec.Sensor == name }
 	}
 	until(t, "soil", r.acked, from("soil"))
 	s.bus.Fault(fmt.Errorf("i2c-1: %w", syscall.ETIMEDOUT))
-	until(t, "fault", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Fault && rec.Sensor == "air" })
+	until(t, "fault", r.acked, func(rec message.Record) bool { return rec.Kind == message.Fault && rec.Sensor == "air" })
 	for range 3 {
 		until(t, "soil", r.acked, from("soil"))
 	}
@@ -497,22 +498,22 @@ func TestMailSurvivesARestart(t *testing.T) {
 	cfg := s.config("", "")
 	away := *cfg
 	away.Broker.Endpoint = "127.0.0.1:1" // nobody listens there
-	taken := make(chan spool.Record, 4096)
+	taken := make(chan message.Record, 4096)
 	now, err := clock.System()
 	if err != nil {
 		t.Fatal(err)
 	}
 	d, err := daemon.New(daemon.Options{
 		Config: &away, Board: s.board, Clock: now, Log: slog.New(slog.DiscardHandler), Notify: &systemd.Notifier{Send: func(string) error { return nil }},
-		Taken: func(r spool.Record) { taken <- r },
+		Taken: func(r message.Record) { taken <- r },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := background(t, d.Run)
-	var last spool.Record
+	var last message.Record
 	for range 3 {
-		last = until(t, "reading", taken, func(r spool.Record) bool { return r.Kind == spool.Reading })
+		last = until(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -520,13 +521,13 @@ func TestMailSurvivesARestart(t *testing.T) {
 	r := s.start(cfg)
 	seq := uint64(0)
 	for seq < last.Seq {
-		rec := until(t, "old reading", r.acked, func(r spool.Record) bool { return r.Kind == spool.Reading && r.Run == last.Run })
+		rec := until(t, "old reading", r.acked, func(r message.Record) bool { return r.Kind == message.Reading && r.Run == last.Run })
 		if rec.Seq != seq+1 {
 			t.Fatalf("got seq %d after %d", rec.Seq, seq)
 		}
 		seq = rec.Seq
 	}
-	until(t, "reading of the new run", r.acked, func(r spool.Record) bool { return r.Kind == spool.Reading && r.Run > last.Run && r.Seq == 1 })
+	until(t, "reading of the new run", r.acked, func(r message.Record) bool { return r.Kind == message.Reading && r.Run > last.Run && r.Seq == 1 })
 }
 
 var _ board.Board = (*sim.Board)(nil)

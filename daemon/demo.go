@@ -18,7 +18,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/sim"
@@ -202,22 +202,22 @@ type demoView struct {
 	orders, answers, unwell int
 }
 
-func (v *demoView) taken(r spool.Record) {
-	if r.Kind == spool.Reading || r.Kind == spool.Edge {
+func (v *demoView) taken(r message.Record) {
+	if r.Kind == message.Reading || r.Kind == message.Edge {
 		v.mu.Lock()
 		v.readings++
 		v.mu.Unlock()
 	}
 }
 
-func (v *demoView) acked(r spool.Record) {
+func (v *demoView) acked(r message.Record) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	what := string(r.Kind)
 	switch r.Kind {
-	case spool.Reading, spool.Edge:
+	case message.Reading, message.Edge:
 		v.acks++
-	case spool.Answer:
+	case message.Answer:
 		return // shown when the sender has it
 	}
 	fmt.Fprintf(v.out, "%s  %-8s %-5s %s  acknowledged\n", r.Stamp.Wall.Local().Format("15:04:05.000"), what, r.Sensor, values(r))
@@ -273,7 +273,7 @@ func (v *demoView) summary() error {
 }
 
 // values gives a record's fields for people.
-func values(r spool.Record) string {
+func values(r message.Record) string {
 	parts := make([]string, 0, len(r.Fields))
 	for _, f := range r.Fields {
 		b, err := json.Marshal(f.Value)

@@ -50,6 +50,10 @@ func forbidden(folder, imported string, test bool) string {
 			return "daemon/durable knows files, and nothing of what is in them"
 		case below(ours, "daemon") && !test && below(folder, "daemon/journal") && !below(ours, "daemon/durable"):
 			return "daemon/journal knows daemon/durable alone: entries are its users' affair"
+		case below(ours, "daemon") && !test && below(folder, "daemon/message") && within(ours, []string{"daemon/clock", "daemon/durable"}) != "":
+			return "daemon/message knows what is told, and not how it is kept or sent"
+		case below(ours, "daemon/spool") && !test && within(folder, []string{"daemon/command", "daemon/output", "daemon/sampler"}) == "":
+			return "who makes messages does not know where they wait"
 		}
 		return ""
 	}
@@ -190,7 +194,11 @@ func TestForbidden(t *testing.T) {
 		{"daemon/journal", "fieldpost/daemon/durable/durabletest", true, false},
 		{"daemon/spool", "fieldpost/daemon/durable/durabletest", false, true},
 		{"daemon/spool", "fieldpost/daemon/journal", false, false},
+		{"daemon/output", "fieldpost/daemon/spool", false, true},
 		{"daemon/output", "fieldpost/daemon/journal", false, false},
+		{"daemon/command", "fieldpost/daemon/spool", true, false},
+		{"daemon/message", "fieldpost/daemon/spool", false, true},
+		{"daemon/message", "fieldpost/daemon/clock", false, false},
 		{"cmd/fieldpost", "fieldpost/daemon", false, false},
 		{"cmd/fieldpost", "fieldpost/sensors/board", false, false},
 		{"daemon", "net/http", false, false},

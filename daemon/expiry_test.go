@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -48,8 +48,8 @@ func TestCertificateExpiringIsAFault(t *testing.T) {
 	cfg := s.config("", "")
 	s.shortLived(10 * 24 * time.Hour)
 	r := s.start(cfg)
-	f := until(t, "fault", r.taken, func(rec spool.Record) bool {
-		return rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Fields), "certificate_expiring")
+	f := until(t, "fault", r.taken, func(rec message.Record) bool {
+		return rec.Kind == message.Fault && strings.Contains(fmt.Sprint(rec.Fields), "certificate_expiring")
 	})
 	if text := fmt.Sprint(f.Fields); !strings.Contains(text, "certificate.pem.crt") || !strings.Contains(text, "raised") {
 		t.Errorf("fault %s, want it raised, about the certificate", text)
@@ -78,10 +78,10 @@ func TestRotationEndsTheExpiry(t *testing.T) {
 	}
 	place(cert, key)
 	r := s.start(cfg).linkedUp(t)
-	expiring := func(state string) func(rec spool.Record) bool {
-		return func(rec spool.Record) bool {
+	expiring := func(state string) func(rec message.Record) bool {
+		return func(rec message.Record) bool {
 			text := fmt.Sprint(rec.Fields)
-			return rec.Kind == spool.Fault && strings.Contains(text, "certificate_expiring") && strings.Contains(text, state)
+			return rec.Kind == message.Fault && strings.Contains(text, "certificate_expiring") && strings.Contains(text, state)
 		}
 	}
 	until(t, "fault", r.taken, expiring("raised"))

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/awsiot"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -51,7 +51,7 @@ func TestFloodOfMalformedOrders(t *testing.T) {
 	said, told := 0, 0
 	for len(r.taken) > 0 {
 		rec := <-r.taken
-		if rec.Kind != spool.Answer {
+		if rec.Kind != message.Answer {
 			continue
 		}
 		for _, f := range rec.Fields {

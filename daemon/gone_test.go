@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 )
 
 // Somebody removes the spool's directory under a daemon that has no link. Nothing
@@ -15,8 +15,8 @@ func TestASpoolRemovedUnderTheDaemon(t *testing.T) {
 	away := *cfg
 	away.Broker.Endpoint = "127.0.0.1:1" // nobody listens there
 	r := s.start(&away)
-	taken := func(n uint64) (last spool.Record) {
-		return until(t, "reading", r.taken, func(x spool.Record) bool { return x.Kind == spool.Reading && x.Seq >= n })
+	taken := func(n uint64) (last message.Record) {
+		return until(t, "reading", r.taken, func(x message.Record) bool { return x.Kind == message.Reading && x.Seq >= n })
 	}
 	last := taken(20)
 	if err := os.RemoveAll(cfg.Spool.Dir); err != nil {
@@ -28,7 +28,7 @@ func TestASpoolRemovedUnderTheDaemon(t *testing.T) {
 	}
 	r = s.start(cfg)
 	for seq := range last.Seq {
-		x := until(t, "reading of the run before", r.acked, func(x spool.Record) bool { return x.Kind == spool.Reading && x.Run == last.Run })
+		x := until(t, "reading of the run before", r.acked, func(x message.Record) bool { return x.Kind == message.Reading && x.Run == last.Run })
 		if x.Seq != seq+1 || x.Source != last.Source {
 			t.Fatalf("got %d of %v, want %d of %v", x.Seq, x.Source, seq+1, last.Source)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 )
@@ -117,7 +118,7 @@ func fullBox(t *testing.T, b config.Batch, n int) (x *boxed, end func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, func(spool.Record) {}, true)}
+		return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, func(message.Record) {}, true)}
 	}
 	x = open()
 	x.readings("air", n)
@@ -142,7 +143,7 @@ func TestOnlyAnswersAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{})
 		x.every = false
-		x.put(spool.Answer, "", "")
+		x.put(message.Answer, "", "")
 		x.readings("air", 3)
 		mail := x.want("all", "answer", "air", "air", "air")
 		if len(x.out) != 1 {

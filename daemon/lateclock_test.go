@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 )
 
@@ -208,7 +209,7 @@ func TestClockStepMovesNoBatch(t *testing.T) {
 			x := newBoxed(t, "t", config.Batch{Max: 10, Within: time.Minute})
 			x.clock = d
 			x.Rewind()
-			r := spool.Record{Kind: spool.Reading, Sensor: "air", Seq: 1, Stamp: d.Now()}
+			r := message.Record{Kind: message.Reading, Sensor: "air", Seq: 1, Stamp: d.Now()}
 			if err := x.spool.Append(r); err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 )
 
 // ups counts how often the pump, which is active low, was switched on.
@@ -143,7 +143,7 @@ func TestOrderBegunIsAnsweredUnknown(t *testing.T) {
 	}
 	n := 0
 	for len(r.taken) > 0 {
-		if (<-r.taken).Kind == spool.Answer {
+		if (<-r.taken).Kind == message.Answer {
 			n++
 		}
 	}
@@ -164,8 +164,8 @@ func TestNoLedgerNoEnergy(t *testing.T) {
 	}
 	cfg.Spool.Dir = filepath.Join(file, "spool")
 	r := s.start(cfg)
-	until(t, "fault", r.acked, func(rec spool.Record) bool {
-		return rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Fields), "ledger_unavailable")
+	until(t, "fault", r.acked, func(rec message.Record) bool {
+		return rec.Kind == message.Fault && strings.Contains(fmt.Sprint(rec.Fields), "ledger_unavailable")
 	})
 	say := s.mouth("test-mouth")
 	say(order("c-1", "on", time.Minute))

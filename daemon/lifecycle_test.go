@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
@@ -54,13 +55,13 @@ func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	s := newSite(t, nil)
 	heard := s.ear("test-ear")
 	b := &hanging{Board: s.board, free: make(chan struct{})}
-	taken, acked := make(chan spool.Record, 4096), make(chan spool.Record, 4096)
+	taken, acked := make(chan message.Record, 4096), make(chan message.Record, 4096)
 	now := s.clock()
 	cfg := s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
 	d, err := daemon.New(daemon.Options{
 		Config: cfg, Board: b, Clock: now, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
-		Taken:  func(r spool.Record) { taken <- r }, Acked: func(r spool.Record) { acked <- r },
+		Taken:  func(r message.Record) { taken <- r }, Acked: func(r message.Record) { acked <- r },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +70,7 @@ func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	until(t, "acknowledged reading", acked, func(r spool.Record) bool { return r.Kind == spool.Reading })
+	until(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
 	b.hang.Store(true)
 	s.mouth("test-mouth")(order("c-1", "on", time.Minute))
 	until(t, "our own order", heard, is("id", "c-1"))

@@ -17,7 +17,7 @@ import (
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -32,10 +32,10 @@ func (s *site) withSocket(cfg *config.Config) (r *running, socket string) {
 	}
 	s.t.Cleanup(func() { os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "fieldpost.sock")
-	r = &running{taken: make(chan spool.Record, 4096), acked: make(chan spool.Record, 4096), linked: make(chan uplink.Status, 256)}
+	r = &running{taken: make(chan message.Record, 4096), acked: make(chan message.Record, 4096), linked: make(chan uplink.Status, 256)}
 	r.stop = s.launch(daemon.Options{
 		Config: cfg, Socket: socket, Log: slog.New(systemd.NewLogger(testWriter{s.t}, slog.LevelInfo).Handler()),
-		Taken: func(rec spool.Record) { r.taken <- rec }, Acked: func(rec spool.Record) { r.acked <- rec }, Linked: changes(r.linked),
+		Taken: func(rec message.Record) { r.taken <- rec }, Acked: func(rec message.Record) { r.acked <- rec }, Linked: changes(r.linked),
 	})
 	return r, socket
 }
@@ -142,10 +142,10 @@ func TestLocalOrderOnAHungLine(t *testing.T) {
 	s := newSite(t, nil)
 	b := &hanging{Board: s.board, free: make(chan struct{}), hung: make(chan struct{}, 1)}
 	socket := filepath.Join(t.TempDir(), "s")
-	acked := make(chan spool.Record, 4096)
+	acked := make(chan message.Record, 4096)
 	d, err := daemon.New(daemon.Options{
 		Config: s.config("", ""), Board: b, Clock: s.clock(), Socket: socket, Log: slog.New(slog.DiscardHandler),
-		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r spool.Record) { acked <- r },
+		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r message.Record) { acked <- r },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestReadHere(t *testing.T) {
 		t.Errorf("without a daemon: %+v, %v", r, err)
 	}
 	d := s.start(cfg)
-	until(t, "reading", d.taken, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+	until(t, "reading", d.taken, func(rec message.Record) bool { return rec.Kind == message.Reading })
 	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); err == nil || !strings.Contains(err.Error(), `read "air": a daemon has the hardware`) {
 		t.Errorf("with one: %v", err)
 	}

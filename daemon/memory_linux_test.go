@@ -282,8 +282,8 @@ func (h *hostile) session() *hostage {
 
 const fenceID = 65535
 
-// message is a PUBLISH packet.
-func message(topic, payload string, qos byte, id uint16) []byte {
+// publishPacket is a PUBLISH packet.
+func publishPacket(topic, payload string, qos byte, id uint16) []byte {
 	b := binary.AppendUvarint([]byte{0x30 | qos<<1}, uint64(2+len(topic)+2*int(qos)+len(payload)))
 	b = append(binary.BigEndian.AppendUint16(b, uint16(len(topic))), topic...)
 	if qos > 0 {
@@ -302,7 +302,7 @@ func (h *hostile) flood(c *hostage, n int, packet func(i int) []byte) *hostage {
 		_, err = w.Write(packet(i))
 	}
 	if err == nil {
-		_, err = w.Write(message("fence", "", 1, fenceID))
+		_, err = w.Write(publishPacket("fence", "", 1, fenceID))
 	}
 	if err == nil {
 		err = w.Flush()
@@ -354,20 +354,20 @@ func TestMemoryUnderFloods(t *testing.T) {
 		n      int
 		packet func(i int) []byte
 	}{
-		{"100 messages of 870 kB at QoS 1", 100, func(i int) []byte { return message("test/orders", big, 1, uint16(i+1)) }},
-		{"100 messages of 870 kB at QoS 0", 100, func(int) []byte { return message("test/orders", big, 0, 0) }},
-		{"100 messages of 870 kB elsewhere", 100, func(i int) []byte { return message("old/orders", big, 1, uint16(i+1)) }},
+		{"100 messages of 870 kB at QoS 1", 100, func(i int) []byte { return publishPacket("test/orders", big, 1, uint16(i+1)) }},
+		{"100 messages of 870 kB at QoS 0", 100, func(int) []byte { return publishPacket("test/orders", big, 0, 0) }},
+		{"100 messages of 870 kB elsewhere", 100, func(i int) []byte { return publishPacket("old/orders", big, 1, uint16(i+1)) }},
 		{"100 orders of 870 kB", 100, func(i int) []byte {
-			return message("test/orders", order(i, `,"note":"`+big+`"`), 1, uint16(i+1))
+			return publishPacket("test/orders", order(i, `,"note":"`+big+`"`), 1, uint16(i+1))
 		}},
-		{"2,000 messages of 64 KiB at QoS 1", 2000, func(i int) []byte { return message("test/orders", full, 1, uint16(i+1)) }},
-		{"2,000 messages of 64 KiB at QoS 0", 2000, func(int) []byte { return message("test/orders", full, 0, 0) }},
-		{"500 messages of 64 KiB of keys", 500, func(i int) []byte { return message("test/orders", many, 1, uint16(i+1)) }},
-		{"topics of 60,000 bytes", 2000, func(i int) []byte { return message(fmt.Sprint(i, long), "", 1, uint16(i+1)) }},
-		{"10,000 unknown orders at QoS 1", 10_000, func(i int) []byte { return message("test/orders", order(i, ""), 1, uint16(i+1)) }},
-		{"10,000 unknown orders at QoS 0", 10_000, func(i int) []byte { return message("test/orders", order(i, ""), 0, 0) }},
-		{"10,000 malformed orders", 10_000, func(i int) []byte { return message("test/orders", `{"action":"on"}`, 1, uint16(i+1)) }},
-		{"60,000 empty messages with one id", 60_000, func(int) []byte { return message("test/orders", "", 1, 7) }},
+		{"2,000 messages of 64 KiB at QoS 1", 2000, func(i int) []byte { return publishPacket("test/orders", full, 1, uint16(i+1)) }},
+		{"2,000 messages of 64 KiB at QoS 0", 2000, func(int) []byte { return publishPacket("test/orders", full, 0, 0) }},
+		{"500 messages of 64 KiB of keys", 500, func(i int) []byte { return publishPacket("test/orders", many, 1, uint16(i+1)) }},
+		{"topics of 60,000 bytes", 2000, func(i int) []byte { return publishPacket(fmt.Sprint(i, long), "", 1, uint16(i+1)) }},
+		{"10,000 unknown orders at QoS 1", 10_000, func(i int) []byte { return publishPacket("test/orders", order(i, ""), 1, uint16(i+1)) }},
+		{"10,000 unknown orders at QoS 0", 10_000, func(i int) []byte { return publishPacket("test/orders", order(i, ""), 0, 0) }},
+		{"10,000 malformed orders", 10_000, func(i int) []byte { return publishPacket("test/orders", `{"action":"on"}`, 1, uint16(i+1)) }},
+		{"60,000 empty messages with one id", 60_000, func(int) []byte { return publishPacket("test/orders", "", 1, 7) }},
 		{"1,000,000 PUBACKs", 1_000_000, func(i int) []byte { return []byte{0x40, 2, byte(i >> 8), byte(i)} }},
 		{"1,000,000 PINGRESPs", 1_000_000, func(int) []byte { return []byte{0xd0, 0} }},
 	} {
@@ -510,7 +510,7 @@ func (m *mosquitto) loudly() func(topic, payload string) {
 	answer(0x20)
 	return func(topic, payload string) {
 		m.t.Helper()
-		write(message(topic, payload, 1, 1))
+		write(publishPacket(topic, payload, 1, 1))
 		answer(0x40)
 	}
 }

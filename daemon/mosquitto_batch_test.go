@@ -9,6 +9,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -66,9 +67,9 @@ func TestBatchesOverMosquitto(t *testing.T) {
 	m.Stop()
 	until(t, "loss of the link", r.linked, func(st uplink.Status) bool { return !st.Connected })
 	level := true
-	var last spool.Record
+	var last message.Record
 	for range 40 { // in the outage
-		last = until(t, "reading", r.taken, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+		last = until(t, "reading", r.taken, func(rec message.Record) bool { return rec.Kind == message.Reading })
 		level = !level
 		s.board.Line("GPIO17").Drive(level)
 	}
@@ -134,8 +135,8 @@ func (s *site) fill(cfg *config.Config, n int) {
 	}
 	stop := background(s.t, box.Run)
 	for i := range n {
-		err := box.Append(spool.Record{
-			Kind: spool.Reading, Sensor: "old", Run: box.RunNumber(), Seq: uint64(i + 1), Stamp: clock.Trusted(now).Now(),
+		err := box.Append(message.Record{
+			Kind: message.Reading, Sensor: "old", Run: box.RunNumber(), Seq: uint64(i + 1), Stamp: clock.Trusted(now).Now(),
 			Fields: []sensors.Field{{Name: "text", Value: strings.Repeat("x", 300)}},
 		})
 		if err != nil {

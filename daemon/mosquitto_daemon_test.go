@@ -6,7 +6,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/broker"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -51,9 +51,9 @@ func TestBrokerRestartLosesNoReading(t *testing.T) {
 	for len(r.taken) > 0 {
 		<-r.taken
 	}
-	var last spool.Record
+	var last message.Record
 	for range 5 {
-		last = until(t, "reading in the outage", r.taken, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+		last = until(t, "reading in the outage", r.taken, func(rec message.Record) bool { return rec.Kind == message.Reading })
 	}
 	m.Start()
 
@@ -80,7 +80,7 @@ func TestDaemonListensForItself(t *testing.T) {
 	if !m.says("Received UNSUBSCRIBE from thing-greenhouse") {
 		t.Fatal("it has not heard itself")
 	}
-	until(t, "reading", r.acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading && rec.Seq > 3 })
+	until(t, "reading", r.acked, func(rec message.Record) bool { return rec.Kind == message.Reading && rec.Seq > 3 })
 	told(t, socket, "good state", func(r daemon.Report) bool {
 		return r.Link.Connected && len(r.Faults) == 0 && r.Orders.Elsewhere == 0 && r.Orders.Passed == 0
 	})

@@ -6,6 +6,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 )
@@ -37,9 +38,9 @@ type outbox struct {
 	boots *clock.Boots // knows it of records of earlier boots; may be nil
 	// acked is told each answer that the broker has acknowledged, and where
 	// every is set each record; may be nil.
-	acked func(spool.Record)
+	acked func(message.Record)
 	every bool
-	out   map[uint64]spool.Record // under way, for acked
+	out   map[uint64]message.Record // under way, for acked
 
 	topics map[[2]string]string // of readings, by thing and sensor
 
@@ -62,9 +63,9 @@ type letter struct {
 	payload []byte
 }
 
-func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(spool.Record), every bool) *outbox {
+func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(message.Record), every bool) *outbox {
 	return &outbox{
-		spool: s, cfg: cfg, clock: c, acked: acked, every: every, out: map[uint64]spool.Record{},
+		spool: s, cfg: cfg, clock: c, acked: acked, every: every, out: map[uint64]message.Record{},
 		topics: map[[2]string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
 }
@@ -93,14 +94,14 @@ func (o *outbox) Next() (uplink.Mail, bool) {
 		}
 		kind, id := l.item.Record.Kind, l.item.ID
 		switch {
-		case o.cfg.Readings.Batch.Max == 0 || kind != spool.Reading && kind != spool.Edge:
+		case o.cfg.Readings.Batch.Max == 0 || kind != message.Reading && kind != message.Edge:
 			return uplink.Mail{ID: id, Topic: l.topic, Payload: l.payload}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
 			return o.seal(o.shut(o.open[l.topic])), true
 		case o.alone[id]:
 			return o.seal(newBatch(l)), true
-		case kind == spool.Edge:
+		case kind == message.Edge:
 			return o.edges(l), true
 		}
 		if full := o.add(l); full != nil {
@@ -140,10 +141,10 @@ func (o *outbox) pull() (letter, bool) {
 // address makes a letter of a record.
 func (o *outbox) address(item spool.Item) letter {
 	item.Record.Stamp = o.boots.Fill(item.Record.Stamp, o.clock.Now())
-	if o.acked != nil && (o.every || item.Record.Kind == spool.Answer) {
+	if o.acked != nil && (o.every || item.Record.Kind == message.Answer) {
 		o.out[item.ID] = item.Record
 	}
-	return letter{item, o.topic(item.Record), spool.Encode(o.cfg.Thing, item.Record)}
+	return letter{item, o.topic(item.Record), message.Encode(o.cfg.Thing, item.Record)}
 }
 
 // edges makes a mail of an edge, of those of the same sensor that wait, and of
@@ -155,7 +156,7 @@ func (o *outbox) edges(l letter) uplink.Mail {
 		if !ok {
 			break
 		}
-		if next.item.Record.Kind != spool.Edge || next.topic != b.topic || o.alone[next.item.ID] || !b.fits(next) {
+		if next.item.Record.Kind != message.Edge || next.topic != b.topic || o.alone[next.item.ID] || !b.fits(next) {
 			o.ahead = &next
 			break
 		}
@@ -297,9 +298,9 @@ func (o *outbox) Refuse(id uint64, reason string) {
 // topic says where a record goes: answers and the events of outputs to the
 // answers' topic, everything else to the readings'; with the name of the thing
 // that took it.
-func (o *outbox) topic(r spool.Record) string {
+func (o *outbox) topic(r message.Record) string {
 	thing := cmp.Or(r.Source.Thing, o.cfg.Thing)
-	if r.Kind == spool.Answer || r.Kind == spool.Event {
+	if r.Kind == message.Answer || r.Kind == message.Event {
 		if t := o.cfg.AnswersTopicOf(thing); t != "" {
 			return t
 		}

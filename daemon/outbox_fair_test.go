@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/config"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -64,20 +64,20 @@ type mailCrowd struct {
 // millisecond is what is taken in one.
 func (c *mailCrowd) millisecond(n int) {
 	for i := range 10 {
-		c.put(spool.Edge, fmt.Sprint("loose", i), "")
+		c.put(message.Edge, fmt.Sprint("loose", i), "")
 	}
-	timed := func(k spool.Kind, sensor string) {
+	timed := func(k message.Kind, sensor string) {
 		c.put(k, sensor, "")
 		c.since[fmt.Sprint(sensor, c.seq[sensor])] = time.Now()
 	}
 	if n%100 == 0 {
-		timed(spool.Reading, fmt.Sprint("air", n/100%10))
+		timed(message.Reading, fmt.Sprint("air", n/100%10))
 	}
 	if n%3000 == 1500 {
-		timed(spool.Edge, "door")
+		timed(message.Edge, "door")
 	}
 	if n%5000 == 2500 {
-		timed(spool.Answer, fmt.Sprint("answer", n))
+		timed(message.Answer, fmt.Sprint("answer", n))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -41,16 +42,16 @@ func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
 	})
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: topic, Batch: b}, Commands: config.Commands{Topic: "orders", Answers: "answers"}}
 	x := &boxed{t: t, seq: map[string]uint64{}}
-	x.outbox = newOutbox(s, cfg, now, func(r spool.Record) { x.acked = append(x.acked, fmt.Sprint(r.Sensor, r.Seq)) }, true)
+	x.outbox = newOutbox(s, cfg, now, func(r message.Record) { x.acked = append(x.acked, fmt.Sprint(r.Sensor, r.Seq)) }, true)
 	x.Rewind()
 	return x
 }
 
 // put takes in the next record of a kind; text is added to it.
-func (x *boxed) put(kind spool.Kind, sensor, text string) {
+func (x *boxed) put(kind message.Kind, sensor, text string) {
 	x.t.Helper()
-	r := spool.Record{Kind: kind, Sensor: sensor, Run: x.spool.RunNumber(), Stamp: x.clock.Now()}
-	if kind == spool.Reading || kind == spool.Edge {
+	r := message.Record{Kind: kind, Sensor: sensor, Run: x.spool.RunNumber(), Stamp: x.clock.Now()}
+	if kind == message.Reading || kind == message.Edge {
 		x.seq[sensor]++
 		r.Seq = x.seq[sensor]
 	}
@@ -65,7 +66,7 @@ func (x *boxed) put(kind spool.Kind, sensor, text string) {
 func (x *boxed) readings(sensor string, n int) {
 	x.t.Helper()
 	for range n {
-		x.put(spool.Reading, sensor, "")
+		x.put(message.Reading, sensor, "")
 	}
 }
 
@@ -129,7 +130,7 @@ func TestNoBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{Within: time.Minute})
 		x.readings("air", 2)
-		x.put(spool.Edge, "door", "")
+		x.put(message.Edge, "door", "")
 		mail := x.want("all", "door", "air", "air")
 		if due := x.Due(); !due.IsZero() {
 			t.Errorf("something is due at %v", due)
@@ -232,15 +233,15 @@ func TestEventsGoAheadOfBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{Max: 3, Within: time.Second})
 		x.readings("air", 4)
-		x.put(spool.Fault, "air", "")
-		x.put(spool.Gap, "air", "")
-		x.put(spool.Status, "", "")
+		x.put(message.Fault, "air", "")
+		x.put(message.Gap, "air", "")
+		x.put(message.Status, "", "")
 		for range 4 {
-			x.put(spool.Edge, "door", "")
+			x.put(message.Edge, "door", "")
 		}
-		x.put(spool.Answer, "", "")
-		x.put(spool.Edge, "door", "")
-		x.put(spool.Event, "", "")
+		x.put(message.Answer, "", "")
+		x.put(message.Edge, "door", "")
+		x.put(message.Event, "", "")
 		mail := x.want("all", "faultair", "gapair", "status", "door 1 2 3", "answer", "event", "air 1 2 3", "door 4 5")
 		for _, m := range mail {
 			want := "t"
@@ -251,8 +252,8 @@ func TestEventsGoAheadOfBatches(t *testing.T) {
 				t.Errorf("%s went to %q", m.Payload, m.Topic)
 			}
 		}
-		x.put(spool.Fault, "air", "") // while one sample waits
-		x.put(spool.Edge, "door", "")
+		x.put(message.Fault, "air", "") // while one sample waits
+		x.put(message.Edge, "door", "")
 		x.want("later", "faultair", "door 6")
 	})
 }
@@ -264,8 +265,8 @@ func TestBatchesOfTopics(t *testing.T) {
 		x.readings("air", 2)
 		<-time.After(time.Second)
 		x.readings("soil", 1)
-		x.put(spool.Edge, "a", "")
-		x.put(spool.Edge, "b", "")
+		x.put(message.Edge, "a", "")
+		x.put(message.Edge, "b", "")
 		mail := x.want("edges", "a 1", "b 1")
 		<-time.After(time.Second)
 		x.readings("air", 2)
@@ -290,7 +291,7 @@ func TestBatchesAreBounded(t *testing.T) {
 		text := strings.Repeat("x", 10<<10)
 		for range 12 {
 			for i := range 30 {
-				x.put(spool.Reading, fmt.Sprint("s", i), text)
+				x.put(message.Reading, fmt.Sprint("s", i), text)
 			}
 		}
 		mail := x.all()
@@ -310,8 +311,8 @@ func TestBatchesAreBounded(t *testing.T) {
 		if records != 12*30 || x.size != 0 || x.spool.Stats().Samples.Pending != 0 {
 			t.Errorf("%d records went out, %d bytes are open", records, x.size)
 		}
-		x.put(spool.Reading, "s1", strings.Repeat("x", 120<<10))
-		x.put(spool.Reading, "s1", "")
+		x.put(message.Reading, "s1", strings.Repeat("x", 120<<10))
+		x.put(message.Reading, "s1", "")
 		x.Hurry()
 		if mail := x.all(); len(mail) != 2 {
 			t.Errorf("a large record and a small one are %d mails", len(mail))
@@ -324,7 +325,7 @@ func TestBatchesOfOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{Max: 1, Within: time.Minute})
 		x.readings("air", 2)
-		x.put(spool.Edge, "door", "")
+		x.put(message.Edge, "door", "")
 		x.want("all", "door 1", "air 1", "air 2")
 	})
 }
@@ -417,13 +418,13 @@ func TestMailOfAnEarlierName(t *testing.T) {
 		}
 		x := open("east")
 		x.readings("air", 2)
-		x.put(spool.Answer, "", "")
+		x.put(message.Answer, "", "")
 		if err := x.spool.Close(); err != nil {
 			t.Fatal(err)
 		}
 		x = open("west")
 		x.readings("air", 1)
-		x.put(spool.Fault, "air", "")
+		x.put(message.Fault, "air", "")
 		stop := start("spool", make(chan error, 1), x.spool.Run)
 		x.Hurry()
 		var got []string

@@ -17,7 +17,7 @@ import (
 
 	mqtt "fieldpost/daemon/broker"
 	"fieldpost/daemon/config"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -166,7 +166,7 @@ func TestPoisonedReadingInABatch(t *testing.T) {
 			if i == bad {
 				text = "poison"
 			}
-			x.put(spool.Reading, "air", text)
+			x.put(message.Reading, "air", text)
 		}
 		l, linking := b.link(t, files, x)
 		<-time.After(2 * time.Hour)

@@ -9,7 +9,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 )
@@ -21,7 +21,7 @@ func TestTimeOutlivesAReboot(t *testing.T) {
 	heard := s.ear("test-ear")
 	began := time.Now()
 	// boot runs a daemon in a boot of its own.
-	boot := func(id string, synced *atomic.Bool) (taken chan spool.Record, linked chan uplink.Status, stop func() error) {
+	boot := func(id string, synced *atomic.Bool) (taken chan message.Record, linked chan uplink.Status, stop func() error) {
 		now := clock.Func(func() clock.Stamp {
 			since := time.Since(began)
 			c := clock.Stamp{Boot: id, Mono: since, Wall: began.Add(since).UTC(), Synced: synced.Load()}
@@ -30,12 +30,12 @@ func TestTimeOutlivesAReboot(t *testing.T) {
 			}
 			return c
 		})
-		taken, linked = make(chan spool.Record, 4096), make(chan uplink.Status, 256)
+		taken, linked = make(chan message.Record, 4096), make(chan uplink.Status, 256)
 		d, err := daemon.New(daemon.Options{
 			Config: s.config("", ""), Board: s.board, Clock: now, Runtime: s.dir, Version: "test",
 			Log:    slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
 			Notify: &systemd.Notifier{Send: func(string) error { return nil }},
-			Taken:  func(r spool.Record) { taken <- r }, Linked: changes(linked),
+			Taken:  func(r message.Record) { taken <- r }, Linked: changes(linked),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +46,7 @@ func TestTimeOutlivesAReboot(t *testing.T) {
 	s.addr = "127.0.0.1:1" // nobody is there
 	var synced atomic.Bool
 	taken, _, stop := boot("first", &synced)
-	first := until(t, "reading", taken, func(r spool.Record) bool { return r.Kind == spool.Reading })
+	first := until(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
 	synced.Store(true)
 	if err := stop(); err != nil {
 		t.Fatal(err)

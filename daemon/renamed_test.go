@@ -8,6 +8,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 )
 
@@ -27,7 +28,7 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 						t.Fatal(err)
 					}
 					cfg := &config.Config{Thing: thing, Readings: config.Readings{Topic: "t/{thing}/{sensor}"}}
-					return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, func(spool.Record) {}, true)}
+					return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, func(message.Record) {}, true)}
 				}
 				x := open("east")
 				x.readings("air", 50)

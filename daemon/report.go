@@ -9,7 +9,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -155,22 +155,22 @@ type CauseReport struct {
 // lastSeen keeps each sensor's last reading or edge.
 type lastSeen struct {
 	mu     sync.Mutex
-	record map[string]spool.Record
+	record map[string]message.Record
 }
 
-func (l *lastSeen) put(r spool.Record) {
-	if r.Kind != spool.Reading && r.Kind != spool.Edge {
+func (l *lastSeen) put(r message.Record) {
+	if r.Kind != message.Reading && r.Kind != message.Edge {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.record == nil {
-		l.record = map[string]spool.Record{}
+		l.record = map[string]message.Record{}
 	}
 	l.record[r.Sensor] = r
 }
 
-func (l *lastSeen) of(sensor string) (r spool.Record, ok bool) {
+func (l *lastSeen) of(sensor string) (r message.Record, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, ok = l.record[sensor]

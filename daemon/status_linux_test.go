@@ -11,7 +11,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/local"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 )
 
 // The status tells the truth about a board of which some things work.
@@ -86,12 +86,12 @@ func TestSocketOfAnother(t *testing.T) {
 	told(t, socket, "answer", func(daemon.Report) bool { return true })
 
 	other := newSite(t, nil)
-	acked := make(chan spool.Record, 4096)
+	acked := make(chan message.Record, 4096)
 	other.launch(daemon.Options{
 		Config: other.config("", ""), Socket: socket, Log: slog.New(slog.DiscardHandler),
-		Acked: func(rec spool.Record) { acked <- rec },
+		Acked: func(rec message.Record) { acked <- rec },
 	})
-	fault := until(t, "fault", acked, func(rec spool.Record) bool { return rec.Kind == spool.Fault })
+	fault := until(t, "fault", acked, func(rec message.Record) bool { return rec.Kind == message.Fault })
 	var detail string
 	for _, f := range fault.Fields {
 		if f.Name == "code" && f.Value != "local_unavailable" {
@@ -104,7 +104,7 @@ func TestSocketOfAnother(t *testing.T) {
 	if !strings.Contains(detail, "another daemon answers at") {
 		t.Errorf("detail: %s", detail)
 	}
-	until(t, "reading", acked, func(rec spool.Record) bool { return rec.Kind == spool.Reading })
+	until(t, "reading", acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
 	told(t, socket, "first daemon", func(r daemon.Report) bool { return len(r.Faults) == 0 })
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
@@ -130,9 +130,9 @@ func TestHintOfPlace(t *testing.T) {
 			t.Errorf("%s: %s: %s", f.Subject, f.Code, f.Hint)
 		}
 	}
-	until(t, "fault messages with these hints", r.taken, func(rec spool.Record) bool {
+	until(t, "fault messages with these hints", r.taken, func(rec message.Record) bool {
 		for _, f := range now.Faults {
-			if rec.Kind == spool.Fault && strings.Contains(fmt.Sprint(rec.Sensor, rec.Fields), f.Subject) && strings.Contains(fmt.Sprint(rec.Fields), f.Hint) {
+			if rec.Kind == message.Fault && strings.Contains(fmt.Sprint(rec.Sensor, rec.Fields), f.Subject) && strings.Contains(fmt.Sprint(rec.Fields), f.Hint) {
 				delete(want, f.Subject)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -95,12 +95,12 @@ func (s *stopped) Write(p []byte) (int, error) {
 func TestBlockedLogDoesNotKeepPinsFromSafe(t *testing.T) {
 	s := newSite(t, nil)
 	log := &stopped{open: make(chan struct{})}
-	acked := make(chan spool.Record, 4096)
+	acked := make(chan message.Record, 4096)
 	b := telling{s.board, make(chan string, 64)}
 	d, err := daemon.New(daemon.Options{
 		Config: s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}\n  - {name: lamp, pin: GPIO6, initial: on, safe: off}"),
 		Board:  b, Clock: s.clock(), Log: slog.New(slog.NewTextHandler(log, nil)),
-		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r spool.Record) { acked <- r },
+		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r message.Record) { acked <- r },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestBlockedLogDoesNotKeepPinsFromSafe(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	until(t, "acknowledged reading", acked, func(r spool.Record) bool { return r.Kind == spool.Reading })
+	until(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
 	log.shut.Store(true)
 	cancel()
 	left := map[string]bool{"GPIO5": true, "GPIO6": true}
@@ -162,7 +162,7 @@ func TestStopSendsWhatIsNotYetOnDisk(t *testing.T) {
 	cfg.Spool.AtRisk = 0
 	r := s.start(cfg).linkedUp(t)
 	door := s.board.Line("GPIO17")
-	until(t, "reading of the door", r.acked, func(r spool.Record) bool { return r.Sensor == "door" })
+	until(t, "reading of the door", r.acked, func(r message.Record) bool { return r.Sensor == "door" })
 	for i := range 31 {
 		door.Drive(i%2 == 0)
 	}
@@ -173,9 +173,9 @@ func TestStopSendsWhatIsNotYetOnDisk(t *testing.T) {
 	changes, stopped := int64(0), false
 	for rec := range r.acked {
 		switch {
-		case rec.Sensor == "door" && rec.Kind == spool.Edge:
+		case rec.Sensor == "door" && rec.Kind == message.Edge:
 			changes += rec.Fields[1].Value.(int64)
-		case rec.Kind == spool.Event && rec.Fields[0].Value == "fan" && rec.Fields[2].Value == "stop":
+		case rec.Kind == message.Event && rec.Fields[0].Value == "fan" && rec.Fields[2].Value == "stop":
 			stopped = true
 		}
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 )
@@ -81,8 +80,8 @@ func logFault(log *slog.Logger, c health.Change) {
 }
 
 // faultRecord makes a message of a change of health, but for its run and its time.
-func faultRecord(c health.Change) spool.Record {
-	r := spool.Record{Kind: spool.Fault}
+func faultRecord(c health.Change) message.Record {
+	r := message.Record{Kind: message.Fault}
 	add := func(name, value string) { r.Fields = append(r.Fields, sensors.Field{Name: name, Value: value}) }
 	if c.Kind == health.Sensor {
 		r.Sensor = c.Subject
@@ -176,7 +175,7 @@ func (d *Daemon) linked(s uplink.Status) {
 		case d.watch.stands <- struct{}{}:
 		default:
 		}
-		d.take(d.status("online", sensors.Field{Name: "version", Value: d.o.Version}))
+		d.take(message.Online(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source(), d.o.Version))
 	}
 	d.linkFaults(s)
 	if d.o.Linked != nil {
@@ -328,18 +327,4 @@ func (d *Daemon) statusLine() string {
 // waiting counts the messages that the broker has not acknowledged.
 func (d *Daemon) waiting() uint64 {
 	return uint64(d.spool.Stats().Pending())
-}
-
-// willPayload is the message that the broker publishes when it loses us.
-func willPayload(thing string) []byte {
-	b, err := json.Marshal(struct {
-		Thing  string `json:"thing"`
-		Kind   string `json:"kind"`
-		State  string `json:"state"`
-		Reason string `json:"reason"`
-	}{thing, string(spool.Status), "offline", "lost"})
-	if err != nil {
-		panic(err) // four strings always encode
-	}
-	return b
 }

@@ -11,8 +11,8 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 )
@@ -93,7 +93,7 @@ func TestFaultReachesPeople(t *testing.T) {
 		c.Since = time.Time{}
 		logFault(log, c)
 		r := faultRecord(c)
-		got = append(got, string(spool.Encode("t", r)))
+		got = append(got, string(message.Encode("t", r)))
 	})
 	h.Know(subjects(cfg))
 	absent, stuck := health.Lookup(health.Absent), health.Lookup(health.BusStuck)

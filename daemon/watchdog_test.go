@@ -24,10 +24,10 @@ type watched struct {
 	board *slow
 	start time.Time
 	mu    sync.Mutex
-	told  []message
+	told  []notified
 }
 
-type message struct {
+type notified struct {
 	at    time.Duration
 	state string
 	on    bool // the output, when that was told
@@ -60,7 +60,7 @@ func newWatched(t *testing.T, limit time.Duration) *watched {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		on, _ := w.board.Line("GPIO27").Level()
-		w.told = append(w.told, message{time.Since(w.start), state, on})
+		w.told = append(w.told, notified{time.Since(w.start), state, on})
 		return nil
 	}}}}
 	w.d.bank = output.Open(output.Options{
@@ -152,7 +152,7 @@ func TestHangIsToldWhenTheTimeIsOver(t *testing.T) {
 			synctest.Wait()
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			i := slices.IndexFunc(w.told, func(x message) bool { return x.state == hung })
+			i := slices.IndexFunc(w.told, func(x notified) bool { return x.state == hung })
 			if i < 0 || w.told[i].at != last+30*time.Second {
 				t.Fatalf("last turn after %v: told %v", last, w.told)
 			}
@@ -161,7 +161,7 @@ func TestHangIsToldWhenTheTimeIsOver(t *testing.T) {
 					t.Errorf("last turn after %v, fed after %v", last, x.at)
 				}
 			}
-			if slices.ContainsFunc(w.told[i:], func(x message) bool { return x.state == fed || x.on }) {
+			if slices.ContainsFunc(w.told[i:], func(x notified) bool { return x.state == fed || x.on }) {
 				t.Errorf("fed, or on, after the hang: %v", w.told[i:])
 			}
 		})

@@ -15,7 +15,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -115,8 +115,8 @@ func stand(o *daemon.Options) error {
 	go r.press(context.Background())
 	o.Board, o.Clock = stage{b, r}, r
 	thing := o.Config.Thing
-	o.Taken = func(rec spool.Record) { r.taken(thing, rec) }
-	o.Acked = func(rec spool.Record) { r.acked(thing, rec) }
+	o.Taken = func(rec message.Record) { r.taken(thing, rec) }
+	o.Acked = func(rec message.Record) { r.acked(thing, rec) }
 	o.Linked = r.linked()
 	return nil
 }
@@ -237,13 +237,13 @@ func (r *simulation) haltAt(place, what string) {
 	}
 }
 
-func (r *simulation) taken(thing string, rec spool.Record) {
+func (r *simulation) taken(thing string, rec message.Record) {
 	if rec.Seq > 0 {
 		r.say("T", numbered(thing, rec)...)
 		return
 	}
-	r.say("O", string(spool.Encode(thing, rec)))
-	if rec.Kind != spool.Answer {
+	r.say("O", string(message.Encode(thing, rec)))
+	if rec.Kind != message.Answer {
 		return
 	}
 	said := map[string]any{}
@@ -255,14 +255,14 @@ func (r *simulation) taken(thing string, rec spool.Record) {
 	}
 }
 
-func (r *simulation) acked(thing string, rec spool.Record) {
-	if rec.Seq > 0 || rec.Kind == spool.Gap {
+func (r *simulation) acked(thing string, rec message.Record) {
+	if rec.Seq > 0 || rec.Kind == message.Gap {
 		r.say("A", numbered(thing, rec)...)
 	}
 }
 
-func numbered(thing string, rec spool.Record) []any {
-	return []any{rec.Kind, rec.Sensor, fmt.Sprintf("%s/%d", rec.Source.Spool, rec.Run), rec.Seq, string(spool.Encode(thing, rec))}
+func numbered(thing string, rec message.Record) []any {
+	return []any{rec.Kind, rec.Sensor, fmt.Sprintf("%s/%d", rec.Source.Spool, rec.Run), rec.Seq, string(message.Encode(thing, rec))}
 }
 
 func (r *simulation) linked() func(uplink.Status) {

@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -37,7 +37,7 @@ type Answer struct {
 }
 
 // Record is the answer as a message.
-func (a Answer) Record() spool.Record {
+func (a Answer) Record() message.Record {
 	var fields []sensors.Field
 	for _, f := range []sensors.Field{
 		{Name: "id", Value: a.ID},
@@ -54,7 +54,7 @@ func (a Answer) Record() spool.Record {
 	if a.Count > 0 {
 		fields = append(fields, sensors.Field{Name: "count", Value: int64(a.Count)})
 	}
-	return spool.Record{Kind: spool.Answer, Stamp: a.Stamp, Fields: fields}
+	return message.Record{Kind: message.Answer, Stamp: a.Stamp, Fields: fields}
 }
 
 // because makes an answer of a reason; detail says what in particular.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/sim"
 )
@@ -26,7 +26,7 @@ func TestOrdersMovePins(t *testing.T) {
 		board := sim.New()
 		var mu sync.Mutex
 		var told []string
-		tell := func(r spool.Record) {
+		tell := func(r message.Record) {
 			mu.Lock()
 			defer mu.Unlock()
 			line := string(r.Kind)
@@ -38,7 +38,7 @@ func TestOrdersMovePins(t *testing.T) {
 			told = append(told, line)
 		}
 		bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake(), Event: tell})
-		desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: func(r spool.Record) <-chan struct{} { tell(r); return nil }})
+		desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: func(r message.Record) <-chan struct{} { tell(r); return nil }})
 		ctx, cancel := context.WithCancel(t.Context())
 		in, ended := make(chan uplink.Message), make(chan error, 2)
 		go func() { ended <- bank.Run(ctx) }()

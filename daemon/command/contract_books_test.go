@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 )
 
 // books is what was seen of the contract: acts on the wires and answers.
@@ -163,7 +163,7 @@ func (b *books) refreshed(w *world, c output.Config, level output.Level, o outpu
 }
 
 // hear notes an answer and gives its order's id. With the world's mu held.
-func (b *books) hear(w *world, r spool.Record) (id string) {
+func (b *books) hear(w *world, r message.Record) (id string) {
 	text := map[string]string{}
 	for _, f := range r.Fields {
 		text[f.Name], _ = f.Value.(string)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -219,7 +219,7 @@ func (l *life) hand(m *letter) {
 
 // answer takes what the desk says into a memory that does not outlive the
 // process. After a while it is at the broker or on disk.
-func (l *life) answer(r spool.Record) <-chan struct{} {
+func (l *life) answer(r message.Record) <-chan struct{} {
 	kept := make(chan struct{})
 	if !l.step() {
 		return kept

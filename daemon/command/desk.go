@@ -9,8 +9,8 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 )
 
 // Outputs is what orders move: an [output.Bank].
@@ -45,7 +45,7 @@ type Options struct {
 // Answerer passes an answer on. It does not wait, and does not call the desk.
 // kept is closed when a crash cannot cost the answer any more; nil is from the
 // first.
-type Answerer func(spool.Record) (kept <-chan struct{})
+type Answerer func(message.Record) (kept <-chan struct{})
 
 // Stats counts what came in since the start.
 type Stats struct {

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 )
 
 // pins is two outputs in memory: pump, safe when off, and lock, safe when on.
@@ -58,14 +58,14 @@ type bench struct {
 	ahead    time.Duration // how far the wall clock is ahead of package time
 
 	mu   sync.Mutex
-	sent []spool.Record
+	sent []message.Record
 	kept chan struct{} // closed when answers are kept; nil: at once
 	// answering is called before an answer is taken in; nil is nothing.
 	answering func()
 }
 
 // answered takes an answer in.
-func (b *bench) answered(r spool.Record) <-chan struct{} {
+func (b *bench) answered(r message.Record) <-chan struct{} {
 	if b.answering != nil {
 		b.answering()
 	}

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
-	"fieldpost/daemon/spool"
 )
 
 func TestDone(t *testing.T) {
@@ -23,7 +23,7 @@ func TestDone(t *testing.T) {
 	if want := []string{"pump on 30s by test order c-81"}; !slices.Equal(b.pins.did, want) {
 		t.Errorf("did %q, want %q", b.pins.did, want)
 	}
-	got := string(spool.Encode(thing, a.Record()))
+	got := string(message.Encode(thing, a.Record()))
 	for _, want := range []string{`"thing":"thing-greenhouse"`, `"kind":"answer"`, `"id":"c-81","status":"done","output":"pump","state":"on"`, `"time":"`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("message %s lacks %s", got, want)

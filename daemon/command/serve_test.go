@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
 
@@ -31,7 +31,7 @@ func TestServe(t *testing.T) {
 	b := newBench(t)
 	m := &mail{}
 	on, none := order("a", "pump", "on", time.Minute), []byte("hello")
-	b.desk.o.Answer = func(r spool.Record) <-chan struct{} {
+	b.desk.o.Answer = func(r message.Record) <-chan struct{} {
 		b.answered(r)
 		if m.count() > 0 && len(b.sent) < 2 {
 			t.Error("acknowledged before the answer was recorded")
@@ -98,7 +98,7 @@ func TestOneTopicForAll(t *testing.T) {
 	}
 	in = nil
 	for _, r := range b.sent {
-		in = append(in, m.of(spool.Encode(thing, r)))
+		in = append(in, m.of(message.Encode(thing, r)))
 	}
 	b.serve(in...)
 	if len(b.sent) != n || len(m.acked) != 2*n || b.desk.Stats().Passed != n {

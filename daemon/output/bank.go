@@ -9,23 +9,23 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors/board"
 )
 
 // Options is what a bank is made of. Board, Outputs and Clock are needed.
 type Options struct {
 	Board   board.Board
-	Outputs []Config           // names and pins unique, as package config sees to
-	Record  string             // path of the crash record; "" keeps none
-	Held    *Held              // lines taken over from the run before; nil is none
-	Store   Store              // keeps lines driven that are to stay as they are; nil does not
-	Levels  journal.Storage    // where levels are kept for the next run; nil keeps none
-	Clock   clock.Clock        // stamps events
-	Health  *health.Health     // told of faults, with the output's name as subject; nil tells nobody
-	Loop    *health.Loop       // turned by Run
-	Log     *slog.Logger       // nil discards
-	Event   func(spool.Record) // takes events, one at a time; must not call back
+	Outputs []Config             // names and pins unique, as package config sees to
+	Record  string               // path of the crash record; "" keeps none
+	Held    *Held                // lines taken over from the run before; nil is none
+	Store   Store                // keeps lines driven that are to stay as they are; nil does not
+	Levels  journal.Storage      // where levels are kept for the next run; nil keeps none
+	Clock   clock.Clock          // stamps events
+	Health  *health.Health       // told of faults, with the output's name as subject; nil tells nobody
+	Loop    *health.Loop         // turned by Run
+	Log     *slog.Logger         // nil discards
+	Event   func(message.Record) // takes events, one at a time; must not call back
 
 	write func(path string, lines []Line) error // writes the crash record; nil is writeRecord
 }
@@ -73,7 +73,7 @@ func Open(o Options) *Bank {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Event == nil {
-		o.Event = func(spool.Record) {}
+		o.Event = func(message.Record) {}
 	}
 	if o.write == nil {
 		o.write = writeRecord

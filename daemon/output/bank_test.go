@@ -13,7 +13,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
@@ -54,8 +54,8 @@ func openWith(t *testing.T, s *sim.Board, o Options) *bench {
 		o.Clock = clock.Fake()
 	}
 	if o.Event == nil {
-		o.Event = func(r spool.Record) {
-			if r.Kind != spool.Event || r.Stamp.Wall.IsZero() {
+		o.Event = func(r message.Record) {
+			if r.Kind != message.Event || r.Stamp.Wall.IsZero() {
 				t.Errorf("not an event with a time: %+v", r)
 			}
 			var words []string

@@ -13,7 +13,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
@@ -229,7 +229,7 @@ func TestHungLine(t *testing.T) {
 		loop := p.Loop("outputs")
 		offs := make(chan string, 9)
 		bank := Open(Options{Board: h, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}, {Name: "lamp", Pin: "GPIO6"}}, Clock: clock.Fake(), Loop: loop,
-			Event: func(r spool.Record) {
+			Event: func(r message.Record) {
 				if cause := r.Fields[2].Value.(string); cause != CauseInitial && cause != CauseOrder {
 					offs <- r.Fields[0].Value.(string) + " " + cause
 				}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -217,7 +217,7 @@ func (p *pin) tell(level Level, w why) {
 	}
 	p.b.tells.put(func() {
 		p.b.o.Log.Log(context.Background(), severity, "output changed", "output", p.c.Name, "state", level.String(), "cause", w.cause, "id", w.id)
-		p.b.o.Event(spool.Record{Kind: spool.Event, Stamp: stamp, Fields: fields})
+		p.b.o.Event(message.Record{Kind: message.Event, Stamp: stamp, Fields: fields})
 	})
 }
 

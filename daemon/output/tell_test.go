@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors/sim"
 )
 
@@ -40,7 +40,7 @@ func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
 				if c == "log" {
 					o.Log = slog.New(slog.NewTextHandler(b, nil))
 				}
-				o.Event = func(spool.Record) {
+				o.Event = func(message.Record) {
 					if c == "event" {
 						_, _ = b.Write(nil)
 					}

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -289,7 +289,7 @@ func TestDoor(t *testing.T) {
 		same(t, "records", r.got(), []string{"0s door reading 1", "10s door edge 2", "30s door edge 3", "1m0s door reading 4"})
 		var levels []any
 		for _, rec := range r.records {
-			if rec.Fields[0].Name != "active" || (len(rec.Fields) == 2) != (rec.Kind == spool.Edge) {
+			if rec.Fields[0].Name != "active" || (len(rec.Fields) == 2) != (rec.Kind == message.Edge) {
 				t.Errorf("fields are %+v", rec.Fields)
 				continue
 			}

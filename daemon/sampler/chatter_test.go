@@ -12,7 +12,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -53,7 +53,7 @@ func heard(r *rig, sensor string) (sum told) {
 			r.t.Errorf("record %d has the number %d", seq, rec.Seq)
 		}
 		sum.level, sum.at = rec.Fields[0].Value, rec.Stamp.Mono
-		if rec.Kind != spool.Edge {
+		if rec.Kind != message.Edge {
 			continue
 		}
 		changes := rec.Fields[1].Value.(int64)
@@ -351,7 +351,7 @@ func crowded(t *testing.T, r *rig, rate int) {
 // BenchmarkChatteringEdge is what one change of a line that chatters costs, from
 // the board's queue to the summary.
 func BenchmarkChatteringEdge(b *testing.B) {
-	o := Options{Clock: clock.Fake(), Health: health.New(func(health.Change) {}), Counts: new(Counts), Emit: func(spool.Record) {}}
+	o := Options{Clock: clock.Fake(), Health: health.New(func(health.Change) {}), Counts: new(Counts), Emit: func(message.Record) {}}
 	u := newUnit(&o, meter(0), sensors.Chip{}, &bench{})
 	f := newFollower(u)
 	lines := make(chan board.Edge, 1)

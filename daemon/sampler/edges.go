@@ -7,7 +7,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -163,7 +163,7 @@ func (f *follower) tell(e board.Edge, changes uint64) {
 		field = q[0].Name
 	}
 	fields := []sensors.Field{{Name: field, Value: e.Active}, {Name: "changes", Value: int64(changes)}}
-	u.emit(spool.Record{Kind: spool.Edge, Stamp: stampOf(u.o.Clock.Now(), e.Mono), Fields: fields})
+	u.emit(message.Record{Kind: message.Edge, Stamp: stampOf(u.o.Clock.Now(), e.Mono), Fields: fields})
 }
 
 // stampOf gives the moment of an edge from the one at which it arrived here.

@@ -12,14 +12,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"periph.io/x/conn/v3/i2c"
-	"periph.io/x/conn/v3/physic"
-
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
+
+	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/physic"
 )
 
 // quantities are what a fake chip gives.
@@ -151,7 +151,7 @@ type rig struct {
 	prog   *health.Progress
 
 	mu      sync.Mutex
-	records []spool.Record
+	records []message.Record
 	changes []string
 	log     bytes.Buffer
 }
@@ -190,7 +190,7 @@ func runCatalog(t *testing.T, o Options, lookup func(string) (sensors.Chip, bool
 		r.changes = append(r.changes, fmt.Sprint(time.Since(r.start), " ", c.Subject, " ", c.Fault.Code, " ", c.State()))
 	})
 	o.Log = slog.New(slog.NewTextHandler(&lockedWriter{r}, nil))
-	o.Emit = func(rec spool.Record) {
+	o.Emit = func(rec message.Record) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.records = append(r.records, rec)

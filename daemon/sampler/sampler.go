@@ -10,7 +10,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -27,7 +27,7 @@ type Options struct {
 	// Emit takes the records, for each sensor from one goroutine at a time
 	// and in the order of their Seq. It should not block for long: while it
 	// does, that sensor waits.
-	Emit func(spool.Record)
+	Emit func(message.Record)
 	// Counts are the sensors' counts so far in this run. A daemon that makes
 	// one Sampler after another in a run, on reload, gives all of them the
 	// same; otherwise receivers would take new readings for copies of old

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -28,8 +28,8 @@ func TestFirstAtOnceThenEvery(t *testing.T) {
 		r.stop()
 		same(t, "steps", f.taken(), []string{"0s open", "0s sense", "10s sense", "20s sense", "30s sense", "35s close"})
 		same(t, "faults", r.faults(), nil)
-		want := spool.Record{
-			Kind: spool.Reading, Sensor: "air", Run: 7, Seq: 1,
+		want := message.Record{
+			Kind: message.Reading, Sensor: "air", Run: 7, Seq: 1,
 			Stamp:  clock.Stamp{Boot: "test", Wall: r.start.UTC(), Synced: true},
 			Fields: []sensors.Field{{Name: "temperature", Value: 20.0}},
 		}

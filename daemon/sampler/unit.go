@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -152,7 +152,7 @@ func (u *unit) succeed(r reading) {
 		u.o.Health.ClearAll(u.name, health.EdgesLost)
 	}
 	u.o.Health.ClearAll(u.name, readFaults...)
-	u.emit(spool.Record{Kind: spool.Reading, Stamp: r.stamp, Fields: r.fields})
+	u.emit(message.Record{Kind: message.Reading, Stamp: r.stamp, Fields: r.fields})
 }
 
 // fail raises the fault that err is. A fault of another kind it had before is
@@ -169,7 +169,7 @@ func (u *unit) fail(err error) {
 }
 
 // emit numbers a record and hands it on.
-func (u *unit) emit(r spool.Record) {
+func (u *unit) emit(r message.Record) {
 	u.count.next(func(seq uint64) {
 		r.Sensor, r.Run, r.Seq = u.name, u.o.Run, seq
 		u.o.Emit(r)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 )
 
 // What waits is counted from the moment it comes until it is acknowledged; it
@@ -20,11 +21,11 @@ func TestBacklog(t *testing.T) {
 			}
 		}
 		want("at first", Backlog{})
-		r.add(Reading, "air")
-		r.add(Answer, "")
+		r.add(message.Reading, "air")
+		r.add(message.Answer, "")
 		want("at once", Backlog{Records: 2, AtRisk: 2})
 		wait(500 * time.Millisecond)
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		want("after half a second", Backlog{Records: 3, AtRisk: 3, Oldest: 500 * time.Millisecond})
 		wait(10 * time.Second)
 		want("when it is synced", Backlog{Records: 3, Oldest: 10500 * time.Millisecond})
@@ -48,7 +49,7 @@ func TestBacklogOfAnEarlierRun(t *testing.T) {
 		})
 		d := newMemDisk()
 		r := newRig(t, d, Options{AtRisk: 5 * time.Second, Clock: now}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(time.Minute)
 		if err := r.end(); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -33,9 +34,24 @@ func benchSpool(b *testing.B, o Options) *Spool {
 	return s
 }
 
+// sample is a record of every kind of value.
+func sample() message.Record {
+	return message.Record{
+		Kind: message.Reading, Sensor: "air", Run: 7, Seq: 41,
+		Stamp: clock.Stamp{
+			Boot: "3a1f6c9e-0000-4b7d-9c1d-0123456789ab", Mono: 90 * time.Second,
+			Wall: time.Date(2026, 11, 21, 19, 2, 11, 123_456_789, time.UTC), Synced: true,
+		},
+		Fields: []sensors.Field{
+			{Name: "temperature", Value: 21.53}, {Name: "count", Value: int64(-1042)},
+			{Name: "active", Value: true}, {Name: "wet", Value: false}, {Name: "text", Value: "a \"ü\"\n"},
+		},
+	}
+}
+
 // reading is what a BME280 gives.
-func reading(run, seq uint64) Record {
-	return Record{Kind: Reading, Sensor: "air", Run: run, Seq: seq, Stamp: sample().Stamp, Fields: []sensors.Field{
+func reading(run, seq uint64) message.Record {
+	return message.Record{Kind: message.Reading, Sensor: "air", Run: run, Seq: seq, Stamp: sample().Stamp, Fields: []sensors.Field{
 		{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0},
 	}}
 }
@@ -110,7 +126,7 @@ func BenchmarkOutage(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := benchSpool(b, benchOptions(b.TempDir(), 5*time.Second))
-			payload := len(Encode("thing-greenhouse", reading(7, 100000)))
+			payload := len(message.Encode("thing-greenhouse", reading(7, 100000)))
 			fill(b, s, 1, n)
 			s.due()
 			before, had, seq := written(), s.Stats().Bytes, uint64(n)
@@ -214,7 +230,7 @@ func BenchmarkCrowd(b *testing.B) {
 			for b.Loop() {
 				for i := range 10_000 {
 					x := reading(s.RunNumber(), seq/10+1)
-					x.Kind, x.Sensor, x.Fields = Edge, fmt.Sprint("loose", i%10), []sensors.Field{{Name: "active", Value: i%20 < 10}}
+					x.Kind, x.Sensor, x.Fields = message.Edge, fmt.Sprint("loose", i%10), []sensors.Field{{Name: "active", Value: i%20 < 10}}
 					if i%1000 == 0 {
 						y := reading(s.RunNumber(), seq/10_000+1)
 						y.Sensor = fmt.Sprint("air", i/1000)
@@ -230,7 +246,7 @@ func BenchmarkCrowd(b *testing.B) {
 				for range link {
 					if x, ok := readNext(s); ok {
 						s.Ack(x.ID)
-						if x.Record.Kind == Reading {
+						if x.Record.Kind == message.Reading {
 							readings++
 						}
 					}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // A run that has no disk leaves no trace on it. So it is noted in another
@@ -47,7 +48,7 @@ func (s *Spool) recall() (greatest uint64) {
 		}
 		greatest = max(greatest, st.run)
 		s.w.diskless = append(s.w.diskless, st.run)
-		if st.took != (Source{}) {
+		if st.took != (message.Source{}) {
 			s.sources = append(s.sources, tenure{st.run, st.run, st.took})
 		}
 		for _, sensor := range slices.Sorted(maps.Keys(st.sensors)) {
@@ -96,8 +97,8 @@ func (s *Spool) forgetDiskless() {
 	s.mu.Lock()
 	untold := map[uint64]bool{}
 	for _, x := range s.gaps {
-		if h, ok := peek(x.payload); ok && (s.down || !x.noted) {
-			untold[h.run] = true
+		if h, ok := message.Peek(x.payload); ok && (s.down || !x.noted) {
+			untold[h.Run] = true
 		}
 	}
 	s.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // noDisk opens a spool whose disk cannot be used from the start.
@@ -26,7 +28,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 		for range 2 {
 			r := noDisk(t, o)
 			for range 5 {
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 			}
 			wait(5 * time.Second)
 			runs = append(runs, r.s.RunNumber())
@@ -37,7 +39,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 			items := r.take(all)
 			told := map[origin]int{}
 			for _, x := range items {
-				if c := claim(x.Record); x.Record.Kind == Gap && c.lo == 1 && c.open && c.uncertain && x.Record.reason() == reasonCrash {
+				if c := claim(x.Record); x.Record.Kind == message.Gap && c.lo == 1 && c.open && c.uncertain && reasonOf(x.Record) == reasonCrash {
 					told[origin{x.Record.Sensor, x.Record.Run}]++
 				}
 			}
@@ -74,7 +76,7 @@ func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 			}
 		}
 		r := noDisk(t, o)
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		r.crash(nil)
 		notes(1, "killed")
 		if err := os.WriteFile(filepath.Join(o.Beside, besideName(7)), []byte("fieldpost spool 1 run 7 run"), 0o600); err != nil {
@@ -85,7 +87,7 @@ func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 		for _, x := range r.take(all) {
 			r.s.Ack(x.ID)
 		}
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(2 * time.Minute)
 		notes(1, "acknowledged")
 		for _, x := range r.take(all) {
@@ -111,7 +113,7 @@ func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
 		r := noDisk(t, o)
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		r.d.Failing(nil)
 		wait(2 * time.Minute)
 		if left, _ := os.ReadDir(o.Beside); len(left) != 0 || !r.s.Stats().Disk {
@@ -140,7 +142,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 				o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, Beside: t.TempDir()}
 				r := newRig(t, newMemDisk(), o).start()
 				for range 20 {
-					r.add(Reading, "air")
+					r.add(message.Reading, "air")
 				}
 				if err := r.end(); err != nil {
 					t.Fatal(err)
@@ -178,10 +180,10 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 					left.Failing(nil)
 					wait(2 * time.Minute)
 				}
-				r.flood(Reading, "air", 20000)
+				r.flood(message.Reading, "air", 20000)
 				var gaps []Item
 				for _, x := range r.take(all) {
-					if x.Record.Kind == Gap && x.Record.Sensor == "air" && x.Record.Run == 1 {
+					if x.Record.Kind == message.Gap && x.Record.Sensor == "air" && x.Record.Run == 1 {
 						gaps = append(gaps, x)
 					}
 				}

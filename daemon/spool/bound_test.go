@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 )
 
 // diskUse is what the spool's directory holds.
@@ -22,12 +23,12 @@ func diskUse(d *memDisk) (n int64) {
 func TestOldestSamplesGoWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.put(Record{Kind: Answer})
+		r.put(message.Record{Kind: message.Answer})
 		inFlight := r.take(all)
 		const n = 30000
 		for i := range n / 2 {
-			r.add(Reading, "air")
-			r.add(Reading, "soil")
+			r.add(message.Reading, "air")
+			r.add(message.Reading, "soil")
 			if i == 10 {
 				inFlight = append(inFlight, r.take(all)...)
 			}
@@ -54,9 +55,9 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 		got, lost := map[string]map[uint64]bool{"air": {}, "soil": {}}, map[string][]loss{}
 		for _, x := range items {
 			switch rec := x.Record; rec.Kind {
-			case Reading:
+			case message.Reading:
 				got[rec.Sensor][rec.Seq] = true
-			case Gap:
+			case message.Gap:
 				lost[rec.Sensor] = append(lost[rec.Sensor], claim(rec))
 				if b := brief([]Item{x}); !strings.Contains(b, " reason=spool_full") {
 					t.Errorf("gap: %s", b)
@@ -78,7 +79,7 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 		if missing != st.Dropped || missing == 0 || st.Bytes < 1<<19 {
 			t.Errorf("%d missing, %d counted, %d bytes kept", missing, st.Dropped, st.Bytes)
 		}
-		if items[0].Record.Kind != Answer {
+		if items[0].Record.Kind != message.Answer {
 			t.Error("the answer is gone before the samples")
 		}
 		for _, x := range items {
@@ -97,10 +98,10 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 func TestEventsAloneAreBoundedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.add(Edge, "door")
-		r.add(Reading, "air")
+		r.add(message.Edge, "door")
+		r.add(message.Reading, "air")
 		for i := range 40000 {
-			r.put(Record{Kind: Answer})
+			r.put(message.Record{Kind: message.Answer})
 			if i%500 == 0 {
 				wait(time.Second)
 				if use := diskUse(r.d); use > 1<<20 {
@@ -113,10 +114,10 @@ func TestEventsAloneAreBoundedToo(t *testing.T) {
 		var sensors []string
 		for _, x := range r.take(all) {
 			switch rec := x.Record; {
-			case rec.Kind == Answer:
+			case rec.Kind == message.Answer:
 				answers++
 			case rec.Sensor == "":
-				lost += rec.field("count").(int64)
+				lost += rec.Field("count").(int64)
 			default:
 				sensors = append(sensors, brief([]Item{x}))
 			}
@@ -138,7 +139,7 @@ func TestTooOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxAge: 8 * time.Hour}).start()
 		for range 24 * 60 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			wait(time.Minute)
 		}
 		items := r.take(all)
@@ -148,7 +149,7 @@ func TestTooOld(t *testing.T) {
 		var oldest time.Duration
 		last := uint64(0)
 		for _, x := range items {
-			if x.Record.Kind == Reading {
+			if x.Record.Kind == message.Reading {
 				if last == 0 {
 					oldest = r.o.Clock.Now().Mono - x.Record.Stamp.Mono
 				}
@@ -232,11 +233,11 @@ func TestDamagedFilesAreBounded(t *testing.T) {
 func TestTallyMerges(t *testing.T) {
 	at := clock.Stamp{Boot: "b"}
 	first := newTally()
-	for _, r := range []Record{
-		{Kind: Reading, Sensor: "air", Run: 7, Seq: 5}, {Kind: Edge, Sensor: "air", Run: 7, Seq: 3},
-		{Kind: Reading, Sensor: "air", Run: 8, Seq: 1}, {Kind: Answer}, {Kind: Fault, Sensor: "air"},
+	for _, r := range []message.Record{
+		{Kind: message.Reading, Sensor: "air", Run: 7, Seq: 5}, {Kind: message.Edge, Sensor: "air", Run: 7, Seq: 3},
+		{Kind: message.Reading, Sensor: "air", Run: 8, Seq: 1}, {Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"},
 	} {
-		b, err := appendRecord(nil, r)
+		b, err := message.Append(nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +246,7 @@ func TestTallyMerges(t *testing.T) {
 	gaps := first.gaps(at, reasonFull)
 	second := newTally()
 	for _, r := range append(gaps, gapRecord(at, origin{"air", 7}, loss{lo: 9, open: true, uncertain: true}, reasonCrash)) {
-		b, err := appendRecord(nil, r)
+		b, err := message.Append(nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,11 +267,11 @@ func TestTallyMerges(t *testing.T) {
 // some of it was sent; also once the gap that tells so is dropped itself.
 func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
 	want := "gap  8 reason=spool_full count=3 certain=false"
-	gaps := []Record{{Kind: Answer}, {Kind: Fault, Sensor: "air"}, {Kind: Event}}
+	gaps := []message.Record{{Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"}, {Kind: message.Event}}
 	for i := range 2 {
 		tally := newTally()
 		for k, r := range gaps {
-			b, err := appendRecord(nil, r)
+			b, err := message.Append(nil, r)
 			if err != nil {
 				t.Fatal(err)
 			}

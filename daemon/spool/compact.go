@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // A segment of which little is needed any more is written anew with only that, and
@@ -123,14 +124,14 @@ func (s *Spool) pick(fresh, g *segment, data, b []byte) []byte {
 		if id < g.lo || id >= g.hi || !l.owed(id) && !keep.has(id) {
 			continue
 		}
-		h, ok := peek(at.Payload)
+		h, ok := message.Peek(at.Payload)
 		if !ok {
 			continue // what cannot be read is found out about by who reads it
 		}
 		b = durable.AppendFrame(b, at.Seq, at.Payload)
 		fresh.frames++
 		fresh.sure = id + 1
-		fresh.note(string(h.sensor), h.run, h.seq, durable.FrameLen(at.Payload))
+		fresh.note(string(h.Sensor), h.Run, h.Seq, durable.FrameLen(at.Payload))
 	}
 	return b
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 var errIO = syscall.EIO
@@ -20,7 +21,7 @@ func TestEveryTruncationOfTheLastSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		for range 8 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
 		wait(2 * time.Second)
 		left := r.d.Kill()
@@ -59,7 +60,7 @@ func TestAPowerCutAfterAKillCostsNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Hour}).start()
 		for range 5 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
 		wait(2 * time.Second) // written, not synced
 		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Hour}).start()
@@ -77,18 +78,18 @@ func TestGapAfterACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 4 * time.Second}).start()
 		for range 3 {
-			r.add(Reading, "air")
-			r.add(Reading, "soil")
+			r.add(message.Reading, "air")
+			r.add(message.Reading, "soil")
 		}
 		for _, x := range r.take(all) {
 			r.s.Ack(x.ID) // none ever touches the disk
 		}
 		wait(10 * time.Second) // but what sensors there are is known
-		r.add(Edge, "door")
-		r.add(Reading, "door")
+		r.add(message.Edge, "door")
+		r.add(message.Reading, "door")
 		wait(10 * time.Second)
-		r.add(Reading, "air")
-		r.add(Edge, "door")
+		r.add(message.Reading, "air")
+		r.add(message.Edge, "door")
 		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: 4 * time.Second})
 		r.want(r.take(all), "gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
 			"gap soil 1 after_seq=3 reason=crash certain=false, door:1, door:2")
@@ -101,7 +102,7 @@ func TestGapAfterACrash(t *testing.T) {
 func TestGapsOfACrashOutliveTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(3 * time.Second)
 		rnd := newRand(5)
 		for run := uint64(2); run < 12; run++ { // it never lives long enough to do anything
@@ -124,10 +125,10 @@ func TestGapsOfACrashOutliveTheNext(t *testing.T) {
 func backlog(t *testing.T, good bool) *memDisk {
 	t.Helper()
 	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-	r.add(Edge, "door")
+	r.add(message.Edge, "door")
 	for range 5000 {
-		r.add(Reading, "air")
-		r.add(Reading, "soil")
+		r.add(message.Reading, "air")
+		r.add(message.Reading, "soil")
 	}
 	wait(3 * time.Second)
 	if got := r.d.Files("samples", segmentExt); len(got) < 3 {
@@ -151,7 +152,7 @@ func accounted(t *testing.T, items []Item) (missing int) {
 	for _, x := range items {
 		r := x.Record
 		o := origin{r.Sensor, r.Run}
-		if r.Kind == Gap {
+		if r.Kind == message.Gap {
 			gaps[o] = append(gaps[o], claim(r))
 			continue
 		}
@@ -216,15 +217,15 @@ func TestSeenWhileOthersAreWrittenDown(t *testing.T) {
 			r.d.Failing(func(op, name string) error {
 				if op == "write" && strings.HasPrefix(name, file) && once {
 					once = false
-					r.add(Edge, "door")
+					r.add(message.Edge, "door")
 				}
 				return nil
 			})
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			wait(time.Second)
 			r.s.Ack(r.take(1)[0].ID) // the edge: it never touches the disk
 			wait(time.Minute)
-			r.add(Edge, "door")
+			r.add(message.Edge, "door")
 			r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second})
 			r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, air:1")
 		})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 func TestDamagedSegments(t *testing.T) {
@@ -96,12 +97,12 @@ func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		for range 5 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
 		wait(5 * time.Second)
-		r.add(Reading, "soil") // a new sensor: how far the others are is noted
+		r.add(message.Reading, "soil") // a new sensor: how far the others are is noted
 		wait(5 * time.Second)
-		r.add(Reading, "well")
+		r.add(message.Reading, "well")
 		wait(5 * time.Second)
 		d := r.crash(r.d.Kill())
 		b := d.Data("samples-1-1.seg")

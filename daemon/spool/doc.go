@@ -61,7 +61,7 @@
 // another board, as its card was copied or moved, it gets a new id. It holds too
 // which id and which thing the runs had whose records, or whose gaps, are still
 // here; the file of acks has that once more. So a record is told by (thing, spool,
-// sensor, run, seq) for good, see [Source]. A run without a disk has an id of its
+// sensor, run, seq) for good, see [message.Source]. A run without a disk has an id of its
 // own.
 //
 // A journal ([Spool.Journal]) is a file of such frames that another package keeps in the same

@@ -1,6 +1,9 @@
 package spool
 
-import "fieldpost/daemon/durable"
+import (
+	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
+)
 
 // A segment, or what is in it of some sensors, is given up in one step of the disk:
 // the gaps that tell of it and that it goes are one frame of the file of acks. Until that is on disk nothing
@@ -71,7 +74,7 @@ func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool)
 	for at.Next() {
 		if id := g.off + at.Seq; id >= g.lo && id < g.hi && l.owed(id) {
 			known.add(id, id+1)
-			if h, ok := peek(at.Payload); which != nil && (!ok || !which(string(h.sensor))) {
+			if h, ok := message.Peek(at.Payload); which != nil && (!ok || !which(string(h.Sensor))) {
 				continue
 			}
 			t.giveUp(g.run, at.Payload, l.sender(at.Payload).mayHaveCome(id))

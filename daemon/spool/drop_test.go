@@ -6,10 +6,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // nearlyFull fills a spool until one segment more than it has does not fit.
-func (r *rig) nearlyFull(kind Kind, sensor string) (n uint64) {
+func (r *rig) nearlyFull(kind message.Kind, sensor string) (n uint64) {
 	for r.s.Stats().Bytes < 2*segmentSize {
 		for range 100 {
 			n = r.add(kind, sensor)
@@ -23,7 +25,7 @@ func (r *rig) nearlyFull(kind Kind, sensor string) (n uint64) {
 const overfill = 5000
 
 // overfill appends what does not fit into a spool that is nearly full.
-func (r *rig) overfill(kind Kind, sensor string) (n uint64) {
+func (r *rig) overfill(kind message.Kind, sensor string) (n uint64) {
 	for range overfill {
 		n = r.add(kind, sensor)
 	}
@@ -47,7 +49,7 @@ func TestNothingIsGivenUpWhileTheDiskFails(t *testing.T) {
 			return cmp.Or(only("datasync", notesName, syscall.EIO)(op, name), only("sync", notesName, syscall.EIO)(op, name))
 		},
 	} {
-		for kind, sensor := range map[Kind]string{Edge: "door", Reading: "air"} {
+		for kind, sensor := range map[message.Kind]string{message.Edge: "door", message.Reading: "air"} {
 			t.Run(name+", "+string(kind), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					o := Options{AtRisk: time.Second, MaxBytes: 1 << 20}
@@ -84,11 +86,11 @@ func TestNothingIsGivenUpWhileTheDiskFails(t *testing.T) {
 func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.nearlyFull(Reading, "air")
-		r.overfill(Reading, "air")
+		r.nearlyFull(message.Reading, "air")
+		r.overfill(message.Reading, "air")
 		before := r.s.Stats().Dropped
 		r.d.Failing(full)
-		r.overfill(Reading, "air")
+		r.overfill(message.Reading, "air")
 		wait(time.Minute)
 		first := r.take(2)
 		r.s.Rewind()
@@ -96,12 +98,12 @@ func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 			t.Errorf("%d were dropped before the disk failed; got %s", before, brief(first))
 		}
 		r.d.Failing(nil)
-		r.flood(Reading, "air", 1000)
+		r.flood(message.Reading, "air", 1000)
 		wait(2 * time.Minute)
 		var told ids
 		items := r.take(all)
 		for _, x := range items {
-			if c := claim(x.Record); x.Record.Kind == Gap {
+			if c := claim(x.Record); x.Record.Kind == message.Gap {
 				told.add(c.lo, c.hi+1)
 			} else {
 				told.add(x.Record.Seq, x.Record.Seq+1)
@@ -131,12 +133,12 @@ func TestADiskThatHangsOverADropHoldsUpNobodyForLong(t *testing.T) {
 				<-until
 			}
 		}}, Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.nearlyFull(Reading, "air")
+		r.nearlyFull(message.Reading, "air")
 		<-hangs
 		until = make(chan struct{})
 		hangs <- until
-		r.overfill(Reading, "air")
-		prompt(t, "Append", func() { r.add(Reading, "air") })
+		r.overfill(message.Reading, "air")
+		prompt(t, "Append", func() { r.add(message.Reading, "air") })
 		if items := r.take(1); len(items) != 0 {
 			t.Errorf("while it is not known whether they go: %s", brief(items))
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // examined is what one file turned out to hold.
@@ -124,7 +125,7 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	}
 	holes := 0
 	for at.Next() {
-		h, ok := peek(at.Payload)
+		h, ok := message.Peek(at.Payload)
 		if at.Holes > holes || !ok {
 			holes = at.Holes
 			damage()
@@ -157,7 +158,7 @@ func (l *loader) stale(g *segment, seq uint64) bool {
 
 // record takes in one record of a segment; false means that its number cannot
 // be one of ours.
-func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h header) bool {
+func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h message.Header) bool {
 	if x.last == nil {
 		g.off, g.lo = l.next-at.Seq, l.next
 		g.stamp(at.Payload, at.Payload)
@@ -172,23 +173,23 @@ func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h header) 
 		done.add(id, id+1)
 	} else {
 		g.live++
-		if string(h.kind) == string(Gap) {
+		if string(h.Kind) == string(message.Gap) {
 			l.f.gaps[id] = &owedGap{run: g.run, seq: at.Seq, payload: slices.Clone(at.Payload)}
 		}
 	}
-	if string(h.kind) == string(Gap) {
+	if string(h.Kind) == string(message.Gap) {
 		l.told[frameKey{g.run, at.Seq}] = true
 	}
 	x.id, g.hi, x.last = id+1, id+1, at.Payload
-	sensor, known := l.names[string(h.sensor)]
+	sensor, known := l.names[string(h.Sensor)]
 	if !known {
-		sensor = string(h.sensor)
+		sensor = string(h.Sensor)
 		l.names[sensor] = sensor
 	}
-	g.note(sensor, h.run, h.seq, durable.FrameLen(at.Payload))
+	g.note(sensor, h.Run, h.Seq, durable.FrameLen(at.Payload))
 	g.frames++
-	if h.seq > 0 && sensor != "" {
-		l.tracks[g.lane].record(origin{sensor, h.run}, h.seq)
+	if h.Seq > 0 && sensor != "" {
+		l.tracks[g.lane].record(origin{sensor, h.Run}, h.Seq)
 	}
 	return true
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -23,7 +24,7 @@ type wire struct {
 // takes is how long a record keeps the link busy.
 func (w wire) takes(x Item) (d time.Duration) {
 	if w.bytes > 0 {
-		d = time.Duration(len(Encode("greenhouse", x.Record))+50) * time.Second / time.Duration(w.bytes)
+		d = time.Duration(len(message.Encode("greenhouse", x.Record))+50) * time.Second / time.Duration(w.bytes)
 	}
 	if w.messages > 0 {
 		d = max(d, time.Second/time.Duration(w.messages))
@@ -48,22 +49,22 @@ func newCrowd(r *rig) *crowd {
 // millisecond is what happens in one.
 func (c *crowd) millisecond() {
 	for i := range 10 {
-		c.r.add(Edge, fmt.Sprintf("loose%d", i))
+		c.r.add(message.Edge, fmt.Sprintf("loose%d", i))
 	}
 	if c.n%100 == 0 && c.n%1000/100 < 10 {
-		c.taken(Reading, fmt.Sprintf("air%d", c.n%1000/100))
+		c.taken(message.Reading, fmt.Sprintf("air%d", c.n%1000/100))
 	}
 	if c.n%3000 == 1500 {
-		c.taken(Edge, "door")
+		c.taken(message.Edge, "door")
 	}
 	if c.n%5000 == 2500 {
 		c.since[fmt.Sprint("answer", c.n)] = time.Now()
-		c.r.put(Record{Kind: Answer, Sensor: fmt.Sprint("answer", c.n)})
+		c.r.put(message.Record{Kind: message.Answer, Sensor: fmt.Sprint("answer", c.n)})
 	}
 	c.n++
 }
 
-func (c *crowd) taken(k Kind, sensor string) {
+func (c *crowd) taken(k message.Kind, sensor string) {
 	seq := c.r.add(k, sensor)
 	c.since[fmt.Sprint(sensor, " ", c.r.s.RunNumber(), " ", seq)] = time.Now()
 }
@@ -75,9 +76,9 @@ func (c *crowd) arrived(x Item) {
 	key := fmt.Sprint(r.Sensor, " ", r.Run, " ", r.Seq)
 	class := string(r.Kind)
 	switch {
-	case r.Kind == Answer:
+	case r.Kind == message.Answer:
 		key = r.Sensor
-	case r.Kind == Edge && r.Sensor != "door":
+	case r.Kind == message.Edge && r.Sensor != "door":
 		class = "loose"
 	}
 	c.count[class]++
@@ -156,11 +157,11 @@ func TestEventsDoNotShutOutTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second}).start()
 		for range 12 {
-			r.put(Record{Kind: Answer})
+			r.put(message.Record{Kind: message.Answer})
 		}
-		r.add(Reading, "air")
-		r.add(Reading, "air")
-		r.add(Edge, "door")
+		r.add(message.Reading, "air")
+		r.add(message.Reading, "air")
+		r.add(message.Edge, "door")
 		r.want(r.take(all), ":0, :0, :0, door:1, :0, :0, :0, air:1, :0, :0, :0, air:2, :0, :0, :0")
 		if err := r.end(); err != nil {
 			t.Error(err)
@@ -175,11 +176,11 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 		o := Options{AtRisk: time.Second}
 		r := newRig(t, newMemDisk(), o).start()
 		for i := range 20000 {
-			r.add(Reading, "fast")
-			r.add(Edge, "loose")
+			r.add(message.Reading, "fast")
+			r.add(message.Edge, "loose")
 			if i%1000 == 0 {
-				r.add(Reading, "slow")
-				r.add(Edge, "door")
+				r.add(message.Reading, "slow")
+				r.add(message.Edge, "door")
 				wait(time.Second)
 			}
 		}
@@ -188,8 +189,8 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 		}
 		r = newRig(t, r.d, o).start()
 		for range 10 {
-			r.add(Reading, "slow")
-			r.add(Edge, "door")
+			r.add(message.Reading, "slow")
+			r.add(message.Edge, "door")
 		}
 		last := map[string]uint64{}
 		at := map[string]int{}
@@ -220,9 +221,9 @@ func TestMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second}).start()
 		for range 4 {
-			r.add(Edge, "loose")
-			r.add(Edge, "door")
-			r.add(Reading, "loose")
+			r.add(message.Edge, "loose")
+			r.add(message.Edge, "door")
+			r.add(message.Reading, "loose")
 		}
 		first := r.take(1)
 		more, ok := r.s.More(first[0].ID)
@@ -251,12 +252,12 @@ func TestMore(t *testing.T) {
 func TestASpoolOfAnEarlierVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newMemDisk()
-		leave := func(lane int, records ...Record) {
+		leave := func(lane int, records ...message.Record) {
 			g := &segment{lane: lane, run: 1, number: 1}
 			b := g.header()
 			for k, x := range records {
 				x.Run = 1
-				payload, err := appendRecord(nil, x)
+				payload, err := message.Append(nil, x)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -264,8 +265,8 @@ func TestASpoolOfAnEarlierVersion(t *testing.T) {
 			}
 			d.Put(g.file(), b)
 		}
-		leave(events, Record{Kind: Edge, Sensor: "door", Seq: 1}, Record{Kind: Answer}, Record{Kind: Edge, Sensor: "door", Seq: 3})
-		leave(samples, Record{Kind: Reading, Sensor: "air", Seq: 1}, Record{Kind: Reading, Sensor: "soil", Seq: 1})
+		leave(events, message.Record{Kind: message.Edge, Sensor: "door", Seq: 1}, message.Record{Kind: message.Answer}, message.Record{Kind: message.Edge, Sensor: "door", Seq: 3})
+		leave(samples, message.Record{Kind: message.Reading, Sensor: "air", Seq: 1}, message.Record{Kind: message.Reading, Sensor: "soil", Seq: 1})
 		var f frames
 		old := func(lane byte, seq uint64) {
 			f.add(binary.AppendUvarint(binary.AppendUvarint([]byte{'h', lane}, 1), seq))
@@ -275,7 +276,7 @@ func TestASpoolOfAnEarlierVersion(t *testing.T) {
 		d.Put(notesName, f.b)
 		d.Put(stateName, state{run: 1, stopped: true}.encode())
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
-		r.add(Edge, "door")
+		r.add(message.Edge, "door")
 		for id, want := range map[uint64]bool{1: true, 2: false, 3: false} {
 			if got := r.s.lanes[events].flow("").mayHaveCome(room(0).lo + id); got != want {
 				t.Errorf("event %d may have come: %v", id, got)
@@ -332,14 +333,14 @@ func TestAFairShareOfTheDisk(t *testing.T) {
 				c.arrived(x)
 				n := x.Record
 				switch {
-				case n.Kind == Gap:
+				case n.Kind == message.Gap:
 					lost[n.Sensor] = append(lost[n.Sensor], claim(n))
 				case n.Seq > 0:
 					if got[n.Sensor] == nil {
 						got[n.Sensor] = &ids{}
 					}
 					got[n.Sensor].add(n.Seq, n.Seq+1)
-				case n.Kind == Answer && time.Since(began) > 3*time.Second:
+				case n.Kind == message.Answer && time.Since(began) > 3*time.Second:
 					t.Errorf("an answer after %v", time.Since(began))
 				}
 			}
@@ -394,10 +395,10 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 					r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second, MaxBytes: size}).start()
 					for round := 0; r.s.Stats().Appended < uint64(size/16); round++ {
 						for range c.times {
-							r.add(Reading, "s0")
+							r.add(message.Reading, "s0")
 						}
 						for k := range c.sensors - 1 {
-							r.add(Reading, fmt.Sprint("s", k+1))
+							r.add(message.Reading, fmt.Sprint("s", k+1))
 						}
 						wait(time.Second)
 						if round%100 == 0 && diskUse(r.d) > size {
@@ -431,7 +432,7 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 func (r *rig) appended() (sum int64) {
 	for sensor, n := range r.seq {
 		for seq := range n {
-			b, err := appendRecord(nil, Record{Kind: Reading, Sensor: sensor, Run: 1, Seq: seq + 1, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}})
+			b, err := message.Append(nil, message.Record{Kind: message.Reading, Sensor: sensor, Run: 1, Seq: seq + 1, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}})
 			if err != nil {
 				r.t.Fatal(err)
 			}
@@ -445,7 +446,7 @@ func (r *rig) appended() (sum int64) {
 func (r *rig) least() (least string, left int) {
 	n := map[string]int{}
 	for _, x := range r.take(all) {
-		if x.Record.Kind == Reading {
+		if x.Record.Kind == message.Reading {
 			n[x.Record.Sensor]++
 		}
 	}
@@ -480,9 +481,9 @@ func TestACrashWhileFilesBecomeOne(t *testing.T) {
 		})
 		for len(crashes) < 600 {
 			slow := r.seq["slow"]
-			r.add(Reading, "slow")
+			r.add(message.Reading, "slow")
 			for range 400 {
-				r.add(Reading, "fast")
+				r.add(message.Reading, "fast")
 			}
 			wait(2 * time.Second)
 			safe = slow + 1
@@ -522,10 +523,10 @@ func TestAFloodOfAnswersLeavesReadingsTheirTime(t *testing.T) {
 		const seconds = 60
 		for n := range seconds * 300 {
 			if n%2 == 0 { // 150 a second
-				r.put(Record{Kind: Answer})
+				r.put(message.Record{Kind: message.Answer})
 			}
 			if n%60 == 0 {
-				c.taken(Reading, fmt.Sprint("air", n/60%5))
+				c.taken(message.Reading, fmt.Sprint("air", n/60%5))
 			}
 			for ; !time.Now().Before(until); until = until.Add(time.Second / 100) {
 				if x, ok := r.s.Next(); ok {
@@ -550,7 +551,7 @@ func (r *rig) checkOnceEach(what string, safe uint64) {
 	r.t.Helper()
 	there := map[string]bool{}
 	for _, i := range r.take(all) {
-		if n := i.Record; n.Kind != Gap {
+		if n := i.Record; n.Kind != message.Gap {
 			key := fmt.Sprint(n.Sensor, n.Seq)
 			if there[key] {
 				r.t.Fatalf("%s: %s comes twice", what, key)
@@ -576,9 +577,9 @@ func TestNoRoomToKeepAShare(t *testing.T) {
 			return nil
 		})
 		for range 100 {
-			r.add(Reading, "slow")
+			r.add(message.Reading, "slow")
 			for range 400 {
-				r.add(Reading, "fast")
+				r.add(message.Reading, "fast")
 			}
 			wait(2 * time.Second)
 			if use := diskUse(r.d); use > 1<<20 {
@@ -590,7 +591,7 @@ func TestNoRoomToKeepAShare(t *testing.T) {
 		}
 		there, lost := map[string]*ids{"slow": {}, "fast": {}}, map[string][]loss{}
 		for _, x := range r.take(all) {
-			if n := x.Record; n.Kind == Gap {
+			if n := x.Record; n.Kind == message.Gap {
 				lost[n.Sensor] = append(lost[n.Sensor], claim(n))
 			} else {
 				there[n.Sensor].add(n.Seq, n.Seq+1)

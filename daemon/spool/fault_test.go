@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 )
 
 // only fails one kind of operation on files whose name begins so.
@@ -43,12 +44,12 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 				for range 5 {
-					r.add(Reading, "air")
+					r.add(message.Reading, "air")
 					wait(3 * time.Second)
 				}
 				r.d.Failing(c.fail)
 				for range 6000 { // enough to need another file
-					r.add(Reading, "air")
+					r.add(message.Reading, "air")
 				}
 				wait(10 * time.Minute)
 				detail := r.detail
@@ -59,7 +60,7 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 					t.Errorf("%d records can be sent, want all 6005", got)
 				}
 				r.d.Failing(nil)
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 				wait(2 * time.Minute)
 				if got := r.o.Health.Summary(); got != "all well" || !r.s.Stats().Disk {
 					t.Errorf("after: %s", got)
@@ -84,7 +85,7 @@ func checkOnce(t *testing.T, items []Item, n uint64) {
 	t.Helper()
 	want := uint64(1)
 	for _, x := range items {
-		if x.Record.Kind == Gap {
+		if x.Record.Kind == message.Gap {
 			continue
 		}
 		if x.Record.Seq != want {
@@ -100,7 +101,7 @@ func checkOnce(t *testing.T, items []Item, n uint64) {
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(3 * time.Second)
 		once := true
 		r.d.Failing(func(op, name string) error {
@@ -110,7 +111,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 			}
 			return nil
 		})
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(5 * time.Second)
 		files := r.d.Files("samples", segmentExt)
 		if len(files) != 2 {
@@ -160,7 +161,7 @@ func TestDiskThatComesLater(t *testing.T) {
 		if run < 1<<50 || run >= 1<<53 {
 			t.Errorf("run %d", run)
 		}
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		r.want(r.take(all), "air:1")
 		wait(time.Minute)
 		if got := r.told(); got != "spool_unavailable raised" {
@@ -179,7 +180,7 @@ func TestDiskThatComesLater(t *testing.T) {
 		if items = r.take(all); len(items) != 10005 {
 			t.Errorf("%d after a rewind", len(items))
 		}
-		air := slices.DeleteFunc(items, func(x Item) bool { return x.Record.Kind != Reading || x.Record.Sensor != "air" })
+		air := slices.DeleteFunc(items, func(x Item) bool { return x.Record.Kind != message.Reading || x.Record.Sensor != "air" })
 		if last := air[len(air)-1].Record; last.Run != run {
 			t.Errorf("the newest is not last: %+v", last)
 		}
@@ -210,7 +211,7 @@ func TestReadOnlyDiskStillSends(t *testing.T) {
 		for _, x := range items {
 			r.s.Ack(x.ID)
 		}
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		r.want(r.take(all), "air:1")
 		wait(time.Minute)
 		if st := r.s.Stats(); st.Disk || st.Run < 1<<50 || r.told() != "spool_unavailable raised" {
@@ -239,7 +240,7 @@ func TestANotificationMayAppend(t *testing.T) {
 		d := newMemDisk()
 		var s *Spool
 		h := health.New(func(c health.Change) {
-			if err := s.Append(Record{Kind: Fault, Sensor: string(c.Fault.Code)}); err != nil {
+			if err := s.Append(message.Record{Kind: message.Fault, Sensor: string(c.Fault.Code)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -250,7 +251,7 @@ func TestANotificationMayAppend(t *testing.T) {
 		r := &rig{t: t, d: d, s: s, seq: map[string]uint64{}, o: Options{Clock: clock.Fake()}}
 		d.Failing(full)
 		r.start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(10 * time.Second)
 		d.Failing(nil)
 		wait(2 * time.Minute)
@@ -271,7 +272,7 @@ func TestTheOtherFilesCannotBeWritten(t *testing.T) {
 				d.Failing(only(op, file, syscall.ENOSPC))
 				o := Options{AtRisk: time.Second, Sensors: []string{"air", "soil"}}
 				r := newRig(t, d, o).start()
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 				r.want(r.take(all), "air:1")
 				wait(time.Minute)
 				if got := r.told(); got != "spool_unavailable raised" || r.s.Stats().Disk {
@@ -299,13 +300,13 @@ func TestAFullDiskKeepsWhatItHas(t *testing.T) {
 			o := Options{AtRisk: time.Minute}
 			r := newRig(t, newMemDisk(), o).start()
 			for range 30 {
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 				wait(200 * time.Millisecond)
 			}
 			wait(2 * time.Second)
 			r.d.Failing(full)
 			for range 30 {
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 				wait(200 * time.Millisecond)
 			}
 			left := r.d.Kill()

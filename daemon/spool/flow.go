@@ -1,5 +1,7 @@
 package spool
 
+import "fieldpost/daemon/message"
+
 // flow is what a lane holds of one sensor; the events are one flow all together.
 // Each flow is given in its order, and the flows take turns; see turns.go.
 //
@@ -49,8 +51,8 @@ func (l *lane) known(sensor []byte) *flow {
 
 // sender gives the flow of a record, or nil.
 func (l *lane) sender(payload []byte) *flow {
-	h, _ := peek(payload)
-	return l.known(h.sensor)
+	h, _ := message.Peek(payload)
+	return l.known(h.Sensor)
 }
 
 // push puts an entry behind all.

@@ -44,8 +44,8 @@ func (f *frames) add(payload []byte) {
 }
 
 func (f *frames) put(payload []byte) {
-	if f.within && len(f.inner)+len(payload)+binary.MaxVarintLen64 <= maxPayload {
-		f.inner = appendString(f.inner, string(payload))
+	if f.within && len(f.inner)+len(payload)+binary.MaxVarintLen64 <= durable.MaxPayload {
+		f.inner = durable.AppendString(f.inner, string(payload))
 		return
 	}
 	f.seq++
@@ -90,14 +90,14 @@ func (f *frames) mark(k noteKey, sensor string, seq uint64) {
 	p := append(make([]byte, 0, 40), 'm', byte(k.lane))
 	p = binary.AppendUvarint(p, k.run)
 	p = binary.AppendUvarint(p, seq)
-	f.add(appendString(p, sensor))
+	f.add(durable.AppendString(p, sensor))
 }
 
 // sensor says that there is a sensor of which nothing else need be known.
 func (f *frames) sensor(run uint64, sensor string) {
 	p := append(make([]byte, 0, 40), 'c', 0)
 	p = binary.AppendUvarint(p, run)
-	f.add(appendString(p, sensor))
+	f.add(durable.AppendString(p, sensor))
 }
 
 // file says how far a segment is on disk, where it is at all.
@@ -149,7 +149,7 @@ func (f *frames) took(t tenure) {
 	p := append(make([]byte, 0, 60), 'w', 0)
 	p = binary.AppendUvarint(p, t.lo)
 	p = binary.AppendUvarint(p, t.hi)
-	f.add(appendString(appendString(p, t.Spool), t.Thing))
+	f.add(durable.AppendString(durable.AppendString(p, t.Spool), t.Thing))
 }
 
 // handed says how far a run's records of a flow have been given out.
@@ -158,7 +158,7 @@ func (f *frames) handed(k noteKey, sensor string, seq uint64) {
 	p = binary.AppendUvarint(p, k.run)
 	p = binary.AppendUvarint(p, seq)
 	if k.lane != events {
-		p = appendString(p, sensor)
+		p = durable.AppendString(p, sensor)
 	}
 	f.add(p)
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -16,8 +17,8 @@ import (
 func (r *rig) fillUntil(dropped uint64) {
 	for r.s.Stats().Dropped < dropped {
 		for range 50 {
-			r.add(Reading, "air")
-			r.add(Reading, "soil")
+			r.add(message.Reading, "air")
+			r.add(message.Reading, "soil")
 		}
 		wait(2 * time.Second)
 	}
@@ -26,7 +27,7 @@ func (r *rig) fillUntil(dropped uint64) {
 func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.add(Edge, "door")
+		r.add(message.Edge, "door")
 		r.fillUntil(1)
 		first := r.s.Stats().Dropped
 		if _, there := r.d.Names["samples-1-1.seg"]; there {
@@ -72,8 +73,8 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 			for i := range 20 {
 				sensor := fmt.Sprintf("s%d", i)
 				r.seq[sensor]++
-				r.put(Record{Kind: Reading, Sensor: sensor, Run: 1, Seq: r.seq[sensor], Fields: []sensors.Field{{Name: "v", Value: note}}})
-				r.add(Edge, sensor)
+				r.put(message.Record{Kind: message.Reading, Sensor: sensor, Run: 1, Seq: r.seq[sensor], Fields: []sensors.Field{{Name: "v", Value: note}}})
+				r.add(message.Edge, sensor)
 				if i%10 == 0 {
 					wait(2 * time.Second)
 				}
@@ -85,7 +86,7 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 		}
 		gaps := 0
 		for _, x := range r.take(all) {
-			if x.Record.Kind == Gap {
+			if x.Record.Kind == message.Gap {
 				gaps++
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 )
 
 // FuzzFiles puts any bytes in the place of one of a spool's files. The spool
@@ -20,8 +21,8 @@ func FuzzFiles(f *testing.F) {
 			f.Fatal(err)
 		}
 		for seq := range uint64(4) {
-			for _, kind := range []Kind{Reading, Edge, Answer} {
-				if err := s.Append(Record{Kind: kind, Sensor: "air", Run: run + 1, Seq: seq + 1}); err != nil {
+			for _, kind := range []message.Kind{message.Reading, message.Edge, message.Answer} {
+				if err := s.Append(message.Record{Kind: kind, Sensor: "air", Run: run + 1, Seq: seq + 1}); err != nil {
 					f.Fatal(err)
 				}
 			}

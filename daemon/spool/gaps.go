@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 )
 
 // A gap that the broker does not have yet is kept twice: as a record among the
@@ -33,8 +34,8 @@ func (s *Spool) key(x *owedGap) frameKey {
 }
 
 // owe keeps a gap of this run until its id is done. Called with mu held.
-func (s *Spool) owe(id uint64, r Record, payload []byte) {
-	x := &owedGap{seq: id, payload: payload, damaged: r.reason() == reasonDamaged}
+func (s *Spool) owe(id uint64, r message.Record, payload []byte) {
+	x := &owedGap{seq: id, payload: payload, damaged: reasonOf(r) == reasonDamaged}
 	if x.damaged {
 		s.untold++
 	}
@@ -50,9 +51,9 @@ func (s *Spool) unowe(id uint64) {
 		return
 	}
 	delete(s.gaps, id)
-	if h, ok := peek(x.payload); ok {
+	if h, ok := message.Peek(x.payload); ok {
 		for _, latest := range []map[origin]uint64{s.latest, s.maybe} {
-			if o := (origin{string(h.sensor), h.run}); latest[o] == id {
+			if o := (origin{string(h.Sensor), h.Run}); latest[o] == id {
 				delete(latest, o)
 			}
 		}
@@ -135,7 +136,7 @@ func (s *Spool) noteGaps() error {
 
 // again puts a gap in once more whose record was lost. Called with mu held.
 func (s *Spool) again(payload []byte) {
-	if r, err := decodeRecord(payload); err == nil {
+	if r, err := message.Decode(payload); err == nil {
 		s.put(r, payload)
 		s.syncNow = true
 	}
@@ -158,15 +159,15 @@ func (s *Spool) harmless() {
 // joined gives the gap that tells of r's loss and of the one before it, where
 // one and the same drop went on, so that a long outage leaves few gaps. The
 // one before, as latest says, is given up. Called with mu held.
-func (s *Spool) joined(r Record, reason string, latest map[origin]uint64) Record {
+func (s *Spool) joined(r message.Record, reason string, latest map[origin]uint64) message.Record {
 	o := origin{r.Sensor, r.Run}
 	id, told := latest[o]
 	x := s.gaps[id]
 	if !told || x == nil || id < s.lanes[events].flow("").cursor || reason != reasonFull && reason != reasonOld {
 		return r
 	}
-	before, err := decodeRecord(x.payload)
-	if err != nil || before.reason() != reason {
+	before, err := message.Decode(x.payload)
+	if err != nil || reasonOf(before) != reason {
 		return r
 	}
 	a, b := claim(before), claim(r)

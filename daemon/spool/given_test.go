@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // life is what becomes of the first run's twenty records in one run.
@@ -17,7 +18,7 @@ type life struct {
 }
 
 // live has a run end so, and opens the next.
-func (r *rig) live(x life, kind Kind, acked int) *rig {
+func (r *rig) live(x life, kind message.Kind, acked int) *rig {
 	r.t.Helper()
 	for n := 0; n < x.give; {
 		item, ok := r.next()
@@ -73,7 +74,7 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 		{"an older version stopped", []life{{give: 5, old: true}}, 0, "1-20", ""},
 		{"an older version stopped, and a newer", []life{{give: 5, old: true}, {}}, 0, "1-20", ""},
 	} {
-		for kind, sensor := range map[Kind]string{Edge: "door", Reading: "air"} {
+		for kind, sensor := range map[message.Kind]string{message.Edge: "door", message.Reading: "air"} {
 			t.Run(fmt.Sprint(c.name, " ", kind), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
@@ -89,7 +90,7 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 					r.flood(kind, sensor, 20000)
 					unsure, sure := "", ""
 					for _, x := range r.take(all) {
-						if g := claim(x.Record); x.Record.Kind != Gap || x.Record.Sensor != sensor || x.Record.Run != 1 || g.open {
+						if g := claim(x.Record); x.Record.Kind != message.Gap || x.Record.Sensor != sensor || x.Record.Run != 1 || g.open {
 							continue
 						} else if text := fmt.Sprintf("%d-%d", g.lo, g.hi); g.uncertain {
 							unsure += text
@@ -149,7 +150,7 @@ func TestGivenOfASegment(t *testing.T) {
 func TestNothingIsGivenAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}

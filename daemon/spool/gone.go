@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 )
 
 // A directory, or a file of it, can be removed, renamed or mounted over while it
@@ -228,7 +229,7 @@ func (b *back) segment(g *segment, data []byte) {
 		if id < g.lo || id >= g.hi || !l.owed(id) || found.has(id) || l.entry(id) != nil {
 			return
 		}
-		if r, err := decodeRecord(payload); err == nil {
+		if r, err := message.Decode(payload); err == nil {
 			found.add(id, id+1)
 			b.mem[g.lane] = append(b.mem[g.lane], &entry{
 				id: id, payload: slices.Clone(payload), sensor: r.Sensor, flow: l.flow(r.Sensor),

@@ -14,6 +14,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -55,7 +56,7 @@ func makeTheirs(dir string, run uint64) error {
 		}
 		last := s.RunNumber() == run
 		if last {
-			err = s.Append(Record{Kind: Reading, Sensor: "theirs", Run: run, Seq: 1})
+			err = s.Append(message.Record{Kind: message.Reading, Sensor: "theirs", Run: run, Seq: 1})
 		}
 		if err = errors.Join(err, s.Close()); err != nil || last {
 			return err
@@ -107,13 +108,13 @@ func newLost(t *testing.T, readings int) *lostWith {
 	}
 	for range readings / 100 {
 		for range 100 {
-			x.add(Reading, "air")
+			x.add(message.Reading, "air")
 		}
-		x.add(Edge, "door")
+		x.add(message.Edge, "door")
 		wait(time.Second)
 	}
 	x.readings, x.edges = readings, readings/100
-	x.put(Record{Kind: Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+	x.put(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
 	wait(10 * time.Second)
 	if x.s.Backlog().AtRisk != 0 {
 		t.Fatal("something is at risk")
@@ -135,20 +136,20 @@ func (x *lostWith) check(what string, mayLose bool) {
 	gaps := 0
 	for _, i := range x.take(all) {
 		r := i.Record
-		if r.Kind == Gap {
+		if r.Kind == message.Gap {
 			gaps++
 			c := claim(r)
 			if c.open {
 				c.hi = 1 << 20
 			}
-			if n, some := r.field("count").(int64); some {
+			if n, some := r.Field("count").(int64); some {
 				got["lost answers"] += int(n)
 			} else {
 				spans := told[r.Sensor]
 				spans.add(c.lo, c.hi+1)
 				told[r.Sensor] = spans
 			}
-			if said, _ := r.field("certain").(bool); r.field("certain") == nil || said {
+			if said, _ := r.Field("certain").(bool); r.Field("certain") == nil || said {
 				x.t.Errorf("%s: a gap is certain: %+v", what, r)
 			}
 			continue
@@ -206,7 +207,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 							t.Fatal(err)
 						}
 						if how == "at a sync" || how == "after both" {
-							x.add(Reading, "air")
+							x.add(message.Reading, "air")
 							x.readings++
 							wait(5 * time.Second)
 						}
@@ -256,7 +257,7 @@ func TestADirectoryWithOurNumber(t *testing.T) {
 		x.open(t)
 		theirs := 0
 		for _, i := range x.take(all) {
-			if r := i.Record; r.Sensor == "theirs" && r.Kind == Reading && r.Source.Thing == "other" {
+			if r := i.Record; r.Sensor == "theirs" && r.Kind == message.Reading && r.Source.Thing == "other" {
 				theirs++
 			}
 		}
@@ -278,7 +279,7 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(x.dir), os.WriteFile(x.dir, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		x.add(Reading, "air")
+		x.add(message.Reading, "air")
 		x.readings++
 		wait(3 * time.Second)
 		if x.s.Stats().Disk {
@@ -293,7 +294,7 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 		x.open(t)
 		told := 0
 		for _, i := range x.take(all) {
-			if r := i.Record; r.Kind == Gap && r.Sensor == "air" && r.Run == run && r.Source == own && r.reason() == reasonCrash {
+			if r := i.Record; r.Kind == message.Gap && r.Sensor == "air" && r.Run == run && r.Source == own && reasonOf(r) == reasonCrash {
 				told++
 			}
 		}
@@ -321,16 +322,16 @@ func TestTheDirectoryComesBack(t *testing.T) {
 			x.open(t)
 			x.rig.seq = seq
 			for range n {
-				x.add(Reading, "air")
+				x.add(message.Reading, "air")
 			}
 			x.readings += n
 			wait(10 * time.Second)
 			got := map[string]int{}
 			receive := func(most int) {
 				for _, i := range x.take(most) {
-					if r := i.Record; r.Kind == Gap && r.Sensor != "" && !claim(r).uncertain {
+					if r := i.Record; r.Kind == message.Gap && r.Sensor != "" && !claim(r).uncertain {
 						t.Errorf("certain: %+v", r)
-					} else if r.Kind != Gap {
+					} else if r.Kind != message.Gap {
 						got[fmt.Sprint(r.Kind, r.Sensor, r.Seq)]++
 					}
 					x.s.Ack(i.ID)
@@ -343,7 +344,7 @@ func TestTheDirectoryComesBack(t *testing.T) {
 			x.s.Verify()
 			wait(5 * time.Second)
 			for range 100 {
-				x.add(Reading, "air")
+				x.add(message.Reading, "air")
 			}
 			x.readings += 100
 			wait(5 * time.Second)
@@ -387,7 +388,7 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 			d, o := newMemDisk(), Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
 			r := newRig(t, d, o).start()
 			for range n {
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 			}
 			wait(10 * time.Second)
 			d.Vanish()
@@ -418,9 +419,9 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 			}
 			var there ids
 			for _, i := range next.take(all) {
-				if x := i.Record; x.Kind == Reading && x.Run == 1 {
+				if x := i.Record; x.Kind == message.Reading && x.Run == 1 {
 					there.add(x.Seq, x.Seq+1)
-				} else if c := claim(x); x.Kind == Gap && x.Run == 1 && x.Sensor == "air" && c.uncertain {
+				} else if c := claim(x); x.Kind == message.Gap && x.Run == 1 && x.Sensor == "air" && c.uncertain {
 					if c.open {
 						c.hi = n
 					}
@@ -448,7 +449,7 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 			d := newMemDisk()
 			r := newRig(t, d, Options{AtRisk: atRisk}).start()
 			for range 3000 {
-				r.add(Reading, "air")
+				r.add(message.Reading, "air")
 			}
 			wait(10 * time.Second)
 			d.Mu.Lock()
@@ -456,7 +457,7 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 			d.Mu.Unlock()
 			r.s.Verify()
 			wait(time.Minute)
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			if told := r.told(); told != "spool_unavailable raised" || r.detail != syscall.EACCES.Error() {
 				t.Errorf("told %s: %s", told, r.detail)
 			}
@@ -472,7 +473,7 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 			}
 			r = newRig(t, d, Options{AtRisk: atRisk}).start()
 			for n, i := range r.take(all) {
-				if x := i.Record; x.Kind != Reading || x.Seq != uint64(n+1) {
+				if x := i.Record; x.Kind != message.Reading || x.Seq != uint64(n+1) {
 					t.Fatalf("%d: %+v", n, x)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // slowDisk has whoever uses it wait where gate does.
@@ -98,8 +99,8 @@ func TestDiskThatHangs(t *testing.T) {
 			hang()
 			for range 30 {
 				prompt(t, "Append", func() {
-					r.add(Reading, "air")
-					r.add(Edge, "door")
+					r.add(message.Reading, "air")
+					r.add(message.Edge, "door")
 				})
 				prompt(t, "Next", func() { r.s.Next() })
 				prompt(t, "Refuse", func() { r.s.Refuse(first[1].ID, "no") })
@@ -113,7 +114,7 @@ func TestDiskThatHangs(t *testing.T) {
 			}
 			edges := 0
 			for _, x := range r.take(all) {
-				if x.Record.Kind == Edge && x.Record.Run == 2 {
+				if x.Record.Kind == message.Edge && x.Record.Run == 2 {
 					edges++
 				}
 			}
@@ -147,8 +148,8 @@ func TestEventsPassSamplesOnADiskThatHangs(t *testing.T) {
 		}
 		hang()
 		r.start()
-		r.add(Reading, "air")
-		r.put(Record{Kind: Answer})
+		r.add(message.Reading, "air")
+		r.put(message.Record{Kind: message.Answer})
 		r.want(r.take(all), ":0")
 		release()
 		if n := len(r.take(all)); n != 10001 {
@@ -164,14 +165,14 @@ func TestEventsPassSamplesOnADiskThatHangs(t *testing.T) {
 func TestSamplesPassEventsOnADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.put(Record{Kind: Answer})
+		r.put(message.Record{Kind: message.Answer})
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
 		r, hang, release := newSlow(t, r.d, Options{AtRisk: time.Second})
 		hang()
 		r.start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		r.want(r.take(all), "")
 		wait(patience)
 		r.want(r.take(all), "air:1")

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // ledger is what a test knows of the records it put in.
@@ -25,7 +27,7 @@ func newLedger() *ledger {
 	return &ledger{taken: map[name]bool{}, acked: map[name]bool{}, refused: map[name]bool{}, told: map[origin][]loss{}}
 }
 
-func (l *ledger) add(r *rig, kind Kind, sensor string) {
+func (l *ledger) add(r *rig, kind message.Kind, sensor string) {
 	n := name{sensor, r.s.RunNumber(), r.add(kind, sensor)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,7 +44,7 @@ func (l *ledger) copy() *ledger {
 func (l *ledger) ack(r *rig, items []Item) {
 	for _, x := range items {
 		l.mu.Lock()
-		if x.Record.Kind == Gap {
+		if x.Record.Kind == message.Gap {
 			o := origin{x.Record.Sensor, x.Record.Run}
 			l.told[o] = append(l.told[o], claim(x.Record))
 		} else {
@@ -67,7 +69,7 @@ func (l *ledger) check(items []Item) error {
 	for _, x := range items {
 		r := x.Record
 		o := origin{r.Sensor, r.Run}
-		if r.Kind == Gap {
+		if r.Kind == message.Gap {
 			gaps[o] = append(gaps[o], claim(r))
 		} else {
 			there[name{r.Sensor, r.Run, r.Seq}] = true
@@ -94,32 +96,32 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 	l, o := newLedger(), Options{AtRisk: 2 * time.Second, Sensors: []string{"air", "soil", "door", "late"}}
 	r := newRig(t, newMemDisk(), o).start()
 	for range 3 {
-		l.add(r, Reading, "air")
-		l.add(r, Edge, "door")
-		l.add(r, Reading, "door")
+		l.add(r, message.Reading, "air")
+		l.add(r, message.Edge, "door")
+		l.add(r, message.Reading, "door")
 	}
-	l.add(r, Reading, "soil")
+	l.add(r, message.Reading, "soil")
 	for _, x := range r.take(all) {
 		if x.Record.Sensor == "soil" { // it never touches the disk
 			l.ack(r, []Item{x})
 		}
 	}
 	wait(5 * time.Second)
-	l.add(r, Reading, "soil") // lost, as are these
-	l.add(r, Reading, "late")
-	l.add(r, Edge, "door")
+	l.add(r, message.Reading, "soil") // lost, as are these
+	l.add(r, message.Reading, "late")
+	l.add(r, message.Edge, "door")
 	r = newRig(t, r.crash(r.d.Kill()), o).start()
 	for range 2 {
-		l.add(r, Reading, "air")
-		l.add(r, Edge, "door")
-		r.put(Record{Kind: Answer})
-		l.add(r, Reading, "late")
+		l.add(r, message.Reading, "air")
+		l.add(r, message.Edge, "door")
+		r.put(message.Record{Kind: message.Answer})
+		l.add(r, message.Reading, "late")
 	}
 	wait(5 * time.Second)
 	for i, x := range r.take(all) {
-		if x.Record.Kind == Reading && x.Record.Seq == 2 && x.Record.Run == 1 {
+		if x.Record.Kind == message.Reading && x.Record.Seq == 2 && x.Record.Run == 1 {
 			l.refuse(r, x)
-		} else if x.Record.Kind != Gap && i%3 == 0 {
+		} else if x.Record.Kind != message.Gap && i%3 == 0 {
 			l.ack(r, []Item{x})
 		}
 	}
@@ -130,8 +132,8 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 		}
 		return r.d, l
 	}
-	l.add(r, Reading, "air")
-	l.add(r, Edge, "soil")
+	l.add(r, message.Reading, "air")
+	l.add(r, message.Edge, "soil")
 	return r.crash(r.d.Kill()), l
 }
 
@@ -271,18 +273,18 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 // live has a spool take records in, fill up, be refused some, have others
 // acknowledged, and stop.
 func live(t *testing.T, r *rig, l *ledger) {
-	l.add(r, Reading, "air")
+	l.add(r, message.Reading, "air")
 	wait(500 * time.Millisecond)
-	l.add(r, Reading, "door")
-	l.add(r, Edge, "door")
+	l.add(r, message.Reading, "door")
+	l.add(r, message.Edge, "door")
 	wait(600 * time.Millisecond)
 	for round := range 18 {
 		for range 900 {
-			l.add(r, Reading, "air")
+			l.add(r, message.Reading, "air")
 		}
-		l.add(r, Edge, "door")
-		l.add(r, Reading, "soil")
-		l.add(r, Reading, "slow")
+		l.add(r, message.Edge, "door")
+		l.add(r, message.Reading, "soil")
+		l.add(r, message.Reading, "slow")
 		wait(3 * time.Second)
 		if round%6 != 1 {
 			continue

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 
 	"golang.org/x/sys/unix"
 )
@@ -153,7 +154,7 @@ func TestFilesThatAreNone(t *testing.T) {
 					}
 					o := Options{AtRisk: time.Second}
 					r := newRigOn(t, newMemDisk(), newDisk(dir), o).start()
-					r.add(Reading, "air")
+					r.add(message.Reading, "air")
 					if err := r.end(); err != nil {
 						t.Fatal(err)
 					}
@@ -162,8 +163,8 @@ func TestFilesThatAreNone(t *testing.T) {
 						t.Fatal(err)
 					}
 					r = newRigOn(t, newMemDisk(), newDisk(dir), o).start()
-					r.add(Reading, "air")
-					r.put(Record{Kind: Answer})
+					r.add(message.Reading, "air")
+					r.put(message.Record{Kind: message.Answer})
 					_, jerr := r.s.Journal("orders").Replay(func([]byte) {})
 					if err := r.s.Journal("orders").Append([]byte("x")); name == "orders.journal" && (err == nil || jerr == nil) {
 						t.Errorf("the journal: %v, %v", err, jerr)

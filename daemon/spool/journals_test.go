@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/message"
 )
 
 // entries gives what a journal's file holds.
@@ -24,7 +25,7 @@ func TestJournalBesideTheSpool(t *testing.T) {
 	if err := errors.Join(j.Rewrite(slices.Values([][]byte{[]byte("a")})), j.Append([]byte("b"))); err != nil {
 		t.Fatal(err)
 	}
-	r.add(Reading, "air")
+	r.add(message.Reading, "air")
 	if err := r.end(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package spool
 import (
 	"slices"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // The lanes. Each is a log of its own. Their numbers are in the files.
@@ -15,11 +17,11 @@ const (
 
 var laneNames = [lanes]string{"events", "samples", "edges"}
 
-func laneOf(k Kind) int {
+func laneOf(k message.Kind) int {
 	switch k {
-	case Reading:
+	case message.Reading:
 		return samples
-	case Edge:
+	case message.Edge:
 		return edges
 	}
 	return events

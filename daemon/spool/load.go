@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // found is what a directory holds.
@@ -42,7 +43,7 @@ type found struct {
 // may have left there before the directory was taken away and put back.
 type own struct {
 	run    uint64 // 0 while it has no number
-	source Source
+	source message.Source
 	wanted map[noteKey]*ids // frames that are owed, and lost with a directory it had
 	room   span             // for the ids of what is found
 }

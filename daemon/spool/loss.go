@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -102,12 +103,12 @@ func (t *tally) mayLose(o origin, x loss) {
 // where it was sent. A gap that is given up lives on in the tally.
 func (t *tally) giveUp(run uint64, payload []byte, sent bool) {
 	t.n++
-	r, err := decodeRecord(payload)
+	r, err := message.Decode(payload)
 	run = cmp.Or(r.Run, run)
 	switch {
 	case err != nil:
 		t.other(run, 1, false)
-	case r.Kind == Gap:
+	case r.Kind == message.Gap:
 		t.merge(run, r)
 	case r.Seq > 0 && r.Sensor != "" && sent:
 		t.mayLose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
@@ -118,7 +119,7 @@ func (t *tally) giveUp(run uint64, payload []byte, sent bool) {
 	}
 }
 
-func (t *tally) merge(run uint64, r Record) {
+func (t *tally) merge(run uint64, r message.Record) {
 	switch o, x := (origin{r.Sensor, r.Run}), claim(r); {
 	case x.lo == 0:
 	case x.uncertain && !x.open:
@@ -126,45 +127,35 @@ func (t *tally) merge(run uint64, r Record) {
 	default:
 		t.lose(o, x)
 	}
-	if n, some := r.field("count").(int64); some {
+	if n, some := r.Field("count").(int64); some {
 		t.other(run, n, claim(r).uncertain)
 	}
 }
 
 // claim is what a gap says is missing; its lo is 0 where it is about no sensor.
-func claim(r Record) loss {
+func claim(r message.Record) loss {
 	var x loss
-	if after, ok := r.field("after_seq").(int64); ok {
+	if after, ok := r.Field("after_seq").(int64); ok {
 		x.lo = uint64(after) + 1
 	}
-	to, closed := r.field("to_seq").(int64)
+	to, closed := r.Field("to_seq").(int64)
 	x.hi, x.open = uint64(to), !closed
-	certain, said := r.field("certain").(bool)
+	certain, said := r.Field("certain").(bool)
 	x.uncertain = said && !certain
 	return x
 }
 
-// reason is a gap's.
-func (r Record) reason() string {
-	reason, _ := r.field("reason").(string)
+// reasonOf is a gap's reason.
+func reasonOf(r message.Record) string {
+	reason, _ := r.Field("reason").(string)
 	return reason
-}
-
-// field gives a field's value, or nil.
-func (r Record) field(name string) any {
-	for _, f := range r.Fields {
-		if f.Name == name {
-			return f.Value
-		}
-	}
-	return nil
 }
 
 // maybes gives the records that tell of what may have come, one for each
 // origin, but where the gap that tells of the rest is not certain either: then
 // that tells of both.
-func (t *tally) maybes(at clock.Stamp, reason string) []Record {
-	var out []Record
+func (t *tally) maybes(at clock.Stamp, reason string) []message.Record {
+	var out []message.Record
 	for _, o := range sorted(t.maybe) {
 		if !t.rest(o).uncertain {
 			out = append(out, gapRecord(at, o, t.maybe[o], reason))
@@ -188,13 +179,13 @@ func (t *tally) rest(o origin) loss {
 }
 
 // gaps gives the records that tell of the rest, one for each origin.
-func (t *tally) gaps(at clock.Stamp, reason string) []Record {
-	var out []Record
+func (t *tally) gaps(at clock.Stamp, reason string) []message.Record {
+	var out []message.Record
 	for _, o := range t.order {
 		out = append(out, gapRecord(at, o, t.rest(o), reason))
 	}
 	for _, run := range slices.Sorted(maps.Keys(t.others)) {
-		r := Record{Kind: Gap, Run: run, Stamp: at, Fields: []sensors.Field{
+		r := message.Record{Kind: message.Gap, Run: run, Stamp: at, Fields: []sensors.Field{
 			{Name: "reason", Value: reason},
 			{Name: "count", Value: t.others[run].n},
 		}}
@@ -206,8 +197,8 @@ func (t *tally) gaps(at clock.Stamp, reason string) []Record {
 	return out
 }
 
-func gapRecord(at clock.Stamp, o origin, x loss, reason string) Record {
-	r := Record{Kind: Gap, Sensor: o.sensor, Run: o.run, Stamp: at}
+func gapRecord(at clock.Stamp, o origin, x loss, reason string) message.Record {
+	r := message.Record{Kind: message.Gap, Sensor: o.sensor, Run: o.run, Stamp: at}
 	r.Fields = append(r.Fields, sensors.Field{Name: "after_seq", Value: int64(x.lo - 1)})
 	if !x.open {
 		r.Fields = append(r.Fields, sensors.Field{Name: "to_seq", Value: int64(x.hi)})
@@ -221,8 +212,8 @@ func gapRecord(at clock.Stamp, o origin, x loss, reason string) Record {
 
 // speaksFor gives the count that losing the record would lose: its own, or the
 // first of those whose loss it tells.
-func speaksFor(r Record) uint64 {
-	if r.Kind != Gap {
+func speaksFor(r message.Record) uint64 {
+	if r.Kind != message.Gap {
 		return r.Seq
 	}
 	return claim(r).lo

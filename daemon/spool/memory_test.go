@@ -8,22 +8,23 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 )
 
 func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(2 * time.Second)
 		r.d.Failing(full)
 		const n = 20000
 		for i := range n {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			if st := r.s.Stats(); st.Memory > 512<<10+4096 {
 				t.Fatalf("after %d: %d bytes", i, st.Memory)
 			}
 		}
-		r.put(Record{Kind: Answer})
+		r.put(message.Record{Kind: message.Answer})
 		wait(time.Minute)
 		if got := r.told(); got != "spool_unavailable raised, spool_full raised" && got != "spool_full raised, spool_unavailable raised" {
 			t.Errorf("faults: %q", got)
@@ -33,9 +34,9 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 		got, lost := map[uint64]bool{}, []loss{}
 		for _, x := range items {
 			switch x.Record.Kind {
-			case Gap:
+			case message.Gap:
 				lost = append(lost, claim(x.Record))
-			case Reading:
+			case message.Reading:
 				got[x.Record.Seq] = true
 			}
 		}
@@ -64,13 +65,13 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10})
 		r.d.Failing(full)
 		r.start()
-		r.put(Record{Kind: Gap, Sensor: "old", Run: 1, Fields: gapRecord(clock.Stamp{}, origin{}, loss{lo: 5, open: true, uncertain: true}, reasonCrash).Fields})
+		r.put(message.Record{Kind: message.Gap, Sensor: "old", Run: 1, Fields: gapRecord(clock.Stamp{}, origin{}, loss{lo: 5, open: true, uncertain: true}, reasonCrash).Fields})
 		for range 3 {
-			r.put(Record{Kind: Answer})
+			r.put(message.Record{Kind: message.Answer})
 		}
-		r.add(Edge, "door")
+		r.add(message.Edge, "door")
 		for range 5000 {
-			r.put(Record{Kind: Answer})
+			r.put(message.Record{Kind: message.Answer})
 		}
 		items := r.take(4)
 		if st := r.s.Stats(); st.Dropped == 0 || st.Memory > 512<<10 {
@@ -78,7 +79,7 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 		}
 		var gaps []Item
 		for _, x := range append(items, r.take(all)...) {
-			if x.Record.Kind == Gap {
+			if x.Record.Kind == message.Gap {
 				gaps = append(gaps, x)
 			}
 		}
@@ -100,13 +101,13 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 func TestGivenUpWhileItIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		once := true
 		r.d.Failing(func(op, name string) error {
 			if op == "write" && strings.HasPrefix(name, "samples") && once {
 				once = false
 				for range 4000 { // more than memory holds
-					r.add(Reading, "air")
+					r.add(message.Reading, "air")
 				}
 			}
 			return nil

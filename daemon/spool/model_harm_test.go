@@ -1,6 +1,10 @@
 package spool
 
-import "time"
+import (
+	"time"
+
+	"fieldpost/daemon/message"
+)
 
 // forget takes note that what was done may come again.
 func (m *model) forget() {
@@ -60,7 +64,7 @@ func (m *model) crash(power bool) {
 	gaps := map[origin][]loss{}
 	for _, x := range items {
 		r := x.Record
-		if r.Kind == Gap {
+		if r.Kind == message.Gap {
 			o := origin{r.Sensor, r.Run}
 			gaps[o] = append(gaps[o], claim(r))
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // name is what tells records apart.
@@ -17,7 +19,7 @@ type name struct {
 // fate is what the model knows of one record.
 type fate struct {
 	at      time.Time
-	kind    Kind
+	kind    message.Kind
 	acked   bool
 	ackedIn int  // the crash count when it was acknowledged
 	refused bool // by us
@@ -60,14 +62,14 @@ func (m *model) open() {
 	m.r = newRig(m.t, m.d, m.o).start()
 	m.failed, m.given = false, nil
 	for _, s := range []string{"air", "soil", "door", calmest} {
-		m.add(Reading, s)
+		m.add(message.Reading, s)
 	}
-	m.add(Edge, "door")
+	m.add(message.Edge, "door")
 	wait(6 * time.Second)
 	m.note("open run %d", m.r.s.RunNumber())
 }
 
-func (m *model) add(k Kind, sensor string) {
+func (m *model) add(k message.Kind, sensor string) {
 	seq := m.r.add(k, sensor)
 	m.fates[name{sensor, m.r.s.RunNumber(), seq}] = &fate{at: time.Now(), kind: k}
 }
@@ -77,7 +79,7 @@ func (m *model) see(items []Item) {
 	last := map[string]name{}
 	for _, x := range items {
 		r := x.Record
-		if r.Kind == Gap {
+		if r.Kind == message.Gap {
 			m.sent(r)
 			continue
 		}
@@ -114,9 +116,9 @@ func (m *model) first(n name, f *fate) {
 // whichever run: the broker may have that, and only its acknowledgement, or the
 // note of it, be lost. But for what we refused, and for what is given once more
 // because the note that it is given up is lost.
-func (m *model) sent(gap Record) {
+func (m *model) sent(gap message.Record) {
 	o, x := origin{gap.Sensor, gap.Run}, claim(gap)
-	if gap.Sensor == calmest && gap.reason() == reasonFull && !m.harmed {
+	if gap.Sensor == calmest && reasonOf(gap) == reasonFull && !m.harmed {
 		m.fatalf("gap %+v of %+v, who never had its share", x, o)
 	}
 	if x.uncertain || m.blank {
@@ -140,7 +142,7 @@ func (m *model) ack(share int) {
 	var rest []Item
 	for _, x := range m.given {
 		switch k := m.rnd.IntN(100); {
-		case k == 99 && share < 100 && x.Record.Kind == Reading:
+		case k == 99 && share < 100 && x.Record.Kind == message.Reading:
 			f := m.fate(x)
 			f.refused, f.ackedIn = true, m.crashes
 			m.r.s.Refuse(x.ID, "no")
@@ -161,9 +163,9 @@ func (m *model) fate(x Item) *fate {
 
 // acked takes in an acknowledgement, of what may have been dropped meanwhile.
 // No certain gap may claim it, whichever of the two is acknowledged first.
-func (m *model) acked(r Record) {
+func (m *model) acked(r message.Record) {
 	o := origin{r.Sensor, r.Run}
-	if r.Kind != Gap {
+	if r.Kind != message.Gap {
 		f := m.fates[name{r.Sensor, r.Run, r.Seq}]
 		f.acked, f.ackedIn = true, m.crashes
 		for _, x := range m.sure[o] {
@@ -206,7 +208,7 @@ func (m *model) flood() {
 	}
 	m.note("flood")
 	for range 5 + m.rnd.IntN(12) {
-		m.add(Reading, "big")
+		m.add(message.Reading, "big")
 		wait(time.Second)
 	}
 }
@@ -220,12 +222,12 @@ func (m *model) step() {
 		}
 		m.note("add %d", n)
 		if m.rnd.IntN(3) == 0 {
-			m.add([]Kind{Reading, Edge}[m.rnd.IntN(2)], calmest)
+			m.add([]message.Kind{message.Reading, message.Edge}[m.rnd.IntN(2)], calmest)
 		}
 		for range n {
-			m.add(Reading, []string{"air", "soil", "door"}[m.rnd.IntN(3)])
+			m.add(message.Reading, []string{"air", "soil", "door"}[m.rnd.IntN(3)])
 			if m.rnd.IntN(4) == 0 {
-				m.add(Edge, "door")
+				m.add(message.Edge, "door")
 			}
 		}
 	case k < 60:

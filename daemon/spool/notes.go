@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // The file "acks" says which records need not be sent again, and how far each
@@ -97,9 +98,9 @@ func readNotes(data []byte) notes {
 }
 
 func (n *notes) read(payload []byte) {
-	d := decoder{b: payload}
-	what, lane, run := d.byte(), int(d.byte()), d.uvarint()
-	if d.bad || lane >= lanes {
+	d := durable.Decoder{B: payload}
+	what, lane, run := d.Byte(), int(d.Byte()), d.Uvarint()
+	if d.Bad || lane >= lanes {
 		return
 	}
 	k := noteKey{lane, run}
@@ -109,54 +110,54 @@ func (n *notes) read(payload []byte) {
 	case 'f', 'r', 'x':
 		n.readFile(&d, what, k)
 	case 'm':
-		seq, sensor := d.uvarint(), d.string()
-		if !d.bad {
+		seq, sensor := d.Uvarint(), d.String()
+		if !d.Bad {
 			var in [lanes]bool
 			in[lane] = true
 			n.sensor(run, sensor, in, seq)
 		}
 	case 'c':
-		if sensor := d.string(); !d.bad {
+		if sensor := d.String(); !d.Bad {
 			n.sensor(run, sensor, [lanes]bool{}, 0)
 		}
 	case 't':
-		for len(d.b) > 0 && !d.bad {
-			if inner := d.bytes(); len(inner) > 0 && inner[0] != 't' {
+		for len(d.B) > 0 && !d.Bad {
+			if inner := d.Bytes(); len(inner) > 0 && inner[0] != 't' {
 				n.read(inner)
 			}
 		}
 	case 'g':
-		if seq := d.uvarint(); !d.bad {
-			n.gaps[frameKey{run, seq}] = d.b
+		if seq := d.Uvarint(); !d.Bad {
+			n.gaps[frameKey{run, seq}] = d.B
 		}
 	case 'w':
-		t := tenure{run, d.uvarint(), Source{Spool: d.string(), Thing: d.string()}}
-		if !d.bad {
+		t := tenure{run, d.Uvarint(), message.Source{Spool: d.String(), Thing: d.String()}}
+		if !d.Bad {
 			n.sources = append(n.sources, t)
 		}
 	case 'h':
-		seq, of := d.uvarint(), givenKey{k, "", true}
-		if len(d.b) > 0 {
-			of.sensor, of.all = d.string(), false
+		seq, of := d.Uvarint(), givenKey{k, "", true}
+		if len(d.B) > 0 {
+			of.sensor, of.all = d.String(), false
 		}
-		if !d.bad {
+		if !d.Bad {
 			n.given[of] = seq
 		}
 	}
 }
 
 // readDone reads which seqs of a run are done.
-func (n *notes) readDone(d *decoder, what byte, k noteKey) {
+func (n *notes) readDone(d *durable.Decoder, what byte, k noteKey) {
 	if what == 'a' {
-		if lo, hi := d.uvarint(), d.uvarint(); !d.bad {
+		if lo, hi := d.Uvarint(), d.Uvarint(); !d.Bad {
 			n.spans(k).add(lo, hi)
 		}
 		return
 	}
 	done := n.spans(k)
-	for lo, hi := uint64(0), uint64(0); len(d.b) > 0; {
-		lo = hi + d.uvarint()
-		if hi = lo + d.uvarint(); d.bad {
+	for lo, hi := uint64(0), uint64(0); len(d.B) > 0; {
+		lo = hi + d.Uvarint()
+		if hi = lo + d.Uvarint(); d.Bad {
 			return
 		}
 		done.add(lo, hi)
@@ -165,24 +166,24 @@ func (n *notes) readDone(d *decoder, what byte, k noteKey) {
 
 // readFile reads what is said of segments: how far one is on disk, that it is
 // gone, or that it is what others have become.
-func (n *notes) readFile(d *decoder, what byte, k noteKey) {
-	number := uint32(d.uvarint())
+func (n *notes) readFile(d *durable.Decoder, what byte, k noteKey) {
+	number := uint32(d.Uvarint())
 	file := fileKey{k, number}
 	switch what {
 	case 'f':
-		if seq := d.uvarint(); !d.bad {
+		if seq := d.Uvarint(); !d.Bad {
 			n.files[file] = seq
 		}
 	case 'r':
-		if !d.bad {
+		if !d.Bad {
 			n.removed[file] = true
 		}
 	case 'x':
-		j := join{number: number, seq: d.uvarint()}
-		for len(d.b) > 0 && !d.bad {
-			j.others = append(j.others, uint32(d.uvarint()))
+		j := join{number: number, seq: d.Uvarint()}
+		for len(d.B) > 0 && !d.Bad {
+			j.others = append(j.others, uint32(d.Uvarint()))
 		}
-		if !d.bad {
+		if !d.Bad {
 			n.joins[k] = append(n.joins[k], j)
 		}
 	}

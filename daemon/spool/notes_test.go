@@ -88,8 +88,8 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 		if s.Payload[0] != 't' {
 			continue
 		}
-		for d := (decoder{b: s.Payload[3:]}); len(d.b) > 0; {
-			inner := d.bytes()
+		for d := (durable.Decoder{B: s.Payload[3:]}); len(d.B) > 0; {
+			inner := d.Bytes()
 			if kinds += string(inner[0]); len(inner) > spansMax+30 {
 				t.Errorf("a note of %d bytes", len(inner))
 			}
@@ -216,7 +216,7 @@ func FuzzNotes(f *testing.F) {
 	}
 	f.Add(oldDone(noteKey{samples, 7}, span{3, 9}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) == 0 || len(b) > maxPayload {
+		if len(b) == 0 || len(b) > durable.MaxPayload {
 			return
 		}
 		n := readNotes(durable.AppendFrame(nil, 1, b))

@@ -8,13 +8,14 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 )
 
 // Options say where the spool is and what bounds it.
 type Options struct {
 	Dir      string         // the directory, made where it is missing; no other process may use it
 	Beside   string         // a directory that is there and outlasts the process, not the power (systemd's RuntimeDirectory=): a run that has no disk is noted there, so that its crash is told; "" is none
-	Thing    string         // the board's name, which what is appended keeps for good; see [Source]
+	Thing    string         // the board's name, which what is appended keeps for good; see [message.Source]
 	Board    string         // a fingerprint of the board: where the directory has another's it gets a new id; "" is not known
 	AtRisk   time.Duration  // the most time's worth of unacknowledged records a power cut may cost; 0 has each on disk before Next gives it
 	Sensors  []string       // the sensors that records may come of; a crash is told of each, also where none had come. Others may come too
@@ -60,4 +61,10 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("open spool: memory of %d bytes is less than %d", o.Memory, leastMemory)
 	}
 	return o, nil
+}
+
+// Item is a record on its way out.
+type Item struct {
+	ID     uint64 // names the item for Ack and Refuse; unique in this run
+	Record message.Record
 }

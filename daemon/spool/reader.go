@@ -10,6 +10,7 @@ import (
 
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 )
 
 // readBack reads what Next and Refuse want from files, until ctx ends.
@@ -103,7 +104,7 @@ func (s *Spool) readFor(g *segment) {
 	data, err := s.disk.Read(g.file(), int(min(size, maxFile)))
 	switch {
 	case err == nil && corrupt:
-		err = errPayload
+		err = message.ErrForm
 	case err == nil:
 		err = s.takeIn(i, g, data, until)
 	}
@@ -140,12 +141,12 @@ func (s *Spool) takeIn(i int, g *segment, data []byte, until uint64) error {
 		if id < expected {
 			continue // done
 		}
-		h, ok := peek(at.Payload)
+		h, ok := message.Peek(at.Payload)
 		if id > expected || !ok {
 			break
 		}
 		expected = l.done.free(id + 1)
-		if t := by[l.known(h.sensor)]; t != nil {
+		if t := by[l.known(h.Sensor)]; t != nil {
 			t.take(id, at.Payload)
 		}
 	}
@@ -222,7 +223,7 @@ func (s *Spool) unreadable(i int, g *segment, err error) {
 		s.mu.Unlock()
 		return
 	}
-	if g.tries++; g.tries < rereads && !errors.Is(err, errMissing) && !errors.Is(err, errPayload) {
+	if g.tries++; g.tries < rereads && !errors.Is(err, errMissing) && !errors.Is(err, message.ErrForm) {
 		s.since.reread = time.Now()
 		poke(s.wake)
 		s.mu.Unlock()
@@ -274,7 +275,7 @@ func (s *Spool) readable(g *segment, size int64) ids {
 	}
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
-		if _, err := decodeRecord(at.Payload); err == nil {
+		if _, err := message.Decode(at.Payload); err == nil {
 			out.add(g.off+at.Seq, g.off+at.Seq+1)
 		}
 	}

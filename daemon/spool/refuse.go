@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // What the broker will never take is kept for people in refused.jsonl, one
@@ -23,7 +24,7 @@ const (
 // refusal is a record on its way into the file.
 type refusal struct {
 	kept
-	record Record
+	record message.Record
 	reason string
 	at     time.Time
 }
@@ -34,7 +35,7 @@ func (x refusal) line() ([]byte, error) {
 		Refused string          `json:"refused"`
 		At      time.Time       `json:"at"`
 		Message json.RawMessage `json:"message"`
-	}{x.reason, x.at, Encode("", x.record)})
+	}{x.reason, x.at, message.Encode("", x.record)})
 	return append(b, '\n'), err
 }
 
@@ -98,7 +99,7 @@ func (s *Spool) refuseUnread(x unreadRefusal) {
 // refuse sets a record aside. Called with mu held.
 func (s *Spool) refuse(i int, id uint64, payload []byte, reason string) {
 	l := s.lanes[i]
-	r, err := decodeRecord(payload)
+	r, err := message.Decode(payload)
 	if err != nil || !l.owed(id) {
 		return
 	}

@@ -6,15 +6,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 func TestRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		for range 3 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
-		r.put(Record{Kind: Answer})
+		r.put(message.Record{Kind: message.Answer})
 		wait(3 * time.Second)
 		items := r.take(all)
 		r.d.Failing(only("write", "refused", syscall.ENOSPC))
@@ -51,7 +53,7 @@ func TestRefusedFileIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
 		for range 2000 {
-			r.put(Record{Kind: Answer})
+			r.put(message.Record{Kind: message.Answer})
 			x, _ := r.s.Next()
 			r.s.Refuse(x.ID, "no")
 			synctest.Wait()
@@ -70,7 +72,7 @@ func TestWhatIsRefusedDoesNotComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		for range 3 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
 		wait(3 * time.Second)
 		for _, x := range r.take(2) {

@@ -13,6 +13,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -94,17 +95,17 @@ func (r *rig) told() string {
 }
 
 // add appends the sensor's next record and gives its count.
-func (r *rig) add(kind Kind, sensor string) uint64 {
+func (r *rig) add(kind message.Kind, sensor string) uint64 {
 	r.t.Helper()
 	r.mu.Lock() // a failing disk may call it from the writer
 	r.seq[sensor]++
 	n := r.seq[sensor]
 	r.mu.Unlock()
-	r.put(Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: n})
+	r.put(message.Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: n})
 	return n
 }
 
-func (r *rig) put(x Record) {
+func (r *rig) put(x message.Record) {
 	r.t.Helper()
 	x.Stamp = r.o.Clock.Now()
 	if x.Fields == nil {
@@ -161,7 +162,7 @@ func brief(items []Item) string {
 	var out []string
 	for _, x := range items {
 		r := x.Record
-		if r.Kind != Gap {
+		if r.Kind != message.Gap {
 			out = append(out, fmt.Sprintf("%s:%d", r.Sensor, r.Seq))
 			continue
 		}

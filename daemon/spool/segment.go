@@ -24,7 +24,7 @@ const (
 	headerSize  = 28
 	segmentSize = 256 << 10
 	// maxFile is the largest file worth reading: no segment is ever larger.
-	maxFile = segmentSize + durable.FrameSize + maxPayload
+	maxFile = segmentSize + durable.FrameSize + durable.MaxPayload
 )
 
 // summary is what a segment holds of one sensor in one run. Of the events it is

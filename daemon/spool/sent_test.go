@@ -4,10 +4,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // flood appends records until whole segments have been dropped.
-func (r *rig) flood(kind Kind, sensor string, n int) {
+func (r *rig) flood(kind message.Kind, sensor string, n int) {
 	for i := range n {
 		r.add(kind, sensor)
 		if i%500 == 0 {
@@ -21,7 +23,7 @@ func (r *rig) flood(kind Kind, sensor string, n int) {
 func claims(items []Item) (sure, unsure []loss) {
 	for _, x := range items {
 		switch c := claim(x.Record); {
-		case x.Record.Kind != Gap:
+		case x.Record.Kind != message.Gap:
 		case c.uncertain:
 			unsure = append(unsure, c)
 		default:
@@ -34,7 +36,7 @@ func claims(items []Item) (sure, unsure []loss) {
 // What is on its way to the broker when its segment is dropped may be
 // acknowledged afterwards, so it is not claimed for certain. All else is.
 func TestWhatIsUnderWayIsNotClaimedForCertain(t *testing.T) {
-	for kind, sensor := range map[Kind]string{Edge: "door", Reading: "air"} {
+	for kind, sensor := range map[message.Kind]string{message.Edge: "door", message.Reading: "air"} {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
@@ -80,10 +82,10 @@ func TestWhatIsUnderWayIsNotClaimedForCertainWithoutDisk(t *testing.T) {
 		r := newRig(t, d, Options{AtRisk: time.Second, MaxBytes: 1 << 20, Memory: 512 << 10}).start()
 		d.Failing(full)
 		for range 10 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
 		given := r.take(9)
-		r.flood(Reading, "air", 10000)
+		r.flood(message.Reading, "air", 10000)
 		for _, x := range given {
 			r.s.Ack(x.ID)
 		}
@@ -101,7 +103,7 @@ func TestWhatIsUnderWayIsNotClaimedForCertainWithoutDisk(t *testing.T) {
 // A link that comes and goes, and never gets an acknowledgement through, adds
 // one gap each time at most; and one tells of all that may have come.
 func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
-	for _, kind := range []Kind{Edge, Reading} {
+	for _, kind := range []message.Kind{message.Edge, message.Reading} {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // item is an entry on its way to the disk. Its payload is kept although the
@@ -156,8 +157,8 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 func (s *Spool) wrote(g *segment, x item) {
 	x.e.seg = g
 	g.hi = x.e.id + 1
-	if h, ok := peek(x.payload); ok {
-		g.note(x.e.sensor, h.run, h.seq, durable.FrameLen(x.payload))
+	if h, ok := message.Peek(x.payload); ok {
+		g.note(x.e.sensor, h.Run, h.Seq, durable.FrameLen(x.payload))
 	}
 	g.frames++
 	if x.e.done && !x.e.lost { // acknowledged while it was written
@@ -173,10 +174,10 @@ func (s *Spool) wrote(g *segment, x item) {
 // stamp keeps when the first and the last record happened. The first is only
 // looked at in an empty segment.
 func (g *segment) stamp(first, last []byte) {
-	if r, err := decodeRecord(first); err == nil && g.size == 0 {
+	if r, err := message.Decode(first); err == nil && g.size == 0 {
 		g.oldest = r.Stamp
 	}
-	if r, err := decodeRecord(last); err == nil {
+	if r, err := message.Decode(last); err == nil {
 		g.newest = r.Stamp
 	}
 }

@@ -10,14 +10,8 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
-
-// Source says who took a record: every message carries it as it was then,
-// whatever the configuration says when the message is sent.
-type Source struct {
-	Thing string // the thing's name in the configuration of that run
-	Spool string // the id of that run's spool; "" where the run was one of a version that had none
-}
 
 // The file "identity" holds the id of the spool, a fingerprint of the board it
 // was made on and the lock file's place there, and who took what is kept here: a line for the runs that follow
@@ -42,20 +36,20 @@ var errIdentity = errors.New("identity file is damaged")
 // are none of anybody else, but there may be numbers that no run has had.
 type tenure struct {
 	lo, hi uint64
-	Source
+	message.Source
 }
 
 // tenures are tenures; a later one is right where two speak of one run.
 type tenures []tenure
 
 // of gives the source of a run; ok is false where it is not known.
-func (t tenures) of(run uint64) (who Source, ok bool) {
+func (t tenures) of(run uint64) (who message.Source, ok bool) {
 	for _, x := range slices.Backward(t) {
 		if x.lo <= run && run <= x.hi {
 			return x.Source, true
 		}
 	}
-	return Source{}, false
+	return message.Source{}, false
 }
 
 // only gives what is known of these runs, in as few tenures as there can be.
@@ -141,16 +135,16 @@ func newID() string {
 }
 
 // Source is who takes what is appended in this run. Any goroutine.
-func (s *Spool) Source() Source { return s.source }
+func (s *Spool) Source() message.Source { return s.source }
 
 // sourceOf gives who took the records of a run. Of a run of which nothing is
 // known, as it was of an earlier version of fieldpost, it is this board under
 // its present name. Called with mu held.
-func (s *Spool) sourceOf(run uint64) Source {
+func (s *Spool) sourceOf(run uint64) message.Source {
 	if who, known := s.sources.of(run); known {
 		return who
 	}
-	return Source{Thing: s.o.Thing}
+	return message.Source{Thing: s.o.Thing}
 }
 
 // adopt takes over what the directory says of who it belongs to. A directory
@@ -184,7 +178,7 @@ func (s *Spool) name() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.source.Spool == "" {
-		s.source = Source{Thing: s.o.Thing, Spool: s.w.id}
+		s.source = message.Source{Thing: s.o.Thing, Spool: s.w.id}
 		if s.source.Spool == "" {
 			s.source.Spool = newID()
 		}
@@ -225,8 +219,8 @@ func (s *Spool) mentioned() map[uint64]bool {
 		}
 	}
 	for _, x := range s.gaps {
-		if h, ok := peek(x.payload); ok {
-			runs[h.run] = true
+		if h, ok := message.Peek(x.payload); ok {
+			runs[h.Run] = true
 		}
 	}
 	return runs

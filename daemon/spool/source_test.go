@@ -17,6 +17,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/durable/durabletest"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -32,7 +33,7 @@ func receive(t *testing.T, r *rig) (out []sent) {
 	t.Helper()
 	for _, x := range r.take(all) {
 		var m sent
-		if err := json.Unmarshal(Encode("now", x.Record), &m); err != nil {
+		if err := json.Unmarshal(message.Encode("now", x.Record), &m); err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, m)
@@ -46,10 +47,10 @@ func left(t *testing.T, d *memDisk, thing, board string, readings int) (after *m
 	t.Helper()
 	r := newRig(t, d, Options{AtRisk: time.Second, Thing: thing, Board: board}).start()
 	for range readings {
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 	}
-	r.add(Edge, "door")
-	r.put(Record{Kind: Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+	r.add(message.Edge, "door")
+	r.put(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
 	if err := r.end(); err != nil {
 		t.Error(err)
 	}
@@ -72,7 +73,7 @@ func TestBoardsFromOneCardAreToldApart(t *testing.T) {
 			if kept := board == "board 1" || board == ""; kept != (id == made) || r.s.RunNumber() != 2 {
 				t.Errorf("on %q: id %q, made as %q, run %d", board, id, made, r.s.RunNumber())
 			}
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			for _, m := range receive(t, r) {
 				if m.Run == 2 && m.Spool != id || m.Run == 1 && m.Spool != made || m.Thing != "east" {
 					t.Errorf("on %q: %+v", board, m)
@@ -121,11 +122,11 @@ func TestMailKeepsItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, id := left(t, newMemDisk(), "east", "", 2)
 		r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", Sensors: []string{"soil"}}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(3 * time.Second)
 		d = r.crash(r.d.Kill()) // run 2, as west
 		r = newRig(t, d, Options{AtRisk: time.Second, Thing: "north"}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +167,7 @@ func TestASpoolWithoutAnID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _ := left(t, newMemDisk(), "east", "", 2)
 		r := newRig(t, withoutSources(d), Options{AtRisk: time.Second, Thing: "west"}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		if told := r.told(); told != "" {
 			t.Errorf("told %q", told)
 		}
@@ -228,7 +229,7 @@ func TestAnIDWithoutADisk(t *testing.T) {
 		if own == id || len(own) != 6 {
 			t.Errorf("id %q, the disk's is %q", own, id)
 		}
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		d.Failing(nil)
 		wait(2 * time.Second)
 		if r.s.Source().Spool != own {
@@ -265,7 +266,7 @@ func TestADisklessRunKeepsItsName(t *testing.T) {
 		for range 2 { // it waits over a restart too
 			r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", Beside: beside}).start()
 			got := r.take(all)
-			if len(got) != 1 || got[0].Record.Source != (Source{"east", own}) || got[0].Record.Run != run {
+			if len(got) != 1 || got[0].Record.Source != (message.Source{Thing: "east", Spool: own}) || got[0].Record.Run != run {
 				t.Errorf("got %+v", got)
 			}
 			if err := r.end(); err != nil {
@@ -279,7 +280,7 @@ func TestADisklessRunKeepsItsName(t *testing.T) {
 // Runs that follow each other take one line, however many there are, and what no
 // longer waits is forgotten.
 func TestTenuresAreFew(t *testing.T) {
-	east, west := Source{"east", "aaaaaa"}, Source{"west", "bbbbbb"}
+	east, west := message.Source{Thing: "east", Spool: "aaaaaa"}, message.Source{Thing: "west", Spool: "bbbbbb"}
 	var all tenures
 	runs := map[uint64]bool{}
 	for run := uint64(1); run <= 30; run++ {
@@ -311,21 +312,21 @@ func TestTenuresAreFew(t *testing.T) {
 
 // What the id costs: nothing on disk for a message, and 17 bytes on its way.
 func TestBytesOfASource(t *testing.T) {
-	r := Record{Kind: Reading, Sensor: "air", Run: 7, Seq: 41}
+	r := message.Record{Kind: message.Reading, Sensor: "air", Run: 7, Seq: 41}
 	with := r
-	with.Source = Source{"thing", "k7m2qx"}
-	a, err := appendRecord(nil, r)
-	b, err2 := appendRecord(nil, with)
+	with.Source = message.Source{Thing: "thing", Spool: "k7m2qx"}
+	a, err := message.Append(nil, r)
+	b, err2 := message.Append(nil, with)
 	if err != nil || err2 != nil || !bytes.Equal(a, b) {
 		t.Errorf("on disk %d and %d bytes: %v, %v", len(a), len(b), err, err2)
 	}
-	if n := len(Encode("thing", with)) - len(Encode("thing", r)); n != 17 {
+	if n := len(message.Encode("thing", with)) - len(message.Encode("thing", r)); n != 17 {
 		t.Errorf("on its way %d bytes more", n)
 	}
 }
 
 func FuzzIdentity(f *testing.F) {
-	f.Add(identity{"k7m2qx", "9b1c", "131074", tenures{{1, 7, Source{"a", "b"}}}}.encode())
+	f.Add(identity{"k7m2qx", "9b1c", "131074", tenures{{1, 7, message.Source{Thing: "a", Spool: "b"}}}}.encode())
 	f.Add([]byte("fieldpost identity 1\nspool \"\"\nboard \"\"\nplace \"\"\nsum 00000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if x, err := decodeIdentity(b); err == nil && !bytes.Equal(x.encode(), b) {
@@ -339,7 +340,7 @@ func FuzzIdentity(f *testing.F) {
 func TestARestoredSpool(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	ids := map[string]bool{}
-	start := func() Source {
+	start := func() message.Source {
 		t.Helper()
 		s, err := Open(Options{Dir: dir, Board: "this", Clock: clock.Fake()})
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/message"
 )
 
 // ErrClosed is Append's reason once the spool has written its last.
@@ -21,7 +22,7 @@ type Spool struct {
 	disk   disk
 	beside disk // nil where there is none
 	run    uint64
-	source Source
+	source message.Source
 	ready  chan struct{}
 	wake   chan struct{} // tells the writer that there may be something to do
 	read   chan struct{} // tells the reader
@@ -133,8 +134,8 @@ func (s *Spool) RunNumber() uint64 { return s.run }
 // The error says what is wrong with the record (a value of another type, one
 // that is not finite, a field named as one of the message's own, more than
 // 128 KiB), or is [ErrClosed].
-func (s *Spool) Append(r Record) error {
-	payload, err := appendRecord(make([]byte, 0, 160), r)
+func (s *Spool) Append(r message.Record) error {
+	payload, err := message.Append(make([]byte, 0, 160), r)
 	if err != nil {
 		return fmt.Errorf("append to spool: %w", err)
 	}
@@ -150,10 +151,10 @@ func (s *Spool) Append(r Record) error {
 }
 
 // put takes a record in, with mu held.
-func (s *Spool) put(r Record, payload []byte) {
+func (s *Spool) put(r message.Record, payload []byte) {
 	i := laneOf(r.Kind)
 	now := time.Now()
-	if r.Kind == Gap {
+	if r.Kind == message.Gap {
 		s.owe(s.lanes[i].next, r, payload)
 	}
 	e := &entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now}
@@ -169,7 +170,7 @@ func (s *Spool) put(r Record, payload []byte) {
 	poke(s.ready)
 }
 
-func (s *Spool) sight(i int, r Record, now time.Time) {
+func (s *Spool) sight(i int, r message.Record, now time.Time) {
 	x := s.seen[r.Sensor]
 	if x == nil {
 		x = &sight{}
@@ -199,9 +200,9 @@ func (s *Spool) putGaps(t *tally, reason string) {
 	s.syncNow = true
 }
 
-func (s *Spool) putGap(r Record, reason string, latest map[origin]uint64) {
+func (s *Spool) putGap(r message.Record, reason string, latest map[origin]uint64) {
 	r = s.joined(r, reason, latest)
-	payload, err := appendRecord(nil, r)
+	payload, err := message.Append(nil, r)
 	if err == nil { // a sensor's name that was taken in once can be again
 		latest[origin{r.Sensor, r.Run}] = s.lanes[events].next
 		s.put(r, payload)

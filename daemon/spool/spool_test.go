@@ -11,19 +11,20 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second})
-		r.add(Reading, "air")
-		r.add(Reading, "air")
-		r.add(Edge, "door")
-		r.put(Record{Kind: Answer})
+		r.add(message.Reading, "air")
+		r.add(message.Reading, "air")
+		r.add(message.Edge, "door")
+		r.put(message.Record{Kind: message.Answer})
 		r.want(r.take(1), ":0")
-		r.add(Reading, "air")
-		r.add(Edge, "door")
+		r.add(message.Reading, "air")
+		r.add(message.Edge, "door")
 		r.want(r.take(all), "door:1, air:1, door:2, air:2, air:3")
 		if _, ok := r.s.Next(); ok {
 			t.Error("Next gave something twice")
@@ -46,7 +47,7 @@ func TestOrder(t *testing.T) {
 func TestAckOfWhatIsNotOwed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{})
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		for _, id := range []uint64{0, 1, 2, 77, firstLive*lanes + 5, math.MaxUint64, math.MaxUint64 - 1} {
 			r.s.Ack(id)
 			r.s.Refuse(id, "no")
@@ -72,8 +73,8 @@ func TestReady(t *testing.T) {
 		if drain() {
 			t.Error("ready twice without cause")
 		}
-		r.add(Reading, "air")
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
+		r.add(message.Reading, "air")
 		if !drain() || drain() {
 			t.Error("two records want one signal")
 		}
@@ -87,14 +88,14 @@ func TestReady(t *testing.T) {
 func TestAppendRefusesWhatCannotBeKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{})
-		err := r.s.Append(Record{Kind: Reading, Fields: []sensors.Field{{Name: "v", Value: math.NaN()}}})
+		err := r.s.Append(message.Record{Kind: message.Reading, Fields: []sensors.Field{{Name: "v", Value: math.NaN()}}})
 		if err == nil || r.s.Stats().Appended != 0 {
 			t.Errorf("NaN was taken: %v", err)
 		}
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.s.Append(Record{Kind: Reading}); !errors.Is(err, ErrClosed) {
+		if err := r.s.Append(message.Record{Kind: message.Reading}); !errors.Is(err, ErrClosed) {
 			t.Errorf("append after the end: %v", err)
 		}
 	})
@@ -104,7 +105,7 @@ func TestCallerMayReuseItsFields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second})
 		fields := []sensors.Field{{Name: "v", Value: 1.0}}
-		r.put(Record{Kind: Reading, Fields: fields})
+		r.put(message.Record{Kind: message.Reading, Fields: fields})
 		fields[0].Value = 2.0
 		if got := r.take(1)[0].Record.Fields[0].Value; got != 1.0 {
 			t.Errorf("the record changed to %v", got)
@@ -173,7 +174,7 @@ func TestBacklogOnARealDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		for seq := uint64(1); seq <= 100; seq++ {
-			if err := s.Append(Record{Kind: Reading, Sensor: "air", Run: run, Seq: seq}); err != nil {
+			if err := s.Append(message.Record{Kind: message.Reading, Sensor: "air", Run: run, Seq: seq}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -203,7 +204,7 @@ func TestDirectoryThatCannotBe(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a disk that cannot be used must be no error: %v", err)
 	}
-	if err := s.Append(Record{Kind: Reading, Sensor: "air", Seq: 1}); err != nil {
+	if err := s.Append(message.Record{Kind: message.Reading, Sensor: "air", Seq: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if x, ok := s.Next(); !ok || x.Record.Sensor != "air" {

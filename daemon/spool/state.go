@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/message"
 )
 
 // The file "run" says which run was the latest and whether it still runs or has
@@ -36,7 +37,7 @@ type state struct {
 	run     uint64
 	stopped bool                   // in good order, with everything written
 	sensors map[string][lanes]bool // of a run that has not stopped
-	took    Source                 // of one that has no disk
+	took    message.Source         // of one that has no disk
 }
 
 var errState = errors.New("run file is damaged")
@@ -47,7 +48,7 @@ func (s state) encode() []byte {
 		word = "stopped"
 	}
 	b := fmt.Appendf(nil, "fieldpost spool 1 run %d %s\n", s.run, word)
-	if s.took != (Source{}) {
+	if s.took != (message.Source{}) {
 		b = fmt.Appendf(b, "took %q %q\n", s.took.Spool, s.took.Thing)
 	}
 	for _, sensor := range slices.Sorted(maps.Keys(s.sensors)) {

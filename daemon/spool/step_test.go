@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 )
 
 // However the wall clock is set, and whether it is held to be true or not, what
@@ -23,10 +24,10 @@ func TestClockStepMovesNoAge(t *testing.T) {
 				return s
 			})
 			r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second, MaxAge: time.Hour, Clock: set}).start()
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			wait(12 * time.Second) // the first sync makes the file's name durable too
 			syncs := r.d.SyncCount()
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			wait(9*time.Second - 1)
 			if n := r.d.SyncCount() - syncs; n != 0 {
 				t.Errorf("step %v: %d syncs before the time", step, n)

@@ -1,6 +1,10 @@
 package spool
 
-import "cmp"
+import (
+	"cmp"
+
+	"fieldpost/daemon/message"
+)
 
 // What is given next. Events go first, but while others wait one of these goes
 // after every eventsInARow of them. Those take turns by the sensor: each flow is
@@ -198,7 +202,7 @@ func (s *Spool) give(f *flow) (item Item, ok bool) {
 	if !l.owed(id) {
 		return Item{}, false
 	}
-	r, err := decodeRecord(payload)
+	r, err := message.Decode(payload)
 	if err != nil { // of what is in memory all can be read
 		if g := l.segment(id); g != nil {
 			g.corrupt = true

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // follow takes what Next gives, and when there is nothing waits for Ready and
@@ -97,7 +99,7 @@ func TestReadyTellsThatNothingNeedsToBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, backlog(t, true), Options{AtRisk: time.Second})
 		edge, _ := r.next()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		r.s.Rewind()
 		if _, ok := r.s.Next(); ok {
 			t.Fatal("the edge is still in memory")

@@ -5,17 +5,19 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 func TestWhatIsAcknowledgedSoonNeverTouchesTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second, MaxAge: time.Hour}).start()
-		r.add(Reading, "air") // the first writes down that there is such a sensor
+		r.add(message.Reading, "air") // the first writes down that there is such a sensor
 		r.s.Ack(r.take(1)[0].ID)
 		wait(2 * time.Second)
 		syncs, written := r.d.SyncCount(), r.d.Written
 		for range 1000 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			wait(500 * time.Millisecond)
 			r.s.Ack(r.take(1)[0].ID)
 		}
@@ -35,13 +37,13 @@ func TestWhatIsAcknowledgedSoonNeverTouchesTheDisk(t *testing.T) {
 func TestWrittenWithinASecondSyncedWithinAtRisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(12 * time.Second) // the first sync makes the file's name durable too
 		const name = "samples-1-1.seg"
 		before, syncs := len(r.d.Data(name)), r.d.SyncCount()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(900 * time.Millisecond)
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(100 * time.Millisecond)
 		after := len(r.d.Data(name))
 		if after <= before {
@@ -63,10 +65,10 @@ func TestWrittenWithinASecondSyncedWithinAtRisk(t *testing.T) {
 func TestAckBeforeTheSyncSavesTheSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second}).start()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(2 * time.Second)
 		syncs := r.d.SyncCount()
-		r.add(Reading, "air")
+		r.add(message.Reading, "air")
 		wait(3 * time.Second)
 		for _, x := range r.take(all) {
 			r.s.Ack(x.ID)
@@ -87,7 +89,7 @@ func TestAckBeforeTheSyncSavesTheSync(t *testing.T) {
 func TestNothingAtRiskIsOnDiskBeforeItIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{})
-		seq := r.add(Reading, "air")
+		seq := r.add(message.Reading, "air")
 		if got := r.take(1); len(got) != 0 {
 			t.Fatal("sent before it was on disk")
 		}
@@ -124,9 +126,9 @@ func TestGoodStopWritesAll(t *testing.T) {
 		d := newMemDisk()
 		r := newRig(t, d, Options{AtRisk: time.Hour}).start()
 		for range 10 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
-		r.add(Edge, "door")
+		r.add(message.Edge, "door")
 		items := r.take(all)
 		r.s.Ack(items[3].ID) // out of order
 		if err := r.end(); err != nil {
@@ -150,7 +152,7 @@ func TestAcksAreRecordedWithoutASync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		for range 20 {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 		}
 		wait(2 * time.Second)
 		items := r.take(all)
@@ -176,7 +178,7 @@ func TestSegmentsRollAndGo(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		const n = 12000
 		for i := range n {
-			r.add(Reading, "air")
+			r.add(message.Reading, "air")
 			if i%1000 == 0 {
 				wait(time.Second)
 			}
@@ -231,11 +233,11 @@ func TestRunTwice(t *testing.T) {
 func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.put(Record{Kind: Answer}) // never acknowledged
+		r.put(message.Record{Kind: message.Answer}) // never acknowledged
 		wait(2 * time.Second)
 		r.take(1)
 		for range 20000 {
-			r.put(Record{Kind: Event})
+			r.put(message.Record{Kind: message.Event})
 			wait(2 * time.Second)
 			r.s.Ack(r.take(1)[0].ID)
 		}

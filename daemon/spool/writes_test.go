@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/message"
 )
 
 // A day of ten sensors, each read every ten seconds, with a link whose acks come
@@ -22,7 +24,7 @@ func TestADayWithTheLinkUp(t *testing.T) {
 		began := int64(0)
 		for at := time.Duration(0); at < day; at += every {
 			for _, sensor := range o.Sensors {
-				r.add(Reading, sensor)
+				r.add(message.Reading, sensor)
 			}
 			wait(900 * time.Millisecond)
 			for _, x := range r.take(all) {

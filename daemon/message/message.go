@@ -1,4 +1,9 @@
-package spool
+// Package message has what the daemon tells: the kinds of messages, the record that
+// a message is until it is sent, and its two forms. [Append] and [Decode] are the
+// binary form, in which the spool keeps it; [Encode] is the JSON that goes to the
+// broker. What others need to know of a stored record without decoding it, [Peek]
+// tells.
+package message
 
 import (
 	"fieldpost/daemon/clock"
@@ -32,11 +37,22 @@ type Record struct {
 	Seq    uint64          // the sensor's own count in that run, from 1; 0 for all but readings and edges
 	Stamp  clock.Stamp     // when it happened
 	Fields []sensors.Field // the rest, in the order of the message
-	Source Source          // who took it; Append passes over it, Next gives it
+	Source Source          // who took it; Append passes over it, the spool knows it
 }
 
-// Item is a record on its way out.
-type Item struct {
-	ID     uint64 // names the item for Ack and Refuse; unique in this run
-	Record Record
+// Source says who took a record: every message carries it as it was then,
+// whatever the configuration says when the message is sent.
+type Source struct {
+	Thing string // the thing's name in the configuration of that run
+	Spool string // the id of that run's spool; "" where the run was one of a version that had none
+}
+
+// Field gives the value of a field, or nil.
+func (r Record) Field(name string) any {
+	for _, f := range r.Fields {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return nil
 }

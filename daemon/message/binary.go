@@ -1,4 +1,4 @@
-package spool
+package message
 
 import (
 	"encoding/binary"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 	"fieldpost/sensors"
 )
 
@@ -37,27 +38,22 @@ const (
 	flagNoWall
 )
 
-// maxPayload bounds a record's binary form; it is also the most that AWS IoT
-// Core takes in one message ("AWS IoT Core message broker and protocol limits
-// and quotas").
-const maxPayload = 128 << 10
-
-// errPayload is the reason when bytes are not a record.
-var errPayload = errors.New("not a record")
+// ErrForm is the reason when bytes are not a record.
+var ErrForm = errors.New("not a record")
 
 // reserved are the keys that [Encode] writes itself.
 var reserved = []string{"thing", "kind", "sensor", "spool", "run", "seq", "time", "clock"}
 
-// appendRecord appends r's binary form to b. An error says why r cannot be
-// kept.
-func appendRecord(b []byte, r Record) ([]byte, error) {
+// Append appends r's binary form to b. An error says why r cannot be
+// kept. [Record.Source] is not part of it.
+func Append(b []byte, r Record) ([]byte, error) {
 	start := len(b)
 	if r.Kind == "" {
 		return b, errors.New("record has no kind")
 	}
 	b = append(b, codecVersion)
-	b = appendString(b, string(r.Kind))
-	b = appendString(b, r.Sensor)
+	b = durable.AppendString(b, string(r.Kind))
+	b = durable.AppendString(b, r.Sensor)
 	b = binary.AppendUvarint(b, r.Run)
 	b = binary.AppendUvarint(b, r.Seq)
 	b = appendStamp(b, r.Stamp)
@@ -71,8 +67,8 @@ func appendRecord(b []byte, r Record) ([]byte, error) {
 			return b[:start], err
 		}
 	}
-	if n := len(b) - start; n > maxPayload {
-		return b[:start], fmt.Errorf("record of %d bytes is larger than %d", n, maxPayload)
+	if n := len(b) - start; n > durable.MaxPayload {
+		return b[:start], fmt.Errorf("record of %d bytes is larger than %d", n, durable.MaxPayload)
 	}
 	return b, nil
 }
@@ -93,7 +89,7 @@ func appendStamp(b []byte, s clock.Stamp) []byte {
 	if isUUID {
 		b = append(b, id[:]...)
 	} else {
-		b = appendString(b, s.Boot)
+		b = durable.AppendString(b, s.Boot)
 	}
 	b = binary.AppendVarint(b, int64(s.Mono))
 	if flags&flagNoWall == 0 {
@@ -104,7 +100,7 @@ func appendStamp(b []byte, s clock.Stamp) []byte {
 }
 
 func appendField(b []byte, f sensors.Field) ([]byte, error) {
-	b = appendString(b, f.Name)
+	b = durable.AppendString(b, f.Name)
 	switch v := f.Value.(type) {
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -117,7 +113,7 @@ func appendField(b []byte, f sensors.Field) ([]byte, error) {
 		b = binary.AppendVarint(b, v)
 	case string:
 		b = append(b, 's')
-		b = appendString(b, v)
+		b = durable.AppendString(b, v)
 	case bool:
 		if v {
 			b = append(b, 't')
@@ -130,24 +126,19 @@ func appendField(b []byte, f sensors.Field) ([]byte, error) {
 	return b, nil
 }
 
-func appendString(b []byte, s string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(s)))
-	return append(b, s...)
-}
-
-// decodeRecord is the inverse of appendRecord. The record shares nothing with
-// b. Damaged bytes give an error that wraps errPayload, never a panic and
+// Decode is the inverse of [Append]. The record shares nothing with
+// b. Damaged bytes give an error that wraps [ErrForm], never a panic and
 // never more memory than b's own length justifies.
-func decodeRecord(b []byte) (Record, error) {
-	d := decoder{b: b}
-	if v := d.byte(); v != codecVersion {
-		return Record{}, fmt.Errorf("%w: version %d", errPayload, v)
+func Decode(b []byte) (Record, error) {
+	d := decoder{durable.Decoder{B: b}}
+	if v := d.Byte(); v != codecVersion {
+		return Record{}, fmt.Errorf("%w: version %d", ErrForm, v)
 	}
-	r := Record{Kind: Kind(d.string()), Sensor: d.string(), Run: d.uvarint(), Seq: d.uvarint()}
+	r := Record{Kind: Kind(d.String()), Sensor: d.String(), Run: d.Uvarint(), Seq: d.Uvarint()}
 	r.Stamp = d.stamp()
-	n := d.uvarint()
-	if n > uint64(len(d.b))/2 {
-		return Record{}, fmt.Errorf("%w: %d fields", errPayload, n)
+	n := d.Uvarint()
+	if n > uint64(len(d.B))/2 {
+		return Record{}, fmt.Errorf("%w: %d fields", ErrForm, n)
 	}
 	if n > 0 {
 		r.Fields = make([]sensors.Field, n)
@@ -155,93 +146,46 @@ func decodeRecord(b []byte) (Record, error) {
 	for i := range r.Fields {
 		r.Fields[i] = d.field()
 	}
-	if d.bad || len(d.b) > 0 || r.Kind == "" {
-		return Record{}, errPayload
+	if d.Bad || len(d.B) > 0 || r.Kind == "" {
+		return Record{}, ErrForm
 	}
 	return r, nil
 }
 
-// header is what the spool itself needs of a record.
-type header struct {
-	kind, sensor []byte // share the payload's memory
-	run, seq     uint64
+// Header is what can be read of a record without decoding all of it.
+type Header struct {
+	Kind, Sensor []byte // share the binary form's memory
+	Run, Seq     uint64
 }
 
-// peek reads the head of a record's binary form; it allocates nothing.
-func peek(b []byte) (header, bool) {
-	d := decoder{b: b}
-	if d.byte() != codecVersion {
-		return header{}, false
+// Peek reads the head of a record's binary form; it allocates nothing. ok is false
+// where there is none.
+func Peek(b []byte) (h Header, ok bool) {
+	d := decoder{durable.Decoder{B: b}}
+	if d.Byte() != codecVersion {
+		return Header{}, false
 	}
-	h := header{kind: d.bytes(), sensor: d.bytes(), run: d.uvarint(), seq: d.uvarint()}
-	return h, !d.bad
+	h = Header{Kind: d.Bytes(), Sensor: d.Bytes(), Run: d.Uvarint(), Seq: d.Uvarint()}
+	return h, !d.Bad
 }
 
-// decoder takes values off the front of b; bad is set when b does not hold
-// what was asked for, and every value from then on is zero.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) take(n uint64) []byte {
-	if d.bad || n > uint64(len(d.b)) {
-		d.bad = true
-		return nil
-	}
-	v := d.b[:n]
-	d.b = d.b[n:]
-	return v
-}
-
-func (d *decoder) byte() byte {
-	if v := d.take(1); v != nil {
-		return v[0]
-	}
-	return 0
-}
-
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.bad = true
-	}
-	d.take(uint64(max(n, 0)))
-	if d.bad {
-		return 0
-	}
-	return v
-}
-
-func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.bad = true
-	}
-	d.take(uint64(max(n, 0)))
-	if d.bad {
-		return 0
-	}
-	return v
-}
-
-func (d *decoder) bytes() []byte  { return d.take(d.uvarint()) }
-func (d *decoder) string() string { return string(d.bytes()) }
+// decoder takes a record's parts off the front of its binary form.
+type decoder struct{ durable.Decoder }
 
 func (d *decoder) stamp() clock.Stamp {
 	var s clock.Stamp
-	flags := d.byte()
+	flags := d.Byte()
 	s.Synced = flags&flagSynced != 0
 	if flags&flagUUID != 0 {
-		s.Boot = formatUUID(d.take(16))
+		s.Boot = formatUUID(d.Take(16))
 	} else {
-		s.Boot = d.string()
+		s.Boot = d.String()
 	}
-	s.Mono = time.Duration(d.varint())
+	s.Mono = time.Duration(d.Varint())
 	if flags&flagNoWall == 0 {
-		sec, nsec := d.varint(), d.uvarint()
+		sec, nsec := d.Varint(), d.Uvarint()
 		if nsec >= 1e9 {
-			d.bad = true
+			d.Bad = true
 			return s
 		}
 		s.Wall = time.Unix(sec, int64(nsec)).UTC()
@@ -250,22 +194,22 @@ func (d *decoder) stamp() clock.Stamp {
 }
 
 func (d *decoder) field() sensors.Field {
-	f := sensors.Field{Name: d.string()}
-	switch d.byte() {
+	f := sensors.Field{Name: d.String()}
+	switch d.Byte() {
 	case 'f':
-		if v := d.take(8); v != nil {
+		if v := d.Take(8); v != nil {
 			f.Value = math.Float64frombits(binary.LittleEndian.Uint64(v))
 		}
 	case 'i':
-		f.Value = d.varint()
+		f.Value = d.Varint()
 	case 's':
-		f.Value = d.string()
+		f.Value = d.String()
 	case 't':
 		f.Value = true
 	case 'n':
 		f.Value = false
 	default:
-		d.bad = true
+		d.Bad = true
 	}
 	return f
 }

@@ -1,8 +1,9 @@
-package spool
+package message
 
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 	"fieldpost/sensors"
 )
 
@@ -49,16 +51,16 @@ func TestCodecRoundTrip(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := appendRecord(nil, r)
+			b, err := Append(nil, r)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := decodeRecord(b)
+			got, err := Decode(b)
 			if err != nil || !reflect.DeepEqual(got, r) {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, r)
 			}
-			h, ok := peek(b)
-			if !ok || string(h.kind) != string(r.Kind) || string(h.sensor) != r.Sensor || h.run != r.Run || h.seq != r.Seq {
+			h, ok := Peek(b)
+			if !ok || string(h.Kind) != string(r.Kind) || string(h.Sensor) != r.Sensor || h.Run != r.Run || h.Seq != r.Seq {
 				t.Errorf("peek gave %+v, %v", h, ok)
 			}
 		})
@@ -78,35 +80,35 @@ func TestCodecRefuses(t *testing.T) {
 		{nil, "v", `field "v" is a <nil>`},
 		{1.0, "time", `may not be named "time"`},
 		{1.0, "", `may not be named ""`},
-		{strings.Repeat("x", maxPayload), "v", "larger than 131072"},
+		{strings.Repeat("x", durable.MaxPayload), "v", "larger than 131072"},
 	} {
 		r := Record{Kind: Reading, Fields: []sensors.Field{{Name: c.name, Value: c.value}}}
-		if b, err := appendRecord([]byte("x"), r); err == nil || !strings.Contains(err.Error(), c.want) || string(b) != "x" {
+		if b, err := Append([]byte("x"), r); err == nil || !strings.Contains(err.Error(), c.want) || string(b) != "x" {
 			t.Errorf("%v: %d bytes, error %v, want %q", c.name, len(b), err, c.want)
 		}
 	}
-	if _, err := appendRecord(nil, Record{}); err == nil {
+	if _, err := Append(nil, Record{}); err == nil {
 		t.Error("a record without a kind was taken")
 	}
 }
 
 func TestDecodeEveryPrefixFails(t *testing.T) {
-	b, err := appendRecord(nil, sample())
+	b, err := Append(nil, sample())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range b {
-		if r, err := decodeRecord(b[:n]); err == nil {
+		if r, err := Decode(b[:n]); err == nil {
 			t.Fatalf("%d of %d bytes gave %+v", n, len(b), r)
 		}
 	}
-	if _, err := decodeRecord(append(b, 0)); err == nil {
+	if _, err := Decode(append(b, 0)); err == nil {
 		t.Error("a byte too many went unseen")
 	}
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	b, err := appendRecord(nil, sample())
+	b, err := Append(nil, sample())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -114,15 +116,15 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{codecVersion, 1, 'x', 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeRecord(b)
+		r, err := Decode(b)
 		if err != nil {
 			return
 		}
-		again, err := appendRecord(nil, r)
+		again, err := Append(nil, r)
 		if err != nil {
 			return // numbers and names that Append refuses
 		}
-		back, err := decodeRecord(again)
+		back, err := Decode(again)
 		if err != nil || !reflect.DeepEqual(back, r) {
 			t.Errorf("%x gave %+v, which gave %+v, %v", b, r, back, err)
 		}
@@ -190,4 +192,14 @@ func FuzzEncode(f *testing.F) {
 			t.Errorf("message is not one line: %q", b)
 		}
 	})
+}
+
+// The form on disk is that of all versions: what an older one has written is read,
+// and an older one reads what this one writes.
+func TestFormOnDisk(t *testing.T) {
+	const want = "010772656164696e67036169720729033a1f6c9e00004b7d9c1d0123456789ab8090d8c69e05e6aa8fb00d959aef3a050b74656d70657261747572656648e17a14ae87354005636f756e7469a3100661637469766574037765746e04746578747307612022c3bc220a"
+	b, err := Append(nil, sample())
+	if err != nil || fmt.Sprintf("%x", b) != want {
+		t.Errorf("got %x, %v", b, err)
+	}
 }

@@ -1,4 +1,4 @@
-package spool
+package message
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 // the record's own where it has one.
 //
 // Floating-point numbers have their shortest form that reads back the same. A
-// number that is not finite has no form in JSON and becomes null; [Spool.Append]
+// number that is not finite has no form in JSON and becomes null; [Append]
 // refuses records with such numbers, so none comes this way. Bytes that are
 // not UTF-8 become U+FFFD.
 func Encode(thing string, r Record) []byte {
