@@ -106,7 +106,7 @@ func faultRecord(c health.Change) message.Record {
 // subjects gives what faults may be raised about by name: the sensors and outputs.
 func subjects(cfg *config.Config) (all []health.Subject) {
 	for _, s := range cfg.Sensors {
-		all = append(all, health.Subject{Name: s.Name, Kind: health.Sensor, Place: placeOf(s), On: s.Place().Bus})
+		all = append(all, health.Subject{Name: s.Name, Kind: health.Sensor, Place: placeOf(s), On: s.Place().Shared()})
 	}
 	for _, o := range cfg.Outputs {
 		all = append(all, health.Subject{Name: o.Name, Kind: health.Output, Place: health.OnLine})
@@ -121,6 +121,8 @@ func placeOf(s sensors.Config) health.Place {
 		return health.OnBus
 	case s.Place().Pin != "":
 		return health.OnLine
+	case s.Place().SPI != "":
+		return health.OnSPI
 	case s.Place().Device != "":
 		return health.OfKernel
 	case s.Chip == "thermal":

@@ -9,6 +9,7 @@ func Catalog() []Chip {
 		hwmon,
 		lm75,
 		lm75b,
+		mcp3008,
 		pct2075,
 		thermal,
 		tmp102,

@@ -54,6 +54,17 @@ var rigs = map[string]rig{
 			}
 		},
 	},
+	"mcp3008": {
+		config:  sensors.Config{Options: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.0"}, VRef: 3.3, Channels: 0x0F}},
+		nowhere: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev1.0"}},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMCP3008("spidev0.0") },
+		cut: func(t *testing.T, b *sim.Board, away bool) {
+			b.RemovePort("spidev0.0")
+			if !away {
+				b.AddMCP3008("spidev0.0")
+			}
+		},
+	},
 	"thermal": {
 		nowhere: sensors.Thermal{Zone: "nowhere"},
 		set:     setThermal,

@@ -17,6 +17,7 @@
 package sensors
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -51,11 +52,16 @@ type Place struct {
 	Bus     string // the I2C bus
 	Address uint16 // the chip's address on it
 	Pin     string // the GPIO line
+	SPI     string // the SPI device
 	Device  string // the device of a driver of the kernel's
 }
 
 // Placed is what options are that name a place.
 type Placed interface{ Place() Place }
+
+// Shared is the bus or device that one worker serves, so that it is used by one
+// goroutine; "" where that is nothing that could be in the way of others.
+func (p Place) Shared() string { return cmp.Or(p.Bus, p.SPI) }
 
 // Place gives the sensor's place.
 func (c Config) Place() Place {

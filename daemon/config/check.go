@@ -110,17 +110,22 @@ func (l *loader) pins(c *Config) {
 	}
 }
 
-// places refuses two sensors at one address of one bus: there is one chip.
+// places refuses two sensors at one address of one bus, or on one device: there
+// is one chip.
 func (l *loader) places(c *Config) {
 	first := map[sensors.Place]string{}
 	for i, s := range c.Sensors {
 		path := fmt.Sprintf("sensors[%d]", i)
 		p := s.Place()
-		if p.Bus == "" || p.Address == 0 || !l.sound(path+".bus") || !l.sound(path+".address") {
+		key, where := ".device", p.SPI
+		if p.Bus != "" && p.Address != 0 {
+			key, where = ".address", fmt.Sprintf("%s at 0x%02x", p.Bus, p.Address)
+		}
+		if where == "" || !l.sound(path+".bus") || !l.sound(path+key) {
 			continue
 		}
 		if f, taken := first[p]; taken {
-			l.fail(path+".address", fmt.Sprintf("%s at 0x%02x is already read by %s on line %d", p.Bus, p.Address, f, l.line(f)), "")
+			l.fail(path+key, fmt.Sprintf("%s is already read by %s on line %d", where, f, l.line(f)), "")
 			continue
 		}
 		first[p] = path

@@ -73,6 +73,7 @@ sensors:
   - {name: door, chip: gpio, pin: 17, pull: up, active_low: on, debounce: 20ms, max_edges: 250/s}
   - {name: gate, chip: gpio, pin: 18}
   - {name: cpu, chip: thermal, zone: cpu-thermal}
+  - {name: levels, chip: mcp3008, device: spidev0.1, vref: 5, channels: "0-2, 7"}
   - {name: mains, chip: hwmon, device: ina219, at: 1-0040, channel: in1}
 outputs:
   - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, refresh: 30s, max_on: 10m, min_on: 1m, min_off: 3m, interlock: [vent]}
@@ -104,7 +105,10 @@ outputs:
 			t.Errorf("sensor %d is %+v, want %+v", i, c.Sensors[i], want)
 		}
 	}
-	if want := (sensors.Hwmon{Device: "ina219", At: "1-0040", Channel: "in1"}); c.Sensors[5].Options != want {
+	if want := (sensors.Hwmon{Device: "ina219", At: "1-0040", Channel: "in1"}); c.Sensors[6].Options != want {
+		t.Errorf("options are %+v, want %+v", c.Sensors[6].Options, want)
+	}
+	if want := (sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.1"}, VRef: 5, Channels: 0x87}); c.Sensors[5].Options != want {
 		t.Errorf("options are %+v, want %+v", c.Sensors[5].Options, want)
 	}
 	for i, want := range []output.Config{

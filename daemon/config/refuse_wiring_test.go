@@ -144,7 +144,7 @@ var refusedEntries = []refusal{
 	{
 		name: "unknown chip",
 		text: "sensors:\n- {name: a, chip: bme281, bus: i2c-1}\n",
-		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme281"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, pct2075, thermal, tmp102`,
+		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme281"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, mcp3008, pct2075, thermal, tmp102`,
 	},
 	{
 		name: "debounce without a unit",
@@ -175,9 +175,9 @@ fieldpost.yaml:9: sensors[3].address: want 0x76 or 0x77 (got 0x50)`,
 	{
 		name: "chip of another number",
 		text: "sensors:\n- {name: a, chip: bme680, bus: i2c-1}\n- {name: b, chip: DS18B20}\n- {name: c, chip: lm35}\n",
-		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme680"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, pct2075, thermal, tmp102
-fieldpost.yaml:7: sensors[1].chip: fieldpost does not know the chip "DS18B20"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, pct2075, thermal, tmp102
-fieldpost.yaml:8: sensors[2].chip: fieldpost does not know the chip "lm35"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, pct2075, thermal, tmp102`,
+		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme680"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, mcp3008, pct2075, thermal, tmp102
+fieldpost.yaml:7: sensors[1].chip: fieldpost does not know the chip "DS18B20"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, mcp3008, pct2075, thermal, tmp102
+fieldpost.yaml:8: sensors[2].chip: fieldpost does not know the chip "lm35"; it knows bme280, bmp280, gpio, hwmon, lm75, lm75b, mcp3008, pct2075, thermal, tmp102`,
 	},
 	{
 		name: "chip with a slip",
@@ -239,6 +239,22 @@ var refusedPairs = []refusal{
 		name: "place twice",
 		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1}\n- {name: b, chip: bmp280, bus: i2c-1, address: 0x76}\n",
 		want: `fieldpost.yaml:7: sensors[1].address: i2c-1 at 0x76 is already read by sensors[0] on line 6`,
+	},
+	{
+		name: "device twice",
+		text: "sensors:\n- {name: a, chip: mcp3008, device: spidev0.0}\n- {name: b, chip: mcp3008, device: spidev0.0, channels: 3}\n",
+		want: `fieldpost.yaml:7: sensors[1].device: spidev0.0 is already read by sensors[0] on line 6`,
+	},
+	{
+		name: "options of a chip's own",
+		text: "sensors:\n- {name: a, chip: mcp3008, device: /dev/spidev0.0, vref: 12}\n- {name: b, chip: mcp3008, channels: 0-8}\n- {name: c, chip: mcp3008, device: i2c-1, channels: [0, 1], vreff: 3}\n",
+		want: `fieldpost.yaml:6: sensors[0].device: want the device's name: "spidev0.0" (got /dev/spidev0.0)
+fieldpost.yaml:6: sensors[0].vref: want 0.25 to 5.5 (got 12)
+fieldpost.yaml:7: sensors[1].channels: want channels 0 to 7, such as 0-3 or 0, 2, 5 (got 0-8)
+fieldpost.yaml:7: sensors[1].device: is missing; chip mcp3008 needs it
+fieldpost.yaml:8: sensors[2].device: want the name of an SPI device, such as spidev0.0, or a link to it such as /dev/spi-adc (got i2c-1)
+fieldpost.yaml:8: sensors[2].channels: want channels such as 0-3 or 0, 2, 5, not a list
+fieldpost.yaml:8: sensors[2]: unknown key "vreff", did you mean "vref"?`,
 	},
 	{
 		name: "always on, never on",

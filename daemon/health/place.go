@@ -27,6 +27,7 @@ const (
 	OnBus    Place = "bus"    // a chip on an I2C bus
 	OnLine   Place = "line"   // a GPIO line
 	InZone   Place = "zone"   // a thermal zone of the kernel
+	OnSPI    Place = "spi"    // a chip on SPI
 	OfKernel Place = "device" // a device whose driver is the kernel's, in /sys/class/hwmon
 )
 
@@ -39,6 +40,8 @@ func (p Place) Title() string {
 		return "GPIO"
 	case InZone:
 		return "thermal zone"
+	case OnSPI:
+		return "SPI"
 	case OfKernel:
 		return "hwmon"
 	}
@@ -46,4 +49,4 @@ func (p Place) Title() string {
 }
 
 // Places are all places that have something of their own to do.
-var Places = []Place{OnBus, OnLine, InZone, OfKernel}
+var Places = []Place{OnBus, OnLine, InZone, OnSPI, OfKernel}

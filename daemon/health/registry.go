@@ -149,6 +149,7 @@ var Faults = []Fault{
 		CureAt: map[Place]string{
 			OnBus:    "Check the bus's name in the configuration: `ls /dev/i2c-*`; on a Raspberry Pi enable I2C with `dtparam=i2c_arm=on` in config.txt.",
 			OnLine:   "Check the pin in the configuration: `gpioinfo` names this machine's lines.",
+			OnSPI:    "Check the device's name in the configuration: `ls /dev/spidev*`; on a Raspberry Pi enable SPI with `dtparam=spi=on` in config.txt.",
 			OfKernel: "Check the device's name in the configuration: `grep . /sys/class/hwmon/*/name` names this machine's; a chip on a bus needs its overlay in config.txt, such as `dtoverlay=i2c-sensor,sht3x`.",
 			InZone:   "Check the zone in the configuration: `cat /sys/class/thermal/thermal_zone*/type` names this machine's.",
 		},
@@ -161,6 +162,7 @@ var Faults = []Fault{
 		CureAt: map[Place]string{
 			OnBus:    "Put the user fieldpost into the group i2c and install the udev rule that comes with fieldpost.",
 			OnLine:   "Put the user fieldpost into the group gpio and install the udev rule that comes with fieldpost.",
+			OnSPI:    "Put the user fieldpost into the group spi and install the udev rule that comes with fieldpost.",
 			OfKernel: "Let the user fieldpost read /sys/class/hwmon; the unit that comes with fieldpost does.",
 			InZone:   "Let the user fieldpost read /sys/class/thermal; the unit that comes with fieldpost does.",
 		},

@@ -97,7 +97,7 @@ func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
 		if !ok {
 			chip = strange(c.Chip)
 		}
-		bus := c.Place().Bus
+		bus := c.Place().Shared()
 		b := byBus[bus]
 		if b == nil || bus == "" {
 			b = &bench{worker: board.NewWorker(cmp.Or(bus, c.Name)), bus: bus, ended: make(chan struct{})}

@@ -1,4 +1,4 @@
-// Package board gives the buses and lines of the machine fieldpost runs on.
+// Package board gives the buses, devices and lines of the machine fieldpost runs on.
 //
 // Two things implement [Board]: [Machine], on Linux's i2c-dev and GPIO
 // character devices, and fieldpost/sensors/sim.Board, registers and lines in
@@ -10,9 +10,9 @@
 // package, but to periph's drivers, whose pins know no other.
 //
 // Sources: in the kernel's documentation i2c/dev-interface.rst,
-// i2c/smbus-protocol.rst, i2c/fault-codes.rst and
-// userspace-api/gpio/chardev.rst; the headers linux/i2c.h, linux/i2c-dev.h and
-// linux/gpio.h; NXP UM10204, I2C-bus specification, rev. 7.0.
+// i2c/smbus-protocol.rst, i2c/fault-codes.rst, spi/spidev.rst and
+// userspace-api/gpio/chardev.rst; the headers linux/i2c.h, linux/i2c-dev.h,
+// linux/spi/spidev.h and linux/gpio.h; NXP UM10204, I2C-bus specification, rev. 7.0.
 package board
 
 import (
@@ -40,6 +40,10 @@ type Board interface {
 	// A transaction with an address that a driver of the kernel owns ends in an
 	// [*OwnedError] and never reaches the chip.
 	Bus(name string) (i2c.BusCloser, error)
+
+	// SPI opens an SPI device, a chip select of a bus. The caller closes it, and
+	// uses it from one goroutine. Errors as those of Bus.
+	SPI(c SPIConfig) (SPI, error)
 
 	// Input requests a line as an input that reports its edges.
 	// The error wraps [ErrAbsent] when there is no such line, is or wraps a
@@ -147,6 +151,26 @@ type OutputConfig struct {
 	Active    bool   // the level from the first moment
 	Keep      bool   // the level that the line has now, driven or not, and not Active
 	Consumer  string // shown by gpioinfo; "fieldpost" unless given
+}
+
+// SPIConfig asks for an SPI device.
+type SPIConfig struct {
+	Device string // spidev0.0: chip select 0 of bus 0; or a link to it in /dev
+	Mode   uint8  // 0 to 3: CPOL and CPHA
+	MaxHz  uint32 // the fastest clock that the chip takes
+}
+
+// SPI is an open SPI device, with words of eight bits, most significant first.
+type SPI interface {
+	// Tx sends w and gives what has come meanwhile in r, which is as long, in one
+	// transfer with the chip selected. It ends by itself, for the clock is the
+	// machine's. Nothing acknowledges: a chip that is not there gives whatever
+	// the line's pull does.
+	Tx(w, r []byte) error
+	// String is the device's name: "spidev0.0".
+	String() string
+	// Close closes the device.
+	Close() error
 }
 
 // Edge is one change of an input.

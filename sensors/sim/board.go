@@ -47,6 +47,7 @@ const lineCount = 28
 type Board struct {
 	mu    sync.Mutex // guards everything below, lines and inputs included
 	buses map[string]*Bus
+	ports map[string]*Bus // SPI and serial devices, each with one chip, at address 0
 	lines []*Line
 	mono  func() time.Duration
 	root  string
@@ -64,6 +65,7 @@ func New() *Board {
 	start := time.Now()
 	b := &Board{
 		buses: map[string]*Bus{},
+		ports: map[string]*Bus{},
 		mono:  func() time.Duration { return time.Since(start) },
 		root:  filepath.Join(os.TempDir(), Label+"-has-no-root"),
 	}

@@ -1,0 +1,175 @@
+package sensors
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+	"time"
+
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
+)
+
+// Microchip's MCP3008: eight analog inputs of ten bits.
+//
+// Source: DS21295D, 2008, sections 4 to 6.
+//
+// Nothing on SPI acknowledges, and the chip has no identity. But it gives every
+// conversion twice where it is clocked on, from the highest bit to the lowest and
+// then from the lowest to the highest, followed by zeros (figures 5-1 and 5-2),
+// and a null bit before. So noise, and a line that is pulled up, are not taken for
+// a value. A line that is pulled down, as MISO of a Raspberry Pi is, reads like
+// 0 V: where all eight inputs read 0 the chip is taken to be away.
+
+// MCP3008 are the keys of an MCP3008.
+type MCP3008 struct {
+	SPI
+	// VRef is the voltage at the chip's pin VREF, 0.25 to 5.5 V: what the greatest
+	// value stands for.
+	VRef float64 `yaml:"vref"`
+	// Channels are the inputs to read: 0, 2 or 0-3. All, unless given.
+	Channels Channels `yaml:"channels"`
+}
+
+// Channels is a set of channels 0 to 7; bit n is channel n.
+type Channels uint8
+
+// UnmarshalText reads channels: "0", "0, 2" or "0-3, 7".
+func (c *Channels) UnmarshalText(b []byte) error {
+	wrong := errors.New("want channels 0 to 7, such as 0-3 or 0, 2, 5")
+	var set Channels
+	for part := range strings.SplitSeq(string(b), ",") {
+		first, last, several := strings.Cut(strings.TrimSpace(part), "-")
+		if !several {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 8)
+		to, err2 := strconv.ParseUint(last, 10, 8)
+		if err != nil || err2 != nil || from > to || to > 7 {
+			return wrong
+		}
+		for n := from; n <= to; n++ {
+			set |= 1 << n
+		}
+	}
+	*c = set
+	return nil
+}
+
+var mcp3008 = Chip{
+	Name:   "mcp3008",
+	Title:  "Microchip MCP3008: eight analog inputs",
+	Source: "DS21295D",
+	Options: option.Set{
+		Defaults: MCP3008{VRef: 3.3, Channels: 0xFF},
+		Rules: map[string]option.Rule{
+			"device":   spiRule,
+			"vref":     {Wants: "a number of volts such as 3.3", Check: option.Between(0.25, mcpMostVRef, volts)},
+			"channels": {Wants: "channels such as 0-3 or 0, 2, 5"},
+		},
+	},
+	Quantities: []Quantity{{Name: "voltage", Unit: "V", Min: 0, Max: mcpMostVRef}},
+	Every:      10 * time.Second,
+	Worst:      50 * time.Millisecond,
+	Look:       func(b board.Board, c Config) error { return lookSPI(b, optionsOf[MCP3008](c).Device) },
+	Open:       openMCP3008,
+}
+
+func volts(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+const (
+	mcpMostVRef = 5.5       // VDD at most, electrical characteristics
+	mcpHz       = 1_000_000 // fCLK: 1.35 MHz at most at 2.7 V, and 10 kHz at least
+	mcpStart    = 1
+	mcpSingle   = 8 << 4 // SGL/DIFF, and then D2 to D0
+	mcpBits     = 10
+	mcpSteps    = 1 << mcpBits // equation 4-2
+)
+
+// mcp3008Sensor is an open MCP3008.
+type mcp3008Sensor struct {
+	w          *spiWire
+	vref       float64
+	channels   []int
+	quantities []Quantity
+}
+
+func openMCP3008(b board.Board, c Config) (Sensor, error) {
+	o := optionsOf[MCP3008](c)
+	w, err := dialSPI(b, c.Chip, board.SPIConfig{Device: o.Device, Mode: 0, MaxHz: mcpHz})
+	if err != nil {
+		return nil, err
+	}
+	s := &mcp3008Sensor{w: w, vref: o.VRef}
+	for n := range 8 {
+		if o.Channels>>n&1 == 1 {
+			s.channels = append(s.channels, n)
+			s.quantities = append(s.quantities, Quantity{Name: fmt.Sprintf("voltage_%d", n), Unit: "V", Min: 0, Max: o.VRef})
+		}
+	}
+	if _, err := s.Sense(); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return s, nil
+}
+
+// Quantities are those of the channels.
+func (s *mcp3008Sensor) Quantities() []Quantity { return s.quantities }
+
+// Sense converts each channel once.
+func (s *mcp3008Sensor) Sense() ([]Field, error) {
+	s.w.begin()
+	fields, err := s.sense()
+	return fields, s.w.wrap("read", err)
+}
+
+func (s *mcp3008Sensor) sense() ([]Field, error) {
+	v := make([]float64, len(s.channels))
+	all := uint16(0)
+	for i, n := range s.channels {
+		code, err := s.convert(n)
+		if err != nil {
+			return nil, err
+		}
+		all |= code
+		v[i] = round(float64(code)*s.vref/mcpSteps, 0.0001)
+	}
+	for n := 0; n < 8 && all == 0; n++ { // one that is not asked for will do
+		code, err := s.convert(n)
+		if err != nil {
+			return nil, err
+		}
+		all |= code
+	}
+	if all == 0 {
+		return nil, faultf("all eight inputs read 0: it is not there, not powered, or each has 0 V; if they may, tie one that is free to VREF")
+	}
+	return values(s.quantities, v...)
+}
+
+func (s *mcp3008Sensor) convert(channel int) (uint16, error) {
+	in, err := s.w.transfer(mcpStart, mcpSingle|byte(channel)<<4, 0, 0, 0)
+	if err != nil {
+		return 0, err
+	}
+	return mcp3008Code(in)
+}
+
+// mcp3008Code takes the code out of a transfer of five bytes: figure 6-1 with two
+// more.
+func mcp3008Code(in []byte) (uint16, error) {
+	if in[1]&4 != 0 {
+		return 0, faultf("no null bit before the value (% x): nothing drives the line", in)
+	}
+	code := uint16(in[1]&3)<<8 | uint16(in[2])
+	again := uint16(in[3])<<8 | uint16(in[4]) // B1 to B9 and seven zeros
+	if bits.Reverse16(again) != code>>1 {
+		return 0, faultf("the value does not come back as it came (% x): noise, or another chip", in)
+	}
+	return code, nil
+}
+
+// Close frees the device; between conversions the chip sleeps by itself.
+func (s *mcp3008Sensor) Close() error { return s.w.close() }

@@ -1,0 +1,79 @@
+package sim
+
+import (
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// MCP3008 is a simulated MCP3008 (DS21295D): what it gives is shifted out bit by
+// bit, as figures 5-1 and 5-2 have it.
+type MCP3008 struct {
+	*Chip
+	inputs [8]uint16 // codes
+	answer []byte
+}
+
+// AddMCP3008 puts an MCP3008 on an SPI device, all of whose inputs are at half the
+// reference.
+func (b *Board) AddMCP3008(name string) *MCP3008 {
+	d := &MCP3008{}
+	for i := range d.inputs {
+		d.inputs[i] = 512
+	}
+	d.Chip = b.addPort(name, d)
+	return d
+}
+
+// SetCode sets what an input is converted to, 0 to 1023.
+func (d *MCP3008) SetCode(channel int, code uint16) {
+	d.update(func() { d.inputs[channel] = code & 0x3FF })
+}
+
+func (d *MCP3008) takes(c board.SPIConfig) bool {
+	return (c.Mode == 0 || c.Mode == 3) && c.MaxHz >= 10_000 && c.MaxHz <= 3_600_000
+}
+
+func (d *MCP3008) reset(time.Time) { d.answer = nil }
+
+// write shifts bits in: after the first that is 1, single-ended or not, three of
+// the channel, one that is not looked at, and from then on the answer goes out: a
+// null bit, the code from its highest bit on, and again from its second lowest on.
+func (d *MCP3008) write(_ time.Time, p []byte) {
+	d.answer = make([]byte, len(p))
+	began, command := -1, 0
+	for n := range 8 * len(p) {
+		in := int(p[n/8]>>(7-n%8)) & 1
+		switch k := n - began; {
+		case began < 0:
+			if in == 1 {
+				began = n
+			}
+			d.set(n, 1) // nobody drives the line: a pull
+		case k <= 4:
+			command = command<<1 | in
+			d.set(n, 1)
+		case k == 5:
+			d.set(n, 1)
+		case k == 6: // the null bit
+		case k <= 16:
+			d.set(n, d.code(command)>>(16-k))
+		case k <= 25:
+			d.set(n, d.code(command)>>(k-16))
+		}
+	}
+}
+
+// set makes bit n of the answer the lowest of v.
+func (d *MCP3008) set(n int, v uint16) { d.answer[n/8] |= byte(v&1) << (7 - n%8) }
+
+// code converts: single-ended, or the difference of a pair, but not below 0.
+func (d *MCP3008) code(command int) uint16 {
+	n := command & 7
+	if command&8 != 0 {
+		return d.inputs[n]
+	}
+	return uint16(max(0, int(d.inputs[n])-int(d.inputs[n^1])))
+}
+
+func (d *MCP3008) read(_ time.Time, p []byte) { copy(p, d.answer) }
