@@ -123,6 +123,8 @@ func placeOf(s sensors.Config) health.Place {
 		return health.OnLine
 	case s.Place().SPI != "":
 		return health.OnSPI
+	case s.Place().Port != "":
+		return health.OnPort
 	case s.Place().Device != "":
 		return health.OfKernel
 	case s.Chip == "thermal":

@@ -82,7 +82,7 @@ func TestFaultReachesPeople(t *testing.T) {
 	cfg := &config.Config{
 		Sensors: []sensors.Config{
 			{Name: "air", Options: sensors.I2C{Bus: "i2c-1"}}, {Name: "door", Options: sensors.GPIO{Pin: "GPIO17"}}, {Name: "cpu", Chip: "thermal"},
-			{Name: "supply", Options: sensors.Hwmon{Device: "rpi_volt"}}, {Name: "new", Chip: "of a kind to come"}, {Name: "adc", Options: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.0"}}}, {Name: "soil", Options: sensors.I2C{Bus: "i2c-1"}},
+			{Name: "supply", Options: sensors.Hwmon{Device: "rpi_volt"}}, {Name: "new", Chip: "of a kind to come"}, {Name: "breath", Options: sensors.Serial{Device: "ttyS0"}}, {Name: "adc", Options: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.0"}}}, {Name: "soil", Options: sensors.I2C{Bus: "i2c-1"}},
 		},
 		Outputs: []output.Config{{Name: "fan"}},
 	}
@@ -97,7 +97,7 @@ func TestFaultReachesPeople(t *testing.T) {
 	})
 	h.Know(subjects(cfg))
 	absent, stuck := health.Lookup(health.Absent), health.Lookup(health.BusStuck)
-	for subject, place := range map[string]health.Place{"door": health.OnLine, "cpu": health.InZone, "supply": health.OfKernel, "adc": health.OnSPI, "fan": health.OnLine, "new": ""} {
+	for subject, place := range map[string]health.Place{"door": health.OnLine, "cpu": health.InZone, "supply": health.OfKernel, "adc": health.OnSPI, "breath": health.OnPort, "fan": health.OnLine, "new": ""} {
 		if cure := h.CureOf(health.Absent, subject); cure != absent.CureOf(place) {
 			t.Errorf("%s: %s", subject, cure)
 		}

@@ -10,6 +10,7 @@ func Catalog() []Chip {
 		lm75,
 		lm75b,
 		mcp3008,
+		mhz19,
 		pct2075,
 		thermal,
 		tmp102,

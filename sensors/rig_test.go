@@ -65,6 +65,17 @@ var rigs = map[string]rig{
 			}
 		},
 	},
+	"mhz19": {
+		config:  sensors.Config{Options: sensors.Serial{Device: "ttyS0"}},
+		nowhere: sensors.Serial{Device: "ttyS1"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMHZ19("ttyS0") },
+		cut: func(t *testing.T, b *sim.Board, away bool) {
+			b.RemovePort("ttyS0")
+			if !away {
+				b.AddMHZ19("ttyS0")
+			}
+		},
+	},
 	"thermal": {
 		nowhere: sensors.Thermal{Zone: "nowhere"},
 		set:     setThermal,

@@ -19,6 +19,7 @@ package sensors
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -53,6 +54,7 @@ type Place struct {
 	Address uint16 // the chip's address on it
 	Pin     string // the GPIO line
 	SPI     string // the SPI device
+	Port    string // the serial port
 	Device  string // the device of a driver of the kernel's
 }
 
@@ -61,7 +63,7 @@ type Placed interface{ Place() Place }
 
 // Shared is the bus or device that one worker serves, so that it is used by one
 // goroutine; "" where that is nothing that could be in the way of others.
-func (p Place) Shared() string { return cmp.Or(p.Bus, p.SPI) }
+func (p Place) Shared() string { return cmp.Or(p.Bus, p.SPI, p.Port) }
 
 // Place gives the sensor's place.
 func (c Config) Place() Place {
@@ -153,6 +155,10 @@ type Chip struct {
 // ErrAbsent is the reason when nothing answers where the chip should be. It
 // is [board.ErrAbsent].
 var ErrAbsent = board.ErrAbsent
+
+// ErrSilent is the reason when nothing answers on a port that is there. It is an
+// [ErrAbsent].
+var ErrSilent = fmt.Errorf("the chip is %w", ErrAbsent)
 
 // ErrFault is the reason when something answers, but cannot be the chip or
 // cannot be true: a wrong identity, a frame of all ones, a checksum that

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -117,7 +118,7 @@ func (l *loader) places(c *Config) {
 	for i, s := range c.Sensors {
 		path := fmt.Sprintf("sensors[%d]", i)
 		p := s.Place()
-		key, where := ".device", p.SPI
+		key, where := ".device", cmp.Or(p.SPI, p.Port)
 		if p.Bus != "" && p.Address != 0 {
 			key, where = ".address", fmt.Sprintf("%s at 0x%02x", p.Bus, p.Address)
 		}

@@ -74,6 +74,7 @@ sensors:
   - {name: gate, chip: gpio, pin: 18}
   - {name: cpu, chip: thermal, zone: cpu-thermal}
   - {name: levels, chip: mcp3008, device: spidev0.1, vref: 5, channels: "0-2, 7"}
+  - {name: breath, chip: mhz19, device: /dev/serial0}
   - {name: mains, chip: hwmon, device: ina219, at: 1-0040, channel: in1}
 outputs:
   - {name: pump, pin: GPIO27, active_low: true, drive: open-drain, initial: on, safe: "off", safe_after: 5m, refresh: 30s, max_on: 10m, min_on: 1m, min_off: 3m, interlock: [vent]}
@@ -105,11 +106,14 @@ outputs:
 			t.Errorf("sensor %d is %+v, want %+v", i, c.Sensors[i], want)
 		}
 	}
-	if want := (sensors.Hwmon{Device: "ina219", At: "1-0040", Channel: "in1"}); c.Sensors[6].Options != want {
-		t.Errorf("options are %+v, want %+v", c.Sensors[6].Options, want)
+	if want := (sensors.Hwmon{Device: "ina219", At: "1-0040", Channel: "in1"}); c.Sensors[7].Options != want {
+		t.Errorf("options are %+v, want %+v", c.Sensors[7].Options, want)
 	}
 	if want := (sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.1"}, VRef: 5, Channels: 0x87}); c.Sensors[5].Options != want {
 		t.Errorf("options are %+v, want %+v", c.Sensors[5].Options, want)
+	}
+	if want := (sensors.Serial{Device: "/dev/serial0"}); c.Sensors[6].Options != want {
+		t.Errorf("options are %+v, want %+v", c.Sensors[6].Options, want)
 	}
 	for i, want := range []output.Config{
 		{Name: "pump", Pin: "GPIO27", ActiveLow: true, Drive: board.OpenDrain, Initial: output.InitialOn, Safe: output.SafeOff, SafeAfter: 5 * time.Minute, Refresh: 30 * time.Second, MaxOn: 10 * time.Minute, MinOn: time.Minute, MinOff: 3 * time.Minute, Interlock: []string{"vent"}},

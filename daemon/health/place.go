@@ -28,6 +28,7 @@ const (
 	OnLine   Place = "line"   // a GPIO line
 	InZone   Place = "zone"   // a thermal zone of the kernel
 	OnSPI    Place = "spi"    // a chip on SPI
+	OnPort   Place = "port"   // a chip on a serial port
 	OfKernel Place = "device" // a device whose driver is the kernel's, in /sys/class/hwmon
 )
 
@@ -42,6 +43,8 @@ func (p Place) Title() string {
 		return "thermal zone"
 	case OnSPI:
 		return "SPI"
+	case OnPort:
+		return "serial port"
 	case OfKernel:
 		return "hwmon"
 	}
@@ -49,4 +52,4 @@ func (p Place) Title() string {
 }
 
 // Places are all places that have something of their own to do.
-var Places = []Place{OnBus, OnLine, InZone, OnSPI, OfKernel}
+var Places = []Place{OnBus, OnLine, InZone, OnSPI, OnPort, OfKernel}

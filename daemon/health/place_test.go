@@ -14,6 +14,7 @@ func TestHintsFitTheirPlace(t *testing.T) {
 		OnLine:   {"i2c", "I2C", "bus", "thermal", "chip"},
 		InZone:   {"i2c", "I2C", "bus", "gpio", "GPIO", "pin", "wir"},
 		OnSPI:    {"i2c", "I2C", "gpio", "GPIO", "pin", "thermal"},
+		OnPort:   {"i2c", "I2C", "spidev", "gpio", "GPIO", "pin", "thermal"},
 		OfKernel: {"gpio", "GPIO", "pin", "thermal"},
 	}
 	sensors := []Code{NoAnswer, WrongAnswer, Absent, Denied, LineBusy, ReadFailed}

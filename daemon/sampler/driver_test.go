@@ -52,6 +52,7 @@ func TestExplain(t *testing.T) {
 		{board.ErrAbsent, "i2c-1", health.NoAnswer},
 		{board.ErrAbsent, "i2c-9", health.Absent},
 		{board.ErrAbsent, "", health.Absent},
+		{sensors.ErrSilent, "", health.NoAnswer},
 		{sensors.ErrFault, "i2c-1", health.WrongAnswer},
 		{fs.ErrPermission, "i2c-1", health.Denied},
 		{&board.BusyError{Holder: "gpio-keys"}, "", health.LineBusy},

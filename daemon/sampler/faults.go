@@ -38,6 +38,8 @@ func explain(err error, b board.Board, c sensors.Config) error {
 		code = health.Denied
 	case errors.Is(err, sensors.ErrFault):
 		code = health.WrongAnswer
+	case errors.Is(err, sensors.ErrSilent):
+		code = health.NoAnswer
 	case errors.Is(err, sensors.ErrAbsent):
 		code = health.Absent
 		if bus := c.Place().Bus; bus != "" && hasBus(b, bus) {

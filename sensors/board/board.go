@@ -11,7 +11,7 @@
 //
 // Sources: in the kernel's documentation i2c/dev-interface.rst,
 // i2c/smbus-protocol.rst, i2c/fault-codes.rst, spi/spidev.rst and
-// userspace-api/gpio/chardev.rst; the headers linux/i2c.h, linux/i2c-dev.h,
+// userspace-api/gpio/chardev.rst; termios(3); the headers linux/i2c.h, linux/i2c-dev.h,
 // linux/spi/spidev.h and linux/gpio.h; NXP UM10204, I2C-bus specification, rev. 7.0.
 package board
 
@@ -44,6 +44,10 @@ type Board interface {
 	// SPI opens an SPI device, a chip select of a bus. The caller closes it, and
 	// uses it from one goroutine. Errors as those of Bus.
 	SPI(c SPIConfig) (SPI, error)
+
+	// Serial opens a serial port, of eight bits without parity and one stop bit.
+	// The caller closes it, and uses it from one goroutine. Errors as those of Bus.
+	Serial(c SerialConfig) (Serial, error)
 
 	// Input requests a line as an input that reports its edges.
 	// The error wraps [ErrAbsent] when there is no such line, is or wraps a
@@ -170,6 +174,28 @@ type SPI interface {
 	// String is the device's name: "spidev0.0".
 	String() string
 	// Close closes the device.
+	Close() error
+}
+
+// SerialConfig asks for a serial port.
+type SerialConfig struct {
+	Device string // /dev/serial0, ttyUSB0
+	Baud   int    // 1200 to 115200, one of the usual rates
+}
+
+// Serial is an open serial port.
+type Serial interface {
+	// Write sends p. The error wraps [ErrAbsent] where the port was unplugged.
+	Write(p []byte) error
+	// Read fills p, in so long at most; n is how much has come. The error is
+	// [os.ErrDeadlineExceeded] where that is not all, and wraps [ErrAbsent] where
+	// the port was unplugged.
+	Read(p []byte, within time.Duration) (n int, err error)
+	// Discard forgets what has come and was not read.
+	Discard() error
+	// String is the port's name: "ttyUSB0".
+	String() string
+	// Close closes the port.
 	Close() error
 }
 

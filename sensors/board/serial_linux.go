@@ -1,0 +1,130 @@
+package board
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bauds are the rates that a port may have, termios(3).
+var bauds = map[int]uint32{
+	1200: unix.B1200, 2400: unix.B2400, 4800: unix.B4800, 9600: unix.B9600, 19200: unix.B19200,
+	38400: unix.B38400, 57600: unix.B57600, 115200: unix.B115200,
+}
+
+// writeWithin is how long a write may take. Only a port that is held up by flow
+// control, of which there is none here, or a broken adapter needs so long.
+const writeWithin = time.Second
+
+// serialPort is a terminal of the kernel's, in raw mode.
+type serialPort struct {
+	name string
+	file *os.File
+}
+
+// Serial opens a serial port.
+func (m *Machine) Serial(c SerialConfig) (Serial, error) {
+	p, err := openSerial(m.dev, c)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func openSerial(dev string, c SerialConfig) (*serialPort, error) {
+	name := strings.TrimPrefix(c.Device, "/dev/")
+	path := filepath.Join(dev, name)
+	rate, ok := bauds[c.Baud]
+	if !ok {
+		return nil, fmt.Errorf("open %s: no port has %d baud", visible(name), c.Baud)
+	}
+	// Nonblocking, so that a port without a carrier opens, and reading has a deadline.
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, deviceError(name, path, "dialout", "on a Raspberry Pi enable the serial port, without a console on it, in raspi-config", err)
+	}
+	if err := setRaw(f, rate); err != nil {
+		return nil, errors.Join(fmt.Errorf("set %s to %d baud: %w", visible(name), c.Baud, err), f.Close())
+	}
+	return &serialPort{name, f}, nil
+}
+
+// setRaw has the port pass bytes as they are, 8N1.
+func setRaw(f *os.File, rate uint32) error {
+	return control(f, func(fd uintptr) error {
+		t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		if err != nil {
+			return err
+		}
+		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
+		t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | rate
+		t.Ispeed, t.Ospeed = rate, rate
+		t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+		return unix.IoctlSetTermios(int(fd), unix.TCSETS, t)
+	})
+}
+
+// String gives the port's name.
+func (p *serialPort) String() string { return p.name }
+
+// Write sends bytes.
+func (p *serialPort) Write(b []byte) error {
+	if err := p.file.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		return p.undated(err)
+	}
+	_, err := p.file.Write(b)
+	return p.explain("write to", err)
+}
+
+// Read receives as many bytes as there is room for.
+func (p *serialPort) Read(b []byte, within time.Duration) (int, error) {
+	if err := p.file.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return 0, p.undated(err)
+	}
+	n, err := io.ReadFull(p.file, b)
+	return n, p.explain("read from", err)
+}
+
+// Discard forgets what has come.
+func (p *serialPort) Discard() error {
+	return p.explain("discard what came from", control(p.file, func(fd uintptr) error {
+		return unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH)
+	}))
+}
+
+// undated says why a file takes no deadline: it is closed, or no terminal.
+func (p *serialPort) undated(err error) error {
+	if !errors.Is(err, os.ErrNoDeadline) {
+		err = os.ErrClosed // the package's own error for that is not exported
+	}
+	return fmt.Errorf("use %s: %w", p.name, err)
+}
+
+// explain says what an error means. A port that was unplugged ends like a file,
+// or with EIO.
+func (p *serialPort) explain(verb string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
+		return fmt.Errorf("%s %s: %w: its adapter was unplugged (%w)", verb, p.name, ErrAbsent, err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return os.ErrDeadlineExceeded
+	}
+	return fmt.Errorf("%s %s: %w", verb, p.name, err)
+}
+
+// Close closes the port.
+func (p *serialPort) Close() error {
+	if err := p.file.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", p.name, err)
+	}
+	return nil
+}

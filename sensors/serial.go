@@ -1,0 +1,100 @@
+package sensors
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
+)
+
+// Serial are the keys of a chip on a serial port.
+type Serial struct {
+	// Device is the serial port: ttyAMA0, ttyUSB0, or a link to it in /dev, written
+	// with /dev/: /dev/serial0.
+	Device string `yaml:"device"`
+}
+
+// Place is the port.
+func (o Serial) Place() Place { return Place{Port: o.Device} }
+
+// serialRule is the rule of the key of [Serial].
+var serialRule = option.Rule{Required: true, Wants: "a serial port such as /dev/serial0", Check: serialName}
+
+var serialPorts = regexp.MustCompile(`^tty[A-Za-z]+[0-9]+$`)
+
+// serialName takes a serial port's name, each by one name only.
+func serialName(v any) string {
+	s := v.(string)
+	switch plain, full := strings.CutPrefix(s, "/dev/"); {
+	case !full && serialPorts.MatchString(s):
+		return ""
+	case serialPorts.MatchString(plain):
+		return fmt.Sprintf("want the port's name: %q", plain)
+	case full && deviceLink(plain):
+		return ""
+	}
+	return "want the name of a serial port, such as ttyAMA0 or ttyUSB0, or a link to it such as /dev/serial0"
+}
+
+// serialWire is a serial port with a chip at its end.
+type serialWire struct {
+	handle
+	port board.Serial
+}
+
+// dialSerial opens a serial port, and begins the first call.
+func dialSerial(b board.Board, chip string, c board.SerialConfig) (*serialWire, error) {
+	if c.Device == "" {
+		return nil, fmt.Errorf("open %s: %w", chip, errNoPort)
+	}
+	port, err := b.Serial(c)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", chip, err)
+	}
+	w := &serialWire{handle{chip: chip, where: "on " + c.Device, name: c.Device, device: port}, port}
+	w.begin()
+	return w, nil
+}
+
+var errNoPort = errors.New("device is missing: want a serial port such as /dev/serial0")
+
+// lookSerial is what [Chip].Look does of a chip on a serial port.
+func lookSerial(b board.Board, c board.SerialConfig) error {
+	if c.Device == "" {
+		return errNoPort
+	}
+	port, err := b.Serial(c)
+	if err != nil {
+		return err
+	}
+	return port.Close()
+}
+
+// ask forgets what has come, sends a question and gives an answer of n bytes. Where
+// nothing comes in time the error wraps [ErrSilent], and where too little does
+// [ErrFault].
+func (w *serialWire) ask(question []byte, n int, within time.Duration) ([]byte, error) {
+	answer := make([]byte, n)
+	err := w.do(func() error {
+		if err := w.port.Discard(); err != nil {
+			return err
+		}
+		if err := w.port.Write(question); err != nil {
+			return err
+		}
+		came, err := w.port.Read(answer, within)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case came == 0:
+			return fmt.Errorf("nothing answers on %s within %v: %w", w.name, within, ErrSilent)
+		}
+		return faultf("only %d of %d bytes came on %s within %v (% x)", came, n, w.name, within, answer[:came])
+	})
+	return answer, err
+}

@@ -1,0 +1,111 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// serialDevice is a chip on a serial port: what it says waits to be read.
+type serialDevice interface {
+	device
+	waiting() int // bytes
+	discard()
+	baud() int
+}
+
+// Serial opens the serial port of that name. At a rate that is not its own the
+// chip understands nothing. A chip with the fault [NACK] is silent.
+func (b *Board) Serial(c board.SerialConfig) (board.Serial, error) {
+	port, err := b.port(c.Device)
+	if err != nil {
+		return nil, err
+	}
+	return serialHandle{port.open(), c}, nil
+}
+
+// serialHandle is one opening of a serial port.
+type serialHandle struct {
+	*handle
+	c board.SerialConfig
+}
+
+// state tells what the chip has to say.
+func (h serialHandle) state() (d serialDevice, waiting int, deaf, silent bool) {
+	h.bus.mu.Lock()
+	defer h.bus.mu.Unlock()
+	c := h.bus.chips[0]
+	d, _ = c.dev.(serialDevice)
+	deaf = d == nil || d.baud() != h.c.Baud || c.fault == NACK
+	if d != nil && !deaf {
+		waiting = d.waiting()
+	}
+	return d, waiting, deaf, deaf || c.fault == Healthy
+}
+
+// Write sends bytes to the chip.
+func (h serialHandle) Write(p []byte) error {
+	if _, _, deaf, _ := h.state(); deaf {
+		p = nil
+	}
+	if err := h.tx(0, p, nil); err != nil && !deafTo(err) {
+		return fmt.Errorf("write to %s: %w", h.name, err)
+	}
+	return nil
+}
+
+// deafTo tells whether an error is only that nobody listens.
+func deafTo(err error) bool { return err == errNACK }
+
+// Read waits for bytes from the chip.
+func (h serialHandle) Read(p []byte, within time.Duration) (int, error) {
+	d, n, _, silent := h.state()
+	if silent && n < len(p) {
+		if err := h.alive(); err != nil {
+			return 0, fmt.Errorf("read from %s: %w", h.name, err)
+		}
+		late := time.NewTimer(within)
+		defer late.Stop()
+		select {
+		case <-late.C:
+		case <-h.closed:
+			return 0, fmt.Errorf("read from %s: %w", h.name, os.ErrClosed)
+		}
+		if n > 0 {
+			h.bus.mu.Lock()
+			d.read(time.Now(), p[:n])
+			h.bus.mu.Unlock()
+		}
+		return n, os.ErrDeadlineExceeded
+	}
+	if err := h.tx(0, nil, p); err != nil {
+		return 0, fmt.Errorf("read from %s: %w", h.name, err)
+	}
+	return len(p), nil
+}
+
+// alive tells whether the port is still there and open.
+func (h serialHandle) alive() error {
+	h.bus.mu.Lock()
+	gone := h.plugs != h.bus.plugs
+	h.bus.mu.Unlock()
+	if gone {
+		return errUnplugged
+	}
+	return h.wait(nil)
+}
+
+// Discard forgets what waits.
+func (h serialHandle) Discard() error {
+	if err := h.alive(); err != nil {
+		return fmt.Errorf("discard what came from %s: %w", h.name, err)
+	}
+	h.bus.mu.Lock()
+	defer h.bus.mu.Unlock()
+	if d, ok := h.bus.chips[0].dev.(serialDevice); ok {
+		d.discard()
+	}
+	return nil
+}
