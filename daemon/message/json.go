@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -48,6 +49,18 @@ func Encode(thing string, r Record) []byte {
 		b = appendText(b, "clock", "unsynced")
 	}
 	return append(b, '}')
+}
+
+// Refused gives the line that keeps a record for people which the broker will never
+// take: a JSON object with the reason, the time at which it was refused, and the
+// message, in which the thing is the record's own. A newline ends it.
+func Refused(reason string, at time.Time, r Record) ([]byte, error) {
+	b, err := json.Marshal(struct {
+		Refused string          `json:"refused"`
+		At      time.Time       `json:"at"`
+		Message json.RawMessage `json:"message"`
+	}{reason, at, Encode("", r)})
+	return append(b, '\n'), err
 }
 
 func appendKey(b []byte, key string) []byte {

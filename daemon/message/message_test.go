@@ -203,3 +203,12 @@ func TestFormOnDisk(t *testing.T) {
 		t.Errorf("got %x, %v", b, err)
 	}
 }
+
+func TestRefused(t *testing.T) {
+	r := Record{Kind: Reading, Sensor: "air", Run: 7, Seq: 41, Source: Source{Thing: "greenhouse", Spool: "k7m2qx"}, Fields: []sensors.Field{{Name: "t", Value: 21.5}}}
+	got, err := Refused("too <large>", time.Date(2026, 11, 21, 19, 2, 11, 0, time.UTC), r)
+	want := `{"refused":"too \u003clarge\u003e","at":"2026-11-21T19:02:11Z","message":{"thing":"greenhouse","sensor":"air","spool":"k7m2qx","run":7,"seq":41,"t":21.5}}` + "\n"
+	if err != nil || string(got) != want {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
+	}
+}

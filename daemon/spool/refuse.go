@@ -2,7 +2,6 @@ package spool
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -27,16 +26,6 @@ type refusal struct {
 	record message.Record
 	reason string
 	at     time.Time
-}
-
-// line is the refusal's line in the file.
-func (x refusal) line() ([]byte, error) {
-	b, err := json.Marshal(struct {
-		Refused string          `json:"refused"`
-		At      time.Time       `json:"at"`
-		Message json.RawMessage `json:"message"`
-	}{x.reason, x.at, message.Encode("", x.record)})
-	return append(b, '\n'), err
 }
 
 // unreadRefusal is a refusal of what is in a file only.
@@ -159,7 +148,7 @@ func (s *Spool) writeRefused(batch []refusal) error {
 	}
 	defer f.Close()
 	for _, x := range batch {
-		b, err := x.line()
+		b, err := message.Refused(x.reason, x.at, x.record)
 		if err == nil {
 			_, err = f.Write(b)
 		}
