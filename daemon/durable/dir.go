@@ -181,12 +181,26 @@ func Replace(d Dir, name string, data []byte) error {
 // ReplaceBy is [Replace] with a name for the file that has data until it is
 // complete. What stands under that name is removed.
 func ReplaceBy(d Dir, name, tmp string, data []byte) error {
-	if err := d.Remove(tmp); err != nil { // of a crash, or not ours
-		return fmt.Errorf("remove %q: %w", tmp, err)
+	if err := WriteNew(d, tmp, data); err != nil {
+		return err
 	}
-	f, err := d.Create(tmp)
+	if err := d.Rename(tmp, name); err != nil {
+		_ = d.Remove(tmp) // the first error is the one to tell
+		return fmt.Errorf("write %q: %w", name, err)
+	}
+	return d.Sync()
+}
+
+// WriteNew makes a file that holds data, and removes before what has its name. Its
+// data is durable when WriteNew returns; its name is after the directory's sync.
+// Where it fails there is no file.
+func WriteNew(d Dir, name string, data []byte) error {
+	if err := d.Remove(name); err != nil { // of a crash, or not ours
+		return fmt.Errorf("remove %q: %w", name, err)
+	}
+	f, err := d.Create(name)
 	if err != nil {
-		return fmt.Errorf("create %q: %w", tmp, err)
+		return fmt.Errorf("create %q: %w", name, err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -195,12 +209,9 @@ func ReplaceBy(d Dir, name, tmp string, data []byte) error {
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	if err == nil {
-		err = d.Rename(tmp, name)
-	}
 	if err != nil {
-		_ = d.Remove(tmp) // the first error is the one to tell
+		_ = d.Remove(name) // the first error is the one to tell
 		return fmt.Errorf("write %q: %w", name, err)
 	}
-	return d.Sync()
+	return nil
 }

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"cmp"
 	"slices"
 
 	"fieldpost/daemon/durable"
@@ -52,7 +51,7 @@ func (s *Spool) compact(g *segment) error {
 	if err := s.noteExchange(group, fresh); err != nil {
 		return err
 	}
-	if err := s.exchange(first, b); noRoom(err) {
+	if err := durable.Replace(s.disk, first.file(), b); noRoom(err) {
 		s.w.credit = 0 // so whole segments go, which needs no room
 		return nil
 	} else if err != nil {
@@ -134,27 +133,6 @@ func (s *Spool) pick(fresh, g *segment, data, b []byte) []byte {
 		fresh.note(string(h.Sensor), h.Run, h.Seq, durable.FrameLen(at.Payload))
 	}
 	return b
-}
-
-// exchange durably puts a file in the place of a segment's.
-func (s *Spool) exchange(g *segment, b []byte) error {
-	tmp := g.file() + durable.TmpExt
-	if err := s.disk.Remove(tmp); err != nil {
-		return err
-	}
-	f, err := s.disk.Create(tmp)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = cmp.Or(err, f.Sync(), f.Close()); err == nil {
-		err = s.disk.Rename(tmp, g.file())
-	}
-	if err != nil {
-		_ = s.disk.Remove(tmp) // the first error is the one to tell
-		return err
-	}
-	return s.disk.Sync()
 }
 
 // exchanged has the first of a group stand for all, as its file is the new one.

@@ -68,15 +68,7 @@ func (s *Spool) mendOne(g *segment) error {
 		return nil // the writer sets it aside
 	}
 	tmp := g.file() + durable.TmpExt
-	if err := s.disk.Remove(tmp); err != nil {
-		return err
-	}
-	f, err := s.disk.Create(tmp)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(out)
-	if err = cmp.Or(err, f.Sync(), f.Close()); err != nil {
+	if err := durable.WriteNew(s.disk, tmp, out); err != nil {
 		return err
 	}
 	// Between these two a crash leaves the new file under its first name only;
