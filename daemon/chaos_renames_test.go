@@ -13,7 +13,11 @@ import (
 // subscription. Orders on the old topic, and orders to the old name, must not
 // act.
 func (c *chaos) rename() func() {
-	c.end([]syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[c.random.IntN(2)], patience)
+	how := syscall.SIGKILL // an orderly end of one whose disk is ill is not one
+	if c.diskGood() && c.random.IntN(2) == 0 {
+		how = syscall.SIGTERM
+	}
+	c.end(how, patience)
 	old := c.settings
 	c.renames++
 	if c.random.IntN(2) == 0 {
