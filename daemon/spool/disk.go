@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -62,6 +63,20 @@ func (d *osDisk) Same() error {
 		return h.same()
 	}
 	return nil
+}
+
+// Create makes a file in the directory that is locked. A name is looked up anew
+// each time: one that was made in another directory, put in the place of ours, is
+// taken away again, for there it would be taken for another run's of our number.
+func (d *osDisk) Create(name string) (durable.File, error) {
+	f, err := d.OSDir.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Same(); err != nil {
+		return nil, errors.Join(err, f.Close(), d.Remove(name))
+	}
+	return f, nil
 }
 
 func (d *osDisk) Place() string {

@@ -483,3 +483,36 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 		})
 	}
 }
+
+// What is created first after the directory was replaced is in nobody's way: it
+// is not taken for another run's, so that the new directory can be used.
+func TestCreatedInAnotherDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
+		x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Minute, Thing: "thing", Beside: x.beside, Sensors: []string{"air"}})
+		x.start()
+		x.add(message.Edge, "door")
+		x.add(message.Reading, "air")
+		wait(2 * time.Minute)
+		for _, i := range x.take(all) {
+			x.s.Ack(i.ID)
+		}
+		x.s.Verify()
+		err := removeIn(x.dir, "edges-*") // so that the next edge needs a file
+		wait(10 * time.Second)
+		if err = errors.Join(err, removals["replaced"](x.dir)); err != nil {
+			t.Fatal(err)
+		}
+		x.add(message.Edge, "door")
+		wait(10 * time.Second) // written, and not synced
+		x.s.Verify()
+		wait(time.Minute)
+		if now := x.s.o.Health.Current(); !x.s.Stats().Disk || len(now) != 0 {
+			t.Errorf("the new directory is not used: %v", now)
+		}
+		x.want(x.take(all), "door:2")
+		if err := x.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
