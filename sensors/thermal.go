@@ -55,8 +55,8 @@ var thermal = Chip{
 // thermalSensor is a zone that was there. Its number may become another zone's
 // when a driver is loaded or unloaded, so its type is read with every value.
 type thermalSensor struct {
-	zone, dir string
-	closed    bool
+	f    *files
+	zone string
 }
 
 func lookThermal(b board.Board, c Config) error {
@@ -76,12 +76,12 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 	var kinds []string
 	for _, n := range zones {
 		name := "thermal_zone" + strconv.Itoa(n)
-		kind, err := thermalType(filepath.Join(dir, name))
+		kind, err := readKernel(filepath.Join(dir, name, "type"))
 		if err != nil {
 			continue // gone since the directory was read, or not readable: no match
 		}
 		if want == "" || want == kind || want == name || want == strconv.Itoa(n) {
-			return &thermalSensor{zone: kind, dir: filepath.Join(dir, name)}, nil
+			return &thermalSensor{newFiles(fmt.Sprintf("thermal zone %q", kind), "", filepath.Join(dir, name)), kind}, nil
 		}
 		kinds = append(kinds, fmt.Sprintf("%s (%d)", kind, n))
 	}
@@ -89,12 +89,6 @@ func openThermal(b board.Board, c Config) (Sensor, error) {
 		return nil, fmt.Errorf("open thermal: no thermal zone in %s: %w", dir, ErrAbsent)
 	}
 	return nil, fmt.Errorf("open thermal: zone %q: %w; there are %s", want, ErrAbsent, strings.Join(kinds, ", "))
-}
-
-// thermalType reads the type of a zone.
-func thermalType(dir string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "type"))
-	return strings.TrimSpace(string(text)), err
 }
 
 // thermalZones lists the zones' numbers in order.
@@ -119,32 +113,24 @@ func (s *thermalSensor) Quantities() []Quantity { return thermalQuantities }
 
 // Sense reads the zone.
 func (s *thermalSensor) Sense() ([]Field, error) {
-	if s.closed {
-		return nil, fmt.Errorf("read thermal zone %q: %w", s.zone, os.ErrClosed)
-	}
+	s.f.begin()
 	fields, err := s.sense()
-	if err != nil {
-		return nil, fmt.Errorf("read thermal zone %q: %w", s.zone, err)
-	}
-	return fields, nil
+	return fields, s.f.wrap("read", err)
 }
 
 func (s *thermalSensor) sense() ([]Field, error) {
-	kind, err := thermalType(s.dir)
-	if err == nil && kind != s.zone {
-		return nil, faultf("%s is of type %q now", filepath.Base(s.dir), kind)
-	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(filepath.Join(s.dir, "temp"))
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrAbsent, err)
-	}
+	kind, err := s.f.read("type")
 	if err != nil {
 		return nil, err
 	}
-	celsius, err := thermalCelsius(string(text))
+	if kind != s.zone {
+		return nil, faultf("%s is of type %q now", filepath.Base(s.f.dir), kind)
+	}
+	text, err := s.f.read("temp")
+	if err != nil {
+		return nil, err
+	}
+	celsius, err := thermalCelsius(text)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +147,4 @@ func thermalCelsius(text string) (float64, error) {
 }
 
 // Close does nothing: a file is open only while it is read.
-func (s *thermalSensor) Close() error {
-	s.closed = true
-	return nil
-}
+func (s *thermalSensor) Close() error { return s.f.close() }

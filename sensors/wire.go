@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
@@ -24,8 +25,8 @@ import (
 // Only one goroutine uses it, as with [Sensor].
 type handle struct {
 	chip   string    // its name in the catalog
-	where  string    // "at 0x76 on i2c-1"
-	name   string    // of the transport: "bus i2c-1"
+	where  string    // "at 0x76 on i2c-1"; may be empty
+	name   string    // of the transport: "i2c-1"
 	device io.Closer // nil once closed
 	left   int
 	over   bool
@@ -115,7 +116,7 @@ func (h *handle) wrap(verb string, err error) error {
 	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent):
 		err = fmt.Errorf("%w: %w", ErrFault, err)
 	}
-	return fmt.Errorf("%s %s %s: %w", verb, h.chip, h.where, err)
+	return fmt.Errorf("%s %s: %w", verb, strings.TrimSpace(h.chip+" "+h.where), err)
 }
 
 // lostSetup is an [ErrFault]: a register of the chip does not hold what it was
