@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/option"
@@ -92,7 +93,7 @@ func (o *own) finish() {
 }
 
 // ownKeys gives the keys of all chips that not all sensors have.
-func ownKeys() (all []string) {
+var ownKeys = sync.OnceValue(func() (all []string) {
 	for _, c := range sensors.Catalog() {
 		for _, k := range c.Options.Keys() {
 			if !slices.Contains(all, k) {
@@ -101,7 +102,7 @@ func ownKeys() (all []string) {
 		}
 	}
 	return all
-}
+})
 
 // sensor checks an entry against its chip's, and completes it from there.
 func (l *loader) sensor(path string, s *sensors.Config) {

@@ -180,7 +180,7 @@ var Faults = []Fault{
 		Code: AddressOwned, Severity: Error, Concerns: []Concern{Reading},
 		Title:   "chip belongs to the kernel",
 		Meaning: "A driver of the kernel owns the chip's address (UU in i2cdetect), so it is left alone: its settings are the driver's.",
-		Cure:    "Read it through the kernel (/sys/class/hwmon), or take the driver away: remove its dtoverlay from config.txt and restart, or unbind it as the detail says.",
+		Cure:    "Read it with chip hwmon, or take the driver away: remove its dtoverlay from config.txt and restart, or unbind it as the detail says.",
 	},
 	{
 		Code: ReadFailed, Severity: Warning, Concerns: []Concern{Reading},

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -60,9 +61,22 @@ func (s Set) New() reflect.Value {
 	return v
 }
 
+// known are the fields of the structs that were asked for, by their type: there
+// are few, and a configuration of many sensors asks thousands of times.
+var known sync.Map
+
+func fieldsOf(t reflect.Type) []reflect.StructField {
+	if all, ok := known.Load(t); ok {
+		return all.([]reflect.StructField)
+	}
+	all := reflect.VisibleFields(t)
+	known.Store(t, all)
+	return all
+}
+
 // Keys gives the keys of a struct, in the order of its fields.
 func Keys(t reflect.Type) (keys []string) {
-	for _, f := range reflect.VisibleFields(t) {
+	for _, f := range fieldsOf(t) {
 		if k := f.Tag.Get("yaml"); k != "" && k != "-" {
 			keys = append(keys, k)
 		}
@@ -73,7 +87,7 @@ func Keys(t reflect.Type) (keys []string) {
 // Field gives the index of the field with that key, for
 // [reflect.Value.FieldByIndex].
 func Field(t reflect.Type, key string) (index []int, ok bool) {
-	for _, f := range reflect.VisibleFields(t) {
+	for _, f := range fieldsOf(t) {
 		if k := f.Tag.Get("yaml"); k == key && k != "" && k != "-" {
 			return f.Index, true
 		}
