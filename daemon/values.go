@@ -59,7 +59,7 @@ func (v Values) texts(chip string) []string {
 	c, _ := sensors.Lookup(chip)
 	var parts []string
 	for _, f := range v {
-		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), c.Unit(f.Name))))
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), c.Symbol(f.Name))))
 	}
 	return parts
 }

@@ -66,8 +66,8 @@ func TestHwmonReads(t *testing.T) {
 		var got []string
 		for i, f := range fields {
 			q := s.Quantities()[i]
-			if q.Name != f.Name || hwmon.Unit(f.Name) != q.Unit {
-				t.Errorf("%+v: %s is quantity %+v, in the catalog in %q", c.o, f.Name, q, hwmon.Unit(f.Name))
+			if q.Name != f.Name || hwmon.Symbol(f.Name) != q.Symbol() {
+				t.Errorf("%+v: %s is quantity %+v, in the catalog in %q", c.o, f.Name, q, hwmon.Symbol(f.Name))
 			}
 			got = append(got, fmt.Sprint(f.Name, " ", f.Value, " ", q.Unit))
 		}

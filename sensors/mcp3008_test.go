@@ -40,7 +40,7 @@ func TestMCP3008Reads(t *testing.T) {
 		if f, err := s.Sense(); err != nil || fmt.Sprint(f) != c.want {
 			t.Errorf("%+v: %v, %v", c, f, err)
 		}
-		if mcp3008.Unit("voltage_3") != "V" {
+		if mcp3008.Symbol("voltage_3") != "V" {
 			t.Error("no unit")
 		}
 		if err := s.Close(); err != nil {

@@ -120,11 +120,23 @@ func (q Quantity) Is(name string) bool {
 	return name == q.Name || strings.HasPrefix(name, q.Name+"_")
 }
 
-// Unit gives the unit of a value that the chip gives, as UCUM code.
-func (c Chip) Unit(name string) string {
+// Symbol gives the unit as people write it: "°C" for "Cel", "ppm" for "[ppm]".
+// Messages and the JSON of `status` have no units; UCUM codes are in the catalog.
+func (q Quantity) Symbol() string {
+	switch q.Unit {
+	case "Cel":
+		return "°C"
+	case "[ppm]":
+		return "ppm"
+	}
+	return q.Unit
+}
+
+// Symbol gives the unit of a value that the chip gives, as people write it.
+func (c Chip) Symbol(name string) string {
 	for _, q := range c.Quantities {
 		if q.Is(name) {
-			return q.Unit
+			return q.Symbol()
 		}
 	}
 	return ""

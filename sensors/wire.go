@@ -170,7 +170,7 @@ func values(quantities []Quantity, v ...float64) ([]Field, error) {
 	fields := make([]Field, len(quantities))
 	for i, q := range quantities {
 		if !(v[i] >= q.Min && v[i] <= q.Max) {
-			return nil, faultf("%s of %g %s is outside %g to %g", q.Name, v[i], q.Unit, q.Min, q.Max)
+			return nil, faultf("%s of %g %s is outside %g to %g", q.Name, v[i], q.Symbol(), q.Min, q.Max)
 		}
 		fields[i] = Field{Name: q.Name, Value: v[i]}
 	}

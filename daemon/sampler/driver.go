@@ -107,7 +107,7 @@ func possible(quantities []sensors.Quantity, fields []sensors.Field) error {
 		}
 		for _, q := range quantities {
 			if q.Name == f.Name && (x < q.Min || x > q.Max) {
-				return fmt.Errorf("%w: %s of %v %s is outside %v to %v", sensors.ErrFault, f.Name, x, q.Unit, q.Min, q.Max)
+				return fmt.Errorf("%w: %s of %v %s is outside %v to %v", sensors.ErrFault, f.Name, x, q.Symbol(), q.Min, q.Max)
 			}
 		}
 	}

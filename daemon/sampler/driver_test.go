@@ -21,9 +21,9 @@ func TestPossible(t *testing.T) {
 		want  string // "" is possible
 	}{
 		{20.5, ""}, {-40.0, ""}, {85.0, ""}, {int64(85), ""}, {true, ""}, {"text", ""},
-		{-40.01, "answered wrongly: temperature of -40.01 Cel is outside -40 to 85"},
-		{85.01, "answered wrongly: temperature of 85.01 Cel is outside -40 to 85"},
-		{int64(-41), "answered wrongly: temperature of -41 Cel is outside -40 to 85"},
+		{-40.01, "answered wrongly: temperature of -40.01 °C is outside -40 to 85"},
+		{85.01, "answered wrongly: temperature of 85.01 °C is outside -40 to 85"},
+		{int64(-41), "answered wrongly: temperature of -41 °C is outside -40 to 85"},
 		{math.NaN(), "answered wrongly: temperature is NaN"},
 		{math.Inf(-1), "answered wrongly: temperature is -Inf"},
 		{float32(1), "answered wrongly: temperature is a float32"},

@@ -20,7 +20,7 @@ func TestOnce(t *testing.T) {
 		{"good", "", &fake{}, 1},
 		{"does not open", `read sensor "a": wire fell off`, &fake{open: func(int) error { return errWire }}, 0},
 		{"does not sense", `read sensor "a": wire fell off`, &fake{sense: func(int) ([]sensors.Field, error) { return nil, errWire }}, 1},
-		{"senses the impossible", `read sensor "a": answered wrongly: temperature of 200 Cel is outside -40 to 85`, &fake{sense: func(int) ([]sensors.Field, error) { return degrees(200) }}, 1},
+		{"senses the impossible", `read sensor "a": answered wrongly: temperature of 200 °C is outside -40 to 85`, &fake{sense: func(int) ([]sensors.Field, error) { return degrees(200) }}, 1},
 		{"does not close", `read sensor "a": wire fell off`, &fake{shut: func(int) error { return errWire }}, 1},
 		{"panics", `read sensor "a": driver panicked: boom`, &fake{sense: func(int) ([]sensors.Field, error) { panic("boom") }}, 1},
 	} {

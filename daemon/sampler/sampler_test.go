@@ -206,7 +206,7 @@ func TestImpossibleValueIsNotPublished(t *testing.T) {
 		}}
 		r := run(t, map[string]*fake{"chip": f}, sensors.Config{Name: "a", Chip: "chip", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}})
 		now := r.s.o.Health.Current()
-		if want := "answered wrongly: temperature of -145.75 Cel is outside -40 to 85"; len(now) != 1 || now[0].Detail != want {
+		if want := "answered wrongly: temperature of -145.75 °C is outside -40 to 85"; len(now) != 1 || now[0].Detail != want {
 			t.Errorf("faults are %+v, want %q", now, want)
 		}
 		pass(time.Second)
