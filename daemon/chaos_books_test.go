@@ -83,6 +83,7 @@ type books struct {
 	diskIll      bool          // we have done something to it
 	diskDown     bool          // the daemon says so
 	ledgerDown   bool          // likewise
+	flood        bool          // the daemon says that it only counts what it refuses, and what came before
 	weakFrom     time.Duration // since when one of the three; 0 while none
 	dial, before clockDial     // and before it was turned, until the daemon says that it has
 	silent       bool          // the witness has ended
@@ -200,6 +201,8 @@ func (b *books) other(message string) {
 		b.diskDown = m.State == "raised"
 	case "ledger_unavailable":
 		b.ledgerDown = m.State == "raised"
+	case "order_flood":
+		b.flood = m.State == "raised"
 	}
 	b.weigh()
 }

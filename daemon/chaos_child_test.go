@@ -114,7 +114,7 @@ func (b *books) fresh(d clockDial) (taken int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.linked, b.denied, b.silent, b.halted = false, false, false, ""
-	b.diskDown, b.ledgerDown = false, false
+	b.diskDown, b.ledgerDown, b.flood = false, false, false
 	b.weigh()
 	b.before = d
 	b.dialled(d)

@@ -107,7 +107,9 @@ func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
 func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 	// The broker may have forgotten the order before the daemon had it, and keeps
 	// orders for the daemon now.
-	lost := func() bool { return h.b.subscribed > e.posted || e.givenUp && h.b.linked }
+	lost := func() bool {
+		return h.b.subscribed > e.posted || e.givenUp && h.b.linked || e.counted && h.b.linked && !h.b.flood
+	}
 	for h.wait(ctx, func() bool { return e.answers >= n || lost() }) {
 		h.b.mu.Lock()
 		done := e.answers >= n
@@ -115,10 +117,12 @@ func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 		case done:
 		case h.b.subscribed > e.posted:
 			h.b.tolerate("orders sent again, as the broker may have forgotten them", 0)
+		case e.counted:
+			h.b.tolerate("orders sent again, as they may only have been counted in a flood", 0)
 		default:
 			h.b.tolerate("orders sent again, as the spool tells that it gave up messages", 0)
 		}
-		e.givenUp = false
+		e.givenUp, e.counted = false, h.b.flood
 		h.b.mu.Unlock()
 		if done {
 			return true

@@ -34,6 +34,7 @@ type errand struct {
 
 	spoken   bool   // the daemon has given an answer into its spool
 	givenUp  bool   // which may have given it up, and told so
+	counted  bool   // it may only have been counted, in a flood of orders [CMD-19]
 	repeated bool   // it is being sent again
 	shaky    bool   // and the ledger could not be relied on meanwhile
 	window   string // where the daemon was killed over it
@@ -156,6 +157,7 @@ func (b *books) address(thing, topic string) {
 func (b *books) mark() {
 	for _, e := range b.current {
 		e.shaky = e.shaky || b.weakFrom != 0
+		e.counted = e.counted || b.flood
 		if e.reply == nil {
 			e.weak = e.weak || b.weakFrom != 0
 		}
