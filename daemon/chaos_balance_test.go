@@ -109,6 +109,17 @@ func (h hole) covers(n number) bool {
 	return h.sensor == n.sensor && h.run == n.run && h.from <= n.seq && n.seq <= h.to
 }
 
+// awaits reports whether anything of the runs before this one has neither arrived
+// nor is in a gap.
+func (b *books) awaits() bool {
+	for n, it := range b.items {
+		if n.run != b.run && !it.arrived && it.acked == 0 && !slices.ContainsFunc(b.holes, func(h hole) bool { return h.covers(n) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // missing decides what it means that an item did not arrive.
 func (b *books) missing(n number, it *item) {
 	r := b.runs[n.run]

@@ -90,6 +90,7 @@ type books struct {
 	halted       string        // where the daemon has halted, and for what
 	farewell     string
 	nTaken, nGot int
+	oldCame      time.Duration            // when something of an earlier run last arrived for the first time
 	freshest     map[string]time.Duration // when the latest that has arrived of each sensor and kind was taken
 	count        map[string]int
 	most         map[string]time.Duration // the greatest of what was tolerated

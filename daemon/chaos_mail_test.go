@@ -132,6 +132,9 @@ func (b *books) got(n number, it *item, payload string) {
 		b.complain("taken %s, arrived %s", it.message, payload)
 	}
 	it.arrived, it.message, it.came = true, "", b.now()
+	if n.run != b.run {
+		b.oldCame = it.came
+	}
 	b.heard = max(b.heard, it.acked)
 	latest := n.sensor + " " + it.kind
 	b.freshest[latest] = max(b.freshest[latest], it.at)

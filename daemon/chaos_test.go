@@ -93,6 +93,10 @@ func wreck(t *testing.T, program string, random *rand.Rand, faults uint64, all *
 // longestBatch is more than any batch of readings waits to be full.
 const longestBatch = 1500 * time.Millisecond
 
+// quiet is for how long nothing of earlier runs comes when all of it has come:
+// what lies in a gap without an end may come all the same.
+const quiet = 2 * time.Second
+
 // settleEvery is after how many faults all is healed and the books are
 // balanced.
 const settleEvery = 40
@@ -199,6 +203,16 @@ func (c *chaos) settle() {
 		c.dump()
 		c.t.Fatalf("all is well, and no new mail comes after %v (link up %v, denied %v); the books' own link: %+v", patience, b.linked, b.denied, c.ears.Status())
 	}
+	// Sensors take turns, so that new mail of one says nothing of what waits of
+	// another. What has not come, and is in no gap, when this has waited is missing.
+	var looked time.Duration
+	b.wait(patience, func() bool {
+		if b.now()-looked < 100*time.Millisecond {
+			return false
+		}
+		looked = b.now()
+		return !b.awaits() && looked-b.oldCame > quiet
+	})
 	c.unretain()
 	c.prove()
 	b.mu.Lock()
