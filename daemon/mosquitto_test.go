@@ -222,10 +222,16 @@ func (m *mosquitto) says(text string) bool {
 // repeats waits until its log has this in it so often.
 func (m *mosquitto) repeats(text string, times int) bool {
 	m.t.Helper()
+	return m.shows(func() bool { return m.count(text) >= times })
+}
+
+// shows waits until ok says that its log is as it should be.
+func (m *mosquitto) shows(ok func() bool) bool {
+	m.t.Helper()
 	end := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for m.count(text) < times {
+	for !ok() {
 		select {
 		case <-tick.C:
 		case <-end:
