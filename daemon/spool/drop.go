@@ -91,8 +91,12 @@ func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool)
 			return s.account(g, data, nil)
 		}
 		unread = true
-		if x := s.gaps[id]; g.lane == events && x != nil {
+		switch x := s.gaps[id]; {
+		case g.lane != events:
+		case x != nil:
 			t.giveUp(g.run, x.payload, false)
+		default: // an answer, a fault or an event
+			t.other(g.run, 1, true)
 		}
 		d.ids = append(d.ids, id)
 		d.lost++

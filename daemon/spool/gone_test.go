@@ -516,3 +516,37 @@ func TestCreatedInAnotherDirectory(t *testing.T) {
 		}
 	})
 }
+
+// Answers that an earlier run left in a file that somebody removes have no count
+// of their own; a gap says how many there were.
+func TestAnswersInARemovedFileAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
+		x.open(t)
+		for range 3 {
+			x.put(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+		}
+		if err := x.end(); err != nil {
+			t.Fatal(err)
+		}
+		x.open(t)
+		if err := removeIn(x.dir, "events-*"); err != nil {
+			t.Fatal(err)
+		}
+		var counted int64
+		for range 5 {
+			for _, i := range x.take(all) {
+				if n, some := i.Record.Field("count").(int64); some && i.Record.Kind == message.Gap {
+					counted += n
+				}
+			}
+			wait(time.Minute)
+		}
+		if counted != 3 {
+			t.Errorf("%d answers are told to be lost, want 3", counted)
+		}
+		if err := x.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}

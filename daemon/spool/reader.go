@@ -243,11 +243,15 @@ func (s *Spool) lose(g *segment, size int64) {
 	defer s.mu.Unlock()
 	s.harmed = true
 	poke(s.wake)
-	l, lost := s.lanes[g.lane], 0
+	l, lost, t := s.lanes[g.lane], 0, newTally()
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if !readable.has(id) && l.entry(id) == nil {
-			if x := s.gaps[id]; g.lane == events && x != nil {
+			switch x := s.gaps[id]; {
+			case g.lane != events:
+			case x != nil:
 				s.again(x.payload)
+			default: // an answer, a fault or an event
+				t.other(g.run, 1, true)
 			}
 			s.giveUpOne(g.lane, id)
 			lost++
@@ -260,7 +264,6 @@ func (s *Spool) lose(g *segment, size int64) {
 		g.bad = true
 		s.stats.Damaged++
 	}
-	t := newTally()
 	g.loseAll(t)
 	s.stats.Dropped += uint64(lost)
 	s.putGaps(t, reasonDamaged)
