@@ -61,12 +61,15 @@ func (m *model) crash(power bool) {
 	m.see(items)
 	m.r.s.Rewind()
 	there := map[name]bool{}
-	gaps := map[origin][]loss{}
+	gaps, full := map[origin][]loss{}, map[origin][]loss{}
 	for _, x := range items {
 		r := x.Record
 		if r.Kind == message.Gap {
 			o := origin{r.Sensor, r.Run}
 			gaps[o] = append(gaps[o], claim(r))
+			if r.Field("reason") == reasonFull { // what the crash had left the next run may drop
+				full[o] = append(full[o], claim(r))
+			}
 		}
 		there[name{r.Sensor, r.Run, r.Seq}] = true
 	}
@@ -75,7 +78,7 @@ func (m *model) crash(power bool) {
 		if f.acked || f.refused || there[n] || told(m.gaps[o], n.seq) {
 			continue
 		}
-		if now.Sub(f.at) > window && n.run == run && !failed {
+		if now.Sub(f.at) > window && n.run == run && !failed && !told(full[o], n.seq) {
 			m.fatalf("%+v was put in %v before the crash and is gone", n, now.Sub(f.at))
 		}
 		if !told(gaps[o], n.seq) {
