@@ -44,11 +44,13 @@ func forbidden(folder, imported string, test bool) string {
 			return "sensors may not import daemon: imports point cmd -> daemon -> sensors"
 		case ours == "daemon" && below(folder, "daemon") && !(test && folder == "daemon"):
 			return "the rooms of daemon may not import the daemon that joins them"
+		case below(ours, "daemon") && below(folder, "daemon/wake"):
+			return "daemon/wake is a channel of its own and needs nobody"
 		case below(ours, "daemon/durable/durabletest") && !test && !below(folder, "daemon/durable/durabletest"):
 			return "only tests may import this"
 		case below(ours, "daemon") && !test && below(folder, "daemon/durable") && !below(ours, "daemon/regular") && !below(ours, "daemon/durable"):
 			return "daemon/durable knows files, and nothing of what is in them"
-		case below(ours, "daemon") && !test && below(folder, "daemon/journal") && !below(ours, "daemon/durable"):
+		case below(ours, "daemon") && !test && below(folder, "daemon/journal") && !below(ours, "daemon/durable") && !below(ours, "daemon/wake"):
 			return "daemon/journal knows daemon/durable alone: entries are its users' affair"
 		case below(ours, "daemon") && !test && below(folder, "daemon/message") && within(ours, []string{"daemon/clock", "daemon/durable"}) != "":
 			return "daemon/message knows what is told, and not how it is kept or sent"
@@ -194,6 +196,8 @@ func TestForbidden(t *testing.T) {
 		{"daemon/durable", "fieldpost/daemon/clock", false, true},
 		{"daemon/journal", "fieldpost/daemon/durable", false, false},
 		{"daemon/journal", "fieldpost/daemon/spool", false, true},
+		{"daemon/journal", "fieldpost/daemon/wake", false, false},
+		{"daemon/wake", "fieldpost/daemon/health", false, true},
 		{"daemon/journal", "fieldpost/daemon/durable/durabletest", true, false},
 		{"daemon/spool", "fieldpost/daemon/durable/durabletest", false, true},
 		{"daemon/spool", "fieldpost/daemon/journal", false, false},

@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"fieldpost/daemon/wake"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 type Value[T any] struct {
 	read  func() T
 	stuck func(time.Duration)
-	wake  chan struct{} // buffered, one: next is wanted
+	wake  wake.Signal // set when next is wanted
 
 	mu    sync.Mutex
 	last  T
@@ -39,7 +41,7 @@ func New[T any](read func() T, stuck func(time.Duration)) *Value[T] {
 	if stuck == nil {
 		stuck = func(time.Duration) {}
 	}
-	return &Value[T]{read: read, stuck: stuck, wake: make(chan struct{}, 1)}
+	return &Value[T]{read: read, stuck: stuck, wake: wake.New()}
 }
 
 // Ask has the value read anew. What is given is closed when a read that began
@@ -49,10 +51,7 @@ func (v *Value[T]) Ask() <-chan struct{} {
 	defer v.mu.Unlock()
 	if v.next == nil {
 		v.next = make(chan struct{})
-		select {
-		case v.wake <- struct{}{}:
-		default:
-		}
+		v.wake.Set()
 	}
 	return v.next
 }
@@ -83,7 +82,7 @@ func (v *Value[T]) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-v.wake:
+		case <-v.wake.C():
 		}
 		if !v.refresh(ctx) {
 			return nil
