@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func open(t *testing.T, path string) *os.File {
@@ -64,4 +66,66 @@ func TestLockReadOnly(t *testing.T) {
 			t.Errorf("opening %d: %v, want %v", i, err, want)
 		}
 	}
+}
+
+// Locked sees a lock, and leaves none behind.
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	owner, looker := open(t, path), open(t, path)
+	if locked, err := Locked(looker); locked || err != nil {
+		t.Errorf("nobody has it: %v, %v", locked, err)
+	}
+	if err := Lock(owner); err != nil {
+		t.Fatalf("after somebody has looked: %v", err)
+	}
+	for range 2 {
+		if locked, err := Locked(looker); !locked || err != nil {
+			t.Errorf("the owner has it: %v, %v", locked, err)
+		}
+	}
+	if err := owner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if locked, err := Locked(looker); locked || err != nil {
+		t.Errorf("the owner has ended: %v, %v", locked, err)
+	}
+	if _, err := Locked(owner); err == nil {
+		t.Error("a closed file: no error")
+	}
+}
+
+// Who looks does not keep away who wants the file, nor another who looks.
+func TestLockWaitsForWhoLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "lock")
+		looker, owner := open(t, path), open(t, path)
+		if err := tryLockShared(looker); err != nil {
+			t.Fatal(err)
+		}
+		if locked, err := Locked(owner); locked || err != nil {
+			t.Errorf("only looked at: %v, %v", locked, err)
+		}
+		time.AfterFunc(lockPause*lockTries/2, func() { _ = looker.Close() })
+		if err := Lock(owner); err != nil {
+			t.Errorf("after the look: %v", err)
+		}
+	})
+}
+
+// A shared lock that stays does not hold up a start for ever.
+func TestLockGivesUpOnWhoStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "lock")
+		other, owner := open(t, path), open(t, path)
+		if err := tryLockShared(other); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := Lock(owner); !errors.Is(err, ErrLocked) {
+			t.Errorf("got %v, want ErrLocked", err)
+		}
+		if took := time.Since(began); took != lockPause*(lockTries-1) { // by the test's clock
+			t.Errorf("gave up after %v", took)
+		}
+	})
 }

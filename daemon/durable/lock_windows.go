@@ -7,14 +7,23 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Lock locks an open file without waiting. The error is [ErrLocked] when it is
-// locked already. The lock is on a byte far behind what a small file holds, so
-// that others can read that. Any goroutine.
-func Lock(f *os.File) error {
-	at := windows.Overlapped{Offset: 1 << 30}
-	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at)
+// lockedByte is far behind what a small file holds, so that others can read that.
+const lockedByte = 1 << 30
+
+// tryLock locks for this opening alone, without waiting.
+func tryLock(f *os.File) error { return lockFileEx(f, windows.LOCKFILE_EXCLUSIVE_LOCK) }
+
+// tryLockShared fails only where an opening has the file for itself alone.
+func tryLockShared(f *os.File) error { return lockFileEx(f, 0) }
+
+func lockFileEx(f *os.File, flags uint32) error {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), flags|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{Offset: lockedByte})
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
 		return ErrLocked
 	}
 	return err
+}
+
+func unlock(f *os.File) error {
+	return windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, &windows.Overlapped{Offset: lockedByte})
 }

@@ -47,6 +47,41 @@ func TestTheLockOutlivesItsFile(t *testing.T) {
 	}
 }
 
+// A daemon that starts in the moment in which somebody looks at its lock starts, and
+// two that look do not take each other for a daemon.
+func TestTheLockIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "spool")
+		first, err := newDisk(dir).Lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(first.Close(), os.Chmod(dir, 0o750)); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{lockName, "."} {
+			f, err := os.Open(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil { // as InUse does
+				t.Fatal(err)
+			}
+			if err := InUse(dir); err != nil {
+				t.Errorf("%s: another looks: %v", name, err)
+			}
+			time.AfterFunc(time.Second/2, func() { _ = f.Close() })
+			lock, err := newDisk(dir).Lock()
+			if err != nil {
+				t.Fatalf("%s: a daemon starts: %v", name, err)
+			}
+			if err := lock.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // A directory that every user may open is not locked itself, for then any of them
 // could keep the daemon out. The first of two finds out that it has lost it.
 func TestADirectoryOpenToAll(t *testing.T) {

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 
@@ -9,14 +8,14 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// InUse tells whether a process has the spool of a directory: the error is a
-// [*LockedError] then, and nil where none has or that cannot be known, because
-// there is no such directory or this user may not look. It holds the lock itself
-// for a moment.
+// InUse reports whether a process has the spool of a directory. The error is a
+// [*LockedError] then. It is nil where no process has it, and where that cannot be
+// known, because there is no such directory or this user may not open it. A daemon
+// that starts at the same moment is not disturbed.
 func InUse(dir string) error {
 	if f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0); err == nil {
-		defer f.Close() // and with it goes the lock
-		if errors.Is(durable.Lock(f), durable.ErrLocked) {
+		defer f.Close()
+		if locked, _ := durable.Locked(f); locked {
 			return &LockedError{Dir: dir, PID: readPID(f)}
 		}
 	}
@@ -28,8 +27,10 @@ func InUse(dir string) error {
 		return nil
 	}
 	defer d.Close()
-	if lockable(d) && errors.Is(durable.Lock(d), durable.ErrLocked) { // somebody removed the file
-		return &LockedError{Dir: dir}
+	if lockable(d) {
+		if locked, _ := durable.Locked(d); locked { // somebody removed the file
+			return &LockedError{Dir: dir}
+		}
 	}
 	return nil
 }
