@@ -89,7 +89,7 @@ func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
 	h.b.mu.Unlock()
 	for range copies {
 		select {
-		case err := <-h.c.queue.Put(e.topic, e.payload):
+		case err := <-h.c.queue.Publish(e.topic, e.payload):
 			if err != nil {
 				h.c.t.Errorf("send order %s: %v", e.id, err)
 			}

@@ -53,7 +53,7 @@ func watchExpiry(t *testing.T, c *dial, left time.Duration) *dated {
 	w.d.health = health.New(w.d.faults.put)
 	w.pair(100*365*day, "ca", "unused")
 	w.pair(left, "cert", "key")
-	w.d.files = uplink.NewFiles(uplink.FilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
+	w.d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
 	fetching := start("credentials", make(chan error, 1), w.d.files.Run)
 	w.d.open = refresh.New(func() openFiles { return findOpen(cfg, w.dir) }, nil)
 	looking := start("access", make(chan error, 1), w.d.open.Run)

@@ -76,7 +76,7 @@ type Daemon struct {
 	subscriptions *subscriptions
 	bank          *output.Bank
 	sampler       *sampler.Sampler
-	files         *uplink.Files
+	files         *uplink.CredentialFiles
 	open          *refresh.Value[openFiles]
 	link          *uplink.Link
 	linkLoop      *health.Loop
@@ -107,7 +107,7 @@ func New(o Options) (*Daemon, error) {
 	d.times = newTimes(o.Clock, d.spool.Journal("boots"), d.log)
 	// All that can fail comes before the first line is touched.
 	d.linkLoop = d.progress.Loop("link")
-	d.files = uplink.NewFiles(uplink.FilesConfig{
+	d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: o.ReadFile, Stuck: d.filesStuck,
 	})
 	d.open = refresh.New(func() openFiles { return findOpen(cfg, o.Runtime) }, nil)
@@ -182,15 +182,15 @@ func (d *Daemon) linkConfig() uplink.Config {
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		Files: d.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
-		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Turn: d.linkLoop.Turn, Log: d.log,
-		Farewell: func() uplink.Mail {
+		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Heartbeat: d.linkLoop.Turn, Log: d.log,
+		Farewell: func() uplink.Publication {
 			r := message.Farewell(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source())
-			return uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, r)}
+			return uplink.Publication{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, r)}
 		},
 	}
 	if cfg.Broker.Will != "none" {
 		// It carries no time: it is written long before it is sent.
-		c.Will = &uplink.Mail{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, message.Will())}
+		c.Will = &uplink.Publication{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, message.Will())}
 	}
 	if cfg.Broker.Verify != "none" {
 		c.Echo = uplink.Echo{Topic: cfg.ReadingsTopic(itself), Subscribe: cfg.Broker.Verify == "subscribe"}
@@ -213,7 +213,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 		kept = append(kept, c.Echo.Topic) // where a connection ends before it is taken back
 	}
 	d.subscriptions = newSubscriptions(c.ClientID, kept, d.spool.Journal("subscriptions"), d.log)
-	c.Stale, c.Released = d.subscriptions.stale(), d.subscriptions.released
+	c.Unsubscribe, c.Unsubscribed = d.subscriptions.stale(), d.subscriptions.released
 	return c
 }
 

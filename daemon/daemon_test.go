@@ -265,7 +265,7 @@ func (s *site) mouth(id string) func(payload string) {
 	return func(payload string) {
 		s.t.Helper()
 		select {
-		case err := <-q.Put("test/topic", []byte(payload)):
+		case err := <-q.Publish("test/topic", []byte(payload)):
 			if err != nil {
 				s.t.Fatal(err)
 			}

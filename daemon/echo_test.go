@@ -42,7 +42,7 @@ func TestAcknowledgedAndNotDelivered(t *testing.T) {
 				t.Fatal(err)
 			}
 			background(t, l.Run)
-			if err := <-queue.Put("test/topic", []byte("1")); err != nil {
+			if err := <-queue.Publish("test/topic", []byte("1")); err != nil {
 				t.Fatal(err)
 			}
 			if c.want == "" {

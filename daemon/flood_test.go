@@ -24,12 +24,12 @@ func TestFloodOfMalformedOrders(t *testing.T) {
 	s.talk("test-flood", q)
 	var last <-chan error
 	for i := range n {
-		last = q.Put("test/topic", fmt.Appendf(nil, `{"id":"m-%d","action":"on","outptu":"pump"}`, i))
+		last = q.Publish("test/topic", fmt.Appendf(nil, `{"id":"m-%d","action":"on","outptu":"pump"}`, i))
 	}
 	if err := <-last; err != nil {
 		t.Fatal(err)
 	}
-	last = q.Put("test/topic", []byte(order("off", "off", time.Minute)))
+	last = q.Publish("test/topic", []byte(order("off", "off", time.Minute)))
 	if err := <-last; err != nil {
 		t.Fatal(err)
 	}

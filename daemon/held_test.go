@@ -22,7 +22,7 @@ type gauged struct {
 }
 
 // Next implements [uplink.Outbox].
-func (g *gauged) Next() (uplink.Mail, bool) {
+func (g *gauged) Next() (uplink.Publication, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m, ok := g.boxed.Next()

@@ -77,7 +77,7 @@ func (l *linked) fails(t *testing.T, code health.Code) *uplink.Explained {
 // put queues numbered messages, and gives their acknowledgements.
 func (l *linked) put(topic string, from, to int) (acks []<-chan error) {
 	for i := from; i < to; i++ {
-		acks = append(acks, l.queue.Put(topic, fmt.Appendf(nil, "%d", i)))
+		acks = append(acks, l.queue.Publish(topic, fmt.Appendf(nil, "%d", i)))
 	}
 	return acks
 }

@@ -74,7 +74,7 @@ func TestMosquittoBehindAProxyWithAnIdleTimeout(t *testing.T) {
 	m := startMosquitto(t)
 	addr := m.proxied("2s")
 	l := m.link("thing-1", func(c *uplink.Config) { c.Endpoint = addr }, "test/topic")
-	until(t, "a connection with pings of its own", l.status, func(s uplink.Status) bool { return s.Connected && s.Ping > 0 })
+	until(t, "a connection with pings of its own", l.status, func(s uplink.Status) bool { return s.Connected && s.PingEvery > 0 })
 	// Five pings, one every 0.8 s, are twice the timeout. On a busy machine one may
 	// come too late, and another connection is made.
 	if !m.shows(func() bool { return m.pings("thing-1") >= 5 }) {

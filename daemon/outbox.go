@@ -44,12 +44,12 @@ type outbox struct {
 
 	topics map[[2]string]string // of readings, by thing and sensor
 
-	open  map[string]*batch   // by topic, of samples
-	size  int                 // bytes in open
-	sent  map[uint64][]uint64 // the records of each mail under way that has more than one
-	alone map[uint64]bool     // records that go alone, as a mail that had them was refused; see mostAlone
-	ahead *letter             // taken from the spool and not yet dealt with
-	hurry bool                // nothing waits any more
+	open     map[string]*batch   // by topic, of samples
+	size     int                 // bytes in open
+	sent     map[uint64][]uint64 // the records of each mail under way that has more than one
+	alone    map[uint64]bool     // records that go alone, as a mail that had them was refused; see mostAlone
+	ahead    *letter             // taken from the spool and not yet dealt with
+	flushing bool                // nothing waits any more
 }
 
 // mostAlone bounds the records that go alone. Those that the spool drops would be
@@ -75,7 +75,7 @@ func (o *outbox) Rewind() {
 	clear(o.open)
 	clear(o.sent)
 	clear(o.out)
-	o.size, o.ahead, o.hurry = 0, nil, false
+	o.size, o.ahead, o.flushing = 0, nil, false
 	o.spool.Rewind()
 }
 
@@ -83,7 +83,7 @@ func (o *outbox) Rewind() {
 func (o *outbox) Ready() <-chan struct{} { return o.spool.Ready() }
 
 // Next implements [uplink.Outbox].
-func (o *outbox) Next() (uplink.Mail, bool) {
+func (o *outbox) Next() (uplink.Publication, bool) {
 	for {
 		if b := o.ripe(); b != nil {
 			return o.seal(o.shut(b)), true
@@ -95,7 +95,7 @@ func (o *outbox) Next() (uplink.Mail, bool) {
 		kind, id := l.item.Record.Kind, l.item.ID
 		switch {
 		case o.cfg.Readings.Batch.Max == 0 || kind != message.Reading && kind != message.Edge:
-			return uplink.Mail{ID: id, Topic: l.topic, Payload: l.payload}, true
+			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
 			return o.seal(o.shut(o.open[l.topic])), true
@@ -110,20 +110,20 @@ func (o *outbox) Next() (uplink.Mail, bool) {
 	}
 }
 
-// Due implements [uplink.Patient].
+// Due implements [uplink.Batcher].
 func (o *outbox) Due() time.Time {
 	b := o.first()
 	switch {
 	case b == nil:
 		return time.Time{}
-	case o.hurry:
+	case o.flushing:
 		return time.Now()
 	}
 	return b.due
 }
 
-// Hurry implements [uplink.Patient].
-func (o *outbox) Hurry() { o.hurry = true }
+// Flush implements [uplink.Batcher].
+func (o *outbox) Flush() { o.flushing = true }
 
 // pull takes the next record.
 func (o *outbox) pull() (letter, bool) {
@@ -149,7 +149,7 @@ func (o *outbox) address(item spool.Item) letter {
 
 // edges makes a mail of an edge, of those of the same sensor that wait, and of
 // those to the same topic whose turn is next.
-func (o *outbox) edges(l letter) uplink.Mail {
+func (o *outbox) edges(l letter) uplink.Publication {
 	b := newBatch(l)
 	for len(b.ids) < o.cfg.Readings.Batch.Max {
 		next, ok := o.more(b)
@@ -213,10 +213,10 @@ func (o *outbox) until(taken clock.Stamp) time.Time {
 }
 
 // overdue gives the batch that has waited longest, if it is to wait no more.
-func (o *outbox) overdue() (uplink.Mail, bool) {
+func (o *outbox) overdue() (uplink.Publication, bool) {
 	b := o.first()
-	if b == nil || !o.hurry && time.Now().Before(b.due) {
-		return uplink.Mail{}, false
+	if b == nil || !o.flushing && time.Now().Before(b.due) {
+		return uplink.Publication{}, false
 	}
 	return o.seal(o.shut(b)), true
 }
@@ -239,11 +239,11 @@ func (o *outbox) shut(b *batch) *batch {
 }
 
 // seal makes a mail of a batch.
-func (o *outbox) seal(b *batch) uplink.Mail {
+func (o *outbox) seal(b *batch) uplink.Publication {
 	if len(b.ids) > 1 {
 		o.sent[b.ids[0]] = b.ids
 	}
-	return uplink.Mail{ID: b.ids[0], Topic: b.topic, Payload: append(b.json, ']')}
+	return uplink.Publication{ID: b.ids[0], Topic: b.topic, Payload: append(b.json, ']')}
 }
 
 // records gives the ids of a mail's records, and forgets the mail.

@@ -19,9 +19,11 @@ import (
 // edges.
 func TestAFairShareOfMail(t *testing.T) {
 	for _, batch := range []config.Batch{{}, {Max: 20, Within: time.Second}} {
-		for name, takes := range map[string]func(uplink.Mail) time.Duration{
-			"8 KiB/s":       func(m uplink.Mail) time.Duration { return time.Duration(len(m.Payload)+50) * time.Second / (8 << 10) },
-			"80 messages/s": func(uplink.Mail) time.Duration { return time.Second / 80 },
+		for name, takes := range map[string]func(uplink.Publication) time.Duration{
+			"8 KiB/s": func(m uplink.Publication) time.Duration {
+				return time.Duration(len(m.Payload)+50) * time.Second / (8 << 10)
+			},
+			"80 messages/s": func(uplink.Publication) time.Duration { return time.Second / 80 },
 		} {
 			t.Run(fmt.Sprintf("%s, batches of %d", name, batch.Max), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -81,9 +83,9 @@ func (c *mailCrowd) millisecond(n int) {
 	}
 }
 
-func (c *mailCrowd) run(seconds int, takes func(uplink.Mail) time.Duration) {
+func (c *mailCrowd) run(seconds int, takes func(uplink.Publication) time.Duration) {
 	type flight struct {
-		uplink.Mail
+		uplink.Publication
 		at time.Time
 	}
 	var under []flight
@@ -91,7 +93,7 @@ func (c *mailCrowd) run(seconds int, takes func(uplink.Mail) time.Duration) {
 	for n := range seconds * 1000 {
 		c.millisecond(n)
 		for len(under) > 0 && !time.Now().Before(under[0].at) {
-			c.arrived(under[0].Mail)
+			c.arrived(under[0].Publication)
 			bytes -= len(under[0].Payload)
 			under = under[1:]
 		}
@@ -112,7 +114,7 @@ func (c *mailCrowd) run(seconds int, takes func(uplink.Mail) time.Duration) {
 }
 
 // arrived takes note of a mail that has come.
-func (c *mailCrowd) arrived(m uplink.Mail) {
+func (c *mailCrowd) arrived(m uplink.Publication) {
 	c.Ack(m.ID)
 	type message struct {
 		Sensor string

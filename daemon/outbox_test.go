@@ -25,7 +25,7 @@ type boxed struct {
 	acked []string
 }
 
-var _ uplink.Patient = (*outbox)(nil)
+var _ uplink.Batcher = (*outbox)(nil)
 
 // newBoxed makes an outbox; its spool is in memory as its writer does not run.
 func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
@@ -71,7 +71,7 @@ func (x *boxed) readings(sensor string, n int) {
 }
 
 // all takes every mail that Next gives now.
-func (x *boxed) all() (mail []uplink.Mail) {
+func (x *boxed) all() (mail []uplink.Publication) {
 	for {
 		m, ok := x.Next()
 		if !ok {
@@ -83,7 +83,7 @@ func (x *boxed) all() (mail []uplink.Mail) {
 
 // content says what mails hold: "air 1 2" for an array of two readings, "fault"
 // for an object.
-func content(t *testing.T, mail []uplink.Mail) (out []string) {
+func content(t *testing.T, mail []uplink.Publication) (out []string) {
 	t.Helper()
 	type message struct {
 		Thing, Kind, Sensor string
@@ -116,7 +116,7 @@ func content(t *testing.T, mail []uplink.Mail) (out []string) {
 	return out
 }
 
-func (x *boxed) want(what string, want ...string) []uplink.Mail {
+func (x *boxed) want(what string, want ...string) []uplink.Publication {
 	x.t.Helper()
 	mail := x.all()
 	if got := content(x.t, mail); !slices.Equal(got, want) {
@@ -165,7 +165,7 @@ func TestBatchWaitsForMore(t *testing.T) {
 		}
 		x.readings("air", 9)
 		x.want("the full ones", "air 4 5 6 7", "air 8 9 10 11")
-		x.Hurry()
+		x.Flush()
 		if due := x.Due(); due.After(time.Now()) {
 			t.Errorf("in a hurry the rest is due at %v", due)
 		}
@@ -221,7 +221,7 @@ func TestABacklogHoldsUpNoOtherTopic(t *testing.T) {
 				}
 				break
 			}
-			if n := len(content(t, []uplink.Mail{m})[0]); n < len("air 1 2 3 4 5 6 7 8 9 10") {
+			if n := len(content(t, []uplink.Publication{m})[0]); n < len("air 1 2 3 4 5 6 7 8 9 10") {
 				t.Errorf("a batch of the backlog is not full: %d", n)
 			}
 			<-time.After(25 * time.Millisecond)
@@ -298,7 +298,7 @@ func TestBatchesAreBounded(t *testing.T) {
 		if x.size > openBytes || x.size < openBytes/2 {
 			t.Errorf("%d bytes are open", x.size)
 		}
-		x.Hurry()
+		x.Flush()
 		mail = append(mail, x.all()...)
 		records := 0
 		for _, m := range mail {
@@ -313,7 +313,7 @@ func TestBatchesAreBounded(t *testing.T) {
 		}
 		x.put(message.Reading, "s1", strings.Repeat("x", 120<<10))
 		x.put(message.Reading, "s1", "")
-		x.Hurry()
+		x.Flush()
 		if mail := x.all(); len(mail) != 2 {
 			t.Errorf("a large record and a small one are %d mails", len(mail))
 		}
@@ -383,7 +383,7 @@ func TestAloneKeepsItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{Max: 10, Within: time.Minute})
 		x.readings("air", 3)
-		x.Hurry()
+		x.Flush()
 		mail := x.want("together", "air 1 2 3")
 		x.Refuse(mail[0].ID, "refused")
 		x.Rewind()
@@ -426,7 +426,7 @@ func TestMailOfAnEarlierName(t *testing.T) {
 		x.readings("air", 1)
 		x.put(message.Fault, "air", "")
 		stop := start("spool", make(chan error, 1), x.spool.Run)
-		x.Hurry()
+		x.Flush()
 		var got []string
 		for range 9 {
 			synctest.Wait()

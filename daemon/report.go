@@ -201,7 +201,7 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 	r := LinkReport{
 		Connected: s.Connected, Since: when(since, now), For: seconds(now.Mono - since.Mono),
 		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published,
-		SessionsLost: s.SessionsLost, Dropped: s.Dropped, Ping: seconds(s.Ping), Idle: seconds(s.Idle),
+		SessionsLost: s.SessionsLost, Dropped: s.Dropped, Ping: seconds(s.PingEvery), Idle: seconds(s.IdleTimeout),
 	}
 	if !s.Next.IsZero() {
 		r.Next = brief(now.Wall.Add(time.Until(s.Next)))
@@ -219,11 +219,11 @@ func (d *Daemon) reportLink(now clock.Stamp) LinkReport {
 // reportCertificate has the file read anew, but does not wait for long: the
 // disk may hang.
 func (d *Daemon) reportCertificate() (r CertificateReport) {
-	if d.files.Waits() < time.Second {
+	if d.files.Pending() < time.Second {
 		t := time.NewTimer(time.Second)
 		defer t.Stop()
 		select {
-		case <-d.files.Ask():
+		case <-d.files.Refresh():
 		case <-t.C:
 		}
 	}

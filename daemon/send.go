@@ -174,7 +174,7 @@ func (o *Orderer) Send(ctx context.Context, r OrderRequest) (OrderAnswer, error)
 		delete(o.waiting, id)
 		o.mu.Unlock()
 	}()
-	if err := await(ctx, o.queue.Put(o.cfg.CommandsTopic(), payload)); err != nil {
+	if err := await(ctx, o.queue.Publish(o.cfg.CommandsTopic(), payload)); err != nil {
 		return OrderAnswer{ID: id}, fmt.Errorf("send order %s: %w", id, err)
 	}
 	select {
@@ -188,7 +188,7 @@ func (o *Orderer) Send(ctx context.Context, r OrderRequest) (OrderAnswer, error)
 // Post sends one order and waits only until the broker has it.
 func (o *Orderer) Post(ctx context.Context, r OrderRequest) (id string, err error) {
 	id, payload := stamp(o.cfg.Thing, r)
-	return id, await(ctx, o.queue.Put(o.cfg.CommandsTopic(), payload))
+	return id, await(ctx, o.queue.Publish(o.cfg.CommandsTopic(), payload))
 }
 
 func await(ctx context.Context, done <-chan error) error {

@@ -241,7 +241,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	last := ""
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
-	read, synced, looked := d.files.Ask(), false, d.open.Ask()
+	read, synced, looked := d.files.Refresh(), false, d.open.Refresh()
 	var warned []string
 	for {
 		select {
@@ -251,7 +251,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.tellFaults()
 			continue
 		case <-hourly.C:
-			read, looked = d.files.Ask(), d.open.Ask()
+			read, looked = d.files.Refresh(), d.open.Refresh()
 			continue
 		case <-looked:
 			looked = nil
@@ -283,7 +283,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 // whether it is true.
 func (d *Daemon) checkExpiry() (synced bool) {
 	now := d.o.Clock.Now()
-	ends := d.files.Ends(now.Wall)
+	ends := d.files.Expiring(now.Wall)
 	switch {
 	case !now.Synced:
 	case len(ends) > 0:

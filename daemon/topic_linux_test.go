@@ -54,7 +54,7 @@ func (s *site) sender(id string) func(topic, payload string) {
 	return func(topic, payload string) {
 		s.t.Helper()
 		select {
-		case err := <-q.Put(topic, []byte(payload)):
+		case err := <-q.Publish(topic, []byte(payload)):
 			if err != nil {
 				s.t.Fatal(err)
 			}

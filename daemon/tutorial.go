@@ -73,7 +73,7 @@ func publishAll(ctx context.Context, o PublishOptions, queue *uplink.Queue, up <
 		if err != nil {
 			return fmt.Errorf("encode message: %w", err)
 		}
-		if err := acknowledged(ctx, queue.Put(o.Topic, payload), up); err != nil {
+		if err := acknowledged(ctx, queue.Publish(o.Topic, payload), up); err != nil {
 			return interrupted(ctx, err)
 		}
 		fmt.Fprintf(o.Out, "published to %s: %s\n", o.Topic, payload)
@@ -133,7 +133,7 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 			}
 		case m := <-in:
 			switch {
-			case m.Cut():
+			case m.Truncated():
 				o.Log.Warn("message is too large to be printed", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
 				continue
 			case !uplink.Matches(o.Topic, m.Topic):

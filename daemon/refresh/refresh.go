@@ -44,9 +44,9 @@ func New[T any](read func() T, stuck func(time.Duration)) *Value[T] {
 	return &Value[T]{read: read, stuck: stuck, wake: wake.New()}
 }
 
-// Ask has the value read anew. What is given is closed when a read that began
+// Refresh has the value read anew. What is given is closed when a read that began
 // after this call is done, which may be never.
-func (v *Value[T]) Ask() <-chan struct{} {
+func (v *Value[T]) Refresh() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.next == nil {
@@ -63,8 +63,8 @@ func (v *Value[T]) Last() (T, bool) {
 	return v.last, v.known
 }
 
-// Waits gives for how long the read under way has been; 0 where there is none.
-func (v *Value[T]) Waits() time.Duration {
+// Pending gives for how long the read under way has been; 0 where there is none.
+func (v *Value[T]) Pending() time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.began.IsZero() {

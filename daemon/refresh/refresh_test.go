@@ -44,10 +44,10 @@ func TestAsk(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		first := v.Ask() // before Run
+		first := v.Refresh() // before Run
 		go func() { ended <- v.Run(ctx) }()
 		synctest.Wait()
-		second, third := v.Ask(), v.Ask()
+		second, third := v.Refresh(), v.Refresh()
 		if closed(first) || closed(second) || second != third {
 			t.Error("nothing has been read yet")
 		}
@@ -58,7 +58,7 @@ func TestAsk(t *testing.T) {
 		}
 		d.let <- struct{}{}
 		synctest.Wait()
-		if n, _ := v.Last(); !closed(second) || n != 2 || v.Waits() != 0 {
+		if n, _ := v.Last(); !closed(second) || n != 2 || v.Pending() != 0 {
 			t.Errorf("after the second: %d", n)
 		}
 		synctest.Wait()
@@ -83,15 +83,15 @@ func TestHang(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- v.Run(ctx) }()
 		d.let <- struct{}{}
-		<-v.Ask()
-		asked := v.Ask()
+		<-v.Refresh()
+		asked := v.Refresh()
 		for range 60 {
-			v.Ask()
+			v.Refresh()
 			<-time.After(time.Second)
 		}
 		synctest.Wait()
-		if n, ok := v.Last(); n != 1 || !ok || d.reads != 2 || closed(asked) || v.Waits() != time.Minute || !slices.Equal(told, []time.Duration{refresh.Slow}) {
-			t.Errorf("last %d, %d reads, waits %v, told %v", n, d.reads, v.Waits(), told)
+		if n, ok := v.Last(); n != 1 || !ok || d.reads != 2 || closed(asked) || v.Pending() != time.Minute || !slices.Equal(told, []time.Duration{refresh.Slow}) {
+			t.Errorf("last %d, %d reads, waits %v, told %v", n, d.reads, v.Pending(), told)
 		}
 		d.let <- struct{}{}
 		<-asked
@@ -100,7 +100,7 @@ func TestHang(t *testing.T) {
 		if n, _ := v.Last(); n != 3 || d.reads != 3 || !slices.Equal(told, []time.Duration{refresh.Slow, 0}) {
 			t.Errorf("last %d, %d reads, told %v", n, d.reads, told)
 		}
-		v.Ask()
+		v.Refresh()
 		synctest.Wait()
 		cancel()
 		began := time.Now()
@@ -118,7 +118,7 @@ func TestEndDuringRead(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- v.Run(ctx) }()
-		asked := v.Ask()
+		asked := v.Refresh()
 		synctest.Wait()
 		cancel()
 		<-asked
@@ -134,7 +134,7 @@ func TestEndDuringRead(t *testing.T) {
 // A panic of the read is Run's.
 func TestPanic(t *testing.T) {
 	v := refresh.New(func() int { panic("of the reader") }, nil)
-	v.Ask()
+	v.Refresh()
 	defer func() {
 		if p := fmt.Sprint(recover()); !strings.HasPrefix(p, "of the reader") {
 			t.Errorf("got %v", p)

@@ -103,11 +103,11 @@ func TestReconnectOfALinkThatStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		c := orders(b)
-		c.Will = &Mail{Topic: "status", Payload: []byte("offline")}
+		c.Will = &Publication{Topic: "status", Payload: []byte("offline")}
 		l := patiently(t, c)
 		p := b.accept(true)
 		p.grant("orders", 0x80)
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		p.delivery("t", "1") // not acknowledged
 		p.quiet(10 * time.Second)
 		began := time.Now()

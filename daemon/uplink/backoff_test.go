@@ -64,7 +64,7 @@ func TestWaitsGrowAndStartOver(t *testing.T) {
 		}{{true, 10 * time.Second, 120}, {false, 50 * time.Second, 120}, {true, 70 * time.Second, 2}, {false, 70 * time.Second, 2}} {
 			p := b.accept(true)
 			if c.send {
-				l.queue.Put("t", []byte("1"))
+				l.queue.Publish("t", []byte("1"))
 				p.puback(p.delivery("t", "1"))
 			}
 			p.quiet(c.last)
@@ -84,7 +84,7 @@ func TestTurnsWhileItWaits(t *testing.T) {
 		b := newBroker(t)
 		c := orders(b)
 		last, longest := time.Now(), time.Duration(0)
-		c.Turn = func() {
+		c.Heartbeat = func() {
 			longest = max(longest, time.Since(last))
 			last = time.Now()
 		}
@@ -95,7 +95,7 @@ func TestTurnsWhileItWaits(t *testing.T) {
 		p.gone() // 15 s for the SUBACK
 		p = b.accept(false)
 		p.grant("orders", 1)
-		l.queue.Put("t", []byte("1"))
+		l.queue.Publish("t", []byte("1"))
 		p.delivery("t", "1")
 		p.gone() // 30 s for the PUBACK
 		l.end(t, nil)

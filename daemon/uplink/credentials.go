@@ -60,7 +60,7 @@ type credentials struct {
 
 // readCredentials reads and parses the files, here and now.
 func readCredentials(ca, cert, key string) (*credentials, []Problem) {
-	return readPEMs(FilesConfig{CA: ca, Certificate: cert, Key: key, Read: regular.Read}).parse()
+	return readPEMs(CredentialFilesConfig{CA: ca, Certificate: cert, Key: key, Read: regular.Read}).parse()
 }
 
 // parse gives what is in the files. It is usable only if there is no problem;
@@ -113,7 +113,7 @@ func (p pems) parse() (*credentials, []Problem) {
 
 // own takes our certificate and what is behind it, and its key where that can be
 // used.
-func (c *credentials) own(from FilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
+func (c *credentials) own(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
 	c.leaf = chain[0]
 	if what := keyTrouble(c.leaf.PublicKey); what != "" {
 		problems = append(problems, unusableFile(from.Certificate, "the key of the certificate "+what, "put the device certificate there, as it was downloaded"))
@@ -133,7 +133,7 @@ func (c *credentials) own(from FilesConfig, chain []*x509.Certificate, key crypt
 }
 
 // stranger says that the key does not belong to the first certificate of a chain.
-func stranger(from FilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
+func stranger(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
 	for i, one := range chain {
 		if belongs(one, key) {
 			return unusableFile(from.Certificate, fmt.Sprintf("the certificates in it are in the wrong order: the device's own is number %d", i+1),

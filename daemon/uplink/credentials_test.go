@@ -16,9 +16,9 @@ func TestExpires(t *testing.T) {
 	put(t, dir+"/cert", cert)
 	put(t, dir+"/key", key)
 	expires := func(file string) (time.Time, error) {
-		f := NewFiles(FilesConfig{CA: dir + "/none", Certificate: dir + file, Key: dir + "/key"})
+		f := NewCredentialFiles(CredentialFilesConfig{CA: dir + "/none", Certificate: dir + file, Key: dir + "/key"})
 		readsOn(t, f)
-		<-f.Ask()
+		<-f.Refresh()
 		return f.Expires()
 	}
 	if got, err := expires("/cert"); err != nil || got != end {

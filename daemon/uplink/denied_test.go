@@ -16,7 +16,7 @@ func TestSubscriptionRefusedBySuback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, orders(b))
-		sent := l.queue.Put("readings", []byte("1"))
+		sent := l.queue.Publish("readings", []byte("1"))
 		p := b.accept(false)
 		p.grant("orders", 0x80)
 		p.puback(p.delivery("readings", "1")) // readings flow on
@@ -33,7 +33,7 @@ func TestSubscriptionRefusedBySuback(t *testing.T) {
 		if st := l.Status(); !st.Connected || st.Denied != nil {
 			t.Errorf("status: %+v", st)
 		}
-		l.queue.Put("readings", []byte("2"))
+		l.queue.Publish("readings", []byte("2"))
 		p.delivery("readings", "2")
 		l.end(t, p)
 	})
@@ -62,7 +62,7 @@ func TestSubscriptionRefusedByHangingUp(t *testing.T) {
 		p := b.accept(true)
 		p.grant("good", 1)
 		p.grant("late", 1)
-		l.queue.Put("readings", []byte("1"))
+		l.queue.Publish("readings", []byte("1"))
 		p.puback(p.delivery("readings", "1"))
 		synctest.Wait()
 		if st := l.Status(); !st.Connected || st.Err != nil || !slices.Equal(st.Denied, []string{"bad"}) {
@@ -122,8 +122,8 @@ func TestPublishingDenied(t *testing.T) {
 		l := run(t, b.config())
 		var good, bad []<-chan error
 		for range 5 {
-			bad = append(bad, l.queue.Put("bad", []byte("b")))
-			good = append(good, l.queue.Put("good", []byte("g")))
+			bad = append(bad, l.queue.Publish("bad", []byte("b")))
+			good = append(good, l.queue.Publish("good", []byte("g")))
 		}
 		p := deliverUntilDenied(t, b, len(good))
 		synctest.Wait()
@@ -137,8 +137,8 @@ func TestPublishingDenied(t *testing.T) {
 			t.Errorf("status: %+v", l.Status())
 		}
 		// What is put now flows, or waits, without a hang-up.
-		more := l.queue.Put("bad", []byte("b"))
-		l.queue.Put("good", []byte("g"))
+		more := l.queue.Publish("bad", []byte("b"))
+		l.queue.Publish("good", []byte("g"))
 		p.puback(p.delivery("good", "g"))
 		began := time.Now()
 		// A minute later it is tried again, alone; now the policy is mended.
@@ -164,7 +164,7 @@ func TestPublishingDeniedStaysDenied(t *testing.T) {
 		c := b.config()
 		c.KeepAlive = 7 * time.Hour
 		l := run(t, c)
-		sent := l.queue.Put("bad", []byte("b"))
+		sent := l.queue.Publish("bad", []byte("b"))
 		for range 3 {
 			p := b.accept(true)
 			p.delivery("bad", "b")
@@ -192,7 +192,7 @@ func TestRestartingBrokerDeniesNothing(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		for range 10 {
-			l.queue.Put("t", []byte("1"))
+			l.queue.Publish("t", []byte("1"))
 			p := b.accept(true)
 			p.delivery("t", "1")
 			p.hangUp()

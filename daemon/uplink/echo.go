@@ -74,7 +74,7 @@ func (h *hearing) listen(on, own bool) {
 }
 
 // sends notes that a message is published; the first is the one that is awaited.
-func (h *hearing) sends(m Mail, packet uint16) {
+func (h *hearing) sends(m Publication, packet uint16) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.on || h.armed || m.Topic != h.topic {

@@ -22,7 +22,7 @@ func listening(b *broker, filters ...string) Config {
 // says puts a message and has the broker acknowledge it, and deliver it to us if echo.
 func (r *running) says(p *peer, payload string, echo bool) {
 	p.t.Helper()
-	r.queue.Put("t", []byte(payload))
+	r.queue.Publish("t", []byte(payload))
 	p.puback(p.delivery("t", payload))
 	if echo {
 		p.publish("t", payload, 0, 0, false)

@@ -263,7 +263,7 @@ func TestBadNetworkDeniesNoTopic(t *testing.T) {
 				l := run(t, b.config())
 				var sent []<-chan error
 				for i := range 5 {
-					sent = append(sent, l.queue.Put("t", fmt.Append(nil, i)))
+					sent = append(sent, l.queue.Publish("t", fmt.Append(nil, i)))
 				}
 				for i := range 30 {
 					p := b.accept(true)
@@ -300,7 +300,7 @@ func TestWronglyDeniedTopicIsTriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		for range 3 {
 			p := b.accept(true)
 			p.delivery("t", "1")

@@ -16,8 +16,8 @@ import (
 // times what all public authorities take together.
 const maxPEM = 1 << 20
 
-// FilesConfig says where the credentials are.
-type FilesConfig struct {
+// CredentialFilesConfig says where the credentials are.
+type CredentialFilesConfig struct {
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)
 	Key         string // PEM file of our private key
@@ -28,12 +28,12 @@ type FilesConfig struct {
 	Read func(path string, most int64) ([]byte, error)
 }
 
-// Files owns the files of the credentials: it alone reads them while a program
+// CredentialFiles owns the files of the credentials: it alone reads them while a program
 // runs, one read at a time, so that a disk that hangs holds up nobody else.
 // Whoever needs them has what was read last. Its methods may be called from any
 // goroutine, and none waits.
-type Files struct {
-	c     FilesConfig
+type CredentialFiles struct {
+	c     CredentialFilesConfig
 	value *refresh.Value[*reading]
 	last  *reading // of the goroutine that reads
 }
@@ -45,12 +45,13 @@ type reading struct {
 	usable   *credentials // the last that could be, these or earlier ones; nil: none yet
 }
 
-// NewFiles makes the owner of these files. It reads while [Files.Run] runs.
-func NewFiles(c FilesConfig) *Files {
+// NewCredentialFiles makes the owner of these files. It reads while
+// [CredentialFiles.Run] runs.
+func NewCredentialFiles(c CredentialFilesConfig) *CredentialFiles {
 	if c.Read == nil {
 		c.Read = regular.Read
 	}
-	f := &Files{c: c}
+	f := &CredentialFiles{c: c}
 	f.value = refresh.New(f.read, func(d time.Duration) {
 		switch {
 		case c.Stuck == nil:
@@ -65,18 +66,18 @@ func NewFiles(c FilesConfig) *Files {
 
 // Run reads the files whenever somebody has asked for that, until ctx ends, and
 // ends soon then though a read hangs. It is called once.
-func (f *Files) Run(ctx context.Context) error { return f.value.Run(ctx) }
+func (f *CredentialFiles) Run(ctx context.Context) error { return f.value.Run(ctx) }
 
-// Ask has the files read anew. What is given is closed when a read that began
+// Refresh has the files read anew. What is given is closed when a read that began
 // after this call is done.
-func (f *Files) Ask() <-chan struct{} { return f.value.Ask() }
+func (f *CredentialFiles) Refresh() <-chan struct{} { return f.value.Refresh() }
 
 // Expires gives when the certificate ends; of a chain, the first. It is as was
 // read last. With an error the time is zero, unless only what was read last is
 // known, for the disk does not answer.
-func (f *Files) Expires() (time.Time, error) {
+func (f *CredentialFiles) Expires() (time.Time, error) {
 	r, ok := f.value.Last()
-	waits := f.value.Waits()
+	waits := f.value.Pending()
 	var err error
 	if waits >= impatient || !ok {
 		err = errors.New(f.stuck(waits))
@@ -98,26 +99,26 @@ func (f *Files) Expires() (time.Time, error) {
 // impatient is from when a read that is not done is told to who asks.
 const impatient = time.Second
 
-// Waits gives for how long the files have been read without an end; 0 where
+// Pending gives for how long the files have been read without an end; 0 where
 // they are not being read.
-func (f *Files) Waits() time.Duration { return f.value.Waits() }
+func (f *CredentialFiles) Pending() time.Duration { return f.value.Pending() }
 
-func (f *Files) stuck(d time.Duration) string {
+func (f *CredentialFiles) stuck(d time.Duration) string {
 	return fmt.Sprintf("the files cannot be read: the disk has not answered for %v", d.Truncate(time.Second))
 }
 
 // latest gives what was read last, and why it cannot be used.
-func (f *Files) latest() (*credentials, []Problem) {
+func (f *CredentialFiles) latest() (*credentials, []Problem) {
 	if r, ok := f.value.Last(); ok {
 		return r.creds, r.problems
 	}
-	return &credentials{}, []Problem{{Code: string(health.CertificateStuck), File: f.c.Certificate, What: f.stuck(f.value.Waits()),
+	return &credentials{}, []Problem{{Code: string(health.CertificateStuck), File: f.c.Certificate, What: f.stuck(f.value.Pending()),
 		Do: "look at the disk that the certificates are on: `dmesg`"}}
 }
 
 // Warnings gives what is wrong with the files as they were last read that does
 // not prevent their use, a line each.
-func (f *Files) Warnings() (lines []string) {
+func (f *CredentialFiles) Warnings() (lines []string) {
 	r, ok := f.value.Last()
 	if !ok {
 		return nil
@@ -128,12 +129,12 @@ func (f *Files) Warnings() (lines []string) {
 	return lines
 }
 
-// Ends gives what of the credentials that could be used last ends within thirty
+// Expiring gives what of the credentials that could be used last ends within thirty
 // days of now, or has ended: a link keeps those while what was put in their
 // place cannot be used, and they end all the same. None is the good answer; it
 // is also given while none have been seen, for then there is no link that could
 // end.
-func (f *Files) Ends(now time.Time) (ends []Problem) {
+func (f *CredentialFiles) Expiring(now time.Time) (ends []Problem) {
 	r, ok := f.value.Last()
 	if !ok || r.usable == nil {
 		return nil
@@ -151,7 +152,7 @@ func (f *Files) Ends(now time.Time) (ends []Problem) {
 }
 
 // read reads the files. What holds the same as the last time is not parsed again.
-func (f *Files) read() *reading {
+func (f *CredentialFiles) read() *reading {
 	p := readPEMs(f.c)
 	if f.last != nil && len(f.last.problems) == 0 && len(p.problems) == 0 && f.last.creds.sum == p.sum {
 		return f.last
@@ -170,13 +171,13 @@ func (f *Files) read() *reading {
 
 // pems are the texts of the files.
 type pems struct {
-	from          FilesConfig
+	from          CredentialFilesConfig
 	ca, cert, key []byte // nil where it could not be read
 	problems      []Problem
 	sum           [sha256.Size]byte // of all three
 }
 
-func readPEMs(c FilesConfig) pems {
+func readPEMs(c CredentialFilesConfig) pems {
 	p := pems{from: c}
 	sum := sha256.New()
 	read := func(file, is string) []byte {

@@ -28,7 +28,7 @@ func TestEnds(t *testing.T) {
 	root, _ := ca.issue("old root", func(c *x509.Certificate) {
 		c.NotAfter, c.IsCA, c.BasicConstraintsValid = now.Add(100*day), true, true
 	})
-	f := NewFiles(FilesConfig{CA: dir + "/ca", Certificate: dir + "/cert", Key: dir + "/key"})
+	f := NewCredentialFiles(CredentialFilesConfig{CA: dir + "/ca", Certificate: dir + "/cert", Key: dir + "/key"})
 	readsOn(t, f)
 	for _, step := range []struct {
 		what string
@@ -52,8 +52,8 @@ func TestEnds(t *testing.T) {
 		{"one that is over, with a good one", func() { put(t, dir+"/ca", append(root, ca.pem...)) }, now.Add(101 * day), "", ""},
 	} {
 		step.do()
-		<-f.Ask()
-		got := f.Ends(step.at)
+		<-f.Refresh()
+		got := f.Expiring(step.at)
 		if step.want == "" {
 			if len(got) > 0 {
 				t.Errorf("%s: got %v, want none", step.what, got)
@@ -76,7 +76,7 @@ func TestEnds(t *testing.T) {
 }
 
 // readsOn runs f until the end of the test.
-func readsOn(t *testing.T, f *Files) {
+func readsOn(t *testing.T, f *CredentialFiles) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
@@ -110,12 +110,12 @@ func TestLinkOnAHangingDisk(t *testing.T) {
 		b.place(old)
 		var told []string
 		h := &hanging{works: make(chan struct{})}
-		f := NewFiles(FilesConfig{CA: b.file("ca.pem"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"), Read: h.read,
+		f := NewCredentialFiles(CredentialFilesConfig{CA: b.file("ca.pem"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"), Read: h.read,
 			Stuck: func(detail string) { told = append(told, detail) }})
 		readsOn(t, f)
 		c := b.config()
 		var turned atomic.Int64
-		c.CA, c.Certificate, c.Key, c.Files, c.Turn = "", "", "", f, func() { turned.Add(1) }
+		c.CA, c.Certificate, c.Key, c.Files, c.Heartbeat = "", "", "", f, func() { turned.Add(1) }
 		l := run(t, c)
 		p := b.shows(101)
 		p.connack(0, true)
@@ -139,7 +139,7 @@ func TestLinkOnAHangingDisk(t *testing.T) {
 			t.Errorf("%v, %v", end, err)
 		}
 		synctest.Wait()
-		if f.Ends(time.Now()) != nil || len(told) != 1 || !strings.Contains(told[0], "has not answered for 10s") {
+		if f.Expiring(time.Now()) != nil || len(told) != 1 || !strings.Contains(told[0], "has not answered for 10s") {
 			t.Errorf("told %q", told)
 		}
 		close(h.works)
@@ -163,7 +163,7 @@ func TestStartOnAHangingDisk(t *testing.T) {
 		h := &hanging{works: make(chan struct{})}
 		h.hangs.Store(true)
 		c := b.config()
-		f := NewFiles(FilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key, Read: h.read})
+		f := NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key, Read: h.read})
 		readsOn(t, f)
 		c.Files = f
 		l := run(t, c)
@@ -186,16 +186,16 @@ func TestStartOnAHangingDisk(t *testing.T) {
 func TestSameFilesAreParsedOnce(t *testing.T) {
 	b := newBroker(t)
 	c := b.config()
-	f := NewFiles(FilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
+	f := NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
 	readsOn(t, f)
-	<-f.Ask()
+	<-f.Refresh()
 	first, problems := f.latest()
-	<-f.Ask()
+	<-f.Refresh()
 	if again, _ := f.latest(); again != first || len(problems) > 0 {
 		t.Errorf("%v", problems)
 	}
 	b.renew(77)
-	<-f.Ask()
+	<-f.Refresh()
 	if renewed, _ := f.latest(); renewed == first || renewed.leaf.SerialNumber.Int64() != 77 {
 		t.Error("the renewed pair is not seen")
 	}

@@ -184,7 +184,7 @@ func TestHostileBroker(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBroker(t)
 				l := run(t, b.config())
-				sent := l.queue.Put("t", []byte("1"))
+				sent := l.queue.Publish("t", []byte("1"))
 				p := b.accept(false)
 				_, err := p.conn.Write(packet(p.delivery("t", "1")))
 				must(t, err)

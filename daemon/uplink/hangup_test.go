@@ -16,7 +16,7 @@ func TestConnackRefusals(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t)
 			l := run(t, b.config())
-			sent := l.queue.Put("t", []byte("1"))
+			sent := l.queue.Publish("t", []byte("1"))
 			p := b.peer()
 			expect[*packets.ConnectPacket](p)
 			p.connack(code, false)
@@ -80,7 +80,7 @@ func TestHangUps(t *testing.T) {
 				c := b.config()
 				c.Subscriptions = []Subscription{{"orders", 1}}
 				l := run(t, c)
-				l.queue.Put("t", []byte("1"))
+				l.queue.Publish("t", []byte("1"))
 				s.play(b)
 				synctest.Wait()
 				if st := l.Status(); l.code() != string(s.want) || st.Connected {
@@ -137,7 +137,7 @@ func TestAnotherClientWhileMessagesFlow(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		n := 0
-		next := func() { l.queue.Put("t", []byte{byte('a' + n)}); n++ }
+		next := func() { l.queue.Publish("t", []byte{byte('a' + n)}); n++ }
 		next()
 		for i := range 8 {
 			p := b.accept(true)

@@ -101,7 +101,7 @@ func checkIdleTimeout(t *testing.T, w way, every time.Duration) {
 		for {
 			p := b.accept(true)
 			if !w.carry(p, time.Hour) {
-				if st := l.Status(); !st.Connected || st.Err != nil || len(codes) > 0 && (st.Idle < w.idle*9/10 || st.Idle > 22*time.Minute) {
+				if st := l.Status(); !st.Connected || st.Err != nil || len(codes) > 0 && (st.IdleTimeout < w.idle*9/10 || st.IdleTimeout > 22*time.Minute) {
 					t.Errorf("after %q: %+v", codes, st)
 				}
 				stop()
@@ -120,7 +120,7 @@ func checkIdleTimeout(t *testing.T, w way, every time.Duration) {
 		if w.idle >= tellIdle && len(codes) > 0 && !strings.Contains(said, string(health.IdleTimeout)) {
 			t.Errorf("it was not told: %s", said)
 		}
-		t.Logf("%s; pings every %v", said, l.Status().Ping)
+		t.Logf("%s; pings every %v", said, l.Status().PingEvery)
 	})
 }
 
@@ -137,7 +137,7 @@ func readings(l *running, every time.Duration) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				l.queue.Put("t", []byte("1"))
+				l.queue.Publish("t", []byte("1"))
 			case <-quit:
 				return
 			}
@@ -172,7 +172,7 @@ func TestIdleTimeoutIsSaidUntilTheConnectionLasts(t *testing.T) {
 		if w.carry(p, 20*time.Second) {
 			t.Fatal("it ended in spite of pings")
 		}
-		if st := l.Status(); !st.Connected || st.Err != nil || st.Ping != 8*time.Second || st.Idle != 20*time.Second {
+		if st := l.Status(); !st.Connected || st.Err != nil || st.PingEvery != 8*time.Second || st.IdleTimeout != 20*time.Second {
 			t.Errorf("after 70 s: %+v", st)
 		}
 		l.end(t, p)
@@ -260,7 +260,7 @@ func TestBadNetworkIsNoIdleTimeout(t *testing.T) {
 			p := b.accept(true)
 			p.quiet(time.Duration(40+17*(i%5)) * time.Second)
 			way{end: "forgotten without a word"}.giveUp(p)
-			if l.code() != string(health.NetworkDown) || l.Status().Ping != 0 {
+			if l.code() != string(health.NetworkDown) || l.Status().PingEvery != 0 {
 				t.Fatalf("after %d: %+v", i+1, l.Status())
 			}
 		}
@@ -279,7 +279,7 @@ func TestAgeLimitIsNoIdleTimeout(t *testing.T) {
 			p.quiet(10*time.Minute + 12*time.Second)
 			p.hangUp()
 			synctest.Wait()
-			if l.code() != string(health.NetworkDown) || l.Status().Ping != 0 {
+			if l.code() != string(health.NetworkDown) || l.Status().PingEvery != 0 {
 				t.Fatalf("after %d: %+v", i+1, l.Status())
 			}
 		}
@@ -302,12 +302,12 @@ func TestIdleTimeoutBecomesShorter(t *testing.T) {
 		long.carry(p, time.Hour)
 		p.hangUp() // the broker restarts
 		synctest.Wait()
-		if l.code() != string(health.NetworkDown) || l.Status().Ping != 40*time.Second {
+		if l.code() != string(health.NetworkDown) || l.Status().PingEvery != 40*time.Second {
 			t.Errorf("after a restart: %+v", l.Status())
 		}
 		short.carry(b.accept(true), time.Hour)
 		short.carry(b.accept(true), time.Hour)
-		if l.code() != string(health.IdleTimeout) || l.Status().Ping != 8*time.Second {
+		if l.code() != string(health.IdleTimeout) || l.Status().PingEvery != 8*time.Second {
 			t.Errorf("after a shorter one: %+v", l.Status())
 		}
 		p = b.accept(true)

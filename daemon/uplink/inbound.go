@@ -106,7 +106,7 @@ func (s *session) receive(p *incoming) {
 	}
 	m := Message{Topic: p.topic, Payload: p.payload, Size: p.size, QoS: p.qos, Retained: p.retained, Ack: func() {}, Lost: func() bool { return false }}
 	switch {
-	case m.Cut():
+	case m.Truncated():
 		c.busy()
 		if p.qos > 0 {
 			c.acknowledge(p.packet)

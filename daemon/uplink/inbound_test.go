@@ -233,8 +233,8 @@ func TestTooLargeMessage(t *testing.T) {
 		p.grant("orders", 1)
 		fits := strings.Repeat("x", 64<<10)
 		p.publish("orders", fits, 0, 0, false)
-		if m := <-l.Messages(); len(m.Payload) != 64<<10 || m.Cut() {
-			t.Errorf("got %d bytes, cut: %v", len(m.Payload), m.Cut())
+		if m := <-l.Messages(); len(m.Payload) != 64<<10 || m.Truncated() {
+			t.Errorf("got %d bytes, cut: %v", len(m.Payload), m.Truncated())
 		}
 		go p.publish("orders", fits+"x", 1, 513, false)
 		if a := expect[*packets.PubackPacket](p); a.MessageID != 513 {
@@ -245,13 +245,13 @@ func TestTooLargeMessage(t *testing.T) {
 				p.publish("orders", strings.Repeat("x", size), 0, 0, false)
 			}
 			m := <-l.Messages()
-			if !m.Cut() || m.Size != size || len(m.Payload) != headBytes || cap(m.Payload) != headBytes || m.QoS != 0 || m.Lost() {
+			if !m.Truncated() || m.Size != size || len(m.Payload) != headBytes || cap(m.Payload) != headBytes || m.QoS != 0 || m.Lost() {
 				t.Errorf("got %d of %d bytes at QoS %d, want %d of %d", len(m.Payload), m.Size, m.QoS, headBytes, size)
 			}
 			m.Ack() // does nothing
 		}
 		p.publish("orders", "small", 1, 7, false)
-		if m := <-l.Messages(); string(m.Payload) != "small" || m.Cut() {
+		if m := <-l.Messages(); string(m.Payload) != "small" || m.Truncated() {
 			t.Errorf("got %d bytes", len(m.Payload))
 		}
 		p.quiet(time.Second)
@@ -292,7 +292,7 @@ func TestLargeMessageOnASlowLink(t *testing.T) {
 		if a := expect[*packets.PubackPacket](p); a.MessageID != 8 {
 			t.Errorf("puback for %d", a.MessageID)
 		}
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		id := p.delivery("t", "1")
 		p.trickle("orders", 9)
 		p.puback(id)

@@ -173,14 +173,14 @@ func (l *Link) look(now time.Time) {
 	default:
 	}
 	if l.keys.trouble != nil && now.Sub(l.looked) >= lookEvery {
-		l.looked, l.read = now, l.cfg.Files.Ask()
+		l.looked, l.read = now, l.cfg.Files.Refresh()
 	}
 }
 
 // freshen has the files read, and waits for that where it comes soon.
 func (l *Link) freshen(ctx context.Context) {
-	if l.cfg.Files.Waits() < refresh.Slow {
-		l.await(ctx, filesWait, l.cfg.Files.Ask(), nil)
+	if l.cfg.Files.Pending() < refresh.Slow {
+		l.await(ctx, filesWait, l.cfg.Files.Refresh(), nil)
 	}
 }
 

@@ -79,7 +79,7 @@ const cutOffs = 3
 // wrong does not cut the board off. It keeps them in memory only: a private key
 // is copied nowhere.
 type keyring struct {
-	files *Files
+	files *CredentialFiles
 
 	good    *credentials      // the last that reached a CONNACK
 	failing [sha256.Size]byte // newer ones that have not reached it

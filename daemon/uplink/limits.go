@@ -18,7 +18,7 @@ const (
 )
 
 // unsendable says why a mail can never be sent; "" when it can.
-func unsendable(m Mail) string {
+func unsendable(m Publication) string {
 	if len(m.Payload) > maxPayload {
 		return fmt.Sprintf("payload of %d bytes, more than %d", len(m.Payload), maxPayload)
 	}

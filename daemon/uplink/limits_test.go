@@ -23,14 +23,14 @@ func TestUnsendable(t *testing.T) {
 		"a\x00b":                            "not valid UTF-8",
 		"\xff":                              "not valid UTF-8",
 	} {
-		if got := unsendable(Mail{Topic: topic}); want == "" && got != "" || !strings.Contains(got, want) {
+		if got := unsendable(Publication{Topic: topic}); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("topic %.20q: got %q, want %q", topic, got, want)
 		}
 	}
-	if got := unsendable(Mail{Topic: "t", Payload: make([]byte, 128<<10)}); got != "" {
+	if got := unsendable(Publication{Topic: "t", Payload: make([]byte, 128<<10)}); got != "" {
 		t.Errorf("128 KB: %q", got)
 	}
-	if got := unsendable(Mail{Topic: "t", Payload: make([]byte, 128<<10+1)}); !strings.Contains(got, "131073 bytes") {
+	if got := unsendable(Publication{Topic: "t", Payload: make([]byte, 128<<10+1)}); !strings.Contains(got, "131073 bytes") {
 		t.Errorf("one more: %q", got)
 	}
 }
@@ -39,9 +39,9 @@ func TestUnsendableIsRefusedAndTheRestFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		big := l.queue.Put("t", make([]byte, 128<<10+1))
-		deep := l.queue.Put("1/2/3/4/5/6/7/8/9", nil)
-		l.queue.Put("t", []byte("good"))
+		big := l.queue.Publish("t", make([]byte, 128<<10+1))
+		deep := l.queue.Publish("1/2/3/4/5/6/7/8/9", nil)
+		l.queue.Publish("t", []byte("good"))
 		p := b.accept(false)
 		p.puback(p.delivery("t", "good"))
 		synctest.Wait()

@@ -87,15 +87,15 @@ func New(c Config) (*Link, error) {
 	if c.Observe == nil {
 		c.Observe = func(Status) {}
 	}
-	if c.Turn == nil {
-		c.Turn = func() {}
+	if c.Heartbeat == nil {
+		c.Heartbeat = func() {}
 	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Control: tune}).DialContext
 	}
 	own := c.Files == nil
 	if own {
-		c.Files = NewFiles(FilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
+		c.Files = NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
 	}
 	at, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
@@ -176,7 +176,7 @@ func (l *Link) Status() Status {
 // farewell, then the DISCONNECT. It returns nil then, and an error only when
 // it runs already.
 //
-// Run calls the Outbox, Observe, Turn and Farewell from its own goroutine.
+// Run calls the Outbox, Observe, Heartbeat and Farewell from its own goroutine.
 func (l *Link) Run(ctx context.Context) error {
 	if !l.running.CompareAndSwap(false, true) {
 		return errors.New("run link: it runs already")
@@ -186,7 +186,7 @@ func (l *Link) Run(ctx context.Context) error {
 		defer l.readFiles()()
 	}
 	for ctx.Err() == nil {
-		l.cfg.Turn()
+		l.cfg.Heartbeat()
 		most, ended := l.attempt(ctx)
 		if ended {
 			break
@@ -255,7 +255,7 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 func (l *Link) update(change func(*Status)) {
 	l.mu.Lock()
 	change(&l.status)
-	l.status.Ping, l.status.Idle = l.idle.every, l.idle.found
+	l.status.PingEvery, l.status.IdleTimeout = l.idle.every, l.idle.found
 	l.mu.Unlock()
 	now := l.Status()
 	l.toldDropped = now.Dropped
@@ -278,7 +278,7 @@ func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{})
 	over := time.NewTimer(d)
 	defer over.Stop()
 	for {
-		l.cfg.Turn()
+		l.cfg.Heartbeat()
 		select {
 		case <-a:
 			return true

@@ -16,7 +16,7 @@ func TestConnectSaysWhoWeAre(t *testing.T) {
 		b := newBroker(t)
 		c := b.config()
 		c.KeepAlive = 45 * time.Second
-		c.Will = &Mail{Topic: "status", Payload: []byte("offline")}
+		c.Will = &Publication{Topic: "status", Payload: []byte("offline")}
 		l := run(t, c)
 		p := b.peer()
 		m := expect[*packets.ConnectPacket](p)
@@ -36,7 +36,7 @@ func TestSubscribesFirstAndAwaitsTheAnswer(t *testing.T) {
 		c := b.config()
 		c.Subscriptions = []Subscription{{"orders", 1}, {"more/#", 0}}
 		l := run(t, c)
-		sent := l.queue.Put("readings", []byte("1"))
+		sent := l.queue.Publish("readings", []byte("1"))
 		p := b.accept(false)
 		s := expect[*packets.SubscribePacket](p)
 		if s.Topics[0] != "orders" || s.Qoss[0] != 1 {
@@ -66,7 +66,7 @@ func TestWindowBoundsWhatIsInFlight(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		for i := range 40 {
-			l.queue.Put("t", []byte(strconv.Itoa(i)))
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
 		}
 		p := b.accept(false)
 		var ids []uint16
@@ -87,7 +87,7 @@ func TestWithheldPuback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		p := b.accept(false)
 		p.delivery("t", "1")
 		began := time.Now()
@@ -119,7 +119,7 @@ func TestOnlyWhatWasAcknowledgedIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		one, two, three := l.queue.Put("t", []byte("1")), l.queue.Put("t", []byte("2")), l.queue.Put("t", []byte("3"))
+		one, two, three := l.queue.Publish("t", []byte("1")), l.queue.Publish("t", []byte("2")), l.queue.Publish("t", []byte("3"))
 		p := b.accept(false)
 		p.delivery("t", "1")
 		id := p.delivery("t", "2")

@@ -2,8 +2,8 @@ package uplink
 
 import "time"
 
-// Mail is one message to be published, at QoS 1.
-type Mail struct {
+// Publication is one message to be published, at QoS 1.
+type Publication struct {
 	ID      uint64 // the outbox's name for it, the same after each Rewind
 	Topic   string
 	Payload []byte
@@ -17,7 +17,7 @@ type Outbox interface {
 	Rewind()
 	// Next gives the next unsent mail, the most urgent first; ok is false when
 	// there is none now.
-	Next() (m Mail, ok bool)
+	Next() (m Publication, ok bool)
 	// Ready is signalled (buffered, capacity one) when Next may have more.
 	Ready() <-chan struct{}
 	// Hold is told of a mail that is not sent before the next Rewind, because its
@@ -31,16 +31,16 @@ type Outbox interface {
 	Refuse(id uint64, reason string)
 }
 
-// Patient is an [Outbox] that lets mail wait for more to go with it. The
+// Batcher is an [Outbox] that lets messages wait for more to go with them. The
 // uplink wakes when that has waited long enough.
-type Patient interface {
+type Batcher interface {
 	Outbox
 	// Due says when Next will give mail that waits now, though nothing comes to
 	// go with it; the zero time when none waits.
 	Due() time.Time
-	// Hurry ends all waiting until the next Rewind. It is called at an orderly
+	// Flush ends all waiting until the next Rewind. It is called at an orderly
 	// end.
-	Hurry()
+	Flush()
 }
 
 // Subscription is a topic filter to be subscribed to on every connection.
@@ -69,8 +69,8 @@ type Message struct {
 	Lost func() bool
 }
 
-// Cut reports whether only the payload's beginning is here; see Size.
-func (m Message) Cut() bool { return m.Size > len(m.Payload) }
+// Truncated reports whether only the payload's beginning is here; see Size.
+func (m Message) Truncated() bool { return m.Size > len(m.Payload) }
 
 // Status is the state of the link, for people and for the safety of pins.
 type Status struct {
@@ -94,7 +94,7 @@ type Status struct {
 	Undelivered string
 	// Ping is how often a ping goes because connections are given up on which
 	// nothing has been sent for Idle; both are 0 where they are not.
-	Ping, Idle time.Duration
+	PingEvery, IdleTimeout time.Duration
 	// Published counts the messages for which a PUBACK has come since the start.
 	// A batch of readings is one.
 	Published uint64

@@ -129,7 +129,7 @@ func checkNetworkFailure(t *testing.T, dial dialer, says string) {
 			longest = below
 			return 0
 		})
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		began := time.Now()
 		p := b.accept(false)
 		if d := time.Since(began); d > times*(connectTimeout+2*time.Second) {

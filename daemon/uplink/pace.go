@@ -123,7 +123,7 @@ func (p *pace) wait(now time.Time) time.Duration {
 }
 
 // alone says for how long this message may not go, though others may.
-func (p *pace) alone(m Mail, now time.Time) time.Duration {
+func (p *pace) alone(m Publication, now time.Time) time.Duration {
 	if !p.bounds() || packetSize(m) <= largeBytes {
 		return 0
 	}
@@ -131,7 +131,7 @@ func (p *pace) alone(m Mail, now time.Time) time.Duration {
 }
 
 // spend notes that a message goes now.
-func (p *pace) spend(m Mail, now time.Time) {
+func (p *pace) spend(m Publication, now time.Time) {
 	if p.bounds() {
 		p.messages.level--
 		p.bytes.level -= float64(packetSize(m))
@@ -139,7 +139,7 @@ func (p *pace) spend(m Mail, now time.Time) {
 	}
 }
 
-func packetSize(m Mail) int { return len(m.Payload) + len(m.Topic) + packetBytes }
+func packetSize(m Publication) int { return len(m.Payload) + len(m.Topic) + packetBytes }
 
 // halve halves the rate.
 func (p *pace) halve() {

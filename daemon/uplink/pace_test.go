@@ -64,7 +64,7 @@ func TestBrokerThatDropsTheExcess(t *testing.T) {
 			l := run(t, c)
 			var sent []<-chan error
 			for i := range n {
-				sent = append(sent, l.queue.Put("t", []byte(strconv.Itoa(i))))
+				sent = append(sent, l.queue.Publish("t", []byte(strconv.Itoa(i))))
 			}
 			connections := 0
 			var left []int
@@ -113,7 +113,7 @@ func drops(p *peer, most int) (dropped int) {
 // send sends messages of a size for d as fast as the pace lets them go, from
 // when it was last used, and gives when each went.
 func send(p *pace, size int, d time.Duration) (at []time.Time) {
-	m := Mail{Payload: make([]byte, size-packetBytes)}
+	m := Publication{Payload: make([]byte, size-packetBytes)}
 	now := p.filled
 	for end := now.Add(d); now.Before(end); {
 		if w := p.wait(now); w > 0 {
@@ -204,7 +204,7 @@ func TestBacklogIsPacedOnAWS(t *testing.T) {
 				b := newBroker(t)
 				l := run(t, config(b))
 				for i := range n {
-					l.queue.Put("t", []byte(strconv.Itoa(i)))
+					l.queue.Publish("t", []byte(strconv.Itoa(i)))
 				}
 				p := b.accept(false)
 				began := time.Now()
@@ -231,7 +231,7 @@ func TestNoPubackHalvesTheRate(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, paced(b))
 		for i := range 300 {
-			l.queue.Put("t", []byte(strconv.Itoa(i)))
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
 		}
 		p := b.accept(false)
 		for { // reads all, acknowledges nothing
@@ -264,7 +264,7 @@ func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 		l := run(t, b.config())
 		const n = 300
 		for i := range n {
-			l.queue.Put("t", []byte(strconv.Itoa(i)))
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
 		}
 		p := b.accept(false)
 		for range l.cfg.Window {
@@ -286,11 +286,11 @@ func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 		const more = 6
 		for i := range more { // half a minute of acknowledgements
 			<-time.After(5 * time.Second)
-			l.queue.Put("t", []byte(strconv.Itoa(n+i)))
+			l.queue.Publish("t", []byte(strconv.Itoa(n+i)))
 			backlog(n+i, 1)
 		}
 		for i := range n {
-			l.queue.Put("t", []byte(strconv.Itoa(n+more+i)))
+			l.queue.Publish("t", []byte(strconv.Itoa(n+more+i)))
 		}
 		if d := backlog(n+more, n); d != 0 {
 			t.Errorf("when the rate had come back, %d messages took %v", n, d)
@@ -307,7 +307,7 @@ func TestPacedEnd(t *testing.T) {
 		p := b.accept(false)
 		synctest.Wait()
 		for i := range 100 {
-			l.queue.Put("t", []byte(strconv.Itoa(i)))
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
 		}
 		l.cancel()
 		for i := range 100 {
@@ -328,7 +328,7 @@ func TestUrgentMailPassesWhatHadToWait(t *testing.T) {
 		c.Outbox = box
 		l := run(t, c)
 		for range 8 {
-			box.Put("t", make([]byte, 96<<10))
+			box.Publish("t", make([]byte, 96<<10))
 		}
 		p := b.accept(false)
 		large := func() {
@@ -339,7 +339,7 @@ func TestUrgentMailPassesWhatHadToWait(t *testing.T) {
 			}
 		}
 		large()
-		box.answer.Store(&Mail{ID: 1 << 40, Topic: "answers", Payload: []byte("done")})
+		box.answer.Store(&Publication{ID: 1 << 40, Topic: "answers", Payload: []byte("done")})
 		p.puback(p.delivery("answers", "done"))
 		for range 7 {
 			large()
@@ -351,10 +351,10 @@ func TestUrgentMailPassesWhatHadToWait(t *testing.T) {
 // urgent is a queue with one message ahead of all others.
 type urgent struct {
 	*Queue
-	answer atomic.Pointer[Mail]
+	answer atomic.Pointer[Publication]
 }
 
-func (u *urgent) Next() (Mail, bool) {
+func (u *urgent) Next() (Publication, bool) {
 	if m := u.answer.Swap(nil); m != nil {
 		return *m, true
 	}

@@ -13,7 +13,7 @@ type slow struct {
 	*Queue
 	wait  time.Duration
 	since time.Time
-	next  *Mail
+	next  *Publication
 	hurry bool
 }
 
@@ -22,16 +22,16 @@ func (s *slow) Rewind() {
 	s.Queue.Rewind()
 }
 
-func (s *slow) Next() (Mail, bool) {
+func (s *slow) Next() (Publication, bool) {
 	if s.next == nil {
 		m, ok := s.Queue.Next()
 		if !ok {
-			return Mail{}, false
+			return Publication{}, false
 		}
 		s.next, s.since = &m, time.Now()
 	}
 	if !s.hurry && time.Since(s.since) < s.wait {
-		return Mail{}, false
+		return Publication{}, false
 	}
 	m := *s.next
 	s.next = nil
@@ -45,7 +45,7 @@ func (s *slow) Due() time.Time {
 	return s.since.Add(s.wait)
 }
 
-func (s *slow) Hurry() { s.hurry = true }
+func (s *slow) Flush() { s.hurry = true }
 
 // Mail that waits goes when its time has come, to the moment, although nothing
 // else happens; whether that is before or after the loop turns by itself.
@@ -61,7 +61,7 @@ func TestPatientOutbox(t *testing.T) {
 			synctest.Wait()
 			for range 3 {
 				began := time.Now()
-				box.Put("t", []byte("1"))
+				box.Publish("t", []byte("1"))
 				p.puback(p.delivery("t", "1"))
 				if d := time.Since(began); d != wait {
 					t.Errorf("came after %v, want %v", d, wait)
@@ -81,7 +81,7 @@ func TestPatientOutboxAtTheEnd(t *testing.T) {
 		c.Outbox = box
 		l := run(t, c)
 		p := b.accept(false)
-		done := box.Put("t", []byte("1"))
+		done := box.Publish("t", []byte("1"))
 		p.quiet(time.Second)
 		l.cancel()
 		began := time.Now()

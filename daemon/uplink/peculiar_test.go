@@ -104,7 +104,7 @@ func TestSubackCodeThatStays(t *testing.T) {
 		if st := l.Status(); !st.Connected || !slices.Equal(st.Denied, []string{"orders"}) {
 			t.Errorf("status: %+v", st)
 		}
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		p.puback(p.delivery("t", "1"))
 		p.grant("orders", 2) // more than was asked for
 		synctest.Wait()

@@ -54,7 +54,7 @@ func TestPoisonIsSetAside(t *testing.T) {
 				l := run(t, c)
 				var sent []<-chan error
 				for i := range 50 {
-					sent = append(sent, l.queue.Put("t", fmt.Appendf(nil, "%d.", i)))
+					sent = append(sent, l.queue.Publish("t", fmt.Appendf(nil, "%d.", i)))
 				}
 				bad := fmt.Sprintf("%d.", at)
 				p, hangUps := picky(b, 30*time.Second, says(bad))
@@ -62,7 +62,7 @@ func TestPoisonIsSetAside(t *testing.T) {
 					if l.code() != string(health.PublishDenied) || settled(sent[at]) != "" {
 						t.Errorf("alone it is %v", l.Status().Err)
 					}
-					sent = append(sent, l.queue.Put("t", []byte("next")))
+					sent = append(sent, l.queue.Publish("t", []byte("next")))
 					p.puback(p.delivery("t", "next"))
 					p.delivery("t", bad)
 					p.hangUp()
@@ -90,17 +90,17 @@ func TestTrialGoesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		bad := l.queue.Put("t", []byte("bad"))
+		bad := l.queue.Publish("t", []byte("bad"))
 		for range 3 {
 			p := b.accept(true)
 			p.delivery("t", "bad")
 			p.hangUp()
 		}
 		p := b.accept(true)
-		l.queue.Put("other", []byte("1"))
+		l.queue.Publish("other", []byte("1"))
 		before := p.delivery("other", "1")
-		l.queue.Put("t", []byte("good"))
-		l.queue.Put("other", []byte("2"))
+		l.queue.Publish("t", []byte("good"))
+		l.queue.Publish("other", []byte("2"))
 		p.quiet(5 * time.Second)
 		p.puback(before)
 		trial := p.delivery("t", "good")
@@ -125,8 +125,8 @@ func TestPoisonBehindAGreeting(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, greeting(b))
 		box := l.cfg.Outbox.(*greeter)
-		bad := box.Put("t", []byte("poison"))
-		good := box.Put("t", []byte("good"))
+		bad := box.Publish("t", []byte("poison"))
+		good := box.Publish("t", []byte("good"))
 		p, _ := picky(b, time.Minute, says("poison"))
 		if got := settled(bad); !strings.HasPrefix(got, "cannot be sent: refused") || settled(good) != "acknowledged" {
 			t.Errorf("message is %q", got)
@@ -143,9 +143,9 @@ func TestPoisonInABacklogBehindAGreeting(t *testing.T) {
 		l := run(t, greeting(b))
 		box := l.cfg.Outbox.(*greeter)
 		var good []<-chan error
-		bad := box.Put("t", []byte("poison"))
+		bad := box.Publish("t", []byte("poison"))
 		for i := range 60 {
-			good = append(good, box.Put("t", fmt.Append(nil, i)))
+			good = append(good, box.Publish("t", fmt.Append(nil, i)))
 		}
 		for range 40 {
 			p := b.accept(true)
@@ -193,9 +193,9 @@ func TestDenialSetsNothingAside(t *testing.T) {
 		box := l.cfg.Outbox.(*greeter)
 		var sent []<-chan error
 		for range 20 {
-			sent = append(sent, box.Put("t", []byte("x")))
+			sent = append(sent, box.Publish("t", []byte("x")))
 		}
-		fine := box.Put("other", []byte("fine"))
+		fine := box.Publish("other", []byte("fine"))
 		allowed := time.Now().Add(5 * time.Hour)
 		p, hangUps := picky(b, 2*time.Hour, func(m *packets.PublishPacket) bool {
 			return m.TopicName == "t" && time.Now().Before(allowed)
@@ -216,7 +216,7 @@ func TestDenialSetsNothingAside(t *testing.T) {
 type greeter struct {
 	*Queue
 	mu    sync.Mutex
-	hello *Mail
+	hello *Publication
 	n     uint64
 }
 
@@ -230,11 +230,11 @@ func (g *greeter) Rewind() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.n++
-	g.hello = &Mail{ID: 1<<40 + g.n, Topic: "t", Payload: []byte("hello")}
+	g.hello = &Publication{ID: 1<<40 + g.n, Topic: "t", Payload: []byte("hello")}
 	g.Queue.Rewind()
 }
 
-func (g *greeter) Next() (Mail, bool) {
+func (g *greeter) Next() (Publication, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if m := g.hello; m != nil {

@@ -32,7 +32,7 @@ type second struct {
 
 // add counts a message, and reports whether it comes when so much was sent already
 // as AWS IoT Core takes in a second.
-func (c *second) add(m Mail, now time.Time) (fast bool) {
+func (c *second) add(m Publication, now time.Time) (fast bool) {
 	if now.Sub(c.began) >= time.Second {
 		*c = second{began: now}
 	}
@@ -70,7 +70,7 @@ func (s *session) identifier() uint16 {
 }
 
 // put has a message written, at the latest by the next flush.
-func (s *session) put(packet uint16, m Mail) {
+func (s *session) put(packet uint16, m Publication) {
 	s.out = appendPublish(s.out, packet, m.Topic, m.Payload)
 	if len(s.out) >= recordBytes {
 		s.flush()

@@ -42,7 +42,7 @@ func TestWindowIsOneRecord(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		for range 5 {
-			l.queue.Put("t", []byte("m"))
+			l.queue.Publish("t", []byte("m"))
 		}
 		p := b.accept(true)
 		must(t, p.conn.SetReadDeadline(time.Now().Add(time.Minute)))
@@ -72,7 +72,7 @@ func TestPubacksInAnyOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		first, second := l.queue.Put("t", []byte("1")), l.queue.Put("t", []byte("2"))
+		first, second := l.queue.Publish("t", []byte("1")), l.queue.Publish("t", []byte("2"))
 		p := b.accept(true)
 		one, two := p.delivery("t", "1"), p.delivery("t", "2")
 		p.puback(two)
@@ -94,11 +94,11 @@ func TestPubacksInAnyOrder(t *testing.T) {
 func TestLargeMessagesLeaveNoRoomBehind(t *testing.T) {
 	near, far := newPipe()
 	s := &session{conn: newConn(near, near)}
-	s.put(1, Mail{Topic: "t", Payload: []byte("small")})
+	s.put(1, Publication{Topic: "t", Payload: []byte("small")})
 	if len(s.out) == 0 {
 		t.Error("a small message does not wait for others")
 	}
-	s.put(2, Mail{Topic: "t", Payload: make([]byte, 3*recordBytes)})
+	s.put(2, Publication{Topic: "t", Payload: make([]byte, 3*recordBytes)})
 	if len(s.out) != 0 || cap(s.out) > keptBytes {
 		t.Errorf("%d bytes wait, of %d", len(s.out), cap(s.out))
 	}
@@ -121,7 +121,7 @@ func TestWriteToADeadConnection(t *testing.T) {
 		p := b.accept(false)
 		synctest.Wait()
 		p.reset()
-		done := l.queue.Put("t", []byte(strings.Repeat("x", 100<<10))) // more than the pipe takes
+		done := l.queue.Publish("t", []byte(strings.Repeat("x", 100<<10))) // more than the pipe takes
 		p = b.accept(true)
 		p.puback(p.delivery("t", strings.Repeat("x", 100<<10)))
 		synctest.Wait()
@@ -143,7 +143,7 @@ func TestPingsWhilePublishing(t *testing.T) {
 		p := b.accept(false)
 		for range 40 {
 			synctest.Wait()
-			l.queue.Put("t", []byte("m"))
+			l.queue.Publish("t", []byte("m"))
 			p.puback(p.delivery("t", "m")) // read answers the pings
 			<-time.After(5 * time.Second)
 		}

@@ -14,12 +14,12 @@ type Queue struct {
 
 	mu     sync.Mutex
 	last   uint64
-	mail   []queued // not acknowledged, in the order of Put
+	mail   []queued // not acknowledged, in the order of Publish
 	unsent int      // index of the first that Next has not given
 }
 
 type queued struct {
-	Mail
+	Publication
 	done chan error
 }
 
@@ -28,14 +28,14 @@ func NewQueue() *Queue {
 	return &Queue{ready: make(chan struct{}, 1)}
 }
 
-// Put adds a message. The channel it gives delivers once: nil when the broker
+// Publish queues a message. The channel it gives delivers once: nil when the broker
 // has acknowledged the message, or the reason why it can never be sent. The
 // payload is copied.
-func (q *Queue) Put(topic string, payload []byte) (done <-chan error) {
+func (q *Queue) Publish(topic string, payload []byte) (done <-chan error) {
 	ch := make(chan error, 1)
 	q.mu.Lock()
 	q.last++
-	q.mail = append(q.mail, queued{Mail{ID: q.last, Topic: topic, Payload: bytes.Clone(payload)}, ch})
+	q.mail = append(q.mail, queued{Publication{ID: q.last, Topic: topic, Payload: bytes.Clone(payload)}, ch})
 	q.mu.Unlock()
 	select {
 	case q.ready <- struct{}{}:
@@ -52,14 +52,14 @@ func (q *Queue) Rewind() {
 }
 
 // Next implements [Outbox].
-func (q *Queue) Next() (Mail, bool) {
+func (q *Queue) Next() (Publication, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.unsent == len(q.mail) {
-		return Mail{}, false
+		return Publication{}, false
 	}
 	q.unsent++
-	return q.mail[q.unsent-1].Mail, true
+	return q.mail[q.unsent-1].Publication, true
 }
 
 // Ready implements [Outbox].

@@ -10,9 +10,9 @@ func TestQueue(t *testing.T) {
 		t.Fatal("an empty queue gives something")
 	}
 	payload := []byte("1")
-	one := q.Put("a", payload)
+	one := q.Publish("a", payload)
 	payload[0] = 'x'
-	two, three := q.Put("b", []byte("2")), q.Put("c", []byte("3"))
+	two, three := q.Publish("b", []byte("2")), q.Publish("c", []byte("3"))
 	<-q.Ready()
 	first, _ := q.Next()
 	second, _ := q.Next()
@@ -34,7 +34,7 @@ func TestQueue(t *testing.T) {
 	if a, b, c := settled(one), settled(two), settled(three); a != "cannot be sent: too big" || b != "acknowledged" || c != "" {
 		t.Errorf("got %q, %q, %q", a, b, c)
 	}
-	q.Put("d", nil)
+	q.Publish("d", nil)
 	if m, ok := q.Next(); !ok || m.Topic != "d" {
 		t.Errorf("after a refusal: %+v", m)
 	}

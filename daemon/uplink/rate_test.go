@@ -45,7 +45,7 @@ func TestBacklogUsesTheRate(t *testing.T) {
 				l := run(t, paced(b))
 				payload := make([]byte, size)
 				for range min(awsMessages, awsBytes/size)*seconds*11/10 + 40 {
-					l.queue.Put("test/topic", payload)
+					l.queue.Publish("test/topic", payload)
 				}
 				p := b.accept(false)
 				began := time.Now()
@@ -97,7 +97,7 @@ func TestMixedSizesKeepTheRate(t *testing.T) {
 			case 2:
 				size = random.IntN(8 << 10)
 			}
-			l.queue.Put("test/topic", make([]byte, size))
+			l.queue.Publish("test/topic", make([]byte, size))
 		}
 		p := b.accept(false)
 		var all []arrival

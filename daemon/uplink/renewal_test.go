@@ -128,7 +128,7 @@ func TestOverTCP(t *testing.T) {
 	expect[*packets.ConnectPacket](p)
 	p.connack(0, false)
 	for i := range 100 {
-		done := l.queue.Put("t", []byte{byte(i)})
+		done := l.queue.Publish("t", []byte{byte(i)})
 		p.puback(expect[*packets.PublishPacket](p).MessageID)
 		must(t, <-done)
 	}

@@ -40,7 +40,7 @@ func TestRivalOfABusyBoard(t *testing.T) {
 				b := newBroker(t)
 				l := run(t, b.config())
 				for i := range n {
-					l.queue.Put(fmt.Sprint("t", i%topics), fmt.Append(nil, i))
+					l.queue.Publish(fmt.Sprint("t", i%topics), fmt.Append(nil, i))
 				}
 				for i := range 14 {
 					sent := kick(b)
@@ -107,7 +107,7 @@ func TestDenialIsNoRival(t *testing.T) {
 		c.KeepAlive = 7 * time.Hour // an unread ping would make a reset of a hang-up
 		l := run(t, c)
 		for i := range 40 {
-			l.queue.Put("t", fmt.Append(nil, i))
+			l.queue.Publish("t", fmt.Append(nil, i))
 		}
 		never := func(why string) *peer {
 			t.Helper()

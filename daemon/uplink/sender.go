@@ -21,7 +21,7 @@ func (s *session) flow(ctx context.Context) {
 	s.hearing.again = looked
 	s.rewind()
 	for !s.conn.over() {
-		s.l.cfg.Turn()
+		s.l.cfg.Heartbeat()
 		more, wait := false, turnEvery
 		if !s.listening() && !s.retrying(ctx) && !s.attending(ctx) {
 			more, wait = s.fill()
@@ -151,7 +151,7 @@ func (s *session) room() int {
 }
 
 // take gives the next message: the one that had to wait, or the outbox's.
-func (s *session) take() (Mail, bool) {
+func (s *session) take() (Publication, bool) {
 	if m := s.head; m != nil {
 		s.head = nil
 		return *m, true
@@ -161,7 +161,7 @@ func (s *session) take() (Mail, bool) {
 
 // patience says how long the outbox will give nothing of itself.
 func (s *session) patience() time.Duration {
-	if p, ok := s.l.cfg.Outbox.(Patient); ok {
+	if p, ok := s.l.cfg.Outbox.(Batcher); ok {
 		if due := p.Due(); !due.IsZero() {
 			return min(turnEvery, max(0, time.Until(due)))
 		}
@@ -170,7 +170,7 @@ func (s *session) patience() time.Duration {
 }
 
 // publish sends one message.
-func (s *session) publish(m Mail) {
+func (s *session) publish(m Publication) {
 	now := time.Now()
 	s.sent, s.asked = true, now
 	s.l.pace.spend(m, now)
@@ -313,8 +313,8 @@ func (s *session) leave() {
 // drain sends and awaits acknowledgements until nothing is left or the time
 // for it is over.
 func (s *session) drain() {
-	if p, ok := s.l.cfg.Outbox.(Patient); ok {
-		p.Hurry()
+	if p, ok := s.l.cfg.Outbox.(Batcher); ok {
+		p.Flush()
 	}
 	end := time.Now().Add(s.l.cfg.Drain)
 	for {

@@ -38,12 +38,12 @@ type session struct {
 	up      time.Time
 	window  []flight // in flight, in the order sent
 	transit transit
-	head    *Mail  // taken from the outbox; it waits to be sent
-	out     []byte // published, and not yet written
-	packet  uint16 // the packet identifier last used
-	parting uint16 // that of the farewell, until its PUBACK has come
-	again   bool   // another connection is asked for
-	trial   bool   // what is in flight tries a held topic, alone
+	head    *Publication // taken from the outbox; it waits to be sent
+	out     []byte       // published, and not yet written
+	packet  uint16       // the packet identifier last used
+	parting uint16       // that of the farewell, until its PUBACK has come
+	again   bool         // another connection is asked for
+	trial   bool         // what is in flight tries a held topic, alone
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
 	second  second

@@ -10,7 +10,7 @@ import (
 )
 
 func farewell(c *Config) {
-	c.Farewell = func() Mail { return Mail{Topic: "status", Payload: []byte("offline")} }
+	c.Farewell = func() Publication { return Publication{Topic: "status", Payload: []byte("offline")} }
 }
 
 // An orderly end: first what is in flight and in the outbox, then the
@@ -24,7 +24,7 @@ func TestOrderlyEnd(t *testing.T) {
 		l := run(t, c)
 		var done []<-chan error
 		for i := range 4 {
-			done = append(done, l.queue.Put("t", []byte(strconv.Itoa(i))))
+			done = append(done, l.queue.Publish("t", []byte(strconv.Itoa(i))))
 		}
 		p := b.accept(false)
 		first, second := p.delivery("t", "0"), p.delivery("t", "1")
@@ -61,7 +61,7 @@ func TestEndWithoutPubacks(t *testing.T) {
 		c.Drain = 3 * time.Second
 		farewell(&c)
 		l := run(t, c)
-		done := l.queue.Put("t", []byte("1"))
+		done := l.queue.Publish("t", []byte("1"))
 		p := b.accept(false)
 		p.delivery("t", "1")
 		l.cancel()
@@ -90,7 +90,7 @@ func TestEndWithAStalledPeer(t *testing.T) {
 		l := run(t, c)
 		p := b.accept(false)
 		synctest.Wait()
-		l.queue.Put("t", make([]byte, 100<<10))
+		l.queue.Publish("t", make([]byte, 100<<10))
 		synctest.Wait()
 		began := time.Now()
 		l.cancel()
@@ -148,7 +148,7 @@ func TestRunAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		done := l.queue.Put("t", []byte("1"))
+		done := l.queue.Publish("t", []byte("1"))
 		p := b.accept(false)
 		p.delivery("t", "1")
 		l.end(t, p)

@@ -25,7 +25,7 @@ func staleOf(c Config) (all []stale) {
 	for _, s := range c.Subscriptions {
 		seen[s.Filter] = true
 	}
-	for _, f := range c.Stale {
+	for _, f := range c.Unsubscribe {
 		if !seen[f] && badFilter(f) == "" {
 			seen[f] = true
 			all = append(all, stale{filter: f})
@@ -52,8 +52,8 @@ func (s *session) giveUp(ctx context.Context) error {
 			l.cfg.Log.Info("subscription of an earlier configuration is ended", "filter", shown(filter))
 		}
 		l.stale = l.stale[1:]
-		if l.cfg.Released != nil {
-			l.cfg.Released(filter)
+		if l.cfg.Unsubscribed != nil {
+			l.cfg.Unsubscribed(filter)
 		}
 	}
 	s.phase, s.subject = Idle, ""

@@ -13,8 +13,8 @@ import (
 func moved(b *broker, stale ...string) (c Config, released *[]string) {
 	released = &[]string{}
 	c = orders(b)
-	c.Stale = stale
-	c.Released = func(f string) { *released = append(*released, f) }
+	c.Unsubscribe = stale
+	c.Unsubscribed = func(f string) { *released = append(*released, f) }
 	return c, released
 }
 
@@ -37,7 +37,7 @@ func TestStaleFiltersAreGivenUp(t *testing.T) {
 		b := newBroker(t)
 		c, released := moved(b, "old/orders", "orders", "older/#", "old/orders", "", "a#")
 		l := run(t, c)
-		sent := l.queue.Put("t", []byte("1"))
+		sent := l.queue.Publish("t", []byte("1"))
 		p := b.accept(true)
 		p.grant("orders", 1)
 		p.publish("old/orders", "queued", 1, 5, false) // may come before, and still

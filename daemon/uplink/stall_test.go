@@ -39,7 +39,7 @@ func TestStalledPeer(t *testing.T) {
 		p := b.accept(false)
 		synctest.Wait()
 		began := time.Now()
-		l.queue.Put("t", make([]byte, 100<<10)) // nobody reads
+		l.queue.Publish("t", make([]byte, 100<<10)) // nobody reads
 		p2 := b.raw()
 		if d := time.Since(began); d < 5*time.Second || d > 8*time.Second {
 			t.Errorf("a stall was seen after %v", d)
@@ -120,7 +120,7 @@ func TestKillsLoseNothingAndLeakNothing(t *testing.T) {
 		total := kills*2 + 30
 		var done []<-chan error
 		for i := range total {
-			done = append(done, l.queue.Put("t", []byte(strconv.Itoa(i))))
+			done = append(done, l.queue.Publish("t", []byte(strconv.Itoa(i))))
 		}
 		acked := map[string]bool{}
 		goroutines := 0

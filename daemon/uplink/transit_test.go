@@ -49,7 +49,7 @@ func TestLittleIsUnderWayOnASlowLink(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		for range n {
-			l.queue.Put("batch", make([]byte, size))
+			l.queue.Publish("batch", make([]byte, size))
 		}
 		p := b.accept(false)
 		began, waited := time.Now(), time.Duration(0)
@@ -100,7 +100,7 @@ func TestMuchIsUnderWayOnALongLink(t *testing.T) {
 		c.Window = 64
 		l := run(t, c)
 		for range n {
-			l.queue.Put("batch", make([]byte, size))
+			l.queue.Publish("batch", make([]byte, size))
 		}
 		p := b.accept(false)
 		began, last := time.Now(), time.Now()
@@ -126,7 +126,7 @@ func TestMuchIsUnderWayOnALongLink(t *testing.T) {
 func (q *Queue) first(topic string, payload []byte) {
 	q.mu.Lock()
 	q.last++
-	m := queued{Mail{ID: q.last, Topic: topic, Payload: payload}, make(chan error, 1)}
+	m := queued{Publication{ID: q.last, Topic: topic, Payload: payload}, make(chan error, 1)}
 	q.mail = append(q.mail[:q.unsent:q.unsent], append([]queued{m}, q.mail[q.unsent:]...)...)
 	q.mu.Unlock()
 	select {

@@ -15,7 +15,7 @@ import (
 // willing gives a link with a will.
 func willing(b *broker) Config {
 	c := orders(b)
-	c.Will = &Mail{Topic: "status", Payload: []byte("offline")}
+	c.Will = &Publication{Topic: "status", Payload: []byte("offline")}
 	return c
 }
 
