@@ -137,7 +137,7 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	var failed *sampler.ReadError
 	switch {
 	case errors.Is(err, sampler.ErrUnknown):
-		return nil, &local.Error{Code: unknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(d.sensorNames(), ", "))}
+		return nil, &local.Error{Code: unknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.o.Config.Sensors), ", "))}
 	case errors.As(err, &failed):
 		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: d.health.CureOf(failed.Code, call.Sensor)}
 	case err != nil:
@@ -150,12 +150,4 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 		}
 	}
 	return r, nil
-}
-
-func (d *Daemon) sensorNames() []string {
-	names := make([]string, 0, len(d.o.Config.Sensors))
-	for _, c := range d.o.Config.Sensors {
-		names = append(names, c.Name)
-	}
-	return names
 }

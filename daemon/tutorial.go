@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/topic"
 	"fieldpost/daemon/uplink"
 	"fieldpost/daemon/visible"
 )
@@ -136,7 +137,7 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 			case m.Truncated():
 				o.Log.Warn("message is too large to be printed", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
 				continue
-			case !uplink.Matches(o.Topic, m.Topic):
+			case !topic.Matches(o.Topic, m.Topic):
 				o.stray(m, &strays)
 				continue
 			}

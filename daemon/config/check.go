@@ -148,8 +148,9 @@ func (l *loader) topics(c *Config) {
 			continue
 		}
 		for _, t := range filled[path]() {
-			if err := checkTopic(t); err != nil {
-				l.fail(path, err.Error(), l.nodes[path].Value)
+			written := l.nodes[path].Value
+			if err := checkTopic(t, written); err != nil {
+				l.fail(path, err.Error(), written)
 				break
 			}
 		}

@@ -48,7 +48,7 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"batches of unknown size", batched("{within: 5s}"), "fieldpost.yaml:3: readings.batch.max: is missing; without it there are no batches"},
 		{"batches by a number", batched("20"), "fieldpost.yaml:3: readings.batch: want keys with values, not a single value"},
 		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: a number with a leading zero, which others read as octal; put it in quotes (got 007)"},
-		{"slashes come with a sensor's name", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{thing}/{sensor}/a/b/c/d/e/f'}\n", "fieldpost.yaml:3: readings.topic: has 8 slashes once filled in, want at most 7 (got x/{thing}/{sensor}/a/b/c/d/e/f)"},
+		{"slashes come with a sensor's name", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{thing}/{sensor}/a/b/c/d/e/f'}\n", "fieldpost.yaml:3: readings.topic: once filled in, has 8 slashes, want at most 7 (got x/{thing}/{sensor}/a/b/c/d/e/f)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := refused(t, tt.text); got != tt.want {
@@ -66,7 +66,7 @@ func batched(batch string) string {
 // The length of a topic is the one with the sensor's name in it.
 func TestTopicIsTooLongWithOneSensor(t *testing.T) {
 	text := "thing: a\nbroker: {endpoint: a}\nreadings: {topic: '" + strings.Repeat("x", 220) + "/{sensor}'}\nsensors:\n- {name: " + strings.Repeat("s", 40) + ", chip: thermal}\n"
-	if got := refused(t, text); !strings.Contains(got, "readings.topic: is 261 bytes long once filled in") {
+	if got := refused(t, text); !strings.Contains(got, "readings.topic: once filled in, is 261 bytes long, want at most 256") {
 		t.Errorf("got %s", got)
 	}
 }

@@ -76,21 +76,21 @@ var refusedTopics = []refusal{
 	{
 		name: "wildcard",
 		text: "commands: {topic: 'a/+'}\n",
-		want: `fieldpost.yaml:5: commands.topic: want one topic, without the wildcards + and # (got a/+)`,
+		want: `fieldpost.yaml:5: commands.topic: has a wildcard, want one topic without + and # (got a/+)`,
 	},
 	{
 		name: "NUL in a topic",
 		text: "commands: {topic: \"a\\0b\"}\n",
-		want: `fieldpost.yaml:5: commands.topic: may not hold control characters (got "a\x00b")`,
+		want: `fieldpost.yaml:5: commands.topic: has control characters (got "a\x00b")`,
 	},
 	{
 		name: "too many slashes",
 		text: "commands: {topic: a/b/c/d/e/f/g/h/i}\n",
-		want: `fieldpost.yaml:5: commands.topic: has 8 slashes once filled in, want at most 7 (got a/b/c/d/e/f/g/h/i)`,
+		want: `fieldpost.yaml:5: commands.topic: has 8 slashes, want at most 7 (got a/b/c/d/e/f/g/h/i)`,
 	},
 	{
 		name: "long topic",
 		text: "commands: {topic: " + strings.Repeat("é", 130) + "}\n",
-		want: `fieldpost.yaml:5: commands.topic: is 260 bytes long once filled in, want at most 256 (got ` + strings.Repeat("é", 30) + `...)`,
+		want: `fieldpost.yaml:5: commands.topic: is 260 bytes long, want at most 256 (got ` + strings.Repeat("é", 30) + `...)`,
 	},
 }

@@ -6,7 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
+
+	"fieldpost/daemon/topic"
 )
 
 // ReadingsTopic gives the topic of a sensor's readings, faults and gaps. For
@@ -56,32 +57,15 @@ func checkPlaceholders(topic string, known []string) error {
 	return nil
 }
 
-// The limits of AWS IoT Core ("Message broker and protocol limits and
-// quotas"). Other brokers allow more; nobody needs it.
-const (
-	maxTopic   = 256 // bytes
-	maxSlashes = 7
-)
-
-// checkTopic checks a topic with its placeholders filled in: MQTT 3.1.1,
-// section 4.7, and the limits above. The prefix of Basic Ingest,
-// $aws/rules/NAME/, counts for neither of them.
-func checkTopic(topic string) error {
-	counted := topic
-	if rest, ok := strings.CutPrefix(topic, "$aws/rules/"); ok {
-		_, counted, _ = strings.Cut(rest, "/")
+// checkTopic checks a topic with its placeholders filled in; written is how it stands
+// in the file.
+func checkTopic(filled, written string) error {
+	if filled == "" {
+		return nil // none
 	}
-	switch slashes := strings.Count(counted, "/"); {
-	case strings.ContainsAny(topic, "+#"):
-		return errors.New("want one topic, without the wildcards + and #")
-	case strings.HasPrefix(topic, "$share/"):
-		return errors.New("want a topic, not a shared subscription: nothing is published to one, and its messages go to any one of its members")
-	case strings.ContainsFunc(topic, unicode.IsControl):
-		return errors.New("may not hold control characters")
-	case len(counted) > maxTopic:
-		return fmt.Errorf("is %d bytes long once filled in, want at most %d", len(counted), maxTopic)
-	case slashes > maxSlashes:
-		return fmt.Errorf("has %d slashes once filled in, want at most %d", slashes, maxSlashes)
+	err := topic.Check(filled)
+	if err != nil && filled != written {
+		return fmt.Errorf("once filled in, %w", err)
 	}
-	return nil
+	return err
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"fieldpost/daemon/topic"
 )
 
 // MQTT 3.1.1 has no word for a PUBLISH that is denied. AWS IoT Core hangs up; others
@@ -108,8 +110,8 @@ func (h *hearing) next() {
 }
 
 // covering gives the subscription of the configuration that brings the topic.
-func (l *Link) covering(topic string) (filter string, ok bool) {
-	i := slices.IndexFunc(l.cfg.Subscriptions, func(sub Subscription) bool { return Matches(sub.Filter, topic) })
+func (l *Link) covering(name string) (filter string, ok bool) {
+	i := slices.IndexFunc(l.cfg.Subscriptions, func(sub Subscription) bool { return topic.Matches(sub.Filter, name) })
 	if i < 0 {
 		return "", false
 	}

@@ -184,10 +184,13 @@ func (l *Link) drop(why string, p *incoming) {
 	}
 }
 
+// topicShown is how many bytes of a topic the log has.
+const topicShown = 256
+
 // shown is a topic for the log, as long as any that AWS IoT Core takes.
 func shown(topic string) string {
-	if len(topic) <= maxTopic {
+	if len(topic) <= topicShown {
 		return topic
 	}
-	return topic[:maxTopic] + "..."
+	return topic[:topicShown] + "..."
 }

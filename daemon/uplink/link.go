@@ -15,6 +15,7 @@ import (
 
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/topic"
 )
 
 const (
@@ -134,7 +135,7 @@ func validate(c Config) error {
 		return fmt.Errorf("window: want 1 to 64 (got %d)", c.Window)
 	case !slices.Contains([]Limits{"", LimitsAuto, LimitsAWS, LimitsNone}, c.Limits):
 		return fmt.Errorf("limits: want auto, aws or none (got %q)", c.Limits)
-	case c.Echo.Topic != "" && badTopic(c.Echo.Topic) != "" || c.Echo.Within < 0:
+	case c.Echo.Topic != "" && topic.Check(c.Echo.Topic) != nil || c.Echo.Within < 0:
 		return fmt.Errorf("echo: want a topic that can be published to, and no negative time (got %q, %v)", c.Echo.Topic, c.Echo.Within)
 	case c.Drain < 0:
 		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
@@ -148,8 +149,8 @@ func validate(c Config) error {
 	}
 	seen := map[string]bool{}
 	for _, s := range c.Subscriptions {
-		if bad := badFilter(s.Filter); bad != "" {
-			return fmt.Errorf("subscription: filter %q %s", s.Filter, bad)
+		if err := topic.CheckFilter(s.Filter); err != nil {
+			return fmt.Errorf("subscription: filter %q %w", s.Filter, err)
 		}
 		if s.QoS > 1 || seen[s.Filter] {
 			return fmt.Errorf("subscription %q: want it once, at QoS 0 or 1 (got QoS %d)", s.Filter, s.QoS)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"fieldpost/daemon/topic"
 )
 
 // Filters that the session may hold of an earlier configuration are given up on the
@@ -26,7 +28,7 @@ func staleOf(c Config) (all []stale) {
 		seen[s.Filter] = true
 	}
 	for _, f := range c.Unsubscribe {
-		if !seen[f] && badFilter(f) == "" {
+		if !seen[f] && topic.CheckFilter(f) == nil {
 			seen[f] = true
 			all = append(all, stale{filter: f})
 		}
