@@ -255,6 +255,7 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 				if st := r.s.Stats(); !anew || len(crashes) < 150 || st.Dropped == 0 || st.Refused == 0 {
 					t.Errorf("only %d crashes: %+v", len(crashes), st)
 				}
+				t.Logf("%d crashes: %+v", len(crashes), r.s.Stats())
 				for i, c := range crashes {
 					r := newRig(t, c.d, o)
 					if got := r.told(); i >= whole && got != "" {
@@ -273,13 +274,14 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 // live has a spool take records in, fill up, be refused some, have others
 // acknowledged, and stop.
 func live(t *testing.T, r *rig, l *ledger) {
+	r.pad = map[string]string{"air": strings.Repeat("x", 540)} // so that few fill it
 	l.add(r, message.Reading, "air")
 	wait(500 * time.Millisecond)
 	l.add(r, message.Reading, "door")
 	l.add(r, message.Edge, "door")
 	wait(600 * time.Millisecond)
-	for round := range 18 {
-		for range 900 {
+	for round := range 24 {
+		for range 90 {
 			l.add(r, message.Reading, "air")
 		}
 		l.add(r, message.Edge, "door")
@@ -289,7 +291,7 @@ func live(t *testing.T, r *rig, l *ledger) {
 		if round%6 != 1 {
 			continue
 		}
-		items := r.take(200)
+		items := r.take(40)
 		last := len(items) - 1 // a reading: air has the most
 		l.refuse(r, items[last])
 		// What is slow stays, so that what is dropped is written anew for it.
@@ -297,7 +299,7 @@ func live(t *testing.T, r *rig, l *ledger) {
 		wait(3 * time.Second)
 		r.s.Rewind()
 	}
-	l.ack(r, r.take(3000))
+	l.ack(r, r.take(300))
 	wait(2 * time.Second)
 	if err := r.end(); err != nil {
 		t.Fatal(err)

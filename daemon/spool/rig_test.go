@@ -26,6 +26,7 @@ type rig struct {
 	stop context.CancelFunc
 	done chan error
 	seq  map[string]uint64
+	pad  map[string]string // what makes a sensor's records larger
 
 	mu     sync.Mutex
 	faults []string
@@ -113,6 +114,9 @@ func (r *rig) put(x message.Record) {
 	}
 	if x.Sensor == "big" {
 		x.Fields = append(x.Fields, sensors.Field{Name: "pad", Value: strings.Repeat("x", 80<<10)})
+	}
+	if pad := r.pad[x.Sensor]; pad != "" {
+		x.Fields = append(x.Fields, sensors.Field{Name: "pad", Value: pad})
 	}
 	if err := r.s.Append(x); err != nil {
 		r.t.Fatal(err)
