@@ -20,6 +20,7 @@ import (
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
 
@@ -54,13 +55,13 @@ func watchExpiry(t *testing.T, c *dial, left time.Duration) *dated {
 	w.pair(100*365*day, "ca", "unused")
 	w.pair(left, "cert", "key")
 	w.d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
-	fetching := start("credentials", make(chan error, 1), w.d.files.Run)
+	fetching := task.Start("credentials", make(chan error, 1), w.d.files.Run)
 	w.d.open = refresh.New(func() openFiles { return findOpen(cfg, w.dir) }, nil)
-	looking := start("access", make(chan error, 1), w.d.open.Run)
-	telling := start("status", make(chan error, 1), w.d.tell)
+	looking := task.Start("access", make(chan error, 1), w.d.open.Run)
+	telling := task.Start("status", make(chan error, 1), w.d.tell)
 	t.Cleanup(func() {
-		for _, p := range []*part{telling, fetching, looking} {
-			if err := p.stop(time.Minute); err != nil {
+		for _, p := range []*task.Task{telling, fetching, looking} {
+			if err := p.Stop(time.Minute); err != nil {
 				t.Error(err)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"fieldpost/daemon"
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/broker"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/uplink"
 )
 
@@ -53,19 +54,19 @@ func TestSendOrder(t *testing.T) {
 	s.start(cfg).linkedUp(t)
 	log := slog.New(slog.DiscardHandler)
 	ctx := context.Background()
-	a, id, err := daemon.SendOrder(ctx, cfg, "test-send", daemon.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute}, patience, log)
+	a, id, err := client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute}, patience, log)
 	if err != nil || a.Status != "done" || a.State != "on" || a.ID != id || id == "" {
 		t.Errorf("on: %v %q %v", a, id, err)
 	}
-	a, _, err = daemon.SendOrder(ctx, cfg, "test-send", daemon.OrderRequest{Output: "heater", Action: "on", Life: time.Minute}, patience, log)
-	if err != nil || a.Status != "refused" || a.Reason == "" || a.Hint == "" || !strings.Contains(a.String(), a.Hint) {
+	a, _, err = client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "heater", Action: "on", Life: time.Minute}, patience, log)
+	if err != nil || a.Status != "refused" || a.Reason == "" || a.Hint == "" || !strings.Contains(client.AnswerText(a), a.Hint) {
 		t.Errorf("unknown output: %v %v", a, err)
 	}
-	_, id, err = daemon.SendOrder(ctx, cfg, "test-send", daemon.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}, 0, log)
+	_, id, err = client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}, 0, log)
 	if err != nil || id == "" {
 		t.Errorf("without waiting: %q %v", id, err)
 	}
-	_, _, err = daemon.SendOrder(ctx, cfg, "not-allowed", daemon.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}, 0, log)
+	_, _, err = client.SendOrder(ctx, cfg, "not-allowed", client.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}, 0, log)
 	var why *uplink.Explained
 	if !errors.As(err, &why) || why.Code != "connect_refused" || !strings.Contains(why.Hint, "iot:Connect") {
 		t.Errorf("client id that is not allowed: %v", err)
@@ -76,12 +77,12 @@ func TestSendOrder(t *testing.T) {
 func TestSendOrderNobodyAnswers(t *testing.T) {
 	s := newSite(t, nil)
 	cfg := s.config("", "")
-	_, id, err := daemon.SendOrder(context.Background(), cfg, "test-send", daemon.OrderRequest{Output: "pump", Action: "on", Life: time.Minute}, time.Second, slog.New(slog.DiscardHandler))
+	_, id, err := client.SendOrder(context.Background(), cfg, "test-send", client.OrderRequest{Output: "pump", Action: "on", Life: time.Minute}, time.Second, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "no answer came") || !strings.Contains(err.Error(), id) {
 		t.Errorf("got %v for %q", err, id)
 	}
 	cfg.Commands.Topic, cfg.Commands.Answers = "", ""
-	if _, err := daemon.NewOrderer(cfg, "test-send", nil); err == nil || !strings.Contains(err.Error(), "commands.topic") {
+	if _, err := client.NewOrderer(cfg, "test-send", nil); err == nil || !strings.Contains(err.Error(), "commands.topic") {
 		t.Errorf("without a topic: %v", err)
 	}
 }
@@ -97,19 +98,19 @@ func TestPublishAndSubscribe(t *testing.T) {
 func publishAndSubscribe(t *testing.T, message, want string) {
 	t.Helper()
 	s := newSite(t, awsiot.Tutorial())
-	account := func(id string) daemon.Account {
-		return daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: id}
+	account := func(id string) client.Account {
+		return client.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: id}
 	}
 	var got bytes.Buffer
 	listening := make(chan error, 1)
 	go func() {
-		listening <- daemon.Subscribe(context.Background(), daemon.SubscribeOptions{Account: account("test-sub"), Topic: "test/topic", Count: 5, Out: &got, Log: slog.New(slog.DiscardHandler)})
+		listening <- client.Subscribe(context.Background(), client.SubscribeOptions{Account: account("test-sub"), Topic: "test/topic", Count: 5, Out: &got, Log: slog.New(slog.DiscardHandler)})
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	talking := make(chan error, 1)
 	go func() {
-		talking <- daemon.Publish(ctx, daemon.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: message, Every: 10 * time.Millisecond, Out: testWriter{t}, Log: slog.New(slog.DiscardHandler)})
+		talking <- client.Publish(ctx, client.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: message, Every: 10 * time.Millisecond, Out: testWriter{t}, Log: slog.New(slog.DiscardHandler)})
 	}()
 	for _, end := range []struct {
 		name string

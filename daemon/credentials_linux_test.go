@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -74,17 +75,17 @@ func TestCredentialsHang(t *testing.T) {
 		Acked: func(rec message.Record) { r.acked <- rec }, Linked: changes(linked), ReadFile: read,
 	})
 	r.linkedUp(t)
-	whole := told(t, socket, "certificate", func(r daemon.Report) bool { return r.Certificate.Error == "" })
+	whole := told(t, socket, "certificate", func(r api.Status) bool { return r.Certificate.Error == "" })
 	mend := s.swap()
 	defer mend()
 	before := threads(t)
 	for range 60 {
-		told(t, socket, "status", func(daemon.Report) bool { return true })
+		told(t, socket, "status", func(api.Status) bool { return true })
 	}
 	if after := threads(t); after > before+10 { // others run beside this
 		t.Errorf("%d threads, and %d before", after, before)
 	}
-	now := told(t, socket, "hang", func(r daemon.Report) bool { return len(r.Faults) > 0 })
+	now := told(t, socket, "hang", func(r api.Status) bool { return len(r.Faults) > 0 })
 	if f := now.Faults[0]; f.Code != "certificate_stuck" || f.Subject != "broker" || !strings.Contains(f.Detail, "has not answered for 10s") {
 		t.Errorf("fault %+v", f)
 	}
@@ -103,11 +104,11 @@ func TestCredentialsHang(t *testing.T) {
 func TestCredentialsAreNoFiles(t *testing.T) {
 	s := newSite(t, nil)
 	_, socket := s.withSocket(s.config("", ""))
-	told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected })
+	told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
 	mend := s.swap()
-	told(t, socket, "certificate that is none", func(r daemon.Report) bool {
+	told(t, socket, "certificate that is none", func(r api.Status) bool {
 		return r.Link.Connected && strings.Contains(r.Certificate.Error, "want a regular file, not a FIFO")
 	})
 	mend()
-	told(t, socket, "certificate", func(r daemon.Report) bool { return r.Certificate.Error == "" && len(r.Faults) == 0 })
+	told(t, socket, "certificate", func(r api.Status) bool { return r.Certificate.Error == "" && len(r.Faults) == 0 })
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
@@ -28,6 +29,7 @@ import (
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -127,7 +129,7 @@ func New(o Options) (*Daemon, error) {
 		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
 		Journal: d.ledger(), Fallback: d.fallback(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
-	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{callOrder}, Health: d.health, Log: d.log})
+	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{api.CallOrder}, Health: d.health, Log: d.log})
 	return d, nil
 }
 
@@ -221,17 +223,17 @@ func (d *Daemon) linkConfig() uplink.Config {
 // after an orderly end; an error when a part ended by itself or did not end.
 func (d *Daemon) Run(ctx context.Context) error {
 	failed := make(chan error, 11)
-	keeping := start("spool", failed, d.spool.Run)
-	timing := start("clock and subscriptions", failed, d.remember)
-	pins := start("outputs", failed, d.bank.Run)
-	reading := start("sampler", failed, d.sampler.Run)
-	fetching := start("credentials", failed, d.files.Run)
-	looking := start("access", failed, d.open.Run)
-	linking := start("link", failed, d.link.Run)
-	orders := start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
-	telling := start("status", failed, d.tell)
-	proving := start("watchdog", failed, d.prove)
-	serving := start("local socket", failed, d.serveLocal)
+	keeping := task.Start("spool", failed, d.spool.Run)
+	timing := task.Start("clock and subscriptions", failed, d.remember)
+	pins := task.Start("outputs", failed, d.bank.Run)
+	reading := task.Start("sampler", failed, d.sampler.Run)
+	fetching := task.Start("credentials", failed, d.files.Run)
+	looking := task.Start("access", failed, d.open.Run)
+	linking := task.Start("link", failed, d.link.Run)
+	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
+	telling := task.Start("status", failed, d.tell)
+	proving := task.Start("watchdog", failed, d.prove)
+	serving := task.Start("local socket", failed, d.serveLocal)
 	d.log.Info("started", "thing", d.o.Config.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
@@ -250,11 +252,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping *part) error {
-	orders.cancel()
-	serving.cancel()
-	looking.cancel()
-	safe := within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping *task.Task) error {
+	orders.Cancel()
+	serving.Cancel()
+	looking.Cancel()
+	safe := task.Within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
 	if ended != nil {
 		d.log.Error("a part of the daemon ended", "err", ended)
 	}
@@ -268,25 +270,25 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 		}
 	}
 	try(safe)
-	try(serving.stop(time.Second))
-	try(orders.stop(2 * time.Second))
-	try(reading.stop(5 * time.Second))
+	try(serving.Stop(time.Second))
+	try(orders.Stop(2 * time.Second))
+	try(reading.Stop(5 * time.Second))
 	d.settle(time.Second)
-	try(linking.stop(12 * time.Second))
-	for _, p := range []*part{fetching, telling, proving} { // a message to systemd may take a second
-		p.cancel()
+	try(linking.Stop(12 * time.Second))
+	for _, p := range []*task.Task{fetching, telling, proving} { // a message to systemd may take a second
+		p.Cancel()
 	}
-	try(proving.stop(3 * time.Second / 2))
-	for _, p := range []*part{telling, fetching, looking} {
-		try(p.stop(time.Second / 2))
+	try(proving.Stop(3 * time.Second / 2))
+	for _, p := range []*task.Task{telling, fetching, looking} {
+		try(p.Stop(time.Second / 2))
 	}
-	try(pins.stop(2 * time.Second))
-	try(within(6*time.Second, "keep outputs safe", d.keepLines))
-	try(within(2*time.Second, "release outputs", d.bank.Close))
+	try(pins.Stop(2 * time.Second))
+	try(task.Within(6*time.Second, "keep outputs safe", d.keepLines))
+	try(task.Within(2*time.Second, "release outputs", d.bank.Close))
 	d.tellFaults()
-	try(timing.stop(time.Second))
-	try(keeping.stop(10 * time.Second))
-	if keeping.ended() { // else its files are still its own
+	try(timing.Stop(time.Second))
+	try(keeping.Stop(10 * time.Second))
+	if keeping.Ended() { // else its files are still its own
 		try(d.spool.Close())
 	}
 	d.log.Info("stopped", "left_in_spool", d.waiting())

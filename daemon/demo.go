@@ -13,13 +13,16 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/awsiot"
 	brokerroom "fieldpost/daemon/broker"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/sim"
 )
@@ -90,9 +93,9 @@ func Demo(ctx context.Context, o DemoOptions) error {
 		return err
 	}
 	failed := make(chan error, 8)
-	serving := start("broker", failed, b.Run)
+	serving := task.Start("broker", failed, b.Run)
 	err = demoWith(ctx, o, b, failed)
-	return errors.Join(err, serving.stop(5*time.Second))
+	return errors.Join(err, serving.Stop(5*time.Second))
 }
 
 func demoWith(ctx context.Context, o DemoOptions, b *brokerroom.Broker, failed chan error) error {
@@ -101,10 +104,10 @@ func demoWith(ctx context.Context, o DemoOptions, b *brokerroom.Broker, failed c
 		return err
 	}
 	sb, scene := demoBoard()
-	living := start("simulated board", failed, scene.Run)
+	living := task.Start("simulated board", failed, scene.Run)
 	now, err := clock.System()
 	if err != nil {
-		return errors.Join(err, living.stop(time.Second))
+		return errors.Join(err, living.Stop(time.Second))
 	}
 	now = clock.Trusted(now)
 	sb.SetMono(func() time.Duration { return now.Now().Mono })
@@ -114,7 +117,7 @@ func demoWith(ctx context.Context, o DemoOptions, b *brokerroom.Broker, failed c
 		Socket: filepath.Join(o.Dir, "fieldpost.sock"), Taken: v.taken, Acked: v.acked, Linked: v.link,
 	})
 	if err != nil {
-		return errors.Join(err, living.stop(time.Second))
+		return errors.Join(err, living.Stop(time.Second))
 	}
 	fmt.Fprintf(o.Out, "broker   mqtts://%s  CA and client certificate in %s\n", b.Addr(), filepath.Dir(b.Files().CA))
 	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n", cfg.Thing, cfg.ReadingsTopic(""))
@@ -122,15 +125,15 @@ func demoWith(ctx context.Context, o DemoOptions, b *brokerroom.Broker, failed c
 		fmt.Fprintf(o.Out, "try      fieldpost send --socket %s pump on --for 5s\n", filepath.Join(o.Dir, "fieldpost.sock"))
 	}
 	fmt.Fprintln(o.Out)
-	running := start("daemon", failed, d.Run)
-	orders := start("orders", make(chan error, 1), func(ctx context.Context) error { return demoOrders(ctx, o, cfg, v) })
+	running := task.Start("daemon", failed, d.Run)
+	orders := task.Start("orders", make(chan error, 1), func(ctx context.Context) error { return demoOrders(ctx, o, cfg, v) })
 	var errs []error
 	select {
 	case <-ctx.Done():
 	case err := <-failed:
 		errs = append(errs, err)
 	}
-	errs = append(errs, orders.stop(15*time.Second), running.stop(time.Minute), living.stop(time.Second), v.summary())
+	errs = append(errs, orders.Stop(15*time.Second), running.Stop(time.Minute), living.Stop(time.Second), v.summary())
 	return errors.Join(errs...)
 }
 
@@ -163,13 +166,13 @@ func demoOrders(ctx context.Context, o DemoOptions, cfg *config.Config, v *demoV
 	case <-ctx.Done():
 		return nil
 	}
-	p, err := NewOrderer(cfg, "test-orders", o.Log)
+	p, err := client.NewOrderer(cfg, "test-orders", o.Log)
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
-	linking := start("orders' link", failed, p.Run)
-	defer linking.stop(10 * time.Second)
+	linking := task.Start("orders' link", failed, p.Run)
+	defer linking.Stop(10 * time.Second)
 	tick := time.NewTicker(o.Orders)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -180,7 +183,7 @@ func demoOrders(ctx context.Context, o DemoOptions, cfg *config.Config, v *demoV
 		// Once begun an order is seen through, also when the demo's time is up.
 		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		v.sent(action)
-		a, err := p.Send(wait, OrderRequest{Output: "pump", Action: action, For: lasting, Life: time.Minute})
+		a, err := p.Send(wait, client.OrderRequest{Output: "pump", Action: action, For: lasting, Life: time.Minute})
 		cancel()
 		v.answered(action, a, err)
 		select {
@@ -239,7 +242,7 @@ func (v *demoView) sent(action string) {
 	fmt.Fprintf(v.out, "%s  order    pump  %s\n", time.Now().Format("15:04:05.000"), action)
 }
 
-func (v *demoView) answered(action string, a OrderAnswer, err error) {
+func (v *demoView) answered(action string, a api.OrderAnswer, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	at := time.Now().Format("15:04:05.000")
@@ -251,7 +254,7 @@ func (v *demoView) answered(action string, a OrderAnswer, err error) {
 	if a.Status != "done" {
 		v.unwell++
 	}
-	fmt.Fprintf(v.out, "%s  answer   pump  %s: %s\n", at, action, a)
+	fmt.Fprintf(v.out, "%s  answer   pump  %s: %s\n", at, action, client.AnswerText(a))
 }
 
 // summary prints the counts; an error if anything was not as it should be.

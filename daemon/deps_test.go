@@ -54,6 +54,10 @@ func forbidden(folder, imported string, test bool) string {
 			return "daemon/journal knows daemon/durable alone: entries are its users' affair"
 		case below(ours, "daemon") && !test && below(folder, "daemon/message") && within(ours, []string{"daemon/clock", "daemon/durable"}) != "":
 			return "daemon/message knows what is told, and not how it is kept or sent"
+		case below(ours, "daemon") && !test && below(folder, "daemon/api"):
+			return "daemon/api holds types, and knows no room of the daemon"
+		case below(ours, "daemon/client") && !test && !below(folder, "cmd") && folder != "daemon":
+			return "the client commands are the command line's"
 		case below(ours, "daemon/spool") && !test && within(folder, []string{"daemon/command", "daemon/output", "daemon/sampler"}) == "":
 			return "who makes messages does not know where they wait"
 		}
@@ -205,6 +209,12 @@ func TestForbidden(t *testing.T) {
 		{"daemon/output", "fieldpost/daemon/journal", false, false},
 		{"daemon/command", "fieldpost/daemon/spool", true, false},
 		{"daemon/message", "fieldpost/daemon/spool", false, true},
+		{"daemon/api", "fieldpost/daemon/clock", false, true},
+		{"daemon/api", "fieldpost/sensors", false, false},
+		{"daemon/local", "fieldpost/daemon/client", false, true},
+		{"daemon", "fieldpost/daemon/client", true, false},
+		{"daemon/client", "fieldpost/daemon", false, true},
+		{"daemon/client", "fieldpost/daemon/api", false, false},
 		{"daemon/spool", "encoding/json", false, true},
 		{"daemon/message", "encoding/json", false, false},
 		{"daemon/message", "fieldpost/daemon/clock", false, false},

@@ -11,6 +11,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
 
@@ -98,7 +99,7 @@ func TestHeldMailIsNotRemembered(t *testing.T) {
 				if records, mails, left := g.most(); records > c.records || mails > c.mails || left > 0 {
 					t.Errorf("%d records and %d mails were remembered, and %d still are", records, mails, left)
 				}
-				if err := linking.stop(time.Minute); err != nil {
+				if err := linking.Stop(time.Minute); err != nil {
 					t.Error(err)
 				}
 				end()
@@ -127,9 +128,9 @@ func fullBox(t *testing.T, b config.Batch, n int) (x *boxed, end func()) {
 	}
 	o.Memory = 0
 	x = open()
-	keeping := start("spool", make(chan error, 1), x.spool.Run)
+	keeping := task.Start("spool", make(chan error, 1), x.spool.Run)
 	return x, func() {
-		if err := keeping.stop(time.Minute); err != nil {
+		if err := keeping.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
 		if err := x.spool.Close(); err != nil {

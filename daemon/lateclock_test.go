@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
+	"fieldpost/daemon/task"
 )
 
 // dial is a clock of which a test sets the wall time; the rest is the bubble's.
@@ -74,19 +75,19 @@ func boot(t *testing.T, dir string, d *dial) (x *boxed, end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running := start("spool", make(chan error, 1), s.Run)
+	running := task.Start("spool", make(chan error, 1), s.Run)
 	times := newTimes(d, s.Journal("boots"), slog.New(slog.DiscardHandler))
-	timing := start("clock", make(chan error, 1), times.run)
+	timing := task.Start("clock", make(chan error, 1), times.run)
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: "t"}}
 	x = &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, d, nil, false)}
 	x.boots = &times.boots
 	x.Rewind()
 	return x, func() {
 		t.Helper()
-		if err := timing.stop(time.Minute); err != nil {
+		if err := timing.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
-		if err := running.stop(time.Minute); err != nil {
+		if err := running.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
 		if err := s.Close(); err != nil {

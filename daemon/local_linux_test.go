@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
@@ -41,14 +43,14 @@ func (s *site) withSocket(cfg *config.Config) (r *running, socket string) {
 }
 
 // told asks for the status until it is as ok wants it.
-func told(t *testing.T, socket string, what string, ok func(daemon.Report) bool) daemon.Report {
+func told(t *testing.T, socket string, what string, ok func(api.Status) bool) api.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for {
-		r, err := daemon.AskStatus(ctx, socket)
+		r, err := client.AskStatus(ctx, socket)
 		switch {
 		case err == nil && ok(r):
 			return r
@@ -68,16 +70,16 @@ func TestLocalOrder(t *testing.T) {
 	heard := s.ear("test-ear")
 	r, socket := s.withSocket(s.config("", ""))
 	r.linkedUp(t)
-	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	told(t, socket, "answer", func(api.Status) bool { return true })
 	ctx := context.Background()
-	a, err := daemon.AskOrder(ctx, socket, "thing-greenhouse", daemon.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute})
+	a, err := client.AskOrder(ctx, socket, "thing-greenhouse", client.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute})
 	if err != nil || a.Status != "done" || a.Output != "pump" || a.State != "on" || !strings.HasPrefix(a.ID, "c-") {
 		t.Errorf("on: %+v, %v", a, err)
 	}
 	if high, driven := s.board.Line("GPIO27").Level(); high || !driven {
 		t.Errorf("line is high %v, driven %v; want it driven low: the pump is active low and on", high, driven)
 	}
-	st := told(t, socket, "pump on", func(r daemon.Report) bool { return r.Outputs[0].State == "on" })
+	st := told(t, socket, "pump on", func(r api.Status) bool { return r.Outputs[0].State == "on" })
 	pump := st.Outputs[0]
 	if who := fmt.Sprintf("local uid=%d", os.Getuid()); !strings.HasPrefix(pump.Cause, who) || !strings.HasSuffix(pump.Cause, fmt.Sprintf(" pid=%d", os.Getpid())) || pump.Order != a.ID {
 		t.Errorf("cause %q of order %q, want %s", pump.Cause, pump.Order, who)
@@ -85,17 +87,17 @@ func TestLocalOrder(t *testing.T) {
 	until(t, "event with that cause", heard, func(m map[string]any) bool {
 		return m["kind"] == "event" && m["output"] == "pump" && m["state"] == "on" && m["cause"] == pump.Cause
 	})
-	for want, o := range map[string]daemon.OrderRequest{
+	for want, o := range map[string]client.OrderRequest{
 		"unknown_output": {Output: "heater", Action: "on", Life: time.Minute},
 		"unknown_action": {Output: "pump", Action: "explode", Life: time.Minute},
 		"expired":        {Output: "pump", Action: "on", Life: -time.Minute},
 		"too_far_ahead":  {Output: "pump", Action: "on", Life: 48 * time.Hour},
 	} {
-		if a, err := daemon.AskOrder(ctx, socket, "", o); err != nil || a.Status != "refused" || a.Reason != want || a.Hint == "" {
+		if a, err := client.AskOrder(ctx, socket, "", o); err != nil || a.Status != "refused" || a.Reason != want || a.Hint == "" {
 			t.Errorf("%s: %+v, %v", want, a, err)
 		}
 	}
-	if a, err := daemon.AskOrder(ctx, socket, "thing-other", daemon.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}); !errors.Is(err, daemon.ErrNotOurs) || a.Status != "" {
+	if a, err := client.AskOrder(ctx, socket, "thing-other", client.OrderRequest{Output: "pump", Action: "off", Life: time.Minute}); !errors.Is(err, client.ErrNotOurs) || a.Status != "" {
 		t.Errorf("another board's: %+v, %v", a, err)
 	}
 	// The answer to an order of the broker's comes after all that has gone there.
@@ -112,7 +114,7 @@ func TestLocalOrder(t *testing.T) {
 func TestLocalOrderOfAStranger(t *testing.T) {
 	s := newSite(t, nil)
 	_, socket := s.withSocket(s.config("", ""))
-	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	told(t, socket, "answer", func(api.Status) bool { return true })
 	life := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
 	for text, want := range map[string]string{
 		`{"id":"c-1","id":"c-2","output":"pump","action":"on","expires":"` + life + `"}`: "malformed",
@@ -120,7 +122,7 @@ func TestLocalOrderOfAStranger(t *testing.T) {
 		`{"output":"pump","action":"on","expires":"` + life + `"}`:                       "unstamped",
 		`{"id":"c-4","output":"pump","action":"on","relay":1,"expires":"` + life + `"}`:  "malformed",
 	} {
-		var a daemon.OrderAnswer
+		var a api.OrderAnswer
 		if err := local.Do(context.Background(), socket, "order", json.RawMessage(text), &a); err != nil || a.Status != "refused" || a.Reason != want {
 			t.Errorf("%s: %+v, %v", text, a, err)
 		}
@@ -154,11 +156,11 @@ func TestLocalOrderOnAHungLine(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	told(t, socket, "answer", func(api.Status) bool { return true })
 	b.hang.Store(true)
-	answered := make(chan daemon.OrderAnswer, 1)
+	answered := make(chan api.OrderAnswer, 1)
 	go func() {
-		a, err := daemon.AskOrder(context.Background(), socket, "", daemon.OrderRequest{Output: "pump", Action: "on", Life: time.Minute})
+		a, err := client.AskOrder(context.Background(), socket, "", client.OrderRequest{Output: "pump", Action: "on", Life: time.Minute})
 		if err != nil {
 			t.Error(err)
 		}
@@ -166,9 +168,9 @@ func TestLocalOrderOnAHungLine(t *testing.T) {
 	}()
 	<-b.hung
 	// The others are answered meanwhile.
-	told(t, socket, "status", func(r daemon.Report) bool { return r.Outputs[0].Name == "pump" })
+	told(t, socket, "status", func(r api.Status) bool { return r.Outputs[0].Name == "pump" })
 	cancel()
-	a := until(t, "answer", answered, func(daemon.OrderAnswer) bool { return true })
+	a := until(t, "answer", answered, func(api.OrderAnswer) bool { return true })
 	if a.Status != "unknown" || !strings.Contains(a.Hint, "still under way") {
 		t.Errorf("answer %+v", a)
 	}
@@ -184,11 +186,11 @@ func TestLocalRead(t *testing.T) {
 	s := newSite(t, nil)
 	heard := s.ear("test-ear")
 	_, socket := s.withSocket(s.config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1h}", ""))
-	told(t, socket, "reading", func(r daemon.Report) bool { return r.Sensors[0].Values != nil && len(r.Faults) == 1 })
+	told(t, socket, "reading", func(r api.Status) bool { return r.Sensors[0].Values != nil && len(r.Faults) == 1 })
 	ctx := context.Background()
 	s.air.SetTemperature(30.25)
 	for range 20 {
-		r, err := daemon.AskRead(ctx, socket, "thing-greenhouse", "air")
+		r, err := client.AskRead(ctx, socket, "thing-greenhouse", "air")
 		if err != nil || r.Sensor != "air" || r.Chip != "bme280" || !r.ClockSynced || r.Time.IsZero() || len(r.Values) != 3 || r.Values[0].Value != 30.25 {
 			t.Fatalf("got %+v, %v", r, err)
 		}
@@ -202,13 +204,13 @@ func TestLocalRead(t *testing.T) {
 		next++
 	}
 	var said *local.Error
-	if _, err := daemon.AskRead(ctx, socket, "", "gone"); !errors.As(err, &said) || said.Code != "no_answer" || !strings.Contains(said.Text, `read "gone": `) || said.Hint == "" {
+	if _, err := client.AskRead(ctx, socket, "", "gone"); !errors.As(err, &said) || said.Code != "no_answer" || !strings.Contains(said.Text, `read "gone": `) || said.Hint == "" {
 		t.Errorf("a chip that is not there: %+v", err)
 	}
-	if _, err := daemon.AskRead(ctx, socket, "", "moon"); !errors.As(err, &said) || said.Code != "unknown_sensor" {
+	if _, err := client.AskRead(ctx, socket, "", "moon"); !errors.As(err, &said) || said.Code != "unknown_sensor" {
 		t.Errorf("a sensor that is not there: %+v", err)
 	}
-	if _, err := daemon.AskRead(ctx, socket, "thing-other", "air"); !errors.Is(err, daemon.ErrNotOurs) {
+	if _, err := client.AskRead(ctx, socket, "thing-other", "air"); !errors.Is(err, client.ErrNotOurs) {
 		t.Errorf("another board's: %v", err)
 	}
 	if err := local.Do(ctx, socket, "read", map[string]any{"sensor": 1}, new(any)); !errors.As(err, &said) || said.Code != "malformed" {
@@ -220,13 +222,13 @@ func TestLocalRead(t *testing.T) {
 func TestReadHere(t *testing.T) {
 	s := newSite(t, nil)
 	cfg := s.config("", "")
-	r, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0])
+	r, err := client.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0])
 	if err != nil || r.Values[0].Value != 21.5 {
 		t.Errorf("without a daemon: %+v, %v", r, err)
 	}
 	d := s.start(cfg)
 	until(t, "reading", d.taken, func(rec message.Record) bool { return rec.Kind == message.Reading })
-	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); err == nil || !strings.Contains(err.Error(), `read "air": a daemon has the hardware`) {
+	if _, err := client.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); err == nil || !strings.Contains(err.Error(), `read "air": a daemon has the hardware`) {
 		t.Errorf("with one: %v", err)
 	}
 	missing := cfg.Sensors[0]
@@ -235,12 +237,12 @@ func TestReadHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said *local.Error
-	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, missing); !errors.As(err, &said) || !strings.Contains(err.Error(), `read sensor "air"`) ||
+	if _, err := client.ReadHere(context.Background(), cfg, s.board, missing); !errors.As(err, &said) || !strings.Contains(err.Error(), `read sensor "air"`) ||
 		said.Code != "no_answer" || !strings.Contains(said.Hint, "power and wiring") {
 		t.Errorf("a chip that is not there: %+v", err)
 	}
 	s.board.AddBus("i2c-1").Own(0x76, "bmp280")
-	if _, err := daemon.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); !errors.As(err, &said) ||
+	if _, err := client.ReadHere(context.Background(), cfg, s.board, cfg.Sensors[0]); !errors.As(err, &said) ||
 		said.Code != "address_owned" || !strings.Contains(said.Text, "driver bmp280") || !strings.Contains(said.Hint, "dtoverlay") {
 		t.Errorf("a chip that the kernel has: %+v", err)
 	}
@@ -252,7 +254,7 @@ func TestOrderBesideSilentClients(t *testing.T) {
 	s := newSite(t, nil)
 	r, socket := s.withSocket(s.config("", ""))
 	r.linkedUp(t)
-	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	told(t, socket, "answer", func(api.Status) bool { return true })
 	for i := range 40 {
 		c, err := net.Dial("unix", socket)
 		if err != nil {
@@ -264,7 +266,7 @@ func TestOrderBesideSilentClients(t *testing.T) {
 		}
 	}
 	for _, action := range []string{"on", "off"} {
-		a, err := daemon.AskOrder(context.Background(), socket, "", daemon.OrderRequest{Output: "pump", Action: action, Life: time.Minute})
+		a, err := client.AskOrder(context.Background(), socket, "", client.OrderRequest{Output: "pump", Action: action, Life: time.Minute})
 		if err != nil || a.Status != "done" || a.State != action {
 			t.Errorf("%s: %+v, %v", action, a, err)
 		}

@@ -21,7 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,14 +117,14 @@ func (c *cell) start(args ...string) {
 func (c *cell) socket() string { return filepath.Join(c.dir, "fieldpost.sock") }
 
 // told asks the daemon until it is as ok wants it, or has ended.
-func (c *cell) told(what string, ok func(daemon.Report) bool) daemon.Report {
+func (c *cell) told(what string, ok func(api.Status) bool) api.Status {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
-		r, err := daemon.AskStatus(ctx, c.socket())
+		r, err := client.AskStatus(ctx, c.socket())
 		if err == nil && ok(r) {
 			return r
 		}
@@ -373,7 +374,7 @@ func TestMemoryUnderFloods(t *testing.T) {
 	} {
 		before := conn
 		conn = h.flood(conn, flood.n, flood.packet)
-		c.told("status", func(daemon.Report) bool { return true })
+		c.told("status", func(api.Status) bool { return true })
 		c.modest(fmt.Sprintf("%s (hung up: %v)", flood.name, conn != before))
 	}
 	c.stop()
@@ -426,10 +427,10 @@ func TestMemoryAndConfigurations(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start("run", "-c", path)
-	c.told("link", func(r daemon.Report) bool { return r.Link.Connected && len(r.Sensors) == n && len(r.Faults) >= n })
+	c.told("link", func(r api.Status) bool { return r.Link.Connected && len(r.Sensors) == n && len(r.Faults) >= n })
 	c.modest(fmt.Sprintf("%d sensors", n))
 	c.crowd(100)
-	c.told("status", func(daemon.Report) bool { return true })
+	c.told("status", func(api.Status) bool { return true })
 	c.modest("many who ask")
 	c.stop()
 }
@@ -461,13 +462,13 @@ func TestMemoryAndLargeMessages(t *testing.T) {
 	c := newCell(t)
 	path := c.config(s, s.addr)
 	c.start("run", "-c", path)
-	c.told("link", func(r daemon.Report) bool { return r.Link.Connected })
+	c.told("link", func(r api.Status) bool { return r.Link.Connected })
 	say := m.loudly()
 	const n, rounds = 95, 3
 	for range n {
 		say("test/orders", strings.Repeat("x", 870_000))
 	}
-	c.told("messages", func(r daemon.Report) bool { return r.Link.Dropped == n })
+	c.told("messages", func(r api.Status) bool { return r.Link.Dropped == n })
 	c.modest("live")
 	c.stop()
 	for range rounds {
@@ -475,7 +476,7 @@ func TestMemoryAndLargeMessages(t *testing.T) {
 			say("test/orders", strings.Repeat("x", 870_000))
 		}
 		c.start("run", "-c", path)
-		c.told("messages", func(r daemon.Report) bool { return r.Link.Dropped == n && r.Link.Connected })
+		c.told("messages", func(r api.Status) bool { return r.Link.Dropped == n && r.Link.Connected })
 		c.modest("kept by the broker")
 		c.stop()
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/broker"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
@@ -81,7 +81,7 @@ func TestDaemonListensForItself(t *testing.T) {
 		t.Fatal("it has not heard itself")
 	}
 	until(t, "reading", r.acked, func(rec message.Record) bool { return rec.Kind == message.Reading && rec.Seq > 3 })
-	told(t, socket, "good state", func(r daemon.Report) bool {
+	told(t, socket, "good state", func(r api.Status) bool {
 		return r.Link.Connected && len(r.Faults) == 0 && r.Orders.Elsewhere == 0 && r.Orders.Passed == 0
 	})
 	if err := r.stop(); err != nil {

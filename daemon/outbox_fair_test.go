@@ -9,6 +9,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
 
@@ -28,7 +29,7 @@ func TestAFairShareOfMail(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, batches of %d", name, batch.Max), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					x := newBoxed(t, "test/{sensor}", batch)
-					keeping := start("spool", make(chan error, 1), x.spool.Run)
+					keeping := task.Start("spool", make(chan error, 1), x.spool.Run)
 					c := mailCrowd{boxed: x, since: map[string]time.Time{}, late: map[string]time.Duration{}, count: map[string]int{}}
 					const seconds = 30
 					c.run(seconds, takes)
@@ -45,7 +46,7 @@ func TestAFairShareOfMail(t *testing.T) {
 					if batch.Max > 0 && c.count["loose"] < 5*c.arrays {
 						t.Errorf("%v in %d arrays", c.count, c.arrays)
 					}
-					if err := keeping.stop(time.Minute); err != nil {
+					if err := keeping.Stop(time.Minute); err != nil {
 						t.Error(err)
 					}
 				})

@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 )
@@ -425,7 +426,7 @@ func TestMailOfAnEarlierName(t *testing.T) {
 		x = open("west")
 		x.readings("air", 1)
 		x.put(message.Fault, "air", "")
-		stop := start("spool", make(chan error, 1), x.spool.Run)
+		stop := task.Start("spool", make(chan error, 1), x.spool.Run)
 		x.Flush()
 		var got []string
 		for range 9 {
@@ -444,7 +445,7 @@ func TestMailOfAnEarlierName(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		if err := stop.stop(time.Minute); err != nil {
+		if err := stop.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
 		if err := x.spool.Close(); err != nil {

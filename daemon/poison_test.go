@@ -18,6 +18,7 @@ import (
 	mqtt "fieldpost/daemon/broker"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
 
@@ -66,7 +67,7 @@ func newPicky(t *testing.T) (*picky, mqtt.Files) {
 }
 
 // link starts a link to the broker.
-func (b *picky) link(t *testing.T, files mqtt.Files, box uplink.Outbox) (*uplink.Link, *part) {
+func (b *picky) link(t *testing.T, files mqtt.Files, box uplink.Outbox) (*uplink.Link, *task.Task) {
 	t.Helper()
 	l, err := uplink.New(uplink.Config{
 		Endpoint: "localhost:8883", ClientID: "board", CA: files.CA, Certificate: files.Certificate, Key: files.Key,
@@ -75,7 +76,7 @@ func (b *picky) link(t *testing.T, files mqtt.Files, box uplink.Outbox) (*uplink
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, start("link", make(chan error, 1), l.Run)
+	return l, task.Start("link", make(chan error, 1), l.Run)
 }
 
 // dial is [uplink.Config.Dial]. What is played ends with its connection.
@@ -183,7 +184,7 @@ func TestPoisonedReadingInABatch(t *testing.T) {
 		if st := l.Status(); !st.Connected || st.Err != nil {
 			t.Errorf("link: %+v", st)
 		}
-		if err := linking.stop(time.Minute); err != nil {
+		if err := linking.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})

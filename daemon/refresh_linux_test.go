@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
 )
 
 // A controller that speaks MQTT keeps an output alive: each order is done, only
@@ -43,7 +43,7 @@ func TestRefreshOverMQTT(t *testing.T) {
 	}
 	say(order("c-3"))
 	await("answer again", func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == "c-3" })
-	status := told(t, socket, "output", func(r daemon.Report) bool { return len(r.Outputs) == 2 })
+	status := told(t, socket, "output", func(r api.Status) bool { return len(r.Outputs) == 2 })
 	if fan := status.Outputs[1]; fan.State != "off" || fan.Cause != "refresh_lost" || fan.RefreshLost != 1 {
 		t.Errorf("fan: %+v", fan)
 	}

@@ -10,6 +10,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
+	"fieldpost/daemon/task"
 )
 
 // The broker allows the topics of the thing's new name only. What was taken under
@@ -36,7 +37,7 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 					t.Fatal(err)
 				}
 				x = open("west")
-				keeping := start("spool", make(chan error, 1), x.spool.Run)
+				keeping := task.Start("spool", make(chan error, 1), x.spool.Run)
 				x.readings("air", 60)
 				l, linking := b.link(t, files, x)
 				<-time.After(2 * time.Hour)
@@ -55,10 +56,10 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 				if n := x.spool.Stats(); n.Samples.Pending != 0 || len(b.has("air")) != want || (n.Dropped > 0) == allowed {
 					t.Errorf("after all: %d delivered, %+v", len(b.has("air")), n)
 				}
-				if err := linking.stop(time.Minute); err != nil {
+				if err := linking.Stop(time.Minute); err != nil {
 					t.Error(err)
 				}
-				if err := keeping.stop(time.Minute); err != nil {
+				if err := keeping.Stop(time.Minute); err != nil {
 					t.Error(err)
 				}
 				if err := x.spool.Close(); err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
 )
@@ -20,7 +22,7 @@ func TestStatus(t *testing.T) {
 	s.board.Line("GPIO5").Hold("gpio-keys")
 	cfg := s.config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1s}", "  - {name: fan, pin: GPIO5}")
 	_, socket := s.withSocket(cfg)
-	r := told(t, socket, "readings and faults", func(r daemon.Report) bool {
+	r := told(t, socket, "readings and faults", func(r api.Status) bool {
 		return r.Link.Connected && len(r.Sensors[0].Values) == 3 && len(r.Faults) == 2 && r.Spool.Waiting == 0
 	})
 	if r.Thing != "thing-greenhouse" || r.Version != "test" || r.Run == 0 || r.PID != os.Getpid() || !r.ClockSynced || r.Started.After(r.Time) {
@@ -61,7 +63,7 @@ func TestStatusWithoutBroker(t *testing.T) {
 	s.addr = "127.0.0.1:1"
 	cfg := s.config("", "")
 	_, socket := s.withSocket(cfg)
-	r := told(t, socket, "error", func(r daemon.Report) bool {
+	r := told(t, socket, "error", func(r api.Status) bool {
 		return r.Link.LastError != nil && !r.Link.Next.IsZero() && r.Spool.Waiting > 1
 	})
 	if l := r.Link; l.Connected || l.LastError.Code != "network_down" || l.LastError.Over || l.LastError.Hint == "" || l.LastError.Time.Before(r.Started) || l.Next.Before(r.Started) {
@@ -73,7 +75,7 @@ func TestStatusWithoutBroker(t *testing.T) {
 	if err := os.Remove(cfg.Broker.Certificate); err != nil {
 		t.Fatal(err)
 	}
-	told(t, socket, "certificate that is gone", func(r daemon.Report) bool {
+	told(t, socket, "certificate that is gone", func(r api.Status) bool {
 		return r.Certificate.Expires.IsZero() && strings.Contains(r.Certificate.Error, "no such file")
 	})
 }
@@ -83,7 +85,7 @@ func TestStatusWithoutBroker(t *testing.T) {
 func TestSocketOfAnother(t *testing.T) {
 	s := newSite(t, nil)
 	r, socket := s.withSocket(s.config("", ""))
-	told(t, socket, "answer", func(daemon.Report) bool { return true })
+	told(t, socket, "answer", func(api.Status) bool { return true })
 
 	other := newSite(t, nil)
 	acked := make(chan message.Record, 4096)
@@ -105,14 +107,14 @@ func TestSocketOfAnother(t *testing.T) {
 		t.Errorf("detail: %s", detail)
 	}
 	until(t, "reading", acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
-	told(t, socket, "first daemon", func(r daemon.Report) bool { return len(r.Faults) == 0 })
+	told(t, socket, "first daemon", func(r api.Status) bool { return len(r.Faults) == 0 })
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
 	}
-	if _, err := daemon.AskStatus(context.Background(), socket); !errors.Is(err, local.ErrNotRunning) {
+	if _, err := client.AskStatus(context.Background(), socket); !errors.Is(err, local.ErrNotRunning) {
 		t.Errorf("after its end: %v", err)
 	}
 }
@@ -123,7 +125,7 @@ func TestHintOfPlace(t *testing.T) {
 	s := newSite(t, nil)
 	cfg := s.config("  - {name: door, chip: gpio, pin: 'nochip:3'}\n  - {name: cpu, chip: thermal, zone: moon, every: 1s}\n  - {name: soil, chip: lm75, bus: i2c-9, every: 1s}", "  - {name: fan, pin: 'nochip:4'}")
 	r, socket := s.withSocket(cfg)
-	now := told(t, socket, "faults", func(r daemon.Report) bool { return len(r.Faults) == 4 })
+	now := told(t, socket, "faults", func(r api.Status) bool { return len(r.Faults) == 4 })
 	want := map[string]string{"door": "gpioinfo", "fan": "gpioinfo", "cpu": "/sys/class/thermal", "soil": "dtparam=i2c_arm=on"}
 	for _, f := range now.Faults {
 		if f.Code != "absent" || !strings.Contains(f.Hint, want[f.Subject]) {

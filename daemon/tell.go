@@ -14,6 +14,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 )
@@ -106,31 +107,12 @@ func faultRecord(c health.Change) message.Record {
 // subjects gives what faults may be raised about by name: the sensors and outputs.
 func subjects(cfg *config.Config) (all []health.Subject) {
 	for _, s := range cfg.Sensors {
-		all = append(all, health.Subject{Name: s.Name, Kind: health.Sensor, Place: placeOf(s), On: s.Place().Shared()})
+		all = append(all, health.Subject{Name: s.Name, Kind: health.Sensor, Place: sampler.PlaceOf(s), On: s.Place().Shared()})
 	}
 	for _, o := range cfg.Outputs {
 		all = append(all, health.Subject{Name: o.Name, Kind: health.Output, Place: health.OnLine})
 	}
 	return all
-}
-
-// placeOf says by what a sensor is reached.
-func placeOf(s sensors.Config) health.Place {
-	switch {
-	case s.Place().Bus != "":
-		return health.OnBus
-	case s.Place().Pin != "":
-		return health.OnLine
-	case s.Place().SPI != "":
-		return health.OnSPI
-	case s.Place().Port != "":
-		return health.OnPort
-	case s.Place().Device != "":
-		return health.OfKernel
-	case s.Chip == "thermal":
-		return health.InZone
-	}
-	return ""
 }
 
 // linkWatch is what was last told about the link.

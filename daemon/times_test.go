@@ -17,6 +17,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/journal"
 	"fieldpost/daemon/spool"
+	"fieldpost/daemon/task"
 )
 
 // paper is a journal in memory.
@@ -73,11 +74,11 @@ func (p *paper) fills(d *dial, mono time.Duration) (wrong time.Duration, known b
 func keep(t *testing.T, d *dial, p *paper) (end func() (lines int)) {
 	t.Helper()
 	var log strings.Builder
-	running := start("clock", make(chan error, 1), newTimes(d, p, slog.New(slog.NewTextHandler(&log, nil))).run)
+	running := task.Start("clock", make(chan error, 1), newTimes(d, p, slog.New(slog.NewTextHandler(&log, nil))).run)
 	synctest.Wait()
 	return func() int {
 		t.Helper()
-		if err := running.stop(time.Minute); err != nil {
+		if err := running.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
 		return strings.Count(log.String(), "\n")

@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -89,12 +90,12 @@ var moves = map[string]move{
 func (m move) try(t *testing.T, s *site) {
 	say := s.sender("test-mouth")
 	first, socket := s.withSocket(s.placed(m.thing, m.client, m.topic))
-	before := told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected })
+	before := told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
 	if before.Orders.Topic != m.was {
 		t.Fatalf("orders on %q, want %q", before.Orders.Topic, m.was)
 	}
 	say(m.was, forAnybody("c-0"))
-	told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 })
+	told(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 })
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -102,18 +103,18 @@ func (m move) try(t *testing.T, s *site) {
 
 	cfg := s.placed(m.next, m.client, m.to)
 	_, socket = s.withSocket(cfg)
-	r := told(t, socket, "stray message", func(r daemon.Report) bool { return r.Orders.Elsewhere == 1 })
+	r := told(t, socket, "stray message", func(r api.Status) bool { return r.Orders.Elsewhere == 1 })
 	if r.Orders.Done != 0 || r.Orders.Refused != 0 || r.Outputs[0].State != "off" || r.Orders.Topic != cfg.CommandsTopic() {
 		t.Errorf("after the move: %+v, %+v; want the pump left alone", r.Orders, r.Outputs[0])
 	}
 	// It is given up, and no more of it comes.
-	told(t, socket, "end of the old subscription", func(daemon.Report) bool { return !s.remembers(m.client, m.was) })
+	told(t, socket, "end of the old subscription", func(api.Status) bool { return !s.remembers(m.client, m.was) })
 	say(m.was, forAnybody("c-2"))
 	if m.to == "" {
 		return
 	}
 	say(cfg.CommandsTopic(), forAnybody("c-1")) // its id was not used up
-	r = told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
+	r = told(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
 	if r.Orders.Elsewhere != 1 {
 		t.Errorf("%d messages came on the old topic, want only the one of before", r.Orders.Elsewhere)
 	}
@@ -140,8 +141,8 @@ func TestSubscribePrintsWhatItsFilterMatches(t *testing.T) {
 		var out bytes.Buffer
 		ended := make(chan error, 1)
 		go func() {
-			ended <- daemon.Subscribe(context.Background(), daemon.SubscribeOptions{
-				Account: daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
+			ended <- client.Subscribe(context.Background(), client.SubscribeOptions{
+				Account: client.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
 				Topic:   filter, Count: 1, Out: &out, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
 			})
 		}()
@@ -185,26 +186,26 @@ func (s *site) remembers(client, filter string) bool {
 func TestClientIDIsChangedAndBack(t *testing.T) {
 	s := newSite(t, nil)
 	say := s.sender("test-mouth")
-	run := func(client, topic string, ok func(daemon.Report) bool) {
+	run := func(client, topic string, ok func(api.Status) bool) {
 		t.Helper()
 		r, socket := s.withSocket(s.placed("west", client, topic))
-		told(t, socket, client+" on "+topic, func(r daemon.Report) bool { return r.Link.Connected && ok(r) })
+		told(t, socket, client+" on "+topic, func(r api.Status) bool { return r.Link.Connected && ok(r) })
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	run("board-1", "old/orders", func(daemon.Report) bool { return s.remembers("board-1", "old/orders") })
-	run("board-2", "new/orders", func(daemon.Report) bool { return s.remembers("board-2", "new/orders") })
+	run("board-1", "old/orders", func(api.Status) bool { return s.remembers("board-1", "old/orders") })
+	run("board-2", "new/orders", func(api.Status) bool { return s.remembers("board-2", "new/orders") })
 	if !s.remembers("board-1", "old/orders") {
 		t.Error("the first session is forgotten")
 	}
 	say("old/orders", forAnybody("c-1"))
-	run("board-1", "new/orders", func(r daemon.Report) bool {
+	run("board-1", "new/orders", func(r api.Status) bool {
 		return r.Orders.Elsewhere == 1 && r.Outputs[0].State == "off" && !s.remembers("board-1", "old/orders")
 	})
 	say("old/orders", forAnybody("c-2"))
 	say("new/orders", forAnybody("c-3"))
-	run("board-1", "new/orders", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 0 })
+	run("board-1", "new/orders", func(r api.Status) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 0 })
 }
 
 // A file that is damaged, missing or of somebody else costs nothing but the giving up.
@@ -219,7 +220,7 @@ func TestSubscriptionsAreForgotten(t *testing.T) {
 			s := newSite(t, nil)
 			say := s.sender("test-mouth")
 			first, socket := s.withSocket(s.placed("west", "board-1", "old/orders"))
-			told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected && s.remembers("board-1", "old/orders") })
+			told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected && s.remembers("board-1", "old/orders") })
 			if err := first.stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -227,10 +228,10 @@ func TestSubscriptionsAreForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, socket = s.withSocket(s.placed("west", "board-1", "new/orders"))
-			told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected })
+			told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
 			say("old/orders", forAnybody("c-1"))
 			say("new/orders", forAnybody("c-2"))
-			r := told(t, socket, "order done", func(r daemon.Report) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 1 })
+			r := told(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 1 })
 			if len(r.Faults) > 0 {
 				t.Errorf("faults: %+v", r.Faults)
 			}
@@ -243,8 +244,8 @@ func TestSubscribeToLargeMessages(t *testing.T) {
 	s, m := newMosquittoSite(t)
 	var log, out bytes.Buffer
 	subscribe := func(count int) error {
-		return daemon.Subscribe(context.Background(), daemon.SubscribeOptions{
-			Account: daemon.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
+		return client.Subscribe(context.Background(), client.SubscribeOptions{
+			Account: client.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
 			Topic:   "test/#", Count: count, Out: &out, Log: slog.New(systemd.NewLogger(&log, slog.LevelInfo).Handler()),
 		})
 	}
@@ -286,7 +287,7 @@ func TestOrdersWithoutOutputs(t *testing.T) {
 	s := newSite(t, nil)
 	say := s.sender("test-mouth")
 	first, socket := s.withSocket(s.placed("west", "board-1", "field/orders"))
-	told(t, socket, "link", func(r daemon.Report) bool { return r.Link.Connected && s.remembers("board-1", "field/orders") })
+	told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected && s.remembers("board-1", "field/orders") })
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +295,7 @@ func TestOrdersWithoutOutputs(t *testing.T) {
 	cfg := s.placed("west", "board-1", "field/orders")
 	cfg.Outputs = nil
 	_, socket = s.withSocket(cfg)
-	told(t, socket, "end of the subscription", func(r daemon.Report) bool {
+	told(t, socket, "end of the subscription", func(r api.Status) bool {
 		return r.Orders.Elsewhere == 1 && r.Orders.Topic == "" && r.Orders.Refused == 0 && !s.remembers("board-1", "field/orders")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/task"
 )
 
 // prove feeds the service manager's watchdog for as long as all loops turn,
@@ -50,7 +51,7 @@ func (d *Daemon) prove(ctx context.Context) error {
 // printed where it is and the sandbox of `fieldpost safe` is set up, seconds
 // pass on a small board. Where the outputs are what hangs, they are left to it.
 func (d *Daemon) hung(loop string, idle time.Duration) {
-	err := within(time.Second, "make outputs safe", func() error {
+	err := task.Within(time.Second, "make outputs safe", func() error {
 		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
 	})
 	d.log.Error("a loop hangs; the service manager is to restart the daemon", "loop", loop, "for", idle)

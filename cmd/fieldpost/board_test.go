@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/systemd"
@@ -57,7 +58,7 @@ func awaitReading(ts *testscript.TestScript, socket string) {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for {
-		r, err := daemon.AskStatus(ctx, socket)
+		r, err := client.AskStatus(ctx, socket)
 		ready := err == nil
 		for _, s := range r.Sensors {
 			ready = ready && (s.Values != nil || s.Faults != nil)

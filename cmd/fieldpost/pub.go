@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/endpoint"
 
 	"github.com/spf13/cobra"
@@ -26,8 +27,8 @@ func (f *accountFlags) add(c *cobra.Command, clientID string) {
 
 // account gives the account that the flags mean; without --endpoint, the one
 // of the configuration, whose files hold unless flags name others.
-func (f *accountFlags) account(c *cobra.Command, file string) (daemon.Account, error) {
-	a := daemon.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
+func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, error) {
+	a := client.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
 	if a.Endpoint != "" {
 		at, err := endpoint.Parse(a.Endpoint)
 		if err != nil {
@@ -56,7 +57,7 @@ func (f *accountFlags) account(c *cobra.Command, file string) (daemon.Account, e
 
 func newPub(file *string) *cobra.Command {
 	var f accountFlags
-	var o daemon.PublishOptions
+	var o client.PublishOptions
 	c := &cobra.Command{
 		Use:   "pub",
 		Short: "publish messages, as the AWS IoT tutorial's publisher does",
@@ -73,7 +74,7 @@ AWS IoT tutorial's publisher does: five JSON messages, half a second apart.`,
 				return err
 			}
 			o.Account, o.Out, o.Log = a, c.OutOrStdout(), quietLog(c)
-			return daemon.Publish(c.Context(), o)
+			return client.Publish(c.Context(), o)
 		},
 	}
 	f.add(c, "test-pub")

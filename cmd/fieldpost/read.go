@@ -7,7 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/local"
 	"fieldpost/sensors/board"
 
@@ -33,7 +34,7 @@ nowhere else. Where none runs, the sensor is read here, as the configuration say
 			if err != nil {
 				return err
 			}
-			return r.Print(c.OutOrStdout())
+			return client.PrintReading(c.OutOrStdout(), r)
 		},
 	}
 	socketFlag(c, &socket)
@@ -41,33 +42,33 @@ nowhere else. Where none runs, the sensor is read here, as the configuration say
 }
 
 // read asks the daemon, or where there is none reads the sensor itself.
-func read(ctx context.Context, file, socket, name string) (daemon.SensorReading, error) {
+func read(ctx context.Context, file, socket, name string) (api.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()
 	if local.Supported {
 		thing, err := thingOf(file)
 		if err != nil {
-			return daemon.SensorReading{}, err
+			return api.Reading{}, err
 		}
-		r, err := daemon.AskRead(ctx, socket, thing, name)
+		r, err := client.AskRead(ctx, socket, thing, name)
 		if !errors.Is(err, local.ErrNotRunning) {
 			return r, err
 		}
 	}
 	cfg, err := load(file)
 	if err != nil {
-		return daemon.SensorReading{}, err
+		return api.Reading{}, err
 	}
 	var names []string
 	for _, s := range cfg.Sensors {
 		if s.Name == name {
 			b, err := board.Open()
 			if err != nil {
-				return daemon.SensorReading{}, fmt.Errorf("open board: %w", err)
+				return api.Reading{}, fmt.Errorf("open board: %w", err)
 			}
-			return daemon.ReadHere(ctx, cfg, b, s)
+			return client.ReadHere(ctx, cfg, b, s)
 		}
 		names = append(names, s.Name)
 	}
-	return daemon.SensorReading{}, usageError{fmt.Errorf("no sensor %q in %s; it has: %s\nsee: fieldpost read --help", name, cfg.File, strings.Join(names, ", "))}
+	return api.Reading{}, usageError{fmt.Errorf("no sensor %q in %s; it has: %s\nsee: fieldpost read --help", name, cfg.File, strings.Join(names, ", "))}
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/client"
 
 	"github.com/spf13/cobra"
 )
@@ -36,14 +36,14 @@ connection.`,
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), reconnectTime)
 			defer cancel()
-			a, err := daemon.AskReconnect(ctx, socket, thing)
+			a, err := client.AskReconnect(ctx, socket, thing)
 			if err != nil {
 				return err
 			}
-			if err := a.Print(c.OutOrStdout()); err != nil {
+			if err := client.PrintReconnect(c.OutOrStdout(), a); err != nil {
 				return err
 			}
-			if err := a.Err(); err != nil {
+			if err := client.ReconnectError(a); err != nil {
 				return err
 			}
 			if !a.Connected {

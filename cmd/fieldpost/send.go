@@ -10,7 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
 
@@ -26,7 +27,7 @@ const (
 
 // sending is an order and how it is sent.
 type sending struct {
-	order  daemon.OrderRequest
+	order  client.OrderRequest
 	wait   time.Duration
 	via    string
 	socket string
@@ -95,7 +96,7 @@ func (s *sending) send(c *cobra.Command) error {
 			return err
 		}
 		err = s.local(c, thing)
-		if s.via == viaLocal || !errors.Is(err, local.ErrNotRunning) && !errors.Is(err, daemon.ErrNotOurs) {
+		if s.via == viaLocal || !errors.Is(err, local.ErrNotRunning) && !errors.Is(err, client.ErrNotOurs) {
 			return err
 		}
 	}
@@ -113,12 +114,12 @@ func (s *sending) send(c *cobra.Command) error {
 func (s *sending) local(c *cobra.Command, thing string) error {
 	ctx, cancel := context.WithTimeout(c.Context(), s.wait)
 	defer cancel()
-	a, err := daemon.AskOrder(ctx, s.socket, thing, s.order)
+	a, err := client.AskOrder(ctx, s.socket, thing, s.order)
 	switch {
 	case errors.Is(err, context.Canceled) && a.Status == "":
 		return errors.New("interrupted; nothing was sent")
 	case errors.Is(err, local.ErrNoAnswer):
-		fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, a)
+		fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, client.AnswerText(a))
 		return fmt.Errorf("%s; whether it was carried out is unknown, see `fieldpost status`", s.silence(err, a.ID))
 	case err != nil:
 		return err
@@ -156,7 +157,7 @@ func (s *sending) fits(cfg *config.Config) error {
 
 // mqtt sends the order through the broker.
 func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
-	a, id, err := daemon.SendOrder(c.Context(), cfg, besideID(cfg.Broker.ClientID), s.order, s.wait, quietLog(c))
+	a, id, err := client.SendOrder(c.Context(), cfg, besideID(cfg.Broker.ClientID), s.order, s.wait, quietLog(c))
 	switch {
 	case errors.Is(err, context.Canceled) && id == "":
 		return errors.New("interrupted; nothing was sent")
@@ -187,8 +188,8 @@ func besideID(id string) string {
 }
 
 // answer prints an answer; an error says that the order was not done.
-func (s *sending) answer(c *cobra.Command, a daemon.OrderAnswer) error {
-	fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, a)
+func (s *sending) answer(c *cobra.Command, a api.OrderAnswer) error {
+	fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, client.AnswerText(a))
 	if a.Status != "done" {
 		return fmt.Errorf("order %s was not done", a.ID)
 	}

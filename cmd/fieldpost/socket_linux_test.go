@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/local"
 )
 
@@ -29,7 +30,7 @@ func TestSocketAfterAKill(t *testing.T) {
 	if _, err := os.Lstat(socket); err != nil {
 		t.Errorf("the kill left no socket, so this tests nothing: %v", err)
 	}
-	if _, err := daemon.AskStatus(t.Context(), socket); !errors.Is(err, local.ErrNotRunning) {
+	if _, err := client.AskStatus(t.Context(), socket); !errors.Is(err, local.ErrNotRunning) {
 		t.Errorf("after the kill: %v", err)
 	}
 	second := startDaemonWith(t, file)
@@ -52,14 +53,14 @@ func TestSocketAfterAKill(t *testing.T) {
 }
 
 // answering waits until a daemon answers on the socket.
-func answering(t *testing.T, socket string) daemon.Report {
+func answering(t *testing.T, socket string) api.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for {
-		r, err := daemon.AskStatus(ctx, socket)
+		r, err := client.AskStatus(ctx, socket)
 		if err == nil {
 			return r
 		}

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/client"
 
 	"github.com/spf13/cobra"
 )
@@ -33,7 +34,7 @@ be in the group of the socket, fieldpost.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), answerTime)
 			defer cancel()
-			r, err := daemon.AskStatus(ctx, socket)
+			r, err := client.AskStatus(ctx, socket)
 			if err != nil {
 				return err
 			}
@@ -53,7 +54,7 @@ func socketFlag(c *cobra.Command, socket *string) {
 // socketPath is where the daemon of this machine has its socket.
 func socketPath() string { return filepath.Join(runtimeDir(), "fieldpost.sock") }
 
-func printStatus(c *cobra.Command, r daemon.Report, asJSON bool) error {
+func printStatus(c *cobra.Command, r api.Status, asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(c.OutOrStdout())
 		e.SetEscapeHTML(false)
@@ -61,10 +62,10 @@ func printStatus(c *cobra.Command, r daemon.Report, asJSON bool) error {
 		if err := e.Encode(r); err != nil {
 			return fmt.Errorf("print status: %w", err)
 		}
-	} else if err := r.Print(c.OutOrStdout()); err != nil {
+	} else if err := client.PrintStatus(c.OutOrStdout(), r); err != nil {
 		return err
 	}
-	wrong := slices.DeleteFunc(slices.Clone(r.Faults), func(f daemon.FaultReport) bool { return f.Because != nil })
+	wrong := slices.DeleteFunc(slices.Clone(r.Faults), func(f api.Fault) bool { return f.Because != nil })
 	switch n := len(wrong); n {
 	case 0:
 		return nil

@@ -4,28 +4,28 @@ import (
 	"io"
 	"testing"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/api"
 
 	"github.com/spf13/cobra"
 )
 
 // What is wrong is told by the one fault that explains the others.
 func TestStatusSaysWhatIsWrong(t *testing.T) {
-	bus := daemon.FaultReport{Code: "bus_stuck", Subject: "i2c-1", Title: "bus is stuck"}
-	air := daemon.FaultReport{Code: "no_answer", Subject: "air", Title: "does not answer", Because: &daemon.CauseReport{Code: bus.Code, Subject: bus.Subject}}
-	far := daemon.FaultReport{Code: "no_answer", Subject: "far", Title: "does not answer"}
+	bus := api.Fault{Code: "bus_stuck", Subject: "i2c-1", Title: "bus is stuck"}
+	air := api.Fault{Code: "no_answer", Subject: "air", Title: "does not answer", Because: &api.Cause{Code: bus.Code, Subject: bus.Subject}}
+	far := api.Fault{Code: "no_answer", Subject: "far", Title: "does not answer"}
 	for _, tc := range []struct {
-		faults []daemon.FaultReport
+		faults []api.Fault
 		want   string
 	}{
 		{nil, ""},
-		{[]daemon.FaultReport{air, bus}, "i2c-1: bus is stuck"},
-		{[]daemon.FaultReport{air, far, bus}, "2 things are wrong"},
+		{[]api.Fault{air, bus}, "i2c-1: bus is stuck"},
+		{[]api.Fault{air, far, bus}, "2 things are wrong"},
 	} {
 		c := &cobra.Command{}
 		c.SetOut(io.Discard)
 		got := ""
-		if err := printStatus(c, daemon.Report{Faults: tc.faults}, false); err != nil {
+		if err := printStatus(c, api.Status{Faults: tc.faults}, false); err != nil {
 			got = err.Error()
 		}
 		if got != tc.want {

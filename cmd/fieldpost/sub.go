@@ -3,14 +3,14 @@ package main
 import (
 	"errors"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/client"
 
 	"github.com/spf13/cobra"
 )
 
 func newSub(file *string) *cobra.Command {
 	var f accountFlags
-	var o daemon.SubscribeOptions
+	var o client.SubscribeOptions
 	c := &cobra.Command{
 		Use:   "sub",
 		Short: "print messages as they arrive, as the AWS IoT tutorial's subscriber does",
@@ -27,7 +27,7 @@ With --count it ends after so many; Ctrl-C ends it cleanly.`,
 				return err
 			}
 			o.Account, o.Out, o.Log = a, c.OutOrStdout(), quietLog(c)
-			return daemon.Subscribe(c.Context(), o)
+			return client.Subscribe(c.Context(), o)
 		},
 	}
 	f.add(c, "test-sub")

@@ -18,14 +18,14 @@
 //
 // is a client.
 //
-// The calls of the daemon, in package daemon, where the types that they give say
-// what each key means:
+// The calls of the daemon; package api has the types that they take and give, and
+// says what each key means:
 //
 //	call       with                                      result
-//	status     nothing                                   Report
+//	status     nothing                                   Status
 //	order      an order, as it comes by MQTT             OrderAnswer
-//	read       {"sensor":"air"}, and "thing" if wanted   SensorReading
-//	reconnect  nothing, or {"thing":"..."}               LinkAnswer, once the attempt has ended
+//	read       {"sensor":"air"}, and "thing" if wanted   Reading
+//	reconnect  nothing, or {"thing":"..."}               ReconnectAnswer, once the attempt has ended
 //
 // A thing that is named and is not the daemon's own is answered with the error
 // not_ours.

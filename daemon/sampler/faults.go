@@ -59,6 +59,25 @@ func hasBus(b board.Board, name string) bool {
 	return true
 }
 
+// PlaceOf says by what a sensor is reached. Any goroutine.
+func PlaceOf(s sensors.Config) health.Place {
+	switch {
+	case s.Place().Bus != "":
+		return health.OnBus
+	case s.Place().Pin != "":
+		return health.OnLine
+	case s.Place().SPI != "":
+		return health.OnSPI
+	case s.Place().Port != "":
+		return health.OnPort
+	case s.Place().Device != "":
+		return health.OfKernel
+	case s.Chip == "thermal":
+		return health.InZone
+	}
+	return ""
+}
+
 // CodeOf gives the fault that an error of [Once] is. Any goroutine.
 func CodeOf(err error) health.Code { return codeOf(err) }
 

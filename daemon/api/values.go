@@ -1,11 +1,10 @@
-package daemon
+package api
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"fieldpost/sensors"
 )
@@ -52,23 +51,4 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 		*v = append(*v, sensors.Field{Name: name.(string), Value: value}) // a key is all that can stand there
 	}
 	return nil
-}
-
-// texts gives each value for people, with the units of their chip.
-func (v Values) texts(chip string) []string {
-	c, _ := sensors.Lookup(chip)
-	var parts []string
-	for _, f := range v {
-		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), c.Symbol(f.Name))))
-	}
-	return parts
-}
-
-// plain writes a value as in a message, a text without quotes.
-func plain(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Sprint(v)
-	}
-	return strings.Trim(string(b), `"`)
 }

@@ -1,4 +1,4 @@
-package daemon
+package client
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/local"
@@ -18,9 +19,9 @@ import (
 
 // AskStatus asks the daemon whose socket is at path for its state. The error is
 // or wraps one of package local's.
-func AskStatus(ctx context.Context, path string) (Report, error) {
-	var r Report
-	err := local.Do(ctx, path, callStatus, nil, &r)
+func AskStatus(ctx context.Context, path string) (api.Status, error) {
+	var r api.Status
+	err := local.Do(ctx, path, api.CallStatus, nil, &r)
 	return r, err
 }
 
@@ -33,10 +34,10 @@ var ErrNotOurs = errors.New("the daemon here is another board's")
 // answer its status is unknown where the order may have been carried out, and
 // otherwise empty. The error is [ErrNotOurs], or is or wraps one of package
 // local's.
-func AskOrder(ctx context.Context, path, thing string, r OrderRequest) (OrderAnswer, error) {
+func AskOrder(ctx context.Context, path, thing string, r OrderRequest) (api.OrderAnswer, error) {
 	id, payload := stamp(thing, r)
-	var a OrderAnswer
-	err := local.Do(ctx, path, callOrder, json.RawMessage(payload), &a)
+	var a api.OrderAnswer
+	err := local.Do(ctx, path, api.CallOrder, json.RawMessage(payload), &a)
 	a.ID = id
 	if errors.Is(err, local.ErrNoAnswer) {
 		a.Status = "unknown"
@@ -48,7 +49,7 @@ func AskOrder(ctx context.Context, path, thing string, r OrderRequest) (OrderAns
 // foreign finds the daemon's word that something is not its board's.
 func foreign(err error, thing string) error {
 	var said *local.Error
-	if errors.As(err, &said) && said.Code == notOurs {
+	if errors.As(err, &said) && said.Code == api.NotOurs {
 		return fmt.Errorf("for %q: %w: %w", thing, ErrNotOurs, err)
 	}
 	return err
@@ -57,9 +58,9 @@ func foreign(err error, thing string) error {
 // AskRead asks the daemon whose socket is at path to read a sensor of the board
 // called thing, "" for the daemon's. The error is or wraps [ErrNotOurs] or one of
 // package local's.
-func AskRead(ctx context.Context, path, thing, sensor string) (SensorReading, error) {
-	var r SensorReading
-	err := local.Do(ctx, path, callRead, readCall{thing, sensor}, &r)
+func AskRead(ctx context.Context, path, thing, sensor string) (api.Reading, error) {
+	var r api.Reading
+	err := local.Do(ctx, path, api.CallRead, api.ReadRequest{Thing: thing, Sensor: sensor}, &r)
 	return r, foreign(err, thing)
 }
 
@@ -67,14 +68,23 @@ func AskRead(ctx context.Context, path, thing, sensor string) (SensorReading, er
 // that configuration runs: the hardware is the daemon's then. What the sensor
 // or its bus has wrong is a [*local.Error], as from a daemon, with the fault's
 // code and what to do.
-func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.Config) (SensorReading, error) {
+func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.Config) (api.Reading, error) {
 	if err := spool.InUse(cfg.Spool.Dir); err != nil {
-		return SensorReading{}, fmt.Errorf("read %q: a daemon has the hardware, but not this socket: %w", s.Name, err)
+		return api.Reading{}, fmt.Errorf("read %q: a daemon has the hardware, but not this socket: %w", s.Name, err)
 	}
 	fields, err := sampler.Once(ctx, b, s)
 	if err != nil {
 		code := sampler.CodeOf(err)
-		return SensorReading{}, &local.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).CureOf(placeOf(s))}
+		return api.Reading{}, &local.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).CureOf(sampler.PlaceOf(s))}
 	}
-	return SensorReading{Sensor: s.Name, Chip: s.Chip, Time: brief(time.Now()), Values: fields}, nil
+	return api.Reading{Sensor: s.Name, Chip: s.Chip, Time: api.Time(time.Now()), Values: fields}, nil
+}
+
+// AskReconnect has the daemon whose socket is at path connect to its broker now, and
+// waits for what comes of it until ctx ends. thing is the board that is meant; "" is
+// the daemon's. The error is or wraps [ErrNotOurs] or one of package local's.
+func AskReconnect(ctx context.Context, path, thing string) (api.ReconnectAnswer, error) {
+	var a api.ReconnectAnswer
+	err := local.Do(ctx, path, api.CallReconnect, api.ReconnectRequest{Thing: thing}, &a)
+	return a, foreign(err, thing)
 }

@@ -1,4 +1,4 @@
-package daemon
+package client
 
 import (
 	"cmp"
@@ -8,11 +8,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/output"
 )
 
-// Print writes the report for people. The error is w's.
-func (r Report) Print(w io.Writer) error {
+// PrintStatus writes a daemon's state for people. The error is w's.
+func PrintStatus(w io.Writer, r api.Status) error {
 	p := &printer{t: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	p.line("%s\tfieldpost %s, run %d, process %d, up %s, since %s", r.Thing, r.Version, r.Run, r.PID, span(r.Uptime), moment(r.Started))
 	clock := "synchronised"
@@ -53,7 +54,7 @@ func (p *printer) section(title string) {
 	p.line("\n%s", title)
 }
 
-func (p *printer) link(r Report) {
+func (p *printer) link(r api.Status) {
 	l := r.Link
 	state := "not connected"
 	if l.Connected {
@@ -88,7 +89,7 @@ func (p *printer) link(r Report) {
 	}
 }
 
-func (p *printer) certificate(r Report) {
+func (p *printer) certificate(r api.Status) {
 	c := r.Certificate
 	if c.Expires.IsZero() {
 		p.line("certificate\t%s", c.Error)
@@ -106,7 +107,7 @@ func (p *printer) certificate(r Report) {
 	p.line("certificate\texpires on %s, in %d days%s", c.Expires.Format(time.DateOnly), int(left/(24*time.Hour)), also)
 }
 
-func (p *printer) spool(s SpoolReport) {
+func (p *printer) spool(s api.Spool) {
 	waiting := "nothing waits"
 	if s.Waiting > 0 {
 		waiting = fmt.Sprintf("%d waiting, the oldest for %s, %d at risk in a power cut", s.Waiting, span(s.Oldest), s.AtRisk)
@@ -118,7 +119,7 @@ func (p *printer) spool(s SpoolReport) {
 }
 
 // orders says nothing where none can come and nothing has.
-func (p *printer) orders(o OrdersReport) {
+func (p *printer) orders(o api.Orders) {
 	if o.Topic != "" {
 		p.line("orders\t%d done, %d refused, %d failed; by MQTT on %s", o.Done, o.Refused, o.Failed, o.Topic)
 	}
@@ -130,20 +131,20 @@ func (p *printer) orders(o OrdersReport) {
 	}
 }
 
-func (p *printer) sensors(all []SensorReport) {
+func (p *printer) sensors(all []api.Sensor) {
 	if len(all) > 0 {
 		p.section("sensors")
 	}
 	for _, s := range all {
 		age, values := "never read", ""
 		if !s.Time.IsZero() {
-			age, values = span(s.Age)+" ago", strings.Join(s.Values.texts(s.Chip), ", ")
+			age, values = span(s.Age)+" ago", strings.Join(texts(s.Values, s.Chip), ", ")
 		}
 		p.line("  %s\t%s\t%s", s.Name, age, strings.Join(append(nonempty(values), s.Faults...), "; "))
 	}
 }
 
-func (p *printer) outputs(all []OutputReport) {
+func (p *printer) outputs(all []api.Output) {
 	if len(all) > 0 {
 		p.section("outputs")
 	}
@@ -167,7 +168,7 @@ func missed(trips uint64) string {
 	return fmt.Sprintf("made safe %d times as no order came for refresh", trips)
 }
 
-func (p *printer) faults(all []FaultReport) {
+func (p *printer) faults(all []api.Fault) {
 	if len(all) == 0 {
 		p.section("all well")
 		return

@@ -1,4 +1,4 @@
-package daemon
+package client
 
 import (
 	"context"
@@ -11,9 +11,10 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
-	"fieldpost/daemon/visible"
 )
 
 // OrderRequest is an order to be sent.
@@ -22,31 +23,6 @@ type OrderRequest struct {
 	Action string        // on, off, toggle, pulse
 	For    time.Duration // how long; 0 without an end
 	Life   time.Duration // how long the order is valid from now
-}
-
-// OrderAnswer is what the daemon answered. What is empty is not in its JSON.
-type OrderAnswer struct {
-	ID     string `json:"id"`
-	Status string `json:"status"` // done, refused, failed, unknown
-	Output string `json:"output,omitempty"`
-	State  string `json:"state,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	Hint   string `json:"hint,omitempty"`
-}
-
-// String gives the answer for people.
-func (a OrderAnswer) String() string {
-	s := visible.Text(a.Status)
-	if a.State != "" {
-		s += ", " + visible.Text(a.Output) + " is " + visible.Text(a.State)
-	}
-	if a.Reason != "" {
-		s += ": " + visible.Text(a.Reason)
-	}
-	if a.Hint != "" {
-		s += " (" + visible.Text(a.Hint) + ")"
-	}
-	return s
 }
 
 // Orderer sends orders over MQTT and awaits their answers, on a link of its
@@ -58,7 +34,7 @@ type Orderer struct {
 	up    chan uplink.Status // the latest status, capacity one
 
 	mu      sync.Mutex
-	waiting map[string]chan OrderAnswer
+	waiting map[string]chan api.OrderAnswer
 }
 
 // NewOrderer makes an Orderer for the board that cfg describes.
@@ -66,7 +42,7 @@ func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer
 	if cfg.CommandsTopic() == "" {
 		return nil, errors.New("send order: commands.topic is not set in " + cfg.File)
 	}
-	o := &Orderer{cfg: cfg, queue: uplink.NewQueue(), waiting: map[string]chan OrderAnswer{}, up: make(chan uplink.Status, 1)}
+	o := &Orderer{cfg: cfg, queue: uplink.NewQueue(), waiting: map[string]chan api.OrderAnswer{}, up: make(chan uplink.Status, 1)}
 	var err error
 	o.link, err = uplink.New(uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: clientID, Clean: true,
@@ -106,11 +82,11 @@ func told(ch chan uplink.Status, log *slog.Logger) func(uplink.Status) {
 // Run keeps the link until ctx ends.
 func (o *Orderer) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
-	linking := start("link", failed, o.link.Run)
+	linking := task.Start("link", failed, o.link.Run)
 	for {
 		select {
 		case <-ctx.Done():
-			return linking.stop(10 * time.Second)
+			return linking.Stop(10 * time.Second)
 		case err := <-failed:
 			return err
 		case m := <-o.link.Messages():
@@ -148,7 +124,7 @@ func (o *Orderer) receive(m uplink.Message) {
 	var a struct {
 		Thing string `json:"thing"`
 		Kind  string `json:"kind"`
-		OrderAnswer
+		api.OrderAnswer
 	}
 	if err := json.Unmarshal(m.Payload, &a); err != nil || a.Kind != "answer" || a.Thing != o.cfg.Thing {
 		return
@@ -163,9 +139,9 @@ func (o *Orderer) receive(m uplink.Message) {
 
 // Send sends one order, stamped with a new id and its expiry, and waits for
 // its answer until ctx ends. The error of a wait in vain names the id.
-func (o *Orderer) Send(ctx context.Context, r OrderRequest) (OrderAnswer, error) {
+func (o *Orderer) Send(ctx context.Context, r OrderRequest) (api.OrderAnswer, error) {
 	id, payload := stamp(o.cfg.Thing, r)
-	ch := make(chan OrderAnswer, 1)
+	ch := make(chan api.OrderAnswer, 1)
 	o.mu.Lock()
 	o.waiting[id] = ch
 	o.mu.Unlock()
@@ -175,13 +151,13 @@ func (o *Orderer) Send(ctx context.Context, r OrderRequest) (OrderAnswer, error)
 		o.mu.Unlock()
 	}()
 	if err := await(ctx, o.queue.Publish(o.cfg.CommandsTopic(), payload)); err != nil {
-		return OrderAnswer{ID: id}, fmt.Errorf("send order %s: %w", id, err)
+		return api.OrderAnswer{ID: id}, fmt.Errorf("send order %s: %w", id, err)
 	}
 	select {
 	case a := <-ch:
 		return a, nil
 	case <-ctx.Done():
-		return OrderAnswer{ID: id}, fmt.Errorf("order %s was sent, but no answer came: %w", id, ctx.Err())
+		return api.OrderAnswer{ID: id}, fmt.Errorf("order %s was sent, but no answer came: %w", id, ctx.Err())
 	}
 }
 
@@ -206,19 +182,13 @@ func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 	random := make([]byte, 6)
 	rand.Read(random) // never fails
 	id = "c-" + hex.EncodeToString(random)
-	m := map[string]string{
-		"id": id, "output": r.Output, "action": r.Action,
-		"expires": time.Now().Add(r.Life).UTC().Format(time.RFC3339Nano),
-	}
-	if thing != "" {
-		m["thing"] = thing
-	}
+	o := api.Order{ID: id, Thing: thing, Output: r.Output, Action: r.Action, Expires: time.Now().Add(r.Life).UTC()}
 	if r.For > 0 {
-		m["for"] = r.For.String()
+		o.For = r.For.String()
 	}
-	payload, err := json.Marshal(m)
+	payload, err := json.Marshal(o)
 	if err != nil {
-		panic(err) // a map of strings always encodes
+		panic(err) // texts and a time of this century always encode
 	}
 	return id, payload
 }
@@ -226,21 +196,21 @@ func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 // SendOrder sends one order on a link of its own. With wait 0 it returns when
 // the broker has the order; else when its answer has come. It gives up when
 // the first connection does not stand, with the reason.
-func SendOrder(ctx context.Context, cfg *config.Config, clientID string, r OrderRequest, wait time.Duration, log *slog.Logger) (OrderAnswer, string, error) {
+func SendOrder(ctx context.Context, cfg *config.Config, clientID string, r OrderRequest, wait time.Duration, log *slog.Logger) (api.OrderAnswer, string, error) {
 	o, err := NewOrderer(cfg, clientID, log)
 	if err != nil {
-		return OrderAnswer{}, "", err
+		return api.OrderAnswer{}, "", err
 	}
 	failed := make(chan error, 1)
-	running := start("link", failed, o.Run)
+	running := task.Start("link", failed, o.Run)
 	a, id, err := o.sendOne(ctx, r, wait)
-	if ended := running.stop(15 * time.Second); err == nil {
+	if ended := running.Stop(15 * time.Second); err == nil {
 		err = ended
 	}
 	return a, id, err
 }
 
-func (o *Orderer) sendOne(ctx context.Context, r OrderRequest, wait time.Duration) (a OrderAnswer, id string, err error) {
+func (o *Orderer) sendOne(ctx context.Context, r OrderRequest, wait time.Duration) (a api.OrderAnswer, id string, err error) {
 	if err := o.Connected(ctx); err != nil {
 		return a, "", err
 	}

@@ -5,26 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/sampler"
-)
-
-// The calls of the local socket.
-const (
-	callStatus = "status" // takes nothing, gives a [Report]
-	callOrder  = "order"  // takes an order as it comes by MQTT, gives an [OrderAnswer]
-	callRead   = "read"   // takes a [readCall], gives a [SensorReading]
-)
-
-// Codes of errors; those of a read are faults' besides.
-const (
-	notOurs       = "not_ours"       // it is for another board
-	unknownSensor = "unknown_sensor" // there is none of that name
 )
 
 // readPatience is how long a reading may take.
@@ -39,14 +26,14 @@ const (
 // calls is what can be asked of the daemon on its socket.
 func (d *Daemon) calls() map[string]local.Call {
 	return map[string]local.Call{
-		callStatus: func(context.Context, local.Peer, json.RawMessage) (any, error) { return d.report(), nil },
-		callOrder: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
+		api.CallStatus: func(context.Context, local.Peer, json.RawMessage) (any, error) { return d.report(), nil },
+		api.CallOrder: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
 			return d.localOrder(ctx, with, "local "+from.String())
 		},
-		callRead: func(ctx context.Context, _ local.Peer, with json.RawMessage) (any, error) {
+		api.CallRead: func(ctx context.Context, _ local.Peer, with json.RawMessage) (any, error) {
 			return d.localRead(ctx, with)
 		},
-		callReconnect: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
+		api.CallReconnect: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
 			return d.localReconnect(ctx, with, "local "+from.String())
 		},
 	}
@@ -84,47 +71,26 @@ func (d *Daemon) localOrder(ctx context.Context, order json.RawMessage, cause st
 		}
 		return answerOf(r.answer), nil
 	case <-patient.Done():
-		return OrderAnswer{Status: string(command.Unknown), Hint: "it is still under way; `fieldpost status` tells the output's state"}, nil
+		return api.OrderAnswer{Status: string(command.Unknown), Hint: "it is still under way; `fieldpost status` tells the output's state"}, nil
 	}
 }
 
 // answerOf gives an answer as it is on the wire. One without a status is none:
 // the order was dropped before it was begun.
-func answerOf(a command.Answer) OrderAnswer {
+func answerOf(a command.Answer) api.OrderAnswer {
 	if a.Status == "" {
-		return OrderAnswer{ID: a.ID, Status: string(command.Refused), Hint: "the daemon is stopping; nothing was done"}
+		return api.OrderAnswer{ID: a.ID, Status: string(command.Refused), Hint: "the daemon is stopping; nothing was done"}
 	}
-	return OrderAnswer{ID: a.ID, Status: string(a.Status), Output: a.Output, State: a.State, Reason: string(a.Reason), Hint: a.Hint}
+	return api.OrderAnswer{ID: a.ID, Status: string(a.Status), Output: a.Output, State: a.State, Reason: string(a.Reason), Hint: a.Hint}
 }
 
 func (d *Daemon) notOurs(what string) *local.Error {
-	return &local.Error{Code: notOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.o.Config.Thing)}
-}
-
-// readCall says what is to be read.
-type readCall struct {
-	Thing  string `json:"thing,omitempty"` // the board it is on; "" is ours
-	Sensor string `json:"sensor"`
-}
-
-// SensorReading is a sensor's values as they are now.
-type SensorReading struct {
-	Sensor      string    `json:"sensor"`
-	Chip        string    `json:"chip"`
-	Time        time.Time `json:"time"`
-	ClockSynced bool      `json:"clock_synchronised"` // the time is known to be true
-	Values      Values    `json:"values"`
-}
-
-// Print writes the values for people, one a line. The error is w's.
-func (r SensorReading) Print(w io.Writer) error {
-	_, err := fmt.Fprintln(w, strings.Join(r.Values.texts(r.Chip), "\n"))
-	return err
+	return &local.Error{Code: api.NotOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.o.Config.Thing)}
 }
 
 // localRead reads a sensor for somebody, beside its schedule.
 func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, error) {
-	var call readCall
+	var call api.ReadRequest
 	if err := local.Arguments(with, &call); err != nil {
 		return nil, err
 	}
@@ -137,13 +103,13 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	var failed *sampler.ReadError
 	switch {
 	case errors.Is(err, sampler.ErrUnknown):
-		return nil, &local.Error{Code: unknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.o.Config.Sensors), ", "))}
+		return nil, &local.Error{Code: api.UnknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.o.Config.Sensors), ", "))}
 	case errors.As(err, &failed):
 		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: d.health.CureOf(failed.Code, call.Sensor)}
 	case err != nil:
 		return nil, err
 	}
-	r := SensorReading{Sensor: call.Sensor, Time: brief(stamp.Wall), ClockSynced: stamp.Synced, Values: fields}
+	r := api.Reading{Sensor: call.Sensor, Time: api.Time(stamp.Wall), ClockSynced: stamp.Synced, Values: fields}
 	for _, c := range d.o.Config.Sensors {
 		if c.Name == call.Sensor {
 			r.Chip = c.Chip

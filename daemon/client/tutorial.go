@@ -1,4 +1,4 @@
-package daemon
+package client
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/topic"
 	"fieldpost/daemon/uplink"
 	"fieldpost/daemon/visible"
@@ -55,9 +56,9 @@ func Publish(ctx context.Context, o PublishOptions) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	linking := start("link", failed, l.Run)
+	linking := task.Start("link", failed, l.Run)
 	err = publishAll(ctx, o, queue, up)
-	if ended := linking.stop(10 * time.Second); err == nil {
+	if ended := linking.Stop(10 * time.Second); err == nil {
 		err = ended
 	}
 	return err
@@ -109,9 +110,9 @@ func Subscribe(ctx context.Context, o SubscribeOptions) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	linking := start("link", failed, l.Run)
+	linking := task.Start("link", failed, l.Run)
 	err = printAll(ctx, o, l.Messages(), up)
-	if ended := linking.stop(10 * time.Second); err == nil {
+	if ended := linking.Stop(10 * time.Second); err == nil {
 		err = ended
 	}
 	return err

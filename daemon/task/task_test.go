@@ -1,0 +1,52 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A task that panics is reported as one that ended, with the place, and the
+// program goes on to end in order.
+func TestPanickingTask(t *testing.T) {
+	failed := make(chan error, 1)
+	p := Start("scheduler", failed, func(context.Context) error {
+		panic("a mistake of ours")
+	})
+	err := <-failed
+	if !errors.Is(err, errPanic) || !strings.Contains(err.Error(), "scheduler ended") || !strings.Contains(err.Error(), "task_test.go") {
+		t.Errorf("reported %v", err)
+	}
+	if err := p.Stop(time.Minute); !errors.Is(err, errPanic) {
+		t.Errorf("stop gives %v", err)
+	}
+}
+
+// A task that ends by itself, with or without an error, is reported; one that
+// is stopped is not; one that does not end is left behind and named.
+func TestTaskEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed := make(chan error, 3)
+		Start("silent", failed, func(context.Context) error { return nil })
+		if err := <-failed; err.Error() != "silent ended: without a reason" {
+			t.Errorf("got %v", err)
+		}
+		waits := Start("waits", failed, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		if err := waits.Stop(time.Second); err != nil || len(failed) > 0 {
+			t.Errorf("an orderly end: %v, %d reports", err, len(failed))
+		}
+		release := make(chan struct{})
+		stuck := Start("stuck", failed, func(context.Context) error { <-release; return nil })
+		if err := stuck.Stop(3 * time.Second); err == nil || !strings.Contains(err.Error(), "end stuck: still running after 3s") {
+			t.Errorf("got %v", err)
+		}
+		if stuck.Ended() {
+			t.Error("it has not ended")
+		}
+		close(release)
+		<-stuck.done
+	})
+}
