@@ -82,7 +82,7 @@ type Daemon struct {
 	open          *refresh.Value[openFiles]
 	link          *uplink.Link
 	linkLoop      *health.Loop
-	desk          *command.Desk
+	dispatcher    *command.Dispatcher
 	answers       answers
 	watch         linkWatch
 	local         *local.Server
@@ -125,9 +125,9 @@ func New(o Options) (*Daemon, error) {
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
 		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
 	})
-	d.desk = command.New(command.Options{
+	d.dispatcher = command.New(command.Options{
 		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
-		Journal: d.ledger(), Fallback: d.fallback(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
+		Journal: d.ledger(), RuntimeJournal: d.fallback(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{api.CallOrder}, Health: d.health, Log: d.log})
 	return d, nil
@@ -230,7 +230,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	fetching := task.Start("credentials", failed, d.files.Run)
 	looking := task.Start("access", failed, d.open.Run)
 	linking := task.Start("link", failed, d.link.Run)
-	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.desk.Serve(ctx, d.link.Messages()) })
+	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.dispatcher.Serve(ctx, d.link.Messages()) })
 	telling := task.Start("status", failed, d.tell)
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)

@@ -105,7 +105,7 @@ func (d *Daemon) reportSpool() api.Spool {
 }
 
 func (d *Daemon) reportOrders() api.Orders {
-	st := d.desk.Stats()
+	st := d.dispatcher.Stats()
 	return api.Orders{
 		Topic: d.ordersTopic(), Done: st.Done, Refused: st.Refused, Failed: st.Failed,
 		Again: st.Again, Passed: st.Passed, Elsewhere: st.Elsewhere, Unanswered: st.Unanswered,

@@ -58,7 +58,7 @@ func (d *Daemon) localOrder(ctx context.Context, order json.RawMessage, cause st
 	}
 	done := make(chan result, 1)
 	go func() { // a line may hang in the kernel for ever
-		a, ours := d.desk.Handle(order, false, cause)
+		a, ours := d.dispatcher.Handle(order, false, cause)
 		done <- result{a, ours}
 	}()
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), orderPatience)

@@ -58,7 +58,7 @@ func (a Answer) Record() message.Record {
 }
 
 // because makes an answer of a reason; detail says what in particular.
-func because(c Code, detail string) Answer {
+func answerFor(c Code, detail string) Answer {
 	r := lookup(c)
 	means := r.Means
 	if detail != "" {

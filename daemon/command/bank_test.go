@@ -19,7 +19,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// The desk on a real bank on a simulated board: an order from its message to
+// The dispatcher on a real bank on a simulated board: an order from its message to
 // the wire, its answer, and the event of its end.
 func TestOrdersMovePins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -38,14 +38,14 @@ func TestOrdersMovePins(t *testing.T) {
 			told = append(told, line)
 		}
 		bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake(), Event: tell})
-		desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: func(r message.Record) <-chan struct{} { tell(r); return nil }})
+		dispatcher := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: func(r message.Record) <-chan struct{} { tell(r); return nil }})
 		ctx, cancel := context.WithCancel(t.Context())
 		in, ended := make(chan uplink.Message), make(chan error, 2)
 		go func() { ended <- bank.Run(ctx) }()
-		go func() { ended <- desk.Serve(ctx, in) }()
-		m := &mail{}
+		go func() { ended <- dispatcher.Serve(ctx, in) }()
+		sent := &messages{}
 		send := func(text string) {
-			in <- m.of([]byte(text))
+			in <- sent.of([]byte(text))
 			synctest.Wait()
 		}
 
@@ -82,8 +82,8 @@ func TestOrdersMovePins(t *testing.T) {
 		if !slices.Equal(told, want) {
 			t.Errorf("told\n%q, want\n%q", told, want)
 		}
-		if len(m.acked) != 5 {
-			t.Errorf("%d messages acknowledged, want 5", len(m.acked))
+		if len(sent.acked) != 5 {
+			t.Errorf("%d messages acknowledged, want 5", len(sent.acked))
 		}
 	})
 }
@@ -95,25 +95,25 @@ func TestBoundsOfOutputs(t *testing.T) {
 		bank := output.Open(output.Options{Board: sim.New(), Clock: clock.Fake(), Outputs: []output.Config{
 			{Name: "up", Pin: "GPIO27", MinOn: 20 * time.Second}, {Name: "down", Pin: "GPIO5", MinOff: time.Minute, Interlock: []string{"up"}},
 		}})
-		b := &bench{t: t, pins: newPins()}
-		b.desk = New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: b.answered})
-		b.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0)
+		h := &harness{t: t, pins: newPins()}
+		h.dispatcher = New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), Answer: h.answered})
+		h.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0)
 		<-time.After(time.Minute)
-		b.gets(order("b", "up", "on", time.Minute), Done, "", 0)
-		b.gets(order("c", "down", "on", time.Minute), Refused, Interlocked, 0)
+		h.gets(order("b", "up", "on", time.Minute), Done, "", 0)
+		h.gets(order("c", "down", "on", time.Minute), Refused, Interlocked, 0)
 		off := make(chan Answer, 1)
 		go func() {
-			a, _ := b.desk.Handle(order("d", "up", "off", time.Minute), false, "test")
+			a, _ := h.dispatcher.Handle(order("d", "up", "off", time.Minute), false, "test")
 			off <- a
 		}()
 		synctest.Wait()
-		b.gets(order("e", "up", "toggle", time.Minute), Refused, TooSoon, 0)
+		h.gets(order("e", "up", "toggle", time.Minute), Refused, TooSoon, 0)
 		pass(20 * time.Second)
 		if a := <-off; a.Status != Done || a.State != "off" {
 			t.Errorf("answer %+v", a)
 		}
-		b.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0) // its first answer
-		b.gets(order("f", "down", "on", time.Minute), Done, "", 0)
+		h.gets(order("a", "down", "on", time.Minute), Refused, TooSoon, 0) // its first answer
+		h.gets(order("f", "down", "on", time.Minute), Done, "", 0)
 		if err := bank.Close(); err != nil {
 			t.Error(err)
 		}
@@ -126,8 +126,8 @@ func TestOrderToALineThatIsNotOurs(t *testing.T) {
 	board := sim.New()
 	board.Line("GPIO27").Hold("gpio-keys")
 	bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake()})
-	desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake()})
-	a, ok := desk.Handle([]byte(`{"id":"a","action":"off","output":"pump"}`), false, "test")
+	dispatcher := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake()})
+	a, ok := dispatcher.Handle([]byte(`{"id":"a","action":"off","output":"pump"}`), false, "test")
 	if !ok || a.Status != Failed || a.State != "" || !strings.Contains(a.Hint, "gpio-keys") {
 		t.Errorf("answer %+v, want failed with the holder and without a state", a)
 	}

@@ -22,11 +22,11 @@ func TestBoundsFromOrderToAnswer(t *testing.T) {
 			{Name: "up", Pin: "GPIO5", MinOn: 10 * time.Minute, MinOff: time.Minute},
 			{Name: "down", Pin: "GPIO6", Interlock: []string{"up"}},
 		}})
-		desk := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), MaxLife: time.Hour})
+		dispatcher := New(Options{Thing: thing, Topic: orders, Outputs: bank, Clock: clock.Fake(), MaxLife: time.Hour})
 		handle := func(id, out, action string) <-chan Answer {
 			done := make(chan Answer, 1)
 			go func() {
-				a, _ := desk.Handle(order(id, out, action, time.Minute), false, "test")
+				a, _ := dispatcher.Handle(order(id, out, action, time.Minute), false, "test")
 				done <- a
 			}()
 			synctest.Wait()

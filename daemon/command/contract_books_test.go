@@ -9,54 +9,54 @@ import (
 )
 
 // books is what was seen of the contract: acts on the wires and answers.
-type books struct {
-	acts  map[string]int // energising ones, by id
-	first map[string]time.Time
-	said  map[string][]saying
+type contractBooks struct {
+	acts    map[string]int // energising ones, by id
+	first   map[string]time.Time
+	answers map[string][]givenAnswer
 	// arrived counts the answers that no death of a process can cost any more.
-	arrived map[string]int
-	count   int
-	last    map[string]int          // by output: the index of the order that acted last, in this life
-	whose   *life                   // whose index that is
-	level   map[string]output.Level // of each line, as it was set last
-	since   map[string]time.Time    // since when it has that
-	hung    map[string]bool         // it hung since then
-	cared   map[string]care         // the last order that left each line away from its safe level
+	arrived    map[string]int
+	count      int
+	last       map[string]int          // by output: the index of the order that acted last, in this life
+	whose      *process                // whose index that is
+	level      map[string]output.Level // of each line, as it was set last
+	since      map[string]time.Time    // since when it has that
+	hung       map[string]bool         // it hung since then
+	lastOrders map[string]lastOrder    // the last order that left each line away from its safe level
 }
 
 // care is an order that was carried out.
-type care struct {
+type lastOrder struct {
 	at     time.Time
 	action output.Action
 }
 
 // saying is an answer and when it was given.
-type saying struct {
+type givenAnswer struct {
 	status Status
 	reason Code
 	at     time.Time
 	sure   bool // a death does not cost it
 }
 
-func newBooks() books {
-	return books{
-		acts: map[string]int{}, first: map[string]time.Time{}, said: map[string][]saying{}, arrived: map[string]int{}, last: map[string]int{},
-		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{}, cared: map[string]care{},
+func newContractBooks() contractBooks {
+	return contractBooks{
+		acts: map[string]int{}, first: map[string]time.Time{}, answers: map[string][]givenAnswer{}, arrived: map[string]int{}, last: map[string]int{},
+		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{}, lastOrders: map[string]lastOrder{},
 	}
 }
 
 // arrives notes an order that is handed to a process.
-func (w *world) arrives(l *life, text []byte) {
+func (w *world) arrives(p *process, text []byte) {
 	o, err := Decode(text, thing)
 	if err != nil {
 		w.t.Error(err)
 	}
-	w.note("handed over %s", text)
+	w.logf("handed over %s", text)
 	w.count++
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, known := l.index[o.ID]; !known {
-		l.index[o.ID] = w.count
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.index[o.ID]; !known {
+		p.index[o.ID] = w.count
 	}
 	if _, known := w.first[o.ID]; !known {
 		w.first[o.ID] = time.Now()
@@ -64,10 +64,10 @@ func (w *world) arrives(l *life, text []byte) {
 }
 
 // begins checks a call that moves a line. With the world's mu held.
-func (b *books) begins(w *world, l *life, c output.Config, level output.Level, o output.Order, ordered bool, index int) {
-	w.note("%s is set to %s, order %q", c.Name, level, o.ID)
-	if b.whose != l {
-		b.whose = l
+func (b *contractBooks) begins(w *world, p *process, c output.Config, level output.Level, o output.Order, ordered bool, index int) {
+	w.logf("%s is set to %s, order %q", c.Name, level, o.ID)
+	if b.whose != p {
+		b.whose = p
 		clear(b.last)
 	}
 	safe, has := c.Safe.Level()
@@ -94,13 +94,13 @@ func (b *books) begins(w *world, l *life, c output.Config, level output.Level, o
 	if !time.Now().Before(o.Expires) {
 		w.t.Errorf("order %s acted late", o.ID)
 	}
-	if said := b.said[o.ID]; len(said) > 0 && !(w.bare && said[0].status == Refused) { // a refusal may be lost with both disks
+	if said := b.answers[o.ID]; len(said) > 0 && !(w.bare && said[0].status == Refused) { // a refusal may be lost with both disks
 		w.t.Errorf("order %s acted after it was answered %v", o.ID, said[0].status)
 	}
-	if !w.p.has(o.ID) {
+	if !w.journal.has(o.ID) {
 		w.t.Errorf("order %s acted before its intent was on disk", o.ID)
 	}
-	if index <= b.last[c.Name] && !l.again && !w.cramped { // one that was only counted may be sent again
+	if index <= b.last[c.Name] && !p.again && !w.cramped { // one that was only counted may be sent again
 		w.t.Errorf("order %s acted after one that came later", o.ID)
 	}
 	b.last[c.Name] = index
@@ -108,7 +108,7 @@ func (b *books) begins(w *world, l *life, c output.Config, level output.Level, o
 }
 
 // bounds checks that an output may leave its safe level.
-func (b *books) bounds(w *world, c output.Config, level output.Level) {
+func (b *contractBooks) bounds(w *world, c output.Config, level output.Level) {
 	if d := time.Since(b.since[c.Name]); level == output.On && b.level[c.Name] == output.Off && d < c.MinOff && !b.hung[c.Name] {
 		w.t.Errorf("%s was off for %v only", c.Name, d)
 	}
@@ -122,12 +122,12 @@ func (b *books) bounds(w *world, c output.Config, level output.Level) {
 func (w *world) requested(name string, level output.Level) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note("%s is requested, %s", name, level)
+	w.logf("%s is requested, %s", name, level)
 	w.level[name], w.since[name], w.hung[name] = level, time.Now(), false
 }
 
 // moved checks the bounds of an output when its line moves.
-func (b *books) moved(w *world, c output.Config, level output.Level, o output.Order, ordered bool, hang time.Duration) {
+func (b *contractBooks) moved(w *world, c output.Config, level output.Level, o output.Order, ordered bool, hang time.Duration) {
 	d := time.Since(b.since[c.Name])
 	b.hung[c.Name] = b.hung[c.Name] || hang > 0
 	b.refreshed(w, c, level, o, ordered)
@@ -145,11 +145,11 @@ func (b *books) moved(w *world, c output.Config, level output.Level, o output.Or
 
 // refreshed checks that an output with refresh is made safe when no order was
 // carried out for it for so long, and not before.
-func (b *books) refreshed(w *world, c output.Config, level output.Level, o output.Order, ordered bool) {
+func (b *contractBooks) refreshed(w *world, c output.Config, level output.Level, o output.Order, ordered bool) {
 	if c.Refresh == 0 {
 		return
 	}
-	last := b.cared[c.Name]
+	last := b.lastOrders[c.Name]
 	switch d := time.Since(last.at); {
 	case b.level[c.Name] == output.Off || b.hung[c.Name]:
 	case d > c.Refresh:
@@ -158,19 +158,19 @@ func (b *books) refreshed(w *world, c output.Config, level output.Level, o outpu
 		w.t.Errorf("%s was made safe %v after the last order", c.Name, d)
 	}
 	if ordered && level == output.On {
-		b.cared[c.Name] = care{time.Now(), o.Action}
+		b.lastOrders[c.Name] = lastOrder{time.Now(), o.Action}
 	}
 }
 
 // hear notes an answer and gives its order's id. With the world's mu held.
-func (b *books) hear(w *world, r message.Record) (id string) {
+func (b *contractBooks) hear(w *world, r message.Record) (id string) {
 	text := map[string]string{}
 	for _, f := range r.Fields {
 		text[f.Name], _ = f.Value.(string)
 	}
-	w.note("answer %v", text)
+	w.logf("answer %v", text)
 	id = text["id"]
-	b.said[id] = append(b.said[id], saying{Status(text["status"]), Code(text["reason"]), time.Now(), Code(text["reason"]) != Hangs})
+	b.answers[id] = append(b.answers[id], givenAnswer{Status(text["status"]), Code(text["reason"]), time.Now(), Code(text["reason"]) != Hangs})
 	return id
 }
 
@@ -184,7 +184,7 @@ func (w *world) judge() {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		all := w.said[o.ID]
+		all := w.answers[o.ID]
 		if len(all) == 0 {
 			// Without the runtime directory it was acknowledged, so that it would not act
 			// after it was answered; without room it was only counted.
@@ -193,7 +193,7 @@ func (w *world) judge() {
 			}
 			continue
 		}
-		if w.arrived[o.ID] == 0 && !w.bare && !w.cramped && !slices.ContainsFunc(all, func(a saying) bool { return !a.sure }) {
+		if w.arrived[o.ID] == 0 && !w.bare && !w.cramped && !slices.ContainsFunc(all, func(a givenAnswer) bool { return !a.sure }) {
 			w.t.Errorf("all answers to order %s were lost: %v", o.ID, all)
 		}
 		a, acts := all[0], w.acts[o.ID]

@@ -52,7 +52,7 @@ func TestContract(t *testing.T) {
 			w.end()
 			if t.Failed() {
 				t.Logf("seed %d:", seed)
-				for _, line := range w.told {
+				for _, line := range w.log {
 					t.Log(line)
 				}
 			}
@@ -61,7 +61,7 @@ func TestContract(t *testing.T) {
 }
 
 // wires are the world's outputs: each with its pin and its bounds.
-var wires = []output.Config{
+var contractOutputs = []output.Config{
 	{Name: "pump", Pin: "GPIO27", Safe: output.SafeOff, MaxOn: 10 * time.Minute, MinOff: 20 * time.Second, Interlock: []string{"valve"}},
 	{Name: "lock", Pin: "GPIO5", Safe: output.SafeOn, Initial: output.InitialOn},
 	{Name: "valve", Pin: "GPIO6", Safe: output.SafeOff, ActiveLow: true, MinOn: 15 * time.Second},
@@ -72,52 +72,52 @@ var wires = []output.Config{
 // world is everything outside the process: a broker that sends again what was
 // not acknowledged, wires, a clock that jumps, a disk, and death.
 type world struct {
-	t      *testing.T
-	r      *rand.Rand // of the goroutine that tells what happens
-	board  *sim.Board
-	p      *paper
-	beside *paper // in the runtime directory: a power cut clears it
-	life   *life
-	start  time.Time
-	sent   [][]byte
+	t       *testing.T
+	r       *rand.Rand // of the goroutine that tells what happens
+	board   *sim.Board
+	journal *memJournal
+	runtime *memJournal // in the runtime directory: a power cut clears it
+	process *process
+	start   time.Time
+	sent    [][]byte
 
 	mu               sync.Mutex
-	told             []string // what happened
+	log              []string // what happened
 	skew             time.Duration
 	jumped, unsynced time.Time // when the clock last did, and was last no longer true
 	synced           bool
 	boot             int
 	booted           time.Time
-	queue            []*letter // not acknowledged
+	queue            []*queuedMessage // not acknowledged
 	hangs            map[string]time.Duration
-	disk             error // what it says; nil is well
-	besides          error // likewise the runtime directory
+	diskErr          error // what it says; nil is well
+	runtimeErr       error // likewise the runtime directory
 	slow             time.Duration
-	mail             time.Duration // how long an answer takes to where no death costs it
+	delivery         time.Duration // how long an answer takes to where no death costs it
 	faulty           bool          // the disk has failed or hung at some time
 	bare             bool          // and the runtime directory failed, or was cleared by a power cut, besides
 	unread           bool          // a process had to begin without knowing what the disk holds
 	lied             bool          // the clock was wrong by more than an id is kept
 	short            bool          // the ledger has no room for ids of earlier boots
 	cramped          bool          // nor for more than a few refusals
-	books
+	contractBooks
 }
 
 // letter is a message that the broker keeps.
-type letter struct{ text []byte }
+type queuedMessage struct{ text []byte }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, r: rand.New(rand.NewPCG(seed, 4)), board: sim.New(), start: time.Now(), synced: true, booted: time.Now().Add(-time.Minute),
-		hangs: map[string]time.Duration{}, books: newBooks(),
+		hangs: map[string]time.Duration{}, contractBooks: newContractBooks(),
 	}
-	w.p, w.beside = &paper{t: t}, &paper{t: t}
+	w.journal, w.runtime = &memJournal{t: t}, &memJournal{t: t}
 	w.short, w.cramped = seed%2 == 0, seed%3 == 0
 	return w
 }
 
-func (w *world) note(format string, args ...any) {
-	w.told = append(w.told, fmt.Sprintf("%9.3f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
+func (w *world) logf(format string, args ...any) {
+	w.log = append(w.log, fmt.Sprintf("%9.3f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
 }
 
 func (w *world) now() clock.Stamp {
@@ -133,51 +133,51 @@ func (w *world) stamp() clock.Stamp {
 // begin starts a process on what the last one left. Starting may kill it.
 func (w *world) begin() {
 	for {
-		l := newLife(w)
-		w.life = l
-		w.p.failing(l.diskStep)
-		w.beside.failing(l.besideStep)
-		l.bank = output.Open(output.Options{Board: mortal{w.board, l}, Outputs: wires, Clock: clock.Func(w.now)})
-		l.desk = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: l, Clock: clock.Func(w.now), Journal: w.p, Fallback: w.beside, Answer: l.answer})
+		p := newProcess(w)
+		w.process = p
+		w.journal.failing(p.diskStep)
+		w.runtime.failing(p.runtimeStep)
+		p.bank = output.Open(output.Options{Board: killableBoard{w.board, p}, Outputs: contractOutputs, Clock: clock.Func(w.now)})
+		p.dispatcher = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: p, Clock: clock.Func(w.now), Journal: w.journal, RuntimeJournal: w.runtime, Answer: p.answer})
 		if w.short {
-			l.desk.ledger.room.foreign = 0
+			p.dispatcher.ledger.room.foreign = 0
 		}
 		if w.cramped {
-			l.desk.ledger.room.refused = 3
+			p.dispatcher.ledger.room.refused = 3
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 2)
-		go func() { ended <- l.bank.Run(ctx) }()
-		go func() { ended <- l.desk.Serve(ctx, l.in) }()
-		l.stop = func() {
+		go func() { ended <- p.bank.Run(ctx) }()
+		go func() { ended <- p.dispatcher.Serve(ctx, p.in) }()
+		p.stop = func() {
 			cancel()
 			for range 2 {
 				if err := <-ended; !errors.Is(err, context.Canceled) {
 					w.t.Errorf("ended with %v", err)
 				}
 			}
-			l.release()
+			p.release()
 		}
-		if !l.dead.Load() {
+		if !p.dead.Load() {
 			w.connect()
 			return
 		}
-		w.bury()
+		w.clearDead()
 	}
 }
 
 // bury clears away a dead process; the power may have been cut.
-func (w *world) bury() {
-	w.life.stop()
+func (w *world) clearDead() {
+	w.process.stop()
 	power := w.r.IntN(4) == 0
-	w.p.crash(power, w.r)
-	w.beside.crash(false, w.r) // what was written and not synced is there all the same
+	w.journal.crash(power, w.r)
+	w.runtime.crash(false, w.r) // what was written and not synced is there all the same
 	if power {
-		w.beside.wipe()
+		w.runtime.wipe()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note("dead, power cut %v", power)
+	w.logf("dead, power cut %v", power)
 	if power {
 		w.bare = w.bare || w.faulty
 		w.boot++
@@ -186,8 +186,8 @@ func (w *world) bury() {
 }
 
 func (w *world) revive() {
-	if w.life.dead.Load() {
-		w.bury()
+	if w.process.dead.Load() {
+		w.clearDead()
 		w.begin()
 	}
 }
@@ -196,14 +196,14 @@ func (w *world) revive() {
 func (w *world) connect() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l := w.life
-	if l.lost != nil {
-		l.lost.Store(true)
-		l.again = true
+	p := w.process
+	if p.lost != nil {
+		p.lost.Store(true)
+		p.again = true
 	}
-	l.connection()
+	p.connection()
 	for _, m := range w.queue {
-		l.hand(m)
+		p.hand(m)
 	}
 }
 
@@ -212,9 +212,9 @@ func (w *world) send(text []byte) {
 	w.revive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := &letter{text}
+	m := &queuedMessage{text}
 	w.queue = append(w.queue, m)
-	w.life.hand(m)
+	w.process.hand(m)
 }
 
 // next is a new order or, now and then, one that was sent before.
@@ -222,7 +222,7 @@ func (w *world) next(i int) []byte {
 	if len(w.sent) > 0 && w.r.IntN(4) == 0 {
 		return w.sent[w.r.IntN(len(w.sent))]
 	}
-	c := wires[w.r.IntN(len(wires))]
+	c := contractOutputs[w.r.IntN(len(contractOutputs))]
 	action := []string{"on", "toggle", "pulse", "off"}[w.r.IntN(4)]
 	expires := w.now().Wall.Add(time.Duration(w.r.IntN(4500)-300) * time.Second)
 	if w.r.IntN(3) == 0 {
@@ -241,7 +241,7 @@ func (w *world) chance() {
 	w.revive()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mail = time.Duration(w.r.IntN(6000)) * time.Millisecond
+	w.delivery = time.Duration(w.r.IntN(6000)) * time.Millisecond
 	switch w.r.IntN(14) {
 	case 0: // the time is set, and the clock lies from now on
 		w.skew, w.jumped = time.Duration(w.r.IntN(12)-6)*time.Hour, time.Now()
@@ -253,12 +253,12 @@ func (w *world) chance() {
 		w.synced = !w.synced
 		w.unsynced = time.Now()
 	case 2, 3, 4:
-		w.life.fuse.Store(int64(1 + w.r.IntN(40)))
+		w.process.fuse.Store(int64(1 + w.r.IntN(40)))
 	case 5:
-		w.hangs[wires[w.r.IntN(len(wires))].Name] = time.Duration(w.r.IntN(100)) * time.Second
+		w.hangs[contractOutputs[w.r.IntN(len(contractOutputs))].Name] = time.Duration(w.r.IntN(100)) * time.Second
 	case 6:
-		w.disk = []error{syscall.ENOSPC, syscall.EIO, nil, nil}[w.r.IntN(4)]
-		w.faulty = w.faulty || w.disk != nil
+		w.diskErr = []error{syscall.ENOSPC, syscall.EIO, nil, nil}[w.r.IntN(4)]
+		w.faulty = w.faulty || w.diskErr != nil
 	case 7:
 		w.slow = time.Duration(w.r.IntN(20_000)) * time.Millisecond
 		w.faulty = true
@@ -272,7 +272,7 @@ func (w *world) chance() {
 		w.skew, w.lied = []time.Duration{26 * time.Hour, 87600 * time.Hour}[w.r.IntN(2)], true
 		w.boot++
 		w.booted = time.Now()
-		w.life.dead.Store(true)
+		w.process.dead.Store(true)
 		w.bare = w.bare || w.faulty
 		w.mu.Unlock()
 		w.revive()
@@ -281,8 +281,8 @@ func (w *world) chance() {
 		w.skew, w.jumped = 0, time.Now()
 	case 11:
 		if w.r.IntN(4) == 0 {
-			w.besides = []error{syscall.ENOSPC, nil}[w.r.IntN(2)]
-			w.bare = w.bare || w.besides != nil
+			w.runtimeErr = []error{syscall.ENOSPC, nil}[w.r.IntN(2)]
+			w.bare = w.bare || w.runtimeErr != nil
 		}
 	}
 }
@@ -290,20 +290,20 @@ func (w *world) chance() {
 // calm has all that is wrong end, and waits until nothing is left to do.
 func (w *world) calm() {
 	w.mu.Lock()
-	w.disk, w.besides, w.slow, w.synced = nil, nil, 0, true
+	w.diskErr, w.runtimeErr, w.slow, w.synced = nil, nil, 0, true
 	clear(w.hangs)
-	w.life.fuse.Store(0)
+	w.process.fuse.Store(0)
 	w.mu.Unlock()
 	for range 3 {
 		w.revive()
-		w.life.fuse.Store(0)
+		w.process.fuse.Store(0)
 		w.connect()
 		<-time.After(4 * time.Minute) // longer than any line hangs, and together than max_on
 		synctest.Wait()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range wires {
+	for _, c := range contractOutputs {
 		if c.Refresh > 0 && w.level[c.Name] != output.Off {
 			w.t.Errorf("%s is on, and no order has come for minutes", c.Name)
 		}
@@ -315,6 +315,6 @@ func (w *world) calm() {
 
 // end ends the last process.
 func (w *world) end() {
-	w.life.dead.Store(true)
-	w.life.stop()
+	w.process.dead.Store(true)
+	w.process.stop()
 }

@@ -136,7 +136,7 @@
 // because an order would then act once in every run.
 //
 // What such a journal cannot take (a refusal, a result, an order to the safe
-// level) is noted in a second one, [Options].Fallback, in the runtime directory,
+// level) is noted in a second one, [Options].RuntimeJournal, in the runtime directory,
 // before it is answered. That outlives the process and not a power cut, so it
 // never lets an order act. The next start knows what stands there, writes it into
 // the ledger when that can be written, and then empties it. It holds at most 4096

@@ -17,36 +17,36 @@ const (
 	carryOut verdict = iota // and note the result under its id
 	justDo                  // carry out, with nothing to be noted
 	join                    // the same is under way: answer as that
-	again                   // answer as before
+	repeat                  // answer as before
 	refuse
 )
 
 // ruling is a verdict with what belongs to it.
 type ruling struct {
 	verdict
-	answer Answer   // of again and refuse
-	note   *pending // of again: what to wait for until that answer is on disk
-	first  *ticket  // of join: the order that is under way under this id
+	answer Answer       // of again and refuse
+	write  *queuedWrite // of again: what to wait for until that answer is on disk
+	first  *job         // of join: the order that is under way under this id
 }
 
 // gate applies the rules from CMD-4 on; see the package's documentation. An
 // order passes it when it comes, and when it is its turn. With mu held.
-func (d *Desk) gate(t *ticket, now clock.Stamp) ruling {
-	o := t.order
+func (d *Dispatcher) gateLocked(j *job, now clock.Stamp) ruling {
+	o := j.order
 	energises, exists := d.o.Outputs.Energises(o.Output, o.Action)
-	t.energises = energises || !exists
-	if r, known := d.known(t, now); known { // [CMD-4]
+	j.energises = energises || !exists
+	if r, known := d.knownLocked(j, now); known { // [CMD-4]
 		return r
 	}
 	if !exists { // [CMD-5]
-		return ruling{verdict: refuse, answer: because(UnknownOutput, fmt.Sprintf("%q", o.Output))}
+		return ruling{verdict: refuse, answer: answerFor(UnknownOutput, fmt.Sprintf("%q", o.Output))}
 	}
-	if t.energises {
-		if c, detail := d.late(t, now); c != "" {
-			return ruling{verdict: refuse, answer: because(c, detail)}
+	if j.energises {
+		if c, detail := d.lateLocked(j, now); c != "" {
+			return ruling{verdict: refuse, answer: answerFor(c, detail)}
 		}
 		if err := d.ledger.broken(); err != nil { // [CMD-14]
-			return ruling{verdict: refuse, answer: because(NoLedger, err.Error())}
+			return ruling{verdict: refuse, answer: answerFor(NoLedger, err.Error())}
 		}
 	}
 	if o.ID == "" { // [CMD-6]
@@ -56,13 +56,13 @@ func (d *Desk) gate(t *ticket, now clock.Stamp) ruling {
 }
 
 // known looks for an order's id among those under way and those answered.
-func (d *Desk) known(t *ticket, now clock.Stamp) (r ruling, known bool) {
-	o := t.order
+func (d *Dispatcher) knownLocked(j *job, now clock.Stamp) (r ruling, known bool) {
+	o := j.order
 	if o.ID == "" {
 		return ruling{}, false
 	}
-	if first := d.flying[o.ID]; first != nil && first != t {
-		if !t.energises && !o.same(first.order) {
+	if first := d.underWay[o.ID]; first != nil && first != j {
+		if !j.energises && !o.same(first.order) {
 			return ruling{verdict: justDo}, true
 		}
 		return ruling{verdict: join, first: first}, true
@@ -71,25 +71,25 @@ func (d *Desk) known(t *ticket, now clock.Stamp) (r ruling, known bool) {
 	switch {
 	case !known:
 		return ruling{}, false
-	case !t.energises && !o.same(before):
+	case !j.energises && !o.same(before):
 		return ruling{verdict: justDo}, true
 	case answer == nil: // [CMD-12]
-		return ruling{verdict: again, answer: *unknown(before, now)}, true
+		return ruling{verdict: repeat, answer: *unknown(before, now)}, true
 	}
-	return ruling{verdict: again, answer: *answer, note: note}, true
+	return ruling{verdict: repeat, answer: *answer, write: note}, true
 }
 
 // late applies the rules on the time of an order that energises. What an order
 // has is looked at, whatever it may lack.
-func (d *Desk) late(t *ticket, now clock.Stamp) (c Code, detail string) {
-	o := t.order
+func (d *Dispatcher) lateLocked(j *job, now clock.Stamp) (c Code, detail string) {
+	o := j.order
 	left := o.Expires.Sub(now.Wall)
 	switch {
-	case o.ID == "" && !d.unstamped(t): // [CMD-7]
+	case o.ID == "" && !d.mayBeUnstamped(j): // [CMD-7]
 		return Unstamped, "no id"
-	case o.Expires.IsZero() && !d.unstamped(t): // [CMD-7]
+	case o.Expires.IsZero() && !d.mayBeUnstamped(j): // [CMD-7]
 		return Unstamped, "no expires"
-	case o.Expires.IsZero() && time.Since(t.came) >= unstampedLife: // [CMD-7]
+	case o.Expires.IsZero() && time.Since(j.came) >= unstampedLife: // [CMD-7]
 		return Expired, fmt.Sprintf("it has no expires, and came %s ago", unstampedLife)
 	case o.Expires.IsZero():
 		return "", ""
@@ -107,4 +107,4 @@ func (d *Desk) late(t *ticket, now clock.Stamp) (c Code, detail string) {
 
 // unstamped reports whether the order may go without id and expires. One that
 // may have lain with the broker may not, whatever was configured.
-func (d *Desk) unstamped(t *ticket) bool { return d.o.Unstamped && !t.from.stored }
+func (d *Dispatcher) mayBeUnstamped(j *job) bool { return d.o.Unstamped && !j.from.stored }

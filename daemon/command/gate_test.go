@@ -15,13 +15,13 @@ import (
 )
 
 func TestDone(t *testing.T) {
-	b := newBench(t)
-	a := b.gets([]byte(`{"id":"c-81","output":"pump","action":"on","for":"30s","expires":"`+time.Now().Add(time.Minute).Format(time.RFC3339)+`"}`), Done, "", 1)
+	h := newHarness(t)
+	a := h.gets([]byte(`{"id":"c-81","output":"pump","action":"on","for":"30s","expires":"`+time.Now().Add(time.Minute).Format(time.RFC3339)+`"}`), Done, "", 1)
 	if a.ID != "c-81" || a.Output != "pump" || a.State != "on" {
 		t.Errorf("answer %+v", a)
 	}
-	if want := []string{"pump on 30s by test order c-81"}; !slices.Equal(b.pins.did, want) {
-		t.Errorf("did %q, want %q", b.pins.did, want)
+	if want := []string{"pump on 30s by test order c-81"}; !slices.Equal(h.pins.did, want) {
+		t.Errorf("did %q, want %q", h.pins.did, want)
 	}
 	got := string(message.Encode(thing, a.Record()))
 	for _, want := range []string{`"thing":"thing-greenhouse"`, `"kind":"answer"`, `"id":"c-81","status":"done","output":"pump","state":"on"`, `"time":"`} {
@@ -35,19 +35,19 @@ func TestDone(t *testing.T) {
 // to the safe level too. [CMD-2] [CMD-3] [CMD-5]
 func TestRefusedWhateverTheLevel(t *testing.T) {
 	for _, action := range []string{"on", "off"} {
-		b := newBench(t)
-		b.gets([]byte(`{"id":"a","output":"pump","action":"`+action+`","expires":"never"}`), Refused, Malformed, 0)
-		b.gets(order("b", "pump", "blink", time.Minute), Refused, UnknownAction, 0)
-		if a := b.gets(order("c", "pumpe", action, time.Minute), Refused, UnknownOutput, 0); !strings.Contains(a.Hint, `"pumpe"`) || a.State != "" {
+		h := newHarness(t)
+		h.gets([]byte(`{"id":"a","output":"pump","action":"`+action+`","expires":"never"}`), Refused, Malformed, 0)
+		h.gets(order("b", "pump", "blink", time.Minute), Refused, UnknownAction, 0)
+		if a := h.gets(order("c", "pumpe", action, time.Minute), Refused, UnknownOutput, 0); !strings.Contains(a.Hint, `"pumpe"`) || a.State != "" {
 			t.Errorf("answer %+v", a)
 		}
-		a, ok := b.desk.Handle(order("d", "pump", action, time.Minute), true, "mqtt")
-		if !ok || a.Status != Refused || a.Reason != Retained || a.ID != "d" || a.Output != "pump" || len(b.pins.did) != 0 {
-			t.Errorf("retained: %+v, %v, did %q", a, ok, b.pins.did)
+		a, ok := h.dispatcher.Handle(order("d", "pump", action, time.Minute), true, "mqtt")
+		if !ok || a.Status != Refused || a.Reason != Retained || a.ID != "d" || a.Output != "pump" || len(h.pins.did) != 0 {
+			t.Errorf("retained: %+v, %v, did %q", a, ok, h.pins.did)
 		}
 		// Neither was looked at: sent again as it should be, it is new. [CMD-11]
-		b.gets(order("d", "pump", action, time.Minute), Done, "", 1)
-		b.gets(order("a", "pump", action, time.Minute), Done, "", 1)
+		h.gets(order("d", "pump", action, time.Minute), Done, "", 1)
+		h.gets(order("a", "pump", action, time.Minute), Done, "", 1)
 	}
 }
 
@@ -82,65 +82,65 @@ func TestTimeOfOrders(t *testing.T) {
 				{"pump", "toggle", true}, {"lock", "toggle", true}, {"pump", "pulse", true}, {"lock", "pulse", true},
 			} {
 				synctest.Test(t, func(t *testing.T) {
-					b := newBench(t)
-					b.unsynced = c.unsynced
+					h := newHarness(t)
+					h.unsynced = c.unsynced
 					text := order(c.id, o.out, o.action, c.expires)
 					if c.expires == 0 {
 						text = order(c.id, o.out, o.action, time.Minute)
 						<-time.After(time.Minute)
 					}
 					if o.energises && c.want != "" {
-						b.gets(text, Refused, c.want, 0)
+						h.gets(text, Refused, c.want, 0)
 						return
 					}
-					b.gets(text, Done, "", 1)
+					h.gets(text, Done, "", 1)
 				})
 			}
 		})
 	}
-	b := newBench(t)
-	b.gets(order("a", "pump", "on", 0), Refused, Unstamped, 0)
-	b.gets(order("", "pump", "on", 0), Refused, Unstamped, 0)
-	b.gets(order("", "pump", "off", 0), Done, "", 1)
-	b.gets(order("b", "pump", "off", 0), Done, "", 1)
+	h := newHarness(t)
+	h.gets(order("a", "pump", "on", 0), Refused, Unstamped, 0)
+	h.gets(order("", "pump", "on", 0), Refused, Unstamped, 0)
+	h.gets(order("", "pump", "off", 0), Done, "", 1)
+	h.gets(order("b", "pump", "off", 0), Done, "", 1)
 }
 
 // [CMD-4]
 func TestKnownID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+		h := newHarness(t)
 		on := order("a", "pump", "toggle", time.Minute)
-		first := b.gets(on, Done, "", 1)
+		first := h.gets(on, Done, "", 1)
 		<-time.After(10 * time.Second)
 		for range 3 {
-			if a := b.gets(on, Done, "", 0); a != first {
+			if a := h.gets(on, Done, "", 0); a != first {
 				t.Errorf("answer %+v, want the first again, %+v", a, first)
 			}
 		}
 		// The same id for another order that energises: its first answer, too.
-		if a := b.gets(order("a", "lock", "off", time.Minute), Done, "", 0); a != first {
+		if a := h.gets(order("a", "lock", "off", time.Minute), Done, "", 0); a != first {
 			t.Errorf("answer %+v, want the first again", a)
 		}
 		// Switching off is possible with any id, but once more only.
-		b.gets(order("a", "pump", "off", time.Minute), Done, "", 1)
-		if a := b.gets(on, Done, "", 0); a != first {
+		h.gets(order("a", "pump", "off", time.Minute), Done, "", 1)
+		if a := h.gets(on, Done, "", 0); a != first {
 			t.Errorf("answer %+v, want the first again", a)
 		}
 		// An order to the safe level that comes twice is done once.
 		off := order("b", "pump", "off", 0)
-		b.gets(off, Done, "", 1)
-		b.gets(off, Done, "", 0)
+		h.gets(off, Done, "", 1)
+		h.gets(off, Done, "", 0)
 		// An order refused stays refused, though it would be in time by now.
-		b.unsynced = true
+		h.unsynced = true
 		early := order("c", "pump", "on", 30*time.Minute)
-		b.gets(early, Refused, ClockUnsynced, 0)
-		b.unsynced = false
-		b.gets(early, Refused, ClockUnsynced, 0)
+		h.gets(early, Refused, ClockUnsynced, 0)
+		h.unsynced = false
+		h.gets(early, Refused, ClockUnsynced, 0)
 		far := order("d", "pump", "on", 61*time.Minute)
-		b.gets(far, Refused, TooFarAhead, 0)
+		h.gets(far, Refused, TooFarAhead, 0)
 		<-time.After(2 * time.Minute)
-		b.gets(far, Refused, TooFarAhead, 0)
-		if s := b.desk.Stats(); s != (Stats{Done: 3, Refused: 2, Again: 8}) {
+		h.gets(far, Refused, TooFarAhead, 0)
+		if s := h.dispatcher.Stats(); s != (Stats{Done: 3, Refused: 2, Again: 8}) {
 			t.Errorf("counts %+v", s)
 		}
 	})
@@ -150,41 +150,41 @@ func TestKnownID(t *testing.T) {
 // same. [CMD-11]
 func TestIDIsKnownUntilExpiryAndADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+		h := newHarness(t)
 		on := order("a", "pump", "on", time.Hour)
-		b.gets(on, Done, "", 1)
+		h.gets(on, Done, "", 1)
 		<-time.After(25*time.Hour - time.Second)
-		b.ahead = -25 * time.Hour // corrected, so that it is valid again
-		b.gets(on, Done, "", 0)
+		h.ahead = -25 * time.Hour // corrected, so that it is valid again
+		h.gets(on, Done, "", 0)
 		<-time.After(time.Minute)
-		b.gets(on, Done, "", 0)
-		b.ahead = 0
+		h.gets(on, Done, "", 0)
+		h.ahead = 0
 		<-time.After(time.Minute)
-		b.gets(on, Refused, Expired, 0) // forgotten, and looked at anew
+		h.gets(on, Refused, Expired, 0) // forgotten, and looked at anew
 	})
 }
 
 // [CMD-11] [CMD-6]
 func TestFullMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		m := b.desk.ledger
+		h := newHarness(t)
+		m := h.dispatcher.ledger
 		m.room = room{50, 20, maxForeign, maxLive, maxNo}
 		for i := range 50 {
-			if a, _ := b.desk.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
+			if a, _ := h.dispatcher.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
 				t.Fatalf("order %d: %+v", i, a)
 			}
 		}
-		b.gets(order("one more", "pump", "on", time.Minute), Refused, TooMany, 0)
-		b.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
-		b.gets(order("0", "pump", "on", time.Minute), Done, "", 0)
+		h.gets(order("one more", "pump", "on", time.Minute), Refused, TooMany, 0)
+		h.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
+		h.gets(order("0", "pump", "on", time.Minute), Done, "", 0)
 		<-time.After(25*time.Hour + time.Minute)
-		b.gets(order("next day", "pump", "on", time.Minute), Done, "", 1)
+		h.gets(order("next day", "pump", "on", time.Minute), Done, "", 1)
 		for i := range 21 {
-			b.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
+			h.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 		}
-		b.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
-		b.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
+		h.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
+		h.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
 		if len(m.known) != 22 || m.acts != 2 {
 			t.Errorf("%d known, %d acted", len(m.known), m.acts)
 		}
@@ -201,11 +201,11 @@ func TestFailed(t *testing.T) {
 		{output.ErrStopped, Failed, Stopping},
 		{fmt.Errorf("%w %q", output.ErrUnknown, "pump"), Refused, UnknownOutput},
 	} {
-		b := newBench(t)
-		b.pins.fail = c.err
+		h := newHarness(t)
+		h.pins.fail = c.err
 		text := order("a", "pump", "on", time.Minute)
-		first := b.gets(text, c.status, c.reason, 1)
-		if a := b.gets(text, c.status, c.reason, 0); a != first {
+		first := h.gets(text, c.status, c.reason, 1)
+		if a := h.gets(text, c.status, c.reason, 0); a != first {
 			t.Errorf("again %+v, want %+v", a, first)
 		}
 		if c.reason == OutputFailed && !strings.Contains(first.Hint, "input/output error") {
@@ -230,13 +230,13 @@ func (s slowPins) Do(o output.Order) (output.State, error) {
 // the answer of the first when that is there. Orders for others go on. [CMD-12]
 func TestOrderUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		slow := slowPins{b.pins, make(chan struct{}, 2), make(chan struct{})}
-		b.desk.o.Outputs = slow
+		h := newHarness(t)
+		slow := slowPins{h.pins, make(chan struct{}, 2), make(chan struct{})}
+		h.dispatcher.o.Outputs = slow
 		text := order("a", "pump", "on", time.Minute)
 		first, joined, other := make(chan Answer, 1), make(chan Answer, 20), make(chan Answer, 1)
 		handle := func(text []byte, to chan Answer) {
-			a, _ := b.desk.Handle(text, false, "test")
+			a, _ := h.dispatcher.Handle(text, false, "test")
 			to <- a
 		}
 		go handle(text, first)
@@ -247,7 +247,7 @@ func TestOrderUnderWay(t *testing.T) {
 		go handle(order("b", "lock", "off", time.Minute), other)
 		<-slow.begun
 		synctest.Wait()
-		if len(first)+len(other) != 0 || len(joined) != 10-laneRoom {
+		if len(first)+len(other) != 0 || len(joined) != 10-maxQueuedLong {
 			t.Errorf("%d joined were answered, want those for which there is no room", len(joined))
 		}
 		for range len(joined) {
@@ -260,28 +260,28 @@ func TestOrderUnderWay(t *testing.T) {
 		if o := <-other; want.Status != Done || o.Status != Done {
 			t.Errorf("answers %+v, %+v", want, o)
 		}
-		for range laneRoom {
+		for range maxQueuedLong {
 			if a := <-joined; a != want {
 				t.Errorf("answer %+v, want %+v", a, want)
 			}
 		}
-		b.gets(text, Done, "", 0)
-		if len(b.pins.did) != 2 {
-			t.Errorf("did %q", b.pins.did)
+		h.gets(text, Done, "", 0)
+		if len(h.pins.did) != 2 {
+			t.Errorf("did %q", h.pins.did)
 		}
 	})
 }
 
 func TestSameOrderFromManySides(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	text := order("a", "pump", "toggle", time.Minute)
 	var wg sync.WaitGroup
 	for range 20 {
-		wg.Go(func() { b.desk.Handle(text, false, "test") })
+		wg.Go(func() { h.dispatcher.Handle(text, false, "test") })
 	}
 	wg.Wait()
-	if len(b.pins.did) != 1 {
-		t.Errorf("carried out %d times: %q", len(b.pins.did), b.pins.did)
+	if len(h.pins.did) != 1 {
+		t.Errorf("carried out %d times: %q", len(h.pins.did), h.pins.did)
 	}
 }
 
@@ -302,7 +302,7 @@ func TestReasons(t *testing.T) {
 	if r := lookup("made_up"); !strings.Contains(r.Do, "bug") {
 		t.Errorf("an unregistered reason gives %+v", r)
 	}
-	if a := because(Malformed, `unknown key "x"`); !strings.HasPrefix(a.Hint, `The order cannot be understood: unknown key "x". Send`) {
+	if a := answerFor(Malformed, `unknown key "x"`); !strings.HasPrefix(a.Hint, `The order cannot be understood: unknown key "x". Send`) {
 		t.Errorf("hint %q", a.Hint)
 	}
 }

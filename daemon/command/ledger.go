@@ -38,9 +38,9 @@ var (
 	errOver    = errors.New("the daemon is stopping")
 )
 
-// ledger is what the desk knows of the orders it was given, by id. Its index is
+// ledger is what the dispatcher knows of the orders it was given, by id. Its index is
 // in memory; the journal holds the same, in the order in which it was decided.
-// The index is guarded by the desk's mu; one goroutine, which does not hold mu
+// The index is guarded by the dispatcher's mu; one goroutine, which does not hold mu
 // meanwhile, reads and writes the journal: see [ledger.pass].
 type ledger struct {
 	journal *journal.Journal // nil is none: what is in memory is all there is
@@ -55,18 +55,18 @@ type ledger struct {
 	// there.
 	energises func(Order) bool
 	unstamped bool // [Options].Unstamped
-	fallback  fallback
+	fallback  runtimeJournal
 
 	mu         *sync.Mutex
 	acts       int // entries of orders carried out
 	refused    int
 	far        int // of those, that expire further ahead than an id is kept
-	known      map[string]*entry
+	known      map[string]*knownOrder
 	count      uint64     // of entries ever put in, for their order
 	live       int64      // bytes of what the journal need hold
 	no         int64      // of those, of orders refused
 	forgot     timeRanges // expiries of orders that are not known any more
-	queue      []*pending
+	queue      []*queuedWrite
 	read       bool // the journal has been read
 	sound      bool // the journal, with what is in the queue, holds what the index does
 	missed     bool // something was not put into the queue since the index was last copied
@@ -92,13 +92,13 @@ type room struct {
 func newLedger(o Options, mu *sync.Mutex) *ledger {
 	l := &ledger{
 		clock: o.Clock, health: o.Health, log: o.Log, life: o.MaxLife, room: room{maxActed, maxRefused, maxForeign, maxLive, maxNo},
-		answer: o.Answer, known: map[string]*entry{}, wake: make(chan struct{}, 1), mu: mu,
+		answer: o.Answer, known: map[string]*knownOrder{}, wake: make(chan struct{}, 1), mu: mu,
 	}
 	l.read, l.sound = o.Journal == nil, o.Journal == nil
 	if o.Journal != nil {
 		l.journal = journal.New(o.Journal)
-		if o.Fallback != nil {
-			l.fallback.journal = journal.New(o.Fallback)
+		if o.RuntimeJournal != nil {
+			l.fallback.journal = journal.New(o.RuntimeJournal)
 		}
 	}
 	l.unstamped = o.Unstamped
@@ -112,12 +112,12 @@ func newLedger(o Options, mu *sync.Mutex) *ledger {
 // first gives the order first sent under the id and its answer, which is nil
 // for an intent without a result, and what to wait for until that is on disk; ok
 // is false where the id is unknown.
-func (l *ledger) first(id string) (o Order, a *Answer, note *pending, ok bool) {
-	e, ok := l.known[id]
+func (l *ledger) first(id string) (o Order, a *Answer, note *queuedWrite, ok bool) {
+	k, ok := l.known[id]
 	if !ok {
 		return Order{}, nil, nil, false
 	}
-	return e.order, e.answer, e.note, true
+	return k.order, k.answer, k.write, true
 }
 
 // broken says why nothing can be remembered for now, without asking the disk.
@@ -147,76 +147,76 @@ func (l *ledger) usable() error {
 // intend notes, before the act, that the order is about to be carried out. It
 // may act once the entry is on disk. The error wraps errFull when there is no
 // room.
-func (l *ledger) intend(o Order, now clock.Stamp) (*pending, error) {
+func (l *ledger) intend(o Order, now clock.Stamp) (*queuedWrite, error) {
 	if !l.read {
 		return nil, errUnread
 	}
-	e := l.made(o, now)
-	if !l.fits(e) {
+	k := l.made(o, now)
+	if !l.fits(k) {
 		return nil, errFull
 	}
-	l.put(e)
-	return l.note(e.intent()), nil
+	l.put(k)
+	return l.note(k.intentRecord()), nil
 }
 
 // settle notes the result of an order that was intended.
-func (l *ledger) settle(id string, a Answer) *pending {
-	e, ok := l.known[id]
+func (l *ledger) settle(id string, a Answer) *queuedWrite {
+	k, ok := l.known[id]
 	if !ok {
 		l.log.Error("order cannot be remembered", "id", id, "err", "not intended")
 		return nil
 	}
-	l.live -= e.size
-	e.answer, e.saved, e.delivered = &a, false, false
-	e.size = e.weight()
-	l.live += e.size
-	e.note = l.note(result(a))
-	return e.note
+	l.live -= k.size
+	k.answer, k.saved, k.delivered = &a, false, false
+	k.size = k.diskSize()
+	l.live += k.size
+	k.write = l.note(resultRecord(a))
+	return k.write
 }
 
 // acted notes an order to the safe level that was carried out, if there is room.
-func (l *ledger) acted(o Order, a Answer) *pending {
-	e := l.made(o, a.Stamp)
-	e.answer = &a
-	if !l.fits(e) {
+func (l *ledger) acted(o Order, a Answer) *queuedWrite {
+	k := l.made(o, a.Stamp)
+	k.answer = &a
+	if !l.fits(k) {
 		return nil
 	}
-	l.put(e)
-	e.note = l.note(e.whole())
-	return e.note
+	l.put(k)
+	k.write = l.note(k.wholeRecord())
+	return k.write
 }
 
 // fits reports whether there is room for an order that is carried out.
-func (l *ledger) fits(e *entry) bool {
-	return l.acts < l.room.acted && l.live-l.no+e.weight() <= l.room.bytes
+func (l *ledger) fits(k *knownOrder) bool {
+	return l.acts < l.room.acted && l.live-l.no+k.diskSize() <= l.room.bytes
 }
 
 // refuse notes an order that was refused. Orders that could yet act if they were
 // forgotten do not give way to it: lasts is false where there is no room, and
 // this one could act if it came again. [CMD-20]
-func (l *ledger) refuse(o Order, a Answer) (p *pending, lasts bool) {
+func (l *ledger) refuse(o Order, a Answer) (w *queuedWrite, lasts bool) {
 	now := a.Stamp
-	e := l.made(o, now)
-	if far := o.Expires.Add(keepFor); !e.expiry.IsZero() && far.After(e.expiry) {
-		e.expiry = far // too far ahead, or the clock is behind: it may be in time yet
+	k := l.made(o, now)
+	if far := o.Expires.Add(keepFor); !k.expiry.IsZero() && far.After(k.expiry) {
+		k.expiry = far // too far ahead, or the clock is behind: it may be in time yet
 	}
-	e.answer, e.refused = &a, true
-	e.far = isFar(o, now, l.life)
+	k.answer, k.refused = &a, true
+	k.far = isFar(o, now, l.life)
 	old, intended := l.known[o.ID]
-	if !intended && (!l.makeRoom(e, now) || e.far && l.far >= l.room.refused/2) {
+	if !intended && (!l.makeRoom(k, now) || k.far && l.far >= l.room.refused/2) {
 		lasts = l.spent(o, now)
 		if lasts && !o.Expires.IsZero() && !l.forgot.has(o.Expires) {
 			l.forgot.add(o.Expires, now.Wall)
-			return l.note(forgotten(l.forgot)), true
+			return l.note(forgottenRecord(l.forgot)), true
 		}
 		return nil, lasts
 	}
 	if intended {
 		l.drop(old)
 	}
-	l.put(e)
-	e.note = l.note(e.whole())
-	return e.note, true
+	l.put(k)
+	k.write = l.note(k.wholeRecord())
+	return k.write, true
 }
 
 // isFar reports whether an order expires so far ahead that its id would have
@@ -227,18 +227,18 @@ func isFar(o Order, now clock.Stamp, life time.Duration) bool {
 
 // makeRoom has orders refused give way to one more, the oldest first: those
 // that would be refused again by their expiry, whatever becomes of the clock.
-func (l *ledger) makeRoom(e *entry, now clock.Stamp) bool {
-	full := func(n int, bytes int64) bool { return n >= l.room.refused || bytes+e.weight() > l.room.no }
+func (l *ledger) makeRoom(k *knownOrder, now clock.Stamp) bool {
+	full := func(n int, bytes int64) bool { return n >= l.room.refused || bytes+k.diskSize() > l.room.no }
 	if !full(l.refused, l.no) {
 		return true
 	}
-	var spent []*entry
+	var spent []*knownOrder
 	for _, x := range l.known {
 		if x.refused && l.spent(x.order, now) {
 			spent = append(spent, x)
 		}
 	}
-	slices.SortFunc(spent, func(a, b *entry) int { return cmp.Compare(a.place, b.place) })
+	slices.SortFunc(spent, func(a, b *knownOrder) int { return cmp.Compare(a.place, b.place) })
 	spare := l.room.refused / 16 // so that not every order has to look for one
 	for i, x := range spent {
 		if i >= spare && !full(l.refused, l.no) {
@@ -263,25 +263,25 @@ func (l *ledger) spent(o Order, now clock.Stamp) bool {
 
 // lose drops an entry whose order must not act if it comes again: it is told by
 // its expiry from then on. Without one it never acts late.
-func (l *ledger) lose(e *entry, now clock.Stamp) {
-	if !e.order.Expires.IsZero() && l.energises(e.order) {
-		l.forgot.add(e.order.Expires, now.Wall)
+func (l *ledger) lose(k *knownOrder, now clock.Stamp) {
+	if !k.order.Expires.IsZero() && l.energises(k.order) {
+		l.forgot.add(k.order.Expires, now.Wall)
 	}
-	l.drop(e)
+	l.drop(k)
 }
 
-func (l *ledger) put(e *entry) {
-	if old, ok := l.known[e.order.ID]; ok {
+func (l *ledger) put(k *knownOrder) {
+	if old, ok := l.known[k.order.ID]; ok {
 		l.drop(old)
 	}
 	l.count++
-	e.place, e.size = l.count, e.weight()
-	l.known[e.order.ID] = e
-	l.live += e.size
-	if e.refused {
+	k.place, k.size = l.count, k.diskSize()
+	l.known[k.order.ID] = k
+	l.live += k.size
+	if k.refused {
 		l.refused++
-		l.no += e.size
-		if e.far {
+		l.no += k.size
+		if k.far {
 			l.far++
 		}
 	} else {
@@ -289,13 +289,13 @@ func (l *ledger) put(e *entry) {
 	}
 }
 
-func (l *ledger) drop(e *entry) {
-	delete(l.known, e.order.ID)
-	l.live -= e.size
-	if e.refused {
+func (l *ledger) drop(k *knownOrder) {
+	delete(l.known, k.order.ID)
+	l.live -= k.size
+	if k.refused {
 		l.refused--
-		l.no -= e.size
-		if e.far {
+		l.no -= k.size
+		if k.far {
 			l.far--
 		}
 	} else {
@@ -309,32 +309,32 @@ func (l *ledger) forget(now clock.Stamp) {
 		return
 	}
 	l.sweep = now.Mono + time.Minute
-	var foreign []*entry
-	for _, e := range l.known {
-		if e.note.ended() {
-			e.note = nil
+	var foreign []*knownOrder
+	for _, k := range l.known {
+		if k.write.finished() {
+			k.write = nil
 		}
 		switch {
-		case !l.lapsed(e, now):
-		case e.boot != now.Boot && now.Mono < l.life+keepFor:
-			foreign = append(foreign, e)
+		case !l.lapsed(k, now):
+		case k.boot != now.Boot && now.Mono < l.life+keepFor:
+			foreign = append(foreign, k)
 		default:
-			l.lose(e, now)
+			l.lose(k, now)
 		}
 	}
-	slices.SortFunc(foreign, func(a, b *entry) int { return cmp.Compare(a.place, b.place) })
-	for _, e := range foreign[:max(0, len(foreign)-l.room.foreign)] {
-		l.lose(e, now)
+	slices.SortFunc(foreign, func(a, b *knownOrder) int { return cmp.Compare(a.place, b.place) })
+	for _, k := range foreign[:max(0, len(foreign)-l.room.foreign)] {
+		l.lose(k, now)
 	}
 }
 
 // inOrder gives copies of all entries, in their order.
-func (l *ledger) inOrder() []entry {
-	all := make([]entry, 0, len(l.known))
-	for e := range maps.Values(l.known) {
-		all = append(all, *e)
+func (l *ledger) inOrder() []knownOrder {
+	all := make([]knownOrder, 0, len(l.known))
+	for k := range maps.Values(l.known) {
+		all = append(all, *k)
 	}
-	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.place, b.place) })
+	slices.SortFunc(all, func(a, b knownOrder) int { return cmp.Compare(a.place, b.place) })
 	return all
 }
 

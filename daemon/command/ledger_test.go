@@ -43,15 +43,15 @@ func (w watched) Do(o output.Order) (output.State, error) {
 func TestKilledBetweenTwoLines(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	j, _ := opened(t, dir)
-	f := newOffice(t, j, clock.Fake())
+	run := newLedgerRun(t, j, clock.Fake())
 	var begun, acted string
-	f.desk.o.Outputs = watched{f.pins, func() { begun = copied(t, dir) }, func() { acted = copied(t, dir) }}
+	run.dispatcher.o.Outputs = watched{run.pins, func() { begun = copied(t, dir) }, func() { acted = copied(t, dir) }}
 	text := order("a", "pump", "toggle", time.Minute)
-	first := f.gets(text, Done, "", 1)
+	first := run.gets(text, Done, "", 1)
 	for what, left := range map[string]string{"before the act": begun, "after the act": acted} {
 		for range 2 { // the second start finds what the first one recorded
 			j, s := opened(t, left)
-			next := newOffice(t, j, clock.Fake())
+			next := newLedgerRun(t, j, clock.Fake())
 			if got := next.told(); !slices.Equal(got, []string{"a unknown pump no_result"}) && got != nil {
 				t.Errorf("killed %s: told %q", what, got)
 			} else if (got == nil) != strings.HasSuffix(what, "again") {
@@ -68,7 +68,7 @@ func TestKilledBetweenTwoLines(t *testing.T) {
 		}
 	}
 	j, _ = opened(t, copied(t, dir))
-	next := newOffice(t, j, clock.Fake())
+	next := newLedgerRun(t, j, clock.Fake())
 	if a := next.gets(text, Done, "", 0); !a.Stamp.Wall.Equal(first.Stamp.Wall) || a.State != first.State || a.Stamp.Boot != first.Stamp.Boot {
 		t.Errorf("again %+v, first %+v", a, first)
 	}
@@ -81,24 +81,24 @@ func TestKilledBetweenTwoLines(t *testing.T) {
 // the next boot too, though by then the clock has left behind what it knew, and
 // until its own expiry and a day. [CMD-11]
 func TestRefusedByAClockThatWasBehind(t *testing.T) {
-	p, base := &paper{t: t}, clock.Fake()
-	f := newOffice(t, p, base)
+	j, base := &memJournal{t: t}, clock.Fake()
+	run := newLedgerRun(t, j, base)
 	text := order("a", "pump", "on", time.Minute)
-	f.set(func() { f.ahead = -10 * 365 * 24 * time.Hour })
-	f.gets(text, Refused, TooFarAhead, 0)
-	boot := func(ahead time.Duration) *office {
-		next := newOffice(t, p, base)
+	run.set(func() { run.ahead = -10 * 365 * 24 * time.Hour })
+	run.gets(text, Refused, TooFarAhead, 0)
+	boot := func(ahead time.Duration) *ledgerRun {
+		next := newLedgerRun(t, j, base)
 		next.set(func() {
 			next.stamp = func(s clock.Stamp) clock.Stamp {
 				s.Boot, s.Wall, s.Mono = "another", s.Wall.Add(ahead), s.Mono+ahead
 				return s
 			}
 		})
-		next.desk.Handle([]byte(`{"output":"pump","action":"off"}`), false, "test") // the journal has been read
-		next.desk.mu.Lock()
-		defer next.desk.mu.Unlock()
-		next.desk.ledger.sweep = 0
-		next.desk.ledger.forget(next.desk.o.Clock.Now())
+		next.dispatcher.Handle([]byte(`{"output":"pump","action":"off"}`), false, "test") // the journal has been read
+		next.dispatcher.mu.Lock()
+		defer next.dispatcher.mu.Unlock()
+		next.dispatcher.ledger.sweep = 0
+		next.dispatcher.ledger.forget(next.dispatcher.o.Clock.Now())
 		return next
 	}
 	boot(0).gets(text, Refused, TooFarAhead, 0)
@@ -109,12 +109,12 @@ func TestRefusedByAClockThatWasBehind(t *testing.T) {
 // An order refused stays refused after a restart, though it would be in time
 // by now, with the same words. [CMD-4]
 func TestRefusalIsRemembered(t *testing.T) {
-	p := &paper{t: t}
-	f := newOffice(t, p, clock.Fake())
-	f.set(func() { f.unsynced = true })
+	j := &memJournal{t: t}
+	run := newLedgerRun(t, j, clock.Fake())
+	run.set(func() { run.unsynced = true })
 	text := order("a", "pump", "on", time.Minute)
-	first := f.gets(text, Refused, ClockUnsynced, 0)
-	if a := newOffice(t, p, clock.Fake()).gets(text, Refused, ClockUnsynced, 0); a.Hint != first.Hint {
+	first := run.gets(text, Refused, ClockUnsynced, 0)
+	if a := newLedgerRun(t, j, clock.Fake()).gets(text, Refused, ClockUnsynced, 0); a.Hint != first.Hint {
 		t.Errorf("hint %q, first %q", a.Hint, first.Hint)
 	}
 }
@@ -125,30 +125,30 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.ENOENT} {
 		for _, op := range []string{"append", "sync"} {
 			synctest.Test(t, func(t *testing.T) {
-				p := &paper{t: t}
-				f := newOffice(t, p, clock.Fake())
-				f.gets(order("before", "pump", "on", time.Minute), Done, "", 1)
-				p.failing(func(o string) error {
+				j := &memJournal{t: t}
+				run := newLedgerRun(t, j, clock.Fake())
+				run.gets(order("before", "pump", "on", time.Minute), Done, "", 1)
+				j.failing(func(o string) error {
 					if o == op || o == "rewrite" {
 						return err
 					}
 					return nil
 				})
-				a := f.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
+				a := run.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
 				if !strings.Contains(a.Hint, err.Error()) {
 					t.Errorf("hint %q does not say %v", a.Hint, err)
 				}
-				f.gets(order("b", "pump", "toggle", time.Minute), Refused, NoLedger, 0)
-				f.gets(order("c", "pump", "off", time.Minute), Done, "", 1)
-				f.gets(order("before", "pump", "on", time.Minute), Done, "", 0)
-				f.want("ledger_unavailable raised")
-				p.failing(nil)
+				run.gets(order("b", "pump", "toggle", time.Minute), Refused, NoLedger, 0)
+				run.gets(order("c", "pump", "off", time.Minute), Done, "", 1)
+				run.gets(order("before", "pump", "on", time.Minute), Done, "", 0)
+				run.want("ledger_unavailable raised")
+				j.failing(nil)
 				<-time.After(time.Minute)
 				synctest.Wait() // though no order comes
-				f.want("ledger_unavailable cleared")
-				f.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
-				f.gets(order("d", "pump", "on", time.Minute), Done, "", 1)
-				next := newOffice(t, p, clock.Fake())
+				run.want("ledger_unavailable cleared")
+				run.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
+				run.gets(order("d", "pump", "on", time.Minute), Done, "", 1)
+				next := newLedgerRun(t, j, clock.Fake())
 				next.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
 				next.gets(order("d", "pump", "on", time.Minute), Done, "", 0)
 			})
@@ -159,63 +159,63 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 // An order to the safe level is done though it cannot be recorded, and is then
 // known as long as the process runs. [CMD-14]
 func TestSafeWithoutLedger(t *testing.T) {
-	p := &paper{t: t}
-	f := newOffice(t, p, clock.Fake())
-	p.failing(func(string) error { return syscall.ENOSPC })
+	j := &memJournal{t: t}
+	run := newLedgerRun(t, j, clock.Fake())
+	j.failing(func(string) error { return syscall.ENOSPC })
 	text := order("a", "pump", "off", time.Minute)
-	f.gets(text, Done, "", 1)
-	f.gets(text, Done, "", 0)
-	f = newOffice(t, p, clock.Fake())
-	f.gets(text, Done, "", 1)
-	p.failing(nil)
-	f.gets(text, Done, "", 0)
-	f.gets(order("b", "pump", "on", time.Minute), Done, "", 1)
-	newOffice(t, p, clock.Fake()).gets(text, Done, "", 0)
+	run.gets(text, Done, "", 1)
+	run.gets(text, Done, "", 0)
+	run = newLedgerRun(t, j, clock.Fake())
+	run.gets(text, Done, "", 1)
+	j.failing(nil)
+	run.gets(text, Done, "", 0)
+	run.gets(order("b", "pump", "on", time.Minute), Done, "", 1)
+	newLedgerRun(t, j, clock.Fake()).gets(text, Done, "", 0)
 }
 
 // A single error of the disk is mended on the spot: the order is done.
 func TestOneErrorOfTheDisk(t *testing.T) {
-	p := &paper{t: t}
-	f := newOffice(t, p, clock.Fake())
+	j := &memJournal{t: t}
+	run := newLedgerRun(t, j, clock.Fake())
 	once := true
-	p.failing(func(op string) error {
+	j.failing(func(op string) error {
 		if op == "sync" && once {
 			once = false
 			return syscall.EIO
 		}
 		return nil
 	})
-	f.gets(order("a", "pump", "on", time.Minute), Done, "", 1)
-	f.want()
-	newOffice(t, p, clock.Fake()).gets(order("a", "pump", "on", time.Minute), Done, "", 0)
+	run.gets(order("a", "pump", "on", time.Minute), Done, "", 1)
+	run.want()
+	newLedgerRun(t, j, clock.Fake()).gets(order("a", "pump", "on", time.Minute), Done, "", 0)
 }
 
 // While nobody knows which orders were done, none that energises is; and one
 // that had been done is not done again by the very order after which the
 // ledger can be read. [CMD-14]
 func TestLedgerThatCannotBeRead(t *testing.T) {
-	p := &paper{t: t}
+	j := &memJournal{t: t}
 	old := order("old", "pump", "on", time.Minute)
-	newOffice(t, p, clock.Fake()).gets(old, Done, "", 1)
-	p.entries = append(p.entries, note{V: 1, ID: "begun", Order: &noteOrder{Output: "pump", Action: "on"}}.encode())
-	p.failing(func(op string) error {
+	newLedgerRun(t, j, clock.Fake()).gets(old, Done, "", 1)
+	j.entries = append(j.entries, ledgerRecord{V: 1, ID: "begun", Order: &recordedOrder{Output: "pump", Action: "on"}}.encode())
+	j.failing(func(op string) error {
 		if op == "replay" {
 			return syscall.EIO
 		}
 		return nil
 	})
-	f := newOffice(t, p, clock.Fake())
-	f.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
-	f.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
-	f.want("ledger_unavailable raised")
-	if f.told() != nil || len(p.entries) != 3 {
-		t.Errorf("%d entries: what could not be read was written over", len(p.entries))
+	run := newLedgerRun(t, j, clock.Fake())
+	run.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
+	run.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
+	run.want("ledger_unavailable raised")
+	if run.told() != nil || len(j.entries) != 3 {
+		t.Errorf("%d entries: what could not be read was written over", len(j.entries))
 	}
-	p.failing(nil)
-	f.gets(old, Done, "", 0)
-	f.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
-	f.want("ledger_unavailable cleared")
-	if got := f.told(); !slices.Equal(got, []string{"begun unknown pump no_result"}) {
+	j.failing(nil)
+	run.gets(old, Done, "", 0)
+	run.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
+	run.want("ledger_unavailable cleared")
+	if got := run.told(); !slices.Equal(got, []string{"begun unknown pump no_result"}) {
 		t.Errorf("told %q", got)
 	}
 }
@@ -227,10 +227,10 @@ func TestNoDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	j, _ := opened(t, filepath.Join(file, "spool"))
-	f := newOffice(t, j, clock.Fake())
-	f.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
-	f.gets(order("b", "pump", "off", time.Minute), Done, "", 1)
-	f.want("ledger_unavailable raised")
+	run := newLedgerRun(t, j, clock.Fake())
+	run.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
+	run.gets(order("b", "pump", "off", time.Minute), Done, "", 1)
+	run.want("ledger_unavailable raised")
 }
 
 // An id is known until its expiry and a day, over restarts and boots, whatever
@@ -238,7 +238,7 @@ func TestNoDirectory(t *testing.T) {
 // boot in which the order came. [CMD-11]
 func TestIDIsKnownOverBoots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		base, p := clock.Fake(), &paper{t: t}
+		base, j := clock.Fake(), &memJournal{t: t}
 		later := func(boot string) func(clock.Stamp) clock.Stamp {
 			start := base.Now().Mono
 			return func(s clock.Stamp) clock.Stamp {
@@ -247,32 +247,32 @@ func TestIDIsKnownOverBoots(t *testing.T) {
 			}
 		}
 		on, off := order("a", "pump", "on", time.Hour), []byte(`{"id":"b","output":"pump","action":"off"}`)
-		f := newOffice(t, p, base)
-		f.gets(on, Done, "", 1)
-		f.set(func() { f.unsynced = true })
-		f.gets(off, Done, "", 1)
-		f.set(func() { f.unsynced = false })
-		f.set(func() { f.ahead = 100 * time.Hour }) // the clock jumps
+		run := newLedgerRun(t, j, base)
+		run.gets(on, Done, "", 1)
+		run.set(func() { run.unsynced = true })
+		run.gets(off, Done, "", 1)
+		run.set(func() { run.unsynced = false })
+		run.set(func() { run.ahead = 100 * time.Hour }) // the clock jumps
 		<-time.After(2 * time.Minute)
 		synctest.Wait()
-		f.set(func() { f.ahead = 0 })
-		f.gets(on, Done, "", 0)
+		run.set(func() { run.ahead = 0 })
+		run.gets(on, Done, "", 0)
 
-		f = newOffice(t, p, base)
-		f.set(func() { f.stamp, f.unsynced, f.ahead = later("2"), true, 1000*time.Hour })
+		run = newLedgerRun(t, j, base)
+		run.set(func() { run.stamp, run.unsynced, run.ahead = later("2"), true, 1000*time.Hour })
 		<-time.After(2 * time.Minute)
 		synctest.Wait()
-		f.gets(on, Done, "", 0)
-		f.set(func() { f.ahead, f.unsynced = 0, false })
+		run.gets(on, Done, "", 0)
+		run.set(func() { run.ahead, run.unsynced = 0, false })
 		<-time.After(24*time.Hour + 30*time.Minute)
 		synctest.Wait()
-		f.gets(off, Done, "", 0)
-		f.gets(on, Done, "", 0)
+		run.gets(off, Done, "", 0)
+		run.gets(on, Done, "", 0)
 		<-time.After(time.Hour)
 		synctest.Wait()
-		f.gets(on, Refused, Expired, 0) // looked at anew
+		run.gets(on, Refused, Expired, 0) // looked at anew
 		<-time.After(24 * time.Hour)
-		f.gets(off, Done, "", 1)
+		run.gets(off, Done, "", 1)
 	})
 }
 
@@ -281,11 +281,11 @@ func TestIDIsKnownOverBoots(t *testing.T) {
 func TestDamagedLedger(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	j, s := opened(t, dir)
-	f := newOffice(t, j, clock.Fake())
+	run := newLedgerRun(t, j, clock.Fake())
 	orders := map[string][]byte{}
 	for _, id := range []string{"a", "b", "c"} {
 		orders[id] = order(id, "pump", "toggle", time.Minute)
-		f.gets(orders[id], Done, "", 1)
+		run.gets(orders[id], Done, "", 1)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -313,10 +313,10 @@ func TestDamagedLedger(t *testing.T) {
 			t.Fatal(err)
 		}
 		j, s := opened(t, dir)
-		next := newOffice(t, j, clock.Fake())
+		next := newLedgerRun(t, j, clock.Fake())
 		next.want(c.faults...)
 		for id, want := range c.again {
-			if a, _ := next.desk.Handle(orders[id], false, "test"); a.Status != want {
+			if a, _ := next.dispatcher.Handle(orders[id], false, "test"); a.Status != want {
 				t.Errorf("%s: order %s is %s, want %s", c.what, id, a.Status, want)
 			}
 		}

@@ -22,7 +22,7 @@ const (
 )
 
 // limiter is a token bucket: burst tokens at most, and one more each interval.
-// With the desk's mu held.
+// With the dispatcher's mu held.
 type limiter struct {
 	burst    int
 	interval time.Duration
@@ -45,7 +45,7 @@ func (m *limiter) take(now time.Time) (ok, calm bool) {
 	return true, m.tokens >= m.burst/2
 }
 
-// suppressed is what was not answered one by one. With the desk's mu held.
+// suppressed is what was not answered one by one. With the dispatcher's mu held.
 type suppressed struct {
 	count uint64        // since the last summary
 	last  Answer        // what the last of them would have been told
@@ -53,35 +53,35 @@ type suppressed struct {
 }
 
 // suppress counts an answer that is not given. With mu held.
-func (d *Desk) suppress(a *Answer) {
+func (d *Dispatcher) suppressLocked(a *Answer) {
 	a.suppressed = true
-	d.suppressed.count++
-	d.suppressed.last = *a
+	d.notAnswered.count++
+	d.notAnswered.last = *a
 	d.stats.Unanswered++
 	select {
-	case d.suppressed.wake <- struct{}{}:
+	case d.notAnswered.wake <- struct{}{}:
 	default:
 	}
 }
 
 // summarise tells how many were not answered, as long as there are any, until ctx
 // ends, and then what is left.
-func (d *Desk) summarise(ctx context.Context) {
+func (d *Dispatcher) reportFloods(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			d.summary()
+			d.reportSuppressed()
 			return
-		case <-d.suppressed.wake:
+		case <-d.notAnswered.wake:
 		}
 		d.mu.Lock()
-		n := d.suppressed.count
+		n := d.notAnswered.count
 		d.mu.Unlock()
 		if n == 0 {
 			continue // it was told meanwhile
 		}
 		d.o.Health.Raise(health.OrderFlood, subject, "")
-		if !d.summariseFlood(ctx) {
+		if !d.reportFlood(ctx) {
 			return
 		}
 		d.o.Health.Clear(health.OrderFlood, subject)
@@ -90,17 +90,17 @@ func (d *Desk) summarise(ctx context.Context) {
 
 // summariseFlood gives a summary every while until there was nothing to be told for
 // long enough; it is false when ctx has ended.
-func (d *Desk) summariseFlood(ctx context.Context) bool {
+func (d *Dispatcher) reportFlood(ctx context.Context) bool {
 	tick := time.NewTicker(summaryInterval)
 	defer tick.Stop()
 	for quiet := time.Duration(0); quiet < floodEndsAfter; quiet += summaryInterval {
 		select {
 		case <-ctx.Done():
-			d.summary()
+			d.reportSuppressed()
 			return false
 		case <-tick.C:
 		}
-		if d.summary() {
+		if d.reportSuppressed() {
 			quiet = 0
 		}
 	}
@@ -109,15 +109,15 @@ func (d *Desk) summariseFlood(ctx context.Context) bool {
 
 // summary gives the number of those not answered since the last one; it is
 // false when there were none.
-func (d *Desk) summary() bool {
+func (d *Dispatcher) reportSuppressed() bool {
 	d.mu.Lock()
-	u := d.suppressed
-	d.suppressed.count = 0
+	u := d.notAnswered
+	d.notAnswered.count = 0
 	d.mu.Unlock()
 	if u.count == 0 {
 		return false
 	}
-	a := because(NotAnswered, fmt.Sprintf("%d since the last such message; the latest would have been %s, %s: %s", u.count, u.last.Status, u.last.Reason, u.last.Hint))
+	a := answerFor(NotAnswered, fmt.Sprintf("%d since the last such message; the latest would have been %s, %s: %s", u.count, u.last.Status, u.last.Reason, u.last.Hint))
 	a.Count, a.Stamp = u.count, d.o.Clock.Now()
 	d.o.Log.Warn("orders were not answered", "count", u.count, "latest", string(u.last.Reason))
 	d.o.Answer(a.Record())

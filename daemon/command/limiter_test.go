@@ -69,10 +69,10 @@ type flooded struct {
 }
 
 // hear takes in the answers since it was last called.
-func (h *flooded) hear(y *yard, reason Code) {
-	y.bench.mu.Lock()
-	defer y.bench.mu.Unlock()
-	for _, r := range y.sent {
+func (h *flooded) hear(run *lineRun, reason Code) {
+	run.harness.mu.Lock()
+	defer run.harness.mu.Unlock()
+	for _, r := range run.sent {
 		said := map[string]any{}
 		for _, x := range r.Fields {
 			said[x.Name] = x.Value
@@ -83,13 +83,13 @@ func (h *flooded) hear(y *yard, reason Code) {
 		case string(NotAnswered):
 			h.counted += int(said["count"].(int64))
 			if said["id"] != nil || said["status"] != "refused" || !strings.Contains(said["hint"].(string), string(reason)) {
-				y.t.Errorf("summary %v", said)
+				run.t.Errorf("summary %v", said)
 			}
 		default:
 			h.good = append(h.good, fmt.Sprint(said["id"], " ", said["status"]))
 		}
 	}
-	y.sent = nil
+	run.sent = nil
 }
 
 // However fast orders come that are refused, only so many are answered; the rest
@@ -100,38 +100,38 @@ func TestFloodOfRefusals(t *testing.T) {
 	for _, f := range floods {
 		t.Run(f.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &paper{t: t}
-				y := newYard(t, p)
+				j := &memJournal{t: t}
+				run := newLineRun(t, j)
 				sent, h := 0, flooded{}
 				for i := range seconds {
 					for range 150 {
-						y.in <- y.of(f.text(sent))
+						run.in <- run.of(f.text(sent))
 						sent++
 					}
-					y.send(order(fmt.Sprint("g", i), "pump", "toggle", time.Minute))
-					h.hear(y, f.reason)
+					run.send(order(fmt.Sprint("g", i), "pump", "toggle", time.Minute))
+					h.hear(run, f.reason)
 					pass(time.Second)
 				}
 				if n := f.once + seconds*f.second; h.answers > n || h.answers < n-10 {
 					t.Errorf("%d answers, want about %d", h.answers, n)
 				}
-				if len(h.good) != seconds || y.pins.moved() != seconds {
-					t.Errorf("%d good orders done, answered %q; want %d", y.pins.moved(), h.good, seconds)
+				if len(h.good) != seconds || run.pins.moved() != seconds {
+					t.Errorf("%d good orders done, answered %q; want %d", run.pins.moved(), h.good, seconds)
 				}
-				if y.count() != sent+seconds {
-					t.Errorf("%d acknowledged, want all %d", y.count(), sent+seconds)
+				if run.count() != sent+seconds {
+					t.Errorf("%d acknowledged, want all %d", run.count(), sent+seconds)
 				}
-				y.faulty("order_flood raised")
+				run.faulty("order_flood raised")
 				pass(2 * floodEndsAfter)
-				h.hear(y, f.reason)
-				y.faulty("order_flood cleared")
+				h.hear(run, f.reason)
+				run.faulty("order_flood cleared")
 				if h.answers+h.counted != sent {
 					t.Errorf("%d answers and %d counted, want together %d", h.answers, h.counted, sent)
 				}
-				if st := y.desk.Stats(); st.Unanswered != uint64(h.counted) || st.Refused != uint64(sent) {
+				if st := run.dispatcher.Stats(); st.Unanswered != uint64(h.counted) || st.Refused != uint64(sent) {
 					t.Errorf("%+v, counted %d of %d", st, h.counted, sent)
 				}
-				if n := p.synced; n > h.answers+2*seconds+10 {
+				if n := j.synced; n > h.answers+2*seconds+10 {
 					t.Errorf("%d writes of the disk for %d answers", n, h.answers)
 				}
 			})
@@ -144,14 +144,14 @@ func TestFloodOfRefusals(t *testing.T) {
 // those that came before. [CMD-19]
 func TestFloodOfRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		y := newYard(t, &paper{t: t})
+		run := newLineRun(t, &memJournal{t: t})
 		a := order("a", "pump", "on", time.Hour)
-		y.send(a)
-		y.want("first", "a done")
+		run.send(a)
+		run.want("first", "a done")
 		for range 200 {
-			y.send(slices.Repeat([][]byte{a, []byte(`{"action":"x"}`), order("", "pump", "on", 0)}, 3)...)
+			run.send(slices.Repeat([][]byte{a, []byte(`{"action":"x"}`), order("", "pump", "on", 0)}, 3)...)
 		}
-		got := y.heard()
+		got := run.heard()
 		n := map[string]int{}
 		for _, line := range got {
 			n[line]++
@@ -159,8 +159,8 @@ func TestFloodOfRepeats(t *testing.T) {
 		if n["a done"] != refusedBurst || n["<nil> refused malformed"]+n["<nil> refused unknown_action"] != malformedBurst || n["<nil> refused unstamped"] != refusedBurst {
 			t.Errorf("answers %v", n)
 		}
-		if y.count() != 1801 || y.pins.moved() != 1 {
-			t.Errorf("%d acknowledged, did %d", y.count(), y.pins.moved())
+		if run.count() != 1801 || run.pins.moved() != 1 {
+			t.Errorf("%d acknowledged, did %d", run.count(), run.pins.moved())
 		}
 	})
 }
@@ -168,12 +168,12 @@ func TestFloodOfRepeats(t *testing.T) {
 // Nobody waits for a summary on the local socket: there each is answered, and
 // takes nothing from the others. [CMD-19]
 func TestLocalOrdersAreAnswered(t *testing.T) {
-	y := newYard(t, &paper{t: t})
+	run := newLineRun(t, &memJournal{t: t})
 	for i := range 2 * refusedBurst {
-		y.gets([]byte(`{"action":"on"}`), Refused, Malformed, 0)
-		y.gets(order(fmt.Sprint("l", i), "lamp", "on", time.Minute), Refused, UnknownOutput, 0)
+		run.gets([]byte(`{"action":"on"}`), Refused, Malformed, 0)
+		run.gets(order(fmt.Sprint("l", i), "lamp", "on", time.Minute), Refused, UnknownOutput, 0)
 	}
-	y.faulty()
+	run.faulty()
 }
 
 // Who has no answer was refused nothing: the same order may act when it comes
@@ -181,39 +181,39 @@ func TestLocalOrdersAreAnswered(t *testing.T) {
 func TestUnansweredMayComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base, synced := clock.Fake(), atomic.Bool{}
-		y := newYardWith(t, Options{Journal: &paper{t: t}, Clock: clock.Func(func() clock.Stamp {
+		run := newLineRunWith(t, Options{Journal: &memJournal{t: t}, Clock: clock.Func(func() clock.Stamp {
 			s := base.Now()
 			s.Synced = synced.Load()
 			return s
 		})})
 		for range refusedBurst {
-			y.send(order("", "pump", "on", 0))
+			run.send(order("", "pump", "on", 0))
 		}
-		y.heard()
+		run.heard()
 		a := order("a", "pump", "on", time.Hour)
-		y.send(a)
-		y.want("no answer")
+		run.send(a)
+		run.want("no answer")
 		synced.Store(true)
-		y.send(a)
-		y.want("again", "a done")
+		run.send(a)
+		run.want("again", "a done")
 	})
 }
 
 // Likewise as they come from the broker: all that waits is looked at.
 func TestSafeAheadInServe(t *testing.T) {
-	b, m := newBench(t), &mail{}
-	messages := []uplink.Message{m.of(order("1", "pump", "on", time.Minute)), m.of([]byte("x")), m.of(order("2", "pump", "off", 0)), m.of(order("3", "lock", "off", time.Minute))}
+	h, sent := newHarness(t), &messages{}
+	messages := []uplink.Message{sent.of(order("1", "pump", "on", time.Minute)), sent.of([]byte("x")), sent.of(order("2", "pump", "off", 0)), sent.of(order("3", "lock", "off", time.Minute))}
 	in := make(chan uplink.Message, len(messages))
 	for _, x := range messages[1:] {
 		in <- x
 	}
-	if batch := b.desk.receiveBatch(messages[0], true, in, &receipts{}); len(batch) != 4 || !batch[0].safe || batch[0].order.ID != "2" {
+	if batch := h.dispatcher.receiveBatch(messages[0], true, in, &inOrderAcks{}); len(batch) != 4 || !batch[0].safe || batch[0].order.ID != "2" {
 		t.Errorf("the first of %d is %+v", len(batch), batch[0])
 	}
-	b.serve(messages...)
-	slices.Sort(b.pins.did)
-	if got, want := fmt.Sprint(b.pins.did), "[lock off 0s by mqtt order 3 pump off 0s by mqtt order 2]"; got != want || m.count() != 4 {
-		t.Errorf("did %s, want %s; %d acknowledged", got, want, m.count())
+	h.serve(messages...)
+	slices.Sort(h.pins.did)
+	if got, want := fmt.Sprint(h.pins.did), "[lock off 0s by mqtt order 3 pump off 0s by mqtt order 2]"; got != want || sent.count() != 4 {
+		t.Errorf("did %s, want %s; %d acknowledged", got, want, sent.count())
 	}
 }
 

@@ -65,17 +65,17 @@ func (m *model) knows(id string) bool {
 }
 
 // Random orders at random times, many of them twice, on a clock that comes and
-// goes: the desk does what the model says, over the less than a day for which
+// goes: the dispatcher does what the model says, over the less than a day for which
 // it must know every id. [CMD-3] to [CMD-11]
 func TestGateAgainstModel(t *testing.T) {
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
-			b, m, r := newBench(t), &model{}, rand.New(rand.NewPCG(seed, 81))
+			h, m, r := newHarness(t), &model{}, rand.New(rand.NewPCG(seed, 81))
 			pick := func(of ...string) string { return of[r.IntN(len(of))] }
 			var sent [][]byte
 			for i := range 400 {
 				<-time.After(time.Duration(r.IntN(200)) * time.Second)
-				b.unsynced = r.IntN(5) == 0
+				h.unsynced = r.IntN(5) == 0
 				var text []byte
 				if len(sent) > 0 && r.IntN(3) == 0 {
 					text = sent[r.IntN(len(sent))]
@@ -93,10 +93,10 @@ func TestGateAgainstModel(t *testing.T) {
 					t.Fatalf("%s: %v", text, err)
 				}
 				retained := r.IntN(8) == 0
-				status, reason, acts := m.expect(o, retained, time.Now(), !b.unsynced)
-				before := len(b.pins.did)
-				a, ok := b.desk.Handle(text, retained, "test")
-				if acted := len(b.pins.did) > before; !ok || a.Status != status || a.Reason != reason || acted != acts {
+				status, reason, acts := m.expect(o, retained, time.Now(), !h.unsynced)
+				before := len(h.pins.did)
+				a, ok := h.dispatcher.Handle(text, retained, "test")
+				if acted := len(h.pins.did) > before; !ok || a.Status != status || a.Reason != reason || acted != acts {
 					t.Fatalf("seed %d, order %d: %s (retained %v)\n%+v, acted %v; the model says %s %s, acts %v", seed, i, text, retained, a, acted, status, reason, acts)
 				}
 			}

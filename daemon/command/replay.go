@@ -10,36 +10,36 @@ import (
 
 // replayed is what a journal holds.
 type replayed struct {
-	entries []*entry    // in their order; one for each id
-	forgot  []timeRange // expiries of orders that were forgotten
-	damage  journal.Damage
+	orders []*knownOrder // in their order; one for each id
+	forgot []timeRange   // expiries of orders that were forgotten
+	damage journal.Damage
 }
 
 // replay reads a journal.
 func replay(j *journal.Journal) (replayed, error) {
-	found := map[string]*entry{}
-	var order []*entry
+	found := map[string]*knownOrder{}
+	var order []*knownOrder
 	var forgot []timeRange
 	damage, err := j.Read(func(payload []byte) bool {
-		n, err := decodeNote(payload)
+		r, err := decodeRecord(payload)
 		if err != nil {
 			return false
 		}
-		for _, x := range n.Forgot {
+		for _, x := range r.Forgot {
 			forgot = append(forgot, timeRange{x[0].time(), x[1].time()})
 		}
-		if n.Forgot != nil {
+		if r.Forgot != nil {
 			return true
 		}
-		e, known := found[n.ID]
+		k, known := found[r.ID]
 		switch {
-		case !known || n.Order != nil: // new, or its id came again after it had lapsed
-			e = n.entry()
-			found[n.ID] = e
-			order = append(order, e)
-		case e.answer == nil:
-			a := n.Answer.answer(n.ID)
-			e.answer = &a
+		case !known || r.Order != nil: // new, or its id came again after it had lapsed
+			k = r.knownOrder()
+			found[r.ID] = k
+			order = append(order, k)
+		case k.answer == nil:
+			a := r.Answer.answer(r.ID)
+			k.answer = &a
 		}
 		return true
 	})
@@ -47,9 +47,9 @@ func replay(j *journal.Journal) (replayed, error) {
 		return replayed{}, err
 	}
 	r := replayed{forgot: forgot, damage: damage}
-	for _, e := range order {
-		if found[e.order.ID] == e {
-			r.entries = append(r.entries, e)
+	for _, k := range order {
+		if found[k.order.ID] == k {
+			r.orders = append(r.orders, k)
 		}
 	}
 	return r, nil
@@ -71,7 +71,7 @@ func (l *ledger) took(damage journal.Damage) {
 // and is later does not. Intents without a result are
 // those of a run that ended in between: they get the answer unknown, and are
 // given. [CMD-12]
-func (l *ledger) load() (begun []*entry, err error) {
+func (l *ledger) load() (begun []*knownOrder, err error) {
 	found, err := replay(l.journal)
 	if err != nil {
 		return nil, wrap("read", err)
@@ -84,29 +84,29 @@ func (l *ledger) load() (begun []*entry, err error) {
 	for _, x := range found.forgot {
 		l.forgot.addRange(x, now.Wall)
 	}
-	for _, e := range found.entries {
-		e.unread, e.delivered = false, false
-		old := l.known[e.order.ID]
-		if old != nil && old.wins(e) {
+	for _, k := range found.orders {
+		k.unread, k.delivered = false, false
+		old := l.known[k.order.ID]
+		if old != nil && old.overrules(k) {
 			continue
 		}
-		if e.answer == nil {
-			e.answer = unknown(e.order, now)
-			e.boot, e.until = now.Boot, now.Mono+l.life+keepFor // nobody has had this answer yet
-			begun = append(begun, e)
+		if k.answer == nil {
+			k.answer = unknown(k.order, now)
+			k.boot, k.until = now.Boot, now.Mono+l.life+keepFor // nobody has had this answer yet
+			begun = append(begun, k)
 		}
-		e.mustDeliver = old != nil // its message may have been acknowledged with another answer
-		l.put(e)
+		k.mustDeliver = old != nil // its message may have been acknowledged with another answer
+		l.put(k)
 	}
-	for _, e := range l.known {
-		e.unread = false
+	for _, k := range l.known {
+		k.unread = false
 	}
 	return begun, nil
 }
 
 // unknown is the answer to an order whose end nobody knows.
 func unknown(o Order, now clock.Stamp) *Answer {
-	a := because(NoResult, "")
+	a := answerFor(NoResult, "")
 	a.ID, a.Output, a.Stamp = o.ID, o.Output, now
 	return &a
 }

@@ -13,19 +13,19 @@ import (
 // those for one output one after the other, those for different outputs beside
 // each other. After ctx has ended none begins, and Serve returns when those
 // under way have ended. [CMD-13]
-func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
+func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error {
 	var orders, rest sync.WaitGroup
 	notes, stop := context.WithCancel(context.WithoutCancel(ctx))
-	acks := &receipts{wake: make(chan struct{}, 1)}
+	acks := &inOrderAcks{wake: make(chan struct{}, 1)}
 	rest.Go(func() { d.ledger.run(notes) })
 	rest.Go(func() { acks.run(notes) })
-	rest.Go(func() { d.summarise(notes) })
+	rest.Go(func() { d.reportFloods(notes) })
 	for _, a := range d.ledger.undelivered() {
-		orders.Go(func() { d.passUnsure(ctx, a) })
+		orders.Go(func() { d.deliverUnsure(ctx, a) })
 	}
 	err := d.receive(ctx, in, acks, &orders)
 	if err != nil {
-		d.end()
+		d.stopAccepting()
 	}
 	orders.Wait()
 	stop()
@@ -36,7 +36,7 @@ func (d *Desk) Serve(ctx context.Context, in <-chan uplink.Message) error {
 // receive takes messages in their order, only that among those that wait orders
 // to the safe level go first. Each that is an order has a goroutine until it is
 // answered.
-func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *receipts, orders *sync.WaitGroup) error {
+func (d *Dispatcher) receive(ctx context.Context, in <-chan uplink.Message, acks *inOrderAcks, orders *sync.WaitGroup) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -46,7 +46,7 @@ func (d *Desk) receive(ctx context.Context, in <-chan uplink.Message, acks *rece
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			d.begin(ctx, batch, acks, orders)
+			d.startOrders(ctx, batch, acks, orders)
 			if !ok {
 				return nil
 			}
@@ -59,9 +59,9 @@ const maxBatch = 64
 
 // arrival is a message that was decoded.
 type arrival struct {
-	m       uplink.Message
-	receipt *receipt // nil at QoS 0: nobody waits for one
-	stray   bool     // it did not come on the topic of orders
+	message uplink.Message
+	ack     *pendingAck // nil at QoS 0: nobody waits for one
+	stray   bool        // it did not come on the topic of orders
 	order   Order
 	err     error
 	safe    bool // it is an order to the safe level
@@ -71,10 +71,10 @@ type arrival struct {
 
 // receiveBatch takes a message and others that wait, decodes them, and has orders to
 // the safe level go before the rest. [CMD-19]
-func (d *Desk) receiveBatch(m uplink.Message, ok bool, in <-chan uplink.Message, acks *receipts) (batch []arrival) {
+func (d *Dispatcher) receiveBatch(m uplink.Message, ok bool, in <-chan uplink.Message, acks *inOrderAcks) (batch []arrival) {
 	for {
 		if ok && !m.Lost() { // [CMD-13]
-			batch = append(batch, d.open(m, acks))
+			batch = append(batch, d.decodeMessage(m, acks))
 		}
 		if !ok || len(in) == 0 || len(batch) == maxBatch {
 			break
@@ -104,12 +104,12 @@ func safeFirst(batch []arrival) []arrival {
 }
 
 // open decodes a message, and has its acknowledgement keep its place.
-func (d *Desk) open(m uplink.Message, acks *receipts) arrival {
-	x := arrival{m: m}
+func (d *Dispatcher) decodeMessage(m uplink.Message, acks *inOrderAcks) arrival {
+	x := arrival{message: m}
 	if m.QoS > 0 {
-		x.receipt = acks.open(m.Ack)
+		x.ack = acks.add(m.Ack)
 	}
-	if x.stray = d.misplaced(m); x.stray { // [CMD-18]
+	if x.stray = d.isStray(m); x.stray { // [CMD-18]
 		return x
 	}
 	x.order, x.err = Decode(m.Payload, d.o.Thing)
@@ -124,55 +124,55 @@ func (d *Desk) open(m uplink.Message, acks *receipts) arrival {
 }
 
 // begin has orders carried out.
-func (d *Desk) begin(ctx context.Context, batch []arrival, acks *receipts, orders *sync.WaitGroup) {
+func (d *Dispatcher) startOrders(ctx context.Context, batch []arrival, acks *inOrderAcks, orders *sync.WaitGroup) {
 	for _, x := range batch {
-		m, r := x.m, x.receipt
+		m, ack := x.message, x.ack
 		if x.stray {
-			acks.close(r, true)
+			acks.finish(ack, true)
 			continue
 		}
-		finish := d.take(x.order, x.err, max(m.Size, len(m.Payload)), source{
+		finish := d.accept(x.order, x.err, max(m.Size, len(m.Payload)), source{
 			cause: "mqtt", retained: m.Retained, mail: m.QoS > 0, stored: m.QoS > 0, limited: true, overtaken: x.overtaken, lost: m.Lost,
 		})
 		if finish == nil {
-			acks.close(r, true)
+			acks.finish(ack, true)
 			continue
 		}
-		orders.Go(func() { d.finish(ctx, finish(), acks, r) })
+		orders.Go(func() { d.acknowledgeAndAnswer(ctx, finish(), acks, ack) })
 	}
 }
 
 // finish acknowledges an order and passes its answer on, in the order that
 // costs least if the daemon ends in between. [CMD-13]
-func (d *Desk) finish(ctx context.Context, a Answer, acks *receipts, r *receipt) {
+func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *inOrderAcks, ack *pendingAck) {
 	switch {
 	case a.Status == "": // the broker sends it again
-		acks.close(r, false)
+		acks.finish(ack, false)
 	case a.suppressed:
-		acks.close(r, true)
+		acks.finish(ack, true)
 	case a.sure:
-		acks.close(r, d.pass(ctx, a, r != nil && !a.noWait))
+		acks.finish(ack, d.deliver(ctx, a, ack != nil && !a.noWait))
 	case a.Status == Refused:
 		// It must not act after it was answered, and a power cut would have it
 		// forgotten: acknowledged first, it does not come again.
-		acks.close(r, true)
-		if r != nil {
+		acks.finish(ack, true)
+		if ack != nil {
 			select {
-			case <-r.sent:
+			case <-ack.sent:
 			case <-ctx.Done():
 			}
 		}
-		d.passUnsure(ctx, a)
+		d.deliverUnsure(ctx, a)
 	default:
-		d.passUnsure(ctx, a)
-		acks.close(r, true)
+		d.deliverUnsure(ctx, a)
+		acks.finish(ack, true)
 	}
 }
 
 // passUnsure passes an answer on that is not in the ledger on disk. Where it is
 // noted in the fallback journal, the next run gives it again unless it is known
 // to have arrived.
-func (d *Desk) passUnsure(ctx context.Context, a Answer) {
+func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
 	kept := d.o.Answer(a.Record())
 	if !a.saved {
 		return
@@ -188,7 +188,7 @@ func (d *Desk) passUnsure(ctx context.Context, a Answer) {
 	d.ledger.poke()
 }
 
-// lastPatience is how long an answer may take, once the desk is to end, to be
+// lastPatience is how long an answer may take, once the dispatcher is to end, to be
 // where a crash cannot cost it.
 const lastPatience = time.Second
 
@@ -196,7 +196,7 @@ const lastPatience = time.Second
 // it returns when a crash cannot cost the answer any more; ok is false when that
 // has not come before the end: the broker sends the order again then, and it
 // gets the same answer. [CMD-13]
-func (d *Desk) pass(ctx context.Context, a Answer, waits bool) (ok bool) {
+func (d *Dispatcher) deliver(ctx context.Context, a Answer, waits bool) (ok bool) {
 	kept := d.o.Answer(a.Record())
 	if kept == nil || !waits {
 		return true

@@ -13,71 +13,71 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// serve runs the desk over messages and waits until all are finished.
-func (b *bench) serve(ms ...uplink.Message) {
-	b.t.Helper()
+// serve runs the dispatcher over messages and waits until all are finished.
+func (h *harness) serve(ms ...uplink.Message) {
+	h.t.Helper()
 	in := make(chan uplink.Message, len(ms))
 	for _, m := range ms {
 		in <- m
 	}
 	close(in)
-	if err := b.desk.Serve(b.t.Context(), in); err != nil {
-		b.t.Error(err)
+	if err := h.dispatcher.Serve(h.t.Context(), in); err != nil {
+		h.t.Error(err)
 	}
 }
 
 // [CMD-13]
 func TestServe(t *testing.T) {
-	b := newBench(t)
-	m := &mail{}
+	h := newHarness(t)
+	sent := &messages{}
 	on, none := order("a", "pump", "on", time.Minute), []byte("hello")
-	b.desk.o.Answer = func(r message.Record) <-chan struct{} {
-		b.answered(r)
-		if m.count() > 0 && len(b.sent) < 2 {
+	h.dispatcher.o.Answer = func(r message.Record) <-chan struct{} {
+		h.answered(r)
+		if sent.count() > 0 && len(h.sent) < 2 {
 			t.Error("acknowledged before the answer was recorded")
 		}
 		return nil
 	}
-	b.serve(m.of(on), m.of(on))
-	b.desk.o.Answer = b.answered
-	if len(b.sent) != 2 || len(m.acked) != 2 || len(b.pins.did) != 1 {
-		t.Errorf("%d answers, %d acknowledged, did %q; want 2, 2 and one act", len(b.sent), len(m.acked), b.pins.did)
+	h.serve(sent.of(on), sent.of(on))
+	h.dispatcher.o.Answer = h.answered
+	if len(h.sent) != 2 || len(sent.acked) != 2 || len(h.pins.did) != 1 {
+		t.Errorf("%d answers, %d acknowledged, did %q; want 2, 2 and one act", len(h.sent), len(sent.acked), h.pins.did)
 	}
-	b.serve(m.of(none)) // [CMD-1]: acknowledged, unanswered
-	if len(b.sent) != 2 || len(m.acked) != 3 || b.desk.Stats().Passed != 1 {
-		t.Errorf("%d answers, %d acknowledged after a message that is no order", len(b.sent), len(m.acked))
+	h.serve(sent.of(none)) // [CMD-1]: acknowledged, unanswered
+	if len(h.sent) != 2 || len(sent.acked) != 3 || h.dispatcher.Stats().Passed != 1 {
+		t.Errorf("%d answers, %d acknowledged after a message that is no order", len(h.sent), len(sent.acked))
 	}
-	retained := m.of(order("r", "pump", "on", time.Minute))
+	retained := sent.of(order("r", "pump", "on", time.Minute))
 	retained.Retained = true
-	b.serve(retained)
-	if len(b.sent) != 3 || len(m.acked) != 4 || len(b.pins.did) != 1 {
-		t.Errorf("retained: %d answers, %d acknowledged, did %q", len(b.sent), len(m.acked), b.pins.did)
+	h.serve(retained)
+	if len(h.sent) != 3 || len(sent.acked) != 4 || len(h.pins.did) != 1 {
+		t.Errorf("retained: %d answers, %d acknowledged, did %q", len(h.sent), len(sent.acked), h.pins.did)
 	}
-	m.lose()
-	b.serve(m.of(order("late", "pump", "off", time.Minute)))
-	if len(b.sent) != 3 || len(m.acked) != 4 || len(b.pins.did) != 1 {
-		t.Errorf("an order of a lost connection was begun: did %q", b.pins.did)
+	sent.lose()
+	h.serve(sent.of(order("late", "pump", "off", time.Minute)))
+	if len(h.sent) != 3 || len(sent.acked) != 4 || len(h.pins.did) != 1 {
+		t.Errorf("an order of a lost connection was begun: did %q", h.pins.did)
 	}
 }
 
-// After its end the desk takes nothing, though there is something; what comes
+// After its end the dispatcher takes nothing, though there is something; what comes
 // another way is told that it is stopping. [CMD-13]
 func TestServeEnds(t *testing.T) {
-	b := newBench(t)
-	m := &mail{}
+	h := newHarness(t)
+	sent := &messages{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 50 { // select chooses at random
 		in := make(chan uplink.Message, 1)
-		in <- m.of(order("a", "pump", "on", time.Minute))
-		if err := b.desk.Serve(ctx, in); !errors.Is(err, context.Canceled) {
+		in <- sent.of(order("a", "pump", "on", time.Minute))
+		if err := h.dispatcher.Serve(ctx, in); !errors.Is(err, context.Canceled) {
 			t.Fatalf("Serve: %v", err)
 		}
 	}
-	if len(b.pins.did)+len(m.acked)+len(b.sent) != 0 {
-		t.Errorf("did %q, acknowledged %q", b.pins.did, m.acked)
+	if len(h.pins.did)+len(sent.acked)+len(h.sent) != 0 {
+		t.Errorf("did %q, acknowledged %q", h.pins.did, sent.acked)
 	}
-	if a := b.gets(order("b", "pump", "off", time.Minute), Failed, Stopping, 0); a.ID != "b" || a.Output != "pump" {
+	if a := h.gets(order("b", "pump", "off", time.Minute), Failed, Stopping, 0); a.ID != "b" || a.Output != "pump" {
 		t.Errorf("answer %+v", a)
 	}
 }
@@ -85,24 +85,24 @@ func TestServeEnds(t *testing.T) {
 // Orders and answers on one topic: every answer comes back to us, and that is
 // the end of it. [CMD-1]
 func TestOneTopicForAll(t *testing.T) {
-	b := newBench(t)
-	m := &mail{}
+	h := newHarness(t)
+	sent := &messages{}
 	const n = 8
 	var in []uplink.Message
 	for i := range n {
-		in = append(in, m.of(order(fmt.Sprint("o", i), []string{"pump", "pumpe"}[i%2], "on", time.Minute)))
+		in = append(in, sent.of(order(fmt.Sprint("o", i), []string{"pump", "pumpe"}[i%2], "on", time.Minute)))
 	}
-	b.serve(in...)
-	if len(b.sent) != n {
-		t.Fatalf("%d answers to %d orders", len(b.sent), n)
+	h.serve(in...)
+	if len(h.sent) != n {
+		t.Fatalf("%d answers to %d orders", len(h.sent), n)
 	}
 	in = nil
-	for _, r := range b.sent {
-		in = append(in, m.of(message.Encode(thing, r)))
+	for _, r := range h.sent {
+		in = append(in, sent.of(message.Encode(thing, r)))
 	}
-	b.serve(in...)
-	if len(b.sent) != n || len(m.acked) != 2*n || b.desk.Stats().Passed != n {
-		t.Errorf("own answers were answered: %d answers, %d acknowledged, %+v", len(b.sent), len(m.acked), b.desk.Stats())
+	h.serve(in...)
+	if len(h.sent) != n || len(sent.acked) != 2*n || h.dispatcher.Stats().Passed != n {
+		t.Errorf("own answers were answered: %d answers, %d acknowledged, %+v", len(h.sent), len(sent.acked), h.dispatcher.Stats())
 	}
 }
 
@@ -111,40 +111,40 @@ func TestOneTopicForAll(t *testing.T) {
 // when it comes back. Messages after it are acknowledged. [CMD-15] [CMD-16]
 func TestHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		y := newYard(t, &paper{t: t}, "pump")
-		y.send(order("hangs", "pump", "on", 10*time.Minute), order("soon", "pump", "toggle", 20*time.Second))
-		for i := range laneRoom {
-			y.send(order(fmt.Sprint("w", i), "pump", "on", 30*time.Second))
+		run := newLineRun(t, &memJournal{t: t}, "pump")
+		run.send(order("hangs", "pump", "on", 10*time.Minute), order("soon", "pump", "toggle", 20*time.Second))
+		for i := range maxQueuedLong {
+			run.send(order(fmt.Sprint("w", i), "pump", "on", 30*time.Second))
 		}
-		y.want("for now there is room")
-		y.send(order("other", "lock", "off", time.Minute))
-		y.want("another output", "other done")
-		if n := y.count(); n != 0 {
+		run.want("for now there is room")
+		run.send(order("other", "lock", "off", time.Minute))
+		run.want("another output", "other done")
+		if n := run.count(); n != 0 {
 			t.Errorf("%d messages acknowledged ahead of one that came before", n)
 		}
 		pass(crowdedAfter)
-		y.want("no room", "w7 refused busy")
-		if n := y.count(); n != 2 {
+		run.want("no room", "w7 refused busy")
+		if n := run.count(); n != 2 {
 			t.Errorf("%d messages acknowledged, want those that were answered", n)
 		}
 		<-time.After(20 * time.Second)
 		synctest.Wait()
-		y.want("expired", "soon refused expired")
+		run.want("expired", "soon refused expired")
 		<-time.After(10 * time.Second)
 		synctest.Wait()
-		if got := y.heard(); len(got) != laneRoom-1 || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " refused expired" }) {
+		if got := run.heard(); len(got) != maxQueuedLong-1 || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " refused expired" }) {
 			t.Errorf("answers %q, want all that waited refused", got)
 		}
-		y.send(order("soon", "pump", "toggle", 20*time.Second)) // again: its first answer
-		y.want("again", "soon refused expired")
-		close(y.hang["pump"])
+		run.send(order("soon", "pump", "toggle", 20*time.Second)) // again: its first answer
+		run.want("again", "soon refused expired")
+		close(run.hang["pump"])
 		synctest.Wait()
-		y.want("the line is back", "hangs done")
-		if got := y.pins.did; len(got) != 2 || y.count() != 4+laneRoom {
-			t.Errorf("did %q, %d messages acknowledged", got, y.count())
+		run.want("the line is back", "hangs done")
+		if got := run.pins.did; len(got) != 2 || run.count() != 4+maxQueuedLong {
+			t.Errorf("did %q, %d messages acknowledged", got, run.count())
 		}
-		y.send(order("next", "pump", "off", time.Minute))
-		y.want("after that", "next done")
+		run.send(order("next", "pump", "off", time.Minute))
+		run.want("after that", "next done")
 	})
 }
 
@@ -152,38 +152,38 @@ func TestHungLine(t *testing.T) {
 // refused; it does not act for ever later itself. [CMD-15] [CMD-16]
 func TestSafeGoesAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		y := newYard(t, &paper{t: t}, "pump")
-		y.send(order("hangs", "pump", "on", 10*time.Minute))
-		y.send(order("a", "pump", "on", time.Minute), order("b", "pump", "toggle", time.Minute),
+		run := newLineRun(t, &memJournal{t: t}, "pump")
+		run.send(order("hangs", "pump", "on", 10*time.Minute))
+		run.send(order("a", "pump", "on", time.Minute), order("b", "pump", "toggle", time.Minute),
 			order("off", "pump", "off", 0), order("c", "pump", "pulse", time.Minute))
-		y.want("overtaken", "a refused overtaken", "b refused overtaken")
-		close(y.hang["pump"])
+		run.want("overtaken", "a refused overtaken", "b refused overtaken")
+		close(run.hang["pump"])
 		synctest.Wait()
-		y.want("the line is back", "c done", "hangs done", "off done")
-		if got, want := len(y.pins.did), 3; got != want {
-			t.Errorf("did %q", y.pins.did)
+		run.want("the line is back", "c done", "hangs done", "off done")
+		if got, want := len(run.pins.did), 3; got != want {
+			t.Errorf("did %q", run.pins.did)
 		}
 
-		y.hang["pump"] = make(chan struct{})
-		y.send(order("hangs too", "pump", "on", 10*time.Minute))
-		for i := range laneRoom + 1 {
-			y.send(order(fmt.Sprint("o", i), "pump", "off", 0))
+		run.hang["pump"] = make(chan struct{})
+		run.send(order("hangs too", "pump", "on", 10*time.Minute))
+		for i := range maxQueuedLong + 1 {
+			run.send(order(fmt.Sprint("o", i), "pump", "off", 0))
 		}
 		pass(crowdedAfter)
-		y.want("no room", "o8 failed hangs")
+		run.want("no room", "o8 failed hangs")
 		pass(safePatience)
-		if got := y.heard(); len(got) != laneRoom || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " failed hangs" }) {
+		if got := run.heard(); len(got) != maxQueuedLong || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " failed hangs" }) {
 			t.Errorf("answers %q, want all that waited failed", got)
 		}
-		close(y.hang["pump"])
+		close(run.hang["pump"])
 		synctest.Wait()
-		y.want("the line is back", "hangs too done")
-		if got := len(y.pins.did); got != 4 {
-			t.Errorf("did %q, want none of those that were answered", y.pins.did)
+		run.want("the line is back", "hangs too done")
+		if got := len(run.pins.did); got != 4 {
+			t.Errorf("did %q, want none of those that were answered", run.pins.did)
 		}
-		y.hang = nil
-		y.send(order("o8", "pump", "off", 0)) // it was not remembered
-		y.want("once more", "o8 done")
+		run.hang = nil
+		run.send(order("o8", "pump", "off", 0)) // it was not remembered
+		run.want("once more", "o8 done")
 	})
 }
 
@@ -191,27 +191,27 @@ func TestSafeGoesAhead(t *testing.T) {
 // slow; more than that is refused. [CMD-16]
 func TestBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &paper{t: t}
-		y := newYard(t, p)
-		p.failing(func(op string) error {
+		j := &memJournal{t: t}
+		run := newLineRun(t, j)
+		j.failing(func(op string) error {
 			if op == "sync" {
 				<-time.After(50 * time.Millisecond)
 			}
 			return nil
 		})
-		const n = laneMost + 1
+		const n = maxQueued + 1
 		for i := range n + 1 {
-			y.in <- y.of(order(fmt.Sprint("o", i), "pump", "toggle", time.Minute))
+			run.in <- run.of(order(fmt.Sprint("o", i), "pump", "toggle", time.Minute))
 		}
 		pass(time.Minute)
-		got := y.heard()
-		if i := slices.Index(got, fmt.Sprintf("o%d refused busy", n)); len(got) != n+1 || i < 0 || y.count() != n+1 {
-			t.Errorf("%d answers, %d acknowledged, the last refused: %v", len(got), y.count(), i >= 0)
+		got := run.heard()
+		if i := slices.Index(got, fmt.Sprintf("o%d refused busy", n)); len(got) != n+1 || i < 0 || run.count() != n+1 {
+			t.Errorf("%d answers, %d acknowledged, the last refused: %v", len(got), run.count(), i >= 0)
 		}
-		if len(y.pins.did) != n {
-			t.Errorf("%d orders were carried out of %d", len(y.pins.did), n)
+		if len(run.pins.did) != n {
+			t.Errorf("%d orders were carried out of %d", len(run.pins.did), n)
 		}
-		for i, did := range y.pins.did {
+		for i, did := range run.pins.did {
 			if want := fmt.Sprintf("pump toggle 0s by mqtt order o%d", i); did != want {
 				t.Fatalf("did %q, want %q", did, want)
 			}
@@ -223,43 +223,43 @@ func TestBurst(t *testing.T) {
 // the broker sends them again, and then they are carried out once. [CMD-13]
 func TestWaitingOrdersOfALostConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		y := newYard(t, &paper{t: t}, "pump")
+		run := newLineRun(t, &memJournal{t: t}, "pump")
 		begun, waits, comes := order("begun", "pump", "on", time.Minute), order("waits", "pump", "toggle", time.Minute), order("comes", "pump", "toggle", time.Minute)
-		y.send(begun, waits, comes)
-		y.lose()
-		second := &mail{}
-		y.in <- second.of(begun)
-		y.in <- second.of(comes)
+		run.send(begun, waits, comes)
+		run.lose()
+		second := &messages{}
+		run.in <- second.of(begun)
+		run.in <- second.of(comes)
 		synctest.Wait()
-		close(y.hang["pump"])
+		close(run.hang["pump"])
 		synctest.Wait()
-		got := y.heard()
+		got := run.heard()
 		if want := []string{"begun done", "begun done", "comes done", "comes done"}; !slices.Equal(got, want) {
 			t.Errorf("answers %q, want %q", got, want)
 		}
-		if second.count() != 2 || len(y.pins.did) != 2 {
-			t.Errorf("%d acknowledged, did %q", second.count(), y.pins.did)
+		if second.count() != 2 || len(run.pins.did) != 2 {
+			t.Errorf("%d acknowledged, did %q", second.count(), run.pins.did)
 		}
-		y.in <- second.of(waits)
+		run.in <- second.of(waits)
 		synctest.Wait()
-		y.want("comes again", "waits done")
+		run.want("comes again", "waits done")
 	})
 }
 
-// When the desk ends, orders that wait are dropped, and what is under way is
+// When the dispatcher ends, orders that wait are dropped, and what is under way is
 // waited for. [CMD-13]
 func TestEndWithOrdersWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		y := newYard(t, &paper{t: t}, "pump")
-		y.send(order("hangs", "pump", "on", time.Minute), order("waits", "pump", "on", time.Minute))
+		run := newLineRun(t, &memJournal{t: t}, "pump")
+		run.send(order("hangs", "pump", "on", time.Minute), order("waits", "pump", "on", time.Minute))
 		local := make(chan Answer, 1)
 		go func() {
-			a, _ := y.desk.Handle(order("local", "pump", "on", time.Minute), false, "local")
+			a, _ := run.dispatcher.Handle(order("local", "pump", "on", time.Minute), false, "local")
 			local <- a
 		}()
 		synctest.Wait()
 		ended := make(chan error, 1)
-		go func() { ended <- y.stop() }()
+		go func() { ended <- run.stop() }()
 		if a := <-local; a.Status != Failed || a.Reason != Stopping || a.ID != "local" {
 			t.Errorf("answer %+v", a)
 		}
@@ -267,41 +267,41 @@ func TestEndWithOrdersWaiting(t *testing.T) {
 		if len(ended) != 0 {
 			t.Error("ended while a line was moved")
 		}
-		close(y.hang["pump"])
+		close(run.hang["pump"])
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		y.want("at the end", "hangs done")
-		if y.count() != 1 || len(y.pins.did) != 1 {
-			t.Errorf("%d acknowledged, did %q", y.count(), y.pins.did)
+		run.want("at the end", "hangs done")
+		if run.count() != 1 || len(run.pins.did) != 1 {
+			t.Errorf("%d acknowledged, did %q", run.count(), run.pins.did)
 		}
 	})
 }
 
-// An order that did not come by mail and ends after the desk has is answered at
+// An order that did not come by mail and ends after the dispatcher has is answered at
 // once: nobody writes the ledger any more, and waiting for it would be in vain.
 func TestOrderEndsAfterTheDesk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &paper{t: t}
-		y := newYard(t, p, "pump")
+		j := &memJournal{t: t}
+		run := newLineRun(t, j, "pump")
 		answered := make(chan Answer, 1)
 		go func() {
-			a, _ := y.desk.Handle(order("a", "pump", "on", time.Hour), false, "local")
+			a, _ := run.dispatcher.Handle(order("a", "pump", "on", time.Hour), false, "local")
 			answered <- a
 		}()
 		synctest.Wait()
-		if err := y.stop(); !errors.Is(err, context.Canceled) {
+		if err := run.stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("serve ended with %v", err)
 		}
 		before := time.Now()
-		close(y.hang["pump"])
+		close(run.hang["pump"])
 		if a := <-answered; a.Status != Done || time.Since(before) != 0 {
 			t.Errorf("answer %+v after %v", a, time.Since(before))
 		}
-		again := newYard(t, p) // a crash it was not, but as much is known
+		again := newLineRun(t, j) // a crash it was not, but as much is known
 		again.send(order("a", "pump", "on", time.Hour))
 		if got := again.heard(); len(got) == 0 || got[0] != "a unknown no_result" {
-			t.Errorf("the next desk answers %q", got)
+			t.Errorf("the next dispatcher answers %q", got)
 		}
 	})
 }

@@ -35,7 +35,7 @@ func (s *strays) first(topic string) (first, full bool) {
 // orders, and takes note of it. A persistent session keeps the subscriptions of
 // earlier configurations, and what they bring was meant for another board, or
 // for this one in another place. [CMD-18]
-func (d *Desk) misplaced(m uplink.Message) bool {
+func (d *Dispatcher) isStray(m uplink.Message) bool {
 	if d.o.Topic != "" && m.Topic == d.o.Topic {
 		return false
 	}
@@ -44,15 +44,15 @@ func (d *Desk) misplaced(m uplink.Message) bool {
 	case full:
 		d.o.Log.Warn("messages come on many topics that are not for orders; no more of them are named")
 	case first && d.o.Topic == "":
-		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", brief(m.Topic), "bytes", max(m.Size, len(m.Payload)))
+		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", shorten(m.Topic), "bytes", max(m.Size, len(m.Payload)))
 	case first:
-		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", brief(m.Topic), "want", d.o.Topic, "bytes", max(m.Size, len(m.Payload)))
+		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", shorten(m.Topic), "want", d.o.Topic, "bytes", max(m.Size, len(m.Payload)))
 	}
 	return true
 }
 
 // brief is a topic for the log: as long as any that a configuration may name.
-func brief(topic string) string {
+func shorten(topic string) string {
 	const most = 256
 	if len(topic) <= most {
 		return topic

@@ -32,9 +32,9 @@ func TestUnstampedAccepted(t *testing.T) {
 		{"both, late", "a", -time.Minute, false, Expired, 0},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			b := newBench(t)
-			b.desk.o.Unstamped = true
-			b.unsynced = c.unsynced
+			h := newHarness(t)
+			h.dispatcher.o.Unstamped = true
+			h.unsynced = c.unsynced
 			for i := range 2 {
 				status, acts := Done, 0
 				if c.want != "" {
@@ -42,7 +42,7 @@ func TestUnstampedAccepted(t *testing.T) {
 				} else if i < c.twice {
 					acts = 1
 				}
-				b.gets(order(c.id, "pump", "on", c.expires), status, c.want, acts)
+				h.gets(order(c.id, "pump", "on", c.expires), status, c.want, acts)
 			}
 		})
 	}
@@ -51,20 +51,20 @@ func TestUnstampedAccepted(t *testing.T) {
 // One that came at QoS 1 may have lain with the broker, whatever was
 // subscribed to: it is refused. So is a retained one. [CMD-7] [CMD-3]
 func TestUnstampedThatMayHaveBeenStored(t *testing.T) {
-	b := newBench(t)
-	b.desk.o.Unstamped = true
-	m := &mail{}
+	h := newHarness(t)
+	h.dispatcher.o.Unstamped = true
+	sent := &messages{}
 	text := []byte(`{"output":"pump","action":"on"}`)
-	stored, fresh, retained := m.of(text), m.of(text), m.of(text)
+	stored, fresh, retained := sent.of(text), sent.of(text), sent.of(text)
 	fresh.QoS, retained.QoS, retained.Retained = 0, 0, true
-	b.serve(stored)
-	b.serve(retained)
-	if len(b.pins.did) != 0 {
-		t.Errorf("did %q", b.pins.did)
+	h.serve(stored)
+	h.serve(retained)
+	if len(h.pins.did) != 0 {
+		t.Errorf("did %q", h.pins.did)
 	}
-	b.serve(fresh)
-	if len(b.pins.did) != 1 || len(b.sent) != 3 {
-		t.Errorf("did %q, answered %v", b.pins.did, b.sent)
+	h.serve(fresh)
+	if len(h.pins.did) != 1 || len(h.sent) != 3 {
+		t.Errorf("did %q, answered %v", h.pins.did, h.sent)
 	}
 }
 
@@ -72,35 +72,35 @@ func TestUnstampedThatMayHaveBeenStored(t *testing.T) {
 // acts while the ledger fails, though it would not stand there. [CMD-7] [CMD-14]
 func TestUnstampedDoesNotWaitLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &paper{t: t}
-		y := newYard(t, p, "pump")
-		y.desk.o.Unstamped = true
+		j := &memJournal{t: t}
+		run := newLineRun(t, j, "pump")
+		run.dispatcher.o.Unstamped = true
 		send := func(texts ...string) {
 			for _, text := range texts {
-				m := y.of([]byte(text))
+				m := run.of([]byte(text))
 				m.QoS = 0
-				y.in <- m
+				run.in <- m
 			}
 			synctest.Wait()
 		}
 		send(`{"id":"hangs","output":"pump","action":"on"}`)
 		send(`{"output":"pump","action":"toggle"}`, `{"id":"a","output":"pump","action":"toggle"}`)
 		pass(unstampedLife + 1)
-		y.want("late", "<nil> refused expired", "a refused expired")
-		close(y.hang["pump"])
+		run.want("late", "<nil> refused expired", "a refused expired")
+		close(run.hang["pump"])
 		synctest.Wait()
-		y.want("the line is back", "hangs done")
+		run.want("the line is back", "hangs done")
 
-		release := hanging(p, "append")
+		release := hanging(j, "append")
 		send(`{"id":"b","output":"lock","action":"off"}`)
 		pass(patience)
 		send(`{"output":"lock","action":"off"}`, `{"output":"lock","action":"on"}`)
-		y.want("the disk hangs", "<nil> done", "<nil> refused no_ledger", "b refused expired")
+		run.want("the disk hangs", "<nil> done", "<nil> refused no_ledger", "b refused expired")
 		release()
 		synctest.Wait()
 		send(`{"output":"lock","action":"off"}`)
-		y.want("the disk answers", "<nil> done")
-		if got, want := fmt.Sprint(y.pins.did), "[pump on 0s by mqtt order hangs lock on 0s by mqtt order  lock off 0s by mqtt order ]"; got != want {
+		run.want("the disk answers", "<nil> done")
+		if got, want := fmt.Sprint(run.pins.did), "[pump on 0s by mqtt order hangs lock on 0s by mqtt order  lock off 0s by mqtt order ]"; got != want {
 			t.Errorf("did %s, want %s", got, want)
 		}
 	})
@@ -108,12 +108,12 @@ func TestUnstampedDoesNotWaitLong(t *testing.T) {
 
 // The id of an order without expires is known over restarts. [CMD-11]
 func TestUnstampedIDIsRemembered(t *testing.T) {
-	p := &paper{t: t}
-	f := newOffice(t, p, clock.Fake())
-	f.desk.o.Unstamped = true
+	j := &memJournal{t: t}
+	run := newLedgerRun(t, j, clock.Fake())
+	run.dispatcher.o.Unstamped = true
 	text := order("a", "pump", "toggle", 0)
-	f.gets(text, Done, "", 1)
-	f = newOffice(t, p, clock.Fake())
-	f.desk.o.Unstamped = true
-	f.gets(text, Done, "", 0)
+	run.gets(text, Done, "", 1)
+	run = newLedgerRun(t, j, clock.Fake())
+	run.dispatcher.o.Unstamped = true
+	run.gets(text, Done, "", 0)
 }

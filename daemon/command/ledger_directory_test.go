@@ -29,9 +29,9 @@ func TestTheLedgerOutlivesItsDirectory(t *testing.T) {
 				ctx, cancel := context.WithCancel(context.Background())
 				ended := make(chan error, 1)
 				go func() { ended <- s.Run(ctx) }()
-				f := newOffice(t, j, clock.Fake())
+				run := newLedgerRun(t, j, clock.Fake())
 				text := order("a", "pump", "on", time.Minute)
-				f.gets(text, Done, "", 1)
+				run.gets(text, Done, "", 1)
 				if err := remove(dir); err != nil {
 					t.Fatal(err)
 				}
@@ -45,7 +45,7 @@ func TestTheLedgerOutlivesItsDirectory(t *testing.T) {
 						t.Error(name, err)
 					}
 				}
-				f.stop()
+				run.stop()
 				cancel()
 				if err := <-ended; err != nil {
 					t.Error(name, err)
@@ -57,7 +57,7 @@ func TestTheLedgerOutlivesItsDirectory(t *testing.T) {
 					killed = dir
 				}
 				j, s = opened(t, killed)
-				next := newOffice(t, j, clock.Fake())
+				next := newLedgerRun(t, j, clock.Fake())
 				next.gets(text, Done, "", 0)
 				next.want()
 				next.stop()

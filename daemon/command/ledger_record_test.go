@@ -17,35 +17,35 @@ func TestNotesRoundTrip(t *testing.T) {
 	}
 	stamp := clock.Stamp{Boot: "b", Mono: 7, Wall: time.Unix(1, 2).UTC(), Synced: true}
 	a := Answer{ID: far.ID, Status: Failed, Output: "pump", State: "on", Reason: OutputFailed, Hint: "x", Stamp: stamp}
-	e := &entry{order: far, answer: &a, until: 9, boot: "b", expiry: time.Unix(3, 4).UTC(), refused: true}
-	n, err := decodeNote(e.whole().encode())
+	k := &knownOrder{order: far, answer: &a, until: 9, boot: "b", expiry: time.Unix(3, 4).UTC(), refused: true}
+	r, err := decodeRecord(k.wholeRecord().encode())
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := n.entry()
-	if *got.answer != a || !got.order.same(far) || got.until != 9 || got.boot != "b" || !got.expiry.Equal(e.expiry) || !got.refused {
-		t.Errorf("read %+v %+v, want %+v %+v", got, *got.answer, e, a)
+	got := r.knownOrder()
+	if *got.answer != a || !got.order.same(far) || got.until != 9 || got.boot != "b" || !got.expiry.Equal(k.expiry) || !got.refused {
+		t.Errorf("read %+v %+v, want %+v %+v", got, *got.answer, k, a)
 	}
 	a.Hint = strings.Repeat("é", maxHint)
-	if n := len(result(a).encode()); n > 2*maxHint {
+	if n := len(resultRecord(a).encode()); n > 2*maxHint {
 		t.Errorf("a long hint makes an entry of %d bytes", n)
 	}
 	for _, text := range []string{"", "{}", "null", `{"v":2,"id":"a","answer":{}}`, `{"v":1,"id":"a"}`, `{"v":1,"answer":{}}`} {
-		if n, err := decodeNote([]byte(text)); err == nil {
-			t.Errorf("%q is read as %+v", text, n)
+		if r, err := decodeRecord([]byte(text)); err == nil {
+			t.Errorf("%q is read as %+v", text, r)
 		}
 	}
 }
 
-// Whatever stands in the journals, the desk starts, answers each id at most
+// Whatever stands in the journals, the dispatcher starts, answers each id at most
 // once, and what it knows it does not do.
 func FuzzReplay(f *testing.F) {
 	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}`+"\n"+`{"v":1,"id":"a","answer":{"status":"done"}}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
 	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}`+"\n{}\nnull"), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
 	f.Add([]byte(`{"v":1,"forgot":[[[-62135596800,0],[9223372036854775807,9]],[[1,2],[3,4]]]}`+"\n"+`{"v":1,"forgot":[]}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
 	f.Fuzz(func(t *testing.T, data, other []byte) {
-		p, beside := &paper{t: t, entries: bytes.Split(data, []byte("\n"))}, &paper{t: t, entries: bytes.Split(other, []byte("\n"))}
-		o := newOfficeBeside(t, p, beside, clock.Fake())
+		j, runtime := &memJournal{t: t, entries: bytes.Split(data, []byte("\n"))}, &memJournal{t: t, entries: bytes.Split(other, []byte("\n"))}
+		o := newLedgerRunWith(t, j, runtime, clock.Fake())
 		told := map[any]bool{}
 		for _, r := range o.sent {
 			if id := r.Fields[0].Value; told[id] {
@@ -54,21 +54,21 @@ func FuzzReplay(f *testing.F) {
 				told[id] = true
 			}
 		}
-		o.desk.mu.Lock()
-		o.desk.ledger.forget(o.desk.o.Clock.Now()) // some have lapsed
-		o.desk.mu.Unlock()
-		_, _, _, known := o.desk.ledger.first("a")
+		o.dispatcher.mu.Lock()
+		o.dispatcher.ledger.forget(o.dispatcher.o.Clock.Now()) // some have lapsed
+		o.dispatcher.mu.Unlock()
+		_, _, _, known := o.dispatcher.ledger.first("a")
 		text := order("a", "pump", "on", time.Minute)
 		decoded, err := Decode(text, thing)
 		if err != nil {
 			t.Fatal(err)
 		}
-		known = known || o.desk.ledger.forgot.has(decoded.Expires)
-		a, ok := o.desk.Handle(text, false, "test")
+		known = known || o.dispatcher.ledger.forgot.has(decoded.Expires)
+		a, ok := o.dispatcher.Handle(text, false, "test")
 		if !ok || known != (len(o.pins.did) == 0) {
 			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)
 		}
-		if again := newOfficeBeside(t, p, beside, clock.Fake()); again.told() != nil {
+		if again := newLedgerRunWith(t, j, runtime, clock.Fake()); again.told() != nil {
 			t.Error("told again at the next start")
 		}
 	})

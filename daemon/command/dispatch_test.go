@@ -49,59 +49,59 @@ func (p *pins) moved() int {
 	return len(p.did)
 }
 
-// bench is a desk with a clock that can be wrong.
-type bench struct {
-	t        *testing.T
-	desk     *Desk
-	pins     *pins
-	unsynced bool
-	ahead    time.Duration // how far the wall clock is ahead of package time
+// bench is a dispatcher with a clock that can be wrong.
+type harness struct {
+	t          *testing.T
+	dispatcher *Dispatcher
+	pins       *pins
+	unsynced   bool
+	ahead      time.Duration // how far the wall clock is ahead of package time
 
-	mu   sync.Mutex
-	sent []message.Record
-	kept chan struct{} // closed when answers are kept; nil: at once
+	mu        sync.Mutex
+	sent      []message.Record
+	delivered chan struct{} // closed when answers are kept; nil: at once
 	// answering is called before an answer is taken in; nil is nothing.
 	answering func()
 }
 
 // answered takes an answer in.
-func (b *bench) answered(r message.Record) <-chan struct{} {
-	if b.answering != nil {
-		b.answering()
+func (h *harness) answered(r message.Record) <-chan struct{} {
+	if h.answering != nil {
+		h.answering()
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sent = append(b.sent, r)
-	return b.kept
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sent = append(h.sent, r)
+	return h.delivered
 }
 
-func newBench(t *testing.T) *bench {
-	b := &bench{t: t, pins: newPins()}
+func newHarness(t *testing.T) *harness {
+	h := &harness{t: t, pins: newPins()}
 	c := clock.Fake()
-	b.desk = New(Options{
-		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: b.pins,
+	h.dispatcher = New(Options{
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: h.pins,
 		Clock: clock.Func(func() clock.Stamp {
 			s := c.Now()
-			s.Wall, s.Synced = s.Wall.Add(b.ahead), !b.unsynced
+			s.Wall, s.Synced = s.Wall.Add(h.ahead), !h.unsynced
 			return s
 		}),
-		Answer: b.answered,
+		Answer: h.answered,
 	})
-	return b
+	return h
 }
 
-// work has the desk serve until the test ends or it is stopped.
-func (b *bench) work() (stop func()) {
+// work has the dispatcher serve until the test ends or it is stopped.
+func (h *harness) work() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- b.desk.Serve(ctx, nil) }()
+	go func() { ended <- h.dispatcher.Serve(ctx, nil) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
-			b.t.Errorf("Serve: %v", err)
+			h.t.Errorf("Serve: %v", err)
 		}
 	})
-	b.t.Cleanup(stop)
+	h.t.Cleanup(stop)
 	return stop
 }
 
@@ -122,18 +122,18 @@ func order(id, out, action string, expires time.Duration) []byte {
 }
 
 // gets hands an order in and checks its answer, and whether a pin was moved.
-func (b *bench) gets(payload []byte, status Status, reason Code, acts int) Answer {
-	b.t.Helper()
-	before := b.pins.moved()
-	a, ok := b.desk.Handle(payload, false, "test")
+func (h *harness) gets(payload []byte, status Status, reason Code, acts int) Answer {
+	h.t.Helper()
+	before := h.pins.moved()
+	a, ok := h.dispatcher.Handle(payload, false, "test")
 	if !ok || a.Status != status || a.Reason != reason {
-		b.t.Errorf("%s\nanswer %+v, %v; want %s %s", payload, a, ok, status, reason)
+		h.t.Errorf("%s\nanswer %+v, %v; want %s %s", payload, a, ok, status, reason)
 	}
-	if got := b.pins.moved() - before; got != acts {
-		b.t.Errorf("%s\nmoved pins %d times, want %d", payload, got, acts)
+	if got := h.pins.moved() - before; got != acts {
+		h.t.Errorf("%s\nmoved pins %d times, want %d", payload, got, acts)
 	}
 	if (status == Done) != (a.Hint == "") || a.Stamp.Wall.IsZero() {
-		b.t.Errorf("%s\nanswer %+v: a hint stands with what is not done only, a stamp always", payload, a)
+		h.t.Errorf("%s\nanswer %+v: a hint stands with what is not done only, a stamp always", payload, a)
 	}
 	return a
 }

@@ -17,14 +17,14 @@ import (
 
 // life is one process of the world. From its death on nothing that it does has
 // any effect, as if it had stopped between two lines.
-type life struct {
-	w    *world
-	bank *output.Bank
-	desk *Desk
-	in   chan uplink.Message
-	stop func()
-	dead atomic.Bool
-	fuse atomic.Int64 // steps until it dies; 0 is never
+type process struct {
+	world      *world
+	bank       *output.Bank
+	dispatcher *Dispatcher
+	in         chan uplink.Message
+	stop       func()
+	dead       atomic.Bool
+	fuse       atomic.Int64 // steps until it dies; 0 is never
 
 	lost  *atomic.Bool // whether the present connection has ended
 	again bool         // there was one before
@@ -35,109 +35,111 @@ type life struct {
 	index map[string]int          // when the id first came, in this life
 }
 
-func newLife(w *world) *life {
-	l := &life{w: w, in: make(chan uplink.Message, 4096), doing: map[string]output.Order{}, index: map[string]int{}}
-	l.fuse.Store(w.life.left())
-	return l
+func newProcess(w *world) *process {
+	p := &process{world: w, in: make(chan uplink.Message, 4096), doing: map[string]output.Order{}, index: map[string]int{}}
+	p.fuse.Store(w.process.left())
+	return p
 }
 
 // left is what is left of a fuse that was set and did not burn down: a death
 // that comes at the start of the next process, then.
-func (l *life) left() int64 {
-	if l == nil || l.w.r.IntN(3) > 0 {
+func (p *process) left() int64 {
+	if p == nil || p.world.r.IntN(3) > 0 {
 		return 0
 	}
-	return int64(l.w.r.IntN(8))
+	return int64(p.world.r.IntN(8))
 }
 
 var errKilled = errors.New("killed")
 
 // step is a point between two lines. It reports whether the process lives.
-func (l *life) step() bool {
-	if l.dead.Load() {
+func (p *process) step() bool {
+	if p.dead.Load() {
 		return false
 	}
-	if l.fuse.Load() > 0 && l.fuse.Add(-1) == 0 {
-		l.dead.Store(true)
+	if p.fuse.Load() > 0 && p.fuse.Add(-1) == 0 {
+		p.dead.Store(true)
 		return false
 	}
 	return true
 }
 
-func (l *life) connection() { l.lost = &atomic.Bool{} }
+func (p *process) connection() { p.lost = &atomic.Bool{} }
 
 // diskStep is one step of the journal's disk.
-func (l *life) diskStep(op string) error {
-	if !l.step() {
+func (p *process) diskStep(op string) error {
+	if !p.step() {
 		return errKilled
 	}
-	l.w.mu.Lock()
-	slow, err := l.w.slow, l.w.disk
-	l.w.mu.Unlock()
+	p.world.mu.Lock()
+	slow, err := p.world.slow, p.world.diskErr
+	p.world.mu.Unlock()
 	if slow > 0 {
 		<-time.After(slow)
 	}
-	if !l.step() {
+	if !p.step() {
 		return errKilled
 	}
 	if op == "replay" {
 		if !errors.Is(err, syscall.EIO) {
 			return nil // a full disk can be read
 		}
-		l.w.mu.Lock()
-		l.w.unread = true
-		l.w.mu.Unlock()
+		p.world.mu.Lock()
+		p.world.unread = true
+		p.world.mu.Unlock()
 	}
 	return err
 }
 
 // besideStep is one step of the runtime directory.
-func (l *life) besideStep(string) error {
-	if !l.step() {
+func (p *process) runtimeStep(string) error {
+	if !p.step() {
 		return errKilled
 	}
-	l.w.mu.Lock()
-	defer l.w.mu.Unlock()
-	return l.w.besides
+	p.world.mu.Lock()
+	defer p.world.mu.Unlock()
+	return p.world.runtimeErr
 }
 
 // release gives back the lines of a dead process.
-func (l *life) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.held {
+func (p *process) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.held {
 		_ = o.Close() // it may have been closed
 	}
 }
 
 // Do implements Outputs.
-func (l *life) Do(o output.Order) (output.State, error) {
-	if !l.step() {
+func (p *process) Do(o output.Order) (output.State, error) {
+	if !p.step() {
 		return output.State{}, errKilled
 	}
-	l.mu.Lock()
-	l.doing[o.Output] = o
-	l.mu.Unlock()
-	s, err := l.bank.Do(o)
-	l.mu.Lock()
-	delete(l.doing, o.Output)
-	l.mu.Unlock()
-	if !l.step() {
+	p.mu.Lock()
+	p.doing[o.Output] = o
+	p.mu.Unlock()
+	s, err := p.bank.Do(o)
+	p.mu.Lock()
+	delete(p.doing, o.Output)
+	p.mu.Unlock()
+	if !p.step() {
 		return output.State{}, errKilled
 	}
 	return s, err
 }
 
 // Energises implements Outputs.
-func (l *life) Energises(name string, a output.Action) (bool, bool) { return l.bank.Energises(name, a) }
-
-// mortal is a board whose outputs move only while a process lives.
-type mortal struct {
-	*sim.Board
-	l *life
+func (p *process) Energises(name string, a output.Action) (bool, bool) {
+	return p.bank.Energises(name, a)
 }
 
-func (m mortal) Output(c board.OutputConfig) (board.Output, error) {
+// mortal is a board whose outputs move only while a process lives.
+type killableBoard struct {
+	*sim.Board
+	l *process
+}
+
+func (m killableBoard) Output(c board.OutputConfig) (board.Output, error) {
 	if !m.l.step() {
 		return nil, errKilled
 	}
@@ -148,27 +150,27 @@ func (m mortal) Output(c board.OutputConfig) (board.Output, error) {
 	m.l.mu.Lock()
 	m.l.held = append(m.l.held, o)
 	m.l.mu.Unlock()
-	i := slices.IndexFunc(wires, func(w output.Config) bool { return w.Pin == c.Line })
+	i := slices.IndexFunc(contractOutputs, func(w output.Config) bool { return w.Pin == c.Line })
 	active, err := o.Active()
 	if err != nil {
 		return nil, err
 	}
-	m.l.w.requested(wires[i].Name, output.Level(active))
-	return &wire{o, m.l, wires[i]}, nil
+	m.l.world.requested(contractOutputs[i].Name, output.Level(active))
+	return &killableOutput{o, m.l, contractOutputs[i]}, nil
 }
 
-type wire struct {
+type killableOutput struct {
 	board.Output
-	l *life
+	l *process
 	c output.Config
 }
 
 // Set is watched: here the contract is kept or not.
-func (w *wire) Set(active bool) error {
+func (w *killableOutput) Set(active bool) error {
 	if !w.l.step() {
 		return errKilled
 	}
-	world := w.l.w
+	world := w.l.world
 	w.l.mu.Lock()
 	o, ordered := w.l.doing[w.c.Name]
 	index := w.l.index[o.ID]
@@ -190,7 +192,7 @@ func (w *wire) Set(active bool) error {
 	return w.Output.Set(active)
 }
 
-func (w *wire) Active() (bool, error) {
+func (w *killableOutput) Active() (bool, error) {
 	if w.l.dead.Load() {
 		return false, errKilled
 	}
@@ -198,47 +200,47 @@ func (w *wire) Active() (bool, error) {
 }
 
 // hand delivers a letter on the present connection.
-func (l *life) hand(m *letter) {
-	lost := l.lost
-	l.w.arrives(l, m.text)
-	l.in <- uplink.Message{Topic: orders, Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
-		if !l.step() || lost.Load() {
+func (p *process) hand(m *queuedMessage) {
+	lost := p.lost
+	p.world.arrives(p, m.text)
+	p.in <- uplink.Message{Topic: orders, Payload: m.text, QoS: 1, Lost: lost.Load, Ack: func() {
+		if !p.step() || lost.Load() {
 			return
 		}
-		l.w.mu.Lock()
-		defer l.w.mu.Unlock()
-		for i, q := range l.w.queue {
+		p.world.mu.Lock()
+		defer p.world.mu.Unlock()
+		for i, q := range p.world.queue {
 			if q == m {
-				l.w.queue = append(l.w.queue[:i:i], l.w.queue[i+1:]...)
+				p.world.queue = append(p.world.queue[:i:i], p.world.queue[i+1:]...)
 				break
 			}
 		}
-		l.w.note("acknowledged %s", m.text)
+		p.world.logf("acknowledged %s", m.text)
 	}}
 }
 
-// answer takes what the desk says into a memory that does not outlive the
+// answer takes what the dispatcher says into a memory that does not outlive the
 // process. After a while it is at the broker or on disk.
-func (l *life) answer(r message.Record) <-chan struct{} {
+func (p *process) answer(r message.Record) <-chan struct{} {
 	kept := make(chan struct{})
-	if !l.step() {
+	if !p.step() {
 		return kept
 	}
-	l.w.mu.Lock()
-	id, after := l.w.hear(l.w, r), l.w.mail
-	l.w.mu.Unlock()
+	p.world.mu.Lock()
+	id, after := p.world.hear(p.world, r), p.world.delivery
+	p.world.mu.Unlock()
 	time.AfterFunc(after, func() {
-		if !l.step() {
+		if !p.step() {
 			return
 		}
-		l.w.mu.Lock()
-		l.w.note("answer to %s arrived", id)
-		l.w.arrived[id]++
-		l.w.mu.Unlock()
-		if l.step() {
+		p.world.mu.Lock()
+		p.world.logf("answer to %s arrived", id)
+		p.world.arrived[id]++
+		p.world.mu.Unlock()
+		if p.step() {
 			close(kept)
 		}
 	})
-	l.step()
+	p.step()
 	return kept
 }

@@ -14,57 +14,57 @@ const ackPatience = 5 * time.Second
 // which they came (MQTT 3.1.1, section 4.6). Only behind one that takes longer
 // than ackPatience, because its line hangs, do others not wait: the broker
 // would stop sending orders to all.
-type receipts struct {
+type inOrderAcks struct {
 	wake chan struct{} // buffered, one: something was finished
 
 	mu   sync.Mutex
-	list []*receipt
+	list []*pendingAck
 }
 
-type receipt struct {
-	ack    func()
-	came   time.Time
-	closed bool
-	sent   chan struct{} // closed when it was acknowledged
+type pendingAck struct {
+	ack      func()
+	came     time.Time
+	finished bool
+	sent     chan struct{} // closed when it was acknowledged
 }
 
 // open begins a message.
-func (r *receipts) open(ack func()) *receipt {
-	m := &receipt{ack: ack, came: time.Now(), sent: make(chan struct{})}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list = append(r.list, m)
-	return m
+func (q *inOrderAcks) add(ack func()) *pendingAck {
+	a := &pendingAck{ack: ack, came: time.Now(), sent: make(chan struct{})}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.list = append(q.list, a)
+	return a
 }
 
 // close finishes a message; without ack it is only forgotten. A nil one is none.
-func (r *receipts) close(m *receipt, ack bool) {
-	if m == nil {
+func (q *inOrderAcks) finish(a *pendingAck, ack bool) {
+	if a == nil {
 		return
 	}
-	r.mu.Lock()
-	m.closed = true
+	q.mu.Lock()
+	a.finished = true
 	if !ack {
-		m.ack = func() {}
+		a.ack = func() {}
 	}
-	r.mu.Unlock()
+	q.mu.Unlock()
 	select {
-	case r.wake <- struct{}{}:
+	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
 // run acknowledges until ctx ends, and then what is left. An acknowledgement
 // may wait for the connection.
-func (r *receipts) run(ctx context.Context) {
+func (q *inOrderAcks) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		ended := ctx.Err() != nil
-		acks, next := r.due(time.Now())
-		for _, m := range acks {
-			m.ack()
-			close(m.sent)
+		acks, next := q.due(time.Now())
+		for _, a := range acks {
+			a.ack()
+			close(a.sent)
 		}
 		if ended {
 			return
@@ -74,7 +74,7 @@ func (r *receipts) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-r.wake:
+		case <-q.wake:
 		case <-timer.C:
 		}
 	}
@@ -82,23 +82,23 @@ func (r *receipts) run(ctx context.Context) {
 
 // due takes out what is to be acknowledged now, and gives the time until more
 // may be; 0 where that depends on others.
-func (r *receipts) due(now time.Time) (acks []*receipt, next time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	kept := r.list[:0]
+func (q *inOrderAcks) due(now time.Time) (acks []*pendingAck, next time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	kept := q.list[:0]
 	held := false
-	for _, m := range r.list {
-		age := now.Sub(m.came)
+	for _, a := range q.list {
+		age := now.Sub(a.came)
 		switch {
-		case m.closed && !held:
-			acks = append(acks, m)
+		case a.finished && !held:
+			acks = append(acks, a)
 			continue
-		case !m.closed && age < ackPatience && !held:
+		case !a.finished && age < ackPatience && !held:
 			held, next = true, ackPatience-age
 		}
-		kept = append(kept, m)
+		kept = append(kept, a)
 	}
-	clear(r.list[len(kept):])
-	r.list = kept
+	clear(q.list[len(kept):])
+	q.list = kept
 	return acks, next
 }

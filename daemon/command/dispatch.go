@@ -23,7 +23,7 @@ type Outputs interface {
 	Energises(name string, a output.Action) (energises, ok bool)
 }
 
-// Options is what a desk is made of.
+// Options is what a dispatcher is made of.
 type Options struct {
 	Thing   string          // our name in messages
 	Topic   string          // the one topic on which orders come by MQTT; "" is none
@@ -34,15 +34,15 @@ type Options struct {
 	Journal journal.Storage // where orders are remembered; nil is in memory, until the process ends
 	// Fallback is a second journal that outlives the process but not the boot. It
 	// notes what the first one cannot take; nil is none. [CMD-14]
-	Fallback journal.Storage
-	Health   *health.Health // is told of the journal's faults; nil tells nobody
-	Log      *slog.Logger   // nil discards
+	RuntimeJournal journal.Storage
+	Health         *health.Health // is told of the journal's faults; nil tells nobody
+	Log            *slog.Logger   // nil discards
 	// Unstamped has orders that energise carried out though they lack id or
 	// expires, if nothing can have stored them on their way. [CMD-7]
 	Unstamped bool
 }
 
-// Answerer passes an answer on. It does not wait, and does not call the desk.
+// Answerer passes an answer on. It does not wait, and does not call the dispatcher.
 // kept is closed when a crash cannot cost the answer any more; nil is from the
 // first.
 type Answerer func(message.Record) (kept <-chan struct{})
@@ -63,37 +63,37 @@ type Stats struct {
 
 // Desk takes orders and answers them. Its methods may be called from any
 // goroutine; [Desk.Serve] from one.
-type Desk struct {
-	o      Options
-	ending chan struct{} // closed when no order may begin any more
-	end    func()        // closes it
-	strays strays        // Serve's own
+type Dispatcher struct {
+	o             Options
+	ending        chan struct{} // closed when no order may begin any more
+	stopAccepting func()        // closes it
+	strays        strays        // Serve's own
 
 	// mu is never held while a line or the disk works.
-	mu     sync.Mutex
-	ledger *ledger
-	lanes  map[string]*lane
-	flying map[string]*ticket // orders between the gate and their answer, by id
-	stats  Stats
+	mu       sync.Mutex
+	ledger   *ledger
+	queues   map[string]*outputQueue
+	underWay map[string]*job // orders between the gate and their answer, by id
+	stats    Stats
 	// Rates of answers to orders that came from the broker and did not act.
 	malformed, refused, repeated limiter
-	suppressed                   suppressed
+	notAnswered                  suppressed
 }
 
-// New makes a desk that knows of the orders in its journal, which it reads.
+// New makes a dispatcher that knows of the orders in its journal, which it reads.
 // Those that were begun, and whose end is not recorded, it answers.
-func New(o Options) *Desk {
+func New(o Options) *Dispatcher {
 	if o.MaxLife == 0 {
 		o.MaxLife = time.Hour
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Desk{o: o, ending: make(chan struct{}), lanes: map[string]*lane{}, flying: map[string]*ticket{}}
-	d.end = sync.OnceFunc(func() { close(d.ending) })
+	d := &Dispatcher{o: o, ending: make(chan struct{}), queues: map[string]*outputQueue{}, underWay: map[string]*job{}}
+	d.stopAccepting = sync.OnceFunc(func() { close(d.ending) })
 	d.malformed = limiter{burst: malformedBurst, interval: malformedInterval}
 	d.refused, d.repeated = limiter{burst: refusedBurst, interval: refusedInterval}, limiter{burst: refusedBurst, interval: refusedInterval}
-	d.suppressed.wake = make(chan struct{}, 1)
+	d.notAnswered.wake = make(chan struct{}, 1)
 	d.ledger = newLedger(o, &d.mu)
 	d.ledger.loadFallback()
 	d.ledger.pass()
@@ -120,9 +120,9 @@ type source struct {
 // It waits for the order's turn, for the line and for the ledger: as long as
 // the order's expiry, and for a line that hangs as long as that does. Orders
 // that energise are carried out only while Serve runs.
-func (d *Desk) Handle(payload []byte, retained bool, cause string) (a Answer, ok bool) {
+func (d *Dispatcher) Handle(payload []byte, retained bool, cause string) (a Answer, ok bool) {
 	o, err := Decode(payload, d.o.Thing)
-	finish := d.take(o, err, len(payload), source{cause: cause, retained: retained})
+	finish := d.accept(o, err, len(payload), source{cause: cause, retained: retained})
 	if finish == nil {
 		return Answer{}, false
 	}
@@ -133,7 +133,7 @@ func (d *Desk) Handle(payload []byte, retained bool, cause string) (a Answer, ok
 // it. It does not wait, so that orders keep the order in which they are taken.
 // What it gives does it, and gives the answer: nil for a message that is no
 // order to this board.
-func (d *Desk) take(o Order, err error, size int, from source) (finish func() Answer) {
+func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish func() Answer) {
 	if errors.Is(err, ErrNotOrder) {
 		d.count(func(s *Stats) { s.Passed++ })
 		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", size, "err", err.Error())
@@ -143,55 +143,55 @@ func (d *Desk) take(o Order, err error, size int, from source) (finish func() An
 	var malformed *RefusedError
 	switch {
 	case errors.As(err, &malformed): // [CMD-2]
-		a = because(malformed.Code, malformed.Detail)
+		a = answerFor(malformed.Code, malformed.Detail)
 		a.ID, a.Output, a.sure = malformed.ID, malformed.Output, true
 		d.limit(&a, from, &d.malformed)
 	case from.retained: // [CMD-3]
-		a = because(Retained, "")
+		a = answerFor(Retained, "")
 		a.ID, a.Output = o.ID, o.Output
 		d.limit(&a, from, &d.refused)
 	default:
 		return d.admit(o, from)
 	}
 	a.Stamp = d.o.Clock.Now()
-	return func() Answer { return d.tally(a, from.cause) }
+	return func() Answer { return d.countAnswer(a, from.cause) }
 }
 
 // limit has an answer only counted where there have been so many. [CMD-19]
-func (d *Desk) limit(a *Answer, from source, m *limiter) {
+func (d *Dispatcher) limit(a *Answer, from source, m *limiter) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.limitLocked(a, from, m)
 }
 
 // limitLocked is limit with mu held. It reports whether the answer is given.
-func (d *Desk) limitLocked(a *Answer, from source, m *limiter) bool {
+func (d *Dispatcher) limitLocked(a *Answer, from source, m *limiter) bool {
 	if !from.limited {
 		return true
 	}
 	ok, calm := m.take(time.Now())
 	a.noWait = !calm
 	if !ok {
-		d.suppress(a)
+		d.suppressLocked(a)
 	}
 	return ok
 }
 
 // Stats gives the counts now.
-func (d *Desk) Stats() Stats {
+func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.stats
 }
 
-func (d *Desk) count(fn func(*Stats)) {
+func (d *Dispatcher) count(fn func(*Stats)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	fn(&d.stats)
 }
 
 // tally counts and logs the first answer to an order.
-func (d *Desk) tally(a Answer, cause string) Answer {
+func (d *Dispatcher) countAnswer(a Answer, cause string) Answer {
 	d.count(func(s *Stats) {
 		switch a.Status {
 		case Done:
@@ -209,7 +209,7 @@ func (d *Desk) tally(a Answer, cause string) Answer {
 }
 
 // repeat counts and logs an answer that is given once more.
-func (d *Desk) repeat(a Answer, from source) Answer {
+func (d *Dispatcher) repeatAnswer(a Answer, from source) Answer {
 	d.count(func(s *Stats) { s.Again++ })
 	if !a.suppressed {
 		d.limit(&a, from, &d.repeated)

@@ -11,12 +11,12 @@ import (
 
 // The bounds of the fallback journal.
 const (
-	maxFallback      = 4096    // entries
-	maxFallbackBytes = 2 << 20 // bytes of their payloads
+	maxRuntimeRecords = 4096    // entries
+	maxRuntimeBytes   = 2 << 20 // bytes of their payloads
 )
 
 // errNoFallback is the reason where there is no fallback journal.
-var errNoFallback = errors.New("there is no runtime directory")
+var errNoRuntimeDir = errors.New("there is no runtime directory")
 
 // fallback is a second journal, in the runtime directory, which the end of the
 // process leaves alone: what the ledger's own could not take is noted there
@@ -26,8 +26,8 @@ var errNoFallback = errors.New("there is no runtime directory")
 //
 // It is written by whoever answers an order, and not by the ledger's
 // goroutine, which may hang in a disk.
-type fallback struct {
-	mu      sync.Mutex       // held while it is written; taken before the desk's mu
+type runtimeJournal struct {
+	mu      sync.Mutex       // held while it is written; taken before the dispatcher's mu
 	journal *journal.Journal // nil is none
 	failing bool             // that it cannot be written has been told
 	entries int              // in the file
@@ -37,13 +37,13 @@ type fallback struct {
 // loadFallback puts what the fallback journal holds into the index. It is called
 // once, before the ledger's own journal is read.
 func (l *ledger) loadFallback() {
-	f := &l.fallback
-	if f.journal == nil {
+	r := &l.fallback
+	if r.journal == nil {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	found, err := replay(f.journal)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found, err := replay(r.journal)
 	if err != nil {
 		l.log.Warn("orders noted in the runtime directory cannot be read", "err", err)
 		return
@@ -53,89 +53,89 @@ func (l *ledger) loadFallback() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range found.entries {
-		if e.answer == nil {
+	for _, k := range found.orders {
+		if k.answer == nil {
 			continue // not ours: nothing is noted here without its answer
 		}
-		e.saved = true
-		l.put(e)
-		f.entries++
-		f.bytes += e.size
+		k.saved = true
+		l.put(k)
+		r.entries++
+		r.bytes += k.size
 	}
 }
 
 // wins reports whether what the fallback journal says of an order goes before
 // what the ledger's own does. It is later, unless it was decided while nobody
 // knew what stands there, or the id came again when the ledger worked.
-func (e *entry) wins(own *entry) bool {
-	if own.answer != nil && own.answer.Stamp.Boot == e.answer.Stamp.Boot {
-		switch x, y := e.answer.Stamp.Mono, own.answer.Stamp.Mono; {
+func (k *knownOrder) overrules(own *knownOrder) bool {
+	if own.answer != nil && own.answer.Stamp.Boot == k.answer.Stamp.Boot {
+		switch x, y := k.answer.Stamp.Mono, own.answer.Stamp.Mono; {
 		case x < y:
 			return false
-		case x == y && e.answer.Status == own.answer.Status && e.answer.Reason == own.answer.Reason:
-			return e.saved // the same: whether it was told stands here
+		case x == y && k.answer.Status == own.answer.Status && k.answer.Reason == own.answer.Reason:
+			return k.saved // the same: whether it was told stands here
 		}
 	}
-	return e.saved && !e.unread
+	return k.saved && !k.unread
 }
 
 // saveFallback notes what is known of an order in the fallback journal, unless it is
 // there already. told says that nobody need be given its answer any more. The
 // error says why it is not noted.
 func (l *ledger) saveFallback(id string, told bool) error {
-	f := &l.fallback
-	if f.journal == nil {
-		return errNoFallback
+	r := &l.fallback
+	if r.journal == nil {
+		return errNoRuntimeDir
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	l.mu.Lock()
-	e, ok := l.known[id]
-	if !ok || e.answer == nil {
+	k, ok := l.known[id]
+	if !ok || k.answer == nil {
 		l.mu.Unlock()
 		return errors.New("nothing is known of the order")
 	}
-	if e.saved && (e.delivered || !told) {
+	if k.saved && (k.delivered || !told) {
 		l.mu.Unlock()
 		return nil
 	}
-	said := *e
+	said := *k
 	said.delivered = told
 	l.mu.Unlock()
-	err := f.put(l, said)
+	err := r.write(l, said)
 	if err != nil {
-		if !f.failing {
+		if !r.failing {
 			l.log.Warn("what the ledger of orders cannot take cannot be noted in the runtime directory either", "err", err)
 		}
-		f.failing = true
+		r.failing = true
 		return err
 	}
-	f.failing = false
+	r.failing = false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known[id] == e && e.answer == said.answer {
-		e.saved, e.delivered = true, told
+	if l.known[id] == k && k.answer == said.answer {
+		k.saved, k.delivered = true, told
 	}
 	return nil
 }
 
 // put writes an entry, and all the others anew where the file has grown too
 // large or cannot be trusted. With f's mu held.
-func (f *fallback) put(l *ledger, e entry) error {
-	payload := e.whole().encode()
-	if f.journal.Sound() && f.entries < maxFallback && f.bytes+int64(len(payload)) <= maxFallbackBytes {
-		if err := f.journal.Append(payload); err == nil {
-			f.entries++
-			f.bytes += int64(len(payload))
+func (r *runtimeJournal) write(l *ledger, e knownOrder) error {
+	payload := e.wholeRecord().encode()
+	if r.journal.Sound() && r.entries < maxRuntimeRecords && r.bytes+int64(len(payload)) <= maxRuntimeBytes {
+		if err := r.journal.Append(payload); err == nil {
+			r.entries++
+			r.bytes += int64(len(payload))
 			return nil
 		}
 	}
 	payloads, bytes := l.savedEntries(e.order.ID, int64(len(payload)))
 	payloads = append(payloads, payload)
-	if err := f.journal.Rewrite(slices.Values(payloads)); err != nil {
+	if err := r.journal.Rewrite(slices.Values(payloads)); err != nil {
 		return fmt.Errorf("note order: %w", err)
 	}
-	f.entries, f.bytes = len(payloads), bytes
+	r.entries, r.bytes = len(payloads), bytes
 	return nil
 }
 
@@ -150,12 +150,12 @@ func (l *ledger) savedEntries(id string, size int64) (payloads [][]byte, bytes i
 	all := l.inOrder()
 	first := len(all)
 	for ; first > 0; first-- {
-		e := &all[first-1]
-		if !e.saved || e.order.ID == id {
+		k := &all[first-1]
+		if !k.saved || k.order.ID == id {
 			continue
 		}
-		b := e.whole().encode()
-		if len(payloads) >= maxFallback*3/4 || bytes+int64(len(b)) > maxFallbackBytes*3/4 {
+		b := k.wholeRecord().encode()
+		if len(payloads) >= maxRuntimeRecords*3/4 || bytes+int64(len(b)) > maxRuntimeBytes*3/4 {
 			break
 		}
 		payloads, bytes = append(payloads, b), bytes+int64(len(b))
@@ -170,23 +170,23 @@ func (l *ledger) savedEntries(id string, size int64) (payloads [][]byte, bytes i
 // clearFallback has the fallback journal hold nothing, once the ledger's own holds all
 // and every answer noted here has been told. The ledger's goroutine calls it.
 func (l *ledger) clearFallback() {
-	f := &l.fallback
-	if f.journal == nil {
+	r := &l.fallback
+	if r.journal == nil {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.entries == 0 || !l.settled() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.entries == 0 || !l.settled() {
 		return
 	}
-	if err := f.journal.Rewrite(func(func([]byte) bool) {}); err != nil {
+	if err := r.journal.Rewrite(func(func([]byte) bool) {}); err != nil {
 		return
 	}
-	f.entries, f.bytes = 0, 0
+	r.entries, r.bytes = 0, 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.known {
-		e.saved = false
+	for _, k := range l.known {
+		k.saved = false
 	}
 }
 
@@ -198,8 +198,8 @@ func (l *ledger) settled() bool {
 	if !l.read || !l.sound || l.hung || len(l.queue) > 0 {
 		return false
 	}
-	for _, e := range l.known {
-		if e.saved && !e.delivered {
+	for _, k := range l.known {
+		if k.saved && !k.delivered {
 			return false
 		}
 	}

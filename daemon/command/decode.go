@@ -66,14 +66,14 @@ func Decode(payload []byte, thing string) (Order, error) {
 	if len(payload) > MaxOrder {
 		return Order{}, tooLarge(payload, len(payload), thing)
 	}
-	fields, err := split(payload)
+	fields, err := splitObject(payload)
 	if err != nil {
 		return Order{}, fmt.Errorf("%w: %w", ErrNotOrder, err)
 	}
-	if err := ours(fields, thing); err != nil {
+	if err := checkOurs(fields, thing); err != nil {
 		return Order{}, err
 	}
-	o, code, err := build(fields) // [CMD-2]
+	o, code, err := buildOrder(fields) // [CMD-2]
 	if err != nil {
 		return Order{}, &RefusedError{Code: code, Detail: err.Error(), ID: o.ID, Output: o.Output}
 	}
@@ -84,23 +84,23 @@ func Decode(payload []byte, thing string) (Order, error) {
 // this. It is an order to this board if its first KiB says so: what is behind, which
 // may be a kind or another board's name, is not looked at. [CMD-2]
 func tooLarge(head []byte, size int, thing string) error {
-	fields := members(json.NewDecoder(bytes.NewReader(head[:min(len(head), maxHead)])))
-	if err := ours(fields, thing); err != nil {
+	fields := readMembers(json.NewDecoder(bytes.NewReader(head[:min(len(head), maxHead)])))
+	if err := checkOurs(fields, thing); err != nil {
 		return err
 	}
-	o, _, _ := build(fields)
+	o, _, _ := buildOrder(fields)
 	return &RefusedError{Code: TooLarge, Detail: fmt.Sprintf("%d bytes", size), ID: o.ID, Output: o.Output}
 }
 
 // members reads an object's members as far as they are whole.
-func members(d *json.Decoder) (fields []field) {
+func readMembers(d *json.Decoder) (fields []member) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil
 	}
 	for d.More() && len(fields) < maxMembers {
 		t, err := d.Token()
 		name, ok := t.(string)
-		f := field{key: name}
+		f := member{key: name}
 		if err != nil || !ok || d.Decode(&f.value) != nil {
 			break
 		}
@@ -110,14 +110,14 @@ func members(d *json.Decoder) (fields []field) {
 }
 
 // field is one member of an object.
-type field struct {
+type member struct {
 	key   string
 	value json.RawMessage
 }
 
 // split takes one JSON object apart, its members in their order. Of an object with
 // more members than maxMembers it gives so many, and does not look at what follows.
-func split(payload []byte) ([]field, error) {
+func splitObject(payload []byte) ([]member, error) {
 	if !utf8.Valid(payload) {
 		return nil, errors.New("not UTF-8") // RFC 8259, section 8.1
 	}
@@ -125,13 +125,13 @@ func split(payload []byte) ([]field, error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("not a JSON object")
 	}
-	var fields []field
+	var fields []member
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
 			return nil, fmt.Errorf("not JSON: %w", err)
 		}
-		f := field{key: t.(string)} // all that can stand here, or Token fails
+		f := member{key: t.(string)} // all that can stand here, or Token fails
 		if err := d.Decode(&f.value); err != nil {
 			return nil, fmt.Errorf("not JSON: %w", err)
 		}
@@ -149,14 +149,14 @@ func split(payload []byte) ([]field, error) {
 }
 
 // ours says whether an object is an order, and to this board. [CMD-1]
-func ours(fields []field, thing string) error {
+func checkOurs(fields []member, thing string) error {
 	action := false
 	for _, f := range fields {
 		switch f.key {
 		case "kind":
 			return fmt.Errorf("%w: it has a kind", ErrNotOrder)
 		case "thing":
-			if name, err := text(f.value); err != nil || name != thing {
+			if name, err := parseString(f.value); err != nil || name != thing {
 				return fmt.Errorf("%w: it is for another", ErrNotOrder)
 			}
 		case "action":
@@ -171,7 +171,7 @@ func ours(fields []field, thing string) error {
 
 // build makes an order of an object's members. What could be read of id and
 // output comes back with an error too, for the answer.
-func build(fields []field) (o Order, code Code, err error) {
+func buildOrder(fields []member) (o Order, code Code, err error) {
 	code = Malformed
 	keep := func(c Code, e error) {
 		if err == nil && e != nil {
@@ -188,7 +188,7 @@ func build(fields []field) (o Order, code Code, err error) {
 			continue
 		}
 		seen[f.key] = true
-		keep(o.take(f))
+		keep(o.setMember(f))
 	}
 	if !seen["output"] {
 		keep(Malformed, errors.New("no output"))
@@ -197,25 +197,25 @@ func build(fields []field) (o Order, code Code, err error) {
 }
 
 // take reads one member into the order.
-func (o *Order) take(f field) (code Code, err error) {
+func (o *Order) setMember(f member) (code Code, err error) {
 	switch f.key {
 	case "thing":
 	case "id":
-		o.ID, err = name(f.value)
+		o.ID, err = parseName(f.value)
 	case "output":
-		o.Output, err = name(f.value)
+		o.Output, err = parseName(f.value)
 	case "action":
 		var s string
-		if s, err = text(f.value); err != nil {
+		if s, err = parseString(f.value); err != nil {
 			break
 		}
 		if o.Action, err = output.ParseAction(s); err != nil {
 			return UnknownAction, fmt.Errorf("%.80q", s)
 		}
 	case "for":
-		o.For, err = duration(f.value)
+		o.For, err = parseDuration(f.value)
 	case "expires":
-		o.Expires, err = moment(f.value)
+		o.Expires, err = parseTime(f.value)
 	default:
 		return Malformed, fmt.Errorf("unknown key %.80q", f.key)
 	}
@@ -226,9 +226,9 @@ func (o *Order) take(f field) (code Code, err error) {
 }
 
 // text reads a string.
-func text(raw json.RawMessage) (string, error) {
+func parseString(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || raw[0] != '"' {
-		return "", fmt.Errorf("want a string, got %s", what(raw))
+		return "", fmt.Errorf("want a string, got %s", typeName(raw))
 	}
 	var s string
 	err := json.Unmarshal(raw, &s)
@@ -236,7 +236,7 @@ func text(raw json.RawMessage) (string, error) {
 }
 
 // what names the type of a JSON value.
-func what(raw json.RawMessage) string {
+func typeName(raw json.RawMessage) string {
 	switch {
 	case len(raw) == 0:
 		return "nothing"
@@ -254,8 +254,8 @@ func what(raw json.RawMessage) string {
 
 // name reads an id or an output's name. A lone surrogate has become U+FFFD in
 // decoding, and might make two ids one.
-func name(raw json.RawMessage) (string, error) {
-	s, err := text(raw)
+func parseName(raw json.RawMessage) (string, error) {
+	s, err := parseString(raw)
 	if err != nil {
 		return "", err
 	}
@@ -268,8 +268,8 @@ func name(raw json.RawMessage) (string, error) {
 	return s, nil
 }
 
-func duration(raw json.RawMessage) (time.Duration, error) {
-	s, err := text(raw)
+func parseDuration(raw json.RawMessage) (time.Duration, error) {
+	s, err := parseString(raw)
 	if err != nil {
 		return 0, err
 	}
@@ -284,8 +284,8 @@ func duration(raw json.RawMessage) (time.Duration, error) {
 // more pass (golang/go issue 54580).
 var dateTime = regexp.MustCompile(`T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 
-func moment(raw json.RawMessage) (time.Time, error) {
-	s, err := text(raw)
+func parseTime(raw json.RawMessage) (time.Time, error) {
+	s, err := parseString(raw)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -26,24 +26,24 @@ const (
 const compactAt = 256 << 10
 
 // pending is an entry on its way to the disk.
-type pending struct {
+type queuedWrite struct {
 	payload []byte        // nil asks only whether the journal is sound
 	done    chan struct{} // closed when it is on disk, or will not be
 	err     error         // why it will not; valid after done
 }
 
-func (p *pending) end(err error) {
-	p.err, p.payload = err, nil
-	close(p.done)
+func (w *queuedWrite) finish(err error) {
+	w.err, w.payload = err, nil
+	close(w.done)
 }
 
 // ended reports whether it is on disk, or will not be; nil is on disk.
-func (p *pending) ended() bool {
-	if p == nil {
+func (w *queuedWrite) finished() bool {
+	if w == nil {
 		return true
 	}
 	select {
-	case <-p.done:
+	case <-w.done:
 		return true
 	default:
 		return false
@@ -59,29 +59,29 @@ func (l *ledger) poke() {
 
 // note has an entry written. What does not fit into the queue is written with
 // the whole index later.
-func (l *ledger) note(n note) *pending { return l.enqueue(n.encode()) }
+func (l *ledger) note(r ledgerRecord) *queuedWrite { return l.enqueue(r.encode()) }
 
-func (l *ledger) enqueue(payload []byte) *pending {
-	p := &pending{payload: payload, done: make(chan struct{})}
+func (l *ledger) enqueue(payload []byte) *queuedWrite {
+	w := &queuedWrite{payload: payload, done: make(chan struct{})}
 	switch {
 	case l.journal == nil:
-		p.end(nil)
+		w.finish(nil)
 	case l.over:
 		l.sound, l.missed = false, true
-		p.end(errOver)
+		w.finish(errOver)
 	case len(l.queue) >= maxQueue:
 		l.sound, l.missed = false, true
-		p.end(errHung)
+		w.finish(errHung)
 	default:
-		l.queue = append(l.queue, p)
+		l.queue = append(l.queue, w)
 		l.poke()
 	}
-	return p
+	return w
 }
 
 // readable has the journal read, if that is yet to be done, and gives what to
 // wait for; nil is nothing.
-func (l *ledger) readable() *pending {
+func (l *ledger) readable() *queuedWrite {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.read {
@@ -100,8 +100,8 @@ func (l *ledger) whole() bool {
 // wait waits until an entry is on disk, at most for limit, and says why it is
 // not. A disk that takes longer than patience is a fault, and nobody waits for
 // it any more until it answers.
-func (l *ledger) wait(p *pending, limit time.Duration) error {
-	if p == nil {
+func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
+	if w == nil {
 		return nil
 	}
 	l.mu.Lock()
@@ -112,14 +112,14 @@ func (l *ledger) wait(p *pending, limit time.Duration) error {
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
-	case <-p.done:
-		return p.err
+	case <-w.done:
+		return w.err
 	case <-t.C:
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p.ended() {
-		return p.err
+	if w.finished() {
+		return w.err
 	}
 	if limit >= patience {
 		l.hung = true
@@ -137,8 +137,8 @@ func (l *ledger) close() {
 	if len(l.queue) > 0 {
 		l.sound, l.missed = false, true
 	}
-	for _, p := range l.queue {
-		p.end(errOver)
+	for _, w := range l.queue {
+		w.finish(errOver)
 	}
 	l.queue = nil
 }
@@ -185,7 +185,7 @@ func (l *ledger) pass() {
 	if l.journal == nil {
 		return
 	}
-	var begun []*entry
+	var begun []*knownOrder
 	var err error
 	if !read {
 		begun, err = l.load()
@@ -211,13 +211,13 @@ func (l *ledger) pass() {
 	}
 	// Results are on disk before they are told: what is told twice is told
 	// because the disk fails.
-	for _, e := range begun {
-		l.log.Warn("order of the run before has no result", "id", e.order.ID, "output", e.order.Output)
-		saved := (e.mustDeliver || !l.whole()) && l.saveFallback(e.order.ID, false) == nil
-		kept := l.answer(e.answer.Record())
+	for _, k := range begun {
+		l.log.Warn("order of the run before has no result", "id", k.order.ID, "output", k.order.Output)
+		saved := (k.mustDeliver || !l.whole()) && l.saveFallback(k.order.ID, false) == nil
+		kept := l.answer(k.answer.Record())
 		if saved {
 			l.mu.Lock()
-			l.delivering = append(l.delivering, delivery{e.order.ID, kept})
+			l.delivering = append(l.delivering, delivery{k.order.ID, kept})
 			l.mu.Unlock()
 		}
 	}
@@ -232,11 +232,11 @@ func (l *ledger) largest() int64 {
 
 // append puts entries at the journal's end. Where it fails they are still to
 // be ended.
-func (l *ledger) append(batch []*pending) error {
+func (l *ledger) append(batch []*queuedWrite) error {
 	var payloads [][]byte
-	for _, p := range batch {
-		if p.payload != nil {
-			payloads = append(payloads, p.payload)
+	for _, w := range batch {
+		if w.payload != nil {
+			payloads = append(payloads, w.payload)
 		}
 	}
 	if len(payloads) > 0 {
@@ -250,18 +250,18 @@ func (l *ledger) append(batch []*pending) error {
 
 // rewrite puts the index in the place of the journal, and with it what is in
 // batch and in the queue, which the index has too.
-func (l *ledger) rewrite(batch []*pending) {
+func (l *ledger) rewrite(batch []*queuedWrite) {
 	l.mu.Lock()
 	all, forgot := l.inOrder(), slices.Clone(l.forgot)
 	batch = slices.Concat(batch, l.queue)
 	l.queue, l.missed = nil, false
 	l.mu.Unlock()
 	err := l.journal.Rewrite(func(yield func([]byte) bool) {
-		if len(forgot) > 0 && !yield(forgotten(forgot).encode()) {
+		if len(forgot) > 0 && !yield(forgottenRecord(forgot).encode()) {
 			return
 		}
 		for _, e := range all {
-			if !yield(e.whole().encode()) {
+			if !yield(e.wholeRecord().encode()) {
 				return
 			}
 		}
@@ -278,7 +278,7 @@ func (l *ledger) rewrite(batch []*pending) {
 }
 
 // written ends entries that are on disk.
-func (l *ledger) written(batch []*pending) {
+func (l *ledger) written(batch []*queuedWrite) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.hung {
@@ -287,18 +287,18 @@ func (l *ledger) written(batch []*pending) {
 			l.health.Clear(health.LedgerUnavailable, subject)
 		}
 	}
-	for _, p := range batch {
-		p.end(nil)
+	for _, w := range batch {
+		w.finish(nil)
 	}
 }
 
 // failed ends entries that could not be written.
-func (l *ledger) failed(batch []*pending, err error) {
+func (l *ledger) failed(batch []*queuedWrite, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hung, l.sound = false, false
 	l.health.Raise(health.LedgerUnavailable, subject, err.Error())
-	for _, p := range batch {
-		p.end(err)
+	for _, w := range batch {
+		w.finish(err)
 	}
 }

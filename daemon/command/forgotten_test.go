@@ -77,77 +77,77 @@ func TestLiesOfAClock(t *testing.T) {
 type machine struct {
 	t             *testing.T
 	base          clock.Clock
-	p             *paper
+	p             *memJournal
 	foreign       int // how many ids of earlier boots there is room for
 	boots, starts int
 }
 
-// start starts a desk, in a boot of its own if it is rebooted, with a clock that
+// start starts a dispatcher, in a boot of its own if it is rebooted, with a clock that
 // is ahead. What may be forgotten is, on disk too.
-func (m *machine) start(ahead time.Duration, reboot bool) *office {
+func (m *machine) start(ahead time.Duration, reboot bool) *ledgerRun {
 	if reboot {
 		m.boots++
 	}
 	start, name := m.base.Now().Mono, fmt.Sprint("boot ", m.boots)
-	f := newOfficeBeside(m.t, m.p, nil, m.base, func(f *office) {
-		f.ahead = ahead
-		f.stamp = func(s clock.Stamp) clock.Stamp {
+	run := newLedgerRunWith(m.t, m.p, nil, m.base, func(run *ledgerRun) {
+		run.ahead = ahead
+		run.stamp = func(s clock.Stamp) clock.Stamp {
 			s.Boot, s.Mono = name, s.Mono-start
 			return s
 		}
 	})
-	f.desk.mu.Lock()
-	f.desk.ledger.room.foreign = m.foreign
-	f.desk.ledger.sweep = 0
-	f.desk.ledger.forget(f.desk.o.Clock.Now())
-	f.desk.mu.Unlock()
+	run.dispatcher.mu.Lock()
+	run.dispatcher.ledger.room.foreign = m.foreign
+	run.dispatcher.ledger.sweep = 0
+	run.dispatcher.ledger.forget(run.dispatcher.o.Clock.Now())
+	run.dispatcher.mu.Unlock()
 	m.p.mu.Lock()
 	m.p.size = compactAt // so that it is written anew without what was forgotten
 	rewrote := m.p.rewrote
 	m.p.mu.Unlock()
 	m.starts++
-	f.gets(order(fmt.Sprint("start ", m.starts), "lamp", "on", ahead+time.Minute), Refused, UnknownOutput, 0)
+	run.gets(order(fmt.Sprint("start ", m.starts), "lamp", "on", ahead+time.Minute), Refused, UnknownOutput, 0)
 	synctest.Wait()
 	if m.p.rewrote == rewrote {
 		m.t.Error("not written anew")
 	}
-	return f
+	return run
 }
 
 func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
-	m := &machine{t: t, base: clock.Fake(), p: &paper{t: t}, foreign: foreign}
-	f := m.start(0, true)
+	m := &machine{t: t, base: clock.Fake(), p: &memJournal{t: t}, foreign: foreign}
+	run := m.start(0, true)
 	// It expires when the lie is over, and is in time then.
 	done, far := order("done", "pump", "on", 30*time.Minute), order("far", "pump", "on", lasts+90*time.Minute)
-	f.gets(done, Done, "", 1)
-	f.gets(far, Refused, TooFarAhead, 0)
-	f = m.start(lie, true)
-	f.gets(order("lying", "pump", "on", lie+30*time.Minute), Done, "", 1)
+	run.gets(done, Done, "", 1)
+	run.gets(far, Refused, TooFarAhead, 0)
+	run = m.start(lie, true)
+	run.gets(order("lying", "pump", "on", lie+30*time.Minute), Done, "", 1)
 	pass(lasts)
 	m.start(lie, true)
 	pass(2 * time.Minute)
-	f = m.start(0, true)
+	run = m.start(0, true)
 	pass(2 * time.Minute)
 	for id, text := range map[string][]byte{"done": done, "far": far} {
-		a, _ := f.desk.Handle(text, false, "test")
+		a, _ := run.dispatcher.Handle(text, false, "test")
 		known := a.Status == Done
-		if known && id != "done" || f.pins.moved() != 0 {
-			t.Errorf("%s came again: %+v, did %q", id, a, f.pins.did)
+		if known && id != "done" || run.pins.moved() != 0 {
+			t.Errorf("%s came again: %+v, did %q", id, a, run.pins.did)
 		}
 		if id == "done" && foreign > 0 && lasts < time.Hour && !known {
 			t.Errorf("there was room, and it came again: %+v", a)
 		}
 	}
 	pass(2 * time.Hour)
-	f.gets(order("new", "pump", "on", 30*time.Minute), Done, "", 1)
-	f = m.start(lie, false) // and the lie comes back in a boot that knew the time
-	f.set(func() { f.ahead = lie })
+	run.gets(order("new", "pump", "on", 30*time.Minute), Done, "", 1)
+	run = m.start(lie, false) // and the lie comes back in a boot that knew the time
+	run.set(func() { run.ahead = lie })
 	pass(2 * time.Minute)
-	f.set(func() { f.ahead = 0 })
-	before := f.pins.moved()
-	f.desk.Handle(order("new", "pump", "on", 30*time.Minute), false, "test")
-	if f.pins.moved() != before {
-		t.Errorf("did %q again", f.pins.did)
+	run.set(func() { run.ahead = 0 })
+	before := run.pins.moved()
+	run.dispatcher.Handle(order("new", "pump", "on", 30*time.Minute), false, "test")
+	if run.pins.moved() != before {
+		t.Errorf("did %q again", run.pins.did)
 	}
 }
 
@@ -157,21 +157,21 @@ func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
 // Orders that expire in a hundred years leave room for others. [CMD-11] [CMD-20]
 func TestRefusedOrdersThatCouldAct(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		base, p := clock.Fake(), &paper{t: t}
-		f := newOffice(t, p, base)
+		base, j := clock.Fake(), &memJournal{t: t}
+		run := newLedgerRun(t, j, base)
 		far, early := order("far", "pump", "on", 90*time.Minute), order("early", "pump", "on", time.Millisecond)
-		f.gets(far, Refused, TooFarAhead, 0)
+		run.gets(far, Refused, TooFarAhead, 0)
 		pass(time.Second)
-		f.gets(early, Refused, Expired, 0)
+		run.gets(early, Refused, Expired, 0)
 		for i := range 2 * maxRefused {
-			f.gets(order(fmt.Sprint("e", i), "pump", "on", -time.Minute), Refused, Expired, 0)
+			run.gets(order(fmt.Sprint("e", i), "pump", "on", -time.Minute), Refused, Expired, 0)
 		}
-		if _, _, _, known := f.desk.ledger.first("early"); known {
+		if _, _, _, known := run.dispatcher.ledger.first("early"); known {
 			t.Error("the first of so many that had expired is known")
 		}
 		years := 0
 		for i := range maxRefused {
-			a, _ := f.desk.Handle(order(fmt.Sprint("y", i), "pump", "on", 1e6*time.Hour), false, "test")
+			a, _ := run.dispatcher.Handle(order(fmt.Sprint("y", i), "pump", "on", 1e6*time.Hour), false, "test")
 			if a.suppressed {
 				break
 			}
@@ -182,7 +182,7 @@ func TestRefusedOrdersThatCouldAct(t *testing.T) {
 		}
 		suppressed := 0
 		for i := range 2 * maxRefused {
-			a, _ := f.desk.Handle(order(fmt.Sprint("r", i), "pump", "on", 2*time.Hour), false, "test")
+			a, _ := run.dispatcher.Handle(order(fmt.Sprint("r", i), "pump", "on", 2*time.Hour), false, "test")
 			if a.Reason != TooFarAhead {
 				t.Fatalf("%+v", a)
 			}
@@ -193,14 +193,14 @@ func TestRefusedOrdersThatCouldAct(t *testing.T) {
 		if suppressed == 0 {
 			t.Error("all of so many were answered, and cannot be remembered")
 		}
-		f.set(func() { f.ahead = -time.Minute }) // it was before "early" had expired
-		f.gets(early, Refused, Forgotten, 0)
-		f = newOffice(t, p, base)
-		f.set(func() { f.ahead = -time.Minute })
+		run.set(func() { run.ahead = -time.Minute }) // it was before "early" had expired
+		run.gets(early, Refused, Forgotten, 0)
+		run = newLedgerRun(t, j, base)
+		run.set(func() { run.ahead = -time.Minute })
 		pass(time.Second)
-		f.gets(early, Refused, Forgotten, 0)
-		f.set(func() { f.ahead = time.Hour }) // its time has come
-		f.gets(far, Refused, TooFarAhead, 0)
-		f.gets(order("new", "pump", "on", 59*time.Minute+time.Hour), Done, "", 1)
+		run.gets(early, Refused, Forgotten, 0)
+		run.set(func() { run.ahead = time.Hour }) // its time has come
+		run.gets(far, Refused, TooFarAhead, 0)
+		run.gets(order("new", "pump", "on", 59*time.Minute+time.Hour), Done, "", 1)
 	})
 }

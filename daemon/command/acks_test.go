@@ -1,0 +1,156 @@
+package command
+
+import (
+	"context"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// keeping has answers be at risk until the channel is closed.
+func (run *lineRun) keeping() (kept chan struct{}) {
+	run.harness.mu.Lock()
+	defer run.harness.mu.Unlock()
+	run.delivered = make(chan struct{})
+	return run.delivered
+}
+
+// An order is acknowledged when no crash can cost its answer any more, if the
+// order would get that answer again: not a retained copy, which is not sure to
+// come again as one, and not an order without an id. [CMD-13]
+func TestReceiptWaitsForTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run := newLineRun(t, &memJournal{t: t})
+		kept := run.keeping()
+		run.send(order("on", "pump", "on", time.Minute), order("off", "lamp", "off", 0), order("late", "pump", "on", -time.Minute), []byte(`{"action":"on","id":7}`))
+		run.want("all", "<nil> refused malformed", "late refused expired", "off refused unknown_output", "on done")
+		if run.count() != 0 {
+			t.Errorf("acknowledged before the answers were kept: %q", run.acked)
+		}
+		close(kept)
+		synctest.Wait()
+		if run.count() != 4 {
+			t.Errorf("%d acknowledged, want all 4", run.count())
+		}
+		run.keeping()
+		retained := run.of(order("old", "pump", "on", time.Minute))
+		retained.Retained = true
+		run.in <- retained
+		run.send(order("", "pump", "off", 0))
+		run.want("at once", "<nil> done", "old refused retained")
+		if run.count() != 6 {
+			t.Errorf("%d acknowledged, want these at once", run.count())
+		}
+	})
+}
+
+// A crash that costs the answer leaves the order with the broker: sent again, it
+// gets that answer again, and acts no second time. An answer that had arrived
+// when the crash came before the order's acknowledgement is told twice, no worse.
+// [CMD-4] [CMD-13]
+func TestAnswerLostInACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &memJournal{t: t}
+		text := order("a", "pump", "on", time.Hour)
+		acts := 0
+		for range 3 {
+			run := newLineRun(t, j)
+			run.keeping()
+			run.send(text)
+			run.want("each time", "a done")
+			if run.count() != 0 {
+				t.Fatal("acknowledged, and its answer was not kept")
+			}
+			acts += len(run.pins.did)
+		}
+		if acts != 1 {
+			t.Errorf("acted %d times, want once", acts)
+		}
+	})
+}
+
+// While the ledger cannot be written an order is refused and acknowledged: if it
+// came again it might be carried out after it was answered. [CMD-13] [CMD-14]
+func TestRefusalWithoutLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &memJournal{t: t}
+		j.failing(func(string) error { return syscall.ENOSPC })
+		run := newLineRun(t, j)
+		run.keeping()
+		for i := range 2 {
+			run.send(order("a", "pump", "on", time.Hour))
+			run.want("each time", "a refused no_ledger")
+			if run.count() != i+1 {
+				t.Error("not acknowledged at once")
+			}
+		}
+		j.failing(nil)
+		pass(2 * againAfter) // it is written after all
+		run.send(order("a", "pump", "on", time.Hour))
+		run.want("later", "a refused no_ledger")
+		if run.count() != 2 {
+			t.Error("acknowledged, and its answer was not kept")
+		}
+	})
+}
+
+// An answer that takes long to be kept holds up the acknowledgements of others
+// no longer than a line that hangs, and no order at all. [CMD-13]
+func TestAnswerKeptLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run := newLineRun(t, &memJournal{t: t})
+		run.keeping()
+		run.send(order("slow", "pump", "on", time.Hour))
+		close(run.keeping())
+		run.send(order("next", "lamp", "on", time.Hour))
+		run.want("at once", "next refused unknown_output", "slow done")
+		if run.count() != 0 {
+			t.Errorf("acknowledged out of order: %q", run.acked)
+		}
+		pass(ackPatience)
+		if run.count() != 1 {
+			t.Errorf("%d acknowledged after %v, want the one", run.count(), ackPatience)
+		}
+	})
+}
+
+// At the end an answer has a second to be kept. After that its order stays with
+// the broker. [CMD-13]
+func TestEndBeforeTheAnswerIsKept(t *testing.T) {
+	for after, want := range map[time.Duration]int{lastPatience / 2: 1, 2 * lastPatience: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			run := newLineRun(t, &memJournal{t: t})
+			kept := run.keeping()
+			run.send(order("a", "pump", "on", time.Hour))
+			time.AfterFunc(after, func() { close(kept) })
+			began := time.Now()
+			_ = run.stop() // it is the context's
+			if d := time.Since(began); d > lastPatience || run.count() != want {
+				t.Errorf("kept after %v: ended after %v with %d acknowledged, want %d", after, d, run.count(), want)
+			}
+			pass(2 * lastPatience)
+		})
+	}
+}
+
+// At QoS 0 there is nothing to acknowledge, and nobody waits for an answer to be
+// kept. [CMD-13]
+func TestNobodyWaitsWithoutReceipt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run := newLineRun(t, &memJournal{t: t})
+		run.keeping()
+		m := run.of(order("a", "pump", "on", time.Hour))
+		m.QoS = 0
+		run.in <- m
+		synctest.Wait()
+		began := time.Now()
+		if err := run.stop(); err != context.Canceled || time.Since(began) != 0 {
+			t.Errorf("ended with %v after %v", err, time.Since(began))
+		}
+		if got := run.heard(); !slices.Equal(got, []string{"a done"}) || run.count() != 0 {
+			t.Errorf("answers %q, %d acknowledged", got, run.count())
+		}
+	})
+}

@@ -1,0 +1,311 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/output"
+)
+
+// outcome is how an order ended: its answer, and the entry of the ledger that
+// says so. An answer without a status is none: the order was dropped.
+type outcome struct {
+	answer   Answer
+	write    *queuedWrite // nil where there is none
+	repeated bool         // the answer was given before
+}
+
+// admit takes a well-formed order to its lane, if the gate lets it.
+func (d *Dispatcher) admit(o Order, from source) (finish func() Answer) {
+	j := newJob(o, from)
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ledger.forget(now)
+	r := d.gateLocked(j, now)
+	if from.overtaken && (r.verdict == carryOut || r.verdict == justDo) { // [CMD-15]
+		r = ruling{verdict: refuse, answer: answerFor(Overtaken, "")}
+	}
+	switch first := r.first; {
+	case r.verdict == join && first.join(from):
+		return func() Answer {
+			<-first.done
+			if first.answer.Status == "" {
+				return d.notBegun(o, from)
+			}
+			return d.repeatAnswer(first.answer, from)
+		}
+	case r.verdict == join: // it hangs
+		a := answerFor(NoResult, "it is still under way")
+		a.ID, a.Output, a.Stamp = o.ID, first.order.Output, now
+		return func() Answer { return d.repeatAnswer(a, from) }
+	case r.verdict == repeat:
+		return func() Answer { return d.recordAnswer(j, &outcome{answer: r.answer, write: r.write, repeated: true}) }
+	case r.verdict == refuse:
+		end := d.refuseLocked(j, r.answer, now)
+		return func() Answer { return d.recordAnswer(j, end) }
+	}
+	j.remember = r.verdict == carryOut
+	if !d.queueLocked(o.Output).add(j) {
+		end := d.crowdedLocked(j, now)
+		return func() Answer { return d.recordAnswer(j, end) }
+	}
+	if j.remember {
+		d.underWay[o.ID] = j
+	}
+	return func() Answer { return d.execute(j) }
+}
+
+// carry takes an order from its lane to its answer. Only one goroutine does
+// that; those who sent the same meanwhile wait for it.
+func (d *Dispatcher) execute(j *job) Answer {
+	end := d.awaitTurn(j)
+	if end == nil && j.energises {
+		end = d.recordIntent(j)
+	}
+	if end == nil {
+		end = d.act(j)
+	}
+	a := d.recordAnswer(j, end)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.underWay[j.order.ID] == j {
+		delete(d.underWay, j.order.ID)
+	}
+	j.answer = a
+	close(j.done)
+	return a
+}
+
+// give waits until the ledger has the answer, counts it and gives it.
+func (d *Dispatcher) recordAnswer(j *job, end *outcome) Answer {
+	err := d.ledger.wait(end.write, patience) // a fault tells; it is kept in memory
+	known := end.write != nil || end.repeated
+	end.answer.sure = end.write != nil && err == nil || known && d.ledger.whole()
+	if known && !end.answer.sure && !end.answer.suppressed { // [CMD-14]
+		end.answer.saved = d.ledger.saveFallback(j.order.ID, !j.from.limited) == nil
+	}
+	switch {
+	case end.answer.Status == "":
+		return end.answer
+	case end.repeated:
+		return d.repeatAnswer(end.answer, j.from)
+	}
+	return d.countAnswer(end.answer, j.from.cause)
+}
+
+// await waits for the order's turn. It gives an outcome when it is not to begin.
+func (d *Dispatcher) awaitTurn(j *job) *outcome {
+	left := j.timeLeft(d.o.Clock.Now(), d.o.MaxLife)
+	d.waitTurn(j, min(left, crowdedAfter))
+	d.mu.Lock()
+	far := j.farBack()
+	d.mu.Unlock()
+	if !far {
+		d.waitTurn(j, left-crowdedAfter)
+	}
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case j.allLost(): // [CMD-13]
+		j.leaveQueue()
+		return &outcome{}
+	case d.isEnding():
+		j.leaveQueue()
+		return &outcome{answer: d.notBegun(j.order, j.from)}
+	case j.overtaken: // [CMD-15]
+		return d.refuseLocked(j, answerFor(Overtaken, ""), now)
+	case j.hasTurn:
+		return nil
+	}
+	return d.crowdedLocked(j, now)
+}
+
+// turn waits until it is the order's turn or it is not to have one, at most for
+// limit.
+func (d *Dispatcher) waitTurn(j *job, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-j.turn:
+	case <-j.over:
+	case <-d.ending:
+	case <-timer.C:
+	}
+}
+
+// crowded ends an order that finds no room, or has waited for its turn for as
+// long as it may. One to the safe level is not remembered: sent again, it tries
+// again. [CMD-16]
+func (d *Dispatcher) crowdedLocked(j *job, now clock.Stamp) *outcome {
+	switch {
+	case !j.energises:
+		j.remember = false
+		a := answerFor(Hangs, "")
+		a.ID, a.Output, a.Stamp = j.order.ID, j.order.Output, now
+		j.leaveQueue()
+		return &outcome{answer: a}
+	case j.queue == nil || j.farBack():
+		return d.refuseLocked(j, answerFor(Busy, ""), now)
+	}
+	return d.refuseLocked(j, answerFor(Expired, "it waited for its output until then"), now)
+}
+
+// intend takes an order that energises through the gate once more, now that it
+// is its turn, and has its intent on disk before the line may move. [CMD-12]
+func (d *Dispatcher) recordIntent(j *job) *outcome {
+	if err := d.ledger.wait(d.ledger.readable(), patience); err != nil {
+		d.o.Log.Debug("ledger of orders is not readable", "err", err)
+	}
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	r := d.gateLocked(j, now)
+	v, a := r.verdict, r.answer
+	switch {
+	case j.overtaken:
+		v, a = refuse, answerFor(Overtaken, "")
+	case v == carryOut:
+		var err error
+		if j.intent, err = d.ledger.intend(j.order, now); errors.Is(err, errFull) { // [CMD-11]
+			v, a = refuse, answerFor(TooMany, err.Error())
+		} else if err != nil { // [CMD-14]
+			v, a = refuse, answerFor(NoLedger, err.Error())
+		}
+	case v == justDo: // [CMD-14]
+		if err := d.ledger.usable(); err != nil {
+			v, a = refuse, answerFor(NoLedger, err.Error())
+		}
+	}
+	if v == refuse || v == repeat {
+		defer d.mu.Unlock()
+		if v == repeat {
+			j.leaveQueue()
+			return &outcome{answer: a, write: r.write, repeated: true}
+		}
+		return d.refuseLocked(j, a, now)
+	}
+	d.mu.Unlock()
+	return d.checkAfterIntent(j, d.ledger.wait(j.intent, min(patience, j.timeLeft(now, d.o.MaxLife))))
+}
+
+// intended has the line move, or not, now that the intent is on disk, or is not.
+func (d *Dispatcher) checkAfterIntent(j *job, err error) *outcome {
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var a Answer
+	switch c, detail := d.lateLocked(j, now); {
+	case j.overtaken: // [CMD-15]
+		a = answerFor(Overtaken, "")
+	case d.isEnding():
+		a = answerFor(Stopping, "")
+	case c != "":
+		a = answerFor(c, detail)
+	case err != nil: // [CMD-14]
+		a = answerFor(NoLedger, err.Error())
+	default:
+		j.begun = true
+		return nil
+	}
+	return d.refuseLocked(j, a, now)
+}
+
+// act moves the line.
+func (d *Dispatcher) act(j *job) *outcome {
+	a := d.drive(j)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	end := &outcome{answer: a}
+	switch {
+	case !j.remember:
+	case a.Reason == Hangs: // [CMD-16]
+	case j.energises:
+		end.write = d.ledger.settle(j.order.ID, a) // [CMD-12]
+	default:
+		end.write = d.ledger.acted(j.order, a) // [CMD-6]
+	}
+	j.leaveQueue()
+	return end
+}
+
+// refuse ends an order that does not act, and has it remembered. Where it
+// cannot be, and might act if it came again, it is not answered: nobody is told
+// of a refusal that need not last. Nor is it where so many are refused; that one
+// is not remembered. [CMD-11] [CMD-19] [CMD-20]
+func (d *Dispatcher) refuseLocked(j *job, a Answer, now clock.Stamp) *outcome {
+	a.ID, a.Output, a.Stamp = j.order.ID, j.order.Output, now
+	told := d.limitLocked(&a, j.from, &d.refused)
+	end := &outcome{answer: a}
+	if j.order.ID != "" && (told || j.intent != nil) {
+		var lasts bool
+		end.write, lasts = d.ledger.refuse(j.order, a)
+		if !lasts && told {
+			d.suppressLocked(&end.answer)
+		}
+	}
+	j.leaveQueue()
+	return end
+}
+
+// unbegun is the answer to an order that may not begin any more: none for the
+// broker's, which it sends again. [CMD-13]
+func (d *Dispatcher) notBegun(o Order, from source) Answer {
+	if from.mail {
+		return Answer{}
+	}
+	a := answerFor(Stopping, "")
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
+	return a
+}
+
+func (d *Dispatcher) isEnding() bool {
+	select {
+	case <-d.ending:
+		return true
+	default:
+		return false
+	}
+}
+
+// drive carries out an order and makes its answer.
+func (d *Dispatcher) drive(j *job) Answer {
+	o := j.order
+	state, err := d.o.Outputs.Do(output.Order{
+		Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: j.from.cause,
+		Expires: time.Now().Add(j.timeLeft(d.o.Clock.Now(), d.o.MaxLife)),
+		Waits: func() { // [CMD-15]
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			j.leaveQueue()
+		},
+	})
+	var a Answer
+	var soon *output.TooSoonError
+	var locked *output.InterlockError
+	switch {
+	case err == nil:
+		a = Answer{Status: Done}
+	case errors.Is(err, output.ErrStopped):
+		a = answerFor(Stopping, "")
+	case errors.Is(err, output.ErrUnknown):
+		a = answerFor(UnknownOutput, fmt.Sprintf("%q", o.Output))
+	case errors.Is(err, output.ErrExpired) && j.energises: // [CMD-9]
+		a = answerFor(Expired, "it waited for its output until then")
+	case errors.Is(err, output.ErrExpired): // [CMD-16]
+		a = answerFor(Hangs, "")
+	case errors.As(err, &soon): // [CMD-17]
+		a = answerFor(TooSoon, soon.Error())
+	case errors.As(err, &locked): // [CMD-17]
+		a = answerFor(Interlocked, locked.Error())
+	default:
+		a = answerFor(OutputFailed, err.Error())
+	}
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
+	if !state.Since.IsZero() { // else the line was never ours, and nobody knows its level
+		a.State = state.Level.String()
+	}
+	return a
+}

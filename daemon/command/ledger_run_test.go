@@ -1,0 +1,116 @@
+package command
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
+	"fieldpost/daemon/spool"
+)
+
+// office is a dispatcher at work, with its ledger, and all that it told.
+type ledgerRun struct {
+	*harness // whose mu guards faults and what the clock says too
+	stop     func()
+	faults   []string
+	stamp    func(clock.Stamp) clock.Stamp // changes what the clock says; nil leaves it
+}
+
+// newOffice opens a dispatcher on a journal, in the place of the one before. base is
+// what boots share: their clock.
+func newLedgerRun(t *testing.T, j journal.Storage, base clock.Clock) *ledgerRun {
+	t.Helper()
+	return newLedgerRunWith(t, j, nil, base)
+}
+
+// newOfficeBeside is newOffice with a fallback journal. before is called when
+// the dispatcher is about to be opened.
+func newLedgerRunWith(t *testing.T, j, fallback journal.Storage, base clock.Clock, before ...func(run *ledgerRun)) *ledgerRun {
+	t.Helper()
+	run := &ledgerRun{harness: &harness{t: t, pins: newPins()}}
+	if j, ok := j.(*memJournal); ok {
+		j.mu.Lock()
+		before := j.stop
+		j.mu.Unlock()
+		if before != nil {
+			before()
+		}
+		j.stop = func() { run.stop() }
+	}
+	for _, fn := range before {
+		fn(run)
+	}
+	run.dispatcher = New(Options{
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: run.pins, Journal: j, RuntimeJournal: fallback,
+		Health: health.New(func(c health.Change) {
+			run.mu.Lock()
+			defer run.mu.Unlock()
+			run.faults = append(run.faults, fmt.Sprintf("%s %s", c.Fault.Code, c.State()))
+		}),
+		Clock: clock.Func(func() clock.Stamp {
+			run.mu.Lock()
+			defer run.mu.Unlock()
+			s := base.Now()
+			s.Wall, s.Synced = s.Wall.Add(run.ahead), !run.unsynced
+			if run.stamp != nil {
+				s = run.stamp(s)
+			}
+			return s
+		}),
+		Answer: run.answered,
+	})
+	run.stop = run.work()
+	return run
+}
+
+// set changes what the clock says.
+func (run *ledgerRun) set(change func()) {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	change()
+}
+
+// told gives the answers that were sent without being asked for.
+func (run *ledgerRun) told() (out []string) {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	for _, r := range run.sent {
+		line := ""
+		for _, x := range r.Fields {
+			if x.Name != "hint" {
+				line += fmt.Sprint(x.Value, " ")
+			} else if x.Value == "" {
+				run.t.Errorf("answer %+v has an empty hint", r)
+			}
+		}
+		out = append(out, strings.TrimSpace(line))
+	}
+	run.sent = nil
+	return out
+}
+
+func (run *ledgerRun) want(faults ...string) {
+	run.t.Helper()
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	if !slices.Equal(run.faults, faults) {
+		run.t.Errorf("told faults %q, want %q", run.faults, faults)
+	}
+	run.faults = nil
+}
+
+// opened is the journal of a real directory, until the test or the spool ends.
+func opened(t *testing.T, dir string) (*journal.File, *spool.Spool) {
+	t.Helper()
+	s, err := spool.Open(spool.Options{Dir: dir, Clock: clock.Fake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // closed before, or of no directory
+	return s.Journal("orders"), s
+}

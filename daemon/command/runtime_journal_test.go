@@ -1,0 +1,203 @@
+package command
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/journal"
+)
+
+func full(string) error { return syscall.ENOSPC }
+
+// What was answered while the ledger could not be written holds after a kill,
+// with the disk as it was and with one that works again: an order refused does
+// not act, one to the safe level is not done twice, and each gets its first
+// answer. Then the ledger has it, and nothing is left in the runtime directory beside it. [CMD-14]
+func TestAnswersSurviveAKillWithoutTheLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
+		run := newLedgerRunWith(t, j, runtime, base)
+		j.failing(full)
+		on, late, off := order("on", "pump", "on", time.Hour), order("late", "pump", "on", -time.Hour), order("off", "pump", "off", time.Hour)
+		first := []Answer{run.gets(on, Refused, NoLedger, 0), run.gets(late, Refused, Expired, 0), run.gets(off, Done, "", 1)}
+		same := func(when string) {
+			t.Helper()
+			for i, a := range []Answer{run.gets(on, Refused, NoLedger, 0), run.gets(late, Refused, Expired, 0), run.gets(off, Done, "", 0)} {
+				if a.Stamp != first[i].Stamp || a.Hint != first[i].Hint {
+					t.Errorf("%s: answer %+v, first %+v", when, a, first[i])
+				}
+			}
+		}
+		for range 2 {
+			run = newLedgerRunWith(t, j, runtime, base)
+			same("the disk is as it was")
+		}
+		j.failing(nil)
+		run = newLedgerRunWith(t, j, runtime, base)
+		same("the disk works")
+		pass(time.Minute)
+		if len(runtime.entries) != 0 {
+			t.Errorf("%d entries are left in the runtime directory beside a ledger that works", len(runtime.entries))
+		}
+		run.gets(order("next", "pump", "on", time.Minute), Done, "", 1)
+		run = newLedgerRunWith(t, j, &memJournal{t: t}, base)
+		same("the ledger has it")
+	})
+}
+
+// The result of an order may not be written though its intent was; and an intent
+// may be on disk though it was told that it is not. Neither is unknown after a
+// kill: the first answer stands. [CMD-12] [CMD-14]
+func TestResultBesideTheLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
+		run := newLedgerRunWith(t, j, runtime, base)
+		run.dispatcher.o.Outputs = watched{run.pins, func() { j.failing(full) }, func() {}}
+		a := order("a", "pump", "on", time.Hour)
+		run.gets(a, Done, "", 1)
+		b := order("b", "pump", "on", time.Hour)
+		run.gets(b, Refused, NoLedger, 0)
+		intent := ledgerRecord{V: recordVersion, ID: "b", Order: &recordedOrder{Output: "pump", Action: "on"}}
+		j.entries = append(j.entries, intent.encode())
+		j.failing(nil)
+		run = newLedgerRunWith(t, j, runtime, base)
+		if got := run.told(); got != nil {
+			t.Errorf("told %q", got)
+		}
+		run.gets(a, Done, "", 0)
+		run.gets(b, Refused, NoLedger, 0)
+	})
+}
+
+// An order that was done is sent again while the ledger cannot be read: it is
+// refused, as nobody can know. When the ledger can be read, its answer stands.
+func TestUnreadRefusalGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
+		a := order("a", "pump", "on", time.Hour)
+		newLedgerRunWith(t, j, runtime, base).gets(a, Done, "", 1)
+		j.failing(full)
+		run := newLedgerRunWith(t, j, runtime, base)
+		run.gets(a, Refused, NoLedger, 0)
+		b := order("b", "pump", "on", time.Hour)
+		run.gets(b, Refused, NoLedger, 0)
+		j.failing(nil)
+		for range 2 {
+			run = newLedgerRunWith(t, j, runtime, base)
+			run.gets(a, Done, "", 0)
+			run.gets(b, Refused, NoLedger, 0)
+		}
+	})
+}
+
+// newYardBeside opens a yard on both journals.
+func newLineRunWithRuntime(t *testing.T, j, runtime *memJournal) *lineRun {
+	return newLineRunWith(t, Options{Journal: j, RuntimeJournal: runtime})
+}
+
+// An order refused without the ledger is acknowledged before it is answered, so
+// that not even a power cut has it act after that. A kill in between costs no
+// answer: the next run gives it, once, and none that had arrived. [CMD-13]
+func TestAnswerOwedAfterAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, runtime := &memJournal{t: t}, &memJournal{t: t}
+		j.failing(full)
+		run := newLineRunWithRuntime(t, j, runtime)
+		run.send(order("told", "pump", "on", time.Hour))
+		run.want("told", "told refused no_ledger")
+		kept := run.keeping()
+		acked := 0
+		run.answering = func() { acked = run.count() }
+		run.send(order("owed", "pump", "on", time.Hour))
+		run.want("not kept", "owed refused no_ledger")
+		if run.count() != 2 || acked != 2 {
+			t.Errorf("%d acknowledged, %d of them before the answer; want 2", run.count(), acked)
+		}
+		_ = run.stop() // without the answer having arrived
+		run = newLineRunWithRuntime(t, j, runtime)
+		synctest.Wait()
+		run.want("the next run", "owed refused no_ledger")
+		_ = run.stop()
+		run = newLineRunWithRuntime(t, j, runtime)
+		synctest.Wait()
+		run.want("the run after that")
+		close(kept)
+	})
+}
+
+// Where the runtime directory cannot be written either, all else goes on, and
+// what was refused is known until the process ends. [CMD-14]
+func TestNothingCanBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, runtime := &memJournal{t: t}, &memJournal{t: t}
+		j.failing(full)
+		runtime.failing(full)
+		run := newLineRunWithRuntime(t, j, runtime)
+		a := order("a", "pump", "on", time.Hour)
+		run.send(a, a)
+		run.send(order("off", "pump", "off", 0))
+		run.want("all", "a refused no_ledger", "a refused no_ledger", "off done")
+		if run.count() != 3 {
+			t.Errorf("%d acknowledged, want all", run.count())
+		}
+		runtime.failing(nil)
+		run.send(a)
+		run.want("again", "a refused no_ledger")
+		_ = run.stop()
+		newLedgerRunWith(t, j, runtime, clock.Fake()).gets(a, Refused, NoLedger, 0)
+	})
+}
+
+// The fallback journal is bounded: the latest are noted. What is there after
+// damage is used, and damage stops nothing.
+func TestFallbackIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	j := &memJournal{t: t}
+	j.failing(full)
+	run := newLedgerRunWith(t, j, journal.FileAt(dir, "orders"), clock.Fake())
+	text := func(i int) []byte { return order(fmt.Sprint("o", i), "pump", "off", time.Hour) }
+	var orders [][]byte
+	for i := range maxRuntimeRecords + 500 {
+		orders = append(orders, text(i))
+		run.dispatcher.Handle(orders[i], false, "test")
+	}
+	path := filepath.Join(dir, "orders.journal")
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) > maxRuntimeBytes+20*maxRuntimeRecords {
+		t.Fatalf("%d bytes, %v", len(b), err)
+	}
+	run.stop()
+	run = newLedgerRunWith(t, j, journal.FileAt(dir, "orders"), clock.Fake())
+	run.gets(orders[len(orders)-1], Done, "", 0)
+	run.gets(orders[0], Done, "", 1) // gave way
+	run.stop()
+	at := bytes.Index(b, []byte(`"o4500"`))
+	b[at+3] ^= 1
+	if err := os.WriteFile(path, append(b[:len(b)-3], make([]byte, 100)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run = newLedgerRunWith(t, j, journal.FileAt(dir, "orders"), clock.Fake())
+	run.gets(orders[len(orders)-2], Done, "", 0)
+	run.gets(orders[4500], Done, "", 1)
+}
+
+// A power cut clears the runtime directory, and a directory may not be there.
+func TestRuntimeDirectoryThatIsNotThere(t *testing.T) {
+	j := &memJournal{t: t}
+	j.failing(full)
+	run := newLedgerRunWith(t, j, journal.FileAt(filepath.Join(t.TempDir(), "none"), "orders"), clock.Fake())
+	run.gets(order("a", "pump", "on", time.Hour), Refused, NoLedger, 0)
+	run.gets(order("a", "pump", "on", time.Hour), Refused, NoLedger, 0)
+	run.want("ledger_unavailable raised")
+	if !slices.Equal(run.pins.did, nil) {
+		t.Errorf("did %q", run.pins.did)
+	}
+}
