@@ -2,7 +2,10 @@ package output
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -46,18 +49,18 @@ type Bank struct {
 	o        Options
 	pins     []*pin
 	byName   map[string]*pin
-	tells    *teller
-	levels   *levels
-	keeper   *keeper
+	events   *eventQueue
+	levels   *levelJournal
+	recorder *recorder
 	opening  bool          // Open is under way
 	wake     chan struct{} // buffered, one: Run looks again
 	stopping chan struct{} // closed when stopped
 
-	mu      sync.Mutex
-	stopped bool
-	down    time.Time // since when the link is down; zero while it is up
+	mu            sync.Mutex
+	stopped       bool
+	linkDownSince time.Time // since when the link is down; zero while it is up
 
-	rights sync.Mutex // guards every pin's away; see interlock
+	energisedMu sync.Mutex // guards every pin's away; see interlock
 }
 
 // Open writes the crash record, then requests each line at its initial level,
@@ -79,24 +82,24 @@ func Open(o Options) *Bank {
 		o.write = writeRecord
 	}
 	b := &Bank{
-		o: o, opening: true, byName: map[string]*pin{}, tells: newTeller(),
-		wake: make(chan struct{}, 1), stopping: make(chan struct{}), down: time.Now(),
+		o: o, opening: true, byName: map[string]*pin{}, events: newEventQueue(),
+		wake: make(chan struct{}, 1), stopping: make(chan struct{}), linkDownSince: time.Now(),
 	}
 	for _, c := range o.Outputs {
 		p := newPin(b, c)
 		b.pins = append(b.pins, p)
 		b.byName[c.Name] = p
-		p.find()
+		p.findLine()
 	}
-	b.interlock()
-	b.levels = newLevels(o)
-	b.keeper = newKeeper(b)
-	o.Held.unstore()
-	b.keeper.record(time.Now())
+	b.connectInterlocks()
+	b.levels = newLevelJournal(o)
+	b.recorder = newRecorder(b)
+	o.Held.unstoreAll()
+	b.recorder.writeRecord(time.Now())
 	b.requestAll()
-	b.keeper.store(time.Now())
+	b.recorder.storeHandles(time.Now())
 	b.opening = false
-	b.tells.tell()
+	b.events.flush()
 	return b
 }
 
@@ -110,15 +113,15 @@ func (b *Bank) requestAll() {
 				continue
 			}
 			p.mu.Lock()
-			p.request(time.Now())
+			p.requestLine(time.Now())
 			p.mu.Unlock()
 			if id := p.id.Load(); id != nil {
 				ours = append(ours, lineKey(*id))
 			}
 		}
 	}
-	if err := b.o.Held.rest(ours); err != nil {
-		b.tells.put(func() { b.o.Log.Warn("a line that is no longer an output is still held", "err", err) })
+	if err := b.o.Held.releaseExcept(ours); err != nil {
+		b.events.add(func() { b.o.Log.Warn("a line that is no longer an output is still held", "err", err) })
 	}
 }
 
@@ -130,9 +133,9 @@ func (b *Bank) requestAll() {
 func (b *Bank) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	beside.Go(func() { b.tells.run(ctx) })
+	beside.Go(func() { b.events.run(ctx) })
 	beside.Go(func() { b.levels.run(ctx) })
-	beside.Go(func() { b.keeper.run(ctx) })
+	beside.Go(func() { b.recorder.run(ctx) })
 	defer b.o.Loop.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -144,22 +147,22 @@ func (b *Bank) Run(ctx context.Context) error {
 		case <-b.wake:
 		}
 		b.o.Loop.Turn()
-		timer.Reset(b.turn(time.Now()))
+		timer.Reset(b.runDue(time.Now()))
 	}
 }
 
 // turn does what is due and gives the time until it must look again, a second
 // at most.
-func (b *Bank) turn(now time.Time) time.Duration {
-	b.keeper.watch(now)
+func (b *Bank) runDue(now time.Time) time.Duration {
+	b.recorder.reportHung(now)
 	wait := time.Second
 	for _, p := range b.pins {
 		if !p.mu.TryLock() {
-			p.busy(now)
+			p.noteBusy(now)
 			continue // whoever holds it wakes us when done
 		}
-		p.free()
-		if next := p.turn(now); !next.IsZero() {
+		p.noteFree()
+		if next := p.runDue(now); !next.IsZero() {
 			wait = min(wait, next.Sub(now))
 		}
 		p.mu.Unlock()
@@ -167,7 +170,7 @@ func (b *Bank) turn(now time.Time) time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-func (b *Bank) again() {
+func (b *Bank) wakeRun() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -180,18 +183,18 @@ func (b *Bank) Link(up bool) {
 	b.mu.Lock()
 	switch {
 	case up:
-		b.down = time.Time{}
-	case b.down.IsZero():
-		b.down = time.Now()
+		b.linkDownSince = time.Time{}
+	case b.linkDownSince.IsZero():
+		b.linkDownSince = time.Now()
 	}
 	b.mu.Unlock()
-	b.again()
+	b.wakeRun()
 }
 
-func (b *Bank) linkDown() (since time.Time, stopped bool) {
+func (b *Bank) linkState() (since time.Time, stopped bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.down, b.stopped
+	return b.linkDownSince, b.stopped
 }
 
 // States gives all outputs in the configuration's order. It never waits.
@@ -201,4 +204,92 @@ func (b *Bank) States() []State {
 		all = append(all, *p.state.Load())
 	}
 	return all
+}
+
+// Safe drives every line safe, now and for good: orders are refused from then
+// on. A line whose output is safe as it is stays so. It goes on after an error
+// and may be called again, also while it is under way. Outputs that are busy
+// come last, so that one that hangs keeps no other from being made safe; and
+// nothing is told before all are safe.
+func (b *Bank) Safe(cause string) error {
+	defer b.events.flushUnlessRunning()
+	return b.stopAll(func(p *pin) error {
+		safe, ok := p.c.Safe.Level()
+		if !ok || p.line == nil {
+			p.scheduled = scheduledLevel{}
+			return nil
+		}
+		if err := p.driveLevel(safe, why{cause: cause}); err != nil {
+			return &FailedError{p.c.Name, err}
+		}
+		return nil
+	})
+}
+
+// shared is a line whose handle can be copied; see board's lines on Linux.
+type handleSharer interface {
+	Handle() (*os.File, error)
+}
+
+// Handles gives a copy of the handle of every line that is at its safe level,
+// or safe as it is, for somebody else to keep open; the caller closes them. It
+// goes on after an error. Lines of a board without handles are left out, and
+// those that Store has already.
+func (b *Bank) Handles() ([]Handle, error) {
+	var handles []Handle
+	err := b.stopAll(func(p *pin) error {
+		if p.stored.Load() {
+			return nil
+		}
+		h, err := p.handleIfSafe()
+		if h.File != nil {
+			handles = append(handles, h)
+		}
+		return err
+	})
+	return handles, err
+}
+
+// Close makes every line safe where [Bank.Safe] has not, and releases them.
+// The crash record stays, for `fieldpost safe`.
+func (b *Bank) Close() error {
+	defer b.events.flushUnlessRunning()
+	return errors.Join(b.Safe(CauseStop), b.stopAll(func(p *pin) error {
+		if p.line == nil {
+			return nil
+		}
+		line := p.line
+		p.line = nil
+		p.setErr(ErrStopped)
+		if err := line.Close(); err != nil {
+			return fmt.Errorf("release output %q: %w", p.c.Name, err)
+		}
+		return nil
+	}))
+}
+
+// all stops the bank and calls fn for each pin, the busy ones last.
+func (b *Bank) stopAll(fn func(*pin) error) error {
+	b.mu.Lock()
+	if !b.stopped {
+		b.stopped = true
+		close(b.stopping)
+	}
+	b.mu.Unlock()
+	var errs []error
+	var busy []*pin
+	for _, p := range b.pins {
+		if !p.mu.TryLock() {
+			busy = append(busy, p)
+			continue
+		}
+		errs = append(errs, fn(p))
+		p.mu.Unlock()
+	}
+	for _, p := range busy {
+		p.mu.Lock()
+		errs = append(errs, fn(p))
+		p.mu.Unlock()
+	}
+	return errors.Join(errs...)
 }

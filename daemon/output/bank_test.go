@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ import (
 )
 
 // bench is a bank on a simulated board, with everything it tells written down.
-type bench struct {
+type harness struct {
 	t      *testing.T
 	board  *sim.Board
 	bank   *Bank
@@ -31,19 +32,19 @@ type bench struct {
 }
 
 // open makes a bank and runs it for as long as the bubble lives.
-func open(t *testing.T, b *sim.Board, outputs ...Config) *bench {
+func open(t *testing.T, b *sim.Board, outputs ...Config) *harness {
 	return openOn(t, b, b, "", outputs...)
 }
 
-func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ...Config) *bench {
+func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ...Config) *harness {
 	t.Helper()
 	return openWith(t, s, Options{Board: b, Outputs: outputs, Record: record})
 }
 
 // openWith makes a bank of options, and adds what a bench needs.
-func openWith(t *testing.T, s *sim.Board, o Options) *bench {
+func openWith(t *testing.T, s *sim.Board, o Options) *harness {
 	t.Helper()
-	n := &bench{t: t, board: s}
+	n := &harness{t: t, board: s}
 	n.health = health.New(func(c health.Change) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -72,7 +73,7 @@ func openWith(t *testing.T, s *sim.Board, o Options) *bench {
 }
 
 // run runs the bank; the function returned ends it and waits.
-func (n *bench) run() (stop func()) {
+func (n *harness) run() (stop func()) {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	done := make(chan error)
 	go func() { done <- n.bank.Run(ctx) }()
@@ -86,12 +87,12 @@ func (n *bench) run() (stop func()) {
 }
 
 // after lets time pass and all that is due in it happen.
-func (n *bench) after(d time.Duration) {
+func (n *harness) after(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-func (n *bench) do(name string, a Action, d time.Duration) {
+func (n *harness) do(name string, a Action, d time.Duration) {
 	n.t.Helper()
 	if _, err := n.bank.Do(Order{Output: name, Action: a, For: d, Cause: "test"}); err != nil {
 		n.t.Errorf("%s %s: %v", name, a, err)
@@ -99,7 +100,7 @@ func (n *bench) do(name string, a Action, d time.Duration) {
 }
 
 // is checks the level on the wire and in the state.
-func (n *bench) is(line string, want Level) {
+func (n *harness) wantWire(line string, want Level) {
 	n.t.Helper()
 	if high, _ := n.board.Line(line).Level(); Level(high) != want {
 		n.t.Errorf("%s is %s on the wire, want %s", line, Level(high), want)
@@ -108,7 +109,7 @@ func (n *bench) is(line string, want Level) {
 
 // told checks the events since it was last called, but for those of requests
 // and of the test's own orders.
-func (n *bench) told(want ...string) {
+func (n *harness) wantEvents(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,7 +123,7 @@ func (n *bench) told(want ...string) {
 }
 
 // toldAll checks all events since it was last called.
-func (n *bench) toldAll(want ...string) {
+func (n *harness) wantAllEvents(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -132,7 +133,7 @@ func (n *bench) toldAll(want ...string) {
 	n.events = nil
 }
 
-func (n *bench) faulted(want ...string) {
+func (n *harness) wantFaults(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,12 +161,12 @@ func TestActions(t *testing.T) {
 			if err != nil || s.Level != c.want || s.Cause != "mqtt" || s.Order != "c-81" {
 				t.Errorf("%s from %s: %+v, %v; want %s", c.a, c.from, s, err, c.want)
 			}
-			n.is("GPIO27", c.want)
+			n.wantWire("GPIO27", c.want)
 			events := []string{fmt.Sprintf("output=pump state=%s cause=initial", c.from)}
 			if c.want != c.from {
 				events = append(events, fmt.Sprintf("output=pump state=%s cause=mqtt id=c-81", c.want))
 			}
-			n.toldAll(events...)
+			n.wantAllEvents(events...)
 		})
 	}
 }
@@ -195,7 +196,7 @@ func TestInitialLevelWithoutAClick(t *testing.T) {
 		b.Line("GPIO22").SetPull(board.PullUp)
 		n := open(t, b, Config{Name: "fan", Pin: "GPIO22", ActiveLow: true}, Config{Name: "lamp", Pin: "GPIO23", Initial: InitialOn})
 		for _, line := range []string{"GPIO22", "GPIO23"} {
-			n.is(line, On) // high: off for fan, on for lamp
+			n.wantWire(line, On) // high: off for fan, on for lamp
 		}
 		if h := b.Line("GPIO22").History(); slices.ContainsFunc(h, func(c sim.Change) bool { return !c.High }) {
 			t.Errorf("the relay clicked: %+v", h)
@@ -214,26 +215,26 @@ func TestForEnds(t *testing.T) {
 		n.do("pump", ActionOn, 30*time.Second)
 		n.do("lock", ActionOff, 10*time.Second)
 		n.after(9 * time.Second)
-		n.told()
+		n.wantEvents()
 		n.after(time.Second)
-		n.told("output=lock state=on cause=for_ended")
+		n.wantEvents("output=lock state=on cause=for_ended")
 		n.do("pump", ActionOn, 30*time.Second) // replaces the first end, 20 s away
 		n.after(29 * time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.is("GPIO27", Off)
-		n.told("output=pump state=off cause=for_ended")
+		n.wantWire("GPIO27", Off)
+		n.wantEvents("output=pump state=off cause=for_ended")
 		if s := n.bank.States()[0]; s.Cause != CauseForEnded || time.Since(s.Since) != 0 {
 			t.Errorf("state %+v", s)
 		}
 		n.do("pump", ActionOn, 5*time.Second)
 		n.do("pump", ActionOn, 0) // for ever from now on
 		n.after(time.Hour)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.do("pump", ActionOff, time.Second) // safe already: nothing to end
 		n.after(time.Hour)
-		n.is("GPIO27", Off)
-		n.told()
+		n.wantWire("GPIO27", Off)
+		n.wantEvents()
 	})
 }
 
@@ -243,14 +244,14 @@ func TestPulse(t *testing.T) {
 		defer n.run()()
 		n.do("pump", ActionPulse, 0)
 		n.after(DefaultPulse - time.Millisecond)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Millisecond)
-		n.is("GPIO27", Off)
+		n.wantWire("GPIO27", Off)
 		n.do("pump", ActionPulse, 3*time.Second)
 		n.after(2 * time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.told("output=pump state=off cause=pulse_ended", "output=pump state=off cause=pulse_ended")
+		n.wantEvents("output=pump state=off cause=pulse_ended", "output=pump state=off cause=pulse_ended")
 	})
 }
 
@@ -263,21 +264,21 @@ func TestMaxOn(t *testing.T) {
 		n.after(40 * time.Second)
 		n.do("pump", ActionOn, time.Hour) // does not begin a new minute
 		n.after(19 * time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.is("GPIO27", Off)
-		n.told("output=pump state=off cause=max_on")
+		n.wantWire("GPIO27", Off)
+		n.wantEvents("output=pump state=off cause=max_on")
 		n.do("pump", ActionOn, 0)
 		n.after(59 * time.Second)
 		n.do("pump", ActionOff, 0)
 		n.do("pump", ActionToggle, 0) // off in between: a new minute
 		n.after(59 * time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.is("GPIO27", Off)
-		n.told("output=pump state=off cause=max_on")
+		n.wantWire("GPIO27", Off)
+		n.wantEvents("output=pump state=off cause=max_on")
 		n.after(time.Hour)
-		n.told()
+		n.wantEvents()
 	})
 }
 
@@ -297,21 +298,21 @@ func TestLinkLost(t *testing.T) {
 		n.after(30 * time.Second)
 		n.bank.Link(true) // just in time
 		n.after(time.Hour)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.bank.Link(false)
 		n.after(5*time.Minute - time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.is("GPIO27", Off)
-		n.is("GPIO5", On) // has no safe_after
-		n.told("output=pump state=off cause=link_lost")
+		n.wantWire("GPIO27", Off)
+		n.wantWire("GPIO5", On) // has no safe_after
+		n.wantEvents("output=pump state=off cause=link_lost")
 
 		// An order now comes from somebody on the spot.
 		n.do("pump", ActionOn, 0)
 		n.after(5*time.Minute - time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.told("output=pump state=off cause=link_lost")
+		n.wantEvents("output=pump state=off cause=link_lost")
 	})
 }
 
@@ -322,10 +323,10 @@ func TestLinkNeverUp(t *testing.T) {
 		n := open(t, sim.New(), c)
 		defer n.run()()
 		n.after(59 * time.Second)
-		n.is("GPIO27", On)
+		n.wantWire("GPIO27", On)
 		n.after(time.Second)
-		n.is("GPIO27", Off)
-		n.told("output=pump state=off cause=link_lost")
+		n.wantWire("GPIO27", Off)
+		n.wantEvents("output=pump state=off cause=link_lost")
 	})
 }
 
@@ -341,4 +342,88 @@ func initialAt(l Level) Initial {
 		return InitialOn
 	}
 	return InitialOff
+}
+
+func TestRefusedOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, sim.New(), pump)
+		if _, err := n.bank.Do(Order{Output: "pumpe", Action: ActionOn}); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), `"pumpe"`) {
+			t.Errorf("unknown output: %v", err)
+		}
+		if _, err := n.bank.Do(Order{Output: "pump", Action: "blink"}); !errors.Is(err, ErrAction) {
+			t.Errorf("unknown action: %v", err)
+		}
+		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, For: -time.Second}); err == nil {
+			t.Error("negative duration was accepted")
+		}
+		for a, want := range map[Action]bool{ActionOn: true, ActionOff: false, ActionToggle: true} {
+			if e, ok := n.bank.Energises("pump", a); e != want || !ok {
+				t.Errorf("%s energises the pump: %v, %v", a, e, ok)
+			}
+		}
+		if _, ok := n.bank.Energises("pumpe", ActionOff); ok {
+			t.Error("an output that is not there exists")
+		}
+		n.wantWire("GPIO27", Off)
+	})
+}
+
+func TestSafeIsForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		b.KeepOnRelease(true)
+		b.Line("GPIO6").Fail(nil)
+		n := open(t, b, pump, Config{Name: "valve", Pin: "GPIO6"}, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
+		stop := n.run()
+		for _, name := range []string{"pump", "valve", "lock"} {
+			n.do(name, ActionToggle, time.Minute)
+		}
+		b.Line("GPIO6").Fail(syscall.EIO)
+		err := n.bank.Safe(CauseStop)
+		var failed *FailedError
+		if !errors.As(err, &failed) || failed.Output != "valve" || !errors.Is(err, syscall.EIO) {
+			t.Errorf("Safe: %v, want the valve's failure", err)
+		}
+		n.wantWire("GPIO27", Off)
+		n.wantWire("GPIO5", On)
+		n.wantEvents("output=pump state=off cause=stop", "output=lock state=on cause=stop")
+		for _, a := range []Action{ActionOn, ActionOff} {
+			if _, err := n.bank.Do(Order{Output: "pump", Action: a}); !errors.Is(err, ErrStopped) {
+				t.Errorf("%s after the stop: %v", a, err)
+			}
+		}
+		b.Line("GPIO6").Fail(nil)
+		n.after(2 * time.Second)
+		n.wantEvents("output=valve state=off cause=stop")
+		if err := n.bank.Safe(CauseStop); err != nil {
+			t.Errorf("again: %v", err)
+		}
+		stop()
+		if err := errors.Join(n.bank.Close(), n.bank.Close()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		n.wantWire("GPIO27", Off)
+		n.wantWire("GPIO5", On)
+		n.wantEvents()
+		if high, driven := b.Line("GPIO5").Level(); !high || !driven {
+			t.Error("the lock did not keep its level")
+		}
+	})
+}
+
+func TestCloseMakesSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		b.KeepOnRelease(true)
+		n := open(t, b, pump)
+		n.do("pump", ActionOn, 0)
+		if err := n.bank.Close(); err != nil {
+			t.Fatal(err)
+		}
+		n.wantWire("GPIO27", Off)
+		n.wantEvents("output=pump state=off cause=stop")
+		if s := n.bank.States()[0]; !errors.Is(s.Err, ErrStopped) {
+			t.Errorf("state %+v", s)
+		}
+	})
 }

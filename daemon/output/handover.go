@@ -33,7 +33,7 @@ type Inheritance struct {
 
 // taker is a board that can make an output of a held line, without releasing
 // it. The output owns the file from then on; with an error the caller does.
-type taker interface {
+type lineTaker interface {
 	Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error)
 }
 
@@ -124,7 +124,7 @@ func (h *Held) Close() error {
 
 // unstore has systemd close its copies, while ours keep the lines driven. One
 // that fails is tried again when its line is claimed.
-func (h *Held) unstore() {
+func (h *Held) unstoreAll() {
 	if h == nil {
 		return
 	}
@@ -132,12 +132,12 @@ func (h *Held) unstore() {
 	keys := slices.Collect(maps.Keys(h.lines))
 	h.mu.Unlock()
 	for _, key := range keys {
-		_ = h.forget(key) // claim meets the same error again and reports it
+		_ = h.unstoreLine(key) // claim meets the same error again and reports it
 	}
 }
 
 // stored tells whether systemd has a copy of a line's handle yet, and why.
-func (h *Held) stored(key string) (bool, error) {
+func (h *Held) isStored(key string) (bool, error) {
 	if h == nil {
 		return false, nil
 	}
@@ -152,7 +152,7 @@ func (h *Held) stored(key string) (bool, error) {
 
 // forget has systemd close its copy of a line's handle, if it has one. It waits
 // for systemd.
-func (h *Held) forget(key string) error {
+func (h *Held) unstoreLine(key string) error {
 	if h == nil {
 		return nil
 	}
@@ -174,7 +174,7 @@ func (h *Held) forget(key string) error {
 }
 
 // take gives the line of that key, which is the caller's then.
-func (h *Held) take(key string) *heldLine {
+func (h *Held) removeLine(key string) *heldLine {
 	if h == nil {
 		return nil
 	}
@@ -194,19 +194,19 @@ var errStored = errors.New("systemd still has a copy of its handle")
 func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait bool) (board.Output, error) {
 	key, patience := lineKey(id), time.Duration(0)
 	if wait {
-		if err := h.forget(key); err != nil {
+		if err := h.unstoreLine(key); err != nil {
 			return nil, err
 		}
 		patience = storePatience
 	}
-	if still, err := h.stored(key); still {
+	if still, err := h.isStored(key); still {
 		return nil, cmp.Or(err, errStored)
 	}
-	held := h.take(key)
+	held := h.removeLine(key)
 	if held == nil {
 		return b.Output(c)
 	}
-	if t, ok := b.(taker); ok {
+	if t, ok := b.(lineTaker); ok {
 		if line, err := t.Take(held.file, id, c); err == nil {
 			return line, nil
 		} // a handle that has died; a new request shows whether the line has
@@ -225,7 +225,7 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait 
 }
 
 // rest releases the lines that are held and not among keep.
-func (h *Held) rest(keep []string) error {
+func (h *Held) releaseExcept(keep []string) error {
 	if h == nil {
 		return nil
 	}
@@ -237,8 +237,8 @@ func (h *Held) rest(keep []string) error {
 		if slices.Contains(keep, key) {
 			continue
 		}
-		err := h.forget(key)
-		errs = append(errs, err, h.take(key).file.Close())
+		err := h.unstoreLine(key)
+		errs = append(errs, err, h.removeLine(key).file.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -19,7 +19,7 @@ import (
 
 // successor is a start of the daemon after a crash, on a kernel that knows
 // who holds which line: files of handles, ours and systemd's copies.
-type successor struct {
+type nextRun struct {
 	t     *testing.T
 	sim   *sim.Board
 	steps []string            // what was done, in order
@@ -29,12 +29,12 @@ type successor struct {
 	deaf  error               // what Remove fails with
 }
 
-func newSuccessor(t *testing.T) *successor {
-	return &successor{t: t, sim: sim.New(), ours: map[string]*os.File{}, store: map[string]string{}, slow: map[string]bool{}}
+func newNextRun(t *testing.T) *nextRun {
+	return &nextRun{t: t, sim: sim.New(), ours: map[string]*os.File{}, store: map[string]string{}, slow: map[string]bool{}}
 }
 
 // inherit makes systemd pass on a handle on the line.
-func (s *successor) inherit(output, line string) (name string, f *os.File) {
+func (s *nextRun) inherit(output, line string) (name string, f *os.File) {
 	id := s.sim.Line(line).ID()
 	name = Handle{Line: Line{Output: output, Label: id.Label, Offset: id.Offset}}.Name()
 	s.ours[line], s.store[name] = openFile(s.t, line), line
@@ -42,7 +42,7 @@ func (s *successor) inherit(output, line string) (name string, f *os.File) {
 	return name, s.ours[line]
 }
 
-func (s *successor) hold(c board.OutputConfig) (*os.File, error) {
+func (s *nextRun) hold(c board.OutputConfig) (*os.File, error) {
 	id, err := s.sim.Find(c.Line)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (s *successor) hold(c board.OutputConfig) (*os.File, error) {
 	return s.ours[id.Name], nil
 }
 
-func (s *successor) adopt(f *os.File, active bool) error {
+func (s *nextRun) adopt(f *os.File, active bool) error {
 	for line, ours := range s.ours {
 		if ours == f {
 			s.steps = append(s.steps, "adopt "+line+" "+Level(active).String())
@@ -63,7 +63,7 @@ func (s *successor) adopt(f *os.File, active bool) error {
 	return errors.New("adopted what is no handle of ours")
 }
 
-func (s *successor) removeHandle(name string) error {
+func (s *nextRun) removeHandle(name string) error {
 	if s.deaf != nil {
 		return s.deaf
 	}
@@ -77,7 +77,7 @@ func (s *successor) removeHandle(name string) error {
 }
 
 // Output frees lines that nobody has a handle on any more, as the kernel does.
-func (s *successor) Output(c board.OutputConfig) (board.Output, error) {
+func (s *nextRun) Output(c board.OutputConfig) (board.Output, error) {
 	id, err := s.sim.Find(c.Line)
 	if err != nil {
 		return nil, err
@@ -98,21 +98,21 @@ func values(m map[string]string) (vs []string) {
 }
 
 // asBoard makes the successor's Output the board's.
-type asBoard struct {
+type successorBoard struct {
 	*sim.Board
-	s *successor
+	s *nextRun
 }
 
-func (b asBoard) Output(c board.OutputConfig) (board.Output, error) { return b.s.Output(c) }
+func (b successorBoard) Output(c board.OutputConfig) (board.Output, error) { return b.s.Output(c) }
 
 // taking is a board that can make outputs of handles.
-type taking struct {
-	asBoard
+type takingBoard struct {
+	successorBoard
 	fails error
 	saw   func(board.OutputConfig) // may be nil
 }
 
-func (b taking) Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error) {
+func (b takingBoard) Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error) {
 	if b.fails != nil {
 		return nil, b.fails
 	}
@@ -128,7 +128,7 @@ func (b taking) Take(f *os.File, id board.LineID, c board.OutputConfig) (board.O
 }
 
 // takeOver takes over, with no error.
-func (s *successor) takeOver(record string, handles map[string]*os.File) *Held {
+func (s *nextRun) takeOver(record string, handles map[string]*os.File) *Held {
 	h, err := TakeOver(Inheritance{Record: record, Handles: handles, Hold: s.hold, Adopt: s.adopt, Remove: s.removeHandle})
 	if err != nil {
 		s.t.Error(err)
@@ -136,11 +136,11 @@ func (s *successor) takeOver(record string, handles map[string]*os.File) *Held {
 	return h
 }
 
-func (s *successor) open(h *Held, record string, outputs ...Config) (*Bank, *health.Health) {
-	return s.openOn(asBoard{s.sim, s}, h, record, outputs...)
+func (s *nextRun) open(h *Held, record string, outputs ...Config) (*Bank, *health.Health) {
+	return s.openOn(successorBoard{s.sim, s}, h, record, outputs...)
 }
 
-func (s *successor) openOn(b board.Board, h *Held, record string, outputs ...Config) (*Bank, *health.Health) {
+func (s *nextRun) openOn(b board.Board, h *Held, record string, outputs ...Config) (*Bank, *health.Health) {
 	hl := health.New(func(c health.Change) {
 		if c.Raised {
 			s.steps = append(s.steps, "fault "+c.Subject+" "+string(c.Fault.Code))
@@ -149,7 +149,7 @@ func (s *successor) openOn(b board.Board, h *Held, record string, outputs ...Con
 	return Open(Options{Board: b, Outputs: outputs, Record: record, Held: h, Clock: clock.Fake(), Health: hl}), hl
 }
 
-func (s *successor) did(want ...string) {
+func (s *nextRun) wantSteps(want ...string) {
 	s.t.Helper()
 	if !slices.Equal(s.steps, want) {
 		s.t.Errorf("steps\n%q, want\n%q", s.steps, want)
@@ -163,7 +163,7 @@ func simLine(output string, offset int, safe Safe) Line {
 
 func TestTakeOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSuccessor(t)
+		s := newNextRun(t)
 		record := filepath.Join(t.TempDir(), "outputs")
 		// The pump's handle came through systemd, the lock's did not.
 		if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff), simLine("lock", 5, SafeOn)}); err != nil {
@@ -172,10 +172,10 @@ func TestTakeOver(t *testing.T) {
 		name, f := s.inherit("pump", "GPIO27")
 		other := openFile(t, "not a line")
 		held := s.takeOver(record, map[string]*os.File{name: f, "api.socket": other})
-		s.did("adopt GPIO27 off", "hold GPIO5 on")
+		s.wantSteps("adopt GPIO27 off", "hold GPIO5 on")
 
 		bank, h := s.open(held, record, pump, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
-		s.did("remove GPIO27", "request GPIO27", "request GPIO5")
+		s.wantSteps("remove GPIO27", "request GPIO27", "request GPIO5")
 		if all := h.Current(); len(all) != 0 {
 			t.Errorf("faults %v", all)
 		}
@@ -201,7 +201,7 @@ func TestTakeOverWithoutRelease(t *testing.T) {
 		{syscall.ENODEV, []string{"adopt GPIO27 off", "remove GPIO27", "request GPIO27"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newSuccessor(t)
+			s := newNextRun(t)
 			record := filepath.Join(t.TempDir(), "outputs")
 			if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff)}); err != nil {
 				t.Fatal(err)
@@ -209,8 +209,8 @@ func TestTakeOverWithoutRelease(t *testing.T) {
 			name, f := s.inherit("pump", "GPIO27")
 			on := pump
 			on.Initial = InitialOn
-			bank, h := s.openOn(taking{asBoard: asBoard{s.sim, s}, fails: c.fails}, s.takeOver(record, map[string]*os.File{name: f}), record, on)
-			s.did(c.want...)
+			bank, h := s.openOn(takingBoard{successorBoard: successorBoard{s.sim, s}, fails: c.fails}, s.takeOver(record, map[string]*os.File{name: f}), record, on)
+			s.wantSteps(c.want...)
 			if isOpen(f) != (c.fails == nil) {
 				t.Errorf("the handle is open: %v", isOpen(f))
 			}
@@ -224,7 +224,7 @@ func TestTakeOverWithoutRelease(t *testing.T) {
 // systemd closes its copy a little after it has said so.
 func TestTakeOverWaitsForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSuccessor(t)
+		s := newNextRun(t)
 		record := filepath.Join(t.TempDir(), "outputs")
 		if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff)}); err != nil {
 			t.Fatal(err)
@@ -232,7 +232,7 @@ func TestTakeOverWaitsForTheStore(t *testing.T) {
 		name, f := s.inherit("pump", "GPIO27")
 		s.slow["GPIO27"] = true
 		_, h := s.open(s.takeOver(record, map[string]*os.File{name: f}), record, pump)
-		s.did("adopt GPIO27 off", "remove GPIO27", "request GPIO27", "request GPIO27")
+		s.wantSteps("adopt GPIO27 off", "remove GPIO27", "request GPIO27", "request GPIO27")
 		if all := h.Current(); len(all) != 0 {
 			t.Errorf("faults %v", all)
 		}
@@ -242,7 +242,7 @@ func TestTakeOverWaitsForTheStore(t *testing.T) {
 // Held by somebody else after all: no start waits for that for long.
 func TestTakeOverDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSuccessor(t)
+		s := newNextRun(t)
 		name, f := s.inherit("pump", "GPIO27")
 		held := s.takeOver(filepath.Join(t.TempDir(), "none"), map[string]*os.File{name: f})
 		s.store["another copy"] = "GPIO27"
@@ -261,16 +261,16 @@ func TestTakeOverDoesNotWaitForEver(t *testing.T) {
 // is lost is known by its handle's name.
 func TestTakeOverOfWhatIsNotConfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSuccessor(t)
+		s := newNextRun(t)
 		record := filepath.Join(t.TempDir(), "outputs")
 		lost, f := s.inherit("pump", "GPIO27")
 		if err := writeRecord(record, []Line{simLine("old", 6, SafeOff)}); err != nil {
 			t.Fatal(err)
 		}
 		held := s.takeOver(record, map[string]*os.File{lost: f})
-		s.did("hold GPIO6 off")
+		s.wantSteps("hold GPIO6 off")
 		s.open(held, record, pump)
-		s.did("remove GPIO27", "request GPIO27")
+		s.wantSteps("remove GPIO27", "request GPIO27")
 		if isOpen(s.ours["GPIO6"]) || len(held.lines) != 0 {
 			t.Error("the old line is still held")
 		}
@@ -284,20 +284,20 @@ func TestTakeOverOfWhatIsNotConfigured(t *testing.T) {
 // safe, it is a fault, and it is tried again.
 func TestTakeOverFromDeafSystemd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSuccessor(t)
+		s := newNextRun(t)
 		name, f := s.inherit("pump", "GPIO27")
 		held := s.takeOver(filepath.Join(t.TempDir(), "none"), map[string]*os.File{name: f})
 		s.deaf = errors.New("no sign of systemd")
 		bank, _ := s.open(held, "", pump)
-		s.did("fault pump output_failed")
+		s.wantSteps("fault pump output_failed")
 		if !isOpen(f) {
 			t.Error("the handle was closed, though its line could not be claimed")
 		}
 		s.deaf = nil
-		n := &bench{t: t, board: s.sim, bank: bank}
+		n := &harness{t: t, board: s.sim, bank: bank}
 		defer n.run()()
 		n.after(retryMost)
-		s.did("remove GPIO27", "request GPIO27")
+		s.wantSteps("remove GPIO27", "request GPIO27")
 		n.do("pump", ActionOn, 0)
 	})
 }

@@ -26,7 +26,7 @@ func (e *InterlockError) Error() string {
 // right, and no output ever waits for the lock of another.
 
 // interlock makes peers of the outputs that one of them names.
-func (b *Bank) interlock() {
+func (b *Bank) connectInterlocks() {
 	for _, p := range b.pins {
 		for _, name := range p.c.Interlock {
 			if q := b.byName[name]; q != nil && q != p {
@@ -37,21 +37,21 @@ func (b *Bank) interlock() {
 }
 
 // claim takes the right to be away from the safe level, if no peer may be.
-func (b *Bank) claim(p *pin) error {
-	b.rights.Lock()
-	defer b.rights.Unlock()
+func (b *Bank) claimEnergised(p *pin) error {
+	b.energisedMu.Lock()
+	defer b.energisedMu.Unlock()
 	for _, q := range p.peers {
-		if q.away {
+		if q.energised {
 			return &InterlockError{p.c.Name, q.c.Name, q.state.Load().Err == nil}
 		}
 	}
-	p.away = true
+	p.energised = true
 	return nil
 }
 
 // whereabouts notes whether an output may be away from its safe level.
-func (b *Bank) whereabouts(p *pin, away bool) {
-	b.rights.Lock()
-	defer b.rights.Unlock()
-	p.away = away
+func (b *Bank) setEnergised(p *pin, away bool) {
+	b.energisedMu.Lock()
+	defer b.energisedMu.Unlock()
+	p.energised = away
 }

@@ -18,7 +18,7 @@ func blind() (up, down Config) {
 	return Config{Name: "up", Pin: "GPIO5", Interlock: []string{"down"}}, Config{Name: "down", Pin: "GPIO6"}
 }
 
-func (n *bench) locked(name string, by string, known bool) {
+func (n *harness) wantInterlocked(name string, by string, known bool) {
 	n.t.Helper()
 	var locked *InterlockError
 	if _, err := n.bank.Do(Order{Output: name, Action: ActionOn}); !errors.As(err, &locked) || locked.Other != by || locked.Known != known {
@@ -43,7 +43,7 @@ func TestInterlock(t *testing.T) {
 		n.do("up", ActionOn, time.Minute) // it is
 		n.after(time.Minute)
 		n.do("down", ActionOn, 0)
-		n.locked("up", "down", true)
+		n.wantInterlocked("up", "down", true)
 		n.do("down", ActionOff, 0)
 		n.do("up", ActionPulse, 0)
 		n.after(DefaultPulse)
@@ -99,7 +99,7 @@ func TestInterlockWithTheUnknown(t *testing.T) {
 		s.Line("GPIO6").Hold("gpio-keys")
 		n := open(t, s, up, down)
 		defer n.run()()
-		n.locked("up", "down", false)
+		n.wantInterlocked("up", "down", false)
 		s.Line("GPIO6").Hold("")
 		n.after(retryMost)
 		n.do("up", ActionOn, 0)
@@ -108,26 +108,26 @@ func TestInterlockWithTheUnknown(t *testing.T) {
 		if _, err := n.bank.Do(Order{Output: "down", Action: ActionOff}); !errors.Is(err, syscall.EIO) {
 			t.Errorf("error %v", err)
 		}
-		n.locked("up", "down", false)
+		n.wantInterlocked("up", "down", false)
 		s.Line("GPIO6").Fail(nil)
 		n.after(retryFirst)
 		n.do("up", ActionOn, 0)
-		n.is("GPIO5", On)
+		n.wantWire("GPIO5", On)
 	})
 }
 
 func TestInterlockWithAHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up, down := blind()
-		h := &hanging{Board: sim.New(), line: "GPIO6", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := &hangingBoard{Board: sim.New(), line: "GPIO6", entered: make(chan struct{}, 9), release: make(chan struct{})}
 		n := openOn(t, h.Board, h, "", up, down)
-		done := n.ordered(Order{Output: "down", Action: ActionOn})
-		n.locked("up", "down", true)
+		done := n.orderAsync(Order{Output: "down", Action: ActionOn})
+		n.wantInterlocked("up", "down", true)
 		close(h.release)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		n.is("GPIO5", Off)
+		n.wantWire("GPIO5", Off)
 	})
 }
 
@@ -142,7 +142,7 @@ func TestInterlockAtTheStart(t *testing.T) {
 				s.Line("GPIO6").Drive(true)
 				up, down := blind()
 				up.Initial, down.Initial = initial, initial
-				j := &paper{entries: []string{`{"output":"up","level":"on"}`, `{"output":"down","level":"on"}`}}
+				j := &memJournal{entries: []string{`{"output":"up","level":"on"}`, `{"output":"down","level":"on"}`}}
 				n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{up, down}})
 				defer n.run()()
 				n.after(time.Second)
@@ -156,7 +156,7 @@ func TestInterlockAtTheStart(t *testing.T) {
 					n.do(name, ActionOff, 0)
 				}
 				n.do("up", ActionOn, 0)
-				n.locked("down", "up", true)
+				n.wantInterlocked("down", "up", true)
 			})
 		})
 	}
@@ -173,8 +173,8 @@ func TestInterlockedInitialLevel(t *testing.T) {
 				outputs = []Config{down, up}
 			}
 			n := open(t, sim.New(), outputs...)
-			n.is("GPIO5", On)
-			n.locked("down", "up", true)
+			n.wantWire("GPIO5", On)
+			n.wantInterlocked("down", "up", true)
 		})
 	}
 }

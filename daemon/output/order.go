@@ -69,8 +69,8 @@ func (b *Bank) Do(o Order) (State, error) {
 	}
 	for waited := false; ; waited = true {
 		a := p.attempt(o, waited)
-		b.again()
-		b.tells.tell()
+		b.wakeRun()
+		b.events.flush()
 		if a.wait == 0 {
 			return a.state, a.err
 		}
@@ -107,68 +107,68 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 	}
 	defer p.mu.Unlock()
 	if waited {
-		p.waiting--
+		p.waitingOrders--
 	}
-	_, stopped := p.b.linkDown()
+	_, stopped := p.b.linkState()
 	if stopped && !waited {
 		return attempt{state: *p.state.Load(), err: ErrStopped}
 	}
-	level := o.Action.target(p.state.Load().Level, p.rest())
+	level := o.Action.target(p.state.Load().Level, p.restLevel())
 	if !stopped && p.line != nil && level != p.state.Load().Level && !o.Action.Energises(p.c.Safe) {
-		if wait := p.left(time.Now()); wait > 0 {
-			p.waiting++
-			return attempt{wait: wait, changed: p.changes(), frees: p.waiting <= mostWaiting}
+		if wait := p.minimumLeft(time.Now()); wait > 0 {
+			p.waitingOrders++
+			return attempt{wait: wait, changed: p.levelChange(), frees: p.waitingOrders <= mostWaiting}
 		}
 	}
-	err := p.order(o, level)
+	err := p.execute(o, level)
 	return attempt{state: *p.state.Load(), err: err}
 }
 
 // may says whether an order that energises may act now. It is asked when
 // nothing stands between the order and the line any more.
-func (p *pin) may(o Order, level Level) error {
+func (p *pin) checkEnergise(o Order, level Level) error {
 	now := time.Now()
 	if !o.Expires.IsZero() && !now.Before(o.Expires) {
 		return fmt.Errorf("drive output %q: %w", o.Output, ErrExpired)
 	}
 	has := p.state.Load().Level
-	if left := p.left(now); level != has && left > 0 {
+	if left := p.minimumLeft(now); level != has && left > 0 {
 		return &TooSoonError{p.c.Name, has, left}
 	}
-	if p.waiting > 0 {
+	if p.waitingOrders > 0 {
 		return &TooSoonError{p.c.Name, has, 0}
 	}
 	if safe, ok := p.c.Safe.Level(); ok && level == safe {
 		return nil
 	}
-	return p.b.claim(p)
+	return p.b.claimEnergised(p)
 }
 
 // order carries out an order now, if it may.
-func (p *pin) order(o Order, level Level) error {
+func (p *pin) execute(o Order, level Level) error {
 	if p.line == nil {
 		return &FailedError{o.Output, p.state.Load().Err}
 	}
 	if o.Action.Energises(p.c.Safe) {
-		if err := p.may(o, level); err != nil {
+		if err := p.checkEnergise(o, level); err != nil {
 			return err
 		}
 	}
-	before, next := p.state.Load().Level, p.endOf(o, level)
-	if err := p.set(level, o.why()); err != nil {
-		p.failed(level, before, why{CauseFailed, o.ID}, err)
+	before, next := p.state.Load().Level, p.scheduledAfter(o, level)
+	if err := p.setLevel(level, o.why()); err != nil {
+		p.driveFailed(level, before, why{CauseFailed, o.ID}, err)
 		return &FailedError{o.Output, err}
 	}
-	p.ordered, p.next = time.Now(), end{}
+	p.lastOrder, p.scheduled = time.Now(), scheduledLevel{}
 	if next.level != level {
-		next.at = p.ordered.Add(next.after)
-		p.next = next
+		next.at = p.lastOrder.Add(next.after)
+		p.scheduled = next
 	}
 	return nil
 }
 
 // end is what becomes of a line when a time is over.
-type end struct {
+type scheduledLevel struct {
 	at    time.Time // zero is never
 	after time.Duration
 	level Level
@@ -177,8 +177,8 @@ type end struct {
 
 // endOf is the end that an order sets; its level is the order's own where it
 // sets none.
-func (p *pin) endOf(o Order, level Level) end {
-	e := end{after: o.For, level: p.rest(), why: why{CauseForEnded, o.ID}}
+func (p *pin) scheduledAfter(o Order, level Level) scheduledLevel {
+	e := scheduledLevel{after: o.For, level: p.restLevel(), why: why{CauseForEnded, o.ID}}
 	_, has := p.c.Safe.Level()
 	switch {
 	case o.Action == ActionPulse:
@@ -197,12 +197,12 @@ func (p *pin) endOf(o Order, level Level) end {
 
 // rest is the level to which the output goes back: the safe one, or without
 // one the level that it has when no pulse is under way.
-func (p *pin) rest() Level {
+func (p *pin) restLevel() Level {
 	if safe, ok := p.c.Safe.Level(); ok {
 		return safe
 	}
-	if p.next.why.cause == CausePulse {
-		return p.next.level
+	if p.scheduled.why.cause == CausePulse {
+		return p.scheduled.level
 	}
 	return p.state.Load().Level
 }
@@ -215,4 +215,46 @@ func (b *Bank) Energises(output string, a Action) (energises, ok bool) {
 		return false, false
 	}
 	return a.Energises(p.c.Safe), true
+}
+
+// TooSoonError says that an output has to keep its level for a while yet.
+type TooSoonError struct {
+	Output string
+	Level  Level         // which it has
+	Left   time.Duration // for how long yet; 0 where an order to the safe level waits for min_on or min_off
+}
+
+// Error says which level, for how long and why.
+func (e *TooSoonError) Error() string {
+	why := "min_off"
+	if e.Level == On {
+		why = "min_on"
+	}
+	if e.Left == 0 {
+		return fmt.Sprintf("output %q stays %s until its %s is over, and then goes to its safe level by an order that waits", e.Output, e.Level, why)
+	}
+	left := (e.Left + time.Second - 1).Truncate(time.Second) // when it is over for sure
+	return fmt.Sprintf("output %q stays %s for another %s, by its %s", e.Output, e.Level, left, why)
+}
+
+// minimum is the shortest the output stays at a level.
+func (p *pin) minimum(l Level) time.Duration {
+	if l == On {
+		return p.c.MinOn
+	}
+	return p.c.MinOff
+}
+
+// left is how long the output has to keep its level yet.
+func (p *pin) minimumLeft(now time.Time) time.Duration {
+	return max(0, p.changedAt.Add(p.minimum(p.state.Load().Level)).Sub(now))
+}
+
+// changes gives a channel that is closed when the output changes its level.
+// An order that waits for that holds nothing else.
+func (p *pin) levelChange() <-chan struct{} {
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
 }

@@ -52,7 +52,7 @@ func TestOrderExpiresWhileItWaits(t *testing.T) {
 				if err := <-second; !errors.Is(err, c.want) {
 					t.Errorf("%v, want %v", err, c.want)
 				}
-				n.is("GPIO27", c.want == nil)
+				n.wantWire("GPIO27", c.want == nil)
 			})
 		})
 	}

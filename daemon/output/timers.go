@@ -12,86 +12,86 @@ const hungAfter = 5 * time.Second
 
 // busy notes that somebody else's call on the line is under way. One that does
 // not return is told: no timer of this output can act meanwhile.
-func (p *pin) busy(now time.Time) {
+func (p *pin) noteBusy(now time.Time) {
 	switch {
 	case p.busySince.IsZero():
 		p.busySince = now
-	case now.Sub(p.busySince) >= hungAfter && !p.hung:
-		p.hung = true
+	case now.Sub(p.busySince) >= hungAfter && !p.hungReported:
+		p.hungReported = true
 		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(p.busySince).Round(time.Second)))
 	}
 }
 
 // free notes that no such call is under way any more; the caller holds mu.
-func (p *pin) free() {
+func (p *pin) noteFree() {
 	p.busySince = time.Time{}
-	if p.hung && p.state.Load().Err == nil {
+	if p.hungReported && p.state.Load().Err == nil {
 		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
 	}
-	p.hung = false
+	p.hungReported = false
 }
 
 // turn does what is due now and gives when the next thing is; zero is never.
-func (p *pin) turn(now time.Time) time.Time {
-	_, stopped := p.b.linkDown()
+func (p *pin) runDue(now time.Time) time.Time {
+	_, stopped := p.b.linkState()
 	if p.line == nil {
 		switch {
 		case stopped:
 			return time.Time{}
-		case now.Before(p.again) && (p.asked.IsZero() || p.waits.Load()):
-			return p.again
+		case now.Before(p.retryAt) && (p.awaitsRecordSince.IsZero() || p.awaitsRecord.Load()):
+			return p.retryAt
 		}
-		if p.request(now); p.line == nil {
-			return p.again
+		if p.requestLine(now); p.line == nil {
+			return p.retryAt
 		}
 	}
-	do := p.due()
+	do := p.nextDue()
 	if do.at.IsZero() || now.Before(do.at) {
 		return do.at
 	}
 	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // and no second try of that
-		p.trip()
+		p.countTrip()
 	}
-	if p.act(now, do) != nil {
-		return p.again
+	if p.actDue(now, do) != nil {
+		return p.retryAt
 	}
-	return p.due().at
+	return p.nextDue().at
 }
 
 // act does what is due. An initial level that had to wait is not given when
 // another output forbids it by now, or the link was down for too long.
-func (p *pin) act(now time.Time, do end) error {
+func (p *pin) actDue(now time.Time, do scheduledLevel) error {
 	if safe, ok := p.c.Safe.Level(); ok && do.level != safe {
 		if lost := p.linkLostAt(do.level); !lost.IsZero() && !now.Before(lost) {
-			p.next = end{}
+			p.scheduled = scheduledLevel{}
 			return nil
 		}
-		if err := p.b.claim(p); err != nil {
-			p.next = end{}
-			p.notBegun(do.level, err)
+		if err := p.b.claimEnergised(p); err != nil {
+			p.scheduled = scheduledLevel{}
+			p.warnNotInitial(do.level, err)
 			return nil
 		}
 	}
-	return p.drive(do.level, do.why)
+	return p.driveLevel(do.level, do.why)
 }
 
 // due gives what the pin's timers ask for next.
-func (p *pin) due() (do end) {
+func (p *pin) nextDue() (do scheduledLevel) {
 	first := func(at time.Time, l Level, w why) {
 		if !at.IsZero() && (do.at.IsZero() || at.Before(do.at)) {
-			do = end{at: at, level: l, why: w}
+			do = scheduledLevel{at: at, level: l, why: w}
 		}
 	}
 	if p.owed.why.cause != "" {
-		return end{at: p.again, level: p.owed.level, why: p.owed.why}
+		return scheduledLevel{at: p.retryAt, level: p.owed.level, why: p.owed.why}
 	}
 	has := p.state.Load().Level
-	if !p.next.at.IsZero() {
-		at := p.next.at
-		if least := p.moved.Add(p.minimum(has)); p.next.level != has && at.Before(least) {
+	if !p.scheduled.at.IsZero() {
+		at := p.scheduled.at
+		if least := p.changedAt.Add(p.minimum(has)); p.scheduled.level != has && at.Before(least) {
 			at = least
 		}
-		first(at, p.next.level, p.next.why)
+		first(at, p.scheduled.level, p.scheduled.why)
 	}
 	if p.c.MaxOn > 0 && !p.onSince.IsZero() {
 		first(p.onSince.Add(p.c.MaxOn), Off, why{cause: CauseMaxOn})
@@ -111,14 +111,14 @@ func (p *pin) refreshLostAt(level Level) time.Time {
 		return time.Time{}
 	}
 	last := p.state.Load().Since
-	if p.ordered.After(last) {
-		last = p.ordered
+	if p.lastOrder.After(last) {
+		last = p.lastOrder
 	}
 	return last.Add(p.c.Refresh)
 }
 
 // trip counts that the output is made safe for want of an order.
-func (p *pin) trip() {
+func (p *pin) countTrip() {
 	s := *p.state.Load()
 	s.Trips++
 	p.state.Store(&s)
@@ -128,13 +128,13 @@ func (p *pin) trip() {
 // link; zero is never. An order given while the link is down comes from
 // somebody on the spot: from then on it has safe_after once more.
 func (p *pin) linkLostAt(level Level) time.Time {
-	down, _ := p.b.linkDown()
+	down, _ := p.b.linkState()
 	safe, ok := p.c.Safe.Level()
 	if p.c.SafeAfter <= 0 || down.IsZero() || !ok || level == safe {
 		return time.Time{}
 	}
-	if p.ordered.After(down) {
-		down = p.ordered
+	if p.lastOrder.After(down) {
+		down = p.lastOrder
 	}
 	return down.Add(p.c.SafeAfter)
 }

@@ -18,16 +18,16 @@ func TestClockStepMovesNoTimer(t *testing.T) {
 	for _, c := range []struct {
 		cause string
 		set   func(*Config)
-		begin func(*bench)
+		begin func(*harness)
 	}{
-		{CauseForEnded, func(*Config) {}, func(n *bench) { n.do("pump", ActionOn, time.Minute) }},
-		{CausePulse, func(*Config) {}, func(n *bench) { n.do("pump", ActionPulse, time.Minute) }},
-		{CauseMaxOn, func(c *Config) { c.MaxOn = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0) }},
-		{CauseLinkLost, func(c *Config) { c.SafeAfter = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0); n.bank.Link(false) }},
-		{CauseRefresh, func(c *Config) { c.Refresh = time.Minute }, func(n *bench) { n.do("pump", ActionOn, 0) }},
-		{"waited", func(c *Config) { c.MinOn = time.Minute }, func(n *bench) {
+		{CauseForEnded, func(*Config) {}, func(n *harness) { n.do("pump", ActionOn, time.Minute) }},
+		{CausePulse, func(*Config) {}, func(n *harness) { n.do("pump", ActionPulse, time.Minute) }},
+		{CauseMaxOn, func(c *Config) { c.MaxOn = time.Minute }, func(n *harness) { n.do("pump", ActionOn, 0) }},
+		{CauseLinkLost, func(c *Config) { c.SafeAfter = time.Minute }, func(n *harness) { n.do("pump", ActionOn, 0); n.bank.Link(false) }},
+		{CauseRefresh, func(c *Config) { c.Refresh = time.Minute }, func(n *harness) { n.do("pump", ActionOn, 0) }},
+		{"waited", func(c *Config) { c.MinOn = time.Minute }, func(n *harness) {
 			n.do("pump", ActionOn, 0)
-			n.ordered(Order{Output: "pump", Action: ActionOff, Cause: "waited"})
+			n.orderAsync(Order{Output: "pump", Action: ActionOff, Cause: "waited"})
 		}},
 	} {
 		for _, step := range []time.Duration{-30 * year, -time.Hour, -time.Second, time.Second, time.Hour, 30 * year} {
@@ -51,13 +51,13 @@ func TestClockStepMovesNoTimer(t *testing.T) {
 					n.after(time.Second)
 				}
 				n.after(time.Second - 1)
-				n.is("GPIO27", On)
+				n.wantWire("GPIO27", On)
 				n.after(1)
-				n.is("GPIO27", Off)
+				n.wantWire("GPIO27", Off)
 				off.Store(int64(step))
 				n.after(time.Hour)
-				n.is("GPIO27", Off)
-				n.told("output=pump state=off cause=" + c.cause)
+				n.wantWire("GPIO27", Off)
+				n.wantEvents("output=pump state=off cause=" + c.cause)
 			})
 		}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // sharing is a board whose lines have handles that can be copied.
-type sharing struct {
+type handleBoard struct {
 	*sim.Board
 	t    *testing.T
 	fail string // the line whose handle cannot be copied
@@ -21,10 +21,10 @@ type sharing struct {
 
 type sharedOutput struct {
 	board.Output
-	b sharing
+	b handleBoard
 }
 
-func (b sharing) Output(c board.OutputConfig) (board.Output, error) {
+func (b handleBoard) Output(c board.OutputConfig) (board.Output, error) {
 	o, err := b.Board.Output(c)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (o sharedOutput) Handle() (*os.File, error) {
 func TestHandlesAreOfSafeLinesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
-		b := sharing{Board: s, t: t, fail: "GPIO6"}
+		b := handleBoard{Board: s, t: t, fail: "GPIO6"}
 		record := filepath.Join(t.TempDir(), "outputs")
 		n := openOn(t, s, b, record, pump, Config{Name: "fan", Pin: "GPIO5"}, Config{Name: "lamp", Pin: "GPIO6"}, Config{Name: "gone", Pin: "no-such-line"})
 		if err := n.bank.Safe(CauseStop); err != nil {

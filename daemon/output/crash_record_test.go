@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"fieldpost/sensors/board"
 )
@@ -255,5 +256,102 @@ func TestHandleNames(t *testing.T) {
 	long := Handle{Line: Line{Output: strings.Repeat("p", 300), Label: "pinctrl-bcm2711", Offset: 7}}.Name()
 	if len(long) > 255 || !strings.HasSuffix(long, "@pinctrl-bcm2711.7") {
 		t.Errorf("a long name became %q", long)
+	}
+}
+
+// odd are records that are no longer, or never were, as we write them.
+var odd = []string{
+	`{"output":"pump","label":"l","offset":1,"safe":"off"}`, // no drive
+	`{"output":"pump","label":"l","offset":1,"drive":"","safe":"off"}`,
+	`{"output":"pump","label":"l","offset":1,"drive":null,"safe":"keep"}`,
+	`{"output":"a\u001b[2J<>\u202e","label":"\u0007l","line":"\u009b","offset":1,"safe":"on"}`,
+	`{"output":"\ud800","label":"\u0000","offset":1,"safe":"on"}`,
+	`{"label":"l","OFFSET":2,"Safe":"on","offset":1}`,
+	`{"output":"pump","label":"l","offset":1e0,"safe":"off"}`,
+	`{"output":"pump","label":"l","offset":9223372036854775807,"safe":"off","new":[{}]}`,
+}
+
+// FuzzRecord: what can be read of a record can be written and is read again the
+// same, and nothing of it does anything to a terminal.
+func FuzzRecord(f *testing.F) {
+	f.Add(pumpLine + "\n" + valveLine)
+	for _, line := range odd {
+		f.Add(line)
+		f.Add(line + "\nnot JSON \x1b[2J\n" + pumpLine)
+	}
+	path := filepath.Join(f.TempDir(), "outputs")
+	f.Fuzz(func(t *testing.T, text string) {
+		if len(text) > 64<<10 {
+			return // what is written may be larger, and not be read for that
+		}
+		var read []Line
+		for _, line := range strings.Split(text, "\n") {
+			l, err := parseLine([]byte(line))
+			shown := l.String()
+			if err != nil {
+				shown = err.Error()
+			} else {
+				read = append(read, l)
+			}
+			if strings.ContainsFunc(shown, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' }) {
+				t.Errorf("shown as %q", shown)
+			}
+		}
+		if err := writeRecord(path, read); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Recorded(path); err != nil || !slices.Equal(again, read) {
+			t.Errorf("%+v, %v; want %+v", again, err, read)
+		}
+	})
+}
+
+// A record without a drive, as one may write it by hand, stays good when it is
+// marked: it was written so that it could not be read.
+func TestRecordWithoutDrive(t *testing.T) {
+	path := recordOf(t, odd[0])
+	for range 2 {
+		lines, err := Recorded(path)
+		if err != nil || len(lines) != 1 || lines[0].Drive != "push-pull" {
+			t.Fatalf("%+v, %v", lines, err)
+		}
+		if err := MarkHeld(path, []Handle{{Line: lines[0]}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The second daemon with a record is told so, and the first one's end frees it.
+func TestOwn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outputs")
+	first, err := Own(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Own(path); !errors.Is(err, ErrOwned) || !strings.Contains(err.Error(), "RUNTIME_DIRECTORY") || !strings.Contains(err.Error(), filepath.Dir(path)) {
+		t.Errorf("the second: %v", err)
+	}
+	if info, err := os.Stat(path + ".lock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the lock: %v, %v; want it closed to others", info, err)
+	}
+	if err := writeRecord(path, []Line{simLine("pump", 27, SafeOff)}); err != nil {
+		t.Errorf("the owner cannot write: %v", err)
+	}
+	other, err := Own(filepath.Join(t.TempDir(), "outputs"))
+	if err != nil {
+		t.Errorf("another directory: %v", err)
+	}
+	if err := errors.Join(first.Close(), other.Close()); err != nil {
+		t.Error(err)
+	}
+	again, err := Own(path)
+	if err != nil {
+		t.Fatalf("after its end: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Own(filepath.Join(t.TempDir(), "none", "outputs")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 const maxLevels = 64 << 10
 
 // level is one entry of the journal.
-type level struct {
+type levelEntry struct {
 	Output string `json:"output"`
 	Level  Level  `json:"level"`
 }
@@ -25,7 +25,7 @@ type level struct {
 // written by run, once, and changes that come while the disk is slow are
 // written as one; whoever makes them does not wait. What a crash may cost is
 // the change that was being written.
-type levels struct {
+type levelJournal struct {
 	journal *journal.Journal
 	health  *health.Health
 	names   []string // whose levels are kept
@@ -39,25 +39,25 @@ type levels struct {
 // newLevels reads what the run before has left. Where that cannot be read, or
 // where part of it is lost, nothing is known, and each output it concerns has
 // a fault until its level is written again.
-func newLevels(o Options) *levels {
-	l := &levels{health: o.Health, known: map[string]Level{}, wake: make(chan struct{}, 1)}
+func newLevelJournal(o Options) *levelJournal {
+	j := &levelJournal{health: o.Health, known: map[string]Level{}, wake: make(chan struct{}, 1)}
 	for _, c := range o.Outputs {
 		if c.Initial == InitialLast {
-			l.names = append(l.names, c.Name)
+			j.names = append(j.names, c.Name)
 		}
 	}
-	if o.Levels == nil || len(l.names) == 0 {
-		l.names = nil
-		return l
+	if o.Levels == nil || len(j.names) == 0 {
+		j.names = nil
+		return j
 	}
-	l.journal = journal.New(o.Levels)
-	damage, err := l.journal.Read(func(entry []byte) bool {
-		var e level
+	j.journal = journal.New(o.Levels)
+	damage, err := j.journal.Read(func(entry []byte) bool {
+		var e levelEntry
 		if json.Unmarshal(entry, &e) != nil || e.Output == "" {
 			return false
 		}
-		if slices.Contains(l.names, e.Output) {
-			l.known[e.Output] = e.Level
+		if slices.Contains(j.names, e.Output) {
+			j.known[e.Output] = e.Level
 		}
 		return true
 	})
@@ -66,43 +66,43 @@ func newLevels(o Options) *levels {
 		detail = err.Error()
 	}
 	if err != nil || damage.Any() {
-		clear(l.known)
-		for _, name := range l.names {
-			l.health.Raise(health.LevelUnknown, name, detail)
+		clear(j.known)
+		for _, name := range j.names {
+			j.health.Raise(health.LevelUnknown, name, detail)
 		}
 	}
-	return l
+	return j
 }
 
 // last is the level of an output when the run before ended.
-func (l *levels) last(name string) (Level, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	v, ok := l.known[name]
+func (j *levelJournal) get(name string) (Level, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	v, ok := j.known[name]
 	return v, ok
 }
 
 // put notes a level. It does not wait.
-func (l *levels) put(name string, v Level) {
-	if !slices.Contains(l.names, name) {
+func (j *levelJournal) set(name string, v Level) {
+	if !slices.Contains(j.names, name) {
 		return
 	}
-	l.mu.Lock()
-	l.known[name] = v
-	if !slices.Contains(l.pending, name) {
-		l.pending = append(l.pending, name)
+	j.mu.Lock()
+	j.known[name] = v
+	if !slices.Contains(j.pending, name) {
+		j.pending = append(j.pending, name)
 	}
-	l.mu.Unlock()
+	j.mu.Unlock()
 	select {
-	case l.wake <- struct{}{}:
+	case j.wake <- struct{}{}:
 	default:
 	}
 }
 
 // run writes what put notes, until ctx ends, and then what is left.
-func (l *levels) run(ctx context.Context) {
-	journal.Keep(ctx, l.wake, func(bool) time.Duration {
-		if l.write() {
+func (j *levelJournal) run(ctx context.Context) {
+	journal.Keep(ctx, j.wake, func(bool) time.Duration {
+		if j.writePending() {
 			return 0
 		}
 		return retryMost
@@ -111,40 +111,40 @@ func (l *levels) run(ctx context.Context) {
 
 // write writes what is pending, and reports whether all is written. What
 // cannot be written stays pending.
-func (l *levels) write() bool {
-	l.mu.Lock()
-	pending := l.pending
-	l.pending = nil
+func (j *levelJournal) writePending() bool {
+	j.mu.Lock()
+	pending := j.pending
+	j.pending = nil
 	entries := make([][]byte, 0, len(pending))
 	for _, name := range pending {
-		entries = append(entries, l.entry(name))
+		entries = append(entries, j.encodeLocked(name))
 	}
-	all := l.all()
-	l.mu.Unlock()
+	all := j.encodeAllLocked()
+	j.mu.Unlock()
 	if len(pending) == 0 {
 		return true
 	}
-	if err := l.journal.Write(maxLevels, slices.Values(all), entries...); err != nil {
-		l.health.Raise(health.LevelUnsaved, "outputs", err.Error())
-		l.mu.Lock()
+	if err := j.journal.Write(maxLevels, slices.Values(all), entries...); err != nil {
+		j.health.Raise(health.LevelUnsaved, "outputs", err.Error())
+		j.mu.Lock()
 		for _, name := range pending {
-			if !slices.Contains(l.pending, name) {
-				l.pending = append(l.pending, name)
+			if !slices.Contains(j.pending, name) {
+				j.pending = append(j.pending, name)
 			}
 		}
-		l.mu.Unlock()
+		j.mu.Unlock()
 		return false
 	}
-	l.health.Clear(health.LevelUnsaved, "outputs")
+	j.health.Clear(health.LevelUnsaved, "outputs")
 	for _, name := range pending {
-		l.health.Clear(health.LevelUnknown, name)
+		j.health.Clear(health.LevelUnknown, name)
 	}
 	return true
 }
 
 // entry encodes one level, under mu.
-func (l *levels) entry(name string) []byte {
-	b, err := json.Marshal(level{name, l.known[name]})
+func (j *levelJournal) encodeLocked(name string) []byte {
+	b, err := json.Marshal(levelEntry{name, j.known[name]})
 	if err != nil {
 		panic(err) // a string and a word
 	}
@@ -152,11 +152,11 @@ func (l *levels) entry(name string) []byte {
 }
 
 // all encodes all levels that are known, under mu.
-func (l *levels) all() [][]byte {
+func (j *levelJournal) encodeAllLocked() [][]byte {
 	var all [][]byte
-	for _, name := range l.names {
-		if _, ok := l.known[name]; ok {
-			all = append(all, l.entry(name))
+	for _, name := range j.names {
+		if _, ok := j.known[name]; ok {
+			all = append(all, j.encodeLocked(name))
 		}
 	}
 	return all

@@ -14,7 +14,7 @@ import (
 )
 
 // paper is a journal in memory that may be damaged, fail or hang.
-type paper struct {
+type memJournal struct {
 	mu      sync.Mutex
 	entries []string
 	damage  journal.Damage
@@ -25,65 +25,65 @@ type paper struct {
 	size    int64
 }
 
-func (p *paper) Replay(take func([]byte)) (journal.Damage, error) {
-	if p.unread != nil {
-		return journal.Damage{}, p.unread
+func (j *memJournal) Replay(take func([]byte)) (journal.Damage, error) {
+	if j.unread != nil {
+		return journal.Damage{}, j.unread
 	}
-	for _, e := range p.entries {
+	for _, e := range j.entries {
 		take([]byte(e))
 	}
-	return p.damage, nil
+	return j.damage, nil
 }
 
-func (p *paper) write(change func()) error {
-	p.mu.Lock()
-	hang := p.hang
-	p.mu.Unlock()
+func (j *memJournal) write(change func()) error {
+	j.mu.Lock()
+	hang := j.hang
+	j.mu.Unlock()
 	if hang != nil {
 		<-hang
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.writes++
-	if p.fail != nil {
-		return p.fail
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.writes++
+	if j.fail != nil {
+		return j.fail
 	}
 	change()
 	return nil
 }
 
-func (p *paper) Append(payloads ...[]byte) error {
-	return p.write(func() {
+func (j *memJournal) Append(payloads ...[]byte) error {
+	return j.write(func() {
 		for _, b := range payloads {
-			p.entries = append(p.entries, string(b))
+			j.entries = append(j.entries, string(b))
 		}
 	})
 }
 
-func (p *paper) Rewrite(entries iter.Seq[[]byte]) error {
-	return p.write(func() {
-		p.entries, p.size = nil, 0
+func (j *memJournal) Rewrite(entries iter.Seq[[]byte]) error {
+	return j.write(func() {
+		j.entries, j.size = nil, 0
 		for b := range entries {
-			p.entries = append(p.entries, string(b))
+			j.entries = append(j.entries, string(b))
 		}
 	})
 }
 
-func (p *paper) Size() int64 { return p.size }
+func (j *memJournal) Size() int64 { return j.size }
 
-func (p *paper) set(change func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (j *memJournal) set(change func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	change()
 }
 
 // holds checks what the journal holds after so many writes.
-func (p *paper) holds(t *testing.T, writes int, want ...string) {
+func (j *memJournal) wantLevels(t *testing.T, writes int, want ...string) {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !slices.Equal(p.entries, want) || p.writes != writes {
-		t.Errorf("%q after %d writes, want %q after %d", p.entries, p.writes, want, writes)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !slices.Equal(j.entries, want) || j.writes != writes {
+		t.Errorf("%q after %d writes, want %q after %d", j.entries, j.writes, want, writes)
 	}
 }
 
@@ -92,14 +92,14 @@ var lamp = Config{Name: "lamp", Pin: "GPIO6", Initial: InitialLast}
 // The level outlives a stop and a crash; each change is written once, and what
 // is no change, and the stop itself, is not.
 func TestLastLevel(t *testing.T) {
-	j := &paper{}
+	j := &memJournal{}
 	const on, off = `{"output":"lamp","level":"on"}`, `{"output":"lamp","level":"off"}`
-	start := func(want Level, use func(n *bench)) {
+	start := func(want Level, use func(n *harness)) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			s := sim.New()
 			n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{pump, lamp}})
-			n.is("GPIO6", want)
+			n.wantWire("GPIO6", want)
 			if h := s.Line("GPIO6").History(); len(h) != 1 || h[0].High != bool(want) {
 				t.Errorf("the lamp felt %+v at the start", h)
 			}
@@ -110,36 +110,36 @@ func TestLastLevel(t *testing.T) {
 				t.Error(err)
 			}
 			stop()
-			n.faulted()
+			n.wantFaults()
 		})
 	}
-	start(Off, func(n *bench) { n.do("pump", ActionOn, 0) })
-	j.holds(t, 0)
-	start(Off, func(n *bench) {
+	start(Off, func(n *harness) { n.do("pump", ActionOn, 0) })
+	j.wantLevels(t, 0)
+	start(Off, func(n *harness) {
 		n.do("lamp", ActionOff, 0)
 		n.do("lamp", ActionOn, 0)
 		n.do("lamp", ActionOn, 0)
 	})
-	j.holds(t, 1, on)
-	start(On, func(n *bench) {
+	j.wantLevels(t, 1, on)
+	start(On, func(n *harness) {
 		n.after(time.Hour)
 		n.do("lamp", ActionToggle, 0)
 		n.after(1)
 		n.do("lamp", ActionPulse, 0)
 		n.after(time.Second)
 	})
-	j.holds(t, 4, off, on, off)
+	j.wantLevels(t, 4, off, on, off)
 	j.entries = append(j.entries, `{"output":"gone","level":"on"}`)
-	start(Off, func(n *bench) { n.do("lamp", ActionOn, 0) })
-	j.holds(t, 5, on)
+	start(Off, func(n *harness) { n.do("lamp", ActionOn, 0) })
+	j.wantLevels(t, 5, on)
 	j.size = maxLevels + 1
-	start(On, func(n *bench) {
+	start(On, func(n *harness) {
 		n.do("lamp", ActionOff, 0)
 		n.after(1)
 		j.set(func() { j.size = maxLevels + 1 })
 		n.do("lamp", ActionOn, 0)
 	})
-	j.holds(t, 7, on)
+	j.wantLevels(t, 7, on)
 }
 
 // What cannot be read is not guessed: the lamp is safe, and that is told until
@@ -147,12 +147,12 @@ func TestLastLevel(t *testing.T) {
 func TestLastLevelThatCannotBeRead(t *testing.T) {
 	for _, c := range []struct {
 		what string
-		j    *paper
+		j    *memJournal
 	}{
-		{"unreadable", &paper{unread: errors.New("input/output error")}},
-		{"a hole", &paper{damage: journal.Damage{Holes: 1}}},
-		{"a torn end", &paper{damage: journal.Damage{Tail: 3}}},
-		{"not ours", &paper{}},
+		{"unreadable", &memJournal{unread: errors.New("input/output error")}},
+		{"a hole", &memJournal{damage: journal.Damage{Holes: 1}}},
+		{"a torn end", &memJournal{damage: journal.Damage{Tail: 3}}},
+		{"not ours", &memJournal{}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -163,12 +163,12 @@ func TestLastLevelThatCannotBeRead(t *testing.T) {
 				}
 				n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{lamp}})
 				defer n.run()()
-				n.is("GPIO6", Off)
-				n.faulted("lamp level_unknown raised")
+				n.wantWire("GPIO6", Off)
+				n.wantFaults("lamp level_unknown raised")
 				n.do("lamp", ActionOn, 0)
 				n.after(1)
-				n.faulted("lamp level_unknown cleared")
-				j.holds(t, 1, `{"output":"lamp","level":"on"}`)
+				n.wantFaults("lamp level_unknown cleared")
+				j.wantLevels(t, 1, `{"output":"lamp","level":"on"}`)
 			})
 		})
 	}
@@ -178,16 +178,16 @@ func TestLastLevelThatCannotBeRead(t *testing.T) {
 // meanwhile is written when it works again.
 func TestLastLevelOnABadDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, j := sim.New(), &paper{fail: errors.New("no space left")}
+		s, j := sim.New(), &memJournal{fail: errors.New("no space left")}
 		n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{lamp}})
 		defer n.run()()
 		n.do("lamp", ActionOn, 0)
 		n.after(1)
-		n.faulted("outputs level_unsaved raised")
+		n.wantFaults("outputs level_unsaved raised")
 		j.set(func() { j.fail = nil })
 		n.after(retryMost)
-		n.faulted("outputs level_unsaved cleared")
-		j.holds(t, 2, `{"output":"lamp","level":"on"}`)
+		n.wantFaults("outputs level_unsaved cleared")
+		j.wantLevels(t, 2, `{"output":"lamp","level":"on"}`)
 		hang := make(chan struct{})
 		j.set(func() { j.hang = hang })
 		for range 5 {
@@ -196,11 +196,11 @@ func TestLastLevelOnABadDisk(t *testing.T) {
 		}
 		n.do("lamp", ActionOn, 10*time.Second)
 		n.after(10 * time.Second)
-		n.is("GPIO6", Off)
+		n.wantWire("GPIO6", Off)
 		j.set(func() { j.hang = nil })
 		close(hang)
 		n.after(1)
-		j.holds(t, 4, `{"output":"lamp","level":"on"}`, `{"output":"lamp","level":"off"}`, `{"output":"lamp","level":"off"}`)
+		j.wantLevels(t, 4, `{"output":"lamp","level":"on"}`, `{"output":"lamp","level":"off"}`, `{"output":"lamp","level":"off"}`)
 	})
 }
 
@@ -212,8 +212,8 @@ func TestLastLevelUnknownWithSafeKeep(t *testing.T) {
 			s.Line("GPIO6").Drive(high)
 			c := lamp
 			c.Safe = SafeKeep
-			n := openWith(t, s, Options{Board: s, Levels: &paper{}, Outputs: []Config{c}})
-			n.is("GPIO6", Level(high))
+			n := openWith(t, s, Options{Board: s, Levels: &memJournal{}, Outputs: []Config{c}})
+			n.wantWire("GPIO6", Level(high))
 			if st := n.bank.States()[0]; st.Level != Level(high) || st.Err != nil {
 				t.Errorf("state %+v", st)
 			}

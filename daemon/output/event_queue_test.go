@@ -14,13 +14,13 @@ import (
 )
 
 // blocked is a log that nobody reads any more, once it is shut.
-type blocked struct {
+type blockedWriter struct {
 	shut atomic.Bool
 	open chan struct{}
 	text bytes.Buffer
 }
 
-func (b *blocked) Write(p []byte) (int, error) {
+func (b *blockedWriter) Write(p []byte) (int, error) {
 	if b.shut.Load() {
 		<-b.open
 	}
@@ -34,7 +34,7 @@ func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
 		t.Run(c, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := sim.New()
-				b := &blocked{open: make(chan struct{})}
+				b := &blockedWriter{open: make(chan struct{})}
 				o := Options{Board: s, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}, {Name: "lamp", Pin: "GPIO6"}}}
 				told := 0
 				if c == "log" {
@@ -52,14 +52,14 @@ func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
 				n.do("fan", ActionOn, 0)
 				b.shut.Store(true)
 				n.after(time.Second)
-				n.is("GPIO27", Off) // its end was not held up
-				done := n.ordered(Order{Output: "lamp", Action: ActionOn})
-				n.is("GPIO6", On) // nor this, though its answer is
+				n.wantWire("GPIO27", Off) // its end was not held up
+				done := n.orderAsync(Order{Output: "lamp", Action: ActionOn})
+				n.wantWire("GPIO6", On) // nor this, though its answer is
 				if err := n.bank.Safe(CauseStop); err != nil {
 					t.Error(err)
 				}
-				n.is("GPIO5", Off)
-				n.is("GPIO6", Off)
+				n.wantWire("GPIO5", Off)
+				n.wantWire("GPIO6", Off)
 				b.shut.Store(false)
 				close(b.open)
 				if err := <-done; err != nil {
@@ -85,6 +85,6 @@ func TestTellingWithoutRun(t *testing.T) {
 		if err := n.bank.Close(); err != nil {
 			t.Error(err)
 		}
-		n.toldAll("output=pump state=off cause=initial", "output=pump state=on cause=test", "output=pump state=off cause=stop")
+		n.wantAllEvents("output=pump state=off cause=initial", "output=pump state=on cause=test", "output=pump state=off cause=stop")
 	})
 }
