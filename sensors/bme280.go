@@ -190,7 +190,7 @@ func (s *bmx280) identify(id byte) error {
 // it does when power comes on and after a reset: 2 ms, by some reports up to 20.
 func (s *bmx280) awaitCopy() error {
 	for range bmxCopyPolls {
-		<-time.After(bmxCopy)
+		s.w.pause(bmxCopy)
 		status, err := s.w.read(regStatus, 1)
 		if err != nil {
 			return err
@@ -266,7 +266,7 @@ func (s *bmx280) await() (bmxRaw, error) {
 	if s.humidity {
 		first = regCtrlHum
 	}
-	<-time.After(bmxMeasure)
+	s.w.pause(bmxMeasure)
 	for range bmxPolls {
 		burst, err := s.w.read(first, regData-int(first)+s.dataSize())
 		if err != nil {
@@ -276,7 +276,7 @@ func (s *bmx280) await() (bmxRaw, error) {
 		if done || err != nil {
 			return raw, err
 		}
-		<-time.After(bmxPoll)
+		s.w.pause(bmxPoll)
 	}
 	return bmxRaw{}, faultf("a measurement was begun and does not end")
 }

@@ -44,18 +44,10 @@ func i2cRules(addresses []uint16) map[string]option.Rule {
 				return ""
 			},
 			Meant: func(v any, text string) string { return meantAddress(text, v.(uint16), addresses) },
-			Loose: option.Between[uint16](leastAddress, highestAddress, hex),
+			Loose: option.Between[uint16](board.FirstAddress, board.LastAddress, hex),
 		},
 	}
 }
-
-// The 7-bit addresses that the I2C specification (NXP UM10204, revision 7.0,
-// section 3.1.12) does not reserve for the bus itself, and those it reserves
-// for buses that nobody wires to a board.
-const (
-	leastAddress   = 0x03
-	highestAddress = 0x77
-)
 
 // meantAddress says which of a chip's addresses was probably meant: datasheets
 // write them with the bit for the direction behind them, and people forget the 0x.

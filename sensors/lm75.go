@@ -139,7 +139,7 @@ func (s *lm75Sensor) setup() error {
 	if err := s.w.write(lmConf, s.conf); err != nil {
 		return err
 	}
-	<-time.After(lmFirst)
+	s.w.pause(lmFirst)
 	return nil
 }
 
@@ -184,7 +184,7 @@ func (s *lm75Sensor) doubt(v byte) ([]byte, error) {
 	if tos[0] == v {
 		return nil, faultf("every register reads %#02x", v)
 	}
-	<-time.After(lmFirst)
+	s.w.pause(lmFirst)
 	return s.w.read(lmTemp, 2)
 }
 

@@ -147,7 +147,7 @@ func (s *tmp102Sensor) sense() ([]Field, error) {
 
 // await waits for the end of the conversion.
 func (s *tmp102Sensor) await() error {
-	<-time.After(tmpTypical)
+	s.w.pause(tmpTypical)
 	for range tmpPolls {
 		conf, err := s.held()
 		if err != nil {
@@ -156,7 +156,7 @@ func (s *tmp102Sensor) await() error {
 		if conf&tmpOS != 0 {
 			return nil
 		}
-		<-time.After(tmpPoll)
+		s.w.pause(tmpPoll)
 	}
 	return faultf("a conversion was begun and does not end")
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
@@ -31,6 +32,7 @@ type handle struct {
 	left   int
 	over   bool
 	last   error
+	timer  *time.Timer // of pause
 }
 
 // wire is an I2C bus with a chip at its end. It is an [i2c.Bus], so that
@@ -75,6 +77,17 @@ func (h *handle) do(transaction func() error) error {
 	h.left--
 	h.last = transaction()
 	return h.last
+}
+
+// pause waits for d between two transactions, as long as a conversion or a reset
+// takes by the datasheet. [Chip].Worst counts it.
+func (h *handle) pause(d time.Duration) {
+	if h.timer == nil {
+		h.timer = time.NewTimer(d)
+	} else {
+		h.timer.Reset(d)
+	}
+	<-h.timer.C
 }
 
 // String names the bus.

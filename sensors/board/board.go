@@ -138,6 +138,17 @@ func (d *Drive) UnmarshalText(b []byte) error {
 	return errors.New("want push-pull, open-drain or open-source")
 }
 
+const (
+	// FirstAddress and LastAddress bound the addresses of chips on an I2C bus: 0x00 to
+	// 0x02 and 0x78 on are reserved (UM10204, section 3.1.12).
+	FirstAddress = 0x03
+	LastAddress  = 0x77
+
+	// MaxDebounce is the longest debounce period: what the kernel's 32 bits of
+	// microseconds hold.
+	MaxDebounce = 4294 * time.Second
+)
+
 // InputConfig asks for an input line.
 type InputConfig struct {
 	Line      string        // as the user wrote it; see [ParseLine]

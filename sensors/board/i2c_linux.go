@@ -23,8 +23,6 @@ const (
 	timeoutUnits = 10     // 100 ms: how long one transaction may hang on a dead bus
 	msgRead      = 0x0001 // I2C_M_RD
 	maxTransfer  = 8192   // what i2c-dev takes in one message
-	firstAddress = 0x03   // 0x00 to 0x02 and 0x78 on are reserved, UM10204 section 3.1.12
-	lastAddress  = 0x77
 )
 
 // i2cMessage is struct i2c_msg, linux/i2c.h.
@@ -147,8 +145,8 @@ func (b *i2cBus) claim(addr uint16) error {
 
 func (b *i2cBus) check(addr uint16, w, r []byte) error {
 	switch {
-	case addr < firstAddress || addr > lastAddress:
-		return fmt.Errorf("address 0x%02x on %s: want 0x%02x to 0x%02x", addr, b.name, firstAddress, lastAddress)
+	case addr < FirstAddress || addr > LastAddress:
+		return fmt.Errorf("address 0x%02x on %s: want 0x%02x to 0x%02x", addr, b.name, FirstAddress, LastAddress)
 	case len(w) == 0 && len(r) == 0:
 		return fmt.Errorf("transaction with 0x%02x on %s: nothing to write and nothing to read", addr, b.name)
 	case len(w) > maxTransfer || len(r) > maxTransfer:

@@ -11,9 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDebounce is the longest period the kernel's 32 bits of microseconds hold.
-const maxDebounce = 4294 * time.Second
-
 // inputRequest is what the kernel is asked for an input. Without edges the
 // kernel needs no interrupt.
 func inputRequest(offset int, c InputConfig, edges bool) (*uapi.LineRequest, error) {
@@ -40,8 +37,8 @@ func inputRequest(offset int, c InputConfig, edges bool) (*uapi.LineRequest, err
 	if edges {
 		r.EventBufferSize = kernelQueue
 	}
-	if c.Debounce < 0 || c.Debounce > maxDebounce {
-		return nil, fmt.Errorf("debounce %v: want 0 to %v", c.Debounce, maxDebounce)
+	if c.Debounce < 0 || c.Debounce > MaxDebounce {
+		return nil, fmt.Errorf("debounce %v: want 0 to %v", c.Debounce, MaxDebounce)
 	}
 	if c.Debounce > 0 {
 		period := max(c.Debounce, time.Microsecond)
