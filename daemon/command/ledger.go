@@ -15,15 +15,18 @@ import (
 	"fieldpost/daemon/journal"
 )
 
+// MaxActed is how many orders that were carried out are remembered.
+const MaxActed = 16384
+
 // The bounds of what is remembered. A full ledger takes some 10 MB of memory.
 const (
-	maxActed   = 16384   // orders carried out
-	maxRefused = 4096    // orders refused; those that cannot act any more give way
-	maxLive    = 8 << 20 // bytes that orders carried out may take in the journal
-	maxNo      = 2 << 20 // bytes that orders refused may take there
-	maxForeign = 256     // orders of earlier boots that are known for longer than the clock says
-	maxQueue   = 1024    // entries on their way to the disk
-	maxResult  = 512     // bytes set aside for the result of an order
+	maxActed   = MaxActed // orders carried out
+	maxRefused = 4096     // orders refused; those that cannot act any more give way
+	maxLive    = 8 << 20  // bytes that orders carried out may take in the journal
+	maxNo      = 2 << 20  // bytes that orders refused may take there
+	maxForeign = 256      // orders of earlier boots that are known for longer than the clock says
+	maxQueue   = 1024     // entries on their way to the disk
+	maxResult  = 512      // bytes set aside for the result of an order
 )
 
 // subject is what the ledger's faults are about.

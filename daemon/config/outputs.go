@@ -69,8 +69,9 @@ func (l *loader) interlocks(c *Config) {
 	}
 }
 
-// mostOrders is how many orders that were carried out package command remembers
-// (its maxActed): for a day at least, so that none acts twice.
+// mostOrders is how many orders that were carried out package command remembers, for
+// a day at least, so that none acts twice. A test holds it against command.MaxActed,
+// whose package brings the MQTT client along.
 const mostOrders = 16384
 
 // refreshes refuses what no controller could keep alive: one order for each

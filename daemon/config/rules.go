@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/endpoint"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/option"
@@ -26,7 +27,7 @@ var rules = map[string]rule{
 	"broker.ca":          {Check: fileName, File: true},
 	"broker.certificate": {Check: fileName, File: true},
 	"broker.key":         {Check: fileName, File: true},
-	"broker.keep_alive":  {Check: option.Between(30*time.Second, 1200*time.Second, option.Duration)},
+	"broker.keep_alive":  {Check: option.Between(awsiot.KeepAliveMin, awsiot.KeepAliveMax, option.Duration)},
 	"broker.will":        {Wants: "offline or none", Check: option.OneOf("offline", "none")},
 	"broker.verify":      {Wants: "auto, subscribe or none", Check: option.OneOf("auto", "subscribe", "none")},
 	"broker.limits":      {Wants: "auto, aws or none", Check: option.OneOf("auto", "aws", "none")},
@@ -106,12 +107,12 @@ func identifier(v any) string {
 	return ""
 }
 
-// clientID: AWS IoT Core, "Message broker and protocol limits and quotas":
-// 128 bytes of UTF-8, and none that starts with $.
+// clientID checks broker.client_id by the limits of AWS IoT Core, which also refuses
+// one that begins with $.
 func clientID(v any) string {
 	switch s := v.(string); {
-	case len(s) > 128:
-		return fmt.Sprintf("want at most 128 bytes, not %d", len(s))
+	case len(s) > awsiot.ClientIDMax:
+		return fmt.Sprintf("want at most %d bytes, not %d", awsiot.ClientIDMax, len(s))
 	case strings.HasPrefix(s, "$"):
 		return "may not begin with $"
 	case strings.ContainsFunc(s, unicode.IsControl):

@@ -8,20 +8,18 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"fieldpost/daemon/awsiot"
 )
 
-// The limits of AWS IoT Core (page "AWS IoT Core message broker and protocol limits
-// and quotas"). They hold for every broker, so that a configuration that works with
-// one works with the other.
-const (
-	maxBytes   = 256
-	maxSlashes = 7
-
-	basicIngest = "$aws/rules/" // $aws/rules/NAME/ counts neither as bytes nor as slashes
-)
+// basicIngest begins a topic of Basic Ingest: $aws/rules/NAME/ counts neither as bytes
+// nor as slashes.
+const basicIngest = "$aws/rules/"
 
 // Check tells whether messages can be published to a topic. The error reads on after
-// the topic or its key: "has 8 slashes, want at most 7".
+// the topic or its key: "has 8 slashes, want at most 7". The limits of AWS IoT Core
+// hold for every broker, so that a configuration that works with one works with the
+// other.
 func Check(topic string) error {
 	counted := topic
 	if rest, ok := strings.CutPrefix(topic, basicIngest); ok {
@@ -38,10 +36,10 @@ func Check(topic string) error {
 		return errors.New("is not valid UTF-8")
 	case strings.ContainsFunc(topic, unicode.IsControl):
 		return errors.New("has control characters")
-	case len(counted) > maxBytes:
-		return fmt.Errorf("is %d bytes long, want at most %d", len(counted), maxBytes)
-	case slashes > maxSlashes:
-		return fmt.Errorf("has %d slashes, want at most %d", slashes, maxSlashes)
+	case len(counted) > awsiot.TopicMax:
+		return fmt.Errorf("is %d bytes long, want at most %d", len(counted), awsiot.TopicMax)
+	case slashes > awsiot.TopicSlashes:
+		return fmt.Errorf("has %d slashes, want at most %d", slashes, awsiot.TopicSlashes)
 	}
 	return nil
 }

@@ -3,13 +3,13 @@ package uplink
 import (
 	"fmt"
 
+	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/topic"
 )
 
-// maxPayload is the largest payload that AWS IoT Core takes, in bytes (page "AWS IoT
-// Core message broker and protocol limits and quotas"). It holds for every broker, so
-// that a configuration that works with one works with the other.
-const maxPayload = 128 << 10
+// maxPayload is the largest payload in bytes. The limit of AWS IoT Core holds for every
+// broker, so that a configuration that works with one works with the other.
+const maxPayload = awsiot.PayloadMax
 
 // unsendable says why a mail can never be sent; "" when it can.
 func unsendable(m Publication) string {
