@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/refresh"
@@ -28,14 +29,14 @@ import (
 type dated struct {
 	t     *testing.T
 	d     *Daemon
-	clock *dial
+	clock *clocktest.Clock
 	dir   string
 }
 
 const day = 24 * time.Hour
 
 // watchExpiry runs it on a board that has a certificate which ends after so long.
-func watchExpiry(t *testing.T, c *dial, left time.Duration) *dated {
+func watchExpiry(t *testing.T, c *clocktest.Clock, left time.Duration) *dated {
 	t.Helper()
 	w := &dated{t: t, clock: c, dir: t.TempDir()}
 	s, err := spool.Open(spool.Options{Dir: filepath.Join(w.dir, "spool"), AtRisk: time.Second, MaxBytes: 1 << 20, Clock: c})
@@ -106,7 +107,7 @@ func (w *dated) pair(left time.Duration, cert, key string) {
 // than an hour the clock is turned for the rest.
 func (w *dated) after(d time.Duration, when, want string) {
 	w.t.Helper()
-	w.clock.set(w.clock.off+max(0, d-time.Hour), w.clock.synced)
+	w.clock.Set(w.clock.Off+max(0, d-time.Hour), w.clock.Synced)
 	<-time.After(min(d, time.Hour))
 	synctest.Wait()
 	got := ""
@@ -122,7 +123,7 @@ func (w *dated) after(d time.Duration, when, want string) {
 // is in place.
 func TestExpiredStaysAFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watchExpiry(t, &dial{boot: "b", synced: true}, 32*day)
+		w := watchExpiry(t, &clocktest.Clock{Boot: "b", Synced: true}, 32*day)
 		w.after(time.Minute, "at first", "")
 		w.after(3*day, "29 days before", "certificate_expiring: warning")
 		w.after(28*day+time.Hour, "on the last day", "expires on 2000-02-02 00:00 UTC, in 0 days")
@@ -145,7 +146,7 @@ func TestBrokenRenewalHidesNoExpiry(t *testing.T) {
 	} {
 		for _, left := range []time.Duration{10 * day, 40 * day} {
 			synctest.Test(t, func(t *testing.T) {
-				w := watchExpiry(t, &dial{boot: "b", synced: true}, left)
+				w := watchExpiry(t, &clocktest.Clock{Boot: "b", Synced: true}, left)
 				breaks(w)
 				w.after(15*day, name, "what is there now cannot be used: ")
 				w.after(30*day, name, "our certificate expired on 2000-0")
@@ -163,18 +164,18 @@ func TestUntrueClockSaysNothingOfExpiry(t *testing.T) {
 	const year = 365 * day
 	for _, off := range []time.Duration{-30 * year, -year, -10 * day, 0, 10 * day, year, 30 * year} {
 		synctest.Test(t, func(t *testing.T) {
-			c := &dial{boot: "b", off: off}
+			c := &clocktest.Clock{Boot: "b", Off: off}
 			w := watchExpiry(t, c, 60*day)
 			w.after(time.Hour, "good, not known", "")
-			c.set(0, true)
+			c.Set(0, true)
 			w.after(11*time.Second, "good", "")
 			w.pair(23*day, "cert", "key")
 			w.after(time.Hour, "soon over", "in 22 days")
-			c.set(off, false)
+			c.Set(off, false)
 			w.after(time.Hour, "soon over, not known", "in 22 days")
 			w.pair(300*day, "cert", "key")
 			w.after(time.Hour, "renewed, not known", "in 22 days")
-			c.set(0, true)
+			c.Set(0, true)
 			w.after(11*time.Second, "renewed", "")
 		})
 	}
@@ -184,10 +185,10 @@ func TestUntrueClockSaysNothingOfExpiry(t *testing.T) {
 // soon as the time is known.
 func TestExpiryIsToldOnceTheTimeIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &dial{boot: "b", off: -4 * 365 * day}
+		c := &clocktest.Clock{Boot: "b", Off: -4 * 365 * day}
 		w := watchExpiry(t, c, -day)
 		w.after(time.Minute, "in the past", "")
-		c.set(0, true)
+		c.Set(0, true)
 		w.after(11*time.Second, "in the present", "certificate_expiring: error: ")
 	})
 }

@@ -24,6 +24,7 @@ import (
 	"fieldpost/daemon/journal"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/outbox"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
@@ -74,8 +75,8 @@ type Daemon struct {
 	faults        faultQueue
 	progress      health.Progress
 	spool         *spool.Spool
-	times         *times
-	subscriptions *subscriptions
+	times         *clock.BootLog
+	subscriptions *uplink.SubscriptionLog
 	bank          *output.Bank
 	sampler       *sampler.Sampler
 	files         *uplink.CredentialFiles
@@ -83,7 +84,7 @@ type Daemon struct {
 	link          *uplink.Link
 	linkLoop      *health.Loop
 	dispatcher    *command.Dispatcher
-	answers       answers
+	answers       outbox.Answers
 	watch         linkWatch
 	local         *local.Server
 	seen          lastSeen
@@ -106,7 +107,7 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.times = newTimes(o.Clock, d.spool.Journal("boots"), d.log)
+	d.times = clock.NewBootLog(o.Clock, d.spool.Journal("boots"), d.log)
 	// All that can fail comes before the first line is touched.
 	d.linkLoop = d.progress.Loop("link")
 	d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{
@@ -178,8 +179,7 @@ func (d *Daemon) recordPath() string {
 
 func (d *Daemon) linkConfig() uplink.Config {
 	cfg := d.o.Config
-	box := newOutbox(d.spool, cfg, d.o.Clock, d.acked, d.o.Acked != nil)
-	box.boots = &d.times.boots
+	box := outbox.New(outbox.Options{Spool: d.spool, Config: cfg, Clock: d.o.Clock, Boots: d.times.Boots(), Answers: &d.answers, Acked: d.o.Acked})
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		Files: d.files, KeepAlive: cfg.Broker.KeepAlive,
@@ -187,15 +187,15 @@ func (d *Daemon) linkConfig() uplink.Config {
 		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Heartbeat: d.linkLoop.Turn, Log: d.log,
 		Farewell: func() uplink.Publication {
 			r := message.Farewell(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source())
-			return uplink.Publication{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, r)}
+			return uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, r)}
 		},
 	}
 	if cfg.Broker.Will != "none" {
 		// It carries no time: it is written long before it is sent.
-		c.Will = &uplink.Publication{Topic: cfg.ReadingsTopic(itself), Payload: message.Encode(cfg.Thing, message.Will())}
+		c.Will = &uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, message.Will())}
 	}
 	if cfg.Broker.Verify != "none" {
-		c.Echo = uplink.Echo{Topic: cfg.ReadingsTopic(itself), Subscribe: cfg.Broker.Verify == "subscribe"}
+		c.Echo = uplink.Echo{Topic: cfg.ReadingsTopic(""), Subscribe: cfg.Broker.Verify == "subscribe"}
 	}
 	if t := d.ordersTopic(); t != "" {
 		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}
@@ -214,8 +214,8 @@ func (d *Daemon) linkConfig() uplink.Config {
 	if c.Echo.Subscribe && !c.Clean && !slices.Contains(kept, c.Echo.Topic) {
 		kept = append(kept, c.Echo.Topic) // where a connection ends before it is taken back
 	}
-	d.subscriptions = newSubscriptions(c.ClientID, kept, d.spool.Journal("subscriptions"), d.log)
-	c.Unsubscribe, c.Unsubscribed = d.subscriptions.stale(), d.subscriptions.released
+	d.subscriptions = uplink.NewSubscriptionLog(c.ClientID, kept, d.spool.Journal("subscriptions"), d.log)
+	c.Unsubscribe, c.Unsubscribed = d.subscriptions.Stale(), d.subscriptions.Released
 	return c
 }
 
@@ -300,8 +300,8 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 func (d *Daemon) remember(ctx context.Context) error {
 	var both sync.WaitGroup
 	var failed error
-	both.Go(func() { failed = d.subscriptions.run(ctx) })
-	err := d.times.run(ctx)
+	both.Go(func() { failed = d.subscriptions.Run(ctx) })
+	err := d.times.Run(ctx)
 	both.Wait()
 	return errors.Join(err, failed)
 }
@@ -326,21 +326,10 @@ func (d *Daemon) settle(limit time.Duration) {
 	}
 }
 
-// acked is told what the broker has acknowledged: answers, and where somebody
-// asks for them all records.
-func (d *Daemon) acked(r message.Record) {
-	if r.Kind == message.Answer {
-		d.answers.arrived(r)
-	}
-	if d.o.Acked != nil {
-		d.o.Acked(r)
-	}
-}
-
 // answer puts an answer into the spool. kept is closed when the broker has it
 // or it is on disk.
 func (d *Daemon) answer(r message.Record) (kept <-chan struct{}) {
-	kept = d.answers.await(r, durableAfter(d.o.Config.Spool.AtRisk))
+	kept = d.answers.Await(r, outbox.DurableAfter(d.o.Config.Spool.AtRisk))
 	d.take(r)
 	return kept
 }

@@ -33,6 +33,9 @@ var testRooms = map[string][]string{
 	"periph.io":                       {"daemon/sampler"}, // its fake board has to name the bus's type
 }
 
+// testHelpers are the packages that are there for tests.
+var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest"}
+
 // forbidden says why a file in this folder of the repository may not import
 // this package; "" when it may.
 func forbidden(folder, imported string, test bool) string {
@@ -46,16 +49,20 @@ func forbidden(folder, imported string, test bool) string {
 			return "the rooms of daemon may not import the daemon that joins them"
 		case below(ours, "daemon") && below(folder, "daemon/wake"):
 			return "daemon/wake is a channel of its own and needs nobody"
-		case below(ours, "daemon/durable/durabletest") && !test && !below(folder, "daemon/durable/durabletest"):
+		case within(ours, testHelpers) == "" && !test && within(folder, testHelpers) != "":
 			return "only tests may import this"
 		case below(ours, "daemon") && !test && below(folder, "daemon/durable") && !below(ours, "daemon/regular") && !below(ours, "daemon/durable"):
 			return "daemon/durable knows files, and nothing of what is in them"
-		case below(ours, "daemon") && !test && below(folder, "daemon/journal") && !below(ours, "daemon/durable") && !below(ours, "daemon/wake"):
+		case below(ours, "daemon") && !test && below(folder, "daemon/journal") && within(ours, []string{"daemon/durable", "daemon/journal", "daemon/wake"}) != "":
 			return "daemon/journal knows daemon/durable alone: entries are its users' affair"
 		case below(ours, "daemon") && !test && below(folder, "daemon/message") && within(ours, []string{"daemon/clock", "daemon/durable"}) != "":
 			return "daemon/message knows what is told, and not how it is kept or sent"
 		case below(ours, "daemon") && !test && below(folder, "daemon/api"):
 			return "daemon/api holds types, and knows no room of the daemon"
+		case below(ours, "daemon/outbox") && !test && folder != "daemon":
+			return "daemon alone joins the outbox to the link"
+		case below(ours, "daemon") && !test && below(folder, "daemon/clock") && within(ours, []string{"daemon/clock", "daemon/journal"}) != "":
+			return "daemon/clock knows the time, and the journal in which it is remembered"
 		case below(ours, "daemon/client") && !test && !below(folder, "cmd") && folder != "daemon":
 			return "the client commands are the command line's"
 		case below(ours, "daemon/spool") && !test && within(folder, []string{"daemon/command", "daemon/output", "daemon/sampler"}) == "":
@@ -209,6 +216,15 @@ func TestForbidden(t *testing.T) {
 		{"daemon/output", "fieldpost/daemon/journal", false, false},
 		{"daemon/command", "fieldpost/daemon/spool", true, false},
 		{"daemon/message", "fieldpost/daemon/spool", false, true},
+		{"daemon/journal/journaltest", "fieldpost/daemon/journal", false, false},
+		{"daemon/clock", "fieldpost/daemon/clock/clocktest", false, true},
+		{"daemon/clock/clocktest", "fieldpost/daemon/clock", false, false},
+		{"daemon/outbox", "fieldpost/daemon/clock/clocktest", true, false},
+		{"daemon/outbox", "fieldpost/daemon/spool", false, false},
+		{"daemon/uplink", "fieldpost/daemon/outbox", false, true},
+		{"daemon", "fieldpost/daemon/outbox", false, false},
+		{"daemon/clock", "fieldpost/daemon/message", false, true},
+		{"daemon/clock", "fieldpost/daemon/journal", false, false},
 		{"daemon/api", "fieldpost/daemon/clock", false, true},
 		{"daemon/api", "fieldpost/sensors", false, false},
 		{"daemon/local", "fieldpost/daemon/client", false, true},

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/clock/clocktest"
 )
 
 // What other users could read or change is a fault of its subject, until that
@@ -30,7 +32,7 @@ func TestOpenToOthers(t *testing.T) {
 		{".", 0o777, 0o755, "configuration broker runtime directory spool", ": every user may replace what is in it"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := watchExpiry(t, &dial{boot: "b", synced: true}, 300*day)
+			w := watchExpiry(t, &clocktest.Clock{Boot: "b", Synced: true}, 300*day)
 			chmod := func(mode fs.FileMode) {
 				t.Helper()
 				if err := os.Chmod(filepath.Join(w.dir, c.path), mode); err != nil {

@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"slices"
@@ -82,7 +82,7 @@ func TestHeldMailIsNotRemembered(t *testing.T) {
 				l, linking := b.link(t, files, g)
 				<-time.After(3 * time.Hour)
 				synctest.Wait()
-				waiting := x.spool.Stats().Samples.Pending
+				waiting := x.Spool.Stats().Samples.Pending
 				if st := l.Status(); !st.Connected || st.Err == nil || len(b.has("soil")) != others || waiting != n {
 					t.Errorf("held: %+v, others delivered %v, %d wait", st, b.has("soil"), waiting)
 				}
@@ -93,8 +93,8 @@ func TestHeldMailIsNotRemembered(t *testing.T) {
 				<-time.After(2 * time.Hour)
 				synctest.Wait()
 				got := b.has("air")
-				if !slices.IsSorted(got) || len(got) != n || got[n-1] != n || x.spool.Stats().Samples.Pending != 0 {
-					t.Errorf("%d of %d delivered, in order %v, %d wait", len(got), n, slices.IsSorted(got), x.spool.Stats().Samples.Pending)
+				if !slices.IsSorted(got) || len(got) != n || got[n-1] != n || x.Spool.Stats().Samples.Pending != 0 {
+					t.Errorf("%d of %d delivered, in order %v, %d wait", len(got), n, slices.IsSorted(got), x.Spool.Stats().Samples.Pending)
 				}
 				if records, mails, left := g.most(); records > c.records || mails > c.mails || left > 0 {
 					t.Errorf("%d records and %d mails were remembered, and %d still are", records, mails, left)
@@ -119,21 +119,21 @@ func fullBox(t *testing.T, b config.Batch, n int) (x *boxed, end func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, func(message.Record) {}, true)}
+		return &boxed{t: t, seq: map[string]uint64{}, Outbox: New(Options{Spool: s, Config: cfg, Clock: now, Acked: func(message.Record) {}})}
 	}
 	x = open()
 	x.readings("air", n)
-	if err := x.spool.Close(); err != nil {
+	if err := x.Spool.Close(); err != nil {
 		t.Fatal(err)
 	}
 	o.Memory = 0
 	x = open()
-	keeping := task.Start("spool", make(chan error, 1), x.spool.Run)
+	keeping := task.Start("spool", make(chan error, 1), x.Spool.Run)
 	return x, func() {
 		if err := keeping.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
-		if err := x.spool.Close(); err != nil {
+		if err := x.Spool.Close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -143,7 +143,8 @@ func fullBox(t *testing.T, b config.Batch, n int) (x *boxed, end func()) {
 func TestOnlyAnswersAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{})
-		x.every = false
+		x.Acked, x.Answers = nil, &Answers{}
+		kept := x.Answers.Await(message.Record{Stamp: x.Clock.Now()}, time.Hour)
 		x.put(message.Answer, "", "")
 		x.readings("air", 3)
 		mail := x.want("all", "answer", "air", "air", "air")
@@ -153,8 +154,8 @@ func TestOnlyAnswersAreRemembered(t *testing.T) {
 		for _, m := range mail {
 			x.Ack(m.ID)
 		}
-		if len(x.acked) != 1 || len(x.out) != 0 {
-			t.Errorf("told of %q, %d remembered", x.acked, len(x.out))
+		if !closed(kept) || len(x.acked) != 0 || len(x.out) != 0 {
+			t.Errorf("the answer is kept: %v; told of %q, %d remembered", closed(kept), x.acked, len(x.out))
 		}
 	})
 }
@@ -182,7 +183,7 @@ func TestNothingStaysOfWhatIsDone(t *testing.T) {
 				ids := x.sent[m.ID]
 				x.Refuse(m.ID, "refused")
 				for _, id := range ids {
-					x.spool.Ack(id)
+					x.Spool.Ack(id)
 				}
 			}
 			if len(x.alone) > mostAlone || len(x.alone) < 100 {

@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"encoding/json"
@@ -20,13 +20,13 @@ import (
 
 // boxed is an outbox on a spool of its own.
 type boxed struct {
-	*outbox
+	*Outbox
 	t     *testing.T
 	seq   map[string]uint64
 	acked []string
 }
 
-var _ uplink.Batcher = (*outbox)(nil)
+var _ uplink.Batcher = (*Outbox)(nil)
 
 // newBoxed makes an outbox; its spool is in memory as its writer does not run.
 func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
@@ -43,7 +43,7 @@ func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
 	})
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: topic, Batch: b}, Commands: config.Commands{Topic: "orders", Answers: "answers"}}
 	x := &boxed{t: t, seq: map[string]uint64{}}
-	x.outbox = newOutbox(s, cfg, now, func(r message.Record) { x.acked = append(x.acked, fmt.Sprint(r.Sensor, r.Seq)) }, true)
+	x.Outbox = New(Options{Spool: s, Config: cfg, Clock: now, Acked: func(r message.Record) { x.acked = append(x.acked, fmt.Sprint(r.Sensor, r.Seq)) }})
 	x.Rewind()
 	return x
 }
@@ -51,7 +51,7 @@ func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
 // put takes in the next record of a kind; text is added to it.
 func (x *boxed) put(kind message.Kind, sensor, text string) {
 	x.t.Helper()
-	r := message.Record{Kind: kind, Sensor: sensor, Run: x.spool.RunNumber(), Stamp: x.clock.Now()}
+	r := message.Record{Kind: kind, Sensor: sensor, Run: x.Spool.RunNumber(), Stamp: x.Clock.Now()}
 	if kind == message.Reading || kind == message.Edge {
 		x.seq[sensor]++
 		r.Seq = x.seq[sensor]
@@ -59,7 +59,7 @@ func (x *boxed) put(kind message.Kind, sensor, text string) {
 	if text != "" {
 		r.Fields = []sensors.Field{{Name: "text", Value: text}}
 	}
-	if err := x.spool.Append(r); err != nil {
+	if err := x.Spool.Append(r); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -194,8 +194,8 @@ func TestBacklogGoesOutInFullBatches(t *testing.T) {
 		if again := x.all(); len(again) != 1 || again[0].ID != mail[10].ID {
 			t.Errorf("%d mails come again", len(again))
 		}
-		if x.spool.Stats().Samples.Pending != 50 || len(x.acked) != 1000 {
-			t.Errorf("%d acknowledged, left: %+v", len(x.acked), x.spool.Stats().Samples)
+		if x.Spool.Stats().Samples.Pending != 50 || len(x.acked) != 1000 {
+			t.Errorf("%d acknowledged, left: %+v", len(x.acked), x.Spool.Stats().Samples)
 		}
 	})
 }
@@ -309,7 +309,7 @@ func TestBatchesAreBounded(t *testing.T) {
 			}
 			x.Ack(m.ID)
 		}
-		if records != 12*30 || x.size != 0 || x.spool.Stats().Samples.Pending != 0 {
+		if records != 12*30 || x.size != 0 || x.Spool.Stats().Samples.Pending != 0 {
 			t.Errorf("%d records went out, %d bytes are open", records, x.size)
 		}
 		x.put(message.Reading, "s1", strings.Repeat("x", 120<<10))
@@ -359,7 +359,7 @@ func TestRefusedBatchIsSplit(t *testing.T) {
 		x.readings("air", 9)
 		mail := x.want("in batches", "air 1 2 3 4", "air 5 6 7 8")
 		x.Refuse(mail[1].ID, "refused")
-		if n := x.spool.Stats().Refused; n != 0 {
+		if n := x.Spool.Stats().Refused; n != 0 {
 			t.Fatalf("%d records are set aside for one", n)
 		}
 		x.Rewind() // the first was not acknowledged
@@ -368,7 +368,7 @@ func TestRefusedBatchIsSplit(t *testing.T) {
 		for _, i := range []int{0, 1, 3, 4} {
 			x.Ack(mail[i].ID)
 		}
-		if st := x.spool.Stats(); st.Refused != 1 || st.Samples.Pending != 1 || len(x.alone) != 0 {
+		if st := x.Spool.Stats(); st.Refused != 1 || st.Samples.Pending != 1 || len(x.alone) != 0 {
 			t.Errorf("after one was refused: %+v, %d marked", st, len(x.alone))
 		}
 		x.readings("air", 3)
@@ -415,18 +415,18 @@ func TestMailOfAnEarlierName(t *testing.T) {
 				Thing: thing, Readings: config.Readings{Topic: "field/{thing}/{sensor}", Batch: config.Batch{Max: 9, Within: time.Hour}},
 				Commands: config.Commands{Answers: "field/{thing}/answers"},
 			}
-			return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, nil, false)}
+			return &boxed{t: t, seq: map[string]uint64{}, Outbox: New(Options{Spool: s, Config: cfg, Clock: now})}
 		}
 		x := open("east")
 		x.readings("air", 2)
 		x.put(message.Answer, "", "")
-		if err := x.spool.Close(); err != nil {
+		if err := x.Spool.Close(); err != nil {
 			t.Fatal(err)
 		}
 		x = open("west")
 		x.readings("air", 1)
 		x.put(message.Fault, "air", "")
-		stop := task.Start("spool", make(chan error, 1), x.spool.Run)
+		stop := task.Start("spool", make(chan error, 1), x.Spool.Run)
 		x.Flush()
 		var got []string
 		for range 9 {
@@ -448,7 +448,7 @@ func TestMailOfAnEarlierName(t *testing.T) {
 		if err := stop.Stop(time.Minute); err != nil {
 			t.Error(err)
 		}
-		if err := x.spool.Close(); err != nil {
+		if err := x.Spool.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,4 +1,4 @@
-package daemon
+package uplink
 
 import (
 	"context"
@@ -18,16 +18,18 @@ const (
 	mostClients = 16
 	mostFilters = 16
 	longestName = 1024 // bytes of a client id or filter; a longer one is not remembered
+	// logRetry is how soon a write that failed is tried again.
+	logRetry = time.Minute
 )
 
-// subscriptions remembers which filters the broker's sessions of this board may hold,
+// SubscriptionLog remembers which filters the broker's sessions of this board may hold,
 // by client id, so that those of an earlier configuration can be given up: in the
 // journal "subscriptions", beside the spool. What it cannot read or write costs
 // nothing but that, for orders act only on the topic that is configured now; so it
 // raises no fault.
 //
-// It is run's alone, but for what mu guards.
-type subscriptions struct {
+// Run is for one goroutine; Stale and Released may be called from any.
+type SubscriptionLog struct {
 	client  string
 	wanted  []string // what the session holds from now on
 	journal *journal.Journal
@@ -45,16 +47,16 @@ type holder struct {
 	Filters  []string `json:"filters"`
 }
 
-// newSubscriptions reads what earlier runs have left. wanted is what this run
+// NewSubscriptionLog makes one and reads what earlier runs have left in storage. wanted is what this run
 // subscribes to in a session that the broker keeps.
-func newSubscriptions(client string, wanted []string, storage journal.Storage, log *slog.Logger) *subscriptions {
-	s := &subscriptions{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: make(chan struct{}, 1)}
+func NewSubscriptionLog(client string, wanted []string, storage journal.Storage, log *slog.Logger) *SubscriptionLog {
+	s := &SubscriptionLog{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: make(chan struct{}, 1)}
 	s.load()
 	return s
 }
 
 // load reads the journal, once it can be.
-func (s *subscriptions) load() {
+func (s *SubscriptionLog) load() {
 	if s.journal.WasRead() {
 		return
 	}
@@ -80,7 +82,7 @@ func (s *subscriptions) load() {
 }
 
 // add remembers what one more session may hold. With mu held.
-func (s *subscriptions) add(h holder) {
+func (s *SubscriptionLog) add(h holder) {
 	if len(h.ClientID) > longestName {
 		return
 	}
@@ -99,7 +101,7 @@ func (s *subscriptions) add(h holder) {
 }
 
 // want puts what this run subscribes to before all else. With mu held.
-func (s *subscriptions) want() {
+func (s *SubscriptionLog) want() {
 	before := s.held
 	s.held = nil
 	s.add(holder{ClientID: s.client, Filters: s.wanted})
@@ -113,8 +115,8 @@ func (s *subscriptions) want() {
 	})
 }
 
-// stale gives what the session may hold of before.
-func (s *subscriptions) stale() (filters []string) {
+// Stale gives what the session may hold of before.
+func (s *SubscriptionLog) Stale() (filters []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.held {
@@ -130,9 +132,9 @@ func (s *subscriptions) stale() (filters []string) {
 	return filters
 }
 
-// released notes that the session does not hold a filter any more. Any goroutine; it
+// Released notes that the session does not hold a filter any more. Any goroutine; it
 // does not wait.
-func (s *subscriptions) released(filter string) {
+func (s *SubscriptionLog) Released(filter string) {
 	s.mu.Lock()
 	for i := range s.held {
 		if h := &s.held[i]; h.ClientID == s.client {
@@ -147,21 +149,21 @@ func (s *subscriptions) released(filter string) {
 	}
 }
 
-// run writes what has changed until ctx ends, and then once more.
-func (s *subscriptions) run(ctx context.Context) error {
+// Run writes what has changed until ctx ends, and then once more.
+func (s *SubscriptionLog) Run(ctx context.Context) error {
 	failed := false
 	journal.Keep(ctx, s.changed, func(last bool) time.Duration {
 		if err := s.write(); err != nil && !failed && !last {
 			s.log.Debug("what is subscribed to cannot be remembered", "err", err)
 			failed = true
 		}
-		return timesRetry
+		return logRetry
 	})
 	return nil
 }
 
 // write has the journal hold what is known, if it does not.
-func (s *subscriptions) write() error {
+func (s *SubscriptionLog) write() error {
 	s.load()
 	s.mu.Lock()
 	good := s.good

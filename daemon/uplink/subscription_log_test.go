@@ -1,4 +1,4 @@
-package daemon
+package uplink
 
 import (
 	"context"
@@ -10,25 +10,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fieldpost/daemon/journal/journaltest"
 )
 
-// says is the paper's text.
-func (p *paper) says() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var lines []string
-	for _, e := range p.entries {
-		lines = append(lines, string(e))
-	}
-	return strings.Join(lines, "\n")
-}
-
 // subscribing runs a configuration's subscriptions until it is stopped.
-func subscribing(p *paper, client string, wanted ...string) (s *subscriptions, stop func()) {
-	s = newSubscriptions(client, wanted, p, slog.New(slog.DiscardHandler))
+func subscribing(p *journaltest.Storage, client string, wanted ...string) (s *SubscriptionLog, stop func()) {
+	s = NewSubscriptionLog(client, wanted, p, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.run(ctx) }()
+	go func() { done <- s.Run(ctx) }()
 	synctest.Wait()
 	return s, func() {
 		cancel()
@@ -42,7 +33,7 @@ func subscribing(p *paper, client string, wanted ...string) (s *subscriptions, s
 // when it has changed and not otherwise.
 func TestSubscriptionsAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &paper{}
+		p := &journaltest.Storage{}
 		var stale []string
 		for _, c := range []struct {
 			client, wanted, stale, says string
@@ -56,22 +47,22 @@ func TestSubscriptionsAreRemembered(t *testing.T) {
 		} {
 			s, stop := subscribing(p, c.client, strings.Fields(c.wanted)...)
 			stop()
-			if stale = s.stale(); !slices.Equal(stale, strings.Fields(c.stale)) || p.says() != c.says || p.written != c.written {
-				t.Errorf("%s on %q: stale %q, written %d times:\n%s\nwant %q, %d:\n%s", c.client, c.wanted, stale, p.written, p.says(), c.stale, c.written, c.says)
+			if stale = s.Stale(); !slices.Equal(stale, strings.Fields(c.stale)) || p.Text() != c.says || p.Written() != c.written {
+				t.Errorf("%s on %q: stale %q, written %d times:\n%s\nwant %q, %d:\n%s", c.client, c.wanted, stale, p.Written(), p.Text(), c.stale, c.written, c.says)
 			}
 		}
 		s, stop := subscribing(p, "a", "t2")
-		s.released("t1")
+		s.Released("t1")
 		synctest.Wait()
-		if want := `{"client_id":"a","filters":["t2"]}` + "\n" + `{"client_id":"b","filters":["t2"]}`; p.says() != want {
-			t.Errorf("after one was given up:\n%s\nwant\n%s", p.says(), want)
+		if want := `{"client_id":"a","filters":["t2"]}` + "\n" + `{"client_id":"b","filters":["t2"]}`; p.Text() != want {
+			t.Errorf("after one was given up:\n%s\nwant\n%s", p.Text(), want)
 		}
 		stop()
 		s, stop = subscribing(p, "a")
-		s.released("t2")
+		s.Released("t2")
 		stop()
-		if want := `{"client_id":"b","filters":["t2"]}`; p.says() != want {
-			t.Errorf("after all was given up:\n%s\nwant\n%s", p.says(), want)
+		if want := `{"client_id":"b","filters":["t2"]}`; p.Text() != want {
+			t.Errorf("after all was given up:\n%s\nwant\n%s", p.Text(), want)
 		}
 	})
 }
@@ -80,21 +71,21 @@ func TestSubscriptionsAreRemembered(t *testing.T) {
 // what is remembered stays small.
 func TestSubscriptionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &paper{entries: [][]byte{[]byte("rubbish"), []byte(`{}`), []byte(`{"client_id":7}`), []byte("{\"client_id\":\"\xff\"}"),
-			[]byte(`{"client_id":"a","filters":["","` + strings.Repeat("x", longestName+1) + `"]}`),
-			[]byte(`{"client_id":"` + strings.Repeat("x", longestName+1) + `","filters":["t"]}`)}}
+		p := journaltest.New("rubbish", `{}`, `{"client_id":7}`, "{\"client_id\":\"\xff\"}",
+			`{"client_id":"a","filters":["","`+strings.Repeat("x", longestName+1)+`"]}`,
+			`{"client_id":"`+strings.Repeat("x", longestName+1)+`","filters":["t"]}`)
 		for i := range 40 {
 			_, stop := subscribing(p, "a", fmt.Sprint("t", i))
 			stop()
 			_, stop = subscribing(p, fmt.Sprint("c", i), "t", strings.Repeat("x", longestName+1))
 			stop()
 		}
-		if len(p.entries) != mostClients || len(p.says()) > 4096 {
-			t.Errorf("%d entries, %d bytes", len(p.entries), len(p.says()))
+		if n := strings.Count(p.Text(), "\n") + 1; n != mostClients || len(p.Text()) > 4096 {
+			t.Errorf("%d entries, %d bytes", n, len(p.Text()))
 		}
 		s, stop := subscribing(p, "a")
 		stop()
-		if got := s.stale(); len(got) != mostFilters || got[0] != "t39" {
+		if got := s.Stale(); len(got) != mostFilters || got[0] != "t39" {
 			t.Errorf("stale: %q", got)
 		}
 	})
@@ -104,21 +95,20 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 // written over.
 func TestSubscriptionsOnADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		before := []byte(`{"client_id":"a","filters":["t1"]}`)
-		p := &paper{entries: [][]byte{before}}
-		p.fail(errors.New("no disk"), errors.New("no disk"))
+		p := journaltest.New(`{"client_id":"a","filters":["t1"]}`)
+		p.Fail(errors.New("no disk"), errors.New("no disk"))
 		s, stop := subscribing(p, "a", "t2")
-		if len(s.stale()) != 0 {
-			t.Errorf("stale: %q", s.stale())
+		if len(s.Stale()) != 0 {
+			t.Errorf("stale: %q", s.Stale())
 		}
-		p.fail(nil, errors.New("read-only"))
-		<-time.After(timesRetry)
+		p.Fail(nil, errors.New("read-only"))
+		<-time.After(logRetry)
 		synctest.Wait()
-		p.fail(nil, nil)
-		<-time.After(timesRetry)
+		p.Fail(nil, nil)
+		<-time.After(logRetry)
 		synctest.Wait()
-		if want := `{"client_id":"a","filters":["t2","t1"]}`; p.says() != want || p.written != 1 {
-			t.Errorf("written %d times: %s, want %s", p.written, p.says(), want)
+		if want := `{"client_id":"a","filters":["t2","t1"]}`; p.Text() != want || p.Written() != 1 {
+			t.Errorf("written %d times: %s, want %s", p.Written(), p.Text(), want)
 		}
 		stop()
 	})

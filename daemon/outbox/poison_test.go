@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"bufio"
@@ -172,7 +172,7 @@ func TestPoisonedReadingInABatch(t *testing.T) {
 		l, linking := b.link(t, files, x)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
-		if st := x.spool.Stats(); st.Refused != 1 || st.Samples.Pending != 0 || st.Events.Pending != 0 || b.hangUps > 20 {
+		if st := x.Spool.Stats(); st.Refused != 1 || st.Samples.Pending != 0 || st.Events.Pending != 0 || b.hangUps > 20 {
 			t.Errorf("after %d hang-ups: %+v", b.hangUps, st)
 		}
 		got := b.has("air")

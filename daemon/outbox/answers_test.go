@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"context"
@@ -34,20 +34,20 @@ func closed(c <-chan struct{}) bool {
 // says nothing.
 func TestAnswersAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a answers
-		first, other := a.await(reply("a", 1), 6*time.Second), a.await(reply("b", 1), 9*time.Second)
-		a.arrived(reply("c", 1))
-		a.arrived(reply("a", 2))
+		var a Answers
+		first, other := a.Await(reply("a", 1), 6*time.Second), a.Await(reply("b", 1), 9*time.Second)
+		a.Arrived(reply("c", 1))
+		a.Arrived(reply("a", 2))
 		if closed(first) || closed(other) {
 			t.Fatal("kept by what has arrived of others")
 		}
-		again := a.await(reply("a", 1), 9*time.Second)
-		a.arrived(reply("a", 1))
+		again := a.Await(reply("a", 1), 9*time.Second)
+		a.Arrived(reply("a", 1))
 		if !closed(first) || !closed(again) || closed(other) {
 			t.Error("an answer arrived that was given twice: not both are kept, or another is")
 		}
-		a.arrived(reply("a", 1)) // the second of the two
-		anew := a.await(reply("a", 1), 6*time.Second)
+		a.Arrived(reply("a", 1)) // the second of the two
+		anew := a.Await(reply("a", 1), 6*time.Second)
 		<-time.After(6*time.Second - 1)
 		if synctest.Wait(); closed(anew) {
 			t.Error("kept before its time")
@@ -66,17 +66,17 @@ func TestAnswersAreKept(t *testing.T) {
 // However many answers do not arrive, so many are waited for and no more.
 func TestAnswersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a answers
+		var a Answers
 		for i := range mostAnswers {
-			if a.await(reply(fmt.Sprint(i), 1), time.Minute) == nil {
+			if a.Await(reply(fmt.Sprint(i), 1), time.Minute) == nil {
 				t.Fatalf("answer %d is not waited for", i)
 			}
 		}
-		if a.await(reply("more", 1), time.Minute) != nil || len(a.open) != mostAnswers {
+		if a.Await(reply("more", 1), time.Minute) != nil || len(a.open) != mostAnswers {
 			t.Errorf("%d are waited for", len(a.open))
 		}
-		a.arrived(reply("0", 1))
-		if a.await(reply("more", 1), time.Minute) == nil {
+		a.Arrived(reply("0", 1))
+		if a.Await(reply("more", 1), time.Minute) == nil {
 			t.Error("there was room again")
 		}
 		<-time.After(time.Minute)
@@ -101,10 +101,10 @@ func TestAnswersAreDurableWhenKept(t *testing.T) {
 			if err := s.Append(reply("a", 1)); err != nil {
 				t.Fatal(err)
 			}
-			<-time.After(durableAfter(atRisk))
+			<-time.After(DurableAfter(atRisk))
 			synctest.Wait()
 			if b := s.Backlog(); b.AtRisk != 0 {
-				t.Errorf("at_risk %v: %d at risk after %v", atRisk, b.AtRisk, durableAfter(atRisk))
+				t.Errorf("at_risk %v: %d at risk after %v", atRisk, b.AtRisk, DurableAfter(atRisk))
 			}
 			cancel()
 			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
@@ -115,7 +115,7 @@ func TestAnswersAreDurableWhenKept(t *testing.T) {
 			}
 		})
 	}
-	if d := durableAfter(10 * time.Minute); d > longestAnswer {
+	if d := DurableAfter(10 * time.Minute); d > longestAnswer {
 		t.Errorf("an order may wait for %v", d)
 	}
 }
@@ -129,13 +129,15 @@ func TestAnswerOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	d := &Daemon{spool: s}
-	d.o.Config = &config.Config{Thing: "t"}
-	d.o.Config.Spool.AtRisk = time.Hour
-	box := newOutbox(s, d.o.Config, c, d.acked, false)
+	var a Answers
+	box := New(Options{Spool: s, Config: &config.Config{Thing: "t"}, Clock: c, Answers: &a})
 	stamp := c.Now()
 	stamp.Synced = false
-	kept := d.answer(command.Answer{ID: "a", Status: command.Done, Stamp: stamp}.Record())
+	r := command.Answer{ID: "a", Status: command.Done, Stamp: stamp}.Record()
+	kept := a.Await(r, time.Hour)
+	if err := s.Append(r); err != nil {
+		t.Fatal(err)
+	}
 	m, ok := box.Next()
 	if !ok || closed(kept) {
 		t.Fatalf("mail %v, kept %v", ok, closed(kept))

@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"encoding/json"
@@ -29,7 +29,7 @@ func TestAFairShareOfMail(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, batches of %d", name, batch.Max), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					x := newBoxed(t, "test/{sensor}", batch)
-					keeping := task.Start("spool", make(chan error, 1), x.spool.Run)
+					keeping := task.Start("spool", make(chan error, 1), x.Spool.Run)
 					c := mailCrowd{boxed: x, since: map[string]time.Time{}, late: map[string]time.Duration{}, count: map[string]int{}}
 					const seconds = 30
 					c.run(seconds, takes)

@@ -1,4 +1,8 @@
-package daemon
+// Package outbox makes MQTT messages of the spool's records: it encodes each, gives
+// it its topic, puts readings together in batches where the configuration asks for
+// that, and tells the spool what the broker has acknowledged. [Answers] says when a
+// crash can cost an answer no more.
+package outbox
 
 import (
 	"cmp"
@@ -11,12 +15,20 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// itself stands for {sensor} in the topic of messages that concern no sensor
-// and no output: the link's faults, online and offline. The configuration
-// keeps the name free.
-const itself = "fieldpost"
+// Options is what an outbox is built from.
+type Options struct {
+	Spool  *spool.Spool
+	Config *config.Config
+	Clock  clock.Clock  // knows the time better, it may be, than when a record was taken
+	Boots  *clock.Boots // knows it of records of earlier boots; may be nil
+	// Answers are told which answers the broker has acknowledged; may be nil.
+	Answers *Answers
+	// Acked is told each record that the broker has acknowledged, on the uplink's
+	// goroutine; may be nil. It must not block.
+	Acked func(message.Record)
+}
 
-// outbox gives the uplink the spool's records as mail: only here is a record
+// Outbox gives the uplink the spool's records as mail: only here is a record
 // encoded and given its topic.
 //
 // Where the configuration asks for batches, every mail that carries readings
@@ -31,16 +43,9 @@ const itself = "fieldpost"
 // recognises what the broker hangs up on.
 //
 // It is the uplink's: nothing here may be called from two goroutines.
-type outbox struct {
-	spool *spool.Spool
-	cfg   *config.Config
-	clock clock.Clock  // knows the time better, it may be, than when a record was taken
-	boots *clock.Boots // knows it of records of earlier boots; may be nil
-	// acked is told each answer that the broker has acknowledged, and where
-	// every is set each record; may be nil.
-	acked func(message.Record)
-	every bool
-	out   map[uint64]message.Record // under way, for acked
+type Outbox struct {
+	Options
+	out map[uint64]message.Record // under way, for acked
 
 	topics map[[2]string]string // of readings, by thing and sensor
 
@@ -63,27 +68,28 @@ type letter struct {
 	payload []byte
 }
 
-func newOutbox(s *spool.Spool, cfg *config.Config, c clock.Clock, acked func(message.Record), every bool) *outbox {
-	return &outbox{
-		spool: s, cfg: cfg, clock: c, acked: acked, every: every, out: map[uint64]message.Record{},
+// New makes an outbox.
+func New(o Options) *Outbox {
+	return &Outbox{
+		Options: o, out: map[uint64]message.Record{},
 		topics: map[[2]string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
 }
 
 // Rewind implements [uplink.Outbox].
-func (o *outbox) Rewind() {
+func (o *Outbox) Rewind() {
 	clear(o.open)
 	clear(o.sent)
 	clear(o.out)
 	o.size, o.ahead, o.flushing = 0, nil, false
-	o.spool.Rewind()
+	o.Spool.Rewind()
 }
 
 // Ready implements [uplink.Outbox].
-func (o *outbox) Ready() <-chan struct{} { return o.spool.Ready() }
+func (o *Outbox) Ready() <-chan struct{} { return o.Spool.Ready() }
 
 // Next implements [uplink.Outbox].
-func (o *outbox) Next() (uplink.Publication, bool) {
+func (o *Outbox) Next() (uplink.Publication, bool) {
 	for {
 		if b := o.ripe(); b != nil {
 			return o.seal(o.shut(b)), true
@@ -94,7 +100,7 @@ func (o *outbox) Next() (uplink.Publication, bool) {
 		}
 		kind, id := l.item.Record.Kind, l.item.ID
 		switch {
-		case o.cfg.Readings.Batch.Max == 0 || kind != message.Reading && kind != message.Edge:
+		case o.Config.Readings.Batch.Max == 0 || kind != message.Reading && kind != message.Edge:
 			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
@@ -111,7 +117,7 @@ func (o *outbox) Next() (uplink.Publication, bool) {
 }
 
 // Due implements [uplink.Batcher].
-func (o *outbox) Due() time.Time {
+func (o *Outbox) Due() time.Time {
 	b := o.first()
 	switch {
 	case b == nil:
@@ -123,15 +129,15 @@ func (o *outbox) Due() time.Time {
 }
 
 // Flush implements [uplink.Batcher].
-func (o *outbox) Flush() { o.flushing = true }
+func (o *Outbox) Flush() { o.flushing = true }
 
 // pull takes the next record.
-func (o *outbox) pull() (letter, bool) {
+func (o *Outbox) pull() (letter, bool) {
 	if l := o.ahead; l != nil {
 		o.ahead = nil
 		return *l, true
 	}
-	item, ok := o.spool.Next()
+	item, ok := o.Spool.Next()
 	if !ok {
 		return letter{}, false
 	}
@@ -139,19 +145,19 @@ func (o *outbox) pull() (letter, bool) {
 }
 
 // address makes a letter of a record.
-func (o *outbox) address(item spool.Item) letter {
-	item.Record.Stamp = o.boots.Fill(item.Record.Stamp, o.clock.Now())
-	if o.acked != nil && (o.every || item.Record.Kind == message.Answer) {
+func (o *Outbox) address(item spool.Item) letter {
+	item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
+	if o.Acked != nil || o.Answers != nil && item.Record.Kind == message.Answer {
 		o.out[item.ID] = item.Record
 	}
-	return letter{item, o.topic(item.Record), message.Encode(o.cfg.Thing, item.Record)}
+	return letter{item, o.topic(item.Record), message.Encode(o.Config.Thing, item.Record)}
 }
 
 // edges makes a mail of an edge, of those of the same sensor that wait, and of
 // those to the same topic whose turn is next.
-func (o *outbox) edges(l letter) uplink.Publication {
+func (o *Outbox) edges(l letter) uplink.Publication {
 	b := newBatch(l)
-	for len(b.ids) < o.cfg.Readings.Batch.Max {
+	for len(b.ids) < o.Config.Readings.Batch.Max {
 		next, ok := o.more(b)
 		if !ok {
 			break
@@ -166,8 +172,8 @@ func (o *outbox) edges(l letter) uplink.Publication {
 }
 
 // more takes a record that may go with a batch.
-func (o *outbox) more(b *batch) (letter, bool) {
-	if item, ok := o.spool.More(b.ids[len(b.ids)-1]); ok {
+func (o *Outbox) more(b *batch) (letter, bool) {
+	if item, ok := o.Spool.More(b.ids[len(b.ids)-1]); ok {
 		return o.address(item), true
 	}
 	return o.pull()
@@ -175,7 +181,7 @@ func (o *outbox) more(b *batch) (letter, bool) {
 
 // add puts a sample into its topic's batch. It gives a batch that is to go
 // now, or nil.
-func (o *outbox) add(l letter) (full *batch) {
+func (o *Outbox) add(l letter) (full *batch) {
 	b := o.open[l.topic]
 	if b != nil && !b.fits(l) {
 		full = o.shut(b)
@@ -194,7 +200,7 @@ func (o *outbox) add(l letter) (full *batch) {
 	switch {
 	case full != nil: // and b has but one
 		return full
-	case len(b.ids) >= o.cfg.Readings.Batch.Max:
+	case len(b.ids) >= o.Config.Readings.Batch.Max:
 		return o.shut(b)
 	case o.size > openBytes:
 		return o.shut(o.first())
@@ -204,16 +210,16 @@ func (o *outbox) add(l letter) (full *batch) {
 
 // until says how long a record may wait: what was taken long ago has waited
 // enough, and so has what was taken before this boot.
-func (o *outbox) until(taken clock.Stamp) time.Time {
-	now := o.clock.Now()
+func (o *Outbox) until(taken clock.Stamp) time.Time {
+	now := o.Clock.Now()
 	if taken.Boot != now.Boot {
 		return time.Now()
 	}
-	return time.Now().Add(o.cfg.Readings.Batch.Within - max(0, now.Mono-taken.Mono))
+	return time.Now().Add(o.Config.Readings.Batch.Within - max(0, now.Mono-taken.Mono))
 }
 
 // overdue gives the batch that has waited longest, if it is to wait no more.
-func (o *outbox) overdue() (uplink.Publication, bool) {
+func (o *Outbox) overdue() (uplink.Publication, bool) {
 	b := o.first()
 	if b == nil || !o.flushing && time.Now().Before(b.due) {
 		return uplink.Publication{}, false
@@ -222,7 +228,7 @@ func (o *outbox) overdue() (uplink.Publication, bool) {
 }
 
 // first gives the open batch that is due first.
-func (o *outbox) first() (first *batch) {
+func (o *Outbox) first() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.due.Before(first.due) || b.due.Equal(first.due) && b.ids[0] < first.ids[0] {
 			first = b
@@ -232,14 +238,14 @@ func (o *outbox) first() (first *batch) {
 }
 
 // shut takes a batch out of those that are open.
-func (o *outbox) shut(b *batch) *batch {
+func (o *Outbox) shut(b *batch) *batch {
 	delete(o.open, b.topic)
 	o.size -= len(b.json)
 	return b
 }
 
 // seal makes a mail of a batch.
-func (o *outbox) seal(b *batch) uplink.Publication {
+func (o *Outbox) seal(b *batch) uplink.Publication {
 	if len(b.ids) > 1 {
 		o.sent[b.ids[0]] = b.ids
 	}
@@ -247,7 +253,7 @@ func (o *outbox) seal(b *batch) uplink.Publication {
 }
 
 // records gives the ids of a mail's records, and forgets the mail.
-func (o *outbox) records(id uint64) []uint64 {
+func (o *Outbox) records(id uint64) []uint64 {
 	ids := o.sent[id]
 	delete(o.sent, id)
 	if ids == nil {
@@ -257,16 +263,16 @@ func (o *outbox) records(id uint64) []uint64 {
 }
 
 // Hold implements [uplink.Outbox].
-func (o *outbox) Hold(id uint64) {
+func (o *Outbox) Hold(id uint64) {
 	for _, id := range o.records(id) {
 		delete(o.out, id)
 	}
 }
 
 // Ack implements [uplink.Outbox].
-func (o *outbox) Ack(id uint64) {
+func (o *Outbox) Ack(id uint64) {
 	for _, id := range o.records(id) {
-		o.spool.Ack(id)
+		o.Spool.Ack(id)
 		delete(o.alone, id)
 		if r, ok := o.out[id]; ok {
 			delete(o.out, id)
@@ -275,15 +281,25 @@ func (o *outbox) Ack(id uint64) {
 	}
 }
 
+// acked tells that the broker has a record.
+func (o *Outbox) acked(r message.Record) {
+	if o.Answers != nil && r.Kind == message.Answer {
+		o.Answers.Arrived(r)
+	}
+	if o.Acked != nil {
+		o.Acked(r)
+	}
+}
+
 // Refuse implements [uplink.Outbox]. Of several records one may be at fault
 // for all: each goes alone after the next rewind.
-func (o *outbox) Refuse(id uint64, reason string) {
+func (o *Outbox) Refuse(id uint64, reason string) {
 	ids := o.records(id)
 	for _, id := range ids {
 		delete(o.out, id)
 	}
 	if len(ids) == 1 {
-		o.spool.Refuse(id, reason)
+		o.Spool.Refuse(id, reason)
 		delete(o.alone, id)
 		return
 	}
@@ -298,17 +314,17 @@ func (o *outbox) Refuse(id uint64, reason string) {
 // topic says where a record goes: answers and the events of outputs to the
 // answers' topic, everything else to the readings'; with the name of the thing
 // that took it.
-func (o *outbox) topic(r message.Record) string {
-	thing := cmp.Or(r.Source.Thing, o.cfg.Thing)
+func (o *Outbox) topic(r message.Record) string {
+	thing := cmp.Or(r.Source.Thing, o.Config.Thing)
 	if r.Kind == message.Answer || r.Kind == message.Event {
-		if t := o.cfg.AnswersTopicOf(thing); t != "" {
+		if t := o.Config.AnswersTopicOf(thing); t != "" {
 			return t
 		}
 	}
 	key := [2]string{thing, r.Sensor}
 	t, known := o.topics[key]
 	if !known {
-		t = o.cfg.ReadingsTopicOf(thing, cmp.Or(r.Sensor, itself))
+		t = o.Config.ReadingsTopicOf(thing, r.Sensor)
 		o.topics[key] = t
 	}
 	return t

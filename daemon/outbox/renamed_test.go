@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"strings"
@@ -29,20 +29,20 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 						t.Fatal(err)
 					}
 					cfg := &config.Config{Thing: thing, Readings: config.Readings{Topic: "t/{thing}/{sensor}"}}
-					return &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, now, func(message.Record) {}, true)}
+					return &boxed{t: t, seq: map[string]uint64{}, Outbox: New(Options{Spool: s, Config: cfg, Clock: now, Acked: func(message.Record) {}})}
 				}
 				x := open("east")
 				x.readings("air", 50)
-				if err := x.spool.Close(); err != nil {
+				if err := x.Spool.Close(); err != nil {
 					t.Fatal(err)
 				}
 				x = open("west")
-				keeping := task.Start("spool", make(chan error, 1), x.spool.Run)
+				keeping := task.Start("spool", make(chan error, 1), x.Spool.Run)
 				x.readings("air", 60)
 				l, linking := b.link(t, files, x)
 				<-time.After(2 * time.Hour)
 				synctest.Wait()
-				st, pending := l.Status(), x.spool.Stats().Samples.Pending
+				st, pending := l.Status(), x.Spool.Stats().Samples.Pending
 				if st.Err == nil || !strings.Contains(st.Err.Error(), "t/east/air") || pending != 50 || len(b.has("air")) != 60 {
 					t.Errorf("held: %d wait, %d delivered, %v", pending, len(b.has("air")), st.Err)
 				}
@@ -53,7 +53,7 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 				}
 				<-time.After(6 * time.Hour)
 				synctest.Wait()
-				if n := x.spool.Stats(); n.Samples.Pending != 0 || len(b.has("air")) != want || (n.Dropped > 0) == allowed {
+				if n := x.Spool.Stats(); n.Samples.Pending != 0 || len(b.has("air")) != want || (n.Dropped > 0) == allowed {
 					t.Errorf("after all: %d delivered, %+v", len(b.has("air")), n)
 				}
 				if err := linking.Stop(time.Minute); err != nil {
@@ -62,7 +62,7 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 				if err := keeping.Stop(time.Minute); err != nil {
 					t.Error(err)
 				}
-				if err := x.spool.Close(); err != nil {
+				if err := x.Spool.Close(); err != nil {
 					t.Error(err)
 				}
 			})

@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import (
 	"cmp"
@@ -18,16 +18,16 @@ const (
 	longestAnswer = 10 * time.Second
 )
 
-// durableAfter is when the spool has on disk what it was given, unless the disk
+// DurableAfter is when the spool has on disk what it was given, unless the disk
 // fails: written after a second, and synced before the time at risk is over.
-func durableAfter(atRisk time.Duration) time.Duration {
+func DurableAfter(atRisk time.Duration) time.Duration {
 	return min(atRisk+time.Second, longestAnswer)
 }
 
-// answers is which answers a crash could yet cost: the broker has not
+// Answers is which answers a crash could yet cost: the broker has not
 // acknowledged them, and they need not be on disk. Its methods may be called
 // from any goroutine. The zero value is ready.
-type answers struct {
+type Answers struct {
 	mu   sync.Mutex
 	open map[decision]*waiter
 }
@@ -58,10 +58,10 @@ func decisionOf(r message.Record) decision {
 	return d
 }
 
-// await is called before an answer goes into the spool. kept is closed when it
-// has arrived, at the latest after patience, when it is on disk; nil is where
-// too many are waited for.
-func (a *answers) await(r message.Record, patience time.Duration) (kept <-chan struct{}) {
+// Await is called before an answer goes into the spool. kept is closed when it
+// has arrived, at the latest after patience, when it is on disk ([DurableAfter]); nil
+// is where too many are waited for.
+func (a *Answers) Await(r message.Record, patience time.Duration) (kept <-chan struct{}) {
 	of := decisionOf(r)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -80,11 +80,11 @@ func (a *answers) await(r message.Record, patience time.Duration) (kept <-chan s
 	return w.kept
 }
 
-// arrived notes that the broker has acknowledged an answer.
-func (a *answers) arrived(r message.Record) { a.end(decisionOf(r), nil) }
+// Arrived notes that the broker has acknowledged an answer.
+func (a *Answers) Arrived(r message.Record) { a.end(decisionOf(r), nil) }
 
 // end has nobody wait any more; w is which, nil whichever there is.
-func (a *answers) end(of decision, w *waiter) {
+func (a *Answers) end(of decision, w *waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.open[of]

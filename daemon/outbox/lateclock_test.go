@@ -1,43 +1,20 @@
-package daemon
+package outbox
 
 import (
 	"encoding/json"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/task"
 )
-
-// dial is a clock of which a test sets the wall time; the rest is the bubble's.
-type dial struct {
-	boot  string
-	began time.Time
-
-	mu     sync.Mutex
-	off    time.Duration // how wrong the wall clock is
-	synced bool
-}
-
-func (d *dial) set(off time.Duration, synced bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.off, d.synced = off, synced
-}
-
-func (d *dial) Now() clock.Stamp {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := time.Now()
-	return clock.Stamp{Boot: d.boot, Mono: now.Sub(d.began), Wall: now.Add(d.off).UTC(), Synced: d.synced}
-}
 
 // sent is what a message says of its place and time.
 type sent struct {
@@ -69,18 +46,17 @@ func (x *boxed) stamped() (all []sent) {
 }
 
 // boot opens the spool in dir as after a start, and runs it; end ends it in order.
-func boot(t *testing.T, dir string, d *dial) (x *boxed, end func()) {
+func boot(t *testing.T, dir string, d *clocktest.Clock) (x *boxed, end func()) {
 	t.Helper()
 	s, err := spool.Open(spool.Options{Dir: dir, AtRisk: time.Second, MaxBytes: 1 << 20, MaxAge: 1000 * time.Hour, Clock: d})
 	if err != nil {
 		t.Fatal(err)
 	}
 	running := task.Start("spool", make(chan error, 1), s.Run)
-	times := newTimes(d, s.Journal("boots"), slog.New(slog.DiscardHandler))
-	timing := task.Start("clock", make(chan error, 1), times.run)
+	times := clock.NewBootLog(d, s.Journal("boots"), slog.New(slog.DiscardHandler))
+	timing := task.Start("clock", make(chan error, 1), times.Run)
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: "t"}}
-	x = &boxed{t: t, seq: map[string]uint64{}, outbox: newOutbox(s, cfg, d, nil, false)}
-	x.boots = &times.boots
+	x = &boxed{t: t, seq: map[string]uint64{}, Outbox: New(Options{Spool: s, Config: cfg, Clock: d, Boots: times.Boots()})}
 	x.Rewind()
 	return x, func() {
 		t.Helper()
@@ -102,12 +78,12 @@ func boot(t *testing.T, dir string, d *dial) (x *boxed, end func()) {
 func TestLateClock(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		first := &dial{boot: "first", began: time.Now(), off: -30 * 365 * 24 * time.Hour}
+		first := &clocktest.Clock{Boot: "first", Began: time.Now(), Off: -30 * 365 * 24 * time.Hour}
 		x, end := boot(t, dir, first)
 		x.readings("air", 3)
 		end()
 
-		second := &dial{boot: "second", began: time.Now(), off: -30 * 365 * 24 * time.Hour}
+		second := &clocktest.Clock{Boot: "second", Began: time.Now(), Off: -30 * 365 * 24 * time.Hour}
 		x, end = boot(t, dir, second)
 		var taken []time.Time
 		for range 3 {
@@ -125,7 +101,7 @@ func TestLateClock(t *testing.T) {
 			t.Helper()
 			got := x.stamped()
 			if len(got) != 7 {
-				t.Fatalf("%s: %d readings, %+v: %+v", when, len(got), x.spool.Stats(), got)
+				t.Fatalf("%s: %d readings, %+v: %+v", when, len(got), x.Spool.Stats(), got)
 			}
 			for i, s := range got {
 				if want := uint64(i%3 + 1); s.Seq != want || i > 0 && s.Run < got[i-1].Run {
@@ -142,7 +118,7 @@ func TestLateClock(t *testing.T) {
 			order = got
 		}
 		check("before", false)
-		second.set(0, true)
+		second.Set(0, true)
 		<-time.After(time.Hour)
 		x.Rewind()
 		check("after", true)
@@ -160,7 +136,7 @@ func TestTimesOfEarlierBoots(t *testing.T) {
 	const decades = -30 * 365 * 24 * time.Hour
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		first := &dial{boot: "first", began: time.Now(), off: decades}
+		first := &clocktest.Clock{Boot: "first", Began: time.Now(), Off: decades}
 		x, end := boot(t, dir, first)
 		var taken []time.Time
 		take := func() {
@@ -169,18 +145,18 @@ func TestTimesOfEarlierBoots(t *testing.T) {
 			<-time.After(20 * time.Second)
 		}
 		take()
-		first.set(0, true)
-		<-time.After(lookEvery)
+		first.Set(0, true)
+		<-time.After(10 * time.Second)
 		take()
-		first.set(decades, false)
+		first.Set(decades, false)
 		take()
 		end()
-		never := &dial{boot: "never", began: time.Now(), off: decades}
+		never := &clocktest.Clock{Boot: "never", Began: time.Now(), Off: decades}
 		x, end = boot(t, dir, never)
 		take()
 		end()
 
-		third := &dial{boot: "third", began: time.Now(), off: decades}
+		third := &clocktest.Clock{Boot: "third", Began: time.Now(), Off: decades}
 		x, end = boot(t, dir, third)
 		for _, when := range []string{"not known", "known"} {
 			got := x.stamped()
@@ -194,7 +170,7 @@ func TestTimesOfEarlierBoots(t *testing.T) {
 					t.Errorf("%s: reading %d says %+v, want it unsynced", when, i, s)
 				}
 			}
-			third.set(0, true)
+			third.Set(0, true)
 			x.Rewind()
 		}
 		end()
@@ -206,23 +182,23 @@ func TestTimesOfEarlierBoots(t *testing.T) {
 func TestClockStepMovesNoBatch(t *testing.T) {
 	for _, step := range []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 10 * 365 * 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			d := &dial{boot: "b", began: time.Now(), synced: true}
+			d := &clocktest.Clock{Boot: "b", Began: time.Now(), Synced: true}
 			x := newBoxed(t, "t", config.Batch{Max: 10, Within: time.Minute})
-			x.clock = d
+			x.Clock = d
 			x.Rewind()
 			r := message.Record{Kind: message.Reading, Sensor: "air", Seq: 1, Stamp: d.Now()}
-			if err := x.spool.Append(r); err != nil {
+			if err := x.Spool.Append(r); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
 			<-time.After(20 * time.Second)
-			d.off = step
+			d.Off = step
 			x.want("too early")
 			if due := x.Due().Sub(began); due != time.Minute {
 				t.Errorf("a step by %v: due after %v", step, due)
 			}
 			<-time.After(40*time.Second - time.Millisecond)
-			d.off = -step
+			d.Off = -step
 			x.want("still too early")
 			<-time.After(time.Millisecond)
 			x.want("in time", "air 1")

@@ -1,80 +1,37 @@
-package daemon
+package clock_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/journal"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/journal/journaltest"
 	"fieldpost/daemon/task"
 )
 
-// paper is a journal in memory.
-type paper struct {
-	mu      sync.Mutex
-	entries [][]byte
-	written int
-	unread  error // Replay's
-	full    error // Rewrite's
-}
-
-// fail has Replay and Rewrite give errors from now on.
-func (p *paper) fail(unread, full error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.unread, p.full = unread, full
-}
-
-func (p *paper) Replay(take func([]byte)) (journal.Damage, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.unread != nil {
-		return journal.Damage{}, p.unread
-	}
-	for _, e := range p.entries {
-		take(e)
-	}
-	return journal.Damage{}, nil
-}
-
-func (p *paper) Rewrite(entries iter.Seq[[]byte]) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.full != nil {
-		return p.full
-	}
-	p.entries = slices.Collect(entries)
-	p.written++
-	return nil
-}
-
-func (p *paper) Append(...[]byte) error { panic("what is written here is written anew") }
-
-func (p *paper) Size() int64 { return 0 }
-
-// fills gives by how much the time is wrong that is known from the paper of a
+// fills gives by how much the time is wrong that is known from the journal of a
 // moment of a boot, in a later boot; false where none is.
-func (p *paper) fills(d *dial, mono time.Duration) (wrong time.Duration, known bool) {
-	got := newTimes(d, p, slog.New(slog.DiscardHandler)).boots.Fill(clock.Stamp{Boot: d.boot, Mono: mono}, clock.Stamp{Boot: "later", Synced: true})
-	return got.Wall.Sub(d.began.Add(mono)), got.Synced
+func fills(p *journaltest.Storage, d *clocktest.Clock, mono time.Duration) (wrong time.Duration, known bool) {
+	got := clock.NewBootLog(d, p, slog.New(slog.DiscardHandler)).Boots().Fill(clock.Stamp{Boot: d.Boot, Mono: mono}, clock.Stamp{Boot: "later", Synced: true})
+	return got.Wall.Sub(d.Began.Add(mono)), got.Synced
 }
 
-// keep runs times in a bubble; end ends it and counts its lines in the log.
-func keep(t *testing.T, d *dial, p *paper) (end func() (lines int)) {
+// keep runs a boot log in a bubble; end ends it and counts its lines in the log.
+func keep(t *testing.T, d *clocktest.Clock, p *journaltest.Storage) (end func() (lines int)) {
 	t.Helper()
 	var log strings.Builder
-	running := task.Start("clock", make(chan error, 1), newTimes(d, p, slog.New(slog.NewTextHandler(&log, nil))).run)
+	running := task.Start("clock", make(chan error, 1), clock.NewBootLog(d, p, slog.New(slog.NewTextHandler(&log, nil))).Run)
 	synctest.Wait()
 	return func() int {
 		t.Helper()
@@ -86,14 +43,12 @@ func keep(t *testing.T, d *dial, p *paper) (end func() (lines int)) {
 }
 
 // wantWrites waits, and says how often has been written by then.
-func (p *paper) wantWrites(t *testing.T, after time.Duration, when string, n int) {
+func wantWrites(t *testing.T, p *journaltest.Storage, after time.Duration, when string, n int) {
 	t.Helper()
 	<-time.After(after)
 	synctest.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.written != n {
-		t.Errorf("%s: written %d times, want %d", when, p.written, n)
+	if p.Written() != n {
+		t.Errorf("%s: written %d times, want %d", when, p.Written(), n)
 	}
 }
 
@@ -101,20 +56,20 @@ func (p *paper) wantWrites(t *testing.T, after time.Duration, when string, n int
 // none at its end.
 func TestTimesAreWrittenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, p := &dial{boot: "b", began: time.Now(), off: -time.Hour}, &paper{}
+		d, p := &clocktest.Clock{Boot: "b", Began: time.Now(), Off: -time.Hour}, &journaltest.Storage{}
 		end := keep(t, d, p)
-		p.wantWrites(t, time.Hour, "unknown", 0)
-		d.set(0, true)
-		p.wantWrites(t, lookEvery, "known", 1)
-		d.set(timesStep/2, true)
-		p.wantWrites(t, 100*time.Hour, "a small correction", 1)
-		if lines := end(); lines != 0 || p.written != 1 {
-			t.Errorf("at the end: written %d times, %d lines in the log", p.written, lines)
+		wantWrites(t, p, time.Hour, "unknown", 0)
+		d.Set(0, true)
+		wantWrites(t, p, 10*time.Second, "known", 1)
+		d.Set(time.Second/2, true)
+		wantWrites(t, p, 100*time.Hour, "a small correction", 1)
+		if lines := end(); lines != 0 || p.Written() != 1 {
+			t.Errorf("at the end: written %d times, %d lines in the log", p.Written(), lines)
 		}
-		if wrong, known := p.fills(d, time.Minute); wrong != 0 || !known {
+		if wrong, known := fills(p, d, time.Minute); wrong != 0 || !known {
 			t.Errorf("kept: wrong by %v, known %v", wrong, known)
 		}
-		if _, known := p.fills(d, 3*time.Hour); known {
+		if _, known := fills(p, d, 3*time.Hour); known {
 			t.Error("of what came later it is known too")
 		}
 	})
@@ -124,33 +79,33 @@ func TestTimesAreWrittenOnce(t *testing.T) {
 // news; but not more often than once an hour, but for the end.
 func TestTimesThatAreNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, p := &dial{boot: "b", began: time.Now(), off: -time.Hour, synced: true}, &paper{}
+		d, p := &clocktest.Clock{Boot: "b", Began: time.Now(), Off: -time.Hour, Synced: true}, &journaltest.Storage{}
 		end := keep(t, d, p)
-		p.wantWrites(t, time.Minute, "wrong", 1)
-		d.set(0, true)
-		p.wantWrites(t, timesEvery-2*time.Minute, "set right", 1)
-		p.wantWrites(t, 2*time.Minute, "set right, after an hour", 2)
-		if wrong, known := p.fills(d, time.Minute); wrong != 0 || !known {
+		wantWrites(t, p, time.Minute, "wrong", 1)
+		d.Set(0, true)
+		wantWrites(t, p, time.Hour-2*time.Minute, "set right", 1)
+		wantWrites(t, p, 2*time.Minute, "set right, after an hour", 2)
+		if wrong, known := fills(p, d, time.Minute); wrong != 0 || !known {
 			t.Errorf("kept: wrong by %v, known %v", wrong, known)
 		}
-		d.set(0, false)
-		p.wantWrites(t, 9*time.Hour, "lost", 2)
-		d.set(0, true)
-		p.wantWrites(t, lookEvery, "found again", 3)
-		if _, known := p.fills(d, 8*time.Hour); !known {
+		d.Set(0, false)
+		wantWrites(t, p, 9*time.Hour, "lost", 2)
+		d.Set(0, true)
+		wantWrites(t, p, 10*time.Second, "found again", 3)
+		if _, known := fills(p, d, 8*time.Hour); !known {
 			t.Error("what was taken while it was lost is not known")
 		}
 		for range 50 {
-			d.set(0, false)
+			d.Set(0, false)
 			<-time.After(30 * time.Second)
-			d.set(0, true)
+			d.Set(0, true)
 			<-time.After(30 * time.Second)
 		}
-		p.wantWrites(t, 0, "lost and found again and again", 3)
-		d.set(time.Hour, true)
+		wantWrites(t, p, 0, "lost and found again and again", 3)
+		d.Set(time.Hour, true)
 		end()
-		if wrong, _ := p.fills(d, time.Minute); wrong != time.Hour || p.written != 4 {
-			t.Errorf("at the end: written %d times, wrong by %v", p.written, wrong)
+		if wrong, _ := fills(p, d, time.Minute); wrong != time.Hour || p.Written() != 4 {
+			t.Errorf("at the end: written %d times, wrong by %v", p.Written(), wrong)
 		}
 	})
 }
@@ -159,17 +114,18 @@ func TestTimesThatAreNews(t *testing.T) {
 // named once.
 func TestTimesOnAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, p := &dial{boot: "b", began: time.Now(), synced: true}, &paper{full: errors.New("full")}
+		d, p := &clocktest.Clock{Boot: "b", Began: time.Now(), Synced: true}, &journaltest.Storage{}
+		p.Fail(nil, errors.New("full"))
 		end := keep(t, d, p)
-		p.wantWrites(t, time.Hour, "full", 0)
-		p.fail(nil, nil)
-		p.wantWrites(t, timesRetry, "not full", 1)
-		p.fail(nil, errors.New("full again"))
-		d.set(time.Hour, true)
+		wantWrites(t, p, time.Hour, "full", 0)
+		p.Fail(nil, nil)
+		wantWrites(t, p, time.Minute, "not full", 1)
+		p.Fail(nil, errors.New("full again"))
+		d.Set(time.Hour, true)
 		<-time.After(2 * time.Hour)
-		p.fail(nil, nil)
-		if lines := end(); lines != 2 || p.written != 2 {
-			t.Errorf("at the end: written %d times, %d lines in the log", p.written, lines)
+		p.Fail(nil, nil)
+		if lines := end(); lines != 2 || p.Written() != 2 {
+			t.Errorf("at the end: written %d times, %d lines in the log", p.Written(), lines)
 		}
 	})
 }
@@ -178,29 +134,29 @@ func TestTimesOnAFullDisk(t *testing.T) {
 // never can be is written anew.
 func TestTimesThatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		old, p := &dial{boot: "old", began: time.Now(), synced: true}, &paper{}
+		old, p := &clocktest.Clock{Boot: "old", Began: time.Now(), Synced: true}, &journaltest.Storage{}
 		keep(t, old, p)()
-		p.fail(errors.New("unread"), errors.New("read-only"))
-		d := &dial{boot: "b", began: time.Now(), synced: true}
+		p.Fail(errors.New("unread"), errors.New("read-only"))
+		d := &clocktest.Clock{Boot: "b", Began: time.Now(), Synced: true}
 		end := keep(t, d, p)
 		<-time.After(time.Minute)
-		p.fail(nil, nil)
-		p.wantWrites(t, time.Hour, "mended", 2)
+		p.Fail(nil, nil)
+		wantWrites(t, p, time.Hour, "mended", 2)
 		end()
-		for _, x := range []*dial{old, d} {
-			if wrong, known := p.fills(x, 0); wrong != 0 || !known {
-				t.Errorf("boot %s: wrong by %v, known %v", x.boot, wrong, known)
+		for _, x := range []*clocktest.Clock{old, d} {
+			if wrong, known := fills(p, x, 0); wrong != 0 || !known {
+				t.Errorf("boot %s: wrong by %v, known %v", x.Boot, wrong, known)
 			}
 		}
-		p.fail(errors.New("unreadable for ever"), nil)
+		p.Fail(errors.New("unreadable for ever"), nil)
 		end = keep(t, d, p)
-		p.wantWrites(t, 0, "unreadable", 3)
+		wantWrites(t, p, 0, "unreadable", 3)
 		end()
-		p.fail(nil, nil)
-		if _, known := p.fills(old, 0); known {
+		p.Fail(nil, nil)
+		if _, known := fills(p, old, 0); known {
 			t.Error("the earlier boot is known")
 		}
-		if wrong, known := p.fills(d, 0); wrong != 0 || !known {
+		if wrong, known := fills(p, d, 0); wrong != 0 || !known {
 			t.Errorf("this boot: wrong by %v, known %v", wrong, known)
 		}
 	})
@@ -217,14 +173,11 @@ func TestHarmedTimes(t *testing.T) {
 		t.Helper()
 		at := clock.Stamp{Boot: boot, Mono: time.Hour, Wall: now, Synced: true}
 		c := clock.Func(func() clock.Stamp { return at })
-		s, err := spool.Open(spool.Options{Dir: dir, AtRisk: time.Second, MaxBytes: 1 << 20, Clock: c})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := journal.FileAt(dir, "boots")
 		var log strings.Builder
-		x := newTimes(c, s.Journal("boots"), slog.New(slog.NewTextHandler(&log, nil)))
+		x := clock.NewBootLog(c, s, slog.New(slog.NewTextHandler(&log, nil)))
 		for i := range 10 {
-			r := x.boots.Fill(clock.Stamp{Boot: fmt.Sprint("boot", i), Mono: time.Minute}, clock.Stamp{})
+			r := x.Boots().Fill(clock.Stamp{Boot: fmt.Sprint("boot", i), Mono: time.Minute}, clock.Stamp{})
 			if r.Synced {
 				n++
 				if wall := now.Add(-59 * time.Minute); r.Wall != wall {
@@ -232,10 +185,12 @@ func TestHarmedTimes(t *testing.T) {
 				}
 			}
 		}
-		x.look(false)
-		if err := s.Close(); err != nil {
+		ended, end := context.WithCancel(context.Background())
+		end() // so that it looks at the clock once
+		if err := x.Run(ended); err != nil {
 			t.Error(err)
 		}
+		s.Close()
 		return n, strings.Count(log.String(), "\n")
 	}
 	for i := range 10 {

@@ -1,4 +1,4 @@
-package daemon
+package outbox
 
 import "time"
 
@@ -34,13 +34,13 @@ func (b *batch) add(l letter) {
 
 // ripe gives the batch that was begun first, if that was Batch.Within ago: so
 // the few readings of one topic do not wait until the backlog of others has gone.
-func (o *outbox) ripe() (first *batch) {
+func (o *Outbox) ripe() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.begun.Before(first.begun) || b.begun.Equal(first.begun) && b.ids[0] < first.ids[0] {
 			first = b
 		}
 	}
-	if first == nil || time.Since(first.begun) < o.cfg.Readings.Batch.Within {
+	if first == nil || time.Since(first.begun) < o.Config.Readings.Batch.Within {
 		return nil
 	}
 	return first
