@@ -73,7 +73,7 @@ type Daemon struct {
 	log           *slog.Logger
 	health        *health.Health
 	faults        faultQueue
-	progress      health.Progress
+	heartbeats    health.Heartbeats
 	spool         *spool.Spool
 	times         *clock.BootLog
 	subscriptions *uplink.SubscriptionLog
@@ -82,7 +82,7 @@ type Daemon struct {
 	files         *uplink.CredentialFiles
 	open          *refresh.Value[openFiles]
 	link          *uplink.Link
-	linkLoop      *health.Loop
+	linkBeat      *health.Heartbeat
 	dispatcher    *command.Dispatcher
 	answers       outbox.Answers
 	watch         linkWatch
@@ -109,7 +109,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.times = clock.NewBootLog(o.Clock, d.spool.Journal("boots"), d.log)
 	// All that can fail comes before the first line is touched.
-	d.linkLoop = d.progress.Loop("link")
+	d.linkBeat = d.heartbeats.Register("link")
 	d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: o.ReadFile, Stuck: d.filesStuck,
 	})
@@ -120,11 +120,11 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.bank = output.Open(output.Options{
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Levels: d.spool.Journal("levels"),
-		Clock: o.Clock, Health: d.health, Loop: d.progress.Loop("output timers"), Log: d.log, Event: d.take,
+		Clock: o.Clock, Health: d.health, Heartbeat: d.heartbeats.Register("output timers"), Log: d.log, Event: d.take,
 	})
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
-		Loop: d.progress.Loop("scheduler"), Log: d.log, Emit: d.take,
+		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.take,
 	})
 	d.dispatcher = command.New(command.Options{
 		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
@@ -184,7 +184,7 @@ func (d *Daemon) linkConfig() uplink.Config {
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		Files: d.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
-		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Heartbeat: d.linkLoop.Turn, Log: d.log,
+		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Heartbeat: d.linkBeat.Beat, Log: d.log,
 		Farewell: func() uplink.Publication {
 			r := message.Farewell(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source())
 			return uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, r)}

@@ -9,13 +9,13 @@ import (
 	"fieldpost/daemon/task"
 )
 
-// prove feeds the service manager's watchdog for as long as all loops turn,
-// until ctx ends. It has a goroutine of its own and touches neither the spool
-// nor, before the end, a line, so that it waits for no disk and no wire.
+// prove feeds the service manager's watchdog until ctx ends, as long as all loops
+// beat. It has a goroutine of its own. It does not touch the spool, and no line before
+// the end, so it waits for no disk and no wire.
 //
-// The manager counts from the last feed, and the loop may have hung just
-// after it had turned and been fed for: that would be up to a third of the time
-// more. So a loop that has not turned for the whole time is told at once.
+// The manager counts from the last feed, and a loop may have hung just after its last
+// beat, which was fed for: that would add up to a third of the time. So a loop that has
+// not beaten for the whole time is reported at once.
 func (d *Daemon) prove(ctx context.Context) error {
 	limit := d.o.Watchdog
 	if limit == 0 {
@@ -31,8 +31,8 @@ func (d *Daemon) prove(ctx context.Context) error {
 		case <-timer.C:
 		}
 		next := limit / 3
-		stuck, ok := d.progress.Take()
-		loop, idle := d.progress.Idle()
+		stuck, ok := d.heartbeats.Check()
+		loop, idle := d.heartbeats.Slowest()
 		switch {
 		case ok:
 			d.notice(d.o.Notify.Watchdog())
@@ -46,10 +46,10 @@ func (d *Daemon) prove(ctx context.Context) error {
 	}
 }
 
-// hung has the service manager kill this daemon and start another. The lines
-// come first and are handed over as at a stop: until every goroutine has
-// printed where it is and the sandbox of `fieldpost safe` is set up, seconds
-// pass on a small board. Where the outputs are what hangs, they are left to it.
+// hung has the service manager kill this daemon and start another. Before that it
+// makes the lines safe and hands them over, as at a stop: on a small board seconds pass
+// until every goroutine has printed where it is and the sandbox of `fieldpost safe` is
+// set up. Where the outputs themselves hang, `fieldpost safe` does it.
 func (d *Daemon) hung(loop string, idle time.Duration) {
 	err := task.Within(time.Second, "make outputs safe", func() error {
 		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())

@@ -84,7 +84,7 @@ func newWatched(t *testing.T, limit time.Duration) *watched {
 
 // turns has a loop of that name turn every second, but not between from and to.
 func (w *watched) turns(t *testing.T, name string, from, to time.Duration) {
-	loop := w.d.progress.Loop(name)
+	loop := w.d.heartbeats.Register(name)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -98,7 +98,7 @@ func (w *watched) turns(t *testing.T, name string, from, to time.Duration) {
 			case <-tick.C:
 			}
 			if at := time.Since(w.start); at < from || at > to {
-				loop.Turn()
+				loop.Beat()
 			}
 		}
 	}()

@@ -171,56 +171,56 @@ func TestNilHealth(t *testing.T) {
 	}
 }
 
-func TestProgressNeedsEveryLoop(t *testing.T) {
-	var p Progress
-	if _, ok := p.Take(); !ok {
-		t.Error("no loops: want progress")
+func TestCheckNeedsEveryLoop(t *testing.T) {
+	var h Heartbeats
+	if _, ok := h.Check(); !ok {
+		t.Error("no loops: none can be stuck")
 	}
-	a, b := p.Loop("scheduler"), p.Loop("link")
-	if _, ok := p.Take(); !ok {
-		t.Error("fresh loops: want progress")
+	a, b := h.Register("scheduler"), h.Register("link")
+	if _, ok := h.Check(); !ok {
+		t.Error("fresh loops: want all to count as beating")
 	}
-	a.Turn()
-	if stuck, ok := p.Take(); ok || stuck != "link" {
+	a.Beat()
+	if stuck, ok := h.Check(); ok || stuck != "link" {
 		t.Errorf("got %q %v, want link stuck", stuck, ok)
 	}
-	b.Turn()
-	if stuck, ok := p.Take(); !ok {
-		t.Errorf("%q is stuck, want progress", stuck)
+	b.Beat()
+	if stuck, ok := h.Check(); !ok {
+		t.Errorf("%q is stuck, want none", stuck)
 	}
 	b.End()
-	a.Turn()
-	if _, ok := p.Take(); !ok {
-		t.Error("an ended loop: want progress")
+	a.Beat()
+	if _, ok := h.Check(); !ok {
+		t.Error("an ended loop counts as stuck")
 	}
-	a.Turn()
-	if _, ok := p.Take(); !ok {
-		t.Error("a loop that has ended must stay out of account")
+	a.Beat()
+	if _, ok := h.Check(); !ok {
+		t.Error("a loop that has ended must not count")
 	}
-	var none *Loop
-	none.Turn()
+	var none *Heartbeat
+	none.Beat()
 	none.End()
 }
 
-func TestIdleNamesTheLoopThatIsBehind(t *testing.T) {
+func TestSlowestNamesTheLoopThatIsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p Progress
-		if loop, idle := p.Idle(); loop != "" || idle != 0 {
+		var h Heartbeats
+		if loop, idle := h.Slowest(); loop != "" || idle != 0 {
 			t.Errorf("no loops: %q %v", loop, idle)
 		}
-		a, b := p.Loop("scheduler"), p.Loop("link")
+		a, b := h.Register("scheduler"), h.Register("link")
 		<-time.After(3 * time.Second)
-		a.Turn()
+		a.Beat()
 		<-time.After(4 * time.Second)
-		if loop, idle := p.Idle(); loop != "link" || idle != 7*time.Second {
+		if loop, idle := h.Slowest(); loop != "link" || idle != 7*time.Second {
 			t.Errorf("got %q %v, want link 7s", loop, idle)
 		}
 		b.End()
-		if loop, idle := p.Idle(); loop != "scheduler" || idle != 4*time.Second {
+		if loop, idle := h.Slowest(); loop != "scheduler" || idle != 4*time.Second {
 			t.Errorf("got %q %v, want scheduler 4s", loop, idle)
 		}
 		a.End()
-		if loop, idle := p.Idle(); loop != "" || idle != 0 {
+		if loop, idle := h.Slowest(); loop != "" || idle != 0 {
 			t.Errorf("all ended: %q %v", loop, idle)
 		}
 	})

@@ -9,7 +9,7 @@ import (
 
 // rehearse makes a loop go wrong, in a build for rehearsals only: the file
 // that FIELDPOST_REHEARSE names says "hang LOOP" or "panic LOOP". It is looked
-// at whenever a loop turns.
+// at with each heartbeat.
 func rehearse(loop string) {
 	text, err := os.ReadFile(os.Getenv("FIELDPOST_REHEARSE"))
 	if err != nil {

@@ -18,11 +18,11 @@ func TestRehearse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var p Progress
-	link, timers := p.Loop("link"), p.Loop("output timers")
-	panics := func(l *Loop) (did bool) {
+	var h Heartbeats
+	link, timers := h.Register("link"), h.Register("output timers")
+	panics := func(l *Heartbeat) (did bool) {
 		defer func() { did = recover() != nil }()
-		l.Turn()
+		l.Beat()
 		return false
 	}
 	if panics(link) {

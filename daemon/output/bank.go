@@ -18,17 +18,17 @@ import (
 
 // Options is what a bank is made of. Board, Outputs and Clock are needed.
 type Options struct {
-	Board   board.Board
-	Outputs []Config             // names and pins unique, as package config sees to
-	Record  string               // path of the crash record; "" keeps none
-	Held    *Held                // lines taken over from the run before; nil is none
-	Store   Store                // keeps lines driven that are to stay as they are; nil does not
-	Levels  journal.Storage      // where levels are kept for the next run; nil keeps none
-	Clock   clock.Clock          // stamps events
-	Health  *health.Health       // told of faults, with the output's name as subject; nil tells nobody
-	Loop    *health.Loop         // turned by Run
-	Log     *slog.Logger         // nil discards
-	Event   func(message.Record) // takes events, one at a time; must not call back
+	Board     board.Board
+	Outputs   []Config             // names and pins unique, as package config sees to
+	Record    string               // path of the crash record; "" keeps none
+	Held      *Held                // lines taken over from the run before; nil is none
+	Store     Store                // keeps lines driven that are to stay as they are; nil does not
+	Levels    journal.Storage      // where levels are kept for the next run; nil keeps none
+	Clock     clock.Clock          // stamps events
+	Health    *health.Health       // told of faults, with the output's name as subject; nil tells nobody
+	Heartbeat *health.Heartbeat    // beaten by Run; may be nil
+	Log       *slog.Logger         // nil discards
+	Event     func(message.Record) // takes events, one at a time; must not call back
 
 	write func(path string, lines []Line) error // writes the crash record; nil is writeRecord
 }
@@ -40,10 +40,9 @@ type Options struct {
 // kernel and during nothing else that may block: what is to be told to the log
 // and as an event is told when the lock is free again. So a call that hangs
 // hangs one output, and a log that blocks hangs none. Run itself passes over an
-// output that is busy and comes back to it, and one that stays busy is a fault;
-// should a call that Run makes on a line hang,
-// then timers can no longer act, Loop is no longer turned, and the watchdog
-// ends the daemon so that `fieldpost safe` can try. What waits for a disk or for
+// output that is busy and comes back to it, and one that stays busy is a fault.
+// If a call that Run makes on a line hangs, timers can no longer act, Heartbeat no
+// longer beats, and the watchdog ends the daemon so that `fieldpost safe` can try. What waits for a disk or for
 // systemd is done on goroutines of its own, beside the timers.
 type Bank struct {
 	o        Options
@@ -136,7 +135,7 @@ func (b *Bank) Run(ctx context.Context) error {
 	beside.Go(func() { b.events.run(ctx) })
 	beside.Go(func() { b.levels.run(ctx) })
 	beside.Go(func() { b.recorder.run(ctx) })
-	defer b.o.Loop.End()
+	defer b.o.Heartbeat.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -146,7 +145,7 @@ func (b *Bank) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-b.wake:
 		}
-		b.o.Loop.Turn()
+		b.o.Heartbeat.Beat()
 		timer.Reset(b.runDue(time.Now()))
 	}
 }

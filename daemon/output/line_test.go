@@ -475,14 +475,14 @@ func (o hangingOutput) Set(active bool) error {
 }
 
 // A call that hangs in the kernel hangs its own output only: timers of the
-// others, the proof of progress, the states and the stop go on.
+// others, the heartbeat, the states and the stop go on.
 func TestHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hangingBoard{Board: sim.New(), line: "GPIO27", entered: make(chan struct{}, 9), release: make(chan struct{})}
-		var p health.Progress
-		loop := p.Loop("outputs")
+		var p health.Heartbeats
+		loop := p.Register("outputs")
 		offs := make(chan string, 9)
-		bank := Open(Options{Board: h, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}, {Name: "lamp", Pin: "GPIO6"}}, Clock: clock.Fake(), Loop: loop,
+		bank := Open(Options{Board: h, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}, {Name: "lamp", Pin: "GPIO6"}}, Clock: clock.Fake(), Heartbeat: loop,
 			Event: func(r message.Record) {
 				if cause := r.Fields[2].Value.(string); cause != CauseInitial && cause != CauseOrder {
 					offs <- r.Fields[0].Value.(string) + " " + cause
@@ -508,8 +508,8 @@ func TestHungLine(t *testing.T) {
 		for range 5 {
 			<-time.After(time.Second)
 			synctest.Wait()
-			if stuck, ok := p.Take(); !ok {
-				t.Errorf("%s made no progress", stuck)
+			if stuck, ok := p.Check(); !ok {
+				t.Errorf("%s did not beat", stuck)
 			}
 		}
 		if s := bank.States(); s[1].Level != Off || s[2].Level != On {
@@ -533,7 +533,7 @@ func TestHungLine(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		if _, ok := p.Take(); !ok {
+		if _, ok := p.Check(); !ok {
 			t.Error("the loop did not end in good order")
 		}
 	})

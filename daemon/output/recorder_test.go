@@ -28,15 +28,15 @@ var timedOutputs = []Config{
 // turning is a bank that runs, with the proof that its timers turn.
 type timedHarness struct {
 	*harness
-	progress health.Progress
-	end      func()
+	heartbeats health.Heartbeats
+	end        func()
 }
 
 // beginTurning runs a bank of the timed outputs and of those of o.
 func newTimedHarness(t *testing.T, s *sim.Board, o Options) *timedHarness {
 	t.Helper()
 	n := &timedHarness{}
-	o.Outputs, o.Loop = append(slices.Clone(timedOutputs), o.Outputs...), n.progress.Loop("output timers")
+	o.Outputs, o.Heartbeat = append(slices.Clone(timedOutputs), o.Outputs...), n.heartbeats.Register("output timers")
 	if o.Board == nil {
 		o.Board = s
 	}
@@ -60,7 +60,7 @@ func (n *timedHarness) actOnTime() {
 	n.bank.Link(false)
 	for range 19 {
 		n.after(time.Second)
-		if stuck, ok := n.progress.Take(); !ok {
+		if stuck, ok := n.heartbeats.Check(); !ok {
 			n.t.Errorf("the %s do not turn", stuck)
 		}
 	}

@@ -148,7 +148,7 @@ type rig struct {
 	start  time.Time
 	cancel context.CancelFunc
 	done   chan error
-	prog   *health.Progress
+	beats  *health.Heartbeats
 
 	mu      sync.Mutex
 	records []message.Record
@@ -179,8 +179,8 @@ func runWith(t *testing.T, o Options, fakes map[string]*fake, configs ...sensors
 
 func runCatalog(t *testing.T, o Options, lookup func(string) (sensors.Chip, bool), configs ...sensors.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, start: time.Now(), done: make(chan error, 1), prog: new(health.Progress)}
-	o.Sensors, o.Loop = configs, r.prog.Loop("scheduler")
+	r := &rig{t: t, start: time.Now(), done: make(chan error, 1), beats: new(health.Heartbeats)}
+	o.Sensors, o.Heartbeat = configs, r.beats.Register("scheduler")
 	if o.Clock == nil {
 		o.Clock = clock.Fake()
 	}

@@ -17,13 +17,13 @@ import (
 
 // Options says what to read and where it goes.
 type Options struct {
-	Board   board.Board
-	Sensors []sensors.Config // as package config gives them: checked and complete
-	Run     uint64           // the daemon's run, stamped on every record
-	Clock   clock.Clock
-	Health  *health.Health // told of the faults of sensors and buses; nil tells nobody
-	Loop    *health.Loop   // turned at least once a second while Run runs; may be nil
-	Log     *slog.Logger   // nil discards
+	Board     board.Board
+	Sensors   []sensors.Config // as package config gives them: checked and complete
+	Run       uint64           // the daemon's run, stamped on every record
+	Clock     clock.Clock
+	Health    *health.Health    // told of the faults of sensors and buses; nil tells nobody
+	Heartbeat *health.Heartbeat // beats at least once a second while Run runs; may be nil
+	Log       *slog.Logger      // nil discards
 	// Emit takes the records, for each sensor from one goroutine at a time
 	// and in the order of their Seq. It should not block for long: while it
 	// does, that sensor waits.
@@ -124,7 +124,7 @@ func strange(name string) sensors.Chip {
 // all its goroutines have ended, or after some seconds when a worker is caught
 // in the kernel: that one is left behind and named in the log.
 func (s *Sampler) Run(ctx context.Context) error {
-	defer s.o.Loop.End()
+	defer s.o.Heartbeat.End()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	for _, b := range s.benches {

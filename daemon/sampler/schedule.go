@@ -19,7 +19,7 @@ func (s *Sampler) schedule(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		s.o.Loop.Turn()
+		s.o.Heartbeat.Beat()
 		now := time.Now()
 		for _, b := range s.benches {
 			s.watch(b, now)

@@ -29,7 +29,7 @@ func TestStuckBus(t *testing.T) {
 		pass(9 * time.Second)
 		for range 51 {
 			pass(time.Second)
-			if name, ok := r.prog.Take(); !ok {
+			if name, ok := r.beats.Check(); !ok {
 				t.Fatalf("%s does not turn", name)
 			}
 		}
@@ -151,7 +151,7 @@ func TestEndWithAStuckRead(t *testing.T) {
 			}
 		}
 		same(t, "faults", r.faults(), nil) // an end is nobody's fault
-		if _, ok := r.prog.Take(); !ok {
+		if _, ok := r.beats.Check(); !ok {
 			t.Error("the loop is still waited for")
 		}
 		close(release) // and the worker ends by itself, or this bubble would not
