@@ -33,11 +33,11 @@ CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-a
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross demo chaos clock-steps vm-test vm-pi test
+CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench vm-test vm-pi ci install clean FORCE
+.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench vm-test vm-pi release package-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -95,7 +95,7 @@ lint-go:
 	$(GO) vet -tags steps ./daemon
 	$(GO) run $(STATICCHECK) ./...
 
-SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh)
+SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/package/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm
 
 lint-shell:
 	@if command -v $(SHELLCHECK) >/dev/null; then echo "$(SHELLCHECK) $(SHELL_FILES)"; $(SHELLCHECK) -x $(SHELL_FILES); \
@@ -119,6 +119,14 @@ vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, i
 
 vm-pi: cross-linux-arm64 ## the same on an emulated Raspberry Pi 3: the names of its lines, its I2C controller (root)
 	deploy/vm/test.sh -m raspi3b $(BIN)/cross/fieldpost-linux-arm64
+
+PACKAGING = VERSION=$(VERSION) SOURCE_DATE_EPOCH=$$(date -u -d $(BUILD_TIME) +%s) GO=$(GO)
+
+release: cross ## deb and rpm for every board, their SBOMs and checksums, into bin/packages
+	$(PACKAGING) deploy/package/build.sh $(BIN)/packages $(BIN)/cross
+
+package-test: cross ## packages are the same bytes each time, and lintian is content
+	$(PACKAGING) deploy/package/test.sh $(BIN)/cross
 
 ci: export DURATION = 10s
 ci: export FAULTS = 20

@@ -80,11 +80,17 @@ func newRoot() *cobra.Command {
 		newRun(&file), newDemo(), newCheck(&file), newRead(&file), newSend(&file), newStatus(), newReconnect(&file), newSafe(),
 		newPub(&file), newSub(&file), newBroker(), newVersion(),
 	)
+	for _, c := range extra {
+		root.AddCommand(c())
+	}
 	for _, c := range append(root.Commands(), root) {
 		c.Args = usageArgs(c.Args)
 	}
 	return root
 }
+
+// extra is the commands of a build with tags: what makes the program's own papers.
+var extra []func() *cobra.Command
 
 // usageError is a mistake on the command line: exit status 2.
 type usageError struct{ error }
