@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
@@ -57,7 +58,7 @@ func watchExpiry(t *testing.T, c *clocktest.Clock, left time.Duration) *dated {
 	w.pair(left, "cert", "key")
 	w.d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
 	fetching := task.Start("credentials", make(chan error, 1), w.d.files.Run)
-	w.d.open = refresh.New(func() openFiles { return findOpen(cfg, w.dir) }, nil)
+	w.d.open = refresh.New(func() access.Found { return access.Look(cfg.Places(w.dir)) }, nil)
 	looking := task.Start("access", make(chan error, 1), w.d.open.Run)
 	telling := task.Start("status", make(chan error, 1), w.d.tell)
 	t.Cleanup(func() {

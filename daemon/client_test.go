@@ -5,15 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"fieldpost/daemon"
 	"fieldpost/daemon/awsiot"
-	"fieldpost/daemon/broker"
 	"fieldpost/daemon/client"
 	"fieldpost/daemon/uplink"
 )
@@ -128,61 +124,5 @@ func publishAndSubscribe(t *testing.T, message, want string) {
 	}
 	if n := strings.Count(got.String(), want); n != 5 {
 		t.Errorf("got %d messages, want 5:\n%s", n, got.String())
-	}
-}
-
-// Check names everything that would keep the daemon from its work.
-func TestCheck(t *testing.T) {
-	s := newSite(t, nil)
-	var out bytes.Buffer
-	cfg := s.config("", "")
-	if err := daemon.Check(cfg, s.board, "", time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
-		t.Errorf("a good one: %v\n%s", err, out.String())
-	}
-	out.Reset()
-	other, err := broker.Certificates(filepath.Join(s.dir, "other"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := os.ReadFile(other.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(cfg.Broker.Key, key, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg = s.config("  - {name: soil, chip: tmp102, bus: i2c-7, every: 1s}\n  - {name: door, chip: gpio, pin: no-such-line}",
-		"  - {name: fan, pin: 'fieldpost-sim:27'}")
-	err = daemon.Check(cfg, s.board, "", time.Now(), &out)
-	if !errors.Is(err, daemon.ErrConfig) || !strings.Contains(err.Error(), "4 problems") {
-		t.Errorf("a bad one: %v", err)
-	}
-	for _, want := range []string{"does not belong", `sensor "soil"`, `sensor "door"`, `output "fan"`, `also output "pump"'s`} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("not said: %s\n%s", want, out.String())
-		}
-	}
-	s.board.Line("GPIO22").Hold("gpio-keys")
-	s.board.AddBus("i2c-1").Own(0x48, "tmp102")
-	cfg = s.config("  - {name: soil, chip: tmp102, bus: i2c-1, every: 1s}\n  - {name: cpu, chip: thermal, zone: 0}\n"+
-		"  - {name: door, chip: gpio, pin: GPIO24}\n  - {name: key, chip: gpio, pin: GPIO22}",
-		"  - {name: fan, pin: 'fieldpost-sim:24'}\n  - {name: lamp, pin: 'fieldpost-sim:22'}")
-	out.Reset()
-	if err := daemon.Check(cfg, s.board, "", time.Now(), &out); !errors.Is(err, daemon.ErrConfig) {
-		t.Errorf("what others have: %v", err)
-	}
-	for _, want := range []string{
-		`sensor "soil": address 0x48 on i2c-1 belongs to the kernel's driver tmp102`,
-		`sensor "cpu": open thermal: no thermal zone`,
-		`sensor "key": line fieldpost-sim:22 (GPIO22) is held by gpio-keys`,
-		`output "fan": line fieldpost-sim:24 (GPIO24) is also sensor "door"'s`,
-		`output "lamp": line fieldpost-sim:22 (GPIO22) is also sensor "key"'s`,
-	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("not said: %s\n%s", want, out.String())
-		}
-	}
-	if err := daemon.Check(cfg, s.board, "", time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
-		t.Errorf("in twenty years: %v\n%s", err, out.String())
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/access"
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/command"
@@ -80,7 +81,7 @@ type Daemon struct {
 	bank          *output.Bank
 	sampler       *sampler.Sampler
 	files         *uplink.CredentialFiles
-	open          *refresh.Value[openFiles]
+	open          *refresh.Value[access.Found]
 	link          *uplink.Link
 	linkBeat      *health.Heartbeat
 	dispatcher    *command.Dispatcher
@@ -113,7 +114,7 @@ func New(o Options) (*Daemon, error) {
 	d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: o.ReadFile, Stuck: d.filesStuck,
 	})
-	d.open = refresh.New(func() openFiles { return findOpen(cfg, o.Runtime) }, nil)
+	d.open = refresh.New(func() access.Found { return access.Look(cfg.Places(o.Runtime)) }, nil)
 	d.link, err = uplink.New(d.linkConfig())
 	if err != nil {
 		return nil, errors.Join(err, d.spool.Close())

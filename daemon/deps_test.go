@@ -59,6 +59,12 @@ func forbidden(folder, imported string, test bool) string {
 			return "daemon/message knows what is told, and not how it is kept or sent"
 		case below(ours, "daemon") && !test && below(folder, "daemon/api"):
 			return "daemon/api holds types, and knows no room of the daemon"
+		case ours == "sensors/sim" && !test && below(folder, "daemon"):
+			return "the simulated board is for the demo, for rehearsals and for tests"
+		case ours == "daemon/broker" && !test && !below(folder, "cmd"):
+			return "the stand-in for a broker is for the demo, for trials and for tests"
+		case below(ours, "daemon/doctor") && !test && !below(folder, "cmd"):
+			return "what is examined before a run is the command line's affair"
 		case below(ours, "daemon/outbox") && !test && folder != "daemon":
 			return "daemon alone joins the outbox to the link"
 		case below(ours, "daemon") && !test && below(folder, "daemon/clock") && within(ours, []string{"daemon/clock", "daemon/journal"}) != "":
@@ -223,6 +229,13 @@ func TestForbidden(t *testing.T) {
 		{"daemon/outbox", "fieldpost/daemon/spool", false, false},
 		{"daemon/uplink", "fieldpost/daemon/outbox", false, true},
 		{"daemon", "fieldpost/daemon/outbox", false, false},
+		{"daemon", "fieldpost/daemon/broker", false, true},
+		{"daemon", "fieldpost/daemon/broker", true, false},
+		{"daemon", "fieldpost/sensors/sim", false, true},
+		{"daemon/sampler", "fieldpost/sensors/sim", true, false},
+		{"cmd/fieldpost", "fieldpost/sensors/sim", false, false},
+		{"daemon", "fieldpost/daemon/doctor", false, true},
+		{"cmd/fieldpost", "fieldpost/daemon/doctor", false, false},
 		{"daemon/clock", "fieldpost/daemon/message", false, true},
 		{"daemon/clock", "fieldpost/daemon/journal", false, false},
 		{"daemon/api", "fieldpost/daemon/clock", false, true},

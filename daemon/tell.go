@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
@@ -286,6 +287,24 @@ func (d *Daemon) warnFiles(told []string) (now []string) {
 		}
 	}
 	return now
+}
+
+// tellOpen raises a fault for each subject of which something is open to others
+// as was last seen, and clears the others.
+func (d *Daemon) tellOpen() {
+	found, _ := d.open.Last()
+	for _, subject := range access.Subjects {
+		all := found[subject]
+		if len(all) == 0 {
+			d.health.Clear(health.OpenToOthers, subject)
+			continue
+		}
+		detail := all[0].String()
+		if n := len(all) - 1; n > 0 {
+			detail += fmt.Sprintf("; and %d more, which `fieldpost check` names", n)
+		}
+		d.health.Raise(health.OpenToOthers, subject, detail)
+	}
 }
 
 // filesStuck is told when the disk does not give the files of the credentials,

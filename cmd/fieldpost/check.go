@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"fieldpost/daemon"
+	"fieldpost/daemon/doctor"
 	"fieldpost/sensors/board"
 
 	"github.com/spf13/cobra"
@@ -30,7 +30,7 @@ zones and lines, and nobody else has the lines and the chips' addresses. Exit st
 			} else {
 				hardware = m
 			}
-			return daemon.Check(cfg, hardware, runtimeDir(), time.Now(), c.OutOrStdout())
+			return doctor.Check(cfg, hardware, runtimeDir(), time.Now(), c.OutOrStdout())
 		},
 	}
 }

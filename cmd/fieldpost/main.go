@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"fieldpost/daemon"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/uplink"
@@ -141,7 +140,7 @@ func report(w io.Writer, err error) int {
 	switch {
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &problems), errors.Is(err, daemon.ErrConfig):
+	case errors.As(err, &problems), errors.Is(err, config.ErrUnusable):
 		return exitConfig
 	}
 	return exitFailed
@@ -160,7 +159,7 @@ func load(file string) (*config.Config, error) {
 			return config.Load(p)
 		}
 	}
-	return nil, fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", daemon.ErrConfig)
+	return nil, fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", config.ErrUnusable)
 }
 
 // thingOf gives the board that a command to the daemon is about; "" is this

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"fieldpost/daemon"
 	"fieldpost/daemon/client"
+	"fieldpost/daemon/config"
 	"fieldpost/daemon/endpoint"
 
 	"github.com/spf13/cobra"
@@ -39,7 +39,7 @@ func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, e
 	}
 	cfg, err := load(file)
 	if err != nil {
-		if file == "" && errors.Is(err, daemon.ErrConfig) {
+		if file == "" && errors.Is(err, config.ErrUnusable) {
 			return a, usage(c, errors.New("no broker: give --endpoint HOST, or a configuration with -c"))
 		}
 		return a, err

@@ -1,28 +1,27 @@
-package daemon
+// Package doctor examines what a daemon rests on before it runs, and says what is
+// wrong in words that a person can act on.
+package doctor
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"time"
 
+	"fieldpost/daemon/access"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
 
-// ErrConfig is the reason when the configuration is at fault: exit status 78.
-var ErrConfig = errors.New("configuration is not usable")
-
 // Check examines everything that can be examined without the broker: the
 // configuration (already loaded), the credentials, and, where b is not nil,
 // whether this machine has the buses, chips' addresses, thermal zones and lines,
 // and they are free. It prints one line a finding
 // to w, and the lines of a Raspberry Pi's config.txt that give its outputs their
-// levels before any program runs, and returns an error wrapping [ErrConfig] if
+// levels before any program runs, and returns an error wrapping [config.ErrUnusable] if
 // anything prevents the daemon from doing its work.
 //
 // What is open to other users is named too, and prevents nothing; runtime is the
@@ -35,8 +34,8 @@ func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w i
 		}
 		fmt.Fprintln(w, p)
 	}
-	open := findOpen(cfg, runtime)
-	for _, subject := range openSubjects {
+	open := access.Look(cfg.Places(runtime))
+	for _, subject := range access.Subjects {
 		for _, o := range open[subject] {
 			fmt.Fprintf(w, "warning: %v\n", o)
 		}
@@ -46,7 +45,7 @@ func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w i
 	}
 	powerOn(cfg, b, w)
 	if bad > 0 {
-		return fmt.Errorf("%w: %d problems in %s or what it names", ErrConfig, bad, cfg.File)
+		return fmt.Errorf("%w: %d problems in %s or what it names", config.ErrUnusable, bad, cfg.File)
 	}
 	fmt.Fprintf(w, "%s: well (%d sensors, %d outputs, broker %s as %s)\n",
 		cfg.File, len(cfg.Sensors), len(cfg.Outputs), cfg.Endpoint(), cfg.Broker.ClientID)

@@ -1,0 +1,35 @@
+package access
+
+import "slices"
+
+// Places are the files and directories that a daemon rests on; "" is none.
+type Places struct {
+	Configuration, CA, Certificate, Key string // files
+	Runtime                             string // the directory of the crash record
+	Spool                               string // the spool's directory
+}
+
+// Subjects are what [Look] finds things about, in the order in which they are told.
+var Subjects = []string{"configuration", "broker", "runtime directory", "spool"}
+
+// Found is what is open to others, by subject.
+type Found map[string][]Open
+
+// Look looks at all places. Any goroutine; it waits for the disk.
+func Look(p Places) Found {
+	found := Found{}
+	add := func(subject string, all []Open) {
+		for _, o := range all {
+			if !slices.Contains(found[subject], o) {
+				found[subject] = append(found[subject], o)
+			}
+		}
+	}
+	add("configuration", File(p.Configuration))
+	add("broker", Secret(p.Key))
+	add("broker", File(p.Certificate))
+	add("broker", File(p.CA))
+	add("runtime directory", Directory(p.Runtime))
+	add("spool", Directory(p.Spool))
+	return found
+}

@@ -1,0 +1,19 @@
+package config
+
+import (
+	"errors"
+
+	"fieldpost/daemon/access"
+)
+
+// ErrUnusable is the reason when the configuration is at fault, or what it names:
+// exit status 78.
+var ErrUnusable = errors.New("configuration is not usable")
+
+// Places gives the files and directories that a daemon with this configuration rests
+// on; runtime is the directory of the crash record, "" for none.
+func (c *Config) Places(runtime string) access.Places {
+	return access.Places{
+		Configuration: c.File, CA: c.Broker.CA, Certificate: c.Broker.Certificate, Key: c.Broker.Key, Runtime: runtime, Spool: c.Spool.Dir,
+	}
+}
