@@ -74,7 +74,7 @@ func TestSummary(t *testing.T) {
 	}
 	h.Raise(NetworkDown, "broker", "")
 	h.Raise(NoAnswer, "air", "")
-	if got, want := h.Summary(), "air: does not answer; broker: broker cannot be reached"; got != want {
+	if got, want := h.Summary(), "air: does not answer; broker: cannot be reached"; got != want {
 		t.Errorf("summary %q, want %q", got, want)
 	}
 }
@@ -101,7 +101,7 @@ func TestExplainedFaultsAreNotTold(t *testing.T) {
 	h.Raise(NoAnswer, "far", "")
 	h.Clear(ReadFailed, "air")
 	want("while it is stuck", "soil edges_lost raised", "far no_answer raised")
-	if got, want := h.Summary(), "far: does not answer; i2c-1: bus is stuck; soil: changed faster than can be followed"; got != want {
+	if got, want := h.Summary(), "far: does not answer; i2c-1: bus is stuck; soil: changes too fast to follow"; got != want {
 		t.Errorf("summary %q, want %q", got, want)
 	}
 	for _, e := range h.Current() {

@@ -68,8 +68,8 @@ const (
 // calls it. [Codes] gives the faults of one.
 type Concern string
 
-// The concerns. A fault of a Reading is disproved by a good reading, one of a Line by
-// the line that is ours, one of the Link by a connection that stands.
+// The concerns. A good reading clears the faults of a Reading, a line that was opened
+// those of a Line, and a connection those of the Link.
 const (
 	Reading     Concern = "sensor"            // what a sensor reads
 	Edges       Concern = "input"             // the changes of an input
@@ -91,311 +91,311 @@ type Fault struct {
 	Severity Severity
 	Concerns []Concern
 	// DependsOn names the faults that explain this one. While one of them is raised
-	// about the same subject, or about the bus that its subject is on, this one is
-	// not told; see [Health.Raise]. They stand before it in the registry.
+	// about the same subject, or about the bus that the subject is on, this one is not
+	// reported; see [Health.Raise]. The registry has them before this one.
 	DependsOn []Code
-	// Refusal says of a fault of the Link that it hardly passes by itself, so that
-	// trying often is of no use and a burden on the broker.
+	// Refusal marks a fault of the Link that is unlikely to clear by itself, so that
+	// frequent attempts only burden the broker.
 	Refusal bool
-	// Credential says of a fault of the Link that it may come from the certificate,
-	// the key or the roots, so that others might do better.
+	// Credential marks a fault of the Link that the certificate, the key or the roots
+	// may cause, so that other files may help.
 	Credential bool
 	Title      string           // a few words
 	Meaning    string           // one or two sentences: what it means
-	Cure       string           // one or two sentences: what to do, whatever it is about
-	CureAt     map[Place]string // what to do where Cure is not good for a place
+	Cure       string           // one or two sentences: what to do, for any place
+	CureAt     map[Place]string // what to do at a place for which Cure is not right
 }
 
-// noConnection are the faults that keep a connection from standing. Until one stands,
-// nobody needs to know what the broker denied on the one before.
+// noConnection are the faults without a connection. Until there is one, nobody needs
+// to know what the broker denied on the one before.
 var noConnection = []Code{NetworkDown, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused}
 
 // Faults is the registry: everything that can go wrong, in the order of the
-// documentation. deploy/README.md has a table of it, which a test holds against it.
+// documentation. The table in deploy/README.md is generated from it.
 var Faults = []Fault{
 	{
 		Code: BusStuck, Severity: Warning, Concerns: []Concern{Bus},
 		Title:   "bus is stuck",
-		Meaning: "Transactions on the bus time out: a wire is shorted, or a chip holds the clock or data line.",
-		Cure:    "Power-cycle the chips on this bus; if it stays, unplug them one by one.",
+		Meaning: "Transactions on the bus time out. A wire is shorted, or a chip holds the clock or data line.",
+		Cure:    "Power-cycle the chips on this bus. If that does not help, unplug them one by one.",
 	},
 	{
 		Code: NoAnswer, Severity: Warning, Concerns: []Concern{Reading},
 		DependsOn: []Code{BusStuck},
 		Title:     "does not answer",
-		Meaning:   "Nothing answers at the chip's address on its bus, or on its serial port.",
-		Cure:      "See the detail; `fieldpost read NAME` tries again at once.",
+		Meaning:   "Nothing answers at the chip's address, or on its serial port.",
+		Cure:      "See the detail. `fieldpost read NAME` tries again at once.",
 		CureAt: map[Place]string{
-			OnBus:  "Check its power and wiring, and the address in the configuration; `fieldpost read NAME` tries again at once.",
-			OnPort: "Check its power, and that its TX is wired to the port's RX and its RX to TX; `fieldpost read NAME` tries again at once.",
+			OnBus:  "Check its power, its wiring and the address in the configuration. `fieldpost read NAME` tries again at once.",
+			OnPort: "Check its power, and that its TX goes to the port's RX and its RX to the port's TX. `fieldpost read NAME` tries again at once.",
 		},
 	},
 	{
 		Code: WrongAnswer, Severity: Warning, Concerns: []Concern{Reading},
 		DependsOn: []Code{BusStuck},
-		Title:     "answers wrongly",
-		Meaning:   "Something answers, but it cannot be this chip or its values cannot be true.",
+		Title:     "gives wrong answers",
+		Meaning:   "Something answers, but it is not the configured chip, or its values are impossible.",
 		Cure:      "See the detail.",
 		CureAt: map[Place]string{
-			OnBus:    "Check that the configured chip is the one that is wired, and look for loose contacts or long wires.",
-			OfKernel: "See the detail; the value is that of the kernel's driver. Check the sensor's wiring.",
-			InZone:   "See the detail; the value is that of the kernel's driver. Try another zone.",
+			OnBus:    "Check that the chip in the configuration is the one that is wired. Look for loose contacts and long wires.",
+			OfKernel: "See the detail. The value comes from the kernel's driver; check the sensor's wiring.",
+			InZone:   "See the detail. The value comes from the kernel's driver; try another zone.",
 		},
 	},
 	{
 		Code: Absent, Severity: Error, Concerns: []Concern{Reading, Line},
 		Title:   "is not there",
 		Meaning: "The bus, line or file does not exist on this machine.",
-		Cure:    "Check its name in the configuration, and that it is there: the detail names it.",
+		Cure:    "Check its name in the configuration. The detail says what is missing.",
 		CureAt: map[Place]string{
-			OnBus:    "Check the bus's name in the configuration: `ls /dev/i2c-*`; on a Raspberry Pi enable I2C with `dtparam=i2c_arm=on` in config.txt.",
-			OnLine:   "Check the pin in the configuration: `gpioinfo` names this machine's lines.",
-			OnSPI:    "Check the device's name in the configuration: `ls /dev/spidev*`; on a Raspberry Pi enable SPI with `dtparam=spi=on` in config.txt.",
-			OnPort:   "Check the port's name in the configuration: `ls /dev/tty[ASU]* /dev/serial*`; on a Raspberry Pi enable the serial port, without a console on it, in raspi-config.",
-			OfKernel: "Check the device's name in the configuration: `grep . /sys/class/hwmon/*/name` names this machine's; a chip on a bus needs its overlay in config.txt, such as `dtoverlay=i2c-sensor,sht3x`.",
-			InZone:   "Check the zone in the configuration: `cat /sys/class/thermal/thermal_zone*/type` names this machine's.",
+			OnBus:    "Check the bus name in the configuration: `ls /dev/i2c-*` lists the buses. On a Raspberry Pi, enable I2C with `dtparam=i2c_arm=on` in config.txt.",
+			OnLine:   "Check the pin in the configuration: `gpioinfo` lists the lines.",
+			OnSPI:    "Check the device name in the configuration: `ls /dev/spidev*` lists the devices. On a Raspberry Pi, enable SPI with `dtparam=spi=on` in config.txt.",
+			OnPort:   "Check the port name in the configuration: `ls /dev/tty[ASU]* /dev/serial*` lists the ports. On a Raspberry Pi, enable the serial port in raspi-config, without a login shell on it.",
+			OfKernel: "Check the device name in the configuration: `grep . /sys/class/hwmon/*/name` lists the devices. A chip on a bus needs its overlay in config.txt, such as `dtoverlay=i2c-sensor,sht3x`.",
+			InZone:   "Check the zone in the configuration: `cat /sys/class/thermal/thermal_zone*/type` lists the zones.",
 		},
 	},
 	{
 		Code: Denied, Severity: Error, Concerns: []Concern{Reading, Line},
-		Title:   "may not be opened",
-		Meaning: "The system does not let this user open the device.",
-		Cure:    "Give the user fieldpost the group of the file that the detail names.",
+		Title:   "cannot be opened: permission denied",
+		Meaning: "The user fieldpost is not allowed to open the device.",
+		Cure:    "Add the user fieldpost to the group of the file that the detail names.",
 		CureAt: map[Place]string{
-			OnBus:    "Put the user fieldpost into the group i2c and install the udev rule that comes with fieldpost.",
-			OnLine:   "Put the user fieldpost into the group gpio and install the udev rule that comes with fieldpost.",
-			OnSPI:    "Put the user fieldpost into the group spi and install the udev rule that comes with fieldpost.",
-			OnPort:   "Put the user fieldpost into the group dialout, as the unit that comes with fieldpost does.",
+			OnBus:    "Add the user fieldpost to the group i2c and install the udev rule that comes with fieldpost.",
+			OnLine:   "Add the user fieldpost to the group gpio and install the udev rule that comes with fieldpost.",
+			OnSPI:    "Add the user fieldpost to the group spi and install the udev rule that comes with fieldpost.",
+			OnPort:   "Add the user fieldpost to the group dialout, as the unit that comes with fieldpost does.",
 			OfKernel: "Let the user fieldpost read /sys/class/hwmon; the unit that comes with fieldpost does.",
 			InZone:   "Let the user fieldpost read /sys/class/thermal; the unit that comes with fieldpost does.",
 		},
 	},
 	{
 		Code: LineBusy, Severity: Error, Concerns: []Concern{Reading, Line},
-		Title:   "line is held by somebody else",
-		Meaning: "Another program or a kernel driver, which the detail names, has requested this line.",
-		Cure:    "Stop the other holder, or choose another pin.",
+		Title:   "line is in use",
+		Meaning: "Another program or a kernel driver has requested this line. The detail names it.",
+		Cure:    "Stop that program, or choose another pin.",
 	},
 	{
 		Code: AddressOwned, Severity: Error, Concerns: []Concern{Reading},
-		Title:   "chip belongs to the kernel",
-		Meaning: "A driver of the kernel owns the chip's address (UU in i2cdetect), so it is left alone: its settings are the driver's.",
-		Cure:    "Read it with chip hwmon, or take the driver away: remove its dtoverlay from config.txt and restart, or unbind it as the detail says.",
+		Title:   "chip is used by a kernel driver",
+		Meaning: "A kernel driver owns the chip's address (UU in i2cdetect). fieldpost leaves the chip alone, because its settings belong to the driver.",
+		Cure:    "Read it with `chip: hwmon`. Or remove the driver: delete its dtoverlay from config.txt and reboot, or unbind it as the detail says.",
 	},
 	{
 		Code: ReadFailed, Severity: Warning, Concerns: []Concern{Reading},
 		DependsOn: []Code{BusStuck},
 		Title:     "cannot be read",
-		Meaning:   "Reading failed for a reason of the system's.",
+		Meaning:   "The system returned an error for the read.",
 		Cure:      "See the detail.",
 		CureAt: map[Place]string{
-			OfKernel: "See the detail; the kernel's driver gives no value now: on a chip's bus check power and wiring.",
-			InZone:   "See the detail; the kernel's driver of the zone gives no value now.",
+			OfKernel: "See the detail. The kernel's driver has no value now; for a chip on a bus, check power and wiring.",
+			InZone:   "See the detail. The kernel's driver has no value for the zone now.",
 		},
 	},
 	{
 		Code: EdgesLost, Severity: Warning, Concerns: []Concern{Edges},
-		Title:   "changed faster than can be followed",
-		Meaning: "The kernel's queue of edges was full, so some changes of the line were not seen.",
-		Cure:    "Raise the sensor's debounce, or look for a wire that picks up noise.",
+		Title:   "changes too fast to follow",
+		Meaning: "The kernel's queue of edges was full, so some changes of the line were missed.",
+		Cure:    "Increase the sensor's `debounce`, or look for a wire that picks up noise.",
 	},
 	{
 		Code: Chatters, Severity: Warning, Concerns: []Concern{Edges},
 		Title:   "input chatters",
-		Meaning: "The line changes more often than the sensor's max_edges allows. Its changes are counted, and told once a second with the last level.",
-		Cure:    "Look for an open wire, a bad contact or hum from the mains; set the sensor's pull and debounce. Where it is to change so often, raise its max_edges.",
+		Meaning: "The line changes more often than `max_edges` allows. Its changes are counted and reported once a second, with the last level.",
+		Cure:    "Look for an open wire, a bad contact or mains hum, and set the sensor's `pull` and `debounce`. If the rate is normal for this input, increase `max_edges`.",
 	},
 	{
 		Code: OutputFailed, Severity: Error, Concerns: []Concern{Line},
 		Title:   "output cannot be driven",
 		Meaning: "The line could not be requested or set.",
-		Cure:    "See the detail; orders for this output fail until it works.",
+		Cure:    "See the detail. Orders for this output fail until it works.",
 	},
 	{
 		Code: LevelMismatch, Severity: Error, Concerns: []Concern{Level},
-		Title:   "line has another level than it was set to",
-		Meaning: "The level that the kernel reads back is not the one that was set.",
-		Cure:    "Look for a short, or for something else that drives this wire.",
+		Title:   "line does not have the level that was set",
+		Meaning: "The kernel reads back another level than the one that was set.",
+		Cure:    "Look for a short circuit, or for something else that drives this wire.",
 	},
 	{
 		Code: LevelUnknown, Severity: Error, Concerns: []Concern{Level},
-		Title:   "last level is not known",
-		Meaning: "What is stored of the output's level cannot be read, so it started at its safe level and not at its last one.",
-		Cure:    "Give it the level it should have; if it comes again, look at the card's health.",
+		Title:   "last level is unknown",
+		Meaning: "The stored level of the output cannot be read, so the output started at its safe level instead of its last one.",
+		Cure:    "Set the output to the level it should have. If this happens again, check the SD card.",
 	},
 	{
 		Code: LevelUnsaved, Severity: Error, Concerns: []Concern{Level},
 		Title:   "levels cannot be stored",
-		Meaning: "The levels of outputs with initial: last cannot be written; after a restart such an output may start at an older one.",
-		Cure:    "Make room or replace the card.",
+		Meaning: "The levels of outputs with `initial: last` cannot be written. After a restart such an output may start at an older level.",
+		Cure:    "Free some space or replace the SD card.",
 	},
 
 	{
 		Code: NetworkDown, Severity: Warning, Concerns: []Concern{Link},
-		Title:   "broker cannot be reached",
-		Meaning: "The broker's name cannot be resolved or nothing answers at its address.",
-		Cure:    "Check the network and broker.endpoint. Readings are kept meanwhile.",
+		Title:   "cannot be reached",
+		Meaning: "The broker's name cannot be resolved, or nothing answers at its address.",
+		Cure:    "Check the network and `broker.endpoint`. Readings are kept until the broker can be reached.",
 	},
 	{
 		Code: IdleTimeout, Severity: Warning, Concerns: []Concern{Link},
-		Title:   "connection ends when nothing is sent",
-		Meaning: "A proxy, NAT or firewall on the way to the broker gives up connections on which nothing goes for a while. fieldpost pings more often because of that.",
-		Cure:    "Nothing, if it passes; otherwise raise that timeout.",
+		Title:   "connection is closed when idle",
+		Meaning: "A proxy, NAT or firewall on the way to the broker drops idle connections. fieldpost sends pings more often because of that.",
+		Cure:    "Nothing, if the fault clears. Otherwise increase the idle timeout of that device.",
 	},
 	{
 		Code: TLSTooOld, Severity: Error, Concerns: []Concern{Link},
 		Refusal: true,
 		Title:   "broker's TLS is too old",
-		Meaning: "The broker offers no TLS version from 1.2 on, or no cipher that we take.",
-		Cure:    "Let the broker offer TLS 1.2 or 1.3.",
+		Meaning: "The broker offers neither TLS 1.2 nor 1.3, or no cipher suite that fieldpost accepts.",
+		Cure:    "Enable TLS 1.2 or 1.3 on the broker.",
 	},
 	{
 		Code: ServerUntrusted, Severity: Error, Concerns: []Concern{Link},
 		Refusal:    true,
 		Credential: true,
 		Title:      "broker's certificate is not trusted",
-		Meaning:    "The broker's certificate is not signed by a root in broker.ca, or is for another name.",
-		Cure:       "Check broker.endpoint and broker.ca.",
+		Meaning:    "The broker's certificate is not signed by a root in `broker.ca`, or is for another name.",
+		Cure:       "Check `broker.endpoint` and `broker.ca`.",
 	},
 	{
 		Code: ClockWrong, Severity: Warning, Concerns: []Concern{Link},
 		Title:   "clock is wrong",
-		Meaning: "The broker's certificate is not valid at this machine's time; maybe no time has come from the network yet.",
-		Cure:    "Let the clock synchronise: `timedatectl status`.",
+		Meaning: "The broker's certificate is not valid at this machine's time. Perhaps the clock has not been synchronised yet.",
+		Cure:    "Make sure that the clock synchronises: `timedatectl status`.",
 	},
 	{
 		Code: CertificateRejected, Severity: Error, Concerns: []Concern{Link},
 		Refusal:    true,
 		Credential: true,
-		Title:      "our certificate was rejected",
+		Title:      "broker rejected our certificate",
 		Meaning:    "The broker ended the TLS handshake because of our certificate.",
-		Cure:       "Check that the certificate is active and registered with this broker, and not expired.",
+		Cure:       "Check that the certificate is registered with this broker, active and not expired.",
 	},
 	{
 		Code: CertificateUnusable, Severity: Error, Concerns: []Concern{Link},
 		Credential: true,
 		Title:      "certificate or key cannot be used",
-		Meaning:    "The files of broker.ca, broker.certificate or broker.key cannot be read or do not belong together.",
-		Cure:       "See the detail; `fieldpost check` tells the same.",
+		Meaning:    "The files in `broker.ca`, `broker.certificate` and `broker.key` cannot be read, or do not belong together.",
+		Cure:       "See the detail. `fieldpost check` reports the same.",
 	},
 	{
 		Code: CertificateExpiring, Severity: Error, Concerns: []Concern{Credentials},
 		Title:   "certificate expires soon, or has expired",
-		Meaning: "Our certificate or the broker's root expires within 30 days, or has expired; a connection that stands goes on, the next one is refused.",
-		Cure:    "Put a new pair into place; it is used from the next connection on, which `fieldpost reconnect` makes.",
+		Meaning: "Our certificate or the broker's root expires within 30 days, or has expired. After that an open connection continues, but the next one is refused.",
+		Cure:    "Install a new certificate and key, then run `fieldpost reconnect` to use them.",
 	},
 	{
 		Code: CertificateStuck, Severity: Error, Concerns: []Concern{Credentials},
-		Title:   "certificate files cannot be read in time",
-		Meaning: "The disk does not give the files of broker.ca, broker.certificate and broker.key; those that were read before stay in use, and a renewed pair is not seen.",
-		Cure:    "Look at the disk that they are on: `dmesg`.",
+		Title:   "reading the certificate files hangs",
+		Meaning: "The disk does not return the files in `broker.ca`, `broker.certificate` and `broker.key`. What was read before stays in use; a renewed certificate is not noticed.",
+		Cure:    "Check the disk that holds the files: `dmesg`.",
 	},
 	{
 		Code: ConnectRefused, Severity: Error, Concerns: []Concern{Link},
 		Refusal:    true,
 		Credential: true,
 		Title:      "broker refused the connection",
-		Meaning:    "TLS succeeded but the broker did not accept our CONNECT.",
-		Cure:       "On AWS IoT Core the certificate has to be active and needs a policy that allows iot:Connect for this client id.",
+		Meaning:    "TLS succeeded, but the broker did not accept our CONNECT.",
+		Cure:       "On AWS IoT Core the certificate must be active and have a policy that allows iot:Connect for this client id.",
 	},
 	{
 		Code: WillRefused, Severity: Error, Concerns: []Concern{Link},
 		DependsOn: noConnection,
 		Title:     "broker refuses our will",
-		Meaning:   "The broker takes our connection only without a will, so nobody says offline when this board is lost. Everything else goes on.",
-		Cure:      "On AWS IoT Core let the policy's condition on iot:ConnectAttributes allow LastWill; or set broker.will: none.",
+		Meaning:   "The broker accepts our connection only without a will, so no `offline` message is sent when this board is lost. Everything else works.",
+		Cure:      "On AWS IoT Core, allow LastWill in the policy's condition on iot:ConnectAttributes. Or set `broker.will: none`.",
 	},
 	{
 		Code: SubscribeDenied, Severity: Error, Concerns: []Concern{Link},
 		DependsOn: noConnection,
 		Refusal:   true,
 		Title:     "subscription is denied",
-		Meaning:   "The broker does not let us subscribe to the topic, so no orders come from it. Everything else goes on.",
-		Cure:      "On AWS IoT Core allow iot:Subscribe on the topic filter and iot:Receive on the topic.",
+		Meaning:   "The broker does not let us subscribe to the topic, so no orders arrive on it. Everything else works.",
+		Cure:      "On AWS IoT Core, allow iot:Subscribe on the topic filter and iot:Receive on the topic.",
 	},
 	{
 		Code: PublishDenied, Severity: Error, Concerns: []Concern{Link},
 		DependsOn: noConnection,
 		Refusal:   true,
 		Title:     "publishing is denied",
-		Meaning:   "The broker hangs up on what we publish to the topic that is named; its mail is kept.",
-		Cure:      "On AWS IoT Core allow iot:Publish on the topic, and see that no other client has our client id.",
+		Meaning:   "The broker closes the connection when we publish to the topic. Its messages are kept.",
+		Cure:      "On AWS IoT Core, allow iot:Publish on the topic. Make sure that no other client uses our client id.",
 	},
 	{
 		Code: NotDelivered, Severity: Error, Concerns: []Concern{Link},
 		DependsOn: noConnection,
-		Title:     "broker acknowledges and does not deliver",
-		Meaning:   "The broker acknowledged a message of ours and did not deliver it to us, although we are subscribed to its topic. It may deliver nothing to anybody: mosquitto and EMQX acknowledge what they deny.",
-		Cure:      "Check the broker's access rules for the topic; on AWS IoT Core allow iot:Receive on it. Where only reading it is denied to this board, or the broker gives no client its own messages, set broker.verify: none.",
+		Title:     "broker acknowledges but does not deliver",
+		Meaning:   "The broker acknowledged our message but did not deliver it to us, although we are subscribed to its topic. Perhaps it delivers to nobody: mosquitto and EMQX acknowledge messages that they deny.",
+		Cure:      "Check the broker's access rules for the topic; on AWS IoT Core, allow iot:Receive on it. If only this board may not read the topic, or the broker never returns a client's own messages, set `broker.verify: none`.",
 	},
 	{
 		Code: NoAcknowledgement, Severity: Warning, Concerns: []Concern{Link},
 		Title:   "broker does not acknowledge",
-		Meaning: "Messages were sent but no acknowledgement came in time, so the connection was made anew: a passing overload, or the broker discards what exceeds its rate.",
-		Cure:    "Nothing, if it passes; otherwise send fewer messages: a longer `every`, or `readings.batch`.",
+		Meaning: "Messages were sent but not acknowledged in time, so fieldpost reconnected. The broker is overloaded, or discards messages above its rate limit.",
+		Cure:    "Nothing, if the fault clears. Otherwise send fewer messages: use a longer `every`, or `readings.batch`.",
 	},
 	{
 		Code: DuplicateClient, Severity: Error, Concerns: []Concern{Link},
 		Refusal: true,
 		Title:   "another client uses our client id",
-		Meaning: "The broker ends our connections shortly after they are made, again and again.",
-		Cure:    "Give every client a client id of its own: broker.client_id.",
+		Meaning: "The broker keeps closing our connections shortly after they are made.",
+		Cure:    "Give every client its own client id: `broker.client_id`.",
 	},
 
 	{
 		Code: SpoolUnavailable, Severity: Error, Concerns: []Concern{Spool},
-		Title:   "spool cannot be written",
-		Meaning: "The disk is full, read-only or failing, or the directory was removed or replaced; readings are kept in memory only.",
-		Cure:    "Make room or replace the card. A power cut now would lose what is not yet delivered.",
+		Title:   "cannot be written",
+		Meaning: "The disk is full, read-only or failing, or the directory was removed or replaced. Readings are kept in memory only; a power cut now would lose those not yet delivered.",
+		Cure:    "Free some space or replace the SD card.",
 	},
 	{
 		Code: SpoolFull, Severity: Warning, Concerns: []Concern{Spool},
 		Title:   "spool is full",
-		Meaning: "The oldest readings were dropped to make room; a gap message says which.",
-		Cure:    "Raise spool.max_bytes, or mend the connection.",
+		Meaning: "The oldest readings were dropped to make room. A gap message says which.",
+		Cure:    "Repair the connection, or increase `spool.max_bytes`.",
 	},
 	{
 		Code: SpoolDamaged, Severity: Error, Concerns: []Concern{Spool},
 		Title:   "spool was damaged",
-		Meaning: "Part of the spool could not be read and was set aside.",
-		Cure:    "Look at the card's health; the damaged files lie beside the spool.",
+		Meaning: "Part of the spool could not be read and was set aside. Gap messages say which readings that may have cost.",
+		Cure:    "Check the SD card. The damaged files are kept in the spool directory; their names end in .damaged.",
 	},
 	{
 		Code: SafeUnrecorded, Severity: Error, Concerns: []Concern{CrashRecord},
-		Title:   "safe levels could not be recorded",
+		Title:   "cannot record the safe levels",
 		Meaning: "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.",
 		Cure:    "Check /run/fieldpost: owner fieldpost, mode 0750, not full.",
 	},
 	{
 		Code: LedgerUnavailable, Severity: Error, Concerns: []Concern{Orders},
-		Title:   "orders cannot be recorded",
-		Meaning: "The ledger of orders cannot be read or written, so orders are refused but those to the safe level.",
-		Cure:    "Make room or replace the card. Where only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and remove it.",
+		Title:   "cannot be recorded",
+		Meaning: "The ledger of orders cannot be read or written, so all orders are refused except those to the safe level.",
+		Cure:    "Free some space or replace the SD card. If only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and delete it.",
 	},
 	{
 		Code: OrderFlood, Severity: Warning, Concerns: []Concern{Orders},
-		Title:   "more orders are refused than are answered",
-		Meaning: "So many orders come that are refused, or that came before, that their answers would crowd out readings; most are only counted, and answers with the reason not_answered tell how many.",
-		Cure:    "See these answers and find who sends the orders.",
+		Title:   "too many orders are refused",
+		Meaning: "So many orders are refused or repeated that their answers would crowd out readings. Most of these orders are only counted; answers with the reason `not_answered` say how many.",
+		Cure:    "Look at these answers and find out who sends the orders.",
 	},
 	{
 		Code: LedgerDamaged, Severity: Error, Concerns: []Concern{Orders},
 		Title:   "ledger of orders was damaged",
-		Meaning: "Entries in the ledger of orders could not be read; an order among them that is sent again acts again.",
-		Cure:    "Look at the card's health.",
+		Meaning: "Entries in the ledger of orders could not be read. If one of those orders is sent again, it acts again.",
+		Cure:    "Check the SD card.",
 	},
 
 	{
 		Code: OpenToOthers, Severity: Error, Concerns: []Concern{Access},
 		Title:   "open to other users",
-		Meaning: "Another user of this machine could read the private key, or change what fieldpost rests on: configuration, certificates, crash record or spool.",
-		Cure:    "Give the command that stands in the detail. A key that others could read is better replaced.",
+		Meaning: "Another user of this machine can read the private key, or change files that fieldpost relies on: configuration, certificates, crash record or spool.",
+		Cure:    "Run the command in the detail. Replace a key that others could read.",
 	},
 	{
 		Code: LocalUnavailable, Severity: Error, Concerns: []Concern{Socket},
-		Title:   "local socket cannot be opened",
-		Meaning: "`fieldpost status`, `send` and `read` do not reach this daemon. Everything else goes on.",
-		Cure:    "See the detail: another daemon may run, `pgrep -a fieldpost`, or the socket's directory may not be ours.",
+		Title:   "cannot open the local socket",
+		Meaning: "`fieldpost status`, `send` and `read` cannot reach this daemon. Everything else works.",
+		Cure:    "See the detail. Perhaps another daemon is running (`pgrep -a fieldpost`), or the socket's directory belongs to somebody else.",
 	},
 }
 
@@ -408,8 +408,8 @@ var byCode = func() map[Code]*Fault {
 	return m
 }()
 
-// Lookup gives the registered fault of a code. An unregistered code is a
-// mistake in the program; it gives a fault that says so.
+// Lookup returns the registered fault of a code. An unregistered code is a mistake in
+// the program; Lookup then returns a fault that says so.
 func Lookup(c Code) Fault {
 	if f, ok := byCode[c]; ok {
 		return *f
@@ -417,8 +417,7 @@ func Lookup(c Code) Fault {
 	return Fault{Code: c, Severity: Error, Title: string(c), Meaning: "Unregistered fault.", Cure: "Report this as a bug of fieldpost."}
 }
 
-// Codes gives the codes of the faults that concern something, in the registry's
-// order.
+// Codes returns the codes of the faults with a concern, in the registry's order.
 func Codes(about Concern) (codes []Code) {
 	for _, f := range Faults {
 		if slices.Contains(f.Concerns, about) {
@@ -428,5 +427,5 @@ func Codes(about Concern) (codes []Code) {
 	return codes
 }
 
-// CureOf gives what to do about the fault at a place.
+// CureOf returns what to do about the fault at a place.
 func (f Fault) CureOf(p Place) string { return cmp.Or(f.CureAt[p], f.Cure) }
