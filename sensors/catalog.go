@@ -5,8 +5,12 @@ func Catalog() []Chip {
 	return []Chip{
 		bme280,
 		bmp280,
+		dht11,
+		dht22,
+		ds18b20,
 		gpioLine,
 		hwmon,
+		iio,
 		lm75,
 		lm75b,
 		mcp3008,

@@ -1,6 +1,7 @@
 package sensors_test
 
 import (
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -100,7 +101,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("Lookup(%q) = %q, %v", c.Name, got.Title, ok)
 		}
 	}
-	for _, name := range []string{"", "BME280", "dht22"} {
+	for _, name := range []string{"", "BME280", "dht21"} {
 		if c, ok := sensors.Lookup(name); ok {
 			t.Errorf("Lookup(%q) = %q", name, c.Name)
 		}
@@ -136,6 +137,20 @@ func TestBadConfigurations(t *testing.T) {
 		}
 		if err := chip.Look(b, c.cfg); c.want != "debounce: want 0 or more (got -1s)" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %+v, looked at: %v, want %q", c.chip, c.cfg, err, c.want)
+		}
+	}
+}
+
+// Whoever looks for a chip finds it in the README's table.
+func TestReadmeHasAllChips(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range sensors.Catalog() {
+		row := regexp.MustCompile("(?m)^\\| .*`" + c.Name + "`.* \\|.* \\|$")
+		if !row.Match(text) {
+			t.Errorf("chip %s has no row in the table", c.Name)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -23,7 +24,8 @@ import (
 // the board.
 //
 // Source: Linux, Documentation/hwmon/sysfs-interface.rst: names and units of the
-// files. hwmonN is not stable, so a device is known by its name and, where several
+// files, and the error ENODATA of a channel that is switched off or has no value
+// yet, which is left out of the reading. hwmonN is not stable, so a device is known by its name and, where several
 // have that, by what it sits on.
 
 // Hwmon are the keys of a device.
@@ -217,30 +219,48 @@ func compareChannels(a, b hwmonChannel) int {
 	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(len(a.stem), len(b.stem)), cmp.Compare(a.stem, b.stem))
 }
 
+// name gives each channel's quantity its name.
+func (s *hwmonSensor) name() {
+	named := make([]channelName, len(s.channels))
+	for i, c := range s.channels {
+		named[i] = channelName{c.kind.Quantity, c.label, strings.TrimPrefix(c.stem, c.kind.prefix)}
+	}
+	s.quantities = nameChannels(named)
+}
+
+// channelName is what a channel of a device of the kernel's can be named by.
+type channelName struct {
+	Quantity
+	label  string // may be empty
+	number string // unique among the device's channels of that quantity
+}
+
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// name gives each channel's quantity a name: its kind's where the device has one
-// of that kind, and otherwise with the label behind it, or where that is none or
-// another's too, the channel's number.
-func (s *hwmonSensor) name() {
+// nameChannels gives each channel's quantity a name: its own where the device
+// has one channel of it, otherwise with the label behind it. Where there is no
+// label, or another channel has the same, the number stands there.
+func nameChannels(channels []channelName) []Quantity {
 	count := map[string]int{}
-	labelled := func(c hwmonChannel) string {
-		return c.kind.Name + "_" + strings.Trim(notInNames.ReplaceAllString(strings.ToLower(c.label), "_"), "_")
+	labelled := func(c channelName) string {
+		return c.Name + "_" + strings.Trim(notInNames.ReplaceAllString(strings.ToLower(c.label), "_"), "_")
 	}
-	for _, c := range s.channels {
-		count[c.kind.Name]++
+	for _, c := range channels {
+		count[c.Name]++
 		count[labelled(c)]++
 	}
-	for _, c := range s.channels {
-		q := c.kind.Quantity
-		if count[q.Name] > 1 {
+	quantities := make([]Quantity, len(channels))
+	for i, c := range channels {
+		q := c.Quantity
+		if count[c.Name] > 1 {
 			q.Name = labelled(c)
 			if count[q.Name] > 1 || strings.HasSuffix(q.Name, "_") {
-				q.Name = c.kind.Name + "_" + strings.TrimPrefix(c.stem, c.kind.prefix)
+				q.Name = c.Name + "_" + c.number
 			}
 		}
-		s.quantities = append(s.quantities, q)
+		quantities[i] = q
 	}
+	return quantities
 }
 
 // Quantities are those that the device has.
@@ -263,9 +283,13 @@ func (s *hwmonSensor) sense() ([]Field, error) {
 	if at := hwmonAt(s.f.dir); name != s.device || at != s.at {
 		return nil, faultf("%s is device %q at %q now", filepath.Base(s.f.dir), name, at)
 	}
-	fields := make([]Field, len(s.channels))
+	var fields []Field
 	for i, c := range s.channels {
 		v, err := s.channel(c)
+		if errors.Is(err, syscall.ENODATA) {
+			s.f.last = nil
+			continue // the driver has no value of this channel now; the others are none the worse
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -273,10 +297,13 @@ func (s *hwmonSensor) sense() ([]Field, error) {
 		if err != nil {
 			return nil, err
 		}
-		fields[i] = one[0]
 		if c.kind.Unit == "" {
-			fields[i].Value = v != 0
+			one[0].Value = v != 0
 		}
+		fields = append(fields, one[0])
+	}
+	if len(fields) == 0 {
+		return nil, faultf("its driver has no value of any channel now (%v)", syscall.ENODATA)
 	}
 	return fields, nil
 }

@@ -54,6 +54,30 @@ var rigs = map[string]rig{
 			}
 		},
 	},
+	"iio": {
+		config:  sensors.Config{Options: sensors.IIO{Device: "bme280"}},
+		nowhere: sensors.IIO{Device: "bme680"},
+		set:     setIIO("bme280", "1-0076"),
+		cut:     cutFiles("sys/bus/iio/devices/iio:device0", setIIO("bme280", "1-0076")),
+	},
+	"dht11": {
+		nowhere: sensors.DHT{At: "dht11@5"},
+		config:  sensors.Config{Options: sensors.DHT{}},
+		set:     setIIO("dht11@4", "dht11@4"),
+		cut:     cutFiles("sys/bus/iio/devices/iio:device0", setIIO("dht11@4", "dht11@4")),
+	},
+	"dht22": {
+		nowhere: sensors.DHT{At: "dht11@5"},
+		config:  sensors.Config{Options: sensors.DHT{}},
+		set:     setIIO("dht11@4", "dht11@4"),
+		cut:     cutFiles("sys/bus/iio/devices/iio:device0", setIIO("dht11@4", "dht11@4")),
+	},
+	"ds18b20": {
+		config:  sensors.Config{Options: sensors.DS18B20{}},
+		nowhere: sensors.DS18B20{Device: "28-0000deadbeef"},
+		set:     setW1,
+		cut:     cutFiles("sys/bus/w1/devices/28-00000a1b2c3d", setW1),
+	},
 	"mcp3008": {
 		config:  sensors.Config{Options: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.0"}, VRef: 3.3, Channels: 0x0F}},
 		nowhere: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev1.0"}},
@@ -94,6 +118,34 @@ var rigs = map[string]rig{
 func setHwmon(t *testing.T, b *sim.Board) {
 	if err := b.WriteHwmon(2, "sht3x", "1-0044", map[string]string{"temp1_input": "23456\n", "humidity1_input": "41200\n"}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func setIIO(name, at string) func(*testing.T, *sim.Board) {
+	return func(t *testing.T, b *sim.Board) {
+		if err := b.WriteIIO(0, name, at, map[string]string{"in_temp_input": "23456\n", "in_humidityrelative_input": "41200\n"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func setW1(t *testing.T, b *sim.Board) {
+	const text = "91 01 4b 46 7f ff 0f 10 25 : crc=25 YES\n91 01 4b 46 7f ff 0f 10 25 t=25062\n"
+	if err := b.WriteW1("28-00000a1b2c3d", text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cutFiles takes a device of the kernel's away, or sets it anew.
+func cutFiles(path string, set func(*testing.T, *sim.Board)) func(*testing.T, *sim.Board, bool) {
+	return func(t *testing.T, b *sim.Board, away bool) {
+		if !away {
+			set(t, b)
+			return
+		}
+		if err := os.RemoveAll(filepath.Join(b.Root(), path)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

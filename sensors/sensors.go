@@ -86,7 +86,9 @@ type Sensor interface {
 	// Close, and each is one of its chip's [Chip].Quantities.
 	Quantities() []Quantity
 	// Sense reads the chip once and gives its quantities, in their order and
-	// units. It may block for as long as the catalog's Worst says.
+	// units. It may block for as long as the catalog's Worst says. A device of
+	// the kernel's leaves out those that its driver has no value of now, unless
+	// that is all of them.
 	// An error wraps [ErrAbsent] where nothing answers, [ErrFault] where the
 	// answer cannot be true or the chip does not hold its set-up; anything else
 	// is the bus's own error. After an error the chip may be another one: the
@@ -128,6 +130,14 @@ func (q Quantity) Symbol() string {
 		return "°C"
 	case "[ppm]":
 		return "ppm"
+	case "[ppb]":
+		return "ppb"
+	case "ug/m3":
+		return "µg/m³"
+	case "Ohm":
+		return "Ω"
+	case "[pH]", "1":
+		return ""
 	}
 	return q.Unit
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"fieldpost/sensors"
 )
 
 // refusal is a text that stands after base, and the whole message it gives.
@@ -16,10 +18,15 @@ type refusal struct{ name, text, want string }
 var refusals = slices.Concat(refusedShapes, refusedYAML, refusedText, refusedValues, refusedTopics, refusedKeys, refusedEntries, refusedPairs, refusedOutputs)
 
 func TestRefusals(t *testing.T) {
+	var chips []string
+	for _, c := range sensors.Catalog() {
+		chips = append(chips, c.Name)
+	}
 	for _, tt := range refusals {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := refused(t, base+tt.text); got != tt.want {
-				t.Errorf("got  %s\nwant %s", got, tt.want)
+			want := strings.ReplaceAll(tt.want, "{chips}", strings.Join(chips, ", "))
+			if got := refused(t, base+tt.text); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
 	}

@@ -29,7 +29,7 @@ const (
 	InZone   Place = "zone"   // a thermal zone of the kernel
 	OnSPI    Place = "spi"    // a chip on SPI
 	OnPort   Place = "port"   // a chip on a serial port
-	OfKernel Place = "device" // a device whose driver is the kernel's, in /sys/class/hwmon
+	OfKernel Place = "device" // a device whose driver is the kernel's, in /sys/class/hwmon, /sys/bus/iio or /sys/bus/w1
 )
 
 // Title says what a place is, for people.
@@ -46,7 +46,7 @@ func (p Place) Title() string {
 	case OnPort:
 		return "serial port"
 	case OfKernel:
-		return "hwmon"
+		return "kernel's device"
 	}
 	return string(p)
 }

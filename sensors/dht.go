@@ -1,0 +1,105 @@
+package sensors
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
+)
+
+// Aosong's DHT11 and DHT22 (AM2302), through the kernel's driver dht11, which
+// knows one from the other by what they send. Their bits last some ten
+// microseconds and cannot be told apart reliably by a program.
+//
+// Sources: Aosong, AM2302 product manual (English, undated), section 7.3: what is
+// read is the result of the measurement before, so that after a long pause the
+// second of two reads, two seconds apart, is that of now; DHT11 product manual,
+// version 1.3. Linux, drivers/iio/humidity/dht11.c: EIO where the checksum or the
+// number of bits is wrong, ETIMEDOUT where edges are missing, and for two seconds
+// after a read the same value again.
+
+// DHT are the keys of a DHT11 or DHT22.
+type DHT struct {
+	// At is which one, where there are several, as the kernel names it: dht11@4.
+	At string `yaml:"at"`
+}
+
+// Place is the kernel's device.
+func (o DHT) Place() Place { return Place{Device: dhtDevice} }
+
+const (
+	dhtDevice = "dht11" // the driver's, for both
+	// dhtPause is what has to be between two reads: DHT11_DATA_VALID_TIME of the
+	// driver, and a little.
+	dhtPause = 2100 * time.Millisecond
+	// dhtOld is when a measurement is not that of now any more.
+	dhtOld = 5 * time.Second
+)
+
+var dhtOptions = option.Set{
+	Defaults: DHT{},
+	Rules:    map[string]option.Rule{"at": {Wants: "a device of the kernel's such as dht11@4", Check: kernelName}},
+}
+
+var dht11 = dhtChip("dht11", "Aosong DHT11: temperature and humidity, on a GPIO, by the kernel's driver",
+	"Aosong, DHT11 product manual, version 1.3",
+	Quantity{Name: "temperature", Unit: "Cel", Min: -20, Max: 60}, Quantity{Name: "humidity", Unit: "%", Min: 0, Max: 100})
+
+var dht22 = dhtChip("dht22", "Aosong DHT22 (AM2302): temperature and humidity, on a GPIO, by the kernel's driver",
+	"Aosong, AM2302 product manual",
+	Quantity{Name: "temperature", Unit: "Cel", Min: -40, Max: 80}, Quantity{Name: "humidity", Unit: "%", Min: 0, Max: 100})
+
+func dhtChip(name, title, source string, quantities ...Quantity) Chip {
+	return Chip{
+		Name: name, Title: title, Source: source, Options: dhtOptions, Quantities: quantities,
+		Every: 30 * time.Second,
+		Worst: 10 * time.Second, // the pause, and four reads that time out after a second each, each tried twice
+		Look: func(b board.Board, c Config) error {
+			_, err := findIIO(b, IIO{Device: dhtDevice, At: optionsOf[DHT](c).At})
+			return dhtHint(err)
+		},
+		Open: func(b board.Board, c Config) (Sensor, error) {
+			s, err := openIIO(b, c, IIO{Device: dhtDevice, At: optionsOf[DHT](c).At})
+			if err != nil {
+				return nil, dhtHint(err)
+			}
+			if len(s.channels) != len(quantities) || s.quantities[0].Name != quantities[0].Name || s.quantities[1].Name != quantities[1].Name {
+				return nil, errors.Join(s.f.wrap("open", faultf("it does not have one temperature and one humidity")), s.f.close())
+			}
+			s.quantities = quantities
+			return &dhtSensor{iioSensor: s}, nil
+		},
+	}
+}
+
+// dhtHint tells what to do where the driver is not there.
+func dhtHint(err error) error {
+	if errors.Is(err, ErrAbsent) {
+		return fmt.Errorf("%w; on a Raspberry Pi dtoverlay=dht11,gpiopin=4 in config.txt, with the GPIO that its data pin is on, and a restart load the driver", err)
+	}
+	return err
+}
+
+// dhtSensor is an open DHT11 or DHT22.
+type dhtSensor struct {
+	*iioSensor
+	last time.Time // when it measured
+}
+
+// Sense reads the sensor, twice where its last measurement is old. It keeps the
+// sensor's thread, and no bus.
+func (s *dhtSensor) Sense() ([]Field, error) {
+	if time.Since(s.last) > dhtOld {
+		if _, err := s.iioSensor.Sense(); err != nil {
+			return nil, err
+		}
+		s.f.pause(dhtPause)
+	}
+	fields, err := s.iioSensor.Sense()
+	if err == nil {
+		s.last = time.Now()
+	}
+	return fields, err
+}

@@ -1,0 +1,53 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// WriteIIO sets device iio:deviceN under the root: its name, what it sits on
+// ("1-0076", "dht11@4") and its files, each with its text. As on a machine it is a
+// link to a directory in that of what it sits on. What the device had before is
+// gone. SetRoot comes first.
+func (b *Board) WriteIIO(n int, name, at string, files map[string]string) error {
+	dir := filepath.Join(b.Root(), "sys/bus/iio/devices")
+	device := fmt.Sprintf("iio:device%d", n)
+	all := map[string]string{"name": name + "\n"}
+	for file, text := range files {
+		all[file] = text
+	}
+	return writeDevice(dir, device, filepath.Join("devices", at, device), filepath.Join(b.Root(), "sys"), all)
+}
+
+// WriteW1 sets a probe on a 1-Wire bus under the root: its number ("28-00000a1b2c3d")
+// and the text of its file w1_slave. SetRoot comes first.
+func (b *Board) WriteW1(number, slave string) error {
+	dir := filepath.Join(b.Root(), "sys/bus/w1/devices")
+	return writeDevice(dir, number, filepath.Join("devices/w1_bus_master1", number), filepath.Join(b.Root(), "sys"), map[string]string{"w1_slave": slave, "name": number + "\n"})
+}
+
+// writeDevice makes a device in the tree sys at place, and a link to it named name
+// in dir.
+func writeDevice(dir, name, place, sys string, files map[string]string) error {
+	link, target := filepath.Join(dir, name), filepath.Join(sys, place)
+	for _, old := range []string{link, target} {
+		if err := os.RemoveAll(old); err != nil {
+			return fmt.Errorf("remove device: %w", err)
+		}
+	}
+	for _, d := range []string{dir, target} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("make device: %w", err)
+		}
+	}
+	if err := os.Symlink(filepath.Join("../../..", place), link); err != nil {
+		return fmt.Errorf("make device: %w", err)
+	}
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(target, file), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write device: %w", err)
+		}
+	}
+	return nil
+}

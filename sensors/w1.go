@@ -1,0 +1,178 @@
+package sensors
+
+import (
+	hexdump "encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/option"
+)
+
+// Maxim's DS18B20 and its relatives on a 1-Wire bus, through the kernel's driver
+// w1_therm.
+//
+// Sources: Maxim DS18B20, 19-7487, revision 6 (July 2019): temperature and
+// scratchpad, tables 1 to 3. Linux, Documentation/w1/slaves/w1_therm.rst and
+// drivers/w1/slaves/w1_therm.c: the file w1_slave, each read of which converts,
+// gives the scratchpad in hex with its checksum, and the temperature.
+//
+// What a probe holds before its first conversion, 85 degrees, is also a
+// measurement. So is 127.9375, which it gives where its power did not last. Byte 6
+// of the scratchpad tells: it is 0x0C then, and 16 less the lowest four bits of the
+// temperature after a conversion. This is what the driver itself does once
+// `features` has bit 0 set, which only root may do; so the scratchpad is looked at
+// here, always. Some imitations have 0x0C there for ever; from those exactly 85.0
+// degrees are refused, the steps beside it not.
+//
+// Of probes with a supply of their own the driver lets go of the bus while they
+// convert, so sensors that are read at the same time convert at the same time. It
+// can also have all of a bus convert at once (therm_bulk_read), which helps probes
+// on parasitic power. That is for root, and whoever does not read a probe at once
+// gets the old value the next time. It is not used here.
+
+// DS18B20 are the keys of a probe.
+type DS18B20 struct {
+	// Device is the probe's number, as the kernel writes it: 28-00000a1b2c3d. It
+	// may be left out where there is one probe only.
+	Device string `yaml:"device"`
+}
+
+// Place is the kernel's device.
+func (o DS18B20) Place() Place { return Place{Device: "w1 " + o.Device} }
+
+// w1Probe is a probe's name: a family that w1_therm knows (DS18S20, DS1822, DS18B20,
+// DS1825, DS28EA00) and a number of 48 bits.
+var w1Probe = regexp.MustCompile(`^(10|22|28|3b|42)-[0-9a-f]{12}$`)
+
+var ds18b20 = Chip{
+	Name:   "ds18b20",
+	Title:  "Maxim DS18B20, DS18S20, DS1822: temperature, on a 1-Wire bus, by the kernel's driver",
+	Source: "Maxim 19-7487, revision 6; Linux, Documentation/w1/slaves/w1_therm.rst",
+	Options: option.Set{
+		Defaults: DS18B20{},
+		Rules: map[string]option.Rule{"device": {Wants: "a probe's number such as 28-00000a1b2c3d", Check: func(v any) string {
+			if s := v.(string); s != "" && !w1Probe.MatchString(s) {
+				return "want a probe's number as `ls /sys/bus/w1/devices` shows it, such as 28-00000a1b2c3d"
+			}
+			return ""
+		}}},
+	},
+	Quantities: []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 125}},
+	Every:      30 * time.Second,
+	Worst:      20 * time.Second, // each of a dozen on parasitic power has the bus for itself for 0.75 s, and each may read twice
+	Look: func(b board.Board, c Config) error {
+		_, err := findW1(b, optionsOf[DS18B20](c))
+		return err
+	},
+	Open: openDS18B20,
+}
+
+// ds18b20Sensor is a probe that was there.
+type ds18b20Sensor struct{ f *files }
+
+func openDS18B20(b board.Board, c Config) (Sensor, error) {
+	dir, err := findW1(b, optionsOf[DS18B20](c))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
+	}
+	return &ds18b20Sensor{newFiles(c.Chip, filepath.Base(dir), dir)}, nil
+}
+
+// findW1 gives the probe's directory, which has its number for a name.
+func findW1(b board.Board, o DS18B20) (string, error) {
+	devices := filepath.Join(b.Root(), "sys/bus/w1/devices")
+	entries, err := os.ReadDir(devices)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("list probes: %w", err)
+	}
+	var all []string
+	for _, e := range entries {
+		if w1Probe.MatchString(e.Name()) {
+			all = append(all, e.Name())
+		}
+	}
+	switch {
+	case o.Device != "" && slices.Contains(all, o.Device):
+		return filepath.Join(devices, o.Device), nil
+	case o.Device == "" && len(all) == 1:
+		return filepath.Join(devices, all[0]), nil
+	case o.Device == "" && len(all) > 1:
+		return "", fmt.Errorf("there are %d probes; write which with the key device: %s", len(all), strings.Join(all, ", "))
+	case len(all) > 0:
+		return "", fmt.Errorf("probe %s: %w; there are %s", o.Device, ErrAbsent, strings.Join(all, ", "))
+	case len(entries) > 0:
+		return "", fmt.Errorf("no probe on the 1-Wire bus: %w; check its wires and the resistor of 4.7 kOhm from its data line to 3.3 V", ErrAbsent)
+	}
+	return "", fmt.Errorf("no 1-Wire bus in %s: %w; on a Raspberry Pi dtoverlay=w1-gpio,gpiopin=4 in config.txt, with the GPIO that the data line is on, and a restart load its driver", devices, ErrAbsent)
+}
+
+// Quantities are the chip's.
+func (s *ds18b20Sensor) Quantities() []Quantity { return ds18b20.Quantities }
+
+// Sense converts once, and once more where the probe has converted nothing. It
+// keeps the sensor's thread for a second, and no bus of another kind.
+func (s *ds18b20Sensor) Sense() ([]Field, error) {
+	s.f.begin()
+	fields, err := s.sense()
+	if errors.Is(err, errNotConverted) {
+		fields, err = s.sense()
+	}
+	return fields, s.f.wrap("read", err)
+}
+
+func (s *ds18b20Sensor) sense() ([]Field, error) {
+	text, err := s.f.again("w1_slave")
+	if err != nil {
+		return nil, err
+	}
+	celsius, err := w1Celsius(text)
+	if err != nil {
+		return nil, err
+	}
+	return values(ds18b20.Quantities, celsius)
+}
+
+// errNotConverted is of a probe that gives what it held.
+var errNotConverted = faultf("the probe has not converted: it gives what it holds after power-on, or its power did not last; check its supply")
+
+var w1Slave = regexp.MustCompile(`^((?:[0-9a-f]{2} ){9}): crc=[0-9a-f]{2} (YES|NO)\n(?:[0-9a-f]{2} ){9}t=(-?[0-9]+)$`)
+
+// w1Celsius takes the temperature out of a w1_slave file. An empty one is what the
+// driver gives where the probe was not there, or did not convert.
+func w1Celsius(text string) (float64, error) {
+	if text == "" {
+		return 0, fmt.Errorf("the kernel's driver got no answer, or none with a right checksum: %w", ErrSilent)
+	}
+	m := w1Slave.FindStringSubmatch(text)
+	if m == nil {
+		return 0, faultf("w1_slave is %.90q", text)
+	}
+	pad, err := hexdump.DecodeString(strings.ReplaceAll(m[1], " ", ""))
+	if err != nil {
+		return 0, faultf("w1_slave is %.90q", text)
+	}
+	milli, err := strconv.Atoi(m[3])
+	switch {
+	case err != nil:
+		return 0, faultf("w1_slave is %.90q", text)
+	case uniform(pad): // zeros pass the checksum
+		return 0, faultf("the scratchpad is % x: the data line is held, or open", pad)
+	case m[2] != "YES":
+		return 0, faultf("the checksum of the scratchpad % x is wrong", pad)
+	case pad[6] == 0x0C && (milli == 85000 || milli == 127937):
+		return 0, errNotConverted
+	}
+	return float64(milli) / 1000, nil
+}
+
+// Close does nothing: a file is open only while it is read.
+func (s *ds18b20Sensor) Close() error { return s.f.close() }
