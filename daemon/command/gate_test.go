@@ -302,7 +302,7 @@ func TestReasons(t *testing.T) {
 	if r := lookup("made_up"); !strings.Contains(r.Do, "bug") {
 		t.Errorf("an unregistered reason gives %+v", r)
 	}
-	if a := answerFor(Malformed, `unknown key "x"`); !strings.HasPrefix(a.Hint, `The order cannot be understood: unknown key "x". Send`) {
+	if a := answerFor(Malformed, `unknown key "x"`); !strings.HasPrefix(a.Hint, `The order cannot be parsed: unknown key "x". Send`) {
 		t.Errorf("hint %q", a.Hint)
 	}
 }

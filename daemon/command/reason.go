@@ -29,7 +29,7 @@ const (
 	NotAnswered   Code = "not_answered"
 )
 
-// Reason describes one reason for which an order is not done.
+// Reason describes one reason why an order is not done.
 type Reason struct {
 	Code   Code
 	Status Status // of the answers that carry it
@@ -39,30 +39,30 @@ type Reason struct {
 
 // Reasons is the list of all reasons, in the order of the documentation.
 var Reasons = []Reason{
-	{Malformed, Refused, "The order cannot be understood.", "Send an object with id, output, action, expires, and for and thing if needed, each once and each a string."},
-	{TooLarge, Refused, "The order is larger than 64 KiB.", "Send the order alone in its message."},
-	{UnknownAction, Refused, "The action is none that an output knows.", "Use on, off, toggle or pulse."},
-	{Retained, Refused, "The order is a retained copy, which may be of any age.", "Publish orders with the retain flag off, and clear the retained one with an empty retained message."},
-	{UnknownOutput, Refused, "This board has no output of that name.", "Use a name that stands under outputs in the configuration."},
-	{Unstamped, Refused, "The order has no id or no expires, so that nobody can tell whether it comes twice or late.", "Give it an id of its own and a time when it expires; only orders to the safe level go without, unless the configuration has `commands.unstamped: accept`."},
-	{ClockUnsynced, Refused, "This board's clock is not yet known to be true, so that it cannot tell whether the order comes late.", "Send it again under a new id when the clock is synchronised: `timedatectl status`."},
-	{Expired, Refused, "The order's time was over before it could act.", "Send it again under a new id; if it was in time, compare the clocks of sender and board, and look for faults of the output."},
-	{TooFarAhead, Refused, "The order expires further ahead than commands.max_life allows.", "Send it closer to when it is to act, or raise commands.max_life."},
-	{Forgotten, Refused, "Orders that expire then are not remembered any more, because this board's clock was wrong for a while, so that this one might act twice.", "Send it again under a new id, to expire a few minutes later, and look at the board's clock: `timedatectl status`."},
-	{TooMany, Refused, "So many orders came within a day that no more ids can be remembered.", "Send fewer; orders to the safe level still go through."},
-	{NoLedger, Refused, "It cannot be recorded that the order is carried out, so that it might be carried out twice.", "Make room on the disk or replace the card, and send it again under a new id; orders to the safe level still go through."},
-	{Busy, Refused, "So many orders wait for this output that there is no room for another.", "Wait for their answers before sending more; if none come, its line hangs: see the output's faults in the journal."},
-	{Overtaken, Refused, "An order to the safe level that came later was carried out before this one had begun.", "Send it again under a new id if it is still wanted."},
-	{TooSoon, Refused, "The output has to keep its level for a while yet.", "Send it again under a new id when that time is over; min_on and min_off of the output say how long it is."},
-	{Interlocked, Refused, "Another output must be at its safe level before this one may leave its own.", "Make the other one safe first, and send this again under a new id; where its level is not known, see its faults in the journal."},
-	{OutputFailed, Failed, "The line did not take its level, and was driven to safe as far as it obeys.", "See the output's faults in the journal: `journalctl -u fieldpost -p warning`."},
-	{Hangs, Failed, "The output's line is held up by orders before this one, so that it could not begin.", "See the output's faults in the journal; cut its power if it must be safe now."},
-	{Stopping, Failed, "The daemon is stopping and has made its outputs safe.", "Send the order again, under a new id, when it is back."},
-	{NoResult, Unknown, "This order was begun, and it is not recorded how it ended; it is not begun again.", "Ask for the output's state, and send a new order if it is not what it should be."},
-	{NotAnswered, Refused, "More orders were refused than are answered one by one, so these are only counted.", "Find who sends them and mend that; orders that are carried out are always answered."},
+	{Malformed, Refused, "The order cannot be parsed.", "Send a JSON object with id, output, action and expires, and for and thing if needed: each key once, each value a string."},
+	{TooLarge, Refused, "The order is larger than 64 KiB.", "Send one order per message and nothing else."},
+	{UnknownAction, Refused, "Outputs do not know this action.", "Use on, off, toggle or pulse."},
+	{Retained, Refused, "The order is a retained message, which may be of any age.", "Publish orders with the retain flag off. Publish an empty retained message to delete the retained order."},
+	{UnknownOutput, Refused, "This board has no output of that name.", "Use one of the names under outputs in the configuration."},
+	{Unstamped, Refused, "The order has no id or no expires, so fieldpost cannot tell whether it is a duplicate or late.", "Give every order its own id and an expiry time. Only orders to the safe level work without them, unless the configuration has `commands.unstamped: accept`."},
+	{ClockUnsynced, Refused, "This board's clock is not synchronised yet, so fieldpost cannot tell whether the order is late.", "Send it again under a new id once the clock is synchronised: `timedatectl status`."},
+	{Expired, Refused, "The order expired before it could act.", "Send it again under a new id. If it was sent in time, compare the clocks of sender and board, and look for faults of the output."},
+	{TooFarAhead, Refused, "The order expires later than `commands.max_life` allows.", "Send it closer to the time when it should act, or increase `commands.max_life`."},
+	{Forgotten, Refused, "The board's clock was wrong for a while, and orders with this expiry may have been forgotten. This one might act twice.", "Send it again under a new id, with an expiry a few minutes later, and check the board's clock: `timedatectl status`."},
+	{TooMany, Refused, "Too many orders came within a day to remember more ids.", "Send fewer orders. Orders to the safe level still work."},
+	{NoLedger, Refused, "The order cannot be recorded on disk, so it might be carried out twice.", "Free some space on the disk or replace the SD card, and send it again under a new id. Orders to the safe level still work."},
+	{Busy, Refused, "Too many orders are waiting for this output.", "Wait for their answers before you send more. If no answers come, the line hangs: see the output's faults in the journal."},
+	{Overtaken, Refused, "A later order to the safe level was carried out before this one could begin.", "Send it again under a new id if you still want it."},
+	{TooSoon, Refused, "The output has to keep its level for some time yet.", "Send it again under a new id after that time; the output's min_on and min_off say how long it is."},
+	{Interlocked, Refused, "Another output must be at its safe level before this one may leave its own.", "Make the other output safe first, and send this order again under a new id. If the other level is unknown, see its faults in the journal."},
+	{OutputFailed, Failed, "The line did not take the level. It was driven to safe as far as that works.", "See the output's faults in the journal: `journalctl -u fieldpost -p warning`."},
+	{Hangs, Failed, "Earlier orders block the output's line, so this one could not begin.", "See the output's faults in the journal. Cut its power if it must be safe now."},
+	{Stopping, Failed, "The daemon is stopping and has made its outputs safe.", "Send the order again under a new id when the daemon is back."},
+	{NoResult, Unknown, "The order was begun, but its result was not recorded. It is not begun again.", "Query the output's state, and send a new order if it is wrong."},
+	{NotAnswered, Refused, "More orders are refused than can be answered one by one. These were only counted.", "Find out who sends them and fix that. Orders that are carried out are always answered."},
 }
 
-// lookup gives the registered reason of a code.
+// lookup returns the registered reason of a code.
 func lookup(c Code) Reason {
 	for _, r := range Reasons {
 		if r.Code == c {
