@@ -14,10 +14,10 @@ func newBroker() *cobra.Command {
 	var o broker.Options
 	c := &cobra.Command{
 		Use:   "broker",
-		Short: "run the embedded broker alone, for trying things out",
-		Long: `Run the embedded broker, which behaves like AWS IoT Core, with mutual TLS. A CA
-and certificates are made on first use in --dir under the names that AWS gives
-them. It is for trials and tests: sessions live in memory only.`,
+		Short: "run the embedded broker on its own, for trials",
+		Long: `Run the embedded broker, which behaves like AWS IoT Core, with mutual TLS. On
+first use it creates a CA and certificates in --dir, with the file names that AWS
+uses. It is for trials and tests: it keeps sessions in memory only.`,
 		Example: `  fieldpost broker --dir certs --listen 127.0.0.1:8883
   mosquitto_sub -h 127.0.0.1 -p 8883 --cafile certs/AmazonRootCA1.pem \
     --cert certs/certificate.pem.crt --key certs/private.pem.key -t test/topic`,
@@ -33,7 +33,7 @@ them. It is for trials and tests: sessions live in memory only.`,
 			return b.Run(c.Context())
 		},
 	}
-	c.Flags().StringVar(&o.Dir, "dir", "certs", "`directory` of the certificates")
+	c.Flags().StringVar(&o.Dir, "dir", "certs", "`directory` for the certificates")
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8883", "`address` to listen on")
 	return c
 }

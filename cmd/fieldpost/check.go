@@ -13,11 +13,16 @@ import (
 func newCheck(file *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "examine the configuration, the certificates and this machine's buses and lines",
-		Long: `Examine what can be examined without the broker: every line of the
-configuration, whether key and certificate belong together and until when they
-are valid, what other users may read or change, and whether this machine has the buses, thermal
-zones and lines, and nobody else has the lines and the chips' addresses. Exit status 0 if the daemon can do its work, 78 if not.`,
+		Short: "check the configuration, the certificates and this machine's hardware",
+		Long: `Check everything that can be checked without the broker:
+
+- the configuration, every line of it;
+- that key and certificate belong together, and when they expire;
+- that other users cannot read the key or change fieldpost's files;
+- that this machine has the buses, devices, thermal zones and lines;
+- that no other program or kernel driver uses the lines and the chips' addresses.
+
+The exit status is 0 if the daemon can work with this configuration, 78 if not.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := load(*file)
@@ -26,7 +31,7 @@ zones and lines, and nobody else has the lines and the chips' addresses. Exit st
 			}
 			var hardware board.Board
 			if m, err := board.Open(); err != nil {
-				fmt.Fprintf(c.OutOrStdout(), "note: buses and lines are not examined: %v\n", err)
+				fmt.Fprintf(c.OutOrStdout(), "note: buses and lines were not checked: %v\n", err)
 			} else {
 				hardware = m
 			}

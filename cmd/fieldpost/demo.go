@@ -34,14 +34,15 @@ func newDemo() *cobra.Command {
 	var o demoOptions
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "show the whole thing on this machine: no hardware, no account",
-		Long: `Show the whole thing on any machine: a simulated board, the embedded broker with
-mutual TLS and the AWS IoT tutorial's restricted policy, readings as they are
-acknowledged, and an order every few seconds with its answer. Everything is on
-the tutorial's one topic, test/topic.
+		Short: "run everything on this machine, without hardware or account",
+		Long: `Run the daemon on a simulated board, with the embedded broker, mutual TLS and the
+AWS IoT tutorial's restricted policy. Print each reading when it is acknowledged.
+Send an order every few seconds and print its answer. All messages use the
+tutorial's one topic, test/topic.
 
-With --for it ends by itself with a line of counts; the exit status is 0 only
-if every reading was acknowledged and every order answered.`,
+With --for the demo ends by itself and prints how many readings and orders there
+were. The exit status is 0 only if every reading was acknowledged and every order
+was answered.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.For < 0 || o.Orders <= 0 {
@@ -59,8 +60,8 @@ if every reading was acknowledged and every order answered.`,
 			return demo(c.Context(), o)
 		},
 	}
-	c.Flags().DurationVar(&o.For, "for", 0, "end after so long; 0 at Ctrl-C")
-	c.Flags().DurationVar(&o.Orders, "orders", 3*time.Second, "time from one order to the next")
+	c.Flags().DurationVar(&o.For, "for", 0, "how long to run; 0 is until Ctrl-C")
+	c.Flags().DurationVar(&o.Orders, "orders", 3*time.Second, "time between orders")
 	c.Flags().StringVar(&o.Dir, "dir", "", "`directory` for certificates, configuration and spool (default: in the user's cache)")
 	return c
 }
@@ -302,13 +303,13 @@ func (v *demoView) summary() error {
 	fmt.Fprintf(v.out, "\nreadings taken %d, acknowledged %d; orders sent %d, answered %d\n", v.readings, v.acks, v.orders, v.answers)
 	switch {
 	case v.readings == 0 || v.orders == 0:
-		return errors.New("the demo ended before anything happened; let it run longer")
+		return errors.New("the demo ended before anything happened; run it for longer")
 	case v.readings != v.acks:
 		return fmt.Errorf("%d readings were not acknowledged", v.readings-v.acks)
 	case v.orders != v.answers:
 		return fmt.Errorf("%d orders were not answered", v.orders-v.answers)
 	case v.unwell > 0:
-		return fmt.Errorf("%d orders were not done", v.unwell)
+		return fmt.Errorf("%d orders were not carried out", v.unwell)
 	}
 	return nil
 }

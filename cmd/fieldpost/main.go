@@ -1,6 +1,5 @@
-// Command fieldpost carries mail between the field and the cloud: readings
-// from a board's sensors to an MQTT broker, orders from the broker to the
-// board's pins.
+// Command fieldpost delivers readings from a board's sensors to an MQTT broker, and
+// carries out orders from the broker on the board's pins.
 package main
 
 import (
@@ -31,7 +30,7 @@ const (
 
 func main() { os.Exit(Main()) }
 
-// Main runs the command line of os.Args and gives the exit status.
+// Main runs the command line of os.Args and returns the exit status.
 func Main() int {
 	ctx, stop := signalContext()
 	defer stop()
@@ -40,9 +39,9 @@ func Main() int {
 	return report(root.ErrOrStderr(), err)
 }
 
-// signalContext gives a context that the first SIGINT, SIGTERM or SIGHUP ends;
-// the second ends the process at once. SIGHUP is a terminal that was closed: it
-// must not leave a pump on. Under nohup it is not looked at.
+// signalContext returns a context that the first SIGINT, SIGTERM or SIGHUP ends. The
+// second signal ends the process at once. SIGHUP means that the terminal was closed,
+// which must not leave a pump on. Under nohup it is ignored.
 func signalContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -63,7 +62,7 @@ func signalContext() (context.Context, context.CancelFunc) {
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "fieldpost",
-		Short:         "carries readings from a board's sensors to an MQTT broker, and orders to its pins",
+		Short:         "delivers a board's sensor readings to an MQTT broker, and carries out orders on its pins",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -88,7 +87,8 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// extra is the commands of a build with tags: what makes the program's own papers.
+// extra holds the commands of a build with tags, such as the one that writes the
+// manual pages.
 var extra []func() *cobra.Command
 
 // usageError is a mistake on the command line: exit status 2.
@@ -98,7 +98,7 @@ func usage(c *cobra.Command, err error) error {
 	return usageError{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 }
 
-// usageArgs makes usage errors of a command's complaints about its arguments.
+// usageArgs turns a command's errors about its arguments into usage errors.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if check == nil {
@@ -111,13 +111,13 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// loggedError is an error that the log has told already.
+// loggedError is an error that is in the log already.
 type loggedError struct{ error }
 
-// Unwrap gives the error itself.
+// Unwrap returns the error itself.
 func (e loggedError) Unwrap() error { return e.error }
 
-// report prints err for people and gives the exit status.
+// report prints err for people and returns the exit status.
 func report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
@@ -146,10 +146,11 @@ func report(w io.Writer, err error) int {
 	return exitFailed
 }
 
-// places are where a configuration is looked for when none is named.
+// places are the files that are tried when no configuration is named.
 var places = []string{"fieldpost.yaml", "/etc/fieldpost/fieldpost.yaml"}
 
-// load reads the configuration that was named, or the first that is found.
+// load reads the configuration that was named, or else the first of places that
+// exists.
 func load(file string) (*config.Config, error) {
 	if file != "" {
 		return config.Load(file)
@@ -162,14 +163,14 @@ func load(file string) (*config.Config, error) {
 	return nil, fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", config.ErrUnusable)
 }
 
-// thingOf gives the board that a command to the daemon is about; "" is this
-// machine's. It is told by the configuration that was named, or that is in this
-// directory. The file in /etc is not asked: it is of this machine, and a mistake
-// in it must not keep anybody from switching off.
+// thingOf returns the thing of the board that a command to the daemon is for; "" is
+// this machine's. It comes from the configuration that was named, or that is in the
+// current directory. The file in /etc is not read: it belongs to this machine anyway,
+// and a mistake in it must not keep anybody from switching an output off.
 func thingOf(file string) (string, error) {
 	if file == "" {
 		if _, err := os.Stat(places[0]); err != nil {
-			return "", nil // nor is one here that this user may not see
+			return "", nil // also where this user may not read it
 		}
 		file = places[0]
 	}

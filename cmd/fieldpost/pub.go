@@ -19,14 +19,14 @@ type accountFlags struct {
 
 func (f *accountFlags) add(c *cobra.Command, clientID string) {
 	c.Flags().StringVar(&f.endpoint, "endpoint", "", "`host` or host:port of the broker (default: the configuration's)")
-	c.Flags().StringVar(&f.ca, "ca", "certs/AmazonRootCA1.pem", "PEM `file` of the broker's root certificates")
-	c.Flags().StringVar(&f.cert, "cert", "certs/certificate.pem.crt", "PEM `file` of the client's certificate")
-	c.Flags().StringVar(&f.key, "key", "certs/private.pem.key", "PEM `file` of the client's private key")
+	c.Flags().StringVar(&f.ca, "ca", "certs/AmazonRootCA1.pem", "PEM `file` with the broker's root certificates")
+	c.Flags().StringVar(&f.cert, "cert", "certs/certificate.pem.crt", "PEM `file` with the client's certificate")
+	c.Flags().StringVar(&f.key, "key", "certs/private.pem.key", "PEM `file` with the client's private key")
 	c.Flags().StringVar(&f.clientID, "client-id", clientID, "MQTT client `id`")
 }
 
-// account gives the account that the flags mean; without --endpoint, the one
-// of the configuration, whose files hold unless flags name others.
+// account returns the account that the flags describe. Without --endpoint it is that
+// of the configuration, with its files unless flags name others.
 func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, error) {
 	a := client.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
 	if a.Endpoint != "" {
@@ -40,7 +40,7 @@ func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, e
 	cfg, err := load(file)
 	if err != nil {
 		if file == "" && errors.Is(err, config.ErrUnusable) {
-			return a, usage(c, errors.New("no broker: give --endpoint HOST, or a configuration with -c"))
+			return a, usage(c, errors.New("no broker: use --endpoint HOST, or name a configuration with -c"))
 		}
 		return a, err
 	}
@@ -60,9 +60,10 @@ func newPub(file *string) *cobra.Command {
 	var o client.PublishOptions
 	c := &cobra.Command{
 		Use:   "pub",
-		Short: "publish messages, as the AWS IoT tutorial's publisher does",
-		Long: `Publish messages to a topic at QoS 1 and wait for each acknowledgement, as the
-AWS IoT tutorial's publisher does: five JSON messages, half a second apart.`,
+		Short: "publish messages like the AWS IoT tutorial's publisher",
+		Long: `Publish messages to a topic at QoS 1 and wait until each is acknowledged. The
+defaults are those of the AWS IoT tutorial's publisher: five JSON messages, half a
+second apart.`,
 		Example: "  fieldpost pub --endpoint a1b2c3d4e5-ats.iot.ap-south-1.amazonaws.com",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -79,8 +80,8 @@ AWS IoT tutorial's publisher does: five JSON messages, half a second apart.`,
 	}
 	f.add(c, "test-pub")
 	c.Flags().StringVar(&o.Topic, "topic", "test/topic", "`topic` to publish to")
-	c.Flags().StringVar(&o.Message, "message", "Hello from fieldpost", "`text` of the messages")
-	c.Flags().IntVar(&o.Count, "count", 5, "how many messages; 0 until Ctrl-C")
-	c.Flags().DurationVar(&o.Every, "every", 500*time.Millisecond, "time from one message to the next")
+	c.Flags().StringVar(&o.Message, "message", "Hello from fieldpost", "`text` of each message")
+	c.Flags().IntVar(&o.Count, "count", 5, "number of messages; 0 is until Ctrl-C")
+	c.Flags().DurationVar(&o.Every, "every", 500*time.Millisecond, "time between messages")
 	return c
 }

@@ -22,12 +22,12 @@ func newRead(file *string) *cobra.Command {
 	var socket string
 	c := &cobra.Command{
 		Use:   "read NAME",
-		Short: "read one sensor, now",
+		Short: "read one sensor now",
 		Long: `Read one sensor now and print its values.
 
-Where a daemon runs on this machine it is asked to, through its socket, as the
-hardware is its own: it reads beside the sensor's schedule, and what comes of it goes
-nowhere else. Where none runs, the sensor is read here, as the configuration says.`,
+If a daemon runs on this machine, it reads the sensor, because it owns the hardware.
+That reading is outside the sensor's schedule and is not published. If no daemon
+runs, this command reads the sensor itself, as configured.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := read(c.Context(), *file, socket, args[0])
@@ -41,7 +41,7 @@ nowhere else. Where none runs, the sensor is read here, as the configuration say
 	return c
 }
 
-// read asks the daemon, or where there is none reads the sensor itself.
+// read asks the daemon for a reading, or reads the sensor itself where none runs.
 func read(ctx context.Context, file, socket, name string) (api.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()

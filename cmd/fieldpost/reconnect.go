@@ -17,17 +17,17 @@ func newReconnect(file *string) *cobra.Command {
 	var socket string
 	c := &cobra.Command{
 		Use:   "reconnect",
-		Short: "have the daemon connect to its broker now",
-		Long: `Have the daemon on this machine connect to its broker now, and print what comes of it.
+		Short: "make the daemon connect to its broker now",
+		Long: `Make the daemon on this machine connect to its broker now, and print the result.
 
-After a refusal, or while another client uses its client id, the daemon waits for up to
-15 minutes before it tries again. This ends the wait: for use when what was wrong is
-mended. A connection that stands is ended in order and made anew, with the certificate,
-key and root as they are in their files now. Topics that the broker has denied are tried
-again. Mail that waits goes out afterwards as always.
+Use it when you have fixed the cause of a refusal: the daemon waits for up to 15
+minutes before it tries again after one, or while another client uses its client id.
+Use it also to switch to a new certificate: the daemon closes an open connection and
+connects with the certificate, key and root that are in the files now. It also tries
+again the topics that the broker denied. Waiting messages are kept and sent afterwards.
 
-The exit status is 0 only if the daemon is connected then and nothing is amiss with the
-connection.`,
+The exit status is 0 only if the daemon is connected afterwards and the connection has
+no fault.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			thing, err := thingOf(*file)
@@ -47,7 +47,7 @@ connection.`,
 				return err
 			}
 			if !a.Connected {
-				return errors.New("the link is down again")
+				return errors.New("the connection is down again")
 			}
 			return nil
 		},

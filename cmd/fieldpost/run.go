@@ -43,7 +43,7 @@ func newRun(file *string) *cobra.Command {
 	var level slog.LevelVar
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "run the daemon, in the foreground",
+		Short: "run the daemon in the foreground",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			outliveReader()
@@ -52,12 +52,12 @@ func newRun(file *string) *cobra.Command {
 			return run(c.Context(), *file, log)
 		},
 	}
-	c.Flags().TextVar(&level, "log-level", &slog.LevelVar{}, "least level to log: DEBUG, INFO, WARN, ERROR")
+	c.Flags().TextVar(&level, "log-level", &slog.LevelVar{}, "lowest level to log: DEBUG, INFO, WARN or ERROR")
 	return c
 }
 
-// run sees that no other daemon runs with its lines, makes those of an earlier
-// run safe before it reads anything, then loads the configuration and runs the daemon.
+// run first makes sure that no other daemon uses the same lines, and makes the lines of
+// an earlier run safe. Only then does it load the configuration and run the daemon.
 func run(ctx context.Context, file string, log *slog.Logger) error {
 	free, err := daemon.Own(recordPath(), log)
 	if err != nil {
@@ -84,8 +84,8 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	return d.Run(ctx)
 }
 
-// logged sends an error that ends the start to the log too, one record a
-// problem, so that the journal has it with its priority.
+// logged logs an error that ends the start, one record for each problem, so that the
+// journal has it with its priority.
 func logged(log *slog.Logger, err error) error {
 	var problems config.Errors
 	if errors.As(err, &problems) {

@@ -9,11 +9,11 @@ import (
 func newSafe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "safe",
-		Short: "drive the outputs of the daemon's last run to their safe levels",
-		Long: `Drive every output line that the daemon recorded in /run/fieldpost/outputs to
-its safe level, whatever became of the daemon and its configuration. Run by the
-unit after every stop (ExecStopPost=), it hands the lines to systemd, so that
-they stay driven.`,
+		Short: "drive the outputs of the last run to their safe levels",
+		Long: `Drive every output line that the daemon recorded in /run/fieldpost/outputs to its
+safe level. This needs neither the daemon nor its configuration. The unit runs it
+after every stop (ExecStopPost=); then it passes the lines to systemd, which keeps
+them driven.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			outliveReader()

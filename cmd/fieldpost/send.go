@@ -39,42 +39,42 @@ func newSend(file *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "send OUTPUT on|off|toggle|pulse",
 		Short: "send an order to an output and print its answer",
-		Long: `Send an order to an output, stamped with an id and an expiry, and print its answer.
+		Long: `Send an order to an output, with an id and an expiry, and print its answer.
 
-It goes to the daemon on this machine through its socket, where there is one, and
-otherwise through the broker; --via local and --via mqtt leave no choice. Either way
-the daemon treats it the same, and records who sent it. A configuration that is named
-with -c, or is in this directory, says which board the order is for: one for another
-board than this machine's goes through the broker.
+If a daemon runs on this machine, the order goes through its socket, otherwise through
+the broker. Use --via local or --via mqtt to choose. The daemon treats both the same
+and records who sent the order. The configuration that is named with -c, or is in the
+current directory, says which board the order is for; an order for another board goes
+through the broker.
 
-The exit status is 0 only if the order was done. It is 1 if it was refused, if it
-failed, and if no answer came: then it is unknown whether it was carried out, and
-fieldpost status tells the output's state.`,
+The exit status is 0 only if the order was carried out. It is 1 if the order was
+refused, if it failed, or if no answer came. Without an answer it is unknown whether
+the order was carried out; fieldpost status shows the output's state.`,
 		Example: `  fieldpost send pump on --for 30s
   fieldpost send -c greenhouse.yaml --via mqtt pump off`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			s.order.Output, s.order.Action, s.file = args[0], args[1], *file
-			if err := s.examine(); err != nil {
+			if err := s.validate(); err != nil {
 				return usage(c, err)
 			}
 			return s.send(c)
 		},
 	}
-	c.Flags().DurationVar(&s.order.For, "for", 0, "how long the level is held")
+	c.Flags().DurationVar(&s.order.For, "for", 0, "how long to keep the level")
 	c.Flags().DurationVar(&s.order.Life, "life", time.Minute, "how long the order is valid")
-	c.Flags().DurationVar(&s.wait, "wait", 10*time.Second, "how long to wait for the answer; 0 waits for the broker only")
-	c.Flags().StringVar(&s.via, "via", viaAny, "the way: any, local or mqtt")
+	c.Flags().DurationVar(&s.wait, "wait", 10*time.Second, "how long to wait for the answer; 0 waits only for the broker's acknowledgement")
+	c.Flags().StringVar(&s.via, "via", viaAny, "how to send it: any, local or mqtt")
 	socketFlag(c, &s.socket)
 	return c
 }
 
-// examine finds mistakes that need nobody to be found.
-func (s *sending) examine() error {
+// validate finds mistakes for which no configuration is needed.
+func (s *sending) validate() error {
 	o := s.order
 	switch {
 	case o.Action != "on" && o.Action != "off" && o.Action != "toggle" && o.Action != "pulse":
-		return fmt.Errorf("no action %q: want on, off, toggle or pulse", o.Action)
+		return fmt.Errorf("unknown action %q: want on, off, toggle or pulse", o.Action)
 	case o.For < 0 || s.wait < 0 || o.Life <= 0:
 		return errors.New("--for and --wait must not be negative, --life must be more than 0")
 	case s.via != viaAny && s.via != viaLocal && s.via != viaMQTT:
@@ -88,7 +88,7 @@ func (s *sending) examine() error {
 	return nil
 }
 
-// send sends the order the way it is to go.
+// send sends the order through the socket or the broker.
 func (s *sending) send(c *cobra.Command) error {
 	if s.via != viaMQTT {
 		thing, err := thingOf(s.file)
@@ -104,7 +104,7 @@ func (s *sending) send(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := s.fits(cfg); err != nil {
+	if err := s.validateWith(cfg); err != nil {
 		return usage(c, err)
 	}
 	return s.mqtt(c, cfg)
@@ -120,15 +120,15 @@ func (s *sending) local(c *cobra.Command, thing string) error {
 		return errors.New("interrupted; nothing was sent")
 	case errors.Is(err, local.ErrNoAnswer):
 		fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, client.AnswerText(a))
-		return fmt.Errorf("%s; whether it was carried out is unknown, see `fieldpost status`", s.silence(err, a.ID))
+		return fmt.Errorf("%s; whether it was carried out is unknown, see `fieldpost status`", s.noAnswer(err, a.ID))
 	case err != nil:
 		return err
 	}
 	return s.answer(c, a)
 }
 
-// silence says why there is no answer.
-func (s *sending) silence(err error, id string) string {
+// noAnswer says why there is no answer.
+func (s *sending) noAnswer(err error, id string) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return fmt.Sprintf("interrupted while order %s was under way", id)
@@ -138,8 +138,8 @@ func (s *sending) silence(err error, id string) string {
 	return fmt.Sprintf("the daemon ended before it answered order %s", id)
 }
 
-// fits finds mistakes that need the configuration to be found.
-func (s *sending) fits(cfg *config.Config) error {
+// validateWith finds mistakes for which the configuration is needed.
+func (s *sending) validateWith(cfg *config.Config) error {
 	var names []string
 	known := false
 	for _, o := range cfg.Outputs {
@@ -157,7 +157,7 @@ func (s *sending) fits(cfg *config.Config) error {
 
 // mqtt sends the order through the broker.
 func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
-	a, id, err := client.SendOrder(c.Context(), cfg, besideID(cfg.Broker.ClientID), s.order, s.wait, quietLog(c))
+	a, id, err := client.SendOrder(c.Context(), cfg, sendID(cfg.Broker.ClientID), s.order, s.wait, quietLog(c))
 	switch {
 	case errors.Is(err, context.Canceled) && id == "":
 		return errors.New("interrupted; nothing was sent")
@@ -172,10 +172,9 @@ func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
 	return s.answer(c, a)
 }
 
-// besideID gives a client id that begins as the daemon's does, for a policy with
-// a wildcard behind it, and is no longer than brokers take: 128 bytes on AWS IoT
-// Core, as in the configuration.
-func besideID(id string) string {
+// sendID returns a client id that begins with the daemon's, so that a policy with a
+// wildcard at its end allows it. It has at most 128 bytes, the limit of AWS IoT Core.
+func sendID(id string) string {
 	const most = 128
 	tail := make([]byte, 2)
 	rand.Read(tail) // never fails
@@ -187,11 +186,11 @@ func besideID(id string) string {
 	return id[:cut] + end
 }
 
-// answer prints an answer; an error says that the order was not done.
+// answer prints an answer; the error says that the order was not carried out.
 func (s *sending) answer(c *cobra.Command, a api.OrderAnswer) error {
 	fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, client.AnswerText(a))
 	if a.Status != "done" {
-		return fmt.Errorf("order %s was not done", a.ID)
+		return fmt.Errorf("order %s was not carried out", a.ID)
 	}
 	return nil
 }

@@ -10,9 +10,9 @@ import (
 // it and can be used.
 func TestBesideID(t *testing.T) {
 	for _, id := range []string{"a", strings.Repeat("t", 117), strings.Repeat("t", 118), strings.Repeat("t", 119), strings.Repeat("t", 128), strings.Repeat("ü", 64), "x" + strings.Repeat("日", 42)} {
-		got := besideID(id)
+		got := sendID(id)
 		start, _, ok := strings.Cut(got, "-send-")
-		if !ok || len(got) > 128 || !utf8.ValidString(got) || !strings.HasPrefix(id, start) || len(start) < min(len(id), 116) || besideID(id) == id {
+		if !ok || len(got) > 128 || !utf8.ValidString(got) || !strings.HasPrefix(id, start) || len(start) < min(len(id), 116) || sendID(id) == id {
 			t.Errorf("%q of %d bytes: %q of %d", id, len(id), got, len(got))
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// answerTime is how long the daemon may take to tell what it knows.
+// answerTime is how long the daemon may take to answer.
 const answerTime = 10 * time.Second
 
 func newStatus() *cobra.Command {
@@ -22,13 +22,13 @@ func newStatus() *cobra.Command {
 	var socket string
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "tell how the daemon on this machine is",
-		Long: `Tell how the daemon on this machine is: its link to the broker, the mail that
-waits, each sensor's last reading, each output's state and what gave it that, and
-what is wrong. With --json the same as one object, whose keys stay.
+		Short: "show the state of the daemon on this machine",
+		Long: `Show the state of the daemon on this machine: the connection to the broker, the
+messages that wait, each sensor's last reading, each output's level and what caused
+it, and all faults. With --json it prints one JSON object with stable keys.
 
-The exit status is 0 only if the daemon answers and nothing is wrong. Who asks must
-be in the group of the socket, fieldpost.`,
+The exit status is 0 only if the daemon answers and has no fault. You must be in the
+group fieldpost to use its socket.`,
 		Example: "  fieldpost status --json | jq .spool.waiting",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -46,9 +46,9 @@ be in the group of the socket, fieldpost.`,
 	return c
 }
 
-// socketFlag gives a command the flag that names the daemon's socket.
+// socketFlag adds the flag that names the daemon's socket.
 func socketFlag(c *cobra.Command, socket *string) {
-	c.Flags().StringVar(socket, "socket", socketPath(), "the daemon's `socket`")
+	c.Flags().StringVar(socket, "socket", socketPath(), "`path` of the daemon's socket")
 }
 
 // socketPath is where the daemon of this machine has its socket.
@@ -72,6 +72,6 @@ func printStatus(c *cobra.Command, r api.Status, asJSON bool) error {
 	case 1:
 		return fmt.Errorf("%s: %s", wrong[0].Subject, wrong[0].Title)
 	default:
-		return fmt.Errorf("%d things are wrong", n)
+		return fmt.Errorf("there are %d faults", n)
 	}
 }

@@ -20,7 +20,7 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 	}{
 		{nil, ""},
 		{[]api.Fault{air, bus}, "i2c-1: bus is stuck"},
-		{[]api.Fault{air, far, bus}, "2 things are wrong"},
+		{[]api.Fault{air, far, bus}, "there are 2 faults"},
 	} {
 		c := &cobra.Command{}
 		c.SetOut(io.Discard)

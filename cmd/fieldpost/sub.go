@@ -13,9 +13,9 @@ func newSub(file *string) *cobra.Command {
 	var o client.SubscribeOptions
 	c := &cobra.Command{
 		Use:   "sub",
-		Short: "print messages as they arrive, as the AWS IoT tutorial's subscriber does",
-		Long: `Subscribe to a topic at QoS 1 with a persistent session and print each message.
-With --count it ends after so many; Ctrl-C ends it cleanly.`,
+		Short: "print messages like the AWS IoT tutorial's subscriber",
+		Long: `Subscribe to a topic at QoS 1 with a persistent session, and print each message.
+It ends after --count messages, or with Ctrl-C.`,
 		Example: "  fieldpost sub --endpoint a1b2c3d4e5-ats.iot.ap-south-1.amazonaws.com --count 5",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -32,6 +32,6 @@ With --count it ends after so many; Ctrl-C ends it cleanly.`,
 	}
 	f.add(c, "test-sub")
 	c.Flags().StringVar(&o.Topic, "topic", "test/topic", "`topic` filter to subscribe to")
-	c.Flags().IntVar(&o.Count, "count", 0, "end after so many messages; 0 until Ctrl-C")
+	c.Flags().IntVar(&o.Count, "count", 0, "number of messages; 0 is until Ctrl-C")
 	return c
 }
