@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/sensors"
 
@@ -231,7 +232,7 @@ func keepReadings(b *testing.B, s *site, n int) {
 	for n > 0 {
 		part := min(n, 100_000)
 		n -= part
-		old, err := spool.Open(spool.Options{
+		old, err := records.Open(spool.Options{
 			Dir: filepath.Join(s.dir, "spool"), AtRisk: time.Minute, MaxBytes: 256 << 20, Memory: 1 << 34, Clock: now, // in memory until Close
 		})
 		if err != nil {

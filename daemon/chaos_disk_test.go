@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 
 	"golang.org/x/sys/unix"
@@ -194,7 +195,7 @@ func (c *chaos) contents(name string, data []byte) (held []number) {
 	defer os.RemoveAll(dir)
 	c.put(filepath.Join(dir, name), data)
 	c.put(filepath.Join(dir, "identity"), c.get(filepath.Join(c.disk.dir, "identity"))) // it says whose runs these are
-	s, err := spool.Open(spool.Options{Dir: dir, Clock: c.clock})
+	s, err := records.Open(spool.Options{Dir: dir, Clock: c.clock})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
@@ -40,7 +41,7 @@ const day = 24 * time.Hour
 func watchExpiry(t *testing.T, c *clocktest.Clock, left time.Duration) *dated {
 	t.Helper()
 	w := &dated{t: t, clock: c, dir: t.TempDir()}
-	s, err := spool.Open(spool.Options{Dir: filepath.Join(w.dir, "spool"), AtRisk: time.Second, MaxBytes: 1 << 20, Clock: c})
+	s, err := records.Open(spool.Options{Dir: filepath.Join(w.dir, "spool"), AtRisk: time.Second, MaxBytes: 1 << 20, Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/outbox"
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/spool"
@@ -75,7 +76,7 @@ type Daemon struct {
 	health        *health.Health
 	faults        faultQueue
 	heartbeats    health.Heartbeats
-	spool         *spool.Spool
+	spool         *records.Spool
 	times         *clock.BootLog
 	subscriptions *uplink.SubscriptionLog
 	bank          *output.Bank
@@ -101,7 +102,7 @@ func New(o Options) (*Daemon, error) {
 	d.health = health.New(d.faults.put)
 	d.health.Know(subjects(cfg))
 	var err error
-	d.spool, err = spool.Open(spool.Options{
+	d.spool, err = records.Open(spool.Options{
 		Thing: cfg.Thing, Board: o.Fingerprint, Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
 		Sensors: sensorNames(cfg.Sensors), Clock: o.Clock, Health: d.health, Log: d.log,
 	})

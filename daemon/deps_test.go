@@ -71,13 +71,16 @@ func forbidden(folder, imported string, test bool) string {
 			return "daemon/clock knows the time, and the journal in which it is remembered"
 		case below(ours, "daemon/client") && !test && !below(folder, "cmd") && folder != "daemon":
 			return "the client commands are the command line's"
-		case below(ours, "daemon/spool") && !test && within(folder, []string{"daemon/command", "daemon/output", "daemon/sampler"}) == "":
+		case (below(ours, "daemon/spool") || below(ours, "daemon/records")) && !test && within(folder, []string{"daemon/command", "daemon/output", "daemon/sampler"}) == "":
 			return "who makes messages does not know where they wait"
+		case below(ours, "daemon") && !test && below(folder, "daemon/spool") && within(ours, []string{"daemon/clock", "daemon/durable", "daemon/health", "daemon/journal", "daemon/regular", "daemon/spool", "daemon/wake"}) != "",
+			below(ours, "sensors") && !test && below(folder, "daemon/spool"):
+			return "daemon/spool keeps bytes: what they say is daemon/message's affair, and daemon/records joins the two"
 		}
 		return ""
 	}
 	if folder == "daemon/spool" && imported == "encoding/json" && !test {
-		return "the spool keeps records; their JSON is daemon/message's"
+		return "the spool keeps bytes; JSON is daemon/message's"
 	}
 	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
 		return "" // the standard library
@@ -245,6 +248,12 @@ func TestForbidden(t *testing.T) {
 		{"daemon/client", "fieldpost/daemon", false, true},
 		{"daemon/client", "fieldpost/daemon/api", false, false},
 		{"daemon/spool", "encoding/json", false, true},
+		{"daemon/spool", "fieldpost/daemon/message", false, true},
+		{"daemon/spool", "fieldpost/daemon/message", true, false},
+		{"daemon/spool", "fieldpost/sensors", false, true},
+		{"daemon/spool", "fieldpost/daemon/clock", false, false},
+		{"daemon/records", "fieldpost/daemon/message", false, false},
+		{"daemon/sampler", "fieldpost/daemon/records", false, true},
 		{"daemon/message", "encoding/json", false, false},
 		{"daemon/message", "fieldpost/daemon/clock", false, false},
 		{"cmd/fieldpost", "fieldpost/daemon", false, false},

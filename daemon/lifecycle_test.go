@@ -10,6 +10,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
@@ -83,7 +84,7 @@ func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	}
 	until(t, "offline", heard, is("reason", "stop"))
 	close(b.free)
-	again, err := spool.Open(spool.Options{Dir: cfg.Spool.Dir, AtRisk: time.Second, MaxBytes: 1 << 20, Clock: now})
+	again, err := records.Open(spool.Options{Dir: cfg.Spool.Dir, AtRisk: time.Second, MaxBytes: 1 << 20, Clock: now})
 	if err != nil {
 		t.Fatalf("the spool was not let go: %v", err)
 	}

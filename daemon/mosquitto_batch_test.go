@@ -10,6 +10,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -129,7 +130,7 @@ func (s *site) fill(cfg *config.Config, n int) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	box, err := spool.Open(spool.Options{Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, Clock: clock.Trusted(now)})
+	box, err := records.Open(spool.Options{Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, Clock: clock.Trusted(now)})
 	if err != nil {
 		s.t.Fatal(err)
 	}

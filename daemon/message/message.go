@@ -1,8 +1,7 @@
 // Package message has what the daemon tells: the kinds of messages, the record that
-// a message is until it is sent, and its two forms. [Append] and [Decode] are the
-// binary form, in which the spool keeps it; [Encode] is the JSON that goes to the
-// broker. What others need to know of a stored record without decoding it, [Peek]
-// tells.
+// a message is until it is sent, and its two forms. [AppendBody] and [DecodeBody] are
+// the bytes in which the spool keeps what it need not know of a record; [Encode] is
+// the JSON that goes to the broker.
 package message
 
 import (
@@ -37,7 +36,7 @@ type Record struct {
 	Seq    uint64          // the sensor's own count in that run, from 1; 0 for all but readings and edges
 	Stamp  clock.Stamp     // when it happened
 	Fields []sensors.Field // the rest, in the order of the message
-	Source Source          // who took it; Append passes over it, the spool knows it
+	Source Source          // who took it; the spool knows it
 }
 
 // Source says who took a record: every message carries it as it was then,

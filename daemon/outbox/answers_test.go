@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 )
 
@@ -91,7 +92,7 @@ func TestAnswersAreBounded(t *testing.T) {
 func TestAnswersAreDurableWhenKept(t *testing.T) {
 	for _, atRisk := range []time.Duration{0, time.Second, 5 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			s, err := spool.Open(spool.Options{Dir: t.TempDir(), AtRisk: atRisk, MaxBytes: 1 << 20, Clock: clock.Fake()})
+			s, err := records.Open(spool.Options{Dir: t.TempDir(), AtRisk: atRisk, MaxBytes: 1 << 20, Clock: clock.Fake()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +125,7 @@ func TestAnswersAreDurableWhenKept(t *testing.T) {
 // the answer was filled in on its way.
 func TestAnswerOnItsWay(t *testing.T) {
 	c := clock.Fake()
-	s, err := spool.Open(spool.Options{Dir: t.TempDir(), AtRisk: time.Hour, MaxBytes: 1 << 20, Clock: c})
+	s, err := records.Open(spool.Options{Dir: t.TempDir(), AtRisk: time.Hour, MaxBytes: 1 << 20, Clock: c})
 	if err != nil {
 		t.Fatal(err)
 	}

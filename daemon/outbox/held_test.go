@@ -10,6 +10,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
@@ -115,7 +116,7 @@ func fullBox(t *testing.T, b config.Batch, n int) (x *boxed, end func()) {
 	o := spool.Options{Dir: t.TempDir(), AtRisk: time.Minute, Memory: 1 << 30, Clock: now}
 	cfg := &config.Config{Thing: "thing", Readings: config.Readings{Topic: "t/{sensor}", Batch: b}}
 	open := func() *boxed {
-		s, err := spool.Open(o)
+		s, err := records.Open(o)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/task"
 )
@@ -48,7 +49,7 @@ func (x *boxed) stamped() (all []sent) {
 // boot opens the spool in dir as after a start, and runs it; end ends it in order.
 func boot(t *testing.T, dir string, d *clocktest.Clock) (x *boxed, end func()) {
 	t.Helper()
-	s, err := spool.Open(spool.Options{Dir: dir, AtRisk: time.Second, MaxBytes: 1 << 20, MaxAge: 1000 * time.Hour, Clock: d})
+	s, err := records.Open(spool.Options{Dir: dir, AtRisk: time.Second, MaxBytes: 1 << 20, MaxAge: 1000 * time.Hour, Clock: d})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,13 +11,13 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
-	"fieldpost/daemon/spool"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/uplink"
 )
 
 // Options is what an outbox is built from.
 type Options struct {
-	Spool  *spool.Spool
+	Spool  *records.Spool
 	Config *config.Config
 	Clock  clock.Clock  // knows the time better, it may be, than when a record was taken
 	Boots  *clock.Boots // knows it of records of earlier boots; may be nil
@@ -36,7 +36,7 @@ type Options struct {
 // what is owed goes out in full arrays. Edges are readings too, so they are
 // arrays; but they wait for nothing, and only those that are already there go
 // together. All other records are mails of their own, as ever. What goes when is
-// the spool's to say; see [spool.Spool.Next].
+// the spool's to say; see [records.Spool.Next].
 //
 // A mail has the id of its first record. So the mail that begins with a
 // record has the same id when it is made again after a rewind, and the uplink
@@ -63,7 +63,7 @@ const mostAlone = 4096
 
 // letter is a record with its address.
 type letter struct {
-	item    spool.Item
+	item    records.Item
 	topic   string
 	payload []byte
 }
@@ -145,7 +145,7 @@ func (o *Outbox) pull() (letter, bool) {
 }
 
 // address makes a letter of a record.
-func (o *Outbox) address(item spool.Item) letter {
+func (o *Outbox) address(item records.Item) letter {
 	item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
 	if o.Acked != nil || o.Answers != nil && item.Record.Kind == message.Answer {
 		o.out[item.ID] = item.Record

@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
@@ -32,7 +33,7 @@ var _ uplink.Batcher = (*Outbox)(nil)
 func newBoxed(t *testing.T, topic string, b config.Batch) *boxed {
 	t.Helper()
 	now := clock.Fake()
-	s, err := spool.Open(spool.Options{Dir: t.TempDir(), AtRisk: time.Second, Clock: now})
+	s, err := records.Open(spool.Options{Dir: t.TempDir(), AtRisk: time.Second, Clock: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +407,7 @@ func TestMailOfAnEarlierName(t *testing.T) {
 		now, dir := clock.Fake(), t.TempDir()
 		var id string
 		open := func(thing string) *boxed {
-			s, err := spool.Open(spool.Options{Dir: dir, Thing: thing, AtRisk: time.Second, Clock: now})
+			s, err := records.Open(spool.Options{Dir: dir, Thing: thing, AtRisk: time.Second, Clock: now})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/task"
 )
@@ -24,7 +25,7 @@ func TestTheOldNamesTopicIsDenied(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				now, dir := clock.Fake(), t.TempDir()
 				open := func(thing string) *boxed {
-					s, err := spool.Open(spool.Options{Dir: dir, Thing: thing, AtRisk: time.Second, MaxAge: 4 * time.Hour, Clock: now})
+					s, err := records.Open(spool.Options{Dir: dir, Thing: thing, AtRisk: time.Second, MaxAge: 4 * time.Hour, Clock: now})
 					if err != nil {
 						t.Fatal(err)
 					}

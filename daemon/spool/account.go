@@ -13,16 +13,16 @@ func (s *Spool) noteAcks() error {
 		return s.rewriteNotes()
 	}
 	return s.appendNotes(func(f *frames) {
-		for i, l := range s.lanes {
+		for i, l := range s.logs {
 			for _, g := range l.segs {
 				for _, x := range s.acked[i].within(g.lo, g.hi) {
-					f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
+					f.done(noteKey{Class(i), g.run}, span{x.lo - g.off, x.hi - g.off})
 				}
 			}
 			s.acked[i] = ids{}
 		}
 		for _, k := range s.gone {
-			f.done(noteKey{events, k.run}, span{k.seq, k.seq + 1})
+			f.done(noteKey{Events, k.run}, span{k.seq, k.seq + 1})
 		}
 		s.gone = nil
 		s.since.acks = time.Time{}
@@ -62,7 +62,7 @@ func (s *Spool) rewriteNotes() error {
 		for _, g := range s.garbage {
 			f.removed(g)
 		}
-		for _, l := range s.lanes {
+		for _, l := range s.logs {
 			for _, g := range l.segs {
 				f.file(g)
 			}
@@ -81,14 +81,14 @@ func (s *Spool) rewriteNotes() error {
 // noteDone collects what is done of the segments that are still here, until all
 // together takes up the room. What does not fit comes again. Called with mu held.
 func (s *Spool) noteDone(f *frames, room int) {
-	for i, l := range s.lanes {
-		keep := s.keeping(i)
+	for i, l := range s.logs {
+		keep := s.keeping(Class(i))
 		for _, g := range l.segs {
 			if len(f.b) > room {
 				break
 			}
 			for _, x := range l.done.without(g.lo, g.hi, &keep) {
-				f.done(noteKey{i, g.run}, span{x.lo - g.off, x.hi - g.off})
+				f.done(noteKey{Class(i), g.run}, span{x.lo - g.off, x.hi - g.off})
 			}
 		}
 		s.acked[i] = ids{}
@@ -100,7 +100,7 @@ func (s *Spool) noteDone(f *frames, room int) {
 // of which some are still here. Next gives them in order, so that one number tells
 // it; and when they are written down for good it gives no more.
 func (s *Spool) noteGiven(f *frames) {
-	for i, l := range s.lanes {
+	for i, l := range s.logs {
 		far := map[origin]uint64{}
 		for _, g := range l.segs {
 			l.flowsOf(g, func(x *flow) {
@@ -112,7 +112,7 @@ func (s *Spool) noteGiven(f *frames) {
 			})
 		}
 		for _, o := range sorted(far) {
-			f.handed(noteKey{i, o.run}, o.sensor, far[o])
+			f.handed(noteKey{Class(i), o.run}, o.sensor, far[o])
 		}
 	}
 }
@@ -120,7 +120,7 @@ func (s *Spool) noteGiven(f *frames) {
 // oldMarks collects what sensors earlier runs had of whose records some are
 // still here, so that damage can be told of that leaves none of a sensor's.
 func (s *Spool) oldMarks(f *frames) {
-	for i, l := range s.lanes {
+	for i, l := range s.logs {
 		far := map[origin]uint64{}
 		for _, g := range l.segs {
 			for _, x := range g.sums {
@@ -131,7 +131,7 @@ func (s *Spool) oldMarks(f *frames) {
 			}
 		}
 		for _, o := range sorted(far) {
-			f.mark(noteKey{i, o.run}, o.sensor, far[o])
+			f.mark(noteKey{Class(i), o.run}, o.sensor, far[o])
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (s *Spool) oldMarks(f *frames) {
 func (s *Spool) marks(f *frames) {
 	s.since.sight, s.noticed = time.Time{}, s.sights
 	unsafe := map[string]uint64{}
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		if n := len(l.segs); n > 0 && l.segs[n-1].run == s.run {
 			f.file(l.segs[n-1])
 		}
@@ -161,12 +161,12 @@ func (s *Spool) marks(f *frames) {
 		if lo, known := unsafe[sensor]; known {
 			safe = lo - 1
 		}
-		for i, has := range x.lanes {
+		for i, has := range x.in {
 			if has {
-				f.mark(noteKey{i, s.run}, sensor, safe)
+				f.mark(noteKey{Class(i), s.run}, sensor, safe)
 			}
 		}
-		if x.lanes == [lanes]bool{} {
+		if x.in == [classes]bool{} {
 			f.sensor(s.run, sensor)
 		}
 	}
@@ -193,11 +193,11 @@ func (s *Spool) noteSights() error {
 
 // record durably writes the run file of a run that runs.
 func (s *Spool) record() error {
-	st := state{run: s.run, sensors: map[string][lanes]bool{}}
+	st := state{run: s.run, sensors: map[string][classes]bool{}}
 	s.mu.Lock()
 	n := s.noticed // one that came since is noted the next time
 	for sensor, x := range s.seen {
-		st.sensors[sensor] = x.lanes
+		st.sensors[sensor] = x.in
 	}
 	s.mu.Unlock()
 	if err := durable.Replace(s.disk, stateName, st.encode()); err != nil {

@@ -16,7 +16,7 @@ func (s *Spool) Backlog() Backlog {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b Backlog
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		b.Records += l.pending
 		l.unsynced(func(e *entry) {
 			if !e.done {

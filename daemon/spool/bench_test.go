@@ -60,7 +60,7 @@ func reading(run, seq uint64) message.Record {
 func fill(b *testing.B, s *Spool, seq uint64, n int) {
 	b.Helper()
 	for k := range uint64(n) {
-		if err := s.Append(reading(s.RunNumber(), seq+k)); err != nil {
+		if err := appendTo(s, reading(s.RunNumber(), seq+k)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -89,10 +89,10 @@ func BenchmarkAppendAck(b *testing.B) {
 	s := benchSpool(b, benchOptions(b.TempDir(), 5*time.Second))
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.Append(sample()); err != nil {
+		if err := appendTo(s, sample()); err != nil {
 			b.Fatal(err)
 		}
-		x, _ := s.Next()
+		x, _ := nextOf(s)
 		s.Ack(x.ID)
 	}
 }
@@ -108,7 +108,7 @@ func BenchmarkDurable(b *testing.B) {
 				seq += uint64(n)
 				s.due()
 				for range n {
-					x, ok := s.Next()
+					x, ok := nextOf(s)
 					if !ok {
 						b.Fatal("not durable")
 					}
@@ -234,11 +234,11 @@ func BenchmarkCrowd(b *testing.B) {
 					if i%1000 == 0 {
 						y := reading(s.RunNumber(), seq/10_000+1)
 						y.Sensor = fmt.Sprint("air", i/1000)
-						if err := s.Append(y); err != nil {
+						if err := appendTo(s, y); err != nil {
 							b.Fatal(err)
 						}
 					}
-					if err := s.Append(x); err != nil {
+					if err := appendTo(s, x); err != nil {
 						b.Fatal(err)
 					}
 					seq++

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // A run that has no disk leaves no trace on it. So it is noted in another
@@ -48,7 +47,7 @@ func (s *Spool) recall() (greatest uint64) {
 		}
 		greatest = max(greatest, st.run)
 		s.w.diskless = append(s.w.diskless, st.run)
-		if st.took != (message.Source{}) {
+		if st.took != (Source{}) {
 			s.sources = append(s.sources, tenure{st.run, st.run, st.took})
 		}
 		for _, sensor := range slices.Sorted(maps.Keys(st.sensors)) {
@@ -82,10 +81,10 @@ func (s *Spool) setNoted(noted bool) {
 		s.w.noted = s.beside.Remove(name) != nil
 		return
 	}
-	st := state{run: s.run, sensors: map[string][lanes]bool{}, took: s.source}
+	st := state{run: s.run, sensors: map[string][classes]bool{}, took: s.source}
 	s.mu.Lock()
 	for sensor, x := range s.seen {
-		st.sensors[sensor] = x.lanes
+		st.sensors[sensor] = x.in
 	}
 	s.mu.Unlock()
 	s.w.noted = durable.Replace(s.beside, name, st.encode()) == nil
@@ -97,8 +96,8 @@ func (s *Spool) forgetDiskless() {
 	s.mu.Lock()
 	untold := map[uint64]bool{}
 	for _, x := range s.gaps {
-		if h, ok := message.Peek(x.payload); ok && (s.down || !x.noted) {
-			untold[h.Run] = true
+		if h, ok := peek(x.payload); ok && (s.down || !x.noted) {
+			untold[h.run] = true
 		}
 	}
 	s.mu.Unlock()

@@ -181,7 +181,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 					wait(2 * time.Minute)
 				}
 				r.flood(message.Reading, "air", 20000)
-				var gaps []Item
+				var gaps []mail
 				for _, x := range r.take(all) {
 					if x.Record.Kind == message.Gap && x.Record.Sensor == "air" && x.Record.Run == 1 {
 						gaps = append(gaps, x)

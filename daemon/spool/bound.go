@@ -50,9 +50,9 @@ func age(now, then clock.Stamp) (time.Duration, bool) {
 // because the clock was or is not true, is kept.
 func (s *Spool) dropOld() error {
 	now := s.o.Clock.Now()
-	for i := range s.lanes {
+	for i := range s.logs {
 		s.mu.Lock()
-		segs := append([]*segment(nil), s.lanes[i].segs...)
+		segs := append([]*segment(nil), s.logs[i].segs...)
 		s.mu.Unlock()
 		for _, g := range segs {
 			if a, ok := age(now, g.newest); ok && a > s.o.MaxAge {
@@ -60,7 +60,7 @@ func (s *Spool) dropOld() error {
 					return err
 				}
 			} else if a, ok := age(now, g.oldest); ok && a > s.o.MaxAge/8 && s.isActive(g) {
-				if err := s.roll(i); err != nil {
+				if err := s.roll(Class(i)); err != nil {
 					return err
 				}
 			}
@@ -79,7 +79,7 @@ func (s *Spool) young() bool {
 		return true
 	}
 	now := s.o.Clock.Now()
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		if len(l.segs) > 0 {
 			if a, ok := age(now, l.segs[0].newest); ok && a > s.o.MaxAge/4*3 {
 				return false

@@ -59,7 +59,7 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 				got[rec.Sensor][rec.Seq] = true
 			case message.Gap:
 				lost[rec.Sensor] = append(lost[rec.Sensor], claim(rec))
-				if b := brief([]Item{x}); !strings.Contains(b, " reason=spool_full") {
+				if b := brief([]mail{x}); !strings.Contains(b, " reason=spool_full") {
 					t.Errorf("gap: %s", b)
 				}
 			}
@@ -119,7 +119,7 @@ func TestEventsAloneAreBoundedToo(t *testing.T) {
 			case rec.Sensor == "":
 				lost += rec.Field("count").(int64)
 			default:
-				sensors = append(sensors, brief([]Item{x}))
+				sensors = append(sensors, brief([]mail{x}))
 			}
 		}
 		if answers+lost != 40000 || lost == 0 {
@@ -154,8 +154,8 @@ func TestTooOld(t *testing.T) {
 					oldest = r.o.Clock.Now().Mono - x.Record.Stamp.Mono
 				}
 				last = x.Record.Seq
-			} else if !strings.HasSuffix(brief([]Item{x}), "reason=too_old") {
-				t.Errorf("event: %s", brief([]Item{x}))
+			} else if !strings.HasSuffix(brief([]mail{x}), "reason=too_old") {
+				t.Errorf("event: %s", brief([]mail{x}))
 			}
 		}
 		if oldest < 7*time.Hour || oldest > 9*time.Hour+5*time.Minute || last != 24*60 {
@@ -215,7 +215,7 @@ func TestDamagedFilesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newMemDisk()
 		for i := range 50 {
-			g := &segment{lane: samples, run: 1, number: uint32(i)}
+			g := &segment{class: Samples, run: 1, number: uint32(i)}
 			d.Put(g.file(), make([]byte, 50_000))
 		}
 		d.Put(stateName, state{run: 1, stopped: true}.encode())
@@ -231,30 +231,21 @@ func TestDamagedFilesAreBounded(t *testing.T) {
 }
 
 func TestTallyMerges(t *testing.T) {
-	at := clock.Stamp{Boot: "b"}
 	first := newTally()
 	for _, r := range []message.Record{
 		{Kind: message.Reading, Sensor: "air", Run: 7, Seq: 5}, {Kind: message.Edge, Sensor: "air", Run: 7, Seq: 3},
 		{Kind: message.Reading, Sensor: "air", Run: 8, Seq: 1}, {Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"},
 	} {
-		b, err := message.Append(nil, r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		first.giveUp(8, b, false)
+		first.giveUp(8, formOf(t, r), false)
 	}
-	gaps := first.gaps(at, reasonFull)
+	gaps := first.gaps(reasonFull)
 	second := newTally()
-	for _, r := range append(gaps, gapRecord(at, origin{"air", 7}, loss{lo: 9, open: true, uncertain: true}, reasonCrash)) {
-		b, err := message.Append(nil, r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		second.giveUp(9, b, false)
+	for _, x := range append(gaps, originGap{origin{"air", 7}, Gap{Reason: reasonCrash, First: 9, Uncertain: true}}) {
+		second.giveUp(9, x.form(), false)
 	}
-	var items []Item
-	for _, r := range append(gaps, second.gaps(at, reasonOld)...) {
-		items = append(items, Item{Record: r})
+	var items []mail
+	for _, x := range append(gaps, second.gaps(reasonOld)...) {
+		items = append(items, x.mail(t))
 	}
 	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full certain=false, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  8 reason=spool_full count=2, " +
 		"gap air 8 after_seq=0 to_seq=1 reason=too_old, gap air 7 after_seq=2 reason=too_old certain=false, gap  8 reason=too_old count=2"
@@ -267,19 +258,32 @@ func TestTallyMerges(t *testing.T) {
 // some of it was sent; also once the gap that tells so is dropped itself.
 func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
 	want := "gap  8 reason=spool_full count=3 certain=false"
-	gaps := []message.Record{{Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"}, {Kind: message.Event}}
+	var forms [][]byte
+	for _, r := range []message.Record{{Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"}, {Kind: message.Event}} {
+		forms = append(forms, formOf(t, r))
+	}
 	for i := range 2 {
 		tally := newTally()
-		for k, r := range gaps {
-			b, err := message.Append(nil, r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tally.giveUp(uint64(8+i), b, i == 0 && k == 1)
+		for k, form := range forms {
+			tally.giveUp(uint64(8+i), form, i == 0 && k == 1)
 		}
-		gaps = tally.gaps(clock.Stamp{Boot: "b"}, reasonFull)
-		if got := brief([]Item{{Record: gaps[0]}}); len(gaps) != 1 || got != want {
+		gaps := tally.gaps(reasonFull)
+		if got := brief([]mail{gaps[0].mail(t)}); len(gaps) != 1 || got != want {
 			t.Errorf("%d gaps, got %s, want %s", len(gaps), got, want)
 		}
+		forms = [][]byte{gaps[0].form()}
 	}
+}
+
+func (x originGap) entry() Entry { return Entry{Class: Events, Sensor: x.sensor, Run: x.run} }
+
+func (x originGap) form() []byte { return appendGap(nil, x.entry(), x.Gap) }
+
+func (x originGap) mail(t *testing.T) mail {
+	t.Helper()
+	m, err := mailOf(Item{Entry: x.entry(), Gap: &x.Gap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

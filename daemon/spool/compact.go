@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // A segment of which little is needed any more is written anew with only that, and
@@ -25,7 +24,7 @@ func (s *Spool) affords(n int64) bool { return n <= s.w.credit }
 // compact writes a segment anew without what is done. Only the writer calls it.
 func (s *Spool) compact(g *segment) error {
 	if s.isActive(g) {
-		if err := s.roll(g.lane); err != nil {
+		if err := s.roll(g.class); err != nil {
 			return err
 		}
 	}
@@ -36,7 +35,7 @@ func (s *Spool) compact(g *segment) error {
 		return s.sweep() // nothing of it is needed, or it is gone
 	}
 	first := group[0]
-	fresh := &segment{lane: first.lane, run: first.run, number: first.number, off: first.off}
+	fresh := &segment{class: first.class, run: first.run, number: first.number, off: first.off}
 	b := first.header()
 	for _, x := range group {
 		data, err := s.disk.Read(x.file(), int(min(x.size, maxFile)))
@@ -84,7 +83,7 @@ func (s *Spool) noteExchange(group []*segment, fresh *segment) error {
 // group gives a segment, and those before it that are to become one with it; nil
 // where it need not be written anew. Called with mu held.
 func (s *Spool) group(g *segment) []*segment {
-	segs := s.lanes[g.lane].segs
+	segs := s.logs[g.class].segs
 	k := slices.Index(segs, g)
 	if k < 0 || g.live == 0 {
 		return nil
@@ -115,22 +114,22 @@ func (s *Spool) tooLong(first, last *segment) bool {
 func (s *Spool) pick(fresh, g *segment, data, b []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lanes[g.lane]
-	keep := s.keeping(g.lane)
+	l := s.logs[g.class]
+	keep := s.keeping(g.class)
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		id := g.off + at.Seq
 		if id < g.lo || id >= g.hi || !l.owed(id) && !keep.has(id) {
 			continue
 		}
-		h, ok := message.Peek(at.Payload)
+		h, ok := peek(at.Payload)
 		if !ok {
 			continue // what cannot be read is found out about by who reads it
 		}
 		b = durable.AppendFrame(b, at.Seq, at.Payload)
 		fresh.frames++
 		fresh.sure = id + 1
-		fresh.note(string(h.Sensor), h.Run, h.Seq, durable.FrameLen(at.Payload))
+		fresh.note(string(h.sensor), h.run, h.seq, durable.FrameLen(at.Payload))
 	}
 	return b
 }
@@ -140,7 +139,7 @@ func (s *Spool) exchanged(group []*segment, fresh *segment, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first, last := group[0], group[len(group)-1]
-	l := s.lanes[first.lane]
+	l := s.logs[first.class]
 	for _, x := range group[1:] {
 		first.live += x.live
 		l.segs = without(l.segs, x)
@@ -156,7 +155,7 @@ func (s *Spool) exchanged(group []*segment, fresh *segment, size int64) {
 
 // move has all that is in one segment be in another.
 func (s *Spool) move(from, to *segment) {
-	for _, e := range s.lanes[from.lane].mem {
+	for _, e := range s.logs[from.class].mem {
 		if e.seg == from {
 			e.seg = to
 		}

@@ -145,7 +145,7 @@ func backlog(t *testing.T, good bool) *memDisk {
 
 // accounted checks that every record of the backlog is given or in a gap, and
 // gives how many are not given.
-func accounted(t *testing.T, items []Item) (missing int) {
+func accounted(t *testing.T, items []mail) (missing int) {
 	t.Helper()
 	got := map[origin]map[uint64]bool{}
 	gaps := map[origin][]loss{}

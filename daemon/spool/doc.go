@@ -11,9 +11,7 @@
 // A record that was appended is given by [Spool.Next] until it is acknowledged,
 // in this run or a later one, or else a gap record tells of its loss. After a
 // crash some records may come twice, with the same run and seq; after a good
-// stop none does. Gaps are records themselves, of kind [Gap]. Their fields are
-// after_seq, to_seq (absent where the end is not known), reason, and certain
-// (false, or absent). The reasons:
+// stop none does. Gaps are items themselves, see [Gap]. The reasons:
 //
 //   - spool_full: dropped to keep within MaxBytes, or within Memory while the disk fails, of
 //     the sensors that have more than their share of it (see share.go)
@@ -24,8 +22,8 @@
 //   - refused: the broker will not take it; it is in refused.jsonl
 //
 // Answers, faults and events have no count. Where such are dropped a gap
-// without sensor tells how many each run had, in the field count; not certain
-// where some of them were given out.
+// without sensor tells how many each run had; not certain where some of them were
+// given out.
 //
 // A gap claims no more than is missing, unless it is not certain. What was given
 // out and then dropped may be acknowledged yet, or only the acknowledgement be
@@ -41,8 +39,7 @@
 // # On disk
 //
 // There are three logs: samples, edges, and events, which go out first but leave
-// the others a share (see turns.go). What an earlier version left has its edges
-// among the events. Each log is a row of segment files of 256 KB, of frames with a
+// the others a share (see turns.go). Each log is a row of segment files of 256 KB, of frames with a
 // checksum (CRC-32C, RFC 3720, appendix B.4). A segment is written by one run only,
 // is synced with fdatasync(2), its name with fsync(2) of file and directory, and is
 // removed when everything in it is acknowledged. One of which a full spool drops
@@ -61,7 +58,7 @@
 // another board, as its card was copied or moved, it gets a new id. It holds too
 // which id and which thing the runs had whose records, or whose gaps, are still
 // here; the file of acks has that once more. So a record is told by (thing, spool,
-// sensor, run, seq) for good, see [message.Source]. A run without a disk has an id of its
+// sensor, run, seq) for good, see [Source]. A run without a disk has an id of its
 // own.
 //
 // A journal ([Spool.Journal]) is a file of such frames that another package keeps in the same

@@ -1,9 +1,6 @@
 package spool
 
-import (
-	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
-)
+import "fieldpost/daemon/durable"
 
 // A segment, or what is in it of some sensors, is given up in one step of the disk:
 // the gaps that tell of it and that it goes are one frame of the file of acks. Until that is on disk nothing
@@ -29,7 +26,7 @@ func (s *Spool) giveUp(g *segment, reason string) error { return s.giveUpOf(g, r
 // nil or where not all of it can be read. Its file stays as it is.
 func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bool) error {
 	if s.isActive(g) {
-		if err := s.roll(g.lane); err != nil {
+		if err := s.roll(g.class); err != nil {
 			return err
 		}
 	}
@@ -43,11 +40,11 @@ func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bo
 	if !d.part {
 		s.doomed = append(s.doomed, g)
 	}
-	d.gaps.lo = s.lanes[events].next
+	d.gaps.lo = s.logs[Events].next
 	if d.lost > 0 {
 		s.putGaps(t, reason)
 	}
-	d.gaps.hi = s.lanes[events].next
+	d.gaps.hi = s.logs[Events].next
 	if s.hung > 0 {
 		s.dropped(false)
 	}
@@ -68,13 +65,13 @@ func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bo
 // account adds up what a segment owes, of which data is what can be read: of some
 // sensors, or of all where which is nil or not all can be read. Called with mu held.
 func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool) (*tally, *drop) {
-	t, l, d := newTally(), s.lanes[g.lane], &drop{seg: g, part: which != nil}
+	t, l, d := newTally(), s.logs[g.class], &drop{seg: g, part: which != nil}
 	var known ids
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		if id := g.off + at.Seq; id >= g.lo && id < g.hi && l.owed(id) {
 			known.add(id, id+1)
-			if h, ok := message.Peek(at.Payload); which != nil && (!ok || !which(string(h.Sensor))) {
+			if h, ok := peek(at.Payload); which != nil && (!ok || !which(string(h.sensor))) {
 				continue
 			}
 			t.giveUp(g.run, at.Payload, l.sender(at.Payload).mayHaveCome(id))
@@ -92,7 +89,7 @@ func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool)
 		}
 		unread = true
 		switch x := s.gaps[id]; {
-		case g.lane != events:
+		case g.class != Events:
 		case x != nil:
 			t.giveUp(g.run, x.payload, false)
 		default: // an answer, a fault or an event
@@ -112,12 +109,12 @@ func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool)
 func (s *Spool) dropped(noted bool) {
 	d := s.drop
 	g := d.seg
-	l := s.lanes[g.lane]
+	l := s.logs[g.class]
 	for _, id := range d.ids {
 		switch {
 		case !l.owed(id):
 		case d.part && !noted:
-			s.giveUpOne(g.lane, id)
+			s.giveUpOne(g.class, id)
 		default:
 			l.settle(id)
 			g.live--
@@ -138,7 +135,7 @@ func (s *Spool) dropped(noted bool) {
 // keepDrop keeps the segment, as the disk would not take that it goes: what
 // was to tell of its loss is taken back. Called with mu held.
 func (s *Spool) keepDrop() {
-	d, l := s.drop, s.lanes[events]
+	d, l := s.drop, s.logs[Events]
 	for id := d.gaps.lo; id < d.gaps.hi; id++ {
 		l.settle(id)
 		s.unowe(id)

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // examined is what one file turned out to hold.
@@ -20,29 +19,29 @@ type examined struct {
 // being written when its run ended.
 func (l *loader) segment(g *segment, torn bool) {
 	if g.run == l.own.run {
-		l.f.number[g.lane] = max(l.f.number[g.lane], g.number)
+		l.f.number[g.class] = max(l.f.number[g.class], g.number)
 	}
-	if l.notes.removed[fileKey{noteKey{g.lane, g.run}, g.number}] { // as one before it stands for it
+	if l.notes.removed[fileKey{noteKey{g.class, g.run}, g.number}] { // as one before it stands for it
 		l.f.empty = append(l.f.empty, g)
 		return
 	}
 	if g.gone {
-		l.tracks[g.lane].damage(g.run)
+		l.tracks[g.class].damage(g.run)
 		l.f.damaged = append(l.f.damaged, g.file()+": is missing")
 		return
 	}
 	data, err := l.disk.Read(g.file(), maxFile+1)
 	if err != nil {
-		l.tracks[g.lane].damage(g.run)
+		l.tracks[g.class].damage(g.run)
 		l.damaged(g, err)
 		return
 	}
 	x := l.examine(g, data, torn)
 	l.next = x.id
-	for _, j := range l.notes.joins[noteKey{g.lane, g.run}] {
+	for _, j := range l.notes.joins[noteKey{g.class, g.run}] {
 		if j.number == g.number && x.last != nil && x.id-1-g.off == j.seq {
 			for _, n := range j.others {
-				l.notes.removed[fileKey{noteKey{g.lane, g.run}, n}] = true
+				l.notes.removed[fileKey{noteKey{g.class, g.run}, n}] = true
 			}
 		}
 	}
@@ -60,8 +59,8 @@ func (l *loader) segment(g *segment, torn bool) {
 			l.f.torn = append(l.f.torn, g)
 		}
 		l.given(g)
-		l.f.segs[g.lane] = append(l.f.segs[g.lane], g)
-		l.f.pending[g.lane] += g.live
+		l.f.segs[g.class] = append(l.f.segs[g.class], g)
+		l.f.pending[g.class] += g.live
 	case !g.bad:
 		l.f.empty = append(l.f.empty, g)
 	}
@@ -71,7 +70,7 @@ func (l *loader) segment(g *segment, torn bool) {
 // the last one noted when it stopped in good order, or else all.
 func (l *loader) given(g *segment) {
 	for _, sensor := range g.sensors() {
-		k := givenKey{noteKey{g.lane, g.run}, sensor, g.lane == events}
+		k := givenKey{noteKey{g.class, g.run}, sensor, g.class == Events}
 		seq, noted := l.notes.given[k]
 		if !noted {
 			seq, noted = l.notes.given[givenKey{k.noteKey, "", true}]
@@ -82,14 +81,14 @@ func (l *loader) given(g *segment) {
 			until = g.lo + min(max(seq, first)-first, g.hi-g.lo)
 		}
 		if until > g.lo {
-			l.f.gave(g.lane, sensor, until)
+			l.f.gave(g.class, sensor, until)
 		}
 	}
 }
 
 // sensors names the flows of which the segment has records.
 func (g *segment) sensors() (out []string) {
-	if g.lane == events {
+	if g.class == Events {
 		return []string{""}
 	}
 	for _, x := range g.sums {
@@ -117,7 +116,7 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	x := examined{id: l.next, end: at.Pos()}
 	damage := func() {
 		x.damaged = true
-		l.tracks[g.lane].damage(g.run)
+		l.tracks[g.class].damage(g.run)
 	}
 	if !good && foreign(data) {
 		damage()
@@ -125,7 +124,7 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 	}
 	holes := 0
 	for at.Next() {
-		h, ok := message.Peek(at.Payload)
+		h, ok := peek(at.Payload)
 		if at.Holes > holes || !ok {
 			holes = at.Holes
 			damage()
@@ -136,7 +135,7 @@ func (l *loader) examine(g *segment, data []byte, torn bool) examined {
 		}
 		x.end = at.Pos()
 	}
-	cut := at.Seq < l.notes.files[fileKey{noteKey{g.lane, g.run}, g.number}] // what was on disk is not there
+	cut := at.Seq < l.notes.files[fileKey{noteKey{g.class, g.run}, g.number}] // what was on disk is not there
 	switch {
 	case at.Tail > 0 && !torn, !good && !torn, cut:
 		damage()
@@ -152,13 +151,13 @@ func (l *loader) stale(g *segment, seq uint64) bool {
 	if !l.f.ours {
 		return false
 	}
-	wanted := l.own.wanted[noteKey{g.lane, g.run}]
+	wanted := l.own.wanted[noteKey{g.class, g.run}]
 	return wanted == nil || !wanted.has(seq)
 }
 
 // record takes in one record of a segment; false means that its number cannot
 // be one of ours.
-func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h message.Header) bool {
+func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h head) bool {
 	if x.last == nil {
 		g.off, g.lo = l.next-at.Seq, l.next
 		g.stamp(at.Payload, at.Payload)
@@ -167,29 +166,29 @@ func (l *loader) record(g *segment, x *examined, at *durable.Scanner, h message.
 	if id >= l.own.room.hi {
 		return false
 	}
-	done := &l.f.done[g.lane]
+	done := &l.f.done[g.class]
 	done.add(x.id, id) // what lies between is in no file
-	if acks := l.notes.done[noteKey{g.lane, g.run}]; acks != nil && acks.has(at.Seq) || l.stale(g, at.Seq) {
+	if acks := l.notes.done[noteKey{g.class, g.run}]; acks != nil && acks.has(at.Seq) || l.stale(g, at.Seq) {
 		done.add(id, id+1)
 	} else {
 		g.live++
-		if string(h.Kind) == string(message.Gap) {
+		if h.gap() {
 			l.f.gaps[id] = &owedGap{run: g.run, seq: at.Seq, payload: slices.Clone(at.Payload)}
 		}
 	}
-	if string(h.Kind) == string(message.Gap) {
+	if h.gap() {
 		l.told[frameKey{g.run, at.Seq}] = true
 	}
 	x.id, g.hi, x.last = id+1, id+1, at.Payload
-	sensor, known := l.names[string(h.Sensor)]
+	sensor, known := l.names[string(h.sensor)]
 	if !known {
-		sensor = string(h.Sensor)
+		sensor = string(h.sensor)
 		l.names[sensor] = sensor
 	}
-	g.note(sensor, h.Run, h.Seq, durable.FrameLen(at.Payload))
+	g.note(sensor, h.run, h.seq, durable.FrameLen(at.Payload))
 	g.frames++
-	if h.Seq > 0 && sensor != "" {
-		l.tracks[g.lane].record(origin{sensor, h.Run}, h.Seq)
+	if h.seq > 0 && sensor != "" {
+		l.tracks[g.class].record(origin{sensor, h.run}, h.seq)
 	}
 	return true
 }
@@ -201,7 +200,7 @@ func foreign(data []byte) bool {
 		return false
 	}
 	g := segment{
-		lane:   int(data[8]),
+		class:  Class(data[8]),
 		number: binary.LittleEndian.Uint32(data[12:]),
 		run:    binary.LittleEndian.Uint64(data[16:]),
 	}

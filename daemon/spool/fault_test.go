@@ -81,7 +81,7 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 }
 
 // checkOnce checks that samples 1 to n have come, in order and each once.
-func checkOnce(t *testing.T, items []Item, n uint64) {
+func checkOnce(t *testing.T, items []mail, n uint64) {
 	t.Helper()
 	want := uint64(1)
 	for _, x := range items {
@@ -180,7 +180,7 @@ func TestDiskThatComesLater(t *testing.T) {
 		if items = r.take(all); len(items) != 10005 {
 			t.Errorf("%d after a rewind", len(items))
 		}
-		air := slices.DeleteFunc(items, func(x Item) bool { return x.Record.Kind != message.Reading || x.Record.Sensor != "air" })
+		air := slices.DeleteFunc(items, func(x mail) bool { return x.Record.Kind != message.Reading || x.Record.Sensor != "air" })
 		if last := air[len(air)-1].Record; last.Run != run {
 			t.Errorf("the newest is not last: %+v", last)
 		}
@@ -240,7 +240,7 @@ func TestANotificationMayAppend(t *testing.T) {
 		d := newMemDisk()
 		var s *Spool
 		h := health.New(func(c health.Change) {
-			if err := s.Append(message.Record{Kind: message.Fault, Sensor: string(c.Fault.Code)}); err != nil {
+			if err := appendTo(s, message.Record{Kind: message.Fault, Sensor: string(c.Fault.Code)}); err != nil {
 				t.Error(err)
 			}
 		})

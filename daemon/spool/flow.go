@@ -1,13 +1,11 @@
 package spool
 
-import "fieldpost/daemon/message"
-
 // flow is what a lane holds of one sensor; the events are one flow all together.
 // Each flow is given in its order, and the flows take turns; see turns.go.
 //
 //	ids  ...given... | stash | in segments only, from readTo on | unsent
 type flow struct {
-	lane   int
+	class  Class
 	sensor string
 	tag    int64    // of the link so much has been charged to it, as turns.go says
 	queued bool     // it is in Spool.active
@@ -29,30 +27,30 @@ type piece struct {
 }
 
 // flow gives the flow of a sensor, made where there is none.
-func (l *lane) flow(sensor string) *flow {
-	if l.index == events {
+func (l *log) flow(sensor string) *flow {
+	if l.class == Events {
 		sensor = ""
 	}
 	f := l.flows[sensor]
 	if f == nil {
-		f = &flow{lane: l.index, sensor: sensor}
+		f = &flow{class: l.class, sensor: sensor}
 		l.flows[sensor] = f
 	}
 	return f
 }
 
 // known gives the flow of a sensor whose name is in a payload, or nil.
-func (l *lane) known(sensor []byte) *flow {
-	if l.index == events {
+func (l *log) known(sensor []byte) *flow {
+	if l.class == Events {
 		return l.flows[""]
 	}
 	return l.flows[string(sensor)]
 }
 
 // sender gives the flow of a record, or nil.
-func (l *lane) sender(payload []byte) *flow {
-	h, _ := message.Peek(payload)
-	return l.known(h.Sensor)
+func (l *log) sender(payload []byte) *flow {
+	h, _ := peek(payload)
+	return l.known(h.sensor)
 }
 
 // push puts an entry behind all.
@@ -138,7 +136,7 @@ func (f *flow) givenOf(id uint64) uint64 {
 func (f *flow) mayHaveCome(id uint64) bool { return f != nil && id < f.givenOf(id) }
 
 // flowsOf calls do for the flows of which a segment has records.
-func (l *lane) flowsOf(g *segment, do func(*flow)) {
+func (l *log) flowsOf(g *segment, do func(*flow)) {
 	for _, sensor := range g.sensors() {
 		do(l.flow(sensor))
 	}
@@ -146,7 +144,7 @@ func (l *lane) flowsOf(g *segment, do func(*flow)) {
 
 // has reports whether a segment has records of a flow.
 func (g *segment) has(f *flow) bool {
-	if g.lane == events {
+	if g.class == Events {
 		return true
 	}
 	for _, x := range g.sums {
@@ -158,7 +156,7 @@ func (g *segment) has(f *flow) bool {
 }
 
 // memoryFrom gives the id from which on what is owed is in memory.
-func (l *lane) memoryFrom() uint64 {
+func (l *log) memoryFrom() uint64 {
 	if len(l.mem) > 0 {
 		return l.mem[0].id
 	}
@@ -166,7 +164,7 @@ func (l *lane) memoryFrom() uint64 {
 }
 
 // rewind makes all that is owed unsent.
-func (l *lane) rewind() {
+func (l *log) rewind() {
 	for _, f := range l.flows {
 		f.cursor, f.tag = 0, 0
 	}
@@ -174,7 +172,7 @@ func (l *lane) rewind() {
 }
 
 // arrange finds out anew what is unsent, and where it is.
-func (l *lane) arrange() {
+func (l *log) arrange() {
 	for _, f := range l.flows {
 		f.unsent, f.first, f.stash, f.held, f.onDisk, f.readTo = nil, 0, nil, 0, false, f.cursor
 	}
@@ -192,7 +190,7 @@ func (l *lane) arrange() {
 
 // nextOf gives the segment that may hold the flow's next record, where that is to be
 // read back; nil where none is.
-func (l *lane) nextOf(f *flow) *segment {
+func (l *log) nextOf(f *flow) *segment {
 	from := l.memoryFrom()
 	for _, g := range l.segs {
 		switch {

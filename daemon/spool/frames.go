@@ -65,7 +65,7 @@ func (f *frames) done(k noteKey, x span) {
 	default:
 		f.flush()
 		p.key, p.end = k, 0
-		p.b = binary.AppendUvarint(append(p.b, 'd', byte(k.lane)), k.run)
+		p.b = binary.AppendUvarint(append(p.b, 'd', byte(k.class)), k.run)
 	}
 	p.last = x
 }
@@ -87,7 +87,7 @@ func (f *frames) flush() {
 
 // mark says how far a sensor is safe.
 func (f *frames) mark(k noteKey, sensor string, seq uint64) {
-	p := append(make([]byte, 0, 40), 'm', byte(k.lane))
+	p := append(make([]byte, 0, 40), 'm', byte(k.class))
 	p = binary.AppendUvarint(p, k.run)
 	p = binary.AppendUvarint(p, seq)
 	f.add(durable.AppendString(p, sensor))
@@ -110,7 +110,7 @@ func (f *frames) file(g *segment) {
 // fileUntil says that a segment is on disk up to a frame, whatever was said
 // before.
 func (f *frames) fileUntil(g *segment, seq uint64) {
-	p := append(make([]byte, 0, 40), 'f', byte(g.lane))
+	p := append(make([]byte, 0, 40), 'f', byte(g.class))
 	p = binary.AppendUvarint(p, g.run)
 	p = binary.AppendUvarint(p, uint64(g.number))
 	f.add(binary.AppendUvarint(p, seq))
@@ -119,7 +119,7 @@ func (f *frames) fileUntil(g *segment, seq uint64) {
 // joined says that the first segment of a group, where it ends with that frame,
 // stands for the others too.
 func (f *frames) joined(group []*segment, seq uint64) {
-	p := append(make([]byte, 0, 40), 'x', byte(group[0].lane))
+	p := append(make([]byte, 0, 40), 'x', byte(group[0].class))
 	p = binary.AppendUvarint(p, group[0].run)
 	p = binary.AppendUvarint(p, uint64(group[0].number))
 	p = binary.AppendUvarint(p, seq)
@@ -131,14 +131,14 @@ func (f *frames) joined(group []*segment, seq uint64) {
 
 // removed says that a segment's file is gone.
 func (f *frames) removed(g *segment) {
-	p := append(make([]byte, 0, 40), 'r', byte(g.lane))
+	p := append(make([]byte, 0, 40), 'r', byte(g.class))
 	p = binary.AppendUvarint(p, g.run)
 	f.add(binary.AppendUvarint(p, uint64(g.number)))
 }
 
 // gap keeps a gap's record.
 func (f *frames) gap(k frameKey, payload []byte) {
-	p := append(make([]byte, 0, 40+len(payload)), 'g', events)
+	p := append(make([]byte, 0, 40+len(payload)), 'g', byte(Events))
 	p = binary.AppendUvarint(p, k.run)
 	p = binary.AppendUvarint(p, k.seq)
 	f.add(append(p, payload...))
@@ -154,10 +154,10 @@ func (f *frames) took(t tenure) {
 
 // handed says how far a run's records of a flow have been given out.
 func (f *frames) handed(k noteKey, sensor string, seq uint64) {
-	p := append(make([]byte, 0, 40), 'h', byte(k.lane))
+	p := append(make([]byte, 0, 40), 'h', byte(k.class))
 	p = binary.AppendUvarint(p, k.run)
 	p = binary.AppendUvarint(p, seq)
-	if k.lane != events {
+	if k.class != Events {
 		p = durable.AppendString(p, sensor)
 	}
 	f.add(p)

@@ -56,8 +56,8 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second, MaxBytes: 1 << 20})
 		again := brief(r.take(8))
 		for _, x := range slices.Concat(items[:2], items[3:5]) {
-			if !strings.Contains(again, brief([]Item{x})) {
-				t.Errorf("after a crash %s is not among %s", brief([]Item{x}), again)
+			if !strings.Contains(again, brief([]mail{x})) {
+				t.Errorf("after a crash %s is not among %s", brief([]mail{x}), again)
 			}
 		}
 	})

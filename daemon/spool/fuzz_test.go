@@ -22,13 +22,13 @@ func FuzzFiles(f *testing.F) {
 		}
 		for seq := range uint64(4) {
 			for _, kind := range []message.Kind{message.Reading, message.Edge, message.Answer} {
-				if err := s.Append(message.Record{Kind: kind, Sensor: "air", Run: run + 1, Seq: seq + 1}); err != nil {
+				if err := appendTo(s, message.Record{Kind: kind, Sensor: "air", Run: run + 1, Seq: seq + 1}); err != nil {
 					f.Fatal(err)
 				}
 			}
 		}
 		s.due()
-		x, _ := s.Next()
+		x, _ := nextOf(s)
 		s.Ack(x.ID)
 		s.due()
 		d = d.Kill() // so the next has gaps to tell

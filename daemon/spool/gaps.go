@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/message"
 )
 
 // A gap that the broker does not have yet is kept twice: as a record among the
@@ -34,8 +33,8 @@ func (s *Spool) key(x *owedGap) frameKey {
 }
 
 // owe keeps a gap of this run until its id is done. Called with mu held.
-func (s *Spool) owe(id uint64, r message.Record, payload []byte) {
-	x := &owedGap{seq: id, payload: payload, damaged: reasonOf(r) == reasonDamaged}
+func (s *Spool) owe(id uint64, g Gap, payload []byte) {
+	x := &owedGap{seq: id, payload: payload, damaged: g.Reason == reasonDamaged}
 	if x.damaged {
 		s.untold++
 	}
@@ -51,9 +50,9 @@ func (s *Spool) unowe(id uint64) {
 		return
 	}
 	delete(s.gaps, id)
-	if h, ok := message.Peek(x.payload); ok {
+	if h, ok := peek(x.payload); ok {
 		for _, latest := range []map[origin]uint64{s.latest, s.maybe} {
-			if o := (origin{string(h.Sensor), h.Run}); latest[o] == id {
+			if o := (origin{string(h.sensor), h.run}); latest[o] == id {
 				delete(latest, o)
 			}
 		}
@@ -95,11 +94,11 @@ func (s *Spool) noteFresh(f *frames) {
 // noteLost collects what is given up. Called with mu held.
 func (s *Spool) noteLost(f *frames) {
 	for _, x := range s.lost {
-		f.done(noteKey{x.lane, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
+		f.done(noteKey{x.class, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
 	}
 	for i := range s.ghosts {
 		for _, x := range s.ghosts[i].spans {
-			f.done(noteKey{i, s.run}, x)
+			f.done(noteKey{Class(i), s.run}, x)
 		}
 	}
 	for _, g := range s.doomed {
@@ -107,7 +106,7 @@ func (s *Spool) noteLost(f *frames) {
 	}
 	if d := s.drop; d != nil && d.part {
 		for _, id := range d.ids {
-			f.done(noteKey{d.seg.lane, d.seg.run}, span{id - d.seg.off, id - d.seg.off + 1})
+			f.done(noteKey{d.seg.class, d.seg.run}, span{id - d.seg.off, id - d.seg.off + 1})
 		}
 	}
 }
@@ -136,8 +135,8 @@ func (s *Spool) noteGaps() error {
 
 // again puts a gap in once more whose record was lost. Called with mu held.
 func (s *Spool) again(payload []byte) {
-	if r, err := message.Decode(payload); err == nil {
-		s.put(r, payload)
+	if e, g, err := decodeEntry(Events, payload); err == nil {
+		s.put(e, g, payload)
 		s.syncNow = true
 	}
 }
@@ -159,18 +158,17 @@ func (s *Spool) harmless() {
 // joined gives the gap that tells of r's loss and of the one before it, where
 // one and the same drop went on, so that a long outage leaves few gaps. The
 // one before, as latest says, is given up. Called with mu held.
-func (s *Spool) joined(r message.Record, reason string, latest map[origin]uint64) message.Record {
-	o := origin{r.Sensor, r.Run}
+func (s *Spool) joined(o origin, r Gap, latest map[origin]uint64) Gap {
 	id, told := latest[o]
 	x := s.gaps[id]
-	if !told || x == nil || id < s.lanes[events].flow("").cursor || reason != reasonFull && reason != reasonOld {
+	if !told || x == nil || id < s.logs[Events].flow("").cursor || r.Reason != reasonFull && r.Reason != reasonOld {
 		return r
 	}
-	before, err := message.Decode(x.payload)
-	if err != nil || reasonOf(before) != reason {
+	_, before, err := decodeEntry(Events, x.payload)
+	if err != nil || before == nil || before.Reason != r.Reason {
 		return r
 	}
-	a, b := claim(before), claim(r)
+	a, b := before.loss(), r.loss()
 	if a.open || b.open || b.lo != a.hi+1 && !(a.uncertain && b.uncertain) {
 		return r
 	}
@@ -180,7 +178,7 @@ func (s *Spool) joined(r message.Record, reason string, latest map[origin]uint64
 		}
 		d.joined = append(d.joined, x.payload)
 	}
-	s.giveUpOne(events, id)
+	s.giveUpOne(Events, id)
 	all := loss{lo: min(a.lo, b.lo), hi: max(a.hi, b.hi), uncertain: a.uncertain || b.uncertain}
-	return gapRecord(r.Stamp, o, all, reason)
+	return all.gap(r.Reason)
 }

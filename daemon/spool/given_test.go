@@ -127,19 +127,19 @@ func TestGivenOfASegment(t *testing.T) {
 		{firstLive - 20, 7, 10, 9, firstLive - 18},
 		{firstLive - 20, 7, 10, 0, 0},
 	} {
-		g := &segment{lane: samples, run: 3, off: c.lo - c.first, lo: c.lo, hi: c.lo + c.n}
+		g := &segment{class: Samples, run: 3, off: c.lo - c.first, lo: c.lo, hi: c.lo + c.n}
 		g.note("air", 3, 1, 1)
-		for _, k := range []givenKey{{noteKey{samples, 3}, "air", false}, {noteKey{samples, 3}, "", true}} {
+		for _, k := range []givenKey{{noteKey{Samples, 3}, "air", false}, {noteKey{Samples, 3}, "", true}} {
 			l := loader{notes: readNotes(nil)}
 			l.notes.given[k] = c.noted
-			l.notes.given[givenKey{noteKey{samples, 3}, "soil", false}] = 1 << 62
+			l.notes.given[givenKey{noteKey{Samples, 3}, "soil", false}] = 1 << 62
 			l.given(g)
-			if got := l.f.given[samples]["air"]; got != c.want {
+			if got := l.f.given[Samples]["air"]; got != c.want {
 				t.Errorf("%+v: before %d", c, got)
 			}
 			l.ended = map[uint64]bool{4: true}
 			l.given(g)
-			if got := l.f.given[samples]["air"]; got != c.lo+c.n {
+			if got := l.f.given[Samples]["air"]; got != c.lo+c.n {
 				t.Errorf("%+v, and then a run was killed: before %d", c, got)
 			}
 		}

@@ -11,7 +11,6 @@ import (
 
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/message"
 )
 
 // A directory, or a file of it, can be removed, renamed or mounted over while it
@@ -43,7 +42,7 @@ func (s *Spool) inspect() error {
 			continue
 		}
 		if err := f.There(); err != nil {
-			s.miss(i, err)
+			s.miss(Class(i), err)
 			gone = cmp.Or(gone, err)
 		}
 	}
@@ -113,9 +112,9 @@ func (s *Spool) missed() bool {
 
 // miss gives up the lane's active segment, whose file is gone or cannot be looked
 // at: its records go to a new one.
-func (s *Spool) miss(i int, err error) {
+func (s *Spool) miss(i Class, err error) {
 	if !errors.Is(err, durable.ErrGone) {
-		s.abandon(i)
+		s.abandon(Class(i))
 		return
 	}
 	s.looks.Store(true) // who removes one file may have removed others
@@ -125,7 +124,7 @@ func (s *Spool) miss(i int, err error) {
 	s.w.files[i] = nil
 	b := back{s: s, t: newTally()}
 	s.mu.Lock()
-	l := s.lanes[i]
+	l := s.logs[i]
 	b.segment(g, data)
 	s.active[i] = nil
 	l.segs = without(l.segs, g)
@@ -137,7 +136,7 @@ func (s *Spool) miss(i int, err error) {
 }
 
 // byHandle reads the lane's active segment by its handle.
-func (s *Spool) byHandle(i int) []byte {
+func (s *Spool) byHandle(i Class) []byte {
 	g, f := s.active[i], s.w.files[i]
 	if g == nil || f == nil {
 		return nil
@@ -154,7 +153,7 @@ func (s *Spool) loseDirectory() {
 	data := map[*segment][]byte{}
 	for i := range s.w.files {
 		if f := s.w.files[i]; f != nil {
-			data[s.active[i]] = s.byHandle(i)
+			data[s.active[i]] = s.byHandle(Class(i))
 			_ = f.Close() // nothing in it is of any use
 			s.w.files[i] = nil
 		}
@@ -162,11 +161,11 @@ func (s *Spool) loseDirectory() {
 	s.w.notes.close()
 	_ = s.w.lock.Close() // there is nothing left to be locked
 	s.w.lock, s.w.attached, s.w.recorded, s.w.identified = nil, false, false, 0
-	s.w.mend, s.w.torn, s.w.sights, s.w.newborn = nil, nil, -1, [lanes]bool{}
+	s.w.mend, s.w.torn, s.w.sights, s.w.newborn = nil, nil, -1, [classes]bool{}
 	s.w.anew = true
 	b := back{s: s, t: newTally()}
 	s.mu.Lock()
-	for i, l := range s.lanes {
+	for i, l := range s.logs {
 		for _, g := range l.segs {
 			b.segment(g, data[g])
 		}
@@ -183,13 +182,13 @@ func (s *Spool) loseDirectory() {
 // held.
 func (s *Spool) forgetFiles() {
 	for _, x := range s.lost {
-		if x.lane == events {
+		if x.class == Events {
 			s.unowe(x.id)
 		}
 	}
 	for _, g := range s.doomed {
 		for id := range s.gaps {
-			if g.lane == events && g.lo <= id && id < g.hi {
+			if g.class == Events && g.lo <= id && id < g.hi {
 				s.unowe(id)
 			}
 		}
@@ -209,7 +208,7 @@ func (s *Spool) forgetFiles() {
 // back takes back into memory what is owed of segments whose files are gone.
 type back struct {
 	s     *Spool
-	mem   [lanes][]*entry
+	mem   [classes][]*entry
 	t     *tally
 	lost  int
 	again [][]byte // gaps that are in no file any more
@@ -218,7 +217,7 @@ type back struct {
 // segment takes one back. What is not in memory comes from data; what is not
 // there either is lost. Called with mu held, in the order of the lane.
 func (b *back) segment(g *segment, data []byte) {
-	s, l := b.s, b.s.lanes[g.lane]
+	s, l := b.s, b.s.logs[g.class]
 	for _, e := range l.mem {
 		if e.seg == g {
 			e.seg, e.synced = nil, false
@@ -229,11 +228,11 @@ func (b *back) segment(g *segment, data []byte) {
 		if id < g.lo || id >= g.hi || !l.owed(id) || found.has(id) || l.entry(id) != nil {
 			return
 		}
-		if r, err := message.Decode(payload); err == nil {
+		if e, gap, err := decodeEntry(g.class, payload); err == nil {
 			found.add(id, id+1)
-			b.mem[g.lane] = append(b.mem[g.lane], &entry{
-				id: id, payload: slices.Clone(payload), sensor: r.Sensor, flow: l.flow(r.Sensor),
-				run: r.Run, seq: speaksFor(r), at: time.Now(),
+			b.mem[g.class] = append(b.mem[g.class], &entry{
+				id: id, payload: slices.Clone(payload), sensor: e.Sensor, flow: l.flow(e.Sensor),
+				run: e.Run, seq: speaksFor(e, gap), at: time.Now(),
 			})
 		}
 	}
@@ -253,13 +252,13 @@ func (b *back) segment(g *segment, data []byte) {
 		}
 		lost++
 		l.settle(id)
-		if x := s.gaps[id]; g.lane == events && x != nil {
+		if x := s.gaps[id]; g.class == Events && x != nil {
 			b.again = append(b.again, x.payload)
 			told++
 			s.unowe(id)
 			continue
 		}
-		k := noteKey{g.lane, g.run}
+		k := noteKey{g.class, g.run}
 		if s.wanted[k] == nil {
 			s.wanted[k] = &ids{}
 		}
@@ -270,7 +269,7 @@ func (b *back) segment(g *segment, data []byte) {
 		return
 	}
 	g.loseAll(b.t)
-	if g.lane == events {
+	if g.class == Events {
 		b.t.other(g.run, int64(lost-told), true)
 	}
 }
@@ -279,7 +278,7 @@ func (b *back) segment(g *segment, data []byte) {
 // with mu held.
 func (b *back) finish() {
 	s := b.s
-	for i, l := range s.lanes {
+	for i, l := range s.logs {
 		for _, e := range b.mem[i] {
 			l.bytes += e.cost()
 		}

@@ -56,7 +56,7 @@ func makeTheirs(dir string, run uint64) error {
 		}
 		last := s.RunNumber() == run
 		if last {
-			err = s.Append(message.Record{Kind: message.Reading, Sensor: "theirs", Run: run, Seq: 1})
+			err = appendTo(s, message.Record{Kind: message.Reading, Sensor: "theirs", Run: run, Seq: 1})
 		}
 		if err = errors.Join(err, s.Close()); err != nil || last {
 			return err
@@ -294,7 +294,7 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 		x.open(t)
 		told := 0
 		for _, i := range x.take(all) {
-			if r := i.Record; r.Kind == message.Gap && r.Sensor == "air" && r.Run == run && r.Source == own && reasonOf(r) == reasonCrash {
+			if r := i.Record; r.Kind == message.Gap && r.Sensor == "air" && r.Run == run && r.Source == message.Source(own) && reasonOf(r) == reasonCrash {
 				told++
 			}
 		}

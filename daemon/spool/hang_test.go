@@ -102,7 +102,7 @@ func TestDiskThatHangs(t *testing.T) {
 					r.add(message.Reading, "air")
 					r.add(message.Edge, "door")
 				})
-				prompt(t, "Next", func() { r.s.Next() })
+				prompt(t, "Next", func() { nextOf(r.s) })
 				prompt(t, "Refuse", func() { r.s.Refuse(first[1].ID, "no") })
 				prompt(t, "Ack", func() { r.s.Ack(first[0].ID) }) // the edge
 				prompt(t, "Rewind", r.s.Rewind)
@@ -112,14 +112,14 @@ func TestDiskThatHangs(t *testing.T) {
 			if told := r.told(); told != "spool_unavailable raised" || r.s.Stats().Disk {
 				t.Errorf("faults %q, %+v", told, r.s.Stats())
 			}
-			edges := 0
+			Edges := 0
 			for _, x := range r.take(all) {
 				if x.Record.Kind == message.Edge && x.Record.Run == 2 {
-					edges++
+					Edges++
 				}
 			}
-			if edges != 30 {
-				t.Errorf("%d edges can be sent while the disk hangs, want 30", edges)
+			if Edges != 30 {
+				t.Errorf("%d edges can be sent while the disk hangs, want 30", Edges)
 			}
 			release()
 			wait(5 * time.Second)

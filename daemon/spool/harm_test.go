@@ -41,7 +41,7 @@ func (l *ledger) copy() *ledger {
 	return &ledger{taken: maps.Clone(l.taken), acked: maps.Clone(l.acked), refused: maps.Clone(l.refused), told: maps.Clone(l.told)}
 }
 
-func (l *ledger) ack(r *rig, items []Item) {
+func (l *ledger) ack(r *rig, items []mail) {
 	for _, x := range items {
 		l.mu.Lock()
 		if x.Record.Kind == message.Gap {
@@ -55,7 +55,7 @@ func (l *ledger) ack(r *rig, items []Item) {
 	}
 }
 
-func (l *ledger) refuse(r *rig, x Item) {
+func (l *ledger) refuse(r *rig, x mail) {
 	l.mu.Lock()
 	l.refused[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}] = true
 	l.mu.Unlock()
@@ -64,7 +64,7 @@ func (l *ledger) refuse(r *rig, x Item) {
 
 // check says what is wrong with what a spool gives: a record is in no gap
 // although it is not there, or a certain gap claims what is not missing.
-func (l *ledger) check(items []Item) error {
+func (l *ledger) check(items []mail) error {
 	there, gaps := map[name]bool{}, map[origin][]loss{}
 	for _, x := range items {
 		r := x.Record
@@ -103,7 +103,7 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 	l.add(r, message.Reading, "soil")
 	for _, x := range r.take(all) {
 		if x.Record.Sensor == "soil" { // it never touches the disk
-			l.ack(r, []Item{x})
+			l.ack(r, []mail{x})
 		}
 	}
 	wait(5 * time.Second)
@@ -122,7 +122,7 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 		if x.Record.Kind == message.Reading && x.Record.Seq == 2 && x.Record.Run == 1 {
 			l.refuse(r, x)
 		} else if x.Record.Kind != message.Gap && i%3 == 0 {
-			l.ack(r, []Item{x})
+			l.ack(r, []mail{x})
 		}
 	}
 	wait(5 * time.Second)
@@ -295,7 +295,7 @@ func live(t *testing.T, r *rig, l *ledger) {
 		last := len(items) - 1 // a reading: air has the most
 		l.refuse(r, items[last])
 		// What is slow stays, so that what is dropped is written anew for it.
-		l.ack(r, slices.DeleteFunc(items[:last:last], func(x Item) bool { return x.Record.Sensor == "slow" }))
+		l.ack(r, slices.DeleteFunc(items[:last:last], func(x mail) bool { return x.Record.Sensor == "slow" }))
 		wait(3 * time.Second)
 		r.s.Rewind()
 	}

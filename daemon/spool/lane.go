@@ -3,29 +3,7 @@ package spool
 import (
 	"slices"
 	"time"
-
-	"fieldpost/daemon/message"
 )
-
-// The lanes. Each is a log of its own. Their numbers are in the files.
-const (
-	events  = iota // all but readings and edges
-	samples        // readings
-	edges
-	lanes
-)
-
-var laneNames = [lanes]string{"events", "samples", "edges"}
-
-func laneOf(k message.Kind) int {
-	switch k {
-	case message.Reading:
-		return samples
-	case message.Edge:
-		return edges
-	}
-	return events
-}
 
 // firstLive is the id of the first record appended in this run. What an
 // earlier run left has lower ids, so that it stays ahead even where its files
@@ -64,12 +42,12 @@ type entry struct {
 	evicted bool // it is in its segment only
 }
 
-// lane is one log. What is not done is either in mem, or in a segment only and
+// log is one log. What is not done is either in mem, or in a segment only and
 // then has a lower id than all in mem.
 //
 //	ids  ...done... | in segments only | in mem: synced | written | in no file | next
-type lane struct {
-	index   int
+type log struct {
+	class   Class
 	flows   map[string]*flow // by sensor
 	mem     []*entry         // ascending; done ones are taken out when convenient
 	dead    int              // how many of mem are done
@@ -80,8 +58,8 @@ type lane struct {
 	pending int    // records owed
 }
 
-func newLane(i int) *lane {
-	l := &lane{index: i, flows: map[string]*flow{}, next: firstLive}
+func newLog(c Class) *log {
+	l := &log{class: c, flows: map[string]*flow{}, next: firstLive}
 	l.done.add(0, firstLive)
 	return l
 }
@@ -89,7 +67,7 @@ func newLane(i int) *lane {
 func (e *entry) cost() int64 { return int64(len(e.payload)) + entryCost }
 
 // push takes a record in.
-func (l *lane) push(e *entry) {
+func (l *log) push(e *entry) {
 	e.id = l.next
 	l.next++
 	e.flow = l.flow(e.sensor)
@@ -100,7 +78,7 @@ func (l *lane) push(e *entry) {
 }
 
 // entry gives the entry of an id, or nil where it is not in memory.
-func (l *lane) entry(id uint64) *entry {
+func (l *log) entry(id uint64) *entry {
 	i, ok := slices.BinarySearchFunc(l.mem, id, func(e *entry, id uint64) int {
 		switch {
 		case e.id < id:
@@ -117,7 +95,7 @@ func (l *lane) entry(id uint64) *entry {
 }
 
 // segment gives the segment that spans an id, or nil.
-func (l *lane) segment(id uint64) *segment {
+func (l *log) segment(id uint64) *segment {
 	i, _ := slices.BinarySearchFunc(l.segs, id, func(g *segment, id uint64) int {
 		if g.hi <= id {
 			return -1
@@ -131,11 +109,11 @@ func (l *lane) segment(id uint64) *segment {
 }
 
 // owed reports whether id names a record that is not done.
-func (l *lane) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
+func (l *log) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
 
 // ahead puts what was found in a directory ahead of what there is, as the ids of
 // a room. Of what is on disk of a flow all is given anew.
-func (l *lane) ahead(room span, segs []*segment, done ids, given map[string]uint64, pending int) {
+func (l *log) ahead(room span, segs []*segment, done ids, given map[string]uint64, pending int) {
 	if len(segs) == 0 {
 		return
 	}
@@ -157,7 +135,7 @@ func (l *lane) ahead(room span, segs []*segment, done ids, given map[string]uint
 }
 
 // settle makes an owed record done and gives the segment it is in, or nil.
-func (l *lane) settle(id uint64) *segment {
+func (l *log) settle(id uint64) *segment {
 	l.done.add(id, id+1)
 	l.pending--
 	e := l.entry(id)
@@ -172,7 +150,7 @@ func (l *lane) settle(id uint64) *segment {
 }
 
 // trim takes done entries out of mem.
-func (l *lane) trim() {
+func (l *log) trim() {
 	for len(l.mem) > 0 && l.mem[0].done {
 		l.shift()
 	}
@@ -182,13 +160,13 @@ func (l *lane) trim() {
 }
 
 // bury takes all done entries out of mem.
-func (l *lane) bury() {
+func (l *log) bury() {
 	l.mem = slices.DeleteFunc(l.mem, func(e *entry) bool { return e.done })
 	l.bytes -= int64(l.dead) * entryCost
 	l.dead = 0
 }
 
-func (l *lane) shift() {
+func (l *log) shift() {
 	e := l.mem[0]
 	l.mem[0] = nil
 	l.mem = l.mem[1:]
@@ -202,14 +180,14 @@ func (l *lane) shift() {
 
 // evict takes entries that are on disk out of memory, oldest first, until mem
 // costs no more than keep.
-func (l *lane) evict(keep int64) {
+func (l *log) evict(keep int64) {
 	for len(l.mem) > 0 && (l.mem[0].done || l.mem[0].synced && l.bytes > keep) {
 		l.shift()
 	}
 }
 
 // unwritten gives the entries that are in no file and not done, oldest first.
-func (l *lane) unwritten() []*entry {
+func (l *log) unwritten() []*entry {
 	i := len(l.mem)
 	for i > 0 && l.mem[i-1].seg == nil {
 		i--
@@ -225,7 +203,7 @@ func (l *lane) unwritten() []*entry {
 
 // unsynced calls f for the entries that are not durable, done or not, newest
 // first.
-func (l *lane) unsynced(f func(*entry)) {
+func (l *log) unsynced(f func(*entry)) {
 	for _, e := range slices.Backward(l.mem) {
 		if e.synced {
 			return
@@ -236,7 +214,7 @@ func (l *lane) unsynced(f func(*entry)) {
 
 // oldest gives when the first was appended of those that are in no file and of
 // those that are written but not durable; zero where there is none.
-func (l *lane) oldest() (dirty, unsynced time.Time) {
+func (l *log) oldest() (dirty, unsynced time.Time) {
 	l.unsynced(func(e *entry) {
 		switch {
 		case e.done:

@@ -10,19 +10,18 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // found is what a directory holds.
 type found struct {
 	known   uint64 // the greatest run number that is mentioned anywhere
 	counted bool   // the run file says so
-	segs    [lanes][]*segment
-	done    [lanes]ids               // of the ids of segs
-	given   [lanes]map[string]uint64 // by sensor, behind the last of these that an earlier run may have given out
-	pending [lanes]int
+	segs    [classes][]*segment
+	done    [classes]ids               // of the ids of segs
+	given   [classes]map[string]uint64 // by sensor, behind the last of these that an earlier run may have given out
+	pending [classes]int
 	empty   []*segment // files that owe nothing
-	holes   [lanes]*tally
+	holes   [classes]*tally
 	crash   *tally
 	torn    []*segment // those of segs whose end may not be durable, or none of ours
 	bad     []*segment // damaged files, some of them in segs as well
@@ -33,27 +32,27 @@ type found struct {
 	identity identity
 	sources  tenures // who took what is here
 
-	room   span          // of the ids
-	ours   bool          // the present run has had it before
-	taken  bool          // another run of its number has left something here
-	number [lanes]uint32 // of the greatest segments of the present run
+	room   span            // of the ids
+	ours   bool            // the present run has had it before
+	taken  bool            // another run of its number has left something here
+	number [classes]uint32 // of the greatest segments of the present run
 }
 
 // own is what the reading of a directory need know of the present run: what it
 // may have left there before the directory was taken away and put back.
 type own struct {
 	run    uint64 // 0 while it has no number
-	source message.Source
+	source Source
 	wanted map[noteKey]*ids // frames that are owed, and lost with a directory it had
 	room   span             // for the ids of what is found
 }
 
 // gave takes note of how far an earlier run may have given out a flow.
-func (f *found) gave(lane int, sensor string, until uint64) {
-	if f.given[lane] == nil {
-		f.given[lane] = map[string]uint64{}
+func (f *found) gave(class Class, sensor string, until uint64) {
+	if f.given[class] == nil {
+		f.given[class] = map[string]uint64{}
 	}
-	f.given[lane][sensor] = max(f.given[lane][sensor], until)
+	f.given[class][sensor] = max(f.given[class][sensor], until)
 }
 
 // damagedExt ends the name of a file set aside.
@@ -65,7 +64,7 @@ type loader struct {
 	own    own
 	notes  notes
 	ended  map[uint64]bool // runs that did not stop in good order
-	tracks [lanes]*tracker
+	tracks [classes]*tracker
 	names  map[string]string // one copy of each sensor's name
 	told   map[frameKey]bool // gaps found
 	next   uint64            // the id of the next record found
@@ -101,7 +100,7 @@ func load(d disk, o own) (*found, error) {
 	}
 	l.f.crash = crashed(l.ended, l.notes, l.tracks)
 	for i, t := range l.tracks {
-		t.unseen(i, l.notes)
+		t.unseen(Class(i), l.notes)
 		l.f.holes[i] = t.finish()
 	}
 	return &l.f, nil
@@ -128,10 +127,10 @@ func (l *loader) leftovers(names []string) []string {
 	return out
 }
 
-func segmentsOf(names []string) (segs [lanes][]*segment) {
+func segmentsOf(names []string) (segs [classes][]*segment) {
 	for _, name := range names {
 		if g, ok := parseSegment(name); ok {
-			segs[g.lane] = append(segs[g.lane], g)
+			segs[g.class] = append(segs[g.class], g)
 		}
 	}
 	for i := range segs {
@@ -146,17 +145,17 @@ func bySegment(a, b *segment) int {
 
 // stolen puts the segments in that should be there and are not, and leaves out
 // those that were to be removed.
-func (l *loader) stolen(segs *[lanes][]*segment) {
+func (l *loader) stolen(segs *[classes][]*segment) {
 	for k := range l.notes.files {
-		g := &segment{lane: k.lane, run: k.run, number: k.number, gone: true}
-		i, there := slices.BinarySearchFunc(segs[k.lane], g, bySegment)
+		g := &segment{class: k.class, run: k.run, number: k.number, gone: true}
+		i, there := slices.BinarySearchFunc(segs[k.class], g, bySegment)
 		if !there && !l.notes.removed[k] {
-			segs[k.lane] = slices.Insert(segs[k.lane], i, g)
+			segs[k.class] = slices.Insert(segs[k.class], i, g)
 		}
 	}
 	for i := range segs {
 		segs[i] = slices.DeleteFunc(segs[i], func(g *segment) bool {
-			gone := l.notes.removed[fileKey{noteKey{g.lane, g.run}, g.number}]
+			gone := l.notes.removed[fileKey{noteKey{g.class, g.run}, g.number}]
 			if gone {
 				l.f.empty = append(l.f.empty, g)
 			}
@@ -171,7 +170,7 @@ func (l *loader) missingGaps() {
 		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.seq, b.seq))
 	})
 	for _, k := range keys {
-		if done := l.notes.done[noteKey{events, k.run}]; !l.told[k] && (done == nil || !done.has(k.seq)) {
+		if done := l.notes.done[noteKey{Events, k.run}]; !l.told[k] && (done == nil || !done.has(k.seq)) {
 			l.f.missing = append(l.f.missing, slices.Clone(l.notes.gaps[k]))
 		}
 	}
@@ -179,7 +178,7 @@ func (l *loader) missingGaps() {
 
 // readHead reads the run number and the acks, and tells which runs ended
 // badly.
-func (l *loader) readHead(segs [lanes][]*segment, ran bool) error {
+func (l *loader) readHead(segs [classes][]*segment, ran bool) error {
 	st, err := readState(l.disk)
 	if err != nil && !errors.Is(err, errState) {
 		return err

@@ -4,19 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-
-	"fieldpost/daemon/clock"
-	"fieldpost/daemon/message"
-	"fieldpost/sensors"
-)
-
-// The reasons of gaps.
-const (
-	reasonFull    = "spool_full" // dropped to keep within MaxBytes or Memory
-	reasonOld     = "too_old"    // dropped because of MaxAge
-	reasonCrash   = "crash"      // not written when the daemon was killed or the power cut
-	reasonDamaged = "damaged"    // could not be read back
-	reasonRefused = "refused"    // set aside because the broker will not take it
 )
 
 // origin is one sensor in one run.
@@ -103,13 +90,13 @@ func (t *tally) mayLose(o origin, x loss) {
 // where it was sent. A gap that is given up lives on in the tally.
 func (t *tally) giveUp(run uint64, payload []byte, sent bool) {
 	t.n++
-	r, err := message.Decode(payload)
+	r, gap, err := decodeEntry(Events, payload)
 	run = cmp.Or(r.Run, run)
 	switch {
 	case err != nil:
 		t.other(run, 1, false)
-	case r.Kind == message.Gap:
-		t.merge(run, r)
+	case gap != nil:
+		t.merge(run, origin{r.Sensor, r.Run}, *gap)
 	case r.Seq > 0 && r.Sensor != "" && sent:
 		t.mayLose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
 	case r.Seq > 0 && r.Sensor != "":
@@ -119,46 +106,41 @@ func (t *tally) giveUp(run uint64, payload []byte, sent bool) {
 	}
 }
 
-func (t *tally) merge(run uint64, r message.Record) {
-	switch o, x := (origin{r.Sensor, r.Run}), claim(r); {
+func (t *tally) merge(run uint64, o origin, g Gap) {
+	switch x := g.loss(); {
 	case x.lo == 0:
 	case x.uncertain && !x.open:
 		t.mayLose(o, x)
 	default:
 		t.lose(o, x)
 	}
-	if n, some := r.Field("count").(int64); some {
-		t.other(run, n, claim(r).uncertain)
+	if g.Count > 0 {
+		t.other(run, g.Count, g.Uncertain)
 	}
 }
 
-// claim is what a gap says is missing; its lo is 0 where it is about no sensor.
-func claim(r message.Record) loss {
-	var x loss
-	if after, ok := r.Field("after_seq").(int64); ok {
-		x.lo = uint64(after) + 1
+// gap is what tells of a loss.
+func (x loss) gap(reason string) Gap {
+	g := Gap{Reason: reason, First: x.lo, Last: x.hi, Uncertain: x.uncertain}
+	if x.open {
+		g.Last = 0
 	}
-	to, closed := r.Field("to_seq").(int64)
-	x.hi, x.open = uint64(to), !closed
-	certain, said := r.Field("certain").(bool)
-	x.uncertain = said && !certain
-	return x
+	return g
 }
 
-// reasonOf is a gap's reason.
-func reasonOf(r message.Record) string {
-	reason, _ := r.Field("reason").(string)
-	return reason
+// originGap is a gap, and of whom.
+type originGap struct {
+	origin
+	Gap
 }
 
-// maybes gives the records that tell of what may have come, one for each
+// maybes gives the gaps that tell of what may have come, one for each
 // origin, but where the gap that tells of the rest is not certain either: then
 // that tells of both.
-func (t *tally) maybes(at clock.Stamp, reason string) []message.Record {
-	var out []message.Record
+func (t *tally) maybes(reason string) (out []originGap) {
 	for _, o := range sorted(t.maybe) {
 		if !t.rest(o).uncertain {
-			out = append(out, gapRecord(at, o, t.maybe[o], reason))
+			out = append(out, originGap{o, t.maybe[o].gap(reason)})
 		}
 	}
 	return out
@@ -178,43 +160,23 @@ func (t *tally) rest(o origin) loss {
 	return x
 }
 
-// gaps gives the records that tell of the rest, one for each origin.
-func (t *tally) gaps(at clock.Stamp, reason string) []message.Record {
-	var out []message.Record
+// gaps gives the gaps that tell of the rest, one for each origin.
+func (t *tally) gaps(reason string) (out []originGap) {
 	for _, o := range t.order {
-		out = append(out, gapRecord(at, o, t.rest(o), reason))
+		out = append(out, originGap{o, t.rest(o).gap(reason)})
 	}
 	for _, run := range slices.Sorted(maps.Keys(t.others)) {
-		r := message.Record{Kind: message.Gap, Run: run, Stamp: at, Fields: []sensors.Field{
-			{Name: "reason", Value: reason},
-			{Name: "count", Value: t.others[run].n},
-		}}
-		if t.others[run].unsure {
-			r.Fields = append(r.Fields, sensors.Field{Name: "certain", Value: false})
-		}
-		out = append(out, r)
+		x := t.others[run]
+		out = append(out, originGap{origin{run: run}, Gap{Reason: reason, Count: x.n, Uncertain: x.unsure}})
 	}
 	return out
 }
 
-func gapRecord(at clock.Stamp, o origin, x loss, reason string) message.Record {
-	r := message.Record{Kind: message.Gap, Sensor: o.sensor, Run: o.run, Stamp: at}
-	r.Fields = append(r.Fields, sensors.Field{Name: "after_seq", Value: int64(x.lo - 1)})
-	if !x.open {
-		r.Fields = append(r.Fields, sensors.Field{Name: "to_seq", Value: int64(x.hi)})
-	}
-	r.Fields = append(r.Fields, sensors.Field{Name: "reason", Value: reason})
-	if x.uncertain {
-		r.Fields = append(r.Fields, sensors.Field{Name: "certain", Value: false})
-	}
-	return r
-}
-
-// speaksFor gives the count that losing the record would lose: its own, or the
+// speaksFor gives the count that losing an entry would lose: its own, or the
 // first of those whose loss it tells.
-func speaksFor(r message.Record) uint64 {
-	if r.Kind != message.Gap {
-		return r.Seq
+func speaksFor(e Entry, g *Gap) uint64 {
+	if g != nil {
+		return g.First
 	}
-	return claim(r).lo
+	return e.Seq
 }

@@ -65,7 +65,9 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10})
 		r.d.Failing(full)
 		r.start()
-		r.put(message.Record{Kind: message.Gap, Sensor: "old", Run: 1, Fields: gapRecord(clock.Stamp{}, origin{}, loss{lo: 5, open: true, uncertain: true}, reasonCrash).Fields})
+		r.s.mu.Lock()
+		r.s.putGap(clock.Stamp{}, originGap{origin{"old", 1}, Gap{Reason: reasonCrash, First: 5, Uncertain: true}}, r.s.latest)
+		r.s.mu.Unlock()
 		for range 3 {
 			r.put(message.Record{Kind: message.Answer})
 		}
@@ -77,7 +79,7 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 		if st := r.s.Stats(); st.Dropped == 0 || st.Memory > 512<<10 {
 			t.Fatalf("stats: %+v", st)
 		}
-		var gaps []Item
+		var gaps []mail
 		for _, x := range append(items, r.take(all)...) {
 			if x.Record.Kind == message.Gap {
 				gaps = append(gaps, x)

@@ -25,7 +25,7 @@ func (s *Spool) seal() error {
 
 func (s *Spool) sealOne(g *segment) error {
 	s.mu.Lock()
-	gone := !slices.Contains(s.lanes[g.lane].segs, g)
+	gone := !slices.Contains(s.logs[g.class].segs, g)
 	s.mu.Unlock()
 	if gone {
 		return nil
@@ -92,15 +92,15 @@ func (s *Spool) salvage(g *segment, data []byte) (out []byte, sure uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out = g.header()
-	keep := s.keeping(g.lane)
+	keep := s.keeping(g.class)
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
-		if id := g.off + at.Seq; id >= g.lo && id < g.hi && (s.lanes[g.lane].owed(id) || keep.has(id)) {
+		if id := g.off + at.Seq; id >= g.lo && id < g.hi && (s.logs[g.class].owed(id) || keep.has(id)) {
 			out = durable.AppendFrame(out, at.Seq, at.Payload)
 			sure = id + 1
 		}
 	}
-	if !slices.Contains(s.lanes[g.lane].segs, g) {
+	if !slices.Contains(s.logs[g.class].segs, g) {
 		return nil, 0
 	}
 	return out, sure

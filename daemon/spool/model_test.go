@@ -41,7 +41,7 @@ type model struct {
 	crashes int               // and harm: after each, what was done may come again
 	failed  bool              // the disk failed in this run
 	harmed  bool              // a file was harmed
-	given   []Item
+	given   []mail
 	log     []string
 }
 
@@ -75,7 +75,7 @@ func (m *model) add(k message.Kind, sensor string) {
 }
 
 // see checks what Next gave.
-func (m *model) see(items []Item) {
+func (m *model) see(items []mail) {
 	last := map[string]name{}
 	for _, x := range items {
 		r := x.Record
@@ -92,7 +92,7 @@ func (m *model) see(items []Item) {
 		if (f.acked || f.refused) && f.ackedIn == m.crashes && !m.blank {
 			m.fatalf("%+v came again after it was done", n)
 		}
-		lane := r.Sensor + laneNames[laneOf(r.Kind)]
+		lane := r.Sensor + classNames[classOf(r.Kind)]
 		if before, ok := last[lane]; ok && (before.run > n.run || before.run == n.run && before.seq >= n.seq) && m.crashes == 0 {
 			m.fatalf("%+v after %+v", n, before)
 		}
@@ -139,7 +139,7 @@ func (m *model) take(n int) {
 
 // ack acknowledges, or once in a while refuses, some of what was given.
 func (m *model) ack(share int) {
-	var rest []Item
+	var rest []mail
 	for _, x := range m.given {
 		switch k := m.rnd.IntN(100); {
 		case k == 99 && share < 100 && x.Record.Kind == message.Reading:
@@ -157,7 +157,7 @@ func (m *model) ack(share int) {
 	m.given = rest
 }
 
-func (m *model) fate(x Item) *fate {
+func (m *model) fate(x mail) *fate {
 	return m.fates[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}]
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // The file "acks" says which records need not be sent again, and how far each
@@ -40,14 +39,14 @@ const (
 
 // noteKey names the records of one run in one lane.
 type noteKey struct {
-	lane int
-	run  uint64
+	class Class
+	run   uint64
 }
 
 // mark says how far a sensor had come.
 type mark struct {
-	lanes [lanes]bool // in which lanes it has had records
-	seq   uint64      // everything up to here is acknowledged, on disk, or reported as a gap
+	in  [classes]bool // in which lanes it has had records
+	seq uint64        // everything up to here is acknowledged, on disk, or reported as a gap
 }
 
 // fileKey names a segment.
@@ -99,11 +98,11 @@ func readNotes(data []byte) notes {
 
 func (n *notes) read(payload []byte) {
 	d := durable.Decoder{B: payload}
-	what, lane, run := d.Byte(), int(d.Byte()), d.Uvarint()
-	if d.Bad || lane >= lanes {
+	what, class, run := d.Byte(), Class(d.Byte()), d.Uvarint()
+	if d.Bad || class >= classes {
 		return
 	}
-	k := noteKey{lane, run}
+	k := noteKey{class, run}
 	switch what {
 	case 'a', 'd':
 		n.readDone(&d, what, k)
@@ -112,13 +111,13 @@ func (n *notes) read(payload []byte) {
 	case 'm':
 		seq, sensor := d.Uvarint(), d.String()
 		if !d.Bad {
-			var in [lanes]bool
-			in[lane] = true
+			var in [classes]bool
+			in[class] = true
 			n.sensor(run, sensor, in, seq)
 		}
 	case 'c':
 		if sensor := d.String(); !d.Bad {
-			n.sensor(run, sensor, [lanes]bool{}, 0)
+			n.sensor(run, sensor, [classes]bool{}, 0)
 		}
 	case 't':
 		for len(d.B) > 0 && !d.Bad {
@@ -131,7 +130,7 @@ func (n *notes) read(payload []byte) {
 			n.gaps[frameKey{run, seq}] = d.B
 		}
 	case 'w':
-		t := tenure{run, d.Uvarint(), message.Source{Spool: d.String(), Thing: d.String()}}
+		t := tenure{run, d.Uvarint(), Source{Spool: d.String(), Thing: d.String()}}
 		if !d.Bad {
 			n.sources = append(n.sources, t)
 		}
@@ -199,13 +198,13 @@ func (n *notes) spans(k noteKey) *ids {
 
 // sensor takes note of a sensor's lanes, and of the count up to which it is
 // safe.
-func (n *notes) sensor(run uint64, sensor string, in [lanes]bool, seq uint64) {
+func (n *notes) sensor(run uint64, sensor string, in [classes]bool, seq uint64) {
 	if n.marks[run] == nil {
 		n.marks[run] = map[string]mark{}
 	}
 	m := n.marks[run][sensor]
 	for i, has := range in {
-		m.lanes[i] = m.lanes[i] || has
+		m.in[i] = m.in[i] || has
 	}
 	m.seq = max(m.seq, seq)
 	n.marks[run][sensor] = m

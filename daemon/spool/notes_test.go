@@ -13,7 +13,7 @@ import (
 
 // oldDone is the note of a span as it was written once.
 func oldDone(k noteKey, x span) []byte {
-	p := binary.AppendUvarint([]byte{'a', byte(k.lane)}, k.run)
+	p := binary.AppendUvarint([]byte{'a', byte(k.class)}, k.run)
 	return binary.AppendUvarint(binary.AppendUvarint(p, x.lo), x.hi)
 }
 
@@ -25,7 +25,7 @@ func TestDoneIsReadAsItWasNoted(t *testing.T) {
 		var f frames
 		want := map[noteKey]*ids{}
 		note := func() {
-			k := noteKey{rnd.IntN(lanes), 1 + rnd.Uint64N(2)}
+			k := noteKey{Class(rnd.IntN(int(classes))), 1 + rnd.Uint64N(2)}
 			lo := []uint64{0, firstLive}[rnd.IntN(2)] + rnd.Uint64N(200)
 			x := span{lo, lo + 1 + rnd.Uint64N(9)}
 			if want[k] == nil {
@@ -49,7 +49,7 @@ func TestDoneIsReadAsItWasNoted(t *testing.T) {
 		for range rnd.IntN(40) {
 			switch rnd.IntN(10) {
 			case 0:
-				f.mark(noteKey{events, 8}, "door", 12)
+				f.mark(noteKey{Events, 8}, "door", 12)
 			case 1:
 				f.together(func() { note(); note() })
 			default:
@@ -73,14 +73,14 @@ func TestDoneIsReadAsItWasNoted(t *testing.T) {
 // together.
 func TestDoneIsNotedInPieces(t *testing.T) {
 	var f frames
-	f.done(noteKey{samples, 1}, span{1, 2})
+	f.done(noteKey{Samples, 1}, span{1, 2})
 	f.together(func() {
 		f.gap(frameKey{1, 5}, []byte("gap"))
 		for seq := uint64(10); seq < 10000; seq += 2 {
-			f.done(noteKey{samples, 1}, span{seq, seq + 1})
+			f.done(noteKey{Samples, 1}, span{seq, seq + 1})
 		}
 	})
-	f.done(noteKey{samples, 1}, span{10000, 10001})
+	f.done(noteKey{Samples, 1}, span{10000, 10001})
 	f.flush()
 	var kinds string
 	for s := durable.Scan(f.b, 0); s.Next(); {
@@ -98,7 +98,7 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 	if kinds != "dtgdddd" {
 		t.Errorf("notes: %q", kinds)
 	}
-	if n := len(readNotes(f.b).done[noteKey{samples, 1}].spans); n != 4997 {
+	if n := len(readNotes(f.b).done[noteKey{Samples, 1}].spans); n != 4997 {
 		t.Errorf("%d spans", n)
 	}
 }
@@ -110,10 +110,10 @@ func alternate(t *testing.T, n uint64) *rig {
 	tally := newTally()
 	tally.lose(origin{"air", 1}, loss{lo: 1, hi: 5})
 	r.s.putGaps(tally, reasonFull)
-	l := r.s.lanes[samples]
+	l := r.s.logs[Samples]
 	for k := uint64(0); k*2000 < n; k++ {
 		lo := firstLive + k*2000
-		l.segs = append(l.segs, &segment{lane: samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, sure: lo + 2000, sums: []summary{{"air", 7, 1, 9, 9}}})
+		l.segs = append(l.segs, &segment{class: Samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, sure: lo + 2000, sums: []summary{{"air", 7, 1, 9, 9}}})
 	}
 	l.next = firstLive + n
 	for id := uint64(firstLive); id < l.next; id += 2 {
@@ -134,13 +134,13 @@ func TestManyHolesTakeLittleRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := r.d.Data(notesName)
-		old := len(durable.AppendFrame(nil, 1, oldDone(noteKey{samples, 1}, span{firstLive, firstLive + 1}))) * n / 2
+		old := len(durable.AppendFrame(nil, 1, oldDone(noteKey{Samples, 1}, span{firstLive, firstLive + 1}))) * n / 2
 		t.Logf("%d bytes, %d as it was written once", len(b), old)
 		if len(b) > old/14 || len(b) > maxNotes/16 {
 			t.Errorf("%d bytes", len(b))
 		}
 		got := readNotes(b)
-		if done := got.done[noteKey{samples, 1}]; !slices.Equal(done.spans, r.s.lanes[samples].done.within(firstLive, firstLive+n)) {
+		if done := got.done[noteKey{Samples, 1}]; !slices.Equal(done.spans, r.s.logs[Samples].done.within(firstLive, firstLive+n)) {
 			t.Errorf("%d spans came back", len(done.spans))
 		}
 	})
@@ -168,7 +168,7 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 		if kinds != "gwfhmfd" {
 			t.Errorf("in the order %q", kinds)
 		}
-		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[givenKey{noteKey{samples, 1}, "air", false}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {
+		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[givenKey{noteKey{Samples, 1}, "air", false}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {
 			t.Errorf("%d gaps, %d files, given %v, marks %v", len(n.gaps), len(n.files), n.given, n.marks)
 		}
 		var f frames
@@ -199,22 +199,22 @@ func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
 // FuzzNotes puts any bytes in the place of a note.
 func FuzzNotes(f *testing.F) {
 	var all frames
-	all.done(noteKey{samples, 7}, span{3, 9})
-	all.done(noteKey{samples, 7}, span{firstLive, firstLive + 1})
-	all.mark(noteKey{events, 8}, "door", 12)
+	all.done(noteKey{Samples, 7}, span{3, 9})
+	all.done(noteKey{Samples, 7}, span{firstLive, firstLive + 1})
+	all.mark(noteKey{Events, 8}, "door", 12)
 	all.sensor(8, "air")
 	all.file(&segment{run: 3, number: 9, hi: 7, sure: 7})
 	all.removed(&segment{run: 3, number: 9})
-	all.handed(noteKey{samples, 7}, "air", 12)
+	all.handed(noteKey{Samples, 7}, "air", 12)
 	all.joined([]*segment{{run: 3, number: 9}, {run: 3, number: 12}}, 77)
 	all.together(func() {
 		all.gap(frameKey{1, 5}, []byte("gap"))
-		all.done(noteKey{events, 7}, span{0, 1})
+		all.done(noteKey{Events, 7}, span{0, 1})
 	})
 	for s := durable.Scan(all.b, 0); s.Next(); {
 		f.Add(s.Payload)
 	}
-	f.Add(oldDone(noteKey{samples, 7}, span{3, 9}))
+	f.Add(oldDone(noteKey{Samples, 7}, span{3, 9}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 || len(b) > durable.MaxPayload {
 			return

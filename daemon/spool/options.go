@@ -8,14 +8,13 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/message"
 )
 
 // Options say where the spool is and what bounds it.
 type Options struct {
 	Dir      string         // the directory, made where it is missing; no other process may use it
 	Beside   string         // a directory that is there and outlasts the process, not the power (systemd's RuntimeDirectory=): a run that has no disk is noted there, so that its crash is told; "" is none
-	Thing    string         // the board's name, which what is appended keeps for good; see [message.Source]
+	Thing    string         // the board's name, which what is appended keeps for good; see [Source]
 	Board    string         // a fingerprint of the board: where the directory has another's it gets a new id; "" is not known
 	AtRisk   time.Duration  // the most time's worth of unacknowledged records a power cut may cost; 0 has each on disk before Next gives it
 	Sensors  []string       // the sensors that records may come of; a crash is told of each, also where none had come. Others may come too
@@ -25,6 +24,10 @@ type Options struct {
 	Clock    clock.Clock    // stamps gaps and tells ages
 	Health   *health.Health // is told of the faults of the spool by Open, Run and Close; nil tells nobody
 	Log      *slog.Logger   // nil discards
+
+	// RefusedLine gives the line of refused.jsonl, with its end, for what [Spool.Refuse]
+	// was called for; nil keeps no such file.
+	RefusedLine func(x Item, reason string, at time.Time) ([]byte, error)
 }
 
 const (
@@ -61,10 +64,4 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("open spool: memory of %d bytes is less than %d", o.Memory, leastMemory)
 	}
 	return o, nil
-}
-
-// Item is a record on its way out.
-type Item struct {
-	ID     uint64 // names the item for Ack and Refuse; unique in this run
-	Record message.Record
 }

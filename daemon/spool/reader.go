@@ -10,7 +10,6 @@ import (
 
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/message"
 )
 
 // readBack reads what Next and Refuse want from files, until ctx ends.
@@ -58,7 +57,7 @@ func (s *Spool) stashRoom() int64 {
 			n++
 		}
 	}
-	if e := s.lanes[events].flow(""); e.onDisk || len(e.stash) > 0 {
+	if e := s.logs[Events].flow(""); e.onDisk || len(e.stash) > 0 {
 		n++
 	}
 	return stashAll / max(n, 1)
@@ -75,7 +74,7 @@ func (s *Spool) nextRead() (seg *segment, ended bool) {
 		if !f.onDisk || f.held > room/2 && f.held > 0 {
 			return
 		}
-		l := s.lanes[f.lane]
+		l := s.logs[f.class]
 		g := l.nextOf(f)
 		switch {
 		case g == nil:
@@ -86,7 +85,7 @@ func (s *Spool) nextRead() (seg *segment, ended bool) {
 			best, seg = f, g
 		}
 	}
-	look(s.lanes[events].flow(""))
+	look(s.logs[Events].flow(""))
 	if best != nil && best.held == 0 {
 		return seg, ended
 	}
@@ -99,12 +98,12 @@ func (s *Spool) nextRead() (seg *segment, ended bool) {
 // readFor reads a segment back.
 func (s *Spool) readFor(g *segment) {
 	s.mu.Lock()
-	i, size, until, corrupt := g.lane, g.size, g.hi, g.corrupt
+	i, size, until, corrupt := g.class, g.size, g.hi, len(g.corrupt.spans) > 0
 	s.mu.Unlock()
 	data, err := s.disk.Read(g.file(), int(min(size, maxFile)))
 	switch {
 	case err == nil && corrupt:
-		err = message.ErrForm
+		err = errForm
 	case err == nil:
 		err = s.takeIn(i, g, data, until)
 	}
@@ -118,10 +117,10 @@ func (s *Spool) readFor(g *segment) {
 // takeIn shares what was read of a segment out to the flows whose turn it is to
 // be read from there. An error says that something owed is not in it; the ids
 // before until should be.
-func (s *Spool) takeIn(i int, g *segment, data []byte, until uint64) error {
+func (s *Spool) takeIn(i Class, g *segment, data []byte, until uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lanes[i]
+	l := s.logs[i]
 	until = min(until, l.memoryFrom())
 	var takers []*taker
 	by := map[*flow]*taker{}
@@ -141,12 +140,12 @@ func (s *Spool) takeIn(i int, g *segment, data []byte, until uint64) error {
 		if id < expected {
 			continue // done
 		}
-		h, ok := message.Peek(at.Payload)
+		h, ok := peek(at.Payload)
 		if id > expected || !ok {
 			break
 		}
 		expected = l.done.free(id + 1)
-		if t := by[l.known(h.Sensor)]; t != nil {
+		if t := by[l.known(h.sensor)]; t != nil {
 			t.take(id, at.Payload)
 		}
 	}
@@ -213,23 +212,22 @@ const rereads = 3
 
 // unreadable deals with a segment of which something could not be read back: it
 // is read again a second later, or what cannot be had of it given up.
-func (s *Spool) unreadable(i int, g *segment, err error) {
+func (s *Spool) unreadable(i Class, g *segment, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		s.Verify() // it may be the directory that is gone
 	}
 	defer poke(s.ready) // whatever comes of it, another flow's turn if nothing else
 	s.mu.Lock()
-	if !slices.Contains(s.lanes[i].segs, g) {
+	if !slices.Contains(s.logs[i].segs, g) {
 		s.mu.Unlock()
 		return
 	}
-	if g.tries++; g.tries < rereads && !errors.Is(err, errMissing) && !errors.Is(err, message.ErrForm) {
+	if g.tries++; g.tries < rereads && !errors.Is(err, errMissing) && !errors.Is(err, errForm) {
 		s.since.reread = time.Now()
 		poke(s.wake)
 		s.mu.Unlock()
 		return
 	}
-	g.corrupt = false
 	size := g.size
 	s.mu.Unlock()
 	s.o.Health.Raise(health.SpoolDamaged, subject, g.file()+": "+err.Error())
@@ -243,17 +241,18 @@ func (s *Spool) lose(g *segment, size int64) {
 	defer s.mu.Unlock()
 	s.harmed = true
 	poke(s.wake)
-	l, lost, t := s.lanes[g.lane], 0, newTally()
+	l, lost, t, corrupt := s.logs[g.class], 0, newTally(), g.corrupt
+	g.corrupt = ids{}
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
-		if !readable.has(id) && l.entry(id) == nil {
+		if (!readable.has(id) || corrupt.has(id)) && l.entry(id) == nil {
 			switch x := s.gaps[id]; {
-			case g.lane != events:
+			case g.class != Events:
 			case x != nil:
 				s.again(x.payload)
 			default: // an answer, a fault or an event
 				t.other(g.run, 1, true)
 			}
-			s.giveUpOne(g.lane, id)
+			s.giveUpOne(g.class, id)
 			lost++
 		}
 	}
@@ -278,7 +277,7 @@ func (s *Spool) readable(g *segment, size int64) ids {
 	}
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
-		if _, err := message.Decode(at.Payload); err == nil {
+		if _, _, err := decodeEntry(g.class, at.Payload); err == nil {
 			out.add(g.off+at.Seq, g.off+at.Seq+1)
 		}
 	}

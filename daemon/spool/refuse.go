@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // What the broker will never take is kept for people in refused.jsonl, one
@@ -23,14 +22,14 @@ const (
 // refusal is a record on its way into the file.
 type refusal struct {
 	kept
-	record message.Record
+	item   Item
 	reason string
 	at     time.Time
 }
 
 // unreadRefusal is a refusal of what is in a file only.
 type unreadRefusal struct {
-	lane   int
+	class  Class
 	id     uint64
 	reason string
 }
@@ -41,10 +40,10 @@ type unreadRefusal struct {
 // file only is set aside when it has been read, and owed until then. Any
 // goroutine.
 func (s *Spool) Refuse(id uint64, reason string) {
-	i, id := int(id%lanes), id/lanes
+	i, id := split(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lanes[i]
+	l := s.logs[i]
 	if !l.owed(id) {
 		return
 	}
@@ -61,7 +60,7 @@ func (s *Spool) Refuse(id uint64, reason string) {
 // refuseUnread reads a record and refuses it.
 func (s *Spool) refuseUnread(x unreadRefusal) {
 	s.mu.Lock()
-	l := s.lanes[x.lane]
+	l := s.logs[x.class]
 	g := l.segment(x.id)
 	if !l.owed(x.id) || g == nil {
 		s.mu.Unlock()
@@ -77,18 +76,18 @@ func (s *Spool) refuseUnread(x unreadRefusal) {
 		err = errMissing
 	}
 	if err != nil {
-		s.unreadable(x.lane, g, err)
+		s.unreadable(x.class, g, err)
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuse(x.lane, x.id, at.Payload, x.reason)
+	s.refuse(x.class, x.id, at.Payload, x.reason)
 }
 
 // refuse sets a record aside. Called with mu held.
-func (s *Spool) refuse(i int, id uint64, payload []byte, reason string) {
-	l := s.lanes[i]
-	r, err := message.Decode(payload)
+func (s *Spool) refuse(i Class, id uint64, payload []byte, reason string) {
+	l := s.logs[i]
+	e, gap, err := decodeEntry(i, payload)
 	if err != nil || !l.owed(id) {
 		return
 	}
@@ -101,15 +100,15 @@ func (s *Spool) refuse(i int, id uint64, payload []byte, reason string) {
 	if g != nil {
 		took = g.run
 	}
-	r.Source = s.sourceOf(cmp.Or(r.Run, took))
+	item := Item{s.itemID(i, id), e, gap, s.sourceOf(cmp.Or(e.Run, took))}
 	if len(s.refused) < refusals {
-		s.refused = append(s.refused, refusal{kept{i, id, g}, r, reason, s.o.Clock.Now().Wall})
+		s.refused = append(s.refused, refusal{kept{i, id, g}, item, reason, s.o.Clock.Now().Wall})
 	} else {
 		s.release(i, id, g)
 	}
-	if r.Seq > 0 && r.Sensor != "" {
+	if e.Seq > 0 && e.Sensor != "" {
 		t := newTally()
-		t.lose(origin{r.Sensor, r.Run}, loss{lo: r.Seq, hi: r.Seq})
+		t.lose(origin{e.Sensor, e.Run}, loss{lo: e.Seq, hi: e.Seq})
 		s.putGaps(t, reasonRefused)
 	}
 	poke(s.wake)
@@ -130,12 +129,15 @@ func (s *Spool) keepRefused() error {
 	defer s.mu.Unlock()
 	s.refused = append([]refusal(nil), s.refused[len(batch):]...)
 	for _, x := range batch {
-		s.release(x.lane, x.id, x.seg)
+		s.release(x.class, x.id, x.seg)
 	}
 	return nil
 }
 
 func (s *Spool) writeRefused(batch []refusal) error {
+	if s.o.RefusedLine == nil {
+		return nil
+	}
 	// An unknown size is taken for none; the file is bounded the next time.
 	if n, err := s.disk.Size(refusedName); err == nil && n > s.o.MaxBytes/32 {
 		if err := s.disk.Rename(refusedName, refusedOld); err != nil {
@@ -148,7 +150,7 @@ func (s *Spool) writeRefused(batch []refusal) error {
 	}
 	defer f.Close()
 	for _, x := range batch {
-		b, err := message.Refused(x.reason, x.at, x.record)
+		b, err := s.o.RefusedLine(x.item, x.reason, x.at)
 		if err == nil {
 			_, err = f.Write(b)
 		}

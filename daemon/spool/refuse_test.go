@@ -54,7 +54,7 @@ func TestRefusedFileIsBounded(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
 		for range 2000 {
 			r.put(message.Record{Kind: message.Answer})
-			x, _ := r.s.Next()
+			x, _ := nextOf(r.s)
 			r.s.Refuse(x.ID, "no")
 			synctest.Wait()
 		}

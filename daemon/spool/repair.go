@@ -36,7 +36,7 @@ func (s *Spool) fail(now time.Time, err error) {
 // and not told on disk: so that it is not found after a kill, behind what is given
 // out from now on. What is behind the last sync goes along; memory has it.
 func (s *Spool) disown() {
-	for i := range s.lanes {
+	for i := range s.logs {
 		g := s.active[i]
 		if g == nil {
 			continue
@@ -45,7 +45,7 @@ func (s *Spool) disown() {
 		has := slices.ContainsFunc(s.lost, func(x kept) bool { return x.seg == g && x.id >= g.sure })
 		s.mu.Unlock()
 		if has {
-			s.abandon(i)
+			s.abandon(Class(i))
 		}
 	}
 	s.mu.Lock()
@@ -113,7 +113,7 @@ func (s *Spool) moveJournals() error {
 // save writes everything, also where the directory, or a file of it, turns out to
 // be gone.
 func (s *Spool) save() (err error) {
-	for range lanes + 1 { // the segment of each lane may be gone, one found out after the other
+	for range classes + 1 { // the segment of each lane may be gone, one found out after the other
 		if err = s.inspect(); err == nil {
 			err = s.repair()
 		}
@@ -146,8 +146,8 @@ func (s *Spool) finish() error {
 	}
 	s.w.finished = true
 	err := s.save()
-	for i := range s.lanes {
-		s.shut(i)
+	for i := range s.logs {
+		s.shut(Class(i))
 	}
 	if err == nil {
 		err = s.rewriteNotes()

@@ -41,6 +41,13 @@ func newRigOn(t *testing.T, d *memDisk, via disk, o Options) *rig {
 	t.Helper()
 	r := &rig{t: t, d: d, o: o, seq: map[string]uint64{}}
 	r.o.Dir = "memory"
+	r.o.RefusedLine = func(x Item, reason string, at time.Time) ([]byte, error) {
+		m, err := mailOf(x)
+		if err != nil {
+			return nil, err
+		}
+		return message.Refused(reason, at, m.Record)
+	}
 	if r.o.Clock == nil {
 		r.o.Clock = clock.Fake()
 	}
@@ -118,14 +125,106 @@ func (r *rig) put(x message.Record) {
 	if pad := r.pad[x.Sensor]; pad != "" {
 		x.Fields = append(x.Fields, sensors.Field{Name: "pad", Value: pad})
 	}
-	if err := r.s.Append(x); err != nil {
+	if err := appendTo(r.s, x); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
+// mail is an item with its record, as package records gives it.
+type mail struct {
+	ID     uint64
+	Record message.Record
+}
+
+func mailOf(x Item) (mail, error) {
+	from := message.Source(x.Source)
+	if x.Gap != nil {
+		return mail{x.ID, message.NewGap(x.Sensor, x.Run, x.Stamp, from, message.Loss(*x.Gap))}, nil
+	}
+	kind, fields, err := message.DecodeBody(x.Body)
+	return mail{x.ID, message.Record{Kind: kind, Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Fields: fields, Source: from}}, err
+}
+
+func nextOf(s *Spool) (mail, bool) {
+	for {
+		x, ok := s.Next()
+		if !ok {
+			return mail{}, false
+		}
+		if m, err := mailOf(x); err == nil {
+			return m, true
+		}
+		s.Corrupt(x.ID)
+	}
+}
+
+func moreOf(s *Spool, id uint64) (mail, bool) {
+	x, ok := s.More(id)
+	if !ok {
+		return mail{}, false
+	}
+	m, err := mailOf(x)
+	return m, err == nil
+}
+
+// appendTo appends a record to a spool.
+func appendTo(s *Spool, r message.Record) error {
+	e, err := entryOf(r)
+	if err != nil {
+		return err
+	}
+	return s.Append(e)
+}
+
+// entryOf gives the entry that keeps a record.
+func entryOf(r message.Record) (Entry, error) {
+	body, err := message.AppendBody(nil, r)
+	return Entry{Class: classOf(r.Kind), Sensor: r.Sensor, Run: r.Run, Seq: r.Seq, Stamp: r.Stamp, Body: body}, err
+}
+
+// formOf gives the form in which a record is kept.
+func formOf(t testing.TB, r message.Record) []byte {
+	t.Helper()
+	e, err := entryOf(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return appendEntry(nil, e)
+}
+
+func classOf(k message.Kind) Class {
+	switch k {
+	case message.Reading:
+		return Samples
+	case message.Edge:
+		return Edges
+	}
+	return Events
+}
+
+// claim is what a gap's record says is missing; its lo is 0 where it is about no
+// counts.
+func claim(r message.Record) loss {
+	var x loss
+	if after, ok := r.Field("after_seq").(int64); ok {
+		x.lo = uint64(after) + 1
+	}
+	to, closed := r.Field("to_seq").(int64)
+	x.hi, x.open = uint64(to), !closed
+	certain, said := r.Field("certain").(bool)
+	x.uncertain = said && !certain
+	return x
+}
+
+// reasonOf is the reason in a gap's record.
+func reasonOf(r message.Record) string {
+	reason, _ := r.Field("reason").(string)
+	return reason
+}
+
 // take gives what Next gives, at most n.
-func (r *rig) take(n int) []Item {
-	var out []Item
+func (r *rig) take(n int) []mail {
+	var out []mail
 	for len(out) < n {
 		x, ok := r.next()
 		if !ok {
@@ -137,23 +236,23 @@ func (r *rig) take(n int) []Item {
 }
 
 // next gives what Next gives, after what it wanted has been read.
-func (r *rig) next() (Item, bool) {
+func (r *rig) next() (mail, bool) {
 	if r.stop == nil {
 		return readNext(r.s)
 	}
-	x, ok := r.s.Next()
+	x, ok := nextOf(r.s)
 	if !ok {
 		synctest.Wait()
-		x, ok = r.s.Next()
+		x, ok = nextOf(r.s)
 	}
 	return x, ok
 }
 
 // readNext gives what Next gives of a spool that does not run, after what it
 // wanted has been read.
-func readNext(s *Spool) (Item, bool) {
+func readNext(s *Spool) (mail, bool) {
 	for {
-		if x, ok := s.Next(); ok || !s.readSome() {
+		if x, ok := nextOf(s); ok || !s.readSome() {
 			return x, ok
 		}
 	}
@@ -162,7 +261,7 @@ func readNext(s *Spool) (Item, bool) {
 const all = 1 << 30
 
 // brief writes items as "air:3", and gaps as "gap air 7 [4,9] spool_full".
-func brief(items []Item) string {
+func brief(items []mail) string {
 	var out []string
 	for _, x := range items {
 		r := x.Record
@@ -179,7 +278,7 @@ func brief(items []Item) string {
 	return strings.Join(out, ", ")
 }
 
-func (r *rig) want(got []Item, want string) {
+func (r *rig) want(got []mail, want string) {
 	r.t.Helper()
 	if b := brief(got); b != want {
 		r.t.Errorf("got  %s\nwant %s", b, want)

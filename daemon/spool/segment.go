@@ -38,7 +38,7 @@ type summary struct {
 
 // segment is a file of one lane's records.
 type segment struct {
-	lane   int
+	class  Class
 	run    uint64
 	number uint32
 	off    uint64 // a record's id is off plus its frame's seq
@@ -53,14 +53,14 @@ type segment struct {
 	newest clock.Stamp // of its last record
 
 	gone    bool // it should be there and is not
-	corrupt bool // a record of it is none, although its frame is sound
+	corrupt ids  // what cannot be read although its frame is sound
 	bad     bool // damaged: it is renamed, not removed, when done with
 	tries   int  // how often reading it has failed in a row
 }
 
 // note keeps what the segment holds of a sensor.
 func (g *segment) note(sensor string, run, seq uint64, bytes int64) {
-	if seq == 0 && g.lane == events {
+	if seq == 0 && g.class == Events {
 		return
 	}
 	for i := range g.sums {
@@ -78,7 +78,7 @@ func (g *segment) note(sensor string, run, seq uint64, bytes int64) {
 // file is the segment's name: samples-7-3.seg is the third file of the samples
 // of run 7.
 func (g *segment) file() string {
-	return fmt.Sprintf("%s-%d-%d%s", laneNames[g.lane], g.run, g.number, segmentExt)
+	return fmt.Sprintf("%s-%d-%d%s", classNames[g.class], g.run, g.number, segmentExt)
 }
 
 const segmentExt = ".seg"
@@ -95,8 +95,8 @@ func parseSegment(name string) (*segment, bool) {
 	if err1 != nil || err2 != nil {
 		return nil, false
 	}
-	for i, l := range laneNames {
-		if g := (&segment{lane: i, run: run, number: uint32(number)}); l == parts[0] && g.file() == name {
+	for c, l := range classNames {
+		if g := (&segment{class: Class(c), run: run, number: uint32(number)}); l == parts[0] && g.file() == name {
 			return g, true
 		}
 	}
@@ -105,7 +105,7 @@ func parseSegment(name string) (*segment, bool) {
 
 func (g *segment) header() []byte {
 	b := append(make([]byte, 0, headerSize), magic...)
-	b = append(b, byte(g.lane), 0, 0, 0)
+	b = append(b, byte(g.class), 0, 0, 0)
 	b = binary.LittleEndian.AppendUint32(b, g.number)
 	b = binary.LittleEndian.AppendUint64(b, g.run)
 	return binary.LittleEndian.AppendUint32(b, durable.Checksum(b))

@@ -29,7 +29,7 @@ func TestSegmentNames(t *testing.T) {
 
 // frames gives a segment file of n records with payloads of some size.
 func someFrames(n, size int) (*segment, []byte) {
-	g := &segment{lane: samples, run: 7, number: 1}
+	g := &segment{class: Samples, run: 7, number: 1}
 	b := g.header()
 	for i := range n {
 		b = durable.AppendFrame(b, uint64(10+i), bytes.Repeat([]byte{byte('a' + i)}, size))
@@ -94,7 +94,7 @@ func TestScanHeader(t *testing.T) {
 			t.Errorf("%d bytes were taken for a segment", n)
 		}
 	}
-	other := &segment{lane: samples, run: 8, number: 1}
+	other := &segment{class: Samples, run: 8, number: 1}
 	if _, ok := other.scan(b); ok || !foreign(b) {
 		t.Error("another segment's header was not told apart")
 	}
@@ -131,12 +131,12 @@ func FuzzScan(f *testing.F) {
 }
 
 func TestStateFile(t *testing.T) {
-	few := map[string][lanes]bool{
-		"air": {samples: true}, "door": {true, true}, "": {}, "soil": {events: true}, "a b\n\"\xff events": {}, "x samples": {events: true},
+	few := map[string][classes]bool{
+		"air": {Samples: true}, "door": {true, true}, "": {}, "soil": {Events: true}, "a b\n\"\xff events": {}, "x samples": {Events: true},
 	}
 	for _, s := range []state{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}, {run: 7, sensors: few}} {
 		if s.sensors == nil {
-			s.sensors = map[string][lanes]bool{}
+			s.sensors = map[string][classes]bool{}
 		}
 		if got, err := decodeState(s.encode()); err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%+v became %+v, %v", s, got, err)
@@ -159,23 +159,23 @@ func TestStateFile(t *testing.T) {
 
 func TestNotesSurviveHarm(t *testing.T) {
 	f := frames{}
-	f.done(noteKey{samples, 7}, span{3, 9})
-	f.mark(noteKey{events, 8}, "door", 12)
-	f.done(noteKey{samples, 7}, span{9, 11})
-	f.mark(noteKey{samples, 8}, "door", 4)
+	f.done(noteKey{Samples, 7}, span{3, 9})
+	f.mark(noteKey{Events, 8}, "door", 12)
+	f.done(noteKey{Samples, 7}, span{9, 11})
+	f.mark(noteKey{Samples, 8}, "door", 4)
 	f.flush()
 	n := readNotes(f.b)
-	if got := n.done[noteKey{samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
+	if got := n.done[noteKey{Samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
 		t.Errorf("acks: %+v", got)
 	}
-	if got := n.marks[8]["door"]; got != (mark{lanes: [lanes]bool{true, true}, seq: 12}) {
+	if got := n.marks[8]["door"]; got != (mark{in: [classes]bool{true, true}, seq: 12}) {
 		t.Errorf("mark: %+v", got)
 	}
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		b := bytes.Clone(f.b)
 		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
-		if got := readNotes(b).done[noteKey{samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
+		if got := readNotes(b).done[noteKey{Samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
 			t.Fatalf("harm made acks: %+v", got)
 		}
 	}

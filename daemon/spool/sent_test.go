@@ -20,7 +20,7 @@ func (r *rig) flood(kind message.Kind, sensor string, n int) {
 }
 
 // claims gives the gaps among items, by whether they are certain.
-func claims(items []Item) (sure, unsure []loss) {
+func claims(items []mail) (sure, unsure []loss) {
 	for _, x := range items {
 		switch c := claim(x.Record); {
 		case x.Record.Kind != message.Gap:
@@ -139,7 +139,7 @@ func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
 // What was given of this run and of earlier ones is known apart, however it is
 // given again.
 func TestGivenIsKeptForEachRun(t *testing.T) {
-	l := newLane(samples)
+	l := newLog(Samples)
 	l.next = firstLive + 9
 	f := l.flow("air")
 	f.give(firstLive + 4)
@@ -147,7 +147,7 @@ func TestGivenIsKeptForEachRun(t *testing.T) {
 	lo := room(0).lo
 	done.add(lo, lo+2)
 	done.add(lo+20, firstLive)
-	g := &segment{lane: samples, lo: lo + 2, hi: lo + 20, live: 18}
+	g := &segment{class: Samples, lo: lo + 2, hi: lo + 20, live: 18}
 	g.note("air", 1, 1, 1)
 	l.ahead(room(0), []*segment{g}, done, map[string]uint64{"air": lo + 7}, 18) // the disk starts late
 	f.give(lo + 7)

@@ -33,7 +33,7 @@ func (s *Spool) shed() {
 	if s.drop != nil || s.memory() <= s.o.Memory {
 		return
 	}
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		l.evict(0)
 		l.bury()
 	}
@@ -42,32 +42,32 @@ func (s *Spool) shed() {
 	}
 	room := s.o.Memory / 8 * 7 // so that it is not full again at once
 	use := map[string]int64{}
-	for _, i := range [...]int{samples, edges} {
-		for _, e := range s.lanes[i].mem {
+	for _, i := range [...]Class{Samples, Edges} {
+		for _, e := range s.logs[i].mem {
 			if !e.done {
 				use[e.sensor] += e.cost()
 			}
 		}
 	}
 	t := newTally()
-	s.trim(use, level(use, room-s.lanes[events].bytes), t, func(l *lane) []*entry { return l.mem })
+	s.trim(use, level(use, room-s.logs[Events].bytes), t, func(l *log) []*entry { return l.mem })
 	s.shedEvents(room, t)
 	s.tellTrimmed(t)
 }
 
 func (s *Spool) memory() int64 {
 	var n int64
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		n += l.bytes
 	}
 	return n
 }
 
 // trim gives up the oldest of those of the sensors that use more than most.
-func (s *Spool) trim(use map[string]int64, most int64, t *tally, of func(*lane) []*entry) {
-	for _, i := range [...]int{samples, edges} {
+func (s *Spool) trim(use map[string]int64, most int64, t *tally, of func(*log) []*entry) {
+	for _, i := range [...]Class{Samples, Edges} {
 		var drop []*entry
-		for _, e := range of(s.lanes[i]) {
+		for _, e := range of(s.logs[i]) {
 			if !e.done && use[e.sensor] > most {
 				use[e.sensor] -= e.cost()
 				drop = append(drop, e)
@@ -81,7 +81,7 @@ func (s *Spool) trim(use map[string]int64, most int64, t *tally, of func(*lane) 
 func (s *Spool) shedEvents(room int64, t *tally) {
 	var drop []*entry
 	over := s.memory() - room
-	for _, e := range s.lanes[events].mem {
+	for _, e := range s.logs[Events].mem {
 		if over <= 0 {
 			break
 		}
@@ -90,19 +90,19 @@ func (s *Spool) shedEvents(room int64, t *tally) {
 			drop = append(drop, e)
 		}
 	}
-	s.giveUpEntries(events, drop, t)
+	s.giveUpEntries(Events, drop, t)
 }
 
 // giveUpEntries gives up entries of a lane, which are in ascending order.
-func (s *Spool) giveUpEntries(i int, drop []*entry, t *tally) {
-	l := s.lanes[i]
+func (s *Spool) giveUpEntries(i Class, drop []*entry, t *tally) {
+	l := s.logs[i]
 	for _, e := range drop {
 		if e.seg != nil && !s.halfGone {
 			s.halfGone = true
 			poke(s.wake)
 		}
 		t.giveUp(s.run, e.payload, e.flow.mayHaveCome(e.id))
-		s.giveUpOne(i, e.id)
+		s.giveUpOne(Class(i), e.id)
 	}
 	if n := len(drop); n > 0 {
 		// What is done between them may be among the ghosts too, so these are few.
@@ -149,8 +149,8 @@ func (s *Spool) plight() (p plight, over bool) {
 	}
 	p.use = map[string]int64{}
 	mine := int64(0) // of used and need, what is of samples and edges
-	for _, i := range [...]int{samples, edges} {
-		for _, g := range s.lanes[i].segs {
+	for _, i := range [...]Class{Samples, Edges} {
+		for _, g := range s.logs[i].segs {
 			mine += g.size
 			for _, x := range g.sums {
 				p.use[x.sensor] += x.bytes
@@ -159,7 +159,7 @@ func (s *Spool) plight() (p plight, over bool) {
 				p.compact = g
 			}
 		}
-		for _, e := range s.lanes[i].unwritten() {
+		for _, e := range s.logs[i].unwritten() {
 			mine += durable.FrameLen(e.payload)
 			p.use[e.sensor] += durable.FrameLen(e.payload)
 		}
@@ -168,7 +168,7 @@ func (s *Spool) plight() (p plight, over bool) {
 	// same lose together, by whole files.
 	p.most = level(p.use, (s.bound()-(used+need-mine))/8*7)
 	most := int64(0)
-	for _, i := range [...]int{samples, edges} {
+	for _, i := range [...]Class{Samples, Edges} {
 		if g, n := s.oldestGreedy(i, p); n > most {
 			p.seg, most = g, n
 		}
@@ -178,8 +178,8 @@ func (s *Spool) plight() (p plight, over bool) {
 
 // oldestGreedy gives the lane's oldest segment with something of those that have
 // too much, and how much the lane has of theirs.
-func (s *Spool) oldestGreedy(i int, p plight) (oldest *segment, n int64) {
-	for _, g := range s.lanes[i].segs {
+func (s *Spool) oldestGreedy(i Class, p plight) (oldest *segment, n int64) {
+	for _, g := range s.logs[i].segs {
 		for _, x := range g.sums {
 			if p.greedy(x.sensor) && x.bytes > 0 {
 				n += x.bytes
@@ -194,7 +194,7 @@ func (s *Spool) oldestGreedy(i int, p plight) (oldest *segment, n int64) {
 
 // unwrittenSize is how many bytes are in no file. Called with mu held.
 func (s *Spool) unwrittenSize() (n int64) {
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		for _, e := range l.unwritten() {
 			n += durable.FrameLen(e.payload)
 		}
@@ -218,8 +218,8 @@ func (s *Spool) makeRoom() (dropped bool, err error) {
 			dropped, err = true, s.giveUpShare(p)
 		case s.trimUnwritten(p):
 			dropped = true
-		case len(s.lanes[events].segs) > 0:
-			dropped, err = true, s.giveUp(s.lanes[events].segs[0], reasonFull)
+		case len(s.logs[Events].segs) > 0:
+			dropped, err = true, s.giveUp(s.logs[Events].segs[0], reasonFull)
 		default:
 			return dropped, nil
 		}
@@ -235,9 +235,9 @@ func (s *Spool) trimUnwritten(p plight) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := newTally()
-	for _, i := range [...]int{samples, edges} {
+	for _, i := range [...]Class{Samples, Edges} {
 		var drop []*entry
-		for _, e := range s.lanes[i].unwritten() {
+		for _, e := range s.logs[i].unwritten() {
 			if p.greedy(e.sensor) {
 				p.use[e.sensor] -= durable.FrameLen(e.payload)
 				drop = append(drop, e)

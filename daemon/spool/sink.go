@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // item is an entry on its way to the disk. Its payload is kept although the
@@ -38,17 +37,17 @@ func (s *Spool) commit(sync bool) error {
 	if err := s.noteGaps(); err != nil {
 		return err
 	}
-	for i := range s.lanes {
+	for i := range classes {
 		if err := s.write(i, batches[i]); err != nil {
 			return err
 		}
 		if !sync {
 			continue
 		}
-		if err := s.syncLane(i); err != nil {
+		if err := s.syncLog(i); err != nil {
 			return err
 		}
-		if i == events {
+		if i == Events {
 			s.forget(told)
 			if s.cramped(need) {
 				if err := s.sweep(); err != nil {
@@ -69,10 +68,10 @@ func (s *Spool) waiting() int64 {
 
 // batches takes what is to be written of all lanes, as of one moment, and the
 // losses of which it tells.
-func (s *Spool) batches(sync bool) (out [lanes][]item, told toldLoss) {
+func (s *Spool) batches(sync bool) (out [classes][]item, told toldLoss) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, l := range s.lanes {
+	for i, l := range s.logs {
 		for _, e := range l.unwritten() {
 			out[i] = append(out[i], item{e, e.payload})
 		}
@@ -84,7 +83,7 @@ func (s *Spool) batches(sync bool) (out [lanes][]item, told toldLoss) {
 }
 
 // write writes a batch, to as many segments as it takes.
-func (s *Spool) write(i int, batch []item) error {
+func (s *Spool) write(i Class, batch []item) error {
 	for len(batch) > 0 {
 		if g := s.active[i]; g != nil && (g.size+durable.FrameLen(batch[0].payload) > segmentSize || batch[0].e.id > g.hi+durable.MaxSkip/2) {
 			if err := s.roll(i); err != nil {
@@ -106,9 +105,9 @@ func (s *Spool) write(i int, batch []item) error {
 }
 
 // begin makes the lane's next segment, to begin with id.
-func (s *Spool) begin(i int, id uint64) error {
+func (s *Spool) begin(i Class, id uint64) error {
 	s.w.number[i]++
-	g := &segment{lane: i, run: s.run, number: s.w.number[i], lo: id, hi: id}
+	g := &segment{class: i, run: s.run, number: s.w.number[i], lo: id, hi: id}
 	f, err := s.disk.Create(g.file())
 	if err != nil {
 		return fmt.Errorf("create segment %q: %w", g.file(), err)
@@ -117,12 +116,12 @@ func (s *Spool) begin(i int, id uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active[i] = g
-	s.lanes[i].segs = append(s.lanes[i].segs, g)
+	s.logs[i].segs = append(s.logs[i].segs, g)
 	return nil
 }
 
 // writeSome writes as much of the batch as the active segment takes.
-func (s *Spool) writeSome(i int, batch []item) (int, error) {
+func (s *Spool) writeSome(i Class, batch []item) (int, error) {
 	g := s.active[i]
 	var b []byte
 	if g.size == 0 {
@@ -147,7 +146,7 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 	}
 	g.stamp(batch[0].payload, batch[n-1].payload)
 	g.size += int64(len(b))
-	if i != events {
+	if i != Events {
 		s.w.credit += int64(len(b))
 	}
 	return n, nil
@@ -157,35 +156,35 @@ func (s *Spool) writeSome(i int, batch []item) (int, error) {
 func (s *Spool) wrote(g *segment, x item) {
 	x.e.seg = g
 	g.hi = x.e.id + 1
-	if h, ok := message.Peek(x.payload); ok {
-		g.note(x.e.sensor, h.Run, h.Seq, durable.FrameLen(x.payload))
+	if h, ok := peek(x.payload); ok {
+		g.note(x.e.sensor, h.run, h.seq, durable.FrameLen(x.payload))
 	}
 	g.frames++
 	if x.e.done && !x.e.lost { // acknowledged while it was written
-		s.acked[g.lane].add(x.e.id, x.e.id+1)
+		s.acked[g.class].add(x.e.id, x.e.id+1)
 		return
 	}
 	g.live++
 	if x.e.lost { // or given up
-		s.lost = append(s.lost, kept{g.lane, x.e.id, g})
+		s.lost = append(s.lost, kept{g.class, x.e.id, g})
 	}
 }
 
 // stamp keeps when the first and the last record happened. The first is only
 // looked at in an empty segment.
 func (g *segment) stamp(first, last []byte) {
-	if r, err := message.Decode(first); err == nil && g.size == 0 {
-		g.oldest = r.Stamp
+	if at, ok := stampOf(first); ok && g.size == 0 {
+		g.oldest = at
 	}
-	if r, err := message.Decode(last); err == nil {
-		g.newest = r.Stamp
+	if at, ok := stampOf(last); ok {
+		g.newest = at
 	}
 }
 
-// syncLane makes the lane's active segment durable, if it owes anything that
+// syncLog makes the lane's active segment durable, if it owes anything that
 // is not.
-func (s *Spool) syncLane(i int) error {
-	g, l := s.active[i], s.lanes[i]
+func (s *Spool) syncLog(i Class) error {
+	g, l := s.active[i], s.logs[i]
 	if g == nil || !s.owesUnsynced(i) {
 		return nil
 	}
@@ -218,19 +217,19 @@ func (s *Spool) syncLane(i int) error {
 	return nil
 }
 
-func (s *Spool) owesUnsynced(i int) bool {
+func (s *Spool) owesUnsynced(i Class) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	owes := false
-	s.lanes[i].unsynced(func(e *entry) { owes = owes || e.seg == s.active[i] && !e.done })
+	s.logs[i].unsynced(func(e *entry) { owes = owes || e.seg == s.active[i] && !e.done })
 	return owes
 }
 
-func (s *Spool) isActive(g *segment) bool { return s.active[g.lane] == g }
+func (s *Spool) isActive(g *segment) bool { return s.active[g.class] == g }
 
 // roll ends the lane's active segment.
-func (s *Spool) roll(i int) error {
-	if err := s.syncLane(i); err != nil {
+func (s *Spool) roll(i Class) error {
+	if err := s.syncLog(i); err != nil {
 		return err
 	}
 	if g := s.active[i]; g != nil {
@@ -243,7 +242,7 @@ func (s *Spool) roll(i int) error {
 }
 
 // shut closes the lane's active segment as it is.
-func (s *Spool) shut(i int) {
+func (s *Spool) shut(i Class) {
 	g := s.active[i]
 	if g == nil {
 		return
@@ -258,13 +257,13 @@ func (s *Spool) shut(i int) {
 
 // writeFailed deals with the lane's active segment after a write that failed.
 // A disk that is full has what was written before, and can sync that.
-func (s *Spool) writeFailed(i int, err error) {
+func (s *Spool) writeFailed(i Class, err error) {
 	g := s.active[i]
 	if !noRoom(err) || s.disk.Truncate(g.file(), g.size) != nil {
 		s.abandon(i)
 		return
 	}
-	_ = s.syncLane(i) // which abandons it where that fails; the first error is the one to tell
+	_ = s.syncLog(i) // which abandons it where that fails; the first error is the one to tell
 }
 
 // noRoom reports whether an error says that the disk is full.
@@ -274,12 +273,12 @@ func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is
 // sync the kernel may have dropped what was written and say nothing the next
 // time (fsync(2), EIO). What was synced before is kept, what was not goes from
 // memory to a new segment.
-func (s *Spool) abandon(i int) {
+func (s *Spool) abandon(i Class) {
 	g := s.active[i]
 	_ = s.w.files[i].Close() // it is not trusted, whatever this says
 	s.w.files[i] = nil
 	s.mu.Lock()
-	s.lanes[i].unsynced(func(e *entry) {
+	s.logs[i].unsynced(func(e *entry) {
 		if e.seg != g {
 			return
 		}

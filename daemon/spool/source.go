@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // The file "identity" holds the id of the spool, a fingerprint of the board it
@@ -36,20 +35,20 @@ var errIdentity = errors.New("identity file is damaged")
 // are none of anybody else, but there may be numbers that no run has had.
 type tenure struct {
 	lo, hi uint64
-	message.Source
+	Source
 }
 
 // tenures are tenures; a later one is right where two speak of one run.
 type tenures []tenure
 
 // of gives the source of a run; ok is false where it is not known.
-func (t tenures) of(run uint64) (who message.Source, ok bool) {
+func (t tenures) of(run uint64) (who Source, ok bool) {
 	for _, x := range slices.Backward(t) {
 		if x.lo <= run && run <= x.hi {
 			return x.Source, true
 		}
 	}
-	return message.Source{}, false
+	return Source{}, false
 }
 
 // only gives what is known of these runs, in as few tenures as there can be.
@@ -135,16 +134,16 @@ func newID() string {
 }
 
 // Source is who takes what is appended in this run. Any goroutine.
-func (s *Spool) Source() message.Source { return s.source }
+func (s *Spool) Source() Source { return s.source }
 
 // sourceOf gives who took the records of a run. Of a run of which nothing is
 // known, as it was of an earlier version of fieldpost, it is this board under
 // its present name. Called with mu held.
-func (s *Spool) sourceOf(run uint64) message.Source {
+func (s *Spool) sourceOf(run uint64) Source {
 	if who, known := s.sources.of(run); known {
 		return who
 	}
-	return message.Source{Thing: s.o.Thing}
+	return Source{Thing: s.o.Thing}
 }
 
 // adopt takes over what the directory says of who it belongs to. A directory
@@ -178,7 +177,7 @@ func (s *Spool) name() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.source.Spool == "" {
-		s.source = message.Source{Thing: s.o.Thing, Spool: s.w.id}
+		s.source = Source{Thing: s.o.Thing, Spool: s.w.id}
 		if s.source.Spool == "" {
 			s.source.Spool = newID()
 		}
@@ -207,7 +206,7 @@ func (s *Spool) identify() error {
 // mu held.
 func (s *Spool) mentioned() map[uint64]bool {
 	runs := map[uint64]bool{s.run: true}
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		for _, e := range l.mem {
 			runs[e.run] = true
 		}
@@ -219,8 +218,8 @@ func (s *Spool) mentioned() map[uint64]bool {
 		}
 	}
 	for _, x := range s.gaps {
-		if h, ok := message.Peek(x.payload); ok {
-			runs[h.Run] = true
+		if h, ok := peek(x.payload); ok {
+			runs[h.run] = true
 		}
 	}
 	return runs

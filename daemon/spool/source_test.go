@@ -280,7 +280,7 @@ func TestADisklessRunKeepsItsName(t *testing.T) {
 // Runs that follow each other take one line, however many there are, and what no
 // longer waits is forgotten.
 func TestTenuresAreFew(t *testing.T) {
-	east, west := message.Source{Thing: "east", Spool: "aaaaaa"}, message.Source{Thing: "west", Spool: "bbbbbb"}
+	east, west := Source{Thing: "east", Spool: "aaaaaa"}, Source{Thing: "west", Spool: "bbbbbb"}
 	var all tenures
 	runs := map[uint64]bool{}
 	for run := uint64(1); run <= 30; run++ {
@@ -315,10 +315,8 @@ func TestBytesOfASource(t *testing.T) {
 	r := message.Record{Kind: message.Reading, Sensor: "air", Run: 7, Seq: 41}
 	with := r
 	with.Source = message.Source{Thing: "thing", Spool: "k7m2qx"}
-	a, err := message.Append(nil, r)
-	b, err2 := message.Append(nil, with)
-	if err != nil || err2 != nil || !bytes.Equal(a, b) {
-		t.Errorf("on disk %d and %d bytes: %v, %v", len(a), len(b), err, err2)
+	if a, b := formOf(t, r), formOf(t, with); !bytes.Equal(a, b) {
+		t.Errorf("on disk %d and %d bytes", len(a), len(b))
 	}
 	if n := len(message.Encode("thing", with)) - len(message.Encode("thing", r)); n != 17 {
 		t.Errorf("on its way %d bytes more", n)
@@ -326,7 +324,7 @@ func TestBytesOfASource(t *testing.T) {
 }
 
 func FuzzIdentity(f *testing.F) {
-	f.Add(identity{"k7m2qx", "9b1c", "131074", tenures{{1, 7, message.Source{Thing: "a", Spool: "b"}}}}.encode())
+	f.Add(identity{"k7m2qx", "9b1c", "131074", tenures{{1, 7, Source{Thing: "a", Spool: "b"}}}}.encode())
 	f.Add([]byte("fieldpost identity 1\nspool \"\"\nboard \"\"\nplace \"\"\nsum 00000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if x, err := decodeIdentity(b); err == nil && !bytes.Equal(x.encode(), b) {
@@ -340,7 +338,7 @@ func FuzzIdentity(f *testing.F) {
 func TestARestoredSpool(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	ids := map[string]bool{}
-	start := func() message.Source {
+	start := func() Source {
 		t.Helper()
 		s, err := Open(Options{Dir: dir, Board: "this", Clock: clock.Fake()})
 		if err != nil {

@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/journal"
-	"fieldpost/daemon/message"
 )
 
 // ErrClosed is Append's reason once the spool has written its last.
@@ -22,14 +23,14 @@ type Spool struct {
 	disk   disk
 	beside disk // nil where there is none
 	run    uint64
-	source message.Source
+	source Source
 	ready  chan struct{}
 	wake   chan struct{} // tells the writer that there may be something to do
 	read   chan struct{} // tells the reader
 
 	// mu is never held while the disk works.
 	mu       sync.Mutex
-	lanes    [lanes]*lane
+	logs     [classes]*log
 	seen     map[string]*sight
 	sights   int                 // in how many lanes sensors were seen, all together
 	noticed  int                 // as many are in the file of acks
@@ -39,15 +40,15 @@ type Spool struct {
 	maybe    map[origin]uint64   // that of what may have come
 	fresh    []uint64            // gaps that are not in the file of acks
 	gone     []frameKey          // gaps done whose end is not in the file of acks
-	acked    [lanes]ids          // done, in a segment, not yet in the file of acks
+	acked    [classes]ids        // done, in a segment, not yet in the file of acks
 	lost     []kept              // given up; released when the gap that says so is on disk
-	ghosts   [lanes]ids          // given up from memory: a write that is under way or failed may have left them in a file
+	ghosts   [classes]ids        // given up from memory: a write that is under way or failed may have left them in a file
 	refused  []refusal           // to be set aside
 	doomed   []*segment          // given up; removed when the gap that says so is on disk
 	drop     *drop               // a segment is about to be given up; nothing is given out meanwhile
 	garbage  []*segment          // to be removed
 	halfGone bool                // some of lost was given up from memory and is in a file: nothing is given out until that is told or cut off
-	active   [lanes]*segment     // being written to
+	active   [classes]*segment   // being written to
 	noted    int64               // bytes of the file of acks
 	since    moments
 	turns    turns
@@ -82,8 +83,8 @@ type moments struct {
 
 // sight is a sensor that has had records in this run.
 type sight struct {
-	lanes [lanes]bool // in which lanes
-	last  uint64      // its latest count
+	in   [classes]bool // in which logs
+	last uint64        // its latest count
 }
 
 // Open opens the spool of a directory and raises its run number.
@@ -108,8 +109,8 @@ func open(o Options, d disk) (*Spool, error) {
 	for _, sensor := range o.Sensors {
 		s.seen[sensor] = &sight{}
 	}
-	for i := range s.lanes {
-		s.lanes[i] = newLane(i)
+	for i := range s.logs {
+		s.logs[i] = newLog(Class(i))
 	}
 	s.w.credit = s.bound()
 	s.w.notes.disk, s.w.notes.least = d, min(notesMax, o.MaxBytes/16)
@@ -128,40 +129,42 @@ func open(o Options, d disk) (*Spool, error) {
 // no two runs share one; such a number is of the order of 10^15.
 func (s *Spool) RunNumber() uint64 { return s.run }
 
-// Append takes a record in. It does not wait for the disk. The record's fields
-// are copied. Any goroutine.
+// Append takes an entry in. It does not wait for the disk. The body is copied. Any
+// goroutine.
 //
-// The error says what is wrong with the record (a value of another type, one
-// that is not finite, a field named as one of the message's own, more than
-// 128 KiB), or is [ErrClosed].
-func (s *Spool) Append(r message.Record) error {
-	payload, err := message.Append(make([]byte, 0, 160), r)
-	if err != nil {
-		return fmt.Errorf("append to spool: %w", err)
+// The error says that the entry has no such class, or with what the spool keeps
+// besides its body more than 128 KiB, or it is [ErrClosed].
+func (s *Spool) Append(e Entry) error {
+	if e.Class < 0 || e.Class >= classes {
+		return fmt.Errorf("append to spool: there is no class %d", e.Class)
+	}
+	payload := appendEntry(make([]byte, 0, 64+len(e.Sensor)+len(e.Body)), e)
+	if n := len(payload); n > durable.MaxPayload {
+		return fmt.Errorf("append to spool: entry of %d bytes is larger than %d", n, durable.MaxPayload)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return fmt.Errorf("append to spool: %w", ErrClosed)
 	}
-	s.put(r, payload)
+	s.put(e, nil, payload)
 	s.stats.Appended++
 	s.shed()
 	return nil
 }
 
-// put takes a record in, with mu held.
-func (s *Spool) put(r message.Record, payload []byte) {
-	i := laneOf(r.Kind)
+// put takes an entry or a gap in, with mu held.
+func (s *Spool) put(e Entry, g *Gap, payload []byte) {
+	l := s.logs[e.Class]
 	now := time.Now()
-	if r.Kind == message.Gap {
-		s.owe(s.lanes[i].next, r, payload)
+	if g != nil {
+		s.owe(l.next, *g, payload)
 	}
-	e := &entry{payload: payload, sensor: r.Sensor, run: r.Run, seq: speaksFor(r), at: now}
-	s.lanes[i].push(e)
-	s.turns.queue(e.flow)
-	if r.Seq > 0 && r.Run == s.run {
-		s.sight(i, r, now)
+	x := &entry{payload: payload, sensor: e.Sensor, run: e.Run, seq: speaksFor(e, g), at: now}
+	l.push(x)
+	s.turns.queue(x.flow)
+	if e.Seq > 0 && e.Run == s.run {
+		s.sight(e, now)
 	}
 	if s.since.dirty.IsZero() {
 		s.since.dirty = now
@@ -170,15 +173,15 @@ func (s *Spool) put(r message.Record, payload []byte) {
 	poke(s.ready)
 }
 
-func (s *Spool) sight(i int, r message.Record, now time.Time) {
-	x := s.seen[r.Sensor]
+func (s *Spool) sight(e Entry, now time.Time) {
+	x := s.seen[e.Sensor]
 	if x == nil {
 		x = &sight{}
-		s.seen[r.Sensor] = x
+		s.seen[e.Sensor] = x
 	}
-	x.last = max(x.last, r.Seq)
-	if !x.lanes[i] {
-		x.lanes[i] = true
+	x.last = max(x.last, e.Seq)
+	if !x.in[e.Class] {
+		x.in[e.Class] = true
 		s.sights++
 		if s.since.sight.IsZero() {
 			s.since.sight = now
@@ -191,22 +194,20 @@ func (s *Spool) sight(i int, r message.Record, now time.Time) {
 // later than the gaps are.
 func (s *Spool) putGaps(t *tally, reason string) {
 	at := s.o.Clock.Now()
-	for _, r := range t.maybes(at, reason) {
-		s.putGap(r, reason, s.maybe)
+	for _, x := range t.maybes(reason) {
+		s.putGap(at, x, s.maybe)
 	}
-	for _, r := range t.gaps(at, reason) {
-		s.putGap(r, reason, s.latest)
+	for _, x := range t.gaps(reason) {
+		s.putGap(at, x, s.latest)
 	}
 	s.syncNow = true
 }
 
-func (s *Spool) putGap(r message.Record, reason string, latest map[origin]uint64) {
-	r = s.joined(r, reason, latest)
-	payload, err := message.Append(nil, r)
-	if err == nil { // a sensor's name that was taken in once can be again
-		latest[origin{r.Sensor, r.Run}] = s.lanes[events].next
-		s.put(r, payload)
-	}
+func (s *Spool) putGap(at clock.Stamp, x originGap, latest map[origin]uint64) {
+	g := s.joined(x.origin, x.Gap, latest)
+	e := Entry{Class: Events, Sensor: x.sensor, Run: x.run, Stamp: at}
+	latest[x.origin] = s.logs[Events].next
+	s.put(e, &g, appendGap(nil, e, g))
 }
 
 // Ready is signalled when Next may have more.
@@ -221,7 +222,7 @@ func (s *Spool) Rewind() {
 		f.queued = false
 	}
 	s.turns = turns{}
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		l.rewind()
 	}
 	s.queueAll()
@@ -230,7 +231,7 @@ func (s *Spool) Rewind() {
 
 // queueAll queues all flows that may have something to give.
 func (s *Spool) queueAll() {
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		for _, sensor := range slices.Sorted(maps.Keys(l.flows)) {
 			if f := l.flows[sensor]; f.onDisk || f.prune() != nil {
 				s.turns.queue(f)
@@ -242,19 +243,59 @@ func (s *Spool) queueAll() {
 // Ack forgets a record that the broker has. An id that is not owed, because it
 // was acknowledged, dropped or never given out, does nothing. Any goroutine.
 func (s *Spool) Ack(id uint64) {
-	i, id := int(id%lanes), id/lanes
+	i, id := split(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.lanes[i].owed(id) {
+	if !s.logs[i].owed(id) {
 		return
 	}
 	s.stats.Acked++
-	s.release(i, id, s.lanes[i].settle(id))
+	s.release(i, id, s.logs[i].settle(id))
+}
+
+// itemID gives the number under which an id of a class is known outside.
+func (s *Spool) itemID(c Class, id uint64) uint64 { return id*uint64(classes) + uint64(c) }
+
+// split is the inverse of itemID.
+func split(item uint64) (Class, uint64) {
+	return Class(item % uint64(classes)), item / uint64(classes)
+}
+
+// Corrupt says that the body of an item that Next gave is not what was appended, so
+// that the caller cannot read it. What its file holds of that is given up as damage.
+// An id that is not owed does nothing. It never waits for the disk. Any goroutine.
+func (s *Spool) Corrupt(id uint64) {
+	c, id := split(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.logs[c]
+	if !l.owed(id) {
+		return
+	}
+	e, g := l.entry(id), l.segment(id)
+	if e == nil && g != nil {
+		g.corrupt.add(id, id+1)
+		for _, f := range l.flows {
+			if f.cursor == id+1 {
+				f.back(id)
+				s.turns.queue(f)
+			}
+		}
+		poke(s.read)
+		return
+	}
+	t := newTally()
+	if e != nil {
+		t.giveUp(s.run, e.payload, true)
+	}
+	s.stats.Dropped++
+	s.giveUpOne(c, id)
+	s.putGaps(t, reasonDamaged)
 }
 
 // release is called when the segment need no longer keep the record of an id.
-func (s *Spool) release(i int, id uint64, g *segment) {
-	if i == events {
+func (s *Spool) release(i Class, id uint64, g *segment) {
+	if i == Events {
 		s.unowe(id)
 	}
 	if g == nil {
@@ -269,32 +310,32 @@ func (s *Spool) release(i int, id uint64, g *segment) {
 // kept is a record that is done, but that its segment must go on keeping until
 // something else is on disk.
 type kept struct {
-	lane int
-	id   uint64
-	seg  *segment
+	class Class
+	id    uint64
+	seg   *segment
 }
 
 // giveUpOne makes an owed record done whose loss a gap is to tell.
-func (s *Spool) giveUpOne(i int, id uint64) {
-	if e := s.lanes[i].entry(id); e != nil {
+func (s *Spool) giveUpOne(i Class, id uint64) {
+	if e := s.logs[i].entry(id); e != nil {
 		e.lost = true
 	}
-	if g := s.lanes[i].settle(id); g != nil {
+	if g := s.logs[i].settle(id); g != nil {
 		s.lost = append(s.lost, kept{i, id, g})
-	} else if i == events {
+	} else if i == Events {
 		s.unowe(id)
 	}
 }
 
 // keeping gives the ids of a lane that are done and must still be kept.
-func (s *Spool) keeping(i int) (out ids) {
+func (s *Spool) keeping(i Class) (out ids) {
 	for _, x := range s.refused {
-		if x.lane == i {
+		if x.class == i {
 			out.add(x.id, x.id+1)
 		}
 	}
 	for _, x := range s.lost {
-		if x.lane == i {
+		if x.class == i {
 			out.add(x.id, x.id+1)
 		}
 	}
@@ -303,10 +344,10 @@ func (s *Spool) keeping(i int) (out ids) {
 
 // retire has a segment removed that nothing needs any more.
 func (s *Spool) retire(g *segment) {
-	if g.live > 0 || s.active[g.lane] == g || s.drop != nil && s.drop.seg == g {
+	if g.live > 0 || s.active[g.class] == g || s.drop != nil && s.drop.seg == g {
 		return
 	}
-	l := s.lanes[g.lane]
+	l := s.logs[g.class]
 	for k, x := range l.segs {
 		if x == g {
 			l.segs = append(l.segs[:k:k], l.segs[k+1:]...)

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"fieldpost/daemon/durable"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,7 +13,6 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/message"
-	"fieldpost/sensors"
 )
 
 func TestOrder(t *testing.T) {
@@ -26,7 +26,7 @@ func TestOrder(t *testing.T) {
 		r.add(message.Reading, "air")
 		r.add(message.Edge, "door")
 		r.want(r.take(all), "door:1, air:1, door:2, air:2, air:3")
-		if _, ok := r.s.Next(); ok {
+		if _, ok := nextOf(r.s); ok {
 			t.Error("Next gave something twice")
 		}
 		r.s.Rewind()
@@ -48,7 +48,7 @@ func TestAckOfWhatIsNotOwed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{})
 		r.add(message.Reading, "air")
-		for _, id := range []uint64{0, 1, 2, 77, firstLive*lanes + 5, math.MaxUint64, math.MaxUint64 - 1} {
+		for _, id := range []uint64{0, 1, 2, 77, firstLive*uint64(classes) + 5, math.MaxUint64, math.MaxUint64 - 1} {
 			r.s.Ack(id)
 			r.s.Refuse(id, "no")
 		}
@@ -88,27 +88,33 @@ func TestReady(t *testing.T) {
 func TestAppendRefusesWhatCannotBeKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{})
-		err := r.s.Append(message.Record{Kind: message.Reading, Fields: []sensors.Field{{Name: "v", Value: math.NaN()}}})
+		err := r.s.Append(Entry{Class: classes})
 		if err == nil || r.s.Stats().Appended != 0 {
-			t.Errorf("NaN was taken: %v", err)
+			t.Errorf("an entry of no class was taken: %v", err)
+		}
+		err = r.s.Append(Entry{Body: make([]byte, durable.MaxPayload)})
+		if err == nil || r.s.Stats().Appended != 0 {
+			t.Errorf("an entry that no frame takes was taken: %v", err)
 		}
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.s.Append(message.Record{Kind: message.Reading}); !errors.Is(err, ErrClosed) {
+		if err := appendTo(r.s, message.Record{Kind: message.Reading}); !errors.Is(err, ErrClosed) {
 			t.Errorf("append after the end: %v", err)
 		}
 	})
 }
 
-func TestCallerMayReuseItsFields(t *testing.T) {
+func TestCallerMayReuseItsBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second})
-		fields := []sensors.Field{{Name: "v", Value: 1.0}}
-		r.put(message.Record{Kind: message.Reading, Fields: fields})
-		fields[0].Value = 2.0
-		if got := r.take(1)[0].Record.Fields[0].Value; got != 1.0 {
-			t.Errorf("the record changed to %v", got)
+		body := []byte("one")
+		if err := r.s.Append(Entry{Class: Samples, Body: body}); err != nil {
+			t.Fatal(err)
+		}
+		copy(body, "two")
+		if x, ok := r.s.Next(); !ok || string(x.Body) != "one" {
+			t.Errorf("the entry changed to %q", x.Body)
 		}
 	})
 }
@@ -174,7 +180,7 @@ func TestBacklogOnARealDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		for seq := uint64(1); seq <= 100; seq++ {
-			if err := s.Append(message.Record{Kind: message.Reading, Sensor: "air", Run: run, Seq: seq}); err != nil {
+			if err := appendTo(s, message.Record{Kind: message.Reading, Sensor: "air", Run: run, Seq: seq}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -204,10 +210,10 @@ func TestDirectoryThatCannotBe(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a disk that cannot be used must be no error: %v", err)
 	}
-	if err := s.Append(message.Record{Kind: message.Reading, Sensor: "air", Seq: 1}); err != nil {
+	if err := appendTo(s, message.Record{Kind: message.Reading, Sensor: "air", Seq: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if x, ok := s.Next(); !ok || x.Record.Sensor != "air" {
+	if x, ok := nextOf(s); !ok || x.Record.Sensor != "air" {
 		t.Errorf("memory alone gave %+v, %v", x, ok)
 	}
 	if st := s.Stats(); st.Disk || st.Run < 1<<50 || st.Run >= 1<<53 {

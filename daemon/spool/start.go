@@ -86,7 +86,7 @@ func (f *found) allGiven() {
 	for i := range f.segs {
 		for _, g := range f.segs[i] {
 			for _, sensor := range g.sensors() {
-				f.gave(i, sensor, g.hi)
+				f.gave(Class(i), sensor, g.hi)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func (f *found) allGiven() {
 func (s *Spool) install(f *found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, l := range s.lanes {
+	for i, l := range s.logs {
 		l.ahead(f.room, f.segs[i], f.done[i], f.given[i], f.pending[i])
 		s.w.number[i] = max(s.w.number[i], f.number[i])
 	}

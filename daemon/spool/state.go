@@ -11,7 +11,6 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/durable"
-	"fieldpost/daemon/message"
 )
 
 // The file "run" says which run was the latest and whether it still runs or has
@@ -35,9 +34,9 @@ const maxState = 1 << 20
 // state is what the file says.
 type state struct {
 	run     uint64
-	stopped bool                   // in good order, with everything written
-	sensors map[string][lanes]bool // of a run that has not stopped
-	took    message.Source         // of one that has no disk
+	stopped bool                     // in good order, with everything written
+	sensors map[string][classes]bool // of a run that has not stopped
+	took    Source                   // of one that has no disk
 }
 
 var errState = errors.New("run file is damaged")
@@ -48,14 +47,14 @@ func (s state) encode() []byte {
 		word = "stopped"
 	}
 	b := fmt.Appendf(nil, "fieldpost spool 1 run %d %s\n", s.run, word)
-	if s.took != (message.Source{}) {
+	if s.took != (Source{}) {
 		b = fmt.Appendf(b, "took %q %q\n", s.took.Spool, s.took.Thing)
 	}
 	for _, sensor := range slices.Sorted(maps.Keys(s.sensors)) {
 		b = fmt.Appendf(b, "sensor %q", sensor)
 		for i, has := range s.sensors[sensor] {
 			if has {
-				b = append(append(b, ' '), laneNames[i]...)
+				b = append(append(b, ' '), classNames[i]...)
 			}
 		}
 		b = append(b, '\n')
@@ -70,7 +69,7 @@ func decodeState(b []byte) (state, error) {
 	if _, err := fmt.Sscanf(lines[0], "fieldpost spool 1 run %d %s", &s.run, &word); err != nil || len(lines) < 3 {
 		return state{}, errState
 	}
-	s.stopped, s.sensors = word == "stopped", map[string][lanes]bool{}
+	s.stopped, s.sensors = word == "stopped", map[string][classes]bool{}
 	for _, line := range lines[1 : len(lines)-2] {
 		if n, _ := fmt.Sscanf(line, "took %q %q", &s.took.Spool, &s.took.Thing); n == 2 {
 			continue
@@ -79,7 +78,7 @@ func decodeState(b []byte) (state, error) {
 		if _, err := fmt.Sscanf(line, "sensor %q", &sensor); err != nil {
 			return state{}, errState
 		}
-		s.sensors[sensor] = lanesOf(line)
+		s.sensors[sensor] = classesOf(line)
 	}
 	if string(s.encode()) != string(b) { // the checksum among all else
 		return state{}, errState
@@ -87,10 +86,10 @@ func decodeState(b []byte) (state, error) {
 	return s, nil
 }
 
-// lanesOf gives the lanes that a line ends with, in their order.
-func lanesOf(line string) (in [lanes]bool) {
-	for i := lanes - 1; i >= 0; i-- {
-		line, in[i] = strings.CutSuffix(line, " "+laneNames[i])
+// classesOf gives the lanes that a line ends with, in their order.
+func classesOf(line string) (in [classes]bool) {
+	for i := classes - 1; i >= 0; i-- {
+		line, in[i] = strings.CutSuffix(line, " "+classNames[i])
 	}
 	return in
 }

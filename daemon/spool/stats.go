@@ -1,7 +1,7 @@
 package spool
 
-// LaneStats counts one log.
-type LaneStats struct {
+// LogStats counts one log.
+type LogStats struct {
 	Pending  int   // records not yet acknowledged
 	Segments int   // files
 	Bytes    int64 // in these files
@@ -11,9 +11,9 @@ type LaneStats struct {
 type Stats struct {
 	Run      uint64 // see [Spool.RunNumber]
 	Disk     bool   // the disk can be written, as far as is known
-	Events   LaneStats
-	Samples  LaneStats // readings
-	Edges    LaneStats
+	Events   LogStats
+	Samples  LogStats // readings
+	Edges    LogStats
 	Bytes    int64  // on disk, without files set aside
 	Memory   int64  // of records in memory
 	Appended uint64 // records taken in
@@ -30,8 +30,8 @@ func (s *Spool) Stats() Stats {
 	st := s.stats
 	st.Run, st.Disk = s.run, !s.down && s.hung == 0
 	st.Bytes = s.used()
-	for i, out := range [lanes]*LaneStats{&st.Events, &st.Samples, &st.Edges} {
-		l := s.lanes[i]
+	for i, out := range [classes]*LogStats{&st.Events, &st.Samples, &st.Edges} {
+		l := s.logs[i]
 		out.Pending, out.Segments = l.pending, len(l.segs)
 		for _, g := range l.segs {
 			out.Bytes += g.size
@@ -47,7 +47,7 @@ func (st Stats) Pending() int { return st.Events.Pending + st.Samples.Pending + 
 // used is the disk in use, without files set aside.
 func (s *Spool) used() int64 {
 	n := s.noted
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		for _, g := range l.segs {
 			n += g.size
 		}

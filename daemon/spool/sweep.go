@@ -27,7 +27,7 @@ func (s *Spool) forget(told toldLoss) {
 		s.ackDue()
 	}
 	for _, g := range told.files {
-		if g.lane == events {
+		if g.class == Events {
 			for id := range s.gaps {
 				if g.lo <= id && id < g.hi {
 					s.unowe(id)
@@ -36,7 +36,7 @@ func (s *Spool) forget(told toldLoss) {
 		}
 	}
 	for _, x := range told.records {
-		s.release(x.lane, x.id, x.seg)
+		s.release(x.class, x.id, x.seg)
 	}
 }
 

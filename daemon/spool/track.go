@@ -48,12 +48,12 @@ func (t *tracker) damage(run uint64) {
 // unseen takes note of the sensors that had records in a damaged run, and in
 // this lane, and of which nothing can be read: all they had may have been in
 // the damage.
-func (t *tracker) unseen(lane int, n notes) {
+func (t *tracker) unseen(class Class, n notes) {
 	missed := map[origin]uint64{}
 	for run := range t.hit {
 		for sensor, m := range n.marks[run] {
 			o := origin{sensor, run}
-			if t.traces[o] == nil && m.lanes[lane] && m.seq > 0 {
+			if t.traces[o] == nil && m.in[class] && m.seq > 0 {
 				missed[o] = m.seq
 			}
 		}
@@ -88,7 +88,7 @@ func (t *tracker) safe(o origin) uint64 {
 
 // crashed works out what the end of the runs that did not stop in good order
 // may have cost: for each of their sensors, all from some count on.
-func crashed(runs map[uint64]bool, n notes, tracks [lanes]*tracker) *tally {
+func crashed(runs map[uint64]bool, n notes, tracks [classes]*tracker) *tally {
 	where := map[origin]mark{}
 	for run := range runs {
 		for sensor, m := range n.marks[run] {
@@ -99,7 +99,7 @@ func crashed(runs map[uint64]bool, n notes, tracks [lanes]*tracker) *tally {
 		for o := range t.traces {
 			if runs[o.run] {
 				m := where[o]
-				m.lanes[i] = true
+				m.in[i] = true
 				where[o] = m
 			}
 		}
@@ -114,9 +114,9 @@ func crashed(runs map[uint64]bool, n notes, tracks [lanes]*tracker) *tally {
 // safeUntil is the count up to which nothing of a sensor can be lost. A count
 // found in one lane's files says that the lower ones of that lane are safe,
 // but nothing about the other lane's.
-func safeUntil(o origin, m mark, tracks [lanes]*tracker) uint64 {
+func safeUntil(o origin, m mark, tracks [classes]*tracker) uint64 {
 	least, some := uint64(0), false
-	for i, has := range m.lanes {
+	for i, has := range m.in {
 		if !has {
 			continue
 		}

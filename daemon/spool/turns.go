@@ -1,10 +1,6 @@
 package spool
 
-import (
-	"cmp"
-
-	"fieldpost/daemon/message"
-)
+import "cmp"
 
 // What is given next. Events go first, but while others wait one of these goes
 // after every eventsInARow of them. Those take turns by the sensor: each flow is
@@ -33,7 +29,7 @@ type turns struct {
 
 // queue takes note that a flow may have something to give.
 func (t *turns) queue(f *flow) {
-	if f.lane == events || f.queued {
+	if f.class == Events || f.queued {
 		return
 	}
 	f.queued = true
@@ -57,7 +53,7 @@ func (f *flow) before(x *flow) bool {
 	if f.tag != x.tag {
 		return f.tag < x.tag
 	}
-	return f.lane > x.lane // edges before samples
+	return f.class > x.class // edges before samples
 }
 
 // prospect is what can be had of a flow.
@@ -135,7 +131,7 @@ func (s *Spool) mayGive() bool {
 
 // turn gives the flow whose turn it is; nil where none has anything now.
 func (s *Spool) turn() *flow {
-	e := s.lanes[events].flow("")
+	e := s.logs[Events].flow("")
 	can := s.prospect(e)
 	if can == unread {
 		poke(s.read)
@@ -161,7 +157,7 @@ func (s *Spool) turn() *flow {
 // isReread reports whether what a flow wants could not be read, and waits to be
 // read again.
 func (s *Spool) isReread(f *flow) bool {
-	g := s.lanes[f.lane].nextOf(f)
+	g := s.logs[f.class].nextOf(f)
 	return g != nil && g.tries > 0 && !s.since.reread.IsZero()
 }
 
@@ -195,35 +191,34 @@ func (s *Spool) least() (best *flow) {
 // record.
 func (s *Spool) give(f *flow) (item Item, ok bool) {
 	id, payload := f.pop()
-	l := s.lanes[f.lane]
+	l := s.logs[f.class]
 	if f.onDisk && f.held < s.stashRoom()/2 {
 		poke(s.read)
 	}
 	if !l.owed(id) {
 		return Item{}, false
 	}
-	r, err := message.Decode(payload)
+	e, gap, err := decodeEntry(f.class, payload)
 	if err != nil { // of what is in memory all can be read
 		if g := l.segment(id); g != nil {
-			g.corrupt = true
+			g.corrupt.add(id, id+1)
 		}
 		f.back(id)
 		return Item{}, false
 	}
 	f.give(id)
 	s.turns.charge(f, payload)
-	s.turns.last, s.turns.item = f, id*lanes+uint64(f.lane)
-	took := r.Run
+	s.turns.last, s.turns.item = f, s.itemID(f.class, id)
+	took := e.Run
 	if took == 0 {
 		took = cmp.Or(l.runOf(id), s.run)
 	}
-	r.Source = s.sourceOf(took)
-	return Item{ID: s.turns.item, Record: r}, true
+	return Item{s.turns.item, e, gap, s.sourceOf(took)}, true
 }
 
 // runOf gives the run that took what an earlier one left under an id; 0 where that
 // is not known.
-func (l *lane) runOf(id uint64) uint64 {
+func (l *log) runOf(id uint64) uint64 {
 	if g := l.segment(id); id < firstLive && g != nil {
 		return g.run
 	}

@@ -14,11 +14,11 @@ import (
 
 // follow takes what Next gives, and when there is nothing waits for Ready and
 // for nothing else. It counts records of the samples.
-func (r *rig) follow(ctx context.Context, samples *atomic.Int64) {
+func (r *rig) follow(ctx context.Context, Samples *atomic.Int64) {
 	for {
-		if x, ok := r.s.Next(); ok {
+		if x, ok := nextOf(r.s); ok {
 			if x.Record.Kind.Sample() {
-				samples.Add(1)
+				Samples.Add(1)
 			}
 			continue
 		}
@@ -101,7 +101,7 @@ func TestReadyTellsThatNothingNeedsToBeRead(t *testing.T) {
 		edge, _ := r.next()
 		r.add(message.Reading, "air")
 		r.s.Rewind()
-		if _, ok := r.s.Next(); ok {
+		if _, ok := nextOf(r.s); ok {
 			t.Fatal("the edge is still in memory")
 		}
 		<-r.s.Ready()

@@ -31,9 +31,9 @@ type writer struct {
 	id         string    // the directory's, for the next run; for this one it is in source
 	identified uint64    // the run that the identity file has
 	place      string    // of the lock file that it has
-	files      [lanes]durable.File
-	newborn    [lanes]bool // its name is not durable
-	number     [lanes]uint32
+	files      [classes]durable.File
+	newborn    [classes]bool // its name is not durable
+	number     [classes]uint32
 	credit     int64 // how many bytes may be written anew
 	notes      scribe
 	mend       []*segment // found damaged when the directory was read
@@ -184,7 +184,7 @@ func (s *Spool) plan(now time.Time) plan {
 // meanwhile.
 func (s *Spool) survey() {
 	s.since.dirty, s.since.unsynced = time.Time{}, time.Time{}
-	for _, l := range s.lanes {
+	for _, l := range s.logs {
 		dirty, unsynced := l.oldest()
 		s.since.dirty = earlier(s.since.dirty, dirty)
 		s.since.unsynced = earlier(s.since.unsynced, unsynced)

@@ -1,0 +1,38 @@
+package message
+
+import (
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors"
+)
+
+// Loss is what a gap tells: that readings of a sensor's count from First to Last, or
+// that Count messages without a count of their own were or may have been lost.
+type Loss struct {
+	Reason    string
+	First     uint64 // from 1; 0 where Count says it
+	Last      uint64 // 0 where the end is not known
+	Uncertain bool   // they may not be lost after all
+	Count     int64
+}
+
+// NewGap makes the record that tells of a loss. Its fields are after_seq, to_seq
+// (absent where the end is not known), reason, count (where no count of a sensor
+// tells it), and certain (false, or absent).
+func NewGap(sensor string, run uint64, at clock.Stamp, from Source, x Loss) Record {
+	r := Record{Kind: Gap, Sensor: sensor, Run: run, Stamp: at, Source: from}
+	add := func(name string, value any) { r.Fields = append(r.Fields, sensors.Field{Name: name, Value: value}) }
+	if x.First > 0 {
+		add("after_seq", int64(x.First-1))
+		if x.Last > 0 {
+			add("to_seq", int64(x.Last))
+		}
+	}
+	add("reason", x.Reason)
+	if x.Count > 0 {
+		add("count", x.Count)
+	}
+	if x.Uncertain {
+		add("certain", false)
+	}
+	return r
+}
