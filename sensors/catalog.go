@@ -16,6 +16,9 @@ func Catalog() []Chip {
 		mcp3008,
 		mhz19,
 		pct2075,
+		sht3x,
+		sht4x,
+		shtc3,
 		thermal,
 		tmp102,
 	}

@@ -31,6 +31,9 @@ var rigs = map[string]rig{
 	"lm75":    {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 9).Chip }},
 	"lm75b":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x48, 11).Chip }},
 	"pct2075": {chip: func(b *sim.Bus) *sim.Chip { return b.AddLM75(0x37, 11).Chip }},
+	"sht3x":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddSHT3x(0x44).Chip }},
+	"sht4x":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddSHT4x(0x44).Chip }},
+	"shtc3":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddSHTC3().Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {

@@ -28,6 +28,12 @@ type device interface {
 	read(now time.Time, p []byte)  // fill p from where the pointer is
 }
 
+// refuser is a device that does not acknowledge whatever it is asked: r bytes are to
+// be read after w was written.
+type refuser interface {
+	refuses(now time.Time, w []byte, r int) bool
+}
+
 // Chip is a chip on a simulated bus: what all of them have in common.
 type Chip struct {
 	bus     *Bus
@@ -117,6 +123,9 @@ func (c *Chip) transact(w, r []byte) (<-chan struct{}, error) {
 		return nil, nil
 	}
 	now := time.Now()
+	if d, ok := c.dev.(refuser); ok && d.refuses(now, w, len(r)) {
+		return nil, errNACK
+	}
 	if len(w) > 0 {
 		c.dev.write(now, w)
 	}

@@ -1,0 +1,114 @@
+package sensors
+
+import (
+	"errors"
+	"time"
+
+	"fieldpost/sensors/board"
+)
+
+// device is what a driver of a chip on I2C does by itself; [openDevice] does the
+// rest. Its methods are those of one goroutine at a time.
+type device interface {
+	// setup finds the chip, checks its identity and sets it up.
+	setup() error
+	// measure gives the values in the order of the quantities.
+	measure() ([]float64, error)
+	// sleep leaves the chip in its lowest power state.
+	sleep() error
+}
+
+// deviceSensor is an open chip whose driver is a device.
+type deviceSensor struct {
+	device
+	w          *wire
+	quantities []Quantity
+}
+
+// deviceChip is a chip on I2C that takes only a bus and an address, and whose
+// driver is a device.
+func deviceChip(c Chip, driver func(*wire) device) Chip {
+	c.Options = i2cOptions(c.Addresses)
+	c.Look = lookOnBus(c.Addresses)
+	if c.Every == 0 {
+		c.Every = 10 * time.Second
+	}
+	c.Open = func(b board.Board, cfg Config) (Sensor, error) {
+		w, err := dial(b, cfg, c.Addresses)
+		if err != nil {
+			return nil, err
+		}
+		return openDevice(w, driver(w), c.Quantities)
+	}
+	return c
+}
+
+// openDevice sets a device up.
+func openDevice(w *wire, d device, quantities []Quantity) (Sensor, error) {
+	if err := d.setup(); err != nil {
+		return nil, errors.Join(w.wrap("open", err), w.close())
+	}
+	return &deviceSensor{d, w, quantities}, nil
+}
+
+// Quantities are those that the device was opened with.
+func (s *deviceSensor) Quantities() []Quantity { return s.quantities }
+
+// Sense measures once.
+func (s *deviceSensor) Sense() ([]Field, error) {
+	s.w.begin()
+	v, err := s.measure()
+	if err != nil {
+		return nil, s.w.wrap("read", err)
+	}
+	fields, err := values(s.quantities, v...)
+	return fields, s.w.wrap("read", err)
+}
+
+// Close has the device sleep.
+func (s *deviceSensor) Close() error {
+	if s.w.closed() || s.w.broken() {
+		return s.w.close()
+	}
+	s.w.begin()
+	return errors.Join(s.w.wrap("put to sleep", s.sleep()), s.w.close())
+}
+
+// send writes bytes to the chip.
+func (w *wire) send(p ...byte) error { return w.Tx(w.addr, p, nil) }
+
+// answer reads n bytes from a chip that has taken a command and does not
+// acknowledge a read before it is done: it tries tries times, every so often. A
+// chip that acknowledges no read but the command probe is one that has forgotten
+// what it was told: an [ErrFault].
+func (w *wire) answer(n int, every time.Duration, tries int, probe ...byte) ([]byte, error) {
+	b := make([]byte, n)
+	for {
+		err := w.Tx(w.addr, nil, b)
+		if !errors.Is(err, ErrAbsent) {
+			return b, err
+		}
+		if tries--; tries <= 0 {
+			break
+		}
+		w.pause(every)
+	}
+	if err := w.send(probe...); err != nil {
+		return nil, err
+	}
+	return nil, faultf("it has taken a command and gives no answer: it lost its power or was exchanged meanwhile, or it is not this chip")
+}
+
+// crc8 is a checksum of eight bits, most significant bit first.
+func crc8(poly, crc byte, p []byte) byte {
+	for _, b := range p {
+		crc ^= b
+		for range 8 {
+			carry := crc & 0x80
+			if crc <<= 1; carry != 0 {
+				crc ^= poly
+			}
+		}
+	}
+	return crc
+}
