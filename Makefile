@@ -76,7 +76,7 @@ chaos: export SEED ?=
 chaos: export ONLY ?=
 chaos: export CHAOS_BUILD ?= $(RACE)
 chaos: ## FAULTS=n SEED=n ONLY=words: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
-	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 24 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon
+	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 24 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon/chaos
 
 clock-steps: ## the tests of all that waits or repeats, while the wall clock of their processes jumps
 	$(GO) test -tags steps -count 1 -v -run '^TestClockStepMovesNoSchedule$$' ./daemon
@@ -90,7 +90,7 @@ lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
 lint-go:
 	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
-	GOOS=linux $(GO) vet -tags chaos ./daemon ./cmd/fieldpost
+	GOOS=linux $(GO) vet -tags chaos ./daemon/chaos ./cmd/fieldpost
 	$(GO) vet -tags rehearsal ./daemon/health
 	$(GO) vet -tags steps ./daemon
 	$(GO) run $(STATICCHECK) ./...

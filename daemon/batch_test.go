@@ -7,16 +7,17 @@ import (
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/daemontest"
 )
 
 // With batches, readings and edges come in arrays, their numbers in order, and
 // all else as before, although all of it is on one topic.
 func TestReadingsComeInBatches(t *testing.T) {
-	s := newSite(t, awsiot.Tutorial())
-	heard := s.ear("test-ear")
-	cfg := s.config("  - {name: door, chip: gpio, pin: GPIO17, pull: up, active_low: true}", "")
+	s := daemontest.NewSite(t, awsiot.Tutorial())
+	heard := s.Listen("test-ear")
+	cfg := s.Config("  - {name: door, chip: gpio, pin: GPIO17, pull: up, active_low: true}", "")
 	cfg.Readings.Batch = config.Batch{Max: 3, Within: time.Minute}
-	r := s.start(cfg)
+	r := s.Start(cfg)
 
 	next, edge := 1.0, false
 	array := func(m map[string]any) bool {
@@ -43,26 +44,26 @@ func TestReadingsComeInBatches(t *testing.T) {
 		return len(readings) == 3
 	}
 	for range 3 {
-		until(t, "full batch", heard, array)
+		daemontest.Await(t, "full batch", heard, array)
 	}
-	s.board.Line("GPIO17").Drive(false)
-	until(t, "edge", heard, func(m map[string]any) bool { array(m); return edge })
+	s.Board.Line("GPIO17").Drive(false)
+	daemontest.Await(t, "edge", heard, func(m map[string]any) bool { array(m); return edge })
 
-	s.mouth("test-mouth")(order("c-1", "on", time.Minute))
-	a := until(t, "answer", heard, func(m map[string]any) bool { array(m); return m["kind"] == "answer" })
+	s.Publisher("test-mouth")(daemontest.Order("c-1", "on", time.Minute))
+	a := daemontest.Await(t, "answer", heard, func(m map[string]any) bool { array(m); return m["kind"] == "answer" })
 	if a["id"] != "c-1" || a["status"] != "done" {
 		t.Errorf("answer %v", a)
 	}
-	if err := r.stop(); err != nil { // sends what waits for a full batch
+	if err := r.Stop(); err != nil { // sends what waits for a full batch
 		t.Fatal(err)
 	}
 	last := 0.0
-	for len(r.taken) > 0 {
-		if rec := <-r.taken; rec.Sensor == "air" && rec.Seq > 0 {
+	for len(r.Taken) > 0 {
+		if rec := <-r.Taken; rec.Sensor == "air" && rec.Seq > 0 {
 			last = float64(rec.Seq)
 		}
 	}
-	until(t, "farewell", heard, func(m map[string]any) bool { array(m); return m["state"] == "offline" })
+	daemontest.Await(t, "farewell", heard, func(m map[string]any) bool { array(m); return m["state"] == "offline" })
 	if next != last+1 {
 		t.Errorf("%v readings came, %v were taken", next-1, last)
 	}

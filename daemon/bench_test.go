@@ -10,6 +10,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
@@ -32,12 +33,6 @@ func report(b *testing.B, latencies []time.Duration) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// receive takes one from the channel, or ends the benchmark.
-func receive[T any](b *testing.B, what string, from <-chan T) T {
-	b.Helper()
-	return until(b, what, from, func(T) bool { return true })
-}
-
 // From a reading being taken to its PUBACK having been dealt with, over mutual
 // TLS on loopback: with the spool as it is by default, memory first, and with
 // each reading on disk before it is sent. An op is one reading.
@@ -47,14 +42,14 @@ func BenchmarkReadingToPUBACK(b *testing.B) {
 		risk time.Duration
 	}{{"memory first", 5 * time.Second}, {"disk first", 0}} {
 		b.Run(at.name, func(b *testing.B) {
-			s := newSite(b, awsiot.Tutorial())
-			cfg := s.config("  - {name: fast, chip: lm75, bus: i2c-1, address: 0x48, every: 10ms}", "")
+			s := daemontest.NewSite(b, awsiot.Tutorial())
+			cfg := s.Config("  - {name: fast, chip: lm75, bus: i2c-1, address: 0x48, every: 10ms}", "")
 			cfg.Spool.AtRisk = at.risk
-			s.bus.AddLM75(0x48, 11)
+			s.Bus.AddLM75(0x48, 11)
 			began := make(chan time.Time, 4096) // one sensor's readings are taken and acknowledged in one order
 			took := make(chan time.Duration, 4096)
 			fast := func(r message.Record) bool { return r.Kind == message.Reading && r.Sensor == "fast" }
-			s.launch(daemon.Options{
+			s.Launch(daemon.Options{
 				Config: cfg, Log: slog.New(slog.DiscardHandler),
 				Taken: func(r message.Record) {
 					if fast(r) {
@@ -68,11 +63,11 @@ func BenchmarkReadingToPUBACK(b *testing.B) {
 				},
 			})
 			for range 10 { // the first ones waited for the link
-				receive(b, "acknowledged reading", took)
+				daemontest.Receive(b, "acknowledged reading", took)
 			}
 			var latencies []time.Duration
 			for b.Loop() {
-				latencies = append(latencies, receive(b, "acknowledged reading", took))
+				latencies = append(latencies, daemontest.Receive(b, "acknowledged reading", took))
 			}
 			report(b, latencies)
 		})
@@ -94,24 +89,24 @@ func BenchmarkOrderToLine(b *testing.B) {
 }
 
 func orderToLine(b *testing.B, spool string) {
-	s := newSite(b, awsiot.Tutorial())
-	cfg := s.config("", "")
+	s := daemontest.NewSite(b, awsiot.Tutorial())
+	cfg := s.Config("", "")
 	cfg.Spool.Dir = spool
-	heard, say := s.ear("test-ear"), s.mouth("test-mouth")
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
 	linked := make(chan uplink.Status, 256)
-	s.launch(daemon.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Linked: changes(linked)})
-	until(b, "link", linked, func(st uplink.Status) bool { return st.Connected })
+	s.Launch(daemon.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Linked: daemontest.ConnectionChanges(linked)})
+	daemontest.Await(b, "link", linked, func(st uplink.Status) bool { return st.Connected })
 	say("no order, but this client is linked now")
-	pump, now := s.board.Line("GPIO27"), s.clock()
+	pump, now := s.Board.Line("GPIO27"), s.Clock()
 	before := len(pump.History())
 
 	var sent []time.Duration
 	for b.Loop() {
 		id := fmt.Sprintf("c-%d", len(sent))
-		payload := order(id, "toggle", time.Minute)
+		payload := daemontest.Order(id, "toggle", time.Minute)
 		sent = append(sent, now.Now().Mono)
 		say(payload)
-		a := until(b, "answer", heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id })
+		a := daemontest.Await(b, "answer", heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id })
 		if a["status"] != "done" {
 			b.Fatalf("answer %v", a)
 		}

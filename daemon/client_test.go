@@ -11,32 +11,33 @@ import (
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/client"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/uplink"
 )
 
 // The end is in order: the pump safe, that told, then offline, then nothing.
 func TestShutdownIsInOrder(t *testing.T) {
-	s := newSite(t, awsiot.Tutorial())
-	heard := s.ear("test-ear")
-	r := s.start(s.config("", "")).linkedUp(t)
-	say := s.mouth("test-mouth")
-	say(order("c-1", "on", time.Minute))
-	until(t, "answer", heard, is("kind", "answer")) // the order may come to us after it
-	if err := r.stop(); err != nil {
+	s := daemontest.NewSite(t, awsiot.Tutorial())
+	heard := s.Listen("test-ear")
+	r := s.Start(s.Config("", "")).AwaitLink(t)
+	say := s.Publisher("test-mouth")
+	say(daemontest.Order("c-1", "on", time.Minute))
+	daemontest.Await(t, "answer", heard, daemontest.Has("kind", "answer")) // the order may come to us after it
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	said := until(t, "event of the stop", heard, func(m map[string]any) bool { return m["kind"] == "event" || m["state"] == "offline" })
+	said := daemontest.Await(t, "event of the stop", heard, func(m map[string]any) bool { return m["kind"] == "event" || m["state"] == "offline" })
 	if said["cause"] != "stop" || said["output"] != "pump" || said["state"] != "off" {
 		t.Errorf("heard %v first, want the pump's event", said)
 	}
-	until(t, "offline", heard, is("state", "offline"))
+	daemontest.Await(t, "offline", heard, daemontest.Has("state", "offline"))
 	// An order that comes too late is the next run's, or nobody's.
-	say(order("c-2", "on", time.Minute))
-	until(t, "our own order", heard, is("id", "c-2"))
+	say(daemontest.Order("c-2", "on", time.Minute))
+	daemontest.Await(t, "our own order", heard, daemontest.Has("id", "c-2"))
 	if len(heard) > 0 {
 		t.Errorf("after offline there came %v", <-heard)
 	}
-	h := s.board.Line("GPIO27").History()
+	h := s.Board.Line("GPIO27").History()
 	last, before := h[len(h)-1], h[len(h)-2]
 	if last.Driven || !before.Driven || !before.High {
 		t.Errorf("history ends %+v, %+v; want driven to off, which is high, then released", before, last)
@@ -45,16 +46,16 @@ func TestShutdownIsInOrder(t *testing.T) {
 
 // What a person sends: done, refused, sent without waiting.
 func TestSendOrder(t *testing.T) {
-	s := newSite(t, awsiot.Tutorial())
-	cfg := s.config("", "")
-	s.start(cfg).linkedUp(t)
+	s := daemontest.NewSite(t, awsiot.Tutorial())
+	cfg := s.Config("", "")
+	s.Start(cfg).AwaitLink(t)
 	log := slog.New(slog.DiscardHandler)
 	ctx := context.Background()
-	a, id, err := client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute}, patience, log)
+	a, id, err := client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute}, daemontest.Patience, log)
 	if err != nil || a.Status != "done" || a.State != "on" || a.ID != id || id == "" {
 		t.Errorf("on: %v %q %v", a, id, err)
 	}
-	a, _, err = client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "heater", Action: "on", Life: time.Minute}, patience, log)
+	a, _, err = client.SendOrder(ctx, cfg, "test-send", client.OrderRequest{Output: "heater", Action: "on", Life: time.Minute}, daemontest.Patience, log)
 	if err != nil || a.Status != "refused" || a.Reason == "" || a.Hint == "" || !strings.Contains(client.AnswerText(a), a.Hint) {
 		t.Errorf("unknown output: %v %v", a, err)
 	}
@@ -71,8 +72,8 @@ func TestSendOrder(t *testing.T) {
 
 // Nobody answers: the id is named, so that a person can look for it.
 func TestSendOrderNobodyAnswers(t *testing.T) {
-	s := newSite(t, nil)
-	cfg := s.config("", "")
+	s := daemontest.NewSite(t, nil)
+	cfg := s.Config("", "")
 	_, id, err := client.SendOrder(context.Background(), cfg, "test-send", client.OrderRequest{Output: "pump", Action: "on", Life: time.Minute}, time.Second, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "no answer came") || !strings.Contains(err.Error(), id) {
 		t.Errorf("got %v for %q", err, id)
@@ -93,9 +94,9 @@ func TestPublishAndSubscribe(t *testing.T) {
 
 func publishAndSubscribe(t *testing.T, message, want string) {
 	t.Helper()
-	s := newSite(t, awsiot.Tutorial())
+	s := daemontest.NewSite(t, awsiot.Tutorial())
 	account := func(id string) client.Account {
-		return client.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: id}
+		return client.Account{Endpoint: s.Addr, CA: s.Files.CA, Certificate: s.Files.Certificate, Key: s.Files.Key, ClientID: id}
 	}
 	var got bytes.Buffer
 	listening := make(chan error, 1)
@@ -106,7 +107,7 @@ func publishAndSubscribe(t *testing.T, message, want string) {
 	defer cancel()
 	talking := make(chan error, 1)
 	go func() {
-		talking <- client.Publish(ctx, client.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: message, Every: 10 * time.Millisecond, Out: testWriter{t}, Log: slog.New(slog.DiscardHandler)})
+		talking <- client.Publish(ctx, client.PublishOptions{Account: account("test-pub"), Topic: "test/topic", Message: message, Every: 10 * time.Millisecond, Out: daemontest.LogWriter(t), Log: slog.New(slog.DiscardHandler)})
 	}()
 	for _, end := range []struct {
 		name string
@@ -117,7 +118,7 @@ func publishAndSubscribe(t *testing.T, message, want string) {
 			if err != nil {
 				t.Errorf("%s: %v", end.name, err)
 			}
-		case <-time.After(patience):
+		case <-time.After(daemontest.Patience):
 			t.Fatalf("%s did not end", end.name)
 		}
 		cancel() // the publisher ends by this, cleanly

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
@@ -17,32 +18,32 @@ import (
 // and what each of them takes since is told apart though runs and counts are the
 // same. Each says its id once, when it is online.
 func TestTwoBoardsFromOneCard(t *testing.T) {
-	s := newSite(t, nil)
-	heard := s.ear("test-ear")
-	cfg := s.config("", "")
+	s := daemontest.NewSite(t, nil)
+	heard := s.Listen("test-ear")
+	cfg := s.Config("", "")
 	run := func(board, thing, client, endpoint string, dir string) (taken chan message.Record, linked chan uplink.Status, stop func() error) {
 		c := *cfg
-		c.Thing, c.Spool.Dir, c.Broker.Endpoint, c.Broker.ClientID = thing, filepath.Join(s.dir, dir), endpoint, client
+		c.Thing, c.Spool.Dir, c.Broker.Endpoint, c.Broker.ClientID = thing, filepath.Join(s.Dir, dir), endpoint, client
 		taken, linked = make(chan message.Record, 4096), make(chan uplink.Status, 256)
-		stop = s.launch(daemon.Options{
+		stop = s.Launch(daemon.Options{
 			Config: &c, Fingerprint: board, Log: slog.New(slog.DiscardHandler),
-			Taken: func(r message.Record) { taken <- r }, Linked: changes(linked),
+			Taken: func(r message.Record) { taken <- r }, Linked: daemontest.ConnectionChanges(linked),
 		})
 		return taken, linked, stop
 	}
 	taken, _, stop := run("first", "east", "thing-1", "127.0.0.1:1", "card") // nobody is there
-	first := until(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
+	first := daemontest.Await(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(filepath.Join(s.dir, "copy"), os.DirFS(filepath.Join(s.dir, "card"))); err != nil {
+	if err := os.CopyFS(filepath.Join(s.Dir, "copy"), os.DirFS(filepath.Join(s.Dir, "card"))); err != nil {
 		t.Fatal(err)
 	}
 	ids := map[any]bool{}
 	for i, b := range []struct{ board, thing, dir string }{{"first", "west", "card"}, {"second", "north", "copy"}} {
-		_, _, stop = run(b.board, b.thing, fmt.Sprint("thing-", i), s.addr, b.dir)
+		_, _, stop = run(b.board, b.thing, fmt.Sprint("thing-", i), s.Addr, b.dir)
 		var online, old, now map[string]any
-		until(t, "what the card had, online, and a reading of now", heard, func(m map[string]any) bool {
+		daemontest.Await(t, "what the card had, online, and a reading of now", heard, func(m map[string]any) bool {
 			switch {
 			case m["state"] == "online" && m["thing"] == b.thing:
 				online = m

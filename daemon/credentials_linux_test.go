@@ -3,7 +3,6 @@ package daemon_test
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +10,8 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/api"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
-	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 
 	"golang.org/x/sys/unix"
@@ -28,14 +27,14 @@ func threads(t *testing.T) int {
 	return len(all)
 }
 
-// swap puts FIFOs in place of the files. Whoever opens one without care hangs in
+// swapForFIFOs puts FIFOs in place of the files. Whoever opens one without care hangs in
 // the kernel, until mend is called.
-func (s *site) swap() (mend func()) {
-	s.t.Helper()
-	paths := []string{s.files.CA, s.files.Certificate, s.files.Key}
+func swapForFIFOs(s *daemontest.Site) (mend func()) {
+	s.T.Helper()
+	paths := []string{s.Files.CA, s.Files.Certificate, s.Files.Key}
 	for _, p := range paths {
 		if err := errors.Join(os.Rename(p, p+".away"), unix.Mkfifo(p, 0o600)); err != nil {
-			s.t.Fatal(err)
+			s.T.Fatal(err)
 		}
 	}
 	return func() {
@@ -45,7 +44,7 @@ func (s *site) swap() (mend func()) {
 				err = errors.Join(os.Rename(p+".away", p), held.Close())
 			}
 			if err != nil {
-				s.t.Error(err)
+				s.T.Error(err)
 			}
 		}
 	}
@@ -55,7 +54,7 @@ func (s *site) swap() (mend func()) {
 // thread each, readings go on, the fault is told, and the end comes in time.
 func TestCredentialsHang(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, nil)
+	s := daemontest.NewSite(t, nil)
 	dir, err := os.MkdirTemp("", "fieldpost")
 	if err != nil {
 		t.Fatal(err)
@@ -63,38 +62,38 @@ func TestCredentialsHang(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "fieldpost.sock")
 	taken, linked := make(chan message.Record, 4096), make(chan uplink.Status, 256)
-	r := &running{acked: make(chan message.Record, 4096), linked: linked}
+	r := &daemontest.Running{Acked: make(chan message.Record, 4096), Linked: linked}
 	read := func(path string, _ int64) ([]byte, error) { return os.ReadFile(path) } // which takes a FIFO for a file
-	r.stop = s.launch(daemon.Options{
-		Config: s.config("", ""), Socket: socket, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+	r.Stop = s.Launch(daemon.Options{
+		Config: s.Config("", ""), Socket: socket, Log: daemontest.Log(t),
 		Taken: func(rec message.Record) {
 			if rec.Kind == message.Fault {
 				taken <- rec
 			}
 		},
-		Acked: func(rec message.Record) { r.acked <- rec }, Linked: changes(linked), ReadFile: read,
+		Acked: func(rec message.Record) { r.Acked <- rec }, Linked: daemontest.ConnectionChanges(linked), ReadFile: read,
 	})
-	r.linkedUp(t)
-	whole := told(t, socket, "certificate", func(r api.Status) bool { return r.Certificate.Error == "" })
-	mend := s.swap()
+	r.AwaitLink(t)
+	whole := daemontest.AwaitStatus(t, socket, "certificate", func(r api.Status) bool { return r.Certificate.Error == "" })
+	mend := swapForFIFOs(s)
 	defer mend()
 	before := threads(t)
 	for range 60 {
-		told(t, socket, "status", func(api.Status) bool { return true })
+		daemontest.AwaitStatus(t, socket, "status", func(api.Status) bool { return true })
 	}
 	if after := threads(t); after > before+10 { // others run beside this
 		t.Errorf("%d threads, and %d before", after, before)
 	}
-	now := told(t, socket, "hang", func(r api.Status) bool { return len(r.Faults) > 0 })
+	now := daemontest.AwaitStatus(t, socket, "hang", func(r api.Status) bool { return len(r.Faults) > 0 })
 	if f := now.Faults[0]; f.Code != "certificate_stuck" || f.Subject != "broker" || !strings.Contains(f.Detail, "has not answered for 10s") {
 		t.Errorf("fault %+v", f)
 	}
 	if c := now.Certificate; !c.Expires.Equal(whole.Certificate.Expires) || !strings.Contains(c.Error, "the disk has not answered for") {
 		t.Errorf("certificate %+v, before the hang %+v", c, whole.Certificate)
 	}
-	until(t, "fault", taken, func(rec message.Record) bool { return strings.Contains(fmt.Sprint(rec.Fields), "certificate_stuck") })
-	until(t, "reading", r.acked, func(rec message.Record) bool { return rec.Kind == message.Reading && rec.Seq > 100 })
-	if err := r.stop(); err != nil {
+	daemontest.Await(t, "fault", taken, func(rec message.Record) bool { return strings.Contains(fmt.Sprint(rec.Fields), "certificate_stuck") })
+	daemontest.Await(t, "reading", r.Acked, func(rec message.Record) bool { return rec.Kind == message.Reading && rec.Seq > 100 })
+	if err := r.Stop(); err != nil {
 		t.Errorf("the end: %v", err)
 	}
 }
@@ -102,13 +101,13 @@ func TestCredentialsHang(t *testing.T) {
 // A FIFO in place of a file is no file: that is said at once, and the link goes
 // on with what it has.
 func TestCredentialsAreNoFiles(t *testing.T) {
-	s := newSite(t, nil)
-	_, socket := s.withSocket(s.config("", ""))
-	told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
-	mend := s.swap()
-	told(t, socket, "certificate that is none", func(r api.Status) bool {
+	s := daemontest.NewSite(t, nil)
+	_, socket := s.StartWithSocket(s.Config("", ""))
+	daemontest.AwaitStatus(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
+	mend := swapForFIFOs(s)
+	daemontest.AwaitStatus(t, socket, "certificate that is none", func(r api.Status) bool {
 		return r.Link.Connected && strings.Contains(r.Certificate.Error, "want a regular file, not a FIFO")
 	})
 	mend()
-	told(t, socket, "certificate", func(r api.Status) bool { return r.Certificate.Error == "" && len(r.Faults) == 0 })
+	daemontest.AwaitStatus(t, socket, "certificate", func(r api.Status) bool { return r.Certificate.Error == "" && len(r.Faults) == 0 })
 }

@@ -36,6 +36,9 @@ var testRooms = map[string][]string{
 // testHelpers are the packages that are there for tests.
 var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest"}
 
+// wholeDaemon are the folders of tests that run the whole daemon, besides its own.
+var wholeDaemon = []string{"daemon/chaos", "daemon/interop", "daemon/footprint"}
+
 // forbidden says why a file in this folder of the repository may not import
 // this package; "" when it may.
 func forbidden(folder, imported string, test bool) string {
@@ -45,7 +48,11 @@ func forbidden(folder, imported string, test bool) string {
 			return "only cmd may import cmd"
 		case below(ours, "daemon") && below(folder, "sensors"):
 			return "sensors may not import daemon: imports point cmd -> daemon -> sensors"
-		case ours == "daemon" && below(folder, "daemon") && !(test && folder == "daemon"):
+		case below(ours, "daemon/daemontest") && !(test && (within(folder, wholeDaemon) == "" || folder == "daemon" || below(folder, "cmd"))):
+			return "only tests of the whole daemon may import this"
+		case folder == "daemon/daemontest":
+			return ""
+		case ours == "daemon" && below(folder, "daemon") && !(test && (within(folder, wholeDaemon) == "" || folder == "daemon")):
 			return "the rooms of daemon may not import the daemon that joins them"
 		case below(ours, "daemon") && below(folder, "daemon/wake"):
 			return "daemon/wake is a channel of its own and needs nobody"
@@ -212,6 +219,18 @@ func TestForbidden(t *testing.T) {
 		{"daemon/uplink", "fieldpost/daemon", false, true},
 		{"daemon/uplink", "fieldpost/daemon", true, true},
 		{"daemon", "fieldpost/daemon", true, false},
+		{"daemon/chaos", "fieldpost/daemon", true, false},
+		{"daemon/chaos", "fieldpost/daemon", false, true},
+		{"daemon/daemontest", "fieldpost/daemon", false, false},
+		{"daemon/daemontest", "fieldpost/sensors/sim", false, false},
+		{"daemon/daemontest", "fieldpost/cmd/fieldpost", false, true},
+		{"daemon", "fieldpost/daemon/daemontest", false, true},
+		{"daemon", "fieldpost/daemon/daemontest", true, false},
+		{"daemon/interop", "fieldpost/daemon/daemontest", true, false},
+		{"daemon/interop", "fieldpost/daemon/daemontest", false, true},
+		{"daemon/uplink", "fieldpost/daemon/daemontest", true, true},
+		{"cmd/fieldpost", "fieldpost/daemon/daemontest", true, false},
+		{"cmd/fieldpost", "fieldpost/daemon/daemontest", false, true},
 		{"daemon/durable", "fieldpost/daemon/regular", false, false},
 		{"daemon/durable", "fieldpost/daemon/clock", false, true},
 		{"daemon/journal", "fieldpost/daemon/durable", false, false},

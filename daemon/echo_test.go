@@ -6,6 +6,7 @@ import (
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/broker"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/uplink"
 )
 
@@ -31,7 +32,7 @@ func TestAcknowledgedAndNotDelivered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			background(t, b.Run)
+			daemontest.Background(t, b.Run)
 			status, queue := make(chan uplink.Status, 4096), uplink.NewQueue()
 			l, err := uplink.New(uplink.Config{
 				Endpoint: b.Addr(), ClientID: "thing-1", CA: b.Files().CA, Certificate: b.Files().Certificate, Key: b.Files().Key,
@@ -41,18 +42,18 @@ func TestAcknowledgedAndNotDelivered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			background(t, l.Run)
+			daemontest.Background(t, l.Run)
 			if err := <-queue.Publish("test/topic", []byte("1")); err != nil {
 				t.Fatal(err)
 			}
 			if c.want == "" {
-				until(t, "our own message", l.Messages(), func(m uplink.Message) bool { m.Ack(); return string(m.Payload) == "1" })
+				daemontest.Await(t, "our own message", l.Messages(), func(m uplink.Message) bool { m.Ack(); return string(m.Payload) == "1" })
 				if s := l.Status(); s.Undelivered != "" {
 					t.Errorf("status %+v", s)
 				}
 				return
 			}
-			until(t, "word of it", status, func(s uplink.Status) bool { return s.Undelivered == c.want })
+			daemontest.Await(t, "word of it", status, func(s uplink.Status) bool { return s.Undelivered == c.want })
 		})
 	}
 }

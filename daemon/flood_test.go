@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
@@ -15,13 +16,13 @@ import (
 // off, sent behind them, is done and answered, and in the end all are told.
 // [CMD-19]
 func TestFloodOfMalformedOrders(t *testing.T) {
-	s := newSite(t, awsiot.Tutorial())
-	r := s.start(s.config("", "")).linkedUp(t)
-	heard := s.ear("test-ear")
+	s := daemontest.NewSite(t, awsiot.Tutorial())
+	r := s.Start(s.Config("", "")).AwaitLink(t)
+	heard := s.Listen("test-ear")
 	began := time.Now()
 	const n = 2000
 	q := uplink.NewQueue()
-	s.talk("test-flood", q)
+	publishFrom(s, "test-flood", q)
 	var last <-chan error
 	for i := range n {
 		last = q.Publish("test/topic", fmt.Appendf(nil, `{"id":"m-%d","action":"on","outptu":"pump"}`, i))
@@ -29,28 +30,28 @@ func TestFloodOfMalformedOrders(t *testing.T) {
 	if err := <-last; err != nil {
 		t.Fatal(err)
 	}
-	last = q.Publish("test/topic", []byte(order("off", "off", time.Minute)))
+	last = q.Publish("test/topic", []byte(daemontest.Order("off", "off", time.Minute)))
 	if err := <-last; err != nil {
 		t.Fatal(err)
 	}
 	malformed := 0
-	until(t, "answer to the order behind them", heard, func(m map[string]any) bool {
+	daemontest.Await(t, "answer to the order behind them", heard, func(m map[string]any) bool {
 		if m["reason"] == "malformed" {
 			malformed++
 		}
 		return m["kind"] == "answer" && m["id"] == "off" && m["status"] == "done"
 	})
-	until(t, "reading after it", heard, func(m map[string]any) bool { return m["sensor"] == "air" && m["kind"] == nil })
+	daemontest.Await(t, "reading after it", heard, func(m map[string]any) bool { return m["sensor"] == "air" && m["kind"] == nil })
 	most := 33 + int(time.Since(began)/time.Second)
 	if malformed > most {
 		t.Errorf("%d answers to malformed orders, want at most %d", malformed, most)
 	}
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	said, told := 0, 0
-	for len(r.taken) > 0 {
-		rec := <-r.taken
+	for len(r.Taken) > 0 {
+		rec := <-r.Taken
 		if rec.Kind != message.Answer {
 			continue
 		}
@@ -68,14 +69,14 @@ func TestFloodOfMalformedOrders(t *testing.T) {
 	}
 }
 
-// talk is a client that publishes what is in a queue.
-func (s *site) talk(id string, q *uplink.Queue) {
-	s.t.Helper()
+// publishFrom is a client that publishes what is in a queue.
+func publishFrom(s *daemontest.Site, id string, q *uplink.Queue) {
+	s.T.Helper()
 	l, err := uplink.New(uplink.Config{
-		Endpoint: s.addr, ClientID: id, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, Outbox: q,
+		Endpoint: s.Addr, ClientID: id, CA: s.Files.CA, Certificate: s.Files.Certificate, Key: s.Files.Key, Outbox: q,
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	background(s.t, l.Run)
+	daemontest.Background(s.T, l.Run)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
@@ -43,23 +44,23 @@ func (o hungOutput) Set(active bool) error {
 // no order for another output away. When the line is back only the order that
 // was under way has moved it. [CMD-15] [CMD-16]
 func TestHungLineKeepsNoOtherOrdersAway(t *testing.T) {
-	s, _ := newMosquittoSite(t)
-	heard := s.ear("test-ear")
-	cfg := s.config("", "  - {name: fan, pin: GPIO5}")
+	s, _ := daemontest.NewMosquittoSite(t)
+	heard := s.Listen("test-ear")
+	cfg := s.Config("", "  - {name: fan, pin: GPIO5}")
 	linked := make(chan uplink.Status, 256)
 	free := make(chan struct{})
-	stop := s.launch(daemon.Options{
-		Config: cfg, Board: hungBoard{s.board, "GPIO27", free}, Log: slog.New(slog.DiscardHandler), Linked: changes(linked),
+	stop := s.Launch(daemon.Options{
+		Config: cfg, Board: hungBoard{s.Board, "GPIO27", free}, Log: slog.New(slog.DiscardHandler), Linked: daemontest.ConnectionChanges(linked),
 	})
-	until(t, "link", linked, func(st uplink.Status) bool { return st.Connected })
-	say := s.mouth("test-mouth")
+	daemontest.Await(t, "link", linked, func(st uplink.Status) bool { return st.Connected })
+	say := s.Publisher("test-mouth")
 	for i := range 40 {
-		say(order(fmt.Sprintf("p-%d", i), "on", 10*time.Second))
+		say(daemontest.Order(fmt.Sprintf("p-%d", i), "on", 10*time.Second))
 	}
 	say(fmt.Sprintf(`{"id":"f","output":"fan","action":"on","expires":%q}`, time.Now().Add(time.Minute).UTC().Format(time.RFC3339)))
 	reasons := map[any]any{}
 	for reasons["f"] == nil {
-		a := until(t, "answer", heard, is("kind", "answer"))
+		a := daemontest.Await(t, "answer", heard, daemontest.Has("kind", "answer"))
 		reasons[a["id"]] = a["status"]
 		if a["reason"] != nil {
 			reasons[a["id"]] = a["reason"]
@@ -69,7 +70,7 @@ func TestHungLineKeepsNoOtherOrdersAway(t *testing.T) {
 		t.Errorf("answers %v", reasons)
 	}
 	for reasons["p-1"] == nil {
-		a := until(t, "answer", heard, is("kind", "answer"))
+		a := daemontest.Await(t, "answer", heard, daemontest.Has("kind", "answer"))
 		reasons[a["id"]] = a["reason"]
 	}
 	if reasons["p-1"] != "expired" {
@@ -79,7 +80,7 @@ func TestHungLineKeepsNoOtherOrdersAway(t *testing.T) {
 	if a := answered(t, heard, "p-0"); a["status"] != "done" {
 		t.Errorf("answer %v", a)
 	}
-	if n := s.ups(); n != 1 {
+	if n := timesOn(s); n != 1 {
 		t.Errorf("the pump went on %d times", n)
 	}
 	if err := stop(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
@@ -53,14 +54,14 @@ func (o *hangingOutput) Set(active bool) error {
 // A line that hangs keeps the end from nothing else: the other line is safe,
 // the mail is sent, offline is said, the spool is closed as a good stop.
 func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
-	s := newSite(t, nil)
-	heard := s.ear("test-ear")
-	b := &hanging{Board: s.board, free: make(chan struct{})}
+	s := daemontest.NewSite(t, nil)
+	heard := s.Listen("test-ear")
+	b := &hanging{Board: s.Board, free: make(chan struct{})}
 	taken, acked := make(chan message.Record, 4096), make(chan message.Record, 4096)
-	now := s.clock()
-	cfg := s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
+	now := s.Clock()
+	cfg := s.Config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
 	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: b, Clock: now, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+		Config: cfg, Board: b, Clock: now, Log: daemontest.Log(t),
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
 		Taken:  func(r message.Record) { taken <- r }, Acked: func(r message.Record) { acked <- r },
 	})
@@ -71,18 +72,18 @@ func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	until(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
+	daemontest.Await(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
 	b.hang.Store(true)
-	s.mouth("test-mouth")(order("c-1", "on", time.Minute))
-	until(t, "our own order", heard, is("id", "c-1"))
+	s.Publisher("test-mouth")(daemontest.Order("c-1", "on", time.Minute))
+	daemontest.Await(t, "our own order", heard, daemontest.Has("id", "c-1"))
 	cancel()
-	until(t, "end with the outputs named", ended, func(err error) bool {
+	daemontest.Await(t, "end with the outputs named", ended, func(err error) bool {
 		return err != nil && strings.Contains(err.Error(), "make outputs safe")
 	})
-	if high, _ := s.board.Line("GPIO5").Level(); high {
+	if high, _ := s.Board.Line("GPIO5").Level(); high {
 		t.Error("the fan is still on")
 	}
-	until(t, "offline", heard, is("reason", "stop"))
+	daemontest.Await(t, "offline", heard, daemontest.Has("reason", "stop"))
 	close(b.free)
 	again, err := records.Open(spool.Options{Dir: cfg.Spool.Dir, AtRisk: time.Second, MaxBytes: 1 << 20, Clock: now})
 	if err != nil {
@@ -96,14 +97,14 @@ func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 // What cannot work is found before a line is touched: with a restart every
 // second a relay would otherwise click every second.
 func TestNoLineIsTouchedInVain(t *testing.T) {
-	s := newSite(t, nil)
-	cfg := s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
+	s := daemontest.NewSite(t, nil)
+	cfg := s.Config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
 	cfg.Broker.KeepAlive = time.Millisecond
-	_, err := daemon.New(daemon.Options{Config: cfg, Board: s.board, Clock: s.clock(), Log: slog.New(slog.DiscardHandler), Notify: &systemd.Notifier{}})
+	_, err := daemon.New(daemon.Options{Config: cfg, Board: s.Board, Clock: s.Clock(), Log: slog.New(slog.DiscardHandler), Notify: &systemd.Notifier{}})
 	if err == nil || !strings.Contains(err.Error(), "keep-alive") {
 		t.Errorf("got %v, want the keep-alive refused", err)
 	}
-	if h := s.board.Line("GPIO5").History(); len(h) > 0 {
+	if h := s.Board.Line("GPIO5").History(); len(h) > 0 {
 		t.Errorf("the fan's line went %+v", h)
 	}
 }

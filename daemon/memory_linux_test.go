@@ -23,6 +23,7 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/client"
+	"fieldpost/daemon/daemontest"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,7 +120,7 @@ func (c *cell) socket() string { return filepath.Join(c.dir, "fieldpost.sock") }
 // told asks the daemon until it is as ok wants it, or has ended.
 func (c *cell) told(what string, ok func(api.Status) bool) api.Status {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), daemontest.Patience)
 	defer cancel()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
@@ -176,7 +177,7 @@ func (c *cell) stop() {
 		if err != nil {
 			c.t.Errorf("it ended with %v\n%.4000s", err, c.out.String())
 		}
-	case <-time.After(patience):
+	case <-time.After(daemontest.Patience):
 		c.t.Error("it does not end")
 		return
 	}
@@ -205,15 +206,15 @@ type hostage struct {
 	over  chan struct{} // closed when it has ended
 }
 
-func newHostile(t *testing.T, s *site) *hostile {
+func newHostile(t *testing.T, s *daemontest.Site) *hostile {
 	t.Helper()
-	certs := filepath.Join(s.dir, "certs")
+	certs := filepath.Join(s.Dir, "certs")
 	pair, err := tls.LoadX509KeyPair(filepath.Join(certs, "server.pem.crt"), filepath.Join(certs, "server.pem.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &hostile{t: t, conn: make(chan *hostage, 16)}
-	h.l, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: rootsOf(s.files.CA)})
+	h.l, err = tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: daemontest.Roots(s.Files.CA)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func (h *hostile) serve(c *hostage) {
 // session waits for the next one.
 func (h *hostile) session() *hostage {
 	h.t.Helper()
-	return until(h.t, "session", h.conn, func(*hostage) bool { return true })
+	return daemontest.Await(h.t, "session", h.conn, func(*hostage) bool { return true })
 }
 
 const fenceID = 65535
@@ -313,7 +314,7 @@ func (h *hostile) flood(c *hostage, n int, packet func(i int) []byte) *hostage {
 		case <-c.fence:
 			return c
 		case <-c.over:
-		case <-time.After(patience):
+		case <-time.After(daemontest.Patience):
 			h.t.Fatal("what was sent is not read")
 		}
 	}
@@ -329,9 +330,9 @@ outputs:
   - {name: pump, pin: no-such-line}
 `
 
-func (c *cell) config(s *site, endpoint string) string {
+func (c *cell) config(s *daemontest.Site, endpoint string) string {
 	c.t.Helper()
-	path := filepath.Join(s.dir, "fieldpost.yaml")
+	path := filepath.Join(s.Dir, "fieldpost.yaml")
 	if err := os.WriteFile(path, fmt.Appendf(nil, memoryConfig, endpoint), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
@@ -340,7 +341,7 @@ func (c *cell) config(s *site, endpoint string) string {
 
 // Whatever a broker sends, the daemon lives and its memory is bounded.
 func TestMemoryUnderFloods(t *testing.T) {
-	s := newSite(t, nil) // for its certificates
+	s := daemontest.NewSite(t, nil) // for its certificates
 	h := newHostile(t, s)
 	c := newCell(t)
 	c.start("run", "-c", c.config(s, h.l.Addr().String()))
@@ -383,10 +384,10 @@ func TestMemoryUnderFloods(t *testing.T) {
 // Configurations that nobody can have meant, and the largest that may be: the first
 // are refused within the bound (which the control group shows), the other runs within it, whoever asks.
 func TestMemoryAndConfigurations(t *testing.T) {
-	s := newSite(t, nil)
+	s := daemontest.NewSite(t, nil)
 	c := newCell(t)
 	most := 128<<10 - 100
-	head := strings.Replace(fmt.Sprintf(memoryConfig, s.addr), "outputs:", "sensors:", 1)
+	head := strings.Replace(fmt.Sprintf(memoryConfig, s.Addr), "outputs:", "sensors:", 1)
 	head = head[:strings.LastIndex(head, "  - {name: pump")]
 	filled := func(before, line, after string) string {
 		return before + strings.Repeat(line, (most-len(before)-len(after))/len(line)) + after
@@ -399,7 +400,7 @@ func TestMemoryAndConfigurations(t *testing.T) {
 		"keys":     filled(head, "x:\n", ""),
 		"aliases":  filled(head+"  [&a [1],", "*a,", "1]\n"),
 	} {
-		path := filepath.Join(s.dir, "bad.yaml")
+		path := filepath.Join(s.Dir, "bad.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -411,7 +412,7 @@ func TestMemoryAndConfigurations(t *testing.T) {
 				t.Errorf("%s: it ended with %v and said %d bytes:\n%.1000s", name, err, c.out.Len(), c.out.String())
 			}
 			c.cmd = nil
-		case <-time.After(patience):
+		case <-time.After(daemontest.Patience):
 			t.Fatalf("%s: it does not end", name)
 		}
 	}
@@ -422,7 +423,7 @@ func TestMemoryAndConfigurations(t *testing.T) {
 	for n := range n {
 		fmt.Fprintf(&text, "  - {name: s%d, chip: lm75, bus: i2c-%d, address: 0x%x, every: 1s}\n", n, n/8, 0x48+n%8)
 	}
-	path := filepath.Join(s.dir, "most.yaml")
+	path := filepath.Join(s.Dir, "most.yaml")
 	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -449,7 +450,7 @@ func (c *cell) crowd(n int) {
 		c.t.Cleanup(func() { conn.Close() })
 		all.Go(func() {
 			said := []string{"{\"v\":1,\"call\":\"status\"}\n", half, strings.Repeat(half, 100)}[i%3]
-			_ = conn.SetDeadline(time.Now().Add(patience))
+			_ = conn.SetDeadline(time.Now().Add(daemontest.Patience))
 			_, _ = io.WriteString(conn, said) // it may be sent away meanwhile
 		})
 	}
@@ -458,12 +459,12 @@ func (c *cell) crowd(n int) {
 
 // Large messages that the broker has kept while the daemon was off, or sends now.
 func TestMemoryAndLargeMessages(t *testing.T) {
-	s, m := newMosquittoSite(t, "max_inflight_messages 0", "max_queued_bytes 0")
+	s, m := daemontest.NewMosquittoSite(t, "max_inflight_messages 0", "max_queued_bytes 0")
 	c := newCell(t)
-	path := c.config(s, s.addr)
+	path := c.config(s, s.Addr)
 	c.start("run", "-c", path)
 	c.told("link", func(r api.Status) bool { return r.Link.Connected })
-	say := m.loudly()
+	say := publishLarge(m)
 	const n, rounds = 95, 3
 	for range n {
 		say("test/orders", strings.Repeat("x", 870_000))
@@ -482,35 +483,35 @@ func TestMemoryAndLargeMessages(t *testing.T) {
 	}
 }
 
-// loudly gives a function that publishes at QoS 1 what no uplink would take.
-func (m *mosquitto) loudly() func(topic, payload string) {
-	m.t.Helper()
+// publishLarge gives a function that publishes at QoS 1 what no uplink would take.
+func publishLarge(m *daemontest.Mosquitto) func(topic, payload string) {
+	m.T.Helper()
 	pair, err := tls.LoadX509KeyPair(m.Cert, m.Key)
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
-	c, err := tls.Dial("tcp", m.Addr, &tls.Config{ServerName: "localhost", RootCAs: rootsOf(m.CA), Certificates: []tls.Certificate{pair}})
+	c, err := tls.Dial("tcp", m.Addr, &tls.Config{ServerName: "localhost", RootCAs: daemontest.Roots(m.CA), Certificates: []tls.Certificate{pair}})
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
-	m.t.Cleanup(func() { c.Close() })
+	m.T.Cleanup(func() { c.Close() })
 	answer := func(want byte) {
-		m.t.Helper()
+		m.T.Helper()
 		b := make([]byte, 4)
 		if _, err := io.ReadFull(c, b); err != nil || b[0] != want {
-			m.t.Fatalf("answer % x, %v; want %#x", b, err, want)
+			m.T.Fatalf("answer % x, %v; want %#x", b, err, want)
 		}
 	}
 	write := func(b []byte) {
-		m.t.Helper()
-		if err := errors.Join(c.SetDeadline(time.Now().Add(patience)), func() error { _, err := c.Write(b); return err }()); err != nil {
-			m.t.Fatal(err)
+		m.T.Helper()
+		if err := errors.Join(c.SetDeadline(time.Now().Add(daemontest.Patience)), func() error { _, err := c.Write(b); return err }()); err != nil {
+			m.T.Fatal(err)
 		}
 	}
 	write(append([]byte{0x10, 12 + 4, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, 4}, "loud"...))
 	answer(0x20)
 	return func(topic, payload string) {
-		m.t.Helper()
+		m.T.Helper()
 		write(publishPacket(topic, payload, 1, 1))
 		answer(0x40)
 	}

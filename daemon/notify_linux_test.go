@@ -2,21 +2,21 @@ package daemon_test
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/systemd"
 )
 
 // A systemd that does not read its notification socket: the daemon starts, its
 // timers act, orders are answered, and it ends in order.
 func TestHungNotifySocket(t *testing.T) {
-	s := newSite(t, nil)
-	path := filepath.Join(s.dir, "notify")
+	s := daemontest.NewSite(t, nil)
+	path := filepath.Join(s.Dir, "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -32,17 +32,17 @@ func TestHungNotifySocket(t *testing.T) {
 	if err == nil {
 		t.Fatal("the socket takes everything")
 	}
-	heard, say := s.ear("test-ear"), s.mouth("test-mouth")
-	stop := s.launch(daemon.Options{
-		Config: s.config("", "  - {name: fan, pin: GPIO5, max_on: 200ms}"), Notify: n, Watchdog: 3 * time.Second,
-		Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
+	stop := s.Launch(daemon.Options{
+		Config: s.Config("", "  - {name: fan, pin: GPIO5, max_on: 200ms}"), Notify: n, Watchdog: 3 * time.Second,
+		Log: daemontest.Log(t),
 	})
-	until(t, "online", heard, is("state", "online"))
+	daemontest.Await(t, "online", heard, daemontest.Has("state", "online"))
 	for i := range 3 {
 		id := fmt.Sprint("c-", i)
 		say(fmt.Sprintf(`{"id":%q,"output":"fan","action":"on","expires":%q}`, id, time.Now().Add(time.Minute).Format(time.RFC3339)))
-		until(t, "answer", heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id && m["status"] == "done" })
-		until(t, "max_on", heard, func(m map[string]any) bool { return m["kind"] == "event" && m["cause"] == "max_on" })
+		daemontest.Await(t, "answer", heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id && m["status"] == "done" })
+		daemontest.Await(t, "max_on", heard, func(m map[string]any) bool { return m["kind"] == "event" && m["cause"] == "max_on" })
 	}
 	if err := stop(); err != nil {
 		t.Errorf("the stop: %v", err)

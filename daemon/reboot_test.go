@@ -2,13 +2,13 @@ package daemon_test
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -17,8 +17,8 @@ import (
 // A board starts in the past, takes readings, learns the time, and reboots
 // before it has reached the broker: the readings come with their true time.
 func TestTimeOutlivesAReboot(t *testing.T) {
-	s := newSite(t, nil)
-	heard := s.ear("test-ear")
+	s := daemontest.NewSite(t, nil)
+	heard := s.Listen("test-ear")
 	began := time.Now()
 	// boot runs a daemon in a boot of its own.
 	boot := func(id string, synced *atomic.Bool) (taken chan message.Record, linked chan uplink.Status, stop func() error) {
@@ -32,21 +32,21 @@ func TestTimeOutlivesAReboot(t *testing.T) {
 		})
 		taken, linked = make(chan message.Record, 4096), make(chan uplink.Status, 256)
 		d, err := daemon.New(daemon.Options{
-			Config: s.config("", ""), Board: s.board, Clock: now, Runtime: s.dir, Version: "test",
-			Log:    slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+			Config: s.Config("", ""), Board: s.Board, Clock: now, Runtime: s.Dir, Version: "test",
+			Log:    daemontest.Log(t),
 			Notify: &systemd.Notifier{Send: func(string) error { return nil }},
-			Taken:  func(r message.Record) { taken <- r }, Linked: changes(linked),
+			Taken:  func(r message.Record) { taken <- r }, Linked: daemontest.ConnectionChanges(linked),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return taken, linked, background(t, func(ctx context.Context) error { return d.Run(ctx) })
+		return taken, linked, daemontest.Background(t, func(ctx context.Context) error { return d.Run(ctx) })
 	}
-	broker := s.addr
-	s.addr = "127.0.0.1:1" // nobody is there
+	broker := s.Addr
+	s.Addr = "127.0.0.1:1" // nobody is there
 	var synced atomic.Bool
 	taken, _, stop := boot("first", &synced)
-	first := until(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
+	first := daemontest.Await(t, "reading", taken, func(r message.Record) bool { return r.Kind == message.Reading })
 	synced.Store(true)
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -55,17 +55,17 @@ func TestTimeOutlivesAReboot(t *testing.T) {
 		t.Fatalf("the first reading is %+v", first)
 	}
 
-	s.addr = broker
+	s.Addr = broker
 	_, linked, _ := boot("second", new(atomic.Bool))
-	until(t, "link", linked, func(st uplink.Status) bool { return st.Connected })
-	m := until(t, "the first reading", heard, func(m map[string]any) bool {
+	daemontest.Await(t, "link", linked, func(st uplink.Status) bool { return st.Connected })
+	m := daemontest.Await(t, "the first reading", heard, func(m map[string]any) bool {
 		return m["sensor"] == "air" && m["run"] == float64(first.Run) && m["seq"] == 1.0
 	})
 	at, err := time.Parse(time.RFC3339, m["time"].(string))
 	if want := began.Add(first.Stamp.Mono); err != nil || at.Sub(want).Abs() > 2*time.Millisecond || m["clock"] != nil {
 		t.Errorf("it came as %v, want it to have been at %v; %v", m, want, err)
 	}
-	until(t, "a reading of now", heard, func(m map[string]any) bool {
+	daemontest.Await(t, "a reading of now", heard, func(m map[string]any) bool {
 		return m["sensor"] == "air" && m["run"] == float64(first.Run+1) && m["clock"] == "unsynced"
 	})
 }

@@ -12,23 +12,24 @@ import (
 	"fieldpost/daemon"
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/client"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
 )
 
 // The status tells the truth about a board of which some things work.
 func TestStatus(t *testing.T) {
-	s := newSite(t, nil)
-	s.board.Line("GPIO5").Hold("gpio-keys")
-	cfg := s.config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1s}", "  - {name: fan, pin: GPIO5}")
-	_, socket := s.withSocket(cfg)
-	r := told(t, socket, "readings and faults", func(r api.Status) bool {
+	s := daemontest.NewSite(t, nil)
+	s.Board.Line("GPIO5").Hold("gpio-keys")
+	cfg := s.Config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1s}", "  - {name: fan, pin: GPIO5}")
+	_, socket := s.StartWithSocket(cfg)
+	r := daemontest.AwaitStatus(t, socket, "readings and faults", func(r api.Status) bool {
 		return r.Link.Connected && len(r.Sensors[0].Values) == 3 && len(r.Faults) == 2 && r.Spool.Waiting == 0
 	})
 	if r.Thing != "thing-greenhouse" || r.Version != "test" || r.Run == 0 || r.PID != os.Getpid() || !r.ClockSynced || r.Started.After(r.Time) {
 		t.Errorf("itself: %+v", r)
 	}
-	if l := r.Link; l.Endpoint != s.addr || l.ClientID != "thing-greenhouse" || l.LastError != nil || l.Acknowledged == 0 || !l.Next.IsZero() || l.Since.Before(r.Started) {
+	if l := r.Link; l.Endpoint != s.Addr || l.ClientID != "thing-greenhouse" || l.LastError != nil || l.Acknowledged == 0 || !l.Next.IsZero() || l.Since.Before(r.Started) {
 		t.Errorf("link: %+v", l)
 	}
 	if c := r.Certificate; c.File != cfg.Broker.Certificate || c.Error != "" || c.Expires.Before(r.Time) {
@@ -59,11 +60,11 @@ func TestStatus(t *testing.T) {
 // While the broker is away the status says why, when it is tried next, and what
 // waits meanwhile.
 func TestStatusWithoutBroker(t *testing.T) {
-	s := newSite(t, nil)
-	s.addr = "127.0.0.1:1"
-	cfg := s.config("", "")
-	_, socket := s.withSocket(cfg)
-	r := told(t, socket, "error", func(r api.Status) bool {
+	s := daemontest.NewSite(t, nil)
+	s.Addr = "127.0.0.1:1"
+	cfg := s.Config("", "")
+	_, socket := s.StartWithSocket(cfg)
+	r := daemontest.AwaitStatus(t, socket, "error", func(r api.Status) bool {
 		return r.Link.LastError != nil && !r.Link.Next.IsZero() && r.Spool.Waiting > 1
 	})
 	if l := r.Link; l.Connected || l.LastError.Code != "network_down" || l.LastError.Over || l.LastError.Hint == "" || l.LastError.Time.Before(r.Started) || l.Next.Before(r.Started) {
@@ -75,7 +76,7 @@ func TestStatusWithoutBroker(t *testing.T) {
 	if err := os.Remove(cfg.Broker.Certificate); err != nil {
 		t.Fatal(err)
 	}
-	told(t, socket, "certificate that is gone", func(r api.Status) bool {
+	daemontest.AwaitStatus(t, socket, "certificate that is gone", func(r api.Status) bool {
 		return r.Certificate.Expires.IsZero() && strings.Contains(r.Certificate.Error, "no such file")
 	})
 }
@@ -83,17 +84,17 @@ func TestStatusWithoutBroker(t *testing.T) {
 // A socket that cannot be had is named, and costs nothing else. When the other
 // daemon ends, its socket goes with it.
 func TestSocketOfAnother(t *testing.T) {
-	s := newSite(t, nil)
-	r, socket := s.withSocket(s.config("", ""))
-	told(t, socket, "answer", func(api.Status) bool { return true })
+	s := daemontest.NewSite(t, nil)
+	r, socket := s.StartWithSocket(s.Config("", ""))
+	daemontest.AwaitStatus(t, socket, "answer", func(api.Status) bool { return true })
 
-	other := newSite(t, nil)
+	other := daemontest.NewSite(t, nil)
 	acked := make(chan message.Record, 4096)
-	other.launch(daemon.Options{
-		Config: other.config("", ""), Socket: socket, Log: slog.New(slog.DiscardHandler),
+	other.Launch(daemon.Options{
+		Config: other.Config("", ""), Socket: socket, Log: slog.New(slog.DiscardHandler),
 		Acked: func(rec message.Record) { acked <- rec },
 	})
-	fault := until(t, "fault", acked, func(rec message.Record) bool { return rec.Kind == message.Fault })
+	fault := daemontest.Await(t, "fault", acked, func(rec message.Record) bool { return rec.Kind == message.Fault })
 	var detail string
 	for _, f := range fault.Fields {
 		if f.Name == "code" && f.Value != "local_unavailable" {
@@ -106,9 +107,9 @@ func TestSocketOfAnother(t *testing.T) {
 	if !strings.Contains(detail, "another daemon answers at") {
 		t.Errorf("detail: %s", detail)
 	}
-	until(t, "reading", acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
-	told(t, socket, "first daemon", func(r api.Status) bool { return len(r.Faults) == 0 })
-	if err := r.stop(); err != nil {
+	daemontest.Await(t, "reading", acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
+	daemontest.AwaitStatus(t, socket, "first daemon", func(r api.Status) bool { return len(r.Faults) == 0 })
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
@@ -122,17 +123,17 @@ func TestSocketOfAnother(t *testing.T) {
 // What to do about a line or a zone that is not there speaks of neither I2C nor
 // of the other, in the status as in the message.
 func TestHintOfPlace(t *testing.T) {
-	s := newSite(t, nil)
-	cfg := s.config("  - {name: door, chip: gpio, pin: 'nochip:3'}\n  - {name: cpu, chip: thermal, zone: moon, every: 1s}\n  - {name: soil, chip: lm75, bus: i2c-9, every: 1s}", "  - {name: fan, pin: 'nochip:4'}")
-	r, socket := s.withSocket(cfg)
-	now := told(t, socket, "faults", func(r api.Status) bool { return len(r.Faults) == 4 })
+	s := daemontest.NewSite(t, nil)
+	cfg := s.Config("  - {name: door, chip: gpio, pin: 'nochip:3'}\n  - {name: cpu, chip: thermal, zone: moon, every: 1s}\n  - {name: soil, chip: lm75, bus: i2c-9, every: 1s}", "  - {name: fan, pin: 'nochip:4'}")
+	r, socket := s.StartWithSocket(cfg)
+	now := daemontest.AwaitStatus(t, socket, "faults", func(r api.Status) bool { return len(r.Faults) == 4 })
 	want := map[string]string{"door": "gpioinfo", "fan": "gpioinfo", "cpu": "/sys/class/thermal", "soil": "dtparam=i2c_arm=on"}
 	for _, f := range now.Faults {
 		if f.Code != "absent" || !strings.Contains(f.Hint, want[f.Subject]) {
 			t.Errorf("%s: %s: %s", f.Subject, f.Code, f.Hint)
 		}
 	}
-	until(t, "fault messages with these hints", r.taken, func(rec message.Record) bool {
+	daemontest.Await(t, "fault messages with these hints", r.Taken, func(rec message.Record) bool {
 		for _, f := range now.Faults {
 			if rec.Kind == message.Fault && strings.Contains(fmt.Sprint(rec.Sensor, rec.Fields), f.Subject) && strings.Contains(fmt.Sprint(rec.Fields), f.Hint) {
 				delete(want, f.Subject)

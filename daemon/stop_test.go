@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
@@ -18,15 +19,15 @@ import (
 // A stop ends the wait of an order for its min_on: the line is safe, the order
 // is answered, and nothing takes long.
 func TestStopEndsTheWaitForMinOn(t *testing.T) {
-	s := newSite(t, nil)
-	heard, say := s.ear("test-ear"), s.mouth("test-mouth")
-	r := s.start(s.config("", "  - {name: fan, pin: GPIO5, min_on: 1h}")).linkedUp(t)
+	s := daemontest.NewSite(t, nil)
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
+	r := s.Start(s.Config("", "  - {name: fan, pin: GPIO5, min_on: 1h}")).AwaitLink(t)
 	fan := func(id, action string) {
 		say(fmt.Sprintf(`{"id":%q,"output":"fan","action":%q,"expires":%q}`, id, action, time.Now().Add(time.Minute).Format(time.RFC3339)))
 	}
 	answer := func(id string) map[string]any {
 		t.Helper()
-		return until(t, "answer "+id, heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id })
+		return daemontest.Await(t, "answer "+id, heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id })
 	}
 	fan("c-1", "on")
 	if a := answer("c-1"); a["status"] != "done" {
@@ -37,13 +38,13 @@ func TestStopEndsTheWaitForMinOn(t *testing.T) {
 	if a := answer("c-3"); a["reason"] != "too_soon" {
 		t.Errorf("answer %v, want it refused while the order to safe waits", a)
 	}
-	if high, _ := s.board.Line("GPIO5").Level(); !high {
+	if high, _ := s.Board.Line("GPIO5").Level(); !high {
 		t.Error("the fan is off before its min_on is over")
 	}
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Errorf("the stop: %v", err)
 	}
-	if high, _ := s.board.Line("GPIO5").Level(); high {
+	if high, _ := s.Board.Line("GPIO5").Level(); high {
 		t.Error("the fan is on after the stop")
 	}
 	if a := answer("c-2"); a["status"] != "done" || a["state"] != "off" {
@@ -93,13 +94,13 @@ func (s *stopped) Write(p []byte) (int, error) {
 
 // A log that blocks keeps no line from being made safe at a stop.
 func TestBlockedLogDoesNotKeepPinsFromSafe(t *testing.T) {
-	s := newSite(t, nil)
+	s := daemontest.NewSite(t, nil)
 	log := &stopped{open: make(chan struct{})}
 	acked := make(chan message.Record, 4096)
-	b := telling{s.board, make(chan string, 64)}
+	b := telling{s.Board, make(chan string, 64)}
 	d, err := daemon.New(daemon.Options{
-		Config: s.config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}\n  - {name: lamp, pin: GPIO6, initial: on, safe: off}"),
-		Board:  b, Clock: s.clock(), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Config: s.Config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}\n  - {name: lamp, pin: GPIO6, initial: on, safe: off}"),
+		Board:  b, Clock: s.Clock(), Log: slog.New(slog.NewTextHandler(log, nil)),
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r message.Record) { acked <- r },
 	})
 	if err != nil {
@@ -109,16 +110,16 @@ func TestBlockedLogDoesNotKeepPinsFromSafe(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	until(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
+	daemontest.Await(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
 	log.shut.Store(true)
 	cancel()
 	left := map[string]bool{"GPIO5": true, "GPIO6": true}
-	until(t, "both lines off", b.off, func(line string) bool {
+	daemontest.Await(t, "both lines off", b.off, func(line string) bool {
 		delete(left, line)
 		return len(left) == 0
 	})
 	close(log.open)
-	until(t, "end", ended, func(err error) bool {
+	daemontest.Await(t, "end", ended, func(err error) bool {
 		if err != nil {
 			t.Error(err)
 		}
@@ -129,26 +130,26 @@ func TestBlockedLogDoesNotKeepPinsFromSafe(t *testing.T) {
 // What an output was outlives a stop, in the journal beside the spool: it is
 // safe between the runs, and then what it was.
 func TestLastLevelOutlivesAStop(t *testing.T) {
-	s := newSite(t, nil)
-	heard, say := s.ear("test-ear"), s.mouth("test-mouth")
-	cfg := s.config("", "  - {name: fan, pin: GPIO5, initial: last}")
-	r := s.start(cfg).linkedUp(t)
+	s := daemontest.NewSite(t, nil)
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
+	cfg := s.Config("", "  - {name: fan, pin: GPIO5, initial: last}")
+	r := s.Start(cfg).AwaitLink(t)
 	say(fmt.Sprintf(`{"id":"c-1","output":"fan","action":"on","expires":%q}`, time.Now().Add(time.Minute).Format(time.RFC3339)))
-	changed := until(t, "event", heard, func(m map[string]any) bool { return m["kind"] == "event" && m["id"] == "c-1" })
+	changed := daemontest.Await(t, "event", heard, func(m map[string]any) bool { return m["kind"] == "event" && m["id"] == "c-1" })
 	if changed["output"] != "fan" || changed["state"] != "on" || changed["cause"] != "mqtt" {
 		t.Errorf("event %v", changed)
 	}
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
-	if high, _ := s.board.Line("GPIO5").Level(); high {
+	if high, _ := s.Board.Line("GPIO5").Level(); high {
 		t.Error("the fan is on after the stop")
 	}
-	s.start(cfg).linkedUp(t)
-	if high, driven := s.board.Line("GPIO5").Level(); !high || !driven {
+	s.Start(cfg).AwaitLink(t)
+	if high, driven := s.Board.Line("GPIO5").Level(); !high || !driven {
 		t.Errorf("the fan is not on after the start: high %v, driven %v", high, driven)
 	}
-	until(t, "event of the start", heard, func(m map[string]any) bool {
+	daemontest.Await(t, "event of the start", heard, func(m map[string]any) bool {
 		return m["kind"] == "event" && m["output"] == "fan" && m["cause"] == "initial" && m["state"] == "on"
 	})
 }
@@ -157,21 +158,21 @@ func TestLastLevelOutlivesAStop(t *testing.T) {
 // end, such as the last level of an input that chatters and the outputs' way to
 // safe, is sent all the same.
 func TestStopSendsWhatIsNotYetOnDisk(t *testing.T) {
-	s := newSite(t, nil)
-	cfg := s.config("  - {name: door, chip: gpio, pin: GPIO17, max_edges: 1/s}", "  - {name: fan, pin: GPIO5, initial: on}")
+	s := daemontest.NewSite(t, nil)
+	cfg := s.Config("  - {name: door, chip: gpio, pin: GPIO17, max_edges: 1/s}", "  - {name: fan, pin: GPIO5, initial: on}")
 	cfg.Spool.AtRisk = 0
-	r := s.start(cfg).linkedUp(t)
-	door := s.board.Line("GPIO17")
-	until(t, "reading of the door", r.acked, func(r message.Record) bool { return r.Sensor == "door" })
+	r := s.Start(cfg).AwaitLink(t)
+	door := s.Board.Line("GPIO17")
+	daemontest.Await(t, "reading of the door", r.Acked, func(r message.Record) bool { return r.Sensor == "door" })
 	for i := range 31 {
 		door.Drive(i%2 == 0)
 	}
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Errorf("the stop: %v", err)
 	}
-	close(r.acked)
+	close(r.Acked)
 	changes, stopped := int64(0), false
-	for rec := range r.acked {
+	for rec := range r.Acked {
 		switch {
 		case rec.Sensor == "door" && rec.Kind == message.Edge:
 			changes += rec.Fields[1].Value.(int64)

@@ -17,50 +17,51 @@ import (
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 )
 
-// placed is a configuration whose name, client id and topic of orders are given;
+// placedConfig is a configuration whose name, client id and topic of orders are given;
 // without a topic it has no commands.
-func (s *site) placed(thing, clientID, orders string) *config.Config {
-	s.t.Helper()
+func placedConfig(s *daemontest.Site, thing, clientID, orders string) *config.Config {
+	s.T.Helper()
 	text := fmt.Sprintf("thing: %s\nbroker: {endpoint: %s, client_id: %s}\nreadings: {topic: field/readings}\n"+
-		"spool: {dir: spool}\noutputs:\n  - {name: pump, pin: GPIO27, active_low: true, initial: off, safe: off}\n", thing, s.addr, clientID)
+		"spool: {dir: spool}\noutputs:\n  - {name: pump, pin: GPIO27, active_low: true, initial: off, safe: off}\n", thing, s.Addr, clientID)
 	if orders != "" {
 		text += fmt.Sprintf("commands: {topic: '%s', answers: field/answers}\n", orders)
 	}
-	path := filepath.Join(s.dir, "fieldpost.yaml")
+	path := filepath.Join(s.Dir, "fieldpost.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	cfg, err := config.Load(path)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return cfg
 }
 
-// sender gives a function that publishes to any topic and waits for the PUBACK.
-func (s *site) sender(id string) func(topic, payload string) {
-	s.t.Helper()
+// senderTo gives a function that publishes to any topic and waits for the PUBACK.
+func senderTo(s *daemontest.Site, id string) func(topic, payload string) {
+	s.T.Helper()
 	q := uplink.NewQueue()
 	l, err := uplink.New(uplink.Config{
-		Endpoint: s.addr, ClientID: id, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, Outbox: q,
+		Endpoint: s.Addr, ClientID: id, CA: s.Files.CA, Certificate: s.Files.Certificate, Key: s.Files.Key, Outbox: q,
 	})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	background(s.t, l.Run)
+	daemontest.Background(s.T, l.Run)
 	return func(topic, payload string) {
-		s.t.Helper()
+		s.T.Helper()
 		select {
 		case err := <-q.Publish(topic, []byte(payload)):
 			if err != nil {
-				s.t.Fatal(err)
+				s.T.Fatal(err)
 			}
-		case <-time.After(patience):
-			s.t.Fatal("no acknowledgement")
+		case <-time.After(daemontest.Patience):
+			s.T.Fatal("no acknowledgement")
 		}
 	}
 }
@@ -87,34 +88,34 @@ var moves = map[string]move{
 
 // try runs the board with one configuration and then with the other, and sends an
 // order to where orders went before.
-func (m move) try(t *testing.T, s *site) {
-	say := s.sender("test-mouth")
-	first, socket := s.withSocket(s.placed(m.thing, m.client, m.topic))
-	before := told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
+func (m move) try(t *testing.T, s *daemontest.Site) {
+	say := senderTo(s, "test-mouth")
+	first, socket := s.StartWithSocket(placedConfig(s, m.thing, m.client, m.topic))
+	before := daemontest.AwaitStatus(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
 	if before.Orders.Topic != m.was {
 		t.Fatalf("orders on %q, want %q", before.Orders.Topic, m.was)
 	}
 	say(m.was, forAnybody("c-0"))
-	told(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 })
-	if err := first.stop(); err != nil {
+	daemontest.AwaitStatus(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 })
+	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	say(m.was, forAnybody("c-1")) // kept for the session
 
-	cfg := s.placed(m.next, m.client, m.to)
-	_, socket = s.withSocket(cfg)
-	r := told(t, socket, "stray message", func(r api.Status) bool { return r.Orders.Elsewhere == 1 })
+	cfg := placedConfig(s, m.next, m.client, m.to)
+	_, socket = s.StartWithSocket(cfg)
+	r := daemontest.AwaitStatus(t, socket, "stray message", func(r api.Status) bool { return r.Orders.Elsewhere == 1 })
 	if r.Orders.Done != 0 || r.Orders.Refused != 0 || r.Outputs[0].State != "off" || r.Orders.Topic != cfg.CommandsTopic() {
 		t.Errorf("after the move: %+v, %+v; want the pump left alone", r.Orders, r.Outputs[0])
 	}
 	// It is given up, and no more of it comes.
-	told(t, socket, "end of the old subscription", func(api.Status) bool { return !s.remembers(m.client, m.was) })
+	daemontest.AwaitStatus(t, socket, "end of the old subscription", func(api.Status) bool { return !sessionHolds(s, m.client, m.was) })
 	say(m.was, forAnybody("c-2"))
 	if m.to == "" {
 		return
 	}
 	say(cfg.CommandsTopic(), forAnybody("c-1")) // its id was not used up
-	r = told(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
+	r = daemontest.AwaitStatus(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 && r.Outputs[0].State == "on" })
 	if r.Orders.Elsewhere != 1 {
 		t.Errorf("%d messages came on the old topic, want only the one of before", r.Orders.Elsewhere)
 	}
@@ -123,9 +124,9 @@ func (m move) try(t *testing.T, s *site) {
 // What an earlier configuration subscribed to acts no more. [CMD-18]
 func TestOrdersOfAnEarlierConfiguration(t *testing.T) {
 	for name, m := range moves {
-		t.Run(name, func(t *testing.T) { m.try(t, newSite(t, nil)) })
+		t.Run(name, func(t *testing.T) { m.try(t, daemontest.NewSite(t, nil)) })
 		t.Run(name+" over mosquitto", func(t *testing.T) {
-			s, _ := newMosquittoSite(t)
+			s, _ := daemontest.NewMosquittoSite(t)
 			m.try(t, s)
 		})
 	}
@@ -134,16 +135,16 @@ func TestOrdersOfAnEarlierConfiguration(t *testing.T) {
 // What `fieldpost sub` prints is what its filter matches, whatever subscriptions the
 // session has of earlier calls. The filter may have wildcards.
 func TestSubscribePrintsWhatItsFilterMatches(t *testing.T) {
-	s := newSite(t, nil)
-	say := s.sender("test-mouth")
+	s := daemontest.NewSite(t, nil)
+	say := senderTo(s, "test-mouth")
 	// listen subscribes until one message was printed; it publishes until then.
 	listen := func(filter, topic string) string {
 		var out bytes.Buffer
 		ended := make(chan error, 1)
 		go func() {
 			ended <- client.Subscribe(context.Background(), client.SubscribeOptions{
-				Account: client.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
-				Topic:   filter, Count: 1, Out: &out, Log: slog.New(systemd.NewLogger(testWriter{t}, slog.LevelInfo).Handler()),
+				Account: client.Account{Endpoint: s.Addr, CA: s.Files.CA, Certificate: s.Files.Certificate, Key: s.Files.Key, ClientID: "test-sub"},
+				Topic:   filter, Count: 1, Out: &out, Log: daemontest.Log(t),
 			})
 		}()
 		again := time.NewTicker(10 * time.Millisecond)
@@ -170,13 +171,13 @@ func TestSubscribePrintsWhatItsFilterMatches(t *testing.T) {
 	}
 }
 
-// remembers reports whether the file beside the spool says that a client id's session
+// sessionHolds reports whether the file beside the spool says that a client id's session
 // may hold a filter.
-func (s *site) remembers(client, filter string) bool {
-	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.dir, "spool", "subscriptions.journal"))
+func sessionHolds(s *daemontest.Site, client, filter string) bool {
+	s.T.Helper()
+	b, err := os.ReadFile(filepath.Join(s.Dir, "spool", "subscriptions.journal"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return regexp.MustCompile(`"client_id":"` + regexp.QuoteMeta(client) + `","filters":\[[^]]*"` + regexp.QuoteMeta(filter) + `"`).Match(b)
 }
@@ -184,24 +185,24 @@ func (s *site) remembers(client, filter string) bool {
 // A session of another client id keeps its filters, and gives them up when that
 // client id is used again.
 func TestClientIDIsChangedAndBack(t *testing.T) {
-	s := newSite(t, nil)
-	say := s.sender("test-mouth")
+	s := daemontest.NewSite(t, nil)
+	say := senderTo(s, "test-mouth")
 	run := func(client, topic string, ok func(api.Status) bool) {
 		t.Helper()
-		r, socket := s.withSocket(s.placed("west", client, topic))
-		told(t, socket, client+" on "+topic, func(r api.Status) bool { return r.Link.Connected && ok(r) })
-		if err := r.stop(); err != nil {
+		r, socket := s.StartWithSocket(placedConfig(s, "west", client, topic))
+		daemontest.AwaitStatus(t, socket, client+" on "+topic, func(r api.Status) bool { return r.Link.Connected && ok(r) })
+		if err := r.Stop(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	run("board-1", "old/orders", func(api.Status) bool { return s.remembers("board-1", "old/orders") })
-	run("board-2", "new/orders", func(api.Status) bool { return s.remembers("board-2", "new/orders") })
-	if !s.remembers("board-1", "old/orders") {
+	run("board-1", "old/orders", func(api.Status) bool { return sessionHolds(s, "board-1", "old/orders") })
+	run("board-2", "new/orders", func(api.Status) bool { return sessionHolds(s, "board-2", "new/orders") })
+	if !sessionHolds(s, "board-1", "old/orders") {
 		t.Error("the first session is forgotten")
 	}
 	say("old/orders", forAnybody("c-1"))
 	run("board-1", "new/orders", func(r api.Status) bool {
-		return r.Orders.Elsewhere == 1 && r.Outputs[0].State == "off" && !s.remembers("board-1", "old/orders")
+		return r.Orders.Elsewhere == 1 && r.Outputs[0].State == "off" && !sessionHolds(s, "board-1", "old/orders")
 	})
 	say("old/orders", forAnybody("c-2"))
 	say("new/orders", forAnybody("c-3"))
@@ -217,21 +218,21 @@ func TestSubscriptionsAreForgotten(t *testing.T) {
 		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, nil)
-			say := s.sender("test-mouth")
-			first, socket := s.withSocket(s.placed("west", "board-1", "old/orders"))
-			told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected && s.remembers("board-1", "old/orders") })
-			if err := first.stop(); err != nil {
+			s := daemontest.NewSite(t, nil)
+			say := senderTo(s, "test-mouth")
+			first, socket := s.StartWithSocket(placedConfig(s, "west", "board-1", "old/orders"))
+			daemontest.AwaitStatus(t, socket, "link", func(r api.Status) bool { return r.Link.Connected && sessionHolds(s, "board-1", "old/orders") })
+			if err := first.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			if err := harm(filepath.Join(s.dir, "spool", "subscriptions.journal")); err != nil {
+			if err := harm(filepath.Join(s.Dir, "spool", "subscriptions.journal")); err != nil {
 				t.Fatal(err)
 			}
-			_, socket = s.withSocket(s.placed("west", "board-1", "new/orders"))
-			told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
+			_, socket = s.StartWithSocket(placedConfig(s, "west", "board-1", "new/orders"))
+			daemontest.AwaitStatus(t, socket, "link", func(r api.Status) bool { return r.Link.Connected })
 			say("old/orders", forAnybody("c-1"))
 			say("new/orders", forAnybody("c-2"))
-			r := told(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 1 })
+			r := daemontest.AwaitStatus(t, socket, "order done", func(r api.Status) bool { return r.Orders.Done == 1 && r.Orders.Elsewhere == 1 })
 			if len(r.Faults) > 0 {
 				t.Errorf("faults: %+v", r.Faults)
 			}
@@ -241,17 +242,17 @@ func TestSubscriptionsAreForgotten(t *testing.T) {
 
 // A message that is too large to be printed is told, and the next one is printed.
 func TestSubscribeToLargeMessages(t *testing.T) {
-	s, m := newMosquittoSite(t)
+	s, m := daemontest.NewMosquittoSite(t)
 	var log, out bytes.Buffer
 	subscribe := func(count int) error {
 		return client.Subscribe(context.Background(), client.SubscribeOptions{
-			Account: client.Account{Endpoint: s.addr, CA: s.files.CA, Certificate: s.files.Certificate, Key: s.files.Key, ClientID: "test-sub"},
+			Account: client.Account{Endpoint: s.Addr, CA: s.Files.CA, Certificate: s.Files.Certificate, Key: s.Files.Key, ClientID: "test-sub"},
 			Topic:   "test/#", Count: count, Out: &out, Log: slog.New(systemd.NewLogger(&log, slog.LevelInfo).Handler()),
 		})
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- subscribe(1) }()
-	say := m.loudly()
+	say := publishLarge(m)
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for up := false; !up; {
@@ -284,18 +285,18 @@ func TestSubscribeToLargeMessages(t *testing.T) {
 
 // Without outputs no order comes by MQTT, though a topic is named. [CMD-18]
 func TestOrdersWithoutOutputs(t *testing.T) {
-	s := newSite(t, nil)
-	say := s.sender("test-mouth")
-	first, socket := s.withSocket(s.placed("west", "board-1", "field/orders"))
-	told(t, socket, "link", func(r api.Status) bool { return r.Link.Connected && s.remembers("board-1", "field/orders") })
-	if err := first.stop(); err != nil {
+	s := daemontest.NewSite(t, nil)
+	say := senderTo(s, "test-mouth")
+	first, socket := s.StartWithSocket(placedConfig(s, "west", "board-1", "field/orders"))
+	daemontest.AwaitStatus(t, socket, "link", func(r api.Status) bool { return r.Link.Connected && sessionHolds(s, "board-1", "field/orders") })
+	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	say("field/orders", forAnybody("c-1"))
-	cfg := s.placed("west", "board-1", "field/orders")
+	cfg := placedConfig(s, "west", "board-1", "field/orders")
 	cfg.Outputs = nil
-	_, socket = s.withSocket(cfg)
-	told(t, socket, "end of the subscription", func(r api.Status) bool {
-		return r.Orders.Elsewhere == 1 && r.Orders.Topic == "" && r.Orders.Refused == 0 && !s.remembers("board-1", "field/orders")
+	_, socket = s.StartWithSocket(cfg)
+	daemontest.AwaitStatus(t, socket, "end of the subscription", func(r api.Status) bool {
+		return r.Orders.Elsewhere == 1 && r.Orders.Topic == "" && r.Orders.Refused == 0 && !sessionHolds(s, "board-1", "field/orders")
 	})
 }

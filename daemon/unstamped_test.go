@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/daemontest"
 )
 
-// accepting is the site's configuration with commands.unstamped: accept.
-func (s *site) accepting() *config.Config {
-	cfg := s.config("", "")
+// acceptingUnstamped is the site's configuration with commands.unstamped: accept.
+func acceptingUnstamped(s *daemontest.Site) *config.Config {
+	cfg := s.Config("", "")
 	cfg.Commands.Unstamped = "accept"
 	return cfg
 }
@@ -21,32 +22,32 @@ func (s *site) accepting() *config.Config {
 func TestNoUnstampedOrderIsStored(t *testing.T) {
 	for what, lines := range map[string][]string{"as it comes": nil, "storing QoS 0": {"queue_qos0_messages true"}} {
 		t.Run(what, func(t *testing.T) {
-			s, _ := newMosquittoSite(t, lines...)
-			heard := s.ear("test-ear")
-			say := s.mouth("test-mouth")
+			s, _ := daemontest.NewMosquittoSite(t, lines...)
+			heard := s.Listen("test-ear")
+			say := s.Publisher("test-mouth")
 			const bare = `{"output":"pump","action":"on"}`
-			for _, cfg := range []*config.Config{s.config("", ""), s.accepting(), s.accepting()} {
-				r := s.start(cfg).linkedUp(t)
-				if err := r.stop(); err != nil {
+			for _, cfg := range []*config.Config{s.Config("", ""), acceptingUnstamped(s), acceptingUnstamped(s)} {
+				r := s.Start(cfg).AwaitLink(t)
+				if err := r.Stop(); err != nil {
 					t.Fatal(err)
 				}
 				say(bare)
 			}
-			if n := s.ups(); n != 0 {
+			if n := timesOn(s); n != 0 {
 				t.Fatalf("the pump went on %d times while nobody was there", n)
 			}
-			r := s.start(s.accepting()).linkedUp(t)
+			r := s.Start(acceptingUnstamped(s)).AwaitLink(t)
 			say(`{"id":"mark","output":"nothing","action":"on"}`)
 			answered(t, heard, "mark")
-			if n := s.ups(); n != 0 {
+			if n := timesOn(s); n != 0 {
 				t.Errorf("the pump went on %d times: orders were stored", n)
 			}
 			say(bare)
-			until(t, "answer", heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == nil && m["status"] == "done" })
-			if n := s.ups(); n != 1 {
+			daemontest.Await(t, "answer", heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == nil && m["status"] == "done" })
+			if n := timesOn(s); n != 1 {
 				t.Errorf("the pump went on %d times, want once", n)
 			}
-			if err := r.stop(); err != nil {
+			if err := r.Stop(); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -55,18 +56,18 @@ func TestNoUnstampedOrderIsStored(t *testing.T) {
 
 // Without that setting such orders are refused, and told how to be made.
 func TestUnstampedIsRefused(t *testing.T) {
-	s := newSite(t, nil)
-	heard := s.ear("test-ear")
-	r := s.start(s.config("", "")).linkedUp(t)
-	s.mouth("test-mouth")(`{"output":"pump","action":"on"}`)
-	a := until(t, "answer", heard, is("kind", "answer"))
+	s := daemontest.NewSite(t, nil)
+	heard := s.Listen("test-ear")
+	r := s.Start(s.Config("", "")).AwaitLink(t)
+	s.Publisher("test-mouth")(`{"output":"pump","action":"on"}`)
+	a := daemontest.Await(t, "answer", heard, daemontest.Has("kind", "answer"))
 	if hint, _ := a["hint"].(string); a["status"] != "refused" || a["reason"] != "unstamped" || !strings.Contains(hint, "commands.unstamped") {
 		t.Errorf("answer %v", a)
 	}
-	if s.ups() != 0 {
+	if timesOn(s) != 0 {
 		t.Error("the pump went on")
 	}
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 }

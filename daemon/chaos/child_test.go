@@ -1,0 +1,203 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/daemontest"
+)
+
+// buildSimulated builds the program as it is installed, with one thing more: it
+// runs on a simulated board; see cmd/fieldpost/simulated.go. CHAOS_BUILD has more
+// flags for the build, such as -race.
+func buildSimulated(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "fieldpost")
+	args := append([]string{"build", "-tags", "chaos", "-o", program}, strings.Fields(os.Getenv("CHAOS_BUILD"))...)
+	if out, err := exec.Command("go", append(args, "fieldpost/cmd/fieldpost")...).CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	return program
+}
+
+// daemonProcess is a running daemon.
+type daemonProcess struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	ended chan error // delivers once, when cmd has
+}
+
+// command is the program with a pipe into the books as file descriptor 3, and
+// its output in a file of that name. Who has started it closes what it was given.
+func (c *chaos) command(log string, args ...string) (cmd *exec.Cmd, read, write *os.File) {
+	c.t.Helper()
+	out, err := os.OpenFile(filepath.Join(c.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	read, write, err = os.Pipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	words := c.memory.command(c.program, args...)
+	cmd = exec.Command(words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+filepath.Join(c.dir, "run"), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	if c.memory != nil {
+		cmd.Env = append(cmd.Env, unitGoMemory, unitGoGC)
+	}
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{write}
+	return cmd, read, write
+}
+
+// launched starts a command and closes our copies of what it was given.
+func launched(cmd *exec.Cmd, books *os.File) error {
+	err := cmd.Start()
+	_ = books.Close()
+	_ = cmd.Stdout.(*os.File).Close()
+	return err
+}
+
+// start starts the daemon and waits until it has taken something.
+func (c *chaos) start() {
+	c.t.Helper()
+	cmd, r, w := c.command("daemon.log", "run", "-c", c.config(), "--log-level", "DEBUG")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	err = launched(cmd, w)
+	if err != nil {
+		_ = r.Close()
+		c.t.Fatal(err)
+	}
+	c.child = &daemonProcess{cmd: cmd, stdin: stdin, ended: make(chan error, 1)}
+	before := c.books.fresh(c.dial)
+	c.say(c.dial.String())
+	go func(x *daemonProcess) {
+		c.books.witness(r)
+		x.ended <- x.cmd.Wait()
+	}(c.child)
+	started := false
+	c.books.wait(daemontest.Patience, func() bool {
+		started = c.books.nTaken > before
+		return started || c.books.silent
+	})
+	if !started {
+		c.weighed()
+		c.t.Fatal("the daemon does not start; see daemon.log")
+	}
+}
+
+// weighed complains of a daemon that the kernel has killed for its memory.
+func (c *chaos) weighed() {
+	c.t.Helper()
+	if c.memory == nil {
+		return
+	}
+	if n := c.memory.killed(); n > 0 {
+		c.t.Errorf("the kernel has killed %d daemons that needed more memory than the unit allows", n)
+	}
+}
+
+// fresh readies the books for a run.
+func (b *books) fresh(d clockDial) (taken int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.linked, b.denied, b.silent, b.halted = false, false, false, ""
+	b.diskDown, b.ledgerDown, b.flood = false, false, false
+	b.weigh()
+	b.before = d
+	b.dialled(d)
+	return b.nTaken
+}
+
+// witness enters all that a child says into the books, until it ends.
+func (b *books) witness(r *os.File) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		b.entry(lines.Text())
+	}
+	_ = r.Close()
+	b.mu.Lock()
+	b.silent = true
+	b.stir()
+	b.mu.Unlock()
+}
+
+// kill ends the daemon on the spot.
+func (c *chaos) kill() { c.end(syscall.SIGKILL, daemontest.Patience) }
+
+// end ends the daemon, if there is one, waits until its last word is in the
+// books, and has its lines made safe, as systemd does after every end.
+func (c *chaos) end(how syscall.Signal, d time.Duration) {
+	c.t.Helper()
+	if c.child == nil {
+		return
+	}
+	x := c.child
+	c.child = nil
+	c.books.ends(how == syscall.SIGKILL)
+	_ = x.cmd.Process.Signal(how) // that it has ended by itself shows below
+	var err error
+	select {
+	case err = <-x.ended:
+	case <-time.After(d):
+		_ = x.cmd.Process.Kill()
+		<-x.ended
+		err = fmt.Errorf("it did not end within %v", d)
+	}
+	_ = x.stdin.Close()
+	c.books.ended()
+	c.weighed()
+	var died *exec.ExitError
+	killed := errors.As(err, &died) && died.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	switch {
+	case how == syscall.SIGKILL && !killed:
+		c.t.Errorf("the daemon had ended before it was killed: %v; see daemon.log", err)
+	case how != syscall.SIGKILL && err != nil:
+		c.t.Errorf("end the daemon with %v: %v; see daemon.log", how, err)
+	}
+	c.makeSafe()
+}
+
+// makeSafe runs what the unit has in ExecStopPost. On the simulated board it
+// only says what it drives: there is no systemd to keep the lines.
+func (c *chaos) makeSafe() {
+	c.t.Helper()
+	cmd, r, w := c.command("safe.log", "safe")
+	if err := launched(cmd, w); err != nil {
+		_ = r.Close()
+		c.t.Fatal(err)
+	}
+	c.books.witness(r)
+	if err := cmd.Wait(); err != nil {
+		c.t.Errorf("fieldpost safe: %v; see safe.log", err)
+	}
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	for output, line := range lines {
+		if s := c.books.levels[line]; s.how != "held" || s.on {
+			c.books.complain("after `fieldpost safe` %s is %+v", output, s)
+		}
+	}
+	c.books.count["lines made safe after the end of the daemon"] += len(lines)
+}
+
+// raced reports whether the race detector of a child has found something.
+func (c *chaos) raced() bool {
+	log, err := os.ReadFile(filepath.Join(c.dir, "daemon.log"))
+	return err == nil && bytes.Contains(log, []byte("WARNING: DATA RACE"))
+}

@@ -1,0 +1,224 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"fieldpost/daemon/daemontest"
+	"fieldpost/daemon/records"
+	"fieldpost/daemon/spool"
+
+	"golang.org/x/sys/unix"
+)
+
+// chaosMount says, in the environment, that this process has a mount namespace
+// of its own and may mount what it likes.
+const chaosMount = "FIELDPOST_CHAOS_MOUNT"
+
+// chaosDisk is the file system that the spool is on: a small one of its own,
+// or just a directory where nothing may be mounted.
+type chaosDisk struct {
+	t    *testing.T
+	dir  string
+	mine bool // it is ours to fill and to make read-only
+	over int  // how many others are mounted over it
+}
+
+func mountDisk(t *testing.T, dir string) *chaosDisk {
+	t.Helper()
+	d := &chaosDisk{t: t, dir: dir, mine: os.Getenv(chaosMount) == "1"}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !d.mine {
+		t.Logf("NOT TESTED: full and read-only disk; they take root, and %s=1 in a mount namespace of its own", chaosMount)
+		return d
+	}
+	if err := unix.Mount("chaos", dir, "tmpfs", 0, "size=8m,mode=0700"); err != nil {
+		t.Fatalf("mount a disk for the spool: %v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			keep(t, dir)
+		}
+		for range 1 + d.over {
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Errorf("unmount the spool's disk: %v", err)
+			}
+		}
+	})
+	return d
+}
+
+// mostOver bounds the disks that are mounted over each other: what is in the
+// lower ones takes memory.
+const mostOver = 8
+
+// takeAway takes the spool away: another disk is mounted over it, or all files in
+// it are removed, or the directory too.
+func (d *chaosDisk) takeAway(over bool) (what string) {
+	d.t.Helper()
+	var err error
+	switch {
+	case d.mine && over && d.over < mostOver:
+		what = "mounted over"
+		err = unix.Mount("chaos", d.dir, "tmpfs", 0, "size=8m,mode=0700")
+		d.over++
+	case over && !d.mine:
+		what = "removed"
+		err = os.RemoveAll(d.dir)
+	default:
+		what = "emptied"
+		var names []string
+		names, err = filepath.Glob(filepath.Join(d.dir, "*"))
+		for _, name := range names {
+			if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) { // the daemon works on
+				err = errors.Join(err, e)
+			}
+		}
+	}
+	if err != nil {
+		d.t.Fatalf("spool %s: %v", what, err)
+	}
+	return what
+}
+
+// whole reports whether there is all that a spool in use has.
+func (d *chaosDisk) whole() bool {
+	for _, name := range []string{"lock", "run", "identity", "acks", "orders.journal"} {
+		if _, err := os.Stat(filepath.Join(d.dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// takeAway takes the spool away from under the daemon, and waits until that has
+// found out and written everything anew. What is killed before that knows nothing.
+func (c *chaos) takeAway() func() {
+	c.books.sickens(true)
+	what := c.disk.takeAway(c.random.IntN(2) == 0)
+	if !c.books.wait(daemontest.Patience, func() bool { return c.disk.whole() && !c.books.diskDown }) {
+		c.t.Errorf("the spool was %s, and the daemon has not written it anew in %v", what, daemontest.Patience)
+	}
+	c.books.mu.Lock()
+	c.books.count["spool "+what]++
+	c.books.gone = c.now()
+	c.books.mu.Unlock()
+	c.books.sickens(false)
+	return nil
+}
+
+// keep copies the spool to where it outlives its disk.
+func keep(t *testing.T, dir string) {
+	_ = os.Remove(filepath.Join(dir, "filler"))
+	if err := os.CopyFS(dir+".kept", os.DirFS(dir)); err != nil {
+		t.Log(err)
+	}
+}
+
+// fill leaves no room on it.
+func (d *chaosDisk) fill() {
+	d.t.Helper()
+	f, err := os.Create(filepath.Join(d.dir, "filler"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 64<<10); ; {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			return
+		} else if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// clear makes room again.
+func (d *chaosDisk) clear() {
+	d.t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, "filler")); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// protect makes it read-only, or ends that. Nobody may have a file open for
+// writing.
+func (d *chaosDisk) protect(on bool) {
+	d.t.Helper()
+	flags := uintptr(unix.MS_REMOUNT)
+	if on {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("chaos", d.dir, "tmpfs", flags, "size=8m,mode=0700"); err != nil {
+		d.t.Fatalf("remount the spool's disk, read-only %v: %v", on, err)
+	}
+}
+
+// flip turns over some bits of a segment, if there is one. It gives its name
+// and what readings and edges it held before.
+func (c *chaos) flip() (name string, held []number) {
+	c.t.Helper()
+	names, err := filepath.Glob(filepath.Join(c.disk.dir, "*.seg"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if len(names) == 0 {
+		return "", nil
+	}
+	name = names[c.random.IntN(len(names))]
+	data := c.get(name)
+	if len(data) == 0 {
+		return "", nil
+	}
+	held = c.contents(filepath.Base(name), data)
+	for range 1 + c.random.IntN(3) {
+		data[c.random.IntN(len(data))] ^= 1 << c.random.IntN(8)
+	}
+	c.put(name, data)
+	return filepath.Base(name), held
+}
+
+// contents reads a segment with a spool that has nothing else.
+func (c *chaos) contents(name string, data []byte) (held []number) {
+	c.t.Helper()
+	dir, err := os.MkdirTemp(c.dir, "segment-")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	c.put(filepath.Join(dir, name), data)
+	c.put(filepath.Join(dir, "identity"), c.get(filepath.Join(c.disk.dir, "identity"))) // it says whose runs these are
+	s, err := records.Open(spool.Options{Dir: dir, Clock: c.clock})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }() // it reads the file
+	for n := 0; ; n++ {
+		i, ok := s.Next()
+		for st := s.Stats(); !ok && n < st.Pending(); i, ok = s.Next() {
+			<-s.Ready()
+		}
+		if !ok {
+			break
+		}
+		if r := i.Record; r.Seq > 0 {
+			held = append(held, number{r.Sensor, runOf(r.Source.Spool, r.Run), r.Seq})
+		}
+	}
+	cancel()
+	<-ended
+	if err := s.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	return held
+}

@@ -1,0 +1,83 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// largeMessages has somebody send many messages to the topic of orders, each far
+// larger than any order: to the daemon that runs, or while it is off, so that
+// the broker keeps them for it.
+func (c *chaos) largeMessages() func() {
+	name := filepath.Join(c.dir, "large")
+	c.put(name, c.large())
+	off := c.random.IntN(2) == 0
+	if off {
+		c.kill()
+	}
+	c.publish(c.ordersTopic, nil, "-f", name, "--repeat", "90")
+	if off {
+		c.start()
+	}
+	return nil
+}
+
+// large makes a message of 870 kB at most, the largest that was sent in the case
+// that was reported.
+func (c *chaos) large() []byte {
+	size := 64<<10 + c.random.IntN(806_000)
+	switch c.random.IntN(4) {
+	case 0:
+		return make([]byte, size)
+	case 1: // JSON of many small keys
+		var b bytes.Buffer
+		b.WriteByte('{')
+		for i := 0; b.Len() < size; i++ {
+			fmt.Fprintf(&b, `"k%d":%d,`, i, i)
+		}
+		b.WriteString(`"action":"on"}`)
+		return b.Bytes()
+	case 2: // deep
+		return bytes.Repeat([]byte(`{"action":[`), size/11)
+	}
+	// What would be an order if it were not so large.
+	order := fmt.Sprintf(`{"id":"%slarge-%d","output":"pump","action":"on","for":"1s","expires":%q}`, floodPrefix, c.random.IntN(1000), time.Now().Add(time.Minute).UTC().Format(time.RFC3339))
+	return []byte(order + strings.Repeat(" ", size))
+}
+
+// floodPrefix begins the ids of what is sent in floods: nothing of that may act,
+// and answers to it are not waited for.
+const floodPrefix = "m-"
+
+// malformedOrders has somebody send orders that cannot be carried out, hundreds
+// at once.
+func (c *chaos) malformedOrders() func() {
+	past, soon := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
+	kinds := []string{
+		`{"action":"on","output":"pump"}`,
+		`{"id":"%s%d","action":"explode","output":"pump","expires":"` + soon + `"}`,
+		`{"id":"%s%d","action":"on","output":"reactor","expires":"` + soon + `"}`,
+		`{"id":"%s%d","action":"on","output":"pump","expires":"` + past + `"}`,
+		`{"id":"%s%d","action":"on","output":"pump","expires":"tomorrow"}`,
+		`{"id":"%s%d","id":"twice","action":"on","output":"pump"}`,
+		`{"id":"%s%d","action":"on","output":"pump","for":"-1s","expires":"` + soon + `"}`,
+		`{"id":7,"action":"on"}`,
+		`{"action":`,
+		`[1,2,3]`,
+	}
+	var all strings.Builder
+	for i := range 200 + c.random.IntN(800) {
+		kind := kinds[c.random.IntN(len(kinds))]
+		if strings.Contains(kind, "%s%d") {
+			kind = fmt.Sprintf(kind, floodPrefix, i)
+		}
+		all.WriteString(kind + "\n")
+	}
+	c.publish(c.ordersTopic, []byte(all.String()), "-l")
+	return nil
+}

@@ -1,0 +1,208 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"testing"
+)
+
+// flow is what a proxy does with the bytes of one direction.
+type flow int
+
+const (
+	pass    flow = iota
+	hold         // keeps them, and reads no more: the other side stalls
+	swallow      // reads them and throws them away: a black hole
+)
+
+// The two directions.
+const (
+	up   = iota // from the daemon to the broker
+	down        // from the broker to the daemon
+)
+
+// chaosProxy is the network between the daemon and the broker.
+type chaosProxy struct {
+	addr string
+	to   string
+
+	mu     sync.Mutex
+	open   bool // whether connections are let through
+	flows  [2]flow
+	moved  chan struct{} // closed when flows change
+	conns  map[*net.TCPConn]bool
+	spoilt map[*net.TCPConn]bool // bytes of theirs are gone
+}
+
+// startProxy starts one that passes nothing on until it is opened.
+func startProxy(t *testing.T, to string) *chaosProxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &chaosProxy{
+		addr: l.Addr().String(), to: to, moved: make(chan struct{}),
+		conns: map[*net.TCPConn]bool{}, spoilt: map[*net.TCPConn]bool{},
+	}
+	var all sync.WaitGroup
+	all.Go(func() { p.accept(l, &all) })
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.gate(false)
+		p.set(up, pass)
+		p.set(down, pass)
+		all.Wait()
+	})
+	return p
+}
+
+func (p *chaosProxy) accept(l net.Listener, all *sync.WaitGroup) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		all.Go(func() { p.serve(conn.(*net.TCPConn)) })
+	}
+}
+
+// serve carries one connection until it ends.
+func (p *chaosProxy) serve(from *net.TCPConn) {
+	defer p.cut(from)
+	if !p.join(from) {
+		return
+	}
+	far, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	to := far.(*net.TCPConn)
+	defer p.cut(to)
+	if !p.join(to) {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { p.pump(from, to, up) })
+	both.Go(func() { p.pump(to, from, down) })
+	both.Wait()
+}
+
+// pump carries one direction; when it ends it ends the other.
+func (p *chaosProxy) pump(from, to *net.TCPConn, way int) {
+	defer p.end(from, to)
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		what, ok := p.wait(from, to, way)
+		if !ok {
+			return
+		}
+		if what == swallow {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// wait gives what is to become of bytes, once they need not be held.
+func (p *chaosProxy) wait(from, to *net.TCPConn, way int) (flow, bool) {
+	for {
+		p.mu.Lock()
+		what, moved, alive := p.flows[way], p.moved, p.conns[from] && p.conns[to]
+		if what == swallow {
+			p.spoilt[from] = true
+		}
+		p.mu.Unlock()
+		if !alive || what != hold {
+			return what, alive
+		}
+		<-moved
+	}
+}
+
+func (p *chaosProxy) join(c *net.TCPConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open {
+		p.conns[c] = true
+	}
+	return p.open
+}
+
+// end takes leave of both sides as a peer does that has nothing more to say.
+func (p *chaosProxy) end(conns ...*net.TCPConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+		delete(p.conns, c)
+		delete(p.spoilt, c)
+	}
+	p.stir()
+}
+
+// cut resets one connection, if it is still there.
+func (p *chaosProxy) cut(c *net.TCPConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kick(c)
+}
+
+func (p *chaosProxy) kick(c *net.TCPConn) {
+	_ = c.SetLinger(0) // so that closing it resets it; an error says it is closed
+	_ = c.Close()
+	delete(p.conns, c)
+	delete(p.spoilt, c)
+	p.stir()
+}
+
+// reset resets all connections.
+func (p *chaosProxy) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		p.kick(c)
+	}
+}
+
+// gate lets connections through, or ends all and lets none.
+func (p *chaosProxy) gate(open bool) {
+	p.mu.Lock()
+	p.open = open
+	p.mu.Unlock()
+	if !open {
+		p.reset()
+	}
+}
+
+// set chooses what becomes of the bytes of one direction. A connection that
+// has lost some is reset when they flow again: TLS could make nothing of the
+// rest.
+func (p *chaosProxy) set(way int, what flow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.flows[way] == swallow && what != swallow && len(p.spoilt) > 0 {
+		for c := range p.conns {
+			p.kick(c)
+		}
+	}
+	p.flows[way] = what
+	p.stir()
+}
+
+func (p *chaosProxy) stir() {
+	close(p.moved)
+	p.moved = make(chan struct{})
+}

@@ -1,0 +1,57 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"fieldpost/daemon/daemontest"
+)
+
+// rename ends the daemon and starts it with another topic of orders, or another
+// name, and the same client id: its session at the broker still has the old
+// subscription. Orders on the old topic, and orders to the old name, must not
+// act.
+func (c *chaos) rename() func() {
+	how := syscall.SIGKILL // an orderly end of one whose disk is ill is not one
+	if c.diskGood() && c.random.IntN(2) == 0 {
+		how = syscall.SIGTERM
+	}
+	c.end(how, daemontest.Patience)
+	old := c.settings
+	c.renames++
+	if c.random.IntN(2) == 0 {
+		c.ordersTopic = fmt.Sprintf("test/topic/commands-%d", c.renames)
+	} else {
+		c.thing = fmt.Sprintf("thing-chaos-%d", c.renames)
+	}
+	c.configure()
+	if c.ills["broker"] == nil { // else there is none to take them
+		c.stray(old)
+	}
+	c.start()
+	if c.ills["broker"] == nil {
+		c.stray(old)
+	}
+	return nil
+}
+
+// stray sends orders that are not for the daemon.
+func (c *chaos) stray(old settings) {
+	for _, to := range []struct{ thing, topic string }{
+		{old.thing, old.ordersTopic},
+		{"", old.ordersTopic},
+		{old.thing, c.ordersTopic},
+		{c.thing, "test/topic"}, // its own readings are there
+		{c.thing, "test/topic/elsewhere"},
+	} {
+		if to.topic == c.ordersTopic && (to.thing == c.thing || to.thing == "") {
+			continue
+		}
+		e := &errand{output: "pump", action: "on 1s", expires: time.Now().Add(time.Minute), thing: to.thing, topic: to.topic, stray: true, over: true}
+		c.books.begin(e)
+		c.publish(e.topic, nil, "-m", string(e.payload))
+	}
+}

@@ -1,0 +1,246 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/daemontest"
+	"fieldpost/daemon/uplink"
+)
+
+// chaosThing is the daemon's name at first, and chaosClient its client id always:
+// its session outlives all changes of its configuration.
+const (
+	chaosThing  = "thing-chaos"
+	chaosClient = "thing-chaos"
+)
+
+// chaos is a daemon in a process of its own, a network, a broker, somebody who
+// listens and gives orders, and the books.
+type chaos struct {
+	t       *testing.T
+	program string // fieldpost, on a simulated board
+	dir     string
+	random  *rand.Rand
+	clock   clock.Clock
+	broker  *daemontest.Mosquitto
+	net     *chaosProxy
+	books   *books
+	disk    *chaosDisk
+	bounded bool // the spool is so small that it can be filled
+	settings
+	memory *memoryLimit    // of the daemon's processes; nil where none can be set
+	ills   map[string]*ill // by the part that is ill
+	done   map[string]int  // what was done, how often
+	story  []string        // the last of it
+
+	child   *daemonProcess
+	queue   *uplink.Queue // orders on their way to the broker
+	ears    *uplink.Link  // of that client
+	listens func()        // ends the client that listens and sends the orders
+	hands   sync.WaitGroup
+	rest    context.CancelFunc // has the hands end
+	dial    clockDial
+
+	retained *errand // the order that the broker keeps as a retained message
+}
+
+// risks are what spool.at_risk may be, mails what may be said of readings, and
+// bounds what else of the spool: the seed decides.
+var (
+	risks = []string{"0s", "1s", "5s", "5s"}
+	mails = []string{
+		"topic: test/topic",
+		`topic: "test/topic/{sensor}"`,
+		"topic: test/topic, batch: {max: 20, within: 300ms}",
+		`topic: "test/topic/{sensor}", batch: {max: 5, within: 1s}`,
+		`topic: "test/topic/by/{thing}"`,
+	}
+	bounds = []string{"", ", max_bytes: 1MiB, max_age: 1m"}
+)
+
+const chaosConfig = `thing: %s
+broker: {endpoint: %s, client_id: %s}
+readings: {%s}
+commands: {topic: %s, answers: test/topic/answers}
+spool: {dir: spool, at_risk: %s%s}
+sensors:
+  - {name: air, chip: bme280, bus: i2c-1, address: 0x76, every: 50ms}
+  - {name: soil-0, chip: lm75, bus: i2c-1, address: 0x48, every: 50ms}
+  - {name: soil-1, chip: lm75, bus: i2c-1, address: 0x49, every: 50ms}
+  - {name: soil-2, chip: lm75, bus: i2c-1, address: 0x4a, every: 50ms}
+  - {name: door, chip: gpio, pin: GPIO17, pull: up, active_low: true}
+  - {name: gate-0, chip: gpio, pin: GPIO5, max_edges: 1000/s}
+  - {name: gate-1, chip: gpio, pin: GPIO6, max_edges: 1000/s}
+  - {name: gate-2, chip: gpio, pin: GPIO7, max_edges: 1000/s}
+  - {name: gate-3, chip: gpio, pin: GPIO8, max_edges: 1000/s}
+  - {name: gate-4, chip: gpio, pin: GPIO9, max_edges: 1000/s}
+  - {name: gate-5, chip: gpio, pin: GPIO10, max_edges: 1000/s}
+outputs:
+  - {name: pump, pin: GPIO22, initial: off, safe: off, refresh: 6s}
+  - {name: fan, pin: GPIO23, initial: off, safe: off, active_low: true, safe_after: 2s}
+  - {name: lamp, pin: GPIO24, initial: off, safe: off, max_on: 400ms}
+  - {name: siren, pin: GPIO27, initial: off, safe: off}
+`
+
+// lines are the outputs that are given orders all the time, and siren is the one
+// of which all orders are retained.
+var lines = map[string]string{"pump": "GPIO22", "fan": "GPIO23", "lamp": "GPIO24", siren: "GPIO27"}
+
+const siren = "siren"
+
+func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chaos {
+	t.Helper()
+	now, err := clock.System()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &chaos{
+		t: t, program: program, dir: dir, random: random, clock: now, books: newBooks(func() time.Duration { return now.Now().Mono }), ills: map[string]*ill{}, done: map[string]int{},
+		queue: uplink.NewQueue(), dial: clockDial{synced: true},
+		broker: daemontest.StartMosquitto(t, "max_inflight_messages 100"),
+	}
+	c.net = startProxy(t, c.broker.Addr)
+	c.memory = limitMemory(t, filepath.Base(dir))
+	c.disk = mountDisk(t, filepath.Join(dir, "spool"))
+	if err := os.CopyFS(filepath.Join(dir, "certs"), os.DirFS(filepath.Dir(c.broker.CA))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mail, risk, bound := mails[random.IntN(len(mails))], risks[random.IntN(len(risks))], bounds[random.IntN(len(bounds))]
+	c.bounded = bound != ""
+	c.books.atRisk, _ = time.ParseDuration(risk)
+	c.note("%s; at risk: %s%s", mail, risk, bound)
+	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: chaosThing, ordersTopic: "test/topic/commands"}
+	c.configure()
+	ctx, rest := context.WithCancel(context.Background())
+	c.rest = rest
+	t.Cleanup(func() {
+		c.retire()
+		c.kill()
+		if c.listens != nil {
+			c.listens()
+		}
+	})
+	c.listen()
+	c.net.gate(true)
+	c.start()
+	for output := range lines {
+		if seed := random.Uint64(); output != siren {
+			h := &hand{c: c, b: c.books, output: output, random: rand.New(rand.NewPCG(seed, 0))}
+			c.hands.Go(func() { h.work(ctx) })
+		}
+	}
+	return c
+}
+
+// retire ends the giving of orders.
+func (c *chaos) retire() {
+	c.rest()
+	c.books.mu.Lock()
+	c.books.stir()
+	c.books.mu.Unlock()
+	c.hands.Wait()
+}
+
+// settings are what of the daemon's configuration differs between boards, and
+// what changes between two of its runs.
+type settings struct {
+	mail, risk, bound  string
+	thing, ordersTopic string
+	renames            int // how often thing or ordersTopic was changed
+}
+
+// configure writes the configuration of the next run.
+func (c *chaos) configure() {
+	s := c.settings
+	c.put(c.config(), fmt.Appendf(nil, chaosConfig, s.thing, c.net.addr, chaosClient, s.mail, s.ordersTopic, s.risk, s.bound))
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	c.books.address(s.thing, s.ordersTopic)
+}
+
+func (c *chaos) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
+
+func (c *chaos) now() time.Duration { return c.clock.Now().Mono }
+
+// clockDial is how the daemon's clock is set.
+type clockDial struct {
+	off    time.Duration
+	synced bool
+	boots  int // how often the board was started anew
+}
+
+// String is the dial as a command to the daemon; see cmd/fieldpost/simulated.go.
+func (d clockDial) String() string {
+	boot := "-"
+	if d.boots > 0 {
+		boot = fmt.Sprintf("00000000-0000-4000-8000-%012d", d.boots)
+	}
+	return fmt.Sprintf("clock %v %v %s", d.off, d.synced, boot)
+}
+
+// turn sets the daemon's clock.
+func (c *chaos) turn(d clockDial) {
+	c.dial = d
+	c.books.mu.Lock()
+	c.books.dialled(d)
+	c.books.mu.Unlock()
+	c.say(d.String())
+}
+
+// say commands the daemon.
+func (c *chaos) say(command string) {
+	if c.child == nil {
+		return
+	}
+	if _, err := io.WriteString(c.child.stdin, command+"\n"); err != nil {
+		c.t.Errorf("command the daemon: %v", err)
+	}
+}
+
+// listen starts the client that listens and sends the orders, and waits until it
+// has subscribed. It goes past the proxy.
+func (c *chaos) listen() {
+	c.t.Helper()
+	heard := make(chan uplink.Status, 256)
+	l, err := uplink.New(uplink.Config{
+		Endpoint: c.broker.Addr, ClientID: "books", CA: c.broker.CA, Certificate: c.broker.Cert, Key: c.broker.Key,
+		Subscriptions: []uplink.Subscription{{Filter: "test/#", QoS: 1}}, Outbox: c.queue, Observe: daemontest.ConnectionChanges(heard),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.ears = l
+	ctx, cancel := context.WithCancel(context.Background())
+	var both sync.WaitGroup
+	both.Go(func() { _ = l.Run(ctx) }) // it runs once only, so gives no error
+	both.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case m := <-l.Messages():
+				c.books.arrive(m.Topic, m.Payload)
+				m.Ack()
+			}
+		}
+	})
+	c.listens = func() {
+		cancel()
+		both.Wait()
+	}
+	daemontest.Await(c.t, "subscription of the books", heard, func(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 })
+}

@@ -1,0 +1,83 @@
+//go:build chaos && linux
+
+package chaos
+
+import "time"
+
+// verdicts judges the orders whose givers are done with them, and forgets them
+// when all that could be said of them must have arrived.
+func (b *books) verdicts() {
+	for id, e := range b.errands {
+		if !e.over {
+			continue
+		}
+		b.verdict(e)
+		if b.now()-e.sent > remembered {
+			delete(b.errands, id)
+		}
+	}
+}
+
+// remembered is how long after it was sent an answer to an order may still come.
+const remembered = 10 * time.Minute
+
+func (b *books) verdict(e *errand) {
+	if e.retained {
+		if e.copies == 0 && e.answers == 0 {
+			b.complain("retained order %s was not answered", e.id)
+		}
+		if e.answers > 0 && !e.strange {
+			b.complain("retained order %s was answered %+v", e.id, *e.reply)
+		}
+		return
+	}
+	if e.reply == nil {
+		return // no broker ever took it
+	}
+	wrong := func(why string) {
+		b.complain("%s: order %v", why, e)
+	}
+	if e.energises && len(e.replies) == 1 {
+		switch s := e.reply.Status; {
+		case s == "done" && e.acts != 1, (s == "refused" || s == "failed") && e.acts != 0:
+			wrong("answer and line differ")
+		}
+	}
+	switch e.window {
+	case "act", "acted":
+		if e.reply.Status != "unknown" || e.acts != map[string]int{"act": 0, "acted": 1}[e.window] {
+			wrong("intent without result")
+		}
+	case "answer":
+		if e.reply.Status != "done" {
+			wrong("result without answer")
+		}
+	}
+	if why := b.unjust(e); why != "" {
+		wrong(why)
+	}
+}
+
+// unjust says why an order should not have been answered as it was.
+func (b *books) unjust(e *errand) string {
+	if e.reply.Status == "refused" && !e.energises {
+		return "an order to safe was refused"
+	}
+	at, known := e.reply.at()
+	switch ok := map[string]bool{
+		"":               e.reply.Status == "done",
+		"expired":        known && !at.Before(e.expires.Truncate(time.Millisecond)),
+		"clock_unsynced": e.unsynced,
+		"too_far_ahead":  e.stepped,
+		"no_ledger":      e.failed,
+		"overtaken":      e.weak || e.repeated, // else one comes after the other
+		"stopping":       e.stopped,
+		"no_result":      e.killed || e.weak,
+	}[e.reply.Reason]; {
+	case !ok:
+		return "no reason for this answer"
+	case e.reply.Status == "done" && e.energises && known && at.Before(e.expires.Add(-2*time.Hour)) && !e.stepped:
+		return "done long before it can have been sent"
+	}
+	return ""
+}

@@ -1,0 +1,203 @@
+package footprint
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
+	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
+	"fieldpost/sensors/sim"
+
+	"go.uber.org/goleak"
+)
+
+// childConfig names, in the environment, the configuration of a daemon that
+// this program is to be, and nothing else. childMarks are counts, as a JSON
+// array, and it prints a line at each: of acknowledged messages, or where
+// childCounts is "readings" of readings taken.
+const (
+	childConfig = "FIELDPOST_BENCH_CHILD"
+	childMarks  = "FIELDPOST_BENCH_MARKS"
+	childCounts = "FIELDPOST_BENCH_COUNTS"
+	// childChatter is set where ten lines of the board are to chatter at 1 kHz.
+	childChatter = "FIELDPOST_BENCH_CHATTER"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childConfig); path != "" {
+		os.Exit(child(path))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// child runs the daemon alone, on a simulated board, until its standard input
+// ends: also when the benchmark that started it is killed.
+func child(path string) (status int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	if err := alone(ctx, path); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func alone(ctx context.Context, path string) error {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	now, err := clock.System()
+	if err != nil {
+		return err
+	}
+	var m milestones
+	if err := json.Unmarshal([]byte(cmp.Or(os.Getenv(childMarks), "[]")), &m.left); err != nil {
+		return err
+	}
+	board := tenSensors()
+	if os.Getenv(childChatter) != "" {
+		var lines sync.WaitGroup
+		defer lines.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for n := range chatterLines {
+			lines.Go(func() { board.Line(fmt.Sprintf("GPIO%d", n)).Chatter(ctx, 1000) })
+		}
+	}
+	o := daemon.Options{
+		Config: cfg, Board: board, Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
+		Log: systemd.NewLogger(os.Stderr, slog.LevelWarn),
+	}
+	if os.Getenv(childCounts) == "readings" {
+		o.Taken = func(r message.Record) {
+			if r.Kind == message.Reading {
+				m.reach(m.n.Add(1))
+			}
+		}
+	} else {
+		o.Linked = func(st uplink.Status) { m.reach(st.Published) }
+	}
+	d, err := daemon.New(o)
+	if err != nil {
+		return err
+	}
+	return d.Run(ctx)
+}
+
+// milestones prints a line whenever a count has come to the next mark.
+type milestones struct {
+	n    atomic.Uint64
+	mu   sync.Mutex
+	left []uint64
+}
+
+func (m *milestones) reach(n uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(m.left) > 0 && n >= m.left[0] {
+		fmt.Println(m.left[0])
+		m.left = m.left[1:]
+	}
+}
+
+// tenSensors is the board of a child's configuration.
+func tenSensors() *sim.Board {
+	b := sim.New()
+	first, second := b.AddBus("i2c-1"), b.AddBus("i2c-3")
+	for i := range uint16(2) {
+		first.AddBME280(0x76 + i)
+		first.AddTMP102(0x48 + i)
+		second.AddTMP102(0x48 + i)
+		second.AddLM75(0x4a+i, 11)
+		second.AddLM75(0x4c+i, 11)
+	}
+	return b
+}
+
+// childPlan is what a child is to do.
+type childPlan struct {
+	endpoint string // of the site's broker where it is ""
+	every    time.Duration
+	batch    int    // readings in a message; 0 is none but one
+	room     string // the spool's max_bytes, or its default
+	inputs   bool   // the lines that chatter are sensors
+	chatter  bool   // ten lines change a thousand times a second
+	oneTopic bool   // orders and answers on the readings' topic
+	marks    []int
+	counts   string // what the marks count: "readings" taken, or acknowledgements
+}
+
+// config is ten sensors with the same period. Orders have a topic of their
+// own, as in the starter configuration.
+func (p childPlan) config() []byte {
+	orders, batch, room := "test/topic/commands", "", cmp.Or(p.room, "256MiB")
+	if p.oneTopic {
+		orders = "test/topic"
+	}
+	if p.batch > 0 {
+		batch = fmt.Sprintf("batch: {max: %d}", p.batch)
+	}
+	text := fmt.Appendf(nil, `thing: thing-greenhouse
+broker:
+  endpoint: %s
+readings:
+  topic: test/topic
+  %s
+commands:
+  topic: %s
+  answers: test/topic
+spool:
+  dir: spool
+  max_bytes: %s
+outputs:
+  - {name: pump, pin: GPIO27, initial: off, safe: off}
+sensors:
+`, p.endpoint, batch, orders, room)
+	for _, c := range tenSensorConfigs() {
+		text = fmt.Appendf(text, "  - {name: %s, chip: %s, bus: %s, address: %#x, every: %v}\n", c.Name, c.Chip, c.Place().Bus, c.Place().Address, p.every)
+	}
+	for n := range chatterLines {
+		if p.inputs {
+			text = fmt.Appendf(text, "  - {name: in-%d, chip: gpio, pin: GPIO%d}\n", n, n)
+		}
+	}
+	return text
+}
+
+// chatterLines is how many lines, GPIO0 and on, chatter where lines do.
+const chatterLines = 10
+
+// tenSensorConfigs is what is on tenSensors.
+func tenSensorConfigs() (all []sensors.Config) {
+	for i := range uint16(2) {
+		for _, c := range []sensors.Config{
+			{Name: "air", Chip: "bme280", Options: sensors.I2C{Bus: "i2c-1", Address: 0x76}}, {Name: "soil", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-1", Address: 0x48}},
+			{Name: "tank", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-3", Address: 0x48}}, {Name: "pipe", Chip: "lm75", Options: sensors.I2C{Bus: "i2c-3", Address: 0x4a}},
+			{Name: "roof", Chip: "lm75", Options: sensors.I2C{Bus: "i2c-3", Address: 0x4c}},
+		} {
+			at := c.Place()
+			c.Name, c.Options = fmt.Sprintf("%s-%d", c.Name, i), sensors.I2C{Bus: at.Bus, Address: at.Address + i}
+			all = append(all, c)
+		}
+	}
+	return all
+}

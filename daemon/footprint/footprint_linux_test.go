@@ -1,0 +1,255 @@
+package footprint
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/daemontest"
+	"fieldpost/daemon/message"
+	"fieldpost/daemon/records"
+	"fieldpost/daemon/spool"
+	"fieldpost/sensors"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	warm   = 20 * time.Second // how long a daemon has run when its memory is looked at
+	settle = 3 * time.Second  // how long after its start the start's own work is over
+)
+
+// What the daemon costs while nothing is read: the program that is installed,
+// connected, without sensors and outputs, in the environment of its unit.
+func BenchmarkIdle(b *testing.B) {
+	s := daemontest.NewSite(b, nil)
+	program := filepath.Join(s.Dir, "program")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "fieldpost/cmd/fieldpost")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("build: %v: %s", err, out)
+	}
+	heard := s.Listen("test-ear")
+	path := filepath.Join(s.Dir, "fieldpost.yaml")
+	config := "thing: thing-greenhouse\nbroker: {endpoint: " + s.Addr + "}\nreadings: {topic: test/topic}\nspool: {dir: spool}\n"
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	c := exec.Command(program, "run", "-c", path, "--log-level", "warn")
+	c.Env = append(append(os.Environ(), unitEnvironment(b)...), "RUNTIME_DIRECTORY="+s.Dir)
+	p := launch(b, c)
+	daemontest.Await(b, "online", heard, daemontest.Has("state", "online"))
+	<-time.After(settle)
+	for b.Loop() {
+		start, cpu, woken := time.Now(), p.cpu(), p.switches()
+		<-time.After(warm)
+		d := time.Since(start).Seconds()
+		b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/d, "cpu-ms/s")
+		b.ReportMetric(float64(p.switches()-woken)/d, "thread-wakes/s")
+	}
+	aimed(b, p.megabytes("VmRSS"), "RSS-MB", 12)
+	b.ReportMetric(p.megabytes("RssAnon"), "RSS-anon-MB") // the rest is the binary's own file
+	b.ReportMetric(0, "ns/op")
+}
+
+// What a reading costs end to end, with ten sensors and the link up. The broker
+// has a process of its own. The daemon's is this test binary, which holds the
+// test framework and the simulated board besides; BenchmarkBoard tells what of
+// it is the board's, BenchmarkIdle what is no reading's. An op is one reading,
+// and at least warm's worth of them are awaited.
+//
+// Once a second is what people do; what a reading costs then is mostly the
+// machine waking up. Ten times a second shows the memory after days, when
+// garbage has been collected.
+func BenchmarkFootprint(b *testing.B) {
+	for _, at := range []struct {
+		name  string
+		every time.Duration
+	}{{"once a second", time.Second}, {"ten times a second", 100 * time.Millisecond}} {
+		b.Run(at.name, func(b *testing.B) { footprint(b, at.every) })
+	}
+}
+
+func footprint(b *testing.B, every time.Duration) {
+	s := daemontest.NewSite(b, nil)
+	heard := s.Listen("test-ear")
+	start := time.Now()
+	p := startChild(b, s, childPlan{every: every})
+	daemontest.Await(b, "message", heard, func(map[string]any) bool { return true })
+	message := time.Since(start)
+	daemontest.Await(b, "reading", heard, isReading)
+	reading := time.Since(start)
+	for range 50 { // the start's own work and files are not a reading's
+		daemontest.Await(b, "reading", heard, isReading)
+	}
+	cpu, written, readings := p.cpu(), p.number("io", "write_bytes"), 0
+	for b.Loop() {
+		daemontest.Await(b, "reading", heard, isReading)
+		readings++
+	}
+	for time.Since(start) < warm {
+		daemontest.Await(b, "reading", heard, isReading)
+		readings++
+	}
+	aimed(b, (p.cpu()-cpu).Seconds()*1e3/float64(readings), "cpu-ms/reading", 0.03)
+	b.ReportMetric(float64(p.number("io", "write_bytes")-written)/float64(readings), "disk-B/reading")
+	b.ReportMetric(message.Seconds()*1e3, "first-PUBACK-ms")
+	b.ReportMetric(reading.Seconds()*1e3, "first-reading-ms")
+	aimed(b, p.megabytes("VmRSS"), "RSS-MB", 12)
+	b.ReportMetric(p.megabytes("RssAnon"), "RSS-anon-MB")
+	b.ReportMetric(0, "ns/op")
+}
+
+// What ten inputs cost that chatter at 1 kHz, beside ten sensors that are read once
+// a second: all ten thousand changes a second are counted, and ten messages a
+// second tell of them. What the lines of the simulated board cost by themselves is
+// taken off; what real ones cost until they are read,
+// fieldpost/sensors/board.BenchmarkChatteringInputs tells. An op is half a minute.
+func BenchmarkChatter(b *testing.B) {
+	for b.Loop() {
+		lines, _ := chattering(b, false)
+		cpu, messages := chattering(b, true)
+		aimed(b, (cpu-lines)*1e3, "cpu-ms/s", 50)
+		aimed(b, messages, "messages/s", 20)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// chattering gives how much of the processor a daemon beside lines that chatter
+// takes, and how many readings and edges it sends, both a second.
+func chattering(b *testing.B, inputs bool) (cpu, messages float64) {
+	b.Helper()
+	s := daemontest.NewSite(b, nil)
+	heard := s.Listen("test-ear")
+	p := startChild(b, s, childPlan{every: time.Second, inputs: inputs, chatter: true})
+	daemontest.Await(b, "reading", heard, isReading)
+	for start := time.Now(); time.Since(start) < settle; { // until each is told once a second
+		daemontest.Await(b, "reading", heard, isReading)
+	}
+	start, before, n := time.Now(), p.cpu(), 0.0
+	for time.Since(start) < warm/2 {
+		daemontest.Await(b, "reading", heard, isReading)
+		n++
+	}
+	d := time.Since(start).Seconds()
+	return (p.cpu() - before).Seconds() / d, n / d
+}
+
+// What of a reading's cost is the simulated board's, which stands for the
+// kernel's part of real ones: the same ten sensors, read without a daemon.
+func BenchmarkBoard(b *testing.B) {
+	board, readings := tenSensors(), 0
+	var open []sensors.Sensor
+	for _, c := range tenSensorConfigs() {
+		chip, _ := sensors.Lookup(c.Chip)
+		s, err := chip.Open(board, c)
+		if err != nil {
+			b.Fatal(err)
+		}
+		open = append(open, s)
+	}
+	cpu := ownCPU(b)
+	for b.Loop() {
+		for _, s := range open {
+			if _, err := s.Sense(); err != nil {
+				b.Fatal(err)
+			}
+			readings++
+		}
+	}
+	b.ReportMetric((ownCPU(b)-cpu).Seconds()*1e3/float64(readings), "cpu-ms/reading")
+	b.ReportMetric(0, "ns/op")
+}
+
+func ownCPU(b *testing.B) time.Duration {
+	b.Helper()
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// What is written while the broker cannot be reached: 100 readings a second for
+// warm. An op is the whole time.
+func BenchmarkOutage(b *testing.B) {
+	const first, last = 100, 100 + 100*int(warm/time.Second)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody answers there
+	if err != nil {
+		b.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s := daemontest.NewSite(b, nil)
+		p := startChild(b, s, childPlan{endpoint: nobody, every: 100 * time.Millisecond, marks: []int{first, last}, counts: "readings"})
+		p.mark()
+		cpu, written := p.cpu(), p.number("io", "write_bytes")
+		p.mark()
+		b.ReportMetric(float64(p.number("io", "write_bytes")-written)/float64(last-first), "disk-B/reading")
+		b.ReportMetric((p.cpu()-cpu).Seconds()*1e3/float64(last-first), "cpu-ms/reading")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// What it costs to deliver what was kept while the broker was away. An op is
+// the whole backlog.
+func BenchmarkBacklog(b *testing.B) {
+	b.Run("200000 readings, one a message", func(b *testing.B) { backlog(b, 200_000, 0) })
+	b.Run("1000000 readings, 64 a message", func(b *testing.B) { backlog(b, 1_000_000, 64) })
+}
+
+func backlog(b *testing.B, n, batch int) {
+	const early = 100 // connecting is not a reading's work
+	for b.Loop() {
+		s := daemontest.NewSite(b, nil)
+		keepReadings(b, s, n+early*max(batch, 1))
+		messages := n / max(batch, 1)
+		p := startChild(b, s, childPlan{every: 24 * time.Hour, batch: batch, marks: []int{early, early + messages}})
+		p.mark()
+		cpu, before, start := p.cpu(), p.megabytes("VmRSS"), time.Now()
+		p.mark()
+		d := time.Since(start).Seconds()
+		aimed(b, (p.cpu()-cpu).Seconds()*1e3/float64(n), "cpu-ms/reading", 0.03)
+		aimed(b, float64(n)/d, "readings/s", 20_000)
+		b.ReportMetric(before, "RSS-before-MB")
+		b.ReportMetric(p.megabytes("VmHWM"), "RSS-peak-MB")
+		<-time.After(settle)
+		b.ReportMetric(p.megabytes("VmRSS"), "RSS-after-MB")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// keepReadings leaves so many readings in the spool of a site. They are kept in
+// parts, each by a run of its own, so that they need not all be in memory.
+func keepReadings(b *testing.B, s *daemontest.Site, n int) {
+	b.Helper()
+	now := s.Clock()
+	for n > 0 {
+		part := min(n, 100_000)
+		n -= part
+		old, err := records.Open(spool.Options{
+			Dir: filepath.Join(s.Dir, "spool"), AtRisk: time.Minute, MaxBytes: 256 << 20, Memory: 1 << 34, Clock: now, // in memory until Close
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i := range part {
+			r := message.Record{Kind: message.Reading, Sensor: "old", Run: old.RunNumber(), Seq: uint64(i) + 1, Stamp: now.Now()}
+			r.Fields = []sensors.Field{{Name: "temperature", Value: 21.5}}
+			if err := old.Append(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := old.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func isReading(m map[string]any) bool { return m["sensor"] != nil && m["kind"] == nil }

@@ -1,0 +1,159 @@
+package footprint
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"fieldpost/daemon/daemontest"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a daemon in a process of its own.
+type process struct {
+	b    *testing.B
+	pid  int
+	says *bufio.Reader
+}
+
+// startChild starts a daemon with ten sensors on a simulated board in a process
+// of its own, until the end of the benchmark. See mark for the marks.
+func startChild(b *testing.B, s *daemontest.Site, plan childPlan) process {
+	b.Helper()
+	plan.endpoint = cmp.Or(plan.endpoint, s.Addr)
+	path := filepath.Join(s.Dir, "fieldpost.yaml")
+	if err := os.WriteFile(path, plan.config(), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	c := exec.Command(os.Args[0])
+	c.Env = append(append(os.Environ(), unitEnvironment(b)...), childConfig+"="+path, childCounts+"="+plan.counts)
+	if plan.chatter {
+		c.Env = append(c.Env, childChatter+"=1")
+	}
+	if len(plan.marks) > 0 {
+		c.Env = append(c.Env, childMarks+"="+strings.ReplaceAll(fmt.Sprint(plan.marks), " ", ","))
+	}
+	return launch(b, c)
+}
+
+// launch starts a program that ends when its standard input does, or at the
+// latest at a SIGTERM, and does so at the end of the benchmark.
+func launch(b *testing.B, c *exec.Cmd) process {
+	b.Helper()
+	var said bytes.Buffer
+	c.Stderr = &said
+	in, err := c.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		in.Close()
+		_ = c.Process.Signal(syscall.SIGTERM) // it may have ended
+		if err := c.Wait(); err != nil && err.Error() != "signal: terminated" {
+			b.Errorf("child: %v", err)
+		}
+		if b.Failed() && said.Len() > 0 {
+			b.Logf("child: %s", said.String())
+		}
+	})
+	return process{b, c.Process.Pid, bufio.NewReader(out)}
+}
+
+// mark waits until the next mark is reached.
+func (p process) mark() {
+	p.b.Helper()
+	if _, err := p.says.ReadString('\n'); err != nil {
+		p.b.Fatalf("wait for a mark: %v", err)
+	}
+}
+
+// unitEnvironment is what systemd gives the daemon.
+func unitEnvironment(b *testing.B) []string {
+	b.Helper()
+	unit, err := os.ReadFile("../../deploy/fieldpost.service")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var env []string
+	for _, m := range regexp.MustCompile(`(?m)^Environment=(\S+)$`).FindAllSubmatch(unit, -1) {
+		env = append(env, string(m[1]))
+	}
+	if len(env) == 0 {
+		b.Fatal("the unit has no line that begins with Environment=")
+	}
+	return env
+}
+
+// cpu is the time of the processor used so far. It asks the process's own
+// clock, which counts finer than the ticks of proc(5); its number is made as
+// in clock_getcpuclockid(3).
+func (p process) cpu() time.Duration {
+	p.b.Helper()
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^p.pid<<3|2), &t); err != nil {
+		p.b.Fatal(err)
+	}
+	return time.Duration(t.Nano())
+}
+
+// megabytes reads a size that proc(5) gives in KiB.
+func (p process) megabytes(name string) float64 {
+	p.b.Helper()
+	return float64(p.number("status", name)) * 1024 / 1e6
+}
+
+// number reads one number of a file of the process's, proc(5).
+func (p process) number(file, name string) int64 {
+	p.b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.pid, file))
+	if err != nil {
+		p.b.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^` + name + `:\s*(\d+)`).FindSubmatch(text)
+	if m == nil {
+		p.b.Fatalf("%s of the child has no %s", file, name)
+	}
+	n, err := strconv.ParseInt(string(m[1]), 10, 64)
+	if err != nil {
+		p.b.Fatal(err)
+	}
+	return n
+}
+
+// switches counts how often a thread of the process has gone to sleep and was
+// woken (proc(5), voluntary_ctxt_switches).
+func (p process) switches() (n int64) {
+	p.b.Helper()
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.pid))
+	if err != nil {
+		p.b.Fatal(err)
+	}
+	for _, t := range threads {
+		n += p.number("task/"+t.Name()+"/status", "voluntary_ctxt_switches")
+	}
+	return n
+}
+
+// aimed reports a figure beside the one that is aimed at.
+func aimed(b *testing.B, got float64, unit string, aim float64) {
+	b.ReportMetric(got, unit)
+	b.ReportMetric(aim, "aim-"+unit)
+}
