@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/wake"
 	"fieldpost/sensors/board"
 )
 
@@ -23,6 +25,7 @@ type Options struct {
 	Record    string               // path of the crash record; "" keeps none
 	Held      *Held                // lines taken over from the run before; nil is none
 	Store     Store                // keeps lines driven that are to stay as they are; nil does not
+	Unstore   Unstore              // takes back what Store keeps; nil cannot
 	Levels    journal.Storage      // where levels are kept for the next run; nil keeps none
 	Clock     clock.Clock          // stamps events
 	Health    *health.Health       // told of faults, with the output's name as subject; nil tells nobody
@@ -42,24 +45,26 @@ type Options struct {
 // hangs one output, and a log that blocks hangs none. Run itself passes over an
 // output that is busy and comes back to it, and one that stays busy is a fault.
 // If a call that Run makes on a line hangs, timers can no longer act, Heartbeat no
-// longer beats, and the watchdog ends the daemon so that `fieldpost safe` can try. What waits for a disk or for
-// systemd is done on goroutines of its own, beside the timers.
+// longer beats, and the watchdog ends the daemon so that `fieldpost safe` can
+// try. What waits for a disk or for systemd runs on goroutines of its own, apart
+// from the timers.
 type Bank struct {
 	o        Options
-	pins     []*pin
-	byName   map[string]*pin
+	outputs  atomic.Pointer[outputSet]
 	events   *eventQueue
 	levels   *levelJournal
 	recorder *recorder
 	opening  bool          // Open is under way
-	wake     chan struct{} // buffered, one: Run looks again
+	wake     wake.Signal   // Run looks again
 	stopping chan struct{} // closed when stopped
+
+	changing sync.Mutex // held by who puts another set in the place of outputs
 
 	mu            sync.Mutex
 	stopped       bool
-	linkDownSince time.Time // since when the link is down; zero while it is up
+	linkDownSince time.Time // zero while the link is up
 
-	energisedMu sync.Mutex // guards every pin's away; see interlock
+	energisedMu sync.Mutex // guards every pin's energised and peers; see interlock.go
 }
 
 // Open writes the crash record, then requests each line at its initial level,
@@ -81,16 +86,18 @@ func Open(o Options) *Bank {
 		o.write = writeRecord
 	}
 	b := &Bank{
-		o: o, opening: true, byName: map[string]*pin{}, events: newEventQueue(),
-		wake: make(chan struct{}, 1), stopping: make(chan struct{}), linkDownSince: time.Now(),
+		o: o, opening: true, events: newEventQueue(),
+		wake: wake.New(), stopping: make(chan struct{}), linkDownSince: time.Now(),
 	}
+	s := &outputSet{byName: map[string]*pin{}}
 	for _, c := range o.Outputs {
 		p := newPin(b, c)
-		b.pins = append(b.pins, p)
-		b.byName[c.Name] = p
+		s.pins = append(s.pins, p)
+		s.byName[c.Name] = p
 		p.findLine()
 	}
-	b.connectInterlocks()
+	b.connectInterlocks(s)
+	b.outputs.Store(s)
 	b.levels = newLevelJournal(o)
 	b.recorder = newRecorder(b)
 	o.Held.unstoreAll()
@@ -102,12 +109,13 @@ func Open(o Options) *Bank {
 	return b
 }
 
-// requestAll requests every line, and lets go of those that are no output any
-// more.
+// requestAll requests every line, and releases the held lines that are no output
+// any more.
 func (b *Bank) requestAll() {
 	var ours []string
+	pins := b.outputs.Load().pins
 	for _, first := range []bool{true, false} {
-		for _, p := range b.pins {
+		for _, p := range pins {
 			if p.beginsSafe() != first {
 				continue
 			}
@@ -125,16 +133,16 @@ func (b *Bank) requestAll() {
 }
 
 // Run keeps the timers of all outputs, tries failed lines again, tells what
-// there is to tell, and keeps the crash record, what systemd has and levels for the
-// next run, until ctx ends. It drives nothing when it ends: see [Bank.Safe]. It
-// waits for all that it has started: a disk that hangs holds up its end, and no
-// timer.
+// there is to tell, keeps the crash record, the handles that systemd has and the
+// levels for the next run, and carries out what [Bank.Reconfigure] asks for, until
+// ctx ends. It drives nothing when it ends: see [Bank.Safe]. It waits for all that it has
+// started: a disk that hangs holds up its end, and no timer.
 func (b *Bank) Run(ctx context.Context) error {
-	var beside sync.WaitGroup
-	defer beside.Wait()
-	beside.Go(func() { b.events.run(ctx) })
-	beside.Go(func() { b.levels.run(ctx) })
-	beside.Go(func() { b.recorder.run(ctx) })
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { b.events.run(ctx) })
+	others.Go(func() { b.levels.run(ctx) })
+	others.Go(func() { b.recorder.run(ctx) })
 	defer b.o.Heartbeat.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -143,19 +151,19 @@ func (b *Bank) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-		case <-b.wake:
+		case <-b.wake.C():
 		}
 		b.o.Heartbeat.Beat()
 		timer.Reset(b.runDue(time.Now()))
 	}
 }
 
-// turn does what is due and gives the time until it must look again, a second
+// runDue does what is due and gives the time until it must look again, a second
 // at most.
 func (b *Bank) runDue(now time.Time) time.Duration {
 	b.recorder.reportHung(now)
 	wait := time.Second
-	for _, p := range b.pins {
+	for _, p := range b.outputs.Load().all() {
 		if !p.mu.TryLock() {
 			p.noteBusy(now)
 			continue // whoever holds it wakes us when done
@@ -169,13 +177,6 @@ func (b *Bank) runDue(now time.Time) time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-func (b *Bank) wakeRun() {
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Link tells whether the link to the broker is up. Saying the same again
 // changes nothing.
 func (b *Bank) Link(up bool) {
@@ -187,10 +188,10 @@ func (b *Bank) Link(up bool) {
 		b.linkDownSince = time.Now()
 	}
 	b.mu.Unlock()
-	b.wakeRun()
+	b.wake.Set()
 }
 
-func (b *Bank) linkState() (since time.Time, stopped bool) {
+func (b *Bank) linkState() (downSince time.Time, stopped bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.linkDownSince, b.stopped
@@ -198,8 +199,9 @@ func (b *Bank) linkState() (since time.Time, stopped bool) {
 
 // States gives all outputs in the configuration's order. It never waits.
 func (b *Bank) States() []State {
-	all := make([]State, 0, len(b.pins))
-	for _, p := range b.pins {
+	pins := b.outputs.Load().pins
+	all := make([]State, 0, len(pins))
+	for _, p := range pins {
 		all = append(all, *p.state.Load())
 	}
 	return all
@@ -225,7 +227,7 @@ func (b *Bank) Safe(cause string) error {
 	})
 }
 
-// shared is a line whose handle can be copied; see board's lines on Linux.
+// handleSharer is a line whose handle can be copied; see board's lines on Linux.
 type handleSharer interface {
 	Handle() (*os.File, error)
 }
@@ -267,7 +269,7 @@ func (b *Bank) Close() error {
 	}))
 }
 
-// all stops the bank and calls fn for each pin, the busy ones last.
+// stopAll stops the bank and calls fn for each pin, the busy ones last.
 func (b *Bank) stopAll(fn func(*pin) error) error {
 	b.mu.Lock()
 	if !b.stopped {
@@ -277,7 +279,7 @@ func (b *Bank) stopAll(fn func(*pin) error) error {
 	b.mu.Unlock()
 	var errs []error
 	var busy []*pin
-	for _, p := range b.pins {
+	for _, p := range b.outputs.Load().all() {
 		if !p.mu.TryLock() {
 			busy = append(busy, p)
 			continue

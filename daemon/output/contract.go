@@ -148,7 +148,7 @@ func enumName[T ~uint8](names []string, v T) string {
 	return fmt.Sprintf("unknown level %d", v)
 }
 
-// read takes one of the names, the first two of which are off and on.
+// parseEnum takes one of the names, the first two of which are off and on.
 func parseEnum[T ~uint8](names []string, b []byte, v *T) error {
 	text := string(b)
 	switch text {
@@ -234,11 +234,19 @@ const (
 	CauseRefresh   = "refresh_lost" // no order came for refresh
 	CauseInterlock = "interlock"    // the line was found away from safe, and so was one it is interlocked with
 	CauseFailed    = "failed"       // the line did not take its level, and was made safe
+	CauseRemoved   = "removed"      // a reload took the output out, or changed its line
 	CauseStop      = "stop"         // the daemon stops
 )
 
 // why is the cause of a change: what, and the id of the order behind it, if any.
 type why struct{ cause, id string }
+
+// outlivesRun reports whether a level with this cause is the output's own, which
+// initial: last gives it again at the next start: not the safe level of an end, nor
+// the level that the start itself gave.
+func (w why) outlivesRun() bool {
+	return w.cause != CauseStop && w.cause != CauseInitial && w.cause != CauseRemoved
+}
 
 // State is one output as it is now.
 type State struct {
@@ -264,6 +272,9 @@ func (s State) By() string {
 var (
 	ErrUnknown = errors.New("unknown output")
 	ErrStopped = errors.New("outputs are stopped, at their safe levels")
+	// ErrEnergises is the reason when an order that was to lead to the safe level does
+	// not any more, because a reload has changed that level. Nothing was done.
+	ErrEnergises = errors.New("energises since the configuration was reloaded")
 )
 
 // FailedError says that a line could not be given its level.
@@ -277,6 +288,26 @@ func (e *FailedError) Error() string { return fmt.Sprintf("drive output %q: %v",
 
 // Unwrap gives why.
 func (e *FailedError) Unwrap() error { return e.Err }
+
+// TooSoonError says that an output has to keep its level for a while yet.
+type TooSoonError struct {
+	Output string
+	Level  Level         // which it has
+	Left   time.Duration // for how long yet; 0 where an order to the safe level waits for min_on or min_off
+}
+
+// Error says which level, for how long and why.
+func (e *TooSoonError) Error() string {
+	why := "min_off"
+	if e.Level == On {
+		why = "min_on"
+	}
+	if e.Left == 0 {
+		return fmt.Sprintf("output %q stays %s until its %s is over, and then goes to its safe level by an order that waits", e.Output, e.Level, why)
+	}
+	left := (e.Left + time.Second - 1).Truncate(time.Second) // when it is over for sure
+	return fmt.Sprintf("output %q stays %s for another %s, by its %s", e.Output, e.Level, left, why)
+}
 
 // lineFaults are the faults that a line that is ours disproves.
 var lineFaults = health.Codes(health.Line)

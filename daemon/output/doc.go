@@ -27,6 +27,9 @@
 // An output with safe: keep is safe as it is: nobody drives it on stop, crash or
 // lost link, and every order energises.
 //
+// A bank that runs takes another set of outputs ([Bank.Reconfigure]); an output that
+// is the same in both is not touched.
+//
 // What the process cannot do for itself, because it was killed, is done from
 // the crash record. Before a line is requested, its chip, offset, flags and
 // safe level are written to a file. systemd runs `fieldpost safe` after the

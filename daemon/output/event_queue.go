@@ -4,36 +4,35 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"fieldpost/daemon/wake"
 )
 
-// teller keeps what is to be told, to the log and as events, until whoever
+// eventQueue keeps what is to be told, to the log and as events, until whoever
 // drives lines has let go of them: a log or a callback that blocks must not
 // keep a line from being driven.
 type eventQueue struct {
 	mu    sync.Mutex
 	queue []func()
 
-	flushing timedMutex    // held by who tells, so that all is told in its order
-	running  atomic.Bool   // run tells
-	wake     chan struct{} // buffered, one: the queue grew
+	flushing timedMutex  // held by who tells, so that all is told in its order
+	running  atomic.Bool // run tells
+	wake     wake.Signal // the queue grew
 }
 
 func newEventQueue() *eventQueue {
-	return &eventQueue{flushing: newTimedMutex(), wake: make(chan struct{}, 1)}
+	return &eventQueue{flushing: newTimedMutex(), wake: wake.New()}
 }
 
-// put adds something to tell. It does not wait.
+// add adds something to tell. It does not wait.
 func (q *eventQueue) add(f func()) {
 	q.mu.Lock()
 	q.queue = append(q.queue, f)
 	q.mu.Unlock()
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	q.wake.Set()
 }
 
-// tell tells all that is queued, and waits for who is telling.
+// flush tells all that is queued, and waits for who is telling.
 func (q *eventQueue) flush() {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()
@@ -50,7 +49,7 @@ func (q *eventQueue) flush() {
 	}
 }
 
-// leave sees to it that all is told, and waits only where nobody else does it.
+// flushUnlessRunning sees to it that all is told, and waits only where nobody else does it.
 func (q *eventQueue) flushUnlessRunning() {
 	if !q.running.Load() {
 		q.flush()
@@ -66,7 +65,7 @@ func (q *eventQueue) run(ctx context.Context) {
 		case <-ctx.Done():
 			q.flush()
 			return
-		case <-q.wake:
+		case <-q.wake.C():
 			q.flush()
 		}
 	}

@@ -31,7 +31,7 @@ type Inheritance struct {
 	Remove  func(name string) error
 }
 
-// taker is a board that can make an output of a held line, without releasing
+// lineTaker is a board that can make an output of a held line, without releasing
 // it. The output owns the file from then on; with an error the caller does.
 type lineTaker interface {
 	Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error)
@@ -122,7 +122,7 @@ func (h *Held) Close() error {
 	return errors.Join(errs...)
 }
 
-// unstore has systemd close its copies, while ours keep the lines driven. One
+// unstoreAll has systemd close its copies, while ours keep the lines driven. One
 // that fails is tried again when its line is claimed.
 func (h *Held) unstoreAll() {
 	if h == nil {
@@ -136,7 +136,7 @@ func (h *Held) unstoreAll() {
 	}
 }
 
-// stored tells whether systemd has a copy of a line's handle yet, and why.
+// isStored tells whether systemd has a copy of a line's handle yet, and why.
 func (h *Held) isStored(key string) (bool, error) {
 	if h == nil {
 		return false, nil
@@ -150,7 +150,7 @@ func (h *Held) isStored(key string) (bool, error) {
 	return true, held.err
 }
 
-// forget has systemd close its copy of a line's handle, if it has one. It waits
+// unstoreLine has systemd close its copy of a line's handle, if it has one. It waits
 // for systemd.
 func (h *Held) unstoreLine(key string) error {
 	if h == nil {
@@ -173,7 +173,7 @@ func (h *Held) unstoreLine(key string) error {
 	return err
 }
 
-// take gives the line of that key, which is the caller's then.
+// removeLine gives the line of that key, which is the caller's then.
 func (h *Held) removeLine(key string) *heldLine {
 	if h == nil {
 		return nil
@@ -224,7 +224,7 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait 
 	}
 }
 
-// rest releases the lines that are held and not among keep.
+// releaseExcept releases the lines that are held and not among keep.
 func (h *Held) releaseExcept(keep []string) error {
 	if h == nil {
 		return nil
@@ -241,4 +241,16 @@ func (h *Held) releaseExcept(keep []string) error {
 		errs = append(errs, err, h.removeLine(key).file.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// release releases the line of that key, if it is held, when systemd has closed its
+// copy.
+func (h *Held) release(key string) error {
+	if err := h.unstoreLine(key); err != nil {
+		return err
+	}
+	if held := h.removeLine(key); held != nil {
+		return held.file.Close()
+	}
+	return nil
 }

@@ -1,6 +1,9 @@
 package output
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // InterlockError says that an output may not leave its safe level because
 // another is, or may be, away from its own.
@@ -18,25 +21,33 @@ func (e *InterlockError) Error() string {
 	return fmt.Sprintf("output %q is interlocked with %q, which is not at its safe level", e.Output, e.Other)
 }
 
-// Two outputs that are interlocked share the right to be away from the safe
-// level. An output takes it, under one mutex for all and without a call into
+// Two outputs that are interlocked share the right to be away from their safe
+// levels. An output takes it, under one mutex for all and without a call into
 // the kernel, before its line leaves the safe level, and gives it back when
 // the line was read back at the safe level. So two orders at the same time
 // cannot both act, a line that hangs or whose level is not known keeps the
 // right, and no output ever waits for the lock of another.
 
-// interlock makes peers of the outputs that one of them names.
-func (b *Bank) connectInterlocks() {
-	for _, p := range b.pins {
-		for _, name := range p.c.Interlock {
-			if q := b.byName[name]; q != nil && q != p {
+// connectInterlocks makes peers of the outputs of which one names the other. An
+// output that leaves stays a peer until its line is released.
+func (b *Bank) connectInterlocks(s *outputSet) {
+	b.energisedMu.Lock()
+	defer b.energisedMu.Unlock()
+	all := s.all()
+	for _, p := range all {
+		p.peers = nil
+	}
+	for _, p := range all {
+		for _, q := range all {
+			if q != p && slices.Contains(p.bounds.Load().interlock, q.c.Name) {
 				p.peers, q.peers = append(p.peers, q), append(q.peers, p)
 			}
 		}
 	}
 }
 
-// claim takes the right to be away from the safe level, if no peer may be.
+// claimEnergised takes the right to be away from the safe level, unless a peer may
+// be.
 func (b *Bank) claimEnergised(p *pin) error {
 	b.energisedMu.Lock()
 	defer b.energisedMu.Unlock()
@@ -49,9 +60,9 @@ func (b *Bank) claimEnergised(p *pin) error {
 	return nil
 }
 
-// whereabouts notes whether an output may be away from its safe level.
-func (b *Bank) setEnergised(p *pin, away bool) {
+// setEnergised notes whether an output may be away from its safe level.
+func (b *Bank) setEnergised(p *pin, energised bool) {
 	b.energisedMu.Lock()
 	defer b.energisedMu.Unlock()
-	p.energised = away
+	p.energised = energised
 }

@@ -9,45 +9,41 @@ import (
 
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/wake"
 )
 
 // maxLevels is the size from which the journal is written anew, with one entry
 // for each output.
 const maxLevels = 64 << 10
 
-// level is one entry of the journal.
+// levelEntry is one entry of the journal.
 type levelEntry struct {
 	Output string `json:"output"`
 	Level  Level  `json:"level"`
 }
 
-// levels remembers the levels of outputs from one run to the next. A change is
+// levelJournal remembers the levels of outputs from one run to the next. A change is
 // written by run, once, and changes that come while the disk is slow are
 // written as one; whoever makes them does not wait. What a crash may cost is
 // the change that was being written.
 type levelJournal struct {
 	journal *journal.Journal
 	health  *health.Health
-	names   []string // whose levels are kept
+	wake    wake.Signal // pending grew
+	damage  string      // why nothing is known of what the run before has left; "" where it is
 
 	mu      sync.Mutex
+	names   []string // whose levels are kept
 	known   map[string]Level
-	pending []string      // names of known that are not written yet
-	wake    chan struct{} // buffered, one: pending grew
+	pending []string // names of known that are not written yet
 }
 
-// newLevels reads what the run before has left. Where that cannot be read, or
+// newLevelJournal reads what the run before has left. Where that cannot be read, or
 // where part of it is lost, nothing is known, and each output it concerns has
 // a fault until its level is written again.
 func newLevelJournal(o Options) *levelJournal {
-	j := &levelJournal{health: o.Health, known: map[string]Level{}, wake: make(chan struct{}, 1)}
-	for _, c := range o.Outputs {
-		if c.Initial == InitialLast {
-			j.names = append(j.names, c.Name)
-		}
-	}
-	if o.Levels == nil || len(j.names) == 0 {
-		j.names = nil
+	j := &levelJournal{health: o.Health, known: map[string]Level{}, wake: wake.New()}
+	if o.Levels == nil {
 		return j
 	}
 	j.journal = journal.New(o.Levels)
@@ -56,25 +52,49 @@ func newLevelJournal(o Options) *levelJournal {
 		if json.Unmarshal(entry, &e) != nil || e.Output == "" {
 			return false
 		}
-		if slices.Contains(j.names, e.Output) {
-			j.known[e.Output] = e.Level
-		}
+		j.known[e.Output] = e.Level
 		return true
 	})
-	detail := "part of the file is damaged"
-	if err != nil {
-		detail = err.Error()
+	switch {
+	case err != nil:
+		j.damage = err.Error()
+	case damage.Any():
+		j.damage = "part of the file is damaged"
 	}
-	if err != nil || damage.Any() {
+	if j.damage != "" {
 		clear(j.known)
-		for _, name := range j.names {
-			j.health.Raise(health.LevelUnknown, name, detail)
-		}
 	}
+	j.keep(o.Outputs)
 	return j
 }
 
-// last is the level of an output when the run before ended.
+// keep has the levels of these outputs kept, where their initial level is the last
+// one.
+func (j *levelJournal) keep(outputs []Config) {
+	if j.journal == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	before := j.names
+	j.names = nil
+	for _, c := range outputs {
+		if c.Initial != InitialLast {
+			continue
+		}
+		j.names = append(j.names, c.Name)
+		if _, known := j.known[c.Name]; !known && j.damage != "" && !slices.Contains(before, c.Name) {
+			j.health.Raise(health.LevelUnknown, c.Name, j.damage)
+		}
+	}
+	for _, name := range before {
+		if !slices.Contains(j.names, name) {
+			j.health.Clear(health.LevelUnknown, name)
+		}
+	}
+}
+
+// get is the level of an output when the run before ended.
 func (j *levelJournal) get(name string) (Level, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -82,26 +102,24 @@ func (j *levelJournal) get(name string) (Level, bool) {
 	return v, ok
 }
 
-// put notes a level. It does not wait.
+// set notes a level. It does not wait.
 func (j *levelJournal) set(name string, v Level) {
+	j.mu.Lock()
 	if !slices.Contains(j.names, name) {
+		j.mu.Unlock()
 		return
 	}
-	j.mu.Lock()
 	j.known[name] = v
 	if !slices.Contains(j.pending, name) {
 		j.pending = append(j.pending, name)
 	}
 	j.mu.Unlock()
-	select {
-	case j.wake <- struct{}{}:
-	default:
-	}
+	j.wake.Set()
 }
 
-// run writes what put notes, until ctx ends, and then what is left.
+// run writes what set notes, until ctx ends, and then what is left.
 func (j *levelJournal) run(ctx context.Context) {
-	journal.Keep(ctx, j.wake, func(bool) time.Duration {
+	journal.Keep(ctx, j.wake.C(), func(bool) time.Duration {
 		if j.writePending() {
 			return 0
 		}
@@ -109,7 +127,7 @@ func (j *levelJournal) run(ctx context.Context) {
 	})
 }
 
-// write writes what is pending, and reports whether all is written. What
+// writePending writes what is pending, and reports whether all is written. What
 // cannot be written stays pending.
 func (j *levelJournal) writePending() bool {
 	j.mu.Lock()
@@ -142,7 +160,7 @@ func (j *levelJournal) writePending() bool {
 	return true
 }
 
-// entry encodes one level, under mu.
+// encodeLocked encodes one level.
 func (j *levelJournal) encodeLocked(name string) []byte {
 	b, err := json.Marshal(levelEntry{name, j.known[name]})
 	if err != nil {
@@ -151,7 +169,7 @@ func (j *levelJournal) encodeLocked(name string) []byte {
 	return b
 }
 
-// all encodes all levels that are known, under mu.
+// encodeAllLocked encodes all levels that are known and kept.
 func (j *levelJournal) encodeAllLocked() [][]byte {
 	var all [][]byte
 	for _, name := range j.names {

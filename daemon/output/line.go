@@ -15,248 +15,87 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// How long Run waits before it tries again: to request a line, growing from
-// the first to the last; to make a line safe, always the first.
+// Waits between attempts of Run. The request of a line is retried after
+// retryFirst, then after twice as long each time, up to retryMost. A line that
+// must become safe is retried every retryFirst.
 const (
 	retryFirst = time.Second
 	retryMost  = 30 * time.Second
 )
 
-// readBacks is how often a level is read back until it is believed to be
-// wrong. An open-drain line takes some microseconds to rise.
+// readBacks is how often a level is read back before it counts as wrong. An
+// open-drain line takes some microseconds to rise.
 const readBacks = 3
 
 // errMismatch is the reason when a line reads back another level than it was
 // set to.
 var errMismatch = errors.New("reads back another level")
 
-// pin is one output. What stands below mu is guarded by it; it is held during
-// calls into the kernel. A line that is lost and found again may be another one.
+// pin is one output. Its mu is held during calls into the kernel and guards the
+// fields below it. The line may be lost and found again, under another ID.
 type pin struct {
 	b         *Bank
-	c         Config
-	peers     []*pin // with which it is interlocked
+	c         Config // as it was first configured; what a reload may change of it is in bounds
+	bounds    atomic.Pointer[bounds]
+	peers     []*pin // interlocked with this one; guarded by b.energisedMu
+	energised bool   // may be away from its safe level; guarded by b.energisedMu
 	state     atomic.Pointer[State]
-	id        atomic.Pointer[board.LineID] // which line it is; nil while that is not known
-	stored    atomic.Bool                  // Store has a copy of its handle
-	energised bool                         // it may be away from its safe level; guarded by b.rights
-
-	recorded     atomic.Pointer[board.LineID] // the line that the crash record has of it
-	awaitsRecord atomic.Bool                  // Run waits for the keeper before it requests the line
-
-	// Of Run alone.
-	awaitsRecordSince time.Time // since when it waits for the keeper; zero while it does not
-	busySince         time.Time // since when Run finds it busy; zero when it is not
-	hungReported      bool      // that has been told
+	id        atomic.Pointer[board.LineID] // nil while the line is not found
+	stored    atomic.Bool                  // systemd has a copy of the line's handle
+	record    recordWait
+	removal   removal
+	hang      hangWatch // Run's own
 
 	mu            timedMutex
-	line          board.Output   // nil until requested
-	onSince       time.Time      // since when it may be on; zero when it is off
-	changedAt     time.Time      // when its level changed last, or may have
-	scheduled     scheduledLevel // what becomes of it in time
-	waitingOrders int            // orders to its safe level that wait for the end of min_on or min_off
-	changed       chan struct{}  // closed when its level changes; nil while nobody waits for that
-	lastOrder     time.Time      // when the last order was carried out
-	owed          owed           // what it must still be driven to
-	retryAt       time.Time      // when the next attempt is, after a failure
-	retryWait     time.Duration  // the wait before the attempt after that
-	wrongOn       bool           // on was read back wrongly, and has not been right since
-	wrongOff      bool           // off was
+	line          board.Output // nil while the line is not requested
+	onSince       time.Time    // since when it may be on; zero when it is off
+	changedAt     time.Time    // when its level last changed, or may have
+	scheduled     scheduledLevel
+	waitingOrders int           // orders to the safe level that wait for the end of min_on or min_off
+	changed       chan struct{} // closed when the level or the bounds change; nil while nobody waits
+	lastOrder     time.Time     // when an order was last carried out
+	owed          owed          // the level it must still be driven to
+	retryAt       time.Time     // when Run tries again after a failure
+	retryWait     time.Duration // the wait after the next failed request
+	wrong         struct{ on, off bool }
+	tried         chan struct{} // closed when the line was requested for the first time, with or without success
+	boundsSeen    *bounds       // those that Run saw last
+}
+
+// bounds is what a reload may change of an output while its line stays as it is.
+type bounds struct {
+	maxOn, minOn, minOff, safeAfter, refresh time.Duration
+	interlock                                []string
+}
+
+func boundsOf(c Config) *bounds {
+	return &bounds{maxOn: c.MaxOn, minOn: c.MinOn, minOff: c.MinOff, safeAfter: c.SafeAfter, refresh: c.Refresh, interlock: c.Interlock}
+}
+
+// minimum is the shortest time for which the output stays at a level.
+func (b *bounds) minimum(l Level) time.Duration {
+	if l == On {
+		return b.minOn
+	}
+	return b.minOff
 }
 
 // owed is a level that a line did not take and must still be given.
 type owed struct {
 	level Level
-	why   why // its cause is "" where nothing is owed
+	why   why // without a cause nothing is owed
 }
 
 func newPin(b *Bank, c Config) *pin {
-	p := &pin{b: b, c: c, retryWait: retryFirst, mu: newTimedMutex(), energised: true}
+	p := &pin{b: b, c: c, retryWait: retryFirst, mu: newTimedMutex(), energised: true, tried: make(chan struct{})}
+	p.removal.done = make(chan struct{})
+	p.boundsSeen = boundsOf(c)
+	p.bounds.Store(p.boundsSeen)
 	p.state.Store(&State{Name: c.Name, Err: errors.New("not requested yet")})
 	return p
 }
 
-// recordLine is the pin's line of the crash record, as that line is id.
-func (p *pin) recordLine(id board.LineID) Line {
-	drive := p.c.Drive
-	if drive == "" {
-		drive = board.PushPull
-	}
-	return Line{
-		Output: p.c.Name, Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
-		ActiveLow: p.c.ActiveLow, Drive: drive, Safe: p.c.Safe, Held: p.stored.Load(),
-	}
-}
-
-// fail puts a reason into the state.
-func (p *pin) setErr(err error) {
-	s := *p.state.Load()
-	s.Err = err
-	p.state.Store(&s)
-}
-
-// drive gives the line a level that no order asks for.
-func (p *pin) driveLevel(level Level, w why) error {
-	if err := p.setLevel(level, w); err != nil {
-		p.driveFailed(level, level, w, err)
-		return err
-	}
-	p.scheduled = scheduledLevel{}
-	return nil
-}
-
-// failed follows a level that the line did not take: it goes to safe, or where
-// it has no safe level to back, at once if that was not what has just failed,
-// and otherwise when Run comes round.
-func (p *pin) driveFailed(level, back Level, w why, err error) {
-	if safe, ok := p.c.Safe.Level(); ok {
-		back = safe
-	}
-	p.owed, p.retryAt = owed{back, w}, time.Now().Add(retryFirst)
-	p.scheduled = scheduledLevel{}
-	if errors.Is(err, syscall.ENODEV) {
-		p.lineVanished(err)
-		return
-	}
-	if level == back {
-		return
-	}
-	if p.driveLevel(back, w) == nil {
-		p.setErr(err) // it is safe, but the order's failure is still worth seeing
-	}
-}
-
-// vanished gives up a line whose chip is gone: its handle will never work
-// again. Run requests the line anew.
-func (p *pin) lineVanished(err error) {
-	line := p.line
-	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
-	p.id.Store(nil)
-	p.stored.Store(false)
-	p.requestFailed(errors.Join(err, line.Close()), time.Now())
-}
-
-// set gives the line a level and reads it back. Whoever has it leave its safe
-// level has the right to; see interlock.
-func (p *pin) setLevel(level Level, w why) error {
-	now, has := time.Now(), p.state.Load().Level
-	if level == On && p.onSince.IsZero() {
-		p.onSince = now // from the attempt on: a failed one may have switched it on
-	}
-	if level != has {
-		p.changedAt = now
-	}
-	if err := p.line.Set(bool(level)); err != nil {
-		err = fmt.Errorf("set to %s: %w", level, err)
-		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
-		p.setErr(err)
-		p.b.setEnergised(p, true)
-		return err
-	}
-	if err := p.readBack(level); err != nil {
-		p.b.setEnergised(p, true)
-		return err
-	}
-	p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
-	p.noteLevel(level, w, now)
-	p.clearEnergisedAt(level)
-	return nil
-}
-
-// settled gives back the right to be away from the safe level, when the line
-// was read back at it.
-func (p *pin) clearEnergisedAt(level Level) {
-	if safe, ok := p.c.Safe.Level(); ok && level == safe {
-		p.b.setEnergised(p, false)
-	}
-}
-
-// has notes a level that the line has taken.
-func (p *pin) noteLevel(level Level, w why, now time.Time) {
-	s := *p.state.Load()
-	changed := s.Level != level || s.Since.IsZero()
-	if changed {
-		s.Since = now
-	}
-	s.Level, s.Cause, s.Order, s.Err = level, w.cause, w.id, nil
-	p.state.Store(&s)
-	p.owed = owed{}
-	switch {
-	case level == Off:
-		p.onSince = time.Time{}
-	case p.onSince.IsZero():
-		p.onSince = now
-	}
-	if !changed {
-		return
-	}
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
-	}
-	if w.cause != CauseStop && w.cause != CauseInitial {
-		p.b.levels.set(p.c.Name, level)
-	}
-	p.queueEvent(level, w)
-}
-
-// tell has a change told, to the log and as an event.
-func (p *pin) queueEvent(level Level, w why) {
-	stamp := p.b.o.Clock.Now()
-	fields := []sensors.Field{
-		{Name: "output", Value: p.c.Name},
-		{Name: "state", Value: level.String()},
-		{Name: "cause", Value: w.cause},
-	}
-	if w.id != "" {
-		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
-	}
-	severity := slog.LevelInfo
-	if w.cause == CauseRefresh { // whoever should care for the output has gone
-		severity = slog.LevelWarn
-	}
-	p.b.events.add(func() {
-		p.b.o.Log.Log(context.Background(), severity, "output changed", "output", p.c.Name, "state", level.String(), "cause", w.cause, "id", w.id)
-		p.b.o.Event(message.Record{Kind: message.Event, Stamp: stamp, Fields: fields})
-	})
-}
-
-// verify reads the level back.
-func (p *pin) readBack(level Level) error {
-	for range readBacks {
-		got, err := p.line.Active()
-		if err != nil {
-			err = fmt.Errorf("read back: %w", err)
-			p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
-			p.setErr(err)
-			return err
-		}
-		if Level(got) == level {
-			p.noteReadBack(level, false)
-			return nil
-		}
-	}
-	err := fmt.Errorf("%w: set to %s, reads %s", errMismatch, level, !level)
-	p.noteReadBack(level, true)
-	p.b.o.Health.Raise(health.LevelMismatch, p.c.Name, err.Error())
-	p.setErr(err)
-	return err
-}
-
-// readWrong keeps the fault up until the very level that was wrong has been
-// right: a line shorted to ground is off without fault, and no less shorted.
-func (p *pin) noteReadBack(level Level, wrong bool) {
-	if level == On {
-		p.wrongOn = wrong
-	} else {
-		p.wrongOff = wrong
-	}
-	if !p.wrongOn && !p.wrongOff {
-		p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
-	}
-}
-
-// find learns which line it is.
+// findLine looks for the line on the board.
 func (p *pin) findLine() bool {
 	id, err := p.b.o.Board.Find(p.c.Pin)
 	if err != nil {
@@ -267,8 +106,8 @@ func (p *pin) findLine() bool {
 	return true
 }
 
-// initial is the level that the configuration asks for at the start; keep is
-// the one that the line has.
+// initial is the level that the configuration asks for at the start; with keep it
+// is the level that the line has.
 func (p *pin) initial() (level Level, keep bool) {
 	switch p.c.Initial {
 	case InitialOn:
@@ -292,9 +131,9 @@ func (p *pin) beginsSafe() bool {
 	return ok && !keep && level == safe
 }
 
-// begin decides with which level the line is requested, and what it is given
-// in time: an output that may have been switched off a moment ago, by the end
-// of the run before, stays so for its min_off.
+// initialRequest decides the level with which the line is requested and what is
+// scheduled after it. An output that the end of the run before may have switched
+// off a moment ago stays off for its min_off.
 func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next scheduledLevel) {
 	level, keep = p.initial()
 	safe, has := p.c.Safe.Level()
@@ -304,8 +143,8 @@ func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next schedu
 	if lost := p.linkLostAt(level); !lost.IsZero() && !now.Before(lost) {
 		return safe, false, scheduledLevel{}
 	}
-	if wait := p.minimum(!level); wait > 0 {
-		return safe, !has, scheduledLevel{at: now.Add(wait), level: level, why: why{cause: CauseInitial}}
+	if p.bounds.Load().minimum(!level) > 0 { // nextDue waits for it
+		return safe, !has, scheduledLevel{at: now, level: level, why: why{cause: CauseInitial}}
 	}
 	if err := p.b.claimEnergised(p); err != nil {
 		p.warnNotInitial(level, err)
@@ -314,14 +153,15 @@ func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next schedu
 	return level, false, scheduledLevel{}
 }
 
-// notBegun tells why a line is not given its initial level.
+// warnNotInitial logs why a line does not get its initial level.
 func (p *pin) warnNotInitial(level Level, err error) {
 	p.b.events.add(func() {
 		p.b.o.Log.Warn("output does not get its initial level", "output", p.c.Name, "initial", level.String(), "err", err)
 	})
 }
 
-// request claims the line, at its initial level, when it has been recorded.
+// requestLine requests the line at its initial level, once the crash record has
+// it.
 func (p *pin) requestLine(now time.Time) {
 	if p.id.Load() == nil && !p.findLine() || !p.b.opening && !p.mayRequest(now) {
 		return
@@ -344,10 +184,11 @@ func (p *pin) requestLine(now time.Time) {
 	}
 	p.b.o.Health.ClearAll(p.c.Name, lineFaults...)
 	p.line, p.retryWait, p.retryAt, p.changedAt, p.onSince = line, retryFirst, time.Time{}, now, time.Time{}
+	closeOnce(p.tried)
 	p.afterRequest(level, next, now)
 }
 
-// begun follows the request of a line.
+// afterRequest reads back a line that was requested and notes its level.
 func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	id := p.id.Load().String()
 	p.b.events.add(func() { p.b.o.Log.Info("output is ours", "output", p.c.Name, "line", id) })
@@ -378,7 +219,8 @@ func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	}
 }
 
-// unclaimed reports why the line is not ours and sets the next attempt.
+// requestFailed raises a fault that says why the line is not ours, and sets the
+// time of the next attempt.
 func (p *pin) requestFailed(err error, now time.Time) {
 	p.b.setEnergised(p, true)
 	code := faultOf(err)
@@ -391,9 +233,209 @@ func (p *pin) requestFailed(err error, now time.Time) {
 	p.setErr(err)
 	p.retryAt = now.Add(p.retryWait)
 	p.retryWait = min(2*p.retryWait, retryMost)
+	closeOnce(p.tried)
 }
 
-// lock is a mutex for which one can wait until some time, and no longer: who
+// recordLine is the line's entry in the crash record.
+func (p *pin) recordLine(id board.LineID) Line {
+	return Line{
+		Output: p.c.Name, Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
+		ActiveLow: p.c.ActiveLow, Drive: driveOf(p.c), Safe: p.c.Safe, Held: p.stored.Load(),
+	}
+}
+
+// closeOnce closes a channel unless it is closed; the caller holds what guards it.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// driveOf is how a line is driven; push-pull unless given.
+func driveOf(c Config) board.Drive {
+	if c.Drive == "" {
+		return board.PushPull
+	}
+	return c.Drive
+}
+
+// setErr puts a reason into the state.
+func (p *pin) setErr(err error) {
+	s := *p.state.Load()
+	s.Err = err
+	p.state.Store(&s)
+}
+
+// driveLevel gives the line a level that no order asks for.
+func (p *pin) driveLevel(level Level, w why) error {
+	if err := p.setLevel(level, w); err != nil {
+		p.driveFailed(level, level, w, err)
+		return err
+	}
+	p.scheduled = scheduledLevel{}
+	return nil
+}
+
+// driveFailed handles a level that the line did not take. The line goes to its
+// safe level, or where it has none to the level back: at once if that is another
+// level than the one that failed, else when Run comes round.
+func (p *pin) driveFailed(level, back Level, w why, err error) {
+	if safe, ok := p.c.Safe.Level(); ok {
+		back = safe
+	}
+	p.owed, p.retryAt = owed{back, w}, time.Now().Add(retryFirst)
+	p.scheduled = scheduledLevel{}
+	if errors.Is(err, syscall.ENODEV) {
+		p.lineVanished(err)
+		return
+	}
+	if level == back {
+		return
+	}
+	if p.driveLevel(back, w) == nil {
+		p.setErr(err) // it is safe, but the order's failure is still worth seeing
+	}
+}
+
+// lineVanished gives up a line whose chip is gone: its handle will never work
+// again. Run requests the line anew.
+func (p *pin) lineVanished(err error) {
+	line := p.line
+	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
+	p.id.Store(nil)
+	p.stored.Store(false)
+	p.requestFailed(errors.Join(err, line.Close()), time.Now())
+}
+
+// setLevel gives the line a level and reads it back. The caller of an energising
+// level has claimed it with claimEnergised.
+func (p *pin) setLevel(level Level, w why) error {
+	now, has := time.Now(), p.state.Load().Level
+	if level == On && p.onSince.IsZero() {
+		p.onSince = now // from the attempt on: a failed one may have switched it on
+	}
+	if level != has {
+		p.changedAt = now
+	}
+	if err := p.line.Set(bool(level)); err != nil {
+		err = fmt.Errorf("set to %s: %w", level, err)
+		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
+		p.setErr(err)
+		p.b.setEnergised(p, true)
+		return err
+	}
+	if err := p.readBack(level); err != nil {
+		p.b.setEnergised(p, true)
+		return err
+	}
+	p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
+	p.noteLevel(level, w, now)
+	p.clearEnergisedAt(level)
+	return nil
+}
+
+// clearEnergisedAt notes that the output is not energised, if the level that was
+// read back is its safe one.
+func (p *pin) clearEnergisedAt(level Level) {
+	if safe, ok := p.c.Safe.Level(); ok && level == safe {
+		p.b.setEnergised(p, false)
+	}
+}
+
+// noteLevel notes a level that the line has taken.
+func (p *pin) noteLevel(level Level, w why, now time.Time) {
+	s := *p.state.Load()
+	changed := s.Level != level || s.Since.IsZero()
+	if changed {
+		s.Since = now
+	}
+	s.Level, s.Cause, s.Order, s.Err = level, w.cause, w.id, nil
+	p.state.Store(&s)
+	p.owed = owed{}
+	switch {
+	case level == Off:
+		p.onSince = time.Time{}
+	case p.onSince.IsZero():
+		p.onSince = now
+	}
+	if !changed {
+		return
+	}
+	p.wakeWaiting()
+	if w.outlivesRun() {
+		p.b.levels.set(p.c.Name, level)
+	}
+	p.queueEvent(level, w)
+}
+
+// wakeWaiting has the orders that wait for the end of min_on or min_off look
+// again.
+func (p *pin) wakeWaiting() {
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
+// queueEvent queues the log line and the event of a change.
+func (p *pin) queueEvent(level Level, w why) {
+	stamp := p.b.o.Clock.Now()
+	fields := []sensors.Field{
+		{Name: "output", Value: p.c.Name},
+		{Name: "state", Value: level.String()},
+		{Name: "cause", Value: w.cause},
+	}
+	if w.id != "" {
+		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
+	}
+	severity := slog.LevelInfo
+	if w.cause == CauseRefresh { // whoever should refresh the output is gone
+		severity = slog.LevelWarn
+	}
+	p.b.events.add(func() {
+		p.b.o.Log.Log(context.Background(), severity, "output changed", "output", p.c.Name, "state", level.String(), "cause", w.cause, "id", w.id)
+		p.b.o.Event(message.Record{Kind: message.Event, Stamp: stamp, Fields: fields})
+	})
+}
+
+// readBack reads the level back.
+func (p *pin) readBack(level Level) error {
+	for range readBacks {
+		got, err := p.line.Active()
+		if err != nil {
+			err = fmt.Errorf("read back: %w", err)
+			p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
+			p.setErr(err)
+			return err
+		}
+		if Level(got) == level {
+			p.noteReadBack(level, false)
+			return nil
+		}
+	}
+	err := fmt.Errorf("%w: set to %s, reads %s", errMismatch, level, !level)
+	p.noteReadBack(level, true)
+	p.b.o.Health.Raise(health.LevelMismatch, p.c.Name, err.Error())
+	p.setErr(err)
+	return err
+}
+
+// noteReadBack keeps the fault raised until the very level that was wrong has
+// been right: a line shorted to ground reads off rightly, and is no less shorted.
+func (p *pin) noteReadBack(level Level, wrong bool) {
+	if level == On {
+		p.wrong.on = wrong
+	} else {
+		p.wrong.off = wrong
+	}
+	if !p.wrong.on && !p.wrong.off {
+		p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
+	}
+}
+
+// timedMutex is a mutex that one can wait for until some time, and no longer: who
 // holds it may be in a call into the kernel that does not return.
 type timedMutex chan struct{}
 
@@ -402,7 +444,7 @@ func newTimedMutex() timedMutex { return make(timedMutex, 1) }
 func (m timedMutex) Lock()   { m <- struct{}{} }
 func (m timedMutex) Unlock() { <-m }
 
-// TryLock reports whether it was free, and is the caller's now.
+// TryLock reports whether the mutex was free, and is the caller's now.
 func (m timedMutex) TryLock() bool {
 	select {
 	case m <- struct{}{}:
@@ -412,8 +454,8 @@ func (m timedMutex) TryLock() bool {
 	}
 }
 
-// LockBefore waits for it until end; the zero time is for ever. It reports
-// whether it is the caller's now.
+// LockBefore waits for the mutex until end; the zero time is for ever. It reports
+// whether the mutex is the caller's now.
 func (m timedMutex) LockBefore(end time.Time) bool {
 	if end.IsZero() {
 		m.Lock()

@@ -14,7 +14,10 @@ type Order struct {
 	Expires time.Time     // it does not begin from then on, by the time's monotonic reading; zero is never
 	ID      string        // the order's id, for the event; may be empty
 	Cause   string        // who gave it, for the event: "mqtt", "local"; [CauseOrder] where it is empty
-	Waits   func()        // called when it begins to wait for the end of min_on or min_off; may be nil
+	// Safe says that the order was let through because it leads to the safe level. It is
+	// refused where it energises by now, after a reload.
+	Safe  bool
+	Waits func() // called when it begins to wait for the end of min_on or min_off; may be nil
 }
 
 func (o Order) why() why {
@@ -57,7 +60,7 @@ var ErrExpired = errors.New("expired while it waited for its output")
 // [*InterlockError] or a [*FailedError]; nothing was done but for the last. The
 // state is what the output is in then.
 func (b *Bank) Do(o Order) (State, error) {
-	p, ok := b.byName[o.Output]
+	p, ok := b.outputs.Load().byName[o.Output]
 	if !ok {
 		return State{Name: o.Output}, fmt.Errorf("%w %q", ErrUnknown, o.Output)
 	}
@@ -67,17 +70,23 @@ func (b *Bank) Do(o Order) (State, error) {
 	if o.For < 0 {
 		return *p.state.Load(), fmt.Errorf("drive output %q: negative duration %s", o.Output, o.For)
 	}
-	for waited := false; ; waited = true {
+	for waited := false; ; {
 		a := p.attempt(o, waited)
-		b.wakeRun()
+		b.wake.Set()
 		b.events.flush()
+		if a.removed { // since it was looked up
+			if p, ok = b.outputs.Load().byName[o.Output]; !ok {
+				return State{Name: o.Output}, fmt.Errorf("%w %q", ErrUnknown, o.Output)
+			}
+			continue
+		}
 		if a.wait == 0 {
 			return a.state, a.err
 		}
 		if !waited && a.frees && o.Waits != nil {
 			o.Waits()
 		}
-		o.Expires = time.Time{}
+		o.Expires, waited = time.Time{}, true
 		t := time.NewTimer(a.wait)
 		select {
 		case <-t.C:
@@ -88,14 +97,15 @@ func (b *Bank) Do(o Order) (State, error) {
 	}
 }
 
-// attempt is what came of one try to carry out an order: it is done or
-// refused, or it has to wait until the output changes and at most for wait.
+// attempt is what came of one try to carry out an order: it is done or refused,
+// or it has to wait until the output changes, for wait at most.
 type attempt struct {
 	state   State
 	err     error
 	wait    time.Duration
 	changed <-chan struct{}
 	frees   bool // few others wait
+	removed bool // the output is no longer one of the bank's, and nothing was done
 }
 
 // mostWaiting is how many orders may wait for one output and leave their queue.
@@ -110,11 +120,19 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 		p.waitingOrders--
 	}
 	_, stopped := p.b.linkState()
-	if stopped && !waited {
+	energises := o.Action.Energises(p.c.Safe)
+	switch {
+	case stopped && !waited:
 		return attempt{state: *p.state.Load(), err: ErrStopped}
+	case p.removal.begun.Load() && !waited:
+		return attempt{removed: true}
+	case p.removal.safe: // it has made the output safe, which is what the order waits for
+		return attempt{state: *p.state.Load()}
+	case energises && o.Safe:
+		return attempt{state: *p.state.Load(), err: fmt.Errorf("drive output %q: %w", o.Output, ErrEnergises)}
 	}
 	level := o.Action.target(p.state.Load().Level, p.restLevel())
-	if !stopped && p.line != nil && level != p.state.Load().Level && !o.Action.Energises(p.c.Safe) {
+	if !stopped && p.line != nil && level != p.state.Load().Level && !energises {
 		if wait := p.minimumLeft(time.Now()); wait > 0 {
 			p.waitingOrders++
 			return attempt{wait: wait, changed: p.levelChange(), frees: p.waitingOrders <= mostWaiting}
@@ -124,8 +142,8 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 	return attempt{state: *p.state.Load(), err: err}
 }
 
-// may says whether an order that energises may act now. It is asked when
-// nothing stands between the order and the line any more.
+// checkEnergise says whether an order that energises may act now. It is asked last,
+// when nothing else stands between the order and the line.
 func (p *pin) checkEnergise(o Order, level Level) error {
 	now := time.Now()
 	if !o.Expires.IsZero() && !now.Before(o.Expires) {
@@ -144,7 +162,7 @@ func (p *pin) checkEnergise(o Order, level Level) error {
 	return p.b.claimEnergised(p)
 }
 
-// order carries out an order now, if it may.
+// execute carries out an order now, if it may.
 func (p *pin) execute(o Order, level Level) error {
 	if p.line == nil {
 		return &FailedError{o.Output, p.state.Load().Err}
@@ -167,16 +185,8 @@ func (p *pin) execute(o Order, level Level) error {
 	return nil
 }
 
-// end is what becomes of a line when a time is over.
-type scheduledLevel struct {
-	at    time.Time // zero is never
-	after time.Duration
-	level Level
-	why   why
-}
-
-// endOf is the end that an order sets; its level is the order's own where it
-// sets none.
+// scheduledAfter is what an order schedules after it. Its level is the order's own
+// where it schedules nothing.
 func (p *pin) scheduledAfter(o Order, level Level) scheduledLevel {
 	e := scheduledLevel{after: o.For, level: p.restLevel(), why: why{CauseForEnded, o.ID}}
 	_, has := p.c.Safe.Level()
@@ -195,7 +205,7 @@ func (p *pin) scheduledAfter(o Order, level Level) scheduledLevel {
 	return e
 }
 
-// rest is the level to which the output goes back: the safe one, or without
+// restLevel is the level to which the output goes back: the safe one, or without
 // one the level that it has when no pulse is under way.
 func (p *pin) restLevel() Level {
 	if safe, ok := p.c.Safe.Level(); ok {
@@ -210,51 +220,9 @@ func (p *pin) restLevel() Level {
 // Energises reports whether an action asks an output for any level but its
 // safe one; ok is false where there is no such output.
 func (b *Bank) Energises(output string, a Action) (energises, ok bool) {
-	p, ok := b.byName[output]
+	p, ok := b.outputs.Load().byName[output]
 	if !ok {
 		return false, false
 	}
 	return a.Energises(p.c.Safe), true
-}
-
-// TooSoonError says that an output has to keep its level for a while yet.
-type TooSoonError struct {
-	Output string
-	Level  Level         // which it has
-	Left   time.Duration // for how long yet; 0 where an order to the safe level waits for min_on or min_off
-}
-
-// Error says which level, for how long and why.
-func (e *TooSoonError) Error() string {
-	why := "min_off"
-	if e.Level == On {
-		why = "min_on"
-	}
-	if e.Left == 0 {
-		return fmt.Sprintf("output %q stays %s until its %s is over, and then goes to its safe level by an order that waits", e.Output, e.Level, why)
-	}
-	left := (e.Left + time.Second - 1).Truncate(time.Second) // when it is over for sure
-	return fmt.Sprintf("output %q stays %s for another %s, by its %s", e.Output, e.Level, left, why)
-}
-
-// minimum is the shortest the output stays at a level.
-func (p *pin) minimum(l Level) time.Duration {
-	if l == On {
-		return p.c.MinOn
-	}
-	return p.c.MinOff
-}
-
-// left is how long the output has to keep its level yet.
-func (p *pin) minimumLeft(now time.Time) time.Duration {
-	return max(0, p.changedAt.Add(p.minimum(p.state.Load().Level)).Sub(now))
-}
-
-// changes gives a channel that is closed when the output changes its level.
-// An order that waits for that holds nothing else.
-func (p *pin) levelChange() <-chan struct{} {
-	if p.changed == nil {
-		p.changed = make(chan struct{})
-	}
-	return p.changed
 }

@@ -10,35 +10,56 @@ import (
 // hungAfter is how long a call into the kernel may take before it is a fault.
 const hungAfter = 5 * time.Second
 
-// busy notes that somebody else's call on the line is under way. One that does
-// not return is told: no timer of this output can act meanwhile.
+// hangWatch watches an output that somebody else is busy with.
+type hangWatch struct {
+	since    time.Time // since when Run finds it busy; zero when it is not
+	reported bool      // the fault is raised
+}
+
+// noteBusy notes that somebody else's call on the line is under way. One that
+// does not return is a fault: no timer of this output can act meanwhile.
 func (p *pin) noteBusy(now time.Time) {
-	switch {
-	case p.busySince.IsZero():
-		p.busySince = now
-	case now.Sub(p.busySince) >= hungAfter && !p.hungReported:
-		p.hungReported = true
-		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(p.busySince).Round(time.Second)))
+	switch h := &p.hang; {
+	case h.since.IsZero():
+		h.since = now
+	case now.Sub(h.since) >= hungAfter && !h.reported:
+		h.reported = true
+		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(h.since).Round(time.Second)))
 	}
 }
 
-// free notes that no such call is under way any more; the caller holds mu.
+// noteFree notes that no such call is under way any more; the caller holds mu.
 func (p *pin) noteFree() {
-	p.busySince = time.Time{}
-	if p.hungReported && p.state.Load().Err == nil {
+	if p.hang.reported && p.state.Load().Err == nil {
 		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
 	}
-	p.hungReported = false
+	p.hang = hangWatch{}
 }
 
-// turn does what is due now and gives when the next thing is; zero is never.
+// scheduledLevel is a level that the line gets at some time.
+type scheduledLevel struct {
+	at    time.Time // zero is never
+	after time.Duration
+	level Level
+	why   why
+}
+
+// runDue does what is due now and gives the time at which the next thing is; zero
+// is never.
 func (p *pin) runDue(now time.Time) time.Time {
+	if p.removal.begun.Load() {
+		return p.removeDue(now)
+	}
+	if b := p.bounds.Load(); b != p.boundsSeen {
+		p.boundsSeen = b
+		p.wakeWaiting()
+	}
 	_, stopped := p.b.linkState()
 	if p.line == nil {
 		switch {
 		case stopped:
 			return time.Time{}
-		case now.Before(p.retryAt) && (p.awaitsRecordSince.IsZero() || p.awaitsRecord.Load()):
+		case now.Before(p.retryAt) && (p.record.since.IsZero() || p.record.awaited.Load()):
 			return p.retryAt
 		}
 		if p.requestLine(now); p.line == nil {
@@ -49,7 +70,7 @@ func (p *pin) runDue(now time.Time) time.Time {
 	if do.at.IsZero() || now.Before(do.at) {
 		return do.at
 	}
-	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // and no second try of that
+	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // and not a second attempt at that
 		p.countTrip()
 	}
 	if p.actDue(now, do) != nil {
@@ -58,8 +79,9 @@ func (p *pin) runDue(now time.Time) time.Time {
 	return p.nextDue().at
 }
 
-// act does what is due. An initial level that had to wait is not given when
-// another output forbids it by now, or the link was down for too long.
+// actDue does what is due. An initial level that had to wait is dropped when an
+// interlocked output forbids it by now, or when the link has been down for too
+// long.
 func (p *pin) actDue(now time.Time, do scheduledLevel) error {
 	if safe, ok := p.c.Safe.Level(); ok && do.level != safe {
 		if lost := p.linkLostAt(do.level); !lost.IsZero() && !now.Before(lost) {
@@ -75,7 +97,7 @@ func (p *pin) actDue(now time.Time, do scheduledLevel) error {
 	return p.driveLevel(do.level, do.why)
 }
 
-// due gives what the pin's timers ask for next.
+// nextDue gives what the output's timers ask for next.
 func (p *pin) nextDue() (do scheduledLevel) {
 	first := func(at time.Time, l Level, w why) {
 		if !at.IsZero() && (do.at.IsZero() || at.Before(do.at)) {
@@ -85,16 +107,16 @@ func (p *pin) nextDue() (do scheduledLevel) {
 	if p.owed.why.cause != "" {
 		return scheduledLevel{at: p.retryAt, level: p.owed.level, why: p.owed.why}
 	}
-	has := p.state.Load().Level
+	has, limits := p.state.Load().Level, p.bounds.Load()
 	if !p.scheduled.at.IsZero() {
 		at := p.scheduled.at
-		if least := p.changedAt.Add(p.minimum(has)); p.scheduled.level != has && at.Before(least) {
+		if least := p.changedAt.Add(limits.minimum(has)); p.scheduled.level != has && at.Before(least) {
 			at = least
 		}
 		first(at, p.scheduled.level, p.scheduled.why)
 	}
-	if p.c.MaxOn > 0 && !p.onSince.IsZero() {
-		first(p.onSince.Add(p.c.MaxOn), Off, why{cause: CauseMaxOn})
+	if limits.maxOn > 0 && !p.onSince.IsZero() {
+		first(p.onSince.Add(limits.maxOn), Off, why{cause: CauseMaxOn})
 	}
 	safe, _ := p.c.Safe.Level()
 	first(p.linkLostAt(has), safe, why{cause: CauseLinkLost})
@@ -103,21 +125,22 @@ func (p *pin) nextDue() (do scheduledLevel) {
 }
 
 // refreshLostAt is when a line at that level is to be made safe because no order
-// was carried out for it; zero is never. It counts from the last order, or from
-// the moment at which the line left its safe level without one, at the start.
+// was carried out for it; zero is never. The time runs from the last order, or at
+// the start from the moment at which the line left its safe level without one.
 func (p *pin) refreshLostAt(level Level) time.Time {
 	safe, ok := p.c.Safe.Level()
-	if p.c.Refresh <= 0 || !ok || level == safe {
+	refresh := p.bounds.Load().refresh
+	if refresh <= 0 || !ok || level == safe {
 		return time.Time{}
 	}
 	last := p.state.Load().Since
 	if p.lastOrder.After(last) {
 		last = p.lastOrder
 	}
-	return last.Add(p.c.Refresh)
+	return last.Add(refresh)
 }
 
-// trip counts that the output is made safe for want of an order.
+// countTrip counts that the output is made safe because no order came.
 func (p *pin) countTrip() {
 	s := *p.state.Load()
 	s.Trips++
@@ -125,16 +148,32 @@ func (p *pin) countTrip() {
 }
 
 // linkLostAt is when a line at that level is to be made safe because of the
-// link; zero is never. An order given while the link is down comes from
-// somebody on the spot: from then on it has safe_after once more.
+// link; zero is never. An order given while the link is down comes from somebody
+// on the spot: safe_after begins anew with it.
 func (p *pin) linkLostAt(level Level) time.Time {
 	down, _ := p.b.linkState()
 	safe, ok := p.c.Safe.Level()
-	if p.c.SafeAfter <= 0 || down.IsZero() || !ok || level == safe {
+	after := p.bounds.Load().safeAfter
+	if after <= 0 || down.IsZero() || !ok || level == safe {
 		return time.Time{}
 	}
 	if p.lastOrder.After(down) {
 		down = p.lastOrder
 	}
-	return down.Add(p.c.SafeAfter)
+	return down.Add(after)
+}
+
+// minimumLeft is how long the output must still keep its level, by min_on or
+// min_off.
+func (p *pin) minimumLeft(now time.Time) time.Duration {
+	return max(0, p.changedAt.Add(p.bounds.Load().minimum(p.state.Load().Level)).Sub(now))
+}
+
+// levelChange gives a channel that is closed when the output's level or bounds
+// change. An order that waits for that holds nothing else.
+func (p *pin) levelChange() <-chan struct{} {
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
 }

@@ -1,0 +1,261 @@
+package output
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+// outputSet is the outputs of a bank at one moment. It does not change:
+// [Bank.Reconfigure] puts another one in its place.
+type outputSet struct {
+	pins    []*pin          // in the configuration's order
+	byName  map[string]*pin // the same
+	leaving []*pin          // no longer outputs, and their lines not yet released
+}
+
+// all gives the outputs and those that leave.
+func (s *outputSet) all() []*pin { return slices.Concat(s.pins, s.leaving) }
+
+// delays reports whether the line of an output may not be requested yet because
+// one that leaves has the same line or the same name.
+func (s *outputSet) delays(p *pin) bool {
+	return slices.ContainsFunc(s.leaving, func(q *pin) bool {
+		a, b := p.id.Load(), q.id.Load()
+		return q.c.Name == p.c.Name || a != nil && b != nil && lineKey(*a) == lineKey(*b)
+	})
+}
+
+// Changes says what [Bank.Reconfigure] has done with each output, by name, in the
+// order of the configuration. One whose line changes is both removed and added.
+type Changes struct {
+	Kept     []string // nothing has changed
+	Adjusted []string // the line stays as it is, with other times or interlocks
+	Removed  []string // driven safe and released
+	Added    []string // requested at its initial level
+}
+
+// Any reports whether anything has changed.
+func (c Changes) Any() bool { return len(c.Adjusted)+len(c.Removed)+len(c.Added) > 0 }
+
+// Reconfigure gives a bank that runs another set of outputs, valid as package
+// config sees to. It may be called from any goroutine; calls follow one another.
+//
+// An output stays untouched when its name, line, active_low, drive, safe and initial
+// are the same: its line is not set, its level, cause, orders and timers go on.
+// New values of max_on, min_on, min_off, safe_after, refresh and interlock hold at once,
+// and the times run from when they would have run with these values from the start: a
+// max_on that is over by now switches off at once. An interlock that is new does not
+// move outputs that are away from their safe levels already.
+//
+// Every other output that was there is removed: it is driven safe, whatever its
+// min_on says, then released, then taken out of the crash record. A line that does not
+// become safe is tried for 10 s and then released, with a warning. An
+// order that waits for such an output is answered when it is safe; one that
+// comes later gets [ErrUnknown]. Every other output that is there now is added: the
+// crash record gets its line, then the line is requested at its initial level, and
+// what fails there is a fault of that output alone, tried again as ever. The line
+// of an output that is removed and added again is requested when the old one is
+// released. So at any moment the crash record has every line that is ours.
+//
+// Run does all that. Reconfigure waits until it is done, or until ctx ends: then
+// the error wraps ctx's and names the outputs that are not done yet, whose lines or
+// disk hang; Run goes on with these. The error is or wraps [ErrStopped] when the bank
+// has been stopped; then nothing has changed, or nothing more will.
+func (b *Bank) Reconfigure(ctx context.Context, outputs []Config) (Changes, error) {
+	b.levels.keep(outputs)
+	next, added, removed, changes, err := b.replaceOutputs(outputs)
+	if err != nil {
+		return Changes{}, err
+	}
+	for _, p := range removed {
+		p.removal.begun.Store(true)
+	}
+	b.wake.Set()
+	return changes, b.awaitChanges(ctx, added, slices.Clone(next.leaving))
+}
+
+// replaceOutputs puts the set that belongs to a configuration in the place of the
+// one before.
+func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed []*pin, changes Changes, err error) {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	old := b.outputs.Load()
+	next = &outputSet{byName: map[string]*pin{}, leaving: slices.Clone(old.leaving)}
+	kept, adjusted := map[*pin]bool{}, map[*pin]*bounds{}
+	for _, c := range outputs {
+		p := old.byName[c.Name]
+		switch {
+		case p == nil || !p.isStill(c):
+			p = newPin(b, c)
+			p.findLine() // where it is not there, Run looks again
+			added, changes.Added = append(added, p), append(changes.Added, c.Name)
+		case p.bounds.Load().equal(boundsOf(c)):
+			kept[p], changes.Kept = true, append(changes.Kept, c.Name)
+		default:
+			kept[p], changes.Adjusted = true, append(changes.Adjusted, c.Name)
+			adjusted[p] = boundsOf(c)
+		}
+		next.pins, next.byName[c.Name] = append(next.pins, p), p
+	}
+	for _, p := range old.pins {
+		if !kept[p] {
+			removed, changes.Removed = append(removed, p), append(changes.Removed, p.c.Name)
+		}
+	}
+	next.leaving = append(next.leaving, removed...)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return nil, nil, nil, Changes{}, ErrStopped
+	}
+	for p, limits := range adjusted {
+		p.bounds.Store(limits)
+	}
+	b.connectInterlocks(next)
+	b.outputs.Store(next)
+	return next, added, removed, changes, nil
+}
+
+// isStill reports whether a configuration means this output, on its line as it is.
+func (p *pin) isStill(c Config) bool {
+	if p.c.Name != c.Name || p.c.ActiveLow != c.ActiveLow || driveOf(p.c) != driveOf(c) || p.c.Safe != c.Safe || p.c.Initial != c.Initial {
+		return false
+	}
+	if p.c.Pin == c.Pin {
+		return true
+	}
+	ours := p.id.Load()
+	id, err := p.b.o.Board.Find(c.Pin) // another name of the same line, perhaps
+	return err == nil && ours != nil && id == *ours
+}
+
+// equal reports whether two sets of bounds say the same.
+func (b *bounds) equal(o *bounds) bool {
+	return b.maxOn == o.maxOn && b.minOn == o.minOn && b.minOff == o.minOff && b.safeAfter == o.safeAfter && b.refresh == o.refresh &&
+		slices.Equal(b.interlock, o.interlock)
+}
+
+// awaitChanges waits until lines were requested and released.
+func (b *Bank) awaitChanges(ctx context.Context, added, leaving []*pin) error {
+	var open []string
+	var ended error
+	wait := func(p *pin, done <-chan struct{}) {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			ended = ctx.Err()
+			open = append(open, p.c.Name)
+		case <-b.stopping:
+			ended = ErrStopped
+			open = append(open, p.c.Name)
+		}
+	}
+	for _, p := range leaving {
+		wait(p, p.removal.done)
+	}
+	for _, p := range added {
+		wait(p, p.tried)
+	}
+	if ended == nil {
+		return nil
+	}
+	slices.Sort(open)
+	return fmt.Errorf("reconfigure outputs %q: not done yet: %w", slices.Compact(open), ended)
+}
+
+// removalPatience is how long a line that is to be released is tried to be made
+// safe. A line that fails for longer is released as it is: it may be removed just
+// because it is broken, and a new output on it must not wait for ever.
+const removalPatience = 10 * time.Second
+
+// errRemoved is why an output that was removed cannot be driven.
+var errRemoved = errors.New("the output is no longer in the configuration")
+
+// removal is an output's way out of its bank.
+type removal struct {
+	begun    atomic.Bool   // a reload has taken the output out: Run makes it safe
+	released atomic.Bool   // the line is not ours any more: the recorder does the rest
+	done     chan struct{} // closed when nothing is left of it
+
+	since   time.Time // since when Run tries to make it safe
+	safe    bool      // it was made safe before it was released; guarded by the pin's mu
+	retryAt time.Time // when the recorder tries again
+}
+
+// removeDue makes a line safe and releases it, and gives the time at which to try
+// again; zero is never.
+func (p *pin) removeDue(now time.Time) time.Time {
+	if _, stopped := p.b.linkState(); stopped || p.removal.released.Load() {
+		return time.Time{}
+	}
+	if p.removal.since.IsZero() {
+		p.removal.since = now
+	}
+	if safe, ok := p.c.Safe.Level(); ok && p.line != nil {
+		if p.owed.why.cause == CauseRemoved && now.Before(p.retryAt) {
+			return p.retryAt
+		}
+		err := p.driveLevel(safe, why{cause: CauseRemoved})
+		if err != nil && p.line != nil && now.Sub(p.removal.since) < removalPatience {
+			return p.retryAt
+		}
+		if p.removal.safe = err == nil; err != nil {
+			p.b.events.add(func() { p.b.o.Log.Warn("output is released, and not known to be safe", "output", p.c.Name, "err", err) })
+		}
+	}
+	p.releaseLine()
+	p.removal.released.Store(true)
+	p.b.recorder.wake.Set()
+	return time.Time{}
+}
+
+// releaseLine gives the line back to the kernel.
+func (p *pin) releaseLine() {
+	line := p.line
+	p.line, p.scheduled, p.owed = nil, scheduledLevel{}, owed{}
+	p.wakeWaiting()
+	if line == nil {
+		return
+	}
+	err := line.Close()
+	p.b.events.add(func() {
+		if err != nil {
+			p.b.o.Log.Warn("output cannot be released", "output", p.c.Name, "err", err)
+			return
+		}
+		p.b.o.Log.Info("output is released", "output", p.c.Name)
+	})
+	if !p.removal.safe {
+		p.setErr(errRemoved)
+	}
+}
+
+// drop ends the removal of an output. Its faults end with it, but for those of an
+// output that has its name by now.
+func (b *Bank) drop(p *pin) {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	old := b.outputs.Load()
+	next := &outputSet{pins: old.pins, byName: old.byName, leaving: slices.DeleteFunc(slices.Clone(old.leaving), func(q *pin) bool { return q == p })}
+	b.connectInterlocks(next)
+	b.outputs.Store(next)
+	if q := next.byName[p.c.Name]; q == nil || q.state.Load().Err == nil {
+		b.o.Health.ClearAll(p.c.Name, outputFaults...)
+	}
+	close(p.removal.done)
+	b.wake.Set()
+}
+
+// outputFaults are all faults that an output of its own can have.
+var outputFaults = slices.Concat(health.Codes(health.Line), health.Codes(health.Level))
