@@ -54,7 +54,7 @@ type said struct {
 // ctx allows, and about as long as a scheduled read at most. Any goroutine,
 // while Run runs. The error is or wraps [ErrUnknown] or a [*ReadError].
 func (s *Sampler) Read(ctx context.Context, name string) (clock.Stamp, []sensors.Field, error) {
-	for _, u := range s.units {
+	for _, u := range s.sensors.Load().units {
 		if u.name == name {
 			r, err := u.now(ctx)
 			return r.stamp, r.fields, err
@@ -68,6 +68,8 @@ func (u *unit) now(ctx context.Context) (reading, error) {
 	a := ask{ctx, make(chan said, 1)}
 	select {
 	case u.asks <- a:
+	case <-u.ended:
+		return reading{}, &ReadError{Code: health.ReadFailed, Err: errors.New("it is no longer read: its configuration has changed, or the daemon stops")}
 	case <-ctx.Done():
 		return reading{}, u.late(ctx)
 	}

@@ -101,7 +101,7 @@ func TestBreakerBacksOff(t *testing.T) {
 func TestPlan(t *testing.T) {
 	start := time.Now()
 	p := plan{every: 10 * time.Second}
-	p.begin(start)
+	p.begin(start, start)
 	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
 	if !p.due(start) {
 		t.Fatal("not due at once")
@@ -127,7 +127,7 @@ func TestPlan(t *testing.T) {
 		t.Error("hastened though it does not fail")
 	}
 	never := plan{}
-	never.begin(start)
+	never.begin(start, start)
 	if !never.due(start) || never.due(at(1e6)) || never.wait(at(1e6)) != turn {
 		t.Error("a sensor without a period is not read just once")
 	}
@@ -140,7 +140,7 @@ func TestSuccessWakesNobody(t *testing.T) {
 		retry       time.Duration
 		woken, well bool
 	}{{0, false, true}, {time.Second, true, false}, {time.Second, true, false}, {0, true, false}, {0, false, true}} {
-		u.settle(outcome{u: u, retry: c.retry}, settled)
+		u.settle(t.Context(), outcome{u: u, retry: c.retry}, settled)
 		if woken, well := len(settled) > 0, u.well.Swap(false); woken != c.woken || well != c.well {
 			t.Errorf("request %d: woken %v, well %v", i, woken, well)
 		}

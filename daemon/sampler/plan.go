@@ -12,11 +12,12 @@ type plan struct {
 	fails bool      // the last one failed
 }
 
-// begin makes the first read due at once. Sensors of one period are due
+// begin makes the first read due now, and the others on the grid that start gives.
+// Sensors of one period are due
 // together ever after, and so are those of a multiple of it: the processor, the
 // radio and the broker then wake up once for all of them, and their readings
 // belong to one moment.
-func (p *plan) begin(now time.Time) { p.grid, p.next = now, now }
+func (p *plan) begin(start, now time.Time) { p.grid, p.next = start, now }
 
 // due reports whether to read now. What falls due while a request is under
 // way is left out.

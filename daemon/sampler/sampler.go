@@ -1,11 +1,11 @@
 package sampler
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -18,7 +18,7 @@ import (
 // Options says what to read and where it goes.
 type Options struct {
 	Board     board.Board
-	Sensors   []sensors.Config // as package config gives them: checked and complete
+	Sensors   []sensors.Config // as package config gives them: checked and complete; see [Sampler.Reconfigure]
 	Run       uint64           // the daemon's run, stamped on every record
 	Clock     clock.Clock
 	Health    *health.Health    // told of the faults of sensors and buses; nil tells nobody
@@ -28,10 +28,9 @@ type Options struct {
 	// and in the order of their Seq. It should not block for long: while it
 	// does, that sensor waits.
 	Emit func(message.Record)
-	// Counts are the sensors' counts so far in this run. A daemon that makes
-	// one Sampler after another in a run, on reload, gives all of them the
-	// same; otherwise receivers would take new readings for copies of old
-	// ones. Nil starts from 1.
+	// Counts are the sensors' counts so far in this run, for who makes one Sampler
+	// after another in a run: otherwise receivers would take new readings for
+	// copies of old ones. Nil starts from 1.
 	Counts *Counts
 }
 
@@ -57,8 +56,11 @@ const (
 // Sampler reads sensors. Make it with [New] and run it once.
 type Sampler struct {
 	o       Options
-	benches []*bench
-	units   []*unit
+	lookup  func(string) (sensors.Chip, bool)
+	sensors atomic.Pointer[sensorSet] // that are read now
+	changes chan change               // to Run
+	ended   chan struct{}             // closed when Run has ended
+	toPlan  chan *sensorSet           // from Run to the scheduler
 	settled chan outcome
 }
 
@@ -72,10 +74,10 @@ type outcome struct {
 // bench is a worker and what the scheduler knows of it.
 type bench struct {
 	worker   *board.Worker
-	units    []*unit       // whom it is for
-	bus      string        // "" where the worker serves one sensor that is on no bus
-	patience time.Duration // how long a request waits for its turn and its answer
-	serving  serving       // whom the worker serves
+	bus      string       // "" where the worker serves one sensor that is on no bus
+	patience atomic.Int64 // how long a request waits for its turn and its answer, in ns
+	serving  serving      // whom the worker serves
+	stop     context.CancelFunc
 	ended    chan struct{} // closed when the worker has ended
 	stuck    bool          // the scheduler's
 }
@@ -90,25 +92,11 @@ func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
 	if o.Counts == nil {
 		o.Counts = new(Counts)
 	}
-	s := &Sampler{o: o, settled: make(chan outcome, len(o.Sensors))}
-	byBus := map[string]*bench{}
-	for _, c := range o.Sensors {
-		chip, ok := lookup(c.Chip)
-		if !ok {
-			chip = strange(c.Chip)
-		}
-		bus := c.Place().Shared()
-		b := byBus[bus]
-		if b == nil || bus == "" {
-			b = &bench{worker: board.NewWorker(cmp.Or(bus, c.Name)), bus: bus, ended: make(chan struct{})}
-			byBus[bus] = b
-			s.benches = append(s.benches, b)
-		}
-		b.patience += 2*chip.Worst + margin // each may be opened and read while another waits
-		u := newUnit(&s.o, c, chip, b)
-		b.units = append(b.units, u)
-		s.units = append(s.units, u)
+	s := &Sampler{
+		o: o, lookup: lookup, changes: make(chan change), ended: make(chan struct{}),
+		toPlan: make(chan *sensorSet), settled: make(chan outcome, len(o.Sensors)),
 	}
+	s.sensors.Store(s.arrange(&sensorSet{}, o.Sensors))
 	return s
 }
 
@@ -125,33 +113,65 @@ func strange(name string) sensors.Chip {
 // in the kernel: that one is left behind and named in the log.
 func (s *Sampler) Run(ctx context.Context) error {
 	defer s.o.Heartbeat.End()
+	defer close(s.ended)
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	for _, b := range s.benches {
-		if b.bus != "" {
-			s.o.Health.ClearAll(b.bus, health.BusStuck) // of a Sampler before this one
+	first := s.sensors.Load()
+	s.startWorkers(work, first.benches)
+	s.startRunners(ctx, first.units)
+	var scheduler sync.WaitGroup
+	scheduler.Go(func() { s.schedule(ctx, first) })
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case c := <-s.changes:
+			s.apply(ctx, work, c.sensors)
+			close(c.done)
 		}
-		go func() {
-			defer close(b.ended)
-			_ = b.worker.Run(work) // it ends with work's end and says no more than that
-		}()
 	}
-	var runners sync.WaitGroup
-	for _, u := range s.units {
-		runners.Go(func() { u.run(ctx, s.settled) })
-	}
-	s.schedule(ctx)
-	runners.Wait()
+	scheduler.Wait()
+	last := s.sensors.Load()
+	last.awaitRunners()
 	stop()
-	s.leave()
+	s.leave(last.benches)
 	return ctx.Err()
 }
 
+// startWorkers starts the workers of benches; they end with work, or when they are
+// stopped.
+func (s *Sampler) startWorkers(work context.Context, benches []*bench) {
+	for _, b := range benches {
+		if b.bus != "" {
+			s.o.Health.ClearAll(b.bus, health.BusStuck) // of a Sampler before this one
+		}
+		ctx, stop := context.WithCancel(work)
+		b.stop = stop
+		go func() {
+			defer close(b.ended)
+			_ = b.worker.Run(ctx) // it ends with ctx's end and says no more than that
+		}()
+	}
+}
+
+// startRunners starts the runners of sensors; they end with ctx, or when they are
+// stopped.
+func (s *Sampler) startRunners(ctx context.Context, units []*unit) {
+	for _, u := range units {
+		ctx, stop := context.WithCancel(ctx)
+		u.stop = stop
+		go func() {
+			defer close(u.ended)
+			u.run(ctx, s.settled)
+		}()
+	}
+}
+
 // leave waits for the workers, within bounds.
-func (s *Sampler) leave() {
+func (s *Sampler) leave(benches []*bench) {
 	late := time.NewTimer(grace)
 	defer late.Stop()
-	for _, b := range s.benches {
+	for _, b := range benches {
+		b.stop()
 		select {
 		case <-b.ended:
 			continue

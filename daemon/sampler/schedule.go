@@ -3,7 +3,6 @@ package sampler
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -11,21 +10,21 @@ import (
 )
 
 // schedule starts reads when they are due. It never blocks.
-func (s *Sampler) schedule(ctx context.Context) {
+func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 	start := time.Now()
-	for _, u := range s.units {
-		u.plan.begin(start)
+	for _, u := range set.units {
+		u.plan.begin(start, start)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		s.o.Heartbeat.Beat()
 		now := time.Now()
-		for _, b := range s.benches {
-			s.watch(b, now)
+		for _, b := range set.benches {
+			s.watch(set, b, now)
 		}
 		wait := turn
-		for _, u := range s.units {
+		for _, u := range set.units {
 			if u.well.Swap(false) {
 				u.plan.settle(now, 0)
 			}
@@ -41,6 +40,12 @@ func (s *Sampler) schedule(ctx context.Context) {
 		case o := <-s.settled:
 			o.u.hung = o.hung
 			o.u.plan.settle(time.Now(), o.retry)
+		case next := <-s.toPlan:
+			now := time.Now()
+			for _, u := range missing(next.units, set.units) {
+				u.plan.begin(start, now)
+			}
+			set = next
 		case <-timer.C:
 		}
 	}
@@ -48,11 +53,11 @@ func (s *Sampler) schedule(ctx context.Context) {
 
 // watch looks whether a bus moves, and when it does so again has the sensors on
 // it that failed tried at once.
-func (s *Sampler) watch(b *bench, now time.Time) {
+func (s *Sampler) watch(set *sensorSet, b *bench, now time.Time) {
 	if b.bus == "" {
 		return // a sensor of its own; its missed deadline says it all
 	}
-	why := s.halts(b)
+	why := set.halts(b)
 	switch {
 	case why != "" && !b.stuck:
 		b.stuck = true
@@ -60,8 +65,10 @@ func (s *Sampler) watch(b *bench, now time.Time) {
 	case why == "" && b.stuck:
 		b.stuck = false
 		s.o.Health.Clear(health.BusStuck, b.bus)
-		for _, u := range b.units {
-			u.plan.hasten(now)
+		for _, u := range set.units {
+			if u.bench == b {
+				u.plan.hasten(now)
+			}
 		}
 	}
 }
@@ -69,16 +76,19 @@ func (s *Sampler) watch(b *bench, now time.Time) {
 // halts says why a bus is stuck, or "". Either its worker does not come back
 // from the kernel; or the kernel gives up on it, whichever sensor is asked
 // (ETIMEDOUT). Where one sensor of several times out, it is that one's.
-func (s *Sampler) halts(b *bench) string {
-	if busy := b.worker.Busy(); busy > max(stall, b.patience) {
+func (set *sensorSet) halts(b *bench) string {
+	if busy := b.worker.Busy(); busy > max(stall, time.Duration(b.patience.Load())) {
 		return fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.serving.name(), busy.Round(time.Second))
 	}
-	if slices.ContainsFunc(b.units, func(u *unit) bool { return !u.hung }) {
-		return ""
-	}
-	names := make([]string, 0, len(b.units))
-	for _, u := range b.units {
-		names = append(names, u.name)
+	var names []string
+	for _, u := range set.units {
+		switch {
+		case u.bench != b:
+		case !u.hung:
+			return ""
+		default:
+			names = append(names, u.name)
+		}
 	}
 	return "transactions time out, for " + strings.Join(names, ", ")
 }

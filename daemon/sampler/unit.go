@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
@@ -29,6 +30,8 @@ type unit struct {
 	count   *count
 	lost    atomic.Bool // edges were lost since the last good reading
 	well    atomic.Bool // the request under way has ended well, after one that had too
+	stop    context.CancelFunc
+	ended   chan struct{} // closed when the runner has ended
 
 	// The runner's own.
 	breaker   breaker
@@ -54,6 +57,7 @@ func newUnit(o *Options, c sensors.Config, chip sensors.Chip, b *bench) *unit {
 		driver:  driver{board: board.NewResting(o.Board), rests: every >= farApart, config: c, chip: chip, clock: o.Clock, lines: make(chan (<-chan board.Edge), 4)},
 		count:   o.Counts.of(c.Name),
 		quit:    make(chan struct{}),
+		ended:   make(chan struct{}),
 	}
 }
 
@@ -71,7 +75,7 @@ func (u *unit) run(ctx context.Context, settled chan<- outcome) {
 		case edges := <-u.driver.lines:
 			u.follow(edges)
 		case <-u.trigger:
-			u.settle(u.read(ctx), settled)
+			u.settle(ctx, u.read(ctx), settled)
 		case a := <-u.asks:
 			u.asked(ctx, a)
 		}
@@ -80,10 +84,13 @@ func (u *unit) run(ctx context.Context, settled chan<- outcome) {
 
 // settle tells the scheduler how a request has ended. It is not woken to learn
 // that all is well as it was: it finds that when the sensor is due again.
-func (u *unit) settle(o outcome, settled chan<- outcome) {
+func (u *unit) settle(ctx context.Context, o outcome, settled chan<- outcome) {
 	failed := o.retry > 0
 	if failed || u.failed {
-		settled <- o
+		select {
+		case settled <- o:
+		case <-ctx.Done():
+		}
 	} else {
 		u.well.Store(true)
 	}
@@ -110,7 +117,8 @@ func (u *unit) read(ctx context.Context) outcome {
 
 // attempt has the worker read the sensor, and gives up when it takes too long.
 func (u *unit) attempt(ctx context.Context) (reading, error) {
-	within, cancel := context.WithTimeout(ctx, u.bench.patience)
+	patience := time.Duration(u.bench.patience.Load())
+	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	anew, got := u.breaker.open(), make(chan reading, 1)
 	err := u.bench.worker.Do(within, func() error {
@@ -128,7 +136,7 @@ func (u *unit) attempt(ctx context.Context) (reading, error) {
 	default:
 	}
 	if within.Err() != nil && errors.Is(err, within.Err()) {
-		return reading{}, fmt.Errorf("%s %w within %v", u.bench.worker.Name(), errLate, u.bench.patience)
+		return reading{}, fmt.Errorf("%s %w within %v", u.bench.worker.Name(), errLate, patience)
 	}
 	return reading{}, err
 }
