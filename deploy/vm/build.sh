@@ -83,7 +83,7 @@ build_modules() {
 
 # The guest's packages are unpacked, and what their maintainer scripts would do
 # is done here: run under emulation, they would take twenty times as long.
-GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients"
+GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients,dpkg"
 ESSENTIAL="base-files,base-passwd,bash,coreutils,dash,diffutils,findutils,grep,gzip,hostname,libc-bin,passwd,mount,sed,tar,util-linux,mawk"
 [ "$GUEST_SUITE" = bookworm ] || ESSENTIAL+=,login.defs
 build_root() {
@@ -109,6 +109,9 @@ build_root() {
 		printf 'g %s -\n' input sgx kvm render >"$ROOT/usr/lib/sysusers.d/test-machine.conf"
 	systemd-sysusers --root="$ROOT" >>"$ROOT.log" 2>&1 || die "systemd-sysusers"
 	rm -rf "$ROOT"/usr/share/{doc,man,locale,info}/* "$ROOT"/var/cache/* "$ROOT"/var/lib/apt/lists/*
+	# dpkg knows of no package here, as none was configured; ours needs systemd
+	printf 'Package: systemd\nStatus: install ok installed\nVersion: %s\nArchitecture: arm64\nMaintainer: none\nDescription: none\n' \
+		"$(basename "$ROOT"/usr/lib/*/systemd/libsystemd-shared-*.so .so | sed 's/.*-//')" >"$ROOT/var/lib/dpkg/status"
 	made "$ROOT" "$GUEST_PACKAGES"
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # test.sh [-m raspi3b] BINARY
 #
-# Installs fieldpost, built for linux/arm64, on the test machine as `make install`
-# does on a board, and runs guest/run.sh there, on a Pi guest/pi.sh. Exit code 0: all passed.
+# Installs fieldpost, built for linux/arm64, on the test machine by its deb, and runs
+# guest/run.sh there; on a Pi as `make install` does, and runs guest/pi.sh. Exit code 0: all passed.
 #
 #   KEEP=DIR  leave the payload, the machine's console and its journal in DIR
 set -euo pipefail
@@ -61,15 +61,25 @@ hardware_tests() {
 # rehearsal FILE: fieldpost as it is, but that a loop of it can be made to hang or panic
 rehearsal() { (cd "$REPO" && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags rehearsal -o "$1" ./cmd/fieldpost); }
 
-make -s -C "$REPO" install "DESTDIR=$PAYLOAD/tree" "BINARY=$BINARY"
-install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,pins,power}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+# package VERSION BINARY: as a board gets it, into packages/
+package() {
+	mkdir -p "$PAYLOAD/bin"
+	install -m 0755 "$2" "$PAYLOAD/bin/fieldpost-linux-arm64"
+	VERSION=$1 SOURCE_DATE_EPOCH=$(git -C "$REPO" log -1 --format=%ct 2>/dev/null || date +%s) PACKAGES=deb:arm64 \
+		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
+}
+
+install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,pins,power,package}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
 	install -m 0644 "$HERE/guest/fieldpost.yaml" "$PAYLOAD/"
 	rehearsal "$PAYLOAD/rehearsal"
+	package v0.0.1 "$BINARY"
+	package v0.0.2 "$PAYLOAD/rehearsal"
 	hardware_tests "$PAYLOAD/board.test"
 else
+	make -s -C "$REPO" install "DESTDIR=$PAYLOAD/tree" "BINARY=$BINARY"
 	install -m 0755 "$HERE/guest/pi.sh" "$PAYLOAD/run.sh"
 	install -m 0644 "$HERE/guest/pi.yaml" "$PAYLOAD/fieldpost.yaml"
 fi

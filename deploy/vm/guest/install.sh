@@ -2,7 +2,7 @@
 # Installed as the README tells it, and started for the first time.
 
 install_files() {
-	section "installation, as the README tells it"
+	section "installation of the files, as deploy/README.md tells it"
 	tar -C tree -c . | tar -C / -x --no-same-owner --no-overwrite-dir
 	check "systemd-sysusers makes the user" systemd-sysusers
 	check "systemd-tmpfiles makes the folders" systemd-tmpfiles --create
@@ -10,11 +10,16 @@ install_files() {
 	systemctl daemon-reload
 	systemctl restart systemd-udevd systemd-modules-load
 	udevadm trigger --settle
+	install_certificates
+}
+
+install_certificates() {
 	install -o root -g fieldpost -m 0640 certs/AmazonRootCA1.pem certs/certificate.pem.crt certs/private.pem.key /etc/fieldpost/certs/
 }
 
 installation() {
-	install_files
+	install_package
+	install_certificates
 	hardware
 	sed "s/@BUS@/$BUS/" fieldpost.yaml >"$CONFIG"
 

@@ -13,6 +13,8 @@ cd "$(dirname "$0")" || exit 1
 . ./unit.sh
 # shellcheck source=deploy/vm/guest/install.sh
 . ./install.sh
+# shellcheck source=deploy/vm/guest/package.sh
+. ./package.sh
 # shellcheck source=deploy/vm/guest/mail.sh
 . ./mail.sh
 # shellcheck source=deploy/vm/guest/local.sh
@@ -46,6 +48,7 @@ first_boot() {
 	crash
 	local_socket
 	stop
+	upgrade_package
 	test_settings
 	upgrade
 	bad_configuration
@@ -66,6 +69,7 @@ after_reboot)
 after_power_cut)
 	after_power_cut
 	board_tests
+	remove_package
 	cp /run/watch.log out/ 2>/dev/null
 	[ "$failed" = 0 ] || show_journal
 	summary
