@@ -153,6 +153,7 @@ install: ## install BINARY, the unit and what it needs under DESTDIR and PREFIX
 	install -D -m 0644 deploy/fieldpost.sysusers $(LIB)/sysusers.d/fieldpost.conf
 	install -D -m 0644 deploy/fieldpost.tmpfiles $(LIB)/tmpfiles.d/fieldpost.conf
 	install -D -m 0644 deploy/fieldpost.modules $(LIB)/modules-load.d/fieldpost.conf
+	install -D -m 0644 deploy/fieldpost.catalog $(LIB)/systemd/catalog/fieldpost.catalog
 	install -D -m 0644 deploy/fieldpost.rules $(LIB)/udev/rules.d/60-fieldpost.rules
 	install -d -m 0755 $(ETC)
 	install -d -m 0750 $(ETC)/certs

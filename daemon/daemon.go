@@ -236,7 +236,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	telling := task.Start("status", failed, d.tell)
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)
-	d.log.Info("started", "thing", d.o.Config.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
+	d.log.Info("started", systemd.MessageID(health.StartedID), "thing", d.o.Config.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
 
@@ -293,7 +293,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	if keeping.Ended() { // else its files are still its own
 		try(d.spool.Close())
 	}
-	d.log.Info("stopped", "left_in_spool", d.waiting())
+	d.log.Info("stopped", systemd.MessageID(health.StoppedID), "left_in_spool", d.waiting())
 	return errors.Join(errs...)
 }
 

@@ -16,6 +16,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/sampler"
+	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
 )
@@ -64,11 +65,11 @@ func (d *Daemon) fault(c health.Change) {
 
 // logFault writes a change of health into the log.
 func logFault(log *slog.Logger, c health.Change) {
-	level, text := slog.LevelWarn, c.Subject+": "+c.Fault.Title
+	level, text, id := slog.LevelWarn, c.Subject+": "+c.Fault.Title, c.Fault.Code.MessageID()
 	attrs := []any{string(c.Kind), c.Subject, "code", string(c.Fault.Code), "state", c.State()}
 	switch {
 	case !c.Raised:
-		level, text = slog.LevelInfo, c.Subject+": no longer: "+c.Fault.Title
+		level, text, id = slog.LevelInfo, c.Subject+": no longer: "+c.Fault.Title, health.ClearedID
 	case c.Fault.Severity == health.Error:
 		level = slog.LevelError
 	}
@@ -78,7 +79,7 @@ func logFault(log *slog.Logger, c health.Change) {
 		}
 		attrs = append(attrs, "detail", c.Detail, "meaning", c.Fault.Meaning, "hint", c.Cure)
 	}
-	log.Log(context.Background(), level, text, attrs...)
+	log.Log(context.Background(), level, text, append(attrs, systemd.MessageID(id))...)
 }
 
 // faultRecord makes a message of a change of health, but for its run and its time.

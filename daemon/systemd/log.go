@@ -28,6 +28,14 @@ func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(newHandler(level, textPut(w)))
 }
 
+// messageID is the key of [MessageID]'s attribute.
+const messageID = "message_id"
+
+// MessageID is an attribute that gives a record the journal's MESSAGE_ID, 32
+// hexadecimal digits, by which the catalog explains it. It is a field of the journal
+// only, and nothing of the text.
+func MessageID(id string) slog.Attr { return slog.String(messageID, id) }
+
 // handler is a slog.Handler that has put make a complete line of a record, which
 // is then written.
 type handler struct {
@@ -99,6 +107,9 @@ func line(msg string, attrs []slog.Attr) string {
 	var b strings.Builder
 	b.WriteString(msg)
 	for _, a := range attrs {
+		if a.Key == messageID {
+			continue
+		}
 		v := a.Value.String()
 		if v == "" || strings.ContainsAny(v, " \t\n\"=") {
 			v = strconv.Quote(v)
@@ -150,6 +161,10 @@ func priority(l slog.Level) journal.Priority {
 func fields(attrs []slog.Attr) map[string]string {
 	vars := map[string]string{"SYSLOG_IDENTIFIER": "fieldpost", "SYSLOG_PID": strconv.Itoa(os.Getpid())}
 	for _, a := range attrs {
+		if a.Key == messageID {
+			vars["MESSAGE_ID"] = a.Value.String()
+			continue
+		}
 		name := strings.Map(func(r rune) rune {
 			switch {
 			case r >= 'a' && r <= 'z':

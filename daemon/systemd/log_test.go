@@ -37,6 +37,21 @@ func patient(h *handler) *slog.Logger {
 	return slog.New(h)
 }
 
+// A message's id is the journal's own field, and nothing that people read.
+func TestMessageID(t *testing.T) {
+	const id = "0bf7f70dc5c089299f6d284d8bc53dae"
+	log, got := journalLogger(slog.LevelInfo, nil, nil)
+	log.Warn("bus is stuck", "bus", "i2c-1", MessageID(id))
+	if r := (*got)[0]; r.message != "bus is stuck bus=i2c-1" || r.vars["MESSAGE_ID"] != id || r.vars["FIELDPOST_MESSAGE_ID"] != "" {
+		t.Errorf("sent %q with %v", r.message, r.vars)
+	}
+	var text bytes.Buffer
+	patient(newHandler(slog.LevelInfo, textPut(&text))).Warn("bus is stuck", MessageID(id))
+	if strings.Contains(text.String(), id) {
+		t.Errorf("written: %s", text.String())
+	}
+}
+
 func TestJournalFields(t *testing.T) {
 	log, got := journalLogger(slog.LevelInfo, nil, nil)
 	log.With("sensor", "air").WithGroup("i2c").Warn("does not answer", "code", "no_answer", slog.Group("at", "address", 0x76))

@@ -14,6 +14,7 @@ readings() {
 	check "and the edge back" within 30 message '.sensor == "door" and .active == false'
 	check "a missing chip is reported to the broker" within 60 message '.kind == "fault" and .sensor == "ghost" and .code == "no_answer" and .state == "raised"'
 	check "and in the journal, found by its field" within 10 journal_has FIELDPOST_SENSOR=ghost FIELDPOST_CODE=no_answer
+	check "journalctl -x explains it" bash -c 'journalctl -u fieldpost -x FIELDPOST_SENSOR=ghost | grep -q "What to do: Check its power"'
 	check "the unit is still active" systemctl is-active "$UNIT"
 }
 
