@@ -3,12 +3,16 @@ package sensors
 // Catalog lists the chips that fieldpost knows, by name.
 func Catalog() []Chip {
 	return []Chip{
+		aht10,
+		aht20,
 		bme280,
 		bmp280,
 		dht11,
 		dht22,
 		ds18b20,
 		gpioLine,
+		hdc302x,
+		htu21d,
 		hwmon,
 		iio,
 		lm75,
@@ -16,9 +20,11 @@ func Catalog() []Chip {
 		mcp3008,
 		mhz19,
 		pct2075,
+		sht21,
 		sht3x,
 		sht4x,
 		shtc3,
+		si7021,
 		thermal,
 		tmp102,
 	}

@@ -34,6 +34,12 @@ var rigs = map[string]rig{
 	"sht3x":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddSHT3x(0x44).Chip }},
 	"sht4x":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddSHT4x(0x44).Chip }},
 	"shtc3":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddSHTC3().Chip }},
+	"aht10":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddAHT10().Chip }},
+	"aht20":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddAHT20().Chip }},
+	"hdc302x": {chip: func(b *sim.Bus) *sim.Chip { return b.AddHDC302x(0x44).Chip }},
+	"htu21d":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddHTU21D().Chip }},
+	"sht21":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddHTU21D().Chip }},
+	"si7021":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddSi7021().Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {

@@ -5,7 +5,9 @@ import (
 	"time"
 )
 
-// Sensirion's temperature and humidity sensors SHT3x, SHT4x and SHTC3.
+// Sensirion's temperature and humidity sensors SHT3x, SHT4x and SHTC3, and Texas
+// Instruments' HDC302x, which takes the SHT3x's commands (SNAS778D, July 2024, table
+// 7-4: 12.5 ms for a measurement).
 //
 // Sources: SHT3x-DIS data sheet, version 5, May 2018: commands tables 9 to 19,
 // 15.5 ms at most for a measurement of high repeatability, 1.5 ms for a soft
@@ -30,7 +32,7 @@ var sht3x = deviceChip(Chip{
 		{Name: "temperature", Unit: "Cel", Min: -40, Max: 125}, percentRH,
 	},
 	Worst: 100 * time.Millisecond,
-}, func(w *wire) device { return &sht3xDevice{words{w, sht3xStatus}} })
+}, func(w *wire) device { return &sht3xDevice{words: words{w, sht3xStatus}} })
 
 // Commands of the SHT3x.
 const (
@@ -41,10 +43,14 @@ const (
 
 	sht3xHeater   = 1 << 13
 	sht3xReserved = 1<<14 | 1<<12 | 3<<2 // always 0, table 18
-	sht3xRefused  = 1 << 1               // the last command was not understood
 )
 
-type sht3xDevice struct{ words }
+// sht3xDevice is an SHT3x, or Texas Instruments' HDC302x, which has its commands and
+// an identity.
+type sht3xDevice struct {
+	words
+	id uint16 // what hdc302xID answers; 0 has no such command
+}
 
 // setup resets the chip: that switches its heater off.
 func (d *sht3xDevice) setup() error {
@@ -55,7 +61,16 @@ func (d *sht3xDevice) setup() error {
 	if err := d.command(sht3xReset); err != nil {
 		return err
 	}
-	d.pause(2 * time.Millisecond)
+	d.pause(3 * time.Millisecond)
+	if d.id != 0 {
+		id, err := d.ask(hdc302xID, time.Millisecond, 1)
+		if err != nil {
+			return err
+		}
+		if id[0] != d.id {
+			return faultf("manufacturer id %#04x is not an HDC302x's (want %#04x)", id[0], d.id)
+		}
+	}
 	return d.check()
 }
 
@@ -75,7 +90,7 @@ func (d *sht3xDevice) check() error {
 }
 
 func (d *sht3xDevice) measure() ([]float64, error) {
-	v, err := d.ask(sht3xMeasure, 16*time.Millisecond, 2)
+	v, err := d.ask(sht3xMeasure, 16*time.Millisecond, 2) // words tries again for 5 ms
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +101,22 @@ func (d *sht3xDevice) measure() ([]float64, error) {
 }
 
 func (d *sht3xDevice) sleep() error { return nil }
+
+var hdc302x = deviceChip(Chip{
+	Name:      "hdc302x",
+	Title:     "Texas Instruments HDC3020, HDC3021, HDC3022: temperature and humidity",
+	Source:    "SNAS778D, July 2024",
+	Addresses: []uint16{0x44, 0x45, 0x46, 0x47},
+	Quantities: []Quantity{
+		{Name: "temperature", Unit: "Cel", Min: -40, Max: 125}, percentRH,
+	},
+	Worst: 100 * time.Millisecond,
+}, func(w *wire) device { return &sht3xDevice{words{w, sht3xStatus}, hdc302xTI} })
+
+const (
+	hdc302xID = 0x3781 // asks for the manufacturer
+	hdc302xTI = 0x3000
+)
 
 var sht4x = deviceChip(Chip{
 	Name:      "sht4x",

@@ -139,3 +139,17 @@ func FuzzSensirion(f *testing.F) {
 		}
 	})
 }
+
+func TestHDC302xTraffic(t *testing.T) {
+	status := []i2ctest.IO{out(0xF3, 0x2D), in(0x80, 0x10, 0xE1)}
+	ops := append([]i2ctest.IO{out(0x30, 0x93), out(0x30, 0xA2), out(0x37, 0x81), in(0x30, 0x00, sensirionCRC([]byte{0x30, 0}))}, status...)
+	ops = append(ops, out(0x24, 0x00), in(0x66, 0x67, 0xA2, 0x5E, 0xB9, 0x3C))
+	life(t, hdc302x, 0x47, []float64{25, 37}, append(ops, status...)...)
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		b.AddBus("i2c-1").AddSHT3x(0x44)
+		if _, err := hdc302x.Open(b, Config{Chip: "hdc302x", Options: I2C{Bus: "i2c-1"}}); !errors.Is(err, ErrFault) {
+			t.Errorf("an SHT3x was taken for an HDC302x: %v", err)
+		}
+	})
+}

@@ -16,7 +16,12 @@ func (d *SHT) SetAir(celsius, percent float64) { d.update(func() { d.air = air{c
 
 // AddSHT3x puts an SHT3x at addr, in air of 20 degrees and 50 %. A heater that is on
 // warms it by 3 degrees.
-func (b *Bus) AddSHT3x(addr uint16) *SHT {
+func (b *Bus) AddSHT3x(addr uint16) *SHT { return b.addSHT3x(addr, nil) }
+
+// AddHDC302x puts an HDC302x at addr, in air of 20 degrees and 50 %.
+func (b *Bus) AddHDC302x(addr uint16) *SHT { return b.addSHT3x(addr, sensirionWords(0x3000)) }
+
+func (b *Bus) addSHT3x(addr uint16, id []byte) *SHT {
 	d := &SHT{air: air{20, 50}}
 	periodic := false
 	d.commanded = commanded{
@@ -31,6 +36,8 @@ func (b *Bus) AddSHT3x(addr uint16) *SHT {
 					t += 3
 				}
 				return sensirionWords(share(t, -45, 175), share(d.percent, 0, 100)), 13 * time.Millisecond
+			case 0x3781:
+				return id, 0
 			case 0x2130:
 				periodic = true
 			case 0x3093:
