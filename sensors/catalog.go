@@ -3,8 +3,11 @@ package sensors
 // Catalog lists the chips that fieldpost knows, by name.
 func Catalog() []Chip {
 	return []Chip{
+		ads1015,
+		ads1115,
 		aht10,
 		aht20,
+		bh1750,
 		bme280,
 		bmp280,
 		dht11,
@@ -15,10 +18,16 @@ func Catalog() []Chip {
 		htu21d,
 		hwmon,
 		iio,
+		ina219,
+		ina226,
+		ina260,
+		ina3221,
 		lm75,
 		lm75b,
 		mcp3008,
+		mcp9808,
 		mhz19,
+		mlx90614,
 		pct2075,
 		sht21,
 		sht3x,
@@ -27,6 +36,7 @@ func Catalog() []Chip {
 		si7021,
 		thermal,
 		tmp102,
+		tmp117,
 	}
 }
 

@@ -82,6 +82,10 @@ func TestContractFaults(t *testing.T) {
 			overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
 				b, chip, cfg := place(t, c)
 				s := mustOpen(t, c, b, cfg)
+				f := f
+				if f.fault == sim.Zeros && rigs[c.Name].zeros {
+					f.want = nil
+				}
 				for range 200 {
 					chip.Fault(f.fault)
 					judge(t, c, f.want, "sense", s)
@@ -245,7 +249,7 @@ func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost 
 // A setting that something else changes is as good as lost.
 func TestContractSetupChanged(t *testing.T) {
 	for name, write := range map[string][]byte{
-		"bme280": {0xF2, 0}, "bmp280": {0xF5, 0x10}, "tmp102": {1, 0x60, 0x90}, "lm75": {1, 0x02}, "lm75b": {1, 0x01}, "sht3x": {0x30, 0x6D}, "hdc302x": {0x30, 0x6D}, "si7021": {0xE6, 0x3E}, "htu21d": {0xE6, 0x06},
+		"bme280": {0xF2, 0}, "bmp280": {0xF5, 0x10}, "tmp102": {1, 0x60, 0x90}, "lm75": {1, 0x02}, "lm75b": {1, 0x01}, "sht3x": {0x30, 0x6D}, "mcp9808": {1, 1, 0}, "hdc302x": {0x30, 0x6D}, "si7021": {0xE6, 0x3E}, "htu21d": {0xE6, 0x06},
 	} {
 		c, ok := sensors.Lookup(name)
 		if !ok {

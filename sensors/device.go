@@ -29,6 +29,12 @@ type deviceSensor struct {
 // driver is a device.
 func deviceChip(c Chip, driver func(*wire) device) Chip {
 	c.Options = i2cOptions(c.Addresses)
+	return deviceWith(c, func(w *wire, _ struct{}) (device, []Quantity) { return driver(w), c.Quantities })
+}
+
+// deviceWith is a chip on I2C whose driver is a device and that has options of type
+// O, which embed [I2C]. What it gives may depend on them.
+func deviceWith[O any](c Chip, driver func(*wire, O) (device, []Quantity)) Chip {
 	c.Look = lookOnBus(c.Addresses)
 	if c.Every == 0 {
 		c.Every = 10 * time.Second
@@ -38,7 +44,8 @@ func deviceChip(c Chip, driver func(*wire) device) Chip {
 		if err != nil {
 			return nil, err
 		}
-		return openDevice(w, driver(w), c.Quantities)
+		d, quantities := driver(w, optionsOf[O](cfg))
+		return openDevice(w, d, quantities)
 	}
 	return c
 }
@@ -97,6 +104,33 @@ func (w *wire) answer(n int, every time.Duration, tries int, probe ...byte) ([]b
 		return nil, err
 	}
 	return nil, faultf("it has taken a command and gives no answer: it lost its power or was exchanged meanwhile, or it is not this chip")
+}
+
+// word reads a register of 16 bits, the high byte first.
+func (w *wire) word(reg byte) (uint16, error) {
+	b, err := w.read(reg, 2)
+	return uint16(b[0])<<8 | uint16(b[1]), err
+}
+
+// setWord writes a register of 16 bits, the high byte first.
+func (w *wire) setWord(reg byte, v uint16) error { return w.write(reg, byte(v>>8), byte(v)) }
+
+// await reads a register of 16 bits until ready says so, tries times every so often.
+// An error of ready ends it.
+func (w *wire) await(reg byte, every time.Duration, tries int, ready func(uint16) (bool, error)) error {
+	for {
+		v, err := w.word(reg)
+		if err != nil {
+			return err
+		}
+		if done, err := ready(v); done || err != nil {
+			return err
+		}
+		if tries--; tries <= 0 {
+			return faultf("a measurement was begun and does not end")
+		}
+		w.pause(every)
+	}
 }
 
 // crc8 is a checksum of eight bits, most significant bit first.

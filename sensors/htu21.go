@@ -89,19 +89,19 @@ func (d *htu21Device) measure() ([]float64, error) {
 	if user[0]&htuHeater != 0 {
 		return nil, faultf("its heater is on (user register %#02x, was set to be off): something else has switched it on", user[0])
 	}
-	t, err := d.word(htuTemperature, 0)
+	t, err := d.convert(htuTemperature, 0)
 	if err != nil {
 		return nil, err
 	}
-	rh, err := d.word(htuHumidity, htuOfHumid)
+	rh, err := d.convert(htuHumidity, htuOfHumid)
 	if err != nil {
 		return nil, err
 	}
 	return []float64{round(htuCelsius(t), 0.01), round(htuPercent(rh), 0.01)}, nil
 }
 
-// word measures one of the two.
-func (d *htu21Device) word(command byte, status uint16) (uint16, error) {
+// convert measures one of the two.
+func (d *htu21Device) convert(command byte, status uint16) (uint16, error) {
 	if err := d.send(command); err != nil {
 		return 0, err
 	}

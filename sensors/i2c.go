@@ -87,7 +87,7 @@ func busName(v any) string {
 // dial opens the bus and points at the chip. An address of 0 is the chip's
 // usual one, the first of addresses. It begins the first call.
 func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
-	name, addr, err := addressOf(optionsOf[I2C](c), addresses)
+	name, addr, err := addressOf(c.Place(), addresses)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
@@ -101,7 +101,7 @@ func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
 // lookOnBus is the [Chip].Look of a chip on a bus.
 func lookOnBus(addresses []uint16) func(board.Board, Config) error {
 	return func(b board.Board, c Config) error {
-		name, addr, err := addressOf(optionsOf[I2C](c), addresses)
+		name, addr, err := addressOf(c.Place(), addresses)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func lookOnBus(addresses []uint16) func(board.Board, Config) error {
 }
 
 // addressOf gives the bus that is configured, and the address, or the usual one.
-func addressOf(o I2C, addresses []uint16) (bus string, addr uint16, err error) {
+func addressOf(o Place, addresses []uint16) (bus string, addr uint16, err error) {
 	if o.Bus == "" {
 		return "", 0, errors.New("bus is missing: want one such as i2c-1")
 	}

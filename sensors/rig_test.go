@@ -19,6 +19,7 @@ type rig struct {
 	config  sensors.Config
 	nowhere any                                // options of what is not there, where it is on no I2C bus and no line
 	chip    func(*sim.Bus) *sim.Chip           // an I2C chip, on i2c-1
+	zeros   bool                               // bytes that are all 0 are a measurement, and the chip has nothing else to tell by
 	set     func(*testing.T, *sim.Board)       // anything else
 	cut     func(*testing.T, *sim.Board, bool) // takes it away, or brings it back
 }
@@ -40,6 +41,31 @@ var rigs = map[string]rig{
 	"htu21d":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddHTU21D().Chip }},
 	"sht21":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddHTU21D().Chip }},
 	"si7021":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddSi7021().Chip }},
+	"ina219": {
+		config: sensors.Config{Options: sensors.INA{I2C: sensors.I2C{Bus: "i2c-1"}, Shunt: 0.1}},
+		chip:   func(b *sim.Bus) *sim.Chip { return b.AddINA219(0x40).Chip },
+	},
+	"ina226": {
+		config: sensors.Config{Options: sensors.INA{I2C: sensors.I2C{Bus: "i2c-1"}, Shunt: 0.1}},
+		chip:   func(b *sim.Bus) *sim.Chip { return b.AddINA226(0x40).Chip },
+	},
+	"ina260": {chip: func(b *sim.Bus) *sim.Chip { return b.AddINA260(0x40).Chip }},
+	"ina3221": {
+		config: sensors.Config{Options: sensors.INA3221Options{I2C: sensors.I2C{Bus: "i2c-1"}, Shunt: 0.1, Channels: 0b1110}},
+		chip:   func(b *sim.Bus) *sim.Chip { return b.AddINA3221(0x40).Chip },
+	},
+	"ads1015": {
+		config: sensors.Config{Options: sensors.ADS1115{I2C: sensors.I2C{Bus: "i2c-1"}, Channels: 0x0F, Range: 4.096, Scale: 1}},
+		chip:   func(b *sim.Bus) *sim.Chip { return b.AddADS1015(0x48).Chip },
+	},
+	"ads1115": {
+		config: sensors.Config{Options: sensors.ADS1115{I2C: sensors.I2C{Bus: "i2c-1"}, Channels: 0x0F, Range: 4.096, Scale: 1}},
+		chip:   func(b *sim.Bus) *sim.Chip { return b.AddADS1115(0x48).Chip },
+	},
+	"bh1750":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddBH1750(0x23).Chip }, zeros: true},
+	"mcp9808":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddMCP9808(0x18).Chip }},
+	"mlx90614": {chip: func(b *sim.Bus) *sim.Chip { return b.AddMLX90614(0x5A).Chip }},
+	"tmp117":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP117(0x48).Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
@@ -177,7 +203,9 @@ func place(t *testing.T, c sensors.Chip) (*sim.Board, *sim.Chip, sensors.Config)
 	cfg.Name, cfg.Chip = "it", c.Name
 	var chip *sim.Chip
 	if r.chip != nil {
-		cfg.Options = sensors.I2C{Bus: "i2c-1"}
+		if cfg.Options == nil {
+			cfg.Options = sensors.I2C{Bus: "i2c-1"}
+		}
 		chip = r.chip(b.AddBus("i2c-1"))
 	}
 	if r.set != nil {
