@@ -54,6 +54,8 @@ func forbidden(folder, imported string, test bool) string {
 			return ""
 		case ours == "daemon" && below(folder, "daemon") && !(test && (within(folder, wholeDaemon) == "" || folder == "daemon")):
 			return "the rooms of daemon may not import the daemon that joins them"
+		case below(ours, "daemon") && !test && folder == "daemon/awsiot":
+			return "daemon/awsiot is for other programs too, and imports nothing of this one"
 		case below(ours, "daemon") && below(folder, "daemon/wake"):
 			return "daemon/wake is a channel of its own and needs nobody"
 		case within(ours, testHelpers) == "" && !test && within(folder, testHelpers) != "":
@@ -243,6 +245,8 @@ func TestForbidden(t *testing.T) {
 		{"daemon/output", "fieldpost/daemon/spool", false, true},
 		{"daemon/output", "fieldpost/daemon/journal", false, false},
 		{"daemon/command", "fieldpost/daemon/spool", true, false},
+		{"daemon/awsiot", "fieldpost/daemon/topic", false, true},
+		{"daemon/awsiot/need", "fieldpost/daemon/config", false, false},
 		{"daemon/message", "fieldpost/daemon/spool", false, true},
 		{"daemon/journal/journaltest", "fieldpost/daemon/journal", false, false},
 		{"daemon/clock", "fieldpost/daemon/clock/clocktest", false, true},

@@ -1,134 +1,317 @@
 package awsiot
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 )
 
 // version is the only version of the language in which AWS IoT replaces
 // variables, and the only one accepted.
 const version = "2012-10-17"
 
-// Parse reads a policy document. An error names the statement, counted from 1,
-// and its element; an error of the JSON itself names the line.
-func Parse(document []byte) (*Policy, error) {
-	if !utf8.Valid(document) {
-		return nil, errors.New("read policy: the text is not UTF-8")
+// PolicyMax is the largest policy document that AWS IoT takes, in characters
+// that are not white space.
+const PolicyMax = 2048
+
+// largestDocument is the largest text that is looked at, in bytes.
+const largestDocument = 64 << 10
+
+// mostErrors is how many mistakes of a document are told.
+const mostErrors = 20
+
+// Error is one mistake in a policy document.
+type Error struct {
+	Policy string // the document's name; "" where it has none
+	Line   int    // from 1
+	Column int    // from 1, in characters
+	Path   string // "Statement[2].Action[1]", counted from 1; "" for the whole
+	Reason string
+}
+
+// Error says file, line, column, place and reason.
+func (e *Error) Error() string {
+	name := e.Policy
+	if name == "" {
+		name = "policy"
 	}
-	if err := wellFormed(document); err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
+	if e.Path != "" {
+		return fmt.Sprintf("%s:%d:%d: %s: %s", name, e.Line, e.Column, e.Path, e.Reason)
 	}
-	p := &Policy{}
-	seen := ""
-	err := members(document, func(key string, value json.RawMessage) error {
-		switch key {
-		case "Version":
-			return text(value, &seen)
-		case "Id":
-			var id string
-			return text(value, &id)
-		case "Statement":
-			var err error
-			p.statements, err = parseStatements(value)
-			return err
-		default:
-			return errors.New("a policy has no such element")
-		}
-	})
+	return fmt.Sprintf("%s:%d:%d: %s", name, e.Line, e.Column, e.Reason)
+}
+
+// Errors are the mistakes of a policy document, in the order of the text, 20 at
+// most. Text that is not JSON is one mistake, the first.
+type Errors []*Error
+
+// Error gives the mistakes, one a line.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Parse reads a policy document without a name. The error is [Errors].
+func Parse(document []byte) (*Policy, error) { return ParseNamed("", document) }
+
+// ParseNamed reads a policy document. The name, of its file or in AWS IoT, stands
+// in errors and decisions. The error is [Errors]: what AWS IoT would refuse, and
+// besides what it would take and nobody can mean, such as a key that comes twice.
+func ParseNamed(name string, document []byte) (*Policy, error) {
+	p := &parser{name: name, document: document}
+	if len(document) > largestDocument {
+		p.fail(0, "", fmt.Sprintf("has %d bytes; a policy has at most %d characters", len(document), PolicyMax))
+		return nil, p.errs
+	}
+	root, at, err := parseJSON(document)
 	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
+		p.fail(at, "", err.Error())
+		return nil, p.errs
 	}
-	if seen != version {
-		return nil, fmt.Errorf("read policy: Version: want %q (got %q)", version, seen)
+	policy := p.policy(root)
+	if n := Size(document); n > PolicyMax {
+		p.fail(0, "", fmt.Sprintf("has %d characters without white space, AWS IoT takes %d; spread it over several policies, up to 10 on a certificate", n, PolicyMax))
 	}
-	if len(p.statements) == 0 {
-		return nil, errors.New("read policy: Statement: want at least one")
+	if len(p.errs) > 0 {
+		return nil, p.errs
 	}
-	return p, nil
+	return policy, nil
 }
 
-// wellFormed checks the JSON as a whole, and says on which line it is broken.
-func wellFormed(document []byte) error {
-	var any json.RawMessage
-	err := json.Unmarshal(document, &any)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		at := min(max(int(syntax.Offset), 0), len(document))
-		return fmt.Errorf("line %d: %w", 1+bytes.Count(document[:at], []byte("\n")), err)
-	}
-	return err
-}
-
-func parseStatements(value json.RawMessage) ([]statement, error) {
-	list := []json.RawMessage{value}
-	if value[0] == '[' {
-		list = nil
-		if err := json.Unmarshal(value, &list); err != nil {
-			return nil, err
+// Size is the length of a document as AWS IoT counts it: characters that are not
+// white space.
+func Size(document []byte) int {
+	n := 0
+	for _, r := range string(document) {
+		if !unicode.IsSpace(r) {
+			n++
 		}
 	}
-	var out []statement
-	for i, one := range list {
-		s, err := parseStatement(one)
-		if err != nil {
-			return nil, fmt.Errorf("%d: %w", i+1, err)
-		}
-		out = append(out, s)
-	}
-	return out, nil
+	return n
 }
 
-func parseStatement(value json.RawMessage) (statement, error) {
-	var s statement
-	effect := ""
-	err := members(value, func(key string, value json.RawMessage) error {
-		var err error
-		switch key {
-		case "Sid":
-			var sid string
-			return text(value, &sid)
-		case "Effect":
-			return text(value, &effect)
-		case "Action":
-			s.actions, err = parseList(value, parseAction)
-		case "Resource":
-			s.resources, err = parseList(value, parseARN)
-		case "Condition", "NotAction", "NotResource", "Principal", "NotPrincipal":
-			err = errors.New("not supported here, so nothing can be said about this policy")
+// parser is one reading of one document.
+type parser struct {
+	name     string
+	document []byte
+	errs     Errors
+}
+
+func (p *parser) fail(at int, path, reason string) {
+	if len(p.errs) < mostErrors {
+		line, column := position(p.document, at)
+		p.errs = append(p.errs, &Error{Policy: p.name, Line: line, Column: column, Path: path, Reason: reason})
+	}
+}
+
+func (p *parser) failWant(n *node, path, want string) {
+	p.fail(n.at, path, fmt.Sprintf("want %s (got %s)", want, n.describe()))
+}
+
+// members walks over the keys of an object and refuses one that comes twice.
+func (p *parser) members(n *node, path string, each func(m member, path string)) {
+	if n.kind != '{' {
+		p.failWant(n, path, "an object")
+		return
+	}
+	seen := map[string]bool{}
+	for _, m := range n.members {
+		at := join(path, m.key)
+		if seen[m.key] {
+			p.fail(m.at, at, "comes twice")
+			continue
+		}
+		seen[m.key] = true
+		each(m, at)
+	}
+}
+
+func join(path, key string) string {
+	key = shorten(key)
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func (p *parser) policy(root *node) *Policy {
+	out := &Policy{}
+	version, statement := false, false
+	p.members(root, "", func(m member, path string) {
+		switch m.key {
+		case "Version":
+			version = true
+			p.version(m.value)
+		case "Id":
+			p.text(m.value, path)
+		case "Statement":
+			statement = true
+			out.statements = p.statements(m.value)
 		default:
-			err = errors.New("a statement has no such element")
+			p.unknown(m, path, "a policy", "Version", "Id", "Statement")
 		}
-		return err
 	})
-	switch {
-	case err != nil:
-		return s, err
-	case effect != "Allow" && effect != "Deny":
-		return s, fmt.Errorf("key \"Effect\": want \"Allow\" or \"Deny\" (got %q)", effect)
-	case s.actions == nil:
-		return s, errors.New("key \"Action\" is missing")
-	case s.resources == nil:
-		return s, errors.New("key \"Resource\" is missing")
+	if root.kind != '{' {
+		return nil
 	}
-	s.allow = effect == "Allow"
-	return s, nil
+	if !version {
+		p.fail(root.at, "", `has no "Version"; want "Version": "2012-10-17"`)
+	}
+	if !statement {
+		p.fail(root.at, "", `has no "Statement"`)
+	}
+	return out
+}
+
+func (p *parser) version(n *node) {
+	switch {
+	case n.kind == '"' && n.text == version:
+	case n.kind == '"' && n.text == "2008-10-17":
+		p.fail(n.at, "Version", `want "2012-10-17" (got "2008-10-17", in which variables are not replaced)`)
+	default:
+		p.failWant(n, "Version", `"2012-10-17"`)
+	}
+}
+
+// unknown refuses a key, and says which was probably meant.
+func (p *parser) unknown(m member, path, what string, known ...string) {
+	reason := what + " has no such element"
+	for _, k := range known {
+		if distance(strings.ToLower(k), strings.ToLower(m.key)) <= 2 {
+			reason += fmt.Sprintf(", did you mean %q", k)
+			break
+		}
+	}
+	p.fail(m.at, path, reason)
+}
+
+// text reads a string.
+func (p *parser) text(n *node, path string) (string, bool) {
+	if n.kind != '"' {
+		p.failWant(n, path, "a string")
+		return "", false
+	}
+	return n.text, true
+}
+
+func (p *parser) statements(n *node) (all []*statement) {
+	list := []*node{n}
+	if n.kind == '[' {
+		list = n.items
+	}
+	if len(list) == 0 {
+		p.fail(n.at, "Statement", "is empty")
+	}
+	for i, one := range list {
+		all = append(all, p.statement(one, i+1, fmt.Sprintf("Statement[%d]", i+1)))
+	}
+	return all
+}
+
+func (p *parser) statement(n *node, number int, path string) *statement {
+	s := &statement{}
+	line, column := position(p.document, n.at)
+	s.ref = Statement{Policy: p.name, Number: number, Line: line, Column: column}
+	before := len(p.errs)
+	first := map[string]int{}
+	p.members(n, path, func(m member, path string) {
+		first[m.key] = m.at
+		switch m.key {
+		case "Sid":
+			s.ref.Sid, _ = p.text(m.value, path)
+		case "Effect":
+			s.effect(p, m.value, path)
+		case "Action", "NotAction":
+			s.notAction = m.key == "NotAction"
+			s.actions = parseList(p, m.value, path, parseAction)
+		case "Resource", "NotResource":
+			s.notResource = m.key == "NotResource"
+			s.resources = parseList(p, m.value, path, parseARN)
+		case "Condition":
+			s.conditions = p.conditions(m.value, path)
+		case "Principal", "NotPrincipal":
+			p.fail(m.at, path, "a policy of AWS IoT has none; it is of whoever it is attached to")
+		default:
+			p.unknown(m, path, "a statement", "Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition")
+		}
+	})
+	if n.kind != '{' {
+		return s
+	}
+	for _, pair := range [][2]string{{"Action", "NotAction"}, {"Resource", "NotResource"}} {
+		_, plain := first[pair[0]]
+		not, negated := first[pair[1]]
+		switch {
+		case plain && negated:
+			p.fail(not, join(path, pair[1]), fmt.Sprintf("stands beside %s; a statement has one of the two", pair[0]))
+		case !plain && !negated && len(p.errs) == before:
+			p.fail(n.at, path, fmt.Sprintf("has no %q and no %q", pair[0], pair[1]))
+		}
+	}
+	if _, ok := first["Effect"]; !ok && len(p.errs) == before {
+		p.fail(n.at, path, `has no "Effect"; want "Allow" or "Deny"`)
+	}
+	return s
+}
+
+func (s *statement) effect(p *parser, n *node, path string) {
+	switch {
+	case n.kind == '"' && n.text == "Allow":
+		s.ref.Allow = true
+	case n.kind == '"' && n.text == "Deny":
+	default:
+		p.failWant(n, path, `"Allow" or "Deny"`)
+	}
+}
+
+// parseList reads a string, or a list of at least one string.
+func parseList[T any](p *parser, n *node, path string, one func(string) (T, error)) (out []T) {
+	list := []*node{n}
+	if n.kind == '[' {
+		list = n.items
+	}
+	if len(list) == 0 {
+		p.fail(n.at, path, "the list is empty")
+	}
+	for i, item := range list {
+		at := path
+		if n.kind == '[' {
+			at = fmt.Sprintf("%s[%d]", path, i+1)
+		}
+		text, ok := p.text(item, at)
+		if !ok {
+			continue
+		}
+		t, err := one(text)
+		if err != nil {
+			p.fail(item.at, at, err.Error())
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// named is a pattern of actions and how it was written.
+type named struct {
+	text    string
+	pattern pattern // in lower case: names of actions are compared without regard to case
 }
 
 // parseAction takes "*", or a service and a name with wildcards, "iot:Publish".
-// Actions are compared in lower case.
-func parseAction(s string) (pattern, error) {
+func parseAction(s string) (named, error) {
 	service, name, ok := strings.Cut(s, ":")
 	switch {
 	case strings.Contains(s, "$"):
-		return nil, fmt.Errorf("an action has no variables (got %q)", s)
+		return named{}, fmt.Errorf("an action has no variables (got %q)", shorten(s))
 	case s != "*" && (!ok || service == "" || name == ""):
-		return nil, fmt.Errorf("want * or service:Name (got %q)", s)
+		return named{}, fmt.Errorf("want * or service:Name, such as iot:Connect (got %q)", shorten(s))
 	}
-	return compile(strings.ToLower(s))
+	p, err := compile(strings.ToLower(s), true)
+	return named{s, p}, err
 }
 
 // parseARN takes "*", or an ARN with wildcards in any part after the first.
@@ -137,84 +320,71 @@ func parseARN(s string) (arn, error) {
 	switch {
 	case s == "*":
 		parts = []string{"arn", "*", "*", "*", "*", "*"}
+	case strings.Contains(strings.Join(parts[:min(len(parts), 5)], ":"), "${"):
+		// A variable's name has a colon of its own, and none is of use there.
+		return arn{}, fmt.Errorf("a variable may stand in the last part of an ARN only (got %q)", shorten(s))
 	case len(parts) != 6 || parts[0] != "arn" || parts[5] == "":
-		return arn{}, fmt.Errorf("want * or arn:aws:iot:REGION:ACCOUNT:TYPE/NAME (got %q)", s)
+		return arn{}, fmt.Errorf("want * or arn:aws:iot:REGION:ACCOUNT:TYPE/NAME (got %q)", shorten(s))
 	}
-	var a arn
+	a := arn{text: s}
 	for i, part := range parts[1:] {
-		p, err := compile(part)
+		p, err := compile(part, true)
 		if err != nil {
-			return arn{}, fmt.Errorf("in %q: %w", s, err)
+			return arn{}, fmt.Errorf("in %q: %w", shorten(s), err)
 		}
 		if i < len(a.head) {
 			a.head[i] = p
 		} else {
-			a.rest = p
+			a.rest, a.name = p, part // of * alone this is *
 		}
+	}
+	for _, e := range []string{"${*}", "${?}", "${$}"} {
+		a.escapes = a.escapes || strings.Contains(s, e)
 	}
 	return a, nil
 }
 
-// parseList reads a string, or a list of at least one string.
-func parseList[T any](value json.RawMessage, one func(string) (T, error)) ([]T, error) {
-	items := []json.RawMessage{value}
-	if value[0] == '[' {
-		items = nil
-		if err := json.Unmarshal(value, &items); err != nil {
-			return nil, err
-		}
-		if len(items) == 0 {
-			return nil, errors.New("the list is empty")
-		}
-	}
-	var out []T
-	for _, item := range items {
-		var s string
-		if err := text(item, &s); err != nil {
-			return nil, err
-		}
-		t, err := one(s)
+// conditions reads {OPERATOR: {KEY: VALUE or [VALUE...]}}.
+func (p *parser) conditions(n *node, path string) (all []condition) {
+	p.members(n, path, func(m member, path string) {
+		operator, err := parseOperator(m.key)
 		if err != nil {
-			return nil, err
+			p.fail(m.at, path, err.Error())
+			return
 		}
-		out = append(out, t)
-	}
-	return out, nil
+		p.members(m.value, path, func(m member, path string) {
+			c := operator
+			c.key = m.key
+			c.line, c.column = position(p.document, m.at)
+			if c.key == "" {
+				p.fail(m.at, path, "the key is empty")
+			}
+			c.values = p.operands(c.test, m.value, path)
+			all = append(all, c)
+		})
+	})
+	return all
 }
 
-// text reads a string, and nothing else: encoding/json takes null for one.
-func text(value json.RawMessage, s *string) error {
-	if value[0] != '"' {
-		return fmt.Errorf("want a string (got %s)", value)
+func (p *parser) operands(t test, n *node, path string) (all []operand) {
+	list := []*node{n}
+	if n.kind == '[' {
+		list = n.items
 	}
-	return json.Unmarshal(value, s)
-}
-
-// members walks over an object, in order. Keys are taken as they are written,
-// and one that comes twice is an error: encoding/json forgives both.
-func members(object json.RawMessage, each func(key string, value json.RawMessage) error) error {
-	d := json.NewDecoder(bytes.NewReader(object))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("want an object")
-	}
-	seen := map[string]bool{}
-	for d.More() {
-		t, err := d.Token()
+	for i, item := range list {
+		at := path
+		if n.kind == '[' {
+			at = fmt.Sprintf("%s[%d]", path, i+1)
+		}
+		o, err := operand{}, errors.New("want a string (got "+item.describe()+")")
+		switch item.kind {
+		case '"', '0', 't', 'f':
+			o, err = t.parseOperand(item.text)
+		}
 		if err != nil {
-			return err
+			p.fail(item.at, at, err.Error())
 		}
-		key, _ := t.(string)
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-		if seen[key] {
-			return fmt.Errorf("%s: comes twice", key)
-		}
-		seen[key] = true
-		if err := each(key, value); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
+		all = append(all, o)
 	}
-	return nil
+	return all
 }

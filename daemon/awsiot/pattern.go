@@ -1,15 +1,11 @@
 package awsiot
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
-)
-
-// The variables that a resource may hold.
-const (
-	varClientID  = "iot:ClientId"
-	varThingName = "iot:Connection.Thing.ThingName"
 )
 
 // kind is what one token of a pattern stands for.
@@ -27,11 +23,12 @@ type token struct {
 	text string // of a literal, or the variable's name
 }
 
-// pattern is a resource, or a segment of one, taken apart.
+// pattern is a resource, a segment of one, an action or a value, taken apart.
 type pattern []token
 
-// compile takes a pattern apart. Only a variable that we can fill is accepted.
-func compile(s string) (pattern, error) {
+// compile takes a pattern apart. Where wild is false, * and ? are letters like
+// any other. A variable with a name that nobody knows is kept: it has no value.
+func compile(s string, wild bool) (pattern, error) {
 	var p pattern
 	text := func(s string) {
 		if n := len(p); n > 0 && p[n-1].kind == literal {
@@ -40,8 +37,12 @@ func compile(s string) (pattern, error) {
 			p = append(p, token{literal, s})
 		}
 	}
+	special := "$"
+	if wild {
+		special = "*?$"
+	}
 	for s != "" {
-		i := strings.IndexAny(s, "*?$")
+		i := strings.IndexAny(s, special)
 		if i < 0 {
 			i = len(s)
 		}
@@ -57,16 +58,15 @@ func compile(s string) (pattern, error) {
 			s = s[1:]
 		default:
 			name, rest, ok := strings.Cut(s[2:], "}")
-			if !ok {
-				return nil, fmt.Errorf("%q has no closing brace", s)
-			}
-			switch name {
-			case varClientID, varThingName:
-				p = append(p, token{variable, name})
-			case "*", "?", "$":
+			switch {
+			case !ok:
+				return nil, fmt.Errorf("%q has no closing brace", shorten(s))
+			case name == "*" || name == "?" || name == "$":
 				text(name)
+			case name == "":
+				return nil, errors.New("${} names no variable")
 			default:
-				return nil, fmt.Errorf("the variable ${%s} is not supported", name)
+				p = append(p, token{variable, name})
 			}
 			s = rest
 		}
@@ -74,29 +74,56 @@ func compile(s string) (pattern, error) {
 	return p, nil
 }
 
-// fill puts a connection's values in the place of variables. It is not ok when
-// one has no value: AWS IoT then takes the statement as not matching.
-func (p pattern) fill(v Vars) (filled pattern, ok bool) {
+// escape writes a text so that a pattern takes it as it is.
+func escape(s string) string {
+	return strings.NewReplacer("*", "${*}", "?", "${?}", "${", "${$}{").Replace(s)
+}
+
+// wild reports whether a pattern has a wildcard.
+func (p pattern) wild() bool {
+	return slices.ContainsFunc(p, func(t token) bool { return t.kind == anyN || t.kind == any1 })
+}
+
+// variables are the names of a pattern's variables.
+func (p pattern) variables() (names []string) {
+	for _, t := range p {
+		if t.kind == variable {
+			names = append(names, t.text)
+		}
+	}
+	return names
+}
+
+// fill puts a connection's values in the place of variables. One that has no
+// value leaves its text in place; missing says which and why, and the pattern
+// must not be taken as matching anything.
+func (p pattern) fill(q *question) (filled pattern, missing string) {
 	for i, t := range p {
 		if t.kind != variable {
 			continue
 		}
 		if filled == nil {
-			filled = append(pattern{}, p...)
+			filled = slices.Clone(p)
 		}
-		value := v.ClientID
-		if t.text == varThingName {
-			value = v.ThingName
+		v := q.value(t.text)
+		switch {
+		case v.several:
+			missing = fmt.Sprintf("${%s} has no value: it is a list, which only a condition can use", t.text)
+		case len(v.all) == 0:
+			missing = fmt.Sprintf("${%s} has no value: %s", t.text, v.why)
+		default:
+			if v.inferred != "" {
+				q.note(v.inferred)
+			}
+			filled[i] = token{literal, v.all[0]}
+			continue
 		}
-		if value == "" {
-			return nil, false
-		}
-		filled[i] = token{literal, value}
+		filled[i] = token{literal, "${" + t.text + "}"}
 	}
 	if filled == nil {
-		return p, true
+		return p, ""
 	}
-	return filled, true
+	return filled, missing
 }
 
 // matches compares the whole of s with a filled pattern. It goes back only to

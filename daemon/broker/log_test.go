@@ -70,8 +70,8 @@ func TestRefusalsAreLogged(t *testing.T) {
 	stop()
 	for _, want := range []string{
 		`msg="broker listening" address=` + b.Addr(),
-		`msg=refused client=laptop action=iot:Connect resource=client/laptop reason="denied by statement 2"`,
-		`msg=refused client=thing-1 action=iot:Publish resource=topic/secret reason="denied by statement 2"`,
+		`msg=refused client=laptop action=iot:Connect resource=client/laptop reason="denied by statement 2 (line 2)"`,
+		`msg=refused client=thing-1 action=iot:Publish resource=topic/secret reason="denied by statement 2 (line 2)"`,
 		`resource=topic/a/b/c/d/e/f/g/h/i reason="topic \"a/b/c/d/e/f/g/h/i\" has 8 slashes, AWS IoT Core takes 7"`,
 		`msg="qos 2 is never answered" client=thing-2 packet=Subscribe`,
 		`msg="client disconnected" client=thing-2` + "\n",

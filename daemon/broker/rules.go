@@ -265,7 +265,8 @@ func (r *rules) ask(cl *mqtt.Client, action, resource string) error {
 	if r.policy == nil {
 		return nil
 	}
-	d := r.policy.Allows(action, resource, awsiot.Vars{ClientID: cl.ID, ThingName: cl.ID})
+	d := r.policy.Decide(awsiot.Request{Action: action, Resource: resource, By: &awsiot.Connection{
+		ClientID: cl.ID, Thing: &awsiot.Thing{Name: cl.ID, Attached: true}}})
 	if d.Allowed {
 		return nil
 	}
