@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -178,7 +179,25 @@ func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
 		return
 	}
-	if err := b.server.EstablishConnection("tls", conn); err != nil {
+	if err := b.server.EstablishConnection("tls", identify(conn)); err != nil {
 		b.log.Debug("connection ended", "remote", raw.RemoteAddr().String(), "error", err)
 	}
+}
+
+// identified is a connection and what a policy may ask about its other end.
+type identified struct {
+	*tls.Conn
+	certificate *awsiot.Certificate
+	source      netip.Addr
+}
+
+func identify(conn *tls.Conn) *identified {
+	out := &identified{Conn: conn}
+	if chain := conn.ConnectionState().PeerCertificates; len(chain) > 0 {
+		out.certificate = awsiot.CertificateOf(chain[0])
+	}
+	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		out.source = at.Addr()
+	}
+	return out
 }

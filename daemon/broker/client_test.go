@@ -81,6 +81,8 @@ type client struct {
 	t    *testing.T
 	conn net.Conn
 	in   *bufio.Reader
+
+	version byte // of MQTT
 }
 
 func dial(t *testing.T, b *Broker) *client {
@@ -108,14 +110,14 @@ func speak(t *testing.T, conn net.Conn) *client {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	return &client{t: t, conn: conn, in: bufio.NewReader(conn)}
+	return &client{t: t, conn: conn, in: bufio.NewReader(conn), version: 4}
 }
 
 // send does not mind a connection that the broker has closed already.
 func (c *client) send(pk packets.Packet) {
 	c.t.Helper()
 	if pk.ProtocolVersion == 0 {
-		pk.ProtocolVersion = 4
+		pk.ProtocolVersion = c.version
 	}
 	var buf bytes.Buffer
 	var err error
@@ -153,7 +155,7 @@ func (c *client) read() (pk packets.Packet, err error) {
 	if err != nil {
 		return pk, err
 	}
-	pk.FixedHeader.Remaining, pk.ProtocolVersion = n, 4
+	pk.FixedHeader.Remaining, pk.ProtocolVersion = n, c.version
 	body := make([]byte, n)
 	if _, err := io.ReadFull(c.in, body); err != nil {
 		return pk, err
@@ -169,6 +171,8 @@ func (c *client) read() (pk packets.Packet, err error) {
 		err = pk.SubackDecode(body)
 	case packets.Unsuback:
 		err = pk.UnsubackDecode(body)
+	case packets.Disconnect:
+		err = pk.DisconnectDecode(body)
 	}
 	return pk, err
 }
@@ -207,9 +211,8 @@ func (c *client) wantNothing() {
 
 func hello(id string, clean bool) packets.Packet {
 	return packets.Packet{
-		FixedHeader:     packets.FixedHeader{Type: packets.Connect},
-		ProtocolVersion: 4,
-		Connect:         packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: clean, Keepalive: 30},
+		FixedHeader: packets.FixedHeader{Type: packets.Connect},
+		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: clean, Keepalive: 30},
 	}
 }
 

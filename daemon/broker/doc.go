@@ -9,6 +9,9 @@
 // Core Developer Guide, "MQTT", and the quotas in package awsiot:
 //
 //   - A client without a certificate of our CA ends in the TLS handshake.
+//   - Over MQTT 5 it does give one, for what the policy denies: code 135 in
+//     CONNACK, PUBACK and SUBACK, and in a DISCONNECT for a PUBLISH of QoS 0.
+//     Of a SUBSCRIBE with one denied filter nothing is granted.
 //   - A CONNECT that the policy denies, or with a client id out of bounds, is
 //     closed without a CONNACK; a denied PUBLISH or SUBSCRIBE without an ack.
 //     A retained PUBLISH needs iot:RetainPublish as well.

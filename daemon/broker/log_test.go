@@ -7,8 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"fieldpost/daemon/awsiot"
 )
 
@@ -82,18 +80,22 @@ func TestRefusalsAreLogged(t *testing.T) {
 	}
 }
 
-// MQTT 5 clients are served by the same rules.
-func TestVersion5(t *testing.T) {
-	b := open(t, awsiot.Tutorial())
-	c := dial(t, b)
-	pk := hello("thing-1", true)
-	pk.ProtocolVersion = 5
-	c.send(pk)
-	if got, err := c.read(); err != nil || got.FixedHeader.Type != packets.Connack || got.ReasonCode != 0 {
-		t.Fatalf("got %+v, %v", got, err)
+// What no statement allows is refused with the nearest that would have: the tutorial's
+// restricted policy and a client id that it does not name.
+func TestNearestMissIsLogged(t *testing.T) {
+	log, records := recorder()
+	b, err := New(Options{Dir: t.TempDir(), Log: log, Policy: awsiot.Tutorial()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	denied := publication(1, "test/other", "x")
-	denied.ProtocolVersion = 5
-	c.send(denied)
+	stop := start(t, b)
+	c := dial(t, b)
+	c.send(hello("my-laptop1", true))
 	c.wantClosed()
+	stop()
+	want := `client=my-laptop1 action=iot:Connect resource=client/my-laptop1 reason="allowed by no statement; ` +
+		`nearest is statement 1 (restricted:4): client/my-laptop1 is not client/test-* nor client/thing-*"`
+	if !strings.Contains(records.String(), want) {
+		t.Errorf("the log lacks %s:\n%s", want, records)
+	}
 }

@@ -62,7 +62,11 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 			return r.refuse(cl, "iot:Connect", "client/"+id, err)
 		}
 	}
-	if err := r.ask(cl, "iot:Connect", "client/"+cl.ID); err != nil {
+	if err := r.askBy(connection(cl, pk), cl, "iot:Connect", "client/"+cl.ID); err != nil {
+		if explains(cl, err) {
+			_ = cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack},
+				ProtocolVersion: cl.Properties.ProtocolVersion, ReasonCode: packets.ErrNotAuthorized.Code})
+		}
 		return r.refuse(cl, "iot:Connect", "client/"+cl.ID, err)
 	}
 	if keepAlive := held(pk.Connect.Keepalive); keepAlive != pk.Connect.Keepalive {
@@ -77,6 +81,28 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	r.expire(cl.ID)
 	return nil
+}
+
+// connection is what a CONNECT says of the connection.
+func connection(cl *mqtt.Client, pk packets.Packet) *awsiot.Connection {
+	by := &awsiot.Connection{ClientID: cl.ID}
+	if persistent(pk) {
+		by.ConnectAttributes = append(by.ConnectAttributes, awsiot.PersistentConnect)
+	}
+	if pk.Connect.WillFlag {
+		by.ConnectAttributes = append(by.ConnectAttributes, awsiot.LastWill)
+		by.LastWillTopic = pk.Connect.WillTopic
+	}
+	return by
+}
+
+// persistent reports whether a CONNECT asks for a session that outlives the
+// connection: in MQTT 3.1.1 one that is not clean, in MQTT 5 one with an expiry.
+func persistent(pk packets.Packet) bool {
+	if pk.ProtocolVersion >= 5 {
+		return pk.Properties.SessionExpiryInterval > 0
+	}
+	return !pk.Connect.Clean
 }
 
 // held is the keep-alive that AWS holds a client to, in seconds.
@@ -125,7 +151,15 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 	case packets.Publish:
 		action, err := r.mayPublish(cl, pk.TopicName, pk.FixedHeader.Retain, len(pk.Payload))
 		if err != nil {
-			if err = r.refuse(cl, action, "topic/"+pk.TopicName, err); !r.ackDenied {
+			said := explains(cl, err)
+			err = r.refuse(cl, action, "topic/"+pk.TopicName, err)
+			switch {
+			case said && pk.FixedHeader.Qos == 1:
+				return r.deniedPublish(cl, pk)
+			case said:
+				_ = r.server.DisconnectClient(cl, packets.ErrNotAuthorized)
+				return pk, err
+			case !r.ackDenied:
 				return pk, err
 			}
 			pk.Ignore = true
@@ -136,10 +170,14 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		pk.PacketID = -pk.PacketID
 	case packets.Subscribe:
 		if filter, err := r.maySubscribe(cl, pk.Filters); err != nil {
-			if err = r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err); !r.ackDenied {
+			said, code := explains(cl, err), packets.ErrUnspecifiedError.Code
+			if said {
+				code = packets.ErrNotAuthorized.Code
+			}
+			if err = r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err); !said && !r.ackDenied {
 				return pk, err
 			}
-			return r.denied(cl, pk)
+			return r.denied(cl, pk, code)
 		}
 		for _, sub := range pk.Filters {
 			if sub.Qos > 1 {
@@ -186,12 +224,20 @@ func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
 }
 
+// deniedPublish answers a PUBLISH with a PUBACK that says no, which MQTT 5 has, and makes of
+// it one that changes nothing.
+func (r *rules) deniedPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	err := cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback},
+		ProtocolVersion: pk.ProtocolVersion, PacketID: -pk.PacketID, ReasonCode: packets.ErrNotAuthorized.Code})
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}, err
+}
+
 // denied answers a SUBSCRIBE with as many refusals as it has filters, and makes of
 // it one that changes nothing.
-func (r *rules) denied(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+func (r *rules) denied(cl *mqtt.Client, pk packets.Packet, code byte) (packets.Packet, error) {
 	suback := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Suback}, ProtocolVersion: pk.ProtocolVersion, PacketID: -pk.PacketID}
 	for range pk.Filters {
-		suback.ReasonCodes = append(suback.ReasonCodes, packets.ErrUnspecifiedError.Code)
+		suback.ReasonCodes = append(suback.ReasonCodes, code)
 	}
 	if err := cl.WritePacket(suback); err != nil {
 		return pk, err
@@ -260,21 +306,47 @@ func (r *rules) maySubscribe(cl *mqtt.Client, filters packets.Subscriptions) (st
 	return "", nil
 }
 
-// ask puts a question to the policy. The error is the decision in words.
+// ask puts a question to the policy. The error is a *denial.
 func (r *rules) ask(cl *mqtt.Client, action, resource string) error {
+	return r.askBy(&awsiot.Connection{ClientID: cl.ID}, cl, action, resource)
+}
+
+// askBy is ask for a connection of which more is known than each of its packets
+// says.
+func (r *rules) askBy(by *awsiot.Connection, cl *mqtt.Client, action, resource string) error {
 	if r.policy == nil {
 		return nil
 	}
-	d := r.policy.Decide(awsiot.Request{Action: action, Resource: resource, By: &awsiot.Connection{
-		ClientID: cl.ID, Thing: &awsiot.Thing{Name: cl.ID, Attached: true}}})
-	if d.Allowed {
-		return nil
+	by.Thing = &awsiot.Thing{Name: cl.ID, Attached: true}
+	if conn, ok := cl.Net.Conn.(*identified); ok {
+		by.Certificate, by.SourceIP, by.Domain = conn.certificate, conn.source, conn.ConnectionState().ServerName
 	}
-	return errors.New(d.String())
+	if d := r.policy.Decide(awsiot.Request{Action: action, Resource: resource, By: by}); !d.Allowed {
+		return &denial{d}
+	}
+	return nil
 }
+
+// denial is a policy's no, as against one for a limit.
+type denial struct{ awsiot.Decision }
+
+// Error gives the decision in words.
+func (d *denial) Error() string { return d.String() }
 
 // refuse tells us what AWS would not tell anybody, and closes the connection.
 func (r *rules) refuse(cl *mqtt.Client, action, resource string, reason error) error {
-	r.log.Warn("refused", "client", cl.ID, "action", action, "resource", resource, "reason", reason)
+	log := r.log.With("client", cl.ID, "action", action, "resource", resource, "reason", reason)
+	var d *denial
+	if errors.As(reason, &d) && len(d.Inferred) > 0 {
+		log = log.With("inferred", strings.Join(d.Inferred, "; "))
+	}
+	log.Warn("refused")
 	return packets.ErrRejectPacket
+}
+
+// explains reports whether a refusal is answered with a reason code: over MQTT 5, and
+// where it is the policy's.
+func explains(cl *mqtt.Client, reason error) bool {
+	var d *denial
+	return cl.Properties.ProtocolVersion >= 5 && errors.As(reason, &d)
 }
