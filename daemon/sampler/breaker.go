@@ -3,36 +3,38 @@ package sampler
 import "time"
 
 const (
-	patient      = 3 // failures in a row that open the breaker
-	firstBackoff = time.Second
-	lastBackoff  = time.Minute
+	maxFailures = 3 // failures in a row that open the breaker
+	minBackoff  = time.Second
+	maxBackoff  = time.Minute
 )
 
-// breaker counts a sensor's failures. It belongs to the sensor's runner.
+// breaker counts a sensor's failures and says when to try again. It belongs to the
+// sensor's runner.
 type breaker struct {
 	failures int
 	backoff  time.Duration
 }
 
-// open reports whether the driver is to be constructed anew.
-func (b *breaker) open() bool { return b.failures >= patient }
+// isOpen reports whether the sensor has failed so often that it is left alone between
+// tries and its driver is opened again for each.
+func (b *breaker) isOpen() bool { return b.failures >= maxFailures }
 
-// fail counts a failure and gives the time until the next try.
+// fail counts a failure and returns the time until the next try.
 func (b *breaker) fail(every time.Duration) time.Duration {
 	b.failures++
 	switch {
-	case !b.open():
+	case !b.isOpen():
 		if every <= 0 {
-			return firstBackoff
+			return minBackoff
 		}
-		return min(every, firstBackoff)
+		return min(every, minBackoff)
 	case b.backoff == 0:
-		b.backoff = firstBackoff
+		b.backoff = minBackoff
 	default:
-		b.backoff = min(2*b.backoff, lastBackoff)
+		b.backoff = min(2*b.backoff, maxBackoff)
 	}
 	return b.backoff
 }
 
-// succeed forgets the failures.
+// succeed resets the breaker.
 func (b *breaker) succeed() { *b = breaker{} }

@@ -352,15 +352,15 @@ func crowded(t *testing.T, r *rig, rate int) {
 // the board's queue to the summary.
 func BenchmarkChatteringEdge(b *testing.B) {
 	o := Options{Clock: clock.Fake(), Health: health.New(func(health.Change) {}), Counts: new(Counts), Emit: func(message.Record) {}}
-	u := newUnit(&o, meter(0), sensors.Chip{}, &bench{})
-	f := newFollower(u)
+	r := newRunner(&o, meter(0), sensors.Chip{}, &busWorker{})
+	f := newFollower(r)
 	lines := make(chan board.Edge, 1)
 	b.ReportAllocs()
 	for n := range b.N {
 		lines <- board.Edge{Active: n%2 == 0, Mono: time.Duration(n) * time.Millisecond}
-		f.edge(<-lines)
+		f.handleEdge(<-lines)
 		if n%1000 == 999 {
-			f.summary(f.since.Add(time.Second))
+			f.summarise(f.since.Add(time.Second))
 		}
 	}
 }

@@ -2,14 +2,14 @@ package sampler
 
 import "sync"
 
-// Counts are the numbers that sensors have given their records in one run of
-// the daemon. The zero value is ready. Any goroutine.
+// Counts holds the last sequence number of each sensor in one run of the daemon. The
+// zero value is ready. Any goroutine.
 type Counts struct {
 	mu     sync.Mutex
 	byName map[string]*count
 }
 
-// of gives a sensor's count.
+// of returns a sensor's count.
 func (c *Counts) of(sensor string) *count {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -24,14 +24,14 @@ func (c *Counts) of(sensor string) *count {
 	return n
 }
 
-// count is one sensor's count. Readings and edges share it.
+// count is one sensor's. Readings and edges share it.
 type count struct {
 	mu sync.Mutex
 	n  uint64
 }
 
-// next calls emit with the next number and returns when emit has, so that
-// records leave in the order of their numbers.
+// next calls emit with the next number. It holds the lock until emit returns, so records
+// leave in the order of their numbers.
 func (c *count) next(emit func(seq uint64)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,32 +1,32 @@
-// Package sampler reads the sensors when they are due and hands on what they
-// say.
+// Package sampler reads the sensors when they are due and emits their readings.
 //
-// There are three kinds of goroutine, all owned by [Sampler.Run]. One
-// scheduler knows when each sensor is due; it waits for nothing but time, so
-// its turning is proof that the daemon lives. One worker per I2C bus (and one
-// for each sensor that is on none) is the only goroutine that touches the
-// hardware, and may be caught there for as long as the kernel likes. Between
-// them stands one runner per sensor: it asks the worker, gives up waiting when
-// the time is out, and decides what the outcome means.
+// [Sampler.Run] owns three kinds of goroutine:
 //
-// A read that fails is tried once more at once. If that fails too a fault is
-// raised about the sensor, and never a value published. After three failures
-// in a row the sensor is left alone for a second, then two, and so on up to a
-// minute (the circuit breaker of M. Nygard, Release It!, chapter 5). The first
-// good reading clears the fault.
+//   - The scheduler knows when each sensor is due. It waits for nothing but time, so
+//     its heartbeat shows that the daemon is alive.
+//   - A bus worker for each I2C bus, and one for each sensor that is on no bus, is the
+//     only goroutine that touches that hardware. The kernel may block it for any time.
+//   - A runner for each sensor asks the bus worker for a read, stops waiting when the
+//     read takes too long, and decides what the result means.
 //
-// After any read that fails a sensor is opened anew, because its chip may have
-// lost its power and its settings with it, or be another one by now; a line only
-// after three, because one that is requested anew loses edges.
+// A read that fails is repeated once, at once. If that fails too, the runner raises a
+// fault about the sensor; a failed read is never published as a value. After three
+// failures in a row the sensor is left alone for a second, then two, and so on up to a
+// minute (the circuit breaker of M. Nygard, Release It!, chapter 5). The first good
+// reading clears the fault.
 //
-// The edges of a line are handed on by a goroutine of their sensor's, each as a
-// record of its own, up to a rate (max_edges; a token bucket). Beyond that the
-// line chatters, which is a fault: its changes are counted, also those that the
-// kernel had to drop, and one record a second tells their number and the level
-// since the last of them, until for ten seconds there were at most half as many
-// as the rate allows. So no change is lost to whoever counts, and the level told
-// last is always the present one.
+// After any read that fails the sensor is opened again, because its chip may have lost
+// its power and settings, or may be another one by now. A line is opened again only
+// after three failures, because a new request loses edges.
 //
-// A read that falls due while the one before is still under way is left out.
-// Nothing queues up behind a stuck bus.
+// A follower goroutine of each input emits the edges of its line, each as a record of its
+// own, up to a rate (max_edges, a token bucket). Above that rate the line chatters, which
+// is a fault. Then the changes are counted, including those that the kernel dropped, and
+// one record a second has their number and the level after the last of them. That ends
+// when for ten seconds there were at most half as many changes as the rate allows. So a
+// receiver that counts misses no change, and the last level it gets is always the present
+// one.
+//
+// A read that falls due while the last one is still under way is skipped. Nothing queues
+// up behind a stuck bus.
 package sampler

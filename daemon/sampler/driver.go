@@ -11,31 +11,31 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// driver is a sensor's chip, open or not. It belongs to the worker.
+// driver is a sensor's chip, open or not. It belongs to the bus worker.
 type driver struct {
 	board  *board.Resting
-	rests  bool // its bus is let go of between readings
+	rests  bool // the bus is closed between readings
 	config sensors.Config
 	chip   sensors.Chip
 	clock  clock.Clock
 	sensor sensors.Sensor // nil while it is not open
-	broken bool           // Sense has not returned, but panicked
-	// lines has the channel of edges of each sensor opened. A reading opens at
-	// most one, and its runner takes it, so there is always room.
+	broken bool           // Sense panicked
+	// lines carries the channel of edges of each sensor that was opened. A reading opens
+	// at most one, and the runner takes it, so there is always room.
 	lines chan (<-chan board.Edge)
 }
 
-// reading is one good answer.
+// reading is what one read returned.
 type reading struct {
 	stamp  clock.Stamp
 	fields []sensors.Field
 }
 
-// read senses once, and opens the chip before where it is not open, or is to
-// be opened anew. After a read that fails any sensor without edges is.
-func (d *driver) read(anew bool) (reading, error) {
-	if d.sensor != nil && (anew || d.broken) {
-		_ = d.close() // it is being replaced because it does not work
+// read reads the sensor once. It opens the chip if it is not open, or if reopen is set.
+// After a read that fails it closes the sensor, unless the sensor has edges.
+func (d *driver) read(reopen bool) (reading, error) {
+	if d.sensor != nil && (reopen || d.broken) {
+		_ = d.close() // it does not work anyway
 	}
 	if d.sensor == nil {
 		if err := d.open(); err != nil {
@@ -47,12 +47,12 @@ func (d *driver) read(anew bool) (reading, error) {
 	d.broken = false
 	stamp := d.clock.Now()
 	if err == nil {
-		err = possible(d.sensor.Quantities(), fields)
+		err = checkPossible(d.sensor.Quantities(), fields)
 	}
 	if err != nil {
 		if _, edges := d.sensor.(sensors.Edger); !edges {
-			// It may be another chip by now. A line's request is kept: it would
-			// lose the edges meanwhile.
+			// It may be another chip by now. A line stays requested, because it would
+			// lose edges.
 			_ = d.close()
 		}
 		return reading{}, explain(err, d.board, d.config)
@@ -75,7 +75,7 @@ func (d *driver) open() error {
 	return nil
 }
 
-// close lets the chip go; closing it again does nothing.
+// close closes the sensor. Closing it again does nothing.
 func (d *driver) close() error {
 	s := d.sensor
 	d.sensor = nil // even if Close panics
@@ -85,8 +85,8 @@ func (d *driver) close() error {
 	return s.Close()
 }
 
-// possible refuses what the sensor's quantities say cannot be.
-func possible(quantities []sensors.Quantity, fields []sensors.Field) error {
+// checkPossible refuses values outside of the limits of the sensor's quantities.
+func checkPossible(quantities []sensors.Quantity, fields []sensors.Field) error {
 	if len(fields) == 0 {
 		return fmt.Errorf("%w: gave no value", sensors.ErrFault)
 	}
@@ -114,17 +114,17 @@ func possible(quantities []sensors.Quantity, fields []sensors.Field) error {
 	return nil
 }
 
-// serving is the name of the sensor whom a worker serves. Any goroutine.
-type serving struct{ p atomic.Pointer[string] }
+// currentSensor is the name of the sensor that a bus worker works for. Any goroutine.
+type currentSensor struct{ p atomic.Pointer[string] }
 
-func (s *serving) set(name string) { s.p.Store(&name) }
+func (c *currentSensor) set(name string) { c.p.Store(&name) }
 
-func (s *serving) name() string {
-	if p := s.p.Load(); p != nil {
+func (c *currentSensor) name() string {
+	if p := c.p.Load(); p != nil {
 		return *p
 	}
 	return ""
 }
 
-// errLate is the reason when the caller has given up waiting.
+// errLate is the reason when the runner stopped waiting for the bus worker.
 var errLate = errors.New("did not answer")

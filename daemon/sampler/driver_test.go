@@ -29,15 +29,15 @@ func TestPossible(t *testing.T) {
 		{float32(1), "answered wrongly: temperature is a float32"},
 		{nil, "answered wrongly: temperature is a <nil>"},
 	} {
-		err := possible(quantities, []sensors.Field{{Name: "temperature", Value: tt.value}})
+		err := checkPossible(quantities, []sensors.Field{{Name: "temperature", Value: tt.value}})
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != tt.want || !errors.Is(err, sensors.ErrFault)) {
 			t.Errorf("%v: got %v, want %q", tt.value, err, tt.want)
 		}
 	}
-	if err := possible(quantities, nil); !errors.Is(err, sensors.ErrFault) {
+	if err := checkPossible(quantities, nil); !errors.Is(err, sensors.ErrFault) {
 		t.Errorf("no value at all: got %v", err)
 	}
-	if err := possible(quantities, []sensors.Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, sensors.ErrFault) {
+	if err := checkPossible(quantities, []sensors.Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, sensors.ErrFault) {
 		t.Errorf("infinity of another name: got %v", err)
 	}
 }
@@ -76,7 +76,7 @@ func TestDetail(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	got := detail(errors.New(strings.Repeat("é", 200) + "x"))
-	if len(got) > longest+3 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é...") {
+	if len(got) > maxDetail+3 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é...") {
 		t.Errorf("got %d bytes: %q", len(got), got)
 	}
 	if got := detail(errors.New("x" + strings.Repeat("é", 200))); !utf8.ValidString(got) {
@@ -92,7 +92,7 @@ func TestBreakerBacksOff(t *testing.T) {
 	}
 	same(t, "times", got, []string{"1s", "1s", "1s", "2s", "4s", "8s", "16s", "32s", "1m0s", "1m0s", "1m0s", "1m0s"})
 	b.succeed()
-	if b.open() || b.fail(0) != time.Second {
+	if b.isOpen() || b.fail(0) != time.Second {
 		t.Error("success was not forgotten")
 	}
 }
@@ -101,7 +101,7 @@ func TestBreakerBacksOff(t *testing.T) {
 func TestPlan(t *testing.T) {
 	start := time.Now()
 	p := plan{every: 10 * time.Second}
-	p.begin(start, start)
+	p.start(start, start)
 	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
 	if !p.due(start) {
 		t.Fatal("not due at once")
@@ -109,43 +109,43 @@ func TestPlan(t *testing.T) {
 	if p.due(at(10.5)) || !p.next.Equal(at(20)) {
 		t.Errorf("busy at 10.5s: next at %v", p.next.Sub(start))
 	}
-	p.settle(at(11), 0)
+	p.finish(at(11), 0)
 	if p.due(at(19.9)) || !p.due(at(61)) || !p.next.Equal(at(70)) {
 		t.Errorf("after a pause of a minute: next at %v", p.next.Sub(start))
 	}
-	p.settle(at(61), 2*time.Second)
-	if p.wait(at(61)) != 2*time.Second || p.wait(at(70)) != 0 {
-		t.Errorf("after a failure: waits %v", p.wait(at(61)))
+	p.finish(at(61), 2*time.Second)
+	if p.untilDue(at(61)) != 2*time.Second || p.untilDue(at(70)) != 0 {
+		t.Errorf("after a failure: waits %v", p.untilDue(at(61)))
 	}
-	p.hasten(at(62))
+	p.retryNow(at(62))
 	if !p.due(at(62)) {
 		t.Error("not hastened")
 	}
-	p.settle(at(62), 0)
-	p.hasten(at(63))
+	p.finish(at(62), 0)
+	p.retryNow(at(63))
 	if p.due(at(63)) {
-		t.Error("hastened though it does not fail")
+		t.Error("due though it does not fail")
 	}
 	never := plan{}
-	never.begin(start, start)
-	if !never.due(start) || never.due(at(1e6)) || never.wait(at(1e6)) != turn {
+	never.start(start, start)
+	if !never.due(start) || never.due(at(1e6)) || never.untilDue(at(1e6)) != beatEvery {
 		t.Error("a sensor without a period is not read just once")
 	}
 }
 
 // The scheduler is woken for a failure and for the first success after one.
 func TestSuccessWakesNobody(t *testing.T) {
-	u, settled := &unit{}, make(chan outcome, 1)
+	r, outcomes := &runner{}, make(chan outcome, 1)
 	for i, c := range []struct {
 		retry       time.Duration
 		woken, well bool
 	}{{0, false, true}, {time.Second, true, false}, {time.Second, true, false}, {0, true, false}, {0, false, true}} {
-		u.settle(t.Context(), outcome{u: u, retry: c.retry}, settled)
-		if woken, well := len(settled) > 0, u.well.Swap(false); woken != c.woken || well != c.well {
+		r.report(t.Context(), outcome{runner: r, retry: c.retry}, outcomes)
+		if woken, well := len(outcomes) > 0, r.well.Swap(false); woken != c.woken || well != c.well {
 			t.Errorf("request %d: woken %v, well %v", i, woken, well)
 		}
-		for len(settled) > 0 {
-			<-settled
+		for len(outcomes) > 0 {
+			<-outcomes
 		}
 	}
 }

@@ -123,7 +123,7 @@ func TestEdgesOfAStuckLine(t *testing.T) {
 		fakes, c := door(f)
 		r := run(t, fakes, c)
 		f.tell(board.Edge{Active: true})
-		if took := r.stop(); took > 2*grace {
+		if took := r.stop(); took > 2*stopWait {
 			t.Errorf("the end took %v", took)
 		}
 		same(t, "records", r.got(), []string{"0s door reading 1", "0s door edge 2"})

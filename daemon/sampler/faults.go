@@ -11,10 +11,10 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// readFaults are the faults that a good reading disproves.
+// readFaults are the faults that a good reading clears.
 var readFaults = health.Codes(health.Reading)
 
-// failure is an error with the fault that it is.
+// failure is an error with its fault.
 type failure struct {
 	code health.Code
 	err  error
@@ -23,8 +23,8 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// explain finds the fault that an error of a driver is. It may ask the bus, so
-// it belongs on the worker.
+// explain finds the fault for an error of a driver. It may use the bus, so only the bus
+// worker may call it.
 func explain(err error, b board.Board, c sensors.Config) error {
 	var busy *board.BusyError
 	var owned *board.OwnedError
@@ -49,17 +49,18 @@ func explain(err error, b board.Board, c sensors.Config) error {
 	return &failure{code, err}
 }
 
-// hasBus tells a chip that does not answer from a bus that is not there.
+// hasBus reports whether a bus exists. If it does, a chip on it that is absent does not
+// answer.
 func hasBus(b board.Board, name string) bool {
 	bus, err := b.Bus(name)
 	if err != nil {
 		return false
 	}
-	_ = bus.Close() // nothing was done with it
+	_ = bus.Close() // it was not used
 	return true
 }
 
-// PlaceOf says by what a sensor is reached. Any goroutine.
+// PlaceOf returns the place of a sensor. Any goroutine.
 func PlaceOf(s sensors.Config) health.Place {
 	switch {
 	case s.Place().Bus != "":
@@ -78,11 +79,11 @@ func PlaceOf(s sensors.Config) health.Place {
 	return ""
 }
 
-// CodeOf gives the fault that an error of [Once] is. Any goroutine.
+// CodeOf returns the fault for an error of [Once]. Any goroutine.
 func CodeOf(err error) health.Code { return codeOf(err) }
 
-// codeOf gives the fault that an error is. What no driver has returned, a
-// panic or a missed deadline, is a read that failed.
+// codeOf returns the fault for an error. A panic or a missed deadline, which no driver
+// returned, is a failed read.
 func codeOf(err error) health.Code {
 	var f *failure
 	if errors.As(err, &f) {
@@ -91,16 +92,16 @@ func codeOf(err error) health.Code {
 	return health.ReadFailed
 }
 
-// longest is how much of an error goes into a fault's detail, in bytes.
-const longest = 240
+// maxDetail is how much of an error goes into a fault's detail, in bytes.
+const maxDetail = 240
 
-// detail gives an error's first line, which of a panic is what it was about.
+// detail returns an error's first line. The other lines of a panic are its stack.
 func detail(err error) string {
 	s, _, _ := strings.Cut(err.Error(), "\n")
-	if len(s) <= longest {
+	if len(s) <= maxDetail {
 		return s
 	}
-	cut := longest
+	cut := maxDetail
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -8,10 +8,9 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Once opens a sensor, reads it and closes it: what `fieldpost read` does. It
-// does not try again. The error is the driver's own, or says that the sensor
-// did not answer in time; then its goroutine is left behind in the kernel.
-// [CodeOf] tells which fault it is.
+// Once opens a sensor, reads it once and closes it, for `fieldpost read`. The error is
+// the driver's own, or says that the sensor did not answer in time; then its goroutine
+// stays blocked in the kernel. [CodeOf] returns the fault for an error. Any goroutine.
 func Once(ctx context.Context, b board.Board, c sensors.Config) ([]sensors.Field, error) {
 	chip, ok := sensors.Lookup(c.Chip)
 	if !ok {
@@ -28,7 +27,7 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = w.Run(work) // it ends with work's end
+		_ = w.Run(work) // ends with work
 	}()
 	got := make(chan []sensors.Field, 1)
 	err := w.Do(within, func() error {
@@ -47,7 +46,7 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	default:
 	}
 	if within.Err() == nil {
-		<-ended // it has answered, so it is idle
+		<-ended // it has answered, so it does not block
 	}
 	return nil, fmt.Errorf("read sensor %q: %w", c.Name, err)
 }
@@ -65,5 +64,5 @@ func readOnce(b board.Board, c sensors.Config, chip sensors.Chip) (fields []sens
 	if fields, err = s.Sense(); err != nil {
 		return nil, err
 	}
-	return fields, possible(s.Quantities(), fields)
+	return fields, checkPossible(s.Quantities(), fields)
 }

@@ -15,39 +15,39 @@ import (
 // ErrStopped is the reason when the Sampler has ended.
 var ErrStopped = errors.New("sensors are not read any more")
 
-// sensorSet is the sensors that are read at one moment, and the workers that read
-// them. It does not change: [Sampler.Reconfigure] puts another one in its place.
+// sensorSet is the sensors that are read at one time, and their bus workers. It is not
+// changed: [Sampler.Reconfigure] puts another one in its place.
 type sensorSet struct {
-	benches []*bench
-	units   []*unit
+	buses   []*busWorker
+	runners []*runner
 }
 
-// awaitRunners waits until the runners of all sensors have ended.
+// awaitRunners waits until all runners have ended.
 func (set *sensorSet) awaitRunners() {
-	for _, u := range set.units {
-		<-u.ended
+	for _, r := range set.runners {
+		<-r.ended
 	}
 }
 
 // change is another set of sensors, on its way to Run.
 type change struct {
 	sensors []sensors.Config
-	done    chan struct{} // closed when it is carried out
+	done    chan struct{} // closed when it is in use
 }
 
-// Reconfigure has the Sampler read another set of sensors, valid as package config
-// sees to, from now on. It may be called from any goroutine while Run runs; calls
-// follow one another.
+// Reconfigure makes the Sampler read another set of sensors from now on. Package config
+// must have checked them. Any goroutine, while Run runs; concurrent calls take effect one
+// after the other.
 //
-// A sensor whose configuration is the same goes on untouched: it is not opened anew,
-// loses no edge and keeps its schedule. Every other sensor that was there is let go
-// of, after what it still had to tell, and all its faults are over. Then every
-// other sensor that is there now is opened and read for the first time, in the
-// rhythm of those that go on. A sensor of the same name goes on with its numbers.
+// A sensor whose configuration is the same is not touched: it is not opened again, loses
+// no edge and keeps its schedule. Every other old sensor is closed once it has emitted
+// what it had, and all its faults are cleared. Then every other new sensor is opened and
+// read at once, and from then on in step with the sensors that stay. A sensor with the
+// name of an old one continues its sequence numbers.
 //
-// It returns when all that is done, which takes some seconds where a bus is stuck, or
-// when ctx ends: then it is done all the same. The error wraps ctx's or is or wraps
-// [ErrStopped].
+// Reconfigure returns when all that is done, which takes some seconds if a bus is stuck.
+// If ctx ends before, the change is still made. The error wraps that of ctx, or is or
+// wraps [ErrStopped].
 func (s *Sampler) Reconfigure(ctx context.Context, configs []sensors.Config) error {
 	c := change{configs, make(chan struct{})}
 	select {
@@ -67,74 +67,73 @@ func (s *Sampler) Reconfigure(ctx context.Context, configs []sensors.Config) err
 	}
 }
 
-// apply puts another set of sensors in the place of the one before. It is Run's.
+// apply replaces the set of sensors. Only Run calls it.
 func (s *Sampler) apply(ctx, work context.Context, configs []sensors.Config) {
 	old := s.sensors.Load()
 	next := s.arrange(old, configs)
-	// All that is let go of comes first: a new sensor may have the line or the
-	// address of an old one.
-	gone := &sensorSet{benches: missing(old.benches, next.benches), units: missing(old.units, next.units)}
-	for _, u := range gone.units {
-		u.stop()
+	// Close the old sensors first: a new one may have the line or the address of an old one.
+	gone := &sensorSet{buses: missing(old.buses, next.buses), runners: missing(old.runners, next.runners)}
+	for _, r := range gone.runners {
+		r.stop()
 	}
 	gone.awaitRunners()
-	s.startWorkers(work, missing(next.benches, old.benches))
+	s.startWorkers(work, missing(next.buses, old.buses))
 	select {
 	case s.toPlan <- next:
-	case <-ctx.Done(): // it may have ended
+	case <-ctx.Done(): // the scheduler may have ended
 	}
-	for _, u := range gone.units {
-		s.o.Health.ClearAll(u.name)
+	for _, r := range gone.runners {
+		s.o.Health.ClearAll(r.name)
 	}
-	s.startRunners(ctx, missing(next.units, old.units))
+	s.startRunners(ctx, missing(next.runners, old.runners))
 	s.sensors.Store(next)
-	s.leave(gone.benches)
-	for _, b := range gone.benches {
+	s.stopWorkers(gone.buses)
+	for _, b := range gone.buses {
 		if b.bus != "" {
 			s.o.Health.ClearAll(b.bus)
 		}
 	}
 }
 
-// missing gives those of a list that are not in another.
+// missing returns the elements of list that are not in other.
 func missing[T comparable](list, other []T) []T {
 	return slices.DeleteFunc(slices.Clone(list), func(x T) bool { return slices.Contains(other, x) })
 }
 
-// arrange gives the set of these sensors, with those of a set whose configuration is
-// the same, and the workers of buses that are still in use. Nothing of it that is
-// new runs yet.
+// arrange returns the set for a configuration. It takes over from old the sensors whose
+// configuration is the same, and the workers of buses that are still in use. It starts
+// nothing.
 func (s *Sampler) arrange(old *sensorSet, configs []sensors.Config) *sensorSet {
 	next := &sensorSet{}
-	byBus, before, patience := map[string]*bench{}, map[string]*unit{}, map[*bench]int64{}
-	for _, b := range old.benches {
+	byBus, before, patience := map[string]*busWorker{}, map[string]*runner{}, map[*busWorker]int64{}
+	for _, b := range old.buses {
 		if b.bus != "" {
 			byBus[b.bus] = b
 		}
 	}
-	for _, u := range old.units {
-		before[u.name] = u
+	for _, r := range old.runners {
+		before[r.name] = r
 	}
 	for _, c := range configs {
 		chip, ok := s.lookup(c.Chip)
 		if !ok {
-			chip = strange(c.Chip)
+			chip = unknownChip(c.Chip)
 		}
-		u := before[c.Name]
-		if u == nil || !reflect.DeepEqual(u.driver.config, c) {
+		r := before[c.Name]
+		if r == nil || !reflect.DeepEqual(r.driver.config, c) {
 			bus := c.Place().Shared()
 			b := byBus[bus]
 			if b == nil || bus == "" {
-				b = &bench{worker: board.NewWorker(cmp.Or(bus, c.Name)), bus: bus, ended: make(chan struct{})}
+				b = &busWorker{worker: board.NewWorker(cmp.Or(bus, c.Name)), bus: bus, ended: make(chan struct{})}
 				byBus[bus] = b
 			}
-			u = newUnit(&s.o, c, chip, b)
+			r = newRunner(&s.o, c, chip, b)
 		}
-		if patience[u.bench] == 0 {
-			next.benches = append(next.benches, u.bench)
+		if patience[r.bus] == 0 {
+			next.buses = append(next.buses, r.bus)
 		}
-		patience[u.bench] += int64(2*chip.Worst + margin) // each may be opened and read while another waits
-		next.units = append(next.units, u)
+		patience[r.bus] += int64(2*chip.Worst + margin) // each may be opened and read while another waits
+		next.runners = append(next.runners, r)
 	}
 	for b, long := range patience {
 		b.patience.Store(long)

@@ -155,7 +155,7 @@ func TestReconfigureWithAStuckBus(t *testing.T) {
 		if now := r.s.o.Health.Current(); len(now) != 2 {
 			t.Fatalf("wrong: %+v", now)
 		}
-		if took := r.reconfigure(live); took > 2*grace {
+		if took := r.reconfigure(live); took > 2*stopWait {
 			t.Errorf("took %v", took)
 		}
 		if name, ok := r.beats.Check(); !ok {
@@ -192,7 +192,7 @@ func TestReconfigureMovesTheDeadline(t *testing.T) {
 		pass(20 * time.Second) // at 20s both are due, and one waits for the other: 6s, where 5s was the limit for one
 		same(t, "faults", r.faults(), nil)
 		r.reconfigure(a)
-		if p := time.Duration(r.s.sensors.Load().benches[0].patience.Load()); p != 5*time.Second {
+		if p := time.Duration(r.s.sensors.Load().buses[0].patience.Load()); p != 5*time.Second {
 			t.Errorf("alone again it waits for %v", p)
 		}
 		r.stop()
@@ -215,8 +215,8 @@ func TestReconfigureAtOnce(t *testing.T) {
 		}
 		all.Wait()
 		pass(time.Second)
-		if set := r.s.sensors.Load(); len(set.units) != 2 || len(set.benches) > 2 {
-			t.Errorf("%d sensors, %d workers", len(set.units), len(set.benches))
+		if set := r.s.sensors.Load(); len(set.runners) != 2 || len(set.buses) > 2 {
+			t.Errorf("%d sensors, %d workers", len(set.runners), len(set.buses))
 		}
 		if n := f.opened - f.closed; n != 2 {
 			t.Errorf("%d are open", n)

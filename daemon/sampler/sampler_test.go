@@ -188,7 +188,7 @@ func TestTwoOnOneBusOneDead(t *testing.T) {
 		pass(4 * time.Second)
 		same(t, "records", r.got(), []string{"0s a reading 1", "1s a reading 2", "2s a reading 3", "3s a reading 4", "4s a reading 5"})
 		same(t, "faults", r.faults(), []string{"0s b no_answer raised"})
-		if n := len(r.s.sensors.Load().benches); n != 1 {
+		if n := len(r.s.sensors.Load().buses); n != 1 {
 			t.Errorf("one bus has %d workers", n)
 		}
 		r.stop()

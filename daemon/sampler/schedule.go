@@ -9,41 +9,42 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// schedule starts reads when they are due. It never blocks.
+// schedule starts reads when they are due, until ctx ends. It begins with set. It never
+// blocks.
 func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
-	start := time.Now()
-	for _, u := range set.units {
-		u.plan.begin(start, start)
+	origin := time.Now()
+	for _, r := range set.runners {
+		r.plan.start(origin, origin)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		s.o.Heartbeat.Beat()
 		now := time.Now()
-		for _, b := range set.benches {
-			s.watch(set, b, now)
+		for _, b := range set.buses {
+			s.checkBus(set, b, now)
 		}
-		wait := turn
-		for _, u := range set.units {
-			if u.well.Swap(false) {
-				u.plan.settle(now, 0)
+		wait := beatEvery
+		for _, r := range set.runners {
+			if r.well.Swap(false) {
+				r.plan.finish(now, 0)
 			}
-			if u.plan.due(now) {
-				u.trigger <- struct{}{} // has room: the last one was settled
+			if r.plan.due(now) {
+				r.due.Set()
 			}
-			wait = min(wait, u.plan.wait(now))
+			wait = min(wait, r.plan.untilDue(now))
 		}
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
-		case o := <-s.settled:
-			o.u.hung = o.hung
-			o.u.plan.settle(time.Now(), o.retry)
+		case o := <-s.outcomes:
+			o.runner.timesOut = o.timedOut
+			o.runner.plan.finish(time.Now(), o.retry)
 		case next := <-s.toPlan:
 			now := time.Now()
-			for _, u := range missing(next.units, set.units) {
-				u.plan.begin(start, now)
+			for _, r := range missing(next.runners, set.runners) {
+				r.plan.start(origin, now)
 			}
 			set = next
 		case <-timer.C:
@@ -51,13 +52,13 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 	}
 }
 
-// watch looks whether a bus moves, and when it does so again has the sensors on
-// it that failed tried at once.
-func (s *Sampler) watch(set *sensorSet, b *bench, now time.Time) {
+// checkBus raises and clears the fault of a stuck bus. When the bus works again, it makes
+// the sensors on it that failed due at once.
+func (s *Sampler) checkBus(set *sensorSet, b *busWorker, now time.Time) {
 	if b.bus == "" {
-		return // a sensor of its own; its missed deadline says it all
+		return // one sensor on no bus: its own fault says it all
 	}
-	why := set.halts(b)
+	why := set.whyStuck(b)
 	switch {
 	case why != "" && !b.stuck:
 		b.stuck = true
@@ -65,29 +66,29 @@ func (s *Sampler) watch(set *sensorSet, b *bench, now time.Time) {
 	case why == "" && b.stuck:
 		b.stuck = false
 		s.o.Health.Clear(health.BusStuck, b.bus)
-		for _, u := range set.units {
-			if u.bench == b {
-				u.plan.hasten(now)
+		for _, r := range set.runners {
+			if r.bus == b {
+				r.plan.retryNow(now)
 			}
 		}
 	}
 }
 
-// halts says why a bus is stuck, or "". Either its worker does not come back
-// from the kernel; or the kernel gives up on it, whichever sensor is asked
-// (ETIMEDOUT). Where one sensor of several times out, it is that one's.
-func (set *sensorSet) halts(b *bench) string {
-	if busy := b.worker.Busy(); busy > max(stall, time.Duration(b.patience.Load())) {
-		return fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.serving.name(), busy.Round(time.Second))
+// whyStuck says why a bus is stuck; "" where it is not. A bus is stuck when its worker
+// does not return from the kernel, or when the kernel gives up on every sensor on it
+// (ETIMEDOUT). If only one sensor of several times out, that sensor is to blame.
+func (set *sensorSet) whyStuck(b *busWorker) string {
+	if busy := b.worker.Busy(); busy > max(stuckAfter, time.Duration(b.patience.Load())) {
+		return fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.current.name(), busy.Round(time.Second))
 	}
 	var names []string
-	for _, u := range set.units {
+	for _, r := range set.runners {
 		switch {
-		case u.bench != b:
-		case !u.hung:
+		case r.bus != b:
+		case !r.timesOut:
 			return ""
 		default:
-			names = append(names, u.name)
+			names = append(names, r.name)
 		}
 	}
 	return "transactions time out, for " + strings.Join(names, ", ")

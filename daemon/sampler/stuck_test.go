@@ -139,7 +139,7 @@ func TestEndWithAStuckRead(t *testing.T) {
 		r := run(t, map[string]*fake{"stuck": stuck, "live": live},
 			sensors.Config{Name: "a", Chip: "stuck", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-1"}},
 			sensors.Config{Name: "b", Chip: "live", Every: 10 * time.Second, Options: sensors.I2C{Bus: "i2c-0"}})
-		if took := r.stop(); took > 2*grace {
+		if took := r.stop(); took > 2*stopWait {
 			t.Errorf("the end took %v", took)
 		}
 		if live.closed != 1 || stuck.closed != 0 {

@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// Worker is the one goroutine that uses a bus, or anything else that may
-// block in the kernel. Callers hand it functions and may give up waiting; the
-// worker finishes what it has begun, because a transaction in the kernel
-// cannot be cancelled.
+// Worker is the one goroutine that uses a bus, or anything else that may block in the
+// kernel. Callers pass it functions and may stop waiting for them. The worker finishes
+// what it has begun, because a transaction in the kernel cannot be cancelled.
 type Worker struct {
 	name string
 	jobs chan job
@@ -26,7 +25,7 @@ type job struct {
 	done chan error
 }
 
-// NewWorker makes a worker; name says for what, in errors. It does nothing
+// NewWorker makes a worker. name says in errors what it is for. The worker does nothing
 // until [Worker.Run] is called.
 func NewWorker(name string) *Worker {
 	return &Worker{name: name, jobs: make(chan job)}
@@ -35,9 +34,9 @@ func NewWorker(name string) *Worker {
 // Name is what NewWorker was given.
 func (w *Worker) Name() string { return w.name }
 
-// Run does the work until ctx ends. It returns only when the function under
-// way has returned, which on a stuck bus may be never: an owner that waits
-// for it bounds the wait.
+// Run calls the functions until ctx ends. It returns only when the function under way has
+// returned, which on a stuck bus may be never: an owner that waits for Run must bound the
+// wait.
 func (w *Worker) Run(ctx context.Context) error {
 	for {
 		select {
@@ -56,9 +55,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
-// Do has the worker call fn and waits for it, or until ctx ends; then fn may
-// be called, be under way, or never be called. A panic in fn comes back as an
-// error. Any goroutine but the worker's own.
+// Do has the worker call fn and waits until it returns, or until ctx ends. After ctx has
+// ended, fn may still be under way, or may never be called. A panic in fn comes back as a
+// [*PanicError]. Any goroutine but the worker's own.
 func (w *Worker) Do(ctx context.Context, fn func() error) error {
 	j := job{ctx, fn, make(chan error, 1)}
 	select {
@@ -74,8 +73,8 @@ func (w *Worker) Do(ctx context.Context, fn func() error) error {
 	}
 }
 
-// Busy tells for how long the present function has been under way; 0 when
-// there is none. Any goroutine.
+// Busy returns how long the present function has been under way; 0 when there is none.
+// Any goroutine.
 func (w *Worker) Busy() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -91,11 +90,20 @@ func (w *Worker) mark(t time.Time) {
 	w.mu.Unlock()
 }
 
-// guard calls fn and turns a panic into an error with the place it came from.
+// PanicError is a panic in a function that a [Worker] called.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack string // where
+}
+
+// Error says what was passed to panic. The stack follows on lines of its own.
+func (e *PanicError) Error() string { return fmt.Sprintf("driver panicked: %v\n%s", e.Value, e.Stack) }
+
+// guard calls fn and turns a panic into a [*PanicError].
 func guard(fn func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("driver panicked: %v\n%s", r, debug.Stack())
+			err = &PanicError{Value: r, Stack: string(debug.Stack())}
 		}
 	}()
 	return fn()

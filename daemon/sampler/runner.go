@@ -1,0 +1,199 @@
+package sampler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
+	"fieldpost/daemon/wake"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// runner reads one sensor. Its fields belong to its own goroutine, unless they say
+// otherwise.
+type runner struct {
+	o        *Options
+	name     string
+	bus      *busWorker
+	due      wake.Signal      // set by the scheduler for a read
+	requests chan readRequest // reads for other callers
+	plan     plan             // the scheduler's
+	timesOut bool             // the scheduler's: the last read timed out on the bus
+	driver   driver           // the bus worker's
+	count    *count
+	lost     atomic.Bool // edges were lost since the last good reading
+	well     atomic.Bool // the last read succeeded, like the one before it
+	stop     context.CancelFunc
+	ended    chan struct{} // closed when the runner has ended
+
+	breaker   breaker
+	faulty    bool
+	failed    bool            // the last read failed
+	followers sync.WaitGroup  // one, once a line with edges was opened
+	opened    chan openedLine // to the follower; nil while there is none
+	quit      chan struct{}   // closed to end the follower
+}
+
+func newRunner(o *Options, c sensors.Config, chip sensors.Chip, b *busWorker) *runner {
+	every := c.Every
+	if every <= 0 {
+		every = chip.Every
+	}
+	return &runner{
+		o:        o,
+		name:     c.Name,
+		bus:      b,
+		due:      wake.New(),
+		requests: make(chan readRequest),
+		plan:     plan{every: every},
+		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, clock: o.Clock, lines: make(chan (<-chan board.Edge), 4)},
+		count:    o.Counts.of(c.Name),
+		quit:     make(chan struct{}),
+		ended:    make(chan struct{}),
+	}
+}
+
+// run does scheduled and requested reads until ctx ends, and then closes the sensor.
+func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
+	r.o.Health.ClearAll(r.name, health.Chatters) // of a Sampler before this one
+	defer r.followers.Wait()
+	defer close(r.quit)
+	for {
+		select {
+		case <-ctx.Done():
+			r.closeSensor(ctx)
+			return
+		case edges := <-r.driver.lines:
+			r.followLine(edges)
+		case <-r.due.C():
+			r.report(ctx, r.read(ctx), outcomes)
+		case request := <-r.requests:
+			r.answerRequest(ctx, request)
+		}
+	}
+}
+
+// report tells the scheduler how a read has ended. While all is well it does not wake
+// the scheduler, which finds r.well when the sensor is due again.
+func (r *runner) report(ctx context.Context, o outcome, outcomes chan<- outcome) {
+	failed := o.retry > 0
+	if failed || r.failed {
+		select {
+		case outcomes <- o:
+		case <-ctx.Done():
+		}
+	} else {
+		r.well.Store(true)
+	}
+	r.failed = failed
+}
+
+// read reads the sensor, and once more if that fails. If both fail, the outcome says
+// when to try again.
+func (r *runner) read(ctx context.Context) outcome {
+	got, err := r.attempt(ctx)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) {
+		got, err = r.attempt(ctx)
+	}
+	switch {
+	case err == nil:
+		r.readSucceeded(got)
+		return outcome{runner: r}
+	case ctx.Err() != nil:
+		return outcome{runner: r} // the daemon stops; the sensor is not to blame
+	}
+	r.readFailed(err)
+	return outcome{r, r.breaker.fail(r.plan.every), errors.Is(err, syscall.ETIMEDOUT)}
+}
+
+// attempt has the bus worker read the sensor, and gives up when that takes too long.
+func (r *runner) attempt(ctx context.Context) (reading, error) {
+	patience := time.Duration(r.bus.patience.Load())
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	reopen, result := r.breaker.isOpen(), make(chan reading, 1)
+	err := r.bus.worker.Do(within, func() error {
+		r.bus.current.set(r.name)
+		got, err := r.driver.read(reopen)
+		if err == nil {
+			result <- got
+		}
+		return err
+	})
+	r.followOpened()
+	select {
+	case got := <-result:
+		return got, nil // perhaps at the very last moment
+	default:
+	}
+	if within.Err() != nil && errors.Is(err, within.Err()) {
+		return reading{}, fmt.Errorf("%s %w within %v", r.bus.worker.Name(), errLate, patience)
+	}
+	return reading{}, err
+}
+
+// followOpened follows the edges of lines that were just opened.
+func (r *runner) followOpened() {
+	for {
+		select {
+		case edges := <-r.driver.lines:
+			r.followLine(edges)
+		default:
+			return
+		}
+	}
+}
+
+// readSucceeded clears the sensor's faults and emits the reading.
+func (r *runner) readSucceeded(got reading) {
+	r.breaker.succeed()
+	r.faulty = false
+	if !r.lost.Swap(false) {
+		r.o.Health.ClearAll(r.name, health.EdgesLost)
+	}
+	r.o.Health.ClearAll(r.name, readFaults...)
+	r.emitRecord(message.Record{Kind: message.Reading, Stamp: got.stamp, Fields: got.fields})
+}
+
+// readFailed raises the fault for err, and then clears any other fault of reading. In
+// that order the sensor has a fault at all times.
+func (r *runner) readFailed(err error) {
+	code := codeOf(err)
+	if panicked := (*board.PanicError)(nil); !r.faulty && errors.As(err, &panicked) {
+		r.o.Log.Error("driver panicked", "sensor", r.name, "error", err) // with the stack
+	}
+	r.faulty = true
+	r.o.Health.Raise(code, r.name, detail(err))
+	others := slices.DeleteFunc(slices.Clone(readFaults), func(c health.Code) bool { return c == code })
+	r.o.Health.ClearAll(r.name, others...)
+}
+
+// emitRecord numbers a record and emits it. Also the follower calls it.
+func (r *runner) emitRecord(rec message.Record) {
+	r.count.next(func(seq uint64) {
+		rec.Sensor, rec.Run, rec.Seq = r.name, r.o.Run, seq
+		r.o.Emit(rec)
+	})
+}
+
+// closeSensor has the bus worker close the sensor, and waits for that for a bounded time.
+func (r *runner) closeSensor(ctx context.Context) {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+	defer cancel()
+	err := r.bus.worker.Do(within, func() error {
+		r.bus.current.set(r.name)
+		return r.driver.close()
+	})
+	r.followOpened() // a line that was opened at the last moment still has edges to emit
+	if err != nil {
+		r.o.Log.Warn("sensor not closed", "sensor", r.name, "error", detail(err))
+	}
+}
