@@ -47,7 +47,10 @@ type Outbox struct {
 	Options
 	out map[uint64]message.Record // under way, for acked
 
-	topics map[[2]string]string // of readings, by thing and sensor
+	topics map[[3]string]string // of readings, by thing, sensor and quantity or kind
+
+	values []uplink.Publication // of a record that goes as plain values, yet to be given
+	parts  map[uint64]int       // how many values of a record are not yet acknowledged
 
 	open     map[string]*batch   // by topic, of samples
 	size     int                 // bytes in open
@@ -72,7 +75,7 @@ type letter struct {
 func New(o Options) *Outbox {
 	return &Outbox{
 		Options: o, out: map[uint64]message.Record{},
-		topics: map[[2]string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
+		topics: map[[3]string]string{}, parts: map[uint64]int{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
 }
 
@@ -81,6 +84,8 @@ func (o *Outbox) Rewind() {
 	clear(o.open)
 	clear(o.sent)
 	clear(o.out)
+	clear(o.parts)
+	o.values = nil
 	o.size, o.ahead, o.flushing = 0, nil, false
 	o.Spool.Rewind()
 }
@@ -91,6 +96,11 @@ func (o *Outbox) Ready() <-chan struct{} { return o.Spool.Ready() }
 // Next implements [uplink.Outbox].
 func (o *Outbox) Next() (uplink.Publication, bool) {
 	for {
+		if len(o.values) > 0 {
+			m := o.values[0]
+			o.values = o.values[1:]
+			return m, true
+		}
 		if b := o.ripe(); b != nil {
 			return o.seal(o.shut(b)), true
 		}
@@ -99,8 +109,12 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 			return o.overdue()
 		}
 		kind, id := l.item.Record.Kind, l.item.ID
+		reading := kind == message.Reading || kind == message.Edge
 		switch {
-		case o.Config.Readings.Batch.Max == 0 || kind != message.Reading && kind != message.Edge:
+		case reading && o.Config.Readings.Plain():
+			o.split(l.item)
+			continue
+		case o.Config.Readings.Batch.Max == 0 || !reading:
 			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
@@ -264,6 +278,9 @@ func (o *Outbox) records(id uint64) []uint64 {
 
 // Hold implements [uplink.Outbox].
 func (o *Outbox) Hold(id uint64) {
+	if o.part(id) {
+		return // the record is not acknowledged until all of its values are
+	}
 	for _, id := range o.records(id) {
 		delete(o.out, id)
 	}
@@ -271,13 +288,24 @@ func (o *Outbox) Hold(id uint64) {
 
 // Ack implements [uplink.Outbox].
 func (o *Outbox) Ack(id uint64) {
-	for _, id := range o.records(id) {
-		o.Spool.Ack(id)
-		delete(o.alone, id)
-		if r, ok := o.out[id]; ok {
-			delete(o.out, id)
-			o.acked(r)
+	if o.part(id) {
+		var last bool
+		if id, last = o.joined(id); !last {
+			return
 		}
+	}
+	for _, id := range o.records(id) {
+		o.done(id)
+	}
+}
+
+// done tells the spool and whoever waits for it that the broker has a record.
+func (o *Outbox) done(id uint64) {
+	o.Spool.Ack(id)
+	delete(o.alone, id)
+	if r, ok := o.out[id]; ok {
+		delete(o.out, id)
+		o.acked(r)
 	}
 }
 
@@ -294,6 +322,12 @@ func (o *Outbox) acked(r message.Record) {
 // Refuse implements [uplink.Outbox]. Of several records one may be at fault
 // for all: each goes alone after the next rewind.
 func (o *Outbox) Refuse(id uint64, reason string) {
+	if o.part(id) {
+		var known bool
+		if id, known = o.abandon(id); !known {
+			return
+		}
+	}
 	ids := o.records(id)
 	for _, id := range ids {
 		delete(o.out, id)
@@ -321,10 +355,18 @@ func (o *Outbox) topic(r message.Record) string {
 			return t
 		}
 	}
-	key := [2]string{thing, r.Sensor}
+	return o.valueTopic(thing, r.Sensor, string(r.Kind))
+}
+
+// valueTopic is [config.Config.ValueTopic], made once for each.
+func (o *Outbox) valueTopic(thing, sensor, quantity string) string {
+	if !o.Config.Readings.Plain() {
+		quantity = ""
+	}
+	key := [3]string{thing, sensor, quantity}
 	t, known := o.topics[key]
 	if !known {
-		t = o.Config.ReadingsTopicOf(thing, r.Sensor)
+		t = o.Config.ValueTopic(thing, sensor, quantity)
 		o.topics[key] = t
 	}
 	return t
