@@ -66,6 +66,30 @@ var rigs = map[string]rig{
 	"mcp9808":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddMCP9808(0x18).Chip }},
 	"mlx90614": {chip: func(b *sim.Bus) *sim.Chip { return b.AddMLX90614(0x5A).Chip }},
 	"tmp117":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP117(0x48).Chip }},
+	"max31855": {
+		config:  sensors.Config{Options: sensors.SPI{Device: "spidev0.0"}},
+		nowhere: sensors.SPI{Device: "spidev1.0"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMAX31855("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMAX31855("spidev0.0") }),
+	},
+	"max6675": {
+		config:  sensors.Config{Options: sensors.SPI{Device: "spidev0.0"}},
+		nowhere: sensors.SPI{Device: "spidev1.0"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMAX6675("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMAX6675("spidev0.0") }),
+	},
+	"max31865": {
+		config:  sensors.Config{Options: sensors.MAX31865{SPI: sensors.SPI{Device: "spidev0.0"}, Wires: 3, Nominal: 100, Reference: 430, Mains: 50}},
+		nowhere: sensors.MAX31865{SPI: sensors.SPI{Device: "spidev1.0"}},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMAX31865("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMAX31865("spidev0.0") }),
+	},
+	"mcp3208": {
+		config:  sensors.Config{Options: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.0"}, VRef: 3.3, Channels: 0x0F}},
+		nowhere: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev1.0"}},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMCP3208("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMCP3208("spidev0.0") }),
+	},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
@@ -168,6 +192,15 @@ func setW1(t *testing.T, b *sim.Board) {
 	const text = "91 01 4b 46 7f ff 0f 10 25 : crc=25 YES\n91 01 4b 46 7f ff 0f 10 25 t=25062\n"
 	if err := b.WriteW1("28-00000a1b2c3d", text); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// cutPort takes a port and the chip behind it away, or sets it anew.
+func cutPort(name string, set func(*sim.Board)) func(*testing.T, *sim.Board, bool) {
+	return func(_ *testing.T, b *sim.Board, away bool) {
+		if b.RemovePort(name); !away {
+			set(b)
+		}
 	}
 }
 
