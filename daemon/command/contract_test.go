@@ -140,10 +140,10 @@ func (w *world) begin() {
 		p.bank = output.Open(output.Options{Board: killableBoard{w.board, p}, Outputs: contractOutputs, Clock: clock.Func(w.now)})
 		p.dispatcher = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: p, Clock: clock.Func(w.now), Journal: w.journal, RuntimeJournal: w.runtime, Answer: p.answer})
 		if w.short {
-			p.dispatcher.ledger.room.foreign = 0
+			p.dispatcher.ledger.orders.capacity.foreign = 0
 		}
 		if w.cramped {
-			p.dispatcher.ledger.room.refused = 3
+			p.dispatcher.ledger.orders.capacity.refused = 3
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 2)
