@@ -6,6 +6,7 @@ package outbox
 
 import (
 	"cmp"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -18,9 +19,9 @@ import (
 // Options is what an outbox is built from.
 type Options struct {
 	Spool  *records.Spool
-	Config *config.Config
-	Clock  clock.Clock  // knows the time better, it may be, than when a record was taken
-	Boots  *clock.Boots // knows it of records of earlier boots; may be nil
+	Config *config.Config // the topics and batches; see [Outbox.Reconfigure]
+	Clock  clock.Clock    // knows the time better, it may be, than when a record was taken
+	Boots  *clock.Boots   // knows it of records of earlier boots; may be nil
 	// Answers are told which answers the broker has acknowledged; may be nil.
 	Answers *Answers
 	// Acked is told each record that the broker has acknowledged, on the uplink's
@@ -42,9 +43,13 @@ type Options struct {
 // record has the same id when it is made again after a rewind, and the uplink
 // recognises what the broker hangs up on.
 //
-// It is the uplink's: nothing here may be called from two goroutines.
+// It is the uplink's: nothing here may be called from two goroutines, but for
+// Reconfigure.
 type Outbox struct {
 	Options
+	next     atomic.Pointer[config.Config] // to take the place of Config; nil is none
+	outdated bool                          // the open batches are of the configuration before
+
 	out map[uint64]message.Record // under way, for acked
 
 	topics map[[3]string]string // of readings, by thing, sensor and quantity or kind
@@ -79,8 +84,32 @@ func New(o Options) *Outbox {
 	}
 }
 
+// Reconfigure gives messages the topics and batches of another configuration, of the
+// same thing. It does not wait. Batches that are being filled go at once, to the topic
+// that they were begun for; all that is handed out afterwards goes by the new one,
+// also what has waited in the spool. Any goroutine.
+func (o *Outbox) Reconfigure(cfg *config.Config) {
+	o.next.Store(cfg)
+	o.Spool.Wake()
+}
+
+// adopt begins to go by the configuration that has come, if one has.
+func (o *Outbox) adopt() {
+	cfg := o.next.Swap(nil)
+	if cfg == nil {
+		return
+	}
+	o.Config, o.outdated = cfg, true
+	clear(o.topics)
+	if l := o.ahead; l != nil {
+		again := o.address(l.item)
+		o.ahead = &again
+	}
+}
+
 // Rewind implements [uplink.Outbox].
 func (o *Outbox) Rewind() {
+	o.adopt()
 	clear(o.open)
 	clear(o.sent)
 	clear(o.out)
@@ -95,6 +124,13 @@ func (o *Outbox) Ready() <-chan struct{} { return o.Spool.Ready() }
 
 // Next implements [uplink.Outbox].
 func (o *Outbox) Next() (uplink.Publication, bool) {
+	o.adopt()
+	if o.outdated {
+		if b := o.first(); b != nil {
+			return o.seal(o.shut(b)), true
+		}
+		o.outdated = false
+	}
 	for {
 		if len(o.values) > 0 {
 			m := o.values[0]
