@@ -7,7 +7,7 @@ import (
 )
 
 // errAgain ends a connection because somebody wants it made anew.
-var errAgain = errors.New("made anew, as was asked for")
+var errReconnect = errors.New("made anew, as was asked for")
 
 // requests are those who want a connection now, and how the link hears of them.
 type requests struct {
@@ -69,18 +69,18 @@ func (l *Link) pause(ctx context.Context, d time.Duration) {
 func (l *Link) anew(ctx context.Context) {
 	now := time.Now()
 	l.wait.reset()
-	l.filters.bans.retry(now)
-	l.topics.bans.retry(now)
-	l.wills.again()
-	l.await(ctx, time.Until(l.tried.Add(backoffLeast)), nil, nil)
+	l.filters.denied.retryAll(now)
+	l.topics.denied.retryAll(now)
+	l.wills.retryNow()
+	l.await(ctx, time.Until(l.tried.Add(backoffMin)), nil, nil)
 }
 
 // part ends the connection in order, for another to be made: the broker does not
 // publish our will. What is not acknowledged is sent again.
-func (s *session) part() {
+func (s *connection) part() {
 	s.unlisten()
-	s.client.Disconnect(uint(goodbyeWait.Milliseconds()))
-	s.conn.fail(errAgain)
+	s.client.Disconnect(uint(disconnectTimeout.Milliseconds()))
+	s.conn.fail(errReconnect)
 	s.collect()
 	s.l.cfg.Log.Info("link is made anew, as was asked for", "endpoint", s.l.cfg.Endpoint, "unacknowledged", len(s.window))
 }

@@ -7,10 +7,10 @@ import (
 
 const (
 	backoffFirst  = 2 * time.Second
-	backoffLeast  = time.Second      // AWS IoT Core: one CONNECT a second for a client id
-	backoffLost   = 2 * time.Minute  // the most after trouble that may pass by itself
-	eased         = 3                // failures: a bound of 16 s
-	backoffDenied = 15 * time.Minute // the most after trouble that a person has to end
+	backoffMin  = time.Second      // AWS IoT Core: one CONNECT a second for a client id
+	backoffMax   = 2 * time.Minute  // the most after trouble that may pass by itself
+	easedFailures         = 3                // failures: a bound of 16 s
+	backoffMaxRefused = 15 * time.Minute // the most after trouble that a person has to end
 )
 
 // backoff says how long to wait before the next connection: a random time up
@@ -28,11 +28,11 @@ func (b *backoff) next(most time.Duration) time.Duration {
 		bound = min(most, backoffFirst<<b.failures)
 	}
 	b.failures++
-	return max(backoffLeast, b.random(bound))
+	return max(backoffMin, b.random(bound))
 }
 
 // ease bounds the next wait to some seconds, where it was more.
-func (b *backoff) ease() { b.failures = min(b.failures, eased) }
+func (b *backoff) ease() { b.failures = min(b.failures, easedFailures) }
 
 // reset starts again at the shortest waits.
 func (b *backoff) reset() { b.failures = 0 }

@@ -19,13 +19,13 @@ const writeTimeout = 5 * time.Second
 // conn is a connection as the protocol client sees it. It checks what comes
 // (see guard), bounds every write, and remembers what ended it first and
 // which side that was.
-type conn struct {
+type transport struct {
 	raw   net.Conn // beneath TLS
 	tls   net.Conn
-	guard guard
+	reader packetReader
 	rest  []byte // of the packet that the protocol client is reading
 	// What the protocol client is not given.
-	acks    acks
+	acks    pubacks
 	subacks subacks
 	unacked atomic.Int32 // messages to us that are not acknowledged
 
@@ -33,7 +33,7 @@ type conn struct {
 	cause  error         // what ended it, the first
 	remote bool          // the other side did
 	down   chan struct{} // closed when it has ended
-	flow   traffic
+	activity   traffic
 }
 
 // traffic is what has gone over a connection, and when.
@@ -49,9 +49,9 @@ type traffic struct {
 }
 
 // newConn wraps a TLS connection over raw.
-func newConn(raw, tls net.Conn) *conn {
-	c := &conn{raw: raw, tls: tls, acks: acks{ready: make(chan struct{}, 1)}, subacks: subacks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
-	c.guard.r = bufio.NewReaderSize(tls, 2048)
+func newTransport(raw, tls net.Conn) *transport {
+	c := &transport{raw: raw, tls: tls, acks: pubacks{ready: make(chan struct{}, 1)}, subacks: subacks{ready: make(chan struct{}, 1)}, down: make(chan struct{})}
+	c.reader.r = bufio.NewReaderSize(tls, 2048)
 	return c
 }
 
@@ -59,27 +59,27 @@ func newConn(raw, tls net.Conn) *conn {
 // While a message takes long to come it gives PINGRESPs, for bytes that come are as
 // good a sign of life, and the real one is behind them. After the connection has
 // ended it gives what ended it.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *transport) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
-		packet, err := c.guard.next()
+		packet, err := c.reader.readPacket()
 		if err != nil {
 			return 0, c.ended(err)
 		}
 		if packet == nil {
-			c.busy()
-			c.rest = alive
+			c.notePartReceived()
+			c.rest = pingrespPacket
 			break
 		}
-		c.heard(packet[0] >> 4)
+		c.noteReceived(packet[0] >> 4)
 		switch packet[0] >> 4 {
 		case puback:
-			if !c.acks.put(binary.BigEndian.Uint16(packet[len(packet)-2:])) {
+			if !c.acks.add(binary.BigEndian.Uint16(packet[len(packet)-2:])) {
 				return 0, c.ended(errPubacks)
 			}
 		case suback:
-			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
+			c.subacks.set(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
 		case unsuback:
-			c.subacks.put(binary.BigEndian.Uint16(packet[len(packet)-2:]), 0)
+			c.subacks.set(binary.BigEndian.Uint16(packet[len(packet)-2:]), 0)
 		default:
 			c.rest = packet
 		}
@@ -90,21 +90,21 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // heard notes that a packet has come.
-func (c *conn) heard(kind byte) {
+func (c *transport) noteReceived(kind byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flow.heard = time.Now()
-	c.flow.survived, c.flow.gap = max(c.flow.survived, c.flow.gap), 0
+	c.activity.heard = time.Now()
+	c.activity.survived, c.activity.gap = max(c.activity.survived, c.activity.gap), 0
 	if kind == pingresp {
-		c.flow.pong = c.flow.heard
+		c.activity.pong = c.activity.heard
 	}
 }
 
 // sending notes that something is sent.
-func (c *conn) sending(now time.Time) {
+func (c *transport) noteSent(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := &c.flow
+	t := &c.activity
 	if !t.heard.IsZero() {
 		t.gap = max(t.gap, now.Sub(later(t.sent, t.heard)))
 	}
@@ -113,16 +113,16 @@ func (c *conn) sending(now time.Time) {
 
 // busy notes that a part of a large message has come. What the broker has sent after
 // it is behind it.
-func (c *conn) busy() {
-	c.heard(publish)
+func (c *transport) notePartReceived() {
+	c.noteReceived(publish)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flow.large = c.flow.heard
+	c.activity.large = c.activity.heard
 }
 
 // since says since when an answer to what was sent then could have been here: the
 // time that large messages take before it does not count, up to an hour.
-func (c *conn) since(sent time.Time) time.Time {
+func (c *transport) answerableSince(sent time.Time) time.Time {
 	if time.Since(sent) > time.Hour {
 		return sent
 	}
@@ -130,15 +130,15 @@ func (c *conn) since(sent time.Time) time.Time {
 }
 
 // traffic says what has gone over the connection so far. Any goroutine.
-func (c *conn) traffic() traffic {
+func (c *transport) traffic() traffic {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.flow
+	return c.activity
 }
 
 // Write sends with a deadline of its own.
-func (c *conn) Write(p []byte) (int, error) {
-	c.sending(time.Now())
+func (c *transport) Write(p []byte) (int, error) {
+	c.noteSent(time.Now())
 	if err := c.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, c.ended(err)
 	}
@@ -146,7 +146,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if hungUp(err) {
+	if endedByPeer(err) {
 		err = c.lastWords(err)
 	}
 	return n, c.ended(err)
@@ -156,8 +156,8 @@ func (c *conn) Write(p []byte) (int, error) {
 // write has found that it did. Before the CONNACK that may be a TLS alert:
 // with TLS 1.3 the one about our certificate comes after the handshake. Later
 // it may be acknowledgements, and the reader is there to take them.
-func (c *conn) lastWords(err error) error {
-	if !c.guard.connected {
+func (c *transport) lastWords(err error) error {
+	if !c.reader.connected {
 		if _, said := c.tls.Read(make([]byte, 1)); isAlert(said) {
 			return said
 		}
@@ -173,13 +173,13 @@ func (c *conn) lastWords(err error) error {
 }
 
 // ended notes what ended the connection and gives the first such note.
-func (c *conn) ended(err error) error {
+func (c *transport) ended(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == nil {
 		c.cause = err
-		c.flow.ended = time.Now()
-		c.remote = hungUp(err) || isAlert(err)
+		c.activity.ended = time.Now()
+		c.remote = endedByPeer(err) || isAlert(err)
 		close(c.down)
 	}
 	return c.cause
@@ -187,14 +187,14 @@ func (c *conn) ended(err error) error {
 
 // fail ends the connection at once for a reason of our own: no DISCONNECT and
 // nothing that could block.
-func (c *conn) fail(err error) {
+func (c *transport) fail(err error) {
 	c.ended(err)
 	c.raw.Close()
 }
 
 // Close is the protocol client's. Only where nothing is wrong does it take
 // leave in TLS, which may block.
-func (c *conn) Close() error {
+func (c *transport) Close() error {
 	if c.ended(net.ErrClosed) != net.ErrClosed {
 		return c.raw.Close()
 	}
@@ -203,14 +203,14 @@ func (c *conn) Close() error {
 
 // end says what ended the connection, nil if nothing has, and whether the
 // other side did.
-func (c *conn) end() (err error, remote bool) {
+func (c *transport) end() (err error, remote bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cause, c.remote
 }
 
 // over reports whether the connection has ended.
-func (c *conn) over() bool {
+func (c *transport) over() bool {
 	select {
 	case <-c.down:
 		return true
@@ -220,23 +220,23 @@ func (c *conn) over() bool {
 }
 
 // SetDeadline sets the deadline of reads; writes have their own.
-func (c *conn) SetDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
+func (c *transport) SetDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
 
 // SetReadDeadline sets the deadline of reads.
-func (c *conn) SetReadDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
+func (c *transport) SetReadDeadline(t time.Time) error { return c.tls.SetReadDeadline(t) }
 
 // SetWriteDeadline does nothing: the protocol client would clear the deadline
 // after each publish and leave its pings without one.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+func (c *transport) SetWriteDeadline(time.Time) error { return nil }
 
 // LocalAddr is our address.
-func (c *conn) LocalAddr() net.Addr { return c.tls.LocalAddr() }
+func (c *transport) LocalAddr() net.Addr { return c.tls.LocalAddr() }
 
 // RemoteAddr is the broker's address.
-func (c *conn) RemoteAddr() net.Addr { return c.tls.RemoteAddr() }
+func (c *transport) RemoteAddr() net.Addr { return c.tls.RemoteAddr() }
 
 // hungUp reports whether err says that the other side ended the connection.
-func hungUp(err error) bool {
+func endedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || wasReset(err)
 }
 

@@ -209,17 +209,17 @@ func TestRestartingBrokerDeniesNothing(t *testing.T) {
 }
 
 // lone is one message in flight.
-func lone(topic string, id uint64) []flight { return []flight{{topic: topic, id: id}} }
+func lone(topic string, id uint64) []inFlight { return []inFlight{{topic: topic, id: id}} }
 
 func TestTopicsAreTriedAlone(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	d := newTopics()
-	two := []flight{{topic: "a", id: 1}, {topic: "b", id: 2}}
-	d.hungUp(two, byBroker, now)
+	d := newTopicDenials()
+	two := []inFlight{{topic: "a", id: 1}, {topic: "b", id: 2}}
+	d.hungUp(two, closedByPeer, now)
 	if d.window(16) != 16 {
 		t.Error("alone after one hang-up")
 	}
-	d.hungUp(two, byReset, now)
+	d.hungUp(two, resetByPeer, now)
 	if d.window(16) != 1 {
 		t.Error("not alone after two")
 	}
@@ -229,20 +229,20 @@ func TestTopicsAreTriedAlone(t *testing.T) {
 	if d.window(16) != 16 {
 		t.Error("alone for ever")
 	}
-	d.hungUp(lone("a", 1), byBroker, now)
+	d.hungUp(lone("a", 1), closedByPeer, now)
 	d.acked("a", 1, now)
 	for range 2 {
-		if v := d.hungUp(lone("a", 3), byBroker, now); v != unclear {
+		if v := d.hungUp(lone("a", 3), closedByPeer, now); v != unclear {
 			t.Errorf("verdict %v in spite of an acknowledgement", v)
 		}
 	}
-	if v := d.hungUp(lone("a", 3), byBroker, now); v != denied || !d.held("a") || d.held("b") {
+	if v := d.hungUp(lone("a", 3), closedByPeer, now); v != denied || !d.held("a") || d.held("b") {
 		t.Errorf("verdict %v", v)
 	}
 	if d.due(now.Add(59*time.Second)) || !d.due(now.Add(time.Minute)) {
 		t.Error("due at the wrong time")
 	}
-	if v := d.hungUp(nil, byBroker, now); v != unclear {
+	if v := d.hungUp(nil, closedByPeer, now); v != unclear {
 		t.Errorf("nothing in flight, but the verdict is %v", v)
 	}
 }
@@ -258,13 +258,13 @@ type step struct {
 func TestVerdicts(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, steps := range map[string][]step{
-		"denied":                                   {{1, 'h', denied, 3}, {2, 'h', confirmed, 0}},
-		"denied, another first":                    {{1, 'h', unclear, 2}, {2, 'h', denied, 0}, {1, 'h', confirmed, 0}},
-		"denied by resets":                         {{1, 'r', denied, 8}, {2, 'r', confirmed, 0}},
+		"denied":                                   {{1, 'h', denied, 3}, {2, 'h', stillDenied, 0}},
+		"denied, another first":                    {{1, 'h', unclear, 2}, {2, 'h', denied, 0}, {1, 'h', stillDenied, 0}},
+		"denied by resets":                         {{1, 'r', denied, 8}, {2, 'r', stillDenied, 0}},
 		"resets and hang-ups mixed":                {{1, 'h', unclear, 2}, {1, 'r', unclear, 7}, {1, 'h', unclear, 2}, {1, 'r', unclear, 7}, {1, 'h', denied, 3}},
 		"the network between":                      {{1, 'h', unclear, 2}, {1, 'n', unclear, 0}, {1, 'h', unclear, 2}, {1, 'n', unclear, 0}, {1, 'r', unclear, 7}, {1, 'n', unclear, 0}, {1, 'r', unclear, 7}},
 		"denied, and the network at fault":         {{1, 'h', denied, 3}, {1, 'n', unclear, 0}, {1, 'h', denied, 0}},
-		"a reset says nothing of the trial":        {{1, 'h', denied, 3}, {2, 'r', unclear, 0}, {2, 'h', confirmed, 0}},
+		"a reset says nothing of the trial":        {{1, 'h', denied, 3}, {2, 'r', unclear, 0}, {2, 'h', stillDenied, 0}},
 		"poison":                                   {{1, 'h', denied, 3}, {2, 'a', unclear, 0}, {1, 'h', poison, 0}},
 		"poison by resets":                         {{1, 'r', denied, 8}, {2, 'a', unclear, 0}, {1, 'r', poison, 0}},
 		"poison, others taken all along":           {{1, 'h', unclear, 0}, {2, 'a', unclear, 0}, {1, 'h', unclear, 0}, {3, 'a', unclear, 0}, {1, 'h', poison, 0}},
@@ -273,10 +273,10 @@ func TestVerdicts(t *testing.T) {
 		"innocent: taken at last":                  {{1, 'h', denied, 3}, {2, 'a', unclear, 0}, {1, 'a', unclear, 0}, {3, 'h', denied, 3}},
 		"two messages, each once":                  {{1, 'h', unclear, 0}, {9, 'a', unclear, 0}, {2, 'h', unclear, 0}, {9, 'a', unclear, 0}, {1, 'h', unclear, 0}, {9, 'a', unclear, 0}, {2, 'h', unclear, 0}},
 		"one after the other":                      {{1, 'h', denied, 3}, {2, 'a', unclear, 0}, {1, 'h', poison, 0}, {2, 'h', denied, 3}},
-		"denied again after others had been taken": {{1, 'h', denied, 3}, {2, 'a', unclear, 0}, {3, 'h', denied, 0}, {1, 'h', confirmed, 0}},
+		"denied again after others had been taken": {{1, 'h', denied, 3}, {2, 'a', unclear, 0}, {3, 'h', denied, 0}, {1, 'h', stillDenied, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newTopics()
+			d := newTopicDenials()
 			for i, s := range steps {
 				for n := max(s.times, 1); n > 0; n-- {
 					want := s.want
@@ -292,20 +292,20 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func (s step) happens(t *testing.T, d *topics, now time.Time) verdict {
+func (s step) happens(t *testing.T, d *topicDenials, now time.Time) verdict {
 	t.Helper()
 	d.release(now)
 	switch {
 	case s.fate == 'n':
 		d.contradicted(now)
 		return unclear
-	case d.held("t") && !d.trial("t", s.id):
+	case d.held("t") && !d.isTrial("t", s.id):
 		t.Fatalf("message %d would not be sent", s.id)
 	case s.fate == 'a':
 		d.acked("t", s.id, now)
 		return unclear
 	case s.fate == 'r':
-		return d.hungUp(lone("t", s.id), byReset, now)
+		return d.hungUp(lone("t", s.id), resetByPeer, now)
 	}
-	return d.hungUp(lone("t", s.id), byBroker, now)
+	return d.hungUp(lone("t", s.id), closedByPeer, now)
 }

@@ -23,17 +23,17 @@ func TestEndings(t *testing.T) {
 	for _, c := range []struct {
 		err    error
 		remote bool
-		want   ending
+		want   endKind
 	}{
-		{io.EOF, true, byBroker},
-		{alert, true, byBroker},
-		{io.ErrUnexpectedEOF, true, byReset},
-		{&net.OpError{Op: "read", Err: reset}, true, byReset},
-		{os.NewSyscallError("write", syscall.EPIPE), true, byReset},
-		{errNoSuback, false, byNetwork},
-		{os.NewSyscallError("read", syscall.ETIMEDOUT), false, byNetwork},
+		{io.EOF, true, closedByPeer},
+		{alert, true, closedByPeer},
+		{io.ErrUnexpectedEOF, true, resetByPeer},
+		{&net.OpError{Op: "read", Err: reset}, true, resetByPeer},
+		{os.NewSyscallError("write", syscall.EPIPE), true, resetByPeer},
+		{errNoSuback, false, brokenByNetwork},
+		{os.NewSyscallError("read", syscall.ETIMEDOUT), false, brokenByNetwork},
 	} {
-		if got := endingOf(c.err, c.remote); got != c.want {
+		if got := kindOfEnd(c.err, c.remote); got != c.want {
 			t.Errorf("%v: %v, want %v", c.err, got, c.want)
 		}
 	}
@@ -41,21 +41,21 @@ func TestEndings(t *testing.T) {
 
 func TestRetriesGrowToAnHour(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	b := bans{}
+	b := denials{}
 	var waits []time.Duration
 	for range 8 {
-		waits = append(waits, b.add("x", byBroker, now).until.Sub(now)/time.Minute)
+		waits = append(waits, b.deny("x", closedByPeer, now).retryAt.Sub(now)/time.Minute)
 	}
 	if want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}; !slices.Equal(waits, want) {
 		t.Errorf("minutes %v, want %v", waits, want)
 	}
 	b.prove()
-	b.doubt(now)
+	b.retryUnproven(now)
 	if b.due(now.Add(59 * time.Minute)) {
 		t.Error("what is proven is doubted")
 	}
 	b["x"].proven = false
-	b.doubt(now)
+	b.retryUnproven(now)
 	if !b.due(now) {
 		t.Error("what is doubted is not due")
 	}
@@ -155,7 +155,7 @@ func TestLateHangUpIsNoAnswer(t *testing.T) {
 		for range 5 {
 			p := b.accept(true)
 			expect[*packets.SubscribePacket](p)
-			p.quiet(soon + time.Second)
+			p.quiet(answerWithin + time.Second)
 			p.hangUp()
 			synctest.Wait()
 			if st := l.Status(); st.Denied != nil || l.code() != string(health.NetworkDown) {

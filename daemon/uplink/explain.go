@@ -31,7 +31,7 @@ const (
 )
 
 // Scene is what was going on when a connection ended.
-type Scene struct {
+type Disconnect struct {
 	Phase    Phase
 	Endpoint string // host:port
 	ClientID string
@@ -42,12 +42,12 @@ type Scene struct {
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
 	Will           bool // there is one
-	Willless       bool // a CONNECT without it was refused as well
+	WithoutWill       bool // a CONNECT without it was refused as well
 	Persistent     bool // the session is to be kept
 	// Lull, where it is not 0, is how long nothing had been sent when this connection
 	// ended, as when the one before did; Every is how often pings go from now on.
-	Lull, Every time.Duration
-	Unseen      bool // in Handshaking: the broker has not asked for our certificate
+	Silence, PingEvery time.Duration
+	CertificateNotAsked      bool // in Handshaking: the broker has not asked for our certificate
 }
 
 var (
@@ -60,7 +60,7 @@ var (
 
 // Explain says what an error of a connection means and what to do about it;
 // nil for nil. An [*Explained] is given back as it is.
-func Explain(err error, at Scene) *Explained {
+func Explain(err error, at Disconnect) *Explained {
 	if err == nil {
 		return nil
 	}
@@ -68,8 +68,8 @@ func Explain(err error, at Scene) *Explained {
 	if errors.As(err, &done) {
 		return done
 	}
-	for _, look := range []func(error, Scene) *Explained{
-		explainLull, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
+	for _, look := range []func(error, Disconnect) *Explained{
+		explainIdleTimeout, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
 	} {
 		if e := look(err, at); e != nil {
 			e.Err = err
@@ -85,16 +85,16 @@ func explained(code health.Code, hint, what string, args ...any) *Explained {
 
 // explainLull is about a connection that ended because nothing was sent, as far as
 // that is known: that the next one lasts is still to come.
-func explainLull(_ error, at Scene) *Explained {
-	if at.Lull == 0 {
+func explainIdleTimeout(_ error, at Disconnect) *Explained {
+	if at.Silence == 0 {
 		return nil
 	}
 	return explained(health.IdleTimeout, "Nothing needs to be done if this passes. Otherwise raise that timeout (HAproxy: timeout client, timeout server, timeout tunnel) on the way to the broker.",
-		"something on the way to the broker, a proxy or a NAT, ends or forgets connections on which nothing has been sent for %v; a ping goes every %v from now on", at.Lull.Round(100*time.Millisecond), at.Every.Round(100*time.Millisecond))
+		"something on the way to the broker, a proxy or a NAT, ends or forgets connections on which nothing has been sent for %v; a ping goes every %v from now on", at.Silence.Round(100*time.Millisecond), at.PingEvery.Round(100*time.Millisecond))
 }
 
 // explainServer is about the broker's certificate.
-func explainServer(err error, at Scene) *Explained {
+func explainServer(err error, at Disconnect) *Explained {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
@@ -116,7 +116,7 @@ func explainServer(err error, at Scene) *Explained {
 
 // explainVersion is about a broker that answers with a TLS version that is too old.
 // The error's type is not exported by crypto/tls, its text is.
-func explainVersion(err error, at Scene) *Explained {
+func explainVersion(err error, at Disconnect) *Explained {
 	_, version, found := strings.Cut(err.Error(), "selected unsupported protocol version ")
 	if at.Phase != Handshaking || !found {
 		return nil
@@ -132,7 +132,7 @@ func tooOld(how string) *Explained {
 		"the broker's TLS is too old: %s, and fieldpost speaks nothing older than TLS 1.2", how)
 }
 
-func explainDates(c *x509.Certificate, at Scene) *Explained {
+func explainDates(c *x509.Certificate, at Disconnect) *Explained {
 	const layout = "2006-01-02 15:04 MST"
 	now := at.Now.UTC().Format(layout)
 	if at.Now.Before(c.NotBefore) {
@@ -145,7 +145,7 @@ func explainDates(c *x509.Certificate, at Scene) *Explained {
 
 // explainAlert is about a TLS alert from the broker. Most are about our
 // certificate. The alert's type is not exported by crypto/tls, its text is.
-func explainAlert(err error, at Scene) *Explained {
+func explainAlert(err error, at Disconnect) *Explained {
 	if !isAlert(err) {
 		return nil
 	}
@@ -163,7 +163,7 @@ func explainAlert(err error, at Scene) *Explained {
 		return tooOld("it refuses TLS 1.2 and 1.3")
 	case says("insufficient security", "inappropriate fallback"):
 		return explained(health.TLSTooOld, "fieldpost speaks TLS 1.2 and 1.3 with ciphers that are held to be secure; let the broker allow them.", "the broker has no cipher in common with us")
-	case at.Unseen && says("handshake failure"):
+	case at.CertificateNotAsked && says("handshake failure"):
 		return explained(health.TLSTooOld, "fieldpost speaks TLS 1.2 and 1.3 with ciphers that are held to be secure; let the broker allow them. A broker without any certificate of its own does the same.", "the broker found no cipher in common with us")
 	case says("no application protocol"):
 		return explained(health.ConnectRefused, "Use port 8883, unless the broker is AWS IoT Core.", "the broker at %s does not know the protocol name %q, which AWS IoT Core wants on port 443", at.Endpoint, alpn)
@@ -185,8 +185,8 @@ func explainAlert(err error, at Scene) *Explained {
 }
 
 // explainRefusal is about a CONNACK that refuses.
-func explainRefusal(err error, at Scene) *Explained {
-	var r *refusal
+func explainRefusal(err error, at Disconnect) *Explained {
+	var r *connackRefusal
 	if !errors.As(err, &r) {
 		return nil
 	}
@@ -201,8 +201,8 @@ func explainRefusal(err error, at Scene) *Explained {
 	return refused(at, "the broker refused the client id %q", at.ClientID)
 }
 
-func refused(at Scene, what string, args ...any) *Explained {
-	if at.Willless {
+func refused(at Disconnect, what string, args ...any) *Explained {
+	if at.WithoutWill {
 		what += ", also without a will"
 	}
 	return explained(health.ConnectRefused,
@@ -210,9 +210,9 @@ func refused(at Scene, what string, args ...any) *Explained {
 }
 
 // attributes names what a policy may refuse of a CONNECT besides the client id.
-func attributes(at Scene) string {
+func attributes(at Disconnect) string {
 	var all []string
-	if at.Will && !at.Willless {
+	if at.Will && !at.WithoutWill {
 		all = append(all, "LastWill (or set broker.will: none)")
 	}
 	if at.Persistent {
@@ -226,8 +226,8 @@ func attributes(at Scene) string {
 
 // explainHangUp is about a connection that the other side ended: what it means
 // depends on what we had just asked for.
-func explainHangUp(err error, at Scene) *Explained {
-	if !hungUp(err) {
+func explainHangUp(err error, at Disconnect) *Explained {
+	if !endedByPeer(err) {
 		return nil
 	}
 	switch at.Phase {
@@ -284,7 +284,7 @@ func publishDenied(topic string) *Explained {
 }
 
 // explainSilence is about answers that did not come.
-func explainSilence(err error, at Scene) *Explained {
+func explainSilence(err error, at Disconnect) *Explained {
 	const again = "Check the network; fieldpost connects again."
 	switch {
 	case errors.Is(err, errNoAck):
@@ -304,7 +304,7 @@ func explainSilence(err error, at Scene) *Explained {
 }
 
 // explainNetwork is about names, routes and time.
-func explainNetwork(err error, at Scene) *Explained {
+func explainNetwork(err error, at Disconnect) *Explained {
 	const check = "Check the network, its firewall, and broker.endpoint."
 	var dns *net.DNSError
 	var timeout net.Error

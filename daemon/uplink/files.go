@@ -34,12 +34,12 @@ type CredentialFilesConfig struct {
 // goroutine, and none waits.
 type CredentialFiles struct {
 	c     CredentialFilesConfig
-	value *refresh.Value[*reading]
-	last  *reading // of the goroutine that reads
+	value *refresh.Value[*credentialState]
+	last  *credentialState // of the goroutine that reads
 }
 
 // reading is what the files held at one moment. It is not changed any more.
-type reading struct {
+type credentialState struct {
 	creds    *credentials
 	problems []Problem    // why they cannot be used; none: they can
 	usable   *credentials // the last that could be, these or earlier ones; nil: none yet
@@ -79,7 +79,7 @@ func (f *CredentialFiles) Expires() (time.Time, error) {
 	r, ok := f.value.Last()
 	waits := f.value.Pending()
 	var err error
-	if waits >= impatient || !ok {
+	if waits >= slowRead || !ok {
 		err = errors.New(f.stuck(waits))
 	}
 	if !ok {
@@ -97,7 +97,7 @@ func (f *CredentialFiles) Expires() (time.Time, error) {
 }
 
 // impatient is from when a read that is not done is told to who asks.
-const impatient = time.Second
+const slowRead = time.Second
 
 // Pending gives for how long the files have been read without an end; 0 where
 // they are not being read.
@@ -139,7 +139,7 @@ func (f *CredentialFiles) Expiring(now time.Time) (ends []Problem) {
 	if !ok || r.usable == nil {
 		return nil
 	}
-	for _, p := range dates(f.c.CA, f.c.Certificate, r.usable, now) {
+	for _, p := range checkDates(f.c.CA, f.c.Certificate, r.usable, now) {
 		if p.Code != string(health.CertificateExpiring) {
 			continue
 		}
@@ -152,12 +152,12 @@ func (f *CredentialFiles) Expiring(now time.Time) (ends []Problem) {
 }
 
 // read reads the files. What holds the same as the last time is not parsed again.
-func (f *CredentialFiles) read() *reading {
+func (f *CredentialFiles) read() *credentialState {
 	p := readPEMs(f.c)
 	if f.last != nil && len(f.last.problems) == 0 && len(p.problems) == 0 && f.last.creds.sum == p.sum {
 		return f.last
 	}
-	r := &reading{}
+	r := &credentialState{}
 	r.creds, r.problems = p.parse()
 	switch {
 	case len(r.problems) == 0:
@@ -170,20 +170,20 @@ func (f *CredentialFiles) read() *reading {
 }
 
 // pems are the texts of the files.
-type pems struct {
+type pemFiles struct {
 	from          CredentialFilesConfig
 	ca, cert, key []byte // nil where it could not be read
 	problems      []Problem
 	sum           [sha256.Size]byte // of all three
 }
 
-func readPEMs(c CredentialFilesConfig) pems {
-	p := pems{from: c}
+func readPEMs(c CredentialFilesConfig) pemFiles {
+	p := pemFiles{from: c}
 	sum := sha256.New()
 	read := func(file, is string) []byte {
 		data, err := c.Read(file, maxPEM)
 		if err != nil {
-			p.problems = append(p.problems, unusableFile(file, is+" cannot be read: "+reason(err), unreadable(err)))
+			p.problems = append(p.problems, fileProblem(file, is+" cannot be read: "+reason(err), unreadable(err)))
 			return nil
 		}
 		fmt.Fprintf(sum, "%d,", len(data))
@@ -195,6 +195,6 @@ func readPEMs(c CredentialFilesConfig) pems {
 	return p
 }
 
-func unusableFile(file, what, do string) Problem {
+func fileProblem(file, what, do string) Problem {
 	return Problem{Code: string(health.CertificateUnusable), File: file, What: what, Do: do}
 }

@@ -167,7 +167,7 @@ func TestStartOnAHangingDisk(t *testing.T) {
 		readsOn(t, f)
 		c.Files = f
 		l := run(t, c)
-		<-time.After(filesWait + time.Second)
+		<-time.After(readFilesTimeout + time.Second)
 		synctest.Wait()
 		checkSays(t, l.Status().Err.(*Explained), health.CertificateStuck, "cert.pem: the files cannot be read: the disk has not answered for 5s")
 		began := time.Now()

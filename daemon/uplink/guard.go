@@ -26,21 +26,21 @@ const (
 	unsuback    = 11
 	pingreq     = 12 // only ours
 	pingresp    = 13
-	goodbye     = 14 // DISCONNECT
+	disconnect     = 14 // DISCONNECT
 )
 
 // aliveEvery is how often a sign of life is given while a message comes.
-const aliveEvery = 2 * time.Second
+const pingrespEvery = 2 * time.Second
 
 // alive is that sign: a PINGRESP.
-var alive = []byte{pingresp << 4, 0}
+var pingrespPacket = []byte{pingresp << 4, 0}
 
 // maxGoodbye bounds a DISCONNECT, with its properties.
-const maxGoodbye = 1024
+const maxDisconnect = 1024
 
 // errGoodbye is a server's DISCONNECT. It closes the connection, as the end of the
 // stream does.
-var errGoodbye = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
+var errDisconnect = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
 
 // errPubacks is the reason where a broker acknowledges without end.
 var errPubacks = fmt.Errorf("read packet: thousands of PUBACKs for nothing that was sent: %w", errProtocol)
@@ -49,9 +49,9 @@ var errPubacks = fmt.Errorf("read packet: thousands of PUBACKs for nothing that 
 var errProtocol = errors.New("not MQTT 3.1.1")
 
 // refusal is a CONNACK with a return code other than 0 (section 3.2.2.3).
-type refusal struct{ code byte }
+type connackRefusal struct{ code byte }
 
-func (r *refusal) Error() string {
+func (r *connackRefusal) Error() string {
 	names := [...]string{1: "unacceptable protocol version", 2: "client id rejected",
 		3: "server unavailable", 4: "bad user name or password", 5: "not authorized"}
 	if int(r.code) < len(names) {
@@ -65,25 +65,25 @@ func (r *refusal) Error() string {
 // with too many codes, takes a CONNACK with code 7 for a success, completes
 // a publish on any acknowledgement with its number, and allocates whatever
 // length a packet announces.
-type guard struct {
+type packetReader struct {
 	r   *bufio.Reader
 	buf []byte // of small packets, used again
 
 	connected   bool        // the CONNACK has been seen
-	session     bool        // its session present flag
+	present     bool        // its session present flag
 	subscribing atomic.Bool // a SUBACK or UNSUBACK is due
 
 	accepted func() // called when the CONNACK has come and is good
-	limit    int    // the largest payload that is kept, in bytes
+	maxPayload    int    // the largest payload that is kept, in bytes
 	// deliver is called with every message, in their order, before anything after
 	// it is read.
-	deliver func(*incoming)
-	message *incoming // that is being read
+	deliver func(*publishPacket)
+	message *publishPacket // that is being read
 	left    int       // bytes of its payload that have not come
 }
 
 // incoming is a PUBLISH packet (section 3.3).
-type incoming struct {
+type publishPacket struct {
 	topic     string
 	payload   []byte // whole, or where it is over the limit its first KiB
 	size      int    // of the whole payload
@@ -95,10 +95,10 @@ type incoming struct {
 
 // next gives the next packet that is no message, whole; it is valid until the next
 // call. It gives nil once in a while when a message is still coming.
-func (g *guard) next() ([]byte, error) {
+func (g *packetReader) readPacket() ([]byte, error) {
 	for {
 		if g.message != nil {
-			if done, err := g.body(); err != nil || !done {
+			if done, err := g.readPayload(); err != nil || !done {
 				return nil, err
 			}
 			g.deliver(g.message)
@@ -108,26 +108,26 @@ func (g *guard) next() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		length, head, err := g.length(first)
+		length, head, err := g.readLength(first)
 		if err != nil {
 			return nil, err
 		}
-		if err := g.expected(first, length); err != nil {
+		if err := g.checkHeader(first, length); err != nil {
 			return nil, err
 		}
 		if first>>4 == publish {
-			if err := g.begin(first, length); err != nil {
+			if err := g.readPublishHeader(first, length); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		packet := g.room(len(head) + length)
+		packet := g.buffer(len(head) + length)
 		copy(packet, head)
 		body := packet[len(head):]
 		if _, err := io.ReadFull(g.r, body); err != nil {
 			return nil, cutShort(err)
 		}
-		if err := g.check(first, body); err != nil {
+		if err := g.checkBody(first, body); err != nil {
 			return nil, err
 		}
 		return packet, nil
@@ -135,7 +135,7 @@ func (g *guard) next() ([]byte, error) {
 }
 
 // length reads the remaining length (section 2.2.3) and gives the fixed header.
-func (g *guard) length(first byte) (length int, head []byte, err error) {
+func (g *packetReader) readLength(first byte) (length int, head []byte, err error) {
 	head = append(make([]byte, 0, 5), first)
 	for shift := 0; shift < 28; shift += 7 {
 		b, err := g.r.ReadByte()
@@ -152,9 +152,9 @@ func (g *guard) length(first byte) (length int, head []byte, err error) {
 }
 
 // expected checks a fixed header before its body is read.
-func (g *guard) expected(first byte, length int) error {
+func (g *packetReader) checkHeader(first byte, length int) error {
 	kind, flags := first>>4, first&0x0f
-	if !g.connected && kind != connack && kind != goodbye {
+	if !g.connected && kind != connack && kind != disconnect {
 		return fmt.Errorf("read packet: first one has type %d and not CONNACK: %w", kind, errProtocol)
 	}
 	fits := false
@@ -171,8 +171,8 @@ func (g *guard) expected(first byte, length int) error {
 		fits = g.subscribing.Load() && flags == 0 && length == 2
 	case pingresp:
 		fits = flags == 0 && length == 0
-	case goodbye: // with a reason and properties where a server takes us for a client of MQTT 5
-		fits = flags == 0 && length <= maxGoodbye
+	case disconnect: // with a reason and properties where a server takes us for a client of MQTT 5
+		fits = flags == 0 && length <= maxDisconnect
 	}
 	if !fits {
 		return fmt.Errorf("read packet: unexpected type %d with flags %#x and %d bytes: %w", kind, flags, length, errProtocol)
@@ -181,24 +181,24 @@ func (g *guard) expected(first byte, length int) error {
 }
 
 // check looks at the body.
-func (g *guard) check(first byte, body []byte) error {
+func (g *packetReader) checkBody(first byte, body []byte) error {
 	switch first >> 4 {
 	case connack:
 		if body[1] != 0 {
-			return &refusal{body[1]}
+			return &connackRefusal{body[1]}
 		}
-		g.connected, g.session = true, body[0]&1 != 0
+		g.connected, g.present = true, body[0]&1 != 0
 		g.accepted()
-	case goodbye:
-		return errGoodbye
+	case disconnect:
+		return errDisconnect
 	}
 	return nil
 }
 
 // begin reads a message up to its payload. One whose payload is over the limit is
 // read past and not refused: the broker would send it again for ever.
-func (g *guard) begin(first byte, length int) error {
-	m := &incoming{qos: first >> 1 & 3, duplicate: first&8 != 0, retained: first&1 != 0}
+func (g *packetReader) readPublishHeader(first byte, length int) error {
+	m := &publishPacket{qos: first >> 1 & 3, duplicate: first&8 != 0, retained: first&1 != 0}
 	var n [2]byte
 	if _, err := io.ReadFull(g.r, n[:]); err != nil {
 		return cutShort(err)
@@ -225,8 +225,8 @@ func (g *guard) begin(first byte, length int) error {
 		}
 	}
 	kept := m.size
-	if kept > g.limit {
-		kept = headBytes
+	if kept > g.maxPayload {
+		kept = truncatedBytes
 	}
 	m.payload = make([]byte, 0, kept)
 	g.message, g.left = m, m.size
@@ -235,15 +235,15 @@ func (g *guard) begin(first byte, length int) error {
 
 // body reads on in the message that has begun. It is not done, and is called again,
 // when that takes a while.
-func (g *guard) body() (done bool, err error) {
+func (g *packetReader) readPayload() (done bool, err error) {
 	for since := time.Now(); g.left > 0; {
-		if time.Since(since) >= aliveEvery {
+		if time.Since(since) >= pingrespEvery {
 			return false, nil
 		}
 		m := g.message
 		to := m.payload[len(m.payload):cap(m.payload)]
 		if len(to) == 0 {
-			to = g.room(smallPacket)
+			to = g.buffer(smallPacket)
 		}
 		n, err := g.r.Read(to[:min(len(to), g.left)])
 		if len(m.payload) < cap(m.payload) {
@@ -260,7 +260,7 @@ func (g *guard) body() (done bool, err error) {
 const smallPacket = 4096
 
 // room gives a buffer of n bytes, at most smallPacket.
-func (g *guard) room(n int) []byte {
+func (g *packetReader) buffer(n int) []byte {
 	if g.buf == nil {
 		g.buf = make([]byte, smallPacket)
 	}

@@ -13,12 +13,12 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-func newGuard(data []byte) *guard {
-	return &guard{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, limit: defaultPayload, deliver: func(*incoming) {}}
+func newGuard(data []byte) *packetReader {
+	return &packetReader{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, maxPayload: defaultMaxPayload, deliver: func(*publishPacket) {}}
 }
 
 // written is the message as a packet.
-func (m *incoming) written() []byte {
+func (m *publishPacket) written() []byte {
 	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	p.TopicName, p.Payload, p.Qos, p.MessageID, p.Retain, p.Dup = m.topic, m.payload, m.qos, m.packet, m.retained, m.duplicate
 	var b bytes.Buffer
@@ -44,7 +44,7 @@ func TestGuardLetsThroughWhatIsDue(t *testing.T) {
 	}
 	g := newGuard(bytes.Join([][]byte{connackOK, bytes.Join(messages, nil), long, due[0], due[1], messages[0]}, nil))
 	var came [][]byte
-	g.deliver = func(m *incoming) { came = append(came, m.written()) }
+	g.deliver = func(m *publishPacket) { came = append(came, m.written()) }
 	defer func() {
 		want := append(messages, messages[0], messages[0])
 		if !slices.EqualFunc(came, want, bytes.Equal) {
@@ -52,12 +52,12 @@ func TestGuardLetsThroughWhatIsDue(t *testing.T) {
 		}
 	}()
 	for i, want := range append([][]byte{connackOK}, due...) {
-		got, err := g.next()
+		got, err := g.readPacket()
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("packet %d: got % x, %v; want % x", i, got[:min(8, len(got))], err, want[:min(8, len(want))])
 		}
 	}
-	if _, err := g.next(); !errors.Is(err, io.EOF) {
+	if _, err := g.readPacket(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }
@@ -92,10 +92,10 @@ func TestGuardRefusesWhatIsNotDue(t *testing.T) {
 	}
 	for name, packet := range cases {
 		g := newGuard(append(bytes.Clone(connackOK), packet...))
-		if _, err := g.next(); err != nil {
+		if _, err := g.readPacket(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := g.next(); !errors.Is(err, errProtocol) {
+		if got, err := g.readPacket(); !errors.Is(err, errProtocol) {
 			t.Errorf("%s: got % x, %v", name, got, err)
 		}
 	}
@@ -113,7 +113,7 @@ func TestGuardFirstPacket(t *testing.T) {
 		"refused":       {[]byte{0x20, 2, 0, 7}, "return code 7"},
 		"cut short":     {[]byte{0x20, 2, 0}, "unexpected EOF"},
 	} {
-		if _, err := newGuard(c.packet).next(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := newGuard(c.packet).readPacket(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
@@ -132,10 +132,10 @@ func TestGuardWhileSubscribing(t *testing.T) {
 		{[]byte{0xb0, 3, 0, 1, 0}, false},
 	} {
 		g := newGuard(append(bytes.Clone(connackOK), c.packet...))
-		_, err := g.next()
+		_, err := g.readPacket()
 		must(t, err)
 		g.subscribing.Store(true)
-		if _, err := g.next(); (err == nil) != c.ok {
+		if _, err := g.readPacket(); (err == nil) != c.ok {
 			t.Errorf("% x: %v", c.packet, err)
 		}
 	}
@@ -147,15 +147,15 @@ func FuzzGuard(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g := newGuard(append(bytes.Clone(connackOK), data...))
 		read := 0
-		g.limit = headBytes
-		g.deliver = func(m *incoming) {
+		g.maxPayload = truncatedBytes
+		g.deliver = func(m *publishPacket) {
 			read += m.size
-			if m.topic == "" || len(m.payload) != min(m.size, headBytes) || cap(m.payload) > headBytes {
+			if m.topic == "" || len(m.payload) != min(m.size, truncatedBytes) || cap(m.payload) > truncatedBytes {
 				t.Fatalf("message %q with %d of %d bytes", m.topic, len(m.payload), m.size)
 			}
 		}
 		for {
-			packet, err := g.next()
+			packet, err := g.readPacket()
 			if err != nil {
 				break
 			}

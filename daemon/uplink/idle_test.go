@@ -117,7 +117,7 @@ func checkIdleTimeout(t *testing.T, w way, every time.Duration) {
 		if strings.Contains(said, string(health.DuplicateClient)) || strings.Contains(said, string(health.PublishDenied)) || longest > 8*time.Second {
 			t.Errorf("waits up to %v, %s", longest, said)
 		}
-		if w.idle >= tellIdle && len(codes) > 0 && !strings.Contains(said, string(health.IdleTimeout)) {
+		if w.idle >= minReportedIdle && len(codes) > 0 && !strings.Contains(said, string(health.IdleTimeout)) {
 			t.Errorf("it was not told: %s", said)
 		}
 		t.Logf("%s; pings every %v", said, l.Status().PingEvery)
@@ -210,7 +210,7 @@ func TestCloserPingsFindADeadConnection(t *testing.T) {
 		w.carry(p, 10*time.Minute)
 		began := time.Now()
 		way{end: "forgotten without a word"}.giveUp(p)
-		if d := time.Since(began); d > 8*time.Second+pingTimeout+turnEvery || l.code() != string(health.NetworkDown) {
+		if d := time.Since(began); d > 8*time.Second+pingTimeout+heartbeatEvery || l.code() != string(health.NetworkDown) {
 			t.Errorf("after %v: %v", d, l.Status().Err)
 		}
 		l.end(t, nil)

@@ -15,31 +15,31 @@ const (
 	// inboundRoom is how many messages may wait: AWS IoT Core has 100 in flight at
 	// most, but mosquitto 2.0 that was restarted sends all that it has kept for a
 	// session at once, 1000 where its max_queued_messages is not set.
-	inboundRoom = 1280
+	maxInbound = 1280
 	// inboundBytes is how many bytes of them may wait, with topics and what each costs
 	// besides. One message has room however large it is.
-	inboundBytes  = 4 << 20
-	inboundHeader = 256
+	maxInboundBytes  = 4 << 20
+	inboundOverhead = 256
 	// maxUnacked is how many messages at QoS 1 may be with their receiver, or wait,
 	// unacknowledged.
-	maxUnacked = inboundRoom
+	maxUnacked = maxInbound
 	// roomWait is how long reading waits for room, rather than end the connection:
 	// then the broker sends again what was not acknowledged, and as much at once. It is
 	// longer than one message that is not finished may hold up the acknowledgement of
 	// others (5 s, package command), and shorter than a ping waits for its answer.
-	roomWait  = 8 * time.Second
-	roomEvery = 10 * time.Millisecond
+	inboundWait  = 8 * time.Second
+	inboundRetry = 10 * time.Millisecond
 	// headBytes is how much is kept of a message over the limit.
-	headBytes = 1 << 10
+	truncatedBytes = 1 << 10
 	// defaultPayload is the limit unless Config has one: AWS IoT Core sends no payload
 	// over 128 KiB; other brokers may send 256 MB.
-	defaultPayload = 128 << 10
+	defaultMaxPayload = 128 << 10
 	// dropsEvery is how often dropped messages are logged at most.
-	dropsEvery = time.Minute
+	logDropsEvery = time.Minute
 )
 
 // inbound is the messages that wait for their receiver.
-type inbound struct {
+type inboundQueue struct {
 	ch chan Message
 
 	mu    sync.Mutex
@@ -47,15 +47,15 @@ type inbound struct {
 	bytes int   // their sum
 }
 
-func newInbound() *inbound { return &inbound{ch: make(chan Message, inboundRoom)} }
+func newInboundQueue() *inboundQueue { return &inboundQueue{ch: make(chan Message, maxInbound)} }
 
 // put adds a message if there is room. One goroutine at a time.
-func (q *inbound) put(m Message) (ok bool) {
+func (q *inboundQueue) add(m Message) (ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.taken()
-	size := len(m.Payload) + len(m.Topic) + inboundHeader
-	if len(q.sizes) > 0 && q.bytes+size > inboundBytes {
+	q.forgetTakenLocked()
+	size := len(m.Payload) + len(m.Topic) + inboundOverhead
+	if len(q.sizes) > 0 && q.bytes+size > maxInboundBytes {
 		return false
 	}
 	select {
@@ -68,7 +68,7 @@ func (q *inbound) put(m Message) (ok bool) {
 }
 
 // taken forgets the sizes of those that have been taken. With mu held.
-func (q *inbound) taken() {
+func (q *inboundQueue) forgetTakenLocked() {
 	n := len(q.sizes) - len(q.ch)
 	for _, size := range q.sizes[:n] {
 		q.bytes -= size
@@ -78,12 +78,12 @@ func (q *inbound) taken() {
 
 // discard drops the messages of an ended connection that nobody has begun to
 // handle: at QoS 1 the broker sends them again.
-func (q *inbound) discard() {
+func (q *inboundQueue) discardLost() {
 	for range len(q.ch) {
 		select {
 		case m := <-q.ch:
 			if m.QoS == 0 {
-				q.put(m) // room was just made, and nobody else sends now
+				q.add(m) // room was just made, and nobody else sends now
 			}
 		default:
 		}
@@ -92,13 +92,13 @@ func (q *inbound) discard() {
 
 // receive takes what the guard has read, on the goroutine that reads. It waits for
 // room, but not for ever.
-func (s *session) receive(p *incoming) {
+func (s *connection) receive(p *publishPacket) {
 	c, l := s.conn, s.l
-	c.heard(publish)
+	c.noteReceived(publish)
 	if p.duplicate || !s.subscribed.Load() {
 		s.resumed.Store(true)
 	}
-	if s.hearing.hears(p) {
+	if s.hearing.received(p) {
 		if p.qos > 0 {
 			c.acknowledge(p.packet)
 		}
@@ -107,15 +107,15 @@ func (s *session) receive(p *incoming) {
 	m := Message{Topic: p.topic, Payload: p.payload, Size: p.size, QoS: p.qos, Retained: p.retained, Ack: func() {}, Lost: func() bool { return false }}
 	switch {
 	case m.Truncated():
-		c.busy()
+		c.notePartReceived()
 		if p.qos > 0 {
 			c.acknowledge(p.packet)
 		}
 		m.QoS = 0 // nobody waits for it any more
 		l.drop("message from the broker is too large and was dropped", p)
-		l.inbound.put(m)
+		l.inbound.add(m)
 	case p.qos == 0:
-		if !l.inbound.put(m) {
+		if !l.inbound.add(m) {
 			l.drop("message from the broker was dropped: too many wait to be handled", p)
 		}
 	default:
@@ -128,14 +128,14 @@ func (s *session) receive(p *incoming) {
 
 // inTime puts a message that must not be lost where its receiver finds it, as soon
 // as there is room.
-func (s *session) inTime(m Message) bool {
-	room := func() bool { return s.conn.unacked.Load() <= maxUnacked && s.l.inbound.put(m) }
+func (s *connection) inTime(m Message) bool {
+	room := func() bool { return s.conn.unacked.Load() <= maxUnacked && s.l.inbound.add(m) }
 	if room() {
 		return true
 	}
-	again := time.NewTicker(roomEvery)
+	again := time.NewTicker(inboundRetry)
 	defer again.Stop()
-	for end := time.Now().Add(roomWait); time.Now().Before(end); {
+	for end := time.Now().Add(inboundWait); time.Now().Before(end); {
 		select {
 		case <-s.conn.down:
 			return true // it comes again
@@ -149,7 +149,7 @@ func (s *session) inTime(m Message) bool {
 }
 
 // receipt begins a message that is to be acknowledged, and gives what does so.
-func (c *conn) receipt(packet uint16) (ack func()) {
+func (c *transport) receipt(packet uint16) (ack func()) {
 	c.unacked.Add(1)
 	return sync.OnceFunc(func() {
 		c.unacked.Add(-1)
@@ -160,7 +160,7 @@ func (c *conn) receipt(packet uint16) (ack func()) {
 }
 
 // acknowledge sends a PUBACK; an error ends the connection.
-func (c *conn) acknowledge(packet uint16) {
+func (c *transport) acknowledge(packet uint16) {
 	if _, err := c.Write([]byte{puback << 4, 2, byte(packet >> 8), byte(packet)}); err != nil {
 		c.fail(err)
 	}
@@ -168,12 +168,12 @@ func (c *conn) acknowledge(packet uint16) {
 
 // drop counts a message that is lost, and logs the first and then how many more
 // there were, once in a while.
-func (l *Link) drop(why string, p *incoming) {
+func (l *Link) drop(why string, p *publishPacket) {
 	l.dropped.Add(1)
 	l.mu.Lock()
 	l.untold++
 	now := time.Now()
-	due := l.dropsTold.IsZero() || now.Sub(l.dropsTold) >= dropsEvery
+	due := l.dropsTold.IsZero() || now.Sub(l.dropsTold) >= logDropsEvery
 	n := l.untold
 	if due {
 		l.untold, l.dropsTold = 0, now

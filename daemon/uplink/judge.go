@@ -10,19 +10,19 @@ import (
 )
 
 // judge learns from how a session ended and says what that means.
-func (l *Link) judge(s *session, err error) *Explained {
+func (l *Link) judge(s *connection, err error) *Explained {
 	now := time.Now()
 	lived := time.Duration(0)
 	if !s.up.IsZero() {
 		lived = now.Sub(s.up)
 	}
-	if lived >= steady && (s.acked > 0 || !s.sent) {
+	if lived >= stableAfter && (s.acked > 0 || !s.sent) {
 		l.wait.reset()
 	}
 	at := s.scene(now)
-	how := endingOf(err, s.remote())
+	how := kindOfEnd(err, s.remote())
 	count(&l.resets, s.phase == Connecting && wasReset(err))
-	answer := how != byNetwork && now.Sub(s.asked) <= soon // it may be one to what we asked
+	answer := how != brokenByNetwork && now.Sub(s.asked) <= answerWithin // it may be one to what we asked
 	switch {
 	case s.phase == Connecting:
 		answer = false
@@ -42,14 +42,14 @@ func (l *Link) judge(s *session, err error) *Explained {
 		answer = false
 	}
 	if answer {
-		l.topics.interrupt(how)
+		l.topics.endOtherStreaks(how)
 	}
 	l.lulled(s, err, how, lived, &at)
 	doubtful := s.phase == Publishing && at.Repeated && s.acked == 0
-	l.kicked(s, how == byBroker && lived < steady, at.Repeated)
+	l.kicked(s, how == closedByPeer && lived < stableAfter, at.Repeated)
 	l.listen = !l.kicks.rival() && (doubtful || l.listen && l.kicks.idle > 0)
 	if l.kicks.rival() {
-		at.Phase, at.Repeated, at.Lull = Idle, true, 0
+		at.Phase, at.Repeated, at.Silence = Idle, true, 0
 	}
 	why := Explain(err, at)
 	l.remember(s, why, lived)
@@ -61,25 +61,25 @@ func (l *Link) judge(s *session, err error) *Explained {
 }
 
 // scene says what was going on, before anything is known of why it ended.
-func (s *session) scene(now time.Time) Scene {
+func (s *connection) scene(now time.Time) Disconnect {
 	l := s.l
-	return Scene{
+	return Disconnect{
 		Phase: s.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: s.subject, Now: later(now, l.built),
-		SessionPresent: s.present || l.cfg.Clean || l.memory.silent(), Unseen: s.phase == Handshaking && !s.shown,
-		Will: l.cfg.Will != nil, Willless: l.cfg.Will != nil && l.wills.tried(), Persistent: !l.cfg.Clean,
+		SessionPresent: s.present || l.cfg.Clean || l.memory.keptSilently(), CertificateNotAsked: s.phase == Handshaking && !s.shown,
+		Will: l.cfg.Will != nil, WithoutWill: l.cfg.Will != nil && l.wills.triedWithout(), Persistent: !l.cfg.Clean,
 	}
 }
 
 // remember keeps what the next connections have to know of why this one ended, after
 // it had stood for lived.
-func (l *Link) remember(s *session, why *Explained, lived time.Duration) {
+func (l *Link) remember(s *connection, why *Explained, lived time.Duration) {
 	l.idle.why = nil
 	switch health.Code(why.Code) {
 	case health.IdleTimeout:
 		l.idle.why = why
 	case health.DuplicateClient:
 		l.rival = why
-		if lived >= soon { // it is not back at once any more
+		if lived >= answerWithin { // it is not back at once any more
 			l.wait.ease()
 		}
 	case health.ConnectRefused:
@@ -94,18 +94,18 @@ func (l *Link) remember(s *session, why *Explained, lived time.Duration) {
 
 // kicks counts short connections that the broker closed, with none between them
 // that lasted or ended otherwise.
-type kicks struct {
+type takeover struct {
 	idle int // while nothing was under way
 	busy int // with messages in flight, after it had acknowledged others
 }
 
 // rival reports whether that is another client with our client id, come or come
 // back. A close with messages in flight says less: it may be about one of them.
-func (k kicks) rival() bool { return 2*k.idle+k.busy >= 6 }
+func (k takeover) rival() bool { return 2*k.idle+k.busy >= 6 }
 
 // kicked counts how this connection ended. A close by which something is denied
 // says nothing for another client, and nothing against it.
-func (l *Link) kicked(s *session, closed, denied bool) {
+func (l *Link) kicked(s *connection, closed, denied bool) {
 	switch {
 	case closed && s.phase == Idle:
 		l.kicks.idle++
@@ -114,20 +114,20 @@ func (l *Link) kicked(s *session, closed, denied bool) {
 		l.kicks.busy++
 	case closed && s.phase >= Subscribing && l.rival != nil:
 	default:
-		l.kicks = kicks{}
+		l.kicks = takeover{}
 	}
 }
 
 // lulled finds out whether a connection ended because nothing was sent. That is no
 // failure to back off for: the next one is to last.
-func (l *Link) lulled(s *session, err error, how ending, lived time.Duration, at *Scene) {
-	closed := how != byNetwork && s.phase == Idle
-	if !l.idle.ended(s.lullOf(err, how), closed, lived) {
+func (l *Link) lulled(s *connection, err error, how endKind, lived time.Duration, at *Disconnect) {
+	closed := how != brokenByNetwork && s.phase == Idle
+	if !l.idle.connectionEnded(s.lullOf(err, how), closed, lived) {
 		return
 	}
-	l.cfg.Log.Info("connection ends when nothing is sent; pings go more often from now on", "idle", l.idle.found, "ping_every", l.idle.every)
-	if l.idle.found >= tellIdle && l.rival == nil {
-		at.Lull, at.Every = l.idle.found, l.idle.every
+	l.cfg.Log.Info("connection ends when nothing is sent; pings go more often from now on", "idle", l.idle.after, "ping_every", l.idle.pingEvery)
+	if l.idle.after >= minReportedIdle && l.rival == nil {
+		at.Silence, at.PingEvery = l.idle.after, l.idle.pingEvery
 		l.wait.reset()
 	}
 }
@@ -149,13 +149,13 @@ func (l *Link) amiss() error {
 	if l.idle.why != nil {
 		return l.idle.why
 	}
-	if held := l.topics.denied(); len(held) > 0 {
+	if held := l.topics.heldTopics(); len(held) > 0 {
 		return publishDenied(strings.Join(held, ", "))
 	}
-	if l.keys.trouble != nil {
-		return l.keys.trouble
+	if l.keys.problem != nil {
+		return l.keys.problem
 	}
-	if !l.wills.without.IsZero() {
+	if !l.wills.withoutUntil.IsZero() {
 		return l.willRefused()
 	}
 	return nil
@@ -172,7 +172,7 @@ func (l *Link) look(now time.Time) {
 		}
 	default:
 	}
-	if l.keys.trouble != nil && now.Sub(l.looked) >= lookEvery {
+	if l.keys.problem != nil && now.Sub(l.looked) >= rereadEvery {
 		l.looked, l.read = now, l.cfg.Files.Refresh()
 	}
 }
@@ -180,7 +180,7 @@ func (l *Link) look(now time.Time) {
 // freshen has the files read, and waits for that where it comes soon.
 func (l *Link) freshen(ctx context.Context) {
 	if l.cfg.Files.Pending() < refresh.Slow {
-		l.await(ctx, filesWait, l.cfg.Files.Refresh(), nil)
+		l.await(ctx, readFilesTimeout, l.cfg.Files.Refresh(), nil)
 	}
 }
 
@@ -188,27 +188,27 @@ func (l *Link) freshen(ctx context.Context) {
 // rightly, and no other client uses our client id any more.
 func (l *Link) calm(up time.Time) {
 	lived := time.Since(up)
-	if l.idle.lasted(lived) {
+	if l.idle.connectionLasted(lived) {
 		l.update(func(s *Status) { s.Err = l.amiss() })
 	}
-	if lived < steady {
+	if lived < stableAfter {
 		return
 	}
 	if l.rival != nil { // what is left out may have been its doing
-		l.filters.bans.doubt(time.Now())
-		l.topics.bans.doubt(time.Now())
+		l.filters.denied.retryUnproven(time.Now())
+		l.topics.denied.retryUnproven(time.Now())
 	}
-	l.filters.bans.prove()
+	l.filters.denied.prove()
 	l.topics.lasted()
 	if l.rival != nil {
-		l.rival, l.kicks = nil, kicks{}
+		l.rival, l.kicks = nil, takeover{}
 		l.update(func(s *Status) { s.Err = l.amiss() })
 	}
 }
 
 // blame learns from a hang-up with these in flight. It gives the topic that is
 // held because of it.
-func (l *Link) blame(inFlight []flight, how ending, now time.Time) (topic string, held bool) {
+func (l *Link) blame(inFlight []inFlight, how endKind, now time.Time) (topic string, held bool) {
 	v := l.topics.hungUp(inFlight, how, now)
 	if v == unclear {
 		return "", false

@@ -72,88 +72,88 @@ func tlsConfig(c *credentials, name, port string, now time.Time, shown *bool) *t
 // cutOffs is how many attempts of new credentials in a row may end without a
 // CONNACK for a reason that is not theirs, before the old ones are tried: a
 // broker may drop whom it does not know without a word.
-const cutOffs = 3
+const maxCutOffs = 3
 
 // keyring gives each connection attempt its credentials. It keeps those that
 // last reached a CONNACK until newer ones have, so that a renewal that went
 // wrong does not cut the board off. It keeps them in memory only: a private key
 // is copied nowhere.
-type keyring struct {
+type rotation struct {
 	files *CredentialFiles
 
-	good    *credentials      // the last that reached a CONNACK
-	failing [sha256.Size]byte // newer ones that have not reached it
-	cut     int               // their attempts that ended for a reason not theirs
-	turn    bool              // the good ones are tried next
-	suspect *Explained        // why the newer ones did not get through, it seems
-	trouble *Explained        // why they are not in use, now that the good ones are
+	current    *credentials      // the last that reached a CONNACK
+	rejected [sha256.Size]byte // newer ones that have not reached it
+	cutOffs     int               // their attempts that ended for a reason not theirs
+	retryCurrent    bool              // the good ones are tried next
+	reason *Explained        // why the newer ones did not get through, it seems
+	problem *Explained        // why they are not in use, now that the good ones are
 }
 
 // pick gives the credentials for the next attempt: the files as they were last
 // read, or else the last good ones.
-func (k *keyring) pick() (*credentials, error) {
+func (k *rotation) next() (*credentials, error) {
 	fresh, problems := k.files.latest()
 	switch {
-	case len(problems) > 0 && k.good == nil:
+	case len(problems) > 0 && k.current == nil:
 		return nil, unusable(problems)
 	case len(problems) > 0:
-		k.suspect = unusable(problems)
-		return k.good, nil
-	case k.good == nil || fresh.sum == k.good.sum:
-		k.suspect, k.turn = nil, false
+		k.reason = unusable(problems)
+		return k.current, nil
+	case k.current == nil || fresh.sum == k.current.sum:
+		k.reason, k.retryCurrent = nil, false
 		return fresh, nil
-	case fresh.sum != k.failing:
-		k.failing, k.cut, k.turn, k.suspect = fresh.sum, 0, false, nil
-	case k.turn:
-		k.turn = false
-		return k.good, nil
+	case fresh.sum != k.rejected:
+		k.rejected, k.cutOffs, k.retryCurrent, k.reason = fresh.sum, 0, false, nil
+	case k.retryCurrent:
+		k.retryCurrent = false
+		return k.current, nil
 	}
 	return fresh, nil
 }
 
 // reached says that a connection with these credentials got its CONNACK.
-func (k *keyring) reached(c *credentials) {
-	if k.good == nil || c.sum != k.good.sum {
-		k.suspect = nil
+func (k *rotation) accepted(c *credentials) {
+	if k.current == nil || c.sum != k.current.sum {
+		k.reason = nil
 	}
-	k.good, k.trouble = c, k.suspect
+	k.current, k.problem = c, k.reason
 }
 
 // failed says that an attempt with these credentials did not get that far, but
 // to the TLS handshake at least.
-func (k *keyring) failed(c *credentials, why *Explained) {
-	if k.good == nil || c.sum == k.good.sum {
+func (k *rotation) failed(c *credentials, why *Explained) {
+	if k.current == nil || c.sum == k.current.sum {
 		return
 	}
 	code := why.Code
 	if !blamesCredentials(code) {
-		if k.cut++; k.cut < cutOffs {
+		if k.cutOffs++; k.cutOffs < maxCutOffs {
 			return
 		}
 		code = string(health.CertificateRejected)
 	}
-	k.cut, k.turn = 0, true
-	k.suspect = &Explained{Code: code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
+	k.cutOffs, k.retryCurrent = 0, true
+	k.reason = &Explained{Code: code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
 }
 
 // recheck looks at what was read of the files while the good credentials are in use in spite of
 // newer ones, and reports whether what is to be said about that has changed.
 // Those that were mended are tried at the next connection.
-func (k *keyring) recheck() (changed bool) {
-	if k.trouble == nil {
+func (k *rotation) recheck() (changed bool) {
+	if k.problem == nil {
 		return false
 	}
-	before := k.trouble
+	before := k.problem
 	fresh, problems := k.files.latest()
 	switch {
 	case len(problems) > 0:
-		k.trouble = unusable(problems)
-	case fresh.sum != k.failing:
-		k.trouble = nil
+		k.problem = unusable(problems)
+	case fresh.sum != k.rejected:
+		k.problem = nil
 	default:
-		k.trouble = k.suspect
+		k.problem = k.reason
 	}
-	return k.trouble == nil || k.trouble.Error() != before.Error()
+	return k.problem == nil || k.problem.Error() != before.Error()
 }
 
 // unusable makes an error of problems with the files.

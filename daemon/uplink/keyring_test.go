@@ -146,7 +146,7 @@ func TestBrokerDropsTheNewPairSilently(t *testing.T) {
 				b.place(renewed)
 				p.hangUp()
 				for range 2 {
-					for range cutOffs {
+					for range maxCutOffs {
 						drop(b)
 					}
 					p = b.shows(101)

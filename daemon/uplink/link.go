@@ -19,18 +19,18 @@ import (
 )
 
 const (
-	turnEvery    = 2 * time.Second // how often the supervisor turns at least
-	goodbyeWait  = 2 * time.Second // for the PUBACK of the farewell
-	defaultAlive = 30 * time.Second
-	lookEvery    = time.Minute
-	filesWait    = 5 * time.Second // for the files of the credentials, before a connection
+	heartbeatEvery    = 2 * time.Second // how often the supervisor turns at least
+	disconnectTimeout  = 2 * time.Second // for the PUBACK of the farewell
+	defaultKeepAlive = 30 * time.Second
+	rereadEvery    = time.Minute
+	readFilesTimeout    = 5 * time.Second // for the files of the credentials, before a connection
 )
 
 // Link is a connection to a broker that is made again whenever it ends.
 type Link struct {
 	cfg     Config
 	at      endpoint.Endpoint
-	inbound *inbound
+	inbound *inboundQueue
 	built   time.Time
 	random  func(below time.Duration) time.Duration
 	running atomic.Bool
@@ -43,24 +43,24 @@ type Link struct {
 	dropsTold time.Time
 
 	// The rest belongs to Run's goroutine.
-	keys        keyring
+	keys        rotation
 	wait        backoff
 	tried       time.Time // when the last attempt began
-	filters     filters
+	filters     filterDenials
 	stale       []stale // filters to be given up
-	topics      topics
-	pace        *pace
+	topics      topicDenials
+	pace        *rateLimiter
 	resets      int // connections in a row that were reset before the CONNACK
-	kicks       kicks
-	idle        idling
+	kicks       takeover
+	idle        idleTimeout
 	listen      bool            // the next connection publishes nothing at first; see listening
 	rival       *Explained      // another client uses our client id; until a connection has lasted
 	own         bool            // cfg.Files is nobody else's
 	looked      time.Time       // when the files of credentials that are not in use were last asked for
 	read        <-chan struct{} // closed when they have been read
-	wills       wills
-	echoes      echoes
-	memory      memory // what the broker has said of our session
+	wills       willRetry
+	echoes      echoState
+	memory      session // what the broker has said of our session
 	toldDropped uint64 // what Observe was last told of dropped
 	told        string // the code of the last failure that was logged
 }
@@ -68,16 +68,16 @@ type Link struct {
 // New checks the configuration and gives a Link that does nothing until Run.
 func New(c Config) (*Link, error) {
 	if c.KeepAlive == 0 {
-		c.KeepAlive = defaultAlive
+		c.KeepAlive = defaultKeepAlive
 	}
 	if c.MaxPayload == 0 {
-		c.MaxPayload = defaultPayload
+		c.MaxPayload = defaultMaxPayload
 	}
 	if c.Window == 0 {
 		c.Window = 32
 	}
 	if c.Echo.Within == 0 {
-		c.Echo.Within = defaultWithin
+		c.Echo.Within = defaultEchoWithin
 	}
 	if c.Drain == 0 {
 		c.Drain = 5 * time.Second
@@ -111,11 +111,11 @@ func New(c Config) (*Link, error) {
 	}
 	l := &Link{
 		cfg: c, at: at, built: builtAt(), random: jitter,
-		inbound: newInbound(),
+		inbound: newInboundQueue(),
 		asked:   requests{hurry: make(chan struct{}, 1)},
 		status:  Status{Endpoint: c.Endpoint, ClientID: c.ClientID},
-		keys:    keyring{files: c.Files}, own: own,
-		filters: newFilters(), stale: staleOf(c), topics: newTopics(), pace: paceFor(at.Host, c.Limits),
+		keys:    rotation{files: c.Files}, own: own,
+		filters: newFilterDenials(), stale: staleOf(c), topics: newTopicDenials(), pace: newRateLimiter(at.Host, c.Limits),
 	}
 	l.wait.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
@@ -129,8 +129,8 @@ func validate(c Config) error {
 		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", c.Files.c.CA, c.Files.c.Certificate, c.Files.c.Key)
 	case c.KeepAlive < time.Second || c.KeepAlive > 0xffff*time.Second:
 		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
-	case c.MaxPayload < headBytes || c.MaxPayload > inboundBytes:
-		return fmt.Errorf("largest payload: want %d to %d bytes (got %d)", headBytes, inboundBytes, c.MaxPayload)
+	case c.MaxPayload < truncatedBytes || c.MaxPayload > maxInboundBytes:
+		return fmt.Errorf("largest payload: want %d to %d bytes (got %d)", truncatedBytes, maxInboundBytes, c.MaxPayload)
 	case c.Window < 1 || c.Window > 64:
 		return fmt.Errorf("window: want 1 to 64 (got %d)", c.Window)
 	case !slices.Contains([]Limits{"", LimitsAuto, LimitsAWS, LimitsNone}, c.Limits):
@@ -223,40 +223,40 @@ func (l *Link) readFiles() (end func()) {
 func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
 	l.tried = time.Now()
-	s := &session{l: l, lost: make(chan struct{})}
+	s := &connection{l: l, lost: make(chan struct{})}
 	l.prepare(&s.hearing)
 	err := s.run(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return 0, true
-	case errors.Is(err, errAgain):
+	case errors.Is(err, errReconnect):
 		l.update(func(st *Status) { st.Connected, st.Err = false, nil })
 		return 0, false
 	}
 	why := l.judge(s, err)
 	l.update(func(st *Status) {
-		st.Connected, st.Err, st.Denied = false, why, l.filters.bans.names()
+		st.Connected, st.Err, st.Denied = false, why, l.filters.denied.names()
 	})
 	if l.told != why.Code {
 		l.told = why.Code
 		l.cfg.Log.Warn("link is down", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
 	}
 	switch {
-	case l.keys.turn: // to try what has worked before needs no patience
+	case l.keys.retryCurrent: // to try what has worked before needs no patience
 		return backoffFirst, false
 	case why.Code == string(health.DuplicateClient): // each attempt comes through, and may be the one that lasts
-		return backoffLost, false
+		return backoffMax, false
 	case needsPerson(why.Code):
-		return backoffDenied, false
+		return backoffMaxRefused, false
 	}
-	return backoffLost, false
+	return backoffMax, false
 }
 
 // update changes the status and tells the observer.
 func (l *Link) update(change func(*Status)) {
 	l.mu.Lock()
 	change(&l.status)
-	l.status.PingEvery, l.status.IdleTimeout = l.idle.every, l.idle.found
+	l.status.PingEvery, l.status.IdleTimeout = l.idle.pingEvery, l.idle.after
 	l.mu.Unlock()
 	now := l.Status()
 	l.toldDropped = now.Dropped
@@ -274,7 +274,7 @@ func (l *Link) rest(until time.Time) {
 // await waits until a or b is ready, d has passed or ctx has ended, and turns
 // meanwhile. It reports whether a or b was ready.
 func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{}) bool {
-	tick := time.NewTicker(turnEvery)
+	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	over := time.NewTimer(d)
 	defer over.Stop()

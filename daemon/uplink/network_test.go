@@ -140,7 +140,7 @@ func checkNetworkFailure(t *testing.T, dial dialer, says string) {
 		for _, err := range seen {
 			checkSays(t, err.(*Explained), health.NetworkDown, says)
 		}
-		if len(seen) != times || longest != backoffLost {
+		if len(seen) != times || longest != backoffMax {
 			t.Errorf("%d failures were told, waits grew to %v", len(seen), longest)
 		}
 		if st := l.Status(); !st.Connected || st.Err != nil || settled(sent) != "acknowledged" {

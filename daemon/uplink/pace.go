@@ -12,8 +12,8 @@ import (
 // and one large message; which comes to 512 KiB, as one that is larger than that
 // goes only after a second without any other.
 const (
-	awsMessages = 80        // a second
-	awsBytes    = 400 << 10 // a second
+	awsMessagesPerSecond = 80        // a second
+	awsBytesPerSecond    = 400 << 10 // a second
 
 	burstMessages = 16
 	burstBytes    = 16 << 10
@@ -23,12 +23,12 @@ const (
 )
 
 const (
-	leastShare = 1.0 / 16         // of the rate, however often it is halved
-	recovery   = 10 * time.Minute // from nothing to the whole rate
-	elsewhere  = time.Minute      // the same where the rate is a guess: a stall that has passed must not hold up a backlog
-	ackPause   = 10 * time.Second // the most that one acknowledgement counts for
+	minShare = 1.0 / 16         // of the rate, however often it is halved
+	recoveryAWS   = 10 * time.Minute // from nothing to the whole rate
+	recoveryElsewhere  = time.Minute      // the same where the rate is a guess: a stall that has passed must not hold up a backlog
+	maxAckGap   = 10 * time.Second // the most that one acknowledgement counts for
 
-	enoughDropped = 2 // connections in which messages were dropped show that there are limits
+	dropsToBelieve = 2 // connections in which messages were dropped show that there are limits
 )
 
 // pace bounds the rate of publishing by two token buckets, of messages and of
@@ -39,16 +39,16 @@ const (
 // the whole of that rate has come back, there is none again. A broker that has dropped
 // messages twice has limits like AWS's, or is AWS IoT Core behind a domain of its
 // owner's: it keeps the bound.
-type pace struct {
+type rateLimiter struct {
 	limits          Limits
 	aws             bool // the bound never ends
 	dropped         int  // connections in which the broker has dropped messages
 	recovery        time.Duration
 	messages, bytes bucket
 	share           float64   // of the rate
-	filled          time.Time // when the buckets were last filled
-	heard           time.Time // when an acknowledgement last came
-	spent           time.Time // when a message last went
+	refilled          time.Time // when the buckets were last filled
+	lastAck           time.Time // when an acknowledgement last came
+	lastSent           time.Time // when a message last went
 }
 
 // bucket holds tokens. It may come to owe some, and then nothing goes until they
@@ -56,8 +56,8 @@ type pace struct {
 // never waits behind another that is too large to go yet.
 type bucket struct {
 	rate  float64 // tokens a second
-	most  float64
-	level float64
+	capacity  float64
+	tokens float64
 }
 
 // Limits says whether a broker's rates are those of AWS IoT Core.
@@ -75,93 +75,93 @@ const (
 )
 
 // paceFor gives the pace for a broker.
-func paceFor(host string, limits Limits) *pace {
-	p := &pace{
-		limits: limits, recovery: elsewhere,
-		messages: bucket{rate: awsMessages, most: burstMessages, level: burstMessages},
-		bytes:    bucket{rate: awsBytes, most: burstBytes, level: burstBytes},
+func newRateLimiter(host string, limits Limits) *rateLimiter {
+	p := &rateLimiter{
+		limits: limits, recovery: recoveryElsewhere,
+		messages: bucket{rate: awsMessagesPerSecond, capacity: burstMessages, tokens: burstMessages},
+		bytes:    bucket{rate: awsBytesPerSecond, capacity: burstBytes, tokens: burstBytes},
 		share:    1,
 	}
 	h := strings.TrimSuffix(strings.ToLower(host), ".")
 	named := strings.HasSuffix(h, ".amazonaws.com") || strings.HasSuffix(h, ".amazonaws.com.cn")
 	if limits == LimitsAWS || named && limits != LimitsNone {
-		p.likeAWS()
+		p.keepAWSLimits()
 	}
 	return p
 }
 
 // likeAWS has AWS IoT Core's rates kept from now on.
-func (p *pace) likeAWS() { p.aws, p.recovery = true, recovery }
+func (p *rateLimiter) keepAWSLimits() { p.aws, p.recovery = true, recoveryAWS }
 
 // excess notes that the broker has read a message that was sent when it may have
 // been too much, and has not acknowledged it. It reports whether its limits are kept from now on because
 // of that.
-func (p *pace) excess() (found bool) {
+func (p *rateLimiter) noteDropped() (found bool) {
 	p.dropped++
-	if p.aws || p.limits == LimitsNone || p.dropped < enoughDropped {
+	if p.aws || p.limits == LimitsNone || p.dropped < dropsToBelieve {
 		return false
 	}
-	p.likeAWS()
+	p.keepAWSLimits()
 	return true
 }
 
 // bounds reports whether there is a bound.
-func (p *pace) bounds() bool { return p.aws || p.share < 1 }
+func (p *rateLimiter) active() bool { return p.aws || p.share < 1 }
 
 // wait says for how long nothing may go; 0 when a message may go now, whatever
 // its size.
-func (p *pace) wait(now time.Time) time.Duration {
-	if !p.bounds() {
+func (p *rateLimiter) wait(now time.Time) time.Duration {
+	if !p.active() {
 		return 0
 	}
-	if elapsed := now.Sub(p.filled); elapsed > 0 {
-		p.messages.fill(elapsed, p.share)
-		p.bytes.fill(elapsed, p.share)
-		p.filled = now
+	if elapsed := now.Sub(p.refilled); elapsed > 0 {
+		p.messages.refill(elapsed, p.share)
+		p.bytes.refill(elapsed, p.share)
+		p.refilled = now
 	}
 	return max(p.messages.wait(p.share), p.bytes.wait(p.share))
 }
 
 // alone says for how long this message may not go, though others may.
-func (p *pace) alone(m Publication, now time.Time) time.Duration {
-	if !p.bounds() || packetSize(m) <= largeBytes {
+func (p *rateLimiter) waitForLarge(m Publication, now time.Time) time.Duration {
+	if !p.active() || packetSize(m) <= largeBytes {
 		return 0
 	}
-	return p.spent.Add(time.Second).Sub(now)
+	return p.lastSent.Add(time.Second).Sub(now)
 }
 
 // spend notes that a message goes now.
-func (p *pace) spend(m Publication, now time.Time) {
-	if p.bounds() {
-		p.messages.level--
-		p.bytes.level -= float64(packetSize(m))
-		p.spent = now
+func (p *rateLimiter) noteSent(m Publication, now time.Time) {
+	if p.active() {
+		p.messages.tokens--
+		p.bytes.tokens -= float64(packetSize(m))
+		p.lastSent = now
 	}
 }
 
 func packetSize(m Publication) int { return len(m.Payload) + len(m.Topic) + packetBytes }
 
 // halve halves the rate.
-func (p *pace) halve() {
-	p.share = max(leastShare, p.share/2)
+func (p *rateLimiter) halve() {
+	p.share = max(minShare, p.share/2)
 }
 
 // acked lets the rate come back a little.
-func (p *pace) acked(now time.Time) {
+func (p *rateLimiter) acked(now time.Time) {
 	if p.share < 1 {
-		since := min(now.Sub(p.heard), ackPause)
+		since := min(now.Sub(p.lastAck), maxAckGap)
 		p.share = min(1, p.share+since.Seconds()/p.recovery.Seconds())
 	}
-	p.heard = now
+	p.lastAck = now
 }
 
-func (b *bucket) fill(elapsed time.Duration, share float64) {
-	b.level = min(b.most, b.level+b.rate*share*elapsed.Seconds())
+func (b *bucket) refill(elapsed time.Duration, share float64) {
+	b.tokens = min(b.capacity, b.tokens+b.rate*share*elapsed.Seconds())
 }
 
 // wait says how long until there is a token.
 func (b *bucket) wait(share float64) time.Duration {
-	missing := 1 - b.level
+	missing := 1 - b.tokens
 	if missing <= 1e-6 { // of a message or a byte: what floating-point numbers lose
 		return 0
 	}

@@ -24,7 +24,7 @@ func TestOnlyAWSIsPaced(t *testing.T) {
 		"127.0.0.1":                    false,
 		"a.amazonaws.com.cn.elsewhere": false,
 	} {
-		if got := paceFor(host, LimitsAuto).bounds(); got != want {
+		if got := newRateLimiter(host, LimitsAuto).active(); got != want {
 			t.Errorf("%s: paced %v, want %v", host, got, want)
 		}
 	}
@@ -42,7 +42,7 @@ func TestLimitsAsAskedFor(t *testing.T) {
 		{"x.amazonaws.com", LimitsNone, false},
 		{"x.amazonaws.com", LimitsAWS, true},
 	} {
-		if got := paceFor(c.host, c.limits).bounds(); got != c.want {
+		if got := newRateLimiter(c.host, c.limits).active(); got != c.want {
 			t.Errorf("%s with %s: paced %v", c.host, c.limits, got)
 		}
 	}
@@ -112,19 +112,19 @@ func drops(p *peer, most int) (dropped int) {
 
 // send sends messages of a size for d as fast as the pace lets them go, from
 // when it was last used, and gives when each went.
-func send(p *pace, size int, d time.Duration) (at []time.Time) {
+func send(p *rateLimiter, size int, d time.Duration) (at []time.Time) {
 	m := Publication{Payload: make([]byte, size-packetBytes)}
-	now := p.filled
+	now := p.refilled
 	for end := now.Add(d); now.Before(end); {
 		if w := p.wait(now); w > 0 {
 			now = now.Add(w)
 			continue
 		}
-		if w := p.alone(m, now); w > 0 {
+		if w := p.waitForLarge(m, now); w > 0 {
 			now = now.Add(w)
 			continue
 		}
-		p.spend(m, now)
+		p.noteSent(m, now)
 		at = append(at, now)
 	}
 	return at
@@ -148,11 +148,11 @@ func busiest(at []time.Time) (most int) {
 func TestPaceKeepsTheLimits(t *testing.T) {
 	const seconds = 60
 	for _, size := range []int{200, 1 << 10, 6 << 10, 20 << 10, 64 << 10, 96 << 10, 128 << 10} {
-		at := send(paceFor("x.amazonaws.com", ""), size, seconds*time.Second)
+		at := send(newRateLimiter("x.amazonaws.com", ""), size, seconds*time.Second)
 		if n := busiest(at); n > 100 || n*size > 512<<10 {
 			t.Errorf("size %d: %d in one second, %d bytes", size, n, n*size)
 		}
-		full := min(awsMessages*seconds, awsBytes*seconds/size)
+		full := min(awsMessagesPerSecond*seconds, awsBytesPerSecond*seconds/size)
 		if len(at) < full*95/100 && size <= largeBytes || len(at) < seconds-1 {
 			t.Errorf("size %d: %d in a minute, want at least 95 %% of %d", size, len(at), full)
 		}
@@ -160,7 +160,7 @@ func TestPaceKeepsTheLimits(t *testing.T) {
 }
 
 func TestPaceHalvesAndRecovers(t *testing.T) {
-	p := paceFor("x.amazonaws.com", "")
+	p := newRateLimiter("x.amazonaws.com", "")
 	p.halve()
 	if n := len(send(p, 100, time.Minute)); n < 40*60 || n > 40*60+burstMessages {
 		t.Errorf("%d messages in a minute at half the rate", n)
@@ -171,7 +171,7 @@ func TestPaceHalvesAndRecovers(t *testing.T) {
 	if n := len(send(p, 100, time.Minute)); n < 5*60 || n > 5*60+burstMessages {
 		t.Errorf("%d messages in a minute at the least rate", n)
 	}
-	now := p.filled
+	now := p.refilled
 	p.acked(now)
 	before := p.share
 	p.acked(now.Add(time.Hour)) // a silent hour is not an hour of acknowledgements
@@ -214,7 +214,7 @@ func TestBacklogIsPacedOnAWS(t *testing.T) {
 				took := time.Since(began)
 				want := time.Duration(0)
 				if name == "AWS" {
-					want = (n - burstMessages) * time.Second / awsMessages
+					want = (n - burstMessages) * time.Second / awsMessagesPerSecond
 				}
 				if took < want || took > want+want/20 {
 					t.Errorf("%d messages took %v, want %v", n, took, want)
@@ -249,7 +249,7 @@ func TestNoPubackHalvesTheRate(t *testing.T) {
 		for i := range 200 {
 			p.puback(p.delivery("t", strconv.Itoa(i)))
 		}
-		if d, want := time.Since(began), (200-burstMessages)*time.Second/(awsMessages/2); d < want*9/10 || d > want*11/10 {
+		if d, want := time.Since(began), (200-burstMessages)*time.Second/(awsMessagesPerSecond/2); d < want*9/10 || d > want*11/10 {
 			t.Errorf("took %v, want about %v", d, want)
 		}
 		l.end(t, p)
@@ -279,7 +279,7 @@ func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 			}
 			return time.Since(began)
 		}
-		const whole = (n - burstMessages) * time.Second / awsMessages
+		const whole = (n - burstMessages) * time.Second / awsMessagesPerSecond
 		if d := backlog(0, n); d < whole*6/5 || d > whole*2 { // it comes back all the while
 			t.Errorf("%d messages took %v, want between half the rate and the whole", n, d)
 		}

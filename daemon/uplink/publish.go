@@ -14,30 +14,30 @@ import (
 // publish, it pings once in a keep-alive interval whether or not we do.
 
 // flight is a message that was sent and is not acknowledged.
-type flight struct {
+type inFlight struct {
 	id     uint64 // the outbox's
 	packet uint16 // the packet identifier
 	topic  string
 	size   int // of the packet, roughly
 	sent   time.Time
-	taken  bool // its PUBACK has come
-	fast   bool // sent in a second in which AWS IoT Core takes no more
+	acked  bool // its PUBACK has come
+	overAWSRate   bool // sent in a second in which AWS IoT Core takes no more
 }
 
 // second counts what was sent in the present second.
-type second struct {
+type meter struct {
 	began           time.Time
 	messages, bytes int
 }
 
 // add counts a message, and reports whether it comes when so much was sent already
 // as AWS IoT Core takes in a second.
-func (c *second) add(m Publication, now time.Time) (fast bool) {
+func (c *meter) add(m Publication, now time.Time) (fast bool) {
 	if now.Sub(c.began) >= time.Second {
-		*c = second{began: now}
+		*c = meter{began: now}
 	}
 	c.messages, c.bytes = c.messages+1, c.bytes+packetSize(m)
-	return c.messages > awsMessages || c.bytes > awsBytes
+	return c.messages > awsMessagesPerSecond || c.bytes > awsBytesPerSecond
 }
 
 const (
@@ -61,7 +61,7 @@ func appendPublish(b []byte, packet uint16, topic string, payload []byte) []byte
 // identifier gives the next packet identifier. None is in use twice: the
 // window is small, and the protocol client uses identifiers for its
 // subscriptions only while nothing is in flight.
-func (s *session) identifier() uint16 {
+func (s *connection) identifier() uint16 {
 	s.packet++
 	if s.packet == 0 { // not allowed (section 2.3.1)
 		s.packet = 1
@@ -70,7 +70,7 @@ func (s *session) identifier() uint16 {
 }
 
 // put has a message written, at the latest by the next flush.
-func (s *session) put(packet uint16, m Publication) {
+func (s *connection) put(packet uint16, m Publication) {
 	s.out = appendPublish(s.out, packet, m.Topic, m.Payload)
 	if len(s.out) >= recordBytes {
 		s.flush()
@@ -78,7 +78,7 @@ func (s *session) put(packet uint16, m Publication) {
 }
 
 // flush writes what waits to be written.
-func (s *session) flush() {
+func (s *connection) flush() {
 	if len(s.out) == 0 {
 		return
 	}
@@ -92,7 +92,7 @@ func (s *session) flush() {
 
 // acks collects PUBACKs: the protocol client's goroutine reads them and ours
 // takes them.
-type acks struct {
+type pubacks struct {
 	ready chan struct{} // buffered, signalled when packets grew
 
 	mu      sync.Mutex
@@ -101,7 +101,7 @@ type acks struct {
 
 // put adds one, and reports whether there was room. It takes no broker that
 // acknowledges what we have sent to fill it.
-func (a *acks) put(packet uint16) (ok bool) {
+func (a *pubacks) add(packet uint16) (ok bool) {
 	a.mu.Lock()
 	ok = len(a.packets) < maxAcks
 	if ok {
@@ -116,7 +116,7 @@ func (a *acks) put(packet uint16) (ok bool) {
 }
 
 // each calls f for what has come.
-func (a *acks) each(f func(packet uint16)) {
+func (a *pubacks) takeEach(f func(packet uint16)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.packets {
@@ -127,16 +127,16 @@ func (a *acks) each(f func(packet uint16)) {
 
 // mark takes note of the PUBACKs that have come. One for nothing that we sent
 // is passed over.
-func (s *session) mark() {
-	s.conn.acks.each(func(packet uint16) {
+func (s *connection) mark() {
+	s.conn.acks.takeEach(func(packet uint16) {
 		if packet == s.parting {
 			s.parting = 0
 			return
 		}
 		for i := range s.window {
 			if s.window[i].packet == packet {
-				s.window[i].taken = true
-				s.transit.acked(s.window[i], time.Now())
+				s.window[i].acked = true
+				s.transit.noteAck(s.window[i], time.Now())
 				return
 			}
 		}

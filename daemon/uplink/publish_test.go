@@ -30,7 +30,7 @@ func TestPublishPacket(t *testing.T) {
 }
 
 func TestIdentifierIsNeverZero(t *testing.T) {
-	s := &session{packet: 0xfffe}
+	s := &connection{packet: 0xfffe}
 	if a, b := s.identifier(), s.identifier(); a != 0xffff || b != 1 {
 		t.Errorf("got %d, %d", a, b)
 	}
@@ -93,7 +93,7 @@ func TestPubacksInAnyOrder(t *testing.T) {
 // A large message is not kept waiting for others, nor is its room kept.
 func TestLargeMessagesLeaveNoRoomBehind(t *testing.T) {
 	near, far := newPipe()
-	s := &session{conn: newConn(near, near)}
+	s := &connection{conn: newTransport(near, near)}
 	s.put(1, Publication{Topic: "t", Payload: []byte("small")})
 	if len(s.out) == 0 {
 		t.Error("a small message does not wait for others")

@@ -44,7 +44,7 @@ func TestBacklogUsesTheRate(t *testing.T) {
 				b := newBroker(t)
 				l := run(t, paced(b))
 				payload := make([]byte, size)
-				for range min(awsMessages, awsBytes/size)*seconds*11/10 + 40 {
+				for range min(awsMessagesPerSecond, awsBytesPerSecond/size)*seconds*11/10 + 40 {
 					l.queue.Publish("test/topic", payload)
 				}
 				p := b.accept(false)
@@ -62,10 +62,10 @@ func TestBacklogUsesTheRate(t *testing.T) {
 				for _, a := range all {
 					sum += a.size
 				}
-				ofBytes, ofMessages := float64(sum)/took/awsBytes, float64(len(all))/took/awsMessages
+				ofBytes, ofMessages := float64(sum)/took/awsBytesPerSecond, float64(len(all))/took/awsMessagesPerSecond
 				n, most := busiestSecond(all)
 				t.Logf("%.1f %% of the configured bytes (%.1f %% of AWS's), %.1f %% of the messages (%.1f %% of AWS's); in the busiest second %d messages, %d KiB",
-					100*ofBytes, 100*ofBytes*awsBytes/(512<<10), 100*ofMessages, 100*ofMessages*awsMessages/100, n, most>>10)
+					100*ofBytes, 100*ofBytes*awsBytesPerSecond/(512<<10), 100*ofMessages, 100*ofMessages*awsMessagesPerSecond/100, n, most>>10)
 				if max(ofBytes, ofMessages) < 0.95 {
 					t.Errorf("%.1f %% of the bytes and %.1f %% of the messages, want 95 %% of either", 100*ofBytes, 100*ofMessages)
 				}

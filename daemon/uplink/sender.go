@@ -14,15 +14,15 @@ const (
 
 // flow sends from the outbox until the connection or ctx ends, or somebody wants
 // another connection.
-func (s *session) flow(ctx context.Context) {
-	next := time.NewTimer(turnEvery)
+func (s *connection) flow(ctx context.Context) {
+	next := time.NewTimer(heartbeatEvery)
 	defer next.Stop()
 	looked := time.Now()
-	s.hearing.again = looked
+	s.hearing.startAt = looked
 	s.rewind()
 	for !s.conn.over() {
 		s.l.cfg.Heartbeat()
-		more, wait := false, turnEvery
+		more, wait := false, heartbeatEvery
 		if !s.listening() && !s.retrying(ctx) && !s.attending(ctx) {
 			more, wait = s.fill()
 		}
@@ -42,7 +42,7 @@ func (s *session) flow(ctx context.Context) {
 		case <-s.l.cfg.Outbox.Ready():
 		case <-next.C:
 		}
-		if now := time.Now(); now.Sub(looked) >= turnEvery {
+		if now := time.Now(); now.Sub(looked) >= heartbeatEvery {
 			looked = now
 			s.look(now)
 			if err := s.echoed(ctx, now); err != nil {
@@ -54,8 +54,8 @@ func (s *session) flow(ctx context.Context) {
 
 // attending begins to listen for an echo where that is due. It waits for the window
 // to empty, and reports whether nothing is to be sent meanwhile.
-func (s *session) attending(ctx context.Context) bool {
-	if a := s.hearing.again; a.IsZero() || time.Now().Before(a) {
+func (s *connection) attending(ctx context.Context) bool {
+	if a := s.hearing.startAt; a.IsZero() || time.Now().Before(a) {
 		return false
 	}
 	if len(s.window) > 0 {
@@ -72,13 +72,13 @@ func (s *session) attending(ctx context.Context) bool {
 // and nothing had been acknowledged, it may have been another client with our
 // client id that ended those connections. Then a close comes now too, and is about
 // nothing that we sent.
-func (s *session) listening() bool {
-	s.l.listen = s.l.listen && time.Since(s.up) < soon
+func (s *connection) listening() bool {
+	s.l.listen = s.l.listen && time.Since(s.up) < answerWithin
 	return s.l.listen
 }
 
 // look does what is due now and then.
-func (s *session) look(now time.Time) {
+func (s *connection) look(now time.Time) {
 	s.overdue()
 	s.unanswered()
 	s.recall()
@@ -90,7 +90,7 @@ func (s *session) look(now time.Time) {
 }
 
 // rewind has the outbox give again all that is not acknowledged.
-func (s *session) rewind() {
+func (s *connection) rewind() {
 	s.head = nil
 	s.l.cfg.Outbox.Rewind()
 }
@@ -98,20 +98,20 @@ func (s *session) rewind() {
 // fill sends, in few writes, until the window is full or the outbox has nothing
 // for now. It reports whether it stopped only to let the loop turn, or else how
 // long there will be nothing to do unless something happens.
-func (s *session) fill() (more bool, wait time.Duration) {
+func (s *connection) fill() (more bool, wait time.Duration) {
 	defer s.flush()
 	box, topics := s.l.cfg.Outbox, &s.l.topics
 	seen := 0
 	for n := 0; n < fillAtOnce && seen < fillBytes; n++ {
 		if len(s.window) >= s.room() || s.conn.over() {
-			return false, turnEvery
+			return false, heartbeatEvery
 		}
 		now := time.Now()
-		if s.underWay() >= s.transit.most(now) {
-			return false, turnEvery
+		if s.underWay() >= s.transit.max(now) {
+			return false, heartbeatEvery
 		}
 		if d := s.l.pace.wait(now); d > 0 {
-			return false, min(d, turnEvery)
+			return false, min(d, heartbeatEvery)
 		}
 		m, ok := s.take()
 		if !ok {
@@ -123,18 +123,18 @@ func (s *session) fill() (more bool, wait time.Duration) {
 			box.Refuse(m.ID, bad)
 			continue
 		}
-		trial := topics.trial(m.Topic, m.ID)
+		trial := topics.isTrial(m.Topic, m.ID)
 		if topics.held(m.Topic) && !trial {
 			box.Hold(m.ID) // it comes again after a rewind
 			continue
 		}
 		if trial && len(s.window) > 0 {
 			s.head = &m // a hang-up must be about nothing else
-			return false, turnEvery
+			return false, heartbeatEvery
 		}
-		if d := s.l.pace.alone(m, time.Now()); d > 0 {
+		if d := s.l.pace.waitForLarge(m, time.Now()); d > 0 {
 			s.head = &m
-			return false, min(d, turnEvery)
+			return false, min(d, heartbeatEvery)
 		}
 		s.trial = trial
 		s.publish(m)
@@ -143,7 +143,7 @@ func (s *session) fill() (more bool, wait time.Duration) {
 }
 
 // room gives how many messages may be in flight.
-func (s *session) room() int {
+func (s *connection) room() int {
 	if s.trial {
 		return 1
 	}
@@ -151,7 +151,7 @@ func (s *session) room() int {
 }
 
 // take gives the next message: the one that had to wait, or the outbox's.
-func (s *session) take() (Publication, bool) {
+func (s *connection) take() (Publication, bool) {
 	if m := s.head; m != nil {
 		s.head = nil
 		return *m, true
@@ -160,33 +160,33 @@ func (s *session) take() (Publication, bool) {
 }
 
 // patience says how long the outbox will give nothing of itself.
-func (s *session) patience() time.Duration {
+func (s *connection) patience() time.Duration {
 	if p, ok := s.l.cfg.Outbox.(Batcher); ok {
 		if due := p.Due(); !due.IsZero() {
-			return min(turnEvery, max(0, time.Until(due)))
+			return min(heartbeatEvery, max(0, time.Until(due)))
 		}
 	}
-	return turnEvery
+	return heartbeatEvery
 }
 
 // publish sends one message.
-func (s *session) publish(m Publication) {
+func (s *connection) publish(m Publication) {
 	now := time.Now()
 	s.sent, s.asked = true, now
-	s.l.pace.spend(m, now)
-	f := flight{id: m.ID, packet: s.identifier(), topic: m.Topic, size: packetSize(m), sent: now, fast: s.second.add(m, now)}
+	s.l.pace.noteSent(m, now)
+	f := inFlight{id: m.ID, packet: s.identifier(), topic: m.Topic, size: packetSize(m), sent: now, overAWSRate: s.second.add(m, now)}
 	s.window = append(s.window, f)
 	s.phase = Publishing
-	s.hearing.sends(m, f.packet)
+	s.hearing.sent(m, f.packet)
 	s.put(f.packet, m)
 }
 
 // reap acknowledges to the outbox, in order, what the broker has acknowledged.
-func (s *session) reap() {
+func (s *connection) reap() {
 	s.mark()
 	n := 0
 	for _, f := range s.window {
-		if !f.taken {
+		if !f.acked {
 			break
 		}
 		s.ack(f)
@@ -201,12 +201,12 @@ func (s *session) reap() {
 
 // collect takes the acknowledgements that came before the connection ended,
 // in whatever order.
-func (s *session) collect() {
+func (s *connection) collect() {
 	s.mark()
 	n := 0
-	var left []flight
+	var left []inFlight
 	for _, f := range s.window {
-		if f.taken {
+		if f.acked {
 			s.ack(f)
 			n++
 		} else {
@@ -220,15 +220,15 @@ func (s *session) collect() {
 	s.count(n)
 }
 
-func (s *session) ack(f flight) {
+func (s *connection) ack(f inFlight) {
 	s.l.cfg.Outbox.Ack(f.id)
 	s.l.topics.acked(f.topic, f.id, time.Now())
 	s.l.pace.acked(time.Now())
-	s.hearing.acks(f.packet, time.Now())
+	s.hearing.acked(f.packet, time.Now())
 	s.acked++
 }
 
-func (s *session) count(n int) {
+func (s *connection) count(n int) {
 	if n > 0 {
 		s.l.update(func(st *Status) { st.Published += uint64(n) })
 	}
@@ -237,12 +237,12 @@ func (s *session) count(n int) {
 // overdue ends the connection when the oldest message has waited too long for
 // its PUBACK: AWS IoT Core discards what exceeds its rate without a word. Before
 // that it pings: a broker that answers has read the message.
-func (s *session) overdue() {
+func (s *connection) overdue() {
 	if len(s.window) == 0 {
 		return
 	}
 	oldest := s.window[0]
-	waited := time.Since(s.conn.since(oldest.sent))
+	waited := time.Since(s.conn.answerableSince(oldest.sent))
 	if waited >= ackTimeout/2 && s.pinged.Before(oldest.sent) {
 		s.ping()
 	}
@@ -251,16 +251,16 @@ func (s *session) overdue() {
 	}
 	s.l.pace.halve()
 	read := s.conn.traffic().pong.Sub(oldest.sent) >= pingTimeout // so it is to a ping that was sent later
-	if oldest.fast && read && s.l.pace.excess() {
+	if oldest.overAWSRate && read && s.l.pace.noteDropped() {
 		s.l.cfg.Log.Warn("broker drops what exceeds its rate; AWS IoT Core's limits are kept from now on",
-			"endpoint", s.l.cfg.Endpoint, "messages_per_second", awsMessages, "bytes_per_second", awsBytes)
+			"endpoint", s.l.cfg.Endpoint, "messages_per_second", awsMessagesPerSecond, "bytes_per_second", awsBytesPerSecond)
 	}
 	s.conn.fail(errNoAck)
 }
 
 // ping sends a PINGREQ beside those of the protocol client (MQTT 3.1.1, section
 // 3.1.2.10: at any time, whatever the keep-alive), which takes the answer.
-func (s *session) ping() {
+func (s *connection) ping() {
 	if !s.conn.traffic().heard.Before(s.pinged) { // else the one before is not answered yet
 		s.pinged = time.Now()
 	}
@@ -272,9 +272,9 @@ func (s *session) ping() {
 // retrying tries again what was denied. It waits for the window to
 // empty, so that a hang-up says clearly what it is about, and reports whether
 // nothing is to be sent meanwhile.
-func (s *session) retrying(ctx context.Context) bool {
+func (s *connection) retrying(ctx context.Context) bool {
 	l, now := s.l, time.Now()
-	filters, topics := l.filters.bans.due(now), l.topics.due(now)
+	filters, topics := l.filters.denied.due(now), l.topics.due(now)
 	if !filters && !topics {
 		return false
 	}
@@ -291,20 +291,20 @@ func (s *session) retrying(ctx context.Context) bool {
 		l.topics.release(now)
 		s.rewind()
 	}
-	l.update(func(st *Status) { st.Err, st.Denied = l.amiss(), l.filters.bans.names() })
+	l.update(func(st *Status) { st.Err, st.Denied = l.amiss(), l.filters.denied.names() })
 	return false
 }
 
 // leave ends the connection in order: what is in the outbox is sent and
 // acknowledged while there is time, then the farewell, then DISCONNECT, so
 // that the broker does not publish our will.
-func (s *session) leave() {
+func (s *connection) leave() {
 	if !s.up.IsZero() {
 		s.unlisten()
 		s.drain()
 		s.farewell()
 	}
-	s.client.Disconnect(uint(goodbyeWait.Milliseconds()))
+	s.client.Disconnect(uint(disconnectTimeout.Milliseconds()))
 	s.conn.fail(errEnded)
 	s.collect()
 	s.l.cfg.Log.Info("link ended", "endpoint", s.l.cfg.Endpoint, "unacknowledged", len(s.window))
@@ -312,7 +312,7 @@ func (s *session) leave() {
 
 // drain sends and awaits acknowledgements until nothing is left or the time
 // for it is over.
-func (s *session) drain() {
+func (s *connection) drain() {
 	if p, ok := s.l.cfg.Outbox.(Batcher); ok {
 		p.Flush()
 	}
@@ -330,7 +330,7 @@ func (s *session) drain() {
 	}
 }
 
-func (s *session) farewell() {
+func (s *connection) farewell() {
 	if s.l.cfg.Farewell == nil || s.conn.over() {
 		return
 	}
@@ -342,7 +342,7 @@ func (s *session) farewell() {
 	s.parting = s.identifier()
 	s.put(s.parting, m)
 	s.flush()
-	for end := time.Now().Add(goodbyeWait); s.parting != 0 && !s.conn.over(); s.mark() {
+	for end := time.Now().Add(disconnectTimeout); s.parting != 0 && !s.conn.over(); s.mark() {
 		if !s.l.await(context.Background(), time.Until(end), s.conn.acks.ready, s.conn.down) {
 			return
 		}

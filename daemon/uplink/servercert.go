@@ -55,7 +55,7 @@ func explainInvalid(e x509.CertificateInvalidError) *Explained {
 }
 
 // explainAuthority is about a broker's certificate that leads to no root of ours.
-func explainAuthority(e x509.UnknownAuthorityError, at Scene) *Explained {
+func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 	issuer, subject := "an unknown authority", ""
 	if e.Cert != nil {
 		issuer, subject = fmt.Sprintf("%q", e.Cert.Issuer.String()), e.Cert.Subject.String()
@@ -86,7 +86,7 @@ func explainAuthority(e x509.UnknownAuthorityError, at Scene) *Explained {
 func explainUnread(err error) *Explained {
 	text := err.Error()
 	if _, why, found := strings.Cut(text, "failed to parse certificate from server: "); found {
-		return explained(health.ServerUntrusted, "Have the broker's certificate made anew.", "the broker's certificate %s", certificateTrouble(errors.New(why)))
+		return explained(health.ServerUntrusted, "Have the broker's certificate made anew.", "the broker's certificate %s", certificateProblem(errors.New(why)))
 	}
 	for _, said := range []string{"server's certificate contains an unsupported type of public key", "server sent certificate containing RSA key larger than", "unsupported certificate curve"} {
 		if strings.Contains(text, said) {

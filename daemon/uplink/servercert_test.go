@@ -99,7 +99,7 @@ func TestNameAndAddress(t *testing.T) {
 	} {
 		cert := &x509.Certificate{Subject: pkix.Name{CommonName: "broker.lan"}, DNSNames: c.names}
 		err := cert.VerifyHostname(c.host)
-		checkSays(t, Explain(err, Scene{Phase: Handshaking, Endpoint: c.host + ":8883"}), health.ServerUntrusted, c.says...)
+		checkSays(t, Explain(err, Disconnect{Phase: Handshaking, Endpoint: c.host + ":8883"}), health.ServerUntrusted, c.says...)
 	}
 }
 
@@ -109,8 +109,8 @@ func TestBrokersKeyIsUnusual(t *testing.T) {
 		"tls: server's certificate contains an unsupported type of public key: <nil>",
 		"tls: server sent certificate containing RSA key larger than 8192 bits",
 	} {
-		checkSays(t, Explain(errors.New(said), Scene{Phase: Handshaking, Endpoint: "b:8883"}), health.ServerUntrusted, "the key of the broker's certificate is of a kind that TLS does not take")
+		checkSays(t, Explain(errors.New(said), Disconnect{Phase: Handshaking, Endpoint: "b:8883"}), health.ServerUntrusted, "the key of the broker's certificate is of a kind that TLS does not take")
 	}
-	checkSays(t, Explain(errors.New("tls: failed to parse certificate from server: x509: unsupported elliptic curve"), Scene{Phase: Handshaking, Endpoint: "b:8883"}),
+	checkSays(t, Explain(errors.New("tls: failed to parse certificate from server: x509: unsupported elliptic curve"), Disconnect{Phase: Handshaking, Endpoint: "b:8883"}),
 		health.ServerUntrusted, "the broker's certificate has a key that is on an elliptic curve")
 }

@@ -23,11 +23,11 @@ const (
 
 // session is one connection attempt and what comes of it. It has a protocol
 // client of its own, which is thrown away with it.
-type session struct {
+type connection struct {
 	l      *Link
 	client mqtt.Client
 	creds  *credentials
-	conn   *conn         // set while connecting
+	conn   *transport         // set while connecting
 	lost   chan struct{} // closed when the client has ended all of its own, after a loss
 
 	will    bool // the CONNECT has one
@@ -36,8 +36,8 @@ type session struct {
 	subject string // the filter being subscribed to
 	present bool   // session present, in the CONNACK
 	up      time.Time
-	window  []flight // in flight, in the order sent
-	transit transit
+	window  []inFlight // in flight, in the order sent
+	transit byteLimit
 	head    *Publication // taken from the outbox; it waits to be sent
 	out     []byte       // published, and not yet written
 	packet  uint16       // the packet identifier last used
@@ -46,8 +46,8 @@ type session struct {
 	trial   bool         // what is in flight tries a held topic, alone
 	sent    bool
 	asked   time.Time // the last SUBSCRIBE or PUBLISH
-	second  second
-	hearing hearing
+	second  meter
+	hearing echoListener
 	probing bool      // the SUBSCRIBE under way is for that, and its denial is no matter
 	pinged  time.Time // when we last pinged, beside the protocol client, or first since something came
 	acked   uint64
@@ -58,11 +58,11 @@ type session struct {
 
 // run makes the connection and keeps it until it ends or ctx does. It gives
 // what ended it.
-func (s *session) run(ctx context.Context) error {
+func (s *connection) run(ctx context.Context) error {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	defer s.l.inbound.discard()
+	defer s.l.inbound.discardLost()
 	if err := s.subscribe(ctx, s.l.filters.wanted(s.l.cfg.Subscriptions, time.Now(), false)); err != nil {
 		return s.finish(err)
 	}
@@ -79,19 +79,19 @@ func (s *session) run(ctx context.Context) error {
 	}
 	if s.again && !s.conn.over() {
 		s.part()
-		return errAgain
+		return errReconnect
 	}
 	return s.finish(nil)
 }
 
 // connect opens the connection and awaits the CONNACK.
-func (s *session) connect(ctx context.Context) (err error) {
+func (s *connection) connect(ctx context.Context) (err error) {
 	s.l.freshen(ctx)
-	s.creds, err = s.l.keys.pick()
+	s.creds, err = s.l.keys.next()
 	if err != nil {
 		return err
 	}
-	s.will = s.l.cfg.Will != nil && s.l.wills.wanted(time.Now())
+	s.will = s.l.cfg.Will != nil && s.l.wills.useWill(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	var opening error
@@ -115,17 +115,17 @@ func (s *session) connect(ctx context.Context) (err error) {
 		}
 		return token.Error()
 	}
-	s.phase, s.present = Idle, s.conn.guard.session
-	s.l.memory.said(s.present)
-	if s.l.cfg.Will != nil && s.l.wills.taken(s.will, time.Now()) {
+	s.phase, s.present = Idle, s.conn.reader.present
+	s.l.memory.connack(s.present)
+	if s.l.cfg.Will != nil && s.l.wills.accepted(s.will, time.Now()) {
 		s.l.cfg.Log.Warn("broker takes no will of ours, and the link goes on without", "client_id", s.l.cfg.ClientID)
 	}
-	s.l.keys.reached(s.creds)
+	s.l.keys.accepted(s.creds)
 	return nil
 }
 
 // options sets the protocol client up to do as little by itself as possible.
-func (s *session) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
+func (s *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
 	c := &s.l.cfg
 	o := mqtt.NewClientOptions().
 		AddBroker("tcp://broker"). // never looked at
@@ -150,7 +150,7 @@ func (s *session) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
 
 // open makes the TCP and TLS connection. From then on the end of ctx ends it,
 // until the CONNACK has come.
-func (s *session) open(ctx context.Context) (*conn, error) {
+func (s *connection) open(ctx context.Context) (*transport, error) {
 	l := s.l
 	s.phase = Dialing
 	raw, err := l.cfg.Dial(ctx, "tcp", l.cfg.Endpoint)
@@ -175,25 +175,25 @@ func (s *session) open(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	s.phase = Connecting
-	c := newConn(raw, secure)
-	c.guard.limit, c.guard.deliver = l.cfg.MaxPayload, s.receive
+	c := newTransport(raw, secure)
+	c.reader.maxPayload, c.reader.deliver = l.cfg.MaxPayload, s.receive
 	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
-	c.guard.accepted = func() { stop() }
+	c.reader.accepted = func() { stop() }
 	return c, nil
 }
 
 // stand says that the link stands.
-func (s *session) stand() {
+func (s *connection) stand() {
 	l := s.l
 	s.up = time.Now()
 	s.recall()
-	lost, doubtful := l.memory.stood()
+	lost, doubtful := l.memory.established()
 	if l.cfg.Clean || len(l.cfg.Subscriptions) == 0 { // nothing is kept that could be lost
 		lost, doubtful = 0, false
 	}
 	l.update(func(st *Status) {
 		st.Connected, st.Attempts, st.SessionPresent = true, 0, s.present
-		st.Err, st.Denied = l.amiss(), l.filters.bans.names()
+		st.Err, st.Denied = l.amiss(), l.filters.denied.names()
 		st.SessionsLost += uint64(lost)
 	})
 	l.told = ""
@@ -209,15 +209,15 @@ func (s *session) stand() {
 
 // recall notes what has come of a session of before. It may come after the SUBACK,
 // by the protocol client's own way.
-func (s *session) recall() {
+func (s *connection) recall() {
 	if s.resumed.Load() {
-		s.l.memory.resumed()
+		s.l.memory.noteResumed()
 	}
 }
 
 // finish ends a session that has failed, with err unless the connection has
 // its own reason, and waits until the client has ended all of its own.
-func (s *session) finish(err error) error {
+func (s *connection) finish(err error) error {
 	if err != nil {
 		s.conn.fail(err)
 	}
@@ -234,7 +234,7 @@ func (s *session) finish(err error) error {
 }
 
 // remote reports whether the other side ended the connection.
-func (s *session) remote() bool {
+func (s *connection) remote() bool {
 	if s.conn == nil {
 		return false
 	}

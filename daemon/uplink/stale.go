@@ -17,7 +17,7 @@ import (
 // stale is a filter that is to be given up.
 type stale struct {
 	filter string
-	row    row // hang-ups in a row, instead of an UNSUBACK
+	row    streak // hang-ups in a row, instead of an UNSUBACK
 }
 
 // staleOf gives those that can be asked for, each once, but for the filters that
@@ -38,7 +38,7 @@ func staleOf(c Config) (all []stale) {
 
 // giveUp gives up stale filters, one at a time, while nothing is in flight. A clean
 // session has none.
-func (s *session) giveUp(ctx context.Context) error {
+func (s *connection) giveUp(ctx context.Context) error {
 	l := s.l
 	for len(l.stale) > 0 {
 		filter := l.stale[0].filter
@@ -64,7 +64,7 @@ func (s *session) giveUp(ctx context.Context) error {
 
 // keptAfter notes that the broker hung up instead of answering an UNSUBSCRIBE. After
 // as many in a row as deny a subscription it is not asked any more by this process.
-func (l *Link) keptAfter(how ending) {
+func (l *Link) keptAfter(how endKind) {
 	if l.stale[0].row.add(how) {
 		l.leaveIt("hangs up")
 	}

@@ -86,7 +86,7 @@ func TestBrokerHangsUpOnUnsubscribe(t *testing.T) {
 		b := newBroker(t)
 		c, released := moved(b, "old/orders", "older/orders")
 		l := run(t, c)
-		for range enough[byBroker] {
+		for range denyAfter[closedByPeer] {
 			p := b.accept(true)
 			p.grant("orders", 1)
 			expect[*packets.UnsubscribePacket](p)
@@ -138,7 +138,7 @@ func TestNetworkFailsOnUnsubscribe(t *testing.T) {
 		b := newBroker(t)
 		c, released := moved(b, "old/orders")
 		l := run(t, c)
-		for range enough[byBroker] {
+		for range denyAfter[closedByPeer] {
 			p := b.accept(true)
 			p.grant("orders", 1)
 			expect[*packets.UnsubscribePacket](p)
@@ -177,7 +177,7 @@ func TestBrokerHangsUpOnUnsubscribeAlone(t *testing.T) {
 		c, _ := moved(b, "old/orders")
 		c.Subscriptions = nil
 		l := run(t, c)
-		for range enough[byBroker] {
+		for range denyAfter[closedByPeer] {
 			p := b.accept(true)
 			expect[*packets.UnsubscribePacket](p)
 			p.hangUp()

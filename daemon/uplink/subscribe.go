@@ -53,7 +53,7 @@ type subacks struct {
 	code   byte
 }
 
-func (a *subacks) put(packet uint16, code byte) {
+func (a *subacks) set(packet uint16, code byte) {
 	a.mu.Lock()
 	a.packet, a.code = packet, code
 	a.mu.Unlock()
@@ -63,7 +63,7 @@ func (a *subacks) put(packet uint16, code byte) {
 	}
 }
 
-func (a *subacks) take() (packet uint16, code byte) {
+func (a *subacks) get() (packet uint16, code byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.packet, a.code
@@ -71,7 +71,7 @@ func (a *subacks) take() (packet uint16, code byte) {
 
 // subscribe asks for each filter by itself, so that a broker that hangs up says
 // which one it was about.
-func (s *session) subscribe(ctx context.Context, want []Subscription) error {
+func (s *connection) subscribe(ctx context.Context, want []Subscription) error {
 	for _, sub := range want {
 		s.phase, s.subject = Subscribing, sub.Filter
 		code, err := s.request(ctx, sub)
@@ -89,9 +89,9 @@ func (s *session) subscribe(ctx context.Context, want []Subscription) error {
 
 // request asks for one filter until the broker grants or denies it, and gives the
 // last SUBACK's code.
-func (s *session) request(ctx context.Context, sub Subscription) (code byte, err error) {
-	s.conn.guard.subscribing.Store(true)
-	defer s.conn.guard.subscribing.Store(false)
+func (s *connection) request(ctx context.Context, sub Subscription) (code byte, err error) {
+	s.conn.reader.subscribing.Store(true)
+	defer s.conn.reader.subscribing.Store(false)
 	for range askAgain {
 		packet := s.identifier()
 		asked := time.Now()
@@ -112,9 +112,9 @@ func (s *session) request(ctx context.Context, sub Subscription) (code byte, err
 
 // unsubscribe takes one subscription back and awaits the broker's word. There may
 // have been none: the broker acknowledges that all the same (section 3.10.4).
-func (s *session) unsubscribe(ctx context.Context, filter string) error {
-	s.conn.guard.subscribing.Store(true)
-	defer s.conn.guard.subscribing.Store(false)
+func (s *connection) unsubscribe(ctx context.Context, filter string) error {
+	s.conn.reader.subscribing.Store(true)
+	defer s.conn.reader.subscribing.Store(false)
 	packet := s.identifier()
 	asked := time.Now()
 	if _, err := s.conn.Write(appendUnsubscribe(nil, packet, filter)); err != nil {
@@ -126,10 +126,10 @@ func (s *session) unsubscribe(ctx context.Context, filter string) error {
 
 // suback awaits the answer to the SUBSCRIBE or UNSUBSCRIBE with this identifier, which was
 // sent at asked.
-func (s *session) suback(ctx context.Context, packet uint16, asked time.Time) (code byte, err error) {
+func (s *connection) suback(ctx context.Context, packet uint16, asked time.Time) (code byte, err error) {
 	for {
-		came := s.l.await(ctx, time.Until(s.conn.since(asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
-		of, code := s.conn.subacks.take()
+		came := s.l.await(ctx, time.Until(s.conn.answerableSince(asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
+		of, code := s.conn.subacks.get()
 		switch {
 		case came && of == packet:
 			return code, nil
@@ -138,7 +138,7 @@ func (s *session) suback(ctx context.Context, packet uint16, asked time.Time) (c
 			return 0, cause
 		case ctx.Err() != nil:
 			return 0, nil
-		case !came && time.Since(s.conn.since(asked)) >= subackTimeout:
+		case !came && time.Since(s.conn.answerableSince(asked)) >= subackTimeout:
 			return 0, errNoSuback
 		}
 	}
@@ -146,7 +146,7 @@ func (s *session) suback(ctx context.Context, packet uint16, asked time.Time) (c
 
 // answered notes what the SUBACK says. A code that the broker has given to each
 // of several requests is a denial too, whatever it means to say.
-func (s *session) answered(filter string, code byte) {
+func (s *connection) answered(filter string, code byte) {
 	if code > mostQoS {
 		s.l.filters.refused(filter, time.Now())
 		s.l.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))

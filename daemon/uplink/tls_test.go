@@ -211,21 +211,21 @@ func TestOneResetIsTheNetworks(t *testing.T) {
 			want health.Code
 			most time.Duration
 		}{
-			{reset, health.NetworkDown, backoffLost},
-			{accepted, health.NetworkDown, backoffLost},
-			{reset, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{reset, health.NetworkDown, backoffLost},
-			{reset, health.CertificateRejected, backoffDenied},
-			{reset, health.CertificateRejected, backoffDenied},
-			{silent, health.NetworkDown, backoffLost},
-			{reset, health.NetworkDown, backoffLost},
+			{reset, health.NetworkDown, backoffMax},
+			{accepted, health.NetworkDown, backoffMax},
+			{reset, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{reset, health.NetworkDown, backoffMax},
+			{reset, health.CertificateRejected, backoffMaxRefused},
+			{reset, health.CertificateRejected, backoffMaxRefused},
+			{silent, health.NetworkDown, backoffMax},
+			{reset, health.NetworkDown, backoffMax},
 		} {
 			s.play()
 			synctest.Wait()

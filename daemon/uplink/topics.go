@@ -25,21 +25,21 @@ const (
 // A suspect is set aside once the broker has hung up on it often enough in a
 // row, and has taken another message of its topic meanwhile: to go on sending
 // it would hold up all others.
-type topics struct {
+type topicDenials struct {
 	hangUps  int // with several messages in flight, and no connection that lasted
 	alone    int // acknowledgements to go until the whole window is used again
-	blame    map[string]*row
-	bans     bans            // the topics that are held, or were and are tried again
-	tried    map[string]bool // those of bans that are not held now
+	streaks    map[string]*streak
+	denied     denials            // the topics that are held, or were and are tried again
+	onTrial    map[string]bool // those of bans that are not held now
 	suspects map[string]*suspect
 }
 
 // suspect is the lone message of a topic that the broker last hung up on.
 type suspect struct {
 	id     uint64
-	row    row
-	taken  bool // another message of the topic was acknowledged since
-	joined bool // the broker has hung up on another message of the held topic
+	streak    streak
+	othersAcked  bool // another message of the topic was acknowledged since
+	othersRefused bool // the broker has hung up on another message of the held topic
 }
 
 // verdict is what a hang-up says about the message that was alone in flight.
@@ -48,36 +48,36 @@ type verdict int
 const (
 	unclear   verdict = iota
 	denied            // its topic is held from now on
-	confirmed         // its topic goes on being held
+	stillDenied         // its topic goes on being held
 	poison            // the message is to be set aside
 )
 
 // refusedByBroker is the reason for which a message is set aside.
 const refusedByBroker = "refused: the broker hangs up on it, and takes others of its topic"
 
-func newTopics() topics {
-	return topics{blame: map[string]*row{}, bans: bans{}, tried: map[string]bool{}, suspects: map[string]*suspect{}}
+func newTopicDenials() topicDenials {
+	return topicDenials{streaks: map[string]*streak{}, denied: denials{}, onTrial: map[string]bool{}, suspects: map[string]*suspect{}}
 }
 
 // interrupt ends what is not in a row with a hang-up of this kind, whatever that
 // one was about.
-func (t *topics) interrupt(how ending) {
-	for _, r := range t.blame {
+func (t *topicDenials) endOtherStreaks(how endKind) {
+	for _, r := range t.streaks {
 		r.interrupt(how)
 	}
 	for _, x := range t.suspects {
-		x.row.interrupt(how)
+		x.streak.interrupt(how)
 	}
 }
 
 // hungUp notes that the broker ended a connection, soon after these messages
 // were published and before it acknowledged them.
-func (t *topics) hungUp(inFlight []flight, how ending, now time.Time) verdict {
+func (t *topicDenials) hungUp(inFlight []inFlight, how endKind, now time.Time) verdict {
 	switch len(inFlight) {
 	case 0:
 		return unclear
 	case 1:
-		return t.hungUpOn(inFlight[0].topic, inFlight[0].id, how, now)
+		return t.hungUpOnLone(inFlight[0].topic, inFlight[0].id, how, now)
 	}
 	t.hangUps++
 	if t.hangUps >= aloneAfter {
@@ -87,99 +87,99 @@ func (t *topics) hungUp(inFlight []flight, how ending, now time.Time) verdict {
 }
 
 // hungUpOn notes a hang-up on a lone message.
-func (t *topics) hungUpOn(topic string, id uint64, how ending, now time.Time) verdict {
+func (t *topicDenials) hungUpOnLone(topic string, id uint64, how endKind, now time.Time) verdict {
 	if t.held(topic) {
-		return t.triedInVain(topic, how)
+		return t.trialFailed(topic, how)
 	}
 	x := t.suspects[topic]
 	if x == nil || x.id != id {
 		x = &suspect{id: id}
 		t.suspects[topic] = x
 	}
-	if t.blame[topic] == nil {
-		t.blame[topic] = &row{}
+	if t.streaks[topic] == nil {
+		t.streaks[topic] = &streak{}
 	}
-	often, all := x.row.add(how), t.blame[topic].add(how)
+	often, all := x.streak.add(how), t.streaks[topic].add(how)
 	switch {
-	case x.taken && often:
+	case x.othersAcked && often:
 		t.forget(topic)
 		t.hangUps, t.alone = 0, aloneFor // it may come again in parts
 		return poison
-	case !all && !t.bans.again(topic, how):
+	case !all && !t.denied.deniesAgain(topic, how):
 		return unclear
 	}
 	t.hangUps, t.alone = 0, 0
-	delete(t.blame, topic)
-	delete(t.tried, topic)
-	t.bans.add(topic, how, now)
-	x.joined = false // as x.taken is: else it would have been poison
+	delete(t.streaks, topic)
+	delete(t.onTrial, topic)
+	t.denied.deny(topic, how, now)
+	x.othersRefused = false // as x.taken is: else it would have been poison
 	return denied
 }
 
 // triedInVain notes a hang-up on the message that tries a held topic.
-func (t *topics) triedInVain(topic string, how ending) verdict {
-	if !t.bans.again(topic, how) {
+func (t *topicDenials) trialFailed(topic string, how endKind) verdict {
+	if !t.denied.deniesAgain(topic, how) {
 		return unclear
 	}
 	if x := t.suspects[topic]; x != nil {
-		x.joined = true
+		x.othersRefused = true
 	}
-	return confirmed
+	return stillDenied
 }
 
 // forget forgets what was held against a topic, and its suspect.
-func (t *topics) forget(topic string) {
+func (t *topicDenials) forget(topic string) {
 	delete(t.suspects, topic)
-	delete(t.blame, topic)
-	delete(t.bans, topic)
-	delete(t.tried, topic)
+	delete(t.streaks, topic)
+	delete(t.denied, topic)
+	delete(t.onTrial, topic)
 }
 
 // acked notes that the broker has taken a message.
-func (t *topics) acked(topic string, id uint64, now time.Time) {
-	delete(t.blame, topic)
+func (t *topicDenials) acked(topic string, id uint64, now time.Time) {
+	delete(t.streaks, topic)
 	if t.alone > 0 {
 		t.alone--
 	}
 	if t.held(topic) {
-		t.bans[topic].until = now // it is free again; see release
+		t.denied[topic].retryAt = now // it is free again; see release
 	} else {
-		delete(t.bans, topic)
-		delete(t.tried, topic)
+		delete(t.denied, topic)
+		delete(t.onTrial, topic)
 	}
 	if x := t.suspects[topic]; x != nil && x.id != id {
-		x.taken = true
+		x.othersAcked = true
 	} else {
 		delete(t.suspects, topic)
 	}
 }
 
 // lasted notes that a connection has.
-func (t *topics) lasted() {
+func (t *topicDenials) lasted() {
 	t.hangUps = 0
-	t.bans.prove()
+	t.denied.prove()
 }
 
 // contradicted notes that a connection ended early and not because of what was
 // published: so may those before it have.
-func (t *topics) contradicted(now time.Time) {
+func (t *topicDenials) contradicted(now time.Time) {
 	t.hangUps = 0
-	clear(t.blame)
+	clear(t.streaks)
 	for _, x := range t.suspects {
-		x.row = row{}
+		x.streak = streak{}
 	}
-	t.bans.doubt(now)
+	t.denied.retryUnproven(now)
 }
 
 // trial reports whether a message of a held topic is to be sent all the same,
 // alone: to learn whether it is the topic or the suspect that is refused.
-func (t *topics) trial(topic string, id uint64) bool {
+func (t *topicDenials) isTrial(topic string, id uint64) bool {
 	x := t.suspects[topic]
-	return x != nil && t.held(topic) && !x.joined && !x.taken && x.id != id
+	return x != nil && t.held(topic) && !x.othersRefused && !x.othersAcked && x.id != id
 }
 
 // window gives how many messages may be in flight.
-func (t *topics) window(most int) int {
+func (t *topicDenials) window(most int) int {
 	if t.alone > 0 {
 		return 1
 	}
@@ -187,12 +187,12 @@ func (t *topics) window(most int) int {
 }
 
 // held reports whether a topic's mail is to stay where it is.
-func (t *topics) held(topic string) bool { return t.bans[topic] != nil && !t.tried[topic] }
+func (t *topicDenials) held(topic string) bool { return t.denied[topic] != nil && !t.onTrial[topic] }
 
 // denied gives the topics that are held, sorted.
-func (t *topics) denied() []string {
+func (t *topicDenials) heldTopics() []string {
 	var held []string
-	for _, topic := range t.bans.names() {
+	for _, topic := range t.denied.names() {
 		if t.held(topic) {
 			held = append(held, topic)
 		}
@@ -201,9 +201,9 @@ func (t *topics) denied() []string {
 }
 
 // due reports whether a held topic may be tried again.
-func (t *topics) due(now time.Time) bool {
-	for topic, b := range t.bans {
-		if t.held(topic) && !now.Before(b.until) {
+func (t *topicDenials) due(now time.Time) bool {
+	for topic, b := range t.denied {
+		if t.held(topic) && !now.Before(b.retryAt) {
 			return true
 		}
 	}
@@ -212,10 +212,10 @@ func (t *topics) due(now time.Time) bool {
 
 // release lets the topics that are due be tried, one message at a time. One
 // more hang-up holds them again.
-func (t *topics) release(now time.Time) {
-	for topic, b := range t.bans {
-		if t.held(topic) && !now.Before(b.until) {
-			t.tried[topic] = true
+func (t *topicDenials) release(now time.Time) {
+	for topic, b := range t.denied {
+		if t.held(topic) && !now.Before(b.retryAt) {
+			t.onTrial[topic] = true
 			t.alone = aloneFor
 		}
 	}

@@ -14,44 +14,44 @@ import (
 // out: a clean one throws away the orders that the broker has kept.
 
 const (
-	refusedBefore = 3         // CONNECTs with a will were refused before one goes without
-	refusedAgain  = 4         // and of those that follow, one in so many
-	willAgain     = time.Hour // until one with a will is tried again, where it was the will
+	refusalsBeforeWithout = 3         // CONNECTs with a will were refused before one goes without
+	withoutEvery  = 4         // and of those that follow, one in so many
+	retryWillAfter     = time.Hour // until one with a will is tried again, where it was the will
 )
 
 // wills is what is known of CONNECTs that were refused.
-type wills struct {
+type willRetry struct {
 	refused int       // in a row
-	without time.Time // until then no CONNECT has a will; zero where it is not refused
+	withoutUntil time.Time // until then no CONNECT has a will; zero where it is not refused
 }
 
 // wanted reports whether the next CONNECT has the will that there is.
-func (w *wills) wanted(now time.Time) bool {
-	if !w.without.IsZero() && !now.Before(w.without) {
-		w.again()
+func (w *willRetry) useWill(now time.Time) bool {
+	if !w.withoutUntil.IsZero() && !now.Before(w.withoutUntil) {
+		w.retryNow()
 	}
-	return w.without.IsZero() && w.refused%refusedAgain != refusedBefore
+	return w.withoutUntil.IsZero() && w.refused%withoutEvery != refusalsBeforeWithout
 }
 
 // tried reports whether one without was among those that were refused.
-func (w *wills) tried() bool { return w.refused > refusedBefore }
+func (w *willRetry) triedWithout() bool { return w.refused > refusalsBeforeWithout }
 
 // taken notes that a CONNECT was. It reports whether it is news that it is only
 // without a will.
-func (w *wills) taken(with bool, now time.Time) (news bool) {
-	news = !with && w.without.IsZero()
-	*w = wills{}
+func (w *willRetry) accepted(with bool, now time.Time) (news bool) {
+	news = !with && w.withoutUntil.IsZero()
+	*w = willRetry{}
 	if !with {
-		w.without = now.Add(willAgain)
+		w.withoutUntil = now.Add(retryWillAfter)
 	}
 	return news
 }
 
 // again has the next CONNECT go with a will, and if that is refused the next one
 // without.
-func (w *wills) again() {
-	if !w.without.IsZero() {
-		*w = wills{refused: refusedBefore - 1}
+func (w *willRetry) retryNow() {
+	if !w.withoutUntil.IsZero() {
+		*w = willRetry{refused: refusalsBeforeWithout - 1}
 	}
 }
 
