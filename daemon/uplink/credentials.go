@@ -111,8 +111,7 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 	return c, problems
 }
 
-// own takes our certificate and what is behind it, and its key where that can be
-// used.
+// setOwn takes our certificate chain, and its key where that can be used.
 func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
 	c.leaf = chain[0]
 	if what := unusableKey(c.leaf.PublicKey); what != "" {
@@ -132,7 +131,7 @@ func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certifica
 	return problems
 }
 
-// stranger says that the key does not belong to the first certificate of a chain.
+// keyMismatch says that the key does not belong to the first certificate of a chain.
 func keyMismatch(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
 	for i, one := range chain {
 		if belongs(one, key) {
@@ -147,7 +146,7 @@ func keyMismatch(from CredentialFilesConfig, chain []*x509.Certificate, key cryp
 	return fileProblem(from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", from.Certificate), "put certificate and key of the same pair into place")
 }
 
-// notRoots complains about a CA file without a certificate that may sign. It is
+// checkRoots complains about a CA file without a certificate that may sign. It is
 // usable only if the broker's own certificate is in it.
 func checkRoots(file string, certs []*x509.Certificate) []Problem {
 	for _, c := range certs {
@@ -163,7 +162,7 @@ func checkRoots(file string, certs []*x509.Certificate) []Problem {
 		Do:   "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"}}
 }
 
-// dates complains about the dates of the credentials.
+// checkDates complains about the dates of the credentials.
 func checkDates(ca, cert string, c *credentials, now time.Time) (problems []Problem) {
 	if c.leaf != nil {
 		problems = checkValidity(cert, "our certificate", c.leaf, now, "create a new certificate and put it with its key into place")
@@ -171,7 +170,7 @@ func checkDates(ca, cert string, c *credentials, now time.Time) (problems []Prob
 	return append(problems, checkRootValidity(ca, c.rootCerts, now)...)
 }
 
-// validity complains about a certificate's dates.
+// checkValidity complains about a certificate's dates.
 func checkValidity(file, whose string, c *x509.Certificate, now time.Time, do string) []Problem {
 	const day = "2006-01-02 15:04 MST"
 	end := c.NotAfter.UTC().Format(day)
@@ -192,7 +191,7 @@ func checkValidity(file, whose string, c *x509.Certificate, now time.Time, do st
 	return []Problem{p}
 }
 
-// rootValidity complains about roots only when none is good for long: a file
+// checkRootValidity complains about roots only when none is good for long: a file
 // may well keep an old one beside the new.
 func checkRootValidity(file string, roots []*x509.Certificate, now time.Time) []Problem {
 	var first []Problem
@@ -208,6 +207,7 @@ func checkRootValidity(file string, roots []*x509.Certificate, now time.Time) []
 	return first
 }
 
+// reason gives what the system said, without the path.
 func reason(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -216,6 +216,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// unreadable gives what to do about a file that cannot be read.
 func unreadable(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

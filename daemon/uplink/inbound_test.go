@@ -333,20 +333,6 @@ func TestMessageThatStops(t *testing.T) {
 	})
 }
 
-// A broker that acknowledges without end fills no memory.
-func TestPubacksWithoutEnd(t *testing.T) {
-	a := pubacks{ready: make(chan struct{}, 1)}
-	for i := range 2 * maxAcks {
-		if ok := a.add(uint16(i)); ok != (i < maxAcks) {
-			t.Fatalf("PUBACK %d is taken: %v", i, ok)
-		}
-	}
-	a.takeEach(func(uint16) {})
-	if !a.add(1) {
-		t.Error("no room for more afterwards")
-	}
-}
-
 // What was dropped is logged once a minute at most, however much it is.
 func TestDropsAreLoggedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

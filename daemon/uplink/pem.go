@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// block is one block of a PEM file.
+// pemBlock is one block of a PEM file.
 type pemBlock struct {
 	*pem.Block     // nil where what begins here cannot be read
 	line       int // on which it begins, from 1
@@ -24,7 +24,7 @@ type pemBlock struct {
 // two such files that were put into one.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// readBlocks gives all blocks that begin in a PEM file, read or not: encoding/pem
+// splitPEM gives all blocks that begin in a PEM file, read or not: encoding/pem
 // passes over what it cannot read, and with it a root would be lost silently.
 func splitPEM(data []byte) ([]pemBlock, error) {
 	switch {
@@ -95,7 +95,7 @@ func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err
 	return nil, nil, missingBlock(data, other, "certificate")
 }
 
-// nothing says that a file does not hold what it should.
+// missingBlock says that a file does not hold what it should.
 func missingBlock(data []byte, other, want string) error {
 	switch {
 	case other != "":
@@ -111,7 +111,7 @@ const (
 	unusualCurve = "is on an elliptic curve that TLS does not take; make a new pair on P-256 or P-384"
 )
 
-// certificateTrouble says why a certificate cannot be parsed.
+// certificateProblem says why a certificate cannot be parsed.
 func certificateProblem(err error) string {
 	text := err.Error()
 	switch {
@@ -154,7 +154,7 @@ func parseKey(data []byte) (crypto.Signer, error) {
 // identifier of RFC 3279, section 2.3.5, of the field that they begin with.
 var primeField = []byte("\x06\x07\x2a\x86\x48\xce\x3d\x01\x01")
 
-// signer gives the key, whatever of the three forms its bytes have: programs
+// parsePrivateKey gives the key, whatever of the three forms its bytes have: programs
 // have not always named them rightly.
 func parsePrivateKey(der []byte) (crypto.Signer, error) {
 	var key any
@@ -185,7 +185,7 @@ func parsePrivateKey(der []byte) (crypto.Signer, error) {
 	return s, nil
 }
 
-// keyTrouble says why no TLS connection can be made with a key; "" is none.
+// unusableKey says why no TLS connection can be made with a key; "" is none.
 func unusableKey(public crypto.PublicKey) string {
 	switch k := public.(type) {
 	case *rsa.PublicKey:

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"fieldpost/daemon/health"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,8 +9,6 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
-
-	"fieldpost/daemon/health"
 )
 
 // kick plays a broker that a rival with our client id connects to a second after
@@ -135,5 +134,88 @@ func TestDenialIsNoRival(t *testing.T) {
 			t.Errorf("denied, without the rival: %+v", l.Status())
 		}
 		l.end(t, p)
+	})
+}
+
+// Another client with our id is found out with such a broker too.
+func TestRivalOnABrokerThatNeverSaysThatItHasASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for range 3 {
+			p := b.accept(false)
+			p.quiet(time.Second)
+			p.hangUp()
+			synctest.Wait()
+		}
+		if l.code() != string(health.DuplicateClient) {
+			t.Errorf("status: %v", l.Status().Err)
+		}
+		l.end(t, nil)
+	})
+}
+
+func TestIdleHangUpsMeanAnotherClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for i := range 3 {
+			p := b.accept(true)
+			p.quiet(3 * time.Second)
+			p.hangUp()
+			synctest.Wait()
+			want := health.NetworkDown
+			if i == 2 {
+				want = health.DuplicateClient
+			}
+			if l.code() != string(want) {
+				t.Errorf("after %d hang-ups: %v", i+1, l.Status().Err)
+			}
+		}
+		p := b.accept(true)
+		p.quiet(50 * time.Second)
+		if st := l.Status(); !st.Connected || l.code() != string(health.DuplicateClient) {
+			t.Errorf("while it may happen again: %+v", st)
+		}
+		p.quiet(time.Minute)
+		if st := l.Status(); !st.Connected || st.Err != nil {
+			t.Errorf("after a minute: %+v", st)
+		}
+		p.hangUp()
+		synctest.Wait()
+		if l.code() != string(health.NetworkDown) {
+			t.Errorf("after a long connection: %v", l.Status().Err)
+		}
+		l.end(t, nil)
+	})
+}
+
+// The same while messages are in flight, of topics that the broker does take: it
+// takes longer to be sure, and no topic is denied for it.
+func TestAnotherClientWhileMessagesFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		n := 0
+		next := func() { l.queue.Publish("t", []byte{byte('a' + n)}); n++ }
+		next()
+		for i := range 8 {
+			p := b.accept(true)
+			p.puback(expect[*packets.PublishPacket](p).MessageID)
+			next()
+			expect[*packets.PublishPacket](p)
+			synctest.Wait()
+			must(t, p.conn.CloseWrite())
+			p.gone()
+			synctest.Wait()
+			want := health.NetworkDown
+			if i >= 5 {
+				want = health.DuplicateClient
+			}
+			if l.code() != string(want) {
+				t.Errorf("after %d: %v", i+1, l.Status().Err)
+			}
+		}
+		l.end(t, nil)
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-func newGuard(data []byte) *packetReader {
+func newPacketReader(data []byte) *packetReader {
 	return &packetReader{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, maxPayload: defaultMaxPayload, deliver: func(*publishPacket) {}}
 }
 
@@ -30,7 +30,7 @@ func (m *publishPacket) written() []byte {
 
 var connackOK = []byte{0x20, 2, 0, 0}
 
-func TestGuardLetsThroughWhatIsDue(t *testing.T) {
+func TestPacketReaderLetsThroughWhatIsDue(t *testing.T) {
 	messages := [][]byte{
 		{0x30, 4, 0, 1, 't', 'p'},       // PUBLISH, QoS 0
 		{0x32, 6, 0, 1, 't', 0, 9, 'p'}, // QoS 1
@@ -42,7 +42,7 @@ func TestGuardLetsThroughWhatIsDue(t *testing.T) {
 		{0x40, 2, 0, 9}, // PUBACK
 		{0xd0, 0},       // PINGRESP
 	}
-	g := newGuard(bytes.Join([][]byte{connackOK, bytes.Join(messages, nil), long, due[0], due[1], messages[0]}, nil))
+	g := newPacketReader(bytes.Join([][]byte{connackOK, bytes.Join(messages, nil), long, due[0], due[1], messages[0]}, nil))
 	var came [][]byte
 	g.deliver = func(m *publishPacket) { came = append(came, m.written()) }
 	defer func() {
@@ -62,7 +62,7 @@ func TestGuardLetsThroughWhatIsDue(t *testing.T) {
 	}
 }
 
-func TestGuardRefusesWhatIsNotDue(t *testing.T) {
+func TestPacketReaderRefusesWhatIsNotDue(t *testing.T) {
 	cases := map[string][]byte{
 		"second CONNACK":            connackOK,
 		"CONNECT":                   {0x10, 0},
@@ -91,7 +91,7 @@ func TestGuardRefusesWhatIsNotDue(t *testing.T) {
 		"huge PUBACK":               {0x40, 0xff, 0xff, 0xff, 0x7f},
 	}
 	for name, packet := range cases {
-		g := newGuard(append(bytes.Clone(connackOK), packet...))
+		g := newPacketReader(append(bytes.Clone(connackOK), packet...))
 		if _, err := g.readPacket(); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestGuardRefusesWhatIsNotDue(t *testing.T) {
 	}
 }
 
-func TestGuardFirstPacket(t *testing.T) {
+func TestFirstPacket(t *testing.T) {
 	for name, c := range map[string]struct {
 		packet []byte
 		want   string
@@ -113,13 +113,13 @@ func TestGuardFirstPacket(t *testing.T) {
 		"refused":       {[]byte{0x20, 2, 0, 7}, "return code 7"},
 		"cut short":     {[]byte{0x20, 2, 0}, "unexpected EOF"},
 	} {
-		if _, err := newGuard(c.packet).readPacket(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := newPacketReader(c.packet).readPacket(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
 }
 
-func TestGuardWhileSubscribing(t *testing.T) {
+func TestPacketReaderWhileSubscribing(t *testing.T) {
 	for _, c := range []struct {
 		packet []byte
 		ok     bool
@@ -131,7 +131,7 @@ func TestGuardWhileSubscribing(t *testing.T) {
 		{[]byte{0xb0, 2, 0, 1}, true},        // an UNSUBACK, likewise
 		{[]byte{0xb0, 3, 0, 1, 0}, false},
 	} {
-		g := newGuard(append(bytes.Clone(connackOK), c.packet...))
+		g := newPacketReader(append(bytes.Clone(connackOK), c.packet...))
 		_, err := g.readPacket()
 		must(t, err)
 		g.subscribing.Store(true)
@@ -141,11 +141,11 @@ func TestGuardWhileSubscribing(t *testing.T) {
 	}
 }
 
-func FuzzGuard(f *testing.F) {
+func FuzzPacketReader(f *testing.F) {
 	f.Add([]byte{0x32, 6, 0, 1, 't', 0, 9, 'p'})
 	f.Add([]byte{0x30, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		g := newGuard(append(bytes.Clone(connackOK), data...))
+		g := newPacketReader(append(bytes.Clone(connackOK), data...))
 		read := 0
 		g.maxPayload = truncatedBytes
 		g.deliver = func(m *publishPacket) {
@@ -160,7 +160,7 @@ func FuzzGuard(f *testing.F) {
 				break
 			}
 			read += len(packet)
-			// What the guard lets through the protocol client can read.
+			// What the packet reader lets through the protocol client can read.
 			if _, err := packets.ReadPacket(bytes.NewReader(packet)); err != nil {
 				t.Fatalf("% x: %v", packet, err)
 			}

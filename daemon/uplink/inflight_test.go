@@ -1,6 +1,9 @@
 package uplink
 
 import (
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/wake"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,7 +30,7 @@ func slowly(p *peer, bytes int, trip time.Duration, see func(*packets.PublishPac
 		if free.Before(time.Now()) {
 			free = time.Now()
 		}
-		free = free.Add(time.Duration(len(m.Payload)+len(m.TopicName)+packetBytes) * time.Second / time.Duration(bytes))
+		free = free.Add(time.Duration(len(m.Payload)+len(m.TopicName)+packetOverhead) * time.Second / time.Duration(bytes))
 		time.AfterFunc(time.Until(free), func() { see(m) })
 		ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 		ack.MessageID = m.MessageID
@@ -76,7 +79,7 @@ func TestLittleIsUnderWayOnASlowLink(t *testing.T) {
 		mu.Lock()
 		took := last.Sub(began)
 		mu.Unlock()
-		full := time.Duration(n*(size+5+packetBytes)) * time.Second / speed
+		full := time.Duration(n*(size+5+packetOverhead)) * time.Second / speed
 		t.Logf("an answer took %v at most; the backlog took %v, at full speed %v", waited, took, full)
 		if len(put) != 0 || waited == 0 || waited > 2500*time.Millisecond || took > full*21/20 {
 			t.Errorf("an answer took %v at most, %d did not come; the backlog took %v, at full speed %v", waited, len(put), took, full)
@@ -127,10 +130,74 @@ func (q *Queue) first(topic string, payload []byte) {
 	q.mu.Lock()
 	q.last++
 	m := queued{Publication{ID: q.last, Topic: topic, Payload: payload}, make(chan error, 1)}
-	q.mail = append(q.mail[:q.unsent:q.unsent], append([]queued{m}, q.mail[q.unsent:]...)...)
+	q.queued = append(q.queued[:q.unsent:q.unsent], append([]queued{m}, q.queued[q.unsent:]...)...)
 	q.mu.Unlock()
-	select {
-	case q.ready <- struct{}{}:
-	default:
+	q.ready.Set()
+}
+
+func TestWindowBoundsWhatIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for i := range 40 {
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
+		}
+		p := b.accept(false)
+		var ids []uint16
+		for i := range 32 {
+			ids = append(ids, p.delivery("t", strconv.Itoa(i)))
+		}
+		p.quiet(10 * time.Second)
+		p.puback(ids[0])
+		p.delivery("t", "32")
+		p.quiet(10 * time.Second)
+		l.end(t, p)
+	})
+}
+
+// A PUBACK that never comes: the connection is made anew and the message sent
+// again, and only then counted.
+func TestWithheldPuback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		sent := l.queue.Publish("t", []byte("1"))
+		p := b.accept(false)
+		p.delivery("t", "1")
+		began := time.Now()
+		p.gone()
+		if d := time.Since(began); d < 30*time.Second || d > 33*time.Second {
+			t.Errorf("gave up after %v", d)
+		}
+		synctest.Wait()
+		if l.code() != string(health.NoAcknowledgement) {
+			t.Errorf("status: %v", l.Status().Err)
+		}
+		p = b.accept(true)
+		id := p.delivery("t", "1")
+		synctest.Wait()
+		if got := settled(sent); got != "" || l.Status().Published != 0 {
+			t.Fatalf("without a PUBACK the message is %q, %d acknowledged", got, l.Status().Published)
+		}
+		p.puback(id)
+		synctest.Wait()
+		if got := settled(sent); got != "acknowledged" {
+			t.Errorf("message is %q", got)
+		}
+		l.end(t, p)
+	})
+}
+
+// A broker that acknowledges without end fills no memory.
+func TestPubacksWithoutEnd(t *testing.T) {
+	a := pubacks{ready: wake.New()}
+	for i := range 2 * maxPubacks {
+		if ok := a.add(uint16(i)); ok != (i < maxPubacks) {
+			t.Fatalf("PUBACK %d is taken: %v", i, ok)
+		}
+	}
+	a.takeEach(func(uint16) {})
+	if !a.add(1) {
+		t.Error("no room for more afterwards")
 	}
 }

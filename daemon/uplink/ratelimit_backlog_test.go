@@ -52,7 +52,7 @@ func TestBacklogUsesTheRate(t *testing.T) {
 				var all []arrival
 				for time.Since(began) < seconds*time.Second {
 					m := expect[*packets.PublishPacket](p)
-					all = append(all, arrival{time.Now(), len(m.TopicName) + len(m.Payload) + packetBytes})
+					all = append(all, arrival{time.Now(), len(m.TopicName) + len(m.Payload) + packetOverhead})
 					ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 					ack.MessageID = m.MessageID
 					time.AfterFunc(trip, func() { _ = ack.Write(p.conn) }) // at the end the connection may be gone
@@ -103,7 +103,7 @@ func TestMixedSizesKeepTheRate(t *testing.T) {
 		var all []arrival
 		for range n {
 			m := expect[*packets.PublishPacket](p)
-			all = append(all, arrival{time.Now(), len(m.TopicName) + len(m.Payload) + packetBytes})
+			all = append(all, arrival{time.Now(), len(m.TopicName) + len(m.Payload) + packetOverhead})
 			p.puback(m.MessageID)
 		}
 		if n, most := busiestSecond(all); n > 100 || most > 512<<10 {

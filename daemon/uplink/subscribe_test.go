@@ -9,6 +9,105 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
+func TestSubscribesFirstAndAwaitsTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.Subscriptions = []Subscription{{"orders", 1}, {"more/#", 0}}
+		l := run(t, c)
+		sent := l.queue.Publish("readings", []byte("1"))
+		p := b.accept(false)
+		s := expect[*packets.SubscribePacket](p)
+		if s.Topics[0] != "orders" || s.Qoss[0] != 1 {
+			t.Errorf("subscribe: got %v", s)
+		}
+		p.quiet(5 * time.Second)
+		if l.Status().Connected {
+			t.Error("connected before the subscriptions are answered")
+		}
+		p.suback(s.MessageID, 1)
+		p.grant("more/#", 0)
+		id := p.delivery("readings", "1")
+		if st := l.Status(); !st.Connected || st.Err != nil || st.Attempts != 0 || st.Denied != nil {
+			t.Errorf("status: got %+v", st)
+		}
+		p.puback(id)
+		synctest.Wait()
+		if got := settled(sent); got != "acknowledged" || l.Status().Published != 1 {
+			t.Errorf("message is %q, %d acknowledged", got, l.Status().Published)
+		}
+		l.end(t, p)
+	})
+}
+
+// Only 0x80 denies a subscription. Any other code that does not grant it is answered
+// by asking again under another packet identifier: mochi gives 0x91 where one of
+// its deliveries has the same.
+func TestOtherSubackCodesAreAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(true)
+		used := map[uint16]bool{}
+		for _, code := range []byte{0x91, 0x97, 3, 1} {
+			s := expect[*packets.SubscribePacket](p)
+			if used[s.MessageID] || s.Topics[0] != "orders" || s.Qoss[0] != 1 {
+				t.Errorf("asked for %v at %v under %d, after %v", s.Topics, s.Qoss, s.MessageID, used)
+			}
+			used[s.MessageID] = true
+			p.suback(s.MessageID, code)
+		}
+		p.quiet(2 * time.Minute)
+		if st := l.Status(); !st.Connected || st.Denied != nil || st.Err != nil {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// One that comes each time is a denial all the same: readings go on, and it is
+// asked for again after a minute.
+func TestSubackCodeThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(true)
+		for range subscribeTries {
+			p.grant("orders", 0x87)
+		}
+		synctest.Wait()
+		if st := l.Status(); !st.Connected || !slices.Equal(st.Denied, []string{"orders"}) {
+			t.Errorf("status: %+v", st)
+		}
+		sent := l.queue.Publish("t", []byte("1"))
+		p.puback(p.delivery("t", "1"))
+		p.grant("orders", 2) // more than was asked for
+		synctest.Wait()
+		if st := l.Status(); !st.Connected || st.Denied != nil || settled(sent) != "acknowledged" {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// A SUBACK for what was asked before is not the answer to what is asked now.
+func TestSubackOfAnotherRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(true)
+		s := expect[*packets.SubscribePacket](p)
+		p.suback(s.MessageID+1, 0x80)
+		p.quiet(time.Second)
+		p.suback(s.MessageID, 1)
+		synctest.Wait()
+		if st := l.Status(); !st.Connected || st.Denied != nil {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
 // moved is a link that subscribes to "orders" and may hold more of before.
 func moved(b *broker, stale ...string) (c Config, released *[]string) {
 	released = &[]string{}

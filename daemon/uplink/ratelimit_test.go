@@ -77,7 +77,7 @@ func TestBrokerThatDropsTheExcess(t *testing.T) {
 			if connections != most || left[len(left)-1] != 0 {
 				t.Errorf("limits %s: %d connections, which dropped %d", limits, connections, left)
 			}
-			if !l.pace.aws { // the link has ended its use of it: nothing is in flight
+			if !l.rate.aws { // the link has ended its use of it: nothing is in flight
 				t.Errorf("limits %s: the bound is not kept", limits)
 			}
 			l.end(t, nil)
@@ -113,7 +113,7 @@ func drops(p *peer, most int) (dropped int) {
 // send sends messages of a size for d as fast as the pace lets them go, from
 // when it was last used, and gives when each went.
 func send(p *rateLimiter, size int, d time.Duration) (at []time.Time) {
-	m := Publication{Payload: make([]byte, size-packetBytes)}
+	m := Publication{Payload: make([]byte, size-packetOverhead)}
 	now := p.refilled
 	for end := now.Add(d); now.Before(end); {
 		if w := p.wait(now); w > 0 {

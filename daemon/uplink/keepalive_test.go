@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"fieldpost/daemon/health"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,8 +9,6 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
-
-	"fieldpost/daemon/health"
 )
 
 // way is a way to the broker with something on it that gives up a connection when
@@ -313,6 +312,70 @@ func TestIdleTimeoutBecomesShorter(t *testing.T) {
 		p = b.accept(true)
 		if short.carry(p, time.Hour) {
 			t.Error("it ended in spite of pings")
+		}
+		l.end(t, p)
+	})
+}
+
+func TestUnansweredPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		p := b.accept(false)
+		began := time.Now()
+		must(t, p.conn.SetReadDeadline(began.Add(patience)))
+		if _, err := packets.ReadPacket(p.conn); err != nil {
+			t.Fatal(err)
+		}
+		p.gone()
+		if d := time.Since(began); d < 40*time.Second || d > 50*time.Second {
+			t.Errorf("silence was seen after %v", d)
+		}
+		synctest.Wait()
+		if e := l.Status().Err; l.code() != string(health.NetworkDown) || !strings.Contains(e.Error(), "no pingresp") {
+			t.Errorf("status: %v", e)
+		}
+		l.end(t, nil)
+	})
+}
+
+func TestStalledPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		p := b.accept(false)
+		synctest.Wait()
+		began := time.Now()
+		l.queue.Publish("t", make([]byte, 100<<10)) // nobody reads
+		p2 := b.raw()
+		if d := time.Since(began); d < 5*time.Second || d > 8*time.Second {
+			t.Errorf("a stall was seen after %v", d)
+		}
+		if l.code() != string(health.NetworkDown) {
+			t.Errorf("status: %v", l.Status().Err)
+		}
+		p2.Close()
+		l.end(t, p)
+	})
+}
+
+// The broker hears from us in every keep-alive interval (section 3.1.2.10), and
+// we from it, whether or not we publish.
+func TestPingsWhilePublishing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 30 * time.Second
+		l := run(t, c)
+		p := b.accept(false)
+		for range 40 {
+			synctest.Wait()
+			l.queue.Publish("t", []byte("m"))
+			p.puback(p.delivery("t", "m")) // read answers the pings
+			<-time.After(5 * time.Second)
+		}
+		if st := l.Status(); !st.Connected || st.Published != 40 || st.Attempts != 0 {
+			t.Errorf("status: %+v", st)
 		}
 		l.end(t, p)
 	})

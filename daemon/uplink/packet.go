@@ -12,10 +12,11 @@ import (
 	"unicode/utf8"
 )
 
-// The control packets that a server may send to us (MQTT 3.1.1, section 2.2.1).
-// We publish at QoS 1 and subscribe at no more, so the others have no place here. A DISCONNECT from the server is not in MQTT 3.1.1 either,
-// but some send it (mochi, at its end and when another client takes the session
-// over): it is an orderly close.
+// The types of control packets (MQTT 3.1.1, section 2.2.1) that we send or may be
+// sent. We publish at QoS 1 and subscribe at no more, so the others have no place
+// here. A DISCONNECT from the server is not in MQTT 3.1.1 either, but some servers
+// send it (mochi, at its end and when another client takes the session over): it is
+// an orderly close.
 const (
 	connack     = 2
 	publish     = 3
@@ -26,29 +27,78 @@ const (
 	unsuback    = 11
 	pingreq     = 12 // only ours
 	pingresp    = 13
-	disconnect     = 14 // DISCONNECT
+	disconnect  = 14
 )
 
-// aliveEvery is how often a sign of life is given while a message comes.
+// packetIDs gives the packet identifiers of one connection. None is in use twice:
+// the in-flight window is small, and SUBSCRIBE and UNSUBSCRIBE go only while nothing
+// is in flight.
+type packetIDs struct{ last uint16 }
+
+// next gives the next packet identifier.
+func (p *packetIDs) next() uint16 {
+	p.last++
+	if p.last == 0 { // not allowed (section 2.3.1)
+		p.last = 1
+	}
+	return p.last
+}
+
+// skip leaves out the next n identifiers.
+func (p *packetIDs) skip(n uint16) { p.last += n }
+
+// appendPublish appends a PUBLISH packet at QoS 1 (section 3.3). The remaining length
+// has the form of a uvarint (section 2.2.3).
+func appendPublish(b []byte, packet uint16, topic string, payload []byte) []byte {
+	b = append(b, publish<<4|1<<1)
+	b = binary.AppendUvarint(b, uint64(2+len(topic)+2+len(payload)))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
+	b = append(b, topic...)
+	b = binary.BigEndian.AppendUint16(b, packet)
+	return append(b, payload...)
+}
+
+// appendSubscribe appends a SUBSCRIBE packet for one filter (section 3.8).
+func appendSubscribe(b []byte, packet uint16, sub Subscription) []byte {
+	b = append(b, subscribe<<4|1<<1)
+	b = binary.AppendUvarint(b, uint64(2+2+len(sub.Filter)+1))
+	b = binary.BigEndian.AppendUint16(b, packet)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(sub.Filter)))
+	b = append(b, sub.Filter...)
+	return append(b, sub.QoS)
+}
+
+// appendUnsubscribe appends an UNSUBSCRIBE packet for one filter (section 3.10).
+func appendUnsubscribe(b []byte, packet uint16, filter string) []byte {
+	b = append(b, unsubscribe<<4|1<<1)
+	b = binary.AppendUvarint(b, uint64(2+2+len(filter)))
+	b = binary.BigEndian.AppendUint16(b, packet)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(filter)))
+	return append(b, filter...)
+}
+
+// pingrespEvery is how often a PINGRESP is made up while a message comes.
 const pingrespEvery = 2 * time.Second
 
-// alive is that sign: a PINGRESP.
-var pingrespPacket = []byte{pingresp << 4, 0}
+var (
+	pingreqPacket  = []byte{pingreq << 4, 0}
+	pingrespPacket = []byte{pingresp << 4, 0}
+)
 
-// maxGoodbye bounds a DISCONNECT, with its properties.
+// maxDisconnect bounds a DISCONNECT with its properties, in bytes.
 const maxDisconnect = 1024
 
-// errGoodbye is a server's DISCONNECT. It closes the connection, as the end of the
-// stream does.
-var errDisconnect = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
+var (
+	// errProtocol is wrapped by every complaint about what the broker sent.
+	errProtocol = errors.New("not MQTT 3.1.1")
+	// errDisconnect is a server's DISCONNECT. It closes the connection, as the end of
+	// the stream does.
+	errDisconnect = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
+	// errPubacks is the reason where a broker acknowledges without end.
+	errPubacks = fmt.Errorf("read packet: thousands of PUBACKs for nothing that was sent: %w", errProtocol)
+)
 
-// errPubacks is the reason where a broker acknowledges without end.
-var errPubacks = fmt.Errorf("read packet: thousands of PUBACKs for nothing that was sent: %w", errProtocol)
-
-// errProtocol is wrapped by every complaint about what the broker sent.
-var errProtocol = errors.New("not MQTT 3.1.1")
-
-// refusal is a CONNACK with a return code other than 0 (section 3.2.2.3).
+// connackRefusal is a CONNACK with a return code other than 0 (section 3.2.2.3).
 type connackRefusal struct{ code byte }
 
 func (r *connackRefusal) Error() string {
@@ -60,11 +110,11 @@ func (r *connackRefusal) Error() string {
 	return fmt.Sprintf("connack return code %d", r.code)
 }
 
-// guard reads one packet after the other and lets through only what this
-// client can have been sent. The protocol client below it panics on a SUBACK
-// with too many codes, takes a CONNACK with code 7 for a success, completes
-// a publish on any acknowledgement with its number, and allocates whatever
-// length a packet announces.
+// packetReader reads one packet after the other and lets through only what this
+// client can have been sent. The protocol client above it needs that: it panics on a
+// SUBACK with too many codes, takes a CONNACK with code 7 for a success, completes a
+// publish on any acknowledgement with its number, and allocates whatever length a
+// packet announces.
 type packetReader struct {
 	r   *bufio.Reader
 	buf []byte // of small packets, used again
@@ -73,16 +123,16 @@ type packetReader struct {
 	present     bool        // its session present flag
 	subscribing atomic.Bool // a SUBACK or UNSUBACK is due
 
-	accepted func() // called when the CONNACK has come and is good
-	maxPayload    int    // the largest payload that is kept, in bytes
-	// deliver is called with every message, in their order, before anything after
-	// it is read.
+	accepted   func() // called when a CONNACK with code 0 has come
+	maxPayload int    // the largest payload that is kept, in bytes
+	// deliver is called with every PUBLISH, in their order, before anything after it
+	// is read.
 	deliver func(*publishPacket)
 	message *publishPacket // that is being read
-	left    int       // bytes of its payload that have not come
+	left    int            // bytes of its payload that have not come
 }
 
-// incoming is a PUBLISH packet (section 3.3).
+// publishPacket is a PUBLISH packet from the broker (section 3.3).
 type publishPacket struct {
 	topic     string
 	payload   []byte // whole, or where it is over the limit its first KiB
@@ -93,8 +143,8 @@ type publishPacket struct {
 	retained  bool
 }
 
-// next gives the next packet that is no message, whole; it is valid until the next
-// call. It gives nil once in a while when a message is still coming.
+// readPacket gives the next packet that is no PUBLISH, whole. It is valid until the
+// next call. While a PUBLISH takes long to come it gives nil once in a while.
 func (g *packetReader) readPacket() ([]byte, error) {
 	for {
 		if g.message != nil {
@@ -134,7 +184,7 @@ func (g *packetReader) readPacket() ([]byte, error) {
 	}
 }
 
-// length reads the remaining length (section 2.2.3) and gives the fixed header.
+// readLength reads the remaining length (section 2.2.3) and gives the fixed header.
 func (g *packetReader) readLength(first byte) (length int, head []byte, err error) {
 	head = append(make([]byte, 0, 5), first)
 	for shift := 0; shift < 28; shift += 7 {
@@ -151,7 +201,7 @@ func (g *packetReader) readLength(first byte) (length int, head []byte, err erro
 	return 0, nil, fmt.Errorf("read packet: length of more than four bytes: %w", errProtocol)
 }
 
-// expected checks a fixed header before its body is read.
+// checkHeader checks a fixed header before its body is read.
 func (g *packetReader) checkHeader(first byte, length int) error {
 	kind, flags := first>>4, first&0x0f
 	if !g.connected && kind != connack && kind != disconnect {
@@ -180,7 +230,7 @@ func (g *packetReader) checkHeader(first byte, length int) error {
 	return nil
 }
 
-// check looks at the body.
+// checkBody looks at the body of a packet that is no PUBLISH.
 func (g *packetReader) checkBody(first byte, body []byte) error {
 	switch first >> 4 {
 	case connack:
@@ -195,8 +245,8 @@ func (g *packetReader) checkBody(first byte, body []byte) error {
 	return nil
 }
 
-// begin reads a message up to its payload. One whose payload is over the limit is
-// read past and not refused: the broker would send it again for ever.
+// readPublishHeader reads a PUBLISH up to its payload. A payload over the limit is
+// read past and not refused, as the broker would send it again for ever.
 func (g *packetReader) readPublishHeader(first byte, length int) error {
 	m := &publishPacket{qos: first >> 1 & 3, duplicate: first&8 != 0, retained: first&1 != 0}
 	var n [2]byte
@@ -233,8 +283,8 @@ func (g *packetReader) readPublishHeader(first byte, length int) error {
 	return nil
 }
 
-// body reads on in the message that has begun. It is not done, and is called again,
-// when that takes a while.
+// readPayload reads on in the PUBLISH that has begun. Where that takes long it
+// returns before it is done, and is to be called again.
 func (g *packetReader) readPayload() (done bool, err error) {
 	for since := time.Now(); g.left > 0; {
 		if time.Since(since) >= pingrespEvery {
@@ -256,10 +306,10 @@ func (g *packetReader) readPayload() (done bool, err error) {
 	return true, nil
 }
 
-// smallPacket is more than any packet has that is no message.
+// smallPacket is more bytes than any packet has that is no PUBLISH.
 const smallPacket = 4096
 
-// room gives a buffer of n bytes, at most smallPacket.
+// buffer gives a buffer of n bytes, at most smallPacket.
 func (g *packetReader) buffer(n int) []byte {
 	if g.buf == nil {
 		g.buf = make([]byte, smallPacket)
@@ -267,7 +317,7 @@ func (g *packetReader) buffer(n int) []byte {
 	return g.buf[:n]
 }
 
-// cutShort makes an end within a packet tell itself from one between two.
+// cutShort makes the end of the stream within a packet differ from one between two.
 func cutShort(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

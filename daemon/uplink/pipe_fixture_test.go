@@ -23,7 +23,8 @@ func newPipe() (near, far net.Conn) {
 	return &pipe{in: a, out: b}, &pipe{in: b, out: a}
 }
 
-func (p *pipe) Read(b []byte) (int, error)  { return p.in.read(b) }
+func (p *pipe) Read(b []byte) (int, error) { return p.in.read(b) }
+
 func (p *pipe) Write(b []byte) (int, error) { return p.out.write(b) }
 
 func (p *pipe) Close() error {
@@ -54,7 +55,8 @@ func (p *pipe) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (p *pipe) LocalAddr() net.Addr  { return &net.TCPAddr{} }
+func (p *pipe) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
 func (p *pipe) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // room is what a stream holds before a write blocks.

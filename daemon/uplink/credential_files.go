@@ -38,14 +38,14 @@ type CredentialFiles struct {
 	last  *credentialState // of the goroutine that reads
 }
 
-// reading is what the files held at one moment. It is not changed any more.
+// credentialState is what the files held at one moment. It is not changed any more.
 type credentialState struct {
 	creds    *credentials
 	problems []Problem    // why they cannot be used; none: they can
 	usable   *credentials // the last that could be, these or earlier ones; nil: none yet
 }
 
-// NewCredentialFiles makes the owner of these files. It reads while
+// NewCredentialFiles makes the owner of these files. It reads them while
 // [CredentialFiles.Run] runs.
 func NewCredentialFiles(c CredentialFilesConfig) *CredentialFiles {
 	if c.Read == nil {
@@ -96,7 +96,7 @@ func (f *CredentialFiles) Expires() (time.Time, error) {
 	return time.Time{}, err
 }
 
-// impatient is from when a read that is not done is told to who asks.
+// slowRead is how long a read takes before whoever asks is told of it.
 const slowRead = time.Second
 
 // Pending gives for how long the files have been read without an end; 0 where
@@ -169,7 +169,7 @@ func (f *CredentialFiles) read() *credentialState {
 	return r
 }
 
-// pems are the texts of the files.
+// pemFiles are the texts of the files.
 type pemFiles struct {
 	from          CredentialFilesConfig
 	ca, cert, key []byte // nil where it could not be read
