@@ -33,6 +33,8 @@ func Catalog() []Chip {
 		mhz19,
 		mlx90614,
 		pct2075,
+		pms5003,
+		sds011,
 		sht21,
 		sht3x,
 		sht4x,

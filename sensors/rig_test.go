@@ -90,6 +90,18 @@ var rigs = map[string]rig{
 		set:     func(_ *testing.T, b *sim.Board) { b.AddMCP3208("spidev0.0") },
 		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMCP3208("spidev0.0") }),
 	},
+	"pms5003": {
+		config:  sensors.Config{Options: sensors.Serial{Device: "ttyS0"}},
+		nowhere: sensors.Serial{Device: "ttyS1"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddPMS5003("ttyS0") },
+		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddPMS5003("ttyS0") }),
+	},
+	"sds011": {
+		config:  sensors.Config{Options: sensors.Serial{Device: "ttyS0"}},
+		nowhere: sensors.Serial{Device: "ttyS1"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddSDS011("ttyS0") },
+		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddSDS011("ttyS0") }),
+	},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
