@@ -1,12 +1,14 @@
 package sensors_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -102,6 +104,9 @@ var rigs = map[string]rig{
 		set:     func(_ *testing.T, b *sim.Board) { b.AddSDS011("ttyS0") },
 		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddSDS011("ttyS0") }),
 	},
+	"scd30": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSCD30().Chip }},
+	"scd4x": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSCD4x().Chip }},
+	"sps30": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSPS30().Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
@@ -288,9 +293,24 @@ func mustOpen(t *testing.T, c sensors.Chip, b board.Board, cfg sensors.Config) s
 	return s
 }
 
+// sense does as the sampler does: it asks a sensor that has no value yet again, and
+// takes one that has none for too long for broken.
+func sense(c sensors.Chip, s sensors.Sensor) ([]sensors.Field, error) {
+	for start := time.Now(); ; {
+		fields, err := s.Sense()
+		if !errors.Is(err, sensors.ErrNotReady) {
+			return fields, err
+		}
+		if time.Since(start) > c.WarmUp {
+			return nil, fmt.Errorf("%w: %v", sensors.ErrFault, err)
+		}
+		<-time.After(time.Second)
+	}
+}
+
 func mustSense(t *testing.T, c sensors.Chip, s sensors.Sensor) []sensors.Field {
 	t.Helper()
-	fields, err := s.Sense()
+	fields, err := sense(c, s)
 	if err != nil {
 		t.Fatalf("sense: %v", err)
 	}
