@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"fieldpost/daemon/regular"
 	"fieldpost/daemon/visible"
@@ -29,14 +28,6 @@ func (l *loader) check(c *Config) {
 	}
 	for i := range c.Outputs {
 		l.output(fmt.Sprintf("outputs[%d]", i), &c.Outputs[i])
-	}
-	if c.Readings.Plain() && l.sound("readings.topic") {
-		if !strings.Contains(c.Readings.Topic, "{sensor}") {
-			l.fail("readings.topic", "has {quantity} without {sensor}: two sensors would share a topic", c.Readings.Topic)
-		}
-		if l.given("readings.batch.max") {
-			l.fail("readings.batch.max", "does not go with {quantity} in readings.topic: a plain value is a message of its own", "")
-		}
 	}
 	if l.given("readings.batch.within") && !l.given("readings.batch.max") {
 		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
@@ -65,7 +56,7 @@ func (l *loader) files(path, key string, v reflect.Value) {
 	}
 	written := v.String()
 	v.SetString(l.absolute(written))
-	if !r.File {
+	if !r.File || !l.lookAtFiles {
 		return
 	}
 	if err := regular.Check(v.String()); err != nil {
@@ -170,8 +161,7 @@ func readingsTopics(c *Config) []string {
 	all := []string{c.ReadingsTopic("")}
 	for _, s := range c.Sensors {
 		if names.MatchString(s.Name) {
-			// longer than the names of quantities are
-			all = append(all, c.ValueTopic(c.Thing, s.Name, strings.Repeat("q", 40)))
+			all = append(all, c.ReadingsTopic(s.Name))
 		}
 	}
 	return all

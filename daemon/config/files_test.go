@@ -101,3 +101,26 @@ func TestOutputsExample(t *testing.T) {
 		}
 	}
 }
+
+// Before there are certificates the configuration can be read without them; all
+// other mistakes are told.
+func TestLoadWithoutFiles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fieldpost.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("thing: thing-1\nbroker: {endpoint: example.com}\nreadings: {topic: test/topic}\n")
+	if _, err := Load(file); err == nil {
+		t.Error("Load takes files that are not there")
+	}
+	c, err := LoadWithoutFiles(file)
+	if err != nil || c.Thing != "thing-1" || c.Broker.Key != filepath.Join(filepath.Dir(file), "certs/private.pem.key") {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	write("thing: thing-1\nbroker: {endpiont: example.com}\nreadings: {topic: test/topic}\n")
+	if _, err := LoadWithoutFiles(file); err == nil {
+		t.Error("a mistake is taken")
+	}
+}

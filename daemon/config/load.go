@@ -22,19 +22,27 @@ const maxFile = 128 << 10
 // Load reads the configuration file at path, a regular file or a link to one.
 // The error is [Errors]: the first problems at once, and how many there are
 // besides.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, true) }
+
+// LoadWithoutFiles is [Load] for work that precedes the certificates: the files
+// that the configuration names need not exist yet.
+func LoadWithoutFiles(path string) (*Config, error) { return load(path, false) }
+
+func load(path string, files bool) (*Config, error) {
 	data, err := regular.Read(path, maxFile)
 	if err != nil {
 		return nil, Errors{{File: path, Reason: plainly(err), Err: err}}
 	}
-	return Parse(path, data)
+	return parse(path, data, files)
 }
 
 // Parse reads a configuration from data. file is its path, for messages and
 // because relative paths in it are taken from the file's directory. The error
 // is [Errors].
-func Parse(file string, data []byte) (*Config, error) {
-	l := &loader{file: file, nodes: map[string]*yaml.Node{}, refused: map[string]bool{}}
+func Parse(file string, data []byte) (*Config, error) { return parse(file, data, true) }
+
+func parse(file string, data []byte, files bool) (*Config, error) {
+	l := &loader{file: file, nodes: map[string]*yaml.Node{}, refused: map[string]bool{}, lookAtFiles: files}
 	c := l.parse(data)
 	if len(l.errs) > 0 {
 		return nil, l.problems()
@@ -50,6 +58,8 @@ type loader struct {
 	errs    Errors                // the first of what is wrong, by line once there are many
 	untold  int                   // how many more there are
 	from    int                   // the first line of those
+
+	lookAtFiles bool // whether the files that are named exist
 }
 
 func (l *loader) parse(data []byte) *Config {
