@@ -160,7 +160,7 @@ func (l *linter) names(s *statement) {
 			l.find(Trap, s, "wildcard-in-topic", fmt.Sprintf("%s: + and # are letters in a policy, and no topic has them", r.name), "use * for any characters")
 		}
 		if strings.Contains(r.text, ":123456789012:") {
-			l.find(Note, s, "example-account", "123456789012 is the account of AWS's examples", "put your own in; aws sts get-caller-identity prints it")
+			l.find(Note, nil, "example-account", "123456789012 is the account of AWS's examples", "put your own in; aws sts get-caller-identity prints it")
 		}
 	}
 }

@@ -93,7 +93,7 @@ func TestLintSays(t *testing.T) {
 		t.Errorf("got %v", f)
 	}
 	f = document(t, "A Connect c:a; A Publish t:a").Lint()
-	if len(f) != 2 || f[0].Code != "example-account" || f[0].Severity != Note || f[0].Statement.Number != 1 {
+	if len(f) != 1 || f[0].Code != "example-account" || f[0].Severity != Note || f[0].Statement.Number != 0 {
 		t.Errorf("got %v", f)
 	}
 	if got := (Finding{Code: "x", Severity: Trap, Text: "it is so"}).String(); got != "trap: the policy: it is so (x)" {

@@ -151,6 +151,8 @@ func (p *parser) policy(root *node) *Policy {
 		case "Statement":
 			statement = true
 			out.statements = p.statements(m.value)
+		case "policyDocument", "policyName", "policyArn", "policyVersionId":
+			p.fail(m.at, path, "this is what `aws iot get-policy` prints around a policy; have it print the policy alone with --query policyDocument --output text")
 		default:
 			p.unknown(m, path, "a policy", "Version", "Id", "Statement")
 		}

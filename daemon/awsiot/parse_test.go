@@ -38,6 +38,7 @@ func TestParseRefuses(t *testing.T) {
 		"empty statement":      {policyOf(`[]`), "Statement: is empty"},
 		"a string":             {policyOf(`"x"`), `Statement[1]: want an object (got "x")`},
 		"unknown element":      {`{"version":"2012-10-17"}`, `p:1:2: version: a policy has no such element, did you mean "Version"`},
+		"of get-policy":        {`{"policyName":"x","policyDocument":"{}"}`, "p:1:2: policyName: this is what `aws iot get-policy` prints around a policy; have it print the policy alone"},
 		"in a statement":       {policyOf(`{` + good + `,"Resources":"*"}`), `Statement[1].Resources: a statement has no such element, did you mean "Resource"`},
 		"nothing like it":      {policyOf(`{` + all + `,"Comment":"*"}`), "Statement[1].Comment: a statement has no such element\n"},
 		"twice":                {policyOf(`{"Effect":"Deny",` + good + `}`), "Statement[1].Effect: comes twice"},

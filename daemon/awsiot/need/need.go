@@ -1,0 +1,157 @@
+// Package need knows what a configuration of fieldpost asks AWS IoT Core for. It
+// generates the policy that allows this and nothing else, and says of a policy
+// whether it allows all of it, and what it allows besides.
+package need
+
+import (
+	"slices"
+	"strings"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/endpoint"
+)
+
+// Need is one thing that the daemon asks for with a configuration.
+type Need struct {
+	Action   string // "iot:Publish"
+	Resource string // "topic/test/topic", without region and account
+	For      string // what it is for, in words
+}
+
+// Of lists what a daemon with this configuration asks for: to connect, the topics
+// it publishes to, and what it subscribes to and receives. Each action on a
+// resource comes once.
+func Of(cfg *config.Config) []Need {
+	var n needs
+	n.add(awsiot.ActionConnect, "client/"+cfg.Broker.ClientID, connectFor(cfg))
+	n.publish(cfg)
+	if t := ordersTopic(cfg); t != "" {
+		n.add(awsiot.ActionSubscribe, "topicfilter/"+t, "orders")
+		n.add(awsiot.ActionReceive, "topic/"+t, "orders")
+	}
+	if t := cfg.ReadingsTopic(""); listens(cfg) {
+		n.add(awsiot.ActionSubscribe, "topicfilter/"+t, "broker.verify")
+		n.add(awsiot.ActionReceive, "topic/"+t, "broker.verify")
+	}
+	return n.all
+}
+
+// senderID ends the client id of fieldpost send --via mqtt; the digits are any four.
+const senderID = "-send-0000"
+
+// Sender lists what fieldpost send --via mqtt asks for with this configuration.
+func Sender(cfg *config.Config) []Need {
+	t := ordersTopic(cfg)
+	if t == "" {
+		return nil
+	}
+	var n needs
+	n.add(awsiot.ActionConnect, "client/"+cfg.Broker.ClientID+senderID, "send --via mqtt")
+	n.add(awsiot.ActionPublish, "topic/"+t, "send --via mqtt")
+	n.add(awsiot.ActionSubscribe, "topicfilter/"+cfg.AnswersTopic(), "answers to send --via mqtt")
+	n.add(awsiot.ActionReceive, "topic/"+cfg.AnswersTopic(), "answers to send --via mqtt")
+	return n.all
+}
+
+type needs struct{ all []Need }
+
+// add notes a need, or one purpose more of one that is there.
+func (n *needs) add(action, resource, purpose string) {
+	i := slices.IndexFunc(n.all, func(x Need) bool { return x.Action == action && x.Resource == resource })
+	if i < 0 {
+		n.all = append(n.all, Need{action, resource, purpose})
+	} else if x := &n.all[i]; !slices.Contains(strings.Split(x.For, ", "), purpose) {
+		x.For += ", " + purpose
+	}
+}
+
+func (n *needs) publish(cfg *config.Config) {
+	readings := func(sensor, purpose string) {
+		n.add(awsiot.ActionPublish, "topic/"+cfg.ReadingsTopic(sensor), purpose)
+	}
+	for _, s := range cfg.Sensors {
+		readings(s.Name, "readings of "+s.Name)
+	}
+	readings("", "faults, online and offline")
+	if cfg.Broker.Will != "none" {
+		readings("", "the will")
+	}
+	if len(cfg.Outputs) == 0 {
+		return
+	}
+	if t := cfg.AnswersTopic(); t != "" {
+		n.add(awsiot.ActionPublish, "topic/"+t, "answers and events of outputs")
+	} else {
+		readings("", "events of outputs")
+	}
+}
+
+// ordersTopic is where orders come from, "" where none do.
+func ordersTopic(cfg *config.Config) string {
+	if len(cfg.Outputs) == 0 {
+		return ""
+	}
+	return cfg.CommandsTopic()
+}
+
+// clean reports whether the daemon connects with a clean session: so that the broker
+// stores no order while it is away.
+func clean(cfg *config.Config) bool {
+	return ordersTopic(cfg) != "" && cfg.Commands.Unstamped == "accept"
+}
+
+// listens reports whether the daemon subscribes to its own readings, to see whether
+// they arrive: not where AWS IoT Core's limits are kept.
+func listens(cfg *config.Config) bool {
+	if cfg.Broker.Verify != "subscribe" || cfg.Broker.Limits == "aws" {
+		return false
+	}
+	if cfg.Broker.Limits == "none" {
+		return true
+	}
+	host := cfg.Broker.Endpoint
+	if e, err := endpoint.Parse(host); err == nil {
+		host = e.Host
+	}
+	return !strings.HasSuffix(host, ".amazonaws.com") && !strings.HasSuffix(host, ".amazonaws.com.cn")
+}
+
+// attributes are the iot:ConnectAttributes of the daemon's CONNECT.
+func attributes(cfg *config.Config) (all []string) {
+	if !clean(cfg) {
+		all = append(all, awsiot.PersistentConnect)
+	}
+	if cfg.Broker.Will != "none" {
+		all = append(all, awsiot.LastWill)
+	}
+	return all
+}
+
+func connectFor(cfg *config.Config) string {
+	said := map[string]string{awsiot.PersistentConnect: "with a persistent session", awsiot.LastWill: "a will"}
+	parts := []string{"to connect"}
+	for _, a := range attributes(cfg) {
+		parts = append(parts, said[a])
+	}
+	if len(parts) == 2 && parts[1] == "a will" {
+		parts[1] = "with a will"
+	}
+	return strings.TrimSpace(parts[0] + " " + strings.Join(parts[1:], " and "))
+}
+
+// Connection is the daemon as AWS IoT Core sees it, with a thing of the
+// configuration's name that the certificate is attached to.
+func Connection(cfg *config.Config) *awsiot.Connection {
+	by := &awsiot.Connection{
+		ClientID: cfg.Broker.ClientID, Thing: &awsiot.Thing{Name: cfg.Thing, Attached: true},
+		ConnectAttributes: attributes(cfg),
+	}
+	if cfg.Broker.Will != "none" {
+		by.LastWillTopic = cfg.ReadingsTopic("")
+	}
+	if e, err := endpoint.Parse(cfg.Broker.Endpoint); err == nil {
+		by.Domain = e.Host
+	}
+	return by
+}
