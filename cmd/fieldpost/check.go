@@ -11,7 +11,8 @@ import (
 )
 
 func newCheck(file *string) *cobra.Command {
-	return &cobra.Command{
+	var policies []string
+	c := &cobra.Command{
 		Use:   "check",
 		Short: "check the configuration, the certificates and this machine's hardware",
 		Long: `Check everything that can be checked without the broker:
@@ -20,7 +21,9 @@ func newCheck(file *string) *cobra.Command {
 - that key and certificate belong together, and when they expire;
 - that other users cannot read the key or change fieldpost's files;
 - that this machine has the buses, devices, thermal zones and lines;
-- that no other program or kernel driver uses the lines and the chips' addresses.
+- that no other program or kernel driver uses the lines and the chips' addresses;
+- with --policy, that AWS IoT Core would allow what the daemon does: the thing is taken
+  as registered and the certificate as attached to it.
 
 The exit status is 0 if the daemon can work with this configuration, 78 if not.`,
 		Args: cobra.NoArgs,
@@ -35,7 +38,9 @@ The exit status is 0 if the daemon can work with this configuration, 78 if not.`
 			} else {
 				hardware = m
 			}
-			return doctor.Check(cfg, hardware, runtimeDir(), time.Now(), c.OutOrStdout())
+			return doctor.Check(cfg, hardware, runtimeDir(), time.Now(), c.OutOrStdout(), policies...)
 		},
 	}
+	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy that is attached to the certificate; may be repeated")
+	return c
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/uplink"
@@ -76,13 +77,18 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.AddCommand(
 		newRun(&file), newDemo(), newCheck(&file), newRead(&file), newSend(&file), newStatus(), newReconnect(&file), newSafe(),
-		newPub(&file), newSub(&file), newBroker(), newVersion(),
+		newPub(&file), newSub(&file), newBroker(), newPolicy(&file), newVersion(),
 	)
 	for _, c := range extra {
 		root.AddCommand(c())
 	}
 	for _, c := range append(root.Commands(), root) {
 		c.Args = usageArgs(c.Args)
+		for _, sub := range c.Commands() {
+			if c != root {
+				sub.Args = usageArgs(sub.Args)
+			}
+		}
 	}
 	return root
 }
@@ -136,11 +142,12 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintf(w, "hint: %s\n", answered.Hint)
 	}
 	var problems config.Errors
+	var mistakes awsiot.Errors
 	var wrong usageError
 	switch {
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &problems), errors.Is(err, config.ErrUnusable):
+	case errors.As(err, &problems), errors.As(err, &mistakes), errors.Is(err, config.ErrUnusable):
 		return exitConfig
 	}
 	return exitFailed
@@ -149,18 +156,27 @@ func report(w io.Writer, err error) int {
 // places are the files that are tried when no configuration is named.
 var places = []string{"fieldpost.yaml", "/etc/fieldpost/fieldpost.yaml"}
 
-// load reads the configuration that was named, or else the first of places that
-// exists.
+// load reads the configuration that was named, or the first that is found.
 func load(file string) (*config.Config, error) {
+	path, err := find(file)
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(path)
+}
+
+// find gives the path of the configuration that was named, or of the first that is
+// there.
+func find(file string) (string, error) {
 	if file != "" {
-		return config.Load(file)
+		return file, nil
 	}
 	for _, p := range places {
 		if _, err := os.Stat(p); !errors.Is(err, os.ErrNotExist) {
-			return config.Load(p)
+			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", config.ErrUnusable)
+	return "", fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", config.ErrUnusable)
 }
 
 // thingOf returns the thing of the board that a command to the daemon is for; "" is

@@ -27,7 +27,12 @@ func TestMain(m *testing.M) {
 func TestCommandLine(t *testing.T) {
 	deafDaemon, asked := deafDaemons()
 	testscript.Run(t, testscript.Params{
-		Dir:           "testdata",
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			policies, err := filepath.Abs(filepath.Join(root, "configs/policies"))
+			e.Setenv("POLICIES", policies)
+			return err
+		},
 		UpdateScripts: *update,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"asked":           asked,

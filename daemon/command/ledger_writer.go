@@ -6,43 +6,38 @@ import (
 	"slices"
 	"time"
 
-	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
-	"fieldpost/daemon/wake"
 )
 
 // patience is how long an order waits for the disk. Cards go away for seconds
 // now and then to tidy up.
 const patience = 10 * time.Second
 
-// How often what has lapsed is forgotten, and how often a journal that failed is
-// tried again though no order comes.
+// How often the ledger is looked through for what may be forgotten, and how
+// often a journal that failed is tried again though no order comes.
 const (
-	sweepEvery = time.Minute
-	retryEvery = 10 * time.Second
+	tidyEvery  = time.Minute
+	againAfter = 10 * time.Second
 )
 
 // compactAt is the size from which on the journal is written anew when most of
 // it is of no use any more.
 const compactAt = 256 << 10
 
-// maxQueuedWrites bounds the records on their way to the disk.
-const maxQueuedWrites = 1024
-
-// queuedWrite is a record on its way to the disk.
+// pending is an entry on its way to the disk.
 type queuedWrite struct {
-	record []byte        // nil asks only whether the journal is sound
-	done   chan struct{} // closed when it is on disk, or will not be
-	err    error         // why it will not; valid after done
+	payload []byte        // nil asks only whether the journal is sound
+	done    chan struct{} // closed when it is on disk, or will not be
+	err     error         // why it will not; valid after done
 }
 
 func (w *queuedWrite) finish(err error) {
-	w.err, w.record = err, nil
+	w.err, w.payload = err, nil
 	close(w.done)
 }
 
-// finished reports whether the record is on disk, or will not be; nil is on disk.
+// ended reports whether it is on disk, or will not be; nil is on disk.
 func (w *queuedWrite) finished() bool {
 	if w == nil {
 		return true
@@ -55,84 +50,62 @@ func (w *queuedWrite) finished() bool {
 	}
 }
 
-// writeQueue is the records that wait for the disk, and what is known of the
-// journal behind it. The dispatcher's mu guards it.
-type writeQueue struct {
-	wake    wake.Signal // there is something to write, or to try again
-	off     bool        // there is no journal: all is written at once
-	waiting []*queuedWrite
-	read    bool // the journal has been read
-	sound   bool // the journal, with what waits, holds what is known
-	missed  bool // something was not queued since all was last copied
-	hung    bool // the disk does not answer
-	closed  bool // nobody writes the journal any more
+func (l *ledger) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
-// addLocked has a record written. What does not fit is written with everything
-// else later.
-func (q *writeQueue) addLocked(record []byte) *queuedWrite {
-	w := &queuedWrite{record: record, done: make(chan struct{})}
+// note has an entry written. What does not fit into the queue is written with
+// the whole index later.
+func (l *ledger) note(r ledgerRecord) *queuedWrite { return l.enqueue(r.encode()) }
+
+func (l *ledger) enqueue(payload []byte) *queuedWrite {
+	w := &queuedWrite{payload: payload, done: make(chan struct{})}
 	switch {
-	case q.off:
+	case l.journal == nil:
 		w.finish(nil)
-	case q.closed:
-		q.missLocked()
-		w.finish(errClosed)
-	case len(q.waiting) >= maxQueuedWrites:
-		q.missLocked()
+	case l.over:
+		l.sound, l.missed = false, true
+		w.finish(errOver)
+	case len(l.queue) >= maxQueue:
+		l.sound, l.missed = false, true
 		w.finish(errHung)
 	default:
-		q.waiting = append(q.waiting, w)
-		q.wake.Set()
+		l.queue = append(l.queue, w)
+		l.poke()
 	}
 	return w
 }
 
-func (q *writeQueue) missLocked() { q.sound, q.missed = false, true }
-
-// takeLocked takes out what waits.
-func (q *writeQueue) takeLocked() []*queuedWrite {
-	batch := q.waiting
-	q.waiting = nil
-	return batch
-}
-
-// closeLocked ends all that waits, and from now on all that comes.
-func (q *writeQueue) closeLocked() {
-	q.closed = true
-	if len(q.waiting) > 0 {
-		q.missLocked()
-	}
-	for _, w := range q.takeLocked() {
-		w.finish(errClosed)
-	}
-}
-
-// checkLocked says why nothing can be remembered as things are, and has that tried
-// again.
-func (q *writeQueue) checkLocked() error {
-	switch {
-	case q.hung:
-		return errHung
-	case q.read && q.sound:
+// readable has the journal read, if that is yet to be done, and gives what to
+// wait for; nil is nothing.
+func (l *ledger) readable() *queuedWrite {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.read {
 		return nil
 	}
-	q.wake.Set()
-	if !q.read {
-		return errUnread
-	}
-	return errUnsound
+	return l.enqueue(nil)
 }
 
-// wait waits until a record is on disk, for limit at most, and says why it is not.
-// A disk that takes longer than patience is a fault, and nobody waits for it any
-// more until it answers.
+// whole reports whether the journal holds what the index does, or is about to.
+func (l *ledger) whole() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.read && l.sound && !l.hung
+}
+
+// wait waits until an entry is on disk, at most for limit, and says why it is
+// not. A disk that takes longer than patience is a fault, and nobody waits for
+// it any more until it answers.
 func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
 	if w == nil {
 		return nil
 	}
 	l.mu.Lock()
-	if l.queue.hung {
+	if l.hung {
 		limit = 0
 	}
 	l.mu.Unlock()
@@ -149,56 +122,81 @@ func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
 		return w.err
 	}
 	if limit >= patience {
-		l.queue.hung = true
+		l.hung = true
 		l.health.Raise(health.LedgerUnavailable, subject, fmt.Sprintf("the disk has not answered for %v", patience))
 	}
 	return errHung
 }
 
-// run is the ledger writer: it reads and writes the journal until ctx ends, and
-// then writes what is left.
+// close writes what is left, and has nobody wait for more.
+func (l *ledger) close() {
+	l.pass()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	if len(l.queue) > 0 {
+		l.sound, l.missed = false, true
+	}
+	for _, w := range l.queue {
+		w.finish(errOver)
+	}
+	l.queue = nil
+}
+
+// run reads and writes the journal until ctx ends, and then what is left.
 func (l *ledger) run(ctx context.Context) {
 	l.mu.Lock()
-	l.queue.closed = false
+	l.over = false
 	l.mu.Unlock()
-	journal.Keep(ctx, l.queue.wake.C(), func(last bool) time.Duration {
-		l.writeDue()
+	journal.Keep(ctx, l.wake, func(last bool) time.Duration {
 		if last {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.queue.closeLocked()
+			l.close()
 			return 0
 		}
+		l.pass()
 		l.noteDelivered()
-		l.clearRuntime()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.sweepLocked()
+		l.clearFallback()
+		return l.tidy()
 	})
 }
 
-// writeDue brings the journal up to what is known. It reads the journal where that
-// was not possible before, appends what waits with one sync, or writes everything
-// anew after a failure or when most of the journal is of no use any more. What
-// fails is a fault, and is tried again with every order and every 10 s.
-func (l *ledger) writeDue() {
+// tidy forgets what has lapsed, and gives the time until the next pass though
+// nothing is to be written.
+func (l *ledger) tidy() time.Duration {
 	l.mu.Lock()
-	read, sound := l.queue.read, l.queue.sound
-	batch := l.queue.takeLocked()
+	defer l.mu.Unlock()
+	l.forget(l.clock.Now())
+	if !l.sound {
+		return againAfter
+	}
+	return tidyEvery
+}
+
+// pass has the journal hold what the index does: it reads it where that was
+// not possible before, appends what is in the queue with one sync, or writes
+// the whole index after a failure or when most of the journal is of no use any
+// more. What fails is told, and tried again with every order and every 10 s.
+func (l *ledger) pass() {
+	l.mu.Lock()
+	read, sound := l.read, l.sound
+	batch := l.queue
+	l.queue = nil
 	l.mu.Unlock()
 	if l.journal == nil {
 		return
 	}
-	var unended []*knownOrder
+	var begun []*knownOrder
 	var err error
 	if !read {
-		if unended, err = l.load(); err != nil {
-			l.writeFailed(batch, err)
-			return
-		}
+		begun, err = l.load()
 	}
-	if sound {
-		if err = l.append(batch); err == nil && l.journal.Size() <= l.maxSize() {
+	switch {
+	case err != nil:
+		l.failed(batch, err)
+		return
+	case sound:
+		err = l.append(batch)
+		if err == nil && l.journal.Size() <= l.largest() {
 			return
 		}
 	}
@@ -211,15 +209,11 @@ func (l *ledger) writeDue() {
 	default:
 		l.rewrite(batch)
 	}
-	l.answerUnended(unended)
-}
-
-// answerUnended answers orders of the run before that were begun and not ended.
-// That is on disk first: what is answered twice is so because the disk fails.
-func (l *ledger) answerUnended(orders []*knownOrder) {
-	for _, k := range orders {
+	// Results are on disk before they are told: what is told twice is told
+	// because the disk fails.
+	for _, k := range begun {
 		l.log.Warn("order of the run before has no result", "id", k.order.ID, "output", k.order.Output)
-		saved := (k.mustDeliver || !l.isWhole()) && l.saveRuntime(k.order.ID, false) == nil
+		saved := (k.mustDeliver || !l.whole()) && l.saveFallback(k.order.ID, false) == nil
 		kept := l.answer(k.answer.Record())
 		if saved {
 			l.mu.Lock()
@@ -229,24 +223,24 @@ func (l *ledger) answerUnended(orders []*knownOrder) {
 	}
 }
 
-// maxSize is the size beyond which the journal is written anew.
-func (l *ledger) maxSize() int64 {
+// largest is the size beyond which the journal is written anew.
+func (l *ledger) largest() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(compactAt, 2*l.orders.used.bytes)
+	return max(compactAt, 2*l.live)
 }
 
-// append puts records at the journal's end. Where it fails they are still to be
-// finished.
+// append puts entries at the journal's end. Where it fails they are still to
+// be ended.
 func (l *ledger) append(batch []*queuedWrite) error {
-	var records [][]byte
+	var payloads [][]byte
 	for _, w := range batch {
-		if w.record != nil {
-			records = append(records, w.record)
+		if w.payload != nil {
+			payloads = append(payloads, w.payload)
 		}
 	}
-	if len(records) > 0 {
-		if err := l.journal.Append(records...); err != nil {
+	if len(payloads) > 0 {
+		if err := l.journal.Append(payloads...); err != nil {
 			return err
 		}
 	}
@@ -254,42 +248,42 @@ func (l *ledger) append(batch []*queuedWrite) error {
 	return nil
 }
 
-// rewrite puts everything that is known in the place of the journal, and with it
-// what is in batch and what waits.
+// rewrite puts the index in the place of the journal, and with it what is in
+// batch and in the queue, which the index has too.
 func (l *ledger) rewrite(batch []*queuedWrite) {
 	l.mu.Lock()
-	all, forgotten := l.orders.sorted(), slices.Clone(l.orders.forgotten)
-	batch = slices.Concat(batch, l.queue.takeLocked())
-	l.queue.missed = false
+	all, forgot := l.inOrder(), slices.Clone(l.forgot)
+	batch = slices.Concat(batch, l.queue)
+	l.queue, l.missed = nil, false
 	l.mu.Unlock()
 	err := l.journal.Rewrite(func(yield func([]byte) bool) {
-		if len(forgotten) > 0 && !yield(forgottenRecord(forgotten).encode()) {
+		if len(forgot) > 0 && !yield(forgottenRecord(forgot).encode()) {
 			return
 		}
-		for _, k := range all {
-			if !yield(k.wholeRecord().encode()) {
+		for _, e := range all {
+			if !yield(e.wholeRecord().encode()) {
 				return
 			}
 		}
 	})
 	if err != nil {
-		l.writeFailed(batch, wrapLedger("write", err))
+		l.failed(batch, wrap("write", err))
 		return
 	}
 	l.mu.Lock()
-	l.queue.sound = !l.queue.missed
+	l.sound = !l.missed
 	l.health.Clear(health.LedgerUnavailable, subject)
 	l.mu.Unlock()
 	l.written(batch)
 }
 
-// written finishes records that are on disk.
+// written ends entries that are on disk.
 func (l *ledger) written(batch []*queuedWrite) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.queue.hung {
-		l.queue.hung = false
-		if l.queue.sound {
+	if l.hung {
+		l.hung = false
+		if l.sound {
 			l.health.Clear(health.LedgerUnavailable, subject)
 		}
 	}
@@ -298,73 +292,13 @@ func (l *ledger) written(batch []*queuedWrite) {
 	}
 }
 
-// writeFailed finishes records that could not be written.
-func (l *ledger) writeFailed(batch []*queuedWrite, err error) {
+// failed ends entries that could not be written.
+func (l *ledger) failed(batch []*queuedWrite, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queue.hung, l.queue.sound = false, false
+	l.hung, l.sound = false, false
 	l.health.Raise(health.LedgerUnavailable, subject, err.Error())
 	for _, w := range batch {
 		w.finish(err)
 	}
-}
-
-// load reads the journal. What was decided while it could not be read gives way to
-// what it holds; what the runtime journal holds and is later does not. Intents
-// without a result are those of a run that ended in between: they get the answer
-// unknown, and are given. [CMD-12]
-func (l *ledger) load() (unended []*knownOrder, err error) {
-	found, err := replay(l.journal)
-	if err != nil {
-		return nil, wrapLedger("read", err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue.read = true
-	l.reportDamage(found.damage)
-	now := l.clock.Now()
-	for _, x := range found.forgotten {
-		l.orders.forgotten.addRange(x, now.Wall)
-	}
-	for _, k := range found.orders {
-		k.unread, k.delivered = false, false
-		old := l.orders.byID[k.order.ID]
-		if old != nil && old.overrules(k) {
-			continue
-		}
-		if k.answer == nil {
-			k.answer = noResult(k.order, now)
-			k.boot, k.until = now.Boot, now.Mono+l.orders.maxLife+keepFor // nobody has had this answer yet
-			unended = append(unended, k)
-		}
-		k.mustDeliver = old != nil // its message may have been acknowledged with another answer
-		l.orders.add(k)
-	}
-	for _, k := range l.orders.byID {
-		k.unread = false
-	}
-	return unended, nil
-}
-
-// noResult is the answer to an order whose end nobody knows.
-func noResult(o Order, now clock.Stamp) *Answer {
-	a := answerFor(NoResult, "")
-	a.ID, a.Output, a.Stamp = o.ID, o.Output, now
-	return &a
-}
-
-// reportDamage reports what could not be read. A tail that is cut off is what a
-// power cut leaves of the last write; a hole is not.
-func (l *ledger) reportDamage(damage journal.Damage) {
-	if damage.Tail > 0 {
-		l.log.Warn("ledger of orders ended in the middle of an entry", "bytes", damage.Tail)
-	}
-	if damage.Holes > 0 {
-		l.health.Raise(health.LedgerDamaged, subject, fmt.Sprintf("%d places", damage.Holes))
-	}
-}
-
-// wrapLedger names the ledger in an error of its journal.
-func wrapLedger(verb string, err error) error {
-	return fmt.Errorf("%s ledger of orders: %w", verb, err)
 }

@@ -26,7 +26,10 @@ import (
 //
 // What is open to other users is named too, and prevents nothing; runtime is the
 // directory of the crash record.
-func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w io.Writer) error {
+//
+// policies are the files of AWS IoT policies that are attached to the certificate: what
+// the daemon needs and they do not allow is a problem, and a trap in them a warning.
+func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w io.Writer, policies ...string) error {
 	bad := 0
 	for _, p := range uplink.CheckCredentials(cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key, now) {
 		if !p.Warning {
@@ -44,6 +47,13 @@ func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w i
 		bad += checkHardware(cfg, b, w)
 	}
 	powerOn(cfg, b, w)
+	if len(policies) > 0 {
+		n, err := checkPolicies(cfg, policies, w)
+		if err != nil {
+			return err
+		}
+		bad += n
+	}
 	if bad > 0 {
 		return fmt.Errorf("%w: %d problems in %s or what it names", config.ErrUnusable, bad, cfg.File)
 	}

@@ -8,14 +8,15 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// eventQueue is the log lines and events that wait until the outputs' locks are
-// free: a log or a callback that blocks must not keep a line from being driven.
+// eventQueue keeps what is to be told, to the log and as events, until whoever
+// drives lines has let go of them: a log or a callback that blocks must not
+// keep a line from being driven.
 type eventQueue struct {
 	mu    sync.Mutex
 	queue []func()
 
-	flushing timedMutex  // held by who gives them, so that they keep their order
-	running  atomic.Bool // run makes the calls
+	flushing timedMutex  // held by who tells, so that all is told in its order
+	running  atomic.Bool // run tells
 	wake     wake.Signal // the queue grew
 }
 
@@ -23,7 +24,7 @@ func newEventQueue() *eventQueue {
 	return &eventQueue{flushing: newTimedMutex(), wake: wake.New()}
 }
 
-// add queues a call that logs or gives an event. It does not wait.
+// add adds something to tell. It does not wait.
 func (q *eventQueue) add(f func()) {
 	q.mu.Lock()
 	q.queue = append(q.queue, f)
@@ -31,7 +32,7 @@ func (q *eventQueue) add(f func()) {
 	q.wake.Set()
 }
 
-// flush makes all calls that are queued, and waits for who is at it.
+// flush tells all that is queued, and waits for who is telling.
 func (q *eventQueue) flush() {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()
@@ -48,14 +49,14 @@ func (q *eventQueue) flush() {
 	}
 }
 
-// flushUnlessRunning flushes, unless run does that.
+// flushUnlessRunning sees to it that all is told, and waits only where nobody else does it.
 func (q *eventQueue) flushUnlessRunning() {
 	if !q.running.Load() {
 		q.flush()
 	}
 }
 
-// run makes the calls until ctx ends, and then those that are left.
+// run tells until ctx ends, and then what is left.
 func (q *eventQueue) run(ctx context.Context) {
 	q.running.Store(true)
 	defer q.running.Store(false)

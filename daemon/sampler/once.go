@@ -2,9 +2,7 @@ package sampler
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -22,7 +20,7 @@ func Once(ctx context.Context, b board.Board, c sensors.Config) ([]sensors.Field
 }
 
 func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chip) ([]sensors.Field, error) {
-	within, cancel := context.WithTimeout(ctx, 2*(chip.Worst+chip.WarmUp)+margin)
+	within, cancel := context.WithTimeout(ctx, 2*chip.Worst+margin)
 	defer cancel()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w := board.NewWorker(c.Name)
@@ -33,7 +31,7 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	}()
 	got := make(chan []sensors.Field, 1)
 	err := w.Do(within, func() error {
-		fields, err := readOnce(within, b, c, chip)
+		fields, err := readOnce(b, c, chip)
 		if err != nil {
 			return explain(err, b, c)
 		}
@@ -53,9 +51,7 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	return nil, fmt.Errorf("read sensor %q: %w", c.Name, err)
 }
 
-// readOnce opens, reads and closes a sensor. It asks one that has no value yet again each
-// second while it warms up, until ctx ends.
-func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chip) (fields []sensors.Field, err error) {
+func readOnce(b board.Board, c sensors.Config, chip sensors.Chip) (fields []sensors.Field, err error) {
 	s, err := chip.Open(b, c)
 	if err != nil {
 		return nil, err
@@ -65,20 +61,7 @@ func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors
 			err = e
 		}
 	}()
-	again := time.NewTicker(untilReady)
-	defer again.Stop()
-	for opened := time.Now(); ; {
-		fields, err = s.Sense()
-		if !errors.Is(err, sensors.ErrNotReady) || time.Since(opened) > chip.WarmUp {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-again.C:
-		}
-	}
-	if err != nil {
+	if fields, err = s.Sense(); err != nil {
 		return nil, err
 	}
 	return fields, checkPossible(s.Quantities(), fields)

@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"fieldpost/daemon/journal"
-	"fieldpost/daemon/wake"
 )
 
 // How much is remembered of subscriptions, so that the file stays small: the client
@@ -35,7 +34,7 @@ type SubscriptionLog struct {
 	wanted  []string // what the session holds from now on
 	journal *journal.Journal
 	log     *slog.Logger
-	changed wake.Signal // set when held is not what is on disk
+	changed chan struct{} // buffered, signalled when held is not what is on disk
 
 	mu   sync.Mutex
 	held []holder // the client id used last first
@@ -51,7 +50,7 @@ type holder struct {
 // NewSubscriptionLog makes one and reads what earlier runs have left in storage. wanted is what this run
 // subscribes to in a session that the broker keeps.
 func NewSubscriptionLog(client string, wanted []string, storage journal.Storage, log *slog.Logger) *SubscriptionLog {
-	s := &SubscriptionLog{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: wake.New()}
+	s := &SubscriptionLog{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: make(chan struct{}, 1)}
 	s.load()
 	return s
 }
@@ -144,13 +143,16 @@ func (s *SubscriptionLog) Released(filter string) {
 		}
 	}
 	s.mu.Unlock()
-	s.changed.Set()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Run writes what has changed until ctx ends, and then once more.
 func (s *SubscriptionLog) Run(ctx context.Context) error {
 	failed := false
-	journal.Keep(ctx, s.changed.C(), func(last bool) time.Duration {
+	journal.Keep(ctx, s.changed, func(last bool) time.Duration {
 		if err := s.write(); err != nil && !failed && !last {
 			s.log.Debug("what is subscribed to cannot be remembered", "err", err)
 			failed = true

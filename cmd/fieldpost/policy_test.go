@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/awsiot/need"
+	"fieldpost/daemon/config"
+)
+
+// What configs/README.md shows of fieldpost policy is what it prints.
+func TestPolicyInDocuments(t *testing.T) {
+	text := documents(t)["configs/README.md"]
+	blocks := regexp.MustCompile("(?ms)^```\n\\$ fieldpost (policy .*?)\n(.*?)^```$").FindAllStringSubmatch(text, -1)
+	if len(blocks) < 2 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	t.Chdir(root)
+	for _, b := range blocks {
+		c := newRoot()
+		var out bytes.Buffer
+		c.SetOut(&out)
+		c.SetErr(&out)
+		c.SetArgs(strings.Fields(b[1]))
+		_ = c.Execute() // lint ends with 1 where it finds a trap
+		if out.String() != b[2] {
+			t.Errorf("fieldpost %s prints\n%s\nconfigs/README.md shows\n%s", b[1], out.String(), b[2])
+		}
+	}
+}
+
+// The traps that configs/README.md lists are such as lint knows.
+func TestTrapsInDocuments(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join(root, "daemon/awsiot/lint.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(documents(t)["configs/README.md"], "| trap | what happens |")
+	rows := regexp.MustCompile("(?m)^\\| (`.+?) \\|").FindAllStringSubmatch(table, -1)
+	if len(rows) < 9 {
+		t.Errorf("%d rows", len(rows))
+	}
+	for _, row := range rows {
+		for code := range strings.SplitSeq(strings.ReplaceAll(row[1], "`", ""), ", ") {
+			if !strings.Contains(string(source), `"`+code+`"`) {
+				t.Errorf("lint knows no %q", code)
+			}
+		}
+	}
+}
+
+// The restricted policy that ships is the one that the README shows and the demo
+// uses.
+func TestRestrictedPolicy(t *testing.T) {
+	p, err := need.Read(filepath.Join(root, "configs/policies/restricted.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := ""
+	for _, m := range jsonBlock.FindAllStringSubmatch(documents(t)["configs/README.md"], -1) {
+		if strings.Contains(m[1], `"Statement"`) {
+			shown = m[1]
+		}
+	}
+	readme, err := awsiot.Parse([]byte(shown))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range []string{"iot:Connect", "iot:Publish", "iot:Subscribe", "iot:Receive", "iot:RetainPublish"} {
+		for _, resource := range []string{"client/test-1", "client/thing-1", "client/my-laptop1", "topic/test/topic", "topic/test/other", "topicfilter/test/topic", "topicfilter/test/#", "topicfilter/#"} {
+			r := awsiot.Request{Action: action, Resource: resource}
+			want := awsiot.Tutorial().Decide(r).Allowed
+			if got := p.Decide(r).Allowed; got != want {
+				t.Errorf("%s on %s: the file says %v, the demo %v", action, resource, got, want)
+			}
+			r.Resource = "arn:aws:iot:ap-south-1:123456789012:" + resource
+			if got := readme.Decide(r).Allowed; got != want {
+				t.Errorf("%s on %s: the README says %v, the demo %v", action, resource, got, want)
+			}
+		}
+	}
+}
+
+// For each configuration that ships a policy can be generated that is enough for it
+// and no more, alone and for a fleet.
+func TestPoliciesOfConfigurations(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "configs/*.yaml"))
+	if err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		for _, variables := range []bool{false, true} {
+			cfg, err := config.LoadWithoutFiles(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if variables && cfg.Broker.ClientID != cfg.Thing {
+				continue
+			}
+			docs, err := need.Generate(cfg, need.Options{Prefix: "arn:aws:iot:eu-west-1:210987654321:", ThingVariables: variables})
+			if err != nil || len(docs) != 1 {
+				t.Fatal(file, len(docs), err)
+			}
+			p, err := awsiot.Parse(docs[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := need.Simulate(cfg, p, need.Connection(cfg), "", false); r.Denied > 0 || len(r.Beyond) > 0 {
+				t.Errorf("%s: %+v", file, r)
+			}
+			for _, f := range p.Lint() {
+				if f.Severity == awsiot.Trap {
+					t.Errorf("%s: %v", file, f)
+				}
+			}
+		}
+	}
+}
