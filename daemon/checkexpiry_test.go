@@ -24,7 +24,6 @@ import (
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/task"
-	"fieldpost/daemon/uplink"
 )
 
 // dated is a daemon of which only what tells of health runs.
@@ -49,16 +48,16 @@ func watchExpiry(t *testing.T, c *clocktest.Clock, left time.Duration) *dated {
 	cfg.File, cfg.Spool.Dir = w.path("fieldpost.yaml"), filepath.Join(w.dir, "spool")
 	w.put("fieldpost.yaml", nil)
 	cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key = w.path("ca"), w.path("cert"), w.path("key")
-	w.d = &Daemon{
-		o:   Options{Config: cfg, Clock: c, Notify: &systemd.Notifier{Send: func(string) error { return nil }}},
+	w.d = &Daemon{process: process{
+		o:   Options{Clock: c, Notify: &systemd.Notifier{Send: func(string) error { return nil }}},
 		log: slog.New(slog.DiscardHandler), spool: s,
 		faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)},
-	}
+	}}
 	w.d.health = health.New(w.d.faults.put)
 	w.pair(100*365*day, "ca", "unused")
 	w.pair(left, "cert", "key")
-	w.d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key})
-	fetching := task.Start("credentials", make(chan error, 1), w.d.files.Run)
+	w.d.present.Store(w.d.newGeneration(cfg, nil))
+	fetching := task.Start("credentials", make(chan error, 1), w.d.generation().files.Run)
 	w.d.open = refresh.New(func() access.Found { return access.Look(cfg.Places(w.dir)) }, nil)
 	looking := task.Start("access", make(chan error, 1), w.d.open.Run)
 	telling := task.Start("status", make(chan error, 1), w.d.tell)

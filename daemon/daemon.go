@@ -11,9 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
-	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/access"
@@ -22,7 +20,6 @@ import (
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
-	"fieldpost/daemon/journal"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/outbox"
@@ -34,7 +31,6 @@ import (
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
-	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
 
@@ -69,38 +65,31 @@ type Options struct {
 	Linked func(uplink.Status)
 }
 
-// Daemon is a built daemon, its lines claimed.
+// Daemon is a built daemon, its lines claimed. Its parts live as long as the process;
+// what they do is as the present generation says, which lives as long as a
+// configuration.
 type Daemon struct {
-	o             Options
-	log           *slog.Logger
-	health        *health.Health
-	faults        faultQueue
-	heartbeats    health.Heartbeats
-	spool         *records.Spool
-	times         *clock.BootLog
-	subscriptions *uplink.SubscriptionLog
-	bank          *output.Bank
-	sampler       *sampler.Sampler
-	files         *uplink.CredentialFiles
-	open          *refresh.Value[access.Found]
-	link          *uplink.Link
-	linkBeat      *health.Heartbeat
-	dispatcher    *command.Dispatcher
-	answers       outbox.Answers
-	watch         linkWatch
-	local         *local.Server
-	seen          lastSeen
-	started       clock.Stamp
+	process
+	present atomic.Pointer[generation]
 }
+
+// generation gives the present one. Any goroutine.
+func (d *Daemon) generation() *generation { return d.present.Load() }
+
+// config gives the configuration that holds now. Any goroutine.
+func (d *Daemon) config() *config.Config { return d.generation().config }
 
 // New opens the spool, claims the output lines at their initial levels and
 // builds the rest. What does not work is a fault and the rest goes on; an
 // error means that nothing can go on: another daemon has the spool.
 func New(o Options) (*Daemon, error) {
-	d := &Daemon{o: o, log: o.Log, started: o.Clock.Now(), faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)}}
 	cfg := o.Config
+	o.Config = nil
+	d := &Daemon{process: process{
+		o: o, log: o.Log, started: o.Clock.Now(),
+		faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)},
+	}}
 	d.health = health.New(d.faults.put)
-	d.health.Know(subjects(cfg))
 	var err error
 	d.spool, err = records.Open(spool.Options{
 		Thing: cfg.Thing, Board: o.Fingerprint, Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
@@ -110,14 +99,14 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.times = clock.NewBootLog(o.Clock, d.spool.Journal("boots"), d.log)
-	// All that can fail comes before the first line is touched.
 	d.linkBeat = d.heartbeats.Register("link")
-	d.files = uplink.NewCredentialFiles(uplink.CredentialFilesConfig{
-		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: o.ReadFile, Stuck: d.filesStuck,
-	})
-	d.open = refresh.New(func() access.Found { return access.Look(cfg.Places(o.Runtime)) }, nil)
-	d.link, err = uplink.New(d.linkConfig())
-	if err != nil {
+	d.open = refresh.New(func() access.Found { return access.Look(d.config().Places(o.Runtime)) }, nil)
+	d.box = outbox.New(outbox.Options{Spool: d.spool, Config: cfg, Clock: o.Clock, Boots: d.times.Boots(), Answers: &d.answers, Acked: o.Acked})
+	g := d.newGeneration(cfg, nil)
+	d.present.Store(g)
+	d.health.Know(g.subjects)
+	// All that can fail comes before the first line is touched.
+	if err := d.buildLink(g); err != nil {
 		return nil, errors.Join(err, d.spool.Close())
 	}
 	d.bank = output.Open(output.Options{
@@ -129,96 +118,20 @@ func New(o Options) (*Daemon, error) {
 		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.take,
 	})
 	d.dispatcher = command.New(command.Options{
-		Thing: cfg.Thing, Topic: d.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
-		Journal: d.ledger(), RuntimeJournal: d.fallback(), Health: d.health, Log: d.log, Unstamped: d.unstamped(),
+		Thing: cfg.Thing, Topic: g.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
+		Journal: d.spool.Journal("orders"), RuntimeJournal: d.runtimeJournal(), Health: d.health, Log: d.log, Unstamped: g.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{api.CallOrder}, Health: d.health, Log: d.log})
 	return d, nil
 }
 
-func sensorNames(all []sensors.Config) []string {
-	var out []string
-	for _, s := range all {
-		out = append(out, s.Name)
-	}
-	return out
-}
-
-// ledger is where orders are remembered; a daemon without outputs takes none.
-func (d *Daemon) ledger() journal.Storage {
-	if len(d.o.Config.Outputs) == 0 {
-		return nil
-	}
-	return d.spool.Journal("orders")
-}
-
-// ordersTopic is the topic on which orders come by MQTT, "" where none do: without
-// outputs there is nothing to order.
-func (d *Daemon) ordersTopic() string {
-	if len(d.o.Config.Outputs) == 0 {
-		return ""
-	}
-	return d.o.Config.CommandsTopic()
-}
-
-// fallback is where orders are noted that the ledger cannot take.
-func (d *Daemon) fallback() journal.Storage {
-	if d.o.Runtime == "" {
-		return nil
-	}
-	return journal.FileAt(d.o.Runtime, "orders")
-}
-
-// unstamped reports whether orders may go without id and expires.
-func (d *Daemon) unstamped() bool { return d.o.Config.Commands.Unstamped == "accept" }
-
-func (d *Daemon) recordPath() string {
-	if d.o.Runtime == "" {
-		return ""
-	}
-	return filepath.Join(d.o.Runtime, "outputs")
-}
-
-func (d *Daemon) linkConfig() uplink.Config {
-	cfg := d.o.Config
-	box := outbox.New(outbox.Options{Spool: d.spool, Config: cfg, Clock: d.o.Clock, Boots: d.times.Boots(), Answers: &d.answers, Acked: d.o.Acked})
-	c := uplink.Config{
-		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
-		Files: d.files, KeepAlive: cfg.Broker.KeepAlive,
-		Limits:     uplink.Limits(cfg.Broker.Limits),
-		MaxPayload: command.MaxOrder, Outbox: box, Observe: d.linked, Heartbeat: d.linkBeat.Beat, Log: d.log,
-		Farewell: func() uplink.Publication {
-			r := message.Farewell(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source())
-			return uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, r)}
-		},
-	}
-	if cfg.Broker.Will != "none" {
-		// It carries no time: it is written long before it is sent.
-		c.Will = &uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, message.Will())}
-	}
-	if cfg.Broker.Verify != "none" {
-		c.Echo = uplink.Echo{Topic: cfg.ReadingsTopic(""), Subscribe: cfg.Broker.Verify == "subscribe"}
-	}
-	if t := d.ordersTopic(); t != "" {
-		c.Subscriptions = []uplink.Subscription{{Filter: t, QoS: 1}}
-		if d.unstamped() {
-			// Nothing may lie with the broker that acts when we come back: not
-			// from an earlier session, nor where it stores QoS 0 too.
-			c.Subscriptions[0].QoS, c.Clean = 0, true
-		}
-	}
-	var kept []string // by the broker's session
-	for _, s := range c.Subscriptions {
-		if !c.Clean {
-			kept = append(kept, s.Filter)
-		}
-	}
-	if c.Echo.Subscribe && !c.Clean && !slices.Contains(kept, c.Echo.Topic) {
-		kept = append(kept, c.Echo.Topic) // where a connection ends before it is taken back
-	}
-	d.subscriptions = uplink.NewSubscriptionLog(c.ClientID, kept, d.spool.Journal("subscriptions"), d.log)
-	c.Unsubscribe, c.Unsubscribed = d.subscriptions.Stale(), d.subscriptions.Released
-	return c
+// buildLink makes the link, and the memory of what its sessions hold.
+func (d *Daemon) buildLink(g *generation) (err error) {
+	d.subscriptions = uplink.NewSubscriptionLog(g.link.ClientID, g.session, d.spool.Journal("subscriptions"), d.log)
+	c := g.link
+	c.Observe, c.Unsubscribe, c.Unsubscribed = d.linked, d.subscriptions.Stale(), d.subscriptions.Released
+	d.link, err = uplink.New(c)
+	return err
 }
 
 // Run runs the daemon until ctx ends, then ends it in order. It returns nil
@@ -229,15 +142,16 @@ func (d *Daemon) Run(ctx context.Context) error {
 	timing := task.Start("clock and subscriptions", failed, d.remember)
 	pins := task.Start("outputs", failed, d.bank.Run)
 	reading := task.Start("sampler", failed, d.sampler.Run)
-	fetching := task.Start("credentials", failed, d.files.Run)
+	fetching := task.Start("credentials", failed, d.generation().files.Run)
 	looking := task.Start("access", failed, d.open.Run)
 	linking := task.Start("link", failed, d.link.Run)
 	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.dispatcher.Serve(ctx, d.link.Messages()) })
 	telling := task.Start("status", failed, d.tell)
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)
-	d.log.Info("started", systemd.MessageID(health.StartedID), "thing", d.o.Config.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
-		"board", d.o.Board.String(), "sensors", len(d.o.Config.Sensors), "outputs", len(d.o.Config.Outputs))
+	cfg := d.config()
+	d.log.Info("started", systemd.MessageID(health.StartedID), "thing", cfg.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
+		"board", d.o.Board.String(), "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
 
 	var ended error
@@ -275,7 +189,9 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(serving.Stop(time.Second))
 	try(orders.Stop(2 * time.Second))
 	try(reading.Stop(5 * time.Second))
-	d.settle(time.Second)
+	if d.config().Spool.AtRisk == 0 { // nothing is sent that is not on disk
+		d.settle(time.Second)
+	}
 	try(linking.Stop(12 * time.Second))
 	for _, p := range []*task.Task{fetching, telling, proving} { // a message to systemd may take a second
 		p.Cancel()
@@ -297,60 +213,10 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	return errors.Join(errs...)
 }
 
-// remember keeps what is known over restarts beside the spool, until ctx ends: what
-// the time was, and what the broker's session may hold.
-func (d *Daemon) remember(ctx context.Context) error {
-	var both sync.WaitGroup
-	var failed error
-	both.Go(func() { failed = d.subscriptions.Run(ctx) })
-	err := d.times.Run(ctx)
-	both.Wait()
-	return errors.Join(err, failed)
-}
-
-// settle waits until what was taken last is on disk, where nothing is sent that
-// is not (spool.at_risk: 0): what comes at the stop itself is to be sent by the
-// link's end. A disk that fails is not waited for, and one that hangs until limit.
-func (d *Daemon) settle(limit time.Duration) {
-	if d.o.Config.Spool.AtRisk > 0 {
-		return
-	}
-	over := time.NewTimer(limit)
-	defer over.Stop()
-	look := time.NewTicker(2 * time.Millisecond)
-	defer look.Stop()
-	for d.spool.Stats().Disk && d.spool.Backlog().AtRisk > 0 {
-		select {
-		case <-over.C:
-			return
-		case <-look.C:
-		}
-	}
-}
-
 // answer puts an answer into the spool. kept is closed when the broker has it
 // or it is on disk.
 func (d *Daemon) answer(r message.Record) (kept <-chan struct{}) {
-	kept = d.answers.Await(r, outbox.DurableAfter(d.o.Config.Spool.AtRisk))
+	kept = d.answers.Await(r, outbox.DurableAfter(d.config().Spool.AtRisk))
 	d.take(r)
 	return kept
-}
-
-// take puts a record into the spool.
-func (d *Daemon) take(r message.Record) {
-	r.Source = d.spool.Source()
-	if d.o.Taken != nil {
-		d.o.Taken(r)
-	}
-	d.seen.put(r)
-	if err := d.spool.Append(r); err != nil {
-		d.log.Error("spool does not take a message", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
-	}
-}
-
-// notice logs that the service manager could not be told something.
-func (d *Daemon) notice(err error) {
-	if err != nil {
-		d.log.Warn("service manager cannot be notified", "err", err)
-	}
 }

@@ -23,7 +23,7 @@ func (d *Daemon) localReconnect(ctx context.Context, with json.RawMessage, from 
 			return nil, err
 		}
 	}
-	if call.Thing != "" && call.Thing != d.o.Config.Thing {
+	if call.Thing != "" && call.Thing != d.config().Thing {
 		return nil, d.notOurs("request")
 	}
 	d.log.Info("link is to connect now", "cause", from)

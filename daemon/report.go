@@ -44,7 +44,7 @@ func (d *Daemon) report() api.Status {
 	now := d.o.Clock.Now()
 	faults := d.health.Current()
 	return api.Status{
-		Thing: d.o.Config.Thing, Version: d.o.Version, PID: os.Getpid(), Board: d.o.Board.String(), Run: d.spool.RunNumber(),
+		Thing: d.config().Thing, Version: d.o.Version, PID: os.Getpid(), Board: d.o.Board.String(), Run: d.spool.RunNumber(),
 		Time: api.Time(now.Wall), Started: when(d.started, now), Uptime: api.Seconds(now.Mono - d.started.Mono), ClockSynced: now.Synced,
 		Link: d.reportLink(now), Certificate: d.reportCertificate(), Spool: d.reportSpool(),
 		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(now, faults),
@@ -80,17 +80,17 @@ func (d *Daemon) reportLink(now clock.Stamp) api.Link {
 // reportCertificate has the file read anew, but does not wait for long: the
 // disk may hang.
 func (d *Daemon) reportCertificate() (r api.Certificate) {
-	if d.files.Pending() < time.Second {
+	if d.generation().files.Pending() < time.Second {
 		t := time.NewTimer(time.Second)
 		defer t.Stop()
 		select {
-		case <-d.files.Refresh():
+		case <-d.generation().files.Refresh():
 		case <-t.C:
 		}
 	}
 	var err error
-	r.File = d.o.Config.Broker.Certificate
-	if r.Expires, err = d.files.Expires(); err != nil {
+	r.File = d.config().Broker.Certificate
+	if r.Expires, err = d.generation().files.Expires(); err != nil {
 		r.Error = err.Error()
 	}
 	return r
@@ -100,21 +100,21 @@ func (d *Daemon) reportSpool() api.Spool {
 	st, b := d.spool.Stats(), d.spool.Backlog()
 	return api.Spool{
 		ID: d.spool.Source().Spool, Writable: st.Disk, Waiting: b.Records, Oldest: api.Seconds(b.Oldest), AtRisk: b.AtRisk,
-		Bytes: st.Bytes, MaxBytes: d.o.Config.Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused,
+		Bytes: st.Bytes, MaxBytes: d.config().Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused,
 	}
 }
 
 func (d *Daemon) reportOrders() api.Orders {
 	st := d.dispatcher.Stats()
 	return api.Orders{
-		Topic: d.ordersTopic(), Done: st.Done, Refused: st.Refused, Failed: st.Failed,
+		Topic: d.generation().ordersTopic(), Done: st.Done, Refused: st.Refused, Failed: st.Failed,
 		Again: st.Again, Passed: st.Passed, Elsewhere: st.Elsewhere, Unanswered: st.Unanswered,
 	}
 }
 
 func (d *Daemon) reportSensors(now clock.Stamp, faults []health.Explained) []api.Sensor {
-	all := make([]api.Sensor, 0, len(d.o.Config.Sensors))
-	for _, c := range d.o.Config.Sensors {
+	all := make([]api.Sensor, 0, len(d.config().Sensors))
+	for _, c := range d.config().Sensors {
 		r := api.Sensor{Name: c.Name, Chip: c.Chip, Faults: codesOf(c.Name, faults)}
 		if last, ok := d.seen.of(c.Name); ok {
 			r.Time, r.Age, r.Seq, r.Values = when(last.Stamp, now), api.Lasted(now.Mono-last.Stamp.Mono), last.Seq, last.Fields

@@ -57,8 +57,8 @@ func keepDriven(path string, handles []output.Handle) error {
 
 // store is how lines are kept that are to stay as they are through a crash:
 // systemd has copies of their handles from the start.
-func (d *Daemon) store() output.Store {
-	if !managed() || d.recordPath() == "" {
+func (p *process) store() output.Store {
+	if !managed() || p.recordPath() == "" {
 		return nil
 	}
 	return systemd.StoreHandles
@@ -66,18 +66,18 @@ func (d *Daemon) store() output.Store {
 
 // keepLines hands the lines to systemd at an orderly end, so that they are not
 // let go of for the moment until `fieldpost safe` runs.
-func (d *Daemon) keepLines() error {
-	if !managed() || d.recordPath() == "" {
+func (p *process) keepLines() error {
+	if !managed() || p.recordPath() == "" {
 		return nil
 	}
-	handles, err := d.bank.Handles()
+	handles, err := p.bank.Handles()
 	for _, h := range handles {
 		defer h.File.Close()
 	}
 	if len(handles) == 0 {
 		return err
 	}
-	return errors.Join(err, keepDriven(d.recordPath(), handles))
+	return errors.Join(err, keepDriven(p.recordPath(), handles))
 }
 
 // Own makes the crash record at path this process's until free is called. An

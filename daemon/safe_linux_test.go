@@ -45,7 +45,7 @@ func TestStoreNeedsSystemdAndARecord(t *testing.T) {
 		want            bool
 	}{{"", "/run/fieldpost", false}, {"/run/systemd/notify", "", false}, {"/run/systemd/notify", "/run/fieldpost", true}} {
 		t.Setenv("NOTIFY_SOCKET", c.socket)
-		d := &Daemon{o: Options{Runtime: c.runtime}}
+		d := &process{o: Options{Runtime: c.runtime}}
 		if got := d.store() != nil; got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}

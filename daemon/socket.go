@@ -85,7 +85,7 @@ func answerOf(a command.Answer) api.OrderAnswer {
 }
 
 func (d *Daemon) notOurs(what string) *local.Error {
-	return &local.Error{Code: api.NotOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.o.Config.Thing)}
+	return &local.Error{Code: api.NotOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.config().Thing)}
 }
 
 // localRead reads a sensor for somebody, beside its schedule.
@@ -94,7 +94,7 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	if err := local.Arguments(with, &call); err != nil {
 		return nil, err
 	}
-	if call.Thing != "" && call.Thing != d.o.Config.Thing {
+	if call.Thing != "" && call.Thing != d.config().Thing {
 		return nil, d.notOurs("reading")
 	}
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
@@ -103,14 +103,14 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	var failed *sampler.ReadError
 	switch {
 	case errors.Is(err, sampler.ErrUnknown):
-		return nil, &local.Error{Code: api.UnknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.o.Config.Sensors), ", "))}
+		return nil, &local.Error{Code: api.UnknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.config().Sensors), ", "))}
 	case errors.As(err, &failed):
 		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: d.health.CureOf(failed.Code, call.Sensor)}
 	case err != nil:
 		return nil, err
 	}
 	r := api.Reading{Sensor: call.Sensor, Time: api.Time(stamp.Wall), ClockSynced: stamp.Synced, Values: fields}
-	for _, c := range d.o.Config.Sensors {
+	for _, c := range d.config().Sensors {
 		if c.Name == call.Sensor {
 			r.Chip = c.Chip
 		}

@@ -12,10 +12,8 @@ import (
 
 	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
-	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
-	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors"
@@ -48,19 +46,19 @@ func (q *faultQueue) take() []health.Change {
 }
 
 // tellFaults tells what has changed since it was last called.
-func (d *Daemon) tellFaults() {
-	for _, c := range d.faults.take() {
-		d.fault(c)
+func (p *process) tellFaults() {
+	for _, c := range p.faults.take() {
+		p.fault(c)
 	}
 }
 
 // fault tells a change of health to the journal and, as a message, to the
 // broker.
-func (d *Daemon) fault(c health.Change) {
-	logFault(d.log, c)
+func (p *process) fault(c health.Change) {
+	logFault(p.log, c)
 	r := faultRecord(c)
-	r.Run, r.Stamp = d.spool.RunNumber(), d.o.Clock.Now()
-	d.take(r)
+	r.Run, r.Stamp = p.spool.RunNumber(), p.o.Clock.Now()
+	p.take(r)
 }
 
 // logFault writes a change of health into the log.
@@ -104,17 +102,6 @@ func faultRecord(c health.Change) message.Record {
 	add("meaning", c.Fault.Meaning)
 	add("hint", c.Cure)
 	return r
-}
-
-// subjects gives what faults may be raised about by name: the sensors and outputs.
-func subjects(cfg *config.Config) (all []health.Subject) {
-	for _, s := range cfg.Sensors {
-		all = append(all, health.Subject{Name: s.Name, Kind: health.Sensor, Place: sampler.PlaceOf(s), On: s.Place().Shared()})
-	}
-	for _, o := range cfg.Outputs {
-		all = append(all, health.Subject{Name: o.Name, Kind: health.Output, Place: health.OnLine})
-	}
-	return all
 }
 
 // linkWatch is what was last told about the link.
@@ -177,7 +164,7 @@ func reachable(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 
 
 // linkFaults keeps the one fault about the link that is true now, and the
 // denied subscriptions beside it.
-func (d *Daemon) linkFaults(s uplink.Status) {
+func (p *process) linkFaults(s uplink.Status) {
 	type seen struct{ detail, cure string }
 	now := map[health.Code]seen{}
 	if s.Err != nil {
@@ -195,9 +182,9 @@ func (d *Daemon) linkFaults(s uplink.Status) {
 	}
 	for _, c := range linkCodes {
 		if saw, wrong := now[c]; wrong {
-			d.health.RaiseFor(c, broker, saw.detail, saw.cure)
+			p.health.RaiseFor(c, broker, saw.detail, saw.cure)
 		} else {
-			d.health.Clear(c, broker)
+			p.health.Clear(c, broker)
 		}
 	}
 }
@@ -225,7 +212,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	last := ""
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
-	read, synced, looked := d.files.Refresh(), false, d.open.Refresh()
+	read, synced, looked := d.generation().files.Refresh(), false, d.open.Refresh()
 	var warned []string
 	for {
 		select {
@@ -235,7 +222,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.tellFaults()
 			continue
 		case <-hourly.C:
-			read, looked = d.files.Refresh(), d.open.Refresh()
+			read, looked = d.generation().files.Refresh(), d.open.Refresh()
 			continue
 		case <-looked:
 			looked = nil
@@ -267,7 +254,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 // whether it is true.
 func (d *Daemon) checkExpiry() (synced bool) {
 	now := d.o.Clock.Now()
-	ends := d.files.Expiring(now.Wall)
+	ends := d.generation().files.Expiring(now.Wall)
 	switch {
 	case !now.Synced:
 	case len(ends) > 0:
@@ -281,7 +268,7 @@ func (d *Daemon) checkExpiry() (synced bool) {
 // warnFiles logs what is wrong with the files of the credentials though they can
 // be used, and has not been told before. It gives all that is so now.
 func (d *Daemon) warnFiles(told []string) (now []string) {
-	now = d.files.Warnings()
+	now = d.generation().files.Warnings()
 	for _, line := range now {
 		if !slices.Contains(told, line) {
 			d.log.Warn("credentials: " + line)
@@ -292,30 +279,30 @@ func (d *Daemon) warnFiles(told []string) (now []string) {
 
 // tellOpen raises a fault for each subject of which something is open to others
 // as was last seen, and clears the others.
-func (d *Daemon) tellOpen() {
-	found, _ := d.open.Last()
+func (p *process) tellOpen() {
+	found, _ := p.open.Last()
 	for _, subject := range access.Subjects {
 		all := found[subject]
 		if len(all) == 0 {
-			d.health.Clear(health.OpenToOthers, subject)
+			p.health.Clear(health.OpenToOthers, subject)
 			continue
 		}
 		detail := all[0].String()
 		if n := len(all) - 1; n > 0 {
 			detail += fmt.Sprintf("; and %d more, which `fieldpost check` names", n)
 		}
-		d.health.Raise(health.OpenToOthers, subject, detail)
+		p.health.Raise(health.OpenToOthers, subject, detail)
 	}
 }
 
 // filesStuck is told when the disk does not give the files of the credentials,
 // and when it does again.
-func (d *Daemon) filesStuck(detail string) {
+func (p *process) filesStuck(detail string) {
 	if detail == "" {
-		d.health.Clear(health.CertificateStuck, broker)
+		p.health.Clear(health.CertificateStuck, broker)
 		return
 	}
-	d.health.Raise(health.CertificateStuck, broker, detail)
+	p.health.Raise(health.CertificateStuck, broker, detail)
 }
 
 // statusLine is what `systemctl status` shows.
@@ -323,14 +310,9 @@ func (d *Daemon) statusLine() string {
 	d.watch.mu.Lock()
 	s := d.watch.status
 	d.watch.mu.Unlock()
-	link := "connecting to " + d.o.Config.Endpoint()
+	link := "connecting to " + d.config().Endpoint()
 	if s.Connected {
-		link = "connected to " + d.o.Config.Endpoint()
+		link = "connected to " + d.config().Endpoint()
 	}
 	return fmt.Sprintf("%s; %d waiting, %d acknowledged; %s", link, d.waiting(), d.spool.Stats().Acked, d.health.Summary())
-}
-
-// waiting counts the messages that the broker has not acknowledged.
-func (d *Daemon) waiting() uint64 {
-	return uint64(d.spool.Stats().Pending())
 }

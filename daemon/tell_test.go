@@ -21,7 +21,7 @@ import (
 // says so.
 func TestLinkFaults(t *testing.T) {
 	changes := map[health.Code]health.Change{}
-	d := &Daemon{health: health.New(func(c health.Change) { changes[c.Fault.Code] = c })}
+	d := &process{health: health.New(func(c health.Change) { changes[c.Fault.Code] = c })}
 	for code, s := range map[health.Code]uplink.Status{
 		health.NotDelivered:    {Connected: true, Undelivered: "field/readings"},
 		health.SubscribeDenied: {Connected: true, Denied: []string{"field/orders"}},
@@ -48,7 +48,7 @@ func TestLinkFaults(t *testing.T) {
 // not said twice; an error that nobody explains has what the registry says.
 func TestCureOfTheLink(t *testing.T) {
 	var last health.Change
-	d := &Daemon{health: health.New(func(c health.Change) { last = c })}
+	d := &process{health: health.New(func(c health.Change) { last = c })}
 	d.linkFaults(uplink.Status{Err: &uplink.Explained{Code: "server_untrusted", What: "the wrong name", Hint: "Take the right one."}})
 	if last.Cure != "Take the right one." || !strings.Contains(last.Detail, "the wrong name") || strings.Contains(last.Detail, last.Cure) {
 		t.Errorf("explained: %+v", last)
@@ -64,7 +64,7 @@ func TestCureOfTheLink(t *testing.T) {
 // stands again and it still is, it is told.
 func TestNoLinkFaultsBesideNetworkDown(t *testing.T) {
 	var told []string
-	d := &Daemon{health: health.New(func(c health.Change) { told = append(told, string(c.Fault.Code)+" "+c.State()) })}
+	d := &process{health: health.New(func(c health.Change) { told = append(told, string(c.Fault.Code)+" "+c.State()) })}
 	denied := []string{"field/orders"}
 	d.linkFaults(uplink.Status{Err: &uplink.Explained{Code: "network_down", What: "no way"}, Denied: denied, Undelivered: "field/readings"})
 	d.linkFaults(uplink.Status{Err: &uplink.Explained{Code: "connect_refused", What: "no"}, Denied: denied, Undelivered: "field/readings"})

@@ -16,8 +16,8 @@ import (
 // The manager counts from the last feed, and a loop may have hung just after its last
 // beat, which was fed for: that would add up to a third of the time. So a loop that has
 // not beaten for the whole time is reported at once.
-func (d *Daemon) prove(ctx context.Context) error {
-	limit := d.o.Watchdog
+func (p *process) prove(ctx context.Context) error {
+	limit := p.o.Watchdog
 	if limit == 0 {
 		<-ctx.Done()
 		return nil
@@ -31,15 +31,15 @@ func (d *Daemon) prove(ctx context.Context) error {
 		case <-timer.C:
 		}
 		next := limit / 3
-		stuck, ok := d.heartbeats.Check()
-		loop, idle := d.heartbeats.Slowest()
+		stuck, ok := p.heartbeats.Check()
+		loop, idle := p.heartbeats.Slowest()
 		switch {
 		case ok:
-			d.notice(d.o.Notify.Watchdog())
+			p.notice(p.o.Notify.Watchdog())
 		case idle >= limit:
-			d.hung(loop, idle)
+			p.hung(loop, idle)
 		default:
-			d.log.Warn("a loop does not turn; the watchdog is not fed", "loop", stuck)
+			p.log.Warn("a loop does not turn; the watchdog is not fed", "loop", stuck)
 			next = min(next, limit-idle)
 		}
 		timer.Reset(next)
@@ -50,13 +50,13 @@ func (d *Daemon) prove(ctx context.Context) error {
 // makes the lines safe and hands them over, as at a stop: on a small board seconds pass
 // until every goroutine has printed where it is and the sandbox of `fieldpost safe` is
 // set up. Where the outputs themselves hang, `fieldpost safe` does it.
-func (d *Daemon) hung(loop string, idle time.Duration) {
+func (p *process) hung(loop string, idle time.Duration) {
 	err := task.Within(time.Second, "make outputs safe", func() error {
-		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
+		return errors.Join(p.bank.Safe(output.CauseStop), p.keepLines())
 	})
-	d.log.Error("a loop hangs; the service manager is to restart the daemon", "loop", loop, "for", idle)
-	d.notice(d.o.Notify.Hung())
+	p.log.Error("a loop hangs; the service manager is to restart the daemon", "loop", loop, "for", idle)
+	p.notice(p.o.Notify.Hung())
 	if err != nil {
-		d.log.Error("a loop hangs", "err", err)
+		p.log.Error("a loop hangs", "err", err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 // watched is a daemon of which only the loops, the watchdog and one output, on,
 // are there. What the service manager is told comes with its time.
 type watched struct {
-	d     *Daemon
+	d     *process
 	board *slow
 	start time.Time
 	mu    sync.Mutex
@@ -56,7 +56,7 @@ func (o slowOutput) Set(active bool) error {
 
 func newWatched(t *testing.T, limit time.Duration) *watched {
 	w := &watched{start: time.Now(), board: &slow{Board: sim.New()}}
-	w.d = &Daemon{log: slog.New(slog.DiscardHandler), o: Options{Watchdog: limit, Notify: &systemd.Notifier{Send: func(state string) error {
+	w.d = &process{log: slog.New(slog.DiscardHandler), o: Options{Watchdog: limit, Notify: &systemd.Notifier{Send: func(state string) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		on, _ := w.board.Line("GPIO27").Level()

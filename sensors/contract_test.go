@@ -107,7 +107,7 @@ func TestContractFaults(t *testing.T) {
 
 func judge(t *testing.T, c sensors.Chip, want error, verb string, s sensors.Sensor) {
 	t.Helper()
-	fields, err := s.Sense()
+	fields, err := sense(c, s)
 	if err != nil {
 		judgeError(t, want, verb, err)
 		return
@@ -172,7 +172,7 @@ func TestContractCutAnywhere(t *testing.T) {
 				}
 				continue
 			}
-			fields, err := s.Sense()
+			fields, err := sense(c, s)
 			if err == nil {
 				if n < 3 {
 					t.Fatalf("a reading %v out of %d transactions", fields, n)
@@ -230,7 +230,7 @@ func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost 
 			break
 		}
 		var fields []sensors.Field
-		if fields, err = s.Sense(); err == nil && !near(fields, want) {
+		if fields, err = sense(c, s); err == nil && !near(fields, want) {
 			t.Fatalf("lost before transaction %d: %v, want %v", n, fields, want)
 		}
 	}

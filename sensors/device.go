@@ -7,7 +7,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// device is what a driver of a chip on I2C does by itself; [openDevice] does the
+// device is what a driver of a chip on a bus does by itself; [openDevice] does the
 // rest. Its methods are those of one goroutine at a time.
 type device interface {
 	// setup finds the chip, checks its identity and sets it up.
@@ -21,7 +21,7 @@ type device interface {
 // deviceSensor is an open chip whose driver is a device.
 type deviceSensor struct {
 	device
-	w          *wire
+	h          *handle
 	quantities []Quantity
 }
 
@@ -45,17 +45,17 @@ func deviceWith[O any](c Chip, driver func(*wire, O) (device, []Quantity)) Chip 
 			return nil, err
 		}
 		d, quantities := driver(w, optionsOf[O](cfg))
-		return openDevice(w, d, quantities)
+		return openDevice(&w.handle, d, quantities)
 	}
 	return c
 }
 
 // openDevice sets a device up.
-func openDevice(w *wire, d device, quantities []Quantity) (Sensor, error) {
+func openDevice(h *handle, d device, quantities []Quantity) (Sensor, error) {
 	if err := d.setup(); err != nil {
-		return nil, errors.Join(w.wrap("open", err), w.close())
+		return nil, errors.Join(h.wrap("open", err), h.close())
 	}
-	return &deviceSensor{d, w, quantities}, nil
+	return &deviceSensor{d, h, quantities}, nil
 }
 
 // Quantities are those that the device was opened with.
@@ -63,22 +63,22 @@ func (s *deviceSensor) Quantities() []Quantity { return s.quantities }
 
 // Sense measures once.
 func (s *deviceSensor) Sense() ([]Field, error) {
-	s.w.begin()
+	s.h.begin()
 	v, err := s.measure()
 	if err != nil {
-		return nil, s.w.wrap("read", err)
+		return nil, s.h.wrap("read", err)
 	}
 	fields, err := values(s.quantities, v...)
-	return fields, s.w.wrap("read", err)
+	return fields, s.h.wrap("read", err)
 }
 
 // Close has the device sleep.
 func (s *deviceSensor) Close() error {
-	if s.w.closed() || s.w.broken() {
-		return s.w.close()
+	if s.h.closed() || s.h.broken() {
+		return s.h.close()
 	}
-	s.w.begin()
-	return errors.Join(s.w.wrap("put to sleep", s.sleep()), s.w.close())
+	s.h.begin()
+	return errors.Join(s.h.wrap("put to sleep", s.sleep()), s.h.close())
 }
 
 // send writes bytes to the chip.

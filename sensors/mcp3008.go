@@ -12,9 +12,9 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// Microchip's MCP3008: eight analog inputs of ten bits.
+// Microchip's MCP3008 and MCP3208: eight analog inputs of ten and twelve bits.
 //
-// Source: DS21295D, 2008, sections 4 to 6.
+// Sources: DS21295D, 2008, sections 4 to 6; DS21298E, 2008, the same sections.
 //
 // Nothing on SPI acknowledges, and the chip has no identity. But it gives every
 // conversion twice where it is clocked on, from the highest bit to the lowest and
@@ -58,23 +58,30 @@ func (c *Channels) UnmarshalText(b []byte) error {
 	return nil
 }
 
-var mcp3008 = Chip{
-	Name:   "mcp3008",
-	Title:  "Microchip MCP3008: eight analog inputs",
-	Source: "DS21295D",
-	Options: option.Set{
-		Defaults: MCP3008{VRef: 3.3, Channels: 0xFF},
-		Rules: map[string]option.Rule{
-			"device":   spiRule,
-			"vref":     {Wants: "a number of volts such as 3.3", Check: option.Between(0.25, mcpMostVRef, volts)},
-			"channels": {Wants: "channels such as 0-3 or 0, 2, 5"},
+var (
+	mcp3008 = mcpChip("mcp3008", "Microchip MCP3008: eight analog inputs of 10 bits", "DS21295D", 10)
+	mcp3208 = mcpChip("mcp3208", "Microchip MCP3208: eight analog inputs of 12 bits", "DS21298E", 12)
+)
+
+func mcpChip(name, title, source string, bits int) Chip {
+	return Chip{
+		Name:   name,
+		Title:  title,
+		Source: source,
+		Options: option.Set{
+			Defaults: MCP3008{VRef: 3.3, Channels: 0xFF},
+			Rules: map[string]option.Rule{
+				"device":   spiRule,
+				"vref":     {Wants: "a number of volts such as 3.3", Check: option.Between(0.25, mcpMostVRef, volts)},
+				"channels": {Wants: "channels such as 0-3 or 0, 2, 5"},
+			},
 		},
-	},
-	Quantities: []Quantity{{Name: "voltage", Unit: "V", Min: 0, Max: mcpMostVRef}},
-	Every:      10 * time.Second,
-	Worst:      50 * time.Millisecond,
-	Look:       func(b board.Board, c Config) error { return lookSPI(b, optionsOf[MCP3008](c).Device) },
-	Open:       openMCP3008,
+		Quantities: []Quantity{{Name: "voltage", Unit: "V", Min: 0, Max: mcpMostVRef}},
+		Every:      10 * time.Second,
+		Worst:      50 * time.Millisecond,
+		Look:       func(b board.Board, c Config) error { return lookSPI(b, optionsOf[MCP3008](c).Device) },
+		Open:       func(b board.Board, c Config) (Sensor, error) { return openMCP3008(b, c, bits) },
+	}
 }
 
 func volts(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
@@ -82,27 +89,25 @@ func volts(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 const (
 	mcpMostVRef = 5.5       // VDD at most, electrical characteristics
 	mcpHz       = 1_000_000 // fCLK: 1.35 MHz at most at 2.7 V, and 10 kHz at least
-	mcpStart    = 1
-	mcpSingle   = 8 << 4 // SGL/DIFF, and then D2 to D0
-	mcpBits     = 10
-	mcpSteps    = 1 << mcpBits // equation 4-2
+	mcpCommand  = 0x18      // the start bit, SGL/DIFF, and then D2 to D0
 )
 
 // mcp3008Sensor is an open MCP3008.
 type mcp3008Sensor struct {
 	w          *spiWire
+	bits       int
 	vref       float64
 	channels   []int
 	quantities []Quantity
 }
 
-func openMCP3008(b board.Board, c Config) (Sensor, error) {
+func openMCP3008(b board.Board, c Config, bits int) (Sensor, error) {
 	o := optionsOf[MCP3008](c)
 	w, err := dialSPI(b, c.Chip, board.SPIConfig{Device: o.Device, Mode: 0, MaxHz: mcpHz})
 	if err != nil {
 		return nil, err
 	}
-	s := &mcp3008Sensor{w: w, vref: o.VRef}
+	s := &mcp3008Sensor{w: w, bits: bits, vref: o.VRef}
 	for n := range 8 {
 		if o.Channels>>n&1 == 1 {
 			s.channels = append(s.channels, n)
@@ -134,7 +139,7 @@ func (s *mcp3008Sensor) sense() ([]Field, error) {
 			return nil, err
 		}
 		all |= code
-		v[i] = round(float64(code)*s.vref/mcpSteps, 0.0001)
+		v[i] = round(float64(code)*s.vref/float64(int(1)<<s.bits), 0.0001) // equation 4-2
 	}
 	for n := 0; n < 8 && all == 0; n++ { // one that is not asked for will do
 		code, err := s.convert(n)
@@ -150,21 +155,23 @@ func (s *mcp3008Sensor) sense() ([]Field, error) {
 }
 
 func (s *mcp3008Sensor) convert(channel int) (uint16, error) {
-	in, err := s.w.transfer(mcpStart, mcpSingle|byte(channel)<<4, 0, 0, 0)
+	command := (mcpCommand | channel) << (s.bits - 6) // so that the code ends with the third byte
+	in, err := s.w.transfer(byte(command>>8), byte(command), 0, 0, 0)
 	if err != nil {
 		return 0, err
 	}
-	return mcp3008Code(in)
+	return mcpCode(in, s.bits)
 }
 
-// mcp3008Code takes the code out of a transfer of five bytes: figure 6-1 with two
-// more.
-func mcp3008Code(in []byte) (uint16, error) {
-	if in[1]&4 != 0 {
+// mcpCode takes a code of so many bits out of a transfer of five bytes: figure 6-1
+// with two more.
+func mcpCode(in []byte, width int) (uint16, error) {
+	null := byte(1) << (width - 8)
+	if in[1]&null != 0 {
 		return 0, faultf("no null bit before the value (% x): nothing drives the line", in)
 	}
-	code := uint16(in[1]&3)<<8 | uint16(in[2])
-	again := uint16(in[3])<<8 | uint16(in[4]) // B1 to B9 and seven zeros
+	code := uint16(in[1]&(null-1))<<8 | uint16(in[2])
+	again := uint16(in[3])<<8 | uint16(in[4]) // B1 to B9 or B11, and zeros
 	if bits.Reverse16(again) != code>>1 {
 		return 0, faultf("the value does not come back as it came (% x): noise, or another chip", in)
 	}

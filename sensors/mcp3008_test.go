@@ -147,9 +147,45 @@ func FuzzMCP3008(f *testing.F) {
 		if len(in) != 5 {
 			return
 		}
-		code, err := mcp3008Code(in)
+		code, err := mcpCode(in, 10)
 		if err != nil && !errors.Is(err, ErrFault) || err == nil && (code > 1023 || in[1]&4 != 0 || in[4]&0x7F != 0) {
 			t.Errorf("% x: %d, %v", in, code, err)
 		}
 	})
+}
+
+// DS21298E, figure 6-1: 0xABC = 1010 1011 1100, and backwards from its second bit 011
+// 1101 0101.
+func TestMCP3208(t *testing.T) {
+	r := &recordedSPI{t: t, out: []byte{0x07, 0x40, 0, 0, 0}, in: []byte{0xFF, 0xEA, 0xBC, 0x7A, 0xA0}}
+	o := MCP3008{SPI: SPI{"spidev0.0"}, VRef: 4.096, Channels: 1 << 5}
+	s, err := mcp3208.Open(r, Config{Chip: "mcp3208", Options: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := s.Sense(); err != nil || f[0].Value != 2.748 {
+		t.Errorf("%v, %v, want 2.748", f, err)
+	}
+	b := sim.New()
+	adc := b.AddMCP3208("spidev0.0")
+	for _, code := range []uint16{1, 4095, 2048, 0xABC} {
+		adc.SetCode(5, code)
+		if s, err = mcp3208.Open(b, Config{Chip: "mcp3208", Options: o}); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := s.Sense(); err != nil || f[0].Value != float64(code)/1000 {
+			t.Errorf("%#x: %v, %v", code, f, err)
+		}
+	}
+	for _, fault := range []sim.Fault{sim.Ones, sim.Zeros} {
+		adc.Fault(fault)
+		if f, err := s.Sense(); !errors.Is(err, ErrFault) || f != nil {
+			t.Errorf("%v: %v, %v", fault, f, err)
+		}
+	}
+	adc.Fault(sim.Healthy)
+	b.AddMCP3008("spidev0.0")
+	if s, err := mcp3208.Open(b, Config{Chip: "mcp3208", Options: o}); !errors.Is(err, ErrFault) || s != nil {
+		t.Errorf("an MCP3008 was taken for an MCP3208: %v", err)
+	}
 }

@@ -1,12 +1,14 @@
 package sensors_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -66,6 +68,45 @@ var rigs = map[string]rig{
 	"mcp9808":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddMCP9808(0x18).Chip }},
 	"mlx90614": {chip: func(b *sim.Bus) *sim.Chip { return b.AddMLX90614(0x5A).Chip }},
 	"tmp117":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP117(0x48).Chip }},
+	"max31855": {
+		config:  sensors.Config{Options: sensors.SPI{Device: "spidev0.0"}},
+		nowhere: sensors.SPI{Device: "spidev1.0"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMAX31855("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMAX31855("spidev0.0") }),
+	},
+	"max6675": {
+		config:  sensors.Config{Options: sensors.SPI{Device: "spidev0.0"}},
+		nowhere: sensors.SPI{Device: "spidev1.0"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMAX6675("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMAX6675("spidev0.0") }),
+	},
+	"max31865": {
+		config:  sensors.Config{Options: sensors.MAX31865{SPI: sensors.SPI{Device: "spidev0.0"}, Wires: 3, Nominal: 100, Reference: 430, Mains: 50}},
+		nowhere: sensors.MAX31865{SPI: sensors.SPI{Device: "spidev1.0"}},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMAX31865("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMAX31865("spidev0.0") }),
+	},
+	"mcp3208": {
+		config:  sensors.Config{Options: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev0.0"}, VRef: 3.3, Channels: 0x0F}},
+		nowhere: sensors.MCP3008{SPI: sensors.SPI{Device: "spidev1.0"}},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddMCP3208("spidev0.0") },
+		cut:     cutPort("spidev0.0", func(b *sim.Board) { b.AddMCP3208("spidev0.0") }),
+	},
+	"pms5003": {
+		config:  sensors.Config{Options: sensors.Serial{Device: "ttyS0"}},
+		nowhere: sensors.Serial{Device: "ttyS1"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddPMS5003("ttyS0") },
+		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddPMS5003("ttyS0") }),
+	},
+	"sds011": {
+		config:  sensors.Config{Options: sensors.Serial{Device: "ttyS0"}},
+		nowhere: sensors.Serial{Device: "ttyS1"},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddSDS011("ttyS0") },
+		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddSDS011("ttyS0") }),
+	},
+	"scd30": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSCD30().Chip }},
+	"scd4x": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSCD4x().Chip }},
+	"sps30": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSPS30().Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
@@ -171,6 +212,15 @@ func setW1(t *testing.T, b *sim.Board) {
 	}
 }
 
+// cutPort takes a port and the chip behind it away, or sets it anew.
+func cutPort(name string, set func(*sim.Board)) func(*testing.T, *sim.Board, bool) {
+	return func(_ *testing.T, b *sim.Board, away bool) {
+		if b.RemovePort(name); !away {
+			set(b)
+		}
+	}
+}
+
 // cutFiles takes a device of the kernel's away, or sets it anew.
 func cutFiles(path string, set func(*testing.T, *sim.Board)) func(*testing.T, *sim.Board, bool) {
 	return func(t *testing.T, b *sim.Board, away bool) {
@@ -243,9 +293,24 @@ func mustOpen(t *testing.T, c sensors.Chip, b board.Board, cfg sensors.Config) s
 	return s
 }
 
+// sense does as the sampler does: it asks a sensor that has no value yet again, and
+// takes one that has none for too long for broken.
+func sense(c sensors.Chip, s sensors.Sensor) ([]sensors.Field, error) {
+	for start := time.Now(); ; {
+		fields, err := s.Sense()
+		if !errors.Is(err, sensors.ErrNotReady) {
+			return fields, err
+		}
+		if time.Since(start) > c.WarmUp {
+			return nil, fmt.Errorf("%w: %v", sensors.ErrFault, err)
+		}
+		<-time.After(time.Second)
+	}
+}
+
 func mustSense(t *testing.T, c sensors.Chip, s sensors.Sensor) []sensors.Field {
 	t.Helper()
-	fields, err := s.Sense()
+	fields, err := sense(c, s)
 	if err != nil {
 		t.Fatalf("sense: %v", err)
 	}

@@ -166,6 +166,8 @@ type Chip struct {
 	Quantities []Quantity
 	Every      time.Duration
 	Worst      time.Duration // the longest one Open or Sense takes on a healthy bus
+	// WarmUp is how long Sense of a healthy chip may say [ErrNotReady] in a row.
+	WarmUp time.Duration
 	// Look tells whether the board has what Open will ask it for, the bus and
 	// the address or the line or the file, and whether it is free, without
 	// saying anything to a chip or requesting a line. Errors as those of Open.
@@ -181,6 +183,12 @@ var ErrAbsent = board.ErrAbsent
 // ErrSilent is the reason when nothing answers on a port that is there. It is an
 // [ErrAbsent].
 var ErrSilent = fmt.Errorf("the chip is %w", ErrAbsent)
+
+// ErrNotReady is the reason when a chip works and has no value yet, or none since the
+// last: it measures by itself, every few seconds, or has to warm up. It is no failure.
+// The caller keeps the sensor open and calls Sense again in a second, for as long as
+// [Chip].WarmUp says.
+var ErrNotReady = errors.New("has no value yet")
 
 // ErrFault is the reason when something answers, but cannot be the chip or
 // cannot be true: a wrong identity, a frame of all ones, a checksum that

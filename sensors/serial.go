@@ -98,3 +98,8 @@ func (w *serialWire) ask(question []byte, n int, within time.Duration) ([]byte, 
 	})
 	return answer, err
 }
+
+// say sends a command whose answer nobody waits for.
+func (w *serialWire) say(command []byte) error {
+	return w.do(func() error { return w.port.Write(command) })
+}

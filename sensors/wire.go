@@ -126,7 +126,7 @@ func (h *handle) wrap(verb string, err error) error {
 		err = errBudget
 	case h.last != nil:
 		return fmt.Errorf("%s %s: %w", verb, h.chip, h.last) // names address and bus itself
-	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent):
+	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent) && !errors.Is(err, ErrNotReady):
 		err = fmt.Errorf("%w: %w", ErrFault, err)
 	}
 	return fmt.Errorf("%s %s: %w", verb, strings.TrimSpace(h.chip+" "+h.where), err)

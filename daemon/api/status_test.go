@@ -40,7 +40,7 @@ func someStatus() api.Status {
 			{Name: "fan", Error: `line is held by "gpio-keys"`, Faults: []string{"line_busy"}},
 		},
 		Faults: []api.Fault{
-			{Code: "network_down", Subject: "broker", Title: "cannot be reached", Detail: "nothing listens at a1b2c3.iot.example.com:8883", Meaning: "Nothing answers at the broker's address.", Hint: "Check the port in broker.endpoint, and that the broker runs.", Since: ago(90 * time.Second), For: 90},
+			{Code: "network_down", Subject: "broker", Title: "broker cannot be reached", Detail: "nothing listens at a1b2c3.iot.example.com:8883", Meaning: "Nothing answers at the broker's address.", Hint: "Check the port in broker.endpoint, and that the broker runs.", Since: ago(90 * time.Second), For: 90},
 			{Code: "line_busy", Subject: "fan", Title: "line is in use", Detail: `held by "gpio-keys"`, Meaning: "Another program has requested this line.", Hint: "Stop that program, or choose another pin.", Since: ago(76 * time.Hour), For: 76 * 3600, Error: true},
 			{Code: "no_answer", Subject: "soil", Title: "does not answer", Detail: "nothing answers at 0x48", Meaning: "Nothing answers.", Hint: "Check it.", Since: ago(time.Minute), For: 60, Because: &api.Cause{Code: "bus_stuck", Subject: "i2c-1"}},
 		},

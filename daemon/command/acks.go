@@ -4,23 +4,28 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"fieldpost/daemon/wake"
 )
 
 // ackPatience is how long a message that is not finished holds up the
 // acknowledgements of those that came after it.
 const ackPatience = 5 * time.Second
 
-// receipts acknowledges messages when they are finished, and in the order in
+// inOrderAcks acknowledges messages when they are finished, and in the order in
 // which they came (MQTT 3.1.1, section 4.6). Only behind one that takes longer
 // than ackPatience, because its line hangs, do others not wait: the broker
 // would stop sending orders to all.
 type inOrderAcks struct {
-	wake chan struct{} // buffered, one: something was finished
+	wake wake.Signal // something was finished
 
 	mu   sync.Mutex
 	list []*pendingAck
 }
 
+func newInOrderAcks() *inOrderAcks { return &inOrderAcks{wake: wake.New()} }
+
+// pendingAck is a message that was not acknowledged yet.
 type pendingAck struct {
 	ack      func()
 	came     time.Time
@@ -28,7 +33,7 @@ type pendingAck struct {
 	sent     chan struct{} // closed when it was acknowledged
 }
 
-// open begins a message.
+// add takes a message whose acknowledgement is due when it is finished.
 func (q *inOrderAcks) add(ack func()) *pendingAck {
 	a := &pendingAck{ack: ack, came: time.Now(), sent: make(chan struct{})}
 	q.mu.Lock()
@@ -37,7 +42,7 @@ func (q *inOrderAcks) add(ack func()) *pendingAck {
 	return a
 }
 
-// close finishes a message; without ack it is only forgotten. A nil one is none.
+// finish finishes a message; without ack it is only forgotten. A nil one is none.
 func (q *inOrderAcks) finish(a *pendingAck, ack bool) {
 	if a == nil {
 		return
@@ -48,10 +53,7 @@ func (q *inOrderAcks) finish(a *pendingAck, ack bool) {
 		a.ack = func() {}
 	}
 	q.mu.Unlock()
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	q.wake.Set()
 }
 
 // run acknowledges until ctx ends, and then what is left. An acknowledgement
@@ -74,7 +76,7 @@ func (q *inOrderAcks) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-q.wake:
+		case <-q.wake.C():
 		case <-timer.C:
 		}
 	}

@@ -87,7 +87,7 @@ func TestRefusalWithoutLedger(t *testing.T) {
 			}
 		}
 		j.failing(nil)
-		pass(2 * againAfter) // it is written after all
+		pass(2 * retryEvery) // it is written after all
 		run.send(order("a", "pump", "on", time.Hour))
 		run.want("later", "a refused no_ledger")
 		if run.count() != 2 {

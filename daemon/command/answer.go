@@ -1,7 +1,9 @@
 package command
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/message"
@@ -57,7 +59,7 @@ func (a Answer) Record() message.Record {
 	return message.Record{Kind: message.Answer, Stamp: a.Stamp, Fields: fields}
 }
 
-// because makes an answer of a reason; detail says what in particular.
+// answerFor makes an answer of a reason; detail says what in particular.
 func answerFor(c Code, detail string) Answer {
 	r := lookup(c)
 	means := r.Means
@@ -65,4 +67,78 @@ func answerFor(c Code, detail string) Answer {
 		means = strings.TrimSuffix(means, ".") + ": " + detail + "."
 	}
 	return Answer{Status: r.Status, Reason: c, Hint: means + " " + r.Do}
+}
+
+// acknowledgeAndAnswer acknowledges an order and passes its answer on, in the order that
+// costs least if the daemon ends in between. [CMD-13]
+func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *inOrderAcks, ack *pendingAck) {
+	switch {
+	case a.Status == "": // the broker sends it again
+		acks.finish(ack, false)
+	case a.suppressed:
+		acks.finish(ack, true)
+	case a.sure:
+		acks.finish(ack, d.deliver(ctx, a, ack != nil && !a.noWait))
+	case a.Status == Refused:
+		// It must not act after it was answered, and a power cut would have it
+		// forgotten: acknowledged first, it does not come again.
+		acks.finish(ack, true)
+		if ack != nil {
+			select {
+			case <-ack.sent:
+			case <-ctx.Done():
+			}
+		}
+		d.deliverUnsure(ctx, a)
+	default:
+		d.deliverUnsure(ctx, a)
+		acks.finish(ack, true)
+	}
+}
+
+// deliverUnsure passes an answer on that is not in the ledger on disk. Where it is
+// in the runtime journal, the next run gives it again unless it is known
+// to have arrived.
+func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
+	kept := d.o.Answer(a.Record())
+	if !a.saved {
+		return
+	}
+	if kept != nil {
+		select {
+		case <-kept:
+		case <-ctx.Done():
+			return
+		}
+	}
+	_ = d.ledger.saveRuntime(a.ID, true) // if not, it is told once more
+	d.ledger.queue.wake.Set()
+}
+
+// lastPatience is how long an answer may take, once the dispatcher is to end, to be
+// where a crash cannot cost it.
+const lastPatience = time.Second
+
+// deliver passes an answer on. Where somebody waits for the receipt of its order,
+// it returns when a crash cannot cost the answer any more; ok is false when that
+// has not come before the end: the broker sends the order again then, and it
+// gets the same answer. [CMD-13]
+func (d *Dispatcher) deliver(ctx context.Context, a Answer, waits bool) (ok bool) {
+	kept := d.o.Answer(a.Record())
+	if kept == nil || !waits {
+		return true
+	}
+	select {
+	case <-kept:
+		return true
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(lastPatience)
+	defer timer.Stop()
+	select {
+	case <-kept:
+		return true
+	case <-timer.C:
+		return false
+	}
 }

@@ -22,7 +22,7 @@ import (
 var sequences uint64 = 400
 
 // Random orders to several outputs, duplicates, redeliveries, lost connections,
-// deaths and power cuts between any two lines, answers that die with the memory
+// deaths and power cuts between any two lines, reloads with other outputs, answers that die with the memory
 // they are in, time that jumps, a disk that fills or hangs, lines that hang:
 // whatever happens, the lines of a real bank
 // keep to the contract. No order that energises acts twice, late, without its
@@ -90,8 +90,9 @@ type world struct {
 	booted           time.Time
 	queue            []*queuedMessage // not acknowledged
 	hangs            map[string]time.Duration
-	diskErr          error // what it says; nil is well
-	runtimeErr       error // likewise the runtime directory
+	leaving          map[string]bool // outputs that a reload takes out, until their lines are requested again
+	diskErr          error           // what it says; nil is well
+	runtimeErr       error           // likewise the runtime directory
 	slow             time.Duration
 	delivery         time.Duration // how long an answer takes to where no death costs it
 	faulty           bool          // the disk has failed or hung at some time
@@ -109,7 +110,7 @@ type queuedMessage struct{ text []byte }
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, r: rand.New(rand.NewPCG(seed, 4)), board: sim.New(), start: time.Now(), synced: true, booted: time.Now().Add(-time.Minute),
-		hangs: map[string]time.Duration{}, contractBooks: newContractBooks(),
+		hangs: map[string]time.Duration{}, leaving: map[string]bool{}, contractBooks: newContractBooks(),
 	}
 	w.journal, w.runtime = &memJournal{t: t}, &memJournal{t: t}
 	w.short, w.cramped = seed%2 == 0, seed%3 == 0
@@ -140,10 +141,10 @@ func (w *world) begin() {
 		p.bank = output.Open(output.Options{Board: killableBoard{w.board, p}, Outputs: contractOutputs, Clock: clock.Func(w.now)})
 		p.dispatcher = New(Options{Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: p, Clock: clock.Func(w.now), Journal: w.journal, RuntimeJournal: w.runtime, Answer: p.answer})
 		if w.short {
-			p.dispatcher.ledger.room.foreign = 0
+			p.dispatcher.ledger.orders.capacity.foreign = 0
 		}
 		if w.cramped {
-			p.dispatcher.ledger.room.refused = 3
+			p.dispatcher.ledger.orders.capacity.refused = 3
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 2)
@@ -279,10 +280,55 @@ func (w *world) chance() {
 		<-time.After(2 * time.Minute)
 		w.mu.Lock()
 		w.skew, w.jumped = 0, time.Now()
+	case 12, 13:
+		w.reloadLocked()
 	case 11:
 		if w.r.IntN(4) == 0 {
 			w.runtimeErr = []error{syscall.ENOSPC, nil}[w.r.IntN(2)]
 			w.bare = w.bare || w.runtimeErr != nil
+		}
+	}
+}
+
+// reloadLocked has the process take another configuration: some of the outputs, and
+// another limit for orders. It waits for what a reload waits for.
+func (w *world) reloadLocked() {
+	var next []output.Config
+	for _, c := range contractOutputs {
+		if w.r.IntN(4) == 0 {
+			w.leaving[c.Name] = true
+			continue
+		}
+		next = append(next, c)
+	}
+	p, s := w.process, Settings{Thing: thing, Topic: orders, MaxLife: time.Duration(1+w.r.IntN(2)) * time.Hour}
+	w.logf("reload with %d outputs", len(next))
+	w.mu.Unlock()
+	defer w.mu.Lock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(w.r.IntN(20))*time.Second)
+	defer cancel()
+	p.dispatcher.Reconfigure(s)
+	_, err := p.bank.Reconfigure(ctx, next)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded): // a line hangs
+	case err != nil:
+		w.t.Errorf("reload: %v", err)
+	case !p.dead.Load():
+		w.checkGone()
+	}
+}
+
+// checkGone checks that the outputs that a reload took out are safe and released.
+func (w *world) checkGone() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range contractOutputs {
+		safe, has := c.Safe.Level()
+		if !w.leaving[c.Name] {
+			continue
+		}
+		if _, driven := w.board.Line(c.Pin).Level(); driven || has && w.level[c.Name] != safe {
+			w.t.Errorf("%s was taken out, and is %s, still driven %v", c.Name, w.level[c.Name], driven)
 		}
 	}
 }
@@ -301,6 +347,7 @@ func (w *world) calm() {
 		<-time.After(4 * time.Minute) // longer than any line hangs, and together than max_on
 		synctest.Wait()
 	}
+	w.checkGone()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range contractOutputs {

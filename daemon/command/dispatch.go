@@ -1,9 +1,11 @@
 package command
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -32,13 +34,22 @@ type Options struct {
 	Clock   clock.Clock     // whether an order is late
 	Answer  Answerer        // passes an answer on, from several goroutines
 	Journal journal.Storage // where orders are remembered; nil is in memory, until the process ends
-	// Fallback is a second journal that outlives the process but not the boot. It
-	// notes what the first one cannot take; nil is none. [CMD-14]
+	// RuntimeJournal is a second journal that outlives the process but not the boot. It
+	// holds what the first one cannot take; nil is none. [CMD-14]
 	RuntimeJournal journal.Storage
 	Health         *health.Health // is told of the journal's faults; nil tells nobody
 	Log            *slog.Logger   // nil discards
 	// Unstamped has orders that energise carried out though they lack id or
 	// expires, if nothing can have stored them on their way. [CMD-7]
+	Unstamped bool
+}
+
+// Settings is what a reload may change of a dispatcher. The fields are those of
+// [Options].
+type Settings struct {
+	Thing     string
+	Topic     string
+	MaxLife   time.Duration
 	Unstamped bool
 }
 
@@ -61,50 +72,69 @@ type Stats struct {
 	Unanswered uint64
 }
 
-// Desk takes orders and answers them. Its methods may be called from any
-// goroutine; [Desk.Serve] from one.
+// Dispatcher takes orders, has them carried out and answers them. Its methods may be
+// called from any goroutine; [Dispatcher.Serve] from one.
 type Dispatcher struct {
 	o             Options
+	settings      atomic.Pointer[Settings]
 	ending        chan struct{} // closed when no order may begin any more
 	stopAccepting func()        // closes it
 	strays        strays        // Serve's own
 
-	// mu is never held while a line or the disk works.
+	// mu is never held while a line or the disk works. It guards the ledger and the
+	// floods too.
 	mu       sync.Mutex
 	ledger   *ledger
+	floods   *floodControl
 	queues   map[string]*outputQueue
 	underWay map[string]*job // orders between the gate and their answer, by id
 	stats    Stats
-	// Rates of answers to orders that came from the broker and did not act.
-	malformed, refused, repeated limiter
-	notAnswered                  suppressed
 }
 
-// New makes a dispatcher that knows of the orders in its journal, which it reads.
+// New makes a dispatcher that knows the orders in its journal, which it reads.
 // Those that were begun, and whose end is not recorded, it answers.
 func New(o Options) *Dispatcher {
-	if o.MaxLife == 0 {
-		o.MaxLife = time.Hour
-	}
+	o.MaxLife = cmp.Or(o.MaxLife, time.Hour)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Dispatcher{o: o, ending: make(chan struct{}), queues: map[string]*outputQueue{}, underWay: map[string]*job{}}
+	d.settings.Store(&Settings{Thing: o.Thing, Topic: o.Topic, MaxLife: o.MaxLife, Unstamped: o.Unstamped})
 	d.stopAccepting = sync.OnceFunc(func() { close(d.ending) })
-	d.malformed = limiter{burst: malformedBurst, interval: malformedInterval}
-	d.refused, d.repeated = limiter{burst: refusedBurst, interval: refusedInterval}, limiter{burst: refusedBurst, interval: refusedInterval}
-	d.notAnswered.wake = make(chan struct{}, 1)
 	d.ledger = newLedger(o, &d.mu)
-	d.ledger.loadFallback()
-	d.ledger.pass()
+	d.floods = newFloodControl(o, &d.mu)
+	d.ledger.loadRuntime()
+	d.ledger.writeDue()
 	return d
+}
+
+// Reconfigure gives other settings to a dispatcher that works. Orders that come from
+// now on, and those that have not begun, go by them. What is remembered stays:
+// an id is known at least as long as it would have been, and an order that was
+// carried out or refused does not act when it comes again. Outputs that a reload has
+// removed refuse their orders, waiting ones included, as soon as
+// [Options].Outputs does not know them; see [output.Bank.Reconfigure].
+//
+// A dispatcher without a journal stays without: whoever may get outputs by a reload
+// gives it one from the start.
+func (d *Dispatcher) Reconfigure(s Settings) {
+	s.MaxLife = cmp.Or(s.MaxLife, time.Hour)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settings.Store(&s)
+	d.ledger.orders.maxLife, d.ledger.orders.unstamped = s.MaxLife, s.Unstamped
+	for name, q := range d.queues {
+		if len(q.jobs) == 0 {
+			delete(d.queues, name) // a new one is made when it is needed
+		}
+	}
 }
 
 // source is where a message came from.
 type source struct {
 	cause    string
 	retained bool
-	mail     bool // from the broker, who sends it again if it is not acknowledged
+	broker   bool // the broker sends it again if it is not acknowledged
 	stored   bool // somebody may have stored it on its way
 	limited  bool // its answer goes to the broker, and not to somebody who waits for it
 	// overtaken says that an order to the safe level that came later was carried
@@ -121,7 +151,7 @@ type source struct {
 // the order's expiry, and for a line that hangs as long as that does. Orders
 // that energise are carried out only while Serve runs.
 func (d *Dispatcher) Handle(payload []byte, retained bool, cause string) (a Answer, ok bool) {
-	o, err := Decode(payload, d.o.Thing)
+	o, err := Decode(payload, d.settings.Load().Thing)
 	finish := d.accept(o, err, len(payload), source{cause: cause, retained: retained})
 	if finish == nil {
 		return Answer{}, false
@@ -129,13 +159,13 @@ func (d *Dispatcher) Handle(payload []byte, retained bool, cause string) (a Answ
 	return finish(), true
 }
 
-// take decides what is to be done with a message, from what [Decode] made of
-// it. It does not wait, so that orders keep the order in which they are taken.
-// What it gives does it, and gives the answer: nil for a message that is no
+// accept decides what is to be done with a message, from what [Decode] made of
+// it. It does not wait, so orders keep the order in which they came. The function it
+// gives does the rest and gives the answer; it is nil for a message that is no
 // order to this board.
 func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish func() Answer) {
 	if errors.Is(err, ErrNotOrder) {
-		d.count(func(s *Stats) { s.Passed++ })
+		d.countStats(func(s *Stats) { s.Passed++ })
 		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", size, "err", err.Error())
 		return nil
 	}
@@ -145,11 +175,11 @@ func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish f
 	case errors.As(err, &malformed): // [CMD-2]
 		a = answerFor(malformed.Code, malformed.Detail)
 		a.ID, a.Output, a.sure = malformed.ID, malformed.Output, true
-		d.limit(&a, from, &d.malformed)
+		d.limit(&a, from, &d.floods.malformed)
 	case from.retained: // [CMD-3]
 		a = answerFor(Retained, "")
 		a.ID, a.Output = o.ID, o.Output
-		d.limit(&a, from, &d.refused)
+		d.limit(&a, from, &d.floods.refused)
 	default:
 		return d.admit(o, from)
 	}
@@ -157,42 +187,74 @@ func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish f
 	return func() Answer { return d.countAnswer(a, from.cause) }
 }
 
+// admit queues a well-formed order for its output, if the gate lets it.
+func (d *Dispatcher) admit(o Order, from source) (finish func() Answer) {
+	j := newJob(o, from)
+	now := d.o.Clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ledger.orders.sweep(now)
+	r := d.gateLocked(j, now)
+	if from.overtaken && (r.verdict == carryOut || r.verdict == justDo) { // [CMD-15]
+		r = ruling{verdict: refuse, answer: answerFor(Overtaken, "")}
+	}
+	switch first := r.first; {
+	case r.verdict == join && first.join(from):
+		return func() Answer {
+			<-first.done
+			if first.answer.Status == "" {
+				return d.notBegun(o, from)
+			}
+			return d.repeatAnswer(first.answer, from)
+		}
+	case r.verdict == join: // it hangs
+		a := answerFor(NoResult, "it is still under way")
+		a.ID, a.Output, a.Stamp = o.ID, first.order.Output, now
+		return func() Answer { return d.repeatAnswer(a, from) }
+	case r.verdict == repeat:
+		return func() Answer {
+			return d.recordAnswer(j, &outcome{answer: r.answer, write: r.write, repeated: true})
+		}
+	case r.verdict == refuse:
+		end := d.refuseLocked(j, r.answer, now)
+		return func() Answer { return d.recordAnswer(j, end) }
+	}
+	j.remember = r.verdict == carryOut
+	if !d.queueLocked(o.Output).add(j) {
+		end := d.refuseCrowdedLocked(j, now)
+		return func() Answer { return d.recordAnswer(j, end) }
+	}
+	if j.remember {
+		d.underWay[o.ID] = j
+	}
+	return func() Answer { return d.execute(j) }
+}
+
 // limit has an answer only counted where there have been so many. [CMD-19]
 func (d *Dispatcher) limit(a *Answer, from source, m *limiter) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.limitLocked(a, from, m)
-}
-
-// limitLocked is limit with mu held. It reports whether the answer is given.
-func (d *Dispatcher) limitLocked(a *Answer, from source, m *limiter) bool {
-	if !from.limited {
-		return true
-	}
-	ok, calm := m.take(time.Now())
-	a.noWait = !calm
-	if !ok {
-		d.suppressLocked(a)
-	}
-	return ok
+	d.floods.limitLocked(a, from, m)
 }
 
 // Stats gives the counts now.
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.stats
+	s := d.stats
+	s.Unanswered = d.floods.suppressed
+	return s
 }
 
-func (d *Dispatcher) count(fn func(*Stats)) {
+func (d *Dispatcher) countStats(fn func(*Stats)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	fn(&d.stats)
 }
 
-// tally counts and logs the first answer to an order.
+// countAnswer counts and logs the first answer to an order.
 func (d *Dispatcher) countAnswer(a Answer, cause string) Answer {
-	d.count(func(s *Stats) {
+	d.countStats(func(s *Stats) {
 		switch a.Status {
 		case Done:
 			s.Done++
@@ -208,11 +270,11 @@ func (d *Dispatcher) countAnswer(a Answer, cause string) Answer {
 	return a
 }
 
-// repeat counts and logs an answer that is given once more.
+// repeatAnswer counts and logs an answer that is given once more.
 func (d *Dispatcher) repeatAnswer(a Answer, from source) Answer {
-	d.count(func(s *Stats) { s.Again++ })
+	d.countStats(func(s *Stats) { s.Again++ })
 	if !a.suppressed {
-		d.limit(&a, from, &d.repeated)
+		d.limit(&a, from, &d.floods.repeated)
 	}
 	if !a.suppressed {
 		d.o.Log.Info("order came again", "id", a.ID, "status", string(a.Status), "cause", from.cause)

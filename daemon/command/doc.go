@@ -18,11 +18,19 @@
 // Done means that the line has its level. The end of a for or of a pulse is an
 // event of package output.
 //
+// # The way of an order
+//
+// Each step is a file: [Dispatcher.Serve] receives messages (serve.go), decodes them
+// (decode.go) and admits orders to the queue of their output (dispatch.go, queue.go), if
+// the gate lets them (gate.go). A job executes its order (execute.go): it waits for
+// its turn, has the intent recorded (ledger.go, ledger_writer.go), moves the line and has
+// the result recorded. Then the answer is delivered (answer.go) and the message
+// acknowledged (acks.go).
+//
 // # The gate
 //
-// The rules, in the order in which they are applied, but for the last, which
-// comes first. Each is tagged where it
-// is coded and where it is tested.
+// The rules, in the order in which they are applied, except CMD-18, which comes
+// first. Each is tagged where it is coded and where it is tested.
 //
 //   - [CMD-1] A message is an order only if it is one JSON object with action,
 //     without kind, and with no thing but ours. All else, our own answers and
@@ -42,7 +50,7 @@
 //   - [CMD-5] An order for an unknown output is refused.
 //   - [CMD-6] An order to the safe level is refused for none of the reasons
 //     below. It is carried out without id, without expires, and late too: safe
-//     is right at any time. It never waits for the disk: it acts, and is noted
+//     is right at any time. It never waits for the disk: it acts, and is recorded
 //     after that.
 //   - [CMD-7] Without id and expires an order that energises is refused. With
 //     commands.unstamped: accept it may lack either or both, if nobody can have
@@ -73,10 +81,10 @@
 //     it is answered if that is a refusal, and else as soon as it is answered. One
 //     whose connection has ended before it was begun is dropped: the broker sends
 //     it again.
-//   - [CMD-14] While orders cannot be noted, an order that energises is
+//   - [CMD-14] While orders cannot be recorded, an order that energises is
 //     refused: at once where the disk says so, after 10 s where it says nothing,
 //     and from then on at once until it answers. What is answered meanwhile is
-//     noted in the fallback journal before, so that it holds after a kill too.
+//     put into the runtime journal before, so that it holds after a kill too.
 //   - [CMD-15] Orders for one output are carried out one after the other, in the
 //     order in which they came; those for different outputs do not wait for each
 //     other. Only an order to the safe level goes ahead of those that energise
@@ -115,7 +123,7 @@
 //
 // # The ledger
 //
-// Orders are noted in the journal of [Options], "orders.journal" in the spool's
+// Orders are recorded in the journal of [Options], "orders.journal" in the spool's
 // directory. The intent holds the whole order, not a hash of it, so that a later
 // order under its id can be compared word by word. One goroutine writes, all that
 // waits with one sync, in the order in which it was decided. At the start, and
@@ -126,7 +134,7 @@
 // the broker sends the order again; between intent and result, the next start
 // answers it unknown; between result and acknowledgement, the broker sends it
 // again and it gets its first answer. An order to the safe level that is
-// cut short before it was noted is carried out again when it comes again; no
+// cut short before it was recorded is carried out again when it comes again; no
 // later order for its output has acted in between.
 //
 // A journal that cannot be read or written raises [health.LedgerUnavailable]
@@ -136,7 +144,7 @@
 // because an order would then act once in every run.
 //
 // What such a journal cannot take (a refusal, a result, an order to the safe
-// level) is noted in a second one, [Options].RuntimeJournal, in the runtime directory,
+// level) is put into a second one, [Options].RuntimeJournal, in the runtime directory,
 // before it is answered. That outlives the process and not a power cut, so it
 // never lets an order act. The next start knows what stands there, writes it into
 // the ledger when that can be written, and then empties it. It holds at most 4096
@@ -181,14 +189,14 @@
 // order stays with the broker until the answer has arrived or is on disk, which
 // [Options].Answer tells. After a crash the broker sends the order again, and it
 // gets its first answer from the ledger: answers may come twice, but none is
-// lost. The ledger takes no note of this.
+// lost. The ledger does not know of this.
 //
 // Some orders would not get the same answer if they came again, and might act: a
 // retained copy need not come as one, an order without an id is not known, and
 // what the ledger on disk does not have is gone after a power cut. Where they are
 // refused they are acknowledged first and answered then, for an order that acts
-// after it was refused is worse than a lost answer. The answers that are noted in
-// the fallback journal are given again by the next run, unless they are known to
+// after it was refused is worse than a lost answer. The answers that are in
+// the runtime journal are given again by the next run, unless they are known to
 // have arrived. The others can be lost by a crash in the second after them; so can
 // those to orders at QoS 0.
 //

@@ -9,57 +9,17 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// outcome is how an order ended: its answer, and the entry of the ledger that
-// says so. An answer without a status is none: the order was dropped.
+// outcome is how an order ended: its answer, and the ledger's record of it. An
+// answer without a status is none: the order was dropped.
 type outcome struct {
 	answer   Answer
 	write    *queuedWrite // nil where there is none
 	repeated bool         // the answer was given before
 }
 
-// admit takes a well-formed order to its lane, if the gate lets it.
-func (d *Dispatcher) admit(o Order, from source) (finish func() Answer) {
-	j := newJob(o, from)
-	now := d.o.Clock.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ledger.forget(now)
-	r := d.gateLocked(j, now)
-	if from.overtaken && (r.verdict == carryOut || r.verdict == justDo) { // [CMD-15]
-		r = ruling{verdict: refuse, answer: answerFor(Overtaken, "")}
-	}
-	switch first := r.first; {
-	case r.verdict == join && first.join(from):
-		return func() Answer {
-			<-first.done
-			if first.answer.Status == "" {
-				return d.notBegun(o, from)
-			}
-			return d.repeatAnswer(first.answer, from)
-		}
-	case r.verdict == join: // it hangs
-		a := answerFor(NoResult, "it is still under way")
-		a.ID, a.Output, a.Stamp = o.ID, first.order.Output, now
-		return func() Answer { return d.repeatAnswer(a, from) }
-	case r.verdict == repeat:
-		return func() Answer { return d.recordAnswer(j, &outcome{answer: r.answer, write: r.write, repeated: true}) }
-	case r.verdict == refuse:
-		end := d.refuseLocked(j, r.answer, now)
-		return func() Answer { return d.recordAnswer(j, end) }
-	}
-	j.remember = r.verdict == carryOut
-	if !d.queueLocked(o.Output).add(j) {
-		end := d.crowdedLocked(j, now)
-		return func() Answer { return d.recordAnswer(j, end) }
-	}
-	if j.remember {
-		d.underWay[o.ID] = j
-	}
-	return func() Answer { return d.execute(j) }
-}
-
-// carry takes an order from its lane to its answer. Only one goroutine does
-// that; those who sent the same meanwhile wait for it.
+// execute takes a queued order to its answer: its turn, its intent on disk, the
+// line, the result on disk. Only one goroutine does that; those that brought the
+// same order meanwhile wait for it.
 func (d *Dispatcher) execute(j *job) Answer {
 	end := d.awaitTurn(j)
 	if end == nil && j.energises {
@@ -79,13 +39,13 @@ func (d *Dispatcher) execute(j *job) Answer {
 	return a
 }
 
-// give waits until the ledger has the answer, counts it and gives it.
+// recordAnswer waits until the ledger has the answer, counts it and gives it.
 func (d *Dispatcher) recordAnswer(j *job, end *outcome) Answer {
 	err := d.ledger.wait(end.write, patience) // a fault tells; it is kept in memory
 	known := end.write != nil || end.repeated
-	end.answer.sure = end.write != nil && err == nil || known && d.ledger.whole()
+	end.answer.sure = end.write != nil && err == nil || known && d.ledger.isWhole()
 	if known && !end.answer.sure && !end.answer.suppressed { // [CMD-14]
-		end.answer.saved = d.ledger.saveFallback(j.order.ID, !j.from.limited) == nil
+		end.answer.saved = d.ledger.saveRuntime(j.order.ID, !j.from.limited) == nil
 	}
 	switch {
 	case end.answer.Status == "":
@@ -96,9 +56,9 @@ func (d *Dispatcher) recordAnswer(j *job, end *outcome) Answer {
 	return d.countAnswer(end.answer, j.from.cause)
 }
 
-// await waits for the order's turn. It gives an outcome when it is not to begin.
+// awaitTurn waits for the order's turn. It gives an outcome when it is not to begin.
 func (d *Dispatcher) awaitTurn(j *job) *outcome {
-	left := j.timeLeft(d.o.Clock.Now(), d.o.MaxLife)
+	left := j.timeLeft(d.o.Clock.Now(), d.settings.Load().MaxLife)
 	d.waitTurn(j, min(left, crowdedAfter))
 	d.mu.Lock()
 	far := j.farBack()
@@ -121,11 +81,11 @@ func (d *Dispatcher) awaitTurn(j *job) *outcome {
 	case j.hasTurn:
 		return nil
 	}
-	return d.crowdedLocked(j, now)
+	return d.refuseCrowdedLocked(j, now)
 }
 
-// turn waits until it is the order's turn or it is not to have one, at most for
-// limit.
+// waitTurn waits until it is the order's turn or it is not to have one, for limit
+// at most.
 func (d *Dispatcher) waitTurn(j *job, limit time.Duration) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -137,10 +97,10 @@ func (d *Dispatcher) waitTurn(j *job, limit time.Duration) {
 	}
 }
 
-// crowded ends an order that finds no room, or has waited for its turn for as
+// refuseCrowdedLocked ends an order that finds no room, or has waited for its turn for as
 // long as it may. One to the safe level is not remembered: sent again, it tries
 // again. [CMD-16]
-func (d *Dispatcher) crowdedLocked(j *job, now clock.Stamp) *outcome {
+func (d *Dispatcher) refuseCrowdedLocked(j *job, now clock.Stamp) *outcome {
 	switch {
 	case !j.energises:
 		j.remember = false
@@ -154,7 +114,7 @@ func (d *Dispatcher) crowdedLocked(j *job, now clock.Stamp) *outcome {
 	return d.refuseLocked(j, answerFor(Expired, "it waited for its output until then"), now)
 }
 
-// intend takes an order that energises through the gate once more, now that it
+// recordIntent takes an order that energises through the gate once more, now that it
 // is its turn, and has its intent on disk before the line may move. [CMD-12]
 func (d *Dispatcher) recordIntent(j *job) *outcome {
 	if err := d.ledger.wait(d.ledger.readable(), patience); err != nil {
@@ -169,13 +129,13 @@ func (d *Dispatcher) recordIntent(j *job) *outcome {
 		v, a = refuse, answerFor(Overtaken, "")
 	case v == carryOut:
 		var err error
-		if j.intent, err = d.ledger.intend(j.order, now); errors.Is(err, errFull) { // [CMD-11]
+		if j.intent, err = d.ledger.recordIntentLocked(j.order, now); errors.Is(err, errFull) { // [CMD-11]
 			v, a = refuse, answerFor(TooMany, err.Error())
 		} else if err != nil { // [CMD-14]
 			v, a = refuse, answerFor(NoLedger, err.Error())
 		}
 	case v == justDo: // [CMD-14]
-		if err := d.ledger.usable(); err != nil {
+		if err := d.ledger.queue.checkLocked(); err != nil {
 			v, a = refuse, answerFor(NoLedger, err.Error())
 		}
 	}
@@ -188,16 +148,17 @@ func (d *Dispatcher) recordIntent(j *job) *outcome {
 		return d.refuseLocked(j, a, now)
 	}
 	d.mu.Unlock()
-	return d.checkAfterIntent(j, d.ledger.wait(j.intent, min(patience, j.timeLeft(now, d.o.MaxLife))))
+	return d.checkAfterIntent(j, d.ledger.wait(j.intent, min(patience, j.timeLeft(now, d.settings.Load().MaxLife))))
 }
 
-// intended has the line move, or not, now that the intent is on disk, or is not.
+// checkAfterIntent lets the line move, or not, now that the intent is on disk, or is
+// not.
 func (d *Dispatcher) checkAfterIntent(j *job, err error) *outcome {
 	now := d.o.Clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var a Answer
-	switch c, detail := d.lateLocked(j, now); {
+	switch c, detail := d.checkTimeLocked(j, now); {
 	case j.overtaken: // [CMD-15]
 		a = answerFor(Overtaken, "")
 	case d.isEnding():
@@ -223,37 +184,37 @@ func (d *Dispatcher) act(j *job) *outcome {
 	case !j.remember:
 	case a.Reason == Hangs: // [CMD-16]
 	case j.energises:
-		end.write = d.ledger.settle(j.order.ID, a) // [CMD-12]
+		end.write = d.ledger.recordResultLocked(j.order.ID, a) // [CMD-12]
 	default:
-		end.write = d.ledger.acted(j.order, a) // [CMD-6]
+		end.write = d.ledger.recordActLocked(j.order, a) // [CMD-6]
 	}
 	j.leaveQueue()
 	return end
 }
 
-// refuse ends an order that does not act, and has it remembered. Where it
+// refuseLocked ends an order that does not act, and has it remembered. Where it
 // cannot be, and might act if it came again, it is not answered: nobody is told
 // of a refusal that need not last. Nor is it where so many are refused; that one
 // is not remembered. [CMD-11] [CMD-19] [CMD-20]
 func (d *Dispatcher) refuseLocked(j *job, a Answer, now clock.Stamp) *outcome {
 	a.ID, a.Output, a.Stamp = j.order.ID, j.order.Output, now
-	told := d.limitLocked(&a, j.from, &d.refused)
+	told := d.floods.limitLocked(&a, j.from, &d.floods.refused)
 	end := &outcome{answer: a}
 	if j.order.ID != "" && (told || j.intent != nil) {
 		var lasts bool
-		end.write, lasts = d.ledger.refuse(j.order, a)
+		end.write, lasts = d.ledger.recordRefusalLocked(j.order, a)
 		if !lasts && told {
-			d.suppressLocked(&end.answer)
+			d.floods.suppressLocked(&end.answer)
 		}
 	}
 	j.leaveQueue()
 	return end
 }
 
-// unbegun is the answer to an order that may not begin any more: none for the
+// notBegun is the answer to an order that may not begin any more: none for the
 // broker's, which it sends again. [CMD-13]
 func (d *Dispatcher) notBegun(o Order, from source) Answer {
-	if from.mail {
+	if from.broker {
 		return Answer{}
 	}
 	a := answerFor(Stopping, "")
@@ -270,12 +231,13 @@ func (d *Dispatcher) isEnding() bool {
 	}
 }
 
-// drive carries out an order and makes its answer.
+// drive has the output carry out an order and makes its answer.
 func (d *Dispatcher) drive(j *job) Answer {
 	o := j.order
 	state, err := d.o.Outputs.Do(output.Order{
 		Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: j.from.cause,
-		Expires: time.Now().Add(j.timeLeft(d.o.Clock.Now(), d.o.MaxLife)),
+		Safe:    !j.energises,
+		Expires: time.Now().Add(j.timeLeft(d.o.Clock.Now(), d.settings.Load().MaxLife)),
 		Waits: func() { // [CMD-15]
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -290,8 +252,10 @@ func (d *Dispatcher) drive(j *job) Answer {
 		a = Answer{Status: Done}
 	case errors.Is(err, output.ErrStopped):
 		a = answerFor(Stopping, "")
-	case errors.Is(err, output.ErrUnknown):
+	case errors.Is(err, output.ErrUnknown): // [CMD-5]
 		a = answerFor(UnknownOutput, fmt.Sprintf("%q", o.Output))
+	case errors.Is(err, output.ErrEnergises): // [CMD-12]
+		a = answerFor(Reloaded, "")
 	case errors.Is(err, output.ErrExpired) && j.energises: // [CMD-9]
 		a = answerFor(Expired, "it waited for its output until then")
 	case errors.Is(err, output.ErrExpired): // [CMD-16]

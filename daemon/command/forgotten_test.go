@@ -97,9 +97,9 @@ func (m *machine) start(ahead time.Duration, reboot bool) *ledgerRun {
 		}
 	})
 	run.dispatcher.mu.Lock()
-	run.dispatcher.ledger.room.foreign = m.foreign
-	run.dispatcher.ledger.sweep = 0
-	run.dispatcher.ledger.forget(run.dispatcher.o.Clock.Now())
+	run.dispatcher.ledger.orders.capacity.foreign = m.foreign
+	run.dispatcher.ledger.orders.nextSweep = 0
+	run.dispatcher.ledger.orders.sweep(run.dispatcher.o.Clock.Now())
 	run.dispatcher.mu.Unlock()
 	m.p.mu.Lock()
 	m.p.size = compactAt // so that it is written anew without what was forgotten
@@ -166,7 +166,7 @@ func TestRefusedOrdersThatCouldAct(t *testing.T) {
 		for i := range 2 * maxRefused {
 			run.gets(order(fmt.Sprint("e", i), "pump", "on", -time.Minute), Refused, Expired, 0)
 		}
-		if _, _, _, known := run.dispatcher.ledger.first("early"); known {
+		if run.dispatcher.ledger.findLocked("early") != nil {
 			t.Error("the first of so many that had expired is known")
 		}
 		years := 0

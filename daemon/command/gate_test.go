@@ -169,7 +169,7 @@ func TestFullMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)
 		m := h.dispatcher.ledger
-		m.room = room{50, 20, maxForeign, maxLive, maxNo}
+		m.orders.capacity = capacity{50, 20, maxForeign, maxActedBytes, maxRefusedBytes}
 		for i := range 50 {
 			if a, _ := h.dispatcher.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
 				t.Fatalf("order %d: %+v", i, a)
@@ -185,8 +185,8 @@ func TestFullMemory(t *testing.T) {
 		}
 		h.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
 		h.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
-		if len(m.known) != 22 || m.acts != 2 {
-			t.Errorf("%d known, %d acted", len(m.known), m.acts)
+		if len(m.orders.byID) != 22 || m.orders.used.acted != 2 {
+			t.Errorf("%d known, %d acted", len(m.orders.byID), m.orders.used.acted)
 		}
 	})
 }

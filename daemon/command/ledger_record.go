@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/journal"
 	"fieldpost/daemon/output"
 )
 
-// note is an entry of the ledger's journal: an intent has an order and no
+// ledgerRecord is an entry of the ledger's journal, and of the runtime journal: an intent has an order and no
 // answer, a result an answer and no order, and an order refused, or one that
 // was rewritten, has both. It is JSON, so that a person can read what is there.
 type ledgerRecord struct {
-	V       int             `json:"v"` // version, noteVersion
+	V       int             `json:"v"` // version, recordVersion
 	ID      string          `json:"id,omitempty"`
 	Order   *recordedOrder  `json:"order,omitempty"`
 	Answer  *recordedAnswer `json:"answer,omitempty"`
@@ -22,8 +23,8 @@ type ledgerRecord struct {
 	Until   *instant        `json:"until,omitempty"` // when it may be forgotten, where that is known
 	Boot    string          `json:"boot,omitempty"`  // and in this boot not before
 	Mono    int64           `json:"mono,omitempty"`  // this on CLOCK_BOOTTIME, nanoseconds
-	// Unread says that it was decided while the ledger could not be read, and Told
-	// that its answer need not be given any more; both in the fallback journal.
+	// Unread says that it was decided while the ledger could not be read, Delivered
+	// that its answer need not be given any more; both in the runtime journal.
 	Unread    bool `json:"unread,omitempty"`
 	Delivered bool `json:"delivered,omitempty"`
 	// Forgot is ranges of the expiries of orders that were forgotten; an entry
@@ -73,7 +74,7 @@ func (m *instant) time() time.Time {
 // maxHint bounds the hint that is written, in bytes.
 const maxHint = 4 << 10
 
-// intent is the entry that precedes the act.
+// intentRecord is the record that precedes the act.
 func (k *knownOrder) intentRecord() ledgerRecord {
 	o := k.order
 	return ledgerRecord{
@@ -82,7 +83,7 @@ func (k *knownOrder) intentRecord() ledgerRecord {
 	}
 }
 
-// whole is the entry of all that is known of an order.
+// wholeRecord is the record of all that is known of an order.
 func (k *knownOrder) wholeRecord() ledgerRecord {
 	r := k.intentRecord()
 	r.Refused, r.Unread, r.Delivered = k.refused, k.unread, k.delivered
@@ -92,7 +93,7 @@ func (k *knownOrder) wholeRecord() ledgerRecord {
 	return r
 }
 
-// result is the entry that follows the act.
+// resultRecord is the record that follows the act.
 func resultRecord(a Answer) ledgerRecord {
 	return ledgerRecord{V: recordVersion, ID: a.ID, Answer: newRecordedAnswer(a)}
 }
@@ -108,7 +109,7 @@ func newRecordedAnswer(a Answer) *recordedAnswer {
 	}
 }
 
-// encode gives an entry's bytes.
+// encode gives a record's bytes.
 func (r ledgerRecord) encode() []byte {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -117,7 +118,7 @@ func (r ledgerRecord) encode() []byte {
 	return b
 }
 
-// errNote is the reason when an entry's checksum holds and it is no entry of
+// errNotRecord is the reason when an entry's checksum holds and it is no record of
 // ours: a later version's, perhaps.
 var errNotRecord = errors.New("not an entry of the ledger")
 
@@ -131,7 +132,7 @@ func decodeRecord(b []byte) (ledgerRecord, error) {
 	return r, nil
 }
 
-// forgotten is the entry of the expiries that were forgotten.
+// forgottenRecord is the record of the expiries that were forgotten.
 func forgottenRecord(s timeRanges) ledgerRecord {
 	r := ledgerRecord{V: recordVersion}
 	for _, x := range s {
@@ -140,7 +141,7 @@ func forgottenRecord(s timeRanges) ledgerRecord {
 	return r
 }
 
-// entry gives what the note says of an order. One whose intent is lost has no
+// knownOrder gives what the record says of an order. One whose intent is lost has no
 // action; its id is known all the same.
 func (r ledgerRecord) knownOrder() *knownOrder {
 	k := &knownOrder{
@@ -166,4 +167,51 @@ func (a *recordedAnswer) answer(id string) Answer {
 		ID: id, Status: Status(a.Status), Output: a.Output, State: a.State, Reason: Code(a.Reason), Hint: a.Hint,
 		Stamp: clock.Stamp{Boot: a.Boot, Mono: time.Duration(a.Mono), Wall: a.Wall.time(), Synced: a.Synced},
 	}
+}
+
+// replayed is what a journal holds.
+type replayed struct {
+	orders    []*knownOrder // in their order; one for each id
+	forgotten []timeRange   // expiries of orders that were forgotten
+	damage    journal.Damage
+}
+
+// replay reads a journal.
+func replay(j *journal.Journal) (replayed, error) {
+	found := map[string]*knownOrder{}
+	var order []*knownOrder
+	var forgotten []timeRange
+	damage, err := j.Read(func(payload []byte) bool {
+		r, err := decodeRecord(payload)
+		if err != nil {
+			return false
+		}
+		for _, x := range r.Forgot {
+			forgotten = append(forgotten, timeRange{x[0].time(), x[1].time()})
+		}
+		if r.Forgot != nil {
+			return true
+		}
+		k, known := found[r.ID]
+		switch {
+		case !known || r.Order != nil: // new, or its id came again after it had lapsed
+			k = r.knownOrder()
+			found[r.ID] = k
+			order = append(order, k)
+		case k.answer == nil:
+			a := r.Answer.answer(r.ID)
+			k.answer = &a
+		}
+		return true
+	})
+	if err != nil {
+		return replayed{}, err
+	}
+	r := replayed{forgotten: forgotten, damage: damage}
+	for _, k := range order {
+		if found[k.order.ID] == k {
+			r.orders = append(r.orders, k)
+		}
+	}
+	return r, nil
 }

@@ -55,15 +55,15 @@ func FuzzReplay(f *testing.F) {
 			}
 		}
 		o.dispatcher.mu.Lock()
-		o.dispatcher.ledger.forget(o.dispatcher.o.Clock.Now()) // some have lapsed
+		o.dispatcher.ledger.orders.sweep(o.dispatcher.o.Clock.Now()) // some have lapsed
 		o.dispatcher.mu.Unlock()
-		_, _, _, known := o.dispatcher.ledger.first("a")
+		known := o.dispatcher.ledger.findLocked("a") != nil
 		text := order("a", "pump", "on", time.Minute)
 		decoded, err := Decode(text, thing)
 		if err != nil {
 			t.Fatal(err)
 		}
-		known = known || o.dispatcher.ledger.forgot.has(decoded.Expires)
+		known = known || o.dispatcher.ledger.orders.forgotten.has(decoded.Expires)
 		a, ok := o.dispatcher.Handle(text, false, "test")
 		if !ok || known != (len(o.pins.did) == 0) {
 			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)

@@ -15,8 +15,8 @@ import (
 // [CMD-11] [CMD-6]
 func TestFullLedger(t *testing.T) {
 	for what, limit := range map[string]func(*ledger){
-		"number": func(l *ledger) { l.room = room{50, 20, maxForeign, maxLive, maxNo} },
-		"bytes":  func(l *ledger) { l.room.bytes = 20_000 },
+		"number": func(l *ledger) { l.orders.capacity = capacity{50, 20, maxForeign, maxActedBytes, maxRefusedBytes} },
+		"bytes":  func(l *ledger) { l.orders.capacity.actedBytes = 20_000 },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			base, j := clock.Fake(), &memJournal{t: t}
@@ -41,8 +41,8 @@ func TestFullLedger(t *testing.T) {
 			<-time.After(25*time.Hour + time.Minute)
 			run.gets(order("next day", "pump", "on", time.Minute), Done, "", 1)
 			run.want()
-			if l.live > 3000 || l.acts != 1 {
-				t.Errorf("%s: %d bytes and %d orders are left", what, l.live, l.acts)
+			if l.orders.used.bytes > 3000 || l.orders.used.acted != 1 {
+				t.Errorf("%s: %d bytes and %d orders are left", what, l.orders.used.bytes, l.orders.used.acted)
 			}
 		})
 	}
@@ -59,12 +59,12 @@ func TestFullLedgerInMemory(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		run.dispatcher.mu.Lock()
-		for i := range maxActed {
+		for i := range MaxActed {
 			o := Order{ID: fmt.Sprintf("order-%08d-of-the-greenhouse", i), Output: "pump", Action: output.ActionOn, For: time.Minute, Expires: time.Now().Add(time.Minute)}
-			if _, err := l.intend(o, run.dispatcher.o.Clock.Now()); err != nil {
+			if _, err := l.recordIntentLocked(o, run.dispatcher.o.Clock.Now()); err != nil {
 				t.Fatal(i, err)
 			}
-			l.settle(o.ID, Answer{ID: o.ID, Status: Done, Output: "pump", State: "on", Stamp: run.dispatcher.o.Clock.Now()})
+			l.recordResultLocked(o.ID, Answer{ID: o.ID, Status: Done, Output: "pump", State: "on", Stamp: run.dispatcher.o.Clock.Now()})
 		}
 		run.dispatcher.mu.Unlock()
 		synctest.Wait()
@@ -74,10 +74,10 @@ func TestFullLedgerInMemory(t *testing.T) {
 		j.entries = nil // which is the disk
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.known) != maxActed {
-			t.Errorf("%d orders take %d bytes", len(l.known), grown)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.orders.byID) != MaxActed {
+			t.Errorf("%d orders take %d bytes", len(l.orders.byID), grown)
 		} else {
-			t.Logf("%d orders take %.1f MB, and %.1f MB in the journal", len(l.known), float64(grown)/1e6, float64(l.live)/1e6)
+			t.Logf("%d orders take %.1f MB, and %.1f MB in the journal", len(l.orders.byID), float64(grown)/1e6, float64(l.orders.used.bytes)/1e6)
 		}
 		runtime.KeepAlive(run)
 	})
@@ -87,14 +87,14 @@ func TestFullLedgerInMemory(t *testing.T) {
 func TestRefusedOrdersGiveWay(t *testing.T) {
 	run := newLedgerRun(t, &memJournal{t: t}, clock.Fake())
 	l := run.dispatcher.ledger
-	l.room = room{50, 20, maxForeign, maxLive, maxNo}
+	l.orders.capacity = capacity{50, 20, maxForeign, maxActedBytes, maxRefusedBytes}
 	for i := range 21 {
 		run.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 	}
 	run.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
 	run.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
-	if l.refused != 20 || len(l.known) != 21 {
-		t.Errorf("%d refused, %d known", l.refused, len(l.known))
+	if l.orders.used.refused != 20 || len(l.orders.byID) != 21 {
+		t.Errorf("%d refused, %d known", l.orders.used.refused, len(l.orders.byID))
 	}
 }
 

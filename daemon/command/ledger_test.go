@@ -97,8 +97,8 @@ func TestRefusedByAClockThatWasBehind(t *testing.T) {
 		next.dispatcher.Handle([]byte(`{"output":"pump","action":"off"}`), false, "test") // the journal has been read
 		next.dispatcher.mu.Lock()
 		defer next.dispatcher.mu.Unlock()
-		next.dispatcher.ledger.sweep = 0
-		next.dispatcher.ledger.forget(next.dispatcher.o.Clock.Now())
+		next.dispatcher.ledger.orders.nextSweep = 0
+		next.dispatcher.ledger.orders.sweep(next.dispatcher.o.Clock.Now())
 		return next
 	}
 	boot(0).gets(text, Refused, TooFarAhead, 0)

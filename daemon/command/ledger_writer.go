@@ -6,38 +6,43 @@ import (
 	"slices"
 	"time"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/wake"
 )
 
 // patience is how long an order waits for the disk. Cards go away for seconds
 // now and then to tidy up.
 const patience = 10 * time.Second
 
-// How often the ledger is looked through for what may be forgotten, and how
-// often a journal that failed is tried again though no order comes.
+// How often what has lapsed is forgotten, and how often a journal that failed is
+// tried again though no order comes.
 const (
-	tidyEvery  = time.Minute
-	againAfter = 10 * time.Second
+	sweepEvery = time.Minute
+	retryEvery = 10 * time.Second
 )
 
 // compactAt is the size from which on the journal is written anew when most of
 // it is of no use any more.
 const compactAt = 256 << 10
 
-// pending is an entry on its way to the disk.
+// maxQueuedWrites bounds the records on their way to the disk.
+const maxQueuedWrites = 1024
+
+// queuedWrite is a record on its way to the disk.
 type queuedWrite struct {
-	payload []byte        // nil asks only whether the journal is sound
-	done    chan struct{} // closed when it is on disk, or will not be
-	err     error         // why it will not; valid after done
+	record []byte        // nil asks only whether the journal is sound
+	done   chan struct{} // closed when it is on disk, or will not be
+	err    error         // why it will not; valid after done
 }
 
 func (w *queuedWrite) finish(err error) {
-	w.err, w.payload = err, nil
+	w.err, w.record = err, nil
 	close(w.done)
 }
 
-// ended reports whether it is on disk, or will not be; nil is on disk.
+// finished reports whether the record is on disk, or will not be; nil is on disk.
 func (w *queuedWrite) finished() bool {
 	if w == nil {
 		return true
@@ -50,62 +55,84 @@ func (w *queuedWrite) finished() bool {
 	}
 }
 
-func (l *ledger) poke() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+// writeQueue is the records that wait for the disk, and what is known of the
+// journal behind it. The dispatcher's mu guards it.
+type writeQueue struct {
+	wake    wake.Signal // there is something to write, or to try again
+	off     bool        // there is no journal: all is written at once
+	waiting []*queuedWrite
+	read    bool // the journal has been read
+	sound   bool // the journal, with what waits, holds what is known
+	missed  bool // something was not queued since all was last copied
+	hung    bool // the disk does not answer
+	closed  bool // nobody writes the journal any more
 }
 
-// note has an entry written. What does not fit into the queue is written with
-// the whole index later.
-func (l *ledger) note(r ledgerRecord) *queuedWrite { return l.enqueue(r.encode()) }
-
-func (l *ledger) enqueue(payload []byte) *queuedWrite {
-	w := &queuedWrite{payload: payload, done: make(chan struct{})}
+// addLocked has a record written. What does not fit is written with everything
+// else later.
+func (q *writeQueue) addLocked(record []byte) *queuedWrite {
+	w := &queuedWrite{record: record, done: make(chan struct{})}
 	switch {
-	case l.journal == nil:
+	case q.off:
 		w.finish(nil)
-	case l.over:
-		l.sound, l.missed = false, true
-		w.finish(errOver)
-	case len(l.queue) >= maxQueue:
-		l.sound, l.missed = false, true
+	case q.closed:
+		q.missLocked()
+		w.finish(errClosed)
+	case len(q.waiting) >= maxQueuedWrites:
+		q.missLocked()
 		w.finish(errHung)
 	default:
-		l.queue = append(l.queue, w)
-		l.poke()
+		q.waiting = append(q.waiting, w)
+		q.wake.Set()
 	}
 	return w
 }
 
-// readable has the journal read, if that is yet to be done, and gives what to
-// wait for; nil is nothing.
-func (l *ledger) readable() *queuedWrite {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.read {
+func (q *writeQueue) missLocked() { q.sound, q.missed = false, true }
+
+// takeLocked takes out what waits.
+func (q *writeQueue) takeLocked() []*queuedWrite {
+	batch := q.waiting
+	q.waiting = nil
+	return batch
+}
+
+// closeLocked ends all that waits, and from now on all that comes.
+func (q *writeQueue) closeLocked() {
+	q.closed = true
+	if len(q.waiting) > 0 {
+		q.missLocked()
+	}
+	for _, w := range q.takeLocked() {
+		w.finish(errClosed)
+	}
+}
+
+// checkLocked says why nothing can be remembered as things are, and has that tried
+// again.
+func (q *writeQueue) checkLocked() error {
+	switch {
+	case q.hung:
+		return errHung
+	case q.read && q.sound:
 		return nil
 	}
-	return l.enqueue(nil)
+	q.wake.Set()
+	if !q.read {
+		return errUnread
+	}
+	return errUnsound
 }
 
-// whole reports whether the journal holds what the index does, or is about to.
-func (l *ledger) whole() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.read && l.sound && !l.hung
-}
-
-// wait waits until an entry is on disk, at most for limit, and says why it is
-// not. A disk that takes longer than patience is a fault, and nobody waits for
-// it any more until it answers.
+// wait waits until a record is on disk, for limit at most, and says why it is not.
+// A disk that takes longer than patience is a fault, and nobody waits for it any
+// more until it answers.
 func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
 	if w == nil {
 		return nil
 	}
 	l.mu.Lock()
-	if l.hung {
+	if l.queue.hung {
 		limit = 0
 	}
 	l.mu.Unlock()
@@ -122,81 +149,56 @@ func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
 		return w.err
 	}
 	if limit >= patience {
-		l.hung = true
+		l.queue.hung = true
 		l.health.Raise(health.LedgerUnavailable, subject, fmt.Sprintf("the disk has not answered for %v", patience))
 	}
 	return errHung
 }
 
-// close writes what is left, and has nobody wait for more.
-func (l *ledger) close() {
-	l.pass()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = true
-	if len(l.queue) > 0 {
-		l.sound, l.missed = false, true
-	}
-	for _, w := range l.queue {
-		w.finish(errOver)
-	}
-	l.queue = nil
-}
-
-// run reads and writes the journal until ctx ends, and then what is left.
+// run is the ledger writer: it reads and writes the journal until ctx ends, and
+// then writes what is left.
 func (l *ledger) run(ctx context.Context) {
 	l.mu.Lock()
-	l.over = false
+	l.queue.closed = false
 	l.mu.Unlock()
-	journal.Keep(ctx, l.wake, func(last bool) time.Duration {
+	journal.Keep(ctx, l.queue.wake.C(), func(last bool) time.Duration {
+		l.writeDue()
 		if last {
-			l.close()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.queue.closeLocked()
 			return 0
 		}
-		l.pass()
 		l.noteDelivered()
-		l.clearFallback()
-		return l.tidy()
+		l.clearRuntime()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.sweepLocked()
 	})
 }
 
-// tidy forgets what has lapsed, and gives the time until the next pass though
-// nothing is to be written.
-func (l *ledger) tidy() time.Duration {
+// writeDue brings the journal up to what is known. It reads the journal where that
+// was not possible before, appends what waits with one sync, or writes everything
+// anew after a failure or when most of the journal is of no use any more. What
+// fails is a fault, and is tried again with every order and every 10 s.
+func (l *ledger) writeDue() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.forget(l.clock.Now())
-	if !l.sound {
-		return againAfter
-	}
-	return tidyEvery
-}
-
-// pass has the journal hold what the index does: it reads it where that was
-// not possible before, appends what is in the queue with one sync, or writes
-// the whole index after a failure or when most of the journal is of no use any
-// more. What fails is told, and tried again with every order and every 10 s.
-func (l *ledger) pass() {
-	l.mu.Lock()
-	read, sound := l.read, l.sound
-	batch := l.queue
-	l.queue = nil
+	read, sound := l.queue.read, l.queue.sound
+	batch := l.queue.takeLocked()
 	l.mu.Unlock()
 	if l.journal == nil {
 		return
 	}
-	var begun []*knownOrder
+	var unended []*knownOrder
 	var err error
 	if !read {
-		begun, err = l.load()
+		if unended, err = l.load(); err != nil {
+			l.writeFailed(batch, err)
+			return
+		}
 	}
-	switch {
-	case err != nil:
-		l.failed(batch, err)
-		return
-	case sound:
-		err = l.append(batch)
-		if err == nil && l.journal.Size() <= l.largest() {
+	if sound {
+		if err = l.append(batch); err == nil && l.journal.Size() <= l.maxSize() {
 			return
 		}
 	}
@@ -209,11 +211,15 @@ func (l *ledger) pass() {
 	default:
 		l.rewrite(batch)
 	}
-	// Results are on disk before they are told: what is told twice is told
-	// because the disk fails.
-	for _, k := range begun {
+	l.answerUnended(unended)
+}
+
+// answerUnended answers orders of the run before that were begun and not ended.
+// That is on disk first: what is answered twice is so because the disk fails.
+func (l *ledger) answerUnended(orders []*knownOrder) {
+	for _, k := range orders {
 		l.log.Warn("order of the run before has no result", "id", k.order.ID, "output", k.order.Output)
-		saved := (k.mustDeliver || !l.whole()) && l.saveFallback(k.order.ID, false) == nil
+		saved := (k.mustDeliver || !l.isWhole()) && l.saveRuntime(k.order.ID, false) == nil
 		kept := l.answer(k.answer.Record())
 		if saved {
 			l.mu.Lock()
@@ -223,24 +229,24 @@ func (l *ledger) pass() {
 	}
 }
 
-// largest is the size beyond which the journal is written anew.
-func (l *ledger) largest() int64 {
+// maxSize is the size beyond which the journal is written anew.
+func (l *ledger) maxSize() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(compactAt, 2*l.live)
+	return max(compactAt, 2*l.orders.used.bytes)
 }
 
-// append puts entries at the journal's end. Where it fails they are still to
-// be ended.
+// append puts records at the journal's end. Where it fails they are still to be
+// finished.
 func (l *ledger) append(batch []*queuedWrite) error {
-	var payloads [][]byte
+	var records [][]byte
 	for _, w := range batch {
-		if w.payload != nil {
-			payloads = append(payloads, w.payload)
+		if w.record != nil {
+			records = append(records, w.record)
 		}
 	}
-	if len(payloads) > 0 {
-		if err := l.journal.Append(payloads...); err != nil {
+	if len(records) > 0 {
+		if err := l.journal.Append(records...); err != nil {
 			return err
 		}
 	}
@@ -248,42 +254,42 @@ func (l *ledger) append(batch []*queuedWrite) error {
 	return nil
 }
 
-// rewrite puts the index in the place of the journal, and with it what is in
-// batch and in the queue, which the index has too.
+// rewrite puts everything that is known in the place of the journal, and with it
+// what is in batch and what waits.
 func (l *ledger) rewrite(batch []*queuedWrite) {
 	l.mu.Lock()
-	all, forgot := l.inOrder(), slices.Clone(l.forgot)
-	batch = slices.Concat(batch, l.queue)
-	l.queue, l.missed = nil, false
+	all, forgotten := l.orders.sorted(), slices.Clone(l.orders.forgotten)
+	batch = slices.Concat(batch, l.queue.takeLocked())
+	l.queue.missed = false
 	l.mu.Unlock()
 	err := l.journal.Rewrite(func(yield func([]byte) bool) {
-		if len(forgot) > 0 && !yield(forgottenRecord(forgot).encode()) {
+		if len(forgotten) > 0 && !yield(forgottenRecord(forgotten).encode()) {
 			return
 		}
-		for _, e := range all {
-			if !yield(e.wholeRecord().encode()) {
+		for _, k := range all {
+			if !yield(k.wholeRecord().encode()) {
 				return
 			}
 		}
 	})
 	if err != nil {
-		l.failed(batch, wrap("write", err))
+		l.writeFailed(batch, wrapLedger("write", err))
 		return
 	}
 	l.mu.Lock()
-	l.sound = !l.missed
+	l.queue.sound = !l.queue.missed
 	l.health.Clear(health.LedgerUnavailable, subject)
 	l.mu.Unlock()
 	l.written(batch)
 }
 
-// written ends entries that are on disk.
+// written finishes records that are on disk.
 func (l *ledger) written(batch []*queuedWrite) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hung {
-		l.hung = false
-		if l.sound {
+	if l.queue.hung {
+		l.queue.hung = false
+		if l.queue.sound {
 			l.health.Clear(health.LedgerUnavailable, subject)
 		}
 	}
@@ -292,13 +298,73 @@ func (l *ledger) written(batch []*queuedWrite) {
 	}
 }
 
-// failed ends entries that could not be written.
-func (l *ledger) failed(batch []*queuedWrite, err error) {
+// writeFailed finishes records that could not be written.
+func (l *ledger) writeFailed(batch []*queuedWrite, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hung, l.sound = false, false
+	l.queue.hung, l.queue.sound = false, false
 	l.health.Raise(health.LedgerUnavailable, subject, err.Error())
 	for _, w := range batch {
 		w.finish(err)
 	}
+}
+
+// load reads the journal. What was decided while it could not be read gives way to
+// what it holds; what the runtime journal holds and is later does not. Intents
+// without a result are those of a run that ended in between: they get the answer
+// unknown, and are given. [CMD-12]
+func (l *ledger) load() (unended []*knownOrder, err error) {
+	found, err := replay(l.journal)
+	if err != nil {
+		return nil, wrapLedger("read", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.read = true
+	l.reportDamage(found.damage)
+	now := l.clock.Now()
+	for _, x := range found.forgotten {
+		l.orders.forgotten.addRange(x, now.Wall)
+	}
+	for _, k := range found.orders {
+		k.unread, k.delivered = false, false
+		old := l.orders.byID[k.order.ID]
+		if old != nil && old.overrules(k) {
+			continue
+		}
+		if k.answer == nil {
+			k.answer = noResult(k.order, now)
+			k.boot, k.until = now.Boot, now.Mono+l.orders.maxLife+keepFor // nobody has had this answer yet
+			unended = append(unended, k)
+		}
+		k.mustDeliver = old != nil // its message may have been acknowledged with another answer
+		l.orders.add(k)
+	}
+	for _, k := range l.orders.byID {
+		k.unread = false
+	}
+	return unended, nil
+}
+
+// noResult is the answer to an order whose end nobody knows.
+func noResult(o Order, now clock.Stamp) *Answer {
+	a := answerFor(NoResult, "")
+	a.ID, a.Output, a.Stamp = o.ID, o.Output, now
+	return &a
+}
+
+// reportDamage reports what could not be read. A tail that is cut off is what a
+// power cut leaves of the last write; a hole is not.
+func (l *ledger) reportDamage(damage journal.Damage) {
+	if damage.Tail > 0 {
+		l.log.Warn("ledger of orders ended in the middle of an entry", "bytes", damage.Tail)
+	}
+	if damage.Holes > 0 {
+		l.health.Raise(health.LedgerDamaged, subject, fmt.Sprintf("%d places", damage.Holes))
+	}
+}
+
+// wrapLedger names the ledger in an error of its journal.
+func wrapLedger(verb string, err error) error {
+	return fmt.Errorf("%s ledger of orders: %w", verb, err)
 }

@@ -166,13 +166,13 @@ func TestQueueOverflows(t *testing.T) {
 		run.send(order("a", "pump", "on", time.Minute))
 		pass(patience)
 		run.want("patience", "a refused no_ledger")
-		const n = maxQueue + 100
+		const n = maxQueuedWrites + 100
 		off := func(i int) []byte { return fmt.Appendf(nil, `{"id":"o%d","output":"pump","action":"off"}`, i) }
 		for i := range n {
 			run.send(off(i))
 		}
-		if got := run.heard(); len(got) != n || run.count() != n+1 || len(run.dispatcher.ledger.queue) > maxQueue {
-			t.Errorf("%d answers, %d acknowledged, %d entries wait", len(got), run.count(), len(run.dispatcher.ledger.queue))
+		if got := run.heard(); len(got) != n || run.count() != n+1 || len(run.dispatcher.ledger.queue.waiting) > maxQueuedWrites {
+			t.Errorf("%d answers, %d acknowledged, %d entries wait", len(got), run.count(), len(run.dispatcher.ledger.queue.waiting))
 		}
 		release()
 		synctest.Wait()
@@ -205,7 +205,7 @@ func TestReadOnlyStart(t *testing.T) {
 			t.Errorf("answers %q", got)
 		}
 		j.failing(nil)
-		pass(againAfter + 1)
+		pass(retryEvery + 1)
 		run.faulty("ledger_unavailable cleared")
 		run.send(order("b", "pump", "on", time.Minute))
 		run.want("after that", "b done")

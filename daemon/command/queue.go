@@ -9,10 +9,10 @@ import (
 
 // How long orders wait.
 const (
-	// laneMost is how many orders may wait for one output: what a broker sends at
+	// maxQueued is how many orders may wait for one output: what a broker sends at
 	// once after an outage, and more.
 	maxQueued = 64
-	// laneRoom is how many of them may wait for longer than crowdedAfter, because
+	// maxQueuedLong is how many of them may wait for longer than crowdedAfter, because
 	// the line hangs or the disk is slow. With the one that is under way they fit
 	// into what a broker sends without acknowledgements (mosquitto 20, AWS IoT
 	// Core 100), so that one hung line does not keep the orders for others away.
@@ -25,7 +25,7 @@ const (
 	safePatience = time.Minute
 )
 
-// ticket is an order on its way from the gate to its answer. The dispatcher's mu
+// job is an order on its way from the gate to its answer. The dispatcher's mu
 // guards what stands below order.
 type job struct {
 	from  source
@@ -53,13 +53,13 @@ func newJob(o Order, from source) *job {
 	}
 }
 
-// gone reports whether the connections of all messages that brought it have
+// allLost reports whether the connections of all messages that brought it have
 // ended: the broker sends it again.
 func (j *job) allLost() bool {
 	return !slices.ContainsFunc(j.lost, func(lost func() bool) bool { return lost == nil || !lost() })
 }
 
-// joins notes that the same order came once more, and forgets connections that
+// join notes that the same order came once more, and forgets connections that
 // have ended. It reports whether there is room.
 func (j *job) join(from source) bool {
 	j.lost = slices.DeleteFunc(j.lost, func(lost func() bool) bool { return lost != nil && lost() })
@@ -70,7 +70,7 @@ func (j *job) join(from source) bool {
 	return true
 }
 
-// left is how long an order may take until it acts.
+// timeLeft is how long an order may take until it acts.
 func (j *job) timeLeft(now clock.Stamp, life time.Duration) time.Duration {
 	switch {
 	case !j.energises:
@@ -81,11 +81,11 @@ func (j *job) timeLeft(now clock.Stamp, life time.Duration) time.Duration {
 	return min(j.order.Expires.Sub(now.Wall), life)
 }
 
-// lane is the orders for one output, in the order in which they came. The
+// outputQueue is the orders for one output, in the order in which they came. The
 // first has its turn. With the dispatcher's mu held.
 type outputQueue struct{ jobs []*job }
 
-// enter puts an order at the end, and reports whether there is room. One to the
+// add puts an order at the end, and reports whether there is room. One to the
 // safe level does not wait for the ledger: it overtakes the orders that have
 // not begun, and those are not carried out any more.
 func (q *outputQueue) add(j *job) bool {
@@ -107,14 +107,14 @@ func (q *outputQueue) add(j *job) bool {
 	return true
 }
 
-// leave takes an order out, and gives the next its turn.
+// remove takes an order out, and gives the next its turn.
 func (q *outputQueue) remove(j *job) {
 	q.jobs = slices.DeleteFunc(q.jobs, func(other *job) bool { return other == j })
 	j.queue = nil
 	q.startNext()
 }
 
-// far reports whether so many are before an order that it is not to wait.
+// farBack reports whether so many are before an order that it is not to wait.
 func (j *job) farBack() bool { return j.queue != nil && slices.Index(j.queue.jobs, j) > maxQueuedLong }
 
 func (q *outputQueue) startNext() {
@@ -124,7 +124,7 @@ func (q *outputQueue) startNext() {
 	}
 }
 
-// lane gives an output's lane. Only outputs that exist have one.
+// queueLocked gives an output's queue. Only outputs that exist have one.
 func (d *Dispatcher) queueLocked(name string) *outputQueue {
 	q, ok := d.queues[name]
 	if !ok {
@@ -134,7 +134,7 @@ func (d *Dispatcher) queueLocked(name string) *outputQueue {
 	return q
 }
 
-// leave takes a ticket out of its lane, if it is in one.
+// leaveQueue takes a job out of its queue, if it is in one.
 func (j *job) leaveQueue() {
 	if j.queue != nil {
 		j.queue.remove(j)

@@ -20,6 +20,7 @@ const (
 	NoLedger      Code = "no_ledger"
 	Busy          Code = "busy"
 	Overtaken     Code = "overtaken"
+	Reloaded      Code = "reloaded"
 	TooSoon       Code = "too_soon"
 	Interlocked   Code = "interlocked"
 	OutputFailed  Code = "output_failed"
@@ -53,6 +54,7 @@ var Reasons = []Reason{
 	{NoLedger, Refused, "The order cannot be recorded on disk, so it might be carried out twice.", "Free some space on the disk or replace the SD card, and send it again under a new id. Orders to the safe level still work."},
 	{Busy, Refused, "Too many orders are waiting for this output.", "Wait for their answers before you send more. If no answers come, the line hangs: see the output's faults in the journal."},
 	{Overtaken, Refused, "A later order to the safe level was carried out before this one could begin.", "Send it again under a new id if you still want it."},
+	{Reloaded, Refused, "The configuration was reloaded while this order was under way, and its output has another safe level now.", "Send it again under a new id if it is still wanted."},
 	{TooSoon, Refused, "The output has to keep its level for some time yet.", "Send it again under a new id after that time; the output's min_on and min_off say how long it is."},
 	{Interlocked, Refused, "Another output must be at its safe level before this one may leave its own.", "Make the other output safe first, and send this order again under a new id. If the other level is unknown, see its faults in the journal."},
 	{OutputFailed, Failed, "The line did not take the level. It was driven to safe as far as that works.", "See the output's faults in the journal: `journalctl -u fieldpost -p warning`."},

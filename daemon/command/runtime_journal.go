@@ -9,17 +9,17 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// The bounds of the fallback journal.
+// The bounds of the runtime journal.
 const (
 	maxRuntimeRecords = 4096    // entries
 	maxRuntimeBytes   = 2 << 20 // bytes of their payloads
 )
 
-// errNoFallback is the reason where there is no fallback journal.
+// errNoFallback is the reason where there is no runtime journal.
 var errNoRuntimeDir = errors.New("there is no runtime directory")
 
-// fallback is a second journal, in the runtime directory, which the end of the
-// process leaves alone: what the ledger's own could not take is noted there
+// runtimeJournal is a second journal, in the runtime directory, which the end of the
+// process leaves alone: what the ledger's own could not take is written there
 // before it is answered, so that a daemon that is killed knows it again. It
 // never lets an order act, for it does not outlive a power cut. It is empty
 // while the ledger works.
@@ -34,10 +34,10 @@ type runtimeJournal struct {
 	bytes   int64
 }
 
-// loadFallback puts what the fallback journal holds into the index. It is called
+// loadRuntime puts what the runtime journal holds into the index. It is called
 // once, before the ledger's own journal is read.
-func (l *ledger) loadFallback() {
-	r := &l.fallback
+func (l *ledger) loadRuntime() {
+	r := &l.runtime
 	if r.journal == nil {
 		return
 	}
@@ -55,52 +55,37 @@ func (l *ledger) loadFallback() {
 	defer l.mu.Unlock()
 	for _, k := range found.orders {
 		if k.answer == nil {
-			continue // not ours: nothing is noted here without its answer
+			continue // not ours: nothing is written here without its answer
 		}
 		k.saved = true
-		l.put(k)
+		l.orders.add(k)
 		r.entries++
 		r.bytes += k.size
 	}
 }
 
-// wins reports whether what the fallback journal says of an order goes before
-// what the ledger's own does. It is later, unless it was decided while nobody
-// knew what stands there, or the id came again when the ledger worked.
-func (k *knownOrder) overrules(own *knownOrder) bool {
-	if own.answer != nil && own.answer.Stamp.Boot == k.answer.Stamp.Boot {
-		switch x, y := k.answer.Stamp.Mono, own.answer.Stamp.Mono; {
-		case x < y:
-			return false
-		case x == y && k.answer.Status == own.answer.Status && k.answer.Reason == own.answer.Reason:
-			return k.saved // the same: whether it was told stands here
-		}
-	}
-	return k.saved && !k.unread
-}
-
-// saveFallback notes what is known of an order in the fallback journal, unless it is
-// there already. told says that nobody need be given its answer any more. The
-// error says why it is not noted.
-func (l *ledger) saveFallback(id string, told bool) error {
-	r := &l.fallback
+// saveRuntime writes what is known of an order to the runtime journal, unless it is
+// there already. delivered says that nobody need be given its answer any more. The
+// error says why it is not written.
+func (l *ledger) saveRuntime(id string, delivered bool) error {
+	r := &l.runtime
 	if r.journal == nil {
 		return errNoRuntimeDir
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.mu.Lock()
-	k, ok := l.known[id]
+	k, ok := l.orders.byID[id]
 	if !ok || k.answer == nil {
 		l.mu.Unlock()
 		return errors.New("nothing is known of the order")
 	}
-	if k.saved && (k.delivered || !told) {
+	if k.saved && (k.delivered || !delivered) {
 		l.mu.Unlock()
 		return nil
 	}
 	said := *k
-	said.delivered = told
+	said.delivered = delivered
 	l.mu.Unlock()
 	err := r.write(l, said)
 	if err != nil {
@@ -113,16 +98,16 @@ func (l *ledger) saveFallback(id string, told bool) error {
 	r.failing = false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known[id] == k && k.answer == said.answer {
-		k.saved, k.delivered = true, told
+	if l.orders.byID[id] == k && k.answer == said.answer {
+		k.saved, k.delivered = true, delivered
 	}
 	return nil
 }
 
-// put writes an entry, and all the others anew where the file has grown too
-// large or cannot be trusted. With f's mu held.
-func (r *runtimeJournal) write(l *ledger, e knownOrder) error {
-	payload := e.wholeRecord().encode()
+// write writes an order, and all the others anew where the file has grown too
+// large or cannot be trusted. With r's mu held.
+func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
+	payload := k.wholeRecord().encode()
 	if r.journal.Sound() && r.entries < maxRuntimeRecords && r.bytes+int64(len(payload)) <= maxRuntimeBytes {
 		if err := r.journal.Append(payload); err == nil {
 			r.entries++
@@ -130,24 +115,24 @@ func (r *runtimeJournal) write(l *ledger, e knownOrder) error {
 			return nil
 		}
 	}
-	payloads, bytes := l.savedEntries(e.order.ID, int64(len(payload)))
+	payloads, bytes := l.savedRecords(k.order.ID, int64(len(payload)))
 	payloads = append(payloads, payload)
 	if err := r.journal.Rewrite(slices.Values(payloads)); err != nil {
-		return fmt.Errorf("note order: %w", err)
+		return fmt.Errorf("record order: %w", err)
 	}
 	r.entries, r.bytes = len(payloads), bytes
 	return nil
 }
 
-// savedEntries gives the entries that the fallback journal is to keep when it
+// savedRecords gives the entries that the runtime journal is to keep when it
 // is written anew, oldest first. Where they fill more than three quarters of it,
-// the oldest give way, and are not noted any more. size is what an entry
-// besides takes, that of the order id. With the fallback's mu held.
-func (l *ledger) savedEntries(id string, size int64) (payloads [][]byte, bytes int64) {
+// the oldest give way, and are not saved any more. size is what an entry
+// besides takes, that of the order id. With the runtime journal's mu held.
+func (l *ledger) savedRecords(id string, size int64) (payloads [][]byte, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	bytes = size
-	all := l.inOrder()
+	all := l.orders.sorted()
 	first := len(all)
 	for ; first > 0; first-- {
 		k := &all[first-1]
@@ -161,22 +146,22 @@ func (l *ledger) savedEntries(id string, size int64) (payloads [][]byte, bytes i
 		payloads, bytes = append(payloads, b), bytes+int64(len(b))
 	}
 	for _, e := range all[:first] {
-		l.known[e.order.ID].saved = false
+		l.orders.byID[e.order.ID].saved = false
 	}
 	slices.Reverse(payloads)
 	return payloads, bytes
 }
 
-// clearFallback has the fallback journal hold nothing, once the ledger's own holds all
-// and every answer noted here has been told. The ledger's goroutine calls it.
-func (l *ledger) clearFallback() {
-	r := &l.fallback
+// clearRuntime has the runtime journal hold nothing, once the ledger's own holds all
+// and every answer in it has been delivered. The ledger's goroutine calls it.
+func (l *ledger) clearRuntime() {
+	r := &l.runtime
 	if r.journal == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.entries == 0 || !l.settled() {
+	if r.entries == 0 || !l.isSettled() {
 		return
 	}
 	if err := r.journal.Rewrite(func(func([]byte) bool) {}); err != nil {
@@ -185,20 +170,20 @@ func (l *ledger) clearFallback() {
 	r.entries, r.bytes = 0, 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, k := range l.known {
+	for _, k := range l.orders.byID {
 		k.saved = false
 	}
 }
 
-// settled reports whether the ledger's own journal holds what the index does,
-// and every answer that is noted in the fallback journal has been told.
-func (l *ledger) settled() bool {
+// isSettled reports whether the ledger's own journal holds what the index does,
+// and every answer in the runtime journal has been delivered.
+func (l *ledger) isSettled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.read || !l.sound || l.hung || len(l.queue) > 0 {
+	if !l.queue.read || !l.queue.sound || l.queue.hung || len(l.queue.waiting) > 0 {
 		return false
 	}
-	for _, k := range l.known {
+	for _, k := range l.orders.byID {
 		if k.saved && !k.delivered {
 			return false
 		}
@@ -206,12 +191,12 @@ func (l *ledger) settled() bool {
 	return true
 }
 
-// undelivered gives the answers that a run before noted in the fallback journal and
+// undelivered gives the answers that a run before noted in the runtime journal and
 // need not have told any more, oldest first.
 func (l *ledger) undelivered() (out []Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.inOrder() {
+	for _, e := range l.orders.sorted() {
 		told := e.delivered || slices.ContainsFunc(l.delivering, func(x delivery) bool { return x.id == e.order.ID })
 		if e.saved && !told {
 			a := *e.answer
@@ -240,6 +225,6 @@ func (l *ledger) noteDelivered() {
 	})
 	l.mu.Unlock()
 	for _, id := range done {
-		_ = l.saveFallback(id, true) // if not, it is told once more
+		_ = l.saveRuntime(id, true) // if not, it is told once more
 	}
 }

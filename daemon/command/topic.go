@@ -31,27 +31,27 @@ func (s *strays) first(topic string) (first, full bool) {
 	return true, len(s.seen) > maxStray
 }
 
-// misplaced reports whether a message came on another topic than that of
+// isStray reports whether a message came on another topic than that of
 // orders, and takes note of it. A persistent session keeps the subscriptions of
 // earlier configurations, and what they bring was meant for another board, or
 // for this one in another place. [CMD-18]
 func (d *Dispatcher) isStray(m uplink.Message) bool {
-	if d.o.Topic != "" && m.Topic == d.o.Topic {
+	if d.settings.Load().Topic != "" && m.Topic == d.settings.Load().Topic {
 		return false
 	}
-	d.count(func(s *Stats) { s.Elsewhere++ })
+	d.countStats(func(s *Stats) { s.Elsewhere++ })
 	switch first, full := d.strays.first(m.Topic); {
 	case full:
 		d.o.Log.Warn("messages come on many topics that are not for orders; no more of them are named")
-	case first && d.o.Topic == "":
+	case first && d.settings.Load().Topic == "":
 		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", shorten(m.Topic), "bytes", max(m.Size, len(m.Payload)))
 	case first:
-		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", shorten(m.Topic), "want", d.o.Topic, "bytes", max(m.Size, len(m.Payload)))
+		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", shorten(m.Topic), "want", d.settings.Load().Topic, "bytes", max(m.Size, len(m.Payload)))
 	}
 	return true
 }
 
-// brief is a topic for the log: as long as any that a configuration may name.
+// shorten gives a topic for the log: as long as any that a configuration may name.
 func shorten(topic string) string {
 	const most = 256
 	if len(topic) <= most {

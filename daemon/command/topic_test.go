@@ -45,7 +45,7 @@ func TestOrderOnAnotherTopic(t *testing.T) {
 // Without a topic of orders none comes by MQTT, whatever a session brings. [CMD-18]
 func TestNoTopicOfOrders(t *testing.T) {
 	h, sent := newHarness(t), &messages{}
-	h.dispatcher.o.Topic = ""
+	h.dispatcher.Reconfigure(Settings{Thing: thing, MaxLife: time.Hour})
 	for _, topic := range []string{orders, ""} {
 		h.serve(sent.on(topic, order("a", "pump", "on", time.Minute)))
 	}

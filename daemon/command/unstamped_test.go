@@ -33,7 +33,7 @@ func TestUnstampedAccepted(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			h := newHarness(t)
-			h.dispatcher.o.Unstamped = true
+			h.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders, MaxLife: time.Hour, Unstamped: true})
 			h.unsynced = c.unsynced
 			for i := range 2 {
 				status, acts := Done, 0
@@ -52,7 +52,7 @@ func TestUnstampedAccepted(t *testing.T) {
 // subscribed to: it is refused. So is a retained one. [CMD-7] [CMD-3]
 func TestUnstampedThatMayHaveBeenStored(t *testing.T) {
 	h := newHarness(t)
-	h.dispatcher.o.Unstamped = true
+	h.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders, MaxLife: time.Hour, Unstamped: true})
 	sent := &messages{}
 	text := []byte(`{"output":"pump","action":"on"}`)
 	stored, fresh, retained := sent.of(text), sent.of(text), sent.of(text)
@@ -74,7 +74,7 @@ func TestUnstampedDoesNotWaitLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
 		run := newLineRun(t, j, "pump")
-		run.dispatcher.o.Unstamped = true
+		run.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders, MaxLife: time.Hour, Unstamped: true})
 		send := func(texts ...string) {
 			for _, text := range texts {
 				m := run.of([]byte(text))
@@ -110,10 +110,10 @@ func TestUnstampedDoesNotWaitLong(t *testing.T) {
 func TestUnstampedIDIsRemembered(t *testing.T) {
 	j := &memJournal{t: t}
 	run := newLedgerRun(t, j, clock.Fake())
-	run.dispatcher.o.Unstamped = true
+	run.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders, MaxLife: time.Hour, Unstamped: true})
 	text := order("a", "pump", "toggle", 0)
 	run.gets(text, Done, "", 1)
 	run = newLedgerRun(t, j, clock.Fake())
-	run.dispatcher.o.Unstamped = true
+	run.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders, MaxLife: time.Hour, Unstamped: true})
 	run.gets(text, Done, "", 0)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"fieldpost/daemon/regular"
 	"fieldpost/daemon/visible"
@@ -28,6 +29,14 @@ func (l *loader) check(c *Config) {
 	}
 	for i := range c.Outputs {
 		l.output(fmt.Sprintf("outputs[%d]", i), &c.Outputs[i])
+	}
+	if c.Readings.Plain() && l.sound("readings.topic") {
+		if !strings.Contains(c.Readings.Topic, "{sensor}") {
+			l.fail("readings.topic", "has {quantity} without {sensor}: two sensors would share a topic", c.Readings.Topic)
+		}
+		if l.given("readings.batch.max") {
+			l.fail("readings.batch.max", "does not go with {quantity} in readings.topic: a plain value is a message of its own", "")
+		}
 	}
 	if l.given("readings.batch.within") && !l.given("readings.batch.max") {
 		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
@@ -161,7 +170,8 @@ func readingsTopics(c *Config) []string {
 	all := []string{c.ReadingsTopic("")}
 	for _, s := range c.Sensors {
 		if names.MatchString(s.Name) {
-			all = append(all, c.ReadingsTopic(s.Name))
+			// longer than the names of quantities are
+			all = append(all, c.ValueTopic(c.Thing, s.Name, strings.Repeat("q", 40)))
 		}
 	}
 	return all

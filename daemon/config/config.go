@@ -59,7 +59,8 @@ type Broker struct {
 
 // Readings says how readings are published.
 type Readings struct {
-	// Topic is the topic of readings, faults and gaps; {thing} and {sensor} may stand in it.
+	// Topic is the topic of readings, faults and gaps; {thing} and {sensor} may stand in it,
+	// and with {sensor} {quantity}: then each quantity is sent there as a plain value.
 	Topic string `yaml:"topic"`
 	// Batch sends readings several to a message.
 	Batch Batch `yaml:"batch"`

@@ -54,6 +54,8 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"batches wait a bare number", batched("{max: 2, within: 5}"), "fieldpost.yaml:3: readings.batch.within: write a unit: 5ms for milliseconds, 5s for seconds (got 5)"},
 		{"batches of unknown size", batched("{within: 5s}"), "fieldpost.yaml:3: readings.batch.max: is missing; without it there are no batches"},
 		{"batches by a number", batched("20"), "fieldpost.yaml:3: readings.batch: want keys with values, not a single value"},
+		{"batches of plain values", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: '{sensor}/{quantity}', batch: {max: 5}}\n", "fieldpost.yaml:3: readings.batch.max: does not go with {quantity} in readings.topic: a plain value is a message of its own"},
+		{"quantities of all sensors together", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{quantity}'}\n", "fieldpost.yaml:3: readings.topic: has {quantity} without {sensor}: two sensors would share a topic (got x/{quantity})"},
 		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: a number with a leading zero, which others read as octal; put it in quotes (got 007)"},
 		{"slashes come with a sensor's name", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{thing}/{sensor}/a/b/c/d/e/f'}\n", "fieldpost.yaml:3: readings.topic: once filled in, has 8 slashes, want at most 7 (got x/{thing}/{sensor}/a/b/c/d/e/f)"},
 	} {

@@ -64,6 +64,11 @@ var refusedTopics = []refusal{
 		want: `fieldpost.yaml:5: commands.topic: {sensor} may stand in readings.topic only (got a/{sensor})`,
 	},
 	{
+		name: "quantity in the topic of orders",
+		text: "commands: {topic: 'a/{quantity}'}\n",
+		want: `fieldpost.yaml:5: commands.topic: {quantity} may stand in readings.topic only (got a/{quantity})`,
+	},
+	{
 		name: "unknown placeholder",
 		text: "commands: {answers: 'a/{board}'}\n",
 		want: `fieldpost.yaml:5: commands.answers: unknown placeholder {board}, want {thing} (got a/{board})`,

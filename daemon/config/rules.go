@@ -32,7 +32,7 @@ var rules = map[string]rule{
 	"broker.verify":      {Wants: "auto, subscribe or none", Check: option.OneOf("auto", "subscribe", "none")},
 	"broker.limits":      {Wants: "auto, aws or none", Check: option.OneOf("auto", "aws", "none")},
 
-	"readings.topic":        {Required: true, Check: topicOf("{thing}", "{sensor}")},
+	"readings.topic":        {Required: true, Check: topicOf("{thing}", "{sensor}", quantityPlaceholder)},
 	"readings.batch.max":    {Check: option.Between(1, 1000, strconv.Itoa)},
 	"readings.batch.within": {Check: option.Between(0, time.Minute, option.Duration)},
 

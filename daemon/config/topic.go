@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -11,15 +10,23 @@ import (
 )
 
 // ReadingsTopic gives the topic of a sensor's readings, faults and gaps. For
-// what concerns no sensor, sensor is "", and {sensor} becomes "fieldpost".
+// what concerns no sensor, sensor is "", and {sensor} becomes "fieldpost". Where
+// {quantity} stands in it, it is that of online and offline: see [Config.ValueTopic].
 func (c *Config) ReadingsTopic(sensor string) string {
-	return fill(c.Readings.Topic, c.Thing, sensor)
+	return c.ValueTopic(c.Thing, sensor, "status")
 }
 
-// ReadingsTopicOf is [Config.ReadingsTopic] for what a thing of that name took.
-func (c *Config) ReadingsTopicOf(thing, sensor string) string {
-	return fill(c.Readings.Topic, thing, sensor)
+// ValueTopic gives the topic of what a thing of that name took: {quantity} becomes the
+// name of a reading's quantity, and the kind of what is no reading.
+func (c *Config) ValueTopic(thing, sensor, quantity string) string {
+	return fill(strings.ReplaceAll(c.Readings.Topic, quantityPlaceholder, quantity), thing, sensor)
 }
+
+// Plain reports whether each quantity of a reading goes to a topic of its own, as a
+// plain value: {quantity} stands in the topic.
+func (r Readings) Plain() bool { return strings.Contains(r.Topic, quantityPlaceholder) }
+
+const quantityPlaceholder = "{quantity}"
 
 // CommandsTopic gives the topic of orders, or "" where none come by MQTT.
 func (c *Config) CommandsTopic() string { return fill(c.Commands.Topic, c.Thing, "") }
@@ -31,6 +38,7 @@ func (c *Config) AnswersTopic() string { return fill(c.Commands.Answers, c.Thing
 // AnswersTopicOf is [Config.AnswersTopic] for what a thing of that name answered.
 func (c *Config) AnswersTopicOf(thing string) string { return fill(c.Commands.Answers, thing, "") }
 
+// fill puts names into a topic's placeholders; "" is what concerns no sensor.
 func fill(topic, thing, sensor string) string {
 	if sensor == "" {
 		sensor = reserved
@@ -45,8 +53,8 @@ func checkPlaceholders(topic string, known []string) error {
 	for _, p := range placeholder.FindAllString(topic, -1) {
 		switch {
 		case slices.Contains(known, p):
-		case p == "{sensor}":
-			return errors.New("{sensor} may stand in readings.topic only")
+		case p == "{sensor}", p == quantityPlaceholder:
+			return fmt.Errorf("%s may stand in readings.topic only", p)
 		default:
 			return fmt.Errorf("unknown placeholder %s, want %s", printable(p), strings.Join(known, " or "))
 		}

@@ -24,9 +24,9 @@ func catalog() string {
 	for _, f := range Faults {
 		about := []string{f.Meaning, "What was seen: @FIELDPOST_DETAIL@", "What to do: @FIELDPOST_HINT@"}
 		if f.Severity == Warning {
-			about = append(about, "fieldpost keeps trying, and this may pass by itself.")
+			about = append(about, "fieldpost keeps trying. The fault may clear by itself.")
 		} else {
-			about = append(about, "This needs somebody to act. Everything that does not depend on it goes on.")
+			about = append(about, "A person must act. Everything that does not depend on it keeps working.")
 		}
 		entry(f.Code.MessageID(), "fieldpost: "+f.Title, append(about, "`fieldpost status` shows what is wrong now. The code of this fault is "+string(f.Code)+".")...)
 	}

@@ -74,7 +74,7 @@ func TestSummary(t *testing.T) {
 	}
 	h.Raise(NetworkDown, "broker", "")
 	h.Raise(NoAnswer, "air", "")
-	if got, want := h.Summary(), "air: does not answer; broker: cannot be reached"; got != want {
+	if got, want := h.Summary(), "air: does not answer; broker: broker cannot be reached"; got != want {
 		t.Errorf("summary %q, want %q", got, want)
 	}
 }

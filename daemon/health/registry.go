@@ -232,7 +232,7 @@ var Faults = []Fault{
 
 	{
 		Code: NetworkDown, Severity: Warning, Concerns: []Concern{Link},
-		Title:   "cannot be reached",
+		Title:   "broker cannot be reached",
 		Meaning: "The broker's name cannot be resolved, or nothing answers at its address.",
 		Cure:    "Check the network and `broker.endpoint`. Readings are kept until the broker can be reached.",
 	},
@@ -344,7 +344,7 @@ var Faults = []Fault{
 
 	{
 		Code: SpoolUnavailable, Severity: Error, Concerns: []Concern{Spool},
-		Title:   "cannot be written",
+		Title:   "spool cannot be written",
 		Meaning: "The disk is full, read-only or failing, or the directory was removed or replaced. Readings are kept in memory only; a power cut now would lose those not yet delivered.",
 		Cure:    "Free some space or replace the SD card.",
 	},
@@ -368,7 +368,7 @@ var Faults = []Fault{
 	},
 	{
 		Code: LedgerUnavailable, Severity: Error, Concerns: []Concern{Orders},
-		Title:   "cannot be recorded",
+		Title:   "orders cannot be recorded",
 		Meaning: "The ledger of orders cannot be read or written, so all orders are refused except those to the safe level.",
 		Cure:    "Free some space or replace the SD card. If only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and delete it.",
 	},

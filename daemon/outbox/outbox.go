@@ -6,6 +6,7 @@ package outbox
 
 import (
 	"cmp"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -18,9 +19,9 @@ import (
 // Options is what an outbox is built from.
 type Options struct {
 	Spool  *records.Spool
-	Config *config.Config
-	Clock  clock.Clock  // knows the time better, it may be, than when a record was taken
-	Boots  *clock.Boots // knows it of records of earlier boots; may be nil
+	Config *config.Config // the topics and batches; see [Outbox.Reconfigure]
+	Clock  clock.Clock    // knows the time better, it may be, than when a record was taken
+	Boots  *clock.Boots   // knows it of records of earlier boots; may be nil
 	// Answers are told which answers the broker has acknowledged; may be nil.
 	Answers *Answers
 	// Acked is told each record that the broker has acknowledged, on the uplink's
@@ -42,12 +43,19 @@ type Options struct {
 // record has the same id when it is made again after a rewind, and the uplink
 // recognises what the broker hangs up on.
 //
-// It is the uplink's: nothing here may be called from two goroutines.
+// It is the uplink's: nothing here may be called from two goroutines, but for
+// Reconfigure.
 type Outbox struct {
 	Options
+	next     atomic.Pointer[config.Config] // to take the place of Config; nil is none
+	outdated bool                          // the open batches are of the configuration before
+
 	out map[uint64]message.Record // under way, for acked
 
-	topics map[[2]string]string // of readings, by thing and sensor
+	topics map[[3]string]string // of readings, by thing, sensor and quantity or kind
+
+	values []uplink.Publication // of a record that goes as plain values, yet to be given
+	parts  map[uint64]int       // how many values of a record are not yet acknowledged
 
 	open     map[string]*batch   // by topic, of samples
 	size     int                 // bytes in open
@@ -72,15 +80,41 @@ type letter struct {
 func New(o Options) *Outbox {
 	return &Outbox{
 		Options: o, out: map[uint64]message.Record{},
-		topics: map[[2]string]string{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
+		topics: map[[3]string]string{}, parts: map[uint64]int{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
+	}
+}
+
+// Reconfigure gives messages the topics and batches of another configuration, of the
+// same thing. It does not wait. Batches that are being filled go at once, to the topic
+// that they were begun for; all that is handed out afterwards goes by the new one,
+// also what has waited in the spool. Any goroutine.
+func (o *Outbox) Reconfigure(cfg *config.Config) {
+	o.next.Store(cfg)
+	o.Spool.Wake()
+}
+
+// adopt begins to go by the configuration that has come, if one has.
+func (o *Outbox) adopt() {
+	cfg := o.next.Swap(nil)
+	if cfg == nil {
+		return
+	}
+	o.Config, o.outdated = cfg, true
+	clear(o.topics)
+	if l := o.ahead; l != nil {
+		again := o.address(l.item)
+		o.ahead = &again
 	}
 }
 
 // Rewind implements [uplink.Outbox].
 func (o *Outbox) Rewind() {
+	o.adopt()
 	clear(o.open)
 	clear(o.sent)
 	clear(o.out)
+	clear(o.parts)
+	o.values = nil
 	o.size, o.ahead, o.flushing = 0, nil, false
 	o.Spool.Rewind()
 }
@@ -90,7 +124,19 @@ func (o *Outbox) Ready() <-chan struct{} { return o.Spool.Ready() }
 
 // Next implements [uplink.Outbox].
 func (o *Outbox) Next() (uplink.Publication, bool) {
+	o.adopt()
+	if o.outdated {
+		if b := o.first(); b != nil {
+			return o.seal(o.shut(b)), true
+		}
+		o.outdated = false
+	}
 	for {
+		if len(o.values) > 0 {
+			m := o.values[0]
+			o.values = o.values[1:]
+			return m, true
+		}
 		if b := o.ripe(); b != nil {
 			return o.seal(o.shut(b)), true
 		}
@@ -99,8 +145,12 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 			return o.overdue()
 		}
 		kind, id := l.item.Record.Kind, l.item.ID
+		reading := kind == message.Reading || kind == message.Edge
 		switch {
-		case o.Config.Readings.Batch.Max == 0 || kind != message.Reading && kind != message.Edge:
+		case reading && o.Config.Readings.Plain():
+			o.split(l.item)
+			continue
+		case o.Config.Readings.Batch.Max == 0 || !reading:
 			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
@@ -264,6 +314,9 @@ func (o *Outbox) records(id uint64) []uint64 {
 
 // Hold implements [uplink.Outbox].
 func (o *Outbox) Hold(id uint64) {
+	if o.part(id) {
+		return // the record is not acknowledged until all of its values are
+	}
 	for _, id := range o.records(id) {
 		delete(o.out, id)
 	}
@@ -271,13 +324,24 @@ func (o *Outbox) Hold(id uint64) {
 
 // Ack implements [uplink.Outbox].
 func (o *Outbox) Ack(id uint64) {
-	for _, id := range o.records(id) {
-		o.Spool.Ack(id)
-		delete(o.alone, id)
-		if r, ok := o.out[id]; ok {
-			delete(o.out, id)
-			o.acked(r)
+	if o.part(id) {
+		var last bool
+		if id, last = o.joined(id); !last {
+			return
 		}
+	}
+	for _, id := range o.records(id) {
+		o.done(id)
+	}
+}
+
+// done tells the spool and whoever waits for it that the broker has a record.
+func (o *Outbox) done(id uint64) {
+	o.Spool.Ack(id)
+	delete(o.alone, id)
+	if r, ok := o.out[id]; ok {
+		delete(o.out, id)
+		o.acked(r)
 	}
 }
 
@@ -294,6 +358,12 @@ func (o *Outbox) acked(r message.Record) {
 // Refuse implements [uplink.Outbox]. Of several records one may be at fault
 // for all: each goes alone after the next rewind.
 func (o *Outbox) Refuse(id uint64, reason string) {
+	if o.part(id) {
+		var known bool
+		if id, known = o.abandon(id); !known {
+			return
+		}
+	}
 	ids := o.records(id)
 	for _, id := range ids {
 		delete(o.out, id)
@@ -321,10 +391,18 @@ func (o *Outbox) topic(r message.Record) string {
 			return t
 		}
 	}
-	key := [2]string{thing, r.Sensor}
+	return o.valueTopic(thing, r.Sensor, string(r.Kind))
+}
+
+// valueTopic is [config.Config.ValueTopic], made once for each.
+func (o *Outbox) valueTopic(thing, sensor, quantity string) string {
+	if !o.Config.Readings.Plain() {
+		quantity = ""
+	}
+	key := [3]string{thing, sensor, quantity}
 	t, known := o.topics[key]
 	if !known {
-		t = o.Config.ReadingsTopicOf(thing, r.Sensor)
+		t = o.Config.ValueTopic(thing, sensor, quantity)
 		o.topics[key] = t
 	}
 	return t

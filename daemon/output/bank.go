@@ -40,9 +40,9 @@ type Options struct {
 // goroutine.
 //
 // Each output has a lock of its own, which is held during the calls into the
-// kernel and during nothing else that may block: what is to be told to the log
-// and as an event is told when the lock is free again. So a call that hangs
-// hangs one output, and a log that blocks hangs none. Run itself passes over an
+// kernel and during nothing else that may block: log lines and events are queued, and
+// given when the lock is free again. So a call that hangs hangs one output, and a log
+// that blocks hangs none. Run itself passes over an
 // output that is busy and comes back to it, and one that stays busy is a fault.
 // If a call that Run makes on a line hangs, timers can no longer act, Heartbeat no
 // longer beats, and the watchdog ends the daemon so that `fieldpost safe` can
@@ -73,8 +73,7 @@ type Bank struct {
 // and Run are one goroutine's.
 //
 // A line that is requested later gets its initial level too, as if the daemon
-// had just been started, unless the link has been down for its safe_after by
-// then.
+// had just started, unless the link has been down for its safe_after by then.
 func Open(o Options) *Bank {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -132,11 +131,11 @@ func (b *Bank) requestAll() {
 	}
 }
 
-// Run keeps the timers of all outputs, tries failed lines again, tells what
-// there is to tell, keeps the crash record, the handles that systemd has and the
-// levels for the next run, and carries out what [Bank.Reconfigure] asks for, until
-// ctx ends. It drives nothing when it ends: see [Bank.Safe]. It waits for all that it has
-// started: a disk that hangs holds up its end, and no timer.
+// Run keeps the timers of all outputs, tries failed lines again, gives log lines and
+// events, keeps the crash record, the handles that systemd has and the levels for the
+// next run, and carries out what [Bank.Reconfigure] asks for, until ctx ends. It drives
+// nothing when it ends: see [Bank.Safe]. It waits for all that it has started: a disk
+// that hangs holds up its end, and no timer.
 func (b *Bank) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	defer others.Wait()
@@ -208,10 +207,10 @@ func (b *Bank) States() []State {
 }
 
 // Safe drives every line safe, now and for good: orders are refused from then
-// on. A line whose output is safe as it is stays so. It goes on after an error
+// on. A line whose output is safe as it is stays as it is. Safe goes on after an error
 // and may be called again, also while it is under way. Outputs that are busy
-// come last, so that one that hangs keeps no other from being made safe; and
-// nothing is told before all are safe.
+// come last, so one that hangs keeps no other from being made safe. Nothing is logged
+// and no event is given before all are safe.
 func (b *Bank) Safe(cause string) error {
 	defer b.events.flushUnlessRunning()
 	return b.stopAll(func(p *pin) error {
@@ -234,8 +233,8 @@ type handleSharer interface {
 
 // Handles gives a copy of the handle of every line that is at its safe level,
 // or safe as it is, for somebody else to keep open; the caller closes them. It
-// goes on after an error. Lines of a board without handles are left out, and
-// those that Store has already.
+// goes on after an error. It leaves out lines of a board without handles, and those
+// that Store has already.
 func (b *Bank) Handles() ([]Handle, error) {
 	var handles []Handle
 	err := b.stopAll(func(p *pin) error {

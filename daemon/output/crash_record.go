@@ -108,7 +108,7 @@ func parseLine(text []byte) (Line, error) {
 	return l, nil
 }
 
-// recording is held by who writes a record: they share a file until it is whole.
+// recordMu is held by who writes a record: all use one file until it is whole.
 var recordMu sync.Mutex
 
 // writeRecord puts the lines in place of the record at path, at once and

@@ -8,15 +8,14 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// eventQueue keeps what is to be told, to the log and as events, until whoever
-// drives lines has let go of them: a log or a callback that blocks must not
-// keep a line from being driven.
+// eventQueue is the log lines and events that wait until the outputs' locks are
+// free: a log or a callback that blocks must not keep a line from being driven.
 type eventQueue struct {
 	mu    sync.Mutex
 	queue []func()
 
-	flushing timedMutex  // held by who tells, so that all is told in its order
-	running  atomic.Bool // run tells
+	flushing timedMutex  // held by who gives them, so that they keep their order
+	running  atomic.Bool // run makes the calls
 	wake     wake.Signal // the queue grew
 }
 
@@ -24,7 +23,7 @@ func newEventQueue() *eventQueue {
 	return &eventQueue{flushing: newTimedMutex(), wake: wake.New()}
 }
 
-// add adds something to tell. It does not wait.
+// add queues a call that logs or gives an event. It does not wait.
 func (q *eventQueue) add(f func()) {
 	q.mu.Lock()
 	q.queue = append(q.queue, f)
@@ -32,7 +31,7 @@ func (q *eventQueue) add(f func()) {
 	q.wake.Set()
 }
 
-// flush tells all that is queued, and waits for who is telling.
+// flush makes all calls that are queued, and waits for who is at it.
 func (q *eventQueue) flush() {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()
@@ -49,14 +48,14 @@ func (q *eventQueue) flush() {
 	}
 }
 
-// flushUnlessRunning sees to it that all is told, and waits only where nobody else does it.
+// flushUnlessRunning flushes, unless run does that.
 func (q *eventQueue) flushUnlessRunning() {
 	if !q.running.Load() {
 		q.flush()
 	}
 }
 
-// run tells until ctx ends, and then what is left.
+// run makes the calls until ctx ends, and then those that are left.
 func (q *eventQueue) run(ctx context.Context) {
 	q.running.Store(true)
 	defer q.running.Store(false)

@@ -14,15 +14,16 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Systemd closes what it was told to close on a thread of its own. This is how
-// long a line may stay busy after that, and how often it is tried meanwhile.
+// systemd closes a handle on a thread of its own, after it has said that it will.
+// storePatience is how long a line may stay busy after that, storeRetry how often it
+// is requested meanwhile.
 const (
 	storePatience = time.Second
 	storeRetry    = 5 * time.Millisecond
 )
 
 // Inheritance is what a start of the daemon finds of the run before, and the
-// calls to deal with it: [board.Hold], [board.Adopt] and systemd's RemoveHandle.
+// calls to handle it: [board.Hold], [board.Adopt] and systemd's RemoveHandle.
 type Inheritance struct {
 	Record  string              // path of the crash record
 	Handles map[string]*os.File // what systemd passed on, by name
@@ -38,7 +39,7 @@ type lineTaker interface {
 }
 
 // Held is the lines that [TakeOver] holds at their safe levels. A nil Held holds
-// nothing. [Held.Close] is for whoever has not given it to [Open].
+// nothing. A caller that does not pass it to [Open] calls [Held.Close].
 type Held struct {
 	remove func(name string) error
 
@@ -53,26 +54,24 @@ type heldLine struct {
 	waits  bool   // systemd may not have closed its copy yet
 }
 
-// TakeOver drives every line of the run before safe and holds it: those whose
-// handles systemd passed on, and those of the crash record that it did not.
-// It is the first thing a start does, before it reads its configuration, and
-// goes on after an error, which names each line it concerns. Handles that are
-// not ours it leaves to the caller.
+// TakeOver drives every line of the run before safe and holds it: the lines whose
+// handles systemd passed on, and the lines of the crash record that it did not.
+// A start does this first, before it reads its configuration. TakeOver goes on after
+// an error, which names each line it concerns. It leaves handles that are not ours to
+// the caller.
 //
-// The lines stay driven until [Open] is given the Held, so for as long as the
-// configuration takes to read, and for good where it cannot be read: systemd
-// keeps its copies. Open has systemd close its copies while ours are still
-// open, and then writes the crash record, so that what systemd keeps always
-// agrees with the record. A board that can (its method Take) then makes the
-// outputs of the very handles, and no line is undriven for a moment. On any
-// other, Open releases and requests one line after the other, and each is
-// undriven from its release to its request; a kernel that returns released
-// lines to their pull shows that as a short pulse where the pull is unsafe. A
-// line that is no longer an output of the configuration is released when all
-// others are claimed.
+// The lines stay driven until [Open] gets the Held: while the configuration is read,
+// and for good where it cannot be read, because systemd keeps its copies. Open has
+// systemd close its copies while ours are still open and then writes the crash
+// record, so what systemd keeps always agrees with the record. A board with the method
+// Take then makes the outputs from these handles, and no line is undriven for a
+// moment. On any other board Open releases and requests one line after the other, and
+// each is undriven in between; with a kernel that returns released lines to their
+// pull this is a short pulse where the pull is unsafe. Open releases a line that is no
+// longer an output when all others are claimed.
 //
-// systemd forgets what it keeps for a stopped unit that nothing refers to any
-// more: the unit must be enabled, not only started.
+// systemd drops what it keeps for a stopped unit that nothing refers to: the unit must
+// be enabled, not only started.
 func TakeOver(in Inheritance) (*Held, error) {
 	h := &Held{remove: in.Remove, lines: map[string]*heldLine{}}
 	for name, f := range in.Handles {
@@ -105,9 +104,9 @@ func TakeOver(in Inheritance) (*Held, error) {
 	return h, errors.Join(errs...)
 }
 
-// Close lets go of all lines that are left. Those of which systemd has a copy
-// stay driven at their safe levels; the others `fieldpost safe` finds in the
-// crash record.
+// Close releases all lines that are left. Those of which systemd has a copy stay
+// driven at their safe levels; `fieldpost safe` finds the others in the crash
+// record.
 func (h *Held) Close() error {
 	if h == nil {
 		return nil
@@ -173,7 +172,7 @@ func (h *Held) unstoreLine(key string) error {
 	return err
 }
 
-// removeLine gives the line of that key, which is the caller's then.
+// removeLine hands the line of that key over to the caller; nil is none.
 func (h *Held) removeLine(key string) *heldLine {
 	if h == nil {
 		return nil
@@ -188,9 +187,9 @@ func (h *Held) removeLine(key string) *heldLine {
 // errStored is the reason when systemd was not yet asked for its copy.
 var errStored = errors.New("systemd still has a copy of its handle")
 
-// claim requests a line; one that is held it takes over, or releases first. With
-// wait it waits for systemd where it must, and otherwise for nothing but the
-// kernel: then the copy that systemd has is to be forgotten before.
+// claim requests a line; it takes over a line that is held, or releases it first.
+// With wait it waits for systemd where it must. Without, it waits for the kernel only
+// and fails while systemd has a copy.
 func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait bool) (board.Output, error) {
 	key, patience := lineKey(id), time.Duration(0)
 	if wait {
@@ -214,13 +213,16 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait 
 	if err := held.file.Close(); err != nil {
 		return nil, fmt.Errorf("release held line %s: %w", id, err)
 	}
+	retry := time.NewTimer(0)
+	defer retry.Stop()
 	for end := time.Now().Add(patience); ; {
+		<-retry.C
 		line, err := b.Output(c)
 		var busy *board.BusyError
 		if err == nil || !held.waits || !errors.As(err, &busy) || !time.Now().Before(end) {
 			return line, err
 		}
-		<-time.After(storeRetry)
+		retry.Reset(storeRetry)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+	"time"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/sensors"
@@ -20,6 +21,9 @@ type driver struct {
 	clock  clock.Clock
 	sensor sensors.Sensor // nil while it is not open
 	broken bool           // Sense panicked
+	// waitingSince is when the sensor first had no value yet; zero while it has one.
+	waitingSince time.Time
+	overdue      bool // it waited for too long, and has had no value since
 	// lines carries the channel of edges of each sensor that was opened. A reading opens
 	// at most one, and the runner takes it, so there is always room.
 	lines chan (<-chan board.Edge)
@@ -32,9 +36,10 @@ type reading struct {
 }
 
 // read reads the sensor once. It opens the chip if it is not open, or if reopen is set.
-// After a read that fails it closes the sensor, unless the sensor has edges.
+// After a read that fails it closes the sensor, unless the sensor has edges. A sensor
+// that has no value yet stays open; see [sensors.ErrNotReady].
 func (d *driver) read(reopen bool) (reading, error) {
-	if d.sensor != nil && (reopen || d.broken) {
+	if d.sensor != nil && (reopen && d.waitingSince.IsZero() || d.broken) {
 		_ = d.close() // it does not work anyway
 	}
 	if d.sensor == nil {
@@ -49,6 +54,13 @@ func (d *driver) read(reopen bool) (reading, error) {
 	if err == nil {
 		err = checkPossible(d.sensor.Quantities(), fields)
 	}
+	if errors.Is(err, sensors.ErrNotReady) {
+		var waits bool
+		if waits, err = d.notReady(err); waits {
+			return reading{}, err
+		}
+	}
+	d.waitingSince, d.overdue = time.Time{}, d.overdue && err != nil
 	if err != nil {
 		if _, edges := d.sensor.(sensors.Edger); !edges {
 			// It may be another chip by now. A line stays requested, because it would
@@ -63,12 +75,26 @@ func (d *driver) read(reopen bool) (reading, error) {
 	return reading{stamp, fields}, nil
 }
 
+// notReady judges that a sensor has no value yet. waits is false where it has waited for
+// too long and is to be closed. Once it has, the error is a fault until there is a value,
+// also while it waits again, opened anew.
+func (d *driver) notReady(err error) (waits bool, _ error) {
+	if d.waitingSince.IsZero() {
+		d.waitingSince = time.Now()
+	}
+	waits = time.Since(d.waitingSince) <= d.chip.WarmUp+margin
+	if d.overdue = d.overdue || !waits; d.overdue {
+		err = explain(fmt.Errorf("%w: %v, %v and more after it was opened", sensors.ErrFault, err, d.chip.WarmUp), d.board, d.config)
+	}
+	return waits, err
+}
+
 func (d *driver) open() error {
 	s, err := d.chip.Open(d.board, d.config)
 	if err != nil {
 		return err
 	}
-	d.sensor, d.broken = s, false
+	d.sensor, d.broken, d.waitingSince = s, false, time.Time{}
 	if e, ok := s.(sensors.Edger); ok {
 		d.lines <- e.Edges()
 	}

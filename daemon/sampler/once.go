@@ -2,7 +2,9 @@ package sampler
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -20,7 +22,7 @@ func Once(ctx context.Context, b board.Board, c sensors.Config) ([]sensors.Field
 }
 
 func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chip) ([]sensors.Field, error) {
-	within, cancel := context.WithTimeout(ctx, 2*chip.Worst+margin)
+	within, cancel := context.WithTimeout(ctx, 2*(chip.Worst+chip.WarmUp)+margin)
 	defer cancel()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w := board.NewWorker(c.Name)
@@ -31,7 +33,7 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	}()
 	got := make(chan []sensors.Field, 1)
 	err := w.Do(within, func() error {
-		fields, err := readOnce(b, c, chip)
+		fields, err := readOnce(within, b, c, chip)
 		if err != nil {
 			return explain(err, b, c)
 		}
@@ -51,7 +53,9 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	return nil, fmt.Errorf("read sensor %q: %w", c.Name, err)
 }
 
-func readOnce(b board.Board, c sensors.Config, chip sensors.Chip) (fields []sensors.Field, err error) {
+// readOnce opens, reads and closes a sensor. It asks one that has no value yet again each
+// second while it warms up, until ctx ends.
+func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chip) (fields []sensors.Field, err error) {
 	s, err := chip.Open(b, c)
 	if err != nil {
 		return nil, err
@@ -61,7 +65,20 @@ func readOnce(b board.Board, c sensors.Config, chip sensors.Chip) (fields []sens
 			err = e
 		}
 	}()
-	if fields, err = s.Sense(); err != nil {
+	again := time.NewTicker(untilReady)
+	defer again.Stop()
+	for opened := time.Now(); ; {
+		fields, err = s.Sense()
+		if !errors.Is(err, sensors.ErrNotReady) || time.Since(opened) > chip.WarmUp {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-again.C:
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return fields, checkPossible(s.Quantities(), fields)

@@ -29,6 +29,7 @@ var quantities = []sensors.Quantity{{Name: "temperature", Unit: "Cel", Min: -40,
 // worker and get the number of the call, from 1.
 type fake struct {
 	every, worst time.Duration
+	warmUp       time.Duration
 	open         func(n int) error
 	sense        func(n int) ([]sensors.Field, error)
 	shut         func(n int) error
@@ -57,7 +58,7 @@ func (f *fake) taken() []string {
 }
 
 func (f *fake) chip(name string) sensors.Chip {
-	return sensors.Chip{Name: name, Quantities: quantities, Every: f.every, Worst: f.worst, Open: func(board.Board, sensors.Config) (sensors.Sensor, error) {
+	return sensors.Chip{Name: name, Quantities: quantities, Every: f.every, Worst: f.worst, WarmUp: f.warmUp, Open: func(board.Board, sensors.Config) (sensors.Sensor, error) {
 		n := f.step("open", &f.opened)
 		if f.open != nil {
 			if err := f.open(n); err != nil {

@@ -100,7 +100,7 @@ func (r *runner) report(ctx context.Context, o outcome, outcomes chan<- outcome)
 // when to try again.
 func (r *runner) read(ctx context.Context) outcome {
 	got, err := r.attempt(ctx)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) && !errors.Is(err, sensors.ErrNotReady) {
 		got, err = r.attempt(ctx)
 	}
 	switch {
@@ -109,6 +109,8 @@ func (r *runner) read(ctx context.Context) outcome {
 		return outcome{runner: r}
 	case ctx.Err() != nil:
 		return outcome{runner: r} // the daemon stops; the sensor is not to blame
+	case errors.Is(err, sensors.ErrNotReady):
+		return outcome{runner: r, retry: untilReady} // no failure: it works, and has no value yet
 	}
 	r.readFailed(err)
 	return outcome{r, r.breaker.fail(r.plan.every), errors.Is(err, syscall.ETIMEDOUT)}

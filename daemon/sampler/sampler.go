@@ -38,6 +38,8 @@ const (
 	// bus gives up, after 100 ms, or after a second if the adapter does not support
 	// I2C_TIMEOUT.
 	margin = time.Second
+	// untilReady is when a sensor that has no value yet is asked again.
+	untilReady = time.Second
 	// stuckAfter is how long a bus may be busy with one read before it counts as stuck.
 	stuckAfter = 5 * time.Second
 	// beatEvery is the longest that the scheduler waits.

@@ -213,6 +213,9 @@ func (s *Spool) putGap(at clock.Stamp, x originGap, latest map[origin]uint64) {
 // Ready is signalled when Next may have more.
 func (s *Spool) Ready() <-chan struct{} { return s.ready }
 
+// Wake signals Ready, for who makes something else of what Next gives. Any goroutine.
+func (s *Spool) Wake() { poke(s.ready) }
+
 // Rewind makes everything that is not acknowledged unsent again. Any
 // goroutine.
 func (s *Spool) Rewind() {

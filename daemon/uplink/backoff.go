@@ -1,21 +1,22 @@
 package uplink
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
 
 const (
-	backoffFirst  = 2 * time.Second
-	backoffLeast  = time.Second      // AWS IoT Core: one CONNECT a second for a client id
-	backoffLost   = 2 * time.Minute  // the most after trouble that may pass by itself
-	eased         = 3                // failures: a bound of 16 s
-	backoffDenied = 15 * time.Minute // the most after trouble that a person has to end
+	backoffFirst      = 2 * time.Second
+	backoffMin        = time.Second      // AWS IoT Core: one CONNECT a second for a client id
+	backoffMax        = 2 * time.Minute  // after trouble that may pass by itself
+	backoffMaxRefused = 15 * time.Minute // after trouble that a person has to end
+	easedFailures     = 3                // a bound of 16 s
 )
 
-// backoff says how long to wait before the next connection: a random time up
-// to a bound that doubles ("full jitter"), so that a thousand boards do not
-// come back all at once when a broker does.
+// backoff gives how long to wait before the next connection: a random time up to a
+// bound that doubles ("full jitter"), so that a thousand boards do not come back all
+// at once when a broker does. Run's goroutine.
 type backoff struct {
 	failures int
 	random   func(below time.Duration) time.Duration // uniform in [0, below)
@@ -28,11 +29,11 @@ func (b *backoff) next(most time.Duration) time.Duration {
 		bound = min(most, backoffFirst<<b.failures)
 	}
 	b.failures++
-	return max(backoffLeast, b.random(bound))
+	return max(backoffMin, b.random(bound))
 }
 
 // ease bounds the next wait to some seconds, where it was more.
-func (b *backoff) ease() { b.failures = min(b.failures, eased) }
+func (b *backoff) ease() { b.failures = min(b.failures, easedFailures) }
 
 // reset starts again at the shortest waits.
 func (b *backoff) reset() { b.failures = 0 }
@@ -40,4 +41,13 @@ func (b *backoff) reset() { b.failures = 0 }
 // jitter is the random source of a link outside tests.
 func jitter(below time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(below)))
+}
+
+// pause waits before the next attempt, for at most d, or until somebody asks for it.
+func (l *Link) pause(ctx context.Context, d time.Duration) {
+	l.cfg.Log.Debug("link waits", "wait", d)
+	l.setNextAttempt(time.Now().Add(d))
+	if l.await(ctx, d, l.reconnects.wake.C(), nil) {
+		l.prepareReconnect(ctx)
+	}
 }

@@ -15,7 +15,7 @@ func TestBackoff(t *testing.T) {
 		return 0
 	}}
 	for range 100 {
-		if got := b.next(backoffLost); got != time.Second {
+		if got := b.next(backoffMax); got != time.Second {
 			t.Fatalf("waits %v, want the least, 1s", got)
 		}
 	}
@@ -24,19 +24,19 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("bound %d is %v, want %vs", i, bounds[i], want)
 		}
 	}
-	if last := bounds[99]; last != backoffLost {
+	if last := bounds[99]; last != backoffMax {
 		t.Errorf("bound at last: %v", last)
 	}
-	if b.next(backoffDenied); bounds[100] != 15*time.Minute {
+	if b.next(backoffMaxRefused); bounds[100] != 15*time.Minute {
 		t.Errorf("bound after a refusal: %v", bounds[100])
 	}
 	b.reset()
-	if b.next(backoffLost); bounds[101] != 2*time.Second {
+	if b.next(backoffMax); bounds[101] != 2*time.Second {
 		t.Errorf("bound after a reset: %v", bounds[101])
 	}
 	b.random = jitter
 	for range 1000 {
-		if got := b.next(backoffLost); got < time.Second || got >= backoffLost {
+		if got := b.next(backoffMax); got < time.Second || got >= backoffMax {
 			t.Fatalf("waits %v", got)
 		}
 	}

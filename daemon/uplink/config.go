@@ -2,21 +2,29 @@ package uplink
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
+
+	"fieldpost/daemon/endpoint"
+	"fieldpost/daemon/topic"
 )
 
-// Config says where to connect and as whom. Files are read anew for every
-// connection, so that a renewed certificate needs no restart.
+// Config says where to connect and as whom. Files are read anew for every connection,
+// so that a renewed certificate needs no restart.
 type Config struct {
 	Endpoint    string // as [endpoint.Parse] reads it; port 443 uses ALPN x-amzn-mqtt-ca
 	ClientID    string // MQTT client id
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)
 	Key         string // PEM file of our private key
-	// Files owns those three where others need them too, and runs as long as the
-	// link does; they are left empty then. nil: the link reads them itself.
+	// Files owns those three where others need them too, and runs as long as the link
+	// does; they are left empty then. nil: the link reads them itself.
 	Files     *CredentialFiles
 	KeepAlive time.Duration // 0 is 30 s
 	Clean     bool          // a clean session, for short-lived clients
@@ -24,19 +32,19 @@ type Config struct {
 
 	Subscriptions []Subscription
 	Echo          Echo // listens whether a message of ours is delivered
-	// Unsubscribe names filters that the session may hold of an earlier configuration. They
-	// are given up on the first connection, once the link stands; those among
-	// Subscriptions, and what is no filter, are left out.
+	// Unsubscribe names filters that the session may hold of an earlier configuration.
+	// They are unsubscribed from on the first connection, once the link stands; those
+	// among Subscriptions, and what is no filter, are left out.
 	Unsubscribe []string
-	// Unsubscribed is told of each of Unsubscribe that the session does not hold any more, from
-	// Run's goroutine; must not block; may be nil.
+	// Unsubscribed is told of each of Unsubscribe that the session does not hold any
+	// more, from Run's goroutine; must not block; may be nil.
 	Unsubscribed func(filter string)
 	Outbox       Outbox
-	// Will is published by the broker when it loses us; nil is none. It must
-	// carry no time, as it is written when we connect.
+	// Will is published by the broker when it loses us; nil is none. It must carry no
+	// time, as it is written when we connect.
 	Will *Publication
-	// Farewell, where set, is asked at an orderly end for a last mail, sent
-	// after the outbox has been drained, before the DISCONNECT.
+	// Farewell, where set, is asked at an orderly end for a last message, sent after the
+	// outbox has been drained, before the DISCONNECT.
 	Farewell func() Publication
 
 	// MaxPayload is the largest payload, in bytes, that is received: 1 KiB to 4 MiB, 0
@@ -46,9 +54,108 @@ type Config struct {
 	Window    int           // publishes in flight; 0 is 32, at most 64
 	Drain     time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
 	Observe   func(Status)  // called on every change of Status, from Run's goroutine; must not block; may be nil
-	Heartbeat func()        // called at least every few seconds while Run's supervisor turns; may be nil
+	Heartbeat func()        // called at least every few seconds while Run's goroutine makes progress; may be nil
 	Log       *slog.Logger  // nil discards
 
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+const (
+	defaultKeepAlive = 30 * time.Second
+	defaultWindow    = 32
+	maxWindow        = 64
+	defaultDrain     = 5 * time.Second
+)
+
+// withDefaults fills in what is left empty.
+func (c Config) withDefaults() Config {
+	if c.KeepAlive == 0 {
+		c.KeepAlive = defaultKeepAlive
+	}
+	if c.MaxPayload == 0 {
+		c.MaxPayload = defaultMaxPayload
+	}
+	if c.Window == 0 {
+		c.Window = defaultWindow
+	}
+	if c.Echo.Within == 0 {
+		c.Echo.Within = defaultEchoWithin
+	}
+	if c.Drain == 0 {
+		c.Drain = defaultDrain
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(Status) {}
+	}
+	if c.Heartbeat == nil {
+		c.Heartbeat = func() {}
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Control: tune}).DialContext
+	}
+	if c.Files == nil {
+		c.Files = NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
+	}
+	return c
+}
+
+// prepare fills in what is left empty, and says what is wrong with the configuration.
+func (c Config) prepare() (Config, endpoint.Endpoint, error) {
+	c = c.withDefaults()
+	at, err := endpoint.Parse(c.Endpoint)
+	if err != nil {
+		return c, at, fmt.Errorf("endpoint %q: %w", c.Endpoint, err)
+	}
+	c.Endpoint = at.String()
+	return c, at, c.check()
+}
+
+// check says what is wrong with a configuration that has its defaults.
+func (c Config) check() error {
+	files := c.Files.c
+	switch {
+	case c.ClientID == "" || len(c.ClientID) > 0xffff || !utf8.ValidString(c.ClientID) || strings.ContainsRune(c.ClientID, 0):
+		return fmt.Errorf("client id: want 1 to 65535 bytes of UTF-8 without NUL (got %q)", c.ClientID)
+	case files.CA == "" || files.Certificate == "" || files.Key == "":
+		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", files.CA, files.Certificate, files.Key)
+	case c.KeepAlive < time.Second || c.KeepAlive > 0xffff*time.Second:
+		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
+	case c.MaxPayload < truncatedBytes || c.MaxPayload > maxInboundBytes:
+		return fmt.Errorf("largest payload: want %d to %d bytes (got %d)", truncatedBytes, maxInboundBytes, c.MaxPayload)
+	case c.Window < 1 || c.Window > maxWindow:
+		return fmt.Errorf("window: want 1 to %d (got %d)", maxWindow, c.Window)
+	case !slices.Contains([]Limits{"", LimitsAuto, LimitsAWS, LimitsNone}, c.Limits):
+		return fmt.Errorf("limits: want auto, aws or none (got %q)", c.Limits)
+	case c.Echo.Topic != "" && topic.Check(c.Echo.Topic) != nil || c.Echo.Within < 0:
+		return fmt.Errorf("echo: want a topic that can be published to, and no negative time (got %q, %v)", c.Echo.Topic, c.Echo.Within)
+	case c.Drain < 0:
+		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
+	case c.Outbox == nil:
+		return errors.New("outbox: want one, an empty Queue if there is nothing to send")
+	}
+	if c.Will != nil {
+		if bad := unsendable(*c.Will); bad != "" || len(c.Will.Payload) > 0xffff {
+			return fmt.Errorf("will: want what can be sent, of at most 65535 bytes (got %d bytes; %s)", len(c.Will.Payload), bad)
+		}
+	}
+	return checkSubscriptions(c.Subscriptions)
+}
+
+// checkSubscriptions says what is wrong with subscriptions.
+func checkSubscriptions(all []Subscription) error {
+	seen := map[string]bool{}
+	for _, s := range all {
+		if err := topic.CheckFilter(s.Filter); err != nil {
+			return fmt.Errorf("subscription: filter %q %w", s.Filter, err)
+		}
+		if s.QoS > 1 || seen[s.Filter] {
+			return fmt.Errorf("subscription %q: want it once, at QoS 0 or 1 (got QoS %d)", s.Filter, s.QoS)
+		}
+		seen[s.Filter] = true
+	}
+	return nil
 }

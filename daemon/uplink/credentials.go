@@ -43,8 +43,8 @@ func (p Problem) String() string {
 func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) {
 	c, problems := readCredentials(ca, cert, key)
 	problems = append(problems, c.warnings...)
-	problems = append(problems, dates(ca, cert, c, now)...)
-	problems = append(problems, notRoots(ca, c.rootCerts)...)
+	problems = append(problems, checkDates(ca, cert, c, now)...)
+	problems = append(problems, checkRoots(ca, c.rootCerts)...)
 	return problems
 }
 
@@ -66,10 +66,10 @@ func readCredentials(ca, cert, key string) (*credentials, []Problem) {
 // parse gives what is in the files. It is usable only if there is no problem;
 // what could be parsed is filled in all the same. A root that cannot be read
 // among others that can is told, and no problem.
-func (p pems) parse() (*credentials, []Problem) {
+func (p pemFiles) parse() (*credentials, []Problem) {
 	c := &credentials{roots: x509.NewCertPool(), sum: p.sum}
 	problems := p.problems
-	unusable := func(file, what, do string) { problems = append(problems, unusableFile(file, what, do)) }
+	unusable := func(file, what, do string) { problems = append(problems, fileProblem(file, what, do)) }
 	if p.ca != nil {
 		const do = "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"
 		var bad []string
@@ -78,7 +78,7 @@ func (p pems) parse() (*credentials, []Problem) {
 			unusable(p.from.CA, err.Error(), do)
 		}
 		for _, what := range bad {
-			w := unusableFile(p.from.CA, what, "take it out or put it right; the other roots in the file are used")
+			w := fileProblem(p.from.CA, what, "take it out or put it right; the other roots in the file are used")
 			w.Warning = true
 			c.warnings = append(c.warnings, w)
 		}
@@ -106,22 +106,21 @@ func (p pems) parse() (*credentials, []Problem) {
 		}
 	}
 	if len(chain) > 0 {
-		problems = append(problems, c.own(p.from, chain, key)...)
+		problems = append(problems, c.setOwn(p.from, chain, key)...)
 	}
 	return c, problems
 }
 
-// own takes our certificate and what is behind it, and its key where that can be
-// used.
-func (c *credentials) own(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
+// setOwn takes our certificate chain, and its key where that can be used.
+func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
 	c.leaf = chain[0]
-	if what := keyTrouble(c.leaf.PublicKey); what != "" {
-		problems = append(problems, unusableFile(from.Certificate, "the key of the certificate "+what, "put the device certificate there, as it was downloaded"))
+	if what := unusableKey(c.leaf.PublicKey); what != "" {
+		problems = append(problems, fileProblem(from.Certificate, "the key of the certificate "+what, "put the device certificate there, as it was downloaded"))
 	} else if key != nil && !belongs(c.leaf, key) {
-		problems = append(problems, stranger(from, chain, key))
+		problems = append(problems, keyMismatch(from, chain, key))
 	}
 	if uses := c.leaf.ExtKeyUsage; len(uses) > 0 && !slices.Contains(uses, x509.ExtKeyUsageClientAuth) && !slices.Contains(uses, x509.ExtKeyUsageAny) {
-		w := unusableFile(from.Certificate, "our certificate is not made for clients (its extended key usage), so a broker may reject it", "have one made with the extended key usage clientAuth")
+		w := fileProblem(from.Certificate, "our certificate is not made for clients (its extended key usage), so a broker may reject it", "have one made with the extended key usage clientAuth")
 		w.Warning = true
 		c.warnings = append(c.warnings, w)
 	}
@@ -132,24 +131,24 @@ func (c *credentials) own(from CredentialFilesConfig, chain []*x509.Certificate,
 	return problems
 }
 
-// stranger says that the key does not belong to the first certificate of a chain.
-func stranger(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
+// keyMismatch says that the key does not belong to the first certificate of a chain.
+func keyMismatch(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
 	for i, one := range chain {
 		if belongs(one, key) {
-			return unusableFile(from.Certificate, fmt.Sprintf("the certificates in it are in the wrong order: the device's own is number %d", i+1),
+			return fileProblem(from.Certificate, fmt.Sprintf("the certificates in it are in the wrong order: the device's own is number %d", i+1),
 				"put the device's own first, and behind it those that signed it, each after what it signed")
 		}
 	}
 	if chain[0].IsCA {
-		return unusableFile(from.Certificate, fmt.Sprintf("it holds the certificate of an authority, %q, and not the one that belongs to the private key %q", chain[0].Subject.String(), from.Key),
+		return fileProblem(from.Certificate, fmt.Sprintf("it holds the certificate of an authority, %q, and not the one that belongs to the private key %q", chain[0].Subject.String(), from.Key),
 			"put the device's own certificate there")
 	}
-	return unusableFile(from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", from.Certificate), "put certificate and key of the same pair into place")
+	return fileProblem(from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", from.Certificate), "put certificate and key of the same pair into place")
 }
 
-// notRoots complains about a CA file without a certificate that may sign. It is
+// checkRoots complains about a CA file without a certificate that may sign. It is
 // usable only if the broker's own certificate is in it.
-func notRoots(file string, certs []*x509.Certificate) []Problem {
+func checkRoots(file string, certs []*x509.Certificate) []Problem {
 	for _, c := range certs {
 		if c.IsCA || c.Version < 3 {
 			return nil
@@ -163,16 +162,16 @@ func notRoots(file string, certs []*x509.Certificate) []Problem {
 		Do:   "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"}}
 }
 
-// dates complains about the dates of the credentials.
-func dates(ca, cert string, c *credentials, now time.Time) (problems []Problem) {
+// checkDates complains about the dates of the credentials.
+func checkDates(ca, cert string, c *credentials, now time.Time) (problems []Problem) {
 	if c.leaf != nil {
-		problems = validity(cert, "our certificate", c.leaf, now, "create a new certificate and put it with its key into place")
+		problems = checkValidity(cert, "our certificate", c.leaf, now, "create a new certificate and put it with its key into place")
 	}
-	return append(problems, rootValidity(ca, c.rootCerts, now)...)
+	return append(problems, checkRootValidity(ca, c.rootCerts, now)...)
 }
 
-// validity complains about a certificate's dates.
-func validity(file, whose string, c *x509.Certificate, now time.Time, do string) []Problem {
+// checkValidity complains about a certificate's dates.
+func checkValidity(file, whose string, c *x509.Certificate, now time.Time, do string) []Problem {
 	const day = "2006-01-02 15:04 MST"
 	end := c.NotAfter.UTC().Format(day)
 	p := Problem{Code: string(health.CertificateExpiring), File: file, Do: do}
@@ -192,12 +191,12 @@ func validity(file, whose string, c *x509.Certificate, now time.Time, do string)
 	return []Problem{p}
 }
 
-// rootValidity complains about roots only when none is good for long: a file
+// checkRootValidity complains about roots only when none is good for long: a file
 // may well keep an old one beside the new.
-func rootValidity(file string, roots []*x509.Certificate, now time.Time) []Problem {
+func checkRootValidity(file string, roots []*x509.Certificate, now time.Time) []Problem {
 	var first []Problem
 	for _, r := range roots {
-		p := validity(file, fmt.Sprintf("the root %q", r.Subject.CommonName), r, now, "put the broker's present root certificates there")
+		p := checkValidity(file, fmt.Sprintf("the root %q", r.Subject.CommonName), r, now, "put the broker's present root certificates there")
 		if p == nil {
 			return nil
 		}
@@ -208,6 +207,7 @@ func rootValidity(file string, roots []*x509.Certificate, now time.Time) []Probl
 	return first
 }
 
+// reason gives what the system said, without the path.
 func reason(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -216,6 +216,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// unreadable gives what to do about a file that cannot be read.
 func unreadable(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

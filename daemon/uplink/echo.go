@@ -3,17 +3,14 @@ package uplink
 import (
 	"context"
 	"crypto/sha256"
-	"slices"
 	"sync"
 	"time"
-
-	"fieldpost/daemon/topic"
 )
 
-// MQTT 3.1.1 has no word for a PUBLISH that is denied. AWS IoT Core hangs up; others
+// MQTT 3.1.1 has no answer to a PUBLISH that is denied. AWS IoT Core hangs up; others
 // (mosquitto, EMQX) acknowledge it and deliver it to nobody, and nothing in the
-// protocol tells that from a delivery. What can be done is to listen: a message of
-// ours comes back to us where we are subscribed to its topic and may read it.
+// protocol tells that from a delivery. What can be done is to listen: a message of ours
+// comes back to us where we are subscribed to its topic and may read it.
 
 // Echo is the topic of which one message of ours, the first in each connection, is
 // awaited from the broker.
@@ -21,207 +18,224 @@ type Echo struct {
 	Topic string // "" listens for nothing
 	// Subscribe says that the topic may be subscribed to for that, at QoS 0 and until
 	// the message has come. Otherwise it is listened for only where a subscription of
-	// Config brings it anyway. Where AWS IoT Core's limits are kept nothing is subscribed
-	// to: that broker hangs up on a PUBLISH that it denies, and on a SUBSCRIBE too.
+	// Config brings it anyway. Where AWS IoT Core's limits are kept nothing is
+	// subscribed to: that broker hangs up on a PUBLISH that it denies, and on a
+	// SUBSCRIBE too.
 	Subscribe bool
 	Within    time.Duration // after its PUBACK; 0 is 30 s
 }
 
-const defaultWithin = 30 * time.Second
+const defaultEchoWithin = 30 * time.Second
 
-// echoes is what is known of them beyond one connection.
-type echoes struct {
-	missing bool          // the last that was awaited did not come
-	told    bool          // that nothing is subscribed to with AWS's limits
-	refused bool          // the broker does not let us subscribe; until the process ends
-	wait    time.Duration // until a topic whose echo did not come is subscribed to again
+// echoState is what is known of echoes over all connections. Run's goroutine.
+type echoState struct {
+	missing    bool          // the last that was awaited did not come
+	logged     bool          // that nothing is subscribed to with AWS's limits
+	denied     bool          // the broker does not let us subscribe; until the process ends
+	retryAfter time.Duration // until a topic whose echo did not come is subscribed to again
 }
 
-// hearing is a session's part in it. What is under mu is the reading goroutine's,
-// too.
-type hearing struct {
-	topic  string
-	drop   bool      // nobody but us wants what comes on it
-	own    bool      // a subscription was made for this only
-	packet uint16    // of the message that is awaited
-	acked  time.Time // when its PUBACK came
-	again  time.Time // when to begin to listen; zero is never
+// echoListener listens for an echo on one connection.
+type echoListener struct {
+	ownSubscription bool      // a subscription was made for this only; Run's goroutine
+	startAt         time.Time // when to begin to listen, zero is never; Run's goroutine
 
-	mu    sync.Mutex
-	on    bool // it is listened for one
-	armed bool // which one, is known
-	sum   [sha256.Size]byte
-	heard bool // it has come
+	mu        sync.Mutex
+	topic     string
+	ownOnly   bool // nobody but us wants what comes on the topic
+	listening bool
+	armed     bool   // it is known which message is awaited
+	packet    uint16 // of that message
+	sum       [sha256.Size]byte
+	ackedAt   time.Time // when its PUBACK came
+	came      bool      // it has come back
 }
 
-// hears takes note of a message from the broker, and reports whether it is for
+// prepare sets the topic to listen on.
+func (e *echoListener) prepare(topic string, ownOnly bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.topic, e.ownOnly = topic, ownOnly
+}
+
+// received takes note of a message from the broker, and reports whether it is for
 // nobody else. The goroutine that reads.
-func (h *hearing) hears(p *incoming) bool {
-	if h.topic == "" || p.topic != h.topic {
+func (e *echoListener) received(p *publishPacket) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.topic == "" || p.topic != e.topic {
 		return false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.armed && !p.retained && len(p.payload) == p.size && sha256.Sum256(p.payload) == h.sum {
-		h.heard = true
+	if e.armed && !p.retained && len(p.payload) == p.size && sha256.Sum256(p.payload) == e.sum {
+		e.came = true
 	}
-	return h.drop
+	return e.ownOnly
 }
 
-// listen begins or ends listening.
-func (h *hearing) listen(on, own bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.on, h.own, h.armed, h.heard, h.acked = on, own, false, false, time.Time{}
+// reset begins or ends listening.
+func (e *echoListener) reset(listen, ownSubscription bool) {
+	e.ownSubscription = ownSubscription
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.listening, e.armed, e.came, e.ackedAt = listen, false, false, time.Time{}
 }
 
-// sends notes that a message is published; the first is the one that is awaited.
-func (h *hearing) sends(m Publication, packet uint16) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.on || h.armed || m.Topic != h.topic {
+// sent notes that a message is published; the first is the one that is awaited.
+func (e *echoListener) sent(m Publication, packet uint16) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.listening || e.armed || m.Topic != e.topic {
 		return
 	}
-	h.armed, h.heard, h.sum = true, false, sha256.Sum256(m.Payload)
-	h.packet, h.acked = packet, time.Time{}
+	e.armed, e.came, e.sum = true, false, sha256.Sum256(m.Payload)
+	e.packet, e.ackedAt = packet, time.Time{}
 }
 
-// acks notes a PUBACK.
-func (h *hearing) acks(packet uint16, now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.armed && packet == h.packet && h.acked.IsZero() {
-		h.acked = now
+// acked notes a PUBACK.
+func (e *echoListener) acked(packet uint16, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.armed && packet == e.packet && e.ackedAt.IsZero() {
+		e.ackedAt = now
 	}
 }
 
-// state says whether the message that is awaited has come, and whether it is overdue.
-func (h *hearing) state(within time.Duration, now time.Time) (heard, overdue bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.heard, h.armed && !h.heard && !h.acked.IsZero() && now.Sub(h.acked) >= within
+// state reports whether the message that is awaited has come, and whether it is
+// overdue.
+func (e *echoListener) state(within time.Duration, now time.Time) (came, overdue bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.came, e.armed && !e.came && !e.ackedAt.IsZero() && now.Sub(e.ackedAt) >= within
 }
 
-// next has the next message awaited in place of the one that did not come.
-func (h *hearing) next() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.armed, h.acked = false, time.Time{}
+// awaitNext has the next message awaited in place of the one that did not come.
+func (e *echoListener) awaitNext() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.armed, e.ackedAt = false, time.Time{}
 }
 
-// covering gives the subscription of the configuration that brings the topic.
-func (l *Link) covering(name string) (filter string, ok bool) {
-	i := slices.IndexFunc(l.cfg.Subscriptions, func(sub Subscription) bool { return topic.Matches(sub.Filter, name) })
-	if i < 0 {
-		return "", false
+// prepareEcho sets the topic to listen on, before anything can come: what a
+// subscription for the echo, of an earlier connection, brings is for nobody.
+func (c *connection) prepareEcho() {
+	echo := c.link.cfg.Echo
+	_, covered := c.link.subs.covering(echo.Topic)
+	c.echo.prepare(echo.Topic, echo.Subscribe && !covered)
+}
+
+// startEcho begins to listen for an echo where that is due: at the start of a
+// connection, and again some time after an echo did not come. It waits for the window
+// to empty, and reports whether nothing is to be published meanwhile.
+func (c *connection) startEcho(ctx context.Context) bool {
+	if at := c.echo.startAt; at.IsZero() || time.Now().Before(at) {
+		return false
 	}
-	return l.cfg.Subscriptions[i].Filter, true
+	if c.publisher.window.len() > 0 {
+		return true
+	}
+	if err := c.listenForEcho(ctx); err != nil {
+		c.transport.fail(err)
+		return true
+	}
+	return ctx.Err() != nil
 }
 
-// prepare gives a session its part, before anything can come: what an own
-// subscription of an earlier connection brings is for nobody.
-func (l *Link) prepare(h *hearing) {
-	e := l.cfg.Echo
-	_, covered := l.covering(e.Topic)
-	h.topic, h.drop = e.Topic, e.Subscribe && !covered
-}
-
-// attend begins to listen where that is due: at the start of a connection, and
-// again some time after an echo did not come. Nothing is in flight.
-func (s *session) attend(ctx context.Context) error {
-	l, h := s.l, &s.hearing
-	h.again = time.Time{}
-	filter, covered := l.covering(h.topic)
+// listenForEcho begins to listen, by a subscription that there is or by one of its
+// own. Nothing is in flight.
+func (c *connection) listenForEcho(ctx context.Context) error {
+	l, topic := c.link, c.link.cfg.Echo.Topic
+	c.echo.startAt = time.Time{}
+	filter, covered := l.subs.covering(topic)
 	switch {
-	case h.topic == "":
+	case topic == "":
 		return nil
 	case covered:
-		h.listen(l.filters.bans[filter] == nil, false)
+		c.echo.reset(l.subs.denials.denied[filter] == nil, false)
 		return nil
-	case !l.cfg.Echo.Subscribe, l.echoes.refused:
+	case !l.cfg.Echo.Subscribe, l.echo.denied:
 		return nil
-	case l.pace.aws:
-		if !l.echoes.told {
-			l.echoes.told = true
-			l.cfg.Log.Info("our own messages are not subscribed to: AWS IoT Core hangs up on what it denies, so its acknowledgements can be relied on", "topic", h.topic)
+	case l.rate.aws:
+		if !l.echo.logged {
+			l.echo.logged = true
+			l.cfg.Log.Info("our own messages are not subscribed to: AWS IoT Core hangs up on what it denies, so its acknowledgements can be relied on", "topic", topic)
 		}
 		return nil
 	}
-	h.listen(true, true)
-	s.probing, s.phase, s.subject = true, Subscribing, h.topic
-	code, err := s.request(ctx, Subscription{Filter: h.topic})
+	c.echo.reset(true, true)
+	c.probingEcho, c.exchange.phase, c.exchange.subject = true, Subscribing, topic
+	code, err := c.subscriber.request(ctx, Subscription{Filter: topic})
 	if err != nil {
 		return err
 	}
-	s.probing, s.phase, s.subject = false, Idle, ""
-	if code > mostQoS {
-		s.deaf()
-		h.listen(false, false)
+	c.probingEcho, c.exchange.phase, c.exchange.subject = false, Idle, ""
+	if code > maxGranted {
+		l.noteEchoDenied()
+		c.echo.reset(false, false)
 	}
 	return nil
 }
 
-// unlisten takes an own subscription back at the end of a connection, without
-// waiting for the answer.
-func (s *session) unlisten() {
-	if !s.hearing.own || s.conn.over() {
+// stopEcho ends the echo's own subscription at the end of a connection, without
+// waiting for the UNSUBACK.
+func (c *connection) stopEcho() {
+	if !c.echo.ownSubscription || c.transport.over() {
 		return
 	}
-	s.conn.guard.subscribing.Store(true) // until the end
-	s.hearing.own = false
-	if _, err := s.conn.Write(appendUnsubscribe(nil, s.identifier(), s.hearing.topic)); err != nil {
-		s.conn.fail(err)
+	c.transport.reader.subscribing.Store(true) // until the end
+	c.echo.ownSubscription = false
+	if _, err := c.transport.Write(appendUnsubscribe(nil, c.transport.ids.next(), c.link.cfg.Echo.Topic)); err != nil {
+		c.transport.fail(err)
 	}
 }
 
-// deaf notes that the broker does not let us listen, so that it is not asked again.
-func (s *session) deaf() {
-	s.l.echoes.refused = true
-	s.l.cfg.Log.Info("broker does not let us subscribe to our own messages; whether they are delivered is not known", "topic", s.l.cfg.Echo.Topic)
-}
-
-// echoed looks whether the message that is awaited has come or is overdue.
-func (s *session) echoed(ctx context.Context, now time.Time) error {
-	l, h := s.l, &s.hearing
-	heard, overdue := h.state(l.cfg.Echo.Within, now)
+// checkEcho looks whether the message that is awaited has come or is overdue.
+func (c *connection) checkEcho(ctx context.Context, now time.Time) error {
+	l := c.link
+	came, overdue := c.echo.state(l.cfg.Echo.Within, now)
 	switch {
-	case heard:
-		l.echoes.wait = 0
-		s.missing(false)
-	case overdue && !h.own:
-		s.missing(true)
-		h.next()
+	case came:
+		l.echo.retryAfter = 0
+		l.setEchoMissing(false)
+	case overdue && !c.echo.ownSubscription:
+		l.setEchoMissing(true)
+		c.echo.awaitNext()
 		return nil
 	case overdue:
-		s.missing(true)
-		l.echoes.wait = min(max(retryFirst, 2*l.echoes.wait), retryLast)
-		h.again = now.Add(l.echoes.wait)
+		l.setEchoMissing(true)
+		l.echo.retryAfter = min(max(firstRetry, 2*l.echo.retryAfter), maxRetry)
+		c.echo.startAt = now.Add(l.echo.retryAfter)
 	default:
 		return nil
 	}
-	if h.own {
-		if err := s.unsubscribe(ctx, h.topic); err != nil {
+	if c.echo.ownSubscription {
+		if err := c.subscriber.unsubscribe(ctx, l.cfg.Echo.Topic); err != nil {
 			return err
 		}
 	}
-	h.listen(false, false)
+	c.echo.reset(false, false)
 	return nil
 }
 
-// missing says that an echo did not come, or that one did.
-func (s *session) missing(is bool) {
-	l := s.l
-	if l.echoes.missing == is {
+// noteEchoDenied notes that the broker does not let us listen, so that it is not asked
+// again.
+func (l *Link) noteEchoDenied() {
+	l.echo.denied = true
+	l.cfg.Log.Info("broker does not let us subscribe to our own messages; whether they are delivered is not known", "topic", l.cfg.Echo.Topic)
+}
+
+// setEchoMissing says that an echo did not come, or that one did.
+func (l *Link) setEchoMissing(missing bool) {
+	if l.echo.missing == missing {
 		return
 	}
-	l.echoes.missing = is
-	if is {
+	l.echo.missing = missing
+	if missing {
 		l.cfg.Log.Warn("broker has acknowledged a message of ours and not delivered it to us", "topic", l.cfg.Echo.Topic)
 	}
-	l.update(func(st *Status) {
-		st.Undelivered = ""
-		if is {
-			st.Undelivered = l.cfg.Echo.Topic
+	l.update(func(s *Status) {
+		s.Undelivered = ""
+		if missing {
+			s.Undelivered = l.cfg.Echo.Topic
 		}
 	})
 }

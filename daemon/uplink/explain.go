@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
 )
 
@@ -30,25 +31,44 @@ const (
 	Idle                       // nothing was under way
 )
 
-// Scene is what was going on when a connection ended.
-type Scene struct {
+// Disconnect is how a connection ended, and what was going on then.
+type Disconnect struct {
 	Phase    Phase
 	Endpoint string // host:port
 	ClientID string
 	Topic    string    // in Subscribing the filter, in Publishing the topic, if it is only one
 	Now      time.Time // when certificates were verified
-	// Repeated says that it has ended like this so often in a row that it was no
-	// accident.
+	// Repeated says that connections have ended like this so often in a row that it was
+	// no accident.
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
 	Will           bool // there is one
-	Willless       bool // a CONNECT without it was refused as well
+	WithoutWill    bool // a CONNECT without it was refused as well
 	Persistent     bool // the session is to be kept
-	// Lull, where it is not 0, is how long nothing had been sent when this connection
-	// ended, as when the one before did; Every is how often pings go from now on.
-	Lull, Every time.Duration
-	Unseen      bool // in Handshaking: the broker has not asked for our certificate
+	// Silence, where it is not 0, is how long nothing had been sent when this connection
+	// ended, as when the one before did. PingEvery is how often pings go from now on.
+	Silence, PingEvery  time.Duration
+	CertificateNotAsked bool // in Handshaking: the broker has not asked for our certificate
 }
+
+// Explained is an error of the link with what it means and what to do.
+type Explained struct {
+	Code string // a fault's code, as in package health: "certificate_rejected"
+	What string // one sentence: what the broker or the network did
+	Hint string // one sentence: what to change
+	Err  error  // what was seen
+}
+
+// Error gives what happened, and what was seen.
+func (e *Explained) Error() string {
+	if e.Err == nil {
+		return e.What
+	}
+	return e.What + ": " + e.Err.Error()
+}
+
+// Unwrap gives what was seen.
+func (e *Explained) Unwrap() error { return e.Err }
 
 var (
 	errNoAck    = errors.New("no puback in 30 s")
@@ -60,7 +80,7 @@ var (
 
 // Explain says what an error of a connection means and what to do about it;
 // nil for nil. An [*Explained] is given back as it is.
-func Explain(err error, at Scene) *Explained {
+func Explain(err error, at Disconnect) *Explained {
 	if err == nil {
 		return nil
 	}
@@ -68,8 +88,8 @@ func Explain(err error, at Scene) *Explained {
 	if errors.As(err, &done) {
 		return done
 	}
-	for _, look := range []func(error, Scene) *Explained{
-		explainLull, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
+	for _, look := range []func(error, Disconnect) *Explained{
+		explainIdleTimeout, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
 	} {
 		if e := look(err, at); e != nil {
 			e.Err = err
@@ -83,18 +103,18 @@ func explained(code health.Code, hint, what string, args ...any) *Explained {
 	return &Explained{Code: string(code), What: fmt.Sprintf(what, args...), Hint: hint}
 }
 
-// explainLull is about a connection that ended because nothing was sent, as far as
-// that is known: that the next one lasts is still to come.
-func explainLull(_ error, at Scene) *Explained {
-	if at.Lull == 0 {
+// explainIdleTimeout is about a connection that ended because nothing was sent, as far
+// as that is known: whether the next one lasts is still to be seen.
+func explainIdleTimeout(_ error, at Disconnect) *Explained {
+	if at.Silence == 0 {
 		return nil
 	}
 	return explained(health.IdleTimeout, "Nothing needs to be done if this passes. Otherwise raise that timeout (HAproxy: timeout client, timeout server, timeout tunnel) on the way to the broker.",
-		"something on the way to the broker, a proxy or a NAT, ends or forgets connections on which nothing has been sent for %v; a ping goes every %v from now on", at.Lull.Round(100*time.Millisecond), at.Every.Round(100*time.Millisecond))
+		"something on the way to the broker, a proxy or a NAT, ends or forgets connections on which nothing has been sent for %v; a ping goes every %v from now on", at.Silence.Round(100*time.Millisecond), at.PingEvery.Round(100*time.Millisecond))
 }
 
 // explainServer is about the broker's certificate.
-func explainServer(err error, at Scene) *Explained {
+func explainServer(err error, at Disconnect) *Explained {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
@@ -116,7 +136,7 @@ func explainServer(err error, at Scene) *Explained {
 
 // explainVersion is about a broker that answers with a TLS version that is too old.
 // The error's type is not exported by crypto/tls, its text is.
-func explainVersion(err error, at Scene) *Explained {
+func explainVersion(err error, at Disconnect) *Explained {
 	_, version, found := strings.Cut(err.Error(), "selected unsupported protocol version ")
 	if at.Phase != Handshaking || !found {
 		return nil
@@ -132,7 +152,7 @@ func tooOld(how string) *Explained {
 		"the broker's TLS is too old: %s, and fieldpost speaks nothing older than TLS 1.2", how)
 }
 
-func explainDates(c *x509.Certificate, at Scene) *Explained {
+func explainDates(c *x509.Certificate, at Disconnect) *Explained {
 	const layout = "2006-01-02 15:04 MST"
 	now := at.Now.UTC().Format(layout)
 	if at.Now.Before(c.NotBefore) {
@@ -145,7 +165,7 @@ func explainDates(c *x509.Certificate, at Scene) *Explained {
 
 // explainAlert is about a TLS alert from the broker. Most are about our
 // certificate. The alert's type is not exported by crypto/tls, its text is.
-func explainAlert(err error, at Scene) *Explained {
+func explainAlert(err error, at Disconnect) *Explained {
 	if !isAlert(err) {
 		return nil
 	}
@@ -163,7 +183,7 @@ func explainAlert(err error, at Scene) *Explained {
 		return tooOld("it refuses TLS 1.2 and 1.3")
 	case says("insufficient security", "inappropriate fallback"):
 		return explained(health.TLSTooOld, "fieldpost speaks TLS 1.2 and 1.3 with ciphers that are held to be secure; let the broker allow them.", "the broker has no cipher in common with us")
-	case at.Unseen && says("handshake failure"):
+	case at.CertificateNotAsked && says("handshake failure"):
 		return explained(health.TLSTooOld, "fieldpost speaks TLS 1.2 and 1.3 with ciphers that are held to be secure; let the broker allow them. A broker without any certificate of its own does the same.", "the broker found no cipher in common with us")
 	case says("no application protocol"):
 		return explained(health.ConnectRefused, "Use port 8883, unless the broker is AWS IoT Core.", "the broker at %s does not know the protocol name %q, which AWS IoT Core wants on port 443", at.Endpoint, alpn)
@@ -185,8 +205,8 @@ func explainAlert(err error, at Scene) *Explained {
 }
 
 // explainRefusal is about a CONNACK that refuses.
-func explainRefusal(err error, at Scene) *Explained {
-	var r *refusal
+func explainRefusal(err error, at Disconnect) *Explained {
+	var r *connackRefusal
 	if !errors.As(err, &r) {
 		return nil
 	}
@@ -201,8 +221,8 @@ func explainRefusal(err error, at Scene) *Explained {
 	return refused(at, "the broker refused the client id %q", at.ClientID)
 }
 
-func refused(at Scene, what string, args ...any) *Explained {
-	if at.Willless {
+func refused(at Disconnect, what string, args ...any) *Explained {
+	if at.WithoutWill {
 		what += ", also without a will"
 	}
 	return explained(health.ConnectRefused,
@@ -210,9 +230,9 @@ func refused(at Scene, what string, args ...any) *Explained {
 }
 
 // attributes names what a policy may refuse of a CONNECT besides the client id.
-func attributes(at Scene) string {
+func attributes(at Disconnect) string {
 	var all []string
-	if at.Will && !at.Willless {
+	if at.Will && !at.WithoutWill {
 		all = append(all, "LastWill (or set broker.will: none)")
 	}
 	if at.Persistent {
@@ -226,8 +246,8 @@ func attributes(at Scene) string {
 
 // explainHangUp is about a connection that the other side ended: what it means
 // depends on what we had just asked for.
-func explainHangUp(err error, at Scene) *Explained {
-	if !hungUp(err) {
+func explainHangUp(err error, at Disconnect) *Explained {
+	if !endedByPeer(err) {
 		return nil
 	}
 	switch at.Phase {
@@ -284,7 +304,7 @@ func publishDenied(topic string) *Explained {
 }
 
 // explainSilence is about answers that did not come.
-func explainSilence(err error, at Scene) *Explained {
+func explainSilence(err error, at Disconnect) *Explained {
 	const again = "Check the network; fieldpost connects again."
 	switch {
 	case errors.Is(err, errNoAck):
@@ -304,7 +324,7 @@ func explainSilence(err error, at Scene) *Explained {
 }
 
 // explainNetwork is about names, routes and time.
-func explainNetwork(err error, at Scene) *Explained {
+func explainNetwork(err error, at Disconnect) *Explained {
 	const check = "Check the network, its firewall, and broker.endpoint."
 	var dns *net.DNSError
 	var timeout net.Error
@@ -337,11 +357,100 @@ func needsPerson(code string) bool {
 	return health.Lookup(health.Code(code)).Refusal
 }
 
-// hostOf gives the host of host:port.
-func hostOf(endpoint string) string {
-	host, _, err := net.SplitHostPort(endpoint)
+// hostOf gives the host of an endpoint.
+func hostOf(text string) string {
+	at, err := endpoint.Parse(text)
 	if err != nil {
-		return endpoint
+		return text
 	}
-	return host
+	return at.Host
+}
+
+// explainName is about a certificate that is for another name than the broker's.
+func explainName(e x509.HostnameError) *Explained {
+	const elsewhere = "Put the name that the certificate is for into broker.endpoint, or look for something that intercepts the connection."
+	c := e.Certificate
+	names := append([]string(nil), c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) > 0 {
+		return explained(health.ServerUntrusted, elsewhere, "the broker's certificate is for %q and not for %q", names, e.Host)
+	}
+	kind := "DNS:"
+	if net.ParseIP(e.Host) != nil {
+		kind = "IP:"
+	}
+	return explained(health.ServerUntrusted, fmt.Sprintf("Have the broker's certificate made anew with subjectAltName=%s%s; only that counts since 2017 (RFC 2818 and its successors), not the common name.", kind, e.Host),
+		"the broker's certificate names no host: it has the common name %q and no subject alternative name", c.Subject.CommonName)
+}
+
+// explainInvalid is about a chain that cannot be used for another reason than its
+// dates.
+func explainInvalid(e x509.CertificateInvalidError) *Explained {
+	subject := "nothing"
+	if e.Cert != nil {
+		subject = e.Cert.Subject.String()
+	}
+	switch e.Reason {
+	case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
+		return explained(health.ServerUntrusted, "Have the broker's certificate made anew with the extended key usage serverAuth.",
+			"the broker's certificate is not made for servers (its extended key usage, or that of who signed it)")
+	case x509.NotAuthorizedToSign:
+		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
+			"the broker's certificate was signed by %q, which is not an authority", subject)
+	case x509.TooManyIntermediates:
+		return explained(health.ServerUntrusted, "Have the authority's certificate made with a larger pathlen, or fewer authorities between it and the broker.",
+			"there are more authorities between broker.ca and the broker's certificate than %q allows", subject)
+	case x509.CANotAuthorizedForThisName, x509.NameConstraintsWithoutSANs, x509.UnconstrainedName, x509.NameMismatch, x509.TooManyConstraints:
+		return explained(health.ServerUntrusted, "Have the broker's certificate signed by an authority that may sign for its name.",
+			"the authority of the broker's certificate may not sign for that name: %v", e)
+	}
+	return nil
+}
+
+// explainAuthority is about a broker's certificate that leads to no root of ours.
+func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
+	issuer, subject := "an unknown authority", ""
+	if e.Cert != nil {
+		issuer, subject = fmt.Sprintf("%q", e.Cert.Issuer.String()), e.Cert.Subject.String()
+	}
+	said := e.Error()
+	switch {
+	case strings.Contains(said, "insecure algorithm"):
+		return explained(health.ServerUntrusted, "Have the certificate made anew, signed with SHA-256.", "the broker's certificate is signed by %s in a way that is not secure any more (SHA-1 or MD5)", issuer)
+	case strings.Contains(said, "verification failure"), strings.Contains(said, "verification error"):
+		return explained(health.ServerUntrusted, "Put the present certificate of that authority into broker.ca: it was made anew, with another key and the same name.",
+			"broker.ca has a root with the name %s, but the broker's certificate is not signed with its key", issuer)
+	case strings.Contains(said, "cannot sign this kind of certificate"):
+		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
+			"the broker's certificate was issued by %s, and what broker.ca has of that name may not sign certificates", issuer)
+	case e.Cert != nil && subject == e.Cert.Issuer.String():
+		return explained(health.ServerUntrusted, "If it is the right broker, put that very certificate into broker.ca.", "the broker's certificate is signed by itself, %q, and broker.ca does not have it", subject)
+	}
+	hint := "Put the root that signed the broker's certificate into broker.ca; for AWS IoT Core that is AmazonRootCA1.pem."
+	host := strings.ToLower(hostOf(at.Endpoint))
+	if name, _, _ := strings.Cut(host, "."); strings.Contains(host, ".iot.") && strings.HasSuffix(host, ".amazonaws.com") && !strings.HasSuffix(name, "-ats") {
+		hint = "Use the endpoint with -ats after its first part: the other one has a certificate of an old authority."
+	}
+	return explained(health.ServerUntrusted, hint, "the broker's certificate was issued by %s, which broker.ca does not vouch for", issuer)
+}
+
+// explainUnread is about a broker's certificate that cannot be read or used at
+// all. The types of these errors are not exported by crypto/tls, their texts are.
+func explainUnread(err error) *Explained {
+	text := err.Error()
+	if _, why, found := strings.Cut(text, "failed to parse certificate from server: "); found {
+		return explained(health.ServerUntrusted, "Have the broker's certificate made anew.", "the broker's certificate %s", certificateProblem(errors.New(why)))
+	}
+	for _, said := range []string{"server's certificate contains an unsupported type of public key", "server sent certificate containing RSA key larger than", "unsupported certificate curve"} {
+		if strings.Contains(text, said) {
+			return explained(health.ServerUntrusted, "Have the broker's certificate made anew, for a key of RSA with 2048 to 8192 bits, or EC on P-256 or P-384.", "the key of the broker's certificate is of a kind that TLS does not take")
+		}
+	}
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &verify) {
+		return explained(health.ServerUntrusted, "Check broker.endpoint and broker.ca.", "the broker's certificate is not acceptable: %v", verify.Err)
+	}
+	return nil
 }

@@ -105,7 +105,7 @@ func TestInboundOverflow(t *testing.T) {
 	for name, c := range map[string]struct {
 		room  int
 		bytes string
-	}{"small": {inboundRoom, ""}, "large": {inboundBytes / (large + inboundHeader + 8), strings.Repeat(".", large)}} {
+	}{"small": {maxInbound, ""}, "large": {maxInboundBytes / (large + inboundOverhead + 8), strings.Repeat(".", large)}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBroker(t)
@@ -145,7 +145,7 @@ func TestInboundWaitsForRoom(t *testing.T) {
 		l := run(t, orders(b))
 		p := b.accept(false)
 		p.grant("orders", 1)
-		const all = inboundRoom + 100
+		const all = maxInbound + 100
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)
@@ -208,7 +208,7 @@ func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {
 		p := b.accept(false)
 		p.grant("orders", 1)
 		synctest.Wait()
-		for i := range inboundRoom + 5 {
+		for i := range maxInbound + 5 {
 			p.publish("orders", strconv.Itoa(i), 0, 0, false)
 		}
 		p.puback(99) // for nothing we sent: passed over
@@ -245,8 +245,8 @@ func TestTooLargeMessage(t *testing.T) {
 				p.publish("orders", strings.Repeat("x", size), 0, 0, false)
 			}
 			m := <-l.Messages()
-			if !m.Truncated() || m.Size != size || len(m.Payload) != headBytes || cap(m.Payload) != headBytes || m.QoS != 0 || m.Lost() {
-				t.Errorf("got %d of %d bytes at QoS %d, want %d of %d", len(m.Payload), m.Size, m.QoS, headBytes, size)
+			if !m.Truncated() || m.Size != size || len(m.Payload) != truncatedBytes || cap(m.Payload) != truncatedBytes || m.QoS != 0 || m.Lost() {
+				t.Errorf("got %d of %d bytes at QoS %d, want %d of %d", len(m.Payload), m.Size, m.QoS, truncatedBytes, size)
 			}
 			m.Ack() // does nothing
 		}
@@ -333,32 +333,18 @@ func TestMessageThatStops(t *testing.T) {
 	})
 }
 
-// A broker that acknowledges without end fills no memory.
-func TestPubacksWithoutEnd(t *testing.T) {
-	a := acks{ready: make(chan struct{}, 1)}
-	for i := range 2 * maxAcks {
-		if ok := a.put(uint16(i)); ok != (i < maxAcks) {
-			t.Fatalf("PUBACK %d is taken: %v", i, ok)
-		}
-	}
-	a.each(func(uint16) {})
-	if !a.put(1) {
-		t.Error("no room for more afterwards")
-	}
-}
-
 // What was dropped is logged once a minute at most, however much it is.
 func TestDropsAreLoggedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		var said bytes.Buffer
 		c := orders(b)
-		c.MaxPayload, c.Log = headBytes, slog.New(slog.NewTextHandler(&said, nil))
+		c.MaxPayload, c.Log = truncatedBytes, slog.New(slog.NewTextHandler(&said, nil))
 		l := run(t, c)
 		p := b.accept(false)
 		p.grant("orders", 1)
 		for i := range 121 {
-			p.publish("orders/"+strings.Repeat("x", 60_000), strings.Repeat("x", headBytes+1), 0, 0, false)
+			p.publish("orders/"+strings.Repeat("x", 60_000), strings.Repeat("x", truncatedBytes+1), 0, 0, false)
 			if i%2 == 1 {
 				p.quiet(time.Second)
 			}

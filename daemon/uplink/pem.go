@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// block is one block of a PEM file.
-type block struct {
+// pemBlock is one block of a PEM file.
+type pemBlock struct {
 	*pem.Block     // nil where what begins here cannot be read
 	line       int // on which it begins, from 1
 }
@@ -24,9 +24,9 @@ type block struct {
 // two such files that were put into one.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// readBlocks gives all blocks that begin in a PEM file, read or not: encoding/pem
+// splitPEM gives all blocks that begin in a PEM file, read or not: encoding/pem
 // passes over what it cannot read, and with it a root would be lost silently.
-func readBlocks(data []byte) ([]block, error) {
+func splitPEM(data []byte) ([]pemBlock, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
 		return nil, errors.New("it is UTF-16 text; save it as UTF-8 or ASCII")
@@ -36,7 +36,7 @@ func readBlocks(data []byte) ([]block, error) {
 	const begin = "-----BEGIN "
 	data = bytes.ReplaceAll(data, byteOrderMark, nil)
 	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
-	var blocks []block
+	var blocks []pemBlock
 	var part []byte
 	line := 0
 	flush := func() {
@@ -50,7 +50,7 @@ func readBlocks(data []byte) ([]block, error) {
 		text = bytes.TrimLeft(text, " \t")
 		if bytes.HasPrefix(text, []byte(begin)) {
 			flush()
-			blocks, part = append(blocks, block{line: line}), []byte{}
+			blocks, part = append(blocks, pemBlock{line: line}), []byte{}
 		}
 		if part != nil {
 			part = append(part, text...)
@@ -63,7 +63,7 @@ func readBlocks(data []byte) ([]block, error) {
 // parseCertificates gives the certificates of a PEM file, at least one, and says
 // what is wrong with those in it that cannot be read.
 func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err error) {
-	blocks, err := readBlocks(data)
+	blocks, err := splitPEM(data)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,7 +81,7 @@ func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err
 		n++
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			bad = append(bad, fmt.Sprintf("certificate %d in it, on line %d, %s", n, b.line, certificateTrouble(err)))
+			bad = append(bad, fmt.Sprintf("certificate %d in it, on line %d, %s", n, b.line, certificateProblem(err)))
 			continue
 		}
 		good = append(good, c)
@@ -92,11 +92,11 @@ func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err
 	case len(bad) > 0:
 		return nil, nil, errors.New(bad[0])
 	}
-	return nil, nil, nothing(data, other, "certificate")
+	return nil, nil, missingBlock(data, other, "certificate")
 }
 
-// nothing says that a file does not hold what it should.
-func nothing(data []byte, other, want string) error {
+// missingBlock says that a file does not hold what it should.
+func missingBlock(data []byte, other, want string) error {
 	switch {
 	case other != "":
 		return fmt.Errorf("it holds %q and no %s", other, want)
@@ -111,8 +111,8 @@ const (
 	unusualCurve = "is on an elliptic curve that TLS does not take; make a new pair on P-256 or P-384"
 )
 
-// certificateTrouble says why a certificate cannot be parsed.
-func certificateTrouble(err error) string {
+// certificateProblem says why a certificate cannot be parsed.
+func certificateProblem(err error) string {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "unsupported elliptic curve"):
@@ -127,7 +127,7 @@ func certificateTrouble(err error) string {
 
 // parseKey gives the private key of a PEM file. An error says nothing of it.
 func parseKey(data []byte) (crypto.Signer, error) {
-	blocks, err := readBlocks(data)
+	blocks, err := splitPEM(data)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func parseKey(data []byte) (crypto.Signer, error) {
 		case b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != "":
 			return nil, errors.New("the private key is encrypted")
 		case b.Type == "PRIVATE KEY" || b.Type == "RSA PRIVATE KEY" || b.Type == "EC PRIVATE KEY":
-			return signer(b.Bytes)
+			return parsePrivateKey(b.Bytes)
 		case b.Type != "EC PARAMETERS":
 			other = b.Type
 		}
@@ -147,16 +147,16 @@ func parseKey(data []byte) (crypto.Signer, error) {
 	if bad > 0 {
 		return nil, fmt.Errorf("what begins on line %d cannot be read: it is cut short or damaged", bad)
 	}
-	return nil, nothing(data, other, "private key")
+	return nil, missingBlock(data, other, "private key")
 }
 
 // primeField is in a key that spells out its curve's parameters: the object
 // identifier of RFC 3279, section 2.3.5, of the field that they begin with.
 var primeField = []byte("\x06\x07\x2a\x86\x48\xce\x3d\x01\x01")
 
-// signer gives the key, whatever of the three forms its bytes have: programs
+// parsePrivateKey gives the key, whatever of the three forms its bytes have: programs
 // have not always named them rightly.
-func signer(der []byte) (crypto.Signer, error) {
+func parsePrivateKey(der []byte) (crypto.Signer, error) {
 	var key any
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
@@ -179,14 +179,14 @@ func signer(der []byte) (crypto.Signer, error) {
 	case err != nil:
 		return nil, errors.New("the private key is damaged") // err may tell of its contents
 	}
-	if what := keyTrouble(s.Public()); what != "" {
+	if what := unusableKey(s.Public()); what != "" {
 		return nil, errors.New("the private key " + what)
 	}
 	return s, nil
 }
 
-// keyTrouble says why no TLS connection can be made with a key; "" is none.
-func keyTrouble(public crypto.PublicKey) string {
+// unusableKey says why no TLS connection can be made with a key; "" is none.
+func unusableKey(public crypto.PublicKey) string {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < 1024 {

@@ -98,7 +98,7 @@ func TestEditedFiles(t *testing.T) {
 		if got := checked(t, edit(both), edit(cert), edit(key)); got != nil {
 			t.Errorf("%s: %q", name, got)
 		}
-		c, _ := pems{ca: edit(slices.Concat(edit(first.pem), edit(second.pem)))}.parse()
+		c, _ := pemFiles{ca: edit(slices.Concat(edit(first.pem), edit(second.pem)))}.parse()
 		if len(c.rootCerts) != 2 {
 			t.Errorf("%s: %d roots", name, len(c.rootCerts))
 		}
@@ -137,7 +137,7 @@ func TestBadRootAmongGoodOnes(t *testing.T) {
 		if got := checked(t, c.ca, cert, key); len(got) != 1 || !strings.HasPrefix(got[0], "warning: ca: "+want) || !strings.HasSuffix(got[0], "the other roots in the file are used") {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
-		parsed, problems := pems{ca: c.ca, cert: cert, key: key}.parse()
+		parsed, problems := pemFiles{ca: c.ca, cert: cert, key: key}.parse()
 		if len(parsed.rootCerts) != 2 || len(problems) > 0 {
 			t.Errorf("%s: %d roots, %v", name, len(parsed.rootCerts), problems)
 		}

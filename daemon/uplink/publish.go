@@ -1,144 +1,287 @@
 package uplink
 
 import (
-	"encoding/binary"
-	"sync"
+	"context"
+	"fmt"
 	"time"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/topic"
 )
 
-// Publishing is done here and not by the protocol client: there each message
-// passes three goroutines on its way out and two on its way back, has a timer
-// and a store of its own, and is one TLS record, and all that costs several
-// times what sending does. What the client keeps is the connection's beginning
-// and end, and pings. As it does not see what we
+// Publishing goes past the protocol client: there each message passes three goroutines
+// on its way out and two on its way back, has a timer and a store of its own, and is
+// one TLS record, and all that costs several times what sending does. The client keeps
+// the beginning and the end of the connection, and pings. As it does not see what we
 // publish, it pings once in a keep-alive interval whether or not we do.
 
-// flight is a message that was sent and is not acknowledged.
-type flight struct {
-	id     uint64 // the outbox's
-	packet uint16 // the packet identifier
-	topic  string
-	size   int // of the packet, roughly
-	sent   time.Time
-	taken  bool // its PUBACK has come
-	fast   bool // sent in a second in which AWS IoT Core takes no more
-}
+// maxPayload is the largest payload in bytes. The limit of AWS IoT Core holds for every
+// broker, so that a configuration that works with one works with the other.
+const maxPayload = awsiot.PayloadMax
 
-// second counts what was sent in the present second.
-type second struct {
-	began           time.Time
-	messages, bytes int
-}
-
-// add counts a message, and reports whether it comes when so much was sent already
-// as AWS IoT Core takes in a second.
-func (c *second) add(m Publication, now time.Time) (fast bool) {
-	if now.Sub(c.began) >= time.Second {
-		*c = second{began: now}
+// unsendable says why a message can never be sent; "" when it can.
+func unsendable(m Publication) string {
+	if len(m.Payload) > maxPayload {
+		return fmt.Sprintf("payload of %d bytes, more than %d", len(m.Payload), maxPayload)
 	}
-	c.messages, c.bytes = c.messages+1, c.bytes+packetSize(m)
-	return c.messages > awsMessages || c.bytes > awsBytes
+	if err := topic.Check(m.Topic); err != nil {
+		return fmt.Sprintf("topic %.256q %v", m.Topic, err)
+	}
+	return ""
 }
 
+// The publisher looks at so much of the outbox before the connection's loop turns
+// again.
 const (
-	recordBytes = 16 << 10 // of a TLS record (RFC 8446, section 5.1); no more than that waits to be written
-	keptBytes   = 2 * recordBytes
-
-	maxAcks = 4096 // PUBACKs that wait; no more than the window can be for what we sent
+	fillMessages = 64
+	fillBytes    = 512 << 10 // of their payloads
 )
 
-// appendPublish appends a PUBLISH packet at QoS 1 (MQTT 3.1.1, section 3.3).
-// The remaining length has the form of a uvarint (section 2.2.3).
-func appendPublish(b []byte, packet uint16, topic string, payload []byte) []byte {
-	b = append(b, publish<<4|1<<1)
-	b = binary.AppendUvarint(b, uint64(2+len(topic)+2+len(payload)))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
-	b = append(b, topic...)
-	b = binary.BigEndian.AppendUint16(b, packet)
-	return append(b, payload...)
+const (
+	ackTimeout = 30 * time.Second // for a PUBACK
+
+	recordBytes = 16 << 10 // of a TLS record (RFC 8446, section 5.1); no more than that waits to be written
+	keptBytes   = 2 * recordBytes
+)
+
+// publisher sends messages from the outbox on one connection, at QoS 1, and tells the
+// outbox which of them the broker has acknowledged. Run's goroutine.
+type publisher struct {
+	link      *Link
+	transport *transport
+	exchange  *exchange
+	pinger    *pinger
+	echo      *echoListener
+
+	window   window       // in flight
+	meter    sentMeter    // of the present second
+	next     *Publication // taken from the outbox; it waits to be sent
+	out      []byte       // packets that are not written yet
+	farewell uint16       // the farewell's packet identifier, until its PUBACK has come
+	trial    bool         // what is in flight tries a held topic, alone
+	sent     bool         // anything was
+	acked    uint64       // messages
 }
 
-// identifier gives the next packet identifier. None is in use twice: the
-// window is small, and the protocol client uses identifiers for its
-// subscriptions only while nothing is in flight.
-func (s *session) identifier() uint16 {
-	s.packet++
-	if s.packet == 0 { // not allowed (section 2.3.1)
-		s.packet = 1
+// rewind has the outbox give again all that is not acknowledged.
+func (p *publisher) rewind() {
+	p.next = nil
+	p.link.cfg.Outbox.Rewind()
+}
+
+// fill sends, in few writes, until the window is full or the outbox has nothing for
+// now. It reports whether it stopped only to let the loop turn, or else how long there
+// will be nothing to do unless something happens.
+func (p *publisher) fill() (more bool, wait time.Duration) {
+	defer p.flush()
+	outbox, topics := p.link.cfg.Outbox, &p.link.topics
+	seen := 0
+	for n := 0; n < fillMessages && seen < fillBytes; n++ {
+		if p.window.len() >= p.maxInFlight() || p.transport.over() {
+			return false, heartbeatEvery
+		}
+		now := time.Now()
+		if p.window.full(now) {
+			return false, heartbeatEvery
+		}
+		if d := p.link.rate.wait(now); d > 0 {
+			return false, min(d, heartbeatEvery)
+		}
+		m, ok := p.take()
+		if !ok {
+			return false, p.untilDue()
+		}
+		seen += len(m.Payload)
+		if bad := unsendable(m); bad != "" {
+			p.link.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
+			outbox.Refuse(m.ID, bad)
+			continue
+		}
+		trial := topics.isTrial(m.Topic, m.ID)
+		if topics.held(m.Topic) && !trial {
+			outbox.Hold(m.ID) // it comes again after a rewind
+			continue
+		}
+		if trial && p.window.len() > 0 {
+			p.next = &m // a hang-up must be about nothing else
+			return false, heartbeatEvery
+		}
+		if d := p.link.rate.waitForLarge(m, time.Now()); d > 0 {
+			p.next = &m
+			return false, min(d, heartbeatEvery)
+		}
+		p.trial = trial
+		p.publish(m)
 	}
-	return s.packet
+	return true, 0
 }
 
-// put has a message written, at the latest by the next flush.
-func (s *session) put(packet uint16, m Publication) {
-	s.out = appendPublish(s.out, packet, m.Topic, m.Payload)
-	if len(s.out) >= recordBytes {
-		s.flush()
+// maxInFlight gives how many messages may be in flight.
+func (p *publisher) maxInFlight() int {
+	if p.trial {
+		return 1
+	}
+	return p.link.topics.window(p.link.cfg.Window)
+}
+
+// take gives the message that had to wait, or the outbox's next.
+func (p *publisher) take() (Publication, bool) {
+	if m := p.next; m != nil {
+		p.next = nil
+		return *m, true
+	}
+	return p.link.cfg.Outbox.Next()
+}
+
+// untilDue gives for how long the outbox will have nothing, unless it says so.
+func (p *publisher) untilDue() time.Duration {
+	if b, ok := p.link.cfg.Outbox.(Batcher); ok {
+		if due := b.Due(); !due.IsZero() {
+			return min(heartbeatEvery, max(0, time.Until(due)))
+		}
+	}
+	return heartbeatEvery
+}
+
+// publish sends one message.
+func (p *publisher) publish(m Publication) {
+	now := time.Now()
+	p.sent, p.exchange.asked = true, now
+	p.link.rate.noteSent(m, now)
+	f := inFlight{id: m.ID, packet: p.transport.ids.next(), topic: m.Topic, size: packetSize(m), sent: now, overAWSRate: p.meter.add(m, now)}
+	p.window.add(f)
+	p.exchange.phase = Publishing
+	p.echo.sent(m, f.packet)
+	p.write(f.packet, m)
+}
+
+// write has a PUBLISH packet written, at the latest by the next flush.
+func (p *publisher) write(packet uint16, m Publication) {
+	p.out = appendPublish(p.out, packet, m.Topic, m.Payload)
+	if len(p.out) >= recordBytes {
+		p.flush()
 	}
 }
 
-// flush writes what waits to be written.
-func (s *session) flush() {
-	if len(s.out) == 0 {
+// flush writes the packets that are not written yet.
+func (p *publisher) flush() {
+	if len(p.out) == 0 {
 		return
 	}
-	if _, err := s.conn.Write(s.out); err != nil {
-		s.conn.fail(err) // the protocol client finds it ended
+	if _, err := p.transport.Write(p.out); err != nil {
+		p.transport.fail(err) // the protocol client finds it ended
 	}
-	if s.out = s.out[:0]; cap(s.out) > keptBytes {
-		s.out = nil
+	if p.out = p.out[:0]; cap(p.out) > keptBytes {
+		p.out = nil
 	}
 }
 
-// acks collects PUBACKs: the protocol client's goroutine reads them and ours
-// takes them.
-type acks struct {
-	ready chan struct{} // buffered, signalled when packets grew
-
-	mu      sync.Mutex
-	packets []uint16 // their identifiers
+// acknowledge tells the outbox, in order, what the broker has acknowledged.
+func (p *publisher) acknowledge() {
+	p.readPubacks()
+	p.tellOutbox(p.window.takeAcked())
+	if p.window.len() == 0 {
+		p.exchange.phase, p.trial = Idle, false
+	}
 }
 
-// put adds one, and reports whether there was room. It takes no broker that
-// acknowledges what we have sent to fill it.
-func (a *acks) put(packet uint16) (ok bool) {
-	a.mu.Lock()
-	ok = len(a.packets) < maxAcks
-	if ok {
-		a.packets = append(a.packets, packet)
+// acknowledgeRest tells the outbox, after the end of the connection, what the broker
+// has acknowledged, in whatever order it did.
+func (p *publisher) acknowledgeRest() {
+	p.readPubacks()
+	p.tellOutbox(p.window.takeAllAcked())
+	if p.exchange.phase == Publishing && p.window.len() == 0 {
+		p.exchange.phase = Idle
 	}
-	a.mu.Unlock()
-	select {
-	case a.ready <- struct{}{}:
-	default:
-	}
-	return ok
 }
 
-// each calls f for what has come.
-func (a *acks) each(f func(packet uint16)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, p := range a.packets {
-		f(p)
-	}
-	a.packets = a.packets[:0]
-}
-
-// mark takes note of the PUBACKs that have come. One for nothing that we sent
-// is passed over.
-func (s *session) mark() {
-	s.conn.acks.each(func(packet uint16) {
-		if packet == s.parting {
-			s.parting = 0
+// readPubacks notes the PUBACKs that have come.
+func (p *publisher) readPubacks() {
+	p.transport.pubacks.takeEach(func(packet uint16) {
+		if packet == p.farewell {
+			p.farewell = 0
 			return
 		}
-		for i := range s.window {
-			if s.window[i].packet == packet {
-				s.window[i].taken = true
-				s.transit.acked(s.window[i], time.Now())
-				return
-			}
-		}
+		p.window.acked(packet, time.Now())
 	})
+}
+
+// tellOutbox has the outbox forget messages, and all who learn from a PUBACK learn
+// from it.
+func (p *publisher) tellOutbox(acked []inFlight) {
+	for _, f := range acked {
+		now := time.Now()
+		p.link.cfg.Outbox.Ack(f.id)
+		p.link.topics.acked(f.topic, f.id, now)
+		p.link.rate.acked(now)
+		p.echo.acked(f.packet, now)
+		p.acked++
+	}
+	if n := len(acked); n > 0 {
+		p.link.update(func(s *Status) { s.Published += uint64(n) })
+	}
+}
+
+// checkOverdue ends the connection when the oldest message has waited too long for its
+// PUBACK: AWS IoT Core discards what exceeds its rate without a word. Before that it
+// pings: a broker that answers the ping has read the message.
+func (p *publisher) checkOverdue() {
+	if p.window.len() == 0 {
+		return
+	}
+	oldest := p.window.messages[0]
+	waited := time.Since(p.transport.answerableSince(oldest.sent))
+	if waited >= ackTimeout/2 && p.pinger.pinged.Before(oldest.sent) {
+		p.pinger.ping()
+	}
+	if waited < ackTimeout {
+		return
+	}
+	p.link.rate.halve()
+	read := p.transport.traffic().pong.Sub(oldest.sent) >= pingTimeout // so it is to a ping that was sent later
+	if oldest.overAWSRate && read && p.link.rate.noteDropped() {
+		p.link.cfg.Log.Warn("broker drops what exceeds its rate; AWS IoT Core's limits are kept from now on",
+			"endpoint", p.link.cfg.Endpoint, "messages_per_second", awsMessagesPerSecond, "bytes_per_second", awsBytesPerSecond)
+	}
+	p.transport.fail(errNoAck)
+}
+
+// drain sends and awaits acknowledgements until nothing is left, or for as long as
+// Config.Drain.
+func (p *publisher) drain() {
+	if b, ok := p.link.cfg.Outbox.(Batcher); ok {
+		b.Flush()
+	}
+	end := time.Now().Add(p.link.cfg.Drain)
+	for {
+		more, wait := p.fill()
+		left := time.Until(end)
+		if left <= 0 || p.transport.over() || p.window.len() == 0 && p.next == nil && p.link.rate.wait(time.Now()) == 0 && !more {
+			return
+		}
+		if !more {
+			p.link.await(context.Background(), min(left, wait), p.transport.pubacks.ready.C(), p.transport.down)
+		}
+		p.acknowledge()
+	}
+}
+
+// sendFarewell sends the last message and awaits its PUBACK for a while.
+func (p *publisher) sendFarewell() {
+	if p.link.cfg.Farewell == nil || p.transport.over() {
+		return
+	}
+	m := p.link.cfg.Farewell()
+	if bad := unsendable(m); bad != "" {
+		p.link.cfg.Log.Warn("message can never be sent", "topic", m.Topic, "reason", bad)
+		return
+	}
+	p.farewell = p.transport.ids.next()
+	p.write(p.farewell, m)
+	p.flush()
+	for end := time.Now().Add(disconnectTimeout); p.farewell != 0 && !p.transport.over(); p.readPubacks() {
+		if !p.link.await(context.Background(), time.Until(end), p.transport.pubacks.ready.C(), p.transport.down) {
+			return
+		}
+	}
 }

@@ -30,8 +30,8 @@ func TestPublishPacket(t *testing.T) {
 }
 
 func TestIdentifierIsNeverZero(t *testing.T) {
-	s := &session{packet: 0xfffe}
-	if a, b := s.identifier(), s.identifier(); a != 0xffff || b != 1 {
+	s := &packetIDs{last: 0xfffe}
+	if a, b := s.next(), s.next(); a != 0xffff || b != 1 {
 		t.Errorf("got %d, %d", a, b)
 	}
 }
@@ -93,12 +93,12 @@ func TestPubacksInAnyOrder(t *testing.T) {
 // A large message is not kept waiting for others, nor is its room kept.
 func TestLargeMessagesLeaveNoRoomBehind(t *testing.T) {
 	near, far := newPipe()
-	s := &session{conn: newConn(near, near)}
-	s.put(1, Publication{Topic: "t", Payload: []byte("small")})
+	s := &publisher{transport: newTransport(near, near)}
+	s.write(1, Publication{Topic: "t", Payload: []byte("small")})
 	if len(s.out) == 0 {
 		t.Error("a small message does not wait for others")
 	}
-	s.put(2, Publication{Topic: "t", Payload: make([]byte, 3*recordBytes)})
+	s.write(2, Publication{Topic: "t", Payload: make([]byte, 3*recordBytes)})
 	if len(s.out) != 0 || cap(s.out) > keptBytes {
 		t.Errorf("%d bytes wait, of %d", len(s.out), cap(s.out))
 	}
@@ -132,24 +132,71 @@ func TestWriteToADeadConnection(t *testing.T) {
 	})
 }
 
-// The broker hears from us in every keep-alive interval (section 3.1.2.10), and
-// we from it, whether or not we publish.
-func TestPingsWhilePublishing(t *testing.T) {
+func TestUnsendable(t *testing.T) {
+	long := strings.Repeat("x", 257)
+	for topic, want := range map[string]string{
+		"test/topic":                        "",
+		"a/b/c/d/e/f/g/h":                   "",
+		"a/b/c/d/e/f/g/h/i":                 "has 8 slashes, want at most 7",
+		long[:256]:                          "",
+		long:                                "257 bytes",
+		"$aws/rules/rule/a/b/c/d/e/f/g/h":   "",
+		"$aws/rules/rule/a/b/c/d/e/f/g/h/i": "has 8 slashes, want at most 7",
+		"$aws/rules/rule/" + long[:250]:     "",
+		"":                                  "is empty",
+		"a/+/b":                             "wildcard",
+		"#":                                 "wildcard",
+		"a\x00b":                            "control characters",
+		"\xff":                              "not valid UTF-8",
+	} {
+		if got := unsendable(Publication{Topic: topic}); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("topic %.20q: got %q, want %q", topic, got, want)
+		}
+	}
+	if got := unsendable(Publication{Topic: "t", Payload: make([]byte, 128<<10)}); got != "" {
+		t.Errorf("128 KB: %q", got)
+	}
+	if got := unsendable(Publication{Topic: "t", Payload: make([]byte, 128<<10+1)}); !strings.Contains(got, "131073 bytes") {
+		t.Errorf("one more: %q", got)
+	}
+}
+
+func TestUnsendableIsRefusedAndTheRestFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
-		c := b.config()
-		c.KeepAlive = 30 * time.Second
-		l := run(t, c)
+		l := run(t, b.config())
+		big := l.queue.Publish("t", make([]byte, 128<<10+1))
+		deep := l.queue.Publish("1/2/3/4/5/6/7/8/9", nil)
+		l.queue.Publish("t", []byte("good"))
 		p := b.accept(false)
-		for range 40 {
-			synctest.Wait()
-			l.queue.Publish("t", []byte("m"))
-			p.puback(p.delivery("t", "m")) // read answers the pings
-			<-time.After(5 * time.Second)
+		p.puback(p.delivery("t", "good"))
+		synctest.Wait()
+		if a, b := settled(big), settled(deep); !strings.Contains(a, "131073 bytes") || !strings.Contains(b, "slashes") {
+			t.Errorf("got %q and %q", a, b)
 		}
-		if st := l.Status(); !st.Connected || st.Published != 40 || st.Attempts != 0 {
-			t.Errorf("status: %+v", st)
+		l.end(t, p)
+	})
+}
+
+// Of three messages the broker acknowledges the second and hangs up.
+func TestOnlyWhatWasAcknowledgedIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		one, two, three := l.queue.Publish("t", []byte("1")), l.queue.Publish("t", []byte("2")), l.queue.Publish("t", []byte("3"))
+		p := b.accept(false)
+		p.delivery("t", "1")
+		id := p.delivery("t", "2")
+		p.delivery("t", "3")
+		p.puback(id)
+		p.hangUp()
+		p = b.accept(true)
+		synctest.Wait()
+		if a, b, c := settled(one), settled(two), settled(three); a != "" || b != "acknowledged" || c != "" {
+			t.Errorf("messages are %q, %q, %q", a, b, c)
 		}
+		p.delivery("t", "1")
+		p.delivery("t", "3")
 		l.end(t, p)
 	})
 }

@@ -2,78 +2,133 @@ package uplink
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"fieldpost/daemon/topic"
+	"fieldpost/daemon/wake"
 )
 
-// Subscribing goes past the protocol client, as publishing does: it chooses packet
-// identifiers itself, always from 1 on, and a broker whose deliveries to us use
+// Subscribing goes past the protocol client, as publishing does: the client chooses
+// packet identifiers itself, always from 1 on, and a broker whose deliveries to us use
 // the same ones may refuse a SUBSCRIBE for that alone (seen with mochi: 0x91).
 
 const (
 	subackTimeout = 15 * time.Second
-	// askAgain is how often a filter is asked for in one connection whose SUBACK
+	// subscribeTries is how often a filter is asked for in one connection whose SUBACK
 	// has a code that MQTT 3.1.1 does not know, each time under another identifier.
-	askAgain = 4
-	// apart is how far these identifiers lie from one another, farther than a
+	subscribeTries = 4
+	// identifierGap is how far these identifiers lie from one another: farther than a
 	// broker has deliveries under way.
-	apart = 4099
+	identifierGap = 4099
 
 	subackDenied = 0x80 // the one code that refuses (MQTT 3.1.1, section 3.9.3)
-	mostQoS      = 2    // the codes up to it grant
+	maxGranted   = 2    // the codes up to it grant, and are the QoS
 )
 
-// appendSubscribe appends a SUBSCRIBE packet for one filter (MQTT 3.1.1, section 3.8).
-func appendSubscribe(b []byte, packet uint16, sub Subscription) []byte {
-	b = append(b, subscribe<<4|1<<1)
-	b = binary.AppendUvarint(b, uint64(2+2+len(sub.Filter)+1))
-	b = binary.BigEndian.AppendUint16(b, packet)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(sub.Filter)))
-	b = append(b, sub.Filter...)
-	return append(b, sub.QoS)
+// Subscription is a topic filter to be subscribed to on every connection.
+type Subscription struct {
+	Filter string
+	QoS    byte // 0 or 1
 }
 
-// appendUnsubscribe appends an UNSUBSCRIBE packet for one filter (section 3.10).
-func appendUnsubscribe(b []byte, packet uint16, filter string) []byte {
-	b = append(b, unsubscribe<<4|1<<1)
-	b = binary.AppendUvarint(b, uint64(2+2+len(filter)))
-	b = binary.BigEndian.AppendUint16(b, packet)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(filter)))
-	return append(b, filter...)
+// subscriptions is what the broker's session is to hold. Run's goroutine.
+type subscriptions struct {
+	wanted   []Subscription
+	denials  filterDenials
+	obsolete []obsoleteFilter
 }
 
-// subacks takes the SUBACK or UNSUBACK that is due from the goroutine that reads to ours.
+// obsoleteFilter is one that the session may hold of an earlier configuration, and is
+// to hold no more.
+//
+// An UNSUBSCRIBE needs no permission on AWS IoT Core, and is answered whether or not
+// the session holds the filter (MQTT 3.1.1, section 3.10.4). But a broker that hangs
+// up on it, or says nothing, must not be asked forever: it does no harm to keep what
+// is ignored.
+type obsoleteFilter struct {
+	filter string
+	streak streak // of hang-ups instead of an UNSUBACK
+}
+
+// newSubscriptions gives those of a configuration. Obsolete are what is a filter and
+// is not wanted, each once.
+func newSubscriptions(c Config) subscriptions {
+	s := subscriptions{wanted: c.Subscriptions, denials: newFilterDenials()}
+	for _, f := range c.Unsubscribe {
+		s.drop(f)
+	}
+	return s
+}
+
+// drop has a filter unsubscribed from, unless it is wanted or no filter.
+func (s *subscriptions) drop(filter string) {
+	if !s.wants(filter) && !s.drops(filter) && topic.CheckFilter(filter) == nil {
+		s.obsolete = append(s.obsolete, obsoleteFilter{filter: filter})
+	}
+}
+
+// wants reports whether a filter is to be subscribed to.
+func (s *subscriptions) wants(filter string) bool {
+	return slices.ContainsFunc(s.wanted, func(x Subscription) bool { return x.Filter == filter })
+}
+
+// drops reports whether a filter is to be unsubscribed from.
+func (s *subscriptions) drops(filter string) bool {
+	return slices.ContainsFunc(s.obsolete, func(x obsoleteFilter) bool { return x.filter == filter })
+}
+
+// covering gives the filter among those wanted that brings a topic.
+func (s *subscriptions) covering(name string) (filter string, ok bool) {
+	i := slices.IndexFunc(s.wanted, func(x Subscription) bool { return topic.Matches(x.Filter, name) })
+	if i < 0 {
+		return "", false
+	}
+	return s.wanted[i].Filter, true
+}
+
+// subacks hands the SUBACK or UNSUBACK that is due from the goroutine that reads to
+// Run's.
 type subacks struct {
-	ready chan struct{} // buffered, signalled when packet and code are new
+	ready wake.Signal // set when packet and code are new
 
 	mu     sync.Mutex
 	packet uint16
 	code   byte
 }
 
-func (a *subacks) put(packet uint16, code byte) {
+func (a *subacks) set(packet uint16, code byte) {
 	a.mu.Lock()
 	a.packet, a.code = packet, code
 	a.mu.Unlock()
-	select {
-	case a.ready <- struct{}{}:
-	default:
-	}
+	a.ready.Set()
 }
 
-func (a *subacks) take() (packet uint16, code byte) {
+func (a *subacks) get() (packet uint16, code byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.packet, a.code
 }
 
-// subscribe asks for each filter by itself, so that a broker that hangs up says
-// which one it was about.
-func (s *session) subscribe(ctx context.Context, want []Subscription) error {
+// subscriber sends SUBSCRIBE and UNSUBSCRIBE on one connection and awaits the answers.
+// Only while nothing is in flight, so that a hang-up says clearly what it is about.
+// Run's goroutine.
+type subscriber struct {
+	link      *Link
+	transport *transport
+	exchange  *exchange
+	requested atomic.Bool // a SUBSCRIBE was sent; any goroutine
+}
+
+// subscribe asks for each filter by itself, so that a broker that hangs up says which
+// one it was about.
+func (s *subscriber) subscribe(ctx context.Context, want []Subscription) error {
 	for _, sub := range want {
-		s.phase, s.subject = Subscribing, sub.Filter
+		s.exchange.phase, s.exchange.subject = Subscribing, sub.Filter
 		code, err := s.request(ctx, sub)
 		if err != nil {
 			return err
@@ -83,74 +138,116 @@ func (s *session) subscribe(ctx context.Context, want []Subscription) error {
 		}
 		s.answered(sub.Filter, code)
 	}
-	s.phase, s.subject = Idle, ""
+	s.exchange.phase, s.exchange.subject = Idle, ""
 	return nil
 }
 
 // request asks for one filter until the broker grants or denies it, and gives the
-// last SUBACK's code.
-func (s *session) request(ctx context.Context, sub Subscription) (code byte, err error) {
-	s.conn.guard.subscribing.Store(true)
-	defer s.conn.guard.subscribing.Store(false)
-	for range askAgain {
-		packet := s.identifier()
+// return code of the last SUBACK.
+func (s *subscriber) request(ctx context.Context, sub Subscription) (code byte, err error) {
+	s.transport.reader.subscribing.Store(true)
+	defer s.transport.reader.subscribing.Store(false)
+	for range subscribeTries {
+		packet := s.transport.ids.next()
 		asked := time.Now()
-		s.asked = asked
-		s.subscribed.Store(true)
-		if _, err := s.conn.Write(appendSubscribe(nil, packet, sub)); err != nil {
+		s.exchange.asked = asked
+		s.requested.Store(true)
+		if _, err := s.transport.Write(appendSubscribe(nil, packet, sub)); err != nil {
 			return 0, err
 		}
-		code, err = s.suback(ctx, packet, asked)
-		if err != nil || code <= mostQoS || code == subackDenied || ctx.Err() != nil {
+		code, err = s.awaitAnswer(ctx, packet, asked)
+		if err != nil || code <= maxGranted || code == subackDenied || ctx.Err() != nil {
 			return code, err
 		}
-		s.l.cfg.Log.Debug("subscription was answered with a code that MQTT 3.1.1 does not know", "filter", sub.Filter, "suback", fmt.Sprintf("%#x", code))
-		s.packet += apart
+		s.link.cfg.Log.Debug("subscription was answered with a code that MQTT 3.1.1 does not know", "filter", sub.Filter, "suback", fmt.Sprintf("%#x", code))
+		s.transport.ids.skip(identifierGap)
 	}
 	return code, nil
 }
 
-// unsubscribe takes one subscription back and awaits the broker's word. There may
-// have been none: the broker acknowledges that all the same (section 3.10.4).
-func (s *session) unsubscribe(ctx context.Context, filter string) error {
-	s.conn.guard.subscribing.Store(true)
-	defer s.conn.guard.subscribing.Store(false)
-	packet := s.identifier()
+// answered notes what a SUBACK says. A code that the broker has given to each of
+// several requests is a denial too, whatever it means to say.
+func (s *subscriber) answered(filter string, code byte) {
+	if code > maxGranted {
+		s.link.subs.denials.refused(filter, time.Now())
+		s.link.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))
+		return
+	}
+	s.link.subs.denials.forget(filter)
+}
+
+// unsubscribe ends one subscription and awaits the answer. There may have been no such
+// subscription: the broker acknowledges that all the same (section 3.10.4).
+func (s *subscriber) unsubscribe(ctx context.Context, filter string) error {
+	s.transport.reader.subscribing.Store(true)
+	defer s.transport.reader.subscribing.Store(false)
+	packet := s.transport.ids.next()
 	asked := time.Now()
-	if _, err := s.conn.Write(appendUnsubscribe(nil, packet, filter)); err != nil {
+	if _, err := s.transport.Write(appendUnsubscribe(nil, packet, filter)); err != nil {
 		return err
 	}
-	_, err := s.suback(ctx, packet, asked)
+	_, err := s.awaitAnswer(ctx, packet, asked)
 	return err
 }
 
-// suback awaits the answer to the SUBSCRIBE or UNSUBSCRIBE with this identifier, which was
+// awaitAnswer awaits the SUBACK or UNSUBACK with this packet identifier to what was
 // sent at asked.
-func (s *session) suback(ctx context.Context, packet uint16, asked time.Time) (code byte, err error) {
+func (s *subscriber) awaitAnswer(ctx context.Context, packet uint16, asked time.Time) (code byte, err error) {
+	t := s.transport
 	for {
-		came := s.l.await(ctx, time.Until(s.conn.since(asked).Add(subackTimeout)), s.conn.subacks.ready, s.conn.down)
-		of, code := s.conn.subacks.take()
+		came := s.link.await(ctx, time.Until(t.answerableSince(asked).Add(subackTimeout)), t.subacks.ready.C(), t.down)
+		of, code := t.subacks.get()
 		switch {
 		case came && of == packet:
 			return code, nil
-		case s.conn.over():
-			cause, _ := s.conn.end()
+		case t.over():
+			cause, _ := t.end()
 			return 0, cause
 		case ctx.Err() != nil:
 			return 0, nil
-		case !came && time.Since(s.conn.since(asked)) >= subackTimeout:
+		case !came && time.Since(t.answerableSince(asked)) >= subackTimeout:
 			return 0, errNoSuback
 		}
 	}
 }
 
-// answered notes what the SUBACK says. A code that the broker has given to each
-// of several requests is a denial too, whatever it means to say.
-func (s *session) answered(filter string, code byte) {
-	if code > mostQoS {
-		s.l.filters.refused(filter, time.Now())
-		s.l.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))
-		return
+// dropObsolete unsubscribes from the obsolete filters, one at a time. A clean session
+// has none of an earlier configuration.
+func (s *subscriber) dropObsolete(ctx context.Context) error {
+	l := s.link
+	for len(l.subs.obsolete) > 0 {
+		filter := l.subs.obsolete[0].filter
+		if !l.cfg.Clean {
+			s.exchange.phase, s.exchange.subject, s.exchange.asked = Unsubscribing, filter, time.Now()
+			err := s.unsubscribe(ctx, filter)
+			if errors.Is(err, errNoSuback) {
+				l.keepObsolete("says nothing")
+			}
+			if err != nil || ctx.Err() != nil {
+				return err
+			}
+			l.cfg.Log.Info("subscription of an earlier configuration is ended", "filter", shown(filter))
+		}
+		l.subs.obsolete = l.subs.obsolete[1:]
+		if l.cfg.Unsubscribed != nil {
+			l.cfg.Unsubscribed(filter)
+		}
 	}
-	s.l.filters.granted(filter)
+	s.exchange.phase, s.exchange.subject = Idle, ""
+	return nil
+}
+
+// unsubscribeHungUp notes that the broker hung up instead of answering an
+// UNSUBSCRIBE. After as many hang-ups in a row as deny a subscription it is not asked
+// any more by this process.
+func (l *Link) unsubscribeHungUp(kind endKind) {
+	if l.subs.obsolete[0].streak.add(kind) {
+		l.keepObsolete("hangs up")
+	}
+}
+
+// keepObsolete has the session keep the first obsolete filter.
+func (l *Link) keepObsolete(why string) {
+	l.cfg.Log.Warn("subscription of an earlier configuration stays: the broker does not end it; what it brings is passed over", "filter", shown(l.subs.obsolete[0].filter), "broker", why)
+	l.subs.obsolete = l.subs.obsolete[1:]
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/wake"
 )
 
 // How much is remembered of subscriptions, so that the file stays small: the client
@@ -34,7 +35,7 @@ type SubscriptionLog struct {
 	wanted  []string // what the session holds from now on
 	journal *journal.Journal
 	log     *slog.Logger
-	changed chan struct{} // buffered, signalled when held is not what is on disk
+	changed wake.Signal // set when held is not what is on disk
 
 	mu   sync.Mutex
 	held []holder // the client id used last first
@@ -50,7 +51,7 @@ type holder struct {
 // NewSubscriptionLog makes one and reads what earlier runs have left in storage. wanted is what this run
 // subscribes to in a session that the broker keeps.
 func NewSubscriptionLog(client string, wanted []string, storage journal.Storage, log *slog.Logger) *SubscriptionLog {
-	s := &SubscriptionLog{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: make(chan struct{}, 1)}
+	s := &SubscriptionLog{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: wake.New()}
 	s.load()
 	return s
 }
@@ -143,16 +144,13 @@ func (s *SubscriptionLog) Released(filter string) {
 		}
 	}
 	s.mu.Unlock()
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+	s.changed.Set()
 }
 
 // Run writes what has changed until ctx ends, and then once more.
 func (s *SubscriptionLog) Run(ctx context.Context) error {
 	failed := false
-	journal.Keep(ctx, s.changed, func(last bool) time.Duration {
+	journal.Keep(ctx, s.changed.C(), func(last bool) time.Duration {
 		if err := s.write(); err != nil && !failed && !last {
 			s.log.Debug("what is subscribed to cannot be remembered", "err", err)
 			failed = true

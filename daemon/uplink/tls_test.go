@@ -27,7 +27,7 @@ func refusedHandshake(t *testing.T, b *broker, prepare func(*running)) *Explaine
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer l.readFiles()()
+		defer l.rotation.readFiles()()
 		l.attempt(t.Context())
 	}()
 	raw := b.raw()
@@ -109,7 +109,7 @@ func TestBuildTimeStandsInForTheClock(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			defer l.readFiles()()
+			defer l.rotation.readFiles()()
 			l.attempt(t.Context())
 		}()
 		p := b.accept(false)
@@ -120,18 +120,6 @@ func TestBuildTimeStandsInForTheClock(t *testing.T) {
 		p.hangUp()
 		<-done
 	})
-}
-
-func TestBuildTimeIsParsed(t *testing.T) {
-	defer func(was string) { BuildTime = was }(BuildTime)
-	BuildTime = "2026-11-21T19:02:11Z"
-	if got := builtAt(); !got.Equal(time.Date(2026, 11, 21, 19, 2, 11, 0, time.UTC)) {
-		t.Errorf("got %v", got)
-	}
-	BuildTime = "yesterday"
-	if got := builtAt(); got.After(time.Now()) {
-		t.Errorf("got %v", got)
-	}
 }
 
 func TestOurCertificateIsRejected(t *testing.T) {
@@ -211,21 +199,21 @@ func TestOneResetIsTheNetworks(t *testing.T) {
 			want health.Code
 			most time.Duration
 		}{
-			{reset, health.NetworkDown, backoffLost},
-			{accepted, health.NetworkDown, backoffLost},
-			{reset, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{silent, health.NetworkDown, backoffLost},
-			{reset, health.NetworkDown, backoffLost},
-			{reset, health.CertificateRejected, backoffDenied},
-			{reset, health.CertificateRejected, backoffDenied},
-			{silent, health.NetworkDown, backoffLost},
-			{reset, health.NetworkDown, backoffLost},
+			{reset, health.NetworkDown, backoffMax},
+			{accepted, health.NetworkDown, backoffMax},
+			{reset, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{silent, health.NetworkDown, backoffMax},
+			{reset, health.NetworkDown, backoffMax},
+			{reset, health.CertificateRejected, backoffMaxRefused},
+			{reset, health.CertificateRejected, backoffMaxRefused},
+			{silent, health.NetworkDown, backoffMax},
+			{reset, health.NetworkDown, backoffMax},
 		} {
 			s.play()
 			synctest.Wait()
@@ -300,23 +288,6 @@ func TestLostAlertOfABrokerWithNewTLSOnly(t *testing.T) {
 		checkSays(t, l.Status().Err.(*Explained), health.CertificateRejected, "certificate")
 		l.end(t, nil)
 	})
-}
-
-func TestALPNOnlyOnPort443(t *testing.T) {
-	for port, want := range map[string]string{"443": alpn, "8883": ""} {
-		synctest.Test(t, func(t *testing.T) {
-			b := newBroker(t)
-			b.tls.NextProtos = []string{alpn}
-			c := b.config()
-			c.Endpoint = brokerName + ":" + port
-			l := run(t, c)
-			p := b.peer()
-			if got := p.conn.ConnectionState(); got.NegotiatedProtocol != want || got.ServerName != brokerName {
-				t.Errorf("port %s: protocol %q for %q", port, got.NegotiatedProtocol, got.ServerName)
-			}
-			l.end(t, p)
-		})
-	}
 }
 
 func TestALPNIsNotKnown(t *testing.T) {

@@ -8,50 +8,50 @@ import (
 
 // A policy of AWS IoT Core may refuse a CONNECT for its will or for its persistent
 // session (condition key iot:ConnectAttributes), and says no more than that it is
-// refused. So when it has been refused some times, one is made without a will: that
-// costs nothing, as no will is published of a connection that is not. If it is
-// taken the link goes on without. To try without the session is no way to find
-// out: a clean one throws away the orders that the broker has kept.
+// refused. So when CONNECTs have been refused some times, one is made without a will.
+// That costs nothing, as no will is published of a connection that does not stand. If
+// it is accepted the link goes on without a will. To try without the session is no way
+// to find out: a clean session throws away the orders that the broker has kept.
 
 const (
-	refusedBefore = 3         // CONNECTs with a will were refused before one goes without
-	refusedAgain  = 4         // and of those that follow, one in so many
-	willAgain     = time.Hour // until one with a will is tried again, where it was the will
+	refusalsBeforeWithout = 3         // CONNECTs with a will were refused before one goes without
+	withoutEvery          = 4         // and of those that follow, one in so many
+	retryWillAfter        = time.Hour // until one with a will is tried again, where it was the will
 )
 
-// wills is what is known of CONNECTs that were refused.
-type wills struct {
-	refused int       // in a row
-	without time.Time // until then no CONNECT has a will; zero where it is not refused
+// willRetry is what is known of CONNECTs that were refused. Run's goroutine.
+type willRetry struct {
+	refused      int       // in a row
+	withoutUntil time.Time // until then no CONNECT has a will; zero where it is not refused
 }
 
-// wanted reports whether the next CONNECT has the will that there is.
-func (w *wills) wanted(now time.Time) bool {
-	if !w.without.IsZero() && !now.Before(w.without) {
-		w.again()
+// useWill reports whether the next CONNECT has the will that there is.
+func (w *willRetry) useWill(now time.Time) bool {
+	if !w.withoutUntil.IsZero() && !now.Before(w.withoutUntil) {
+		w.retryNow()
 	}
-	return w.without.IsZero() && w.refused%refusedAgain != refusedBefore
+	return w.withoutUntil.IsZero() && w.refused%withoutEvery != refusalsBeforeWithout
 }
 
-// tried reports whether one without was among those that were refused.
-func (w *wills) tried() bool { return w.refused > refusedBefore }
+// triedWithout reports whether a CONNECT without a will was among those refused.
+func (w *willRetry) triedWithout() bool { return w.refused > refusalsBeforeWithout }
 
-// taken notes that a CONNECT was. It reports whether it is news that it is only
+// accepted notes that a CONNECT was. It reports whether it is news that it is only
 // without a will.
-func (w *wills) taken(with bool, now time.Time) (news bool) {
-	news = !with && w.without.IsZero()
-	*w = wills{}
+func (w *willRetry) accepted(with bool, now time.Time) (news bool) {
+	news = !with && w.withoutUntil.IsZero()
+	*w = willRetry{}
 	if !with {
-		w.without = now.Add(willAgain)
+		w.withoutUntil = now.Add(retryWillAfter)
 	}
 	return news
 }
 
-// again has the next CONNECT go with a will, and if that is refused the next one
+// retryNow has the next CONNECT go with a will, and if that is refused the next one
 // without.
-func (w *wills) again() {
-	if !w.without.IsZero() {
-		*w = wills{refused: refusedBefore - 1}
+func (w *willRetry) retryNow() {
+	if !w.withoutUntil.IsZero() {
+		*w = willRetry{refused: refusalsBeforeWithout - 1}
 	}
 }
 

@@ -10,24 +10,31 @@ import (
 // bit, as figures 5-1 and 5-2 have it.
 type MCP3008 struct {
 	*Chip
+	bits   int
 	inputs [8]uint16 // codes
 	answer []byte
 }
 
 // AddMCP3008 puts an MCP3008 on an SPI device, all of whose inputs are at half the
 // reference.
-func (b *Board) AddMCP3008(name string) *MCP3008 {
-	d := &MCP3008{}
+func (b *Board) AddMCP3008(name string) *MCP3008 { return b.addMCP(name, 10) }
+
+// AddMCP3208 puts an MCP3208, with twelve bits, on an SPI device, all of whose inputs
+// are at half the reference (DS21298E).
+func (b *Board) AddMCP3208(name string) *MCP3008 { return b.addMCP(name, 12) }
+
+func (b *Board) addMCP(name string, bits int) *MCP3008 {
+	d := &MCP3008{bits: bits}
 	for i := range d.inputs {
-		d.inputs[i] = 512
+		d.inputs[i] = 1 << (bits - 1)
 	}
 	d.Chip = b.addPort(name, d)
 	return d
 }
 
-// SetCode sets what an input is converted to, 0 to 1023.
+// SetCode sets what an input is converted to, 0 to 1023, or to 4095.
 func (d *MCP3008) SetCode(channel int, code uint16) {
-	d.update(func() { d.inputs[channel] = code & 0x3FF })
+	d.update(func() { d.inputs[channel] = code & (1<<d.bits - 1) })
 }
 
 func (d *MCP3008) takes(c board.SPIConfig) bool {
@@ -56,10 +63,10 @@ func (d *MCP3008) write(_ time.Time, p []byte) {
 		case k == 5:
 			d.set(n, 1)
 		case k == 6: // the null bit
-		case k <= 16:
-			d.set(n, d.code(command)>>(16-k))
-		case k <= 25:
-			d.set(n, d.code(command)>>(k-16))
+		case k <= 6+d.bits:
+			d.set(n, d.code(command)>>(6+d.bits-k))
+		case k <= 5+2*d.bits:
+			d.set(n, d.code(command)>>(k-6-d.bits))
 		}
 	}
 }

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/access"
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/command"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
+	"fieldpost/daemon/local"
+	"fieldpost/daemon/message"
+	"fieldpost/daemon/outbox"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/records"
+	"fieldpost/daemon/refresh"
+	"fieldpost/daemon/sampler"
+	"fieldpost/daemon/uplink"
+)
+
+// process is what lives as long as the process. What of it follows the configuration
+// is told of each [generation], and changes no more than it has to.
+type process struct {
+	o       Options // without its configuration, which is the first generation's
+	log     *slog.Logger
+	started clock.Stamp
+
+	// No configuration reaches these.
+	health     *health.Health
+	faults     faultQueue
+	heartbeats health.Heartbeats
+	times      *clock.BootLog
+	open       *refresh.Value[access.Found]
+	answers    outbox.Answers
+	watch      linkWatch
+	local      *local.Server
+	seen       lastSeen
+	linkBeat   *health.Heartbeat
+
+	// These follow the configuration while they run.
+	spool         *records.Spool
+	bank          *output.Bank
+	sampler       *sampler.Sampler
+	box           *outbox.Outbox
+	subscriptions *uplink.SubscriptionLog
+	link          *uplink.Link
+	dispatcher    *command.Dispatcher
+}
+
+// recordPath is where the crash record of the outputs is; "" is nowhere.
+func (p *process) recordPath() string {
+	if p.o.Runtime == "" {
+		return ""
+	}
+	return filepath.Join(p.o.Runtime, "outputs")
+}
+
+// runtimeJournal is where orders are noted that the ledger cannot take.
+func (p *process) runtimeJournal() journal.Storage {
+	if p.o.Runtime == "" {
+		return nil
+	}
+	return journal.FileAt(p.o.Runtime, "orders")
+}
+
+// remember keeps what is known over restarts beside the spool, until ctx ends: what
+// the time was, and what the broker's session may hold.
+func (p *process) remember(ctx context.Context) error {
+	var both sync.WaitGroup
+	var failed error
+	both.Go(func() { failed = p.subscriptions.Run(ctx) })
+	err := p.times.Run(ctx)
+	both.Wait()
+	return errors.Join(err, failed)
+}
+
+// settle waits until what was taken last is on disk: what comes at the stop itself is
+// to be sent by the link's end. A disk that fails is not waited for, and one that
+// hangs until limit.
+func (p *process) settle(limit time.Duration) {
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for p.spool.Stats().Disk && p.spool.Backlog().AtRisk > 0 {
+		select {
+		case <-over.C:
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// take puts a record into the spool.
+func (p *process) take(r message.Record) {
+	r.Source = p.spool.Source()
+	if p.o.Taken != nil {
+		p.o.Taken(r)
+	}
+	p.seen.put(r)
+	if err := p.spool.Append(r); err != nil {
+		p.log.Error("spool does not take a message", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
+	}
+}
+
+// notice logs that the service manager could not be told something.
+func (p *process) notice(err error) {
+	if err != nil {
+		p.log.Warn("service manager cannot be notified", "err", err)
+	}
+}
+
+// waiting counts the messages that the broker has not acknowledged.
+func (p *process) waiting() uint64 { return uint64(p.spool.Stats().Pending()) }

@@ -1,0 +1,176 @@
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const connectTimeout = 20 * time.Second // name, TCP, TLS and CONNACK together
+
+// connect opens the connection, sends CONNECT and awaits the CONNACK.
+func (c *connection) connect(ctx context.Context) (err error) {
+	l := c.link
+	l.refreshCredentials(ctx)
+	c.creds, err = l.rotation.next()
+	if err != nil {
+		return err
+	}
+	c.withWill = l.cfg.Will != nil && l.will.useWill(time.Now())
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var opening error
+	c.client = mqtt.NewClient(c.options(func() (net.Conn, error) {
+		if opening = c.open(ctx); opening != nil {
+			return nil, opening
+		}
+		return c.transport, nil
+	}))
+	token := c.client.Connect()
+	for !l.await(context.Background(), connectTimeout, token.Done(), nil) {
+		// Everything that Connect waits for ends with ctx.
+	}
+	switch {
+	case opening != nil:
+		return opening
+	case token.Error() != nil:
+		if cause, _ := c.transport.end(); cause != nil && !errors.Is(cause, net.ErrClosed) {
+			return cause
+		}
+		return token.Error()
+	}
+	c.exchange.phase, c.sessionPresent = Idle, c.transport.reader.present
+	l.session.connack(c.sessionPresent)
+	if l.cfg.Will != nil && l.will.accepted(c.withWill, time.Now()) {
+		l.cfg.Log.Warn("broker takes no will of ours, and the link goes on without", "client_id", l.cfg.ClientID)
+	}
+	l.rotation.accepted(c.creds)
+	return nil
+}
+
+// options sets the protocol client up to do as little by itself as possible.
+func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
+	cfg := &c.link.cfg
+	o := mqtt.NewClientOptions().
+		AddBroker("tcp://broker"). // never looked at
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return open() }).
+		SetProtocolVersion(4).
+		SetClientID(cfg.ClientID).
+		SetCleanSession(cfg.Clean).
+		SetStore(mqtt.NewMemoryStore()).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetConnectTimeout(connectTimeout).
+		SetKeepAlive(cfg.KeepAlive).
+		SetPingTimeout(pingTimeout).
+		SetWriteTimeout(writeTimeout).
+		SetOrderMatters(true).
+		SetConnectionLostHandler(func(mqtt.Client, error) { close(c.lost) })
+	if c.withWill {
+		o.SetBinaryWill(cfg.Will.Topic, cfg.Will.Payload, 1, false)
+	}
+	return o
+}
+
+// open makes the TCP and TLS connection. From then on the end of ctx ends it, until
+// the CONNACK has come. The protocol client's goroutine, while Run's waits for it.
+func (c *connection) open(ctx context.Context) error {
+	l := c.link
+	c.exchange.phase = Dialing
+	raw, err := l.cfg.Dial(ctx, "tcp", l.cfg.Endpoint)
+	if err != nil {
+		return err
+	}
+	c.exchange.phase = Handshaking
+	conf := tlsConfig(c.creds, l.at.ServerName(), l.at.Port, later(time.Now(), l.built), &c.certificateAsked)
+	probe := l.resets == 2
+	if probe {
+		// With TLS 1.3 the alert about our certificate can be lost in a reset; with 1.2
+		// it comes within the handshake. So ask once with 1.2.
+		conf.MaxVersion = tls.VersionTLS12
+	}
+	secure := tls.Client(raw, conf)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		if probe && isAlert(err) && strings.Contains(err.Error(), "protocol version") {
+			c.exchange.phase = Connecting // it takes TLS 1.3 only: nothing new has been learnt
+			err = fmt.Errorf("asked again with TLS 1.2 (%v): %w", err, syscall.ECONNRESET)
+		}
+		return err
+	}
+	c.exchange.phase = Connecting
+	t := newTransport(raw, secure)
+	t.reader.maxPayload, t.reader.deliver = l.cfg.MaxPayload, c.receiver.receive
+	stop := context.AfterFunc(ctx, func() { t.fail(context.Cause(ctx)) })
+	t.reader.accepted = func() { stop() }
+	c.use(t)
+	return nil
+}
+
+// alpn is the protocol that AWS IoT Core wants to see on port 443 (page "Device
+// communication protocols").
+const alpn = "x-amzn-mqtt-ca"
+
+// tlsConfig gives the TLS configuration of one connection. The certificate is sent
+// whatever authorities the broker lists, so that it is the broker who says what is
+// wrong with it. asked becomes true when the broker has asked for it.
+func tlsConfig(c *credentials, name, port string, now time.Time, asked *bool) *tls.Config {
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		ServerName: name,
+		RootCAs:    c.roots,
+		Time:       func() time.Time { return now },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			*asked = true
+			return &c.pair, nil
+		},
+	}
+	if port == "443" {
+		conf.NextProtos = []string{alpn}
+	}
+	return conf
+}
+
+// BuildTime is when the program was built, as RFC 3339, set by the linker:
+//
+//	-ldflags "-X fieldpost/daemon/uplink.BuildTime=2026-11-21T19:02:11Z"
+//
+// Where it is empty, the time of the commit stands in. It cannot be earlier than that,
+// so a board whose clock has not been set yet takes it for the time when it checks the
+// broker's certificate.
+var BuildTime string
+
+// builtAt gives BuildTime or what stands in for it; zero when unknown.
+func builtAt() time.Time {
+	if t, err := time.Parse(time.RFC3339, BuildTime); err == nil {
+		return t
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			t, _ := time.Parse(time.RFC3339, s.Value) // zero when it is not one
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// later gives the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,255 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// connection is one attempt to connect and what comes of it: one network connection in
+// the sense of MQTT 3.1.1, section 4.2. It has a protocol client of its own, which is
+// thrown away with it. Run's goroutine, but for the receiver.
+type connection struct {
+	link      *Link
+	client    mqtt.Client
+	creds     *credentials
+	transport *transport    // nil until TCP and TLS stand
+	lost      chan struct{} // closed when the client has ended all of its own, after a loss
+
+	exchange         exchange
+	certificateAsked bool // the broker has asked for our certificate
+	withWill         bool // the CONNECT has one
+	sessionPresent   bool // the CONNACK said so
+	up               time.Time
+	reconnect        bool // another connection is asked for
+	probingEcho      bool // the SUBSCRIBE under way is the echo's; its denial does not matter
+
+	subscriber subscriber
+	publisher  publisher
+	receiver   receiver
+	pinger     pinger
+	echo       echoListener
+}
+
+// exchange is what was last sent on a connection that the broker has to answer.
+type exchange struct {
+	phase   Phase
+	subject string    // the filter of a SUBSCRIBE or UNSUBSCRIBE
+	asked   time.Time // when the last SUBSCRIBE, UNSUBSCRIBE or PUBLISH was sent
+}
+
+func newConnection(l *Link) *connection {
+	c := &connection{link: l, lost: make(chan struct{})}
+	c.subscriber.link, c.subscriber.exchange = l, &c.exchange
+	c.publisher.link, c.publisher.exchange, c.publisher.pinger, c.publisher.echo = l, &c.exchange, &c.pinger, &c.echo
+	c.receiver.queue, c.receiver.drops, c.receiver.echo, c.receiver.subscribeSent = l.inbound, &l.drops, &c.echo, &c.subscriber.requested
+	c.pinger.idle = &l.idle
+	c.prepareEcho()
+	return c
+}
+
+// use has the parts of the connection use a transport.
+func (c *connection) use(t *transport) {
+	c.transport = t
+	c.subscriber.transport, c.publisher.transport, c.receiver.transport, c.pinger.transport = t, t, t, t
+}
+
+// run makes the connection and keeps it until it ends or ctx does. It gives what ended
+// it.
+func (c *connection) run(ctx context.Context) error {
+	if err := c.connect(ctx); err != nil {
+		return err
+	}
+	defer c.link.inbound.discardLost()
+	subs := &c.link.subs
+	if err := c.subscriber.subscribe(ctx, subs.denials.allowed(subs.wanted, time.Now())); err != nil {
+		return c.finish(err)
+	}
+	if ctx.Err() == nil {
+		c.established()
+		if err := c.subscriber.dropObsolete(ctx); err != nil {
+			return c.finish(err)
+		}
+		c.serve(ctx)
+	}
+	if ctx.Err() != nil && !c.transport.over() {
+		c.leave()
+		return nil
+	}
+	if c.reconnect && !c.transport.over() {
+		c.closeToReconnect()
+		return errReconnect
+	}
+	return c.finish(nil)
+}
+
+// established says that the link stands: the subscriptions are made.
+func (c *connection) established() {
+	l := c.link
+	c.up = time.Now()
+	c.noteResumedSession()
+	lost, doubtful := l.session.established()
+	if l.cfg.Clean || len(l.subs.wanted) == 0 { // nothing is kept that could be lost
+		lost, doubtful = 0, false
+	}
+	l.update(func(s *Status) {
+		s.Connected, s.Attempts, s.SessionPresent = true, 0, c.sessionPresent
+		s.Err, s.Denied = l.amiss(), l.subs.denials.denied.names()
+		s.SessionsLost += uint64(lost)
+	})
+	l.reported = ""
+	l.cfg.Log.Info("link stands", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", c.sessionPresent)
+	l.answerReconnects()
+	switch {
+	case lost > 0:
+		l.cfg.Log.Warn("broker has forgotten our session; orders it kept for us may be lost")
+	case doubtful:
+		l.cfg.Log.Warn("broker says that it has no session of ours, and has never said that it has one; orders it kept for us are lost unless it keeps sessions without saying so")
+	}
+}
+
+// serve publishes from the outbox and keeps the connection alive until it or ctx ends,
+// or somebody wants another connection.
+func (c *connection) serve(ctx context.Context) {
+	next := time.NewTimer(heartbeatEvery)
+	defer next.Stop()
+	checked := time.Now()
+	c.echo.startAt = checked
+	c.publisher.rewind()
+	for !c.transport.over() {
+		c.link.cfg.Heartbeat()
+		more, wait := false, heartbeatEvery
+		if !c.holdsBack() && !c.retryDenied(ctx) && !c.startEcho(ctx) {
+			more, wait = c.publisher.fill()
+		}
+		if more && ctx.Err() == nil {
+			continue
+		}
+		next.Reset(min(wait, c.pinger.untilNext()))
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.transport.down:
+		case <-c.link.reconnects.wake.C():
+			c.reconnect = true
+			return
+		case <-c.transport.pubacks.ready.C():
+			c.publisher.acknowledge()
+		case <-c.link.cfg.Outbox.Ready():
+		case <-next.C:
+		}
+		if now := time.Now(); now.Sub(checked) >= heartbeatEvery {
+			checked = now
+			c.check(now)
+			if err := c.checkEcho(ctx, now); err != nil {
+				c.transport.fail(err)
+			}
+		}
+	}
+}
+
+// check does what is due now and then.
+func (c *connection) check(now time.Time) {
+	c.publisher.checkOverdue()
+	c.pinger.checkAnswer()
+	c.noteResumedSession()
+	c.link.noteLasting(c.up)
+	c.link.checkCredentials(now)
+	c.link.reportDrops()
+}
+
+// holdsBack reports whether nothing is to be published yet; see takeover.
+func (c *connection) holdsBack() bool { return c.link.takeover.holdsBack(time.Since(c.up)) }
+
+// retryDenied tries again what was denied, where that is due. It waits for the window
+// to empty, so that a hang-up says clearly what it is about. It reports whether
+// nothing is to be published meanwhile.
+func (c *connection) retryDenied(ctx context.Context) bool {
+	l, now := c.link, time.Now()
+	filters, topics := l.subs.denials.denied.due(now), l.topics.due(now)
+	if !filters && !topics {
+		return false
+	}
+	if c.publisher.window.len() > 0 {
+		return true
+	}
+	if filters {
+		if err := c.subscriber.subscribe(ctx, l.subs.denials.dueAgain(l.subs.wanted, now)); err != nil {
+			c.transport.fail(err)
+			return true
+		}
+	}
+	if topics {
+		l.topics.release(now)
+		c.publisher.rewind()
+	}
+	l.update(func(s *Status) { s.Err, s.Denied = l.amiss(), l.subs.denials.denied.names() })
+	return false
+}
+
+// noteResumedSession notes whether something has come of an earlier session. It may
+// come after the SUBACK.
+func (c *connection) noteResumedSession() {
+	if c.receiver.resumed.Load() {
+		c.link.session.noteResumed()
+	}
+}
+
+// leave ends the connection in order: what is in the outbox is sent and acknowledged
+// while there is time, then comes the farewell, then DISCONNECT, so that the broker
+// does not publish our will.
+func (c *connection) leave() {
+	if !c.up.IsZero() {
+		c.stopEcho()
+		c.publisher.drain()
+		c.publisher.sendFarewell()
+	}
+	c.disconnect(errEnded)
+	c.link.cfg.Log.Info("link ended", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
+}
+
+// closeToReconnect ends the connection in order, for another to be made. What is not
+// acknowledged is sent again.
+func (c *connection) closeToReconnect() {
+	c.stopEcho()
+	c.disconnect(errReconnect)
+	c.link.cfg.Log.Info("link is made anew, as was asked for", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
+}
+
+// disconnect sends DISCONNECT, so that the broker does not publish our will, and
+// closes.
+func (c *connection) disconnect(why error) {
+	c.client.Disconnect(uint(disconnectTimeout.Milliseconds()))
+	c.transport.fail(why)
+	c.publisher.acknowledgeRest()
+}
+
+// finish ends a connection that has failed, with err unless it has its own reason,
+// and waits until the client has ended all of its own.
+func (c *connection) finish(err error) error {
+	if err != nil {
+		c.transport.fail(err)
+	}
+	if !c.link.await(context.Background(), pingTimeout, c.lost, nil) {
+		c.client.Disconnect(0)
+	}
+	c.publisher.acknowledgeRest()
+	c.noteResumedSession()
+	cause, _ := c.transport.end()
+	if errors.Is(cause, net.ErrClosed) {
+		cause = errNoPing // the client closes by itself only then
+	}
+	return cause
+}
+
+// endedByPeer reports whether the other side ended the connection.
+func (c *connection) endedByPeer() bool {
+	if c.transport == nil {
+		return false
+	}
+	_, remote := c.transport.end()
+	return remote
+}

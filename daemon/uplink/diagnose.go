@@ -1,0 +1,233 @@
+package uplink
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"fieldpost/daemon/health"
+)
+
+const (
+	answerWithin = 10 * time.Second // a hang-up so long after a request may be its answer
+	stableAfter  = time.Minute      // a connection that lasted so long was no failure
+)
+
+// endKind is how a connection ended, as far as that tells a broker's answer from a
+// fault of the network. A larger one is stronger evidence of an answer.
+type endKind int
+
+const (
+	brokenByNetwork endKind = iota // nobody hung up on anything: silence, no route, or our own doing
+	resetByPeer                    // reset, or cut off within a packet: a network's way, seldom a broker's
+	closedByPeer                   // closed in order between two packets, as AWS IoT Core denies
+)
+
+// denyAfter is how many hang-ups of one kind in a row make a denial. AWS IoT Core
+// closes in order. A broker that closes before it has read all that we sent resets;
+// but so does every network now and then.
+var denyAfter = [...]int{resetByPeer: 8, closedByPeer: 3}
+
+// kindOfEnd says how a connection ended; remote says that the other side ended it.
+func kindOfEnd(err error, remote bool) endKind {
+	switch {
+	case !remote:
+		return brokenByNetwork
+	case errors.Is(err, io.EOF) || isAlert(err):
+		return closedByPeer
+	}
+	return resetByPeer
+}
+
+// streak counts hang-ups of one kind that followed one another.
+type streak struct {
+	kind endKind
+	n    int
+}
+
+// add counts one more and reports whether they are enough for a denial.
+func (s *streak) add(kind endKind) bool {
+	if s.kind != kind {
+		*s = streak{kind: kind}
+	}
+	s.n++
+	return s.n >= denyAfter[kind]
+}
+
+// endOther ends a streak of another kind.
+func (s *streak) endOther(kind endKind) {
+	if s.kind != kind {
+		*s = streak{}
+	}
+}
+
+// diagnose learns from how a connection ended and says what that means.
+func (l *Link) diagnose(c *connection, err error) *Explained {
+	now := time.Now()
+	lived := time.Duration(0)
+	if !c.up.IsZero() {
+		lived = now.Sub(c.up)
+	}
+	if lived >= stableAfter && (c.publisher.acked > 0 || !c.publisher.sent) {
+		l.backoff.reset()
+	}
+	phase := c.exchange.phase
+	end := l.describeEnd(c, now)
+	kind := kindOfEnd(err, c.endedByPeer())
+	if phase == Connecting && wasReset(err) {
+		l.resets++
+	} else {
+		l.resets = 0
+	}
+	answer := l.learnFromAnswer(c, kind, now, &end)
+	l.learnFromSilence(c, err, kind, lived, &end)
+	l.takeover.connectionEnded(phase, kind == closedByPeer && lived < stableAfter, end.Repeated, c.publisher.acked > 0)
+	if l.takeover.detected() {
+		end.Phase, end.Repeated, end.Silence = Idle, true, 0
+	}
+	why := Explain(err, end)
+	l.remember(c, why, lived)
+	if !answer && (!needsPerson(why.Code) || why.Code == string(health.DuplicateClient)) {
+		l.subs.denials.contradicted(now)
+		l.topics.contradicted(now)
+	}
+	return why
+}
+
+// describeEnd says what was going on, before anything is known of why it ended.
+func (l *Link) describeEnd(c *connection, now time.Time) Disconnect {
+	return Disconnect{
+		Phase: c.exchange.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: c.exchange.subject, Now: later(now, l.built),
+		SessionPresent: c.sessionPresent || l.cfg.Clean || l.session.keptSilently(), CertificateNotAsked: c.exchange.phase == Handshaking && !c.certificateAsked,
+		Will: l.cfg.Will != nil, WithoutWill: l.cfg.Will != nil && l.will.triedWithout(), Persistent: !l.cfg.Clean,
+	}
+}
+
+// learnFromAnswer learns from an end that may be the broker's answer to what we asked
+// for, and reports whether it may be. It completes end.
+func (l *Link) learnFromAnswer(c *connection, kind endKind, now time.Time, end *Disconnect) (answer bool) {
+	answer = kind != brokenByNetwork && now.Sub(c.exchange.asked) <= answerWithin
+	subject := c.exchange.subject
+	switch phase := c.exchange.phase; {
+	case phase == Connecting:
+		answer = false
+		end.Repeated = l.resets >= 2 // networks reset too, but seldom just here twice in a row
+	case c.probingEcho:
+		answer = false
+		l.noteEchoDenied()
+	case phase == Subscribing && answer:
+		if end.Repeated = l.subs.denials.hungUp(subject, kind, now); end.Repeated {
+			l.cfg.Log.Warn("subscription is denied", "filter", subject)
+		}
+	case phase == Unsubscribing && answer:
+		l.unsubscribeHungUp(kind)
+	case phase == Publishing && answer:
+		end.Topic, end.Repeated = l.learnFromPublishing(c.publisher.window.messages, kind, now)
+	default:
+		answer = false
+	}
+	if answer {
+		l.topics.endOtherStreaks(kind)
+	}
+	return answer
+}
+
+// learnFromPublishing learns from a hang-up with these messages in flight. It gives the
+// topic that is held because of it.
+func (l *Link) learnFromPublishing(unacked []inFlight, kind endKind, now time.Time) (topic string, held bool) {
+	v := l.topics.hungUp(unacked, kind, now)
+	if v == unclear {
+		return "", false
+	}
+	l.takeover.busy = 0
+	f := unacked[0] // a verdict is about one alone
+	switch v {
+	case denied:
+		l.cfg.Log.Warn("publishing is denied; the mail is kept", "topic", f.topic)
+	case poison:
+		l.cfg.Log.Warn("message is set aside: the broker hangs up on it, and takes others of its topic", "topic", f.topic)
+		l.cfg.Outbox.Refuse(f.id, refusedByBroker)
+	}
+	return f.topic, v != poison
+}
+
+// learnFromSilence finds out whether a connection ended because nothing was sent. That
+// is no failure to back off for: the next one is to last. It completes end.
+func (l *Link) learnFromSilence(c *connection, err error, kind endKind, lived time.Duration, end *Disconnect) {
+	closed := kind != brokenByNetwork && c.exchange.phase == Idle
+	if !l.idle.connectionEnded(c.silenceAtEnd(err, kind), closed, lived) {
+		return
+	}
+	l.cfg.Log.Info("connection ends when nothing is sent; pings go more often from now on", "idle", l.idle.after, "ping_every", l.idle.pingEvery)
+	if l.idle.after >= minReportedIdle && l.takeover.explained == nil {
+		end.Silence, end.PingEvery = l.idle.after, l.idle.pingEvery
+		l.backoff.reset()
+	}
+}
+
+// remember keeps what the next connections have to know of why this one ended, after
+// it had stood for lived.
+func (l *Link) remember(c *connection, why *Explained, lived time.Duration) {
+	phase := c.exchange.phase
+	l.idle.explained = nil
+	switch health.Code(why.Code) {
+	case health.IdleTimeout:
+		l.idle.explained = why
+	case health.DuplicateClient:
+		l.takeover.explained = why
+		if lived >= answerWithin { // it is not back at once any more
+			l.backoff.ease()
+		}
+	case health.ConnectRefused:
+		if phase == Connecting {
+			l.will.refused++
+		}
+	}
+	if c.creds != nil && (phase == Handshaking || phase == Connecting) {
+		l.rotation.failed(c.creds, why)
+	}
+}
+
+// noteLasting learns from a connection that has stood since up: what was left out was
+// left out rightly, and no other client uses our client id any more.
+func (l *Link) noteLasting(up time.Time) {
+	lived := time.Since(up)
+	if l.idle.connectionLasts(lived) {
+		l.update(func(s *Status) { s.Err = l.amiss() })
+	}
+	if lived < stableAfter {
+		return
+	}
+	rival := l.takeover.explained != nil
+	if rival { // what is left out may have been its doing
+		l.subs.denials.denied.retryUnproven(time.Now())
+		l.topics.denied.retryUnproven(time.Now())
+	}
+	l.subs.denials.denied.prove()
+	l.topics.connectionLasted()
+	if rival {
+		l.takeover.over()
+		l.update(func(s *Status) { s.Err = l.amiss() })
+	}
+}
+
+// amiss gives what is to be said while the link stands; nil for nothing.
+func (l *Link) amiss() error {
+	if l.takeover.explained != nil { // what is held may be another client's doing
+		return l.takeover.explained
+	}
+	if l.idle.explained != nil {
+		return l.idle.explained
+	}
+	if held := l.topics.heldTopics(); len(held) > 0 {
+		return publishDenied(strings.Join(held, ", "))
+	}
+	if l.rotation.problem != nil {
+		return l.rotation.problem
+	}
+	if !l.will.withoutUntil.IsZero() {
+		return l.willRefused()
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package uplink
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"testing"
+	"testing/synctest"
+
+	"fieldpost/daemon/health"
+)
+
+// impostor makes an authority that is none: its certificate may not sign.
+func impostor(t *testing.T, name string, tweak func(*x509.Certificate)) *authority {
+	t.Helper()
+	key := newKey(t)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: longAgo, NotAfter: farAhead, BasicConstraintsValid: true}
+	tweak(c)
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	must(t, err)
+	c, err = x509.ParseCertificate(der)
+	must(t, err)
+	return &authority{t, c, key, encode("CERTIFICATE", der)}
+}
+
+// serveDER serves the bytes of a certificate as they are.
+func (b *broker) serveDER(cert, key []byte) {
+	b.t.Helper()
+	block, _ := pem.Decode(cert)
+	k, err := parseKey(key)
+	must(b.t, err)
+	b.tls.Certificates = []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: k}}
+}
+
+// Each way in which people make a broker's certificate wrongly is told as what
+// it is, in a real handshake.
+func TestBrokersCertificateIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, b *broker)
+		says    []string
+	}{
+		"common name only": {func(t *testing.T, b *broker) {
+			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, nil }))
+		}, []string{`names no host: it has the common name "` + brokerName + `" and no subject alternative name`, "subjectAltName=DNS:" + brokerName}},
+		"not for servers": {func(t *testing.T, b *broker) {
+			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }))
+		}, []string{"is not made for servers", "serverAuth"}},
+		"authority made anew": {func(t *testing.T, b *broker) {
+			b.serve(newAuthority(t, "test root").issue(brokerName, nil))
+		}, []string{`a root with the name "CN=test root", but the broker's certificate is not signed with its key`, "made anew"}},
+		"authority that is none": {func(t *testing.T, b *broker) {
+			a := impostor(t, "no authority", func(*x509.Certificate) {})
+			b.serve(a.issue(brokerName, nil))
+			put(t, b.file("ca.pem"), a.pem)
+		}, []string{`issued by "CN=no authority", and what broker.ca has of that name may not sign`, "CA:TRUE"}},
+		"authority for other names": {func(t *testing.T, b *broker) {
+			a := impostor(t, "elsewhere", func(c *x509.Certificate) {
+				c.IsCA, c.KeyUsage, c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, x509.KeyUsageCertSign, true, []string{"elsewhere.test"}
+			})
+			b.serve(a.issue(brokerName, func(c *x509.Certificate) { c.IPAddresses = nil }))
+			put(t, b.file("ca.pem"), a.pem)
+		}, []string{"may not sign for that name"}},
+		"signed by itself": {func(t *testing.T, b *broker) {
+			a := impostor(t, brokerName, func(c *x509.Certificate) { c.DNSNames = []string{brokerName} })
+			b.serve(a.pem, keyPEM(t, a.key))
+		}, []string{`signed by itself, "CN=` + brokerName + `", and broker.ca does not have it`, "put that very certificate into broker.ca"}},
+		"SHA-1": {func(t *testing.T, b *broker) {
+			b.serveDER(sample(t, "sha1.crt"), sample(t, "good.key"))
+			put(t, b.file("ca.pem"), sample(t, "sha1-root.crt"))
+		}, []string{`signed by "CN=sha1-root" in a way that is not secure any more`, "SHA-256"}},
+		"negative serial number": {func(t *testing.T, b *broker) { b.serveDER(sample(t, "negative.crt"), sample(t, "good.key")) },
+			[]string{"the broker's certificate has a negative serial number", "made anew"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				c.prepare(t, b)
+				checkSays(t, refusedHandshake(t, b, nil), health.ServerUntrusted, c.says...)
+			})
+		})
+	}
+}
+
+// The broker's certificate has a name, but the address is written in the
+// configuration; and the other way round.
+func TestNameAndAddress(t *testing.T) {
+	for _, c := range []struct {
+		host  string
+		names []string
+		says  []string
+	}{
+		{"10.0.0.5", nil, []string{"names no host", "subjectAltName=IP:10.0.0.5"}},
+		{"10.0.0.5", []string{"broker.lan"}, []string{`is for ["broker.lan"] and not for "10.0.0.5"`}},
+		{"broker.lan", nil, []string{"names no host", "subjectAltName=DNS:broker.lan"}},
+	} {
+		cert := &x509.Certificate{Subject: pkix.Name{CommonName: "broker.lan"}, DNSNames: c.names}
+		err := cert.VerifyHostname(c.host)
+		checkSays(t, Explain(err, Disconnect{Phase: Handshaking, Endpoint: c.host + ":8883"}), health.ServerUntrusted, c.says...)
+	}
+}
+
+// A key that TLS does not take is met by crypto/tls, in words of its own.
+func TestBrokersKeyIsUnusual(t *testing.T) {
+	for _, said := range []string{
+		"tls: server's certificate contains an unsupported type of public key: <nil>",
+		"tls: server sent certificate containing RSA key larger than 8192 bits",
+	} {
+		checkSays(t, Explain(errors.New(said), Disconnect{Phase: Handshaking, Endpoint: "b:8883"}), health.ServerUntrusted, "the key of the broker's certificate is of a kind that TLS does not take")
+	}
+	checkSays(t, Explain(errors.New("tls: failed to parse certificate from server: x509: unsupported elliptic curve"), Disconnect{Phase: Handshaking, Endpoint: "b:8883"}),
+		health.ServerUntrusted, "the broker's certificate has a key that is on an elliptic curve")
+}

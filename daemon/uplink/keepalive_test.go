@@ -1,0 +1,382 @@
+package uplink
+
+import (
+	"fieldpost/daemon/health"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// way is a way to the broker with something on it that gives up a connection when
+// nothing has gone over it for idle.
+type way struct {
+	idle time.Duration
+	// end is what becomes of the connection then: closed, reset, "forgotten without a
+	// word" or "reset at the next packet".
+	end string
+}
+
+// carry plays the broker behind it for as long as lasts, or until the connection is
+// given up; it reports whether it was. Whatever is published is acknowledged.
+func (w way) carry(p *peer, lasts time.Duration) (ended bool) {
+	p.t.Helper()
+	over := time.Now().Add(lasts)
+	for {
+		heard := time.Now()
+		must(p.t, p.conn.SetReadDeadline(over.Add(w.idle)))
+		if !strings.Contains(w.end, "n") { // closed, reset: at that time
+			must(p.t, p.conn.SetReadDeadline(heard.Add(w.idle)))
+		}
+		cp, err := packets.ReadPacket(p.conn)
+		if now := time.Now(); now.Sub(heard) >= w.idle {
+			w.giveUp(p)
+			return true
+		} else if !now.Before(over) {
+			return false
+		}
+		must(p.t, err)
+		switch m := cp.(type) {
+		case *packets.PublishPacket:
+			p.puback(m.MessageID)
+		case *packets.PingreqPacket:
+			p.send(packets.NewControlPacket(packets.Pingresp))
+		default:
+			p.t.Fatalf("got %v", m)
+		}
+	}
+}
+
+func (w way) giveUp(p *peer) {
+	switch w.end {
+	case "closed":
+		p.hangUp()
+	case "reset", "reset at the next packet":
+		p.reset()
+	case "forgotten without a word":
+		for err := error(nil); err == nil; {
+			_, err = packets.ReadPacket(p.conn)
+		}
+		p.hangUp()
+	}
+	synctest.Wait()
+}
+
+// However a connection on which nothing goes is given up, and after whatever time,
+// it is found out, said, and pings go as often as is needed; no other client is
+// blamed, nothing is denied, and no wait is long.
+func TestIdleTimeout(t *testing.T) {
+	for _, end := range []string{"closed", "reset", "forgotten without a word", "reset at the next packet"} {
+		for _, idle := range []time.Duration{2, 5, 20, 50, 100, 350} {
+			for _, every := range []time.Duration{0, 27, 170} { // of the readings; 0: there are none
+				w := way{idle * time.Second, end}
+				if strings.Contains(end, "n") && idle < 20 {
+					continue // no NAT is so forgetful, and a bad network may look like it
+				}
+				t.Run(fmt.Sprintf("%s after %v, reading every %v", end, w.idle, every*time.Second), func(t *testing.T) {
+					checkIdleTimeout(t, w, every*time.Second)
+				})
+			}
+		}
+	}
+}
+
+func checkIdleTimeout(t *testing.T, w way, every time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 20 * time.Minute
+		var longest time.Duration
+		l := runWaiting(t, c, func(below time.Duration) time.Duration {
+			longest = max(longest, below)
+			return below / 2
+		})
+		stop := readings(l, every)
+		defer stop()
+		var codes []string
+		for {
+			p := b.accept(true)
+			if !w.carry(p, time.Hour) {
+				if st := l.Status(); !st.Connected || st.Err != nil || len(codes) > 0 && (st.IdleTimeout < w.idle*9/10 || st.IdleTimeout > 22*time.Minute) {
+					t.Errorf("after %q: %+v", codes, st)
+				}
+				stop()
+				l.end(t, p)
+				break
+			}
+			codes = append(codes, l.code())
+			if len(codes) > 12 {
+				t.Fatalf("no connection lasts: %q", codes)
+			}
+		}
+		said := strings.Join(codes, " ")
+		if strings.Contains(said, string(health.DuplicateClient)) || strings.Contains(said, string(health.PublishDenied)) || longest > 8*time.Second {
+			t.Errorf("waits up to %v, %s", longest, said)
+		}
+		if w.idle >= minReportedIdle && len(codes) > 0 && !strings.Contains(said, string(health.IdleTimeout)) {
+			t.Errorf("it was not told: %s", said)
+		}
+		t.Logf("%s; pings every %v", said, l.Status().PingEvery)
+	})
+}
+
+// readings puts one message after the other, until stop.
+func readings(l *running, every time.Duration) (stop func()) {
+	if every == 0 {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				l.queue.Publish("t", []byte("1"))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	var once bool
+	return func() {
+		if !once {
+			once = true
+			close(quit)
+			<-done
+		}
+	}
+}
+
+// While pings may help it is said that they may; when they have, it is over.
+func TestIdleTimeoutIsSaidUntilTheConnectionLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		w := way{20 * time.Second, "closed"}
+		w.carry(b.accept(true), time.Hour)
+		w.carry(b.accept(true), time.Hour)
+		checkSays(t, l.Status().Err.(*Explained), health.IdleTimeout, "for 20s", "a proxy or a NAT", "a ping goes every 8s", "timeout client")
+		p := b.accept(true)
+		if w.carry(p, 50*time.Second) {
+			t.Fatal("it ended in spite of pings")
+		}
+		if st := l.Status(); !st.Connected || l.code() != string(health.IdleTimeout) {
+			t.Errorf("after 50 s: %+v", st)
+		}
+		if w.carry(p, 20*time.Second) {
+			t.Fatal("it ended in spite of pings")
+		}
+		if st := l.Status(); !st.Connected || st.Err != nil || st.PingEvery != 8*time.Second || st.IdleTimeout != 20*time.Second {
+			t.Errorf("after 70 s: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// A broker that takes the keep-alive to the letter, and not one and a half times, ends
+// connections shortly before our pings would come. That is found out, too.
+func TestBrokerThatTakesTheKeepAliveToTheLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		w := way{29900 * time.Millisecond, "closed"}
+		w.carry(b.accept(true), time.Hour)
+		w.carry(b.accept(true), time.Hour)
+		p := b.accept(true)
+		if w.carry(p, time.Hour) || l.Status().Err != nil {
+			t.Errorf("status: %+v", l.Status())
+		}
+		l.end(t, p)
+	})
+}
+
+// With pings of its own a link finds a dead connection as much sooner.
+func TestCloserPingsFindADeadConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 20 * time.Minute
+		l := run(t, c)
+		w := way{20 * time.Second, "closed"}
+		w.carry(b.accept(true), time.Hour)
+		w.carry(b.accept(true), time.Hour)
+		p := b.accept(true)
+		w.carry(p, 10*time.Minute)
+		began := time.Now()
+		way{end: "forgotten without a word"}.giveUp(p)
+		if d := time.Since(began); d > 8*time.Second+pingTimeout+heartbeatEvery || l.code() != string(health.NetworkDown) {
+			t.Errorf("after %v: %v", d, l.Status().Err)
+		}
+		l.end(t, nil)
+	})
+}
+
+// Another client that always comes back after the same time looks like an idle
+// timeout, until it does so in spite of pings.
+func TestRivalThatIsBackAfterAConstantTime(t *testing.T) {
+	for _, after := range []time.Duration{3, 7, 10, 25, 45} {
+		t.Run(fmt.Sprint(after*time.Second), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, b.config())
+				var codes []string
+				for range 12 {
+					p := b.accept(true)
+					p.quiet(after * time.Second)
+					must(t, p.conn.CloseWrite())
+					p.gone()
+					synctest.Wait()
+					codes = append(codes, l.code())
+				}
+				for i, code := range codes[2:] {
+					if code != string(health.DuplicateClient) {
+						t.Errorf("close %d: %s", i+3, codes)
+						break
+					}
+				}
+				p := b.accept(true)
+				p.quiet(2 * time.Minute)
+				if st := l.Status(); !st.Connected || st.Err != nil {
+					t.Errorf("when it had gone: %+v", st)
+				}
+				l.end(t, p)
+			})
+		})
+	}
+}
+
+// A bad network, on which connections die at any time, is no idle timeout.
+func TestBadNetworkIsNoIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for i := range 12 {
+			p := b.accept(true)
+			p.quiet(time.Duration(40+17*(i%5)) * time.Second)
+			way{end: "forgotten without a word"}.giveUp(p)
+			if l.code() != string(health.NetworkDown) || l.Status().PingEvery != 0 {
+				t.Fatalf("after %d: %+v", i+1, l.Status())
+			}
+		}
+		l.end(t, nil)
+	})
+}
+
+// Something that ends each connection when it is so old, however much goes over it, is
+// no idle timeout, though the pings before it come at the same times.
+func TestAgeLimitIsNoIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		for i := range 6 {
+			p := b.accept(true)
+			p.quiet(10*time.Minute + 12*time.Second)
+			p.hangUp()
+			synctest.Wait()
+			if l.code() != string(health.NetworkDown) || l.Status().PingEvery != 0 {
+				t.Fatalf("after %d: %+v", i+1, l.Status())
+			}
+		}
+		l.end(t, nil)
+	})
+}
+
+// What is known of a timeout outlives a broker's restart, and a shorter timeout is
+// found, too.
+func TestIdleTimeoutBecomesShorter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 20 * time.Minute
+		l := run(t, c)
+		long, short := way{100 * time.Second, "closed"}, way{20 * time.Second, "closed"}
+		long.carry(b.accept(true), time.Hour)
+		long.carry(b.accept(true), time.Hour)
+		p := b.accept(true)
+		long.carry(p, time.Hour)
+		p.hangUp() // the broker restarts
+		synctest.Wait()
+		if l.code() != string(health.NetworkDown) || l.Status().PingEvery != 40*time.Second {
+			t.Errorf("after a restart: %+v", l.Status())
+		}
+		short.carry(b.accept(true), time.Hour)
+		short.carry(b.accept(true), time.Hour)
+		if l.code() != string(health.IdleTimeout) || l.Status().PingEvery != 8*time.Second {
+			t.Errorf("after a shorter one: %+v", l.Status())
+		}
+		p = b.accept(true)
+		if short.carry(p, time.Hour) {
+			t.Error("it ended in spite of pings")
+		}
+		l.end(t, p)
+	})
+}
+
+func TestUnansweredPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		p := b.accept(false)
+		began := time.Now()
+		must(t, p.conn.SetReadDeadline(began.Add(patience)))
+		if _, err := packets.ReadPacket(p.conn); err != nil {
+			t.Fatal(err)
+		}
+		p.gone()
+		if d := time.Since(began); d < 40*time.Second || d > 50*time.Second {
+			t.Errorf("silence was seen after %v", d)
+		}
+		synctest.Wait()
+		if e := l.Status().Err; l.code() != string(health.NetworkDown) || !strings.Contains(e.Error(), "no pingresp") {
+			t.Errorf("status: %v", e)
+		}
+		l.end(t, nil)
+	})
+}
+
+func TestStalledPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		p := b.accept(false)
+		synctest.Wait()
+		began := time.Now()
+		l.queue.Publish("t", make([]byte, 100<<10)) // nobody reads
+		p2 := b.raw()
+		if d := time.Since(began); d < 5*time.Second || d > 8*time.Second {
+			t.Errorf("a stall was seen after %v", d)
+		}
+		if l.code() != string(health.NetworkDown) {
+			t.Errorf("status: %v", l.Status().Err)
+		}
+		p2.Close()
+		l.end(t, p)
+	})
+}
+
+// The broker hears from us in every keep-alive interval (section 3.1.2.10), and
+// we from it, whether or not we publish.
+func TestPingsWhilePublishing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.KeepAlive = 30 * time.Second
+		l := run(t, c)
+		p := b.accept(false)
+		for range 40 {
+			synctest.Wait()
+			l.queue.Publish("t", []byte("m"))
+			p.puback(p.delivery("t", "m")) // read answers the pings
+			<-time.After(5 * time.Second)
+		}
+		if st := l.Status(); !st.Connected || st.Published != 40 || st.Attempts != 0 {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}

@@ -1,0 +1,131 @@
+package uplink
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/wake"
+)
+
+// Publication is one message to be published, at QoS 1.
+type Publication struct {
+	ID      uint64 // the outbox's name for it, the same after each Rewind
+	Topic   string
+	Payload []byte
+}
+
+// Outbox is where the uplink takes its messages from. The uplink calls it from one
+// goroutine at a time; the outbox's owner may fill it from others.
+type Outbox interface {
+	// Rewind makes every message that is not acknowledged unsent again. It is called at
+	// the start of each connection.
+	Rewind()
+	// Next gives the next unsent message, the most urgent first; ok is false when there
+	// is none now.
+	Next() (m Publication, ok bool)
+	// Ready is signalled when Next may have more; see package wake.
+	Ready() <-chan struct{}
+	// Hold is told of a message that is not sent before the next Rewind, because its
+	// topic is denied. So however many of them there are, nothing need be remembered of
+	// them until then.
+	Hold(id uint64)
+	// Ack forgets a message for which the broker's PUBACK has come.
+	Ack(id uint64)
+	// Refuse sets a message aside that can never be sent, and reports it. Where a message
+	// is a batch, it may come again in parts after a rewind instead.
+	Refuse(id uint64, reason string)
+}
+
+// Batcher is an [Outbox] that lets messages wait for more to go with them. The uplink
+// wakes when they have waited long enough.
+type Batcher interface {
+	Outbox
+	// Due says when Next will give a message that waits now, though nothing comes to go
+	// with it; the zero time when none waits.
+	Due() time.Time
+	// Flush ends all waiting until the next Rewind. It is called at an orderly end.
+	Flush()
+}
+
+// Queue is an [Outbox] in memory, for programs that send a few messages and wait for
+// them. Its methods may be called from any goroutine.
+type Queue struct {
+	ready wake.Signal
+
+	mu     sync.Mutex
+	last   uint64
+	queued []queued // not acknowledged, in the order of Publish
+	unsent int      // index of the first that Next has not given
+}
+
+type queued struct {
+	Publication
+	done chan error
+}
+
+// NewQueue gives an empty queue.
+func NewQueue() *Queue {
+	return &Queue{ready: wake.New()}
+}
+
+// Publish queues a message. The channel it gives delivers once: nil when the broker
+// has acknowledged the message, or the reason why it can never be sent. The
+// payload is copied.
+func (q *Queue) Publish(topic string, payload []byte) (done <-chan error) {
+	ch := make(chan error, 1)
+	q.mu.Lock()
+	q.last++
+	q.queued = append(q.queued, queued{Publication{ID: q.last, Topic: topic, Payload: bytes.Clone(payload)}, ch})
+	q.mu.Unlock()
+	q.ready.Set()
+	return ch
+}
+
+// Rewind implements [Outbox].
+func (q *Queue) Rewind() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unsent = 0
+}
+
+// Next implements [Outbox].
+func (q *Queue) Next() (Publication, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.unsent == len(q.queued) {
+		return Publication{}, false
+	}
+	q.unsent++
+	return q.queued[q.unsent-1].Publication, true
+}
+
+// Ready implements [Outbox].
+func (q *Queue) Ready() <-chan struct{} { return q.ready.C() }
+
+// Hold implements [Outbox].
+func (q *Queue) Hold(uint64) {}
+
+// Ack implements [Outbox].
+func (q *Queue) Ack(id uint64) { q.settle(id, nil) }
+
+// Refuse implements [Outbox].
+func (q *Queue) Refuse(id uint64, reason string) {
+	q.settle(id, errors.New("cannot be sent: "+reason))
+}
+
+func (q *Queue) settle(id uint64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.IndexFunc(q.queued, func(m queued) bool { return m.ID == id })
+	if i < 0 {
+		return
+	}
+	q.queued[i].done <- err
+	q.queued = slices.Delete(q.queued, i, i+1)
+	if i < q.unsent {
+		q.unsent--
+	}
+}

@@ -1,0 +1,362 @@
+package uplink
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"fieldpost/daemon/health"
+)
+
+func TestOnlyAWSIsPaced(t *testing.T) {
+	for host, want := range map[string]bool{
+		"a1b2-ats.iot.ap-south-1.amazonaws.com":    true,
+		"A1B2-ATS.iot.ap-south-1.AmazonAWS.com.":   true,
+		"a1b2.ats.iot.cn-north-1.amazonaws.com.cn": true,
+		"broker.test":                  false,
+		"amazonaws.com.example":        false,
+		"notamazonaws.com":             false,
+		"127.0.0.1":                    false,
+		"a.amazonaws.com.cn.elsewhere": false,
+	} {
+		if got := newRateLimiter(host, LimitsAuto).active(); got != want {
+			t.Errorf("%s: paced %v, want %v", host, got, want)
+		}
+	}
+}
+
+// What is asked for goes before the name.
+func TestLimitsAsAskedFor(t *testing.T) {
+	for _, c := range []struct {
+		host   string
+		limits Limits
+		want   bool
+	}{
+		{"iot.example.com", LimitsAWS, true},
+		{"iot.example.com", LimitsNone, false},
+		{"x.amazonaws.com", LimitsNone, false},
+		{"x.amazonaws.com", LimitsAWS, true},
+	} {
+		if got := newRateLimiter(c.host, c.limits).active(); got != c.want {
+			t.Errorf("%s with %s: paced %v", c.host, c.limits, got)
+		}
+	}
+	c := Config{Endpoint: "h:1", ClientID: "a", CA: "a", Certificate: "a", Key: "a", Outbox: NewQueue(), Limits: "AWS"}
+	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "want auto, aws or none") {
+		t.Errorf("limits AWS: %v", err)
+	}
+}
+
+// AWS IoT Core behind a domain of its owner's takes 100 messages a second and drops
+// the rest without a word. The second time that is known for what it is.
+func TestBrokerThatDropsTheExcess(t *testing.T) {
+	for limits, most := range map[Limits]int{LimitsAuto: 3, LimitsAWS: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			const n = 3000
+			b := newBroker(t)
+			c := b.config()
+			c.Limits = limits
+			l := run(t, c)
+			var sent []<-chan error
+			for i := range n {
+				sent = append(sent, l.queue.Publish("t", []byte(strconv.Itoa(i))))
+			}
+			connections := 0
+			var left []int
+			for settled(sent[n-1]) == "" {
+				p := b.accept(true)
+				connections++
+				dropped := drops(p, 100)
+				left = append(left, dropped)
+			}
+			if connections != most || left[len(left)-1] != 0 {
+				t.Errorf("limits %s: %d connections, which dropped %d", limits, connections, left)
+			}
+			if !l.rate.aws { // the link has ended its use of it: nothing is in flight
+				t.Errorf("limits %s: the bound is not kept", limits)
+			}
+			l.end(t, nil)
+		})
+	}
+}
+
+// drops plays a broker that drops what is more than most in a second, until the
+// link is silent or hangs up. It gives how many it dropped.
+func drops(p *peer, most int) (dropped int) {
+	var times []time.Time
+	for {
+		cp, err := p.readFor(time.Minute)
+		m, ok := cp.(*packets.PublishPacket)
+		if err != nil || !ok {
+			p.hangUp()
+			synctest.Wait()
+			return dropped
+		}
+		now := time.Now()
+		for len(times) > 0 && now.Sub(times[0]) >= time.Second {
+			times = times[1:]
+		}
+		if len(times) >= most {
+			dropped++
+			continue
+		}
+		times = append(times, now)
+		p.puback(m.MessageID)
+	}
+}
+
+// send sends messages of a size for d as fast as the pace lets them go, from
+// when it was last used, and gives when each went.
+func send(p *rateLimiter, size int, d time.Duration) (at []time.Time) {
+	m := Publication{Payload: make([]byte, size-packetOverhead)}
+	now := p.refilled
+	for end := now.Add(d); now.Before(end); {
+		if w := p.wait(now); w > 0 {
+			now = now.Add(w)
+			continue
+		}
+		if w := p.waitForLarge(m, now); w > 0 {
+			now = now.Add(w)
+			continue
+		}
+		p.noteSent(m, now)
+		at = append(at, now)
+	}
+	return at
+}
+
+// busiest gives the most messages in any one second.
+func busiest(at []time.Time) (most int) {
+	for i := range at {
+		n := 0
+		for _, x := range at[i:] {
+			if x.Sub(at[i]) < time.Second {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// No second goes beyond AWS IoT Core's limits, and what they allow is used.
+func TestPaceKeepsTheLimits(t *testing.T) {
+	const seconds = 60
+	for _, size := range []int{200, 1 << 10, 6 << 10, 20 << 10, 64 << 10, 96 << 10, 128 << 10} {
+		at := send(newRateLimiter("x.amazonaws.com", ""), size, seconds*time.Second)
+		if n := busiest(at); n > 100 || n*size > 512<<10 {
+			t.Errorf("size %d: %d in one second, %d bytes", size, n, n*size)
+		}
+		full := min(awsMessagesPerSecond*seconds, awsBytesPerSecond*seconds/size)
+		if len(at) < full*95/100 && size <= largeBytes || len(at) < seconds-1 {
+			t.Errorf("size %d: %d in a minute, want at least 95 %% of %d", size, len(at), full)
+		}
+	}
+}
+
+func TestPaceHalvesAndRecovers(t *testing.T) {
+	p := newRateLimiter("x.amazonaws.com", "")
+	p.halve()
+	if n := len(send(p, 100, time.Minute)); n < 40*60 || n > 40*60+burstMessages {
+		t.Errorf("%d messages in a minute at half the rate", n)
+	}
+	for range 20 {
+		p.halve()
+	}
+	if n := len(send(p, 100, time.Minute)); n < 5*60 || n > 5*60+burstMessages {
+		t.Errorf("%d messages in a minute at the least rate", n)
+	}
+	now := p.refilled
+	p.acked(now)
+	before := p.share
+	p.acked(now.Add(time.Hour)) // a silent hour is not an hour of acknowledgements
+	if p.share > before+0.02 {
+		t.Errorf("share went from %v to %v at one acknowledgement", before, p.share)
+	}
+	for i := range 600 {
+		p.acked(now.Add(time.Hour + time.Duration(i)*time.Second))
+	}
+	if p.share != 1 {
+		t.Errorf("share is %v after ten minutes of acknowledgements", p.share)
+	}
+}
+
+// paced is a broker's configuration with AWS's name.
+func paced(b *broker) Config {
+	const name = "a1-ats.iot.eu-west-1.amazonaws.com"
+	b.serve(b.ca.issue(name, nil))
+	c := b.config()
+	c.Endpoint = name + ":8883"
+	return c
+}
+
+// A backlog to an AWS endpoint goes out within the rate; elsewhere at once.
+func TestBacklogIsPacedOnAWS(t *testing.T) {
+	const n = 400
+	for name, config := range map[string]func(*broker) Config{"AWS": paced, "other": (*broker).config} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, config(b))
+				for i := range n {
+					l.queue.Publish("t", []byte(strconv.Itoa(i)))
+				}
+				p := b.accept(false)
+				began := time.Now()
+				for i := range n {
+					p.puback(p.delivery("t", strconv.Itoa(i))) // in order, too
+				}
+				took := time.Since(began)
+				want := time.Duration(0)
+				if name == "AWS" {
+					want = (n - burstMessages) * time.Second / awsMessagesPerSecond
+				}
+				if took < want || took > want+want/20 {
+					t.Errorf("%d messages took %v, want %v", n, took, want)
+				}
+				l.end(t, p)
+			})
+		})
+	}
+}
+
+// A broker that discards: the connection is made anew and half the rate used.
+func TestNoPubackHalvesTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, paced(b))
+		for i := range 300 {
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
+		}
+		p := b.accept(false)
+		for { // reads all, acknowledges nothing
+			if _, err := p.read(); err != nil {
+				break
+			}
+		}
+		p.hangUp()
+		synctest.Wait()
+		if l.code() != string(health.NoAcknowledgement) {
+			t.Errorf("status: %v", l.Status().Err)
+		}
+		p = b.accept(true)
+		began := time.Now()
+		for i := range 200 {
+			p.puback(p.delivery("t", strconv.Itoa(i)))
+		}
+		if d, want := time.Since(began), (200-burstMessages)*time.Second/(awsMessagesPerSecond/2); d < want*9/10 || d > want*11/10 {
+			t.Errorf("took %v, want about %v", d, want)
+		}
+		l.end(t, p)
+	})
+}
+
+// On any other broker there is no bound until one does not acknowledge in time,
+// and none again when the rate has come back.
+func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, b.config())
+		const n = 300
+		for i := range n {
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
+		}
+		p := b.accept(false)
+		for range l.cfg.Window {
+			expect[*packets.PublishPacket](p)
+		}
+		p.gone() // as no PUBACK came
+		p = b.accept(true)
+		backlog := func(from, n int) time.Duration {
+			began := time.Now()
+			for i := range n {
+				p.puback(p.delivery("t", strconv.Itoa(from+i)))
+			}
+			return time.Since(began)
+		}
+		const whole = (n - burstMessages) * time.Second / awsMessagesPerSecond
+		if d := backlog(0, n); d < whole*6/5 || d > whole*2 { // it comes back all the while
+			t.Errorf("%d messages took %v, want between half the rate and the whole", n, d)
+		}
+		const more = 6
+		for i := range more { // half a minute of acknowledgements
+			<-time.After(5 * time.Second)
+			l.queue.Publish("t", []byte(strconv.Itoa(n+i)))
+			backlog(n+i, 1)
+		}
+		for i := range n {
+			l.queue.Publish("t", []byte(strconv.Itoa(n+more+i)))
+		}
+		if d := backlog(n+more, n); d != 0 {
+			t.Errorf("when the rate had come back, %d messages took %v", n, d)
+		}
+		l.end(t, p)
+	})
+}
+
+// An orderly end keeps to the rate as well, and sends what had to wait.
+func TestPacedEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, paced(b))
+		p := b.accept(false)
+		synctest.Wait()
+		for i := range 100 {
+			l.queue.Publish("t", []byte(strconv.Itoa(i)))
+		}
+		l.cancel()
+		for i := range 100 {
+			p.puback(p.delivery("t", strconv.Itoa(i)))
+		}
+		expect[*packets.DisconnectPacket](p)
+		l.end(t, p)
+	})
+}
+
+// A message that matters is chosen when it can go, so it does not wait behind
+// one that came before it and was too large to go yet.
+func TestUrgentMailPassesWhatHadToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := paced(b)
+		box := &urgent{Queue: NewQueue()}
+		c.Outbox = box
+		l := run(t, c)
+		for range 8 {
+			box.Publish("t", make([]byte, 96<<10))
+		}
+		p := b.accept(false)
+		large := func() {
+			if m := expect[*packets.PublishPacket](p); len(m.Payload) != 96<<10 {
+				t.Fatalf("got %q", m.Payload)
+			} else {
+				p.puback(m.MessageID)
+			}
+		}
+		large()
+		box.answer.Store(&Publication{ID: 1 << 40, Topic: "answers", Payload: []byte("done")})
+		p.puback(p.delivery("answers", "done"))
+		for range 7 {
+			large()
+		}
+		l.end(t, p)
+	})
+}
+
+// urgent is a queue with one message ahead of all others.
+type urgent struct {
+	*Queue
+	answer atomic.Pointer[Publication]
+}
+
+func (u *urgent) Next() (Publication, bool) {
+	if m := u.answer.Swap(nil); m != nil {
+		return *m, true
+	}
+	return u.Queue.Next()
+}

@@ -1,0 +1,157 @@
+package uplink
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+func TestForgottenSessionIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.Subscriptions = []Subscription{{"orders", 1}}
+		l := run(t, c)
+		for i, present := range []bool{false, true, false, true} {
+			p := b.accept(present)
+			p.grant("orders", 1) // asked for anew, whatever the broker says it has
+			synctest.Wait()
+			if st := l.Status(); st.SessionPresent != present || st.SessionsLost != uint64(i/2) {
+				t.Errorf("connection %d: %+v", i, st)
+			}
+			p.hangUp()
+		}
+		l.end(t, nil)
+	})
+}
+
+// A session that was lost is counted once, when the link stands, though the
+// connections that found it out came to nothing, and the one that stands found
+// the session that they had made.
+func TestLostSessionIsCountedWhenTheLinkStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(false) // the first, which loses nothing
+		expect[*packets.SubscribePacket](p)
+		p.reset()
+		p = b.accept(true)
+		p.grant("orders", 1)
+		synctest.Wait()
+		if n := l.Status().SessionsLost; n != 0 {
+			t.Errorf("%d sessions lost at the start", n)
+		}
+		p.hangUp()
+		for range 2 {
+			p = b.accept(false)
+			expect[*packets.SubscribePacket](p)
+			p.reset()
+		}
+		synctest.Wait()
+		if n := l.Status().SessionsLost; n != 0 {
+			t.Errorf("%d sessions lost while the link does not stand", n)
+		}
+		for range 2 {
+			p = b.accept(true)
+			p.grant("orders", 1)
+			synctest.Wait()
+			if st := l.Status(); !st.Connected || st.SessionsLost != 1 {
+				t.Errorf("status: %+v", st)
+			}
+			p.hangUp()
+		}
+		l.end(t, nil)
+	})
+}
+
+// A session of an earlier process that the broker said it had, and then had not.
+func TestSessionOfAnEarlierProcessIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, orders(b))
+		p := b.accept(true)
+		expect[*packets.SubscribePacket](p)
+		p.reset()
+		p = b.accept(false)
+		p.grant("orders", 1)
+		synctest.Wait()
+		if st := l.Status(); !st.Connected || st.SessionsLost != 1 {
+			t.Errorf("status: %+v", st)
+		}
+		l.end(t, p)
+	})
+}
+
+// lives gives a link one connection after the other. Each says whether it has the
+// session, may bring a message before the SUBSCRIBE, and lasts.
+func lives(t *testing.T, c func(*broker) Config, play func(b *broker, live func(present bool, message string) uint64)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		l := run(t, c(b))
+		play(b, func(present bool, message string) uint64 {
+			p := b.peer()
+			expect[*packets.ConnectPacket](p)
+			p.connack(0, present)
+			if message != "" { // as a redelivery, which may come after the SUBSCRIBE
+				m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+				m.TopicName, m.Payload, m.Qos, m.MessageID, m.Dup = "orders", []byte(message), 1, 7, true
+				p.send(m)
+			}
+			if len(l.cfg.Subscriptions) > 0 {
+				p.grant("orders", 1)
+			}
+			p.quiet(2 * time.Minute)
+			n := l.Status().SessionsLost
+			p.hangUp()
+			synctest.Wait()
+			return n
+		})
+		l.end(t, nil)
+	})
+}
+
+// ActiveMQ says "no session" each time, though it keeps it.
+func TestBrokerThatNeverSaysThatItHasASession(t *testing.T) {
+	lives(t, orders, func(b *broker, live func(bool, string) uint64) {
+		for i := range 6 {
+			if n := live(false, ""); n != 0 {
+				t.Errorf("connection %d: %d sessions lost", i+1, n)
+			}
+		}
+		// One that says so in the end had forgotten it all those times.
+		if n := live(true, ""); n != 5 {
+			t.Errorf("%d sessions lost, want 5", n)
+		}
+		if n := live(false, ""); n != 6 {
+			t.Errorf("%d sessions lost, want 6", n)
+		}
+	})
+}
+
+// A message from the session proves that it was not lost.
+func TestMessageProvesTheSession(t *testing.T) {
+	lives(t, orders, func(b *broker, live func(bool, string) uint64) {
+		live(false, "")
+		live(false, "")
+		live(false, "from before")
+		live(false, "")
+		if n := live(true, ""); n != 0 {
+			t.Errorf("%d sessions lost", n)
+		}
+		if n := live(false, ""); n != 1 {
+			t.Errorf("%d sessions lost, want 1", n)
+		}
+	})
+}
+
+// Without a subscription nothing is kept, so nothing is lost.
+func TestNoSessionToLose(t *testing.T) {
+	lives(t, (*broker).config, func(b *broker, live func(bool, string) uint64) {
+		live(true, "")
+		if n := live(false, ""); n != 0 {
+			t.Errorf("%d sessions lost", n)
+		}
+	})
+}

@@ -1,0 +1,261 @@
+package uplink
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"fieldpost/daemon/wake"
+)
+
+// writeTimeout bounds every single write: with it a peer that has stalled is
+// found in seconds, and without it the kernel would wait a quarter of an hour.
+const writeTimeout = 5 * time.Second
+
+// transport is the TLS connection as the protocol client sees it. It checks every
+// packet that comes (see packetReader), keeps messages and acknowledgements to
+// itself, bounds every write, and remembers what ended the connection first and
+// which side that was.
+type transport struct {
+	raw    net.Conn // beneath TLS
+	tls    net.Conn
+	reader packetReader
+	rest   []byte // of the packet that the protocol client is reading
+
+	// What the protocol client is not given.
+	pubacks pubacks
+	subacks subacks
+	unacked atomic.Int32 // messages to us that are not acknowledged
+
+	ids packetIDs // of what we send; Run's goroutine
+
+	mu       sync.Mutex
+	cause    error         // what ended it, the first
+	remote   bool          // the other side did
+	down     chan struct{} // closed when it has ended
+	activity traffic
+}
+
+// traffic is what has gone over a connection, and when.
+type traffic struct {
+	sent  time.Time // when something was last written
+	heard time.Time // when a packet last came
+	pong  time.Time // when a PINGRESP last came
+	// large is when a part last came of a message that takes long, or is too large.
+	large time.Time
+	ended time.Time
+	// gap is the longest silence before something was sent and after which nothing has
+	// come; survived is the longest after which something has.
+	gap, survived time.Duration
+}
+
+// newTransport wraps a TLS connection over raw.
+func newTransport(raw, tls net.Conn) *transport {
+	t := &transport{raw: raw, tls: tls, pubacks: pubacks{ready: wake.New()}, subacks: subacks{ready: wake.New()}, down: make(chan struct{})}
+	t.reader.r = bufio.NewReaderSize(tls, 2048)
+	return t
+}
+
+// Read gives the protocol client the bytes of checked packets: CONNACK and PINGRESP.
+// While a message takes long to come it gives PINGRESPs, as bytes that come are as
+// good a sign of life and the real PINGRESP is behind them. After the connection has
+// ended it gives what ended it.
+func (t *transport) Read(p []byte) (int, error) {
+	for len(t.rest) == 0 {
+		packet, err := t.reader.readPacket()
+		if err != nil {
+			return 0, t.ended(err)
+		}
+		if packet == nil {
+			t.notePartReceived()
+			t.rest = pingrespPacket
+			break
+		}
+		t.noteReceived(packet[0] >> 4)
+		switch packet[0] >> 4 {
+		case puback:
+			if !t.pubacks.add(binary.BigEndian.Uint16(packet[len(packet)-2:])) {
+				return 0, t.ended(errPubacks)
+			}
+		case suback:
+			t.subacks.set(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
+		case unsuback:
+			t.subacks.set(binary.BigEndian.Uint16(packet[len(packet)-2:]), 0)
+		default:
+			t.rest = packet
+		}
+	}
+	n := copy(p, t.rest)
+	t.rest = t.rest[n:]
+	return n, nil
+}
+
+// noteReceived notes that a packet has come.
+func (t *transport) noteReceived(kind byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.activity.heard = time.Now()
+	t.activity.survived, t.activity.gap = max(t.activity.survived, t.activity.gap), 0
+	if kind == pingresp {
+		t.activity.pong = t.activity.heard
+	}
+}
+
+// noteSent notes that something is sent.
+func (t *transport) noteSent(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := &t.activity
+	if !a.heard.IsZero() {
+		a.gap = max(a.gap, now.Sub(later(a.sent, a.heard)))
+	}
+	a.sent = now
+}
+
+// notePartReceived notes that a part of a large message has come. Whatever the broker
+// has sent since is behind that message.
+func (t *transport) notePartReceived() {
+	t.noteReceived(publish)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.activity.large = t.activity.heard
+}
+
+// answerableSince says from when an answer to what was sent at sent has been possible:
+// the time that large messages before it take does not count, up to an hour.
+func (t *transport) answerableSince(sent time.Time) time.Time {
+	if time.Since(sent) > time.Hour {
+		return sent
+	}
+	return later(sent, t.traffic().large)
+}
+
+// traffic gives what has gone over the connection so far. Any goroutine.
+func (t *transport) traffic() traffic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.activity
+}
+
+// Write sends, and gives up after writeTimeout.
+func (t *transport) Write(p []byte) (int, error) {
+	t.noteSent(time.Now())
+	if err := t.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, t.ended(err)
+	}
+	n, err := t.tls.Write(p)
+	if err == nil {
+		return n, nil
+	}
+	if endedByPeer(err) {
+		err = t.awaitLastPackets(err)
+	}
+	return n, t.ended(err)
+}
+
+// awaitLastPackets lets what the other side sent before it closed be read, once a
+// write has found that it did. Before the CONNACK that may be a TLS alert: with TLS
+// 1.3 the one about our certificate comes after the handshake. Later it may be
+// acknowledgements, and the reading goroutine is there to take them.
+func (t *transport) awaitLastPackets(err error) error {
+	if !t.reader.connected {
+		if _, said := t.tls.Read(make([]byte, 1)); isAlert(said) {
+			return said
+		}
+		return err
+	}
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-t.down:
+	case <-timer.C:
+	}
+	return err
+}
+
+// ended notes what ended the connection, and gives what ended it first.
+func (t *transport) ended(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause == nil {
+		t.cause = err
+		t.activity.ended = time.Now()
+		t.remote = endedByPeer(err) || isAlert(err)
+		close(t.down)
+	}
+	return t.cause
+}
+
+// fail ends the connection at once for a reason of our own, without a DISCONNECT.
+// It does not block.
+func (t *transport) fail(err error) {
+	t.ended(err)
+	t.raw.Close()
+}
+
+// Close is for the protocol client. It sends the close_notify alert of TLS, which may
+// block, only where nothing has gone wrong.
+func (t *transport) Close() error {
+	if t.ended(net.ErrClosed) != net.ErrClosed {
+		return t.raw.Close()
+	}
+	return t.tls.Close()
+}
+
+// end gives what ended the connection, nil if nothing has, and whether the other
+// side ended it.
+func (t *transport) end() (err error, remote bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cause, t.remote
+}
+
+// over reports whether the connection has ended.
+func (t *transport) over() bool {
+	select {
+	case <-t.down:
+		return true
+	default:
+		return false
+	}
+}
+
+// SetDeadline sets the deadline of reads; writes have their own.
+func (t *transport) SetDeadline(at time.Time) error { return t.tls.SetReadDeadline(at) }
+
+// SetReadDeadline sets the deadline of reads.
+func (t *transport) SetReadDeadline(at time.Time) error { return t.tls.SetReadDeadline(at) }
+
+// SetWriteDeadline does nothing: the protocol client would clear the deadline
+// after each publish and leave its pings without one.
+func (t *transport) SetWriteDeadline(time.Time) error { return nil }
+
+// LocalAddr is our address.
+func (t *transport) LocalAddr() net.Addr { return t.tls.LocalAddr() }
+
+// RemoteAddr is the broker's address.
+func (t *transport) RemoteAddr() net.Addr { return t.tls.RemoteAddr() }
+
+// endedByPeer reports whether err says that the other side ended the connection.
+func endedByPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || wasReset(err)
+}
+
+// wasReset reports whether the other side ended it without reading what we had
+// sent.
+func wasReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
+}
+
+// isAlert reports whether err is a TLS alert that the other side sent. The
+// type of the alert itself is not exported by crypto/tls.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}

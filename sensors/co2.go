@@ -1,0 +1,233 @@
+package sensors
+
+import (
+	"math"
+	"time"
+)
+
+// Sensirion's SCD4x and SCD30 (carbon dioxide) and SPS30 (dust), which measure by
+// themselves and say when they have a new value.
+//
+// Sources: SCD4x data sheet, version 1.4, May 2023, sections 3.4 to 3.10; SCD30
+// interface description, version 1.0, May 2020, sections 1.4.1 to 1.4.5; SPS30 data
+// sheet, version 1.0, March 2020, section 6.
+//
+// Until the first value, and between two, Sense says [ErrNotReady]: a value is given
+// once. A chip that lost its power does not measure any more, and has no value for
+// longer than it may take; the sampler then opens it anew. Zero carbon dioxide is what
+// the chips have before they have measured.
+
+// measuring is a chip that measures by itself.
+type measuring struct {
+	words
+	ready   uint16 // asks whether there is a value
+	mask    uint16 // of the answer
+	data    uint16 // asks for it
+	wait    time.Duration
+	n       int       // words of it
+	usable  time.Time // values from before are not given
+	begin   func(*measuring) error
+	end     func(*measuring) error // nil: it goes on
+	convert func([]uint16) ([]float64, error)
+}
+
+func (d *measuring) setup() error { return d.begin(d) }
+
+func (d *measuring) measure() ([]float64, error) {
+	ready, err := d.ask(d.ready, d.wait, 1)
+	if err != nil {
+		return nil, err
+	}
+	if ready[0]&d.mask == 0 {
+		return nil, ErrNotReady
+	}
+	v, err := d.ask(d.data, d.wait, d.n)
+	if err != nil {
+		return nil, err
+	}
+	if time.Now().Before(d.usable) {
+		return nil, ErrNotReady
+	}
+	return d.convert(v)
+}
+
+// sleep ends the measurement.
+func (d *measuring) sleep() error {
+	if d.end == nil {
+		return nil
+	}
+	return d.end(d)
+}
+
+var scd4x = deviceChip(Chip{
+	Name:      "scd4x",
+	Title:     "Sensirion SCD40, SCD41: carbon dioxide, temperature and humidity",
+	Source:    "SCD4x data sheet, version 1.4",
+	Addresses: []uint16{0x62},
+	Quantities: []Quantity{
+		{Name: "co2", Unit: "[ppm]", Min: 0, Max: 40000},
+		{Name: "temperature", Unit: "Cel", Min: -10, Max: 60}, percentRH,
+	},
+	Every: 30 * time.Second, Worst: time.Second, WarmUp: 7 * time.Second,
+}, func(w *wire) device {
+	return &measuring{
+		words: words{w, scd4xReady}, ready: scd4xReady, mask: 0x07FF, data: 0xEC05, wait: time.Millisecond, n: 3,
+		begin: beginSCD4x, end: func(d *measuring) error { return d.command(scd4xStop) }, convert: scd4xValues,
+	}
+})
+
+const (
+	scd4xStart  = 0x21B1 // a value every 5 s
+	scd4xStop   = 0x3F86 // 500 ms
+	scd4xReady  = 0xE4B8
+	scd4xSerial = 0x3682
+)
+
+// beginSCD4x ends what another program has begun, for the chip takes little while it
+// measures, and begins.
+func beginSCD4x(d *measuring) error {
+	if err := d.command(scd4xStop); err != nil {
+		return err
+	}
+	d.pause(500 * time.Millisecond)
+	serial, err := d.ask(scd4xSerial, time.Millisecond, 3)
+	if err != nil {
+		return err
+	}
+	if serial[0]|serial[1]|serial[2] == 0 {
+		return faultf("its serial number is 0")
+	}
+	return d.command(scd4xStart)
+}
+
+// errNoCO2 is of a value that was not measured.
+var errNoCO2 = faultf("carbon dioxide of 0 ppm: not measured")
+
+func scd4xValues(v []uint16) ([]float64, error) {
+	if v[0] == 0 {
+		return nil, errNoCO2
+	}
+	return []float64{float64(v[0]), round(celsius175(v[1], 65535), 0.01), round(100*float64(v[2])/65535, 0.01)}, nil
+}
+
+var scd30 = deviceChip(Chip{
+	Name:      "scd30",
+	Title:     "Sensirion SCD30: carbon dioxide, temperature and humidity",
+	Source:    "SCD30 interface description, version 1.0",
+	Addresses: []uint16{0x61},
+	Quantities: []Quantity{
+		{Name: "co2", Unit: "[ppm]", Min: 0, Max: 40000},
+		{Name: "temperature", Unit: "Cel", Min: -40, Max: 70}, percentRH,
+	},
+	Every: 30 * time.Second, Worst: time.Second, WarmUp: 5 * time.Second,
+}, func(w *wire) device {
+	return &measuring{
+		words: words{w, scd30Ready}, ready: scd30Ready, mask: 1, data: 0x0300, wait: 5 * time.Millisecond, n: 6,
+		begin: beginSCD30, convert: scd30Values,
+	}
+})
+
+const (
+	scd30Start    = 0x0010 // with the air pressure in mbar, or 0
+	scd30Interval = 0x4600
+	scd30Ready    = 0x0202
+	scd30Firmware = 0xD100
+	scd30Seconds  = 2
+)
+
+// beginSCD30 begins to measure, which the chip then does for ever, also after its
+// power was away. It keeps its settings in a memory that wears, so they are only
+// written where they are others. It answers three milliseconds after a command.
+func beginSCD30(d *measuring) error {
+	firmware, err := d.ask(scd30Firmware, d.wait, 1)
+	if err != nil {
+		return err
+	}
+	if firmware[0] == 0 {
+		return faultf("its firmware is version 0")
+	}
+	interval, err := d.ask(scd30Interval, d.wait, 1)
+	if err != nil {
+		return err
+	}
+	if interval[0] != scd30Seconds {
+		if err := d.command(scd30Interval, scd30Seconds); err != nil {
+			return err
+		}
+		d.pause(30 * time.Millisecond)
+	}
+	err = d.command(scd30Start, 0)
+	d.pause(30 * time.Millisecond)
+	return err
+}
+
+// float32Of is a number in two words.
+func float32Of(v []uint16) float64 {
+	return float64(math.Float32frombits(uint32(v[0])<<16 | uint32(v[1])))
+}
+
+func scd30Values(v []uint16) ([]float64, error) {
+	co2 := float32Of(v)
+	if co2 == 0 {
+		return nil, errNoCO2
+	}
+	return []float64{round(co2, 0.1), round(float32Of(v[2:]), 0.01), round(float32Of(v[4:]), 0.01)}, nil
+}
+
+var sps30 = deviceChip(Chip{
+	Name:      "sps30",
+	Title:     "Sensirion SPS30: dust",
+	Source:    "SPS30 data sheet, version 1.0, March 2020",
+	Addresses: []uint16{0x69},
+	Quantities: []Quantity{
+		{Name: "pm1", Unit: "ug/m3", Min: 0, Max: 10000},
+		{Name: "pm2_5", Unit: "ug/m3", Min: 0, Max: 10000},
+		{Name: "pm4", Unit: "ug/m3", Min: 0, Max: 10000},
+		{Name: "pm10", Unit: "ug/m3", Min: 0, Max: 10000},
+	},
+	Every: 30 * time.Second, Worst: time.Second, WarmUp: 15 * time.Second,
+}, func(w *wire) device {
+	return &measuring{
+		words: words{w, sps30Ready}, ready: sps30Ready, mask: 1, data: 0x0300, wait: 20 * time.Millisecond, n: 8, // of 20
+		begin: beginSPS30, end: func(d *measuring) error { return d.command(sps30Stop) }, convert: sps30Values,
+	}
+})
+
+const (
+	sps30Start    = 0x0010
+	sps30Floats   = 0x0300 // the argument of sps30Start
+	sps30Stop     = 0x0104
+	sps30Ready    = 0x0202
+	sps30Firmware = 0xD100
+	// sps30Settles is how long its air has to move before values are stable: table 1
+	// has 8 s for 200 particles/cm³ and more.
+	sps30Settles = 10 * time.Second
+)
+
+// beginSPS30 begins to measure.
+func beginSPS30(d *measuring) error {
+	firmware, err := d.ask(sps30Firmware, d.wait, 1)
+	if err != nil {
+		return err
+	}
+	if firmware[0] == 0 {
+		return faultf("its firmware is version 0")
+	}
+	if err := d.command(sps30Stop); err != nil {
+		return err
+	}
+	d.pause(d.wait)
+	err = d.command(sps30Start, sps30Floats)
+	d.pause(d.wait)
+	d.usable = time.Now().Add(sps30Settles)
+	return err
+}
+
+// sps30Values takes the four concentrations, in µg/m³.
+func sps30Values(v []uint16) ([]float64, error) {
+	values := make([]float64, 4)
+	for i := range values {
+		values[i] = round(float32Of(v[2*i:]), 0.01)
+	}
+	return values, nil
+}
