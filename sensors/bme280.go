@@ -218,7 +218,7 @@ func (s *bmx280) calibration() (bmxTrim, error) {
 	return newBMxTrim(first)
 }
 
-// readCalibration gives 0x88 to 0xA1 and, of a BME280, 0xE1 to 0xE7.
+// readCalibration returns 0x88 to 0xA1 and, of a BME280, 0xE1 to 0xE7.
 func (s *bmx280) readCalibration() ([]byte, error) {
 	calib, err := s.w.read(regCalib00, calibSize)
 	if err != nil || !s.humidity {
@@ -409,7 +409,7 @@ func (c *bmxTrim) humidity(raw int, fine float64) float64 {
 	return max(0, min(100, h))
 }
 
-// round gives the multiple of step, a power of ten, that is nearest to v, so
+// round returns the multiple of step, a power of ten, that is nearest to v, so
 // that it prints without a tail.
 func round(v, step float64) float64 {
 	n := math.Round(1 / step)

@@ -29,7 +29,7 @@ func newFiles(chip, where, dir string) *files {
 	return f
 }
 
-// read gives the text of a file, without the line's end. The error wraps
+// read returns the text of a file, without the line's end. The error wraps
 // [ErrAbsent] where the file or its device is gone.
 func (f *files) read(name string) (text string, err error) {
 	err = f.do(func() error {

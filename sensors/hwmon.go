@@ -134,7 +134,7 @@ func openHwmon(b board.Board, c Config) (Sensor, error) {
 	return s, nil
 }
 
-// findHwmon gives the directory of the device, which it has now.
+// findHwmon returns the directory of the device, which it has now.
 func findHwmon(b board.Board, o Hwmon) (string, error) {
 	if o.Device == "" {
 		return "", errors.New("device is missing: want its name, such as sht3x")
@@ -170,7 +170,7 @@ func findHwmon(b board.Board, o Hwmon) (string, error) {
 	return "", fmt.Errorf("device %q: %w; there are %s", strings.TrimSuffix(o.Device+" at "+o.At, " at "), ErrAbsent, strings.Join(all, ", "))
 }
 
-// hwmonAt gives what a device sits on, "" where that is nothing.
+// hwmonAt returns what a device sits on, "" where that is nothing.
 func hwmonAt(dir string) string {
 	link, err := os.Readlink(filepath.Join(dir, "device"))
 	if err != nil {
@@ -237,9 +237,9 @@ type channelName struct {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// nameChannels gives each channel's quantity a name: its own where the device
-// has one channel of it, otherwise with the label behind it. Where there is no
-// label, or another channel has the same, the number stands there.
+// nameChannels gives each channel's quantity a name. It is the quantity's own name if the
+// device has one channel of it; otherwise the channel's label is added, or its number if it
+// has no label or shares it with another channel.
 func nameChannels(channels []channelName) []Quantity {
 	count := map[string]int{}
 	labelled := func(c channelName) string {

@@ -116,7 +116,7 @@ func lookOnBus(addresses []uint16) func(board.Board, Config) error {
 	}
 }
 
-// addressOf gives the bus that is configured, and the address, or the usual one.
+// addressOf returns the bus that is configured, and the address, or the usual one.
 func addressOf(o Place, addresses []uint16) (bus string, addr uint16, err error) {
 	if o.Bus == "" {
 		return "", 0, errors.New("bus is missing: want one such as i2c-1")

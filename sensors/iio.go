@@ -158,7 +158,7 @@ func openIIO(b board.Board, c Config, o IIO) (*iioSensor, error) {
 	return s, nil
 }
 
-// findIIO gives the directory of the device, which it has now.
+// findIIO returns the directory of the device, which it has now.
 func findIIO(b board.Board, o IIO) (string, error) {
 	if o.Device == "" {
 		return "", errors.New("device is missing: want its name, such as bme680")
@@ -197,7 +197,7 @@ func findIIO(b board.Board, o IIO) (string, error) {
 	return "", fmt.Errorf("device %q: %w; there are %s", strings.TrimSuffix(o.Device+" at "+o.At, " at "), ErrAbsent, strings.Join(all, ", "))
 }
 
-// iioAt gives what a device sits on: the directory in which the one that the link
+// iioAt returns what a device sits on: the directory in which the one that the link
 // leads to is. "" where that is nothing.
 func iioAt(dir string) string {
 	link, err := os.Readlink(dir)
@@ -253,7 +253,7 @@ func (s *iioSensor) setup(only string) error {
 	return nil
 }
 
-// iioChannelOf gives the channel that a file is of.
+// iioChannelOf returns the channel that a file is of.
 func iioChannelOf(file string) (c iioChannel, ok bool) {
 	m := iioFile.FindStringSubmatch(file)
 	if m == nil {
@@ -280,7 +280,7 @@ func iioChannelOf(file string) (c iioChannel, ok bool) {
 	return c, true
 }
 
-// scaled tells whether a raw channel has a scale.
+// scaled reports whether a raw channel has a scale.
 func (s *iioSensor) scaled(c iioChannel, names []string) bool {
 	return slices.ContainsFunc(c.shared, func(stem string) bool { return slices.Contains(names, stem+"_scale") })
 }

@@ -152,7 +152,7 @@ func (d *max31865Device) convert(rtd uint16, status byte) (float64, error) {
 	return round(platinumCelsius(ratio), 0.01), nil
 }
 
-// platinumCelsius gives the temperature of a platinum sensor of IEC 60751 that has so
+// platinumCelsius returns the temperature of a platinum sensor of IEC 60751 that has so
 // many times the resistance of 0 degrees. Above 0 the standard's equation is solved,
 // below by Newton's method.
 func platinumCelsius(ratio float64) float64 {

@@ -65,7 +65,7 @@ type Placed interface{ Place() Place }
 // goroutine; "" where that is nothing that could be in the way of others.
 func (p Place) Shared() string { return cmp.Or(p.Bus, p.SPI, p.Port) }
 
-// Place gives the sensor's place.
+// Place returns the sensor's place.
 func (c Config) Place() Place {
 	if o, ok := c.Options.(Placed); ok {
 		return o.Place()
@@ -73,7 +73,7 @@ func (c Config) Place() Place {
 	return Place{}
 }
 
-// optionsOf gives a sensor's options, of the type that its driver wants.
+// optionsOf returns a sensor's options, of the type that its driver wants.
 func optionsOf[T any](c Config) T {
 	o, _ := c.Options.(T)
 	return o
@@ -116,13 +116,13 @@ type Quantity struct {
 	Max  float64 // the greatest
 }
 
-// Is tells whether a value of that name is of this quantity: it has its name, or
+// Is reports whether a value of that name is of this quantity: it has its name, or
 // that and the channel's behind it.
 func (q Quantity) Is(name string) bool {
 	return name == q.Name || strings.HasPrefix(name, q.Name+"_")
 }
 
-// Symbol gives the unit as people write it: "°C" for "Cel", "ppm" for "[ppm]".
+// Symbol returns the unit as people write it: "°C" for "Cel", "ppm" for "[ppm]".
 // Messages and the JSON of `status` have no units; UCUM codes are in the catalog.
 func (q Quantity) Symbol() string {
 	switch q.Unit {
@@ -142,7 +142,7 @@ func (q Quantity) Symbol() string {
 	return q.Unit
 }
 
-// Symbol gives the unit of a value that the chip gives, as people write it.
+// Symbol returns the unit of a value that the chip gives, as people write it.
 func (c Chip) Symbol(name string) string {
 	for _, q := range c.Quantities {
 		if q.Is(name) {

@@ -40,7 +40,7 @@ func spiName(v any) string {
 	return "want the name of an SPI device, such as spidev0.0, or a link to it such as /dev/spi-adc"
 }
 
-// deviceLink tells whether a path below /dev may be a link to a device.
+// deviceLink reports whether a path below /dev may be a link to a device.
 func deviceLink(s string) bool {
 	return s != "" && len(s) <= 64 && !strings.Contains(s, "..") && !strings.ContainsFunc(s, unicode.IsControl)
 }

@@ -87,7 +87,7 @@ func openDS18B20(b board.Board, c Config) (Sensor, error) {
 	return &ds18b20Sensor{newFiles(c.Chip, filepath.Base(dir), dir)}, nil
 }
 
-// findW1 gives the probe's directory, which has its number for a name.
+// findW1 returns the probe's directory, which has its number for a name.
 func findW1(b board.Board, o DS18B20) (string, error) {
 	devices := filepath.Join(b.Root(), "sys/bus/w1/devices")
 	entries, err := os.ReadDir(devices)

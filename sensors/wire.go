@@ -160,15 +160,15 @@ func (h *handle) wrapClose(err error) error {
 	return fmt.Errorf("close %s: %w", h.chip, err)
 }
 
-// broken tells whether the last transaction of the last call has failed. Then
+// broken reports whether the last transaction of the last call has failed. Then
 // [Sensor].Close says nothing more to the chip: on a bus that is stuck every
 // transaction costs its time-out.
 func (h *handle) broken() bool { return h.last != nil }
 
-// closed tells whether close has been called.
+// closed reports whether close has been called.
 func (h *handle) closed() bool { return h.device == nil }
 
-// uniform tells whether all bytes are the same 0x00 or 0xFF: what a bus gives
+// uniform reports whether all bytes are the same 0x00 or 0xFF: what a bus gives
 // when nobody drives it, or somebody holds it.
 func uniform(b []byte) bool {
 	if len(b) == 0 || b[0] != 0 && b[0] != 0xFF {

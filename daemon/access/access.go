@@ -1,9 +1,9 @@
-// Package access tells which other users of this machine could read or change
-// what fieldpost rests on: whoever can write the configuration moves pins,
-// whoever can read the key is this board to the broker.
+// Package access finds files of fieldpost that other users of this machine can read or
+// change: whoever can write the configuration can move pins, and whoever can read the key
+// can be this board to the broker.
 //
-// root and the owner of a file are never others. On Windows nothing is found:
-// its rights are not in a mode.
+// root and the owner of a file never count as others. On Windows it finds nothing, because
+// access rights there are not in a file's mode.
 package access
 
 import (
@@ -22,10 +22,10 @@ import (
 type Open struct {
 	Path string // what is open, links resolved
 	What string // who may do what: "every user may write it (mode 0666)"
-	Do   string // the command that ends it
+	Do   string // the command that fixes it
 }
 
-// String gives it as one line, with what to do.
+// String returns one line with what is wrong and what to do.
 func (o Open) String() string {
 	return fmt.Sprintf("%s: %s; %s", visible.Text(o.Path), o.What, visible.Text(o.Do))
 }
@@ -37,10 +37,9 @@ const (
 	groups      = 0o070
 )
 
-// Secret tells who besides its owner may read the file at path, or change it
-// or put another in its place. Its group may be our own, fieldpost or root. A
-// file that cannot be looked at is closed, for this: whoever opens it says why.
-// Any goroutine; it waits for the disk.
+// Secret checks who besides its owner may read, change or replace the file at path. Its
+// group may be our own, fieldpost or root. A file that cannot be checked counts as closed;
+// whoever opens it reports why. Any goroutine; it waits for the disk.
 func Secret(path string) []Open {
 	at, info := look(path)
 	if info == nil {
@@ -61,8 +60,8 @@ func Secret(path string) []Open {
 	return append(found, above(at)...)
 }
 
-// File tells whether every user may change the file at path or put another in
-// its place. Otherwise it is like [Secret].
+// File checks whether every user may change or replace the file at path. Otherwise it is
+// like [Secret].
 func File(path string) []Open {
 	at, info := look(path)
 	if info == nil {
@@ -71,9 +70,9 @@ func File(path string) []Open {
 	return append(writable(at, info), above(at)...)
 }
 
-// Directory tells whether every user may put things into the directory at
-// path, be it sticky or not, or another directory in its place: for one that
-// fieldpost writes in. Otherwise it is like [Secret].
+// Directory checks whether every user may add files to the directory at path, sticky or not,
+// or replace the directory. It is for directories that fieldpost writes to. Otherwise it is
+// like [Secret].
 func Directory(path string) []Open {
 	at, info := look(path)
 	if info == nil {
@@ -82,8 +81,7 @@ func Directory(path string) []Open {
 	return append(writable(at, info), above(at)...)
 }
 
-// look resolves the links of a path and gives what is there; nil where nothing
-// can be told.
+// look resolves the links of a path and returns the file there; nil if it cannot be checked.
 func look(path string) (at string, info fs.FileInfo) {
 	if path == "" || runtime.GOOS == "windows" {
 		return "", nil
@@ -112,8 +110,8 @@ func writable(at string, info fs.FileInfo) []Open {
 	return []Open{open(at, info, what, "chmod o-w "+at)}
 }
 
-// above looks at the directories that hold what is at a path: where every user
-// may write one that is not sticky, every user may put something else there.
+// above checks the directories above a path: if every user may write to one that is not
+// sticky, every user can replace what is in it.
 func above(at string) (found []Open) {
 	for dir := filepath.Dir(at); ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
@@ -130,8 +128,7 @@ func open(at string, info fs.FileInfo, what, do string) Open {
 	return Open{Path: at, What: fmt.Sprintf("%s (mode %#o)", what, info.Mode().Perm()), Do: do}
 }
 
-// groupOf names the group of a file, and tells whether it is one that may read
-// our secrets.
+// groupOf returns the name of a file's group, and whether that group may read our secrets.
 func groupOf(info fs.FileInfo) (name string, ours bool) {
 	gid, ok := gidOf(info)
 	if !ok || gid == 0 || gid == os.Getegid() {

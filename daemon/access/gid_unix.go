@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// gidOf gives the number of a file's group.
+// gidOf returns the number of a file's group.
 func gidOf(info fs.FileInfo) (gid int, ok bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -2,20 +2,20 @@ package access
 
 import "slices"
 
-// Places are the files and directories that a daemon rests on; "" is none.
+// Places are the files and directories that a daemon relies on; "" is none.
 type Places struct {
 	Configuration, CA, Certificate, Key string // files
 	Runtime                             string // the directory of the crash record
 	Spool                               string // the spool's directory
 }
 
-// Subjects are what [Look] finds things about, in the order in which they are told.
+// Subjects are the keys of [Found], in the order in which they are reported.
 var Subjects = []string{"configuration", "broker", "runtime directory", "spool"}
 
-// Found is what is open to others, by subject.
+// Found is what is open to other users, by subject.
 type Found map[string][]Open
 
-// Look looks at all places. Any goroutine; it waits for the disk.
+// Look checks all places. Any goroutine; it waits for the disk.
 func Look(p Places) Found {
 	found := Found{}
 	add := func(subject string, all []Open) {

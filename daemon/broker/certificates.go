@@ -50,7 +50,7 @@ func (f Files) pairs() [2]pair {
 	}
 }
 
-// Certificates gives the set of certificates and keys in a directory, and makes
+// Certificates returns the set of certificates and keys in a directory. It creates
 // what is missing: a root of our own, a certificate for clients, and one for a
 // server on this machine (127.0.0.1, ::1, localhost) and the other hosts given,
 // names or addresses. Keys are ECDSA P-256, in files of mode 0600.

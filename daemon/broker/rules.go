@@ -266,7 +266,7 @@ func (r *rules) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	}
 }
 
-// mayPublish gives the action that was refused with the reason.
+// mayPublish returns the action that was refused with the reason.
 func (r *rules) mayPublish(cl *mqtt.Client, topic string, retain bool, size int) (string, error) {
 	if err := awsiot.CheckTopic(topic); err != nil {
 		return "iot:Publish", err
@@ -280,7 +280,7 @@ func (r *rules) mayPublish(cl *mqtt.Client, topic string, retain bool, size int)
 	return "iot:RetainPublish", r.ask(cl, "iot:RetainPublish", "topic/"+topic)
 }
 
-// maySubscribe gives the first filter that was refused with the reason.
+// maySubscribe returns the first filter that was refused with the reason.
 func (r *rules) maySubscribe(cl *mqtt.Client, filters packets.Subscriptions) (string, error) {
 	if n := len(filters); n > awsiot.SubscribeFilters {
 		return filters[0].Filter, fmt.Errorf("%d filters at once, AWS IoT Core takes %d", n, awsiot.SubscribeFilters)
@@ -330,7 +330,7 @@ func (r *rules) askBy(by *awsiot.Connection, cl *mqtt.Client, action, resource s
 // denial is a policy's no, as against one for a limit.
 type denial struct{ awsiot.Decision }
 
-// Error gives the decision in words.
+// Error returns the decision in words.
 func (d *denial) Error() string { return d.String() }
 
 // refuse tells us what AWS would not tell anybody, and closes the connection.

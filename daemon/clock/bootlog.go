@@ -10,23 +10,22 @@ import (
 )
 
 const (
-	// lookEvery is how soon it is noticed that the clock has become true: a power
-	// cut before then costs the times of what this boot took before it was.
+	// lookEvery is how soon the log notices that the clock has become true. A power cut
+	// before then costs the true times of this boot's records from before.
 	lookEvery = 10 * time.Second
-	// A moment is written again only when it says something else, and then no more
-	// often than this, but for the end of the run.
+	// A moment is written again only when it says something new, and no more often than
+	// this, except at the end of the run.
 	timesEvery = time.Hour
-	// timesRetry is how soon a write that failed is tried again.
+	// timesRetry is when a failed write is tried again.
 	timesRetry = time.Minute
-	// timesStep is by how much the wall clock must have been set for the moment to
-	// be worth a write.
+	// timesStep is the smallest step of the wall clock that is worth a write.
 	timesStep = time.Second
 )
 
-// BootLog remembers over reboots when each boot knew the time, so that what waits
-// in the spool since before then can still be given its own. It writes once when
-// the clock becomes true, and again when it was set or had been lost. What it
-// cannot read or write costs only those times.
+// BootLog stores over reboots a moment at which each boot knew the time, so that older
+// records in the spool can still get their true time. It writes once when the clock
+// becomes true, and again when the clock was stepped or had lost its synchronisation. A
+// failed read or write costs only those times.
 //
 // Run is for one goroutine; Boots may be called from any.
 type BootLog struct {
@@ -36,24 +35,23 @@ type BootLog struct {
 	boots   Boots // any goroutine
 
 	kept   Stamp         // what this run wrote last; zero is nothing
-	lapsed bool          // the clock was not true since then
-	next   time.Duration // no write before then, on the time since boot
-	failed bool          // the last write did
+	lapsed bool          // the clock was not true in between
+	next   time.Duration // no write before this time since boot
+	failed bool          // the last write failed
 }
 
-// NewBootLog makes one that keeps its moments in s, and reads what earlier boots have
-// left there.
+// NewBootLog returns a log that stores its moments in s, and reads those of earlier boots.
 func NewBootLog(c Clock, s journal.Storage, log *slog.Logger) *BootLog {
 	l := &BootLog{clock: c, journal: journal.New(s), log: log}
 	l.load()
 	return l
 }
 
-// Boots gives what is known: it is learnt from as long as Run runs.
+// Boots returns the known moments. While Run runs, new ones are added.
 func (l *BootLog) Boots() *Boots { return &l.boots }
 
-// load reads the journal, once it can be. Where the spool's directory cannot be
-// used, the spool says so.
+// load reads the journal once that is possible. If the spool's directory cannot be used,
+// the spool reports it.
 func (l *BootLog) load() {
 	damage, err := l.journal.Read(l.boots.Read)
 	if err == nil && damage.Any() {
@@ -61,7 +59,7 @@ func (l *BootLog) load() {
 	}
 }
 
-// Run looks at the clock until ctx ends, and then once more.
+// Run checks the clock until ctx ends, and then once more.
 func (l *BootLog) Run(ctx context.Context) error {
 	journal.Keep(ctx, nil, func(last bool) time.Duration {
 		l.look(last)
@@ -70,7 +68,7 @@ func (l *BootLog) Run(ctx context.Context) error {
 	return nil
 }
 
-// look takes note of the present moment, and writes it if that is news.
+// look learns the present moment, and writes it if it says something new.
 func (l *BootLog) look(last bool) {
 	l.load()
 	now := l.clock.Now()
@@ -96,7 +94,7 @@ func (l *BootLog) look(last bool) {
 	l.kept, l.next = now, now.Mono+timesEvery
 }
 
-// apart is by how much the wall clock was set between two moments of one boot.
+// apart returns by how much the wall clock was stepped between two moments of one boot.
 func apart(a, b Stamp) time.Duration {
 	return (b.Wall.Sub(a.Wall) - (b.Mono - a.Mono)).Abs()
 }

@@ -20,7 +20,7 @@ import (
 	"fieldpost/daemon/task"
 )
 
-// fills gives by how much the time is wrong that is known from the journal of a
+// fills returns by how much the time is wrong that is known from the journal of a
 // moment of a boot, in a later boot; false where none is.
 func fills(p *journaltest.Storage, d *clocktest.Clock, mono time.Duration) (wrong time.Duration, known bool) {
 	got := clock.NewBootLog(d, p, slog.New(slog.DiscardHandler)).Boots().Fill(clock.Stamp{Boot: d.Boot, Mono: mono}, clock.Stamp{Boot: "later", Synced: true})

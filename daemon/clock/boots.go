@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// maxBoots bounds the boots that are remembered. A board that is switched on
-// every morning is thus remembered for two months.
+// maxBoots bounds the boots that are remembered: two months for a board that is switched
+// on every morning.
 const maxBoots = 64
 
-// Boots remembers of each of the latest boots of this machine one moment at
-// which the wall clock was true. From that the time of whatever happened before
-// it in that boot can be told, also in a later boot. What happened after it, in
-// a boot that had lost the time again, stays unknown.
+// Boots has, for each of the latest boots of this machine, one moment at which the wall
+// clock was true. From it the time of everything that happened before in that boot can be
+// calculated, also in a later boot. The time of what happened after it, in a boot that lost
+// the time again, stays unknown.
 //
-// Its methods may be called from any goroutine; the zero value knows nothing.
+// Methods may be called from any goroutine. The zero value is empty.
 type Boots struct {
 	mu    sync.Mutex
-	known []Stamp // oldest first, one of each boot, all of them synced
+	known []Stamp // oldest first, one per boot, all synced
 }
 
-// Learn takes note of a moment, in place of an earlier one of the same boot. One
-// at which the wall clock was not known to be true teaches nothing.
+// Learn stores a moment, in place of an earlier one of the same boot. It ignores a moment
+// at which the wall clock was not known to be true.
 func (b *Boots) Learn(at Stamp) {
 	if !at.Synced || at.Boot == "" {
 		return
@@ -36,13 +36,12 @@ func (b *Boots) Learn(at Stamp) {
 	}
 }
 
-// without gives what is known but of one boot, under mu.
+// without returns the moments of all boots but one. With mu held.
 func (b *Boots) without(boot string) []Stamp {
 	return slices.DeleteFunc(b.known, func(s Stamp) bool { return s.Boot == boot })
 }
 
-// Fill is [Fill], for stamps of earlier boots too. A nil b is one that knows
-// nothing.
+// Fill is [Fill] for stamps of earlier boots too. A nil Boots is empty.
 func (b *Boots) Fill(s, now Stamp) Stamp {
 	s = Fill(s, now)
 	if s.Synced || b == nil {
@@ -58,14 +57,14 @@ func (b *Boots) Fill(s, now Stamp) Stamp {
 	return s
 }
 
-// moment is a stamp as it is kept in a file.
+// moment is a stamp in the file.
 type moment struct {
 	Boot string `json:"boot"`
 	Mono int64  `json:"mono"` // microseconds since that boot
 	Wall int64  `json:"wall"` // microseconds since 1970, UTC
 }
 
-// Entries gives what is known for keeping in a file, oldest boot first.
+// Entries returns the moments for a file, oldest boot first.
 func (b *Boots) Entries() (out [][]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -79,8 +78,8 @@ func (b *Boots) Entries() (out [][]byte) {
 	return out
 }
 
-// Read takes in an entry from the file. It reports whether it is one. A moment
-// that was learnt since is not replaced.
+// Read adds an entry from the file, and reports whether it is valid. It does not replace a
+// moment that was learnt since.
 func (b *Boots) Read(entry []byte) bool {
 	var m moment
 	if json.Unmarshal(entry, &m) != nil || m.Boot == "" || m.Mono < 0 || m.Mono > int64(maxMono/time.Microsecond) {
@@ -95,5 +94,5 @@ func (b *Boots) Read(entry []byte) bool {
 	return true
 }
 
-// maxMono is more than any boot lasts.
+// maxMono is longer than any boot.
 const maxMono = 200 * 365 * 24 * time.Hour

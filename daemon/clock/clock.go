@@ -1,13 +1,12 @@
-// Package clock says when something happened and how far that can be trusted.
+// Package clock says when something happened and whether that time can be trusted.
 //
-// A board without a battery clock starts in the past. What is always true on
-// it is the time since boot; the wall clock is true once the kernel says that
-// it is synchronised (adjtimex(2), STA_UNSYNC and TIME_ERROR). So every message
-// carries both, in a [Stamp].
+// A board without a battery-backed clock starts in the past. The time since boot is always
+// true. The wall clock is true once the kernel says that it is synchronised (adjtimex(2),
+// STA_UNSYNC and TIME_ERROR). So every record has both, in a [Stamp].
 //
-// One moment at which both are known tells the wall time of all that came before
-// it in the same boot: [Fill] finds it. [Boots] remembers such a moment of each
-// boot, for what is sent after the next.
+// From one moment at which both are known, the wall time of everything before it in the
+// same boot follows: [Fill] calculates it. [Boots] stores such a moment of each boot, for
+// records that are sent after a reboot.
 package clock
 
 import "time"
@@ -17,22 +16,22 @@ type Stamp struct {
 	Boot   string        // the kernel's boot id, /proc/sys/kernel/random/boot_id
 	Mono   time.Duration // CLOCK_BOOTTIME, the time since that boot
 	Wall   time.Time     // the wall clock, UTC, true or not
-	Synced bool          // whether the kernel held the wall clock to be true
+	Synced bool          // whether the wall clock was synchronised
 }
 
-// Clock gives the present moment. It may be called from any goroutine.
+// Clock returns the present moment. Any goroutine may call it.
 type Clock interface {
 	Now() Stamp
 }
 
-// Func makes a Clock of a function, for tests.
+// Func is a function as a Clock, for tests.
 type Func func() Stamp
 
 // Now calls the function.
 func (f Func) Now() Stamp { return f() }
 
-// Fake is a Clock that reads package time only, so that testing/synctest moves
-// it; it is always synchronised and its boot is "test".
+// Fake returns a Clock that uses only package time, so that testing/synctest moves it. It
+// is always synchronised, and its boot is "test".
 func Fake() Clock {
 	start := time.Now()
 	return Func(func() Stamp {
@@ -41,8 +40,8 @@ func Fake() Clock {
 	})
 }
 
-// Trusted is c held to be synchronised, whatever the kernel says: for the
-// demo, whose sender of orders reads the same clock.
+// Trusted returns a Clock like c that always counts as synchronised, for the demo, whose
+// sender of orders uses the same clock.
 func Trusted(c Clock) Clock {
 	return Func(func() Stamp {
 		s := c.Now()

@@ -11,18 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootID is where the kernel tells its boot id, random(4).
+// bootID is the file with the kernel's boot id, random(4).
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-// recheck is how long the kernel's word that the wall clock is true is taken
-// for granted. That it is not is never: an order would be refused for it.
+// recheck is how long a clock that is synchronised is not checked again. One that is not
+// synchronised is checked every time, because an order would be refused for it.
 const recheck = time.Second
 
-// System gives this machine's clock: CLOCK_BOOTTIME, which goes on counting
-// while the machine sleeps (clock_gettime(2)), the wall clock, and the
-// kernel's word on whether that is synchronised (adjtimex(2)). Where the
-// kernel may not be asked, because of a seccomp filter, the wall clock is held
-// to be untrue. The error names what the machine lacks.
+// System returns this machine's clock: CLOCK_BOOTTIME, which also counts while the machine
+// sleeps (clock_gettime(2)), the wall clock, and whether the kernel says that it is
+// synchronised (adjtimex(2)). If a seccomp filter forbids adjtimex, the clock counts as not
+// synchronised. The error says what the machine lacks.
 func System() (Clock, error) {
 	b, err := os.ReadFile(bootID)
 	if err != nil {
@@ -45,14 +44,14 @@ type system struct {
 	adjtimex func(*unix.Timex) (int, error)
 
 	mu     sync.Mutex
-	when   time.Duration // on CLOCK_BOOTTIME, when the kernel was last asked
-	synced bool          // and what it said
+	when   time.Duration // when the kernel was last asked, on CLOCK_BOOTTIME
+	synced bool          // its answer
 }
 
-// Now asks the kernel. That the clock is synchronised may be a second old; that
-// it is not is true now.
+// Now asks the kernel. Synced may be a second old if it is true, and is current if it is
+// false.
 func (s *system) Now() Stamp {
-	// It answered in System, and has no reason to refuse later.
+	// It worked in System, and has no reason to fail later.
 	mono, _ := s.mono()
 	return Stamp{Boot: s.boot, Mono: mono, Wall: time.Now().Round(0).UTC(), Synced: s.isSynced(mono)}
 }

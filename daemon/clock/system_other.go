@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// System gives this machine's clock, as far as it can be known without Linux:
-// the time since this call in place of the time since boot, with a boot id of
-// its own, and a wall clock that is held to be true.
+// System returns this machine's clock, as far as that is possible without Linux: the time
+// since this call instead of the time since boot, with a boot id of its own, and a wall
+// clock that counts as synchronised.
 func System() (Clock, error) {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails, see crypto/rand

@@ -21,7 +21,7 @@ type own struct {
 	values reflect.Value
 }
 
-// ownOf gives the keys that are a sensor's chip's own, and nil for an entry that
+// ownOf returns the keys that are a sensor's chip's own, and nil for an entry that
 // is no sensor. The chip may stand behind the keys that are its own.
 func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
 	c, ok := v.Addr().Interface().(*sensors.Config)
@@ -73,7 +73,7 @@ func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 	return false
 }
 
-// keys gives the keys that may have been meant: the chip's, or where the chip is
+// keys returns the keys that may have been meant: the chip's, or where the chip is
 // not known those of all.
 func (o *own) keys() []string {
 	if o == nil {

@@ -104,7 +104,7 @@ type Spool struct {
 	MaxAge time.Duration `yaml:"max_age"`
 }
 
-// Endpoint gives the broker as host:port, with the port that is meant where
+// Endpoint returns the broker as host:port, with the port that is meant where
 // none is written.
 func (c *Config) Endpoint() string {
 	e, err := endpoint.Parse(c.Broker.Endpoint)

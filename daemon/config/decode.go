@@ -116,7 +116,7 @@ func (l *loader) missing(path, key string, v reflect.Value) {
 // given reports whether the file has that path.
 func (l *loader) given(path string) bool { return l.nodes[path] != nil }
 
-// line gives the line of a path, or of the nearest thing around it.
+// line returns the line of a path, or of the nearest thing around it.
 func (l *loader) line(path string) int {
 	for path != "" {
 		if n := l.nodes[path]; n != nil {
@@ -168,7 +168,7 @@ func (l *loader) cut() {
 	l.errs = l.errs[:mostTold]
 }
 
-// problems gives what is wrong, and of what is not told how much.
+// problems returns what is wrong, and of what is not told how much.
 func (l *loader) problems() Errors {
 	l.cut()
 	if l.untold == 0 {

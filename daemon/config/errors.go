@@ -20,7 +20,7 @@ type Error struct {
 	Err    error  // what the system said, or nil
 }
 
-// Error gives the problem in one line:
+// Error returns the problem in one line:
 //
 //	fieldpost.yaml:14: sensors[2].address: want 0x03 to 0x77 (got 0x90)
 func (e *Error) Error() string {
@@ -39,14 +39,14 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives what the system said, so that errors.Is finds fs.ErrNotExist.
+// Unwrap returns what the system said, so that errors.Is finds fs.ErrNotExist.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Errors are the problems of a file, by line: all of them, or the first twenty
 // and one that says how many there are besides.
 type Errors []*Error
 
-// Error gives one problem a line.
+// Error returns one problem a line.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i, one := range e {
@@ -55,7 +55,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap gives the problems one by one.
+// Unwrap returns the problems one by one.
 func (e Errors) Unwrap() []error {
 	all := make([]error, len(e))
 	for i, one := range e {
@@ -72,7 +72,7 @@ func (e Errors) sort() {
 // widest is how much of a user's value an error repeats.
 const widest = 60
 
-// printable gives a value fit for one line of a terminal: short, and quoted
+// printable returns a value fit for one line of a terminal: short, and quoted
 // where it would not be seen as it is.
 func printable(v string) string {
 	if len(v) > widest {

@@ -76,7 +76,7 @@ func (l *loader) parse(data []byte) *Config {
 	return &c
 }
 
-// document gives the root of the file's one document, or says why there is
+// document returns the root of the file's one document, or says why there is
 // none.
 func (l *loader) document(data []byte) *yaml.Node {
 	if len(data) > maxFile {
@@ -103,7 +103,7 @@ func (l *loader) document(data []byte) *yaml.Node {
 	return docs[0].Content[0]
 }
 
-// firstInvalid gives the line of the first byte that is not UTF-8, or 0.
+// firstInvalid returns the line of the first byte that is not UTF-8, or 0.
 func firstInvalid(data []byte) int {
 	line := 1
 	for len(data) > 0 {
@@ -154,7 +154,7 @@ func plainly(err error) string {
 
 var tooLarge = "is larger than " + size(maxFile) + "; this cannot be a configuration of fieldpost"
 
-// absolute gives a path of the file as seen from anywhere.
+// absolute returns a path of the file as seen from anywhere.
 func (l *loader) absolute(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)

@@ -32,7 +32,7 @@ func unknownChip(name string, known []string) string {
 	return fmt.Sprintf("fieldpost does not know the chip %q; it knows %s", printable(name), strings.Join(known, ", "))
 }
 
-// nearest gives the word of known that word is a slip of, or "".
+// nearest returns the word of known that word is a slip of, or "".
 func nearest(word string, known []string) string {
 	if len(word) > 40 {
 		return ""

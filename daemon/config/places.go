@@ -10,7 +10,7 @@ import (
 // exit status 78.
 var ErrUnusable = errors.New("configuration is not usable")
 
-// Places gives the files and directories that a daemon with this configuration rests
+// Places returns the files and directories that a daemon with this configuration rests
 // on; runtime is the directory of the crash record, "" for none.
 func (c *Config) Places(runtime string) access.Places {
 	return access.Places{

@@ -9,7 +9,7 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// kinds gives the type of every key, by walking the types.
+// kinds returns the type of every key, by walking the types.
 func kinds(t reflect.Type, key string, into map[string]reflect.Type) {
 	switch t.Kind() {
 	case reflect.Slice:

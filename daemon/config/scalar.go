@@ -85,7 +85,7 @@ func (r rule) unitReason(text string) string {
 	return "write a unit: " + strings.Join(can, ", ")
 }
 
-// read gives v the value that text stands for.
+// read sets v to the value of text.
 func (r rule) read(text string, v reflect.Value) error {
 	if r.Parse != nil {
 		x, err := r.Parse(text)

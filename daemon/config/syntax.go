@@ -25,7 +25,7 @@ var said = []struct{ have, say string }{
 
 const tabReason = "a tab stands where YAML wants spaces"
 
-// syntaxReason gives the reason why a file stops being YAML at a line.
+// syntaxReason returns the reason why a file stops being YAML at a line.
 func syntaxReason(err error, line string) string {
 	if strings.HasPrefix(strings.TrimLeft(line, " "), "\t") {
 		return tabReason
@@ -39,7 +39,7 @@ func syntaxReason(err error, line string) string {
 	return "is not YAML: " + msg
 }
 
-// lineOf gives the text of one line, from 1.
+// lineOf returns the text of one line, from 1.
 func lineOf(data []byte, n int) string {
 	ends := lineEnds(data)
 	if n < 1 || n > len(ends) {
@@ -57,7 +57,7 @@ func lineOf(data []byte, n int) string {
 // takes a third of that at most.
 const searchable = 4 << 20
 
-// errorLine gives the line at which a file stops being YAML. The YAML reader
+// errorLine returns the line at which a file stops being YAML. The YAML reader
 // itself names the beginning of what it was reading, or nothing. So the file
 // is cut shorter and shorter: the line after the longest beginning that can
 // be read is the one. Where that would take too long, the reader's word has to do.
@@ -81,7 +81,7 @@ func errorLine(data []byte, err error) int {
 	return 1
 }
 
-// lineEnds gives the offsets behind each line.
+// lineEnds returns the offsets behind each line.
 func lineEnds(data []byte) (ends []int) {
 	for at := 0; at < len(data); {
 		n := bytes.IndexByte(data[at:], '\n')

@@ -9,14 +9,14 @@ import (
 	"fieldpost/daemon/topic"
 )
 
-// ReadingsTopic gives the topic of a sensor's readings, faults and gaps. For
+// ReadingsTopic returns the topic of a sensor's readings, faults and gaps. For
 // what concerns no sensor, sensor is "", and {sensor} becomes "fieldpost". Where
 // {quantity} stands in it, it is that of online and offline: see [Config.ValueTopic].
 func (c *Config) ReadingsTopic(sensor string) string {
 	return c.ValueTopic(c.Thing, sensor, "status")
 }
 
-// ValueTopic gives the topic of what a thing of that name took: {quantity} becomes the
+// ValueTopic returns the topic of what a thing of that name took: {quantity} becomes the
 // name of a reading's quantity, and the kind of what is no reading.
 func (c *Config) ValueTopic(thing, sensor, quantity string) string {
 	return fill(strings.ReplaceAll(c.Readings.Topic, quantityPlaceholder, quantity), thing, sensor)
@@ -28,10 +28,10 @@ func (r Readings) Plain() bool { return strings.Contains(r.Topic, quantityPlaceh
 
 const quantityPlaceholder = "{quantity}"
 
-// CommandsTopic gives the topic of orders, or "" where none come by MQTT.
+// CommandsTopic returns the topic of orders, or "" where none come by MQTT.
 func (c *Config) CommandsTopic() string { return fill(c.Commands.Topic, c.Thing, "") }
 
-// AnswersTopic gives the topic of answers and of the events of outputs, or ""
+// AnswersTopic returns the topic of answers and of the events of outputs, or ""
 // where there is none.
 func (c *Config) AnswersTopic() string { return fill(c.Commands.Answers, c.Thing, "") }
 

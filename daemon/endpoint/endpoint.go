@@ -72,7 +72,7 @@ func Parse(text string) (Endpoint, error) {
 	return e, nil
 }
 
-// String gives host:port, the host in brackets where it is an address of IPv6.
+// String returns host:port, the host in brackets where it is an address of IPv6.
 func (e Endpoint) String() string { return net.JoinHostPort(e.Host, e.Port) }
 
 // ServerName is the name, or the address, that the broker's certificate must be

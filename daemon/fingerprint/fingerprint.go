@@ -44,7 +44,7 @@ var files = []string{
 	"etc/machine-id",
 }
 
-// Board gives the fingerprint of the board whose files are below root, "/" for
+// Board returns the fingerprint of the board whose files are below root, "/" for
 // this one: 32 hexadecimal digits, or "" where there is nothing to go by. What
 // cannot be read does not count, so it changes with the rights of the user. A
 // network adapter that is plugged in changes it too. Any goroutine; it reads some
@@ -70,7 +70,7 @@ func Board(root string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// value gives what a file says, or "" where it says nothing that is unique.
+// value returns what a file says, or "" where it says nothing that is unique.
 func value(path string) string {
 	b, err := regular.Read(path, most)
 	if err != nil {
@@ -91,7 +91,7 @@ var fillers = []string{"none", "default string", "to be filled by o.e.m.", "not 
 // by lot (NET_ADDR_PERM, linux/netdevice.h).
 const permanent = "0"
 
-// addresses gives the permanent addresses of interfaces that have hardware.
+// addresses returns the permanent addresses of interfaces that have hardware.
 func addresses(dir string) (found []string) {
 	links, _ := filepath.Glob(filepath.Join(dir, "*", "device")) // the pattern is sound
 	for _, link := range links {

@@ -40,7 +40,7 @@ func of(t *testing.T, files map[string]string) string {
 	return fingerprint.Board(root)
 }
 
-// with gives the Pi with a file changed; "-" removes it.
+// with returns the Pi with a file changed; "-" removes it.
 func with(name, text string) map[string]string {
 	m := maps.Clone(pi)
 	if m[name] = text; text == "-" {

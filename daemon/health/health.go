@@ -33,7 +33,7 @@ type Change struct {
 	Since time.Time // when it was raised; its monotonic clock tells for how long
 }
 
-// State gives "raised" or "cleared".
+// State returns "raised" or "cleared".
 func (c Change) State() string {
 	if c.Raised {
 		return "raised"
@@ -161,7 +161,7 @@ func (h *Health) clearLocked(k key) {
 	}
 }
 
-// subjectLocked gives what is known of a subject.
+// subjectLocked returns what is known of a subject.
 func (h *Health) subjectLocked(name string) Subject {
 	if s, ok := h.subjects[name]; ok {
 		return s
@@ -169,7 +169,7 @@ func (h *Health) subjectLocked(name string) Subject {
 	return Subject{Name: name, Kind: Part}
 }
 
-// uponLocked gives the names of the subjects that are on another, in order.
+// uponLocked returns the names of the subjects that are on another, in order.
 func (h *Health) uponLocked(name string) (upon []string) {
 	for _, s := range h.subjects {
 		if s.On == name && name != "" {
@@ -180,7 +180,7 @@ func (h *Health) uponLocked(name string) (upon []string) {
 	return upon
 }
 
-// causeLocked gives the fault that explains another, or nil.
+// causeLocked returns the fault that explains another, or nil.
 func (h *Health) causeLocked(f *fault) *fault {
 	for _, code := range f.Fault.DependsOn {
 		for _, subject := range []string{f.Subject, h.subjectLocked(f.Subject).On} {
@@ -192,7 +192,7 @@ func (h *Health) causeLocked(f *fault) *fault {
 	return nil
 }
 
-// CureOf gives what would be to do about a fault of subject, raised or not.
+// CureOf returns what would be to do about a fault of subject, raised or not.
 func (h *Health) CureOf(code Code, subject string) string {
 	if h == nil {
 		return Lookup(code).Cure
@@ -202,7 +202,7 @@ func (h *Health) CureOf(code Code, subject string) string {
 	return Lookup(code).CureOf(h.subjectLocked(subject).Place)
 }
 
-// Current gives what is wrong now, ordered by subject and code.
+// Current returns what is wrong now, ordered by subject and code.
 func (h *Health) Current() []Explained {
 	if h == nil {
 		return nil
@@ -232,7 +232,7 @@ func (h *Health) currentLocked() []*fault {
 	return all
 }
 
-// Summary gives one line for STATUS=: "all well", or what is wrong that nothing else
+// Summary returns one line for STATUS=: "all well", or what is wrong that nothing else
 // explains.
 func (h *Health) Summary() string {
 	var parts []string

@@ -28,8 +28,8 @@ var ErrForm = errors.New("not a record")
 // reserved are the keys that [Encode] writes itself.
 var reserved = []string{"thing", "kind", "sensor", "spool", "run", "seq", "time", "clock"}
 
-// AppendBody appends to b what of r whoever keeps it need not know of: its kind and
-// its fields. An error says why r cannot be kept.
+// AppendBody appends the body of r to b: its kind and its fields, which the spool does not
+// need to understand. The error says why r cannot be stored.
 func AppendBody(b []byte, r Record) ([]byte, error) {
 	start := len(b)
 	if r.Kind == "" {
@@ -80,9 +80,9 @@ func appendField(b []byte, f sensors.Field) ([]byte, error) {
 	return b, nil
 }
 
-// DecodeBody is the inverse of [AppendBody]. What it gives shares nothing with b.
-// Damaged bytes give an error that wraps [ErrForm], never a panic and never more
-// memory than b's own length justifies.
+// DecodeBody is the inverse of [AppendBody]. The result shares no memory with b. Damaged
+// bytes return an error that wraps [ErrForm]; they cause no panic, and need no more memory
+// than the length of b justifies.
 func DecodeBody(b []byte) (Kind, []sensors.Field, error) {
 	d := decoder{durable.Decoder{B: b}}
 	if v := d.Byte(); v != codecVersion {
@@ -106,7 +106,7 @@ func DecodeBody(b []byte) (Kind, []sensors.Field, error) {
 	return kind, fields, nil
 }
 
-// decoder takes a record's fields off the front of its body.
+// decoder reads a record's fields from its body.
 type decoder struct{ durable.Decoder }
 
 func (d *decoder) field() sensors.Field {

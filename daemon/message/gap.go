@@ -5,19 +5,19 @@ import (
 	"fieldpost/sensors"
 )
 
-// Loss is what a gap tells: that readings of a sensor's count from First to Last, or
-// that Count messages without a count of their own were or may have been lost.
+// Loss is what a gap reports: that a sensor's readings with the numbers First to Last, or
+// Count messages without such numbers, were or may have been lost.
 type Loss struct {
 	Reason    string
-	First     uint64 // from 1; 0 where Count says it
-	Last      uint64 // 0 where the end is not known
+	First     uint64 // from 1; 0 if Count is set
+	Last      uint64 // 0 if the end is unknown
 	Uncertain bool   // they may not be lost after all
 	Count     int64
 }
 
-// NewGap makes the record that tells of a loss. Its fields are after_seq, to_seq
-// (absent where the end is not known), reason, count (where no count of a sensor
-// tells it), and certain (false, or absent).
+// NewGap returns the record for a loss. Its fields are after_seq, to_seq (absent if the end
+// is unknown), reason, count (instead of after_seq and to_seq), and certain (false, or
+// absent).
 func NewGap(sensor string, run uint64, at clock.Stamp, from Source, x Loss) Record {
 	r := Record{Kind: Gap, Sensor: sensor, Run: run, Stamp: at, Source: from}
 	add := func(name string, value any) { r.Fields = append(r.Fields, sensors.Field{Name: name, Value: value}) }

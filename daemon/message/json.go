@@ -13,18 +13,15 @@ import (
 // timeFormat is RFC 3339 with milliseconds, in UTC.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// Encode gives the message a record becomes on the wire: one flat JSON object
-// (RFC 8259) with the keys thing, kind (not for a reading and an edge),
-// sensor, spool, run, seq, time, then the record's fields in their order, then
-// "clock":"unsynced" where the time was not known to be true. A key whose
-// value is empty or 0 is left out; a record without a wall time carries
-// neither time nor clock, and one without a run no spool. The thing's name is
-// the record's own where it has one.
+// Encode returns a record's message: one flat JSON object (RFC 8259) with the keys thing,
+// kind (not for a reading or an edge), sensor, spool, run, seq, time, then the record's
+// fields in their order, then "clock":"unsynced" if the time was not known to be true. A key
+// whose value is empty or 0 is left out. A record without a wall time has neither time nor
+// clock, and one without a run has no spool. The record's own thing is used if it has one.
 //
-// Floating-point numbers have their shortest form that reads back the same. A
-// number that is not finite has no form in JSON and becomes null; [Append]
-// refuses records with such numbers, so none comes this way. Bytes that are
-// not UTF-8 become U+FFFD.
+// Floating-point numbers have the shortest form that reads back the same. A number that is
+// not finite cannot be written in JSON and becomes null; [AppendBody] refuses records with
+// such numbers. Bytes that are not UTF-8 become U+FFFD.
 func Encode(thing string, r Record) []byte {
 	b := make([]byte, 0, 256)
 	b = append(b, '{')
@@ -51,9 +48,9 @@ func Encode(thing string, r Record) []byte {
 	return append(b, '}')
 }
 
-// Refused gives the line that keeps a record for people which the broker will never
-// take: a JSON object with the reason, the time at which it was refused, and the
-// message, in which the thing is the record's own. A newline ends it.
+// Refused returns the line for a record that the broker will never accept: a JSON object with
+// the reason, the time of the refusal, and the message, with the record's own thing. It ends
+// with a newline.
 func Refused(reason string, at time.Time, r Record) ([]byte, error) {
 	b, err := json.Marshal(struct {
 		Refused string          `json:"refused"`
@@ -99,8 +96,8 @@ func appendValue(b []byte, v any) []byte {
 	return append(b, "null"...)
 }
 
-// appendFloat writes as ECMAScript does: an exponent only for the very small
-// and the very large.
+// appendFloat writes a number like ECMAScript: with an exponent only if it is very small or
+// very large.
 func appendFloat(b []byte, v float64) []byte {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return append(b, "null"...)
@@ -128,6 +125,6 @@ func appendQuoted(b []byte, s string) []byte {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string always has a form
+	_ = e.Encode(s) // never fails for a string
 	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
 }

@@ -4,8 +4,8 @@ import (
 	"strconv"
 )
 
-// Plain gives a value as it is published alone: a number with as many digits as it
-// needs, true or false, a text as it is. What has no form is empty.
+// Plain returns a value as plain text: a number with as many digits as it needs, true or
+// false, or a text as it is; "" for any other type.
 func Plain(v any) []byte {
 	switch v := v.(type) {
 	case string:

@@ -1,6 +1,6 @@
-// Package refresh keeps a value that is read from something that may hang, such
-// as files on a failing card: one goroutine reads, at most one read is under
-// way, and nobody but it waits for the disk. Everybody else has what was read last.
+// Package refresh keeps a value that is read from something that may hang, such as files on
+// a failing SD card. One goroutine reads, at most one read is under way, and nobody else
+// waits for the disk: all others use the result of the last read.
 package refresh
 
 import (
@@ -16,12 +16,12 @@ import (
 const (
 	// Slow is how long a read may take before it counts as stuck.
 	Slow = 10 * time.Second
-	// parting is how long the end of Run waits for a read.
-	parting = time.Second / 4
+	// stopWait is how long the end of Run waits for a read.
+	stopWait = time.Second / 4
 )
 
-// Value is a value that is read again when somebody asks for that. Its methods
-// may be called from any goroutine, and none waits.
+// Value is a value that is read again on request. Its methods may be called from any
+// goroutine, and none waits.
 type Value[T any] struct {
 	read  func() T
 	stuck func(time.Duration)
@@ -30,13 +30,13 @@ type Value[T any] struct {
 	mu    sync.Mutex
 	last  T
 	known bool          // last has been read
-	next  chan struct{} // closed when a read that has not begun yet is done
+	next  chan struct{} // closed when the next read to begin is done
 	began time.Time     // of the read under way; zero when there is none
 }
 
-// New makes a value that read gives, once it is asked for and Run runs. stuck,
-// where it is not nil, is told from Run's goroutine when a read has taken Slow,
-// for how long then, and 0 when it has come back. It must not block.
+// New returns a Value that read reads, on request, while Run runs. If stuck is not nil, Run
+// calls it with the duration when a read has taken Slow, and with 0 when that read has
+// returned. stuck must not block.
 func New[T any](read func() T, stuck func(time.Duration)) *Value[T] {
 	if stuck == nil {
 		stuck = func(time.Duration) {}
@@ -44,8 +44,8 @@ func New[T any](read func() T, stuck func(time.Duration)) *Value[T] {
 	return &Value[T]{read: read, stuck: stuck, wake: wake.New()}
 }
 
-// Refresh has the value read anew. What is given is closed when a read that began
-// after this call is done, which may be never.
+// Refresh requests a new read. The channel is closed when a read that began after this call
+// is done, which may be never.
 func (v *Value[T]) Refresh() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -56,14 +56,14 @@ func (v *Value[T]) Refresh() <-chan struct{} {
 	return v.next
 }
 
-// Last gives what was read last; false where nothing has been yet.
+// Last returns the result of the last read; false if there is none yet.
 func (v *Value[T]) Last() (T, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.last, v.known
 }
 
-// Pending gives for how long the read under way has been; 0 where there is none.
+// Pending returns for how long the read under way has been; 0 where there is none.
 func (v *Value[T]) Pending() time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -73,10 +73,9 @@ func (v *Value[T]) Pending() time.Duration {
 	return time.Since(v.began)
 }
 
-// Run reads whenever it is asked to, until ctx ends. It ends a quarter of a
-// second later at the latest, whatever the disk does: a read that hangs is left
-// behind, and with it one goroutine and one thread, however often it was asked
-// for. It is called once.
+// Run reads on request until ctx ends. It returns a quarter of a second after that at the
+// latest, whatever the disk does: a read that hangs is left behind, with one goroutine and
+// one thread, however many requests there were. Call it once.
 func (v *Value[T]) Run(ctx context.Context) error {
 	for {
 		select {
@@ -90,27 +89,27 @@ func (v *Value[T]) Run(ctx context.Context) error {
 	}
 }
 
-// result is what a read came to.
+// result is the result of a read.
 type result[T any] struct {
 	value T
 	panic string // "" is none
 }
 
-// refresh reads once. It reports whether the read is done.
+// refresh reads once, and reports whether the read is done.
 func (v *Value[T]) refresh(ctx context.Context) bool {
 	v.mu.Lock()
 	asked := v.next
 	v.next, v.began = nil, time.Now()
 	v.mu.Unlock()
 	done := make(chan result[T], 1)
-	go func() { done <- v.guarded() }()
+	go func() { done <- v.readGuarded() }()
 	slow := time.NewTimer(Slow)
 	defer slow.Stop()
 	late := false
 	for over, gone := (<-chan time.Time)(nil), ctx.Done(); ; {
 		select {
 		case r := <-done:
-			v.take(r, asked)
+			v.store(r, asked)
 			if late {
 				v.stuck(0)
 			}
@@ -119,7 +118,7 @@ func (v *Value[T]) refresh(ctx context.Context) bool {
 			late = true
 			v.stuck(Slow)
 		case <-gone:
-			t := time.NewTimer(parting)
+			t := time.NewTimer(stopWait)
 			defer t.Stop()
 			over, gone = t.C, nil
 		case <-over:
@@ -128,8 +127,8 @@ func (v *Value[T]) refresh(ctx context.Context) bool {
 	}
 }
 
-// take keeps what was read and tells those who asked.
-func (v *Value[T]) take(r result[T], asked chan struct{}) {
+// store keeps the result and wakes those who asked.
+func (v *Value[T]) store(r result[T], asked chan struct{}) {
 	if r.panic != "" {
 		panic(r.panic)
 	}
@@ -139,8 +138,8 @@ func (v *Value[T]) take(r result[T], asked chan struct{}) {
 	close(asked)
 }
 
-// guarded reads. A panic is passed on to Run, whose caller knows what to do.
-func (v *Value[T]) guarded() (r result[T]) {
+// readGuarded reads. A panic is passed on to Run's goroutine, whose owner handles it.
+func (v *Value[T]) readGuarded() (r result[T]) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.panic = fmt.Sprintf("%v\n%s", p, debug.Stack())

@@ -19,7 +19,7 @@ var (
 	ErrLarge = errors.New("the file is too large")
 )
 
-// Read gives what the regular file at path holds, at most that many bytes.
+// Read returns what the regular file at path holds, at most that many bytes.
 // path may be a link. The error is an [fs.PathError] and wraps what the system
 // said, [ErrKind] or [ErrLarge]. Any goroutine; it waits for the disk only.
 func Read(path string, most int64) ([]byte, error) {
@@ -49,7 +49,7 @@ func read(path string, most int64, open func(path string) (*os.File, error)) ([]
 	return data, nil
 }
 
-// Check tells whether [Open] would find a regular file at path, without opening
+// Check reports whether [Open] would find a regular file at path, without opening
 // it. Errors are as with [Read].
 func Check(path string) error {
 	info, err := os.Stat(path)

@@ -50,7 +50,7 @@ func (f *fake) step(what string, n *int) int {
 	return *n
 }
 
-// taken gives the steps so far.
+// taken returns the steps so far.
 func (f *fake) taken() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -230,7 +230,7 @@ func (r *rig) stop() time.Duration {
 	return time.Since(before)
 }
 
-// got gives the records as "when sensor kind seq".
+// got returns the records as "when sensor kind seq".
 func (r *rig) got() (all []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -252,7 +252,7 @@ func (r *rig) logged() string {
 	return r.log.String()
 }
 
-// changed gives the faults raised and cleared, without their times.
+// changed returns the faults raised and cleared, without their times.
 func changed(r *rig) (all []string) {
 	for _, c := range r.faults() {
 		_, what, _ := strings.Cut(c, " ")
@@ -266,7 +266,7 @@ func sorted(list []string) []string {
 	return list
 }
 
-// fieldsOf gives a sensor's first and last values.
+// fieldsOf returns a sensor's first and last values.
 func fieldsOf(r *rig, sensor string) (first, last map[string]any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

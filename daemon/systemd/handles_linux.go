@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// managerPatience is how long systemd may take to deal with a message.
+// managerPatience is how long systemd may take to process a message.
 const managerPatience = 5 * time.Second
 
 // maxHandleName is the longest FDNAME, sd_notify(3).
 const maxHandleName = 255
 
-// StoreHandles gives each file to systemd to keep, under the name beside it.
-// It returns when systemd has dealt with all of them; the files may then be
-// closed. It goes on after an error, which names each that could not be sent.
-// systemd tells nobody when it keeps no more than FileDescriptorStoreMax=.
+// StoreHandles passes each file to systemd, under its name. It returns when systemd has
+// processed all of them; then the files may be closed. It continues after an error; the
+// returned error names each file that could not be sent. systemd does not say when it drops
+// files above FileDescriptorStoreMax=.
 //
-// The error wraps [ErrNoManager] where no systemd runs this process.
+// The error wraps [ErrNoManager] if systemd does not run this process.
 func StoreHandles(names []string, files []*os.File) error {
 	if len(names) != len(files) {
 		return fmt.Errorf("store handles: %d names for %d files", len(names), len(files))
@@ -45,10 +45,10 @@ func StoreHandles(names []string, files []*os.File) error {
 	return errors.Join(errs...)
 }
 
-// RemoveHandle has systemd close every file that it keeps under that name. It
-// returns when systemd has dealt with it; that there was none is no error.
+// RemoveHandle makes systemd close every file that it stores under that name. It returns
+// when that is done. It is no error if there was none.
 //
-// The error wraps [ErrNoManager] where no systemd runs this process.
+// The error wraps [ErrNoManager] if systemd does not run this process.
 func RemoveHandle(name string) error {
 	if err := checkHandleName(name); err != nil {
 		return fmt.Errorf("remove handle %q: %w", name, err)
@@ -67,11 +67,10 @@ func RemoveHandle(name string) error {
 	return nil
 }
 
-// InheritedHandles gives the files that systemd passed to this process, by
-// name, and takes LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID out of the
-// environment, so that it gives them once and no child takes them for its own.
-// Of several under one name it gives the first and closes the others. The map
-// is empty where there are none.
+// InheritedHandles returns the files that systemd passed to this process, by name. It
+// removes LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID from the environment, so that it returns
+// them only once and no child process takes them for its own. Of several files with one name
+// it returns the first and closes the others. The map is empty if there are none.
 func InheritedHandles() map[string]*os.File {
 	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, key := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
@@ -86,7 +85,7 @@ func InheritedHandles() map[string]*os.File {
 	for i := range min(n, 4096) {
 		fd := 3 + i // SD_LISTEN_FDS_START
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-			continue // not open: the environment is not true
+			continue // not open: the environment is wrong
 		}
 		name := "unknown" // what systemd calls one without a name
 		if i < len(named) && named[i] != "" {
@@ -102,7 +101,7 @@ func InheritedHandles() map[string]*os.File {
 	return handles
 }
 
-// manager is a socket to systemd's notification socket.
+// manager is a connection to systemd's notification socket.
 type manager struct {
 	fd int
 	to *unix.SockaddrUnix
@@ -167,7 +166,7 @@ func (m *manager) store(name string, f *os.File) error {
 	return sent
 }
 
-// barrier waits until systemd has dealt with all that was sent before.
+// barrier waits until systemd has processed everything that was sent before.
 func (m *manager) barrier() error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -195,7 +194,7 @@ func (m *manager) barrier() error {
 	}
 }
 
-// checkHandleName says whether systemd takes the name.
+// checkHandleName returns an error if systemd does not accept the name.
 func checkHandleName(name string) error {
 	if name == "" || len(name) > maxHandleName {
 		return fmt.Errorf("want a name of 1 to %d characters", maxHandleName)

@@ -65,7 +65,7 @@ func attached(oob []byte) []*os.File {
 	return files
 }
 
-// filled gives an open file with that content.
+// filled returns an open file with that content.
 func filled(t *testing.T, content string) *os.File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")

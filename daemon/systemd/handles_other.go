@@ -17,5 +17,5 @@ func RemoveHandle(name string) error {
 	return fmt.Errorf("remove handle %q: %w", name, ErrNoManager)
 }
 
-// InheritedHandles gives none: there is no systemd here.
+// InheritedHandles returns none: there is no systemd here.
 func InheritedHandles() map[string]*os.File { return map[string]*os.File{} }

@@ -13,14 +13,13 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// NewLogger gives the program's logger. Where standard error is connected to
-// the journal, each record goes there with its attributes as fields
-// (FIELDPOST_SENSOR=air beside sensor=air in the message); anywhere else it is
-// a line of text on w.
+// NewLogger returns the program's logger. If standard error is connected to the journal, each
+// record goes there, with its attributes as fields (FIELDPOST_SENSOR=air besides sensor=air
+// in the message). Otherwise each record is a line of text on w.
 //
-// Whoever logs waits a quarter of a second at most, and only for the first line,
-// when the journal or w takes nothing any more. What comes meanwhile waits, up
-// to a bound; what is more is counted, and told once lines are taken again.
+// If the journal or w hangs, only the caller of the first line waits, for a quarter of a
+// second at most. Up to 500 later lines wait in memory. Further ones are counted, and the
+// number is logged once lines can be written again.
 func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	if ok, err := journal.StderrIsJournalStream(); err == nil && ok && journal.Enabled() {
 		return slog.New(newHandler(level, journalPut(w, journal.Send)))
@@ -36,8 +35,7 @@ const messageID = "message_id"
 // only, and nothing of the text.
 func MessageID(id string) slog.Attr { return slog.String(messageID, id) }
 
-// handler is a slog.Handler that has put make a complete line of a record, which
-// is then written.
+// handler is a slog.Handler that lets put format each record and then writes it.
 type handler struct {
 	level slog.Leveler
 	attrs []slog.Attr // flattened, with the group's prefix
@@ -46,7 +44,7 @@ type handler struct {
 	out   *tray
 }
 
-// putter makes of a record and its attributes what writes them.
+// putter formats a record and its attributes, and returns a function that writes them.
 type putter func(r slog.Record, attrs []slog.Attr) (write func())
 
 func newHandler(level slog.Leveler, put putter) *handler {
@@ -84,7 +82,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &c
 }
 
-// flatten adds a, or the members of a where it is a group, to attrs.
+// flatten appends a to attrs, or the members of a if it is a group.
 func flatten(attrs []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
@@ -102,7 +100,7 @@ func flatten(attrs []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 	return append(attrs, slog.Attr{Key: prefix + a.Key, Value: v})
 }
 
-// line gives "message key=value key=value"; values with spaces are quoted.
+// line returns "message key=value key=value"; values with spaces are quoted.
 func line(msg string, attrs []slog.Attr) string {
 	var b strings.Builder
 	b.WriteString(msg)
@@ -127,18 +125,18 @@ func textPut(w io.Writer) putter {
 			at = time.Now()
 		}
 		text := fmt.Sprintf("%s %-5s %s\n", at.Format(time.TimeOnly), strings.ToLower(r.Level.String()), line(r.Message, attrs))
-		return func() { _, _ = io.WriteString(w, text) } // there is nobody to tell
+		return func() { _, _ = io.WriteString(w, text) } // an error could not be logged either
 	}
 }
 
-// journalPut sends to the journal; where that fails the line goes to w, which
-// journald reads too, with the priority in front as sd-daemon(3) has it.
+// journalPut sends to the journal. If that fails, the line goes to w, which journald reads
+// too, with the priority in front (sd-daemon(3)).
 func journalPut(w io.Writer, send func(string, journal.Priority, map[string]string) error) putter {
 	return func(r slog.Record, attrs []slog.Attr) func() {
 		p, text, vars := priority(r.Level), line(r.Message, attrs), fields(attrs)
 		return func() {
 			if err := send(text, p, vars); err != nil {
-				_, _ = fmt.Fprintf(w, "<%d>%s\n", p, strings.ReplaceAll(text, "\n", " ")) // there is nobody to tell
+				_, _ = fmt.Fprintf(w, "<%d>%s\n", p, strings.ReplaceAll(text, "\n", " ")) // an error could not be logged either
 			}
 		}
 	}
@@ -156,7 +154,7 @@ func priority(l slog.Level) journal.Priority {
 	return journal.PriDebug
 }
 
-// fields gives the journal's fields for attrs. A field's name may have only
+// fields returns the journal's fields for attrs. A field's name may have only
 // capital letters, digits and underscores, and 64 of them.
 func fields(attrs []slog.Attr) map[string]string {
 	vars := map[string]string{"SYSLOG_IDENTIFIER": "fieldpost", "SYSLOG_PID": strconv.Itoa(os.Getpid())}

@@ -1,8 +1,8 @@
-// Package systemd speaks with the service manager and the journal: readiness,
-// status, the watchdog, stored file handles, structured log fields.
+// Package systemd talks to the service manager and the journal: readiness, status, the
+// watchdog, stored file handles, structured log fields.
 //
-// Started by hand, without systemd, everything here quietly does nothing and
-// the log goes to the terminal as readable text.
+// Without systemd, when the program is started by hand, everything here silently does
+// nothing, and the log goes to the terminal as readable text.
 //
 // Sources: sd_notify(3), sd_watchdog_enabled(3), systemd.journal-fields(7),
 // "Native Journal Protocol" and "File Descriptor Store" in systemd's own
@@ -18,33 +18,33 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Notifier tells the service manager how we are. Its methods may be called
-// from any goroutine, and take a second at most: a systemd that hangs is an error
-// that wraps [os.ErrDeadlineExceeded]. The zero value is ready to use.
+// Notifier reports the state of the daemon to the service manager. Its methods may be called
+// from any goroutine and take a second at most; if systemd hangs, the error wraps
+// [os.ErrDeadlineExceeded]. The zero value is ready to use.
 type Notifier struct {
 	// Send replaces sd_notify(3), for tests; nil is the real one.
 	Send func(state string) error
 }
 
-// Ready says that start-up is over: the configuration is read, the lines are
-// claimed, the loops run.
+// Ready says that the start is complete: the configuration is read, the lines are requested,
+// the loops run.
 func (n *Notifier) Ready(status string) error {
 	return n.send(daemon.SdNotifyReady + "\nSTATUS=" + status)
 }
 
-// Stopping says that an orderly end has begun.
+// Stopping says that an orderly stop has begun.
 func (n *Notifier) Stopping() error {
 	return n.send(daemon.SdNotifyStopping + "\nSTATUS=stopping")
 }
 
-// Status gives the line that `systemctl status` shows.
+// Status sets the line that `systemctl status` shows.
 func (n *Notifier) Status(line string) error { return n.send("STATUS=" + line) }
 
-// Watchdog proves that we are alive.
+// Watchdog feeds the watchdog.
 func (n *Notifier) Watchdog() error { return n.send(daemon.SdNotifyWatchdog) }
 
-// Hung says that we are not well, without waiting until the watchdog's time is
-// over. systemd knows it from version 243 on; an older one passes it over.
+// Hung triggers the watchdog without waiting until its time is over. systemd supports it from
+// version 243 on; older versions ignore it.
 func (n *Notifier) Hung() error { return n.send("WATCHDOG=trigger") }
 
 func (n *Notifier) send(state string) error {
@@ -54,12 +54,12 @@ func (n *Notifier) send(state string) error {
 	return notify(state)
 }
 
-// notifyPatience is how long systemd may take to make room for a message. The
-// socket's queue is full when systemd hangs, and a send waits then for ever.
+// notifyPatience is how long a message may wait for room in the socket's queue. When systemd
+// hangs, the queue is full and a send would wait for ever.
 const notifyPatience = time.Second
 
-// notify sends a message, as go-systemd's SdNotify does, but not without a limit.
-// Without NOTIFY_SOCKET it does nothing.
+// notify sends a message like go-systemd's SdNotify, but with a time limit. Without
+// NOTIFY_SOCKET it does nothing.
 func notify(state string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
@@ -79,7 +79,7 @@ func notify(state string) error {
 	return nil
 }
 
-// WatchdogInterval is WatchdogSec of our unit; 0 when we are not watched.
+// WatchdogInterval returns WatchdogSec of our unit; 0 without a watchdog.
 func WatchdogInterval() time.Duration {
 	d, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

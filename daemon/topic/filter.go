@@ -10,7 +10,7 @@ import (
 // 4.8.2; brokers have it with 3.1.1 too).
 const sharePrefix = "$share/"
 
-// CheckFilter tells whether a topic filter is valid (MQTT 3.1.1, section 4.7.1). The
+// CheckFilter reports whether a topic filter is valid (MQTT 3.1.1, section 4.7.1). The
 // error reads on after the filter: "is empty".
 func CheckFilter(filter string) error {
 	if filter == "" {

@@ -16,7 +16,7 @@ import (
 // nor as slashes.
 const basicIngest = "$aws/rules/"
 
-// Check tells whether messages can be published to a topic. The error reads on after
+// Check reports whether messages can be published to a topic. The error reads on after
 // the topic or its key: "has 8 slashes, want at most 7". The limits of AWS IoT Core
 // hold for every broker, so that a configuration that works with one works with the
 // other.

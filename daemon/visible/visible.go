@@ -1,6 +1,5 @@
-// Package visible makes text that comes from outside fit to be printed: no file
-// and no message can move a terminal's cursor, change its title or hide what
-// stands before it.
+// Package visible makes text from outside safe to print: no file and no message can move a
+// terminal's cursor, change its title or hide the text before it.
 package visible
 
 import (
@@ -10,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Text gives a text of one line as it is, or quoted as Go quotes where it would
-// not be seen as it is: with control characters, direction marks, bytes that are
-// no UTF-8, or white space at an end.
+// Text returns a text of one line. It quotes the text like Go if it would not be seen as it
+// is: if it has control characters, direction marks or invalid UTF-8, or begins or ends with
+// white space.
 func Text(s string) string {
 	if strings.TrimSpace(s) != s || !utf8.ValidString(s) || strings.ContainsFunc(s, Hidden) {
 		return strconv.Quote(s)
@@ -20,8 +19,8 @@ func Text(s string) string {
 	return s
 }
 
-// Lines is like [Text] for what may have several lines: line ends and tabs stay,
-// and white space at the ends.
+// Lines is like [Text] for a text that may have several lines: line ends, tabs and white
+// space at the ends are allowed.
 func Lines(s string) string {
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return Hidden(r) && r != '\n' && r != '\t' && r != '\r' }) {
 		return strconv.Quote(s)
@@ -29,5 +28,5 @@ func Lines(s string) string {
 	return s
 }
 
-// Hidden reports whether a character is not seen as it is.
+// Hidden reports whether a character would not be seen as it is.
 func Hidden(r rune) bool { return !unicode.IsPrint(r) }

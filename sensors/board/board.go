@@ -80,7 +80,7 @@ type LineID struct {
 	Name   string // the kernel's name of the line ("GPIO17"); may be empty
 }
 
-// String gives "pinctrl-bcm2711:17", and the kernel's name where there is one.
+// String returns "pinctrl-bcm2711:17", and the kernel's name where there is one.
 func (l LineID) String() string {
 	if l.Name == "" {
 		return fmt.Sprintf("%s:%d", visible(l.Label), l.Offset)
@@ -88,7 +88,7 @@ func (l LineID) String() string {
 	return fmt.Sprintf("%s:%d (%s)", visible(l.Label), l.Offset, visible(l.Name))
 }
 
-// visible gives a name that comes from outside, from a file or another program,
+// visible returns a name that comes from outside, from a file or another program,
 // so that it can be printed: quoted where it would not be seen as it is.
 func visible(name string) string {
 	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -257,7 +257,7 @@ type Holder interface {
 	Holder(id LineID) (name string, held bool)
 }
 
-// Free gives a [*BusyError] where somebody else holds the line, as far as the
+// Free returns a [*BusyError] where somebody else holds the line, as far as the
 // board can tell. A line that is held under our own name is taken for our
 // daemon's.
 func Free(b Board, id LineID) error {

@@ -15,7 +15,7 @@ type adapter struct {
 	name   string // "bcm2835 (i2c@7e804000)"; may be empty
 }
 
-// String gives "i2c-1 (bcm2835 (i2c@7e804000))".
+// String returns "i2c-1 (bcm2835 (i2c@7e804000))".
 func (a adapter) String() string {
 	if a.name == "" {
 		return fmt.Sprintf("i2c-%d", a.number)

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// BusLines gives the lines of a Raspberry Pi's own chip, by number, that the
+// BusLines returns the lines of a Raspberry Pi's own chip, by number, that the
 // bus i2c-N is on: who requests one of them takes it from the bus, and nothing
 // on it answers any more. none where it is not known, as on other boards.
 //
@@ -84,7 +84,7 @@ func pinNodeLines(tree string, phandle []byte) (lines []int) {
 	return lines
 }
 
-// OnBus tells whether a line is one of a Raspberry Pi's that the bus i2c-N is
+// OnBus reports whether a line is one of a Raspberry Pi's that the bus i2c-N is
 // on; /sys is looked for under root.
 func OnBus(root, bus string, id LineID) bool {
 	if !isPiChip(id.Label) {

@@ -73,7 +73,7 @@ func means(l Line, c ChipInfo, offset int, info LineInfo) bool {
 	return l.Name != "" && info.Name == l.Name
 }
 
-// lineID gives the line's identity. Where chips share a label, the device's
+// lineID returns the line's identity. Where chips share a label, the device's
 // name stands in for it, so that label and offset always mean one line.
 func lineID(chips []ChipInfo, c ChipInfo, offset int) LineID {
 	label := c.Label
@@ -121,7 +121,7 @@ func notFound(chips []ChipInfo, l Line) error {
 	return fmt.Errorf("no line has this name, the chips are %s: %w", strings.Join(labels, ", "), ErrAbsent)
 }
 
-// nearName gives a line's name that differs in case only.
+// nearName returns a line's name that differs in case only.
 func nearName(chips []ChipInfo, name string) string {
 	for _, c := range chips {
 		for offset, info := range c.Lines {

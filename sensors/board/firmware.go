@@ -2,7 +2,7 @@ package board
 
 import "fmt"
 
-// PowerOn gives the line of a Raspberry Pi's config.txt that has the firmware
+// PowerOn returns the line of a Raspberry Pi's config.txt that has the firmware
 // give an output its level while it boots, long before any program runs:
 // "gpio=27=op,dl". ok is false for a line that the firmware does not set: it
 // knows those of the Pi's own chip, and we offer those of the header that no

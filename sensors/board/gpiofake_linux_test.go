@@ -41,7 +41,7 @@ type fakeLine struct {
 	broken       error
 }
 
-// newFakeMachine gives a machine whose /dev has these chips.
+// newFakeMachine returns a machine whose /dev has these chips.
 func newFakeMachine(t *testing.T, chips map[string]*fakeChip) (*Machine, *fakeGPIO) {
 	t.Helper()
 	k := &fakeGPIO{t: t, dev: t.TempDir(), chips: chips, opening: map[string]error{}}
@@ -106,7 +106,7 @@ func (k *fakeGPIO) info(chip *os.File, offset int) (uapi.LineInfoV2, error) {
 	return info, nil
 }
 
-// held tells whether somebody else has the line, or our handle is open.
+// held reports whether somebody else has the line, or our handle is open.
 func (l *fakeLine) held() bool {
 	if l.events < 0 {
 		return l.holder != ""

@@ -27,7 +27,7 @@ import (
 //	FIELDPOST_TEST_I2C   the bus, with a BME280 at 0x76 and a TMP102 at 0x48
 //	REGS                 the adapter's sysfs directory: $REGS/fault
 
-// setting gives a variable that the tests cannot do without.
+// setting returns a variable that the tests cannot do without.
 func setting(t *testing.T, name string) string {
 	t.Helper()
 	v := os.Getenv(name)

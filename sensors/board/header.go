@@ -26,7 +26,7 @@ var header40 = [40]int{
 	6, 12, 13, pinGround, 19, 16, 26, 20, pinGround, 21,
 }
 
-// headerPin gives the GPIO number of a pin such as P1_11.
+// headerPin returns the GPIO number of a pin such as P1_11.
 func headerPin(s string) (int, error) {
 	number := strings.TrimPrefix(s, "P1_")
 	n, err := strconv.Atoi(number)

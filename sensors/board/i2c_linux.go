@@ -94,7 +94,7 @@ func newI2CBus(name string, f i2cFile) (*i2cBus, error) {
 	return b, nil
 }
 
-// String gives the bus's name.
+// String returns the bus's name.
 func (b *i2cBus) String() string { return b.name }
 
 // Tx writes w, then reads r, in one transaction with a repeated start; either
@@ -119,7 +119,7 @@ func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
 	return b.explain(addr, err)
 }
 
-// Claim gives an [*OwnedError] where a driver of the kernel owns the address.
+// Claim returns an [*OwnedError] where a driver of the kernel owns the address.
 func (b *i2cBus) Claim(addr uint16) error {
 	if err := b.check(addr, []byte{0}, nil); err != nil {
 		return err

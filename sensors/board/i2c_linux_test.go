@@ -245,7 +245,7 @@ func TestI2CTransactions(t *testing.T) {
 	}
 }
 
-// sequence gives n bytes that count up.
+// sequence returns n bytes that count up.
 func sequence(from byte, n int) []byte {
 	p := make([]byte, n)
 	for i := range p {

@@ -27,7 +27,7 @@ type Line struct {
 	text string // as the user wrote it
 }
 
-// String gives the line as it was written.
+// String returns the line as it was written.
 func (l Line) String() string { return l.text }
 
 const (

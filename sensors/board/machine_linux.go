@@ -24,7 +24,7 @@ var (
 	_ Holder = (*Machine)(nil)
 )
 
-// Open gives the machine, and registers its buses and lines with periph, so
+// Open returns the machine, and registers its buses and lines with periph, so
 // that periph's drivers run on them. That a machine has no bus or no line, or
 // that they may not be opened, is no error here: it comes when one is asked
 // for.
@@ -37,7 +37,7 @@ func Open() (*Machine, error) {
 // Root is "/".
 func (m *Machine) Root() string { return "/" }
 
-// String gives the model that the machine's device tree names.
+// String returns the model that the machine's device tree names.
 func (m *Machine) String() string {
 	if model := distro.DTModel(); model != "<unknown>" {
 		return model

@@ -16,7 +16,7 @@ var errLinux = fmt.Errorf("%w: buses and lines need Linux, this is %s", errors.E
 // be had.
 type Machine struct{ Board }
 
-// Open gives an error that says so.
+// Open returns an error that says so.
 func Open() (*Machine, error) { return nil, errLinux }
 
 // Notes is empty.
@@ -28,8 +28,8 @@ func (m *Machine) Buses() []string { return nil }
 // Chips is empty.
 func (m *Machine) Chips() []ChipInfo { return nil }
 
-// Hold gives an error that says so.
+// Hold returns an error that says so.
 func Hold(OutputConfig) (*os.File, error) { return nil, errLinux }
 
-// Adopt gives an error that says so.
+// Adopt returns an error that says so.
 func Adopt(*os.File, bool) error { return errLinux }

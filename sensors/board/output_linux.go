@@ -78,7 +78,7 @@ func (o *outputLine) Set(active bool) error {
 // Active reads back the level.
 func (o *outputLine) Active() (bool, error) { return readLine(o.kernel, o.id, o.file) }
 
-// Handle gives a copy of the kernel's handle on the line, which stays driven for
+// Handle returns a copy of the kernel's handle on the line, which stays driven for
 // as long as the copy is open, in whatever process.
 func (o *outputLine) Handle() (*os.File, error) {
 	raw, err := o.file.SyscallConn()

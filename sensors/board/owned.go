@@ -35,7 +35,7 @@ func (e *OwnedError) Error() string {
 		e.Address, e.Bus, e.Driver, deviceName(e.Bus, e.Address), e.Driver)
 }
 
-// Unwrap gives EBUSY.
+// Unwrap returns EBUSY.
 func (e *OwnedError) Unwrap() error { return syscall.EBUSY }
 
 // deviceName is the kernel's name of a device on a bus: "1-0048".
@@ -43,7 +43,7 @@ func deviceName(bus string, addr uint16) string {
 	return fmt.Sprintf("%s-%04x", strings.TrimPrefix(bus, "i2c-"), addr)
 }
 
-// KernelDriver gives the name of the kernel's driver that owns an address of
+// KernelDriver returns the name of the kernel's driver that owns an address of
 // the bus i2c-N, by the links under /sys, which is looked for in root; "" where
 // there is none, or none that this bus shows.
 func KernelDriver(root, bus string, addr uint16) string {

@@ -99,7 +99,7 @@ func used(b *testing.B, each func(n uint32)) time.Duration {
 	return (usage(b, unix.RUSAGE_SELF) - before - (usage(b, unix.RUSAGE_THREAD) - writer)) / span
 }
 
-// chatteringInputs gives the ends for writing of the events of that many inputs,
+// chatteringInputs returns the ends for writing of the events of that many inputs,
 // which somebody reads until stop.
 func chatteringInputs(b *testing.B, inputs int) (events []int, stop func()) {
 	b.Helper()

@@ -71,7 +71,7 @@ func setRaw(f *os.File, rate uint32) error {
 	})
 }
 
-// String gives the port's name.
+// String returns the port's name.
 func (p *serialPort) String() string { return p.name }
 
 // Write sends bytes.

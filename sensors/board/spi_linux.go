@@ -112,7 +112,7 @@ func newSPI(name string, c SPIConfig, f i2cFile) (*spiDevice, error) {
 	return d, nil
 }
 
-// String gives the device's name.
+// String returns the device's name.
 func (d *spiDevice) String() string { return d.name }
 
 // Tx is one transfer.

@@ -52,7 +52,7 @@ func (f *fakeSPI) pointer(req uint, arg unsafe.Pointer) error {
 	return nil
 }
 
-// at gives the memory whose address stands there, as the kernel finds it.
+// at returns the memory whose address stands there, as the kernel finds it.
 func at(address *uint64, n uint32) []byte {
 	return unsafe.Slice(*(**byte)(unsafe.Pointer(address)), n)
 }

@@ -43,7 +43,7 @@ type Set struct {
 	Rules map[string]Rule
 }
 
-// Keys gives the keys, in the order of the fields.
+// Keys returns the keys, in the order of the fields.
 func (s Set) Keys() []string {
 	if s.Defaults == nil {
 		return nil
@@ -51,10 +51,10 @@ func (s Set) Keys() []string {
 	return Keys(reflect.TypeOf(s.Defaults))
 }
 
-// Has tells whether it takes the key.
+// Has reports whether it takes the key.
 func (s Set) Has(key string) bool { return slices.Contains(s.Keys(), key) }
 
-// New gives a settable copy of the defaults.
+// New returns a settable copy of the defaults.
 func (s Set) New() reflect.Value {
 	v := reflect.New(reflect.TypeOf(s.Defaults)).Elem()
 	v.Set(reflect.ValueOf(s.Defaults))
@@ -74,7 +74,7 @@ func fieldsOf(t reflect.Type) []reflect.StructField {
 	return all
 }
 
-// Keys gives the keys of a struct, in the order of its fields.
+// Keys returns the keys of a struct, in the order of its fields.
 func Keys(t reflect.Type) (keys []string) {
 	for _, f := range fieldsOf(t) {
 		if k := f.Tag.Get("yaml"); k != "" && k != "-" {
@@ -84,7 +84,7 @@ func Keys(t reflect.Type) (keys []string) {
 	return keys
 }
 
-// Field gives the index of the field with that key, for
+// Field returns the index of the field with that key, for
 // [reflect.Value.FieldByIndex].
 func Field(t reflect.Type, key string) (index []int, ok bool) {
 	for _, f := range fieldsOf(t) {

@@ -72,7 +72,7 @@ func (d *bmx280) FreezeStatus(on bool) { d.update(func() { d.frozen = on }) }
 // they held, and pressures are 30 % too low until the next reset.
 func (d *bmx280) Starve() { d.update(func() { d.starved = true }) }
 
-// exchange gives the chip the calibration of the next specimen.
+// exchange gives the chip the calibration of another specimen.
 func (d *bmx280) exchange() {
 	d.trim.T1 += 300
 	d.trim.P1 -= 200
@@ -175,7 +175,7 @@ func (d *bmx280) measure() {
 	}
 }
 
-// convert gives the raw value of 20 bits that comes nearest to want, in the
+// convert returns the raw value of 20 bits that comes nearest to want, in the
 // steps that the chip has: without the filter 16 bits at x1 and one more for
 // each doubling of the oversampling, with it 20 (sections 3.4.1 to 3.4.3).
 func (d *bmx280) convert(osrs byte, want float64, value func(raw int) float64) int {

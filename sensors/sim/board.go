@@ -76,8 +76,7 @@ func New() *Board {
 	return b
 }
 
-// AddBus gives the board an I2C bus of that name, with nothing on it, or gives
-// the bus it has under that name.
+// AddBus adds an empty I2C bus to the board, or returns the bus that has this name already.
 func (b *Board) AddBus(name string) *Bus {
 	b.mu.Lock()
 	defer b.mu.Unlock()

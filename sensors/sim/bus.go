@@ -37,15 +37,15 @@ func (b *Bus) Name() string {
 	return b.name
 }
 
-// SetAdapter gives the bus's adapter a name, under which, or part of it, the bus
-// is found too.
+// SetAdapter sets the name of the bus's adapter. The bus is found by that name, or a part of
+// it, too.
 func (b *Bus) SetAdapter(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.adapter = name
 }
 
-// called tells whether a name is its adapter's or part of it.
+// called reports whether a name is its adapter's or part of it.
 func (b *Bus) called(name string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,8 +88,8 @@ func (b *Bus) Release() {
 	}
 }
 
-// Own gives an address to a driver of the kernel of that name, which is then the
-// only one that may talk to the chip; "" takes it back.
+// Own binds a kernel driver of that name to an address. Only that driver may then talk to
+// the chip. "" unbinds it.
 func (b *Bus) Own(addr uint16, driver string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,7 +165,7 @@ func (h *handle) Close() error {
 	return err
 }
 
-// Claim gives a [*board.OwnedError] where a driver of the kernel owns the
+// Claim returns a [*board.OwnedError] where a driver of the kernel owns the
 // address.
 func (h *handle) Claim(addr uint16) error {
 	h.bus.mu.Lock()

@@ -85,7 +85,7 @@ func crc8(poly, crc byte, p []byte) byte {
 	return crc
 }
 
-// share gives the word of 16 bits that a value is, full being 65535.
+// share returns the word of 16 bits that a value is, full being 65535.
 func share(v, lowest, span float64) uint16 {
 	return uint16(math.Round(max(0, min(1, (v-lowest)/span)) * 65535))
 }

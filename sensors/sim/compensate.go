@@ -48,7 +48,7 @@ func (c trim) image(regs *[256]byte) {
 // appendix 8.1: another way to the same numbers than the integer formulas
 // that drivers use, so that one checks the other.
 
-// fine gives t_fine, which is 5120 to the degree.
+// fine returns t_fine, which is 5120 to the degree.
 func (c trim) fine(raw int) float64 {
 	x := float64(raw)/16384 - float64(c.T1)/1024
 	y := float64(raw)/131072 - float64(c.T1)/8192

@@ -39,7 +39,7 @@ type Change struct {
 	At     time.Duration // when, on the clock that stamps edges
 }
 
-// Line gives the line of that name, under any name that Find knows. It panics
+// Line returns the line of that name, under any name that Find knows. It panics
 // when there is none: in a test that is the test's mistake.
 func (b *Board) Line(name string) *Line {
 	l, err := b.line(name)

@@ -44,7 +44,7 @@ func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	return o, nil
 }
 
-// drives tells whether the present level is driven and not left to the pull.
+// drives reports whether the present level is driven and not left to the pull.
 func (o *output) drives() bool {
 	switch o.c.Drive {
 	case board.OpenDrain:

@@ -52,7 +52,7 @@ func (d *registers) read(now time.Time, p []byte) {
 	}
 }
 
-// done tells whether the measurement under way has ended, once.
+// done reports whether the measurement under way has ended, once.
 func (d *registers) done(now time.Time) bool {
 	if d.frozen || d.ends.IsZero() || now.Before(d.ends) {
 		return false

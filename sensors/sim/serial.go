@@ -56,7 +56,7 @@ func (h serialHandle) Write(p []byte) error {
 	return nil
 }
 
-// deafTo tells whether an error is only that nobody listens.
+// deafTo reports whether an error is only that nobody listens.
 func deafTo(err error) bool { return err == errNACK }
 
 // Read waits for bytes from the chip.
@@ -86,7 +86,7 @@ func (h serialHandle) Read(p []byte, within time.Duration) (int, error) {
 	return len(p), nil
 }
 
-// alive tells whether the port is still there and open.
+// alive reports whether the port is still there and open.
 func (h serialHandle) alive() error {
 	h.bus.mu.Lock()
 	gone := h.plugs != h.bus.plugs

@@ -7,8 +7,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// addPort gives the board a device with one chip behind it, in place of what it
-// had under that name.
+// addPort adds a device with one chip behind it, and replaces any device of that name.
 func (b *Board) addPort(name string, d device) *Chip {
 	b.mu.Lock()
 	port := &Bus{name: name, chips: map[uint16]*Chip{}}
@@ -17,7 +16,7 @@ func (b *Board) addPort(name string, d device) *Chip {
 	return port.add(0, d)
 }
 
-// port gives the device of that name: spidev0.0, /dev/spidev0.0.
+// port returns the device of that name: spidev0.0, /dev/spidev0.0.
 func (b *Board) port(name string) (*Bus, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
