@@ -214,6 +214,8 @@ func (w *world) judge() {
 				continue
 			case w.unread && (a.status == Refused || again.status == Refused): // nobody knew better
 				continue
+			case (w.cramped || w.lied && w.short) && a.reason == UnknownOutput && !wants && o.Action != output.ActionToggle:
+				continue // forgotten, it makes safe an output that a reload has brought back
 			case w.cramped && a.status == Refused && again.status != Done: // it gave way to others
 				continue
 			case w.lied && w.short && again.reason != "": // its answer is forgotten: it does not act

@@ -153,6 +153,7 @@ func (b *Bank) Run(ctx context.Context) error {
 		case <-b.wake.C():
 		}
 		b.o.Heartbeat.Beat()
+		b.startRemovals(ctx, &others)
 		timer.Reset(b.runDue(time.Now()))
 	}
 }

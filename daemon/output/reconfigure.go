@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,7 +64,8 @@ func (c Changes) Any() bool { return len(c.Adjusted)+len(c.Removed)+len(c.Added)
 // of an output that is removed and added again is requested when the old one is
 // released. So at any moment the crash record has every line that is ours.
 //
-// Run does all that. Reconfigure waits until it is done, or until ctx ends: then
+// Run does all that, and each removal on a goroutine of its own, so a line that hangs
+// holds up no other and no timer. Reconfigure waits until it is done, or until ctx ends: then
 // the error wraps ctx's and names the outputs that are not done yet, whose lines or
 // disk hang; Run goes on with these. The error is or wraps [ErrStopped] when the bank
 // has been stopped; then nothing has changed, or nothing more will.
@@ -184,40 +186,75 @@ var errRemoved = errors.New("the output is no longer in the configuration")
 
 // removal is an output's way out of its bank.
 type removal struct {
-	begun    atomic.Bool   // a reload has taken the output out: Run makes it safe
+	started  bool          // Run has started remove; Run's own
+	begun    atomic.Bool   // a reload has taken the output out: it gets no orders any more
 	released atomic.Bool   // the line is not ours any more: the recorder does the rest
 	done     chan struct{} // closed when nothing is left of it
-
-	since   time.Time // since when Run tries to make it safe
-	safe    bool      // it was made safe before it was released; guarded by the pin's mu
-	retryAt time.Time // when the recorder tries again
+	safe     bool          // it was made safe before it was released; guarded by the pin's mu
+	retryAt  time.Time     // when the recorder tries again
 }
 
-// removeDue makes a line safe and releases it, and gives the time at which to try
-// again; zero is never.
-func (p *pin) removeDue(now time.Time) time.Time {
-	if _, stopped := p.b.linkState(); stopped || p.removal.released.Load() {
-		return time.Time{}
+// startRemovals starts the removal of the outputs that leave, each on a goroutine of
+// its own: a line that hangs must hold up no timer. Run waits for them.
+func (b *Bank) startRemovals(ctx context.Context, removals *sync.WaitGroup) {
+	for _, p := range b.outputs.Load().leaving {
+		if p.removal.begun.Load() && !p.removal.started {
+			p.removal.started = true
+			removals.Go(func() { p.remove(ctx) })
+		}
 	}
-	if p.removal.since.IsZero() {
-		p.removal.since = now
+}
+
+// remove makes the line safe and releases it. It ends before that when ctx does, or
+// when the bank is stopped.
+func (p *pin) remove(ctx context.Context) {
+	var since time.Time
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.b.stopping:
+			return
+		case <-retry.C:
+		}
+		if !p.mu.LockBefore(time.Now().Add(lockPatience)) {
+			retry.Reset(0) // somebody's call hangs, and Run reports it
+			continue
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		released := p.makeSafeAndRelease(time.Since(since) >= removalPatience)
+		p.mu.Unlock()
+		p.b.wake.Set() // Run may have passed over it
+		if released {
+			p.removal.released.Store(true)
+			p.b.recorder.wake.Set()
+			return
+		}
+		retry.Reset(retryFirst)
+	}
+}
+
+// makeSafeAndRelease makes the line safe and releases it, the last time whether it
+// is safe or not. It reports whether the line is released.
+func (p *pin) makeSafeAndRelease(last bool) bool {
+	if _, stopped := p.b.linkState(); stopped {
+		return false // Safe does that, and Close releases it
 	}
 	if safe, ok := p.c.Safe.Level(); ok && p.line != nil {
-		if p.owed.why.cause == CauseRemoved && now.Before(p.retryAt) {
-			return p.retryAt
-		}
 		err := p.driveLevel(safe, why{cause: CauseRemoved})
-		if err != nil && p.line != nil && now.Sub(p.removal.since) < removalPatience {
-			return p.retryAt
+		if err != nil && p.line != nil && !last {
+			return false
 		}
 		if p.removal.safe = err == nil; err != nil {
 			p.b.events.add(func() { p.b.o.Log.Warn("output is released, and not known to be safe", "output", p.c.Name, "err", err) })
 		}
 	}
 	p.releaseLine()
-	p.removal.released.Store(true)
-	p.b.recorder.wake.Set()
-	return time.Time{}
+	return true
 }
 
 // releaseLine gives the line back to the kernel.

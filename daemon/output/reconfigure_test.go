@@ -28,6 +28,7 @@ func (n *harness) reconfigure(want Changes, outputs ...Config) {
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
 	got, err := n.bank.Reconfigure(ctx, outputs)
+	synctest.Wait()
 	if err != nil {
 		n.t.Errorf("reconfigure: %v", err)
 	}
@@ -446,6 +447,31 @@ func TestReconfigureUnderAnOrder(t *testing.T) {
 	})
 }
 
+// A line that hangs while it is made safe holds up no timer, no other line and no
+// order; the bank is stopped without it.
+func TestReconfigureWithALineThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangingBoard{Board: sim.New(), line: "GPIO27", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		n := newTimedHarness(t, h.Board, Options{Board: h, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}}})
+		done := make(chan error, 1)
+		go func() {
+			_, err := n.bank.Reconfigure(t.Context(), append(slices.Clone(timedOutputs), Config{Name: "valve", Pin: "GPIO5", Initial: InitialOn}))
+			done <- err
+		}()
+		<-h.entered
+		n.after(time.Second)
+		n.wantWire("GPIO5", On)
+		n.actOnTime()
+		n.wantFaults("pump output_failed raised")
+		close(h.release)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		n.wantFaults("pump output_failed cleared")
+		n.end()
+	})
+}
+
 // A line that does not become safe is tried for a while, with its fault, and
 // then released with a warning; a new output on it comes up then.
 func TestReconfigureReleasesABrokenLine(t *testing.T) {
@@ -581,6 +607,7 @@ func TestReconfigureKnowsTheLastLevel(t *testing.T) {
 		last.Initial = InitialLast
 		n, _ := openWitnessed(t, Options{Outputs: []Config{last}, Levels: j})
 		n.do("pump", ActionOn, 0)
+		n.after(time.Second)
 		n.reconfigure(Changes{Removed: []string{"pump"}})
 		n.wantWire("GPIO27", Off)
 		n.reconfigure(Changes{Added: []string{"pump"}}, last)
@@ -590,7 +617,7 @@ func TestReconfigureKnowsTheLastLevel(t *testing.T) {
 		n.wantWire("GPIO5", On)
 		n.do("pump", ActionOff, 0)
 		n.after(time.Minute)
-		j.wantLevels(t, 2, `{"output":"pump","level":"off"}`)
+		j.wantLevels(t, 2, `{"output":"pump","level":"on"}`, `{"output":"pump","level":"off"}`)
 	})
 }
 

@@ -48,7 +48,7 @@ type scheduledLevel struct {
 // is never.
 func (p *pin) runDue(now time.Time) time.Time {
 	if p.removal.begun.Load() {
-		return p.removeDue(now)
+		return time.Time{} // see remove
 	}
 	if b := p.bounds.Load(); b != p.boundsSeen {
 		p.boundsSeen = b
