@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/access"
-	"fieldpost/daemon/api"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
@@ -121,7 +120,7 @@ func New(o Options) (*Daemon, error) {
 		Thing: cfg.Thing, Topic: g.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
 		Journal: d.spool.Journal("orders"), RuntimeJournal: d.runtimeJournal(), Health: d.health, Log: d.log, Unstamped: g.unstamped(),
 	})
-	d.local = local.New(local.Options{Path: o.Socket, Calls: d.calls(), Urgent: []string{api.CallOrder}, Health: d.health, Log: d.log})
+	d.local = local.New(local.Options{Path: o.Socket, Endpoints: d.endpoints(), Health: d.health, Log: d.log})
 	return d, nil
 }
 

@@ -84,13 +84,13 @@ func TestLocalOrderOfAStranger(t *testing.T) {
 		`{"id":"c-4","output":"pump","action":"on","relay":1,"expires":"` + life + `"}`:  "malformed",
 	} {
 		var a api.OrderAnswer
-		if err := local.Do(context.Background(), socket, "order", json.RawMessage(text), &a); err != nil || a.Status != "refused" || a.Reason != want {
+		if err := local.Do(context.Background(), socket, api.PostOrder, json.RawMessage(text), &a); err != nil || a.Status != "refused" || a.Reason != want {
 			t.Errorf("%s: %+v, %v", text, a, err)
 		}
 	}
 	for _, text := range []string{`null`, `[]`, `{}`, `{"kind":"answer","action":"on"}`, `"on"`} {
-		var said *local.Error
-		if err := local.Do(context.Background(), socket, "order", json.RawMessage(text), new(any)); !errors.As(err, &said) || said.Code != "not_ours" {
+		var said *api.Error
+		if err := local.Do(context.Background(), socket, api.PostOrder, json.RawMessage(text), new(any)); !errors.As(err, &said) || said.Code != "not_ours" {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestLocalRead(t *testing.T) {
 		}
 		next++
 	}
-	var said *local.Error
+	var said *api.Error
 	if _, err := client.AskRead(ctx, socket, "", "gone"); !errors.As(err, &said) || said.Code != "no_answer" || !strings.Contains(said.Text, `read "gone": `) || said.Hint == "" {
 		t.Errorf("a chip that is not there: %+v", err)
 	}
@@ -174,7 +174,7 @@ func TestLocalRead(t *testing.T) {
 	if _, err := client.AskRead(ctx, socket, "thing-other", "air"); !errors.Is(err, client.ErrNotOurs) {
 		t.Errorf("another board's: %v", err)
 	}
-	if err := local.Do(ctx, socket, "read", map[string]any{"sensor": 1}, new(any)); !errors.As(err, &said) || said.Code != "malformed" {
+	if err := local.Do(ctx, socket, api.PostRead, map[string]any{"sensor": 1}, new(any)); !errors.As(err, &said) || said.Code != "malformed" {
 		t.Errorf("a number for a name: %v", err)
 	}
 }
@@ -197,7 +197,7 @@ func TestReadHere(t *testing.T) {
 	if err := d.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	var said *local.Error
+	var said *api.Error
 	if _, err := client.ReadHere(context.Background(), cfg, s.Board, missing); !errors.As(err, &said) || !strings.Contains(err.Error(), `read sensor "air"`) ||
 		said.Code != "no_answer" || !strings.Contains(said.Hint, "power and wiring") {
 		t.Errorf("a chip that is not there: %+v", err)
@@ -222,7 +222,7 @@ func TestOrderBesideSilentClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := io.WriteString(c, `{"v":1,`[:i%8]); err != nil {
+		if _, err := io.WriteString(c, "POST /v1"[:i%8]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -440,7 +440,8 @@ func TestMemoryAndConfigurations(t *testing.T) {
 // or half of it, and none take the answer before all have asked.
 func (c *cell) crowd(n int) {
 	c.t.Helper()
-	half := `{"v":1,"call":"status","with":"` + strings.Repeat("x", 60_000)
+	head := "POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 6000000\r\n\r\n"
+	half := head[:40] + strings.Repeat("x", 7_000)
 	var all sync.WaitGroup
 	for i := range n {
 		conn, err := net.Dial("unix", c.socket())
@@ -449,7 +450,7 @@ func (c *cell) crowd(n int) {
 		}
 		c.t.Cleanup(func() { conn.Close() })
 		all.Go(func() {
-			said := []string{"{\"v\":1,\"call\":\"status\"}\n", half, strings.Repeat(half, 100)}[i%3]
+			said := []string{"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n", half, head + strings.Repeat("x", 6_000_000)}[i%3]
 			_ = conn.SetDeadline(time.Now().Add(daemontest.Patience))
 			_, _ = io.WriteString(conn, said) // it may be sent away meanwhile
 		})

@@ -16,10 +16,10 @@ import (
 const reconnectPatience = 45 * time.Second
 
 // localReconnect has the link connect now, for somebody on the socket.
-func (d *Daemon) localReconnect(ctx context.Context, with json.RawMessage, from string) (any, error) {
+func (d *Daemon) localReconnect(ctx context.Context, body json.RawMessage, from string) (any, error) {
 	var call api.ReconnectRequest
-	if with != nil {
-		if err := local.Arguments(with, &call); err != nil {
+	if body != nil {
+		if err := local.Arguments(body, &call); err != nil {
 			return nil, err
 		}
 	}
@@ -31,7 +31,7 @@ func (d *Daemon) localReconnect(ctx context.Context, with json.RawMessage, from 
 	defer cancel()
 	s, err := d.link.Reconnect(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, &local.Error{Code: local.Busy, Text: fmt.Sprintf("the attempt to connect has not ended in %v", reconnectPatience), Hint: "`fieldpost status` tells how it ends."}
+		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("the attempt to connect has not ended in %v", reconnectPatience), Hint: "`fieldpost status` tells how it ends."}
 	}
 	if err != nil {
 		return nil, err

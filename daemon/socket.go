@@ -23,19 +23,22 @@ const (
 	orderGrace    = 300 * time.Millisecond // the same, when the daemon stops
 )
 
-// calls is what can be asked of the daemon on its socket.
-func (d *Daemon) calls() map[string]local.Call {
-	return map[string]local.Call{
-		api.CallStatus: func(context.Context, local.Peer, json.RawMessage) (any, error) { return d.report(), nil },
-		api.CallOrder: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
-			return d.localOrder(ctx, with, "local "+from.String())
-		},
-		api.CallRead: func(ctx context.Context, _ local.Peer, with json.RawMessage) (any, error) {
-			return d.localRead(ctx, with)
-		},
-		api.CallReconnect: func(ctx context.Context, from local.Peer, with json.RawMessage) (any, error) {
-			return d.localReconnect(ctx, with, "local "+from.String())
-		},
+// endpoints is what can be asked of the daemon on its socket.
+func (d *Daemon) endpoints() []local.Endpoint {
+	return []local.Endpoint{
+		{Route: api.GetStatus, Call: func(context.Context, local.Peer, json.RawMessage) (any, error) { return d.report(), nil }},
+		{Route: api.PostOrder, Urgent: true, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
+			return d.localOrder(ctx, body, "local "+from.String())
+		}},
+		{Route: api.PostRead, Call: func(ctx context.Context, _ local.Peer, body json.RawMessage) (any, error) {
+			return d.localRead(ctx, body)
+		}},
+		{Route: api.PostReconnect, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
+			return d.localReconnect(ctx, body, "local "+from.String())
+		}},
+		{Route: api.GetDocument, Call: func(context.Context, local.Peer, json.RawMessage) (any, error) {
+			return json.RawMessage(api.Document), nil
+		}},
 	}
 }
 
@@ -84,14 +87,14 @@ func answerOf(a command.Answer) api.OrderAnswer {
 	return api.OrderAnswer{ID: a.ID, Status: string(a.Status), Output: a.Output, State: a.State, Reason: string(a.Reason), Hint: a.Hint}
 }
 
-func (d *Daemon) notOurs(what string) *local.Error {
-	return &local.Error{Code: api.NotOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.config().Thing)}
+func (d *Daemon) notOurs(what string) *api.Error {
+	return &api.Error{Code: api.NotOurs, Text: fmt.Sprintf("this is no %s for the board %q", what, d.config().Thing)}
 }
 
 // localRead reads a sensor for somebody, beside its schedule.
-func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, error) {
+func (d *Daemon) localRead(ctx context.Context, body json.RawMessage) (any, error) {
 	var call api.ReadRequest
-	if err := local.Arguments(with, &call); err != nil {
+	if err := local.Arguments(body, &call); err != nil {
 		return nil, err
 	}
 	if call.Thing != "" && call.Thing != d.config().Thing {
@@ -103,9 +106,9 @@ func (d *Daemon) localRead(ctx context.Context, with json.RawMessage) (any, erro
 	var failed *sampler.ReadError
 	switch {
 	case errors.Is(err, sampler.ErrUnknown):
-		return nil, &local.Error{Code: api.UnknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.config().Sensors), ", "))}
+		return nil, &api.Error{Code: api.UnknownSensor, Text: fmt.Sprintf("the daemon has no sensor %q; it has: %s", call.Sensor, strings.Join(sensorNames(d.config().Sensors), ", "))}
 	case errors.As(err, &failed):
-		return nil, &local.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: d.health.CureOf(failed.Code, call.Sensor)}
+		return nil, &api.Error{Code: string(failed.Code), Text: fmt.Sprintf("read %q: %v", call.Sensor, err), Hint: d.health.CureOf(failed.Code, call.Sensor)}
 	case err != nil:
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
-	"fieldpost/daemon/local"
 	"fieldpost/daemon/uplink"
 
 	"github.com/spf13/cobra"
@@ -137,7 +137,7 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &explained) && explained.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", explained.Hint)
 	}
-	var answered *local.Error
+	var answered *api.Error
 	if errors.As(err, &answered) && answered.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", answered.Hint)
 	}

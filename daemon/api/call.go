@@ -2,28 +2,14 @@ package api
 
 import "time"
 
-// The calls of the local socket, by name.
-const (
-	CallStatus    = "status"    // takes nothing, gives a [Status]
-	CallOrder     = "order"     // takes an [Order], as it comes by MQTT; gives an [OrderAnswer]
-	CallRead      = "read"      // takes a [ReadRequest], gives a [Reading]
-	CallReconnect = "reconnect" // takes a [ReconnectRequest] or nothing, gives a [ReconnectAnswer]
-)
-
-// Codes of errors. A read that fails has the code of the sensor's fault.
-const (
-	NotOurs       = "not_ours"       // the request is for another board
-	UnknownSensor = "unknown_sensor" // the board has no sensor of that name
-)
-
 // Order is an order to an output, on the socket as by MQTT.
 type Order struct {
-	ID      string    `json:"id"`
-	Thing   string    `json:"thing,omitempty"` // the board it is for; "" is the one that gets it
-	Output  string    `json:"output"`
-	Action  string    `json:"action"`        // on, off, toggle, pulse
-	For     string    `json:"for,omitempty"` // how long, as in "30s"; "" is without an end
-	Expires time.Time `json:"expires"`       // it is refused from then on
+	ID      string    `json:"id,omitempty"`     // acts once, however often it comes; only an order to the safe level may lack it
+	Thing   string    `json:"thing,omitempty"`  // the board it is for; "" is the one that gets it
+	Output  string    `json:"output"`           // its name in the configuration
+	Action  string    `json:"action"`           // on, off, toggle, pulse
+	For     string    `json:"for,omitempty"`    // how long, as in "30s"; "" is without an end
+	Expires time.Time `json:"expires,omitzero"` // it is refused from then on; only an order to the safe level may lack it
 }
 
 // OrderAnswer is what became of an order.

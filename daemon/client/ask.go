@@ -18,10 +18,10 @@ import (
 )
 
 // AskStatus asks the daemon whose socket is at path for its state. The error is
-// or wraps one of package local's.
+// or wraps one of package local's, or is an [*api.Error].
 func AskStatus(ctx context.Context, path string) (api.Status, error) {
 	var r api.Status
-	err := local.Do(ctx, path, api.CallStatus, nil, &r)
+	err := local.Do(ctx, path, api.GetStatus, nil, &r)
 	return r, err
 }
 
@@ -37,7 +37,7 @@ var ErrNotOurs = errors.New("the daemon here is another board's")
 func AskOrder(ctx context.Context, path, thing string, r OrderRequest) (api.OrderAnswer, error) {
 	id, payload := stamp(thing, r)
 	var a api.OrderAnswer
-	err := local.Do(ctx, path, api.CallOrder, json.RawMessage(payload), &a)
+	err := local.Do(ctx, path, api.PostOrder, json.RawMessage(payload), &a)
 	a.ID = id
 	if errors.Is(err, local.ErrNoAnswer) {
 		a.Status = "unknown"
@@ -48,7 +48,7 @@ func AskOrder(ctx context.Context, path, thing string, r OrderRequest) (api.Orde
 
 // foreign finds the daemon's word that something is not its board's.
 func foreign(err error, thing string) error {
-	var said *local.Error
+	var said *api.Error
 	if errors.As(err, &said) && said.Code == api.NotOurs {
 		return fmt.Errorf("for %q: %w: %w", thing, ErrNotOurs, err)
 	}
@@ -60,13 +60,13 @@ func foreign(err error, thing string) error {
 // package local's.
 func AskRead(ctx context.Context, path, thing, sensor string) (api.Reading, error) {
 	var r api.Reading
-	err := local.Do(ctx, path, api.CallRead, api.ReadRequest{Thing: thing, Sensor: sensor}, &r)
+	err := local.Do(ctx, path, api.PostRead, api.ReadRequest{Thing: thing, Sensor: sensor}, &r)
 	return r, foreign(err, thing)
 }
 
 // ReadHere reads a sensor of cfg on the board b itself, unless a daemon with
 // that configuration runs: the hardware is the daemon's then. What the sensor
-// or its bus has wrong is a [*local.Error], as from a daemon, with the fault's
+// or its bus has wrong is a [*api.Error], as from a daemon, with the fault's
 // code and what to do.
 func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.Config) (api.Reading, error) {
 	if err := spool.InUse(cfg.Spool.Dir); err != nil {
@@ -75,7 +75,7 @@ func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.
 	fields, err := sampler.Once(ctx, b, s)
 	if err != nil {
 		code := sampler.CodeOf(err)
-		return api.Reading{}, &local.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).CureOf(sampler.PlaceOf(s))}
+		return api.Reading{}, &api.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).CureOf(sampler.PlaceOf(s))}
 	}
 	return api.Reading{Sensor: s.Name, Chip: s.Chip, Time: api.Time(time.Now()), Values: fields}, nil
 }
@@ -85,6 +85,6 @@ func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.
 // the daemon's. The error is or wraps [ErrNotOurs] or one of package local's.
 func AskReconnect(ctx context.Context, path, thing string) (api.ReconnectAnswer, error) {
 	var a api.ReconnectAnswer
-	err := local.Do(ctx, path, api.CallReconnect, api.ReconnectRequest{Thing: thing}, &a)
+	err := local.Do(ctx, path, api.PostReconnect, api.ReconnectRequest{Thing: thing}, &a)
 	return a, foreign(err, thing)
 }

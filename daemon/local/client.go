@@ -1,18 +1,25 @@
 package local
 
 import (
+	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
+
+	"fieldpost/daemon/api"
 )
 
-// Errors of [Do] besides the daemon's own, which is an [*Error].
+// Errors of [Do] besides the daemon's own, which is an [*api.Error].
 var (
 	// ErrNotRunning is the reason when no daemon listens on the socket. Nothing
 	// was asked.
@@ -24,22 +31,21 @@ var (
 	ErrNoAnswer = errors.New("no answer came")
 )
 
-// Do calls the daemon whose socket is at path, with what the call takes, nil
-// for nothing, and puts the answer into result, a pointer. It waits until ctx
-// ends. Any goroutine.
-func Do(ctx context.Context, path, call string, with, result any) error {
-	request, err := marshal(struct {
-		Version int    `json:"v"`
-		Call    string `json:"call"`
-		With    any    `json:"with,omitempty"`
-	}{Version, call, with})
-	if err != nil {
-		return fmt.Errorf("ask the daemon: %w", err)
+// Do sends a request to the daemon whose socket is at path, with what the route
+// takes, nil for nothing, and puts the answer into result, a pointer. It waits
+// until ctx ends. Any goroutine.
+func Do(ctx context.Context, path string, route api.Route, with, result any) error {
+	var body []byte
+	if with != nil {
+		var err error
+		if body, err = marshal(with); err != nil {
+			return fmt.Errorf("ask the daemon: %w", err)
+		}
 	}
 	for pause := busyFirst; ; pause *= 2 {
-		err = ask(ctx, path, append(request, '\n'), result)
-		var said *Error
-		if !errors.As(err, &said) || said.Code != Busy || pause > busyLast {
+		err := ask(ctx, path, route, body, result)
+		var said *api.Error
+		if !errors.As(err, &said) || said.Code != api.Busy || pause > busyLast {
 			return err
 		}
 		wait(ctx, pause) // nothing was done
@@ -52,22 +58,29 @@ const (
 	busyLast  = 800 * time.Millisecond
 )
 
-// ask makes one connection and one call.
-func ask(ctx context.Context, path string, request []byte, result any) error {
+// maxAnswer bounds an answer, in bytes; a status of some thousand sensors.
+const maxAnswer = 4 << 20
+
+// ask makes one connection and one request.
+func ask(ctx context.Context, path string, route api.Route, body []byte, result any) error {
 	c, err := dial(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })()
-	raw, err := exchange(c, request)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
+	status, answer, err := exchange(c, route, body)
+	var other *api.Error
+	switch {
+	case errors.As(err, &other):
+		return other
+	case err != nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+		fallthrough
+	case err != nil:
 		return fmt.Errorf("ask the daemon at %q: %w: %w", path, ErrNoAnswer, err)
 	}
-	return understand(raw, result)
+	return understand(status, answer, result)
 }
 
 // dial connects, or says why it cannot.
@@ -102,36 +115,42 @@ func join(path string) string {
 	return fmt.Sprintf("; join the group %s and log in again: `sudo usermod -aG %[1]s %[2]s`", group, name)
 }
 
-// exchange sends a request and gives the line that is its answer. A daemon may
-// answer before it has read: that it is busy.
-func exchange(c net.Conn, request []byte) ([]byte, error) {
-	_, unsent := c.Write(request)
-	line, err := readLine(c, maxAnswer)
-	switch {
-	case err == nil && line[len(line)-1] == '\n':
-		return line, nil
-	case unsent != nil:
-		return nil, unsent
-	case err == nil:
-		return nil, errors.New("it broke off")
+// exchange sends a request and gives the answer. A daemon may answer before it
+// has read all: that it is busy.
+func exchange(c net.Conn, route api.Route, body []byte) (status int, answer []byte, err error) {
+	r, err := http.NewRequest(route.Method, "http://localhost"+route.Path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
 	}
-	return nil, err
+	r.Close = true
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	unsent := r.Write(c)
+	in := bufio.NewReader(io.LimitReader(c, maxAnswer))
+	if first, err := in.Peek(1); err == nil && first[0] == '{' {
+		return 0, nil, &api.Error{Code: api.WrongVersion, Text: "what answers at the socket does not speak HTTP; it may be an older daemon", Hint: "Restart the daemon: `systemctl restart fieldpost`."}
+	}
+	a, err := http.ReadResponse(in, r)
+	if err != nil {
+		return 0, nil, cmp.Or(unsent, err)
+	}
+	defer a.Body.Close()
+	answer, err = io.ReadAll(a.Body)
+	return a.StatusCode, answer, err
 }
 
 // understand reads an answer.
-func understand(line []byte, result any) error {
-	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
-		return fmt.Errorf("understand the daemon: %w", err)
+func understand(status int, answer []byte, result any) error {
+	if status == http.StatusOK {
+		if err := json.Unmarshal(answer, result); err != nil {
+			return fmt.Errorf("understand the daemon: %w", err)
+		}
+		return nil
 	}
-	switch {
-	case a.Error != nil:
-		return a.Error
-	case a.Version != Version:
-		return &Error{WrongVersion, fmt.Sprintf("the daemon speaks version %d of the protocol, and this program %d", a.Version, Version), "Use the program that the daemon runs."}
+	var failed api.ErrorAnswer
+	if err := json.Unmarshal(answer, &failed); err != nil || failed.Error == nil {
+		return fmt.Errorf("understand the daemon: it answers %d %s: %.200q", status, http.StatusText(status), answer)
 	}
-	if err := json.Unmarshal(a.Result, result); err != nil {
-		return fmt.Errorf("understand the daemon: %w", err)
-	}
-	return nil
+	return failed.Error
 }

@@ -1,17 +1,22 @@
 package local
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+
+	"fieldpost/daemon/api"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +26,7 @@ func serve(t *testing.T, calls map[string]Call) (path string, stop func()) {
 	t.Helper()
 	path = place(t)
 	ready := make(chan struct{})
-	s := New(Options{Path: path, Calls: calls})
+	s := New(Options{Path: path, Endpoints: endpoints(calls)})
 	s.listen = func(p string) (listener, error) {
 		defer close(ready)
 		return listen(p)
@@ -48,25 +53,25 @@ func TestDo(t *testing.T) {
 		From string         `json:"from"`
 		With map[string]int `json:"with"`
 	}
-	if err := Do(ctx, path, "echo", map[string]int{"a": 1}, &got); err != nil || got.With["a"] != 1 || !strings.HasSuffix(got.From, fmt.Sprintf(" pid=%d", os.Getpid())) {
+	if err := Do(ctx, path, route("echo"), map[string]int{"a": 1}, &got); err != nil || got.With["a"] != 1 || !strings.HasSuffix(got.From, fmt.Sprintf(" pid=%d", os.Getpid())) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	var text string
-	if err := Do(ctx, path, "much", nil, &text); err != nil || len(text) != 1<<20 {
+	if err := Do(ctx, path, route("much"), nil, &text); err != nil || len(text) != 1<<20 {
 		t.Errorf("got %d bytes, %v", len(text), err)
 	}
-	var said *Error
-	if err := Do(ctx, path, "refuse", nil, &text); !errors.As(err, &said) || *said != (Error{"c", "t", "H."}) || err.Error() != "t" {
+	var said *api.Error
+	if err := Do(ctx, path, route("refuse"), nil, &text); !errors.As(err, &said) || *said != (api.Error{Code: "c", Text: "t", Hint: "H."}) || err.Error() != "t" {
 		t.Errorf("got %v", err)
 	}
-	if err := Do(ctx, path, "much", nil, new(int)); err == nil || !strings.HasPrefix(err.Error(), "understand the daemon: ") {
+	if err := Do(ctx, path, route("much"), nil, new(int)); err == nil || !strings.HasPrefix(err.Error(), "understand the daemon: ") {
 		t.Errorf("an answer of another type: %v", err)
 	}
-	if err := Do(ctx, path, "much", func() {}, &text); err == nil {
+	if err := Do(ctx, path, route("much"), func() {}, &text); err == nil {
 		t.Error("asked with what has no form in JSON")
 	}
 	stop()
-	if err := Do(ctx, path, "echo", nil, &got); !errors.Is(err, ErrNotRunning) {
+	if err := Do(ctx, path, route("echo"), nil, &got); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("after its end: %v", err)
 	}
 }
@@ -84,7 +89,7 @@ func TestDoBesideSilentClients(t *testing.T) {
 		silent = append(silent, c)
 	}
 	for range 20 {
-		if err := Do(context.Background(), path, "echo", strings.Repeat("x", 60_000), new(any)); err != nil {
+		if err := Do(context.Background(), path, route("echo"), strings.Repeat("x", 60_000), new(any)); err != nil {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -98,18 +103,18 @@ func TestDoAsksABusyDaemonAgain(t *testing.T) {
 	n := 0
 	path, _ := serve(t, map[string]Call{"x": func(context.Context, Peer, json.RawMessage) (any, error) {
 		if n++; n < 3 {
-			return nil, &Error{Code: Busy, Text: "later"}
+			return nil, &api.Error{Code: api.Busy, Text: "later"}
 		}
 		return n, nil
 	}, "never": func(context.Context, Peer, json.RawMessage) (any, error) {
-		return nil, &Error{Code: Busy, Text: "later"}
+		return nil, &api.Error{Code: api.Busy, Text: "later"}
 	}})
 	var got int
-	if err := Do(context.Background(), path, "x", nil, &got); err != nil || got != 3 {
+	if err := Do(context.Background(), path, route("x"), nil, &got); err != nil || got != 3 {
 		t.Errorf("got %d, %v", got, err)
 	}
-	var said *Error
-	if err := Do(context.Background(), path, "never", nil, &got); !errors.As(err, &said) || said.Code != Busy {
+	var said *api.Error
+	if err := Do(context.Background(), path, route("never"), nil, &got); !errors.As(err, &said) || said.Code != api.Busy {
 		t.Errorf("got %v", err)
 	}
 }
@@ -118,14 +123,14 @@ func TestDoAsksABusyDaemonAgain(t *testing.T) {
 // there is.
 func TestTooLargeRequestIsAnswered(t *testing.T) {
 	path, _ := serve(t, someCalls)
-	for _, size := range []int{maxRequest + 1, 1 << 20, 20 << 20} {
+	for _, size := range []int{maxBody + 1, 1 << 20, 20 << 20} {
 		c, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		// A client that writes all before it reads.
-		if _, err := io.WriteString(c, `{"v":1,"call":"echo","with":"`+strings.Repeat("x", size)+"\"}\n"); err != nil {
+		if _, err := io.WriteString(c, request("echo", strings.Repeat("x", size))); err != nil {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 		if got := hear(t, c); !strings.Contains(got, `"code":"too_large"`) {
@@ -149,12 +154,12 @@ func TestDoNotRunning(t *testing.T) {
 		},
 	} {
 		make()
-		err := Do(context.Background(), path, "echo", nil, new(any))
+		err := Do(context.Background(), path, route("echo"), nil, new(any))
 		if want := fmt.Sprintf("no daemon answers at %q; see `systemctl status fieldpost`", path); !errors.Is(err, ErrNotRunning) || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	if err := Do(context.Background(), strings.Repeat("x", 200), "echo", nil, new(any)); !errors.Is(err, ErrNotRunning) {
+	if err := Do(context.Background(), strings.Repeat("x", 200), route("echo"), nil, new(any)); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("a path that no socket can have: %v", err)
 	}
 }
@@ -198,7 +203,7 @@ func asStranger(t *testing.T, path string, directory os.FileMode) error {
 			denied <- err
 			return
 		}
-		denied <- Do(context.Background(), path, "echo", nil, new(any))
+		denied <- Do(context.Background(), path, route("echo"), nil, new(any))
 	}()
 	return <-denied
 }
@@ -212,7 +217,7 @@ func TestDoNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for _, said := range []string{"", `{"v":1,"result":`, `{"v":1,"result":1}`} {
+	for _, said := range []string{"", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n123"} {
 		answered := make(chan struct{})
 		go func() {
 			defer close(answered)
@@ -222,12 +227,12 @@ func TestDoNoAnswer(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			if _, err := readLine(c, maxRequest); err != nil {
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
 				t.Error(err)
 			}
 			_, _ = io.WriteString(c, said)
 		}()
-		if err := Do(context.Background(), path, "echo", nil, new(any)); !errors.Is(err, ErrNoAnswer) {
+		if err := Do(context.Background(), path, route("echo"), nil, new(any)); !errors.Is(err, ErrNoAnswer) {
 			t.Errorf("said %q: got %v", said, err)
 		}
 		<-answered
@@ -235,37 +240,66 @@ func TestDoNoAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("ctrl-c")
 	cut := make(chan error, 1)
-	go func() { cut <- Do(ctx, path, "echo", nil, new(any)) }()
+	go func() { cut <- Do(ctx, path, route("echo"), nil, new(any)) }()
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := readLine(c, maxRequest); err != nil {
+	if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
 		t.Fatal(err)
 	}
 	cancel(why)
 	if err := <-cut; !errors.Is(err, ErrNoAnswer) || !errors.Is(err, why) {
 		t.Errorf("cut short: %v", err)
 	}
-	if err := Do(ctx, path, "echo", nil, new(any)); !errors.Is(err, why) || errors.Is(err, ErrNoAnswer) {
+	if err := Do(ctx, path, route("echo"), nil, new(any)); !errors.Is(err, why) || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("cut short before it was asked: %v", err)
 	}
 }
 
 func TestUnderstand(t *testing.T) {
 	for line, want := range map[string]string{
-		`rubbish`:            "understand the daemon: ",
-		`{"v":2,"result":1}`: "the daemon speaks version 2 of the protocol, and this program 1",
-		`{"v":1}`:            "understand the daemon: ",
-		`{"v":2,"error":{"code":"wrong_version","text":"this daemon speaks version 2"}}`: "this daemon speaks version 2",
+		"200 rubbish":            "understand the daemon: ",
+		"404 404 page not found": `understand the daemon: it answers 404 Not Found: "404 page not found"`,
+		`502 {}`:                 "understand the daemon: it answers 502 Bad Gateway",
+		`404 {"error":{"code":"unknown_path","text":"this daemon has no path"}}`: "this daemon has no path",
 	} {
-		if err := understand([]byte(line), new(json.RawMessage)); err == nil || !strings.HasPrefix(err.Error(), want) {
+		status, body, _ := strings.Cut(line, " ")
+		n, _ := strconv.Atoi(status)
+		if err := understand(n, []byte(body), new(json.RawMessage)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
 	}
 	var v struct{ A int }
-	if err := understand([]byte(`{"v":1,"later":true,"result":{"A":1,"B":2}}`), &v); err != nil || v.A != 1 {
+	if err := understand(200, []byte(`{"A":1,"B":2}`), &v); err != nil || v.A != 1 {
 		t.Errorf("an answer with more in it: %v", err)
 	}
+}
+
+// A daemon from before HTTP says that it does not understand, in its own way.
+func TestDoAsksAnOldDaemon(t *testing.T) {
+	path := place(t)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		c, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = bufio.NewReader(c).ReadString('\n')
+		_, _ = io.WriteString(c, `{"v":1,"error":{"code":"malformed","text":"request is not a JSON object"}}`+"\n")
+	}()
+	var said *api.Error
+	if err := Do(t.Context(), path, route("echo"), nil, new(any)); !errors.As(err, &said) || said.Code != api.WrongVersion || !strings.Contains(said.Hint, "systemctl restart") {
+		t.Errorf("got %v", err)
+	}
+	<-answered
 }

@@ -1,51 +1,39 @@
 package local
 
-import (
-	"context"
-	"net"
-	"time"
-)
+import "context"
 
 // How many connections and calls there may be. Each user has a share, so that
-// nobody keeps the others out; who comes beside one's own share takes the place of
-// one's own oldest.
+// nobody keeps the others out. What exceeds a user's share takes the place of
+// that user's own oldest.
 const (
-	most  = 128 // connections whose request has not come
-	share = 8   // of one user
+	waitingMax     = 128 // connections whose request has not come
+	userWaitingMax = 8   // of one user
 
-	callsMost  = 16 // calls under way
-	callsShare = 8  // of one user
+	callsMax     = 16 // calls under way
+	userCallsMax = 8  // of one user
 
-	urgentMost  = 64 // urgent calls under way
-	urgentShare = 16 // of one user
-	urgentEnds  = 32 // of one user, with those that are asked to end
+	urgentMax      = 64 // urgent calls under way
+	userUrgentMax  = 16 // of one user
+	userEndingsMax = 32 // of one user, with those that are asked to end
 )
 
-// crowd is the connections there are. With the server's mu held.
-type crowd struct{ guests []*guest }
-
-// guest is a connection.
-type guest struct {
-	conn   net.Conn
-	from   Peer
-	stage  stage
-	cancel context.CancelFunc // of its call
-	gone   bool               // it was asked to give up its place
-}
+// crowd is the connections there are, the one that has waited longest first.
+// Its methods need the server's mu.
+type crowd struct{ conns []*conn }
 
 // stage is what a connection waits for.
 type stage int
 
 const (
-	asking  stage = iota // its request to come
+	asking  stage = iota // its request, or its next
 	calling              // the answer to a call
 	urgent               // the answer to an urgent call
 )
 
-// count gives how many there are at a stage, and the oldest; of a user's own only
-// where uid is given. Those that were asked to go do not count.
-func (c *crowd) count(at stage, uid *uint32) (n int, oldest *guest) {
-	for _, g := range c.guests {
+// countLocked counts the connections at a stage and gives the oldest; of one
+// user only where uid is given. Those that were asked to go do not count.
+func (c *crowd) countLocked(at stage, uid *uint32) (n int, oldest *conn) {
+	for _, g := range c.conns {
 		if g.stage != at || g.gone || uid != nil && g.from.UID != *uid {
 			continue
 		}
@@ -56,59 +44,62 @@ func (c *crowd) count(at stage, uid *uint32) (n int, oldest *guest) {
 	return n, oldest
 }
 
-// greediest gives the oldest at a stage of the user who has most there.
-func (c *crowd) greediest(at stage) *guest {
-	var found *guest
+// greediestLocked gives the oldest at a stage of the user who has most there.
+func (c *crowd) greediestLocked(at stage) *conn {
+	var found *conn
 	many := 0
-	for _, g := range c.guests {
-		if n, oldest := c.count(at, &g.from.UID); n > many {
+	for _, g := range c.conns {
+		if n, oldest := c.countLocked(at, &g.from.UID); n > many {
 			many, found = n, oldest
 		}
 	}
 	return found
 }
 
-// enter takes a connection in. Who is silent gives way: first the user's own oldest.
-func (c *crowd) enter(g *guest) {
+// enterLocked takes in a connection that waits for a request. Another that
+// waits gives way for it: first the user's own oldest.
+func (c *crowd) enterLocked(g *conn) {
 	uid := &g.from.UID
-	if n, oldest := c.count(asking, uid); n >= share {
-		oldest.hush()
-	} else if n, _ := c.count(asking, nil); n >= most {
-		c.greediest(asking).hush()
+	if n, oldest := c.countLocked(asking, uid); n >= userWaitingMax {
+		oldest.hushLocked()
+	} else if n, _ := c.countLocked(asking, nil); n >= waitingMax {
+		c.greediestLocked(asking).hushLocked()
 	}
-	c.guests = append(c.guests, g)
+	g.stage, g.handled, g.cancel, g.gone = asking, false, nil, g.gone && g.mute
+	c.conns = append(c.conns, g)
 }
 
-// hush ends the wait for a request; who reads it tells the client.
-func (g *guest) hush() {
+// hushLocked ends the wait for a request; who reads it tells the client.
+func (g *conn) hushLocked() {
 	g.gone = true
-	_ = g.conn.SetReadDeadline(time.Now()) // where it fails, so does the reading
+	g.muteLocked()
 }
 
-// call moves on a connection whose request has come, and reports whether there is
-// room for its call. For an urgent one the user's own oldest is asked to end.
-func (c *crowd) call(g *guest, at stage, cancel context.CancelFunc) (ok bool) {
+// callLocked moves on a connection whose request has come, and reports whether
+// there is room for its call. For an urgent one the user's own oldest is asked
+// to end.
+func (c *crowd) callLocked(g *conn, at stage, cancel context.CancelFunc) (ok bool) {
 	uid := &g.from.UID
-	g.gone = false
-	mine, oldest := c.count(at, uid)
-	all, _ := c.count(at, nil)
+	mine, oldest := c.countLocked(at, uid)
+	all, _ := c.countLocked(at, nil)
 	switch {
-	case at == calling && (mine >= callsShare || all >= callsMost):
+	case at == calling && (mine >= userCallsMax || all >= callsMax):
 		return false
-	case at == urgent && c.ending(*uid) >= urgentEnds:
+	case at == urgent && c.endingLocked(*uid) >= userEndingsMax:
 		return false
-	case at == urgent && mine >= urgentShare:
-		oldest.end()
-	case at == urgent && all >= urgentMost:
-		c.greediest(urgent).end()
+	case at == urgent && mine >= userUrgentMax:
+		oldest.endLocked()
+	case at == urgent && all >= urgentMax:
+		c.greediestLocked(urgent).endLocked()
 	}
+	g.gone = false
 	g.stage, g.cancel = at, cancel
 	return true
 }
 
-// ending counts a user's urgent calls, with those that were asked to end.
-func (c *crowd) ending(uid uint32) (n int) {
-	for _, g := range c.guests {
+// endingLocked counts a user's urgent calls, with those that were asked to end.
+func (c *crowd) endingLocked(uid uint32) (n int) {
+	for _, g := range c.conns {
 		if g.stage == urgent && g.from.UID == uid {
 			n++
 		}
@@ -116,17 +107,17 @@ func (c *crowd) ending(uid uint32) (n int) {
 	return n
 }
 
-// end asks a call to end.
-func (g *guest) end() {
+// endLocked asks a call to end.
+func (g *conn) endLocked() {
 	g.gone = true
 	g.cancel()
 }
 
-// leave takes a connection out.
-func (c *crowd) leave(g *guest) {
-	for i, x := range c.guests {
+// leaveLocked takes a connection out.
+func (c *crowd) leaveLocked(g *conn) {
+	for i, x := range c.conns {
 		if x == g {
-			c.guests = append(c.guests[:i:i], c.guests[i+1:]...)
+			c.conns = append(c.conns[:i:i], c.conns[i+1:]...)
 			return
 		}
 	}

@@ -30,12 +30,12 @@ func busy(begun chan<- string) map[string]Call {
 	}
 }
 
-const echo = `{"v":1,"call":"echo"}`
+var echo = request("echo", "")
 
 // Who is silent, or says half of it, gives way to who comes later, and only to
 // one's own; another user notices nothing.
 func TestSilentClients(t *testing.T) {
-	for name, said := range map[string]string{"silent": "", "half": `{"v":1,`, "too much": strings.Repeat("x", maxRequest+1)} {
+	for name, said := range map[string]string{"silent": "", "half a header": "POST /v1/echo HT", "half a body": request("echo", "xyz")[:len(request("echo", "xyz"))-2], "too much": request("echo", strings.Repeat("x", maxBody+1))} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, d := open(t, someCalls)
@@ -47,16 +47,16 @@ func TestSilentClients(t *testing.T) {
 					synctest.Wait()
 					all = append(all, c)
 				}
-				if got := d.ask(t, echo); !strings.Contains(got, "result") {
+				if got := d.ask(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
 					t.Errorf("beside forty others: %s", got)
 				}
-				if got := hear(t, all[0]); said != strings.Repeat("x", maxRequest+1) && !strings.Contains(got, `"code":"busy"`) {
+				if got := hear(t, all[0]); name != "too much" && !strings.Contains(got, `503 {"error":{"code":"busy"`) {
 					t.Errorf("the oldest heard %q", got)
 				}
-				if _, err := io.WriteString(theirs, echo+"\n"); err != nil {
+				if _, err := io.WriteString(theirs, echo); err != nil {
 					t.Fatal(err)
 				}
-				if got := hear(t, theirs); !strings.Contains(got, "result") {
+				if got := hear(t, theirs); !strings.HasPrefix(got, "200 ") {
 					t.Errorf("another user's heard %s", got)
 				}
 				h.end()
@@ -70,17 +70,17 @@ func TestSilentUsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, d := open(t, someCalls)
 		patient := d.comeAs(another)
-		for uid := range uint32(2 * most / share) {
-			for range share {
+		for uid := range uint32(2 * waitingMax / userWaitingMax) {
+			for range userWaitingMax {
 				c := d.comeAs(uid)
 				defer c.Close()
 			}
 		}
 		synctest.Wait()
-		if _, err := io.WriteString(patient, echo+"\n"); err != nil {
+		if _, err := io.WriteString(patient, echo); err != nil {
 			t.Fatal(err)
 		}
-		if got := hear(t, patient); !strings.Contains(got, "result") {
+		if got := hear(t, patient); !strings.HasPrefix(got, "200 ") {
 			t.Errorf("heard %s", got)
 		}
 		h.end()
@@ -94,35 +94,35 @@ func TestPlaceForOrders(t *testing.T) {
 		begun := make(chan string, 1000)
 		h, d := open(t, busy(begun))
 		var reads []net.Conn
-		for range callsShare {
-			reads = append(reads, d.asking(t, somebody, `{"v":1,"call":"read"}`))
+		for range userCallsMax {
+			reads = append(reads, d.asking(t, somebody, "read", ""))
 		}
 		synctest.Wait()
-		if got := d.ask(t, `{"v":1,"call":"read"}`); !strings.Contains(got, `"code":"busy"`) {
+		if got := d.ask(t, "read", ""); !strings.Contains(got, `"code":"busy"`) {
 			t.Errorf("one reading too many heard %s", got)
 		}
-		first := d.asking(t, somebody, `{"v":1,"call":"order","with":"first"}`)
+		first := d.asking(t, somebody, "order", `"first"`)
 		synctest.Wait()
-		for uid := range uint32(3 * urgentMost / urgentShare) {
-			for range urgentShare {
-				c := d.asking(t, uid, `{"v":1,"call":"order","with":"others'"}`)
+		for uid := range uint32(3 * urgentMax / userUrgentMax) {
+			for range userUrgentMax {
+				c := d.asking(t, uid, "order", `"others'"`)
 				go func() { _, _ = io.Copy(io.Discard, c) }() // a pipe holds nothing
 			}
 		}
-		for range 3 * urgentShare {
-			c := d.asking(t, somebody, `{"v":1,"call":"order","with":"mine"}`)
+		for range 3 * userUrgentMax {
+			c := d.asking(t, somebody, "order", `"mine"`)
 			go func() { _, _ = io.Copy(io.Discard, c) }()
 			synctest.Wait()
 		}
 		for len(begun) > 0 {
 			<-begun
 		}
-		last := d.asking(t, somebody, `{"v":1,"call":"order","with":"last"}`)
+		last := d.asking(t, somebody, "order", `"last"`)
 		synctest.Wait()
 		if len(begun) != 1 || <-begun != `"last"` {
 			t.Error("the last order has not begun")
 		}
-		if got := hear(t, first); got != `{"v":1,"result":"under way"}` {
+		if got := hear(t, first); got != `200 "under way"` {
 			t.Errorf("the first order heard %s", got)
 		}
 		reads[0].Close()
@@ -140,15 +140,15 @@ func TestOrdersThatDoNotGiveWay(t *testing.T) {
 			<-release
 			return "done", nil
 		}})
-		for range urgentEnds {
-			c := d.asking(t, somebody, `{"v":1,"call":"order"}`)
+		for range userEndingsMax {
+			c := d.asking(t, somebody, "order", "")
 			defer c.Close()
 			synctest.Wait()
 		}
-		if got := d.ask(t, `{"v":1,"call":"order"}`); !strings.Contains(got, `"code":"busy"`) {
+		if got := d.ask(t, "order", ""); !strings.Contains(got, `"code":"busy"`) {
 			t.Errorf("heard %s", got)
 		}
-		theirs := d.asking(t, another, `{"v":1,"call":"order"}`)
+		theirs := d.asking(t, another, "order", "")
 		synctest.Wait()
 		close(release)
 		if got := hear(t, theirs); !strings.Contains(got, "done") {

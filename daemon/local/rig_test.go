@@ -1,15 +1,20 @@
 package local
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"fieldpost/daemon/api"
 	"fieldpost/daemon/health"
 )
 
@@ -65,10 +70,11 @@ func (d *door) Close() error {
 
 // house is a server that runs in a bubble.
 type house struct {
-	t     *testing.T
-	doors chan listener // what listen gives; nil is an error
-	stop  func()
-	done  chan error
+	t      *testing.T
+	server *Server
+	doors  chan listener // what listen gives; nil is an error
+	stop   func()
+	done   chan error
 
 	mu    sync.Mutex
 	steps []string // what was tried and told
@@ -87,11 +93,26 @@ func (h *house) taken() string {
 	return strings.Join(h.steps, ", ")
 }
 
+// endpoints gives each call a path of its own, /v1/ and its name; "order" is urgent.
+func endpoints(calls map[string]Call) (all []Endpoint) {
+	for name, call := range calls {
+		all = append(all, Endpoint{Route: route(name), Call: call, Urgent: name == "order"})
+	}
+	must, plain := route("must"), route("plain")
+	must.Optional, plain.Request, plain.Method = false, nil, "GET"
+	return append(all, Endpoint{Route: must}, Endpoint{Route: plain})
+}
+
+func route(name string) api.Route {
+	return api.Route{Name: name, Method: "POST", Path: "/v1/" + name, Request: "anything", Optional: true}
+}
+
 func newHouse(t *testing.T, calls map[string]Call) *house {
 	h := &house{t: t, doors: make(chan listener, 8), done: make(chan error, 1)}
-	s := New(Options{Path: "x", Calls: calls, Urgent: []string{"order"}, Health: health.New(func(c health.Change) {
+	s := New(Options{Path: "x", Endpoints: endpoints(calls), Health: health.New(func(c health.Change) {
 		h.step(c.Subject + " " + string(c.Fault.Code) + " " + c.State())
 	})})
+	h.server = s
 	s.listen = func(string) (listener, error) {
 		h.step("open")
 		if l := <-h.doors; l != nil {
@@ -134,29 +155,57 @@ func (d *door) comeAs(uid uint32) net.Conn {
 	return here
 }
 
-// asking connects as a user and sends a line.
-func (d *door) asking(t *testing.T, uid uint32, line string) net.Conn {
+// request is a request for a call, after whose answer the connection ends.
+func request(call, body string) string {
+	return fmt.Sprintf("POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", call, len(body), body)
+}
+
+// asking connects as a user and sends a request.
+func (d *door) asking(t *testing.T, uid uint32, call, body string) net.Conn {
 	t.Helper()
 	c := d.comeAs(uid)
-	if _, err := io.WriteString(c, line+"\n"); err != nil {
-		t.Fatalf("ask %s: %v", line, err)
+	if _, err := io.WriteString(c, request(call, body)); err != nil {
+		t.Fatalf("ask %s: %v", call, err)
 	}
 	return c
 }
 
-// ask sends a line and gives the answer.
-func (d *door) ask(t *testing.T, line string) string {
+// ask sends a request and gives the answer.
+func (d *door) ask(t *testing.T, call, body string) string {
 	t.Helper()
-	c := d.asking(t, somebody, line)
+	c := d.asking(t, somebody, call, body)
 	defer c.Close()
 	return hear(t, c)
 }
 
+// hear reads a connection to its end and gives the answer that came, as its
+// status and its body; "" where none came.
 func hear(t *testing.T, c net.Conn) string {
 	t.Helper()
 	b, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatalf("hear: %v", err)
 	}
-	return strings.TrimSuffix(string(b), "\n")
+	if len(b) == 0 {
+		return ""
+	}
+	return parse(t, bufio.NewReader(bytes.NewReader(b)))
+}
+
+// parse reads one answer.
+func parse(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	a, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatalf("answer: %v", err)
+	}
+	defer a.Body.Close()
+	body, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatalf("body of an answer: %v", err)
+	}
+	if kind := a.Header.Get("Content-Type"); kind != "application/json" {
+		t.Errorf("%d: an answer of type %q: %s", a.StatusCode, kind, body)
+	}
+	return fmt.Sprintf("%d %s", a.StatusCode, strings.TrimSuffix(string(body), "\n"))
 }

@@ -1,0 +1,65 @@
+package api
+
+import "net/http"
+
+// Codes of errors that any request may get.
+const (
+	Malformed    = "malformed"     // the request is not what the route takes
+	TimedOut     = "timed_out"     // the request did not come in time
+	UnknownPath  = "unknown_path"  // this daemon has no such path
+	WrongMethod  = "wrong_method"  // the path takes another method
+	TooLarge     = "too_large"     // the body is larger than the daemon takes
+	WrongType    = "wrong_type"    // the body is not declared to be JSON
+	WrongVersion = "wrong_version" // what answers does not speak this protocol; said by a client
+	Busy         = "busy"          // there is no room for it now; nothing was done
+	Stopping     = "stopping"      // the daemon is stopping
+	Internal     = "internal"      // something failed that a request cannot change
+)
+
+// Codes of errors of one route. A read that fails has the code of the sensor's
+// fault instead, as deploy/README.md lists them.
+const (
+	NotOurs       = "not_ours"       // the request is for another board
+	UnknownSensor = "unknown_sensor" // the board has no sensor of that name
+)
+
+// Error says why a request did not succeed.
+type Error struct {
+	Code string `json:"code"`           // for programs: see the codes of package api, or a fault's
+	Text string `json:"text"`           // what is wrong, lower case
+	Hint string `json:"hint,omitempty"` // a sentence: what to do
+}
+
+// Error gives what is wrong.
+func (e *Error) Error() string { return e.Text }
+
+// ErrorAnswer is the body of every answer that is not 200.
+type ErrorAnswer struct {
+	Error *Error `json:"error"`
+}
+
+// HTTPStatus is the status of an answer with this error. A code that is none
+// of this package's is a sensor's fault, and gives 502.
+func HTTPStatus(code string) int {
+	switch code {
+	case Malformed:
+		return http.StatusBadRequest
+	case TimedOut:
+		return http.StatusRequestTimeout
+	case UnknownPath, UnknownSensor:
+		return http.StatusNotFound
+	case WrongMethod:
+		return http.StatusMethodNotAllowed
+	case NotOurs:
+		return http.StatusConflict
+	case TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case WrongType:
+		return http.StatusUnsupportedMediaType
+	case Internal:
+		return http.StatusInternalServerError
+	case Busy, Stopping:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadGateway
+}

@@ -1,0 +1,65 @@
+package api
+
+import (
+	_ "embed"
+	"net/http"
+)
+
+// Route is one thing that the daemon can be asked.
+type Route struct {
+	Name     string // its operationId in the OpenAPI document
+	Method   string
+	Path     string
+	Does     string // one line: what it does
+	Request  any    // a value of the type that the body holds; nil takes no body
+	Optional bool   // the body may be left out
+	Response any    // a value of the type that a 200 answers with; nil is any JSON object
+	Statuses []int  // what it may answer beside 200 and what every route may; see [Route.Answers]
+}
+
+// The routes. A path keeps its meaning: keys may be added to what it takes and
+// gives, and another meaning gets another version.
+var (
+	GetStatus = Route{
+		Name: "getStatus", Method: http.MethodGet, Path: "/v1/status", Response: Status{},
+		Does: "The state of the daemon, as `fieldpost status --json` prints it.",
+	}
+	PostOrder = Route{
+		Name: "postOrder", Method: http.MethodPost, Path: "/v1/orders", Request: Order{}, Response: OrderAnswer{},
+		Does:     "Give an order to an output, through the same gate as by MQTT. A refusal is an answer too, and so has status 200.",
+		Statuses: []int{http.StatusConflict},
+	}
+	PostRead = Route{
+		Name: "postRead", Method: http.MethodPost, Path: "/v1/read", Request: ReadRequest{}, Response: Reading{},
+		Does:     "Read a sensor now, beside its schedule.",
+		Statuses: []int{http.StatusNotFound, http.StatusConflict, http.StatusBadGateway},
+	}
+	PostReconnect = Route{
+		Name: "postReconnect", Method: http.MethodPost, Path: "/v1/reconnect", Request: ReconnectRequest{}, Optional: true, Response: ReconnectAnswer{},
+		Does:     "Connect to the broker now; the answer comes when the attempt has ended.",
+		Statuses: []int{http.StatusConflict},
+	}
+	GetDocument = Route{
+		Name: "getDocument", Method: http.MethodGet, Path: "/openapi.json",
+		Does: "This document.",
+	}
+
+	// Routes are all of them.
+	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, GetDocument}
+)
+
+// Answers are the statuses that the route may answer with, ascending but for
+// its own.
+func (r Route) Answers() []int {
+	all := []int{http.StatusOK, http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	if r.Request != nil {
+		all = append(all, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	return append(all, r.Statuses...)
+}
+
+// Document is the OpenAPI 3.1 document of the routes, in JSON. It is made from
+// this package: go test ./daemon/api -run TestOpenAPI -update.
+//
+//go:embed openapi.json
+var Document []byte

@@ -1,0 +1,237 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os/user"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"fieldpost/daemon/api"
+)
+
+const (
+	reportIt  = "This is a bug of fieldpost; please report it."
+	restartIt = "The paths are in /openapi.json. After an upgrade restart the daemon: `systemctl restart fieldpost`."
+)
+
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(connKey{}).(*conn)
+	s.mu.Lock()
+	c.handled = true
+	s.mu.Unlock()
+	e, failed := s.find(w, r)
+	var body []byte
+	if failed == nil {
+		body, failed = s.body(c, r, e)
+	}
+	if failed != nil {
+		s.refuse(w, r, failed)
+		return
+	}
+	result, failed := s.call(c, e, body)
+	if failed != nil {
+		s.reply(w, api.HTTPStatus(failed.Code), encode(api.ErrorAnswer{Error: failed}))
+		return
+	}
+	answer, err := marshal(result)
+	if err != nil {
+		s.reply(w, http.StatusInternalServerError, encode(api.ErrorAnswer{Error: &api.Error{Code: api.Internal, Text: fmt.Sprintf("encode answer: %v", err), Hint: reportIt}}))
+		return
+	}
+	s.reply(w, http.StatusOK, append(answer, '\n'))
+}
+
+// find gives what answers a request.
+func (s *Server) find(w http.ResponseWriter, r *http.Request) (*Endpoint, *api.Error) {
+	var methods []string
+	for i, e := range s.o.Endpoints {
+		switch {
+		case e.Path != r.URL.Path:
+		case e.Method == r.Method:
+			return &s.o.Endpoints[i], nil
+		default:
+			methods = append(methods, e.Method)
+		}
+	}
+	if methods == nil {
+		return nil, &api.Error{Code: api.UnknownPath, Text: fmt.Sprintf("this daemon has no path %.80q", r.URL.Path), Hint: restartIt}
+	}
+	slices.Sort(methods)
+	allowed := strings.Join(methods, ", ")
+	w.Header().Set("Allow", allowed)
+	return nil, &api.Error{Code: api.WrongMethod, Text: fmt.Sprintf("%s takes no %.20s", r.URL.Path, r.Method), Hint: fmt.Sprintf("Use %s.", allowed)}
+}
+
+// body reads the body of a request: one JSON value, or nothing where the route
+// allows that.
+func (s *Server) body(c *conn, r *http.Request, e *Endpoint) ([]byte, *api.Error) {
+	switch {
+	case e.Request == nil && r.ContentLength != 0:
+		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("%s takes no body", e.Path), Hint: "Send none."}
+	case r.ContentLength == 0 && e.Optional, e.Request == nil:
+		return nil, nil
+	case r.ContentLength > maxBody:
+		return nil, tooLarge()
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.ContentLength != 0 && (err != nil || kind != "application/json") {
+		return nil, &api.Error{Code: api.WrongType, Text: fmt.Sprintf("body is of type %.80q", r.Header.Get("Content-Type")), Hint: "Send JSON, with the header Content-Type: application/json."}
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil && s.isGone(c):
+		return nil, tooMany()
+	case err != nil && s.ctx.Err() != nil:
+		return nil, stopping()
+	case err != nil:
+		return nil, &api.Error{Code: api.TimedOut, Text: fmt.Sprintf("request broke off, or did not come in %v: %v", patience, err), Hint: "Send it at once."}
+	case len(body) > maxBody:
+		return nil, tooLarge()
+	case len(body) == 0 && e.Optional: // chunked, and nothing in it
+		return nil, nil
+	case !utf8.Valid(body):
+		return nil, &api.Error{Code: api.Malformed, Text: "body is not UTF-8", Hint: "See /openapi.json for what the path takes."}
+	}
+	var value json.RawMessage
+	if err := json.Unmarshal(body, &value); err != nil {
+		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body is not one JSON value: %v", err), Hint: "See /openapi.json for what the path takes."}
+	}
+	return bytes.TrimSpace(body), nil
+}
+
+func tooLarge() *api.Error {
+	return &api.Error{Code: api.TooLarge, Text: fmt.Sprintf("body is larger than %d bytes", maxBody)}
+}
+
+func stopping() *api.Error {
+	return &api.Error{Code: api.Stopping, Text: "the daemon is stopping", Hint: "Try again when it is back."}
+}
+
+func (s *Server) isGone(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.gone
+}
+
+// call does what a request asks for.
+func (s *Server) call(c *conn, e *Endpoint, body []byte) (result any, failed *api.Error) {
+	own, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	if !s.begin(c, e, cancel) {
+		return nil, &api.Error{Code: api.Busy, Text: "too many calls are being answered", Hint: "Try again in some seconds."}
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Log.Error("call panicked", "call", e.Name, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			result, failed = nil, &api.Error{Code: api.Internal, Text: fmt.Sprintf("call panicked: %v", p), Hint: reportIt}
+		}
+	}()
+	result, err := e.Call(own, c.from.named(user.LookupId), body)
+	switch {
+	case err == nil:
+		return result, nil
+	case errors.As(err, &failed):
+		return nil, failed
+	case s.ctx.Err() != nil:
+		return nil, stopping()
+	case own.Err() != nil:
+		return nil, &api.Error{Code: api.Busy, Text: "it was ended for a later call of this user", Hint: "Try again in some seconds."}
+	}
+	return nil, &api.Error{Code: api.Internal, Text: err.Error()}
+}
+
+// begin reports whether there is room for a call.
+func (s *Server) begin(c *conn, e *Endpoint, cancel context.CancelFunc) bool {
+	at := calling
+	if e.Urgent {
+		at = urgent
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.crowd.callLocked(c, at, cancel)
+}
+
+// refuse answers a request of which something may still be on its way, and
+// reads past that for as long as a request may take: a socket that is closed
+// with something unread is reset, and the answer may be lost.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *api.Error) {
+	rest := http.NewResponseController(w)
+	if err := rest.EnableFullDuplex(); err != nil {
+		s.o.Log.Debug("answer before all has come", "err", err)
+	}
+	w.Header().Set("Connection", "close")
+	s.reply(w, api.HTTPStatus(why.Code), encode(api.ErrorAnswer{Error: why}))
+	if err := rest.Flush(); err != nil {
+		return // nobody takes it
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainMax))
+}
+
+// reply sends an answer to whoever takes it in time.
+func (s *Server) reply(w http.ResponseWriter, status int, body []byte) {
+	limit := patience
+	if s.ctx.Err() != nil {
+		limit = hurry
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit)) // a connection has one
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(status)
+	if _, err := w.Write(body); err != nil {
+		s.o.Log.Debug("answer was not taken", "err", err)
+	}
+}
+
+// Arguments reads a body into v, a pointer to a struct: one object of the
+// struct's keys. The error is an [*api.Error] for the client.
+func Arguments(body json.RawMessage, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body: %v", err), Hint: "See /openapi.json for what the path takes."}
+	}
+	return nil
+}
+
+// encode makes the body of an answer of what always has a form in JSON.
+func encode(v any) []byte {
+	b, err := marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return append(b, '\n')
+}
+
+// marshal is json.Marshal without the escapes that are for HTML; JSON stays as
+// it is.
+func marshal(v any) ([]byte, error) {
+	if raw, ok := v.(json.RawMessage); ok {
+		return bytes.TrimSuffix(raw, []byte("\n")), nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
