@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -192,5 +195,43 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		if len(r.Statuses) > 0 {
 			t.Errorf("%s was not seen to answer %v", r.Name, r.Statuses)
 		}
+	}
+}
+
+// The README's lines for curl work, and the error is what it shows.
+func TestCurlInTheREADME(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		if os.Getenv("FIELDPOST_REQUIRE_MOSQUITTO") == "1" {
+			t.Fatalf("FIELDPOST_REQUIRE_MOSQUITTO is set, but %v", err)
+		}
+		t.Skipf("NOT TESTED with curl: %v", err)
+	}
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Over HTTP, on the board\n")
+	blocks := regexp.MustCompile("(?ms)^```(sh|json)\n(.*?)^```$").FindAllStringSubmatch(section, 2)
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks in that section", len(blocks))
+	}
+	s := daemontest.NewSite(t, nil)
+	r, socket := s.StartWithSocket(s.Config("", ""))
+	r.AwaitLink(t)
+	daemontest.AwaitStatus(t, socket, "answer", func(api.Status) bool { return true })
+	script := strings.ReplaceAll(blocks[0][2], "curl ", "curl -sS -w '\\n%{http_code}\\n' ")
+	shell := exec.Command("sh", "-e")
+	shell.Stdin = strings.NewReader(strings.ReplaceAll(script, "/run/fieldpost/fieldpost.sock", socket))
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{`"thing":"thing-greenhouse"`, `{"id":"c-82","status":"done","output":"pump","state":"on"}`, `{"connected":true`, `"openapi": "3.1.0"`, blocks[1][2] + "\n404\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %s in\n%s", want, out)
+		}
+	}
+	if n := strings.Count(string(out), "\n200\n"); n != 4 {
+		t.Errorf("%d of 4 are answered well:\n%s", n, out)
 	}
 }

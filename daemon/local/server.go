@@ -90,9 +90,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.ctx = ctx
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: patience, ReadTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
-		ErrorLog:    slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-		ConnState:   s.follow,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		DisableGeneralOptionsHandler: true, // what OPTIONS * asks is answered as any path that is none
+		ErrorLog:                     slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
+		ConnState:                    s.follow,
+		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	defer s.conns.Wait()
 	defer context.AfterFunc(ctx, func() { s.end(web) })()

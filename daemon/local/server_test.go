@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,6 +72,8 @@ func TestRequestsThatAreNone(t *testing.T) {
 		for said, want := range map[string][]string{
 			"GET /v1/echo HTTP/1.1\r\nHost: x\r\n\r\n":                                                                     {`405 {"error":{"code":"wrong_method"`, `"/v1/echo takes no GET"`, "Use POST."},
 			"GET /v2/status HTTP/1.1\r\nHost: x\r\n\r\n":                                                                   {`404 {"error":{"code":"unknown_path"`, "restart the daemon"},
+			"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n":                                                                        {`404 {"error":{"code":"unknown_path"`},
+			"PRI * HTTP/2.0\r\n\r\n":                                                                                       {`404 {"error":{"code":"unknown_path"`},
 			"GET /v1/../v1/echo HTTP/1.1\r\nHost: x\r\n\r\n":                                                               {`404 {"error":{"code":"unknown_path"`},
 			"GET /v1/plain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                             {`400 {"error":{"code":"malformed"`, "takes no body"},
 			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                             {`415 {"error":{"code":"wrong_type"`, "Content-Type: application/json"},
@@ -116,6 +119,35 @@ func TestRequestTooLarge(t *testing.T) {
 		}()
 		if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 431 ") {
 			t.Errorf("got %q, %v", b, err)
+		}
+		h.end()
+	})
+}
+
+// A server that nobody asks has two goroutines, one that accepts and one that
+// looks after the socket, and wakes up only for that; so it is again after it
+// was asked.
+func TestIdleServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := runtime.NumGoroutine()
+		h, d := open(t, someCalls)
+		synctest.Wait()
+		if n := runtime.NumGoroutine() - before; n != 2 {
+			t.Errorf("%d goroutines, want 2", n)
+		}
+		kept := strings.Replace(request("echo", "1"), "Connection: close\r\n", "", 1)
+		for range 20 {
+			c := d.come()
+			defer c.Close()
+			if _, err := io.WriteString(c, kept); err != nil {
+				t.Fatal(err)
+			}
+			parse(t, bufio.NewReader(c))
+		}
+		<-time.After(patience)
+		synctest.Wait()
+		if n := runtime.NumGoroutine() - before; n != 2 {
+			t.Errorf("%d goroutines after it was asked, want 2", n)
 		}
 		h.end()
 	})
