@@ -249,7 +249,7 @@ func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost 
 // A setting that something else changes is as good as lost.
 func TestContractSetupChanged(t *testing.T) {
 	for name, write := range map[string][]byte{
-		"bme280": {0xF2, 0}, "bmp280": {0xF5, 0x10}, "tmp102": {1, 0x60, 0x90}, "lm75": {1, 0x02}, "lm75b": {1, 0x01}, "sht3x": {0x30, 0x6D}, "mcp9808": {1, 1, 0}, "hdc302x": {0x30, 0x6D}, "si7021": {0xE6, 0x3E}, "htu21d": {0xE6, 0x06},
+		"bme280": {0xF2, 0}, "bmp280": {0xF5, 0x10}, "tmp102": {1, 0x60, 0x90}, "lm75": {1, 0x02}, "lm75b": {1, 0x01}, "sht3x": {0x30, 0x6D}, "bmp388": {0x1C, 0}, "bme680": {0x72, 1}, "mcp9808": {1, 1, 0}, "hdc302x": {0x30, 0x6D}, "si7021": {0xE6, 0x3E}, "htu21d": {0xE6, 0x06},
 	} {
 		c, ok := sensors.Lookup(name)
 		if !ok {

@@ -2,6 +2,8 @@ package sensors
 
 import (
 	"errors"
+	"math"
+	"slices"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -12,7 +14,8 @@ import (
 type device interface {
 	// setup finds the chip, checks its identity and sets it up.
 	setup() error
-	// measure gives the values in the order of the quantities.
+	// measure gives the values in the order of the quantities, and missing for one
+	// that it does not have now.
 	measure() ([]float64, error)
 	// sleep leaves the chip in its lowest power state.
 	sleep() error
@@ -68,9 +71,21 @@ func (s *deviceSensor) Sense() ([]Field, error) {
 	if err != nil {
 		return nil, s.h.wrap("read", err)
 	}
-	fields, err := values(s.quantities, v...)
+	quantities, there := s.quantities, v
+	if slices.Contains(v, missing) {
+		quantities, there = nil, nil
+		for i, x := range v {
+			if x != missing {
+				quantities, there = append(quantities, s.quantities[i]), append(there, x)
+			}
+		}
+	}
+	fields, err := values(quantities, there...)
 	return fields, s.h.wrap("read", err)
 }
+
+// missing stands for a value that a device does not have now, beside others.
+const missing = -math.MaxFloat64
 
 // Close has the device sleep.
 func (s *deviceSensor) Close() error {

@@ -107,6 +107,13 @@ var rigs = map[string]rig{
 	"scd30": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSCD30().Chip }},
 	"scd4x": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSCD4x().Chip }},
 	"sps30": {chip: func(b *sim.Bus) *sim.Chip { return b.AddSPS30().Chip }},
+	"bme680": {
+		config: sensors.Config{Options: sensors.BME680{I2C: sensors.I2C{Bus: "i2c-1"}, Gas: true}},
+		chip:   func(b *sim.Bus) *sim.Chip { return b.AddBME680(0x76).Chip },
+	},
+	"bmp180": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP180().Chip }},
+	"bmp388": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP388(0x76).Chip }},
+	"bmp390": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP390(0x76).Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {

@@ -86,9 +86,9 @@ type Sensor interface {
 	// Close, and each is one of its chip's [Chip].Quantities.
 	Quantities() []Quantity
 	// Sense reads the chip once and gives its quantities, in their order and
-	// units. It may block for as long as the catalog's Worst says. A device of
-	// the kernel's leaves out those that its driver has no value of now, unless
-	// that is all of them.
+	// units. It may block for as long as the catalog's Worst says. It leaves out those
+	// that the chip, or the kernel's driver, has no value of now, unless that is all of
+	// them.
 	// An error wraps [ErrAbsent] where nothing answers, [ErrFault] where the
 	// answer cannot be true or the chip does not hold its set-up; anything else
 	// is the bus's own error. After an error the chip may be another one: the
