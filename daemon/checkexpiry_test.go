@@ -1,13 +1,7 @@
 package daemon
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/access"
+	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/clock/clocktest"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
@@ -87,21 +82,9 @@ func (w *dated) put(name string, data []byte) {
 // pair puts a certificate that ends after so long, and its key, into place.
 func (w *dated) pair(left time.Duration, cert, key string) {
 	w.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-5 * 365 * day), NotAfter: time.Now().Add(left)}
-	der, err := x509.CreateCertificate(rand.Reader, &c, &c, &k.PublicKey, k)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.put(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	w.put(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	c, k := certtest.SelfSigned(w.t, time.Now().Add(-5*365*day), time.Now().Add(left))
+	w.put(cert, c)
+	w.put(key, k)
 }
 
 // after says what is wrong when so much time has passed; "" is nothing. Of more

@@ -1,18 +1,13 @@
 package daemon_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
@@ -21,23 +16,9 @@ import (
 // shortLivedCertificate replaces the client's pair by one that ends soon.
 func shortLivedCertificate(s *daemontest.Site, left time.Duration) {
 	s.T.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	c := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(left)}
-	der, err := x509.CreateCertificate(rand.Reader, &c, &c, &key.PublicKey, key)
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	for path, block := range map[string]*pem.Block{
-		s.Files.Certificate: {Type: "CERTIFICATE", Bytes: der}, s.Files.Key: {Type: "PRIVATE KEY", Bytes: secret},
-	} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+	cert, key := certtest.SelfSigned(s.T, time.Now().Add(-time.Hour), time.Now().Add(left))
+	for path, text := range map[string][]byte{s.Files.Certificate: cert, s.Files.Key: key} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
 			s.T.Fatal(err)
 		}
 	}

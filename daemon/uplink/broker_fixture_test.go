@@ -11,14 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"fieldpost/daemon/certtest"
+
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // broker is a fake: each test plays its part packet by packet.
 type broker struct {
 	t      *testing.T
-	ca     *authority
-	dir    string // ca.pem, cert.pem, key.pem of the client
+	ca     *certtest.Authority
+	dir    string // ca.PEM, cert.pem, key.pem of the client
 	tls    *tls.Config
 	dialed chan net.Conn
 }
@@ -27,11 +29,11 @@ const brokerName = "broker.test"
 
 func newBroker(t *testing.T) *broker {
 	t.Helper()
-	ca := newAuthority(t, "test root")
+	ca := certtest.NewAuthority(t, "test root", nil)
 	b := &broker{t: t, ca: ca, dir: t.TempDir(), dialed: make(chan net.Conn)}
-	b.serve(ca.issue(brokerName, nil))
-	cert, key := ca.issue("client", nil)
-	put(t, b.file("ca.pem"), ca.pem)
+	b.serve(ca.Issue(brokerName, nil))
+	cert, key := ca.Issue("client", nil)
+	put(t, b.file("ca.PEM"), ca.PEM)
 	put(t, b.file("cert.pem"), cert)
 	put(t, b.file("key.pem"), key)
 	return b
@@ -43,7 +45,7 @@ func (b *broker) serve(cert, key []byte) {
 	pair, err := tls.X509KeyPair(cert, key)
 	must(b.t, err)
 	clients := x509.NewCertPool()
-	clients.AddCert(b.ca.cert)
+	clients.AddCert(b.ca.Cert)
 	b.tls = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
 }
 
@@ -53,7 +55,7 @@ func (b *broker) file(name string) string { return filepath.Join(b.dir, name) }
 func (b *broker) config() Config {
 	return Config{
 		Endpoint: brokerName + ":8883", ClientID: "board", Dial: b.dial, Outbox: NewQueue(),
-		CA: b.file("ca.pem"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"),
+		CA: b.file("ca.PEM"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"),
 	}
 }
 

@@ -3,7 +3,6 @@ package uplink
 import (
 	"context"
 	"crypto/x509"
-	"fieldpost/daemon/regular"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -11,21 +10,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/regular"
 )
 
 func TestEnds(t *testing.T) {
 	const day = 24 * time.Hour
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	ca := newAuthority(t, "test root")
+	ca := certtest.NewAuthority(t, "test root", nil)
 	dir := t.TempDir()
 	pair := func(end time.Time) {
-		cert, key := ca.issue("board", func(c *x509.Certificate) { c.NotAfter = end })
+		cert, key := ca.Issue("board", func(c *x509.Certificate) { c.NotAfter = end })
 		put(t, dir+"/cert", cert)
 		put(t, dir+"/key", key)
 	}
-	put(t, dir+"/ca", ca.pem)
-	root, _ := ca.issue("old root", func(c *x509.Certificate) {
+	put(t, dir+"/ca", ca.PEM)
+	root, _ := ca.Issue("old root", func(c *x509.Certificate) {
 		c.NotAfter, c.IsCA, c.BasicConstraintsValid = now.Add(100*day), true, true
 	})
 	f := NewCredentialFiles(CredentialFilesConfig{CA: dir + "/ca", Certificate: dir + "/cert", Key: dir + "/key"})
@@ -45,11 +46,11 @@ func TestEnds(t *testing.T) {
 		{"not over yet, and broken", func() {}, now.Add(20 * day), "our certificate expires on 2026-07-11", "/key: private key cannot be read"},
 		{"good for long, and broken", func() {}, now, "", ""},
 		{"renewed", func() { pair(now.Add(400 * day)) }, now.Add(41 * day), "", ""},
-		{"not valid yet", func() {}, longAgo.Add(-day), "", ""},
+		{"not valid yet", func() {}, certtest.LongAgo.Add(-day), "", ""},
 		{"a root that is good for long", func() { put(t, dir+"/ca", root) }, now, "", ""},
 		{"a root that ends", func() {}, now.Add(90 * day), `the root "old root" expires on 2026-09-09`, ""},
 		{"a root that is over", func() {}, now.Add(101 * day), `the root "old root" expired on 2026-09-09`, ""},
-		{"one that is over, with a good one", func() { put(t, dir+"/ca", append(root, ca.pem...)) }, now.Add(101 * day), "", ""},
+		{"one that is over, with a good one", func() { put(t, dir+"/ca", append(root, ca.PEM...)) }, now.Add(101 * day), "", ""},
 	} {
 		step.do()
 		<-f.Refresh()
@@ -110,7 +111,7 @@ func TestLinkOnAHangingDisk(t *testing.T) {
 		b.place(old)
 		var told []string
 		h := &hanging{works: make(chan struct{})}
-		f := NewCredentialFiles(CredentialFilesConfig{CA: b.file("ca.pem"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"), Read: h.read,
+		f := NewCredentialFiles(CredentialFilesConfig{CA: b.file("ca.PEM"), Certificate: b.file("cert.pem"), Key: b.file("key.pem"), Read: h.read,
 			Stuck: func(detail string) { told = append(told, detail) }})
 		readsOn(t, f)
 		c := b.config()

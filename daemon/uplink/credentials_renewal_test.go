@@ -10,20 +10,20 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/eclipse/paho.mqtt.golang/packets"
-
 	"fieldpost/daemon/health"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // Files that cannot be used are named before anything is dialled.
 func TestUnusableFiles(t *testing.T) {
 	for name, break_ := range map[string]func(t *testing.T, b *broker){
 		"key.pem": func(t *testing.T, b *broker) {
-			_, key := b.ca.issue("other", nil)
+			_, key := b.ca.Issue("other", nil)
 			put(t, b.file("key.pem"), key)
 		},
 		"cert.pem": func(t *testing.T, b *broker) { must(t, os.Remove(b.file("cert.pem"))) },
-		"ca.pem":   func(t *testing.T, b *broker) { put(t, b.file("ca.pem"), []byte("no PEM")) },
+		"ca.PEM":   func(t *testing.T, b *broker) { put(t, b.file("ca.PEM"), []byte("no PEM")) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t)
@@ -43,7 +43,7 @@ func clientOf(p *peer) int64 {
 
 func (b *broker) renew(serial int64) {
 	b.t.Helper()
-	cert, key := b.ca.issue("client", func(c *x509.Certificate) { c.SerialNumber.SetInt64(serial) })
+	cert, key := b.ca.Issue("client", func(c *x509.Certificate) { c.SerialNumber.SetInt64(serial) })
 	put(b.t, b.file("cert.pem"), cert)
 	put(b.t, b.file("key.pem"), key)
 }
@@ -69,7 +69,7 @@ func TestOldCertificateIsKept(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
 		p := b.accept(false)
-		_, key := b.ca.issue("client", nil)
+		_, key := b.ca.Issue("client", nil)
 		put(t, b.file("key.pem"), key) // half of a new pair
 		p.hangUp()
 		p = b.accept(true)

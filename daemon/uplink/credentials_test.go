@@ -7,11 +7,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fieldpost/daemon/certtest"
 )
 
 func TestExpires(t *testing.T) {
 	end := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
-	cert, key := newAuthority(t, "test root").issue("board", func(c *x509.Certificate) { c.NotAfter = end })
+	cert, key := certtest.NewAuthority(t, "test root", nil).Issue("board", func(c *x509.Certificate) { c.NotAfter = end })
 	dir := t.TempDir()
 	put(t, dir+"/cert", cert)
 	put(t, dir+"/key", key)
@@ -33,12 +35,12 @@ func TestExpires(t *testing.T) {
 
 func TestCheckCredentials(t *testing.T) {
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	ca := newAuthority(t, "test root")
-	cert, key := ca.issue("board", nil)
-	_, otherKey := ca.issue("other", nil)
+	ca := certtest.NewAuthority(t, "test root", nil)
+	cert, key := ca.Issue("board", nil)
+	_, otherKey := ca.Issue("other", nil)
 	dated := func(from, to time.Time) func(t *testing.T, file func(string) string) {
 		return func(t *testing.T, file func(string) string) {
-			c, k := ca.issue("board", func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to })
+			c, k := ca.Issue("board", func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to })
 			put(t, file("cert"), c)
 			put(t, file("key"), k)
 		}
@@ -74,23 +76,23 @@ func TestCheckCredentials(t *testing.T) {
 			put(t, file("key"), cert)
 		}, []string{`error: it holds "PRIVATE KEY" and no certificate`, `error: it holds "CERTIFICATE" and no private key`}},
 		{"key of another", write("key", otherKey), []string{"error: the private key does not belong to the certificate"}},
-		{"encrypted key", write("key", encode("ENCRYPTED PRIVATE KEY", []byte{1})), []string{"error: the private key is encrypted"}},
+		{"encrypted key", write("key", certtest.Encode("ENCRYPTED PRIVATE KEY", []byte{1})), []string{"error: the private key is encrypted"}},
 		{"old encrypted key", write("key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "x"}, Bytes: []byte{1}})), []string{"error: the private key is encrypted"}},
-		{"damaged key", write("key", encode("PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
-		{"damaged RSA key", write("key", encode("RSA PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
-		{"damaged EC key", write("key", encode("EC PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
-		{"damaged certificate", write("cert", encode("CERTIFICATE", []byte{1})), []string{"error: certificate 1 in it, on line 1, is damaged"}},
-		{"expired", dated(longAgo, now.Add(-time.Hour)), []string{"error: our certificate expired on 2026-06-01 11:00 UTC"}},
-		{"not yet valid", dated(now.Add(time.Hour), farAhead), []string{"error: our certificate is not valid before 2026-06-01 13:00 UTC, and it is 2026-06-01 12:00 UTC now; set the clock"}},
-		{"expires soon", dated(longAgo, now.Add(29*24*time.Hour)), []string{"warning: our certificate expires on 2026-06-30 12:00 UTC, in 29 days"}},
-		{"does not expire soon", dated(longAgo, now.Add(31*24*time.Hour)), nil},
+		{"damaged key", write("key", certtest.Encode("PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
+		{"damaged RSA key", write("key", certtest.Encode("RSA PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
+		{"damaged EC key", write("key", certtest.Encode("EC PRIVATE KEY", []byte{1})), []string{"error: the private key is damaged"}},
+		{"damaged certificate", write("cert", certtest.Encode("CERTIFICATE", []byte{1})), []string{"error: certificate 1 in it, on line 1, is damaged"}},
+		{"expired", dated(certtest.LongAgo, now.Add(-time.Hour)), []string{"error: our certificate expired on 2026-06-01 11:00 UTC"}},
+		{"not yet valid", dated(now.Add(time.Hour), certtest.FarAhead), []string{"error: our certificate is not valid before 2026-06-01 13:00 UTC, and it is 2026-06-01 12:00 UTC now; set the clock"}},
+		{"expires soon", dated(certtest.LongAgo, now.Add(29*24*time.Hour)), []string{"warning: our certificate expires on 2026-06-30 12:00 UTC, in 29 days"}},
+		{"does not expire soon", dated(certtest.LongAgo, now.Add(31*24*time.Hour)), nil},
 		{"CA is none", write("ca", cert), []string{`warning: it holds no root certificate, only one of "CN=board"`}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			file := func(name string) string { return dir + "/" + name }
-			put(t, file("ca"), ca.pem)
+			put(t, file("ca"), ca.PEM)
 			put(t, file("cert"), cert)
 			put(t, file("key"), key)
 			c.do(t, file)
@@ -110,21 +112,21 @@ func TestCheckCredentials(t *testing.T) {
 
 func TestCheckCredentialsRoots(t *testing.T) {
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	ca := newAuthority(t, "test root")
+	ca := certtest.NewAuthority(t, "test root", nil)
 	root := func(to time.Time) []byte {
-		c, _ := ca.issue("old root", func(c *x509.Certificate) {
+		c, _ := ca.Issue("old root", func(c *x509.Certificate) {
 			c.NotAfter, c.IsCA, c.BasicConstraintsValid = to, true, true
 		})
 		return c
 	}
-	cert, key := ca.issue("board", nil)
+	cert, key := ca.Issue("board", nil)
 	expired, soon := root(now.Add(-time.Hour)), root(now.Add(time.Hour))
 	for _, c := range []struct {
 		name string
 		ca   []byte
 		want string
 	}{
-		{"expired beside a good one", append(expired, ca.pem...), ""},
+		{"expired beside a good one", append(expired, ca.PEM...), ""},
 		{"expired", expired, `error: the root "old root" expired`},
 		{"expired beside one that expires soon", append(append([]byte(nil), expired...), soon...), `warning: the root "old root" expires`},
 	} {
@@ -144,10 +146,10 @@ func TestCheckCredentialsRoots(t *testing.T) {
 
 // An error never tells what is in a key.
 func TestProblemsTellNoSecret(t *testing.T) {
-	ca := newAuthority(t, "test root")
-	cert, _ := ca.issue("board", nil)
+	ca := certtest.NewAuthority(t, "test root", nil)
+	cert, _ := ca.Issue("board", nil)
 	dir := t.TempDir()
-	put(t, dir+"/ca", ca.pem)
+	put(t, dir+"/ca", ca.PEM)
 	put(t, dir+"/cert", cert)
 	for _, key := range []string{"hunter2", "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n"} {
 		put(t, dir+"/key", []byte(key))

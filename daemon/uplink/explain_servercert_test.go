@@ -1,30 +1,25 @@
 package uplink
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"math/big"
 	"testing"
 	"testing/synctest"
 
+	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/health"
 )
 
 // impostor makes an authority that is none: its certificate may not sign.
-func impostor(t *testing.T, name string, tweak func(*x509.Certificate)) *authority {
+func impostor(t *testing.T, name string, tweak func(*x509.Certificate)) *certtest.Authority {
 	t.Helper()
-	key := newKey(t)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: longAgo, NotAfter: farAhead, BasicConstraintsValid: true}
-	tweak(c)
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	must(t, err)
-	c, err = x509.ParseCertificate(der)
-	must(t, err)
-	return &authority{t, c, key, encode("CERTIFICATE", der)}
+	return certtest.NewAuthority(t, name, func(c *x509.Certificate) {
+		c.IsCA, c.KeyUsage = false, 0
+		tweak(c)
+	})
 }
 
 // serveDER serves the bytes of a certificate as they are.
@@ -44,33 +39,33 @@ func TestBrokersCertificateIsWrong(t *testing.T) {
 		says    []string
 	}{
 		"common name only": {func(t *testing.T, b *broker) {
-			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, nil }))
+			b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, nil }))
 		}, []string{`names no host: it has the common name "` + brokerName + `" and no subject alternative name`, "subjectAltName=DNS:" + brokerName}},
 		"not for servers": {func(t *testing.T, b *broker) {
-			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }))
+			b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }))
 		}, []string{"is not made for servers", "serverAuth"}},
 		"authority made anew": {func(t *testing.T, b *broker) {
-			b.serve(newAuthority(t, "test root").issue(brokerName, nil))
+			b.serve(certtest.NewAuthority(t, "test root", nil).Issue(brokerName, nil))
 		}, []string{`a root with the name "CN=test root", but the broker's certificate is not signed with its key`, "made anew"}},
 		"authority that is none": {func(t *testing.T, b *broker) {
 			a := impostor(t, "no authority", func(*x509.Certificate) {})
-			b.serve(a.issue(brokerName, nil))
-			put(t, b.file("ca.pem"), a.pem)
+			b.serve(a.Issue(brokerName, nil))
+			put(t, b.file("ca.PEM"), a.PEM)
 		}, []string{`issued by "CN=no authority", and what broker.ca has of that name may not sign`, "CA:TRUE"}},
 		"authority for other names": {func(t *testing.T, b *broker) {
 			a := impostor(t, "elsewhere", func(c *x509.Certificate) {
 				c.IsCA, c.KeyUsage, c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, x509.KeyUsageCertSign, true, []string{"elsewhere.test"}
 			})
-			b.serve(a.issue(brokerName, func(c *x509.Certificate) { c.IPAddresses = nil }))
-			put(t, b.file("ca.pem"), a.pem)
+			b.serve(a.Issue(brokerName, func(c *x509.Certificate) { c.IPAddresses = nil }))
+			put(t, b.file("ca.PEM"), a.PEM)
 		}, []string{"may not sign for that name"}},
 		"signed by itself": {func(t *testing.T, b *broker) {
 			a := impostor(t, brokerName, func(c *x509.Certificate) { c.DNSNames = []string{brokerName} })
-			b.serve(a.pem, keyPEM(t, a.key))
+			b.serve(a.PEM, certtest.KeyPEM(t, a.Key))
 		}, []string{`signed by itself, "CN=` + brokerName + `", and broker.ca does not have it`, "put that very certificate into broker.ca"}},
 		"SHA-1": {func(t *testing.T, b *broker) {
 			b.serveDER(sample(t, "sha1.crt"), sample(t, "good.key"))
-			put(t, b.file("ca.pem"), sample(t, "sha1-root.crt"))
+			put(t, b.file("ca.PEM"), sample(t, "sha1-root.crt"))
 		}, []string{`signed by "CN=sha1-root" in a way that is not secure any more`, "SHA-256"}},
 		"negative serial number": {func(t *testing.T, b *broker) { b.serveDER(sample(t, "negative.crt"), sample(t, "good.key")) },
 			[]string{"the broker's certificate has a negative serial number", "made anew"}},

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fieldpost/daemon/certtest"
 )
 
 // sample gives a file of testdata/pem, all of which OpenSSL 3.0 has made.
@@ -79,9 +81,9 @@ func TestFilesThatTLSDoesNotTake(t *testing.T) {
 // What editors and hands do to a PEM file: what does no harm is taken, all else
 // is said, and nothing is lost silently.
 func TestEditedFiles(t *testing.T) {
-	first, second := newAuthority(t, "first"), newAuthority(t, "second")
-	cert, key := first.issue("board", nil)
-	both := slices.Concat(first.pem, second.pem)
+	first, second := certtest.NewAuthority(t, "first", nil), certtest.NewAuthority(t, "second", nil)
+	cert, key := first.Issue("board", nil)
+	both := slices.Concat(first.PEM, second.PEM)
 	bom := func(b []byte) []byte { return slices.Concat(byteOrderMark, b) }
 	indented := func(b []byte) []byte {
 		return bytes.ReplaceAll(append([]byte("  "), b...), []byte("\n"), []byte("\n  "))
@@ -98,7 +100,7 @@ func TestEditedFiles(t *testing.T) {
 		if got := checked(t, edit(both), edit(cert), edit(key)); got != nil {
 			t.Errorf("%s: %q", name, got)
 		}
-		c, _ := pemFiles{ca: edit(slices.Concat(edit(first.pem), edit(second.pem)))}.parse()
+		c, _ := pemFiles{ca: edit(slices.Concat(edit(first.PEM), edit(second.PEM)))}.parse()
 		if len(c.rootCerts) != 2 {
 			t.Errorf("%s: %d roots", name, len(c.rootCerts))
 		}
@@ -118,21 +120,21 @@ func TestEditedFiles(t *testing.T) {
 
 // One bad root costs itself only, and is named.
 func TestBadRootAmongGoodOnes(t *testing.T) {
-	first, second := newAuthority(t, "first"), newAuthority(t, "second")
-	cert, key := first.issue("board", nil)
-	cut := first.pem[:len(first.pem)/2]
-	garbled := bytes.Replace(slices.Clone(second.pem), []byte("\nM"), []byte("\n!"), 1)
+	first, second := certtest.NewAuthority(t, "first", nil), certtest.NewAuthority(t, "second", nil)
+	cert, key := first.Issue("board", nil)
+	cut := first.PEM[:len(first.PEM)/2]
+	garbled := bytes.Replace(slices.Clone(second.PEM), []byte("\nM"), []byte("\n!"), 1)
 	for name, c := range map[string]struct {
 		ca   []byte
 		want string
 	}{
-		"negative serial number": {slices.Concat(first.pem, sample(t, "negative.crt"), second.pem), "certificate 2 in it, on line 10, has a negative serial number"},
-		"unusual curve":          {slices.Concat(sample(t, "secp256k1.crt"), first.pem, second.pem), "certificate 1 in it, on line 1, has a key that is on an elliptic curve"},
-		"cut short":              {slices.Concat(first.pem, cut, []byte("\n"), second.pem), "what begins on line 10 cannot be read: it is cut short or damaged"},
-		"garbled":                {slices.Concat(first.pem, garbled, second.pem), "what begins on line 10 cannot be read"},
-		"at the end":             {slices.Concat(first.pem, second.pem, cut), "what begins on line 19 cannot be read"},
+		"negative serial number": {slices.Concat(first.PEM, sample(t, "negative.crt"), second.PEM), "certificate 2 in it, on line 10, has a negative serial number"},
+		"unusual curve":          {slices.Concat(sample(t, "secp256k1.crt"), first.PEM, second.PEM), "certificate 1 in it, on line 1, has a key that is on an elliptic curve"},
+		"cut short":              {slices.Concat(first.PEM, cut, []byte("\n"), second.PEM), "what begins on line 10 cannot be read: it is cut short or damaged"},
+		"garbled":                {slices.Concat(first.PEM, garbled, second.PEM), "what begins on line 10 cannot be read"},
+		"at the end":             {slices.Concat(first.PEM, second.PEM, cut), "what begins on line 19 cannot be read"},
 	} {
-		lines := strings.Count(string(first.pem), "\n")
+		lines := strings.Count(string(first.PEM), "\n")
 		want := strings.NewReplacer("line 10", "line "+strconv.Itoa(lines+1), "line 19", "line "+strconv.Itoa(2*lines+1)).Replace(c.want)
 		if got := checked(t, c.ca, cert, key); len(got) != 1 || !strings.HasPrefix(got[0], "warning: ca: "+want) || !strings.HasSuffix(got[0], "the other roots in the file are used") {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -147,20 +149,20 @@ func TestBadRootAmongGoodOnes(t *testing.T) {
 // A chain whose order is wrong is told as that, and not as a key that does not
 // belong; likewise the certificate of an authority in place of our own.
 func TestChains(t *testing.T) {
-	ca := newAuthority(t, "root")
-	cert, key := ca.issue("board", nil)
-	other, _ := ca.issue("other", nil)
+	ca := certtest.NewAuthority(t, "root", nil)
+	cert, key := ca.Issue("board", nil)
+	other, _ := ca.Issue("other", nil)
 	for name, c := range map[string]struct {
 		cert []byte
 		want string
 	}{
-		"in order":         {slices.Concat(cert, ca.pem), ""},
-		"reversed":         {slices.Concat(ca.pem, cert), "error: cert: the certificates in it are in the wrong order: the device's own is number 2; put the device's own first"},
-		"last of three":    {slices.Concat(ca.pem, other, cert), "error: cert: the certificates in it are in the wrong order: the device's own is number 3"},
-		"the authority's":  {ca.pem, `error: cert: it holds the certificate of an authority, "CN=root", and not the one that belongs to the private key "key"`},
+		"in order":         {slices.Concat(cert, ca.PEM), ""},
+		"reversed":         {slices.Concat(ca.PEM, cert), "error: cert: the certificates in it are in the wrong order: the device's own is number 2; put the device's own first"},
+		"last of three":    {slices.Concat(ca.PEM, other, cert), "error: cert: the certificates in it are in the wrong order: the device's own is number 3"},
+		"the authority's":  {ca.PEM, `error: cert: it holds the certificate of an authority, "CN=root", and not the one that belongs to the private key "key"`},
 		"another device's": {other, `error: key: the private key does not belong to the certificate "cert"`},
 	} {
-		if got := strings.Join(checked(t, ca.pem, c.cert, key), "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+		if got := strings.Join(checked(t, ca.PEM, c.cert, key), "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
@@ -168,7 +170,7 @@ func TestChains(t *testing.T) {
 
 // A certificate for servers only is named before a broker rejects it.
 func TestCertificateNotForClients(t *testing.T) {
-	ca := newAuthority(t, "root")
+	ca := certtest.NewAuthority(t, "root", nil)
 	for _, c := range []struct {
 		uses []x509.ExtKeyUsage
 		want string
@@ -178,8 +180,8 @@ func TestCertificateNotForClients(t *testing.T) {
 		{[]x509.ExtKeyUsage{x509.ExtKeyUsageAny}, ""},
 		{[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, "warning: cert: our certificate is not made for clients (its extended key usage)"},
 	} {
-		cert, key := ca.issue("board", func(t *x509.Certificate) { t.ExtKeyUsage = c.uses })
-		if got := strings.Join(checked(t, ca.pem, cert, key), "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+		cert, key := ca.Issue("board", func(t *x509.Certificate) { t.ExtKeyUsage = c.uses })
+		if got := strings.Join(checked(t, ca.PEM, cert, key), "\n"); !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%v: %q, want %q", c.uses, got, c.want)
 		}
 	}

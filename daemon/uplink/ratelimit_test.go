@@ -8,9 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/eclipse/paho.mqtt.golang/packets"
-
 	"fieldpost/daemon/health"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 func TestOnlyAWSIsPaced(t *testing.T) {
@@ -189,7 +189,7 @@ func TestPaceHalvesAndRecovers(t *testing.T) {
 // paced is a broker's configuration with AWS's name.
 func paced(b *broker) Config {
 	const name = "a1-ats.iot.eu-west-1.amazonaws.com"
-	b.serve(b.ca.issue(name, nil))
+	b.serve(b.ca.Issue(name, nil))
 	c := b.config()
 	c.Endpoint = name + ":8883"
 	return c

@@ -12,16 +12,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/eclipse/paho.mqtt.golang/packets"
-
 	"fieldpost/daemon/health"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // pairs are two pairs of certificate and key, to be put into the broker's files.
 func (b *broker) pairs() (old, renewed [2][]byte) {
 	b.t.Helper()
 	for i, at := range []*[2][]byte{&old, &renewed} {
-		at[0], at[1] = b.ca.issue("client", func(c *x509.Certificate) { c.SerialNumber.SetInt64(int64(101 + i)) })
+		at[0], at[1] = b.ca.Issue("client", func(c *x509.Certificate) { c.SerialNumber.SetInt64(int64(101 + i)) })
 	}
 	return old, renewed
 }
@@ -50,7 +50,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 		b := newBroker(t)
 		old, renewed := b.pairs()
 		b.place(old)
-		ca := b.ca.pem
+		ca := b.ca.PEM
 		for _, c := range []struct {
 			name  string
 			write func()
@@ -62,9 +62,9 @@ func TestHalfWrittenFiles(t *testing.T) {
 			{"half a key", func() { put(t, b.file("key.pem"), renewed[1][:len(renewed[1])/2]) }, "key.pem: what begins on line 1 cannot be read: it is cut short"},
 			{"emptied", func() { put(t, b.file("cert.pem"), nil) }, "cert.pem: it is empty"},
 			{"removed", func() { must(t, os.Remove(b.file("key.pem"))) }, "key.pem: private key cannot be read: no such file"},
-			{"no roots", func() { put(t, b.file("ca.pem"), ca[:100]) }, "ca.pem: what begins on line 1 cannot be read: it is cut short"},
+			{"no roots", func() { put(t, b.file("ca.PEM"), ca[:100]) }, "ca.PEM: what begins on line 1 cannot be read: it is cut short"},
 		} {
-			put(t, b.file("ca.pem"), ca)
+			put(t, b.file("ca.PEM"), ca)
 			b.place(old)
 			l := run(t, b.config())
 			p := b.shows(101)
@@ -78,7 +78,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 				t.Errorf("%s: %+v", c.name, st)
 			}
 			// Once it is complete, that is no more said; it is used at the next connection.
-			put(t, b.file("ca.pem"), ca)
+			put(t, b.file("ca.PEM"), ca)
 			b.place(renewed)
 			p.quiet(2 * time.Minute)
 			if st := l.Status(); st.Err != nil {

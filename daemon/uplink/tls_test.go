@@ -8,9 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/eclipse/paho.mqtt.golang/packets"
-
+	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/health"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // refusedHandshake starts a link against b, lets the handshake fail and gives
@@ -55,19 +56,19 @@ func TestBrokerIsNotTrusted(t *testing.T) {
 		says    []string
 	}{
 		{"unknown authority", func(t *testing.T, b *broker) {
-			b.serve(newAuthority(t, "somebody").issue(brokerName, nil))
+			b.serve(certtest.NewAuthority(t, "somebody", nil).Issue(brokerName, nil))
 		}, health.ServerUntrusted, []string{"CN=somebody", "broker.ca"}},
 		{"another name", func(t *testing.T, b *broker) {
-			b.serve(b.ca.issue("elsewhere.test", nil))
+			b.serve(b.ca.Issue("elsewhere.test", nil))
 		}, health.ServerUntrusted, []string{`"elsewhere.test"`, `"` + brokerName + `"`}},
 		{"expired", func(t *testing.T, b *broker) {
-			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.NotAfter = longAgo.Add(time.Hour) }))
+			b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.NotAfter = certtest.LongAgo.Add(time.Hour) }))
 		}, health.ClockWrong, []string{"expired on 1990-01-01 01:00 UTC", "2000-01-01"}},
 		{"not yet valid", func(t *testing.T, b *broker) {
-			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.NotBefore = farAhead.Add(-time.Hour) }))
+			b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.NotBefore = certtest.FarAhead.Add(-time.Hour) }))
 		}, health.ClockWrong, []string{"valid from 2089-12-31", "clock says 2000-01-01"}},
 		{"not for servers", func(t *testing.T, b *broker) {
-			b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }))
+			b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }))
 		}, health.ServerUntrusted, nil},
 	}
 	for _, c := range cases {
@@ -98,7 +99,7 @@ func checkSays(t *testing.T, e *Explained, code health.Code, says ...string) {
 func TestBuildTimeStandsInForTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
-		b.serve(b.ca.issue(brokerName, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(24 * time.Hour) }))
+		b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(24 * time.Hour) }))
 		checkSays(t, refusedHandshake(t, b, nil), health.ClockWrong)
 		checkSays(t, refusedHandshake(t, b, func(r *running) { r.built = time.Now().Add(time.Hour) }), health.ClockWrong)
 
@@ -130,13 +131,13 @@ func TestOurCertificateIsRejected(t *testing.T) {
 			says   string
 		}{
 			{"unknown", func(t *testing.T, b *broker) ([]byte, []byte) {
-				return newAuthority(t, "somebody").issue("client", nil)
+				return certtest.NewAuthority(t, "somebody", nil).Issue("client", nil)
 			}, "does not know our certificate"},
 			{"expired", func(t *testing.T, b *broker) ([]byte, []byte) {
-				return b.ca.issue("client", func(c *x509.Certificate) { c.NotAfter = longAgo.Add(time.Hour) })
+				return b.ca.Issue("client", func(c *x509.Certificate) { c.NotAfter = certtest.LongAgo.Add(time.Hour) })
 			}, "has expired"},
 			{"not for clients", func(t *testing.T, b *broker) ([]byte, []byte) {
-				return b.ca.issue("client", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+				return b.ca.Issue("client", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
 			}, "rejected our certificate"},
 		} {
 			t.Run(tls.VersionName(version)+" "+c.name, func(t *testing.T) {
