@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
+	"fieldpost/daemon/awsiot/need"
 	"fieldpost/daemon/broker"
 	"fieldpost/daemon/systemd"
 
@@ -12,28 +14,47 @@ import (
 
 func newBroker() *cobra.Command {
 	var o broker.Options
+	var policies []string
+	tellDenied := true
 	c := &cobra.Command{
 		Use:   "broker",
 		Short: "run the embedded broker on its own, for trials",
 		Long: `Run the embedded broker, which behaves like AWS IoT Core, with mutual TLS. On
 first use it creates a CA and certificates in --dir, with the file names that AWS
-uses. It is for trials and tests: it keeps sessions in memory only.`,
+uses. It is for trials and tests: it keeps sessions in memory only.
+
+With --policy it allows what those AWS IoT policies allow, as if they were attached
+to every client's certificate, and every client id were the name of a thing that the
+certificate is attached to. Without, it allows everything, as the tutorial's open
+policy does. What it refuses, and which statement denied it or came nearest to
+allowing it, is in its log; clients learn no more than from AWS IoT Core.`,
 		Example: `  fieldpost broker --dir certs --listen 127.0.0.1:8883
+  fieldpost broker --policy configs/policies/restricted.json
   mosquitto_sub -h 127.0.0.1 -p 8883 --cafile certs/AmazonRootCA1.pem \
     --cert certs/certificate.pem.crt --key certs/private.pem.key -t test/topic`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.Log = systemd.NewLogger(c.ErrOrStderr(), slog.LevelInfo)
+			o.Log, o.Silent = systemd.NewLogger(c.ErrOrStderr(), slog.LevelInfo), !tellDenied
+			said := "everything is allowed; --policy FILE allows less"
+			if len(policies) > 0 {
+				var err error
+				if o.Policy, err = need.Read(policies...); err != nil {
+					return err
+				}
+				said = strings.Join(policies, ", ")
+			}
 			b, err := broker.New(o)
 			if err != nil {
 				return err
 			}
 			f := b.Files()
-			fmt.Fprintf(c.OutOrStdout(), "endpoint    %s\nca          %s\ncertificate %s\nkey         %s\n", b.Addr(), f.CA, f.Certificate, f.Key)
+			fmt.Fprintf(c.OutOrStdout(), "endpoint    %s\nca          %s\ncertificate %s\nkey         %s\npolicy      %s\n", b.Addr(), f.CA, f.Certificate, f.Key, said)
 			return b.Run(c.Context())
 		},
 	}
 	c.Flags().StringVar(&o.Dir, "dir", "certs", "`directory` for the certificates")
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8883", "`address` to listen on")
+	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy; several count together")
+	c.Flags().BoolVar(&tellDenied, "deny-log", true, "log what is refused, and why; --deny-log=false is as silent as AWS IoT Core")
 	return c
 }

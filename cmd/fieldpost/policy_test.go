@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"fieldpost/daemon/awsiot"
@@ -119,5 +121,96 @@ func TestPoliciesOfConfigurations(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// lines passes on what is written, line by line.
+type lines struct {
+	mu   sync.Mutex
+	all  bytes.Buffer
+	each chan string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all.Write(p)
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(p), "\n"), "\n") {
+		select {
+		case l.each <- line:
+		default:
+		}
+	}
+	return len(p), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+// The tutorial against the broker with the restricted policy: a client id that it
+// does not name is refused, and the log says what would have been allowed; with one
+// that it names all works.
+func TestTutorialWithPolicy(t *testing.T) {
+	policy, err := filepath.Abs(filepath.Join(root, "configs/policies/restricted.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	out, log := &lines{each: make(chan string, 16)}, &lines{each: make(chan string, 64)}
+	b := newRoot()
+	b.SetOut(out)
+	b.SetErr(log)
+	b.SetArgs([]string{"broker", "--listen", "127.0.0.1:0", "--policy", policy})
+	done := make(chan error, 1)
+	go func() { done <- b.ExecuteContext(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	endpoint := ""
+	for said := ""; !strings.HasPrefix(said, "policy "); {
+		select {
+		case said = <-out.each:
+		case err := <-done:
+			done <- err
+			t.Fatal(err)
+		}
+		if rest, ok := strings.CutPrefix(said, "endpoint "); ok {
+			endpoint = strings.TrimSpace(rest)
+		}
+	}
+	if !strings.Contains(out.String(), "policy      "+policy+"\n") {
+		t.Errorf("at its start it says\n%s", out)
+	}
+	run := func(args ...string) (string, error) {
+		c := newRoot()
+		var printed bytes.Buffer
+		c.SetOut(&printed)
+		c.SetErr(&printed)
+		c.SetArgs(append(args, "--endpoint", endpoint))
+		err := c.ExecuteContext(ctx)
+		return printed.String(), err
+	}
+	if printed, err := run("pub", "--client-id", "my-laptop1", "--count", "1"); err == nil {
+		t.Errorf("my-laptop1 may publish: %s", printed)
+	}
+	want := "action=iot:Connect resource=client/my-laptop1 reason=\"allowed by no statement; nearest is statement 1 (" + policy + ":4): client/my-laptop1 is not client/test-* nor client/thing-*\""
+	for !strings.Contains(log.String(), want) {
+		select {
+		case <-log.each:
+		case err := <-done:
+			done <- err
+			t.Fatalf("%v; the log lacks %s:\n%s", err, want, log)
+		}
+	}
+	printed, err := run("pub", "--client-id", "test-123", "--count", "2", "--every", "1ms")
+	if err != nil || strings.Count(printed, "published to test/topic") != 2 {
+		t.Errorf("%v: %s", err, printed)
 	}
 }

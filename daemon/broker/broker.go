@@ -29,7 +29,9 @@ type Options struct {
 	// AckDenied has a denied PUBLISH acknowledged, and delivered to nobody, and a denied
 	// SUBSCRIBE answered with 0x80, as mosquitto does; AWS IoT Core closes.
 	AckDenied bool
-	Log       *slog.Logger // nil discards
+	// Silent leaves what is refused out of the log.
+	Silent bool
+	Log    *slog.Logger // nil discards
 }
 
 // Broker is an MQTT broker. Make it with [New].

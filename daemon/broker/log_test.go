@@ -80,6 +80,22 @@ func TestRefusalsAreLogged(t *testing.T) {
 	}
 }
 
+func TestSilent(t *testing.T) {
+	log, records := recorder()
+	b, err := New(Options{Dir: t.TempDir(), Log: log, Policy: awsiot.Tutorial(), Silent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, b)
+	c := dial(t, b)
+	c.send(hello("my-laptop1", true))
+	c.wantClosed()
+	stop()
+	if strings.Contains(records.String(), "refused") || strings.Contains(records.String(), "statement") {
+		t.Errorf("the log says why:\n%s", records)
+	}
+}
+
 // What no statement allows is refused with the nearest that would have: the tutorial's
 // restricted policy and a client id that it does not name.
 func TestNearestMissIsLogged(t *testing.T) {

@@ -25,7 +25,7 @@ func newServer(o Options) (*mqtt.Server, error) {
 	limits.TopicAliasMaximum = 0                        // a topic is always written out
 	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
 	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
-	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, server: server, log: o.Log}, nil)
+	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, silent: o.Silent, server: server, log: o.Log}, nil)
 	return server, err
 }
 
@@ -35,6 +35,7 @@ type rules struct {
 	mqtt.HookBase
 	policy    *awsiot.Policy
 	ackDenied bool
+	silent    bool
 	server    *mqtt.Server
 	log       *slog.Logger
 }
@@ -335,6 +336,9 @@ func (d *denial) Error() string { return d.String() }
 
 // refuse tells us what AWS would not tell anybody, and closes the connection.
 func (r *rules) refuse(cl *mqtt.Client, action, resource string, reason error) error {
+	if r.silent {
+		return packets.ErrRejectPacket
+	}
 	log := r.log.With("client", cl.ID, "action", action, "resource", resource, "reason", reason)
 	var d *denial
 	if errors.As(reason, &d) && len(d.Inferred) > 0 {
