@@ -50,6 +50,9 @@ func Catalog() []Chip {
 		thermal,
 		tmp102,
 		tmp117,
+		tsl2561,
+		tsl2591,
+		veml7700,
 	}
 }
 

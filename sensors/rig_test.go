@@ -111,9 +111,12 @@ var rigs = map[string]rig{
 		config: sensors.Config{Options: sensors.BME680{I2C: sensors.I2C{Bus: "i2c-1"}, Gas: true}},
 		chip:   func(b *sim.Bus) *sim.Chip { return b.AddBME680(0x76).Chip },
 	},
-	"bmp180": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP180().Chip }},
-	"bmp388": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP388(0x76).Chip }},
-	"bmp390": {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP390(0x76).Chip }},
+	"bmp180":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP180().Chip }},
+	"bmp388":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP388(0x76).Chip }},
+	"bmp390":   {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP390(0x76).Chip }},
+	"tsl2561":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddTSL2561(0x39).Chip }},
+	"tsl2591":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddTSL2591().Chip }},
+	"veml7700": {chip: func(b *sim.Bus) *sim.Chip { return b.AddVEML7700().Chip }},
 	"gpio": {
 		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
 		cut: func(t *testing.T, b *sim.Board, away bool) {
