@@ -12,10 +12,10 @@ import (
 // acknowledgements of those that came after it.
 const ackPatience = 5 * time.Second
 
-// inOrderAcks acknowledges messages when they are finished, and in the order in
-// which they came (MQTT 3.1.1, section 4.6). Only behind one that takes longer
-// than ackPatience, because its line hangs, do others not wait: the broker
-// would stop sending orders to all.
+// inOrderAcks acknowledges messages when they are finished, in the order in which they
+// came (MQTT 3.1.1, section 4.6). Messages do not wait behind one that takes longer
+// than ackPatience because its line hangs: the broker would stop sending orders to
+// all outputs.
 type inOrderAcks struct {
 	wake wake.Signal // something was finished
 
@@ -42,7 +42,8 @@ func (q *inOrderAcks) add(ack func()) *pendingAck {
 	return a
 }
 
-// finish finishes a message; without ack it is only forgotten. A nil one is none.
+// finish notes that a message is finished; without ack it is dropped and not
+// acknowledged. a may be nil.
 func (q *inOrderAcks) finish(a *pendingAck, ack bool) {
 	if a == nil {
 		return

@@ -69,8 +69,8 @@ func answerFor(c Code, detail string) Answer {
 	return Answer{Status: r.Status, Reason: c, Hint: means + " " + r.Do}
 }
 
-// acknowledgeAndAnswer acknowledges an order and passes its answer on, in the order that
-// costs least if the daemon ends in between. [CMD-13]
+// acknowledgeAndAnswer acknowledges an order and delivers its answer, in the sequence
+// that costs least if the daemon ends in between. [CMD-13]
 func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *inOrderAcks, ack *pendingAck) {
 	switch {
 	case a.Status == "": // the broker sends it again
@@ -96,9 +96,9 @@ func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *i
 	}
 }
 
-// deliverUnsure passes an answer on that is not in the ledger on disk. Where it is
-// in the runtime journal, the next run gives it again unless it is known
-// to have arrived.
+// deliverUnsure delivers an answer that is not in the ledger on disk. Where it is
+// in the runtime journal, the next run gives it again unless it is known to have
+// arrived.
 func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
 	kept := d.o.Answer(a.Record())
 	if !a.saved {
@@ -111,7 +111,7 @@ func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
 			return
 		}
 	}
-	_ = d.ledger.saveRuntime(a.ID, true) // if not, it is told once more
+	_ = d.ledger.saveRuntime(a.ID, true) // if not, it is given once more
 	d.ledger.queue.wake.Set()
 }
 
@@ -119,10 +119,9 @@ func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
 // where a crash cannot cost it.
 const lastPatience = time.Second
 
-// deliver passes an answer on. Where somebody waits for the receipt of its order,
-// it returns when a crash cannot cost the answer any more; ok is false when that
-// has not come before the end: the broker sends the order again then, and it
-// gets the same answer. [CMD-13]
+// deliver delivers an answer. Where its order waits for its acknowledgement, deliver
+// returns when a crash cannot cost the answer any more. ok is false when the end comes
+// first: then the broker sends the order again, and it gets the same answer. [CMD-13]
 func (d *Dispatcher) deliver(ctx context.Context, a Answer, waits bool) (ok bool) {
 	kept := d.o.Answer(a.Record())
 	if kept == nil || !waits {

@@ -8,7 +8,7 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// books is what was seen of the contract: acts on the wires and answers.
+// contractBooks is what was seen of the contract: acts on the wires and answers.
 type contractBooks struct {
 	acts    map[string]int // energising ones, by id
 	first   map[string]time.Time
@@ -24,13 +24,13 @@ type contractBooks struct {
 	lastOrders map[string]lastOrder    // the last order that left each line away from its safe level
 }
 
-// care is an order that was carried out.
+// lastOrder is an order that was carried out.
 type lastOrder struct {
 	at     time.Time
 	action output.Action
 }
 
-// saying is an answer and when it was given.
+// givenAnswer is an answer and when it was given.
 type givenAnswer struct {
 	status Status
 	reason Code

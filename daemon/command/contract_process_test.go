@@ -15,7 +15,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// life is one process of the world. From its death on nothing that it does has
+// process is one process of the world. From its death on nothing that it does has
 // any effect, as if it had stopped between two lines.
 type process struct {
 	world      *world
@@ -91,7 +91,7 @@ func (p *process) diskStep(op string) error {
 	return err
 }
 
-// besideStep is one step of the runtime directory.
+// runtimeStep is one step of the runtime directory.
 func (p *process) runtimeStep(string) error {
 	if !p.step() {
 		return errKilled
@@ -133,7 +133,7 @@ func (p *process) Energises(name string, a output.Action) (bool, bool) {
 	return p.bank.Energises(name, a)
 }
 
-// mortal is a board whose outputs move only while a process lives.
+// killableBoard is a board whose outputs move only while a process lives.
 type killableBoard struct {
 	*sim.Board
 	l *process

@@ -60,7 +60,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// wires are the world's outputs: each with its pin and its bounds.
+// contractOutputs are the world's outputs: each with its pin and its bounds.
 var contractOutputs = []output.Config{
 	{Name: "pump", Pin: "GPIO27", Safe: output.SafeOff, MaxOn: 10 * time.Minute, MinOff: 20 * time.Second, Interlock: []string{"valve"}},
 	{Name: "lock", Pin: "GPIO5", Safe: output.SafeOn, Initial: output.InitialOn},
@@ -104,7 +104,7 @@ type world struct {
 	contractBooks
 }
 
-// letter is a message that the broker keeps.
+// queuedMessage is a message that the broker keeps.
 type queuedMessage struct{ text []byte }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -167,7 +167,7 @@ func (w *world) begin() {
 	}
 }
 
-// bury clears away a dead process; the power may have been cut.
+// clearDead clears away a dead process; the power may have been cut.
 func (w *world) clearDead() {
 	w.process.stop()
 	power := w.r.IntN(4) == 0

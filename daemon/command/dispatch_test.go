@@ -49,7 +49,7 @@ func (p *pins) moved() int {
 	return len(p.did)
 }
 
-// bench is a dispatcher with a clock that can be wrong.
+// harness is a dispatcher with a clock that can be wrong.
 type harness struct {
 	t          *testing.T
 	dispatcher *Dispatcher

@@ -41,7 +41,7 @@ func (d *Dispatcher) execute(j *job) Answer {
 
 // recordAnswer waits until the ledger has the answer, counts it and gives it.
 func (d *Dispatcher) recordAnswer(j *job, end *outcome) Answer {
-	err := d.ledger.wait(end.write, patience) // a fault tells; it is kept in memory
+	err := d.ledger.wait(end.write, patience) // there is a fault, and it is known in memory
 	known := end.write != nil || end.repeated
 	end.answer.sure = end.write != nil && err == nil || known && d.ledger.isWhole()
 	if known && !end.answer.sure && !end.answer.suppressed { // [CMD-14]
@@ -192,18 +192,18 @@ func (d *Dispatcher) act(j *job) *outcome {
 	return end
 }
 
-// refuseLocked ends an order that does not act, and has it remembered. Where it
-// cannot be, and might act if it came again, it is not answered: nobody is told
-// of a refusal that need not last. Nor is it where so many are refused; that one
-// is not remembered. [CMD-11] [CMD-19] [CMD-20]
+// refuseLocked ends an order that does not act, and has it remembered. Where there is
+// no room for it and it might act if it came again, it is not answered: a refusal that
+// is told must last. Nor is it answered where too many are refused; then it is not
+// remembered either. [CMD-11] [CMD-19] [CMD-20]
 func (d *Dispatcher) refuseLocked(j *job, a Answer, now clock.Stamp) *outcome {
 	a.ID, a.Output, a.Stamp = j.order.ID, j.order.Output, now
-	told := d.floods.limitLocked(&a, j.from, &d.floods.refused)
+	answered := d.floods.limitLocked(&a, j.from, &d.floods.refused)
 	end := &outcome{answer: a}
-	if j.order.ID != "" && (told || j.intent != nil) {
+	if j.order.ID != "" && (answered || j.intent != nil) {
 		var lasts bool
 		end.write, lasts = d.ledger.recordRefusalLocked(j.order, a)
-		if !lasts && told {
+		if !lasts && answered {
 			d.floods.suppressLocked(&end.answer)
 		}
 	}

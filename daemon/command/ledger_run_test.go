@@ -13,7 +13,7 @@ import (
 	"fieldpost/daemon/spool"
 )
 
-// office is a dispatcher at work, with its ledger, and all that it told.
+// ledgerRun is a dispatcher that serves, with its ledger, and all that it reported.
 type ledgerRun struct {
 	*harness // whose mu guards faults and what the clock says too
 	stop     func()
@@ -21,16 +21,16 @@ type ledgerRun struct {
 	stamp    func(clock.Stamp) clock.Stamp // changes what the clock says; nil leaves it
 }
 
-// newOffice opens a dispatcher on a journal, in the place of the one before. base is
+// newLedgerRun opens a dispatcher on a journal, in the place of the one before. base is
 // what boots share: their clock.
 func newLedgerRun(t *testing.T, j journal.Storage, base clock.Clock) *ledgerRun {
 	t.Helper()
 	return newLedgerRunWith(t, j, nil, base)
 }
 
-// newOfficeBeside is newOffice with a fallback journal. before is called when
+// newLedgerRunWith is newLedgerRun with a runtime journal. before is called when
 // the dispatcher is about to be opened.
-func newLedgerRunWith(t *testing.T, j, fallback journal.Storage, base clock.Clock, before ...func(run *ledgerRun)) *ledgerRun {
+func newLedgerRunWith(t *testing.T, j, runtime journal.Storage, base clock.Clock, before ...func(run *ledgerRun)) *ledgerRun {
 	t.Helper()
 	run := &ledgerRun{harness: &harness{t: t, pins: newPins()}}
 	if j, ok := j.(*memJournal); ok {
@@ -46,7 +46,7 @@ func newLedgerRunWith(t *testing.T, j, fallback journal.Storage, base clock.Cloc
 		fn(run)
 	}
 	run.dispatcher = New(Options{
-		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: run.pins, Journal: j, RuntimeJournal: fallback,
+		Thing: thing, Topic: orders, MaxLife: time.Hour, Outputs: run.pins, Journal: j, RuntimeJournal: runtime,
 		Health: health.New(func(c health.Change) {
 			run.mu.Lock()
 			defer run.mu.Unlock()

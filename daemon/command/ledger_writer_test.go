@@ -12,7 +12,7 @@ import (
 	"fieldpost/daemon/clock"
 )
 
-// hanging has the paper's steps of a name wait until let go.
+// hanging has the journal's steps of a name wait until let go.
 func hanging(j *memJournal, op string) (release func()) {
 	c := make(chan struct{})
 	j.failing(func(o string) error {

@@ -16,7 +16,7 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// mail makes messages and counts their acknowledgements.
+// messages makes messages and counts their acknowledgements.
 type messages struct {
 	mu    sync.Mutex
 	acked []string
@@ -48,7 +48,7 @@ func (sent *messages) count() int {
 	return len(sent.acked)
 }
 
-// yard is a dispatcher at work on outputs whose lines hang until they are let go.
+// lineRun is a dispatcher that serves, on outputs whose lines hang until they are let go.
 type lineRun struct {
 	*harness
 	*messages
@@ -75,7 +75,7 @@ func newLineRun(t *testing.T, j journal.Storage, hanging ...string) *lineRun {
 	return newLineRunWith(t, Options{Journal: j}, hanging...)
 }
 
-// newYardWith is newYard with a dispatcher that has options of its own.
+// newLineRunWith is newLineRun with a dispatcher that has options of its own.
 func newLineRunWith(t *testing.T, o Options, hanging ...string) *lineRun {
 	run := &lineRun{harness: &harness{t: t, pins: newPins()}, messages: &messages{}, in: make(chan uplink.Message, 256), hang: map[string]chan struct{}{}}
 	for _, name := range hanging {

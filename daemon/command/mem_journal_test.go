@@ -10,7 +10,7 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// paper is a journal in memory that outlives the dispatchers that write on it. It
+// memJournal is a journal in memory that outlives the dispatchers that write on it. It
 // fails when it is told to, or does not answer.
 type memJournal struct {
 	t    testing.TB

@@ -26,7 +26,7 @@ const (
 )
 
 // job is an order on its way from the gate to its answer. The dispatcher's mu
-// guards what stands below order.
+// guards the fields below order.
 type job struct {
 	from  source
 	came  time.Time // with package time's monotonic clock

@@ -11,31 +11,30 @@ import (
 
 // The bounds of the runtime journal.
 const (
-	maxRuntimeRecords = 4096    // entries
-	maxRuntimeBytes   = 2 << 20 // bytes of their payloads
+	maxRuntimeRecords = 4096
+	maxRuntimeBytes   = 2 << 20 // of the records
 )
 
-// errNoFallback is the reason where there is no runtime journal.
+// errNoRuntimeDir is the reason where there is no runtime journal.
 var errNoRuntimeDir = errors.New("there is no runtime directory")
 
-// runtimeJournal is a second journal, in the runtime directory, which the end of the
-// process leaves alone: what the ledger's own could not take is written there
-// before it is answered, so that a daemon that is killed knows it again. It
-// never lets an order act, for it does not outlive a power cut. It is empty
-// while the ledger works.
+// runtimeJournal is a second journal, in the runtime directory. What the ledger's
+// journal could not take is written here before it is answered, so the next run knows
+// it even if this one is killed. It never lets an order act, because it does not
+// outlive a power cut. It is empty while the ledger works.
 //
-// It is written by whoever answers an order, and not by the ledger's
-// goroutine, which may hang in a disk.
+// The goroutine that answers an order writes it, not the ledger writer, which may hang
+// in a disk.
 type runtimeJournal struct {
 	mu      sync.Mutex       // held while it is written; taken before the dispatcher's mu
 	journal *journal.Journal // nil is none
-	failing bool             // that it cannot be written has been told
-	entries int              // in the file
-	bytes   int64
+	failing bool             // the last write failed, and that was logged
+	records int              // in the file
+	bytes   int64            // of the records
 }
 
-// loadRuntime puts what the runtime journal holds into the index. It is called
-// once, before the ledger's own journal is read.
+// loadRuntime reads the runtime journal. It is called once, before the ledger's own
+// journal is read.
 func (l *ledger) loadRuntime() {
 	r := &l.runtime
 	if r.journal == nil {
@@ -45,11 +44,11 @@ func (l *ledger) loadRuntime() {
 	defer r.mu.Unlock()
 	found, err := replay(r.journal)
 	if err != nil {
-		l.log.Warn("orders noted in the runtime directory cannot be read", "err", err)
+		l.log.Warn("orders recorded in the runtime directory cannot be read", "err", err)
 		return
 	}
 	if n := found.damage.Holes + min(found.damage.Tail, 1); n > 0 {
-		l.log.Warn("orders noted in the runtime directory are damaged", "places", n)
+		l.log.Warn("orders recorded in the runtime directory are damaged", "places", n)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,14 +58,14 @@ func (l *ledger) loadRuntime() {
 		}
 		k.saved = true
 		l.orders.add(k)
-		r.entries++
+		r.records++
 		r.bytes += k.size
 	}
 }
 
 // saveRuntime writes what is known of an order to the runtime journal, unless it is
-// there already. delivered says that nobody need be given its answer any more. The
-// error says why it is not written.
+// there already. delivered says that its answer need not be given any more. The error
+// says why it is not written.
 func (l *ledger) saveRuntime(id string, delivered bool) error {
 	r := &l.runtime
 	if r.journal == nil {
@@ -84,13 +83,13 @@ func (l *ledger) saveRuntime(id string, delivered bool) error {
 		l.mu.Unlock()
 		return nil
 	}
-	said := *k
-	said.delivered = delivered
+	latest := *k
+	latest.delivered = delivered
 	l.mu.Unlock()
-	err := r.write(l, said)
+	err := r.write(l, latest)
 	if err != nil {
 		if !r.failing {
-			l.log.Warn("what the ledger of orders cannot take cannot be noted in the runtime directory either", "err", err)
+			l.log.Warn("what the ledger of orders cannot take cannot be recorded in the runtime directory either", "err", err)
 		}
 		r.failing = true
 		return err
@@ -98,7 +97,7 @@ func (l *ledger) saveRuntime(id string, delivered bool) error {
 	r.failing = false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.orders.byID[id] == k && k.answer == said.answer {
+	if l.orders.byID[id] == k && k.answer == latest.answer {
 		k.saved, k.delivered = true, delivered
 	}
 	return nil
@@ -108,9 +107,9 @@ func (l *ledger) saveRuntime(id string, delivered bool) error {
 // large or cannot be trusted. With r's mu held.
 func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
 	payload := k.wholeRecord().encode()
-	if r.journal.Sound() && r.entries < maxRuntimeRecords && r.bytes+int64(len(payload)) <= maxRuntimeBytes {
+	if r.journal.Sound() && r.records < maxRuntimeRecords && r.bytes+int64(len(payload)) <= maxRuntimeBytes {
 		if err := r.journal.Append(payload); err == nil {
-			r.entries++
+			r.records++
 			r.bytes += int64(len(payload))
 			return nil
 		}
@@ -120,14 +119,14 @@ func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
 	if err := r.journal.Rewrite(slices.Values(payloads)); err != nil {
 		return fmt.Errorf("record order: %w", err)
 	}
-	r.entries, r.bytes = len(payloads), bytes
+	r.records, r.bytes = len(payloads), bytes
 	return nil
 }
 
-// savedRecords gives the entries that the runtime journal is to keep when it
-// is written anew, oldest first. Where they fill more than three quarters of it,
-// the oldest give way, and are not saved any more. size is what an entry
-// besides takes, that of the order id. With the runtime journal's mu held.
+// savedRecords gives the records that the runtime journal keeps when it is written
+// anew, oldest first, all but that of the order id, whose size is given. Where they fill
+// more than three quarters of the journal, the oldest give way and are not saved any
+// more. With the runtime journal's mu held.
 func (l *ledger) savedRecords(id string, size int64) (payloads [][]byte, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,15 +144,16 @@ func (l *ledger) savedRecords(id string, size int64) (payloads [][]byte, bytes i
 		}
 		payloads, bytes = append(payloads, b), bytes+int64(len(b))
 	}
-	for _, e := range all[:first] {
-		l.orders.byID[e.order.ID].saved = false
+	for _, k := range all[:first] {
+		l.orders.byID[k.order.ID].saved = false
 	}
 	slices.Reverse(payloads)
 	return payloads, bytes
 }
 
-// clearRuntime has the runtime journal hold nothing, once the ledger's own holds all
-// and every answer in it has been delivered. The ledger's goroutine calls it.
+// clearRuntime empties the runtime journal, once the ledger's own holds all that is
+// known and every answer in the runtime journal has been delivered. The ledger writer
+// calls it.
 func (l *ledger) clearRuntime() {
 	r := &l.runtime
 	if r.journal == nil {
@@ -161,13 +161,13 @@ func (l *ledger) clearRuntime() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.entries == 0 || !l.isSettled() {
+	if r.records == 0 || !l.isSettled() {
 		return
 	}
 	if err := r.journal.Rewrite(func(func([]byte) bool) {}); err != nil {
 		return
 	}
-	r.entries, r.bytes = 0, 0
+	r.records, r.bytes = 0, 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range l.orders.byID {
@@ -175,7 +175,7 @@ func (l *ledger) clearRuntime() {
 	}
 }
 
-// isSettled reports whether the ledger's own journal holds what the index does,
+// isSettled reports whether the ledger's own journal holds what is known,
 // and every answer in the runtime journal has been delivered.
 func (l *ledger) isSettled() bool {
 	l.mu.Lock()
@@ -191,15 +191,15 @@ func (l *ledger) isSettled() bool {
 	return true
 }
 
-// undelivered gives the answers that a run before noted in the runtime journal and
-// need not have told any more, oldest first.
+// undelivered gives the answers that a run before has left in the runtime journal and
+// may not have delivered, oldest first.
 func (l *ledger) undelivered() (out []Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.orders.sorted() {
-		told := e.delivered || slices.ContainsFunc(l.delivering, func(x delivery) bool { return x.id == e.order.ID })
-		if e.saved && !told {
-			a := *e.answer
+	for _, k := range l.orders.sorted() {
+		underWay := slices.ContainsFunc(l.delivering, func(x delivery) bool { return x.id == k.order.ID })
+		if k.saved && !k.delivered && !underWay {
+			a := *k.answer
 			a.saved = true
 			out = append(out, a)
 		}
@@ -208,7 +208,7 @@ func (l *ledger) undelivered() (out []Answer) {
 }
 
 // noteDelivered notes which answers to orders of a run before have arrived. The
-// ledger's goroutine calls it.
+// ledger writer calls it.
 func (l *ledger) noteDelivered() {
 	l.mu.Lock()
 	var done []string
@@ -225,6 +225,6 @@ func (l *ledger) noteDelivered() {
 	})
 	l.mu.Unlock()
 	for _, id := range done {
-		_ = l.saveRuntime(id, true) // if not, it is told once more
+		_ = l.saveRuntime(id, true) // if not, it is given once more
 	}
 }

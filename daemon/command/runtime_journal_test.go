@@ -98,7 +98,7 @@ func TestUnreadRefusalGivesWay(t *testing.T) {
 	})
 }
 
-// newYardBeside opens a yard on both journals.
+// newLineRunWithRuntime opens a dispatcher on both journals.
 func newLineRunWithRuntime(t *testing.T, j, runtime *memJournal) *lineRun {
 	return newLineRunWith(t, Options{Journal: j, RuntimeJournal: runtime})
 }
@@ -156,7 +156,7 @@ func TestNothingCanBeWritten(t *testing.T) {
 	})
 }
 
-// The fallback journal is bounded: the latest are noted. What is there after
+// The runtime journal is bounded: the latest are recorded. What is there after
 // damage is used, and damage stops nothing.
 func TestFallbackIsBounded(t *testing.T) {
 	dir := t.TempDir()

@@ -8,10 +8,10 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Serve carries out the orders that come in until ctx ends or in is closed:
-// those for one output one after the other, those for different outputs beside
-// each other. After ctx has ended none begins, and Serve returns when those
-// under way have ended. [CMD-13]
+// Serve carries out the orders that come in until ctx ends or in is closed: orders for
+// one output one after the other, orders for different outputs at the same time. After
+// ctx has ended none begins, and Serve returns when those under way have ended.
+// [CMD-13]
 func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error {
 	var orders, rest sync.WaitGroup
 	last, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives the orders
@@ -32,9 +32,8 @@ func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error 
 	return err
 }
 
-// receive takes messages in their order, only that among those that wait orders
-// to the safe level go first. Each that is an order has a goroutine until it is
-// answered.
+// receive takes messages in their order, except that orders to the safe level go ahead
+// of others that wait. Each order has a goroutine until it is answered.
 func (d *Dispatcher) receive(ctx context.Context, in <-chan uplink.Message, acks *inOrderAcks, orders *sync.WaitGroup) error {
 	for {
 		select {
@@ -102,7 +101,7 @@ func safeFirst(batch []arrival) []arrival {
 	return append(first, rest...)
 }
 
-// decodeMessage decodes a message, and has its acknowledgement keep its place.
+// decodeMessage decodes a message and queues its acknowledgement.
 func (d *Dispatcher) decodeMessage(m uplink.Message, acks *inOrderAcks) arrival {
 	x := arrival{message: m}
 	if m.QoS > 0 {
@@ -122,7 +121,7 @@ func (d *Dispatcher) decodeMessage(m uplink.Message, acks *inOrderAcks) arrival 
 	return x
 }
 
-// startOrders has orders carried out, each by a goroutine of its own.
+// startOrders has orders carried out, each on a goroutine of its own.
 func (d *Dispatcher) startOrders(ctx context.Context, batch []arrival, acks *inOrderAcks, orders *sync.WaitGroup) {
 	for _, x := range batch {
 		m, ack := x.message, x.ack

@@ -19,7 +19,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// bench is a bank on a simulated board, with everything it tells written down.
+// harness is a bank on a simulated board, with everything it tells written down.
 type harness struct {
 	t      *testing.T
 	board  *sim.Board
@@ -99,7 +99,7 @@ func (n *harness) do(name string, a Action, d time.Duration) {
 	}
 }
 
-// is checks the level on the wire and in the state.
+// wantWire checks the level on the wire and in the state.
 func (n *harness) wantWire(line string, want Level) {
 	n.t.Helper()
 	if high, _ := n.board.Line(line).Level(); Level(high) != want {
@@ -107,7 +107,7 @@ func (n *harness) wantWire(line string, want Level) {
 	}
 }
 
-// told checks the events since it was last called, but for those of requests
+// wantEvents checks the events since it was last called, but for those of requests
 // and of the test's own orders.
 func (n *harness) wantEvents(want ...string) {
 	n.t.Helper()
@@ -122,7 +122,7 @@ func (n *harness) wantEvents(want ...string) {
 	n.events = nil
 }
 
-// toldAll checks all events since it was last called.
+// wantAllEvents checks all events since it was last called.
 func (n *harness) wantAllEvents(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()

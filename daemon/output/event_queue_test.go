@@ -13,7 +13,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// blocked is a log that nobody reads any more, once it is shut.
+// blockedWriter is a log that nobody reads any more, once it is shut.
 type blockedWriter struct {
 	shut atomic.Bool
 	open chan struct{}

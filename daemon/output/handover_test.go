@@ -17,7 +17,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// successor is a start of the daemon after a crash, on a kernel that knows
+// nextRun is a start of the daemon after a crash, on a kernel that knows
 // who holds which line: files of handles, ours and systemd's copies.
 type nextRun struct {
 	t     *testing.T
@@ -97,7 +97,7 @@ func values(m map[string]string) (vs []string) {
 	return vs
 }
 
-// asBoard makes the successor's Output the board's.
+// successorBoard makes the next run's Output the board's.
 type successorBoard struct {
 	*sim.Board
 	s *nextRun
@@ -105,7 +105,7 @@ type successorBoard struct {
 
 func (b successorBoard) Output(c board.OutputConfig) (board.Output, error) { return b.s.Output(c) }
 
-// taking is a board that can make outputs of handles.
+// takingBoard is a board that can make outputs of handles.
 type takingBoard struct {
 	successorBoard
 	fails error

@@ -13,7 +13,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// paper is a journal in memory that may be damaged, fail or hang.
+// memJournal is a journal in memory that may be damaged, fail or hang.
 type memJournal struct {
 	mu      sync.Mutex
 	entries []string
@@ -77,7 +77,7 @@ func (j *memJournal) set(change func()) {
 	change()
 }
 
-// holds checks what the journal holds after so many writes.
+// wantLevels checks what the journal holds after so many writes.
 func (j *memJournal) wantLevels(t *testing.T, writes int, want ...string) {
 	t.Helper()
 	j.mu.Lock()

@@ -128,7 +128,7 @@ func TestRecordBeforeRequest(t *testing.T) {
 	})
 }
 
-// watching is a board that tells of each request of an output.
+// requestHook is a board that tells of each request of an output.
 type requestHook struct {
 	*sim.Board
 	before   func()
@@ -397,7 +397,7 @@ func TestChipVanishes(t *testing.T) {
 	})
 }
 
-// finding is a board whose lines are found only once there is true.
+// findHook is a board whose lines are found only once there is true.
 type findHook struct {
 	*sim.Board
 	there bool
@@ -447,7 +447,7 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// hanging is a board on which setting one line may hang in the kernel.
+// hangingBoard is a board on which setting one line may hang in the kernel.
 type hangingBoard struct {
 	*sim.Board
 	line    string

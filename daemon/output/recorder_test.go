@@ -17,7 +17,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// timed are outputs of which each timer makes one safe, all after 20 s.
+// timedOutputs are outputs of which each timer makes one safe, all after 20 s.
 var timedOutputs = []Config{
 	{Name: "max", Pin: "GPIO20", MaxOn: 20 * time.Second},
 	{Name: "refresh", Pin: "GPIO21", Refresh: 20 * time.Second},
@@ -25,14 +25,14 @@ var timedOutputs = []Config{
 	{Name: "for", Pin: "GPIO23"},
 }
 
-// turning is a bank that runs, with the proof that its timers turn.
+// timedHarness is a bank that runs, with the proof that its timers turn.
 type timedHarness struct {
 	*harness
 	heartbeats health.Heartbeats
 	end        func()
 }
 
-// beginTurning runs a bank of the timed outputs and of those of o.
+// newTimedHarness runs a bank of the timed outputs and of those of o.
 func newTimedHarness(t *testing.T, s *sim.Board, o Options) *timedHarness {
 	t.Helper()
 	n := &timedHarness{}
@@ -152,7 +152,7 @@ func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 	})
 }
 
-// hiding is a board that does not find one of its lines.
+// hidingBoard is a board that does not find one of its lines.
 type hidingBoard struct {
 	*sim.Board
 	line      string

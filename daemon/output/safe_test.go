@@ -12,7 +12,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// sharing is a board whose lines have handles that can be copied.
+// handleBoard is a board whose lines have handles that can be copied.
 type handleBoard struct {
 	*sim.Board
 	t    *testing.T

@@ -19,7 +19,7 @@ import (
 // watched is an output that somebody has to keep alive.
 var watched = Config{Name: "pump", Pin: "GPIO27", Refresh: 30 * time.Second}
 
-// trips checks how often an output was made safe for want of an order.
+// wantTrips checks how often an output was made safe for want of an order.
 func (n *harness) wantTrips(name string, want uint64) {
 	n.t.Helper()
 	for _, s := range n.bank.States() {
@@ -378,7 +378,7 @@ func (m *refreshModel) step(n *harness, r *rand.Rand, now time.Time) {
 
 var compressor = Config{Name: "pump", Pin: "GPIO27", MinOn: time.Minute, MinOff: 3 * time.Minute}
 
-// ordered gives an order from another goroutine, and says when it has ended.
+// orderAsync gives an order from another goroutine, and says when it has ended.
 func (n *harness) orderAsync(o Order) <-chan error {
 	done := make(chan error, 1)
 	go func() {
