@@ -287,8 +287,11 @@ func (b *Bank) drop(p *pin) {
 	next := &outputSet{pins: old.pins, byName: old.byName, leaving: slices.DeleteFunc(slices.Clone(old.leaving), func(q *pin) bool { return q == p })}
 	b.connectInterlocks(next)
 	b.outputs.Store(next)
-	if q := next.byName[p.c.Name]; q == nil || q.state.Load().Err == nil {
+	switch q := next.byName[p.c.Name]; {
+	case q == nil:
 		b.o.Health.ClearAll(p.c.Name, outputFaults...)
+	case q.state.Load().Err == nil:
+		b.o.Health.ClearAll(p.c.Name, health.LevelMismatch, health.OutputFailed)
 	}
 	close(p.removal.done)
 	b.wake.Set()

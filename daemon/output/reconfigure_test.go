@@ -472,6 +472,45 @@ func TestReconfigureWithALineThatHangs(t *testing.T) {
 	})
 }
 
+// Reloads that come while a line hangs add up: what was added and removed again before
+// it could be requested is never requested, and the last one holds when the line is
+// released.
+func TestReconfigureAgainWhileALineHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, w := openWitnessed(t, Options{Outputs: []Config{pump}})
+		hang := make(chan struct{})
+		w.before = func(step string) {
+			if step == "set GPIO27 off" {
+				<-hang
+			}
+		}
+		other, last := pump, pump
+		other.Drive, last.Initial = board.OpenDrain, InitialOn
+		lamp := Config{Name: "lamp", Pin: "GPIO27"}
+		for _, next := range [][]Config{{other}, {lamp}, {}, {last}} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := n.bank.Reconfigure(ctx, next); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("reconfigured to %+v while a line hangs: %v", next, err)
+			}
+			cancel()
+		}
+		w.before = nil
+		close(hang)
+		n.after(time.Second)
+		n.wantWire("GPIO27", On)
+		n.wantFaults()
+		requests := 0
+		for _, s := range w.steps {
+			if strings.HasPrefix(s, "request") {
+				requests++
+			}
+		}
+		if requests != 1 || len(n.bank.outputs.Load().leaving) != 0 {
+			t.Errorf("steps %q, %d still leave", w.steps, len(n.bank.outputs.Load().leaving))
+		}
+	})
+}
+
 // A line that does not become safe is tried for a while, with its fault, and
 // then released with a warning; a new output on it comes up then.
 func TestReconfigureReleasesABrokenLine(t *testing.T) {

@@ -191,7 +191,9 @@ func (r *recorder) writeRecord(now time.Time) {
 	var lines, leaving []Line
 	var taken []string
 	for _, p := range s.leaving {
-		if id := p.id.Load(); id != nil {
+		// Of two with the same line the first has it: the second one was removed
+		// before it was requested.
+		if id := p.id.Load(); id != nil && !slices.Contains(taken, lineKey(*id)) {
 			leaving, taken = append(leaving, p.recordLine(*id)), append(taken, lineKey(*id))
 		}
 	}
