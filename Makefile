@@ -37,7 +37,7 @@ CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-pi t
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench vm-test vm-pi release package-test ci install clean FORCE
+.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-pi release package-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -81,8 +81,11 @@ chaos: ## FAULTS=n SEED=n ONLY=words: harm of all kinds to the daemon, its netwo
 clock-steps: ## the tests of all that waits or repeats, while the wall clock of their processes jumps
 	$(GO) test -tags steps -count 1 -v -run '^TestClockStepMovesNoSchedule$$' ./daemon
 
+bench-peers: ## what a reading costs beside a bare Go loop, and Telegraf where it is installed; needs mosquitto
+	$(GO) test -run '^$$' -bench '^BenchmarkPeers$$' -benchtime 1x -timeout 30m ./daemon/footprint
+
 bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, and the size of the binary for the smallest board
-	$(GO) test -run '^$$' -bench '$(BENCH)' -timeout 30m ./...
+	$(GO) test -run '^$$' -bench '$(BENCH)' -skip '^BenchmarkPeers$$' -timeout 30m ./...
 	@ls -l $(BIN)/cross/fieldpost-linux-armv6
 
 lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck

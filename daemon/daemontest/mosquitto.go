@@ -24,7 +24,7 @@ type Mosquitto struct {
 	Addr          string // host:port, the same after each Start
 	CA, Cert, Key string // a client's three files
 	Dir           string // of its configuration, its state, its log and its certificates
-	T             *testing.T
+	T             testing.TB
 
 	binary string
 	port   int
@@ -39,7 +39,7 @@ type Mosquitto struct {
 //
 // Where mosquitto is not installed the test is skipped, and says so; with
 // FIELDPOST_REQUIRE_MOSQUITTO=1 it fails.
-func StartMosquitto(t *testing.T, lines ...string) *Mosquitto {
+func StartMosquitto(t testing.TB, lines ...string) *Mosquitto {
 	t.Helper()
 	binary, err := findMosquitto()
 	if err != nil {
@@ -73,7 +73,7 @@ func StartMosquitto(t *testing.T, lines ...string) *Mosquitto {
 }
 
 // NewMosquittoSite makes a site whose broker is mosquitto; see [StartMosquitto].
-func NewMosquittoSite(t *testing.T, lines ...string) (*Site, *Mosquitto) {
+func NewMosquittoSite(t testing.TB, lines ...string) (*Site, *Mosquitto) {
 	t.Helper()
 	m := StartMosquitto(t, lines...)
 	s := EmptySite(t, m.Dir) // its certs are where the configuration looks
@@ -91,7 +91,7 @@ func findMosquitto() (string, error) {
 	return "", errors.New("mosquitto is not installed")
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

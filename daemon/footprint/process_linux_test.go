@@ -32,7 +32,13 @@ type process struct {
 func startChild(b *testing.B, s *daemontest.Site, plan childPlan) process {
 	b.Helper()
 	plan.endpoint = cmp.Or(plan.endpoint, s.Addr)
-	path := filepath.Join(s.Dir, "fieldpost.yaml")
+	return startChildIn(b, s.Dir, plan)
+}
+
+// startChildIn starts one in a directory that has its certificates.
+func startChildIn(b *testing.B, dir string, plan childPlan) process {
+	b.Helper()
+	path := filepath.Join(dir, "fieldpost.yaml")
 	if err := os.WriteFile(path, plan.config(), 0o600); err != nil {
 		b.Fatal(err)
 	}

@@ -44,13 +44,13 @@ func connect(m *daemontest.Mosquitto, id string, change func(c *uplink.Config), 
 	return l
 }
 
-func (l *linked) connected(t *testing.T) uplink.Status {
+func (l *linked) connected(t testing.TB) uplink.Status {
 	t.Helper()
 	return daemontest.Await(t, "connection", l.status, func(s uplink.Status) bool { return s.Connected })
 }
 
 // fails waits for an explanation with this code.
-func (l *linked) fails(t *testing.T, code health.Code) *uplink.Explained {
+func (l *linked) fails(t testing.TB, code health.Code) *uplink.Explained {
 	t.Helper()
 	var why *uplink.Explained
 	daemontest.Await(t, string(code), l.status, func(s uplink.Status) bool {
@@ -73,7 +73,7 @@ func (l *linked) put(topic string, from, to int) (acks []<-chan error) {
 	return acks
 }
 
-func settled(t *testing.T, acks []<-chan error) {
+func settled(t testing.TB, acks []<-chan error) {
 	t.Helper()
 	end := time.After(daemontest.Patience)
 	for i, ack := range acks {
@@ -90,7 +90,7 @@ func settled(t *testing.T, acks []<-chan error) {
 
 // hear receives until the messages with these numbers have come, and no other,
 // and gives the first arrivals in their order.
-func (l *linked) hear(t *testing.T, from, to int) (order []string) {
+func (l *linked) hear(t testing.TB, from, to int) (order []string) {
 	t.Helper()
 	seen := map[string]bool{}
 	for len(seen) < to-from {
