@@ -91,7 +91,7 @@ func New(o Options) (*Daemon, error) {
 	d.health = health.New(d.faults.put)
 	var err error
 	d.spool, err = records.Open(spool.Options{
-		Thing: cfg.Thing, Board: o.Fingerprint, Dir: cfg.Spool.Dir, Beside: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
+		Thing: cfg.Thing, Board: o.Fingerprint, Dir: cfg.Spool.Dir, RuntimeDir: o.Runtime, AtRisk: cfg.Spool.AtRisk, MaxBytes: cfg.Spool.MaxBytes, MaxAge: cfg.Spool.MaxAge,
 		Sensors: sensorNames(cfg.Sensors), Clock: o.Clock, Health: d.health, Log: d.log,
 	})
 	if err != nil {

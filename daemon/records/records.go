@@ -101,8 +101,8 @@ func record(x spool.Item) (message.Record, error) {
 // refusedLine is the line of refused.jsonl for what was refused.
 func refusedLine(x spool.Item, reason string, at time.Time) ([]byte, error) {
 	r, err := record(x)
-	if err != nil {
-		return nil, err
+	if err != nil { // what it says cannot be kept; what it was can
+		r = message.Record{Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Source: message.Source(x.Source)}
 	}
 	return message.Refused(reason, at, r)
 }

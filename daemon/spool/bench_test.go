@@ -67,7 +67,7 @@ func fill(b *testing.B, s *Spool, seq uint64, n int) {
 }
 
 // due does all that will ever be due.
-func (s *Spool) due() { s.step(time.Now().Add(time.Hour)) }
+func (s *Spool) due() { s.writer.step(time.Now().Add(time.Hour)) }
 
 // written is how many bytes this process has had written to disks, as the
 // kernel counts them: whole pages (proc_pid_io(5), write_bytes). It is 0 where

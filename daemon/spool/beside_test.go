@@ -23,7 +23,7 @@ func noDisk(t *testing.T, o Options) *rig {
 // after that, until it is sure that nobody need be told again.
 func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air", "door"}}
+		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air", "door"}}
 		var runs []uint64
 		for range 2 {
 			r := noDisk(t, o)
@@ -54,7 +54,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 		r := newRig(t, newMemDisk(), o).start()
 		wait(5 * time.Second)
 		want(r, 1)
-		if left, _ := os.ReadDir(o.Beside); len(left) != 0 {
+		if left, _ := os.ReadDir(o.RuntimeDir); len(left) != 0 {
 			t.Errorf("the disk has the gaps, and beside there is still %v", left)
 		}
 		r = newRig(t, r.crash(r.d.Kill()), o)
@@ -68,10 +68,10 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 // Where the disk never works, a note goes when the broker has the gaps.
 func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
+		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
 		notes := func(want int, when string) {
 			t.Helper()
-			if left, err := os.ReadDir(o.Beside); err != nil || len(left) != want {
+			if left, err := os.ReadDir(o.RuntimeDir); err != nil || len(left) != want {
 				t.Errorf("%s: %v (%v), want %d", when, left, err, want)
 			}
 		}
@@ -79,7 +79,7 @@ func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 		r.add(message.Reading, "air")
 		r.crash(nil)
 		notes(1, "killed")
-		if err := os.WriteFile(filepath.Join(o.Beside, besideName(7)), []byte("fieldpost spool 1 run 7 run"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(o.RuntimeDir, runtimeName(7)), []byte("fieldpost spool 1 run 7 run"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		r = noDisk(t, o)
@@ -111,12 +111,12 @@ func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 // A disk that comes later makes the note needless.
 func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
+		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
 		r := noDisk(t, o)
 		r.add(message.Reading, "air")
 		r.d.Failing(nil)
 		wait(2 * time.Minute)
-		if left, _ := os.ReadDir(o.Beside); len(left) != 0 || !r.s.Stats().Disk {
+		if left, _ := os.ReadDir(o.RuntimeDir); len(left) != 0 || !r.s.Stats().Disk {
 			t.Errorf("left beside: %v, %+v", left, r.s.Stats())
 		}
 		if err := r.end(); err != nil {
@@ -139,7 +139,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, Beside: t.TempDir()}
+				o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, RuntimeDir: t.TempDir()}
 				r := newRig(t, newMemDisk(), o).start()
 				for range 20 {
 					r.add(message.Reading, "air")

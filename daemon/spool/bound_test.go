@@ -182,13 +182,13 @@ func TestAge(t *testing.T) {
 		{clock.Stamp{Boot: "a", Wall: time.Unix(0, 0)}, "0s false"},
 		{clock.Stamp{}, "0s false"},
 	} {
-		a, ok := age(now, c.then)
+		a, ok := ageOf(now, c.then)
 		if got := fmt.Sprint(a, ok); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.then, got, c.want)
 		}
 	}
 	now.Synced = false
-	if _, ok := age(now, clock.Stamp{Boot: "a", Synced: true}); ok {
+	if _, ok := ageOf(now, clock.Stamp{Boot: "a", Synced: true}); ok {
 		t.Error("an age from a clock that is not true")
 	}
 }
@@ -218,7 +218,7 @@ func TestDamagedFilesAreBounded(t *testing.T) {
 			g := &segment{class: Samples, run: 1, number: uint32(i)}
 			d.Put(g.file(), make([]byte, 50_000))
 		}
-		d.Put(stateName, state{run: 1, stopped: true}.encode())
+		d.Put(runName, runFile{run: 1, stopped: true}.encode())
 		r := newRig(t, d, Options{AtRisk: time.Second, MaxBytes: 1 << 20})
 		left := d.Files("samples", damagedExt)
 		if len(left) == 0 || len(left) > 2 || left[len(left)-1] != "samples-1-49.seg.damaged" {
@@ -236,12 +236,12 @@ func TestTallyMerges(t *testing.T) {
 		{Kind: message.Reading, Sensor: "air", Run: 7, Seq: 5}, {Kind: message.Edge, Sensor: "air", Run: 7, Seq: 3},
 		{Kind: message.Reading, Sensor: "air", Run: 8, Seq: 1}, {Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"},
 	} {
-		first.giveUp(8, formOf(t, r), false)
+		first.addEntry(8, formOf(t, r), false)
 	}
 	gaps := first.gaps(reasonFull)
 	second := newTally()
 	for _, x := range append(gaps, originGap{origin{"air", 7}, Gap{Reason: reasonCrash, First: 9, Uncertain: true}}) {
-		second.giveUp(9, x.form(), false)
+		second.addEntry(9, x.form(), false)
 	}
 	var items []mail
 	for _, x := range append(gaps, second.gaps(reasonOld)...) {
@@ -265,7 +265,7 @@ func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
 	for i := range 2 {
 		tally := newTally()
 		for k, form := range forms {
-			tally.giveUp(uint64(8+i), form, i == 0 && k == 1)
+			tally.addEntry(uint64(8+i), form, i == 0 && k == 1)
 		}
 		gaps := tally.gaps(reasonFull)
 		if got := brief([]mail{gaps[0].mail(t)}); len(gaps) != 1 || got != want {

@@ -6,84 +6,91 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// A segment of which little is needed any more is written anew with only that, and
-// with the one before it where that is small too, so that there are few files. The
-// new file takes the place of the first in one step. Before that the file of acks says
+// compactor writes segments anew of which little is needed any more: with only that,
+// and with the ones before where these are small too, so that there are few files. The
+// new file takes the place of the first in one step. Before that the ack file says
 // where it will end, and which others it stands for: so that after a crash the next run
 // knows which of the two it finds.
 //
-// What that may write is bounded by what was appended: for each byte of samples
-// and edges one may be written once more, and as many as the disk's bound when a
-// run begins. Beyond that whole segments are given up instead, and so they are where
-// the disk has no room for the new file.
+// What that may write is bounded by what was appended: for each byte of samples and
+// edges one may be written once more, and as many as the disk's bound when a run
+// begins. Beyond that whole segments are given up instead, and so they are where the
+// disk has no room for the new file.
+//
+// Only the writer's goroutine uses it.
+type compactor struct {
+	w      *writer
+	st     *store
+	credit int64 // how many bytes may be written anew
+}
 
-// affords reports whether so many bytes may be written anew. Only the writer calls
-// it.
-func (s *Spool) affords(n int64) bool { return n <= s.w.credit }
+// affords reports whether so many bytes may be written anew.
+func (c *compactor) affords(n int64) bool { return n <= c.credit }
 
-// compact writes a segment anew without what is done. Only the writer calls it.
-func (s *Spool) compact(g *segment) error {
-	if s.isActive(g) {
-		if err := s.roll(g.class); err != nil {
+// compact writes a segment anew without what is done.
+func (c *compactor) compact(g *segment) error {
+	w, st := c.w, c.st
+	if st.logs[g.class].active == g {
+		if err := w.rollSegment(g.class); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
-	group := s.group(g)
-	s.mu.Unlock()
+	st.mu.Lock()
+	group := c.groupLocked(g)
+	st.mu.Unlock()
 	if group == nil {
-		return s.sweep() // nothing of it is needed, or it is gone
+		return w.removeGarbage() // nothing of it is needed, or it is gone
 	}
 	first := group[0]
 	fresh := &segment{class: first.class, run: first.run, number: first.number, off: first.off}
 	b := first.header()
 	for _, x := range group {
-		data, err := s.disk.Read(x.file(), int(min(x.size, maxFile)))
+		data, err := readSegment(w.disk, x, x.size)
 		if err != nil {
 			return err
 		}
-		b = s.pick(fresh, x, data, b)
+		b = c.copyNeeded(fresh, x, data, b)
 	}
 	if fresh.frames == 0 {
-		return s.sweep()
+		return w.removeGarbage()
 	}
-	if err := s.noteExchange(group, fresh); err != nil {
+	if err := c.recordExchange(group, fresh); err != nil {
 		return err
 	}
-	if err := durable.Replace(s.disk, first.file(), b); noRoom(err) {
-		s.w.credit = 0 // so whole segments go, which needs no room
+	if err := durable.Replace(w.disk, first.file(), b); noRoom(err) {
+		c.credit = 0 // so whole segments go, which needs no room
 		return nil
 	} else if err != nil {
 		return err
 	}
-	s.w.credit -= int64(len(b))
-	s.exchanged(group, fresh, int64(len(b)))
-	return s.sweep()
+	c.credit -= int64(len(b))
+	c.exchange(group, fresh, int64(len(b)))
+	return w.removeGarbage()
 }
 
-// noteExchange durably notes what is about to become one file.
-func (s *Spool) noteExchange(group []*segment, fresh *segment) error {
-	if s.w.notes.file == nil {
-		if err := s.rewriteNotes(); err != nil {
+// recordExchange durably records what is about to become one file.
+func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
+	if !c.w.acks.isOpen() {
+		if err := c.w.rewriteAcks(); err != nil {
 			return err
 		}
 	}
-	first, last := group[0], fresh.sure-1-fresh.off
-	return s.appendNotes(func(f *frames) {
-		if first.sure > 0 && last < first.sure-1-first.off { // else it would seem to have been cut short
-			f.fileUntil(first, last)
+	first, last := group[0], fresh.syncedUntil-1-fresh.off
+	return c.w.appendAcks(func(f *ackEncoder) {
+		if first.syncedUntil > 0 && last < first.syncedUntil-1-first.off { // else it would seem to have been cut short
+			f.addWrittenUntil(first, last)
 		}
 		if len(group) > 1 {
-			f.joined(group, last)
+			f.addJoined(group, last)
 		}
-		s.marks(f)
+		f.addSensorsLocked(c.st)
 	}, true)
 }
 
-// group gives a segment, and those before it that are to become one with it; nil
-// where it need not be written anew. Called with mu held.
-func (s *Spool) group(g *segment) []*segment {
-	segs := s.logs[g.class].segs
+// groupLocked returns a segment, and those before it that are to become one with it;
+// nil where it need not be written anew.
+func (c *compactor) groupLocked(g *segment) []*segment {
+	segs := c.st.logs[g.class].segs
 	k := slices.Index(segs, g)
 	if k < 0 || g.live == 0 {
 		return nil
@@ -92,8 +99,8 @@ func (s *Spool) group(g *segment) []*segment {
 	group := []*segment{g}
 	for k--; k >= 0; k-- {
 		x := segs[k]
-		if x.bad || x.run != g.run || x.off != g.off || x.live == 0 || slices.Contains(s.w.torn, x) ||
-			x.size > 2*size || x.size+size > segmentSize || !s.affords(x.size+size) || s.tooLong(x, g) {
+		if x.damaged || x.run != g.run || x.off != g.off || x.live == 0 || slices.Contains(c.w.repairs.torn, x) ||
+			x.size > 2*size || x.size+size > segmentSize || !c.affords(x.size+size) || c.isTooLong(x, g) {
 			break
 		}
 		size += x.size
@@ -102,20 +109,21 @@ func (s *Spool) group(g *segment) []*segment {
 	return group
 }
 
-// tooLong reports whether what lies between two segments' records is too long a
-// time for one file: what is in a file grows too old together.
-func (s *Spool) tooLong(first, last *segment) bool {
-	d, known := age(last.newest, first.oldest)
-	return s.o.MaxAge > 0 && (!known || d > s.o.MaxAge/8)
+// isTooLong reports whether what lies between the entries of two segments is too long
+// a time for one file: what is in a file grows too old together.
+func (c *compactor) isTooLong(first, last *segment) bool {
+	d, known := ageOf(last.newest, first.oldest)
+	return c.st.o.MaxAge > 0 && (!known || d > c.st.o.MaxAge/8)
 }
 
-// pick appends to b the frames of a segment that are still needed, and notes them
-// in the one that is made.
-func (s *Spool) pick(fresh, g *segment, data, b []byte) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.logs[g.class]
-	keep := s.keeping(g.class)
+// copyNeeded appends to b the frames of a segment that are still needed, and records
+// them in the one that is made.
+func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
+	st := c.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	l := st.logs[g.class]
+	keep := st.heldLocked(g.class)
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		id := g.off + at.Seq
@@ -127,47 +135,47 @@ func (s *Spool) pick(fresh, g *segment, data, b []byte) []byte {
 			continue // what cannot be read is found out about by who reads it
 		}
 		b = durable.AppendFrame(b, at.Seq, at.Payload)
-		fresh.frames++
-		fresh.sure = id + 1
-		fresh.note(string(h.sensor), h.run, h.seq, durable.FrameLen(at.Payload))
+		fresh.syncedUntil = id + 1
+		fresh.add(string(h.sensor), h.run, h.seq, durable.FrameLen(at.Payload))
 	}
 	return b
 }
 
-// exchanged has the first of a group stand for all, as its file is the new one.
-func (s *Spool) exchanged(group []*segment, fresh *segment, size int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// exchange has the first of a group stand for all, as its file is the new one.
+func (c *compactor) exchange(group []*segment, fresh *segment, size int64) {
+	st := c.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	first, last := group[0], group[len(group)-1]
-	l := s.logs[first.class]
+	l := st.logs[first.class]
 	for _, x := range group[1:] {
 		first.live += x.live
 		l.segs = without(l.segs, x)
-		s.garbage = append(s.garbage, x)
-		s.move(x, first)
+		st.garbage = append(st.garbage, x)
+		st.moveEntriesLocked(x, first)
 	}
 	first.hi, first.newest = last.hi, last.newest
-	first.size, first.good, first.sure = size, size, fresh.sure
+	first.size, first.synced, first.syncedUntil = size, size, fresh.syncedUntil
 	first.sums, first.frames = fresh.sums, fresh.frames
-	s.ackDue()
-	s.retire(first)
+	st.acksDueLocked()
+	st.retireLocked(first)
 }
 
-// move has all that is in one segment be in another.
-func (s *Spool) move(from, to *segment) {
-	for _, e := range s.logs[from.class].mem {
+// moveEntriesLocked records that everything that was in one segment is in another.
+func (st *store) moveEntriesLocked(from, to *segment) {
+	for _, e := range st.logs[from.class].mem {
 		if e.seg == from {
 			e.seg = to
 		}
 	}
-	for k := range s.lost {
-		if s.lost[k].seg == from {
-			s.lost[k].seg = to
+	for k := range st.losses.entries {
+		if st.losses.entries[k].seg == from {
+			st.losses.entries[k].seg = to
 		}
 	}
-	for k := range s.refused {
-		if s.refused[k].seg == from {
-			s.refused[k].seg = to
+	for k := range st.refusals.waiting {
+		if st.refusals.waiting[k].seg == from {
+			st.refusals.waiting[k].seg = to
 		}
 	}
 }

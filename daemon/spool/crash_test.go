@@ -210,7 +210,7 @@ func TestUnreadableAtOpen(t *testing.T) {
 // A sensor that is first seen while others are written down is written down
 // next.
 func TestSeenWhileOthersAreWrittenDown(t *testing.T) {
-	for _, file := range []string{notesName, stateName + durable.TmpExt, "samples"} {
+	for _, file := range []string{ackName, runName + durable.TmpExt, "samples"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 			once := true

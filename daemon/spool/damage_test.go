@@ -29,9 +29,9 @@ func TestDamagedSegments(t *testing.T) {
 		{"another segment", func(d *memDisk) { d.Put(middle, d.Data("edges-1-1.seg")) }, 4600},
 		{"a segment behind it", func(d *memDisk) { d.Put(middle, append(d.Data(middle), d.Data("edges-1-1.seg")...)) }, 0},
 		{"a huge one", func(d *memDisk) { d.Put(middle, append(d.Data(middle), make([]byte, 4<<20)...)) }, 0},
-		{"run file", func(d *memDisk) { d.Put(stateName, []byte("run 1")) }, 0},
-		{"no run file", func(d *memDisk) { _ = d.Remove(stateName) }, 0},
-		{"acks", func(d *memDisk) { d.Put(notesName, []byte(strings.Repeat("acks", 999))) }, 0},
+		{"run file", func(d *memDisk) { d.Put(runName, []byte("run 1")) }, 0},
+		{"no run file", func(d *memDisk) { _ = d.Remove(runName) }, 0},
+		{"acks", func(d *memDisk) { d.Put(ackName, []byte(strings.Repeat("acks", 999))) }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -2,79 +2,80 @@ package spool
 
 import "fieldpost/daemon/durable"
 
-// A segment, or what is in it of some sensors, is given up in one step of the disk:
-// the gaps that tell of it and that it goes are one frame of the file of acks. Until that is on disk nothing
-// is given out, and where it fails nothing is given up. Else a daemon that is
-// killed while its disk fails would find the segment again, and send what it
-// had told to be lost, behind what came later.
+// A segment, or what is in it of some sensors, is given up in one step of the disk: the
+// gaps that tell of it, and that it goes, are one frame of the ack file. Until that is
+// on disk nothing is sent, and where it fails nothing is given up. Else a daemon that
+// is killed while its disk fails would find the segment again, and send what it had
+// told to be lost, behind what came later.
 
-// drop is a segment that is about to be given up, or part of it.
+// drop is a segment that is about to be given up, or part of it. The lock of the store
+// guards it.
 type drop struct {
-	seg    *segment
-	part   bool     // the rest of it stays
-	ids    []uint64 // of the records in it that are owed
-	lost   int      // how many records that loses
-	gaps   span     // the ids of the gaps that tell of it
-	joined [][]byte // the gaps that those have taken in
+	seg      *segment
+	part     bool     // the rest of it stays
+	ids      []uint64 // of the entries in it that are owed
+	lost     int      // how many entries that loses
+	gaps     span     // the ids of the gaps that tell of it
+	replaced [][]byte // the forms of the gaps that those took the place of
 }
 
-// giveUp drops a whole segment, and tells what it still owed. An error is the
-// disk's: then it is still there. Only the writer calls it.
-func (s *Spool) giveUp(g *segment, reason string) error { return s.giveUpOf(g, reason, nil) }
-
-// giveUpOf drops what a segment has of some sensors, or all of it where which is
-// nil or where not all of it can be read. Its file stays as it is.
-func (s *Spool) giveUpOf(g *segment, reason string, which func(sensor string) bool) error {
-	if s.isActive(g) {
-		if err := s.roll(g.class); err != nil {
+// drop gives up what a segment has of some sensors, and tells what it still owed; or
+// all of it where which is nil, or where not all of it can be read. The file of a
+// segment that is given up in part stays as it is. An error is the disk's: then
+// everything is still there.
+func (w *writer) drop(g *segment, reason string, which func(sensor string) bool) error {
+	st := w.st
+	if st.logs[g.class].active == g {
+		if err := w.rollSegment(g.class); err != nil {
 			return err
 		}
 	}
-	data, err := s.disk.Read(g.file(), int(min(g.size, maxFile)))
+	data, err := readSegment(w.disk, g, g.size)
 	if err != nil {
 		data = nil
 	}
-	s.mu.Lock()
-	t, d := s.account(g, data, which)
-	s.drop = d
+	st.mu.Lock()
+	t, d := st.tallySegmentLocked(g, data, which)
+	st.losses.drop = d
 	if !d.part {
-		s.doomed = append(s.doomed, g)
+		st.losses.segments = append(st.losses.segments, g)
 	}
-	d.gaps.lo = s.logs[Events].next
+	d.gaps.lo = st.logs[Events].next
 	if d.lost > 0 {
-		s.putGaps(t, reason)
+		st.tellLocked(t, reason)
 	}
-	d.gaps.hi = s.logs[Events].next
-	if s.hung > 0 {
-		s.dropped(false)
+	d.gaps.hi = st.logs[Events].next
+	if st.hung > 0 {
+		st.finishDropLocked(false)
 	}
-	s.mu.Unlock()
-	err = s.noteGaps()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	st.mu.Unlock()
+	err = w.recordGaps()
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	switch {
-	case s.drop == nil: // the disk hung
+	case st.losses.drop == nil: // the disk hung
 	case err != nil:
-		s.keepDrop()
+		st.undoDropLocked()
 	default:
-		s.dropped(true)
+		st.finishDropLocked(true)
 	}
 	return err
 }
 
-// account adds up what a segment owes, of which data is what can be read: of some
-// sensors, or of all where which is nil or not all can be read. Called with mu held.
-func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool) (*tally, *drop) {
-	t, l, d := newTally(), s.logs[g.class], &drop{seg: g, part: which != nil}
+// tallySegmentLocked adds up what a segment owes, of which data is what can be read: of
+// some sensors, or of all where which is nil or not all can be read.
+func (st *store) tallySegmentLocked(g *segment, data []byte, which func(sensor string) bool) (*tally, *drop) {
+	t, l, d := newTally(), st.logs[g.class], &drop{seg: g, part: which != nil}
 	var known ids
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		if id := g.off + at.Seq; id >= g.lo && id < g.hi && l.owed(id) {
 			known.add(id, id+1)
-			if h, ok := peek(at.Payload); which != nil && (!ok || !which(string(h.sensor))) {
+			h, ok := peek(at.Payload)
+			if which != nil && (!ok || !which(string(h.sensor))) {
 				continue
 			}
-			t.giveUp(g.run, at.Payload, l.sender(at.Payload).mayHaveCome(id))
+			t.addEntry(g.run, at.Payload, l.knownFlow(h.sensor).mayHaveCome(id))
 			d.ids = append(d.ids, id)
 		}
 	}
@@ -85,38 +86,38 @@ func (s *Spool) account(g *segment, data []byte, which func(sensor string) bool)
 			continue
 		}
 		if which != nil {
-			return s.account(g, data, nil)
+			return st.tallySegmentLocked(g, data, nil)
 		}
 		unread = true
-		switch x := s.gaps[id]; {
+		switch x := st.gaps.owed[id]; {
 		case g.class != Events:
 		case x != nil:
-			t.giveUp(g.run, x.payload, false)
+			t.addEntry(g.run, x.form, false)
 		default: // an answer, a fault or an event
-			t.other(g.run, 1, true)
+			t.addUncounted(g.run, 1, true)
 		}
 		d.ids = append(d.ids, id)
 		d.lost++
 	}
 	if unread { // so what it held is known only roughly
-		g.loseAll(t)
+		t.addSegment(g)
 	}
 	return t, d
 }
 
-// dropped gives the segment up, or the part; noted says that the file of acks has
-// it. Called with mu held.
-func (s *Spool) dropped(noted bool) {
-	d := s.drop
+// finishDropLocked gives the segment up, or the part; recorded says that the ack file
+// has it.
+func (st *store) finishDropLocked(recorded bool) {
+	d := st.losses.drop
 	g := d.seg
-	l := s.logs[g.class]
+	l := st.logs[g.class]
 	for _, id := range d.ids {
 		switch {
 		case !l.owed(id):
-		case d.part && !noted:
-			s.giveUpOne(g.class, id)
+		case d.part && !recorded:
+			st.giveUpLocked(g.class, id)
 		default:
-			l.settle(id)
+			l.markDone(id)
 			g.live--
 		}
 	}
@@ -125,32 +126,57 @@ func (s *Spool) dropped(noted bool) {
 		l.segs = without(l.segs, g)
 	}
 	if d.lost > 0 {
-		s.stats.Dropped += uint64(d.lost)
-		s.full++
+		st.stats.Dropped += uint64(d.lost)
+		st.timesFull++
 	}
-	s.resume()
-	s.retire(g)
+	st.losses.drop = nil
+	st.ready.Set()
+	st.retireLocked(g)
 }
 
-// keepDrop keeps the segment, as the disk would not take that it goes: what
-// was to tell of its loss is taken back. Called with mu held.
-func (s *Spool) keepDrop() {
-	d, l := s.drop, s.logs[Events]
+// undoDropLocked keeps the segment, as the disk would not take that it goes: what was
+// to tell of its loss is taken back.
+func (st *store) undoDropLocked() {
+	d, l := st.losses.drop, st.logs[Events]
 	for id := d.gaps.lo; id < d.gaps.hi; id++ {
-		l.settle(id)
-		s.unowe(id)
+		l.markDone(id)
+		st.removeGapLocked(id)
 	}
-	s.doomed = without(s.doomed, d.seg)
-	s.drop = nil
-	for _, payload := range d.joined {
-		s.again(payload)
+	st.losses.segments = without(st.losses.segments, d.seg)
+	st.losses.drop = nil
+	for _, form := range d.replaced {
+		st.appendAgainLocked(form)
 	}
-	s.retire(d.seg)
-	s.resume()
+	st.retireLocked(d.seg)
+	st.ready.Set()
 }
 
-// resume has records given out again. Called with mu held.
-func (s *Spool) resume() {
-	s.drop = nil
-	poke(s.ready)
+// untold is what is released when the gaps that tell of it are on disk.
+type untold struct {
+	entries  []heldEntry
+	segments []*segment
+}
+
+// releaseToldLocked releases what was lost, now that the gaps that tell of it are on
+// disk.
+func (st *store) releaseToldLocked(told untold) {
+	x := &st.losses
+	x.entries = append([]heldEntry(nil), x.entries[len(told.entries):]...)
+	if x.inFile && len(x.entries) == 0 {
+		x.inFile = false
+		st.ready.Set()
+	}
+	x.segments = append([]*segment(nil), x.segments[len(told.segments):]...)
+	st.garbage = append(st.garbage, told.segments...)
+	if len(told.segments) > 0 {
+		st.acksDueLocked()
+	}
+	for _, g := range told.segments {
+		for _, id := range st.gaps.within(g) {
+			st.removeGapLocked(id)
+		}
+	}
+	for _, e := range told.entries {
+		st.releaseLocked(e)
+	}
 }

@@ -44,9 +44,9 @@ func TestNothingIsGivenUpWhileTheDiskFails(t *testing.T) {
 			}
 			return syscall.EIO
 		},
-		"acks are not taken": only("write", notesName, syscall.EIO),
+		"acks are not taken": only("write", ackName, syscall.EIO),
 		"acks do not sync": func(op, name string) error {
-			return cmp.Or(only("datasync", notesName, syscall.EIO)(op, name), only("sync", notesName, syscall.EIO)(op, name))
+			return cmp.Or(only("datasync", ackName, syscall.EIO)(op, name), only("sync", ackName, syscall.EIO)(op, name))
 		},
 	} {
 		for kind, sensor := range map[message.Kind]string{message.Edge: "door", message.Reading: "air"} {
@@ -129,7 +129,7 @@ func TestADiskThatHangsOverADropHoldsUpNobodyForLong(t *testing.T) {
 		r := newRigOn(t, d, &slowDisk{d, func(op, name string) {
 			until := <-hangs
 			hangs <- until
-			if until != nil && op == "write" && name == notesName {
+			if until != nil && op == "write" && name == ackName {
 				<-until
 			}
 		}}, Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
@@ -142,7 +142,7 @@ func TestADiskThatHangsOverADropHoldsUpNobodyForLong(t *testing.T) {
 		if items := r.take(1); len(items) != 0 {
 			t.Errorf("while it is not known whether they go: %s", brief(items))
 		}
-		wait(patience)
+		wait(hangAfter)
 		first := r.take(2)
 		lost := r.s.Stats().Dropped
 		if c := claim(first[0].Record); lost == 0 || c.lo != 1 || c.hi != lost || first[1].Record.Seq != lost+1 {

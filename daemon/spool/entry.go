@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -41,6 +40,14 @@ type Item struct {
 	Entry         // of a gap without Body and Seq; Body is not to be changed
 	Gap    *Gap   // nil where the item is an entry
 	Source Source // who took the entry, or what the gap tells of
+}
+
+// itemID returns the number under which an id of a class is known outside.
+func itemID(c Class, id uint64) uint64 { return id*uint64(classes) + uint64(c) }
+
+// splitItemID is the inverse of itemID.
+func splitItemID(item uint64) (Class, uint64) {
+	return Class(item % uint64(classes)), item / uint64(classes)
 }
 
 // Source says who took an entry: it keeps that for good, whatever the
@@ -240,12 +247,27 @@ func parseUUID(s string) (id [16]byte, ok bool) {
 		}
 		n += m
 	}
-	return id, formatUUID(id[:]) == s
+	text := uuidText(id)
+	return id, string(text[:]) == s
 }
 
+// formatUUID is the inverse of parseUUID; "" where b has not 16 bytes.
 func formatUUID(b []byte) string {
 	if len(b) != 16 {
 		return ""
 	}
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	text := uuidText([16]byte(b))
+	return string(text[:])
+}
+
+func uuidText(id [16]byte) (text [36]byte) {
+	n := 0
+	for i := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[n] = '-'
+			n++
+		}
+		n += hex.Encode(text[n:], id[i:i+1])
+	}
+	return text
 }

@@ -449,7 +449,7 @@ func TestACrashWhileFilesBecomeOne(t *testing.T) {
 		}
 		joined := 0
 		for _, c := range crashes {
-			for at := (durable.Scan(c.d.Data(notesName), 0)); at.Next(); {
+			for at := (durable.Scan(c.d.Data(ackName), 0)); at.Next(); {
 				if at.Payload[0] == 'x' {
 					joined++
 				}

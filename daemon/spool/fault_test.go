@@ -140,10 +140,10 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 // Starts that cannot write down their number have different ones, also when all
 // know of a run whose clock was years ahead.
 func TestRunsThatCannotBeCounted(t *testing.T) {
-	ahead := strayRun(clock.Stamp{Wall: time.Now().AddDate(10, 0, 0)}, 0)
+	ahead := makeRunNumber(clock.Stamp{Wall: time.Now().AddDate(10, 0, 0)}, 0)
 	seen := map[uint64]bool{ahead: true}
 	for range 20 {
-		run := strayRun(clock.Fake().Now(), ahead)
+		run := makeRunNumber(clock.Fake().Now(), ahead)
 		if run <= ahead || run >= 1<<53 || seen[run] {
 			t.Errorf("run %d after %d; seen %v", run, ahead, seen[run])
 		}
@@ -265,7 +265,7 @@ func TestANotificationMayAppend(t *testing.T) {
 // The files beside the segments are as necessary: without them a crash could
 // not be told.
 func TestTheOtherFilesCannotBeWritten(t *testing.T) {
-	for _, file := range []string{notesName, stateName + durable.TmpExt} {
+	for _, file := range []string{ackName, runName + durable.TmpExt} {
 		for _, op := range []string{"write", "sync", "rename"} {
 			synctest.Test(t, func(t *testing.T) {
 				d := newMemDisk()

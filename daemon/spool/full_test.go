@@ -90,8 +90,8 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 				gaps++
 			}
 		}
-		if gaps > 40 || len(r.d.Data(notesName)) > 2<<16 {
-			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.Data(notesName)))
+		if gaps > 40 || len(r.d.Data(ackName)) > 2<<16 {
+			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.Data(ackName)))
 		}
 		if err := r.end(); err != nil {
 			t.Error(err)

@@ -56,7 +56,7 @@ func FuzzFiles(f *testing.F) {
 					t.Fatalf("%s: there is no end", name)
 				}
 			}
-			if name != notesName && name != stateName && n == 0 {
+			if name != ackName && name != runName && n == 0 {
 				t.Errorf("%s: nothing is left of the others", name)
 			}
 			if err := s.Close(); err != nil {

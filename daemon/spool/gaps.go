@@ -1,184 +1,300 @@
 package spool
 
 import (
+	"cmp"
 	"maps"
 	"slices"
-	"time"
-
-	"fieldpost/daemon/health"
 )
 
-// A gap that the broker does not have yet is kept twice: as a record among the
-// events, and in the file of acks. So no damage to one file loses it. It is
-// noted under its frame's run and seq, and no longer given back when these are
-// done.
+// origin is one sensor in one run.
+type origin struct {
+	sensor string
+	run    uint64
+}
+
+// sortedOrigins returns the keys in a fixed order.
+func sortedOrigins[V any](m map[origin]V) []origin {
+	return slices.SortedFunc(maps.Keys(m), func(a, b origin) int {
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.sensor, b.sensor))
+	})
+}
+
+// loss is what is missing of an origin: everything from lo to hi, or from lo
+// on where it is open. What is not certain may not be missing at all.
+type loss struct {
+	lo, hi    uint64
+	open      bool
+	uncertain bool
+}
+
+// gap is what tells of a loss.
+func (x loss) gap(reason string) Gap {
+	g := Gap{Reason: reason, First: x.lo, Last: x.hi, Uncertain: x.uncertain}
+	if x.open {
+		g.Last = 0
+	}
+	return g
+}
+
+// join returns the least loss that has both.
+func (x loss) join(y loss) loss {
+	return loss{lo: min(x.lo, y.lo), hi: max(x.hi, y.hi), open: x.open || y.open, uncertain: x.uncertain || y.uncertain}
+}
+
+// tally adds up what is given up at one time, so that one gap for each sensor can
+// tell it.
+type tally struct {
+	order     []origin
+	losses    map[origin]loss
+	parts     map[origin]*ids      // the counts that are known to be lost
+	uncertain map[origin]loss      // what may have come all the same, from the first to the last
+	uncounted map[uint64]uncounted // entries without a count of their own, by the run that took them
+	n         int                  // all entries given up
+}
+
+// uncounted is answers, faults and events that are given up.
+type uncounted struct {
+	n         int64
+	uncertain bool // some may have come all the same
+}
+
+func newTally() *tally {
+	return &tally{losses: map[origin]loss{}, parts: map[origin]*ids{}, uncertain: map[origin]loss{}, uncounted: map[uint64]uncounted{}}
+}
+
+// addUncounted adds entries without a count of their own.
+func (t *tally) addUncounted(run uint64, n int64, uncertain bool) {
+	old := t.uncounted[run]
+	t.uncounted[run] = uncounted{old.n + n, old.uncertain || uncertain}
+}
+
+// addLoss adds a loss.
+func (t *tally) addLoss(o origin, x loss) {
+	old, known := t.losses[o]
+	if !known {
+		t.order = append(t.order, o)
+		t.losses[o] = x
+		t.parts[o] = &ids{}
+	}
+	if !x.open {
+		t.parts[o].add(x.lo, x.hi+1)
+	}
+	if known {
+		t.losses[o] = old.join(x)
+	}
+}
+
+// addUncertain adds what may have come all the same. It is told in a gap of its own,
+// so that the rest can be told for certain.
+func (t *tally) addUncertain(o origin, x loss) {
+	if old, known := t.uncertain[o]; known {
+		x.lo, x.hi = min(old.lo, x.lo), max(old.hi, x.hi)
+	}
+	x.uncertain = true
+	t.uncertain[o] = x
+}
+
+// addSegment adds everything that a segment may have held.
+func (t *tally) addSegment(g *segment) {
+	for _, x := range g.sums {
+		if x.hi > 0 {
+			t.addLoss(origin{x.sensor, x.run}, loss{lo: x.lo, hi: x.hi, uncertain: true})
+		}
+	}
+}
+
+// addEntry adds an entry that a run took, and which may have come all the same where
+// it was sent. A gap that is given up lives on in the tally.
+func (t *tally) addEntry(run uint64, form []byte, sent bool) {
+	t.n++
+	e, gap, err := decodeEntry(Events, form)
+	run = cmp.Or(e.Run, run)
+	o := origin{e.Sensor, e.Run}
+	switch {
+	case err != nil:
+		t.addUncounted(run, 1, false)
+	case gap != nil:
+		t.addGap(run, o, *gap)
+	case e.Seq > 0 && e.Sensor != "" && sent:
+		t.addUncertain(o, loss{lo: e.Seq, hi: e.Seq})
+	case e.Seq > 0 && e.Sensor != "":
+		t.addLoss(o, loss{lo: e.Seq, hi: e.Seq})
+	default:
+		t.addUncounted(run, 1, sent)
+	}
+}
+
+func (t *tally) addGap(run uint64, o origin, g Gap) {
+	switch x := g.loss(); {
+	case x.lo == 0:
+	case x.uncertain && !x.open:
+		t.addUncertain(o, x)
+	default:
+		t.addLoss(o, x)
+	}
+	if g.Count > 0 {
+		t.addUncounted(run, g.Count, g.Uncertain)
+	}
+}
+
+// originGap is a gap, and whose.
+type originGap struct {
+	origin
+	Gap
+}
+
+// uncertainGaps returns the gaps that tell of what may have come, one for each
+// origin, but where the gap that tells of the rest is not certain either: then that
+// tells of both.
+func (t *tally) uncertainGaps(reason string) (out []originGap) {
+	for _, o := range sortedOrigins(t.uncertain) {
+		if !t.rest(o).uncertain {
+			out = append(out, originGap{o, t.uncertain[o].gap(reason)})
+		}
+	}
+	return out
+}
+
+// gaps returns the gaps that tell of the rest, one for each origin, and of the
+// entries without a count, one for each run.
+func (t *tally) gaps(reason string) (out []originGap) {
+	for _, o := range t.order {
+		out = append(out, originGap{o, t.rest(o).gap(reason)})
+	}
+	for _, run := range slices.Sorted(maps.Keys(t.uncounted)) {
+		x := t.uncounted[run]
+		out = append(out, originGap{origin{run: run}, Gap{Reason: reason, Count: x.n, Uncertain: x.uncertain}})
+	}
+	return out
+}
+
+// rest is what is missing of an origin besides. Where some between the first and the
+// last that are lost are not, as they are edges or have been acknowledged, it is not
+// certain.
+func (t *tally) rest(o origin) loss {
+	x, some := t.losses[o]
+	if some && len(t.parts[o].spans) > 1 {
+		x.uncertain = true
+	}
+	if y, both := t.uncertain[o]; both && x.uncertain {
+		x.lo, x.hi = min(x.lo, y.lo), max(x.hi, y.hi)
+	}
+	return x
+}
+
+// gapBook holds the gaps that the broker does not have yet. Each is kept twice: as an
+// entry of the events, and in the ack file. So no damage to one file loses it. It is
+// recorded there under the run and seq of its frame, and no longer owed when the ack
+// file says that these are done. The lock of the store guards it.
+type gapBook struct {
+	run        uint64              // this run's number
+	owed       map[uint64]*owedGap // by the id of the event
+	latest     map[origin]uint64   // the id of the latest gap of each that is not in latestSent
+	latestSent map[origin]uint64   // that of the latest gap of what was sent and may have come
+	unrecorded []uint64            // the ids of those that the ack file does not have
+	settled    []frameKey          // those that the ack file has and need not have any more
+	damage     int                 // how many tell of damage found in this run
+}
 
 // owedGap is a gap that the broker does not have yet.
 type owedGap struct {
-	run     uint64 // its frame's; 0 is this run
-	seq     uint64 // its frame's
-	payload []byte
-	noted   bool // it may be in the file of acks
-	damaged bool // it tells of damage found in this run
+	run      uint64 // its frame's; 0 is this run
+	seq      uint64 // its frame's
+	form     []byte
+	recorded bool // the ack file may have it
+	damage   bool // it tells of damage found in this run
 }
 
 // frameKey names a frame of the events.
 type frameKey struct{ run, seq uint64 }
 
-func (s *Spool) key(x *owedGap) frameKey {
-	if x.run == 0 {
-		return frameKey{s.run, x.seq}
-	}
-	return frameKey{x.run, x.seq}
+func newGapBook() gapBook {
+	return gapBook{owed: map[uint64]*owedGap{}, latest: map[origin]uint64{}, latestSent: map[origin]uint64{}}
 }
 
-// owe keeps a gap of this run until its id is done. Called with mu held.
-func (s *Spool) owe(id uint64, g Gap, payload []byte) {
-	x := &owedGap{seq: id, payload: payload, damaged: g.Reason == reasonDamaged}
-	if x.damaged {
-		s.untold++
+func (b *gapBook) key(x *owedGap) frameKey { return frameKey{cmp.Or(x.run, b.run), x.seq} }
+
+// add adds a gap of this run, which is owed until its id is removed.
+func (b *gapBook) add(id uint64, g Gap, form []byte) {
+	x := &owedGap{seq: id, form: form, damage: g.Reason == reasonDamaged}
+	if x.damage {
+		b.damage++
 	}
-	s.gaps[id] = x
-	s.fresh = append(s.fresh, id)
+	b.owed[id] = x
+	b.unrecorded = append(b.unrecorded, id)
 }
 
-// unowe lets go of what was kept of an event that need not be sent any more.
-// Called with mu held.
-func (s *Spool) unowe(id uint64) {
-	x := s.gaps[id]
+// remove forgets a gap that need not be sent any more, and returns it; nil where the
+// id is no gap's.
+func (b *gapBook) remove(id uint64) *owedGap {
+	x := b.owed[id]
 	if x == nil {
-		return
+		return nil
 	}
-	delete(s.gaps, id)
-	if h, ok := peek(x.payload); ok {
-		for _, latest := range []map[origin]uint64{s.latest, s.maybe} {
+	delete(b.owed, id)
+	if h, ok := peek(x.form); ok {
+		for _, latest := range []map[origin]uint64{b.latest, b.latestSent} {
 			if o := (origin{string(h.sensor), h.run}); latest[o] == id {
 				delete(latest, o)
 			}
 		}
 	}
-	if x.damaged {
-		s.untold--
-		poke(s.wake)
+	if x.damage {
+		b.damage--
 	}
-	if x.noted {
-		s.gone = append(s.gone, s.key(x))
-		s.ackDue()
+	if x.recorded {
+		b.settled = append(b.settled, b.key(x))
 	}
+	return x
 }
 
-// ackDue has the file of acks written within a second. Called with mu held.
-func (s *Spool) ackDue() {
-	if s.since.acks.IsZero() {
-		s.since.acks = time.Now()
-		poke(s.wake)
-	}
-}
+// sorted returns the ids of the gaps in their order.
+func (b *gapBook) sorted() []uint64 { return slices.Sorted(maps.Keys(b.owed)) }
 
-// noteFresh collects the gaps that are not in the file of acks, and together
-// with them that what they tell of is given up: so that none of it comes after
-// a crash although a gap says that it is missing. Called with mu held.
-func (s *Spool) noteFresh(f *frames) {
-	f.together(func() {
-		for _, id := range s.fresh {
-			if x := s.gaps[id]; x != nil {
-				f.gap(s.key(x), x.payload)
-				x.noted = true
-			}
-		}
-		s.fresh = nil
-		s.noteLost(f)
-	})
-}
-
-// noteLost collects what is given up. Called with mu held.
-func (s *Spool) noteLost(f *frames) {
-	for _, x := range s.lost {
-		f.done(noteKey{x.class, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
-	}
-	for i := range s.ghosts {
-		for _, x := range s.ghosts[i].spans {
-			f.done(noteKey{Class(i), s.run}, x)
+// within returns the ids of the gaps that a segment spans.
+func (b *gapBook) within(g *segment) (out []uint64) {
+	for id := range b.owed {
+		if g.class == Events && g.lo <= id && id < g.hi {
+			out = append(out, id)
 		}
 	}
-	for _, g := range s.doomed {
-		f.removed(g)
-	}
-	if d := s.drop; d != nil && d.part {
-		for _, id := range d.ids {
-			f.done(noteKey{d.seg.class, d.seg.run}, span{id - d.seg.off, id - d.seg.off + 1})
+	return out
+}
+
+// runs adds the runs of whose loss gaps tell.
+func (b *gapBook) runs(to map[uint64]bool, which func(*owedGap) bool) {
+	for _, x := range b.owed {
+		if h, ok := peek(x.form); ok && which(x) {
+			to[h.run] = true
 		}
 	}
 }
 
-// noteOwed collects all gaps. Called with mu held.
-func (s *Spool) noteOwed(f *frames) {
-	for _, id := range slices.Sorted(maps.Keys(s.gaps)) {
-		x := s.gaps[id]
-		f.gap(s.key(x), x.payload)
-		x.noted = true
-	}
-	s.fresh, s.gone = nil, nil
-	s.noteLost(f)
-}
-
-// noteGaps durably notes the gaps that are not noted yet.
-func (s *Spool) noteGaps() error {
-	s.mu.Lock()
-	n := len(s.fresh)
-	s.mu.Unlock()
-	if n == 0 {
-		return nil
-	}
-	return s.appendNotes(func(*frames) {}, true)
-}
-
-// again puts a gap in once more whose record was lost. Called with mu held.
-func (s *Spool) again(payload []byte) {
-	if e, g, err := decodeEntry(Events, payload); err == nil {
-		s.put(e, g, payload)
-		s.syncNow = true
+// forgetFiles makes all gaps ones of this run that no file has.
+func (b *gapBook) forgetFiles() {
+	b.unrecorded, b.settled = b.sorted(), nil
+	for id, x := range b.owed {
+		x.run, x.seq, x.recorded = 0, id, false
 	}
 }
 
-// harmless clears the fault of a damaged spool once the files are mended or set
-// aside and the broker has every gap that tells what they cost.
-func (s *Spool) harmless() {
-	s.mu.Lock()
-	clear := s.harmed && s.untold == 0 && !s.down && len(s.w.mend) == 0
-	if clear {
-		s.harmed = false
-	}
-	s.mu.Unlock()
-	if clear {
-		s.o.Health.Clear(health.SpoolDamaged, subject)
-	}
-}
-
-// joined gives the gap that tells of r's loss and of the one before it, where
-// one and the same drop went on, so that a long outage leaves few gaps. The
-// one before, as latest says, is given up. Called with mu held.
-func (s *Spool) joined(o origin, r Gap, latest map[origin]uint64) Gap {
+// extended returns the gap that tells of g's loss and of the latest one before it,
+// where one and the same drop went on, so that a long outage leaves few gaps; and the
+// id of the one before, which g takes the place of. ok is false where g stands alone:
+// also where the one before has been sent, as the events were up to cursor.
+func (b *gapBook) extended(o origin, g Gap, latest map[origin]uint64, cursor uint64) (all Gap, before uint64, ok bool) {
 	id, told := latest[o]
-	x := s.gaps[id]
-	if !told || x == nil || id < s.logs[Events].flow("").cursor || r.Reason != reasonFull && r.Reason != reasonOld {
-		return r
+	x := b.owed[id]
+	if !told || x == nil || id < cursor || g.Reason != reasonFull && g.Reason != reasonOld {
+		return g, 0, false
 	}
-	_, before, err := decodeEntry(Events, x.payload)
-	if err != nil || before == nil || before.Reason != r.Reason {
-		return r
+	_, old, err := decodeEntry(Events, x.form)
+	if err != nil || old == nil || old.Reason != g.Reason {
+		return g, 0, false
 	}
-	a, b := before.loss(), r.loss()
-	if a.open || b.open || b.lo != a.hi+1 && !(a.uncertain && b.uncertain) {
-		return r
+	p, q := old.loss(), g.loss()
+	if p.open || q.open || q.lo != p.hi+1 && !(p.uncertain && q.uncertain) {
+		return g, 0, false
 	}
-	if d := s.drop; d != nil {
-		if d.gaps.hi > 0 { // one that may be taken back takes part in nothing
-			return r
-		}
-		d.joined = append(d.joined, x.payload)
-	}
-	s.giveUpOne(Events, id)
-	all := loss{lo: min(a.lo, b.lo), hi: max(a.hi, b.hi), uncertain: a.uncertain || b.uncertain}
-	return all.gap(r.Reason)
+	return p.join(q).gap(g.Reason), id, true
 }

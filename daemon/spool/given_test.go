@@ -40,13 +40,13 @@ func (r *rig) live(x life, kind message.Kind, acked int) *rig {
 		r.t.Fatal(err)
 	}
 	if x.old {
-		var f frames
-		for s := durable.Scan(left.Data(notesName), 0); s.Next(); {
+		var f ackEncoder
+		for s := durable.Scan(left.Data(ackName), 0); s.Next(); {
 			if s.Payload[0] != 'h' {
 				f.add(s.Payload)
 			}
 		}
-		left.Put(notesName, f.b)
+		left.Put(ackName, f.b)
 	}
 	return newRig(r.t, left, r.o).start()
 }
@@ -128,18 +128,18 @@ func TestGivenOfASegment(t *testing.T) {
 		{firstLive - 20, 7, 10, 0, 0},
 	} {
 		g := &segment{class: Samples, run: 3, off: c.lo - c.first, lo: c.lo, hi: c.lo + c.n}
-		g.note("air", 3, 1, 1)
-		for _, k := range []givenKey{{noteKey{Samples, 3}, "air", false}, {noteKey{Samples, 3}, "", true}} {
-			l := loader{notes: readNotes(nil)}
-			l.notes.given[k] = c.noted
-			l.notes.given[givenKey{noteKey{Samples, 3}, "soil", false}] = 1 << 62
-			l.given(g)
-			if got := l.f.given[Samples]["air"]; got != c.want {
+		g.add("air", 3, 1, 1)
+		for _, k := range []givenKey{{logRun{Samples, 3}, "air", false}, {logRun{Samples, 3}, "", true}} {
+			l := loader{acks: readAcks(nil)}
+			l.acks.given[k] = c.noted
+			l.acks.given[givenKey{logRun{Samples, 3}, "soil", false}] = 1 << 62
+			l.markGiven(g)
+			if got := l.f.logs[Samples].given["air"]; got != c.want {
 				t.Errorf("%+v: before %d", c, got)
 			}
-			l.ended = map[uint64]bool{4: true}
-			l.given(g)
-			if got := l.f.given[Samples]["air"]; got != c.lo+c.n {
+			l.crashed = map[uint64]bool{4: true}
+			l.markGiven(g)
+			if got := l.f.logs[Samples].given["air"]; got != c.lo+c.n {
 				t.Errorf("%+v, and then a run was killed: before %d", c, got)
 			}
 		}

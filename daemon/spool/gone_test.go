@@ -25,8 +25,8 @@ var removals = map[string]func(dir string) error{
 	"replaced":         func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o750)) },
 	"parent removed":   func(dir string) error { return os.RemoveAll(filepath.Dir(dir)) },
 	"emptied":          func(dir string) error { return removeIn(dir, "*") },
-	"acks removed":     func(dir string) error { return removeIn(dir, notesName) },
-	"run removed":      func(dir string) error { return removeIn(dir, stateName) },
+	"acks removed":     func(dir string) error { return removeIn(dir, ackName) },
+	"run removed":      func(dir string) error { return removeIn(dir, runName) },
 	"identity removed": func(dir string) error { return removeIn(dir, identityName) },
 	"lock removed":     func(dir string) error { return removeIn(dir, lockName) },
 	"latest removed":   func(dir string) error { return removeIn(dir, "samples-*-%d.seg") },
@@ -72,7 +72,7 @@ func removeIn(dir, pattern string) error {
 		slices.SortFunc(names, func(a, b string) int {
 			x, _ := parseSegment(filepath.Base(a))
 			y, _ := parseSegment(filepath.Base(b))
-			return bySegment(x, y)
+			return compareSegments(x, y)
 		})
 		names = names[len(names)-1:]
 	}
@@ -123,8 +123,8 @@ func newLost(t *testing.T, readings int) *lostWith {
 }
 
 func (x *lostWith) open(t *testing.T) {
-	x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Second, Thing: "thing", Beside: x.beside, Sensors: []string{"air"}})
-	x.s.o.Dir = x.dir
+	x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Second, Thing: "thing", RuntimeDir: x.beside, Sensors: []string{"air"}})
+	x.s.writer.o.Dir = x.dir
 	x.start()
 }
 
@@ -248,7 +248,7 @@ func TestADirectoryWithOurNumber(t *testing.T) {
 		}
 		x.s.Verify()
 		wait(time.Minute)
-		if now := x.s.o.Health.Current(); x.s.Stats().Disk || len(now) != 1 || !strings.Contains(now[0].Detail, "holds mail of another run 1") {
+		if now := x.s.writer.o.Health.Current(); x.s.Stats().Disk || len(now) != 1 || !strings.Contains(now[0].Detail, "holds mail of another run 1") {
 			t.Errorf("disk %v: %+v", x.s.Stats().Disk, now)
 		}
 		if err := x.end(); err == nil {
@@ -286,7 +286,7 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 			t.Error("the disk can be written")
 		}
 		dead, own, run := x.rig, x.s.Source(), x.s.RunNumber()
-		dead.s.beside = nil // killed here: it removes nothing there
+		dead.s.writer.runtime.dir = nil // killed here: it removes nothing there
 		if err := os.Remove(x.dir); err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +385,7 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 	const n = 3000 // some of them are no longer in memory
 	for k, whole := 0, false; !whole; k++ {
 		synctest.Test(t, func(t *testing.T) {
-			d, o := newMemDisk(), Options{AtRisk: time.Second, Beside: t.TempDir(), Sensors: []string{"air"}}
+			d, o := newMemDisk(), Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
 			r := newRig(t, d, o).start()
 			for range n {
 				r.add(message.Reading, "air")
@@ -399,7 +399,7 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 				}
 				if left == nil {
 					left = d.KillNow()
-					if err := os.CopyFS(beside, os.DirFS(o.Beside)); err != nil {
+					if err := os.CopyFS(beside, os.DirFS(o.RuntimeDir)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -407,12 +407,12 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 			})
 			r.s.Verify()
 			wait(5 * time.Second)
-			r.s.beside = nil
+			r.s.writer.runtime.dir = nil
 			_ = r.crash(nil)
 			if whole = left == nil; whole {
 				return
 			}
-			o.Beside = beside
+			o.RuntimeDir = beside
 			next := newRig(t, left, o).start()
 			if next.s.RunNumber() < 2 {
 				t.Errorf("killed at %d: run %d again", k, next.s.RunNumber())
@@ -489,7 +489,7 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 func TestCreatedInAnotherDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
-		x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Minute, Thing: "thing", Beside: x.beside, Sensors: []string{"air"}})
+		x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Minute, Thing: "thing", RuntimeDir: x.beside, Sensors: []string{"air"}})
 		x.start()
 		x.add(message.Edge, "door")
 		x.add(message.Reading, "air")
@@ -507,7 +507,7 @@ func TestCreatedInAnotherDirectory(t *testing.T) {
 		wait(10 * time.Second) // written, and not synced
 		x.s.Verify()
 		wait(time.Minute)
-		if now := x.s.o.Health.Current(); !x.s.Stats().Disk || len(now) != 0 {
+		if now := x.s.writer.o.Health.Current(); !x.s.Stats().Disk || len(now) != 0 {
 			t.Errorf("the new directory is not used: %v", now)
 		}
 		x.want(x.take(all), "door:2")

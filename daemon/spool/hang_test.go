@@ -174,7 +174,7 @@ func TestSamplesPassEventsOnADiskThatHangs(t *testing.T) {
 		r.start()
 		r.add(message.Reading, "air")
 		r.want(r.take(all), "")
-		wait(patience)
+		wait(hangAfter)
 		r.want(r.take(all), "air:1")
 		release()
 		r.want(r.take(all), ":0")

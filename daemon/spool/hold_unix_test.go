@@ -175,7 +175,7 @@ func TestTheDirectoryIsTheSame(t *testing.T) {
 // nothing hangs, nothing is written where a link leads, and the fault says what
 // to do. What is appended is kept and delivered meanwhile.
 func TestFilesThatAreNone(t *testing.T) {
-	for _, name := range []string{lockName, stateName, notesName, identityName, "samples-1-1.seg", "orders.journal", refusedName} {
+	for _, name := range []string{lockName, runName, ackName, identityName, "samples-1-1.seg", "orders.journal", refusedName} {
 		for kind, put := range map[string]func(path, target string) error{
 			"FIFO": func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
 			"link": func(path, target string) error { return os.Symlink(target, path) },

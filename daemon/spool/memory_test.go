@@ -65,9 +65,9 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, Memory: 512 << 10})
 		r.d.Failing(full)
 		r.start()
-		r.s.mu.Lock()
-		r.s.putGap(clock.Stamp{}, originGap{origin{"old", 1}, Gap{Reason: reasonCrash, First: 5, Uncertain: true}}, r.s.latest)
-		r.s.mu.Unlock()
+		r.s.st.mu.Lock()
+		r.s.st.appendGapLocked(clock.Stamp{}, originGap{origin{"old", 1}, Gap{Reason: reasonCrash, First: 5, Uncertain: true}}, r.s.st.gaps.latest)
+		r.s.st.mu.Unlock()
 		for range 3 {
 			r.put(message.Record{Kind: message.Answer})
 		}

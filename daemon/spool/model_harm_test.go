@@ -35,14 +35,14 @@ func (m *model) harm() bool {
 	}
 	m.forget()
 	m.harmed = true
-	m.blank = m.blank || name == notesName
+	m.blank = m.blank || name == ackName
 	m.note("harm %s at %d", name, at)
 	return true
 }
 
 // crash ends the run badly, and checks that no more is missing than may be.
 func (m *model) crash(power bool) {
-	left, window := m.d.Kill(), m.r.s.delay()
+	left, window := m.d.Kill(), m.r.s.writer.o.writeDelay()
 	if power {
 		left, window = m.d.Cut(m.rnd), m.o.AtRisk
 	}

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
@@ -11,45 +10,35 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// oldDone is the note of a span as it was written once.
-func oldDone(k noteKey, x span) []byte {
-	p := binary.AppendUvarint([]byte{'a', byte(k.class)}, k.run)
-	return binary.AppendUvarint(binary.AppendUvarint(p, x.lo), x.hi)
-}
-
-// What is noted as done is read as done, in whatever order it comes and whatever
-// comes between, and so is what an older version noted.
+// What is recorded as done is read as done, in whatever order it comes and whatever
+// comes between.
 func TestDoneIsReadAsItWasNoted(t *testing.T) {
 	rnd := newRand(1)
 	for range 300 {
-		var f frames
-		want := map[noteKey]*ids{}
+		var f ackEncoder
+		want := map[logRun]*ids{}
 		note := func() {
-			k := noteKey{Class(rnd.IntN(int(classes))), 1 + rnd.Uint64N(2)}
+			k := logRun{Class(rnd.IntN(int(classes))), 1 + rnd.Uint64N(2)}
 			lo := []uint64{0, firstLive}[rnd.IntN(2)] + rnd.Uint64N(200)
 			x := span{lo, lo + 1 + rnd.Uint64N(9)}
 			if want[k] == nil {
 				want[k] = &ids{}
 			}
 			want[k].add(x.lo, x.hi)
-			if rnd.IntN(20) == 0 {
-				f.add(oldDone(k, x))
-				return
-			}
 			for ; rnd.IntN(4) > 0; x.lo, x.hi = x.hi, x.hi+rnd.Uint64N(9) {
 				want[k].add(x.lo, x.hi)
-				f.done(k, x)
+				f.addDone(k, x)
 				if rnd.IntN(3) == 0 {
 					x.hi += 2 // so that a gap lies between
 				}
 			}
-			f.done(k, x)
+			f.addDone(k, x)
 			want[k].add(x.lo, x.hi)
 		}
 		for range rnd.IntN(40) {
 			switch rnd.IntN(10) {
 			case 0:
-				f.mark(noteKey{Events, 8}, "door", 12)
+				f.addSafe(logRun{Events, 8}, "door", 12)
 			case 1:
 				f.together(func() { note(); note() })
 			default:
@@ -57,7 +46,7 @@ func TestDoneIsReadAsItWasNoted(t *testing.T) {
 			}
 		}
 		f.flush()
-		got := readNotes(f.b).done
+		got := readAcks(f.b).done
 		if len(got) != len(want) {
 			t.Fatalf("%d runs, want %d", len(got), len(want))
 		}
@@ -72,15 +61,15 @@ func TestDoneIsReadAsItWasNoted(t *testing.T) {
 // One note holds no more than damage to it may cost, and what is together stays
 // together.
 func TestDoneIsNotedInPieces(t *testing.T) {
-	var f frames
-	f.done(noteKey{Samples, 1}, span{1, 2})
+	var f ackEncoder
+	f.addDone(logRun{Samples, 1}, span{1, 2})
 	f.together(func() {
-		f.gap(frameKey{1, 5}, []byte("gap"))
+		f.addGap(frameKey{1, 5}, []byte("gap"))
 		for seq := uint64(10); seq < 10000; seq += 2 {
-			f.done(noteKey{Samples, 1}, span{seq, seq + 1})
+			f.addDone(logRun{Samples, 1}, span{seq, seq + 1})
 		}
 	})
-	f.done(noteKey{Samples, 1}, span{10000, 10001})
+	f.addDone(logRun{Samples, 1}, span{10000, 10001})
 	f.flush()
 	var kinds string
 	for s := durable.Scan(f.b, 0); s.Next(); {
@@ -90,7 +79,7 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 		}
 		for d := (durable.Decoder{B: s.Payload[3:]}); len(d.B) > 0; {
 			inner := d.Bytes()
-			if kinds += string(inner[0]); len(inner) > spansMax+30 {
+			if kinds += string(inner[0]); len(inner) > maxDoneSpans+30 {
 				t.Errorf("a note of %d bytes", len(inner))
 			}
 		}
@@ -98,7 +87,7 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 	if kinds != "dtgdddd" {
 		t.Errorf("notes: %q", kinds)
 	}
-	if n := len(readNotes(f.b).done[noteKey{Samples, 1}].spans); n != 4997 {
+	if n := len(readAcks(f.b).done[logRun{Samples, 1}].spans); n != 4997 {
 		t.Errorf("%d spans", n)
 	}
 }
@@ -108,12 +97,12 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 func alternate(t *testing.T, n uint64) *rig {
 	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 256 << 20})
 	tally := newTally()
-	tally.lose(origin{"air", 1}, loss{lo: 1, hi: 5})
-	r.s.putGaps(tally, reasonFull)
-	l := r.s.logs[Samples]
+	tally.addLoss(origin{"air", 1}, loss{lo: 1, hi: 5})
+	r.s.st.tellLocked(tally, reasonFull)
+	l := r.s.st.logs[Samples]
 	for k := uint64(0); k*2000 < n; k++ {
 		lo := firstLive + k*2000
-		l.segs = append(l.segs, &segment{class: Samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, sure: lo + 2000, sums: []summary{{"air", 7, 1, 9, 9}}})
+		l.segs = append(l.segs, &segment{class: Samples, run: 1, number: uint32(k), lo: lo, hi: lo + 2000, syncedUntil: lo + 2000, sums: []summary{{"air", 7, 1, 9, 9}}})
 	}
 	l.next = firstLive + n
 	for id := uint64(firstLive); id < l.next; id += 2 {
@@ -130,17 +119,17 @@ func TestManyHolesTakeLittleRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 2 << 20
 		r := alternate(t, n)
-		if err := r.s.rewriteNotes(); err != nil {
+		if err := r.s.writer.rewriteAcks(); err != nil {
 			t.Fatal(err)
 		}
-		b := r.d.Data(notesName)
-		old := len(durable.AppendFrame(nil, 1, oldDone(noteKey{Samples, 1}, span{firstLive, firstLive + 1}))) * n / 2
-		t.Logf("%d bytes, %d as it was written once", len(b), old)
-		if len(b) > old/14 || len(b) > maxNotes/16 {
+		b := r.d.Data(ackName)
+		const each = durable.FrameSize + 19 // bytes, if each span had a frame of its own
+		t.Logf("%d bytes, %d if each had a frame", len(b), each*n/2)
+		if len(b) > each*n/2/14 || len(b) > maxAckFile/16 {
 			t.Errorf("%d bytes", len(b))
 		}
-		got := readNotes(b)
-		if done := got.done[noteKey{Samples, 1}]; !slices.Equal(done.spans, r.s.logs[Samples].done.within(firstLive, firstLive+n)) {
+		got := readAcks(b)
+		if done := got.done[logRun{Samples, 1}]; !slices.Equal(done.spans, r.s.st.logs[Samples].done.within(firstLive, firstLive+n)) {
 			t.Errorf("%d spans came back", len(done.spans))
 		}
 	})
@@ -151,10 +140,10 @@ func TestManyHolesTakeLittleRoom(t *testing.T) {
 func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := alternate(t, 100000)
-		if err := r.s.rewriteNotes(); err != nil {
+		if err := r.s.writer.rewriteAcks(); err != nil {
 			t.Fatal(err)
 		}
-		b := r.d.Data(notesName)
+		b := r.d.Data(ackName)
 		var last, kinds string
 		end := 0
 		for s := durable.Scan(b, 0); s.Next(); last = string(s.Payload[0]) {
@@ -168,11 +157,11 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 		if kinds != "gwfhmfd" {
 			t.Errorf("in the order %q", kinds)
 		}
-		if n := readNotes(b[:end]); len(n.gaps) != 1 || len(n.files) != 50 || n.given[givenKey{noteKey{Samples, 1}, "air", false}] != firstLive+100000 || n.marks[7]["air"].seq != 9 {
-			t.Errorf("%d gaps, %d files, given %v, marks %v", len(n.gaps), len(n.files), n.given, n.marks)
+		if n := readAcks(b[:end]); len(n.gaps) != 1 || len(n.written) != 50 || n.given[givenKey{logRun{Samples, 1}, "air", false}] != firstLive+100000 || n.sensors[7]["air"].seq != 9 {
+			t.Errorf("%d gaps, %d files, given %v, sensors %v", len(n.gaps), len(n.written), n.given, n.sensors)
 		}
-		var f frames
-		r.s.noteDone(&f, 20000)
+		var f ackEncoder
+		f.addDoneLocked(r.s.st, 20000)
 		f.flush()
 		if len(f.b) < 20000 || len(f.b) > 30000 {
 			t.Errorf("%d bytes where there is room for 20000", len(f.b))
@@ -184,13 +173,13 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 // grows beyond what is read.
 func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
 	for _, c := range []struct{ floor, most int64 }{
-		{0, notesMax}, {notesMax, 2 * notesMax}, {10 << 20, 20 << 20}, {doneRoom, maxNotes / 4 * 3},
+		{0, minAckRewrite}, {minAckRewrite, 2 * minAckRewrite}, {10 << 20, 20 << 20}, {maxAckDone, maxAckFile / 4 * 3},
 	} {
-		w := scribe{least: notesMax, floor: c.floor, size: c.most}
-		if w.grown() {
+		w := ackFile{least: minAckRewrite, floor: c.floor, size: c.most}
+		if w.hasGrown() {
 			t.Errorf("%+v: is written anew already", c)
 		}
-		if w.size++; !w.grown() {
+		if w.size++; !w.hasGrown() {
 			t.Errorf("%+v: grows on", c)
 		}
 	}
@@ -198,36 +187,36 @@ func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
 
 // FuzzNotes puts any bytes in the place of a note.
 func FuzzNotes(f *testing.F) {
-	var all frames
-	all.done(noteKey{Samples, 7}, span{3, 9})
-	all.done(noteKey{Samples, 7}, span{firstLive, firstLive + 1})
-	all.mark(noteKey{Events, 8}, "door", 12)
-	all.sensor(8, "air")
-	all.file(&segment{run: 3, number: 9, hi: 7, sure: 7})
-	all.removed(&segment{run: 3, number: 9})
-	all.handed(noteKey{Samples, 7}, "air", 12)
-	all.joined([]*segment{{run: 3, number: 9}, {run: 3, number: 12}}, 77)
+	var all ackEncoder
+	all.addDone(logRun{Samples, 7}, span{3, 9})
+	all.addDone(logRun{Samples, 7}, span{firstLive, firstLive + 1})
+	all.addSafe(logRun{Events, 8}, "door", 12)
+	all.addSensor(8, "air")
+	all.addWritten(&segment{run: 3, number: 9, hi: 7, syncedUntil: 7})
+	all.addRemoved(&segment{run: 3, number: 9})
+	all.addGiven(logRun{Samples, 7}, "air", 12)
+	all.addJoined([]*segment{{run: 3, number: 9}, {run: 3, number: 12}}, 77)
 	all.together(func() {
-		all.gap(frameKey{1, 5}, []byte("gap"))
-		all.done(noteKey{Events, 7}, span{0, 1})
+		all.addGap(frameKey{1, 5}, []byte("gap"))
+		all.addDone(logRun{Events, 7}, span{0, 1})
 	})
 	for s := durable.Scan(all.b, 0); s.Next(); {
 		f.Add(s.Payload)
 	}
-	f.Add(oldDone(noteKey{Samples, 7}, span{3, 9}))
+	f.Add([]byte{'a', byte(Samples), 7, 3, 9}) // of versions that were never released
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 || len(b) > durable.MaxPayload {
 			return
 		}
-		n := readNotes(durable.AppendFrame(nil, 1, b))
-		var again frames
+		n := readAcks(durable.AppendFrame(nil, 1, b))
+		var again ackEncoder
 		for k, done := range n.done {
 			for _, x := range done.spans {
-				again.done(k, x)
+				again.addDone(k, x)
 			}
 		}
 		again.flush()
-		for k, back := range readNotes(again.b).done {
+		for k, back := range readAcks(again.b).done {
 			if fmt.Sprint(back.spans) != fmt.Sprint(n.done[k].spans) {
 				t.Errorf("%+v gave %+v, which gave %+v", k, n.done[k].spans, back.spans)
 			}

@@ -1,133 +1,150 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
 )
 
-func (s *Spool) isDown() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.down
+// subject is what the spool's faults are about.
+const subject = "spool"
+
+// hangAfter is how long the disk may take for what is asked of it at one time.
+const hangAfter = 10 * time.Second
+
+// diskWatch tells of a disk that hangs.
+type diskWatch struct {
+	st     *store
+	health *health.Health
 }
 
-// fail takes note that the disk cannot be used, and when to try it again.
-func (s *Spool) fail(now time.Time, err error) {
-	s.disown()
-	s.mu.Lock()
-	was := s.down
-	s.down = true
-	poke(s.ready)
-	s.mu.Unlock()
-	s.w.backoff = min(max(2*s.w.backoff, leastRetry), mostRetry)
-	s.w.retryAt = now.Add(s.w.backoff)
-	s.o.Health.Raise(health.SpoolUnavailable, subject, err.Error())
-	if !was {
-		s.o.Log.Warn("spool cannot be written", "dir", s.o.Dir, "err", err)
+// do does something with the disk, and tells of one that hangs while it does.
+func (w diskWatch) do(f func()) {
+	var mu sync.Mutex // held while a fault is told, so that the latest is the true one
+	over, told := false, false
+	timer := time.AfterFunc(hangAfter, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			told = true
+			w.st.countHung(1)
+			w.health.Raise(health.SpoolUnavailable, subject, "the disk has not answered for "+hangAfter.String())
+		}
+	})
+	f()
+	timer.Stop()
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	if told && w.st.countHung(-1) {
+		w.health.Clear(health.SpoolUnavailable, subject)
 	}
 }
 
-// disown cuts off what is in an active segment of what was given up from memory,
-// and not told on disk: so that it is not found after a kill, behind what is given
-// out from now on. What is behind the last sync goes along; memory has it.
-func (s *Spool) disown() {
-	for i := range s.logs {
-		g := s.active[i]
+// countHung records that one goroutine more, or fewer, waits for a disk that hangs,
+// and reports whether all is well then.
+func (st *store) countHung(n int) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.hung += n
+	if n > 0 && st.losses.drop != nil { // nobody waits for it any longer
+		st.finishDropLocked(false)
+	}
+	st.ready.Set()
+	return st.hung == 0 && !st.down
+}
+
+// fail records that the disk cannot be used, and when to try it again.
+func (w *writer) fail(now time.Time, err error) {
+	w.cutOffUntold()
+	w.st.mu.Lock()
+	was := w.st.down
+	w.st.down = true
+	w.st.ready.Set()
+	w.st.mu.Unlock()
+	w.backoff = min(max(2*w.backoff, leastRetry), mostRetry)
+	w.retryAt = now.Add(w.backoff)
+	w.o.Health.Raise(health.SpoolUnavailable, subject, err.Error())
+	if !was {
+		w.o.Log.Warn("spool cannot be written", "dir", w.o.Dir, "err", err)
+	}
+}
+
+// cutOffUntold cuts off what is in an active segment of what was given up from memory,
+// and not told on disk: so that it is not found after a kill, behind what is sent from
+// now on. What is behind the last sync goes along; memory has it.
+func (w *writer) cutOffUntold() {
+	for i := range w.segments {
+		g := w.st.logs[i].active
 		if g == nil {
 			continue
 		}
-		s.mu.Lock()
-		has := slices.ContainsFunc(s.lost, func(x kept) bool { return x.seg == g && x.id >= g.sure })
-		s.mu.Unlock()
+		w.st.mu.Lock()
+		has := slices.ContainsFunc(w.st.losses.entries, func(x heldEntry) bool { return x.seg == g && x.id >= g.syncedUntil })
+		w.st.mu.Unlock()
 		if has {
-			s.abandon(Class(i))
+			w.segments[i].abandon()
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.halfGone {
-		s.halfGone = false
-		poke(s.ready)
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	if w.st.losses.inFile {
+		w.st.losses.inFile = false
+		w.st.ready.Set()
 	}
 }
 
-// recovered takes note that the disk works again.
-func (s *Spool) recovered() {
-	s.mu.Lock()
-	was, hung := s.down, s.hung > 0
-	s.down = false
-	s.mu.Unlock()
-	s.w.backoff = 0
+// markRecovered records that the disk works again.
+func (w *writer) markRecovered() {
+	w.st.mu.Lock()
+	was, hung := w.st.down, w.st.hung > 0
+	w.st.down = false
+	w.st.mu.Unlock()
+	w.backoff = 0
 	if !hung {
-		s.o.Health.Clear(health.SpoolUnavailable, subject)
+		w.o.Health.Clear(health.SpoolUnavailable, subject)
 	}
 	if was {
-		s.o.Log.Info("spool can be written again", "dir", s.o.Dir)
+		w.o.Log.Info("spool can be written again", "dir", w.o.Dir)
 	}
 }
 
-// repair brings the disk up to date after a failure, or for the first time.
-func (s *Spool) repair() error {
-	if !s.w.attached {
-		if err := s.attach(); err != nil {
+// bringUpToDate brings the disk up to date after a failure, or for the first time.
+func (w *writer) bringUpToDate() error {
+	if !w.dir.attached {
+		if err := w.attach(); err != nil {
 			return err
 		}
 	}
-	if err := s.identify(); err != nil {
+	if err := w.dir.identify(); err != nil {
 		return err
 	}
-	if err := s.catchUp(); err != nil {
-		// What nothing needs may be what fills the disk. It goes unnoted, so a
+	if err := w.writeAll(); err != nil {
+		// What nothing needs may be what fills the disk. It goes unrecorded, so a
 		// crash before the next attempt takes it for damage.
-		_ = s.removeAll(s.rubbish())
+		_ = w.removeFiles(w.garbage())
 		return err
 	}
-	if !s.w.recorded || s.w.sights != s.sightCount() {
-		if err := s.record(); err != nil {
+	if !w.dir.recorded || w.dir.sensorsRecorded != w.st.sensorCount() {
+		if err := w.dir.recordRun(); err != nil {
 			return err
 		}
 	}
-	return s.moveJournals()
+	return w.dir.moveJournals()
 }
 
-// moveJournals writes the journals into a directory that is not the one they were
-// in.
-func (s *Spool) moveJournals() error {
-	if !s.w.anew {
-		return nil
-	}
-	for _, j := range s.allJournals() {
-		if err := j.PutBack(); err != nil {
-			return err
-		}
-	}
-	s.w.anew = false
-	return nil
-}
-
-// save writes everything, also where the directory, or a file of it, turns out to
-// be gone.
-func (s *Spool) save() (err error) {
-	for range classes + 1 { // the segment of each lane may be gone, one found out after the other
-		if err = s.inspect(); err == nil {
-			err = s.repair()
-		}
-		if err == nil || !s.missed() && !errors.Is(err, durable.ErrGone) {
-			return err
-		}
-	}
-	return err
-}
-
-// catchUp writes everything that is to be on disk.
-func (s *Spool) catchUp() error {
+// writeAll writes everything that is to be on disk.
+func (w *writer) writeAll() error {
 	for _, f := range []func() error{
-		s.seal, func() error { return s.commit(true) }, s.mend, s.keepRefused, s.rewriteNotes, s.sweep,
+		w.repairs.seal, func() error { return w.commit(true) }, w.repairs.repairAll, w.keepRefused, w.rewriteAcks, w.removeGarbage,
 	} {
 		if err := f(); err != nil {
 			return err
@@ -136,48 +153,233 @@ func (s *Spool) catchUp() error {
 	return nil
 }
 
-// finish writes everything and takes nothing more.
-func (s *Spool) finish() error {
-	s.mu.Lock()
-	s.ended = true
-	s.mu.Unlock()
-	if s.w.finished {
+// saveAll writes everything, also where the directory, or a file of it, turns out to be
+// gone.
+func (w *writer) saveAll() (err error) {
+	for range classes + 1 { // the segment of each log may be gone, one found out after the other
+		if err = w.verify(); err == nil {
+			err = w.bringUpToDate()
+		}
+		if err == nil || !w.checkVanished() && !errors.Is(err, durable.ErrGone) {
+			return err
+		}
+	}
+	return err
+}
+
+// isCramped reports whether files that nothing needs are in the way of need more
+// bytes.
+func (w *writer) isCramped(need int64) bool {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	return len(w.st.garbage) > 0 && w.st.diskBytesLocked()+need > w.o.segmentBound()
+}
+
+// garbage returns the files that nothing needs any more.
+func (w *writer) garbage() []*segment {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	return slices.Clone(w.st.garbage)
+}
+
+// removeGarbage removes the files that nothing needs any more. That they go is on disk
+// before they do, for a file that is missing is damage. After a crash they no longer
+// tell how far the sensors had come, so that is recorded too.
+func (w *writer) removeGarbage() error {
+	batch := w.garbage()
+	if len(batch) == 0 {
 		return nil
 	}
-	s.w.finished = true
-	err := s.save()
-	for i := range s.logs {
-		s.shut(Class(i))
+	if err := w.appendAcks(func(f *ackEncoder) {
+		for _, g := range batch {
+			f.addRemoved(g)
+		}
+		f.addSensorsLocked(w.st)
+	}, true); err != nil {
+		return err
 	}
-	if err == nil {
-		err = s.rewriteNotes()
-	}
-	if err == nil {
-		err = s.sweep()
-	}
-	if err == nil {
-		err = durable.Replace(s.disk, stateName, state{run: s.run, stopped: true}.encode())
-	}
-	s.w.notes.close()
-	s.noteBeside()
-	if err != nil {
-		s.endBeside()
-		return fmt.Errorf("finish spool %q: %w", s.o.Dir, err)
+	return w.removeFiles(batch)
+}
+
+func (w *writer) removeFiles(batch []*segment) error {
+	for _, g := range batch {
+		var err error
+		if g.damaged {
+			err = w.repairs.setAside(g.file())
+		} else {
+			err = w.disk.Remove(g.file())
+		}
+		if err != nil {
+			return fmt.Errorf("remove segment %q: %w", g.file(), err)
+		}
+		w.st.mu.Lock()
+		w.st.garbage = without(w.st.garbage, g)
+		w.st.mu.Unlock()
 	}
 	return nil
 }
 
-// Close ends the spool and frees its directory. It is called when Run has
-// returned; where Run was never called it writes everything first.
-func (s *Spool) Close() error {
-	err := s.finish()
-	s.held.Store(false)
-	for _, j := range s.allJournals() {
-		j.Close()
+// clearDamage clears the fault of a damaged spool once the files are repaired or set
+// aside and the broker has every gap that tells what they cost.
+func (w *writer) clearDamage() {
+	st := w.st
+	st.mu.Lock()
+	over := st.damaged && st.gaps.damage == 0 && !st.down && len(w.repairs.damaged) == 0
+	if over {
+		st.damaged = false
 	}
-	if s.w.lock != nil {
-		err = errors.Join(err, s.w.lock.Close())
-		s.w.lock = nil
+	st.mu.Unlock()
+	if over {
+		w.o.Health.Clear(health.SpoolDamaged, subject)
 	}
-	return err
+}
+
+// repairs is what is to be repaired of the files that were found in a directory. Only
+// the writer's goroutine uses it.
+type repairs struct {
+	w        *writer
+	st       *store
+	disk     disk
+	maxBytes int64      // of the files that are set aside
+	damaged  []*segment // found damaged
+	torn     []*segment // found with an end that may not be durable
+}
+
+// forget forgets files that are gone.
+func (r *repairs) forget() { r.damaged, r.torn = nil, nil }
+
+// isGone reports whether a segment is no longer needed.
+func (r *repairs) isGone(g *segment) bool {
+	r.st.mu.Lock()
+	defer r.st.mu.Unlock()
+	return !slices.Contains(r.st.logs[g.class].segs, g)
+}
+
+// seal makes durable what a killed run had written and not synced, and cuts off what
+// is no entry, so that the next run need not wonder about it.
+func (r *repairs) seal() error {
+	for _, g := range r.torn {
+		if r.isGone(g) {
+			continue
+		}
+		if err := r.sealSegment(g); err != nil {
+			return fmt.Errorf("seal segment %q: %w", g.file(), err)
+		}
+	}
+	r.torn = nil
+	return nil
+}
+
+func (r *repairs) sealSegment(g *segment) error {
+	if !g.damaged {
+		if err := r.disk.Truncate(g.file(), g.synced); err != nil {
+			return err
+		}
+	}
+	f, err := r.disk.Append(g.file())
+	if err != nil {
+		return err
+	}
+	if err := cmp.Or(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return r.disk.Sync()
+}
+
+// repairAll puts files with their good entries in the place of those that were found
+// damaged, and sets the damaged ones aside. The gaps that tell what is missing are on
+// disk by now.
+func (r *repairs) repairAll() error {
+	for _, g := range r.damaged {
+		if err := r.repairSegment(g); err != nil {
+			return fmt.Errorf("repair segment %q: %w", g.file(), err)
+		}
+	}
+	r.damaged = nil
+	return nil
+}
+
+func (r *repairs) repairSegment(g *segment) error {
+	data, err := readSegment(r.disk, g, maxFile)
+	if err != nil {
+		return nil // the reader deals with what it cannot read
+	}
+	out, syncedUntil := r.salvage(g, data)
+	if syncedUntil == 0 {
+		return nil // it is set aside when it is removed
+	}
+	tmp := g.file() + durable.TmpExt
+	if err := durable.WriteNew(r.disk, tmp, out); err != nil {
+		return err
+	}
+	// Between these two a crash leaves the new file under its first name only;
+	// the next load finds it there.
+	if err := r.disk.Rename(g.file(), g.file()+damagedExt); err != nil {
+		return err
+	}
+	if err := r.disk.Rename(tmp, g.file()); err != nil {
+		return err
+	}
+	r.st.mu.Lock()
+	g.damaged, g.size, g.synced, g.syncedUntil = false, int64(len(out)), int64(len(out)), syncedUntil
+	r.st.mu.Unlock()
+	r.limitSetAside()
+	return r.disk.Sync()
+}
+
+// salvage returns a segment file with the entries of g that are in data and still
+// needed, and what is behind the last one's id, 0 where there is none.
+func (r *repairs) salvage(g *segment, data []byte) (out []byte, syncedUntil uint64) {
+	r.st.mu.Lock()
+	defer r.st.mu.Unlock()
+	l := r.st.logs[g.class]
+	if !slices.Contains(l.segs, g) {
+		return nil, 0
+	}
+	out = g.header()
+	keep := r.st.heldLocked(g.class)
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		if id := g.off + at.Seq; id >= g.lo && id < g.hi && (l.owed(id) || keep.has(id)) {
+			out = durable.AppendFrame(out, at.Seq, at.Payload)
+			syncedUntil = id + 1
+		}
+	}
+	return out, syncedUntil
+}
+
+// setAside renames a damaged file.
+func (r *repairs) setAside(name string) error {
+	if err := r.disk.Rename(name, name+damagedExt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r.limitSetAside()
+	return nil
+}
+
+// limitSetAside removes the oldest damaged files beyond their bound. It is
+// housekeeping: what cannot be removed now may be the next time.
+func (r *repairs) limitSetAside() {
+	names, err := r.disk.List()
+	if err != nil {
+		return
+	}
+	var old []*segment
+	for _, name := range names {
+		if body, ok := strings.CutSuffix(name, damagedExt); ok {
+			if g, ok := parseSegment(body); ok {
+				g.size, _ = r.disk.Size(name)
+				old = append(old, g)
+			}
+		}
+	}
+	slices.SortFunc(old, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(b.run, a.run), cmp.Compare(b.number, a.number))
+	})
+	var sum int64
+	for _, g := range old {
+		if sum += g.size; sum > r.maxBytes {
+			_ = r.disk.Remove(g.file() + damagedExt)
+		}
+	}
 }

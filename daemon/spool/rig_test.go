@@ -178,7 +178,7 @@ func appendTo(s *Spool, r message.Record) error {
 
 // entryOf gives the entry that keeps a record.
 func entryOf(r message.Record) (Entry, error) {
-	body, err := message.AppendBody(nil, r)
+	body, err := message.AppendBody(make([]byte, 0, 128), r)
 	return Entry{Class: classOf(r.Kind), Sensor: r.Sensor, Run: r.Run, Seq: r.Seq, Stamp: r.Stamp, Body: body}, err
 }
 
@@ -252,7 +252,7 @@ func (r *rig) next() (mail, bool) {
 // wanted has been read.
 func readNext(s *Spool) (mail, bool) {
 	for {
-		if x, ok := nextOf(s); ok || !s.readSome() {
+		if x, ok := nextOf(s); ok || !s.reader.readOne() {
 			return x, ok
 		}
 	}

@@ -3,9 +3,13 @@ package spool
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/durable"
@@ -13,12 +17,12 @@ import (
 
 // A segment file is a header and then frames, all numbers little-endian.
 //
-//	header  magic "FPSPOOL1", lane u8, 3 zero bytes, number u32, run u64, crc32c u32 of all before
+//	header  magic "FPSPOOL1", class u8, 3 zero bytes, number u32, run u64, crc32c u32 of all before
 //	frame   crc32c u32 of all that follows in the frame, len u32, seq u64, payload of len bytes
 //
-// Within a file seq grows from frame to frame, not always by one: what was
-// acknowledged before it was written has a seq too. A run and a seq name a
-// record of a lane for good.
+// A frame's payload is the form of an entry. Within a file seq grows from frame to
+// frame, not always by one: what was acknowledged before it was written has a seq
+// too. A run and a seq name an entry of a log for good.
 const (
 	magic       = "FPSPOOL1"
 	headerSize  = 28
@@ -26,6 +30,8 @@ const (
 	// maxFile is the largest file worth reading: no segment is ever larger.
 	maxFile = segmentSize + durable.FrameSize + durable.MaxPayload
 )
+
+const segmentExt = ".seg"
 
 // summary is what a segment holds of one sensor in one run. Of the events it is
 // kept for those alone that have a seq.
@@ -36,30 +42,34 @@ type summary struct {
 	bytes  int64  // of the frames
 }
 
-// segment is a file of one lane's records.
+// segment is a file of one log's entries. The lock of the store guards it once it is
+// in the log.
 type segment struct {
 	class  Class
 	run    uint64
 	number uint32
-	off    uint64 // a record's id is off plus its frame's seq
+	off    uint64 // an entry's id is off plus its frame's seq
 	lo, hi uint64 // the ids it spans, hi not included; lo == hi while it is empty
-	size   int64  // bytes written
-	good   int64  // bytes known to be on disk
-	sure   uint64 // behind the last id known to be on disk; 0 while none is
-	live   int    // records that are not done
-	frames int    // records in the file, done or not
-	sums   []summary
-	oldest clock.Stamp // of its first record
-	newest clock.Stamp // of its last record
 
-	gone    bool // it should be there and is not
-	corrupt ids  // what cannot be read although its frame is sound
-	bad     bool // damaged: it is renamed, not removed, when done with
-	tries   int  // how often reading it has failed in a row
+	size        int64  // bytes written
+	synced      int64  // bytes known to be on disk
+	syncedUntil uint64 // behind the last id known to be on disk; 0 while none is
+	live        int    // entries that are not done
+	frames      int    // entries in the file, done or not
+	sums        []summary
+	oldest      clock.Stamp // of its first entry
+	newest      clock.Stamp // of its last entry
+
+	missing    bool // it should be there and is not
+	damaged    bool // it is renamed, not removed, when done with
+	corrupt    ids  // what cannot be read although its frame is sound
+	readErrors int  // how often reading it has failed in a row
 }
 
-// note keeps what the segment holds of a sensor.
-func (g *segment) note(sensor string, run, seq uint64, bytes int64) {
+// add records that the segment holds an entry of a sensor, whose frame has so many
+// bytes.
+func (g *segment) add(sensor string, run, seq uint64, bytes int64) {
+	g.frames++
 	if seq == 0 && g.class == Events {
 		return
 	}
@@ -75,13 +85,48 @@ func (g *segment) note(sensor string, run, seq uint64, bytes int64) {
 	g.sums = append(g.sums, summary{sensor, run, seq, seq, bytes})
 }
 
+// setStamps records when the first and the last entry happened. The first is only
+// looked at in an empty segment.
+func (g *segment) setStamps(first, last []byte) {
+	if at, ok := stampOf(first); ok && g.size == 0 {
+		g.oldest = at
+	}
+	if at, ok := stampOf(last); ok {
+		g.newest = at
+	}
+}
+
+// sensors names the flows of which the segment has entries.
+func (g *segment) sensors() (out []string) {
+	if g.class == Events {
+		return []string{""}
+	}
+	for _, x := range g.sums {
+		if !slices.Contains(out, x.sensor) {
+			out = append(out, x.sensor)
+		}
+	}
+	return out
+}
+
+// holds reports whether the segment has entries of a flow.
+func (g *segment) holds(f *flow) bool {
+	if g.class == Events {
+		return true
+	}
+	for _, x := range g.sums {
+		if x.sensor == f.sensor {
+			return true
+		}
+	}
+	return false
+}
+
 // file is the segment's name: samples-7-3.seg is the third file of the samples
 // of run 7.
 func (g *segment) file() string {
 	return fmt.Sprintf("%s-%d-%d%s", classNames[g.class], g.run, g.number, segmentExt)
 }
-
-const segmentExt = ".seg"
 
 // parseSegment reads a segment's name.
 func parseSegment(name string) (*segment, bool) {
@@ -95,12 +140,17 @@ func parseSegment(name string) (*segment, bool) {
 	if err1 != nil || err2 != nil {
 		return nil, false
 	}
-	for c, l := range classNames {
-		if g := (&segment{class: Class(c), run: run, number: uint32(number)}); l == parts[0] && g.file() == name {
+	for c, class := range classNames {
+		if g := (&segment{class: Class(c), run: run, number: uint32(number)}); class == parts[0] && g.file() == name {
 			return g, true
 		}
 	}
 	return nil, false
+}
+
+// compareSegments orders segments of a log as they were written.
+func compareSegments(a, b *segment) int {
+	return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
 }
 
 func (g *segment) header() []byte {
@@ -111,9 +161,239 @@ func (g *segment) header() []byte {
 	return binary.LittleEndian.AppendUint32(b, durable.Checksum(b))
 }
 
-// scanSegment gives a scanner at the first frame of a segment file, or false
-// where the header is not the one that belongs to the file's name.
+// scan returns a scanner at the first frame of a segment file, and false where the
+// header is not the one that belongs to the file's name.
 func (g *segment) scan(data []byte) (*durable.Scanner, bool) {
 	ok := len(data) >= headerSize && string(data[:headerSize]) == string(g.header())
 	return durable.Scan(data, headerSize), ok
+}
+
+// isAnother reports whether data is a whole segment, only not the one that its name
+// says.
+func isAnother(data []byte) bool {
+	if len(data) < headerSize {
+		return false
+	}
+	g := segment{
+		class:  Class(data[8]),
+		number: binary.LittleEndian.Uint32(data[12:]),
+		run:    binary.LittleEndian.Uint64(data[16:]),
+	}
+	return string(g.header()) == string(data[:headerSize])
+}
+
+// readSegment reads what a segment's file holds.
+func readSegment(d disk, g *segment, size int64) ([]byte, error) {
+	return d.Read(g.file(), int(min(size, maxFile)))
+}
+
+func frameLen(e *memEntry) int64 { return durable.FrameLen(e.form) }
+
+// writing is an entry on its way to the disk. Its form is kept although the entry's
+// may go, when the ack comes meanwhile.
+type writing struct {
+	e    *memEntry
+	form []byte
+}
+
+// segmentWriter writes the segments of one log. Only the writer's goroutine uses it.
+type segmentWriter struct {
+	disk    disk
+	st      *store
+	log     *log
+	file    durable.File // of the log's active segment; nil where there is none
+	newborn bool         // the file's name is not durable
+	number  uint32       // of the latest segment
+}
+
+// isFull reports whether an entry is to go to a new segment.
+func (w *segmentWriter) isFull(next writing) bool {
+	g := w.log.active
+	return g != nil && (g.size+durable.FrameLen(next.form) > segmentSize || next.e.id > g.hi+durable.MaxSkip/2)
+}
+
+// append writes as much of a batch as the active segment takes, at least one entry,
+// and makes the segment where there is none. It returns how many entries and bytes it
+// wrote.
+func (w *segmentWriter) append(batch []writing) (n int, size int64, err error) {
+	if w.log.active == nil {
+		if err := w.create(batch[0].e.id); err != nil {
+			return 0, 0, err
+		}
+	}
+	g := w.log.active
+	var b []byte
+	if g.size == 0 {
+		b = g.header()
+	}
+	for _, x := range batch {
+		if n > 0 && (g.size+int64(len(b))+durable.FrameLen(x.form) > segmentSize || x.e.id > batch[n-1].e.id+durable.MaxSkip/2) {
+			break // a frame's seq follows the one before it, unless an earlier run's entry had to be written anew
+		}
+		b = durable.AppendFrame(b, x.e.id-g.off, x.form)
+		n++
+	}
+	if _, err := w.file.Write(b); err != nil {
+		return 0, 0, &writeError{g.file(), err}
+	}
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	for _, x := range batch[:n] {
+		w.markWrittenLocked(g, x)
+	}
+	g.setStamps(batch[0].form, batch[n-1].form)
+	g.size += int64(len(b))
+	return n, int64(len(b)), nil
+}
+
+// writeError is the reason why a segment could not be written to.
+type writeError struct {
+	file string
+	err  error
+}
+
+func (e *writeError) Error() string { return fmt.Sprintf("write segment %q: %v", e.file, e.err) }
+func (e *writeError) Unwrap() error { return e.err }
+
+// create makes the log's next segment, which begins with an id.
+func (w *segmentWriter) create(id uint64) error {
+	w.number++
+	g := &segment{class: w.log.class, run: w.st.run, number: w.number, lo: id, hi: id}
+	f, err := w.disk.Create(g.file())
+	if err != nil {
+		return fmt.Errorf("create segment %q: %w", g.file(), err)
+	}
+	w.file, w.newborn = f, true
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	w.log.active = g
+	w.log.segs = append(w.log.segs, g)
+	return nil
+}
+
+// markWrittenLocked records that an entry is in a segment.
+func (w *segmentWriter) markWrittenLocked(g *segment, x writing) {
+	x.e.seg = g
+	g.hi = x.e.id + 1
+	h, _ := peek(x.form)
+	g.add(x.e.sensor, h.run, h.seq, durable.FrameLen(x.form))
+	if x.e.done && !x.e.lost { // acknowledged while it was written
+		w.log.unrecorded.add(x.e.id, x.e.id+1)
+		return
+	}
+	g.live++
+	if x.e.lost { // or given up
+		w.st.losses.entries = append(w.st.losses.entries, heldEntry{g.class, x.e.id, g})
+	}
+}
+
+// sync makes the active segment durable. The caller deals with an error: the file is
+// not to be written to any more.
+func (w *segmentWriter) sync() error {
+	var err error
+	if w.newborn {
+		if err = w.file.Sync(); err == nil {
+			err = w.disk.Sync()
+		}
+	} else {
+		err = w.file.Datasync()
+	}
+	if err == nil {
+		err = w.file.There()
+	}
+	if err != nil {
+		return err
+	}
+	w.newborn = false
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	g := w.log.active
+	g.synced, g.syncedUntil = g.size, g.hi
+	w.log.eachUnsynced(func(e *memEntry) { e.synced = e.seg == g })
+	if w.log.bytes > maxCached {
+		w.log.evict(maxCached / 2)
+	}
+	if w.st.o.AtRisk == 0 {
+		w.st.ready.Set()
+	}
+	return nil
+}
+
+// owesSync reports whether the active segment has entries that a sync is to make
+// durable.
+func (w *segmentWriter) owesSync() bool {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	return w.log.active != nil && w.log.owesUnsynced()
+}
+
+// closeFile closes the file of the active segment, where it is open.
+func (w *segmentWriter) closeFile() {
+	if w.file != nil {
+		_ = w.file.Close() // what matters in it is synced, or it is not trusted
+		w.file = nil
+	}
+}
+
+// close ends the active segment as it is.
+func (w *segmentWriter) close() {
+	g := w.log.active
+	if g == nil {
+		return
+	}
+	w.closeFile()
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	w.log.active = nil
+	w.st.retireLocked(g)
+}
+
+// abandon gives up the active segment after an error: after a failed sync the kernel
+// may have dropped what was written and say nothing the next time (fsync(2), EIO).
+// What was synced before is kept; what was not goes from memory to a new segment.
+func (w *segmentWriter) abandon() {
+	g := w.log.active
+	w.closeFile()
+	w.st.mu.Lock()
+	w.log.eachUnsynced(func(e *memEntry) {
+		if e.seg != g {
+			return
+		}
+		e.seg = nil
+		g.hi = min(g.hi, e.id)
+		if !e.done {
+			g.live--
+		}
+	})
+	g.size = g.synced
+	w.log.active = nil
+	w.st.retireLocked(g)
+	left := g.live > 0
+	w.st.mu.Unlock()
+	if left {
+		// What is behind would only come twice.
+		_ = w.disk.Truncate(g.file(), g.synced)
+	}
+}
+
+// cutUnwritten cuts off what a failed write may have left behind the entries of the
+// active segment, and reports whether the segment can be used on: a disk that is full
+// has what was written before, and can sync that.
+func (w *segmentWriter) cutUnwritten(err error) bool {
+	g := w.log.active
+	return noRoom(err) && w.disk.Truncate(g.file(), g.size) == nil
+}
+
+// noRoom reports whether an error says that the disk is full.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// readOpen reads the active segment by its open file, also when its name is gone.
+func (w *segmentWriter) readOpen() []byte {
+	g, f := w.log.active, w.file
+	if g == nil || f == nil {
+		return nil
+	}
+	data := make([]byte, g.size)
+	n, _ := io.ReadFull(io.NewSectionReader(f, 0, g.size), data) // as much as there is
+	return data[:n]
 }

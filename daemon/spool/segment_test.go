@@ -95,7 +95,7 @@ func TestScanHeader(t *testing.T) {
 		}
 	}
 	other := &segment{class: Samples, run: 8, number: 1}
-	if _, ok := other.scan(b); ok || !foreign(b) {
+	if _, ok := other.scan(b); ok || !isAnother(b) {
 		t.Error("another segment's header was not told apart")
 	}
 }
@@ -134,48 +134,48 @@ func TestStateFile(t *testing.T) {
 	few := map[string][classes]bool{
 		"air": {Samples: true}, "door": {true, true}, "": {}, "soil": {Events: true}, "a b\n\"\xff events": {}, "x samples": {Events: true},
 	}
-	for _, s := range []state{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}, {run: 7, sensors: few}} {
+	for _, s := range []runFile{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}, {run: 7, sensors: few}} {
 		if s.sensors == nil {
 			s.sensors = map[string][classes]bool{}
 		}
-		if got, err := decodeState(s.encode()); err != nil || !reflect.DeepEqual(got, s) {
+		if got, err := decodeRunFile(s.encode()); err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%+v became %+v, %v", s, got, err)
 		}
 	}
-	b := state{run: 7, sensors: few}.encode()
+	b := runFile{run: 7, sensors: few}.encode()
 	for i := range b {
 		for _, x := range []byte{1, 0x20, 0x80} {
 			harmed := bytes.Clone(b)
 			harmed[i] ^= x
-			if got, err := decodeState(harmed); err == nil {
+			if got, err := decodeRunFile(harmed); err == nil {
 				t.Errorf("%q was read as %+v", harmed, got)
 			}
 		}
-		if got, err := decodeState(b[:i]); err == nil {
+		if got, err := decodeRunFile(b[:i]); err == nil {
 			t.Errorf("%q was read as %+v", b[:i], got)
 		}
 	}
 }
 
 func TestNotesSurviveHarm(t *testing.T) {
-	f := frames{}
-	f.done(noteKey{Samples, 7}, span{3, 9})
-	f.mark(noteKey{Events, 8}, "door", 12)
-	f.done(noteKey{Samples, 7}, span{9, 11})
-	f.mark(noteKey{Samples, 8}, "door", 4)
+	f := ackEncoder{}
+	f.addDone(logRun{Samples, 7}, span{3, 9})
+	f.addSafe(logRun{Events, 8}, "door", 12)
+	f.addDone(logRun{Samples, 7}, span{9, 11})
+	f.addSafe(logRun{Samples, 8}, "door", 4)
 	f.flush()
-	n := readNotes(f.b)
-	if got := n.done[noteKey{Samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
+	n := readAcks(f.b)
+	if got := n.done[logRun{Samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
 		t.Errorf("acks: %+v", got)
 	}
-	if got := n.marks[8]["door"]; got != (mark{in: [classes]bool{true, true}, seq: 12}) {
+	if got := n.sensors[8]["door"]; got != (sensorMark{in: [classes]bool{true, true}, seq: 12}) {
 		t.Errorf("mark: %+v", got)
 	}
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		b := bytes.Clone(f.b)
 		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
-		if got := readNotes(b).done[noteKey{Samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
+		if got := readAcks(b).done[logRun{Samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
 			t.Fatalf("harm made acks: %+v", got)
 		}
 	}

@@ -144,12 +144,12 @@ func TestGivenIsKeptForEachRun(t *testing.T) {
 	f := l.flow("air")
 	f.give(firstLive + 4)
 	var done ids
-	lo := room(0).lo
+	lo := idRange(0).lo
 	done.add(lo, lo+2)
 	done.add(lo+20, firstLive)
 	g := &segment{class: Samples, lo: lo + 2, hi: lo + 20, live: 18}
-	g.note("air", 1, 1, 1)
-	l.ahead(room(0), []*segment{g}, done, map[string]uint64{"air": lo + 7}, 18) // the disk starts late
+	g.add("air", 1, 1, 1)
+	l.insertFound(idRange(0), []*segment{g}, done, map[string]uint64{"air": lo + 7}, 18) // the disk starts late
 	f.give(lo + 7)
 	for id, want := range map[uint64]bool{lo + 3: true, lo + 7: true, lo + 8: false, lo + 12: false, firstLive - 1: false, firstLive: true, firstLive + 4: true, firstLive + 5: false} {
 		if got := f.mayHaveCome(id); got != want {

@@ -151,13 +151,13 @@ func TestMailKeepsItsName(t *testing.T) {
 // withoutSources takes out of a disk what versions before wrote nothing of.
 func withoutSources(d *memDisk) *memDisk {
 	delete(d.Names, identityName)
-	var f frames
-	for s := durable.Scan(d.Names[notesName].B, 0); s.Next(); {
+	var f ackEncoder
+	for s := durable.Scan(d.Names[ackName].B, 0); s.Next(); {
 		if s.Payload[0] != 'w' {
-			f.put(bytes.Clone(s.Payload))
+			f.appendFrame(bytes.Clone(s.Payload))
 		}
 	}
-	d.Names[notesName] = &durabletest.Content{B: f.b, Good: len(f.b)}
+	d.Names[ackName] = &durabletest.Content{B: f.b, Good: len(f.b)}
 	return d.Kill()
 }
 
@@ -190,7 +190,7 @@ func TestASpoolWithoutAnID(t *testing.T) {
 func TestSourcesOutliveDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, id := left(t, newMemDisk(), "east", "", 2)
-		for _, name := range []string{identityName, notesName} {
+		for _, name := range []string{identityName, ackName} {
 			b := d.Data(name)
 			for at := -1; at < len(b); at++ {
 				harmed := d.Kill()
@@ -259,12 +259,12 @@ func TestADisklessRunKeepsItsName(t *testing.T) {
 		beside := t.TempDir()
 		d := newMemDisk()
 		d.Failing(func(string, string) error { return syscall.EIO })
-		dead := newRig(t, d, Options{AtRisk: time.Second, Thing: "east", Beside: beside, Sensors: []string{"air"}})
+		dead := newRig(t, d, Options{AtRisk: time.Second, Thing: "east", RuntimeDir: beside, Sensors: []string{"air"}})
 		own, run := dead.s.Source().Spool, dead.s.RunNumber()
-		dead.s.beside = nil // and it is killed
+		dead.s.writer.runtime.dir = nil // and it is killed
 		d.Failing(nil)
 		for range 2 { // it waits over a restart too
-			r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", Beside: beside}).start()
+			r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", RuntimeDir: beside}).start()
 			got := r.take(all)
 			if len(got) != 1 || got[0].Record.Source != (message.Source{Thing: "east", Spool: own}) || got[0].Record.Run != run {
 				t.Errorf("got %+v", got)
@@ -281,14 +281,14 @@ func TestADisklessRunKeepsItsName(t *testing.T) {
 // longer waits is forgotten.
 func TestTenuresAreFew(t *testing.T) {
 	east, west := Source{Thing: "east", Spool: "aaaaaa"}, Source{Thing: "west", Spool: "bbbbbb"}
-	var all tenures
+	var all runSources
 	runs := map[uint64]bool{}
 	for run := uint64(1); run <= 30; run++ {
 		who := east
 		if run%10 == 0 {
 			who = west
 		}
-		all = append(all, tenure{run, run, who})
+		all = append(all, runSource{run, run, who})
 	}
 	for _, run := range []uint64{3, 4, 9, 10, 20, 21, 25, 77} {
 		runs[run] = true
@@ -324,7 +324,7 @@ func TestBytesOfASource(t *testing.T) {
 }
 
 func FuzzIdentity(f *testing.F) {
-	f.Add(identity{"k7m2qx", "9b1c", "131074", tenures{{1, 7, Source{Thing: "a", Spool: "b"}}}}.encode())
+	f.Add(identity{"k7m2qx", "9b1c", "131074", runSources{{1, 7, Source{Thing: "a", Spool: "b"}}}}.encode())
 	f.Add([]byte("fieldpost identity 1\nspool \"\"\nboard \"\"\nplace \"\"\nsum 00000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if x, err := decodeIdentity(b); err == nil && !bytes.Equal(x.encode(), b) {

@@ -3,85 +3,69 @@ package spool
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"slices"
 	"time"
-
-	"fieldpost/daemon/durable"
 )
 
 const (
-	settleDelay = time.Second // how long a record may wait for its ack before it is written, and an ack before it is recorded
-	ageEvery    = time.Minute
+	settleDelay = time.Second // how long an entry may wait for its ack before it is written, and an ack before it is recorded
 	leastRetry  = time.Second
 	mostRetry   = time.Minute
 )
 
-// writer is what only the goroutine of [Spool.Run] uses; before it Open, and
-// after it Close.
+// writer writes the spool's files, in the goroutine of [Spool.Run]: before it Open uses
+// it, and after it Close.
 type writer struct {
-	lock       io.Closer // nil while the directory is not ours
-	attached   bool      // the directory has been read
-	recorded   bool      // the run file says that this run runs
-	noted      bool      // the directory beside does
-	diskless   []uint64  // the earlier runs of which that says so
-	unsure     bool      // they may have given out what others had left in the directory
-	sights     int       // as many as when it was written
-	known      uint64    // the greatest run number found in the directory
-	counted    bool      // and it can be counted on from
-	id         string    // the directory's, for the next run; for this one it is in source
-	identified uint64    // the run that the identity file has
-	place      string    // of the lock file that it has
-	files      [classes]durable.File
-	newborn    [classes]bool // its name is not durable
-	number     [classes]uint32
-	credit     int64 // how many bytes may be written anew
-	notes      scribe
-	mend       []*segment // found damaged when the directory was read
-	torn       []*segment // found with an end that may not be durable
+	o     Options
+	disk  disk
+	st    *store
+	watch diskWatch
 
-	anew  bool // the directory is another than the journals were written to
-	loads int  // how often something was found in one
+	dir       directory
+	runtime   runtimeDir
+	acks      ackFile
+	segments  [classes]segmentWriter
+	limiter   limiter
+	compactor compactor
+	repairs   repairs
 
 	retryAt  time.Time
 	backoff  time.Duration
-	agedAt   time.Time
-	toldFull int
-	fullAt   time.Time
 	began    bool
 	finished bool
 }
 
-// Run writes until ctx ends; then it writes and syncs everything that is not
-// acknowledged, marks the stop as a good one and takes nothing more. The error
-// says what kept it from that; the next Open then reports an uncertain gap.
-// Run is called once.
-func (s *Spool) Run(ctx context.Context) error {
-	if s.w.began {
-		return errors.New("run spool: it has run already")
+func newWriter(o Options, st *store, d disk) *writer {
+	w := &writer{o: o, disk: d, st: st, watch: diskWatch{st, o.Health}, acks: newAckFile(d, o.MaxBytes)}
+	w.dir.o, w.dir.disk, w.dir.st = o, d, st
+	w.runtime.st, w.runtime.log = st, o.Log
+	if o.RuntimeDir != "" {
+		w.runtime.dir = newDisk(o.RuntimeDir)
 	}
-	s.w.began = true
-	reading, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.readBack(reading)
-	}()
-	defer func() {
-		stop()
-		<-ended
-	}()
+	for i := range w.segments {
+		w.segments[i] = segmentWriter{disk: d, st: st, log: st.logs[i]}
+	}
+	w.limiter = limiter{w: w, o: o, st: st}
+	w.compactor = compactor{w: w, st: st, credit: o.segmentBound()}
+	w.repairs = repairs{w: w, st: st, disk: d, maxBytes: o.MaxBytes / 8}
+	return w
+}
+
+// run writes until ctx ends, and then everything.
+func (w *writer) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return s.finish()
-		case <-s.wake:
+			return w.finish()
+		case <-w.st.work.C():
 		case <-timer.C:
 		}
 		var wait time.Duration
 		var some bool
-		s.watched(func() { wait, some = s.step(time.Now()) })
+		w.watch.do(func() { wait, some = w.step(time.Now()) })
 		if some {
 			timer.Reset(wait)
 		} else {
@@ -91,34 +75,34 @@ func (s *Spool) Run(ctx context.Context) error {
 }
 
 // step does what is due, and tells how long until something will be.
-func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
-	s.tellFull(now)
+func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
+	w.limiter.tellFull(now)
 	var err error
-	if s.isDown() {
-		s.disown()
+	if w.st.isDown() {
+		w.cutOffUntold()
 	}
-	if !s.isDown() {
-		err = s.work(now)
-	} else if !now.Before(s.w.retryAt) {
-		if err = s.repair(); err == nil {
-			s.recovered()
-			err = s.work(now)
+	if !w.st.isDown() {
+		err = w.doDue(now)
+	} else if !now.Before(w.retryAt) {
+		if err = w.bringUpToDate(); err == nil {
+			w.markRecovered()
+			err = w.doDue(now)
 		}
 	}
 	if err != nil {
-		s.missed()
-		s.fail(now, err)
+		w.checkVanished()
+		w.fail(now, err)
 	}
-	s.tellFull(now)
-	s.harmless()
-	s.noteBeside()
-	p := s.plan(now)
+	w.limiter.tellFull(now)
+	w.clearDamage()
+	w.runtime.update(w.dir.recorded)
+	p := w.plan(now)
 	next := p.next
-	if p.write || p.sync || p.sight || p.acks || p.refused {
+	if p.write || p.sync || p.sensors || p.acks || p.refused {
 		next = now // it came while the disk worked
 	}
-	if s.isDown() {
-		next = s.w.retryAt
+	if w.st.isDown() {
+		next = w.retryAt
 	}
 	if next.IsZero() {
 		return 0, false
@@ -128,12 +112,12 @@ func (s *Spool) step(now time.Time) (wait time.Duration, some bool) {
 
 // plan is what is due, and when the next thing will be.
 type plan struct {
-	write, sync, sight, acks, refused bool
-	next                              time.Time
+	write, sync, sensors, acks, refused bool
+	next                                time.Time
 }
 
-// at marks when something is due, and reports whether that is now.
-func (p *plan) at(now, t time.Time) bool {
+// isDue reports whether the time t has come; if not, the plan says when.
+func (p *plan) isDue(now, t time.Time) bool {
 	if !t.After(now) {
 		return true
 	}
@@ -143,55 +127,56 @@ func (p *plan) at(now, t time.Time) bool {
 	return false
 }
 
-// delay is how long a record waits for its ack before it is written.
-func (s *Spool) delay() time.Duration { return min(settleDelay, s.o.AtRisk/4) }
+// writeDelay is how long an entry waits for its ack before it is written.
+func (o Options) writeDelay() time.Duration { return min(settleDelay, o.AtRisk/4) }
 
-func (s *Spool) plan(now time.Time) plan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (w *writer) plan(now time.Time) plan {
+	st := w.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	var p plan
-	s.survey()
-	if t := s.since.dirty; !t.IsZero() {
-		p.write = p.at(now, t.Add(s.delay()))
-		p.sync = p.write && (s.syncNow || s.o.AtRisk == 0)
+	st.due.findOldest(st.logs[:])
+	delay := w.o.writeDelay()
+	if t := st.due.unwritten; !t.IsZero() {
+		p.write = p.isDue(now, t.Add(delay))
+		p.sync = p.write && (st.due.syncNow || w.o.AtRisk == 0)
 	}
-	if t := s.since.unsynced; !t.IsZero() && p.at(now, t.Add(s.o.AtRisk-s.delay())) {
+	if t := st.due.unsynced; !t.IsZero() && p.isDue(now, t.Add(w.o.AtRisk-delay)) {
 		p.sync = true
 	}
-	if t := s.since.sight; !t.IsZero() {
-		p.sight = p.at(now, t.Add(s.delay()))
+	if t := st.due.sensors; !t.IsZero() {
+		p.sensors = p.isDue(now, t.Add(delay))
 	}
-	if t := s.since.acks; !t.IsZero() {
-		p.acks = p.at(now, t.Add(settleDelay))
+	if t := st.due.acks; !t.IsZero() {
+		p.acks = p.isDue(now, t.Add(settleDelay))
 	}
-	if len(s.refused) > 0 || len(s.doomed) > 0 || len(s.lost) > 0 {
-		p.refused, p.sync = len(s.refused) > 0, true
+	if len(st.refusals.waiting) > 0 || len(st.losses.segments) > 0 || len(st.losses.entries) > 0 {
+		p.refused, p.sync = len(st.refusals.waiting) > 0, true
 	}
-	if t := s.since.reread; !t.IsZero() && p.at(now, t.Add(settleDelay)) {
-		s.since.reread = time.Time{}
-		poke(s.ready)
+	if t := st.due.reread; !t.IsZero() && p.isDue(now, t.Add(settleDelay)) {
+		st.due.reread = time.Time{}
+		st.ready.Set()
 	}
-	if s.o.MaxAge > 0 {
-		p.at(now, s.w.agedAt.Add(ageEvery))
+	if w.o.MaxAge > 0 {
+		p.isDue(now, w.limiter.aged.Add(ageEvery))
 	}
-	if !s.w.fullAt.IsZero() {
-		p.at(now, s.w.fullAt.Add(calm))
+	if !w.limiter.fullAt.IsZero() {
+		p.isDue(now, w.limiter.fullAt.Add(calm))
 	}
 	return p
 }
 
-// survey finds what has waited longest, without what was acknowledged
-// meanwhile.
-func (s *Spool) survey() {
-	s.since.dirty, s.since.unsynced = time.Time{}, time.Time{}
-	for _, l := range s.logs {
-		dirty, unsynced := l.oldest()
-		s.since.dirty = earlier(s.since.dirty, dirty)
-		s.since.unsynced = earlier(s.since.unsynced, unsynced)
+// findOldest finds what has waited longest, without what was acknowledged meanwhile.
+func (d *dueTimes) findOldest(logs []*log) {
+	d.unwritten, d.unsynced = time.Time{}, time.Time{}
+	for _, l := range logs {
+		unwritten, unsynced := l.oldest()
+		d.unwritten = earlier(d.unwritten, unwritten)
+		d.unsynced = earlier(d.unsynced, unsynced)
 	}
 }
 
-// earlier gives the earlier of two times; the zero time stands for none.
+// earlier returns the earlier of two times; the zero time stands for none.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -199,40 +184,195 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// work does what is due now, while the disk can be written.
-func (s *Spool) work(now time.Time) error {
-	if s.looks.Swap(false) {
-		if err := s.inspect(); err != nil {
+// doDue does what is due now, while the disk can be written.
+func (w *writer) doDue(now time.Time) error {
+	if w.dir.verify.Swap(false) {
+		if err := w.verify(); err != nil {
 			return err
 		}
 	}
-	if s.o.MaxAge > 0 && now.Sub(s.w.agedAt) >= ageEvery {
-		s.w.agedAt = now
-		if err := s.dropOld(); err != nil {
-			return err
-		}
+	if err := w.limiter.dropOld(now); err != nil {
+		return err
 	}
-	p := s.plan(now)
-	if p.sight {
-		if err := s.noteSights(); err != nil {
+	p := w.plan(now)
+	if p.sensors {
+		if err := w.recordSensors(); err != nil {
 			return err
 		}
 	}
 	if p.write || p.sync {
-		if err := s.commit(p.sync); err != nil {
+		if err := w.commit(p.sync); err != nil {
 			return err
 		}
 	}
 	if p.refused {
-		if err := s.keepRefused(); err != nil {
+		if err := w.keepRefused(); err != nil {
 			return err
 		}
 	}
 	if p.acks {
-		if err := s.noteAcks(); err != nil {
+		if err := w.recordAcks(); err != nil {
 			return err
 		}
-		return s.sweep()
+		return w.removeGarbage()
+	}
+	return nil
+}
+
+// commit writes what is in no file, and syncs what is not durable if asked to. Events
+// go first, so that no loss is on disk before the gap that tells of it.
+func (w *writer) commit(sync bool) error {
+	if err := w.recordSensors(); err != nil {
+		return err
+	}
+	if w.isCramped(w.unwritten()) {
+		if err := w.removeGarbage(); err != nil {
+			return err
+		}
+	}
+	dropped, err := w.limiter.makeRoom()
+	if err != nil {
+		return err
+	}
+	need := w.unwritten()
+	sync = sync || dropped
+	batches, told := w.takeBatches(sync)
+	if err := w.recordGaps(); err != nil {
+		return err
+	}
+	for c := range classes {
+		if err := w.writeBatch(c, batches[c]); err != nil {
+			return err
+		}
+		if !sync {
+			continue
+		}
+		if err := w.syncSegment(c); err != nil {
+			return err
+		}
+		if c == Events {
+			w.st.mu.Lock()
+			w.st.releaseToldLocked(told)
+			w.st.mu.Unlock()
+			if w.isCramped(need) {
+				if err := w.removeGarbage(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// unwritten is how many bytes are in no file.
+func (w *writer) unwritten() int64 {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	return w.st.unwrittenLocked()
+}
+
+// takeBatches returns what is to be written of all logs, as of one moment, and the
+// losses of which it tells.
+func (w *writer) takeBatches(sync bool) (out [classes][]writing, told untold) {
+	st := w.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for c, l := range st.logs {
+		for _, e := range l.unwritten() {
+			out[c] = append(out[c], writing{e, e.form})
+		}
+	}
+	if sync {
+		st.due.syncNow = false
+	}
+	return out, untold{slices.Clone(st.losses.entries), slices.Clone(st.losses.segments)}
+}
+
+// writeBatch writes a batch, to as many segments as it takes.
+func (w *writer) writeBatch(c Class, batch []writing) error {
+	sw := &w.segments[c]
+	for len(batch) > 0 {
+		if sw.isFull(batch[0]) {
+			if err := w.rollSegment(c); err != nil {
+				return err
+			}
+		}
+		n, size, err := sw.append(batch)
+		if failed := (*writeError)(nil); errors.As(err, &failed) {
+			w.writeFailed(c, err)
+		}
+		if err != nil {
+			return err
+		}
+		if c != Events {
+			w.compactor.credit += size
+		}
+		batch = batch[n:]
+	}
+	return nil
+}
+
+// writeFailed deals with the log's active segment after a write that failed.
+func (w *writer) writeFailed(c Class, err error) {
+	if !w.segments[c].cutUnwritten(err) {
+		w.segments[c].abandon()
+		return
+	}
+	_ = w.syncSegment(c) // which abandons it where that fails; the first error is the one to tell
+}
+
+// syncSegment makes the log's active segment durable, if it owes anything that is
+// not.
+func (w *writer) syncSegment(c Class) error {
+	sw := &w.segments[c]
+	if !sw.owesSync() {
+		return nil
+	}
+	g := sw.log.active
+	if err := sw.sync(); err != nil {
+		w.segmentFailed(c, err)
+		return fmt.Errorf("sync segment %q: %w", g.file(), err)
+	}
+	return nil
+}
+
+// rollSegment ends the log's active segment.
+func (w *writer) rollSegment(c Class) error {
+	if err := w.syncSegment(c); err != nil {
+		return err
+	}
+	if g := w.st.logs[c].active; g != nil {
+		if err := w.appendAcks(func(f *ackEncoder) { f.addWritten(g) }, true); err != nil {
+			return err
+		}
+	}
+	w.segments[c].close()
+	return nil
+}
+
+// finish writes everything and takes nothing more.
+func (w *writer) finish() error {
+	w.st.mu.Lock()
+	w.st.ended = true
+	w.st.mu.Unlock()
+	if w.finished {
+		return nil
+	}
+	w.finished = true
+	err := w.saveAll()
+	for c := range w.segments {
+		w.segments[c].close()
+	}
+	for _, f := range []func() error{w.rewriteAcks, w.removeGarbage, w.dir.recordStop} {
+		if err == nil {
+			err = f()
+		}
+	}
+	w.acks.close()
+	w.runtime.update(w.dir.recorded)
+	if err != nil {
+		w.runtime.end()
+		return fmt.Errorf("finish spool %q: %w", w.o.Dir, err)
 	}
 	return nil
 }

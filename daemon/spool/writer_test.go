@@ -134,7 +134,7 @@ func TestGoodStopWritesAll(t *testing.T) {
 		if err := r.end(); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(d.Data(stateName)); !strings.Contains(got, "run 1 stopped") {
+		if got := string(d.Data(runName)); !strings.Contains(got, "run 1 stopped") {
 			t.Errorf("run file: %q", got)
 		}
 		r = newRig(t, d.Cut(newRand(1)), Options{AtRisk: time.Hour})
@@ -185,7 +185,7 @@ func TestSegmentsRollAndGo(t *testing.T) {
 		}
 		wait(2 * time.Second)
 		st := r.s.Stats()
-		if st.Samples.Segments < 3 || st.Memory > 2*cached {
+		if st.Samples.Segments < 3 || st.Memory > 2*maxCached {
 			t.Errorf("with a backlog: %+v", st)
 		}
 		for _, name := range r.d.Files("samples", segmentExt) {
@@ -242,11 +242,11 @@ func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
 			r.s.Ack(r.take(1)[0].ID)
 		}
 		wait(2 * time.Second)
-		if n := len(r.d.Data(notesName)); n > notesMax+1024 {
+		if n := len(r.d.Data(ackName)); n > minAckRewrite+1024 {
 			t.Errorf("%d bytes of acks", n)
 		}
 		st := r.s.Stats()
-		if st.Events.Pending != 1 || st.Memory > 2*cached {
+		if st.Events.Pending != 1 || st.Memory > 2*maxCached {
 			t.Errorf("stats: %+v", st)
 		}
 		if err := r.end(); err != nil {

@@ -12,10 +12,10 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// The file "identity" holds the id of the spool, a fingerprint of the board it
-// was made on and the lock file's place there, and who took what is kept here: a line for the runs that follow
-// each other and have one source. A checksum ends it. The file of acks holds the
-// runs once more.
+// The identity file holds the id of the spool, a fingerprint of the board it was made
+// on and the lock file's place there, and who took what is kept here: a line for the
+// runs that follow each other and have one source. A checksum ends it. The ack file
+// holds the runs once more.
 //
 //	fieldpost identity 1
 //	spool "k7m2qx"
@@ -31,18 +31,18 @@ const maxIdentity = 1 << 20
 
 var errIdentity = errors.New("identity file is damaged")
 
-// tenure is who took the records of the runs from lo to hi. Between them there
+// runSource says who took the entries of the runs from lo to hi. Between them there
 // are none of anybody else, but there may be numbers that no run has had.
-type tenure struct {
+type runSource struct {
 	lo, hi uint64
 	Source
 }
 
-// tenures are tenures; a later one is right where two speak of one run.
-type tenures []tenure
+// runSources is a list of them; a later one is right where two speak of one run.
+type runSources []runSource
 
-// of gives the source of a run; ok is false where it is not known.
-func (t tenures) of(run uint64) (who Source, ok bool) {
+// of returns the source of a run; ok is false where it is not known.
+func (t runSources) of(run uint64) (who Source, ok bool) {
 	for _, x := range slices.Backward(t) {
 		if x.lo <= run && run <= x.hi {
 			return x.Source, true
@@ -51,9 +51,9 @@ func (t tenures) of(run uint64) (who Source, ok bool) {
 	return Source{}, false
 }
 
-// only gives what is known of these runs, in as few tenures as there can be.
-func (t tenures) only(runs map[uint64]bool) tenures {
-	var out tenures
+// only returns what is known of these runs, in as few lines as there can be.
+func (t runSources) only(runs map[uint64]bool) runSources {
+	var out runSources
 	before := false // the run before this one is in the last of out
 	for _, run := range slices.Sorted(maps.Keys(runs)) {
 		who, known := t.of(run)
@@ -62,7 +62,7 @@ func (t tenures) only(runs map[uint64]bool) tenures {
 		case before && out[n-1].Source == who:
 			out[n-1].hi = run
 		default:
-			out = append(out, tenure{run, run, who})
+			out = append(out, runSource{run, run, who})
 		}
 		before = known
 	}
@@ -74,7 +74,7 @@ type identity struct {
 	spool string // "" where it has none yet
 	board string // "" where that was not known
 	place string // of the lock file on its file system, which a copy has another of; "" where that was not known
-	runs  tenures
+	runs  runSources
 }
 
 func (x identity) encode() []byte {
@@ -95,7 +95,7 @@ func decodeIdentity(b []byte) (identity, error) {
 		return identity{}, errIdentity
 	}
 	for _, line := range lines[4 : len(lines)-2] {
-		var t tenure
+		var t runSource
 		if _, err := fmt.Sscanf(line, "runs %d %d %q %q", &t.lo, &t.hi, &t.Spool, &t.Thing); err != nil {
 			return identity{}, errIdentity
 		}
@@ -133,80 +133,79 @@ func newID() string {
 	return string(b[:])
 }
 
-// Source is who takes what is appended in this run. Any goroutine.
-func (s *Spool) Source() Source { return s.source }
-
-// sourceOf gives who took the records of a run. Of a run of which nothing is
-// known, as it was of an earlier version of fieldpost, it is this board under
-// its present name. Called with mu held.
-func (s *Spool) sourceOf(run uint64) Source {
-	if who, known := s.sources.of(run); known {
+// sourceOfLocked returns who took the entries of a run. Of a run of which nothing is
+// known it is this board under its present name.
+func (st *store) sourceOfLocked(run uint64) Source {
+	if who, known := st.sources.of(run); known {
 		return who
 	}
-	return Source{Thing: s.o.Thing}
+	return Source{Thing: st.o.Thing}
 }
 
-// adopt takes over what the directory says of who it belongs to. A directory
-// that another board has made, one that was copied or restored, and one that knows
-// a run as late as this one gets a new id for the next run: somebody may have gone
-// on, or go on, from the same run.
-func (s *Spool) adopt(f *found) {
-	s.w.id = f.identity.spool
-	theirs := f.identity.board != "" && s.o.Board != "" && f.identity.board != s.o.Board
-	place := s.disk.Place()
+// adopt takes over what the directory says of who it belongs to. A directory that
+// another board has made, one that was copied or restored, and one that knows a run as
+// late as this one gets a new id for the next run: somebody may have gone on, or go
+// on, from the same run.
+func (d *directory) adopt(f *found) {
+	d.id = f.identity.spool
+	st := d.st
+	theirs := f.identity.board != "" && d.o.Board != "" && f.identity.board != d.o.Board
+	place := d.disk.Place()
 	moved := f.identity.place != "" && place != "" && f.identity.place != place
-	who, _ := f.sources.of(s.run)
-	late := s.run != 0 && s.run <= f.known && !(s.run == f.known && who == s.source)
+	who, _ := f.sources.of(st.run)
+	late := st.run != 0 && st.run <= f.known && !(st.run == f.known && who == st.source)
 	switch {
-	case s.w.id == "": // also where this run has one: the directory that it had may come back
-		s.w.id = newID()
+	case d.id == "": // also where this run has one: the directory that it had may come back
+		d.id = newID()
 	case theirs || moved || late:
-		s.o.Log.Info("spool gets a new id: it was made on another board, or is a copy", "dir", s.o.Dir, "id", s.w.id)
-		s.w.id = newID()
+		d.o.Log.Info("spool gets a new id: it was made on another board, or is a copy", "dir", d.o.Dir, "id", d.id)
+		d.id = newID()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sources = append(s.sources, f.sources...)
-	if s.run != 0 { // of another run of that number there is no mail
-		s.sources = append(s.sources, tenure{s.run, s.run, s.source})
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.sources = append(st.sources, f.sources...)
+	if st.run != 0 { // of another run of that number there is no mail
+		st.sources = append(st.sources, runSource{st.run, st.run, st.source})
 	}
 }
 
-// name finds who this run is, once its number is known.
-func (s *Spool) name() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.source.Spool == "" {
-		s.source = Source{Thing: s.o.Thing, Spool: s.w.id}
-		if s.source.Spool == "" {
-			s.source.Spool = newID()
+// setRun gives this run its number, and says who it is: under the directory's id,
+// where there is one.
+func (st *store) setRun(run uint64, id string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.run, st.gaps.run = run, run
+	if st.source.Spool == "" {
+		if id == "" {
+			id = newID()
 		}
+		st.source = Source{Thing: st.o.Thing, Spool: id}
 	}
-	s.sources = append(s.sources, tenure{s.run, s.run, s.source})
+	st.sources = append(st.sources, runSource{st.run, st.run, st.source})
 }
 
 // identify durably writes who this run is and who took what is kept here, before
 // anything of this run is written.
-func (s *Spool) identify() error {
-	if s.w.identified == s.run {
+func (d *directory) identify() error {
+	st := d.st
+	if d.identified == st.run {
 		return nil
 	}
-	s.mu.Lock()
-	s.sources = s.sources.only(s.mentioned())
-	x := identity{s.w.id, s.o.Board, s.disk.Place(), slices.Clone(s.sources)}
-	s.mu.Unlock()
-	if err := durable.Replace(s.disk, identityName, x.encode()); err != nil {
+	st.mu.Lock()
+	st.sources = st.sources.only(st.mentionedRunsLocked())
+	x := identity{d.id, d.o.Board, d.disk.Place(), slices.Clone(st.sources)}
+	st.mu.Unlock()
+	if err := durable.Replace(d.disk, identityName, x.encode()); err != nil {
 		return err
 	}
-	s.w.identified, s.w.place = s.run, x.place
+	d.identified, d.place = st.run, x.place
 	return nil
 }
 
-// mentioned gives the runs whose records, or whose gaps, are here. Called with
-// mu held.
-func (s *Spool) mentioned() map[uint64]bool {
-	runs := map[uint64]bool{s.run: true}
-	for _, l := range s.logs {
+// mentionedRunsLocked returns the runs whose entries, or whose gaps, are here.
+func (st *store) mentionedRunsLocked() map[uint64]bool {
+	runs := map[uint64]bool{st.run: true}
+	for _, l := range st.logs {
 		for _, e := range l.mem {
 			runs[e.run] = true
 		}
@@ -217,10 +216,6 @@ func (s *Spool) mentioned() map[uint64]bool {
 			}
 		}
 	}
-	for _, x := range s.gaps {
-		if h, ok := peek(x.payload); ok {
-			runs[h.run] = true
-		}
-	}
+	st.gaps.runs(runs, func(*owedGap) bool { return true })
 	return runs
 }

@@ -1,0 +1,250 @@
+package spool
+
+import "time"
+
+// What the ack file says is encoded here from what the store knows. The methods that
+// take the store are called with its lock held.
+
+// addNewLocked adds the gaps that are not recorded, and together with them that what
+// they tell of is given up: so that none of it comes after a crash although a gap
+// says that it is missing.
+func (f *ackEncoder) addNewLocked(st *store) {
+	f.together(func() {
+		for _, id := range st.gaps.unrecorded {
+			if x := st.gaps.owed[id]; x != nil {
+				f.addGap(st.gaps.key(x), x.form)
+				x.recorded = true
+			}
+		}
+		st.gaps.unrecorded = nil
+		f.addGivenUpLocked(st)
+	})
+}
+
+// addGivenUpLocked adds what is given up.
+func (f *ackEncoder) addGivenUpLocked(st *store) {
+	for _, x := range st.losses.entries {
+		f.addDone(logRun{x.class, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
+	}
+	for _, l := range st.logs {
+		for _, x := range l.maybeWritten.spans {
+			f.addDone(logRun{l.class, st.run}, x)
+		}
+	}
+	for _, g := range st.losses.segments {
+		f.addRemoved(g)
+	}
+	if d := st.losses.drop; d != nil && d.part {
+		for _, id := range d.ids {
+			f.addDone(logRun{d.seg.class, d.seg.run}, span{id - d.seg.off, id - d.seg.off + 1})
+		}
+	}
+}
+
+// addAcksLocked adds what was acknowledged since the last time.
+func (f *ackEncoder) addAcksLocked(st *store) {
+	for _, l := range st.logs {
+		for _, g := range l.segs {
+			for _, x := range l.unrecorded.within(g.lo, g.hi) {
+				f.addDone(logRun{l.class, g.run}, span{x.lo - g.off, x.hi - g.off})
+			}
+		}
+		l.unrecorded = ids{}
+	}
+	for _, k := range st.gaps.settled {
+		f.addDone(logRun{Events, k.run}, span{k.seq, k.seq + 1})
+	}
+	st.gaps.settled = nil
+	st.due.acks = time.Time{}
+}
+
+// addAllLocked adds all that is worth knowing.
+func (f *ackEncoder) addAllLocked(st *store) {
+	for _, id := range st.gaps.sorted() {
+		x := st.gaps.owed[id]
+		f.addGap(st.gaps.key(x), x.form)
+		x.recorded = true
+	}
+	st.gaps.unrecorded, st.gaps.settled = nil, nil
+	f.addGivenUpLocked(st)
+	for _, x := range st.sources.only(st.mentionedRunsLocked()) {
+		f.addSource(x)
+	}
+	for _, g := range st.garbage {
+		f.addRemoved(g)
+	}
+	for _, l := range st.logs {
+		for _, g := range l.segs {
+			f.addWritten(g)
+		}
+	}
+	f.addGivenLocked(st)
+	f.addEarlierSensorsLocked(st)
+	f.addSensorsLocked(st)
+	f.addDoneLocked(st, maxAckDone)
+}
+
+// addDoneLocked adds what is done of the segments that are still here, until all
+// together takes up the room. What does not fit comes again.
+func (f *ackEncoder) addDoneLocked(st *store, room int) {
+	for _, l := range st.logs {
+		keep := st.heldLocked(l.class)
+		for _, g := range l.segs {
+			if len(f.b) > room {
+				break
+			}
+			for _, x := range l.done.without(g.lo, g.hi, &keep) {
+				f.addDone(logRun{l.class, g.run}, span{x.lo - g.off, x.hi - g.off})
+			}
+		}
+		l.unrecorded = ids{}
+	}
+	st.due.acks = time.Time{}
+}
+
+// addGivenLocked adds how far the entries of each flow and run have been given out of
+// which some are still here. Next gives them in order, so that one number tells it;
+// and when they are written down for good it gives no more.
+func (f *ackEncoder) addGivenLocked(st *store) {
+	for _, l := range st.logs {
+		far := map[origin]uint64{}
+		for _, g := range l.segs {
+			l.flowsIn(g, func(x *flow) {
+				o, seq := origin{x.sensor, g.run}, uint64(0)
+				if until := min(g.hi, x.givenUntil(g.lo)); until > g.lo {
+					seq = until - g.off
+				}
+				far[o] = max(far[o], seq)
+			})
+		}
+		for _, o := range sortedOrigins(far) {
+			f.addGiven(logRun{l.class, o.run}, o.sensor, far[o])
+		}
+	}
+}
+
+// addEarlierSensorsLocked adds what sensors earlier runs had of whose entries some
+// are still here, so that damage can be told of that leaves none of a sensor's.
+func (f *ackEncoder) addEarlierSensorsLocked(st *store) {
+	for _, l := range st.logs {
+		far := map[origin]uint64{}
+		for _, g := range l.segs {
+			for _, x := range g.sums {
+				if x.run != st.run && x.hi > 0 {
+					o := origin{x.sensor, x.run}
+					far[o] = max(far[o], x.hi)
+				}
+			}
+		}
+		for _, o := range sortedOrigins(far) {
+			f.addSafe(logRun{l.class, o.run}, o.sensor, far[o])
+		}
+	}
+}
+
+// addSensorsLocked adds how far each sensor is safe: everything up to there is
+// acknowledged, durable, or told of in a durable gap. It adds too how far the files
+// are durable, so that damage to their end can be told from an end that was never
+// written.
+func (f *ackEncoder) addSensorsLocked(st *store) {
+	st.due.sensors, st.sensors.recorded = time.Time{}, st.sensors.count
+	unsafe := map[string]uint64{}
+	for _, l := range st.logs {
+		if n := len(l.segs); n > 0 && l.segs[n-1].run == st.run {
+			f.addWritten(l.segs[n-1])
+		}
+		l.eachUnsynced(func(e *memEntry) {
+			if e.done || e.run != st.run || e.seq == 0 {
+				return
+			}
+			if lo, known := unsafe[e.sensor]; !known || e.seq < lo {
+				unsafe[e.sensor] = e.seq
+			}
+		})
+	}
+	for sensor, x := range st.sensors.seen {
+		safe := x.last
+		if lo, known := unsafe[sensor]; known {
+			safe = lo - 1
+		}
+		for i, has := range x.in {
+			if has {
+				f.addSafe(logRun{Class(i), st.run}, sensor, safe)
+			}
+		}
+		if x.in == [classes]bool{} {
+			f.addSensor(st.run, sensor)
+		}
+	}
+}
+
+// recordGaps durably records the gaps that are not recorded yet.
+func (w *writer) recordGaps() error {
+	w.st.mu.Lock()
+	n := len(w.st.gaps.unrecorded)
+	w.st.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	return w.appendAcks(func(*ackEncoder) {}, true)
+}
+
+// recordAcks records what was acknowledged since the last time.
+func (w *writer) recordAcks() error {
+	if w.acks.hasGrown() {
+		return w.rewriteAcks()
+	}
+	return w.appendAcks(func(f *ackEncoder) { f.addAcksLocked(w.st) }, false)
+}
+
+// recordSensors durably records which sensors have had entries in which logs, where
+// that has changed. It comes before the first of these entries is written, so that
+// one that is on disk says nothing of others in another log.
+func (w *writer) recordSensors() error {
+	if w.st.sensorCount() == w.dir.sensorsRecorded {
+		return nil
+	}
+	if err := w.appendAcks(func(f *ackEncoder) { f.addSensorsLocked(w.st) }, true); err != nil || !w.dir.recorded {
+		return err
+	}
+	return w.dir.recordRun()
+}
+
+// appendAcks appends to the ack file the gaps that are not recorded yet, and what
+// fillLocked adds. Where the file is not open all of it is written anew.
+func (w *writer) appendAcks(fillLocked func(*ackEncoder), sync bool) error {
+	if !w.acks.isOpen() {
+		return w.rewriteAcks()
+	}
+	err := w.acks.append(func(f *ackEncoder) {
+		w.st.mu.Lock()
+		defer w.st.mu.Unlock()
+		f.addNewLocked(w.st)
+		fillLocked(f)
+	}, sync)
+	w.updateAckBytes()
+	return err
+}
+
+// rewriteAcks durably puts all that is worth knowing into the ack file.
+func (w *writer) rewriteAcks() error {
+	err := w.acks.rewrite(func(f *ackEncoder) {
+		w.st.mu.Lock()
+		defer w.st.mu.Unlock()
+		f.addAllLocked(w.st)
+	})
+	w.updateAckBytes()
+	return err
+}
+
+func (w *writer) updateAckBytes() {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	w.st.ackBytes = w.acks.size
+}
+
+func (st *store) sensorCount() int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.sensors.count
+}

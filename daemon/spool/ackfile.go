@@ -1,0 +1,450 @@
+package spool
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"fieldpost/daemon/durable"
+)
+
+// The ack file says which entries need not be sent again, how far each sensor had come
+// in the present run, and what must not be lost together with a segment: the gaps that
+// are owed, and which segments there are. It has frames as a segment has, their seq
+// counting them; the payload of each is a record of one of the kinds below. The file is
+// only appended to, and written anew when it has grown. Acks are not synced: losing
+// its end costs repeats, never entries.
+//
+// A record begins with its kind and a class, each one byte, and a run; where it has
+// nothing to say of these they are 0. All numbers are uvarints. What follows:
+//
+//	ackDone      pairs: seqs of that run are done. A pair is a span: how far behind the end of the one before it
+//	             begins, the first behind 0, and how many seqs it has
+//	ackSafe      seq, sensor string: everything of the sensor up to its own count seq is safe
+//	ackSensor    sensor string: the sensor is configured, and may have had entries in no log
+//	ackWritten   number, seq: the segment of that run and number is on disk up to its frame seq; the latest says it,
+//	             as a segment can be written anew with less
+//	ackRemoved   number: that segment is removed, nothing needs it
+//	ackJoined    number, seq, numbers: where that segment ends with its frame seq it holds what is owed of those too,
+//	             which nothing needs then
+//	ackSource    the last run, spool's id and thing's name as strings: who took what the runs from that one to the
+//	             last have here
+//	ackTogether  records as strings: these are true together
+//	ackGap       seq, the gap's form: that frame is this gap, and the broker does not have it
+//	ackGiven     seq, sensor string: of that run's frames of the sensor Next has given those before seq, in whichever
+//	             run; true when the latest run has stopped in good order. Without a sensor, as of the events, it is
+//	             true of all of the log
+//
+// In a file written anew what is done comes last, as much of it as there is room
+// for, so that what is appended is read as well.
+const (
+	ackDone     = 'd'
+	ackSafe     = 'm'
+	ackSensor   = 'c'
+	ackWritten  = 'f'
+	ackRemoved  = 'r'
+	ackJoined   = 'x'
+	ackSource   = 'w'
+	ackTogether = 't'
+	ackGap      = 'g'
+	ackGiven    = 'h'
+)
+
+const (
+	ackName       = "acks"
+	minAckRewrite = segmentSize    // it is not written anew before it has this size, or a 16th of MaxBytes
+	maxAckFile    = 64 << 20       // as much of it is read
+	maxAckDone    = maxAckFile / 2 // what is done is recorded up to here
+	maxDoneSpans  = 4 << 10        // how large a record of ackDone grows: damage to it costs that many repeats
+)
+
+// segmentKey names a segment.
+type segmentKey struct {
+	logRun
+	number uint32
+}
+
+// sensorMark says how far a sensor had come.
+type sensorMark struct {
+	in  [classes]bool // in which logs it has had entries
+	seq uint64        // everything up to here is acknowledged, on disk, or told in a gap
+}
+
+// joinedSegments says that a segment, where it ends with a frame, stands for others
+// too.
+type joinedSegments struct {
+	number uint32
+	seq    uint64
+	others []uint32
+}
+
+// givenKey names the entries of one sensor and run in one log, or those of all
+// sensors.
+type givenKey struct {
+	logRun
+	sensor string
+	all    bool
+}
+
+// ackState is what the ack file says.
+type ackState struct {
+	written map[segmentKey]uint64 // the last frame of each that was on disk
+	removed map[segmentKey]bool
+	joined  map[logRun][]joinedSegments
+	done    map[logRun]*ids
+	sensors map[uint64]map[string]sensorMark // by run and sensor
+	gaps    map[frameKey][]byte              // their forms, which share the file's bytes
+	given   map[givenKey]uint64              // behind the last seq that was given
+	sources runSources
+}
+
+// readAcks reads the file's bytes. What it cannot read it passes over.
+func readAcks(data []byte) ackState {
+	n := ackState{
+		written: map[segmentKey]uint64{}, removed: map[segmentKey]bool{}, joined: map[logRun][]joinedSegments{}, done: map[logRun]*ids{},
+		sensors: map[uint64]map[string]sensorMark{}, gaps: map[frameKey][]byte{}, given: map[givenKey]uint64{},
+	}
+	s := durable.Scan(data, 0)
+	for s.Next() {
+		n.readRecord(s.Payload)
+	}
+	return n
+}
+
+func (n *ackState) readRecord(record []byte) {
+	d := durable.Decoder{B: record}
+	kind, class, run := d.Byte(), Class(d.Byte()), d.Uvarint()
+	if d.Bad || class >= classes {
+		return
+	}
+	k := logRun{class, run}
+	switch kind {
+	case ackDone:
+		n.readDone(&d, k)
+	case ackWritten, ackRemoved, ackJoined:
+		n.readSegment(&d, kind, k)
+	case ackSafe:
+		seq, sensor := d.Uvarint(), d.String()
+		if !d.Bad {
+			var in [classes]bool
+			in[class] = true
+			n.addSensor(run, sensor, in, seq)
+		}
+	case ackSensor:
+		if sensor := d.String(); !d.Bad {
+			n.addSensor(run, sensor, [classes]bool{}, 0)
+		}
+	case ackTogether:
+		for len(d.B) > 0 && !d.Bad {
+			if inner := d.Bytes(); len(inner) > 0 && inner[0] != ackTogether {
+				n.readRecord(inner)
+			}
+		}
+	case ackGap:
+		if seq := d.Uvarint(); !d.Bad {
+			n.gaps[frameKey{run, seq}] = d.B
+		}
+	case ackSource:
+		x := runSource{run, d.Uvarint(), Source{Spool: d.String(), Thing: d.String()}}
+		if !d.Bad {
+			n.sources = append(n.sources, x)
+		}
+	case ackGiven:
+		seq, of := d.Uvarint(), givenKey{k, "", true}
+		if len(d.B) > 0 {
+			of.sensor, of.all = d.String(), false
+		}
+		if !d.Bad {
+			n.given[of] = seq
+		}
+	}
+}
+
+// readDone reads which seqs of a run are done.
+func (n *ackState) readDone(d *durable.Decoder, k logRun) {
+	if n.done[k] == nil {
+		n.done[k] = &ids{}
+	}
+	for lo, hi := uint64(0), uint64(0); len(d.B) > 0; {
+		lo = hi + d.Uvarint()
+		if hi = lo + d.Uvarint(); d.Bad {
+			return
+		}
+		n.done[k].add(lo, hi)
+	}
+}
+
+// readSegment reads what is said of segments: how far one is on disk, that it is
+// gone, or that it is what others have become.
+func (n *ackState) readSegment(d *durable.Decoder, kind byte, k logRun) {
+	number := uint32(d.Uvarint())
+	file := segmentKey{k, number}
+	switch kind {
+	case ackWritten:
+		if seq := d.Uvarint(); !d.Bad {
+			n.written[file] = seq
+		}
+	case ackRemoved:
+		if !d.Bad {
+			n.removed[file] = true
+		}
+	case ackJoined:
+		j := joinedSegments{number: number, seq: d.Uvarint()}
+		for len(d.B) > 0 && !d.Bad {
+			j.others = append(j.others, uint32(d.Uvarint()))
+		}
+		if !d.Bad {
+			n.joined[k] = append(n.joined[k], j)
+		}
+	}
+}
+
+// addSensor adds in which logs a sensor has had entries, and up to which count it is
+// safe.
+func (n *ackState) addSensor(run uint64, sensor string, in [classes]bool, seq uint64) {
+	if n.sensors[run] == nil {
+		n.sensors[run] = map[string]sensorMark{}
+	}
+	m := n.sensors[run][sensor]
+	for i, has := range in {
+		m.in[i] = m.in[i] || has
+	}
+	m.seq = max(m.seq, seq)
+	n.sensors[run][sensor] = m
+}
+
+// isRemoved reports whether nothing needs a segment any more.
+func (n *ackState) isRemoved(g *segment) bool {
+	return n.removed[segmentKey{logRun{g.class, g.run}, g.number}]
+}
+
+// isDone reports whether a frame is done.
+func (n *ackState) isDone(k logRun, seq uint64) bool {
+	done := n.done[k]
+	return done != nil && done.has(seq)
+}
+
+// ackFile writes the ack file. Only the writer's goroutine uses it.
+type ackFile struct {
+	disk  disk
+	least int64        // until it has this size it is not worth a rewrite
+	file  durable.File // nil before the first rewrite and after an error
+	size  int64
+	floor int64 // the size after the last rewrite
+	seq   uint64
+}
+
+func newAckFile(d disk, maxBytes int64) ackFile {
+	return ackFile{disk: d, least: min(minAckRewrite, maxBytes/16)}
+}
+
+// isOpen reports whether records can be appended; else the file is to be rewritten.
+func (w *ackFile) isOpen() bool { return w.file != nil }
+
+// hasGrown reports whether the file is worth a rewrite.
+func (w *ackFile) hasGrown() bool { return w.size > max(w.least, min(2*w.floor, maxAckFile/4*3)) }
+
+// isThere is nil while the file's name stands for it, and where it is not open.
+func (w *ackFile) isThere() error {
+	if w.file == nil {
+		return nil
+	}
+	return w.file.There()
+}
+
+// append adds the records that fill encodes to the end of the file. After an error
+// only rewrite helps, and nothing of them is to be found by the next run: what they
+// say to be given up may not be.
+func (w *ackFile) append(fill func(*ackEncoder), sync bool) error {
+	f := ackEncoder{seq: w.seq}
+	fill(&f)
+	f.flush()
+	if len(f.b) == 0 {
+		return nil
+	}
+	n, err := w.file.Write(f.b)
+	w.size += int64(n)
+	if err == nil && sync {
+		err = w.file.Datasync()
+		if err == nil {
+			err = w.file.There()
+		}
+	}
+	if err != nil {
+		w.close()
+		w.size -= int64(n)
+		_ = w.disk.Truncate(ackName, w.size) // the first error is the one to tell
+		return fmt.Errorf("write %q: %w", ackName, err)
+	}
+	w.seq = f.seq
+	return nil
+}
+
+// rewrite durably puts the records that fill encodes in the place of the file.
+func (w *ackFile) rewrite(fill func(*ackEncoder)) error {
+	w.close()
+	var f ackEncoder
+	fill(&f)
+	f.flush()
+	if err := durable.Replace(w.disk, ackName, f.b); err != nil {
+		return err
+	}
+	file, err := w.disk.Append(ackName)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", ackName, err)
+	}
+	w.file, w.size, w.floor, w.seq = file, int64(len(f.b)), int64(len(f.b)), f.seq
+	return nil
+}
+
+// close closes the file, so that the next write rewrites it.
+func (w *ackFile) close() {
+	if w.file != nil {
+		_ = w.file.Close() // nothing in it is owed
+		w.file = nil
+	}
+}
+
+// ackEncoder encodes records of the ack file as frames.
+type ackEncoder struct {
+	b      []byte
+	seq    uint64 // of the last frame
+	inner  []byte // what goes into one frame together
+	within bool
+	spans  doneSpans // not added yet
+}
+
+// doneSpans is a record of ackDone in the making.
+type doneSpans struct {
+	key  logRun
+	b    []byte // empty where there is none
+	end  uint64 // of the latest span in b
+	last span   // behind that
+}
+
+func (p *doneSpans) push() {
+	p.b = binary.AppendUvarint(p.b, p.last.lo-p.end)
+	p.b = binary.AppendUvarint(p.b, p.last.hi-p.last.lo)
+	p.end = p.last.hi
+}
+
+// together puts all that fill adds into one frame, where it fits into one.
+func (f *ackEncoder) together(fill func()) {
+	f.flush()
+	f.inner, f.within = []byte{ackTogether, 0, 0}, true
+	fill()
+	f.flush()
+	f.within = false
+	if len(f.inner) > 3 {
+		f.appendFrame(f.inner)
+	}
+}
+
+// add adds a record.
+func (f *ackEncoder) add(record []byte) {
+	f.flush()
+	f.appendFrame(record)
+}
+
+func (f *ackEncoder) appendFrame(record []byte) {
+	if f.within && len(f.inner)+len(record)+binary.MaxVarintLen64 <= durable.MaxPayload {
+		f.inner = durable.AppendString(f.inner, string(record))
+		return
+	}
+	f.seq++
+	f.b = durable.AppendFrame(f.b, f.seq, record)
+}
+
+// flush adds the spans that are not added yet.
+func (f *ackEncoder) flush() {
+	if p := &f.spans; len(p.b) > 0 {
+		p.push()
+		f.appendFrame(p.b)
+		p.b = p.b[:0]
+	}
+}
+
+// ackRecord begins a record with its kind and with what it is about.
+func ackRecord(kind byte, k logRun, numbers ...uint64) []byte {
+	b := append(make([]byte, 0, 40), kind, byte(k.class))
+	b = binary.AppendUvarint(b, k.run)
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+// addDone says that the seqs of x are done. What comes in ascending order goes into
+// one record.
+func (f *ackEncoder) addDone(k logRun, x span) {
+	p := &f.spans
+	switch here := len(p.b) > 0 && p.key == k && p.last.hi <= x.lo; {
+	case here && p.last.hi == x.lo:
+		p.last.hi = x.hi
+		return
+	case here && len(p.b) < maxDoneSpans:
+		p.push()
+	default:
+		f.flush()
+		p.key, p.end = k, 0
+		p.b = binary.AppendUvarint(append(p.b, ackDone, byte(k.class)), k.run)
+	}
+	p.last = x
+}
+
+// addSafe says how far a sensor is safe.
+func (f *ackEncoder) addSafe(k logRun, sensor string, seq uint64) {
+	f.add(durable.AppendString(ackRecord(ackSafe, k, seq), sensor))
+}
+
+// addSensor says that there is a sensor of which nothing else need be known.
+func (f *ackEncoder) addSensor(run uint64, sensor string) {
+	f.add(durable.AppendString(ackRecord(ackSensor, logRun{0, run}), sensor))
+}
+
+// addWritten says how far a segment is on disk, where it is at all.
+func (f *ackEncoder) addWritten(g *segment) {
+	if !g.damaged && g.syncedUntil > g.lo {
+		f.addWrittenUntil(g, g.syncedUntil-1-g.off)
+	}
+}
+
+// addWrittenUntil says that a segment is on disk up to a frame, whatever was said
+// before.
+func (f *ackEncoder) addWrittenUntil(g *segment, seq uint64) {
+	f.add(ackRecord(ackWritten, logRun{g.class, g.run}, uint64(g.number), seq))
+}
+
+// addJoined says that the first segment of a group, where it ends with that frame,
+// stands for the others too.
+func (f *ackEncoder) addJoined(group []*segment, seq uint64) {
+	b := ackRecord(ackJoined, logRun{group[0].class, group[0].run}, uint64(group[0].number), seq)
+	for _, g := range group[1:] {
+		b = binary.AppendUvarint(b, uint64(g.number))
+	}
+	f.add(b)
+}
+
+// addRemoved says that a segment's file is gone.
+func (f *ackEncoder) addRemoved(g *segment) {
+	f.add(ackRecord(ackRemoved, logRun{g.class, g.run}, uint64(g.number)))
+}
+
+// addGap keeps a gap's form.
+func (f *ackEncoder) addGap(k frameKey, form []byte) {
+	f.add(append(ackRecord(ackGap, logRun{Events, k.run}, k.seq), form...))
+}
+
+// addSource says who took the entries of some runs.
+func (f *ackEncoder) addSource(x runSource) {
+	b := ackRecord(ackSource, logRun{0, x.lo}, x.hi)
+	f.add(durable.AppendString(durable.AppendString(b, x.Spool), x.Thing))
+}
+
+// addGiven says how far a run's entries of a flow have been given out.
+func (f *ackEncoder) addGiven(k logRun, sensor string, seq uint64) {
+	b := ackRecord(ackGiven, k, seq)
+	if k.class != Events {
+		b = durable.AppendString(b, sensor)
+	}
+	f.add(b)
+}

@@ -1,0 +1,425 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"fieldpost/daemon/durable"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/journal"
+	"fieldpost/daemon/regular"
+)
+
+// directory is the spool's directory: whether it is this process's, what its small
+// files say, and the journals in it. Only the writer's goroutine uses it, but for the
+// journals and what is atomic.
+type directory struct {
+	o    Options
+	disk disk
+	st   *store
+
+	lock            io.Closer // nil while the directory is not ours
+	attached        bool      // it has been read
+	loads           int       // how often something was found in one
+	known           uint64    // the greatest run number that was found in it
+	counted         bool      // and it can be counted on from
+	recorded        bool      // the run file says that this run runs
+	sensorsRecorded int       // in so many logs sensors were seen when it was written
+	id              string    // the directory's, for the next run; this run's is in the store
+	identified      uint64    // the run that the identity file has
+	place           string    // of the lock file that it has
+	replaced        bool      // the directory is another than the journals were written to
+
+	held   atomic.Bool // the directory is ours and has been read
+	verify atomic.Bool // somebody has asked whether it is still there
+
+	mu       sync.Mutex
+	journals []*journal.File
+}
+
+// load takes the directory and reads what is in it. It changes nothing in the store.
+func (d *directory) load() (*found, error) {
+	if d.lock == nil {
+		lock, err := d.disk.Lock()
+		if err != nil {
+			return nil, err
+		}
+		d.lock = lock
+	}
+	f, err := load(d.disk, ownRun{d.st.run, d.st.source, d.st.lostFrames, idRange(d.loads)})
+	if err != nil {
+		return nil, err
+	}
+	if f.taken {
+		return nil, fmt.Errorf("directory %q holds mail of another run %d; it goes out after a restart", d.o.Dir, d.st.run)
+	}
+	if f.owesAny() && d.loads < idRanges-1 {
+		d.loads++
+	}
+	d.attached = true
+	d.held.Store(true)
+	d.known, d.counted = f.known, f.counted
+	if len(f.damage) > 0 {
+		d.o.Log.Warn("spool was damaged", "dir", d.o.Dir, "files", f.damage)
+		d.o.Health.Raise(health.SpoolDamaged, subject, strings.Join(f.damage, "; "))
+	}
+	return f, nil
+}
+
+// giveUp forgets the directory, as its name does not stand for it any more.
+func (d *directory) giveUp() {
+	_ = d.lock.Close() // there is nothing left to be locked
+	d.lock, d.attached, d.recorded, d.identified = nil, false, false, 0
+	d.sensorsRecorded, d.replaced = -1, true
+}
+
+// errNotHeld is a journal's reason while its spool does not have the directory.
+var errNotHeld = errors.New("the spool's directory cannot be used")
+
+// journal returns the file of a journal in the directory.
+func (d *directory) journal(name string) *journal.File {
+	j := journal.NewFile(d.disk, name, func() error {
+		if !d.held.Load() {
+			return errNotHeld
+		}
+		return nil
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.journals = append(d.journals, j)
+	return j
+}
+
+func (d *directory) allJournals() []*journal.File {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.journals)
+}
+
+// putJournalsBack puts back the journals that were removed.
+func (d *directory) putJournalsBack() error {
+	for _, j := range d.allJournals() {
+		if err := j.PutBack(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveJournals writes the journals into a directory that is not the one they were
+// in.
+func (d *directory) moveJournals() error {
+	if !d.replaced {
+		return nil
+	}
+	if err := d.putJournalsBack(); err != nil {
+		return err
+	}
+	d.replaced = false
+	return nil
+}
+
+// close ends the journals and lets another process have the directory.
+func (d *directory) close() error {
+	d.held.Store(false)
+	for _, j := range d.allJournals() {
+		j.Close()
+	}
+	if d.lock == nil {
+		return nil
+	}
+	err := d.lock.Close()
+	d.lock = nil
+	return err
+}
+
+// disk is the spool's directory. Names are relative to it. Tests put a failing
+// one in place of the real one.
+type disk interface {
+	// Dir's Sync and Same are about the directory that is locked, if it is: Same
+	// puts a lock file back that was removed, and its error wraps [durable.ErrGone]
+	// when the directory is another one, or another process's, by now.
+	durable.Dir
+	// Lock makes the directory where it is missing and takes it for this
+	// process alone; a [*LockedError] says that another has it.
+	Lock() (io.Closer, error)
+	// Place names the lock file on its file system, other than one that is a copy of
+	// it; "" where that is not known.
+	Place() string
+}
+
+// osDisk is a directory of the operating system.
+type osDisk struct {
+	durable.OSDir
+	hold atomic.Pointer[hold] // nil while it is not locked
+}
+
+// fileMode is that of the spool's files.
+const fileMode = 0o640
+
+func newDisk(dir string) *osDisk {
+	return &osDisk{OSDir: durable.OSDir{Path: dir, Mode: fileMode}}
+}
+
+func (d *osDisk) Lock() (io.Closer, error) {
+	_, missing := os.Stat(d.Path)
+	if err := os.MkdirAll(d.Path, 0o750); err != nil {
+		return nil, fmt.Errorf("make spool directory: %w", err)
+	}
+	if missing != nil {
+		if err := syncDir(filepath.Dir(d.Path)); err != nil {
+			return nil, err
+		}
+	}
+	h, err := holdDir(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	h.free = func() { d.hold.Store(nil) }
+	d.hold.Store(h)
+	return h, nil
+}
+
+func (d *osDisk) Same() error {
+	if h := d.hold.Load(); h != nil {
+		return h.same()
+	}
+	return nil
+}
+
+// Create makes a file in the directory that is locked. A name is looked up anew
+// each time: one that was made in another directory, put in the place of ours, is
+// taken away again, for there it would be taken for another run's of our number.
+func (d *osDisk) Create(name string) (durable.File, error) {
+	f, err := d.OSDir.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Same(); err != nil {
+		return nil, errors.Join(err, f.Close(), d.Remove(name))
+	}
+	return f, nil
+}
+
+func (d *osDisk) Place() string {
+	h := d.hold.Load()
+	if h == nil {
+		return ""
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	info, err := h.file.Stat()
+	if err != nil {
+		return ""
+	}
+	return inode(info)
+}
+
+func (d *osDisk) List() ([]string, error) {
+	names, err := d.OSDir.List()
+	if err != nil {
+		return nil, fmt.Errorf("list spool: %w", err)
+	}
+	return names, nil
+}
+
+func (d *osDisk) Sync() error {
+	if err := d.Same(); err != nil {
+		return err
+	}
+	return syncDir(d.Path)
+}
+
+func syncDir(dir string) error {
+	if err := durable.SyncDir(dir); err != nil {
+		return fmt.Errorf("sync spool directory: %w", err)
+	}
+	return nil
+}
+
+// LockedError says that another process has the spool's directory.
+type LockedError struct {
+	Dir string
+	PID int // the process's number, or 0 where it is not known
+}
+
+// Error names the directory and the process.
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("spool directory %q is in use by another process", e.Dir)
+	}
+	return fmt.Sprintf("spool directory %q is in use by process %d", e.Dir, e.PID)
+}
+
+const lockName = "lock"
+
+// hold is a directory that is this process's alone. The lock on the file in it is
+// for every user of the directory to see, and says whose it is. It is no use when
+// somebody removes the file, so the directory is locked too, where not every user
+// may open it and with that lock it; who can open this one can open the file as
+// well. Where every user may, a file that was removed is put back as soon as it
+// is missed.
+type hold struct {
+	dir  *os.File
+	free func() // called by Close
+
+	mu   sync.Mutex
+	file *os.File
+}
+
+// holdDir locks a directory that is there. The error is a [*LockedError] where
+// another process has it.
+func holdDir(path string) (*hold, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open spool directory: %w", err)
+	}
+	h := &hold{dir: dir, free: func() {}}
+	if lockable(dir) && errors.Is(durable.Lock(dir), durable.ErrLocked) { // not every file system can lock one
+		err = &LockedError{Dir: path, PID: pidIn(path)}
+	} else {
+		h.file, err = lockFile(path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return h, nil
+}
+
+// lockable reports whether a directory is closed to those who have nothing to do
+// with it.
+func lockable(dir *os.File) bool {
+	const othersRead = 0o004
+	info, err := dir.Stat()
+	return err == nil && info.Mode().Perm()&othersRead == 0
+}
+
+// lockFile locks the file in the directory that says whose it is.
+func lockFile(dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockName)
+	f, err := regular.OpenUnlinked(path, os.O_RDWR|os.O_CREATE, 0o640)
+	readOnly := err != nil
+	if readOnly {
+		// A card that went read-only can still be read and locked.
+		var again error
+		if f, again = regular.OpenUnlinked(path, os.O_RDONLY, 0); again != nil {
+			return nil, fmt.Errorf("open lock: %w", err)
+		}
+	}
+	if err := durable.Lock(f); err != nil {
+		defer f.Close()
+		if errors.Is(err, durable.ErrLocked) {
+			return nil, &LockedError{Dir: dir, PID: readPID(f)}
+		}
+		return nil, fmt.Errorf("lock spool directory %q: %w", dir, err)
+	}
+	if !readOnly {
+		// The number is only for people: who has the lock is the kernel's affair.
+		if f.Truncate(0) == nil {
+			_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		}
+	}
+	return f, nil
+}
+
+// Close lets another process have the directory.
+func (h *hold) Close() error {
+	h.free()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return errors.Join(h.file.Close(), h.dir.Close())
+}
+
+// same is [disk]'s.
+func (h *hold) same() error {
+	named, err := os.Stat(h.dir.Name())
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("spool directory %q %w", h.dir.Name(), durable.ErrGone)
+	}
+	if err != nil {
+		return fmt.Errorf("look at spool directory: %w", err)
+	}
+	ours, err := h.dir.Stat()
+	if err != nil {
+		return fmt.Errorf("look at spool directory: %w", err)
+	}
+	if !os.SameFile(named, ours) {
+		return fmt.Errorf("spool directory %q %w", h.dir.Name(), durable.ErrGone)
+	}
+	return h.sameLock()
+}
+
+func (h *hold) sameLock() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := (durable.OSFile{File: h.file}).There(); !errors.Is(err, durable.ErrGone) {
+		return err
+	}
+	f, err := lockFile(h.dir.Name())
+	if locked := (*LockedError)(nil); errors.As(err, &locked) {
+		return fmt.Errorf("spool directory's lock %w: %w", durable.ErrGone, err)
+	}
+	if err != nil {
+		return fmt.Errorf("spool directory's lock was removed: %w", err)
+	}
+	_ = h.file.Close() // nobody can find it any more
+	h.file = f
+	return nil
+}
+
+// pidIn gives the number of the process that has a directory, as far as it says.
+func pidIn(dir string) int {
+	f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	return readPID(f)
+}
+
+func readPID(f *os.File) int {
+	b := make([]byte, 32)
+	n, _ := f.ReadAt(b, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+// InUse reports whether a process has the spool of a directory. The error is a
+// [*LockedError] then. It is nil where no process has it, and where that cannot be
+// known, because there is no such directory or this user may not open it. A daemon
+// that starts at the same moment is not disturbed.
+func InUse(dir string) error {
+	if f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0); err == nil {
+		defer f.Close()
+		if locked, _ := durable.Locked(f); locked {
+			return &LockedError{Dir: dir, PID: readPID(f)}
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	if lockable(d) {
+		if locked, _ := durable.Locked(d); locked { // somebody removed the file
+			return &LockedError{Dir: dir}
+		}
+	}
+	return nil
+}

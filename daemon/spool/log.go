@@ -1,0 +1,434 @@
+package spool
+
+import (
+	"slices"
+	"time"
+)
+
+// firstLive is the id of the first entry that is appended in this run. What an
+// earlier run left has lower ids, so that it stays ahead even where its files can
+// only be read later.
+const firstLive = 1 << 50
+
+// Each directory in which something is found gets a range of ids of its own, below
+// the range of the one before. There is more than one only where one was lost.
+const (
+	idRangeSize = 1 << 44
+	idRanges    = firstLive / idRangeSize
+)
+
+// idRange returns the ids for the n-th such directory, from 0.
+func idRange(n int) span {
+	hi := uint64(firstLive) - uint64(n)*idRangeSize
+	return span{hi - idRangeSize, hi}
+}
+
+// entryCost is what an entry in memory costs besides its form, in bytes.
+const entryCost = 128
+
+// memEntry is an entry, or a gap, in memory.
+type memEntry struct {
+	id      uint64
+	form    []byte // nil when done
+	sensor  string
+	flow    *flow
+	run     uint64
+	seq     uint64    // its own count; of a gap the first that is missing
+	at      time.Time // when it was appended
+	seg     *segment  // the file it is written to; nil while it is in none
+	synced  bool      // it is durable in seg
+	done    bool
+	lost    bool // done, but not acknowledged: a gap tells of it
+	evicted bool // it is only in its segment by now
+}
+
+func (e *memEntry) cost() int64 { return int64(len(e.form)) + entryCost }
+
+// log is what is known of the entries of one class. An entry that is not done is in
+// mem, or only in a segment; then its id is lower than all in mem.
+//
+//	ids  ...done... | only in segments | in mem: synced | written | in no file | next
+//
+// The lock of the store guards it.
+type log struct {
+	class   Class
+	flows   map[string]*flow // by sensor
+	mem     []*memEntry      // ascending; done ones are removed when convenient
+	dead    int              // how many of mem are done
+	bytes   int64            // what mem costs
+	segs    []*segment
+	active  *segment // the last of segs while it is written to, else nil; only the writer changes it
+	done    ids      // every id below next is in here, or is an entry still owed
+	next    uint64   // the id of the next entry
+	pending int      // entries owed
+
+	unrecorded   ids // done, in a segment, and not yet in the ack file
+	maybeWritten ids // given up from memory: a write that is under way, or failed, may have left them in a file
+}
+
+func newLog(c Class) *log {
+	l := &log{class: c, flows: map[string]*flow{}, next: firstLive}
+	l.done.add(0, firstLive)
+	return l
+}
+
+// append adds an entry behind all others and gives it its id.
+func (l *log) append(e *memEntry) {
+	e.id = l.next
+	l.next++
+	e.flow = l.flow(e.sensor)
+	e.flow.append(e)
+	l.mem = append(l.mem, e)
+	l.bytes += e.cost()
+	l.pending++
+}
+
+// inMemory returns the entry of an id, or nil where it is done or not in memory.
+func (l *log) inMemory(id uint64) *memEntry {
+	i, ok := slices.BinarySearchFunc(l.mem, id, func(e *memEntry, id uint64) int {
+		switch {
+		case e.id < id:
+			return -1
+		case e.id > id:
+			return 1
+		}
+		return 0
+	})
+	if !ok || l.mem[i].done {
+		return nil
+	}
+	return l.mem[i]
+}
+
+// memoryFrom returns the id from which on everything that is owed is in memory.
+func (l *log) memoryFrom() uint64 {
+	if len(l.mem) > 0 {
+		return l.mem[0].id
+	}
+	return l.next
+}
+
+// segmentOf returns the segment that spans an id, or nil.
+func (l *log) segmentOf(id uint64) *segment {
+	i, _ := slices.BinarySearchFunc(l.segs, id, func(g *segment, id uint64) int {
+		if g.hi <= id {
+			return -1
+		}
+		return 1
+	})
+	if i < len(l.segs) && l.segs[i].lo <= id {
+		return l.segs[i]
+	}
+	return nil
+}
+
+// runOf returns the run that took what an earlier one left under an id; 0 where that
+// is not known.
+func (l *log) runOf(id uint64) uint64 {
+	if g := l.segmentOf(id); id < firstLive && g != nil {
+		return g.run
+	}
+	return 0
+}
+
+// owed reports whether id names an entry that is not done.
+func (l *log) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
+
+// insertFound puts what was found in a directory ahead of everything there is, under
+// the ids of a range. What is on disk of its flows is given anew.
+func (l *log) insertFound(x span, segs []*segment, done ids, given map[string]uint64, pending int) {
+	if len(segs) == 0 {
+		return
+	}
+	for _, old := range []span{{0, x.lo}, {x.hi, l.next}} {
+		for _, d := range l.done.within(old.lo, old.hi) {
+			done.add(d.lo, d.hi)
+		}
+	}
+	l.done = done
+	l.segs = append(segs, l.segs...)
+	l.pending += pending
+	for _, g := range segs {
+		l.flowsIn(g, func(f *flow) {
+			f.rereadFrom(0)
+			f.cursor = 0
+			f.markGiven(x.lo, given[f.sensor])
+		})
+	}
+}
+
+// markDone marks an entry that is owed as done, and returns the segment it is in, or
+// nil.
+func (l *log) markDone(id uint64) *segment {
+	l.done.add(id, id+1)
+	l.pending--
+	e := l.inMemory(id)
+	if e == nil {
+		return l.segmentOf(id)
+	}
+	l.bytes -= int64(len(e.form))
+	e.form, e.done = nil, true
+	l.dead++
+	for len(l.mem) > 0 && l.mem[0].done {
+		l.removeFirst()
+	}
+	if l.dead > len(l.mem)/2+32 {
+		l.removeDead()
+	}
+	return e.seg
+}
+
+// removeDead removes all done entries from memory.
+func (l *log) removeDead() {
+	l.mem = slices.DeleteFunc(l.mem, func(e *memEntry) bool { return e.done })
+	l.bytes -= int64(l.dead) * entryCost
+	l.dead = 0
+}
+
+func (l *log) removeFirst() {
+	e := l.mem[0]
+	l.mem[0] = nil
+	l.mem = l.mem[1:]
+	l.bytes -= e.cost()
+	if e.evicted = true; e.done {
+		l.dead--
+	} else if e.id >= e.flow.readTo {
+		e.flow.onDisk = true
+	}
+}
+
+// evict removes entries that are on disk from memory, oldest first, until memory
+// costs no more than keep.
+func (l *log) evict(keep int64) {
+	for len(l.mem) > 0 && (l.mem[0].done || l.mem[0].synced && l.bytes > keep) {
+		l.removeFirst()
+	}
+}
+
+// unwritten returns the entries that are in no file and not done, oldest first.
+func (l *log) unwritten() []*memEntry {
+	i := len(l.mem)
+	for i > 0 && l.mem[i-1].seg == nil {
+		i--
+	}
+	out := make([]*memEntry, 0, len(l.mem)-i)
+	for _, e := range l.mem[i:] {
+		if !e.done {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// eachUnsynced calls f for the entries that are not durable, done or not, newest
+// first.
+func (l *log) eachUnsynced(f func(*memEntry)) {
+	for _, e := range slices.Backward(l.mem) {
+		if e.synced {
+			return
+		}
+		f(e)
+	}
+}
+
+// oldest returns when the first was appended of the entries that are in no file, and
+// of those that are written but not durable; zero where there is none.
+func (l *log) oldest() (unwritten, unsynced time.Time) {
+	l.eachUnsynced(func(e *memEntry) {
+		switch {
+		case e.done:
+		case e.seg == nil:
+			unwritten = e.at
+		default:
+			unsynced = e.at
+		}
+	})
+	return unwritten, unsynced
+}
+
+// owesUnsynced reports whether the active segment has an entry that is owed and not
+// durable.
+func (l *log) owesUnsynced() bool {
+	owes := false
+	l.eachUnsynced(func(e *memEntry) { owes = owes || e.seg == l.active && !e.done })
+	return owes
+}
+
+// removeSegment takes a segment out of the log; false where it is not in it.
+func (l *log) removeSegment(g *segment) bool {
+	if !slices.Contains(l.segs, g) {
+		return false
+	}
+	l.segs = without(l.segs, g)
+	return true
+}
+
+// without returns segs, less one.
+func without(segs []*segment, g *segment) []*segment {
+	out := make([]*segment, 0, len(segs))
+	for _, x := range segs {
+		if x != g {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// segmentBytes returns the size of the log's files.
+func (l *log) segmentBytes() (n int64) {
+	for _, g := range l.segs {
+		n += g.size
+	}
+	return n
+}
+
+// flow returns the flow of a sensor, and makes it where there is none.
+func (l *log) flow(sensor string) *flow {
+	if l.class == Events {
+		sensor = ""
+	}
+	f := l.flows[sensor]
+	if f == nil {
+		f = &flow{class: l.class, sensor: sensor}
+		l.flows[sensor] = f
+	}
+	return f
+}
+
+// knownFlow returns the flow of a sensor, or nil.
+func (l *log) knownFlow(sensor []byte) *flow {
+	if l.class == Events {
+		return l.flows[""]
+	}
+	return l.flows[string(sensor)]
+}
+
+// flowsIn calls do for the flows of which a segment has entries.
+func (l *log) flowsIn(g *segment, do func(*flow)) {
+	for _, sensor := range g.sensors() {
+		do(l.flow(sensor))
+	}
+}
+
+// rewind makes everything that is owed unsent.
+func (l *log) rewind() {
+	for _, f := range l.flows {
+		f.cursor, f.tag = 0, 0
+	}
+	l.rebuildFlows()
+}
+
+// rebuildFlows finds out anew what is unsent, and where it is.
+func (l *log) rebuildFlows() {
+	for _, f := range l.flows {
+		f.unsent, f.first, f.onDisk, f.readTo = nil, 0, false, f.cursor
+		f.dropReadAhead()
+	}
+	for _, e := range l.mem {
+		if !e.done && e.id >= e.flow.cursor {
+			e.flow.append(e)
+		}
+	}
+	for _, g := range l.segs {
+		if g.live > 0 && g.lo < l.memoryFrom() {
+			l.flowsIn(g, func(f *flow) { f.onDisk = true })
+		}
+	}
+}
+
+// nextSegmentOf returns the segment that may hold the flow's next entry, where that
+// is to be read back; nil where there is none.
+func (l *log) nextSegmentOf(f *flow) *segment {
+	from := l.memoryFrom()
+	for _, g := range l.segs {
+		switch {
+		case g.lo >= from, f.readTo >= from:
+			return nil
+		case g.hi > f.readTo && g.live > 0 && g.holds(f):
+			return g
+		}
+	}
+	return nil
+}
+
+// span is the ids from lo up to but not including hi.
+type span struct{ lo, hi uint64 }
+
+// ids is a set of ids, kept as ascending spans that neither overlap nor touch.
+// Its size follows the number of holes, not the number of ids.
+type ids struct{ spans []span }
+
+// find returns the index of the first span that ends behind id.
+func (s *ids) find(id uint64) int {
+	lo, hi := 0, len(s.spans)
+	for lo < hi {
+		if m := (lo + hi) / 2; s.spans[m].hi <= id {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+// has reports whether id is in the set.
+func (s *ids) has(id uint64) bool {
+	i := s.find(id)
+	return i < len(s.spans) && s.spans[i].lo <= id
+}
+
+// add puts the ids from lo up to but not including hi into the set.
+func (s *ids) add(lo, hi uint64) {
+	if lo >= hi {
+		return
+	}
+	i := s.find(lo)
+	if i > 0 && s.spans[i-1].hi == lo {
+		i--
+	}
+	j := i
+	for j < len(s.spans) && s.spans[j].lo <= hi {
+		lo, hi = min(lo, s.spans[j].lo), max(hi, s.spans[j].hi)
+		j++
+	}
+	if j == i+1 {
+		s.spans[i] = span{lo, hi}
+		return
+	}
+	s.spans = slices.Replace(s.spans, i, j, span{lo, hi})
+}
+
+// free returns the least id from id on that is not in the set.
+func (s *ids) free(id uint64) uint64 {
+	if i := s.find(id); i < len(s.spans) && s.spans[i].lo <= id {
+		return s.spans[i].hi
+	}
+	return id
+}
+
+// within returns the parts of the set from lo up to but not including hi.
+func (s *ids) within(lo, hi uint64) []span {
+	var out []span
+	for i := s.find(lo); i < len(s.spans) && s.spans[i].lo < hi; i++ {
+		out = append(out, span{max(lo, s.spans[i].lo), min(hi, s.spans[i].hi)})
+	}
+	return out
+}
+
+// without returns the parts of the set from lo up to but not including hi that
+// are not in other.
+func (s *ids) without(lo, hi uint64, other *ids) []span {
+	var out []span
+	for _, x := range s.within(lo, hi) {
+		for _, y := range other.within(x.lo, x.hi) {
+			if x.lo < y.lo {
+				out = append(out, span{x.lo, y.lo})
+			}
+			x.lo = y.hi
+		}
+		if x.lo < x.hi {
+			out = append(out, x)
+		}
+	}
+	return out
+}

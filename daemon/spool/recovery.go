@@ -1,0 +1,560 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"fieldpost/daemon/durable"
+)
+
+// found is what a directory holds.
+type found struct {
+	known   uint64 // the greatest run number that is mentioned anywhere
+	counted bool   // the run file says so
+	logs    [classes]foundLog
+	empty   []*segment // files that owe nothing
+	torn    []*segment // those whose end may not be durable, or none of ours
+	damaged []*segment // damaged files, some of them in logs as well
+	damage  []string   // what they are called, and what is wrong
+	crash   *tally     // what the end of runs that did not stop in good order may have cost
+
+	gaps    map[uint64]*owedGap // by the id of the event
+	missing [][]byte            // the forms of gaps that are owed and in no file of events
+
+	identity identity
+	sources  runSources // who took what is here
+
+	ids   span // for what is found
+	ours  bool // the present run has had the directory before
+	taken bool // another run of its number has left something here
+}
+
+// foundLog is what a directory holds of one log.
+type foundLog struct {
+	segs    []*segment
+	done    ids               // of the ids of segs
+	given   map[string]uint64 // by sensor, behind the last of these that an earlier run may have given out
+	pending int
+	damage  *tally // what damage may have cost
+	number  uint32 // of the greatest segment of the present run
+}
+
+// owesAny reports whether anything was found that is owed.
+func (f *found) owesAny() bool {
+	return slices.ContainsFunc(f.logs[:], func(l foundLog) bool { return len(l.segs) > 0 })
+}
+
+// markAllGiven takes everything that was found for given out.
+func (f *found) markAllGiven() {
+	for i := range f.logs {
+		for _, g := range f.logs[i].segs {
+			for _, sensor := range g.sensors() {
+				f.logs[i].markGiven(sensor, g.hi)
+			}
+		}
+	}
+}
+
+// markGiven records how far an earlier run may have given out a flow.
+func (l *foundLog) markGiven(sensor string, until uint64) {
+	if l.given == nil {
+		l.given = map[string]uint64{}
+	}
+	l.given[sensor] = max(l.given[sensor], until)
+}
+
+// ownRun is what the reading of a directory must know of the present run: what it may
+// have left there before the directory was taken away and put back.
+type ownRun struct {
+	run    uint64 // 0 while it has no number
+	source Source
+	wanted map[logRun]*ids // frames that are owed, and lost with a directory it had
+	ids    span            // for what is found
+}
+
+// damagedExt ends the name of a file set aside.
+const damagedExt = ".damaged"
+
+// loader reads a directory.
+type loader struct {
+	disk     disk
+	own      ownRun
+	acks     ackState
+	crashed  map[uint64]bool // runs that did not stop in good order
+	trackers [classes]*countTracker
+	names    map[string]string // one copy of each sensor's name
+	gapSeen  map[frameKey]bool // gaps found
+	next     uint64            // the id of the next entry found
+	f        found
+}
+
+// load reads the directory. It changes nothing that matters. The error is the disk's;
+// then nothing is known.
+func load(d disk, own ownRun) (*found, error) {
+	names, err := d.List()
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{disk: d, own: own, names: map[string]string{}, gapSeen: map[frameKey]bool{}, crashed: map[uint64]bool{}}
+	l.f.gaps, l.f.ids = map[uint64]*owedGap{}, own.ids
+	names = l.finishReplacing(names)
+	segs := segmentsOf(names)
+	if err := l.readHead(segs, slices.Contains(names, runName)); err != nil {
+		return nil, err
+	}
+	l.compareWithAcks(&segs)
+	for i := range segs {
+		l.trackers[i] = newCountTracker()
+		l.next = own.ids.lo + 1
+		for k, g := range segs[i] {
+			last := k+1 == len(segs[i]) || segs[i][k+1].run != g.run
+			l.readSegment(g, last && l.crashed[g.run])
+		}
+		l.f.logs[i].done.add(l.next, own.ids.hi)
+		l.f.logs[i].done.add(own.ids.lo, own.ids.lo+1)
+	}
+	if !l.f.ours { // else all gaps are in memory
+		l.findMissingGaps()
+	}
+	l.f.crash = crashLosses(l.crashed, l.acks, l.trackers)
+	for i, t := range l.trackers {
+		t.loseUnseen(Class(i), l.acks)
+		l.f.logs[i].damage = t.losses()
+	}
+	return &l.f, nil
+}
+
+// finishReplacing deals with files that a crash left incomplete. One whose place is
+// empty was complete: its place was made empty for it.
+func (l *loader) finishReplacing(names []string) []string {
+	var out []string
+	for _, name := range names {
+		final, isTmp := strings.CutSuffix(name, durable.TmpExt)
+		if !isTmp {
+			out = append(out, name)
+			continue
+		}
+		if _, isSegment := parseSegment(final); isSegment && !slices.Contains(names, final) {
+			if l.disk.Rename(name, final) == nil {
+				out = append(out, final)
+			}
+			continue
+		}
+		_ = l.disk.Remove(name) // it is in nobody's way
+	}
+	return out
+}
+
+func segmentsOf(names []string) (segs [classes][]*segment) {
+	for _, name := range names {
+		if g, ok := parseSegment(name); ok {
+			segs[g.class] = append(segs[g.class], g)
+		}
+	}
+	for i := range segs {
+		slices.SortFunc(segs[i], compareSegments)
+	}
+	return segs
+}
+
+// compareWithAcks adds the segments that should be there and are not, and leaves out
+// those that were to be removed.
+func (l *loader) compareWithAcks(segs *[classes][]*segment) {
+	for k := range l.acks.written {
+		g := &segment{class: k.class, run: k.run, number: k.number, missing: true}
+		i, there := slices.BinarySearchFunc(segs[k.class], g, compareSegments)
+		if !there && !l.acks.removed[k] {
+			segs[k.class] = slices.Insert(segs[k.class], i, g)
+		}
+	}
+	for i := range segs {
+		segs[i] = slices.DeleteFunc(segs[i], func(g *segment) bool {
+			removed := l.acks.isRemoved(g)
+			if removed {
+				l.f.empty = append(l.f.empty, g)
+			}
+			return removed
+		})
+	}
+}
+
+// findMissingGaps finds the gaps that the ack file has, and whose entry is not there.
+func (l *loader) findMissingGaps() {
+	keys := slices.SortedFunc(maps.Keys(l.acks.gaps), func(a, b frameKey) int {
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.seq, b.seq))
+	})
+	for _, k := range keys {
+		if !l.gapSeen[k] && !l.acks.isDone(logRun{Events, k.run}, k.seq) {
+			l.f.missing = append(l.f.missing, slices.Clone(l.acks.gaps[k]))
+		}
+	}
+}
+
+// readHead reads the run number and the ack file, and tells which runs ended badly.
+func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
+	last, err := readRunFile(l.disk)
+	if err != nil && !errors.Is(err, errRunFile) {
+		return err
+	}
+	data, ackErr := l.disk.Read(ackName, maxAckFile)
+	if ackErr != nil && !errors.Is(ackErr, fs.ErrNotExist) {
+		return fmt.Errorf("read %q: %w", ackName, ackErr)
+	}
+	l.acks = readAcks(data)
+	if err := l.readIdentity(); err != nil {
+		return err
+	}
+	l.f.known = last.run
+	runs := map[uint64]bool{}
+	for i := range segs {
+		for _, g := range segs[i] {
+			runs[g.run] = true
+		}
+	}
+	for run := range l.acks.sensors {
+		runs[run] = true
+	}
+	for _, x := range l.f.identity.runs { // one that wrote no more than that
+		l.f.known = max(l.f.known, x.hi)
+	}
+	who, known := l.f.sources.of(l.own.run)
+	l.f.ours = l.own.run > 0 && known && who == l.own.source
+	l.f.taken = l.own.run > 0 && runs[l.own.run] && !l.f.ours
+	for run := range runs {
+		l.f.known = max(l.f.known, run)
+		if run > last.run && run != l.own.run {
+			l.crashed[run] = true
+		}
+	}
+	if hasRunFile && !last.stopped && last.run != l.own.run {
+		l.crashed[last.run] = true
+		for sensor, in := range last.sensors {
+			l.acks.addSensor(last.run, sensor, in, 0)
+		}
+	}
+	if lost := !hasRunFile && len(runs) > 0; err != nil || lost {
+		// Which of the runs was the last is not known: take the greatest.
+		l.crashed = map[uint64]bool{l.f.known: true}
+		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", runName, errRunFile))
+		return nil
+	}
+	l.f.counted = true
+	return nil
+}
+
+// readIdentity reads whose the directory is, and who took what is in it.
+func (l *loader) readIdentity() (err error) {
+	l.f.identity, err = readIdentity(l.disk)
+	if errors.Is(err, errIdentity) {
+		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", identityName, err))
+	} else if err != nil {
+		return err
+	}
+	l.f.sources = append(l.acks.sources, l.f.identity.runs...)
+	return nil
+}
+
+// readSegment reads one segment file. A file that may be torn is one that was being
+// written when its run ended.
+func (l *loader) readSegment(g *segment, torn bool) {
+	found := &l.f.logs[g.class]
+	if g.run == l.own.run {
+		found.number = max(found.number, g.number)
+	}
+	if l.acks.isRemoved(g) { // as one before it stands for it
+		l.f.empty = append(l.f.empty, g)
+		return
+	}
+	if g.missing {
+		l.trackers[g.class].damage(g.run)
+		l.f.damage = append(l.f.damage, g.file()+": is missing")
+		return
+	}
+	data, err := l.disk.Read(g.file(), maxFile+1)
+	if err != nil {
+		l.trackers[g.class].damage(g.run)
+		l.addDamaged(g, err)
+		return
+	}
+	x := l.scanSegment(g, data, torn)
+	l.next = x.id
+	for _, j := range l.acks.joined[logRun{g.class, g.run}] {
+		if j.number == g.number && x.last != nil && x.id-1-g.off == j.seq {
+			for _, n := range j.others {
+				l.acks.removed[segmentKey{logRun{g.class, g.run}, n}] = true
+			}
+		}
+	}
+	if x.last != nil {
+		g.setStamps(nil, x.last)
+	}
+	if g.size = int64(x.end); x.damaged {
+		g.size = int64(len(data))
+		l.addDamaged(g, nil)
+	}
+	g.synced, g.syncedUntil = g.size, g.hi
+	switch {
+	case g.live > 0:
+		if torn {
+			l.f.torn = append(l.f.torn, g)
+		}
+		l.markGiven(g)
+		found.segs = append(found.segs, g)
+		found.pending += g.live
+	case !g.damaged:
+		l.f.empty = append(l.f.empty, g)
+	}
+}
+
+// markGiven records what of a segment an earlier run may have given out: what the
+// last one recorded when it stopped in good order, or else all.
+func (l *loader) markGiven(g *segment) {
+	for _, sensor := range g.sensors() {
+		k := givenKey{logRun{g.class, g.run}, sensor, g.class == Events}
+		seq, recorded := l.acks.given[k]
+		if !recorded {
+			seq, recorded = l.acks.given[givenKey{k.logRun, "", true}]
+		}
+		until := g.hi
+		if recorded && len(l.crashed) == 0 {
+			first := g.lo - g.off
+			until = g.lo + min(max(seq, first)-first, g.hi-g.lo)
+		}
+		if until > g.lo {
+			l.f.logs[g.class].markGiven(sensor, until)
+		}
+	}
+}
+
+// addDamaged records a damaged file. What can be read of it is read; it is set aside
+// when what cannot has been told.
+func (l *loader) addDamaged(g *segment, err error) {
+	g.damaged = true
+	what := g.file()
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	l.f.damage = append(l.f.damage, what)
+	l.f.damaged = append(l.f.damaged, g)
+}
+
+// scanned is what one file turned out to hold.
+type scanned struct {
+	last    []byte // the form of its last entry
+	id      uint64 // behind its last entry
+	damaged bool
+	end     int // behind its last frame
+}
+
+func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
+	at, good := g.scan(data)
+	x := scanned{id: l.next, end: at.Pos()}
+	damage := func() {
+		x.damaged = true
+		l.trackers[g.class].damage(g.run)
+	}
+	if !good && isAnother(data) {
+		damage()
+		return x
+	}
+	holes := 0
+	for at.Next() {
+		h, ok := peek(at.Payload)
+		if at.Holes > holes || !ok {
+			holes = at.Holes
+			damage()
+		}
+		if ok && !l.addFrame(g, &x, at, h) {
+			damage()
+			return x
+		}
+		x.end = at.Pos()
+	}
+	cut := at.Seq < l.acks.written[segmentKey{logRun{g.class, g.run}, g.number}] // what was on disk is not there
+	switch {
+	case at.Tail > 0 && !torn, !good && !torn, cut:
+		damage()
+	case !good && x.last != nil:
+		x.damaged = true // only the header was hit
+	}
+	return x
+}
+
+// isStale reports whether a frame was written anew elsewhere since, or is done, as
+// this run has had the directory before.
+func (l *loader) isStale(g *segment, seq uint64) bool {
+	if !l.f.ours {
+		return false
+	}
+	wanted := l.own.wanted[logRun{g.class, g.run}]
+	return wanted == nil || !wanted.has(seq)
+}
+
+// addFrame adds one entry of a segment; false means that its number cannot be one of
+// ours.
+func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) bool {
+	if x.last == nil {
+		g.off, g.lo = l.next-at.Seq, l.next
+		g.setStamps(at.Payload, at.Payload)
+	}
+	id := g.off + at.Seq
+	if id >= l.own.ids.hi {
+		return false
+	}
+	done := &l.f.logs[g.class].done
+	done.add(x.id, id) // what lies between is in no file
+	if l.acks.isDone(logRun{g.class, g.run}, at.Seq) || l.isStale(g, at.Seq) {
+		done.add(id, id+1)
+	} else {
+		g.live++
+		if h.gap() {
+			l.f.gaps[id] = &owedGap{run: g.run, seq: at.Seq, form: slices.Clone(at.Payload)}
+		}
+	}
+	if h.gap() {
+		l.gapSeen[frameKey{g.run, at.Seq}] = true
+	}
+	x.id, g.hi, x.last = id+1, id+1, at.Payload
+	sensor, known := l.names[string(h.sensor)]
+	if !known {
+		sensor = string(h.sensor)
+		l.names[sensor] = sensor
+	}
+	g.add(sensor, h.run, h.seq, durable.FrameLen(at.Payload))
+	if h.seq > 0 && sensor != "" {
+		l.trackers[g.class].see(origin{sensor, h.run}, h.seq)
+	}
+	return true
+}
+
+// countTracker follows the counts of the sensors through the files of one log, in
+// order, and works out what damage may have cost.
+type countTracker struct {
+	counts  map[origin]*trackedCount
+	damaged map[uint64]bool // runs with damage so far
+	lost    *tally
+}
+
+// trackedCount is how far a sensor has come in a run.
+type trackedCount struct {
+	last   uint64 // its latest count
+	open   bool   // it has not come again since damage
+	before uint64 // its count before that
+}
+
+func newCountTracker() *countTracker {
+	return &countTracker{counts: map[origin]*trackedCount{}, damaged: map[uint64]bool{}, lost: newTally()}
+}
+
+// see records an entry.
+func (t *countTracker) see(o origin, seq uint64) {
+	x := t.counts[o]
+	if x == nil {
+		x = &trackedCount{open: t.damaged[o.run]} // its first ones may have been in the damage
+		t.counts[o] = x
+	}
+	if x.open {
+		x.open = false
+		if seq > x.before+1 {
+			t.lost.addLoss(o, loss{lo: x.before + 1, hi: seq - 1, uncertain: true})
+		}
+	}
+	x.last = max(x.last, seq)
+}
+
+// damage records that entries of a run may be missing here.
+func (t *countTracker) damage(run uint64) {
+	t.damaged[run] = true
+	for o, x := range t.counts {
+		if o.run == run && !x.open {
+			x.open, x.before = true, x.last
+		}
+	}
+}
+
+// loseUnseen gives up the sensors that had entries in a damaged run, and in this log,
+// and of which nothing can be read: all they had may have been in the damage.
+func (t *countTracker) loseUnseen(class Class, acks ackState) {
+	missed := map[origin]uint64{}
+	for run := range t.damaged {
+		for sensor, m := range acks.sensors[run] {
+			o := origin{sensor, run}
+			if t.counts[o] == nil && m.in[class] && m.seq > 0 {
+				missed[o] = m.seq
+			}
+		}
+	}
+	for _, o := range sortedOrigins(missed) {
+		t.lost.addLoss(o, loss{lo: 1, hi: missed[o], uncertain: true})
+	}
+}
+
+// losses returns what the damage may have cost.
+func (t *countTracker) losses() *tally {
+	for _, o := range sortedOrigins(t.counts) {
+		if x := t.counts[o]; x.open {
+			t.lost.addLoss(o, loss{lo: x.before + 1, open: true, uncertain: true})
+		}
+	}
+	return t.lost
+}
+
+// safeUntil is how far an origin is known to have come without damage, 0 where it is
+// not known to have come at all.
+func (t *countTracker) safeUntil(o origin) uint64 {
+	switch x := t.counts[o]; {
+	case x == nil:
+		return 0
+	case x.open:
+		return x.before
+	default:
+		return x.last
+	}
+}
+
+// crashLosses works out what the end of the runs that did not stop in good order may
+// have cost: of each of their sensors, everything from some count on.
+func crashLosses(runs map[uint64]bool, acks ackState, trackers [classes]*countTracker) *tally {
+	where := map[origin]sensorMark{}
+	for run := range runs {
+		for sensor, m := range acks.sensors[run] {
+			where[origin{sensor, run}] = m
+		}
+	}
+	for i, t := range trackers {
+		for o := range t.counts {
+			if runs[o.run] {
+				m := where[o]
+				m.in[i] = true
+				where[o] = m
+			}
+		}
+	}
+	out := newTally()
+	for _, o := range sortedOrigins(where) {
+		out.addLoss(o, loss{lo: safeUntil(o, where[o], trackers) + 1, open: true, uncertain: true})
+	}
+	return out
+}
+
+// safeUntil is the count up to which nothing of a sensor can be lost. A count found in
+// the files of one log says that the lower ones of that log are safe, but nothing
+// about another log's.
+func safeUntil(o origin, m sensorMark, trackers [classes]*countTracker) uint64 {
+	least, some := uint64(0), false
+	for i, has := range m.in {
+		if !has {
+			continue
+		}
+		seq := trackers[i].safeUntil(o)
+		if !some || seq < least {
+			least, some = seq, true
+		}
+	}
+	return max(least, m.seq)
+}

@@ -1,0 +1,257 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
+)
+
+// The run file says which run was the latest and whether it still runs or has stopped
+// in good order. For one that runs it names the sensors and the logs they have had
+// entries in, as the ack file does too, so that a crash can be told of each whatever
+// becomes of one of the two. A checksum ends it.
+//
+//	fieldpost spool 1 run 7 running
+//	sensor "air" samples
+//	sensor "door" samples edges
+//	sensor "soil"
+//	sum 1c291ca3
+//
+// In the runtime directory, where such a file stands for a run that has no disk, a
+// line before the first sensor says who that run is: took "k7m2qx" "greenhouse".
+const runName = "run"
+
+// maxRunFile bounds what is read of it.
+const maxRunFile = 1 << 20
+
+// runFile is what the file says.
+type runFile struct {
+	run     uint64
+	stopped bool                     // in good order, with everything written
+	sensors map[string][classes]bool // of a run that has not stopped
+	took    Source                   // of one that has no disk
+}
+
+var errRunFile = errors.New("run file is damaged")
+
+func (s runFile) encode() []byte {
+	word := "running"
+	if s.stopped {
+		word = "stopped"
+	}
+	b := fmt.Appendf(nil, "fieldpost spool 1 run %d %s\n", s.run, word)
+	if s.took != (Source{}) {
+		b = fmt.Appendf(b, "took %q %q\n", s.took.Spool, s.took.Thing)
+	}
+	for _, sensor := range slices.Sorted(maps.Keys(s.sensors)) {
+		b = fmt.Appendf(b, "sensor %q", sensor)
+		for i, has := range s.sensors[sensor] {
+			if has {
+				b = append(append(b, ' '), classNames[i]...)
+			}
+		}
+		b = append(b, '\n')
+	}
+	return fmt.Appendf(b, "sum %08x\n", durable.Checksum(b))
+}
+
+func decodeRunFile(b []byte) (runFile, error) {
+	lines := strings.Split(string(b), "\n")
+	var s runFile
+	var word string
+	if _, err := fmt.Sscanf(lines[0], "fieldpost spool 1 run %d %s", &s.run, &word); err != nil || len(lines) < 3 {
+		return runFile{}, errRunFile
+	}
+	s.stopped, s.sensors = word == "stopped", map[string][classes]bool{}
+	for _, line := range lines[1 : len(lines)-2] {
+		if n, _ := fmt.Sscanf(line, "took %q %q", &s.took.Spool, &s.took.Thing); n == 2 {
+			continue
+		}
+		var sensor string
+		if _, err := fmt.Sscanf(line, "sensor %q", &sensor); err != nil {
+			return runFile{}, errRunFile
+		}
+		s.sensors[sensor] = classesOf(line)
+	}
+	if string(s.encode()) != string(b) { // the checksum among all else
+		return runFile{}, errRunFile
+	}
+	return s, nil
+}
+
+// classesOf returns the logs that a line ends with, in their order.
+func classesOf(line string) (in [classes]bool) {
+	for i := classes - 1; i >= 0; i-- {
+		line, in[i] = strings.CutSuffix(line, " "+classNames[i])
+	}
+	return in
+}
+
+// readRunFile reads the file; of a spool that never ran it says that
+// it has stopped in good order.
+func readRunFile(d disk) (runFile, error) {
+	b, err := d.Read(runName, maxRunFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return runFile{stopped: true}, nil
+	}
+	if err != nil {
+		return runFile{}, fmt.Errorf("read run number: %w", err)
+	}
+	return decodeRunFile(b)
+}
+
+// epoch is the start of 2026, the earliest that a run can be said to begin.
+const epoch = 1767225600
+
+// makeRunNumber makes a run number where none can be counted, greater than known:
+// the wall clock's seconds since 1970, not before 2026, times 2^20, or what is
+// known where that is more because the clock was ahead once; and random bits, so
+// that of two starts that know the same each gets a number of its own, but for
+// once in a million times. It stays below 2^53, the greatest integer that every
+// JSON reader keeps (RFC 8259, section 6).
+func makeRunNumber(now clock.Stamp, known uint64) uint64 {
+	secs := uint64(max(now.Wall.Unix(), epoch)) & (1<<32 - 1)
+	return max(secs<<20, known+1) + rand.Uint64N(1<<20)
+}
+
+// recordRun durably writes the run file of a run that runs.
+func (d *directory) recordRun() error {
+	d.st.mu.Lock()
+	n := d.st.sensors.recorded // one that came since is recorded the next time
+	x := runFile{run: d.st.run, sensors: d.st.sensors.logs()}
+	d.st.mu.Unlock()
+	if err := durable.Replace(d.disk, runName, x.encode()); err != nil {
+		return err
+	}
+	d.recorded, d.sensorsRecorded = true, n
+	return nil
+}
+
+// recordStop durably writes the run file of a run that stopped in good order.
+func (d *directory) recordStop() error {
+	return durable.Replace(d.disk, runName, runFile{run: d.st.run, stopped: true}.encode())
+}
+
+// runtimeDir is the runtime directory. A run that has no disk leaves no trace on it,
+// so it is recorded here, in a directory that the end of the process leaves alone:
+// where the run is killed, the next one tells of it. Each run has a file of its own,
+// which says what the run file would. It is removed when the run has a disk, or when
+// the gaps that tell of its crash are on disk or with the broker. Only the writer's
+// goroutine uses it.
+type runtimeDir struct {
+	dir      disk // nil where there is none
+	st       *store
+	log      *slog.Logger
+	recorded bool     // this run is recorded here
+	diskless []uint64 // the earlier runs that are
+	unsure   bool     // there were some, which may have sent what others had left in the spool
+}
+
+const runtimePrefix = "spool-run-"
+
+func runtimeName(run uint64) string { return fmt.Sprint(runtimePrefix, run) }
+
+// recall tells of the runs that ended without ever having had a disk, and returns the
+// greatest number among them. A file that says nothing is removed.
+func (r *runtimeDir) recall() (greatest uint64) {
+	if r.dir == nil {
+		return 0
+	}
+	names, err := r.dir.List()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.log.Warn("runs that had no disk cannot be found", "err", err)
+	}
+	t := newTally()
+	for _, name := range names {
+		if !strings.HasPrefix(name, runtimePrefix) {
+			continue
+		}
+		b, err := r.dir.Read(name, maxRunFile)
+		if err != nil {
+			continue
+		}
+		x, err := decodeRunFile(b)
+		if err != nil || name != runtimeName(x.run) {
+			_ = r.dir.Remove(name) // it was cut short while it was written
+			continue
+		}
+		greatest = max(greatest, x.run)
+		r.diskless = append(r.diskless, x.run)
+		if x.took != (Source{}) {
+			r.st.sources = append(r.st.sources, runSource{x.run, x.run, x.took})
+		}
+		for _, sensor := range slices.Sorted(maps.Keys(x.sensors)) {
+			t.addLoss(origin{sensor, x.run}, loss{lo: 1, open: true, uncertain: true})
+		}
+	}
+	r.unsure = len(r.diskless) > 0
+	r.st.mu.Lock()
+	defer r.st.mu.Unlock()
+	r.st.tellLocked(t, reasonCrash)
+	return greatest
+}
+
+// update records this run where it has no disk yet, and removes what is recorded and
+// of no use any more.
+func (r *runtimeDir) update(hasDisk bool) {
+	if r.dir == nil {
+		return
+	}
+	if hasDisk == r.recorded {
+		r.record(!hasDisk)
+	}
+	if len(r.diskless) > 0 {
+		r.forgetTold()
+	}
+}
+
+// record records this run, or removes its record.
+func (r *runtimeDir) record(recorded bool) {
+	name := runtimeName(r.st.run)
+	if !recorded {
+		r.recorded = r.dir.Remove(name) != nil
+		return
+	}
+	r.st.mu.Lock()
+	x := runFile{run: r.st.run, sensors: r.st.sensors.logs(), took: r.st.source}
+	r.st.mu.Unlock()
+	r.recorded = durable.Replace(r.dir, name, x.encode()) == nil
+}
+
+// forgetTold removes the records of runs of whose crash the disk or the broker has
+// been told.
+func (r *runtimeDir) forgetTold() {
+	untold := map[uint64]bool{}
+	r.st.mu.Lock()
+	r.st.gaps.runs(untold, func(x *owedGap) bool { return r.st.down || !x.recorded })
+	r.st.mu.Unlock()
+	r.diskless = slices.DeleteFunc(r.diskless, func(run uint64) bool {
+		return !untold[run] && r.dir.Remove(runtimeName(run)) == nil
+	})
+}
+
+// end removes the record of a run that ends well although it never had a disk, as it
+// owes nothing. What it sent of earlier runs' files is there again the next time,
+// which is to know of it.
+func (r *runtimeDir) end() {
+	if r.dir == nil || !r.recorded {
+		return
+	}
+	r.st.mu.Lock()
+	owes := len(r.st.garbage) > 0
+	for _, l := range r.st.logs {
+		owes = owes || l.pending > 0
+	}
+	r.st.mu.Unlock()
+	if !owes {
+		r.record(false)
+	}
+}

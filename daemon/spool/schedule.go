@@ -1,0 +1,256 @@
+package spool
+
+import "fieldpost/daemon/wake"
+
+// What is sent next. Events go first, but while others wait one of those goes after
+// every eventsInARow of them. The others take turns by sensor and class: each flow
+// is charged with the bytes it has sent, and the one with the least charge is next;
+// of two alike the edges. A flow that had nothing to send begins at the charge of
+// the latest that was served, so it saves nothing up. That is start-time fair
+// queueing (Goyal, Vin and Cheng, SIGCOMM 1996), whose bound holds for links of any
+// and of changing speed. So a sensor that sends little waits for no more than one
+// entry of each other sensor, however much these have waiting.
+
+// eventsInARow is how many events go for one other entry that waits.
+const eventsInARow = 3
+
+// maxLag is how far behind the others the charge of a flow may stay that waited for
+// the disk, in bytes. It bounds what it then sends without a turn of theirs.
+const maxLag = 16 << 10
+
+// flow is what a log holds of one sensor; the events are one flow all together.
+// Each flow is sent in its order, and the flows take turns.
+//
+//	ids  ...given... | read ahead | only in segments, from readTo on | unsent
+type flow struct {
+	class  Class
+	sensor string
+	tag    int64       // its charge, in bytes
+	queued bool        // it is in scheduler.active
+	unsent []*memEntry // in memory and not given, ascending, from first on; some are done or evicted by now
+	first  int
+
+	readAhead      []readEntry       // read back and not given; all before readTo
+	readAheadBytes int64             // what these cost
+	onDisk         bool              // segments may hold more that is not given
+	readTo         uint64            // and if so from here on
+	cursor         uint64            // behind the last that was given since the latest rewind
+	given          uint64            // behind the last that was ever given of those appended in this run
+	givenFound     map[uint64]uint64 // behind the last that was, or perhaps was, of those found in a directory, by id range
+}
+
+// readEntry is an entry that was read back.
+type readEntry struct {
+	id   uint64
+	form []byte
+}
+
+// cost is what it costs in memory.
+func (x readEntry) cost() int64 { return int64(len(x.form)) + 32 }
+
+// append adds an entry behind all others.
+func (f *flow) append(e *memEntry) {
+	if f.peekUnsent(); f.first == len(f.unsent) {
+		f.unsent, f.first = f.unsent[:0], 0
+	} else if f.first > len(f.unsent)/2+32 {
+		n := copy(f.unsent, f.unsent[f.first:])
+		clear(f.unsent[n:])
+		f.unsent, f.first = f.unsent[:n], 0
+	}
+	f.unsent = append(f.unsent, e)
+}
+
+// peekUnsent returns what is to be given next from memory, nil where there is
+// nothing, and forgets what need not be given any more.
+func (f *flow) peekUnsent() *memEntry {
+	for ; f.first < len(f.unsent); f.removeFirst() {
+		if e := f.unsent[f.first]; !e.done && !e.evicted {
+			return e
+		}
+	}
+	return nil
+}
+
+func (f *flow) removeFirst() {
+	f.unsent[f.first] = nil
+	f.first++
+}
+
+// pop removes the next entry of those that are ready.
+func (f *flow) pop() (id uint64, form []byte) {
+	if len(f.readAhead) > 0 {
+		x := f.readAhead[0]
+		f.readAhead[0] = readEntry{}
+		f.readAhead = f.readAhead[1:]
+		f.readAheadBytes -= x.cost()
+		return x.id, x.form
+	}
+	e := f.unsent[f.first]
+	f.removeFirst()
+	f.readTo = max(f.readTo, e.id+1)
+	return e.id, e.form
+}
+
+func (f *flow) dropReadAhead() { f.readAhead, f.readAheadBytes = nil, 0 }
+
+// rereadFrom forgets what was read back: it is read again from id on.
+func (f *flow) rereadFrom(id uint64) {
+	f.dropReadAhead()
+	f.onDisk, f.readTo = true, id
+}
+
+// give records that an id is given.
+func (f *flow) give(id uint64) {
+	f.cursor = id + 1
+	f.markGiven(id, id+1)
+}
+
+// markGiven records that, in the range of an id, all before another have been given.
+func (f *flow) markGiven(id, until uint64) {
+	if id >= firstLive {
+		f.given = max(f.given, until)
+		return
+	}
+	if f.givenFound == nil {
+		f.givenFound = map[uint64]uint64{}
+	}
+	f.givenFound[id/idRangeSize] = max(f.givenFound[id/idRangeSize], until)
+}
+
+// givenUntil returns what is behind the last that was given in the range of an id.
+func (f *flow) givenUntil(id uint64) uint64 {
+	if id >= firstLive {
+		return f.given
+	}
+	return f.givenFound[id/idRangeSize]
+}
+
+// mayHaveCome reports whether an owed id has been given, in this run or perhaps an
+// earlier one: then the broker may have it, and only its acknowledgement be on its
+// way or lost. As a flow is given in its order, one id tells it.
+func (f *flow) mayHaveCome(id uint64) bool { return f != nil && id < f.givenUntil(id) }
+
+// goesBefore reports whether a flow's turn is before another one's.
+func (f *flow) goesBefore(x *flow) bool {
+	if f.tag != x.tag {
+		return f.tag < x.tag
+	}
+	return f.class > x.class // edges before samples
+}
+
+// scheduler says whose turn it is. The lock of the store guards it.
+type scheduler struct {
+	ready, read wake.Signal // for the sender, and for the reader
+
+	active []*flow // those of edges and samples that may have something to give
+	clock  int64   // the charge of the latest whose turn it was, before it was
+	inARow int     // events that were given in a row while others waited
+	last   *flow   // that gave last
+	lastID uint64  // and the id of the item that it gave
+}
+
+// reset forgets all turns.
+func (t *scheduler) reset() {
+	for _, f := range t.active {
+		f.queued = false
+	}
+	*t = scheduler{ready: t.ready, read: t.read}
+}
+
+// enqueue records that a flow may have something to give.
+func (t *scheduler) enqueue(f *flow) {
+	if f.class == Events || f.queued {
+		return
+	}
+	f.queued = true
+	f.tag = max(f.tag, t.clock-1) // of those that are alike it is the first
+	t.active = append(t.active, f)
+}
+
+// beginTurn records that it is a flow's turn.
+func (t *scheduler) beginTurn(f *flow) {
+	f.tag = max(f.tag, t.clock-maxLag)
+	t.clock = max(t.clock, f.tag)
+}
+
+// endTurn charges a flow for the item that it gave.
+func (t *scheduler) endTurn(f *flow, form []byte, item uint64) {
+	f.tag += int64(len(form)) + entryCost
+	t.last, t.lastID = f, item
+}
+
+// availability is what can be had of a flow.
+type availability int
+
+const (
+	nothing   availability = iota
+	notSynced              // not yet on disk
+	unread                 // on disk, and to be read first
+	available
+)
+
+// next returns the flow whose turn it is, nil where none has anything now. events is
+// the events' flow, of tells what can be had of a flow, and mayPass whether others
+// may go although events wait to be read.
+func (t *scheduler) next(events *flow, of func(*flow) availability, mayPass func() bool) *flow {
+	can := of(events)
+	if can == unread {
+		t.read.Set()
+		if !mayPass() {
+			return nil
+		}
+	}
+	if can == available && t.inARow < eventsInARow {
+		t.inARow++
+		return events
+	}
+	t.inARow = 0
+	f := t.leastCharged(of)
+	if f == nil && can == available {
+		return events
+	}
+	if f != nil {
+		t.beginTurn(f)
+	}
+	return f
+}
+
+// leastCharged returns the flow that can give and has the least charge, but for the
+// events.
+func (t *scheduler) leastCharged(of func(*flow) availability) (best *flow) {
+	keep, wanted := t.active[:0], false
+	for _, f := range t.active {
+		switch of(f) {
+		case nothing:
+			f.queued = false
+			continue
+		case unread:
+			wanted = true
+		case available:
+			if best == nil || f.goesBefore(best) {
+				best = f
+			}
+		}
+		keep = append(keep, f)
+	}
+	clear(t.active[len(keep):])
+	t.active = keep
+	if wanted {
+		t.read.Set()
+	}
+	return best
+}
+
+// readAheadRoom is how many bytes may be read ahead for each flow that is read back.
+func (t *scheduler) readAheadRoom(events *flow) int64 {
+	n := int64(0)
+	for _, f := range t.active {
+		if f.onDisk || len(f.readAhead) > 0 {
+			n++
+		}
+	}
+	if events.onDisk || len(events.readAhead) > 0 {
+		n++
+	}
+	return maxReadAhead / max(n, 1)
+}

@@ -1,0 +1,403 @@
+package spool
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/wake"
+)
+
+// store is what the spool knows of everything that it holds: what is in memory, which
+// file has what, what has been sent and what is given up. Its lock guards all of it,
+// and is never held while the disk works. Methods that end in Locked are called with
+// it held.
+type store struct {
+	o     Options
+	ready wake.Signal // Next may have more
+	work  wake.Signal // there may be something to do for the writer
+	read  wake.Signal // and for the reader
+
+	mu         sync.Mutex
+	run        uint64 // this run's number; it is set before anything runs
+	source     Source // who takes what is appended in this run
+	sources    runSources
+	logs       [classes]*log
+	schedule   scheduler
+	sensors    sensorBook
+	gaps       gapBook
+	losses     untoldLosses
+	refusals   refusals
+	garbage    []*segment      // files that nothing needs any more
+	due        dueTimes        // what waits for the writer, and since when
+	ackBytes   int64           // size of the ack file
+	lostFrames map[logRun]*ids // owed frames that were lost with a directory: should it come back, they are still owed
+	hung       int             // how many goroutines wait for a disk that does not answer
+	down       bool            // the disk cannot be written
+	ended      bool            // nothing more is taken or given
+	damaged    bool            // the fault of a damaged spool is raised
+	timesFull  int             // how often entries were given up for want of room
+	stats      Stats
+}
+
+// logRun names the entries of one run in one log.
+type logRun struct {
+	class Class
+	run   uint64
+}
+
+// untoldLosses is what is given up while the gap that tells of it is not on disk yet.
+// The lock of the store guards it.
+type untoldLosses struct {
+	entries  []heldEntry // released when the gap is on disk
+	segments []*segment  // removed then
+	drop     *drop       // a segment is about to be given up: nothing is sent meanwhile
+	inFile   bool        // some of entries were given up from memory and are in a file: nothing is sent until that is told or cut off
+}
+
+// heldEntry is an entry that is done, but that its segment must go on keeping until
+// something else is on disk.
+type heldEntry struct {
+	class Class
+	id    uint64
+	seg   *segment
+}
+
+// dueTimes says since when things wait for the writer; zero where nothing does.
+type dueTimes struct {
+	unwritten time.Time // an entry in no file
+	unsynced  time.Time // an entry that is not durable
+	acks      time.Time // an ack that is not in the ack file
+	sensors   time.Time // a sensor that is not in the ack file
+	reread    time.Time // a segment that could not be read
+	syncNow   bool      // the next write is to be synced
+}
+
+// sensorBook says which sensors have had entries in this run, and in which logs. The
+// lock of the store guards it.
+type sensorBook struct {
+	seen     map[string]*sensorSeen
+	count    int // in how many logs sensors were seen, all together
+	recorded int // as many are in the ack file
+}
+
+// sensorSeen is a sensor that has had entries in this run.
+type sensorSeen struct {
+	in   [classes]bool // in which logs
+	last uint64        // its latest count
+}
+
+// see records an entry of a sensor, and reports whether its log is news.
+func (b *sensorBook) see(e Entry) (news bool) {
+	x := b.seen[e.Sensor]
+	if x == nil {
+		x = &sensorSeen{}
+		b.seen[e.Sensor] = x
+	}
+	x.last = max(x.last, e.Seq)
+	if x.in[e.Class] {
+		return false
+	}
+	x.in[e.Class] = true
+	b.count++
+	return true
+}
+
+// logs returns in which logs each sensor has had entries.
+func (b *sensorBook) logs() map[string][classes]bool {
+	out := map[string][classes]bool{}
+	for sensor, x := range b.seen {
+		out[sensor] = x.in
+	}
+	return out
+}
+
+func newStore(o Options) *store {
+	st := &store{o: o, ready: wake.New(), work: wake.New(), read: wake.New(), lostFrames: map[logRun]*ids{}, gaps: newGapBook()}
+	st.schedule = scheduler{ready: st.ready, read: st.read}
+	st.sensors.seen = map[string]*sensorSeen{}
+	for _, sensor := range o.Sensors {
+		st.sensors.seen[sensor] = &sensorSeen{}
+	}
+	for i := range st.logs {
+		st.logs[i] = newLog(Class(i))
+	}
+	return st
+}
+
+// appendLocked adds an entry, or a gap, whose form is given.
+func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
+	l := st.logs[e.Class]
+	now := time.Now()
+	if g != nil {
+		st.gaps.add(l.next, *g, form)
+	}
+	x := &memEntry{form: form, sensor: e.Sensor, run: e.Run, seq: countOf(e, g), at: now}
+	l.append(x)
+	st.schedule.enqueue(x.flow)
+	if e.Seq > 0 && e.Run == st.run && st.sensors.see(e) && st.due.sensors.IsZero() {
+		st.due.sensors = now
+		st.work.Set()
+	}
+	if st.due.unwritten.IsZero() {
+		st.due.unwritten = now
+		st.work.Set()
+	}
+	st.ready.Set()
+}
+
+// countOf returns the count that losing an entry would lose: its own, or the first of
+// those whose loss it tells.
+func countOf(e Entry, g *Gap) uint64 {
+	if g != nil {
+		return g.First
+	}
+	return e.Seq
+}
+
+// tellLocked appends gaps that tell what is given up. Their loss is not to be written
+// to disk later than they are.
+func (st *store) tellLocked(t *tally, reason string) {
+	at := st.o.Clock.Now()
+	for _, x := range t.uncertainGaps(reason) {
+		st.appendGapLocked(at, x, st.gaps.latestSent)
+	}
+	for _, x := range t.gaps(reason) {
+		st.appendGapLocked(at, x, st.gaps.latest)
+	}
+	st.due.syncNow = true
+}
+
+func (st *store) appendGapLocked(at clock.Stamp, x originGap, latest map[origin]uint64) {
+	g := st.extendLocked(x.origin, x.Gap, latest)
+	e := Entry{Class: Events, Sensor: x.sensor, Run: x.run, Stamp: at}
+	latest[x.origin] = st.logs[Events].next
+	st.appendLocked(e, &g, appendGap(nil, e, g))
+}
+
+// extendLocked returns the gap that tells of g's loss, and of the one before it where
+// it can: that is given up then.
+func (st *store) extendLocked(o origin, g Gap, latest map[origin]uint64) Gap {
+	all, before, ok := st.gaps.extended(o, g, latest, st.logs[Events].flow("").cursor)
+	if !ok {
+		return g
+	}
+	if d := st.losses.drop; d != nil {
+		if d.gaps.hi > 0 { // one that may be taken back takes part in nothing
+			return g
+		}
+		d.replaced = append(d.replaced, st.gaps.owed[before].form)
+	}
+	st.giveUpLocked(Events, before)
+	return all
+}
+
+// appendAgainLocked appends a gap once more whose entry was lost.
+func (st *store) appendAgainLocked(form []byte) {
+	if e, g, err := decodeEntry(Events, form); err == nil {
+		st.appendLocked(e, g, form)
+		st.due.syncNow = true
+	}
+}
+
+// giveUpLocked marks an owed entry as done whose loss a gap is to tell.
+func (st *store) giveUpLocked(c Class, id uint64) {
+	if e := st.logs[c].inMemory(id); e != nil {
+		e.lost = true
+	}
+	if g := st.logs[c].markDone(id); g != nil {
+		st.losses.entries = append(st.losses.entries, heldEntry{c, id, g})
+	} else if c == Events {
+		st.removeGapLocked(id)
+	}
+}
+
+// releaseLocked is called when the segment need no longer keep the entry of an id.
+func (st *store) releaseLocked(x heldEntry) {
+	if x.class == Events {
+		st.removeGapLocked(x.id)
+	}
+	if x.seg == nil {
+		return
+	}
+	x.seg.live--
+	st.logs[x.class].unrecorded.add(x.id, x.id+1)
+	st.acksDueLocked()
+	st.retireLocked(x.seg)
+}
+
+// removeGapLocked forgets what was kept of an event that need not be sent any more.
+func (st *store) removeGapLocked(id uint64) {
+	x := st.gaps.remove(id)
+	if x == nil {
+		return
+	}
+	if x.damage {
+		st.work.Set()
+	}
+	if x.recorded {
+		st.acksDueLocked()
+	}
+}
+
+// acksDueLocked has the ack file written within a second.
+func (st *store) acksDueLocked() {
+	if st.due.acks.IsZero() {
+		st.due.acks = time.Now()
+		st.work.Set()
+	}
+}
+
+// heldLocked returns the ids of a log that are done and must still be kept.
+func (st *store) heldLocked(c Class) (out ids) {
+	for _, x := range st.refusals.waiting {
+		if x.class == c {
+			out.add(x.id, x.id+1)
+		}
+	}
+	for _, x := range st.losses.entries {
+		if x.class == c {
+			out.add(x.id, x.id+1)
+		}
+	}
+	return out
+}
+
+// retireLocked has a segment removed that nothing needs any more.
+func (st *store) retireLocked(g *segment) {
+	l, d := st.logs[g.class], st.losses.drop
+	if g.live > 0 || l.active == g || d != nil && d.seg == g {
+		return
+	}
+	if l.removeSegment(g) {
+		st.garbage = append(st.garbage, g)
+		st.acksDueLocked()
+	}
+}
+
+// enqueueAllLocked enqueues all flows that may have something to give.
+func (st *store) enqueueAllLocked() {
+	for _, l := range st.logs {
+		for _, sensor := range slices.Sorted(maps.Keys(l.flows)) {
+			if f := l.flows[sensor]; f.onDisk || f.peekUnsent() != nil {
+				st.schedule.enqueue(f)
+			}
+		}
+	}
+}
+
+// maySendLocked reports whether anything may be given out. What is given up is not to
+// be found by a later run, which would send it behind what comes later; so until that
+// is on disk nothing goes, for as long as a disk may take.
+func (st *store) maySendLocked() bool {
+	return st.losses.drop == nil && !st.ended && (!st.losses.inFile || st.hung > 0)
+}
+
+// availableLocked says what can be had of a flow.
+func (st *store) availableLocked(f *flow) availability {
+	switch {
+	case len(f.readAhead) > 0:
+		return available
+	case f.onDisk:
+		return unread
+	}
+	e := f.peekUnsent()
+	if e == nil {
+		return nothing
+	}
+	if st.o.AtRisk == 0 && !e.synced && !st.down && st.hung == 0 {
+		return notSynced
+	}
+	return available
+}
+
+// nextFlowLocked returns the flow whose turn it is; nil where none has anything now.
+func (st *store) nextFlowLocked() *flow {
+	events := st.logs[Events].flow("")
+	return st.schedule.next(events, st.availableLocked, func() bool {
+		return st.hung > 0 || st.waitsForRereadLocked(events)
+	})
+}
+
+// waitsForRereadLocked reports whether what a flow wants could not be read, and waits
+// to be read again.
+func (st *store) waitsForRereadLocked(f *flow) bool {
+	g := st.logs[f.class].nextSegmentOf(f)
+	return g != nil && g.readErrors > 0 && !st.due.reread.IsZero()
+}
+
+// giveLocked gives a flow's next entry; not ok where that is done by now, or is none.
+func (st *store) giveLocked(f *flow) (item Item, ok bool) {
+	id, form := f.pop()
+	l := st.logs[f.class]
+	if f.onDisk && f.readAheadBytes < st.readAheadRoomLocked()/2 {
+		st.read.Set()
+	}
+	if !l.owed(id) {
+		return Item{}, false
+	}
+	e, gap, err := decodeEntry(f.class, form)
+	if err != nil { // of what is in memory all can be read
+		if g := l.segmentOf(id); g != nil {
+			g.corrupt.add(id, id+1)
+		}
+		f.rereadFrom(id)
+		return Item{}, false
+	}
+	f.give(id)
+	st.schedule.endTurn(f, form, itemID(f.class, id))
+	took := e.Run
+	if took == 0 {
+		if took = l.runOf(id); took == 0 {
+			took = st.run
+		}
+	}
+	return Item{st.schedule.lastID, e, gap, st.sourceOfLocked(took)}, true
+}
+
+func (st *store) readAheadRoomLocked() int64 {
+	return st.schedule.readAheadRoom(st.logs[Events].flow(""))
+}
+
+// memoryLocked is what the entries in memory cost, in bytes.
+func (st *store) memoryLocked() (n int64) {
+	for _, l := range st.logs {
+		n += l.bytes
+	}
+	return n
+}
+
+// diskBytesLocked is the disk in use, without files set aside.
+func (st *store) diskBytesLocked() int64 {
+	n := st.ackBytes + sizeOf(st.losses.segments) + sizeOf(st.garbage)
+	for _, l := range st.logs {
+		n += l.segmentBytes()
+	}
+	return n
+}
+
+func sizeOf(segs []*segment) (n int64) {
+	for _, g := range segs {
+		n += g.size
+	}
+	return n
+}
+
+// unwrittenLocked is how many bytes are in no file.
+func (st *store) unwrittenLocked() (n int64) {
+	for _, l := range st.logs {
+		for _, e := range l.unwritten() {
+			n += frameLen(e)
+		}
+	}
+	return n
+}
+
+// isDown reports whether the disk cannot be written.
+func (st *store) isDown() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.down
+}

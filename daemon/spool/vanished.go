@@ -1,0 +1,273 @@
+package spool
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"fieldpost/daemon/durable"
+	"fieldpost/daemon/health"
+)
+
+// A directory, or a file of it, can be removed, renamed or mounted over while it is
+// open. Then everything that is written and synced succeeds, and is for nothing. So
+// after each sync, and when [Spool.Verify] asks for it, names are compared with what is
+// open. What memory has then, what the files give back by their handles and what was
+// read ahead is written anew, to a directory that is made again; what is lost has a
+// gap.
+
+// verify compares names with what is open. What can be put back at once is.
+func (w *writer) verify() error {
+	if !w.dir.attached {
+		return nil
+	}
+	if err := w.disk.Same(); err != nil {
+		return err
+	}
+	var gone error
+	for i := range w.segments {
+		if f := w.segments[i].file; f != nil {
+			if err := f.There(); err != nil {
+				w.segmentFailed(Class(i), err)
+				gone = cmp.Or(gone, err)
+			}
+		}
+	}
+	if gone != nil {
+		return gone
+	}
+	if err := w.verifyAcks(); err != nil {
+		return err
+	}
+	if w.dir.recorded {
+		if err := w.dir.putFilesBack(); err != nil {
+			return err
+		}
+	}
+	return w.dir.putJournalsBack()
+}
+
+func (w *writer) verifyAcks() error {
+	err := w.acks.isThere()
+	if !errors.Is(err, durable.ErrGone) {
+		return err
+	}
+	w.dir.warnPutBack(ackName)
+	return w.rewriteAcks()
+}
+
+// putFilesBack writes the identity file and the run file anew where they were removed,
+// and the first where the lock was put back.
+func (d *directory) putFilesBack() error {
+	identify := func() error { d.identified = 0; return d.identify() }
+	if d.place != d.disk.Place() {
+		if err := identify(); err != nil {
+			return err
+		}
+	}
+	for _, x := range []struct {
+		name  string
+		write func() error
+	}{{identityName, identify}, {runName, d.recordRun}} {
+		_, err := d.disk.Size(x.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			d.warnPutBack(x.name)
+			err = x.write()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *directory) warnPutBack(name string) {
+	d.o.Log.Warn("file of the spool was removed, and is written anew", "dir", d.o.Dir, "file", name)
+}
+
+// checkVanished finds out after an error whether the directory is gone, and gives it
+// up then.
+func (w *writer) checkVanished() bool {
+	if w.dir.lock == nil || !errors.Is(w.disk.Same(), durable.ErrGone) {
+		return false
+	}
+	w.loseDirectory()
+	return true
+}
+
+// segmentFailed gives up the log's active segment, whose file is gone or cannot be
+// synced: its entries go to a new one.
+func (w *writer) segmentFailed(c Class, err error) {
+	sw := &w.segments[c]
+	if !errors.Is(err, durable.ErrGone) {
+		sw.abandon()
+		return
+	}
+	w.dir.verify.Store(true) // who removes one file may have removed others
+	data := sw.readOpen()
+	sw.closeFile() // nothing in it is of any use
+	b := takeBack{st: w.st, t: newTally()}
+	w.st.mu.Lock()
+	l := w.st.logs[c]
+	g := l.active
+	b.addSegmentLocked(g, data)
+	l.active = nil
+	l.segs = without(l.segs, g)
+	g.live = 0
+	w.st.garbage = append(w.st.garbage, g) // so that it is not missed once more
+	b.finishLocked()
+	w.st.mu.Unlock()
+	b.raise(w.o.Health, g.file()+" "+durable.ErrGone.Error())
+}
+
+// loseDirectory gives up the directory, as its name does not stand for it any more: all
+// is as if there had been none yet. The next attempt looks for one.
+func (w *writer) loseDirectory() {
+	w.dir.held.Store(false)
+	data := map[*segment][]byte{}
+	for i := range w.segments {
+		sw := &w.segments[i]
+		if sw.file != nil {
+			data[sw.log.active] = sw.readOpen()
+			sw.closeFile() // nothing in it is of any use
+		}
+		sw.newborn = false
+	}
+	w.acks.close()
+	w.dir.giveUp()
+	w.repairs.forget()
+	b := takeBack{st: w.st, t: newTally()}
+	w.st.mu.Lock()
+	for _, l := range w.st.logs {
+		for _, g := range l.segs {
+			b.addSegmentLocked(g, data[g])
+		}
+		l.segs, l.active = nil, nil
+		l.unrecorded, l.maybeWritten = ids{}, ids{}
+	}
+	w.st.forgetFilesLocked()
+	b.finishLocked()
+	w.st.mu.Unlock()
+	b.raise(w.o.Health, "the directory "+durable.ErrGone.Error())
+}
+
+// forgetFilesLocked forgets what is known of files that are gone.
+func (st *store) forgetFilesLocked() {
+	for _, x := range st.losses.entries {
+		if x.class == Events {
+			st.removeGapLocked(x.id)
+		}
+	}
+	for _, g := range st.losses.segments {
+		for _, id := range st.gaps.within(g) {
+			st.removeGapLocked(id)
+		}
+	}
+	for i := range st.refusals.waiting {
+		st.refusals.waiting[i].seg = nil
+	}
+	st.losses.entries, st.losses.segments, st.garbage, st.refusals.unread = nil, nil, nil, nil
+	st.ackBytes, st.due.acks, st.due.reread, st.due.syncNow = 0, time.Time{}, time.Time{}, true
+	st.gaps.forgetFiles()
+}
+
+// takeBack takes back into memory what is owed of segments whose files are gone.
+type takeBack struct {
+	st    *store
+	mem   [classes][]*memEntry
+	t     *tally
+	lost  int
+	again [][]byte // the forms of gaps that are in no file any more
+}
+
+// addSegmentLocked takes a segment back. What is not in memory comes from data; what is
+// not there either is lost. It is called in the order of the log.
+func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
+	st, l := b.st, b.st.logs[g.class]
+	for _, e := range l.mem {
+		if e.seg == g {
+			e.seg, e.synced = nil, false
+		}
+	}
+	var found ids
+	take := func(id uint64, form []byte) {
+		if id < g.lo || id >= g.hi || !l.owed(id) || found.has(id) || l.inMemory(id) != nil {
+			return
+		}
+		if e, gap, err := decodeEntry(g.class, form); err == nil {
+			found.add(id, id+1)
+			b.mem[g.class] = append(b.mem[g.class], &memEntry{
+				id: id, form: slices.Clone(form), sensor: e.Sensor, flow: l.flow(e.Sensor),
+				run: e.Run, seq: countOf(e, gap), at: time.Now(),
+			})
+		}
+	}
+	at := durable.Scan(data, headerSize)
+	for at.Next() {
+		take(g.off+at.Seq, at.Payload)
+	}
+	for _, f := range l.flows {
+		for _, x := range f.readAhead {
+			take(x.id, x.form)
+		}
+	}
+	lost, told := 0, 0
+	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
+		if found.has(id) || l.inMemory(id) != nil {
+			continue
+		}
+		lost++
+		l.markDone(id)
+		if x := st.gaps.owed[id]; g.class == Events && x != nil {
+			b.again = append(b.again, x.form)
+			told++
+			st.removeGapLocked(id)
+			continue
+		}
+		k := logRun{g.class, g.run}
+		if st.lostFrames[k] == nil {
+			st.lostFrames[k] = &ids{}
+		}
+		st.lostFrames[k].add(id-g.off, id-g.off+1)
+	}
+	b.lost += lost
+	if lost == told {
+		return
+	}
+	b.t.addSegment(g)
+	if g.class == Events {
+		b.t.addUncounted(g.run, int64(lost-told), true)
+	}
+}
+
+// finishLocked puts what was taken back before what is in memory: it is older.
+func (b *takeBack) finishLocked() {
+	st := b.st
+	for i, l := range st.logs {
+		for _, e := range b.mem[i] {
+			l.bytes += e.cost()
+		}
+		slices.SortFunc(b.mem[i], func(x, y *memEntry) int { return cmp.Compare(x.id, y.id) })
+		l.mem = append(b.mem[i], l.mem...)
+		l.rebuildFlows()
+	}
+	st.enqueueAllLocked()
+	for _, form := range b.again {
+		st.appendAgainLocked(form)
+	}
+	if b.lost -= len(b.again); b.lost > 0 {
+		st.stats.Dropped += uint64(b.lost)
+		st.damaged = true
+		st.tellLocked(b.t, reasonDamaged)
+	}
+	st.ready.Set()
+}
+
+// raise raises a fault where something was lost.
+func (b *takeBack) raise(h *health.Health, what string) {
+	if b.lost > 0 {
+		h.Raise(health.SpoolDamaged, subject, what)
+	}
+}
