@@ -34,7 +34,7 @@ var testRooms = map[string][]string{
 }
 
 // testHelpers are the packages that are there for tests.
-var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest", "daemon/certtest"}
+var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest", "daemon/certtest", "daemon/goldentest"}
 
 // wholeDaemon are the folders of tests that run the whole daemon, besides its own.
 var wholeDaemon = []string{"daemon/chaos", "daemon/interop", "daemon/footprint"}

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fieldpost/daemon/goldentest"
 )
 
 // root is the repository's.
@@ -130,17 +132,7 @@ func TestPictureOfTheDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, want := filepath.Join(root, "deploy/demo.svg"), picture(string(source))
-	got, err := os.ReadFile(name)
-	switch {
-	case bytes.Equal(got, want):
-	case *update:
-		if err := os.WriteFile(name, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("%s is not what its source makes (%v): go test ./cmd/fieldpost -run TestPicture -update", name, err)
-	}
+	goldentest.File(t, filepath.Join(root, "deploy/demo.svg"), picture(string(source)))
 }
 
 // picture draws lines of a terminal as SVG.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,11 +12,10 @@ import (
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/broker"
+	"fieldpost/daemon/goldentest"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
-
-var update = flag.Bool("update", false, "write what was printed into the scripts")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"fieldpost": main})
@@ -33,7 +31,7 @@ func TestCommandLine(t *testing.T) {
 			e.Setenv("POLICIES", policies)
 			return err
 		},
-		UpdateScripts: *update,
+		UpdateScripts: *goldentest.Update,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"asked":           asked,
 			"aws-like-broker": awsLikeBroker,

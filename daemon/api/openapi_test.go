@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -9,7 +8,6 @@ import (
 	"go/token"
 	"maps"
 	"net/http"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/api"
+	"fieldpost/daemon/goldentest"
 )
 
 type object = map[string]any
@@ -49,16 +48,7 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want = append(want, '\n')
-	if *update {
-		if err := os.WriteFile("openapi.json", want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if !bytes.Equal(want, api.Document) {
-		t.Errorf("openapi.json is not what the package says; if that is right: go test ./daemon/api -run TestOpenAPI -update")
-	}
+	goldentest.File(t, "openapi.json", append(want, '\n'))
 }
 
 // document is what has been described so far.

@@ -1,19 +1,14 @@
 package api_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
 	"fieldpost/daemon/api"
+	"fieldpost/daemon/goldentest"
 )
-
-var update = flag.Bool("update", false, "write what was made into the golden file")
 
 // someStatus has every key.
 func someStatus() api.Status {
@@ -47,23 +42,6 @@ func someStatus() api.Status {
 	}
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what it was; if that is right, -update writes it. Got\n%s", path, got)
-	}
-}
-
 // The keys are a promise: other programs read them.
 func TestStatusInJSON(t *testing.T) {
 	r := someStatus()
@@ -71,7 +49,7 @@ func TestStatusInJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.json", append(b, '\n'))
+	goldentest.File(t, "testdata/status.json", append(b, '\n'))
 	var back api.Status
 	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back, r) {
 		t.Errorf("comes back as %+v, %v", back, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,9 +11,8 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/client"
+	"fieldpost/daemon/goldentest"
 )
-
-var update = flag.Bool("update", false, "write what was made into the golden files")
 
 // someStatus has every key.
 func someStatus(t *testing.T) (s api.Status) {
@@ -29,30 +27,13 @@ func someStatus(t *testing.T) (s api.Status) {
 	return s
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what it was; if that is right, -update writes it. Got\n%s", path, got)
-	}
-}
-
 func TestPrintStatus(t *testing.T) {
 	r := someStatus(t)
 	var text bytes.Buffer
 	if err := client.PrintStatus(&text, r); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.txt", text.Bytes())
+	goldentest.File(t, "testdata/status.txt", text.Bytes())
 
 	// A board that is well, and one of whose disk nothing good can be said.
 	r.ClockSynced, r.Link.Connected, r.Link.Next, r.Link.Denied, r.Link.LastError.Over = true, true, time.Time{}, nil, true
@@ -68,7 +49,7 @@ func TestPrintStatus(t *testing.T) {
 	if err := client.PrintStatus(&text, r); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status-well.txt", text.Bytes())
+	goldentest.File(t, "testdata/status-well.txt", text.Bytes())
 }
 
 type broken struct{}

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,9 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the table of reasons into daemon/README.md")
+	"fieldpost/daemon/goldentest"
+)
 
 var tag = regexp.MustCompile(`\[CMD-[0-9]+\]`)
 
@@ -87,26 +86,7 @@ func reasonTable() string {
 // daemon/README.md has the reasons of this list, word for word;
 // go test ./daemon/command -run TestReadmeHasTheReasons -update writes them.
 func TestReadmeHasTheReasons(t *testing.T) {
-	path := filepath.Join("..", "README.md")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, begun := strings.Cut(string(text), "<!-- reasons -->\n")
-	table, tail, ended := strings.Cut(rest, "<!-- end of reasons -->\n")
-	if !begun || !ended {
-		t.Fatal("daemon/README.md has no place for the reasons")
-	}
-	want := "\n" + reasonTable() + "\n"
-	switch {
-	case table == want:
-	case *update:
-		if err := os.WriteFile(path, []byte(head+"<!-- reasons -->\n"+want+"<!-- end of reasons -->\n"+tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("daemon/README.md's table of reasons is not that of reason.go: go test ./daemon/command -run TestReadmeHasTheReasons -update")
-	}
+	goldentest.Section(t, filepath.Join("..", "README.md"), "reasons", "\n"+reasonTable()+"\n")
 	if slices.ContainsFunc(Reasons, func(r Reason) bool { return strings.ContainsAny(r.Means+r.Do, "|\n") }) {
 		t.Error("a reason breaks the table")
 	}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fieldpost/daemon/goldentest"
 )
 
 // catalog is deploy/fieldpost.catalog: an entry for each fault, and for what else the
@@ -51,15 +53,7 @@ func wrap(text string, width int) string {
 
 // deploy/fieldpost.catalog is of this registry; journalctl itself takes it.
 func TestCatalog(t *testing.T) {
-	path := filepath.Join("..", "..", "deploy", "fieldpost.catalog")
-	if *update {
-		if err := os.WriteFile(path, []byte(catalog()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != catalog() {
-		t.Errorf("deploy/fieldpost.catalog is not that of registry.go (%v): go test ./daemon/health -run TestCatalog -update", err)
-	}
+	goldentest.File(t, filepath.Join("..", "..", "deploy", "fieldpost.catalog"), []byte(catalog()))
 	seen := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^-- (.*)$`).FindAllStringSubmatch(catalog(), -1) {
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(m[1]) || seen[m[1]] {

@@ -1,19 +1,17 @@
 package health
 
 import (
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the table of faults into deploy/README.md")
+	"fieldpost/daemon/goldentest"
+)
 
 // Every code is registered once, and says in full what it is about, what it means
 // and what to do.
@@ -111,26 +109,7 @@ func faultTable() string {
 // deploy/README.md has the faults of the registry, word for word;
 // go test ./daemon/health -run TestReadmeHasTheFaults -update writes them.
 func TestReadmeHasTheFaults(t *testing.T) {
-	path := filepath.Join("..", "..", "deploy", "README.md")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, begun := strings.Cut(string(text), "<!-- faults -->\n")
-	table, tail, ended := strings.Cut(rest, "<!-- end of faults -->\n")
-	if !begun || !ended {
-		t.Fatal("deploy/README.md has no place for the faults")
-	}
-	want := "\n" + faultTable() + "\n"
-	switch {
-	case table == want:
-	case *update:
-		if err := os.WriteFile(path, []byte(head+"<!-- faults -->\n"+want+"<!-- end of faults -->\n"+tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("deploy/README.md's table of faults is not that of registry.go: go test ./daemon/health -run TestReadmeHasTheFaults -update")
-	}
+	goldentest.Section(t, filepath.Join("..", "..", "deploy", "README.md"), "faults", "\n"+faultTable()+"\n")
 	for _, line := range strings.Split(strings.TrimSpace(faultTable()), "\n") {
 		if strings.Count(line, "|") != 5 {
 			t.Errorf("a fault breaks the table: %s", line)
