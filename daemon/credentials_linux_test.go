@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -55,12 +54,7 @@ func swapForFIFOs(s *daemontest.Site) (mend func()) {
 func TestCredentialsHang(t *testing.T) {
 	t.Parallel()
 	s := daemontest.NewSite(t, nil)
-	dir, err := os.MkdirTemp("", "fieldpost")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "fieldpost.sock")
+	socket := daemontest.SocketPath(t)
 	taken, linked := make(chan message.Record, 4096), make(chan uplink.Status, 256)
 	r := &daemontest.Running{Acked: make(chan message.Record, 4096), Linked: linked}
 	read := func(path string, _ int64) ([]byte, error) { return os.ReadFile(path) } // which takes a FIFO for a file

@@ -24,8 +24,6 @@ import (
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/client"
 	"fieldpost/daemon/daemontest"
-
-	"golang.org/x/sys/unix"
 )
 
 // memoryMost is what the whole process may take, whatever comes: half of what the
@@ -37,7 +35,7 @@ const memoryMost = 64 << 20
 type cell struct {
 	t       *testing.T
 	program string
-	procs   string // the group's file of processes; "" where there is none
+	group   *daemontest.MemoryGroup
 	dir     string // of the runtime directory and the socket
 	env     []string
 	cmd     *exec.Cmd
@@ -51,58 +49,17 @@ func newCell(t *testing.T) *cell {
 	if out, err := exec.Command("go", "build", "-o", c.program, "fieldpost/cmd/fieldpost").CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}
-	var err error
-	if c.dir, err = os.MkdirTemp("", "fieldpost"); err != nil { // short, as a socket's path must be
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(c.dir) })
-	unit, err := os.ReadFile(filepath.Join("..", "deploy", "fieldpost.service"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`(?m)^Environment=(GO.*)$`).FindAllSubmatch(unit, -1) {
-		c.env = append(c.env, string(m[1]))
-	}
-	if len(c.env) < 2 {
-		t.Fatalf("the unit says %q of the collector", c.env)
-	}
-	c.env = append(c.env, "RUNTIME_DIRECTORY="+c.dir)
-	c.procs = c.group()
-	t.Cleanup(c.kill)
+	c.dir = filepath.Dir(daemontest.SocketPath(t))
+	c.env = append(daemontest.UnitEnvironment(t), "RUNTIME_DIRECTORY="+c.dir)
+	c.group = daemontest.NewMemoryGroup(t, fmt.Sprintf("fieldpost-test-%d", os.Getpid()), memoryMost)
+	t.Cleanup(c.kill) // before the group is removed
 	return c
-}
-
-// group makes a control group, of version 2 or 1, and gives its file of processes.
-func (c *cell) group() string {
-	for limit, root := range map[string]string{"memory.max": "/sys/fs/cgroup", "memory.limit_in_bytes": "/sys/fs/cgroup/memory"} {
-		dir := filepath.Join(root, fmt.Sprintf("fieldpost-test-%d", os.Getpid()))
-		var fs syscall.Statfs_t
-		if syscall.Statfs(root, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC && fs.Type != unix.CGROUP_SUPER_MAGIC || os.Mkdir(dir, 0o755) != nil {
-			continue
-		}
-		c.t.Cleanup(func() {
-			c.kill() // a group with a process in it stays
-			if err := os.Remove(dir); err != nil {
-				c.t.Logf("remove group: %v", err)
-			}
-		})
-		if err := os.WriteFile(filepath.Join(dir, limit), []byte(strconv.Itoa(memoryMost)), 0); err == nil {
-			_ = os.WriteFile(filepath.Join(dir, "memory.swap.max"), []byte("0"), 0) // where there is swap
-			c.t.Logf("in a control group: %s of %d", filepath.Join(dir, limit), memoryMost)
-			return filepath.Join(dir, "cgroup.procs")
-		}
-	}
-	c.t.Log("in no control group, which takes root: only the peak of what is resident is looked at")
-	return ""
 }
 
 // start starts the program with these arguments.
 func (c *cell) start(args ...string) {
 	c.t.Helper()
-	args = append([]string{c.program}, args...)
-	if c.procs != "" {
-		args = append([]string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, c.procs}, args...)
-	}
+	args = c.group.Command(c.program, args...)
 	c.out.Reset()
 	c.cmd = exec.Command(args[0], args[1:]...)
 	c.cmd.Env = append(os.Environ(), c.env...)

@@ -51,11 +51,11 @@ func (c *chaos) command(log string, args ...string) (cmd *exec.Cmd, read, write 
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	words := c.memory.command(c.program, args...)
+	words := c.memory.Command(c.program, args...)
 	cmd = exec.Command(words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+filepath.Join(c.dir, "run"), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	if c.memory != nil {
-		cmd.Env = append(cmd.Env, unitGoMemory, unitGoGC)
+		cmd.Env = append(cmd.Env, daemontest.UnitEnvironment(c.t)...)
 	}
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{write}
 	return cmd, read, write
@@ -103,10 +103,7 @@ func (c *chaos) start() {
 // weighed complains of a daemon that the kernel has killed for its memory.
 func (c *chaos) weighed() {
 	c.t.Helper()
-	if c.memory == nil {
-		return
-	}
-	if n := c.memory.killed(); n > 0 {
+	if n := c.memory.Killed(); n > 0 {
 		c.t.Errorf("the kernel has killed %d daemons that needed more memory than the unit allows", n)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,10 +40,10 @@ type chaos struct {
 	disk    *chaosDisk
 	bounded bool // the spool is so small that it can be filled
 	settings
-	memory *memoryLimit    // of the daemon's processes; nil where none can be set
-	ills   map[string]*ill // by the part that is ill
-	done   map[string]int  // what was done, how often
-	story  []string        // the last of it
+	memory *daemontest.MemoryGroup // of the daemon's processes; nil where none can be set
+	ills   map[string]*ill         // by the part that is ill
+	done   map[string]int          // what was done, how often
+	story  []string                // the last of it
 
 	child   *daemonProcess
 	queue   *uplink.Queue // orders on their way to the broker
@@ -111,7 +112,11 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 		broker: daemontest.StartMosquitto(t, "max_inflight_messages 100"),
 	}
 	c.net = startProxy(t, c.broker.Addr)
-	c.memory = limitMemory(t, filepath.Base(dir))
+	if strings.Contains(os.Getenv("CHAOS_BUILD"), "-race") {
+		t.Log("NOT TESTED: the unit's limit of memory; the race detector takes more")
+	} else {
+		c.memory = daemontest.NewMemoryGroup(t, filepath.Base(dir), daemontest.UnitMemoryMax(t))
+	}
 	c.disk = mountDisk(t, filepath.Join(dir, "spool"))
 	if err := os.CopyFS(filepath.Join(dir, "certs"), os.DirFS(filepath.Dir(c.broker.CA))); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ type tally struct {
 
 	mu     sync.Mutex
 	done   int
+	limit  int   // bytes that the unit allows
 	peak   int64 // bytes of the control group of a daemon, with its spool's disk and page cache; 0 where none was limited
 	counts map[string]int
 	most   map[string]time.Duration
@@ -71,7 +72,7 @@ func (a *tally) print() {
 		fmt.Println()
 	}
 	if a.peak > 0 {
-		fmt.Printf("\n%8.1f  MiB of memory at most, of a daemon and what it has in memory file systems and caches, of %d\n", float64(a.peak)/(1<<20), unitMemoryMax>>20)
+		fmt.Printf("\n%8.1f  MiB of memory at most, of a daemon and what it has in memory file systems and caches, of %d\n", float64(a.peak)/(1<<20), a.limit>>20)
 	}
 }
 

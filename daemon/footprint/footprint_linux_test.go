@@ -39,7 +39,7 @@ func BenchmarkIdle(b *testing.B) {
 		b.Fatal(err)
 	}
 	c := exec.Command(program, "run", "-c", path, "--log-level", "warn")
-	c.Env = append(append(os.Environ(), unitEnvironment(b)...), "RUNTIME_DIRECTORY="+s.Dir)
+	c.Env = append(append(os.Environ(), daemontest.UnitEnvironment(b)...), "RUNTIME_DIRECTORY="+s.Dir)
 	p := launch(b, c)
 	daemontest.Await(b, "online", heard, daemontest.Has("state", "online"))
 	<-time.After(settle)

@@ -43,7 +43,7 @@ func startChildIn(b *testing.B, dir string, plan childPlan) process {
 		b.Fatal(err)
 	}
 	c := exec.Command(os.Args[0])
-	c.Env = append(append(os.Environ(), unitEnvironment(b)...), childConfig+"="+path, childCounts+"="+plan.counts)
+	c.Env = append(append(os.Environ(), daemontest.UnitEnvironment(b)...), childConfig+"="+path, childCounts+"="+plan.counts)
 	if plan.chatter {
 		c.Env = append(c.Env, childChatter+"=1")
 	}
@@ -89,23 +89,6 @@ func (p process) mark() {
 	if _, err := p.says.ReadString('\n'); err != nil {
 		p.b.Fatalf("wait for a mark: %v", err)
 	}
-}
-
-// unitEnvironment is what systemd gives the daemon.
-func unitEnvironment(b *testing.B) []string {
-	b.Helper()
-	unit, err := os.ReadFile("../../deploy/fieldpost.service")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var env []string
-	for _, m := range regexp.MustCompile(`(?m)^Environment=(\S+)$`).FindAllSubmatch(unit, -1) {
-		env = append(env, string(m[1]))
-	}
-	if len(env) == 0 {
-		b.Fatal("the unit has no line that begins with Environment=")
-	}
-	return env
 }
 
 // cpu is the time of the processor used so far. It asks the process's own
