@@ -30,9 +30,9 @@ import (
 // unit gives it.
 const memoryMost = 64 << 20
 
-// cell is the program in a control group of memoryMost, where this process may make
+// limitedProcess is the program in a control group of memoryMost, where this process may make
 // one: the kernel ends what exceeds it. Elsewhere its peak is only looked at.
-type cell struct {
+type limitedProcess struct {
 	t       *testing.T
 	program string
 	group   *daemontest.MemoryGroup
@@ -43,9 +43,9 @@ type cell struct {
 	ended   chan error
 }
 
-func newCell(t *testing.T) *cell {
+func newLimitedProcess(t *testing.T) *limitedProcess {
 	t.Helper()
-	c := &cell{t: t, program: filepath.Join(t.TempDir(), "fieldpost")}
+	c := &limitedProcess{t: t, program: filepath.Join(t.TempDir(), "fieldpost")}
 	if out, err := exec.Command("go", "build", "-o", c.program, "fieldpost/cmd/fieldpost").CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}
@@ -57,7 +57,7 @@ func newCell(t *testing.T) *cell {
 }
 
 // start starts the program with these arguments.
-func (c *cell) start(args ...string) {
+func (c *limitedProcess) start(args ...string) {
 	c.t.Helper()
 	args = c.group.Command(c.program, args...)
 	c.out.Reset()
@@ -72,10 +72,10 @@ func (c *cell) start(args ...string) {
 }
 
 // socket is the daemon's.
-func (c *cell) socket() string { return filepath.Join(c.dir, "fieldpost.sock") }
+func (c *limitedProcess) socket() string { return filepath.Join(c.dir, "fieldpost.sock") }
 
-// told asks the daemon until it is as ok wants it, or has ended.
-func (c *cell) told(what string, ok func(api.Status) bool) api.Status {
+// awaitStatus asks the daemon until it is as ok wants it, or has ended.
+func (c *limitedProcess) awaitStatus(what string, ok func(api.Status) bool) api.Status {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), daemontest.Patience)
 	defer cancel()
@@ -98,7 +98,7 @@ func (c *cell) told(what string, ok func(api.Status) bool) api.Status {
 }
 
 // peak is the most that was resident so far, in bytes; proc(5), VmHWM.
-func (c *cell) peak() int {
+func (c *limitedProcess) peak() int {
 	c.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
@@ -115,8 +115,8 @@ func (c *cell) peak() int {
 	return n << 10
 }
 
-// modest fails if it has taken too much so far.
-func (c *cell) modest(what string) {
+// checkPeak fails if it has taken too much so far.
+func (c *limitedProcess) checkPeak(what string) {
 	c.t.Helper()
 	n := c.peak()
 	c.t.Logf("%s: at most %.1f MB", what, float64(n)/(1<<20))
@@ -126,7 +126,7 @@ func (c *cell) modest(what string) {
 }
 
 // stop ends it in order.
-func (c *cell) stop() {
+func (c *limitedProcess) stop() {
 	c.t.Helper()
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // that it has ended shows below
 	select {
@@ -141,7 +141,7 @@ func (c *cell) stop() {
 	c.cmd = nil
 }
 
-func (c *cell) kill() {
+func (c *limitedProcess) kill() {
 	if c.cmd != nil {
 		_ = c.cmd.Process.Kill()
 		<-c.ended
@@ -287,7 +287,7 @@ outputs:
   - {name: pump, pin: no-such-line}
 `
 
-func (c *cell) config(s *daemontest.Site, endpoint string) string {
+func (c *limitedProcess) config(s *daemontest.Site, endpoint string) string {
 	c.t.Helper()
 	path := filepath.Join(s.Dir, "fieldpost.yaml")
 	if err := os.WriteFile(path, fmt.Appendf(nil, memoryConfig, endpoint), 0o600); err != nil {
@@ -300,7 +300,7 @@ func (c *cell) config(s *daemontest.Site, endpoint string) string {
 func TestMemoryUnderFloods(t *testing.T) {
 	s := daemontest.NewSite(t, nil) // for its certificates
 	h := newHostile(t, s)
-	c := newCell(t)
+	c := newLimitedProcess(t)
 	c.start("run", "-c", c.config(s, h.l.Addr().String()))
 	big, full, long := strings.Repeat("x", 870_000), strings.Repeat("x", 64<<10), strings.Repeat("t", 60_000)
 	order := func(i int, note string) string {
@@ -332,8 +332,8 @@ func TestMemoryUnderFloods(t *testing.T) {
 	} {
 		before := conn
 		conn = h.flood(conn, flood.n, flood.packet)
-		c.told("status", func(api.Status) bool { return true })
-		c.modest(fmt.Sprintf("%s (hung up: %v)", flood.name, conn != before))
+		c.awaitStatus("status", func(api.Status) bool { return true })
+		c.checkPeak(fmt.Sprintf("%s (hung up: %v)", flood.name, conn != before))
 	}
 	c.stop()
 }
@@ -342,7 +342,7 @@ func TestMemoryUnderFloods(t *testing.T) {
 // are refused within the bound (which the control group shows), the other runs within it, whoever asks.
 func TestMemoryAndConfigurations(t *testing.T) {
 	s := daemontest.NewSite(t, nil)
-	c := newCell(t)
+	c := newLimitedProcess(t)
 	most := 128<<10 - 100
 	head := strings.Replace(fmt.Sprintf(memoryConfig, s.Addr), "outputs:", "sensors:", 1)
 	head = head[:strings.LastIndex(head, "  - {name: pump")]
@@ -385,17 +385,17 @@ func TestMemoryAndConfigurations(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start("run", "-c", path)
-	c.told("link", func(r api.Status) bool { return r.Link.Connected && len(r.Sensors) == n && len(r.Faults) >= n })
-	c.modest(fmt.Sprintf("%d sensors", n))
-	c.crowd(100)
-	c.told("status", func(api.Status) bool { return true })
-	c.modest("many who ask")
+	c.awaitStatus("link", func(r api.Status) bool { return r.Link.Connected && len(r.Sensors) == n && len(r.Faults) >= n })
+	c.checkPeak(fmt.Sprintf("%d sensors", n))
+	c.askFromMany(100)
+	c.awaitStatus("status", func(api.Status) bool { return true })
+	c.checkPeak("many who ask")
 	c.stop()
 }
 
-// crowd has so many clients at a time ask for the status, or send more than they may,
+// askFromMany has so many clients at a time ask for the status, or send more than they may,
 // or half of it, and none take the answer before all have asked.
-func (c *cell) crowd(n int) {
+func (c *limitedProcess) askFromMany(n int) {
 	c.t.Helper()
 	head := "POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 6000000\r\n\r\n"
 	half := head[:40] + strings.Repeat("x", 7_000)
@@ -418,25 +418,25 @@ func (c *cell) crowd(n int) {
 // Large messages that the broker has kept while the daemon was off, or sends now.
 func TestMemoryAndLargeMessages(t *testing.T) {
 	s, m := daemontest.NewMosquittoSite(t, "max_inflight_messages 0", "max_queued_bytes 0")
-	c := newCell(t)
+	c := newLimitedProcess(t)
 	path := c.config(s, s.Addr)
 	c.start("run", "-c", path)
-	c.told("link", func(r api.Status) bool { return r.Link.Connected })
+	c.awaitStatus("link", func(r api.Status) bool { return r.Link.Connected })
 	say := publishLarge(m)
 	const n, rounds = 95, 3
 	for range n {
 		say("test/orders", strings.Repeat("x", 870_000))
 	}
-	c.told("messages", func(r api.Status) bool { return r.Link.Dropped == n })
-	c.modest("live")
+	c.awaitStatus("messages", func(r api.Status) bool { return r.Link.Dropped == n })
+	c.checkPeak("live")
 	c.stop()
 	for range rounds {
 		for range n {
 			say("test/orders", strings.Repeat("x", 870_000))
 		}
 		c.start("run", "-c", path)
-		c.told("messages", func(r api.Status) bool { return r.Link.Dropped == n && r.Link.Connected })
-		c.modest("kept by the broker")
+		c.awaitStatus("messages", func(r api.Status) bool { return r.Link.Dropped == n && r.Link.Connected })
+		c.checkPeak("kept by the broker")
 		c.stop()
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// act is that a line went on, or was about to when the daemon halted. Whose
+// actuation is that a line went on, or was about to when the daemon halted. Whose
 // order that was the daemon says in the event of the change; where it is killed
 // before that, in the order's answer, given in a later run.
-type act struct {
+type actuation struct {
 	at      time.Duration
 	wall    time.Time
 	moved   bool   // the line went on
@@ -32,11 +32,11 @@ func (b *books) halts(place, what string, at time.Duration) {
 	b.count["KILLS WHERE THEY HURT "+windows[place]]++
 	switch acts := b.acts[what]; { // by the line; of an answer what is the order's id
 	case place == "act":
-		b.acts[what] = append(acts, &act{at: at, window: place})
+		b.acts[what] = append(acts, &actuation{at: at, window: place})
 	case place == "acted" && len(acts) > 0:
 		acts[len(acts)-1].window = place
-	case place == "answer" && b.errands[what] != nil:
-		b.errands[what].window = place
+	case place == "answer" && b.sent[what] != nil:
+		b.sent[what].window = place
 	case place == "answer":
 		b.complain("halted at the answer to %q, of which nothing is known", what)
 	}
@@ -51,15 +51,15 @@ func (b *books) level(how, line string, on bool, at time.Duration, wall time.Tim
 	case how != "set" && on:
 		b.complain("%s was %s at on", line, how)
 	case how == "set" && on:
-		b.acts[line] = append(b.acts[line], &act{at: at, wall: wall, moved: true, changed: changed})
+		b.acts[line] = append(b.acts[line], &actuation{at: at, wall: wall, moved: true, changed: changed})
 	}
 }
 
 // owns takes in the event that an output went on for an order.
 func (b *books) owns(output, id string) {
 	line := lines[output]
-	i := slices.IndexFunc(b.acts[line], func(a *act) bool { return a.moved && a.changed && !a.cut })
-	e := b.errands[id]
+	i := slices.IndexFunc(b.acts[line], func(a *actuation) bool { return a.moved && a.changed && !a.cut })
+	e := b.sent[id]
 	if i < 0 || e == nil || lines[e.output] != line {
 		b.complain("event: %s went on for order %q, of which its line knows nothing: %+v", output, id, e)
 		return
@@ -69,16 +69,16 @@ func (b *books) owns(output, id string) {
 
 // admits takes in an answer that says that an order may have acted. An event
 // is better, where one can come.
-func (b *books) admits(e *errand) {
+func (b *books) admits(e *sentOrder) {
 	line := lines[e.output]
-	i := slices.IndexFunc(b.acts[line], func(a *act) bool { return a.cut || !a.changed })
+	i := slices.IndexFunc(b.acts[line], func(a *actuation) bool { return a.cut || !a.changed })
 	if claimed := e.acts > 0 || e.window != "" && e.window != "answer"; i >= 0 && e.energises && !claimed {
 		b.claim(line, i, e)
 	}
 }
 
 // claim gives an act to its order, and judges it.
-func (b *books) claim(line string, i int, e *errand) {
+func (b *books) claim(line string, i int, e *sentOrder) {
 	a := b.acts[line][i]
 	b.acts[line] = slices.Delete(b.acts[line], i, i+1)
 	if a.window != "" && e.window == "" { // one that has halted at its answer has gone past these
@@ -127,13 +127,13 @@ func (b *books) ownerless() {
 				b.complain("%s went on and no order asked for it: %+v; the latest is %v", line, *a, b.current[line])
 			}
 		}
-		b.acts[line] = slices.DeleteFunc(acts, func(a *act) bool { return a.cut })
+		b.acts[line] = slices.DeleteFunc(acts, func(a *actuation) bool { return a.cut })
 	}
 }
 
 // late judges an order that acted after its time. Between the last look at the
 // clock and the line there is time for the daemon to be suspended.
-func (b *books) late(e *errand, by, at time.Duration) {
+func (b *books) late(e *sentOrder, by, at time.Duration) {
 	for _, s := range b.stops {
 		if s.to+time.Second > at && s.from < at && s.to-s.from+time.Second > by {
 			b.tolerate("orders acted late, suspended on their way to the line", by)

@@ -55,7 +55,7 @@ func (b *books) balance(but string) {
 			r.first = nil
 		}
 	}
-	b.holes = slices.DeleteFunc(b.holes, func(h hole) bool { return h.run != but })
+	b.claimedGaps = slices.DeleteFunc(b.claimedGaps, func(h claimedGap) bool { return h.run != but })
 	b.forget()
 }
 
@@ -73,7 +73,7 @@ func (b *books) forget() {
 
 // overclaims finds certain gaps that claim what had arrived.
 func (b *books) overclaims() {
-	for _, h := range b.holes {
+	for _, h := range b.claimedGaps {
 		if !h.certain {
 			continue
 		}
@@ -105,7 +105,7 @@ func (b *books) weakAt(at time.Duration) bool {
 	})
 }
 
-func (h hole) covers(n number) bool {
+func (h claimedGap) covers(n number) bool {
 	return h.sensor == n.sensor && h.run == n.run && h.from <= n.seq && n.seq <= h.to
 }
 
@@ -113,7 +113,7 @@ func (h hole) covers(n number) bool {
 // nor is in a gap.
 func (b *books) awaits() bool {
 	for n, it := range b.items {
-		if n.run != b.run && !it.arrived && it.acked == 0 && !slices.ContainsFunc(b.holes, func(h hole) bool { return h.covers(n) }) {
+		if n.run != b.run && !it.arrived && it.acked == 0 && !slices.ContainsFunc(b.claimedGaps, func(h claimedGap) bool { return h.covers(n) }) {
 			return true
 		}
 	}
@@ -131,7 +131,7 @@ func (b *books) missing(n number, it *item) {
 		return
 	}
 	told := map[string]bool{}
-	for _, h := range b.holes {
+	for _, h := range b.claimedGaps {
 		if h.covers(n) {
 			told[h.reason] = true
 		}

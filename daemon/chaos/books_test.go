@@ -29,8 +29,8 @@ type item struct {
 	arrived bool
 }
 
-// hole is what a gap claims.
-type hole struct {
+// claimedGap is what a gap claims.
+type claimedGap struct {
 	sensor, run string
 	from, to    uint64 // to is the greatest number there is where the end is open
 	certain     bool
@@ -43,8 +43,8 @@ type pause struct{ from, to time.Duration }
 // crash is an end of the broker.
 type crash struct{ at, heard time.Duration }
 
-// course is what became of one run of the daemon.
-type course struct {
+// runState is what became of one run of the daemon.
+type runState struct {
 	first  map[string]time.Duration // when each sensor's first was taken; nil when its items are no longer kept
 	latest map[string]uint64        // the count of each sensor's latest
 	last   time.Duration            // when the last line came
@@ -55,26 +55,26 @@ type course struct {
 // books are kept of what was taken and what arrived, of the orders and what
 // the lines did.
 type books struct {
-	now     func() time.Duration // the clock since boot
-	atRisk  time.Duration        // spool.at_risk
-	mu      sync.Mutex
-	changed chan struct{} // closed at each change
-	items   map[number]*item
-	early   map[number]string // arrived before the witness was read
-	first   map[string]uint64 // the latest first arrival of each sensor, run and kind
-	holes   []hole
-	told    map[string]bool // gaps by message, as they arrived
-	ackGaps map[string]time.Duration
-	runs    map[string]*course
-	crashes []crash         // of the broker, which forgets what it had
-	heard   time.Duration   // when the latest of what has arrived was acknowledged
-	stops   []pause         // of the daemon
-	kills   []time.Duration // likewise
-	weak    []pause         // in which nothing could be relied on to be on disk
-	flipped map[number]bool // that were in a file whose bits were flipped
-	gone    time.Duration   // when the spool was last taken away and written anew
-	offs    map[time.Duration]bool
-	wrong   []string
+	now         func() time.Duration // the clock since boot
+	atRisk      time.Duration        // spool.at_risk
+	mu          sync.Mutex
+	changed     chan struct{} // closed at each change
+	items       map[number]*item
+	early       map[number]string // arrived before the witness was read
+	first       map[string]uint64 // the latest first arrival of each sensor, run and kind
+	claimedGaps []claimedGap
+	told        map[string]bool // gaps by message, as they arrived
+	ackGaps     map[string]time.Duration
+	runs        map[string]*runState
+	crashes     []crash         // of the broker, which forgets what it had
+	heard       time.Duration   // when the latest of what has arrived was acknowledged
+	stops       []pause         // of the daemon
+	kills       []time.Duration // likewise
+	weak        []pause         // in which nothing could be relied on to be on disk
+	flipped     map[number]bool // that were in a file whose bits were flipped
+	gone        time.Duration   // when the spool was last taken away and written anew
+	offs        map[time.Duration]bool
+	wrong       []string
 
 	run          string // that runs
 	linked       bool
@@ -101,13 +101,13 @@ type books struct {
 func newBooks(now func() time.Duration) *books {
 	return &books{
 		now: now, changed: make(chan struct{}), items: map[number]*item{}, early: map[number]string{}, first: map[string]uint64{},
-		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[string]*course{},
+		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[string]*runState{},
 		flipped: map[number]bool{}, offs: map[time.Duration]bool{}, count: map[string]int{}, most: map[string]time.Duration{}, orders: newOrders(),
 	}
 }
 
-// stir wakes who waits for the books to change.
-func (b *books) stir() {
+// wakeLocked wakes who waits for the books to change.
+func (b *books) wakeLocked() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
@@ -148,7 +148,7 @@ func (b *books) tolerate(what string, much time.Duration) {
 func (b *books) entry(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	defer b.stir()
+	defer b.wakeLocked()
 	f := strings.Split(line, "\t")
 	mono, err := strconv.ParseInt(f[min(1, len(f)-1)], 10, 64)
 	if err != nil {
@@ -184,7 +184,7 @@ func (b *books) entry(line string) {
 func (b *books) other(message string) {
 	var m struct{ Kind, Code, State, Status, Output, ID string }
 	_ = json.Unmarshal([]byte(message), &m) // the daemon has made it of a record
-	switch e := b.errands[m.ID]; {
+	switch e := b.sent[m.ID]; {
 	case m.Kind == "event" && m.State == "on":
 		b.owns(m.Output, m.ID)
 	case m.Kind == "answer" && e != nil:
@@ -242,7 +242,7 @@ func (b *books) brokerForgets() {
 	defer b.mu.Unlock()
 	b.crashes = append(b.crashes, crash{b.now(), b.heard})
 	b.subscribed = 0
-	b.stir()
+	b.wakeLocked()
 }
 
 // dialled notes how the daemon's clock is about to be set.

@@ -39,7 +39,7 @@ func TestChaos(t *testing.T) {
 			share := (faults + i) / boards
 			t.Run(strconv.FormatUint(i, 10), func(t *testing.T) {
 				t.Parallel()
-				wreck(t, program, rand.New(rand.NewPCG(seed, i)), share, &all)
+				injectFaults(t, program, rand.New(rand.NewPCG(seed, i)), share, &all)
 			})
 		}
 	})
@@ -55,8 +55,8 @@ const (
 	mostBoards = 24
 )
 
-// wreck does so many things to one board.
-func wreck(t *testing.T, program string, random *rand.Rand, faults uint64, all *tally) {
+// injectFaults does so many things to one board.
+func injectFaults(t *testing.T, program string, random *rand.Rand, faults uint64, all *tally) {
 	dir, err := os.MkdirTemp("", "fieldpost-chaos-")
 	if err != nil {
 		t.Fatal(err)
@@ -68,13 +68,13 @@ func wreck(t *testing.T, program string, random *rand.Rand, faults uint64, all *
 			t.Error(err)
 		}
 	})
-	c := newChaos(t, program, random, dir)
+	c := newTestbed(t, program, random, dir)
 	t.Cleanup(func() { c.tell(all) })
 	for n := range faults {
 		if all.spoilt.Load() {
 			break // another board has found something; this one only ends
 		}
-		c.harm(n)
+		c.injectNext(n)
 		if n%settleEvery == settleEvery-1 {
 			c.settle()
 		}
@@ -116,19 +116,19 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// ill is something that is not as it should be.
-type ill struct {
+// ongoingFault is something that is not as it should be.
+type ongoingFault struct {
 	name string
 	left int // faults until it is healed
 	heal func()
 }
 
 // harm heals what is due, does the next thing, and lets the daemon get on.
-func (c *chaos) harm(n uint64) {
-	for _, part := range slices.Sorted(maps.Keys(c.ills)) {
-		x := c.ills[part]
+func (c *testbed) injectNext(n uint64) {
+	for _, part := range slices.Sorted(maps.Keys(c.ongoing)) {
+		x := c.ongoing[part]
 		if x.left--; x.left <= 0 {
-			c.cure(part)
+			c.healPart(part)
 		}
 	}
 	m := c.choose()
@@ -136,30 +136,30 @@ func (c *chaos) harm(n uint64) {
 	c.done[m.name]++
 	lasts := 1 + c.random.IntN(4)
 	if heal := m.do(c); heal != nil {
-		c.ills[m.part] = &ill{name: m.name, left: lasts, heal: heal}
+		c.ongoing[m.part] = &ongoingFault{name: m.name, left: lasts, heal: heal}
 	}
 	c.proceed(5 + c.random.IntN(60))
 	c.judge()
 }
 
-func (c *chaos) cure(part string) {
-	x := c.ills[part]
+func (c *testbed) healPart(part string) {
+	x := c.ongoing[part]
 	c.note("healed: %s", x.name)
 	x.heal()
-	delete(c.ills, part)
+	delete(c.ongoing, part)
 }
 
 // choose draws the next thing to do from those that can be done now.
-func (c *chaos) choose() mischief {
+func (c *testbed) choose() fault {
 	all := 0
-	for _, m := range mischiefs {
+	for _, m := range faults {
 		all += m.weight
 	}
 	for {
 		at := c.random.IntN(all)
-		for _, m := range mischiefs {
+		for _, m := range faults {
 			if at -= m.weight; at < 0 {
-				if strings.Contains(m.name, os.Getenv("ONLY")) && c.ills[m.part] == nil && (m.can == nil || m.can(c)) {
+				if strings.Contains(m.name, os.Getenv("ONLY")) && c.ongoing[m.part] == nil && (m.can == nil || m.can(c)) {
 					return m
 				}
 				break
@@ -169,7 +169,7 @@ func (c *chaos) choose() mischief {
 }
 
 // proceed waits until so many more were taken, or have arrived.
-func (c *chaos) proceed(n int) {
+func (c *testbed) proceed(n int) {
 	b := c.books
 	b.mu.Lock()
 	taken, got := b.nTaken+n, b.nGot+n
@@ -179,10 +179,10 @@ func (c *chaos) proceed(n int) {
 
 // settle heals all, waits until the daemon has caught up and does what it is
 // told, and balances the books of all runs that have ended.
-func (c *chaos) settle() {
+func (c *testbed) settle() {
 	c.t.Helper()
-	for _, part := range slices.Sorted(maps.Keys(c.ills)) {
-		c.cure(part)
+	for _, part := range slices.Sorted(maps.Keys(c.ongoing)) {
+		c.healPart(part)
 	}
 	b := c.books
 	if !b.wait(2*daemontest.Patience, func() bool { return !b.diskDown }) {
@@ -227,20 +227,20 @@ func (c *chaos) settle() {
 }
 
 // dump writes down where all goroutines of the books are.
-func (c *chaos) dump() {
+func (c *testbed) dump() {
 	buf := make([]byte, 8<<20)
 	c.put(filepath.Join(c.dir, "goroutines"), buf[:runtime.Stack(buf, true)])
 }
 
 // prove waits until every output has done an order that was sent from now on, and
 // the orders are recorded.
-func (c *chaos) prove() {
+func (c *testbed) prove() {
 	c.t.Helper()
 	b := c.books
 	b.mu.Lock()
 	mark := b.now()
 	b.proving = true
-	b.stir()
+	b.wakeLocked()
 	b.mu.Unlock()
 	proven := b.wait(daemontest.Patience, func() bool {
 		for output := range lines {
@@ -265,7 +265,7 @@ func (c *chaos) prove() {
 }
 
 // judge fails the test when the books are wrong.
-func (c *chaos) judge() {
+func (c *testbed) judge() {
 	c.t.Helper()
 	c.books.mu.Lock()
 	wrong, n := c.books.wrong, c.books.count["wrong"]
@@ -279,7 +279,7 @@ func (c *chaos) judge() {
 }
 
 // note remembers what was done.
-func (c *chaos) note(format string, args ...any) {
+func (c *testbed) note(format string, args ...any) {
 	c.story = append(c.story, fmt.Sprintf("%12v  ", c.now())+fmt.Sprintf(format, args...))
 	if len(c.story) > 40 {
 		c.story = c.story[1:]
@@ -287,7 +287,7 @@ func (c *chaos) note(format string, args ...any) {
 }
 
 // tell says what was done, if that went wrong, and adds up what came of it.
-func (c *chaos) tell(all *tally) {
+func (c *testbed) tell(all *tally) {
 	if c.t.Failed() {
 		all.spoilt.Store(true)
 		for _, line := range c.story {

@@ -41,7 +41,7 @@ type daemonProcess struct {
 
 // command is the program with a pipe into the books as file descriptor 3, and
 // its output in a file of that name. Who has started it closes what it was given.
-func (c *chaos) command(log string, args ...string) (cmd *exec.Cmd, read, write *os.File) {
+func (c *testbed) command(log string, args ...string) (cmd *exec.Cmd, read, write *os.File) {
 	c.t.Helper()
 	out, err := os.OpenFile(filepath.Join(c.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -70,7 +70,7 @@ func launched(cmd *exec.Cmd, books *os.File) error {
 }
 
 // start starts the daemon and waits until it has taken something.
-func (c *chaos) start() {
+func (c *testbed) start() {
 	c.t.Helper()
 	cmd, r, w := c.command("daemon.log", "run", "-c", c.config(), "--log-level", "DEBUG")
 	stdin, err := cmd.StdinPipe()
@@ -101,7 +101,7 @@ func (c *chaos) start() {
 }
 
 // weighed complains of a daemon that the kernel has killed for its memory.
-func (c *chaos) weighed() {
+func (c *testbed) weighed() {
 	c.t.Helper()
 	if n := c.memory.Killed(); n > 0 {
 		c.t.Errorf("the kernel has killed %d daemons that needed more memory than the unit allows", n)
@@ -130,16 +130,16 @@ func (b *books) witness(r *os.File) {
 	_ = r.Close()
 	b.mu.Lock()
 	b.silent = true
-	b.stir()
+	b.wakeLocked()
 	b.mu.Unlock()
 }
 
 // kill ends the daemon on the spot.
-func (c *chaos) kill() { c.end(syscall.SIGKILL, daemontest.Patience) }
+func (c *testbed) kill() { c.end(syscall.SIGKILL, daemontest.Patience) }
 
 // end ends the daemon, if there is one, waits until its last word is in the
 // books, and has its lines made safe, as systemd does after every end.
-func (c *chaos) end(how syscall.Signal, d time.Duration) {
+func (c *testbed) end(how syscall.Signal, d time.Duration) {
 	c.t.Helper()
 	if c.child == nil {
 		return
@@ -172,7 +172,7 @@ func (c *chaos) end(how syscall.Signal, d time.Duration) {
 
 // makeSafe runs what the unit has in ExecStopPost. On the simulated board it
 // only says what it drives: there is no systemd to keep the lines.
-func (c *chaos) makeSafe() {
+func (c *testbed) makeSafe() {
 	c.t.Helper()
 	cmd, r, w := c.command("safe.log", "safe")
 	if err := launched(cmd, w); err != nil {
@@ -194,7 +194,7 @@ func (c *chaos) makeSafe() {
 }
 
 // raced reports whether the race detector of a child has found something.
-func (c *chaos) raced() bool {
+func (c *testbed) raced() bool {
 	log, err := os.ReadFile(filepath.Join(c.dir, "daemon.log"))
 	return err == nil && bytes.Contains(log, []byte("WARNING: DATA RACE"))
 }

@@ -5,25 +5,25 @@ package chaos
 import "time"
 
 // stepClock puts the daemon's wall clock wrong, for all that it knows rightly.
-func (c *chaos) stepClock() func() {
+func (c *testbed) stepClock() func() {
 	steps := []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 20 * 24 * time.Hour}
 	return c.dialed(clockDial{off: steps[c.random.IntN(len(steps))], synced: true, boots: c.dial.boots})
 }
 
 // unsyncClock has the kernel say that the wall clock is not true, as it is not:
 // until it is healed, or for all of a run.
-func (c *chaos) unsyncClock() func() {
+func (c *testbed) unsyncClock() func() {
 	return c.dialed(clockDial{off: -10 * 365 * 24 * time.Hour, boots: c.dial.boots})
 }
 
-func (c *chaos) dialed(d clockDial) func() {
+func (c *testbed) dialed(d clockDial) func() {
 	c.turn(d)
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
 }
 
 // switchOff kills the daemon when something waits to be sent, and starts it in
 // another boot, so late that this is too old.
-func (c *chaos) switchOff() func() {
+func (c *testbed) switchOff() func() {
 	if !c.backlogged() {
 		c.net.set(down, hold)
 		c.proceed(200)
@@ -33,7 +33,7 @@ func (c *chaos) switchOff() func() {
 	c.dial.boots++
 	c.dial.off = 90 * time.Second
 	c.start()
-	if c.ills["down"] == nil {
+	if c.ongoing["down"] == nil {
 		c.net.set(down, pass)
 	}
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }

@@ -22,18 +22,18 @@ import (
 // of its own and may mount what it likes.
 const chaosMount = "FIELDPOST_CHAOS_MOUNT"
 
-// chaosDisk is the file system that the spool is on: a small one of its own,
+// spoolDisk is the file system that the spool is on: a small one of its own,
 // or just a directory where nothing may be mounted.
-type chaosDisk struct {
+type spoolDisk struct {
 	t    *testing.T
 	dir  string
 	mine bool // it is ours to fill and to make read-only
 	over int  // how many others are mounted over it
 }
 
-func mountDisk(t *testing.T, dir string) *chaosDisk {
+func mountDisk(t *testing.T, dir string) *spoolDisk {
 	t.Helper()
-	d := &chaosDisk{t: t, dir: dir, mine: os.Getenv(chaosMount) == "1"}
+	d := &spoolDisk{t: t, dir: dir, mine: os.Getenv(chaosMount) == "1"}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ const mostOver = 8
 
 // takeAway takes the spool away: another disk is mounted over it, or all files in
 // it are removed, or the directory too.
-func (d *chaosDisk) takeAway(over bool) (what string) {
+func (d *spoolDisk) takeAway(over bool) (what string) {
 	d.t.Helper()
 	var err error
 	switch {
@@ -91,7 +91,7 @@ func (d *chaosDisk) takeAway(over bool) (what string) {
 }
 
 // whole reports whether there is all that a spool in use has.
-func (d *chaosDisk) whole() bool {
+func (d *spoolDisk) whole() bool {
 	for _, name := range []string{"lock", "run", "identity", "acks", "orders.journal"} {
 		if _, err := os.Stat(filepath.Join(d.dir, name)); err != nil {
 			return false
@@ -102,7 +102,7 @@ func (d *chaosDisk) whole() bool {
 
 // takeAway takes the spool away from under the daemon, and waits until that has
 // found out and written everything anew. What is killed before that knows nothing.
-func (c *chaos) takeAway() func() {
+func (c *testbed) takeAway() func() {
 	c.books.sickens(true)
 	what := c.disk.takeAway(c.random.IntN(2) == 0)
 	if !c.books.wait(daemontest.Patience, func() bool { return c.disk.whole() && !c.books.diskDown }) {
@@ -125,7 +125,7 @@ func keep(t *testing.T, dir string) {
 }
 
 // fill leaves no room on it.
-func (d *chaosDisk) fill() {
+func (d *spoolDisk) fill() {
 	d.t.Helper()
 	f, err := os.Create(filepath.Join(d.dir, "filler"))
 	if err != nil {
@@ -142,7 +142,7 @@ func (d *chaosDisk) fill() {
 }
 
 // clear makes room again.
-func (d *chaosDisk) clear() {
+func (d *spoolDisk) clear() {
 	d.t.Helper()
 	if err := os.Remove(filepath.Join(d.dir, "filler")); err != nil {
 		d.t.Fatal(err)
@@ -151,7 +151,7 @@ func (d *chaosDisk) clear() {
 
 // protect makes it read-only, or ends that. Nobody may have a file open for
 // writing.
-func (d *chaosDisk) protect(on bool) {
+func (d *spoolDisk) protect(on bool) {
 	d.t.Helper()
 	flags := uintptr(unix.MS_REMOUNT)
 	if on {
@@ -164,7 +164,7 @@ func (d *chaosDisk) protect(on bool) {
 
 // flip turns over some bits of a segment, if there is one. It gives its name
 // and what readings and edges it held before.
-func (c *chaos) flip() (name string, held []number) {
+func (c *testbed) flip() (name string, held []number) {
 	c.t.Helper()
 	names, err := filepath.Glob(filepath.Join(c.disk.dir, "*.seg"))
 	if err != nil {
@@ -187,7 +187,7 @@ func (c *chaos) flip() (name string, held []number) {
 }
 
 // contents reads a segment with a spool that has nothing else.
-func (c *chaos) contents(name string, data []byte) (held []number) {
+func (c *testbed) contents(name string, data []byte) (held []number) {
 	c.t.Helper()
 	dir, err := os.MkdirTemp(c.dir, "segment-")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 // largeMessages has somebody send many messages to the topic of orders, each far
 // larger than any order: to the daemon that runs, or while it is off, so that
 // the broker keeps them for it.
-func (c *chaos) largeMessages() func() {
+func (c *testbed) largeMessages() func() {
 	name := filepath.Join(c.dir, "large")
 	c.put(name, c.large())
 	off := c.random.IntN(2) == 0
@@ -29,7 +29,7 @@ func (c *chaos) largeMessages() func() {
 
 // large makes a message of 870 kB at most, the largest that was sent in the case
 // that was reported.
-func (c *chaos) large() []byte {
+func (c *testbed) large() []byte {
 	size := 64<<10 + c.random.IntN(806_000)
 	switch c.random.IntN(4) {
 	case 0:
@@ -56,7 +56,7 @@ const floodPrefix = "m-"
 
 // malformedOrders has somebody send orders that cannot be carried out, hundreds
 // at once.
-func (c *chaos) malformedOrders() func() {
+func (c *testbed) malformedOrders() func() {
 	past, soon := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
 	kinds := []string{
 		`{"action":"on","output":"pump"}`,

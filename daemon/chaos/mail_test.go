@@ -20,7 +20,7 @@ func (b *books) take(n number, at time.Duration, kind, message string) {
 	b.run = n.run
 	r := b.runs[n.run]
 	if r == nil {
-		r = &course{first: map[string]time.Duration{}, latest: map[string]uint64{}}
+		r = &runState{first: map[string]time.Duration{}, latest: map[string]uint64{}}
 		b.runs[n.run] = r
 	}
 	if _, ok := r.first[n.sensor]; !ok {
@@ -62,7 +62,7 @@ func (b *books) ack(n number, at time.Duration, message string) {
 func (b *books) arrive(topic string, payload []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	defer b.stir()
+	defer b.wakeLocked()
 	if strings.HasPrefix(topic, "test/topic/commands") || topic == "test/topic/elsewhere" {
 		b.count["orders at the broker"]++
 		return
@@ -214,9 +214,9 @@ func (b *books) gap(payload string) {
 		b.givenUp()
 		return
 	}
-	h := hole{sensor: m.Sensor, run: runOf(m.Spool, m.Run), from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}
+	h := claimedGap{sensor: m.Sensor, run: runOf(m.Spool, m.Run), from: m.After + 1, to: 1<<64 - 1, certain: m.Certain == nil || *m.Certain, reason: m.Reason}
 	if m.To != nil {
 		h.to = *m.To
 	}
-	b.holes = append(b.holes, h)
+	b.claimedGaps = append(b.claimedGaps, h)
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// errand is one order, and what came of it.
-type errand struct {
+// sentOrder is one order, and what came of it.
+type sentOrder struct {
 	id, output, action string
 	lasts              string // its "for"
 	thing, topic       string // to whom, and where
@@ -69,10 +69,10 @@ func (a *reply) same(b *reply, late bool) bool {
 }
 
 // open reports whether the order may yet be decided on.
-func (e *errand) open() bool { return e.reply == nil }
+func (e *sentOrder) open() bool { return e.reply == nil }
 
 // String names the order and what came of it.
-func (e *errand) String() string {
+func (e *sentOrder) String() string {
 	s := fmt.Sprintf("%s (%s, expires %v, sent %v, posted %v) acted %d times, answered %v", e.payload, e.action, e.expires, e.sent, e.posted, e.acts, e.replies)
 	if e.reply != nil {
 		s += fmt.Sprintf(", last %+v", *e.reply)
@@ -88,10 +88,10 @@ type standing struct {
 
 // orders are the books about them.
 type orders struct {
-	errands map[string]*errand
-	current map[string]*errand // by line: the latest
+	sent    map[string]*sentOrder
+	current map[string]*sentOrder // by line: the latest
 	levels  map[string]standing
-	acts    map[string][]*act        // by line: of which it is not known yet whose they are
+	acts    map[string][]*actuation  // by line: of which it is not known yet whose they are
 	proofs  map[string]time.Duration // by output: when the latest order that was done was sent
 	eager   bool                     // orders are wanted at once
 	proving bool                     // orders that must be done are wanted
@@ -103,11 +103,11 @@ type orders struct {
 }
 
 func newOrders() orders {
-	return orders{errands: map[string]*errand{}, current: map[string]*errand{}, levels: map[string]standing{}, acts: map[string][]*act{}, proofs: map[string]time.Duration{}, things: map[string]bool{}}
+	return orders{sent: map[string]*sentOrder{}, current: map[string]*sentOrder{}, levels: map[string]standing{}, acts: map[string][]*actuation{}, proofs: map[string]time.Duration{}, things: map[string]bool{}}
 }
 
 // begin enters an order that is about to be sent.
-func (b *books) begin(e *errand) {
+func (b *books) begin(e *sentOrder) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last++
@@ -116,7 +116,7 @@ func (b *books) begin(e *errand) {
 	e.action, e.lasts, _ = strings.Cut(e.action, " ")
 	e.energises = e.action != "off"
 	b.compose(e)
-	b.errands[e.id] = e
+	b.sent[e.id] = e
 	if e.stray {
 		b.count["orders sent that are not for the daemon"]++
 		return
@@ -128,7 +128,7 @@ func (b *books) begin(e *errand) {
 
 // compose addresses an order to the daemon as it is called now, and to the topic
 // that it listens to now.
-func (b *books) compose(e *errand) {
+func (b *books) compose(e *sentOrder) {
 	if !e.stray {
 		e.thing, e.topic = b.thing, b.topic
 	}
@@ -150,7 +150,7 @@ func (b *books) address(thing, topic string) {
 		b.subscribed, b.addressed = 0, b.now()
 	}
 	b.thing, b.topic, b.things[thing] = thing, topic, true
-	b.stir()
+	b.wakeLocked()
 }
 
 // mark notes what is amiss with every order that has no answer yet.
@@ -204,7 +204,7 @@ func (b *books) answer(payload string) {
 		}
 		return
 	}
-	e := b.errands[a.ID]
+	e := b.sent[a.ID]
 	if e == nil {
 		b.complain("answer to nobody: %s", payload)
 		return

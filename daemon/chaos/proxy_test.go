@@ -24,8 +24,8 @@ const (
 	down        // from the broker to the daemon
 )
 
-// chaosProxy is the network between the daemon and the broker.
-type chaosProxy struct {
+// proxy is the network between the daemon and the broker.
+type proxy struct {
 	addr string
 	to   string
 
@@ -38,13 +38,13 @@ type chaosProxy struct {
 }
 
 // startProxy starts one that passes nothing on until it is opened.
-func startProxy(t *testing.T, to string) *chaosProxy {
+func startProxy(t *testing.T, to string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &chaosProxy{
+	p := &proxy{
 		addr: l.Addr().String(), to: to, moved: make(chan struct{}),
 		conns: map[*net.TCPConn]bool{}, spoilt: map[*net.TCPConn]bool{},
 	}
@@ -60,7 +60,7 @@ func startProxy(t *testing.T, to string) *chaosProxy {
 	return p
 }
 
-func (p *chaosProxy) accept(l net.Listener, all *sync.WaitGroup) {
+func (p *proxy) accept(l net.Listener, all *sync.WaitGroup) {
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -74,7 +74,7 @@ func (p *chaosProxy) accept(l net.Listener, all *sync.WaitGroup) {
 }
 
 // serve carries one connection until it ends.
-func (p *chaosProxy) serve(from *net.TCPConn) {
+func (p *proxy) serve(from *net.TCPConn) {
 	defer p.cut(from)
 	if !p.join(from) {
 		return
@@ -95,7 +95,7 @@ func (p *chaosProxy) serve(from *net.TCPConn) {
 }
 
 // pump carries one direction; when it ends it ends the other.
-func (p *chaosProxy) pump(from, to *net.TCPConn, way int) {
+func (p *proxy) pump(from, to *net.TCPConn, way int) {
 	defer p.end(from, to)
 	buf := make([]byte, 4096)
 	for {
@@ -117,7 +117,7 @@ func (p *chaosProxy) pump(from, to *net.TCPConn, way int) {
 }
 
 // wait gives what is to become of bytes, once they need not be held.
-func (p *chaosProxy) wait(from, to *net.TCPConn, way int) (flow, bool) {
+func (p *proxy) wait(from, to *net.TCPConn, way int) (flow, bool) {
 	for {
 		p.mu.Lock()
 		what, moved, alive := p.flows[way], p.moved, p.conns[from] && p.conns[to]
@@ -132,7 +132,7 @@ func (p *chaosProxy) wait(from, to *net.TCPConn, way int) (flow, bool) {
 	}
 }
 
-func (p *chaosProxy) join(c *net.TCPConn) bool {
+func (p *proxy) join(c *net.TCPConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open {
@@ -142,7 +142,7 @@ func (p *chaosProxy) join(c *net.TCPConn) bool {
 }
 
 // end takes leave of both sides as a peer does that has nothing more to say.
-func (p *chaosProxy) end(conns ...*net.TCPConn) {
+func (p *proxy) end(conns ...*net.TCPConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -154,13 +154,13 @@ func (p *chaosProxy) end(conns ...*net.TCPConn) {
 }
 
 // cut resets one connection, if it is still there.
-func (p *chaosProxy) cut(c *net.TCPConn) {
+func (p *proxy) cut(c *net.TCPConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kick(c)
 }
 
-func (p *chaosProxy) kick(c *net.TCPConn) {
+func (p *proxy) kick(c *net.TCPConn) {
 	_ = c.SetLinger(0) // so that closing it resets it; an error says it is closed
 	_ = c.Close()
 	delete(p.conns, c)
@@ -169,7 +169,7 @@ func (p *chaosProxy) kick(c *net.TCPConn) {
 }
 
 // reset resets all connections.
-func (p *chaosProxy) reset() {
+func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
@@ -178,7 +178,7 @@ func (p *chaosProxy) reset() {
 }
 
 // gate lets connections through, or ends all and lets none.
-func (p *chaosProxy) gate(open bool) {
+func (p *proxy) gate(open bool) {
 	p.mu.Lock()
 	p.open = open
 	p.mu.Unlock()
@@ -190,7 +190,7 @@ func (p *chaosProxy) gate(open bool) {
 // set chooses what becomes of the bytes of one direction. A connection that
 // has lost some is reset when they flow again: TLS could make nothing of the
 // rest.
-func (p *chaosProxy) set(way int, what flow) {
+func (p *proxy) set(way int, what flow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.flows[way] == swallow && what != swallow && len(p.spoilt) > 0 {
@@ -202,7 +202,7 @@ func (p *chaosProxy) set(way int, what flow) {
 	p.stir()
 }
 
-func (p *chaosProxy) stir() {
+func (p *proxy) stir() {
 	close(p.moved)
 	p.moved = make(chan struct{})
 }

@@ -14,7 +14,7 @@ import (
 // name, and the same client id: its session at the broker still has the old
 // subscription. Orders on the old topic, and orders to the old name, must not
 // act.
-func (c *chaos) rename() func() {
+func (c *testbed) rename() func() {
 	how := syscall.SIGKILL // an orderly end of one whose disk is ill is not one
 	if c.diskGood() && c.random.IntN(2) == 0 {
 		how = syscall.SIGTERM
@@ -28,18 +28,18 @@ func (c *chaos) rename() func() {
 		c.thing = fmt.Sprintf("thing-chaos-%d", c.renames)
 	}
 	c.configure()
-	if c.ills["broker"] == nil { // else there is none to take them
+	if c.ongoing["broker"] == nil { // else there is none to take them
 		c.stray(old)
 	}
 	c.start()
-	if c.ills["broker"] == nil {
+	if c.ongoing["broker"] == nil {
 		c.stray(old)
 	}
 	return nil
 }
 
 // stray sends orders that are not for the daemon.
-func (c *chaos) stray(old settings) {
+func (c *testbed) stray(old settings) {
 	for _, to := range []struct{ thing, topic string }{
 		{old.thing, old.ordersTopic},
 		{"", old.ordersTopic},
@@ -50,7 +50,7 @@ func (c *chaos) stray(old settings) {
 		if to.topic == c.ordersTopic && (to.thing == c.thing || to.thing == "") {
 			continue
 		}
-		e := &errand{output: "pump", action: "on 1s", expires: time.Now().Add(time.Minute), thing: to.thing, topic: to.topic, stray: true, over: true}
+		e := &sentOrder{output: "pump", action: "on 1s", expires: time.Now().Add(time.Minute), thing: to.thing, topic: to.topic, stray: true, over: true}
 		c.books.begin(e)
 		c.publish(e.topic, nil, "-m", string(e.payload))
 	}

@@ -7,13 +7,13 @@ import "time"
 // verdicts judges the orders whose givers are done with them, and forgets them
 // when all that could be said of them must have arrived.
 func (b *books) verdicts() {
-	for id, e := range b.errands {
+	for id, e := range b.sent {
 		if !e.over {
 			continue
 		}
 		b.verdict(e)
 		if b.now()-e.sent > remembered {
-			delete(b.errands, id)
+			delete(b.sent, id)
 		}
 	}
 }
@@ -21,7 +21,7 @@ func (b *books) verdicts() {
 // remembered is how long after it was sent an answer to an order may still come.
 const remembered = 10 * time.Minute
 
-func (b *books) verdict(e *errand) {
+func (b *books) verdict(e *sentOrder) {
 	if e.retained {
 		if e.copies == 0 && e.answers == 0 {
 			b.complain("retained order %s was not answered", e.id)
@@ -59,7 +59,7 @@ func (b *books) verdict(e *errand) {
 }
 
 // unjust says why an order should not have been answered as it was.
-func (b *books) unjust(e *errand) string {
+func (b *books) unjust(e *sentOrder) string {
 	if e.reply.Status == "refused" && !e.energises {
 		return "an order to safe was refused"
 	}

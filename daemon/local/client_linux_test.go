@@ -24,7 +24,7 @@ import (
 // serve runs a server of some calls until the test ends.
 func serve(t *testing.T, calls map[string]Call) (path string, stop func()) {
 	t.Helper()
-	path = place(t)
+	path = socketPath(t)
 	ready := make(chan struct{})
 	s := New(Options{Path: path, Endpoints: endpoints(calls)})
 	s.listen = func(p string) (listener, error) {
@@ -93,7 +93,7 @@ func TestDoBesideSilentClients(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	if got := hear(t, silent[0]); !strings.Contains(got, `"code":"busy"`) {
+	if got := readAnswer(t, silent[0]); !strings.Contains(got, `"code":"busy"`) {
 		t.Errorf("the first silent one heard %q", got)
 	}
 }
@@ -133,7 +133,7 @@ func TestTooLargeRequestIsAnswered(t *testing.T) {
 		if _, err := io.WriteString(c, request("echo", strings.Repeat("x", size))); err != nil {
 			t.Errorf("%d bytes: %v", size, err)
 		}
-		if got := hear(t, c); !strings.Contains(got, `"code":"too_large"`) {
+		if got := readAnswer(t, c); !strings.Contains(got, `"code":"too_large"`) {
 			t.Errorf("%d bytes: got %q", size, got)
 		}
 	}
@@ -141,7 +141,7 @@ func TestTooLargeRequestIsAnswered(t *testing.T) {
 
 // Nobody there, whatever is left of him.
 func TestDoNotRunning(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	for _, make := range []func(){
 		func() {},
 		func() {
@@ -211,7 +211,7 @@ func asStranger(t *testing.T, path string, directory os.FileMode) error {
 // A daemon that ends, or breaks off, or says nothing: it is not known whether
 // what was asked is done.
 func TestDoNoAnswer(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestUnderstand(t *testing.T) {
 
 // A daemon from before HTTP says that it does not understand, in its own way.
 func TestDoAsksAnOldDaemon(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		t.Fatal(err)

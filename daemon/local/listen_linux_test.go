@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// place is a short path for a socket.
-func place(t *testing.T) string {
+// socketPath is a short path for a socket.
+func socketPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fieldpost")
 	if err != nil {
@@ -38,7 +38,7 @@ func opened(t *testing.T, path string) listener {
 // The socket is for its user and group, whatever the umask.
 func TestMode(t *testing.T) {
 	for _, umask := range []int{0, 0o077, 0o777} {
-		path := place(t)
+		path := socketPath(t)
 		before := syscall.Umask(umask)
 		l, err := listen(path)
 		syscall.Umask(before)
@@ -61,7 +61,7 @@ func TestMode(t *testing.T) {
 // It is never open to more than that, not for a moment: before it has its name
 // it has been open to its user alone.
 func TestModeBeforeItIsInPlace(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	defer syscall.Umask(syscall.Umask(0))
 	l, err := bind(path)
 	if err != nil {
@@ -75,7 +75,7 @@ func TestModeBeforeItIsInPlace(t *testing.T) {
 
 // What a crash has left is replaced, half-made ones too.
 func TestStaleSocket(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	for _, name := range []string{path, path + ".new"} {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name})
 		if err != nil {
@@ -105,7 +105,7 @@ func TestStaleSocket(t *testing.T) {
 
 // One that is answered is not replaced, and goes on being answered.
 func TestLiveSocket(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	l := opened(t, path)
 	if _, err := listen(path); err == nil || !strings.Contains(err.Error(), "another daemon answers at") {
 		t.Errorf("got %v", err)
@@ -117,7 +117,7 @@ func TestLiveSocket(t *testing.T) {
 
 // Who was replaced does not take away the socket of the one after it.
 func TestCloseLeavesAnothersSocket(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	first := opened(t, path)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestCloseLeavesAnothersSocket(t *testing.T) {
 }
 
 func TestSocketCannotBeMade(t *testing.T) {
-	path := place(t)
+	path := socketPath(t)
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestSocketCannotBeMade(t *testing.T) {
 		t.Errorf("the file has become %q, %v", b, err)
 	}
 	// A directory in place of the half-made one.
-	path = place(t)
+	path = socketPath(t)
 	if err := os.MkdirAll(filepath.Join(path+".new", "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}

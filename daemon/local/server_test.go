@@ -41,7 +41,7 @@ var someCalls = map[string]Call{
 
 func TestAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		for call, want := range map[string]string{
 			"echo [1]":         `200 {"from":"uid=4000000000 pid=4242","with":[1]}`,
 			`echo {"a":"<&>"}`: `200 {"from":"uid=4000000000 pid=4242","with":{"a":"<&>"}}`,
@@ -57,7 +57,7 @@ func TestAnswers(t *testing.T) {
 			"echo \"\xff\"":    `400 {"error":{"code":"malformed","text":"body is not UTF-8","hint":"See /openapi.json for what the path takes."}}`,
 		} {
 			name, body, _ := strings.Cut(call, " ")
-			if got := d.ask(t, name, body); got != want {
+			if got := d.exchange(t, name, body); got != want {
 				t.Errorf("%s:\n got %s\nwant %s", call, got, want)
 			}
 		}
@@ -68,7 +68,7 @@ func TestAnswers(t *testing.T) {
 // What is no request of ours is told what to do instead.
 func TestRequestsThatAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		for said, want := range map[string][]string{
 			"GET /v1/echo HTTP/1.1\r\nHost: x\r\n\r\n":                                                                     {`405 {"error":{"code":"wrong_method"`, `"/v1/echo takes no GET"`, "Use POST."},
 			"GET /v2/status HTTP/1.1\r\nHost: x\r\n\r\n":                                                                   {`404 {"error":{"code":"unknown_path"`, "restart the daemon"},
@@ -81,9 +81,9 @@ func TestRequestsThatAreNone(t *testing.T) {
 			"POST /v1/must HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n":             {`400 {"error":{"code":"malformed"`, "unexpected end of JSON"},
 			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{":            {`408 {"error":{"code":"timed_out"`, "Send it at once."},
 		} {
-			c := d.come()
+			c := d.connect()
 			go func() { _, _ = io.WriteString(c, said) }()
-			got := hear(t, c)
+			got := readAnswer(t, c)
 			for _, w := range want {
 				if !strings.Contains(got, w) {
 					t.Errorf("%q: got %s, want %s", said, got, w)
@@ -97,23 +97,23 @@ func TestRequestsThatAreNone(t *testing.T) {
 // A request may be of any size up to the bound.
 func TestRequestTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		for _, large := range []string{
 			request("echo", strings.Repeat("x", maxBody+1)),
 			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + strings.Repeat("x", 0x20000) + "\r\n0\r\n\r\n",
 		} {
-			c := d.come()
+			c := d.connect()
 			go func() { _, _ = io.WriteString(c, large) }()
-			if got := hear(t, c); !strings.Contains(got, `413 {"error":{"code":"too_large"`) {
+			if got := readAnswer(t, c); !strings.Contains(got, `413 {"error":{"code":"too_large"`) {
 				t.Errorf("got %s", got)
 			}
 		}
 		fits := `"` + strings.Repeat("x", maxBody-2) + `"`
-		if got := d.ask(t, "echo", fits); !strings.HasPrefix(got, `200 `) {
+		if got := d.exchange(t, "echo", fits); !strings.HasPrefix(got, `200 `) {
 			t.Errorf("got %.80s", got)
 		}
 		// Of a header net/http reads some more than the bound, and says so itself.
-		c := d.come()
+		c := d.connect()
 		go func() {
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 2*maxHeader)+"\r\n\r\n")
 		}()
@@ -130,19 +130,19 @@ func TestRequestTooLarge(t *testing.T) {
 func TestIdleServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := runtime.NumGoroutine()
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		synctest.Wait()
 		if n := runtime.NumGoroutine() - before; n != 2 {
 			t.Errorf("%d goroutines, want 2", n)
 		}
 		kept := strings.Replace(request("echo", "1"), "Connection: close\r\n", "", 1)
 		for range 20 {
-			c := d.come()
+			c := d.connect()
 			defer c.Close()
 			if _, err := io.WriteString(c, kept); err != nil {
 				t.Fatal(err)
 			}
-			parse(t, bufio.NewReader(c))
+			parseAnswer(t, bufio.NewReader(c))
 		}
 		<-time.After(patience)
 		synctest.Wait()
@@ -157,15 +157,15 @@ func TestIdleServer(t *testing.T) {
 // in time, without a word, and gives way to one that comes.
 func TestKeepAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		again := strings.Replace(request("echo", "1"), "Connection: close\r\n", "", 1)
-		c := d.come()
+		c := d.connect()
 		r := bufio.NewReader(c)
 		for range 3 {
 			if _, err := io.WriteString(c, again); err != nil {
 				t.Fatal(err)
 			}
-			if got := parse(t, r); !strings.HasPrefix(got, "200 ") {
+			if got := parseAnswer(t, r); !strings.HasPrefix(got, "200 ") {
 				t.Errorf("got %s", got)
 			}
 			<-time.After(patience / 2)
@@ -174,15 +174,15 @@ func TestKeepAlive(t *testing.T) {
 		if b, err := io.ReadAll(r); err != nil || len(b) > 0 || time.Since(before) != patience/2 {
 			t.Errorf("heard %q after %v, %v", b, time.Since(before), err)
 		}
-		c = d.come()
+		c = d.connect()
 		r = bufio.NewReader(c)
 		if _, err := io.WriteString(c, again); err != nil {
 			t.Fatal(err)
 		}
-		parse(t, r)
+		parseAnswer(t, r)
 		synctest.Wait()
 		for range userWaitingMax {
-			defer d.come().Close()
+			defer d.connect().Close()
 		}
 		before = time.Now()
 		if b, err := io.ReadAll(r); err != nil || len(b) > 0 || time.Since(before) != 0 {
@@ -195,9 +195,9 @@ func TestKeepAlive(t *testing.T) {
 // Who says nothing, or half of it, or does not listen, is dropped in time.
 func TestIdleClientsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		for _, said := range []string{"", "POST /v1/echo HTT", "POST /v1/echo HTTP/1.1\r\nHost: x\r\n"} {
-			before, c := time.Now(), d.come()
+			before, c := time.Now(), d.connect()
 			if _, err := io.WriteString(c, said); err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +210,7 @@ func TestIdleClientsAreDropped(t *testing.T) {
 				t.Errorf("said %q: heard %q after %v, %v", said, heard, time.Since(before), err)
 			}
 		}
-		deaf := d.come()
+		deaf := d.connect()
 		if _, err := io.WriteString(deaf, request("much", "")); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestIdleClientsAreDropped(t *testing.T) {
 		if b, err := io.ReadAll(deaf); err != nil || len(b) > 0 {
 			t.Errorf("heard %.80q after all, %v", b, err)
 		}
-		gone := d.come()
+		gone := d.connect()
 		gone.Close()
 		h.end()
 	})
@@ -230,11 +230,11 @@ func TestIdleClientsAreDropped(t *testing.T) {
 func TestEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		finish := make(chan struct{})
-		h, d := open(t, map[string]Call{"hang": someCalls["hang"], "finish": func(context.Context, Peer, json.RawMessage) (any, error) {
+		h, d := startServer(t, map[string]Call{"hang": someCalls["hang"], "finish": func(context.Context, Peer, json.RawMessage) (any, error) {
 			<-finish
 			return "done", nil
 		}})
-		idle, cut, whole := d.come(), d.come(), d.come()
+		idle, cut, whole := d.connect(), d.connect(), d.connect()
 		heard := make(chan string, 3)
 		for _, x := range []struct {
 			c    net.Conn
@@ -244,7 +244,7 @@ func TestEnd(t *testing.T) {
 				if x.line != "" {
 					_, _ = io.WriteString(x.c, x.line)
 				}
-				heard <- hear(t, x.c)
+				heard <- readAnswer(t, x.c)
 			}()
 		}
 		synctest.Wait()
@@ -266,9 +266,9 @@ func TestEnd(t *testing.T) {
 // Who does not listen holds up the end for a second at most.
 func TestEndDoesNotWaitForTheDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
+		h, d := startServer(t, someCalls)
 		for _, call := range []string{"much", "hang"} {
-			if _, err := io.WriteString(d.come(), request(call, "")); err != nil {
+			if _, err := io.WriteString(d.connect(), request(call, "")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -280,33 +280,33 @@ func TestEndDoesNotWaitForTheDeaf(t *testing.T) {
 }
 
 // A socket that cannot be opened is a fault, and is tried again; so is one that
-// somebody has removed.
+// userID has removed.
 func TestSocketIsOpenedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, someCalls)
-		h.doors <- nil
-		h.doors <- nil
+		h := newTestServer(t, someCalls)
+		h.listeners <- nil
+		h.listeners <- nil
 		<-time.After(again)
 		synctest.Wait()
 		want := "open, local local_unavailable raised, open"
-		if got := h.taken(); got != want {
+		if got := h.recorded(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		first, second := newDoor(), newDoor()
-		h.doors <- first
+		first, second := newPipeListener(), newPipeListener()
+		h.listeners <- first
 		<-time.After(again)
-		if got := first.ask(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
+		if got := first.exchange(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
 			t.Errorf("got %s", got)
 		}
 		want += ", open, local local_unavailable cleared"
-		if got := h.taken(); got != want {
+		if got := h.recorded(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		h.doors <- second
+		h.listeners <- second
 		first.lose()
 		<-time.After(again)
 		synctest.Wait()
-		if got := second.ask(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
+		if got := second.exchange(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
 			t.Errorf("got %s", got)
 		}
 		h.end()
@@ -316,13 +316,13 @@ func TestSocketIsOpenedAgain(t *testing.T) {
 // When the system gives no connection, the server waits a moment and goes on.
 func TestAcceptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, d := open(t, someCalls)
-		d.knock <- visit{}
-		d.knock <- visit{}
-		if got := d.ask(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
+		h, d := startServer(t, someCalls)
+		d.pending <- pendingConn{}
+		d.pending <- pendingConn{}
+		if got := d.exchange(t, "echo", ""); !strings.HasPrefix(got, "200 ") {
 			t.Errorf("got %s", got)
 		}
-		d.knock <- visit{}
+		d.pending <- pendingConn{}
 		synctest.Wait()
 		if took := h.end(); took != 0 {
 			t.Errorf("the end took %v", took)
@@ -333,7 +333,7 @@ func TestAcceptFails(t *testing.T) {
 // Where there are no such sockets the server does nothing, and nothing is wrong.
 func TestUnsupported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &house{t: t, done: make(chan error, 1)}
+		h := &testServer{t: t, done: make(chan error, 1)}
 		s := New(Options{Health: health.New(func(c health.Change) { t.Errorf("%+v", c) })})
 		s.listen = func(string) (listener, error) { return nil, fmt.Errorf("x: %w", errors.ErrUnsupported) }
 		ctx, cancel := context.WithCancel(context.Background())

@@ -23,7 +23,7 @@ func TestEveryStatusIsDocumented(t *testing.T) {
 		for _, r := range api.Routes {
 			var say error
 			begun := make(chan struct{}, 100)
-			h := newHouse(t, map[string]Call{r.Name: func(ctx context.Context, _ Peer, _ json.RawMessage) (any, error) {
+			h := newTestServer(t, map[string]Call{r.Name: func(ctx context.Context, _ Peer, _ json.RawMessage) (any, error) {
 				if say == nil {
 					return 1, nil
 				}
@@ -35,14 +35,14 @@ func TestEveryStatusIsDocumented(t *testing.T) {
 				return nil, say
 			}})
 			h.server.o.Endpoints[0].Route = r
-			d := newDoor()
-			h.doors <- d
+			d := newPipeListener()
+			h.listeners <- d
 			seen := map[int]bool{}
 			ask := func(text string) {
-				c := d.come()
+				c := d.connect()
 				defer c.Close()
 				go func() { _, _ = io.WriteString(c, text) }()
-				status, _, _ := strings.Cut(parse(t, bufio.NewReader(c)), " ")
+				status, _, _ := strings.Cut(parseAnswer(t, bufio.NewReader(c)), " ")
 				n, _ := strconv.Atoi(status)
 				if !slices.Contains(r.Answers(), n) {
 					t.Errorf("%s answers %d to %.80q, which its document does not have", r.Name, n, text)
@@ -64,7 +64,7 @@ func TestEveryStatusIsDocumented(t *testing.T) {
 			ask(good)
 			say = context.Canceled
 			for range userCallsMax {
-				c := d.come()
+				c := d.connect()
 				defer c.Close()
 				go func() { _, _ = io.WriteString(c, good); _, _ = io.Copy(io.Discard, c) }()
 				synctest.Wait()

@@ -13,16 +13,16 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// hand gives orders to one output, one after the other, and awaits each answer.
+// orderGiver gives orders to one output, one after the other, and awaits each answer.
 // It sends an order again only when the broker may have forgotten it: to what
 // the broker took and kept, the daemon owes an answer, however it is killed.
-type hand struct {
-	c      *chaos
+type orderGiver struct {
+	c      *testbed
 	b      *books
 	output string
 	random *rand.Rand
-	past   []*errand // answered; one of them is sent again now and then
-	off    bool      // the next order is to switch off
+	past   []*sentOrder // answered; one of them is sent again now and then
+	off    bool         // the next order is to switch off
 }
 
 // asks are what is asked for, and how long that may be done.
@@ -42,7 +42,7 @@ var asks = []struct {
 }
 
 // work gives orders until ctx ends.
-func (h *hand) work(ctx context.Context) {
+func (h *orderGiver) work(ctx context.Context) {
 	for h.wait(ctx, func() bool { return h.b.subscribed != 0 }) {
 		e := h.next()
 		h.b.begin(e)
@@ -63,7 +63,7 @@ func (h *hand) work(ctx context.Context) {
 }
 
 // next is the next order.
-func (h *hand) next() *errand {
+func (h *orderGiver) next() *sentOrder {
 	h.b.mu.Lock()
 	defer h.b.mu.Unlock()
 	ask := asks[h.random.IntN(len(asks))]
@@ -74,18 +74,18 @@ func (h *hand) next() *errand {
 		ask = asks[0]
 	}
 	h.off = ask.action == "on"
-	return &errand{output: h.output, action: ask.action, expires: time.Now().Add(ask.life)}
+	return &sentOrder{output: h.output, action: ask.action, expires: time.Now().Add(ask.life)}
 }
 
 // wait waits until ok says so; it is false when ctx has ended.
-func (h *hand) wait(ctx context.Context, ok func() bool) bool {
+func (h *orderGiver) wait(ctx context.Context, ok func() bool) bool {
 	for !h.b.wait(daemontest.Patience, func() bool { return ctx.Err() != nil || ok() }) {
 	}
 	return ctx.Err() == nil
 }
 
 // send gives an order to the broker and waits until that has it.
-func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
+func (h *orderGiver) send(ctx context.Context, e *sentOrder, copies int) bool {
 	h.b.mu.Lock()
 	h.b.compose(e)
 	h.b.mu.Unlock()
@@ -106,7 +106,7 @@ func (h *hand) send(ctx context.Context, e *errand, copies int) bool {
 }
 
 // answered waits until so many answers have come.
-func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
+func (h *orderGiver) answered(ctx context.Context, e *sentOrder, n int) bool {
 	// The broker may have forgotten the order before the daemon had it, and keeps
 	// orders for the daemon now.
 	lost := func() bool {
@@ -137,7 +137,7 @@ func (h *hand) answered(ctx context.Context, e *errand, n int) bool {
 }
 
 // effect waits until an order that was done has acted, and its time is over.
-func (h *hand) effect(ctx context.Context, e *errand) bool {
+func (h *orderGiver) effect(ctx context.Context, e *sentOrder) bool {
 	h.b.mu.Lock()
 	done := e.reply.Status == "done"
 	if done && e.energises {
@@ -155,7 +155,7 @@ func (h *hand) effect(ctx context.Context, e *errand) bool {
 }
 
 // repeat sends an order of the past again, which gets its first answer.
-func (h *hand) repeat(ctx context.Context, e *errand) bool {
+func (h *orderGiver) repeat(ctx context.Context, e *sentOrder) bool {
 	h.b.mu.Lock()
 	n := e.answers + 1
 	e.repeated, e.shaky = true, false
@@ -168,9 +168,9 @@ func (h *hand) repeat(ctx context.Context, e *errand) bool {
 
 // retain has the broker keep an order as a retained message. strange says that
 // the broker may know the daemon, and then keeps it for it besides.
-func (c *chaos) retain(strange bool) {
+func (c *testbed) retain(strange bool) {
 	c.t.Helper()
-	e := &errand{output: siren, action: "on 1s", expires: time.Now().Add(time.Hour / 2), retained: true, strange: strange}
+	e := &sentOrder{output: siren, action: "on 1s", expires: time.Now().Add(time.Hour / 2), retained: true, strange: strange}
 	c.books.begin(e)
 	c.publish(e.topic, nil, "-r", "-m", string(e.payload))
 	c.books.mu.Lock()
@@ -180,7 +180,7 @@ func (c *chaos) retain(strange bool) {
 }
 
 // unretain waits for an answer to the retained order and removes it.
-func (c *chaos) unretain() {
+func (c *testbed) unretain() {
 	c.t.Helper()
 	e, b := c.retained, c.books
 	if e == nil {
@@ -198,7 +198,7 @@ func (c *chaos) unretain() {
 
 // publish publishes with a client that we did not write, which reads input where
 // args say so.
-func (c *chaos) publish(topic string, input []byte, args ...string) {
+func (c *testbed) publish(topic string, input []byte, args ...string) {
 	c.t.Helper()
 	host, port, _ := net.SplitHostPort(c.broker.Addr)
 	args = append([]string{

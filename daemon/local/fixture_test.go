@@ -18,30 +18,32 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// door is a listener of pipes, for a bubble of synctest.
-type door struct {
-	knock  chan visit // without a connection: an error of accept
-	closed chan struct{}
-	once   sync.Once
+// pipeListener is a listener of pipes, for a bubble of synctest.
+type pipeListener struct {
+	pending chan pendingConn // without a connection: an error of accept
+	closed  chan struct{}
+	once    sync.Once
 
 	mu   sync.Mutex
 	lost bool
 }
 
-// visit is a connection of a user.
-type visit struct {
+// pendingConn is a connection of a user.
+type pendingConn struct {
 	conn net.Conn
 	uid  uint32
 }
 
-// somebody is the user of most connections.
-const somebody = 4_000_000_000
+// userID is the user of most connections.
+const userID = 4_000_000_000
 
-func newDoor() *door { return &door{knock: make(chan visit), closed: make(chan struct{})} }
+func newPipeListener() *pipeListener {
+	return &pipeListener{pending: make(chan pendingConn), closed: make(chan struct{})}
+}
 
-func (d *door) accept() (net.Conn, Peer, error) {
+func (d *pipeListener) accept() (net.Conn, Peer, error) {
 	select {
-	case v := <-d.knock:
+	case v := <-d.pending:
 		if v.conn == nil {
 			return nil, Peer{}, errors.New("too many open files")
 		}
@@ -51,43 +53,43 @@ func (d *door) accept() (net.Conn, Peer, error) {
 	}
 }
 
-func (d *door) intact() bool {
+func (d *pipeListener) intact() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return !d.lost
 }
 
-func (d *door) lose() {
+func (d *pipeListener) lose() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lost = true
 }
 
-func (d *door) Close() error {
+func (d *pipeListener) Close() error {
 	d.once.Do(func() { close(d.closed) })
 	return nil
 }
 
-// house is a server that runs in a bubble.
-type house struct {
-	t      *testing.T
-	server *Server
-	doors  chan listener // what listen gives; nil is an error
-	stop   func()
-	done   chan error
+// testServer is a server that runs in a bubble.
+type testServer struct {
+	t         *testing.T
+	server    *Server
+	listeners chan listener // what listen gives; nil is an error
+	stop      func()
+	done      chan error
 
 	mu    sync.Mutex
 	steps []string // what was tried and told
 }
 
-func (h *house) step(s string) {
+func (h *testServer) record(s string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.steps = append(h.steps, s)
 }
 
-// taken gives the steps so far.
-func (h *house) taken() string {
+// recorded gives the steps so far.
+func (h *testServer) recorded() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return strings.Join(h.steps, ", ")
@@ -107,15 +109,15 @@ func route(name string) api.Route {
 	return api.Route{Name: name, Method: "POST", Path: "/v1/" + name, Request: "anything", Optional: true}
 }
 
-func newHouse(t *testing.T, calls map[string]Call) *house {
-	h := &house{t: t, doors: make(chan listener, 8), done: make(chan error, 1)}
+func newTestServer(t *testing.T, calls map[string]Call) *testServer {
+	h := &testServer{t: t, listeners: make(chan listener, 8), done: make(chan error, 1)}
 	s := New(Options{Path: "x", Endpoints: endpoints(calls), Health: health.New(func(c health.Change) {
-		h.step(c.Subject + " " + string(c.Fault.Code) + " " + c.State())
+		h.record(c.Subject + " " + string(c.Fault.Code) + " " + c.State())
 	})})
 	h.server = s
 	s.listen = func(string) (listener, error) {
-		h.step("open")
-		if l := <-h.doors; l != nil {
+		h.record("open")
+		if l := <-h.listeners; l != nil {
 			return l, nil
 		}
 		return nil, errors.New("another daemon answers")
@@ -127,15 +129,15 @@ func newHouse(t *testing.T, calls map[string]Call) *house {
 	return h
 }
 
-// open is a house with one door.
-func open(t *testing.T, calls map[string]Call) (*house, *door) {
-	h, d := newHouse(t, calls), newDoor()
-	h.doors <- d
+// startServer runs a server on one listener.
+func startServer(t *testing.T, calls map[string]Call) (*testServer, *pipeListener) {
+	h, d := newTestServer(t, calls), newPipeListener()
+	h.listeners <- d
 	return h, d
 }
 
 // end stops the server and gives how long that took.
-func (h *house) end() time.Duration {
+func (h *testServer) end() time.Duration {
 	h.t.Helper()
 	before := time.Now()
 	h.stop()
@@ -145,13 +147,13 @@ func (h *house) end() time.Duration {
 	return time.Since(before)
 }
 
-// come connects.
-func (d *door) come() net.Conn { return d.comeAs(somebody) }
+// connect connects as most do.
+func (d *pipeListener) connect() net.Conn { return d.connectAs(userID) }
 
-// comeAs connects as a user.
-func (d *door) comeAs(uid uint32) net.Conn {
+// connectAs connects as a user.
+func (d *pipeListener) connectAs(uid uint32) net.Conn {
 	here, there := net.Pipe()
-	d.knock <- visit{there, uid}
+	d.pending <- pendingConn{there, uid}
 	return here
 }
 
@@ -160,27 +162,27 @@ func request(call, body string) string {
 	return fmt.Sprintf("POST /v1/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", call, len(body), body)
 }
 
-// asking connects as a user and sends a request.
-func (d *door) asking(t *testing.T, uid uint32, call, body string) net.Conn {
+// send connects as a user and sends a request.
+func (d *pipeListener) send(t *testing.T, uid uint32, call, body string) net.Conn {
 	t.Helper()
-	c := d.comeAs(uid)
+	c := d.connectAs(uid)
 	if _, err := io.WriteString(c, request(call, body)); err != nil {
 		t.Fatalf("ask %s: %v", call, err)
 	}
 	return c
 }
 
-// ask sends a request and gives the answer.
-func (d *door) ask(t *testing.T, call, body string) string {
+// exchange sends a request and gives the answer.
+func (d *pipeListener) exchange(t *testing.T, call, body string) string {
 	t.Helper()
-	c := d.asking(t, somebody, call, body)
+	c := d.send(t, userID, call, body)
 	defer c.Close()
-	return hear(t, c)
+	return readAnswer(t, c)
 }
 
-// hear reads a connection to its end and gives the answer that came, as its
+// readAnswer reads a connection to its end and gives the answer that came, as its
 // status and its body; "" where none came.
-func hear(t *testing.T, c net.Conn) string {
+func readAnswer(t *testing.T, c net.Conn) string {
 	t.Helper()
 	b, err := io.ReadAll(c)
 	if err != nil {
@@ -189,11 +191,11 @@ func hear(t *testing.T, c net.Conn) string {
 	if len(b) == 0 {
 		return ""
 	}
-	return parse(t, bufio.NewReader(bytes.NewReader(b)))
+	return parseAnswer(t, bufio.NewReader(bytes.NewReader(b)))
 }
 
-// parse reads one answer.
-func parse(t *testing.T, r *bufio.Reader) string {
+// parseAnswer reads one answer.
+func parseAnswer(t *testing.T, r *bufio.Reader) string {
 	t.Helper()
 	a, err := http.ReadResponse(r, nil)
 	if err != nil {

@@ -19,31 +19,31 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// chaosThing is the daemon's name at first, and chaosClient its client id always:
+// firstThing is the daemon's name at first, and chaosClient its client id always:
 // its session outlives all changes of its configuration.
 const (
-	chaosThing  = "thing-chaos"
-	chaosClient = "thing-chaos"
+	firstThing = "thing-chaos"
+	clientID   = "thing-chaos"
 )
 
-// chaos is a daemon in a process of its own, a network, a broker, somebody who
+// testbed is a daemon in a process of its own, a network, a broker, somebody who
 // listens and gives orders, and the books.
-type chaos struct {
+type testbed struct {
 	t       *testing.T
 	program string // fieldpost, on a simulated board
 	dir     string
 	random  *rand.Rand
 	clock   clock.Clock
 	broker  *daemontest.Mosquitto
-	net     *chaosProxy
+	net     *proxy
 	books   *books
-	disk    *chaosDisk
+	disk    *spoolDisk
 	bounded bool // the spool is so small that it can be filled
 	settings
-	memory *daemontest.MemoryGroup // of the daemon's processes; nil where none can be set
-	ills   map[string]*ill         // by the part that is ill
-	done   map[string]int          // what was done, how often
-	story  []string                // the last of it
+	memory  *daemontest.MemoryGroup  // of the daemon's processes; nil where none can be set
+	ongoing map[string]*ongoingFault // by the part that is ill
+	done    map[string]int           // what was done, how often
+	story   []string                 // the last of it
 
 	child   *daemonProcess
 	queue   *uplink.Queue // orders on their way to the broker
@@ -53,7 +53,7 @@ type chaos struct {
 	rest    context.CancelFunc // has the hands end
 	dial    clockDial
 
-	retained *errand // the order that the broker keeps as a retained message
+	retained *sentOrder // the order that the broker keeps as a retained message
 }
 
 // risks are what spool.at_risk may be, mails what may be said of readings, and
@@ -70,7 +70,7 @@ var (
 	bounds = []string{"", ", max_bytes: 1MiB, max_age: 1m"}
 )
 
-const chaosConfig = `thing: %s
+const configText = `thing: %s
 broker: {endpoint: %s, client_id: %s}
 readings: {%s}
 commands: {topic: %s, answers: test/topic/answers}
@@ -100,14 +100,14 @@ var lines = map[string]string{"pump": "GPIO22", "fan": "GPIO23", "lamp": "GPIO24
 
 const siren = "siren"
 
-func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chaos {
+func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *testbed {
 	t.Helper()
 	now, err := clock.System()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &chaos{
-		t: t, program: program, dir: dir, random: random, clock: now, books: newBooks(func() time.Duration { return now.Now().Mono }), ills: map[string]*ill{}, done: map[string]int{},
+	c := &testbed{
+		t: t, program: program, dir: dir, random: random, clock: now, books: newBooks(func() time.Duration { return now.Now().Mono }), ongoing: map[string]*ongoingFault{}, done: map[string]int{},
 		queue: uplink.NewQueue(), dial: clockDial{synced: true},
 		broker: daemontest.StartMosquitto(t, "max_inflight_messages 100"),
 	}
@@ -128,7 +128,7 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 	c.bounded = bound != ""
 	c.books.atRisk, _ = time.ParseDuration(risk)
 	c.note("%s; at risk: %s%s", mail, risk, bound)
-	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: chaosThing, ordersTopic: "test/topic/commands"}
+	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: firstThing, ordersTopic: "test/topic/commands"}
 	c.configure()
 	ctx, rest := context.WithCancel(context.Background())
 	c.rest = rest
@@ -144,7 +144,7 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 	c.start()
 	for output := range lines {
 		if seed := random.Uint64(); output != siren {
-			h := &hand{c: c, b: c.books, output: output, random: rand.New(rand.NewPCG(seed, 0))}
+			h := &orderGiver{c: c, b: c.books, output: output, random: rand.New(rand.NewPCG(seed, 0))}
 			c.hands.Go(func() { h.work(ctx) })
 		}
 	}
@@ -152,10 +152,10 @@ func newChaos(t *testing.T, program string, random *rand.Rand, dir string) *chao
 }
 
 // retire ends the giving of orders.
-func (c *chaos) retire() {
+func (c *testbed) retire() {
 	c.rest()
 	c.books.mu.Lock()
-	c.books.stir()
+	c.books.wakeLocked()
 	c.books.mu.Unlock()
 	c.hands.Wait()
 }
@@ -169,17 +169,17 @@ type settings struct {
 }
 
 // configure writes the configuration of the next run.
-func (c *chaos) configure() {
+func (c *testbed) configure() {
 	s := c.settings
-	c.put(c.config(), fmt.Appendf(nil, chaosConfig, s.thing, c.net.addr, chaosClient, s.mail, s.ordersTopic, s.risk, s.bound))
+	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.mail, s.ordersTopic, s.risk, s.bound))
 	c.books.mu.Lock()
 	defer c.books.mu.Unlock()
 	c.books.address(s.thing, s.ordersTopic)
 }
 
-func (c *chaos) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
+func (c *testbed) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
 
-func (c *chaos) now() time.Duration { return c.clock.Now().Mono }
+func (c *testbed) now() time.Duration { return c.clock.Now().Mono }
 
 // clockDial is how the daemon's clock is set.
 type clockDial struct {
@@ -198,7 +198,7 @@ func (d clockDial) String() string {
 }
 
 // turn sets the daemon's clock.
-func (c *chaos) turn(d clockDial) {
+func (c *testbed) turn(d clockDial) {
 	c.dial = d
 	c.books.mu.Lock()
 	c.books.dialled(d)
@@ -207,7 +207,7 @@ func (c *chaos) turn(d clockDial) {
 }
 
 // say commands the daemon.
-func (c *chaos) say(command string) {
+func (c *testbed) say(command string) {
 	if c.child == nil {
 		return
 	}
@@ -218,7 +218,7 @@ func (c *chaos) say(command string) {
 
 // listen starts the client that listens and sends the orders, and waits until it
 // has subscribed. It goes past the proxy.
-func (c *chaos) listen() {
+func (c *testbed) listen() {
 	c.t.Helper()
 	heard := make(chan uplink.Status, 256)
 	l, err := uplink.New(uplink.Config{
