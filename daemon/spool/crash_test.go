@@ -39,16 +39,16 @@ func TestEveryTruncationOfTheLastSegment(t *testing.T) {
 				for seq := 1; seq <= held; seq++ {
 					want = append(want, fmt.Sprintf("air:%d", seq))
 				}
-				got := brief(r.take(all))
+				got := brief(r.takeItems(all))
 				if got != strings.Join(want, ", ") {
 					t.Fatalf("cut at %d, %d zeros:\ngot  %s\nwant %s", n, zeros, got, strings.Join(want, ", "))
 				}
-				if told := r.told(); told != "" {
+				if told := r.takeFaults(); told != "" {
 					t.Fatalf("cut at %d, %d zeros: a torn end is no damage: %s", n, zeros, told)
 				}
 				r.crash(d.Cut(newRand(uint64(n)))) // and none for the next run, whatever is left of this one
 				again := newRig(t, d.Cut(newRand(uint64(n))), Options{AtRisk: time.Second})
-				if again.take(all); again.told() != "" {
+				if again.takeItems(all); again.takeFaults() != "" {
 					t.Fatalf("cut at %d, %d zeros: the torn end was taken for damage later", n, zeros)
 				}
 			}
@@ -70,7 +70,7 @@ func TestAPowerCutAfterAKillCostsNoMore(t *testing.T) {
 			f.B = f.B[:f.Good]
 		}
 		r = newRig(t, r.crash(left), Options{AtRisk: time.Hour})
-		r.want(r.take(all), "gap air 1 after_seq=5 reason=crash certain=false, air:1, air:2, air:3, air:4, air:5")
+		r.want(r.takeItems(all), "gap air 1 after_seq=5 reason=crash certain=false, air:1, air:2, air:3, air:4, air:5")
 	})
 }
 
@@ -81,7 +81,7 @@ func TestGapAfterACrash(t *testing.T) {
 			r.add(message.Reading, "air")
 			r.add(message.Reading, "soil")
 		}
-		for _, x := range r.take(all) {
+		for _, x := range r.takeItems(all) {
 			r.s.Ack(x.ID) // none ever touches the disk
 		}
 		wait(10 * time.Second) // but what sensors there are is known
@@ -91,9 +91,9 @@ func TestGapAfterACrash(t *testing.T) {
 		r.add(message.Reading, "air")
 		r.add(message.Edge, "door")
 		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: 4 * time.Second})
-		r.want(r.take(all), "gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
+		r.want(r.takeItems(all), "gap air 1 after_seq=3 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, "+
 			"gap soil 1 after_seq=3 reason=crash certain=false, door:1, door:2")
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -111,12 +111,12 @@ func TestGapsOfACrashOutliveTheNext(t *testing.T) {
 				t.Fatalf("run %d, want %d", got, run)
 			}
 		}
-		r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
-		if err := r.end(); err != nil {
+		r.want(r.takeItems(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 		r = newRig(t, r.d, Options{AtRisk: time.Second})
-		r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
+		r.want(r.takeItems(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
 	})
 }
 
@@ -137,15 +137,15 @@ func backlog(t *testing.T, good bool) *memDisk {
 	if !good {
 		return r.crash(r.d.Kill())
 	}
-	if err := r.end(); err != nil {
+	if err := r.stopAndClose(); err != nil {
 		t.Fatal(err)
 	}
 	return r.d
 }
 
-// accounted checks that every record of the backlog is given or in a gap, and
+// checkAllTold checks that every record of the backlog is given or in a gap, and
 // gives how many are not given.
-func accounted(t *testing.T, items []mail) (missing int) {
+func checkAllTold(t *testing.T, items []itemRecord) (missing int) {
 	t.Helper()
 	got := map[origin]map[uint64]bool{}
 	gaps := map[origin][]loss{}
@@ -198,10 +198,10 @@ func TestUnreadableAtOpen(t *testing.T) {
 			return nil
 		})
 		r := newRig(t, d, Options{AtRisk: time.Second})
-		if missing := accounted(t, r.take(all)); missing == 0 || missing > 4600 {
+		if missing := checkAllTold(t, r.takeItems(all)); missing == 0 || missing > 4600 {
 			t.Errorf("%d lost", missing)
 		}
-		if r.told() != "spool_damaged raised" || len(d.Files("samples-1-1.", damagedExt)) != 1 {
+		if r.takeFaults() != "spool_damaged raised" || len(d.Files("samples-1-1.", damagedExt)) != 1 {
 			t.Errorf("files %q", d.Files("", ""))
 		}
 	})
@@ -223,11 +223,11 @@ func TestSeenWhileOthersAreWrittenDown(t *testing.T) {
 			})
 			r.add(message.Reading, "air")
 			wait(time.Second)
-			r.s.Ack(r.take(1)[0].ID) // the edge: it never touches the disk
+			r.s.Ack(r.takeItems(1)[0].ID) // the edge: it never touches the disk
 			wait(time.Minute)
 			r.add(message.Edge, "door")
 			r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second})
-			r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, air:1")
+			r.want(r.takeItems(all), "gap air 1 after_seq=1 reason=crash certain=false, gap door 1 after_seq=1 reason=crash certain=false, air:1")
 		})
 	}
 }

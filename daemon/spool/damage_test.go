@@ -38,21 +38,21 @@ func TestDamagedSegments(t *testing.T) {
 				d := backlog(t, true)
 				c.harm(d)
 				r := newRig(t, d, Options{AtRisk: time.Second})
-				if missing := accounted(t, r.take(all)); missing > c.lost {
+				if missing := checkAllTold(t, r.takeItems(all)); missing > c.lost {
 					t.Errorf("%d lost, want at most %d", missing, c.lost)
 				}
 				damaged := c.name != "acks"
-				if got := r.told(); (got == "spool_damaged raised") != damaged {
+				if got := r.takeFaults(); (got == "spool_damaged raised") != damaged {
 					t.Errorf("faults: %q", got)
 				}
 				if got := len(d.Files("samples", damagedExt)); (got == 1) != (damaged && !strings.Contains(c.name, "run file")) {
 					t.Errorf("%d files set aside", got)
 				}
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 				r = newRig(t, d, Options{AtRisk: time.Second}) // told once, and nothing more is lost
-				if missing := accounted(t, r.take(all)); missing > c.lost || r.told() != "" {
+				if missing := checkAllTold(t, r.takeItems(all)); missing > c.lost || r.takeFaults() != "" {
 					t.Errorf("again: %d lost", missing)
 				}
 			})
@@ -69,7 +69,7 @@ func TestDamageToAllOfASensor(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					d := backlog(t, good)
 					for range runs {
-						if err := newRig(t, d, Options{AtRisk: time.Second}).end(); err != nil {
+						if err := newRig(t, d, Options{AtRisk: time.Second}).stopAndClose(); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -77,7 +77,7 @@ func TestDamageToAllOfASensor(t *testing.T) {
 					b[headerSize+durable.FrameSize+2] ^= 4
 					d.Put("edges-1-1.seg", b)
 					r := newRig(t, d, Options{AtRisk: time.Second})
-					got := brief(r.take(10))
+					got := brief(r.takeItems(10))
 					want := "gap door 1 after_seq=0 to_seq=1 reason=damaged certain=false"
 					if !good && runs == 0 {
 						want = "gap door 1 after_seq=0 reason=crash certain=false" // a file that was being written
@@ -100,7 +100,7 @@ func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
 			r.add(message.Reading, "air")
 		}
 		wait(5 * time.Second)
-		r.add(message.Reading, "soil") // a new sensor: how far the others are is noted
+		r.add(message.Reading, "soil") // a new sensor: how far the others are is recorded
 		wait(5 * time.Second)
 		r.add(message.Reading, "well")
 		wait(5 * time.Second)
@@ -110,13 +110,13 @@ func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
 		b[end+8] ^= 4
 		d.Put("samples-1-1.seg", b[:bytes.LastIndex(b, []byte("well"))-durable.FrameSize-4]) // and more is missing
 		r = newRig(t, d, Options{AtRisk: time.Second})
-		got := r.take(all)
+		got := r.takeItems(all)
 		for _, want := range []string{"gap soil 1 after_seq=0", "gap well 1 after_seq=0", "air:5"} {
 			if !strings.Contains(brief(got), want) {
 				t.Errorf("got  %s\nwant %s in it", brief(got), want)
 			}
 		}
-		if told := r.told(); told != "spool_damaged raised" {
+		if told := r.takeFaults(); told != "spool_damaged raised" {
 			t.Errorf("faults: %q", told)
 		}
 	})
@@ -143,12 +143,12 @@ func TestDamageFoundWhileReadingBack(t *testing.T) {
 				d := backlog(t, true)
 				r := newRig(t, d, Options{AtRisk: time.Second}).start()
 				c.harm(d, "samples-1-2.seg")
-				items := r.take(all)
+				items := r.takeItems(all)
 				for range 10 { // an unreadable file is tried again before it is given up
 					wait(time.Second)
-					items = append(items, r.take(all)...)
+					items = append(items, r.takeItems(all)...)
 				}
-				if missing := accounted(t, items); missing == 0 || missing > 4600 {
+				if missing := checkAllTold(t, items); missing == 0 || missing > 4600 {
 					t.Errorf("%d lost", missing)
 				}
 				for _, x := range items {
@@ -156,13 +156,13 @@ func TestDamageFoundWhileReadingBack(t *testing.T) {
 				}
 				wait(3 * time.Second)
 				d.Failing(nil)
-				if got := r.told(); !strings.HasPrefix(got, "spool_damaged raised") {
+				if got := r.takeFaults(); !strings.HasPrefix(got, "spool_damaged raised") {
 					t.Errorf("faults: %q", got)
 				}
 				if st := r.s.Stats(); st.Samples.Pending != 0 || st.Damaged != 1 {
 					t.Errorf("stats: %+v", st)
 				}
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 			})
@@ -170,7 +170,7 @@ func TestDamageFoundWhileReadingBack(t *testing.T) {
 	}
 }
 
-func TestMendingCutShortByACrash(t *testing.T) {
+func TestRepairCutShortByACrash(t *testing.T) {
 	for _, op := range []string{"create", "write", "sync", "rename", "syncdir"} {
 		for nth := range 3 {
 			t.Run(fmt.Sprint(op, nth), func(t *testing.T) {
@@ -194,9 +194,9 @@ func TestMendingCutShortByACrash(t *testing.T) {
 					})
 					r := newRig(t, d, Options{AtRisk: time.Second})
 					left := d.Kill()
-					_ = r.end()
+					_ = r.stopAndClose()
 					r = newRig(t, left, Options{AtRisk: time.Second})
-					if missing := accounted(t, r.take(all)); missing > 1 {
+					if missing := checkAllTold(t, r.takeItems(all)); missing > 1 {
 						t.Errorf("%d lost", missing)
 					}
 				})

@@ -61,13 +61,13 @@ func TestNothingIsGivenUpWhileTheDiskFails(t *testing.T) {
 					if st := r.s.Stats(); st.Dropped != 0 || st.Disk {
 						t.Errorf("while the disk fails: %+v", st)
 					}
-					items := r.take(all)
+					items := r.takeItems(all)
 					if sure, unsure := claims(items); sure != nil || unsure != nil {
 						t.Errorf("gaps %+v, %+v", sure, unsure)
 					}
 					checkOnce(t, items, n)
 					r = newRig(t, r.crash(r.d.Kill()), o)
-					items = r.take(all)
+					items = r.takeItems(all)
 					if sure, unsure := claims(items); len(sure) > 0 || len(unsure) != 1 || !unsure[0].open || unsure[0].lo > on+overfill {
 						t.Errorf("after a kill: gaps %+v, %+v", sure, unsure)
 					}
@@ -92,7 +92,7 @@ func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 		r.d.Failing(full)
 		r.overfill(message.Reading, "air")
 		wait(time.Minute)
-		first := r.take(2)
+		first := r.takeItems(2)
 		r.s.Rewind()
 		if c := claim(first[0].Record); before == 0 || c.lo != 1 || c.hi != before || c.uncertain || first[1].Record.Seq != before+1 {
 			t.Errorf("%d were dropped before the disk failed; got %s", before, brief(first))
@@ -101,7 +101,7 @@ func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 		r.flood(message.Reading, "air", 1000)
 		wait(2 * time.Minute)
 		var told ids
-		items := r.take(all)
+		items := r.takeItems(all)
 		for _, x := range items {
 			if c := claim(x.Record); x.Record.Kind == message.Gap {
 				told.add(c.lo, c.hi+1)
@@ -112,7 +112,7 @@ func TestAGapThatWasToGrowIsTakenBack(t *testing.T) {
 		if st := r.s.Stats(); len(told.spans) != 1 || told.spans[0] != (span{1, r.seq["air"] + 1}) || st.Dropped <= before {
 			t.Errorf("told or given: %+v of %d, %d dropped", told.spans, r.seq["air"], st.Dropped)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -139,11 +139,11 @@ func TestADiskThatHangsOverADropHoldsUpNobodyForLong(t *testing.T) {
 		hangs <- until
 		r.overfill(message.Reading, "air")
 		prompt(t, "Append", func() { r.add(message.Reading, "air") })
-		if items := r.take(1); len(items) != 0 {
+		if items := r.takeItems(1); len(items) != 0 {
 			t.Errorf("while it is not known whether they go: %s", brief(items))
 		}
 		wait(hangAfter)
-		first := r.take(2)
+		first := r.takeItems(2)
 		lost := r.s.Stats().Dropped
 		if c := claim(first[0].Record); lost == 0 || c.lo != 1 || c.hi != lost || first[1].Record.Seq != lost+1 {
 			t.Errorf("%d dropped; got %s", lost, brief(first))
@@ -155,7 +155,7 @@ func TestADiskThatHangsOverADropHoldsUpNobodyForLong(t *testing.T) {
 		if st := r.s.Stats(); !st.Disk || st.Dropped != lost {
 			t.Errorf("after that: %+v", st)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})

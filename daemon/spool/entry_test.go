@@ -128,7 +128,7 @@ func TestAFrameThatIsNoEntryIsDamage(t *testing.T) {
 		for range 3 {
 			r.add(message.Reading, "air")
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		const name = "samples-1-1.seg"
@@ -143,11 +143,11 @@ func TestAFrameThatIsNoEntryIsDamage(t *testing.T) {
 		}
 		r.d.Put(name, b)
 		r = newRig(t, r.d, Options{AtRisk: time.Second}).start()
-		r.want(r.take(all), "gap air 1 after_seq=1 to_seq=2 reason=damaged certain=false, air:1, air:3")
-		if told := r.told(); told != "spool_damaged raised" {
+		r.want(r.takeItems(all), "gap air 1 after_seq=1 to_seq=2 reason=damaged certain=false, air:1, air:3")
+		if told := r.takeFaults(); told != "spool_damaged raised" {
 			t.Errorf("told %q", told)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 		if n := len(r.d.Files(name, damagedExt)); n != 1 {
@@ -166,12 +166,12 @@ func TestACorruptBodyIsDamage(t *testing.T) {
 				r.add(message.Reading, "air")
 			}
 			if from == "file" {
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Fatal(err)
 				}
 				r = newRig(t, r.d, Options{AtRisk: time.Second}).start()
 			}
-			first := r.take(1)
+			first := r.takeItems(1)
 			x, ok := r.s.Next()
 			if !ok {
 				synctest.Wait()
@@ -183,7 +183,7 @@ func TestACorruptBodyIsDamage(t *testing.T) {
 			r.s.Corrupt(x.ID)
 			r.s.Corrupt(x.ID + 3000) // nobody's
 			wait(time.Second)
-			rest := r.take(all)
+			rest := r.takeItems(all)
 			got := brief(append(first, rest...))
 			if !strings.Contains(got, "reason=damaged certain=false") || !strings.Contains(got, "air:1") || strings.Contains(got, "air:2") || !strings.HasSuffix(got, "air:3, air:4") {
 				t.Errorf("from %s: %s", from, got)
@@ -194,7 +194,7 @@ func TestACorruptBodyIsDamage(t *testing.T) {
 			if n := r.s.Backlog().Records; n != 0 {
 				t.Errorf("%s: %d are still owed", from, n)
 			}
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		})

@@ -21,7 +21,7 @@ type wire struct {
 }
 
 // takes is how long a record keeps the link busy.
-func (w wire) takes(x mail) (d time.Duration) {
+func (w wire) takes(x itemRecord) (d time.Duration) {
 	if w.bytes > 0 {
 		d = time.Duration(len(message.Encode("greenhouse", x.Record))+50) * time.Second / time.Duration(w.bytes)
 	}
@@ -61,7 +61,7 @@ func (c *crowd) millisecond() {
 	}
 	if c.n%5000 == 2500 {
 		c.since[fmt.Sprint("answer", c.n)] = time.Now()
-		c.r.put(message.Record{Kind: message.Answer, Sensor: fmt.Sprint("answer", c.n)})
+		c.r.appendRecord(message.Record{Kind: message.Answer, Sensor: fmt.Sprint("answer", c.n)})
 	}
 	c.n++
 }
@@ -72,7 +72,7 @@ func (c *crowd) taken(k message.Kind, sensor string) {
 }
 
 // arrived takes note of a record that has come.
-func (c *crowd) arrived(x mail) {
+func (c *crowd) arrived(x itemRecord) {
 	r := x.Record
 	c.r.s.Ack(x.ID)
 	if r.Kind == message.Edge && r.Sensor != "door" {
@@ -92,7 +92,7 @@ func (c *crowd) arrived(x mail) {
 
 // run has the crowd and the wire go on for so long.
 func (c *crowd) run(w wire, seconds int) {
-	var on mail
+	var on itemRecord
 	busy := false
 	until := time.Now()
 	for range seconds * 1000 {
@@ -146,7 +146,7 @@ func TestAFairShareOfTheLink(t *testing.T) {
 					if c.count["loose"] < 15*seconds {
 						t.Errorf("only %d of the edges of loose contacts", c.count["loose"])
 					}
-					if err := r.end(); err != nil {
+					if err := r.stopAndClose(); err != nil {
 						t.Error(err)
 					}
 				})
@@ -160,13 +160,13 @@ func TestEventsDoNotShutOutTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second}).start()
 		for range 12 {
-			r.put(message.Record{Kind: message.Answer})
+			r.appendRecord(message.Record{Kind: message.Answer})
 		}
 		r.add(message.Reading, "air")
 		r.add(message.Reading, "air")
 		r.add(message.Edge, "door")
-		r.want(r.take(all), ":0, :0, :0, door:1, :0, :0, :0, air:1, :0, :0, :0, air:2, :0, :0, :0")
-		if err := r.end(); err != nil {
+		r.want(r.takeItems(all), ":0, :0, :0, door:1, :0, :0, :0, air:1, :0, :0, :0, air:2, :0, :0, :0")
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -187,7 +187,7 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 				wait(time.Second)
 			}
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		r = newRig(t, r.d, o).start()
@@ -197,7 +197,7 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 		}
 		last := map[string]uint64{}
 		at := map[string]int{}
-		for i, x := range r.take(all) {
+		for i, x := range r.takeItems(all) {
 			n := x.Record
 			if now := n.Run<<32 + n.Seq; now <= last[n.Sensor] {
 				t.Fatalf("%s: %d of run %d came late", n.Sensor, n.Seq, n.Run)
@@ -213,7 +213,7 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 				t.Errorf("%s ends with %d of run %d", sensor, last[sensor]&(1<<32-1), last[sensor]>>32)
 			}
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -228,23 +228,23 @@ func TestMore(t *testing.T) {
 			r.add(message.Edge, "door")
 			r.add(message.Reading, "loose")
 		}
-		first := r.take(1)
+		first := r.takeItems(1)
 		more, ok := moreOf(r.s, first[0].ID)
 		again, _ := moreOf(r.s, more.ID)
 		if r.want(append(first, more, again), "loose:1, loose:3, loose:5"); !ok {
 			t.Error("there are no more")
 		}
 		if x, ok := moreOf(r.s, first[0].ID); ok {
-			t.Errorf("got %s after what was not the last", brief([]mail{x}))
+			t.Errorf("got %s after what was not the last", brief([]itemRecord{x}))
 		}
 		var doors []string
-		for _, x := range r.take(6) {
+		for _, x := range r.takeItems(6) {
 			doors = append(doors, x.Record.Sensor+string(x.Record.Kind))
 		}
 		if slices.Contains(doors, "looseedge") {
 			t.Errorf("what went out of turn is not charged: %q", doors)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -276,7 +276,7 @@ func TestAFairShareOfTheDisk(t *testing.T) {
 		lost := map[string][]loss{}
 		got := map[string]*ids{}
 		for busy := true; busy; {
-			var x mail
+			var x itemRecord
 			if x, busy = r.next(); busy {
 				wait(wire{bytes: 8 << 10}.takes(x))
 				c.arrived(x)
@@ -301,7 +301,7 @@ func TestAFairShareOfTheDisk(t *testing.T) {
 			checkShare(t, sensor, n, got[sensor], lost[sensor])
 		}
 		t.Logf("of %d edges of loose contacts %d were kept; %d gaps", 10*seconds*1000, c.count["loose"], c.count["gap"])
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -377,7 +377,7 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 					if fair := int(size/4*3/int64(c.sensors)/record) / 2; n < fair && n < int(r.seq[least]) {
 						t.Errorf("%s has %d of %d, which is less than %d", least, n, r.seq[least], fair)
 					}
-					if err := r.end(); err != nil {
+					if err := r.stopAndClose(); err != nil {
 						t.Error(err)
 					}
 				})
@@ -403,7 +403,7 @@ func (r *rig) appended() (sum int64) {
 // least takes all and gives the sensor of which the fewest readings are left.
 func (r *rig) least() (least string, left int) {
 	n := map[string]int{}
-	for _, x := range r.take(all) {
+	for _, x := range r.takeItems(all) {
 		if x.Record.Kind == message.Reading {
 			n[x.Record.Sensor]++
 		}
@@ -456,17 +456,17 @@ func TestACrashWhileFilesBecomeOne(t *testing.T) {
 			}
 		}
 		if joined < 20 {
-			t.Errorf("files became one in %d notes only", joined)
+			t.Errorf("files became one in %d records only", joined)
 		}
 		for k, c := range crashes {
 			x := newRig(t, c.d, o)
-			if told := x.told(); told != "" {
+			if told := x.takeFaults(); told != "" {
 				t.Errorf("%s: %s", c.what, told)
 			}
 			x.checkOnceEach(c.what, safes[k])
-			_ = x.end() // all that matters is in the next
+			_ = x.stopAndClose() // all that matters is in the next
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -482,7 +482,7 @@ func TestAFloodOfAnswersLeavesReadingsTheirTime(t *testing.T) {
 		const seconds = 60
 		for n := range seconds * 300 {
 			if n%2 == 0 { // 150 a second
-				r.put(message.Record{Kind: message.Answer})
+				r.appendRecord(message.Record{Kind: message.Answer})
 			}
 			if n%60 == 0 {
 				c.taken(message.Reading, fmt.Sprint("air", n/60%5))
@@ -498,7 +498,7 @@ func TestAFloodOfAnswersLeavesReadingsTheirTime(t *testing.T) {
 		if c.late["reading"] > 100*time.Millisecond || c.count["reading"] < 5*seconds-1 || c.count["answer"] < 90*seconds {
 			t.Errorf("latest: %v; arrived: %v", c.late, c.count)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -509,7 +509,7 @@ func TestAFloodOfAnswersLeavesReadingsTheirTime(t *testing.T) {
 func (r *rig) checkOnceEach(what string, safe uint64) {
 	r.t.Helper()
 	there := map[name]bool{}
-	for _, i := range r.take(all) {
+	for _, i := range r.takeItems(all) {
 		if n := i.Record; n.Kind != message.Gap {
 			key := name{n.Sensor, n.Run, n.Seq}
 			if there[key] {
@@ -545,11 +545,11 @@ func TestNoRoomToKeepAShare(t *testing.T) {
 				t.Fatalf("%d bytes on disk", use)
 			}
 		}
-		if st, told := r.s.Stats(), r.told(); !st.Disk || st.Dropped < 20000 || told != "spool_full raised" {
+		if st, told := r.s.Stats(), r.takeFaults(); !st.Disk || st.Dropped < 20000 || told != "spool_full raised" {
 			t.Errorf("faults %q, %+v", told, st)
 		}
 		there, lost := map[string]*ids{"slow": {}, "fast": {}}, map[string][]loss{}
-		for _, x := range r.take(all) {
+		for _, x := range r.takeItems(all) {
 			if n := x.Record; n.Kind == message.Gap {
 				lost[n.Sensor] = append(lost[n.Sensor], claim(n))
 			} else {
@@ -563,7 +563,7 @@ func TestNoRoomToKeepAShare(t *testing.T) {
 				}
 			}
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})

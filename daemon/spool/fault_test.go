@@ -53,10 +53,10 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 				}
 				wait(10 * time.Minute)
 				detail := r.detail
-				if got := r.told(); !strings.HasPrefix(got, "spool_unavailable raised") || !strings.Contains(detail, c.detail) {
+				if got := r.takeFaults(); !strings.HasPrefix(got, "spool_unavailable raised") || !strings.Contains(detail, c.detail) {
 					t.Errorf("faults: %q, %q", got, detail)
 				}
-				if got := len(r.take(all)); got != 6005 {
+				if got := len(r.takeItems(all)); got != 6005 {
 					t.Errorf("%d records can be sent, want all 6005", got)
 				}
 				r.d.Failing(nil)
@@ -71,8 +71,8 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 				}
 				r.crash(left)
 				r = newRig(t, left, Options{AtRisk: time.Second})
-				checkOnce(t, r.take(all), 6006)
-				if err := r.end(); err != nil {
+				checkOnce(t, r.takeItems(all), 6006)
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 			})
@@ -81,7 +81,7 @@ func TestDiskFailsAndWorksAgain(t *testing.T) {
 }
 
 // checkOnce checks that samples 1 to n have come, in order and each once.
-func checkOnce(t *testing.T, items []mail, n uint64) {
+func checkOnce(t *testing.T, items []itemRecord, n uint64) {
 	t.Helper()
 	want := uint64(1)
 	for _, x := range items {
@@ -120,15 +120,15 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 		if n := len(r.d.Data(files[0])); n != r.d.Names[files[0]].Good {
 			t.Errorf("%q still ends with what was not synced", files[0])
 		}
-		if got := r.told(); got != "spool_unavailable raised, spool_unavailable cleared" {
+		if got := r.takeFaults(); got != "spool_unavailable raised, spool_unavailable cleared" {
 			t.Errorf("faults: %q", got)
 		}
-		items := r.take(all)
+		items := r.takeItems(all)
 		r.want(items, "air:1, air:2")
 		for _, x := range items {
 			r.s.Ack(x.ID)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 		if left := r.d.Files("samples", ""); len(left) != 0 {
@@ -162,33 +162,33 @@ func TestDiskThatComesLater(t *testing.T) {
 			t.Errorf("run %d", run)
 		}
 		r.add(message.Reading, "air")
-		r.want(r.take(all), "air:1")
+		r.want(r.takeItems(all), "air:1")
 		wait(time.Minute)
-		if got := r.told(); got != "spool_unavailable raised" {
+		if got := r.takeFaults(); got != "spool_unavailable raised" {
 			t.Errorf("faults: %q", got)
 		}
 		d.Failing(nil)
 		wait(2 * time.Minute)
-		if got := r.told(); got != "spool_unavailable cleared" || r.s.RunNumber() != run {
+		if got := r.takeFaults(); got != "spool_unavailable cleared" || r.s.RunNumber() != run {
 			t.Errorf("faults: %q, run %d", got, r.s.RunNumber())
 		}
-		items := r.take(all) // but for the one that is under way
-		if missing := accounted(t, items); missing != 0 || len(items) != 10004 {
+		items := r.takeItems(all) // but for the one that is under way
+		if missing := checkAllTold(t, items); missing != 0 || len(items) != 10004 {
 			t.Errorf("%d missing of %d", missing, len(items))
 		}
 		r.s.Rewind()
-		if items = r.take(all); len(items) != 10005 {
+		if items = r.takeItems(all); len(items) != 10005 {
 			t.Errorf("%d after a rewind", len(items))
 		}
-		air := slices.DeleteFunc(items, func(x mail) bool { return x.Record.Kind != message.Reading || x.Record.Sensor != "air" })
+		air := slices.DeleteFunc(items, func(x itemRecord) bool { return x.Record.Kind != message.Reading || x.Record.Sensor != "air" })
 		if last := air[len(air)-1].Record; last.Run != run {
 			t.Errorf("the newest is not last: %+v", last)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		r = newRig(t, d, Options{AtRisk: time.Second})
-		if r.s.RunNumber() != run+1 || len(r.take(all)) != 10005 {
+		if r.s.RunNumber() != run+1 || len(r.takeItems(all)) != 10005 {
 			t.Errorf("run %d after %d", r.s.RunNumber(), run)
 		}
 	})
@@ -204,20 +204,20 @@ func TestReadOnlyDiskStillSends(t *testing.T) {
 			return syscall.EROFS
 		})
 		r := newRig(t, d, Options{}).start() // with no time at risk, too
-		items := r.take(all)
-		if missing := accounted(t, items); missing != 0 {
+		items := r.takeItems(all)
+		if missing := checkAllTold(t, items); missing != 0 {
 			t.Errorf("%d missing", missing)
 		}
 		for _, x := range items {
 			r.s.Ack(x.ID)
 		}
 		r.add(message.Reading, "air")
-		r.want(r.take(all), "air:1")
+		r.want(r.takeItems(all), "air:1")
 		wait(time.Minute)
-		if st := r.s.Stats(); st.Disk || st.Run < 1<<50 || r.told() != "spool_unavailable raised" {
+		if st := r.s.Stats(); st.Disk || st.Run < 1<<50 || r.takeFaults() != "spool_unavailable raised" {
 			t.Errorf("stats: %+v", st)
 		}
-		if err := r.end(); !errors.Is(err, syscall.EROFS) {
+		if err := r.stopAndClose(); !errors.Is(err, syscall.EROFS) {
 			t.Errorf("end: %v", err)
 		}
 	})
@@ -255,8 +255,8 @@ func TestANotificationMayAppend(t *testing.T) {
 		wait(10 * time.Second)
 		d.Failing(nil)
 		wait(2 * time.Minute)
-		r.want(r.take(all), "spool_unavailable:0, spool_unavailable:0, air:1")
-		if err := r.end(); err != nil {
+		r.want(r.takeItems(all), "spool_unavailable:0, spool_unavailable:0, air:1")
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -273,20 +273,20 @@ func TestTheOtherFilesCannotBeWritten(t *testing.T) {
 				o := Options{AtRisk: time.Second, Sensors: []string{"air", "soil"}}
 				r := newRig(t, d, o).start()
 				r.add(message.Reading, "air")
-				r.want(r.take(all), "air:1")
+				r.want(r.takeItems(all), "air:1")
 				wait(time.Minute)
-				if got := r.told(); got != "spool_unavailable raised" || r.s.Stats().Disk {
+				if got := r.takeFaults(); got != "spool_unavailable raised" || r.s.Stats().Disk {
 					t.Errorf("%s %s: faults %q", op, file, got)
 				}
 				d.Failing(nil)
 				wait(2 * time.Minute)
-				if got := r.told(); got != "spool_unavailable cleared" || !r.s.Stats().Disk {
+				if got := r.takeFaults(); got != "spool_unavailable cleared" || !r.s.Stats().Disk {
 					t.Errorf("%s %s: faults %q", op, file, got)
 				}
 				run := r.s.RunNumber()
 				r = newRig(t, r.crash(d.Kill()), o)
 				want := fmt.Sprintf("gap air %d after_seq=1 reason=crash certain=false, gap soil %d after_seq=0 reason=crash certain=false, air:1", run, run)
-				r.want(r.take(all), want)
+				r.want(r.takeItems(all), want)
 			})
 		}
 	}
@@ -316,12 +316,12 @@ func TestAFullDiskKeepsWhatItHas(t *testing.T) {
 				}
 			}
 			r = newRig(t, r.crash(left), o)
-			items := r.take(all)
+			items := r.takeItems(all)
 			checkOnce(t, items, 30)
 			if _, unsure := claims(items); len(unsure) != 1 || unsure[0].lo != 31 || !unsure[0].open {
 				t.Errorf("power %v: gaps %+v", power, unsure)
 			}
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		})

@@ -33,7 +33,7 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 		if _, there := r.d.Names["samples-1-1.seg"]; there {
 			t.Error("the oldest segment is still there")
 		}
-		items := r.take(3) // and no reading: one that may have come has a gap of its own
+		items := r.takeItems(3) // and no reading: one that may have come has a gap of its own
 		r.want(items, fmt.Sprintf("gap air 1 after_seq=0 to_seq=%d reason=spool_full, gap soil 1 after_seq=0 to_seq=%d reason=spool_full, door:1",
 			(first+1)/2, first/2))
 		if use := diskUse(r.d); use > 1<<20 || use < 1<<19 {
@@ -42,11 +42,11 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 		r.s.Rewind()
 		r.fillUntil(first + 1) // nobody has had the gaps: they grow
 		both := r.s.Stats().Dropped
-		items = r.take(3)
+		items = r.takeItems(3)
 		r.want(items, fmt.Sprintf("gap air 1 after_seq=0 to_seq=%d reason=spool_full, gap soil 1 after_seq=0 to_seq=%d reason=spool_full, door:1",
 			(both+1)/2, both/2))
 		r.fillUntil(both + 1) // these are under way, so there are new ones
-		items = append(items, r.take(3)...)
+		items = append(items, r.takeItems(3)...)
 		if got := brief(items[3:]); !strings.Contains(got, fmt.Sprintf("gap air 1 after_seq=%d to_seq=", (both+1)/2)) {
 			t.Errorf("got %s", got)
 		}
@@ -54,10 +54,10 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 			t.Errorf("the first that is left is %+v", x)
 		}
 		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second, MaxBytes: 1 << 20})
-		again := brief(r.take(8))
+		again := brief(r.takeItems(8))
 		for _, x := range slices.Concat(items[:2], items[3:5]) {
-			if !strings.Contains(again, brief([]mail{x})) {
-				t.Errorf("after a crash %s is not among %s", brief([]mail{x}), again)
+			if !strings.Contains(again, brief([]itemRecord{x})) {
+				t.Errorf("after a crash %s is not among %s", brief([]itemRecord{x}), again)
 			}
 		}
 	})
@@ -73,7 +73,7 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 			for i := range 20 {
 				sensor := fmt.Sprintf("s%d", i)
 				r.seq[sensor]++
-				r.put(message.Record{Kind: message.Reading, Sensor: sensor, Run: 1, Seq: r.seq[sensor], Fields: []sensors.Field{{Name: "v", Value: note}}})
+				r.appendRecord(message.Record{Kind: message.Reading, Sensor: sensor, Run: 1, Seq: r.seq[sensor], Fields: []sensors.Field{{Name: "v", Value: note}}})
 				r.add(message.Edge, sensor)
 				if i%10 == 0 {
 					wait(2 * time.Second)
@@ -85,15 +85,15 @@ func TestALongOutageLeavesFewGaps(t *testing.T) {
 			t.Fatalf("%+v", st)
 		}
 		gaps := 0
-		for _, x := range r.take(all) {
+		for _, x := range r.takeItems(all) {
 			if x.Record.Kind == message.Gap {
 				gaps++
 			}
 		}
 		if gaps > 40 || len(r.d.Data(ackName)) > 2<<16 {
-			t.Errorf("%d gaps, %d bytes of notes", gaps, len(r.d.Data(ackName)))
+			t.Errorf("%d gaps, %d bytes of the ack file", gaps, len(r.d.Data(ackName)))
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -107,17 +107,17 @@ func TestDamageIsAFaultUntilTheBrokerKnows(t *testing.T) {
 		d.Put("samples-1-2.seg", b)
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
 		wait(time.Hour)
-		if got := r.told(); got != "spool_damaged raised" {
+		if got := r.takeFaults(); got != "spool_damaged raised" {
 			t.Errorf("faults: %q", got)
 		}
-		for _, x := range r.take(2) { // the gap, which goes first, and the edge
+		for _, x := range r.takeItems(2) { // the gap, which goes first, and the edge
 			r.s.Ack(x.ID)
 		}
 		synctest.Wait()
-		if got := r.told(); got != "spool_damaged cleared" {
+		if got := r.takeFaults(); got != "spool_damaged cleared" {
 			t.Errorf("faults: %q", got)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 		if got := r.o.Health.Summary(); got != "all well" {
@@ -133,10 +133,10 @@ func TestDamageThatCostsNothingIsNoLastingFault(t *testing.T) {
 		b[9] ^= 4 // in the header
 		d.Put("samples-1-2.seg", b)
 		r := newRig(t, d, Options{AtRisk: time.Second}).start()
-		if got := r.told(); got != "spool_damaged raised, spool_damaged cleared" {
+		if got := r.takeFaults(); got != "spool_damaged raised, spool_damaged cleared" {
 			t.Errorf("faults: %q", got)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})

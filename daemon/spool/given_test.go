@@ -14,7 +14,7 @@ import (
 type life struct {
 	give int  // how many of them Next gives
 	kill bool // the run does not stop in good order
-	old  bool // the file of acks it leaves is as an older version writes it
+	old  bool // the ack file it leaves is as an older version writes it
 }
 
 // live has a run end so, and opens the next.
@@ -36,7 +36,7 @@ func (r *rig) live(x life, kind message.Kind, acked int) *rig {
 	left := r.d
 	if x.kill {
 		left = r.crash(r.d.Kill())
-	} else if err := r.end(); err != nil {
+	} else if err := r.stopAndClose(); err != nil {
 		r.t.Fatal(err)
 	}
 	if x.old {
@@ -89,7 +89,7 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 					}
 					r.flood(kind, sensor, 20000)
 					unsure, sure := "", ""
-					for _, x := range r.take(all) {
+					for _, x := range r.takeItems(all) {
 						if g := claim(x.Record); x.Record.Kind != message.Gap || x.Record.Sensor != sensor || x.Record.Run != 1 || g.open {
 							continue
 						} else if text := fmt.Sprintf("%d-%d", g.lo, g.hi); g.uncertain {
@@ -101,7 +101,7 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 					if unsure != c.unsure || sure != c.sure {
 						t.Errorf("not certain %q, certain %q; want %q, %q", unsure, sure, c.unsure, c.sure)
 					}
-					if err := r.end(); err != nil {
+					if err := r.stopAndClose(); err != nil {
 						t.Error(err)
 					}
 				})
@@ -110,13 +110,13 @@ func TestWhatAnEarlierRunGaveIsNotClaimedForCertain(t *testing.T) {
 	}
 }
 
-// What was noted of a sensor, lane and run, or as an older version does of a lane
+// What was recorded of a sensor, log and run, or as an older version does of a log
 // and run, holds for the frames before it, wherever
 // the segment lies among the ids.
 func TestGivenOfASegment(t *testing.T) {
 	for _, c := range []struct {
 		lo, first, n uint64 // the first id, its frame's seq, and how many
-		noted        uint64
+		recorded     uint64
 		want         uint64 // behind the last that was given
 	}{
 		{5, firstLive, 10, firstLive + 4, 9},
@@ -131,7 +131,7 @@ func TestGivenOfASegment(t *testing.T) {
 		g.add("air", 3, 1, 1)
 		for _, k := range []givenKey{{logRun{Samples, 3}, "air", false}, {logRun{Samples, 3}, "", true}} {
 			l := loader{acks: readAcks(nil)}
-			l.acks.given[k] = c.noted
+			l.acks.given[k] = c.recorded
 			l.acks.given[givenKey{logRun{Samples, 3}, "soil", false}] = 1 << 62
 			l.markGiven(g)
 			if got := l.f.logs[Samples].given["air"]; got != c.want {
@@ -146,14 +146,14 @@ func TestGivenOfASegment(t *testing.T) {
 	}
 }
 
-// When Run is to end Next gives nothing more: it would not be noted.
+// When Run is to end Next gives nothing more: it would not be recorded.
 func TestNothingIsGivenAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
 		r.add(message.Reading, "air")
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
-		r.want(r.take(all), "")
+		r.want(r.takeItems(all), "")
 	})
 }

@@ -92,7 +92,7 @@ func TestDiskThatHangs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, hang, release := newSlow(t, backlog(t, true), Options{AtRisk: atRisk})
 			r.start()
-			first := r.take(3000)
+			first := r.takeItems(3000)
 			if len(first) != 3000 {
 				t.Fatalf("%d records", len(first))
 			}
@@ -109,11 +109,11 @@ func TestDiskThatHangs(t *testing.T) {
 				prompt(t, "Stats", func() { r.s.Stats() })
 				wait(time.Second)
 			}
-			if told := r.told(); told != "spool_unavailable raised" || r.s.Stats().Disk {
+			if told := r.takeFaults(); told != "spool_unavailable raised" || r.s.Stats().Disk {
 				t.Errorf("faults %q, %+v", told, r.s.Stats())
 			}
 			Edges := 0
-			for _, x := range r.take(all) {
+			for _, x := range r.takeItems(all) {
 				if x.Record.Kind == message.Edge && x.Record.Run == 2 {
 					Edges++
 				}
@@ -123,15 +123,15 @@ func TestDiskThatHangs(t *testing.T) {
 			}
 			release()
 			wait(5 * time.Second)
-			if told := r.told(); told != "spool_unavailable cleared" || !r.s.Stats().Disk {
+			if told := r.takeFaults(); told != "spool_unavailable cleared" || !r.s.Stats().Disk {
 				t.Errorf("faults %q, %+v", told, r.s.Stats())
 			}
 			r.s.Rewind()
-			items := r.take(all)
-			if missing := accounted(t, items); missing != 1 || len(items) != 10060 {
+			items := r.takeItems(all)
+			if missing := checkAllTold(t, items); missing != 1 || len(items) != 10060 {
 				t.Errorf("%d missing, %d records", missing, len(items))
 			}
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -143,19 +143,19 @@ func TestDiskThatHangs(t *testing.T) {
 func TestEventsPassSamplesOnADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, hang, release := newSlow(t, backlog(t, true), Options{AtRisk: time.Second})
-		for _, x := range r.take(1) {
+		for _, x := range r.takeItems(1) {
 			r.s.Ack(x.ID) // the edge
 		}
 		hang()
 		r.start()
 		r.add(message.Reading, "air")
-		r.put(message.Record{Kind: message.Answer})
-		r.want(r.take(all), ":0")
+		r.appendRecord(message.Record{Kind: message.Answer})
+		r.want(r.takeItems(all), ":0")
 		release()
-		if n := len(r.take(all)); n != 10001 {
+		if n := len(r.takeItems(all)); n != 10001 {
 			t.Errorf("%d records", n)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -165,20 +165,20 @@ func TestEventsPassSamplesOnADiskThatHangs(t *testing.T) {
 func TestSamplesPassEventsOnADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.put(message.Record{Kind: message.Answer})
-		if err := r.end(); err != nil {
+		r.appendRecord(message.Record{Kind: message.Answer})
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		r, hang, release := newSlow(t, r.d, Options{AtRisk: time.Second})
 		hang()
 		r.start()
 		r.add(message.Reading, "air")
-		r.want(r.take(all), "")
+		r.want(r.takeItems(all), "")
 		wait(hangAfter)
-		r.want(r.take(all), "air:1")
+		r.want(r.takeItems(all), "air:1")
 		release()
-		r.want(r.take(all), ":0")
-		if err := r.end(); err != nil {
+		r.want(r.takeItems(all), ":0")
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -41,7 +41,7 @@ func (l *ledger) copy() *ledger {
 	return &ledger{taken: maps.Clone(l.taken), acked: maps.Clone(l.acked), refused: maps.Clone(l.refused), told: maps.Clone(l.told)}
 }
 
-func (l *ledger) ack(r *rig, items []mail) {
+func (l *ledger) ack(r *rig, items []itemRecord) {
 	for _, x := range items {
 		l.mu.Lock()
 		if x.Record.Kind == message.Gap {
@@ -55,7 +55,7 @@ func (l *ledger) ack(r *rig, items []mail) {
 	}
 }
 
-func (l *ledger) refuse(r *rig, x mail) {
+func (l *ledger) refuse(r *rig, x itemRecord) {
 	l.mu.Lock()
 	l.refused[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}] = true
 	l.mu.Unlock()
@@ -64,7 +64,7 @@ func (l *ledger) refuse(r *rig, x mail) {
 
 // check says what is wrong with what a spool gives: a record is in no gap
 // although it is not there, or a certain gap claims what is not missing.
-func (l *ledger) check(items []mail) error {
+func (l *ledger) check(items []itemRecord) error {
 	there, gaps := map[name]bool{}, map[origin][]loss{}
 	for _, x := range items {
 		r := x.Record
@@ -88,10 +88,10 @@ func (l *ledger) check(items []mail) error {
 	return nil
 }
 
-// harmed makes a small spool with all that one may hold: segments of two runs
-// of both lanes, with acks in between, gaps of a crash, of a refusal and of
+// harmedSpool makes a small spool with all that one may hold: segments of two runs
+// of both logs, with acks in between, gaps of a crash, of a refusal and of
 // damage that nobody knows of yet, and sensors of which nothing is on disk.
-func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
+func harmedSpool(t *testing.T, good bool) (*memDisk, *ledger) {
 	t.Helper()
 	l, o := newLedger(), Options{AtRisk: 2 * time.Second, Sensors: []string{"air", "soil", "door", "late"}}
 	r := newRig(t, newMemDisk(), o).start()
@@ -101,9 +101,9 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 		l.add(r, message.Reading, "door")
 	}
 	l.add(r, message.Reading, "soil")
-	for _, x := range r.take(all) {
+	for _, x := range r.takeItems(all) {
 		if x.Record.Sensor == "soil" { // it never touches the disk
-			l.ack(r, []mail{x})
+			l.ack(r, []itemRecord{x})
 		}
 	}
 	wait(5 * time.Second)
@@ -114,20 +114,20 @@ func harmed(t *testing.T, good bool) (*memDisk, *ledger) {
 	for range 2 {
 		l.add(r, message.Reading, "air")
 		l.add(r, message.Edge, "door")
-		r.put(message.Record{Kind: message.Answer})
+		r.appendRecord(message.Record{Kind: message.Answer})
 		l.add(r, message.Reading, "late")
 	}
 	wait(5 * time.Second)
-	for i, x := range r.take(all) {
+	for i, x := range r.takeItems(all) {
 		if x.Record.Kind == message.Reading && x.Record.Seq == 2 && x.Record.Run == 1 {
 			l.refuse(r, x)
 		} else if x.Record.Kind != message.Gap && i%3 == 0 {
-			l.ack(r, []mail{x})
+			l.ack(r, []itemRecord{x})
 		}
 	}
 	wait(5 * time.Second)
 	if good {
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		return r.d, l
@@ -162,7 +162,7 @@ func TestNoHarmToOneFileIsSilent(t *testing.T) {
 	for _, good := range []bool{true, false} {
 		t.Run(fmt.Sprintf("good stop %v", good), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, l := harmed(t, good)
+				d, l := harmedSpool(t, good)
 				files := d.Files("", "")
 				for _, name := range files {
 					if strings.HasPrefix(name, "refused") {
@@ -194,27 +194,27 @@ func TestNoHarmToOneFileIsSilent(t *testing.T) {
 func (l *ledger) endure(t *testing.T, d *memDisk, thrice bool) error {
 	o := Options{AtRisk: time.Second, Sensors: []string{"air", "soil", "door", "late"}}
 	r := newRig(t, d, o)
-	if err := l.check(r.take(all)); err != nil || !thrice {
+	if err := l.check(r.takeItems(all)); err != nil || !thrice {
 		return err
 	}
 	r = newRig(t, r.crash(d.Kill()), o)
-	if err := l.check(r.take(all)); err != nil {
+	if err := l.check(r.takeItems(all)); err != nil {
 		return fmt.Errorf("after a crash: %w", err)
 	}
-	if told := r.told(); strings.Contains(told, "damaged") {
+	if told := r.takeFaults(); strings.Contains(told, "damaged") {
 		return fmt.Errorf("after a crash: %s", told)
 	}
-	if err := r.end(); err != nil {
+	if err := r.stopAndClose(); err != nil {
 		return err
 	}
 	r = newRig(t, r.d, o)
-	if err := l.check(r.take(all)); err != nil {
+	if err := l.check(r.takeItems(all)); err != nil {
 		return fmt.Errorf("after a good stop: %w", err)
 	}
-	if told := r.told(); told != "" {
+	if told := r.takeFaults(); told != "" {
 		return fmt.Errorf("after a good stop: %s", told)
 	}
-	return r.end()
+	return r.stopAndClose()
 }
 
 // instant is what a crash leaves, and what was known when it came.
@@ -232,7 +232,7 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := Options{AtRisk: atRisk, MaxBytes: 1 << 20, Sensors: []string{"air", "soil", "door", "slow"}}
 				l, rnd := newLedger(), newRand(uint64(atRisk))
-				d, _ := harmed(t, true)
+				d, _ := harmedSpool(t, true)
 				for _, run := range []string{"edges-1-1.seg", "samples-2-1.seg"} {
 					b := d.Data(run)
 					b[len(b)/2] ^= 8
@@ -258,13 +258,13 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 				t.Logf("%d crashes: %+v", len(crashes), r.s.Stats())
 				for i, c := range crashes {
 					r := newRig(t, c.d, o)
-					if got := r.told(); i >= whole && got != "" {
+					if got := r.takeFaults(); i >= whole && got != "" {
 						t.Errorf("%s: a crash is no damage: %s", c.what, got)
 					}
-					if err := c.l.check(r.take(all)); err != nil {
+					if err := c.l.check(r.takeItems(all)); err != nil {
 						t.Fatalf("%s: %v", c.what, err)
 					}
-					_ = r.end() // all that matters is in the next
+					_ = r.stopAndClose() // all that matters is in the next
 				}
 			})
 		})
@@ -291,17 +291,17 @@ func live(t *testing.T, r *rig, l *ledger) {
 		if round%6 != 1 {
 			continue
 		}
-		items := r.take(40)
+		items := r.takeItems(40)
 		last := len(items) - 1 // a reading: air has the most
 		l.refuse(r, items[last])
 		// What is slow stays, so that what is dropped is written anew for it.
-		l.ack(r, slices.DeleteFunc(items[:last:last], func(x mail) bool { return x.Record.Sensor == "slow" }))
+		l.ack(r, slices.DeleteFunc(items[:last:last], func(x itemRecord) bool { return x.Record.Sensor == "slow" }))
 		wait(3 * time.Second)
 		r.s.Rewind()
 	}
-	l.ack(r, r.take(300))
+	l.ack(r, r.takeItems(300))
 	wait(2 * time.Second)
-	if err := r.end(); err != nil {
+	if err := r.stopAndClose(); err != nil {
 		t.Fatal(err)
 	}
 }

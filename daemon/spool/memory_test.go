@@ -24,13 +24,13 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 				t.Fatalf("after %d: %d bytes", i, st.Memory)
 			}
 		}
-		r.put(message.Record{Kind: message.Answer})
+		r.appendRecord(message.Record{Kind: message.Answer})
 		wait(time.Minute)
-		if got := r.told(); got != "spool_unavailable raised, spool_full raised" && got != "spool_full raised, spool_unavailable raised" {
+		if got := r.takeFaults(); got != "spool_unavailable raised, spool_full raised" && got != "spool_full raised, spool_unavailable raised" {
 			t.Errorf("faults: %q", got)
 		}
 		st := r.s.Stats()
-		items := r.take(all)
+		items := r.takeItems(all)
 		got, lost := map[uint64]bool{}, []loss{}
 		for _, x := range items {
 			switch x.Record.Kind {
@@ -54,7 +54,7 @@ func TestMemoryIsBoundedWhileTheDiskFails(t *testing.T) {
 		}
 		r.d.Failing(nil)
 		wait(2 * time.Minute)
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -69,18 +69,18 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 		r.s.st.appendGapLocked(clock.Stamp{}, originGap{origin{"old", 1}, Gap{Reason: reasonCrash, First: 5, Uncertain: true}}, r.s.st.gaps.latest)
 		r.s.st.mu.Unlock()
 		for range 3 {
-			r.put(message.Record{Kind: message.Answer})
+			r.appendRecord(message.Record{Kind: message.Answer})
 		}
 		r.add(message.Edge, "door")
 		for range 5000 {
-			r.put(message.Record{Kind: message.Answer})
+			r.appendRecord(message.Record{Kind: message.Answer})
 		}
-		items := r.take(4)
+		items := r.takeItems(4)
 		if st := r.s.Stats(); st.Dropped == 0 || st.Memory > 512<<10 {
 			t.Fatalf("stats: %+v", st)
 		}
-		var gaps []mail
-		for _, x := range append(items, r.take(all)...) {
+		var gaps []itemRecord
+		for _, x := range append(items, r.takeItems(all)...) {
 			if x.Record.Kind == message.Gap {
 				gaps = append(gaps, x)
 			}
@@ -94,7 +94,7 @@ func TestEventsAreGivenUpLast(t *testing.T) {
 			}
 		}
 		r.d.Failing(nil)
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -115,14 +115,14 @@ func TestGivenUpWhileItIsWritten(t *testing.T) {
 			return nil
 		})
 		wait(10 * time.Second)
-		items := r.take(all)
+		items := r.takeItems(all)
 		if !strings.HasPrefix(brief(items), "gap air 1 after_seq=0 to_seq=") {
 			t.Errorf("got %.100s", brief(items))
 		}
 		for _, x := range items {
 			r.s.Ack(x.ID)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 		if files := r.d.Files("", segmentExt); len(files) != 0 {

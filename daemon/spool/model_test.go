@@ -28,21 +28,21 @@ type fate struct {
 
 // model is a plain account of what was put into spools and came out again.
 type model struct {
-	t       *testing.T
-	rnd     *rand.Rand
-	o       Options
-	d       *memDisk
-	r       *rig
-	fates   map[name]*fate
-	gaps    map[origin][]loss // told and acknowledged
-	sure    map[origin][]loss // those that are certain, since the latest crash or harm
-	far     map[string]uint64 // how far each sensor's readings or edges of a run have been given
-	blank   bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
-	crashes int               // and harm: after each, what was done may come again
-	failed  bool              // the disk failed in this run
-	harmed  bool              // a file was harmed
-	given   []mail
-	log     []string
+	t           *testing.T
+	rnd         *rand.Rand
+	o           Options
+	d           *memDisk
+	r           *rig
+	fates       map[name]*fate
+	gaps        map[origin][]loss // told and acknowledged
+	sure        map[origin][]loss // those that are certain, since the latest crash or harm
+	far         map[string]uint64 // how far each sensor's readings or edges of a run have been given
+	blank       bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
+	crashes     int               // and harm: after each, what was done may come again
+	failed      bool              // the disk failed in this run
+	harmedSpool bool              // a file was harmed
+	given       []itemRecord
+	log         []string
 }
 
 func (m *model) note(format string, args ...any) {
@@ -75,7 +75,7 @@ func (m *model) add(k message.Kind, sensor string) {
 }
 
 // see checks what Next gave.
-func (m *model) see(items []mail) {
+func (m *model) see(items []itemRecord) {
 	last := map[string]name{}
 	for _, x := range items {
 		r := x.Record
@@ -92,11 +92,11 @@ func (m *model) see(items []mail) {
 		if (f.acked || f.refused) && f.ackedIn == m.crashes && !m.blank {
 			m.fatalf("%+v came again after it was done", n)
 		}
-		lane := r.Sensor + classNames[classOf(r.Kind)]
-		if before, ok := last[lane]; ok && (before.run > n.run || before.run == n.run && before.seq >= n.seq) && m.crashes == 0 {
+		log := r.Sensor + classNames[classOf(r.Kind)]
+		if before, ok := last[log]; ok && (before.run > n.run || before.run == n.run && before.seq >= n.seq) && m.crashes == 0 {
 			m.fatalf("%+v after %+v", n, before)
 		}
-		last[lane] = n
+		last[log] = n
 		m.first(n, f)
 	}
 }
@@ -118,7 +118,7 @@ func (m *model) first(n name, f *fate) {
 // because the note that it is given up is lost.
 func (m *model) sent(gap message.Record) {
 	o, x := origin{gap.Sensor, gap.Run}, claim(gap)
-	if gap.Sensor == calmest && reasonOf(gap) == reasonFull && !m.harmed {
+	if gap.Sensor == calmest && reasonOf(gap) == reasonFull && !m.harmedSpool {
 		m.fatalf("gap %+v of %+v, who never had its share", x, o)
 	}
 	if x.uncertain || m.blank {
@@ -131,15 +131,15 @@ func (m *model) sent(gap message.Record) {
 	}
 }
 
-func (m *model) take(n int) {
-	items := m.r.take(n)
+func (m *model) takeItems(n int) {
+	items := m.r.takeItems(n)
 	m.see(items)
 	m.given = append(m.given, items...)
 }
 
 // ack acknowledges, or once in a while refuses, some of what was given.
 func (m *model) ack(share int) {
-	var rest []mail
+	var rest []itemRecord
 	for _, x := range m.given {
 		switch k := m.rnd.IntN(100); {
 		case k == 99 && share < 100 && x.Record.Kind == message.Reading:
@@ -157,7 +157,7 @@ func (m *model) ack(share int) {
 	m.given = rest
 }
 
-func (m *model) fate(x mail) *fate {
+func (m *model) fate(x itemRecord) *fate {
 	return m.fates[name{x.Record.Sensor, x.Record.Run, x.Record.Seq}]
 }
 
@@ -192,7 +192,7 @@ func (m *model) acked(r message.Record) {
 
 func (m *model) stop() {
 	m.d.Failing(nil)
-	if err := m.r.end(); err != nil {
+	if err := m.r.stopAndClose(); err != nil {
 		m.fatalf("end: %v", err)
 	}
 	m.note("stop")
@@ -231,7 +231,7 @@ func (m *model) step() {
 			}
 		}
 	case k < 60:
-		m.take(1 + m.rnd.IntN(20))
+		m.takeItems(1 + m.rnd.IntN(20))
 	case k < 75:
 		m.ack(20 + m.rnd.IntN(70))
 	case k < 80:
@@ -261,7 +261,7 @@ func (m *model) step() {
 func (m *model) check() {
 	m.stop()
 	m.r.s.Rewind()
-	m.take(all)
+	m.takeItems(all)
 	m.ack(100)
 	for n, f := range m.fates {
 		if o := (origin{n.sensor, n.run}); !f.acked && !told(m.gaps[o], n.seq) {
@@ -271,7 +271,7 @@ func (m *model) check() {
 	if st := m.r.s.Stats(); st.Samples.Pending+st.Events.Pending != 0 {
 		m.fatalf("still owed: %+v", st)
 	}
-	if err := m.r.end(); err != nil {
+	if err := m.r.stopAndClose(); err != nil {
 		m.t.Fatal(err)
 	}
 	if left := m.d.Files("", segmentExt); len(left) != 0 {
@@ -302,5 +302,86 @@ func TestModel(t *testing.T) {
 				m.check()
 			})
 		})
+	}
+}
+
+// forget takes note that what was done may come again.
+func (m *model) forget() {
+	m.crashes++
+	clear(m.sure)
+}
+
+// harm damages one file while nobody uses it, once in a while.
+func (m *model) harm() bool {
+	files := m.d.Files("", "")
+	if m.rnd.IntN(4) > 0 || len(files) == 0 {
+		return false
+	}
+	name := files[m.rnd.IntN(len(files))]
+	b := m.d.Data(name)
+	at := m.rnd.IntN(len(b) + 1)
+	switch k := m.rnd.IntN(4); {
+	case k == 0:
+		_ = m.d.Remove(name)
+	case k == 1:
+		m.d.Put(name, b[:at])
+	case k == 2:
+		clear(b[at:])
+		m.d.Put(name, b)
+	case at < len(b):
+		b[at] ^= 1 << m.rnd.IntN(8)
+		m.d.Put(name, b)
+	}
+	m.forget()
+	m.harmedSpool = true
+	m.blank = m.blank || name == ackName
+	m.note("harm %s at %d", name, at)
+	return true
+}
+
+// crash ends the run badly, and checks that no more is missing than may be.
+func (m *model) crash(power bool) {
+	left, window := m.d.Kill(), m.r.s.writer.o.writeDelay()
+	if power {
+		left, window = m.d.Cut(m.rnd), m.o.AtRisk
+	}
+	m.d = m.r.crash(left)
+	m.forget()
+	m.blank = m.blank || power && m.failed
+	now, failed := time.Now(), m.failed || m.r.s.Stats().Dropped > 0
+	m.note("crash, power %v", power)
+	run := m.r.s.RunNumber()
+	failed = m.harm() || failed
+	m.open()
+	if m.rnd.IntN(2) == 0 {
+		return // so that nothing is given
+	}
+	items := m.r.takeItems(all)
+	m.see(items)
+	m.r.s.Rewind()
+	there := map[name]bool{}
+	gaps, full := map[origin][]loss{}, map[origin][]loss{}
+	for _, x := range items {
+		r := x.Record
+		if r.Kind == message.Gap {
+			o := origin{r.Sensor, r.Run}
+			gaps[o] = append(gaps[o], claim(r))
+			if r.Field("reason") == reasonFull { // what the crash had left the next run may drop
+				full[o] = append(full[o], claim(r))
+			}
+		}
+		there[name{r.Sensor, r.Run, r.Seq}] = true
+	}
+	for n, f := range m.fates {
+		o := origin{n.sensor, n.run}
+		if f.acked || f.refused || there[n] || told(m.gaps[o], n.seq) {
+			continue
+		}
+		if now.Sub(f.at) > window && n.run == run && !failed && !told(full[o], n.seq) {
+			m.fatalf("%+v was put in %v before the crash and is gone", n, now.Sub(f.at))
+		}
+		if !told(gaps[o], n.seq) {
+			m.fatalf("%+v is gone and no gap tells it: %+v", n, gaps[o])
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable/durabletest"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/sensors"
@@ -42,7 +43,7 @@ func newRigOn(t *testing.T, d *memDisk, via disk, o Options) *rig {
 	r := &rig{t: t, d: d, o: o, seq: map[string]uint64{}}
 	r.o.Dir = "memory"
 	r.o.RefusedLine = func(x Item, reason string, at time.Time) ([]byte, error) {
-		m, err := mailOf(x)
+		m, err := recordOf(x)
 		if err != nil {
 			return nil, err
 		}
@@ -76,8 +77,8 @@ func (r *rig) start() *rig {
 	return r
 }
 
-// end stops the writer and closes the spool.
-func (r *rig) end() error {
+// stopAndClose stops the writer and closes the spool.
+func (r *rig) stopAndClose() error {
 	var err error
 	if r.stop != nil {
 		r.stop()
@@ -90,11 +91,11 @@ func (r *rig) end() error {
 // that the crash left.
 func (r *rig) crash(left *memDisk) *memDisk {
 	r.d.Failing(func(string, string) error { return syscall.EIO })
-	_ = r.end() // it cannot end well
+	_ = r.stopAndClose() // it cannot end well
 	return left
 }
 
-func (r *rig) told() string {
+func (r *rig) takeFaults() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := strings.Join(r.faults, ", ")
@@ -109,11 +110,11 @@ func (r *rig) add(kind message.Kind, sensor string) uint64 {
 	r.seq[sensor]++
 	n := r.seq[sensor]
 	r.mu.Unlock()
-	r.put(message.Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: n})
+	r.appendRecord(message.Record{Kind: kind, Sensor: sensor, Run: r.s.RunNumber(), Seq: n})
 	return n
 }
 
-func (r *rig) put(x message.Record) {
+func (r *rig) appendRecord(x message.Record) {
 	r.t.Helper()
 	x.Stamp = r.o.Clock.Now()
 	if x.Fields == nil {
@@ -130,40 +131,40 @@ func (r *rig) put(x message.Record) {
 	}
 }
 
-// mail is an item with its record, as package records gives it.
-type mail struct {
+// itemRecord is an item with its record, as package records gives it.
+type itemRecord struct {
 	ID     uint64
 	Record message.Record
 }
 
-func mailOf(x Item) (mail, error) {
+func recordOf(x Item) (itemRecord, error) {
 	from := message.Source(x.Source)
 	if x.Gap != nil {
-		return mail{x.ID, message.NewGap(x.Sensor, x.Run, x.Stamp, from, message.Loss(*x.Gap))}, nil
+		return itemRecord{x.ID, message.NewGap(x.Sensor, x.Run, x.Stamp, from, message.Loss(*x.Gap))}, nil
 	}
 	kind, fields, err := message.DecodeBody(x.Body)
-	return mail{x.ID, message.Record{Kind: kind, Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Fields: fields, Source: from}}, err
+	return itemRecord{x.ID, message.Record{Kind: kind, Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Fields: fields, Source: from}}, err
 }
 
-func nextOf(s *Spool) (mail, bool) {
+func nextOf(s *Spool) (itemRecord, bool) {
 	for {
 		x, ok := s.Next()
 		if !ok {
-			return mail{}, false
+			return itemRecord{}, false
 		}
-		if m, err := mailOf(x); err == nil {
+		if m, err := recordOf(x); err == nil {
 			return m, true
 		}
 		s.Corrupt(x.ID)
 	}
 }
 
-func moreOf(s *Spool, id uint64) (mail, bool) {
+func moreOf(s *Spool, id uint64) (itemRecord, bool) {
 	x, ok := s.More(id)
 	if !ok {
-		return mail{}, false
+		return itemRecord{}, false
 	}
-	m, err := mailOf(x)
+	m, err := recordOf(x)
 	return m, err == nil
 }
 
@@ -222,9 +223,9 @@ func reasonOf(r message.Record) string {
 	return reason
 }
 
-// take gives what Next gives, at most n.
-func (r *rig) take(n int) []mail {
-	var out []mail
+// takeItems returns what Next gives, at most n.
+func (r *rig) takeItems(n int) []itemRecord {
+	var out []itemRecord
 	for len(out) < n {
 		x, ok := r.next()
 		if !ok {
@@ -236,7 +237,7 @@ func (r *rig) take(n int) []mail {
 }
 
 // next gives what Next gives, after what it wanted has been read.
-func (r *rig) next() (mail, bool) {
+func (r *rig) next() (itemRecord, bool) {
 	if r.stop == nil {
 		return readNext(r.s)
 	}
@@ -250,7 +251,7 @@ func (r *rig) next() (mail, bool) {
 
 // readNext gives what Next gives of a spool that does not run, after what it
 // wanted has been read.
-func readNext(s *Spool) (mail, bool) {
+func readNext(s *Spool) (itemRecord, bool) {
 	for {
 		if x, ok := nextOf(s); ok || !s.reader.readOne() {
 			return x, ok
@@ -261,7 +262,7 @@ func readNext(s *Spool) (mail, bool) {
 const all = 1 << 30
 
 // brief writes items as "air:3", and gaps as "gap air 7 [4,9] spool_full".
-func brief(items []mail) string {
+func brief(items []itemRecord) string {
 	var out []string
 	for _, x := range items {
 		r := x.Record
@@ -278,7 +279,7 @@ func brief(items []mail) string {
 	return strings.Join(out, ", ")
 }
 
-func (r *rig) want(got []mail, want string) {
+func (r *rig) want(got []itemRecord, want string) {
 	r.t.Helper()
 	if b := brief(got); b != want {
 		r.t.Errorf("got  %s\nwant %s", b, want)
@@ -296,4 +297,14 @@ func full(op, _ string) error {
 		return syscall.ENOSPC
 	}
 	return nil
+}
+
+// memDisk is a disk in memory that knows what a power cut would leave of it,
+// and fails when told to.
+type memDisk = durabletest.Dir
+
+func newMemDisk() *memDisk {
+	d := durabletest.New()
+	d.Locked = &LockedError{Dir: "memory", PID: 1}
+	return d
 }

@@ -3,8 +3,6 @@ package spool
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
-	"reflect"
 	"testing"
 
 	"fieldpost/daemon/durable"
@@ -83,9 +81,9 @@ func TestScanHeader(t *testing.T) {
 		t.Error("the right header was refused")
 	}
 	for i := range headerSize {
-		harmed := bytes.Clone(b)
-		harmed[i] ^= 1
-		if _, ok := g.scan(harmed); ok {
+		harmedSpool := bytes.Clone(b)
+		harmedSpool[i] ^= 1
+		if _, ok := g.scan(harmedSpool); ok {
 			t.Errorf("byte %d of the header may be anything", i)
 		}
 	}
@@ -109,9 +107,9 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte{}, uint16(0), byte(255))
 	f.Fuzz(func(t *testing.T, data []byte, at uint16, x byte) {
 		g, whole := someFrames(3, 9)
-		harmed := bytes.Clone(whole)
-		harmed[int(at)%len(harmed)] ^= x
-		for _, b := range [][]byte{data, harmed, append(bytes.Clone(whole), data...)} {
+		harmedSpool := bytes.Clone(whole)
+		harmedSpool[int(at)%len(harmedSpool)] ^= x
+		for _, b := range [][]byte{data, harmedSpool, append(bytes.Clone(whole), data...)} {
 			s, _ := g.scan(b)
 			last := uint64(0)
 			for n := 0; s.Next(); n++ {
@@ -128,55 +126,4 @@ func FuzzScan(f *testing.F) {
 			t.Fatalf("records before the harm were lost: %v", seqs)
 		}
 	})
-}
-
-func TestStateFile(t *testing.T) {
-	few := map[string][classes]bool{
-		"air": {Samples: true}, "door": {true, true}, "": {}, "soil": {Events: true}, "a b\n\"\xff events": {}, "x samples": {Events: true},
-	}
-	for _, s := range []runFile{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}, {run: 7, sensors: few}} {
-		if s.sensors == nil {
-			s.sensors = map[string][classes]bool{}
-		}
-		if got, err := decodeRunFile(s.encode()); err != nil || !reflect.DeepEqual(got, s) {
-			t.Errorf("%+v became %+v, %v", s, got, err)
-		}
-	}
-	b := runFile{run: 7, sensors: few}.encode()
-	for i := range b {
-		for _, x := range []byte{1, 0x20, 0x80} {
-			harmed := bytes.Clone(b)
-			harmed[i] ^= x
-			if got, err := decodeRunFile(harmed); err == nil {
-				t.Errorf("%q was read as %+v", harmed, got)
-			}
-		}
-		if got, err := decodeRunFile(b[:i]); err == nil {
-			t.Errorf("%q was read as %+v", b[:i], got)
-		}
-	}
-}
-
-func TestNotesSurviveHarm(t *testing.T) {
-	f := ackEncoder{}
-	f.addDone(logRun{Samples, 7}, span{3, 9})
-	f.addSafe(logRun{Events, 8}, "door", 12)
-	f.addDone(logRun{Samples, 7}, span{9, 11})
-	f.addSafe(logRun{Samples, 8}, "door", 4)
-	f.flush()
-	n := readAcks(f.b)
-	if got := n.done[logRun{Samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
-		t.Errorf("acks: %+v", got)
-	}
-	if got := n.sensors[8]["door"]; got != (sensorMark{in: [classes]bool{true, true}, seq: 12}) {
-		t.Errorf("mark: %+v", got)
-	}
-	rnd := rand.New(rand.NewPCG(3, 4))
-	for range 2000 {
-		b := bytes.Clone(f.b)
-		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
-		if got := readAcks(b).done[logRun{Samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
-			t.Fatalf("harm made acks: %+v", got)
-		}
-	}
 }

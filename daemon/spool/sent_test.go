@@ -20,7 +20,7 @@ func (r *rig) flood(kind message.Kind, sensor string, n int) {
 }
 
 // claims gives the gaps among items, by whether they are certain.
-func claims(items []mail) (sure, unsure []loss) {
+func claims(items []itemRecord) (sure, unsure []loss) {
 	for _, x := range items {
 		switch c := claim(x.Record); {
 		case x.Record.Kind != message.Gap:
@@ -43,7 +43,7 @@ func TestWhatIsUnderWayIsNotClaimedForCertain(t *testing.T) {
 				for range 349 {
 					r.add(kind, sensor)
 				}
-				given := r.take(348)
+				given := r.takeItems(348)
 				for _, x := range given[:48] {
 					r.s.Ack(x.ID)
 				}
@@ -51,7 +51,7 @@ func TestWhatIsUnderWayIsNotClaimedForCertain(t *testing.T) {
 				for _, x := range given[48:] {
 					r.s.Ack(x.ID) // late
 				}
-				items := r.take(all)
+				items := r.takeItems(all)
 				sure, unsure := claims(items)
 				if len(unsure) != 1 || unsure[0].lo != 49 || unsure[0].hi != 348 {
 					t.Errorf("not certain: %+v", unsure)
@@ -67,7 +67,7 @@ func TestWhatIsUnderWayIsNotClaimedForCertain(t *testing.T) {
 						break
 					}
 				}
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 			})
@@ -84,17 +84,17 @@ func TestWhatIsUnderWayIsNotClaimedForCertainWithoutDisk(t *testing.T) {
 		for range 10 {
 			r.add(message.Reading, "air")
 		}
-		given := r.take(9)
+		given := r.takeItems(9)
 		r.flood(message.Reading, "air", 10000)
 		for _, x := range given {
 			r.s.Ack(x.ID)
 		}
-		sure, unsure := claims(r.take(all))
+		sure, unsure := claims(r.takeItems(all))
 		if len(unsure) != 1 || unsure[0].lo != 1 || unsure[0].hi != 9 || len(sure) != 1 || sure[0].lo != 10 {
 			t.Errorf("not certain: %+v, certain: %+v", unsure, sure)
 		}
 		d.Failing(nil)
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -109,12 +109,12 @@ func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
 				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
 				const times = 5
 				for range times {
-					r.take(100)
+					r.takeItems(100)
 					r.s.Rewind()
 					r.flood(kind, "door", 10000)
 				}
 				r.s.Rewind()
-				items := r.take(all)
+				items := r.takeItems(all)
 				sure, unsure := claims(items)
 				if n := len(sure) + len(unsure); n == 0 || n > times+1 {
 					t.Errorf("certain: %+v, not certain: %+v", sure, unsure)
@@ -128,7 +128,7 @@ func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
 						t.Fatalf("%d: there %v, certain %+v, not certain %+v", seq, there[seq], sure, unsure)
 					}
 				}
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 			})

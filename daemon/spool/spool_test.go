@@ -1,17 +1,20 @@
 package spool
 
 import (
+	"context"
 	"errors"
-	"fieldpost/daemon/durable"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/message"
 )
 
@@ -21,22 +24,22 @@ func TestOrder(t *testing.T) {
 		r.add(message.Reading, "air")
 		r.add(message.Reading, "air")
 		r.add(message.Edge, "door")
-		r.put(message.Record{Kind: message.Answer})
-		r.want(r.take(1), ":0")
+		r.appendRecord(message.Record{Kind: message.Answer})
+		r.want(r.takeItems(1), ":0")
 		r.add(message.Reading, "air")
 		r.add(message.Edge, "door")
-		r.want(r.take(all), "door:1, air:1, door:2, air:2, air:3")
+		r.want(r.takeItems(all), "door:1, air:1, door:2, air:2, air:3")
 		if _, ok := nextOf(r.s); ok {
 			t.Error("Next gave something twice")
 		}
 		r.s.Rewind()
-		items := r.take(all)
+		items := r.takeItems(all)
 		r.want(items, ":0, door:1, air:1, door:2, air:2, air:3")
 		for _, i := range []int{4, 1, 4, 3} {
 			r.s.Ack(items[i].ID)
 		}
 		r.s.Rewind()
-		r.want(r.take(all), ":0, air:1, air:3")
+		r.want(r.takeItems(all), ":0, air:1, air:3")
 		st := r.s.Stats()
 		if st.Acked != 3 || st.Appended != 6 || st.Events.Pending != 1 || st.Samples.Pending != 2 {
 			t.Errorf("stats: %+v", st)
@@ -96,7 +99,7 @@ func TestAppendRefusesWhatCannotBeKept(t *testing.T) {
 		if err == nil || r.s.Stats().Appended != 0 {
 			t.Errorf("an entry that no frame takes was taken: %v", err)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		if err := appendTo(r.s, message.Record{Kind: message.Reading}); !errors.Is(err, ErrClosed) {
@@ -222,4 +225,194 @@ func TestDirectoryThatCannotBe(t *testing.T) {
 	if err := s.Close(); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("close kept silent about what it could not write: %v", err)
 	}
+}
+
+// What waits is counted from the moment it comes until it is acknowledged; it
+// is at risk until it is synced.
+func TestBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second}).start()
+		want := func(when string, w Backlog) {
+			t.Helper()
+			if got := r.s.Backlog(); got != w {
+				t.Errorf("%s: %+v, want %+v", when, got, w)
+			}
+		}
+		want("at first", Backlog{})
+		r.add(message.Reading, "air")
+		r.add(message.Answer, "")
+		want("at once", Backlog{Records: 2, AtRisk: 2})
+		wait(500 * time.Millisecond)
+		r.add(message.Reading, "air")
+		want("after half a second", Backlog{Records: 3, AtRisk: 3, Oldest: 500 * time.Millisecond})
+		wait(10 * time.Second)
+		want("when it is synced", Backlog{Records: 3, Oldest: 10500 * time.Millisecond})
+		items := r.takeItems(2)
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		want("when two are acknowledged", Backlog{Records: 1, Oldest: 10 * time.Second})
+		if err := r.stopAndClose(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// What an earlier run has left is as old as its file, if that can be known.
+func TestBacklogOfAnEarlierRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boot, synced, start := "a", true, time.Now()
+		now := clock.Func(func() clock.Stamp {
+			return clock.Stamp{Boot: boot, Mono: time.Since(start), Wall: time.Now(), Synced: synced}
+		})
+		d := newMemDisk()
+		r := newRig(t, d, Options{AtRisk: 5 * time.Second, Clock: now}).start()
+		r.add(message.Reading, "air")
+		wait(time.Minute)
+		if err := r.stopAndClose(); err != nil {
+			t.Fatal(err)
+		}
+		r = newRig(t, d, Options{AtRisk: 5 * time.Second, Clock: now})
+		if got, want := r.s.Backlog(), (Backlog{Records: 1, Oldest: time.Minute}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		boot, synced = "b", false
+		if got, want := r.s.Backlog(), (Backlog{Records: 1}); got != want {
+			t.Errorf("in another boot with no true clock: %+v, want %+v", got, want)
+		}
+		synced = true
+		if got, want := r.s.Backlog(), (Backlog{Records: 1, Oldest: time.Minute}); got != want {
+			t.Errorf("in another boot: %+v, want %+v", got, want)
+		}
+		if err := r.stopAndClose(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// follow takes what Next gives, and when there is nothing waits for Ready and
+// for nothing else. It counts records of the samples.
+func (r *rig) follow(ctx context.Context, Samples *atomic.Int64) {
+	for {
+		if x, ok := nextOf(r.s); ok {
+			if x.Record.Kind.Sample() {
+				Samples.Add(1)
+			}
+			continue
+		}
+		select {
+		case <-r.s.Ready():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// gated opens a spool on d that reads files whose name begins so only when let
+// is called, once for each.
+func gated(t *testing.T, d *memDisk, prefix string) (r *rig, let func()) {
+	gate := make(chan bool)
+	var loaded atomic.Bool // until then Open reads all
+	r = newRigOn(t, d, &slowDisk{d, func(op, file string) {
+		if op == "read" && strings.HasPrefix(file, prefix) && loaded.Load() {
+			<-gate
+		}
+	}}, Options{AtRisk: time.Second})
+	loaded.Store(true)
+	let = func() {
+		t.Helper()
+		synctest.Wait()
+		select {
+		case gate <- true:
+			synctest.Wait()
+		default:
+			t.Fatal("nothing is being read")
+		}
+	}
+	return r, let
+}
+
+// Who waits for Ready alone gets what there is: also where a file is wanted
+// while it is being read ahead, and where that reading fails.
+func TestReadyTellsOfWhatWasReadAhead(t *testing.T) {
+	for name, fails := range map[string]error{"read": nil, "fails once": syscall.EIO} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, let := gated(t, backlog(t, true), "samples")
+				r.start()
+				ctx, cancel := context.WithCancel(t.Context())
+				var n atomic.Int64
+				go r.follow(ctx, &n)
+				let()
+				first := n.Load()
+				if first == 0 || first >= 5000 {
+					t.Fatalf("%d samples while the second file is read ahead", first)
+				}
+				r.d.Failing(only("read", "samples", fails))
+				let() // before the disk is known to hang, which has Next called too
+				if fails != nil {
+					r.d.Failing(nil)
+					wait(settleDelay) // it is read again then
+					let()
+				}
+				if got := n.Load(); got <= first || got >= 10000 {
+					t.Errorf("%d samples while the third is read ahead", got)
+				}
+				let()
+				if got := n.Load(); got != 10000 {
+					t.Errorf("%d samples, and waits", got)
+				}
+				cancel()
+				if err := r.stopAndClose(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// An event that has to be read is acknowledged before the reader comes to it:
+// then there is nothing to read, and the samples behind it are due.
+func TestReadyTellsThatNothingNeedsToBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, backlog(t, true), Options{AtRisk: time.Second})
+		edge, _ := r.next()
+		r.add(message.Reading, "air")
+		r.s.Rewind()
+		if _, ok := nextOf(r.s); ok {
+			t.Fatal("the edge is still in memory")
+		}
+		<-r.s.Ready()
+		r.s.Ack(edge.ID)
+		r.start()
+		select {
+		case <-r.s.Ready():
+		default:
+			t.Error("nobody tells that the samples are due")
+		}
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// While a file of events that cannot be read waits to be read again, the
+// samples are due at once.
+func TestReadyTellsOfSamplesWhileEventsAreReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, backlog(t, true), Options{AtRisk: time.Second})
+		r.d.Failing(only("read", "events", syscall.EIO))
+		r.start()
+		ctx, cancel := context.WithCancel(t.Context())
+		var n atomic.Int64
+		go r.follow(ctx, &n)
+		synctest.Wait()
+		if got := n.Load(); got != 10000 {
+			t.Errorf("%d samples before the events are read again", got)
+		}
+		cancel()
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -1,11 +1,13 @@
 package spool
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/message"
 )
 
@@ -13,13 +15,13 @@ func TestWhatIsAcknowledgedSoonNeverTouchesTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second, MaxAge: time.Hour}).start()
 		r.add(message.Reading, "air") // the first writes down that there is such a sensor
-		r.s.Ack(r.take(1)[0].ID)
+		r.s.Ack(r.takeItems(1)[0].ID)
 		wait(2 * time.Second)
 		syncs, written := r.d.SyncCount(), r.d.Written
 		for range 1000 {
 			r.add(message.Reading, "air")
 			wait(500 * time.Millisecond)
-			r.s.Ack(r.take(1)[0].ID)
+			r.s.Ack(r.takeItems(1)[0].ID)
 		}
 		wait(time.Minute)
 		if n := r.d.SyncCount() - syncs; n != 0 || r.d.Written != written {
@@ -28,7 +30,7 @@ func TestWhatIsAcknowledgedSoonNeverTouchesTheDisk(t *testing.T) {
 		if files := r.d.Files("samples", ""); len(files) != 0 {
 			t.Errorf("files: %q", files)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -56,7 +58,7 @@ func TestWrittenWithinASecondSyncedWithinAtRisk(t *testing.T) {
 		if r.d.SyncCount() != syncs+1 {
 			t.Errorf("%d syncs after AtRisk, want one for both", r.d.SyncCount()-syncs)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -70,14 +72,14 @@ func TestAckBeforeTheSyncSavesTheSync(t *testing.T) {
 		syncs := r.d.SyncCount()
 		r.add(message.Reading, "air")
 		wait(3 * time.Second)
-		for _, x := range r.take(all) {
+		for _, x := range r.takeItems(all) {
 			r.s.Ack(x.ID)
 		}
 		wait(time.Minute)
 		if n := r.d.SyncCount() - syncs; n != 0 {
 			t.Errorf("%d syncs for what was acknowledged", n)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 		if files := r.d.Files("samples", ""); len(files) != 0 {
@@ -90,7 +92,7 @@ func TestNothingAtRiskIsOnDiskBeforeItIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{})
 		seq := r.add(message.Reading, "air")
-		if got := r.take(1); len(got) != 0 {
+		if got := r.takeItems(1); len(got) != 0 {
 			t.Fatal("sent before it was on disk")
 		}
 		for range 3 {
@@ -101,7 +103,7 @@ func TestNothingAtRiskIsOnDiskBeforeItIsSent(t *testing.T) {
 		}
 		r.start()
 		<-r.s.Ready()
-		r.want(r.take(all), "air:1")
+		r.want(r.takeItems(all), "air:1")
 		left := r.d.Kill()
 		left.Durable = nil
 		for _, f := range left.Names {
@@ -109,13 +111,13 @@ func TestNothingAtRiskIsOnDiskBeforeItIsSent(t *testing.T) {
 		}
 		r = newRig(t, r.crash(left), Options{})
 		r.start()
-		if got := r.take(1); len(got) == 0 {
+		if got := r.takeItems(1); len(got) == 0 {
 			t.Fatalf("record %d is not there after a power cut", seq)
 		}
 		wait(time.Second)
 		r.s.Rewind()
-		r.want(r.take(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
-		if err := r.end(); err != nil {
+		r.want(r.takeItems(all), "gap air 1 after_seq=1 reason=crash certain=false, air:1")
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -129,20 +131,20 @@ func TestGoodStopWritesAll(t *testing.T) {
 			r.add(message.Reading, "air")
 		}
 		r.add(message.Edge, "door")
-		items := r.take(all)
+		items := r.takeItems(all)
 		r.s.Ack(items[3].ID) // out of order
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		if got := string(d.Data(runName)); !strings.Contains(got, "run 1 stopped") {
 			t.Errorf("run file: %q", got)
 		}
 		r = newRig(t, d.Cut(newRand(1)), Options{AtRisk: time.Hour})
-		r.want(r.take(all), "door:1, air:1, air:2, air:4, air:5, air:6, air:7, air:8, air:9, air:10")
-		if told := r.told(); told != "" || r.s.RunNumber() != 2 {
+		r.want(r.takeItems(all), "door:1, air:1, air:2, air:4, air:5, air:6, air:7, air:8, air:9, air:10")
+		if told := r.takeFaults(); told != "" || r.s.RunNumber() != 2 {
 			t.Errorf("run %d, faults %q", r.s.RunNumber(), told)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -155,7 +157,7 @@ func TestAcksAreRecordedWithoutASync(t *testing.T) {
 			r.add(message.Reading, "air")
 		}
 		wait(2 * time.Second)
-		items := r.take(all)
+		items := r.takeItems(all)
 		syncs := r.d.SyncCount()
 		for _, i := range []int{0, 1, 2, 7, 19, 5} {
 			r.s.Ack(items[i].ID)
@@ -165,9 +167,9 @@ func TestAcksAreRecordedWithoutASync(t *testing.T) {
 			t.Errorf("%d syncs for acks", n)
 		}
 		r = newRig(t, r.crash(r.d.Kill()), Options{AtRisk: time.Second})
-		r.want(r.take(all), "gap air 1 after_seq=20 reason=crash certain=false, air:4, air:5, air:7, air:9, "+
+		r.want(r.takeItems(all), "gap air 1 after_seq=20 reason=crash certain=false, air:4, air:5, air:7, air:9, "+
 			"air:10, air:11, air:12, air:13, air:14, air:15, air:16, air:17, air:18, air:19")
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -207,7 +209,7 @@ func TestSegmentsRollAndGo(t *testing.T) {
 		if r.d.Reads > 12 {
 			t.Errorf("%d reads for %d segments", r.d.Reads, st.Samples.Segments)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -224,7 +226,7 @@ func TestRunTwice(t *testing.T) {
 			t.Error("a second Run was taken")
 		}
 		r.stop = nil
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -233,13 +235,13 @@ func TestRunTwice(t *testing.T) {
 func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
-		r.put(message.Record{Kind: message.Answer}) // never acknowledged
+		r.appendRecord(message.Record{Kind: message.Answer}) // never acknowledged
 		wait(2 * time.Second)
-		r.take(1)
+		r.takeItems(1)
 		for range 20000 {
-			r.put(message.Record{Kind: message.Event})
+			r.appendRecord(message.Record{Kind: message.Event})
 			wait(2 * time.Second)
-			r.s.Ack(r.take(1)[0].ID)
+			r.s.Ack(r.takeItems(1)[0].ID)
 		}
 		wait(2 * time.Second)
 		if n := len(r.d.Data(ackName)); n > minAckRewrite+1024 {
@@ -249,8 +251,94 @@ func TestTheFileOfAcksDoesNotGrowForEver(t *testing.T) {
 		if st.Events.Pending != 1 || st.Memory > 2*maxCached {
 			t.Errorf("stats: %+v", st)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// A day of ten sensors, each read every ten seconds, with a link whose acks come
+// within a second: nothing is written but at the start, when the sensors are
+// first seen, and at the stop.
+func TestADayWithTheLinkUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: 5 * time.Second, MaxAge: 7 * 24 * time.Hour}
+		for i := range 10 {
+			o.Sensors = append(o.Sensors, fmt.Sprintf("s%d", i))
+		}
+		d := newMemDisk()
+		r := newRig(t, d, o).start()
+		const every, day = 10 * time.Second, 24 * time.Hour
+		began := int64(0)
+		for at := time.Duration(0); at < day; at += every {
+			for _, sensor := range o.Sensors {
+				r.add(message.Reading, sensor)
+			}
+			wait(900 * time.Millisecond)
+			for _, x := range r.takeItems(all) {
+				r.s.Ack(x.ID)
+			}
+			wait(every - 900*time.Millisecond)
+			if at == 0 {
+				began = d.Written
+			}
+		}
+		if d.Written != began {
+			t.Errorf("%d bytes while the link was up", d.Written-began)
+		}
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+		if d.Written > 4096 || d.SyncCount() > 16 {
+			t.Errorf("%d bytes and %d syncs in all", d.Written, d.SyncCount())
+		}
+		if files := d.Files("", segmentExt); len(files) > 0 {
+			t.Errorf("files: %q", files)
+		}
+	})
+}
+
+// However the wall clock is set, and whether it is held to be true or not, what
+// is at risk is synced in time and not before, and what this boot took is
+// dropped when it is too old and not before. `make clock-steps` shows it of the
+// process's own clock.
+func TestClockStepMovesNoAge(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, step := range []time.Duration{-30 * year, -time.Hour, -time.Second, time.Second, time.Hour, 30 * year} {
+		synctest.Test(t, func(t *testing.T) {
+			fake, began := clock.Fake(), time.Now()
+			set := clock.Func(func() clock.Stamp { // back, true, forward, for 7 s each
+				s, by := fake.Now(), step*time.Duration(int(time.Since(began)/(7*time.Second))%3-1)
+				s.Wall, s.Synced = s.Wall.Add(by), by == 0
+				return s
+			})
+			r := newRig(t, newMemDisk(), Options{AtRisk: 10 * time.Second, MaxAge: time.Hour, Clock: set}).start()
+			r.add(message.Reading, "air")
+			wait(12 * time.Second) // the first sync makes the file's name durable too
+			syncs := r.d.SyncCount()
+			r.add(message.Reading, "air")
+			wait(9*time.Second - 1)
+			if n := r.d.SyncCount() - syncs; n != 0 {
+				t.Errorf("step %v: %d syncs before the time", step, n)
+			}
+			wait(time.Second + 1)
+			if n := r.d.SyncCount() - syncs; n != 1 {
+				t.Errorf("step %v: %d syncs when a record is at risk no longer, want 1", step, n)
+			}
+			wait(time.Hour - 15*time.Second)
+			if st := r.s.Stats(); st.Dropped != 0 || st.Samples.Pending != 2 {
+				t.Errorf("step %v: before they are too old: %+v", step, st)
+			}
+			wait(2 * time.Minute)
+			if st := r.s.Stats(); st.Dropped != 2 || st.Samples.Pending != 0 {
+				t.Errorf("step %v: when they are too old: %+v", step, st)
+			}
+			wait(2 * time.Hour)
+			r.s.Rewind()
+			r.want(r.takeItems(all), "gap air 1 after_seq=0 to_seq=2 reason=too_old")
+			if err := r.stopAndClose(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

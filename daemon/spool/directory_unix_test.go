@@ -190,7 +190,7 @@ func TestFilesThatAreNone(t *testing.T) {
 					o := Options{AtRisk: time.Second}
 					r := newRigOn(t, newMemDisk(), newDisk(dir), o).start()
 					r.add(message.Reading, "air")
-					if err := r.end(); err != nil {
+					if err := r.stopAndClose(); err != nil {
 						t.Fatal(err)
 					}
 					path := filepath.Join(dir, name)
@@ -199,18 +199,18 @@ func TestFilesThatAreNone(t *testing.T) {
 					}
 					r = newRigOn(t, newMemDisk(), newDisk(dir), o).start()
 					r.add(message.Reading, "air")
-					r.put(message.Record{Kind: message.Answer})
+					r.appendRecord(message.Record{Kind: message.Answer})
 					_, jerr := r.s.Journal("orders").Replay(func([]byte) {})
 					if err := r.s.Journal("orders").Append([]byte("x")); name == "orders.journal" && (err == nil || jerr == nil) {
 						t.Errorf("the journal: %v, %v", err, jerr)
 					}
-					items := r.take(all)
+					items := r.takeItems(all)
 					if len(items) < 2 {
 						t.Errorf("given: %s", brief(items))
 					}
 					r.s.Refuse(items[len(items)-1].ID, "no reason")
 					wait(time.Hour)
-					if told := r.told(); told == "" && name != "orders.journal" {
+					if told := r.takeFaults(); told == "" && name != "orders.journal" {
 						t.Errorf("nothing is told")
 					} else if strings.Contains(told, "spool_unavailable") && !strings.Contains(r.detail, "want a regular file, not a") && name != "samples-1-1.seg" {
 						t.Errorf("told %s: %s", told, r.detail)
@@ -218,7 +218,7 @@ func TestFilesThatAreNone(t *testing.T) {
 					if b, err := os.ReadFile(target); err != nil || string(b) != "theirs" {
 						t.Errorf("the link's target holds %q, %v", b, err)
 					}
-					_ = r.end()
+					_ = r.stopAndClose()
 				})
 			})
 		}

@@ -1,7 +1,10 @@
 package spool
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -58,7 +61,7 @@ func TestDoneIsReadAsItWasNoted(t *testing.T) {
 	}
 }
 
-// One note holds no more than damage to it may cost, and what is together stays
+// One record holds no more than damage to it may cost, and what is together stays
 // together.
 func TestDoneIsNotedInPieces(t *testing.T) {
 	var f ackEncoder
@@ -80,12 +83,12 @@ func TestDoneIsNotedInPieces(t *testing.T) {
 		for d := (durable.Decoder{B: s.Payload[3:]}); len(d.B) > 0; {
 			inner := d.Bytes()
 			if kinds += string(inner[0]); len(inner) > maxDoneSpans+30 {
-				t.Errorf("a note of %d bytes", len(inner))
+				t.Errorf("a record of %d bytes", len(inner))
 			}
 		}
 	}
 	if kinds != "dtgdddd" {
-		t.Errorf("notes: %q", kinds)
+		t.Errorf("records: %q", kinds)
 	}
 	if n := len(readAcks(f.b).done[logRun{Samples, 1}].spans); n != 4997 {
 		t.Errorf("%d spans", n)
@@ -113,7 +116,7 @@ func alternate(t *testing.T, n uint64) *rig {
 }
 
 // While one topic is held and others flow, every second record of a spool of
-// 256 MiB is done: two million of them at 96 bytes each. That is noted in two
+// 256 MiB is done: two million of them at 96 bytes each. That is recorded in two
 // bytes each.
 func TestManyHolesTakeLittleRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -169,9 +172,9 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 	})
 }
 
-// A file of acks that was written up to its bound is written anew before it
+// A ack file that was written up to its bound is written anew before it
 // grows beyond what is read.
-func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
+func TestAckFileGrowsToWhatIsRead(t *testing.T) {
 	for _, c := range []struct{ floor, most int64 }{
 		{0, minAckRewrite}, {minAckRewrite, 2 * minAckRewrite}, {10 << 20, 20 << 20}, {maxAckDone, maxAckFile / 4 * 3},
 	} {
@@ -185,8 +188,8 @@ func TestFileOfAcksGrowsToWhatIsRead(t *testing.T) {
 	}
 }
 
-// FuzzNotes puts any bytes in the place of a note.
-func FuzzNotes(f *testing.F) {
+// FuzzNotes puts any bytes in the place of a record.
+func FuzzAckFile(f *testing.F) {
 	var all ackEncoder
 	all.addDone(logRun{Samples, 7}, span{3, 9})
 	all.addDone(logRun{Samples, 7}, span{firstLive, firstLive + 1})
@@ -227,4 +230,109 @@ func FuzzNotes(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAckFileSurvivesHarm(t *testing.T) {
+	f := ackEncoder{}
+	f.addDone(logRun{Samples, 7}, span{3, 9})
+	f.addSafe(logRun{Events, 8}, "door", 12)
+	f.addDone(logRun{Samples, 7}, span{9, 11})
+	f.addSafe(logRun{Samples, 8}, "door", 4)
+	f.flush()
+	n := readAcks(f.b)
+	if got := n.done[logRun{Samples, 7}]; got == nil || len(got.spans) != 1 || got.spans[0] != (span{3, 11}) {
+		t.Errorf("acks: %+v", got)
+	}
+	if got := n.sensors[8]["door"]; got != (sensorMark{in: [classes]bool{true, true}, seq: 12}) {
+		t.Errorf("mark: %+v", got)
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		b := bytes.Clone(f.b)
+		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
+		if got := readAcks(b).done[logRun{Samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
+			t.Fatalf("harm made acks: %+v", got)
+		}
+	}
+}
+
+// ackRecords returns the kinds of the records in the ack file.
+func ackRecords(d *memDisk) (kinds string) {
+	for s := durable.Scan(d.Data(ackName), 0); s.Next(); {
+		kinds += string(s.Payload[0])
+	}
+	return kinds
+}
+
+// Records are appended to the file that was written last, and their frames go on
+// counting.
+func TestAckFileIsRewrittenAndAppendedTo(t *testing.T) {
+	d := newMemDisk()
+	w := newAckFile(d, 1<<20)
+	if w.isOpen() || w.isThere() != nil {
+		t.Error("it is open before it was written")
+	}
+	k := logRun{Samples, 1}
+	if err := w.rewrite(func(f *ackEncoder) { f.addSafe(k, "air", 3); f.addDone(k, span{1, 2}) }); err != nil {
+		t.Fatal(err)
+	}
+	syncs := d.SyncCount()
+	for _, sync := range []bool{false, true} {
+		if err := w.append(func(f *ackEncoder) { f.addDone(k, span{5, 6}) }, sync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.append(func(*ackEncoder) {}, true); err != nil || d.SyncCount() != syncs+1 {
+		t.Errorf("%v, %d syncs, want one: nothing is no write", err, d.SyncCount()-syncs)
+	}
+	if got := ackRecords(d); got != "mddd" || w.size != int64(len(d.Data(ackName))) || w.seq != 4 {
+		t.Errorf("records %q, %d bytes, seq %d", got, w.size, w.seq)
+	}
+	if err := w.rewrite(func(f *ackEncoder) { f.addDone(k, span{1, 2}) }); err != nil || ackRecords(d) != "d" || w.size != w.floor {
+		t.Errorf("%v: records %q", err, ackRecords(d))
+	}
+}
+
+// After an error nothing of what was to be appended is found, and the file is not
+// trusted any more; where it cannot be rewritten what it held stays.
+func TestAckFileAfterAnError(t *testing.T) {
+	for _, op := range []string{"write", "datasync", "gone"} {
+		d := newMemDisk()
+		w := newAckFile(d, 1<<20)
+		k := logRun{Samples, 1}
+		if err := w.rewrite(func(f *ackEncoder) { f.addSafe(k, "air", 3) }); err != nil {
+			t.Fatal(err)
+		}
+		if op == "gone" {
+			d.Put(ackName, d.Data(ackName)) // another file of that name
+			if err := w.isThere(); !errors.Is(err, durable.ErrGone) {
+				t.Errorf("it is there: %v", err)
+			}
+		}
+		d.Failing(func(o, _ string) error {
+			if o == op {
+				return errIO
+			}
+			return nil
+		})
+		if err := w.append(func(f *ackEncoder) { f.addDone(k, span{5, 6}) }, true); err == nil || w.isOpen() {
+			t.Errorf("%s fails: %v, open %v", op, err, w.isOpen())
+		}
+		if got := ackRecords(d); got != "m" {
+			t.Errorf("%s fails: the file has %q", op, got)
+		}
+		d.Failing(func(o, _ string) error {
+			if o == "rename" {
+				return errIO
+			}
+			return nil
+		})
+		if err := w.rewrite(func(f *ackEncoder) { f.addDone(k, span{5, 6}) }); err == nil || w.isOpen() || ackRecords(d) != "m" {
+			t.Errorf("%s fails, then the rewrite: %v, %q", op, err, ackRecords(d))
+		}
+		d.Failing(nil)
+		if err := w.rewrite(func(f *ackEncoder) { f.addDone(k, span{5, 6}) }); err != nil || !w.isOpen() || ackRecords(d) != "d" {
+			t.Errorf("%s fails, and the rewrite does not: %v, %q", op, err, ackRecords(d))
+		}
+	}
 }

@@ -86,15 +86,15 @@ func removeIn(dir, pattern string) error {
 // harm.
 type lostWith struct {
 	*rig
-	dir, beside string
-	edges       int
-	readings    int
-	journal     *journal.File
+	dir, runtimeDir string
+	edges           int
+	readings        int
+	journal         *journal.File
 }
 
 func newLost(t *testing.T, readings int) *lostWith {
 	t.Helper()
-	x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
+	x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: t.TempDir()}
 	x.open(t)
 	x.journal = x.s.Journal("orders")
 	if err := x.journal.Append([]byte("first")); err == nil {
@@ -114,7 +114,7 @@ func newLost(t *testing.T, readings int) *lostWith {
 		wait(time.Second)
 	}
 	x.readings, x.edges = readings, readings/100
-	x.put(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+	x.appendRecord(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
 	wait(10 * time.Second)
 	if x.s.Backlog().AtRisk != 0 {
 		t.Fatal("something is at risk")
@@ -123,7 +123,7 @@ func newLost(t *testing.T, readings int) *lostWith {
 }
 
 func (x *lostWith) open(t *testing.T) {
-	x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Second, Thing: "thing", RuntimeDir: x.beside, Sensors: []string{"air"}})
+	x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Second, Thing: "thing", RuntimeDir: x.runtimeDir, Sensors: []string{"air"}})
 	x.s.writer.o.Dir = x.dir
 	x.start()
 }
@@ -134,7 +134,7 @@ func (x *lostWith) check(what string, mayLose bool) {
 	x.t.Helper()
 	got, told := map[string]int{}, map[string]ids{}
 	gaps := 0
-	for _, i := range x.take(all) {
+	for _, i := range x.takeItems(all) {
 		r := i.Record
 		if r.Kind == message.Gap {
 			gaps++
@@ -202,7 +202,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 				t.Run(fmt.Sprint(name, " ", n, " ", how), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						x := newLost(t, n)
-						x.told()
+						x.takeFaults()
 						if err := harm(x.dir); err != nil {
 							t.Fatal(err)
 						}
@@ -220,7 +220,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 						if st := x.s.Stats(); how != "at the stop" && !st.Disk {
 							t.Errorf("the disk cannot be written: %s", x.detail)
 						}
-						if err := x.end(); err != nil {
+						if err := x.stopAndClose(); err != nil {
 							t.Errorf("stop: %v", err)
 						}
 						x.open(t)
@@ -228,7 +228,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 							t.Errorf("the journal holds %s", got)
 						}
 						x.check(name, n > 300 || name == "another's") // of which a run may have crashed, for all we know
-						if err := x.end(); err != nil {
+						if err := x.stopAndClose(); err != nil {
 							t.Error(err)
 						}
 					})
@@ -251,12 +251,12 @@ func TestADirectoryWithOurNumber(t *testing.T) {
 		if now := x.s.writer.o.Health.Current(); x.s.Stats().Disk || len(now) != 1 || !strings.Contains(now[0].Detail, "holds mail of another run 1") {
 			t.Errorf("disk %v: %+v", x.s.Stats().Disk, now)
 		}
-		if err := x.end(); err == nil {
+		if err := x.stopAndClose(); err == nil {
 			t.Error("a good stop")
 		}
 		x.open(t)
 		theirs := 0
-		for _, i := range x.take(all) {
+		for _, i := range x.takeItems(all) {
 			if r := i.Record; r.Sensor == "theirs" && r.Kind == message.Reading && r.Source.Thing == "other" {
 				theirs++
 			}
@@ -264,7 +264,7 @@ func TestADirectoryWithOurNumber(t *testing.T) {
 		if x.s.RunNumber() != 2 || theirs != 1 {
 			t.Errorf("run %d, %d of theirs", x.s.RunNumber(), theirs)
 		}
-		if err := x.end(); err != nil {
+		if err := x.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -293,7 +293,7 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 		x.dir += "2"
 		x.open(t)
 		told := 0
-		for _, i := range x.take(all) {
+		for _, i := range x.takeItems(all) {
 			if r := i.Record; r.Kind == message.Gap && r.Sensor == "air" && r.Run == run && r.Source == message.Source(own) && reasonOf(r) == reasonCrash {
 				told++
 			}
@@ -301,10 +301,10 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 		if told != 1 || x.s.RunNumber() != run+1 || x.s.Source().Spool == own.Spool {
 			t.Errorf("told %d times, run %d of %v", told, x.s.RunNumber(), x.s.Source())
 		}
-		if err := x.end(); err != nil {
+		if err := x.stopAndClose(); err != nil {
 			t.Error(err)
 		}
-		_ = dead.end()
+		_ = dead.stopAndClose()
 	})
 }
 
@@ -315,7 +315,7 @@ func TestTheDirectoryComesBack(t *testing.T) {
 	for _, n := range []int{300, 5000} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newLost(t, n)
-			if err := x.end(); err != nil { // so it is the mail of an earlier run
+			if err := x.stopAndClose(); err != nil { // so it is the mail of an earlier run
 				t.Fatal(err)
 			}
 			seq := x.rig.seq
@@ -328,7 +328,7 @@ func TestTheDirectoryComesBack(t *testing.T) {
 			wait(10 * time.Second)
 			got := map[string]int{}
 			receive := func(most int) {
-				for _, i := range x.take(most) {
+				for _, i := range x.takeItems(most) {
 					if r := i.Record; r.Kind == message.Gap && r.Sensor != "" && !claim(r).uncertain {
 						t.Errorf("certain: %+v", r)
 					} else if r.Kind != message.Gap {
@@ -365,14 +365,14 @@ func TestTheDirectoryComesBack(t *testing.T) {
 					break
 				}
 			}
-			if err := x.end(); err != nil {
+			if err := x.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 			x.open(t)
-			if left := x.take(all); len(left) > 0 {
+			if left := x.takeItems(all); len(left) > 0 {
 				t.Errorf("come again: %d, such as %s", len(left), brief(left[:1]))
 			}
-			if err := x.end(); err != nil {
+			if err := x.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -392,14 +392,14 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 			}
 			wait(10 * time.Second)
 			d.Vanish()
-			left, beside, ops := (*memDisk)(nil), filepath.Join(t.TempDir(), "beside"), 0
+			left, runtimeDir, ops := (*memDisk)(nil), filepath.Join(t.TempDir(), "runtime"), 0
 			d.Failing(func(string, string) error {
 				if ops++; ops <= k {
 					return nil
 				}
 				if left == nil {
 					left = d.KillNow()
-					if err := os.CopyFS(beside, os.DirFS(o.RuntimeDir)); err != nil {
+					if err := os.CopyFS(runtimeDir, os.DirFS(o.RuntimeDir)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -412,13 +412,13 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 			if whole = left == nil; whole {
 				return
 			}
-			o.RuntimeDir = beside
+			o.RuntimeDir = runtimeDir
 			next := newRig(t, left, o).start()
 			if next.s.RunNumber() < 2 {
 				t.Errorf("killed at %d: run %d again", k, next.s.RunNumber())
 			}
 			var there ids
-			for _, i := range next.take(all) {
+			for _, i := range next.takeItems(all) {
 				if x := i.Record; x.Kind == message.Reading && x.Run == 1 {
 					there.add(x.Seq, x.Seq+1)
 				} else if c := claim(x); x.Kind == message.Gap && x.Run == 1 && x.Sensor == "air" && c.uncertain {
@@ -431,7 +431,7 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 			if missing := there.free(1); missing <= n {
 				t.Errorf("killed at %d: %d is neither here nor told", k, missing)
 			}
-			if err := next.end(); err != nil {
+			if err := next.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -458,26 +458,26 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 			r.s.Verify()
 			wait(time.Minute)
 			r.add(message.Reading, "air")
-			if told := r.told(); told != "spool_unavailable raised" || r.detail != syscall.EACCES.Error() {
+			if told := r.takeFaults(); told != "spool_unavailable raised" || r.detail != syscall.EACCES.Error() {
 				t.Errorf("told %s: %s", told, r.detail)
 			}
 			d.Mu.Lock()
 			d.Away = nil
 			d.Mu.Unlock()
 			wait(2 * time.Minute)
-			if told := r.told(); told != "spool_unavailable cleared" {
+			if told := r.takeFaults(); told != "spool_unavailable cleared" {
 				t.Errorf("told %s", told)
 			}
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Fatal(err)
 			}
 			r = newRig(t, d, Options{AtRisk: atRisk}).start()
-			for n, i := range r.take(all) {
+			for n, i := range r.takeItems(all) {
 				if x := i.Record; x.Kind != message.Reading || x.Seq != uint64(n+1) {
 					t.Fatalf("%d: %+v", n, x)
 				}
 			}
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -488,13 +488,13 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 // is not taken for another run's, so that the new directory can be used.
 func TestCreatedInAnotherDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
-		x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Minute, Thing: "thing", RuntimeDir: x.beside, Sensors: []string{"air"}})
+		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: t.TempDir()}
+		x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Minute, Thing: "thing", RuntimeDir: x.runtimeDir, Sensors: []string{"air"}})
 		x.start()
 		x.add(message.Edge, "door")
 		x.add(message.Reading, "air")
 		wait(2 * time.Minute)
-		for _, i := range x.take(all) {
+		for _, i := range x.takeItems(all) {
 			x.s.Ack(i.ID)
 		}
 		x.s.Verify()
@@ -510,8 +510,8 @@ func TestCreatedInAnotherDirectory(t *testing.T) {
 		if now := x.s.writer.o.Health.Current(); !x.s.Stats().Disk || len(now) != 0 {
 			t.Errorf("the new directory is not used: %v", now)
 		}
-		x.want(x.take(all), "door:2")
-		if err := x.end(); err != nil {
+		x.want(x.takeItems(all), "door:2")
+		if err := x.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -521,12 +521,12 @@ func TestCreatedInAnotherDirectory(t *testing.T) {
 // of their own; a gap says how many there were.
 func TestAnswersInARemovedFileAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), beside: t.TempDir()}
+		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: t.TempDir()}
 		x.open(t)
 		for range 3 {
-			x.put(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+			x.appendRecord(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
 		}
-		if err := x.end(); err != nil {
+		if err := x.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		x.open(t)
@@ -535,7 +535,7 @@ func TestAnswersInARemovedFileAreCounted(t *testing.T) {
 		}
 		var counted int64
 		for range 5 {
-			for _, i := range x.take(all) {
+			for _, i := range x.takeItems(all) {
 				if n, some := i.Record.Field("count").(int64); some && i.Record.Kind == message.Gap {
 					counted += n
 				}
@@ -545,7 +545,7 @@ func TestAnswersInARemovedFileAreCounted(t *testing.T) {
 		if counted != 3 {
 			t.Errorf("%d answers are told to be lost, want 3", counted)
 		}
-		if err := x.end(); err != nil {
+		if err := x.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -36,7 +38,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 		}
 		want := func(r *rig, n int) {
 			t.Helper()
-			items := r.take(all)
+			items := r.takeItems(all)
 			told := map[origin]int{}
 			for _, x := range items {
 				if c := claim(x.Record); x.Record.Kind == message.Gap && c.lo == 1 && c.open && c.uncertain && reasonOf(x.Record) == reasonCrash {
@@ -55,11 +57,11 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 		wait(5 * time.Second)
 		want(r, 1)
 		if left, _ := os.ReadDir(o.RuntimeDir); len(left) != 0 {
-			t.Errorf("the disk has the gaps, and beside there is still %v", left)
+			t.Errorf("the disk has the gaps, and the runtime directory still has %v", left)
 		}
 		r = newRig(t, r.crash(r.d.Kill()), o)
 		want(r, 1)
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -69,7 +71,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
-		notes := func(want int, when string) {
+		recorded := func(want int, when string) {
 			t.Helper()
 			if left, err := os.ReadDir(o.RuntimeDir); err != nil || len(left) != want {
 				t.Errorf("%s: %v (%v), want %d", when, left, err, want)
@@ -78,31 +80,31 @@ func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 		r := noDisk(t, o)
 		r.add(message.Reading, "air")
 		r.crash(nil)
-		notes(1, "killed")
+		recorded(1, "killed")
 		if err := os.WriteFile(filepath.Join(o.RuntimeDir, runtimeName(7)), []byte("fieldpost spool 1 run 7 run"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		r = noDisk(t, o)
-		notes(2, "next run") // what is cut short is gone
-		for _, x := range r.take(all) {
+		recorded(2, "next run") // what is cut short is gone
+		for _, x := range r.takeItems(all) {
 			r.s.Ack(x.ID)
 		}
 		r.add(message.Reading, "air")
 		wait(2 * time.Minute)
-		notes(1, "acknowledged")
-		for _, x := range r.take(all) {
+		recorded(1, "acknowledged")
+		for _, x := range r.takeItems(all) {
 			r.s.Ack(x.ID)
 		}
-		if err := r.end(); err == nil {
+		if err := r.stopAndClose(); err == nil {
 			t.Error("the end is good without a disk")
 		}
-		notes(0, "ended and owing nothing")
+		recorded(0, "ended and owing nothing")
 		r = newRig(t, newMemDisk(), o)
-		notes(0, "with a disk")
-		if got := r.take(all); len(got) != 0 {
+		recorded(0, "with a disk")
+		if got := r.takeItems(all); len(got) != 0 {
 			t.Errorf("nothing was lost, and told is %s", brief(got))
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -117,9 +119,9 @@ func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 		r.d.Failing(nil)
 		wait(2 * time.Minute)
 		if left, _ := os.ReadDir(o.RuntimeDir); len(left) != 0 || !r.s.Stats().Disk {
-			t.Errorf("left beside: %v, %+v", left, r.s.Stats())
+			t.Errorf("left in the runtime directory: %v, %+v", left, r.s.Stats())
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -144,7 +146,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 				for range 20 {
 					r.add(message.Reading, "air")
 				}
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Fatal(err)
 				}
 				left := r.d.Kill()
@@ -156,7 +158,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 				}
 				r.d.Failing(readOnly)
 				r = newRig(t, r.d, o).start()
-				given := r.take(all)
+				given := r.takeItems(all)
 				r.want(given[:1], "air:1")
 				for _, x := range given {
 					if c.ack {
@@ -166,7 +168,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 				wait(2 * time.Second)
 				if c.crash {
 					r.crash(nil)
-				} else if err := r.end(); err == nil {
+				} else if err := r.stopAndClose(); err == nil {
 					t.Error("the end is good without a disk")
 				}
 				if c.late {
@@ -174,24 +176,51 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 				}
 				r = newRig(t, left, o).start()
 				if c.late {
-					for _, x := range r.take(all) {
+					for _, x := range r.takeItems(all) {
 						r.s.Ack(x.ID) // what tells of the run without a disk
 					}
 					left.Failing(nil)
 					wait(2 * time.Minute)
 				}
 				r.flood(message.Reading, "air", 20000)
-				var gaps []mail
-				for _, x := range r.take(all) {
+				var gaps []itemRecord
+				for _, x := range r.takeItems(all) {
 					if x.Record.Kind == message.Gap && x.Record.Sensor == "air" && x.Record.Run == 1 {
 						gaps = append(gaps, x)
 					}
 				}
 				r.want(gaps, "gap air 1 after_seq=0 to_seq=20 reason=spool_full certain=false")
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 			})
 		})
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	few := map[string][classes]bool{
+		"air": {Samples: true}, "door": {true, true}, "": {}, "soil": {Events: true}, "a b\n\"\xff events": {}, "x samples": {Events: true},
+	}
+	for _, s := range []runFile{{}, {run: 7}, {run: 1<<63 + 5, stopped: true}, {run: 7, sensors: few}} {
+		if s.sensors == nil {
+			s.sensors = map[string][classes]bool{}
+		}
+		if got, err := decodeRunFile(s.encode()); err != nil || !reflect.DeepEqual(got, s) {
+			t.Errorf("%+v became %+v, %v", s, got, err)
+		}
+	}
+	b := runFile{run: 7, sensors: few}.encode()
+	for i := range b {
+		for _, x := range []byte{1, 0x20, 0x80} {
+			harmedSpool := bytes.Clone(b)
+			harmedSpool[i] ^= x
+			if got, err := decodeRunFile(harmedSpool); err == nil {
+				t.Errorf("%q was read as %+v", harmedSpool, got)
+			}
+		}
+		if got, err := decodeRunFile(b[:i]); err == nil {
+			t.Errorf("%q was read as %+v", b[:i], got)
+		}
 	}
 }

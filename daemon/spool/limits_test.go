@@ -23,14 +23,14 @@ func diskUse(d *memDisk) (n int64) {
 func TestOldestSamplesGoWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20}).start()
-		r.put(message.Record{Kind: message.Answer})
-		inFlight := r.take(all)
+		r.appendRecord(message.Record{Kind: message.Answer})
+		inFlight := r.takeItems(all)
 		const n = 30000
 		for i := range n / 2 {
 			r.add(message.Reading, "air")
 			r.add(message.Reading, "soil")
 			if i == 10 {
-				inFlight = append(inFlight, r.take(all)...)
+				inFlight = append(inFlight, r.takeItems(all)...)
 			}
 			if i%500 == 0 {
 				wait(time.Second)
@@ -40,7 +40,7 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 			}
 		}
 		wait(3 * time.Second)
-		if got := r.told(); got != "spool_full raised" {
+		if got := r.takeFaults(); got != "spool_full raised" {
 			t.Errorf("faults: %q", got)
 		}
 		acked := r.s.Stats().Acked
@@ -51,7 +51,7 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 			t.Errorf("%d acks counted of what was dropped", got-acked)
 		}
 		r.s.Rewind()
-		items := r.take(all)
+		items := r.takeItems(all)
 		got, lost := map[string]map[uint64]bool{"air": {}, "soil": {}}, map[string][]loss{}
 		for _, x := range items {
 			switch rec := x.Record; rec.Kind {
@@ -59,7 +59,7 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 				got[rec.Sensor][rec.Seq] = true
 			case message.Gap:
 				lost[rec.Sensor] = append(lost[rec.Sensor], claim(rec))
-				if b := brief([]mail{x}); !strings.Contains(b, " reason=spool_full") {
+				if b := brief([]itemRecord{x}); !strings.Contains(b, " reason=spool_full") {
 					t.Errorf("gap: %s", b)
 				}
 			}
@@ -86,10 +86,10 @@ func TestOldestSamplesGoWhenFull(t *testing.T) {
 			r.s.Ack(x.ID)
 		}
 		wait(calm + time.Second)
-		if got := r.told(); got != "spool_full cleared" {
+		if got := r.takeFaults(); got != "spool_full cleared" {
 			t.Errorf("faults: %q", got)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -101,7 +101,7 @@ func TestEventsAloneAreBoundedToo(t *testing.T) {
 		r.add(message.Edge, "door")
 		r.add(message.Reading, "air")
 		for i := range 40000 {
-			r.put(message.Record{Kind: message.Answer})
+			r.appendRecord(message.Record{Kind: message.Answer})
 			if i%500 == 0 {
 				wait(time.Second)
 				if use := diskUse(r.d); use > 1<<20 {
@@ -112,14 +112,14 @@ func TestEventsAloneAreBoundedToo(t *testing.T) {
 		wait(3 * time.Second)
 		var answers, lost int64
 		var sensors []string
-		for _, x := range r.take(all) {
+		for _, x := range r.takeItems(all) {
 			switch rec := x.Record; {
 			case rec.Kind == message.Answer:
 				answers++
 			case rec.Sensor == "":
 				lost += rec.Field("count").(int64)
 			default:
-				sensors = append(sensors, brief([]mail{x}))
+				sensors = append(sensors, brief([]itemRecord{x}))
 			}
 		}
 		if answers+lost != 40000 || lost == 0 {
@@ -129,7 +129,7 @@ func TestEventsAloneAreBoundedToo(t *testing.T) {
 		if got := strings.Join(sensors, ", "); got != "gap air 1 after_seq=0 to_seq=1 reason=spool_full, gap door 1 after_seq=0 to_seq=1 reason=spool_full" {
 			t.Errorf("besides: %s", got)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -142,7 +142,7 @@ func TestTooOld(t *testing.T) {
 			r.add(message.Reading, "air")
 			wait(time.Minute)
 		}
-		items := r.take(all)
+		items := r.takeItems(all)
 		if len(items) == 0 {
 			t.Fatal("nothing is left")
 		}
@@ -154,17 +154,17 @@ func TestTooOld(t *testing.T) {
 					oldest = r.o.Clock.Now().Mono - x.Record.Stamp.Mono
 				}
 				last = x.Record.Seq
-			} else if !strings.HasSuffix(brief([]mail{x}), "reason=too_old") {
-				t.Errorf("event: %s", brief([]mail{x}))
+			} else if !strings.HasSuffix(brief([]itemRecord{x}), "reason=too_old") {
+				t.Errorf("event: %s", brief([]itemRecord{x}))
 			}
 		}
 		if oldest < 7*time.Hour || oldest > 9*time.Hour+5*time.Minute || last != 24*60 {
 			t.Errorf("the oldest is %v old, the last is %d", oldest, last)
 		}
-		if got := r.told(); got != "spool_full raised" {
+		if got := r.takeFaults(); got != "spool_full raised" {
 			t.Errorf("faults: %q", got)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -205,7 +205,7 @@ func TestWrongClockDropsNothing(t *testing.T) {
 		if st := r.s.Stats(); st.Dropped != 0 || st.Samples.Pending != 10000 {
 			t.Errorf("stats: %+v", st)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -224,66 +224,8 @@ func TestDamagedFilesAreBounded(t *testing.T) {
 		if len(left) == 0 || len(left) > 2 || left[len(left)-1] != "samples-1-49.seg.damaged" {
 			t.Errorf("left: %q", left)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
-}
-
-func TestTallyMerges(t *testing.T) {
-	first := newTally()
-	for _, r := range []message.Record{
-		{Kind: message.Reading, Sensor: "air", Run: 7, Seq: 5}, {Kind: message.Edge, Sensor: "air", Run: 7, Seq: 3},
-		{Kind: message.Reading, Sensor: "air", Run: 8, Seq: 1}, {Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"},
-	} {
-		first.addEntry(8, formOf(t, r), false)
-	}
-	gaps := first.gaps(reasonFull)
-	second := newTally()
-	for _, x := range append(gaps, originGap{origin{"air", 7}, Gap{Reason: reasonCrash, First: 9, Uncertain: true}}) {
-		second.addEntry(9, x.form(), false)
-	}
-	var items []mail
-	for _, x := range append(gaps, second.gaps(reasonOld)...) {
-		items = append(items, x.mail(t))
-	}
-	want := "gap air 7 after_seq=2 to_seq=5 reason=spool_full certain=false, gap air 8 after_seq=0 to_seq=1 reason=spool_full, gap  8 reason=spool_full count=2, " +
-		"gap air 8 after_seq=0 to_seq=1 reason=too_old, gap air 7 after_seq=2 reason=too_old certain=false, gap  8 reason=too_old count=2"
-	if got := brief(items); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-// What has no count of its own is counted, and the count is not certain where
-// some of it was sent; also once the gap that tells so is dropped itself.
-func TestTallyOfWhatMayHaveComeWithoutACount(t *testing.T) {
-	want := "gap  8 reason=spool_full count=3 certain=false"
-	var forms [][]byte
-	for _, r := range []message.Record{{Kind: message.Answer}, {Kind: message.Fault, Sensor: "air"}, {Kind: message.Event}} {
-		forms = append(forms, formOf(t, r))
-	}
-	for i := range 2 {
-		tally := newTally()
-		for k, form := range forms {
-			tally.addEntry(uint64(8+i), form, i == 0 && k == 1)
-		}
-		gaps := tally.gaps(reasonFull)
-		if got := brief([]mail{gaps[0].mail(t)}); len(gaps) != 1 || got != want {
-			t.Errorf("%d gaps, got %s, want %s", len(gaps), got, want)
-		}
-		forms = [][]byte{gaps[0].form()}
-	}
-}
-
-func (x originGap) entry() Entry { return Entry{Class: Events, Sensor: x.sensor, Run: x.run} }
-
-func (x originGap) form() []byte { return appendGap(nil, x.entry(), x.Gap) }
-
-func (x originGap) mail(t *testing.T) mail {
-	t.Helper()
-	m, err := mailOf(Item{Entry: x.entry(), Gap: &x.Gap})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
 }

@@ -31,7 +31,7 @@ type sent struct {
 // receive gives what a receiver gets of everything that a spool gives.
 func receive(t *testing.T, r *rig) (out []sent) {
 	t.Helper()
-	for _, x := range r.take(all) {
+	for _, x := range r.takeItems(all) {
 		var m sent
 		if err := json.Unmarshal(message.Encode("now", x.Record), &m); err != nil {
 			t.Fatal(err)
@@ -50,8 +50,8 @@ func left(t *testing.T, d *memDisk, thing, board string, readings int) (after *m
 		r.add(message.Reading, "air")
 	}
 	r.add(message.Edge, "door")
-	r.put(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
-	if err := r.end(); err != nil {
+	r.appendRecord(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
+	if err := r.stopAndClose(); err != nil {
 		t.Error(err)
 	}
 	return d.Kill(), r.s.Source().Spool
@@ -84,14 +84,14 @@ func TestBoardsFromOneCardAreToldApart(t *testing.T) {
 				seen[m] = true
 			}
 			after := r.d
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 			again := newRig(t, after.Kill(), Options{AtRisk: time.Second, Thing: "east", Board: board})
 			if again.s.Source().Spool != id || again.s.RunNumber() != 3 {
 				t.Errorf("on %q the next run: %+v %d", board, again.s.Source(), again.s.RunNumber())
 			}
-			if err := again.end(); err != nil {
+			if err := again.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -127,7 +127,7 @@ func TestMailKeepsItsName(t *testing.T) {
 		d = r.crash(r.d.Kill()) // run 2, as west
 		r = newRig(t, d, Options{AtRisk: time.Second, Thing: "north"}).start()
 		r.add(message.Reading, "air")
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		r = newRig(t, r.d, Options{AtRisk: time.Second, Thing: "south"}).start()
@@ -142,7 +142,7 @@ func TestMailKeepsItsName(t *testing.T) {
 		if s := strings.Join(got, " "); s != want {
 			t.Errorf("got  %s\nwant %s", s, want)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -168,7 +168,7 @@ func TestASpoolWithoutAnID(t *testing.T) {
 		d, _ := left(t, newMemDisk(), "east", "", 2)
 		r := newRig(t, withoutSources(d), Options{AtRisk: time.Second, Thing: "west"}).start()
 		r.add(message.Reading, "air")
-		if told := r.told(); told != "" {
+		if told := r.takeFaults(); told != "" {
 			t.Errorf("told %q", told)
 		}
 		id := r.s.Source().Spool
@@ -179,7 +179,7 @@ func TestASpoolWithoutAnID(t *testing.T) {
 		if got := receive(t, r); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("got  %v\nwant %v", got, want)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -193,13 +193,13 @@ func TestSourcesOutliveDamage(t *testing.T) {
 		for _, name := range []string{identityName, ackName} {
 			b := d.Data(name)
 			for at := -1; at < len(b); at++ {
-				harmed := d.Kill()
-				if x := harmed.Names[name]; at < 0 {
-					delete(harmed.Names, name)
+				harmedSpool := d.Kill()
+				if x := harmedSpool.Names[name]; at < 0 {
+					delete(harmedSpool.Names, name)
 				} else {
 					x.B[at] ^= 0x20
 				}
-				r := newRig(t, harmed, Options{AtRisk: time.Second, Thing: "west"})
+				r := newRig(t, harmedSpool, Options{AtRisk: time.Second, Thing: "west"})
 				own := r.s.Source().Spool
 				if kept := name != identityName; kept != (own == id) {
 					t.Errorf("%s at %d: id %q, was %q", name, at, own, id)
@@ -210,7 +210,7 @@ func TestSourcesOutliveDamage(t *testing.T) {
 						t.Errorf("%s at %d: %+v", name, at, m)
 					}
 				}
-				if err := r.end(); err != nil {
+				if err := r.stopAndClose(); err != nil {
 					t.Error(err)
 				}
 			}
@@ -235,7 +235,7 @@ func TestAnIDWithoutADisk(t *testing.T) {
 		if r.s.Source().Spool != own {
 			t.Errorf("the run became %q", r.s.Source().Spool)
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Fatal(err)
 		}
 		r = newRig(t, d, Options{AtRisk: time.Second, Thing: "north"}).start()
@@ -247,7 +247,7 @@ func TestAnIDWithoutADisk(t *testing.T) {
 				t.Errorf("%+v, want %s", m, want)
 			}
 		}
-		if err := r.end(); err != nil {
+		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -256,24 +256,24 @@ func TestAnIDWithoutADisk(t *testing.T) {
 // A run that never had a disk and was killed is told of under its own name.
 func TestADisklessRunKeepsItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		beside := t.TempDir()
+		runtimeDir := t.TempDir()
 		d := newMemDisk()
 		d.Failing(func(string, string) error { return syscall.EIO })
-		dead := newRig(t, d, Options{AtRisk: time.Second, Thing: "east", RuntimeDir: beside, Sensors: []string{"air"}})
+		dead := newRig(t, d, Options{AtRisk: time.Second, Thing: "east", RuntimeDir: runtimeDir, Sensors: []string{"air"}})
 		own, run := dead.s.Source().Spool, dead.s.RunNumber()
 		dead.s.writer.runtime.dir = nil // and it is killed
 		d.Failing(nil)
 		for range 2 { // it waits over a restart too
-			r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", RuntimeDir: beside}).start()
-			got := r.take(all)
+			r := newRig(t, d, Options{AtRisk: time.Second, Thing: "west", RuntimeDir: runtimeDir}).start()
+			got := r.takeItems(all)
 			if len(got) != 1 || got[0].Record.Source != (message.Source{Thing: "east", Spool: own}) || got[0].Record.Run != run {
 				t.Errorf("got %+v", got)
 			}
-			if err := r.end(); err != nil {
+			if err := r.stopAndClose(); err != nil {
 				t.Error(err)
 			}
 		}
-		_ = dead.end() // its disk is another's by now
+		_ = dead.stopAndClose() // its disk is another's by now
 	})
 }
 

@@ -7,8 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/journal"
+	"fieldpost/daemon/message"
 )
 
 func TestReplaceLeavesTheOldOrTheNew(t *testing.T) {
@@ -83,5 +87,68 @@ func TestOSDisk(t *testing.T) {
 	}
 	if names, err := d.List(); err != nil || !slices.Equal(names, []string{"g", "lock"}) {
 		t.Errorf("list: %q, %v", names, err)
+	}
+}
+
+func TestInUse(t *testing.T) {
+	dir := t.TempDir()
+	if err := InUse(filepath.Join(dir, "none")); err != nil {
+		t.Errorf("no such directory: %v", err)
+	}
+	if err := InUse(dir); err != nil {
+		t.Errorf("an empty directory: %v", err)
+	}
+	s, err := Open(Options{Dir: dir, AtRisk: time.Second, Clock: clock.Fake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var locked *LockedError
+	for range 2 {
+		if err := InUse(dir); !errors.As(err, &locked) || locked.Dir != dir || locked.PID != os.Getpid() {
+			t.Errorf("in use: %v", err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := InUse(dir); err != nil {
+			t.Errorf("after its end: %v", err)
+		}
+	}
+}
+
+// entries gives what a journal's file holds.
+func entries(t *testing.T, j *journal.File) (out []string) {
+	t.Helper()
+	if _, err := j.Replay(func(b []byte) { out = append(out, string(b)) }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// The spool's own work leaves a journal alone, and Close ends it.
+func TestJournalInTheSpool(t *testing.T) {
+	r := newRig(t, newMemDisk(), Options{})
+	j := r.s.Journal("orders")
+	if err := errors.Join(j.Rewrite(slices.Values([][]byte{[]byte("a")})), j.Append([]byte("b"))); err != nil {
+		t.Fatal(err)
+	}
+	r.add(message.Reading, "air")
+	if err := r.stopAndClose(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Append([]byte("c")); !errors.Is(err, errNotHeld) {
+		t.Errorf("Append after Close: %v", err)
+	}
+	r = newRig(t, r.d, Options{})
+	if got := entries(t, r.s.Journal("orders")); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("after a restart it holds %q", got)
+	}
+	if r.takeFaults() != "" {
+		t.Error("the spool takes a journal for damage")
+	}
+	if err := r.stopAndClose(); err != nil {
+		t.Fatal(err)
 	}
 }
