@@ -10,6 +10,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ import (
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/wake"
 	"fieldpost/sensors/board"
 )
 
@@ -64,12 +66,22 @@ type Options struct {
 	Linked func(uplink.Status)
 }
 
+// tasks is the most tasks that can run at one time and end by themselves.
+const tasks = 16
+
 // Daemon is a built daemon, its lines claimed. Its parts live as long as the process;
 // what they do is as the present generation says, which lives as long as a
 // configuration.
 type Daemon struct {
 	process
 	present atomic.Pointer[generation]
+
+	turn     chan struct{}             // one, taken by who swaps; there while Run runs
+	swapped  wake.Signal               // another generation is the present one
+	stopping context.Context           // ended when the daemon begins to stop
+	stop     context.CancelFunc        // ends it
+	failed   chan error                // told of a task that has ended by itself
+	fetching atomic.Pointer[task.Task] // of the present generation's files
 }
 
 // generation gives the present one. Any goroutine.
@@ -87,7 +99,8 @@ func New(o Options) (*Daemon, error) {
 	d := &Daemon{process: process{
 		o: o, log: o.Log, started: o.Clock.Now(),
 		faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)},
-	}}
+	}, turn: make(chan struct{}, 1), swapped: wake.New(), failed: make(chan error, tasks)}
+	d.stopping, d.stop = context.WithCancel(context.Background())
 	d.health = health.New(d.faults.put)
 	var err error
 	d.spool, err = records.Open(spool.Options{
@@ -136,12 +149,12 @@ func (d *Daemon) buildLink(g *generation) (err error) {
 // Run runs the daemon until ctx ends, then ends it in order. It returns nil
 // after an orderly end; an error when a part ended by itself or did not end.
 func (d *Daemon) Run(ctx context.Context) error {
-	failed := make(chan error, 11)
+	failed := d.failed
 	keeping := task.Start("spool", failed, d.spool.Run)
 	timing := task.Start("clock and subscriptions", failed, d.remember)
 	pins := task.Start("outputs", failed, d.bank.Run)
 	reading := task.Start("sampler", failed, d.sampler.Run)
-	fetching := task.Start("credentials", failed, d.generation().files.Run)
+	d.fetching.Store(task.Start("credentials", failed, d.generation().files.Run))
 	looking := task.Start("access", failed, d.open.Run)
 	linking := task.Start("link", failed, d.link.Run)
 	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.dispatcher.Serve(ctx, d.link.Messages()) })
@@ -152,13 +165,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info("started", systemd.MessageID(health.StartedID), "thing", cfg.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
+	d.turn <- struct{}{}
 
 	var ended error
 	select {
 	case <-ctx.Done():
 	case ended = <-failed:
 	}
-	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping))
+	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, looking, telling, proving, timing, keeping))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins
@@ -167,7 +181,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, fetching, looking, telling, proving, timing, keeping *task.Task) error {
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, looking, telling, proving, timing, keeping *task.Task) error {
+	d.stop()
 	orders.Cancel()
 	serving.Cancel()
 	looking.Cancel()
@@ -186,17 +201,18 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	}
 	try(safe)
 	try(serving.Stop(time.Second))
+	try(d.awaitSwap(time.Second))
 	try(orders.Stop(2 * time.Second))
 	try(reading.Stop(5 * time.Second))
 	if d.config().Spool.AtRisk == 0 { // nothing is sent that is not on disk
 		d.settle(time.Second)
 	}
 	try(linking.Stop(12 * time.Second))
-	for _, p := range []*task.Task{fetching, telling, proving} { // a message to systemd may take a second
+	for _, p := range []*task.Task{d.fetching.Load(), telling, proving} { // a message to systemd may take a second
 		p.Cancel()
 	}
 	try(proving.Stop(3 * time.Second / 2))
-	for _, p := range []*task.Task{telling, fetching, looking} {
+	for _, p := range []*task.Task{telling, d.fetching.Load(), looking} {
 		try(p.Stop(time.Second / 2))
 	}
 	try(pins.Stop(2 * time.Second))
@@ -210,6 +226,18 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	}
 	d.log.Info("stopped", systemd.MessageID(health.StoppedID), "left_in_spool", d.waiting())
 	return errors.Join(errs...)
+}
+
+// awaitSwap waits until a swap that is under way has ended; another one cannot begin.
+func (d *Daemon) awaitSwap(limit time.Duration) error {
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	select {
+	case <-d.turn:
+		return nil
+	case <-over.C:
+		return fmt.Errorf("end the swap of the configuration: still under way after %v", limit)
+	}
 }
 
 // answer puts an answer into the spool. kept is closed when the broker has it

@@ -95,6 +95,11 @@ func (g *generation) ordersTopic() string {
 	return g.config.CommandsTopic()
 }
 
+// orders is what the dispatcher is told of a generation.
+func (g *generation) orders() command.Settings {
+	return command.Settings{Thing: g.config.Thing, Topic: g.ordersTopic(), MaxLife: g.config.Commands.MaxLife, Unstamped: g.unstamped()}
+}
+
 // unstamped reports whether orders may go without id and expires.
 func (g *generation) unstamped() bool { return g.config.Commands.Unstamped == "accept" }
 

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +31,13 @@ func (l *lastSeen) put(r message.Record) {
 		l.record = map[string]message.Record{}
 	}
 	l.record[r.Sensor] = r
+}
+
+// keep forgets all sensors but these.
+func (l *lastSeen) keep(names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.record, func(name string, _ message.Record) bool { return !slices.Contains(names, name) })
 }
 
 func (l *lastSeen) of(sensor string) (r message.Record, ok bool) {

@@ -224,6 +224,9 @@ func (d *Daemon) tell(ctx context.Context) error {
 		case <-hourly.C:
 			read, looked = d.generation().files.Refresh(), d.open.Refresh()
 			continue
+		case <-d.swapped.C():
+			read, looked = d.generation().files.Refresh(), d.open.Refresh()
+			continue
 		case <-looked:
 			looked = nil
 			d.tellOpen()

@@ -100,6 +100,7 @@ func (s *Site) Config(moreSensors, moreOutputs string) *config.Config {
 // Running is a daemon that runs and what it reports. The daemon blocks when
 // a channel is full.
 type Running struct {
+	Daemon *daemon.Daemon
 	Stop   func() error        // ends the daemon and gives what Run returned
 	Taken  chan message.Record // every record that was taken
 	Acked  chan message.Record // every record that the broker has acknowledged
@@ -123,7 +124,7 @@ func (s *Site) StartWithSocket(cfg *config.Config) (r *Running, socket string) {
 func (s *Site) start(cfg *config.Config, socket string) *Running {
 	s.T.Helper()
 	r := &Running{Taken: make(chan message.Record, 4096), Acked: make(chan message.Record, 4096), Linked: make(chan uplink.Status, 256)}
-	r.Stop = s.Launch(daemon.Options{
+	r.Daemon, r.Stop = s.launch(daemon.Options{
 		Config: cfg, Socket: socket, Log: Log(s.T),
 		Taken: func(rec message.Record) { r.Taken <- rec }, Acked: func(rec message.Record) { r.Acked <- rec }, Linked: ConnectionChanges(r.Linked),
 	})
@@ -146,6 +147,12 @@ func SocketPath(t testing.TB) string {
 // ends. It sets Clock, Runtime and Version; Board and Notify where they are nil.
 func (s *Site) Launch(o daemon.Options) (stop func() error) {
 	s.T.Helper()
+	_, stop = s.launch(o)
+	return stop
+}
+
+func (s *Site) launch(o daemon.Options) (d *daemon.Daemon, stop func() error) {
+	s.T.Helper()
 	now := s.Clock()
 	s.Board.SetMono(func() time.Duration { return now.Now().Mono })
 	if o.Board == nil {
@@ -159,7 +166,7 @@ func (s *Site) Launch(o daemon.Options) (stop func() error) {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	return Background(s.T, d.Run)
+	return d, Background(s.T, d.Run)
 }
 
 // Clock is the clock of this machine, taken as synchronised.

@@ -116,6 +116,17 @@ func (s *SubscriptionLog) want() {
 	})
 }
 
+// Want says as whom the link connects from now on, and what the session holds. It
+// gives what that session may hold of before. Any goroutine; it does not wait.
+func (s *SubscriptionLog) Want(client string, filters []string) (stale []string) {
+	s.mu.Lock()
+	s.client, s.wanted = client, filters
+	s.want()
+	s.mu.Unlock()
+	s.changed.Set()
+	return s.Stale()
+}
+
 // Stale gives what the session may hold of before.
 func (s *SubscriptionLog) Stale() (filters []string) {
 	s.mu.Lock()

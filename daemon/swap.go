@@ -1,0 +1,259 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/task"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+)
+
+// ErrStopping is the reason when a daemon that stops takes no other configuration.
+var ErrStopping = errors.New("the daemon is stopping")
+
+const (
+	// partPatience is how long a swap waits for a part of the daemon to follow. A line,
+	// a bus or a disk may hang; the part follows all the same when that is over.
+	partPatience = 15 * time.Second
+	// filesPatience is how long the files of new credentials may take to be read.
+	filesPatience = 5 * time.Second
+)
+
+// Changes says what a swap has changed, by name, in the order of the configuration.
+type Changes struct {
+	Sensors SensorChanges
+	Outputs output.Changes
+	Link    bool     // the link was told something new: it may have connected anew
+	Slow    []string // what has not followed yet, because something hangs, and will
+}
+
+// SensorChanges says what has become of the sensors.
+type SensorChanges struct {
+	Kept    []string // go on untouched
+	Changed []string // were closed and opened anew; their numbers go on
+	Removed []string
+	Added   []string
+}
+
+// Any reports whether anything has changed.
+func (c SensorChanges) Any() bool { return len(c.Changed)+len(c.Removed)+len(c.Added) > 0 }
+
+// Swap has the daemon go by another configuration, as package config has checked it,
+// from now on. It may be called from any goroutine while Run runs; swaps follow one
+// another.
+//
+// What has not changed is not touched: no line is set or released, no sensor opened
+// anew, no reading or edge lost, no number of a sensor used again, and the link goes on.
+// What has changed of the broker, or as whom we connect to it, takes a new connection;
+// what waits then goes there.
+//
+// A configuration that cannot hold is refused whole, and the one before goes on: where
+// a key has changed that needs a restart, or the new credentials cannot be used. The
+// error says which. It is or wraps [ErrStopping] when the daemon stops, and ctx's where
+// that ends before anything has changed. After that ctx does not matter: what is begun is done.
+func (d *Daemon) Swap(ctx context.Context, cfg *config.Config) (Changes, error) {
+	if err := d.begin(ctx); err != nil {
+		return Changes{}, fmt.Errorf("swap configuration: %w", err)
+	}
+	defer func() { d.turn <- struct{}{} }()
+	before := d.generation()
+	if err := refuse(before.config, cfg); err != nil {
+		return Changes{}, err
+	}
+	after := d.newGeneration(cfg, before)
+	if err := examine(before, after, d.o.Clock.Now().Wall); err != nil {
+		return Changes{}, err
+	}
+	x := &swap{d: d, before: before, after: after}
+	x.run()
+	if d.stopping.Err() != nil {
+		return x.changes, fmt.Errorf("swap configuration: %w", ErrStopping)
+	}
+	d.log.Info("configuration swapped", "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs), "sensors_changed", x.changes.Sensors.Any(),
+		"outputs_changed", x.changes.Outputs.Any(), "link_changed", x.changes.Link, "slow", strings.Join(x.changes.Slow, ", "))
+	return x.changes, nil
+}
+
+// begin waits until no other swap is under way.
+func (d *Daemon) begin(ctx context.Context) error {
+	select {
+	case <-d.turn:
+		if d.stopping.Err() == nil {
+			return nil
+		}
+		d.turn <- struct{}{}
+	case <-d.stopping.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return ErrStopping
+}
+
+// refuse says which keys have changed that cannot while the daemon runs.
+func refuse(before, after *config.Config) error {
+	var problems config.Errors
+	for _, k := range []struct {
+		path, why string
+		old, next any
+	}{
+		{"thing", "this board would be another one to whoever reads its messages, and answer the other one's orders", before.Thing, after.Thing},
+		{"spool.dir", "what waits there would not be sent", before.Spool.Dir, after.Spool.Dir},
+		{"spool.at_risk", "the spool goes by it from its start", before.Spool.AtRisk, after.Spool.AtRisk},
+		{"spool.max_bytes", "the spool goes by it from its start", before.Spool.MaxBytes, after.Spool.MaxBytes},
+		{"spool.max_age", "the spool goes by it from its start", before.Spool.MaxAge, after.Spool.MaxAge},
+		{"commands.topic", "the link subscribes to it from its start", before.Commands.Topic, after.Commands.Topic},
+		{"commands.unstamped", "the link subscribes by it from its start", before.Commands.Unstamped, after.Commands.Unstamped},
+		{"broker", "the link goes by it from its start", before.Broker, after.Broker},
+	} {
+		if k.old != k.next {
+			problems = append(problems, &config.Error{
+				File: after.File, Path: k.path, Value: fmt.Sprint(k.next),
+				Reason: fmt.Sprintf("cannot change from %v while the daemon runs: %s; change it back, or restart the daemon", k.old, k.why),
+			})
+		}
+	}
+	if problems != nil {
+		return problems
+	}
+	return nil
+}
+
+// examine says why a generation cannot take the place of another: its link has no
+// meaning, or new credentials cannot be used.
+func examine(before, after *generation, now time.Time) error {
+	if _, err := uplink.New(after.link); err != nil {
+		return fmt.Errorf("swap configuration: %w", err)
+	}
+	if after.files == before.files {
+		return nil
+	}
+	b := after.config.Broker
+	return task.Within(filesPatience, "read the credentials", func() error {
+		for _, p := range uplink.CheckCredentials(b.CA, b.Certificate, b.Key, now) {
+			if !p.Warning {
+				return fmt.Errorf("swap configuration: %v", p)
+			}
+		}
+		return nil
+	})
+}
+
+// swap has all parts of a daemon follow from one generation to the next. Nothing in it
+// can refuse; what hangs follows later.
+type swap struct {
+	d             *Daemon
+	before, after *generation
+	changes       Changes
+}
+
+func (x *swap) run() {
+	d, before, after := x.d, x.before, x.after
+	d.health.Know(either(after.subjects, before.subjects))
+	if after.files != before.files {
+		fetching := d.fetching.Swap(task.Start("credentials", d.failed, after.files.Run))
+		defer x.follow("credentials", func(context.Context) error {
+			d.health.Clear(health.CertificateStuck, broker)
+			return fetching.Stop(time.Second)
+		})
+	}
+	d.present.Store(after)
+	x.pins()
+	d.box.Reconfigure(after.config)
+	d.dispatcher.Reconfigure(after.orders())
+	d.health.Know(after.subjects)
+	d.swapped.Set()
+}
+
+// follow has a part follow, and notes one that does not in time.
+func (x *swap) follow(part string, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(x.d.stopping, partPatience)
+	defer cancel()
+	err := f(ctx)
+	if err == nil || x.d.stopping.Err() != nil {
+		return
+	}
+	x.d.log.Warn("a part does not follow the new configuration yet", "part", part, "err", err)
+	x.changes.Slow = append(x.changes.Slow, part)
+}
+
+// pins has sensors and outputs follow. A line that goes from a sensor to an output is
+// let go of before it is requested again; the other way round that is so anyway.
+func (x *swap) pins() {
+	old, next := x.before.config, x.after.config
+	x.changes.Sensors = sensorChanges(old.Sensors, next.Sensors)
+	x.d.seen.keep(x.changes.Sensors.Kept)
+	if !reflect.DeepEqual(old.Outputs, next.Outputs) {
+		taken := lines(x.d.o.Board, next.Outputs)
+		stay := slices.DeleteFunc(slices.Clone(old.Sensors), func(s sensors.Config) bool {
+			id, err := x.d.o.Board.Find(s.Place().Pin)
+			return s.Place().Pin != "" && err == nil && slices.Contains(taken, id)
+		})
+		if len(stay) < len(old.Sensors) {
+			x.follow("sensors", func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, stay) })
+		}
+		x.follow("outputs", func(ctx context.Context) (err error) {
+			x.changes.Outputs, err = x.d.bank.Reconfigure(ctx, next.Outputs)
+			return err
+		})
+	}
+	if x.changes.Sensors.Any() {
+		x.follow("sensors", func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, next.Sensors) })
+	}
+}
+
+// lines gives the lines of outputs, as far as the board has them.
+func lines(b board.Board, outputs []output.Config) (ids []board.LineID) {
+	for _, o := range outputs {
+		if id, err := b.Find(o.Pin); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// sensorChanges compares the sensors of two configurations.
+func sensorChanges(old, next []sensors.Config) (c SensorChanges) {
+	before := map[string]sensors.Config{}
+	for _, s := range old {
+		before[s.Name] = s
+	}
+	for _, s := range next {
+		was, known := before[s.Name]
+		delete(before, s.Name)
+		switch {
+		case !known:
+			c.Added = append(c.Added, s.Name)
+		case reflect.DeepEqual(was, s):
+			c.Kept = append(c.Kept, s.Name)
+		default:
+			c.Changed = append(c.Changed, s.Name)
+		}
+	}
+	for _, s := range old {
+		if _, gone := before[s.Name]; gone {
+			c.Removed = append(c.Removed, s.Name)
+		}
+	}
+	return c
+}
+
+// either gives the subjects of two lists; of a name that both have, the first one's.
+func either(first, second []health.Subject) []health.Subject {
+	all := slices.Clone(first)
+	for _, s := range second {
+		if !slices.ContainsFunc(first, func(f health.Subject) bool { return f.Name == s.Name }) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
