@@ -199,7 +199,7 @@ func TestReadHere(t *testing.T) {
 	}
 	var said *api.Error
 	if _, err := client.ReadHere(context.Background(), cfg, s.Board, missing); !errors.As(err, &said) || !strings.Contains(err.Error(), `read sensor "air"`) ||
-		said.Code != "no_answer" || !strings.Contains(said.Hint, "power and wiring") {
+		said.Code != "no_answer" || !strings.Contains(said.Hint, "its power, its wiring") {
 		t.Errorf("a chip that is not there: %+v", err)
 	}
 	s.Board.AddBus("i2c-1").Own(0x76, "bmp280")
