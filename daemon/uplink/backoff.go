@@ -43,11 +43,12 @@ func jitter(below time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(below)))
 }
 
-// pause waits before the next attempt, for at most d, or until somebody asks for it.
+// pause waits before the next attempt, for at most d, or until somebody asks for it or
+// has another configuration.
 func (l *Link) pause(ctx context.Context, d time.Duration) {
 	l.cfg.Log.Debug("link waits", "wait", d)
 	l.setNextAttempt(time.Now().Add(d))
-	if l.await(ctx, d, l.reconnects.wake.C(), nil) {
+	if l.await(ctx, d, l.reconnects.wake.C(), l.reconfigurations.wake.C()) {
 		l.prepareReconnect(ctx)
 	}
 }

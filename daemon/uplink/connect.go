@@ -109,7 +109,8 @@ func (c *connection) open(ctx context.Context) error {
 	}
 	c.exchange.phase = Connecting
 	t := newTransport(raw, secure)
-	t.reader.maxPayload, t.reader.deliver = l.cfg.MaxPayload, c.receiver.receive
+	t.reader.maxPayload.Store(int64(l.cfg.MaxPayload))
+	t.reader.deliver = c.receiver.receive
 	stop := context.AfterFunc(ctx, func() { t.fail(context.Cause(ctx)) })
 	t.reader.accepted = func() { stop() }
 	c.use(t)

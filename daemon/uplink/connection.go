@@ -43,7 +43,7 @@ type exchange struct {
 
 func newConnection(l *Link) *connection {
 	c := &connection{link: l, lost: make(chan struct{})}
-	c.subscriber.link, c.subscriber.exchange = l, &c.exchange
+	c.subscriber.link, c.subscriber.exchange, c.subscriber.held = l, &c.exchange, map[string]byte{}
 	c.publisher.link, c.publisher.exchange, c.publisher.pinger, c.publisher.echo = l, &c.exchange, &c.pinger, &c.echo
 	c.receiver.queue, c.receiver.drops, c.receiver.echo, c.receiver.subscribeSent = l.inbound, &l.drops, &c.echo, &c.subscriber.requested
 	c.pinger.idle = &l.idle
@@ -122,8 +122,11 @@ func (c *connection) serve(ctx context.Context) {
 	for !c.transport.over() {
 		c.link.cfg.Heartbeat()
 		more, wait := false, heartbeatEvery
-		if !c.holdsBack() && !c.retryDenied(ctx) && !c.startEcho(ctx) {
+		if !c.holdsBack() && !c.reconfigure(ctx) && !c.retryDenied(ctx) && !c.startEcho(ctx) {
 			more, wait = c.publisher.fill()
+		}
+		if c.reconnect {
+			return
 		}
 		if more && ctx.Err() == nil {
 			continue
@@ -136,6 +139,7 @@ func (c *connection) serve(ctx context.Context) {
 		case <-c.link.reconnects.wake.C():
 			c.reconnect = true
 			return
+		case <-c.link.reconfigurations.wake.C():
 		case <-c.transport.pubacks.ready.C():
 			c.publisher.acknowledge()
 		case <-c.link.cfg.Outbox.Ready():

@@ -64,6 +64,9 @@ func NewCredentialFiles(c CredentialFilesConfig) *CredentialFiles {
 	return f
 }
 
+// paths gives the paths of the files.
+func (f *CredentialFiles) paths() [3]string { return [...]string{f.c.CA, f.c.Certificate, f.c.Key} }
+
 // Run reads the files whenever somebody has asked for that, until ctx ends, and
 // ends soon then though a read hangs. It is called once.
 func (f *CredentialFiles) Run(ctx context.Context) error { return f.value.Run(ctx) }

@@ -41,8 +41,8 @@ type echoListener struct {
 	startAt         time.Time // when to begin to listen, zero is never; Run's goroutine
 
 	mu        sync.Mutex
-	topic     string
-	ownOnly   bool // nobody but us wants what comes on the topic
+	topic     string // changed by Run's goroutine only
+	ownOnly   bool   // nobody but us wants what comes on the topic
 	listening bool
 	armed     bool   // it is known which message is awaited
 	packet    uint16 // of that message
@@ -183,7 +183,7 @@ func (c *connection) stopEcho() {
 	}
 	c.transport.reader.subscribing.Store(true) // until the end
 	c.echo.ownSubscription = false
-	if _, err := c.transport.Write(appendUnsubscribe(nil, c.transport.ids.next(), c.link.cfg.Echo.Topic)); err != nil {
+	if _, err := c.transport.Write(appendUnsubscribe(nil, c.transport.ids.next(), c.echo.topic)); err != nil {
 		c.transport.fail(err)
 	}
 }
@@ -207,8 +207,13 @@ func (c *connection) checkEcho(ctx context.Context, now time.Time) error {
 	default:
 		return nil
 	}
+	return c.endEcho(ctx)
+}
+
+// endEcho ends listening, and the echo's own subscription.
+func (c *connection) endEcho(ctx context.Context) error {
 	if c.echo.ownSubscription {
-		if err := c.subscriber.unsubscribe(ctx, l.cfg.Echo.Topic); err != nil {
+		if err := c.subscriber.unsubscribe(ctx, c.echo.topic); err != nil {
 			return err
 		}
 	}

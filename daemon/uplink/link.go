@@ -26,10 +26,11 @@ type Link struct {
 	running atomic.Bool
 
 	// Any goroutine.
-	inbound    *inboundQueue
-	drops      dropCounter
-	status     currentStatus
-	reconnects reconnects
+	inbound          *inboundQueue
+	drops            dropCounter
+	status           currentStatus
+	reconnects       reconnects
+	reconfigurations reconfigurations
 
 	// Run's goroutine. What outlives a connection, each with its own state.
 	rotation rotation
@@ -58,12 +59,13 @@ func New(c Config) (*Link, error) {
 	}
 	l := &Link{
 		cfg: c, at: at, built: builtAt(), random: jitter,
-		inbound:    newInboundQueue(),
-		drops:      dropCounter{log: c.Log},
-		status:     currentStatus{status: Status{Endpoint: c.Endpoint, ClientID: c.ClientID}},
-		reconnects: reconnects{wake: wake.New()},
-		rotation:   rotation{files: c.Files, own: own},
-		subs:       newSubscriptions(c), topics: newTopicDenials(), rate: newRateLimiter(at.Host, c.Limits),
+		inbound:          newInboundQueue(),
+		drops:            dropCounter{log: c.Log},
+		status:           currentStatus{status: Status{Endpoint: c.Endpoint, ClientID: c.ClientID}},
+		reconnects:       reconnects{wake: wake.New()},
+		reconfigurations: reconfigurations{wake: wake.New(), latest: c},
+		rotation:         rotation{files: c.Files, own: own},
+		subs:             newSubscriptions(c), topics: newTopicDenials(), rate: newRateLimiter(at.Host, c.Limits),
 	}
 	l.backoff.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
@@ -83,11 +85,11 @@ func (l *Link) Run(ctx context.Context) error {
 		return errors.New("run link: it runs already")
 	}
 	defer l.running.Store(false)
-	if l.rotation.own {
-		defer l.rotation.readFiles()()
-	}
+	l.rotation.start()
+	defer l.rotation.stop()
 	for ctx.Err() == nil {
 		l.cfg.Heartbeat()
+		l.adoptPending()
 		most, ended := l.attempt(ctx)
 		if ended {
 			break

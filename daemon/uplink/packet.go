@@ -123,8 +123,8 @@ type packetReader struct {
 	present     bool        // its session present flag
 	subscribing atomic.Bool // a SUBACK or UNSUBACK is due
 
-	accepted   func() // called when a CONNACK with code 0 has come
-	maxPayload int    // the largest payload that is kept, in bytes
+	accepted   func()       // called when a CONNACK with code 0 has come
+	maxPayload atomic.Int64 // the largest payload that is kept, in bytes
 	// deliver is called with every PUBLISH, in their order, before anything after it
 	// is read.
 	deliver func(*publishPacket)
@@ -275,7 +275,7 @@ func (g *packetReader) readPublishHeader(first byte, length int) error {
 		}
 	}
 	kept := m.size
-	if kept > g.maxPayload {
+	if int64(kept) > g.maxPayload.Load() {
 		kept = truncatedBytes
 	}
 	m.payload = make([]byte, 0, kept)

@@ -14,7 +14,9 @@ import (
 )
 
 func newPacketReader(data []byte) *packetReader {
-	return &packetReader{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, maxPayload: defaultMaxPayload, deliver: func(*publishPacket) {}}
+	g := &packetReader{r: bufio.NewReader(bytes.NewReader(data)), accepted: func() {}, deliver: func(*publishPacket) {}}
+	g.maxPayload.Store(defaultMaxPayload)
+	return g
 }
 
 // written is the message as a packet.
@@ -147,7 +149,7 @@ func FuzzPacketReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g := newPacketReader(append(bytes.Clone(connackOK), data...))
 		read := 0
-		g.maxPayload = truncatedBytes
+		g.maxPayload.Store(truncatedBytes)
 		g.deliver = func(m *publishPacket) {
 			read += m.size
 			if m.topic == "" || len(m.payload) != min(m.size, truncatedBytes) || cap(m.payload) > truncatedBytes {

@@ -26,7 +26,8 @@ const (
 // Run's goroutine.
 type rotation struct {
 	files *CredentialFiles
-	own   bool // the files are nobody else's
+	own   bool   // the files are nobody else's
+	end   func() // ends reading them, where own; nil before start
 
 	current      *credentials      // the last that reached a CONNACK
 	rejected     [sha256.Size]byte // newer ones that have not reached it
@@ -146,16 +147,44 @@ func (l *Link) checkCredentials(now time.Time) {
 	}
 }
 
-// readFiles has the files of the credentials read until the end is called.
-func (r *rotation) readFiles() (end func()) {
+// start has the files read until stop, where nobody else has them read.
+func (r *rotation) start() {
+	if !r.own {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	files := r.files
 	go func() {
 		defer close(done)
-		_ = r.files.Run(ctx) // it gives none
+		_ = files.Run(ctx) // it gives none
 	}()
-	return func() {
+	r.end = func() {
 		cancel()
 		<-done
 	}
+}
+
+// stop ends what start began.
+func (r *rotation) stop() {
+	if r.end != nil {
+		r.end()
+		r.end = nil
+	}
+}
+
+// use takes the credentials from files from now on. What is known of credentials is
+// kept where the paths are the same; own says that the files are nobody else's.
+func (r *rotation) use(files *CredentialFiles, own bool) {
+	same := files.paths() == r.files.paths()
+	if files == r.files || same && own && r.own {
+		return
+	}
+	r.stop()
+	if same {
+		r.files, r.own, r.reading = files, own, nil
+	} else {
+		*r = rotation{files: files, own: own}
+	}
+	r.start()
 }

@@ -121,7 +121,8 @@ type subscriber struct {
 	link      *Link
 	transport *transport
 	exchange  *exchange
-	requested atomic.Bool // a SUBSCRIBE was sent; any goroutine
+	requested atomic.Bool     // a SUBSCRIBE was sent; any goroutine
+	held      map[string]byte // the filters granted on this connection, with the QoS asked for
 }
 
 // subscribe asks for each filter by itself, so that a broker that hangs up says which
@@ -136,7 +137,7 @@ func (s *subscriber) subscribe(ctx context.Context, want []Subscription) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.answered(sub.Filter, code)
+		s.answered(sub, code)
 	}
 	s.exchange.phase, s.exchange.subject = Idle, ""
 	return nil
@@ -167,13 +168,15 @@ func (s *subscriber) request(ctx context.Context, sub Subscription) (code byte, 
 
 // answered notes what a SUBACK says. A code that the broker has given to each of
 // several requests is a denial too, whatever it means to say.
-func (s *subscriber) answered(filter string, code byte) {
+func (s *subscriber) answered(sub Subscription, code byte) {
 	if code > maxGranted {
-		s.link.subs.denials.refused(filter, time.Now())
-		s.link.cfg.Log.Warn("subscription is denied", "filter", filter, "suback", fmt.Sprintf("%#x", code))
+		delete(s.held, sub.Filter)
+		s.link.subs.denials.refused(sub.Filter, time.Now())
+		s.link.cfg.Log.Warn("subscription is denied", "filter", sub.Filter, "suback", fmt.Sprintf("%#x", code))
 		return
 	}
-	s.link.subs.denials.forget(filter)
+	s.held[sub.Filter] = sub.QoS
+	s.link.subs.denials.forget(sub.Filter)
 }
 
 // unsubscribe ends one subscription and awaits the answer. There may have been no such
@@ -212,12 +215,12 @@ func (s *subscriber) awaitAnswer(ctx context.Context, packet uint16, asked time.
 }
 
 // dropObsolete unsubscribes from the obsolete filters, one at a time. A clean session
-// has none of an earlier configuration.
+// holds none but those of this connection.
 func (s *subscriber) dropObsolete(ctx context.Context) error {
 	l := s.link
 	for len(l.subs.obsolete) > 0 {
 		filter := l.subs.obsolete[0].filter
-		if !l.cfg.Clean {
+		if _, held := s.held[filter]; held || !l.cfg.Clean {
 			s.exchange.phase, s.exchange.subject, s.exchange.asked = Unsubscribing, filter, time.Now()
 			err := s.unsubscribe(ctx, filter)
 			if errors.Is(err, errNoSuback) {
@@ -226,6 +229,7 @@ func (s *subscriber) dropObsolete(ctx context.Context) error {
 			if err != nil || ctx.Err() != nil {
 				return err
 			}
+			delete(s.held, filter)
 			l.cfg.Log.Info("subscription of an earlier configuration is ended", "filter", shown(filter))
 		}
 		l.subs.obsolete = l.subs.obsolete[1:]

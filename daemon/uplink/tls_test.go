@@ -28,7 +28,8 @@ func refusedHandshake(t *testing.T, b *broker, prepare func(*running)) *Explaine
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer l.rotation.readFiles()()
+		l.rotation.start()
+		defer l.rotation.stop()
 		l.attempt(t.Context())
 	}()
 	raw := b.raw()
@@ -110,7 +111,8 @@ func TestBuildTimeStandsInForTheClock(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			defer l.rotation.readFiles()()
+			l.rotation.start()
+			defer l.rotation.stop()
 			l.attempt(t.Context())
 		}()
 		p := b.accept(false)

@@ -1,0 +1,248 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/endpoint"
+	"fieldpost/daemon/wake"
+)
+
+// Reconfigure has the link use another configuration. Where it can, the connection and
+// the session stay: subscriptions that are new are made, those that are gone are
+// ended, and the topic of the echo, the limits, the window, the drain, the farewell,
+// the largest payload and the outbox change. It waits for the window to empty before
+// that, so the outbox sees each message acknowledged or rewound. What is left out
+// because the broker does not allow it is tried again.
+//
+// Some settings take effect only with a new connection: the endpoint, the client id,
+// the files of the credentials, the keep-alive, a clean session and the will. Where one
+// of those differs, the connection is ended in order, so that no will is published, and
+// made anew; the settings are named in anew.
+//
+// Observe, Heartbeat, Log and Dial stay those of [New], whatever c has. Files of c, where
+// set, have to run; those of before are not asked any more once Reconfigure has
+// returned.
+//
+// It returns once the link uses c and, on a connection that stays, the broker has
+// answered; not whether it allowed what it was asked, which [Status] tells. The error
+// says what is wrong with c, which changes nothing then; or it is ctx's, and the link
+// will use c all the same. Any goroutine; calls follow one another, and the last one
+// counts. A link that does not run answers nobody, and uses c once it runs.
+func (l *Link) Reconfigure(ctx context.Context, c Config) (anew []string, err error) {
+	own := c.Files == nil
+	c, at, err := c.prepare()
+	if err != nil {
+		return nil, fmt.Errorf("reconfigure link: %w", err)
+	}
+	r := &reconfiguration{config: c, at: at, own: own, done: make(chan struct{})}
+	anew = l.reconfigurations.add(r)
+	select {
+	case <-r.done:
+		return anew, nil
+	case <-ctx.Done():
+		return anew, ctx.Err()
+	}
+}
+
+// needsConnection names the settings in which two configurations differ that only a
+// new connection can use, each after its key in a configuration file.
+func needsConnection(a, b Config) (settings []string) {
+	will := func(c Config) []byte {
+		if c.Will == nil {
+			return nil
+		}
+		return append([]byte(c.Will.Topic+"\x00"), c.Will.Payload...)
+	}
+	for _, x := range []struct {
+		setting string
+		differs bool
+	}{
+		{"endpoint", a.Endpoint != b.Endpoint},
+		{"client_id", a.ClientID != b.ClientID},
+		{"credentials", a.Files.paths() != b.Files.paths()},
+		{"keep_alive", a.KeepAlive != b.KeepAlive},
+		{"clean session", a.Clean != b.Clean},
+		{"will", !bytes.Equal(will(a), will(b))},
+	} {
+		if x.differs {
+			settings = append(settings, x.setting)
+		}
+	}
+	return settings
+}
+
+// reconfiguration is a configuration that the link is to use.
+type reconfiguration struct {
+	config Config
+	at     endpoint.Endpoint
+	own    bool          // config.Files is nobody else's
+	done   chan struct{} // closed once the link uses it
+}
+
+// reconfigurations are those that the link does not use yet. Any goroutine.
+type reconfigurations struct {
+	wake wake.Signal // set while there are any
+
+	mu      sync.Mutex
+	latest  Config // the last that was asked for
+	waiting []*reconfiguration
+}
+
+// add adds one. It names the settings that only a new connection can use.
+func (r *reconfigurations) add(next *reconfiguration) (anew []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	anew = needsConnection(r.latest, next.config)
+	r.latest = next.config
+	r.waiting = append(r.waiting, next)
+	r.wake.Set()
+	return anew
+}
+
+// any reports whether there are any.
+func (r *reconfigurations) any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiting) > 0
+}
+
+// take takes all. Only the last one counts.
+func (r *reconfigurations) take() (all []*reconfiguration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all, r.waiting = r.waiting, nil
+	r.wake.Clear()
+	return all
+}
+
+// adoptPending uses the configuration that was last asked for, while there is no
+// connection.
+func (l *Link) adoptPending() {
+	all := l.reconfigurations.take()
+	if len(all) == 0 {
+		return
+	}
+	l.adopt(all[len(all)-1])
+	for _, r := range all {
+		close(r.done)
+	}
+}
+
+// adopt uses a configuration from now on. It names the settings that need a new
+// connection.
+func (l *Link) adopt(r *reconfiguration) (anew []string) {
+	before, c := l.cfg, r.config
+	c.Observe, c.Heartbeat, c.Log, c.Dial = before.Observe, before.Heartbeat, before.Log, before.Dial
+	anew = needsConnection(before, c)
+	other := before.Endpoint != c.Endpoint || before.ClientID != c.ClientID
+	if other || c.Echo != before.Echo {
+		l.setEchoMissing(false)
+		l.echo = echoState{}
+	}
+	l.rotation.use(c.Files, r.own)
+	c.Files = l.rotation.files
+	l.cfg = c
+	if other {
+		l.meet(r.at)
+	} else {
+		l.subs.change(c)
+		now := time.Now()
+		l.subs.denials.denied.retryAll(now)
+		l.topics.denied.retryAll(now)
+	}
+	if before.Limits != c.Limits || before.Endpoint != c.Endpoint {
+		l.rate = newRateLimiter(r.at.Host, c.Limits)
+	}
+	if slices.Contains(anew, "clean session") {
+		l.session = session{}
+	}
+	l.cfg.Log.Info("link is reconfigured", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(anew, ", "))
+	return anew
+}
+
+// meet begins anew with another broker, or as another client: what was learnt of the
+// one before does not count.
+func (l *Link) meet(at endpoint.Endpoint) {
+	l.at = at
+	l.subs, l.topics = newSubscriptions(l.cfg), newTopicDenials()
+	l.session, l.will, l.idle, l.takeover, l.resets = session{}, willRetry{}, idleTimeout{}, takeover{}, 0
+	l.backoff.reset()
+	l.status.change(func(s *Status) { s.Endpoint, s.ClientID = l.cfg.Endpoint, l.cfg.ClientID })
+}
+
+// reconfigure uses the configuration that was asked for, where one was, on a connection
+// that stands. It waits for the window to empty, and reports whether nothing is to be
+// published meanwhile.
+func (c *connection) reconfigure(ctx context.Context) bool {
+	l := c.link
+	if !l.reconfigurations.any() {
+		return false
+	}
+	if c.publisher.window.len() > 0 {
+		return true
+	}
+	all := l.reconfigurations.take()
+	defer func() {
+		for _, r := range all {
+			close(r.done)
+		}
+	}()
+	if anew := l.adopt(all[len(all)-1]); len(anew) > 0 {
+		c.reconnect = true
+		return true
+	}
+	c.transport.reader.maxPayload.Store(int64(l.cfg.MaxPayload))
+	if err := c.changeSubscriptions(ctx); err != nil {
+		c.transport.fail(err)
+		return true
+	}
+	c.publisher.rewind()
+	l.update(func(s *Status) { s.Err, s.Denied = l.amiss(), l.subs.denials.denied.names() })
+	return ctx.Err() != nil
+}
+
+// changeSubscriptions has the session hold the subscriptions of a configuration that
+// was just adopted, and begins to listen for an echo anew. Nothing is in flight.
+func (c *connection) changeSubscriptions(ctx context.Context) error {
+	if err := c.endEcho(ctx); err != nil {
+		return err
+	}
+	c.prepareEcho()
+	c.echo.startAt = time.Now()
+	if err := c.subscriber.subscribe(ctx, c.subscriber.missing(time.Now())); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return c.subscriber.dropObsolete(ctx)
+}
+
+// change takes the subscriptions of another configuration. What is gone is dropped.
+func (s *subscriptions) change(c Config) {
+	before := s.wanted
+	s.wanted = c.Subscriptions
+	s.obsolete = slices.DeleteFunc(s.obsolete, func(o obsoleteFilter) bool { return s.wants(o.filter) })
+	for _, x := range before {
+		if !s.wants(x.Filter) {
+			s.denials.forget(x.Filter)
+			s.drop(x.Filter)
+		}
+	}
+	for _, f := range c.Unsubscribe {
+		s.drop(f)
+	}
+}
+
+// missing gives the subscriptions that are wanted, allowed, and not held by this
+// connection at their QoS.
+func (s *subscriber) missing(now time.Time) []Subscription {
+	subs := &s.link.subs
+	return slices.DeleteFunc(subs.denials.allowed(subs.wanted, now), func(x Subscription) bool {
+		qos, held := s.held[x.Filter]
+		return held && qos == x.QoS
+	})
+}
