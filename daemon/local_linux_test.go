@@ -189,7 +189,7 @@ func TestReadHere(t *testing.T) {
 	}
 	d := s.Start(cfg)
 	daemontest.Await(t, "reading", d.Taken, func(rec message.Record) bool { return rec.Kind == message.Reading })
-	if _, err := client.ReadHere(context.Background(), cfg, s.Board, cfg.Sensors[0]); err == nil || !strings.Contains(err.Error(), `read "air": a daemon has the hardware`) {
+	if _, err := client.ReadHere(context.Background(), cfg, s.Board, cfg.Sensors[0]); err == nil || !strings.Contains(err.Error(), `read "air": a daemon uses the hardware`) {
 		t.Errorf("with one: %v", err)
 	}
 	missing := cfg.Sensors[0]

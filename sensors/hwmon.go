@@ -163,7 +163,7 @@ func findHwmon(b board.Board, o Hwmon) (string, error) {
 		return found[0], nil
 	case len(found) > 1:
 		slices.Sort(places)
-		return "", fmt.Errorf("device %q is there %d times; write which with the key at: %s", o.Device, len(found), strings.Join(places, ", "))
+		return "", fmt.Errorf("device %q is there %d times; choose one with the key at: %s", o.Device, len(found), strings.Join(places, ", "))
 	case len(all) == 0:
 		return "", fmt.Errorf("no device in %s: %w", class, ErrAbsent)
 	}

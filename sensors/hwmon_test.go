@@ -86,7 +86,7 @@ func TestHwmonRefuses(t *testing.T) {
 	}{
 		{Hwmon{}, false, "device is missing"},
 		{Hwmon{Device: "sht3x"}, true, `device "sht3x": not there; there are cpu_thermal, ina219 at 1-0040, ina219 at 1-0041, nct6775`},
-		{Hwmon{Device: "ina219"}, false, `device "ina219" is there 2 times; write which with the key at: 1-0040, 1-0041`},
+		{Hwmon{Device: "ina219"}, false, `device "ina219" is there 2 times; choose one with the key at: 1-0040, 1-0041`},
 		{Hwmon{Device: "ina219", At: "1-0044"}, true, `"ina219 at 1-0044": not there`},
 		{Hwmon{Device: "nct6775", Channel: "temp3"}, true, `channel "temp3"`},
 		{Hwmon{Device: "odd"}, false, "no channel that fieldpost knows"},

@@ -56,7 +56,7 @@ func meantAddress(text string, a uint16, all []uint16) string {
 		return "; write " + hex(uint16(x)) + ", with 0x"
 	}
 	if slices.Contains(all, a>>1) {
-		return "; " + hex(a) + " is " + hex(a>>1) + " with the bit for the direction behind it"
+		return "; " + hex(a) + " is " + hex(a>>1) + " followed by the direction bit"
 	}
 	return ""
 }

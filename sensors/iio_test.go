@@ -106,7 +106,7 @@ func TestIIORefuses(t *testing.T) {
 	}{
 		{IIO{}, false, "device is missing"},
 		{IIO{Device: "sht31"}, true, `device "sht31": not there; there are ads1015 at 1-0048`},
-		{IIO{Device: "bme280"}, false, `device "bme280" is there 2 times; write which with the key at: 1-0076, 1-0077`},
+		{IIO{Device: "bme280"}, false, `device "bme280" is there 2 times; choose one with the key at: 1-0076, 1-0077`},
 		{IIO{Device: "bme280", At: "1-0044"}, true, `"bme280 at 1-0044": not there`},
 		{IIO{Device: "mcp3008", Channel: "voltage7"}, true, `channel "voltage7"`},
 		{IIO{Device: "unscaled"}, false, "no channel that fieldpost knows"},

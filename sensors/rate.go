@@ -21,7 +21,7 @@ func rateOf(text string) (any, error) {
 	case plainNumber.MatchString(text):
 		return nil, fmt.Errorf("write its unit, changes a second: %s/s", text)
 	case ok && zeroFirst.MatchString(digits):
-		return nil, errors.New("a number with a leading zero, which others read as octal; write it without")
+		return nil, errors.New("has a leading zero, which other programs read as octal; write it without")
 	case ok && plainNumber.MatchString(digits):
 		x, err := strconv.ParseUint(digits, 10, 31)
 		if err != nil {

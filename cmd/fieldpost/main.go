@@ -186,7 +186,7 @@ func find(file string) (string, error) {
 func thingOf(file string) (string, error) {
 	if file == "" {
 		if _, err := os.Stat(places[0]); err != nil {
-			return "", nil // also where this user may not read it
+			return "", nil // also where this user is not allowed to read it
 		}
 		file = places[0]
 	}

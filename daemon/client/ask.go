@@ -26,7 +26,7 @@ func AskStatus(ctx context.Context, path string) (api.Status, error) {
 }
 
 // ErrNotOurs is the reason when the daemon on a socket is another board's.
-var ErrNotOurs = errors.New("the daemon here is another board's")
+var ErrNotOurs = errors.New("the daemon on this machine is for another board")
 
 // AskOrder gives an order to the daemon whose socket is at path, stamped with
 // a new id and its expiry, and waits for its answer until ctx ends. thing is the
@@ -70,7 +70,7 @@ func AskRead(ctx context.Context, path, thing, sensor string) (api.Reading, erro
 // code and what to do.
 func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.Config) (api.Reading, error) {
 	if err := spool.InUse(cfg.Spool.Dir); err != nil {
-		return api.Reading{}, fmt.Errorf("read %q: a daemon has the hardware, but not this socket: %w", s.Name, err)
+		return api.Reading{}, fmt.Errorf("read %q: a daemon uses the hardware, but does not answer on this socket: %w", s.Name, err)
 	}
 	fields, err := sampler.Once(ctx, b, s)
 	if err != nil {

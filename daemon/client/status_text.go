@@ -163,9 +163,9 @@ func missed(trips uint64) string {
 	case 0:
 		return ""
 	case 1:
-		return "made safe once as no order came for refresh"
+		return "made safe once because no order came within refresh"
 	}
-	return fmt.Sprintf("made safe %d times as no order came for refresh", trips)
+	return fmt.Sprintf("made safe %d times because no order came within refresh", trips)
 }
 
 func (p *printer) faults(all []api.Fault) {

@@ -136,7 +136,7 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 		case m := <-in:
 			switch {
 			case m.Truncated():
-				o.Log.Warn("message is too large to be printed", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
+				o.Log.Warn("message is too large to print", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
 				continue
 			case !topic.Matches(o.Topic, m.Topic):
 				o.stray(m, &strays)
@@ -157,7 +157,7 @@ func printAll(ctx context.Context, o SubscribeOptions, in <-chan uplink.Message,
 // session still has a subscription that somebody made before.
 func (o SubscribeOptions) stray(m uplink.Message, n *int) {
 	if *n++; *n == 1 {
-		o.Log.Warn("messages of another subscription that this client id's session still has are not printed", "topic", fmt.Sprintf("%.256s", m.Topic))
+		o.Log.Warn("messages of other subscriptions in this client id's session are ignored", "topic", fmt.Sprintf("%.256s", m.Topic))
 	}
 	m.Ack()
 }

@@ -181,7 +181,7 @@ func buildOrder(fields []member) (o Order, code Code, err error) {
 	seen := map[string]bool{}
 	for _, f := range fields {
 		if seen[f.key] {
-			keep(Malformed, fmt.Errorf("key %.80q stands twice", f.key))
+			keep(Malformed, fmt.Errorf("key %.80q is given twice", f.key))
 			if f.key == "id" {
 				o.ID = "" // which of the two would the answer be to?
 			}

@@ -75,9 +75,9 @@ func TestMalformed(t *testing.T) {
 	}{
 		{`{"action":"on","output":"pump","id":"a","levl":1}`, `unknown key "levl"`, Malformed, "a"},
 		{`{"action":"on","output":"pump","Id":"a"}`, `unknown key "Id"`, Malformed, ""},
-		{`{"action":"on","output":"pump","id":"a","output":"valve"}`, `key "output" stands twice`, Malformed, "a"},
-		{`{"action":"on","output":"pump","id":"a","id":"b"}`, `key "id" stands twice`, Malformed, ""},
-		{`{"action":"on","action":"on","output":"pump","id":"a"}`, `key "action" stands twice`, Malformed, "a"},
+		{`{"action":"on","output":"pump","id":"a","output":"valve"}`, `key "output" is given twice`, Malformed, "a"},
+		{`{"action":"on","output":"pump","id":"a","id":"b"}`, `key "id" is given twice`, Malformed, ""},
+		{`{"action":"on","action":"on","output":"pump","id":"a"}`, `key "action" is given twice`, Malformed, "a"},
 		{`{"action":"on","id":"a"}`, "no output", Malformed, "a"},
 		{`{"action":"on","output":"","id":"a"}`, "output: want 1 to 128 characters, got 0", Malformed, "a"},
 		{`{"action":"on","output":["pump"],"id":"a"}`, "output: want a string, got an array", Malformed, "a"},

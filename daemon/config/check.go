@@ -135,7 +135,7 @@ func (l *loader) places(c *Config) {
 			continue
 		}
 		if f, taken := first[p]; taken {
-			l.fail(path+key, fmt.Sprintf("%s is already read by %s on line %d", where, f, l.line(f)), "")
+			l.fail(path+key, fmt.Sprintf("%s is already used by %s on line %d", where, f, l.line(f)), "")
 			continue
 		}
 		first[p] = path

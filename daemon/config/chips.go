@@ -139,7 +139,7 @@ func (l *loader) chipKey(path, key string, chip sensors.Chip) {
 	switch given := l.given(path + "." + key); {
 	case given && !chip.Options.Has(key):
 		takes := strings.Join(append([]string{"every"}, chip.Options.Keys()...), ", ")
-		l.fail(path+"."+key, fmt.Sprintf("chip %s does not take this key; it takes %s", chip.Name, takes), "")
+		l.fail(path+"."+key, fmt.Sprintf("chip %s does not have this key; it has %s", chip.Name, takes), "")
 	case !given && chip.Options.Rules[key].Required:
 		l.fail(path+"."+key, fmt.Sprintf("is missing; chip %s needs it", chip.Name), "")
 	}

@@ -174,9 +174,9 @@ func (l *loader) problems() Errors {
 	if l.untold == 0 {
 		return l.errs
 	}
-	what := fmt.Sprintf("and %d more problems from this line on; mend those first", l.untold)
+	what := fmt.Sprintf("and %d more problems from this line on; fix the ones above first", l.untold)
 	if l.untold == 1 {
-		what = "and one more problem here; mend those first"
+		what = "and one more problem here; fix the ones above first"
 	}
 	return append(l.errs, &Error{File: l.file, Line: l.from, Reason: what})
 }

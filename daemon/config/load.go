@@ -145,7 +145,7 @@ func plainly(err error) string {
 	case errors.Is(err, fs.ErrNotExist):
 		return "there is no such file"
 	case errors.Is(err, fs.ErrPermission):
-		return "this user may not read it"
+		return "this user is not allowed to read it"
 	case errors.As(err, &p):
 		return p.Err.Error()
 	}

@@ -29,7 +29,7 @@ func unknownChip(name string, known []string) string {
 	if near := nearest(name, known); near != "" && number(near) == number(name) {
 		return fmt.Sprintf("unknown chip %q, did you mean %q?", printable(name), near)
 	}
-	return fmt.Sprintf("fieldpost does not know the chip %q; it knows %s", printable(name), strings.Join(known, ", "))
+	return fmt.Sprintf("unknown chip %q; fieldpost knows %s", printable(name), strings.Join(known, ", "))
 }
 
 // nearest returns the word of known that word is a slip of, or "".

@@ -32,7 +32,7 @@ func (l *loader) output(path string, o *output.Config) {
 		l.fail(path+".min_on", "is longer than max_on, "+option.Duration(o.MaxOn), option.Duration(o.MinOn))
 	}
 	if len(o.Interlock) > 0 && o.Safe == output.SafeKeep {
-		l.fail(path+".interlock", "makes no sense with safe: keep, which has no level at which the others may act", "")
+		l.fail(path+".interlock", "makes no sense with safe: keep, which has no safe level at which the others may act", "")
 	}
 }
 
@@ -59,11 +59,11 @@ func (l *loader) interlocks(c *Config) {
 			case name == o.Name:
 				l.fail(path, "is the output itself", name)
 			case slices.Index(o.Interlock, name) < j:
-				l.fail(path, "stands twice", name)
+				l.fail(path, "is listed twice", name)
 			case other.Safe == output.SafeKeep:
-				l.fail(path, "has safe: keep, so no level at which this output may act", name)
+				l.fail(path, "has safe: keep, so it has no safe level at which this output may act", name)
 			case startsAway(o) && startsAway(other):
-				l.fail(path, "is to start away from its safe level, and so is this output; one must not", name)
+				l.fail(path, "starts away from its safe level, and so does this output; only one of them may", name)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"batches by a number", batched("20"), "fieldpost.yaml:3: readings.batch: want keys with values, not a single value"},
 		{"batches of plain values", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: '{sensor}/{quantity}', batch: {max: 5}}\n", "fieldpost.yaml:3: readings.batch.max: does not go with {quantity} in readings.topic: a plain value is a message of its own"},
 		{"quantities of all sensors together", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{quantity}'}\n", "fieldpost.yaml:3: readings.topic: has {quantity} without {sensor}: two sensors would share a topic (got x/{quantity})"},
-		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: a number with a leading zero, which others read as octal; put it in quotes (got 007)"},
+		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: has a leading zero, which other programs read as octal; put it in quotes (got 007)"},
 		{"slashes come with a sensor's name", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{thing}/{sensor}/a/b/c/d/e/f'}\n", "fieldpost.yaml:3: readings.topic: once filled in, has 8 slashes, want at most 7 (got x/{thing}/{sensor}/a/b/c/d/e/f)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,16 +83,16 @@ func TestTopicIsTooLongWithOneSensor(t *testing.T) {
 func TestBrokerIsRefused(t *testing.T) {
 	for _, tt := range []struct{ key, want string }{
 		{"endpoint: mqtts://b.example", `want host or host:port without the scheme "mqtts://"; it is always MQTT over TLS (got mqtts://b.example)`},
-		{"endpoint: b.example/mqtt", `want host or host:port, nothing behind it (got b.example/mqtt)`},
-		{"endpoint: 'b.example:'", `want a port of 1 to 65535 behind the colon (got b.example:)`},
-		{"endpoint: b.example:70000", `want a port of 1 to 65535 behind the colon (got b.example:70000)`},
-		{"endpoint: b.example:mqtt", `want a port of 1 to 65535 behind the colon (got b.example:mqtt)`},
+		{"endpoint: b.example/mqtt", `want host or host:port, nothing after it (got b.example/mqtt)`},
+		{"endpoint: 'b.example:'", `want a port of 1 to 65535 after the colon (got b.example:)`},
+		{"endpoint: b.example:70000", `want a port of 1 to 65535 after the colon (got b.example:70000)`},
+		{"endpoint: b.example:mqtt", `want a port of 1 to 65535 after the colon (got b.example:mqtt)`},
 		{"endpoint: a:b:c", `want host or host:port (got a:b:c)`},
 		{"endpoint: ':8883'", `want a host's name or address, with or without a port (got :8883)`},
 		{"endpoint: 'my broker'", `want a host's name or address, with or without a port (got my broker)`},
-		{"client_id: $me", `may not begin with $ (got $me)`},
+		{"client_id: $me", `must not begin with $ (got $me)`},
 		{"client_id: " + strings.Repeat("x", 129), `want at most 128 bytes, not 129 (got ` + strings.Repeat("x", 60) + `...)`},
-		{"client_id: \"a\\nb\"", `may not hold control characters (got "a\nb")`},
+		{"client_id: \"a\\nb\"", `must not contain control characters (got "a\nb")`},
 		{"keep_alive: 10s", `want 30s to 20m (got 10s)`},
 		{"will: online", `want offline or none (got online)`},
 		{"verify: true", `want auto, subscribe or none (got true)`},
@@ -140,7 +140,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 // A chip's key on another chip is refused, with the keys it does take.
 func TestKeyOfAnotherChip(t *testing.T) {
 	got := refused(t, base+"sensors:\n- {name: a, chip: bme280, bus: i2c-1, pin: GPIO17}\n")
-	if !strings.HasPrefix(got, "fieldpost.yaml:6: sensors[0].pin: chip bme280 does not take this key; it takes every, ") {
+	if !strings.HasPrefix(got, "fieldpost.yaml:6: sensors[0].pin: chip bme280 does not have this key; it has every, ") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -202,10 +202,10 @@ func TestFirstProblems(t *testing.T) {
 			t.Errorf("got %s, want %s", line, want)
 		}
 	}
-	if want := "fieldpost.yaml:19: and 9983 more problems from this line on; mend those first"; lines[mostTold] != want {
+	if want := "fieldpost.yaml:19: and 9983 more problems from this line on; fix the ones above first"; lines[mostTold] != want {
 		t.Errorf("got %s, want %s", lines[mostTold], want)
 	}
-	for more, want := range map[int]string{0: "", 1: "fieldpost.yaml:25: and one more problem here; mend those first", 2: "fieldpost.yaml:25: and 2 more problems from this line on; mend those first"} {
+	for more, want := range map[int]string{0: "", 1: "fieldpost.yaml:25: and one more problem here; fix the ones above first", 2: "fieldpost.yaml:25: and 2 more problems from this line on; fix the ones above first"} {
 		text := base
 		for i := range mostTold + more {
 			text += fmt.Sprintf("k%d: 1\n", i)

@@ -61,12 +61,12 @@ var refusedTopics = []refusal{
 	{
 		name: "sensor in the topic of orders",
 		text: "commands: {topic: 'a/{sensor}'}\n",
-		want: `fieldpost.yaml:5: commands.topic: {sensor} may stand in readings.topic only (got a/{sensor})`,
+		want: `fieldpost.yaml:5: commands.topic: {sensor} is allowed only in readings.topic (got a/{sensor})`,
 	},
 	{
 		name: "quantity in the topic of orders",
 		text: "commands: {topic: 'a/{quantity}'}\n",
-		want: `fieldpost.yaml:5: commands.topic: {quantity} may stand in readings.topic only (got a/{quantity})`,
+		want: `fieldpost.yaml:5: commands.topic: {quantity} is allowed only in readings.topic (got a/{quantity})`,
 	},
 	{
 		name: "unknown placeholder",
@@ -76,7 +76,7 @@ var refusedTopics = []refusal{
 	{
 		name: "half a placeholder",
 		text: "commands: {answers: 'a/{thing'}\n",
-		want: `fieldpost.yaml:5: commands.answers: a brace without its partner; a placeholder is written {thing} (got a/{thing)`,
+		want: `fieldpost.yaml:5: commands.answers: has an unmatched brace; write a placeholder as {thing} (got a/{thing)`,
 	},
 	{
 		name: "wildcard",

@@ -10,22 +10,22 @@ var refusedKeys = []refusal{
 	{
 		name: "octal address",
 		text: tmp("address: 076"),
-		want: `fieldpost.yaml:9: sensors[0].address: a number with a leading zero, which others read as octal; write it without the zero, or as hexadecimal with 0x (got 076)`,
+		want: `fieldpost.yaml:9: sensors[0].address: has a leading zero, which other programs read as octal; write it without the zero, or as hexadecimal with 0x (got 076)`,
 	},
 	{
 		name: "quoted octal address",
 		text: tmp("address: '076'"),
-		want: `fieldpost.yaml:9: sensors[0].address: a number with a leading zero, which others read as octal; write it without the zero, or as hexadecimal with 0x (got 076)`,
+		want: `fieldpost.yaml:9: sensors[0].address: has a leading zero, which other programs read as octal; write it without the zero, or as hexadecimal with 0x (got 076)`,
 	},
 	{
 		name: "octal pin",
 		text: "outputs:\n- name: pump\n  pin: 017\n",
-		want: `fieldpost.yaml:7: outputs[0].pin: a number with a leading zero, which others read as octal; write 17 (got 017)`,
+		want: `fieldpost.yaml:7: outputs[0].pin: has a leading zero, which other programs read as octal; write 17 (got 017)`,
 	},
 	{
 		name: "address too high",
 		text: tmp("address: 0x90"),
-		want: `fieldpost.yaml:9: sensors[0].address: want 0x48 to 0x4b; 0x90 is 0x48 with the bit for the direction behind it (got 0x90)`,
+		want: `fieldpost.yaml:9: sensors[0].address: want 0x48 to 0x4b; 0x90 is 0x48 followed by the direction bit (got 0x90)`,
 	},
 	{
 		name: "address too high for any chip",
@@ -125,7 +125,7 @@ var refusedKeys = []refusal{
 	{
 		name: "octal rate of edges",
 		text: "sensors:\n- {name: a, chip: gpio, pin: GPIO17, max_edges: 020/s}\n",
-		want: `fieldpost.yaml:6: sensors[0].max_edges: a number with a leading zero, which others read as octal; write it without (got 020/s)`,
+		want: `fieldpost.yaml:6: sensors[0].max_edges: has a leading zero, which other programs read as octal; write it without (got 020/s)`,
 	},
 	{
 		name: "huge rate of edges",
@@ -135,7 +135,7 @@ var refusedKeys = []refusal{
 	{
 		name: "rate of edges of a chip without",
 		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1, max_edges: 20/s}\n",
-		want: `fieldpost.yaml:6: sensors[0].max_edges: chip bme280 does not take this key; it takes every, bus, address`,
+		want: `fieldpost.yaml:6: sensors[0].max_edges: chip bme280 does not have this key; it has every, bus, address`,
 	},
 }
 
@@ -144,7 +144,7 @@ var refusedEntries = []refusal{
 	{
 		name: "unknown chip",
 		text: "sensors:\n- {name: a, chip: bme281, bus: i2c-1}\n",
-		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme281"; it knows {chips}`,
+		want: `fieldpost.yaml:6: sensors[0].chip: unknown chip "bme281"; fieldpost knows {chips}`,
 	},
 	{
 		name: "debounce without a unit",
@@ -157,27 +157,27 @@ fieldpost.yaml:9: sensors[3].every: write a unit: 100000000ms for milliseconds, 
 	{
 		name: "address of a datasheet, and without 0x",
 		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1, address: 0xEC}\n- {name: b, chip: tmp102, bus: i2c-1, address: 0x91}\n- {name: c, chip: bme280, bus: i2c-1, address: 76}\n- {name: d, chip: bme280, bus: i2c-1, address: 0x50}\n",
-		want: `fieldpost.yaml:6: sensors[0].address: want 0x76 or 0x77; 0xec is 0x76 with the bit for the direction behind it (got 0xEC)
-fieldpost.yaml:7: sensors[1].address: want 0x48 to 0x4b; 0x91 is 0x48 with the bit for the direction behind it (got 0x91)
+		want: `fieldpost.yaml:6: sensors[0].address: want 0x76 or 0x77; 0xec is 0x76 followed by the direction bit (got 0xEC)
+fieldpost.yaml:7: sensors[1].address: want 0x48 to 0x4b; 0x91 is 0x48 followed by the direction bit (got 0x91)
 fieldpost.yaml:8: sensors[2].address: want 0x76 or 0x77; write 0x76, with 0x (got 76)
 fieldpost.yaml:9: sensors[3].address: want 0x76 or 0x77 (got 0x50)`,
 	},
 	{
 		name: "path for a shell",
 		text: "spool: {dir: ~/spool}\n",
-		want: `fieldpost.yaml:5: spool.dir: want the whole path: ~, $ and % are not replaced by anything here (got ~/spool)`,
+		want: `fieldpost.yaml:5: spool.dir: want the full path: ~, $ and % are not expanded (got ~/spool)`,
 	},
 	{
 		name: "path with a variable",
 		text: "spool: {dir: $HOME/spool}\n",
-		want: `fieldpost.yaml:5: spool.dir: want the whole path: ~, $ and % are not replaced by anything here (got $HOME/spool)`,
+		want: `fieldpost.yaml:5: spool.dir: want the full path: ~, $ and % are not expanded (got $HOME/spool)`,
 	},
 	{
 		name: "chip of another number",
 		text: "sensors:\n- {name: a, chip: bme690, bus: i2c-1}\n- {name: b, chip: ds18b30}\n- {name: c, chip: lm35}\n",
-		want: `fieldpost.yaml:6: sensors[0].chip: fieldpost does not know the chip "bme690"; it knows {chips}
-fieldpost.yaml:7: sensors[1].chip: fieldpost does not know the chip "ds18b30"; it knows {chips}
-fieldpost.yaml:8: sensors[2].chip: fieldpost does not know the chip "lm35"; it knows {chips}`,
+		want: `fieldpost.yaml:6: sensors[0].chip: unknown chip "bme690"; fieldpost knows {chips}
+fieldpost.yaml:7: sensors[1].chip: unknown chip "ds18b30"; fieldpost knows {chips}
+fieldpost.yaml:8: sensors[2].chip: unknown chip "lm35"; fieldpost knows {chips}`,
 	},
 	{
 		name: "chip with a slip",
@@ -213,7 +213,7 @@ var refusedPairs = []refusal{
 	{
 		name: "reserved name",
 		text: "outputs:\n- {name: fieldpost, pin: GPIO27}\n",
-		want: `fieldpost.yaml:6: outputs[0].name: this name is fieldpost's own; choose another (got fieldpost)`,
+		want: `fieldpost.yaml:6: outputs[0].name: is reserved for fieldpost; choose another name (got fieldpost)`,
 	},
 	{
 		name: "name with a space",
@@ -238,12 +238,12 @@ var refusedPairs = []refusal{
 	{
 		name: "place twice",
 		text: "sensors:\n- {name: a, chip: bme280, bus: i2c-1}\n- {name: b, chip: bmp280, bus: i2c-1, address: 0x76}\n",
-		want: `fieldpost.yaml:7: sensors[1].address: i2c-1 at 0x76 is already read by sensors[0] on line 6`,
+		want: `fieldpost.yaml:7: sensors[1].address: i2c-1 at 0x76 is already used by sensors[0] on line 6`,
 	},
 	{
 		name: "device twice",
 		text: "sensors:\n- {name: a, chip: mcp3008, device: spidev0.0}\n- {name: b, chip: mcp3008, device: spidev0.0, channels: 3}\n",
-		want: `fieldpost.yaml:7: sensors[1].device: spidev0.0 is already read by sensors[0] on line 6`,
+		want: `fieldpost.yaml:7: sensors[1].device: spidev0.0 is already used by sensors[0] on line 6`,
 	},
 	{
 		name: "options of a chip's own",
@@ -333,12 +333,12 @@ var refusedOutputs = []refusal{
 	{
 		name: "interlock of what has no safe level",
 		text: "outputs:\n- {name: a, pin: GPIO27, safe: keep, interlock: [b]}\n- {name: b, pin: GPIO26}\n",
-		want: `fieldpost.yaml:6: outputs[0].interlock: makes no sense with safe: keep, which has no level at which the others may act`,
+		want: `fieldpost.yaml:6: outputs[0].interlock: makes no sense with safe: keep, which has no safe level at which the others may act`,
 	},
 	{
 		name: "interlock with what has no safe level",
 		text: "outputs:\n- {name: a, pin: GPIO27, interlock: [b]}\n- {name: b, pin: GPIO26, safe: keep}\n",
-		want: `fieldpost.yaml:6: outputs[0].interlock[0]: has safe: keep, so no level at which this output may act (got b)`,
+		want: `fieldpost.yaml:6: outputs[0].interlock[0]: has safe: keep, so it has no safe level at which this output may act (got b)`,
 	},
 	{
 		name: "interlock with what is not there",
@@ -348,7 +348,7 @@ var refusedOutputs = []refusal{
 	{
 		name: "interlock with itself and twice",
 		text: "outputs:\n- {name: up, pin: GPIO27, interlock: [up, down, down]}\n- {name: down, pin: GPIO26}\n",
-		want: "fieldpost.yaml:6: outputs[0].interlock[0]: is the output itself (got up)\nfieldpost.yaml:6: outputs[0].interlock[2]: stands twice (got down)",
+		want: "fieldpost.yaml:6: outputs[0].interlock[0]: is the output itself (got up)\nfieldpost.yaml:6: outputs[0].interlock[2]: is listed twice (got down)",
 	},
 	{
 		name: "interlock that is no list",
@@ -358,6 +358,6 @@ var refusedOutputs = []refusal{
 	{
 		name: "interlocked, and both start on",
 		text: "outputs:\n- {name: up, pin: GPIO27, initial: on}\n- {name: down, pin: GPIO26, safe: on, initial: off, interlock: [up]}\n",
-		want: `fieldpost.yaml:7: outputs[1].interlock[0]: is to start away from its safe level, and so is this output; one must not (got up)`,
+		want: `fieldpost.yaml:7: outputs[1].interlock[0]: starts away from its safe level, and so does this output; only one of them may (got up)`,
 	},
 }

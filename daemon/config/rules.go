@@ -90,7 +90,7 @@ const reserved = "fieldpost"
 func name(v any) string {
 	switch s := v.(string); {
 	case s == reserved:
-		return "this name is fieldpost's own; choose another"
+		return "is reserved for fieldpost; choose another name"
 	case !names.MatchString(s):
 		return "want 1 to 64 of the characters A-Z a-z 0-9 _ -"
 	}
@@ -114,9 +114,9 @@ func clientID(v any) string {
 	case len(s) > awsiot.ClientIDMax:
 		return fmt.Sprintf("want at most %d bytes, not %d", awsiot.ClientIDMax, len(s))
 	case strings.HasPrefix(s, "$"):
-		return "may not begin with $"
+		return "must not begin with $"
 	case strings.ContainsFunc(s, unicode.IsControl):
-		return "may not hold control characters"
+		return "must not contain control characters"
 	}
 	return ""
 }
@@ -140,7 +140,7 @@ func fileName(v any) string {
 	case strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, "-----"):
 		return "want the name of a file, not its content"
 	case s == "~" || strings.HasPrefix(s, "~/") || strings.HasPrefix(s, "$") || strings.HasPrefix(s, "%"):
-		return "want the whole path: ~, $ and % are not replaced by anything here"
+		return "want the full path: ~, $ and % are not expanded"
 	}
 	return ""
 }
@@ -156,4 +156,4 @@ func topicOf(placeholders ...string) func(any) string {
 	}
 }
 
-var errUnpaired = errors.New("a brace without its partner; a placeholder is written {thing}")
+var errUnpaired = errors.New("has an unmatched brace; write a placeholder as {thing}")

@@ -66,7 +66,7 @@ func (r rule) octalReason(text string, v reflect.Value) string {
 	default:
 		hint = "write " + cmp.Or(strings.TrimLeft(text, "0"), "0")
 	}
-	return "a number with a leading zero, which others read as octal; " + hint
+	return "has a leading zero, which other programs read as octal; " + hint
 }
 
 // unitReason asks for a unit, and names those with which the number is possible.
@@ -177,7 +177,7 @@ func whole(text string, bits int) (uint64, error) {
 	if rest, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {
 		base, digits = 16, rest
 	} else if octal.MatchString(text) {
-		return 0, errors.New("a number with a leading zero, which others read as octal; write it without the zero, or as hexadecimal with 0x")
+		return 0, errors.New("has a leading zero, which other programs read as octal; write it without the zero, or as hexadecimal with 0x")
 	}
 	x, err := strconv.ParseUint(digits, base, bits)
 	switch {

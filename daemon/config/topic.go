@@ -54,7 +54,7 @@ func checkPlaceholders(topic string, known []string) error {
 		switch {
 		case slices.Contains(known, p):
 		case p == "{sensor}", p == quantityPlaceholder:
-			return fmt.Errorf("%s may stand in readings.topic only", p)
+			return fmt.Errorf("%s is allowed only in readings.topic", p)
 		default:
 			return fmt.Errorf("unknown placeholder %s, want %s", printable(p), strings.Join(known, " or "))
 		}

@@ -55,7 +55,7 @@ func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w i
 		bad += n
 	}
 	if bad > 0 {
-		return fmt.Errorf("%w: %d problems in %s or what it names", config.ErrUnusable, bad, cfg.File)
+		return fmt.Errorf("%w: %d problems in %s or in the files that it names", config.ErrUnusable, bad, cfg.File)
 	}
 	fmt.Fprintf(w, "%s: well (%d sensors, %d outputs, broker %s as %s)\n",
 		cfg.File, len(cfg.Sensors), len(cfg.Outputs), cfg.Endpoint(), cfg.Broker.ClientID)
@@ -121,7 +121,7 @@ func (h *hardware) chip(s sensors.Config) error {
 	}
 	place := fmt.Sprintf("%s 0x%02x", name, at.Address)
 	if other, taken := h.chips[place]; taken {
-		return fmt.Errorf("%s is sensor %q's chip already, under another name of the bus", place, other)
+		return fmt.Errorf("%s is already the chip of sensor %q, by another name of the bus", place, other)
 	}
 	h.chips[place] = s.Name
 	return nil
@@ -140,7 +140,7 @@ func (h *hardware) line(what, name, pin string) error {
 	h.lines[key] = fmt.Sprintf("%s %q", what, name)
 	for _, bus := range slices.Sorted(maps.Keys(h.buses)) {
 		if board.OnBus(h.board.Root(), bus, id) {
-			return fmt.Errorf("line %s is one of the bus %s, on which sensor %q is; nothing on it would answer any more: choose another pin", id, bus, h.buses[bus])
+			return fmt.Errorf("line %s belongs to the bus %s of sensor %q, which would stop working: choose another pin", id, bus, h.buses[bus])
 		}
 	}
 	return board.Free(h.board, id)

@@ -100,7 +100,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("what others have: %v", err)
 	}
 	for _, want := range []string{
-		`sensor "soil": address 0x48 on i2c-1 belongs to the kernel's driver tmp102`,
+		`sensor "soil": address 0x48 on i2c-1 is used by the kernel driver tmp102`,
 		`sensor "cpu": open thermal: no thermal zone`,
 		`sensor "key": line fieldpost-sim:22 (GPIO22) is held by gpio-keys`,
 		`output "fan": line fieldpost-sim:24 (GPIO24) is also sensor "door"'s`,

@@ -35,7 +35,7 @@ func Parse(text string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("want host or host:port without the scheme %q; it is always MQTT over TLS", scheme)
 	}
 	if strings.Contains(text, "/") {
-		return Endpoint{}, errors.New("want host or host:port, nothing behind it")
+		return Endpoint{}, errors.New("want host or host:port, nothing after it")
 	}
 	e := Endpoint{Host: text, Port: DefaultPort}
 	inner, bracketed := strings.CutPrefix(text, "[")
@@ -56,7 +56,7 @@ func Parse(text string) (Endpoint, error) {
 		}
 	}
 	if n, err := strconv.Atoi(e.Port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != e.Port {
-		return Endpoint{}, errors.New("want a port of 1 to 65535 behind the colon")
+		return Endpoint{}, errors.New("want a port of 1 to 65535 after the colon")
 	}
 	if a, err := netip.ParseAddr(e.Host); err == nil {
 		e.Host = a.String()

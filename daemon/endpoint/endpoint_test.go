@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		"mqtts://b.example":       `without the scheme "mqtts://"`,
 		"MQTTS://b.example":       `without the scheme "MQTTS://"`,
 		"ssl://b.example:8883/":   `without the scheme "ssl://"`,
-		"b.example/mqtt":          "nothing behind it",
+		"b.example/mqtt":          "nothing after it",
 		"b.example:":              "want a port",
 		"b.example:0":             "want a port",
 		"b.example:65536":         "want a port",

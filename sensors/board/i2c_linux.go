@@ -182,7 +182,7 @@ func (b *i2cBus) plain(addr uint16, w, r []byte) error {
 	return nil
 }
 
-// SetSpeed is refused: the clock belongs to the kernel's driver.
+// SetSpeed is refused: the clock is used by the kernel driver.
 func (b *i2cBus) SetSpeed(f physic.Frequency) error {
 	return fmt.Errorf("set the clock of bus %s to %s: Linux fixes it when it starts (on a Raspberry Pi with dtparam=i2c_arm_baudrate=... in config.txt)", b.name, f)
 }

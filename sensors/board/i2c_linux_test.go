@@ -318,8 +318,8 @@ func TestI2CAddressOfKernelDriver(t *testing.T) {
 		f.chips[0x48] = new([256]byte)
 		f.owned = map[uint16]bool{0x48: true, 0x49: true}
 		for addr, want := range map[uint16]string{
-			0x48: "address 0x48 on i2c-1 belongs to the kernel's driver tmp102; until the next start this takes it away: echo 1-0048 | sudo tee /sys/bus/i2c/drivers/tmp102/unbind",
-			0x49: "address 0x49 on i2c-1 belongs to a driver of the kernel, on this bus or on one behind it",
+			0x48: "address 0x48 on i2c-1 is used by the kernel driver tmp102; to unbind it until the next reboot: echo 1-0048 | sudo tee /sys/bus/i2c/drivers/tmp102/unbind",
+			0x49: "address 0x49 on i2c-1 is used by a kernel driver, on this bus or on one behind it",
 		} {
 			var owned *OwnedError
 			for verb, err := range map[string]error{"write": b.Tx(addr, []byte{1, 0x03, 0x90}, nil), "claim": b.Claim(addr)} {

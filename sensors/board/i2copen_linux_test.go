@@ -141,7 +141,7 @@ func TestBusOpenErrors(t *testing.T) {
 func TestGroupHint(t *testing.T) {
 	dev := touch(t, "i2c-1")
 	path := filepath.Join(dev, "i2c-1")
-	if got := groupHint(filepath.Join(dev, "gone"), "i2c"); !strings.Contains(got, "into the group i2c") {
+	if got := groupHint(filepath.Join(dev, "gone"), "i2c"); !strings.Contains(got, "to the group i2c") {
 		t.Errorf("hint for a missing file: %q", got)
 	}
 	if got := groupHint(path, "i2c"); !strings.Contains(got, "udev rule") {
@@ -160,7 +160,7 @@ func TestGroupHint(t *testing.T) {
 		}
 		return
 	}
-	if got := groupHint(path, "i2c"); !strings.Contains(got, "into the group 54321, which may open it") {
+	if got := groupHint(path, "i2c"); !strings.Contains(got, "to the group 54321, which may open it") {
 		t.Errorf("hint for a group without a name: %q", got)
 	}
 }

@@ -101,7 +101,7 @@ func gpioNumber(s, number string) (int, error) {
 
 func parseChipOffset(l Line, chip, offset string) (Line, error) {
 	if !digits.MatchString(offset) {
-		return Line{}, fmt.Errorf("line %q: offset %q after the colon is no number: want chip:offset such as gpiochip0:17 or pinctrl-rp1:17", l.text, offset)
+		return Line{}, fmt.Errorf("line %q: offset %q after the colon is not a number: want chip:offset such as gpiochip0:17 or pinctrl-rp1:17", l.text, offset)
 	}
 	if len(offset) > 1 && offset[0] == '0' {
 		return Line{}, fmt.Errorf("line %q: offset %q starts with a zero: write it without", l.text, offset)

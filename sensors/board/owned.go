@@ -29,9 +29,9 @@ type OwnedError struct {
 // Error names the driver and says how to take the chip from it.
 func (e *OwnedError) Error() string {
 	if e.Driver == "" {
-		return fmt.Sprintf("address 0x%02x on %s belongs to a driver of the kernel, on this bus or on one behind it", e.Address, e.Bus)
+		return fmt.Sprintf("address 0x%02x on %s is used by a kernel driver, on this bus or on one behind it", e.Address, e.Bus)
 	}
-	return fmt.Sprintf("address 0x%02x on %s belongs to the kernel's driver %s; until the next start this takes it away: echo %s | sudo tee /sys/bus/i2c/drivers/%s/unbind",
+	return fmt.Sprintf("address 0x%02x on %s is used by the kernel driver %s; to unbind it until the next reboot: echo %s | sudo tee /sys/bus/i2c/drivers/%s/unbind",
 		e.Address, e.Bus, e.Driver, deviceName(e.Bus, e.Address), e.Driver)
 }
 
