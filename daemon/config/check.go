@@ -14,8 +14,8 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// check asks what no single key can answer, and fills in the defaults that
-// depend on other keys.
+// check checks what keys say together, and fills in the defaults that depend on other
+// keys.
 func (l *loader) check(c *Config) {
 	l.files("", "", reflect.ValueOf(c).Elem())
 	if c.Broker.ClientID == "" {
@@ -49,8 +49,8 @@ func (l *loader) check(c *Config) {
 	l.topics(c)
 }
 
-// files makes the paths of files and directories absolute and looks whether
-// the files are there.
+// files makes the paths of files and directories absolute, and checks that the files
+// exist.
 func (l *loader) files(path, key string, v reflect.Value) {
 	if v.Kind() == reflect.Struct {
 		for _, k := range option.Keys(v.Type()) {
@@ -73,7 +73,7 @@ func (l *loader) files(path, key string, v reflect.Value) {
 	}
 }
 
-// user is something with a name and perhaps a pin.
+// user is a sensor or an output: a name and perhaps a pin.
 type user struct{ path, name, pin string }
 
 func users(c *Config) (all []user) {
@@ -86,7 +86,7 @@ func users(c *Config) (all []user) {
 	return all
 }
 
-// names refuses a name given twice: sensors and outputs share one name space.
+// names refuses a name that is used twice: sensors and outputs share one name space.
 func (l *loader) names(c *Config) {
 	first := map[string]user{}
 	for _, u := range users(c) {
@@ -102,7 +102,7 @@ func (l *loader) names(c *Config) {
 	}
 }
 
-// pins refuses a line with two users, whatever it is called.
+// pins refuses a line with two users, even under two names.
 func (l *loader) pins(c *Config) {
 	var seen []user
 	for _, u := range users(c) {
@@ -120,8 +120,8 @@ func (l *loader) pins(c *Config) {
 	}
 }
 
-// places refuses two sensors at one address of one bus, or on one device: there
-// is one chip.
+// places refuses two sensors at one address of one bus, or on one device, because there is
+// one chip.
 func (l *loader) places(c *Config) {
 	first := map[sensors.Place]string{}
 	for i, s := range c.Sensors {
@@ -142,7 +142,7 @@ func (l *loader) places(c *Config) {
 	}
 }
 
-// topics checks the topics with everything filled in that may stand in them.
+// topics checks the topics with all their placeholders filled in.
 func (l *loader) topics(c *Config) {
 	if !l.sound("thing") {
 		return

@@ -13,16 +13,16 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// own are the keys of an entry that are its chip's own, while the entry is read.
-// Nil has none.
+// own holds the keys of an entry that belong to its chip, while the entry is read. A nil
+// own has none.
 type own struct {
 	config *sensors.Config
-	chip   sensors.Chip // without a name where it is not known
+	chip   sensors.Chip // without a name if it is unknown
 	values reflect.Value
 }
 
-// ownOf returns the keys that are a sensor's chip's own, and nil for an entry that
-// is no sensor. The chip may stand behind the keys that are its own.
+// ownOf returns the own keys of a sensor's chip, and nil for an entry that is no sensor. In
+// the file the chip may come after its keys.
 func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
 	c, ok := v.Addr().Interface().(*sensors.Config)
 	if !ok {
@@ -41,9 +41,9 @@ func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
 	return o
 }
 
-// read reads a key that not all sensors have, and tells whether there is such a
-// key. One that another chip has is only noted, and refused by [loader.sensor];
-// without a chip it is read as the first that has it would.
+// read reads a key that not all sensors have, and reports whether there is such a key. A
+// key of another chip is only noted; [loader.sensor] refuses it. Without a chip, the key is
+// read as for the first chip that has it.
 func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 	if o == nil {
 		return false
@@ -73,8 +73,8 @@ func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 	return false
 }
 
-// keys returns the keys that may have been meant: the chip's, or where the chip is
-// not known those of all.
+// keys returns the keys that may have been meant: the chip's, or if the chip is unknown,
+// those of all chips.
 func (o *own) keys() []string {
 	if o == nil {
 		return nil
@@ -85,14 +85,14 @@ func (o *own) keys() []string {
 	return ownKeys()
 }
 
-// finish hands the options to the sensor.
+// finish stores the options in the sensor's configuration.
 func (o *own) finish() {
 	if o != nil && o.values.IsValid() {
 		o.config.Options = o.values.Interface()
 	}
 }
 
-// ownKeys gives the keys of all chips that not all sensors have.
+// ownKeys holds the own keys of all chips.
 var ownKeys = sync.OnceValue(func() (all []string) {
 	for _, c := range sensors.Catalog() {
 		for _, k := range c.Options.Keys() {
@@ -104,7 +104,7 @@ var ownKeys = sync.OnceValue(func() (all []string) {
 	return all
 })
 
-// sensor checks an entry against its chip's, and completes it from there.
+// sensor checks an entry by its chip, and fills in the chip's defaults.
 func (l *loader) sensor(path string, s *sensors.Config) {
 	chip, known := l.chip(path+".chip", s.Chip)
 	if !known {
@@ -133,8 +133,8 @@ func (l *loader) chip(path, name string) (chip sensors.Chip, known bool) {
 	return chip, known
 }
 
-// chipKey checks whether a key that is given is one the chip takes, and a key
-// that the chip needs is given.
+// chipKey refuses a key that the chip does not have, and reports a key that it needs and
+// that is missing.
 func (l *loader) chipKey(path, key string, chip sensors.Chip) {
 	switch given := l.given(path + "." + key); {
 	case given && !chip.Options.Has(key):

@@ -10,10 +10,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// A value has two names: its path in this file, "sensors[2].address", and its
-// key in every file, "sensors[].address", under which its rule is found.
+// A value has two names: its path in this file, "sensors[2].address", and its key in every
+// file, "sensors[].address", by which its rule is found.
 
-// value reads what n says into v.
+// value reads n into v.
 func (l *loader) value(n *yaml.Node, path, key string, v reflect.Value) {
 	l.nodes[path] = n
 	switch {
@@ -27,8 +27,8 @@ func (l *loader) value(n *yaml.Node, path, key string, v reflect.Value) {
 	}
 }
 
-// mapping reads keys and values into a struct. A section without any, as is
-// left when all its lines are commented out, says nothing.
+// mapping reads keys and values into a struct. A section without keys, whose lines are all
+// commented out, is valid and has the defaults.
 func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 	if isNull(n) {
 		return
@@ -86,10 +86,10 @@ func (l *loader) list(n *yaml.Node, path, key string, v reflect.Value) {
 	v.Set(out)
 }
 
-// maxItems bounds a list. No board has so many wires.
+// maxItems bounds a list. No board has so many sensors or outputs.
 const maxItems = 256
 
-// complete reports every required key that was not given.
+// complete reports every required key that is missing.
 func (l *loader) complete(c *Config) { l.missing("", "", reflect.ValueOf(c).Elem()) }
 
 func (l *loader) missing(path, key string, v reflect.Value) {
@@ -116,7 +116,7 @@ func (l *loader) missing(path, key string, v reflect.Value) {
 // given reports whether the file has that path.
 func (l *loader) given(path string) bool { return l.nodes[path] != nil }
 
-// line returns the line of a path, or of the nearest thing around it.
+// line returns the line of a path, or of the nearest value around it.
 func (l *loader) line(path string) int {
 	for path != "" {
 		if n := l.nodes[path]; n != nil {
@@ -142,47 +142,46 @@ func (l *loader) add(line int, path, reason, value string) {
 	l.addErr(&Error{Line: line, Path: path, Reason: reason, Value: value})
 }
 
-// mostTold is how many problems are told. Who has mended those may ask again.
-const mostTold = 20
+// maxReported is how many problems are reported at once.
+const maxReported = 20
 
-// addErr notes a problem. No more are kept than are told, for a file of nothing
-// else may have a hundred thousand.
+// addErr adds a problem. It keeps only those that are reported, because a bad file may have
+// a hundred thousand.
 func (l *loader) addErr(e *Error) {
 	e.File, e.Line = l.file, max(e.Line, 1)
 	l.refused[e.Path] = true
-	if l.errs = append(l.errs, e); len(l.errs) >= 2*mostTold {
-		l.cut()
+	if l.errs = append(l.errs, e); len(l.errs) >= 2*maxReported {
+		l.truncate()
 	}
 }
 
-// cut leaves only those problems that are told.
-func (l *loader) cut() {
+// truncate drops the problems that are not reported, and counts them.
+func (l *loader) truncate() {
 	l.errs.sort()
-	if len(l.errs) <= mostTold {
+	if len(l.errs) <= maxReported {
 		return
 	}
-	if line := l.errs[mostTold].Line; l.untold == 0 || line < l.from {
+	if line := l.errs[maxReported].Line; l.dropped == 0 || line < l.from {
 		l.from = line
 	}
-	l.untold += len(l.errs) - mostTold
-	l.errs = l.errs[:mostTold]
+	l.dropped += len(l.errs) - maxReported
+	l.errs = l.errs[:maxReported]
 }
 
-// problems returns what is wrong, and of what is not told how much.
+// problems returns the problems to report, and the number of the others.
 func (l *loader) problems() Errors {
-	l.cut()
-	if l.untold == 0 {
+	l.truncate()
+	if l.dropped == 0 {
 		return l.errs
 	}
-	what := fmt.Sprintf("and %d more problems from this line on; fix the ones above first", l.untold)
-	if l.untold == 1 {
+	what := fmt.Sprintf("and %d more problems from this line on; fix the ones above first", l.dropped)
+	if l.dropped == 1 {
 		what = "and one more problem here; fix the ones above first"
 	}
 	return append(l.errs, &Error{File: l.file, Line: l.from, Reason: what})
 }
 
-// sound reports whether nothing has been said yet against a path, so that one
-// mistake is told once.
+// sound reports whether a path has no problem yet, so that each mistake is reported once.
 func (l *loader) sound(path string) bool { return !l.refused[path] }
 
 func join(path, key string) string {

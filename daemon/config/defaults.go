@@ -8,7 +8,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// defaults is what a configuration says where the file says nothing.
+// defaults holds the defaults.
 var defaults = Config{
 	Broker: Broker{
 		CA:          "certs/AmazonRootCA1.pem",
@@ -34,13 +34,13 @@ var defaults = Config{
 	},
 }
 
-// outputDefaults is the same for one output; initial is what safe is.
+// outputDefaults holds those of an output. The default of initial is the value of safe.
 var outputDefaults = output.Config{
 	Drive: board.PushPull,
 	Safe:  output.SafeOff,
 }
 
-// items gives what an entry of a list starts from.
+// items holds the defaults for entries of lists.
 var items = map[reflect.Type]reflect.Value{
 	reflect.TypeFor[output.Config](): reflect.ValueOf(outputDefaults),
 }

@@ -13,11 +13,11 @@ import (
 // Error is one problem of a configuration file.
 type Error struct {
 	File   string // the file, as it was given
-	Line   int    // from 1; 0 where the file could not be read at all
+	Line   int    // from 1; 0 if the file could not be read at all
 	Path   string // the key it is about: "sensors[2].address"; empty for the file itself
 	Reason string // what is wrong, or what is wanted
-	Value  string // what was given, where that helps; never a secret
-	Err    error  // what the system said, or nil
+	Value  string // the given value, if that helps; never a secret
+	Err    error  // the system's error, or nil
 }
 
 // Error returns the problem in one line:
@@ -39,14 +39,14 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap returns what the system said, so that errors.Is finds fs.ErrNotExist.
+// Unwrap returns the system's error, so that errors.Is finds fs.ErrNotExist.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors are the problems of a file, by line: all of them, or the first twenty
-// and one that says how many there are besides.
+// Errors are the problems of a file, by line: all of them, or the first twenty and one that
+// gives the number of the others.
 type Errors []*Error
 
-// Error returns one problem a line.
+// Error returns one line for each problem.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i, one := range e {
@@ -69,14 +69,14 @@ func (e Errors) sort() {
 	slices.SortStableFunc(e, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
 }
 
-// widest is how much of a user's value an error repeats.
-const widest = 60
+// maxShown is how much of a user's value an error shows, in bytes.
+const maxShown = 60
 
-// printable returns a value fit for one line of a terminal: short, and quoted
-// where it would not be seen as it is.
+// printable shortens a value for one line of a terminal, and quotes it if it would not be
+// seen as it is.
 func printable(v string) string {
-	if len(v) > widest {
-		cut := widest
+	if len(v) > maxShown {
+		cut := maxShown
 		for cut > 0 && !utf8.RuneStart(v[cut]) {
 			cut--
 		}

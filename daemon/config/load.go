@@ -14,18 +14,16 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxFile is the largest file that is read, in bytes. It has 500 for each of the
-// sensors that there may be; anything larger is another file. The YAML reader
-// may take some 250 bytes of memory for each, and the daemon is to stay small.
+// maxFile is the largest file that is read, in bytes: 500 for each possible sensor. The YAML
+// parser may need some 250 bytes of memory for each byte, and the daemon must stay small.
 const maxFile = 128 << 10
 
-// Load reads the configuration file at path, a regular file or a link to one.
-// The error is [Errors]: the first problems at once, and how many there are
-// besides.
+// Load reads the configuration file at path, a regular file or a link to one. The error is
+// [Errors]: the first problems, and the number of the others.
 func Load(path string) (*Config, error) { return load(path, true) }
 
-// LoadWithoutFiles is [Load] for work that precedes the certificates: the files
-// that the configuration names need not exist yet.
+// LoadWithoutFiles is like [Load], but the files that the configuration names need not exist
+// yet.
 func LoadWithoutFiles(path string) (*Config, error) { return load(path, false) }
 
 func load(path string, files bool) (*Config, error) {
@@ -36,9 +34,8 @@ func load(path string, files bool) (*Config, error) {
 	return parse(path, data, files)
 }
 
-// Parse reads a configuration from data. file is its path, for messages and
-// because relative paths in it are taken from the file's directory. The error
-// is [Errors].
+// Parse reads a configuration from data. file is its path, for error messages and for the
+// relative paths in it. The error is [Errors].
 func Parse(file string, data []byte) (*Config, error) { return parse(file, data, true) }
 
 func parse(file string, data []byte, files bool) (*Config, error) {
@@ -50,13 +47,13 @@ func parse(file string, data []byte, files bool) (*Config, error) {
 	return c, nil
 }
 
-// loader is one reading of one file.
+// loader reads one file.
 type loader struct {
 	file    string
 	nodes   map[string]*yaml.Node // what was given, by path: "sensors[2].address"
 	refused map[string]bool       // the paths of errs
 	errs    Errors                // the first of what is wrong, by line once there are many
-	untold  int                   // how many more there are
+	dropped int                   // how many more there are
 	from    int                   // the first line of those
 
 	lookAtFiles bool // whether the files that are named exist
@@ -76,8 +73,7 @@ func (l *loader) parse(data []byte) *Config {
 	return &c
 }
 
-// document returns the root of the file's one document, or says why there is
-// none.
+// document returns the root of the file's one document, or reports why there is none.
 func (l *loader) document(data []byte) *yaml.Node {
 	if len(data) > maxFile {
 		l.failLine(1, tooLarge)
@@ -119,8 +115,8 @@ func firstInvalid(data []byte) int {
 	return 0
 }
 
-// documents parses data as YAML. Aliases are not followed, so a file of
-// aliases to aliases costs no more than its size.
+// documents parses data as YAML. It does not expand aliases, so a file of aliases to aliases
+// needs no more memory than its size justifies.
 func documents(data []byte) (docs []*yaml.Node, err error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	for {
@@ -136,7 +132,7 @@ func documents(data []byte) (docs []*yaml.Node, err error) {
 	}
 }
 
-// plainly says in a person's words why a file cannot be read.
+// plainly says in plain words why a file cannot be read.
 func plainly(err error) string {
 	var p *fs.PathError
 	switch {
@@ -154,13 +150,13 @@ func plainly(err error) string {
 
 var tooLarge = "is larger than " + size(maxFile) + "; this cannot be a configuration of fieldpost"
 
-// absolute returns a path of the file as seen from anywhere.
+// absolute returns the absolute path for a path in the file.
 func (l *loader) absolute(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
 	}
 	abs, err := filepath.Abs(filepath.Join(filepath.Dir(l.file), path))
-	if err != nil { // the working directory is gone; the path still holds from there
+	if err != nil { // the working directory is gone; the relative path still works
 		return filepath.Join(filepath.Dir(l.file), path)
 	}
 	return abs

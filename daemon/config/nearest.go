@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// unknown says that word is not among known, and which of them was probably
-// meant.
+// unknown says that word is not among known, and which of these was probably meant.
 func unknown(what, word string, known []string) string {
 	msg := fmt.Sprintf("unknown %s %q", what, printable(word))
 	if near := nearest(word, known); near != "" {
@@ -15,8 +14,8 @@ func unknown(what, word string, known []string) string {
 	return msg + ", want one of " + strings.Join(known, ", ")
 }
 
-// unknownChip is like unknown. A chip whose number is another is another chip,
-// and not a slip: who has a BME680 is not helped by "bme280".
+// unknownChip is like unknown. A chip with another number is another chip and not a typing
+// error: "bme280" does not help somebody who has a BME680.
 func unknownChip(name string, known []string) string {
 	number := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -32,7 +31,7 @@ func unknownChip(name string, known []string) string {
 	return fmt.Sprintf("unknown chip %q; fieldpost knows %s", printable(name), strings.Join(known, ", "))
 }
 
-// nearest returns the word of known that word is a slip of, or "".
+// nearest returns the word of known that word is probably a typing error of, or "".
 func nearest(word string, known []string) string {
 	if len(word) > 40 {
 		return ""
@@ -47,7 +46,7 @@ func nearest(word string, known []string) string {
 	return best
 }
 
-// distance is Levenshtein's: how many bytes to insert, delete or change.
+// distance is the Levenshtein distance: how many bytes to insert, delete or change.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

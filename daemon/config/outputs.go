@@ -9,7 +9,7 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// output checks what one output's keys say together.
+// output checks the combination of one output's keys.
 func (l *loader) output(path string, o *output.Config) {
 	if !l.given(path + ".initial") {
 		o.Initial = map[output.Safe]output.Initial{
@@ -36,8 +36,8 @@ func (l *loader) output(path string, o *output.Config) {
 	}
 }
 
-// interlocks checks the names that outputs are interlocked with, and that no
-// two of them are to leave their safe levels at the start.
+// interlocks checks the names in interlock, and that no two interlocked outputs leave their
+// safe levels at the start.
 func (l *loader) interlocks(c *Config) {
 	byName := map[string]*output.Config{}
 	var all []string
@@ -74,9 +74,9 @@ func (l *loader) interlocks(c *Config) {
 // whose package brings the MQTT client along.
 const mostOrders = 16384
 
-// refreshes refuses what no controller could keep alive: one order for each
-// refresh of all outputs must not be more in a day than are remembered. Orders
-// without an id are not.
+// refreshes refuses times in refresh that no controller could satisfy: one order per refresh,
+// of all outputs together, must not exceed the orders that are remembered per day. Orders
+// without an id are not remembered.
 func (l *loader) refreshes(c *Config) {
 	if c.Commands.Unstamped == "accept" {
 		return
@@ -98,14 +98,13 @@ func (l *loader) refreshes(c *Config) {
 	}
 }
 
-// startsAway reports whether the configuration has an output start at another
-// level than its safe one. What it was last, and what its line is, is known
-// only then.
+// startsAway reports whether an output is configured to start at another level than its safe
+// one. With initial last or keep the level is known only at the start.
 func startsAway(o *output.Config) bool {
 	return o.Initial == output.InitialOn && o.Safe == output.SafeOff ||
 		o.Initial == output.InitialOff && o.Safe == output.SafeOn
 }
 
-// mostMinimum is the longest min_on or min_off. An order to the safe level may
-// have to wait for so long.
+// mostMinimum is the longest min_on or min_off. An order to the safe level may have to wait
+// that long.
 const mostMinimum = 24 * time.Hour

@@ -6,12 +6,12 @@ import (
 	"fieldpost/daemon/access"
 )
 
-// ErrUnusable is the reason when the configuration is at fault, or what it names:
-// exit status 78.
+// ErrUnusable is the reason when the configuration, or a file that it names, is wrong: exit
+// status 78.
 var ErrUnusable = errors.New("configuration is not usable")
 
-// Places returns the files and directories that a daemon with this configuration rests
-// on; runtime is the directory of the crash record, "" for none.
+// Places returns the files and directories that a daemon with this configuration relies on.
+// runtime is the directory of the crash record, "" for none.
 func (c *Config) Places(runtime string) access.Places {
 	return access.Places{
 		Configuration: c.File, CA: c.Broker.CA, Certificate: c.Broker.Certificate, Key: c.Broker.Key, Runtime: runtime, Spool: c.Spool.Dir,

@@ -189,29 +189,29 @@ func TestFirstProblems(t *testing.T) {
 		fmt.Fprintf(&text, "k%d: 1\n", i)
 	}
 	lines := strings.Split(refused(t, text.String()), "\n")
-	if len(lines) != mostTold+1 {
-		t.Fatalf("%d lines, want %d", len(lines), mostTold+1)
+	if len(lines) != maxReported+1 {
+		t.Fatalf("%d lines, want %d", len(lines), maxReported+1)
 	}
 	for i, want := range []string{"fieldpost.yaml:1: thing: want 1 to 128", "fieldpost.yaml:1: broker.endpoint: is missing", "fieldpost.yaml:1: readings.topic: is missing"} {
 		if !strings.HasPrefix(lines[i], want) {
 			t.Errorf("line %d: %s, want %s", i, lines[i], want)
 		}
 	}
-	for i, line := range lines[3:mostTold] {
+	for i, line := range lines[3:maxReported] {
 		if want := fmt.Sprintf("fieldpost.yaml:%d: unknown key \"k%d\"", i+2, i); !strings.HasPrefix(line, want) {
 			t.Errorf("got %s, want %s", line, want)
 		}
 	}
-	if want := "fieldpost.yaml:19: and 9983 more problems from this line on; fix the ones above first"; lines[mostTold] != want {
-		t.Errorf("got %s, want %s", lines[mostTold], want)
+	if want := "fieldpost.yaml:19: and 9983 more problems from this line on; fix the ones above first"; lines[maxReported] != want {
+		t.Errorf("got %s, want %s", lines[maxReported], want)
 	}
 	for more, want := range map[int]string{0: "", 1: "fieldpost.yaml:25: and one more problem here; fix the ones above first", 2: "fieldpost.yaml:25: and 2 more problems from this line on; fix the ones above first"} {
 		text := base
-		for i := range mostTold + more {
+		for i := range maxReported + more {
 			text += fmt.Sprintf("k%d: 1\n", i)
 		}
 		lines := strings.Split(refused(t, text), "\n")
-		if got := lines[len(lines)-1]; want == "" && len(lines) != mostTold || want != "" && got != want {
+		if got := lines[len(lines)-1]; want == "" && len(lines) != maxReported || want != "" && got != want {
 			t.Errorf("%d more: %d lines, at last %s", more, len(lines), got)
 		}
 	}
@@ -245,7 +245,7 @@ func TestCostOfBadFiles(t *testing.T) {
 		_, err := Parse("fieldpost.yaml", []byte(text))
 		runtime.ReadMemStats(&after)
 		var all Errors
-		if !errors.As(err, &all) || len(all) > mostTold+1 {
+		if !errors.As(err, &all) || len(all) > maxReported+1 {
 			t.Errorf("%s: %d problems: %.300v", name, len(all), err)
 		}
 		for _, e := range all {

@@ -15,11 +15,11 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// rule is an [option.Rule] with what the loader does with it.
+// rule is an [option.Rule] with the methods of the loader.
 type rule option.Rule
 
-// rules are the rules of all keys but those of a chip's own, which its entry in
-// the catalog has; a key without one takes whatever its type can hold.
+// rules are the rules of all keys except those of chips, which are in the catalog. A key
+// without a rule accepts every value of its type.
 var rules = map[string]rule{
 	"thing":              {Required: true, Check: identifier},
 	"broker.endpoint":    {Required: true, Check: brokerAt},
@@ -60,8 +60,8 @@ var rules = map[string]rule{
 	"outputs[].interlock[]": {Wants: "the name of an output"},
 }
 
-// shown is how much of a value an error repeats. What was pasted where a
-// file's name belongs may be the private key itself.
+// shown returns the value for an error message, or "": somebody may have pasted the private
+// key itself instead of a file name.
 func (r rule) shown(text string) string {
 	if r.File && (strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, "-----")) {
 		return ""
@@ -69,7 +69,7 @@ func (r rule) shown(text string) string {
 	return text
 }
 
-// zeroOr accepts 0 and what is not less than lo.
+// zeroOr accepts 0, and durations from lo on.
 func zeroOr(lo time.Duration) func(any) string {
 	return func(v any) string {
 		if d := v.(time.Duration); d != 0 && d < lo {
@@ -84,7 +84,7 @@ var (
 	identifiers = regexp.MustCompile(`^[A-Za-z0-9:_.-]{1,128}$`)
 )
 
-// reserved is the name under which fieldpost speaks of itself.
+// reserved is the sensor name that stands for fieldpost itself.
 const reserved = "fieldpost"
 
 func name(v any) string {
@@ -97,9 +97,9 @@ func name(v any) string {
 	return ""
 }
 
-// identifier checks the thing's name. It becomes a level of topics and the
-// client id, so it is kept to what AWS IoT Core takes as a thing's name, and
-// the dot of host names.
+// identifier checks the thing's name. The name becomes a topic level and the client id, so it
+// may have the characters that AWS IoT Core allows in a thing's name, and the dot of host
+// names.
 func identifier(v any) string {
 	if !identifiers.MatchString(v.(string)) {
 		return "want 1 to 128 of the characters A-Z a-z 0-9 : _ . -"
@@ -145,8 +145,8 @@ func fileName(v any) string {
 	return ""
 }
 
-// topicOf checks a topic as it is written; what it becomes with its
-// placeholders filled in is checked once the whole file is read.
+// topicOf checks a topic as it is written. Once the whole file is read, topics checks it with
+// its placeholders filled in.
 func topicOf(placeholders ...string) func(any) string {
 	return func(v any) string {
 		if err := checkPlaceholders(v.(string), placeholders); err != nil {

@@ -53,8 +53,8 @@ func (l *loader) scalarBy(r rule, n *yaml.Node, path string, v reflect.Value) {
 	l.fail(path, reason, r.shown(n.Value))
 }
 
-// octal is a bare number with a leading zero: YAML 1.1, and so many a tool
-// that may read this file, takes 076 as 62; YAML 1.2 takes it as 76.
+// octal matches a bare number with a leading zero. YAML 1.1, and so many tools that may read
+// this file, reads 076 as 62; YAML 1.2 reads it as 76.
 var octal = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
 
 func (r rule) octalReason(text string, v reflect.Value) string {
@@ -69,7 +69,7 @@ func (r rule) octalReason(text string, v reflect.Value) string {
 	return "has a leading zero, which other programs read as octal; " + hint
 }
 
-// unitReason asks for a unit, and names those with which the number is possible.
+// unitReason asks for a unit, and lists those with which the number would be valid.
 func (r rule) unitReason(text string) string {
 	var can, all []string
 	for _, u := range []struct{ unit, name string }{{"ms", "milliseconds"}, {"s", "seconds"}, {"m", "minutes"}, {"h", "hours"}} {
@@ -128,7 +128,7 @@ func (r rule) read(text string, v reflect.Value) error {
 	return fmt.Errorf("cannot be given: the program does not know how to read a %s", v.Type())
 }
 
-// wanted names what a value should be.
+// wanted says what a value should be.
 func wanted(r rule, t reflect.Type) string {
 	switch {
 	case r.Wants != "":
@@ -143,7 +143,7 @@ func wanted(r rule, t reflect.Type) string {
 	return "a number"
 }
 
-// truth reads the words that people use for a level.
+// truth reads the words that people use for levels.
 func truth(text string) (bool, error) {
 	switch text {
 	case "on", "true":
@@ -156,8 +156,8 @@ func truth(text string) (bool, error) {
 
 var bare = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 
-// duration reads Go's durations. A bare number has no unit, so it has been
-// refused; but 0 is 0 in every unit.
+// duration reads Go's durations. A bare number without a unit was refused before, except 0,
+// which is the same in every unit.
 func duration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {
@@ -171,7 +171,7 @@ func duration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// whole reads a number of at most that many bits, decimal or hexadecimal.
+// whole reads a decimal or hexadecimal number of at most that many bits.
 func whole(text string, bits int) (uint64, error) {
 	base, digits := 10, text
 	if rest, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {
@@ -194,7 +194,7 @@ var sizes = []struct {
 	bytes int64
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
 
-// bytesOf reads a number of bytes: 64MiB, or plain.
+// bytesOf reads a number of bytes: 64MiB, or a plain number.
 func bytesOf(text string) (any, error) {
 	unit, digits := int64(1), text
 	for _, s := range sizes {
@@ -212,7 +212,7 @@ func bytesOf(text string) (any, error) {
 	return int64(x) * unit, nil
 }
 
-// size writes a number of bytes as bytesOf reads it.
+// size formats a number of bytes as bytesOf reads it.
 func size(n int64) string {
 	for _, s := range sizes {
 		if n >= s.bytes && n%s.bytes == 0 {

@@ -11,7 +11,7 @@ import (
 
 var saysLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-// said puts the YAML reader's words into plainer ones.
+// said replaces messages of the YAML parser by plainer ones.
 var said = []struct{ have, say string }{
 	{"found a tab character", tabReason},
 	{"found character that cannot start any token", "a value cannot begin with %, @ or ` outside quotes"},
@@ -52,15 +52,15 @@ func lineOf(data []byte, n int) string {
 	return string(data[from:ends[n-1]])
 }
 
-// searchable bounds the exact search of an error's line, which reads the file
-// once a line: so many bytes it reads in all. A file of 300 lines of 30 bytes
-// takes a third of that at most.
+// searchable bounds the exact search for the line of an error, which parses the file once for
+// each line: it is the number of bytes parsed in all. A file of 300 lines of 30 bytes needs a
+// third of that at most.
 const searchable = 4 << 20
 
-// errorLine returns the line at which a file stops being YAML. The YAML reader
-// itself names the beginning of what it was reading, or nothing. So the file
-// is cut shorter and shorter: the line after the longest beginning that can
-// be read is the one. Where that would take too long, the reader's word has to do.
+// errorLine returns the line at which a file stops being YAML. The YAML parser only names the
+// start of the construct that it was parsing, or nothing. So errorLine cuts the file shorter
+// and shorter: the error is in the line after the longest beginning that can be parsed. If
+// that would take too long, it uses the parser's line.
 func errorLine(data []byte, err error) int {
 	ends := lineEnds(data)
 	n, left := len(ends)-1, searchable

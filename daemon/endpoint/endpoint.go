@@ -1,5 +1,5 @@
-// Package endpoint reads where a broker is, as people write it, in the
-// configuration and on the command line alike.
+// Package endpoint parses a broker's address as people write it, in the configuration and on
+// the command line.
 package endpoint
 
 import (
@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// DefaultPort is MQTT over TLS, IANA's secure-mqtt.
+// DefaultPort is the port of MQTT over TLS, IANA's secure-mqtt.
 const DefaultPort = "8883"
 
 // Endpoint is a host and a port.
@@ -75,9 +75,8 @@ func Parse(text string) (Endpoint, error) {
 // String returns host:port, the host in brackets where it is an address of IPv6.
 func (e Endpoint) String() string { return net.JoinHostPort(e.Host, e.Port) }
 
-// ServerName is the name, or the address, that the broker's certificate must be
-// for: without the dot at the end of a name that is complete, and without the
-// interface by which an address is reached.
+// ServerName returns the name or address that the broker's certificate must be for: without
+// the dot at the end of an absolute name, and without the interface of an address.
 func (e Endpoint) ServerName() string {
 	if a, err := netip.ParseAddr(e.Host); err == nil {
 		return a.WithZone("").String()

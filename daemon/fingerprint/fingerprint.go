@@ -1,17 +1,17 @@
-// Package fingerprint tells one board from another, so that a card that was
-// copied, or moved to another board, is found out.
+// Package fingerprint tells one board from another, to detect a card that was copied or moved
+// to another board.
 //
-// The fingerprint is a hash of what only one board has, as far as the kernel
-// shows it to the user of the daemon: the serial number of the device tree (the
+// The fingerprint is a hash of what is unique to a board, as far as the kernel shows it to the
+// daemon's user: the serial number of the device tree (the
 // Raspberry Pi's is the processor's; Devicetree Specification 0.4, section
 // 3.2, "serial-number"), the product's UUID and serial number of the DMI tables
 // (Linux, Documentation/ABI/testing/sysfs-class-dmi), /etc/machine-id
 // (machine-id(5)), and the permanent MAC addresses of physical network
 // interfaces (Documentation/ABI/testing/sysfs-class-net).
 //
-// machine-id(5) asks that the id be not given away but hashed with a key of the
-// application's own; so is all of it here. The hash itself leaves the board
-// neither: it is compared with what the spool's directory says.
+// machine-id(5) asks applications not to expose the id but to hash it with a key of their own;
+// here that is done with all of it. The hash does not leave the board either: it is only
+// compared with the one in the spool's directory.
 package fingerprint
 
 import (
@@ -27,15 +27,15 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// key makes the hash fieldpost's own: nobody can compare it with another
+// key makes the hash specific to fieldpost, so that it cannot be compared with another
 // program's.
 const key = "fieldpost: which board is this"
 
-// most bounds what is read of a file. A serial number has some 16 bytes.
+// most bounds how much of a file is read. A serial number has some 16 bytes.
 const most = 4 << 10
 
-// files are what is unique to a board, below the root of the file system. The
-// device tree is in one of two places; ProcSubset=pid of a unit hides the second.
+// files have what is unique to a board, below the root of the file system. The device tree is
+// in one of two places; ProcSubset=pid of a unit hides the second one.
 var files = []string{
 	"sys/firmware/devicetree/base/serial-number",
 	"proc/device-tree/serial-number",
@@ -45,10 +45,9 @@ var files = []string{
 }
 
 // Board returns the fingerprint of the board whose files are below root, "/" for
-// this one: 32 hexadecimal digits, or "" where there is nothing to go by. What
-// cannot be read does not count, so it changes with the rights of the user. A
-// network adapter that is plugged in changes it too. Any goroutine; it reads some
-// small files.
+// this one: 32 hexadecimal digits, or "" if nothing unique is found. Files that cannot be read
+// do not count, so the fingerprint depends on the user's rights. A new network adapter changes
+// it too. Any goroutine; it reads some small files.
 func Board(root string) string {
 	var found []string
 	for _, name := range files {
@@ -70,7 +69,7 @@ func Board(root string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// value returns what a file says, or "" where it says nothing that is unique.
+// value returns a file's content, or "" if it is not unique to a board.
 func value(path string) string {
 	b, err := regular.Read(path, most)
 	if err != nil {
@@ -83,17 +82,16 @@ func value(path string) string {
 	return v
 }
 
-// fillers are what makers put in that have no serial number, as many boards have
-// the same.
+// fillers are values that manufacturers use instead of a serial number; many boards share them.
 var fillers = []string{"none", "default string", "to be filled by o.e.m.", "not specified", "system serial number", "uninitialized"}
 
-// permanent is an address that the hardware has, and nobody has set or drawn
-// by lot (NET_ADDR_PERM, linux/netdevice.h).
+// permanent marks an address of the hardware, as opposed to one that was set or is random
+// (NET_ADDR_PERM, linux/netdevice.h).
 const permanent = "0"
 
 // addresses returns the permanent addresses of interfaces that have hardware.
 func addresses(dir string) (found []string) {
-	links, _ := filepath.Glob(filepath.Join(dir, "*", "device")) // the pattern is sound
+	links, _ := filepath.Glob(filepath.Join(dir, "*", "device")) // the pattern is valid
 	for _, link := range links {
 		at := filepath.Dir(link)
 		kind, err := regular.Read(filepath.Join(at, "addr_assign_type"), most)

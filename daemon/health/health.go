@@ -1,13 +1,11 @@
-// Package health keeps the list of what can go wrong and of what is wrong now.
+// Package health has the registry of everything that can go wrong, and what is wrong now.
 //
-// A fault is a registered value: a code, a title, what it means and what to
-// do. Nothing else in the program invents texts for people. The same list
-// feeds the journal, STATUS=, the fault messages on MQTT and the
-// documentation.
+// A fault is a registered value: a code, a title, what it means and what to do. The journal,
+// STATUS=, the fault messages on MQTT and the documentation all use this registry.
 //
-// A fault is raised about a subject (a sensor, an output, "broker") and is
-// cleared when that works again. Only changes are told; a fault that goes on
-// is told once, and one that another explains not at all.
+// A fault is raised about a subject (a sensor, an output, "broker") and cleared when that works
+// again. Only changes are reported: a fault that continues is reported once, and one that
+// another fault explains is not reported.
 package health
 
 import (
@@ -24,13 +22,13 @@ type Change struct {
 	Fault   Fault
 	Subject string // the sensor, output or part it is about
 	Kind    Kind   // which of these
-	Detail  string // what was seen, when raised
-	Cure    string // what to do: in this case, at this place, or about the fault
-	Raised  bool   // raised, or else cleared
-	// Upon names the subjects that are on this one, such as the sensors on a bus;
-	// those of their faults that this one explains are not told.
+	Detail  string // what was seen when it was raised
+	Cure    string // what to do, as exactly as is known
+	Raised  bool   // false: cleared
+	// Upon names the subjects that are on this one, such as the sensors on a bus. Those of
+	// their faults that this one explains are not reported.
 	Upon  []string
-	Since time.Time // when it was raised; its monotonic clock tells for how long
+	Since time.Time // when it was raised, with a monotonic clock reading
 }
 
 // State returns "raised" or "cleared".
@@ -41,15 +39,14 @@ func (c Change) State() string {
 	return "cleared"
 }
 
-// Explained is a fault that is raised, and the one that explains it.
+// Explained is a raised fault and the fault that explains it.
 type Explained struct {
 	Change
-	By *Change // nil where it stands for itself
+	By *Change // nil if no other fault explains it
 }
 
-// Health is the present state. Its methods may be called from any goroutine. A
-// nil Health has nothing wrong and tells nobody. The zero value is not usable; see
-// [New].
+// Health holds the raised faults. Its methods may be called from any goroutine. A nil Health
+// has no faults and ignores them. The zero value is not usable; see [New].
 type Health struct {
 	notify func(Change)
 
@@ -63,21 +60,21 @@ type key struct {
 	subject string
 }
 
-// fault is one that is raised.
+// fault is a raised fault.
 type fault struct {
 	Change
 	told bool
 }
 
-// New makes a Health on which nothing is wrong. Every change is handed to
-// notify, in order, on the goroutine that raised or cleared; notify must not
-// block nor call back.
+// New returns a Health without faults. It passes every change to notify, in order, on the
+// goroutine that raised or cleared the fault. notify must not block, and must not call
+// methods of the Health.
 func New(notify func(Change)) *Health {
 	return &Health{notify: notify, now: map[key]*fault{}}
 }
 
-// Know says which sensors and outputs there are, in place of those it was told of
-// before. Whatever else has a fault is a part.
+// Know sets the sensors and outputs, in place of earlier ones. Any other subject counts as a
+// part.
 func (h *Health) Know(subjects []Subject) {
 	if h == nil {
 		return
@@ -90,17 +87,16 @@ func (h *Health) Know(subjects []Subject) {
 	}
 }
 
-// Raise says that subject has the fault. Raising it again renews the detail, and
-// tells nobody.
+// Raise raises a fault about subject. If it is raised already, Raise only updates the detail.
 //
-// While a fault that it depends on is raised, the fault is kept and not told. When
-// that one is over, it is told the next time it is raised: most are over then too,
-// and nobody has to read of each sensor on a bus that it failed and works again. So
-// whoever raises a fault that depends on another raises it with each failure.
+// While a fault that it depends on is raised, the fault is kept but not reported. After that
+// one is cleared, the fault is reported the next time it is raised: most faults are over by
+// then, and nobody has to read of each sensor on a bus that it failed and works again. So a
+// fault that depends on another one must be raised with each failure.
 func (h *Health) Raise(code Code, subject, detail string) { h.RaiseFor(code, subject, detail, "") }
 
-// RaiseFor is like [Health.Raise], for who knows better than the registry what is to
-// be done in this case; "" is what the registry says.
+// RaiseFor is like [Health.Raise] with a cure for this case instead of the registry's; "" is
+// the registry's.
 func (h *Health) RaiseFor(code Code, subject, detail, cure string) {
 	if h == nil {
 		return
@@ -124,7 +120,7 @@ func (h *Health) RaiseFor(code Code, subject, detail, cure string) {
 	}
 }
 
-// Clear says that subject no longer has the fault.
+// Clear clears a fault about subject.
 func (h *Health) Clear(code Code, subject string) {
 	if h == nil {
 		return
@@ -134,8 +130,7 @@ func (h *Health) Clear(code Code, subject string) {
 	h.clearLocked(key{code, subject})
 }
 
-// ClearAll says that nothing is wrong with subject, in any of the codes; in
-// all codes where none is given.
+// ClearAll clears the faults about subject with these codes; all faults if no code is given.
 func (h *Health) ClearAll(subject string, codes ...Code) {
 	if h == nil {
 		return
@@ -192,7 +187,7 @@ func (h *Health) causeLocked(f *fault) *fault {
 	return nil
 }
 
-// CureOf returns what would be to do about a fault of subject, raised or not.
+// CureOf returns what to do about a fault of subject, raised or not.
 func (h *Health) CureOf(code Code, subject string) string {
 	if h == nil {
 		return Lookup(code).Cure
@@ -202,7 +197,7 @@ func (h *Health) CureOf(code Code, subject string) string {
 	return Lookup(code).CureOf(h.subjectLocked(subject).Place)
 }
 
-// Current returns what is wrong now, ordered by subject and code.
+// Current returns the raised faults, ordered by subject and code.
 func (h *Health) Current() []Explained {
 	if h == nil {
 		return nil
@@ -232,7 +227,7 @@ func (h *Health) currentLocked() []*fault {
 	return all
 }
 
-// Summary returns one line for STATUS=: "all well", or what is wrong that nothing else
+// Summary returns one line for STATUS=: "all well", or the faults that no other fault
 // explains.
 func (h *Health) Summary() string {
 	var parts []string

@@ -8,7 +8,7 @@ type Subject struct {
 	On    string // the name of the bus that it is on; "" for none
 }
 
-// Kind is what sort of thing a subject is, as messages and the journal call it.
+// Kind is the kind of a subject, as messages and the journal call it.
 type Kind string
 
 // The kinds.
@@ -18,8 +18,8 @@ const (
 	Part   Kind = "part" // the broker, a bus, the spool
 )
 
-// Place is what the subject of a fault is reached by: what is to be done about a
-// fault that several kinds of hardware may have depends on it.
+// Place says how the subject of a fault is connected. What to do about a fault that several
+// kinds of hardware may have depends on it.
 type Place string
 
 // The places. "" is any other, or unknown.
@@ -32,7 +32,7 @@ const (
 	OfKernel Place = "device" // a device whose driver is the kernel's, in /sys/class/hwmon, /sys/bus/iio or /sys/bus/w1
 )
 
-// Title says what a place is, for people.
+// Title returns a place's name for people.
 func (p Place) Title() string {
 	switch p {
 	case OnBus:
@@ -51,5 +51,5 @@ func (p Place) Title() string {
 	return string(p)
 }
 
-// Places are all places that have something of their own to do.
+// Places are all places with cures of their own.
 var Places = []Place{OnBus, OnLine, InZone, OnSPI, OnPort, OfKernel}

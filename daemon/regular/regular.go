@@ -1,7 +1,6 @@
-// Package regular opens regular files, and nothing that only looks like one. A
-// FIFO blocks whoever opens it until somebody writes, opening a device may start
-// a watchdog or rewind a tape, a link may lead anywhere. What is opened here
-// blocks for nothing but its disk.
+// Package regular opens regular files only. Opening a FIFO blocks until somebody writes to it,
+// opening a device may start a watchdog or rewind a tape, and a link may lead anywhere. Files
+// opened here wait for their disk and for nothing else.
 package regular
 
 import (
@@ -13,22 +12,21 @@ import (
 )
 
 var (
-	// ErrKind is the reason when there is something else than a regular file.
+	// ErrKind is the reason when it is not a regular file.
 	ErrKind = errors.New("want a regular file")
-	// ErrLarge is the reason when a file holds more than it may.
+	// ErrLarge is the reason when a file is larger than allowed.
 	ErrLarge = errors.New("the file is too large")
 )
 
-// Read returns what the regular file at path holds, at most that many bytes.
-// path may be a link. The error is an [fs.PathError] and wraps what the system
-// said, [ErrKind] or [ErrLarge]. Any goroutine; it waits for the disk only.
+// Read returns the content of the regular file at path, at most that many bytes. path may be a
+// link. The error is an [fs.PathError] and wraps the system's error, [ErrKind] or [ErrLarge].
+// Any goroutine; it waits for the disk only.
 func Read(path string, most int64) ([]byte, error) {
 	return read(path, most, Open)
 }
 
-// ReadUnlinked is like [Read], but where path itself is a link it is refused:
-// for files in a directory in which another user than the one who reads may
-// put things.
+// ReadUnlinked is like [Read], but refuses a link at path. It is for files in a directory to
+// which another user may write.
 func ReadUnlinked(path string, most int64) ([]byte, error) {
 	return read(path, most, func(path string) (*os.File, error) { return OpenUnlinked(path, os.O_RDONLY, 0) })
 }
@@ -38,7 +36,7 @@ func read(path string, most int64, open func(path string) (*os.File, error)) ([]
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // nothing was written
+	defer f.Close() // it was only read
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(data)) > most {
 		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: more than %d bytes", ErrLarge, most)}
@@ -49,8 +47,8 @@ func read(path string, most int64, open func(path string) (*os.File, error)) ([]
 	return data, nil
 }
 
-// Check reports whether [Open] would find a regular file at path, without opening
-// it. Errors are as with [Read].
+// Check checks that [Open] would find a regular file at path, without opening it. Errors are
+// those of [Read].
 func Check(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -59,8 +57,8 @@ func Check(path string) error {
 	return kind(path, info)
 }
 
-// Open opens the regular file at path, or to which the link there leads, for
-// reading. Errors are as with [Read].
+// Open opens the regular file at path for reading. path may be a link. Errors are those of
+// [Read].
 func Open(path string) (*os.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -69,9 +67,9 @@ func Open(path string) (*os.File, error) {
 	return open(path, info, os.O_RDONLY, 0)
 }
 
-// OpenUnlinked opens the regular file at path as [os.OpenFile] does. A link
-// there is refused, also one that leads nowhere: os.O_CREATE makes no file
-// elsewhere, and os.O_TRUNC empties none. Errors are as with [Read].
+// OpenUnlinked opens the regular file at path like [os.OpenFile]. It refuses a link, also one
+// that leads nowhere, so os.O_CREATE creates no file elsewhere and os.O_TRUNC empties none.
+// Errors are those of [Read].
 func OpenUnlinked(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	info, err := os.Lstat(path)
 	switch {
@@ -83,9 +81,9 @@ func OpenUnlinked(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	return open(path, info, flag|noFollow, perm)
 }
 
-// open opens what info says is there, if it is a regular file; nil is nothing.
-// It looks before, because to open is to act on some devices, and after,
-// because it may have been put there in between.
+// open opens the file that info describes, if it is a regular file; a nil info means that there
+// is none. It checks before, because opening some devices has effects, and after, because the
+// file may have been replaced in between.
 func open(path string, info fs.FileInfo, flag int, perm fs.FileMode) (*os.File, error) {
 	if info != nil {
 		if err := kind(path, info); err != nil {
@@ -109,7 +107,7 @@ func open(path string, info fs.FileInfo, flag int, perm fs.FileMode) (*os.File, 
 	return f, nil
 }
 
-// kind is nil for a regular file.
+// kind returns nil for a regular file.
 func kind(path string, info fs.FileInfo) error {
 	what := "something else"
 	switch m := info.Mode(); {
