@@ -27,13 +27,15 @@ const (
 	partPatience = 15 * time.Second
 	// filesPatience is how long the files of new credentials may take to be read.
 	filesPatience = 5 * time.Second
+	// linkPatience is the same for the link, which may be about to connect.
+	linkPatience = 45 * time.Second
 )
 
 // Changes says what a swap has changed, by name, in the order of the configuration.
 type Changes struct {
 	Sensors SensorChanges
 	Outputs output.Changes
-	Link    bool     // the link was told something new: it may have connected anew
+	Connect []string // for which settings the link connects anew, by key; none where it does not
 	Slow    []string // what has not followed yet, because something hangs, and will
 }
 
@@ -80,7 +82,7 @@ func (d *Daemon) Swap(ctx context.Context, cfg *config.Config) (Changes, error) 
 		return x.changes, fmt.Errorf("swap configuration: %w", ErrStopping)
 	}
 	d.log.Info("configuration swapped", "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs), "sensors_changed", x.changes.Sensors.Any(),
-		"outputs_changed", x.changes.Outputs.Any(), "link_changed", x.changes.Link, "slow", strings.Join(x.changes.Slow, ", "))
+		"outputs_changed", x.changes.Outputs.Any(), "connects_for", strings.Join(x.changes.Connect, ", "), "slow", strings.Join(x.changes.Slow, ", "))
 	return x.changes, nil
 }
 
@@ -111,9 +113,6 @@ func refuse(before, after *config.Config) error {
 		{"spool.at_risk", "the spool goes by it from its start", before.Spool.AtRisk, after.Spool.AtRisk},
 		{"spool.max_bytes", "the spool goes by it from its start", before.Spool.MaxBytes, after.Spool.MaxBytes},
 		{"spool.max_age", "the spool goes by it from its start", before.Spool.MaxAge, after.Spool.MaxAge},
-		{"commands.topic", "the link subscribes to it from its start", before.Commands.Topic, after.Commands.Topic},
-		{"commands.unstamped", "the link subscribes by it from its start", before.Commands.Unstamped, after.Commands.Unstamped},
-		{"broker", "the link goes by it from its start", before.Broker, after.Broker},
 	} {
 		if k.old != k.next {
 			problems = append(problems, &config.Error{
@@ -161,7 +160,7 @@ func (x *swap) run() {
 	d.health.Know(either(after.subjects, before.subjects))
 	if after.files != before.files {
 		fetching := d.fetching.Swap(task.Start("credentials", d.failed, after.files.Run))
-		defer x.follow("credentials", func(context.Context) error {
+		defer x.follow("credentials", partPatience, func(context.Context) error {
 			d.health.Clear(health.CertificateStuck, broker)
 			return fetching.Stop(time.Second)
 		})
@@ -169,21 +168,60 @@ func (x *swap) run() {
 	d.present.Store(after)
 	x.pins()
 	d.box.Reconfigure(after.config)
-	d.dispatcher.Reconfigure(after.orders())
+	x.orders()
 	d.health.Know(after.subjects)
 	d.swapped.Set()
 }
 
 // follow has a part follow, and notes one that does not in time.
-func (x *swap) follow(part string, f func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(x.d.stopping, partPatience)
+func (x *swap) follow(part string, patience time.Duration, f func(context.Context) error) (done bool) {
+	ctx, cancel := context.WithTimeout(x.d.stopping, patience)
 	defer cancel()
 	err := f(ctx)
 	if err == nil || x.d.stopping.Err() != nil {
-		return
+		return err == nil
 	}
 	x.d.log.Warn("a part does not follow the new configuration yet", "part", part, "err", err)
 	x.changes.Slow = append(x.changes.Slow, part)
+	return false
+}
+
+// orders has the dispatcher and the link follow. The dispatcher knows a new topic before
+// anything can come on it; and it takes orders without id and expiry only while nothing
+// can have stored them with the broker: not before the link's session is a clean one.
+func (x *swap) orders() {
+	settings := x.after.orders()
+	settings.Unstamped = settings.Unstamped && x.before.unstamped()
+	x.d.dispatcher.Reconfigure(settings)
+	if x.connection() {
+		x.d.dispatcher.Reconfigure(x.after.orders())
+	}
+}
+
+// connection has the link follow, if there is anything new for it.
+func (x *swap) connection() (done bool) {
+	c := x.after.link
+	if sameLink(x.before, x.after) {
+		return true
+	}
+	c.Unsubscribe, c.Unsubscribed = x.d.subscriptions.Want(c.ClientID, x.after.session), x.d.subscriptions.Released
+	return x.follow("link", linkPatience, func(ctx context.Context) (err error) {
+		x.changes.Connect, err = x.d.link.Reconfigure(ctx, c)
+		return err
+	})
+}
+
+// sameLink reports whether two generations say the same to the link.
+func sameLink(a, b *generation) bool {
+	if a.files != b.files || a.config.ReadingsTopic("") != b.config.ReadingsTopic("") { // the farewell's
+		return false
+	}
+	values := func(c uplink.Config) uplink.Config {
+		c.Files, c.Outbox, c.Log = nil, nil, nil
+		c.Farewell, c.Heartbeat, c.Observe, c.Unsubscribed, c.Dial = nil, nil, nil, nil, nil
+		return c
+	}
+	return reflect.DeepEqual(values(a.link), values(b.link))
 }
 
 // pins has sensors and outputs follow. A line that goes from a sensor to an output is
@@ -199,15 +237,15 @@ func (x *swap) pins() {
 			return s.Place().Pin != "" && err == nil && slices.Contains(taken, id)
 		})
 		if len(stay) < len(old.Sensors) {
-			x.follow("sensors", func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, stay) })
+			x.follow("sensors", partPatience, func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, stay) })
 		}
-		x.follow("outputs", func(ctx context.Context) (err error) {
+		x.follow("outputs", partPatience, func(ctx context.Context) (err error) {
 			x.changes.Outputs, err = x.d.bank.Reconfigure(ctx, next.Outputs)
 			return err
 		})
 	}
 	if x.changes.Sensors.Any() {
-		x.follow("sensors", func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, next.Sensors) })
+		x.follow("sensors", partPatience, func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, next.Sensors) })
 	}
 }
 

@@ -85,7 +85,7 @@ func TestSwap(t *testing.T) {
 	c := swap(t, r, s.Config(door+"\n"+soil, fan+"\n  - {name: lamp, pin: GPIO6, max_on: 1h}"))
 	gate.Drive(false)
 	if fmt.Sprint(c.Sensors) != fmt.Sprint(daemon.SensorChanges{Kept: []string{"air", "door"}, Added: []string{"soil"}}) ||
-		fmt.Sprint(c.Outputs.Kept, c.Outputs.Added) != "[pump fan] [lamp]" || c.Outputs.Removed != nil || c.Link {
+		fmt.Sprint(c.Outputs.Kept, c.Outputs.Added) != "[pump fan] [lamp]" || c.Outputs.Removed != nil || c.Connect != nil {
 		t.Errorf("changed: %+v", c)
 	}
 	taken.until(r.Taken, "soil", 2)
