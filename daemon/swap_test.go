@@ -320,3 +320,134 @@ func TestSwapAtTheEnds(t *testing.T) {
 		}
 	}
 }
+
+// A new broker, or another name to it, takes a new connection; readings go on, each
+// number once, first to the one and then to the other.
+func TestSwapOfTheBroker(t *testing.T) {
+	s, other := daemontest.NewSite(t, nil), daemontest.NewSite(t, nil)
+	first := s.Config("", "")
+	moved := *first
+	moved.Broker.Endpoint = other.Addr
+	moved.Broker.CA, moved.Broker.Certificate, moved.Broker.Key = other.Files.CA, other.Files.Certificate, other.Files.Key
+	renamed := moved
+	renamed.Broker.ClientID, renamed.Broker.KeepAlive, renamed.Broker.Will = "other-client", time.Minute, "none"
+	heard := other.Listen("test-ear")
+	r := s.Start(first).AwaitLink(t)
+	acked := &numbers{t: t}
+	acked.until(r.Acked, "air", 2)
+	if c := swap(t, r, &moved); fmt.Sprint(c.Connect) != "[endpoint credentials]" || c.Sensors.Any() || c.Outputs.Any() {
+		t.Errorf("moved: %+v", c)
+	}
+	r.AwaitLink(t)
+	daemontest.Await(t, "reading at the other broker", heard, func(m map[string]any) bool { return m["sensor"] == "air" && m["seq"] != nil })
+	acked.until(r.Acked, "air", acked.last["air"]+3)
+	if c := swap(t, r, &renamed); fmt.Sprint(c.Connect) != "[client_id keep_alive will]" {
+		t.Errorf("renamed: %+v", c)
+	}
+	r.AwaitLink(t)
+	acked.until(r.Acked, "air", acked.last["air"]+3)
+	if err := r.Stop(); err != nil {
+		t.Error(err)
+	}
+	close(r.Acked)
+	for rec := range r.Acked {
+		acked.take(rec)
+	}
+	if waits := len(r.Taken); waits > 0 {
+		taken := &numbers{t: t}
+		close(r.Taken)
+		for rec := range r.Taken {
+			taken.take(rec)
+		}
+		if taken.last["air"] != acked.last["air"] {
+			t.Errorf("taken %v, acknowledged %v", taken.last, acked.last)
+		}
+	}
+}
+
+// Orders come on another topic at once, on the connection that stands, and no more on
+// the one before; readings go to theirs.
+func TestSwapOfTheTopics(t *testing.T) {
+	s := daemontest.NewSite(t, nil)
+	first := s.Config("", "")
+	first.Broker.Will = "none" // its topic is that of readings, and is told with the connection
+	first.Commands.Topic = "test/elsewhere"
+	next := *first
+	next.Commands.Topic, next.Readings.Topic, next.Readings.Batch = "test/topic", "test/{sensor}", config.Batch{Max: 2, Within: 100 * time.Millisecond}
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
+	r := s.Start(first).AwaitLink(t)
+	acked := &numbers{t: t}
+	acked.until(r.Acked, "air", 3)
+	say(daemontest.Order("c-1", "on", time.Hour))
+	if c := swap(t, r, &next); c.Connect != nil {
+		t.Errorf("changed: %+v", c)
+	}
+	say(daemontest.Order("c-2", "on", time.Hour))
+	if a := answered(t, heard, "c-2"); a["status"] != "done" || timesOn(s) != 1 {
+		t.Errorf("answer %v, the pump went on %d times", a, timesOn(s))
+	}
+	acked.until(r.Acked, "air", acked.last["air"]+4)
+	swap(t, r, first)
+	say(daemontest.Order("c-3", "off", time.Hour))
+	acked.until(r.Acked, "air", acked.last["air"]+4)
+	if n := timesOn(s); n != 1 || len(s.Board.Line("GPIO27").History()) != 2 { // requested, on
+		t.Errorf("the pump went on %d times: %v", n, s.Board.Line("GPIO27").History())
+	}
+	for len(heard) > 0 {
+		if m := <-heard; m["kind"] == "answer" && m["id"] != "c-2" {
+			t.Errorf("answer %v", m)
+		}
+	}
+	select {
+	case st := <-r.Linked:
+		t.Errorf("the link has changed: %+v", st)
+	default:
+	}
+}
+
+// While no broker can be reached sensors and outputs change all the same, and the one
+// that another configuration names is connected to at once.
+func TestSwapWhileTheLinkIsDown(t *testing.T) {
+	s := daemontest.NewSite(t, nil)
+	up := s.Config(door, fan)
+	down := *s.Config("", "")
+	down.Broker.Endpoint = "127.0.0.1:1" // nothing listens there
+	elsewhere := *s.Config(door, "")
+	elsewhere.Broker.Endpoint = down.Broker.Endpoint
+	r := s.Start(&down)
+	taken := &numbers{t: t}
+	taken.until(r.Taken, "air", 2)
+	if c := swap(t, r, &elsewhere); fmt.Sprint(c.Sensors.Added) != "[door]" || c.Connect != nil {
+		t.Errorf("changed: %+v", c)
+	}
+	taken.until(r.Taken, "door", 1)
+	swap(t, r, up)
+	r.AwaitLink(t)
+	acked := &numbers{t: t}
+	acked.until(r.Acked, "air", 3) // from the first
+}
+
+// Credentials that cannot be used are refused, and the link goes on with those that can.
+func TestSwapRefusesCredentials(t *testing.T) {
+	s, other := daemontest.NewSite(t, nil), daemontest.NewSite(t, nil)
+	r := s.Start(s.Config("", "")).AwaitLink(t)
+	bad := *s.Config(door, "")
+	bad.Broker.Key = other.Files.Key
+	if _, err := r.Daemon.Swap(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "does not belong") || !strings.Contains(err.Error(), other.Files.Key) {
+		t.Errorf("another's key: %v", err)
+	}
+	bad.Broker.Key = s.Dir + "/none"
+	if _, err := r.Daemon.Swap(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("no key: %v", err)
+	}
+	bad = *s.Config(door, "")
+	bad.Broker.ClientID = strings.Repeat("x", 70000)
+	if _, err := r.Daemon.Swap(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "client id") {
+		t.Errorf("a client id that is too long: %v", err)
+	}
+	acked := &numbers{t: t}
+	acked.until(r.Acked, "air", 5)
+	if name, held := s.Board.Holder(s.Board.Line("GPIO17").ID()); held {
+		t.Errorf("the door of what was refused is held by %s", name)
+	}
+}
