@@ -19,6 +19,7 @@ import (
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/task"
+	"fieldpost/daemon/wake"
 )
 
 // dated is a daemon of which only what tells of health runs.
@@ -46,7 +47,7 @@ func watchExpiry(t *testing.T, c *clocktest.Clock, left time.Duration) *dated {
 	w.d = &Daemon{process: process{
 		o:   Options{Clock: c, Notify: &systemd.Notifier{Send: func(string) error { return nil }}},
 		log: slog.New(slog.DiscardHandler), spool: s,
-		faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)},
+		faults: faultQueue{ready: wake.New()}, watch: linkWatch{stands: wake.New()},
 	}}
 	w.d.health = health.New(w.d.faults.put)
 	w.pair(100*365*day, "ca", "unused")

@@ -98,7 +98,7 @@ func New(o Options) (*Daemon, error) {
 	o.Config = nil
 	d := &Daemon{process: process{
 		o: o, log: o.Log, started: o.Clock.Now(),
-		faults: faultQueue{ready: make(chan struct{}, 1)}, watch: linkWatch{stands: make(chan struct{}, 1)},
+		faults: faultQueue{ready: wake.New()}, watch: linkWatch{stands: wake.New()},
 	}, turn: make(chan struct{}, 1), swapped: wake.New(), failed: make(chan error, tasks)}
 	d.stopping, d.stop = context.WithCancel(context.Background())
 	d.health = health.New(d.faults.put)

@@ -132,9 +132,9 @@ func below(path, top string) bool {
 	return path == top || strings.HasPrefix(path, top+"/")
 }
 
-// sleeps gives the positions of time.Sleep, called or only mentioned, under
-// whatever name the file imports package time.
-func sleeps(file *ast.File) (at []token.Pos) {
+// uses returns the positions of a function of package time, called or only mentioned,
+// under whatever name the file imports that package.
+func uses(file *ast.File, function string) (at []token.Pos) {
 	name := ""
 	for _, imported := range file.Imports {
 		if p, _ := strconv.Unquote(imported.Path.Value); p == "time" {
@@ -147,11 +147,11 @@ func sleeps(file *ast.File) (at []token.Pos) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.SelectorExpr:
-			if x, ok := n.X.(*ast.Ident); ok && name != "" && x.Name == name && n.Sel.Name == "Sleep" {
+			if x, ok := n.X.(*ast.Ident); ok && name != "" && x.Name == name && n.Sel.Name == function {
 				at = append(at, n.Pos())
 			}
 		case *ast.Ident:
-			if name == "." && n.Name == "Sleep" {
+			if name == "." && n.Name == function {
 				at = append(at, n.Pos())
 			}
 		}
@@ -160,8 +160,8 @@ func sleeps(file *ast.File) (at []token.Pos) {
 	return at
 }
 
-// Imports point one way, outside modules stay in their rooms, and nothing
-// sleeps, in all Go files of the repository, whatever they are built for.
+// Imports point one way, third-party modules stay in their rooms, nothing sleeps, and only
+// tests use time.After. That holds for all Go files, whatever they are built for.
 func TestImportsAndSleeps(t *testing.T) {
 	root := ".."
 	files := 0
@@ -195,8 +195,13 @@ func TestImportsAndSleeps(t *testing.T) {
 				t.Errorf("%s: import of %s: %s", set.Position(imported.Pos()), name, why)
 			}
 		}
-		for _, pos := range sleeps(file) {
+		for _, pos := range uses(file, "Sleep") {
 			t.Errorf("%s: time.Sleep: use testing/synctest, a timer's channel or another channel", set.Position(pos))
+		}
+		if !strings.HasSuffix(p, "_test.go") {
+			for _, pos := range uses(file, "After") {
+				t.Errorf("%s: time.After: use a timer that its owner stops", set.Position(pos))
+			}
 		}
 		return nil
 	})
@@ -325,7 +330,7 @@ func TestSleeps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := sleeps(file); len(got) != want {
+		if got := uses(file, "Sleep"); len(got) != want {
 			t.Errorf("%s: found %d, want %d", source, len(got), want)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/wake"
 	"fieldpost/sensors"
 )
 
@@ -24,17 +25,14 @@ import (
 type faultQueue struct {
 	mu    sync.Mutex
 	held  []health.Change
-	ready chan struct{} // buffered, signalled when held grew
+	ready wake.Signal // set when held grew
 }
 
 func (q *faultQueue) put(c health.Change) {
 	q.mu.Lock()
 	q.held = append(q.held, c)
 	q.mu.Unlock()
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
+	q.ready.Set()
 }
 
 func (q *faultQueue) take() []health.Change {
@@ -108,10 +106,10 @@ func faultRecord(c health.Change) message.Record {
 type linkWatch struct {
 	mu      sync.Mutex
 	status  uplink.Status
-	since   clock.Stamp   // since when it is connected, or is not
-	lastErr error         // what was last wrong, over or not; nil where nothing has been
-	errAt   clock.Stamp   // when that was first seen
-	stands  chan struct{} // buffered, signalled when the link has come to stand
+	since   clock.Stamp // since when it is connected, or is not
+	lastErr error       // what was last wrong, over or not; nil where nothing has been
+	errAt   clock.Stamp // when that was first seen
+	stands  wake.Signal // set when there is a new connection
 }
 
 // put takes the link's status and gives the one before it.
@@ -146,10 +144,7 @@ func (d *Daemon) linked(s uplink.Status) {
 		d.bank.Link(up)
 	}
 	if s.Connected && !before.Connected {
-		select {
-		case d.watch.stands <- struct{}{}:
-		default:
-		}
+		d.watch.stands.Set()
 		d.take(message.Online(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source(), d.o.Version))
 	}
 	d.linkFaults(s)
@@ -218,7 +213,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-d.faults.ready:
+		case <-d.faults.ready.C():
 			d.tellFaults()
 			continue
 		case <-hourly.C:
@@ -235,7 +230,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 			read, synced = nil, d.checkExpiry()
 			warned = d.warnFiles(warned)
 			continue
-		case <-d.watch.stands: // it may be with a new certificate, which the link has had read
+		case <-d.watch.stands.C(): // it may be with a new certificate, which the link has had read
 			synced = d.checkExpiry()
 			continue
 		case <-tick.C:
