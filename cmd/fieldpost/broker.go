@@ -38,7 +38,7 @@ allowing it, is in its log; clients learn no more than from AWS IoT Core.`,
 			said := "everything is allowed; --policy FILE allows less"
 			if len(policies) > 0 {
 				var err error
-				if o.Policy, err = need.Read(policies...); err != nil {
+				if o.Policy, err = need.Read(c.InOrStdin(), policies...); err != nil {
 					return err
 				}
 				said = strings.Join(policies, ", ")

@@ -11,6 +11,7 @@ import (
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/awsiot/need"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/visible"
 
 	"github.com/spf13/cobra"
 )
@@ -147,7 +148,8 @@ func newPolicySimulate(file *string) *cobra.Command {
 		Short: "tell whether policies allow what this configuration needs",
 		Long: `Tell, action by action, whether AWS IoT Core would allow what the daemon does with
 this configuration, by which statement, or why not; and what the policies allow
-beyond that. Several files are policies that are attached to the same certificate.
+beyond that. Several files are policies that are attached to the same certificate;
+- is standard input.
 
 It is assumed that a thing of the configuration's name is registered and that the
 certificate is attached to it. Region and account are compared where --account or
@@ -170,7 +172,7 @@ configuration or a policy cannot be read.`,
 			if err != nil {
 				return usage(c, err)
 			}
-			p, err := need.Read(files...)
+			p, err := need.Read(c.InOrStdin(), files...)
 			if err != nil {
 				return err
 			}
@@ -213,12 +215,15 @@ around, a client id that is a wildcard, a condition that holds where its key is 
 topic where a topic filter is wanted. Several files are policies that are attached to the
 same certificate.
 
+A policy named - is read from standard input.
+
 The exit status is 1 if there is a trap, 0 if there are notes only, 78 if a policy cannot
 be read.`,
-		Example: `  fieldpost policy lint configs/policies/restricted.json`,
-		Args:    cobra.MinimumNArgs(1),
+		Example: `  fieldpost policy lint configs/policies/restricted.json
+  aws iot get-policy --policy-name NAME --query policyDocument --output text | fieldpost policy lint -`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
-			p, err := need.Read(files...)
+			p, err := need.Read(c.InOrStdin(), files...)
 			if err != nil {
 				return err
 			}
@@ -276,7 +281,7 @@ func writeFindings(w io.Writer, findings []awsiot.Finding) error {
 		return err
 	}
 	for _, f := range findings {
-		if _, err := fmt.Fprintf(w, "%s\n    %s\n", f, f.Advice); err != nil {
+		if _, err := fmt.Fprintf(w, "%s\n    %s\n", visible.Text(f.String()), visible.Text(f.Advice)); err != nil {
 			return err
 		}
 	}

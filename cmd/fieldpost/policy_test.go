@@ -59,7 +59,7 @@ func TestTrapsInDocuments(t *testing.T) {
 // The restricted policy that ships is the one that the README shows and the demo
 // uses.
 func TestRestrictedPolicy(t *testing.T) {
-	p, err := need.Read(filepath.Join(root, "configs/policies/restricted.json"))
+	p, err := need.Read(nil, filepath.Join(root, "configs/policies/restricted.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

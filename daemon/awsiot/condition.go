@@ -202,6 +202,10 @@ func (c *condition) holds(q *question) bool {
 		}
 		return c.test.not
 	}
+	if known, _ := canonical(c.key); known == keyWillTopic && c.test.kind == "string" {
+		v.all = q.wholeARN(v.all)
+		q.note(keyWillTopic + " is compared as an ARN in the guide, by ArnEquals; as text it is taken to be the whole ARN")
+	}
 	like := func(s string) bool { return c.like(q, s) }
 	if c.all {
 		return !slices.ContainsFunc(v.all, func(s string) bool { return !like(s) })
@@ -210,6 +214,19 @@ func (c *condition) holds(q *question) bool {
 		q.note(fmt.Sprintf("%s without ForAllValues or ForAnyValue on the list %s is taken as ForAnyValue; IAM demands one", c.operator, c.key))
 	}
 	return slices.ContainsFunc(v.all, like)
+}
+
+// wholeARN puts the region and the account that were asked for before names; where
+// only a name was asked for there are none, and then nothing is like it but *.
+func (q *question) wholeARN(names []string) (all []string) {
+	for _, name := range names {
+		head := strings.Join(q.wanted.head[:], ":")
+		if !q.wanted.full {
+			head = "aws:iot::"
+		}
+		all = append(all, "arn:"+head+":"+name)
+	}
+	return all
 }
 
 // like reports whether the operator holds for one value of the key.
@@ -222,10 +239,10 @@ func (c *condition) like(q *question, s string) bool {
 func (t test) equal(q *question, s string, o operand) bool {
 	switch t.kind {
 	case "string":
+		p, _ := o.pattern.fill(q)
 		if t.fold {
 			s = strings.ToLower(s)
 		}
-		p, _ := o.pattern.fill(q)
 		if t.fold {
 			p = p.lower()
 		}

@@ -54,6 +54,9 @@ func TestOperators(t *testing.T) {
 		{`"ArnLike":{"iot:LastWillTopic":"arn:aws:iot:us-east-1:*:topic/a/b"}`, full, true},
 		{`"ArnLike":{"iot:LastWillTopic":"arn:aws:iot:eu-west-1:*:topic/a/b"}`, full, false},
 		{`"ArnLike":{"iot:LastWillTopic":"*"}`, nobody, false},
+		{`"StringEquals":{"iot:LastWillTopic":"arn:aws:iot:us-east-1:123456789012:topic/a/b"}`, full, true},
+		{`"StringLike":{"iot:LastWillTopic":"arn:aws:iot:*:topic/a/*"}`, full, true},
+		{`"StringLike":{"iot:LastWillTopic":"topic/a/*"}`, full, false},
 		{`"ArnNotEquals":{"iot:LastWillTopic":"arn:aws:iot:*:*:topic/a/b"}`, full, false},
 		{`"ArnNotLike":{"iot:LastWillTopic":"arn:aws:iot:*:*:topic/a/c"}`, full, true},
 		{`"Bool":{"iot:Connection.Thing.IsAttached":true}`, full, true},
@@ -273,4 +276,19 @@ func ExampleErrors() {
 	// Output:
 	// greenhouse.json:3:27: Statement[1].Effect: want "Allow" or "Deny" (got "allow")
 	// greenhouse.json:3:46: Statement[1].Action: want * or service:Name, such as iot:Connect (got "Connect")
+}
+
+// Asked without region and account, a text that names them cannot be compared; one
+// that leaves them open can.
+func TestWillTopicAsText(t *testing.T) {
+	by := &Connection{ClientID: "x", LastWillTopic: "a/b"}
+	for text, want := range map[string]bool{"arn:aws:iot:*:*:topic/a/b": true, "arn:aws:iot:us-east-1:123456789012:topic/a/b": false} {
+		p := mustParse(t, `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringLike":{"iot:LastWillTopic":"`+text+`"}}}`)
+		if d := p.Connect(by); d.Allowed != want || want && len(d.Inferred) == 0 {
+			t.Errorf("%s: %v, inferred %q", text, d, d.Inferred)
+		}
+	}
+	if d := Tutorial().Connect(nil); d.Allowed {
+		t.Error(d)
+	}
 }

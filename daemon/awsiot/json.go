@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -169,6 +170,10 @@ func (s *scanner) string() string {
 		if !strings.Contains(strings.ToLower(string(raw)), `\ufffd`) {
 			s.bad, s.err = begin, errors.New(`holds half of a surrogate pair (\ud800 to \udfff), which is no character`)
 		}
+	}
+	if i := strings.IndexFunc(out, unicode.IsControl); i >= 0 && s.err == nil {
+		r, _ := utf8.DecodeRuneInString(out[i:])
+		s.bad, s.err = begin, fmt.Errorf("holds the control character %U, which no name has", r)
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package awsiot
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -132,6 +133,9 @@ func (p *parser) members(n *node, path string, each func(m member, path string))
 
 func join(path, key string) string {
 	key = shorten(key)
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		key = strconv.Quote(key) // a terminal would act on it
+	}
 	if path == "" {
 		return key
 	}

@@ -38,6 +38,8 @@ func TestParseRefuses(t *testing.T) {
 		"empty statement":      {policyOf(`[]`), "Statement: is empty"},
 		"a string":             {policyOf(`"x"`), `Statement[1]: want an object (got "x")`},
 		"unknown element":      {`{"version":"2012-10-17"}`, `p:1:2: version: a policy has no such element, did you mean "Version"`},
+		"a terminal's":         {`{"\u001b[2J":1}`, `p:1:2: holds the control character U+001B, which no name has`},
+		"unseen":               {`{"\u200b":1}`, `p:1:2: "\u200b": a policy has no such element`},
 		"of get-policy":        {`{"policyName":"x","policyDocument":"{}"}`, "p:1:2: policyName: this is what `aws iot get-policy` prints around a policy; have it print the policy alone"},
 		"in a statement":       {policyOf(`{` + good + `,"Resources":"*"}`), `Statement[1].Resources: a statement has no such element, did you mean "Resource"`},
 		"nothing like it":      {policyOf(`{` + all + `,"Comment":"*"}`), "Statement[1].Comment: a statement has no such element\n"},

@@ -211,6 +211,9 @@ func (p *Policy) Decide(r Request) Decision {
 
 // Connect asks for iot:Connect on the connection's client id.
 func (p *Policy) Connect(by *Connection) Decision {
+	if by == nil {
+		by = nobody
+	}
 	return p.Decide(Request{Action: ActionConnect, Resource: "client/" + by.ClientID, By: by})
 }
 

@@ -3,16 +3,18 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/awsiot/need"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/visible"
 )
 
 // checkPolicies asks policies for all that the daemon needs. It takes the thing as
 // registered, and the certificate as attached to it.
 func checkPolicies(cfg *config.Config, files []string, w io.Writer) (bad int, err error) {
-	p, err := need.Read(files...)
+	p, err := need.Read(nil, files...)
 	if err != nil {
 		return 0, err
 	}
@@ -23,11 +25,11 @@ func checkPolicies(cfg *config.Config, files []string, w io.Writer) (bad int, er
 			continue
 		}
 		bad++
-		fmt.Fprintf(w, "error: policy: %s on %s (%s): %s\n", a.Action, a.Resource, a.For, a.Why)
+		fmt.Fprintf(w, "error: policy: %s\n", visible.Text(fmt.Sprintf("%s on %s (%s): %s", a.Action, a.Resource, a.For, a.Why)))
 	}
 	for _, f := range p.Lint() {
 		if f.Severity == awsiot.Trap {
-			fmt.Fprintf(w, "warning: policy: %s: %s; %s\n", f.Statement, f.Text, f.Advice)
+			fmt.Fprintf(w, "warning: policy: %s\n", visible.Text(fmt.Sprintf("%s; %s", strings.TrimPrefix(f.String(), "trap: "), f.Advice)))
 		}
 	}
 	return bad, nil

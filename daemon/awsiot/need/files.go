@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/regular"
@@ -13,13 +14,14 @@ import (
 // largest is the largest file that is read, in bytes.
 const largest = 64 << 10
 
-// Read reads policies that count together, each by the name of its file. The error
-// is [awsiot.Errors], of all files, where a policy is at fault.
-func Read(paths ...string) (*awsiot.Policy, error) {
+// Read reads policies that count together, each by the name of its file; the name
+// "-" is stdin. The error is [awsiot.Errors], of all files, where a policy is at
+// fault.
+func Read(stdin io.Reader, paths ...string) (*awsiot.Policy, error) {
 	var all []*awsiot.Policy
 	var mistakes awsiot.Errors
 	for _, path := range paths {
-		text, err := regular.Read(path, largest)
+		text, err := readPolicy(stdin, path)
 		if err != nil {
 			return nil, fmt.Errorf("read policy %q: %w", path, err)
 		}
@@ -35,6 +37,13 @@ func Read(paths ...string) (*awsiot.Policy, error) {
 		return nil, mistakes
 	}
 	return awsiot.Merge(all...), nil
+}
+
+func readPolicy(stdin io.Reader, path string) ([]byte, error) {
+	if path == "-" && stdin != nil {
+		return io.ReadAll(io.LimitReader(stdin, largest+1)) // one byte more is one too many for the parser
+	}
+	return regular.Read(path, largest)
 }
 
 // Certificate reads the fields of the certificate in a PEM file. nil: there is no

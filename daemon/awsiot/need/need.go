@@ -6,6 +6,7 @@ package need
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
@@ -47,11 +48,22 @@ func Sender(cfg *config.Config) []Need {
 		return nil
 	}
 	var n needs
-	n.add(awsiot.ActionConnect, "client/"+cfg.Broker.ClientID+senderID, "send --via mqtt")
+	n.add(awsiot.ActionConnect, "client/"+senderOf(cfg), "send --via mqtt")
 	n.add(awsiot.ActionPublish, "topic/"+t, "send --via mqtt")
 	n.add(awsiot.ActionSubscribe, "topicfilter/"+cfg.AnswersTopic(), "answers to send --via mqtt")
 	n.add(awsiot.ActionReceive, "topic/"+cfg.AnswersTopic(), "answers to send --via mqtt")
 	return n.all
+}
+
+// senderOf is the client id of fieldpost send: it begins as the daemon's does, as far
+// as there is room for it.
+func senderOf(cfg *config.Config) string {
+	id := cfg.Broker.ClientID
+	cut := min(len(id), awsiot.ClientIDMax-len(senderID))
+	for cut > 0 && cut < len(id) && !utf8.RuneStart(id[cut]) {
+		cut--
+	}
+	return id[:cut] + senderID
 }
 
 type needs struct{ all []Need }

@@ -179,7 +179,7 @@ func someConfig(r *rand.Rand) *config.Config {
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
 	cfg := tutorial()
 	cfg.Thing = pick("thing-1", "*", "${iot:ClientId}", "t:x")
-	cfg.Broker.ClientID = pick(cfg.Thing, cfg.Thing, "client-1", "c*?")
+	cfg.Broker.ClientID = pick(cfg.Thing, cfg.Thing, "client-1", "c*?", strings.Repeat("é", awsiot.ClientIDMax/2))
 	cfg.Broker.Will, cfg.Commands.Unstamped = pick("offline", "none"), pick("refuse", "accept")
 	cfg.Broker.Verify, cfg.Broker.Limits = pick("auto", "subscribe", "none"), pick("auto", "aws", "none")
 	cfg.Readings.Topic = someTopic(r, "{thing}", "{sensor}", "{sensor}")
@@ -354,5 +354,19 @@ func TestBeyond(t *testing.T) {
 				t.Errorf("denied %d, beyond %q, want %q", r.Denied, got, tc.want)
 			}
 		})
+	}
+}
+
+// The client id of send is no longer than brokers take, whatever the daemon's is.
+func TestSenderOfLongID(t *testing.T) {
+	cfg := tutorial()
+	for id, want := range map[string]string{
+		"thing-1":                           "thing-1-send-0000",
+		strings.Repeat("x", 128):            strings.Repeat("x", 118) + "-send-0000",
+		"y" + strings.Repeat("é", 63) + "z": "y" + strings.Repeat("é", 58) + "-send-0000",
+	} {
+		if cfg.Broker.ClientID = id; senderOf(cfg) != want {
+			t.Errorf("%s: got %s", id, senderOf(cfg))
+		}
 	}
 }

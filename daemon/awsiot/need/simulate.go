@@ -9,6 +9,7 @@ import (
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/visible"
 )
 
 // Report says what policies make of a configuration. Its JSON is what
@@ -65,7 +66,7 @@ func Simulate(cfg *config.Config, p *awsiot.Policy, by *awsiot.Connection, prefi
 		ask(n, by)
 	}
 	if sender {
-		other := &awsiot.Connection{ClientID: by.ClientID + senderID, Certificate: by.Certificate, SourceIP: by.SourceIP, Domain: by.Domain}
+		other := &awsiot.Connection{ClientID: senderOf(cfg), Certificate: by.Certificate, SourceIP: by.SourceIP, Domain: by.Domain}
 		for _, n := range Sender(cfg) {
 			ask(n, other)
 			needed = append(needed, n)
@@ -202,6 +203,10 @@ func (r Report) Write(w io.Writer) error {
 	for _, s := range r.Assumed {
 		fmt.Fprintf(&b, "assumed: %s\n", s)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, visible.Lines(strings.TrimSuffix(line, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
