@@ -9,36 +9,7 @@ import (
 	"fieldpost/daemon"
 	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/uplink"
-	"fieldpost/sensors/board"
-	"fieldpost/sensors/sim"
 )
-
-// hungBoard is a board on which switching on a line hangs until it is let go.
-type hungBoard struct {
-	*sim.Board
-	line string
-	free chan struct{}
-}
-
-type hungOutput struct {
-	board.Output
-	free chan struct{}
-}
-
-func (b hungBoard) Output(c board.OutputConfig) (board.Output, error) {
-	o, err := b.Board.Output(c)
-	if err == nil && c.Line == b.line {
-		o = hungOutput{o, b.free}
-	}
-	return o, err
-}
-
-func (o hungOutput) Set(active bool) error {
-	if active {
-		<-o.free
-	}
-	return o.Output.Set(active)
-}
 
 // More orders for a line that hangs than the broker sends unacknowledged keep
 // no order for another output away. When the line is back only the order that
@@ -49,8 +20,13 @@ func TestHungLineKeepsNoOtherOrdersAway(t *testing.T) {
 	cfg := s.Config("", "  - {name: fan, pin: GPIO5}")
 	linked := make(chan uplink.Status, 256)
 	free := make(chan struct{})
+	s.Board.BeforeSet(func(line string, active bool) {
+		if line == "GPIO27" && active {
+			<-free
+		}
+	})
 	stop := s.Launch(daemon.Options{
-		Config: cfg, Board: hungBoard{s.Board, "GPIO27", free}, Log: slog.New(slog.DiscardHandler), Linked: daemontest.ConnectionChanges(linked),
+		Config: cfg, Log: slog.New(slog.DiscardHandler), Linked: daemontest.ConnectionChanges(linked),
 	})
 	daemontest.Await(t, "link", linked, func(st uplink.Status) bool { return st.Connected })
 	say := s.Publisher("test-mouth")

@@ -14,41 +14,30 @@ import (
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
-	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
 
-// hanging is a board whose outputs, once told to, do not come back from the
-// kernel before they are let go.
+// hanging has the pump's line, once it is told to, hang in the kernel until it is
+// let go.
 type hanging struct {
-	*sim.Board
 	hang atomic.Bool
 	free chan struct{}
-	hung chan struct{} // told when one hangs; may be nil
+	hung chan struct{} // told when it hangs
 }
 
-type hangingOutput struct {
-	board.Output
-	b *hanging
-}
-
-func (b *hanging) Output(c board.OutputConfig) (board.Output, error) {
-	o, err := b.Board.Output(c)
-	if err != nil || c.Line != "GPIO27" {
-		return o, err
-	}
-	return &hangingOutput{o, b}, nil
-}
-
-func (o *hangingOutput) Set(active bool) error {
-	if o.b.hang.Load() {
+func newHanging(b *sim.Board) *hanging {
+	h := &hanging{free: make(chan struct{}), hung: make(chan struct{}, 1)}
+	b.BeforeSet(func(line string, _ bool) {
+		if line != "GPIO27" || !h.hang.Load() {
+			return
+		}
 		select {
-		case o.b.hung <- struct{}{}:
+		case h.hung <- struct{}{}:
 		default:
 		}
-		<-o.b.free
-	}
-	return o.Output.Set(active)
+		<-h.free
+	})
+	return h
 }
 
 // A line that hangs keeps the end from nothing else: the other line is safe,
@@ -56,12 +45,12 @@ func (o *hangingOutput) Set(active bool) error {
 func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	s := daemontest.NewSite(t, nil)
 	heard := s.Listen("test-ear")
-	b := &hanging{Board: s.Board, free: make(chan struct{})}
+	b := newHanging(s.Board)
 	taken, acked := make(chan message.Record, 4096), make(chan message.Record, 4096)
 	now := s.Clock()
 	cfg := s.Config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}")
 	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: b, Clock: now, Log: daemontest.Log(t),
+		Config: cfg, Board: s.Board, Clock: now, Log: daemontest.Log(t),
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
 		Taken:  func(r message.Record) { taken <- r }, Acked: func(r message.Record) { acked <- r },
 	})

@@ -103,11 +103,11 @@ func TestLocalOrderOfAStranger(t *testing.T) {
 // stop does not wait for it.
 func TestLocalOrderOnAHungLine(t *testing.T) {
 	s := daemontest.NewSite(t, nil)
-	b := &hanging{Board: s.Board, free: make(chan struct{}), hung: make(chan struct{}, 1)}
+	b := newHanging(s.Board)
 	socket := filepath.Join(t.TempDir(), "s")
 	acked := make(chan message.Record, 4096)
 	d, err := daemon.New(daemon.Options{
-		Config: s.Config("", ""), Board: b, Clock: s.Clock(), Socket: socket, Log: slog.New(slog.DiscardHandler),
+		Config: s.Config("", ""), Board: s.Board, Clock: s.Clock(), Socket: socket, Log: slog.New(slog.DiscardHandler),
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }}, Acked: func(r message.Record) { acked <- r },
 	})
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/systemd"
-	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
 
@@ -21,7 +20,8 @@ import (
 // are there. What the service manager is told comes with its time.
 type watched struct {
 	d     *process
-	board *slow
+	board *sim.Board
+	takes atomic.Int64 // nanoseconds, to set an output
 	start time.Time
 	mu    sync.Mutex
 	told  []notified
@@ -33,29 +33,9 @@ type notified struct {
 	on    bool // the output, when that was told
 }
 
-// slow is a board whose outputs take their time.
-type slow struct {
-	*sim.Board
-	takes atomic.Int64 // nanoseconds
-}
-
-type slowOutput struct {
-	board.Output
-	b *slow
-}
-
-func (b *slow) Output(c board.OutputConfig) (board.Output, error) {
-	o, err := b.Board.Output(c)
-	return slowOutput{o, b}, err
-}
-
-func (o slowOutput) Set(active bool) error {
-	<-time.After(time.Duration(o.b.takes.Load()))
-	return o.Output.Set(active)
-}
-
 func newWatched(t *testing.T, limit time.Duration) *watched {
-	w := &watched{start: time.Now(), board: &slow{Board: sim.New()}}
+	w := &watched{start: time.Now(), board: sim.New()}
+	w.board.BeforeSet(func(string, bool) { <-time.After(time.Duration(w.takes.Load())) })
 	w.d = &process{log: slog.New(slog.DiscardHandler), o: Options{Watchdog: limit, Notify: &systemd.Notifier{Send: func(state string) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -173,7 +153,7 @@ func TestHangOfTheOutputsIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t, 30*time.Second)
 		w.turns(t, "output timers", 0, ever)
-		w.board.takes.Store(int64(time.Hour))
+		w.takes.Store(int64(time.Hour))
 		if got := w.after(32 * time.Second); !slices.Contains(got, hung) {
 			t.Errorf("told %q", got)
 		}

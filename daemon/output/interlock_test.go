@@ -119,7 +119,7 @@ func TestInterlockWithTheUnknown(t *testing.T) {
 func TestInterlockWithAHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up, down := blind()
-		h := &hangingBoard{Board: sim.New(), line: "GPIO6", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := newHangingBoard("GPIO6")
 		n := openOn(t, h.Board, h, "", up, down)
 		done := n.orderAsync(Order{Output: "down", Action: ActionOn})
 		n.wantInterlocked("up", "down", true)

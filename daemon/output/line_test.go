@@ -450,35 +450,26 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 // hangingBoard is a board on which setting one line may hang in the kernel.
 type hangingBoard struct {
 	*sim.Board
-	line    string
 	entered chan struct{}
 	release chan struct{}
 }
 
-type hangingOutput struct {
-	board.Output
-	h *hangingBoard
-}
-
-func (h *hangingBoard) Output(c board.OutputConfig) (board.Output, error) {
-	o, err := h.Board.Output(c)
-	if err == nil && c.Line == h.line {
-		o = hangingOutput{o, h}
-	}
-	return o, err
-}
-
-func (o hangingOutput) Set(active bool) error {
-	o.h.entered <- struct{}{}
-	<-o.h.release
-	return o.Output.Set(active)
+func newHangingBoard(line string) *hangingBoard {
+	h := &hangingBoard{Board: sim.New(), entered: make(chan struct{}, 9), release: make(chan struct{})}
+	h.BeforeSet(func(l string, _ bool) {
+		if l == line {
+			h.entered <- struct{}{}
+			<-h.release
+		}
+	})
+	return h
 }
 
 // A call that hangs in the kernel hangs its own output only: timers of the
 // others, the heartbeat, the states and the stop go on.
 func TestHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingBoard{Board: sim.New(), line: "GPIO27", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := newHangingBoard("GPIO27")
 		var p health.Heartbeats
 		loop := p.Register("outputs")
 		offs := make(chan string, 9)
@@ -582,21 +573,14 @@ type slowBoard struct {
 	free chan struct{} // nil: they do not wait
 }
 
-type slowOutput struct {
-	board.Output
-	b *slowBoard
-}
-
-func (b *slowBoard) Output(c board.OutputConfig) (board.Output, error) {
-	o, err := b.Board.Output(c)
-	return &slowOutput{o, b}, err
-}
-
-func (o *slowOutput) Set(active bool) error {
-	if o.b.free != nil {
-		<-o.b.free
-	}
-	return o.Output.Set(active)
+func newSlowBoard() *slowBoard {
+	b := &slowBoard{Board: sim.New()}
+	b.BeforeSet(func(string, bool) {
+		if b.free != nil {
+			<-b.free
+		}
+	})
+	return b
 }
 
 // An order whose call into the kernel hangs is told, as its output's timers
@@ -612,7 +596,7 @@ func TestHungOrderIsAFault(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &slowBoard{Board: sim.New()}
+				b := newSlowBoard()
 				n := openOn(t, b.Board, b, "", pump)
 				defer n.run()()
 				b.free = make(chan struct{})

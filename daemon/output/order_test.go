@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"fieldpost/sensors/sim"
 )
 
 // An order that has waited for its line past its expiry does nothing; one that
@@ -24,7 +22,7 @@ func TestOrderExpiresWhileItWaits(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &slowBoard{Board: sim.New()}
+				b := newSlowBoard()
 				n := openOn(t, b.Board, b, "", pump)
 				b.free = make(chan struct{})
 				first, second := make(chan error, 1), make(chan error, 1)

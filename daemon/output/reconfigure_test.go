@@ -412,7 +412,7 @@ func TestReconfigureAnswersOrders(t *testing.T) {
 // name by now, and an order to the safe level does nothing where that energises.
 func TestReconfigureUnderAnOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingBoard{Board: sim.New(), line: "GPIO27", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := newHangingBoard("GPIO27")
 		n := openOn(t, h.Board, h, "", pump)
 		defer n.run()()
 		first := n.orderAsync(Order{Output: "pump", Action: ActionOn})
@@ -451,7 +451,7 @@ func TestReconfigureUnderAnOrder(t *testing.T) {
 // order; the bank is stopped without it.
 func TestReconfigureWithALineThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingBoard{Board: sim.New(), line: "GPIO27", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := newHangingBoard("GPIO27")
 		n := newTimedHarness(t, h.Board, Options{Board: h, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}}})
 		done := make(chan error, 1)
 		go func() {
@@ -610,7 +610,7 @@ func TestReconfigureOfAHeldLine(t *testing.T) {
 // its line is safe.
 func TestReconfigureInterlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingBoard{Board: sim.New(), line: "GPIO6", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := newHangingBoard("GPIO6")
 		up, down := Config{Name: "up", Pin: "GPIO5"}, Config{Name: "down", Pin: "GPIO6"}
 		n := openOn(t, h.Board, h, "", up, down)
 		defer n.run()()
@@ -664,7 +664,7 @@ func TestReconfigureKnowsTheLastLevel(t *testing.T) {
 // the lines safe that leave and those that come.
 func TestReconfigureAndStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &hangingBoard{Board: sim.New(), line: "GPIO27", entered: make(chan struct{}, 9), release: make(chan struct{})}
+		h := newHangingBoard("GPIO27")
 		fan := Config{Name: "fan", Pin: "GPIO5", Initial: InitialOn}
 		n := openOn(t, h.Board, h, "", pump)
 		end := n.run()

@@ -28,9 +28,9 @@ import (
 	"sync"
 	"time"
 
-	"periph.io/x/conn/v3/i2c"
-
 	"fieldpost/sensors/board"
+
+	"periph.io/x/conn/v3/i2c"
 )
 
 // Label is the label of the simulated board's one GPIO chip.
@@ -52,6 +52,8 @@ type Board struct {
 	mono  func() time.Duration
 	root  string
 	keep  bool
+
+	beforeSet func(line string, active bool) // see BeforeSet; nil is nothing
 }
 
 var (

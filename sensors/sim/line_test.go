@@ -2,8 +2,10 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -245,4 +247,30 @@ func TestLinePanics(t *testing.T) {
 		}
 	}()
 	New().Line("GPIO99")
+}
+
+// What is called before an output is set sees the level from before.
+func TestBeforeSet(t *testing.T) {
+	b := New()
+	o, err := b.Output(board.OutputConfig{Line: "GPIO27"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	b.BeforeSet(func(line string, active bool) {
+		high, _ := b.Line("GPIO27").Level()
+		seen = append(seen, fmt.Sprint(line, active, high))
+	})
+	for _, active := range []bool{true, false} {
+		if err := o.Set(active); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.BeforeSet(nil)
+	if err := o.Set(true); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(seen, " "); got != "GPIO27true false GPIO27false true" {
+		t.Errorf("seen %s", got)
+	}
 }

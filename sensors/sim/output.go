@@ -58,8 +58,24 @@ func (o *output) drives() bool {
 // ID says which line it is.
 func (o *output) ID() board.LineID { return o.l.id }
 
+// BeforeSet has f called whenever an output is to be set, before anything
+// changes: with the name under which the line was requested, and the state that
+// is asked for. f may block, as a call into a kernel that hangs does. It is called
+// from any goroutine; nil ends that.
+func (b *Board) BeforeSet(f func(line string, active bool)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.beforeSet = f
+}
+
 // Set drives the line.
 func (o *output) Set(active bool) error {
+	o.l.b.mu.Lock()
+	before := o.l.b.beforeSet
+	o.l.b.mu.Unlock()
+	if before != nil {
+		before(o.c.Line, active)
+	}
 	o.l.b.mu.Lock()
 	defer o.l.b.mu.Unlock()
 	if err := o.broken("set"); err != nil {
