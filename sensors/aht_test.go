@@ -40,7 +40,7 @@ func TestAHTTraffic(t *testing.T) {
 func TestAHTStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		chip := b.AddBus("i2c-1").AddAHT20()
+		chip := sim.AddAHT20(b.AddBus("i2c-1"))
 		s, err := aht20.Open(b, Config{Chip: "aht20", Options: I2C{Bus: "i2c-1"}})
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func TestHTU21Traffic(t *testing.T) {
 func TestHTU21Mistaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		chip := b.AddBus("i2c-1").AddHTU21D()
+		chip := sim.AddHTU21D(b.AddBus("i2c-1"))
 		if _, err := si7021.Open(b, Config{Chip: "si7021", Options: I2C{Bus: "i2c-1"}}); err == nil {
 			t.Error("an HTU21D was taken for a Si7021")
 		}

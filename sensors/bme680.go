@@ -235,11 +235,14 @@ func (d *bme680Device) sleep() error { return nil }
 
 // bme680Trim is a chip's calibration, named as in tables 11 to 16.
 type bme680Trim struct {
-	t1, t2, t3                                       float64
-	p1, p2, p3, p4, p5, p6, p7, p8, p9, p10          float64
-	h1, h2, h3, h4, h5, h6, h7                       float64
-	g1, g2, g3, heatRange, heatValue, switchingError float64
+	t1, t2, t3                              float64
+	p1, p2, p3, p4, p5, p6, p7, p8, p9, p10 float64
+	h1, h2, h3, h4, h5, h6, h7              float64
+	gas                                     bme680GasTrim
 }
+
+// bme680GasTrim is that of the heater and of the gas resistance.
+type bme680GasTrim struct{ g1, g2, g3, heatRange, heatValue, switchingError float64 }
 
 // newBME680Trim takes the calibration out of the three blocks.
 func newBME680Trim(b []byte) (bme680Trim, error) {
@@ -251,8 +254,10 @@ func newBME680Trim(b []byte) (bme680Trim, error) {
 		p1: u(4), p2: s(6), p3: c(8), p4: s(10), p5: s(12), p6: c(15), p7: c(14), p8: s(18), p9: s(20), p10: float64(b[22]),
 		h1: float64(uint16(b[25])<<4 | uint16(b[24]&0x0F)), h2: float64(uint16(b[23])<<4 | uint16(b[24]>>4)),
 		h3: c(26), h4: c(27), h5: c(28), h6: float64(b[29]), h7: c(30),
-		g1: c(35), g2: s(33), g3: c(36),
-		heatValue: c(37), heatRange: float64(b[39] >> 4 & 3), switchingError: float64(int8(b[41]) >> 4),
+		gas: bme680GasTrim{
+			g1: c(35), g2: s(33), g3: c(36),
+			heatValue: c(37), heatRange: float64(b[39] >> 4 & 3), switchingError: float64(int8(b[41]) >> 4),
+		},
 	}
 	if uniform(b[:23]) || uniform(b[23:37]) || t.t1 == 0 || t.t2 == 0 || t.p1 == 0 || t.h2 == 0 {
 		return bme680Trim{}, faultf("its calibration is % x, which no chip has", b)
@@ -288,9 +293,9 @@ func (c *bme680Trim) humidity(raw, t float64) float64 {
 
 // heat is the register that heats to so many degrees in air of so many.
 func (c *bme680Trim) heat(celsius, ambient float64) byte {
-	x := (c.g1/16 + 49) * (1 + (c.g2/32768*0.0005+0.00235)*celsius)
-	x += c.g3 / 1024 * ambient
-	return byte(3.4 * (x*4/(4+c.heatRange)/(1+c.heatValue*0.002) - 25))
+	x := (c.gas.g1/16 + 49) * (1 + (c.gas.g2/32768*0.0005+0.00235)*celsius)
+	x += c.gas.g3 / 1024 * ambient
+	return byte(3.4 * (x*4/(4+c.gas.heatRange)/(1+c.gas.heatValue*0.002) - 25))
 }
 
 // bme680GasWait is the register for a time: six bits of milliseconds, by 1, 4, 16 or
@@ -311,7 +316,7 @@ var (
 
 // gasLow is a BME680's gas resistance, in ohms.
 func (c *bme680Trim) gasLow(adc float64, gasRange byte) float64 {
-	x := (1340 + 5*c.switchingError) * (1 + bme680Range1[gasRange]/100)
+	x := (1340 + 5*c.gas.switchingError) * (1 + bme680Range1[gasRange]/100)
 	y := 1 + bme680Range2[gasRange]/100
 	return 1 / (y * 0.000000125 * float64(uint32(1)<<gasRange) * ((adc-512)/x + 1))
 }

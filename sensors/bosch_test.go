@@ -64,7 +64,7 @@ func TestBME680Values(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if trim.t1 != 26163 || trim.t2 != 26020 || trim.t3 != 3 || trim.p1 != 36477 || trim.p2 != -10401 || trim.h1 != 743 || trim.h2 != 1022 || trim.g1 != -30 || trim.g2 != -9371 || trim.g3 != 18 {
+	if trim.t1 != 26163 || trim.t2 != 26020 || trim.t3 != 3 || trim.p1 != 36477 || trim.p2 != -10401 || trim.h1 != 743 || trim.h2 != 1022 || trim.gas.g1 != -30 || trim.gas.g2 != -9371 || trim.gas.g3 != 18 {
 		t.Errorf("calibration %+v", trim)
 	}
 	fine := trim.fine(0x78F20)
@@ -81,9 +81,9 @@ func TestBME680Values(t *testing.T) {
 // A measurement that never ends is a fault, and so is another chip at the address.
 func TestBoschFaults(t *testing.T) {
 	chips := map[string]func(*sim.Bus) *sim.Bosch{
-		"bmp180": (*sim.Bus).AddBMP180,
-		"bmp388": func(b *sim.Bus) *sim.Bosch { return b.AddBMP388(0x77) }, "bmp390": func(b *sim.Bus) *sim.Bosch { return b.AddBMP390(0x77) },
-		"bme680": func(b *sim.Bus) *sim.Bosch { return b.AddBME680(0x77) },
+		"bmp180": sim.AddBMP180,
+		"bmp388": func(b *sim.Bus) *sim.Bosch { return sim.AddBMP388(b, 0x77) }, "bmp390": func(b *sim.Bus) *sim.Bosch { return sim.AddBMP390(b, 0x77) },
+		"bme680": func(b *sim.Bus) *sim.Bosch { return sim.AddBME680(b, 0x77) },
 	}
 	for is, add := range chips {
 		for name := range chips {
@@ -119,8 +119,8 @@ func TestBoschFaults(t *testing.T) {
 func TestBME680Gas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		for variant, add := range map[string]func(uint16) *sim.Bosch{"680": b.AddBus("i2c-1").AddBME680, "688": b.AddBus("i2c-1").AddBME688} {
-			chip := add(0x76)
+		for variant, add := range map[string]func(*sim.Bus, uint16) *sim.Bosch{"680": sim.AddBME680, "688": sim.AddBME688} {
+			chip := add(b.AddBus("i2c-1"), 0x76)
 			open := func(gas bool) Sensor {
 				s, err := bme680.Open(b, Config{Chip: "bme680", Options: BME680{I2C{"i2c-1", 0x76}, gas}})
 				if err != nil {

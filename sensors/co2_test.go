@@ -43,9 +43,9 @@ func TestMeasuring(t *testing.T) {
 		period time.Duration
 		values []float64
 	}{
-		"scd4x": {(*sim.Bus).AddSCD4x, 5 * time.Second, 5 * time.Second, []float64{1234, 18.5, 61}},
-		"scd30": {(*sim.Bus).AddSCD30, 2 * time.Second, 2 * time.Second, []float64{1234, 18.5, 61}},
-		"sps30": {(*sim.Bus).AddSPS30, 10 * time.Second, time.Second, []float64{1.5, 2.5, 3.5, 4.5}},
+		"scd4x": {sim.AddSCD4x, 5 * time.Second, 5 * time.Second, []float64{1234, 18.5, 61}},
+		"scd30": {sim.AddSCD30, 2 * time.Second, 2 * time.Second, []float64{1234, 18.5, 61}},
+		"sps30": {sim.AddSPS30, 10 * time.Second, time.Second, []float64{1.5, 2.5, 3.5, 4.5}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := sim.New()

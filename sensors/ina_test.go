@@ -65,7 +65,7 @@ func TestINA226Traffic(t *testing.T) {
 func TestINA3221Channels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		chip := b.AddBus("i2c-1").AddINA3221(0x41)
+		chip := sim.AddINA3221(b.AddBus("i2c-1"), 0x41)
 		chip.SetSupply(0, 0.1, 5)
 		chip.SetSupply(2, -0.02, 24)
 		s, err := ina3221.Open(b, Config{Chip: "ina3221", Options: INA3221Options{I2C{"i2c-1", 0x41}, 0.1, 0b1010}})
@@ -96,8 +96,8 @@ func TestINA3221Channels(t *testing.T) {
 // Of the family at the same addresses none is taken for another.
 func TestINAMistaken(t *testing.T) {
 	chips := map[string]func(*sim.Bus){
-		"ina219": func(b *sim.Bus) { b.AddINA219(0x40) }, "ina226": func(b *sim.Bus) { b.AddINA226(0x40) },
-		"ina260": func(b *sim.Bus) { b.AddINA260(0x40) }, "ina3221": func(b *sim.Bus) { b.AddINA3221(0x40) },
+		"ina219": func(b *sim.Bus) { sim.AddINA219(b, 0x40) }, "ina226": func(b *sim.Bus) { sim.AddINA226(b, 0x40) },
+		"ina260": func(b *sim.Bus) { sim.AddINA260(b, 0x40) }, "ina3221": func(b *sim.Bus) { sim.AddINA3221(b, 0x40) },
 	}
 	for is, add := range chips {
 		for taken := range chips {

@@ -31,9 +31,9 @@ func TestLightRanges(t *testing.T) {
 		most   float64
 		within float64
 	}{
-		"veml7700": {func(b *sim.Bus) chip { return b.AddVEML7700() }, 900, 0.27},
-		"tsl2591":  {func(b *sim.Bus) chip { return b.AddTSL2591() }, 120000, 2},
-		"tsl2561":  {func(b *sim.Bus) chip { return b.AddTSL2561(0x39) }, 40000, 8},
+		"veml7700": {func(b *sim.Bus) chip { return sim.AddVEML7700(b) }, 900, 0.27},
+		"tsl2591":  {func(b *sim.Bus) chip { return sim.AddTSL2591(b) }, 120000, 2},
+		"tsl2561":  {func(b *sim.Bus) chip { return sim.AddTSL2561(b, 0x39) }, 40000, 8},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := sim.New()

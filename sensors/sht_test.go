@@ -90,7 +90,7 @@ func TestSHTFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		bus := b.AddBus("i2c-1")
-		chips := map[string]*sim.SHT{"sht3x": bus.AddSHT3x(0x44), "shtc3": bus.AddSHTC3(), "sht4x": bus.AddSHT4x(0x46)}
+		chips := map[string]*sim.SHT{"sht3x": sim.AddSHT3x(bus, 0x44), "shtc3": sim.AddSHTC3(bus), "sht4x": sim.AddSHT4x(bus, 0x46)}
 		for name, chip := range chips {
 			c, _ := Lookup(name)
 			cfg := Config{Chip: name, Options: I2C{Bus: "i2c-1"}}
@@ -119,7 +119,7 @@ func TestSHTFaults(t *testing.T) {
 				t.Errorf("%s, well again: %v, %v", name, f, err)
 			}
 		}
-		bus.AddSHT4x(0x44)
+		sim.AddSHT4x(bus, 0x44)
 		if _, err := sht3x.Open(b, Config{Chip: "sht3x", Options: I2C{Bus: "i2c-1"}}); !errors.Is(err, ErrFault) {
 			t.Errorf("an SHT4x was taken for an SHT3x: %v", err)
 		}
@@ -147,7 +147,7 @@ func TestHDC302xTraffic(t *testing.T) {
 	life(t, hdc302x, 0x47, []float64{25, 37}, append(ops, status...)...)
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		b.AddBus("i2c-1").AddSHT3x(0x44)
+		sim.AddSHT3x(b.AddBus("i2c-1"), 0x44)
 		if _, err := hdc302x.Open(b, Config{Chip: "hdc302x", Options: I2C{Bus: "i2c-1"}}); !errors.Is(err, ErrFault) {
 			t.Errorf("an SHT3x was taken for an HDC302x: %v", err)
 		}

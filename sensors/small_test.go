@@ -68,8 +68,8 @@ func TestADSTraffic(t *testing.T) {
 func TestADSInputs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		for i, add := range []func(uint16) *sim.ADS1115{b.AddBus("i2c-1").AddADS1115, b.AddBus("i2c-1").AddADS1015} {
-			chip, c := add(0x48), []Chip{ads1115, ads1015}[i]
+		for i, add := range []func(*sim.Bus, uint16) *sim.ADS1115{sim.AddADS1115, sim.AddADS1015} {
+			chip, c := add(b.AddBus("i2c-1"), 0x48), []Chip{ads1115, ads1015}[i]
 			for n, v := range []float64{0, 3.3, 1.5, -0.1} {
 				chip.SetInput(n, v)
 			}
@@ -108,7 +108,7 @@ func TestTMP117Traffic(t *testing.T) {
 func TestTMP117NotYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		chip := b.AddBus("i2c-1").AddTMP117(0x48)
+		chip := sim.AddTMP117(b.AddBus("i2c-1"), 0x48)
 		s, err := tmp117.Open(b, Config{Chip: "tmp117", Options: I2C{Bus: "i2c-1"}})
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestMLX90614(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		chip := b.AddBus("i2c-1").AddMLX90614(0x5A)
+		chip := sim.AddMLX90614(b.AddBus("i2c-1"), 0x5A)
 		s, err := mlx90614.Open(b, Config{Chip: "mlx90614", Options: I2C{Bus: "i2c-1"}})
 		if err != nil {
 			t.Fatal(err)
@@ -179,7 +179,7 @@ func TestBH1750(t *testing.T) {
 	life(t, bh1750, 0x23, []float64{28066.7}, append(ops, in(0x83, 0x90), out(0))...)
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		chip := b.AddBus("i2c-1").AddBH1750(0x23)
+		chip := sim.AddBH1750(b.AddBus("i2c-1"), 0x23)
 		s, err := bh1750.Open(b, Config{Chip: "bh1750", Options: I2C{Bus: "i2c-1"}})
 		if err != nil {
 			t.Fatal(err)

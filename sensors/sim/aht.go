@@ -17,13 +17,13 @@ type AHT struct {
 }
 
 // AddAHT20 puts an AHT20 at address 0x38, in air of 20 degrees and 50 %.
-func (b *Bus) AddAHT20() *AHT { return b.addAHT(true) }
+func AddAHT20(b *Bus) *AHT { return addAHT(b, true) }
 
 // AddAHT10 puts an AHT10 at address 0x38, in air of 20 degrees and 50 %. It has not
 // loaded its calibration.
-func (b *Bus) AddAHT10() *AHT { return b.addAHT(false) }
+func AddAHT10(b *Bus) *AHT { return addAHT(b, false) }
 
-func (b *Bus) addAHT(crc bool) *AHT {
+func addAHT(b *Bus, crc bool) *AHT {
 	d := &AHT{air: air{20, 50}, crc: crc}
 	d.Chip = b.add(0x38, d)
 	return d

@@ -67,7 +67,7 @@ func (d *Bosch) read(now time.Time, p []byte) {
 
 // AddBMP180 puts a BMP180, with the calibration of its data sheet's example, at
 // address 0x77.
-func (b *Bus) AddBMP180() *Bosch {
+func AddBMP180(b *Bus) *Bosch {
 	calib := []byte{0x01, 0x98, 0xFF, 0xB8, 0xC7, 0xD1, 0x7F, 0xE5, 0x7F, 0xF5, 0x5A, 0x71, 0x18, 0x2E, 0x00, 0x04, 0x80, 0x00, 0xDD, 0xF9, 0x0B, 0x34}
 	other := append([]byte(nil), calib...)
 	other[1], other[11] = 0x9F, 0x7A
@@ -103,12 +103,12 @@ func (b *Bus) AddBMP180() *Bosch {
 }
 
 // AddBMP388 puts a BMP388 at addr.
-func (b *Bus) AddBMP388(addr uint16) *Bosch { return b.addBMP3(addr, 0x50) }
+func AddBMP388(b *Bus, addr uint16) *Bosch { return addBMP3(b, addr, 0x50) }
 
 // AddBMP390 puts a BMP390 at addr.
-func (b *Bus) AddBMP390(addr uint16) *Bosch { return b.addBMP3(addr, 0x60) }
+func AddBMP390(b *Bus, addr uint16) *Bosch { return addBMP3(b, addr, 0x60) }
 
-func (b *Bus) addBMP3(addr uint16, id byte) *Bosch {
+func addBMP3(b *Bus, addr uint16, id byte) *Bosch {
 	calib := []byte{0x33, 0x6C, 0x28, 0x4A, 0xF6, 0x1F, 0xFF, 0x5A, 0xF8, 0x23, 0x00, 0xDA, 0x61, 0xF8, 0x75, 0xF3, 0xF6, 0x80, 0x3F, 0x09, 0xC4}
 	other := append([]byte(nil), calib...)
 	other[0], other[2], other[5] = 0x34, 0x29, 0x2F
@@ -145,12 +145,12 @@ func (b *Bus) addBMP3(addr uint16, id byte) *Bosch {
 }
 
 // AddBME680 puts a BME680 at addr.
-func (b *Bus) AddBME680(addr uint16) *Bosch { return b.addBME68x(addr, 0) }
+func AddBME680(b *Bus, addr uint16) *Bosch { return addBME68x(b, addr, 0) }
 
 // AddBME688 puts a BME688 at addr.
-func (b *Bus) AddBME688(addr uint16) *Bosch { return b.addBME68x(addr, 1) }
+func AddBME688(b *Bus, addr uint16) *Bosch { return addBME68x(b, addr, 1) }
 
-func (b *Bus) addBME68x(addr uint16, variant byte) *Bosch {
+func addBME68x(b *Bus, addr uint16, variant byte) *Bosch {
 	memory := func(change byte) map[byte][]byte {
 		return map[byte][]byte{
 			0x8A: {0xA4 + change, 0x65 + change, 0x03, 0xF0, 0x7D + change, 0x8E, 0x5F, 0xD7, 0x58, 0x00, 0xD0, 0x1D, 0xD4, 0xFF, 0x25, 0x1E, 0x00, 0x00, 0x5B, 0xF7, 0x1A, 0xF5, 0x1E},

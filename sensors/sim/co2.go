@@ -30,7 +30,7 @@ func (d *Measuring) taken(now time.Time) { d.given = int(now.Sub(d.began) / d.pe
 
 func (d *Measuring) start(now time.Time) { d.began, d.given = now, 0 }
 
-func (b *Bus) addMeasuring(addr uint16, d *Measuring, take func(now time.Time, code uint16, args []byte) ([]byte, time.Duration)) *Measuring {
+func addMeasuring(b *Bus, addr uint16, d *Measuring, take func(now time.Time, code uint16, args []byte) ([]byte, time.Duration)) *Measuring {
 	d.commanded = commanded{width: 2, take: take}
 	d.forget = func() {
 		if d.given = 0; !d.forever {
@@ -49,9 +49,9 @@ func (d *Measuring) refuses(now time.Time, w []byte, r int) bool {
 }
 
 // AddSCD4x puts an SCD4x at address 0x62, in air of 600 ppm, 20 degrees and 50 %.
-func (b *Bus) AddSCD4x() *Measuring {
+func AddSCD4x(b *Bus) *Measuring {
 	d := &Measuring{values: []float64{600, 20, 50}, period: 5 * time.Second}
-	return b.addMeasuring(0x62, d, func(now time.Time, code uint16, _ []byte) ([]byte, time.Duration) {
+	return addMeasuring(b, 0x62, d, func(now time.Time, code uint16, _ []byte) ([]byte, time.Duration) {
 		switch code {
 		case 0x21B1:
 			d.start(now)
@@ -87,9 +87,9 @@ func floats(v ...float64) (words []uint16) {
 
 // AddSCD30 puts an SCD30 at address 0x61, in air of 600 ppm, 20 degrees and 50 %. It
 // was set to measure every 10 s.
-func (b *Bus) AddSCD30() *Measuring {
+func AddSCD30(b *Bus) *Measuring {
 	d := &Measuring{values: []float64{600, 20, 50}, period: 10 * time.Second, forever: true}
-	return b.addMeasuring(0x61, d, func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) {
+	return addMeasuring(b, 0x61, d, func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) {
 		switch code {
 		case 0xD100:
 			return sensirionWords(0x0342), 3 * time.Millisecond
@@ -119,9 +119,9 @@ func (b *Bus) AddSCD30() *Measuring {
 }
 
 // AddSPS30 puts an SPS30 at address 0x69, in air of 3, 5, 6 and 7 µg/m³.
-func (b *Bus) AddSPS30() *Measuring {
+func AddSPS30(b *Bus) *Measuring {
 	d := &Measuring{values: []float64{3, 5, 6, 7}, period: time.Second}
-	return b.addMeasuring(0x69, d, func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) {
+	return addMeasuring(b, 0x69, d, func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) {
 		switch code {
 		case 0xD100:
 			return sensirionWords(0x0202), 15 * time.Millisecond

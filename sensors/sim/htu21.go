@@ -17,16 +17,16 @@ type HTU21 struct {
 func (d *HTU21) SetAir(celsius, percent float64) { d.update(func() { d.air = air{celsius, percent} }) }
 
 // AddHTU21D puts an HTU21D at address 0x40, in air of 20 degrees and 50 %.
-func (b *Bus) AddHTU21D() *HTU21 {
-	return b.addHTU21(44*time.Millisecond, 14*time.Millisecond, 0x02, nil)
+func AddHTU21D(b *Bus) *HTU21 {
+	return addHTU21(b, 44*time.Millisecond, 14*time.Millisecond, 0x02, nil)
 }
 
 // AddSi7021 puts a Si7021 at address 0x40, in air of 20 degrees and 50 %.
-func (b *Bus) AddSi7021() *HTU21 {
-	return b.addHTU21(7*time.Millisecond, 10*time.Millisecond, 0x3A, []byte{0x15, 0xFF, crc8(0x31, 0, []byte{0x15, 0xFF}), 0xB5, 0xFF, 0xFF})
+func AddSi7021(b *Bus) *HTU21 {
+	return addHTU21(b, 7*time.Millisecond, 10*time.Millisecond, 0x3A, []byte{0x15, 0xFF, crc8(0x31, 0, []byte{0x15, 0xFF}), 0xB5, 0xFF, 0xFF})
 }
 
-func (b *Bus) addHTU21(t, rh time.Duration, user byte, id []byte) *HTU21 {
+func addHTU21(b *Bus, t, rh time.Duration, user byte, id []byte) *HTU21 {
 	d := &HTU21{air: air{20, 50}}
 	answer := func(share float64, status uint16) []byte {
 		w := uint16(math.Round(share*65536))&^3 | status

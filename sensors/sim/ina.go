@@ -31,27 +31,27 @@ type inaKind struct {
 }
 
 // AddINA219 puts an INA219 at addr, with 10 mV over its resistor and 12 V.
-func (b *Bus) AddINA219(addr uint16) *INA {
-	return b.addINA(addr, inaKind{0x399F, 0, 10e-6, 4e-3, 0, 3, 1, 0x02, 1 << 1, 32000, 1100 * time.Microsecond})
+func AddINA219(b *Bus, addr uint16) *INA {
+	return addINA(b, addr, inaKind{0x399F, 0, 10e-6, 4e-3, 0, 3, 1, 0x02, 1 << 1, 32000, 1100 * time.Microsecond})
 }
 
 // AddINA226 puts an INA226 at addr, with 10 mV over its resistor and 12 V.
-func (b *Bus) AddINA226(addr uint16) *INA {
-	return b.addINA(addr, inaKind{0x4127, 0x2260, 2.5e-6, 1.25e-3, 0, 0, 1, 0x06, 1 << 3, 32767, 36 * time.Millisecond})
+func AddINA226(b *Bus, addr uint16) *INA {
+	return addINA(b, addr, inaKind{0x4127, 0x2260, 2.5e-6, 1.25e-3, 0, 0, 1, 0x06, 1 << 3, 32767, 36 * time.Millisecond})
 }
 
 // AddINA260 puts an INA260 at addr, with 0.01 A and 12 V.
-func (b *Bus) AddINA260(addr uint16) *INA {
-	return b.addINA(addr, inaKind{0x6127, 0x2270, 1.25e-3, 1.25e-3, 0, 0, 1, 0x06, 1 << 3, 32767, 36 * time.Millisecond})
+func AddINA260(b *Bus, addr uint16) *INA {
+	return addINA(b, addr, inaKind{0x6127, 0x2270, 1.25e-3, 1.25e-3, 0, 0, 1, 0x06, 1 << 3, 32767, 36 * time.Millisecond})
 }
 
 // AddINA3221 puts an INA3221 at addr, each of its channels with 10 mV over its
 // resistor and 12 V.
-func (b *Bus) AddINA3221(addr uint16) *INA {
-	return b.addINA(addr, inaKind{0x7127, 0x3220, 40e-6, 8e-3, 3, 3, 3, 0x0F, 1, 4095, 27 * time.Millisecond})
+func AddINA3221(b *Bus, addr uint16) *INA {
+	return addINA(b, addr, inaKind{0x7127, 0x3220, 40e-6, 8e-3, 3, 3, 3, 0x0F, 1, 4095, 27 * time.Millisecond})
 }
 
-func (b *Bus) addINA(addr uint16, k inaKind) *INA {
+func addINA(b *Bus, addr uint16, k inaKind) *INA {
 	d := &INA{shunt: [3]float64{0.01, 0.01, 0.01}, bus: [3]float64{12, 12, 12}}
 	d.initial = map[byte]uint16{0: k.reset}
 	if k.die != 0 {

@@ -16,7 +16,7 @@ type VEML7700 struct {
 func (d *VEML7700) SetLight(lux float64) { d.update(func() { d.lux = lux }) }
 
 // AddVEML7700 puts a VEML7700 at address 0x10, in light of 500 lx.
-func (b *Bus) AddVEML7700() *VEML7700 {
+func AddVEML7700(b *Bus) *VEML7700 {
 	d := &VEML7700{lux: 500}
 	d.little = true
 	d.initial = map[byte]uint16{0: 1, 7: 0xC481}
@@ -85,7 +85,7 @@ func (d *TSL) read(now time.Time, p []byte) {
 }
 
 // AddTSL2591 puts a TSL2591 at address 0x29, in light of 500 lx without infrared.
-func (b *Bus) AddTSL2591() *TSL {
+func AddTSL2591(b *Bus) *TSL {
 	d := &TSL{lux: 500, data: 0x14, initial: [32]byte{0x12: 0x50}}
 	ms := func() float64 { return 100 * float64(1+d.regs[1]&7) }
 	d.takes = func() time.Duration { return time.Duration(ms()*1.08) * time.Millisecond }
@@ -101,7 +101,7 @@ func (b *Bus) AddTSL2591() *TSL {
 }
 
 // AddTSL2561 puts a TSL2561 at addr, in light of 500 lx without infrared.
-func (b *Bus) AddTSL2561(addr uint16) *TSL {
+func AddTSL2561(b *Bus, addr uint16) *TSL {
 	d := &TSL{lux: 500, data: 0x0C, initial: [32]byte{0x01: 0x02, 0x0A: 0x50}}
 	cycles := func() float64 { return []float64{11, 81, 322, 322}[d.regs[1]&3] }
 	d.takes = func() time.Duration { return time.Duration(cycles()/322*402*1.1) * time.Millisecond }

@@ -16,12 +16,12 @@ func (d *SHT) SetAir(celsius, percent float64) { d.update(func() { d.air = air{c
 
 // AddSHT3x puts an SHT3x at addr, in air of 20 degrees and 50 %. A heater that is on
 // warms it by 3 degrees.
-func (b *Bus) AddSHT3x(addr uint16) *SHT { return b.addSHT3x(addr, nil) }
+func AddSHT3x(b *Bus, addr uint16) *SHT { return addSHT3x(b, addr, nil) }
 
 // AddHDC302x puts an HDC302x at addr, in air of 20 degrees and 50 %.
-func (b *Bus) AddHDC302x(addr uint16) *SHT { return b.addSHT3x(addr, sensirionWords(0x3000)) }
+func AddHDC302x(b *Bus, addr uint16) *SHT { return addSHT3x(b, addr, sensirionWords(0x3000)) }
 
-func (b *Bus) addSHT3x(addr uint16, id []byte) *SHT {
+func addSHT3x(b *Bus, addr uint16, id []byte) *SHT {
 	d := &SHT{air: air{20, 50}}
 	periodic := false
 	d.commanded = commanded{
@@ -61,7 +61,7 @@ func (b *Bus) addSHT3x(addr uint16, id []byte) *SHT {
 }
 
 // AddSHT4x puts an SHT4x at addr, in air of 20 degrees and 50 %.
-func (b *Bus) AddSHT4x(addr uint16) *SHT {
+func AddSHT4x(b *Bus, addr uint16) *SHT {
 	d := &SHT{air: air{20, 50}}
 	d.commanded = commanded{
 		width: 1,
@@ -80,7 +80,7 @@ func (b *Bus) AddSHT4x(addr uint16) *SHT {
 }
 
 // AddSHTC3 puts an SHTC3 at address 0x70, in air of 20 degrees and 50 %.
-func (b *Bus) AddSHTC3() *SHT {
+func AddSHTC3(b *Bus) *SHT {
 	d := &SHT{air: air{20, 50}}
 	d.commanded = commanded{
 		width:  2,

@@ -15,12 +15,12 @@ type ADS1115 struct {
 func (d *ADS1115) SetInput(n int, volts float64) { d.update(func() { d.inputs[n] = volts }) }
 
 // AddADS1115 puts an ADS1115 at addr, with 1 V at its inputs.
-func (b *Bus) AddADS1115(addr uint16) *ADS1115 { return b.addADS(addr, 16, 8*time.Millisecond) }
+func AddADS1115(b *Bus, addr uint16) *ADS1115 { return addADS(b, addr, 16, 8*time.Millisecond) }
 
 // AddADS1015 puts an ADS1015 at addr, with 1 V at its inputs.
-func (b *Bus) AddADS1015(addr uint16) *ADS1115 { return b.addADS(addr, 12, 650*time.Microsecond) }
+func AddADS1015(b *Bus, addr uint16) *ADS1115 { return addADS(b, addr, 12, 650*time.Microsecond) }
 
-func (b *Bus) addADS(addr uint16, bits int, takes time.Duration) *ADS1115 {
+func addADS(b *Bus, addr uint16, bits int, takes time.Duration) *ADS1115 {
 	d := &ADS1115{inputs: [4]float64{1, 1, 1, 1}}
 	d.initial = map[byte]uint16{1: 0x8583, 3: 0x7FFF, 2: 0x8000}
 	d.wrote = func(now time.Time, reg byte, v uint16) {
@@ -60,7 +60,7 @@ type Thermometer struct {
 func (d *Thermometer) SetTemperature(celsius float64) { d.update(func() { d.celsius = celsius }) }
 
 // AddTMP117 puts a TMP117 at addr, at 20 degrees.
-func (b *Bus) AddTMP117(addr uint16) *Thermometer {
+func AddTMP117(b *Bus, addr uint16) *Thermometer {
 	const mode, once, off, ready = 3 << 10, 3 << 10, 1 << 10, 1 << 13
 	d := &Thermometer{celsius: 20}
 	d.initial = map[byte]uint16{0: 0x8000, 1: 0x0220, 0x0F: 0x1117}
@@ -87,7 +87,7 @@ func (b *Bus) AddTMP117(addr uint16) *Thermometer {
 }
 
 // AddMCP9808 puts an MCP9808 at addr, at 20 degrees.
-func (b *Bus) AddMCP9808(addr uint16) *Thermometer {
+func AddMCP9808(b *Bus, addr uint16) *Thermometer {
 	d := &Thermometer{celsius: 20}
 	d.initial = map[byte]uint16{6: 0x0054, 7: 0x0400, 8: 3}
 	d.wrote = func(now time.Time, reg byte, v uint16) {
@@ -118,7 +118,7 @@ type MLX90614 struct {
 }
 
 // AddMLX90614 puts an MLX90614 at addr, at 20 degrees, before what has 36.6.
-func (b *Bus) AddMLX90614(addr uint16) *MLX90614 {
+func AddMLX90614(b *Bus, addr uint16) *MLX90614 {
 	d := &MLX90614{addr: byte(addr), object: 36.6, ambient: 20}
 	d.Chip = b.add(addr, d)
 	return d
@@ -161,7 +161,7 @@ type BH1750 struct {
 }
 
 // AddBH1750 puts a BH1750 at addr, in light of 1000 lx.
-func (b *Bus) AddBH1750(addr uint16) *BH1750 {
+func AddBH1750(b *Bus, addr uint16) *BH1750 {
 	d := &BH1750{lux: 1000}
 	d.Chip = b.add(addr, d)
 	return d
