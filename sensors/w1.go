@@ -36,8 +36,9 @@ import (
 // Of probes with a supply of their own the driver lets go of the bus while they
 // convert, so sensors that are read at the same time convert at the same time. It
 // can also have all of a bus convert at once (therm_bulk_read), which helps probes
-// on parasitic power. That is for root, and whoever does not read a probe at once
-// gets the old value the next time. It is not used here.
+// on parasitic power. That is for root, and a probe that is not read at once gives
+// the old value the next time. It is not used here; where another program has used
+// it, the first value is read and dropped.
 
 // DS18B20 are the keys of a probe.
 type DS18B20 struct {
@@ -77,14 +78,21 @@ var ds18b20 = Chip{
 }
 
 // ds18b20Sensor is a probe that was there.
-type ds18b20Sensor struct{ f *files }
+type ds18b20Sensor struct {
+	f   *files
+	bus string // the directory of its 1-Wire bus; "" where that is not known
+}
 
 func openDS18B20(b board.Board, c Config) (Sensor, error) {
 	dir, err := findW1(b, optionsOf[DS18B20](c))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
-	return &ds18b20Sensor{newFiles(c.Chip, filepath.Base(dir), dir)}, nil
+	s := &ds18b20Sensor{f: newFiles(c.Chip, filepath.Base(dir), dir)}
+	if device, err := filepath.EvalSymlinks(dir); err == nil {
+		s.bus = filepath.Dir(device)
+	}
+	return s, nil
 }
 
 // findW1 returns the probe's directory, which has its number for a name.
@@ -122,11 +130,23 @@ func (s *ds18b20Sensor) Quantities() []Quantity { return ds18b20.Quantities }
 // keeps the sensor's thread for a second, and no bus of another kind.
 func (s *ds18b20Sensor) Sense() ([]Field, error) {
 	s.f.begin()
+	if s.bulk() {
+		if _, err := s.f.again("w1_slave"); err != nil {
+			return nil, s.f.wrap("read", err)
+		}
+	}
 	fields, err := s.sense()
 	if errors.Is(err, errNotConverted) {
 		fields, err = s.sense()
 	}
 	return fields, s.f.wrap("read", err)
+}
+
+// bulk tells whether a probe of the bus holds a value that another program had it
+// convert. Old kernels have no such file.
+func (s *ds18b20Sensor) bulk() bool {
+	text, err := readKernel(filepath.Join(s.bus, "therm_bulk_read"))
+	return err == nil && text == "1"
 }
 
 func (s *ds18b20Sensor) sense() ([]Field, error) {

@@ -3,6 +3,8 @@ package sensors
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,6 +94,32 @@ func TestDS18B20PowerOn(t *testing.T) {
 	failing(s.f, "w1_slave", syscall.EIO, syscall.EIO)
 	if f, err := s.Sense(); !errors.Is(err, syscall.EIO) || f != nil {
 		t.Errorf("EIO: %v, %v", f, err)
+	}
+}
+
+// A value that another program had all probes convert may be old: it is dropped.
+func TestDS18B20Bulk(t *testing.T) {
+	b := sim.New()
+	b.SetRoot(t.TempDir())
+	if err := b.WriteW1("28-00000a1b2c3d", slave("91 01 4b 46 7f ff 0f 10 25", "YES", 25062)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ds18b20.Open(b, Config{Chip: "ds18b20", Options: DS18B20{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pending, want := range map[string]int{"1\n": 2, "0\n": 1} {
+		if err := os.WriteFile(filepath.Join(b.Root(), "sys/devices/w1_bus_master1/therm_bulk_read"), []byte(pending), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		reads := 0
+		s.(*ds18b20Sensor).f.text = func(path string) (string, error) {
+			reads++
+			return readKernel(path)
+		}
+		if f, err := s.Sense(); err != nil || f[0].Value != 25.062 || reads != want {
+			t.Errorf("%q: %v, %v after %d reads, want %d", pending, f, err, reads, want)
+		}
 	}
 }
 
