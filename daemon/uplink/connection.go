@@ -63,7 +63,7 @@ func (c *connection) run(ctx context.Context) error {
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
-	defer c.link.inbound.discardLost()
+	defer c.link.inbound.discard(false)
 	subs := &c.link.subs
 	if err := c.subscriber.subscribe(ctx, subs.denials.allowed(subs.wanted, time.Now())); err != nil {
 		return c.finish(err)

@@ -105,16 +105,16 @@ func (q *inboundQueue) forgetTakenLocked() {
 	q.sizes = append(q.sizes[:0], q.sizes[n:]...)
 }
 
-// discardLost drops the messages of an ended connection that nobody has begun to
-// handle: at QoS 1 the broker sends them again. Those at QoS 0 keep their order. It
-// never blocks, as nobody else can add meanwhile.
-func (q *inboundQueue) discardLost() {
+// discard drops the messages of an ended connection that nobody has begun to handle: at
+// QoS 1 the broker sends them again. Those at QoS 0 stay in their order, unless all are
+// to go. It never blocks, as nobody else can add meanwhile.
+func (q *inboundQueue) discard(all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for range len(q.ch) {
 		select {
 		case m := <-q.ch:
-			if m.QoS == 0 {
+			if m.QoS == 0 && !all {
 				q.addLocked(m) // there is room: this one was just taken
 			}
 		default: // its receiver was faster

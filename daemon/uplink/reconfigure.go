@@ -29,8 +29,11 @@ import (
 // set, have to run; those of before are not asked any more once Reconfigure has
 // returned.
 //
-// It returns once the link uses c and, on a connection that stays, the broker has
-// answered; not whether it allowed what it was asked, which [Status] tells. The error
+// It returns once the link uses c. On a connection that stays the broker has answered
+// then; whether it allowed what it was asked [Status] tells. A connection that is made
+// anew has ended then, so that each message of it that is not acknowledged is Lost; and
+// where the session becomes a clean one or ceases to be one, nothing of the one before
+// is received any more, at QoS 0 either. The error
 // says what is wrong with c, which changes nothing then; or it is ctx's, and the link
 // will use c all the same. Any goroutine; calls follow one another, and the last one
 // counts. A link that does not run answers nobody, and uses c once it runs.
@@ -122,16 +125,26 @@ func (r *reconfigurations) take() (all []*reconfiguration) {
 }
 
 // adoptPending uses the configuration that was last asked for, while there is no
-// connection.
+// connection, and answers those who asked for a new connection.
 func (l *Link) adoptPending() {
-	all := l.reconfigurations.take()
-	if len(all) == 0 {
-		return
+	if all := l.reconfigurations.take(); len(all) > 0 {
+		l.adopt(all[len(all)-1])
+		l.adopted = append(l.adopted, all...)
 	}
-	l.adopt(all[len(all)-1])
-	for _, r := range all {
+	l.answerAdopted()
+}
+
+// answerAdopted tells those whose configuration was adopted that the connection of
+// before has ended.
+func (l *Link) answerAdopted() {
+	if l.otherSession {
+		l.inbound.discard(true)
+		l.otherSession = false
+	}
+	for _, r := range l.adopted {
 		close(r.done)
 	}
+	l.adopted = nil
 }
 
 // adopt uses a configuration from now on. It names the settings that need a new
@@ -160,7 +173,7 @@ func (l *Link) adopt(r *reconfiguration) (anew []string) {
 		l.rate = newRateLimiter(r.at.Host, c.Limits)
 	}
 	if slices.Contains(anew, "clean session") {
-		l.session = session{}
+		l.session, l.otherSession = session{}, true
 	}
 	l.cfg.Log.Info("link is reconfigured", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(anew, ", "))
 	return anew
@@ -188,15 +201,12 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 		return true
 	}
 	all := l.reconfigurations.take()
-	defer func() {
-		for _, r := range all {
-			close(r.done)
-		}
-	}()
+	l.adopted = append(l.adopted, all...)
 	if anew := l.adopt(all[len(all)-1]); len(anew) > 0 {
-		c.reconnect = true
+		c.reconnect = true // who asked is answered once this connection has ended
 		return true
 	}
+	defer l.answerAdopted()
 	c.transport.reader.maxPayload.Store(int64(l.cfg.MaxPayload))
 	if err := c.changeSubscriptions(ctx); err != nil {
 		c.transport.fail(err)

@@ -206,6 +206,39 @@ func TestReconfigureThereAndBack(t *testing.T) {
 	})
 }
 
+// When Reconfigure returns, nothing of the connection of before is handled any more;
+// and nothing of the session of before either, where another one begins.
+func TestReconfigureLeavesNothingBehind(t *testing.T) {
+	for setting, want := range map[string][]string{"keep_alive": {"at QoS 0"}, "clean session": nil} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBroker(t)
+			c := orders(b)
+			l := run(t, c)
+			p := b.accept(false)
+			p.grant("orders", 1)
+			p.publish("orders", "begun", 1, 1, false)
+			synctest.Wait()
+			begun := <-l.Messages()
+			p.publish("orders", "at QoS 1", 1, 2, false)
+			p.publish("orders", "at QoS 0", 0, 0, false)
+			synctest.Wait()
+			if c.Clean = setting == "clean session"; !c.Clean {
+				c.KeepAlive = time.Minute
+			}
+			anew, err := l.Reconfigure(t.Context(), c)
+			if err != nil || !slices.Equal(anew, []string{setting}) || !begun.Lost() {
+				t.Errorf("got %v, %v; the message that was begun is lost: %v", anew, err, begun.Lost())
+			}
+			if got := l.received(); !slices.Equal(got, want) {
+				t.Errorf("%s: received %q", setting, got)
+			}
+			p = b.accept(!c.Clean)
+			p.grant("orders", 1)
+			l.end(t, p)
+		})
+	}
+}
+
 // A clean session that becomes one to be kept has lost nothing.
 func TestReconfigureToASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -389,10 +422,10 @@ func checkConnectsAnew(t *testing.T, setting string, set func(b *broker, c *Conf
 	done := l.reconfigureTo(t.Context(), c)
 	p.puback(id)
 	expect[*packets.DisconnectPacket](p)
+	p = b.peer()
 	if got := returned(t, done); got.err != nil || !slices.Equal(got.anew, []string{setting}) {
 		t.Errorf("Reconfigure: %v, %v", got.anew, got.err)
 	}
-	p = b.peer()
 	connect := expect[*packets.ConnectPacket](p)
 	p.connack(0, false)
 	p.grant("other", 1)
@@ -486,6 +519,9 @@ func TestReconfigureUnanswered(t *testing.T) {
 			c.Subscriptions = []Subscription{{"other", 1}}
 			done := l.reconfigureTo(t.Context(), c)
 			expect[*packets.SubscribePacket](p)
+			if synctest.Wait(); len(done) > 0 {
+				t.Error("Reconfigure does not wait for the broker's answer")
+			}
 			if silent {
 				p.gone()
 			} else {
@@ -540,6 +576,20 @@ func TestEndDuringReconfigure(t *testing.T) {
 		expect[*packets.DisconnectPacket](p)
 		must(t, <-l.ended)
 		stays(t, done)
+
+		c = orders(b)
+		l = run(t, c)
+		p = b.accept(false)
+		p.grant("orders", 1)
+		synctest.Wait()
+		c.KeepAlive = time.Minute
+		done = l.reconfigureTo(t.Context(), c)
+		expect[*packets.DisconnectPacket](p)
+		l.cancel()
+		must(t, <-l.ended)
+		if got := returned(t, done); got.err != nil || !slices.Equal(got.anew, []string{"keep_alive"}) {
+			t.Errorf("Reconfigure: %v, %v", got.anew, got.err)
+		}
 	})
 }
 
