@@ -22,19 +22,17 @@ type GPIO struct {
 	Pull board.Pull `yaml:"pull"`
 	// ActiveLow makes the low level the active one.
 	ActiveLow bool `yaml:"active_low"`
-	// Debounce is how long a level must hold to count.
+	// Debounce is how long a level must be stable to count.
 	Debounce time.Duration `yaml:"debounce"`
-	// MaxEdges is how many changes a second of the line are told one by one, 1 to
-	// 1000; a line that changes more often is told once a second. 0 is
-	// [DefaultMaxEdges].
+	// MaxEdges is the rate up to which each change of the line is reported, 1 to 1000 per
+	// second. Above it there is one report per second. 0 is [DefaultMaxEdges].
 	MaxEdges int `yaml:"max_edges"`
 }
 
 // Place is the line.
 func (o GPIO) Place() Place { return Place{Pin: o.Pin} }
 
-// DefaultMaxEdges is how many changes a second of a line are told one by one
-// where the configuration does not say. A pulse output of a meter makes up to 33
+// DefaultMaxEdges is the default of MaxEdges. A pulse output of a meter makes up to 33
 // (EN 62053-31: at least 30 ms on, 30 ms off), the mains' hum on an open wire 100
 // or 120.
 const DefaultMaxEdges = 40

@@ -1,19 +1,16 @@
 // Package sensors reads the chips that fieldpost knows.
 //
-// A driver does three things and nothing else: it opens a chip on a board, it
-// senses once when asked, it closes. When to sense, how long to wait, whether
-// to try again and what to tell the user is the sampler's affair, so a driver
-// holds no timer, no goroutine and no logger.
+// A driver does three things: it opens a chip on a board, reads it once on request, and closes
+// it. The sampler decides when to read, how long to wait, whether to try again and what to
+// report. So drivers have no goroutines and no loggers.
 //
-// A chip that lost its power or was exchanged never gives a value by the old
-// set-up. A driver reads its chip's settings beside every value, and where they
-// are not as it set them it gives an [ErrFault] that says so, and no value. It
-// sets the chip up before it reads what belongs to that chip alone, such as its
-// calibration, so that the settings vouch for that too. Setting up anew is what
-// Open does; the sampler calls it after every read that fails.
+// A chip that lost its power or was exchanged must never return a value by the old settings. So
+// a driver reads its chip's settings back with every value, and returns an [ErrFault] and no
+// value if they have changed. It configures the chip before it reads the chip's own data, such
+// as a calibration, so that unchanged settings prove that these data are still right. Open
+// configures the chip; the sampler calls it again after every read that fails.
 //
-// Adding a chip is one file with a [Chip] value, its test, and one line in
-// [Catalog].
+// A new chip is one file with a [Chip] value, its test, and one line in [Catalog].
 package sensors
 
 import (
@@ -33,36 +30,35 @@ type Field struct {
 	Value any // float64, int64, bool or string
 }
 
-// Config is one entry of the configuration's sensors: what all have, and what
-// is the chip's own.
+// Config is one entry of the configuration's sensors: the keys that all have, and the chip's own.
 type Config struct {
 	// Name is the user's name for the sensor, unique among sensors and outputs.
 	Name string `yaml:"name"`
 	// Chip is the chip's name in the catalog.
 	Chip string `yaml:"chip"`
-	// Every is the time from one reading to the next.
+	// Every is the time between readings.
 	Every time.Duration `yaml:"every"`
-	// Options is what the chip's own keys say, a struct of the type of its
-	// [Chip].Options: [I2C], [GPIO], [Thermal]. Nil is the zero one.
+	// Options holds the chip's own keys, a struct of the type of its [Chip].Options: [I2C],
+	// [GPIO], [Thermal]. Nil is its zero value.
 	Options any `yaml:"-"`
 }
 
-// Place says by what of the board a sensor is reached, as the configuration
-// names it. The zero Place is a thermal zone.
+// Place says where on the board a sensor is connected, in the configuration's words. The zero
+// Place is a thermal zone.
 type Place struct {
 	Bus     string // the I2C bus
 	Address uint16 // the chip's address on it
 	Pin     string // the GPIO line
 	SPI     string // the SPI device
 	Port    string // the serial port
-	Device  string // the device of a driver of the kernel's
+	Device  string // the device of a kernel driver
 }
 
-// Placed is what options are that name a place.
+// Placed is implemented by options that have a place.
 type Placed interface{ Place() Place }
 
-// Shared is the bus or device that one worker serves, so that it is used by one
-// goroutine; "" where that is nothing that could be in the way of others.
+// Shared returns the bus or device that needs one worker for all its sensors; "" if the sensor
+// needs no other's worker.
 func (p Place) Shared() string { return cmp.Or(p.Bus, p.SPI, p.Port) }
 
 // Place returns the sensor's place.
@@ -79,36 +75,35 @@ func optionsOf[T any](c Config) T {
 	return o
 }
 
-// Sensor is an opened chip. All its methods are called from one goroutine at
-// a time, the worker of its bus.
+// Sensor is an open chip. Its methods are called from one goroutine at a time, the worker of its
+// bus.
 type Sensor interface {
-	// Quantities are what Sense gives, in order. They stay the same until
-	// Close, and each is one of its chip's [Chip].Quantities.
+	// Quantities returns what Sense measures, in order. They stay the same until Close, and
+	// each is one of its chip's [Chip].Quantities.
 	Quantities() []Quantity
 	// Sense reads the chip once and gives its quantities, in their order and
 	// units. It may block for as long as the catalog's Worst says. It leaves out those
 	// that the chip, or the kernel's driver, has no value of now, unless that is all of
 	// them.
-	// An error wraps [ErrAbsent] where nothing answers, [ErrFault] where the
-	// answer cannot be true or the chip does not hold its set-up; anything else
-	// is the bus's own error. After an error the chip may be another one: the
-	// caller closes the sensor and opens it anew. Until then Sense gives errors
-	// or values that are right.
+	// The error wraps [ErrAbsent] if nothing answers, [ErrFault] if the answer is impossible or
+	// the chip has lost its settings; any other is the bus's own error. After an error the chip
+	// may be another one: the caller closes the sensor and opens it again. Until then Sense
+	// returns errors or correct values.
 	Sense() ([]Field, error)
-	// Close leaves the chip in its lowest power state, unless the last thing
-	// said to it was not answered, and frees its lines and buses.
+	// Close puts the chip into its lowest power state, unless its last transaction failed, and
+	// releases its lines and buses.
 	Close() error
 }
 
-// Edger is a sensor that also reports changes between readings. Its Edges may
-// be called from any goroutine.
+// Edger is a sensor that also reports changes between readings. Edges may be called from any
+// goroutine.
 type Edger interface {
 	Sensor
-	// Edges delivers the changes of the sensor's line; closed by Close.
+	// Edges returns the channel of the line's changes, which Close closes.
 	Edges() <-chan board.Edge
 }
 
-// Quantity describes one value that a chip gives.
+// Quantity describes one value that a chip measures.
 type Quantity struct {
 	Name string  // the key in the message: "temperature"
 	Unit string  // UCUM code: "Cel", "Pa", "%"; "" for a truth value
@@ -116,8 +111,8 @@ type Quantity struct {
 	Max  float64 // the greatest
 }
 
-// Is reports whether a value of that name is of this quantity: it has its name, or
-// that and the channel's behind it.
+// Is reports whether a value of that name is of this quantity: the name is the quantity's, or
+// begins with it and an underscore.
 func (q Quantity) Is(name string) bool {
 	return name == q.Name || strings.HasPrefix(name, q.Name+"_")
 }
@@ -142,7 +137,7 @@ func (q Quantity) Symbol() string {
 	return q.Unit
 }
 
-// Symbol returns the unit of a value that the chip gives, as people write it.
+// Symbol returns the unit of one of the chip's values, as people write it.
 func (c Chip) Symbol(name string) string {
 	for _, q := range c.Quantities {
 		if q.Is(name) {
@@ -157,31 +152,29 @@ type Chip struct {
 	Name      string     // as written in the configuration: "bme280"
 	Title     string     // what it is, for people
 	Source    string     // datasheet, revision
-	Options   option.Set // the configuration's keys it takes besides name, chip and every
+	Options   option.Set // its keys in the configuration besides name, chip and every
 	Addresses []uint16   // its possible I2C addresses, the usual one first; nil if not on I2C
-	// Quantities are what its sensors may give. Most chips give all of them, in
-	// this order. Where that depends on what is found, as with the kernel's
-	// devices, each stands for any number of it: what an open sensor gives may
-	// have an underscore and its channel behind the name, "voltage_bus".
+	// Quantities are what its sensors may measure. Most chips have all of them, in this order.
+	// If that depends on the device, as with kernel drivers, each stands for any number of
+	// values: their names may have an underscore and a channel at the end, "voltage_bus".
 	Quantities []Quantity
 	Every      time.Duration
-	Worst      time.Duration // the longest one Open or Sense takes on a healthy bus
+	Worst      time.Duration // the longest time for one Open or Sense on a healthy bus
 	// WarmUp is how long Sense of a healthy chip may say [ErrNotReady] in a row.
 	WarmUp time.Duration
-	// Look tells whether the board has what Open will ask it for, the bus and
-	// the address or the line or the file, and whether it is free, without
-	// saying anything to a chip or requesting a line. Errors as those of Open.
+	// Look checks that the board has what Open will request (the bus and the address, the line,
+	// or the file) and that it is free. It does not talk to a chip or request a line. Errors as
+	// those of Open.
 	Look func(b board.Board, c Config) error
-	// Open finds the chip, checks its identity and sets it up.
+	// Open finds the chip, checks its identity and configures it.
 	Open func(b board.Board, c Config) (Sensor, error)
 }
 
-// ErrAbsent is the reason when nothing answers where the chip should be. It
-// is [board.ErrAbsent].
+// ErrAbsent is the reason when nothing answers where the chip should be. It is
+// [board.ErrAbsent].
 var ErrAbsent = board.ErrAbsent
 
-// ErrSilent is the reason when nothing answers on a port that is there. It is an
-// [ErrAbsent].
+// ErrSilent is the reason when nothing answers on a port that exists. It is an [ErrAbsent].
 var ErrSilent = fmt.Errorf("the chip is %w", ErrAbsent)
 
 // ErrNotReady is the reason when a chip works and has no value yet, or none since the
@@ -190,7 +183,6 @@ var ErrSilent = fmt.Errorf("the chip is %w", ErrAbsent)
 // [Chip].WarmUp says.
 var ErrNotReady = errors.New("has no value yet")
 
-// ErrFault is the reason when something answers, but cannot be the chip or
-// cannot be true: a wrong identity, a frame of all ones, a checksum that
-// fails, a value outside the datasheet's range.
+// ErrFault is the reason when something answers, but is not the chip or is impossible: a wrong
+// identity, a frame of all ones, a wrong checksum, a value outside the datasheet's range.
 var ErrFault = errors.New("answered wrongly")

@@ -17,8 +17,7 @@ import (
 	"fieldpost/daemon/awsiot"
 )
 
-// greeting is how long a client may take for its TLS handshake, and again for
-// its CONNECT.
+// greeting is how long a client may take for its TLS handshake, and again for its CONNECT.
 const greeting = 10 * time.Second
 
 // Options say where a broker listens and what it allows.
@@ -26,10 +25,10 @@ type Options struct {
 	Listen string         // host:port; "" is 127.0.0.1:0, a free port
 	Dir    string         // of the certificates; see [Certificates]
 	Policy *awsiot.Policy // nil allows everything, within AWS's limits
-	// AckDenied has a denied PUBLISH acknowledged, and delivered to nobody, and a denied
-	// SUBSCRIBE answered with 0x80, as mosquitto does; AWS IoT Core closes.
+	// AckDenied acknowledges and discards a denied PUBLISH, and answers a denied SUBSCRIBE
+	// with 0x80, like mosquitto. AWS IoT Core closes the connection.
 	AckDenied bool
-	// Silent leaves what is refused out of the log.
+	// Silent does not log refusals.
 	Silent bool
 	Log    *slog.Logger // nil discards
 }
@@ -47,8 +46,8 @@ type Broker struct {
 	listener net.Listener // opened by New for the first Run
 }
 
-// New makes the certificates where there are none and opens the listening
-// socket, so that Addr is known; clients are served once Run is called.
+// New creates missing certificates and opens the listening socket, so that Addr is known.
+// Clients are served once Run is called.
 func New(o Options) (*Broker, error) {
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
@@ -97,17 +96,16 @@ func serverTLS(files Files) (*tls.Config, error) {
 	}, nil
 }
 
-// Addr is host:port, where the broker listens or will listen.
+// Addr returns the host:port where the broker listens or will listen.
 func (b *Broker) Addr() string { return b.addr }
 
-// Files are the certificates; a client needs CA, Certificate and Key.
+// Files returns the certificates' files. A client needs CA, Certificate and Key.
 func (b *Broker) Files() Files { return b.files }
 
-// Run serves until ctx is cancelled, and then drops every connection as a
-// killed broker would: without a word. It may be called again after it has
-// returned; it then listens on the same address, and persistent sessions and
-// retained messages are still there. For a broker that has forgotten them,
-// make a new one on the same address.
+// Run serves until ctx is cancelled. Then it drops every connection without a DISCONNECT, like a
+// killed broker. After it has returned it may be called again: it then listens on the same
+// address and still has its persistent sessions and retained messages. For a broker that has
+// lost them, make a new one on the same address.
 func (b *Broker) Run(ctx context.Context) error {
 	listener, err := b.begin()
 	if err != nil {
@@ -162,7 +160,7 @@ func (b *Broker) end() {
 	b.running = false
 }
 
-// serve keeps one connection until its end or ours.
+// serve serves one connection until it ends or Run does.
 func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
@@ -186,7 +184,7 @@ func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 	}
 }
 
-// identified is a connection and what a policy may ask about its other end.
+// identified is a connection with the client's attributes for the policy.
 type identified struct {
 	*tls.Conn
 	certificate *awsiot.Certificate

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Files are the paths of a set of certificates and keys, in PEM. The first
-// three are a client's, under the names that the AWS tutorial gives them.
+// Files are the paths of a set of certificates and keys, in PEM. The first three are for
+// clients and have the names of the AWS tutorial.
 type Files struct {
 	CA                string // AmazonRootCA1.pem
 	Certificate       string // certificate.pem.crt
@@ -36,7 +36,7 @@ func filesIn(dir string) Files {
 	}
 }
 
-// pair is a certificate of one side with its key.
+// pair is the certificate of one side with its key.
 type pair struct {
 	certificate, key string
 	name             string
@@ -55,11 +55,10 @@ func (f Files) pairs() [2]pair {
 // server on this machine (127.0.0.1, ::1, localhost) and the other hosts given,
 // names or addresses. Keys are ECDSA P-256, in files of mode 0600.
 //
-// A file that exists is never overwritten nor removed, so that nobody loses the
-// certificates of a real account: where one of the files exists without our
-// ca.pem.key, nothing is written. Files appear whole or not at all, so a call
-// that was killed is completed by the next, and two at once agree. A set that
-// does not belong together, has expired or does not cover a host is an error.
+// An existing file is never overwritten or removed, so that nobody loses the certificates of a
+// real account: if one of the files exists without our ca.pem.key, nothing is written. Each file
+// is created as a whole, so the next call completes one that was killed, and two concurrent
+// calls agree. A set that does not match, has expired or does not cover a host is an error.
 func Certificates(dir string, hosts ...string) (Files, error) {
 	if dir == "" {
 		return Files{}, errors.New("make certificates: no directory given")
@@ -83,8 +82,8 @@ func Certificates(dir string, hosts ...string) (Files, error) {
 	return files, nil
 }
 
-// ours refuses to touch a set that somebody else has begun. Our key of the CA
-// is written before anything else; so it is looked for last.
+// ours refuses a set that is not ours. The key of our CA is written first, so ours looks for it
+// last.
 func (f Files) ours() error {
 	var there []string
 	for _, path := range []string{f.CA, f.Certificate, f.Key, f.ServerCertificate, f.ServerKey} {
@@ -99,7 +98,7 @@ func (f Files) ours() error {
 		there[0], filepath.Base(f.CAKey))
 }
 
-// complete makes what is missing, each file from the ones before it.
+// complete creates the missing files, each from the ones before it.
 func (f Files) complete(hosts []string, now time.Time) error {
 	for _, p := range f.pairs() {
 		if exists(p.certificate) && !exists(p.key) {
@@ -165,7 +164,7 @@ func (p pair) verify(roots *x509.CertPool, hosts []string, now time.Time) error 
 	return nil
 }
 
-// key reads a private key, or makes it where there is none.
+// key reads a private key, or creates it if there is none.
 func key(path string) (*ecdsa.PrivateKey, error) {
 	k, err := readKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -178,10 +177,10 @@ func key(path string) (*ecdsa.PrivateKey, error) {
 	if err := create(path, made, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return readKey(path) // ours, or that of one who was faster
+	return readKey(path) // ours, or that of a concurrent call
 }
 
-// certificate reads a certificate, or issues it where there is none.
+// certificate reads a certificate, or issues it if there is none.
 func certificate(path string, template, parent *x509.Certificate, public *ecdsa.PublicKey, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
 	c, err := readCertificate(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -202,8 +201,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// create writes a file that must not exist: aside, to the disk, and then into
-// its place by a link, which never replaces anything.
+// create writes a new file: first under another name, synced, and then linked to its own name,
+// which never replaces an existing file.
 func create(path string, data []byte, mode fs.FileMode) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".making-*")
 	if err != nil {
@@ -221,7 +220,7 @@ func create(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// hostsFor are the names by which clients may reach a listening address.
+// hostsFor returns the names by which clients may reach a listening address.
 func hostsFor(listen string) []string {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {

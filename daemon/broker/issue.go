@@ -16,11 +16,11 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// epoch is before the clock of any board that runs this program: one without a
-// battery clock starts at the time its image was built, or at 1970.
+// epoch is before the clock of any board: one without a battery-backed clock starts at the
+// build time of its image, or at 1970.
 var epoch = time.Date(2025, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// notBefore is a time to verify at: now, unless the clock is plainly wrong.
+// notBefore returns the time to verify at: now, unless the clock is plainly wrong.
 func notBefore(now time.Time) time.Time {
 	if now.Before(epoch) {
 		return epoch
@@ -28,8 +28,8 @@ func notBefore(now time.Time) time.Time {
 	return now
 }
 
-// root is the certificate of our CA, yet to be signed by itself. It begins at
-// the epoch, so that a clock that is behind does not refuse it.
+// root returns the certificate of our CA, still unsigned. It is valid from the epoch on, so that
+// a slow clock does not refuse it.
 func root(now time.Time) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "fieldpost test root", Organization: []string{"fieldpost"}},
@@ -41,7 +41,7 @@ func root(now time.Time) *x509.Certificate {
 	}
 }
 
-// leaf is a certificate for one side of a connection, as long-lived as its CA.
+// leaf returns a certificate for one side of a connection, valid as long as its CA.
 func leaf(name string, ca *x509.Certificate, usage x509.ExtKeyUsage, hosts []string) *x509.Certificate {
 	c := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: name, Organization: []string{"fieldpost"}},
@@ -61,7 +61,7 @@ func leaf(name string, ca *x509.Certificate, usage x509.ExtKeyUsage, hosts []str
 	return c
 }
 
-// issue signs a certificate; with no parent it signs itself.
+// issue signs a certificate; without a parent it is self-signed.
 func issue(template, parent *x509.Certificate, public *ecdsa.PublicKey, signer *ecdsa.PrivateKey) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {

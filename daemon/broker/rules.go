@@ -13,9 +13,9 @@ import (
 	"fieldpost/daemon/awsiot"
 )
 
-// newServer makes the MQTT server. Its Serve is never called: that would only
-// add listeners and statistics of its own. Each connection is handed to
-// EstablishConnection, and no goroutine outlives its connection.
+// newServer returns the MQTT server. Its Serve is never called, because that would only add
+// listeners and statistics. Each connection goes to EstablishConnection, and no goroutine
+// outlives its connection.
 func newServer(o Options) (*mqtt.Server, error) {
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MinimumProtocolVersion = 4
@@ -29,8 +29,8 @@ func newServer(o Options) (*mqtt.Server, error) {
 	return server, err
 }
 
-// rules make the server behave like AWS IoT Core. Its methods are called by the
-// goroutine of the client they are about; a delivery's by its publisher's.
+// rules makes the server behave like AWS IoT Core. Its methods are called on the goroutine of
+// the client that they are about; for a delivery, on the publisher's.
 type rules struct {
 	mqtt.HookBase
 	policy    *awsiot.Policy
@@ -43,7 +43,7 @@ type rules struct {
 // ID names the hook to the server.
 func (r *rules) ID() string { return "fieldpost" }
 
-// Provides says which events are wanted.
+// Provides says which events the hook handles.
 func (r *rules) Provides(event byte) bool {
 	switch event {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
@@ -53,10 +53,10 @@ func (r *rules) Provides(event byte) bool {
 	return false
 }
 
-// OnConnectAuthenticate has nothing left to do: TLS has done it.
+// OnConnectAuthenticate accepts everybody: TLS has authenticated the client.
 func (r *rules) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnConnect closes the connection without a CONNACK when it gives an error.
+// OnConnect returns an error to close the connection without a CONNACK.
 func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if id := pk.Connect.ClientIdentifier; id != "" {
 		if err := awsiot.CheckClientID(id); err != nil {
@@ -72,7 +72,7 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	if keepAlive := held(pk.Connect.Keepalive); keepAlive != pk.Connect.Keepalive {
 		cl.State.Keepalive = keepAlive
-		cl.State.ServerKeepalive = true // told to MQTT 5 clients
+		cl.State.ServerKeepalive = true // sent to MQTT 5 clients
 	}
 	if pk.Connect.WillFlag {
 		if action, err := r.mayPublish(cl, pk.Connect.WillTopic, pk.Connect.WillRetain, len(pk.Connect.WillPayload)); err != nil {
@@ -84,7 +84,7 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	return nil
 }
 
-// connection is what a CONNECT says of the connection.
+// connection returns what a CONNECT says about the connection.
 func connection(cl *mqtt.Client, pk packets.Packet) *awsiot.Connection {
 	by := &awsiot.Connection{ClientID: cl.ID}
 	if persistent(pk) {
@@ -97,8 +97,8 @@ func connection(cl *mqtt.Client, pk packets.Packet) *awsiot.Connection {
 	return by
 }
 
-// persistent reports whether a CONNECT asks for a session that outlives the
-// connection: in MQTT 3.1.1 one that is not clean, in MQTT 5 one with an expiry.
+// persistent reports whether a CONNECT asks for a session that outlives the connection: in MQTT
+// 3.1.1 one that is not clean, in MQTT 5 one with an expiry.
 func persistent(pk packets.Packet) bool {
 	if pk.ProtocolVersion >= 5 {
 		return pk.Properties.SessionExpiryInterval > 0
@@ -106,7 +106,7 @@ func persistent(pk packets.Packet) bool {
 	return !pk.Connect.Clean
 }
 
-// held is the keep-alive that AWS holds a client to, in seconds.
+// held returns the keep-alive that AWS enforces, in seconds.
 func held(asked uint16) uint16 {
 	const least, most = uint16(awsiot.KeepAliveMin / time.Second), uint16(awsiot.KeepAliveMax / time.Second)
 	if asked == 0 || asked > most {
@@ -115,7 +115,7 @@ func held(asked uint16) uint16 {
 	return max(asked, least)
 }
 
-// expire forgets the session that a client left too long ago.
+// expire removes a session that a client left too long ago.
 func (r *rules) expire(id string) {
 	old, ok := r.server.Clients.Get(id)
 	if !ok || old.StopTime() == 0 {
@@ -128,12 +128,12 @@ func (r *rules) expire(id string) {
 	}
 }
 
-// OnSessionEstablished tells who has come.
+// OnSessionEstablished logs a new client.
 func (r *rules) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	r.log.Info("client connected", "client", cl.ID, "remote", cl.Net.Remote)
 }
 
-// OnDisconnect tells who has gone, and why where it was not its own wish.
+// OnDisconnect logs that a client has gone, and why, unless it disconnected itself.
 func (r *rules) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 	if err == nil {
 		err = cl.StopCause()
@@ -145,8 +145,7 @@ func (r *rules) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 	log.Info("client disconnected")
 }
 
-// OnPacketRead sees every packet before the server does. ErrRejectPacket closes
-// the connection.
+// OnPacketRead gets every packet before the server does. ErrRejectPacket closes the connection.
 func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
@@ -192,7 +191,7 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 	return pk, nil
 }
 
-// OnPacketEncode sees every packet before it is sent.
+// OnPacketEncode gets every packet before it is sent.
 //
 // The server keeps the packet ids that it gives and those that clients give in
 // one table, so that a SUBSCRIBE is refused because a delivery has the same

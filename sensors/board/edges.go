@@ -13,8 +13,8 @@ const (
 	eventRising   = 1   // GPIO_V2_LINE_EVENT_RISING_EDGE: inactive to active
 )
 
-// edgeQueue hands edges to a receiver without ever waiting for it. One
-// goroutine calls put.
+// edgeQueue passes edges to a receiver without ever waiting for it. One goroutine calls
+// addEvents.
 type edgeQueue struct {
 	edges chan Edge
 	last  uint32 // the number of the line's latest event
@@ -24,16 +24,16 @@ func newEdgeQueue() *edgeQueue {
 	return &edgeQueue{edges: make(chan Edge, edgeQueueSize)}
 }
 
-// put takes the kernel's events, each of eventSize bytes.
+// addEvents adds the kernel's events, each of eventSize bytes.
 //
-// The kernel numbers a line's events from 1 and, when its queue is full,
-// drops the oldest; a step in the numbers says how many.
-func (q *edgeQueue) put(events []byte) {
+// The kernel numbers a line's events from 1. When its queue is full it drops the oldest; a gap in
+// the numbers says how many.
+func (q *edgeQueue) addEvents(events []byte) {
 	for ; len(events) >= eventSize; events = events[eventSize:] {
 		seq := binary.NativeEndian.Uint32(events[20:])
 		lost := seq - q.last - 1
 		q.last = seq
-		q.add(Edge{
+		q.addEdge(Edge{
 			Active: binary.NativeEndian.Uint32(events[8:]) == eventRising,
 			Mono:   time.Duration(binary.NativeEndian.Uint64(events)),
 			Lost:   lost,
@@ -41,9 +41,9 @@ func (q *edgeQueue) put(events []byte) {
 	}
 }
 
-// add appends an edge; when the queue is full, the oldest makes room and is
-// counted, with what was lost before it.
-func (q *edgeQueue) add(e Edge) {
+// addEdge appends an edge. When the queue is full it drops the oldest one, and counts it with the
+// edges that were lost before it.
+func (q *edgeQueue) addEdge(e Edge) {
 	for {
 		select {
 		case q.edges <- e:
@@ -58,22 +58,20 @@ func (q *edgeQueue) add(e Edge) {
 	}
 }
 
-// A line that changes often is read seldom, for each read wakes the processor:
-// after readBurst reads in quick succession one every readEvery. At a thousand
-// changes a second 50 wait then; kernelQueue takes five times as many, and the
-// edges have the kernel's stamps.
+// A line that changes often is read less often, because each read wakes the processor: after
+// readBurst quick reads, one every readEvery. At a thousand changes a second 50 edges wait then.
+// kernelQueue has room for five times as many, and the edges have the kernel's time stamps.
 const (
 	readEvery = 50 * time.Millisecond
 	readBurst = 40
 )
 
-// pacer says when the kernel may be asked again for a line's events. The zero
-// value is ready.
+// pacer says when a line's events may be read again. The zero value is ready.
 type pacer struct {
-	next time.Time // when there would be no debt; each read adds readEvery
+	next time.Time // when all reads so far are paid for; each read adds readEvery
 }
 
-// read notes a read at now, and gives how long to wait until the next one.
+// read counts a read at now, and returns how long to wait until the next one.
 func (p *pacer) read(now time.Time) time.Duration {
 	if p.next.Before(now) {
 		p.next = now

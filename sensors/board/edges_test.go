@@ -24,9 +24,9 @@ func event(seq uint32, rising bool, at time.Duration) []byte {
 
 func TestEdgeQueue(t *testing.T) {
 	q := newEdgeQueue()
-	q.put(append(event(1, true, time.Second), event(2, false, 2*time.Second)...))
-	q.put(event(6, true, 3*time.Second))
-	q.put(event(7, false, 4*time.Second)[:47]) // cannot come, must not hurt
+	q.addEvents(append(event(1, true, time.Second), event(2, false, 2*time.Second)...))
+	q.addEvents(event(6, true, 3*time.Second))
+	q.addEvents(event(7, false, 4*time.Second)[:47]) // cannot come, must not hurt
 	for _, want := range []Edge{
 		{true, time.Second, 0},
 		{false, 2 * time.Second, 0},
@@ -45,12 +45,12 @@ func TestEdgeQueue(t *testing.T) {
 // numbers wrap.
 func TestEdgeQueueLostAtTheEnds(t *testing.T) {
 	q := newEdgeQueue()
-	q.put(event(5, true, 0))
+	q.addEvents(event(5, true, 0))
 	if e := <-q.edges; e.Lost != 4 {
 		t.Errorf("lost %d before the first, want 4", e.Lost)
 	}
 	q.last = math.MaxUint32 - 1
-	q.put(event(1, true, 0))
+	q.addEvents(event(1, true, 0))
 	if e := <-q.edges; e.Lost != 2 {
 		t.Errorf("lost %d over the wrap, want 2", e.Lost)
 	}
@@ -65,7 +65,7 @@ func TestEdgeQueueLag(t *testing.T) {
 		if seq == 500 {
 			continue // the kernel lost one, too
 		}
-		q.put(event(seq, seq%2 == 1, time.Duration(seq)))
+		q.addEvents(event(seq, seq%2 == 1, time.Duration(seq)))
 	}
 	if len(q.edges) != edgeQueueSize {
 		t.Fatalf("%d edges wait, want %d", len(q.edges), edgeQueueSize)

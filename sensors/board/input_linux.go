@@ -79,7 +79,7 @@ func (in *inputLine) follow() {
 			}
 			return
 		}
-		in.queue.put(events[:n])
+		in.queue.addEvents(events[:n])
 		if wait := pace.read(time.Now()); wait > 0 && !in.rest(wait) {
 			in.last(events[:])
 			return
@@ -111,7 +111,7 @@ func (in *inputLine) last(events []byte) {
 		if err != nil || n <= 0 {
 			return
 		}
-		in.queue.put(events[:n])
+		in.queue.addEvents(events[:n])
 	}
 }
 

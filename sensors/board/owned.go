@@ -8,25 +8,23 @@ import (
 	"syscall"
 )
 
-// Claimer is what a bus of [Board.Bus] may be besides: one that knows whether
-// an address may be used.
+// Claimer may be implemented by a bus of [Board.Bus] that knows whether an address may be used.
 type Claimer interface {
-	// Claim gives an [*OwnedError] where a driver of the kernel owns the
-	// address. It says nothing to the chip. Called as the bus's Tx is.
+	// Claim returns an [*OwnedError] if a kernel driver owns the address. It does not talk to
+	// the chip. Call it from the goroutine that calls the bus's Tx.
 	Claim(addr uint16) error
 }
 
-// OwnedError says that a driver of the kernel owns an address of a bus:
-// i2cdetect shows it as UU. Whoever talks to the chip all the same changes its
-// settings under the driver, which then reads wrong values or none. It is an
-// EBUSY.
+// OwnedError says that a kernel driver owns an address of a bus; i2cdetect shows it as UU. Anyone
+// else who talks to the chip changes its settings behind the driver, which then reads wrong values
+// or none. It is an EBUSY.
 type OwnedError struct {
 	Bus     string // "i2c-1"
 	Address uint16
-	Driver  string // "tmp102"; "" where the kernel does not tell
+	Driver  string // "tmp102"; "" if the kernel does not say
 }
 
-// Error names the driver and says how to take the chip from it.
+// Error names the driver and says how to unbind it.
 func (e *OwnedError) Error() string {
 	if e.Driver == "" {
 		return fmt.Sprintf("address 0x%02x on %s is used by a kernel driver, on this bus or on one behind it", e.Address, e.Bus)

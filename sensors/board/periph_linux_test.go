@@ -213,11 +213,11 @@ func TestPinWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := newEdgeQueue()
 		p := &linePin{in: &inputLine{queue: queue}, edge: gpio.FallingEdge}
-		queue.add(Edge{Active: true})
+		queue.addEdge(Edge{Active: true})
 		if p.WaitForEdge(time.Second) {
 			t.Error("a rising edge ended the wait for a falling one")
 		}
-		queue.add(Edge{Active: false})
+		queue.addEdge(Edge{Active: false})
 		if !p.WaitForEdge(0) && !p.WaitForEdge(time.Second) {
 			t.Error("no falling edge")
 		}

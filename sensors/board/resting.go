@@ -8,24 +8,23 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// Resting is a board whose buses can be let go of and come back by themselves.
+// Resting is a board whose buses can be closed between readings. The next transaction opens them
+// again.
 //
-// Whoever keeps a handle on a bus keeps the kernel from removing the adapter when
-// it is unplugged: it waits, and with it all that is plugged in and out on that
-// USB hub, until the handle is closed (i2c_del_adapter, Linux,
-// drivers/i2c/i2c-core-base.c). A driver opens its bus once and keeps it. So
-// whoever reads it gives it a Resting board and calls Rest between readings that
-// are far apart; the next transaction opens the bus anew, by its name, wherever
-// it is by then.
+// An open handle on a bus keeps the kernel from removing its adapter when that is unplugged. The
+// kernel waits until the handle is closed, and so does everything else that is plugged in or out
+// on that USB hub (i2c_del_adapter, Linux, drivers/i2c/i2c-core-base.c). A driver opens its bus
+// once and keeps it. So the sampler gives it a Resting board and calls Rest between readings that
+// are far apart. The next transaction opens the bus by its name, which may have another number by
+// then.
 //
-// Its methods, and the buses it gives, are for one goroutine, the bus's
-// [Worker].
+// Its methods, and the buses that it returns, are for one goroutine, the bus's [Worker].
 type Resting struct {
 	Board
 	buses map[*restingBus]bool
 }
 
-// NewResting makes one of b.
+// NewResting returns a Resting board on b.
 func NewResting(b Board) *Resting { return &Resting{b, map[*restingBus]bool{}} }
 
 // Bus opens the bus of that name; see [Board].
@@ -39,7 +38,7 @@ func (r *Resting) Bus(name string) (i2c.BusCloser, error) {
 	return b, nil
 }
 
-// Rest lets go of every bus that is open.
+// Rest closes every open bus until its next transaction.
 func (r *Resting) Rest() {
 	for b := range r.buses {
 		b.rest()
@@ -50,7 +49,7 @@ func (r *Resting) Rest() {
 type restingBus struct {
 	r    *Resting
 	name string
-	bus  i2c.BusCloser // nil while let go of
+	bus  i2c.BusCloser // nil while closed
 }
 
 var (
@@ -58,7 +57,7 @@ var (
 	_ Claimer       = (*restingBus)(nil)
 )
 
-// wake opens the bus where it was let go of.
+// wake opens the bus if it is closed.
 func (b *restingBus) wake() error {
 	if !b.r.buses[b] {
 		return fmt.Errorf("bus %s: %w", b.name, os.ErrClosed)
@@ -78,8 +77,7 @@ func (b *restingBus) rest() {
 	}
 }
 
-// String is the bus's present name where it is open, and otherwise the one it
-// is opened by.
+// String returns the bus's present name if it is open, and otherwise the name to open it by.
 func (b *restingBus) String() string {
 	if b.bus != nil {
 		return b.bus.String()
@@ -106,7 +104,7 @@ func (b *restingBus) Claim(addr uint16) error {
 	return nil
 }
 
-// SetSpeed sets the bus's speed until it is let go of.
+// SetSpeed sets the bus's speed until the bus is closed.
 func (b *restingBus) SetSpeed(f physic.Frequency) error {
 	if err := b.wake(); err != nil {
 		return err

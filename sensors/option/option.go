@@ -1,8 +1,7 @@
-// Package option describes the keys that an entry of the configuration takes:
-// a struct with their defaults, and the rules beside it. Whoever owns the
-// struct owns its rules too: a chip those of its own keys. Package
-// fieldpost/daemon/config fills the struct from the file, holds what is given
-// against the rules, and names file, line and path of what breaks one.
+// Package option describes the keys of an entry in the configuration: a struct with their
+// defaults, and rules for their values. The owner of the struct owns its rules too, for example a
+// chip those of its own keys. Package fieldpost/daemon/config fills the struct from the file,
+// checks the values by the rules, and reports file, line and path of a value that breaks one.
 package option
 
 import (
@@ -15,31 +14,29 @@ import (
 	"time"
 )
 
-// Rule is what is asked of a key beyond the type of its field. The zero Rule
-// takes whatever the type can hold.
+// Rule is what a key needs beyond the type of its field. The zero Rule accepts every value of the
+// type.
 type Rule struct {
 	Required bool                           // the key must be given
-	Wants    string                         // what it wants, where the type's word is too wide: "a line such as GPIO17"
+	Wants    string                         // what the value should be, if the type says too little: "a line such as GPIO17"
 	Parse    func(text string) (any, error) // reads the value; nil reads by the field's type
-	Check    func(v any) (reason string)    // "" where v is possible; nil accepts all
+	Check    func(v any) (reason string)    // "" if v is valid; nil accepts all
 	File     bool                           // names a file that must exist; its path becomes absolute
-	Dir      bool                           // names a directory that fieldpost makes; likewise
-	// Meant says what was probably meant by a value that Check has refused, to
-	// stand behind the reason; "" where that is not known. Nil: never known.
+	Dir      bool                           // names a directory that fieldpost creates; its path becomes absolute
+	// Meant says what a value that Check has refused was probably meant to be, to be added to
+	// the reason; "" if that is unknown. May be nil.
 	Meant func(v any, text string) string
-	// Loose is Check where nothing is known of the chip but that it takes the
-	// key; nil: Check is good for all.
+	// Loose replaces Check if the chip is unknown. If it is nil, Check is used for all chips.
 	Loose func(v any) (reason string)
 }
 
-// Set is what an entry takes.
+// Set describes the keys of an entry.
 type Set struct {
-	// Defaults is a struct, not a pointer to one, whose fields have the tag
-	// yaml with their key, in the order in which they are listed for people. It
-	// holds what the configuration says where the file says nothing. Fields of
-	// an embedded struct are as good as its own. It must be comparable.
+	// Defaults is a struct, not a pointer to one. Its fields have their key in the tag yaml, and
+	// their default as value, in the order in which they are listed for people. Fields of
+	// embedded structs count too. It must be comparable.
 	Defaults any
-	// Rules are the rules of its keys.
+	// Rules are the rules of the keys.
 	Rules map[string]Rule
 }
 
@@ -51,7 +48,7 @@ func (s Set) Keys() []string {
 	return Keys(reflect.TypeOf(s.Defaults))
 }
 
-// Has reports whether it takes the key.
+// Has reports whether the entry has the key.
 func (s Set) Has(key string) bool { return slices.Contains(s.Keys(), key) }
 
 // New returns a settable copy of the defaults.
@@ -61,8 +58,8 @@ func (s Set) New() reflect.Value {
 	return v
 }
 
-// known are the fields of the structs that were asked for, by their type: there
-// are few, and a configuration of many sensors asks thousands of times.
+// known caches the fields of structs by type: there are few types, and a configuration with many
+// sensors asks for them thousands of times.
 var known sync.Map
 
 func fieldsOf(t reflect.Type) []reflect.StructField {
@@ -95,8 +92,7 @@ func Field(t reflect.Type, key string) (index []int, ok bool) {
 	return nil, false
 }
 
-// Between is a [Rule].Check that accepts what is neither less than lo nor more
-// than hi.
+// Between returns a [Rule].Check that accepts values from lo to hi.
 func Between[T cmp.Ordered](lo, hi T, show func(T) string) func(any) string {
 	return func(v any) string {
 		if x := v.(T); x < lo || x > hi {
@@ -106,7 +102,7 @@ func Between[T cmp.Ordered](lo, hi T, show func(T) string) func(any) string {
 	}
 }
 
-// OneOf is a [Rule].Check that accepts these words.
+// OneOf returns a [Rule].Check that accepts these words.
 func OneOf(words ...string) func(any) string {
 	return func(v any) string {
 		if !slices.Contains(words, v.(string)) {
@@ -117,7 +113,7 @@ func OneOf(words ...string) func(any) string {
 	}
 }
 
-// Duration writes a duration without the zeros that Go appends: 20m, 720h.
+// Duration formats a duration without the zeros that Go appends: 20m, 720h.
 func Duration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
