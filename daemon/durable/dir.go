@@ -11,47 +11,47 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// Dir is a directory whose files are to last. Names are relative to it. An
-// [OSDir] is the operating system's; tests put a failing one in its place.
+// Dir is a directory whose files must survive a crash. Names are relative to it.
+// [OSDir] is a directory of the operating system; tests use one that fails.
 type Dir interface {
-	// List gives the names of the regular files.
+	// List returns the names of the regular files.
 	List() ([]string, error)
-	// Read gives a file's bytes, at most limit of them.
+	// Read returns the first bytes of a file, at most limit.
 	Read(name string, limit int) ([]byte, error)
-	// Create makes a file that is not there; Append opens one to append to it,
-	// made where it is missing.
+	// Create creates a file that must not exist. Append opens a file for appending
+	// and creates it if it is missing.
 	Create(name string) (File, error)
 	Append(name string) (File, error)
-	// Rename puts a file in the place of what has the name to.
+	// Rename renames a file. It replaces what has the name to.
 	Rename(from, to string) error
-	// Remove removes a file, if it is there.
+	// Remove removes a file. It is no error if there is none.
 	Remove(name string) error
 	// Truncate cuts a file to its first size bytes.
 	Truncate(name string, size int64) error
-	// Size is a file's size in bytes.
+	// Size returns the size of a file in bytes.
 	Size(name string) (int64, error)
-	// Sync makes names created, renamed and removed durable.
+	// Sync makes the directory durable: names that were created, renamed or removed.
 	Sync() error
-	// Same is nil while the directory's name stands for the directory that was
-	// taken, if one was; the error wraps [ErrGone] when it does not.
+	// Same returns nil as long as the name of the directory leads to the directory
+	// that was locked, or if none was locked. Otherwise the error wraps [ErrGone].
 	Same() error
 }
 
-// File is an open file that is only ever appended to.
+// File is an open file. It is only appended to.
 type File interface {
 	io.WriteCloser
 	io.ReaderAt
-	// There is nil while the file's name stands for it; the error wraps [ErrGone]
-	// when it does not.
+	// There returns nil as long as the name of the file leads to it. Otherwise the
+	// error wraps [ErrGone].
 	There() error
-	// Sync makes data and all of the file's metadata durable, Datasync the
-	// data and its length; see fdatasync(2).
+	// Sync makes the data and all metadata of the file durable. Datasync makes only
+	// the data and its length durable: see fdatasync(2).
 	Sync() error
 	Datasync() error
 }
 
-// OSDir is a directory of the operating system that nobody has locked. All that
-// is opened in it is a regular file and no link: see package regular.
+// OSDir is a directory of the operating system, without a lock. It opens only regular
+// files and follows no links: see package regular.
 type OSDir struct {
 	Path string
 	Mode fs.FileMode // of the files that are made
@@ -59,7 +59,7 @@ type OSDir struct {
 
 func (d OSDir) path(name string) string { return filepath.Join(d.Path, name) }
 
-// List is [Dir]'s, as are the methods below.
+// List implements [Dir], as do the methods below.
 func (d OSDir) List() ([]string, error) {
 	entries, err := os.ReadDir(d.Path)
 	if err != nil {
@@ -74,7 +74,7 @@ func (d OSDir) List() ([]string, error) {
 	return names, nil
 }
 
-// Read allocates no more than the file's size.
+// Read allocates no more memory than the file has bytes.
 func (d OSDir) Read(name string, limit int) ([]byte, error) {
 	f, err := regular.OpenUnlinked(d.path(name), os.O_RDONLY, 0)
 	if err != nil {
@@ -93,12 +93,12 @@ func (d OSDir) Read(name string, limit int) ([]byte, error) {
 	return b[:n], nil
 }
 
-// Create gives an error that wraps [fs.ErrExist] where the file is there.
+// Create returns an error that wraps [fs.ErrExist] if the file exists.
 func (d OSDir) Create(name string) (File, error) {
 	return d.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND)
 }
 
-// Append refuses a link, also one that leads nowhere.
+// Append refuses a link, even one that leads nowhere.
 func (d OSDir) Append(name string) (File, error) {
 	return d.open(name, os.O_RDWR|os.O_CREATE|os.O_APPEND)
 }
@@ -123,7 +123,7 @@ func (d OSDir) Truncate(name string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// Remove gives no error where there is nothing.
+// Remove returns no error if there is no such file.
 func (d OSDir) Remove(name string) error {
 	if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -131,7 +131,7 @@ func (d OSDir) Remove(name string) error {
 	return nil
 }
 
-// Size is that of a link where the name is one.
+// Size returns the size of a link itself, not of its target.
 func (d OSDir) Size(name string) (int64, error) {
 	info, err := os.Lstat(d.path(name))
 	if err != nil {
@@ -140,19 +140,19 @@ func (d OSDir) Size(name string) (int64, error) {
 	return info.Size(), nil
 }
 
-// Sync is [SyncDir].
+// Sync calls [SyncDir].
 func (d OSDir) Sync() error { return SyncDir(d.Path) }
 
-// Same is always nil: nobody has taken the directory.
+// Same always returns nil: an OSDir has no lock.
 func (d OSDir) Same() error { return nil }
 
 // OSFile is a file of the operating system.
 type OSFile struct{ *os.File }
 
-// Datasync is [File]'s.
+// Datasync implements [File].
 func (f OSFile) Datasync() error { return datasync(f.File) }
 
-// There is [File]'s.
+// There implements [File].
 func (f OSFile) There() error {
 	named, err := os.Lstat(f.Name())
 	if err == nil {
@@ -167,19 +167,19 @@ func (f OSFile) There() error {
 	return err
 }
 
-// TmpExt ends the name of a file that is not complete.
+// TmpExt is the end of the name of a file that is not complete yet.
 const TmpExt = ".tmp"
 
-// Replace puts data durably into a file in place of what it held, or leaves
-// it as it was: whoever reads it, whenever, finds the one or the other. Where only
-// the directory's sync fails, the file holds data, and a power cut may bring back
-// what it held before.
+// Replace replaces the content of a file durably, or leaves the file as it was: a
+// reader finds the old or the new content at any time. If only the sync of the
+// directory fails, the file has the new content, and a power cut may bring back the
+// old one.
 func Replace(d Dir, name string, data []byte) error {
 	return ReplaceBy(d, name, name+TmpExt, data)
 }
 
-// ReplaceBy is [Replace] with a name for the file that has data until it is
-// complete. What stands under that name is removed.
+// ReplaceBy is [Replace] with another name for the temporary file. A file of that name
+// is removed.
 func ReplaceBy(d Dir, name, tmp string, data []byte) error {
 	if err := WriteNew(d, tmp, data); err != nil {
 		return err
@@ -191,9 +191,9 @@ func ReplaceBy(d Dir, name, tmp string, data []byte) error {
 	return d.Sync()
 }
 
-// WriteNew makes a file that holds data, and removes before what has its name. Its
-// data is durable when WriteNew returns; its name is after the directory's sync.
-// Where it fails there is no file.
+// WriteNew writes a new file. It removes a file of that name first. The data is durable
+// when WriteNew returns; the name is durable after the next sync of the directory. If
+// WriteNew fails, it leaves no file behind.
 func WriteNew(d Dir, name string, data []byte) error {
 	if err := d.Remove(name); err != nil { // of a crash, or not ours
 		return fmt.Errorf("remove %q: %w", name, err)

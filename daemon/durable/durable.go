@@ -1,14 +1,14 @@
-// Package durable makes what is written to a disk last: through a crash of this
-// process, a power cut, and another process that wants the same files.
+// Package durable writes files that survive a crash of the process, a power cut, and
+// another process that wants the same files.
 //
-// It gives the pieces: a lock on an open file ([Lock]), a directory and its files
-// ([Dir], [File]), a file replaced as a whole ([Replace]), and frames with a
-// checksum that tell what of a file survived ([AppendFrame], [Scanner]). Package
-// journal and package spool are built on them.
+// It has the building blocks of the packages journal and spool: a lock on an open file
+// ([Lock]), a directory and its files ([Dir], [File]), the replacement of a whole file
+// ([Replace]), and frames with a checksum, which show how much of a file survived
+// ([AppendFrame], [Scanner]).
 //
-// Once a sync has failed, nothing in that file can be trusted (fsync(2), notes on
-// EIO): the kernel may have dropped what it could not write. So whoever writes a
-// file here keeps in memory what is to be in it, until it is done with.
+// After a failed sync nothing in that file can be trusted: the kernel may have dropped
+// what it could not write (fsync(2), notes on EIO). So a writer keeps in memory what
+// the file should contain, until it is no longer needed.
 package durable
 
 import "errors"
@@ -17,6 +17,5 @@ import "errors"
 // it, in this process or in another.
 var ErrLocked = errors.New("locked")
 
-// ErrGone is the reason when a name stands for something else than what was
-// opened under it, or for nothing.
+// ErrGone is the reason if a name no longer leads to what was opened under it.
 var ErrGone = errors.New("was removed, renamed or replaced")

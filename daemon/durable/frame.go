@@ -5,28 +5,28 @@ import (
 	"hash/crc32"
 )
 
-// A frame, all numbers little-endian:
+// The form of a frame. All numbers are little-endian.
 //
 //	crc32c u32 of all that follows in the frame, len u32, seq u64, payload of len bytes
 //
-// Within a file seq grows from frame to frame, not always by one.
+// In a file seq increases from frame to frame, not always by one.
 const (
-	// FrameSize is what a frame takes besides its payload, in bytes.
+	// FrameSize is the size of a frame without its payload, in bytes.
 	FrameSize = 16
-	// MaxPayload is the most that a frame's payload takes, in bytes; it is also the
-	// most that AWS IoT Core takes in one message ("AWS IoT Core message broker and
-	// protocol limits and quotas").
+	// MaxPayload is the largest payload of a frame, in bytes. It is also the largest
+	// message that AWS IoT Core accepts ("AWS IoT Core message broker and protocol
+	// limits and quotas").
 	MaxPayload = 128 << 10
-	// MaxSkip is the most by which seq may grow from one frame to the next.
+	// MaxSkip is the most by which seq may increase from one frame to the next.
 	MaxSkip = 1 << 32
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Checksum is the CRC-32C of b.
+// Checksum returns the CRC-32C of b.
 func Checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// FrameLen is the size of a payload's frame in bytes.
+// FrameLen returns the size of the frame of a payload, in bytes.
 func FrameLen(payload []byte) int64 { return FrameSize + int64(len(payload)) }
 
 // AppendFrame appends a frame to b. The payload has 1 to [MaxPayload] bytes.
@@ -40,15 +40,16 @@ func AppendFrame(b []byte, seq uint64, payload []byte) []byte {
 	return b
 }
 
-// Scanner reads the frames of a file. Where bytes are no frame it looks for
-// the next one, so that damage costs the frames it hit and no others.
+// Scanner reads the frames of a file. It skips bytes that are no frame, so damage costs
+// only the frames that it hit.
 type Scanner struct {
-	// Seq and Payload are the latest frame's. Payload shares the file's bytes.
+	// Seq and Payload belong to the current frame. Payload shares the memory of the
+	// file's bytes.
 	Seq     uint64
 	Payload []byte
-	// Tail is the number of bytes at the end that are no frame, once Next has
-	// returned false. Holes is the number of runs of bytes that are no frame,
-	// between frames or before the first.
+	// Tail is the number of bytes after the last frame. It is valid after Next has
+	// returned false. Holes counts the places before the current frame where bytes
+	// are no frame.
 	Tail, Holes int
 
 	data []byte
@@ -56,14 +57,14 @@ type Scanner struct {
 	any  bool // there was a frame
 }
 
-// Scan gives a scanner of the frames in data from a position on.
+// Scan returns a scanner for the frames in data, from the position pos on.
 func Scan(data []byte, pos int) *Scanner { return &Scanner{data: data, pos: min(pos, len(data))} }
 
-// Pos is the position behind the latest frame, and the file's end once Next has
-// returned false.
+// Pos returns the position after the current frame. After Next has returned false it
+// is the end of the file.
 func (s *Scanner) Pos() int { return s.pos }
 
-// Next finds the next frame, and reports whether there is one.
+// Next moves to the next frame. It reports whether there is one.
 func (s *Scanner) Next() bool {
 	start := s.pos
 	for at := s.pos; at+FrameSize <= len(s.data); at++ {

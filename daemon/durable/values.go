@@ -2,21 +2,21 @@ package durable
 
 import "encoding/binary"
 
-// AppendString appends a string's length and its bytes.
+// AppendString appends the length of a string and its bytes.
 func AppendString(b []byte, s string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(s)))
 	return append(b, s...)
 }
 
-// Decoder takes values off the front of B; Bad is set when B does not hold
-// what was asked for, and every value from then on is zero. It never takes more
-// memory than the length of B justifies.
+// Decoder reads values from the front of B. If B does not start with the value that is
+// asked for, Bad is set, and that value and all later ones are zero. It never allocates
+// more memory than B has bytes.
 type Decoder struct {
 	B   []byte
 	Bad bool
 }
 
-// Take takes n bytes, which share the memory of B.
+// Take reads n bytes. They share the memory of B.
 func (d *Decoder) Take(n uint64) []byte {
 	if d.Bad || n > uint64(len(d.B)) {
 		d.Bad = true
@@ -27,7 +27,7 @@ func (d *Decoder) Take(n uint64) []byte {
 	return v
 }
 
-// Byte takes one byte.
+// Byte reads one byte.
 func (d *Decoder) Byte() byte {
 	if v := d.Take(1); v != nil {
 		return v[0]
@@ -35,7 +35,7 @@ func (d *Decoder) Byte() byte {
 	return 0
 }
 
-// Uvarint takes an unsigned number.
+// Uvarint reads an unsigned number.
 func (d *Decoder) Uvarint() uint64 {
 	v, n := binary.Uvarint(d.B)
 	if n <= 0 {
@@ -48,7 +48,7 @@ func (d *Decoder) Uvarint() uint64 {
 	return v
 }
 
-// Varint takes a signed number.
+// Varint reads a signed number.
 func (d *Decoder) Varint() int64 {
 	v, n := binary.Varint(d.B)
 	if n <= 0 {
@@ -61,8 +61,8 @@ func (d *Decoder) Varint() int64 {
 	return v
 }
 
-// Bytes takes a length and as many bytes, which share the memory of B.
+// Bytes reads a length and as many bytes. They share the memory of B.
 func (d *Decoder) Bytes() []byte { return d.Take(d.Uvarint()) }
 
-// String takes a length and as many bytes.
+// String reads a length and as many bytes.
 func (d *Decoder) String() string { return string(d.Bytes()) }

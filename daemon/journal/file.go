@@ -11,24 +11,24 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// maxFile bounds a file, in bytes.
+// maxFile is the largest size of a file, in bytes.
 const maxFile = 32 << 20
 
-// ext ends a file's name, so that it is none of the spool's own.
+// ext is the end of a file's name. The spool's own files do not have it.
 const ext = ".journal"
 
-// File is a small file of entries, each on disk before Append returns. It has
-// frames as a segment of the spool has (CRC-32C, length, seq, payload) and no
-// header; seq counts the entries from 1.
+// File is a small file of entries. Each entry is on disk before Append returns. The file
+// consists of frames like those of a spool segment (CRC-32C, length, seq, payload),
+// without a header; seq counts the entries from 1.
 //
-// A file is used in one order: Replay, then Rewrite, then Append as often as
-// need be. After an error of Append or Rewrite only Rewrite helps: once a sync
-// has failed nothing in that file can be trusted. A [Journal] keeps to that
-// order. Replay, Append and Rewrite are for one goroutine at a time, and wait for
-// the disk; PutBack and Close may be called meanwhile.
+// Call Replay first, then Rewrite, then Append as often as needed. After an error of
+// Append or Rewrite, only Rewrite works: after a failed sync nothing in the file can be
+// trusted. A [Journal] keeps to this order. Call Replay, Append and Rewrite from one
+// goroutine at a time; they wait for the disk. PutBack and Close may be called
+// meanwhile.
 type File struct {
 	dir    durable.Dir
-	usable func() error // why the directory cannot be used; nil is never
+	usable func() error // returns why the directory cannot be used now, or nil
 	name   string
 
 	mu    sync.Mutex   // PutBack is another goroutine's
@@ -38,8 +38,9 @@ type File struct {
 	sound bool // the file holds what it is to hold, and nothing else
 }
 
-// NewFile gives the file of a name in a directory, which is not made. usable says
-// why the directory cannot be used for now, if so; nil is never.
+// NewFile returns the file of a name in a directory. It does not create the directory.
+// usable returns why the directory cannot be used now, or nil; a nil func means that it
+// always can.
 func NewFile(dir durable.Dir, name string, usable func() error) *File {
 	if usable == nil {
 		usable = func() error { return nil }
@@ -47,15 +48,15 @@ func NewFile(dir durable.Dir, name string, usable func() error) *File {
 	return &File{dir: dir, usable: usable, name: name + ext}
 }
 
-// FileAt gives the file of a name in a directory that has no spool. The directory
-// must be this process's alone; it is not made. Nobody puts the file back where it
-// is removed; the next Append fails then. It stays open until the process ends.
+// FileAt returns the file of a name in a directory that has no spool. The directory must
+// exist and belong to this process alone. If somebody removes the file, nobody restores
+// it, and the next Append fails. It stays open until the process ends.
 func FileAt(dir, name string) *File {
 	return NewFile(durable.OSDir{Path: dir, Mode: 0o640}, name, nil)
 }
 
-// PutBack puts the file back where it was removed or replaced. A file that cannot
-// be read back is its user's to write, who finds out with the next entry.
+// PutBack restores the file if it was removed or replaced. If its content cannot be read
+// back, the next Append fails, and the user rewrites it.
 func (j *File) PutBack() error {
 	if !j.mu.TryLock() {
 		return nil // it is being written, and found out about so
@@ -84,8 +85,8 @@ func (j *File) PutBack() error {
 	return nil
 }
 
-// keepLocked keeps a file open in place of the one before, so that it can be read when
-// it has no name any more.
+// keepLocked keeps a file open in place of the previous one, so that its content can be
+// read even after its name is gone.
 func (j *File) keepLocked(f durable.File) {
 	if j.file != nil {
 		_ = j.file.Close() // it is synced, or not to be trusted
@@ -93,19 +94,19 @@ func (j *File) keepLocked(f durable.File) {
 	j.file = f
 }
 
-// Close lets go of the file.
+// Close closes the file.
 func (j *File) Close() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.keepLocked(nil)
 }
 
-// errTooLong is the reason for a payload that no frame takes.
+// errTooLong is the reason if an entry does not fit into a frame.
 var errTooLong = fmt.Errorf("an entry has 1 to %d bytes", durable.MaxPayload)
 
-// Replay hands the payload of every entry that can be read to take, in their
-// order; a payload is take's for the call only. A file that is not there is
-// empty. The error is the disk's; then nothing is known of what the file holds.
+// Replay passes every entry that can be read to take, in order. take must not keep the
+// payload. A missing file is empty. An error comes from the disk; then the content of the
+// file is unknown.
 func (j *File) Replay(take func(payload []byte)) (Damage, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -132,8 +133,8 @@ func (j *File) Replay(take func(payload []byte)) (Damage, error) {
 	return Damage{Holes: at.Holes, Tail: at.Tail}, nil
 }
 
-// Append puts entries at the end, with one sync, and returns when they are on
-// disk. After a power cut the file has them from the first to some of them.
+// Append appends entries with one sync, and returns when they are on disk. After a power
+// cut meanwhile, the file has the first few of them, or none, or all.
 func (j *File) Append(payloads ...[]byte) error {
 	for _, b := range payloads {
 		if len(b) == 0 || len(b) > durable.MaxPayload {
@@ -173,8 +174,8 @@ func (j *File) Append(payloads ...[]byte) error {
 	return nil
 }
 
-// appendableLocked says why nothing can be appended, if so. The file may have been
-// removed, or put back from a copy, by somebody who tidies up.
+// appendableLocked returns why nothing can be appended, or nil. Somebody may have removed
+// the file, or restored it from a copy.
 func (j *File) appendableLocked() error {
 	if err := j.usable(); err != nil {
 		return err
@@ -190,8 +191,8 @@ func (j *File) appendableLocked() error {
 	return nil
 }
 
-// Rewrite puts entries in the place of all that the journal held, and returns
-// when that is on disk. After an error the file holds the one or the other.
+// Rewrite replaces everything in the file with entries, and returns when that is on disk.
+// After an error the file has the old or the new content.
 func (j *File) Rewrite(entries iter.Seq[[]byte]) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -223,7 +224,7 @@ func (j *File) Rewrite(entries iter.Seq[[]byte]) error {
 	return nil
 }
 
-// Size is the file's size in bytes, as far as Append and Rewrite made it.
+// Size returns the size of what Append and Rewrite wrote, in bytes.
 func (j *File) Size() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()

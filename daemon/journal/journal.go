@@ -1,12 +1,11 @@
-// Package journal keeps on disk what a part of the daemon is to know again after
-// a restart: orders, levels of outputs, moments at which the clock was true,
-// subscriptions.
+// Package journal stores what a part of the daemon must know after a restart: orders,
+// levels of outputs, times at which the clock was right, subscriptions.
 //
-// Its user has all of it in memory, so the file may be written anew at any time,
-// and a file that fails costs nothing but what a crash would take. A [Journal]
-// decides between putting an entry at the end and writing all anew, and [Keep]
-// tries again what failed. Under it is a [File]: frames with checksums (package
-// durable), replaced as a whole or appended to with one sync.
+// The user of a journal has everything in memory. So the file can be rewritten at any
+// time, and a file that fails costs nothing unless the daemon crashes too. A [Journal]
+// decides whether to append an entry or to rewrite everything, and [Keep] retries what
+// failed. A [File] is the file below: frames with checksums (package durable), rewritten
+// as a whole or appended to, with one sync.
 package journal
 
 import (
@@ -16,9 +15,9 @@ import (
 	"time"
 )
 
-// Storage is where a journal's entries are, a [File] or a test's. Its methods are
-// called from one goroutine at a time, in the order that [File] documents, and
-// may wait for the disk.
+// Storage holds the entries of a journal. It is a [File], or a fake in a test. Its
+// methods are called from one goroutine at a time, in the order that [File] documents.
+// They may wait for the disk.
 type Storage interface {
 	Replay(take func(entry []byte)) (Damage, error)
 	Append(entries ...[]byte) error
@@ -26,9 +25,9 @@ type Storage interface {
 	Size() int64
 }
 
-// Damage is what could not be read. The end of a file is cut short by a
-// power cut; then Tail is not 0, and no Append that succeeded is lost, unless
-// the disk lost what it had said to have. Holes are damage.
+// Damage is what could not be read. A power cut may leave a Tail; then no entry of a
+// successful Append is lost, unless the disk lost data that it had reported as written.
+// Holes are real damage.
 type Damage struct {
 	Holes int // places before the last entry where bytes are no entry
 	Tail  int // bytes after the last entry
@@ -37,26 +36,24 @@ type Damage struct {
 // Any reports whether there is damage.
 func (d Damage) Any() bool { return d != Damage{} }
 
-// Journal is a storage that is read once and then written. What it holds can be
-// trusted only after all was written anew in this run: what an earlier one has
-// left may be damaged, and so may what a write that failed has left. Until then,
-// and again after each failure, Write puts all that its user knows in the place
-// of what the storage holds.
+// Journal reads a storage once and then writes to it. The storage is sound only after
+// this run has rewritten it: an earlier run, or a failed write, may have left damage.
+// So the first Write, and the first one after each failure, rewrites everything that
+// the user knows.
 //
-// A Journal is for one goroutine at a time.
+// Use a Journal from one goroutine at a time.
 type Journal struct {
 	storage Storage
 	read    bool
 	sound   bool // the storage holds what was written, and nothing else
 }
 
-// New gives the journal in a storage.
+// New returns the journal in a storage.
 func New(s Storage) *Journal { return &Journal{storage: s} }
 
-// Read hands every entry to take, which reports whether it knows it; one that it
-// does not know counts as a hole. Read does this once: where it fails, because the
-// disk is not there yet, it can be called again, and after it has succeeded it
-// does nothing.
+// Read passes every entry to take. If take does not know an entry, it returns false, and
+// the entry counts as a hole. Read can be called again after it has failed, for example
+// because the disk is not there yet. After it has succeeded it does nothing.
 func (j *Journal) Read(take func(entry []byte) bool) (Damage, error) {
 	if j.read {
 		return Damage{}, nil
@@ -75,21 +72,21 @@ func (j *Journal) Read(take func(entry []byte) bool) (Damage, error) {
 	return damage, nil
 }
 
-// WasRead reports whether Read has succeeded, or Rewrite: then there is nothing
-// left to read.
+// WasRead reports whether there is nothing left to read, because Read or Rewrite has
+// succeeded.
 func (j *Journal) WasRead() bool { return j.read }
 
 // Sound reports whether entries can be appended.
 func (j *Journal) Sound() bool { return j.sound }
 
-// Size is the storage's size in bytes.
+// Size returns the size of the storage in bytes.
 func (j *Journal) Size() int64 { return j.storage.Size() }
 
-// errUnsound is the reason when nothing can be appended.
+// errUnsound is the reason if nothing can be appended.
 var errUnsound = errors.New("an earlier write failed")
 
-// Append puts entries at the end, with one sync. It fails unless the journal is
-// sound, and after it has failed the journal is not.
+// Append appends entries, with one sync. It fails if the journal is not sound. After it
+// has failed, the journal is not sound.
 func (j *Journal) Append(entries ...[]byte) error {
 	if !j.sound {
 		return errUnsound
@@ -99,8 +96,7 @@ func (j *Journal) Append(entries ...[]byte) error {
 	return err
 }
 
-// Rewrite puts all in the place of what the storage holds. When it succeeds the
-// journal is sound.
+// Rewrite replaces everything in the storage. If it succeeds, the journal is sound.
 func (j *Journal) Rewrite(all iter.Seq[[]byte]) error {
 	err := j.storage.Rewrite(all)
 	j.sound = err == nil
@@ -108,9 +104,8 @@ func (j *Journal) Rewrite(all iter.Seq[[]byte]) error {
 	return err
 }
 
-// Write appends entries, or puts all, which has them too, in the place of what the
-// storage holds: where the journal is not sound, or its size is more than large,
-// in bytes.
+// Write appends entries. If the journal is not sound, or larger than large bytes, it
+// rewrites everything instead: all must include the entries.
 func (j *Journal) Write(large int64, all iter.Seq[[]byte], entries ...[]byte) error {
 	if !j.sound || j.Size() > large {
 		return j.Rewrite(all)
@@ -118,9 +113,9 @@ func (j *Journal) Write(large int64, all iter.Seq[[]byte], entries ...[]byte) er
 	return j.Append(entries...)
 }
 
-// Keep calls write at once, when wake is signalled, and when the time that write
-// gave has passed; 0 waits for wake alone. When ctx ends it calls write once more,
-// with last set, and returns.
+// Keep calls write at once, when wake is signalled, and after the time that the latest
+// write returned; after 0 it waits only for wake. When ctx ends, it calls write once
+// more with last set, and returns.
 func Keep(ctx context.Context, wake <-chan struct{}, write func(last bool) (again time.Duration)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
