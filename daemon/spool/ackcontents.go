@@ -5,9 +5,8 @@ import "time"
 // What the ack file says is encoded here from what the store knows. The methods that
 // take the store are called with its lock held.
 
-// addNewLocked adds the gaps that are not recorded, and together with them that what
-// they tell of is given up: so that none of it comes after a crash although a gap
-// says that it is missing.
+// addNewLocked adds the gaps that are not recorded yet, and in the same frame what they
+// cover as done: so that nothing comes after a crash that a gap reported as missing.
 func (f *ackEncoder) addNewLocked(st *store) {
 	f.together(func() {
 		for _, id := range st.gaps.unrecorded {
@@ -21,7 +20,7 @@ func (f *ackEncoder) addNewLocked(st *store) {
 	})
 }
 
-// addGivenUpLocked adds what is given up.
+// addGivenUpLocked adds what is dropped.
 func (f *ackEncoder) addGivenUpLocked(st *store) {
 	for _, x := range st.losses.entries {
 		f.addDone(logRun{x.class, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
@@ -58,7 +57,7 @@ func (f *ackEncoder) addAcksLocked(st *store) {
 	st.due.acks = time.Time{}
 }
 
-// addAllLocked adds all that is worth knowing.
+// addAllLocked adds everything that the next run must know.
 func (f *ackEncoder) addAllLocked(st *store) {
 	for _, id := range st.gaps.sorted() {
 		x := st.gaps.owed[id]
@@ -84,8 +83,8 @@ func (f *ackEncoder) addAllLocked(st *store) {
 	f.addDoneLocked(st, maxAckDone)
 }
 
-// addDoneLocked adds what is done of the segments that are still here, until all
-// together takes up the room. What does not fit comes again.
+// addDoneLocked adds which entries of the present segments are done, until the file has
+// room bytes. What does not fit is sent again after a restart.
 func (f *ackEncoder) addDoneLocked(st *store, room int) {
 	for _, l := range st.logs {
 		keep := st.heldLocked(l.class)
@@ -102,9 +101,9 @@ func (f *ackEncoder) addDoneLocked(st *store, room int) {
 	st.due.acks = time.Time{}
 }
 
-// addGivenLocked adds how far the entries of each flow and run have been given out of
-// which some are still here. Next gives them in order, so that one number tells it;
-// and when they are written down for good it gives no more.
+// addGivenLocked adds, for each flow and run that still has entries, how far they were
+// sent. Next returns them in order, so one number is enough; and it returns nothing any
+// more when these numbers are written for the last time.
 func (f *ackEncoder) addGivenLocked(st *store) {
 	for _, l := range st.logs {
 		far := map[origin]uint64{}
@@ -123,8 +122,8 @@ func (f *ackEncoder) addGivenLocked(st *store) {
 	}
 }
 
-// addEarlierSensorsLocked adds what sensors earlier runs had of whose entries some
-// are still here, so that damage can be told of that leaves none of a sensor's.
+// addEarlierSensorsLocked adds the sensors of earlier runs that still have entries, so
+// that damage is reported even if it destroys all entries of a sensor.
 func (f *ackEncoder) addEarlierSensorsLocked(st *store) {
 	for _, l := range st.logs {
 		far := map[origin]uint64{}
@@ -142,10 +141,9 @@ func (f *ackEncoder) addEarlierSensorsLocked(st *store) {
 	}
 }
 
-// addSensorsLocked adds how far each sensor is safe: everything up to there is
-// acknowledged, durable, or told of in a durable gap. It adds too how far the files
-// are durable, so that damage to their end can be told from an end that was never
-// written.
+// addSensorsLocked adds up to which count each sensor is safe: acknowledged, durable, or
+// covered by a durable gap. It also adds how far the files are durable, to distinguish
+// damage at the end of a file from an end that was never written.
 func (f *ackEncoder) addSensorsLocked(st *store) {
 	st.due.sensors, st.sensors.recorded = time.Time{}, st.sensors.count
 	unsafe := map[string]uint64{}
@@ -197,9 +195,9 @@ func (w *writer) recordAcks() error {
 	return w.appendAcks(func(f *ackEncoder) { f.addAcksLocked(w.st) }, false)
 }
 
-// recordSensors durably records which sensors have had entries in which logs, where
-// that has changed. It comes before the first of these entries is written, so that
-// one that is on disk says nothing of others in another log.
+// recordSensors durably records which sensors have had entries in which logs, if that
+// has changed. It runs before the first of these entries is written: an entry on disk
+// must not suggest that the sensor had none in another log.
 func (w *writer) recordSensors() error {
 	if w.st.sensorCount() == w.dir.sensorsRecorded {
 		return nil
@@ -210,8 +208,8 @@ func (w *writer) recordSensors() error {
 	return w.dir.recordRun()
 }
 
-// appendAcks appends to the ack file the gaps that are not recorded yet, and what
-// fillLocked adds. Where the file is not open all of it is written anew.
+// appendAcks appends the gaps that are not recorded yet and what fillLocked adds. If the
+// file is not open, it rewrites all of it.
 func (w *writer) appendAcks(fillLocked func(*ackEncoder), sync bool) error {
 	if !w.acks.isOpen() {
 		return w.rewriteAcks()
@@ -226,7 +224,7 @@ func (w *writer) appendAcks(fillLocked func(*ackEncoder), sync bool) error {
 	return err
 }
 
-// rewriteAcks durably puts all that is worth knowing into the ack file.
+// rewriteAcks durably rewrites the ack file with everything that the next run must know.
 func (w *writer) rewriteAcks() error {
 	err := w.acks.rewrite(func(f *ackEncoder) {
 		w.st.mu.Lock()

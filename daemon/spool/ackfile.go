@@ -7,15 +7,15 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// The ack file says which entries need not be sent again, how far each sensor had come
-// in the present run, and what must not be lost together with a segment: the gaps that
-// are owed, and which segments there are. It has frames as a segment has, their seq
-// counting them; the payload of each is a record of one of the kinds below. The file is
-// only appended to, and written anew when it has grown. Acks are not synced: losing
-// its end costs repeats, never entries.
+// The ack file says which entries need not be sent again, how far each sensor came in
+// the present run, and what must not be lost together with a segment: the gaps that are
+// owed, and which segments exist. It consists of frames like a segment; their seq counts
+// them, and each payload is a record of one of the kinds below. The file is only appended
+// to, and rewritten when it has grown. Acks are not synced: losing the end of the file
+// costs repeats, never entries.
 //
-// A record begins with its kind and a class, each one byte, and a run; where it has
-// nothing to say of these they are 0. All numbers are uvarints. What follows:
+// A record starts with its kind and a class, one byte each, and a run; class and run are 0
+// if the kind has none. All numbers are uvarints. Then follow:
 //
 //	ackDone      pairs: seqs of that run are done. A pair is a span: how far behind the end of the one before it
 //	             begins, the first behind 0, and how many seqs it has
@@ -24,18 +24,18 @@ import (
 //	ackWritten   number, seq: the segment of that run and number is on disk up to its frame seq; the latest says it,
 //	             as a segment can be written anew with less
 //	ackRemoved   number: that segment is removed, nothing needs it
-//	ackJoined    number, seq, numbers: where that segment ends with its frame seq it holds what is owed of those too,
-//	             which nothing needs then
+//	ackJoined    number, seq, numbers: if that segment ends with its frame seq, it also contains what is
+//	             owed of the others, and nothing needs them
 //	ackSource    the last run, spool's id and thing's name as strings: who took what the runs from that one to the
 //	             last have here
-//	ackTogether  records as strings: these are true together
+//	ackTogether  records as strings: all of them are true, or none
 //	ackGap       seq, the gap's form: that frame is this gap, and the broker does not have it
 //	ackGiven     seq, sensor string: of that run's frames of the sensor Next has given those before seq, in whichever
 //	             run; true when the latest run has stopped in good order. Without a sensor, as of the events, it is
 //	             true of all of the log
 //
-// In a file written anew what is done comes last, as much of it as there is room
-// for, so that what is appended is read as well.
+// A rewritten file has the ackDone records last, as many as there is room for, so that
+// what is appended later is still read.
 const (
 	ackDone     = 'd'
 	ackSafe     = 'm'
@@ -69,8 +69,7 @@ type sensorMark struct {
 	seq uint64        // everything up to here is acknowledged, on disk, or told in a gap
 }
 
-// joinedSegments says that a segment, where it ends with a frame, stands for others
-// too.
+// joinedSegments says that a segment replaces others too, if it ends with a frame.
 type joinedSegments struct {
 	number uint32
 	seq    uint64
@@ -97,7 +96,7 @@ type ackState struct {
 	sources runSources
 }
 
-// readAcks reads the file's bytes. What it cannot read it passes over.
+// readAcks decodes the ack file. It skips what it cannot decode.
 func readAcks(data []byte) ackState {
 	n := ackState{
 		written: map[segmentKey]uint64{}, removed: map[segmentKey]bool{}, joined: map[logRun][]joinedSegments{}, done: map[logRun]*ids{},
@@ -173,8 +172,8 @@ func (n *ackState) readDone(d *durable.Decoder, k logRun) {
 	}
 }
 
-// readSegment reads what is said of segments: how far one is on disk, that it is
-// gone, or that it is what others have become.
+// readSegment decodes a record about segments: how far one is on disk, that it is
+// removed, or that it replaces others.
 func (n *ackState) readSegment(d *durable.Decoder, kind byte, k logRun) {
 	number := uint32(d.Uvarint())
 	file := segmentKey{k, number}
@@ -237,13 +236,13 @@ func newAckFile(d disk, maxBytes int64) ackFile {
 	return ackFile{disk: d, least: min(minAckRewrite, maxBytes/16)}
 }
 
-// isOpen reports whether records can be appended; else the file is to be rewritten.
+// isOpen reports whether records can be appended. Otherwise the file must be rewritten.
 func (w *ackFile) isOpen() bool { return w.file != nil }
 
-// hasGrown reports whether the file is worth a rewrite.
+// hasGrown reports whether the file should be rewritten.
 func (w *ackFile) hasGrown() bool { return w.size > max(w.least, min(2*w.floor, maxAckFile/4*3)) }
 
-// isThere is nil while the file's name stands for it, and where it is not open.
+// isThere returns nil if the name of the file still leads to it, or if it is not open.
 func (w *ackFile) isThere() error {
 	if w.file == nil {
 		return nil
@@ -251,9 +250,9 @@ func (w *ackFile) isThere() error {
 	return w.file.There()
 }
 
-// append adds the records that fill encodes to the end of the file. After an error
-// only rewrite helps, and nothing of them is to be found by the next run: what they
-// say to be given up may not be.
+// append appends the records that fill encodes. After an error only rewrite works. The
+// next run must not find any of these records, because what they report as dropped may
+// still be there.
 func (w *ackFile) append(fill func(*ackEncoder), sync bool) error {
 	f := ackEncoder{seq: w.seq}
 	fill(&f)
@@ -279,7 +278,7 @@ func (w *ackFile) append(fill func(*ackEncoder), sync bool) error {
 	return nil
 }
 
-// rewrite durably puts the records that fill encodes in the place of the file.
+// rewrite durably replaces the file with the records that fill encodes.
 func (w *ackFile) rewrite(fill func(*ackEncoder)) error {
 	w.close()
 	var f ackEncoder
@@ -316,7 +315,7 @@ type ackEncoder struct {
 // doneSpans is a record of ackDone in the making.
 type doneSpans struct {
 	key  logRun
-	b    []byte // empty where there is none
+	b    []byte // empty if there is none
 	end  uint64 // of the latest span in b
 	last span   // behind that
 }
@@ -327,7 +326,7 @@ func (p *doneSpans) push() {
 	p.end = p.last.hi
 }
 
-// together puts all that fill adds into one frame, where it fits into one.
+// together puts everything that fill adds into one frame, as far as it fits.
 func (f *ackEncoder) together(fill func()) {
 	f.flush()
 	f.inner, f.within = []byte{ackTogether, 0, 0}, true
@@ -401,7 +400,7 @@ func (f *ackEncoder) addSensor(run uint64, sensor string) {
 	f.add(durable.AppendString(ackRecord(ackSensor, logRun{0, run}), sensor))
 }
 
-// addWritten says how far a segment is on disk, where it is at all.
+// addWritten says how far a segment is on disk, if it is at all.
 func (f *ackEncoder) addWritten(g *segment) {
 	if !g.damaged && g.syncedUntil > g.lo {
 		f.addWrittenUntil(g, g.syncedUntil-1-g.off)
@@ -414,8 +413,8 @@ func (f *ackEncoder) addWrittenUntil(g *segment, seq uint64) {
 	f.add(ackRecord(ackWritten, logRun{g.class, g.run}, uint64(g.number), seq))
 }
 
-// addJoined says that the first segment of a group, where it ends with that frame,
-// stands for the others too.
+// addJoined says that the first segment of a group replaces the others, if it ends with
+// that frame.
 func (f *ackEncoder) addJoined(group []*segment, seq uint64) {
 	b := ackRecord(ackJoined, logRun{group[0].class, group[0].run}, uint64(group[0].number), seq)
 	for _, g := range group[1:] {

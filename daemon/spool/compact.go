@@ -6,28 +6,27 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// compactor writes segments anew of which little is needed any more: with only that,
-// and with the ones before where these are small too, so that there are few files. The
-// new file takes the place of the first in one step. Before that the ack file says
-// where it will end, and which others it stands for: so that after a crash the next run
-// knows which of the two it finds.
+// compactor rewrites segments of which little is still needed. It joins a segment with
+// the ones before it if these are small too, so that there are few files. The new file
+// replaces the first of them in one step. Before that, the ack file records where the new
+// file ends and which segments it replaces, so that after a crash the next run knows
+// whether it finds the old file or the new one.
 //
-// What that may write is bounded by what was appended: for each byte of samples and
-// edges one may be written once more, and as many as the disk's bound when a run
-// begins. Beyond that whole segments are given up instead, and so they are where the
-// disk has no room for the new file.
+// The amount of rewriting is bounded: one byte for each byte of samples and edges that is
+// written, plus the size limit once per run. When that is used up, or if the disk has no
+// room for the new file, whole segments are dropped instead.
 //
 // Only the writer's goroutine uses it.
 type compactor struct {
 	w      *writer
 	st     *store
-	credit int64 // how many bytes may be written anew
+	credit int64 // how many bytes may be rewritten
 }
 
-// affords reports whether so many bytes may be written anew.
+// affords reports whether n bytes may be rewritten.
 func (c *compactor) affords(n int64) bool { return n <= c.credit }
 
-// compact writes a segment anew without what is done.
+// compact rewrites a segment without what is done.
 func (c *compactor) compact(g *segment) error {
 	w, st := c.w, c.st
 	if st.logs[g.class].active == g {
@@ -68,7 +67,7 @@ func (c *compactor) compact(g *segment) error {
 	return w.removeGarbage()
 }
 
-// recordExchange durably records what is about to become one file.
+// recordExchange durably records which segments the new file replaces.
 func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	if !c.w.acks.isOpen() {
 		if err := c.w.rewriteAcks(); err != nil {
@@ -87,8 +86,8 @@ func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	}, true)
 }
 
-// groupLocked returns a segment, and those before it that are to become one with it;
-// nil where it need not be written anew.
+// groupLocked returns a segment and those before it that should be joined with it; nil if
+// the segment need not be rewritten.
 func (c *compactor) groupLocked(g *segment) []*segment {
 	segs := c.st.logs[g.class].segs
 	k := slices.Index(segs, g)
@@ -109,15 +108,15 @@ func (c *compactor) groupLocked(g *segment) []*segment {
 	return group
 }
 
-// isTooLong reports whether what lies between the entries of two segments is too long
-// a time for one file: what is in a file grows too old together.
+// isTooLong reports whether the entries of two segments are too far apart in time for one
+// file: the entries of a file become too old together.
 func (c *compactor) isTooLong(first, last *segment) bool {
 	d, known := ageOf(last.newest, first.oldest)
 	return c.st.o.MaxAge > 0 && (!known || d > c.st.o.MaxAge/8)
 }
 
-// copyNeeded appends to b the frames of a segment that are still needed, and records
-// them in the one that is made.
+// copyNeeded appends the frames of g that are still needed to b, and adds them to
+// fresh.
 func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
 	st := c.st
 	st.mu.Lock()
@@ -132,7 +131,7 @@ func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
 		}
 		h, ok := peek(at.Payload)
 		if !ok {
-			continue // what cannot be read is found out about by who reads it
+			continue // the reader deals with what it cannot read
 		}
 		b = durable.AppendFrame(b, at.Seq, at.Payload)
 		fresh.syncedUntil = id + 1
@@ -141,7 +140,7 @@ func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
 	return b
 }
 
-// exchange has the first of a group stand for all, as its file is the new one.
+// exchange makes the first segment of a group replace all: its file is the new one.
 func (c *compactor) exchange(group []*segment, fresh *segment, size int64) {
 	st := c.st
 	st.mu.Lock()

@@ -1,103 +1,101 @@
-// Package spool keeps entries until the broker has them: a durable, bounded outbox on a
-// segment log. An entry is bytes, with the sensor whose it is, its count and its time.
-// What the bytes say is the caller's affair: package records keeps messages so.
+// Package spool stores entries until the broker has them: a durable, bounded queue on a
+// segment log. An entry is bytes, with the sensor that it belongs to, its count and its
+// time. The spool does not look into the bytes: package records stores messages this way.
 //
-// # The way of an entry
+// # The life of an entry
 //
-// [Spool.Append] puts an entry into memory and returns. [Spool.Next] gives it to the
-// sender, [Spool.Ack] forgets it when the broker has it. Most entries are acknowledged
-// within a second and never touch the disk. What is not is written about a second
-// later, and synced before more than Options.AtRisk has passed. So a power cut costs at
-// most that much of what was not acknowledged, a killed process the last second or so.
-// With no time at risk an entry is on disk before it is sent.
+// [Spool.Append] stores an entry in memory and returns. [Spool.Next] hands it to the
+// sender, and [Spool.Ack] removes it when the broker has it. Most entries are acknowledged
+// within a second and never touch the disk. The others are written after about a second
+// and synced before Options.AtRisk has passed. So a power cut costs at most that much of
+// what was not acknowledged, and a killed process the last second or so. If AtRisk is 0,
+// an entry is on disk before it is sent.
 //
-// To follow one entry to the disk, read spool.go (Append), writer.go (when, and in which
-// order) and segment.go (the file).
+// To follow an entry to the disk, read spool.go (Append), writer.go (when and in which
+// order) and segment.go (the file). To follow it to the sender, read schedule.go (whose
+// turn it is) and reader.go (entries that are only on disk).
 //
-// # What is promised
+// # Promises
 //
-// An entry that was appended is given by Next until it is acknowledged, in this run or
-// a later one, or else a [Gap] tells of its loss. After a crash some entries may come
-// twice, with the same run and seq; after a good stop none does. The reasons of gaps:
+// Next returns an entry until it is acknowledged, in this run or a later one, or a [Gap]
+// reports its loss. After a crash some entries may come twice, with the same run and seq;
+// after an orderly stop none does. A gap has one of these reasons:
 //
-//   - spool_full: dropped to keep within MaxBytes, or within Memory while the disk fails, of
-//     the sensors that have more than their share of it (limits.go)
+//   - spool_full: dropped because of MaxBytes, or because of Memory while the disk fails.
+//     The sensors that use more than their share lose entries (limits.go)
 //   - too_old: dropped because of MaxAge
-//   - crash: the last run did not stop in good order; entries after First may be lost.
-//     Every sensor of [Options] gets one, from 1 where nothing else is known
-//   - damaged: a file could not be read back
+//   - crash: the last run did not stop in order, and may have lost what came after First.
+//     Every sensor of [Options] gets such a gap, from 1 if nothing else is known
+//   - damaged: a file could not be read
 //   - refused: the broker will not take it; it is in refused.jsonl
 //
-// Where entries without a count are dropped a gap without sensor tells how many each run
-// had. A gap claims no more than is missing, unless it is uncertain. What was sent and
-// then dropped may be acknowledged yet, or only the acknowledgement be lost: it has a
-// gap of its own, which is uncertain. A good stop records how far each log was sent, so
-// that later runs know; after any other end everything that is there counts as sent. In
-// an outage that drops one segment after the other a gap that still waits grows, so that
-// there are few.
+// Entries without a count (answers, faults, events) are reported per run, in a gap without
+// a sensor. A gap covers only what is missing, unless it is uncertain. An entry that was
+// sent and then dropped may have arrived, so it gets an uncertain gap of its own. An
+// orderly stop records how far each sensor's entries were sent; after any other end, all
+// entries that are found count as sent. While an outage drops one segment after another, a
+// gap that still waits grows, so that there are few gaps.
 //
-// # The files
+// # Files
 //
-//   - samples-7-3.seg, edges-..., events-...: segments (segment.go). Each class has a log of
-//     its own, a row of segments of 256 KB, of frames with a checksum (CRC-32C, RFC 3720,
-//     appendix B.4). One run writes a segment; it is removed when everything in it is
-//     acknowledged. A full spool that drops some of it writes the rest anew (compact.go)
-//   - acks: the ack file (ackfile.go). It says what is acknowledged of segments that are
-//     still there, which segments there are, so that one that is cut short or missing is
-//     found out, and holds each gap that is owed once more
+//   - samples-7-3.seg, edges-*.seg, events-*.seg: the segments (segment.go). Each class has
+//     its own log of segments of 256 KB, which consist of frames with a checksum (CRC-32C,
+//     RFC 3720, appendix B.4). A segment belongs to one run. It is removed when all its
+//     entries are acknowledged. If the spool is full and drops some of them, the rest of
+//     the segment is rewritten (compact.go)
+//   - acks: the ack file (ackfile.go): which entries of the segments are acknowledged, which
+//     segments exist, so that a missing or shortened one is noticed, and a second copy of
+//     each gap
 //   - run: the run file (runfile.go): the number of the run, its sensors, and whether it
-//     stopped in good order
-//   - identity: the spool's id and board, and who took what is here (identity.go). So
-//     (thing, spool, sensor, run, seq) names an entry for good
-//   - lock: says which process has the directory (directory.go)
-//   - refused.jsonl, refused.1.jsonl: what the broker would not take; files ending in
-//     .damaged are for people, too. Both are bounded, and nothing reads them again
-//   - *.journal: what other packages keep under the same lock ([Spool.Journal])
+//     stopped in order
+//   - identity: the id of the spool, its board, and who took the entries (identity.go).
+//     (thing, spool, sensor, run, seq) identifies an entry for ever
+//   - lock: the process that uses the directory (directory.go)
+//   - refused.jsonl, refused.1.jsonl, *.damaged: for people. Their size is bounded, and the
+//     spool does not read them
+//   - *.journal: files of other packages under the same lock ([Spool.Journal])
 //
-// MaxBytes bounds all of these but the journals. Memory holds what is not durable, a
-// little of what is, and 1 MiB of what is read back while a backlog goes out.
+// MaxBytes bounds all files except the journals. Memory holds what is not durable yet, a
+// little of what is, and up to 1 MiB that is read back while a backlog is sent.
 //
-// # When the disk fails
+// # Disk failures
 //
-// An error of the disk is never the caller's: the spool goes on in memory within a
-// bound, raises a fault and tries again. After a failed sync the kernel may have thrown
-// away what it could not write and report success the next time (fsync(2), notes on
-// EIO), so that file is not trusted beyond what was synced before; the rest is written
-// again, from memory, to a new one.
+// A disk error never reaches the caller. The spool continues in memory within its bound,
+// raises a fault and retries. After a failed sync the kernel may have dropped data and may
+// report success the next time (fsync(2), notes on EIO). So the spool trusts only what was
+// synced before, and writes the rest again, from memory, to a new file.
 //
-// A directory, or a file in it, that is removed, renamed or mounted over while it is
-// open takes everything that is written and says nothing. So after each sync, and when
-// [Spool.Verify] is called, names are compared with what is open (vanished.go). Where the
-// directory is gone it is made again, and what memory and the open files have is written
-// to it; a gap of reason damaged tells of the rest. If the lost directory comes back in
-// the place of the new one, the rest is given after all. A directory with mail of another
-// run of our number is left for the next start.
+// If the directory or a file in it is removed, renamed or mounted over, writes and syncs
+// still succeed, but without effect. So after each sync, and on [Spool.Verify], the spool
+// compares the names with its open files (vanished.go). If the directory is gone, it creates
+// it again and writes what memory and the open files have; a gap of reason damaged covers
+// the rest. If the lost directory comes back later, the rest is sent after all. A directory
+// that contains another run with our number is left for the next start.
 //
-// A run that has no disk, or has lost it, is recorded in Options.RuntimeDir, so that its
-// crash is told, and earlier runs' entries count as sent. What is not told: a power cut in
-// such a run.
+// A run without a disk is recorded in Options.RuntimeDir, so that the next run reports its
+// crash. A power cut during such a run is not reported.
 //
-// A disk that does not answer for 10 s is such a fault too, until it does. It holds up
-// nobody but the two goroutines of Run, one that writes and one that reads: what is in
-// memory is taken in and given out meanwhile. Only what is to follow something that can
-// but be read from that disk waits, as what is of one sensor and class goes in its order.
+// If the disk does not answer for 10 s, that is a fault too, until it answers. It blocks
+// only the two goroutines of Run, the writer and the reader. Entries in memory are still
+// accepted and sent, except those that must follow entries of the same sensor and class on
+// that disk.
 //
 // Damage is a fault until the damaged files are repaired or set aside and the broker has
-// every gap that tells what it cost.
+// all gaps about it.
 //
-// What is in a file is given up only when the ack file has it, in one step with the gap
-// that tells of it; until then nothing is sent, for 10 s at most (drop.go). So a daemon
-// that is killed while its disk fails sends nothing that it has told to be lost, and
-// nothing behind what came later. A power cut may do that to what was given up from
-// memory while the disk failed: a part of it that had been written may be there again.
+// Before entries in a file are dropped, the ack file records the drop and its gap in one
+// write (drop.go). Meanwhile nothing is sent, for 10 s at most. So a daemon that is killed
+// while its disk fails does not later send entries that it reported as lost, nor entries
+// that are older than what it has sent. One case remains: after a power cut, a part of what
+// was dropped from memory while the disk failed may be in a file and come again.
 //
-// # Who may call what from where
+// # Concurrency
 //
-// Open, Run and Close tell package health of faults, which calls the daemon's
-// notification on a goroutine of theirs. That may call every other method but those of a
-// journal: none of them waits for the disk or tells of faults.
+// Open, Run and Close report faults to package health, which calls the daemon back on their
+// goroutine. The callback may use all methods of a Spool except its journals: no method
+// waits for the disk or reports faults.
 //
-// Inside, everything that a goroutine other than the writer's may see is in the store,
-// under one lock that is never held while the disk works. A method whose name ends in
-// Locked is called with it held; types without a lock say whose guards them.
+// All state that several goroutines use is in the store, under one lock, which is never
+// held during disk operations. Methods whose names end in Locked need that lock. A type
+// without a lock of its own says which lock guards it.
 package spool

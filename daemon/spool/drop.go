@@ -2,13 +2,13 @@ package spool
 
 import "fieldpost/daemon/durable"
 
-// A segment, or what is in it of some sensors, is given up in one step of the disk: the
-// gaps that tell of it, and that it goes, are one frame of the ack file. Until that is
-// on disk nothing is sent, and where it fails nothing is given up. Else a daemon that
-// is killed while its disk fails would find the segment again, and send what it had
-// told to be lost, behind what came later.
+// A segment, or the part of it that belongs to some sensors, is dropped in one write: the
+// gaps and the drop are in the same frame of the ack file. Until that frame is on disk
+// nothing is sent, and if the write fails nothing is dropped. Otherwise a daemon that is
+// killed while its disk fails would find the segment again, and send entries that it had
+// reported as lost, after newer ones.
 
-// drop is a segment that is about to be given up, or part of it. The lock of the store
+// drop is a segment, or a part of one, that is about to be dropped. The lock of the store
 // guards it.
 type drop struct {
 	seg      *segment
@@ -19,10 +19,10 @@ type drop struct {
 	replaced [][]byte // the forms of the gaps that those took the place of
 }
 
-// drop gives up what a segment has of some sensors, and tells what it still owed; or
-// all of it where which is nil, or where not all of it can be read. The file of a
-// segment that is given up in part stays as it is. An error is the disk's: then
-// everything is still there.
+// drop drops the entries of some sensors from a segment, and reports them in gaps. It drops
+// the whole segment if which is nil, or if not all of it can be read. It does not change
+// the file of a segment that it drops in part. An error comes from the disk; then nothing
+// is dropped.
 func (w *writer) drop(g *segment, reason string, which func(sensor string) bool) error {
 	st := w.st
 	if st.logs[g.class].active == g {
@@ -62,8 +62,8 @@ func (w *writer) drop(g *segment, reason string, which func(sensor string) bool)
 	return err
 }
 
-// tallySegmentLocked adds up what a segment owes, of which data is what can be read: of
-// some sensors, or of all where which is nil or not all can be read.
+// tallySegmentLocked adds up the owed entries of a segment: of some sensors, or of all if
+// which is nil or if not all can be read. data is the content of the file.
 func (st *store) tallySegmentLocked(g *segment, data []byte, which func(sensor string) bool) (*tally, *drop) {
 	t, l, d := newTally(), st.logs[g.class], &drop{seg: g, part: which != nil}
 	var known ids
@@ -105,8 +105,8 @@ func (st *store) tallySegmentLocked(g *segment, data []byte, which func(sensor s
 	return t, d
 }
 
-// finishDropLocked gives the segment up, or the part; recorded says that the ack file
-// has it.
+// finishDropLocked drops the segment, or the part. recorded says whether the ack file has
+// it.
 func (st *store) finishDropLocked(recorded bool) {
 	d := st.losses.drop
 	g := d.seg
@@ -134,8 +134,8 @@ func (st *store) finishDropLocked(recorded bool) {
 	st.retireLocked(g)
 }
 
-// undoDropLocked keeps the segment, as the disk would not take that it goes: what was
-// to tell of its loss is taken back.
+// undoDropLocked keeps the segment and withdraws its gaps, because the drop could not be
+// written.
 func (st *store) undoDropLocked() {
 	d, l := st.losses.drop, st.logs[Events]
 	for id := d.gaps.lo; id < d.gaps.hi; id++ {
@@ -151,14 +151,13 @@ func (st *store) undoDropLocked() {
 	st.ready.Set()
 }
 
-// untold is what is released when the gaps that tell of it are on disk.
+// untold is what can be released when its gaps are on disk.
 type untold struct {
 	entries  []heldEntry
 	segments []*segment
 }
 
-// releaseToldLocked releases what was lost, now that the gaps that tell of it are on
-// disk.
+// releaseToldLocked releases what was lost: its gaps are on disk.
 func (st *store) releaseToldLocked(told untold) {
 	x := &st.losses
 	x.entries = append([]heldEntry(nil), x.entries[len(told.entries):]...)

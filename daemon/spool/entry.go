@@ -10,12 +10,12 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// Class says which log an entry is kept in. Its number is in the files.
+// Class selects the log that stores an entry. Its number is part of the file format.
 type Class int
 
 // The classes.
 const (
-	Events  Class = iota // go out first, but leave the others a share; gaps are among them
+	Events  Class = iota // answers, faults, gaps: sent first, but the others keep a share
 	Samples              // readings
 	Edges                // changes of a line
 	classes
@@ -23,26 +23,26 @@ const (
 
 var classNames = [classes]string{"events", "samples", "edges"}
 
-// Entry is what the spool keeps: bytes, and what it must know of them to keep their
-// order, to drop them fairly, and to tell which are missing.
+// Entry is bytes, and what the spool must know about them to keep their order, to drop
+// them fairly, and to report which are missing.
 type Entry struct {
 	Class  Class
-	Sensor string      // whose it is: what takes turns and has a share; "" is nobody's
+	Sensor string      // the sensor that it belongs to: sensors take turns and have shares; "" is none
 	Run    uint64      // the run that took it; 0 with Seq 0
-	Seq    uint64      // the sensor's own count in that run, from 1; 0 where nobody counts
-	Stamp  clock.Stamp // when it happened; ages are told by it
-	Body   []byte      // what it says; the spool does not look into it
+	Seq    uint64      // the sensor's own count in that run, from 1; 0 if it has no count
+	Stamp  clock.Stamp // when it happened; its age is computed from this
+	Body   []byte      // the content; the spool does not look into it
 }
 
-// Item is an entry, or a gap, on its way out.
+// Item is an entry or a gap that is to be sent.
 type Item struct {
-	ID     uint64 // names the item for Ack, Refuse and Corrupt; unique in this run
-	Entry         // of a gap without Body and Seq; Body is not to be changed
-	Gap    *Gap   // nil where the item is an entry
-	Source Source // who took the entry, or what the gap tells of
+	ID     uint64 // identifies the item for Ack, Refuse and Corrupt; unique in this run
+	Entry         // a gap has no Body and no Seq; do not change Body
+	Gap    *Gap   // nil if the item is an entry
+	Source Source // who took the entry, or the entries that the gap covers
 }
 
-// itemID returns the number under which an id of a class is known outside.
+// itemID returns the id of an item: an id of a log, combined with its class.
 func itemID(c Class, id uint64) uint64 { return id*uint64(classes) + uint64(c) }
 
 // splitItemID is the inverse of itemID.
@@ -50,11 +50,11 @@ func splitItemID(item uint64) (Class, uint64) {
 	return Class(item % uint64(classes)), item / uint64(classes)
 }
 
-// Source says who took an entry: it keeps that for good, whatever the
-// configuration says when it is sent.
+// Source says who took an entry. An entry keeps its source, even if the configuration has
+// changed when it is sent.
 type Source struct {
 	Thing string // the thing's name in the configuration of that run
-	Spool string // the id of that run's spool; "" where that is not known
+	Spool string // the id of that run's spool; "" if it is not known
 }
 
 // The reasons of gaps.
@@ -66,24 +66,23 @@ const (
 	reasonRefused = "refused"    // set aside because the broker will not take it
 )
 
-// Gap tells of entries that were or may have been lost. It is either about a
-// sensor's counts in a run, from First to Last, or about Count entries of a run
-// that nobody counts.
+// Gap reports entries that were or may have been lost. It covers either the counts of a
+// sensor in a run, from First to Last, or Count entries of a run that have no count.
 type Gap struct {
 	Reason    string
-	First     uint64 // the first count that is missing, from 1; 0 in a gap that has Count
-	Last      uint64 // the last one; 0 where that is not known
-	Uncertain bool   // they may not be missing after all
-	Count     int64  // how many entries without a count; 0 in a gap that has First
+	First     uint64 // the first missing count, from 1; 0 in a gap with Count
+	Last      uint64 // the last missing count; 0 if it is not known
+	Uncertain bool   // the entries may have arrived after all
+	Count     int64  // the number of entries without a count; 0 in a gap with First
 }
 
-// loss is what a gap says is missing; its lo is 0 where it is about no counts.
+// loss returns what a gap covers; its lo is 0 if the gap covers no counts.
 func (g Gap) loss() loss {
 	return loss{lo: g.First, hi: g.Last, open: g.Last == 0, uncertain: g.Uncertain}
 }
 
-// The form of an entry in a frame. Unsigned numbers are uvarints, signed ones
-// varints, strings a length and their bytes.
+// The form of an entry in a frame. Unsigned numbers are uvarints, signed numbers are
+// varints, strings are a length and their bytes.
 //
 //	form     1 byte: formBits, and flags
 //	sensor   string
@@ -93,13 +92,13 @@ func (g Gap) loss() loss {
 //	mono     signed, nanoseconds
 //	wall     signed seconds since 1970 and unsigned nanoseconds; absent with flagNoWall
 //
-// Behind it an entry has its body, and a gap
+// An entry continues with its body, a gap with
 //
 //	reason   string
 //	first    unsigned
 //	last     unsigned
 //	count    signed
-//	certain  1 byte: 0 where it is not
+//	certain  1 byte: 0 if it is uncertain
 const (
 	flagSynced = 1 << iota
 	flagUUID
@@ -107,18 +106,18 @@ const (
 	flagGap
 	flagMask = 1<<iota - 1
 
-	formBits = 0x80 // what is no flag: anything else is no entry
+	formBits = 0x80 // the bits that are no flags: any other value is no entry
 )
 
-// errForm is the reason when the bytes of a frame are not an entry.
+// errForm is the reason if the payload of a frame is not an entry.
 var errForm = errors.New("not an entry")
 
-// appendEntry appends an entry's form to b.
+// appendEntry appends the form of an entry to b.
 func appendEntry(b []byte, e Entry) []byte {
 	return append(appendHead(b, 0, e), e.Body...)
 }
 
-// appendGap appends the form of a gap of that sensor, run and time to b.
+// appendGap appends the form of a gap to b; e has its sensor, run and time.
 func appendGap(b []byte, e Entry, g Gap) []byte {
 	b = appendHead(b, flagGap, e)
 	b = durable.AppendString(b, g.Reason)
@@ -159,8 +158,8 @@ func appendHead(b []byte, flags byte, e Entry) []byte {
 	return b
 }
 
-// decodeEntry reads an entry or a gap of a class. The entry's body shares the
-// memory of b. Damaged bytes give [errForm], never a panic.
+// decodeEntry decodes an entry or a gap of a class. The body of the entry shares the
+// memory of b. Damaged bytes cause [errForm], never a panic.
 func decodeEntry(class Class, b []byte) (Entry, *Gap, error) {
 	d := decoder{durable.Decoder{B: b}}
 	h := d.head()
@@ -179,7 +178,7 @@ func decodeEntry(class Class, b []byte) (Entry, *Gap, error) {
 	return e, g, nil
 }
 
-// head is what can be read of an entry without decoding all of it.
+// head is the part of an entry that can be read without decoding all of it.
 type head struct {
 	flags    byte
 	sensor   []byte // shares the memory of the entry's form
@@ -188,22 +187,22 @@ type head struct {
 
 func (h head) gap() bool { return h.flags&flagGap != 0 }
 
-// peek reads the head of an entry's form; it allocates nothing. ok is false where
-// there is none.
+// peek decodes the head of an entry. It allocates nothing. ok is false if the bytes are no
+// entry.
 func peek(b []byte) (h head, ok bool) {
 	d := decoder{durable.Decoder{B: b}}
 	h = d.head()
 	return h, !d.Bad
 }
 
-// stampOf reads when an entry happened.
+// stampOf decodes when an entry happened.
 func stampOf(b []byte) (clock.Stamp, bool) {
 	d := decoder{durable.Decoder{B: b}}
 	s := d.stamp(d.head().flags)
 	return s, !d.Bad
 }
 
-// decoder takes the parts of an entry off the front of its form.
+// decoder decodes the parts of an entry, from the front of its form.
 type decoder struct{ durable.Decoder }
 
 func (d *decoder) head() head {
@@ -233,8 +232,8 @@ func (d *decoder) stamp(flags byte) clock.Stamp {
 	return s
 }
 
-// parseUUID reads the form of the kernel's boot id,
-// 8-4-4-4-12 lower-case hexadecimal digits.
+// parseUUID parses a boot id as the kernel writes it: 8-4-4-4-12 lower-case hexadecimal
+// digits.
 func parseUUID(s string) (id [16]byte, ok bool) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return id, false
@@ -251,7 +250,7 @@ func parseUUID(s string) (id [16]byte, ok bool) {
 	return id, string(text[:]) == s
 }
 
-// formatUUID is the inverse of parseUUID; "" where b has not 16 bytes.
+// formatUUID is the inverse of parseUUID. It returns "" unless b has 16 bytes.
 func formatUUID(b []byte) string {
 	if len(b) != 16 {
 		return ""

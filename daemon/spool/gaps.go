@@ -19,15 +19,15 @@ func sortedOrigins[V any](m map[origin]V) []origin {
 	})
 }
 
-// loss is what is missing of an origin: everything from lo to hi, or from lo
-// on where it is open. What is not certain may not be missing at all.
+// loss is what is missing of an origin: all counts from lo to hi, or from lo on if it is
+// open. What is uncertain may not be missing at all.
 type loss struct {
 	lo, hi    uint64
 	open      bool
 	uncertain bool
 }
 
-// gap is what tells of a loss.
+// gap returns the gap that reports a loss.
 func (x loss) gap(reason string) Gap {
 	g := Gap{Reason: reason, First: x.lo, Last: x.hi, Uncertain: x.uncertain}
 	if x.open {
@@ -36,13 +36,12 @@ func (x loss) gap(reason string) Gap {
 	return g
 }
 
-// join returns the least loss that has both.
+// join returns the smallest loss that includes both.
 func (x loss) join(y loss) loss {
 	return loss{lo: min(x.lo, y.lo), hi: max(x.hi, y.hi), open: x.open || y.open, uncertain: x.uncertain || y.uncertain}
 }
 
-// tally adds up what is given up at one time, so that one gap for each sensor can
-// tell it.
+// tally adds up what is dropped at one time, so that one gap per sensor can report it.
 type tally struct {
 	order     []origin
 	losses    map[origin]loss
@@ -84,8 +83,8 @@ func (t *tally) addLoss(o origin, x loss) {
 	}
 }
 
-// addUncertain adds what may have come all the same. It is told in a gap of its own,
-// so that the rest can be told for certain.
+// addUncertain adds what may have arrived after all. It gets a gap of its own, so that the
+// gap for the rest is certain.
 func (t *tally) addUncertain(o origin, x loss) {
 	if old, known := t.uncertain[o]; known {
 		x.lo, x.hi = min(old.lo, x.lo), max(old.hi, x.hi)
@@ -103,8 +102,8 @@ func (t *tally) addSegment(g *segment) {
 	}
 }
 
-// addEntry adds an entry that a run took, and which may have come all the same where
-// it was sent. A gap that is given up lives on in the tally.
+// addEntry adds an entry that a run took. If it was sent, it may have arrived after all. A
+// gap that is dropped is merged into the tally.
 func (t *tally) addEntry(run uint64, form []byte, sent bool) {
 	t.n++
 	e, gap, err := decodeEntry(Events, form)
@@ -143,9 +142,8 @@ type originGap struct {
 	Gap
 }
 
-// uncertainGaps returns the gaps that tell of what may have come, one for each
-// origin, but where the gap that tells of the rest is not certain either: then that
-// tells of both.
+// uncertainGaps returns the gaps for what may have arrived, one per origin. If the gap for
+// the rest is uncertain too, that one covers both.
 func (t *tally) uncertainGaps(reason string) (out []originGap) {
 	for _, o := range sortedOrigins(t.uncertain) {
 		if !t.rest(o).uncertain {
@@ -155,8 +153,8 @@ func (t *tally) uncertainGaps(reason string) (out []originGap) {
 	return out
 }
 
-// gaps returns the gaps that tell of the rest, one for each origin, and of the
-// entries without a count, one for each run.
+// gaps returns the gaps for the rest, one per origin, and for the entries without a
+// count, one per run.
 func (t *tally) gaps(reason string) (out []originGap) {
 	for _, o := range t.order {
 		out = append(out, originGap{o, t.rest(o).gap(reason)})
@@ -168,9 +166,8 @@ func (t *tally) gaps(reason string) (out []originGap) {
 	return out
 }
 
-// rest is what is missing of an origin besides. Where some between the first and the
-// last that are lost are not, as they are edges or have been acknowledged, it is not
-// certain.
+// rest returns what else is missing of an origin. It is uncertain if some counts between
+// the first and the last are not lost, because they are in another log or acknowledged.
 func (t *tally) rest(o origin) loss {
 	x, some := t.losses[o]
 	if some && len(t.parts[o].spans) > 1 {
@@ -182,10 +179,10 @@ func (t *tally) rest(o origin) loss {
 	return x
 }
 
-// gapBook holds the gaps that the broker does not have yet. Each is kept twice: as an
-// entry of the events, and in the ack file. So no damage to one file loses it. It is
-// recorded there under the run and seq of its frame, and no longer owed when the ack
-// file says that these are done. The lock of the store guards it.
+// gapBook holds the gaps that the broker does not have yet. Each gap is stored twice, as
+// an event and in the ack file, so that damage to one file does not lose it. The ack file
+// identifies it by the run and seq of its frame; when these are done it is no longer owed.
+// The lock of the store guards a gapBook.
 type gapBook struct {
 	run        uint64              // this run's number
 	owed       map[uint64]*owedGap // by the id of the event
@@ -193,7 +190,7 @@ type gapBook struct {
 	latestSent map[origin]uint64   // that of the latest gap of what was sent and may have come
 	unrecorded []uint64            // the ids of those that the ack file does not have
 	settled    []frameKey          // those that the ack file has and need not have any more
-	damage     int                 // how many tell of damage found in this run
+	damage     int                 // how many report damage that was found in this run
 }
 
 // owedGap is a gap that the broker does not have yet.
@@ -202,7 +199,7 @@ type owedGap struct {
 	seq      uint64 // its frame's
 	form     []byte
 	recorded bool // the ack file may have it
-	damage   bool // it tells of damage found in this run
+	damage   bool // it reports damage that was found in this run
 }
 
 // frameKey names a frame of the events.
@@ -214,7 +211,7 @@ func newGapBook() gapBook {
 
 func (b *gapBook) key(x *owedGap) frameKey { return frameKey{cmp.Or(x.run, b.run), x.seq} }
 
-// add adds a gap of this run, which is owed until its id is removed.
+// add adds a gap of this run. It is owed until it is removed.
 func (b *gapBook) add(id uint64, g Gap, form []byte) {
 	x := &owedGap{seq: id, form: form, damage: g.Reason == reasonDamaged}
 	if x.damage {
@@ -224,8 +221,8 @@ func (b *gapBook) add(id uint64, g Gap, form []byte) {
 	b.unrecorded = append(b.unrecorded, id)
 }
 
-// remove forgets a gap that need not be sent any more, and returns it; nil where the
-// id is no gap's.
+// remove removes a gap that need not be sent any more, and returns it; nil if the id does
+// not belong to a gap.
 func (b *gapBook) remove(id uint64) *owedGap {
 	x := b.owed[id]
 	if x == nil {
@@ -261,7 +258,7 @@ func (b *gapBook) within(g *segment) (out []uint64) {
 	return out
 }
 
-// runs adds the runs of whose loss gaps tell.
+// runs adds the runs that gaps are about.
 func (b *gapBook) runs(to map[uint64]bool, which func(*owedGap) bool) {
 	for _, x := range b.owed {
 		if h, ok := peek(x.form); ok && which(x) {
@@ -270,7 +267,7 @@ func (b *gapBook) runs(to map[uint64]bool, which func(*owedGap) bool) {
 	}
 }
 
-// forgetFiles makes all gaps ones of this run that no file has.
+// forgetFiles records that no file has any of the gaps.
 func (b *gapBook) forgetFiles() {
 	b.unrecorded, b.settled = b.sorted(), nil
 	for id, x := range b.owed {
@@ -278,10 +275,10 @@ func (b *gapBook) forgetFiles() {
 	}
 }
 
-// extended returns the gap that tells of g's loss and of the latest one before it,
-// where one and the same drop went on, so that a long outage leaves few gaps; and the
-// id of the one before, which g takes the place of. ok is false where g stands alone:
-// also where the one before has been sent, as the events were up to cursor.
+// extended merges a gap with the latest one before it, if both report the same continuing
+// drop, so that a long outage leaves few gaps. It returns the merged gap, and the id of the
+// one that it replaces. ok is false if the two cannot be merged, for example because the
+// one before has been sent: the events before cursor were.
 func (b *gapBook) extended(o origin, g Gap, latest map[origin]uint64, cursor uint64) (all Gap, before uint64, ok bool) {
 	id, told := latest[o]
 	x := b.owed[id]

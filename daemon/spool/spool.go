@@ -14,26 +14,26 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// ErrClosed is Append's reason once the spool has written its last.
+// ErrClosed is the reason why Append fails after the end of Run or Close.
 var ErrClosed = errors.New("spool is closed")
 
-// Options say where the spool is and what bounds it.
+// Options say where the spool is and how large it may become.
 type Options struct {
-	Dir        string         // the directory, made where it is missing; no other process may use it
-	RuntimeDir string         // a directory that is there and outlasts the process, not the power (systemd's RuntimeDirectory=): a run that has no disk is recorded there, so that its crash is told; "" is none
-	Thing      string         // the board's name, which what is appended keeps for good; see [Source]
-	Board      string         // a fingerprint of the board: where the directory has another's it gets a new id; "" is not known
-	AtRisk     time.Duration  // the most time's worth of unacknowledged entries a power cut may cost; 0 has each on disk before Next gives it
-	Sensors    []string       // the sensors that entries may come of; a crash is told of each, also where none had come. Others may come too
-	MaxBytes   int64          // bound of the disk used, at least 1 MiB; 0 is 64 MiB
-	MaxAge     time.Duration  // how old an entry may become; 0 is any age
-	Memory     int64          // bound of the entries in memory while the disk fails, at least 512 KiB; 0 is 4 MiB
-	Clock      clock.Clock    // stamps gaps and tells ages
-	Health     *health.Health // is told of the faults of the spool by Open, Run and Close; nil tells nobody
+	Dir        string         // the directory; it is created if it is missing. No other process may use it
+	RuntimeDir string         // an existing directory that survives the process, but not a power cut (systemd's RuntimeDirectory=): a run without a disk is recorded there, so that its crash is reported; "" is none
+	Thing      string         // the name of the board; entries keep it, see [Source]
+	Board      string         // a fingerprint of the board: a directory from another board gets a new id; "" is unknown
+	AtRisk     time.Duration  // a power cut may cost the unacknowledged entries of this much time; 0: each entry is on disk before Next returns it
+	Sensors    []string       // the known sensors: a crash is reported for each, even if it had no entry yet. Entries of other sensors are accepted too
+	MaxBytes   int64          // the most disk space to use, at least 1 MiB; 0 is 64 MiB
+	MaxAge     time.Duration  // how old an entry may become; 0 is unlimited
+	Memory     int64          // the most memory for entries while the disk fails, at least 512 KiB; 0 is 4 MiB
+	Clock      clock.Clock    // stamps gaps, and tells how old entries are
+	Health     *health.Health // receives the faults of the spool from Open, Run and Close; nil is none
 	Log        *slog.Logger   // nil discards
 
-	// RefusedLine returns the line of refused.jsonl, with its end, for what [Spool.Refuse]
-	// was called for; nil keeps no such file.
+	// RefusedLine returns the line of refused.jsonl, with its line end, for an item that
+	// [Spool.Refuse] sets aside. nil: there is no such file.
 	RefusedLine func(x Item, reason string, at time.Time) ([]byte, error)
 }
 
@@ -44,8 +44,7 @@ const (
 	leastMemory   = 512 << 10
 )
 
-// complete fills in the defaults. An error names the option that makes no
-// sense.
+// complete fills in the defaults. An error names the invalid option.
 func (o Options) complete() (Options, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = defaultBytes
@@ -73,18 +72,18 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
-// Spool is a durable, bounded outbox.
+// Spool is a durable, bounded queue of entries.
 type Spool struct {
 	st     *store
 	writer *writer
 	reader *reader
 }
 
-// Open opens the spool of a directory and raises its run number.
+// Open opens the spool in a directory and starts a new run.
 //
-// Another process that has the directory is a [*LockedError]. A disk that
+// If another process uses the directory, the error is a [*LockedError]. A disk that
 // cannot be used is no error: the spool works in memory, raises
-// [health.SpoolUnavailable], and [Spool.Run] tries the disk again.
+// [health.SpoolUnavailable], and [Spool.Run] retries.
 func Open(o Options) (*Spool, error) { return open(o, newDisk(o.Dir)) }
 
 func open(o Options, d disk) (*Spool, error) {
@@ -100,7 +99,7 @@ func open(o Options, d disk) (*Spool, error) {
 	return &Spool{st, w, &reader{o, d, st, &w.dir, w.watch}}, nil
 }
 
-// start opens the directory and finds the run number.
+// start opens the directory and determines the run number.
 func (w *writer) start() error {
 	diskless := w.runtime.recall()
 	err := w.attach()
@@ -127,7 +126,7 @@ func (w *writer) start() error {
 	return nil
 }
 
-// attach takes the directory and what is in it.
+// attach locks the directory and takes over what is in it.
 func (w *writer) attach() error {
 	f, err := w.dir.load()
 	if err != nil {
@@ -141,7 +140,7 @@ func (w *writer) attach() error {
 	return nil
 }
 
-// install puts what an earlier run left ahead of what there is.
+// install puts what earlier runs left ahead of the entries in memory.
 func (w *writer) install(f *found) {
 	st := w.st
 	st.mu.Lock()
@@ -172,10 +171,10 @@ func (w *writer) install(f *found) {
 	st.ready.Set()
 }
 
-// Run writes until ctx ends; then it writes and syncs everything that is not
-// acknowledged, marks the stop as a good one and takes nothing more. The error
-// says what kept it from that; the next Open then reports an uncertain gap.
-// Run is called once.
+// Run writes entries to the disk until ctx ends. Then it writes and syncs everything that
+// is not acknowledged, and records an orderly stop; from then on Append fails. If that
+// does not succeed, the error says why, and the next Open reports uncertain gaps. Call
+// Run once.
 func (s *Spool) Run(ctx context.Context) error {
 	if s.writer.began {
 		return errors.New("run spool: it has run already")
@@ -194,41 +193,40 @@ func (s *Spool) Run(ctx context.Context) error {
 	return s.writer.run(ctx)
 }
 
-// Close ends the spool and frees its directory. It is called when Run has
-// returned; where Run was never called it writes everything first.
+// Close unlocks the directory. Call it after Run has returned. If Run was never called,
+// Close writes everything first.
 func (s *Spool) Close() error {
 	err := s.writer.finish()
 	return errors.Join(err, s.writer.dir.close())
 }
 
-// RunNumber is this run's number. It is one more than the last run's. Where
-// that cannot be read or the new number cannot be made durable, it is made of
-// the wall clock and chance instead, greater than any number known, so that
-// no two runs share one; such a number is of the order of 10^15. Any goroutine.
+// RunNumber returns the number of this run: the last run's plus one. If the last number
+// cannot be read, or the new one cannot be made durable, it is made from the wall clock
+// and random bits instead, greater than any known number, so that no two runs share one;
+// such a number is about 10^15. Any goroutine.
 func (s *Spool) RunNumber() uint64 { return s.st.run }
 
-// Source is who takes what is appended in this run. Any goroutine.
+// Source returns the source of what is appended in this run. Any goroutine.
 func (s *Spool) Source() Source { return s.st.source }
 
-// Journal returns the file of a journal's entries in the spool's directory. While the
-// spool cannot use its directory, nor can the journal; it can when the spool can.
-// Where the file, or the directory, is removed or replaced, the spool puts it back
-// as it was. Any goroutine.
+// Journal returns the file of a journal in the directory of the spool. The journal can use
+// the directory whenever the spool can. If the file or the directory is removed or
+// replaced, the spool restores the file. Any goroutine.
 func (s *Spool) Journal(name string) *journal.File { return s.writer.dir.journal(name) }
 
-// Verify has the writer find out soon whether the directory is still the one that
-// was opened, for the time when nothing is written. It costs some looks at names.
-// Any goroutine; it waits for nothing.
+// Verify makes the writer check soon whether the directory is still the one that was
+// opened. Call it from time to time, because the spool checks only when it writes. It
+// costs a few file name look-ups and does not wait. Any goroutine.
 func (s *Spool) Verify() {
 	s.writer.dir.verify.Store(true)
 	s.st.work.Set()
 }
 
-// Append takes an entry in. It does not wait for the disk. The body is copied. Any
+// Append stores an entry. It does not wait for the disk. It copies the body. Any
 // goroutine.
 //
-// The error says that the entry has no such class, or with what the spool keeps
-// besides its body more than 128 KiB, or it is [ErrClosed].
+// It fails if the class does not exist, if the entry is larger than 128 KiB, or after the
+// end of the spool ([ErrClosed]).
 func (s *Spool) Append(e Entry) error {
 	if e.Class < 0 || e.Class >= classes {
 		return fmt.Errorf("append to spool: there is no class %d", e.Class)
@@ -249,20 +247,20 @@ func (s *Spool) Append(e Entry) error {
 	return nil
 }
 
-// Ready is signalled when Next may have more.
+// Ready is signalled when Next may return more items.
 func (s *Spool) Ready() <-chan struct{} { return s.st.ready.C() }
 
 // Wake signals Ready, for who makes something else of what Next gives. Any goroutine.
 func (s *Spool) Wake() { s.st.ready.Set() }
 
-// Next gives the next unsent item. Events go first, but for every three of them one
-// other item that waits. The others take turns by sensor and class, so that what one
-// has waiting does not hold up another's; each by itself keeps its order.
+// Next returns the next unsent item. Events go first, but after three of them one other
+// item goes, if any waits. The others take turns by sensor and class, so the backlog of
+// one does not delay another; each keeps its own order.
 //
-// It never waits for the disk: while a backlog is read back there may be nothing
-// for the moment, and Ready tells when there is. It gives nothing from files
-// unless Run runs. Others pass events that are on a disk that hangs. When Run is to
-// end it gives nothing more. Any goroutine.
+// Next never waits for the disk. While a backlog is read back it may return nothing; then
+// Ready says when to call it again. It returns entries from files only while Run runs. If
+// events are on a disk that hangs, others pass them. After the context of Run has ended it
+// returns nothing. Any goroutine.
 func (s *Spool) Next() (Item, bool) {
 	s.st.mu.Lock()
 	defer s.st.mu.Unlock()
@@ -278,10 +276,10 @@ func (s *Spool) Next() (Item, bool) {
 	return Item{}, false
 }
 
-// More gives the next item of the sensor and class that Next or More gave last, which
-// is to have had this id, out of turn: for who sends several in one message. It counts
-// for the turns to come. There may be none now although Next will give one. Any
-// goroutine.
+// More returns the next item of the same sensor and class out of turn, to send several
+// items in one message. id must be the item that Next or More returned last. The item
+// counts against later turns of that sensor. More may return nothing although Next would
+// return such an item later. Any goroutine.
 func (s *Spool) More(id uint64) (Item, bool) {
 	s.st.mu.Lock()
 	defer s.st.mu.Unlock()
@@ -294,7 +292,7 @@ func (s *Spool) More(id uint64) (Item, bool) {
 	return Item{}, false
 }
 
-// Rewind makes everything that is not acknowledged unsent again. Any goroutine.
+// Rewind marks everything that is not acknowledged as unsent. Any goroutine.
 func (s *Spool) Rewind() {
 	st := s.st
 	st.mu.Lock()
@@ -307,8 +305,8 @@ func (s *Spool) Rewind() {
 	st.ready.Set()
 }
 
-// Ack forgets an item that the broker has. An id that is not owed, because it
-// was acknowledged, dropped or never given out, does nothing. Any goroutine.
+// Ack removes an item that the broker has. It does nothing if the item was acknowledged or
+// dropped before, or never sent. Any goroutine.
 func (s *Spool) Ack(id uint64) {
 	c, id := splitItemID(id)
 	st := s.st
@@ -321,9 +319,9 @@ func (s *Spool) Ack(id uint64) {
 	st.releaseLocked(heldEntry{c, id, st.logs[c].markDone(id)})
 }
 
-// Corrupt says that the body of an item that Next gave is not what was appended, so
-// that the caller cannot read it. What its file holds of that is given up as damage.
-// An id that is not owed does nothing. It never waits for the disk. Any goroutine.
+// Corrupt reports that the caller cannot decode the body of an item. The spool treats that
+// as damage: a gap reports the loss, and the file is set aside. Corrupt does nothing if the
+// item was acknowledged or dropped before. It does not wait for the disk. Any goroutine.
 func (s *Spool) Corrupt(id uint64) {
 	c, id := splitItemID(id)
 	st := s.st
@@ -354,9 +352,9 @@ func (s *Spool) Corrupt(id uint64) {
 	st.tellLocked(t, reasonDamaged)
 }
 
-// LogStats counts one log.
+// LogStats is one log in numbers.
 type LogStats struct {
-	Pending  int   // entries not yet acknowledged
+	Pending  int   // entries and gaps that are not acknowledged
 	Segments int   // files
 	Bytes    int64 // in these files
 }
@@ -364,7 +362,7 @@ type LogStats struct {
 // Stats is the spool in numbers. The counts are since the start.
 type Stats struct {
 	Run      uint64 // see [Spool.RunNumber]
-	Disk     bool   // the disk can be written, as far as is known
+	Disk     bool   // the disk can be written, as far as the spool knows
 	Events   LogStats
 	Samples  LogStats
 	Edges    LogStats
@@ -372,7 +370,7 @@ type Stats struct {
 	Memory   int64  // of entries in memory
 	Appended uint64 // entries taken in
 	Acked    uint64 // entries and gaps acknowledged
-	Dropped  uint64 // entries given up for want of room or for their age
+	Dropped  uint64 // entries dropped, whatever the reason
 	Refused  uint64 // entries set aside
 	Damaged  uint64 // files found damaged
 }
@@ -392,18 +390,18 @@ func (s *Spool) Stats() Stats {
 	return x
 }
 
-// Pending is how many entries are not yet acknowledged.
+// Pending returns the number of entries and gaps that are not acknowledged.
 func (x Stats) Pending() int { return x.Events.Pending + x.Samples.Pending + x.Edges.Pending }
 
-// Backlog is what the broker has not acknowledged.
+// Backlog describes what the broker has not acknowledged.
 type Backlog struct {
-	Records int           // how many entries and gaps
-	AtRisk  int           // how many of them are not on disk for certain: a power cut now would cost them
-	Oldest  time.Duration // the age of the oldest; 0 where there is none, or where that is of another boot and was not stamped with a true time
+	Records int           // the number of entries and gaps
+	AtRisk  int           // how many of these a power cut now would cost
+	Oldest  time.Duration // the age of the oldest; 0 if there is none, or if it is from another boot and its time is not known
 }
 
-// Backlog tells what waits now. Where the oldest is in a file, its age is that
-// of the first entry in the file. Any goroutine.
+// Backlog returns the present backlog. If the oldest entry is only in a file, its age is
+// that of the first entry in the file. Any goroutine.
 func (s *Spool) Backlog() Backlog {
 	st := s.st
 	now := st.o.Clock.Now()
