@@ -20,9 +20,8 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// directory is the spool's directory: whether it is this process's, what its small
-// files say, and the journals in it. Only the writer's goroutine uses it, but for the
-// journals and what is atomic.
+// directory is the directory of the spool: its lock, its small files and its journals. Only
+// the goroutine of the writer uses it, except the journals and the atomic fields.
 type directory struct {
 	o    Options
 	disk disk
@@ -47,7 +46,7 @@ type directory struct {
 	journals []*journal.File
 }
 
-// load takes the directory and reads what is in it. It changes nothing in the store.
+// load locks the directory and reads what is in it. It does not change the store.
 func (d *directory) load() (*found, error) {
 	if d.lock == nil {
 		lock, err := d.disk.Lock()
@@ -76,14 +75,14 @@ func (d *directory) load() (*found, error) {
 	return f, nil
 }
 
-// giveUp forgets the directory, as its name does not stand for it any more.
+// giveUp forgets the directory, because its name no longer leads to it.
 func (d *directory) giveUp() {
 	_ = d.lock.Close() // there is nothing left to be locked
 	d.lock, d.attached, d.recorded, d.identified = nil, false, false, 0
 	d.sensorsRecorded, d.replaced = -1, true
 }
 
-// errNotHeld is a journal's reason while its spool does not have the directory.
+// errNotHeld is the reason why a journal fails while the spool cannot use the directory.
 var errNotHeld = errors.New("the spool's directory cannot be used")
 
 // journal returns the file of a journal in the directory.
@@ -106,7 +105,7 @@ func (d *directory) allJournals() []*journal.File {
 	return slices.Clone(d.journals)
 }
 
-// putJournalsBack puts back the journals that were removed.
+// putJournalsBack restores the journals that were removed.
 func (d *directory) putJournalsBack() error {
 	for _, j := range d.allJournals() {
 		if err := j.PutBack(); err != nil {
@@ -116,8 +115,7 @@ func (d *directory) putJournalsBack() error {
 	return nil
 }
 
-// moveJournals writes the journals into a directory that is not the one they were
-// in.
+// moveJournals writes the journals to the directory if it is not the one that they were in.
 func (d *directory) moveJournals() error {
 	if !d.replaced {
 		return nil
@@ -129,7 +127,7 @@ func (d *directory) moveJournals() error {
 	return nil
 }
 
-// close ends the journals and lets another process have the directory.
+// close closes the journals and unlocks the directory.
 func (d *directory) close() error {
 	d.held.Store(false)
 	for _, j := range d.allJournals() {
@@ -143,18 +141,18 @@ func (d *directory) close() error {
 	return err
 }
 
-// disk is the spool's directory. Names are relative to it. Tests put a failing
-// one in place of the real one.
+// disk is the file system interface of the directory. Names are relative to it. Tests use one
+// that fails.
 type disk interface {
-	// Dir's Sync and Same are about the directory that is locked, if it is: Same
-	// puts a lock file back that was removed, and its error wraps [durable.ErrGone]
-	// when the directory is another one, or another process's, by now.
+	// Sync and Same of Dir are about the directory that is locked, if one is. Same
+	// restores the lock file if it was removed. Its error wraps [durable.ErrGone] if the
+	// name leads to another directory by now, or if another process has locked it.
 	durable.Dir
-	// Lock makes the directory where it is missing and takes it for this
-	// process alone; a [*LockedError] says that another has it.
+	// Lock creates the directory if it is missing, and locks it for this process. The
+	// error is a [*LockedError] if another process has locked it.
 	Lock() (io.Closer, error)
-	// Place names the lock file on its file system, other than one that is a copy of
-	// it; "" where that is not known.
+	// Place identifies the lock file on its file system; a copy has another place. It is
+	// "" if that is not known.
 	Place() string
 }
 
@@ -197,9 +195,9 @@ func (d *osDisk) Same() error {
 	return nil
 }
 
-// Create makes a file in the directory that is locked. A name is looked up anew
-// each time: one that was made in another directory, put in the place of ours, is
-// taken away again, for there it would be taken for another run's of our number.
+// Create creates a file in the directory that is locked. If another directory has taken its
+// place meanwhile, Create removes the file again: there it would look like the file of
+// another run with our number.
 func (d *osDisk) Create(name string) (durable.File, error) {
 	f, err := d.OSDir.Create(name)
 	if err != nil {
@@ -247,10 +245,10 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// LockedError says that another process has the spool's directory.
+// LockedError says that another process has locked the directory of the spool.
 type LockedError struct {
 	Dir string
-	PID int // the process's number, or 0 where it is not known
+	PID int // the id of that process; 0 if it is not known
 }
 
 // Error names the directory and the process.
@@ -263,12 +261,10 @@ func (e *LockedError) Error() string {
 
 const lockName = "lock"
 
-// hold is a directory that is this process's alone. The lock on the file in it is
-// for every user of the directory to see, and says whose it is. It is no use when
-// somebody removes the file, so the directory is locked too, where not every user
-// may open it and with that lock it; who can open this one can open the file as
-// well. Where every user may, a file that was removed is put back as soon as it
-// is missed.
+// hold is the lock on a directory. The lock file in it is locked; it contains the process id,
+// and every user of the directory can check it. Somebody may remove that file, so the
+// directory itself is locked too, but only if other users cannot open it: otherwise each of
+// them could lock it. If they can, the lock file is restored as soon as it is missed.
 type hold struct {
 	dir  *os.File
 	free func() // called by Close
@@ -277,8 +273,8 @@ type hold struct {
 	file *os.File
 }
 
-// holdDir locks a directory that is there. The error is a [*LockedError] where
-// another process has it.
+// holdDir locks an existing directory. The error is a [*LockedError] if another process has
+// locked it.
 func holdDir(path string) (*hold, error) {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -296,15 +292,14 @@ func holdDir(path string) (*hold, error) {
 	return h, nil
 }
 
-// lockable reports whether a directory is closed to those who have nothing to do
-// with it.
+// lockable reports whether only the owner and the group can open a directory.
 func lockable(dir *os.File) bool {
 	const othersRead = 0o004
 	info, err := dir.Stat()
 	return err == nil && info.Mode().Perm()&othersRead == 0
 }
 
-// lockFile locks the file in the directory that says whose it is.
+// lockFile locks the lock file in a directory, and writes the process id to it.
 func lockFile(dir string) (*os.File, error) {
 	path := filepath.Join(dir, lockName)
 	f, err := regular.OpenUnlinked(path, os.O_RDWR|os.O_CREATE, 0o640)
@@ -377,7 +372,7 @@ func (h *hold) sameLock() error {
 	return nil
 }
 
-// pidIn gives the number of the process that has a directory, as far as it says.
+// pidIn returns the process id in the lock file of a directory; 0 if it is not known.
 func pidIn(dir string) int {
 	f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// inode gives a file's number on its file system.
+// inode returns the inode number of a file.
 func inode(info fs.FileInfo) string {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return strconv.FormatUint(uint64(s.Ino), 10)

@@ -12,10 +12,9 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// The identity file holds the id of the spool, a fingerprint of the board it was made
-// on and the lock file's place there, and who took what is kept here: a line for the
-// runs that follow each other and have one source. A checksum ends it. The ack file
-// holds the runs once more.
+// The identity file contains the id of the spool, a fingerprint of its board, the inode of the
+// lock file, and who took the entries: one line for consecutive runs with the same source.
+// It ends with a checksum. The ack file has the runs too.
 //
 //	fieldpost identity 1
 //	spool "k7m2qx"
@@ -31,17 +30,17 @@ const maxIdentity = 1 << 20
 
 var errIdentity = errors.New("identity file is damaged")
 
-// runSource says who took the entries of the runs from lo to hi. Between them there
-// are none of anybody else, but there may be numbers that no run has had.
+// runSource says who took the entries of the runs from lo to hi. Nobody else had a run in
+// between, but some of the numbers may be unused.
 type runSource struct {
 	lo, hi uint64
 	Source
 }
 
-// runSources is a list of them; a later one is right where two speak of one run.
+// runSources is a list of them. If two are about the same run, the later one is right.
 type runSources []runSource
 
-// of returns the source of a run; ok is false where it is not known.
+// of returns the source of a run. ok is false if it is not known.
 func (t runSources) of(run uint64) (who Source, ok bool) {
 	for _, x := range slices.Backward(t) {
 		if x.lo <= run && run <= x.hi {
@@ -133,8 +132,8 @@ func newID() string {
 	return string(b[:])
 }
 
-// sourceOfLocked returns who took the entries of a run. Of a run of which nothing is
-// known it is this board under its present name.
+// sourceOfLocked returns who took the entries of a run. If nothing is known of the run, it is
+// this board under its present name.
 func (st *store) sourceOfLocked(run uint64) Source {
 	if who, known := st.sources.of(run); known {
 		return who
@@ -142,10 +141,9 @@ func (st *store) sourceOfLocked(run uint64) Source {
 	return Source{Thing: st.o.Thing}
 }
 
-// adopt takes over what the directory says of who it belongs to. A directory that
-// another board has made, one that was copied or restored, and one that knows a run as
-// late as this one gets a new id for the next run: somebody may have gone on, or go
-// on, from the same run.
+// adopt takes over the identity of the directory. The directory gets a new id for the next run
+// if it was made on another board, was copied or restored, or has a run as late as this one:
+// somebody else may continue, or have continued, from the same run.
 func (d *directory) adopt(f *found) {
 	d.id = f.identity.spool
 	st := d.st
@@ -169,8 +167,8 @@ func (d *directory) adopt(f *found) {
 	}
 }
 
-// setRun gives this run its number, and says who it is: under the directory's id,
-// where there is one.
+// setRun sets the number of this run, and its source: with the id of the directory, if there
+// is one.
 func (st *store) setRun(run uint64, id string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -184,8 +182,8 @@ func (st *store) setRun(run uint64, id string) {
 	st.sources = append(st.sources, runSource{st.run, st.run, st.source})
 }
 
-// identify durably writes who this run is and who took what is kept here, before
-// anything of this run is written.
+// identify durably writes the identity file, with the source of this run and of all entries.
+// It runs before anything else of this run is written.
 func (d *directory) identify() error {
 	st := d.st
 	if d.identified == st.run {

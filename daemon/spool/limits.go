@@ -10,30 +10,28 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// What is given up for want of room comes from the sensors that have more than their
-// share of what waits, oldest first. The share is such that those that have less keep
-// all, and the others have as much as each other (max-min fairness). What counts is
-// what a sensor has in the files of samples and edges together, or in memory, as it
-// may be. Events are given up when nothing else is left.
+// If there is no room, the sensors with more than their share lose entries, the oldest
+// first. Sensors below their share keep everything, and the others have the same amount
+// each (max-min fairness). A sensor's amount is what it has in the files of samples and
+// edges, or in memory. Events are dropped only when nothing else is left.
 
-// maxCached is how many bytes of entries that are on disk already stay in memory, of
-// each log, because they are likely to be wanted soon.
+// maxCached is how many bytes of entries that are on disk stay in memory, per log, because
+// they are likely to be sent soon.
 const maxCached = 64 << 10
 
-// calm is how long nothing must have been given up before the spool counts as not full
-// again.
+// calm is how long nothing must be dropped before the spool no longer counts as full.
 const calm = 10 * time.Minute
 
 const ageEvery = time.Minute
 
-// segmentBound is the room for segments; the rest of MaxBytes is for what is set
+// segmentBound is the room for segments. The rest of MaxBytes is for files that are set
 // aside.
 func (o Options) segmentBound() int64 { return o.MaxBytes / 4 * 3 }
 
-// counted is the logs whose entries belong to sensors that have shares.
+// counted are the logs in which sensors have shares.
 var counted = [...]Class{Samples, Edges}
 
-// fairShare returns the most that each may have so that all together fit into room.
+// fairShare returns the most that each sensor may have so that all fit into room.
 func fairShare(use map[string]int64, room int64) int64 {
 	sizes := slices.Sorted(maps.Values(use))
 	for i, n := range sizes {
@@ -46,7 +44,7 @@ func fairShare(use map[string]int64, room int64) int64 {
 	return 1 << 62
 }
 
-// shares is what the sensors have, and what each may have.
+// shares is how much each sensor has, and how much each may have.
 type shares struct {
 	use  map[string]int64
 	most int64
@@ -55,8 +53,8 @@ type shares struct {
 // exceeds reports whether a sensor has more than its share.
 func (s shares) exceeds(sensor string) bool { return s.use[sensor] > s.most }
 
-// limitMemoryLocked keeps memory within its bound: first what is on disk leaves it,
-// then samples and edges are given up, and last the oldest events.
+// limitMemoryLocked keeps memory within its bound. It first evicts what is on disk, then
+// drops samples and edges, and finally the oldest events.
 func (st *store) limitMemoryLocked() {
 	if st.losses.drop != nil || st.memoryLocked() <= st.o.Memory {
 		return
@@ -93,7 +91,7 @@ func (st *store) limitMemoryLocked() {
 	st.tellGivenUpLocked(t)
 }
 
-// limitEventsLocked gives up the oldest events until memory takes no more than room.
+// limitEventsLocked drops the oldest events until memory is at most room.
 func (st *store) limitEventsLocked(room int64, t *tally) {
 	var excess []*memEntry
 	over := st.memoryLocked() - room
@@ -109,7 +107,7 @@ func (st *store) limitEventsLocked(room int64, t *tally) {
 	st.giveUpEntriesLocked(Events, excess, t)
 }
 
-// giveUpEntriesLocked gives up entries of a log that are in memory, in ascending
+// giveUpEntriesLocked drops entries of a log that are in memory. They are in ascending
 // order.
 func (st *store) giveUpEntriesLocked(c Class, entries []*memEntry, t *tally) {
 	l := st.logs[c]
@@ -135,7 +133,7 @@ func (st *store) giveUpEntriesLocked(c Class, entries []*memEntry, t *tally) {
 	l.evict(maxCached)
 }
 
-// tellGivenUpLocked has gaps tell of what was given up from memory.
+// tellGivenUpLocked adds gaps for what was dropped from memory.
 func (st *store) tellGivenUpLocked(t *tally) {
 	if t.n == 0 {
 		return
@@ -145,15 +143,15 @@ func (st *store) tellGivenUpLocked(t *tally) {
 	st.tellLocked(t, reasonFull)
 }
 
-// pressure is what is to be done when the files have become too large.
+// pressure says what to do if the files are too large.
 type pressure struct {
 	shares
 	compact *segment // half of it, or more, is done
 	drop    *segment // the oldest with something of those that have more than their share
 }
 
-// pressureLocked says what is to be done next so that what is in no file fits; not
-// over where it does.
+// pressureLocked determines what to do next to make room for what is in no file. over is
+// false if there is room.
 func pressureLocked(st *store) (p pressure, over bool) {
 	bound, need := st.o.segmentBound(), st.unwrittenLocked()
 	used := st.diskBytesLocked() - sizeOf(st.losses.segments)
@@ -178,8 +176,8 @@ func pressureLocked(st *store) (p pressure, over bool) {
 			p.use[e.sensor] += frameLen(e)
 		}
 	}
-	// A little more is given up than must be, so that sensors that have about the
-	// same lose together, by whole files.
+	// A little more is dropped than necessary, so that sensors with about the same
+	// amount lose entries together, in whole files.
 	p.most = fairShare(p.use, (bound-(used+need-mine))/8*7)
 	most := int64(0)
 	for _, c := range counted {
@@ -190,8 +188,8 @@ func pressureLocked(st *store) (p pressure, over bool) {
 	return p, true
 }
 
-// oldestExcess returns the log's oldest segment with something of those that
-// have more than their share, and how much the log has of theirs.
+// oldestExcess returns the oldest segment with entries of sensors that exceed their share,
+// and how much the log has of these sensors.
 func (l *log) oldestExcess(s shares) (oldest *segment, n int64) {
 	for _, g := range l.segs {
 		for _, x := range g.sums {
@@ -218,8 +216,8 @@ type limiter struct {
 	fullAt   time.Time // when that was; zero while it is cleared
 }
 
-// makeRoom gives up what it takes that everything that is in no file fits. It reports
-// whether it gave up anything.
+// makeRoom drops as much as is necessary to write everything that is in no file. It
+// reports whether it dropped anything.
 func (m *limiter) makeRoom() (dropped bool, err error) {
 	for {
 		m.st.mu.Lock()
@@ -246,8 +244,8 @@ func (m *limiter) makeRoom() (dropped bool, err error) {
 	}
 }
 
-// dropExcess gives up what is in a segment of those that have more than their share;
-// where nothing else is in it, or the rest may not be written anew, all of it.
+// dropExcess drops from a segment what belongs to sensors that exceed their share. If
+// nothing else is in it, or if the rest may not be rewritten, it drops the whole segment.
 func (m *limiter) dropExcess(p pressure) error {
 	g, rest := p.drop, int64(0)
 	for _, x := range g.sums {
@@ -264,8 +262,8 @@ func (m *limiter) dropExcess(p pressure) error {
 	return m.w.compactor.compact(g)
 }
 
-// dropUnwritten gives up what is in no file of those that have more than their share.
-// It reports whether there was any.
+// dropUnwritten drops what is in no file and belongs to sensors that exceed their share.
+// It reports whether there was anything.
 func (m *limiter) dropUnwritten(s shares) bool {
 	st := m.st
 	st.mu.Lock()
@@ -285,8 +283,8 @@ func (m *limiter) dropUnwritten(s shares) bool {
 	return t.n > 0
 }
 
-// ageOf tells how old a stamp is, where that can be known.
-func ageOf(now, then clock.Stamp) (time.Duration, bool) {
+// ageOf returns how old a stamp is. ok is false if that cannot be known.
+func ageOf(now, then clock.Stamp) (age time.Duration, ok bool) {
 	switch {
 	case now.Boot == then.Boot:
 		return now.Mono - then.Mono, true
@@ -296,10 +294,10 @@ func ageOf(now, then clock.Stamp) (time.Duration, bool) {
 	return 0, false
 }
 
-// dropOld gives up, once a minute, the segments whose last entry is older than MaxAge,
-// and closes one whose first entry is an eighth of that old, so that it does not keep
-// young entries with old ones. A segment whose age cannot be known, because the clock
-// was or is not true, is kept.
+// dropOld drops, once a minute, the segments whose last entry is older than MaxAge. It
+// ends an active segment whose first entry is older than an eighth of that, so that young
+// entries are not in a file with old ones. A segment of unknown age stays: the clock was
+// wrong then, or is now.
 func (m *limiter) dropOld(now time.Time) error {
 	if m.o.MaxAge == 0 || now.Sub(m.aged) < ageEvery {
 		return nil
@@ -325,7 +323,7 @@ func (m *limiter) dropOld(now time.Time) error {
 	return nil
 }
 
-// isYoungLocked reports whether no segment will soon be too old.
+// isYoungLocked reports whether no segment will be too old soon.
 func (m *limiter) isYoungLocked() bool {
 	if m.o.MaxAge == 0 {
 		return true

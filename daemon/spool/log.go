@@ -10,14 +10,14 @@ import (
 // only be read later.
 const firstLive = 1 << 50
 
-// Each directory in which something is found gets a range of ids of its own, below
-// the range of the one before. There is more than one only where one was lost.
+// Each directory in which something is found gets its own range of ids, below the range of
+// the one before. There is more than one only if a directory was lost.
 const (
 	idRangeSize = 1 << 44
 	idRanges    = firstLive / idRangeSize
 )
 
-// idRange returns the ids for the n-th such directory, from 0.
+// idRange returns the range of the n-th such directory, from 0.
 func idRange(n int) span {
 	hi := uint64(firstLive) - uint64(n)*idRangeSize
 	return span{hi - idRangeSize, hi}
@@ -44,8 +44,8 @@ type memEntry struct {
 
 func (e *memEntry) cost() int64 { return int64(len(e.form)) + entryCost }
 
-// log is what is known of the entries of one class. An entry that is not done is in
-// mem, or only in a segment; then its id is lower than all in mem.
+// log is what the spool knows of the entries of one class. An entry that is not done is in
+// mem or only in a segment; in a segment its id is lower than those in mem.
 //
 //	ids  ...done... | only in segments | in mem: synced | written | in no file | next
 //
@@ -63,7 +63,7 @@ type log struct {
 	pending int      // entries owed
 
 	unrecorded   ids // done, in a segment, and not yet in the ack file
-	maybeWritten ids // given up from memory: a write that is under way, or failed, may have left them in a file
+	maybeWritten ids // dropped from memory: a write that is running, or has failed, may have left them in a file
 }
 
 func newLog(c Class) *log {
@@ -72,7 +72,7 @@ func newLog(c Class) *log {
 	return l
 }
 
-// append adds an entry behind all others and gives it its id.
+// append adds an entry at the end and sets its id.
 func (l *log) append(e *memEntry) {
 	e.id = l.next
 	l.next++
@@ -83,7 +83,7 @@ func (l *log) append(e *memEntry) {
 	l.pending++
 }
 
-// inMemory returns the entry of an id, or nil where it is done or not in memory.
+// inMemory returns the entry of an id; nil if it is done or not in memory.
 func (l *log) inMemory(id uint64) *memEntry {
 	i, ok := slices.BinarySearchFunc(l.mem, id, func(e *memEntry, id uint64) int {
 		switch {
@@ -122,8 +122,7 @@ func (l *log) segmentOf(id uint64) *segment {
 	return nil
 }
 
-// runOf returns the run that took what an earlier one left under an id; 0 where that
-// is not known.
+// runOf returns the run that took an entry of an earlier run; 0 if it is not known.
 func (l *log) runOf(id uint64) uint64 {
 	if g := l.segmentOf(id); id < firstLive && g != nil {
 		return g.run
@@ -134,8 +133,8 @@ func (l *log) runOf(id uint64) uint64 {
 // owed reports whether id names an entry that is not done.
 func (l *log) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
 
-// insertFound puts what was found in a directory ahead of everything there is, under
-// the ids of a range. What is on disk of its flows is given anew.
+// insertFound puts what was found in a directory ahead of everything else, with the ids of
+// a range. The flows start again with what is on disk.
 func (l *log) insertFound(x span, segs []*segment, done ids, given map[string]uint64, pending int) {
 	if len(segs) == 0 {
 		return
@@ -157,8 +156,7 @@ func (l *log) insertFound(x span, segs []*segment, done ids, given map[string]ui
 	}
 }
 
-// markDone marks an entry that is owed as done, and returns the segment it is in, or
-// nil.
+// markDone marks an owed entry as done. It returns the segment that contains it, or nil.
 func (l *log) markDone(id uint64) *segment {
 	l.done.add(id, id+1)
 	l.pending--
@@ -231,8 +229,8 @@ func (l *log) eachUnsynced(f func(*memEntry)) {
 	}
 }
 
-// oldest returns when the first was appended of the entries that are in no file, and
-// of those that are written but not durable; zero where there is none.
+// oldest returns when the oldest entry was appended that is in no file, and the oldest that
+// is written but not durable; zero if there is none.
 func (l *log) oldest() (unwritten, unsynced time.Time) {
 	l.eachUnsynced(func(e *memEntry) {
 		switch {
@@ -246,15 +244,14 @@ func (l *log) oldest() (unwritten, unsynced time.Time) {
 	return unwritten, unsynced
 }
 
-// owesUnsynced reports whether the active segment has an entry that is owed and not
-// durable.
+// owesUnsynced reports whether the active segment has an owed entry that is not durable.
 func (l *log) owesUnsynced() bool {
 	owes := false
 	l.eachUnsynced(func(e *memEntry) { owes = owes || e.seg == l.active && !e.done })
 	return owes
 }
 
-// removeSegment takes a segment out of the log; false where it is not in it.
+// removeSegment removes a segment from the log. It returns false if it is not there.
 func (l *log) removeSegment(g *segment) bool {
 	if !slices.Contains(l.segs, g) {
 		return false
@@ -263,7 +260,7 @@ func (l *log) removeSegment(g *segment) bool {
 	return true
 }
 
-// without returns segs, less one.
+// without returns a copy of segs without g.
 func without(segs []*segment, g *segment) []*segment {
 	out := make([]*segment, 0, len(segs))
 	for _, x := range segs {
@@ -282,7 +279,7 @@ func (l *log) segmentBytes() (n int64) {
 	return n
 }
 
-// flow returns the flow of a sensor, and makes it where there is none.
+// flow returns the flow of a sensor. It creates the flow if there is none.
 func (l *log) flow(sensor string) *flow {
 	if l.class == Events {
 		sensor = ""
@@ -310,7 +307,7 @@ func (l *log) flowsIn(g *segment, do func(*flow)) {
 	}
 }
 
-// rewind makes everything that is owed unsent.
+// rewind marks everything that is owed as unsent.
 func (l *log) rewind() {
 	for _, f := range l.flows {
 		f.cursor, f.tag = 0, 0
@@ -318,7 +315,7 @@ func (l *log) rewind() {
 	l.rebuildFlows()
 }
 
-// rebuildFlows finds out anew what is unsent, and where it is.
+// rebuildFlows determines again what is unsent, and where it is.
 func (l *log) rebuildFlows() {
 	for _, f := range l.flows {
 		f.unsent, f.first, f.onDisk, f.readTo = nil, 0, false, f.cursor
@@ -336,8 +333,8 @@ func (l *log) rebuildFlows() {
 	}
 }
 
-// nextSegmentOf returns the segment that may hold the flow's next entry, where that
-// is to be read back; nil where there is none.
+// nextSegmentOf returns the segment that may contain the next entry of a flow, if that must
+// be read back; nil if there is none.
 func (l *log) nextSegmentOf(f *flow) *segment {
 	from := l.memoryFrom()
 	for _, g := range l.segs {

@@ -14,14 +14,14 @@ import (
 // maxReadAhead bounds what is read back and not given, in bytes.
 const maxReadAhead = 4 * segmentSize
 
-// maxReads is how often reading a segment is tried before it is given up.
+// maxReads is how often the reader tries to read a segment.
 const maxReads = 3
 
-// errMissing is the reason when a segment does not hold what it should.
+// errMissing is the reason if a segment does not contain what it should.
 var errMissing = errors.New("record is missing")
 
-// reader reads back from segments what Next and Refuse want. It has a goroutine of its
-// own, so that a disk that hangs holds up neither the writer nor the sender.
+// reader reads back from segments what Next and Refuse need. It has its own goroutine, so
+// that a disk that hangs delays neither the writer nor the sender.
 type reader struct {
 	o     Options
 	disk  disk
@@ -45,7 +45,7 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-// readOne does one thing that there is to do, and reports whether there was one.
+// readOne does one thing that is to be read. It reports whether there was one.
 func (r *reader) readOne() bool {
 	r.st.mu.Lock()
 	if unread := r.st.refusals.unread; len(unread) > 0 {
@@ -62,10 +62,10 @@ func (r *reader) readOne() bool {
 	return g != nil || ended
 }
 
-// nextSegmentLocked returns the segment that is to be read back: for a flow that has
-// nothing ready, or else one that runs short, and of these the one whose turn it is.
-// One whose segment is to be read again later is passed over. That there is no more of
-// a flow on disk is recorded; ended says that there was one.
+// nextSegmentLocked returns the segment to read back next: for a flow that has nothing read
+// ahead, or else for one that has little; of these, for the one whose turn is first. It
+// skips flows whose segment will be read again later. ended reports whether it found a flow
+// that has nothing more on disk.
 func (r *reader) nextSegmentLocked() (seg *segment, ended bool) {
 	st := r.st
 	var best *flow
@@ -95,7 +95,7 @@ func (r *reader) nextSegmentLocked() (seg *segment, ended bool) {
 	return seg, ended
 }
 
-// readBack reads a segment back.
+// readBack reads a segment and hands its entries to their flows.
 func (r *reader) readBack(g *segment) {
 	st := r.st
 	st.mu.Lock()
@@ -117,9 +117,8 @@ func (r *reader) readBack(g *segment) {
 	st.ready.Set()
 }
 
-// distributeLocked hands what was read of a segment to the flows whose next entries
-// are to be read from there. An error says that something owed is not in it; the ids
-// before until should be.
+// distributeLocked hands the entries of a segment to the flows that need them next. It fails
+// if an owed entry before until is not in data.
 func (r *reader) distributeLocked(g *segment, data []byte, until uint64) error {
 	l := r.st.logs[g.class]
 	until = min(until, l.memoryFrom())
@@ -161,7 +160,7 @@ func (r *reader) distributeLocked(g *segment, data []byte, until uint64) error {
 	return nil
 }
 
-// taker is a flow that gets entries of a segment.
+// taker is a flow that receives entries of a segment.
 type taker struct {
 	flow  *flow
 	room  int64
@@ -170,7 +169,7 @@ type taker struct {
 	bytes int
 }
 
-// addEntry adds an entry, if there is room, or it is the first.
+// addEntry adds an entry if there is room, or if it is the first.
 func (t *taker) addEntry(id uint64, form []byte) {
 	if t.full || id < t.flow.readTo {
 		return
@@ -185,8 +184,8 @@ func (t *taker) addEntry(id uint64, form []byte) {
 	t.bytes += len(form)
 }
 
-// finish puts what was added into the flow. Little of much data is copied, so that it
-// does not keep the rest in memory.
+// finish adds the entries to the flow. It copies them if they are a small part of the data,
+// so that they do not keep the rest in memory.
 func (t *taker) finish(until uint64, all int) {
 	if t.bytes < all/2 {
 		b := make([]byte, 0, t.bytes)
@@ -205,8 +204,8 @@ func (t *taker) finish(until uint64, all int) {
 	}
 }
 
-// failed deals with a segment of which something could not be read back: it is read
-// again a second later, or what cannot be had of it is given up.
+// failed handles a segment that could not be read completely. It is read again a second
+// later, or what cannot be read is dropped.
 func (r *reader) failed(g *segment, err error) {
 	st := r.st
 	if errors.Is(err, fs.ErrNotExist) { // it may be the directory that is gone
@@ -231,7 +230,7 @@ func (r *reader) failed(g *segment, err error) {
 	r.loseUnreadable(g, size)
 }
 
-// loseUnreadable gives up what a segment owes and can no longer be read from it.
+// loseUnreadable drops the owed entries that can no longer be read from a segment.
 func (r *reader) loseUnreadable(g *segment, size int64) {
 	readable := r.readableIDs(g, size)
 	st := r.st

@@ -12,7 +12,7 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// found is what a directory holds.
+// found is what a directory contains.
 type found struct {
 	known   uint64 // the greatest run number that is mentioned anywhere
 	counted bool   // the run file says so
@@ -34,7 +34,7 @@ type found struct {
 	taken bool // another run of its number has left something here
 }
 
-// foundLog is what a directory holds of one log.
+// foundLog is what a directory contains of one log.
 type foundLog struct {
 	segs    []*segment
 	done    ids               // of the ids of segs
@@ -49,7 +49,7 @@ func (f *found) owesAny() bool {
 	return slices.ContainsFunc(f.logs[:], func(l foundLog) bool { return len(l.segs) > 0 })
 }
 
-// markAllGiven takes everything that was found for given out.
+// markAllGiven marks everything that was found as given out.
 func (f *found) markAllGiven() {
 	for i := range f.logs {
 		for _, g := range f.logs[i].segs {
@@ -68,8 +68,8 @@ func (l *foundLog) markGiven(sensor string, until uint64) {
 	l.given[sensor] = max(l.given[sensor], until)
 }
 
-// ownRun is what the reading of a directory must know of the present run: what it may
-// have left there before the directory was taken away and put back.
+// ownRun is what load must know of the present run, which may have used the directory before
+// it was taken away and put back.
 type ownRun struct {
 	run    uint64 // 0 while it has no number
 	source Source
@@ -77,7 +77,7 @@ type ownRun struct {
 	ids    span            // for what is found
 }
 
-// damagedExt ends the name of a file set aside.
+// damagedExt is the end of the name of a file that is set aside.
 const damagedExt = ".damaged"
 
 // loader reads a directory.
@@ -93,8 +93,8 @@ type loader struct {
 	f        found
 }
 
-// load reads the directory. It changes nothing that matters. The error is the disk's;
-// then nothing is known.
+// load reads the directory. It changes only files that a crash left incomplete. An error comes
+// from the disk; then nothing is known.
 func load(d disk, own ownRun) (*found, error) {
 	names, err := d.List()
 	if err != nil {
@@ -129,8 +129,8 @@ func load(d disk, own ownRun) (*found, error) {
 	return &l.f, nil
 }
 
-// finishReplacing deals with files that a crash left incomplete. One whose place is
-// empty was complete: its place was made empty for it.
+// finishReplacing handles temporary files that a crash left. If a segment is missing that has
+// a temporary file, that file is complete, and replaces it. All others are removed.
 func (l *loader) finishReplacing(names []string) []string {
 	var out []string
 	for _, name := range names {
@@ -162,8 +162,7 @@ func segmentsOf(names []string) (segs [classes][]*segment) {
 	return segs
 }
 
-// compareWithAcks adds the segments that should be there and are not, and leaves out
-// those that were to be removed.
+// compareWithAcks adds the segments that are missing, and removes those that nothing needs.
 func (l *loader) compareWithAcks(segs *[classes][]*segment) {
 	for k := range l.acks.written {
 		g := &segment{class: k.class, run: k.run, number: k.number, missing: true}
@@ -183,7 +182,7 @@ func (l *loader) compareWithAcks(segs *[classes][]*segment) {
 	}
 }
 
-// findMissingGaps finds the gaps that the ack file has, and whose entry is not there.
+// findMissingGaps finds the gaps that are in the ack file but in no segment.
 func (l *loader) findMissingGaps() {
 	keys := slices.SortedFunc(maps.Keys(l.acks.gaps), func(a, b frameKey) int {
 		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.seq, b.seq))
@@ -195,7 +194,7 @@ func (l *loader) findMissingGaps() {
 	}
 }
 
-// readHead reads the run number and the ack file, and tells which runs ended badly.
+// readHead reads the run file and the ack file, and determines which runs crashed.
 func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 	last, err := readRunFile(l.disk)
 	if err != nil && !errors.Is(err, errRunFile) {
@@ -247,7 +246,7 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 	return nil
 }
 
-// readIdentity reads whose the directory is, and who took what is in it.
+// readIdentity reads the identity file.
 func (l *loader) readIdentity() (err error) {
 	l.f.identity, err = readIdentity(l.disk)
 	if errors.Is(err, errIdentity) {
@@ -259,8 +258,8 @@ func (l *loader) readIdentity() (err error) {
 	return nil
 }
 
-// readSegment reads one segment file. A file that may be torn is one that was being
-// written when its run ended.
+// readSegment reads one segment file. torn says that its run crashed while it may have been
+// writing to the file.
 func (l *loader) readSegment(g *segment, torn bool) {
 	found := &l.f.logs[g.class]
 	if g.run == l.own.run {
@@ -311,8 +310,8 @@ func (l *loader) readSegment(g *segment, torn bool) {
 	}
 }
 
-// markGiven records what of a segment an earlier run may have given out: what the
-// last one recorded when it stopped in good order, or else all.
+// markGiven records which entries of a segment an earlier run may have given out: what the last
+// run recorded at an orderly stop, or else all.
 func (l *loader) markGiven(g *segment) {
 	for _, sensor := range g.sensors() {
 		k := givenKey{logRun{g.class, g.run}, sensor, g.class == Events}
@@ -331,8 +330,8 @@ func (l *loader) markGiven(g *segment) {
 	}
 }
 
-// addDamaged records a damaged file. What can be read of it is read; it is set aside
-// when what cannot has been told.
+// addDamaged records a damaged file. Its intact entries are used. It is set aside after the
+// gaps for the others are on disk.
 func (l *loader) addDamaged(g *segment, err error) {
 	g.damaged = true
 	what := g.file()
@@ -343,7 +342,7 @@ func (l *loader) addDamaged(g *segment, err error) {
 	l.f.damaged = append(l.f.damaged, g)
 }
 
-// scanned is what one file turned out to hold.
+// scanned is what a file contains.
 type scanned struct {
 	last    []byte // the form of its last entry
 	id      uint64 // behind its last entry
@@ -385,8 +384,8 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 	return x
 }
 
-// isStale reports whether a frame was written anew elsewhere since, or is done, as
-// this run has had the directory before.
+// isStale reports whether a frame is done, or was written again elsewhere, because this run
+// had the directory before.
 func (l *loader) isStale(g *segment, seq uint64) bool {
 	if !l.f.ours {
 		return false
@@ -395,8 +394,8 @@ func (l *loader) isStale(g *segment, seq uint64) bool {
 	return wanted == nil || !wanted.has(seq)
 }
 
-// addFrame adds one entry of a segment; false means that its number cannot be one of
-// ours.
+// addFrame adds one entry of a segment. It returns false if the seq of its frame is too large to
+// be valid.
 func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) bool {
 	if x.last == nil {
 		g.off, g.lo = l.next-at.Seq, l.next
@@ -432,8 +431,8 @@ func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) b
 	return true
 }
 
-// countTracker follows the counts of the sensors through the files of one log, in
-// order, and works out what damage may have cost.
+// countTracker follows the counts of the sensors through the files of one log, in order, to
+// determine what damage may have cost.
 type countTracker struct {
 	counts  map[origin]*trackedCount
 	damaged map[uint64]bool // runs with damage so far
@@ -477,8 +476,8 @@ func (t *countTracker) damage(run uint64) {
 	}
 }
 
-// loseUnseen gives up the sensors that had entries in a damaged run, and in this log,
-// and of which nothing can be read: all they had may have been in the damage.
+// loseUnseen adds losses for sensors of a damaged run that had entries in this log, but of
+// which nothing can be read: the damage may have hit all of them.
 func (t *countTracker) loseUnseen(class Class, acks ackState) {
 	missed := map[origin]uint64{}
 	for run := range t.damaged {
@@ -504,8 +503,8 @@ func (t *countTracker) losses() *tally {
 	return t.lost
 }
 
-// safeUntil is how far an origin is known to have come without damage, 0 where it is
-// not known to have come at all.
+// safeUntil returns up to which count an origin is known to be undamaged; 0 if nothing of it is
+// known.
 func (t *countTracker) safeUntil(o origin) uint64 {
 	switch x := t.counts[o]; {
 	case x == nil:
@@ -517,8 +516,8 @@ func (t *countTracker) safeUntil(o origin) uint64 {
 	}
 }
 
-// crashLosses works out what the end of the runs that did not stop in good order may
-// have cost: of each of their sensors, everything from some count on.
+// crashLosses determines what the crashed runs may have lost: for each of their sensors, all
+// counts from some count on.
 func crashLosses(runs map[uint64]bool, acks ackState, trackers [classes]*countTracker) *tally {
 	where := map[origin]sensorMark{}
 	for run := range runs {
@@ -542,9 +541,9 @@ func crashLosses(runs map[uint64]bool, acks ackState, trackers [classes]*countTr
 	return out
 }
 
-// safeUntil is the count up to which nothing of a sensor can be lost. A count found in
-// the files of one log says that the lower ones of that log are safe, but nothing
-// about another log's.
+// safeUntil returns the count up to which nothing of a sensor can be lost. A count in the files
+// of one log shows that the lower counts in that log are safe, but nothing about other
+// logs.
 func safeUntil(o origin, m sensorMark, trackers [classes]*countTracker) uint64 {
 	least, some := uint64(0), false
 	for i, has := range m.in {

@@ -9,14 +9,14 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// What the broker will never take is kept for people in refused.jsonl, one JSON object
-// a line, whose form is the caller's affair ([Options.RefusedLine]); when that file
-// has grown it becomes refused.1.jsonl.
+// What the broker will never accept is stored for people in refused.jsonl, one JSON object
+// per line, which the caller encodes ([Options.RefusedLine]). When that file has grown, it
+// is renamed to refused.1.jsonl.
 const (
 	refusedName = "refused.jsonl"
 	refusedOld  = "refused.1.jsonl"
-	// maxRefusals is how many wait for the disk; what is refused beyond is counted
-	// and told, but not kept.
+	// maxRefusals is how many wait for the disk. More are counted and reported, but not
+	// stored.
 	maxRefusals = 256
 )
 
@@ -26,7 +26,7 @@ type refusals struct {
 	unread  []unreadRefusal // for the reader: they are to be read first
 }
 
-// refusal is an entry on its way into the file.
+// refusal is an entry that will be written to the file.
 type refusal struct {
 	heldEntry
 	item   Item
@@ -34,17 +34,17 @@ type refusal struct {
 	at     time.Time
 }
 
-// unreadRefusal is a refusal of what is only in a file.
+// unreadRefusal is the refusal of an entry that is only in a segment.
 type unreadRefusal struct {
 	class  Class
 	id     uint64
 	reason string
 }
 
-// Refuse sets an item aside that can never be sent: it is kept in refused.jsonl,
-// counted, and where it has a count of a sensor told in a gap. An id that is not owed
-// does nothing. It never waits for the disk; what is only in a file is set aside when
-// it has been read, and owed until then. Any goroutine.
+// Refuse sets aside an item that can never be sent: the spool stores it in refused.jsonl,
+// counts it, and reports it in a gap if it has a count. Refuse does nothing if the item was
+// acknowledged or dropped before. It does not wait for the disk: an item that is only in a
+// segment stays owed until it has been read. Any goroutine.
 func (s *Spool) Refuse(id uint64, reason string) {
 	c, id := splitItemID(id)
 	st := s.st
@@ -64,7 +64,7 @@ func (s *Spool) Refuse(id uint64, reason string) {
 	}
 }
 
-// refuseLocked sets an entry aside whose form is known.
+// refuseLocked sets an entry aside, given its form.
 func (st *store) refuseLocked(c Class, id uint64, form []byte, reason string) {
 	l := st.logs[c]
 	e, gap, err := decodeEntry(c, form)
@@ -124,7 +124,7 @@ func (r *reader) refuseUnread(x unreadRefusal) {
 	st.refuseLocked(x.class, x.id, at.Payload, x.reason)
 }
 
-// keepRefused writes what was refused to its file, and releases it.
+// keepRefused writes refused items to their file and releases them.
 func (w *writer) keepRefused() error {
 	w.st.mu.Lock()
 	batch := w.st.refusals.waiting
@@ -148,7 +148,7 @@ func (w *writer) writeRefused(batch []refusal) error {
 	if w.o.RefusedLine == nil {
 		return nil
 	}
-	// An unknown size is taken for none; the file is bounded the next time.
+	// If the size is not known, the file is renamed the next time.
 	if n, err := w.disk.Size(refusedName); err == nil && n > w.o.MaxBytes/32 {
 		if err := w.disk.Rename(refusedName, refusedOld); err != nil {
 			return fmt.Errorf("rename %q: %w", refusedName, err)

@@ -17,16 +17,16 @@ import (
 // subject is what the spool's faults are about.
 const subject = "spool"
 
-// hangAfter is how long the disk may take for what is asked of it at one time.
+// hangAfter is how long the disk may take for one step of the writer or the reader.
 const hangAfter = 10 * time.Second
 
-// diskWatch tells of a disk that hangs.
+// diskWatch reports a disk that hangs.
 type diskWatch struct {
 	st     *store
 	health *health.Health
 }
 
-// do does something with the disk, and tells of one that hangs while it does.
+// do calls f, which uses the disk. It raises a fault while f takes longer than hangAfter.
 func (w diskWatch) do(f func()) {
 	var mu sync.Mutex // held while a fault is told, so that the latest is the true one
 	over, told := false, false
@@ -49,8 +49,8 @@ func (w diskWatch) do(f func()) {
 	}
 }
 
-// countHung records that one goroutine more, or fewer, waits for a disk that hangs,
-// and reports whether all is well then.
+// countHung records that one goroutine more, or fewer, waits for a disk that hangs. It reports
+// whether the disk works then.
 func (st *store) countHung(n int) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -62,7 +62,7 @@ func (st *store) countHung(n int) bool {
 	return st.hung == 0 && !st.down
 }
 
-// fail records that the disk cannot be used, and when to try it again.
+// fail records that the disk cannot be used, and when to retry.
 func (w *writer) fail(now time.Time, err error) {
 	w.cutOffUntold()
 	w.st.mu.Lock()
@@ -78,9 +78,9 @@ func (w *writer) fail(now time.Time, err error) {
 	}
 }
 
-// cutOffUntold cuts off what is in an active segment of what was given up from memory,
-// and not told on disk: so that it is not found after a kill, behind what is sent from
-// now on. What is behind the last sync goes along; memory has it.
+// cutOffUntold cuts off from the active segments what was dropped from memory while its gap
+// is not on disk: after a kill it must not be found and sent after newer entries. It cuts at
+// the last sync; memory has what else was written since.
 func (w *writer) cutOffUntold() {
 	for i := range w.segments {
 		g := w.st.logs[i].active
@@ -117,7 +117,7 @@ func (w *writer) markRecovered() {
 	}
 }
 
-// bringUpToDate brings the disk up to date after a failure, or for the first time.
+// bringUpToDate writes everything to the disk, at the start and after a failure.
 func (w *writer) bringUpToDate() error {
 	if !w.dir.attached {
 		if err := w.attach(); err != nil {
@@ -128,8 +128,8 @@ func (w *writer) bringUpToDate() error {
 		return err
 	}
 	if err := w.writeAll(); err != nil {
-		// What nothing needs may be what fills the disk. It goes unrecorded, so a
-		// crash before the next attempt takes it for damage.
+		// Files that nothing needs may be what fills the disk. Their removal is not
+		// recorded, so after a crash before the next attempt it looks like damage.
 		_ = w.removeFiles(w.garbage())
 		return err
 	}
@@ -141,7 +141,7 @@ func (w *writer) bringUpToDate() error {
 	return w.dir.moveJournals()
 }
 
-// writeAll writes everything that is to be on disk.
+// writeAll writes everything that should be on disk.
 func (w *writer) writeAll() error {
 	for _, f := range []func() error{
 		w.repairs.seal, func() error { return w.commit(true) }, w.repairs.repairAll, w.keepRefused, w.rewriteAcks, w.removeGarbage,
@@ -153,8 +153,7 @@ func (w *writer) writeAll() error {
 	return nil
 }
 
-// saveAll writes everything, also where the directory, or a file of it, turns out to be
-// gone.
+// saveAll writes everything, even if the directory or a file of it turns out to be gone.
 func (w *writer) saveAll() (err error) {
 	for range classes + 1 { // the segment of each log may be gone, one found out after the other
 		if err = w.verify(); err == nil {
@@ -167,8 +166,7 @@ func (w *writer) saveAll() (err error) {
 	return err
 }
 
-// isCramped reports whether files that nothing needs are in the way of need more
-// bytes.
+// isCramped reports whether need more bytes fit only without the files that nothing needs.
 func (w *writer) isCramped(need int64) bool {
 	w.st.mu.Lock()
 	defer w.st.mu.Unlock()
@@ -182,9 +180,9 @@ func (w *writer) garbage() []*segment {
 	return slices.Clone(w.st.garbage)
 }
 
-// removeGarbage removes the files that nothing needs any more. That they go is on disk
-// before they do, for a file that is missing is damage. After a crash they no longer
-// tell how far the sensors had come, so that is recorded too.
+// removeGarbage removes the files that nothing needs any more. It records that first, because
+// a missing file is damage. It also records how far the sensors came, which after a crash
+// these files no longer show.
 func (w *writer) removeGarbage() error {
 	batch := w.garbage()
 	if len(batch) == 0 {
@@ -219,8 +217,8 @@ func (w *writer) removeFiles(batch []*segment) error {
 	return nil
 }
 
-// clearDamage clears the fault of a damaged spool once the files are repaired or set
-// aside and the broker has every gap that tells what they cost.
+// clearDamage clears the fault of a damaged spool once the files are repaired or set aside
+// and the broker has all gaps about the damage.
 func (w *writer) clearDamage() {
 	st := w.st
 	st.mu.Lock()
@@ -234,8 +232,8 @@ func (w *writer) clearDamage() {
 	}
 }
 
-// repairs is what is to be repaired of the files that were found in a directory. Only
-// the writer's goroutine uses it.
+// repairs is the files of a directory that must be repaired. Only the goroutine of the writer
+// uses it.
 type repairs struct {
 	w        *writer
 	st       *store
@@ -255,8 +253,8 @@ func (r *repairs) isGone(g *segment) bool {
 	return !slices.Contains(r.st.logs[g.class].segs, g)
 }
 
-// seal makes durable what a killed run had written and not synced, and cuts off what
-// is no entry, so that the next run need not wonder about it.
+// seal syncs what a killed run wrote and did not sync, and cuts off what is no entry, so that
+// the next run does not find a torn end.
 func (r *repairs) seal() error {
 	for _, g := range r.torn {
 		if r.isGone(g) {
@@ -286,9 +284,8 @@ func (r *repairs) sealSegment(g *segment) error {
 	return r.disk.Sync()
 }
 
-// repairAll puts files with their good entries in the place of those that were found
-// damaged, and sets the damaged ones aside. The gaps that tell what is missing are on
-// disk by now.
+// repairAll replaces the damaged files with files that have their intact entries, and sets
+// the damaged ones aside. The gaps for what is missing are on disk by now.
 func (r *repairs) repairAll() error {
 	for _, g := range r.damaged {
 		if err := r.repairSegment(g); err != nil {
@@ -327,8 +324,8 @@ func (r *repairs) repairSegment(g *segment) error {
 	return r.disk.Sync()
 }
 
-// salvage returns a segment file with the entries of g that are in data and still
-// needed, and what is behind the last one's id, 0 where there is none.
+// salvage returns a segment file with the entries in data that are still needed, and the id
+// after the last of them, 0 if there is none.
 func (r *repairs) salvage(g *segment, data []byte) (out []byte, syncedUntil uint64) {
 	r.st.mu.Lock()
 	defer r.st.mu.Unlock()
@@ -348,7 +345,7 @@ func (r *repairs) salvage(g *segment, data []byte) (out []byte, syncedUntil uint
 	return out, syncedUntil
 }
 
-// setAside renames a damaged file.
+// setAside renames a damaged file, if it exists.
 func (r *repairs) setAside(name string) error {
 	if err := r.disk.Rename(name, name+damagedExt); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -357,8 +354,8 @@ func (r *repairs) setAside(name string) error {
 	return nil
 }
 
-// limitSetAside removes the oldest damaged files beyond their bound. It is
-// housekeeping: what cannot be removed now may be the next time.
+// limitSetAside removes the oldest damaged files beyond their bound. It ignores errors: it is
+// called again.
 func (r *repairs) limitSetAside() {
 	names, err := r.disk.List()
 	if err != nil {

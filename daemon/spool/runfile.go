@@ -25,8 +25,8 @@ import (
 //	sensor "soil"
 //	sum 1c291ca3
 //
-// In the runtime directory, where such a file stands for a run that has no disk, a
-// line before the first sensor says who that run is: took "k7m2qx" "greenhouse".
+// In the runtime directory such a file stands for a run that has no disk. A line before the
+// first sensor says who that run is: took "k7m2qx" "greenhouse".
 const runName = "run"
 
 // maxRunFile bounds what is read of it.
@@ -111,7 +111,7 @@ func readRunFile(d disk) (runFile, error) {
 // epoch is the start of 2026, the earliest that a run can be said to begin.
 const epoch = 1767225600
 
-// makeRunNumber makes a run number where none can be counted, greater than known:
+// makeRunNumber makes a run number if none can be counted, greater than known:
 // the wall clock's seconds since 1970, not before 2026, times 2^20, or what is
 // known where that is more because the clock was ahead once; and random bits, so
 // that of two starts that know the same each gets a number of its own, but for
@@ -140,14 +140,13 @@ func (d *directory) recordStop() error {
 	return durable.Replace(d.disk, runName, runFile{run: d.st.run, stopped: true}.encode())
 }
 
-// runtimeDir is the runtime directory. A run that has no disk leaves no trace on it,
-// so it is recorded here, in a directory that the end of the process leaves alone:
-// where the run is killed, the next one tells of it. Each run has a file of its own,
-// which says what the run file would. It is removed when the run has a disk, or when
-// the gaps that tell of its crash are on disk or with the broker. Only the writer's
-// goroutine uses it.
+// runtimeDir is the runtime directory, which survives the process. A run without a disk is
+// recorded here, so that the next run reports it if it is killed. Each run has its own file,
+// with the content that the run file would have. It is removed when the run gets a disk, or
+// when the gaps about its crash are on disk or with the broker. Only the goroutine of the
+// writer uses it.
 type runtimeDir struct {
-	dir      disk // nil where there is none
+	dir      disk // nil if there is none
 	st       *store
 	log      *slog.Logger
 	recorded bool     // this run is recorded here
@@ -159,8 +158,8 @@ const runtimePrefix = "spool-run-"
 
 func runtimeName(run uint64) string { return fmt.Sprint(runtimePrefix, run) }
 
-// recall tells of the runs that ended without ever having had a disk, and returns the
-// greatest number among them. A file that says nothing is removed.
+// recall adds gaps for the runs that ended without ever having a disk. It returns the greatest
+// number of these runs. It removes files that cannot be decoded.
 func (r *runtimeDir) recall() (greatest uint64) {
 	if r.dir == nil {
 		return 0
@@ -199,8 +198,8 @@ func (r *runtimeDir) recall() (greatest uint64) {
 	return greatest
 }
 
-// update records this run where it has no disk yet, and removes what is recorded and
-// of no use any more.
+// update records this run if it has no disk yet, and removes records that are no longer
+// needed.
 func (r *runtimeDir) update(hasDisk bool) {
 	if r.dir == nil {
 		return
@@ -226,8 +225,7 @@ func (r *runtimeDir) record(recorded bool) {
 	r.recorded = durable.Replace(r.dir, name, x.encode()) == nil
 }
 
-// forgetTold removes the records of runs of whose crash the disk or the broker has
-// been told.
+// forgetTold removes the records of runs whose gaps are on disk or with the broker.
 func (r *runtimeDir) forgetTold() {
 	untold := map[uint64]bool{}
 	r.st.mu.Lock()
@@ -238,9 +236,8 @@ func (r *runtimeDir) forgetTold() {
 	})
 }
 
-// end removes the record of a run that ends well although it never had a disk, as it
-// owes nothing. What it sent of earlier runs' files is there again the next time,
-// which is to know of it.
+// end removes the record of a run that ends without a disk, if it owes nothing. It keeps the
+// record if files of earlier runs remain that this run sent: the next run must know that.
 func (r *runtimeDir) end() {
 	if r.dir == nil || !r.recorded {
 		return

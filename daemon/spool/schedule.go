@@ -2,24 +2,23 @@ package spool
 
 import "fieldpost/daemon/wake"
 
-// What is sent next. Events go first, but while others wait one of those goes after
-// every eventsInARow of them. The others take turns by sensor and class: each flow
-// is charged with the bytes it has sent, and the one with the least charge is next;
-// of two alike the edges. A flow that had nothing to send begins at the charge of
-// the latest that was served, so it saves nothing up. That is start-time fair
-// queueing (Goyal, Vin and Cheng, SIGCOMM 1996), whose bound holds for links of any
-// and of changing speed. So a sensor that sends little waits for no more than one
-// entry of each other sensor, however much these have waiting.
+// Events are sent first, but after eventsInARow of them another entry goes, if any waits.
+// The others take turns by sensor and class: each flow is charged with the bytes that it
+// has sent, and the flow with the lowest charge is next; edges win a tie. A flow that had
+// nothing to send starts at the charge of the flow that was served last, so it saves up no
+// credit. This is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996). Its bound
+// holds for links of any speed, also if the speed changes. So a sensor that sends little
+// waits for at most one entry of each other sensor, however much the others have waiting.
 
-// eventsInARow is how many events go for one other entry that waits.
+// eventsInARow is how many events go before one other entry that waits.
 const eventsInARow = 3
 
-// maxLag is how far behind the others the charge of a flow may stay that waited for
-// the disk, in bytes. It bounds what it then sends without a turn of theirs.
+// maxLag is how far the charge of a flow that waited for the disk may stay behind the
+// others, in bytes. It bounds how much that flow then sends before their turn.
 const maxLag = 16 << 10
 
-// flow is what a log holds of one sensor; the events are one flow all together.
-// Each flow is sent in its order, and the flows take turns.
+// flow is the entries of one sensor in one log. All events together are one flow. A flow is
+// sent in order, and the flows take turns.
 //
 //	ids  ...given... | read ahead | only in segments, from readTo on | unsent
 type flow struct {
@@ -48,7 +47,7 @@ type readEntry struct {
 // cost is what it costs in memory.
 func (x readEntry) cost() int64 { return int64(len(x.form)) + 32 }
 
-// append adds an entry behind all others.
+// append adds an entry at the end.
 func (f *flow) append(e *memEntry) {
 	if f.peekUnsent(); f.first == len(f.unsent) {
 		f.unsent, f.first = f.unsent[:0], 0
@@ -60,8 +59,8 @@ func (f *flow) append(e *memEntry) {
 	f.unsent = append(f.unsent, e)
 }
 
-// peekUnsent returns what is to be given next from memory, nil where there is
-// nothing, and forgets what need not be given any more.
+// peekUnsent returns the next entry to give from memory, nil if there is none. It removes
+// entries that need not be given any more.
 func (f *flow) peekUnsent() *memEntry {
 	for ; f.first < len(f.unsent); f.removeFirst() {
 		if e := f.unsent[f.first]; !e.done && !e.evicted {
@@ -76,7 +75,7 @@ func (f *flow) removeFirst() {
 	f.first++
 }
 
-// pop removes the next entry of those that are ready.
+// pop removes and returns the next entry. There must be one.
 func (f *flow) pop() (id uint64, form []byte) {
 	if len(f.readAhead) > 0 {
 		x := f.readAhead[0]
@@ -93,7 +92,7 @@ func (f *flow) pop() (id uint64, form []byte) {
 
 func (f *flow) dropReadAhead() { f.readAhead, f.readAheadBytes = nil, 0 }
 
-// rereadFrom forgets what was read back: it is read again from id on.
+// rereadFrom drops what was read ahead: the flow is read again from id on.
 func (f *flow) rereadFrom(id uint64) {
 	f.dropReadAhead()
 	f.onDisk, f.readTo = true, id
@@ -105,7 +104,7 @@ func (f *flow) give(id uint64) {
 	f.markGiven(id, id+1)
 }
 
-// markGiven records that, in the range of an id, all before another have been given.
+// markGiven records that all ids before until have been given, in the range of id.
 func (f *flow) markGiven(id, until uint64) {
 	if id >= firstLive {
 		f.given = max(f.given, until)
@@ -117,7 +116,7 @@ func (f *flow) markGiven(id, until uint64) {
 	f.givenFound[id/idRangeSize] = max(f.givenFound[id/idRangeSize], until)
 }
 
-// givenUntil returns what is behind the last that was given in the range of an id.
+// givenUntil returns the id after the last that was given, in the range of id.
 func (f *flow) givenUntil(id uint64) uint64 {
 	if id >= firstLive {
 		return f.given
@@ -125,12 +124,12 @@ func (f *flow) givenUntil(id uint64) uint64 {
 	return f.givenFound[id/idRangeSize]
 }
 
-// mayHaveCome reports whether an owed id has been given, in this run or perhaps an
-// earlier one: then the broker may have it, and only its acknowledgement be on its
-// way or lost. As a flow is given in its order, one id tells it.
+// mayHaveCome reports whether an owed id has been given, in this run or perhaps an earlier
+// one. Then the broker may have it, and only the acknowledgement is lost or on its way. A
+// flow is given in order, so one id is enough to know.
 func (f *flow) mayHaveCome(id uint64) bool { return f != nil && id < f.givenUntil(id) }
 
-// goesBefore reports whether a flow's turn is before another one's.
+// goesBefore reports whether the turn of f is before that of x.
 func (f *flow) goesBefore(x *flow) bool {
 	if f.tag != x.tag {
 		return f.tag < x.tag
@@ -138,7 +137,7 @@ func (f *flow) goesBefore(x *flow) bool {
 	return f.class > x.class // edges before samples
 }
 
-// scheduler says whose turn it is. The lock of the store guards it.
+// scheduler decides whose turn it is. The lock of the store guards it.
 type scheduler struct {
 	ready, read wake.Signal // for the sender, and for the reader
 
@@ -179,19 +178,19 @@ func (t *scheduler) endTurn(f *flow, form []byte, item uint64) {
 	t.last, t.lastID = f, item
 }
 
-// availability is what can be had of a flow.
+// availability says what a flow has.
 type availability int
 
 const (
 	nothing   availability = iota
 	notSynced              // not yet on disk
-	unread                 // on disk, and to be read first
+	unread                 // on disk, must be read first
 	available
 )
 
-// next returns the flow whose turn it is, nil where none has anything now. events is
-// the events' flow, of tells what can be had of a flow, and mayPass whether others
-// may go although events wait to be read.
+// next returns the flow whose turn it is, nil if none has anything now. events is the flow
+// of the events. of returns what a flow has, and mayPass whether others may pass events
+// that must be read first.
 func (t *scheduler) next(events *flow, of func(*flow) availability, mayPass func() bool) *flow {
 	can := of(events)
 	if can == unread {
@@ -215,8 +214,7 @@ func (t *scheduler) next(events *flow, of func(*flow) availability, mayPass func
 	return f
 }
 
-// leastCharged returns the flow that can give and has the least charge, but for the
-// events.
+// leastCharged returns the available flow with the lowest charge, except the events.
 func (t *scheduler) leastCharged(of func(*flow) availability) (best *flow) {
 	keep, wanted := t.active[:0], false
 	for _, f := range t.active {
@@ -241,7 +239,7 @@ func (t *scheduler) leastCharged(of func(*flow) availability) (best *flow) {
 	return best
 }
 
-// readAheadRoom is how many bytes may be read ahead for each flow that is read back.
+// readAheadRoom returns how many bytes may be read ahead for each flow.
 func (t *scheduler) readAheadRoom(events *flow) int64 {
 	n := int64(0)
 	for _, f := range t.active {

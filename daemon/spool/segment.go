@@ -20,30 +20,30 @@ import (
 //	header  magic "FPSPOOL1", class u8, 3 zero bytes, number u32, run u64, crc32c u32 of all before
 //	frame   crc32c u32 of all that follows in the frame, len u32, seq u64, payload of len bytes
 //
-// A frame's payload is the form of an entry. Within a file seq grows from frame to
-// frame, not always by one: what was acknowledged before it was written has a seq
-// too. A run and a seq name an entry of a log for good.
+// The payload of a frame is the form of an entry. In a file seq increases from frame to
+// frame, not always by one: an entry that was acknowledged before it was written has a seq
+// too. A run and a seq identify an entry of a log for ever.
 const (
 	magic       = "FPSPOOL1"
 	headerSize  = 28
 	segmentSize = 256 << 10
-	// maxFile is the largest file worth reading: no segment is ever larger.
+	// maxFile is how much of a file is read: no segment is larger.
 	maxFile = segmentSize + durable.FrameSize + durable.MaxPayload
 )
 
 const segmentExt = ".seg"
 
-// summary is what a segment holds of one sensor in one run. Of the events it is
-// kept for those alone that have a seq.
+// summary is what a segment contains of one sensor in one run. Events have one only if they
+// have a seq.
 type summary struct {
 	sensor string
 	run    uint64
-	lo, hi uint64 // the least and the greatest seq; 0 where none has one
+	lo, hi uint64 // the lowest and the highest seq; 0 if none has one
 	bytes  int64  // of the frames
 }
 
-// segment is a file of one log's entries. The lock of the store guards it once it is
-// in the log.
+// segment is a file with entries of one log. The lock of the store guards it once it is in
+// the log.
 type segment struct {
 	class  Class
 	run    uint64
@@ -53,7 +53,7 @@ type segment struct {
 
 	size        int64  // bytes written
 	synced      int64  // bytes known to be on disk
-	syncedUntil uint64 // behind the last id known to be on disk; 0 while none is
+	syncedUntil uint64 // after the last id known to be on disk; 0 if none is
 	live        int    // entries that are not done
 	frames      int    // entries in the file, done or not
 	sums        []summary
@@ -61,12 +61,12 @@ type segment struct {
 	newest      clock.Stamp // of its last entry
 
 	missing    bool // it should be there and is not
-	damaged    bool // it is renamed, not removed, when done with
-	corrupt    ids  // what cannot be read although its frame is sound
+	damaged    bool // when it is not needed any more it is set aside, not removed
+	corrupt    ids  // what cannot be decoded although its frame is intact
 	readErrors int  // how often reading it has failed in a row
 }
 
-// add records that the segment holds an entry of a sensor, whose frame has so many
+// add records that the segment contains an entry of a sensor, with a frame of that many
 // bytes.
 func (g *segment) add(sensor string, run, seq uint64, bytes int64) {
 	g.frames++
@@ -85,8 +85,8 @@ func (g *segment) add(sensor string, run, seq uint64, bytes int64) {
 	g.sums = append(g.sums, summary{sensor, run, seq, seq, bytes})
 }
 
-// setStamps records when the first and the last entry happened. The first is only
-// looked at in an empty segment.
+// setStamps records when the first and the last entry happened. It uses first only if the
+// segment is empty.
 func (g *segment) setStamps(first, last []byte) {
 	if at, ok := stampOf(first); ok && g.size == 0 {
 		g.oldest = at
@@ -96,7 +96,7 @@ func (g *segment) setStamps(first, last []byte) {
 	}
 }
 
-// sensors names the flows of which the segment has entries.
+// sensors returns the names of the flows that have entries in the segment.
 func (g *segment) sensors() (out []string) {
 	if g.class == Events {
 		return []string{""}
@@ -122,13 +122,13 @@ func (g *segment) holds(f *flow) bool {
 	return false
 }
 
-// file is the segment's name: samples-7-3.seg is the third file of the samples
-// of run 7.
+// file returns the name of the file: samples-7-3.seg is the third file of the samples of run
+// 7.
 func (g *segment) file() string {
 	return fmt.Sprintf("%s-%d-%d%s", classNames[g.class], g.run, g.number, segmentExt)
 }
 
-// parseSegment reads a segment's name.
+// parseSegment parses the name of a segment file.
 func parseSegment(name string) (*segment, bool) {
 	body, ok := strings.CutSuffix(name, segmentExt)
 	parts := strings.Split(body, "-")
@@ -148,7 +148,7 @@ func parseSegment(name string) (*segment, bool) {
 	return nil, false
 }
 
-// compareSegments orders segments of a log as they were written.
+// compareSegments orders the segments of a log in the order in which they were written.
 func compareSegments(a, b *segment) int {
 	return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
 }
@@ -161,15 +161,14 @@ func (g *segment) header() []byte {
 	return binary.LittleEndian.AppendUint32(b, durable.Checksum(b))
 }
 
-// scan returns a scanner at the first frame of a segment file, and false where the
-// header is not the one that belongs to the file's name.
+// scan returns a scanner at the first frame of a segment file. It returns false if the header
+// does not match the name of the file.
 func (g *segment) scan(data []byte) (*durable.Scanner, bool) {
 	ok := len(data) >= headerSize && string(data[:headerSize]) == string(g.header())
 	return durable.Scan(data, headerSize), ok
 }
 
-// isAnother reports whether data is a whole segment, only not the one that its name
-// says.
+// isAnother reports whether data has the intact header of another segment.
 func isAnother(data []byte) bool {
 	if len(data) < headerSize {
 		return false
@@ -182,39 +181,38 @@ func isAnother(data []byte) bool {
 	return string(g.header()) == string(data[:headerSize])
 }
 
-// readSegment reads what a segment's file holds.
+// readSegment reads the file of a segment.
 func readSegment(d disk, g *segment, size int64) ([]byte, error) {
 	return d.Read(g.file(), int(min(size, maxFile)))
 }
 
 func frameLen(e *memEntry) int64 { return durable.FrameLen(e.form) }
 
-// writing is an entry on its way to the disk. Its form is kept although the entry's
-// may go, when the ack comes meanwhile.
+// writing is an entry that is being written. It keeps the form, because the entry loses its
+// own if the ack comes meanwhile.
 type writing struct {
 	e    *memEntry
 	form []byte
 }
 
-// segmentWriter writes the segments of one log. Only the writer's goroutine uses it.
+// segmentWriter writes the segments of one log. Only the goroutine of the writer uses it.
 type segmentWriter struct {
 	disk    disk
 	st      *store
 	log     *log
-	file    durable.File // of the log's active segment; nil where there is none
+	file    durable.File // the file of the active segment; nil if there is none
 	newborn bool         // the file's name is not durable
 	number  uint32       // of the latest segment
 }
 
-// isFull reports whether an entry is to go to a new segment.
+// isFull reports whether an entry must go to a new segment.
 func (w *segmentWriter) isFull(next writing) bool {
 	g := w.log.active
 	return g != nil && (g.size+durable.FrameLen(next.form) > segmentSize || next.e.id > g.hi+durable.MaxSkip/2)
 }
 
-// append writes as much of a batch as the active segment takes, at least one entry,
-// and makes the segment where there is none. It returns how many entries and bytes it
-// wrote.
+// append writes as much of a batch as fits into the active segment, at least one entry. It
+// creates the segment if there is none. It returns how many entries and bytes it wrote.
 func (w *segmentWriter) append(batch []writing) (n int, size int64, err error) {
 	if w.log.active == nil {
 		if err := w.create(batch[0].e.id); err != nil {
@@ -246,7 +244,7 @@ func (w *segmentWriter) append(batch []writing) (n int, size int64, err error) {
 	return n, int64(len(b)), nil
 }
 
-// writeError is the reason why a segment could not be written to.
+// writeError says why a write to a segment failed.
 type writeError struct {
 	file string
 	err  error
@@ -255,7 +253,7 @@ type writeError struct {
 func (e *writeError) Error() string { return fmt.Sprintf("write segment %q: %v", e.file, e.err) }
 func (e *writeError) Unwrap() error { return e.err }
 
-// create makes the log's next segment, which begins with an id.
+// create creates the next segment of the log. It will start with id.
 func (w *segmentWriter) create(id uint64) error {
 	w.number++
 	g := &segment{class: w.log.class, run: w.st.run, number: w.number, lo: id, hi: id}
@@ -287,8 +285,8 @@ func (w *segmentWriter) markWrittenLocked(g *segment, x writing) {
 	}
 }
 
-// sync makes the active segment durable. The caller deals with an error: the file is
-// not to be written to any more.
+// sync makes the active segment durable. After an error the caller must not write to the file
+// any more.
 func (w *segmentWriter) sync() error {
 	var err error
 	if w.newborn {
@@ -319,15 +317,14 @@ func (w *segmentWriter) sync() error {
 	return nil
 }
 
-// owesSync reports whether the active segment has entries that a sync is to make
-// durable.
+// owesSync reports whether the active segment has entries that must be synced.
 func (w *segmentWriter) owesSync() bool {
 	w.st.mu.Lock()
 	defer w.st.mu.Unlock()
 	return w.log.active != nil && w.log.owesUnsynced()
 }
 
-// closeFile closes the file of the active segment, where it is open.
+// closeFile closes the file of the active segment, if it is open.
 func (w *segmentWriter) closeFile() {
 	if w.file != nil {
 		_ = w.file.Close() // what matters in it is synced, or it is not trusted
@@ -335,7 +332,7 @@ func (w *segmentWriter) closeFile() {
 	}
 }
 
-// close ends the active segment as it is.
+// close ends the active segment in its present state.
 func (w *segmentWriter) close() {
 	g := w.log.active
 	if g == nil {
@@ -348,9 +345,9 @@ func (w *segmentWriter) close() {
 	w.st.retireLocked(g)
 }
 
-// abandon gives up the active segment after an error: after a failed sync the kernel
-// may have dropped what was written and say nothing the next time (fsync(2), EIO).
-// What was synced before is kept; what was not goes from memory to a new segment.
+// abandon stops writing to the active segment after an error. After a failed sync the kernel
+// may have dropped what was written, and may report success the next time (fsync(2), EIO).
+// What was synced before stays; the rest goes from memory to a new segment.
 func (w *segmentWriter) abandon() {
 	g := w.log.active
 	w.closeFile()
@@ -376,9 +373,9 @@ func (w *segmentWriter) abandon() {
 	}
 }
 
-// cutUnwritten cuts off what a failed write may have left behind the entries of the
-// active segment, and reports whether the segment can be used on: a disk that is full
-// has what was written before, and can sync that.
+// cutUnwritten cuts off what a failed write may have left after the entries of the active
+// segment. It reports whether the segment can still be used: a full disk has what was
+// written before, and can sync it.
 func (w *segmentWriter) cutUnwritten(err error) bool {
 	g := w.log.active
 	return noRoom(err) && w.disk.Truncate(g.file(), g.size) == nil
@@ -387,7 +384,7 @@ func (w *segmentWriter) cutUnwritten(err error) bool {
 // noRoom reports whether an error says that the disk is full.
 func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// readOpen reads the active segment by its open file, also when its name is gone.
+// readOpen reads the active segment from its open file, even if its name is gone.
 func (w *segmentWriter) readOpen() []byte {
 	g, f := w.log.active, w.file
 	if g == nil || f == nil {

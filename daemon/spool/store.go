@@ -10,10 +10,9 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// store is what the spool knows of everything that it holds: what is in memory, which
-// file has what, what has been sent and what is given up. Its lock guards all of it,
-// and is never held while the disk works. Methods that end in Locked are called with
-// it held.
+// store is everything that the spool knows about its entries: what is in memory, which file
+// contains what, what was sent and what is dropped. Its lock guards all of it and is never
+// held during disk operations. Methods whose names end in Locked need that lock.
 type store struct {
 	o     Options
 	ready wake.Signal // Next may have more
@@ -48,8 +47,8 @@ type logRun struct {
 	run   uint64
 }
 
-// untoldLosses is what is given up while the gap that tells of it is not on disk yet.
-// The lock of the store guards it.
+// untoldLosses is what is dropped while its gap is not on disk yet. The lock of the store
+// guards it.
 type untoldLosses struct {
 	entries  []heldEntry // released when the gap is on disk
 	segments []*segment  // removed then
@@ -57,15 +56,15 @@ type untoldLosses struct {
 	inFile   bool        // some of entries were given up from memory and are in a file: nothing is sent until that is told or cut off
 }
 
-// heldEntry is an entry that is done, but that its segment must go on keeping until
-// something else is on disk.
+// heldEntry is an entry that is done, but that its segment must keep until something else
+// is on disk.
 type heldEntry struct {
 	class Class
 	id    uint64
 	seg   *segment
 }
 
-// dueTimes says since when things wait for the writer; zero where nothing does.
+// dueTimes says since when things wait for the writer; zero: nothing waits.
 type dueTimes struct {
 	unwritten time.Time // an entry in no file
 	unsynced  time.Time // an entry that is not durable
@@ -89,7 +88,7 @@ type sensorSeen struct {
 	last uint64        // its latest count
 }
 
-// see records an entry of a sensor, and reports whether its log is news.
+// see records an entry of a sensor. It reports whether it is the sensor's first in its log.
 func (b *sensorBook) see(e Entry) (news bool) {
 	x := b.seen[e.Sensor]
 	if x == nil {
@@ -127,7 +126,7 @@ func newStore(o Options) *store {
 	return st
 }
 
-// appendLocked adds an entry, or a gap, whose form is given.
+// appendLocked adds an entry or a gap in its form.
 func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
 	l := st.logs[e.Class]
 	now := time.Now()
@@ -148,8 +147,8 @@ func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
 	st.ready.Set()
 }
 
-// countOf returns the count that losing an entry would lose: its own, or the first of
-// those whose loss it tells.
+// countOf returns the count that is lost if an entry is lost: its own, or the first one that
+// a gap covers.
 func countOf(e Entry, g *Gap) uint64 {
 	if g != nil {
 		return g.First
@@ -157,8 +156,8 @@ func countOf(e Entry, g *Gap) uint64 {
 	return e.Seq
 }
 
-// tellLocked appends gaps that tell what is given up. Their loss is not to be written
-// to disk later than they are.
+// tellLocked appends the gaps of a tally. They are synced with the next write, so that no
+// drop is on disk before its gap.
 func (st *store) tellLocked(t *tally, reason string) {
 	at := st.o.Clock.Now()
 	for _, x := range t.uncertainGaps(reason) {
@@ -177,8 +176,8 @@ func (st *store) appendGapLocked(at clock.Stamp, x originGap, latest map[origin]
 	st.appendLocked(e, &g, appendGap(nil, e, g))
 }
 
-// extendLocked returns the gap that tells of g's loss, and of the one before it where
-// it can: that is given up then.
+// extendLocked merges a gap with the one before it, if possible, and returns it. The one
+// before is dropped then.
 func (st *store) extendLocked(o origin, g Gap, latest map[origin]uint64) Gap {
 	all, before, ok := st.gaps.extended(o, g, latest, st.logs[Events].flow("").cursor)
 	if !ok {
@@ -194,7 +193,7 @@ func (st *store) extendLocked(o origin, g Gap, latest map[origin]uint64) Gap {
 	return all
 }
 
-// appendAgainLocked appends a gap once more whose entry was lost.
+// appendAgainLocked appends a gap again because its entry was lost.
 func (st *store) appendAgainLocked(form []byte) {
 	if e, g, err := decodeEntry(Events, form); err == nil {
 		st.appendLocked(e, g, form)
@@ -202,7 +201,7 @@ func (st *store) appendAgainLocked(form []byte) {
 	}
 }
 
-// giveUpLocked marks an owed entry as done whose loss a gap is to tell.
+// giveUpLocked marks an owed entry as done. The caller adds the gap.
 func (st *store) giveUpLocked(c Class, id uint64) {
 	if e := st.logs[c].inMemory(id); e != nil {
 		e.lost = true
@@ -214,7 +213,7 @@ func (st *store) giveUpLocked(c Class, id uint64) {
 	}
 }
 
-// releaseLocked is called when the segment need no longer keep the entry of an id.
+// releaseLocked records that the segment need not keep an entry any more.
 func (st *store) releaseLocked(x heldEntry) {
 	if x.class == Events {
 		st.removeGapLocked(x.id)
@@ -228,7 +227,7 @@ func (st *store) releaseLocked(x heldEntry) {
 	st.retireLocked(x.seg)
 }
 
-// removeGapLocked forgets what was kept of an event that need not be sent any more.
+// removeGapLocked removes the gap of an event that need not be sent any more, if it is one.
 func (st *store) removeGapLocked(id uint64) {
 	x := st.gaps.remove(id)
 	if x == nil {
@@ -242,7 +241,7 @@ func (st *store) removeGapLocked(id uint64) {
 	}
 }
 
-// acksDueLocked has the ack file written within a second.
+// acksDueLocked makes the writer write the ack file within a second.
 func (st *store) acksDueLocked() {
 	if st.due.acks.IsZero() {
 		st.due.acks = time.Now()
@@ -250,7 +249,7 @@ func (st *store) acksDueLocked() {
 	}
 }
 
-// heldLocked returns the ids of a log that are done and must still be kept.
+// heldLocked returns the ids of a log that are done but must be kept.
 func (st *store) heldLocked(c Class) (out ids) {
 	for _, x := range st.refusals.waiting {
 		if x.class == c {
@@ -265,7 +264,7 @@ func (st *store) heldLocked(c Class) (out ids) {
 	return out
 }
 
-// retireLocked has a segment removed that nothing needs any more.
+// retireLocked marks a segment for removal if nothing needs it any more.
 func (st *store) retireLocked(g *segment) {
 	l, d := st.logs[g.class], st.losses.drop
 	if g.live > 0 || l.active == g || d != nil && d.seg == g {
@@ -277,7 +276,7 @@ func (st *store) retireLocked(g *segment) {
 	}
 }
 
-// enqueueAllLocked enqueues all flows that may have something to give.
+// enqueueAllLocked enqueues all flows that may have something to send.
 func (st *store) enqueueAllLocked() {
 	for _, l := range st.logs {
 		for _, sensor := range slices.Sorted(maps.Keys(l.flows)) {
@@ -288,14 +287,14 @@ func (st *store) enqueueAllLocked() {
 	}
 }
 
-// maySendLocked reports whether anything may be given out. What is given up is not to
-// be found by a later run, which would send it behind what comes later; so until that
-// is on disk nothing goes, for as long as a disk may take.
+// maySendLocked reports whether anything may be sent. A later run must not find what is
+// dropped, because it would send it after newer entries. So nothing is sent until the drop
+// is on disk, or until the disk hangs.
 func (st *store) maySendLocked() bool {
 	return st.losses.drop == nil && !st.ended && (!st.losses.inFile || st.hung > 0)
 }
 
-// availableLocked says what can be had of a flow.
+// availableLocked returns what a flow has.
 func (st *store) availableLocked(f *flow) availability {
 	switch {
 	case len(f.readAhead) > 0:
@@ -313,7 +312,7 @@ func (st *store) availableLocked(f *flow) availability {
 	return available
 }
 
-// nextFlowLocked returns the flow whose turn it is; nil where none has anything now.
+// nextFlowLocked returns the flow whose turn it is; nil if none has anything now.
 func (st *store) nextFlowLocked() *flow {
 	events := st.logs[Events].flow("")
 	return st.schedule.next(events, st.availableLocked, func() bool {
@@ -321,14 +320,14 @@ func (st *store) nextFlowLocked() *flow {
 	})
 }
 
-// waitsForRereadLocked reports whether what a flow wants could not be read, and waits
-// to be read again.
+// waitsForRereadLocked reports whether the next entries of a flow could not be read and will
+// be read again later.
 func (st *store) waitsForRereadLocked(f *flow) bool {
 	g := st.logs[f.class].nextSegmentOf(f)
 	return g != nil && g.readErrors > 0 && !st.due.reread.IsZero()
 }
 
-// giveLocked gives a flow's next entry; not ok where that is done by now, or is none.
+// giveLocked returns the next item of a flow. ok is false if it is done by now, or damaged.
 func (st *store) giveLocked(f *flow) (item Item, ok bool) {
 	id, form := f.pop()
 	l := st.logs[f.class]
@@ -361,7 +360,7 @@ func (st *store) readAheadRoomLocked() int64 {
 	return st.schedule.readAheadRoom(st.logs[Events].flow(""))
 }
 
-// memoryLocked is what the entries in memory cost, in bytes.
+// memoryLocked returns what the entries in memory cost, in bytes.
 func (st *store) memoryLocked() (n int64) {
 	for _, l := range st.logs {
 		n += l.bytes
@@ -369,7 +368,7 @@ func (st *store) memoryLocked() (n int64) {
 	return n
 }
 
-// diskBytesLocked is the disk in use, without files set aside.
+// diskBytesLocked returns the disk space in use, without files that are set aside.
 func (st *store) diskBytesLocked() int64 {
 	n := st.ackBytes + sizeOf(st.losses.segments) + sizeOf(st.garbage)
 	for _, l := range st.logs {
@@ -385,7 +384,7 @@ func sizeOf(segs []*segment) (n int64) {
 	return n
 }
 
-// unwrittenLocked is how many bytes are in no file.
+// unwrittenLocked returns how many bytes are in no file.
 func (st *store) unwrittenLocked() (n int64) {
 	for _, l := range st.logs {
 		for _, e := range l.unwritten() {

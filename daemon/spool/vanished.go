@@ -11,14 +11,13 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// A directory, or a file of it, can be removed, renamed or mounted over while it is
-// open. Then everything that is written and synced succeeds, and is for nothing. So
-// after each sync, and when [Spool.Verify] asks for it, names are compared with what is
-// open. What memory has then, what the files give back by their handles and what was
-// read ahead is written anew, to a directory that is made again; what is lost has a
-// gap.
+// Somebody may remove, rename or mount over the directory, or a file in it, while it is
+// open. Writes and syncs still succeed then, but without effect. So after each sync, and on
+// [Spool.Verify], the names are compared with the open files. If they differ, the directory
+// is created again, and what is in memory, in the open files and read ahead is written to
+// it; a gap covers the rest.
 
-// verify compares names with what is open. What can be put back at once is.
+// verify compares the names with the open files. It restores at once what it can.
 func (w *writer) verify() error {
 	if !w.dir.attached {
 		return nil
@@ -58,8 +57,8 @@ func (w *writer) verifyAcks() error {
 	return w.rewriteAcks()
 }
 
-// putFilesBack writes the identity file and the run file anew where they were removed,
-// and the first where the lock was put back.
+// putFilesBack restores the identity file and the run file if they were removed. It also
+// updates the identity file if the lock file was restored.
 func (d *directory) putFilesBack() error {
 	identify := func() error { d.identified = 0; return d.identify() }
 	if d.place != d.disk.Place() {
@@ -87,8 +86,7 @@ func (d *directory) warnPutBack(name string) {
 	d.o.Log.Warn("file of the spool was removed, and is written anew", "dir", d.o.Dir, "file", name)
 }
 
-// checkVanished finds out after an error whether the directory is gone, and gives it
-// up then.
+// checkVanished checks after an error whether the directory is gone, and forgets it then.
 func (w *writer) checkVanished() bool {
 	if w.dir.lock == nil || !errors.Is(w.disk.Same(), durable.ErrGone) {
 		return false
@@ -97,8 +95,8 @@ func (w *writer) checkVanished() bool {
 	return true
 }
 
-// segmentFailed gives up the log's active segment, whose file is gone or cannot be
-// synced: its entries go to a new one.
+// segmentFailed stops using the active segment of a log, because its file is gone or cannot
+// be synced. Its entries go to a new one.
 func (w *writer) segmentFailed(c Class, err error) {
 	sw := &w.segments[c]
 	if !errors.Is(err, durable.ErrGone) {
@@ -122,8 +120,8 @@ func (w *writer) segmentFailed(c Class, err error) {
 	b.raise(w.o.Health, g.file()+" "+durable.ErrGone.Error())
 }
 
-// loseDirectory gives up the directory, as its name does not stand for it any more: all
-// is as if there had been none yet. The next attempt looks for one.
+// loseDirectory forgets the directory, because its name no longer leads to it, as if there
+// had been none yet. The next attempt opens or creates one.
 func (w *writer) loseDirectory() {
 	w.dir.held.Store(false)
 	data := map[*segment][]byte{}
@@ -173,7 +171,7 @@ func (st *store) forgetFilesLocked() {
 	st.gaps.forgetFiles()
 }
 
-// takeBack takes back into memory what is owed of segments whose files are gone.
+// takeBack loads the owed entries of segments whose files are gone back into memory.
 type takeBack struct {
 	st    *store
 	mem   [classes][]*memEntry
@@ -182,8 +180,8 @@ type takeBack struct {
 	again [][]byte // the forms of gaps that are in no file any more
 }
 
-// addSegmentLocked takes a segment back. What is not in memory comes from data; what is
-// not there either is lost. It is called in the order of the log.
+// addSegmentLocked takes a segment back. Entries that are not in memory come from data; what
+// is not there either is lost. Call it in the order of the segments.
 func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 	st, l := b.st, b.st.logs[g.class]
 	for _, e := range l.mem {
@@ -242,7 +240,7 @@ func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 	}
 }
 
-// finishLocked puts what was taken back before what is in memory: it is older.
+// finishLocked inserts what was taken back before what is in memory, because it is older.
 func (b *takeBack) finishLocked() {
 	st := b.st
 	for i, l := range st.logs {
@@ -265,7 +263,7 @@ func (b *takeBack) finishLocked() {
 	st.ready.Set()
 }
 
-// raise raises a fault where something was lost.
+// raise raises a fault if something was lost.
 func (b *takeBack) raise(h *health.Health, what string) {
 	if b.lost > 0 {
 		h.Raise(health.SpoolDamaged, subject, what)

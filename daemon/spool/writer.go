@@ -14,8 +14,8 @@ const (
 	mostRetry   = time.Minute
 )
 
-// writer writes the spool's files, in the goroutine of [Spool.Run]: before it Open uses
-// it, and after it Close.
+// writer writes the files of the spool, on the goroutine of [Spool.Run]. Open uses it before
+// that goroutine runs, and Close after it.
 type writer struct {
 	o     Options
 	disk  disk
@@ -52,7 +52,7 @@ func newWriter(o Options, st *store, d disk) *writer {
 	return w
 }
 
-// run writes until ctx ends, and then everything.
+// run writes what is due until ctx ends. Then it writes everything.
 func (w *writer) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -74,7 +74,7 @@ func (w *writer) run(ctx context.Context) error {
 	}
 }
 
-// step does what is due, and tells how long until something will be.
+// step does what is due. It returns how long until the next thing is due, if any.
 func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
 	w.limiter.tellFull(now)
 	var err error
@@ -116,7 +116,7 @@ type plan struct {
 	next                                time.Time
 }
 
-// isDue reports whether the time t has come; if not, the plan says when.
+// isDue reports whether the time t has come. If not, p.next will be t at the latest.
 func (p *plan) isDue(now, t time.Time) bool {
 	if !t.After(now) {
 		return true
@@ -127,7 +127,7 @@ func (p *plan) isDue(now, t time.Time) bool {
 	return false
 }
 
-// writeDelay is how long an entry waits for its ack before it is written.
+// writeDelay returns how long an entry waits for its ack before it is written.
 func (o Options) writeDelay() time.Duration { return min(settleDelay, o.AtRisk/4) }
 
 func (w *writer) plan(now time.Time) plan {
@@ -166,7 +166,8 @@ func (w *writer) plan(now time.Time) plan {
 	return p
 }
 
-// findOldest finds what has waited longest, without what was acknowledged meanwhile.
+// findOldest determines since when the oldest entries wait. Entries that are acknowledged
+// by now do not count.
 func (d *dueTimes) findOldest(logs []*log) {
 	d.unwritten, d.unsynced = time.Time{}, time.Time{}
 	for _, l := range logs {
@@ -176,7 +177,7 @@ func (d *dueTimes) findOldest(logs []*log) {
 	}
 }
 
-// earlier returns the earlier of two times; the zero time stands for none.
+// earlier returns the earlier of two times. The zero time means none.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -219,8 +220,8 @@ func (w *writer) doDue(now time.Time) error {
 	return nil
 }
 
-// commit writes what is in no file, and syncs what is not durable if asked to. Events
-// go first, so that no loss is on disk before the gap that tells of it.
+// commit writes what is in no file, and syncs it if sync is set. It writes the events first,
+// so that no drop is on disk before its gap.
 func (w *writer) commit(sync bool) error {
 	if err := w.recordSensors(); err != nil {
 		return err
@@ -264,15 +265,15 @@ func (w *writer) commit(sync bool) error {
 	return nil
 }
 
-// unwritten is how many bytes are in no file.
+// unwritten returns how many bytes are in no file.
 func (w *writer) unwritten() int64 {
 	w.st.mu.Lock()
 	defer w.st.mu.Unlock()
 	return w.st.unwrittenLocked()
 }
 
-// takeBatches returns what is to be written of all logs, as of one moment, and the
-// losses of which it tells.
+// takeBatches returns what must be written, of all logs at the same moment, and the drops
+// whose gaps are in it.
 func (w *writer) takeBatches(sync bool) (out [classes][]writing, told untold) {
 	st := w.st
 	st.mu.Lock()
@@ -288,7 +289,7 @@ func (w *writer) takeBatches(sync bool) (out [classes][]writing, told untold) {
 	return out, untold{slices.Clone(st.losses.entries), slices.Clone(st.losses.segments)}
 }
 
-// writeBatch writes a batch, to as many segments as it takes.
+// writeBatch writes a batch to as many segments as necessary.
 func (w *writer) writeBatch(c Class, batch []writing) error {
 	sw := &w.segments[c]
 	for len(batch) > 0 {
@@ -312,17 +313,17 @@ func (w *writer) writeBatch(c Class, batch []writing) error {
 	return nil
 }
 
-// writeFailed deals with the log's active segment after a write that failed.
+// writeFailed handles a failed write to the active segment of a log.
 func (w *writer) writeFailed(c Class, err error) {
 	if !w.segments[c].cutUnwritten(err) {
 		w.segments[c].abandon()
 		return
 	}
-	_ = w.syncSegment(c) // which abandons it where that fails; the first error is the one to tell
+	_ = w.syncSegment(c) // which abandons it if that fails; the first error is the one to report
 }
 
-// syncSegment makes the log's active segment durable, if it owes anything that is
-// not.
+// syncSegment syncs the active segment of a log, if it has owed entries that are not
+// durable.
 func (w *writer) syncSegment(c Class) error {
 	sw := &w.segments[c]
 	if !sw.owesSync() {
@@ -336,7 +337,7 @@ func (w *writer) syncSegment(c Class) error {
 	return nil
 }
 
-// rollSegment ends the log's active segment.
+// rollSegment ends the active segment of a log.
 func (w *writer) rollSegment(c Class) error {
 	if err := w.syncSegment(c); err != nil {
 		return err
@@ -350,7 +351,7 @@ func (w *writer) rollSegment(c Class) error {
 	return nil
 }
 
-// finish writes everything and takes nothing more.
+// finish writes everything. From then on the spool accepts nothing.
 func (w *writer) finish() error {
 	w.st.mu.Lock()
 	w.st.ended = true
