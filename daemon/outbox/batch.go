@@ -3,8 +3,8 @@ package outbox
 import "time"
 
 const (
-	// batchBytes bounds a mail of several records. AWS IoT Core takes 128 KiB, but
-	// only 512 KiB a second; at the uplink's 416 one mail more than that must fit.
+	// batchBytes bounds a message of several records. AWS IoT Core takes 128 KiB, but
+	// only 512 KiB a second; at the uplink's 416 one message more must fit.
 	batchBytes = 96 << 10
 	// openBytes bounds the batches that are open at one time.
 	openBytes = 1 << 20
@@ -19,22 +19,22 @@ type batch struct {
 	due   time.Time // when it goes, full or not, where nothing else does
 }
 
-func newBatch(l letter) *batch {
+func newBatch(l encoded) *batch {
 	b := &batch{topic: l.topic, ids: []uint64{l.item.ID}, begun: time.Now()}
 	b.json = append(append(b.json, '['), l.payload...)
 	return b
 }
 
-func (b *batch) fits(l letter) bool { return len(b.json)+len(l.payload)+2 <= batchBytes }
+func (b *batch) fits(l encoded) bool { return len(b.json)+len(l.payload)+2 <= batchBytes }
 
-func (b *batch) add(l letter) {
+func (b *batch) add(l encoded) {
 	b.ids = append(b.ids, l.item.ID)
 	b.json = append(append(b.json, ','), l.payload...)
 }
 
-// ripe gives the batch that was begun first, if that was Batch.Within ago: so
+// longestOpen gives the batch that was begun first, if that was Batch.Within ago: so
 // the few readings of one topic do not wait until the backlog of others has gone.
-func (o *Outbox) ripe() (first *batch) {
+func (o *Outbox) longestOpen() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.begun.Before(first.begun) || b.begun.Equal(first.begun) && b.ids[0] < first.ids[0] {
 			first = b

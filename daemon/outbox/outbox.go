@@ -29,28 +29,26 @@ type Options struct {
 	Acked func(message.Record)
 }
 
-// Outbox gives the uplink the spool's records as mail: only here is a record
-// encoded and given its topic.
+// Outbox gives the uplink the spool's records as messages. It encodes each record and
+// gives it its topic; nothing else does.
 //
-// Where the configuration asks for batches, every mail that carries readings
-// is a JSON array. Samples wait for others of their topic as long as they may;
-// what is owed goes out in full arrays. Edges are readings too, so they are
-// arrays; but they wait for nothing, and only those that are already there go
-// together. All other records are mails of their own, as ever. What goes when is
-// the spool's to say; see [records.Spool.Next].
+// With batches in the configuration, every message that carries readings is a JSON
+// array. Samples wait for others of their topic, as long as the configuration allows;
+// a backlog goes out in full arrays. Edges are readings too, so they are arrays, but
+// they do not wait: only those that are there already go together. Every other record
+// is a message of its own. The spool decides what goes next; see [records.Spool.Next].
 //
-// A mail has the id of its first record. So the mail that begins with a
-// record has the same id when it is made again after a rewind, and the uplink
-// recognises what the broker hangs up on.
+// A message has the id of its first record. A message that begins with the same record
+// after a rewind has the same id again, so the uplink recognises one on which the
+// broker hangs up.
 //
-// It is the uplink's: nothing here may be called from two goroutines, but for
-// Reconfigure.
+// Only the uplink's goroutine may call its methods, but for Reconfigure.
 type Outbox struct {
 	Options
 	next     atomic.Pointer[config.Config] // to take the place of Config; nil is none
 	outdated bool                          // the open batches are of the configuration before
 
-	out map[uint64]message.Record // under way, for acked
+	out map[uint64]message.Record // sent and not acknowledged, for acked
 
 	topics map[[3]string]string // of readings, by thing, sensor and quantity or kind
 
@@ -59,9 +57,9 @@ type Outbox struct {
 
 	open     map[string]*batch   // by topic, of samples
 	size     int                 // bytes in open
-	sent     map[uint64][]uint64 // the records of each mail under way that has more than one
-	alone    map[uint64]bool     // records that go alone, as a mail that had them was refused; see mostAlone
-	ahead    *letter             // taken from the spool and not yet dealt with
+	sent     map[uint64][]uint64 // the records of each message in flight that has more than one
+	alone    map[uint64]bool     // records that go alone, as a message with them was refused; see mostAlone
+	ahead    *encoded            // taken from the spool and not yet dealt with
 	flushing bool                // nothing waits any more
 }
 
@@ -69,8 +67,8 @@ type Outbox struct {
 // remembered for ever otherwise.
 const mostAlone = 4096
 
-// letter is a record with its address.
-type letter struct {
+// encoded is a record with its topic and its payload.
+type encoded struct {
 	item    records.Item
 	topic   string
 	payload []byte
@@ -102,7 +100,7 @@ func (o *Outbox) adopt() {
 	o.Config, o.outdated = cfg, true
 	clear(o.topics)
 	if l := o.ahead; l != nil {
-		again := o.address(l.item)
+		again := o.encode(l.item)
 		o.ahead = &again
 	}
 }
@@ -126,8 +124,8 @@ func (o *Outbox) Ready() <-chan struct{} { return o.Spool.Ready() }
 func (o *Outbox) Next() (uplink.Publication, bool) {
 	o.adopt()
 	if o.outdated {
-		if b := o.first(); b != nil {
-			return o.seal(o.shut(b)), true
+		if b := o.earliestDue(); b != nil {
+			return o.publication(o.closeBatch(b)), true
 		}
 		o.outdated = false
 	}
@@ -137,12 +135,12 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 			o.values = o.values[1:]
 			return m, true
 		}
-		if b := o.ripe(); b != nil {
-			return o.seal(o.shut(b)), true
+		if b := o.longestOpen(); b != nil {
+			return o.publication(o.closeBatch(b)), true
 		}
-		l, ok := o.pull()
+		l, ok := o.nextRecord()
 		if !ok {
-			return o.overdue()
+			return o.dueBatch()
 		}
 		kind, id := l.item.Record.Kind, l.item.ID
 		reading := kind == message.Reading || kind == message.Edge
@@ -154,21 +152,21 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
-			return o.seal(o.shut(o.open[l.topic])), true
+			return o.publication(o.closeBatch(o.open[l.topic])), true
 		case o.alone[id]:
-			return o.seal(newBatch(l)), true
+			return o.publication(newBatch(l)), true
 		case kind == message.Edge:
-			return o.edges(l), true
+			return o.edgeBatch(l), true
 		}
-		if full := o.add(l); full != nil {
-			return o.seal(full), true
+		if full := o.addSample(l); full != nil {
+			return o.publication(full), true
 		}
 	}
 }
 
 // Due implements [uplink.Batcher].
 func (o *Outbox) Due() time.Time {
-	b := o.first()
+	b := o.earliestDue()
 	switch {
 	case b == nil:
 		return time.Time{}
@@ -181,34 +179,34 @@ func (o *Outbox) Due() time.Time {
 // Flush implements [uplink.Batcher].
 func (o *Outbox) Flush() { o.flushing = true }
 
-// pull takes the next record.
-func (o *Outbox) pull() (letter, bool) {
+// nextRecord takes the next record.
+func (o *Outbox) nextRecord() (encoded, bool) {
 	if l := o.ahead; l != nil {
 		o.ahead = nil
 		return *l, true
 	}
 	item, ok := o.Spool.Next()
 	if !ok {
-		return letter{}, false
+		return encoded{}, false
 	}
-	return o.address(item), true
+	return o.encode(item), true
 }
 
-// address makes a letter of a record.
-func (o *Outbox) address(item records.Item) letter {
+// encode gives a record its topic and its payload.
+func (o *Outbox) encode(item records.Item) encoded {
 	item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
 	if o.Acked != nil || o.Answers != nil && item.Record.Kind == message.Answer {
 		o.out[item.ID] = item.Record
 	}
-	return letter{item, o.topic(item.Record), message.Encode(o.Config.Thing, item.Record)}
+	return encoded{item, o.topic(item.Record), message.Encode(o.Config.Thing, item.Record)}
 }
 
-// edges makes a mail of an edge, of those of the same sensor that wait, and of
+// edgeBatch makes a message of an edge, of those of the same sensor that wait, and of
 // those to the same topic whose turn is next.
-func (o *Outbox) edges(l letter) uplink.Publication {
+func (o *Outbox) edgeBatch(l encoded) uplink.Publication {
 	b := newBatch(l)
 	for len(b.ids) < o.Config.Readings.Batch.Max {
-		next, ok := o.more(b)
+		next, ok := o.nextFor(b)
 		if !ok {
 			break
 		}
@@ -218,29 +216,29 @@ func (o *Outbox) edges(l letter) uplink.Publication {
 		}
 		b.add(next)
 	}
-	return o.seal(b)
+	return o.publication(b)
 }
 
-// more takes a record that may go with a batch.
-func (o *Outbox) more(b *batch) (letter, bool) {
+// nextFor takes a record that may go with a batch.
+func (o *Outbox) nextFor(b *batch) (encoded, bool) {
 	if item, ok := o.Spool.More(b.ids[len(b.ids)-1]); ok {
-		return o.address(item), true
+		return o.encode(item), true
 	}
-	return o.pull()
+	return o.nextRecord()
 }
 
-// add puts a sample into its topic's batch. It gives a batch that is to go
+// addSample puts a sample into its topic's batch. It gives a batch that is to go
 // now, or nil.
-func (o *Outbox) add(l letter) (full *batch) {
+func (o *Outbox) addSample(l encoded) (full *batch) {
 	b := o.open[l.topic]
 	if b != nil && !b.fits(l) {
-		full = o.shut(b)
+		full = o.closeBatch(b)
 		b = nil
 	}
 	before := 0
 	if b == nil {
 		b = newBatch(l)
-		b.due = o.until(l.item.Record.Stamp)
+		b.due = o.dueAt(l.item.Record.Stamp)
 		o.open[l.topic] = b
 	} else {
 		before = len(b.json)
@@ -251,16 +249,16 @@ func (o *Outbox) add(l letter) (full *batch) {
 	case full != nil: // and b has but one
 		return full
 	case len(b.ids) >= o.Config.Readings.Batch.Max:
-		return o.shut(b)
+		return o.closeBatch(b)
 	case o.size > openBytes:
-		return o.shut(o.first())
+		return o.closeBatch(o.earliestDue())
 	}
 	return nil
 }
 
-// until says how long a record may wait: what was taken long ago has waited
+// dueAt says how long a record may wait: what was taken long ago has waited
 // enough, and so has what was taken before this boot.
-func (o *Outbox) until(taken clock.Stamp) time.Time {
+func (o *Outbox) dueAt(taken clock.Stamp) time.Time {
 	now := o.Clock.Now()
 	if taken.Boot != now.Boot {
 		return time.Now()
@@ -268,17 +266,17 @@ func (o *Outbox) until(taken clock.Stamp) time.Time {
 	return time.Now().Add(o.Config.Readings.Batch.Within - max(0, now.Mono-taken.Mono))
 }
 
-// overdue gives the batch that has waited longest, if it is to wait no more.
-func (o *Outbox) overdue() (uplink.Publication, bool) {
-	b := o.first()
+// dueBatch gives the batch that has waited longest, if it is to wait no more.
+func (o *Outbox) dueBatch() (uplink.Publication, bool) {
+	b := o.earliestDue()
 	if b == nil || !o.flushing && time.Now().Before(b.due) {
 		return uplink.Publication{}, false
 	}
-	return o.seal(o.shut(b)), true
+	return o.publication(o.closeBatch(b)), true
 }
 
-// first gives the open batch that is due first.
-func (o *Outbox) first() (first *batch) {
+// earliestDue gives the open batch that is due first.
+func (o *Outbox) earliestDue() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.due.Before(first.due) || b.due.Equal(first.due) && b.ids[0] < first.ids[0] {
 			first = b
@@ -287,23 +285,23 @@ func (o *Outbox) first() (first *batch) {
 	return first
 }
 
-// shut takes a batch out of those that are open.
-func (o *Outbox) shut(b *batch) *batch {
+// closeBatch takes a batch out of those that are open.
+func (o *Outbox) closeBatch(b *batch) *batch {
 	delete(o.open, b.topic)
 	o.size -= len(b.json)
 	return b
 }
 
-// seal makes a mail of a batch.
-func (o *Outbox) seal(b *batch) uplink.Publication {
+// publication makes a message of a batch.
+func (o *Outbox) publication(b *batch) uplink.Publication {
 	if len(b.ids) > 1 {
 		o.sent[b.ids[0]] = b.ids
 	}
 	return uplink.Publication{ID: b.ids[0], Topic: b.topic, Payload: append(b.json, ']')}
 }
 
-// records gives the ids of a mail's records, and forgets the mail.
-func (o *Outbox) records(id uint64) []uint64 {
+// takeIDs gives the ids of a message's records, and forgets the message.
+func (o *Outbox) takeIDs(id uint64) []uint64 {
 	ids := o.sent[id]
 	delete(o.sent, id)
 	if ids == nil {
@@ -317,7 +315,7 @@ func (o *Outbox) Hold(id uint64) {
 	if o.part(id) {
 		return // the record is not acknowledged until all of its values are
 	}
-	for _, id := range o.records(id) {
+	for _, id := range o.takeIDs(id) {
 		delete(o.out, id)
 	}
 }
@@ -330,7 +328,7 @@ func (o *Outbox) Ack(id uint64) {
 			return
 		}
 	}
-	for _, id := range o.records(id) {
+	for _, id := range o.takeIDs(id) {
 		o.done(id)
 	}
 }
@@ -364,7 +362,7 @@ func (o *Outbox) Refuse(id uint64, reason string) {
 			return
 		}
 	}
-	ids := o.records(id)
+	ids := o.takeIDs(id)
 	for _, id := range ids {
 		delete(o.out, id)
 	}

@@ -123,3 +123,31 @@ func TestReconfigureAtAnyTime(t *testing.T) {
 		}
 	})
 }
+
+// The values of a record that are being given go where they began to; then comes what
+// the new configuration wants, and each record is acknowledged once.
+func TestReconfigureOfPlainValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBoxed(t, "old/{sensor}/{quantity}", config.Batch{})
+		x.values(message.Reading, "air", 1.0, 2.0)
+		x.values(message.Reading, "air", 3.0, 4.0)
+		first, ok := x.Next()
+		if !ok {
+			t.Fatal("nothing comes")
+		}
+		next := *x.Config
+		next.Readings.Topic, next.Readings.Batch = "new/{sensor}", config.Batch{Max: 2, Within: time.Hour}
+		x.Reconfigure(&next)
+		x.values(message.Reading, "air", 5.0, 6.0)
+		mail := append([]uplink.Publication{first}, x.all()...)
+		if got := topicsOf(mail); !slices.Equal(got, []string{"old/air/a", "old/air/b", "new/air"}) {
+			t.Errorf("topics %q", got)
+		}
+		for _, m := range mail {
+			x.Ack(m.ID)
+		}
+		if !slices.Equal(x.acked, []string{"air1", "air2", "air3"}) {
+			t.Errorf("acknowledged: %q", x.acked)
+		}
+	})
+}
