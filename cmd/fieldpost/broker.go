@@ -56,5 +56,6 @@ allowing it, is in its log; clients learn no more than from AWS IoT Core.`,
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8883", "`address` to listen on")
 	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy; several count together")
 	c.Flags().BoolVar(&tellDenied, "deny-log", true, "log what is refused, and why; --deny-log=false is as silent as AWS IoT Core")
+	c.Flags().BoolVar(&o.Rates, "rates", true, "discard what a client publishes above 100 messages a second, as AWS IoT Core does")
 	return c
 }

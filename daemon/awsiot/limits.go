@@ -16,6 +16,7 @@ const (
 	ClientIDMax      = 128        // bytes of a client id
 	SubscribeFilters = 8          // topic filters in one SUBSCRIBE
 	Subscriptions    = 50         // subscriptions of one connection
+	PublishRate      = 100        // PUBLISHes of one connection in a second; the rest is discarded
 	KeepAliveMin     = 30 * time.Second
 	KeepAliveMax     = 1200 * time.Second
 

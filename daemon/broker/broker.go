@@ -28,9 +28,14 @@ type Options struct {
 	// AckDenied acknowledges and discards a denied PUBLISH, and answers a denied SUBSCRIBE
 	// with 0x80, like mosquitto. AWS IoT Core closes the connection.
 	AckDenied bool
+	// Rates discards what a connection publishes above [awsiot.PublishRate], without an
+	// acknowledgement, as AWS IoT Core does.
+	Rates bool
 	// Silent does not log refusals.
 	Silent bool
 	Log    *slog.Logger // nil discards
+
+	now func() time.Time // for tests; nil is time.Now
 }
 
 // Broker is an MQTT broker. Make it with [New].
@@ -189,6 +194,23 @@ type identified struct {
 	*tls.Conn
 	certificate *awsiot.Certificate
 	source      netip.Addr
+	published   window // of the goroutine that reads
+}
+
+// window counts what a connection has published in a second.
+type window struct {
+	from  time.Time
+	count int
+}
+
+// admits counts one more. excess is which of the second it is above the rate, from 1;
+// 0 is within it.
+func (w *window) admits(now time.Time) (excess int) {
+	if now.Sub(w.from) >= time.Second || now.Before(w.from) {
+		w.from, w.count = now, 0
+	}
+	w.count++
+	return max(w.count-awsiot.PublishRate, 0)
 }
 
 func identify(conn *tls.Conn) *identified {

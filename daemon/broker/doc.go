@@ -26,9 +26,11 @@
 // With [Options].AckDenied it denies like mosquitto instead: a denied PUBLISH is acknowledged and
 // discarded, a denied SUBSCRIBE is answered with 0x80.
 //
-// It differs from AWS IoT Core in these points. It has no rate limits (AWS discards publishes
-// above 100 a second and accepts one CONNECT a second from a client id), sends queued messages
-// at once, and has no shadows, jobs or presence events. The thing of a connection is its client
+// With [Options].Rates it discards what a connection publishes above 100 a second, without an
+// acknowledgement, as AWS does.
+//
+// It differs from AWS IoT Core in these points. It accepts more than one CONNECT a second from a
+// client id, sends queued messages at once, and has no shadows, jobs or presence events. The thing of a connection is its client
 // id. It is not documented whether AWS refuses a CONNECT for a will that the policy denies; here
 // the connection is accepted and the will dropped. A message that is published at the instant in
 // which a client takes over its own session can be lost, because the server library copies the

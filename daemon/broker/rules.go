@@ -25,7 +25,10 @@ func newServer(o Options) (*mqtt.Server, error) {
 	limits.TopicAliasMaximum = 0                        // a topic is always written out
 	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
 	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
-	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, silent: o.Silent, server: server, log: o.Log}, nil)
+	if o.now == nil {
+		o.now = time.Now
+	}
+	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, silent: o.Silent, rates: o.Rates, now: o.now, server: server, log: o.Log}, nil)
 	return server, err
 }
 
@@ -36,6 +39,8 @@ type rules struct {
 	policy    *awsiot.Policy
 	ackDenied bool
 	silent    bool
+	rates     bool
+	now       func() time.Time
 	server    *mqtt.Server
 	log       *slog.Logger
 }
@@ -167,6 +172,9 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		if pk.FixedHeader.Qos > 1 {
 			return r.unanswered(cl, pk), nil
 		}
+		if r.discards(cl) {
+			return nothing(pk), nil
+		}
 		pk.PacketID = -pk.PacketID
 	case packets.Subscribe:
 		if filter, err := r.maySubscribe(cl, pk.Filters); err != nil {
@@ -218,10 +226,28 @@ func (r *rules) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int)
 	}
 }
 
-// unanswered makes of a packet one that changes nothing: a PUBACK for nothing.
+// nothing makes of a packet one that changes nothing: a PUBACK for nothing.
+func nothing(pk packets.Packet) packets.Packet {
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
+}
+
+// unanswered takes a packet of QoS 2.
 func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	r.log.Warn("qos 2 is never answered", "client", cl.ID, "packet", packets.PacketNames[pk.FixedHeader.Type])
-	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
+	return nothing(pk)
+}
+
+// discards reports whether a PUBLISH is above the rate.
+func (r *rules) discards(cl *mqtt.Client) bool {
+	conn, ok := cl.Net.Conn.(*identified)
+	if !r.rates || !ok {
+		return false
+	}
+	excess := conn.published.admits(r.now())
+	if excess == 1 {
+		r.log.Warn("publishes are discarded until the second is over", "client", cl.ID, "rate", awsiot.PublishRate)
+	}
+	return excess > 0
 }
 
 // deniedPublish answers a PUBLISH with a PUBACK that says no, which MQTT 5 has, and makes of
@@ -229,7 +255,7 @@ func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 func (r *rules) deniedPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	err := cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback},
 		ProtocolVersion: pk.ProtocolVersion, PacketID: -pk.PacketID, ReasonCode: packets.ErrNotAuthorized.Code})
-	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}, err
+	return nothing(pk), err
 }
 
 // denied answers a SUBSCRIBE with as many refusals as it has filters, and makes of
@@ -242,7 +268,7 @@ func (r *rules) denied(cl *mqtt.Client, pk packets.Packet, code byte) (packets.P
 	if err := cl.WritePacket(suback); err != nil {
 		return pk, err
 	}
-	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}, nil
+	return nothing(pk), nil
 }
 
 // OnACLCheck is asked by the server for three things. Publishing and
@@ -276,6 +302,9 @@ func (r *rules) mayPublish(cl *mqtt.Client, topic string, retain bool, size int)
 	}
 	if err := r.ask(cl, "iot:Publish", "topic/"+topic); err != nil || !retain {
 		return "iot:Publish", err
+	}
+	if strings.HasPrefix(topic, "$aws/") {
+		return "iot:RetainPublish", errors.New("messages to reserved topics ($aws/...) cannot be retained, whatever the policy says")
 	}
 	return "iot:RetainPublish", r.ask(cl, "iot:RetainPublish", "topic/"+topic)
 }
