@@ -11,7 +11,7 @@ type Loss struct {
 	Reason    string
 	First     uint64 // from 1; 0 if Count is set
 	Last      uint64 // 0 if the end is unknown
-	Uncertain bool   // they may not be lost after all
+	Uncertain bool   // the messages may have arrived after all
 	Count     int64
 }
 

@@ -1,6 +1,6 @@
-// Package records keeps the daemon's messages until the broker has them: it is the
-// spool ([spool.Spool]), with records in place of bytes. What the spool tells of
-// what is missing comes out of it as records too, of kind [message.Gap].
+// Package records stores the messages of the daemon until the broker has them. It wraps the
+// spool ([spool.Spool]), which stores bytes, and encodes and decodes records. The gaps that
+// the spool reports become records too, of kind [message.Gap].
 package records
 
 import (
@@ -14,13 +14,13 @@ import (
 // Spool is a spool of records.
 type Spool struct{ *spool.Spool }
 
-// Item is a record on its way out.
+// Item is a record that is to be sent.
 type Item struct {
-	ID     uint64 // names the item for Ack and Refuse; unique in this run
+	ID     uint64 // identifies the item for Ack and Refuse; unique in this run
 	Record message.Record
 }
 
-// Open opens the spool of a directory: see [spool.Open]. It sets
+// Open opens the spool in a directory: see [spool.Open]. It sets
 // [spool.Options.RefusedLine].
 func Open(o spool.Options) (*Spool, error) {
 	o.RefusedLine = refusedLine
@@ -31,12 +31,12 @@ func Open(o spool.Options) (*Spool, error) {
 	return &Spool{s}, nil
 }
 
-// Append takes a record in. It does not wait for the disk. The record's fields
-// are copied. Any goroutine.
+// Append stores a record. It does not wait for the disk. It copies the fields. Any
+// goroutine.
 //
-// The error says what is wrong with the record (a value of another type, one
-// that is not finite, a field named as one of the message's own, more than
-// 128 KiB), or is [spool.ErrClosed].
+// It fails if a field has a type that messages cannot have, is not finite or has the name
+// of one of the message's own keys, if the record is larger than 128 KiB, or after the end
+// of the spool ([spool.ErrClosed]).
 func (s *Spool) Append(r message.Record) error {
 	body, err := message.AppendBody(make([]byte, 0, 128), r)
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Spool) Append(r message.Record) error {
 	return s.Spool.Append(spool.Entry{Class: classOf(r.Kind), Sensor: r.Sensor, Run: r.Run, Seq: r.Seq, Stamp: r.Stamp, Body: body})
 }
 
-// classOf says which log records of a kind are kept in.
+// classOf returns the class of the records of a kind.
 func classOf(k message.Kind) spool.Class {
 	switch k {
 	case message.Reading:
@@ -56,7 +56,7 @@ func classOf(k message.Kind) spool.Class {
 	return spool.Events
 }
 
-// Next is [spool.Spool.Next]. Any goroutine.
+// Next returns the next unsent record: see [spool.Spool.Next]. Any goroutine.
 func (s *Spool) Next() (Item, bool) {
 	for {
 		x, ok := s.Spool.Next()
@@ -69,7 +69,8 @@ func (s *Spool) Next() (Item, bool) {
 	}
 }
 
-// More is [spool.Spool.More]. Any goroutine.
+// More returns the next record of the same sensor and kind: see [spool.Spool.More]. Any
+// goroutine.
 func (s *Spool) More(id uint64) (Item, bool) {
 	x, ok := s.Spool.More(id)
 	if !ok {
@@ -78,7 +79,7 @@ func (s *Spool) More(id uint64) (Item, bool) {
 	return s.item(x)
 }
 
-// item decodes an item. One that cannot be read is damage.
+// item decodes an item. It reports one that cannot be decoded to the spool, as damage.
 func (s *Spool) item(x spool.Item) (Item, bool) {
 	r, err := record(x)
 	if err != nil {
@@ -88,7 +89,7 @@ func (s *Spool) item(x spool.Item) (Item, bool) {
 	return Item{x.ID, r}, true
 }
 
-// record gives the record that an item stands for.
+// record returns the record of an item.
 func record(x spool.Item) (message.Record, error) {
 	from := message.Source(x.Source)
 	if g := x.Gap; g != nil {
@@ -98,14 +99,14 @@ func record(x spool.Item) (message.Record, error) {
 	return message.Record{Kind: kind, Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Fields: fields, Source: from}, err
 }
 
-// refusedLine is the line of refused.jsonl for what was refused.
+// refusedLine returns the line of refused.jsonl for an item that was refused.
 func refusedLine(x spool.Item, reason string, at time.Time) ([]byte, error) {
 	r, err := record(x)
-	if err != nil { // what it says cannot be kept; what it was can
+	if err != nil { // the body cannot be stored, but what it belongs to can
 		r = message.Record{Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Source: message.Source(x.Source)}
 	}
 	return message.Refused(reason, at, r)
 }
 
-// Source is who takes what is appended in this run. Any goroutine.
+// Source returns the source of what is appended in this run. Any goroutine.
 func (s *Spool) Source() message.Source { return message.Source(s.Spool.Source()) }

@@ -247,6 +247,36 @@ func (s *Spool) Append(e Entry) error {
 	return nil
 }
 
+// appendLocked adds an entry or a gap in its form.
+func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
+	l := st.logs[e.Class]
+	now := time.Now()
+	if g != nil {
+		st.gaps.add(l.next, *g, form)
+	}
+	x := &memEntry{form: form, sensor: e.Sensor, run: e.Run, seq: countOf(e, g), at: now}
+	l.append(x)
+	st.schedule.enqueue(x.flow)
+	if e.Seq > 0 && e.Run == st.run && st.sensors.see(e) && st.due.sensors.IsZero() {
+		st.due.sensors = now
+		st.work.Set()
+	}
+	if st.due.unwritten.IsZero() {
+		st.due.unwritten = now
+		st.work.Set()
+	}
+	st.ready.Set()
+}
+
+// countOf returns the count that is lost if an entry is lost: its own, or the first one that
+// a gap covers.
+func countOf(e Entry, g *Gap) uint64 {
+	if g != nil {
+		return g.First
+	}
+	return e.Seq
+}
+
 // Ready is signalled when Next may return more items.
 func (s *Spool) Ready() <-chan struct{} { return s.st.ready.C() }
 
