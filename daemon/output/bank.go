@@ -88,13 +88,13 @@ func Open(o Options) *Bank {
 		o: o, opening: true, events: newEventQueue(),
 		wake: wake.New(), stopping: make(chan struct{}), linkDownSince: time.Now(),
 	}
-	s := &outputSet{byName: map[string]*pin{}}
+	var pins []*pin
 	for _, c := range o.Outputs {
 		p := newPin(b, c)
-		s.pins = append(s.pins, p)
-		s.byName[c.Name] = p
+		pins = append(pins, p)
 		p.findLine()
 	}
+	s := newOutputSet(pins, nil)
 	b.connectInterlocks(s)
 	b.outputs.Store(s)
 	b.levels = newLevelJournal(o)
@@ -163,7 +163,7 @@ func (b *Bank) Run(ctx context.Context) error {
 func (b *Bank) runDue(now time.Time) time.Duration {
 	b.recorder.reportHung(now)
 	wait := time.Second
-	for _, p := range b.outputs.Load().all() {
+	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
 			p.noteBusy(now)
 			continue // whoever holds it wakes us when done
@@ -279,7 +279,7 @@ func (b *Bank) stopAll(fn func(*pin) error) error {
 	b.mu.Unlock()
 	var errs []error
 	var busy []*pin
-	for _, p := range b.outputs.Load().all() {
+	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
 			busy = append(busy, p)
 			continue

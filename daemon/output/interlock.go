@@ -33,12 +33,11 @@ func (e *InterlockError) Error() string {
 func (b *Bank) connectInterlocks(s *outputSet) {
 	b.energisedMu.Lock()
 	defer b.energisedMu.Unlock()
-	all := s.all()
-	for _, p := range all {
+	for _, p := range s.all {
 		p.peers = nil
 	}
-	for _, p := range all {
-		for _, q := range all {
+	for _, p := range s.all {
+		for _, q := range s.all {
 			if q != p && slices.Contains(p.bounds.Load().interlock, q.c.Name) {
 				p.peers, q.peers = append(p.peers, q), append(q.peers, p)
 			}

@@ -18,10 +18,16 @@ type outputSet struct {
 	pins    []*pin          // in the configuration's order
 	byName  map[string]*pin // the same
 	leaving []*pin          // no longer outputs, and their lines not yet released
+	all     []*pin          // pins and leaving
 }
 
-// all gives the outputs and those that leave.
-func (s *outputSet) all() []*pin { return slices.Concat(s.pins, s.leaving) }
+func newOutputSet(pins, leaving []*pin) *outputSet {
+	s := &outputSet{pins: pins, byName: make(map[string]*pin, len(pins)), leaving: leaving, all: slices.Concat(pins, leaving)}
+	for _, p := range pins {
+		s.byName[p.c.Name] = p
+	}
+	return s
+}
 
 // delays reports whether the line of an output may not be requested yet because
 // one that leaves has the same line or the same name.
@@ -79,7 +85,7 @@ func (b *Bank) Reconfigure(ctx context.Context, outputs []Config) (Changes, erro
 		p.removal.begun.Store(true)
 	}
 	b.wake.Set()
-	return changes, b.awaitChanges(ctx, added, slices.Clone(next.leaving))
+	return changes, b.awaitChanges(ctx, added, next.leaving)
 }
 
 // replaceOutputs puts the set that belongs to a configuration in the place of the
@@ -88,7 +94,7 @@ func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	old := b.outputs.Load()
-	next = &outputSet{byName: map[string]*pin{}, leaving: slices.Clone(old.leaving)}
+	var pins []*pin
 	kept, adjusted := map[*pin]bool{}, map[*pin]*bounds{}
 	for _, c := range outputs {
 		p := old.byName[c.Name]
@@ -103,14 +109,14 @@ func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed
 			kept[p], changes.Adjusted = true, append(changes.Adjusted, c.Name)
 			adjusted[p] = boundsOf(c)
 		}
-		next.pins, next.byName[c.Name] = append(next.pins, p), p
+		pins = append(pins, p)
 	}
 	for _, p := range old.pins {
 		if !kept[p] {
 			removed, changes.Removed = append(removed, p), append(changes.Removed, p.c.Name)
 		}
 	}
-	next.leaving = append(next.leaving, removed...)
+	next = newOutputSet(pins, slices.Concat(old.leaving, removed))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
@@ -284,7 +290,7 @@ func (b *Bank) drop(p *pin) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	old := b.outputs.Load()
-	next := &outputSet{pins: old.pins, byName: old.byName, leaving: slices.DeleteFunc(slices.Clone(old.leaving), func(q *pin) bool { return q == p })}
+	next := newOutputSet(old.pins, slices.DeleteFunc(slices.Clone(old.leaving), func(q *pin) bool { return q == p }))
 	b.connectInterlocks(next)
 	b.outputs.Store(next)
 	switch q := next.byName[p.c.Name]; {
