@@ -214,20 +214,10 @@ func (b *Bank) startRemovals(ctx context.Context, removals *sync.WaitGroup) {
 // remove makes the line safe and releases it. It ends before that when ctx does, or
 // when the bank is stopped.
 func (p *pin) remove(ctx context.Context) {
-	var since time.Time
-	retry := time.NewTimer(0)
-	defer retry.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.b.stopping:
-			return
-		case <-retry.C:
-		}
+	var since time.Time // when the line was free for the first time
+	for ctx.Err() == nil {
 		if !p.mu.LockBefore(time.Now().Add(lockPatience)) {
-			retry.Reset(0) // somebody's call hangs, and Run reports it
-			continue
+			continue // somebody's call hangs, and Run reports it
 		}
 		if since.IsZero() {
 			since = time.Now()
@@ -240,7 +230,16 @@ func (p *pin) remove(ctx context.Context) {
 			p.b.recorder.wake.Set()
 			return
 		}
-		retry.Reset(retryFirst)
+		retry := time.NewTimer(retryFirst)
+		select {
+		case <-ctx.Done():
+		case <-p.b.stopping:
+		case <-retry.C:
+		}
+		retry.Stop()
+		if _, stopped := p.b.linkState(); stopped {
+			return // Safe makes the line safe, and Close releases it
+		}
 	}
 }
 
@@ -248,7 +247,7 @@ func (p *pin) remove(ctx context.Context) {
 // is safe or not. It reports whether the line is released.
 func (p *pin) makeSafeAndRelease(last bool) bool {
 	if _, stopped := p.b.linkState(); stopped {
-		return false // Safe does that, and Close releases it
+		return false
 	}
 	if safe, ok := p.c.Safe.Level(); ok && p.line != nil {
 		err := p.driveLevel(safe, why{cause: CauseRemoved})
