@@ -104,14 +104,14 @@ func (p *process) take(r message.Record) {
 	}
 	p.seen.put(r)
 	if err := p.spool.Append(r); err != nil {
-		p.log.Error("spool does not take a message", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
+		p.log.Error("cannot store a message in the spool", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
 	}
 }
 
 // notice logs that the service manager could not be told something.
 func (p *process) notice(err error) {
 	if err != nil {
-		p.log.Warn("service manager cannot be notified", "err", err)
+		p.log.Warn("cannot notify the service manager", "err", err)
 	}
 }
 

@@ -26,7 +26,7 @@ func (d *Daemon) localReconnect(ctx context.Context, body json.RawMessage, from 
 	if call.Thing != "" && call.Thing != d.config().Thing {
 		return nil, d.notOurs("request")
 	}
-	d.log.Info("link is to connect now", "cause", from)
+	d.log.Info("connecting on request", "cause", from)
 	ctx, cancel := context.WithTimeout(ctx, reconnectPatience)
 	defer cancel()
 	s, err := d.link.Reconnect(ctx)

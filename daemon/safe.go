@@ -105,7 +105,7 @@ func TakeOver(path string, hold Hold, log *slog.Logger) *output.Held {
 		Hold: hold, Adopt: board.Adopt, Remove: systemd.RemoveHandle,
 	})
 	if err != nil {
-		log.Error("lines of the run before", "err", err)
+		log.Error("cannot take over the lines of the last run", "err", err)
 	}
 	return held
 }

@@ -181,7 +181,7 @@ func (x *swap) follow(part string, patience time.Duration, f func(context.Contex
 	if err == nil || x.d.stopping.Err() != nil {
 		return err == nil
 	}
-	x.d.log.Warn("a part does not follow the new configuration yet", "part", part, "err", err)
+	x.d.log.Warn("a part does not use the new configuration yet", "part", part, "err", err)
 	x.changes.Slow = append(x.changes.Slow, part)
 	return false
 }

@@ -39,7 +39,7 @@ func (p *process) prove(ctx context.Context) error {
 		case idle >= limit:
 			p.hung(loop, idle)
 		default:
-			p.log.Warn("a loop does not turn; the watchdog is not fed", "loop", stuck)
+			p.log.Warn("a loop does not beat; not feeding the watchdog", "loop", stuck)
 			next = min(next, limit-idle)
 		}
 		timer.Reset(next)
@@ -54,7 +54,7 @@ func (p *process) hung(loop string, idle time.Duration) {
 	err := task.Within(time.Second, "make outputs safe", func() error {
 		return errors.Join(p.bank.Safe(output.CauseStop), p.keepLines())
 	})
-	p.log.Error("a loop hangs; the service manager is to restart the daemon", "loop", loop, "for", idle)
+	p.log.Error("a loop hangs; asking the service manager to restart the daemon", "loop", loop, "for", idle)
 	p.notice(p.o.Notify.Hung())
 	if err != nil {
 		p.log.Error("a loop hangs", "err", err)

@@ -72,7 +72,7 @@ func told(ch chan uplink.Status, log *slog.Logger) func(uplink.Status) {
 	keep, stood := latest(ch), false
 	return func(s uplink.Status) {
 		if stood && !s.Connected && s.Err != nil {
-			log.Warn("link is down", "err", s.Err)
+			log.Warn("not connected", "err", s.Err)
 		}
 		stood = stood || s.Connected
 		keep(s)

@@ -55,7 +55,7 @@ func (l *BootLog) Boots() *Boots { return &l.boots }
 func (l *BootLog) load() {
 	damage, err := l.journal.Read(l.boots.Read)
 	if err == nil && damage.Any() {
-		l.log.Warn("times of earlier boots are damaged; what they took before they knew the time is sent without it", "places", damage.Holes, "tail", damage.Tail)
+		l.log.Warn("times of earlier boots are damaged; their early records are sent without their time", "places", damage.Holes, "tail", damage.Tail)
 	}
 }
 
@@ -85,7 +85,7 @@ func (l *BootLog) look(last bool) {
 	}
 	if err := l.journal.Rewrite(slices.Values(l.boots.Entries())); err != nil {
 		if !l.failed {
-			l.log.Warn("time of this boot cannot be kept; what it took before it knew the time is sent without it after a reboot", "err", err)
+			l.log.Warn("cannot store the time of this boot; its early records are sent without their time after a reboot", "err", err)
 		}
 		l.failed, l.next = true, now.Mono+timesRetry
 		return

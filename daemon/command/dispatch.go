@@ -166,7 +166,7 @@ func (d *Dispatcher) Handle(payload []byte, retained bool, cause string) (a Answ
 func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish func() Answer) {
 	if errors.Is(err, ErrNotOrder) {
 		d.countStats(func(s *Stats) { s.Passed++ })
-		d.o.Log.Debug("message passed over", "cause", from.cause, "bytes", size, "err", err.Error())
+		d.o.Log.Debug("message ignored", "cause", from.cause, "bytes", size, "err", err.Error())
 		return nil
 	}
 	var a Answer
@@ -277,7 +277,7 @@ func (d *Dispatcher) repeatAnswer(a Answer, from source) Answer {
 		d.limit(&a, from, &d.floods.repeated)
 	}
 	if !a.suppressed {
-		d.o.Log.Info("order came again", "id", a.ID, "status", string(a.Status), "cause", from.cause)
+		d.o.Log.Info("order repeated", "id", a.ID, "status", string(a.Status), "cause", from.cause)
 	}
 	return a
 }

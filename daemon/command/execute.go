@@ -118,7 +118,7 @@ func (d *Dispatcher) refuseCrowdedLocked(j *job, now clock.Stamp) *outcome {
 // is its turn, and has its intent on disk before the line may move. [CMD-12]
 func (d *Dispatcher) recordIntent(j *job) *outcome {
 	if err := d.ledger.wait(d.ledger.readable(), patience); err != nil {
-		d.o.Log.Debug("ledger of orders is not readable", "err", err)
+		d.o.Log.Debug("cannot read the ledger of orders", "err", err)
 	}
 	now := d.o.Clock.Now()
 	d.mu.Lock()

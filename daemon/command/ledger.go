@@ -108,7 +108,7 @@ func (l *ledger) recordIntentLocked(o Order, now clock.Stamp) (*queuedWrite, err
 func (l *ledger) recordResultLocked(id string, a Answer) *queuedWrite {
 	k, ok := l.orders.byID[id]
 	if !ok {
-		l.log.Error("order cannot be remembered", "id", id, "err", "not intended")
+		l.log.Error("cannot remember an order", "id", id, "err", "not intended")
 		return nil
 	}
 	l.orders.settle(k, a)

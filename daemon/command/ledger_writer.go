@@ -204,7 +204,7 @@ func (l *ledger) writeDue() {
 	}
 	switch {
 	case sound && err != nil:
-		l.log.Warn("ledger of orders is written anew", "err", err)
+		l.log.Warn("writing the ledger of orders again", "err", err)
 		l.rewrite(batch)
 	case sound:
 		l.rewrite(nil)
@@ -218,7 +218,7 @@ func (l *ledger) writeDue() {
 // That is on disk first: what is answered twice is so because the disk fails.
 func (l *ledger) answerUnended(orders []*knownOrder) {
 	for _, k := range orders {
-		l.log.Warn("order of the run before has no result", "id", k.order.ID, "output", k.order.Output)
+		l.log.Warn("order of the last run has no result", "id", k.order.ID, "output", k.order.Output)
 		saved := (k.mustDeliver || !l.isWhole()) && l.saveRuntime(k.order.ID, false) == nil
 		kept := l.answer(k.answer.Record())
 		if saved {

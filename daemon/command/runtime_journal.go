@@ -89,7 +89,7 @@ func (l *ledger) saveRuntime(id string, delivered bool) error {
 	err := r.write(l, latest)
 	if err != nil {
 		if !r.failing {
-			l.log.Warn("what the ledger of orders cannot take cannot be recorded in the runtime directory either", "err", err)
+			l.log.Warn("cannot record orders, neither in the ledger nor in the runtime directory", "err", err)
 		}
 		r.failing = true
 		return err

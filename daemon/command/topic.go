@@ -42,11 +42,11 @@ func (d *Dispatcher) isStray(m uplink.Message) bool {
 	d.countStats(func(s *Stats) { s.Elsewhere++ })
 	switch first, full := d.strays.first(m.Topic); {
 	case full:
-		d.o.Log.Warn("messages come on many topics that are not for orders; no more of them are named")
+		d.o.Log.Warn("messages come on many topics that are not for orders; not naming more of them")
 	case first && d.settings.Load().Topic == "":
-		d.o.Log.Warn("message is passed over: this configuration takes no orders by MQTT", "topic", shorten(m.Topic), "bytes", max(m.Size, len(m.Payload)))
+		d.o.Log.Warn("message ignored: this configuration takes no orders over MQTT", "topic", shorten(m.Topic), "bytes", max(m.Size, len(m.Payload)))
 	case first:
-		d.o.Log.Warn("message is passed over: it did not come on the topic of orders", "topic", shorten(m.Topic), "want", d.settings.Load().Topic, "bytes", max(m.Size, len(m.Payload)))
+		d.o.Log.Warn("message ignored: it did not come on the topic of orders", "topic", shorten(m.Topic), "want", d.settings.Load().Topic, "bytes", max(m.Size, len(m.Payload)))
 	}
 	return true
 }

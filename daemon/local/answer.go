@@ -171,7 +171,7 @@ func (s *Server) begin(c *conn, e *Endpoint, cancel context.CancelFunc) bool {
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *api.Error) {
 	rest := http.NewResponseController(w)
 	if err := rest.EnableFullDuplex(); err != nil {
-		s.o.Log.Debug("answer before all has come", "err", err)
+		s.o.Log.Debug("answer before the whole request was read", "err", err)
 	}
 	w.Header().Set("Connection", "close")
 	s.reply(w, api.HTTPStatus(why.Code), encode(api.ErrorAnswer{Error: why}))
@@ -197,7 +197,7 @@ func (s *Server) reply(w http.ResponseWriter, status int, body []byte) {
 	}
 	w.WriteHeader(status)
 	if _, err := w.Write(body); err != nil {
-		s.o.Log.Debug("answer was not taken", "err", err)
+		s.o.Log.Debug("answer was not delivered", "err", err)
 	}
 }
 

@@ -156,7 +156,7 @@ func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next schedu
 // warnNotInitial logs why a line does not get its initial level.
 func (p *pin) warnNotInitial(level Level, err error) {
 	p.b.events.add(func() {
-		p.b.o.Log.Warn("output does not get its initial level", "output", p.c.Name, "initial", level.String(), "err", err)
+		p.b.o.Log.Warn("output cannot have its initial level", "output", p.c.Name, "initial", level.String(), "err", err)
 	})
 }
 
@@ -191,7 +191,7 @@ func (p *pin) requestLine(now time.Time) {
 // afterRequest reads back a line that was requested and notes its level.
 func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	id := p.id.Load().String()
-	p.b.events.add(func() { p.b.o.Log.Info("output is ours", "output", p.c.Name, "line", id) })
+	p.b.events.add(func() { p.b.o.Log.Info("output claimed", "output", p.c.Name, "line", id) })
 	p.state.Store(&State{Name: p.c.Name, Level: level, Trips: p.state.Load().Trips})
 	err := p.readBack(level)
 	p.noteLevel(level, why{cause: CauseInitial}, now)

@@ -255,7 +255,7 @@ func (p *pin) makeSafeAndRelease(last bool) bool {
 			return false
 		}
 		if p.removal.safe = err == nil; err != nil {
-			p.b.events.add(func() { p.b.o.Log.Warn("output is released, and not known to be safe", "output", p.c.Name, "err", err) })
+			p.b.events.add(func() { p.b.o.Log.Warn("output released, but perhaps not safe", "output", p.c.Name, "err", err) })
 		}
 	}
 	p.releaseLine()
@@ -273,10 +273,10 @@ func (p *pin) releaseLine() {
 	err := line.Close()
 	p.b.events.add(func() {
 		if err != nil {
-			p.b.o.Log.Warn("output cannot be released", "output", p.c.Name, "err", err)
+			p.b.o.Log.Warn("cannot release output", "output", p.c.Name, "err", err)
 			return
 		}
-		p.b.o.Log.Info("output is released", "output", p.c.Name)
+		p.b.o.Log.Info("output released", "output", p.c.Name)
 	})
 	if !p.removal.safe {
 		p.setErr(errRemoved)

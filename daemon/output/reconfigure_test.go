@@ -535,7 +535,7 @@ func TestReconfigureReleasesABrokenLine(t *testing.T) {
 		w.Line("GPIO27").Fail(nil)
 		n.after(retryMost)
 		n.wantFaults("other output_failed cleared")
-		if !strings.Contains(log.String(), "not known to be safe") {
+		if !strings.Contains(log.String(), "but perhaps not safe") {
 			t.Errorf("log: %s", log.String())
 		}
 	})

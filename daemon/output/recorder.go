@@ -286,7 +286,7 @@ func (p *pin) handleIfSafe() (Handle, error) {
 }
 
 func (b *Bank) warnNotStored(err error) {
-	b.events.add(func() { b.o.Log.Warn("a crash may change an output that is to stay as it is", "err", err) })
+	b.events.add(func() { b.o.Log.Warn("a crash may change an output with safe: keep", "err", err) })
 }
 
 // watched makes a call that may hang.

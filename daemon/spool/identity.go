@@ -156,7 +156,7 @@ func (d *directory) adopt(f *found) {
 	case d.id == "": // also where this run has one: the directory that it had may come back
 		d.id = newID()
 	case theirs || moved || late:
-		d.o.Log.Info("spool gets a new id: it was made on another board, or is a copy", "dir", d.o.Dir, "id", d.id)
+		d.o.Log.Info("spool has a new id: it is from another board, or a copy", "dir", d.o.Dir, "id", d.id)
 		d.id = newID()
 	}
 	st.mu.Lock()

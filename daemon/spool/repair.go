@@ -113,7 +113,7 @@ func (w *writer) markRecovered() {
 		w.o.Health.Clear(health.SpoolUnavailable, subject)
 	}
 	if was {
-		w.o.Log.Info("spool can be written again", "dir", w.o.Dir)
+		w.o.Log.Info("spool works again", "dir", w.o.Dir)
 	}
 }
 

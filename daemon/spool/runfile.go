@@ -166,7 +166,7 @@ func (r *runtimeDir) recall() (greatest uint64) {
 	}
 	names, err := r.dir.List()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.log.Warn("runs that had no disk cannot be found", "err", err)
+		r.log.Warn("cannot look for earlier runs without a disk", "err", err)
 	}
 	t := newTally()
 	for _, name := range names {

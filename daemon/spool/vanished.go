@@ -83,7 +83,7 @@ func (d *directory) putFilesBack() error {
 }
 
 func (d *directory) warnPutBack(name string) {
-	d.o.Log.Warn("file of the spool was removed, and is written anew", "dir", d.o.Dir, "file", name)
+	d.o.Log.Warn("file of the spool was removed; writing it again", "dir", d.o.Dir, "file", name)
 }
 
 // checkVanished checks after an error whether the directory is gone, and forgets it then.

@@ -46,7 +46,7 @@ func jitter(below time.Duration) time.Duration {
 // pause waits before the next attempt, for at most d, or until somebody asks for it or
 // has another configuration.
 func (l *Link) pause(ctx context.Context, d time.Duration) {
-	l.cfg.Log.Debug("link waits", "wait", d)
+	l.cfg.Log.Debug("waiting before the next connection attempt", "wait", d)
 	l.setNextAttempt(time.Now().Add(d))
 	if l.await(ctx, d, l.reconnects.wake.C(), l.reconfigurations.wake.C()) {
 		l.prepareReconnect(ctx)

@@ -51,7 +51,7 @@ func (c *connection) connect(ctx context.Context) (err error) {
 	c.exchange.phase, c.sessionPresent = Idle, c.transport.reader.present
 	l.session.connack(c.sessionPresent)
 	if l.cfg.Will != nil && l.will.accepted(c.withWill, time.Now()) {
-		l.cfg.Log.Warn("broker takes no will of ours, and the link goes on without", "client_id", l.cfg.ClientID)
+		l.cfg.Log.Warn("broker refuses our will; connected without one", "client_id", l.cfg.ClientID)
 	}
 	l.rotation.accepted(c.creds)
 	return nil

@@ -101,13 +101,13 @@ func (c *connection) established() {
 		s.SessionsLost += uint64(lost)
 	})
 	l.reported = ""
-	l.cfg.Log.Info("link stands", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", c.sessionPresent)
+	l.cfg.Log.Info("connected", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", c.sessionPresent)
 	l.answerReconnects()
 	switch {
 	case lost > 0:
-		l.cfg.Log.Warn("broker has forgotten our session; orders it kept for us may be lost")
+		l.cfg.Log.Warn("broker lost our session; orders that it stored may be lost")
 	case doubtful:
-		l.cfg.Log.Warn("broker says that it has no session of ours, and has never said that it has one; orders it kept for us are lost unless it keeps sessions without saying so")
+		l.cfg.Log.Warn("broker reports no session, and has never reported one; orders that it stored are lost, unless it keeps sessions without reporting them")
 	}
 }
 
@@ -212,7 +212,7 @@ func (c *connection) leave() {
 		c.publisher.sendFarewell()
 	}
 	c.disconnect(errEnded)
-	c.link.cfg.Log.Info("link ended", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
+	c.link.cfg.Log.Info("disconnected", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
 }
 
 // closeToReconnect ends the connection in order, for another to be made. What is not
@@ -220,7 +220,7 @@ func (c *connection) leave() {
 func (c *connection) closeToReconnect() {
 	c.stopEcho()
 	c.disconnect(errReconnect)
-	c.link.cfg.Log.Info("link is made anew, as was asked for", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
+	c.link.cfg.Log.Info("reconnecting on request", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
 }
 
 // disconnect sends DISCONNECT, so that the broker does not publish our will, and

@@ -144,9 +144,9 @@ func (l *Link) learnFromPublishing(unacked []inFlight, kind endKind, now time.Ti
 	f := unacked[0] // a verdict is about one alone
 	switch v {
 	case denied:
-		l.cfg.Log.Warn("publishing is denied; the mail is kept", "topic", f.topic)
+		l.cfg.Log.Warn("publishing is denied; messages are kept", "topic", f.topic)
 	case poison:
-		l.cfg.Log.Warn("message is set aside: the broker hangs up on it, and takes others of its topic", "topic", f.topic)
+		l.cfg.Log.Warn("message set aside: the broker closes the connection on it, and accepts others on its topic", "topic", f.topic)
 		l.cfg.Outbox.Refuse(f.id, refusedByBroker)
 	}
 	return f.topic, v != poison
@@ -159,7 +159,7 @@ func (l *Link) learnFromSilence(c *connection, err error, kind endKind, lived ti
 	if !l.idle.connectionEnded(c.silenceAtEnd(err, kind), closed, lived) {
 		return
 	}
-	l.cfg.Log.Info("connection ends when nothing is sent; pings go more often from now on", "idle", l.idle.after, "ping_every", l.idle.pingEvery)
+	l.cfg.Log.Info("idle connections are closed; sending pings more often from now on", "idle", l.idle.after, "ping_every", l.idle.pingEvery)
 	if l.idle.after >= minReportedIdle && l.takeover.explained == nil {
 		end.Silence, end.PingEvery = l.idle.after, l.idle.pingEvery
 		l.backoff.reset()

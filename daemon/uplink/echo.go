@@ -157,7 +157,7 @@ func (c *connection) listenForEcho(ctx context.Context) error {
 	case l.rate.aws:
 		if !l.echo.logged {
 			l.echo.logged = true
-			l.cfg.Log.Info("our own messages are not subscribed to: AWS IoT Core hangs up on what it denies, so its acknowledgements can be relied on", "topic", topic)
+			l.cfg.Log.Info("not subscribing to our own messages: AWS IoT Core closes the connection on what it denies, so its acknowledgements are reliable", "topic", topic)
 		}
 		return nil
 	}
@@ -225,7 +225,7 @@ func (c *connection) endEcho(ctx context.Context) error {
 // again.
 func (l *Link) noteEchoDenied() {
 	l.echo.denied = true
-	l.cfg.Log.Info("broker does not let us subscribe to our own messages; whether they are delivered is not known", "topic", l.cfg.Echo.Topic)
+	l.cfg.Log.Info("broker denies the subscription to our own messages; cannot check that they are delivered", "topic", l.cfg.Echo.Topic)
 }
 
 // setEchoMissing says that an echo did not come, or that one did.
@@ -235,7 +235,7 @@ func (l *Link) setEchoMissing(missing bool) {
 	}
 	l.echo.missing = missing
 	if missing {
-		l.cfg.Log.Warn("broker has acknowledged a message of ours and not delivered it to us", "topic", l.cfg.Echo.Topic)
+		l.cfg.Log.Warn("broker acknowledged our message but did not deliver it to us", "topic", l.cfg.Echo.Topic)
 	}
 	l.update(func(s *Status) {
 		s.Undelivered = ""

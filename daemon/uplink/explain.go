@@ -74,7 +74,7 @@ var (
 	errNoAck    = errors.New("no puback in 30 s")
 	errNoSuback = errors.New("no suback in 15 s")
 	errNoPing   = errors.New("no pingresp")
-	errEnded    = errors.New("link ended")
+	errEnded    = errors.New("disconnected")
 	errFull     = errors.New("too many messages wait to be handled")
 )
 

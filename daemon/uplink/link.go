@@ -126,7 +126,7 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 	l.update(func(s *Status) { s.Connected, s.Err, s.Denied = false, why, l.subs.denials.denied.names() })
 	if l.reported != why.Code {
 		l.reported = why.Code
-		l.cfg.Log.Warn("link is down", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
+		l.cfg.Log.Warn("not connected", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
 	}
 	switch {
 	case l.rotation.retryCurrent: // to try what has worked before needs no patience

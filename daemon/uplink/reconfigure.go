@@ -175,7 +175,7 @@ func (l *Link) adopt(r *reconfiguration) (anew []string) {
 	if slices.Contains(anew, "clean session") {
 		l.session, l.otherSession = session{}, true
 	}
-	l.cfg.Log.Info("link is reconfigured", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(anew, ", "))
+	l.cfg.Log.Info("link has a new configuration", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(anew, ", "))
 	return anew
 }
 

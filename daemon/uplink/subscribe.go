@@ -160,7 +160,7 @@ func (s *subscriber) request(ctx context.Context, sub Subscription) (code byte, 
 		if err != nil || code <= maxGranted || code == subackDenied || ctx.Err() != nil {
 			return code, err
 		}
-		s.link.cfg.Log.Debug("subscription was answered with a code that MQTT 3.1.1 does not know", "filter", sub.Filter, "suback", fmt.Sprintf("%#x", code))
+		s.link.cfg.Log.Debug("SUBACK has a code that MQTT 3.1.1 does not define", "filter", sub.Filter, "suback", fmt.Sprintf("%#x", code))
 		s.transport.ids.skip(identifierGap)
 	}
 	return code, nil
@@ -230,7 +230,7 @@ func (s *subscriber) dropObsolete(ctx context.Context) error {
 				return err
 			}
 			delete(s.held, filter)
-			l.cfg.Log.Info("subscription of an earlier configuration is ended", "filter", shown(filter))
+			l.cfg.Log.Info("subscription of an earlier configuration ended", "filter", shown(filter))
 		}
 		l.subs.obsolete = l.subs.obsolete[1:]
 		if l.cfg.Unsubscribed != nil {
@@ -252,6 +252,6 @@ func (l *Link) unsubscribeHungUp(kind endKind) {
 
 // keepObsolete has the session keep the first obsolete filter.
 func (l *Link) keepObsolete(why string) {
-	l.cfg.Log.Warn("subscription of an earlier configuration stays: the broker does not end it; what it brings is passed over", "filter", shown(l.subs.obsolete[0].filter), "broker", why)
+	l.cfg.Log.Warn("cannot end a subscription of an earlier configuration; ignoring its messages", "filter", shown(l.subs.obsolete[0].filter), "broker", why)
 	l.subs.obsolete = l.subs.obsolete[1:]
 }

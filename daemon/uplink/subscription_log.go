@@ -71,7 +71,7 @@ func (s *SubscriptionLog) load() {
 		return true
 	})
 	if damage.Any() {
-		s.log.Warn("what earlier configurations subscribed to is damaged; what it still brings is passed over", "places", damage.Holes, "tail", damage.Tail)
+		s.log.Warn("stored subscriptions of earlier configurations are damaged; ignoring their messages", "places", damage.Holes, "tail", damage.Tail)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +163,7 @@ func (s *SubscriptionLog) Run(ctx context.Context) error {
 	failed := false
 	journal.Keep(ctx, s.changed.C(), func(last bool) time.Duration {
 		if err := s.write(); err != nil && !failed && !last {
-			s.log.Debug("what is subscribed to cannot be remembered", "err", err)
+			s.log.Debug("cannot store the subscriptions", "err", err)
 			failed = true
 		}
 		return logRetry
