@@ -20,7 +20,7 @@ func (run *lineRun) keeping() (kept chan struct{}) {
 // An order is acknowledged when no crash can cost its answer any more, if the
 // order would get that answer again: not a retained copy, which is not sure to
 // come again as one, and not an order without an id. [CMD-13]
-func TestReceiptWaitsForTheAnswer(t *testing.T) {
+func TestAckWaitsForTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
 		kept := run.keeping()
@@ -137,7 +137,7 @@ func TestEndBeforeTheAnswerIsKept(t *testing.T) {
 
 // At QoS 0 there is nothing to acknowledge, and nobody waits for an answer to be
 // kept. [CMD-13]
-func TestNobodyWaitsWithoutReceipt(t *testing.T) {
+func TestNobodyWaitsWithoutAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
 		run.keeping()

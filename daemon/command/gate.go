@@ -84,8 +84,8 @@ func (d *Dispatcher) knownLocked(j *job, now clock.Stamp) (r ruling, known bool)
 func (d *Dispatcher) checkTimeLocked(j *job, now clock.Stamp) (c Code, detail string) {
 	o, s := j.order, d.settings.Load()
 	left := o.Expires.Sub(now.Wall)
-	// Who may have lain with the broker may not go without id and expires, whatever
-	// was configured.
+	// An order that somebody may have stored needs id and expires, whatever was
+	// configured.
 	unstamped := s.Unstamped && !j.from.stored
 	switch {
 	case o.ID == "" && !unstamped: // [CMD-7]

@@ -10,7 +10,7 @@ import (
 )
 
 // What is written is what is read, however odd.
-func TestNotesRoundTrip(t *testing.T) {
+func TestLedgerRecordsRoundTrip(t *testing.T) {
 	far, err := Decode([]byte(`{"id":"é \"<>&","output":"pump","action":"on","for":"1ns","expires":"9999-12-31T23:59:59-23:59"}`), thing)
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func TestAnswersSurviveAKillWithoutTheLedger(t *testing.T) {
 // The result of an order may not be written though its intent was; and an intent
 // may be on disk though it was told that it is not. Neither is unknown after a
 // kill: the first answer stands. [CMD-12] [CMD-14]
-func TestResultBesideTheLedger(t *testing.T) {
+func TestResultInTheRuntimeJournal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
 		run := newLedgerRunWith(t, j, runtime, base)
@@ -158,7 +158,7 @@ func TestNothingCanBeWritten(t *testing.T) {
 
 // The runtime journal is bounded: the latest are recorded. What is there after
 // damage is used, and damage stops nothing.
-func TestFallbackIsBounded(t *testing.T) {
+func TestRuntimeJournalIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	j := &memJournal{t: t}
 	j.failing(full)

@@ -280,7 +280,7 @@ func TestEndWithOrdersWaiting(t *testing.T) {
 
 // An order that did not come by mail and ends after the dispatcher has is answered at
 // once: nobody writes the ledger any more, and waiting for it would be in vain.
-func TestOrderEndsAfterTheDesk(t *testing.T) {
+func TestOrderEndsAfterServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
 		run := newLineRun(t, j, "pump")
