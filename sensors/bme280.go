@@ -272,7 +272,7 @@ func (s *bmx280) await() (bmxRaw, error) {
 		if err != nil {
 			return bmxRaw{}, err
 		}
-		raw, done, err := s.judge(burst)
+		raw, done, err := s.decodeBurst(burst)
 		if done || err != nil {
 			return raw, err
 		}
@@ -292,9 +292,9 @@ func (s *bmx280) dataSize() int {
 // bmxRaw is a measurement before compensation: 20, 20 and 16 bits.
 type bmxRaw struct{ temperature, pressure, humidity int }
 
-// judge looks at a burst of the registers from ctrl_hum, or on a BMP280 from
+// decodeBurst checks and decodes a burst of the registers from ctrl_hum, or on a BMP280 from
 // status, to the last of the data. done is false while it measures.
-func (s *bmx280) judge(burst []byte) (raw bmxRaw, done bool, err error) {
+func (s *bmx280) decodeBurst(burst []byte) (raw bmxRaw, done bool, err error) {
 	if uniform(burst) {
 		return raw, false, faultf("no measurement: % x", burst)
 	}

@@ -301,7 +301,7 @@ func TestBMx280Judge(t *testing.T) {
 		"a register file's forced":  burst(2, 0x2D),
 		"pressure one off the edge": burst(5, 0xFF, 0xFF, 0xE0),
 	} {
-		if raw, done, err := s.judge(b); err != nil || !done || raw.temperature == 0 {
+		if raw, done, err := s.decodeBurst(b); err != nil || !done || raw.temperature == 0 {
 			t.Errorf("%s: %v, %v, %v", name, raw, done, err)
 		}
 	}
@@ -322,16 +322,16 @@ func TestBMx280Judge(t *testing.T) {
 		"temperature zeros":    burst(8, 0, 0, 0),
 		"humidity ones":        burst(11, 0xFF, 0xFF),
 	} {
-		if raw, done, err := s.judge(b); !errors.Is(err, ErrFault) || done {
+		if raw, done, err := s.decodeBurst(b); !errors.Is(err, ErrFault) || done {
 			t.Errorf("%s: %v, %v, %v, want ErrFault", name, raw, done, err)
 		}
 	}
 	for _, status := range []byte{0x08, 0x01, 0x09} {
-		if raw, done, err := s.judge(burst(1, status)); done || err != nil {
+		if raw, done, err := s.decodeBurst(burst(1, status)); done || err != nil {
 			t.Errorf("status %#02x: %v, %v, %v, want to wait", status, raw, done, err)
 		}
 	}
-	if raw, done, err := (&bmx280{}).judge(burst(0)[1:11]); err != nil || !done || raw.pressure != 0x655AC || raw.temperature != 0x7EED0 {
+	if raw, done, err := (&bmx280{}).decodeBurst(burst(0)[1:11]); err != nil || !done || raw.pressure != 0x655AC || raw.temperature != 0x7EED0 {
 		t.Errorf("a BMP280's: %#x, %v, %v", raw, done, err)
 	}
 }
@@ -346,7 +346,7 @@ func TestBMx280PowerGoneInBurst(t *testing.T) {
 		}
 		for n := range min(len(whole), 12) {
 			b := append(bytes.Clone(whole[:n]), bytes.Repeat([]byte{0xFF}, len(whole)-n)...)
-			if raw, _, err := s.judge(b); err == nil {
+			if raw, _, err := s.decodeBurst(b); err == nil {
 				t.Errorf("from byte %d on: %v", n, raw)
 			}
 		}
@@ -436,7 +436,7 @@ func FuzzBMx280(f *testing.F) {
 		if err != nil {
 			return
 		}
-		raw, done, err := s.judge(b)
+		raw, done, err := s.decodeBurst(b)
 		if err != nil || !done {
 			return
 		}

@@ -88,12 +88,12 @@ func TestContractFaults(t *testing.T) {
 				}
 				for range 200 {
 					chip.Fault(f.fault)
-					judge(t, c, f.want, "sense", s)
+					checkOutcome(t, c, f.want, "sense", s)
 					s.Close()
 					if s, err := c.Open(b, cfg); err != nil {
-						judgeError(t, f.want, "open", err)
+						checkErrorIs(t, f.want, "open", err)
 					} else {
-						judge(t, c, f.want, "sense after open", s)
+						checkOutcome(t, c, f.want, "sense after open", s)
 						s.Close()
 					}
 					chip.Fault(sim.Healthy)
@@ -105,11 +105,11 @@ func TestContractFaults(t *testing.T) {
 	}
 }
 
-func judge(t *testing.T, c sensors.Chip, want error, verb string, s sensors.Sensor) {
+func checkOutcome(t *testing.T, c sensors.Chip, want error, verb string, s sensors.Sensor) {
 	t.Helper()
 	fields, err := sense(c, s)
 	if err != nil {
-		judgeError(t, want, verb, err)
+		checkErrorIs(t, want, verb, err)
 		return
 	}
 	if want != nil {
@@ -120,7 +120,7 @@ func judge(t *testing.T, c sensors.Chip, want error, verb string, s sensors.Sens
 	}
 }
 
-func judgeError(t *testing.T, want error, verb string, err error) {
+func checkErrorIs(t *testing.T, want error, verb string, err error) {
 	t.Helper()
 	if want == nil {
 		want = sensors.ErrFault

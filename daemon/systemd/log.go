@@ -41,14 +41,14 @@ type handler struct {
 	attrs []slog.Attr // flattened, with the group's prefix
 	group string
 	put   putter
-	out   *tray
+	out   *asyncWriter
 }
 
 // putter formats a record and its attributes, and returns a function that writes them.
 type putter func(r slog.Record, attrs []slog.Attr) (write func())
 
 func newHandler(level slog.Leveler, put putter) *handler {
-	return &handler{level: level, put: put, out: newTray(func(lost int) func() {
+	return &handler{level: level, put: put, out: newAsyncWriter(func(lost int) func() {
 		return put(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were lost: nobody took them", 0), []slog.Attr{slog.Int("lost", lost)})
 	})}
 }
@@ -61,7 +61,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		attrs = flatten(attrs, h.group, a)
 		return true
 	})
-	h.out.add(h.put(r, attrs))
+	h.out.writeLine(h.put(r, attrs))
 	return nil
 }
 

@@ -59,27 +59,27 @@ func TestBlockedLogHoldsNobodyUp(t *testing.T) {
 		log, g, open := blocked()
 		began := time.Now()
 		log.Info("line", "n", 0)
-		if d := time.Since(began); d != trayPatience {
+		if d := time.Since(began); d != writePatience {
 			t.Errorf("the first line took %v", d)
 		}
-		const n = trayRoom + 20
+		const n = maxQueuedLines + 20
 		for i := 1; i <= n; i++ {
 			log.Info("line", "n", i)
 		}
-		if d := time.Since(began); d != trayPatience {
+		if d := time.Since(began); d != writePatience {
 			t.Errorf("all lines took %v", d)
 		}
 		open()
 		synctest.Wait()
-		if len(g.lines) != 1+trayRoom+1 {
+		if len(g.lines) != 1+maxQueuedLines+1 {
 			t.Fatalf("%d lines", len(g.lines))
 		}
-		for i, got := range g.lines[:1+trayRoom] {
+		for i, got := range g.lines[:1+maxQueuedLines] {
 			if got != fmt.Sprintf("line n=%d", i) {
 				t.Fatalf("line %d is %q", i, got)
 			}
 		}
-		if got := g.lines[1+trayRoom]; got != "log lines were lost: nobody took them lost=20" {
+		if got := g.lines[1+maxQueuedLines]; got != "log lines were lost: nobody took them lost=20" {
 			t.Errorf("the last line is %q", got)
 		}
 		log.Info("line", "n", -1) // as before
@@ -99,7 +99,7 @@ func TestManyLogAtOnce(t *testing.T) {
 			all.Go(func() { log.Info("line", "n", i) })
 		}
 		all.Wait()
-		if d := time.Since(began); d != trayPatience {
+		if d := time.Since(began); d != writePatience {
 			t.Errorf("they waited %v", d)
 		}
 		open()
