@@ -52,7 +52,7 @@ type pin struct {
 	changedAt     time.Time    // when its level last changed, or may have
 	scheduled     scheduledLevel
 	waitingOrders int           // orders to the safe level that wait for the end of min_on or min_off
-	changed       chan struct{} // closed when the level or the bounds change; nil while nobody waits
+	waiters       changeWaiters // who waits for another level or other bounds
 	lastOrder     time.Time     // when an order was last carried out
 	owed          owed          // the level it must still be driven to
 	retryAt       time.Time     // when Run tries again after a failure
@@ -244,6 +244,26 @@ func (p *pin) recordLine(id board.LineID) Line {
 	}
 }
 
+// changeWaiters is who waits for a change.
+type changeWaiters struct{ changed chan struct{} } // nil while nobody waits
+
+// next gives a channel that is closed at the next change. Who waits for that holds
+// nothing else.
+func (w *changeWaiters) next() <-chan struct{} {
+	if w.changed == nil {
+		w.changed = make(chan struct{})
+	}
+	return w.changed
+}
+
+// wake has all that wait look again.
+func (w *changeWaiters) wake() {
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+}
+
 // closeOnce closes a channel unless it is closed; the caller holds what guards it.
 func closeOnce(c chan struct{}) {
 	select {
@@ -363,20 +383,11 @@ func (p *pin) noteLevel(level Level, w why, now time.Time) {
 	if !changed {
 		return
 	}
-	p.wakeWaiting()
+	p.waiters.wake()
 	if w.outlivesRun() {
 		p.b.levels.set(p.c.Name, level)
 	}
 	p.queueEvent(level, w)
-}
-
-// wakeWaiting has the orders that wait for the end of min_on or min_off look
-// again.
-func (p *pin) wakeWaiting() {
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
-	}
 }
 
 // queueEvent queues the log line and the event of a change.

@@ -135,7 +135,7 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 	if !stopped && p.line != nil && level != p.state.Load().Level && !energises {
 		if wait := p.minimumLeft(time.Now()); wait > 0 {
 			p.waitingOrders++
-			return attempt{wait: wait, changed: p.levelChange(), frees: p.waitingOrders <= mostWaiting}
+			return attempt{wait: wait, changed: p.waiters.next(), frees: p.waitingOrders <= mostWaiting}
 		}
 	}
 	err := p.execute(o, level)

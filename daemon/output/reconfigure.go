@@ -266,7 +266,7 @@ func (p *pin) makeSafeAndRelease(last bool) bool {
 func (p *pin) releaseLine() {
 	line := p.line
 	p.line, p.scheduled, p.owed = nil, scheduledLevel{}, owed{}
-	p.wakeWaiting()
+	p.waiters.wake()
 	if line == nil {
 		return
 	}

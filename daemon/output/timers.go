@@ -52,7 +52,7 @@ func (p *pin) runDue(now time.Time) time.Time {
 	}
 	if b := p.bounds.Load(); b != p.boundsSeen {
 		p.boundsSeen = b
-		p.wakeWaiting()
+		p.waiters.wake()
 	}
 	_, stopped := p.b.linkState()
 	if p.line == nil {
@@ -167,13 +167,4 @@ func (p *pin) linkLostAt(level Level) time.Time {
 // min_off.
 func (p *pin) minimumLeft(now time.Time) time.Duration {
 	return max(0, p.changedAt.Add(p.bounds.Load().minimum(p.state.Load().Level)).Sub(now))
-}
-
-// levelChange gives a channel that is closed when the output's level or bounds
-// change. An order that waits for that holds nothing else.
-func (p *pin) levelChange() <-chan struct{} {
-	if p.changed == nil {
-		p.changed = make(chan struct{})
-	}
-	return p.changed
 }
