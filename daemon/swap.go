@@ -233,8 +233,12 @@ func (x *swap) pins() {
 	if !reflect.DeepEqual(old.Outputs, next.Outputs) {
 		taken := lines(x.d.o.Board, next.Outputs)
 		stay := slices.DeleteFunc(slices.Clone(old.Sensors), func(s sensors.Config) bool {
-			id, err := x.d.o.Board.Find(s.Place().Pin)
-			return s.Place().Pin != "" && err == nil && slices.Contains(taken, id)
+			pin := s.Place().Pin
+			if pin == "" {
+				return false
+			}
+			id, err := x.d.o.Board.Find(pin)
+			return err == nil && slices.Contains(taken, id)
 		})
 		if len(stay) < len(old.Sensors) {
 			x.follow("sensors", partPatience, func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, stay) })

@@ -139,6 +139,9 @@ func TestSwapOfFaults(t *testing.T) {
 	st := daemontest.AwaitStatus(t, socket, "the other fault", func(st api.Status) bool {
 		return len(st.Faults) == 1 && st.Faults[0].Subject == "lost"
 	})
+	daemontest.Await(t, "the fault as that of a sensor", r.Taken, func(rec message.Record) bool {
+		return rec.Kind == message.Fault && rec.Sensor == "lost"
+	})
 	if len(st.Sensors) != 2 || st.Sensors[1].Name != "lost" || len(st.Outputs) != 1 {
 		t.Errorf("sensors %+v, outputs %+v", st.Sensors, st.Outputs)
 	}
@@ -449,5 +452,63 @@ func TestSwapRefusesCredentials(t *testing.T) {
 	acked.until(r.Acked, "air", 5)
 	if name, held := s.Board.Holder(s.Board.Line("GPIO17").ID()); held {
 		t.Errorf("the door of what was refused is held by %s", name)
+	}
+}
+
+// Orders without id and expiry are taken from when the link has a clean session, and
+// refused again from when the configuration says so. [CMD-7]
+func TestSwapOfUnstamped(t *testing.T) {
+	s := daemontest.NewSite(t, nil)
+	refuse, accept := s.Config("", ""), acceptingUnstamped(s)
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
+	r := s.Start(refuse).AwaitLink(t)
+	ask := func(status string) {
+		t.Helper()
+		say(`{"output":"pump","action":"on"}`)
+		if a := daemontest.Await(t, "answer", heard, daemontest.Has("kind", "answer")); a["status"] != status {
+			t.Errorf("answer %v, want %s", a, status)
+		}
+	}
+	ask("refused")
+	if c := swap(t, r, accept); fmt.Sprint(c.Connect) != "[clean session]" {
+		t.Errorf("changed: %+v", c)
+	}
+	r.AwaitLink(t)
+	ask("done")
+	if c := swap(t, r, refuse); fmt.Sprint(c.Connect) != "[clean session]" {
+		t.Errorf("changed back: %+v", c)
+	}
+	r.AwaitLink(t)
+	ask("refused")
+	if n := timesOn(s); n != 1 {
+		t.Errorf("the pump went on %d times", n)
+	}
+}
+
+// A daemon without outputs gets its first one, with a ledger: an order acts once, also
+// after a restart. [CMD-4]
+func TestSwapToTheFirstOutput(t *testing.T) {
+	s := daemontest.NewSite(t, nil)
+	full := s.Config("", "")
+	none := *full
+	none.Outputs = nil
+	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
+	r := s.Start(&none).AwaitLink(t)
+	if c := swap(t, r, full); c.Connect != nil || fmt.Sprint(c.Outputs.Added) != "[pump]" {
+		t.Errorf("changed: %+v", c)
+	}
+	order := daemontest.Order("c-1", "on", time.Hour)
+	say(order)
+	if a := answered(t, heard, "c-1"); a["status"] != "done" {
+		t.Errorf("answer %v", a)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.Start(full).AwaitLink(t)
+	say(order)
+	answered(t, heard, "c-1")
+	if n := timesOn(s); n != 1 {
+		t.Errorf("the pump went on %d times", n)
 	}
 }
