@@ -29,7 +29,7 @@ func answered(t *testing.T, heard <-chan map[string]any, id string) map[string]a
 	return daemontest.Await(t, "answer to "+id, heard, func(m map[string]any) bool { return m["kind"] == "answer" && m["id"] == id })
 }
 
-// An order is done once, though the daemon is started anew and the order comes
+// An order is done once, though the daemon is started again and the order comes
 // again: it gets its first answer, and the line stays as it is. [CMD-4] [CMD-12]
 func TestOrderActsOnceOverRestarts(t *testing.T) {
 	s := daemontest.NewSite(t, nil)

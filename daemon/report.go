@@ -86,7 +86,7 @@ func (d *Daemon) reportLink(now clock.Stamp) api.Link {
 	return r
 }
 
-// reportCertificate has the file read anew, but does not wait for long: the
+// reportCertificate has the file read again, but does not wait for long: the
 // disk may hang.
 func (d *Daemon) reportCertificate() (r api.Certificate) {
 	if d.generation().files.Pending() < time.Second {

@@ -35,14 +35,14 @@ const (
 type Changes struct {
 	Sensors SensorChanges
 	Outputs output.Changes
-	Connect []string // for which settings the link connects anew, by key; none where it does not
+	Connect []string // for which settings the link connects again, by key; none where it does not
 	Slow    []string // what has not followed yet, because something hangs, and will
 }
 
 // SensorChanges says what has become of the sensors.
 type SensorChanges struct {
 	Kept    []string // go on untouched
-	Changed []string // were closed and opened anew; their numbers go on
+	Changed []string // were closed and opened again; their numbers go on
 	Removed []string
 	Added   []string
 }
@@ -55,7 +55,7 @@ func (c SensorChanges) Any() bool { return len(c.Changed)+len(c.Removed)+len(c.A
 // another.
 //
 // What has not changed is not touched: no line is set or released, no sensor opened
-// anew, no reading or edge lost, no number of a sensor used again, and the link goes on.
+// again, no reading or edge lost, no number of a sensor used again, and the link goes on.
 // What has changed of the broker, or as whom we connect to it, takes a new connection;
 // what waits then goes there.
 //

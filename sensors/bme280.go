@@ -145,7 +145,7 @@ func openBMx280(b board.Board, c Config, id byte) (Sensor, error) {
 // set-up it holds tells that the calibration is its own.
 //
 // Without the reset a chip that was starved of power, but not for long enough to
-// begin anew, may go on with damaged registers of its own and give pressures of
+// begin again, may go on with damaged registers of its own and give pressures of
 // 700 hPa (esphome/issues, issue 3383); it also ends what another program has
 // begun.
 func (s *bmx280) setup(id byte) error {

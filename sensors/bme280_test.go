@@ -110,7 +110,7 @@ func TestBME280FoundMeasuring(t *testing.T) {
 }
 
 // A chip whose own registers were damaged while it was starved of power is mended
-// by opening it anew.
+// by opening it again.
 func TestBME280Starved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, chip, open := air(t)

@@ -14,7 +14,7 @@ import (
 //
 // Until the first value, and between two, Sense says [ErrNotReady]: a value is given
 // once. A chip that lost its power does not measure any more, and has no value for
-// longer than it may take; the sampler then opens it anew. Zero carbon dioxide is what
+// longer than it may take; the sampler then opens it again. Zero carbon dioxide is what
 // the chips have before they have measured.
 
 // measuring is a chip that measures by itself.

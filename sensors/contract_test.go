@@ -190,7 +190,7 @@ func TestContractCutAnywhere(t *testing.T) {
 
 // A chip that lost its power or was exchanged, between two readings, within one
 // or while it is opened, before whichever transaction, never gives a value by
-// the old set-up: it is read rightly or not at all until it is opened anew, and
+// the old set-up: it is read rightly or not at all until it is opened again, and
 // then rightly.
 func TestContractSetupLost(t *testing.T) {
 	for name, lose := range map[string]func(*sim.Chip){
@@ -241,7 +241,7 @@ func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost 
 	s = mustOpen(t, c, b, cfg)
 	defer s.Close()
 	if got := mustSense(t, c, s); !near(got, want) {
-		t.Fatalf("lost before transaction %d, opened anew: %v, want %v", n, got, want)
+		t.Fatalf("lost before transaction %d, opened again: %v, want %v", n, got, want)
 	}
 	return lost
 }

@@ -222,7 +222,7 @@ func setW1(t *testing.T, b *sim.Board) {
 	}
 }
 
-// cutPort takes a port and the chip behind it away, or sets it anew.
+// cutPort takes a port and the chip behind it away, or sets it again.
 func cutPort(name string, set func(*sim.Board)) func(*testing.T, *sim.Board, bool) {
 	return func(_ *testing.T, b *sim.Board, away bool) {
 		if b.RemovePort(name); !away {
@@ -231,7 +231,7 @@ func cutPort(name string, set func(*sim.Board)) func(*testing.T, *sim.Board, boo
 	}
 }
 
-// cutFiles takes a device of the kernel's away, or sets it anew.
+// cutFiles takes a device of the kernel's away, or sets it again.
 func cutFiles(path string, set func(*testing.T, *sim.Board)) func(*testing.T, *sim.Board, bool) {
 	return func(t *testing.T, b *sim.Board, away bool) {
 		if !away {

@@ -111,7 +111,7 @@ func TestThermalFiles(t *testing.T) {
 }
 
 // A zone's number that has become another zone's gives none of its values; opened
-// anew the zone is found where it is.
+// again the zone is found where it is.
 func TestThermalExchanged(t *testing.T) {
 	b := zones(t)
 	s, err := thermal.Open(b, Config{Options: Thermal{Zone: "gpu-thermal"}})
@@ -128,7 +128,7 @@ func TestThermalExchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f, err := s.Sense(); err != nil || f[0].Value != 43.0 {
-		t.Errorf("opened anew: %v, %v, want 43", f, err)
+		t.Errorf("opened again: %v, %v, want 43", f, err)
 	}
 }
 

@@ -141,7 +141,7 @@ func (f Files) verify(hosts []string, now time.Time) error {
 			hosts = nil
 		}
 		if err := p.verify(roots, hosts, now); err != nil {
-			return fmt.Errorf("%q: %w; move it and %s away to have both made anew", p.certificate, err, filepath.Base(p.key))
+			return fmt.Errorf("%q: %w; move it and %s away to have both made again", p.certificate, err, filepath.Base(p.key))
 		}
 	}
 	return nil

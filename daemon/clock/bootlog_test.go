@@ -131,7 +131,7 @@ func TestTimesOnAFullDisk(t *testing.T) {
 }
 
 // What cannot be read when the daemon starts is read when it can be, and what
-// never can be is written anew.
+// never can be is written again.
 func TestTimesThatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, p := &clocktest.Clock{Boot: "old", Began: time.Now(), Synced: true}, &journaltest.Storage{}

@@ -33,7 +33,7 @@ func TestRead(t *testing.T) {
 	})
 }
 
-// A sensor that fails is tried all the same, opened anew; whether that works is
+// A sensor that fails is tried all the same, opened again; whether that works is
 // for who asked, and the schedule finds it out by itself.
 func TestReadOfAFailingSensor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

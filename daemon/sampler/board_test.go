@@ -29,7 +29,7 @@ var (
 )
 
 // A chip that was unplugged and plugged in again has forgotten its settings:
-// the driver constructed anew sets it up.
+// the driver constructed again sets it up.
 func TestUnpluggedChip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()

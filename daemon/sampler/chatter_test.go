@@ -238,7 +238,7 @@ func TestLostEdgesAreCounted(t *testing.T) {
 	})
 }
 
-// A line that is opened anew while it chatters: what it had to tell comes before
+// A line that is opened again while it chatters: what it had to tell comes before
 // what is read of the new one, so that the level told last is the present one.
 func TestChatterOverReopen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestChatterOverReopen(t *testing.T) {
 	})
 }
 
-// What a line had to tell when it was opened anew comes before what is read of
+// What a line had to tell when it was opened again comes before what is read of
 // the new one, however long it takes to tell it: the level told last is the
 // present one.
 func TestReopenTellsTheOldLineFirst(t *testing.T) {

@@ -77,7 +77,7 @@ func (d *driver) read(reopen bool) (reading, error) {
 
 // notReady judges that a sensor has no value yet. waits is false where it has waited for
 // too long and is to be closed. Once it has, the error is a fault until there is a value,
-// also while it waits again, opened anew.
+// also while it waits again, opened again.
 func (d *driver) notReady(err error) (waits bool, _ error) {
 	if d.waitingSince.IsZero() {
 		d.waitingSince = time.Now()

@@ -72,7 +72,7 @@ func TestLostEdges(t *testing.T) {
 	})
 }
 
-// A line that was opened anew is followed as the first one was.
+// A line that was opened again is followed as the first one was.
 func TestEdgesAfterReopen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{sense: func(n int) ([]sensors.Field, error) {

@@ -10,7 +10,7 @@ import (
 )
 
 // A driver that panics is its sensor's fault, is told once with its stack, and
-// its chip is opened anew.
+// its chip is opened again.
 func TestPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{

@@ -32,7 +32,7 @@ func (r *rig) reconfigure(configs ...sensors.Config) time.Duration {
 }
 
 // A sensor that stays is not touched and keeps its schedule; one that has changed is
-// let go of before it is opened anew, and keeps its numbers; one that is new is read
+// let go of before it is opened again, and keeps its numbers; one that is new is read
 // at once and then in the rhythm of the others; one that is gone is gone, with what
 // was wrong with it.
 func TestReconfigure(t *testing.T) {

@@ -89,7 +89,7 @@ func TestSlowReadIsNotQueued(t *testing.T) {
 	})
 }
 
-// One failure is tried again at once, opened anew, and nobody hears of it.
+// One failure is tried again at once, opened again, and nobody hears of it.
 func TestOneRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{

@@ -59,7 +59,7 @@ type Board interface {
 	// Errors as for Input.
 	Output(c OutputConfig) (Output, error)
 
-	// Find tells which line a name means, without requesting it.
+	// Find returns the line that a name means, without requesting it.
 	Find(line string) (LineID, error)
 
 	// Root is the directory under which /sys and /proc are found: "/" on a
@@ -250,10 +250,10 @@ type Output interface {
 // Distinct from a thing that is there and broken.
 var ErrAbsent = errors.New("not there")
 
-// Holder is what a [Board] may be besides: one that knows who holds a line.
+// Holder may be implemented by a [Board] that knows who holds a line.
 type Holder interface {
-	// Holder tells whether somebody holds the line, and the name that the
-	// kernel knows, which may be empty. Any goroutine.
+	// Holder reports whether somebody holds the line, and under which name, which may be
+	// empty. Any goroutine.
 	Holder(id LineID) (name string, held bool)
 }
 

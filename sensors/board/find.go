@@ -37,7 +37,7 @@ func (c ChipInfo) is(name string) bool {
 	return false
 }
 
-// find tells which line of the chips l means.
+// find returns the line of the chips that l means.
 func find(chips []ChipInfo, l Line) (LineID, error) {
 	var found []LineID
 	for _, c := range chips {

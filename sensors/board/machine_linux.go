@@ -65,7 +65,7 @@ func (m *Machine) Bus(name string) (i2c.BusCloser, error) {
 	return b, nil
 }
 
-// Holder tells who holds a line now.
+// Holder returns who holds a line now.
 func (m *Machine) Holder(id LineID) (name string, held bool) {
 	c := m.chip(filepath.Join(m.dev, id.Chip))
 	if id.Offset >= len(c.Lines) {
@@ -74,7 +74,7 @@ func (m *Machine) Holder(id LineID) (name string, held bool) {
 	return c.Lines[id.Offset].Holder, c.Lines[id.Offset].Used
 }
 
-// Find tells which line a name means; see [ParseLine]. A name that means
+// Find returns the line that a name means; see [ParseLine]. A name that means
 // several lines is refused.
 func (m *Machine) Find(line string) (LineID, error) {
 	l, err := ParseLine(line)

@@ -6,7 +6,7 @@ import (
 )
 
 // Take makes an output of a line's handle that [Hold] made, in this process or
-// another, without releasing the line: its flags and its level are set anew in
+// another, without releasing the line: its flags and its level are set again in
 // one call (GPIO_V2_LINE_SET_CONFIG_IOCTL, linux/gpio.h). id is the line that
 // the handle is on; c.Line and c.Consumer have no meaning. With c.Keep the
 // logical level stays. The output owns the file from then on; with an error

@@ -68,7 +68,7 @@ func (d *BME280) SetHumidity(percent float64) { d.update(func() { d.humidity = p
 func (d *bmx280) FreezeStatus(on bool) { d.update(func() { d.frozen = on }) }
 
 // Starve takes so much of the chip's power away that its own registers are
-// damaged, and not enough for it to begin anew: those that can be read hold what
+// damaged, and not enough for it to begin again: those that can be read hold what
 // they held, and pressures are 30 % too low until the next reset.
 func (d *bmx280) Starve() { d.update(func() { d.starved = true }) }
 

@@ -20,7 +20,7 @@ type Measuring struct {
 // Celsius and the humidity in percent, or of an SPS30 the four concentrations in µg/m³.
 func (d *Measuring) SetValues(v ...float64) { d.update(func() { d.values = v }) }
 
-// fresh tells whether there is a value that was not taken.
+// fresh reports whether there is a value that was not read yet.
 func (d *Measuring) fresh(now time.Time) bool {
 	return !d.frozen && !d.began.IsZero() && int(now.Sub(d.began)/d.period) > d.given
 }

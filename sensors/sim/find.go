@@ -6,7 +6,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Find tells which line a name means; see [board.ParseLine]. The board's
+// Find returns the line that a name means; see [board.ParseLine]. The board's
 // lines have the names and numbers of a Raspberry Pi's header.
 func (b *Board) Find(line string) (board.LineID, error) {
 	l, err := b.line(line)

@@ -91,7 +91,7 @@ func (l *Line) Hold(holder string) { l.change(func() { l.holder = holder }) }
 // it.
 func (l *Line) Fail(err error) { l.change(func() { l.fail = err }) }
 
-// Level tells the level on the wire now, and whether the board drives it.
+// Level returns the level on the wire now, and whether the board drives it.
 func (l *Line) Level() (high, driven bool) {
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
@@ -171,7 +171,7 @@ func (l *Line) heldBy() string {
 	return l.holder
 }
 
-// Holder tells who holds a line now.
+// Holder returns who holds a line now.
 func (b *Board) Holder(id board.LineID) (name string, held bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -32,7 +32,7 @@ type serialHandle struct {
 	c board.SerialConfig
 }
 
-// state tells what the chip has to say.
+// state returns the chip's present answer.
 func (h serialHandle) state() (d serialDevice, waiting int, deaf, silent bool) {
 	h.bus.mu.Lock()
 	defer h.bus.mu.Unlock()

@@ -49,7 +49,7 @@ func (d *Thermocouple) SetTemperature(celsius, internal float64) {
 	d.update(func() { d.celsius, d.internal = celsius, internal })
 }
 
-// SetFault sets bits that the chip gives besides: what is wrong with the thermocouple.
+// SetFault sets the fault bits of the thermocouple.
 func (d *Thermocouple) SetFault(bits uint32) { d.update(func() { d.fault = bits }) }
 
 func (d *Thermocouple) takes(c board.SPIConfig) bool { return c.Mode == 0 && c.MaxHz <= 5_000_000 }
