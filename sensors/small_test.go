@@ -96,7 +96,7 @@ func TestADSInputs(t *testing.T) {
 	})
 }
 
-// SNOSD82D, table 8-1.
+// SNOSD82D, table 7-1.
 func TestTMP117Traffic(t *testing.T) {
 	for reg, celsius := range map[uint16]float64{0x0C80: 25, 0xF380: -25, 0x0001: 0.008, 0x0000: 0, 0x3200: 100} {
 		life(t, tmp117, 0x49, []float64{celsius},
@@ -143,7 +143,7 @@ func TestMCP9808Traffic(t *testing.T) {
 	}
 }
 
-// CHIPS: 0x3A3B is 24.99 degrees and has the PEC 0xCE.
+// 0x3A3B is 24.99 degrees and has the PEC 0xCE.
 func TestMLX90614(t *testing.T) {
 	if v, err := mlxCelsius(0x5A, 7, []byte{0x3B, 0x3A, 0xCE}); err != nil || v != 24.99 {
 		t.Errorf("%v, %v, want 24.99", v, err)

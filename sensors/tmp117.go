@@ -2,11 +2,11 @@ package sensors
 
 import "time"
 
-// Texas Instruments' TMP117 (and TMP116, TMP119 by the same registers are not told
-// apart here: their identity is refused).
+// Texas Instruments' TMP117. The TMP116 and the TMP119 have another identity and are
+// refused.
 //
-// Source: SNOS D82D, TMP117, revised September 2022: temperature register table 8-2,
-// configuration table 8-3, device id table 8-16.
+// Source: SNOSD82D, TMP117, revised September 2022: temperatures table 7-1, registers
+// section 7.6.
 //
 // The chip is shut down between readings and measures once for each, the mean of
 // eight conversions. What it holds before the first is 0x8000, -256 degrees.
