@@ -196,7 +196,7 @@ func checkValidity(file, whose string, c *x509.Certificate, now time.Time, do st
 func checkRootValidity(file string, roots []*x509.Certificate, now time.Time) []Problem {
 	var first []Problem
 	for _, r := range roots {
-		p := checkValidity(file, fmt.Sprintf("the root %q", r.Subject.CommonName), r, now, "put the broker's present root certificates there")
+		p := checkValidity(file, fmt.Sprintf("the root %q", r.Subject.CommonName), r, now, "put the broker's current root certificates there")
 		if p == nil {
 			return nil
 		}

@@ -199,7 +199,7 @@ const (
 )
 
 // refusedByBroker is the reason for which a message is set aside.
-const refusedByBroker = "refused: the broker hangs up on it, and takes others of its topic"
+const refusedByBroker = "refused: the broker hangs up on it, but takes others of its topic"
 
 func newTopicDenials() topicDenials {
 	return topicDenials{streaks: map[string]*streak{}, denied: denials{}, onTrial: map[string]bool{}, suspects: map[string]*suspect{}}

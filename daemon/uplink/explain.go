@@ -159,7 +159,7 @@ func explainDates(c *x509.Certificate, at Disconnect) *Explained {
 		return explained(health.ClockWrong, "Let the clock synchronise: `timedatectl status`.",
 			"the certificate %q is valid from %s, but this machine's clock says %s", c.Subject.CommonName, c.NotBefore.UTC().Format(layout), now)
 	}
-	return explained(health.ClockWrong, "If the clock is right, the broker needs a new certificate, or broker.ca a present root; otherwise let it synchronise: `timedatectl status`.",
+	return explained(health.ClockWrong, "If the clock is right, the broker needs a new certificate, or broker.ca a current root; otherwise let it synchronise: `timedatectl status`.",
 		"the certificate %q expired on %s, by this machine's clock, which says %s", c.Subject.CommonName, c.NotAfter.UTC().Format(layout), now)
 }
 
@@ -188,7 +188,7 @@ func explainAlert(err error, at Disconnect) *Explained {
 	case says("no application protocol"):
 		return explained(health.ConnectRefused, "Use port 8883, unless the broker is AWS IoT Core.", "the broker at %s does not know the protocol name %q, which AWS IoT Core wants on port 443", at.Endpoint, alpn)
 	case says("unrecognized name"):
-		return explained(health.ServerUntrusted, "Check broker.endpoint.", "the broker does not know itself as %q", hostOf(at.Endpoint))
+		return explained(health.ServerUntrusted, "Check broker.endpoint.", "the broker does not recognise the name %q", hostOf(at.Endpoint))
 	case says("internal error", "decode error", "unexpected message", "close notify", "user canceled"):
 		return explained(health.NetworkDown, "fieldpost tries again; if it stays, look at the broker's log.", "the broker broke off the TLS handshake")
 	case says("expired certificate"):
@@ -269,7 +269,7 @@ func explainHangUp(err error, at Disconnect) *Explained {
 		return explained(health.NetworkDown, "fieldpost tries again. If it stays so, the broker does not allow it: "+allowSubscribe(at.Topic),
 			"the broker ended the connection instead of answering the subscription to %q", at.Topic)
 	case Unsubscribing:
-		return explained(health.NetworkDown, "fieldpost tries again, and lets the session keep the subscription if it stays so.",
+		return explained(health.NetworkDown, "fieldpost tries again, and leaves the subscription in the session if this persists.",
 			"the broker ended the connection instead of ending the subscription to %q, of an earlier configuration", at.Topic)
 	case Publishing:
 		if at.Repeated && at.Topic != "" {
@@ -300,7 +300,7 @@ func allowSubscribe(filter string) string {
 func publishDenied(topic string) *Explained {
 	return explained(health.PublishDenied,
 		fmt.Sprintf("On AWS IoT Core allow iot:Publish on topic/%s; elsewhere check the broker's access rules. It is tried again, after a minute first and then less and less often."+orRival, topic),
-		"the broker ends the connection whenever something is published to %q; the mail for it is kept", topic)
+		"the broker ends the connection whenever something is published to %q; its messages are kept", topic)
 }
 
 // explainSilence is about answers that did not come.
@@ -316,7 +316,7 @@ func explainSilence(err error, at Disconnect) *Explained {
 	case errors.Is(err, errNoPing):
 		return explained(health.NetworkDown, again, "the broker at %s has fallen silent", at.Endpoint)
 	case errors.Is(err, errFull):
-		return explained(health.NoAcknowledgement, "fieldpost connects again; fewer orders at a time would help.", "messages came faster than they were handled, so the connection was ended and the broker keeps the rest")
+		return explained(health.NoAcknowledgement, "fieldpost connects again; fewer orders at a time would help.", "messages came faster than they were handled, so fieldpost ended the connection; the broker keeps the rest")
 	case errors.Is(err, errProtocol):
 		return explained(health.NetworkDown, "Check that broker.endpoint is an MQTT 3.1.1 broker.", "what answers at %s sent something that is not MQTT", at.Endpoint)
 	}
@@ -336,7 +336,7 @@ func explainNetwork(err error, at Disconnect) *Explained {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return explained(health.NetworkDown, "Check the port in broker.endpoint, and that the broker runs.", "nothing listens at %s", at.Endpoint)
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETDOWN):
-		return explained(health.NetworkDown, "Check the network: `ip route`.", "there is no way to %s", at.Endpoint)
+		return explained(health.NetworkDown, "Check the network: `ip route`.", "there is no route to %s", at.Endpoint)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT),
 		errors.As(err, &timeout) && timeout.Timeout():
 		return explained(health.NetworkDown, check, "%s did not answer in time%s", at.Endpoint, [Idle + 1]string{
@@ -420,7 +420,7 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 	case strings.Contains(said, "insecure algorithm"):
 		return explained(health.ServerUntrusted, "Have the certificate made anew, signed with SHA-256.", "the broker's certificate is signed by %s in a way that is not secure any more (SHA-1 or MD5)", issuer)
 	case strings.Contains(said, "verification failure"), strings.Contains(said, "verification error"):
-		return explained(health.ServerUntrusted, "Put the present certificate of that authority into broker.ca: it was made anew, with another key and the same name.",
+		return explained(health.ServerUntrusted, "Put the current certificate of that authority into broker.ca: it was made anew, with another key and the same name.",
 			"broker.ca has a root with the name %s, but the broker's certificate is not signed with its key", issuer)
 	case strings.Contains(said, "cannot sign this kind of certificate"):
 		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
@@ -433,7 +433,7 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 	if name, _, _ := strings.Cut(host, "."); strings.Contains(host, ".iot.") && strings.HasSuffix(host, ".amazonaws.com") && !strings.HasSuffix(name, "-ats") {
 		hint = "Use the endpoint with -ats after its first part: the other one has a certificate of an old authority."
 	}
-	return explained(health.ServerUntrusted, hint, "the broker's certificate was issued by %s, which broker.ca does not vouch for", issuer)
+	return explained(health.ServerUntrusted, hint, "the broker's certificate was issued by %s, which is not among the roots in broker.ca", issuer)
 }
 
 // explainUnread is about a broker's certificate that cannot be read or used at

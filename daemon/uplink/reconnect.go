@@ -10,7 +10,7 @@ import (
 )
 
 // errReconnect ends a connection because somebody wants it made anew.
-var errReconnect = errors.New("made anew, as was asked for")
+var errReconnect = errors.New("reconnecting, as requested")
 
 // reconnects are the callers that want a connection now, and how the link hears of
 // them. Any goroutine.

@@ -77,13 +77,13 @@ func (s *SubscriptionLog) load() {
 	defer s.mu.Unlock()
 	s.good = err == nil && !damage.Any() && len(s.held) == 0
 	for _, h := range before {
-		s.add(h)
+		s.addLocked(h)
 	}
-	s.want()
+	s.putWantedFirstLocked()
 }
 
-// add remembers what one more session may hold. With mu held.
-func (s *SubscriptionLog) add(h holder) {
+// addLocked remembers what one more session may hold.
+func (s *SubscriptionLog) addLocked(h holder) {
 	if len(h.ClientID) > longestName {
 		return
 	}
@@ -101,13 +101,13 @@ func (s *SubscriptionLog) add(h holder) {
 	x.Filters = x.Filters[:min(len(x.Filters), mostFilters)]
 }
 
-// want puts what this run subscribes to before all else. With mu held.
-func (s *SubscriptionLog) want() {
+// putWantedFirstLocked puts what the link subscribes to now before all else.
+func (s *SubscriptionLog) putWantedFirstLocked() {
 	before := s.held
 	s.held = nil
-	s.add(holder{ClientID: s.client, Filters: s.wanted})
+	s.addLocked(holder{ClientID: s.client, Filters: s.wanted})
 	for _, h := range before {
-		s.add(h)
+		s.addLocked(h)
 	}
 	s.held = slices.DeleteFunc(s.held, func(h holder) bool { return len(h.Filters) == 0 })
 	s.held = s.held[:min(len(s.held), mostClients)]
@@ -121,7 +121,7 @@ func (s *SubscriptionLog) want() {
 func (s *SubscriptionLog) Want(client string, filters []string) (stale []string) {
 	s.mu.Lock()
 	s.client, s.wanted = client, filters
-	s.want()
+	s.putWantedFirstLocked()
 	s.mu.Unlock()
 	s.changed.Set()
 	return s.Stale()

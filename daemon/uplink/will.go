@@ -58,5 +58,5 @@ func (w *willRetry) retryNow() {
 // willRefused is what is amiss with a link that stands without a will.
 func (l *Link) willRefused() *Explained {
 	return explained(health.WillRefused, "On AWS IoT Core let the policy's condition on iot:ConnectAttributes allow LastWill; or set broker.will: none.",
-		"the broker refuses the client id %q with a will and takes it without, so nobody says offline when this board is lost", l.cfg.ClientID)
+		"the broker refuses the client id %q with a will and accepts it without, so nobody will say `offline` when this board is lost", l.cfg.ClientID)
 }

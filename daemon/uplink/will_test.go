@@ -62,7 +62,7 @@ func TestPolicyRefusesTheWill(t *testing.T) {
 		if st := l.Status(); !st.Connected {
 			t.Errorf("status: %+v", st)
 		}
-		checkSays(t, l.Status().Err.(*Explained), health.WillRefused, "without, so nobody says offline", "LastWill", "broker.will: none")
+		checkSays(t, l.Status().Err.(*Explained), health.WillRefused, "without, so nobody will say", "LastWill", "broker.will: none")
 		// So it goes on for an hour; then it is tried again, once.
 		p.hangUp()
 		if had, p = b.asAsked(noWill, 9); !slices.Equal(had, []string{"session"}) {
