@@ -44,12 +44,11 @@ type Link struct {
 	takeover takeover
 	echo     echoState
 
-	adopted       []*reconfiguration // configurations in use whose callers wait for the connection to end
-	otherSession  bool               // what came of the session of before is to be discarded
-	resets        int                // connections in a row that were reset before the CONNACK
-	tried         time.Time          // when the last attempt began
-	reported      string             // the code of the last failure that was logged
-	reportedDrops uint64             // what the observer was last told of
+	adoption      adoption
+	resets        int       // connections in a row that were reset before the CONNACK
+	tried         time.Time // when the last attempt began
+	reported      string    // the code of the last failure that was logged
+	reportedDrops uint64    // what the observer was last told of
 }
 
 // New checks the configuration and gives a Link that does nothing until Run.

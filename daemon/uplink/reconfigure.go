@@ -124,12 +124,19 @@ func (r *reconfigurations) take() (all []*reconfiguration) {
 	return all
 }
 
+// adoption is what is left to do of configurations that are in use, once the connection
+// of before has ended. Run's goroutine.
+type adoption struct {
+	waiting      []*reconfiguration // who asked for them
+	otherSession bool               // what the session of before has brought is to be discarded
+}
+
 // adoptPending uses the configuration that was last asked for, while there is no
 // connection, and answers those who asked for a new connection.
 func (l *Link) adoptPending() {
 	if all := l.reconfigurations.take(); len(all) > 0 {
 		l.adopt(all[len(all)-1])
-		l.adopted = append(l.adopted, all...)
+		l.adoption.waiting = append(l.adoption.waiting, all...)
 	}
 	l.answerAdopted()
 }
@@ -137,14 +144,13 @@ func (l *Link) adoptPending() {
 // answerAdopted tells those whose configuration was adopted that the connection of
 // before has ended.
 func (l *Link) answerAdopted() {
-	if l.otherSession {
+	if l.adoption.otherSession {
 		l.inbound.discard(true)
-		l.otherSession = false
 	}
-	for _, r := range l.adopted {
+	for _, r := range l.adoption.waiting {
 		close(r.done)
 	}
-	l.adopted = nil
+	l.adoption = adoption{}
 }
 
 // adopt uses a configuration from now on. It names the settings that need a new
@@ -173,7 +179,7 @@ func (l *Link) adopt(r *reconfiguration) (anew []string) {
 		l.rate = newRateLimiter(r.at.Host, c.Limits)
 	}
 	if slices.Contains(anew, "clean session") {
-		l.session, l.otherSession = session{}, true
+		l.session, l.adoption.otherSession = session{}, true
 	}
 	l.cfg.Log.Info("link has a new configuration", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(anew, ", "))
 	return anew
@@ -201,7 +207,7 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 		return true
 	}
 	all := l.reconfigurations.take()
-	l.adopted = append(l.adopted, all...)
+	l.adoption.waiting = append(l.adoption.waiting, all...)
 	if anew := l.adopt(all[len(all)-1]); len(anew) > 0 {
 		c.reconnect = true // who asked is answered once this connection has ended
 		return true
