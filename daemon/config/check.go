@@ -41,12 +41,36 @@ func (l *loader) check(c *Config) {
 	if l.given("readings.batch.within") && !l.given("readings.batch.max") {
 		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
 	}
+	l.linger(c)
 	l.interlocks(c)
 	l.refreshes(c)
 	l.names(c)
 	l.pins(c)
 	l.places(c)
 	l.topics(c)
+}
+
+// linger refuses a wait that would do nothing, and one after which readings would be
+// written to disk or are late for their batch. The default gives way to all of these.
+func (l *loader) linger(c *Config) {
+	risk, within := c.Spool.AtRisk, c.Readings.Batch.Within
+	most, why := c.Readings.Linger, ""
+	if l.sound("spool.at_risk") && most > risk/8 {
+		most, why = risk/8, fmt.Sprintf("is longer than an eighth of spool.at_risk (%s), so each reading would be written to disk first", option.Duration(risk))
+		if risk == 0 {
+			why = "does nothing with spool.at_risk: 0, where each reading is sent as soon as it is on disk; leave it out"
+		}
+	}
+	if l.given("readings.batch.max") && l.sound("readings.batch.within") && most > within {
+		most, why = within, fmt.Sprintf("is longer than readings.batch.within (%s), the longest that a reading may wait", option.Duration(within))
+	}
+	if c.Readings.Linger == most {
+		return
+	}
+	if l.given("readings.linger") && l.sound("readings.linger") {
+		l.fail("readings.linger", why, l.nodes["readings.linger"].Value)
+	}
+	c.Readings.Linger = most
 }
 
 // files makes the paths of files and directories absolute, and checks that the files

@@ -61,6 +61,11 @@ type Readings struct {
 	// Topic is the topic of readings, faults and gaps. It may contain {thing} and {sensor},
 	// and with {sensor} also {quantity}: then each value is sent as plain text.
 	Topic string `yaml:"topic"`
+	// Linger is how long a reading may wait for others that are taken at about the same
+	// time, so that they are sent in one write. 0: not at all. The changes of an input, and
+	// all other messages, do not wait. At most an eighth of spool.at_risk, and batch.within
+	// if there are batches; the default is shorter where these are.
+	Linger time.Duration `yaml:"linger"`
 	// Batch sends several readings in one message.
 	Batch Batch `yaml:"batch"`
 }

@@ -20,7 +20,8 @@ var defaults = Config{
 		Verify:      "auto",
 	},
 	Readings: Readings{
-		Batch: Batch{Within: 500 * time.Millisecond},
+		Linger: 50 * time.Millisecond,
+		Batch:  Batch{Within: 500 * time.Millisecond},
 	},
 	Commands: Commands{
 		MaxLife:   time.Hour,

@@ -32,7 +32,7 @@ func TestLeastConfiguration(t *testing.T) {
 			Key:         filepath.Join(certs, "private.pem.key"),
 			KeepAlive:   30 * time.Second, Limits: "auto", Will: "offline", Verify: "auto",
 		},
-		Readings: Readings{Topic: "field/readings", Batch: Batch{Within: 500 * time.Millisecond}},
+		Readings: Readings{Topic: "field/readings", Linger: 50 * time.Millisecond, Batch: Batch{Within: 500 * time.Millisecond}},
 		Commands: Commands{MaxLife: time.Hour, Unstamped: "refuse"},
 		Spool:    Spool{Dir: "/var/lib/fieldpost", AtRisk: 5 * time.Second, MaxBytes: 64 << 20, MaxAge: 720 * time.Hour},
 		File:     file,
@@ -64,9 +64,9 @@ broker:
   limits: aws
   will: none
   verify: subscribe
-readings: {topic: "{thing}/{sensor}", batch: {max: 250, within: 2s}}
+readings: {topic: "{thing}/{sensor}", linger: 20ms, batch: {max: 250, within: 2s}}
 commands: {topic: "{thing}/orders", answers: "{thing}/done", max_life: 90s}
-spool: {dir: mail, at_risk: 0, max_bytes: 256MiB, max_age: 1h30m}
+spool: {dir: mail, at_risk: 1s, max_bytes: 256MiB, max_age: 1h30m}
 sensors:
   - {name: air, chip: bme280, bus: i2c-1, address: 0x77, every: 1m}
   - {name: near, chip: tmp102, bus: i2c-1, address: 73}
@@ -85,11 +85,14 @@ outputs:
 		t.Errorf("broker is %+v", got)
 	}
 	dir := filepath.Join(filepath.Dir(c.File), "mail")
-	if want := (Spool{Dir: dir, MaxBytes: 256 << 20, MaxAge: 90 * time.Minute}); c.Spool != want {
+	if want := (Spool{Dir: dir, AtRisk: time.Second, MaxBytes: 256 << 20, MaxAge: 90 * time.Minute}); c.Spool != want {
 		t.Errorf("spool is %+v, want %+v", c.Spool, want)
 	}
 	if want := (Batch{Max: 250, Within: 2 * time.Second}); c.Readings.Batch != want {
 		t.Errorf("batch is %+v, want %+v", c.Readings.Batch, want)
+	}
+	if got := c.Readings.Linger; got != 20*time.Millisecond {
+		t.Errorf("linger is %v", got)
 	}
 	if c.ReadingsTopic("air") != "42/air" || c.ReadingsTopic("") != "42/fieldpost" || c.CommandsTopic() != "42/orders" || c.AnswersTopic() != "42/done" {
 		t.Errorf("topics are %q, %q, %q, %q", c.ReadingsTopic("air"), c.ReadingsTopic(""), c.CommandsTopic(), c.AnswersTopic())
@@ -122,6 +125,25 @@ outputs:
 	} {
 		if !reflect.DeepEqual(c.Outputs[i], want) {
 			t.Errorf("output %d is %+v, want %+v", i, c.Outputs[i], want)
+		}
+	}
+}
+
+// The default wait is never longer than the file allows, and 0 is possible.
+func TestLinger(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"readings: {topic: t}":                                            50 * time.Millisecond,
+		"readings: {topic: t}\nspool: {at_risk: 0}":                       0,
+		"readings: {topic: t}\nspool: {at_risk: 80ms}":                    10 * time.Millisecond,
+		"readings: {topic: t, linger: 0}":                                 0,
+		"readings: {topic: t, linger: 500ms}":                             500 * time.Millisecond,
+		"readings: {topic: t, batch: {max: 2}}":                           50 * time.Millisecond,
+		"readings: {topic: t, batch: {max: 2, within: 0}}":                0,
+		"readings: {topic: t, batch: {max: 2, within: 30ms}}":             30 * time.Millisecond,
+		"readings: {topic: t, linger: 7ms, batch: {max: 2, within: 7ms}}": 7 * time.Millisecond,
+	} {
+		if got := good(t, "thing: a\nbroker: {endpoint: b}\n"+text+"\n").Readings.Linger; got != want {
+			t.Errorf("%s: linger is %v, want %v", text, got, want)
 		}
 	}
 }

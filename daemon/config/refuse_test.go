@@ -54,6 +54,11 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 		{"batches wait a bare number", batched("{max: 2, within: 5}"), "fieldpost.yaml:3: readings.batch.within: write a unit: 5ms for milliseconds, 5s for seconds (got 5)"},
 		{"batches of unknown size", batched("{within: 5s}"), "fieldpost.yaml:3: readings.batch.max: is missing; without it there are no batches"},
 		{"batches by a number", batched("20"), "fieldpost.yaml:3: readings.batch: want keys with values, not a single value"},
+		{"waits too long", lingers("501ms", ""), "fieldpost.yaml:3: readings.linger: want 0s to 500ms (got 501ms)"},
+		{"waits a bare number", lingers("50", ""), "fieldpost.yaml:3: readings.linger: write a unit: 50ms for milliseconds (got 50)"},
+		{"waits before it is on disk", lingers("1ms", "spool: {at_risk: 0}"), "fieldpost.yaml:3: readings.linger: does nothing with spool.at_risk: 0, where each reading is sent as soon as it is on disk; leave it out (got 1ms)"},
+		{"waits for the disk", lingers("20ms", "spool: {at_risk: 100ms}"), "fieldpost.yaml:3: readings.linger: is longer than an eighth of spool.at_risk (100ms), so each reading would be written to disk first (got 20ms)"},
+		{"waits longer than its batch", lingers("20ms, batch: {max: 5, within: 10ms}", ""), "fieldpost.yaml:3: readings.linger: is longer than readings.batch.within (10ms), the longest that a reading may wait (got 20ms)"},
 		{"batches of plain values", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: '{sensor}/{quantity}', batch: {max: 5}}\n", "fieldpost.yaml:3: readings.batch.max: does not go with {quantity} in readings.topic: a plain value is a message of its own"},
 		{"quantities of all sensors together", "thing: a\nbroker: {endpoint: a}\nreadings: {topic: 'x/{quantity}'}\n", "fieldpost.yaml:3: readings.topic: has {quantity} without {sensor}: two sensors would share a topic (got x/{quantity})"},
 		{"octal thing", "thing: 007\nbroker: {endpoint: a}\nreadings: {topic: t}\n", "fieldpost.yaml:1: thing: has a leading zero, which other programs read as octal; put it in quotes (got 007)"},
@@ -65,6 +70,11 @@ func TestRefusalsOfWholeFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lingers is a file with this as its readings.linger, and another section.
+func lingers(linger, more string) string {
+	return "thing: a\nbroker: {endpoint: a}\nreadings: {topic: t, linger: " + linger + "}\n" + more + "\n"
 }
 
 // batched is a file with this as its readings.batch.

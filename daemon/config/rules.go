@@ -33,6 +33,7 @@ var rules = map[string]rule{
 	"broker.limits":      {Wants: "auto, aws or none", Check: option.OneOf("auto", "aws", "none")},
 
 	"readings.topic":        {Required: true, Check: topicOf("{thing}", "{sensor}", quantityPlaceholder)},
+	"readings.linger":       {Check: option.Between(0, 500*time.Millisecond, option.Duration)},
 	"readings.batch.max":    {Check: option.Between(1, 1000, strconv.Itoa)},
 	"readings.batch.within": {Check: option.Between(0, time.Minute, option.Duration)},
 

@@ -76,6 +76,7 @@ type encoded struct {
 
 // New makes an outbox.
 func New(o Options) *Outbox {
+	o.Spool.SetLinger(o.Config.Readings.Linger)
 	return &Outbox{
 		Options: o, out: map[uint64]message.Record{},
 		topics: map[[3]string]string{}, parts: map[uint64]int{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
@@ -88,6 +89,7 @@ func New(o Options) *Outbox {
 // also what has waited in the spool. Any goroutine.
 func (o *Outbox) Reconfigure(cfg *config.Config) {
 	o.next.Store(cfg)
+	o.Spool.SetLinger(cfg.Readings.Linger)
 	o.Spool.Wake()
 }
 

@@ -151,3 +151,40 @@ func TestReconfigureOfPlainValues(t *testing.T) {
 		}
 	})
 }
+
+// Samples wait for others as long as the configuration says, from the start and after
+// another one has come.
+func TestReconfigureLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBoxed(t, "{sensor}", config.Batch{})
+		told := func() bool {
+			synctest.Wait()
+			select {
+			case <-x.Ready():
+				return true
+			default:
+				return false
+			}
+		}
+		told()
+		for _, linger := range []time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond, 0} {
+			next := *x.Config
+			next.Readings.Linger = linger
+			x.Reconfigure(&next)
+			x.all()
+			told()
+			x.readings("air", 3)
+			if linger > 0 {
+				time.Sleep(linger - 1)
+				if told() {
+					t.Errorf("%v: told too early", linger)
+				}
+				time.Sleep(1)
+			}
+			if !told() {
+				t.Errorf("%v: not told", linger)
+			}
+			x.all()
+		}
+	})
+}

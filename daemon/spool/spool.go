@@ -265,7 +265,7 @@ func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
 		st.due.unwritten = now
 		st.work.Set()
 	}
-	st.ready.Set()
+	st.readyLocked(e.Class)
 }
 
 // countOf returns the count that is lost if an entry is lost: its own, or the first one that
@@ -277,7 +277,7 @@ func countOf(e Entry, g *Gap) uint64 {
 	return e.Seq
 }
 
-// Ready is signalled when Next may return more items.
+// Ready is signalled when Next may return more items; see [Spool.SetLinger].
 func (s *Spool) Ready() <-chan struct{} { return s.st.ready.C() }
 
 // Wake signals Ready, for who makes something else of what Next gives. Any goroutine.
@@ -303,6 +303,7 @@ func (s *Spool) Next() (Item, bool) {
 			return item, true
 		}
 	}
+	s.st.linger.endLocked() // whoever asked has all of them
 	return Item{}, false
 }
 

@@ -25,6 +25,7 @@ type store struct {
 	sources    runSources
 	logs       [classes]*log
 	schedule   scheduler
+	linger     linger // how long samples may wait for others before Ready tells of them
 	sensors    sensorBook
 	gaps       gapBook
 	losses     untoldLosses
@@ -116,6 +117,7 @@ func (b *sensorBook) logs() map[string][classes]bool {
 func newStore(o Options) *store {
 	st := &store{o: o, ready: wake.New(), work: wake.New(), read: wake.New(), lostFrames: map[logRun]*ids{}, gaps: newGapBook()}
 	st.schedule = scheduler{ready: st.ready, read: st.read}
+	st.linger = linger{lock: &st.mu, tell: st.ready.Set}
 	st.sensors.seen = map[string]*sensorSeen{}
 	for _, sensor := range o.Sensors {
 		st.sensors.seen[sensor] = &sensorSeen{}

@@ -355,6 +355,7 @@ func (w *writer) rollSegment(c Class) error {
 func (w *writer) finish() error {
 	w.st.mu.Lock()
 	w.st.ended = true
+	w.st.linger.endLocked()
 	w.st.mu.Unlock()
 	if w.finished {
 		return nil
