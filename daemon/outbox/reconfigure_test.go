@@ -175,11 +175,11 @@ func TestReconfigureLinger(t *testing.T) {
 			told()
 			x.readings("air", 3)
 			if linger > 0 {
-				time.Sleep(linger - 1)
+				<-time.After(linger - 1)
 				if told() {
 					t.Errorf("%v: told too early", linger)
 				}
-				time.Sleep(1)
+				<-time.After(1)
 			}
 			if !told() {
 				t.Errorf("%v: not told", linger)

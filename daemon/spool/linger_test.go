@@ -34,13 +34,13 @@ func TestLinger(t *testing.T) {
 			begun, wakes := time.Now(), 0
 			for range 4 {
 				r.add(message.Reading, "air")
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 				if r.told() {
 					t.Fatalf("told after %v", time.Since(begun))
 				}
 			}
 			for time.Since(begun) < 200*time.Millisecond {
-				time.Sleep(10 * time.Millisecond)
+				<-time.After(10 * time.Millisecond)
 				synctest.Wait()
 				if r.told() {
 					wakes++
@@ -68,7 +68,7 @@ func TestLingerOfOthers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := lingering(t)
 				x.add(message.Reading, "air")
-				time.Sleep(time.Millisecond)
+				<-time.After(time.Millisecond)
 				x.appendRecord(r)
 				if !x.told() {
 					t.Fatal("it waits")
@@ -76,7 +76,7 @@ func TestLingerOfOthers(t *testing.T) {
 				if n := len(x.takeItems(all)); n != 2 {
 					t.Errorf("%d items", n)
 				}
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				synctest.Wait()
 				if x.told() {
 					t.Error("told again, of nothing")
@@ -92,18 +92,18 @@ func TestLingerAndNext(t *testing.T) {
 		r := lingering(t)
 		r.add(message.Reading, "air")
 		r.want(r.takeItems(all), "air:1")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if r.told() {
 			t.Error("told of what was taken")
 		}
 		r.add(message.Reading, "air") // and the next one waits again
-		time.Sleep(49 * time.Millisecond)
+		<-time.After(49 * time.Millisecond)
 		synctest.Wait()
 		if r.told() {
 			t.Error("told at once")
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		synctest.Wait()
 		if !r.told() {
 			t.Error("not told")
@@ -126,12 +126,12 @@ func TestSetLinger(t *testing.T) {
 		}
 		r.s.SetLinger(time.Second)
 		r.add(message.Reading, "air")
-		time.Sleep(999 * time.Millisecond)
+		<-time.After(999 * time.Millisecond)
 		synctest.Wait()
 		if r.told() {
 			t.Error("told too early")
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		synctest.Wait()
 		if !r.told() {
 			t.Error("not told")
