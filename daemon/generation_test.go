@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -64,5 +65,21 @@ func TestSessionOfAGeneration(t *testing.T) {
 	cfg.Commands.Unstamped = "accept"
 	if got := session(); got != "[]" {
 		t.Errorf("a clean one: %s", got)
+	}
+}
+
+// Every key of the spool needs a restart, also one that is yet to be thought of.
+func TestEveryKeyOfTheSpoolNeedsARestart(t *testing.T) {
+	for i := range reflect.TypeFor[config.Spool]().NumField() {
+		before, after := &config.Config{Thing: "thing"}, &config.Config{Thing: "thing"}
+		switch f := reflect.ValueOf(&after.Spool).Elem().Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("other")
+		default:
+			f.SetInt(7)
+		}
+		if refuse(before, after) == nil {
+			t.Errorf("spool.%s changes", reflect.TypeFor[config.Spool]().Field(i).Name)
+		}
 	}
 }
