@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"slices"
+	"time"
 
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
@@ -48,6 +49,7 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		Files: g.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
+		AckDelay:   ackDelay(cfg.Spool.AtRisk),
 		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, Log: p.log,
 		Farewell: func() uplink.Publication {
 			r := message.Farewell(p.spool.RunNumber(), p.o.Clock.Now(), p.spool.Source())
@@ -70,6 +72,13 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 		}
 	}
 	return c
+}
+
+// ackDelay is how late the spool may be told of an acknowledgement. What lingers, is sent
+// and is told so late has still not waited long enough to be written to disk: for a second,
+// or a quarter of atRisk.
+func ackDelay(atRisk time.Duration) time.Duration {
+	return min(250*time.Millisecond, atRisk/16)
 }
 
 // heldFilters gives the filters that the broker's session holds of a link.

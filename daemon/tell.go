@@ -136,8 +136,33 @@ const broker = "broker"
 // linkCodes are the faults that a connection that stands has overcome.
 var linkCodes = health.Codes(health.Link)
 
+// counts takes a status in which nothing but counts differs from the one before, as with
+// each acknowledgement while all is well. It reports whether it is such a status.
+func (w *linkWatch) counts(s uplink.Status) bool {
+	well := func(s uplink.Status) bool {
+		return s.Connected && s.Err == nil && len(s.Denied) == 0 && s.Undelivered == ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !well(s) || !well(w.status) {
+		return false
+	}
+	w.status = s
+	return true
+}
+
 // linked is told every change of the link's status, on the link's goroutine.
 func (d *Daemon) linked(s uplink.Status) {
+	if !d.watch.counts(s) {
+		d.linkChanged(s)
+	}
+	if d.o.Linked != nil {
+		d.o.Linked(s)
+	}
+}
+
+// linkChanged has all follow who go by the state of the link.
+func (d *Daemon) linkChanged(s uplink.Status) {
 	before := d.watch.put(s, d.o.Clock.Now())
 	// What counts for the outputs is whether an order could come.
 	if up := reachable(s); up != reachable(before) {
@@ -148,9 +173,6 @@ func (d *Daemon) linked(s uplink.Status) {
 		d.take(message.Online(d.spool.RunNumber(), d.o.Clock.Now(), d.spool.Source(), d.o.Version))
 	}
 	d.linkFaults(s)
-	if d.o.Linked != nil {
-		d.o.Linked(s)
-	}
 }
 
 // reachable reports whether orders can come: the link stands, and so does its

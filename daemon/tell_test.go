@@ -44,6 +44,36 @@ func TestLinkFaults(t *testing.T) {
 	}
 }
 
+// An acknowledgement while all is well is told to nobody. Whatever else changes is, also
+// where it is what it was before.
+func TestOnlyCountsOfTheLink(t *testing.T) {
+	well := uplink.Status{Connected: true, Published: 1}
+	for name, c := range map[string]struct {
+		before, next uplink.Status
+		want         bool
+	}{
+		"acknowledged":     {well, uplink.Status{Connected: true, Published: 2}, true},
+		"session lost":     {well, uplink.Status{Connected: true, Published: 1, SessionsLost: 1}, true},
+		"first":            {uplink.Status{}, well, false},
+		"down":             {well, uplink.Status{Published: 1}, false},
+		"amiss":            {well, uplink.Status{Connected: true, Err: errors.New("topic denied")}, false},
+		"still amiss":      {uplink.Status{Connected: true, Err: errors.New("a")}, uplink.Status{Connected: true, Err: errors.New("a")}, false},
+		"no longer amiss":  {uplink.Status{Connected: true, Err: errors.New("a")}, well, false},
+		"denied":           {well, uplink.Status{Connected: true, Denied: []string{"t"}}, false},
+		"no longer denied": {uplink.Status{Connected: true, Denied: []string{"t"}}, well, false},
+		"not delivered":    {well, uplink.Status{Connected: true, Undelivered: "t"}, false},
+		"delivered again":  {uplink.Status{Connected: true, Undelivered: "t"}, well, false},
+	} {
+		w := linkWatch{status: c.before}
+		if got := w.counts(c.next); got != c.want {
+			t.Errorf("%s: counts only: %v", name, got)
+		}
+		if c.want && w.status.Published != c.next.Published {
+			t.Errorf("%s: status is %+v", name, w.status)
+		}
+	}
+}
+
 // What is to be done about a fault of the link is what is to be done in this case, and
 // not said twice; an error that nobody explains has what the registry says.
 func TestCureOfTheLink(t *testing.T) {

@@ -151,7 +151,7 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 			o.split(l.item)
 			continue
 		case o.Config.Readings.Batch.Max == 0 || !reading:
-			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload}, true
+			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload, Urgent: kind == message.Answer}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			o.ahead = &l // after those that came before it
 			return o.publication(o.closeBatch(o.open[l.topic])), true
@@ -196,7 +196,9 @@ func (o *Outbox) nextRecord() (encoded, bool) {
 
 // encode gives a record its topic and its payload.
 func (o *Outbox) encode(item records.Item) encoded {
-	item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
+	if !item.Record.Stamp.Synced { // else the clock need not be asked
+		item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
+	}
 	if o.Acked != nil || o.Answers != nil && item.Record.Kind == message.Answer {
 		o.out[item.ID] = item.Record
 	}

@@ -51,11 +51,15 @@ type Config struct {
 	// is 128 KiB. Of a message over it only the beginning is kept; see [Message].
 	MaxPayload int
 
-	Window    int           // publishes in flight; 0 is 32, at most 64
-	Drain     time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
-	Observe   func(Status)  // called on every change of Status, from Run's goroutine; must not block; may be nil
-	Heartbeat func()        // called at least every few seconds while Run's goroutine makes progress; may be nil
-	Log       *slog.Logger  // nil discards
+	Window int           // publishes in flight; 0 is 32, at most 64
+	Drain  time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
+	// AckDelay is how late the Outbox may be told of a PUBACK that nothing waits for, so
+	// that Run's goroutine need not wake up for each; 0 is not at all. It is told at once
+	// of all that is in flight, of what is urgent, and where the window is full.
+	AckDelay  time.Duration
+	Observe   func(Status) // called on every change of Status, from Run's goroutine; must not block; may be nil
+	Heartbeat func()       // called at least every few seconds while Run's goroutine makes progress; may be nil
+	Log       *slog.Logger // nil discards
 
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -132,6 +136,8 @@ func (c Config) check() error {
 		return fmt.Errorf("limits: want auto, aws or none (got %q)", c.Limits)
 	case c.Echo.Topic != "" && topic.Check(c.Echo.Topic) != nil || c.Echo.Within < 0:
 		return fmt.Errorf("echo: want a topic that can be published to, and no negative time (got %q, %v)", c.Echo.Topic, c.Echo.Within)
+	case c.AckDelay < 0:
+		return fmt.Errorf("delay of acknowledgements: want no negative time (got %v)", c.AckDelay)
 	case c.Drain < 0:
 		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
 	case c.Outbox == nil:

@@ -121,6 +121,7 @@ func (c *connection) serve(ctx context.Context) {
 	c.publisher.rewind()
 	for !c.transport.over() {
 		c.link.cfg.Heartbeat()
+		c.publisher.caughtUp = false
 		more, wait := false, heartbeatEvery
 		if !c.holdsBack() && !c.reconfigure(ctx) && !c.retryDenied(ctx) && !c.startEcho(ctx) {
 			more, wait = c.publisher.fill()
@@ -131,7 +132,7 @@ func (c *connection) serve(ctx context.Context) {
 		if more && ctx.Err() == nil {
 			continue
 		}
-		next.Reset(min(wait, c.pinger.untilNext()))
+		next.Reset(min(wait, c.pinger.untilNext(), c.publisher.awaitPubacks()))
 		select {
 		case <-ctx.Done():
 			return
@@ -141,10 +142,13 @@ func (c *connection) serve(ctx context.Context) {
 			return
 		case <-c.link.reconfigurations.wake.C():
 		case <-c.transport.pubacks.ready.C():
-			c.publisher.acknowledge()
 		case <-c.link.cfg.Outbox.Ready():
 		case <-next.C:
 		}
+		if c.transport.over() { // finish takes the PUBACKs that came before
+			return
+		}
+		c.publisher.acknowledge()
 		if now := time.Now(); now.Sub(checked) >= heartbeatEvery {
 			checked = now
 			c.check(now)

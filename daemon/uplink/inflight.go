@@ -15,6 +15,7 @@ type inFlight struct {
 	size        int // of the packet, in bytes, roughly
 	sent        time.Time
 	acked       bool // its PUBACK has come
+	urgent      bool // somebody waits for its PUBACK
 	overAWSRate bool // sent in a second in which AWS IoT Core takes no more
 }
 
@@ -42,6 +43,17 @@ func (w *window) bytes() (n int) {
 		}
 	}
 	return n
+}
+
+// unacked gives how many messages wait for their PUBACK, and whether somebody else waits
+// for one of them.
+func (w *window) unacked() (n int, urgent bool) {
+	for _, m := range w.messages {
+		if !m.acked {
+			n, urgent = n+1, urgent || m.urgent
+		}
+	}
+	return n, urgent
 }
 
 // acked notes a PUBACK. One for nothing that is in flight is ignored.
@@ -132,33 +144,53 @@ func (l *byteLimit) max(now time.Time) int {
 // we have sent.
 const maxPubacks = 4096
 
-// pubacks hands PUBACKs from the goroutine that reads to Run's.
+// pubacks hands PUBACKs from the goroutine that reads to Run's, which it wakes only when
+// as many have come as that waits for.
 type pubacks struct {
-	ready wake.Signal // set when packets grew
+	ready wake.Signal // set when enough have come
 
-	mu      sync.Mutex
-	packets []uint16 // their identifiers
+	mu     sync.Mutex
+	came   []cameAck
+	enough int // so many; 0 and 1 are each
+}
+
+// cameAck is a PUBACK that has come.
+type cameAck struct {
+	packet uint16 // its packet identifier
+	at     time.Time
 }
 
 // add adds one, and reports whether there was room. A broker that acknowledges only
 // what we have sent cannot fill it.
 func (a *pubacks) add(packet uint16) (ok bool) {
 	a.mu.Lock()
-	ok = len(a.packets) < maxPubacks
+	defer a.mu.Unlock()
+	ok = len(a.came) < maxPubacks
 	if ok {
-		a.packets = append(a.packets, packet)
+		a.came = append(a.came, cameAck{packet, time.Now()})
 	}
-	a.mu.Unlock()
-	a.ready.Set()
+	if !ok || len(a.came) >= a.enough {
+		a.ready.Set()
+	}
 	return ok
 }
 
-// takeEach calls f for each PUBACK that has come.
-func (a *pubacks) takeEach(f func(packet uint16)) {
+// await sets how many are enough.
+func (a *pubacks) await(enough int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, p := range a.packets {
-		f(p)
+	a.enough = enough
+	if n := len(a.came); n > 0 && n >= enough {
+		a.ready.Set()
 	}
-	a.packets = a.packets[:0]
+}
+
+// takeEach calls f for each PUBACK that has come.
+func (a *pubacks) takeEach(f func(packet uint16, at time.Time)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.came {
+		f(p.packet, p.at)
+	}
+	a.came = a.came[:0]
 }

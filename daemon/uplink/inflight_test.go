@@ -196,7 +196,7 @@ func TestPubacksWithoutEnd(t *testing.T) {
 			t.Fatalf("PUBACK %d is taken: %v", i, ok)
 		}
 	}
-	a.takeEach(func(uint16) {})
+	a.takeEach(func(uint16, time.Time) {})
 	if !a.add(1) {
 		t.Error("no room for more afterwards")
 	}

@@ -15,6 +15,7 @@ type Publication struct {
 	ID      uint64 // the outbox's name for it, the same after each Rewind
 	Topic   string
 	Payload []byte
+	Urgent  bool // somebody waits for its PUBACK; see Config.AckDelay
 }
 
 // Outbox is where the uplink takes its messages from. The uplink calls it from one

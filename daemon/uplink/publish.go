@@ -61,6 +61,7 @@ type publisher struct {
 	trial    bool         // what is in flight tries a held topic, alone
 	sent     bool         // anything was
 	acked    uint64       // messages
+	caughtUp bool         // all that the outbox has was sent; nothing waits for room in the window
 }
 
 // rewind has the outbox give again all that is not acknowledged.
@@ -74,6 +75,7 @@ func (p *publisher) rewind() {
 // will be nothing to do unless something happens.
 func (p *publisher) fill() (more bool, wait time.Duration) {
 	defer p.flush()
+	p.caughtUp = false
 	outbox, topics := p.link.cfg.Outbox, &p.link.topics
 	seen := 0
 	for n := 0; n < fillMessages && seen < fillBytes; n++ {
@@ -89,6 +91,7 @@ func (p *publisher) fill() (more bool, wait time.Duration) {
 		}
 		m, ok := p.take()
 		if !ok {
+			p.caughtUp = true
 			return false, p.untilDue()
 		}
 		seen += len(m.Payload)
@@ -148,7 +151,7 @@ func (p *publisher) publish(m Publication) {
 	now := time.Now()
 	p.sent, p.exchange.asked = true, now
 	p.link.rate.noteSent(m, now)
-	f := inFlight{id: m.ID, packet: p.transport.ids.next(), topic: m.Topic, size: packetSize(m), sent: now, overAWSRate: p.meter.add(m, now)}
+	f := inFlight{id: m.ID, packet: p.transport.ids.next(), topic: m.Topic, size: packetSize(m), sent: now, urgent: m.Urgent, overAWSRate: p.meter.add(m, now)}
 	p.window.add(f)
 	p.exchange.phase = Publishing
 	p.echo.sent(m, f.packet)
@@ -176,6 +179,19 @@ func (p *publisher) flush() {
 	}
 }
 
+// awaitPubacks says for how many PUBACKs this goroutine is to be woken, before it waits:
+// where nothing depends on them, for the last of all that are in flight, or half a window.
+// It gives how long it may wait for that before it looks for what has come.
+func (p *publisher) awaitPubacks() (atMost time.Duration) {
+	n, urgent := p.window.unacked()
+	if delay := p.link.cfg.AckDelay; delay > 0 && p.caughtUp && !urgent && n > 1 {
+		p.transport.pubacks.await(min(n, p.link.cfg.Window/2))
+		return delay
+	}
+	p.transport.pubacks.await(1)
+	return heartbeatEvery
+}
+
 // acknowledge tells the outbox, in order, what the broker has acknowledged.
 func (p *publisher) acknowledge() {
 	p.readPubacks()
@@ -197,12 +213,12 @@ func (p *publisher) acknowledgeRest() {
 
 // readPubacks notes the PUBACKs that have come.
 func (p *publisher) readPubacks() {
-	p.transport.pubacks.takeEach(func(packet uint16) {
+	p.transport.pubacks.takeEach(func(packet uint16, at time.Time) {
 		if packet == p.farewell {
 			p.farewell = 0
 			return
 		}
-		p.window.acked(packet, time.Now())
+		p.window.acked(packet, at)
 	})
 }
 
@@ -252,6 +268,7 @@ func (p *publisher) drain() {
 	if b, ok := p.link.cfg.Outbox.(Batcher); ok {
 		b.Flush()
 	}
+	p.transport.pubacks.await(1)
 	end := time.Now().Add(p.link.cfg.Drain)
 	for {
 		more, wait := p.fill()
