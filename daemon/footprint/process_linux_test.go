@@ -22,21 +22,21 @@ import (
 
 // process is a daemon in a process of its own.
 type process struct {
-	b    *testing.B
+	b    testing.TB
 	pid  int
 	says *bufio.Reader
 }
 
 // startChild starts a daemon with ten sensors on a simulated board in a process
 // of its own, until the end of the benchmark. See mark for the marks.
-func startChild(b *testing.B, s *daemontest.Site, plan childPlan) process {
+func startChild(b testing.TB, s *daemontest.Site, plan childPlan) process {
 	b.Helper()
 	plan.endpoint = cmp.Or(plan.endpoint, s.Addr)
 	return startChildIn(b, s.Dir, plan)
 }
 
 // startChildIn starts one in a directory that has its certificates.
-func startChildIn(b *testing.B, dir string, plan childPlan) process {
+func startChildIn(b testing.TB, dir string, plan childPlan) process {
 	b.Helper()
 	path := filepath.Join(dir, "fieldpost.yaml")
 	if err := os.WriteFile(path, plan.config(), 0o600); err != nil {
@@ -55,7 +55,7 @@ func startChildIn(b *testing.B, dir string, plan childPlan) process {
 
 // launch starts a program that ends when its standard input does, or at the
 // latest at a SIGTERM, and does so at the end of the benchmark.
-func launch(b *testing.B, c *exec.Cmd) process {
+func launch(b testing.TB, c *exec.Cmd) process {
 	b.Helper()
 	var said bytes.Buffer
 	c.Stderr = &said
