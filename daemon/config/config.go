@@ -28,6 +28,8 @@ type Config struct {
 
 	// File is the path it was read from, as given.
 	File string `yaml:"-"`
+
+	lines map[string]int // of the keys outside of lists, by path
 }
 
 // Broker is the MQTT broker, and our identity there.

@@ -70,6 +70,7 @@ func (l *loader) parse(data []byte) *Config {
 	l.value(root, "", "", reflect.ValueOf(&c).Elem())
 	l.complete(&c)
 	l.check(&c)
+	c.lines = l.lines()
 	return &c
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func TestLeastConfiguration(t *testing.T) {
 		Commands: Commands{MaxLife: time.Hour, Unstamped: "refuse"},
 		Spool:    Spool{Dir: "/var/lib/fieldpost", AtRisk: 5 * time.Second, MaxBytes: 64 << 20, MaxAge: 720 * time.Hour},
 		File:     file,
+		lines:    map[string]int{"": 1, "thing": 1, "broker": 3, "broker.endpoint": 3, "readings": 4, "readings.topic": 4},
 	}
 	want.Spool.Dir = (&loader{file: file}).absolute(want.Spool.Dir)
 	if !reflect.DeepEqual(c, want) {
@@ -266,6 +268,29 @@ func TestInitialIsSafeUnlessGiven(t *testing.T) {
 	for i, want := range []output.Initial{output.InitialOn, output.InitialOff, output.InitialOff, output.InitialKeep} {
 		if got := c.Outputs[i].Initial; got != want {
 			t.Errorf("%s: initial %s, want %s", c.Outputs[i].Name, got, want)
+		}
+	}
+}
+
+// Two configurations differ in what has another value, of all keys outside of lists; a line
+// is that of the key, or of the section around it.
+func TestChangedSettings(t *testing.T) {
+	a := good(t, base)
+	b := good(t, base+"spool: {at_risk: 0, max_age: 1h}\noutputs: [{name: a, pin: GPIO27}]\ncommands: {topic: orders}\n")
+	want := []Change{{"commands.topic", "", "orders"}, {"commands.answers", "", "orders"}, {"spool.at_risk", "5s", "0s"}, {"spool.max_age", "720h0m0s", "1h0m0s"}}
+	got := slices.DeleteFunc(ChangedSettings(a, b), func(c Change) bool {
+		return strings.HasPrefix(c.Path, "broker.") || c.Path == "readings.linger" || c.Path == "spool.dir"
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := ChangedSettings(b, b); got != nil {
+		t.Errorf("with itself: %v", got)
+	}
+	lines := strings.Count(base, "\n")
+	for path, want := range map[string]int{"thing": 1, "spool": lines + 1, "spool.max_age": lines + 1, "spool.max_bytes": lines + 1, "commands.answers": lines + 3, "nowhere": 0} {
+		if got := b.Line(path); got != want {
+			t.Errorf("%s: line %d, want %d", path, got, want)
 		}
 	}
 }

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"fieldpost/sensors/option"
+)
+
+// Change is a setting that two configurations have different values for.
+type Change struct {
+	Path          string // "readings.batch.max"
+	Before, After string // the values; never a secret
+}
+
+// ChangedSettings returns the settings, other than those of sensors and outputs, in which
+// two configurations differ, in the order of the reference. Any goroutine.
+func ChangedSettings(before, after *Config) []Change {
+	return changes("", reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem())
+}
+
+func changes(path string, before, after reflect.Value) (all []Change) {
+	switch {
+	case before.Kind() == reflect.Slice: // sensors and outputs
+	case before.Kind() == reflect.Struct:
+		for _, k := range option.Keys(before.Type()) {
+			f, _ := option.Field(before.Type(), k)
+			all = append(all, changes(join(path, k), before.FieldByIndex(f), after.FieldByIndex(f))...)
+		}
+	case !before.Equal(after):
+		all = append(all, Change{path, fmt.Sprint(before), fmt.Sprint(after)})
+	}
+	return all
+}
+
+// Line returns the line of a setting in the file, or of the section that should have it;
+// 0 if the file has neither. Any goroutine.
+func (c *Config) Line(path string) int {
+	for path != "" {
+		if n := c.lines[path]; n > 0 {
+			return n
+		}
+		path = path[:max(strings.LastIndex(path, "."), 0)]
+	}
+	return 0
+}
+
+// lines returns the lines of the keys outside of lists.
+func (l *loader) lines() map[string]int {
+	lines := map[string]int{}
+	for path, n := range l.nodes {
+		if !strings.Contains(path, "[") {
+			lines[path] = n.Line
+		}
+	}
+	return lines
+}
