@@ -32,6 +32,13 @@ func (n *Notifier) Ready(status string) error {
 	return n.send(daemon.SdNotifyReady + "\nSTATUS=" + status)
 }
 
+// Reloading says that the configuration is being read again; [Notifier.Ready] says that this
+// is over, however it ended. systemd needs the time with it for units of Type=notify-reload,
+// and ignores it for others.
+func (n *Notifier) Reloading() error {
+	return n.send(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonic().Microseconds()))
+}
+
 // Stopping says that an orderly stop has begun.
 func (n *Notifier) Stopping() error {
 	return n.send(daemon.SdNotifyStopping + "\nSTATUS=stopping")

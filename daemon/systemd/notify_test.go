@@ -4,6 +4,7 @@ package systemd
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -95,5 +96,29 @@ func TestWatchdogInterval(t *testing.T) {
 	t.Setenv("WATCHDOG_PID", "1")
 	if got := WatchdogInterval(); got != 0 {
 		t.Errorf("interval for another process %v, want 0", got)
+	}
+}
+
+// A reload is announced with the time of the clock by which systemd tells it from what came
+// before, in microseconds.
+func TestNotifyReloading(t *testing.T) {
+	var sent string
+	n := Notifier{Send: func(state string) error {
+		sent = state
+		return nil
+	}}
+	before := monotonic().Microseconds()
+	if err := n.Reloading(); err != nil {
+		t.Fatal(err)
+	}
+	var at int64
+	if k, err := fmt.Sscanf(sent, "RELOADING=1\nMONOTONIC_USEC=%d", &at); k != 1 || err != nil || at < before || at > monotonic().Microseconds() {
+		t.Errorf("got %q; it was %d before", sent, before)
+	}
+	if uptime, err := os.ReadFile("/proc/uptime"); err == nil { // without time asleep, so not before
+		var s float64
+		if _, err := fmt.Sscan(string(uptime), &s); err != nil || float64(at) > (s+1)*1e6 || at == 0 {
+			t.Errorf("%d µs, but the machine has been up for %v s", at, s)
+		}
 	}
 }
