@@ -94,27 +94,23 @@ func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed
 	b.changing.Lock()
 	defer b.changing.Unlock()
 	old := b.outputs.Load()
+	changes = old.compare(outputs)
 	var pins []*pin
-	kept, adjusted := map[*pin]bool{}, map[*pin]*bounds{}
+	adjusted := map[*pin]*bounds{}
 	for _, c := range outputs {
 		p := old.byName[c.Name]
 		switch {
-		case p == nil || !p.isStill(c):
+		case slices.Contains(changes.Added, c.Name):
 			p = newPin(b, c)
 			p.findLine() // where it is not there, Run looks again
-			added, changes.Added = append(added, p), append(changes.Added, c.Name)
-		case p.bounds.Load().equal(boundsOf(c)):
-			kept[p], changes.Kept = true, append(changes.Kept, c.Name)
-		default:
-			kept[p], changes.Adjusted = true, append(changes.Adjusted, c.Name)
+			added = append(added, p)
+		case slices.Contains(changes.Adjusted, c.Name):
 			adjusted[p] = boundsOf(c)
 		}
 		pins = append(pins, p)
 	}
-	for _, p := range old.pins {
-		if !kept[p] {
-			removed, changes.Removed = append(removed, p), append(changes.Removed, p.c.Name)
-		}
+	for _, name := range changes.Removed {
+		removed = append(removed, old.byName[name])
 	}
 	next = newOutputSet(pins, slices.Concat(old.leaving, removed))
 	b.mu.Lock()
@@ -128,6 +124,34 @@ func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed
 	b.connectInterlocks(next)
 	b.outputs.Store(next)
 	return next, added, removed, changes, nil
+}
+
+// Compare says what [Bank.Reconfigure] would do now with each output, and does nothing. It
+// may be called from any goroutine.
+func (b *Bank) Compare(outputs []Config) Changes { return b.outputs.Load().compare(outputs) }
+
+// compare says what another configuration means for each output.
+func (s *outputSet) compare(outputs []Config) (c Changes) {
+	stays := map[string]bool{}
+	for _, o := range outputs {
+		p := s.byName[o.Name]
+		switch {
+		case p == nil || !p.isStill(o):
+			c.Added = append(c.Added, o.Name)
+			continue
+		case p.bounds.Load().equal(boundsOf(o)):
+			c.Kept = append(c.Kept, o.Name)
+		default:
+			c.Adjusted = append(c.Adjusted, o.Name)
+		}
+		stays[o.Name] = true
+	}
+	for _, p := range s.pins {
+		if !stays[p.c.Name] {
+			c.Removed = append(c.Removed, p.c.Name)
+		}
+	}
+	return c
 }
 
 // isStill reports whether a configuration means this output, on its line as it is.

@@ -53,6 +53,16 @@ func (l *Link) Reconfigure(ctx context.Context, c Config) (anew []string, err er
 	}
 }
 
+// Compare names the settings for which [Link.Reconfigure] would make a new connection, and
+// does nothing. The error says what is wrong with c. Any goroutine.
+func (l *Link) Compare(c Config) (anew []string, err error) {
+	c, _, err = c.prepare()
+	if err != nil {
+		return nil, fmt.Errorf("compare link: %w", err)
+	}
+	return l.reconfigurations.compare(c), nil
+}
+
 // needsConnection names the settings in which two configurations differ that only a
 // new connection can use, each after its key in a configuration file.
 func needsConnection(a, b Config) (settings []string) {
@@ -106,6 +116,13 @@ func (r *reconfigurations) add(next *reconfiguration) (anew []string) {
 	r.waiting = append(r.waiting, next)
 	r.wake.Set()
 	return anew
+}
+
+// compare names the settings that only a new connection can use.
+func (r *reconfigurations) compare(next Config) (anew []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return needsConnection(r.latest, next)
 }
 
 // any reports whether there are any.
