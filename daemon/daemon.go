@@ -57,6 +57,9 @@ type Options struct {
 	// ReadFile reads a file of the credentials, of that many bytes at most; nil is
 	// [regular.Read]. For tests.
 	ReadFile func(path string, most int64) ([]byte, error)
+	// LoadConfig reads the configuration file again, for [Daemon.Reload]; nil where there
+	// is none. It is called on a goroutine of its own, since a disk may hang.
+	LoadConfig func() (*config.Config, error)
 	// Watchdog is how often the service manager wants proof of life; 0 never.
 	Watchdog time.Duration
 	// Taken and Acked are told every record on its way in and every one the
@@ -77,6 +80,7 @@ type Daemon struct {
 	present atomic.Pointer[generation]
 
 	turn     chan struct{}             // one, taken by who swaps; there while Run runs
+	loading  atomic.Bool               // the configuration file is being read
 	swapped  wake.Signal               // another generation is the present one
 	stopping context.Context           // ended when the daemon begins to stop
 	stop     context.CancelFunc        // ends it

@@ -138,6 +138,10 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	cfg.Sensors, cfg.Outputs = nil, nil
 	_, bareSocket := bare.StartWithSocket(cfg)
 	daemontest.AwaitStatus(t, bareSocket, "answer", func(api.Status) bool { return true })
+	wrong := daemontest.NewSite(t, nil)
+	_, wrongSocket := wrong.StartWithSocket(wrong.Config("", ""))
+	daemontest.AwaitStatus(t, wrongSocket, "answer", func(api.Status) bool { return true })
+	rewrite(t, wrong, "thing: other\nbroker: {endpoint: 3, port: 1}\n")
 
 	status, text := askHTTP(t, socket, api.GetDocument, "")
 	var doc openAPI
@@ -169,6 +173,12 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		{socket, api.PostReconnect, "", 200},
 		{socket, api.PostReconnect, `{"thing":"thing-other"}`, 409},
 		{socket, api.PostReconnect, `[]`, 400},
+		{socket, api.PostDiff, "", 200},
+		{socket, api.PostReload, "", 200},
+		{bareSocket, api.PostDiff, "", 200},
+		{bareSocket, api.PostReload, "", 200},
+		{wrongSocket, api.PostDiff, "", 422},
+		{wrongSocket, api.PostReload, "", 422},
 		{socket, api.GetDocument, "", 200},
 	} {
 		status, text := askHTTP(t, c.socket, c.route, c.body)

@@ -36,6 +36,12 @@ func (d *Daemon) endpoints() []local.Endpoint {
 		{Route: api.PostReconnect, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
 			return d.localReconnect(ctx, body, "local "+from.String())
 		}},
+		{Route: api.PostReload, Call: func(ctx context.Context, from local.Peer, _ json.RawMessage) (any, error) {
+			return d.localReload(ctx, "local "+from.String())
+		}},
+		{Route: api.PostDiff, Call: func(ctx context.Context, _ local.Peer, _ json.RawMessage) (any, error) {
+			return d.localDiff(ctx)
+		}},
 		{Route: api.GetDocument, Call: func(context.Context, local.Peer, json.RawMessage) (any, error) {
 			return json.RawMessage(api.Document), nil
 		}},

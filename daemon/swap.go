@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/visible"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -33,10 +35,11 @@ const (
 
 // Changes says what a swap has changed, by name, in the order of the configuration.
 type Changes struct {
-	Sensors SensorChanges
-	Outputs output.Changes
-	Connect []string // for which settings the link connects again, by key; none where it does not
-	Slow    []string // what has not followed yet, because something hangs, and will
+	Sensors  SensorChanges
+	Outputs  output.Changes  // of no output where none has changed
+	Settings []config.Change // all others
+	Connect  []string        // for which settings the link connects again, by key; none where it does not
+	Slow     []string        // what has not followed yet, because something hangs, and will
 }
 
 // SensorChanges says what has become of the sensors.
@@ -67,13 +70,14 @@ func (d *Daemon) Swap(ctx context.Context, cfg *config.Config) (Changes, error) 
 	if err := d.begin(ctx); err != nil {
 		return Changes{}, fmt.Errorf("swap configuration: %w", err)
 	}
-	defer func() { d.turn <- struct{}{} }()
-	before := d.generation()
-	if err := refuse(before.config, cfg); err != nil {
-		return Changes{}, err
-	}
-	after := d.newGeneration(cfg, before)
-	if err := examine(before, after, d.o.Clock.Now().Wall); err != nil {
+	defer d.end()
+	return d.swapInTurn(cfg)
+}
+
+// swapInTurn is [Daemon.Swap] for who has begun.
+func (d *Daemon) swapInTurn(cfg *config.Config) (Changes, error) {
+	before, after, err := d.judge(cfg)
+	if err != nil {
 		return Changes{}, err
 	}
 	x := &swap{d: d, before: before, after: after}
@@ -86,7 +90,18 @@ func (d *Daemon) Swap(ctx context.Context, cfg *config.Config) (Changes, error) 
 	return x.changes, nil
 }
 
-// begin waits until no other swap is under way.
+// judge gives the present generation and that of another configuration. The error says why
+// the one cannot take the place of the other.
+func (d *Daemon) judge(cfg *config.Config) (before, after *generation, err error) {
+	before = d.generation()
+	if err := refuse(before.config, cfg); err != nil {
+		return nil, nil, err
+	}
+	after = d.newGeneration(cfg, before)
+	return before, after, examine(before, after, d.o.Clock.Now().Wall)
+}
+
+// begin waits until no other swap is under way. Who has begun has to end.
 func (d *Daemon) begin(ctx context.Context) error {
 	select {
 	case <-d.turn:
@@ -100,6 +115,9 @@ func (d *Daemon) begin(ctx context.Context) error {
 	}
 	return ErrStopping
 }
+
+// end lets the next swap begin.
+func (d *Daemon) end() { d.turn <- struct{}{} }
 
 // refuse says which keys have changed that cannot while the daemon runs.
 func refuse(before, after *config.Config) error {
@@ -116,7 +134,7 @@ func refuse(before, after *config.Config) error {
 	} {
 		if k.old != k.next {
 			problems = append(problems, &config.Error{
-				File: after.File, Path: k.path, Value: fmt.Sprint(k.next),
+				File: after.File, Line: after.Line(k.path), Path: k.path, Value: fmt.Sprint(k.next),
 				Reason: fmt.Sprintf("cannot change from %v while the daemon runs: %s; change it back, or restart the daemon", k.old, k.why),
 			})
 		}
@@ -131,20 +149,29 @@ func refuse(before, after *config.Config) error {
 // meaning, or new credentials cannot be used.
 func examine(before, after *generation, now time.Time) error {
 	if _, err := uplink.New(after.link); err != nil {
-		return fmt.Errorf("swap configuration: %w", err)
+		return config.Errors{{File: after.config.File, Line: after.config.Line("broker"), Path: "broker", Reason: err.Error(), Err: err}}
 	}
 	if after.files == before.files {
 		return nil
 	}
-	b := after.config.Broker
-	return task.Within(filesPatience, "read the credentials", func() error {
-		for _, p := range uplink.CheckCredentials(b.CA, b.Certificate, b.Key, now) {
-			if !p.Warning {
-				return fmt.Errorf("swap configuration: %v", p)
-			}
+	return task.Within(filesPatience, "read the credentials", func() error { return examineFiles(after.config, now) })
+}
+
+// examineFiles says which of the three files of the credentials cannot be used.
+func examineFiles(cfg *config.Config, now time.Time) error {
+	b := cfg.Broker
+	keys := map[string]string{b.CA: "broker.ca", b.Certificate: "broker.certificate", b.Key: "broker.key"}
+	var problems config.Errors
+	for _, p := range uplink.CheckCredentials(b.CA, b.Certificate, b.Key, now) {
+		if !p.Warning {
+			key := cmp.Or(keys[p.File], "broker")
+			problems = append(problems, &config.Error{File: cfg.File, Line: cfg.Line(key), Path: key, Reason: visible.Text(p.File) + ": " + p.What + "; " + p.Do})
 		}
-		return nil
-	})
+	}
+	if problems != nil {
+		return problems
+	}
+	return nil
 }
 
 // swap has all parts of a daemon follow from one generation to the next. Nothing in it
@@ -157,6 +184,7 @@ type swap struct {
 
 func (x *swap) run() {
 	d, before, after := x.d, x.before, x.after
+	x.changes.Settings = config.ChangedSettings(before.config, after.config)
 	d.health.Know(either(after.subjects, before.subjects))
 	if after.files != before.files {
 		fetching := d.fetching.Swap(task.Start("credentials", d.failed, after.files.Run))

@@ -52,3 +52,35 @@ type ReconnectAnswer struct {
 	Text string `json:"text,omitempty"`
 	Hint string `json:"hint,omitempty"`
 }
+
+// What becomes of a sensor or an output in a reload.
+const (
+	Kept     = "kept"     // goes on untouched
+	Adjusted = "adjusted" // an output whose line stays as it is, with other times or interlocks
+	Changed  = "changed"  // a sensor is closed and opened again; an output is driven safe, released and requested at its initial level
+	Removed  = "removed"  // an output is driven safe and released
+	Added    = "added"    // an output is requested at its initial level
+)
+
+// Changes is what a reload has changed, or would change.
+type Changes struct {
+	File       string    `json:"file"`                 // the configuration file
+	Sensors    []Change  `json:"sensors,omitempty"`    // all, those that are gone too
+	Outputs    []Change  `json:"outputs,omitempty"`    // the same; left out if no output changes
+	Settings   []Setting `json:"settings,omitempty"`   // every other key that changes
+	Reconnects []string  `json:"reconnects,omitempty"` // the settings for which the connection is made anew; left out if it stays
+	Slow       []string  `json:"slow,omitempty"`       // the parts of the daemon that do not use the configuration yet, because something hangs, and will
+}
+
+// Change is what becomes of a sensor or an output.
+type Change struct {
+	Name   string `json:"name"`
+	Change string `json:"change"` // kept, changed, removed, added; of an output also adjusted
+}
+
+// Setting is a key that has another value.
+type Setting struct {
+	Key    string `json:"key"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}

@@ -21,6 +21,8 @@ const (
 const (
 	NotOurs       = "not_ours"       // the request is for another board
 	UnknownSensor = "unknown_sensor" // the board has no sensor of that name
+
+	BadConfiguration = "bad_configuration" // the configuration file is refused; problems says why
 )
 
 // Error says why a request did not succeed.
@@ -28,6 +30,17 @@ type Error struct {
 	Code string `json:"code"`           // for programs: see the codes of package api, or a fault's
 	Text string `json:"text"`           // what is wrong, lower case
 	Hint string `json:"hint,omitempty"` // a sentence: what to do
+
+	Problems []Problem `json:"problems,omitempty"` // of bad_configuration, by line: the first twenty, and one that gives the number of the others
+}
+
+// Problem is one problem of a configuration file.
+type Problem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`            // from 1; 0 if it is about no line, as where the file cannot be read
+	Key    string `json:"key,omitempty"`   // as in sensors[2].address; left out if it is about the file itself
+	Reason string `json:"reason"`          // what is wrong, or what is wanted
+	Value  string `json:"value,omitempty"` // what the file has
 }
 
 // Error gives what is wrong.
@@ -52,6 +65,8 @@ func HTTPStatus(code string) int {
 		return http.StatusMethodNotAllowed
 	case NotOurs:
 		return http.StatusConflict
+	case BadConfiguration:
+		return http.StatusUnprocessableEntity
 	case TooLarge:
 		return http.StatusRequestEntityTooLarge
 	case WrongType:

@@ -121,7 +121,7 @@ func (d *document) operation(r api.Route) object {
 func meaning(status int) string {
 	var codes []string
 	for _, code := range []string{
-		api.Malformed, api.TimedOut, api.UnknownPath, api.UnknownSensor, api.WrongMethod, api.NotOurs, api.TooLarge, api.WrongType, api.Internal, api.Busy, api.Stopping,
+		api.Malformed, api.TimedOut, api.UnknownPath, api.UnknownSensor, api.BadConfiguration, api.WrongMethod, api.NotOurs, api.TooLarge, api.WrongType, api.Internal, api.Busy, api.Stopping,
 	} {
 		if api.HTTPStatus(code) == status && code != api.UnknownPath {
 			codes = append(codes, code)

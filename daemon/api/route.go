@@ -39,13 +39,23 @@ var (
 		Does:     "Connect to the broker now; the answer comes when the attempt has ended.",
 		Statuses: []int{http.StatusConflict},
 	}
+	PostReload = Route{
+		Name: "postReload", Method: http.MethodPost, Path: "/v1/reload", Response: Changes{},
+		Does:     "Read the configuration file again and use it; the answer comes when that is done. A configuration that is wrong is refused as a whole, and the one before goes on.",
+		Statuses: []int{http.StatusUnprocessableEntity},
+	}
+	PostDiff = Route{
+		Name: "postDiff", Method: http.MethodPost, Path: "/v1/diff", Response: Changes{},
+		Does:     "Read the configuration file and say what a reload would change, or why it would be refused. Nothing is changed.",
+		Statuses: []int{http.StatusUnprocessableEntity},
+	}
 	GetDocument = Route{
 		Name: "getDocument", Method: http.MethodGet, Path: "/openapi.json",
 		Does: "This document.",
 	}
 
 	// Routes are all of them.
-	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, GetDocument}
+	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostReload, PostDiff, GetDocument}
 )
 
 // Answers are the statuses that the route may answer with, ascending but for

@@ -114,7 +114,8 @@ func (s *Site) Start(cfg *config.Config) *Running {
 	return s.start(cfg, "")
 }
 
-// StartWithSocket is like Start, for a daemon with a unix socket at this path.
+// StartWithSocket is like Start, for a daemon with a unix socket at this path. A reload
+// reads the file of this configuration.
 func (s *Site) StartWithSocket(cfg *config.Config) (r *Running, socket string) {
 	s.T.Helper()
 	socket = SocketPath(s.T)
@@ -125,7 +126,7 @@ func (s *Site) start(cfg *config.Config, socket string) *Running {
 	s.T.Helper()
 	r := &Running{Taken: make(chan message.Record, 4096), Acked: make(chan message.Record, 4096), Linked: make(chan uplink.Status, 256)}
 	r.Daemon, r.Stop = s.launch(daemon.Options{
-		Config: cfg, Socket: socket, Log: Log(s.T),
+		Config: cfg, LoadConfig: func() (*config.Config, error) { return config.Load(cfg.File) }, Socket: socket, Log: Log(s.T),
 		Taken: func(rec message.Record) { r.Taken <- rec }, Acked: func(rec message.Record) { r.Acked <- rec }, Linked: ConnectionChanges(r.Linked),
 	})
 	return r

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -61,7 +62,7 @@ func TestDo(t *testing.T) {
 		t.Errorf("got %d bytes, %v", len(text), err)
 	}
 	var said *api.Error
-	if err := Do(ctx, path, route("refuse"), nil, &text); !errors.As(err, &said) || *said != (api.Error{Code: "c", Text: "t", Hint: "H."}) || err.Error() != "t" {
+	if err := Do(ctx, path, route("refuse"), nil, &text); !errors.As(err, &said) || !reflect.DeepEqual(*said, api.Error{Code: "c", Text: "t", Hint: "H."}) || err.Error() != "t" {
 		t.Errorf("got %v", err)
 	}
 	if err := Do(ctx, path, route("much"), nil, new(int)); err == nil || !strings.HasPrefix(err.Error(), "understand the daemon: ") {
