@@ -33,7 +33,7 @@ func simulatedBoard(ts *testscript.TestScript, _ bool, args []string) {
 	b.SetMono(func() time.Duration { return now.Now().Mono })
 	dir := ts.MkAbs(".")
 	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: b, Clock: now, Log: slog.New(slog.DiscardHandler), Version: "v0",
+		Config: cfg, LoadConfig: reader(cfg.File), Board: b, Clock: now, Log: slog.New(slog.DiscardHandler), Version: "v0",
 		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
 		Socket: filepath.Join(dir, "fieldpost.sock"),
 	})

@@ -152,7 +152,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	sb.SetMono(func() time.Duration { return now.Now().Mono })
 	v := &demoView{out: o.Out, linked: make(chan struct{})}
 	d, err := daemon.New(daemon.Options{
-		Config: cfg, Board: sb, Clock: now, Log: o.Log, Notify: &systemd.Notifier{}, Version: o.Version,
+		Config: cfg, LoadConfig: reader(cfg.File), Board: sb, Clock: now, Log: o.Log, Notify: &systemd.Notifier{}, Version: o.Version,
 		Socket: filepath.Join(o.Dir, "fieldpost.sock"), Taken: v.taken, Acked: v.acked, Linked: v.link,
 	})
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"fieldpost/daemon/broker"
+
+	"golang.org/x/sys/unix"
 )
 
 // aDaemon is `fieldpost run` as a person starts it, running.
@@ -24,21 +26,34 @@ type aDaemon struct {
 
 func startDaemon(t *testing.T) *aDaemon {
 	t.Helper()
+	return startDaemonWith(t, configFor(t))
+}
+
+// configFor writes a configuration file, and the certificates that it needs.
+func configFor(t *testing.T) (file string) {
+	t.Helper()
 	dir := t.TempDir()
 	if _, err := broker.Certificates(filepath.Join(dir, "certs")); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, "fieldpost.yaml")
+	file = filepath.Join(dir, "fieldpost.yaml")
 	config := "thing: thing-1\nbroker: {endpoint: '127.0.0.1:1'}\nreadings: {topic: test/topic}\nspool: {dir: spool}\n"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startDaemonWith(t, file)
+	return file
 }
 
 // startDaemonWith starts it with a configuration file, in whose directory it
 // has everything.
 func startDaemonWith(t *testing.T, file string) *aDaemon {
+	t.Helper()
+	return startDaemonIn(t, file, nil, nil)
+}
+
+// startDaemonIn starts it with these attributes of a process, this standard input, and after
+// these words.
+func startDaemonIn(t *testing.T, file string, attributes *syscall.SysProcAttr, in *os.File, before ...string) *aDaemon {
 	t.Helper()
 	dir := filepath.Dir(file)
 	r, w, err := os.Pipe()
@@ -46,8 +61,13 @@ func startDaemonWith(t *testing.T, file string) *aDaemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	d := &aDaemon{Cmd: exec.Command("fieldpost", "run", "-c", file), log: bufio.NewScanner(r), pipe: r, spool: filepath.Join(dir, "spool")}
+	words := append(before, "fieldpost", "run", "-c", file)
+	d := &aDaemon{Cmd: exec.Command(words[0], words[1:]...), log: bufio.NewScanner(r), pipe: r, spool: filepath.Join(dir, "spool")}
 	d.Stderr, d.Env = w, append(os.Environ(), "RUNTIME_DIRECTORY="+dir, "NOTIFY_SOCKET=")
+	d.SysProcAttr = attributes
+	if in != nil {
+		d.Stdin = in
+	}
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,17 +124,94 @@ func TestEndWithNobodyReadingTheLog(t *testing.T) {
 	d.endedWell(t)
 }
 
-// A terminal that is closed is a stop like any other.
-func TestEndWhenTheTerminalIsClosed(t *testing.T) {
-	// Under nohup the daemon would rightly ignore it; a signal that is caught
-	// here is not ignored there.
+// catchHangup sees to it that a daemon does not ignore SIGHUP, as it rightly would under
+// nohup: a signal that is caught here is not ignored there.
+func catchHangup(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP)
-	defer signal.Stop(caught)
-	d := startDaemon(t)
-	if err := d.Process.Signal(syscall.SIGHUP); err != nil {
+	t.Cleanup(func() { signal.Stop(caught) })
+}
+
+// A terminal that is closed is a stop like any other.
+func TestEndWhenTheTerminalIsClosed(t *testing.T) {
+	catchHangup(t)
+	window, terminal := openTerminal(t)
+	d := startDaemonIn(t, configFor(t), &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}, terminal)
+	terminal.Close()
+	window.Close()
+	d.says(t, " stopped ")
+	d.endedWell(t)
+}
+
+// openTerminal opens a pseudoterminal, pts(4): its window, and what runs in it.
+func openTerminal(t *testing.T) (window, terminal *os.File) {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	window = os.NewFile(uintptr(fd), "window")
+	t.Cleanup(func() { window.Close() })
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return window, terminal
+}
+
+// Without a terminal SIGHUP is a reload: of a wrong configuration the log has the problems,
+// of a good one what has changed, and the daemon runs on until it is stopped.
+func TestReloadOnHangup(t *testing.T) {
+	catchHangup(t)
+	file := configFor(t)
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := startDaemonIn(t, file, &syscall.SysProcAttr{Setsid: true}, nil)
+	for _, c := range []struct{ text, says string }{
+		{string(good) + "nonsense: true\n", `fieldpost.yaml:5: unknown key "nonsense"`},
+		{string(good) + "outputs: [{name: pump, pin: GPIO999}]\n", " configuration swapped "},
+		{string(good), " configuration swapped "},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		d.says(t, "reloading the configuration cause=SIGHUP")
+		d.says(t, c.says)
+	}
+	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	d.says(t, " stopped ")
+	d.endedWell(t)
+}
+
+// Under nohup SIGHUP stays without effect: the next signal is the first.
+func TestHangupUnderNohup(t *testing.T) {
+	file := configFor(t)
+	d := startDaemonIn(t, file, &syscall.SysProcAttr{Setsid: true}, nil, "nohup")
+	if err := d.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for d.log.Scan() {
+		if strings.Contains(d.log.Text(), "SIGHUP") {
+			t.Errorf("the log says %q", d.log.Text())
+		}
+	}
 	d.endedWell(t)
 }
