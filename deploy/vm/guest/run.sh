@@ -19,6 +19,8 @@ cd "$(dirname "$0")" || exit 1
 . ./mail.sh
 # shellcheck source=deploy/vm/guest/local.sh
 . ./local.sh
+# shellcheck source=deploy/vm/guest/reload.sh
+. ./reload.sh
 # shellcheck source=deploy/vm/guest/pins.sh
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
@@ -47,6 +49,7 @@ first_boot() {
 	outage
 	crash
 	local_socket
+	reload
 	stop
 	upgrade_package
 	test_settings
