@@ -28,6 +28,15 @@ func (m *Machine) Buses() []string { return nil }
 // Chips is empty.
 func (m *Machine) Chips() []ChipInfo { return nil }
 
+// Adapters is empty.
+func (m *Machine) Adapters() []Adapter { return nil }
+
+// SPIs is empty.
+func (m *Machine) SPIs() []string { return nil }
+
+// Serials is empty.
+func (m *Machine) Serials() []string { return nil }
+
 // Hold returns an error that says so.
 func Hold(OutputConfig) (*os.File, error) { return nil, errLinux }
 

@@ -1,0 +1,50 @@
+package sim
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"fieldpost/sensors/board"
+)
+
+var _ board.Inventory = (*Board)(nil)
+
+// Adapters lists the buses, by name.
+func (b *Board) Adapters() []board.Adapter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []board.Adapter
+	for _, bus := range b.buses {
+		bus.mu.Lock()
+		all = append(all, board.Adapter{Bus: bus.name, Name: bus.adapter})
+		bus.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b board.Adapter) int { return cmp.Compare(a.Bus, b.Bus) })
+	return all
+}
+
+// Chips is the board's one GPIO chip.
+func (b *Board) Chips() []board.ChipInfo {
+	c := board.ChipInfo{Label: Label, Device: chipName}
+	for _, l := range b.lines {
+		holder, used := b.Holder(l.id)
+		b.mu.Lock()
+		c.Lines = append(c.Lines, board.LineInfo{Name: l.id.Name, Used: used, Holder: holder, Output: l.out != nil})
+		b.mu.Unlock()
+	}
+	return []board.ChipInfo{c}
+}
+
+// SPIs lists the SPI devices.
+func (b *Board) SPIs() []string { return b.portNames("spidev") }
+
+// Serials lists the serial ports.
+func (b *Board) Serials() []string { return b.portNames("tty") }
+
+func (b *Board) portNames(prefix string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(b.ports)), func(name string) bool { return !strings.HasPrefix(name, prefix) })
+}
