@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -18,10 +20,11 @@ import (
 
 // simulatedBoard runs a daemon with the configuration of its argument, on a
 // board with a BME280 at 0x76 of i2c-1, until the script ends; $RUNTIME_DIRECTORY
-// is where its socket is, and a reading has been taken.
+// is where its socket is, and a reading has been taken. A second argument is a file for
+// what scan prints of that board, which also has a BMP180 at 0x77.
 func simulatedBoard(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 1 {
-		ts.Fatalf("usage: simulated-board CONFIG")
+	if len(args) != 1 && len(args) != 2 {
+		ts.Fatalf("usage: simulated-board CONFIG [LIST]")
 	}
 	cfg, err := config.Load(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -49,6 +52,12 @@ func simulatedBoard(ts *testscript.TestScript, _ bool, args []string) {
 	})
 	ts.Setenv("RUNTIME_DIRECTORY", dir)
 	awaitReading(ts, filepath.Join(dir, "fieldpost.sock"))
+	if len(args) == 2 {
+		b.AddBus("i2c-1").AddChip("bmp180", 0x77)
+		var list bytes.Buffer
+		ts.Check(scanBoard(ctx, b, filepath.Join(dir, "fieldpost.sock")).Print(&list))
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), list.Bytes(), 0o644))
+	}
 }
 
 // awaitReading waits until the daemon has read all its sensors.

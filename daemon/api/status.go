@@ -102,6 +102,9 @@ type Sensor struct {
 	Seq    uint64    `json:"seq,omitzero"`
 	Values Values    `json:"values,omitempty"`
 	Faults []string  `json:"faults,omitempty"` // codes
+	// Bus and Address are where a chip on I2C is, as configured; absent for others.
+	Bus     string `json:"bus,omitempty"`
+	Address uint64 `json:"address,omitzero"`
 }
 
 // Output is one output.
