@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // UnitEnvironment is what deploy/fieldpost.service puts into the environment of
@@ -19,6 +20,20 @@ func UnitEnvironment(t testing.TB) (env []string) {
 		t.Fatalf("the unit has %d lines that begin with Environment=", len(env))
 	}
 	return env
+}
+
+// UnitTimerSlack is by how much deploy/fieldpost.service lets timers be late.
+func UnitTimerSlack(t testing.TB) time.Duration {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^TimerSlackNSec=(\S+)$`).FindSubmatch(unit(t))
+	if m == nil {
+		t.Fatal("the unit has no TimerSlackNSec")
+	}
+	d, err := time.ParseDuration(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // UnitMemoryMax is the limit of memory in deploy/fieldpost.service, in bytes.

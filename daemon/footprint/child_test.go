@@ -141,6 +141,7 @@ type childPlan struct {
 	room     string // the spool's max_bytes, or its default
 	inputs   bool   // the lines that chatter are sensors
 	chatter  bool   // ten lines change a thousand times a second
+	allCPUs  bool   // without the unit's GOMAXPROCS and TimerSlackNSec
 	oneTopic bool   // orders and answers on the readings' topic
 	marks    []int
 	counts   string // what the marks count: "readings" taken, or acknowledgements

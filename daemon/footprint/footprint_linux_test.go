@@ -40,7 +40,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	c := exec.Command(program, "run", "-c", path, "--log-level", "warn")
 	c.Env = append(append(os.Environ(), daemontest.UnitEnvironment(b)...), "RUNTIME_DIRECTORY="+s.Dir)
-	p := launch(b, c)
+	p := launch(b, c, daemontest.UnitTimerSlack(b))
 	daemontest.Await(b, "online", heard, daemontest.Has("state", "online"))
 	<-time.After(settle)
 	for b.Loop() {

@@ -29,8 +29,9 @@ type cost struct{ cpu, switches, rss, anon float64 }
 
 // What a reading costs beside what others pay for it: each program in turn on one
 // mosquitto with mutual TLS, ten sensors read at a time, the medians of some rounds.
-// Read the figures as ratios of one run. fieldpost's process is this test binary with
-// its simulated board, hence its size; [BenchmarkIdle] has that of the program.
+// fieldpost runs with what its unit sets for CPU and timers, and once without. Read the
+// figures as ratios of one run. fieldpost's process is this test binary with its simulated
+// board, hence its size; [BenchmarkIdle] has that of the program.
 func BenchmarkPeers(b *testing.B) {
 	bare := filepath.Join(b.TempDir(), "bare")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bare, "./testdata/bare")
@@ -39,18 +40,19 @@ func BenchmarkPeers(b *testing.B) {
 		b.Fatalf("build: %v: %s", err, out)
 	}
 	peers := []peer{
-		{"fieldpost", startField},
-		{"fieldpost, GOMAXPROCS=1", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
-			b.Setenv("GOMAXPROCS", "1")
-			return startField(b, m, dir, every)
+		{"fieldpost", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
+			return startField(b, m, dir, childPlan{every: every})
+		}},
+		{"fieldpost, all cores and no slack", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
+			return startField(b, m, dir, childPlan{every: every, allCPUs: true})
 		}},
 		{"bare Go loop", func(b *testing.B, m *daemontest.Mosquitto, _ string, every time.Duration) process {
-			return launch(b, exec.Command(bare, m.Addr, m.CA, m.Cert, m.Key, every.String()))
+			return launch(b, exec.Command(bare, m.Addr, m.CA, m.Cert, m.Key, every.String()), 0)
 		}},
 		{"bare Go loop, GOMAXPROCS=1", func(b *testing.B, m *daemontest.Mosquitto, _ string, every time.Duration) process {
 			c := exec.Command(bare, m.Addr, m.CA, m.Cert, m.Key, every.String())
 			c.Env = append(os.Environ(), "GOMAXPROCS=1")
-			return launch(b, c)
+			return launch(b, c, 0)
 		}},
 	}
 	if path, err := exec.LookPath("telegraf"); err == nil {
@@ -90,11 +92,12 @@ func (p peer) measure(b *testing.B, every time.Duration) (c cost, ok bool) {
 	return c, true
 }
 
-func startField(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
+func startField(b *testing.B, m *daemontest.Mosquitto, dir string, plan childPlan) process {
 	if err := os.CopyFS(filepath.Join(dir, "certs"), os.DirFS(filepath.Dir(m.CA))); err != nil {
 		b.Fatal(err)
 	}
-	return startChildIn(b, dir, childPlan{endpoint: m.Addr, every: every})
+	plan.endpoint = m.Addr
+	return startChildIn(b, dir, plan)
 }
 
 // startTelegraf has Telegraf's internal inputs make ten metrics at a time.
@@ -109,7 +112,7 @@ func startTelegraf(b *testing.B, path string, m *daemontest.Mosquitto, dir strin
 	if err := os.WriteFile(conf, []byte(text.String()), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	return launch(b, exec.Command(path, "--config", conf, "--quiet"))
+	return launch(b, exec.Command(path, "--config", conf, "--quiet"), 0)
 }
 
 // printPeers prints the medians, and how many times the bare loop's they are.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,18 +45,38 @@ func startChildIn(b testing.TB, dir string, plan childPlan) process {
 	}
 	c := exec.Command(os.Args[0])
 	c.Env = append(append(os.Environ(), daemontest.UnitEnvironment(b)...), childConfig+"="+path, childCounts+"="+plan.counts)
+	slack := daemontest.UnitTimerSlack(b)
+	if plan.allCPUs {
+		c.Env = append(c.Env, fmt.Sprint("GOMAXPROCS=", runtime.NumCPU()))
+		slack = 0
+	}
 	if plan.chatter {
 		c.Env = append(c.Env, childChatter+"=1")
 	}
 	if len(plan.marks) > 0 {
 		c.Env = append(c.Env, childMarks+"="+strings.ReplaceAll(fmt.Sprint(plan.marks), " ", ","))
 	}
-	return launch(b, c)
+	return launch(b, c, slack)
+}
+
+// start starts a program whose timers may be late by slack; 0 is the kernel's default. A
+// process gets that from the thread that makes it (prctl(2), PR_SET_TIMERSLACK).
+func start(c *exec.Cmd, slack time.Duration) error {
+	if slack == 0 {
+		return c.Start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0); err != nil {
+		return err
+	}
+	defer unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // the default again
+	return c.Start()
 }
 
 // launch starts a program that ends when its standard input does, or at the
 // latest at a SIGTERM, and does so at the end of the benchmark.
-func launch(b testing.TB, c *exec.Cmd) process {
+func launch(b testing.TB, c *exec.Cmd, slack time.Duration) process {
 	b.Helper()
 	var said bytes.Buffer
 	c.Stderr = &said
@@ -67,7 +88,7 @@ func launch(b testing.TB, c *exec.Cmd) process {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := c.Start(); err != nil {
+	if err := start(c, slack); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
