@@ -11,7 +11,7 @@ import (
 func TestBackoff(t *testing.T) {
 	var bounds []time.Duration
 	b := backoff{random: func(below time.Duration) time.Duration {
-		bounds = append(bounds, below)
+		bounds = append(bounds, backoffMin+below)
 		return 0
 	}}
 	for range 100 {
@@ -19,7 +19,7 @@ func TestBackoff(t *testing.T) {
 			t.Fatalf("waits %v, want the least, 1s", got)
 		}
 	}
-	for i, want := range []time.Duration{2, 4, 8, 16, 32, 64, 120, 120} {
+	for i, want := range []time.Duration{4, 4, 8, 16, 32, 64, 120, 120} {
 		if bounds[i] != want*time.Second {
 			t.Errorf("bound %d is %v, want %vs", i, bounds[i], want)
 		}
@@ -31,7 +31,7 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("bound after a refusal: %v", bounds[100])
 	}
 	b.reset()
-	if b.next(backoffMax); bounds[101] != 2*time.Second {
+	if b.next(backoffMax); bounds[101] != 4*time.Second {
 		t.Errorf("bound after a reset: %v", bounds[101])
 	}
 	b.random = jitter
@@ -48,9 +48,9 @@ func TestWaitsGrowAndStartOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		l.random = func(below time.Duration) time.Duration { return below }
+		l.backoff.random = func(below time.Duration) time.Duration { return below }
 		b.raw().Close()
-		for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 120, 120} {
+		for _, want := range []time.Duration{4, 4, 8, 16, 32, 64, 120, 120} {
 			began := time.Now()
 			b.raw().Close()
 			if got := time.Since(began); got != want*time.Second {
@@ -61,7 +61,7 @@ func TestWaitsGrowAndStartOver(t *testing.T) {
 			send bool
 			last time.Duration
 			want time.Duration
-		}{{true, 10 * time.Second, 120}, {false, 50 * time.Second, 120}, {true, 70 * time.Second, 2}, {false, 70 * time.Second, 2}} {
+		}{{true, 10 * time.Second, 120}, {false, 50 * time.Second, 120}, {true, 70 * time.Second, 4}, {false, 70 * time.Second, 4}} {
 			p := b.accept(true)
 			if c.send {
 				l.queue.Publish("t", []byte("1"))
@@ -110,11 +110,11 @@ func TestStatusTellsTheNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, b.config())
-		l.random = func(below time.Duration) time.Duration { return below }
+		l.backoff.random = func(below time.Duration) time.Duration { return below }
 		b.raw().Close()
 		synctest.Wait()
-		if got := time.Until(l.Status().Next); got != 2*time.Second {
-			t.Errorf("next attempt in %v, want in 2s", got)
+		if got := time.Until(l.Status().Next); got != 4*time.Second {
+			t.Errorf("next attempt in %v, want in 4s", got)
 		}
 		p := b.accept(true)
 		synctest.Wait()

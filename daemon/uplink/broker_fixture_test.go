@@ -242,7 +242,7 @@ func runWaiting(t *testing.T, c Config, random func(below time.Duration) time.Du
 	t.Helper()
 	l, err := New(c)
 	must(t, err)
-	l.random = random
+	l.backoff.random = random
 	l.built = time.Time{}
 	ctx, cancel := context.WithCancel(context.Background())
 	queue, _ := c.Outbox.(*Queue)

@@ -12,7 +12,9 @@ import (
 	"unicode/utf8"
 
 	"fieldpost/daemon/endpoint"
+	"fieldpost/daemon/netwatch"
 	"fieldpost/daemon/topic"
+	"fieldpost/daemon/wake"
 )
 
 // Config says where to connect and as whom. Files are read anew for every connection,
@@ -63,6 +65,8 @@ type Config struct {
 
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// watchNetwork is [netwatch.Watch], or what tests have in its place; nil is none.
+	watchNetwork func(context.Context, wake.Signal) error
 }
 
 const (
@@ -100,6 +104,7 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Control: tune}).DialContext
+		c.watchNetwork = netwatch.Watch
 	}
 	if c.Files == nil {
 		c.Files = NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})

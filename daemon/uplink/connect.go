@@ -86,7 +86,7 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 func (c *connection) open(ctx context.Context) error {
 	l := c.link
 	c.exchange.phase = Dialing
-	raw, err := l.cfg.Dial(ctx, "tcp", l.cfg.Endpoint)
+	raw, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,6 +115,13 @@ func (c *connection) open(ctx context.Context) error {
 	t.reader.accepted = func() { stop() }
 	c.use(t)
 	return nil
+}
+
+// dial resolves the name and opens the TCP connection.
+func (c *connection) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.link.backoff.dialTimeout())
+	defer cancel()
+	return c.link.cfg.Dial(ctx, "tcp", c.link.cfg.Endpoint)
 }
 
 // alpn is the protocol that AWS IoT Core wants to see on port 443 (page "Device

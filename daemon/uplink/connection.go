@@ -90,6 +90,7 @@ func (c *connection) run(ctx context.Context) error {
 func (c *connection) established() {
 	l := c.link
 	c.up = time.Now()
+	l.network.stop()
 	c.noteResumedSession()
 	lost, doubtful := l.session.established()
 	if l.cfg.Clean || len(l.subs.wanted) == 0 { // nothing is kept that could be lost

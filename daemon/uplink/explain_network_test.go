@@ -84,7 +84,7 @@ func closedPort(t *testing.T) string {
 }
 
 // Whatever keeps the network from reaching the broker, it is the network, it is
-// tried again at least every two minutes, and when the network is back the link
+// tried again after six seconds at most, and when the network is back the link
 // stands.
 func TestNetworkFailures(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -140,7 +140,7 @@ func checkNetworkFailure(t *testing.T, dial dialer, says string) {
 		for _, err := range seen {
 			checkSays(t, err.(*Explained), health.NetworkDown, says)
 		}
-		if len(seen) != times || longest != backoffMax {
+		if len(seen) != times || longest > backoffMaxUnreached/2 || longest == 0 {
 			t.Errorf("%d failures were told, waits grew to %v", len(seen), longest)
 		}
 		if st := l.Status(); !st.Connected || st.Err != nil || settled(sent) != "acknowledged" {

@@ -21,8 +21,7 @@ const (
 type Link struct {
 	cfg     Config
 	at      endpoint.Endpoint
-	built   time.Time                               // the clock is not before this
-	random  func(below time.Duration) time.Duration // of the backoff
+	built   time.Time // the clock is not before this
 	running atomic.Bool
 
 	// Any goroutine.
@@ -35,6 +34,7 @@ type Link struct {
 	// Run's goroutine. What outlives a connection, each with its own state.
 	rotation rotation
 	backoff  backoff
+	network  network
 	subs     subscriptions
 	topics   topicDenials
 	rate     *rateLimiter
@@ -59,7 +59,7 @@ func New(c Config) (*Link, error) {
 		return nil, fmt.Errorf("configure link: %w", err)
 	}
 	l := &Link{
-		cfg: c, at: at, built: builtAt(), random: jitter,
+		cfg: c, at: at, built: builtAt(), backoff: backoff{random: jitter}, network: network{news: wake.New()},
 		inbound:          newInboundQueue(),
 		drops:            dropCounter{log: c.Log},
 		status:           currentStatus{status: Status{Endpoint: c.Endpoint, ClientID: c.ClientID}},
@@ -68,7 +68,6 @@ func New(c Config) (*Link, error) {
 		rotation:         rotation{files: c.Files, own: own},
 		subs:             newSubscriptions(c), topics: newTopicDenials(), rate: newRateLimiter(at.Host, c.Limits),
 	}
-	l.backoff.random = func(below time.Duration) time.Duration { return l.random(below) }
 	return l, nil
 }
 
@@ -88,38 +87,40 @@ func (l *Link) Run(ctx context.Context) error {
 	defer l.running.Store(false)
 	l.rotation.start()
 	defer l.rotation.stop()
+	defer l.network.stop()
 	defer l.answerAdopted()
 	for ctx.Err() == nil {
 		l.cfg.Heartbeat()
 		l.adoptPending()
-		most, ended := l.attempt(ctx)
+		w, ended := l.attempt(ctx)
 		if ended {
 			break
 		}
-		if most == 0 { // it was asked for
+		if w.most == 0 { // it was asked for
 			l.prepareReconnect(ctx)
 			continue
 		}
 		l.answerReconnects()
-		l.pause(ctx, l.backoff.next(most))
+		l.pause(ctx, w)
 	}
 	l.update(func(s *Status) { s.Connected, s.Err = false, nil })
 	return nil
 }
 
-// attempt makes one connection and keeps it as long as it lasts. It gives the bound for
-// the wait before the next one, 0 if that was asked for, or ended when ctx has.
-func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
+// attempt makes one connection and keeps it as long as it lasts. It gives the wait before
+// the next one, none if that was asked for, or ended when ctx has.
+func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
 	l.tried = time.Now()
+	l.network.news.Clear() // this attempt sees what has changed so far
 	c := newConnection(l)
 	err := c.run(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return 0, true
+		return wait{}, true
 	case errors.Is(err, errReconnect):
 		l.update(func(s *Status) { s.Connected, s.Err = false, nil })
-		return 0, false
+		return wait{}, false
 	}
 	why := l.diagnose(c, err)
 	l.update(func(s *Status) { s.Connected, s.Err, s.Denied = false, why, l.subs.denials.denied.names() })
@@ -127,20 +128,33 @@ func (l *Link) attempt(ctx context.Context) (most time.Duration, ended bool) {
 		l.reported = why.Code
 		l.cfg.Log.Warn("not connected", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
 	}
+	return l.waitAfter(why, c.exchange.phase), false
+}
+
+// waitAfter says how long to wait after an attempt that ended in this phase.
+func (l *Link) waitAfter(why *Explained, phase Phase) wait {
 	switch {
 	case l.rotation.retryCurrent: // to try what has worked before needs no patience
-		return backoffFirst, false
+		return wait{most: backoffSoon}
 	case why.Code == string(health.DuplicateClient): // each attempt comes through, and may be the one that lasts
-		return backoffMax, false
+		return wait{most: backoffMax}
 	case needsPerson(why.Code):
-		return backoffMaxRefused, false
+		return wait{most: backoffMaxRefused}
+	case phase == Dialing && why.Code == string(health.NetworkDown):
+		return wait{most: backoffMaxUnreached, unreached: true, hurried: true}
 	}
-	return backoffMax, false
+	return wait{most: backoffMax, hurried: true}
 }
 
 // await waits until a or b is ready, d has passed or ctx has ended, and calls
 // Config.Heartbeat meanwhile. It reports whether a or b was ready.
 func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{}) bool {
+	return l.awaitAny(ctx, d, a, b, nil) != 0
+}
+
+// awaitAny is await for three channels. It gives the number of the one that was ready,
+// 1 to 3, or 0.
+func (l *Link) awaitAny(ctx context.Context, d time.Duration, a, b, c <-chan struct{}) int {
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	over := time.NewTimer(d)
@@ -149,13 +163,15 @@ func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{})
 		l.cfg.Heartbeat()
 		select {
 		case <-a:
-			return true
+			return 1
 		case <-b:
-			return true
+			return 2
+		case <-c:
+			return 3
 		case <-over.C:
-			return false
+			return 0
 		case <-ctx.Done():
-			return false
+			return 0
 		case <-tick.C:
 		}
 	}

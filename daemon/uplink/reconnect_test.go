@@ -58,7 +58,7 @@ func TestReconnectEndsTheWait(t *testing.T) {
 		if st := <-done; st.Connected || l.code() != string(health.ConnectRefused) || time.Since(began) != 0 {
 			t.Errorf("after %v: %+v", time.Since(began), st)
 		}
-		if left := time.Until(l.Status().Next); left > 2*time.Second {
+		if left := time.Until(l.Status().Next); left > backoffLeast {
 			t.Errorf("the next attempt is in %v", left)
 		}
 		done = l.ask()

@@ -123,7 +123,7 @@ func TestEndWhileWaiting(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBroker(t)
 				l := run(t, orders(b))
-				l.random = func(below time.Duration) time.Duration { return below - 1 }
+				l.backoff.random = func(below time.Duration) time.Duration { return below - 1 }
 				p := play(b)
 				synctest.Wait()
 				began := time.Now()

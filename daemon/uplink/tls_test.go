@@ -223,7 +223,7 @@ func TestOneResetIsTheNetworks(t *testing.T) {
 			if l.code() != string(s.want) {
 				t.Errorf("step %d: %v, want %s", i, l.Status().Err, s.want)
 			}
-			if want := min(s.most, backoffFirst<<i); longest != want {
+			if want := min(s.most, max(backoffLeast, backoffFirst<<i)); backoffMin+longest != want {
 				t.Errorf("step %d: waits up to %v, want %v", i, longest, want)
 			}
 		}

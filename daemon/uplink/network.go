@@ -1,0 +1,50 @@
+package uplink
+
+import (
+	"context"
+
+	"fieldpost/daemon/wake"
+)
+
+// network watches the machine's network while there is no connection. A connection that
+// stands needs no watch, and pays for none. Run's goroutine.
+type network struct {
+	news   wake.Signal // set by the watch: an attempt may succeed now
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the watch has ended; nil while there is none
+}
+
+// start begins to watch, unless it watches already. A watch that has ended by itself is
+// begun again: it is asked for once for each attempt that fails.
+func (n *network) start(c Config) {
+	if n.done != nil {
+		select {
+		case <-n.done:
+			n.stop()
+		default:
+			return
+		}
+	}
+	if c.watchNetwork == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	n.cancel, n.done = cancel, done
+	go func() {
+		defer close(done)
+		if err := c.watchNetwork(ctx, n.news); err != nil {
+			c.Log.Debug("changes of the network are not noticed; the next attempt is made when its time has come", "error", err)
+		}
+	}()
+}
+
+// stop ends the watch and waits for it.
+func (n *network) stop() {
+	if n.done == nil {
+		return
+	}
+	n.cancel()
+	<-n.done
+	n.cancel, n.done = nil, nil
+}
