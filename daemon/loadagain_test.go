@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +18,12 @@ import (
 func TestReadingTheConfigurationAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan *config.Config)
-		asked := 0
+		var asked atomic.Int32
 		d := &Daemon{stopping: t.Context()}
 		d.log = slog.New(slog.DiscardHandler)
 		d.present.Store(&generation{config: &config.Config{File: "a.yaml"}})
 		d.o.LoadConfig = func() (*config.Config, error) {
-			asked++
+			asked.Add(1)
 			return <-answer, nil
 		}
 		begin := time.Now()
@@ -31,8 +32,8 @@ func TestReadingTheConfigurationAgain(t *testing.T) {
 				t.Errorf("got %v, want %s", err, want)
 			}
 		}
-		if took := time.Since(begin); took != filesPatience || asked != 1 {
-			t.Errorf("asked %d times, in %v", asked, took)
+		if took := time.Since(begin); took != filesPatience || asked.Load() != 1 {
+			t.Errorf("asked %d times, in %v", asked.Load(), took)
 		}
 		answer <- nil // too late
 		synctest.Wait()
