@@ -54,6 +54,8 @@ var faults = []fault{
 	{name: "flood of large messages", weight: 2, part: "flood", can: (*testbed).brokerThere, do: (*testbed).largeMessages},
 	{name: "flood of malformed orders", weight: 3, part: "flood", can: (*testbed).brokerThere, do: (*testbed).malformedOrders},
 	{name: "other topic of orders or other name", weight: 4, part: "daemon", can: (*testbed).nothingRetained, do: (*testbed).rename},
+	{name: "configuration reloaded", weight: 6, part: "daemon", do: (*testbed).reload},
+	{name: "wrong configuration reloaded", weight: 3, part: "daemon", do: (*testbed).reloadWrong},
 	{name: "disk full", weight: 6, part: "disk", can: (*testbed).ownDisk, do: (*testbed).fullDisk},
 	{name: "spool taken away", weight: 4, part: "disk", can: (*testbed).diskGood, do: (*testbed).takeAway},
 	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*testbed).ownDisk, do: (*testbed).readOnlyDisk},

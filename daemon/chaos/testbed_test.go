@@ -76,7 +76,7 @@ readings: {%s}
 commands: {topic: %s, answers: test/topic/answers}
 spool: {dir: spool, at_risk: %s%s}
 sensors:
-  - {name: air, chip: bme280, bus: i2c-1, address: 0x76, every: 50ms}
+  - {name: air, chip: bme280, bus: i2c-1, address: 0x76, every: %s}
   - {name: soil-0, chip: lm75, bus: i2c-1, address: 0x48, every: 50ms}
   - {name: soil-1, chip: lm75, bus: i2c-1, address: 0x49, every: 50ms}
   - {name: soil-2, chip: lm75, bus: i2c-1, address: 0x4a, every: 50ms}
@@ -92,7 +92,7 @@ outputs:
   - {name: fan, pin: GPIO23, initial: off, safe: off, active_low: true, safe_after: 2s}
   - {name: lamp, pin: GPIO24, initial: off, safe: off, max_on: 400ms}
   - {name: siren, pin: GPIO27, initial: off, safe: off}
-`
+%s`
 
 // lines are the outputs that are given orders all the time, and siren is the one
 // of which all orders are retained.
@@ -128,7 +128,7 @@ func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *te
 	c.bounded = bound != ""
 	c.books.atRisk, _ = time.ParseDuration(risk)
 	c.note("%s; at risk: %s%s", mail, risk, bound)
-	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: firstThing, ordersTopic: "test/topic/commands"}
+	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: firstThing, ordersTopic: "test/topic/commands", period: periods[0]}
 	c.configure()
 	ctx, rest := context.WithCancel(context.Background())
 	c.rest = rest
@@ -161,17 +161,18 @@ func (c *testbed) retire() {
 }
 
 // settings are what of the daemon's configuration differs between boards, and
-// what changes between two of its runs.
+// what changes between two of its runs, or when it is reloaded.
 type settings struct {
 	mail, risk, bound  string
 	thing, ordersTopic string
+	period, spare      string
 	renames            int // how often thing or ordersTopic was changed
 }
 
-// configure writes the configuration of the next run.
+// configure writes the configuration of the next run, or of a reload.
 func (c *testbed) configure() {
 	s := c.settings
-	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.mail, s.ordersTopic, s.risk, s.bound))
+	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.mail, s.ordersTopic, s.risk, s.bound, s.period, s.spare))
 	c.books.mu.Lock()
 	defer c.books.mu.Unlock()
 	c.books.address(s.thing, s.ordersTopic)
