@@ -18,6 +18,10 @@ import (
 // stalls is how long a bus may give no sign before it is reported as stuck and left alone.
 const stalls = 3 * time.Second
 
+// mostWrong is how many addresses may answer wrongly until that is the bus's fault: a wire that
+// is held, or an adapter that cannot read a byte.
+const mostWrong = 5
+
 // Use is an address that a running daemon reads.
 type Use struct {
 	Sensor  string // its name
@@ -82,12 +86,17 @@ func probeAddresses(ctx context.Context, b board.Board, name string, used []Use,
 		return err
 	}
 	defer bus.Close()
-	late, unknown := 0, false
+	late, wrong, unknown := 0, 0, false
 	for _, addr := range order() {
 		if ctx.Err() != nil {
 			return nil
 		}
 		f, err := probeAddress(bus, b.Root(), addr, used, unknown)
+		if f != nil && f.Note != "" {
+			if wrong++; wrong == mostWrong {
+				return fmt.Errorf("cannot be probed: address after address %s", f.Note)
+			}
+		}
 		found <- f
 		switch {
 		case errors.Is(err, syscall.ETIMEDOUT):

@@ -13,6 +13,7 @@ package scan
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,6 +122,7 @@ func Scan(ctx context.Context, b board.Board, o Options) Report {
 		}
 		r.Buses = append(r.Buses, probeBus(ctx, b, a, used))
 	}
+	hideParents(r.Buses)
 	r.Kernel = append(r.Kernel, kernelDevices(b)...)
 	r.SPI = append(r.SPI, have.SPIs()...)
 	r.Serial = append(r.Serial, have.Serials()...)
@@ -129,6 +131,24 @@ func Scan(ctx context.Context, b board.Board, o Options) Report {
 	}
 	r.Header = header(b, r)
 	return r
+}
+
+// muxed is the name of a bus behind a multiplexer, after the bus that the multiplexer is on.
+var muxed = regexp.MustCompile(`^(i2c-[0-9]+)-mux`)
+
+// hideParents removes from the buses behind a multiplexer what is on the bus before it, which
+// answers on each of them.
+func hideParents(buses []Bus) {
+	for i, b := range buses {
+		m := muxed.FindStringSubmatch(b.Adapter)
+		if m == nil {
+			continue
+		}
+		parent := slices.IndexFunc(buses, func(p Bus) bool { return p.Name == m[1] })
+		buses[i].Found = slices.DeleteFunc(b.Found, func(f Found) bool {
+			return parent >= 0 && slices.ContainsFunc(buses[parent].Found, func(p Found) bool { return p.Address == f.Address })
+		})
+	}
 }
 
 func lines(c board.ChipInfo) Chip {
@@ -252,7 +272,7 @@ func overlay(k sensors.KernelDevice) string {
 		}
 		return "dtoverlay=dht11,gpiopin=4"
 	case k.Chip == "ds18b20":
-		return "dtoverlay=w1-gpio,gpiopin=4"
+		return "dtoverlay=w1-gpio, with gpiopin=N if the data line is not on GPIO4"
 	case stem == "ads1115", stem == "ads1015":
 		return "dtoverlay=ads1115"
 	case strings.HasPrefix(k.At, "spi") && stem == "mcp3008":

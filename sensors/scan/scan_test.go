@@ -171,16 +171,17 @@ func print(t *testing.T, r scan.Report) string {
 func TestBadBuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
-		for _, name := range []string{"i2c-1", "i2c-2", "i2c-3", "i2c-4", "i2c-5"} {
+		for _, name := range []string{"i2c-1", "i2c-2", "i2c-3", "i2c-4", "i2c-5", "i2c-6"} {
 			b.AddBus(name).AddChip("bme280", 0x76)
 		}
 		b.AddBus("i2c-1").Stick()
 		b.AddBus("i2c-2").Fault(syscall.ETIMEDOUT)
 		b.AddBus("i2c-3").SetAdapter("i915 gmbus dpb")
 		b.AddBus("i2c-4").Fault(fmt.Errorf("%w (%w)", board.ErrAbsent, syscall.ENODEV))
+		b.AddBus("i2c-5").Fault(syscall.EOPNOTSUPP)
 		r := scan.Scan(t.Context(), b, scan.Options{})
-		for i, want := range []string{"is stuck: a transaction has not ended", "is stuck: transaction with", "is not probed", "not there"} {
-			if bus := r.Buses[i]; !strings.Contains(bus.Problem, want) || len(bus.Found) > 0 {
+		for i, want := range []string{"is stuck: a transaction has not ended", "is stuck: transaction with", "is not probed", "not there", "cannot be probed"} {
+			if bus := r.Buses[i]; !strings.Contains(bus.Problem, want) || len(bus.Found) > 4 {
 				t.Errorf("%s: %q, found %v; want %q", bus.Name, bus.Problem, bus.Found, want)
 			}
 		}
@@ -190,10 +191,26 @@ func TestBadBuses(t *testing.T) {
 		if n := b.AddBus("i2c-3").Transactions(); n != 0 {
 			t.Errorf("%d transactions on a display's bus", n)
 		}
-		if f := r.Buses[4].Found; len(f) != 1 || f[0].Chip != "bme280" {
-			t.Errorf("the healthy bus: %+v", r.Buses[4])
+		if f := r.Buses[5].Found; len(f) != 1 || f[0].Chip != "bme280" {
+			t.Errorf("the healthy bus: %+v", r.Buses[5])
 		}
 		b.AddBus("i2c-1").Release()
+	})
+}
+
+// What is on the bus before a multiplexer is listed once.
+func TestBehindAMultiplexer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := sim.New()
+		b.AddBus("i2c-1").AddChip("bme280", 0x76)
+		behind := b.AddBus("i2c-2")
+		behind.SetAdapter("i2c-1-mux (chan_id 0)")
+		behind.AddChip("bme280", 0x76)
+		behind.AddChip("bmp180", 0x77)
+		r := scan.Scan(t.Context(), b, scan.Options{})
+		if f := r.Buses[1].Found; len(r.Buses[0].Found) != 1 || len(f) != 1 || f[0].Chip != "bmp180" {
+			t.Errorf("found %+v", r.Buses)
+		}
 	})
 }
 
