@@ -50,7 +50,7 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 		Files: g.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
 		AckDelay:   ackDelay(cfg.Spool.AtRisk),
-		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, Log: p.log,
+		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, HeartbeatWait: p.linkBeat.Wait, Log: p.log,
 		Farewell: func() uplink.Publication {
 			r := message.Farewell(p.spool.RunNumber(), p.o.Clock.Now(), p.spool.Source())
 			return uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, r)}

@@ -10,8 +10,9 @@ import (
 // of systemd is fed only when all of them have beaten since it was last fed. The zero
 // value is ready.
 type Heartbeats struct {
-	mu  sync.Mutex
-	all []*Heartbeat
+	mu   sync.Mutex
+	all  []*Heartbeat
+	grid time.Time // from when loops that wait for nothing count seconds; see Pace
 }
 
 // Heartbeat is one loop's. Its methods may be called from any goroutine, and on a nil
@@ -39,6 +40,32 @@ func (b *Heartbeat) Beat() {
 		rehearse(b.name)
 	}
 	b.set(false)
+}
+
+// Pace has loops that wait for nothing else wake up at whole seconds from now, when this
+// loop does, so that the process wakes up once for all of them.
+func (b *Heartbeat) Pace(now time.Time) {
+	if b == nil {
+		return
+	}
+	b.of.mu.Lock()
+	b.of.grid = now
+	b.of.mu.Unlock()
+}
+
+// Wait returns how long a loop may wait that has nothing to do for most, which is at least
+// a second: to the last whole second of [Heartbeat.Pace] before that is over. It is more
+// than 0, and most where no loop sets the pace.
+func (b *Heartbeat) Wait(now time.Time, most time.Duration) time.Duration {
+	if b == nil {
+		return most
+	}
+	b.of.mu.Lock()
+	defer b.of.mu.Unlock()
+	if b.of.grid.IsZero() || now.Before(b.of.grid) {
+		return most
+	}
+	return most - now.Add(most).Sub(b.of.grid)%time.Second
 }
 
 // End says that the loop has ended in good order. Nobody waits for it any more.

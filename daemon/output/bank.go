@@ -154,15 +154,23 @@ func (b *Bank) Run(ctx context.Context) error {
 		}
 		b.o.Heartbeat.Beat()
 		b.startRemovals(ctx, &others)
-		timer.Reset(b.runDue(time.Now()))
+		now := time.Now()
+		wait := b.runDue(now)
+		if wait == lookEvery { // nothing is due before
+			wait = b.o.Heartbeat.Wait(now, wait)
+		}
+		timer.Reset(wait)
 	}
 }
+
+// lookEvery is the longest that Run waits.
+const lookEvery = time.Second
 
 // runDue does what is due and gives the time until it must look again, a second
 // at most.
 func (b *Bank) runDue(now time.Time) time.Duration {
 	b.recorder.reportHung(now)
-	wait := time.Second
+	wait := lookEvery
 	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
 			p.noteBusy(now)

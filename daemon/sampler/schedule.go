@@ -13,6 +13,7 @@ import (
 // blocks.
 func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 	origin := time.Now()
+	s.o.Heartbeat.Pace(origin)
 	for _, r := range set.runners {
 		r.plan.start(origin, origin)
 	}
@@ -33,6 +34,9 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 				r.due.Set()
 			}
 			wait = min(wait, r.plan.untilDue(now))
+		}
+		if wait == beatEvery { // nothing is due before
+			wait = s.o.Heartbeat.Wait(now, wait)
 		}
 		timer.Reset(wait)
 		select {

@@ -61,7 +61,10 @@ type Config struct {
 	AckDelay  time.Duration
 	Observe   func(Status) // called on every change of Status, from Run's goroutine; must not block; may be nil
 	Heartbeat func()       // called at least every few seconds while Run's goroutine makes progress; may be nil
-	Log       *slog.Logger // nil discards
+	// HeartbeatWait shortens the wait for the next heartbeat, to no less than what is more
+	// than 0, so that it comes together with those of others; may be nil.
+	HeartbeatWait func(now time.Time, most time.Duration) time.Duration
+	Log           *slog.Logger // nil discards
 
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -101,6 +104,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Heartbeat == nil {
 		c.Heartbeat = func() {}
+	}
+	if c.HeartbeatWait == nil {
+		c.HeartbeatWait = func(_ time.Time, most time.Duration) time.Duration { return most }
 	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Control: tune}).DialContext

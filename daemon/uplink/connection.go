@@ -133,7 +133,11 @@ func (c *connection) serve(ctx context.Context) {
 		if more && ctx.Err() == nil {
 			continue
 		}
-		next.Reset(min(wait, c.pinger.untilNext(), c.publisher.awaitPubacks()))
+		wait = min(wait, c.pinger.untilNext(), c.publisher.awaitPubacks())
+		if wait == heartbeatEvery { // nothing is due before
+			wait = c.link.cfg.HeartbeatWait(time.Now(), wait)
+		}
+		next.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return

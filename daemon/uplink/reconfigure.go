@@ -25,7 +25,7 @@ import (
 // of those differs, the connection is ended in order, so that no will is published, and
 // made anew; the settings are named in anew.
 //
-// Observe, Heartbeat, Log and Dial stay those of [New], whatever c has. Files of c, where
+// Observe, Heartbeat, HeartbeatWait, Log and Dial stay those of [New], whatever c has. Files of c, where
 // set, have to run; those of before are not asked any more once Reconfigure has
 // returned.
 //
@@ -174,7 +174,7 @@ func (l *Link) answerAdopted() {
 // connection.
 func (l *Link) adopt(r *reconfiguration) (anew []string) {
 	before, c := l.cfg, r.config
-	c.Observe, c.Heartbeat, c.Log, c.Dial = before.Observe, before.Heartbeat, before.Log, before.Dial
+	c.Observe, c.Heartbeat, c.HeartbeatWait, c.Log, c.Dial = before.Observe, before.Heartbeat, before.HeartbeatWait, before.Log, before.Dial
 	anew = needsConnection(before, c)
 	other := before.Endpoint != c.Endpoint || before.ClientID != c.ClientID
 	if other || c.Echo != before.Echo {
