@@ -57,6 +57,28 @@ func TestEveryOfTheChip(t *testing.T) {
 	})
 }
 
+// Other loops wait for the seconds at which sensors are read, and the scheduler itself does
+// where nothing is due.
+func TestSchedulerSetsThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, map[string]*fake{"chip": {every: time.Minute}}, sensors.Config{Name: "a", Chip: "chip"})
+		pass(300 * time.Millisecond)
+		other := r.beats.Register("other")
+		if d := other.Wait(time.Now(), time.Second); d != 700*time.Millisecond {
+			t.Errorf("another loop waits for %v", d)
+		}
+		if err := r.s.Reconfigure(t.Context(), nil); err != nil { // wakes it between two seconds
+			t.Fatal(err)
+		}
+		other.End()
+		pass(2700 * time.Millisecond)
+		if _, age := r.beats.Slowest(); age != 0 {
+			t.Errorf("the scheduler woke up %v before", age)
+		}
+		r.stop()
+	})
+}
+
 // The machine wakes up once for all that is due in one moment.
 func TestReadsFallTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
