@@ -26,7 +26,8 @@ func newDoctor(file *string) *cobra.Command {
 name, the ports, TLS, the client id, the will, the session, each subscription, a message
 to each topic and back. Each step is printed with a tick or a cross and the time it took;
 a cross comes with what it means and what to do. Where the broker closed the connection
-without a reason, the meaning is a conclusion, and the step says so.
+without a reason, the meaning is a conclusion, and the step says so. What failed is asked
+again over MQTT 5, if the broker speaks that: there it gives its reason.
 
 The doctor publishes one JSON message with "kind":"probe" to each topic that the daemon
 publishes to; --no-publish leaves that out. Orders that wait in the session are not

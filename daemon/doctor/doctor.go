@@ -110,11 +110,14 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	}
 	e.chooseID()
 	usable := e.local(ctx)
-	if e.network(ctx) && usable && e.tls(ctx) && e.connect(ctx) {
-		e.session(ctx)
-		e.subscribe(ctx)
-		e.publish(ctx)
-		e.rival(ctx)
+	if e.network(ctx) && usable && e.tls(ctx) {
+		if e.connect(ctx) {
+			e.session(ctx)
+			e.subscribe(ctx)
+			e.publish(ctx)
+			e.rival(ctx)
+		}
+		e.askVersion5(ctx)
 	}
 	if err := ctx.Err(); err != nil {
 		return e.report, fmt.Errorf("examine: %w", err)
