@@ -49,7 +49,7 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		Files: g.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
-		AckDelay:   ackDelay(cfg.Spool.AtRisk),
+		Flow:       uplink.Flow{AckDelay: ackDelay(cfg.Spool.AtRisk)},
 		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, HeartbeatWait: p.linkBeat.Wait, Log: p.log,
 		Farewell: func() uplink.Publication {
 			r := message.Farewell(p.spool.RunNumber(), p.o.Clock.Now(), p.spool.Source())

@@ -53,12 +53,7 @@ type Config struct {
 	// is 128 KiB. Of a message over it only the beginning is kept; see [Message].
 	MaxPayload int
 
-	Window int           // publishes in flight; 0 is 32, at most 64
-	Drain  time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
-	// AckDelay is how late the Outbox may be told of a PUBACK that nothing waits for, so
-	// that Run's goroutine need not wake up for each; 0 is not at all. It is told at once
-	// of all that is in flight, of what is urgent, and where the window is full.
-	AckDelay  time.Duration
+	Flow                   // what is in flight
 	Observe   func(Status) // called on every change of Status, from Run's goroutine; must not block; may be nil
 	Heartbeat func()       // called at least every few seconds while Run's goroutine makes progress; may be nil
 	// HeartbeatWait shortens the wait for the next heartbeat, to no less than what is more
@@ -70,6 +65,16 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// watchNetwork is [netwatch.Watch], or what tests have in its place; nil is none.
 	watchNetwork func(context.Context, wake.Signal) error
+}
+
+// Flow says how much may be in flight, and how its acknowledgements are awaited.
+type Flow struct {
+	Window int           // publishes in flight; 0 is 32, at most 64
+	Drain  time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
+	// AckDelay is how late the Outbox may be told of a PUBACK that nothing waits for, so
+	// that Run's goroutine need not wake up for each; 0 is not at all. It is told at once
+	// of all that is in flight, of what is urgent, and where the window is full.
+	AckDelay time.Duration
 }
 
 const (
