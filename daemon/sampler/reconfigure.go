@@ -15,11 +15,12 @@ import (
 // ErrStopped is the reason when the Sampler has ended.
 var ErrStopped = errors.New("sensors are not read any more")
 
-// sensorSet is the sensors that are read at one time, and their bus workers. It is not
-// changed: [Sampler.Reconfigure] puts another one in its place.
+// sensorSet is the sensors that are read at one time, and their bus workers. These are not
+// changed: [Sampler.Reconfigure] puts another set in its place.
 type sensorSet struct {
 	buses   []*busWorker
 	runners []*runner
+	due     []*runner // room for the scheduler
 }
 
 // awaitRunners waits until all runners have ended.

@@ -30,6 +30,7 @@ type runner struct {
 	driver   driver           // the bus worker's
 	count    *count
 	lost     atomic.Bool // edges were lost since the last good reading
+	reading  atomic.Bool // a scheduled read has begun and has not ended; see underWay
 	well     atomic.Bool // the last read succeeded, like the one before it
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when the runner has ended
@@ -62,7 +63,7 @@ func newRunner(o *Options, c sensors.Config, chip sensors.Chip, b *busWorker) *r
 }
 
 // run does scheduled and requested reads until ctx ends, and then closes the sensor.
-func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
+func (r *runner) run(ctx context.Context, outcomes chan<- outcome, u *underWay) {
 	r.o.Health.ClearAll(r.name, health.Chatters) // of a Sampler before this one
 	defer r.followers.Wait()
 	defer close(r.quit)
@@ -74,7 +75,9 @@ func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
 		case edges := <-r.driver.lines:
 			r.followLine(edges)
 		case <-r.due.C():
-			r.report(ctx, r.read(ctx), outcomes)
+			o := r.read(ctx)
+			u.end(r)
+			r.report(ctx, o, outcomes)
 		case request := <-r.requests:
 			r.answerRequest(ctx, request)
 		}

@@ -27,6 +27,10 @@ type Options struct {
 	// Emit takes the records. For each sensor it is called from one goroutine at a time,
 	// in the order of Seq. It should not block for long, because that sensor waits.
 	Emit func(message.Record)
+	// Rest is called when the last of the scheduled reads under way has ended and its record
+	// is emitted, from a goroutine of the Sampler; must not block; may be nil. A slow or
+	// stuck bus delays it for all, so it must be a hint only.
+	Rest func()
 	// Counts has the sensors' sequence numbers so far in this run. If there is more than
 	// one Sampler in a run they must share it, because receivers take a reading with a
 	// known number for a duplicate. Nil starts from 1.
@@ -61,6 +65,27 @@ type Sampler struct {
 	ended    chan struct{}             // closed when Run has ended
 	toPlan   chan *sensorSet           // from Run to the scheduler
 	outcomes chan outcome
+	underWay underWay
+}
+
+// underWay counts the scheduled reads that have begun and have not ended. Any goroutine.
+type underWay struct {
+	reads atomic.Int64
+	rest  func() // called when none is any more; may be nil
+}
+
+// begin notes that a sensor is due.
+func (u *underWay) begin(r *runner) {
+	if !r.reading.Swap(true) {
+		u.reads.Add(1)
+	}
+}
+
+// end notes that a sensor's read has ended, or is not made any more.
+func (u *underWay) end(r *runner) {
+	if r.reading.Swap(false) && u.reads.Add(-1) == 0 && u.rest != nil {
+		u.rest()
+	}
 }
 
 // outcome is how a scheduled read has ended.
@@ -95,6 +120,7 @@ func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
 		o: o, lookup: lookup, changes: make(chan change), ended: make(chan struct{}),
 		toPlan: make(chan *sensorSet), outcomes: make(chan outcome, len(o.Sensors)),
 	}
+	s.underWay.rest = o.Rest
 	s.sensors.Store(s.arrange(&sensorSet{}, o.Sensors))
 	return s
 }
@@ -159,7 +185,8 @@ func (s *Sampler) startRunners(ctx context.Context, runners []*runner) {
 		r.stop = stop
 		go func() {
 			defer close(r.ended)
-			r.run(ctx, s.outcomes)
+			defer s.underWay.end(r)
+			r.run(ctx, s.outcomes, &s.underWay)
 		}()
 	}
 }

@@ -57,6 +57,39 @@ func TestEveryOfTheChip(t *testing.T) {
 	})
 }
 
+// When the last read of those that are due together has ended, Rest is told, once and after
+// all are emitted; also after one that fails, and after sensors are gone.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var rests []string
+		var now atomic.Pointer[rig]
+		slow := &fake{every: time.Minute, sense: func(int) ([]sensors.Field, error) {
+			<-time.After(30 * time.Millisecond)
+			return []sensors.Field{{Name: "temperature", Value: 20.0}}, nil
+		}}
+		fails := &fake{every: time.Minute, sense: func(int) ([]sensors.Field, error) { return nil, sensors.ErrFault }}
+		start := time.Now()
+		o := Options{Board: &fakeBoard{}, Run: 7, Rest: func() {
+			n := 0
+			if r := now.Load(); r != nil {
+				n = len(r.got())
+			}
+			rests = append(rests, fmt.Sprint(time.Since(start), " ", n))
+		}}
+		a, b, c := sensors.Config{Name: "a", Chip: "chip"}, sensors.Config{Name: "b", Chip: "slow"}, sensors.Config{Name: "c", Chip: "fails"}
+		r := runWith(t, o, map[string]*fake{"chip": {every: time.Minute}, "slow": slow, "fails": fails}, a, b, c)
+		now.Store(r)
+		pass(500 * time.Millisecond)
+		same(t, "rests", rests, []string{"30ms 2"})
+		if err := r.s.Reconfigure(t.Context(), []sensors.Config{a, b}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		same(t, "rests", rests, []string{"30ms 2", "1m0.03s 4"})
+		r.stop()
+	})
+}
+
 // Other loops wait for the seconds at which sensors are read, and the scheduler itself does
 // where nothing is due.
 func TestSchedulerSetsThePace(t *testing.T) {

@@ -25,16 +25,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 		for _, b := range set.buses {
 			s.checkBus(set, b, now)
 		}
-		wait := beatEvery
-		for _, r := range set.runners {
-			if r.well.Swap(false) {
-				r.plan.finish(now, 0)
-			}
-			if r.plan.due(now) {
-				r.due.Set()
-			}
-			wait = min(wait, r.plan.untilDue(now))
-		}
+		wait := s.startDue(set, now)
 		if wait == beatEvery { // nothing is due before
 			wait = s.o.Heartbeat.Wait(now, wait)
 		}
@@ -50,10 +41,34 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 			for _, r := range missing(next.runners, set.runners) {
 				r.plan.start(origin, now)
 			}
+			for _, r := range missing(set.runners, next.runners) {
+				s.underWay.end(r) // it may have been due after it had ended
+			}
 			set = next
 		case <-timer.C:
 		}
 	}
+}
+
+// startDue starts the reads that are due, all before the first of them can end. It gives
+// how long there is nothing to do.
+func (s *Sampler) startDue(set *sensorSet, now time.Time) time.Duration {
+	wait, due := beatEvery, set.due[:0]
+	for _, r := range set.runners {
+		if r.well.Swap(false) {
+			r.plan.finish(now, 0)
+		}
+		if r.plan.due(now) {
+			s.underWay.begin(r)
+			due = append(due, r)
+		}
+		wait = min(wait, r.plan.untilDue(now))
+	}
+	for _, r := range due {
+		r.due.Set()
+	}
+	set.due = due
+	return wait
 }
 
 // checkBus raises and clears the fault of a stuck bus. When the bus works again, it makes

@@ -57,8 +57,16 @@ func (l *linger) expire() {
 func (s *Spool) SetLinger(most time.Duration) {
 	st := s.st
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	st.linger.most = most
+	st.mu.Unlock()
+	s.Flush()
+}
+
+// Flush has Ready tell now of samples that wait for others. Any goroutine.
+func (s *Spool) Flush() {
+	st := s.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.linger.waits {
 		st.linger.endLocked()
 		st.ready.Set()

@@ -139,6 +139,27 @@ func TestSetLinger(t *testing.T) {
 	})
 }
 
+// A flush tells of what waits, and of nothing else.
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := lingering(t)
+		r.s.Flush()
+		if r.told() {
+			t.Error("told of nothing")
+		}
+		r.add(message.Reading, "air")
+		r.s.Flush()
+		if !r.told() {
+			t.Error("not told")
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		if r.told() {
+			t.Error("told again")
+		}
+	})
+}
+
 // A stop leaves nothing waiting, and what waited is on disk.
 func TestStopEndsLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
