@@ -466,7 +466,7 @@ func (e *exam) hold(ctx context.Context, how time.Duration, repeated bool) error
 	defer p.Close()
 	end := time.NewTimer(how)
 	defer end.Stop()
-	ping := time.NewTicker(min(e.keepAlive(), how/2))
+	ping := time.NewTicker(e.keepAlive())
 	defer ping.Stop()
 	for over := false; ; {
 		select {
