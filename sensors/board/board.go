@@ -139,10 +139,11 @@ func (d *Drive) UnmarshalText(b []byte) error {
 }
 
 const (
-	// FirstAddress and LastAddress bound the addresses of chips on an I2C bus: 0x00 to
-	// 0x02 and 0x78 on are reserved (UM10204, section 3.1.12).
+	// FirstAddress is the lowest address of a chip on an I2C bus: 0x00 to 0x02 are
+	// reserved (UM10204, section 3.1.12).
 	FirstAddress = 0x03
-	LastAddress  = 0x77
+	// LastAddress is the highest: from 0x78 on they are reserved.
+	LastAddress = 0x77
 
 	// MaxDebounce is the longest debounce period: what the kernel's 32 bits of
 	// microseconds hold.
