@@ -97,6 +97,36 @@ func BenchmarkAppendAck(b *testing.B) {
 	}
 }
 
+// A tick of ten sensors while the link is up, without a risk file and with one.
+func BenchmarkTick(b *testing.B) {
+	for _, noted := range []bool{false, true} {
+		b.Run(fmt.Sprint("noted=", noted), func(b *testing.B) {
+			o := benchOptions(b.TempDir(), 5*time.Second)
+			if noted {
+				o.RuntimeDir = b.TempDir()
+			}
+			s := benchSpool(b, o)
+			records := make([]message.Record, 10)
+			for k := range records {
+				records[k] = reading(s.RunNumber(), 0)
+				records[k].Sensor = fmt.Sprint("sensor-", k)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				for k := range records {
+					records[k].Seq++
+					if err := appendTo(s, records[k]); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for x, ok := nextOf(s); ok; x, ok = nextOf(s) {
+					s.Ack(x.ID)
+				}
+			}
+		})
+	}
+}
+
 // Readings that are on disk before they are given, a sync for each batch.
 func BenchmarkDurable(b *testing.B) {
 	for _, n := range []int{1, 20, 64} {

@@ -27,6 +27,8 @@ type directory struct {
 	disk disk
 	st   *store
 
+	risks map[uint64]*riskNote // what earlier runs had at risk when they ended, by run
+
 	lock            io.Closer // nil while the directory is not ours
 	attached        bool      // it has been read
 	loads           int       // how often something was found in one
@@ -55,7 +57,7 @@ func (d *directory) load() (*found, error) {
 		}
 		d.lock = lock
 	}
-	f, err := load(d.disk, ownRun{d.st.run, d.st.source, d.st.lostFrames, idRange(d.loads)})
+	f, err := load(d.disk, ownRun{d.st.run, d.st.source, d.st.lostFrames, idRange(d.loads)}, d.risks)
 	if err != nil {
 		return nil, err
 	}

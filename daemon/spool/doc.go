@@ -24,8 +24,10 @@
 //   - spool_full: dropped because of MaxBytes, or because of Memory while the disk fails.
 //     The sensors that use more than their share lose entries (limits.go)
 //   - too_old: dropped because of MaxAge
-//   - crash: the last run did not stop in order, and may have lost what came after First.
-//     Every sensor of [Options] gets such a gap, from 1 if nothing else is known
+//   - crash: the last run did not stop in order. If its risk file says what was at risk, the
+//     gap covers what was lost, and there is none if nothing was. Otherwise, as after a power
+//     cut, every sensor of [Options] gets an uncertain gap without an end: from 1 if nothing
+//     else is known
 //   - damaged: a file could not be read
 //   - refused: the broker will not take it; it is in refused.jsonl
 //
@@ -54,6 +56,11 @@
 //   - refused.jsonl, refused.1.jsonl, *.damaged: for people. Their size is bounded, and the
 //     spool does not read them
 //   - *.journal: files of other packages under the same lock ([Spool.Journal])
+//
+// In Options.RuntimeDir, which survives the process but not the boot:
+//
+//   - spool-risk-7: the risk file (riskfile.go): what a kill of run 7 would cost now
+//   - spool-run-7: run 7 has no disk (runfile.go)
 //
 // MaxBytes bounds all files except the journals. Memory holds what is not durable yet, a
 // little of what is, and up to 1 MiB that is read back while a backlog is sent.
@@ -96,6 +103,8 @@
 // waits for the disk or reports faults.
 //
 // All state that several goroutines use is in the store, under one lock, which is never
-// held during disk operations. Methods whose names end in Locked need that lock. A type
+// held during disk operations. Methods whose names end in Locked need that lock. The risk file
+// has another lock, which is taken before it: Append, Next, More and Ack write that file, in
+// memory. A type
 // without a lock of its own says which lock guards it.
 package spool

@@ -28,18 +28,19 @@ const entryCost = 128
 
 // memEntry is an entry, or a gap, in memory.
 type memEntry struct {
-	id      uint64
-	form    []byte // nil when done
-	sensor  string
-	flow    *flow
-	run     uint64
-	seq     uint64    // its own count; of a gap the first that is missing
-	at      time.Time // when it was appended
-	seg     *segment  // the file it is written to; nil while it is in none
-	synced  bool      // it is durable in seg
-	done    bool
-	lost    bool // done, but not acknowledged: a gap tells of it
-	evicted bool // it is only in its segment by now
+	id       uint64
+	form     []byte // nil when done
+	sensor   string
+	flow     *flow
+	run      uint64
+	seq      uint64    // its own count; of a gap the first that is missing
+	at       time.Time // when it was appended
+	seg      *segment  // the file it is written to; nil while it is in none
+	synced   bool      // it is durable in seg
+	done     bool
+	lost     bool // done, but not acknowledged: a gap tells of it
+	evicted  bool // it is only in its segment by now
+	saidSent bool // the risk file says that it may have been sent
 }
 
 func (e *memEntry) cost() int64 { return int64(len(e.form)) + entryCost }

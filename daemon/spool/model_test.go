@@ -282,18 +282,30 @@ func (m *model) check() {
 // TestModel puts spools through random lives and checks that every record is
 // delivered or told of, that nothing comes that was not put in, and that a
 // crash costs no more than it may.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { runModels(t, 0, false) }
+
+// The same holds of spools that note what is at risk. A kill loses nothing that is not told,
+// and no gap that is certain claims what was given.
+func TestModelWithARiskFile(t *testing.T) { runModels(t, 1000, true) }
+
+func runModels(t *testing.T, first uint64, runtimeDir bool) {
 	seeds := uint64(40)
 	if testing.Short() {
 		seeds = 10
 	}
-	for seed := range seeds {
+	if runtimeDir {
+		seeds /= 5
+	}
+	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rnd := newRand(seed)
 				m := &model{
 					t: t, rnd: rnd, d: newMemDisk(), fates: map[name]*fate{}, gaps: map[origin][]loss{}, sure: map[origin][]loss{}, far: map[string]uint64{},
 					o: Options{AtRisk: []time.Duration{0, time.Second, 5 * time.Second}[rnd.IntN(3)], MaxBytes: 1 << 20, Memory: 512 << 10},
+				}
+				if runtimeDir {
+					m.o.RuntimeDir = t.TempDir()
 				}
 				m.open()
 				for range 150 {
@@ -345,7 +357,9 @@ func (m *model) crash(power bool) {
 	if power {
 		left, window = m.d.Cut(m.rnd), m.o.AtRisk
 	}
+	runtimeDir := copyRuntimeDir(m.t, m.o) // which is right after a power cut too
 	m.d = m.r.crash(left)
+	m.o.RuntimeDir = runtimeDir
 	m.forget()
 	m.blank = m.blank || power && m.failed
 	now, failed := time.Now(), m.failed || m.r.s.Stats().Dropped > 0

@@ -87,6 +87,8 @@ type loader struct {
 	acks     ackState
 	crashed  map[uint64]bool // runs that did not stop in good order
 	trackers [classes]*countTracker
+	risks    map[uint64]*riskNote // what earlier runs had at risk
+	kill     killLosses
 	names    map[string]string // one copy of each sensor's name
 	gapSeen  map[frameKey]bool // gaps found
 	next     uint64            // the id of the next entry found
@@ -94,13 +96,13 @@ type loader struct {
 }
 
 // load reads the directory. It changes only files that a crash left incomplete. An error comes
-// from the disk; then nothing is known.
-func load(d disk, own ownRun) (*found, error) {
+// from the disk; then nothing is known. risks is what earlier runs had at risk, by run.
+func load(d disk, own ownRun, risks map[uint64]*riskNote) (*found, error) {
 	names, err := d.List()
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{disk: d, own: own, names: map[string]string{}, gapSeen: map[frameKey]bool{}, crashed: map[uint64]bool{}}
+	l := &loader{disk: d, own: own, risks: risks, names: map[string]string{}, gapSeen: map[frameKey]bool{}, crashed: map[uint64]bool{}}
 	l.f.gaps, l.f.ids = map[uint64]*owedGap{}, own.ids
 	names = l.finishReplacing(names)
 	segs := segmentsOf(names)
@@ -121,7 +123,13 @@ func load(d disk, own ownRun) (*found, error) {
 	if !l.f.ours { // else all gaps are in memory
 		l.findMissingGaps()
 	}
-	l.f.crash = crashLosses(l.crashed, l.acks, l.trackers)
+	if run := l.kill.run(l.acks); run > 0 {
+		delete(l.crashed, run) // its losses are known
+		l.f.crash = crashLosses(l.crashed, l.acks, l.trackers)
+		l.kill.addTo(l.f.crash)
+	} else {
+		l.f.crash = crashLosses(l.crashed, l.acks, l.trackers)
+	}
 	for i, t := range l.trackers {
 		t.loseUnseen(Class(i), l.acks)
 		l.f.logs[i].damage = t.losses()
@@ -189,7 +197,11 @@ func (l *loader) findMissingGaps() {
 	})
 	for _, k := range keys {
 		if !l.gapSeen[k] && !l.acks.isDone(logRun{Events, k.run}, k.seq) {
-			l.f.missing = append(l.f.missing, slices.Clone(l.acks.gaps[k]))
+			form := slices.Clone(l.acks.gaps[k])
+			l.f.missing = append(l.f.missing, form)
+			if h, ok := peek(form); ok {
+				l.kill.saw(h, form)
+			}
 		}
 	}
 }
@@ -243,6 +255,10 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 		return nil
 	}
 	l.f.counted = true
+	if hasRunFile && l.crashed[last.run] {
+		who, _ := l.f.sources.of(last.run)
+		l.kill = newKillLosses(l.risks, last.run, who, l.disk.Place())
+	}
 	return nil
 }
 
@@ -374,6 +390,7 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 		}
 		x.end = at.Pos()
 	}
+	l.kill.sawSegment(g, at.Seq)
 	cut := at.Seq < l.acks.written[segmentKey{logRun{g.class, g.run}, g.number}] // what was on disk is not there
 	switch {
 	case at.Tail > 0 && !torn, !good && !torn, cut:
@@ -411,6 +428,7 @@ func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) b
 		done.add(id, id+1)
 	} else {
 		g.live++
+		l.kill.saw(h, at.Payload)
 		if h.gap() {
 			l.f.gaps[id] = &owedGap{run: g.run, seq: at.Seq, form: slices.Clone(at.Payload)}
 		}

@@ -70,6 +70,9 @@ func (f *flow) peekUnsent() *memEntry {
 	return nil
 }
 
+// waits reports whether anything of it is not given.
+func (f *flow) waits() bool { return f.onDisk || len(f.readAhead) > 0 || f.peekUnsent() != nil }
+
 func (f *flow) removeFirst() {
 	f.unsent[f.first] = nil
 	f.first++

@@ -20,7 +20,7 @@ var ErrClosed = errors.New("spool is closed")
 // Options say where the spool is and how large it may become.
 type Options struct {
 	Dir        string         // the directory; it is created if it is missing. No other process may use it
-	RuntimeDir string         // an existing directory that survives the process, but not a power cut (systemd's RuntimeDirectory=): a run without a disk is recorded there, so that its crash is reported; "" is none
+	RuntimeDir string         // an existing directory that survives the process, but not a power cut (systemd's RuntimeDirectory=): what a kill would cost is noted there, and a run without a disk, so that its crash is reported; "" is none
 	Thing      string         // the name of the board; entries keep it, see [Source]
 	Board      string         // a fingerprint of the board: a directory from another board gets a new id; "" is unknown
 	AtRisk     time.Duration  // a power cut may cost the unacknowledged entries of this much time; 0: each entry is on disk before Next returns it
@@ -77,6 +77,7 @@ type Spool struct {
 	st     *store
 	writer *writer
 	reader *reader
+	risks  *riskFile
 }
 
 // Open opens the spool in a directory and starts a new run.
@@ -96,12 +97,13 @@ func open(o Options, d disk) (*Spool, error) {
 	if err := w.start(); err != nil {
 		return nil, err
 	}
-	return &Spool{st, w, &reader{o, d, st, &w.dir, w.watch}}, nil
+	return &Spool{st, w, &reader{o, d, st, &w.dir, w.watch}, w.risks}, nil
 }
 
 // start opens the directory and determines the run number.
 func (w *writer) start() error {
 	diskless := w.runtime.recall()
+	w.risks.recall()
 	err := w.attach()
 	if locked := (*LockedError)(nil); errors.As(err, &locked) {
 		return fmt.Errorf("open spool: %w", err)
@@ -116,13 +118,16 @@ func (w *writer) start() error {
 			run = makeRunNumber(w.o.Clock.Now(), max(d.known, diskless))
 		}
 		w.st.setRun(run, d.id)
+		w.risks.begin(w.disk.Place()) // before any file says that this run runs
 		err = w.bringUpToDate()
 	}
 	if err != nil {
+		w.risks.abandon()
 		w.st.setRun(makeRunNumber(w.o.Clock.Now(), max(d.known, diskless)), d.id)
 		w.fail(time.Now(), err)
 	}
 	w.runtime.update(d.recorded)
+	w.risks.update(d.recorded, w.disk.Place)
 	return nil
 }
 
@@ -235,6 +240,16 @@ func (s *Spool) Append(e Entry) error {
 	if n := len(form); n > durable.MaxPayload {
 		return fmt.Errorf("append to spool: entry of %d bytes is larger than %d", n, durable.MaxPayload)
 	}
+	s.risks.mu.Lock()
+	defer s.risks.mu.Unlock()
+	if err := s.append(e, form); err != nil {
+		return err
+	}
+	s.risks.saveLocked()
+	return nil
+}
+
+func (s *Spool) append(e Entry, form []byte) error {
 	st := s.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -254,7 +269,7 @@ func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
 	if g != nil {
 		st.gaps.add(l.next, *g, form)
 	}
-	x := &memEntry{form: form, sensor: e.Sensor, run: e.Run, seq: countOf(e, g), at: now}
+	x := &memEntry{form: form, sensor: e.Sensor, run: e.Run, seq: countOf(e, g), at: now, saidSent: !l.flow(e.Sensor).waits()}
 	l.append(x)
 	st.schedule.enqueue(x.flow)
 	if e.Seq > 0 && e.Run == st.run && st.sensors.see(e) && st.due.sensors.IsZero() {
@@ -292,19 +307,26 @@ func (s *Spool) Wake() { s.st.ready.Set() }
 // events are on a disk that hangs, others pass them. After the context of Run has ended it
 // returns nothing. Any goroutine.
 func (s *Spool) Next() (Item, bool) {
-	s.st.mu.Lock()
-	defer s.st.mu.Unlock()
-	for s.st.maySendLocked() {
-		f := s.st.nextFlowLocked()
+	item, ok, risk := s.next()
+	s.risks.given(risk)
+	return item, ok
+}
+
+func (s *Spool) next() (Item, bool, givenRisk) {
+	st := s.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for st.maySendLocked() {
+		f := st.nextFlowLocked()
 		if f == nil {
 			break
 		}
-		if item, ok := s.st.giveLocked(f); ok {
-			return item, true
+		if item, ok := st.giveLocked(f); ok {
+			return item, true, s.risks.book.give(st, item.ID)
 		}
 	}
-	s.st.linger.endLocked() // whoever asked has all of them
-	return Item{}, false
+	st.linger.endLocked() // whoever asked has all of them
+	return Item{}, false, givenSafe
 }
 
 // More returns the next item of the same sensor and class out of turn, to send several
@@ -312,15 +334,22 @@ func (s *Spool) Next() (Item, bool) {
 // counts against later turns of that sensor. More may return nothing although Next would
 // return such an item later. Any goroutine.
 func (s *Spool) More(id uint64) (Item, bool) {
-	s.st.mu.Lock()
-	defer s.st.mu.Unlock()
-	f := s.st.schedule.last
-	for s.st.maySendLocked() && f != nil && s.st.schedule.lastID == id && s.st.availableLocked(f) == available {
-		if item, ok := s.st.giveLocked(f); ok {
-			return item, true
+	item, ok, risk := s.more(id)
+	s.risks.given(risk)
+	return item, ok
+}
+
+func (s *Spool) more(id uint64) (Item, bool, givenRisk) {
+	st := s.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := st.schedule.last
+	for st.maySendLocked() && f != nil && st.schedule.lastID == id && st.availableLocked(f) == available {
+		if item, ok := st.giveLocked(f); ok {
+			return item, true, s.risks.book.give(st, item.ID)
 		}
 	}
-	return Item{}, false
+	return Item{}, false, givenSafe
 }
 
 // Rewind marks everything that is not acknowledged as unsent. Any goroutine.
@@ -339,15 +368,23 @@ func (s *Spool) Rewind() {
 // Ack removes an item that the broker has. It does nothing if the item was acknowledged or
 // dropped before, or never sent. Any goroutine.
 func (s *Spool) Ack(id uint64) {
+	if s.ack(id) {
+		s.risks.save()
+	}
+}
+
+// ack is Ack. It reports whether nothing is at risk any more.
+func (s *Spool) ack(id uint64) (safe bool) {
 	c, id := splitItemID(id)
 	st := s.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if !st.logs[c].owed(id) {
-		return
+		return false
 	}
 	st.stats.Acked++
 	st.releaseLocked(heldEntry{c, id, st.logs[c].markDone(id)})
+	return s.risks.book.ended(st)
 }
 
 // Corrupt reports that the caller cannot decode the body of an item. The spool treats that

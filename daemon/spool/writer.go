@@ -24,6 +24,7 @@ type writer struct {
 
 	dir       directory
 	runtime   runtimeDir
+	risks     *riskFile
 	acks      ackFile
 	segments  [classes]segmentWriter
 	limiter   limiter
@@ -40,6 +41,8 @@ func newWriter(o Options, st *store, d disk) *writer {
 	w := &writer{o: o, disk: d, st: st, watch: diskWatch{st, o.Health}, acks: newAckFile(d, o.MaxBytes)}
 	w.dir.o, w.dir.disk, w.dir.st = o, d, st
 	w.runtime.st, w.runtime.log = st, o.Log
+	w.risks = newRiskFile(o, st)
+	w.dir.risks = w.risks.earlier
 	if o.RuntimeDir != "" {
 		w.runtime.dir = newDisk(o.RuntimeDir)
 	}
@@ -96,6 +99,7 @@ func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
 	w.limiter.tellFull(now)
 	w.clearDamage()
 	w.runtime.update(w.dir.recorded)
+	w.risks.update(w.dir.recorded, w.disk.Place)
 	p := w.plan(now)
 	next := p.next
 	if p.write || p.sync || p.sensors || p.acks || p.refused {
@@ -372,7 +376,10 @@ func (w *writer) finish() error {
 	}
 	w.acks.close()
 	w.runtime.update(w.dir.recorded)
-	if err != nil {
+	if err == nil {
+		w.risks.end()
+	} else {
+		w.risks.save()
 		w.runtime.end()
 		return fmt.Errorf("finish spool %q: %w", w.o.Dir, err)
 	}

@@ -1,0 +1,491 @@
+package spool
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/durable"
+	"fieldpost/daemon/regular"
+)
+
+// The risk file says what a kill of the process would cost at this moment: the counts of
+// this run that neither the broker nor the disk has. It is in the runtime directory, so it
+// survives a kill, but not a power cut, and costs no disk write. After a kill, the next run
+// reports of these counts what it finds in no file, and nothing else. Without a valid risk
+// file it reports everything after the last count that is known to be safe.
+//
+// Each run has its own file, which is overwritten in place, without a sync. It contains a
+// checksum and a length, 4 bytes each, little-endian, and then, with numbers as uvarints:
+//
+//	run, spool's id, boot id, place of the lock file: whose entries these are
+//	how many of the numbers that follow are segments, then for each the class, the number,
+//	    and the seq of the last frame that is on disk: the active segments
+//	for each span of counts: sensor string, first, how many more, and 1 if they may have been sent
+//
+// It never claims less than is lost. [Spool.Append] returns, and [Spool.Next] returns what it
+// appended, only after the file has it. If the file cannot be written, it is removed. A file
+// that was cut short by the kill is ignored.
+const (
+	riskPrefix  = "spool-risk-"
+	maxRiskFile = 64 << 10
+	maxRisks    = 4 << 10 // so many entries are looked at for one write of the file
+)
+
+func riskName(run uint64) string { return fmt.Sprint(riskPrefix, run) }
+
+// riskNote is the content of a risk file.
+type riskNote struct {
+	run                uint64
+	spool, boot, place string
+	segments           map[segmentKey]uint64 // the last frame on disk of each
+	risks              []risk
+}
+
+// risk is counts of one sensor that a kill would cost.
+type risk struct {
+	sensor string
+	lo, hi uint64 // both included
+	sent   bool   // they may have been sent
+}
+
+// appendTo encodes a note behind b, which must be empty.
+func (n *riskNote) appendTo(b []byte) []byte {
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+	b = binary.AppendUvarint(b, n.run)
+	for _, s := range []string{n.spool, n.boot, n.place} {
+		b = durable.AppendString(b, s)
+	}
+	b = binary.AppendUvarint(b, uint64(len(n.segments)))
+	for c := range classes { // one of each at the most
+		for k, seq := range n.segments {
+			if k.class == c {
+				b = binary.AppendUvarint(append(b, byte(c)), uint64(k.number))
+				b = binary.AppendUvarint(b, seq)
+			}
+		}
+	}
+	for _, x := range n.risks {
+		b = durable.AppendString(b, x.sensor)
+		b = binary.AppendUvarint(b, x.lo)
+		b = binary.AppendUvarint(b, x.hi-x.lo)
+		if x.sent {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
+	binary.LittleEndian.PutUint32(b, durable.Checksum(b[4:]))
+	return b
+}
+
+// decodeRiskNote decodes the content of a risk file. What follows the note is of an older,
+// longer one.
+func decodeRiskNote(b []byte) (*riskNote, bool) {
+	if len(b) < 8 {
+		return nil, false
+	}
+	size := uint64(binary.LittleEndian.Uint32(b[4:]))
+	if size > uint64(len(b)-8) || binary.LittleEndian.Uint32(b) != durable.Checksum(b[4:8+size]) {
+		return nil, false
+	}
+	d := durable.Decoder{B: b[8 : 8+size]}
+	n := &riskNote{run: d.Uvarint(), spool: d.String(), boot: d.String(), place: d.String(), segments: map[segmentKey]uint64{}}
+	for range min(d.Uvarint(), uint64(classes)) {
+		k := segmentKey{logRun{Class(d.Byte()), n.run}, uint32(d.Uvarint())}
+		n.segments[k] = d.Uvarint()
+	}
+	for len(d.B) > 0 && !d.Bad {
+		x := risk{sensor: d.String(), lo: d.Uvarint()}
+		x.hi = x.lo + d.Uvarint()
+		x.sent = d.Byte() != 0
+		n.risks = append(n.risks, x)
+	}
+	return n, !d.Bad
+}
+
+// riskFile writes the risk file.
+type riskFile struct {
+	dir   string // the runtime directory; "" if there is none
+	clock clock.Clock
+	log   *slog.Logger
+	st    *store
+
+	began, cleared bool                 // used by the writer's goroutine only
+	earlier        map[uint64]*riskNote // of earlier runs in this boot; likewise
+
+	book riskBook // the lock of the store guards it
+
+	mu   sync.Mutex // held while an entry is appended and the file is written; locked before the store's
+	file *os.File   // nil while there is no file
+	note riskNote
+	last []byte         // what the file contains
+	next []byte         // its memory is used for the next
+	at   map[string]int // the latest of note.risks of each sensor
+}
+
+func newRiskFile(o Options, st *store) *riskFile {
+	return &riskFile{
+		dir: o.RuntimeDir, clock: o.Clock, log: o.Log, st: st, earlier: map[uint64]*riskNote{},
+		note: riskNote{segments: map[segmentKey]uint64{}}, at: map[string]int{},
+	}
+}
+
+// recall reads what earlier runs left.
+func (r *riskFile) recall() {
+	boot := r.clock.Now().Boot
+	for _, name := range r.names() {
+		run, err := strconv.ParseUint(strings.TrimPrefix(name, riskPrefix), 10, 64)
+		if err != nil {
+			continue
+		}
+		b, err := regular.ReadUnlinked(filepath.Join(r.dir, name), maxRiskFile)
+		if err != nil {
+			continue
+		}
+		if n, ok := decodeRiskNote(b); ok && n.run == run && n.boot == boot && boot != "" {
+			r.earlier[run] = n
+		}
+	}
+}
+
+func (r *riskFile) names() (out []string) {
+	if r.dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		r.log.Warn("cannot look for what earlier runs had at risk", "err", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), riskPrefix) {
+			out = append(out, e.Name())
+		}
+	}
+	return out
+}
+
+// begin creates the file of this run. place is that of the lock file of the directory.
+func (r *riskFile) begin(place string) {
+	if r.dir == "" || r.began {
+		return
+	}
+	r.began = true
+	boot := r.clock.Now().Boot
+	if boot == "" {
+		return
+	}
+	path := filepath.Join(r.dir, riskName(r.st.run))
+	_ = os.Remove(path) // no run of this number has anything there
+	f, err := regular.OpenUnlinked(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		r.log.Warn("cannot note what is at risk: after a kill, more will be reported as lost than is", "err", err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.file = f
+	r.st.mu.Lock()
+	r.note.run, r.note.spool, r.note.boot, r.note.place = r.st.run, r.st.source.Spool, boot, place
+	r.book.noting = true
+	r.st.mu.Unlock()
+	r.saveLocked()
+}
+
+// abandon removes the file, as the run gets another number before it has taken anything.
+func (r *riskFile) abandon() {
+	r.end()
+	r.began, r.last = false, nil
+}
+
+// clear removes the files of other runs. Their losses must be recorded.
+func (r *riskFile) clear() {
+	if r.cleared {
+		return
+	}
+	r.cleared = true
+	for _, name := range r.names() {
+		if name != riskName(r.st.run) {
+			_ = os.Remove(filepath.Join(r.dir, name)) // the run that it is of is over, and no later one has its number
+		}
+	}
+}
+
+// update creates the file if the disk has a record of this run, and brings it up to date.
+func (r *riskFile) update(recorded bool, place func() string) {
+	if recorded {
+		r.begin(place())
+		r.clear()
+	}
+	r.save()
+}
+
+// save brings the file up to date.
+func (r *riskFile) save() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.saveLocked()
+}
+
+// given returns when the file says of an item that is given that it may have been sent.
+func (r *riskFile) given(g givenRisk) {
+	switch g {
+	case givenNoted:
+		r.mu.Lock() // until an Append that runs has written it
+		defer r.mu.Unlock()
+	case givenUnnoted:
+		r.save()
+	}
+}
+
+func (r *riskFile) saveLocked() {
+	if r.file == nil {
+		return
+	}
+	known := r.collectLocked()
+	r.next = r.note.appendTo(r.next[:0])
+	if !known || len(r.next) > maxRiskFile {
+		r.next = append(r.next[:0], make([]byte, 8)...) // no valid note
+	}
+	if bytes.Equal(r.next, r.last) {
+		return
+	}
+	if _, err := r.file.WriteAt(r.next, 0); err != nil {
+		r.log.Warn("cannot note what is at risk: after a kill, more will be reported as lost than is", "err", err)
+		r.endLocked()
+		return
+	}
+	r.last, r.next = r.next, r.last
+}
+
+// collectLocked makes the note of what is at risk. It returns false if that is too much to be
+// noted.
+func (r *riskFile) collectLocked() bool {
+	st, n := r.st, &r.note
+	n.risks = n.risks[:0]
+	clear(n.segments)
+	clear(r.at)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	seen, ok := 0, true
+	for _, l := range st.logs {
+		if g := l.active; g != nil && g.run == st.run && g.syncedUntil > g.lo {
+			n.segments[segmentKey{logRun{g.class, g.run}, g.number}] = g.syncedUntil - 1 - g.off
+		}
+		l.eachUnsynced(func(e *memEntry) {
+			if seen++; e.done || e.run != st.run || e.seq == 0 || e.sensor == "" || !ok || seen > maxRisks {
+				return
+			}
+			x, closed := e.risk()
+			ok = ok && closed
+			r.add(x)
+		})
+	}
+	ok = ok && seen <= maxRisks
+	r.book.noted = len(n.risks) > 0 || !ok
+	return ok
+}
+
+// add adds a risk, of each log the latest first.
+func (r *riskFile) add(x risk) {
+	i, some := r.at[x.sensor]
+	if some {
+		if y := &r.note.risks[i]; y.sent == x.sent && x.hi+1 == y.lo {
+			y.lo = x.lo
+			return
+		}
+	}
+	r.at[x.sensor] = len(r.note.risks)
+	r.note.risks = append(r.note.risks, x)
+}
+
+// risk returns what is lost with the entry. closed is false if its end is not known.
+func (e *memEntry) risk() (x risk, closed bool) {
+	h, _ := peek(e.form)
+	if !h.gap() {
+		return risk{e.sensor, e.seq, e.seq, e.saidSent}, true
+	}
+	_, g, err := decodeEntry(Events, e.form)
+	if err != nil || g.Last < g.First {
+		return risk{}, false
+	}
+	return risk{e.sensor, g.First, g.Last, g.Uncertain}, true
+}
+
+// end removes the file: nothing is at risk any more, or it is not known what is.
+func (r *riskFile) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.endLocked()
+}
+
+func (r *riskFile) endLocked() {
+	if r.file == nil {
+		return
+	}
+	r.st.mu.Lock()
+	r.book = riskBook{}
+	r.st.mu.Unlock()
+	_ = r.file.Truncate(0) // the name may lead elsewhere by now
+	_ = r.file.Close()
+	_ = os.Remove(filepath.Join(r.dir, riskName(r.note.run)))
+	r.file = nil
+}
+
+// riskBook is what Spool must know of the risk file. The lock of the store guards it, and its
+// methods need that lock.
+type riskBook struct {
+	noting bool // there is a file
+	noted  bool // it has anything
+}
+
+// givenRisk says what the risk file must still be told of an item that is given.
+type givenRisk int
+
+const (
+	givenSafe    givenRisk = iota // it need not have it
+	givenNoted                    // it has it, or gets it from an Append that runs
+	givenUnnoted                  // it does not say that it may have been sent
+)
+
+// give marks the entry of an item as sent, if it is at risk, and with it all that may follow it,
+// so that the file need not be written for each.
+func (b *riskBook) give(st *store, item uint64) givenRisk {
+	if !b.noting {
+		return givenSafe
+	}
+	c, id := splitItemID(item)
+	switch e := st.logs[c].inMemory(id); {
+	case e == nil, e.synced, e.run != st.run:
+		return givenSafe
+	case e.saidSent:
+		return givenNoted
+	}
+	for _, l := range st.logs {
+		l.eachUnsynced(func(e *memEntry) { e.saidSent = true })
+	}
+	return givenUnnoted
+}
+
+// ended reports whether the file has something, and nothing is at risk any more.
+func (b *riskBook) ended(st *store) bool {
+	return b.noted && !slices.ContainsFunc(st.logs[:], (*log).hasUnsynced)
+}
+
+// hasUnsynced reports whether any entry that is not durable is owed.
+func (l *log) hasUnsynced() bool {
+	for _, e := range slices.Backward(l.mem) {
+		if e.synced {
+			return false
+		}
+		if !e.done {
+			return true
+		}
+	}
+	return false
+}
+
+// killLosses determines what the kill of one run has lost, from its risk file and from what is
+// found in its other files.
+type killLosses struct {
+	note    *riskNote // nil if there is none
+	found   map[string]*ids
+	missing map[segmentKey]uint64 // what the active segments should have and was not found
+}
+
+// newKillLosses returns those of a run that the run file says is running. who is the run's.
+func newKillLosses(notes map[uint64]*riskNote, run uint64, who Source, place string) killLosses {
+	n := notes[run]
+	if n == nil || n.spool != who.Spool || n.place != place {
+		return killLosses{}
+	}
+	return killLosses{n, map[string]*ids{}, maps.Clone(n.segments)}
+}
+
+// sawSegment records how far a segment can be read.
+func (k *killLosses) sawSegment(g *segment, seq uint64) {
+	key := segmentKey{logRun{g.class, g.run}, g.number}
+	if until, some := k.missing[key]; some && seq >= until {
+		delete(k.missing, key)
+	}
+}
+
+// saw records an entry or a gap that is found and owed.
+func (k *killLosses) saw(h head, form []byte) {
+	if k.note == nil || h.run != k.note.run {
+		return
+	}
+	lo, hi := h.seq, h.seq
+	if h.gap() {
+		_, g, err := decodeEntry(Events, form)
+		if err != nil {
+			return
+		}
+		lo, hi = g.First, g.Last
+		if hi == 0 {
+			hi = math.MaxUint64 - 1
+		}
+	}
+	if lo == 0 || hi < lo {
+		return
+	}
+	for _, x := range k.note.risks {
+		if x.sensor == string(h.sensor) && lo <= x.hi && x.lo <= hi {
+			s := k.found[x.sensor]
+			if s == nil {
+				s = &ids{}
+				k.found[x.sensor] = s
+			}
+			s.add(max(lo, x.lo), min(hi, x.hi)+1)
+		}
+	}
+}
+
+// run returns the run of which the losses are known; 0 if there is none.
+func (k *killLosses) run(acks ackState) uint64 {
+	if k.note == nil {
+		return 0
+	}
+	for key := range k.missing {
+		if !acks.removed[key] {
+			return 0 // a file was damaged or removed since
+		}
+	}
+	return k.note.run
+}
+
+// addTo adds what is lost.
+func (k *killLosses) addTo(t *tally) {
+	risks := slices.Clone(k.note.risks)
+	slices.SortFunc(risks, func(a, b risk) int { return cmp.Or(cmp.Compare(a.sensor, b.sensor), cmp.Compare(a.lo, b.lo)) })
+	for _, x := range risks {
+		o, found := origin{x.sensor, k.note.run}, k.found[x.sensor]
+		if found == nil {
+			found = &ids{}
+		}
+		for lo := found.free(x.lo); lo <= x.hi; {
+			hi := x.hi
+			if i := found.find(lo); i < len(found.spans) {
+				hi = min(hi, found.spans[i].lo-1)
+			}
+			if x.sent {
+				t.addUncertain(o, loss{lo: lo, hi: hi})
+			} else {
+				t.addLoss(o, loss{lo: lo, hi: hi})
+			}
+			lo = found.free(hi + 1)
+		}
+	}
+}
