@@ -10,6 +10,8 @@ import (
 const (
 	// A killed process may lose what it took in its last second or two.
 	killCosts = 2 * time.Second
+	// A reading that the witness has heard of is in the spool after so long.
+	takingCosts = 50 * time.Millisecond
 	// A broker that ends may lose what it had acknowledged and not passed on
 	// yet. That is no loss of the daemon's. When it was passed on is known to
 	// about this much.
@@ -33,6 +35,7 @@ func (b *books) balance(but string) {
 	clear(b.ackGaps)
 	clear(b.told)
 	b.overclaims()
+	b.killGaps()
 	b.ownerless()
 	b.verdicts()
 	for n, it := range b.items {
@@ -97,6 +100,32 @@ func (b *books) overclaims() {
 	}
 }
 
+// killGaps finds gaps that claim more than a kill may have cost. In the same boot the daemon knows
+// what that is, if nothing was done to its files: so the gap has an end, and there is none
+// where all was acknowledged long before.
+func (b *books) killGaps() {
+	for _, h := range b.claimedGaps {
+		r := b.runs[h.run]
+		if h.reason != "crash" || r == nil || !r.killed || r.harmed {
+			continue
+		}
+		b.count["gap crash, of a run whose files were left alone"]++
+		if h.to == 1<<64-1 {
+			b.complain("gap %+v has no end, and the daemon was only killed", h)
+		}
+		covered, open := false, false
+		for n, it := range b.items {
+			if h.covers(n) {
+				covered = true
+				open = open || it.acked == 0 || b.lived(it.acked, r.last) <= killCosts
+			}
+		}
+		if covered && !open {
+			b.complain("gap %+v claims nothing but what was acknowledged more than %v before the kill", h, killCosts)
+		}
+	}
+}
+
 // weakAt reports whether the disk could not be relied on at some time about
 // then.
 func (b *books) weakAt(at time.Duration) bool {
@@ -138,6 +167,9 @@ func (b *books) missing(n number, it *item) {
 	}
 	age := b.lived(it.at, r.last)
 	switch {
+	case len(told) == 0 && r.killed && age <= takingCosts && b.isLast(n):
+		// The witness hears of it before the spool has it: nobody else knows that there was one.
+		b.tolerate("on its way into the spool when the kill came", age)
 	case len(told) == 0:
 		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, b.flipped[n])
 	case told["spool_full"]:
@@ -158,6 +190,19 @@ func (b *books) missing(n number, it *item) {
 	default:
 		b.complain("%+v was taken %v before the end of its run (killed %v) and is missing; gaps %v", n, age, r.killed, told)
 	}
+}
+
+// isLast reports whether nothing later of its sensor and run has come out of the spool, as itself
+// or in a gap.
+func (b *books) isLast(n number) bool {
+	for m, it := range b.items {
+		if m.sensor == n.sensor && m.run == n.run && m.seq > n.seq && (it.arrived || it.acked != 0) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(b.claimedGaps, func(h claimedGap) bool {
+		return h.sensor == n.sensor && h.run == n.run && h.to > n.seq
+	})
 }
 
 // lost counts a loss, and how much before its kill it was.

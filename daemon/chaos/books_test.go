@@ -50,6 +50,7 @@ type runState struct {
 	last   time.Duration            // when the last line came
 	killed bool
 	weak   bool // the disk could not be relied on at its end
+	harmed bool // something was done to its files, or the disk could not be relied on at any time
 }
 
 // books are kept of what was taken and what arrived, of the orders and what
@@ -216,6 +217,9 @@ func (b *books) weigh() {
 	case !weak && b.weakFrom != 0:
 		b.weak = append(b.weak, pause{b.weakFrom, b.now()})
 		b.weakFrom = 0
+	}
+	if r := b.runs[b.run]; r != nil && b.weakFrom != 0 {
+		r.harmed = true
 	}
 	b.mark()
 }

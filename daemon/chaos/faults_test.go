@@ -171,6 +171,9 @@ func (c *testbed) killAndFlipBits() func() {
 	}
 	if name != "" {
 		c.books.count["files flipped"]++
+		if r := c.books.runs[c.books.run]; r != nil {
+			r.harmed = true
+		}
 	}
 	c.books.mu.Unlock()
 	c.start()

@@ -20,7 +20,7 @@ func (b *books) take(n number, at time.Duration, kind, message string) {
 	b.run = n.run
 	r := b.runs[n.run]
 	if r == nil {
-		r = &runState{first: map[string]time.Duration{}, latest: map[string]uint64{}}
+		r = &runState{first: map[string]time.Duration{}, latest: map[string]uint64{}, harmed: b.weakFrom != 0}
 		b.runs[n.run] = r
 	}
 	if _, ok := r.first[n.sensor]; !ok {
