@@ -3,11 +3,56 @@ package footprint
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
+	"fieldpost/daemon"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/daemontest"
+	"fieldpost/daemon/uplink"
 )
+
+// From an order to its answer as `fieldpost send --via mqtt` sees it, on a mosquitto as
+// Debian ships it and on one that sends small packets at once. An op is one order.
+func BenchmarkOrderToAnswer(b *testing.B) {
+	b.Run("stock mosquitto", func(b *testing.B) { orderToAnswer(b) })
+	b.Run("set_tcp_nodelay", func(b *testing.B) { orderToAnswer(b, "set_tcp_nodelay true") })
+}
+
+func orderToAnswer(b *testing.B, lines ...string) {
+	s, _ := daemontest.NewMosquittoSite(b, lines...)
+	cfg := s.Config("", "")
+	linked := make(chan uplink.Status, 256)
+	s.Launch(daemon.Options{Config: cfg, Log: slog.New(slog.DiscardHandler), Linked: daemontest.ConnectionChanges(linked)})
+	daemontest.Await(b, "link", linked, func(st uplink.Status) bool { return st.Connected })
+	o, err := client.NewOrderer(cfg, "test-orderer", slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx) }()
+	b.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	})
+	if err := o.Connected(ctx); err != nil {
+		b.Fatal(err)
+	}
+	var latencies []time.Duration
+	for b.Loop() {
+		began := time.Now()
+		a, err := o.Send(ctx, client.OrderRequest{Output: "pump", Action: "toggle", Life: time.Minute})
+		if err != nil || a.Status != "done" {
+			b.Fatalf("answer %+v, %v", a, err)
+		}
+		latencies = append(latencies, time.Since(began))
+	}
+	report(b, latencies)
+}
 
 // Fifty orders a second for a minute, each energising and so with an intent and
 // a result in the ledger: what they cost in memory and on disk. An op is all

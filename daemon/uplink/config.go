@@ -114,7 +114,7 @@ func (c Config) withDefaults() Config {
 		c.HeartbeatWait = func(_ time.Time, most time.Duration) time.Duration { return most }
 	}
 	if c.Dial == nil {
-		c.Dial = (&net.Dialer{Control: tune}).DialContext
+		c.Dial = dialTCP
 		c.watchNetwork = netwatch.Watch
 	}
 	if c.Files == nil {

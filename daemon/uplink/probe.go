@@ -67,7 +67,7 @@ func NewProbe(c ProbeConfig) (*Probe, error) {
 		c.KeepAlive = defaultKeepAlive
 	}
 	if c.Dial == nil {
-		c.Dial = (&net.Dialer{Control: tune}).DialContext
+		c.Dial = dialTCP
 	}
 	return &Probe{
 		cfg: c, at: at,

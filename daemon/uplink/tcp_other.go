@@ -2,8 +2,13 @@
 
 package uplink
 
-import "syscall"
+import (
+	"context"
+	"net"
+)
 
-// tune leaves the socket as it is: TCP_USER_TIMEOUT is Linux's. The write
-// deadline and the keep-alive find a dead peer all the same, only later.
-func tune(_, _ string, _ syscall.RawConn) error { return nil }
+// dialTCP opens a connection as it is: TCP_USER_TIMEOUT and TCP_QUICKACK are Linux's.
+// The write deadline and the keep-alive find a dead peer all the same, only later.
+func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, address)
+}
