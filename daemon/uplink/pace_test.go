@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,16 +12,16 @@ func TestHeartbeatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		cfg := b.config()
-		beats := 0
-		cfg.Heartbeat = func() { beats++ }
+		var beats atomic.Int64 // the link's goroutine counts
+		cfg.Heartbeat = func() { beats.Add(1) }
 		cfg.HeartbeatWait = func(_ time.Time, most time.Duration) time.Duration { return most / 4 }
 		l := run(t, cfg)
 		p := b.accept(true)
 		synctest.Wait()
-		before := beats
+		before := beats.Load()
 		<-time.After(10*time.Second + time.Millisecond)
 		synctest.Wait()
-		if n := beats - before; n != 20 {
+		if n := beats.Load() - before; n != 20 {
 			t.Errorf("%d heartbeats in ten seconds", n)
 		}
 		l.end(t, p)
