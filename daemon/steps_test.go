@@ -86,7 +86,7 @@ func TestClockStepMovesNoSchedule(t *testing.T) {
 		"health":  "-skip=^$",
 		"local":   "-skip=^$",
 		"systemd": "-skip=^$",
-		"command": "-skip=^Test(OrdersMovePins|Contract|TimeOfOrders|IDIsKnown.*|FullMemory|HungJournal|QueueOverflows|HungDiskIsNamed|Burst|ExpiredOnItsWayToTheDisk)$",
+		"command": "-skip=^Test(OrdersMovePins|Contract|TimeOfOrders|IDIsKnown.*|FullMemory|HungJournal|QueueOverflows|HungDiskIsNamed|Burst|ExpiredOnItsWayToTheDisk|ReconfigureKeepsTheLedger)$",
 		"outbox":  "-run=Batch(WaitsForMore|esAreBounded)|OpenBatches|InFullBatches|AnswersAre",
 		".":       "-run=Watchdog|Hang(Is|Of)|LateLoop",
 	} {
