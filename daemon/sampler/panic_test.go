@@ -1,11 +1,15 @@
 package sampler
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 )
 
@@ -61,5 +65,44 @@ func TestPanicInDetail(t *testing.T) {
 			t.Errorf("faults are %+v", now)
 		}
 		r.stop()
+	})
+}
+
+// A panic of the scheduler's ends Run, where whoever runs the Sampler can catch it: left
+// to itself it would end the process at once, and the kernel let go of every line.
+func TestPanicOfTheSchedulerEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		f := &fake{sense: func(int) ([]sensors.Field, error) {
+			<-release
+			return degrees(20)
+		}}
+		s := build(Options{
+			Board: &fakeBoard{}, Clock: clock.Fake(), Emit: func(message.Record) {},
+			Sensors: []sensors.Config{{Name: "a", Chip: "chip", Every: time.Minute, Options: sensors.I2C{Bus: "i2c-1"}}},
+			Health: health.New(func(c health.Change) {
+				if c.Fault.Code == health.BusStuck {
+					panic("the scheduler raises this")
+				}
+			}),
+		}, func(string) (sensors.Chip, bool) { return f.chip("chip"), true })
+		ctx, cancel := context.WithCancel(t.Context())
+		caught := make(chan any, 1)
+		go func() {
+			defer func() { caught <- recover() }()
+			_ = s.Run(ctx)
+		}()
+		pass(time.Minute)
+		select {
+		case p := <-caught:
+			if text, ok := p.(string); !ok || !strings.HasPrefix(text, "the scheduler raises this\ngoroutine ") {
+				t.Errorf("Run ended with %v", p)
+			}
+		default:
+			t.Error("Run goes on without a scheduler")
+		}
+		close(release)
+		cancel()
+		pass(2 * stopWait)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,10 +146,20 @@ func (s *Sampler) Run(ctx context.Context) error {
 	s.startWorkers(work, first.buses)
 	s.startRunners(ctx, first.runners)
 	var scheduler sync.WaitGroup
-	scheduler.Go(func() { s.schedule(ctx, first) })
+	panicked := make(chan string, 1)
+	scheduler.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				panicked <- fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+		}()
+		s.schedule(ctx, first)
+	})
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+		case p := <-panicked: // here, where whoever runs the Sampler catches it and ends the daemon in order
+			panic(p)
 		case c := <-s.changes:
 			s.apply(ctx, work, c.sensors)
 			close(c.done)
