@@ -11,6 +11,8 @@ import (
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/endpoint"
+	"fieldpost/daemon/message"
+	"fieldpost/sensors"
 )
 
 // Need is one thing that the daemon asks for with a configuration.
@@ -82,8 +84,12 @@ func (n *needs) publish(cfg *config.Config) {
 	readings := func(sensor, purpose string) {
 		n.add(awsiot.ActionPublish, "topic/"+cfg.ReadingsTopic(sensor), purpose)
 	}
-	for _, s := range cfg.Sensors {
-		readings(s.Name, "readings of "+s.Name)
+	if cfg.Readings.Plain() {
+		n.publishPlain(cfg)
+	} else {
+		for _, s := range cfg.Sensors {
+			readings(s.Name, "readings of "+s.Name)
+		}
 	}
 	readings("", "faults, online and offline")
 	if cfg.Broker.Will != "none" {
@@ -96,6 +102,27 @@ func (n *needs) publish(cfg *config.Config) {
 		n.add(awsiot.ActionPublish, "topic/"+t, "answers and events of outputs")
 	} else {
 		readings("", "events of outputs")
+	}
+}
+
+// publishPlain adds the topics where {quantity} stands in that of readings: one for each
+// quantity that a chip may measure, and for each kind of what is no reading.
+func (n *needs) publishPlain(cfg *config.Config) {
+	topics := func(sensor, purpose string, names ...string) {
+		for _, name := range names {
+			n.add(awsiot.ActionPublish, "topic/"+cfg.ValueTopic(cfg.Thing, sensor, name), purpose)
+		}
+	}
+	for _, s := range cfg.Sensors {
+		chip, _ := sensors.Lookup(s.Chip)
+		for _, q := range chip.Quantities {
+			topics(s.Name, "readings of "+s.Name, q.Name)
+		}
+		topics(s.Name, "faults and gaps of "+s.Name, string(message.Fault), string(message.Gap))
+	}
+	topics("", "faults and gaps", string(message.Fault), string(message.Gap))
+	if len(cfg.Outputs) > 0 && cfg.AnswersTopic() == "" {
+		topics("", "answers and events of outputs", string(message.Answer), string(message.Event))
 	}
 }
 

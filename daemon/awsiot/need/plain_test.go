@@ -1,0 +1,27 @@
+package need
+
+import (
+	"slices"
+	"testing"
+
+	"fieldpost/daemon/config"
+	"fieldpost/sensors"
+)
+
+// Where values go plainly, the policy allows each topic that a value or a fault goes to.
+func TestPlainValuesAreAllowed(t *testing.T) {
+	cfg := &config.Config{
+		Thing: "t", Readings: config.Readings{Topic: "home/{thing}/{sensor}/{quantity}"},
+		Sensors: []sensors.Config{{Name: "air", Chip: "bme280"}},
+	}
+	n := needs{}
+	n.publish(cfg)
+	for _, want := range []string{"air/temperature", "air/humidity", "air/pressure", "air/fault", "air/gap", "fieldpost/fault", "fieldpost/gap", "fieldpost/status"} {
+		if !slices.ContainsFunc(n.all, func(x Need) bool { return x.Resource == "topic/home/t/"+want }) {
+			t.Errorf("%s is missing of %+v", want, n.all)
+		}
+	}
+	if slices.ContainsFunc(n.all, func(x Need) bool { return x.Resource == "topic/home/t/air/status" }) {
+		t.Error("a topic is allowed to which nothing goes")
+	}
+}
