@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"fieldpost/daemon/durable"
 )
 
 // Files are the paths of a set of certificates and keys, in PEM. The first three are for
@@ -174,7 +176,7 @@ func key(path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := create(path, made, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.CreateFile(path, made, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return readKey(path) // ours, or that of a concurrent call
@@ -190,7 +192,7 @@ func certificate(path string, template, parent *x509.Certificate, public *ecdsa.
 	if err != nil {
 		return nil, err
 	}
-	if err := create(path, issued, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.CreateFile(path, issued, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return readCertificate(path)
@@ -199,25 +201,6 @@ func certificate(path string, template, parent *x509.Certificate, public *ecdsa.
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
-}
-
-// create writes a new file: first under another name, synced, and then linked to its own name,
-// which never replaces an existing file.
-func create(path string, data []byte, mode fs.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".making-*")
-	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Link(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	return nil
 }
 
 // hostsFor returns the names by which clients may reach a listening address.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/identity"
 	"fieldpost/daemon/regular"
 	"fieldpost/daemon/visible"
 )
@@ -74,7 +75,7 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 		const do = "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"
 		var bad []string
 		var err error
-		if c.rootCerts, bad, err = parseCertificates(p.ca); err != nil {
+		if c.rootCerts, bad, err = identity.ParseCertificates(p.ca); err != nil {
 			unusable(p.from.CA, err.Error(), do)
 		}
 		for _, what := range bad {
@@ -90,7 +91,7 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 	if p.cert != nil {
 		var bad []string
 		var err error
-		if chain, bad, err = parseCertificates(p.cert); err == nil && len(bad) > 0 {
+		if chain, bad, err = identity.ParseCertificates(p.cert); err == nil && len(bad) > 0 {
 			err = errors.New(bad[0])
 		}
 		if err != nil {
@@ -101,7 +102,7 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 	var key crypto.Signer
 	if p.key != nil {
 		var err error
-		if key, err = parseKey(p.key); err != nil {
+		if key, err = identity.ParseKey(p.key); err != nil {
 			unusable(p.from.Key, err.Error(), "put the private key there, as it was downloaded, without a passphrase")
 		}
 	}
@@ -114,9 +115,9 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 // setOwn takes our certificate chain, and its key where that can be used.
 func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
 	c.leaf = chain[0]
-	if what := unusableKey(c.leaf.PublicKey); what != "" {
+	if what := identity.UnusableKey(c.leaf.PublicKey); what != "" {
 		problems = append(problems, fileProblem(from.Certificate, "the key of the certificate "+what, "put the device certificate there, as it was downloaded"))
-	} else if key != nil && !belongs(c.leaf, key) {
+	} else if key != nil && !identity.Belongs(c.leaf, key) {
 		problems = append(problems, keyMismatch(from, chain, key))
 	}
 	if uses := c.leaf.ExtKeyUsage; len(uses) > 0 && !slices.Contains(uses, x509.ExtKeyUsageClientAuth) && !slices.Contains(uses, x509.ExtKeyUsageAny) {
@@ -134,7 +135,7 @@ func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certifica
 // keyMismatch says that the key does not belong to the first certificate of a chain.
 func keyMismatch(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
 	for i, one := range chain {
-		if belongs(one, key) {
+		if identity.Belongs(one, key) {
 			return fileProblem(from.Certificate, fmt.Sprintf("the certificates in it are in the wrong order: the device's own is number %d", i+1),
 				"put the device's own first, and behind it those that signed it, each after what it signed")
 		}

@@ -15,6 +15,7 @@ import (
 
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/identity"
 )
 
 // Phase is how far a connection had come when it ended.
@@ -441,7 +442,7 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 func explainUnread(err error) *Explained {
 	text := err.Error()
 	if _, why, found := strings.Cut(text, "failed to parse certificate from server: "); found {
-		return explained(health.ServerUntrusted, "Have the broker's certificate made anew.", "the broker's certificate %s", certificateProblem(errors.New(why)))
+		return explained(health.ServerUntrusted, "Have the broker's certificate made anew.", "the broker's certificate %s", identity.CertificateProblem(errors.New(why)))
 	}
 	for _, said := range []string{"server's certificate contains an unsupported type of public key", "server sent certificate containing RSA key larger than", "unsupported certificate curve"} {
 		if strings.Contains(text, said) {

@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/identity"
 )
 
 // impostor makes an authority that is none: its certificate may not sign.
@@ -26,7 +27,7 @@ func impostor(t *testing.T, name string, tweak func(*x509.Certificate)) *certtes
 func (b *broker) serveDER(cert, key []byte) {
 	b.t.Helper()
 	block, _ := pem.Decode(cert)
-	k, err := parseKey(key)
+	k, err := identity.ParseKey(key)
 	must(b.t, err)
 	b.tls.Certificates = []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: k}}
 }

@@ -13,6 +13,9 @@ import (
 	"fieldpost/daemon/certtest"
 )
 
+// byteOrderMark is what some editors put in front of UTF-8.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // sample gives a file of testdata/pem, all of which OpenSSL 3.0 has made.
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
@@ -185,35 +188,4 @@ func TestCertificateNotForClients(t *testing.T) {
 			t.Errorf("%v: %q, want %q", c.uses, got, c.want)
 		}
 	}
-}
-
-// FuzzPEM: whatever a file holds, it is parsed or refused in a line without the
-// key's contents, and what begins in it is not passed over.
-func FuzzPEM(f *testing.F) {
-	names, err := os.ReadDir("testdata/pem")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, n := range names {
-		data, err := os.ReadFile("testdata/pem/" + n.Name())
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-		f.Add(data[:len(data)/2])
-		f.Add(slices.Concat(byteOrderMark, data, byteOrderMark, data))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		good, bad, err := parseCertificates(data)
-		if err == nil && len(good) == 0 || err != nil && strings.Contains(err.Error(), "\n") {
-			t.Errorf("%d certificates, %v", len(good), err)
-		}
-		begins := bytes.Count(bytes.ReplaceAll(append([]byte("\n"), data...), byteOrderMark, nil), []byte("\n-----BEGIN CERTIFICATE-----\n"))
-		if err == nil && len(good)+len(bad) < begins {
-			t.Errorf("%d and %d of %d certificates", len(good), len(bad), begins)
-		}
-		if k, err := parseKey(data); (k == nil) == (err == nil) || err != nil && strings.Contains(err.Error(), "\n") {
-			t.Errorf("%v, %v", k, err)
-		}
-	})
 }

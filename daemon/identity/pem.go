@@ -1,4 +1,4 @@
-package uplink
+package identity
 
 import (
 	"bytes"
@@ -14,19 +14,19 @@ import (
 	"strings"
 )
 
-// pemBlock is one block of a PEM file.
-type pemBlock struct {
-	*pem.Block     // nil where what begins here cannot be read
-	line       int // on which it begins, from 1
+// Block is one block of a PEM file.
+type Block struct {
+	*pem.Block     // nil if what begins here cannot be read
+	Line       int // on which it begins, from 1
 }
 
 // byteOrderMark is what some editors put in front of UTF-8, and what is between
 // two such files that were put into one.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// splitPEM gives all blocks that begin in a PEM file, read or not: encoding/pem
+// SplitPEM gives all blocks that begin in a PEM file, read or not: encoding/pem
 // passes over what it cannot read, and with it a root would be lost silently.
-func splitPEM(data []byte) ([]pemBlock, error) {
+func SplitPEM(data []byte) ([]Block, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
 		return nil, errors.New("it is UTF-16 text; save it as UTF-8 or ASCII")
@@ -36,7 +36,7 @@ func splitPEM(data []byte) ([]pemBlock, error) {
 	const begin = "-----BEGIN "
 	data = bytes.ReplaceAll(data, byteOrderMark, nil)
 	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
-	var blocks []pemBlock
+	var blocks []Block
 	var part []byte
 	line := 0
 	flush := func() {
@@ -50,7 +50,7 @@ func splitPEM(data []byte) ([]pemBlock, error) {
 		text = bytes.TrimLeft(text, " \t")
 		if bytes.HasPrefix(text, []byte(begin)) {
 			flush()
-			blocks, part = append(blocks, pemBlock{line: line}), []byte{}
+			blocks, part = append(blocks, Block{Line: line}), []byte{}
 		}
 		if part != nil {
 			part = append(part, text...)
@@ -60,10 +60,10 @@ func splitPEM(data []byte) ([]pemBlock, error) {
 	return blocks, nil
 }
 
-// parseCertificates gives the certificates of a PEM file, at least one, and says
+// ParseCertificates gives the certificates of a PEM file, at least one, and says
 // what is wrong with those in it that cannot be read.
-func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err error) {
-	blocks, err := splitPEM(data)
+func ParseCertificates(data []byte) (good []*x509.Certificate, bad []string, err error) {
+	blocks, err := SplitPEM(data)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -72,7 +72,7 @@ func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err
 		switch {
 		case b.Block == nil:
 			n++
-			bad = append(bad, fmt.Sprintf("what begins on line %d cannot be read: it is cut short or damaged", b.line))
+			bad = append(bad, fmt.Sprintf("what begins on line %d cannot be read: it is cut short or damaged", b.Line))
 			continue
 		case b.Type != "CERTIFICATE":
 			other = b.Type
@@ -81,7 +81,7 @@ func parseCertificates(data []byte) (good []*x509.Certificate, bad []string, err
 		n++
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			bad = append(bad, fmt.Sprintf("certificate %d in it, on line %d, %s", n, b.line, certificateProblem(err)))
+			bad = append(bad, fmt.Sprintf("certificate %d in it, on line %d, %s", n, b.Line, CertificateProblem(err)))
 			continue
 		}
 		good = append(good, c)
@@ -111,8 +111,8 @@ const (
 	unusualCurve = "is on an elliptic curve that TLS does not take; make a new pair on P-256 or P-384"
 )
 
-// certificateProblem says why a certificate cannot be parsed.
-func certificateProblem(err error) string {
+// CertificateProblem says why a certificate cannot be parsed.
+func CertificateProblem(err error) string {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "unsupported elliptic curve"):
@@ -125,9 +125,9 @@ func certificateProblem(err error) string {
 	return "is damaged: " + text
 }
 
-// parseKey gives the private key of a PEM file. An error says nothing of it.
-func parseKey(data []byte) (crypto.Signer, error) {
-	blocks, err := splitPEM(data)
+// ParseKey gives the private key of a PEM file. An error says nothing of it.
+func ParseKey(data []byte) (crypto.Signer, error) {
+	blocks, err := SplitPEM(data)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func parseKey(data []byte) (crypto.Signer, error) {
 	for _, b := range blocks {
 		switch {
 		case b.Block == nil:
-			bad = b.line
+			bad = b.Line
 		case b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != "":
 			return nil, errors.New("the private key is encrypted")
 		case b.Type == "PRIVATE KEY" || b.Type == "RSA PRIVATE KEY" || b.Type == "EC PRIVATE KEY":
@@ -179,14 +179,14 @@ func parsePrivateKey(der []byte) (crypto.Signer, error) {
 	case err != nil:
 		return nil, errors.New("the private key is damaged") // err may tell of its contents
 	}
-	if what := unusableKey(s.Public()); what != "" {
+	if what := UnusableKey(s.Public()); what != "" {
 		return nil, errors.New("the private key " + what)
 	}
 	return s, nil
 }
 
-// unusableKey says why no TLS connection can be made with a key; "" is none.
-func unusableKey(public crypto.PublicKey) string {
+// UnusableKey says why no TLS connection can be made with a key; "" is none.
+func UnusableKey(public crypto.PublicKey) string {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < 1024 {
@@ -203,8 +203,8 @@ func unusableKey(public crypto.PublicKey) string {
 	return ""
 }
 
-// belongs reports whether a certificate is for this key.
-func belongs(c *x509.Certificate, key crypto.Signer) bool {
+// Belongs reports whether a certificate is for this key.
+func Belongs(c *x509.Certificate, key crypto.Signer) bool {
 	public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && public.Equal(key.Public())
 }
