@@ -4,6 +4,7 @@
 package records
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,11 +39,41 @@ func Open(o spool.Options) (*Spool, error) {
 // of one of the message's own keys, if the record is larger than 128 KiB, or after the end
 // of the spool ([spool.ErrClosed]).
 func (s *Spool) Append(r message.Record) error {
-	body, err := message.AppendBody(make([]byte, 0, 128), r)
+	e, _, err := entryOf(make([]byte, 0, 128), r)
 	if err != nil {
-		return fmt.Errorf("append to spool: %w", err)
+		return err
 	}
-	return s.Spool.Append(spool.Entry{Class: classOf(r.Kind), Sensor: r.Sensor, Run: r.Run, Seq: r.Seq, Stamp: r.Stamp, Body: body})
+	return s.Spool.Append(e)
+}
+
+// AppendAll stores records in their order at once: see [spool.Spool.AppendAll]. A record that
+// Append would refuse is left out, and the others are stored; the error joins the reasons
+// and names the sensors. Any goroutine.
+func (s *Spool) AppendAll(rs []message.Record) error {
+	entries := make([]spool.Entry, 0, len(rs))
+	bodies := make([]byte, 0, 64*len(rs)) // of all entries, one after the other
+	var errs []error
+	for _, r := range rs {
+		var e spool.Entry
+		var err error
+		if e, bodies, err = entryOf(bodies, r); err != nil {
+			errs = append(errs, fmt.Errorf("%s of %q: %w", r.Kind, r.Sensor, err))
+			continue
+		}
+		entries = append(entries, e)
+	}
+	return errors.Join(append(errs, s.Spool.AppendAll(entries))...)
+}
+
+// entryOf returns the entry of a record. It appends the body of the entry to b, and returns
+// that too.
+func entryOf(b []byte, r message.Record) (spool.Entry, []byte, error) {
+	start := len(b)
+	b, err := message.AppendBody(b, r)
+	if err != nil {
+		return spool.Entry{}, b, fmt.Errorf("append to spool: %w", err)
+	}
+	return spool.Entry{Class: classOf(r.Kind), Sensor: r.Sensor, Run: r.Run, Seq: r.Seq, Stamp: r.Stamp, Body: b[start:]}, b, nil
 }
 
 // classOf returns the class of the records of a kind.

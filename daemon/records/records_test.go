@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,34 @@ func TestABodyThatIsNoRecord(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A record that cannot be stored does not take those along that are appended with it.
+func TestAppendAll(t *testing.T) {
+	s := open(t, t.TempDir())
+	stamp := clock.Stamp{Boot: "b", Mono: time.Second}
+	var rs []message.Record
+	for _, v := range []any{1.5, math.NaN(), strings.Repeat("x", 131<<10), "a text that is longer than the room for one body is", int64(3)} {
+		n := uint64(len(rs) + 1)
+		rs = append(rs, message.Record{Kind: message.Reading, Sensor: "s" + strconv.FormatUint(n, 10), Run: s.RunNumber(), Seq: n, Stamp: stamp, Fields: []sensors.Field{{Name: "v", Value: v}}})
+	}
+	err := s.AppendAll(rs)
+	for _, part := range []string{`reading of "s2": append to spool: field "v" is NaN`, `reading of "s3": append to spool: record of 134`} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v does not have %s", err, part)
+		}
+	}
+	got := all(s)
+	for i, k := range []int{0, 3, 4} {
+		want := rs[k]
+		want.Source = s.Source()
+		if i >= len(got) || !reflect.DeepEqual(got[i].Record, want) {
+			t.Errorf("got %+v\nwant %d to be %+v", got, i, want)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

@@ -111,13 +111,18 @@ func BenchmarkTick(b *testing.B) {
 				records[k] = reading(s.RunNumber(), 0)
 				records[k].Sensor = fmt.Sprint("sensor-", k)
 			}
+			entries := make([]Entry, len(records))
 			b.ReportAllocs()
 			for b.Loop() {
 				for k := range records {
 					records[k].Seq++
-					if err := appendTo(s, records[k]); err != nil {
+					var err error
+					if entries[k], err = entryOf(records[k]); err != nil {
 						b.Fatal(err)
 					}
+				}
+				if err := s.AppendAll(entries); err != nil {
+					b.Fatal(err)
 				}
 				for x, ok := nextOf(s); ok; x, ok = nextOf(s) {
 					s.Ack(x.ID)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math"
@@ -129,11 +130,18 @@ type riskFile struct {
 	book riskBook // the lock of the store guards it
 
 	mu   sync.Mutex // held while an entry is appended and the file is written; locked before the store's
-	file *os.File   // nil while there is no file
+	file riskStore  // nil while there is no file
 	note riskNote
 	last []byte         // what the file contains
 	next []byte         // its memory is used for the next
 	at   map[string]int // the latest of note.risks of each sensor
+}
+
+// riskStore is what is used of an [os.File].
+type riskStore interface {
+	io.WriterAt
+	io.Closer
+	Truncate(size int64) error
 }
 
 func newRiskFile(o Options, st *store) *riskFile {

@@ -232,40 +232,68 @@ func (s *Spool) Verify() {
 //
 // It fails if the class does not exist, if the entry is larger than 128 KiB, or after the
 // end of the spool ([ErrClosed]).
-func (s *Spool) Append(e Entry) error {
-	if e.Class < 0 || e.Class >= classes {
-		return fmt.Errorf("append to spool: there is no class %d", e.Class)
-	}
-	form := appendEntry(make([]byte, 0, 64+len(e.Sensor)+len(e.Body)), e)
-	if n := len(form); n > durable.MaxPayload {
-		return fmt.Errorf("append to spool: entry of %d bytes is larger than %d", n, durable.MaxPayload)
-	}
+func (s *Spool) Append(e Entry) error { return s.AppendAll([]Entry{e}) }
+
+// AppendAll stores entries in their order, like an Append of each, but takes the locks,
+// writes the risk file and signals Ready once for all of them. It does not wait for the
+// disk. It copies the bodies. Any goroutine.
+//
+// An entry that Append would refuse is left out, and the others are stored; the error joins
+// the reasons and names the sensors. After the end of the spool nothing is stored
+// ([ErrClosed]). Next returns none of the entries before all of them are stored, and no
+// entry of another goroutine comes between them. Otherwise each is on its own: after a power
+// cut or a kill, some may be in a file and others in a gap.
+func (s *Spool) AppendAll(entries []Entry) error {
+	var few [16][]byte // on the stack
+	forms, err := encodeEntries(few[:0], entries)
 	s.risks.mu.Lock()
 	defer s.risks.mu.Unlock()
-	if err := s.append(e, form); err != nil {
+	if err := s.append(entries, forms); err != nil {
 		return err
 	}
 	s.risks.saveLocked()
-	return nil
+	return err
 }
 
-func (s *Spool) append(e Entry, form []byte) error {
+// encodeEntries appends the form of each entry to forms; nil for those that cannot be stored.
+// The error says which and why.
+func encodeEntries(forms [][]byte, entries []Entry) ([][]byte, error) {
+	var errs []error
+	for _, e := range entries {
+		var form []byte
+		if e.Class < 0 || e.Class >= classes {
+			errs = append(errs, fmt.Errorf("append to spool: entry of %q: there is no class %d", e.Sensor, e.Class))
+		} else if form = appendEntry(make([]byte, 0, 64+len(e.Sensor)+len(e.Body)), e); len(form) > durable.MaxPayload {
+			errs = append(errs, fmt.Errorf("append to spool: entry of %q: its %d bytes are more than %d", e.Sensor, len(form), durable.MaxPayload))
+			form = nil
+		}
+		forms = append(forms, form)
+	}
+	return forms, errors.Join(errs...)
+}
+
+// append adds the entries that have a form.
+func (s *Spool) append(entries []Entry, forms [][]byte) error {
 	st := s.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.ended {
 		return fmt.Errorf("append to spool: %w", ErrClosed)
 	}
-	st.appendLocked(e, nil, form)
-	st.stats.Appended++
-	st.limitMemoryLocked()
+	now := time.Now()
+	for i, form := range forms {
+		if form != nil {
+			st.appendLocked(now, entries[i], nil, form)
+			st.stats.Appended++
+			st.limitMemoryLocked()
+		}
+	}
 	return nil
 }
 
-// appendLocked adds an entry or a gap in its form.
-func (st *store) appendLocked(e Entry, g *Gap, form []byte) {
+// appendLocked adds an entry or a gap in its form. now is the present time.
+func (st *store) appendLocked(now time.Time, e Entry, g *Gap, form []byte) {
 	l := st.logs[e.Class]
-	now := time.Now()
 	if g != nil {
 		st.gaps.add(l.next, *g, form)
 	}

@@ -145,7 +145,7 @@ func (st *store) appendGapLocked(at clock.Stamp, x originGap, latest map[origin]
 	g := st.extendLocked(x.origin, x.Gap, latest)
 	e := Entry{Class: Events, Sensor: x.sensor, Run: x.run, Stamp: at}
 	latest[x.origin] = st.logs[Events].next
-	st.appendLocked(e, &g, appendGap(nil, e, g))
+	st.appendLocked(time.Now(), e, &g, appendGap(nil, e, g))
 }
 
 // extendLocked merges a gap with the one before it, if possible, and returns it. The one
@@ -168,7 +168,7 @@ func (st *store) extendLocked(o origin, g Gap, latest map[origin]uint64) Gap {
 // appendAgainLocked appends a gap again because its entry was lost.
 func (st *store) appendAgainLocked(form []byte) {
 	if e, g, err := decodeEntry(Events, form); err == nil {
-		st.appendLocked(e, g, form)
+		st.appendLocked(time.Now(), e, g, form)
 		st.due.syncNow = true
 	}
 }
