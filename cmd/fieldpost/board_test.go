@@ -18,10 +18,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// simulatedBoard runs a daemon with the configuration of its argument, on a
-// board with a BME280 at 0x76 of i2c-1, until the script ends; $RUNTIME_DIRECTORY
-// is where its socket is, and a reading has been taken. A second argument is a file for
-// what scan prints of that board, which also has a BMP180 at 0x77.
+// simulatedBoard runs a daemon with the configuration of its argument, on a board with a
+// BME280 at 0x76 of i2c-1, until the script ends. Its socket is in $RUNTIME_DIRECTORY,
+// and every sensor has been read. The second argument is a file for what scan prints of
+// that board, which then also has a BMP180 at 0x77.
 func simulatedBoard(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 && len(args) != 2 {
 		ts.Fatalf("usage: simulated-board CONFIG [LIST]")

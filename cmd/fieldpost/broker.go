@@ -18,16 +18,16 @@ func newBroker() *cobra.Command {
 	tellDenied := true
 	c := &cobra.Command{
 		Use:   "broker",
-		Short: "run the embedded broker on its own, for trials",
-		Long: `Run the embedded broker, which behaves like AWS IoT Core, with mutual TLS. On
-first use it creates a CA and certificates in --dir, with the file names that AWS
-uses. It is for trials and tests: it keeps sessions in memory only.
+		Short: "run only the embedded broker, for trials",
+		Long: `Run the embedded broker, which behaves like AWS IoT Core, with mutual TLS. On first
+use it creates a CA and certificates in --dir, with the file names that AWS uses. It
+is meant for trials and tests: it keeps sessions in memory only.
 
-With --policy it allows what those AWS IoT policies allow, as if they were attached
-to every client's certificate, and every client id were the name of a thing that the
-certificate is attached to. Without, it allows everything, as the tutorial's open
-policy does. What it refuses, and which statement denied it or came nearest to
-allowing it, is in its log; clients learn no more than from AWS IoT Core.`,
+With --policy it allows what those AWS IoT policies allow, as if they were attached to
+every client's certificate, and every client id were the name of a thing that the
+certificate is attached to. Without --policy it allows everything, as the tutorial's
+open policy does. The log names each refused request and the statement that denied it
+or came closest to allowing it. Clients are told no more than AWS IoT Core tells them.`,
 		Example: `  fieldpost broker --dir certs --listen 127.0.0.1:8883
   fieldpost broker --policy configs/policies/restricted.json
   mosquitto_sub -h 127.0.0.1 -p 8883 --cafile certs/AmazonRootCA1.pem \
@@ -54,8 +54,8 @@ allowing it, is in its log; clients learn no more than from AWS IoT Core.`,
 	}
 	c.Flags().StringVar(&o.Dir, "dir", "certs", "`directory` for the certificates")
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8883", "`address` to listen on")
-	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy; several count together")
-	c.Flags().BoolVar(&tellDenied, "deny-log", true, "log what is refused, and why; --deny-log=false is as silent as AWS IoT Core")
+	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy; may be repeated")
+	c.Flags().BoolVar(&tellDenied, "deny-log", true, "log each refusal and its cause; --deny-log=false logs nothing, like AWS IoT Core")
 	c.Flags().BoolVar(&o.Rates, "rates", true, "discard what a client publishes above 100 messages a second, as AWS IoT Core does")
 	return c
 }

@@ -17,13 +17,13 @@ func newCheck(file *string) *cobra.Command {
 		Short: "check the configuration, the certificates and this machine's hardware",
 		Long: `Check everything that can be checked without the broker:
 
-- the configuration, every line of it;
+- the whole configuration;
 - that key and certificate belong together, and when they expire;
 - that other users cannot read the key or change fieldpost's files;
 - that this machine has the buses, devices, thermal zones and lines;
 - that no other program or kernel driver uses the lines and the chips' addresses;
-- with --policy, that AWS IoT Core would allow what the daemon does: the thing is taken
-  as registered and the certificate as attached to it.
+- with --policy, that AWS IoT Core would allow what the daemon does, if the thing is
+  registered and the certificate attached to it.
 
 The exit status is 0 if the daemon can work with this configuration, 78 if not.`,
 		Args: cobra.NoArgs,

@@ -35,14 +35,14 @@ func newDemo() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "run everything on this machine, without hardware or account",
-		Long: `Run the daemon on a simulated board, with the embedded broker, mutual TLS and the
-AWS IoT tutorial's restricted policy. Print each reading when it is acknowledged.
-Send an order every few seconds and print its answer. All messages use the
-tutorial's one topic, test/topic.
+		Long: `Run the daemon on a simulated board, with the embedded broker, mutual TLS and the AWS
+IoT tutorial's restricted policy. Print each reading when it is acknowledged. Send an
+order every few seconds and print its answer. All messages use the tutorial's one
+topic, test/topic.
 
-With --for the demo ends by itself and prints how many readings and orders there
-were. The exit status is 0 only if every reading was acknowledged and every order
-was answered.`,
+With --for the demo ends by itself and prints how many readings and orders there were.
+The exit status is 0 only if every reading was acknowledged and every order was
+answered.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.For < 0 || o.Orders <= 0 {
@@ -51,7 +51,7 @@ was answered.`,
 			if o.Dir == "" {
 				cache, err := os.UserCacheDir()
 				if err != nil {
-					return fmt.Errorf("find a place for the demo's files: %w; name one with --dir", err)
+					return fmt.Errorf("find a directory for the demo's files: %w; name one with --dir", err)
 				}
 				o.Dir = filepath.Join(cache, "fieldpost", "demo")
 			}
@@ -71,13 +71,13 @@ type demoOptions struct {
 	Dir     string        // where certificates, configuration and spool are kept
 	For     time.Duration // how long; 0 until ctx ends
 	Orders  time.Duration // from one order to the next
-	Out     io.Writer     // what a person watches
+	Out     io.Writer     // what the user sees
 	Log     *slog.Logger  // the daemon's own log
 	Version string
 }
 
-// demoConfig is the configuration that the demo writes and then loads as
-// anybody's. Everything is on the tutorial's one topic.
+// demoConfig is the configuration that the demo writes and then loads like any
+// other. Everything is on the tutorial's one topic.
 const demoConfig = `# Written by fieldpost demo.
 thing: thing-greenhouse
 broker:
@@ -115,10 +115,10 @@ outputs:
     max_on: 5m
 `
 
-// demo shows the whole program on any machine: a simulated board, an embedded
-// broker with mutual TLS and the tutorial's restricted policy, the daemon
-// between them, readings shown as they are acknowledged, and an order every
-// few seconds with its answer. It returns nil only if every reading taken was
+// demo shows the whole program on any machine: a simulated board, the daemon,
+// and an embedded broker with mutual TLS and the tutorial's restricted policy.
+// It prints each reading when it is acknowledged, and sends an order every few
+// seconds and prints its answer. It returns nil only if every reading was
 // acknowledged and every order answered with done.
 func demo(ctx context.Context, o demoOptions) error {
 	if o.For > 0 {
@@ -178,7 +178,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 
 // demoSetUp writes the configuration and loads it.
 func demoSetUp(dir, endpoint string) (*config.Config, error) {
-	// A demo begins with nothing of the last one's.
+	// Remove what the last demo left.
 	if err := os.RemoveAll(filepath.Join(dir, "spool")); err != nil {
 		return nil, fmt.Errorf("clear the demo's spool: %w", err)
 	}
@@ -189,7 +189,7 @@ func demoSetUp(dir, endpoint string) (*config.Config, error) {
 	return config.Load(path)
 }
 
-// demoBoard makes the board that demoConfig describes, and its life.
+// demoBoard makes the board that demoConfig describes, and what happens on it.
 func demoBoard() (*sim.Board, sim.Scene) {
 	b := sim.New()
 	bus := b.AddBus("i2c-1")
@@ -197,8 +197,8 @@ func demoBoard() (*sim.Board, sim.Scene) {
 	return b, sim.Scene{Air: bus.AddBME280(0x76), Door: b.Line("GPIO17")}
 }
 
-// demoOrders sends an order every few seconds and awaits its answer; on the
-// way out it awaits the answer it is owed.
+// demoOrders sends an order every few seconds and waits for its answer. If ctx
+// ends meanwhile, it still waits for the answer.
 func demoOrders(ctx context.Context, o demoOptions, cfg *config.Config, v *demoView) error {
 	select {
 	case <-v.linked:
@@ -219,7 +219,8 @@ func demoOrders(ctx context.Context, o demoOptions, cfg *config.Config, v *demoV
 		if n%3 == 2 {
 			action, lasting = "toggle", 0
 		}
-		// Once begun an order is seen through, also when the demo's time is up.
+		// Wait for the answer to an order that was sent, also after the demo's
+		// time is up.
 		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		v.sent(action)
 		a, err := p.Send(wait, client.OrderRequest{Output: "pump", Action: action, For: lasting, Life: time.Minute})
@@ -296,7 +297,8 @@ func (v *demoView) answered(action string, a api.OrderAnswer, err error) {
 	fmt.Fprintf(v.out, "%s  answer   pump  %s: %s\n", at, action, client.AnswerText(a))
 }
 
-// summary prints the counts; an error if anything was not as it should be.
+// summary prints the counts. It returns an error if a message or an order was
+// lost or failed.
 func (v *demoView) summary() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -314,7 +316,7 @@ func (v *demoView) summary() error {
 	return nil
 }
 
-// values gives a record's fields for people.
+// values formats a record's fields for people.
 func values(r message.Record) string {
 	parts := make([]string, 0, len(r.Fields))
 	for _, f := range r.Fields {

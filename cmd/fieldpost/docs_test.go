@@ -14,10 +14,10 @@ import (
 	"fieldpost/daemon/goldentest"
 )
 
-// root is the repository's.
+// root is the root of the repository.
 const root = "../.."
 
-// documents are what people read.
+// documents returns all Markdown documents by path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	names := []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
@@ -57,7 +57,7 @@ var (
 	jsonBlock    = regexp.MustCompile("(?ms)^ *```json\n(.*?)^ *```$")
 )
 
-// anchors are the names under which a document's headings are linked to.
+// anchors returns the anchors that a document's headings have in links.
 func anchors(text string) map[string]bool {
 	all := map[string]bool{}
 	for _, h := range heading.FindAllStringSubmatch(text, -1) {
@@ -66,7 +66,7 @@ func anchors(text string) map[string]bool {
 	return all
 }
 
-// What the documents link to in the repository is there.
+// Every link to a file of the repository, and to a heading in it, has a target.
 func TestLinksOfDocuments(t *testing.T) {
 	all, links := documents(t), 0
 	for name, text := range all {
@@ -92,7 +92,7 @@ func TestLinksOfDocuments(t *testing.T) {
 	}
 }
 
-// What the documents show as JSON is JSON: one value, or one a line.
+// Every JSON block of the documents is JSON: one value, or one on each line.
 func TestJSONInDocuments(t *testing.T) {
 	blocks := 0
 	for name, text := range documents(t) {
@@ -112,7 +112,7 @@ func TestJSONInDocuments(t *testing.T) {
 	}
 }
 
-// The README names every command, and is short enough to be read.
+// The README names every command and has at most 150 lines.
 func TestReadmeNamesTheCommands(t *testing.T) {
 	text := documents(t)["README.md"]
 	for _, c := range newRoot().Commands() {
@@ -125,8 +125,8 @@ func TestReadmeNamesTheCommands(t *testing.T) {
 	}
 }
 
-// deploy/demo.svg is made of testdata/demo.picture, which is what `make demo`
-// has printed, shortened: go test ./cmd/fieldpost -run TestPicture -update.
+// deploy/demo.svg is made from testdata/demo.picture, which is shortened output of `make
+// demo`: go test ./cmd/fieldpost -run TestPicture -update.
 func TestPictureOfTheDemo(t *testing.T) {
 	source, err := os.ReadFile("testdata/demo.picture")
 	if err != nil {
@@ -135,7 +135,7 @@ func TestPictureOfTheDemo(t *testing.T) {
 	goldentest.File(t, filepath.Join(root, "deploy/demo.svg"), picture(string(source)))
 }
 
-// picture draws lines of a terminal as SVG.
+// picture draws the text of a terminal as SVG.
 func picture(text string) []byte {
 	const high, wide, margin = 19, 8.2, 16
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
@@ -157,7 +157,7 @@ func picture(text string) []byte {
 	return b.Bytes()
 }
 
-// colour tells the kinds of lines apart.
+// colour returns the colour of a line by its kind.
 func colour(line string) string {
 	for word, c := range map[string]string{"  order ": "#f2c14e", "  answer ": "#f2c14e", "  reading ": "#9be0ae", "  edge ": "#9be0ae", "  event ": "#8fc7f0"} {
 		if strings.Contains(line, word) {

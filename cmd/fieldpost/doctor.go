@@ -23,21 +23,22 @@ func newDoctor(file *string) *cobra.Command {
 		Use:   "doctor",
 		Short: "find out what keeps the daemon from its broker, step by step",
 		Long: `Do all that check does, then go to the broker step by step as the daemon would: the
-name, the ports, TLS, the client id, the will, the session, each subscription, a message
-to each topic and back. Each step is printed with a tick or a cross and the time it took;
-a cross comes with what it means and what to do. Where the broker closed the connection
-without a reason, the meaning is a conclusion, and the step says so. What failed is asked
-again over MQTT 5, if the broker speaks that: there it gives its reason.
+name, the ports, TLS, the client id, the will, the session, each subscription, a
+message to each topic and back. Each step is printed with a tick or a cross and the
+time it took. A cross comes with its meaning and what to do. If the broker closed the
+connection without a reason, the meaning is a conclusion, and the step says so. Failed
+steps are repeated over MQTT 5, if the broker speaks it, because it gives its reason
+there.
 
-The doctor publishes one JSON message with "kind":"probe" to each topic that the daemon
-publishes to; --no-publish leaves that out. Orders that wait in the session are not
-taken from it.
+The doctor publishes one JSON message with "kind":"probe" to each topic that the
+daemon publishes to; --no-publish prevents that. It does not receive orders that wait
+in the session.
 
-While the daemon runs its client id is left alone, because the broker would end the
-daemon's connection: the doctor connects under another one that --policy allows, or
-CLIENT-ID-send-doctor, and says so.
+While the daemon runs, the doctor does not use its client id, because the broker would
+close the daemon's connection. It connects under another one that --policy allows, or
+under CLIENT-ID-send-doctor, and says so.
 
-The exit status is 0 if no step failed, 1 if one did.`,
+The exit status is 0 if no step failed, and 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := load(*file)
@@ -75,15 +76,16 @@ The exit status is 0 if no step failed, 1 if one did.`,
 	}
 	c.Flags().StringArrayVar(&o.Policies, "policy", nil, "`file` of an AWS IoT policy that is attached to the certificate; may be repeated")
 	c.Flags().StringVar(&o.ClientID, "client-id", "", "MQTT client `id` to connect as (default: the configuration's, or another one while the daemon runs)")
-	c.Flags().BoolVar(&o.Idle, "idle", false, "keep a connection through an idle minute, with the keep-alive only")
-	c.Flags().BoolVar(&o.Retained, "retained", false, "publish a retained message too, and take it away again")
+	c.Flags().BoolVar(&o.Idle, "idle", false, "also keep a connection idle for a minute, with only the keep-alive")
+	c.Flags().BoolVar(&o.Retained, "retained", false, "also publish a retained message, and delete it again")
 	c.Flags().BoolVar(&o.NoPublish, "no-publish", false, "publish nothing")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object at the end")
 	socketFlag(c, &socket)
 	return c
 }
 
-// running asks for the daemon that runs with this configuration; nil is none.
+// running returns what is known of the daemon that runs with this
+// configuration, or nil.
 func running(ctx context.Context, cfg *config.Config, socket string) (*doctor.Running, error) {
 	asked, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -99,7 +101,7 @@ func running(ctx context.Context, cfg *config.Config, socket string) (*doctor.Ru
 		return r, nil
 	}
 	var locked *spool.LockedError
-	if err := spool.InUse(cfg.Spool.Dir); errors.As(err, &locked) { // it does not answer, and runs all the same
+	if err := spool.InUse(cfg.Spool.Dir); errors.As(err, &locked) { // a daemon runs, but does not answer
 		return &doctor.Running{ClientID: cfg.Broker.ClientID}, nil
 	}
 	return nil, nil

@@ -10,11 +10,11 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// hold drives a line of this machine while no daemon does.
+// hold drives a line of this machine while no daemon runs.
 var hold daemon.Hold = board.Hold
 
-// stand puts the daemon on this machine: its board and its clock.
-func stand(o *daemon.Options) error {
+// setMachine sets this machine's board and clock in o.
+func setMachine(o *daemon.Options) error {
 	var err error
 	if o.Board, err = board.Open(); err != nil {
 		return fmt.Errorf("open board: %w", err)

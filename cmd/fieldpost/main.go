@@ -104,7 +104,7 @@ func usage(c *cobra.Command, err error) error {
 	return usageError{fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
 }
 
-// usageArgs turns a command's errors about its arguments into usage errors.
+// usageArgs turns a command's argument errors into usage errors.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if check == nil {
@@ -117,7 +117,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// loggedError is an error that is in the log already.
+// loggedError is an error that has been logged.
 type loggedError struct{ error }
 
 // Unwrap returns the error itself.
@@ -130,7 +130,7 @@ func report(w io.Writer, err error) int {
 	}
 	var said loggedError
 	if errors.As(err, &said) {
-		w = io.Discard // the log has it, with its priority
+		w = io.Discard // the log already has it, with its priority
 	}
 	fmt.Fprintf(w, "fieldpost: %v\n", err)
 	var explained *uplink.Explained
@@ -153,10 +153,11 @@ func report(w io.Writer, err error) int {
 	return exitFailed
 }
 
-// places are the files that are tried when no configuration is named.
+// places are the files to try when -c is not given.
 var places = []string{"fieldpost.yaml", "/etc/fieldpost/fieldpost.yaml"}
 
-// load reads the configuration that was named, or the first that is found.
+// load reads the configuration in file, or without one the first of places that
+// exists.
 func load(file string) (*config.Config, error) {
 	path, err := find(file)
 	if err != nil {
@@ -165,8 +166,7 @@ func load(file string) (*config.Config, error) {
 	return config.Load(path)
 }
 
-// find gives the path of the configuration that was named, or of the first that is
-// there.
+// find returns file, or without one the first of places that exists.
 func find(file string) (string, error) {
 	if file != "" {
 		return file, nil
@@ -179,14 +179,14 @@ func find(file string) (string, error) {
 	return "", fmt.Errorf("%w: no ./fieldpost.yaml and no /etc/fieldpost/fieldpost.yaml; name one with -c", config.ErrUnusable)
 }
 
-// thingOf returns the thing of the board that a command to the daemon is for; "" is
-// this machine's. It comes from the configuration that was named, or that is in the
-// current directory. The file in /etc is not read: it belongs to this machine anyway,
-// and a mistake in it must not keep anybody from switching an output off.
+// thingOf returns the thing that a command to the daemon is for; "" means this
+// machine's. It reads the configuration that was named or is in the current
+// directory. It does not read the one in /etc: that one is this machine's
+// anyway, and a mistake in it must not prevent switching an output off.
 func thingOf(file string) (string, error) {
 	if file == "" {
 		if _, err := os.Stat(places[0]); err != nil {
-			return "", nil // also where this user is not allowed to read it
+			return "", nil // also if this user may not read it
 		}
 		file = places[0]
 	}

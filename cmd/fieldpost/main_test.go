@@ -21,9 +21,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"fieldpost": main})
 }
 
-// TestCommandLine runs the real main as testdata/*.txtar say.
+// TestCommandLine runs the scripts testdata/*.txtar with the real main.
 func TestCommandLine(t *testing.T) {
-	deafDaemon, asked := deafDaemons()
+	silentDaemon, asked := silentDaemons()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -36,15 +36,15 @@ func TestCommandLine(t *testing.T) {
 			"asked":           asked,
 			"aws-like-broker": awsLikeBroker,
 			"certificates":    makeCertificates,
-			"deaf-daemon":     deafDaemon,
+			"silent-daemon":   silentDaemon,
 			"simulated-board": simulatedBoard,
 			"status":          status,
 		},
 	})
 }
 
-// status runs a command and wants its exit status: status N COMMAND ARG...
-// What it printed is for stdout and stderr, as after exec.
+// status runs a command and checks its exit status: status N COMMAND ARG... The commands
+// stdout and stderr then check its output, as after exec.
 func status(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: status N COMMAND ARG...")

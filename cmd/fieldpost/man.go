@@ -11,8 +11,9 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// Built with the tag man, fieldpost writes its manual pages: `man DIR`. The pages
-// are of the commit's time (SOURCE_DATE_EPOCH), so that two builds are the same.
+// Built with the tag man, fieldpost writes its manual pages: `man DIR`. The
+// pages have the commit's date (SOURCE_DATE_EPOCH), so that builds are
+// reproducible.
 func init() {
 	extra = append(extra, func() *cobra.Command {
 		return &cobra.Command{

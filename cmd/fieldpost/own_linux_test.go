@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// A second daemon with the same crash record, though with a spool of its own,
-// is refused before it touches a line; after the first one's death, however it
-// came, a daemon starts.
+// A second daemon with the same crash record, but another spool, is refused before it
+// touches a line. After the first one was killed, a daemon starts.
 func TestSecondDaemonWithTheRecordIsRefused(t *testing.T) {
 	first := startDaemon(t)
 	file := first.Args[len(first.Args)-1]

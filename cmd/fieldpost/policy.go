@@ -20,8 +20,9 @@ func newPolicy(file *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
 		Short: "generate, simulate and check AWS IoT policies",
-		Long: `Work with AWS IoT policies, without an account: nothing is asked of AWS. The answers
-follow AWS's documentation; those that rest on a rule that it does not state say so.`,
+		Long: `Work with AWS IoT policies. This needs no account and sends nothing to AWS. The
+answers follow AWS's documentation. An answer that depends on a rule the documentation
+does not state says so.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -38,20 +39,21 @@ func loadWithoutFiles(file string) (*config.Config, error) {
 	return config.LoadWithoutFiles(path)
 }
 
-// arnFlags say how ARNs begin.
+// arnFlags set the beginning of all ARNs.
 type arnFlags struct{ region, account, prefix string }
 
 func (a *arnFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&a.region, "region", "", "AWS `region` (default: the one in broker.endpoint)")
 	c.Flags().StringVar(&a.account, "account", "", "AWS account, twelve `digits`")
-	c.Flags().StringVar(&a.prefix, "arn-prefix", "", "how every ARN begins, instead of the two: `arn:aws:iot:REGION:ACCOUNT`")
+	c.Flags().StringVar(&a.prefix, "arn-prefix", "", "beginning of every ARN, instead of --region and --account: `arn:aws:iot:REGION:ACCOUNT`")
 }
 
-// text gives the beginning of ARNs; "" where none was given and none must be.
+// text returns the beginning of ARNs. It is "" if no flag is given and must is
+// false.
 func (a *arnFlags) text(cfg *config.Config, must bool) (string, error) {
 	switch {
 	case a.prefix != "" && (a.region != "" || a.account != ""):
-		return "", errors.New("--arn-prefix says region and account already; give it or those two")
+		return "", errors.New("--arn-prefix contains region and account; use either it, or --region and --account")
 	case a.prefix != "":
 		return need.CheckPrefix(a.prefix)
 	case !must && a.region == "" && a.account == "":
@@ -66,17 +68,17 @@ func newPolicyGenerate(file *string) *cobra.Command {
 	part := 0
 	c := &cobra.Command{
 		Use:   "generate",
-		Short: "print the policy that this configuration needs, and no more",
-		Long: `Print the AWS IoT policy that allows what the daemon does with this configuration,
-and nothing else: to connect as its client id with its session and will, to publish
-to its topics, to subscribe to and receive orders.
+		Short: "print the smallest policy that this configuration needs",
+		Long: `Print the AWS IoT policy that allows what the daemon does with this configuration, and
+nothing else: to connect as its client id with its session and will, to publish to its
+topics, to subscribe to and receive orders.
 
-With --thing-variables the thing's name is left to AWS IoT Core, so that one policy
-fits all boards whose topics are alike; the client id must be the thing's name, and
-the certificate attached to the thing.
+With --thing-variables AWS IoT Core inserts the thing's name, so that one policy fits
+all boards with the same scheme of topics. The client id must then be the thing's
+name, and the certificate must be attached to the thing.
 
-A policy has at most 2048 characters. Where one is too small, --part N prints the
-N-th of several; attach all of them.`,
+A policy has at most 2048 characters. If the configuration needs more, --part N prints
+the N-th of several policies. Attach all of them.`,
 		Example: `  fieldpost policy generate --account 123456789012 > policy.json
   aws iot create-policy --policy-name greenhouse --policy-document file://policy.json`,
 		Args: cobra.NoArgs,
@@ -104,13 +106,13 @@ N-th of several; attach all of them.`,
 		},
 	}
 	arns.add(c)
-	c.Flags().BoolVar(&o.ThingVariables, "thing-variables", false, "put ${iot:Connection.Thing.ThingName} in the place of the thing's name")
-	c.Flags().BoolVar(&o.Sender, "send", false, "allow fieldpost send --via mqtt with the same certificate as well")
-	c.Flags().IntVar(&part, "part", 0, "which one to print of several, from 1")
+	c.Flags().BoolVar(&o.ThingVariables, "thing-variables", false, "use ${iot:Connection.Thing.ThingName} instead of the thing's name")
+	c.Flags().BoolVar(&o.Sender, "send", false, "also allow fieldpost send --via mqtt with the same certificate")
+	c.Flags().IntVar(&part, "part", 0, "which of several policies to print, from 1")
 	return c
 }
 
-// registry says what of the connection the configuration cannot tell.
+// registry holds facts about the connection that are not in the configuration.
 type registry struct {
 	unattached bool
 	kind       string
@@ -145,17 +147,17 @@ func newPolicySimulate(file *string) *cobra.Command {
 	var asJSON, sender bool
 	c := &cobra.Command{
 		Use:   "simulate POLICY...",
-		Short: "tell whether policies allow what this configuration needs",
-		Long: `Tell, action by action, whether AWS IoT Core would allow what the daemon does with
-this configuration, by which statement, or why not; and what the policies allow
-beyond that. Several files are policies that are attached to the same certificate;
-- is standard input.
+		Short: "check whether policies allow what this configuration needs",
+		Long: `Say for each action whether AWS IoT Core would allow what the daemon does with this
+configuration, and by which statement, or why not. Also list what the policies allow
+beyond that. Several files are policies that are attached to the same certificate, and
+the name - is standard input.
 
-It is assumed that a thing of the configuration's name is registered and that the
-certificate is attached to it. Region and account are compared where --account or
+The command assumes that a thing with the configuration's name is registered and that
+the certificate is attached to it. It compares region and account only if --account or
 --arn-prefix is given.
 
-The exit status is 0 if all is allowed, 1 if something is denied, 78 if the
+The exit status is 0 if everything is allowed, 1 if something is denied, 78 if the
 configuration or a policy cannot be read.`,
 		Example: `  fieldpost policy simulate configs/policies/restricted.json`,
 		Args:    cobra.MinimumNArgs(1),
@@ -186,14 +188,14 @@ configuration or a policy cannot be read.`,
 				return err
 			}
 			if report.Denied > 0 {
-				return fmt.Errorf("%d of %d actions that are needed are denied", report.Denied, len(report.Needs))
+				return fmt.Errorf("%d of %d needed actions are denied", report.Denied, len(report.Needs))
 			}
 			return nil
 		},
 	}
 	arns.add(c)
 	r.add(c)
-	c.Flags().BoolVar(&sender, "send", false, "ask for what fieldpost send --via mqtt needs as well")
+	c.Flags().BoolVar(&sender, "send", false, "also check what fieldpost send --via mqtt needs")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -209,16 +211,14 @@ func newPolicyLint() *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "lint POLICY...",
-		Short: "name the traps in policies",
-		Long: `Name what a policy does and nobody would expect: a Deny that a wider subscription gets
-around, a client id that is a wildcard, a condition that holds where its key is absent, a
-topic where a topic filter is wanted. Several files are policies that are attached to the
-same certificate.
+		Short: "find the traps in policies",
+		Long: `Find what a policy does unexpectedly: a Deny that a wider subscription bypasses, a
+client id that is a wildcard, a condition that is true when its key is absent, a topic
+where a topic filter is needed. Several files are policies that are attached to the
+same certificate, and the name - is standard input.
 
-A policy named - is read from standard input.
-
-The exit status is 1 if there is a trap, 0 if there are notes only, 78 if a policy cannot
-be read.`,
+The exit status is 0 if there are at most notes, 1 if there is a trap, 78 if a policy
+cannot be read.`,
 		Example: `  fieldpost policy lint configs/policies/restricted.json
   aws iot get-policy --policy-name NAME --query policyDocument --output text | fieldpost policy lint -`,
 		Args: cobra.MinimumNArgs(1),
@@ -255,7 +255,7 @@ func traps(findings []awsiot.Finding) (n int) {
 	return n
 }
 
-// finding is one in the output of lint --json.
+// finding is one finding in the output of lint --json.
 type finding struct {
 	Code      string `json:"code"`
 	Severity  string `json:"severity"`

@@ -15,7 +15,7 @@ import (
 	"fieldpost/daemon/config"
 )
 
-// What configs/README.md shows of fieldpost policy is what it prints.
+// configs/README.md shows the output of fieldpost policy as it is.
 func TestPolicyInDocuments(t *testing.T) {
 	text := documents(t)["configs/README.md"]
 	blocks := regexp.MustCompile("(?ms)^```\n\\$ fieldpost (policy .*?)\n(.*?)^```$").FindAllStringSubmatch(text, -1)
@@ -29,14 +29,14 @@ func TestPolicyInDocuments(t *testing.T) {
 		c.SetOut(&out)
 		c.SetErr(&out)
 		c.SetArgs(strings.Fields(b[1]))
-		_ = c.Execute() // lint ends with 1 where it finds a trap
+		_ = c.Execute() // lint fails if it finds a trap
 		if out.String() != b[2] {
 			t.Errorf("fieldpost %s prints\n%s\nconfigs/README.md shows\n%s", b[1], out.String(), b[2])
 		}
 	}
 }
 
-// The traps that configs/README.md lists are such as lint knows.
+// Lint knows the traps that configs/README.md lists.
 func TestTrapsInDocuments(t *testing.T) {
 	source, err := os.ReadFile(filepath.Join(root, "daemon/awsiot/lint.go"))
 	if err != nil {
@@ -56,7 +56,7 @@ func TestTrapsInDocuments(t *testing.T) {
 	}
 }
 
-// The restricted policy that ships is the one that the README shows and the demo
+// The restricted policy in configs/policies is the one that the README shows and the demo
 // uses.
 func TestRestrictedPolicy(t *testing.T) {
 	p, err := need.Read(nil, filepath.Join(root, "configs/policies/restricted.json"))
@@ -88,8 +88,8 @@ func TestRestrictedPolicy(t *testing.T) {
 	}
 }
 
-// For each configuration that ships a policy can be generated that is enough for it
-// and no more, alone and for a fleet.
+// For each configuration in configs, the generated policy allows what it needs and
+// nothing more, for one board and for a fleet.
 func TestPoliciesOfConfigurations(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "configs/*.yaml"))
 	if err != nil || len(files) < 3 {
@@ -124,7 +124,7 @@ func TestPoliciesOfConfigurations(t *testing.T) {
 	}
 }
 
-// lines passes on what is written, line by line.
+// lines collects what is written, and passes each line to a function.
 type lines struct {
 	mu   sync.Mutex
 	all  bytes.Buffer
@@ -150,9 +150,9 @@ func (l *lines) String() string {
 	return l.all.String()
 }
 
-// The tutorial against the broker with the restricted policy: a client id that it
-// does not name is refused, and the log says what would have been allowed; with one
-// that it names all works.
+// The tutorial's clients against the broker with the restricted policy: a client id that
+// the policy does not name is refused, and the log says what would be allowed. One that
+// it names works.
 func TestTutorialWithPolicy(t *testing.T) {
 	policy, err := filepath.Abs(filepath.Join(root, "configs/policies/restricted.json"))
 	if err != nil {

@@ -25,8 +25,9 @@ func (f *accountFlags) add(c *cobra.Command, clientID string) {
 	c.Flags().StringVar(&f.clientID, "client-id", clientID, "MQTT client `id`")
 }
 
-// account returns the account that the flags describe. Without --endpoint it is that
-// of the configuration, with its files unless flags name others.
+// account returns the broker and credentials that the flags describe. Without
+// --endpoint they are those of the configuration, except for files that flags
+// name.
 func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, error) {
 	a := client.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
 	if a.Endpoint != "" {
@@ -61,9 +62,9 @@ func newPub(file *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pub",
 		Short: "publish messages like the AWS IoT tutorial's publisher",
-		Long: `Publish messages to a topic at QoS 1 and wait until each is acknowledged. The
-defaults are those of the AWS IoT tutorial's publisher: five JSON messages, half a
-second apart.`,
+		Long: `Publish messages to a topic at QoS 1 and wait until each is acknowledged. The defaults
+are those of the AWS IoT tutorial's publisher: five JSON messages, half a second
+apart.`,
 		Example: "  fieldpost pub --endpoint a1b2c3d4e5-ats.iot.ap-south-1.amazonaws.com",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

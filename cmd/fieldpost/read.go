@@ -26,7 +26,7 @@ func newRead(file *string) *cobra.Command {
 		Long: `Read one sensor now and print its values.
 
 If a daemon runs on this machine, it reads the sensor, because it owns the hardware.
-That reading is outside the sensor's schedule and is not published. If no daemon
+That reading does not change the sensor's schedule and is not published. If no daemon
 runs, this command reads the sensor itself, as configured.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -41,7 +41,8 @@ runs, this command reads the sensor itself, as configured.`,
 	return c
 }
 
-// read asks the daemon for a reading, or reads the sensor itself where none runs.
+// read asks the daemon for a reading, or reads the sensor itself if no daemon
+// runs.
 func read(ctx context.Context, file, socket, name string) (api.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()

@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// reloadTime is how long a reload may take, and its answer: more than all that may hang.
+// reloadTime is how long a reload and its answer may take. It is longer than
+// all waits for parts that hang.
 const reloadTime = 3 * time.Minute
 
 func newReload(file *string) *cobra.Command {
@@ -20,20 +21,21 @@ func newReload(file *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reload",
 		Short: "make the daemon use its changed configuration file",
-		Long: `Make the daemon on this machine read its configuration file again, and print what that
-has changed. ` + "`systemctl reload fieldpost`" + ` does the same.
+		Long: `Make the daemon on this machine read its configuration file again, and print what
+changed. ` + "`systemctl reload fieldpost`" + ` does the same.
 
-What has not changed is not touched: an output keeps its level, a sensor its schedule,
-and the connection stays. A changed thing or spool needs a restart. A configuration that
-is wrong is refused as a whole: the problems are printed with their lines, and the daemon
-goes on with the configuration that it has. ` + "`fieldpost diff`" + ` says beforehand what a
+Unchanged parts are left as they are: an output keeps its level, a sensor its schedule,
+and the connection stays. A changed thing or spool needs a restart. A configuration with
+a mistake is refused as a whole: its problems are printed with their lines, and the
+daemon keeps the configuration that it has. ` + "`fieldpost diff`" + ` shows beforehand what a
 reload would change.
 
 The exit status is 0 if the daemon uses the new configuration, 78 if it was refused, and
-1 otherwise, also where a part of the daemon does not use it yet because something hangs.`,
+1 otherwise. It is also 1 if a part of the daemon does not use the new configuration yet
+because something hangs.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := daemonsOwnFile(c, *file); err != nil {
+			if err := refuseFile(c, *file); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), reloadTime)
@@ -46,7 +48,7 @@ The exit status is 0 if the daemon uses the new configuration, 78 if it was refu
 				return err
 			}
 			if a.Slow != nil {
-				return fmt.Errorf("the new configuration holds, but these do not use it yet because something hangs: %s; see `fieldpost status`", strings.Join(a.Slow, ", "))
+				return fmt.Errorf("the new configuration is in use, but something hangs and these do not use it yet: %s; see `fieldpost status`", strings.Join(a.Slow, ", "))
 			}
 			return nil
 		},
@@ -63,12 +65,12 @@ func newDiff(file *string) *cobra.Command {
 		Long: `Compare the configuration file of the daemon on this machine with what the daemon runs,
 and print what ` + "`fieldpost reload`" + ` would change. Nothing is changed.
 
-It also says whether the connection would be made anew. What would be refused is printed
-as by reload. The exit status is 0 if a reload would be accepted, 78 if it would be
-refused, and 1 otherwise.`,
+It also says whether the daemon would reconnect. Errors are printed as by reload. The
+exit status is 0 if a reload would be accepted, 78 if it would be refused, and 1
+otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := daemonsOwnFile(c, *file); err != nil {
+			if err := refuseFile(c, *file); err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), reloadTime)
@@ -84,8 +86,8 @@ refused, and 1 otherwise.`,
 	return c
 }
 
-// daemonsOwnFile refuses -c: the daemon reads the file that it was started with.
-func daemonsOwnFile(c *cobra.Command, file string) error {
+// refuseFile refuses -c: the daemon reads the file that it was started with.
+func refuseFile(c *cobra.Command, file string) error {
 	if file == "" {
 		return nil
 	}

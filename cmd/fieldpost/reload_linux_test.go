@@ -12,7 +12,7 @@ import (
 	"fieldpost/daemon/api"
 )
 
-// A reload after which something hangs says what has changed, what hangs, and fails.
+// A reload after which something hangs prints what changed and what hangs, and fails.
 func TestReloadThatHangs(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
@@ -40,10 +40,10 @@ func TestReloadThatHangs(t *testing.T) {
 	root.SetOut(&out)
 	root.SetErr(&errs)
 	root.SetArgs([]string{"reload", "--socket", socket})
-	if status := report(&errs, root.ExecuteContext(t.Context())); status != exitFailed || !strings.Contains(errs.String(), "because something hangs: outputs, link; see") {
+	if status := report(&errs, root.ExecuteContext(t.Context())); status != exitFailed || !strings.Contains(errs.String(), "something hangs and these do not use it yet: outputs, link; see") {
 		t.Errorf("status %d: %s", status, errs.String())
 	}
-	want := "/etc/a.yaml: reloaded\n  output fan: added\n  the connection is made anew: endpoint, will\n"
+	want := "/etc/a.yaml: reloaded\n  output fan: added\n  new connection, because of: endpoint, will\n"
 	if out.String() != want {
 		t.Errorf("got %s, want %s", out.String(), want)
 	}

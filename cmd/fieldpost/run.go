@@ -22,8 +22,9 @@ func quietLog(c *cobra.Command) *slog.Logger {
 	return systemd.NewLogger(c.ErrOrStderr(), slog.LevelWarn)
 }
 
-// reader returns what reads the configuration at path again, also when the process is in
-// another directory, and names it so that the user of a client command finds it.
+// reader returns a function that reads the configuration at path again. It
+// makes path absolute, so that it works in another directory and errors name a
+// file that users find.
 func reader(path string) func() (*config.Config, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
@@ -31,8 +32,8 @@ func reader(path string) func() (*config.Config, error) {
 	return func() (*config.Config, error) { return config.Load(path) }
 }
 
-// runtimeDir is where the crash record of the outputs is: systemd's
-// RuntimeDirectory, or the place it has there.
+// runtimeDir returns the directory of the outputs' crash record: systemd's
+// RuntimeDirectory, or the path that it has under the unit.
 func runtimeDir() string {
 	if d := os.Getenv("RUNTIME_DIRECTORY"); d != "" {
 		return d
@@ -42,11 +43,11 @@ func runtimeDir() string {
 
 func recordPath() string { return filepath.Join(runtimeDir(), "outputs") }
 
-// outliveReader keeps the process when nobody reads what it prints any more: a
-// closed pipe on standard output or error would end it (package os/signal,
-// SIGPIPE), and with it the making safe of the lines. Ctrl-C ends `fieldpost
-// run | tee log` in just that order.
-func outliveReader() { signal.Ignore(syscall.SIGPIPE) }
+// ignoreSIGPIPE keeps the process running after the reader of its output has
+// ended. Otherwise a closed pipe on standard output or error would end it
+// (package os/signal, SIGPIPE) before it has made the lines safe. Ctrl-C in
+// `fieldpost run | tee log` ends tee first.
+func ignoreSIGPIPE() { signal.Ignore(syscall.SIGPIPE) }
 
 func newRun(file *string) *cobra.Command {
 	var level slog.LevelVar
@@ -55,7 +56,7 @@ func newRun(file *string) *cobra.Command {
 		Short: "run the daemon in the foreground",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			outliveReader()
+			ignoreSIGPIPE()
 			log := systemd.NewLogger(c.ErrOrStderr(), &level)
 			slog.SetDefault(log)
 			return run(c.Context(), *file, log)
@@ -65,17 +66,17 @@ func newRun(file *string) *cobra.Command {
 	return c
 }
 
-// run first makes sure that no other daemon uses the same lines, and makes the lines of
-// an earlier run safe. Only then does it load the configuration and run the daemon.
+// run makes sure that no other daemon uses the same lines, and makes the lines
+// of an earlier run safe. Then it loads the configuration and runs the daemon.
 func run(ctx context.Context, file string, log *slog.Logger) error {
-	hangups := claimHangups()
+	hangups := notifyHangups()
 	free, err := daemon.Own(recordPath(), log)
 	if err != nil {
 		return logged(log, err)
 	}
 	defer free()
 	held := daemon.TakeOver(recordPath(), hold, log)
-	defer held.Close() // what New has not claimed
+	defer held.Close() // the lines that New has not taken over
 	path, err := find(file)
 	if err != nil {
 		return logged(log, err)
@@ -88,7 +89,7 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 		Config: cfg, LoadConfig: reader(path), Log: log, Notify: &systemd.Notifier{}, Version: version,
 		Runtime: runtimeDir(), Fingerprint: fingerprint.Board("/"), Socket: socketPath(), Held: held, Watchdog: systemd.WatchdogInterval(),
 	}
-	if err := stand(&o); err != nil {
+	if err := setMachine(&o); err != nil {
 		return logged(log, err)
 	}
 	d, err := daemon.New(o)
@@ -100,24 +101,24 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	return d.Run(ctx)
 }
 
-// claimHangups returns where SIGHUP comes that asks for a reload; nil where it means
-// something else.
+// notifyHangups returns a channel of the SIGHUPs that ask for a reload, or nil
+// where SIGHUP means something else.
 //
 // The kernel sends SIGHUP to the processes of a terminal that is closed, and then a pump
 // must not stay on: with a controlling terminal SIGHUP ends the daemon. Without one, as
-// under systemd, somebody has sent it on purpose, and daemons reload then. Under nohup it
-// stays ignored.
-func claimHangups() <-chan os.Signal {
+// under systemd, somebody has sent it on purpose, and it reloads, as is usual for
+// daemons. Under nohup it stays ignored.
+func notifyHangups() <-chan os.Signal {
 	if signal.Ignored(syscall.SIGHUP) || hasTerminal() {
 		return nil
 	}
-	hangups := make(chan os.Signal, 1) // more that come meanwhile ask for the same
+	hangups := make(chan os.Signal, 1) // one that waits stands for all
 	signal.Ignore(syscall.SIGHUP)      // takes it from signalContext
 	signal.Notify(hangups, syscall.SIGHUP)
 	return hangups
 }
 
-// hasTerminal reports whether this process has a controlling terminal, tty(4).
+// hasTerminal reports whether this process has a controlling terminal (tty(4)).
 func hasTerminal() bool {
 	f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -127,8 +128,8 @@ func hasTerminal() bool {
 	return true
 }
 
-// reloadOn reloads the daemon's configuration at each signal, until stop is called. The
-// daemon's log says what becomes of it.
+// reloadOn reloads the daemon's configuration at each signal, until stop is
+// called. The daemon logs the result.
 func reloadOn(hangups <-chan os.Signal, d *daemon.Daemon) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -149,8 +150,8 @@ func reloadOn(hangups <-chan os.Signal, d *daemon.Daemon) (stop func()) {
 	}
 }
 
-// logged logs an error that ends the start, one record for each problem, so that the
-// journal has it with its priority.
+// logged logs an error that ends the start, with one record for each problem,
+// so that each has its priority in the journal.
 func logged(log *slog.Logger, err error) error {
 	var problems config.Errors
 	if errors.As(err, &problems) {

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// scanTime is how long looking at a board may take.
+// scanTime is how long a scan may take.
 const scanTime = 2 * time.Minute
 
 func newScan() *cobra.Command {
@@ -33,12 +33,12 @@ func newScan() *cobra.Command {
 - sensors of kernel drivers, with the line of config.txt that loads each driver;
 - SPI devices and serial ports.
 
-Chips are only read. A chip that tells what it is, is named; of others the chips that
-have its address are listed. Nothing is written to addresses of I/O expanders and
-memories. Addresses that a kernel driver owns, or that a running daemon reads, are left
-alone. No root is needed, but membership in the groups i2c and gpio.
+A chip that identifies itself is named. For any other, the chips that use its address
+are listed. Addresses of I/O expanders and memories are never written to. Addresses
+that a kernel driver owns, or that a running daemon reads, are skipped. You need not
+be root, but must be in the groups i2c and gpio.
 
---yaml prints a first configuration, which reads everything that was recognised:
+--yaml prints a configuration that reads everything that was recognised:
 
   fieldpost scan --yaml >fieldpost.yaml`,
 		Args: cobra.NoArgs,
@@ -70,13 +70,13 @@ alone. No root is needed, but membership in the groups i2c and gpio.
 	return c
 }
 
-// scanBoard looks at a board, past what the daemon on the socket reads.
+// scanBoard scans a board, except for what the daemon on the socket reads.
 func scanBoard(ctx context.Context, b board.Board, socket string) scan.Report {
 	return scan.Scan(ctx, b, inUse(ctx, socket))
 }
 
-// inUse asks the daemon on this machine what it reads. Where one runs and does not say, no bus is
-// probed.
+// inUse asks the daemon on this machine what it reads. If a daemon runs and
+// does not say, no bus is probed.
 func inUse(ctx context.Context, socket string) (o scan.Options) {
 	if !local.Supported {
 		return o
@@ -86,7 +86,7 @@ func inUse(ctx context.Context, socket string) (o scan.Options) {
 	case errors.Is(err, local.ErrNotRunning):
 		return o
 	case err != nil:
-		o.Leave = fmt.Sprintf("is not probed, because a daemon may use it and does not say so: %v. Stop it, or join the group fieldpost", err)
+		o.Leave = fmt.Sprintf("is not probed, because a running daemon may use it and does not say what it uses: %v. Stop the daemon, or join the group fieldpost", err)
 		return o
 	}
 	for _, s := range status.Sensors {
@@ -99,9 +99,10 @@ func inUse(ctx context.Context, socket string) (o scan.Options) {
 
 var notInThings = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// thingName is this machine's name, as far as a thing can have it.
+// thingName returns this machine's host name without what a thing's name must
+// not have.
 func thingName() string {
-	host, _ := os.Hostname() // else it has none
+	host, _ := os.Hostname() // without a host name the result is ""
 	host = notInThings.ReplaceAllString(host, "-")
 	if host == "" {
 		return "thing-1"

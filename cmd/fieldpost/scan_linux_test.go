@@ -9,8 +9,9 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// Where a daemon runs that does not say what it reads, no bus is probed; where none runs, all are.
-func TestScanBesideASilentDaemon(t *testing.T) {
+// If a daemon runs that does not say what it reads, no bus is probed. If none runs, all
+// are.
+func TestScanWithASilentDaemon(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	b := sim.New()
 	bus := b.AddBus("i2c-1")
@@ -31,7 +32,7 @@ func TestScanBesideASilentDaemon(t *testing.T) {
 		}
 	}()
 	r := scanBoard(t.Context(), b, socket)
-	if p := r.Buses[0].Problem; !strings.Contains(p, "is not probed, because a daemon may use it") || bus.Transactions() > 0 {
+	if p := r.Buses[0].Problem; !strings.Contains(p, "is not probed, because a running daemon may use it") || bus.Transactions() > 0 {
 		t.Errorf("%d transactions, %q", bus.Transactions(), p)
 	}
 	listener.Close()

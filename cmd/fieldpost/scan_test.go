@@ -17,11 +17,11 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// blind are the chips that reading does not tell from others.
-var blind = map[string]bool{"bh1750": true, "aht10": true, "pct2075": true}
+// unidentifiable are the chips that cannot be told from others by reading.
+var unidentifiable = map[string]bool{"bh1750": true, "aht10": true, "pct2075": true}
 
-// randomBoard makes a board with up to a dozen chips on up to three buses and devices of the
-// kernel's. It returns the chips by bus and address.
+// randomBoard makes a board with up to a dozen chips on up to three buses, and with
+// devices of kernel drivers. It returns the chips by bus and address.
 func randomBoard(t *testing.T, rng *rand.Rand) (*sim.Board, map[string]string) {
 	t.Helper()
 	b := sim.New()
@@ -69,8 +69,8 @@ func randomBoard(t *testing.T, rng *rand.Rand) (*sim.Board, map[string]string) {
 	return b, placed
 }
 
-// What `scan --yaml` prints of any board is a configuration, and each of its sensors opens and
-// gives a reading. All chips that can be recognised are in it.
+// The output of `scan --yaml` for any board is a valid configuration with all chips that
+// can be recognised, and each of its sensors can be opened and read.
 func TestScanRoundTrip(t *testing.T) {
 	sensorsSeen := 0
 	for seed := range uint64(150) {
@@ -87,13 +87,13 @@ func TestScanRoundTrip(t *testing.T) {
 			unsure := map[string]bool{} // buses with a chip that was not recognised
 			for at, chip := range placed {
 				bus, _, _ := strings.Cut(at, " ")
-				unsure[bus] = unsure[bus] || blind[chip]
+				unsure[bus] = unsure[bus] || unidentifiable[chip]
 			}
 			for at, chip := range placed {
 				if bus, addr, _ := strings.Cut(at, " "); addr == "0x70" && unsure[bus] {
 					continue // it might be all PCA9685 of the bus
 				}
-				if !blind[chip] && chip != "owned" && !strings.Contains(at, " 0x3") { // where nothing is written
+				if !unidentifiable[chip] && chip != "owned" && !strings.Contains(at, " 0x3") { // where scan must not write
 					t.Errorf("seed %d: the %s at %s is not in the configuration", seed, chip, at)
 				}
 			}
@@ -104,7 +104,7 @@ func TestScanRoundTrip(t *testing.T) {
 	}
 }
 
-// scanned is the configuration that scan prints, loaded as `check` loads it.
+// scanned loads the configuration that scan prints, as `check` does.
 func scanned(t *testing.T, b *sim.Board) *config.Config {
 	t.Helper()
 	var out bytes.Buffer

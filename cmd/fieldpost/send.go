@@ -18,20 +18,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The ways an order can go.
+// The ways to send an order.
 const (
 	viaAny   = "any"
 	viaLocal = "local"
 	viaMQTT  = "mqtt"
 )
 
-// sending is an order and how it is sent.
+// sending is an order and how to send it.
 type sending struct {
 	order  client.OrderRequest
 	wait   time.Duration
 	via    string
 	socket string
-	file   string // the configuration that was named; "" is none
+	file   string // the configuration that was named; "" if none was
 }
 
 func newSend(file *string) *cobra.Command {
@@ -135,7 +135,7 @@ func (s *sending) noAnswer(err error, id string) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer to order %s within %v", id, s.wait)
 	}
-	return fmt.Sprintf("the daemon ended before it answered order %s", id)
+	return fmt.Sprintf("the daemon stopped before it answered order %s", id)
 }
 
 // validateWith finds mistakes for which the configuration is needed.
@@ -172,8 +172,9 @@ func (s *sending) mqtt(c *cobra.Command, cfg *config.Config) error {
 	return s.answer(c, a)
 }
 
-// sendID returns a client id that begins with the daemon's, so that a policy with a
-// wildcard at its end allows it. It has at most 128 bytes, the limit of AWS IoT Core.
+// sendID returns a client id that begins with the daemon's, so that a policy
+// with a trailing wildcard allows it. It has at most 128 bytes, the limit of
+// AWS IoT Core.
 func sendID(id string) string {
 	const most = 128
 	tail := make([]byte, 2)
@@ -186,7 +187,8 @@ func sendID(id string) string {
 	return id[:cut] + end
 }
 
-// answer prints an answer; the error says that the order was not carried out.
+// answer prints an answer. It returns an error if the order was not carried
+// out.
 func (s *sending) answer(c *cobra.Command, a api.OrderAnswer) error {
 	fmt.Fprintf(c.OutOrStdout(), "%s %s\n", a.ID, client.AnswerText(a))
 	if a.Status != "done" {

@@ -6,9 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Whatever the daemon's client id is, the one beside it is another, begins like
-// it and can be used.
-func TestBesideID(t *testing.T) {
+// The sender's client id begins with the daemon's, differs from it, and is valid.
+func TestSendID(t *testing.T) {
 	for _, id := range []string{"a", strings.Repeat("t", 117), strings.Repeat("t", 118), strings.Repeat("t", 119), strings.Repeat("t", 128), strings.Repeat("ü", 64), "x" + strings.Repeat("日", 42)} {
 		got := sendID(id)
 		start, _, ok := strings.Cut(got, "-send-")

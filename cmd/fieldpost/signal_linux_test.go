@@ -17,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aDaemon is `fieldpost run` as a person starts it, running.
-type aDaemon struct {
+// runningDaemon is a process of `fieldpost run`.
+type runningDaemon struct {
 	*exec.Cmd
 	log   *bufio.Scanner
 	pipe  *os.File // the reading end of its standard error
 	spool string
 }
 
-func startDaemon(t *testing.T) *aDaemon {
+func startDaemon(t *testing.T) *runningDaemon {
 	t.Helper()
 	return startDaemonWith(t, configFor(t))
 }
@@ -45,16 +45,16 @@ func configFor(t *testing.T) (file string) {
 	return file
 }
 
-// startDaemonWith starts it with a configuration file, in whose directory it
-// has everything.
-func startDaemonWith(t *testing.T, file string) *aDaemon {
+// startDaemonWith starts it with a configuration file. All its files are in the same
+// directory.
+func startDaemonWith(t *testing.T, file string) *runningDaemon {
 	t.Helper()
 	return startDaemonIn(t, file, nil, nil)
 }
 
-// startDaemonIn starts it with these attributes of a process, this standard input, and after
-// these words.
-func startDaemonIn(t *testing.T, file string, attributes *syscall.SysProcAttr, in *os.File, before ...string) *aDaemon {
+// startDaemonIn starts it with process attributes, a standard input, and a command line
+// to put before its own.
+func startDaemonIn(t *testing.T, file string, attributes *syscall.SysProcAttr, in *os.File, before ...string) *runningDaemon {
 	t.Helper()
 	dir := filepath.Dir(file)
 	r, w, err := os.Pipe()
@@ -63,7 +63,7 @@ func startDaemonIn(t *testing.T, file string, attributes *syscall.SysProcAttr, i
 	}
 	t.Cleanup(func() { r.Close() })
 	words := append(before, "fieldpost", "run", "-c", file)
-	d := &aDaemon{Cmd: exec.Command(words[0], words[1:]...), log: bufio.NewScanner(r), pipe: r, spool: filepath.Join(dir, "spool")}
+	d := &runningDaemon{Cmd: exec.Command(words[0], words[1:]...), log: bufio.NewScanner(r), pipe: r, spool: filepath.Join(dir, "spool")}
 	d.Stderr, d.Env = w, append(os.Environ(), "RUNTIME_DIRECTORY="+dir, "NOTIFY_SOCKET=")
 	d.SysProcAttr = attributes
 	if in != nil {
@@ -77,8 +77,8 @@ func startDaemonIn(t *testing.T, file string, attributes *syscall.SysProcAttr, i
 	return d
 }
 
-// says reads the log until it has words.
-func (d *aDaemon) says(t *testing.T, words string) {
+// says reads the log until a line contains words.
+func (d *runningDaemon) says(t *testing.T, words string) {
 	t.Helper()
 	for d.log.Scan() {
 		if strings.Contains(d.log.Text(), words) {
@@ -88,8 +88,8 @@ func (d *aDaemon) says(t *testing.T, words string) {
 	t.Fatalf("the log ended without %q", words)
 }
 
-// A good end: the outputs were made safe and everything written.
-func (d *aDaemon) endedWell(t *testing.T) {
+// endedWell checks that the daemon stopped with exit status 0 and recorded a clean stop.
+func (d *runningDaemon) endedWell(t *testing.T) {
 	t.Helper()
 	if err := d.Wait(); err != nil {
 		t.Errorf("it ended with %v, want status 0", err)
@@ -125,15 +125,15 @@ func TestEndWithNobodyReadingTheLog(t *testing.T) {
 	d.endedWell(t)
 }
 
-// catchHangup sees to it that a daemon does not ignore SIGHUP, as it rightly would under
-// nohup: a signal that is caught here is not ignored there.
+// catchHangup makes sure that daemons do not inherit an ignored SIGHUP, as under nohup: a
+// signal that this process catches is not ignored in theirs.
 func catchHangup(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(caught) })
 }
 
-// A terminal that is closed is a stop like any other.
+// When the terminal is closed the daemon stops cleanly.
 func TestEndWhenTheTerminalIsClosed(t *testing.T) {
 	catchHangup(t)
 	window, terminal := openTerminal(t)
@@ -168,8 +168,8 @@ func openTerminal(t *testing.T) (window, terminal *os.File) {
 	return window, terminal
 }
 
-// Without a terminal SIGHUP is a reload: of a wrong configuration the log has the problems,
-// of a good one what has changed, and the daemon runs on until it is stopped.
+// Without a terminal SIGHUP reloads: the log has the problems of a wrong configuration,
+// or what a good one changed, and the daemon keeps running.
 func TestReloadOnHangup(t *testing.T) {
 	catchHangup(t)
 	file := configFor(t)

@@ -22,14 +22,11 @@ import (
 )
 
 // This file and its neighbour replace machine.go when fieldpost is built with
-// -tags chaos, for `make chaos`: a simulated board stands in for this
-// machine's, what happens on it is told on file descriptor 3, and its clock and
-// its accidents are commanded from standard input. All else is the program that
-// is installed.
+// -tags chaos, for `make chaos`: a simulated board replaces this machine's. It reports what happens to file descriptor 3, and takes commands for its clock and its faults from standard input. Everything else is the installed program.
 //
-// What is told is one line each, in one write, so that nothing of it is lost
-// when the process is killed. Fields are between tabs; mono is nanoseconds of
-// CLOCK_BOOTTIME, and a run is its spool's id and its number, as in k7m2qx/7:
+// Each report is one line in one write, so that a kill loses none. Tabs separate the
+// fields. mono is CLOCK_BOOTTIME in nanoseconds, and a run is the spool's id and the
+// run's number, as in k7m2qx/7:
 //
 //	T  mono  kind sensor run seq message   taken: a reading or an edge
 //	O  mono  message                       taken: another message
@@ -37,20 +34,20 @@ import (
 //	L  mono  up|down code                  the link has changed
 //	S  mono  how line on|off wall          a line gets a level now: "requested", "set", or "held" while no
 //	                                       daemon runs; wall is the clock of the board in ns since 1970
-//	C  mono                                the clock is as it was commanded to be
-//	H  mono  place what                    halted, see below; the process does nothing more with this
+//	C  mono                                the clock has the settings of the last command
+//	H  mono  place what                    halted (see below); the goroutine does nothing more
 //
-// What is commanded:
+// The commands:
 //
-//	clock OFF SYNCED BOOT   how far the wall clock is off, whether the kernel holds it to be true, and the
-//	                        boot id, - for this machine's; this comes first, before the daemon is built
+//	clock OFF SYNCED BOOT   offset of the wall clock, whether it counts as synchronised, and the
+//	                        boot id, - for this machine's; the first command, before the daemon is built
 //	burst N                 move the six gates N times in all, as fast as edges are read
-//	chatter RATE TIME       move the door so often a second, for so long
+//	chatter RATE TIME       move the door RATE times a second for TIME
 //	halt PLACE              halt at the next order that switches on: "act", before the line is set; "acted",
-//	                        after that and before the result is noted; "answer", after the result is on disk
+//	                        after that and before the result is recorded; "answer", after the result is on disk
 type simulation struct {
 	system clock.Clock
-	books  *os.File
+	events *os.File
 	door   *sim.Line
 	gates  []*sim.Line
 
@@ -61,19 +58,19 @@ type simulation struct {
 	halt   string // where to halt; "" nowhere
 }
 
-// fingers is how often somebody opens or closes the door.
-const fingers = 90 * time.Millisecond
+// doorInterval is the time from one move of the door to the next.
+const doorInterval = 90 * time.Millisecond
 
-// simulate makes the one simulation of this process.
+// simulate returns this process's only simulation.
 var simulate = sync.OnceValues(func() (*simulation, error) {
 	system, err := clock.System()
 	if err != nil {
 		return nil, fmt.Errorf("read clock: %w", err)
 	}
-	return &simulation{system: system, books: os.NewFile(3, "books")}, nil
+	return &simulation{system: system, events: os.NewFile(3, "events")}, nil
 })
 
-// hold tells that a line is driven while no daemon runs.
+// hold reports that a line is driven while no daemon runs.
 var hold daemon.Hold = func(c board.OutputConfig) (*os.File, error) {
 	r, err := simulate()
 	if err != nil {
@@ -87,15 +84,15 @@ var hold daemon.Hold = func(c board.OutputConfig) (*os.File, error) {
 	return os.Open(os.DevNull)
 }
 
-// stand puts the daemon on the simulated board.
-func stand(o *daemon.Options) error {
+// setMachine sets the simulated board and its clock in o.
+func setMachine(o *daemon.Options) error {
 	r, err := simulate()
 	if err != nil {
 		return err
 	}
 	in := bufio.NewScanner(os.Stdin)
 	if !in.Scan() {
-		return errors.New("simulated board: nobody commands on standard input")
+		return errors.New("simulated board: no commands on standard input")
 	}
 	b := sim.New()
 	r.door = b.Line("GPIO17")
@@ -113,7 +110,7 @@ func stand(o *daemon.Options) error {
 	}
 	go r.command(in)
 	go r.press(context.Background())
-	o.Board, o.Clock = stage{b, r}, r
+	o.Board, o.Clock = reportingBoard{b, r}, r
 	thing := o.Config.Thing
 	o.Taken = func(rec message.Record) { r.taken(thing, rec) }
 	o.Acked = func(rec message.Record) { r.acked(thing, rec) }
@@ -121,8 +118,8 @@ func stand(o *daemon.Options) error {
 	return nil
 }
 
-// command obeys standard input. At its end whoever commands has ended, however
-// that came about.
+// command carries out the commands on standard input. When it ends, so has the process
+// that gives them, and this one exits.
 func (r *simulation) command(in *bufio.Scanner) {
 	for in.Scan() {
 		if err := r.obey(in.Text()); err != nil {
@@ -183,7 +180,7 @@ func (r *simulation) Now() clock.Stamp {
 
 // press opens and closes the door now and then.
 func (r *simulation) press(ctx context.Context) {
-	tick := time.NewTicker(fingers)
+	tick := time.NewTicker(doorInterval)
 	defer tick.Stop()
 	for high := false; ; high = !high {
 		r.door.Drive(high)
@@ -195,7 +192,7 @@ func (r *simulation) press(ctx context.Context) {
 	}
 }
 
-// burst moves the gates so often that not one edge is lost for want of a reader.
+// burst moves the gates as fast as their edges can be read without losing any.
 func (r *simulation) burst(n int) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -207,26 +204,26 @@ func (r *simulation) burst(n int) {
 	}
 }
 
-// chatter has the door chatter.
+// chatter makes the door chatter.
 func (r *simulation) chatter(changes float64, long time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), long)
 	defer cancel()
 	r.door.Chatter(ctx, changes)
 }
 
-// say writes a line into the books.
+// say reports an event.
 func (r *simulation) say(what string, fields ...any) {
 	line := fmt.Appendf(nil, "%s\t%d", what, r.Now().Mono)
 	for _, f := range fields {
 		line = fmt.Appendf(line, "\t%v", f)
 	}
 	line = append(line, '\n')
-	if n, err := r.books.Write(line); err != nil || n < len(line) {
-		os.Exit(exitFailed) // nobody reads them any more
+	if n, err := r.events.Write(line); err != nil || n < len(line) {
+		os.Exit(exitFailed) // the reader has ended
 	}
 }
 
-// haltAt halts if that is what was commanded for this place.
+// haltAt halts for ever if a command asked for it at this place.
 func (r *simulation) haltAt(place, what string) {
 	r.mu.Lock()
 	here := r.halt == place

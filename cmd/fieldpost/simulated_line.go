@@ -7,14 +7,14 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// stage is the simulated board, with every level of an output told.
-type stage struct {
+// reportingBoard is the simulated board. It reports every level of an output.
+type reportingBoard struct {
 	*sim.Board
 	r *simulation
 }
 
-// Output requests a line, which has its level from then on.
-func (s stage) Output(c board.OutputConfig) (board.Output, error) {
+// Output requests a line, which gets its level then.
+func (s reportingBoard) Output(c board.OutputConfig) (board.Output, error) {
 	id, err := s.Find(c.Line)
 	if err != nil {
 		return nil, err
@@ -24,18 +24,18 @@ func (s stage) Output(c board.OutputConfig) (board.Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return prop{o, s.r}, nil
+	return reportingOutput{o, s.r}, nil
 }
 
-// prop is an output of the stage. What it tells is what a relay would feel, and
-// is told first: so a kill in between leaves no level untold.
-type prop struct {
+// reportingOutput is an output of that board. It reports a level before it drives it, so
+// that a kill in between hides no level.
+type reportingOutput struct {
 	board.Output
 	r *simulation
 }
 
 // Set drives the line.
-func (p prop) Set(active bool) error {
+func (p reportingOutput) Set(active bool) error {
 	name := p.ID().Name
 	if active {
 		p.r.haltAt("act", name)

@@ -14,13 +14,13 @@ import (
 	"fieldpost/daemon/local"
 )
 
-// A daemon that is killed leaves its socket: nobody answers there, and the next
-// daemon puts its own in place. A good end leaves none.
+// A killed daemon leaves its socket, on which nobody answers. The next daemon replaces
+// it. A clean stop removes it.
 func TestSocketAfterAKill(t *testing.T) {
 	first := startDaemon(t)
 	file := first.Args[len(first.Args)-1]
 	socket := filepath.Join(filepath.Dir(file), "fieldpost.sock")
-	if r := answering(t, socket); r.PID != first.Process.Pid {
+	if r := awaitAnswer(t, socket); r.PID != first.Process.Pid {
 		t.Errorf("process %d answers, want %d", r.PID, first.Process.Pid)
 	}
 	if err := first.Process.Signal(syscall.SIGKILL); err != nil {
@@ -34,7 +34,7 @@ func TestSocketAfterAKill(t *testing.T) {
 		t.Errorf("after the kill: %v", err)
 	}
 	second := startDaemonWith(t, file)
-	r := answering(t, socket)
+	r := awaitAnswer(t, socket)
 	for _, f := range r.Faults {
 		if f.Code == "local_unavailable" {
 			t.Errorf("fault %+v", f)
@@ -52,8 +52,8 @@ func TestSocketAfterAKill(t *testing.T) {
 	}
 }
 
-// answering waits until a daemon answers on the socket.
-func answering(t *testing.T, socket string) api.Status {
+// awaitAnswer waits until a daemon answers on the socket.
+func awaitAnswer(t *testing.T, socket string) api.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

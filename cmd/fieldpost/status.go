@@ -51,7 +51,7 @@ func socketFlag(c *cobra.Command, socket *string) {
 	c.Flags().StringVar(socket, "socket", socketPath(), "`path` of the daemon's socket")
 }
 
-// socketPath is where the daemon of this machine has its socket.
+// socketPath returns the path of this machine's daemon's socket.
 func socketPath() string { return filepath.Join(runtimeDir(), "fieldpost.sock") }
 
 func printStatus(c *cobra.Command, r api.Status, asJSON bool) error {

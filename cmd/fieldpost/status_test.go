@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// What is wrong is told by the one fault that explains the others.
+// The exit message counts only faults that no other fault explains.
 func TestStatusSaysWhatIsWrong(t *testing.T) {
 	bus := api.Fault{Code: "bus_stuck", Subject: "i2c-1", Title: "bus is stuck"}
 	air := api.Fault{Code: "no_answer", Subject: "air", Title: "does not answer", Because: &api.Cause{Code: bus.Code, Subject: bus.Subject}}

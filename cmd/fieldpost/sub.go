@@ -14,8 +14,8 @@ func newSub(file *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sub",
 		Short: "print messages like the AWS IoT tutorial's subscriber",
-		Long: `Subscribe to a topic at QoS 1 with a persistent session, and print each message.
-It ends after --count messages, or with Ctrl-C.`,
+		Long: `Subscribe to a topic at QoS 1 with a persistent session, and print each message. It
+ends after --count messages, or with Ctrl-C.`,
 		Example: "  fieldpost sub --endpoint a1b2c3d4e5-ats.iot.ap-south-1.amazonaws.com --count 5",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

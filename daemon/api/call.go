@@ -68,7 +68,7 @@ type Changes struct {
 	Sensors    []Change  `json:"sensors,omitempty"`    // all, those that are gone too
 	Outputs    []Change  `json:"outputs,omitempty"`    // the same; left out if no output changes
 	Settings   []Setting `json:"settings,omitempty"`   // every other key that changes
-	Reconnects []string  `json:"reconnects,omitempty"` // the settings for which the connection is made anew; left out if it stays
+	Reconnects []string  `json:"reconnects,omitempty"` // the settings that need a new connection; left out if it stays
 	Slow       []string  `json:"slow,omitempty"`       // the parts of the daemon that do not use the configuration yet, because something hangs, and will
 }
 

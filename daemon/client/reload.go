@@ -63,7 +63,7 @@ func PrintChanges(w io.Writer, c api.Changes, done, none string) error {
 		add("%s: %s -> %s", s.Key, shown(s.Before), shown(s.After))
 	}
 	if c.Reconnects != nil {
-		add("the connection is made anew: %s", strings.Join(c.Reconnects, ", "))
+		add("new connection, because of: %s", strings.Join(c.Reconnects, ", "))
 	}
 	title := done
 	if lines == nil {

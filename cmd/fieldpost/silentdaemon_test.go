@@ -9,17 +9,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// deaf is a socket whose daemon does not answer.
-type deaf struct {
+// silentDaemon listens on a socket and does not answer.
+type silentDaemon struct {
 	listener net.Listener
-	stays    bool          // and does not hang up either
+	stays    bool          // does not close connections either
 	asked    chan struct{} // a request has come
 	calls    sync.WaitGroup
 	mu       sync.Mutex
 	open     []net.Conn
 }
 
-func (d *deaf) run() {
+func (d *silentDaemon) run() {
 	for {
 		c, err := d.listener.Accept()
 		if err != nil {
@@ -40,19 +40,19 @@ func (d *deaf) run() {
 	}
 }
 
-// deafDaemons are the commands "deaf-daemon PATH hangs-up|stays-silent", which
-// makes such a socket until the script ends, and "asked", which waits until the
-// one made last has a request.
-func deafDaemons() (start, asked func(*testscript.TestScript, bool, []string)) {
+// silentDaemons returns two commands. "silent-daemon PATH hangs-up|stays-silent" makes
+// such a socket until the script ends. "asked" waits until the last one has received a
+// request.
+func silentDaemons() (start, asked func(*testscript.TestScript, bool, []string)) {
 	var mu sync.Mutex
-	last := map[string]*deaf{} // by the script's directory
+	last := map[string]*silentDaemon{} // by the script's directory
 	start = func(ts *testscript.TestScript, _ bool, args []string) {
 		if len(args) != 2 {
-			ts.Fatalf("usage: deaf-daemon PATH hangs-up|stays-silent")
+			ts.Fatalf("usage: silent-daemon PATH hangs-up|stays-silent")
 		}
 		l, err := net.Listen("unix", ts.MkAbs(args[0]))
 		ts.Check(err)
-		d := &deaf{listener: l, stays: args[1] == "stays-silent", asked: make(chan struct{}, 8)}
+		d := &silentDaemon{listener: l, stays: args[1] == "stays-silent", asked: make(chan struct{}, 8)}
 		done := make(chan struct{})
 		go func() { defer close(done); d.run() }()
 		ts.Defer(func() {
@@ -74,7 +74,7 @@ func deafDaemons() (start, asked func(*testscript.TestScript, bool, []string)) {
 		select {
 		case <-d.asked:
 		case <-time.After(time.Minute):
-			ts.Fatalf("nobody asks")
+			ts.Fatalf("no request came")
 		}
 	}
 	return start, asked
