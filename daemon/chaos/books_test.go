@@ -73,7 +73,7 @@ type books struct {
 	kills       []time.Duration // likewise
 	weak        []pause         // in which nothing could be relied on to be on disk
 	flipped     map[number]bool // that were in a file whose bits were flipped
-	gone        time.Duration   // when the spool was last taken away and written anew
+	gone        time.Duration   // when the spool was last removed and rewritten
 	offs        map[time.Duration]bool
 	wrong       []string
 

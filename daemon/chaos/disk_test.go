@@ -101,12 +101,12 @@ func (d *spoolDisk) whole() bool {
 }
 
 // takeAway takes the spool away from under the daemon, and waits until that has
-// found out and written everything anew. What is killed before that knows nothing.
+// found out and rewritten everything. What is killed before that knows nothing.
 func (c *testbed) takeAway() func() {
 	c.books.sickens(true)
 	what := c.disk.takeAway(c.random.IntN(2) == 0)
 	if !c.books.wait(daemontest.Patience, func() bool { return c.disk.whole() && !c.books.diskDown }) {
-		c.t.Errorf("the spool was %s, and the daemon has not written it anew in %v", what, daemontest.Patience)
+		c.t.Errorf("the spool was %s, and the daemon has not rewritten it in %v", what, daemontest.Patience)
 	}
 	c.books.mu.Lock()
 	c.books.count["spool "+what]++

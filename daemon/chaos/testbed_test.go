@@ -186,7 +186,7 @@ func (c *testbed) now() time.Duration { return c.clock.Now().Mono }
 type clockDial struct {
 	off    time.Duration
 	synced bool
-	boots  int // how often the board was started anew
+	boots  int // how often the board was restarted
 }
 
 // String is the dial as a command to the daemon; see cmd/fieldpost/simulated.go.

@@ -124,11 +124,10 @@
 // # The ledger
 //
 // Orders are recorded in the journal of [Options], "orders.journal" in the spool's
-// directory. The intent holds the whole order, not a hash of it, so that a later
-// order under its id can be compared word by word. One goroutine writes, all that
-// waits with one sync, in the order in which it was decided. At the start, and
-// when it is more than twice as large as it need be, the journal is written anew,
-// at most 10 MB.
+// directory. The intent holds the whole order, not a hash of it, so that a later order
+// under its id can be compared word by word. One goroutine writes, all that waits with
+// one sync, in the order in which it was decided. At the start, and when it is more than
+// twice as large as needed, the journal is rewritten, at most 10 MB.
 //
 // What a crash costs, by where it came: before the intent is on disk, nothing,
 // the broker sends the order again; between intent and result, the next start

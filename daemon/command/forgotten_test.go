@@ -102,14 +102,14 @@ func (m *machine) start(ahead time.Duration, reboot bool) *ledgerRun {
 	run.dispatcher.ledger.orders.sweep(run.dispatcher.o.Clock.Now())
 	run.dispatcher.mu.Unlock()
 	m.p.mu.Lock()
-	m.p.size = compactAt // so that it is written anew without what was forgotten
+	m.p.size = compactAt // so that it is rewritten without what was forgotten
 	rewrote := m.p.rewrote
 	m.p.mu.Unlock()
 	m.starts++
 	run.gets(order(fmt.Sprint("start ", m.starts), "lamp", "on", ahead+time.Minute), Refused, UnknownOutput, 0)
 	synctest.Wait()
 	if m.p.rewrote == rewrote {
-		m.t.Error("not written anew")
+		m.t.Error("not rewritten")
 	}
 	return run
 }

@@ -160,7 +160,7 @@ func TestIDIsKnownUntilExpiryAndADay(t *testing.T) {
 		h.gets(on, Done, "", 0)
 		h.ahead = 0
 		<-time.After(time.Minute)
-		h.gets(on, Refused, Expired, 0) // forgotten, and looked at anew
+		h.gets(on, Refused, Expired, 0) // forgotten, and checked again
 	})
 }
 

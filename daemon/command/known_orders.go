@@ -27,7 +27,7 @@ type knownOrder struct {
 	unread      bool         // decided while the ledger could not be read
 	write       *queuedWrite // the last of its records; nil where it was read
 	place       uint64       // its place in the order of the orders
-	size        int64        // bytes that it takes in a journal that is written anew
+	size        int64        // bytes that it takes in a journal that is rewritten
 }
 
 // timeLeft is how long an order can be in time. Without a true clock or without an
@@ -39,7 +39,7 @@ func timeLeft(o Order, now clock.Stamp, maxLife time.Duration) time.Duration {
 	return min(max(o.Expires.Sub(now.Wall), 0), maxLife)
 }
 
-// diskSize is an order's size in a journal that is written anew.
+// diskSize is an order's size in a journal that is rewritten.
 func (k *knownOrder) diskSize() int64 {
 	n := int64(len(k.wholeRecord().encode()))
 	if k.answer == nil {

@@ -98,8 +98,8 @@ func TestRefusedOrdersGiveWay(t *testing.T) {
 	}
 }
 
-// The file does not grow for ever, and holds what it must after it was written
-// anew; when that fails the order is done all the same, and the next is not.
+// The file does not grow for ever, and holds what it must after it was rewritten. If that
+// fails the order is still done, and the next one is not.
 func TestCompaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -115,7 +115,7 @@ func TestCompaction(t *testing.T) {
 			}
 		}
 		if j.rewrote < 3 {
-			t.Errorf("written anew %d times", j.rewrote)
+			t.Errorf("rewritten %d times", j.rewrote)
 		}
 		newLedgerRun(t, j, clock.Fake()).gets(order("o4999", "pump", "on", time.Minute), Done, "", 0)
 	})

@@ -270,7 +270,7 @@ func TestIDIsKnownOverBoots(t *testing.T) {
 		run.gets(on, Done, "", 0)
 		<-time.After(time.Hour)
 		synctest.Wait()
-		run.gets(on, Refused, Expired, 0) // looked at anew
+		run.gets(on, Refused, Expired, 0) // checked again
 		<-time.After(24 * time.Hour)
 		run.gets(off, Done, "", 1)
 	})

@@ -23,7 +23,7 @@ const (
 	retryEvery = 10 * time.Second
 )
 
-// compactAt is the size from which on the journal is written anew when most of
+// compactAt is the size from which on the journal is rewritten when most of
 // it is of no use any more.
 const compactAt = 256 << 10
 
@@ -177,10 +177,10 @@ func (l *ledger) run(ctx context.Context) {
 	})
 }
 
-// writeDue brings the journal up to what is known. It reads the journal where that
-// was not possible before, appends what waits with one sync, or writes everything
-// anew after a failure or when most of the journal is of no use any more. What
-// fails is a fault, and is tried again with every order and every 10 s.
+// writeDue brings the journal up to date. It reads the journal if that was not possible
+// before. It appends the waiting records with one sync, or rewrites everything after a
+// failure or when most of the journal is out of date. A failure raises a fault, and is
+// retried with every order and every 10 s.
 func (l *ledger) writeDue() {
 	l.mu.Lock()
 	read, sound := l.queue.read, l.queue.sound
@@ -229,7 +229,7 @@ func (l *ledger) answerUnended(orders []*knownOrder) {
 	}
 }
 
-// maxSize is the size beyond which the journal is written anew.
+// maxSize is the size beyond which the journal is rewritten.
 func (l *ledger) maxSize() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

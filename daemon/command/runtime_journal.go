@@ -103,8 +103,8 @@ func (l *ledger) saveRuntime(id string, delivered bool) error {
 	return nil
 }
 
-// write writes an order, and all the others anew where the file has grown too
-// large or cannot be trusted. With r's mu held.
+// write writes an order, and rewrites all the others if the file has grown too large or
+// cannot be trusted. With r's mu held.
 func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
 	payload := k.wholeRecord().encode()
 	if r.journal.Sound() && r.records < maxRuntimeRecords && r.bytes+int64(len(payload)) <= maxRuntimeBytes {
@@ -123,10 +123,10 @@ func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
 	return nil
 }
 
-// savedRecords gives the records that the runtime journal keeps when it is written
-// anew, oldest first, all but that of the order id, whose size is given. Where they fill
-// more than three quarters of the journal, the oldest give way and are not saved any
-// more. With the runtime journal's mu held.
+// savedRecords returns the records that the runtime journal keeps when it is rewritten,
+// oldest first, without that of the order id, whose size is given. If they would fill
+// more than three quarters of the journal, the oldest are left out and no longer saved.
+// With the runtime journal's mu held.
 func (l *ledger) savedRecords(id string, size int64) (payloads [][]byte, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

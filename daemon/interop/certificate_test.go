@@ -55,7 +55,7 @@ func (r *renewal) place(pair [2][]byte) {
 	}
 }
 
-// restart has the broker restarted, and with it the connection made anew.
+// restart restarts the broker, so that the daemon reconnects.
 func (r *renewal) restart() {
 	r.m.T.Helper()
 	r.m.Stop()

@@ -160,7 +160,7 @@ func TestMosquittoRestarts(t *testing.T) {
 }
 
 // The broker is killed and has forgotten every session: what it had not
-// acknowledged is sent again, and the subscription is made anew.
+// acknowledged is sent again, and the subscription is made again.
 func TestMosquittoKilled(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	pub := connect(m, "thing-1", nil)

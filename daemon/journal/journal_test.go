@@ -23,8 +23,7 @@ func (n *notes) add(large int64, s string) error {
 	return n.j.Write(large, texts(n.known...), []byte(s))
 }
 
-// What a run before has left is read, and written anew before anything is put
-// behind it.
+// What an earlier run has left is read, and rewritten before anything is put behind it.
 func TestJournal(t *testing.T) {
 	d := durabletest.New()
 	if err := newFile(d).Rewrite(texts("a", "what?", "b")); err != nil {
@@ -90,7 +89,7 @@ func TestJournalWrite(t *testing.T) {
 	for i, c := range []struct {
 		large int64
 		fails string
-		ops   []string // rename: all was written anew; datasync: one entry was put at the end
+		ops   []string // rename: all was rewritten; datasync: one entry was put at the end
 	}{
 		{1 << 10, "", []string{"rename"}},
 		{1 << 10, "", []string{"datasync"}},

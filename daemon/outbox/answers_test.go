@@ -42,19 +42,19 @@ func TestAnswersAreKept(t *testing.T) {
 		if closed(first) || closed(other) {
 			t.Fatal("kept by what has arrived of others")
 		}
-		again := a.Await(reply("a", 1), 9*time.Second)
+		second := a.Await(reply("a", 1), 9*time.Second)
 		a.Arrived(reply("a", 1))
-		if !closed(first) || !closed(again) || closed(other) {
+		if !closed(first) || !closed(second) || closed(other) {
 			t.Error("an answer arrived that was given twice: not both are kept, or another is")
 		}
 		a.Arrived(reply("a", 1)) // the second of the two
-		anew := a.Await(reply("a", 1), 6*time.Second)
+		later := a.Await(reply("a", 1), 6*time.Second)
 		<-time.After(6*time.Second - 1)
-		if synctest.Wait(); closed(anew) {
+		if synctest.Wait(); closed(later) {
 			t.Error("kept before its time")
 		}
 		<-time.After(1)
-		if synctest.Wait(); !closed(anew) || closed(other) {
+		if synctest.Wait(); !closed(later) || closed(other) {
 			t.Error("not kept by its time, or another is")
 		}
 		<-time.After(3 * time.Second)

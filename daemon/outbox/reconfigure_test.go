@@ -72,7 +72,7 @@ func TestReconfigure(t *testing.T) {
 	}
 }
 
-// A record that was taken from the spool and had to wait is addressed anew.
+// A record that was taken from the spool and had to wait gets the new topic.
 func TestReconfigureOfWhatIsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "old/{sensor}", config.Batch{Max: 10, Within: time.Hour})

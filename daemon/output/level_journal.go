@@ -12,7 +12,7 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// maxLevels is the size from which the journal is written anew, with one entry
+// maxLevels is the size from which the journal is rewritten, with one entry
 // for each output.
 const maxLevels = 64 << 10
 

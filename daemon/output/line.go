@@ -320,7 +320,7 @@ func (p *pin) driveFailed(level, back Level, w why, err error) {
 }
 
 // lineVanished gives up a line whose chip is gone: its handle will never work
-// again. Run requests the line anew.
+// again. Run requests the line again.
 func (p *pin) lineVanished(err error) {
 	line := p.line
 	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}

@@ -377,7 +377,7 @@ func TestInitialMismatchLeadsToSafe(t *testing.T) {
 	})
 }
 
-// A chip that is unplugged and comes back is requested anew.
+// A chip that is unplugged and comes back is requested again.
 func TestChipVanishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()

@@ -39,7 +39,7 @@ var ErrExpired = errors.New("expired while it waited for its output")
 // the one before. The time has no meaning where the order leads to the safe
 // level. Each order replaces the end that one before it has set; max_on goes
 // on from when the output was switched on. Each order that is carried out has
-// refresh begin anew, also one for the level that the output has; one that is
+// refresh start over, also one for the level that the output has; one that is
 // refused has not.
 //
 // An order waits for the call into the kernel that is under way on its line,

@@ -87,7 +87,7 @@ func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error)) ([]H
 
 // MarkHeld notes in the crash record at path that systemd keeps these handles,
 // so that the next [MakeSafe] knows by whom those lines are held. The next
-// start of the daemon writes the record anew, without the mark.
+// start of the daemon rewrites the record, without the mark.
 func MarkHeld(path string, handles []Handle) error {
 	lines, err := Recorded(path)
 	if err != nil {

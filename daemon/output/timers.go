@@ -149,7 +149,7 @@ func (p *pin) countTrip() {
 
 // linkLostAt is when a line at that level is to be made safe because of the
 // link; zero is never. An order given while the link is down comes from somebody
-// on the spot: safe_after begins anew with it.
+// on the spot: safe_after starts over with it.
 func (p *pin) linkLostAt(level Level) time.Time {
 	down, _ := p.b.linkState()
 	safe, ok := p.c.Safe.Level()

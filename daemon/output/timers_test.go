@@ -88,7 +88,7 @@ func TestRefreshBesideOtherBounds(t *testing.T) {
 		{"a pulse that is longer", nil, func(n *harness) { n.do("pump", ActionPulse, time.Minute) }, 30 * time.Second, CauseRefresh},
 		{"a toggle", nil, func(n *harness) { n.do("pump", ActionToggle, 0) }, 30 * time.Second, CauseRefresh},
 		{"min_on, which it does not wait for", func(c *Config) { c.MinOn = time.Hour }, on, 30 * time.Second, CauseRefresh},
-		{"max_on, which an order does not begin anew", func(c *Config) { c.MaxOn = 50 * time.Second }, func(n *harness) {
+		{"max_on, which an order does not restart", func(c *Config) { c.MaxOn = 50 * time.Second }, func(n *harness) {
 			on(n)
 			n.after(25 * time.Second)
 			on(n)

@@ -23,7 +23,7 @@ import (
 //	ackSafe      seq, sensor string: everything of the sensor up to its own count seq is safe
 //	ackSensor    sensor string: the sensor is configured, and may have had entries in no log
 //	ackWritten   number, seq: the segment of that run and number is on disk up to its frame seq; the latest says it,
-//	             as a segment can be written anew with less
+//	             as a segment can be rewritten with less
 //	ackRemoved   number: that segment is removed, nothing needs it
 //	ackJoined    number, seq, numbers: if that segment ends with its frame seq, it also contains what is
 //	             owed of the others, and nothing needs them
@@ -52,7 +52,7 @@ const (
 
 const (
 	ackName       = "acks"
-	minAckRewrite = segmentSize    // it is not written anew before it has this size, or a 16th of MaxBytes
+	minAckRewrite = segmentSize    // it is not rewritten before it has this size, or a 16th of MaxBytes
 	maxAckFile    = 64 << 20       // as much of it is read
 	maxAckDone    = maxAckFile / 2 // what is done is recorded up to here
 	maxDoneSpans  = 4 << 10        // how large a record of ackDone grows: damage to it costs that many repeats

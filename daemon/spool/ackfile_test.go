@@ -172,15 +172,15 @@ func TestWhatMustNotBeLostIsNotedFirst(t *testing.T) {
 	})
 }
 
-// A ack file that was written up to its bound is written anew before it
-// grows beyond what is read.
+// An ack file that was written up to its bound is rewritten before it grows beyond what
+// is read.
 func TestAckFileGrowsToWhatIsRead(t *testing.T) {
 	for _, c := range []struct{ floor, most int64 }{
 		{0, minAckRewrite}, {minAckRewrite, 2 * minAckRewrite}, {10 << 20, 20 << 20}, {maxAckDone, maxAckFile / 4 * 3},
 	} {
 		w := ackFile{least: minAckRewrite, floor: c.floor, size: c.most}
 		if w.hasGrown() {
-			t.Errorf("%+v: is written anew already", c)
+			t.Errorf("%+v: is rewritten already", c)
 		}
 		if w.size++; !w.hasGrown() {
 			t.Errorf("%+v: grows on", c)

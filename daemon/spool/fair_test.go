@@ -322,7 +322,7 @@ func checkShare(t *testing.T, sensor string, n uint64, got *ids, lost []loss) {
 	}
 }
 
-// What is dropped is written anew but for what others have in it: that costs at
+// What is dropped is rewritten but for what others have in it: that costs at
 // most as many bytes once more as were appended, and far less where few have too
 // much. Nor do many small files remain.
 func TestWhatKeepingAShareWrites(t *testing.T) {

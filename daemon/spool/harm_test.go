@@ -251,8 +251,8 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 				r := newRig(t, d, o).start()
 				whole := len(crashes)
 				live(t, r, l)
-				anew := slices.ContainsFunc(crashes, func(c instant) bool { return strings.Contains(c.what, `rename "samples-3-`) })
-				if st := r.s.Stats(); !anew || len(crashes) < 150 || st.Dropped == 0 || st.Refused == 0 {
+				rewritten := slices.ContainsFunc(crashes, func(c instant) bool { return strings.Contains(c.what, `rename "samples-3-`) })
+				if st := r.s.Stats(); !rewritten || len(crashes) < 150 || st.Dropped == 0 || st.Refused == 0 {
 					t.Errorf("only %d crashes: %+v", len(crashes), st)
 				}
 				t.Logf("%d crashes: %+v", len(crashes), r.s.Stats())
@@ -294,7 +294,7 @@ func live(t *testing.T, r *rig, l *ledger) {
 		items := r.takeItems(40)
 		last := len(items) - 1 // a reading: air has the most
 		l.refuse(r, items[last])
-		// What is slow stays, so that what is dropped is written anew for it.
+		// What is slow stays, so that what is dropped is rewritten for it.
 		l.ack(r, slices.DeleteFunc(items[:last:last], func(x itemRecord) bool { return x.Record.Sensor == "slow" }))
 		wait(3 * time.Second)
 		r.s.Rewind()

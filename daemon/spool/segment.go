@@ -226,7 +226,7 @@ func (w *segmentWriter) append(batch []writing) (n int, size int64, err error) {
 	}
 	for _, x := range batch {
 		if n > 0 && (g.size+int64(len(b))+durable.FrameLen(x.form) > segmentSize || x.e.id > batch[n-1].e.id+durable.MaxSkip/2) {
-			break // a frame's seq follows the one before it, unless an earlier run's entry had to be written anew
+			break // a frame's seq follows the one before it, unless an earlier run's entry had to be rewritten
 		}
 		b = durable.AppendFrame(b, x.e.id-g.off, x.form)
 		n++

@@ -188,10 +188,9 @@ func (x *lostWith) entries() (out []string) {
 	return out
 }
 
-// Whatever becomes of the directory, or of a file in it, while it is in use, is
-// found out with the next sync, with the look that is due when nothing is written,
-// or at the stop. What is at hand is written anew, and of the rest a gap tells. The
-// journals come along.
+// Whatever becomes of the directory, or of a file in it, while it is in use, is found out
+// with the next sync, with the look that is due when nothing is written, or at the stop.
+// What is at hand is rewritten, and a gap reports the rest. The journals come along.
 func TestTheDirectoryIsGone(t *testing.T) {
 	for name, harm := range removals {
 		for n, hows := range map[int][]string{

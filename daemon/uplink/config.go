@@ -17,7 +17,7 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// Config says where to connect and as whom. Files are read anew for every connection,
+// Config says where to connect and as whom. Files are read again for every connection,
 // so that a renewed certificate needs no restart.
 type Config struct {
 	Endpoint    string // as [endpoint.Parse] reads it; port 443 uses ALPN x-amzn-mqtt-ca

@@ -71,8 +71,8 @@ func (f *CredentialFiles) paths() [3]string { return [...]string{f.c.CA, f.c.Cer
 // ends soon then though a read hangs. It is called once.
 func (f *CredentialFiles) Run(ctx context.Context) error { return f.value.Run(ctx) }
 
-// Refresh has the files read anew. What is given is closed when a read that began
-// after this call is done.
+// Refresh reads the files again. What is given is closed when a read that began after
+// this call is done.
 func (f *CredentialFiles) Refresh() <-chan struct{} { return f.value.Refresh() }
 
 // Expires gives when the certificate ends; of a chain, the first. It is as was

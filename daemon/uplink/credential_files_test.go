@@ -102,7 +102,7 @@ func (h *hanging) read(path string, most int64) ([]byte, error) {
 }
 
 // While the disk hangs a link goes on with what was read before: it turns, it
-// connects anew, and it ends in time. What is put into place meanwhile is used
+// connects again, and it ends in time. What is put into place meanwhile is used
 // when the disk is back.
 func TestLinkOnAHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -382,7 +382,7 @@ func explainName(e x509.HostnameError) *Explained {
 	if net.ParseIP(e.Host) != nil {
 		kind = "IP:"
 	}
-	return explained(health.ServerUntrusted, fmt.Sprintf("Have the broker's certificate made anew with subjectAltName=%s%s; only that counts since 2017 (RFC 2818 and its successors), not the common name.", kind, e.Host),
+	return explained(health.ServerUntrusted, fmt.Sprintf("Have the broker's certificate reissued with subjectAltName=%s%s; only that counts since 2017 (RFC 2818 and its successors), not the common name.", kind, e.Host),
 		"the broker's certificate names no host: it has the common name %q and no subject alternative name", c.Subject.CommonName)
 }
 
@@ -395,7 +395,7 @@ func explainInvalid(e x509.CertificateInvalidError) *Explained {
 	}
 	switch e.Reason {
 	case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
-		return explained(health.ServerUntrusted, "Have the broker's certificate made anew with the extended key usage serverAuth.",
+		return explained(health.ServerUntrusted, "Have the broker's certificate reissued with the extended key usage serverAuth.",
 			"the broker's certificate is not made for servers (its extended key usage, or that of who signed it)")
 	case x509.NotAuthorizedToSign:
 		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
@@ -419,9 +419,9 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 	said := e.Error()
 	switch {
 	case strings.Contains(said, "insecure algorithm"):
-		return explained(health.ServerUntrusted, "Have the certificate made anew, signed with SHA-256.", "the broker's certificate is signed by %s in a way that is not secure any more (SHA-1 or MD5)", issuer)
+		return explained(health.ServerUntrusted, "Have the certificate reissued, signed with SHA-256.", "the broker's certificate is signed by %s in a way that is not secure any more (SHA-1 or MD5)", issuer)
 	case strings.Contains(said, "verification failure"), strings.Contains(said, "verification error"):
-		return explained(health.ServerUntrusted, "Put the current certificate of that authority into broker.ca: it was made anew, with another key and the same name.",
+		return explained(health.ServerUntrusted, "Put the current certificate of that authority into broker.ca: it was reissued, with another key and the same name.",
 			"broker.ca has a root with the name %s, but the broker's certificate is not signed with its key", issuer)
 	case strings.Contains(said, "cannot sign this kind of certificate"):
 		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
@@ -442,11 +442,11 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 func explainUnread(err error) *Explained {
 	text := err.Error()
 	if _, why, found := strings.Cut(text, "failed to parse certificate from server: "); found {
-		return explained(health.ServerUntrusted, "Have the broker's certificate made anew.", "the broker's certificate %s", identity.CertificateProblem(errors.New(why)))
+		return explained(health.ServerUntrusted, "Have the broker's certificate reissued.", "the broker's certificate %s", identity.CertificateProblem(errors.New(why)))
 	}
 	for _, said := range []string{"server's certificate contains an unsupported type of public key", "server sent certificate containing RSA key larger than", "unsupported certificate curve"} {
 		if strings.Contains(text, said) {
-			return explained(health.ServerUntrusted, "Have the broker's certificate made anew, for a key of RSA with 2048 to 8192 bits, or EC on P-256 or P-384.", "the key of the broker's certificate is of a kind that TLS does not take")
+			return explained(health.ServerUntrusted, "Have the broker's certificate reissued, for a key of RSA with 2048 to 8192 bits, or EC on P-256 or P-384.", "the key of the broker's certificate is of a kind that TLS does not take")
 		}
 	}
 	var verify *tls.CertificateVerificationError

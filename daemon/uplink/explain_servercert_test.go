@@ -45,9 +45,9 @@ func TestBrokersCertificateIsWrong(t *testing.T) {
 		"not for servers": {func(t *testing.T, b *broker) {
 			b.serve(b.ca.Issue(brokerName, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }))
 		}, []string{"is not made for servers", "serverAuth"}},
-		"authority made anew": {func(t *testing.T, b *broker) {
+		"authority reissued": {func(t *testing.T, b *broker) {
 			b.serve(certtest.NewAuthority(t, "test root", nil).Issue(brokerName, nil))
-		}, []string{`a root with the name "CN=test root", but the broker's certificate is not signed with its key`, "made anew"}},
+		}, []string{`a root with the name "CN=test root", but the broker's certificate is not signed with its key`, "reissued"}},
 		"authority that is none": {func(t *testing.T, b *broker) {
 			a := impostor(t, "no authority", func(*x509.Certificate) {})
 			b.serve(a.Issue(brokerName, nil))
@@ -69,7 +69,7 @@ func TestBrokersCertificateIsWrong(t *testing.T) {
 			put(t, b.file("ca.PEM"), sample(t, "sha1-root.crt"))
 		}, []string{`signed by "CN=sha1-root" in a way that is not secure any more`, "SHA-256"}},
 		"negative serial number": {func(t *testing.T, b *broker) { b.serveDER(sample(t, "negative.crt"), sample(t, "good.key")) },
-			[]string{"the broker's certificate has a negative serial number", "made anew"}},
+			[]string{"the broker's certificate has a negative serial number", "reissued"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -278,7 +278,7 @@ func (p *peer) trickle(topic string, id uint16) {
 
 // A large message on a slow link: bytes that come are a sign of life, though the
 // PINGRESP, the SUBACK and PUBACKs are behind them. To give up such a connection
-// would have the broker begin anew, for ever.
+// would have the broker start over, for ever.
 func TestLargeMessageOnASlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -155,7 +155,7 @@ func TestWindowBoundsWhatIsInFlight(t *testing.T) {
 	})
 }
 
-// A PUBACK that never comes: the connection is made anew and the message sent
+// A PUBACK that never comes: the connection is made again and the message sent
 // again, and only then counted.
 func TestWithheldPuback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,7 +16,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// put writes a file anew.
+// put writes a file.
 func put(t *testing.T, path string, data []byte) {
 	t.Helper()
 	must(t, os.WriteFile(path, data, 0o600))

@@ -225,7 +225,7 @@ func TestBacklogIsPacedOnAWS(t *testing.T) {
 	}
 }
 
-// A broker that discards: the connection is made anew and half the rate used.
+// A broker that discards: the connection is made again and half the rate used.
 func TestNoPubackHalvesTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -14,48 +14,48 @@ import (
 )
 
 // Reconfigure has the link use another configuration. Where it can, the connection and
-// the session stay: subscriptions that are new are made, those that are gone are
-// ended, and the topic of the echo, the limits, the window, the drain, the farewell,
-// the largest payload and the outbox change. It waits for the window to empty before
-// that, so the outbox sees each message acknowledged or rewound. What is left out
-// because the broker does not allow it is tried again.
+// the session stay: subscriptions that are new are made, those that are gone are ended,
+// and the topic of the echo, the limits, the window, the drain, the farewell, the largest
+// payload and the outbox change. It waits for the window to empty before that, so the
+// outbox sees each message acknowledged or rewound. Everything that was left out because
+// the broker denied it is tried again.
 //
-// Some settings take effect only with a new connection: the endpoint, the client id,
-// the files of the credentials, the keep-alive, a clean session and the will. Where one
-// of those differs, the connection is ended in order, so that no will is published, and
-// made anew; the settings are named in anew.
+// Some settings take effect only with a new connection: the endpoint, the client id, the
+// files of the credentials, the keep-alive, a clean session and the will. If one of those
+// differs, the connection is closed in order, so that no will is published, and a new one
+// is made; reconnects names the settings.
 //
-// Observe, Heartbeat, HeartbeatWait, Log and Dial stay those of [New], whatever c has. Files of c, where
-// set, have to run; those of before are not asked any more once Reconfigure has
-// returned.
+// Observe, Heartbeat, HeartbeatWait, Log and Dial stay those of [New], whatever c has. If
+// c.Files is set, it must be running. The earlier Files are not used after Reconfigure
+// has returned.
 //
-// It returns once the link uses c. On a connection that stays the broker has answered
-// then; whether it allowed what it was asked [Status] tells. A connection that is made
-// anew has ended then, so that each message of it that is not acknowledged is Lost; and
-// where the session becomes a clean one or ceases to be one, nothing of the one before
-// is received any more, at QoS 0 either. The error
-// says what is wrong with c, which changes nothing then; or it is ctx's, and the link
-// will use c all the same. Any goroutine; calls follow one another, and the last one
-// counts. A link that does not run answers nobody, and uses c once it runs.
-func (l *Link) Reconfigure(ctx context.Context, c Config) (anew []string, err error) {
+// Reconfigure returns once the link uses c. If the connection stays, the broker has
+// answered by then; [Status] says what it denied. If a new one is made, the old one has
+// ended by then, so each of its messages that is not acknowledged is Lost. If the session
+// becomes a clean one, or no longer is one, nothing of the old session is received after
+// that, not even at QoS 0. The error says what is wrong with c, and then nothing has
+// changed. Or it is ctx's, and the link will still use c. Reconfigure may be called from
+// any goroutine; of several calls the last one counts. A link that does not run uses c
+// once it runs, and Reconfigure waits until then.
+func (l *Link) Reconfigure(ctx context.Context, c Config) (reconnects []string, err error) {
 	own := c.Files == nil
 	c, at, err := c.prepare()
 	if err != nil {
 		return nil, fmt.Errorf("reconfigure link: %w", err)
 	}
 	r := &reconfiguration{config: c, at: at, own: own, done: make(chan struct{})}
-	anew = l.reconfigurations.add(r)
+	reconnects = l.reconfigurations.add(r)
 	select {
 	case <-r.done:
-		return anew, nil
+		return reconnects, nil
 	case <-ctx.Done():
-		return anew, ctx.Err()
+		return reconnects, ctx.Err()
 	}
 }
 
 // Compare names the settings for which [Link.Reconfigure] would make a new connection, and
 // does nothing. The error says what is wrong with c. Any goroutine.
-func (l *Link) Compare(c Config) (anew []string, err error) {
+func (l *Link) Compare(c Config) (reconnects []string, err error) {
 	c, _, err = c.prepare()
 	if err != nil {
 		return nil, fmt.Errorf("compare link: %w", err)
@@ -108,18 +108,18 @@ type reconfigurations struct {
 }
 
 // add adds one. It names the settings that only a new connection can use.
-func (r *reconfigurations) add(next *reconfiguration) (anew []string) {
+func (r *reconfigurations) add(next *reconfiguration) (reconnects []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	anew = needsConnection(r.latest, next.config)
+	reconnects = needsConnection(r.latest, next.config)
 	r.latest = next.config
 	r.waiting = append(r.waiting, next)
 	r.wake.Set()
-	return anew
+	return reconnects
 }
 
 // compare names the settings that only a new connection can use.
-func (r *reconfigurations) compare(next Config) (anew []string) {
+func (r *reconfigurations) compare(next Config) (reconnects []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return needsConnection(r.latest, next)
@@ -172,10 +172,10 @@ func (l *Link) answerAdopted() {
 
 // adopt uses a configuration from now on. It names the settings that need a new
 // connection.
-func (l *Link) adopt(r *reconfiguration) (anew []string) {
+func (l *Link) adopt(r *reconfiguration) (reconnects []string) {
 	before, c := l.cfg, r.config
 	c.Observe, c.Heartbeat, c.HeartbeatWait, c.Log, c.Dial = before.Observe, before.Heartbeat, before.HeartbeatWait, before.Log, before.Dial
-	anew = needsConnection(before, c)
+	reconnects = needsConnection(before, c)
 	other := before.Endpoint != c.Endpoint || before.ClientID != c.ClientID
 	if other || c.Echo != before.Echo {
 		l.setEchoMissing(false)
@@ -195,14 +195,14 @@ func (l *Link) adopt(r *reconfiguration) (anew []string) {
 	if before.Limits != c.Limits || before.Endpoint != c.Endpoint {
 		l.rate = newRateLimiter(r.at.Host, c.Limits)
 	}
-	if slices.Contains(anew, "clean session") {
+	if slices.Contains(reconnects, "clean session") {
 		l.session, l.adoption.otherSession = session{}, true
 	}
-	l.cfg.Log.Info("link has a new configuration", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(anew, ", "))
-	return anew
+	l.cfg.Log.Info("link has a new configuration", "endpoint", c.Endpoint, "client_id", c.ClientID, "needs_connection", strings.Join(reconnects, ", "))
+	return reconnects
 }
 
-// meet begins anew with another broker, or as another client: what was learnt of the
+// meet starts over with another broker, or as another client: what was learnt of the
 // one before does not count.
 func (l *Link) meet(at endpoint.Endpoint) {
 	l.at = at
@@ -225,7 +225,7 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 	}
 	all := l.reconfigurations.take()
 	l.adoption.waiting = append(l.adoption.waiting, all...)
-	if anew := l.adopt(all[len(all)-1]); len(anew) > 0 {
+	if reconnects := l.adopt(all[len(all)-1]); len(reconnects) > 0 {
 		c.reconnect = true // who asked is answered once this connection has ended
 		return true
 	}
@@ -240,8 +240,8 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 	return ctx.Err() != nil
 }
 
-// changeSubscriptions has the session hold the subscriptions of a configuration that
-// was just adopted, and begins to listen for an echo anew. Nothing is in flight.
+// changeSubscriptions has the session hold the subscriptions of a configuration that was
+// just adopted, and waits for an echo again. Nothing is in flight.
 func (c *connection) changeSubscriptions(ctx context.Context) error {
 	if err := c.endEcho(ctx); err != nil {
 		return err

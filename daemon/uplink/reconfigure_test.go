@@ -18,16 +18,16 @@ import (
 
 // reconfigured is what a call of Reconfigure came to.
 type reconfigured struct {
-	anew []string
-	err  error
+	reconnects []string
+	err        error
 }
 
 // reconfigureTo has the link use another configuration, on a goroutine of its own.
 func (r *running) reconfigureTo(ctx context.Context, c Config) <-chan reconfigured {
 	done := make(chan reconfigured, 1)
 	go func() {
-		anew, err := r.Reconfigure(ctx, c)
-		done <- reconfigured{anew, err}
+		reconnects, err := r.Reconfigure(ctx, c)
+		done <- reconfigured{reconnects, err}
 	}()
 	synctest.Wait()
 	return done
@@ -49,8 +49,8 @@ func returned(t *testing.T, done <-chan reconfigured) reconfigured {
 // stays fails unless Reconfigure has returned and the connection has stayed.
 func stays(t *testing.T, done <-chan reconfigured) {
 	t.Helper()
-	if got := returned(t, done); got.err != nil || got.anew != nil {
-		t.Errorf("Reconfigure: %v, %v", got.anew, got.err)
+	if got := returned(t, done); got.err != nil || got.reconnects != nil {
+		t.Errorf("Reconfigure: %v, %v", got.reconnects, got.err)
 	}
 }
 
@@ -225,9 +225,9 @@ func TestReconfigureLeavesNothingBehind(t *testing.T) {
 			if c.Clean = setting == "clean session"; !c.Clean {
 				c.KeepAlive = time.Minute
 			}
-			anew, err := l.Reconfigure(t.Context(), c)
-			if err != nil || !slices.Equal(anew, []string{setting}) || !begun.Lost() {
-				t.Errorf("got %v, %v; the message that was begun is lost: %v", anew, err, begun.Lost())
+			reconnects, err := l.Reconfigure(t.Context(), c)
+			if err != nil || !slices.Equal(reconnects, []string{setting}) || !begun.Lost() {
+				t.Errorf("got %v, %v; the message that was begun is lost: %v", reconnects, err, begun.Lost())
 			}
 			if got := l.received(); !slices.Equal(got, want) {
 				t.Errorf("%s: received %q", setting, got)
@@ -258,7 +258,7 @@ func TestReconfigureToASession(t *testing.T) {
 			synctest.Wait()
 			p.hangUp()
 		}
-		if got := returned(t, done); got.err != nil || !slices.Equal(got.anew, []string{"clean session"}) || l.Status().SessionsLost != 0 {
+		if got := returned(t, done); got.err != nil || !slices.Equal(got.reconnects, []string{"clean session"}) || l.Status().SessionsLost != 0 {
 			t.Errorf("got %v, %+v", got, l.Status())
 		}
 		l.end(t, nil)
@@ -423,8 +423,8 @@ func checkConnectsAnew(t *testing.T, setting string, set func(b *broker, c *Conf
 	p.puback(id)
 	expect[*packets.DisconnectPacket](p)
 	p = b.peer()
-	if got := returned(t, done); got.err != nil || !slices.Equal(got.anew, []string{setting}) {
-		t.Errorf("Reconfigure: %v, %v", got.anew, got.err)
+	if got := returned(t, done); got.err != nil || !slices.Equal(got.reconnects, []string{setting}) {
+		t.Errorf("Reconfigure: %v, %v", got.reconnects, got.err)
 	}
 	connect := expect[*packets.ConnectPacket](p)
 	p.connack(0, false)
@@ -496,8 +496,8 @@ func TestReconfigureRefuses(t *testing.T) {
 		} {
 			bad := c
 			set(&bad)
-			if anew, err := l.Reconfigure(t.Context(), bad); err == nil || !strings.Contains(err.Error(), want) || anew != nil {
-				t.Errorf("%v, %v; want %q", anew, err, want)
+			if reconnects, err := l.Reconfigure(t.Context(), bad); err == nil || !strings.Contains(err.Error(), want) || reconnects != nil {
+				t.Errorf("%v, %v; want %q", reconnects, err, want)
 			}
 		}
 		p.quiet(time.Minute)
@@ -587,8 +587,8 @@ func TestEndDuringReconfigure(t *testing.T) {
 		expect[*packets.DisconnectPacket](p)
 		l.cancel()
 		must(t, <-l.ended)
-		if got := returned(t, done); got.err != nil || !slices.Equal(got.anew, []string{"keep_alive"}) {
-			t.Errorf("Reconfigure: %v, %v", got.anew, got.err)
+		if got := returned(t, done); got.err != nil || !slices.Equal(got.reconnects, []string{"keep_alive"}) {
+			t.Errorf("Reconfigure: %v, %v", got.reconnects, got.err)
 		}
 	})
 }
@@ -646,9 +646,9 @@ func TestReconfigureWithARealBroker(t *testing.T) {
 		backlog = append(backlog, board.queue.Publish("readings", make([]byte, 1000)))
 	}
 	c.Subscriptions = []Subscription{{"stays", 1}, {"new", 1}}
-	anew, err := board.Reconfigure(t.Context(), c)
-	if err != nil || anew != nil {
-		t.Fatalf("Reconfigure: %v, %v", anew, err)
+	reconnects, err := board.Reconfigure(t.Context(), c)
+	if err != nil || reconnects != nil {
+		t.Fatalf("Reconfigure: %v, %v", reconnects, err)
 	}
 	tell("old") // for nobody
 	tell("new")
@@ -662,8 +662,8 @@ func TestReconfigureWithARealBroker(t *testing.T) {
 		t.Error("the connection was lost")
 	}
 	c.KeepAlive = time.Minute
-	if anew, err := board.Reconfigure(t.Context(), c); err != nil || !slices.Equal(anew, []string{"keep_alive"}) {
-		t.Errorf("Reconfigure: %v, %v", anew, err)
+	if reconnects, err := board.Reconfigure(t.Context(), c); err != nil || !slices.Equal(reconnects, []string{"keep_alive"}) {
+		t.Errorf("Reconfigure: %v, %v", reconnects, err)
 	}
 	tell("new") // kept in the session, or delivered
 	next("new")

@@ -9,7 +9,7 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// errReconnect ends a connection because somebody wants it made anew.
+// errReconnect ends a connection because somebody wants a new one.
 var errReconnect = errors.New("reconnecting, as requested")
 
 // reconnects are the callers that want a connection now, and how the link hears of
@@ -43,12 +43,12 @@ func (r *reconnects) answer(s Status) {
 	r.wake.Clear()
 }
 
-// Reconnect has the link connect now, without waiting for anything but the second that
-// lies between two connections (AWS IoT Core takes one CONNECT a second from a client
-// id), and whatever it waits for. A connection that stands is ended in order and made
-// anew, with the files of credentials as they are now; all that is left out because
-// the broker does not allow it is tried again. It gives the state after that attempt,
-// or ctx's error. Any goroutine; a link that does not run answers nobody.
+// Reconnect makes the link connect now, whatever it waits for. It only keeps the second
+// between two connections (AWS IoT Core accepts one CONNECT per second and client id). An
+// open connection is closed in order and a new one is made, with the credential files as
+// they are now. Everything that was left out because the broker denied it is tried again.
+// Reconnect returns the state after the attempt, or ctx's error. It may be called from
+// any goroutine. It does not return before ctx ends if the link does not run.
 func (l *Link) Reconnect(ctx context.Context) (Status, error) {
 	select {
 	case s := <-l.reconnects.ask():

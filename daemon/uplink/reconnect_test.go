@@ -40,7 +40,7 @@ func (b *broker) refuse() {
 }
 
 // Asked for, the next attempt is made at once, however long the wait is, and the
-// waits begin anew.
+// waits start over.
 func TestReconnectEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -97,7 +97,7 @@ func TestReconnectKeepsTheRate(t *testing.T) {
 	})
 }
 
-// A connection that stands is ended in order and made anew, and what was left out is
+// A connection that stands is ended in order and made again, and what was left out is
 // asked for.
 func TestReconnectOfALinkThatStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestReconnectOfALinkThatStands(t *testing.T) {
 		if got := settled(sent); got != "acknowledged" {
 			t.Errorf("the message is %q", got)
 		}
-		p.quiet(time.Hour) // it is made anew once
+		p.quiet(time.Hour) // it is made again once
 		l.end(t, p)
 	})
 }

@@ -16,7 +16,7 @@ func TestForgottenSessionIsCounted(t *testing.T) {
 		l := run(t, c)
 		for i, present := range []bool{false, true, false, true} {
 			p := b.accept(present)
-			p.grant("orders", 1) // asked for anew, whatever the broker says it has
+			p.grant("orders", 1) // requested again, whatever the broker says it has
 			synctest.Wait()
 			if st := l.Status(); st.SessionPresent != present || st.SessionsLost != uint64(i/2) {
 				t.Errorf("connection %d: %+v", i, st)

@@ -185,7 +185,7 @@ func TestLostAlertIsProbedFor(t *testing.T) {
 
 // A network resets too: one reset between TLS and CONNACK is its fault, and does
 // not have the link wait for a person; only with the second in a row it is blamed
-// on the certificate. Anything between them begins the row anew.
+// on the certificate. Anything between them starts the count over.
 func TestOneResetIsTheNetworks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -114,7 +114,7 @@ func (l dirLock) Close() error {
 	return nil
 }
 
-// Lock takes the directory, and makes it anew where it had vanished.
+// Lock takes the directory, and creates it again where it had vanished.
 func (d *Dir) Lock() (io.Closer, error) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()

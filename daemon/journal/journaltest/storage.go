@@ -10,7 +10,7 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// Storage is a storage in memory that is only written anew. The zero value is
+// Storage is a storage in memory that can only be rewritten as a whole. The zero value is
 // empty and works. Any goroutine.
 type Storage struct {
 	mu      sync.Mutex
@@ -80,7 +80,7 @@ func (s *Storage) Rewrite(entries iter.Seq[[]byte]) error {
 }
 
 // Append implements [journal.Storage]; it panics.
-func (s *Storage) Append(...[]byte) error { panic("what is written here is written anew") }
+func (s *Storage) Append(...[]byte) error { panic("this storage can only be rewritten as a whole") }
 
 // Size implements [journal.Storage].
 func (s *Storage) Size() int64 { return 0 }
