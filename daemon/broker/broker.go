@@ -33,9 +33,13 @@ type Options struct {
 	Rates bool
 	// Silent does not log refusals.
 	Silent bool
-	Log    *slog.Logger // nil discards
+	// Provisioning provisions devices by claim; nil does not. The claim certificate and its
+	// key are in Dir; see [ClaimFiles].
+	Provisioning *Provisioning
+	Log          *slog.Logger // nil discards
 
-	now func() time.Time // for tests; nil is time.Now
+	now       func() time.Time // for tests; nil is time.Now
+	authority *authority       // of Provisioning
 }
 
 // Broker is an MQTT broker. Make it with [New].
@@ -45,6 +49,8 @@ type Broker struct {
 	tls    *tls.Config
 	server *mqtt.Server
 	log    *slog.Logger
+
+	authority *authority // nil: devices are not provisioned
 
 	mu       sync.Mutex
 	running  bool
@@ -68,6 +74,11 @@ func New(o Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
+	if o.Provisioning != nil {
+		if o.authority, err = newAuthority(*o.Provisioning, files, clockOf(o)); err != nil {
+			return nil, fmt.Errorf("start broker: %w", err)
+		}
+	}
 	server, err := newServer(o)
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
@@ -76,7 +87,15 @@ func New(o Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
-	return &Broker{files: files, addr: listener.Addr().String(), tls: config, server: server, log: o.Log, listener: listener}, nil
+	return &Broker{files: files, addr: listener.Addr().String(), tls: config, server: server, authority: o.authority, log: o.Log, listener: listener}, nil
+}
+
+// clockOf returns the clock of the options.
+func clockOf(o Options) func() time.Time {
+	if o.now == nil {
+		return time.Now
+	}
+	return o.now
 }
 
 // serverTLS asks every client for a certificate of our CA.
@@ -106,6 +125,11 @@ func (b *Broker) Addr() string { return b.addr }
 
 // Files returns the certificates' files. A client needs CA, Certificate and Key.
 func (b *Broker) Files() Files { return b.files }
+
+// Deactivate has no client with the certificate accepted any more, as the status INACTIVE
+// does in AWS IoT; connections that are open stay. It is for brokers that provision
+// devices. Any goroutine.
+func (b *Broker) Deactivate(c *x509.Certificate) { b.authority.deactivate(idOf(c.Raw)) }
 
 // Run serves until ctx is cancelled. Then it drops every connection without a DISCONNECT, like a
 // killed broker. After it has returned it may be called again: it then listens on the same

@@ -29,6 +29,9 @@
 // With [Options].Rates it discards what a connection publishes above 100 a second, without an
 // acknowledgement, as AWS does.
 //
+// With [Options].Provisioning it provisions devices by claim: see [Provisioning]. What it has
+// issued it knows until its end; after a restart it accepts each certificate of its CA.
+//
 // It differs from AWS IoT Core in these points. It accepts more than one CONNECT a second from a
 // client id, sends queued messages at once, and has no shadows, jobs or presence events. The thing of a connection is its client
 // id. It is not documented whether AWS refuses a CONNECT for a will that the policy denies; here

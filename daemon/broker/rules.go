@@ -25,10 +25,7 @@ func newServer(o Options) (*mqtt.Server, error) {
 	limits.TopicAliasMaximum = 0                        // a topic is always written out
 	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
 	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
-	if o.now == nil {
-		o.now = time.Now
-	}
-	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, silent: o.Silent, rates: o.Rates, now: o.now, server: server, log: o.Log}, nil)
+	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, silent: o.Silent, rates: o.Rates, now: clockOf(o), server: server, authority: o.authority, log: o.Log}, nil)
 	return server, err
 }
 
@@ -42,6 +39,7 @@ type rules struct {
 	rates     bool
 	now       func() time.Time
 	server    *mqtt.Server
+	authority *authority // nil: devices are not provisioned
 	log       *slog.Logger
 }
 
@@ -66,6 +64,11 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if id := pk.Connect.ClientIdentifier; id != "" {
 		if err := awsiot.CheckClientID(id); err != nil {
 			return r.refuse(cl, "iot:Connect", "client/"+id, err)
+		}
+	}
+	if conn, ok := cl.Net.Conn.(*identified); ok && r.authority != nil && conn.certificate != nil {
+		if err := r.authority.admit(conn.certificate.ID); err != nil {
+			return r.refuse(cl, "iot:Connect", "client/"+cl.ID, err)
 		}
 	}
 	if err := r.askBy(connection(cl, pk), cl, "iot:Connect", "client/"+cl.ID); err != nil {
@@ -174,6 +177,9 @@ func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet
 		}
 		if r.discards(cl) {
 			return nothing(pk), nil
+		}
+		if err := r.provision(cl, pk); err != nil {
+			return pk, err
 		}
 		pk.PacketID = -pk.PacketID
 	case packets.Subscribe:
@@ -343,14 +349,20 @@ func (r *rules) ask(cl *mqtt.Client, action, resource string) error {
 // askBy is ask for a connection of which more is known than each of its packets
 // says.
 func (r *rules) askBy(by *awsiot.Connection, cl *mqtt.Client, action, resource string) error {
-	if r.policy == nil {
-		return nil
-	}
+	policy := r.policy
 	by.Thing = &awsiot.Thing{Name: cl.ID, Attached: true}
 	if conn, ok := cl.Net.Conn.(*identified); ok {
 		by.Certificate, by.SourceIP, by.Domain = conn.certificate, conn.source, conn.ConnectionState().ServerName
+		if r.authority != nil && conn.certificate != nil {
+			thing := ""
+			policy, thing = r.authority.policyFor(conn.certificate.ID, r.policy)
+			by.Thing.Attached = thing == "" || thing == cl.ID
+		}
 	}
-	if d := r.policy.Decide(awsiot.Request{Action: action, Resource: resource, By: by}); !d.Allowed {
+	if policy == nil {
+		return nil
+	}
+	if d := policy.Decide(awsiot.Request{Action: action, Resource: resource, By: by}); !d.Allowed {
 		return &denial{d}
 	}
 	return nil
