@@ -142,8 +142,8 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	if err != nil {
 		return err
 	}
-	sb, scene := demoBoard()
-	living := task.Start("simulated board", failed, scene.Run)
+	sb, scenario := demoBoard()
+	living := task.Start("simulated board", failed, scenario.Run)
 	now, err := clock.System()
 	if err != nil {
 		return errors.Join(err, living.Stop(time.Second))
@@ -190,11 +190,11 @@ func demoSetUp(dir, endpoint string) (*config.Config, error) {
 }
 
 // demoBoard makes the board that demoConfig describes, and what happens on it.
-func demoBoard() (*sim.Board, sim.Scene) {
+func demoBoard() (*sim.Board, sim.Scenario) {
 	b := sim.New()
 	bus := b.AddBus("i2c-1")
 	bus.AddTMP102(0x48)
-	return b, sim.Scene{Air: bus.AddBME280(0x76), Door: b.Line("GPIO17")}
+	return b, sim.Scenario{Air: bus.AddBME280(0x76), Door: b.Line("GPIO17")}
 }
 
 // demoOrders sends an order every few seconds and waits for its answer. If ctx

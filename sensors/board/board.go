@@ -1,13 +1,12 @@
 // Package board gives the buses, devices and lines of the machine fieldpost runs on.
 //
-// Two things implement [Board]: [Machine], on Linux's i2c-dev and GPIO
-// character devices, and fieldpost/sensors/sim.Board, registers and lines in
-// memory on which the same drivers run. Everything above this package takes a
-// Board and cannot tell the two apart.
+// [Board] has two implementations: [Machine], on Linux's i2c-dev and GPIO character
+// devices, and fieldpost/sensors/sim.Board, which simulates registers and lines in
+// memory. The same drivers run on both, and everything above this package takes a Board.
 //
-// Lines have a logical level: "active" is the level the user means by on, and
-// ActiveLow turns it into the physical one. No physical level leaves this
-// package, but to periph's drivers, whose pins know no other.
+// Lines have a logical level: "active" is the level the user means by on, and ActiveLow
+// turns it into the physical one. Only periph's drivers get physical levels from this
+// package, because their pins have no others.
 //
 // Sources: in the kernel's documentation i2c/dev-interface.rst,
 // i2c/smbus-protocol.rst, i2c/fault-codes.rst, spi/spidev.rst and
@@ -27,26 +26,25 @@ import (
 	"periph.io/x/conn/v3/i2c"
 )
 
-// Board is the machine's hardware. Its methods may be called from any
-// goroutine; what they return belongs to the caller.
+// Board is the machine's hardware. Its methods may be called from any goroutine. The
+// caller owns what they return.
 type Board interface {
-	// Bus opens the I2C bus of that name ("i2c-1", "CH341"), which may be
-	// another one at each call: adapters on USB come and go. The caller closes
-	// it; its String is the bus's present name, i2c-N. Only one goroutine, the
-	// bus's [Worker], may use the buses opened under one name.
+	// Bus opens the I2C bus of that name ("i2c-1", "CH341"). Each call may find another
+	// bus, because USB adapters come and go. The caller closes the bus. Its String is the
+	// bus's present name, i2c-N. Only one goroutine, the bus's [Worker], may use the
+	// buses opened under one name.
 	//
-	// The error wraps [ErrAbsent] when there is no such bus and
-	// [fs.ErrPermission] when it may not be opened; it names the device file.
-	// A transaction with an address that a driver of the kernel owns ends in an
-	// [*OwnedError] and never reaches the chip.
+	// The error wraps [ErrAbsent] when there is no such bus and [fs.ErrPermission] when
+	// it may not be opened; it names the device file. A transaction with an address that
+	// a kernel driver owns fails with an [*OwnedError] and never reaches the chip.
 	Bus(name string) (i2c.BusCloser, error)
 
-	// SPI opens an SPI device, a chip select of a bus. The caller closes it, and
-	// uses it from one goroutine. Errors as those of Bus.
+	// SPI opens an SPI device, a chip select of a bus. The caller closes it, and uses it
+	// from one goroutine. Errors are as for Bus.
 	SPI(c SPIConfig) (SPI, error)
 
 	// Serial opens a serial port, of eight bits without parity and one stop bit.
-	// The caller closes it, and uses it from one goroutine. Errors as those of Bus.
+	// The caller closes it, and uses it from one goroutine. Errors are as for Bus.
 	Serial(c SerialConfig) (Serial, error)
 
 	// Input requests a line as an input that reports its edges.
@@ -54,9 +52,8 @@ type Board interface {
 	// [*BusyError] when somebody else holds it.
 	Input(c InputConfig) (Input, error)
 
-	// Output requests a line as an output. The line has its initial level
-	// from the first moment it is driven: the level travels with the request.
-	// Errors as for Input.
+	// Output requests a line as an output. The line has its initial level from the first
+	// moment, because the level is part of the request. Errors are as for Input.
 	Output(c OutputConfig) (Output, error)
 
 	// Find returns the line that a name means, without requesting it.
@@ -70,9 +67,9 @@ type Board interface {
 	String() string
 }
 
-// LineID says which line of which chip. Chip labels are stable between
-// kernels; chip numbers are not. "Label:Offset" always leads back to the line:
-// where several chips share a label, Label is the chip's device name.
+// LineID identifies a line by chip and offset. Chip labels are stable between kernels,
+// chip numbers are not. "Label:Offset" always names this line: if several chips share a
+// label, Label is the chip's device name.
 type LineID struct {
 	Label  string // the chip's label: "pinctrl-bcm2711"
 	Chip   string // the chip's device name now: "gpiochip0"
@@ -80,7 +77,8 @@ type LineID struct {
 	Name   string // the kernel's name of the line ("GPIO17"); may be empty
 }
 
-// String returns "pinctrl-bcm2711:17", and the kernel's name where there is one.
+// String returns "pinctrl-bcm2711:17", followed by the kernel's name of the line if it
+// has one.
 func (l LineID) String() string {
 	if l.Name == "" {
 		return fmt.Sprintf("%s:%d", visible(l.Label), l.Offset)
@@ -88,8 +86,8 @@ func (l LineID) String() string {
 	return fmt.Sprintf("%s:%d (%s)", visible(l.Label), l.Offset, visible(l.Name))
 }
 
-// visible returns a name that comes from outside, from a file or another program,
-// so that it can be printed: quoted where it would not be seen as it is.
+// visible makes a name from outside (a file, another program) safe to print. It quotes a
+// name that a terminal would not show as it is.
 func visible(name string) string {
 	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(name)
@@ -100,7 +98,7 @@ func visible(name string) string {
 // Pull is an input's bias resistor.
 type Pull string
 
-// The biases a user may ask for. PullAsIs leaves what the machine has set up.
+// The biases a user may ask for. PullAsIs leaves the one that is set.
 const (
 	PullAsIs Pull = ""
 	PullNone Pull = "none"
@@ -142,11 +140,11 @@ const (
 	// FirstAddress is the lowest address of a chip on an I2C bus: 0x00 to 0x02 are
 	// reserved (UM10204, section 3.1.12).
 	FirstAddress = 0x03
-	// LastAddress is the highest: from 0x78 on they are reserved.
+	// LastAddress is the highest address of a chip: 0x78 to 0x7f are reserved.
 	LastAddress = 0x77
 
-	// MaxDebounce is the longest debounce period: what the kernel's 32 bits of
-	// microseconds hold.
+	// MaxDebounce is the longest debounce period: the kernel has 32 bits for the
+	// microseconds.
 	MaxDebounce = 4294 * time.Second
 )
 
@@ -165,7 +163,7 @@ type OutputConfig struct {
 	ActiveLow bool   // active is the low level
 	Drive     Drive  // "" is PushPull
 	Active    bool   // the level from the first moment
-	Keep      bool   // the level that the line has now, driven or not, and not Active
+	Keep      bool   // keep the line's present level, driven or not, instead of Active
 	Consumer  string // shown by gpioinfo; "fieldpost" unless given
 }
 
@@ -173,15 +171,14 @@ type OutputConfig struct {
 type SPIConfig struct {
 	Device string // spidev0.0: chip select 0 of bus 0; or a link to it in /dev
 	Mode   uint8  // 0 to 3: CPOL and CPHA
-	MaxHz  uint32 // the fastest clock that the chip takes
+	MaxHz  uint32 // the fastest clock that the chip supports
 }
 
 // SPI is an open SPI device, with words of eight bits, most significant first.
 type SPI interface {
-	// Tx sends w and gives what has come meanwhile in r, which is as long, in one
-	// transfer with the chip selected. It ends by itself, for the clock is the
-	// machine's. Nothing acknowledges: a chip that is not there gives whatever
-	// the line's pull does.
+	// Tx sends w and receives r, of the same length, in one transfer with the chip
+	// selected. It cannot hang, because the machine drives the clock. SPI has no
+	// acknowledgement: without a chip r has the level of the line's pull.
 	Tx(w, r []byte) error
 	// String is the device's name: "spidev0.0".
 	String() string
@@ -197,13 +194,13 @@ type SerialConfig struct {
 
 // Serial is an open serial port.
 type Serial interface {
-	// Write sends p. The error wraps [ErrAbsent] where the port was unplugged.
+	// Write sends p. The error wraps [ErrAbsent] if the port was unplugged.
 	Write(p []byte) error
-	// Read fills p, in so long at most; n is how much has come. The error is
-	// [os.ErrDeadlineExceeded] where that is not all, and wraps [ErrAbsent] where
-	// the port was unplugged.
+	// Read fills p and returns the number of bytes read. The error is
+	// [os.ErrDeadlineExceeded] if fewer than len(p) bytes have come after within, and
+	// wraps [ErrAbsent] if the port was unplugged.
 	Read(p []byte, within time.Duration) (n int, err error)
-	// Discard forgets what has come and was not read.
+	// Discard drops the bytes that were received and not read.
 	Discard() error
 	// String is the port's name: "ttyUSB0".
 	String() string
@@ -225,8 +222,8 @@ type Input interface {
 	ID() LineID
 	// Active reads the level now.
 	Active() (bool, error)
-	// Edges delivers the changes from the request on, oldest first; it is
-	// closed by Close. A receiver that lags loses the oldest, counted in Lost.
+	// Edges delivers the changes since the request, oldest first. Close closes it. A
+	// receiver that lags loses the oldest edges; Lost counts them.
 	Edges() <-chan Edge
 	// Close releases the line.
 	Close() error
@@ -237,18 +234,18 @@ type Input interface {
 type Output interface {
 	// ID says which line it is.
 	ID() LineID
-	// Set drives the line; it has that level when Set returns nil.
+	// Set drives the line. When Set returns nil the line has that level.
 	Set(active bool) error
-	// Active reads back the level the line has, from the kernel.
+	// Active reads the line's level back from the kernel.
 	Active() (bool, error)
-	// Close releases the line. What level it has from then on is the
-	// kernel's affair (Raspberry Pi kernels keep it, others return the line
-	// to its pull): drive it safe first.
+	// Close releases the line. The kernel decides which level it has after that:
+	// Raspberry Pi kernels keep it, others return the line to its pull. Drive it safe
+	// first.
 	Close() error
 }
 
-// ErrAbsent is the reason when a bus, a line or a chip is not there.
-// Distinct from a thing that is there and broken.
+// ErrAbsent is the reason when a bus, a line or a chip does not exist, as distinct from
+// one that exists and is broken.
 var ErrAbsent = errors.New("not there")
 
 // Holder may be implemented by a [Board] that knows who holds a line.
@@ -258,9 +255,8 @@ type Holder interface {
 	Holder(id LineID) (name string, held bool)
 }
 
-// Free returns a [*BusyError] where somebody else holds the line, as far as the
-// board can tell. A line that is held under our own name is taken for our
-// daemon's.
+// Free returns a [*BusyError] if somebody else holds the line, as far as the board can
+// tell. It assumes that a line held under our own name is our daemon's.
 func Free(b Board, id LineID) error {
 	h, ok := b.(Holder)
 	if !ok {
@@ -272,11 +268,10 @@ func Free(b Board, id LineID) error {
 	return nil
 }
 
-// Consumer is the name under which lines are requested, unless another is
-// given; gpioinfo shows it.
+// Consumer is the default name under which lines are requested. gpioinfo shows it.
 const Consumer = "fieldpost"
 
-// BusyError says that a line is held by somebody else.
+// BusyError says that somebody else holds a line.
 type BusyError struct {
 	Line   LineID
 	Holder string // the consumer's name the kernel knows ("gpio-keys", "sysfs"); may be empty

@@ -23,8 +23,8 @@ func (a adapter) String() string {
 	return fmt.Sprintf("i2c-%d (%s)", a.number, a.name)
 }
 
-// adapters lists the buses whose device files are in dev, by number, with the
-// names that /sys in root has for them.
+// adapters lists the buses with a device file in dev, by number, with the adapters' names
+// from /sys under root.
 func adapters(dev, root string) []adapter {
 	paths, _ := filepath.Glob(filepath.Join(dev, "i2c-*")) // the pattern is well formed
 	var all []adapter
@@ -33,22 +33,22 @@ func adapters(dev, root string) []adapter {
 		if info, e := os.Lstat(p); err != nil || e != nil || info.Mode()&os.ModeSymlink != 0 {
 			continue // a link is another name of a bus that is listed
 		}
-		name, _ := os.ReadFile(filepath.Join(root, "sys/bus/i2c/devices", filepath.Base(p), "name")) // else it has none
+		name, _ := os.ReadFile(filepath.Join(root, "sys/bus/i2c/devices", filepath.Base(p), "name")) // without the file it has no name
 		all = append(all, adapter{n, strings.TrimSpace(string(name))})
 	}
 	slices.SortFunc(all, func(a, b adapter) int { return a.number - b.number })
 	return all
 }
 
-// findBus tells which bus a name means now. The number of an adapter on USB
-// changes when it is plugged in again, or by the order in which the kernel
-// finds several; a link that a udev rule makes and the adapter's name stay.
+// findBus returns the number of the bus that a name means now. The number of a USB
+// adapter changes when it is plugged in again, and with the order in which the kernel
+// finds several. Its name, and a link that a udev rule makes, do not change.
 //
-//   - i2c-1, 1 or /dev/i2c-1: the bus of that number, whether it is there or not;
-//     where that file is a link, as /dev/i2c-10 on a Compute Module 5, the bus it
+//   - i2c-1, 1 or /dev/i2c-1: the bus of that number, even if it does not exist;
+//     if that file is a link, as /dev/i2c-10 on a Compute Module 5, the bus it
 //     leads to.
-//   - /dev/NAME: what that link leads to.
-//   - Anything else is the adapter's name or part of it, in upper or lower case.
+//   - /dev/NAME: the bus that the link leads to.
+//   - Anything else is the adapter's name or part of it, upper or lower case.
 func findBus(dev, root, name string) (number int, err error) {
 	if n, err := busNumber(name); err == nil {
 		if target, err := filepath.EvalSymlinks(filepath.Join(dev, fmt.Sprintf("i2c-%d", n))); err == nil {
@@ -94,7 +94,7 @@ func linkedBus(path, name string) (int, error) {
 	return n, nil
 }
 
-// busesHint names the buses there are, or how to get one.
+// busesHint names the buses of this machine, or says how to get one.
 func busesHint(all []adapter) string {
 	if len(all) == 0 {
 		return "this machine shows no I2C bus: on a Raspberry Pi set dtparam=i2c_arm=on in config.txt and restart, elsewhere load the module i2c-dev"

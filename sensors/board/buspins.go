@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// BusLines returns the lines of a Raspberry Pi's own chip, by number, that the
-// bus i2c-N is on: who requests one of them takes it from the bus, and nothing
-// on it answers any more. none where it is not known, as on other boards.
+// BusLines returns the GPIO numbers of the Raspberry Pi's lines that carry the bus i2c-N.
+// Requesting one of them disconnects the bus, and its chips no longer answer. BusLines
+// returns nil if it does not know, as on other boards.
 //
-// The device tree tells, which is looked for under root/sys: the bus's node has
-// a pinctrl-0, which leads to a node with brcm,pins (BCM2835 to BCM2711) or pins
-// (RP1); it is behind a multiplexer of pins, whose node has that for each of its
-// buses; or it is of i2c-gpio and names its lines itself. Where there is no such
-// node, i2c-0 and i2c-1 are where they are on the header.
+// It reads the device tree under root/sys. There are three cases. The bus's node has a
+// pinctrl-0, which points to a node with brcm,pins (BCM2835 to BCM2711) or pins (RP1). Or
+// the bus is behind a pin multiplexer, whose node has a pinctrl for each of its buses. Or
+// the bus is of i2c-gpio, and its node names the lines. Without such a node, i2c-0 and
+// i2c-1 have their usual pins of the header.
 //
 // Sources: Linux, Documentation/devicetree/bindings: pinctrl/brcm,bcm2835-gpio.txt,
 // pinctrl/raspberrypi,rp1-gpio.yaml, i2c/i2c-gpio.yaml,
@@ -42,8 +42,8 @@ func BusLines(root, bus string) []int {
 	return nil
 }
 
-// gpioNodeLines reads the lines of a bus that i2c-gpio makes: each is a phandle,
-// the line and flags.
+// gpioNodeLines reads the lines of an i2c-gpio bus. Each entry has a phandle, the line
+// and flags.
 func gpioNodeLines(node string) (lines []int) {
 	for _, name := range []string{"sda-gpios", "scl-gpios", "gpios"} {
 		b, err := os.ReadFile(filepath.Join(node, name))
@@ -59,7 +59,7 @@ func gpioNodeLines(node string) (lines []int) {
 
 // pinNodeLines finds the node with that phandle and reads its lines.
 func pinNodeLines(tree string, phandle []byte) (lines []int) {
-	_ = filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error { // what cannot be read has no lines
+	_ = filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error { // an unreadable node has no lines
 		if err != nil || d.Name() != "phandle" {
 			return nil
 		}
@@ -84,8 +84,8 @@ func pinNodeLines(tree string, phandle []byte) (lines []int) {
 	return lines
 }
 
-// OnBus reports whether a line is one of a Raspberry Pi's that the bus i2c-N is
-// on; /sys is looked for under root.
+// OnBus reports whether a Raspberry Pi's line carries the bus i2c-N. It reads /sys under
+// root.
 func OnBus(root, bus string, id LineID) bool {
 	if !isPiChip(id.Label) {
 		return false

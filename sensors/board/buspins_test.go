@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// put writes files under a new directory that plays the machine's root.
-func put(t *testing.T, files map[string]string) string {
+// writeRoot writes files under a new directory, the machine's root.
+func writeRoot(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
@@ -28,7 +28,7 @@ func TestBusLines(t *testing.T) {
 		dev  = "sys/bus/i2c/devices/"
 		tree = "sys/firmware/devicetree/base/soc/"
 	)
-	root := put(t, map[string]string{
+	root := writeRoot(t, map[string]string{
 		dev + "i2c-1/of_node/pinctrl-0":        "\x00\x00\x00\x15",
 		dev + "i2c-3/of_node/pinctrl-0":        "\x00\x00\x00\x16",
 		dev + "i2c-4/of_node/pinctrl-0":        "\x00\x00\x00\x17",
@@ -46,7 +46,7 @@ func TestBusLines(t *testing.T) {
 		tree + "rp1/gpio/i2c4/phandle":         "\x00\x00\x00\x17",
 		tree + "rp1/gpio/i2c4/pins":            "gpio8\x00gpio9\x00",
 	})
-	mux := put(t, map[string]string{
+	mux := writeRoot(t, map[string]string{
 		tree + "i2c0mux/pinctrl-0":       "\x00\x00\x00\x20",
 		tree + "i2c0mux/pinctrl-1":       "\x00\x00\x00\x21",
 		tree + "i2c0mux/i2c@0/reg":       "\x00\x00\x00\x00",

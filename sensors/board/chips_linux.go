@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Chips looks at every GPIO chip and line of the machine now, by number. It
-// requests nothing.
+// Chips lists every GPIO chip of the machine with its lines, by number. It requests no
+// line.
 func (m *Machine) Chips() []ChipInfo {
 	paths, _ := filepath.Glob(filepath.Join(m.dev, "gpiochip*")) // the pattern is well formed
 	slices.SortFunc(paths, byNumber)
@@ -94,7 +94,7 @@ func (m *Machine) readChip(c *ChipInfo, f *os.File) error {
 func chipError(path string, err error) error {
 	var named *fs.PathError
 	if errors.As(err, &named) {
-		err = named.Err // the path is said anyway
+		err = named.Err // the message has the path already
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):

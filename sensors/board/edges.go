@@ -68,7 +68,7 @@ const (
 
 // pacer says when a line's events may be read again. The zero value is ready.
 type pacer struct {
-	next time.Time // when all reads so far are paid for; each read adds readEvery
+	next time.Time // when a read is due without a burst; each read adds readEvery
 }
 
 // read counts a read at now, and returns how long to wait until the next one.

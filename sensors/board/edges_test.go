@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// event is a struct gpio_v2_line_event.
+// event returns a struct gpio_v2_line_event.
 func event(seq uint32, rising bool, at time.Duration) []byte {
 	b := make([]byte, eventSize)
 	binary.NativeEndian.PutUint64(b, uint64(at))
@@ -17,7 +17,7 @@ func event(seq uint32, rising bool, at time.Duration) []byte {
 	}
 	binary.NativeEndian.PutUint32(b[8:], id)
 	binary.NativeEndian.PutUint32(b[12:], 17)
-	binary.NativeEndian.PutUint32(b[16:], 1000+seq) // of the request, not of the line
+	binary.NativeEndian.PutUint32(b[16:], 1000+seq) // the number in the request, not in the line
 	binary.NativeEndian.PutUint32(b[20:], seq)
 	return b
 }
@@ -26,7 +26,7 @@ func TestEdgeQueue(t *testing.T) {
 	q := newEdgeQueue()
 	q.addEvents(append(event(1, true, time.Second), event(2, false, 2*time.Second)...))
 	q.addEvents(event(6, true, 3*time.Second))
-	q.addEvents(event(7, false, 4*time.Second)[:47]) // cannot come, must not hurt
+	q.addEvents(event(7, false, 4*time.Second)[:47]) // incomplete: the kernel never returns this
 	for _, want := range []Edge{
 		{true, time.Second, 0},
 		{false, 2 * time.Second, 0},
@@ -41,8 +41,7 @@ func TestEdgeQueue(t *testing.T) {
 	}
 }
 
-// The kernel may have dropped edges before the first that was read, and its
-// numbers wrap.
+// The kernel may drop edges before the first one is read, and its numbers wrap around.
 func TestEdgeQueueLostAtTheEnds(t *testing.T) {
 	q := newEdgeQueue()
 	q.addEvents(event(5, true, 0))
@@ -56,8 +55,8 @@ func TestEdgeQueueLostAtTheEnds(t *testing.T) {
 	}
 }
 
-// With a receiver that never comes, put returns, keeps the newest and counts
-// every edge.
+// Without a receiver addEvents does not block, keeps the newest edges and counts all
+// others.
 func TestEdgeQueueLag(t *testing.T) {
 	const sent = 1000
 	q := newEdgeQueue()

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// ChipInfo is one GPIO chip as it was found.
+// ChipInfo describes one GPIO chip.
 type ChipInfo struct {
 	Label  string     // stable between kernels: "pinctrl-bcm2711"
 	Device string     // its name now: "gpiochip0"
 	Links  []string   // other names of the device: "gpiochip4" on a Raspberry Pi 5
 	Lines  []LineInfo // by offset
-	Err    error      // why it could not be read; then it has no label and no lines
+	Err    error      // why the chip could not be read; it has no label and no lines then
 }
 
-// LineInfo is one line as it was found.
+// LineInfo describes one line.
 type LineInfo struct {
 	Name   string // the kernel's name; may be empty
 	Used   bool   // somebody holds it
-	Holder string // who, where the kernel knows
+	Holder string // who holds it, if the kernel knows
 	Output bool   // its direction
 }
 
@@ -73,8 +73,8 @@ func means(l Line, c ChipInfo, offset int, info LineInfo) bool {
 	return l.Name != "" && info.Name == l.Name
 }
 
-// lineID returns the line's identity. Where chips share a label, the device's
-// name stands in for it, so that label and offset always mean one line.
+// lineID returns the line's identity. If chips share a label, it uses the device's name
+// as the label, so that label and offset always mean one line.
 func lineID(chips []ChipInfo, c ChipInfo, offset int) LineID {
 	label := c.Label
 	for _, other := range chips {
@@ -85,7 +85,7 @@ func lineID(chips []ChipInfo, c ChipInfo, offset int) LineID {
 	return LineID{Label: label, Chip: c.Device, Offset: offset, Name: c.Lines[offset].Name}
 }
 
-// notFound says why no line is meant, and what there is.
+// notFound says why l means no line, and which chips exist.
 func notFound(chips []ChipInfo, l Line) error {
 	var labels []string
 	var unread error
@@ -121,7 +121,7 @@ func notFound(chips []ChipInfo, l Line) error {
 	return fmt.Errorf("no line has this name, the chips are %s: %w", strings.Join(labels, ", "), ErrAbsent)
 }
 
-// nearName returns a line's name that differs in case only.
+// nearName returns the name of a line that differs only in case.
 func nearName(chips []ChipInfo, name string) string {
 	for _, c := range chips {
 		for offset, info := range c.Lines {

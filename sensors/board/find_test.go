@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// pi5 is a Raspberry Pi 5's set of chips, shortened: the header's chip, the
-// system's two of one label, and an expander with lines that have no names.
+// pi5 returns a shortened set of a Raspberry Pi 5's chips: the header's chip, two chips
+// with the same label, and an expander whose lines have no names.
 func pi5() []ChipInfo {
 	header := ChipInfo{Label: "pinctrl-rp1", Device: "gpiochip0", Links: []string{"gpiochip4"}}
 	for n := range 54 {
@@ -48,7 +48,7 @@ func TestFind(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("find %q: %+v, %v, want %+v", in, got, err, want)
 		}
-		// What it is called must lead back to it: the crash record relies on it.
+		// Label and offset must find the same line: the crash record relies on it.
 		back, err := ParseLine(fmt.Sprintf("%s:%d", got.Label, got.Offset))
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func TestFindRefuses(t *testing.T) {
 			t.Errorf("find %q: %v wraps a reason that is not so", c.in, err)
 		}
 	}
-	// By its kernel name GPIO17 is found on any machine.
+	// GPIO17 is found by its kernel name on any machine.
 	l, _ := ParseLine("GPIO17")
 	if id, err := find(sim, l); err != nil || id.Offset != 0 {
 		t.Errorf("find GPIO17 by name: %v, %v", id, err)

@@ -165,7 +165,7 @@ func TestInputRequests(t *testing.T) {
 	}
 }
 
-// A chip that is unplugged ends the edges; reading says so, Edges stays open.
+// After a chip is unplugged Active returns an error and Edges stays open.
 func TestInputGone(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	m, k, _ := benchMachine(t)
@@ -190,8 +190,8 @@ func TestInputGone(t *testing.T) {
 	}
 }
 
-// A chip that was unplugged and comes back under another number is found by its
-// label, and its line works again.
+// A chip that is plugged in again with another number is found by its label, and its line
+// works again.
 func TestInputComesBack(t *testing.T) {
 	m, k := newFakeMachine(t, map[string]*fakeChip{"gpiochip5": bench("mcp2221_gpio", "A", "B")})
 	cfg := InputConfig{Line: "mcp2221_gpio:1"}
@@ -318,8 +318,8 @@ func TestBusyLine(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// Who holds a line is told without requesting it; what we hold ourselves is free
-// to us, for that is our own daemon.
+// Free names the holder of a line without requesting it. A line that we hold counts as
+// free, because our own daemon holds it.
 func TestHolder(t *testing.T) {
 	m, k := newFakeMachine(t, map[string]*fakeChip{"gpiochip0": bench("pinctrl-bcm2711", "A", "B", "C")})
 	k.chips["gpiochip0"].lines[0].holder = "gpio-keys"
@@ -379,8 +379,7 @@ func TestRequestErrors(t *testing.T) {
 	}
 }
 
-// A held line stays driven by its handle alone, and the handle of one process
-// serves another.
+// The handle alone keeps a held line driven, and works in another process too.
 func TestHoldAndAdopt(t *testing.T) {
 	m, k, lines := benchMachine(t)
 	f, err := m.hold(OutputConfig{Line: "bench-gpio:1", ActiveLow: true, Active: false})
@@ -422,7 +421,7 @@ func TestHoldAndAdopt(t *testing.T) {
 	}
 }
 
-// The real system calls, on files that are no GPIO device, are refused.
+// The real system calls fail on files that are no GPIO device.
 func TestCharDevRefusals(t *testing.T) {
 	f, err := charDev{}.open(os.DevNull)
 	if err != nil {

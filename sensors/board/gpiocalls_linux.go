@@ -6,13 +6,13 @@ import (
 	"github.com/warthog618/go-gpiocdev/uapi"
 )
 
-// gpioKernel is what is asked of the kernel's GPIO character devices: the one
-// seam between lines and the kernel. The requests are those of version 2 of
-// the interface, Linux 5.10 and later; linux/gpio.h.
+// gpioKernel is everything that lines ask of the kernel's GPIO character devices. Tests
+// replace it. The requests are those of version 2 of the interface (Linux 5.10 and later,
+// linux/gpio.h).
 //
-// Of go-gpiocdev only its uapi package is used: v0.9.1 passes over the size of
-// the event buffer it is given, cannot adopt a handle, and keeps a thread of
-// the system in epoll_wait for every line with edges.
+// Only the uapi package of go-gpiocdev is used. The rest of v0.9.1 ignores the size of
+// the event buffer, cannot adopt a handle, and keeps a system thread in epoll_wait for
+// every line with edges.
 type gpioKernel interface {
 	open(path string) (*os.File, error)
 	chip(chip *os.File) (uapi.ChipInfo, error)

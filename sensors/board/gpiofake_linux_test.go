@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeGPIO stands in for the kernel: chips behind plain files, line handles
-// that are pipes. A line is held for as long as its handle is open, and edges
-// are written into the pipe as the kernel would have them read.
+// fakeGPIO replaces the kernel: chips are plain files, and line handles are pipes. A line
+// is held while its handle is open, and edges are written into the pipe in the kernel's
+// form.
 type fakeGPIO struct {
 	t   *testing.T
 	dev string
@@ -41,7 +41,7 @@ type fakeLine struct {
 	broken       error
 }
 
-// newFakeMachine returns a machine whose /dev has these chips.
+// newFakeMachine returns a machine with these chips in /dev.
 func newFakeMachine(t *testing.T, chips map[string]*fakeChip) (*Machine, *fakeGPIO) {
 	t.Helper()
 	k := &fakeGPIO{t: t, dev: t.TempDir(), chips: chips, opening: map[string]error{}}
@@ -53,7 +53,7 @@ func newFakeMachine(t *testing.T, chips map[string]*fakeChip) (*Machine, *fakeGP
 	return &Machine{dev: k.dev, kernel: k}, k
 }
 
-// bench is one chip with the lines of a small board.
+// bench returns a chip with lines of these names.
 func bench(label string, names ...string) *fakeChip {
 	c := &fakeChip{label: label}
 	for _, n := range names {
@@ -111,7 +111,7 @@ func (l *fakeLine) held() bool {
 	if l.events < 0 {
 		return l.holder != ""
 	}
-	// The end for writing of a pipe whose other end is closed is in error.
+	// Poll reports an error on the write end of a pipe whose read end is closed.
 	fds := []unix.PollFd{{Fd: int32(l.events), Events: unix.POLLOUT}}
 	if _, err := unix.Poll(fds, 0); err == nil && fds[0].Revents&unix.POLLERR == 0 {
 		return true
@@ -154,7 +154,7 @@ func (k *fakeGPIO) request(chip *os.File, r *uapi.LineRequest) error {
 
 func (l *fakeLine) drive(active bool) { l.high = active != l.request.Config.Flags.IsActiveLow() }
 
-// byHandle finds the line of a handle through the pipe's identity.
+// byHandle finds a handle's line by the identity of its pipe.
 func (k *fakeGPIO) byHandle(handle *os.File) (*fakeLine, error) {
 	var mine unix.Stat_t
 	if err := control(handle, func(fd uintptr) error { return unix.Fstat(int(fd), &mine) }); err != nil {
@@ -209,8 +209,8 @@ func (k *fakeGPIO) configure(handle *os.File, c uapi.LineConfig) error {
 	return nil
 }
 
-// wire puts a physical level on an input's wire; drop is how many events the
-// kernel's queue loses before it.
+// wire sets the physical level of an input. drop is the number of events that the
+// kernel's queue loses before this one.
 func (k *fakeGPIO) wire(device string, offset int, high bool, at time.Duration, drop uint32) {
 	k.t.Helper()
 	k.mu.Lock()
@@ -223,7 +223,7 @@ func (k *fakeGPIO) wire(device string, offset int, high bool, at time.Duration, 
 	}
 }
 
-// gone is what a reader sees when the chip is unplugged: here, the pipe's end.
+// gone unplugs the chip of a line: its reader gets the end of the file.
 func (k *fakeGPIO) gone(device string, offset int) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

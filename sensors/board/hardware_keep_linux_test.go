@@ -4,8 +4,8 @@ package board
 
 import "testing"
 
-// An output that is to keep its line's level finds it and drives it, and so
-// does one that takes over a handle; the wire feels nothing of either.
+// An output that keeps its line's level reads it and drives it, and so does one that
+// takes over a handle. The line does not change.
 func TestHardwareKeep(t *testing.T) {
 	m := machine(t)
 	for _, high := range []bool{false, true} {

@@ -19,15 +19,15 @@ import (
 	"periph.io/x/conn/v3/i2c/i2creg"
 )
 
-// These tests need a chip of the kernel's gpio-sim and the test machine's
-// simulated I2C adapter; deploy/vm/guest/bench-hw.sh makes both.
+// These tests need a gpio-sim chip and the simulated I2C adapter of the test machine.
+// deploy/vm/guest/bench-hw.sh creates both.
 //
 //	FIELDPOST_TEST_GPIO  the chip's label; its lines are named GPIO0, GPIO1 ...
 //	LINES                the chip's sysfs directory: $LINES/sim_gpio17/pull, /value
 //	FIELDPOST_TEST_I2C   the bus, with a BME280 at 0x76 and a TMP102 at 0x48
 //	REGS                 the adapter's sysfs directory: $REGS/fault
 
-// setting returns a variable that the tests cannot do without.
+// setting returns a variable of the environment that the tests need.
 func setting(t *testing.T, name string) string {
 	t.Helper()
 	v := os.Getenv(name)
@@ -44,7 +44,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// pull puts a level on a simulated line's wire.
+// pull sets the level of a simulated line from outside.
 func pull(t *testing.T, line int, high bool) {
 	t.Helper()
 	text := "pull-down"
@@ -54,7 +54,7 @@ func pull(t *testing.T, line int, high bool) {
 	write(t, filepath.Join(setting(t, "LINES"), fmt.Sprintf("sim_gpio%d", line), "pull"), text)
 }
 
-// wire reads the level on a simulated line's wire.
+// wire reads the level of a simulated line from outside.
 func wire(t *testing.T, line int) bool {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(setting(t, "LINES"), fmt.Sprintf("sim_gpio%d", line), "value"))
@@ -76,7 +76,7 @@ func machine(t *testing.T) *Machine {
 	return m
 }
 
-// next waits for an edge; the bound only keeps a broken test from hanging.
+// next waits for an edge. Its limit only prevents a broken test from hanging.
 func next(t *testing.T, in Input) Edge {
 	t.Helper()
 	select {
@@ -157,9 +157,9 @@ func TestHardwareInput(t *testing.T) {
 	}
 }
 
-// Every edge that the kernel numbered is received or counted, with nobody
-// receiving while they come. gpio-sim merges changes that follow each other
-// closely, so how many there are only the kernel knows.
+// Without a receiver, every edge that the kernel numbered is received later or counted as
+// lost. gpio-sim merges changes that are close together, so only the kernel's number is
+// exact.
 func TestHardwareEdgesCount(t *testing.T) {
 	m := machine(t)
 	pull(t, 6, false)
@@ -182,7 +182,7 @@ func TestHardwareEdgesCount(t *testing.T) {
 			break
 		}
 	}
-	// A change still pending at the last one may be numbered after it.
+	// A change may still be pending when the last one is read.
 	if numbered := in.(*inputLine).queue.last; seen+lost != numbered && seen+lost+1 != numbered {
 		t.Errorf("%d seen and %d counted, the kernel numbered %d", seen, lost, numbered)
 	}
@@ -191,7 +191,7 @@ func TestHardwareEdgesCount(t *testing.T) {
 	}
 }
 
-// The kernel debounces: a level that does not hold gives no edge.
+// The kernel debounces: a short change is not an edge.
 func TestHardwareDebounce(t *testing.T) {
 	m := machine(t)
 	pull(t, 7, false)
@@ -242,7 +242,7 @@ func TestHardwareOutput(t *testing.T) {
 	}
 }
 
-// The level is there with the request, before any Set.
+// The line has its level after the request, before any Set.
 func TestHardwareInitialLevel(t *testing.T) {
 	m := machine(t)
 	for _, active := range []bool{true, false} {
@@ -274,7 +274,7 @@ func TestHardwareOpenDrain(t *testing.T) {
 	if err := out.Set(true); err != nil {
 		t.Fatal(err)
 	}
-	// gpio-sim applies a pull when it is set, to a line that is not driven.
+	// gpio-sim applies a pull when it is set, and only to a line that is not driven.
 	for _, high := range []bool{false, true} {
 		pull(t, 10, high)
 		if wire(t, 10) != high {
@@ -283,7 +283,7 @@ func TestHardwareOpenDrain(t *testing.T) {
 	}
 }
 
-// A handle outlives its Machine and sets the line from anywhere.
+// A handle works after its Machine is gone.
 func TestHardwareHold(t *testing.T) {
 	label := setting(t, "FIELDPOST_TEST_GPIO")
 	f, err := Hold(OutputConfig{Line: label + ":11", ActiveLow: true})
@@ -322,7 +322,7 @@ func TestHardwareHold(t *testing.T) {
 	}
 }
 
-// A periph driver's pin is one of our lines.
+// Pins of periph's registry are our lines.
 func TestHardwarePin(t *testing.T) {
 	machine(t)
 	p := gpioreg.ByName("GPIO12")
@@ -361,7 +361,7 @@ func hardwareBus(t *testing.T) *i2cBus {
 
 func TestHardwareI2C(t *testing.T) {
 	wide, narrow := hardwareBus(t), hardwareBus(t)
-	narrow.funcs &^= funcI2C // the kernel makes messages of the SMBus calls
+	narrow.funcs &^= funcI2C // the kernel turns SMBus calls into messages
 	for name, b := range map[string]*i2cBus{"I2C": wide, "SMBus": narrow} {
 		id := make([]byte, 1)
 		if err := b.Tx(0x76, []byte{0xd0}, id); err != nil || id[0] != 0x60 {
@@ -412,8 +412,7 @@ func TestHardwareI2CFaults(t *testing.T) {
 	}
 }
 
-// An address that a driver of the kernel owns; dummy is one that every kernel
-// has.
+// An address that a kernel driver owns. Every kernel has the driver dummy.
 func TestHardwareI2COwned(t *testing.T) {
 	b := hardwareBus(t)
 	adapter := filepath.Join("/sys/bus/i2c/devices", b.String())
@@ -433,8 +432,8 @@ func TestHardwareI2COwned(t *testing.T) {
 	}
 }
 
-// Eight goroutines, each with a bus of its own from periph's registry and all
-// on one adapter, get the answers to their own questions.
+// Eight goroutines, each with its own bus from periph's registry, use one adapter, and
+// each gets its own answers.
 func TestHardwareI2CManyCallers(t *testing.T) {
 	machine(t)
 	shared := hardwareBus(t)

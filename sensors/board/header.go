@@ -6,17 +6,16 @@ import (
 	"strings"
 )
 
-// The pins of the 40-pin header that are no lines, as negative values in
-// [header40].
+// The power pins of the 40-pin header, as negative values in [header40].
 const (
 	pin3V3 = -1 - iota
 	pin5V
 	pinGround
 )
 
-// header40 is the Raspberry Pi's 40-pin header; index 0 is pin 1. The
-// 26-pin header of the models A and B is its beginning, but for the very
-// first boards of 2012, where pins 3, 5 and 13 were GPIO0, 1 and 21.
+// header40 is the Raspberry Pi's 40-pin header; index 0 is pin 1. Its first 26 pins are
+// the header of the models A and B, except on the first boards of 2012, where pins 3, 5
+// and 13 were GPIO0, 1 and 21.
 //
 // Source: Raspberry Pi documentation, "GPIO and the 40-pin header".
 var header40 = [40]int{

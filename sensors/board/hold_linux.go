@@ -5,12 +5,12 @@ import (
 	"os"
 )
 
-// Hold requests a line as an output and gives the kernel's handle on it. For
-// as long as the handle or a copy of it is open, in whatever process, the line
-// is driven at c.Active, or with c.Keep at the level it had; so it can be handed to systemd's store of file
-// descriptors and outlive this process. Errors as for [Board].Output.
+// Hold requests a line as an output and returns the kernel's handle on it. While the
+// handle or a copy of it is open, in any process, the line is driven at c.Active, or with
+// c.Keep at the level it had. So systemd's file descriptor store can keep the line driven
+// after this process has ended. Errors are as for [Board].Output.
 //
-// It looks at the machine's own lines and registers nothing with periph.
+// It registers nothing with periph.
 func Hold(c OutputConfig) (*os.File, error) {
 	return (&Machine{dev: "/dev", kernel: charDev{}}).hold(c)
 }
@@ -23,10 +23,9 @@ func (m *Machine) hold(c OutputConfig) (*os.File, error) {
 	return o.file, nil
 }
 
-// Adopt sets the level of a line through a handle that [Hold] made, in this
-// process or another. The level is logical: the line's active-low flag was
-// fixed when it was requested. The caller closes the handle, which releases
-// the line unless a copy is open.
+// Adopt sets the level of a line through a handle that [Hold] made in this process or
+// another. The level is logical, with the active-low flag of the request. The caller
+// closes the handle, which releases the line unless a copy is open.
 func Adopt(f *os.File, active bool) error { return adopt(charDev{}, f, active) }
 
 func adopt(k gpioKernel, f *os.File, active bool) error {

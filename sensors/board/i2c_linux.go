@@ -20,9 +20,9 @@ const (
 )
 
 const (
-	timeoutUnits = 10     // 100 ms: how long one transaction may hang on a dead bus
+	timeoutUnits = 10     // 100 ms: the longest transaction on a bus that hangs
 	msgRead      = 0x0001 // I2C_M_RD
-	maxTransfer  = 8192   // what i2c-dev takes in one message
+	maxTransfer  = 8192   // the longest message of i2c-dev
 )
 
 // i2cMessage is struct i2c_msg, linux/i2c.h.
@@ -39,21 +39,20 @@ type i2cTransfer struct {
 	count    uint32
 }
 
-// i2cFile is an open i2c-dev device: the one seam between the bus and the
-// kernel.
+// i2cFile is an open i2c-dev device. Tests replace it.
 type i2cFile interface {
-	// value makes a request whose argument is a number.
+	// value makes an ioctl request with a number as its argument.
 	value(req uint, arg uintptr) error
-	// pointer makes a request whose argument is memory, which must not move.
+	// pointer makes an ioctl request with a pointer to memory that must not move.
 	pointer(req uint, arg unsafe.Pointer) error
 	Close() error
 }
 
-// i2cBus is one adapter of the kernel's, as periph's i2c.BusCloser.
+// i2cBus implements periph's i2c.BusCloser on one of the kernel's adapters.
 //
-// What it hands to the kernel lies on the heap and is pinned for as long as
-// the kernel may use it: a goroutine's stack moves when it grows, and the
-// kernel would write to where it was.
+// The memory that it passes to the kernel is on the heap and pinned while the kernel may
+// use it. A goroutine's stack moves when it grows, and the kernel would write to the old
+// place.
 type i2cBus struct {
 	name  string // "i2c-1"
 	root  string // where /sys is
@@ -73,7 +72,7 @@ type i2cMemory struct {
 	w, r     []byte
 }
 
-// newI2CBus asks the adapter what it can do and bounds its transactions.
+// newI2CBus asks the adapter for its functions and sets its timeout.
 func newI2CBus(name string, f i2cFile) (*i2cBus, error) {
 	b := &i2cBus{name: name, file: f, mem: &i2cMemory{}}
 	funcs := new(uintptr) // I2C_FUNCS writes an unsigned long
@@ -97,8 +96,8 @@ func newI2CBus(name string, f i2cFile) (*i2cBus, error) {
 // String returns the bus's name.
 func (b *i2cBus) String() string { return b.name }
 
-// Tx writes w, then reads r, in one transaction with a repeated start; either
-// may be empty, not both.
+// Tx writes w, then reads r, in one transaction with a repeated start. One of them may be
+// empty.
 func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
 	if err := b.check(addr, w, r); err != nil {
 		return err
@@ -119,7 +118,7 @@ func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
 	return b.explain(addr, err)
 }
 
-// Claim returns an [*OwnedError] where a driver of the kernel owns the address.
+// Claim returns an [*OwnedError] if a kernel driver owns the address.
 func (b *i2cBus) Claim(addr uint16) error {
 	if err := b.check(addr, []byte{0}, nil); err != nil {
 		return err
@@ -132,10 +131,10 @@ func (b *i2cBus) Claim(addr uint16) error {
 	return b.explain(addr, b.claim(addr))
 }
 
-// claim chooses the address, which the kernel refuses where one of its drivers
-// owns it (I2C_SLAVE). For plain messages nothing else asks that. It is done for
-// each transaction, because a driver may come later; it costs a thousandth of
-// one.
+// claim selects the address with I2C_SLAVE, which the kernel refuses if one of its
+// drivers owns it. Plain messages do not check that. claim is called for each
+// transaction, because a driver may be loaded later; it takes a thousandth of a
+// transaction's time.
 func (b *i2cBus) claim(addr uint16) error {
 	if err := b.file.value(reqSlave, uintptr(addr)); err != nil {
 		return &slaveError{err}
@@ -155,7 +154,7 @@ func (b *i2cBus) check(addr uint16, w, r []byte) error {
 	return nil
 }
 
-// plain makes the transaction of one or two messages.
+// plain makes a transaction of one or two I2C messages.
 func (b *i2cBus) plain(addr uint16, w, r []byte) error {
 	m := b.mem
 	m.w = append(m.w[:0], w...)
@@ -182,12 +181,12 @@ func (b *i2cBus) plain(addr uint16, w, r []byte) error {
 	return nil
 }
 
-// SetSpeed is refused: the clock is used by the kernel driver.
+// SetSpeed returns an error: the kernel sets the clock when it starts.
 func (b *i2cBus) SetSpeed(f physic.Frequency) error {
 	return fmt.Errorf("set the clock of bus %s to %s: Linux fixes it when it starts (on a Raspberry Pi with dtparam=i2c_arm_baudrate=... in config.txt)", b.name, f)
 }
 
-// Close closes the device. It waits for the transaction under way.
+// Close closes the device after the present transaction has ended.
 func (b *i2cBus) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// fakeAdapter stands in for the kernel: it takes apart the structures that an
-// adapter driver would be handed, and plays chips of 256 registers.
+// fakeAdapter replaces the kernel: it decodes the structures that an adapter driver would
+// get, and simulates chips with 256 registers.
 type fakeAdapter struct {
 	t         *testing.T
 	funcs     uint64
@@ -26,7 +26,7 @@ type fakeAdapter struct {
 	fail      map[uint]error // by request
 	timeout   uintptr
 	slave     uint16
-	owned     map[uint16]bool // by drivers of the kernel
+	owned     map[uint16]bool // by kernel drivers
 	transfers int
 	closed    bool
 	smbus     []uint32 // the sizes of the SMBus calls made
@@ -78,9 +78,9 @@ func (f *fakeAdapter) Close() error {
 	return f.fail[0]
 }
 
-// stays checks that memory does not move when the stack does and the
-// collector runs. The address is compared as a number; a pointer would be
-// adjusted along with a stack.
+// stays checks that memory does not move when the stack grows and the garbage collector
+// runs. It compares the address as a number, because a pointer into a stack would be
+// adjusted.
 func (f *fakeAdapter) stays(p unsafe.Pointer) {
 	f.t.Helper()
 	before := uintptr(p)
@@ -134,7 +134,7 @@ func (f *fakeAdapter) transfer(x *i2cTransfer) error {
 	return nil
 }
 
-// call is what the kernel does with the SMBus request.
+// call does what the kernel does for an SMBus request.
 func (f *fakeAdapter) call(c *smbusCall) error {
 	f.smbus = append(f.smbus, c.size)
 	f.stays(unsafe.Pointer(c.data))
@@ -167,8 +167,8 @@ func (f *fakeAdapter) call(c *smbusCall) error {
 	return nil
 }
 
-// newFake opens a bus on a fake adapter with one chip, at 0x76, whose
-// registers hold their own numbers.
+// newFake opens a bus on a fake adapter with one chip at 0x76. Each of its registers
+// contains its own number.
 func newFake(t *testing.T, funcs uint64) (*i2cBus, *fakeAdapter) {
 	t.Helper()
 	chip := new([256]byte)
@@ -190,8 +190,8 @@ func TestI2CTransactions(t *testing.T) {
 		name string
 		w    []byte
 		r    int
-		want []byte // what is read
-		size uint32 // the SMBus call that does the same; 0 where there is none
+		want []byte // the bytes read
+		size uint32 // the SMBus call that does the same; 0 if there is none
 	}{
 		{"read only", nil, 1, []byte{0}, smbusByte},
 		{"select register", []byte{5}, 0, nil, smbusByte},
@@ -245,7 +245,7 @@ func TestI2CTransactions(t *testing.T) {
 	}
 }
 
-// sequence returns n bytes that count up.
+// sequence returns n consecutive bytes.
 func sequence(from byte, n int) []byte {
 	p := make([]byte, n)
 	for i := range p {
@@ -301,8 +301,8 @@ func TestI2CAbsentChip(t *testing.T) {
 	}
 }
 
-// An address that a driver of the kernel owns is refused before anything goes
-// over the wire, on either kind of adapter, and the driver is named.
+// An address that a kernel driver owns is refused before anything is sent, on both kinds
+// of adapters, and the error names the driver.
 func TestI2CAddressOfKernelDriver(t *testing.T) {
 	root := t.TempDir()
 	device := filepath.Join(root, "sys/bus/i2c/devices/1-0048")
@@ -381,7 +381,7 @@ func TestI2CSMBusFunctions(t *testing.T) {
 	}
 }
 
-// shortBlock is an adapter that gives another length than was asked.
+// shortBlock is an adapter that returns blocks of another length than requested.
 type shortBlock struct{ *fakeAdapter }
 
 func (s shortBlock) pointer(req uint, arg unsafe.Pointer) error {
@@ -468,7 +468,7 @@ func TestI2COpenRefused(t *testing.T) {
 	}
 }
 
-// Eight goroutines on one bus: every answer is the one to its own question.
+// Eight goroutines use one bus, and each gets its own answers.
 func TestI2CManyCallers(t *testing.T) {
 	b, f := newFake(t, funcI2C)
 	for a := range uint16(8) {
@@ -495,7 +495,7 @@ func TestI2CManyCallers(t *testing.T) {
 	all.Wait()
 }
 
-// The structures have the layout of the kernel's headers.
+// The structures have the layout of the kernel's.
 func TestI2CLayout(t *testing.T) {
 	var m i2cMessage
 	var x i2cTransfer

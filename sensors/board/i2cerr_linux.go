@@ -7,22 +7,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unableError says that an adapter has no call for a transaction.
+// unableError says that an adapter cannot make a transaction.
 type unableError struct{ w, r int }
 
 func (e *unableError) Error() string {
 	return fmt.Sprintf("it does SMBus only, and no SMBus call writes %d and reads %d bytes on it", e.w, e.r)
 }
 
-// slaveError is the refusal of an address by I2C_SLAVE.
+// slaveError is an error of I2C_SLAVE.
 type slaveError struct{ err error }
 
 func (e *slaveError) Error() string { return e.err.Error() }
 func (e *slaveError) Unwrap() error { return e.err }
 
-// explain says in words what an errno of a transaction means, and keeps the
-// errno within reach of errors.Is. The meanings are those of
-// Documentation/i2c/fault-codes.rst in the kernel, and what the drivers do.
+// explain wraps the errno of a transaction in an error that says what it means. The
+// meanings are those of the kernel's Documentation/i2c/fault-codes.rst and of its
+// drivers.
 func (b *i2cBus) explain(addr uint16, err error) error {
 	if err == nil {
 		return nil

@@ -32,8 +32,8 @@ func (d i2cDevice) pointer(req uint, arg unsafe.Pointer) error {
 
 func (d i2cDevice) Close() error { return d.f.Close() }
 
-// call makes a system call on the file, and makes it again where a signal
-// interrupted it: the Go runtime sends itself signals.
+// call makes a system call on the file and repeats it if a signal interrupted it. The Go
+// runtime sends itself signals.
 func (d i2cDevice) call(fn func(fd uintptr) unix.Errno) error {
 	return control(d.f, func(fd uintptr) error {
 		for {
@@ -48,7 +48,7 @@ func (d i2cDevice) call(fn func(fd uintptr) unix.Errno) error {
 	})
 }
 
-// control runs fn on the file's descriptor, which cannot be closed meanwhile.
+// control calls fn with the file's descriptor, which is not closed before fn returns.
 func control(f *os.File, fn func(fd uintptr) error) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -61,7 +61,7 @@ func control(f *os.File, fn func(fd uintptr) error) error {
 	return inner
 }
 
-// busNumber reads a bus's name: i2c-1, 1 or /dev/i2c-1.
+// busNumber parses a bus's name: i2c-1, 1 or /dev/i2c-1.
 func busNumber(name string) (int, error) {
 	digits := strings.TrimPrefix(strings.TrimPrefix(name, "/dev/"), "i2c-")
 	n, err := strconv.Atoi(digits)
@@ -71,8 +71,8 @@ func busNumber(name string) (int, error) {
 	return n, nil
 }
 
-// openI2C opens the bus that a name means now; its device file lies in dev, and
-// /sys in root.
+// openI2C opens the bus that a name means now. Its device file is in dev, and /sys is
+// under root.
 func openI2C(dev, root, name string) (*i2cBus, error) {
 	n, err := findBus(dev, root, name)
 	if err != nil {
@@ -96,7 +96,7 @@ func openI2C(dev, root, name string) (*i2cBus, error) {
 func busOpenError(all []adapter, short, path string, err error) error {
 	var named *fs.PathError
 	if errors.As(err, &named) {
-		err = named.Err // the path is said anyway
+		err = named.Err // the message has the path already
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):

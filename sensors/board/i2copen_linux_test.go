@@ -25,11 +25,11 @@ func TestBusNumber(t *testing.T) {
 	}
 }
 
-// A bus by its adapter's name, a part of it, or a link; and the same one after it
-// came back under another number.
+// A bus is found by its adapter's name, a part of it, or a link, also after it was
+// plugged in again with another number.
 func TestFindBus(t *testing.T) {
 	dev := touch(t, "i2c-1", "i2c-7", "i2c-10", "i2c-11", "gpiochip0")
-	root := put(t, map[string]string{
+	root := writeRoot(t, map[string]string{
 		"sys/bus/i2c/devices/i2c-1/name":  "bcm2835 (i2c@7e804000)\n",
 		"sys/bus/i2c/devices/i2c-7/name":  "i2c-ch341-usb at bus 001 device 004\n",
 		"sys/bus/i2c/devices/i2c-10/name": "MCP2221 usb-i2c bridge\n",
@@ -75,7 +75,7 @@ func TestFindBus(t *testing.T) {
 	}
 }
 
-// touch makes empty files in a new directory that plays /dev.
+// touch creates empty files in a new directory, which replaces /dev.
 func touch(t *testing.T, names ...string) string {
 	t.Helper()
 	dev := t.TempDir()
@@ -110,7 +110,7 @@ func TestOpenI2CMissing(t *testing.T) {
 	}
 }
 
-// A file that is no device is opened, asked, refused and closed again.
+// A file that is no device is opened, fails its first request, and is closed again.
 func TestOpenI2CNoDevice(t *testing.T) {
 	b, err := openI2C(touch(t, "i2c-1"), "/", "i2c-1")
 	if !errors.Is(err, unix.ENOTTY) || b != nil {
@@ -151,7 +151,7 @@ func TestGroupHint(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Chown(path, -1, 54321); err != nil {
-		// Without the right to give files away the group stays our own.
+		// Only root can change the file's group to another.
 		if os.Getgid() == 0 {
 			t.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func TestGroupHint(t *testing.T) {
 	}
 }
 
-// The real device's two ways into the kernel, on a file where both are refused.
+// Both kinds of requests of the real device fail on a file that is no device.
 func TestI2CDeviceRefusals(t *testing.T) {
 	f, err := os.Open(filepath.Join(touch(t, "i2c-1"), "i2c-1"))
 	if err != nil {

@@ -21,13 +21,13 @@ type inputLine struct {
 	once   sync.Once     // closes quit
 
 	mu  sync.Mutex
-	err error // what ended follow, if not Close
+	err error // why follow ended, unless by Close
 }
 
 var _ Input = (*inputLine)(nil)
 
-// Input requests a line as an input. The input has one goroutine of its own,
-// which Close ends and waits for.
+// Input requests a line as an input. The input has a goroutine, which Close ends and
+// waits for.
 func (m *Machine) Input(c InputConfig) (Input, error) {
 	id, err := m.Find(c.Line)
 	if err != nil {
@@ -40,8 +40,8 @@ func (m *Machine) Input(c InputConfig) (Input, error) {
 	return in, nil
 }
 
-// input requests the line id, whatever c.Line says. Without edges Edges gives
-// none, and there is no goroutine.
+// input requests the line id and ignores c.Line. Without edges it starts no goroutine,
+// and Edges never delivers any.
 func (m *Machine) input(id LineID, c InputConfig, edges bool) (*inputLine, error) {
 	r, err := inputRequest(id.Offset, c, edges)
 	if err != nil {
@@ -60,7 +60,7 @@ func (m *Machine) input(id LineID, c InputConfig, edges bool) (*inputLine, error
 	return in, nil
 }
 
-// follow reads the kernel's events until the line is closed or gone.
+// follow reads the kernel's events until the line is closed or unplugged.
 func (in *inputLine) follow() {
 	defer close(in.ended)
 	var events [readEvents * eventSize]byte
@@ -68,7 +68,7 @@ func (in *inputLine) follow() {
 	for {
 		n, err := in.file.Read(events[:])
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded): // Close wants the end
+		case errors.Is(err, os.ErrDeadlineExceeded): // Close has been called
 			in.last(events[:])
 			return
 		case err != nil:
@@ -87,7 +87,7 @@ func (in *inputLine) follow() {
 	}
 }
 
-// rest waits, and reports whether there was no Close meanwhile.
+// rest waits. It returns false if Close is called meanwhile.
 func (in *inputLine) rest(wait time.Duration) bool {
 	t := time.NewTimer(wait)
 	defer t.Stop()
@@ -99,8 +99,8 @@ func (in *inputLine) rest(wait time.Duration) bool {
 	}
 }
 
-// last takes the events that wait in the kernel, so that the level told last is
-// the one that the line has.
+// last reads the events that still wait in the kernel, so that the last edge has the
+// line's level.
 func (in *inputLine) last(events []byte) {
 	for range kernelQueue/readEvents + 1 {
 		n := 0
@@ -118,8 +118,8 @@ func (in *inputLine) last(events []byte) {
 // ID says which line it is.
 func (in *inputLine) ID() LineID { return in.id }
 
-// Active reads the level now. Its error is the only sign when the line is
-// gone; Edges stays open and silent.
+// Active reads the level now. If the line was unplugged only its error shows it: Edges
+// stays open and silent.
 func (in *inputLine) Active() (bool, error) {
 	in.mu.Lock()
 	err := in.err
@@ -133,13 +133,12 @@ func (in *inputLine) Active() (bool, error) {
 // Edges delivers the changes.
 func (in *inputLine) Edges() <-chan Edge { return in.queue.edges }
 
-// Close releases the line and closes Edges, when it has given what the kernel
-// had to tell.
+// Close releases the line, delivers the events that wait in the kernel, and closes Edges.
 func (in *inputLine) Close() error {
 	in.once.Do(func() { close(in.quit) })
 	if err := in.file.SetReadDeadline(time.Now()); err == nil {
 		<-in.ended
-	} // otherwise the file is closed, or knows no deadline: its end is that of the read
+	} // otherwise the file is closed already or has no deadlines, and the read ends with it
 	if err := in.file.Close(); err != nil {
 		return fmt.Errorf("close line %s: %w", in.id, err)
 	}
@@ -157,8 +156,8 @@ func readLine(k gpioKernel, id LineID, f *os.File) (bool, error) {
 	return v.Bits&1 != 0, nil
 }
 
-// lineError says that a requested line failed, and that it is gone where that is
-// so: a chip on USB takes its lines along.
+// lineError wraps the error of a requested line. It says so if the line's chip was
+// unplugged from USB.
 func lineError(verb string, id LineID, err error) error {
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("%s line %s: %w: its chip was unplugged (%w)", verb, id, ErrAbsent, err)

@@ -1,7 +1,7 @@
 package board
 
-// Inventory may be implemented by a [Board] that can list what it has. Any goroutine; nothing is
-// requested and no chip is talked to.
+// Inventory may be implemented by a [Board] that can list its hardware. It requests no
+// line and talks to no chip. Its methods may be called from any goroutine.
 type Inventory interface {
 	// Adapters lists the I2C buses, by number.
 	Adapters() []Adapter
@@ -14,7 +14,7 @@ type Inventory interface {
 	Serials() []string
 }
 
-// Adapter is an I2C bus as it was found.
+// Adapter describes an I2C bus.
 type Adapter struct {
 	Bus  string // "i2c-1"
 	Name string // the adapter's name: "bcm2835 (i2c@7e804000)"; may be empty

@@ -23,7 +23,7 @@ func (m *Machine) Adapters() []Adapter {
 // SPIs lists the SPI devices.
 func (m *Machine) SPIs() []string { return deviceFiles(m.dev, "spidev*") }
 
-// realPort are the names of serial ports that a chip can be on.
+// realPort matches the names of serial ports that a chip can be on.
 var realPort = regexp.MustCompile(`^tty(AMA|S|USB|ACM|O|mxc|SAC|AML|HS|LP)[0-9]+$`)
 
 // Serials lists the serial ports. A port of the driver 8250 that has no hardware is of type 0

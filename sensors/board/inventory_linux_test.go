@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Devices are listed by their own names, without links to them, and a serial port only where
-// there is hardware for it.
+// Devices are listed by their own names, without links to them. A serial port without
+// hardware is left out.
 func TestInventory(t *testing.T) {
 	dir := t.TempDir()
 	m := &Machine{dev: filepath.Join(dir, "dev"), root: dir}

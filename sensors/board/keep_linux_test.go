@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A line that is to keep its level is requested without a direction and driven
-// only then, at the level that was read.
-func TestOutputKeepsTheLevel(t *testing.T) {
+// A line that must keep its level is requested without a direction, and then driven at
+// the level that was read.
+func TestOutputKeepsLevel(t *testing.T) {
 	for _, c := range []struct{ high, activeLow bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		m, k, lines := benchMachine(t)
 		pump := lines[1]
@@ -39,8 +39,8 @@ func TestOutputKeepsTheLevel(t *testing.T) {
 	}
 }
 
-// A handle taken over keeps the level that it has.
-func TestTakeKeepsTheLevel(t *testing.T) {
+// Take with Keep does not change the level of a handle's line.
+func TestTakeKeepsLevel(t *testing.T) {
 	m, _, lines := benchMachine(t)
 	held, err := m.drive(OutputConfig{Line: "PUMP", Active: true})
 	if err != nil {
@@ -55,8 +55,8 @@ func TestTakeKeepsTheLevel(t *testing.T) {
 	}
 }
 
-// A line whose level cannot be read is not driven, and let go of.
-func TestOutputThatCannotBeReadIsNotKept(t *testing.T) {
+// A line whose level cannot be read is not driven, and is released.
+func TestKeepUnreadableOutput(t *testing.T) {
 	m, k, lines := benchMachine(t)
 	k.asked = func(*uapi.LineRequest) { lines[1].broken = unix.EIO }
 	if _, err := m.Output(OutputConfig{Line: "PUMP", Keep: true}); !errors.Is(err, unix.EIO) {

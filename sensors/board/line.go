@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Line is what a line's name says, before any hardware is asked.
+// Line is a parsed name of a line. It says nothing about the hardware.
 type Line struct {
 	// GPIO is the Raspberry Pi's number of the line when it was written as
 	// GPIO17, 17 or P1_11; -1 otherwise.
@@ -20,8 +20,8 @@ type Line struct {
 	Chip string
 	// Offset is the line's offset on Chip.
 	Offset int
-	// Name is the kernel's name of the line: what was written, for a name or
-	// GPIO17; "" for a bare number, a header's pin and chip:offset.
+	// Name is the kernel's name of the line, for GPIO17 too. It is "" if the line was
+	// written as a bare number, a header's pin or chip:offset.
 	Name string
 
 	text string // as the user wrote it
@@ -45,7 +45,7 @@ var (
 	negative   = regexp.MustCompile(`^[-+][0-9]+$`)
 )
 
-// ParseLine reads a line's name as a user may write it.
+// ParseLine parses a line's name as a user may write it.
 //
 //   - GPIO17: the Raspberry Pi's line of that number, or on any machine the
 //     line with that kernel name.
@@ -56,8 +56,8 @@ var (
 //     kernels, device names are not.
 //   - Anything else is the kernel's name of the line: PIN_LED.
 //
-// The error says what is accepted. Whether the line exists only a board
-// knows: [Board].Find.
+// The error says what is accepted. ParseLine does not check whether the line exists;
+// [Board].Find does.
 func ParseLine(s string) (Line, error) {
 	l := Line{GPIO: -1, text: s}
 	switch {
@@ -117,7 +117,7 @@ func parseChipOffset(l Line, chip, offset string) (Line, error) {
 	return l, nil
 }
 
-// checkName refuses what cannot be a name in the kernel's 32-byte fields.
+// checkName returns an error for a name that cannot be in the kernel's 32-byte fields.
 func checkName(s string) error {
 	switch {
 	case s == "":
@@ -134,9 +134,9 @@ func checkName(s string) error {
 	return nil
 }
 
-// SameLine reports whether two names certainly mean one line: GPIO17, 17 and
-// P1_11 do. It asks no hardware, so a kernel name and a chip:offset may mean
-// one line without its knowing; what is no line at all is never the same.
+// SameLine reports whether two names certainly mean one line, as GPIO17, 17 and P1_11 do.
+// It does not ask the hardware, so it returns false for a kernel name and a chip:offset
+// that mean one line. It also returns false for invalid names.
 func SameLine(a, b string) bool {
 	la, errA := ParseLine(a)
 	lb, errB := ParseLine(b)
@@ -151,8 +151,8 @@ func SameLine(a, b string) bool {
 	return la.Name == lb.Name
 }
 
-// onPiChip reports whether l is the line of that number, written with the
-// label of a Raspberry Pi's own chip.
+// onPiChip reports whether l is a Raspberry Pi's line of that number, written as
+// label:offset.
 func onPiChip(l Line, gpio int) bool {
 	return gpio >= 0 && isPiChip(l.Chip) && l.Offset == gpio
 }

@@ -85,7 +85,7 @@ func TestParseLineRefuses(t *testing.T) {
 	}
 }
 
-// Every number from 0 to 27 stands on the header exactly once; the rest are 12 supply pins.
+// Every number from 0 to 27 is on the header exactly once, with 12 power pins.
 func TestHeaderIsComplete(t *testing.T) {
 	seen := map[int]int{}
 	for _, gpio := range header40 {

@@ -24,10 +24,9 @@ var (
 	_ Holder = (*Machine)(nil)
 )
 
-// Open returns the machine, and registers its buses and lines with periph, so
-// that periph's drivers run on them. That a machine has no bus or no line, or
-// that they may not be opened, is no error here: it comes when one is asked
-// for.
+// Open returns the machine, and registers its buses and lines with periph, so that
+// periph's drivers run on them. A machine without buses or lines, or one that may not
+// open them, is no error here; opening one returns it.
 func Open() (*Machine, error) {
 	m := &Machine{dev: "/dev", root: "/", kernel: charDev{}}
 	m.notes = m.register()
@@ -45,18 +44,18 @@ func (m *Machine) String() string {
 	return fmt.Sprintf("Linux machine (%s)", runtime.GOARCH)
 }
 
-// Notes lists what could not be registered with periph, which matters to its
-// drivers only.
+// Notes lists what could not be registered with periph. It matters only to periph's
+// drivers.
 func (m *Machine) Notes() []string { return m.notes }
 
 // Buses lists the machine's I2C buses, by number: "i2c-1".
 func (m *Machine) Buses() []string { return busNames(m.dev) }
 
-// Bus opens the I2C bus that a name means now: i2c-1, 1 or /dev/i2c-1, another
-// link in /dev, or the adapter's name or part of it, such as CH341. Opening it
-// bounds every transaction on the adapter, whoever makes it, to 100 ms. It is a
-// [Claimer], and a transaction with an address that a driver of the kernel owns
-// is refused with an [*OwnedError].
+// Bus opens the I2C bus that a name means now: i2c-1, 1 or /dev/i2c-1, another link in
+// /dev, or the adapter's name or part of it, such as CH341. Opening it limits every
+// transaction on the adapter, also those of other programs, to 100 ms. The bus is a
+// [Claimer], and refuses a transaction with an address that a kernel driver owns with an
+// [*OwnedError].
 func (m *Machine) Bus(name string) (i2c.BusCloser, error) {
 	b, err := openI2C(m.dev, m.root, name)
 	if err != nil {
@@ -74,8 +73,8 @@ func (m *Machine) Holder(id LineID) (name string, held bool) {
 	return c.Lines[id.Offset].Holder, c.Lines[id.Offset].Used
 }
 
-// Find returns the line that a name means; see [ParseLine]. A name that means
-// several lines is refused.
+// Find returns the line that a name means; see [ParseLine]. It refuses a name of several
+// lines.
 func (m *Machine) Find(line string) (LineID, error) {
 	l, err := ParseLine(line)
 	if err != nil {

@@ -9,14 +9,13 @@ import (
 	"runtime"
 )
 
-// errLinux is the reason on other systems.
+// errLinux is the error of other systems.
 var errLinux = fmt.Errorf("%w: buses and lines need Linux, this is %s", errors.ErrUnsupported, runtime.GOOS)
 
-// Machine is the machine the program runs on. On this system there is none to
-// be had.
+// Machine is not implemented on this system.
 type Machine struct{ Board }
 
-// Open returns an error that says so.
+// Open returns errors.ErrUnsupported, wrapped.
 func Open() (*Machine, error) { return nil, errLinux }
 
 // Notes is empty.
@@ -37,8 +36,8 @@ func (m *Machine) SPIs() []string { return nil }
 // Serials is empty.
 func (m *Machine) Serials() []string { return nil }
 
-// Hold returns an error that says so.
+// Hold returns errors.ErrUnsupported, wrapped.
 func Hold(OutputConfig) (*os.File, error) { return nil, errLinux }
 
-// Adopt returns an error that says so.
+// Adopt returns errors.ErrUnsupported, wrapped.
 func Adopt(*os.File, bool) error { return errLinux }

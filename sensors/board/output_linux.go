@@ -34,7 +34,7 @@ func (m *Machine) drive(c OutputConfig) (*outputLine, error) {
 	return m.output(id, c)
 }
 
-// output requests the line id, whatever c.Line says.
+// output requests the line id and ignores c.Line.
 func (m *Machine) output(id LineID, c OutputConfig) (*outputLine, error) {
 	if c.Keep {
 		return m.keep(id, c)
@@ -50,8 +50,8 @@ func (m *Machine) output(id LineID, c OutputConfig) (*outputLine, error) {
 	return &outputLine{id: id, kernel: m.kernel, file: f}, nil
 }
 
-// keep requests the line as it is, neither as an input nor as an output, reads
-// its level, and only then drives it, at that level.
+// keep requests the line without a direction, which leaves it as it is, reads its level,
+// and then drives it at that level.
 func (m *Machine) keep(id LineID, c OutputConfig) (*outputLine, error) {
 	f, err := m.request(id, asIsRequest(id.Offset, c))
 	if err != nil {
@@ -78,8 +78,8 @@ func (o *outputLine) Set(active bool) error {
 // Active reads back the level.
 func (o *outputLine) Active() (bool, error) { return readLine(o.kernel, o.id, o.file) }
 
-// Handle returns a copy of the kernel's handle on the line, which stays driven for
-// as long as the copy is open, in whatever process.
+// Handle returns a copy of the kernel's handle on the line. The line stays driven while
+// the copy is open, in any process.
 func (o *outputLine) Handle() (*os.File, error) {
 	raw, err := o.file.SyscallConn()
 	if err != nil {

@@ -41,9 +41,9 @@ func deviceName(bus string, addr uint16) string {
 	return fmt.Sprintf("%s-%04x", strings.TrimPrefix(bus, "i2c-"), addr)
 }
 
-// KernelDriver returns the name of the kernel's driver that owns an address of
-// the bus i2c-N, by the links under /sys, which is looked for in root; "" where
-// there is none, or none that this bus shows.
+// KernelDriver returns the name of the kernel driver that owns an address of the bus
+// i2c-N, from the links in /sys under root. It returns "" if there is none, or if the
+// driver is on a bus behind this one.
 func KernelDriver(root, bus string, addr uint16) string {
 	target, err := os.Readlink(filepath.Join(root, "sys/bus/i2c/devices", deviceName(bus, addr), "driver"))
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A line that changes seldom is read at once; one that changes often, twenty
-// times a second.
+// A line that changes rarely is read at once, and one that changes often twenty times a
+// second.
 func TestPacer(t *testing.T) {
 	now := time.Now()
 	var p pacer
@@ -31,9 +31,9 @@ func TestPacer(t *testing.T) {
 	}
 }
 
-// What waits in the kernel when a line is closed is told before Edges closes,
-// also while the line rests because it chatters.
-func TestInputCloseTellsWhatWaits(t *testing.T) {
+// Close delivers the events that wait in the kernel before it closes Edges, also while
+// reads are delayed because the line chatters.
+func TestInputCloseDeliversPendingEdges(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	m, k, _ := benchMachine(t)
 	in, err := m.Input(InputConfig{Line: "DOOR"})
@@ -45,7 +45,7 @@ func TestInputCloseTellsWhatWaits(t *testing.T) {
 		high, total = !high, total+1
 		k.wire("gpiochip0", 0, high, time.Duration(total), 0)
 	}
-	for range readBurst + 1 { // the last read has the line rest
+	for range readBurst + 1 { // reads are delayed after the last one
 		change()
 		<-in.Edges()
 	}
@@ -64,9 +64,8 @@ func TestInputCloseTellsWhatWaits(t *testing.T) {
 	}
 }
 
-// BenchmarkChatteringInputs is what ten lines at 1 kHz cost of the processor
-// until they are read: here a pipe is the kernel, and neither its writer nor the
-// ticks that pace it are counted.
+// BenchmarkChatteringInputs measures the processor time for reading ten lines at 1 kHz. A
+// pipe replaces the kernel; its writer and its ticks are not counted.
 func BenchmarkChatteringInputs(b *testing.B) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -85,8 +84,8 @@ func BenchmarkChatteringInputs(b *testing.B) {
 	}
 }
 
-// used calls each a thousand times a second, and gives what a second of that
-// takes of the processor on all threads but this.
+// used calls each a thousand times a second. It returns the processor time per second of
+// all other threads.
 func used(b *testing.B, each func(n uint32)) time.Duration {
 	const span = 2 // s
 	tick := time.NewTicker(time.Millisecond)
@@ -99,8 +98,8 @@ func used(b *testing.B, each func(n uint32)) time.Duration {
 	return (usage(b, unix.RUSAGE_SELF) - before - (usage(b, unix.RUSAGE_THREAD) - writer)) / span
 }
 
-// chatteringInputs returns the ends for writing of the events of that many inputs,
-// which somebody reads until stop.
+// chatteringInputs opens that many inputs and reads their edges until stop is called. It
+// returns the file descriptors to write their events to.
 func chatteringInputs(b *testing.B, inputs int) (events []int, stop func()) {
 	b.Helper()
 	type reader struct {

@@ -21,8 +21,8 @@ import (
 	"periph.io/x/host/v3"
 )
 
-// register makes the machine's buses and lines known to periph, in place of
-// what is known there under their names. It gives what could not be done.
+// register registers the machine's buses and lines with periph, instead of what periph
+// has registered under their names. It returns what it could not register.
 func (m *Machine) register() (notes []string) {
 	for _, name := range m.Buses() {
 		if err := m.registerBus(name); err != nil {
@@ -56,9 +56,8 @@ func (m *Machine) registerBus(name string) error {
 	return nil
 }
 
-// registerLines registers every line under its kernel name or, where that is
-// empty or not unique, under label:offset; a Raspberry Pi's also under GPIO17
-// and P1_11.
+// registerLines registers every line under its kernel name, or under label:offset if that
+// is empty or not unique. It also registers a Raspberry Pi's lines as GPIO17 and P1_11.
 func (m *Machine) registerLines(chips []ChipInfo) (errs []error) {
 	count := map[string]int{}
 	for _, c := range chips {
@@ -92,7 +91,7 @@ func (m *Machine) registerLines(chips []ChipInfo) (errs []error) {
 	return kept
 }
 
-// replacePin registers a pin in place of the pin or alias of its name.
+// replacePin registers a pin instead of the pin or alias that has its name.
 func replacePin(p *linePin) error {
 	if gpioreg.ByName(p.name) != nil {
 		if err := gpioreg.Unregister(p.name); err != nil {
@@ -105,7 +104,7 @@ func replacePin(p *linePin) error {
 	return nil
 }
 
-// aliasGPIO makes a Raspberry Pi's line known as GPIO17 and P1_11.
+// aliasGPIO registers a Raspberry Pi's line as GPIO17 and P1_11.
 func aliasGPIO(n int, name string) error {
 	aliases := []string{fmt.Sprintf("GPIO%d", n)}
 	for i, gpio := range header40 {
@@ -129,11 +128,11 @@ func aliasGPIO(n int, name string) error {
 	return nil
 }
 
-// otherHeader is a pin of a header that only periph's tables of boards know.
+// otherHeader matches pins of headers that only periph's board tables have.
 var otherHeader = regexp.MustCompile(`^([A-Z][A-Z0-9]*)_([1-9][0-9]?)$`)
 
-// headerLine asks periph which line a header's pin is, such as P5_3 of the
-// first Raspberry Pi.
+// headerLine asks periph for the line of a header's pin, such as P5_3 of the first
+// Raspberry Pi.
 func (m *Machine) headerLine(name string) (Line, bool) {
 	if !otherHeader.MatchString(name) || headerName.MatchString(name) {
 		return Line{}, false
@@ -165,10 +164,10 @@ var (
 	errTables  error
 )
 
-// boardTables has periph look at the machine, once in a process, and takes
-// the buses and lines back that it registered. It is not done when the
-// program starts: it asks for every line a second time, opens what it finds
-// and keeps it, and all it adds are a few old boards' headers.
+// boardTables lets periph initialise itself, once per process, and registers our buses
+// and lines again afterwards. The program does not do that at its start, because periph
+// then asks for every line a second time and keeps what it opens, and adds only the
+// headers of a few old boards.
 func boardTables(m *Machine) error {
 	tablesOnce.Do(func() {
 		if errTables = safeForPeriph(m.dev, os.Geteuid()); errTables != nil {
@@ -196,8 +195,7 @@ func safeForPeriph(dev string, uid int) error {
 	return nil
 }
 
-// initHost calls host.Init. A driver that fails is a note in the log: most
-// concern other boards.
+// initHost calls host.Init. It only logs drivers that fail: most are for other boards.
 func initHost() error {
 	state, err := host.Init()
 	if err != nil {
@@ -209,9 +207,9 @@ func initHost() error {
 	return nil
 }
 
-// quietly calls fn and passes on to slog, as debug, what it writes to the
-// standard log. It waits for the end of fn with that: slog's first handler
-// itself writes to the standard log.
+// quietly calls fn and logs with slog, as debug, what fn writes to the standard log. It
+// does so after fn has returned, because slog's default handler itself writes to the
+// standard log.
 func quietly(fn func() error) error {
 	var text bytes.Buffer
 	before := log.Writer()
@@ -228,7 +226,7 @@ func quietly(fn func() error) error {
 func keepStdin(fn func() error) []error {
 	saved, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return []error{fn()} // there is none to keep
+		return []error{fn()} // there is no descriptor 0
 	}
 	errs := []error{fn()}
 	if _, err := unix.FcntlInt(0, unix.F_GETFD, 0); errors.Is(err, unix.EBADF) {

@@ -21,7 +21,7 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// The registries are the process's; each test uses names of its own.
+// periph's registries are global, so each test uses its own names.
 func registered(t *testing.T, chips map[string]*fakeChip) (*Machine, *fakeGPIO) {
 	t.Helper()
 	m, k := newFakeMachine(t, chips)
@@ -103,7 +103,7 @@ func TestRegisterNotes(t *testing.T) {
 	}
 }
 
-// Our bus stands in for the one periph registered, under all its names.
+// Our bus replaces the one that periph registered, under all its names.
 func TestRegisterBus(t *testing.T) {
 	theirs := func() (i2c.BusCloser, error) { return &i2ctest.Playback{}, nil }
 	if err := i2creg.Register("/dev/i2c-1042", []string{"I2C1042"}, 1042, theirs); err != nil {
@@ -119,7 +119,7 @@ func TestRegisterBus(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"/dev/i2c-1042", "i2c-1042", "I2C1042", "1042"} {
-		// A plain file is opened by ours alone, and refused by the kernel.
+		// Only our bus opens a plain file, which then fails its first request.
 		if _, err := i2creg.Open(name); !errors.Is(err, unix.ENOTTY) {
 			t.Errorf("open %s: %v, want ours", name, err)
 		}
@@ -136,8 +136,8 @@ func benchPin(t *testing.T, offset int) (*linePin, *fakeGPIO, *fakeLine) {
 	return p, k, lines[offset]
 }
 
-// The first Out does not pass through the other level, reading an output
-// leaves it one.
+// The first Out does not pass through the other level, and Read leaves an output an
+// output.
 func TestPinOut(t *testing.T) {
 	p, _, l := benchPin(t, 1)
 	if p.Function() != "" || p.Read() != gpio.Low || p.Number() != 1 || p.Name() != "PIN" {
@@ -208,7 +208,7 @@ func TestPinIn(t *testing.T) {
 	}
 }
 
-// Edges of the other kind do not end a wait, Halt and the time-out do.
+// Edges of the other kind do not end a wait. Halt and the timeout do.
 func TestPinWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := newEdgeQueue()
@@ -312,8 +312,7 @@ func TestSafeForPeriph(t *testing.T) {
 	}
 }
 
-// host.Init itself, on this machine: it must not fail as a whole, nor cost us
-// descriptor 0.
+// host.Init itself must not fail on this machine, nor close descriptor 0.
 func TestInitHost(t *testing.T) {
 	captureSlog(t)
 	if err := errors.Join(keepStdin(func() error { return quietly(initHost) })...); err != nil {
@@ -358,7 +357,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// BenchmarkOpen tells what the registration costs a Raspberry Pi's start.
+// BenchmarkOpen measures the registration with periph at the start.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
 	chip := bench("pinctrl-bcm2711", make([]string, 58)...)

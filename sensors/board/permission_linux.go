@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// groupHint says what lets this user open a device file: the group it belongs
-// to, or the udev rule that gives it to the usual one.
+// groupHint says how to let this user open a device file: join its group, or install the
+// udev rule that gives the file to the usual group.
 func groupHint(path, usual string) string {
 	st, err := os.Stat(path)
 	if err != nil {

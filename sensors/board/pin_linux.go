@@ -10,9 +10,8 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// linePin is a line as periph's drivers want it. It is requested by the first
-// In or Out and released by Halt. Its levels are physical: to a driver High is
-// a voltage.
+// linePin is a line as a periph pin. The first In or Out requests it and Halt releases
+// it. Its levels are physical: High is a voltage.
 type linePin struct {
 	m    *Machine
 	id   LineID
@@ -36,7 +35,7 @@ func (p *linePin) Name() string { return p.name }
 // Number is the line's offset on its chip.
 func (p *linePin) Number() int { return p.id.Offset }
 
-// Function tells the direction it has been requested in.
+// Function returns the direction of the request.
 func (p *linePin) Function() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,8 +90,8 @@ func (p *linePin) In(pull gpio.Pull, edge gpio.Edge) error {
 	return nil
 }
 
-// Read reads the level, of an output too, which stays one. Low also stands
-// for a line that cannot be read; periph has no word for it.
+// Read reads the level, also of an output. It returns Low if the line cannot be read,
+// because periph has no error for that.
 func (p *linePin) Read() gpio.Level {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,8 +105,8 @@ func (p *linePin) Read() gpio.Level {
 	return gpio.Level(high && err == nil)
 }
 
-// WaitForEdge waits for an edge of the kind that In asked for, for ever if
-// timeout is negative. In, Out and Halt end it.
+// WaitForEdge waits for an edge of the kind that In asked for; for ever if timeout is
+// negative. In, Out and Halt end the wait.
 func (p *linePin) WaitForEdge(timeout time.Duration) bool {
 	p.mu.Lock()
 	in, edge := p.in, p.edge
@@ -136,17 +135,17 @@ func (p *linePin) WaitForEdge(timeout time.Duration) bool {
 	}
 }
 
-// Pull is the bias that In asked for.
+// Pull returns the bias that In asked for.
 func (p *linePin) Pull() gpio.Pull {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.pull
 }
 
-// DefaultPull is not known.
+// DefaultPull returns PullNoChange: the default is not known.
 func (p *linePin) DefaultPull() gpio.Pull { return gpio.PullNoChange }
 
-// Out makes the line an output that has the level from its first moment.
+// Out makes the line an output with this level from the first moment.
 func (p *linePin) Out(l gpio.Level) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,7 +163,7 @@ func (p *linePin) Out(l gpio.Level) error {
 	return nil
 }
 
-// PWM is refused: the kernel's lines have none.
+// PWM returns an error: the kernel's lines have no PWM.
 func (p *linePin) PWM(gpio.Duty, physic.Frequency) error {
 	return errors.New("line " + p.id.String() + " has no PWM: GPIO lines are on or off")
 }

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inputRequest is what the kernel is asked for an input. Without edges the
-// kernel needs no interrupt.
+// inputRequest makes the kernel's request for an input. Without edges the kernel needs no
+// interrupt.
 func inputRequest(offset int, c InputConfig, edges bool) (*uapi.LineRequest, error) {
 	flags := uapi.LineFlagV2Input
 	if edges {
@@ -47,8 +47,7 @@ func inputRequest(offset int, c InputConfig, edges bool) (*uapi.LineRequest, err
 	return r, nil
 }
 
-// outputRequest is what the kernel is asked for an output; the level goes
-// with the request.
+// outputRequest makes the kernel's request for an output, which contains the level.
 func outputRequest(offset int, c OutputConfig) (*uapi.LineRequest, error) {
 	flags := uapi.LineFlagV2Output
 	if c.ActiveLow {
@@ -70,8 +69,8 @@ func outputRequest(offset int, c OutputConfig) (*uapi.LineRequest, error) {
 	return r, nil
 }
 
-// asIsRequest is what the kernel is asked for a line that is to stay as it is:
-// without a direction it leaves direction and level alone.
+// asIsRequest makes the kernel's request for a line that must stay as it is. Without a
+// direction the kernel changes neither direction nor level.
 func asIsRequest(offset int, c OutputConfig) *uapi.LineRequest {
 	r := newRequest(offset, c.Consumer)
 	if c.ActiveLow {
@@ -90,7 +89,7 @@ func newRequest(offset int, consumer string) *uapi.LineRequest {
 	return r
 }
 
-// values is one line's level as the kernel takes it.
+// values returns one line's level in the kernel's form.
 func values(active bool) uapi.LineValues {
 	v := uapi.LineValues{Mask: 1}
 	if active {
@@ -99,7 +98,7 @@ func values(active bool) uapi.LineValues {
 	return v
 }
 
-// request asks for a line and gives its handle.
+// request requests a line and returns its handle.
 func (m *Machine) request(id LineID, r *uapi.LineRequest) (*os.File, error) {
 	path := filepath.Join(m.dev, id.Chip)
 	chip, err := m.kernel.open(path)
@@ -110,8 +109,8 @@ func (m *Machine) request(id LineID, r *uapi.LineRequest) (*os.File, error) {
 	if err := m.kernel.request(chip, r); err != nil {
 		return nil, m.requestError(id, chip, r, err)
 	}
-	// Not blocking, so that a read of edges waits in the runtime's poller and
-	// ends when the file is closed.
+	// Non-blocking, so that a read of edges waits in the runtime's poller and ends when
+	// the file is closed.
 	if err := unix.SetNonblock(int(r.Fd), true); err != nil {
 		return nil, errors.Join(fmt.Errorf("request line %s: %w", id, err), unix.Close(int(r.Fd)))
 	}

@@ -11,12 +11,12 @@ import (
 // Resting is a board whose buses can be closed between readings. The next transaction opens them
 // again.
 //
-// An open handle on a bus keeps the kernel from removing its adapter when that is unplugged. The
-// kernel waits until the handle is closed, and so does everything else that is plugged in or out
-// on that USB hub (i2c_del_adapter, Linux, drivers/i2c/i2c-core-base.c). A driver opens its bus
-// once and keeps it. So the sampler gives it a Resting board and calls Rest between readings that
-// are far apart. The next transaction opens the bus by its name, which may have another number by
-// then.
+// An open handle on a bus keeps the kernel from removing its adapter when it is unplugged. The
+// kernel waits until the handle is closed, and so does everything else that is plugged in or
+// out on that USB hub (i2c_del_adapter, Linux, drivers/i2c/i2c-core-base.c). A driver opens its
+// bus once and keeps it. So the sampler gives it a Resting board and calls Rest between
+// readings that are far apart. The next transaction opens the bus by its name, which may have
+// another number by then.
 //
 // Its methods, and the buses that it returns, are for one goroutine, the bus's [Worker].
 type Resting struct {
@@ -72,7 +72,7 @@ func (b *restingBus) wake() error {
 
 func (b *restingBus) rest() {
 	if b.bus != nil {
-		_ = b.bus.Close() // nothing is under way, and it is gone either way
+		_ = b.bus.Close() // no transaction is under way, and there is no use for the error
 		b.bus = nil
 	}
 }
@@ -93,7 +93,7 @@ func (b *restingBus) Tx(addr uint16, w, r []byte) error {
 	return b.bus.Tx(addr, w, r)
 }
 
-// Claim asks the bus, if it knows.
+// Claim asks the bus if it is a [Claimer].
 func (b *restingBus) Claim(addr uint16) error {
 	if err := b.wake(); err != nil {
 		return err

@@ -12,8 +12,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// A bus that is let go of holds nothing, and is there again when it is used,
-// wherever it is by then.
+// A resting bus holds no handle. Its next use opens it again, also under another number.
 func TestResting(t *testing.T) {
 	inner := sim.New()
 	bus := inner.AddBus("i2c-7")
@@ -35,7 +34,7 @@ func TestResting(t *testing.T) {
 		r.Rest()
 		r.Rest()
 		if bus.Handles() != 0 || b.String() != "CH341" {
-			t.Errorf("let go of: %d handles, %q", bus.Handles(), b)
+			t.Errorf("resting: %d handles, %q", bus.Handles(), b)
 		}
 	}
 	inner.Unplug(bus)
@@ -64,7 +63,7 @@ func TestResting(t *testing.T) {
 	closing(t, b.Close, func() error { return b.Tx(0x48, []byte{1}, nil) }, bus)
 }
 
-// closing closes a bus for good.
+// closing checks that a closed bus stays closed.
 func closing(t *testing.T, closes, use func() error, bus *sim.Bus) {
 	t.Helper()
 	if err := closes(); err != nil || bus.Handles() != 0 {

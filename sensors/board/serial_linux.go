@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bauds are the rates that a port may have, termios(3).
+// bauds are the rates of serial ports (termios(3)).
 var bauds = map[int]uint32{
 	1200: unix.B1200, 2400: unix.B2400, 4800: unix.B4800, 9600: unix.B9600, 19200: unix.B19200,
 	38400: unix.B38400, 57600: unix.B57600, 115200: unix.B115200,
 }
 
-// writeWithin is how long a write may take. Only a port that is held up by flow
-// control, of which there is none here, or a broken adapter needs so long.
+// writeWithin is how long a write may take. Only a broken adapter needs that long: there
+// is no flow control.
 const writeWithin = time.Second
 
-// serialPort is a terminal of the kernel's, in raw mode.
+// serialPort is a terminal in raw mode.
 type serialPort struct {
 	name string
 	file *os.File
@@ -45,7 +45,8 @@ func openSerial(dev string, c SerialConfig) (*serialPort, error) {
 	if !ok {
 		return nil, fmt.Errorf("open %s: no port has %d baud", visible(name), c.Baud)
 	}
-	// Nonblocking, so that a port without a carrier opens, and reading has a deadline.
+	// Non-blocking, so that a port without a carrier opens, and reads can have a
+	// deadline.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, deviceError(name, path, "dialout", "on a Raspberry Pi enable the serial port, without a console on it, in raspi-config", err)
@@ -56,7 +57,7 @@ func openSerial(dev string, c SerialConfig) (*serialPort, error) {
 	return &serialPort{name, f}, nil
 }
 
-// setRaw has the port pass bytes as they are, 8N1.
+// setRaw makes the port pass bytes as they are, 8N1.
 func setRaw(f *os.File, rate uint32) error {
 	return control(f, func(fd uintptr) error {
 		t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
@@ -77,38 +78,38 @@ func (p *serialPort) String() string { return p.name }
 // Write sends bytes.
 func (p *serialPort) Write(b []byte) error {
 	if err := p.file.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
-		return p.undated(err)
+		return p.deadlineError(err)
 	}
 	_, err := p.file.Write(b)
 	return p.explain("write to", err)
 }
 
-// Read receives as many bytes as there is room for.
+// Read fills b, or returns what has come after within.
 func (p *serialPort) Read(b []byte, within time.Duration) (int, error) {
 	if err := p.file.SetReadDeadline(time.Now().Add(within)); err != nil {
-		return 0, p.undated(err)
+		return 0, p.deadlineError(err)
 	}
 	n, err := io.ReadFull(p.file, b)
 	return n, p.explain("read from", err)
 }
 
-// Discard forgets what has come.
+// Discard drops the bytes that were received and not read.
 func (p *serialPort) Discard() error {
 	return p.explain("discard what came from", control(p.file, func(fd uintptr) error {
 		return unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH)
 	}))
 }
 
-// undated says why a file takes no deadline: it is closed, or no terminal.
-func (p *serialPort) undated(err error) error {
+// deadlineError says why a file takes no deadline: it is closed, or no terminal.
+func (p *serialPort) deadlineError(err error) error {
 	if !errors.Is(err, os.ErrNoDeadline) {
 		err = os.ErrClosed // the package's own error for that is not exported
 	}
 	return fmt.Errorf("use %s: %w", p.name, err)
 }
 
-// explain says what an error means. A port that was unplugged ends like a file,
-// or with EIO.
+// explain says what an error means. Reading a port that was unplugged ends with io.EOF or
+// EIO.
 func (p *serialPort) explain(verb string, err error) error {
 	switch {
 	case err == nil:

@@ -12,14 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal opens a pseudo-terminal: what stands for the chip, and the port's file.
+// terminal opens a pseudo-terminal. It returns the end of the chip and the path of the
+// port.
 func terminal(t *testing.T) (chip *os.File, port string) {
 	t.Helper()
 	chip, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no pseudo-terminals here: %v", err)
 	}
-	t.Cleanup(func() { _ = chip.Close() }) // some tests have closed it
+	t.Cleanup(func() { _ = chip.Close() }) // some tests close it
 	var n int
 	err = control(chip, func(fd uintptr) error {
 		if err := unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err != nil {
@@ -34,8 +35,8 @@ func terminal(t *testing.T) (chip *os.File, port string) {
 	return chip, fmt.Sprintf("/dev/pts/%d", n)
 }
 
-// Bytes pass as they are, those among them that a terminal would act on; a read
-// that gets too little says how much.
+// Bytes pass as they are, also those that a terminal would interpret. A short read
+// returns how many came.
 func TestSerial(t *testing.T) {
 	chip, path := terminal(t)
 	p, err := openSerial("/dev", SerialConfig{Device: path, Baud: 9600})

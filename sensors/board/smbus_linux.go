@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// What an adapter can do, linux/i2c.h.
+// An adapter's functions (linux/i2c.h).
 const (
 	funcI2C            = 0x00000001
 	funcReadByte       = 0x00020000
@@ -41,7 +41,7 @@ type smbusCall struct {
 	data      *smbusData
 }
 
-// smbusPlan says which SMBus call puts the same bytes on the wire.
+// smbusPlan is the SMBus call that puts the same bytes on the wire.
 type smbusPlan struct {
 	needs     uint64
 	readWrite uint8
@@ -72,9 +72,8 @@ func planSMBus(w, r int) (smbusPlan, bool) {
 	return smbusPlan{}, false
 }
 
-// viaSMBus makes the transaction on an adapter without plain I2C messages,
-// where one of its SMBus calls is the same on the wire, with the address that
-// was claimed.
+// viaSMBus makes the transaction on an adapter without plain I2C messages, with an SMBus
+// call that is the same on the wire. The address has been claimed.
 func (b *i2cBus) viaSMBus(w, r []byte) error {
 	plan, ok := planSMBus(len(w), len(r))
 	if !ok || b.funcs&plan.needs == 0 {
@@ -96,7 +95,7 @@ func (b *i2cBus) viaSMBus(w, r []byte) error {
 	return m.block.get(plan.size, r)
 }
 
-// put lays out what is written; of a block, also the length to be read.
+// put fills in the data to write; for a block also the length to read.
 func (d *smbusData) put(size uint32, w []byte, read int) {
 	switch {
 	case size == smbusI2CBlockData:
@@ -109,7 +108,7 @@ func (d *smbusData) put(size uint32, w []byte, read int) {
 	}
 }
 
-// get takes out what was read, in the order it came over the wire.
+// get returns the data that was read, in the order in which it came over the wire.
 func (d *smbusData) get(size uint32, r []byte) error {
 	switch {
 	case len(r) == 0:

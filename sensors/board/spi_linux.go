@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The requests of spidev, linux/spi/spidev.h, as most architectures number them.
+// The requests of spidev (linux/spi/spidev.h), with the numbers of most architectures.
 const (
 	reqSPIMode    = 0x40016b01 // SPI_IOC_WR_MODE
 	reqSPIBits    = 0x40016b03 // SPI_IOC_WR_BITS_PER_WORD
@@ -42,7 +42,7 @@ type spiMemory struct {
 	w, r     []byte
 }
 
-// spiDevice is a device of spidev's.
+// spiDevice is an open spidev device.
 type spiDevice struct {
 	name string // "spidev0.0"
 
@@ -78,7 +78,7 @@ func openSPI(dev string, c SPIConfig) (*spiDevice, error) {
 func deviceError(name, path, group, absent string, err error) error {
 	var named *fs.PathError
 	if errors.As(err, &named) {
-		err = named.Err // the path is said anyway
+		err = named.Err // the message has the path already
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -89,7 +89,7 @@ func deviceError(name, path, group, absent string, err error) error {
 	return fmt.Errorf("open %s: %s: %w", visible(name), visible(path), err)
 }
 
-// newSPI sets the device up.
+// newSPI sets mode, word size and clock of the device.
 func newSPI(name string, c SPIConfig, f i2cFile) (*spiDevice, error) {
 	d := &spiDevice{name: name, file: f, mem: &spiMemory{mode: c.Mode, bits: 8, hz: c.MaxHz}}
 	for _, set := range []struct {
@@ -139,7 +139,7 @@ func (d *spiDevice) Tx(w, r []byte) error {
 	}
 	err := d.file.pointer(reqSPIMessage, unsafe.Pointer(&m.transfer))
 	switch {
-	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ESHUTDOWN): // its driver was taken away
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ESHUTDOWN): // its driver was removed
 		return fmt.Errorf("transfer on %s: %w (%w)", d.name, ErrAbsent, err)
 	case err != nil:
 		return fmt.Errorf("transfer on %s: %w", d.name, err)

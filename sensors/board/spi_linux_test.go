@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeSPI stands in for spidev: it gives back what it is sent, inverted.
+// fakeSPI replaces spidev: it returns what it is sent, inverted.
 type fakeSPI struct {
 	t      *testing.T
 	set    map[uint]uint32
@@ -52,7 +52,7 @@ func (f *fakeSPI) pointer(req uint, arg unsafe.Pointer) error {
 	return nil
 }
 
-// at returns the memory whose address stands there, as the kernel finds it.
+// at returns the memory at an address, as the kernel finds it.
 func at(address *uint64, n uint32) []byte {
 	return unsafe.Slice(*(**byte)(unsafe.Pointer(address)), n)
 }
@@ -62,7 +62,7 @@ func (f *fakeSPI) Close() error {
 	return nil
 }
 
-// The structure is the kernel's, field for field.
+// The structure has the layout of the kernel's.
 func TestSPITransferLayout(t *testing.T) {
 	var x spiTransfer
 	for name, got := range map[string]uintptr{

@@ -5,12 +5,11 @@ import (
 	"os"
 )
 
-// Take makes an output of a line's handle that [Hold] made, in this process or
-// another, without releasing the line: its flags and its level are set again in
-// one call (GPIO_V2_LINE_SET_CONFIG_IOCTL, linux/gpio.h). id is the line that
-// the handle is on; c.Line and c.Consumer have no meaning. With c.Keep the
-// logical level stays. The output owns the file from then on; with an error
-// the caller does.
+// Take makes an output from a line's handle that [Hold] made in this process or another.
+// It does not release the line: it sets flags and level in one call
+// (GPIO_V2_LINE_SET_CONFIG_IOCTL, linux/gpio.h). id is the handle's line; c.Line and
+// c.Consumer are ignored. With c.Keep the logical level stays. The output owns the file
+// unless Take returns an error.
 func (m *Machine) Take(f *os.File, id LineID, c OutputConfig) (Output, error) {
 	o, err := m.take(f, id, c)
 	if err != nil {

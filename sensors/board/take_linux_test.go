@@ -16,7 +16,7 @@ func TestTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, f := held.id, held.file
-	// Another polarity than it was held with, and the level that goes with it.
+	// Take it over with the other polarity, and the level that belongs to it.
 	out, err := m.Take(f, id, OutputConfig{ActiveLow: true, Active: false})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestTake(t *testing.T) {
 	}
 }
 
-func TestTakeOfWhatIsNoHandle(t *testing.T) {
+func TestTakeInvalidHandle(t *testing.T) {
 	m, _, lines := benchMachine(t)
 	held, err := m.drive(OutputConfig{Line: "PUMP"})
 	if err != nil {

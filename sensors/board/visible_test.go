@@ -2,8 +2,8 @@ package board
 
 import "testing"
 
-// Names come from the kernel, from a file and, of who holds a line, from any
-// program: none does anything to a terminal.
+// Names come from the kernel, from files, and, for the holder of a line, from any
+// program. None is printed unquoted if a terminal would interpret it.
 func TestNamesAreVisible(t *testing.T) {
 	for _, tt := range []struct{ got, want string }{
 		{LineID{Label: "pinctrl-bcm2711", Offset: 17, Name: "GPIO17"}.String(), "pinctrl-bcm2711:17 (GPIO17)"},

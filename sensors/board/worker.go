@@ -31,12 +31,11 @@ func NewWorker(name string) *Worker {
 	return &Worker{name: name, jobs: make(chan job)}
 }
 
-// Name is what NewWorker was given.
+// Name returns the name that NewWorker was given.
 func (w *Worker) Name() string { return w.name }
 
-// Run calls the functions until ctx ends. It returns only when the function under way has
-// returned, which on a stuck bus may be never: an owner that waits for Run must bound the
-// wait.
+// Run calls the functions until ctx ends. It waits for the present function, which on a
+// stuck bus may never return, so an owner that waits for Run must limit the wait.
 func (w *Worker) Run(ctx context.Context) error {
 	for {
 		select {
@@ -55,9 +54,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
-// Do has the worker call fn and waits until it returns, or until ctx ends. After ctx has
-// ended, fn may still be under way, or may never be called. A panic in fn comes back as a
-// [*PanicError]. Any goroutine but the worker's own.
+// Do makes the worker call fn, and waits until fn returns or ctx ends. After ctx has
+// ended, fn may still be running, or may never be called. If fn panics, Do returns a
+// [*PanicError]. Do may be called from any goroutine except the worker's own.
 func (w *Worker) Do(ctx context.Context, fn func() error) error {
 	j := job{ctx, fn, make(chan error, 1)}
 	select {
@@ -73,8 +72,8 @@ func (w *Worker) Do(ctx context.Context, fn func() error) error {
 	}
 }
 
-// Busy returns how long the present function has been under way; 0 when there is none.
-// Any goroutine.
+// Busy returns how long the present function has been running; 0 if there is none. It may
+// be called from any goroutine.
 func (w *Worker) Busy() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()

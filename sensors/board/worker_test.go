@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// startWorker runs a worker for the length of a test and returns what ends it
-// and waits.
+// startWorker runs a worker during a test. It returns a function that ends it and waits.
 func startWorker(t *testing.T) (*Worker, func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -26,7 +25,7 @@ func startWorker(t *testing.T) (*Worker, func()) {
 	}
 }
 
-func TestWorkerGivesTheAnswer(t *testing.T) {
+func TestWorkerReturnsResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := startWorker(t)
 		defer stop()
@@ -43,7 +42,7 @@ func TestWorkerGivesTheAnswer(t *testing.T) {
 	})
 }
 
-// A caller that gives up leaves the function running; the next one waits for it.
+// If a caller gives up, its function keeps running and the next caller waits for it.
 func TestWorkerAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := startWorker(t)
@@ -97,7 +96,7 @@ func TestWorkerPanic(t *testing.T) {
 	})
 }
 
-// Functions handed over at once from everywhere never overlap.
+// Functions from many goroutines never overlap.
 func TestWorkerSerialises(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, stop := startWorker(t)
@@ -128,12 +127,12 @@ func TestWorkerSerialises(t *testing.T) {
 	})
 }
 
-// A context that has ended before the start keeps the function from running.
+// If the context has ended before the start, the function is not called.
 func TestWorkerContextBeforeStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		idle := NewWorker("i2c-1") // nobody runs it
+		idle := NewWorker("i2c-1") // not running
 		err := idle.Do(ctx, func() error { t.Error("ran"); return nil })
 		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "wait for i2c-1") {
 			t.Errorf("Do = %v, want cancelled and the name", err)
@@ -152,7 +151,7 @@ func TestWorkerContextBeforeStart(t *testing.T) {
 	})
 }
 
-// The end of the worker waits for the function under way.
+// Run waits for the present function before it returns.
 func TestWorkerEndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

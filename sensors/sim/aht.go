@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// AHT is a simulated AHT10 or AHT20 of Aosong's.
+// AHT is a simulated AHT10 or AHT20 from Aosong.
 type AHT struct {
 	*Chip
 	air
@@ -19,8 +19,8 @@ type AHT struct {
 // AddAHT20 puts an AHT20 at address 0x38, in air of 20 degrees and 50 %.
 func AddAHT20(b *Bus) *AHT { return addAHT(b, true) }
 
-// AddAHT10 puts an AHT10 at address 0x38, in air of 20 degrees and 50 %. It has not
-// loaded its calibration.
+// AddAHT10 puts an AHT10 at address 0x38, in air of 20 degrees and 50 %. Its calibration
+// is not loaded.
 func AddAHT10(b *Bus) *AHT { return addAHT(b, false) }
 
 func addAHT(b *Bus, crc bool) *AHT {

@@ -33,7 +33,7 @@ type bmx280 struct {
 	hum     byte // ctrl_hum as latched by the last write to ctrl_meas
 	ends    time.Time
 	frozen  bool // the measuring bit never clears
-	starved bool // it measures a wrong pressure
+	starved bool // it measures wrong pressures
 }
 
 // BME280 is a simulated BME280. It measures in forced and in normal mode, and
@@ -64,15 +64,15 @@ func (d *bmx280) SetPressure(pascal float64) { d.update(func() { d.pressure = pa
 // SetHumidity sets the relative humidity of the air, in percent.
 func (d *BME280) SetHumidity(percent float64) { d.update(func() { d.humidity = percent }) }
 
-// FreezeStatus makes the chip say for ever that it is measuring, or ends that.
+// FreezeStatus makes the chip report for ever that it is measuring, or ends that.
 func (d *bmx280) FreezeStatus(on bool) { d.update(func() { d.frozen = on }) }
 
-// Starve takes so much of the chip's power away that its own registers are
-// damaged, and not enough for it to begin again: those that can be read hold what
-// they held, and pressures are 30 % too low until the next reset.
+// Starve simulates a supply voltage that damages the chip's internal registers without
+// resetting it: the readable registers keep their values, and pressures are 30 % too low
+// until the next reset.
 func (d *bmx280) Starve() { d.update(func() { d.starved = true }) }
 
-// exchange gives the chip the calibration of another specimen.
+// exchange gives the chip another calibration.
 func (d *bmx280) exchange() {
 	d.trim.T1 += 300
 	d.trim.P1 -= 200
@@ -90,8 +90,8 @@ func (d *bmx280) reset(time.Time) {
 	copy(d.regs[regData:], []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0})
 }
 
-// write takes a register's address alone, to read from, or pairs of address
-// and value (section 6.2.1: there is no increment when writing).
+// write accepts the address of a register to read from, or pairs of address and value
+// (section 6.2.1: writes do not increment the address).
 func (d *bmx280) write(now time.Time, p []byte) {
 	d.settle(now)
 	d.ptr = p[0]
@@ -133,8 +133,8 @@ func (d *bmx280) read(now time.Time, p []byte) {
 	}
 }
 
-// settle ends a measurement whose time has come. Forced mode falls back to
-// sleep; in normal mode the registers follow the air.
+// settle ends a measurement that is due. Forced mode returns to sleep. In normal mode the
+// registers follow the air.
 func (d *bmx280) settle(now time.Time) {
 	if d.ends.IsZero() || now.Before(d.ends) || d.frozen {
 		return
@@ -146,8 +146,8 @@ func (d *bmx280) settle(now time.Time) {
 	}
 }
 
-// measure fills the data registers. What is not to be measured reads 0x80000
-// or 0x8000 (tables 20, 23 and 24).
+// measure fills the data registers. A quantity that is not measured reads 0x80000 or
+// 0x8000 (tables 20, 23 and 24).
 func (d *bmx280) measure() {
 	temp := 0x80000
 	if osrs := d.regs[regCtrlMeas] >> 5; osrs != 0 {
@@ -175,9 +175,9 @@ func (d *bmx280) measure() {
 	}
 }
 
-// convert returns the raw value of 20 bits that comes nearest to want, in the
-// steps that the chip has: without the filter 16 bits at x1 and one more for
-// each doubling of the oversampling, with it 20 (sections 3.4.1 to 3.4.3).
+// convert returns the raw value of 20 bits that is nearest to want, with the chip's
+// resolution: without the filter 16 bits at x1 and one more for each doubling of the
+// oversampling, with the filter 20 bits (sections 3.4.1 to 3.4.3).
 func (d *bmx280) convert(osrs byte, want float64, value func(raw int) float64) int {
 	bits := 20
 	if d.regs[regConfig]>>2&7 == 0 {

@@ -41,7 +41,7 @@ func TestInvert(t *testing.T) {
 	}
 }
 
-// periph's driver, with integer arithmetic, reads what was set.
+// periph's driver, which uses integer arithmetic, reads the values that were set.
 func TestPeriphReadsWhatIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
@@ -73,8 +73,8 @@ func TestPeriphReadsWhatIsSet(t *testing.T) {
 	})
 }
 
-// Our driver reads what was set to the last digit that it gives, with the
-// signs of dig_H4 and dig_H5 that periph's drops as well.
+// Our driver reads the values that were set to its last digit, also with negative dig_H4
+// and dig_H5, whose signs periph's driver drops.
 func TestDriverReadsWhatIsSet(t *testing.T) {
 	chip, ok := sensors.Lookup("bme280")
 	if !ok {
@@ -165,8 +165,8 @@ func TestForcedMode(t *testing.T) {
 	})
 }
 
-// Without the filter the chip gives as many bits as its oversampling pays for,
-// and 0x80000 among them; with it all twenty.
+// Without the filter the number of bits depends on the oversampling, and 0x80000 is a
+// possible value. With the filter the chip gives all twenty bits.
 func TestSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
@@ -224,8 +224,8 @@ func TestNormalMode(t *testing.T) {
 	})
 }
 
-// Another chip in its place has another calibration, no settings, and the same
-// air around it.
+// A chip that replaces another one has another calibration, no settings, and the same
+// air.
 func TestExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()

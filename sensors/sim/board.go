@@ -1,23 +1,22 @@
-// Package sim is a board in memory, for tests, rehearsals and the demo.
+// Package sim simulates a board in memory, for tests and the demo.
 //
-// It simulates registers and levels, not readings: the same drivers that talk
-// to a real chip talk to this one, over the same [i2c.Bus], and the same
-// output code drives these lines. So what is proved here holds on a machine,
-// as far as the chips keep to their datasheets.
+// It simulates registers and levels, not readings. The drivers for real chips talk to the
+// simulated ones through the same [i2c.Bus], and the same output code drives these lines.
+// So what works here works on a machine, if the real chips follow their datasheets.
 //
-// A test builds a board, gives it buses, chips and levels, and then breaks
-// them: a chip that no longer answers, a bus that hangs, a frame of noise, a
-// power cut that only the chip felt, a line that somebody else holds.
+// A test makes a board, adds buses, chips and levels, and then breaks them: a chip that
+// no longer answers, a bus that hangs, a frame of noise, a chip that lost its power, a
+// line that somebody else holds.
 //
 //	b := sim.New()
 //	air := b.AddBus("i2c-1").AddBME280(0x76)
 //	air.SetTemperature(21.5)
-//	air.Fault(sim.NACK)                  // from now on it is not there
+//	air.Fault(sim.NACK)                  // from now on it does not answer
 //	b.Line("GPIO17").Drive(true)         // the door's switch opens
-//	b.Line("GPIO27").History()           // what the relay felt
+//	b.Line("GPIO27").History()           // all levels that the relay got
 //
-// All times come from package time, so that testing/synctest moves them. All
-// methods may be called from any goroutine.
+// All times come from package time, so that it works with testing/synctest. All methods
+// may be called from any goroutine.
 package sim
 
 import (
@@ -33,7 +32,7 @@ import (
 	"periph.io/x/conn/v3/i2c"
 )
 
-// Label is the label of the simulated board's one GPIO chip.
+// Label is the label of the simulated board's only GPIO chip.
 const Label = "fieldpost-sim"
 
 // chipName is the device name of that chip.
@@ -78,7 +77,7 @@ func New() *Board {
 	return b
 }
 
-// AddBus adds an empty I2C bus to the board, or returns the bus that has this name already.
+// AddBus adds an empty I2C bus to the board, or returns the existing bus of this name.
 func (b *Board) AddBus(name string) *Bus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,8 +112,8 @@ func (b *Board) Bus(name string) (i2c.BusCloser, error) {
 	return bus.open(), nil
 }
 
-// Unplug takes an adapter away, with all that is on its bus: handles on it are
-// dead from then on, and it cannot be opened.
+// Unplug removes an adapter with everything on its bus. Open handles stop working, and
+// the bus cannot be opened.
 func (b *Board) Unplug(bus *Bus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,8 +123,8 @@ func (b *Board) Unplug(bus *Bus) {
 	bus.plugs++
 }
 
-// Plug puts an adapter back that was unplugged, as the bus of that name, which may
-// be another one than before. The chips on it have just got their power.
+// Plug plugs an adapter in again, as the bus of that name, which may differ from the last
+// one. Its chips have just been powered on.
 func (b *Board) Plug(bus *Bus, name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -138,7 +137,7 @@ func (b *Board) Plug(bus *Bus, name string) {
 	}
 }
 
-// Root is the directory set by SetRoot; until then one that does not exist.
+// Root returns the directory set by SetRoot, or one that does not exist.
 func (b *Board) Root() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -152,26 +151,25 @@ func (b *Board) SetRoot(dir string) {
 	b.root = dir
 }
 
-// SetMono makes now the source of the edges' time stamps. A program that
-// compares them with the machine's own CLOCK_MONOTONIC sets it; otherwise
-// they count from New.
+// SetMono makes now the source of the edges' time stamps. A program sets it to compare
+// them with the machine's CLOCK_MONOTONIC. Otherwise they count from New.
 func (b *Board) SetMono(now func() time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mono = now
 }
 
-// KeepOnRelease chooses what a released output does: keep its level, as
-// Raspberry Pi's kernels have it (pinctrl-bcm2835, persist_gpio_outputs), or,
-// as before the first call, go back to its pull, as others do.
+// KeepOnRelease sets what a released output does: keep its level, as with Raspberry Pi
+// kernels (pinctrl-bcm2835, persist_gpio_outputs), or go back to its pull, as with
+// others. The default is to go back.
 func (b *Board) KeepOnRelease(keep bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.keep = keep
 }
 
-// WriteThermal sets thermal zone n under the root: its type ("cpu-thermal")
-// and its temperature. SetRoot comes first.
+// WriteThermal writes thermal zone n under the root: its type ("cpu-thermal") and its
+// temperature. Call SetRoot first.
 func (b *Board) WriteThermal(n int, kind string, celsius float64) error {
 	dir := filepath.Join(b.Root(), "sys/class/thermal", fmt.Sprintf("thermal_zone%d", n))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -188,9 +186,8 @@ func (b *Board) WriteThermal(n int, kind string, celsius float64) error {
 	return nil
 }
 
-// Crash does to the lines what the kernel does when the process that holds
-// them is killed: all are released, none is asked first. What Input and Output
-// gave is closed; nobody is told.
+// Crash does what the kernel does when the process that holds the lines is killed: it
+// releases all of them. The inputs and outputs are closed without notice.
 func (b *Board) Crash() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

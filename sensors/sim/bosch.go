@@ -2,8 +2,8 @@ package sim
 
 import "time"
 
-// specimen is one chip of a kind that has a calibration of its own: what its memory
-// holds, and what it measures in air of 20 degrees, 50 % and 101325 Pa.
+// specimen is one chip of a kind with individual calibration: the contents of its memory,
+// and what it measures in air of 20 degrees, 50 % and 101325 Pa.
 type specimen struct {
 	memory  map[byte][]byte
 	t, p, h uint32
@@ -27,10 +27,10 @@ type Bosch struct {
 // FreezeConversion makes a measurement never end, or ends that.
 func (d *Bosch) FreezeConversion(on bool) { d.update(func() { d.frozen = on }) }
 
-// SetCold makes the heater of a BME680 not reach its temperature, or ends that.
+// SetCold prevents the heater of a BME680 from reaching its temperature, or ends that.
 func (d *Bosch) SetCold(on bool) { d.update(func() { d.cold = on }) }
 
-// exchange takes the next specimen.
+// exchange makes the next specimen the present one.
 func (d *Bosch) exchange() { d.specimens = append(d.specimens[1:], d.specimens[0]) }
 
 func (d *Bosch) reset(time.Time) {
@@ -48,7 +48,7 @@ func (d *Bosch) settle(now time.Time) {
 	}
 }
 
-// write takes a register to read from, or pairs of register and value.
+// write accepts a register to read from, or pairs of register and value.
 func (d *Bosch) write(now time.Time, p []byte) {
 	d.settle(now)
 	d.ptr = p[0]

@@ -19,12 +19,12 @@ import (
 type Bus struct {
 	name string
 
-	mu      sync.Mutex // guards what follows, the chips' registers included
+	mu      sync.Mutex // guards what follows, and the chips' registers
 	adapter string     // its adapter's name
-	plugs   int        // how often it was unplugged; older handles are dead
-	handles int        // that are open
+	plugs   int        // how often it was unplugged; older handles do not work
+	handles int        // number of open handles
 	chips   map[uint16]*Chip
-	owned   map[uint16]string // by drivers of the kernel
+	owned   map[uint16]string // names of kernel drivers by address
 	fault   error
 	stuck   chan struct{} // non-nil while stuck; closed on Release
 	count   int
@@ -52,24 +52,23 @@ func (b *Bus) called(name string) bool {
 	return strings.Contains(strings.ToLower(b.adapter), strings.ToLower(name))
 }
 
-// Handles is how many handles on the bus are open. While there is one, a
-// kernel does not get an adapter that was unplugged out of its hands.
+// Handles returns the number of open handles on the bus. While there is one, a kernel
+// cannot remove an adapter that was unplugged.
 func (b *Bus) Handles() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.handles
 }
 
-// Fault makes every transaction end in err; nil heals the bus. Drivers see it
-// wrapped.
+// Fault makes every transaction fail with err, wrapped; nil repairs the bus.
 func (b *Bus) Fault(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fault = err
 }
 
-// Stick makes every transaction block, as when a chip holds SDA low under a
-// controller without a time-out, until Release or until the handle is closed.
+// Stick makes every transaction block until Release or until the handle is closed, as if
+// a chip held SDA low and the controller had no timeout.
 func (b *Bus) Stick() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,7 +77,7 @@ func (b *Bus) Stick() {
 	}
 }
 
-// Release frees a bus that Stick has stuck; transactions under way go on.
+// Release ends Stick. Blocked transactions continue.
 func (b *Bus) Release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,8 +98,7 @@ func (b *Bus) Own(addr uint16, driver string) {
 	b.owned[addr] = driver
 }
 
-// claim refuses an address that a driver of the kernel owns. The caller holds
-// b.mu.
+// claim returns an error if a kernel driver owns the address. The caller holds b.mu.
 func (b *Bus) claim(addr uint16) error {
 	if driver := b.owned[addr]; driver != "" {
 		return &board.OwnedError{Bus: b.name, Address: addr, Driver: driver}
@@ -108,7 +106,7 @@ func (b *Bus) claim(addr uint16) error {
 	return nil
 }
 
-// Transactions is how many have been tried on the bus.
+// Transactions returns the number of attempted transactions.
 func (b *Bus) Transactions() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,7 +120,7 @@ func (b *Bus) open() *handle {
 	return &handle{bus: b, name: b.name, plugs: b.plugs, closed: make(chan struct{})}
 }
 
-// add puts a device at an address, in place of what was there.
+// add puts a device at an address and replaces any other one there.
 func (b *Bus) add(addr uint16, d device) *Chip {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,10 +130,10 @@ func (b *Bus) add(addr uint16, d device) *Chip {
 	return c
 }
 
-// handle is one opening of a bus.
+// handle is an open handle on a bus.
 type handle struct {
 	bus    *Bus
-	name   string // the bus's when it was opened
+	name   string // the bus's name when it was opened
 	plugs  int
 	once   sync.Once
 	closed chan struct{}
@@ -152,7 +150,7 @@ func (h *handle) String() string { return h.name }
 // SetSpeed accepts any speed.
 func (h *handle) SetSpeed(f physic.Frequency) error { return nil }
 
-// Close ends the handle and every transaction that is stuck on it.
+// Close closes the handle and ends every transaction that is stuck on it.
 func (h *handle) Close() error {
 	err := fmt.Errorf("close %s: %w", h.name, os.ErrClosed)
 	h.once.Do(func() {
@@ -165,16 +163,15 @@ func (h *handle) Close() error {
 	return err
 }
 
-// Claim returns a [*board.OwnedError] where a driver of the kernel owns the
-// address.
+// Claim returns a [*board.OwnedError] if a kernel driver owns the address.
 func (h *handle) Claim(addr uint16) error {
 	h.bus.mu.Lock()
 	defer h.bus.mu.Unlock()
 	return h.bus.claim(addr)
 }
 
-// Tx writes w to the chip at addr and then reads r from it. Either may be
-// empty, not both, as on a machine.
+// Tx writes w to the chip at addr and then reads r from it. One of them may be empty, as
+// on a machine.
 func (h *handle) Tx(addr uint16, w, r []byte) error {
 	err := errors.New("nothing to write and nothing to read")
 	if len(w)+len(r) > 0 {
@@ -205,7 +202,7 @@ func (h *handle) tx(addr uint16, w, r []byte) error {
 	return err
 }
 
-// address finds who answers, once the bus is not stuck.
+// address waits until the bus is not stuck and returns the chip at the address.
 func (h *handle) address(addr uint16) (*Chip, error) {
 	b := h.bus
 	b.mu.Lock()
@@ -233,8 +230,8 @@ func (h *handle) address(addr uint16) (*Chip, error) {
 	return b.chips[addr], nil
 }
 
-// wait blocks until stuck, if there is one, is closed; an error says that the
-// handle was closed, before or meanwhile.
+// wait blocks until stuck is closed, if it is not nil. It returns an error if the handle
+// is closed before that.
 func (h *handle) wait(stuck <-chan struct{}) error {
 	if stuck != nil {
 		select {
@@ -250,10 +247,9 @@ func (h *handle) wait(stuck <-chan struct{}) error {
 	}
 }
 
-// errUnplugged is what a bus says whose adapter is gone.
+// errUnplugged is the error of a bus whose adapter was unplugged.
 var errUnplugged = fmt.Errorf("%w: its adapter was unplugged (%w)", board.ErrAbsent, syscall.ENODEV)
 
-// errNACK is what a bus says when nothing acknowledges an address. ENXIO is
-// the errno of most adapters; the kernel's Documentation/i2c/fault-codes.rst
-// asks for it.
+// errNACK is the error when no chip acknowledges an address. Most adapters return ENXIO,
+// as the kernel's Documentation/i2c/fault-codes.rst wants.
 var errNACK = fmt.Errorf("%w (%w)", board.ErrAbsent, syscall.ENXIO)

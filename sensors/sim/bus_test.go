@@ -23,7 +23,7 @@ func open(t *testing.T, b *Board, name string) i2c.BusCloser {
 	return bus
 }
 
-// id reads the identity of a BMx280 at 0x76.
+// id reads the chip id of a BMx280 at 0x76.
 func id(bus i2c.Bus) (byte, error) {
 	var r [1]byte
 	err := bus.Tx(0x76, []byte{regID}, r[:])
@@ -56,7 +56,7 @@ func TestBusFault(t *testing.T) {
 	}
 	bus.Fault(nil)
 	if v, err := id(h); err != nil || v != idBME280 {
-		t.Errorf("mended bus: %#x, %v", v, err)
+		t.Errorf("repaired bus: %#x, %v", v, err)
 	}
 	if n := bus.Transactions(); n != 2 {
 		t.Errorf("%d transactions counted, want 2", n)
@@ -81,7 +81,7 @@ func TestHandleClosed(t *testing.T) {
 	}
 }
 
-// stuck starts a transaction that hangs, and gives a channel for its error.
+// stuck starts a transaction that hangs, and returns a channel for its error.
 func stuck(t *testing.T, h i2c.Bus) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)

@@ -11,30 +11,30 @@ type Fault int
 
 // The faults of a chip.
 const (
-	Healthy Fault = iota // as the datasheet has it
-	NACK                 // nobody answers: unplugged, unpowered, dead
+	Healthy Fault = iota // works as in the datasheet
+	NACK                 // does not answer: unplugged, unpowered, dead
 	Timeout              // ETIMEDOUT: the bus hangs whenever the chip is addressed
-	EIO                  // EIO: it answers and then lets go, or stretches the clock
+	EIO                  // EIO: it answers and then stops, or stretches the clock
 	Stuck                // the transaction does not return until the fault is changed
-	Ones                 // every byte read is 0xFF: SDA has come off after the chip's acknowledge
+	Ones                 // every byte read is 0xFF, as if SDA was disconnected after the acknowledge
 	Zeros                // every byte read is 0x00
 	Noise                // every byte read is random, from a fixed seed
 )
 
 // device is a chip's registers. Its methods are called under the bus's lock.
 type device interface {
-	reset(now time.Time)           // power comes on
+	reset(now time.Time)           // the chip is powered on
 	write(now time.Time, p []byte) // what the controller wrote, at least one byte
-	read(now time.Time, p []byte)  // fill p from where the pointer is
+	read(now time.Time, p []byte)  // fills p from the current register on
 }
 
-// refuser is a device that does not acknowledge whatever it is asked: r bytes are to
-// be read after w was written.
+// refuser is a device that does not acknowledge some transactions, in which w is written
+// and r bytes are read.
 type refuser interface {
 	refuses(now time.Time, w []byte, r int) bool
 }
 
-// Chip is a chip on a simulated bus: what all of them have in common.
+// Chip is what all chips on a simulated bus have in common.
 type Chip struct {
 	bus     *Bus
 	dev     device
@@ -49,7 +49,7 @@ func newChip(b *Bus, addr uint16, d device) *Chip {
 	return &Chip{bus: b, dev: d, noise: rand.New(rand.NewPCG(1, uint64(addr)))}
 }
 
-// Fault breaks the chip in that way, until the next call; Healthy mends it.
+// Fault breaks the chip in that way until the next call; Healthy repairs it.
 func (c *Chip) Fault(f Fault) { c.FaultNext(-1, f) }
 
 // FaultNext breaks the chip in that way for its next n transactions.
@@ -59,20 +59,19 @@ func (c *Chip) FaultNext(n int, f Fault) {
 	c.set(n, f)
 }
 
-// OnTransaction has fn called before each transaction that reaches the chip,
-// under the bus's lock, so that it may call nothing of the bus or the chip.
+// OnTransaction sets a function to call before each transaction that reaches the chip. It
+// is called under the bus's lock, so it must not call methods of the bus or the chip.
 func (c *Chip) OnTransaction(fn func()) { c.update(func() { c.before = fn }) }
 
-// PowerCycle takes the chip's power away and gives it back: it has forgotten
-// its settings and what it measured.
+// PowerCycle switches the chip off and on. It loses its settings and measurements.
 func (c *Chip) PowerCycle() {
 	c.bus.mu.Lock()
 	defer c.bus.mu.Unlock()
 	c.dev.reset(time.Now())
 }
 
-// Exchange puts another chip of the same kind in this one's place: one that has
-// just got its power, and where the kind has a calibration, one of its own.
+// Exchange replaces the chip by another of the same kind, which was just powered on and
+// has its own calibration if the kind has one.
 func (c *Chip) Exchange() {
 	c.bus.mu.Lock()
 	defer c.bus.mu.Unlock()
@@ -82,7 +81,7 @@ func (c *Chip) Exchange() {
 	c.dev.reset(time.Now())
 }
 
-// set changes the fault and frees what was stuck on the old one.
+// set changes the fault and releases the transactions that the old one blocked.
 func (c *Chip) set(n int, f Fault) {
 	if c.release != nil {
 		close(c.release)
@@ -97,8 +96,8 @@ func (c *Chip) set(n int, f Fault) {
 	}
 }
 
-// transact is one transaction under the bus's lock. When the chip is stuck it
-// returns the channel to wait on, outside the lock, and the error to end with.
+// transact makes one transaction under the bus's lock. If the chip is stuck, it returns a
+// channel to wait for outside the lock, and the error to return after that.
 func (c *Chip) transact(w, r []byte) (<-chan struct{}, error) {
 	if c.before != nil {
 		c.before()
@@ -148,7 +147,7 @@ func (c *Chip) garble(f Fault, r []byte) {
 	}
 }
 
-// update runs fn under the bus's lock, for the chips' setters.
+// update calls fn under the bus's lock. The chips' setters use it.
 func (c *Chip) update(fn func()) {
 	c.bus.mu.Lock()
 	defer c.bus.mu.Unlock()

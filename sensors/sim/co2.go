@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// Measuring is a simulated SCD4x, SCD30 or SPS30 of Sensirion's, which measures by
-// itself.
+// Measuring is a simulated SCD4x, SCD30 or SPS30 from Sensirion, which measures
+// periodically.
 type Measuring struct {
 	commanded
 	values  []float64
 	began   time.Time // zero: it does not measure
-	given   int       // how many values were taken
+	given   int       // how many values were read
 	period  time.Duration
-	forever bool // it measures again when its power comes back
+	forever bool // it resumes measuring after power-on
 }
 
 // SetValues sets what it measures: carbon dioxide in ppm, the temperature in degrees
-// Celsius and the humidity in percent, or of an SPS30 the four concentrations in µg/m³.
+// Celsius and the humidity in percent, or for an SPS30 the four concentrations in µg/m³.
 func (d *Measuring) SetValues(v ...float64) { d.update(func() { d.values = v }) }
 
-// fresh reports whether there is a value that was not read yet.
+// fresh reports whether there is a value that has not been read yet.
 func (d *Measuring) fresh(now time.Time) bool {
 	return !d.frozen && !d.began.IsZero() && int(now.Sub(d.began)/d.period) > d.given
 }
 
-// take takes a value.
+// taken marks the present value as read.
 func (d *Measuring) taken(now time.Time) { d.given = int(now.Sub(d.began) / d.period) }
 
 func (d *Measuring) start(now time.Time) { d.began, d.given = now, 0 }
@@ -43,7 +43,7 @@ func addMeasuring(b *Bus, addr uint16, d *Measuring, take func(now time.Time, co
 	return d
 }
 
-// refuses: whether a value is fresh is for the commands to say.
+// refuses never refuses: the commands say whether a value is ready.
 func (d *Measuring) refuses(now time.Time, w []byte, r int) bool {
 	return len(w) == 0 && r > 0 && (d.answer == nil || now.Before(d.ready))
 }
@@ -76,7 +76,7 @@ func AddSCD4x(b *Bus) *Measuring {
 	})
 }
 
-// floats writes numbers in two words each.
+// floats encodes each number in two words.
 func floats(v ...float64) (words []uint16) {
 	for _, x := range v {
 		bits := math.Float32bits(float32(x))
@@ -86,7 +86,7 @@ func floats(v ...float64) (words []uint16) {
 }
 
 // AddSCD30 puts an SCD30 at address 0x61, in air of 600 ppm, 20 degrees and 50 %. It
-// was set to measure every 10 s.
+// measures every 10 s.
 func AddSCD30(b *Bus) *Measuring {
 	d := &Measuring{values: []float64{600, 20, 50}, period: 10 * time.Second, forever: true}
 	return addMeasuring(b, 0x61, d, func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) {

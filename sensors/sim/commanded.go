@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// air is what a sensor of the air measures.
+// air holds what a sensor of the air measures.
 type air struct {
 	celsius, percent float64
 }
 
-// commanded is a chip that takes commands and, each after its time, answers. Until
-// then, and where there is nothing to say, it does not acknowledge a read.
+// commanded is a chip that receives commands and answers each after some time. Before
+// that, and without an answer, it does not acknowledge a read.
 type commanded struct {
 	*Chip
 	width  int                                                                   // of a command, in bytes
-	take   func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) // nil: nothing to say
-	hears  func(code uint16) bool                                                // nil: it always does
-	forget func()                                                                // its power came on; nil: it has no memory
+	take   func(now time.Time, code uint16, args []byte) ([]byte, time.Duration) // carries out a command; a nil answer is none
+	hears  func(code uint16) bool                                                // whether it accepts a command; nil: always
+	forget func()                                                                // called after power-on; may be nil
 	answer []byte
 	ready  time.Time
-	frozen bool // what it is asked is never ready
+	frozen bool // answers are never ready
 }
 
 // FreezeConversion makes a measurement never end, or ends that.
@@ -61,7 +61,7 @@ func (d *commanded) read(_ time.Time, p []byte) {
 	d.answer = nil
 }
 
-// sensirionWords writes words with their checksums, as Sensirion's chips do.
+// sensirionWords encodes words with their checksums, as Sensirion's chips do.
 func sensirionWords(words ...uint16) []byte {
 	var p []byte
 	for _, w := range words {
@@ -71,7 +71,7 @@ func sensirionWords(words ...uint16) []byte {
 	return p
 }
 
-// crc8 is a checksum of eight bits, most significant bit first.
+// crc8 returns a CRC of eight bits, most significant bit first.
 func crc8(poly, crc byte, p []byte) byte {
 	for _, b := range p {
 		crc ^= b
@@ -85,7 +85,7 @@ func crc8(poly, crc byte, p []byte) byte {
 	return crc
 }
 
-// share returns the word of 16 bits that a value is, full being 65535.
+// share returns v as a word of 16 bits: lowest is 0, and lowest+span is 65535.
 func share(v, lowest, span float64) uint16 {
 	return uint16(math.Round(max(0, min(1, (v-lowest)/span)) * 65535))
 }

@@ -14,18 +14,16 @@ type trim struct {
 	H6                             int8
 }
 
-// sheet is the calibration of the worked example in BST-BMP280-DS001 revision
-// 1.23, section 3.12: raw 519888 and 415148 are 25.08 degrees and 100653 Pa.
-// The datasheets have no example for humidity; those six are of the usual
-// size.
+// sheet is the calibration of the worked example in BST-BMP280-DS001 revision 1.23,
+// section 3.12: raw 519888 and 415148 are 25.08 degrees and 100653 Pa. The datasheets
+// have no example for humidity; those six have usual values.
 var sheet = trim{
 	T1: 27504, T2: 26435, T3: -1000,
 	P1: 36477, P2: -10685, P3: 3024, P4: 2855, P5: 140, P6: -7, P7: 15500, P8: -14600, P9: 6000,
 	H1: 75, H2: 370, H3: 0, H4: 313, H5: 50, H6: 30,
 }
 
-// image writes the calibration into a register file, at 0x88 to 0xA1 and 0xE1
-// to 0xE7.
+// image writes the calibration into the registers 0x88 to 0xA1 and 0xE1 to 0xE7.
 func (c trim) image(regs *[256]byte) {
 	words := []uint16{
 		c.T1, uint16(c.T2), uint16(c.T3),
@@ -44,18 +42,17 @@ func (c trim) image(regs *[256]byte) {
 	regs[0xE7] = byte(c.H6)
 }
 
-// What follows is the compensation in floating point, BST-BME280-DS002
-// appendix 8.1: another way to the same numbers than the integer formulas
-// that drivers use, so that one checks the other.
+// The following functions are the compensation in floating point, BST-BME280-DS002
+// appendix 8.1. Drivers use the integer formulas, so that one checks the other.
 
-// fine returns t_fine, which is 5120 to the degree.
+// fine returns t_fine, 5120 per degree.
 func (c trim) fine(raw int) float64 {
 	x := float64(raw)/16384 - float64(c.T1)/1024
 	y := float64(raw)/131072 - float64(c.T1)/8192
 	return x*float64(c.T2) + y*y*float64(c.T3)
 }
 
-// pressure is in pascal.
+// pressure returns pascal.
 func (c trim) pressure(raw int, fine float64) float64 {
 	x := fine/2 - 64000
 	y := x*x*float64(c.P6)/32768 + x*float64(c.P5)*2
@@ -66,7 +63,7 @@ func (c trim) pressure(raw int, fine float64) float64 {
 	return p + (float64(c.P9)*p*p/2147483648+p*float64(c.P8)/32768+float64(c.P7))/16
 }
 
-// humidity is in percent, not yet clamped to 0 to 100.
+// humidity returns percent, not limited to 0 to 100.
 func (c trim) humidity(raw int, fine float64) float64 {
 	t := fine - 76800
 	h := float64(raw) - (float64(c.H4)*64 + float64(c.H5)/16384*t)
@@ -74,8 +71,8 @@ func (c trim) humidity(raw int, fine float64) float64 {
 	return h * (1 - float64(c.H1)*h/524288)
 }
 
-// invert finds the raw value of so many bits whose compensation comes nearest
-// to want. value must rise or fall over the whole range.
+// invert returns the raw value of that many bits whose value is nearest to want. value
+// must be monotonic.
 func invert(bits int, want float64, value func(raw int) float64) int {
 	top := 1<<bits - 1
 	rising := value(top) > value(0)

@@ -7,7 +7,7 @@ import (
 )
 
 // Dust is a simulated dust sensor on a serial port: a PMS5003, or an SDS011. While it
-// speaks by itself, as after power-on, it has said something before each question.
+// sends frames by itself, as after power-on, one precedes each answer.
 type Dust struct {
 	*Chip
 	pm      [3]float64 // µg/m³: PM1, PM2.5, PM10
@@ -15,7 +15,7 @@ type Dust struct {
 	asleep  bool
 	in, out []byte
 	frame   func() []byte
-	command func(p []byte) int // takes a command, and gives its length; 0: not yet whole
+	command func(p []byte) int // carries out a command and returns its length; 0: incomplete
 }
 
 // SetDust sets the concentrations of PM1, PM2.5 and PM10, in µg/m³.
@@ -37,7 +37,7 @@ func (b *Board) AddPMS5003(port string) *Dust {
 		f := make([]byte, 30)
 		copy(f, []byte{0x42, 0x4D, 0, 28})
 		for i, v := range d.pm {
-			binary.BigEndian.PutUint16(f[4+2*i:], uint16(v)+1) // in the factory's air
+			binary.BigEndian.PutUint16(f[4+2*i:], uint16(v)+1) // the values for factory air (CF=1)
 			binary.BigEndian.PutUint16(f[10+2*i:], uint16(v))
 		}
 		f[28] = 0x97

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// WriteHwmon sets device hwmonN under the root: its name, what it sits on
-// ("1-0044", or "" for nothing) and its files, each with its text. What the
-// device had before is gone. SetRoot comes first.
+// WriteHwmon writes device hwmonN under the root: its name, its parent device ("1-0044",
+// or "" for none) and its files with their contents. It replaces an existing device. Call
+// SetRoot first.
 func (b *Board) WriteHwmon(n int, name, at string, files map[string]string) error {
 	dir := filepath.Join(b.Root(), "sys/class/hwmon", fmt.Sprintf("hwmon%d", n))
 	if err := os.RemoveAll(dir); err != nil {

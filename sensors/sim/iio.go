@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 )
 
-// WriteIIO sets device iio:deviceN under the root: its name, what it sits on
-// ("1-0076", "dht11@4") and its files, each with its text. As on a machine it is a
-// link to a directory in that of what it sits on. What the device had before is
-// gone. SetRoot comes first.
+// WriteIIO writes device iio:deviceN under the root: its name, its parent device
+// ("1-0076", "dht11@4") and its files with their contents. As on a machine it is a link
+// to a directory in that of the parent. It replaces an existing device. Call SetRoot
+// first.
 func (b *Board) WriteIIO(n int, name, at string, files map[string]string) error {
 	dir := filepath.Join(b.Root(), "sys/bus/iio/devices")
 	device := fmt.Sprintf("iio:device%d", n)
@@ -20,15 +20,14 @@ func (b *Board) WriteIIO(n int, name, at string, files map[string]string) error 
 	return writeDevice(dir, device, filepath.Join("devices", at, device), filepath.Join(b.Root(), "sys"), all)
 }
 
-// WriteW1 sets a probe on a 1-Wire bus under the root: its number ("28-00000a1b2c3d")
-// and the text of its file w1_slave. SetRoot comes first.
+// WriteW1 writes a 1-Wire probe under the root: its number ("28-00000a1b2c3d") and the
+// contents of its file w1_slave. Call SetRoot first.
 func (b *Board) WriteW1(number, slave string) error {
 	dir := filepath.Join(b.Root(), "sys/bus/w1/devices")
 	return writeDevice(dir, number, filepath.Join("devices/w1_bus_master1", number), filepath.Join(b.Root(), "sys"), map[string]string{"w1_slave": slave, "name": number + "\n"})
 }
 
-// writeDevice makes a device in the tree sys at place, and a link to it named name
-// in dir.
+// writeDevice creates a device at place in the tree sys, and a link to it, dir/name.
 func writeDevice(dir, name, place, sys string, files map[string]string) error {
 	link, target := filepath.Join(dir, name), filepath.Join(sys, place)
 	for _, old := range []string{link, target} {

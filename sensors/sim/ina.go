@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// INA is a simulated current monitor of Texas Instruments': an INA219, INA226,
-// INA260 or INA3221.
+// INA is a simulated current monitor from Texas Instruments: an INA219, INA226, INA260 or
+// INA3221.
 type INA struct {
 	registers
-	shunt, bus [3]float64 // V, of the INA260 A
+	shunt, bus [3]float64 // V; for the INA260 A
 }
 
-// SetSupply sets what channel n, from 0, has over its resistor, in volts (of an INA260
-// the current), and the supply's voltage.
+// SetSupply sets the voltage over the shunt resistor of channel n, from 0, in volts (for
+// an INA260 the current in ampere), and the supply's voltage.
 func (d *INA) SetSupply(n int, shunt, bus float64) {
 	d.update(func() { d.shunt[n], d.bus[n] = shunt, bus })
 }
 
-// inaKind is what differs between them.
+// inaKind is what differs between the chips.
 type inaKind struct {
 	reset, die     uint16
 	shunt, bus     float64 // steps

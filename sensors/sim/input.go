@@ -8,7 +8,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// queue is how many edges wait for a receiver before the oldest is lost.
+// queue is the number of edges that wait for a receiver before the oldest is lost.
 const queue = 64
 
 // input is a line requested as an input. Its fields are guarded by the
@@ -17,7 +17,7 @@ type input struct {
 	l      *Line
 	c      board.InputConfig
 	edges  chan board.Edge
-	active bool // the level as debounced
+	active bool // the debounced level
 	timer  *time.Timer
 	lost   uint32
 	closed bool
@@ -48,13 +48,12 @@ func (b *Board) Input(c board.InputConfig) (board.Input, error) {
 	return in, nil
 }
 
-// see tells the input the wire's level. As in the kernel's debounce
-// (gpiolib-cdev.c), a change counts, and has its stamp, once the new level
-// has held for the period.
+// see passes the wire's level to the input. As in the kernel (gpiolib-cdev.c), a change
+// counts and gets its time stamp when the new level has lasted for the debounce period.
 func (in *input) see(high bool) {
 	if in.timer != nil {
 		if (high != in.c.ActiveLow) != in.active {
-			return // the timer is running for this very change
+			return // the timer for this change is running
 		}
 		in.timer.Stop()
 		in.timer = nil
@@ -79,7 +78,7 @@ func (in *input) see(high bool) {
 	in.timer = t
 }
 
-// flip changes the level and queues the edge; the oldest makes room.
+// flip changes the level and queues the edge. A full queue drops the oldest edge.
 func (in *input) flip() {
 	in.active = !in.active
 	e := board.Edge{Active: in.active, Mono: in.l.b.mono()}
@@ -102,7 +101,7 @@ func (in *input) flip() {
 // ID says which line it is.
 func (in *input) ID() board.LineID { return in.l.id }
 
-// Active reads the level as debounced.
+// Active returns the debounced level.
 func (in *input) Active() (bool, error) {
 	in.l.b.mu.Lock()
 	defer in.l.b.mu.Unlock()

@@ -20,7 +20,7 @@ func input1(t *testing.T, b *Board, c board.InputConfig) board.Input {
 	return in
 }
 
-// drain takes the edges that wait.
+// drain receives the edges that wait.
 func drain(in board.Input) (edges []board.Edge) {
 	for {
 		select {
@@ -39,7 +39,7 @@ func TestInputLevels(t *testing.T) {
 	for _, c := range []struct {
 		pull      board.Pull
 		activeLow bool
-		floating  bool // active while nothing is on the wire
+		floating  bool // active while nothing drives the line
 	}{
 		{board.PullAsIs, false, false}, {board.PullNone, false, false},
 		{board.PullDown, false, false}, {board.PullUp, false, true},
@@ -120,7 +120,8 @@ func TestDebounce(t *testing.T) {
 	})
 }
 
-// A change under way when the line is closed, and one after, do no harm.
+// A change that is being debounced when the line is closed, and one after that, are
+// ignored.
 func TestCloseWhileBouncing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()

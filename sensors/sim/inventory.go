@@ -25,7 +25,7 @@ func (b *Board) Adapters() []board.Adapter {
 	return all
 }
 
-// Chips is the board's one GPIO chip.
+// Chips returns the board's only GPIO chip.
 func (b *Board) Chips() []board.ChipInfo {
 	c := board.ChipInfo{Label: Label, Device: chipName}
 	for _, l := range b.lines {

@@ -12,7 +12,7 @@ type VEML7700 struct {
 	lux float64
 }
 
-// SetLight sets the light, in lux, as the chip sees it before its correction.
+// SetLight sets the light, in lux, as the chip measures it before correction.
 func (d *VEML7700) SetLight(lux float64) { d.update(func() { d.lux = lux }) }
 
 // AddVEML7700 puts a VEML7700 at address 0x10, in light of 500 lx.

@@ -9,15 +9,14 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Line is one line of the simulated board, seen from outside: from the wire.
-// Its levels are physical.
+// Line is one line of the simulated board, seen from outside. Its levels are physical.
 type Line struct {
 	b  *Board
 	id board.LineID
 
 	// Guarded by b.mu.
-	pull    board.Pull // what the wire is pulled to when nobody drives it
-	outside *bool      // what the world drives it to; nil: nothing
+	pull    board.Pull // the resistor that sets the level when nobody drives the line
+	outside *bool      // the level driven from outside; nil: none
 	in      *input
 	out     *output
 	kept    *bool // the level kept since a release; see KeepOnRelease
@@ -27,20 +26,20 @@ type Line struct {
 	history []Change
 }
 
-// historyMost bounds what a line remembers of its past, for a demo that runs
-// for days; the older half is forgotten.
+// historyMost limits a line's history, for a demo that runs for days. Then the older half
+// is dropped.
 const historyMost = 1 << 16
 
-// Change is a moment at which a line changed its level or began or ceased to
-// be driven by the board.
+// Change records that a line changed its level, or that the board began or stopped
+// driving it.
 type Change struct {
 	High   bool          // the level on the wire
 	Driven bool          // whether the board drives it
 	At     time.Duration // when, on the clock that stamps edges
 }
 
-// Line returns the line of that name, under any name that Find knows. It panics
-// when there is none: in a test that is the test's mistake.
+// Line returns the line of that name, under any name that Find knows. It panics if there
+// is none, because that is a mistake in the test.
 func (b *Board) Line(name string) *Line {
 	l, err := b.line(name)
 	if err != nil {
@@ -49,18 +48,18 @@ func (b *Board) Line(name string) *Line {
 	return l
 }
 
-// Drive puts a level on the wire from outside: a switch, a sensor, a finger.
+// Drive drives the line from outside, like a switch or a sensor.
 func (l *Line) Drive(high bool) { l.change(func() { l.outside = &high }) }
 
-// Float takes away what Drive put on the wire; its pull is left.
+// Float ends Drive. The line's pull remains.
 func (l *Line) Float() { l.change(func() { l.outside = nil }) }
 
-// chatterStep is how often Chatter looks at the time.
+// chatterStep is how often Chatter checks the time.
 const chatterStep = time.Millisecond
 
-// Chatter has the wire change its level that many times a second, as hum on an
-// open wire or a bad contact does, until ctx ends; then the wire keeps the level
-// that it has. It returns how many changes it made.
+// Chatter changes the level that many times a second until ctx ends, like hum on an open
+// wire or a bad contact. The line then keeps its level. Chatter returns the number of
+// changes.
 func (l *Line) Chatter(ctx context.Context, changes float64) (made int) {
 	start := time.Now()
 	high, _ := l.Level()
@@ -79,16 +78,14 @@ func (l *Line) Chatter(ctx context.Context, changes float64) (made int) {
 	}
 }
 
-// SetPull is the resistor on the wire, up or down, which holds it as long as
-// nobody drives it and no other is asked for. Lines start pulled down.
+// SetPull sets the resistor on the wire, up or down. It sets the level while nobody
+// drives the line and no other pull is requested. Lines start pulled down.
 func (l *Line) SetPull(p board.Pull) { l.change(func() { l.pull = p }) }
 
-// Hold makes somebody else the holder of the line, so that it is busy; ""
-// frees it again.
+// Hold makes somebody else the holder of the line, so that it is busy. "" releases it.
 func (l *Line) Hold(holder string) { l.change(func() { l.holder = holder }) }
 
-// Fail makes requesting, reading and setting the line end in err; nil mends
-// it.
+// Fail makes requesting, reading and setting the line fail with err; nil repairs it.
 func (l *Line) Fail(err error) { l.change(func() { l.fail = err }) }
 
 // Level returns the level on the wire now, and whether the board drives it.
@@ -98,8 +95,8 @@ func (l *Line) Level() (high, driven bool) {
 	return l.level()
 }
 
-// History lists every change of the line since New, oldest first. At first a
-// line is undriven and low; that is not in the list.
+// History lists every change of the line since New, oldest first. The initial state,
+// undriven and low, is not in the list.
 func (l *Line) History() []Change {
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
@@ -109,7 +106,7 @@ func (l *Line) History() []Change {
 // ID says which line it is.
 func (l *Line) ID() board.LineID { return l.id }
 
-// change runs fn under the board's lock and lets its consequences happen.
+// change calls fn under the board's lock, then records and reports a change of the level.
 func (l *Line) change(fn func()) {
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
@@ -117,7 +114,7 @@ func (l *Line) change(fn func()) {
 	l.settle()
 }
 
-// level works out the wire's level; the caller holds the lock.
+// level returns the wire's level. The caller holds the lock.
 func (l *Line) level() (high, driven bool) {
 	switch {
 	case l.out != nil && l.out.drives():
@@ -134,7 +131,8 @@ func (l *Line) level() (high, driven bool) {
 	return l.pull == board.PullUp, false
 }
 
-// settle records a change of level and tells the input, under the lock.
+// settle records a change of the level and passes it to the input. The caller holds the
+// lock.
 func (l *Line) settle() {
 	high, driven := l.level()
 	if high != l.now.High || driven != l.now.Driven {
@@ -149,7 +147,7 @@ func (l *Line) settle() {
 	}
 }
 
-// free says why the line cannot be requested now, under the lock.
+// free returns an error if the line cannot be requested now. The caller holds the lock.
 func (l *Line) free() error {
 	if l.fail != nil {
 		return fmt.Errorf("request line %s: %w", l.id, l.fail)
@@ -160,7 +158,7 @@ func (l *Line) free() error {
 	return nil
 }
 
-// heldBy names who holds the line, under the lock.
+// heldBy names the holder of the line. The caller holds the lock.
 func (l *Line) heldBy() string {
 	switch {
 	case l.in != nil:

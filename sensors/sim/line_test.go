@@ -53,7 +53,7 @@ func set(t *testing.T, o board.Output, active bool) {
 	}
 }
 
-// levels is the history without its times.
+// levels returns the history without its times.
 func levels(l *Line) (s []Change) {
 	for _, c := range l.History() {
 		c.At = 0
@@ -62,7 +62,7 @@ func levels(l *Line) (s []Change) {
 	return s
 }
 
-// The relay's whole life, active low: never low but when it is on.
+// An active-low relay is low only while it is on.
 func TestOutputHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
@@ -89,7 +89,7 @@ func TestOutputHistory(t *testing.T) {
 	})
 }
 
-// An output that is to keep the level is driven at the one the wire has.
+// An output that keeps its level is driven at the level of the wire.
 func TestOutputKeepsTheLevel(t *testing.T) {
 	for _, high := range []bool{false, true} {
 		b := New()
@@ -144,10 +144,10 @@ func TestCrash(t *testing.T) {
 		t.Errorf("after a crash high %v, driven %v", high, driven)
 	}
 	if err := o.Set(true); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("the dead's output: %v", err)
+		t.Errorf("the output after the crash: %v", err)
 	}
 	if _, open := <-in.Edges(); open {
-		t.Error("the dead's edges go on")
+		t.Error("edges come after the crash")
 	}
 	request(t, b, board.OutputConfig{Line: "GPIO5"})
 	request(t, b, board.OutputConfig{Line: "GPIO6"})
@@ -249,7 +249,7 @@ func TestLinePanics(t *testing.T) {
 	New().Line("GPIO99")
 }
 
-// What is called before an output is set sees the level from before.
+// BeforeSet's function is called before the level changes.
 func TestBeforeSet(t *testing.T) {
 	b := New()
 	o, err := b.Output(board.OutputConfig{Line: "GPIO27"})

@@ -6,8 +6,8 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// MCP3008 is a simulated MCP3008 (DS21295D): what it gives is shifted out bit by
-// bit, as figures 5-1 and 5-2 have it.
+// MCP3008 is a simulated MCP3008 (DS21295D). It shifts its answer out bit by bit, as in
+// figures 5-1 and 5-2.
 type MCP3008 struct {
 	*Chip
 	bits   int
@@ -15,12 +15,11 @@ type MCP3008 struct {
 	answer []byte
 }
 
-// AddMCP3008 puts an MCP3008 on an SPI device, all of whose inputs are at half the
-// reference.
+// AddMCP3008 puts an MCP3008 on an SPI device. All its inputs are at half the reference.
 func (b *Board) AddMCP3008(name string) *MCP3008 { return b.addMCP(name, 10) }
 
-// AddMCP3208 puts an MCP3208, with twelve bits, on an SPI device, all of whose inputs
-// are at half the reference (DS21298E).
+// AddMCP3208 puts an MCP3208 (DS21298E), with twelve bits, on an SPI device. All its
+// inputs are at half the reference.
 func (b *Board) AddMCP3208(name string) *MCP3008 { return b.addMCP(name, 12) }
 
 func (b *Board) addMCP(name string, bits int) *MCP3008 {
@@ -32,7 +31,7 @@ func (b *Board) addMCP(name string, bits int) *MCP3008 {
 	return d
 }
 
-// SetCode sets what an input is converted to, 0 to 1023, or to 4095.
+// SetCode sets the code of an input, 0 to 1023, or to 4095 for an MCP3208.
 func (d *MCP3008) SetCode(channel int, code uint16) {
 	d.update(func() { d.inputs[channel] = code & (1<<d.bits - 1) })
 }
@@ -43,9 +42,9 @@ func (d *MCP3008) takes(c board.SPIConfig) bool {
 
 func (d *MCP3008) reset(time.Time) { d.answer = nil }
 
-// write shifts bits in: after the first that is 1, single-ended or not, three of
-// the channel, one that is not looked at, and from then on the answer goes out: a
-// null bit, the code from its highest bit on, and again from its second lowest on.
+// write shifts bits in: the start bit, single-ended or differential, three bits of the
+// channel, and an ignored one. Then the answer is shifted out: a null bit, the code with
+// its highest bit first, and again from its second lowest bit upwards.
 func (d *MCP3008) write(_ time.Time, p []byte) {
 	d.answer = make([]byte, len(p))
 	began, command := -1, 0
@@ -56,7 +55,7 @@ func (d *MCP3008) write(_ time.Time, p []byte) {
 			if in == 1 {
 				began = n
 			}
-			d.set(n, 1) // nobody drives the line: a pull
+			d.set(n, 1) // the chip does not drive the line: pulled up
 		case k <= 4:
 			command = command<<1 | in
 			d.set(n, 1)
@@ -71,10 +70,11 @@ func (d *MCP3008) write(_ time.Time, p []byte) {
 	}
 }
 
-// set makes bit n of the answer the lowest of v.
+// set sets bit n of the answer to the lowest bit of v.
 func (d *MCP3008) set(n int, v uint16) { d.answer[n/8] |= byte(v&1) << (7 - n%8) }
 
-// code converts: single-ended, or the difference of a pair, but not below 0.
+// code returns the code of a channel, or of the difference of a pair, which is at least
+// 0.
 func (d *MCP3008) code(command int) uint16 {
 	n := command & 7
 	if command&8 != 0 {

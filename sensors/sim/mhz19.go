@@ -2,8 +2,8 @@ package sim
 
 import "time"
 
-// MHZ19 is a simulated MH-Z19B on a serial port: it answers the command that asks
-// for the concentration, and passes over what it does not understand.
+// MHZ19 is a simulated MH-Z19B on a serial port. It answers the command for the
+// concentration and ignores everything else.
 type MHZ19 struct {
 	*Chip
 	ppm    int
@@ -21,7 +21,7 @@ func (b *Board) AddMHZ19(port string) *MHZ19 {
 // SetCO2 sets the concentration, in ppm.
 func (d *MHZ19) SetCO2(ppm int) { d.update(func() { d.ppm = ppm }) }
 
-// Say has the chip say something that it was not asked for.
+// Say makes the chip send bytes without a command.
 func (d *MHZ19) Say(p ...byte) { d.update(func() { d.answer = append(d.answer, p...) }) }
 
 func (d *MHZ19) baud() int         { return 9600 }
@@ -48,7 +48,7 @@ func (d *MHZ19) write(_ time.Time, p []byte) {
 
 func (d *MHZ19) read(_ time.Time, p []byte) { d.answer = d.answer[copy(p, d.answer):] }
 
-// mhSum is the check of bytes 1 to 7.
+// mhSum returns the checksum of bytes 1 to 7.
 func mhSum(p []byte) (sum byte) {
 	for _, b := range p[1:8] {
 		sum += b

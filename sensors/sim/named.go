@@ -2,8 +2,8 @@ package sim
 
 import "slices"
 
-// named adds chips by their names in the catalog, at the addresses that the simulated chip can
-// have; nil is all of the chip's.
+// named adds chips by their names in the catalog, at the addresses that the simulated
+// chip supports; nil means all of the chip's addresses.
 var named = map[string]struct {
 	addresses []uint16
 	add       func(b *Bus, addr uint16)

@@ -17,8 +17,8 @@ type output struct {
 
 var _ board.Output = (*output)(nil)
 
-// Output requests a line as an output; the line changes once, to its initial
-// level, or not at all with c.Keep.
+// Output requests a line as an output. The line changes once, to its initial level, or
+// with c.Keep not at all.
 func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	l, err := b.line(c.Line)
 	if err != nil {
@@ -44,7 +44,7 @@ func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	return o, nil
 }
 
-// drives reports whether the present level is driven and not left to the pull.
+// drives reports whether the output drives the present level or leaves it to the pull.
 func (o *output) drives() bool {
 	switch o.c.Drive {
 	case board.OpenDrain:
@@ -58,10 +58,9 @@ func (o *output) drives() bool {
 // ID says which line it is.
 func (o *output) ID() board.LineID { return o.l.id }
 
-// BeforeSet has f called whenever an output is to be set, before anything
-// changes: with the name under which the line was requested, and the state that
-// is asked for. f may block, as a call into a kernel that hangs does. It is called
-// from any goroutine; nil ends that.
+// BeforeSet sets a function to call before an output is set, with the name under which
+// the line was requested and the new state. f may block, like a kernel call that hangs.
+// It is called from any goroutine. nil removes it.
 func (b *Board) BeforeSet(f func(line string, active bool)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,7 +96,8 @@ func (o *output) Active() (bool, error) {
 	return high != o.c.ActiveLow, nil
 }
 
-// Close releases the line, which keeps its level or goes back to its pull.
+// Close releases the line. It then keeps its level or goes back to its pull; see
+// [Board.KeepOnRelease].
 func (o *output) Close() error {
 	o.l.b.mu.Lock()
 	defer o.l.b.mu.Unlock()

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// registers is a chip with registers of 16 bits, which a byte chooses.
+// registers is a chip with registers of 16 bits and addresses of one byte.
 type registers struct {
 	*Chip
-	initial map[byte]uint16 // what they hold after power-on
+	initial map[byte]uint16 // values after power-on
 	little  bool            // the low byte comes first
 	wrote   func(now time.Time, reg byte, v uint16)
-	reads   func(now time.Time, reg byte) // before a register is read; may be nil
+	reads   func(now time.Time, reg byte) // called before a register is read; may be nil
 	regs    map[byte]uint16
 	ptr     byte
-	ends    time.Time // of the measurement under way
+	ends    time.Time // of the present measurement
 	frozen  bool      // a measurement never ends
 }
 
@@ -52,7 +52,7 @@ func (d *registers) read(now time.Time, p []byte) {
 	}
 }
 
-// done reports whether the measurement under way has ended, once.
+// done reports once that the measurement has ended.
 func (d *registers) done(now time.Time) bool {
 	if d.frozen || d.ends.IsZero() || now.Before(d.ends) {
 		return false

@@ -8,7 +8,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// serialDevice is a chip on a serial port: what it says waits to be read.
+// serialDevice is a chip on a serial port.
 type serialDevice interface {
 	device
 	waiting() int // bytes
@@ -16,8 +16,8 @@ type serialDevice interface {
 	baud() int
 }
 
-// Serial opens the serial port of that name. At a rate that is not its own the
-// chip understands nothing. A chip with the fault [NACK] is silent.
+// Serial opens the serial port of that name. At a wrong baud rate the chip understands
+// nothing. A chip with the fault [NACK] is silent.
 func (b *Board) Serial(c board.SerialConfig) (board.Serial, error) {
 	port, err := b.port(c.Device)
 	if err != nil {
@@ -26,7 +26,7 @@ func (b *Board) Serial(c board.SerialConfig) (board.Serial, error) {
 	return serialHandle{port.open(), c}, nil
 }
 
-// serialHandle is one opening of a serial port.
+// serialHandle is an open handle on a serial port.
 type serialHandle struct {
 	*handle
 	c board.SerialConfig
@@ -56,7 +56,7 @@ func (h serialHandle) Write(p []byte) error {
 	return nil
 }
 
-// deafTo reports whether an error is only that nobody listens.
+// deafTo reports whether an error only means that the chip does not answer.
 func deafTo(err error) bool { return err == errNACK }
 
 // Read waits for bytes from the chip.
@@ -86,7 +86,7 @@ func (h serialHandle) Read(p []byte, within time.Duration) (int, error) {
 	return len(p), nil
 }
 
-// alive reports whether the port is still there and open.
+// alive returns an error if the port was removed or closed.
 func (h serialHandle) alive() error {
 	h.bus.mu.Lock()
 	gone := h.plugs != h.bus.plugs
@@ -97,7 +97,7 @@ func (h serialHandle) alive() error {
 	return h.wait(nil)
 }
 
-// Discard forgets what waits.
+// Discard drops the bytes that wait to be read.
 func (h serialHandle) Discard() error {
 	if err := h.alive(); err != nil {
 		return fmt.Errorf("discard what came from %s: %w", h.name, err)

@@ -2,8 +2,8 @@ package sim
 
 import "time"
 
-// SHT is a simulated temperature and humidity sensor of Sensirion's: an SHT3x,
-// SHT4x or SHTC3.
+// SHT is a simulated temperature and humidity sensor from Sensirion: an SHT3x, SHT4x or
+// SHTC3.
 type SHT struct {
 	commanded
 	air
@@ -84,7 +84,7 @@ func AddSHTC3(b *Bus) *SHT {
 	d := &SHT{air: air{20, 50}}
 	d.commanded = commanded{
 		width:  2,
-		forget: func() { d.awake = true }, // it idles until it is told to sleep
+		forget: func() { d.awake = true }, // it is idle, not asleep, after power-on
 		hears:  func(code uint16) bool { return d.awake || code == 0x3517 },
 		take: func(_ time.Time, code uint16, _ []byte) ([]byte, time.Duration) {
 			switch code {

@@ -117,20 +117,21 @@ type MLX90614 struct {
 	failed          bool
 }
 
-// AddMLX90614 puts an MLX90614 at addr, at 20 degrees, before what has 36.6.
+// AddMLX90614 puts an MLX90614 at addr. It has 20 degrees and points at an object of
+// 36.6.
 func AddMLX90614(b *Bus, addr uint16) *MLX90614 {
 	d := &MLX90614{addr: byte(addr), object: 36.6, ambient: 20}
 	d.Chip = b.add(addr, d)
 	return d
 }
 
-// SetTemperatures sets the temperature of what it looks at and its own, in degrees
+// SetTemperatures sets the temperatures of the object and of the chip, in degrees
 // Celsius.
 func (d *MLX90614) SetTemperatures(object, ambient float64) {
 	d.update(func() { d.object, d.ambient = object, ambient })
 }
 
-// Fail makes the chip say that its measurement failed, or ends that.
+// Fail makes the chip report that its measurement failed, or ends that.
 func (d *MLX90614) Fail(on bool) { d.update(func() { d.failed = on }) }
 
 func (d *MLX90614) reset(time.Time)             { d.ptr = 0 }

@@ -7,7 +7,7 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// addPort adds a device with one chip behind it, and replaces any device of that name.
+// addPort adds a device with one chip and replaces any device of that name.
 func (b *Board) addPort(name string, d device) *Chip {
 	b.mu.Lock()
 	port := &Bus{name: name, chips: map[uint16]*Chip{}}
@@ -16,7 +16,7 @@ func (b *Board) addPort(name string, d device) *Chip {
 	return port.add(0, d)
 }
 
-// port returns the device of that name: spidev0.0, /dev/spidev0.0.
+// port returns the device of a name such as spidev0.0 or /dev/spidev0.0.
 func (b *Board) port(name string) (*Bus, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -27,8 +27,8 @@ func (b *Board) port(name string) (*Bus, error) {
 	return port, nil
 }
 
-// RemovePort takes an SPI or serial device away, with the chip behind it: handles
-// on it are dead from then on, and it cannot be opened.
+// RemovePort removes an SPI or serial device with its chip. Open handles stop working,
+// and the device cannot be opened.
 func (b *Board) RemovePort(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -40,8 +40,8 @@ func (b *Board) RemovePort(name string) {
 	}
 }
 
-// SPI opens the SPI device of that name. A chip that it is not right for, by its
-// mode or its clock, is not understood: each byte is 0xFF.
+// SPI opens the SPI device of that name. With a mode or clock that the chip does not
+// support, each byte read is 0xFF.
 func (b *Board) SPI(c board.SPIConfig) (board.SPI, error) {
 	port, err := b.port(c.Device)
 	if err != nil {
@@ -50,13 +50,13 @@ func (b *Board) SPI(c board.SPIConfig) (board.SPI, error) {
 	return spiHandle{port.open(), c}, nil
 }
 
-// spiDevice is a chip on SPI: what it is written it answers in the same transfer.
+// spiDevice is a chip on SPI. It answers in the transfer in which it is written to.
 type spiDevice interface {
 	device
 	takes(c board.SPIConfig) bool
 }
 
-// spiHandle is one opening of an SPI device.
+// spiHandle is an open handle on an SPI device.
 type spiHandle struct {
 	*handle
 	c board.SPIConfig

@@ -12,11 +12,11 @@ import (
 type Thermocouple struct {
 	*Chip
 	celsius, internal float64
-	fault             uint32 // bits of the frame
+	fault             uint32 // fault bits of the frame
 	frame             func(d *Thermocouple) []byte
-	lasts             time.Duration // a conversion
+	lasts             time.Duration // duration of a conversion
 	since             time.Time     // when it was last selected
-	out               []byte        // what it has converted
+	out               []byte        // the last frame
 }
 
 // AddMAX31855 puts a MAX31855 on an SPI device, at 25 degrees with its thermocouple
@@ -56,7 +56,7 @@ func (d *Thermocouple) takes(c board.SPIConfig) bool { return c.Mode == 0 && c.M
 
 func (d *Thermocouple) reset(now time.Time) { d.since, d.out = now, d.frame(d) }
 
-// write selects the chip: what it converts is lost unless it is done.
+// write selects the chip, which aborts a conversion that has not ended.
 func (d *Thermocouple) write(now time.Time, _ []byte) {
 	if now.Sub(d.since) >= d.lasts {
 		d.out = d.frame(d)
@@ -87,7 +87,7 @@ func (b *Board) AddMAX31865(name string) *MAX31865 {
 // SetResistance sets the sensor's resistance, in ohms.
 func (d *MAX31865) SetResistance(ohms float64) { d.update(func() { d.ohms = ohms }) }
 
-// SetFault sets the fault status that a measurement has.
+// SetFault sets the fault status of measurements.
 func (d *MAX31865) SetFault(status byte) { d.update(func() { d.status = status }) }
 
 func (d *MAX31865) takes(c board.SPIConfig) bool {

@@ -15,7 +15,7 @@ type TMP102 struct {
 	conf   uint16
 	limits [2]uint16
 	temp   int       // sixteenths of a degree, of the last conversion
-	ends   time.Time // when the conversion under way is done; zero: none
+	ends   time.Time // end of the present conversion; zero: none
 	frozen bool
 }
 
@@ -62,8 +62,8 @@ func (d *TMP102) write(now time.Time, p []byte) {
 	}
 }
 
-// configure begins a conversion on waking and on a one-shot; a conversion
-// under way goes on to its end when the chip is shut down.
+// configure starts a conversion when the chip wakes up and on a one-shot. Shutting the
+// chip down does not end a conversion.
 func (d *TMP102) configure(now time.Time, v uint16) {
 	slept, sleeps := d.conf&tmpSD != 0, v&tmpSD != 0
 	d.conf = d.conf&^tmpWritable | v&(tmpWritable&^tmpOS)
@@ -96,8 +96,8 @@ func (d *TMP102) read(now time.Time, p []byte) {
 	}
 }
 
-// settle ends a conversion whose time has come; in continuous mode the
-// register follows the temperature from the first one on.
+// settle ends a conversion that is due. In continuous mode the register follows the
+// temperature after the first one.
 func (d *TMP102) settle(now time.Time) {
 	if d.frozen || d.ends.IsZero() || now.Before(d.ends) {
 		return
@@ -108,8 +108,8 @@ func (d *TMP102) settle(now time.Time) {
 	}
 }
 
-// word is the temperature register: 12 bits, or 13 and a one in bit 0 in
-// extended mode.
+// word returns the temperature register: 12 bits, or in extended mode 13 bits and a one
+// in bit 0.
 func (d *TMP102) word() uint16 {
 	if d.conf&tmpEM != 0 {
 		return uint16(max(-4096, min(4095, d.temp)))<<3 | 1
@@ -117,8 +117,8 @@ func (d *TMP102) word() uint16 {
 	return uint16(max(-2048, min(2047, d.temp))) << 4
 }
 
-// LM75 is a simulated LM75 with 11 bits of temperature, as NXP's LM75A and
-// LM75B have it, or with 9.
+// LM75 is a simulated LM75 with 11 bits of temperature, like NXP's LM75A and LM75B, or
+// with 9 bits.
 type LM75 struct {
 	*Chip
 	celsius float64
@@ -134,8 +134,8 @@ type LM75 struct {
 // lmTime is the period of an LM75's conversions.
 const lmTime = 100 * time.Millisecond
 
-// AddLM75 puts an LM75 with so many bits of temperature, 9 to 11, at addr. It
-// has 20 degrees.
+// AddLM75 puts an LM75 with that many bits of temperature, 9 to 11, at addr. It has 20
+// degrees.
 func (b *Bus) AddLM75(addr uint16, bits int) *LM75 {
 	d := &LM75{celsius: 20, bits: bits}
 	d.Chip = b.add(addr, d)

@@ -87,7 +87,7 @@ func TestTMP102OneShot(t *testing.T) {
 	})
 }
 
-// periph's driver reads what was set.
+// periph's driver reads the temperature that was set.
 func TestPeriphReadsTMP102(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()

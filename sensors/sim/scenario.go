@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Scene is a little life on a board, for the demo: the air goes through a day
-// in five minutes, and somebody uses the door.
-type Scene struct {
+// Scenario moves a board's inputs, for the demo: the air goes through a day in five
+// minutes, and the door opens and closes.
+type Scenario struct {
 	Air  *BME280 // its temperature, humidity and pressure move
 	Door *Line   // driven high while the door is open
 }
 
-// The scene's rhythm.
+// The scenario's periods.
 const (
 	sceneStep = 250 * time.Millisecond
 	sceneDay  = 5 * time.Minute
@@ -21,9 +21,8 @@ const (
 	doorOpen  = 3 * time.Second
 )
 
-// Run plays the scene until ctx ends, and returns its error. Either part may
-// be nil.
-func (s Scene) Run(ctx context.Context) error {
+// Run runs the scenario until ctx ends, and returns its error. Air and Door may be nil.
+func (s Scenario) Run(ctx context.Context) error {
 	start := time.Now()
 	tick := time.NewTicker(sceneStep)
 	defer tick.Stop()
@@ -37,8 +36,8 @@ func (s Scene) Run(ctx context.Context) error {
 	}
 }
 
-// set puts the board into the state it has after so long.
-func (s Scene) set(t time.Duration) {
+// set sets the board's state at time t of the scenario.
+func (s Scenario) set(t time.Duration) {
 	if s.Air != nil {
 		wave := math.Sin(2 * math.Pi * t.Seconds() / sceneDay.Seconds())
 		s.Air.SetTemperature(21.5 + 3*wave)

@@ -12,10 +12,10 @@ import (
 	"fieldpost/sensors/board"
 )
 
-func TestScene(t *testing.T) {
+func TestScenario(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New()
-		s := Scene{Air: b.AddBus("i2c-1").AddBME280(0x76), Door: b.Line("GPIO17")}
+		s := Scenario{Air: b.AddBus("i2c-1").AddBME280(0x76), Door: b.Line("GPIO17")}
 		in := input1(t, b, board.InputConfig{Line: "GPIO17"})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -44,10 +44,10 @@ func TestScene(t *testing.T) {
 	})
 }
 
-func TestSceneOfNothing(t *testing.T) {
+func TestEmptyScenario(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := (Scene{}).Run(ctx); !errors.Is(err, context.Canceled) {
+	if err := (Scenario{}).Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run: %v", err)
 	}
 }
