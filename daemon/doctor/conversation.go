@@ -66,6 +66,7 @@ func (e *exam) open(ctx context.Context, a attempt) (p *uplink.Probe, present bo
 	}
 	if err = p.Dial(ctx); err == nil {
 		if _, err = p.Handshake(ctx); err == nil {
+			e.connected = time.Now()
 			if present, err = p.Connect(ctx); err == nil {
 				return p, present, nil
 			}
@@ -75,14 +76,29 @@ func (e *exam) open(ctx context.Context, a attempt) (p *uplink.Probe, present bo
 	return nil, false, err
 }
 
-// again makes another connection, after the pause that AWS IoT Core wants between two.
+// again makes another connection, after the pause that AWS IoT Core wants between two. Other
+// brokers may want it too, such as our stand-in: where one refuses without a reason what came
+// sooner, it is asked once more after the pause.
 func (e *exam) again(ctx context.Context, a attempt) (*uplink.Probe, bool, error) {
 	if e.aws {
-		if err := wait(ctx, connectEvery); err != nil {
+		if err := e.pause(ctx); err != nil {
 			return nil, false, err
 		}
 	}
+	soon := time.Since(e.connected) < connectEvery
+	p, present, err := e.open(ctx, a)
+	if !soon || !refused(err) || !uplink.Inferred(err) {
+		return p, present, err
+	}
+	if err := e.pause(ctx); err != nil {
+		return nil, false, err
+	}
 	return e.open(ctx, a)
+}
+
+// pause waits until a CONNECT is welcome.
+func (e *exam) pause(ctx context.Context) error {
+	return wait(ctx, connectEvery-time.Since(e.connected))
 }
 
 func wait(ctx context.Context, d time.Duration) error {

@@ -75,7 +75,8 @@ type exam struct {
 	policy *awsiot.Policy // nil: none was given
 	nonce  string
 
-	withoutWill bool // CONNECT is accepted without a will only
+	connected   time.Time // when the last CONNECT was sent
+	withoutWill bool      // CONNECT is accepted without a will only
 	granted     []string
 	failed      []string // names of steps
 }

@@ -107,10 +107,8 @@ func (e *exam) askVersion5(ctx context.Context) {
 
 // open5 connects over MQTT 5.
 func (e *exam) open5(ctx context.Context, a attempt) (*version5, error) {
-	if e.aws {
-		if err := wait(ctx, connectEvery); err != nil {
-			return nil, err
-		}
+	if err := e.pause(ctx); err != nil { // AWS IoT Core wants it, and so may a stand-in
+		return nil, err
 	}
 	p, err := e.probe(a)
 	if err != nil {
@@ -125,6 +123,7 @@ func (e *exam) open5(ctx context.Context, a attempt) (*version5, error) {
 	}
 	c := &version5{e: e, probe: p, conn: p.Conn(), r: bufio.NewReader(p.Conn()), at: uplink.Disconnect{
 		Phase: uplink.Connecting, Endpoint: e.at.String(), ClientID: e.report.ClientID, Will: a.will, Persistent: !a.clean}}
+	e.connected = time.Now()
 	if err := c.connect(ctx, a); err != nil {
 		c.close()
 		return nil, err
