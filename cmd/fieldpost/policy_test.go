@@ -174,7 +174,7 @@ func TestTutorialWithPolicy(t *testing.T) {
 		}
 	})
 	endpoint := ""
-	for said := ""; !strings.HasPrefix(said, "policy "); {
+	for said := ""; !strings.HasPrefix(said, "This is a stand-in for AWS IoT Core. It does not:"); {
 		select {
 		case said = <-out.each:
 		case err := <-done:

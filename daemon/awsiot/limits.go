@@ -10,19 +10,25 @@ import (
 // Reference, "AWS IoT Core endpoints and quotas", section "AWS IoT Core message
 // broker and protocol limits and quotas".
 const (
-	PayloadMax       = 128 * 1024 // bytes of a PUBLISH's payload
-	TopicMax         = 256        // bytes of a topic or a topic filter, in UTF-8
-	TopicSlashes     = 7          // slashes in a topic or a topic filter
-	ClientIDMax      = 128        // bytes of a client id
-	SubscribeFilters = 8          // topic filters in one SUBSCRIBE
-	Subscriptions    = 50         // subscriptions of one connection
-	PublishRate      = 100        // PUBLISHes of one connection in a second; the rest is discarded
+	PayloadMax       = 128 * 1024  // bytes of a PUBLISH's payload
+	TopicMax         = 256         // bytes of a topic or a topic filter, in UTF-8
+	TopicSlashes     = 7           // slashes in a topic or a topic filter
+	ClientIDMax      = 128         // bytes of a client id
+	SubscribeFilters = 8           // topic filters in one SUBSCRIBE
+	Subscriptions    = 50          // subscriptions of one connection
+	PublishRate      = 100         // PUBLISHes of one connection in a second, each way; the rest is discarded
+	Throughput       = 512 * 1024  // bytes of one connection in a second, each way; the rest is delayed
+	ConnectEvery     = time.Second // from one CONNECT of a client id to the next
+	ReceiveMax       = 100         // unacknowledged PUBLISHes of one connection, each way
 	KeepAliveMin     = 30 * time.Second
 	KeepAliveMax     = 1200 * time.Second
 
 	// SessionExpiry is how long a persistent session outlives its connection,
 	// unless the account has asked for more.
 	SessionExpiry = time.Hour
+
+	// MessageExpiryMax is the longest message expiry of MQTT 5.
+	MessageExpiryMax = 7 * 24 * time.Hour
 )
 
 // CheckTopic says why a topic, or a topic filter, is not within the limits of

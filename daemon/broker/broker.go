@@ -25,12 +25,17 @@ type Options struct {
 	Listen string         // host:port; "" is 127.0.0.1:0, a free port
 	Dir    string         // of the certificates; see [Certificates]
 	Policy *awsiot.Policy // nil allows everything, within AWS's limits
+	// Devices is a JSON file of client certificates with policies and a thing of their own;
+	// Policy is that of every other certificate. "" is none.
+	Devices string
 	// AckDenied acknowledges and discards a denied PUBLISH, and answers a denied SUBSCRIBE
 	// with 0x80, like mosquitto. AWS IoT Core closes the connection.
 	AckDenied bool
-	// Rates discards what a connection publishes above [awsiot.PublishRate], without an
-	// acknowledgement, as AWS IoT Core does.
+	// Rates applies the limits of AWS IoT Core that depend on time: [awsiot.PublishRate],
+	// [awsiot.Throughput] and [awsiot.ConnectEvery].
 	Rates bool
+	// SessionExpiry is how long a session outlives its connection; 0 is [awsiot.SessionExpiry].
+	SessionExpiry time.Duration
 	// Silent does not log refusals.
 	Silent bool
 	// Provisioning provisions devices by claim; nil does not. The claim certificate and its
@@ -38,17 +43,20 @@ type Options struct {
 	Provisioning *Provisioning
 	Log          *slog.Logger // nil discards
 
-	now       func() time.Time // for tests; nil is time.Now
-	authority *authority       // of Provisioning
+	now       func() time.Time                                 // for tests; nil is time.Now
+	nap       func(ctx context.Context, d time.Duration) error // for tests; nil waits
+	authority *authority                                       // of Provisioning
 }
 
 // Broker is an MQTT broker. Make it with [New].
 type Broker struct {
-	files  Files
-	addr   string
-	tls    *tls.Config
-	server *mqtt.Server
-	log    *slog.Logger
+	files   Files
+	devices []Device
+	rules   *rules
+	addr    string
+	tls     *tls.Config
+	server  *mqtt.Server
+	log     *slog.Logger
 
 	authority *authority // nil: devices are not provisioned
 
@@ -60,12 +68,7 @@ type Broker struct {
 // New creates missing certificates and opens the listening socket, so that Addr is known.
 // Clients are served once Run is called.
 func New(o Options) (*Broker, error) {
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.fill()
 	files, err := Certificates(o.Dir, hostsFor(o.Listen)...)
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
@@ -75,11 +78,17 @@ func New(o Options) (*Broker, error) {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
 	if o.Provisioning != nil {
-		if o.authority, err = newAuthority(*o.Provisioning, files, clockOf(o)); err != nil {
+		if o.authority, err = newAuthority(*o.Provisioning, files, o.now); err != nil {
 			return nil, fmt.Errorf("start broker: %w", err)
 		}
 	}
-	server, err := newServer(o)
+	var devices []Device
+	if o.Devices != "" {
+		if devices, err = readDevices(o.Devices, files); err != nil {
+			return nil, fmt.Errorf("start broker: %w", err)
+		}
+	}
+	server, rules, err := newServer(o, newRegistry(devices, o.Policy))
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
@@ -87,15 +96,26 @@ func New(o Options) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
-	return &Broker{files: files, addr: listener.Addr().String(), tls: config, server: server, authority: o.authority, log: o.Log, listener: listener}, nil
+	return &Broker{files: files, devices: devices, rules: rules, addr: listener.Addr().String(), tls: config, server: server, authority: o.authority, log: o.Log, listener: listener}, nil
 }
 
-// clockOf returns the clock of the options.
-func clockOf(o Options) func() time.Time {
-	if o.now == nil {
-		return time.Now
+// fill fills in what is left empty.
+func (o *Options) fill() {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
 	}
-	return o.now
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.SessionExpiry == 0 {
+		o.SessionExpiry = awsiot.SessionExpiry
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	if o.nap == nil {
+		o.nap = nap
+	}
 }
 
 // serverTLS asks every client for a certificate of our CA.
@@ -130,6 +150,9 @@ func (b *Broker) Files() Files { return b.files }
 // does in AWS IoT; connections that are open stay. It is for brokers that provision
 // devices. Any goroutine.
 func (b *Broker) Deactivate(c *x509.Certificate) { b.authority.deactivate(idOf(c.Raw)) }
+
+// Devices returns the certificates that have policies of their own, sorted by name.
+func (b *Broker) Devices() []Device { return b.devices }
 
 // Run serves until ctx is cancelled. Then it drops every connection without a DISCONNECT, like a
 // killed broker. After it has returned it may be called again: it then listens on the same
@@ -208,7 +231,7 @@ func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
 		return
 	}
-	if err := b.server.EstablishConnection("tls", identify(conn)); err != nil {
+	if err := b.server.EstablishConnection("tls", b.rules.identify(ctx, conn)); err != nil {
 		b.log.Debug("connection ended", "remote", raw.RemoteAddr().String(), "error", err)
 	}
 }
@@ -216,34 +239,23 @@ func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 // identified is a connection with the client's attributes for the policy.
 type identified struct {
 	*tls.Conn
+	device      *Device // nil: the certificate is no device's
 	certificate *awsiot.Certificate
 	source      netip.Addr
-	published   window // of the goroutine that reads
+	rates       *rates // nil where there are none
 }
 
-// window counts what a connection has published in a second.
-type window struct {
-	from  time.Time
-	count int
-}
-
-// admits counts one more. excess is which of the second it is above the rate, from 1;
-// 0 is within it.
-func (w *window) admits(now time.Time) (excess int) {
-	if now.Sub(w.from) >= time.Second || now.Before(w.from) {
-		w.from, w.count = now, 0
-	}
-	w.count++
-	return max(w.count-awsiot.PublishRate, 0)
-}
-
-func identify(conn *tls.Conn) *identified {
+// identify is called after the handshake. ctx ends what a rate delays.
+func (r *rules) identify(ctx context.Context, conn *tls.Conn) *identified {
 	out := &identified{Conn: conn}
 	if chain := conn.ConnectionState().PeerCertificates; len(chain) > 0 {
-		out.certificate = awsiot.CertificateOf(chain[0])
+		out.certificate, out.device = awsiot.CertificateOf(chain[0]), r.registry.of(chain[0])
 	}
 	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 		out.source = at.Addr()
+	}
+	if r.rates {
+		out.rates = &rates{ctx: ctx, now: r.now, nap: r.nap}
 	}
 	return out
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -22,7 +21,9 @@ func FuzzServer(f *testing.F) {
 	f.Add([]byte{0x36, 0xff, 0xff, 0xff, 0x7f})
 	f.Add([]byte{0xf0, 2, 0, 0})
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		server, err := newServer(Options{Policy: awsiot.Tutorial(), Log: slog.New(slog.DiscardHandler)})
+		o := Options{Policy: awsiot.Tutorial()}
+		o.fill()
+		server, _, err := newServer(o, newRegistry(nil, o.Policy))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,36 +12,44 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/topic"
 )
 
 // newServer returns the MQTT server. Its Serve is never called, because that would only add
 // listeners and statistics. Each connection goes to EstablishConnection, and no goroutine
 // outlives its connection.
-func newServer(o Options) (*mqtt.Server, error) {
+func newServer(o Options, registry *registry) (*mqtt.Server, *rules, error) {
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MinimumProtocolVersion = 4
 	limits.MaximumQos = 1
 	limits.MaximumInflight = 1000
-	limits.MaximumMessageExpiryInterval = 0             // nothing expires in a session
+	limits.ReceiveMaximum = awsiot.ReceiveMax
+	limits.SubIDAvailable, limits.SharedSubAvailable = 0, 1
+	limits.MaximumMessageExpiryInterval = 0 // nothing expires by itself
+	limits.MaximumSessionExpiryInterval = uint32(o.SessionExpiry / time.Second)
 	limits.TopicAliasMaximum = 0                        // a topic is always written out
 	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
 	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
-	err := server.AddHook(&rules{policy: o.Policy, ackDenied: o.AckDenied, silent: o.Silent, rates: o.Rates, now: clockOf(o), server: server, authority: o.authority, log: o.Log}, nil)
-	return server, err
+	r := &rules{registry: registry, ackDenied: o.AckDenied, silent: o.Silent, rates: o.Rates, sessionExpiry: o.SessionExpiry,
+		now: o.now, nap: o.nap, server: server, authority: o.authority, log: o.Log}
+	return server, r, server.AddHook(r, nil)
 }
 
 // rules makes the server behave like AWS IoT Core. Its methods are called on the goroutine of
 // the client that they are about; for a delivery, on the publisher's.
 type rules struct {
 	mqtt.HookBase
-	policy    *awsiot.Policy
-	ackDenied bool
-	silent    bool
-	rates     bool
-	now       func() time.Time
-	server    *mqtt.Server
-	authority *authority // nil: devices are not provisioned
-	log       *slog.Logger
+	registry      *registry
+	ackDenied     bool
+	silent        bool
+	rates         bool
+	sessionExpiry time.Duration
+	now           func() time.Time
+	nap           func(ctx context.Context, d time.Duration) error
+	server        *mqtt.Server
+	authority     *authority // nil: devices are not provisioned
+	log           *slog.Logger
+	connects      connects
 }
 
 // ID names the hook to the server.
@@ -49,8 +58,8 @@ func (r *rules) ID() string { return "fieldpost" }
 // Provides says which events the hook handles.
 func (r *rules) Provides(event byte) bool {
 	switch event {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnQosPublish, mqtt.OnACLCheck, mqtt.OnSubscribed:
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnQosPublish, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed:
 		return true
 	}
 	return false
@@ -59,22 +68,13 @@ func (r *rules) Provides(event byte) bool {
 // OnConnectAuthenticate accepts everybody: TLS has authenticated the client.
 func (r *rules) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnConnect returns an error to close the connection without a CONNACK.
+// OnConnect returns an error to close the connection. Over MQTT 5 a CONNACK with the reason
+// goes before.
 func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	if id := pk.Connect.ClientIdentifier; id != "" {
-		if err := awsiot.CheckClientID(id); err != nil {
-			return r.refuse(cl, "iot:Connect", "client/"+id, err)
-		}
-	}
-	if conn, ok := cl.Net.Conn.(*identified); ok && r.authority != nil && conn.certificate != nil {
-		if err := r.authority.admit(conn.certificate.ID); err != nil {
-			return r.refuse(cl, "iot:Connect", "client/"+cl.ID, err)
-		}
-	}
-	if err := r.askBy(connection(cl, pk), cl, "iot:Connect", "client/"+cl.ID); err != nil {
-		if explains(cl, err) {
+	if err := r.mayConnect(cl, pk); err != nil {
+		if code, said := explains(cl, err); said {
 			_ = cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack},
-				ProtocolVersion: cl.Properties.ProtocolVersion, ReasonCode: packets.ErrNotAuthorized.Code})
+				ProtocolVersion: cl.Properties.ProtocolVersion, ReasonCode: code})
 		}
 		return r.refuse(cl, "iot:Connect", "client/"+cl.ID, err)
 	}
@@ -90,6 +90,29 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	r.expire(cl.ID)
 	return nil
+}
+
+// mayConnect returns why a CONNECT is refused.
+func (r *rules) mayConnect(cl *mqtt.Client, pk packets.Packet) error {
+	if id := pk.Connect.ClientIdentifier; id != "" {
+		if err := awsiot.CheckClientID(id); err != nil {
+			return &limit{packets.ErrClientIdentifierNotValid, err}
+		}
+	}
+	if r.rates && !r.connects.admits(cl.ID, r.now()) {
+		return &limit{packets.ErrQuotaExceeded, fmt.Errorf("the last CONNECT of this client id was less than %v ago; AWS IoT Core takes no sooner one", awsiot.ConnectEvery)}
+	}
+	if conn, ok := cl.Net.Conn.(*identified); ok {
+		if conn.device != nil && conn.device.Inactive {
+			return &limit{packets.ErrNotAuthorized, fmt.Errorf("the certificate of %q is INACTIVE", conn.device.Name)}
+		}
+		if r.authority != nil && conn.certificate != nil {
+			if err := r.authority.admit(conn.certificate.ID); err != nil {
+				return &limit{packets.ErrNotAuthorized, err}
+			}
+		}
+	}
+	return r.askBy(connection(cl, pk), cl, "iot:Connect", "client/"+cl.ID)
 }
 
 // connection returns what a CONNECT says about the connection.
@@ -123,19 +146,6 @@ func held(asked uint16) uint16 {
 	return max(asked, least)
 }
 
-// expire removes a session that a client left too long ago.
-func (r *rules) expire(id string) {
-	old, ok := r.server.Clients.Get(id)
-	if !ok || old.StopTime() == 0 {
-		return
-	}
-	if time.Since(time.Unix(old.StopTime(), 0)) > awsiot.SessionExpiry {
-		r.server.UnsubscribeClient(old)
-		old.ClearInflights()
-		r.server.Clients.Delete(id)
-	}
-}
-
 // OnSessionEstablished logs a new client.
 func (r *rules) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	r.log.Info("client connected", "client", cl.ID, "remote", cl.Net.Remote)
@@ -157,51 +167,60 @@ func (r *rules) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 func (r *rules) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		action, err := r.mayPublish(cl, pk.TopicName, pk.FixedHeader.Retain, len(pk.Payload))
-		if err != nil {
-			said := explains(cl, err)
-			err = r.refuse(cl, action, "topic/"+pk.TopicName, err)
-			switch {
-			case said && pk.FixedHeader.Qos == 1:
-				return r.deniedPublish(cl, pk)
-			case said:
-				_ = r.server.DisconnectClient(cl, packets.ErrNotAuthorized)
-				return pk, err
-			case !r.ackDenied:
-				return pk, err
-			}
-			pk.Ignore = true
-		}
-		if pk.FixedHeader.Qos > 1 {
-			return r.unanswered(cl, pk), nil
-		}
-		if r.discards(cl) {
-			return nothing(pk), nil
-		}
-		if err := r.provision(cl, pk); err != nil {
-			return pk, err
-		}
-		pk.PacketID = -pk.PacketID
+		return r.readPublish(cl, pk)
 	case packets.Subscribe:
-		if filter, err := r.maySubscribe(cl, pk.Filters); err != nil {
-			said, code := explains(cl, err), packets.ErrUnspecifiedError.Code
-			if said {
-				code = packets.ErrNotAuthorized.Code
-			}
-			if err = r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err); !said && !r.ackDenied {
-				return pk, err
-			}
-			return r.denied(cl, pk, code)
-		}
-		for _, sub := range pk.Filters {
-			if sub.Qos > 1 {
-				return r.unanswered(cl, pk), nil
-			}
-		}
-		pk.PacketID = -pk.PacketID
+		return r.readSubscribe(cl, pk)
 	case packets.Unsubscribe:
 		pk.PacketID = -pk.PacketID
 	}
+	return pk, nil
+}
+
+func (r *rules) readPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if action, err := r.mayPublish(cl, pk.TopicName, pk.FixedHeader.Retain, len(pk.Payload)); err != nil {
+		code, said := explains(cl, err)
+		err = r.refuse(cl, action, "topic/"+pk.TopicName, err)
+		switch {
+		case said && pk.FixedHeader.Qos == 1 && code != packets.ErrPacketTooLarge.Code:
+			return r.deniedPublish(cl, pk, code)
+		case said:
+			_ = r.server.DisconnectClient(cl, packets.Code{Code: code, Reason: "refused"})
+			return pk, err
+		case !r.ackDenied:
+			return pk, err
+		}
+		pk.Ignore = true
+	}
+	if pk.FixedHeader.Qos > 1 {
+		return r.unanswered(cl, pk)
+	}
+	if r.discards(cl) {
+		return nothing(pk), nil
+	}
+	if err := r.provision(cl, pk); err != nil {
+		return pk, err
+	}
+	pk.PacketID = -pk.PacketID
+	return pk, nil
+}
+
+func (r *rules) readSubscribe(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if filter, err := r.maySubscribe(cl, pk.Filters); err != nil {
+		code, said := explains(cl, err)
+		if !said {
+			code = packets.ErrUnspecifiedError.Code
+		}
+		if err = r.refuse(cl, "iot:Subscribe", "topicfilter/"+filter, err); !said && !r.ackDenied {
+			return pk, err
+		}
+		return r.denied(cl, pk, code)
+	}
+	for _, sub := range pk.Filters {
+		if sub.Qos > 1 {
+			return r.unanswered(cl, pk)
+		}
+	}
+	pk.PacketID = -pk.PacketID
 	return pk, nil
 }
 
@@ -215,9 +234,19 @@ func (r *rules) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 	switch pk.FixedHeader.Type {
 	case packets.Puback, packets.Suback, packets.Unsuback:
 		pk.PacketID = -pk.PacketID
+	case packets.Connack:
+		if cl.Properties.ProtocolVersion >= 5 && pk.ReasonCode == 0 {
+			pk.Properties.MaximumPacketSize = r.server.Options.Capabilities.MaximumPacketSize
+		}
+	case packets.Publish:
+		if r.expired(pk) || r.discardsDelivery(cl, pk) {
+			pk.FixedHeader.Type = packets.Reserved // cannot be encoded, so is not sent
+			return pk
+		}
+		r.remaining(&pk)
 	case packets.Disconnect:
 		if cl.Properties.ProtocolVersion < 5 {
-			pk.FixedHeader.Type = packets.Reserved // cannot be encoded, so is not sent
+			pk.FixedHeader.Type = packets.Reserved
 		}
 	}
 	return pk
@@ -237,30 +266,49 @@ func nothing(pk packets.Packet) packets.Packet {
 	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, ProtocolVersion: pk.ProtocolVersion}
 }
 
-// unanswered takes a packet of QoS 2.
-func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+// unanswered takes a packet of QoS 2. Over MQTT 5 a client was told in the CONNACK that it may
+// not publish with it.
+func (r *rules) unanswered(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	r.log.Warn("qos 2 is never answered", "client", cl.ID, "packet", packets.PacketNames[pk.FixedHeader.Type])
-	return nothing(pk)
+	if pk.FixedHeader.Type == packets.Publish && cl.Properties.ProtocolVersion >= 5 {
+		_ = r.server.DisconnectClient(cl, packets.ErrQosNotSupported)
+		return pk, packets.ErrRejectPacket
+	}
+	return nothing(pk), nil
 }
 
-// discards reports whether a PUBLISH is above the rate.
+// discards reports whether a PUBLISH of a client is above the rate.
 func (r *rules) discards(cl *mqtt.Client) bool {
 	conn, ok := cl.Net.Conn.(*identified)
-	if !r.rates || !ok {
+	if !ok || conn.rates == nil {
 		return false
 	}
-	excess := conn.published.admits(r.now())
+	excess := conn.rates.publish()
 	if excess == 1 {
 		r.log.Warn("publishes are discarded until the second is over", "client", cl.ID, "rate", awsiot.PublishRate)
 	}
 	return excess > 0
 }
 
+// discardsDelivery reports whether a PUBLISH to a client is above the rate. What a session
+// keeps, the next connection gets; that is not counted.
+func (r *rules) discardsDelivery(cl *mqtt.Client, pk packets.Packet) bool {
+	conn, ok := cl.Net.Conn.(*identified)
+	if !ok || conn.rates == nil || pk.FixedHeader.Dup {
+		return false
+	}
+	excess := conn.rates.deliver()
+	if excess == 1 {
+		r.log.Warn("messages to the client are discarded until the second is over", "client", cl.ID, "rate", awsiot.PublishRate)
+	}
+	return excess > 0
+}
+
 // deniedPublish answers a PUBLISH with a PUBACK that says no, which MQTT 5 has, and makes of
 // it one that changes nothing.
-func (r *rules) deniedPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+func (r *rules) deniedPublish(cl *mqtt.Client, pk packets.Packet, code byte) (packets.Packet, error) {
 	err := cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback},
-		ProtocolVersion: pk.ProtocolVersion, PacketID: -pk.PacketID, ReasonCode: packets.ErrNotAuthorized.Code})
+		ProtocolVersion: pk.ProtocolVersion, PacketID: -pk.PacketID, ReasonCode: code})
 	return nothing(pk), err
 }
 
@@ -281,11 +329,31 @@ func (r *rules) denied(cl *mqtt.Client, pk packets.Packet, code byte) (packets.P
 // subscribing have been decided in OnPacketRead; what remains is the delivery
 // of a topic, which has no wildcards.
 func (r *rules) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	if write || strings.ContainsAny(topic, "+#") || mqtt.IsSharedFilter(topic) {
+	if write || hasWildcard(topic) || mqtt.IsSharedFilter(topic) {
 		return true
 	}
-	return r.ask(cl, "iot:Receive", "topic/"+topic) == nil
+	return !overlooks(cl, topic) && r.ask(cl, "iot:Receive", "topic/"+topic) == nil
 }
+
+// overlooks reports whether a client's subscriptions match a topic by MQTT's rules, and not by
+// AWS's: there a/# does not match a.
+func overlooks(cl *mqtt.Client, name string) bool {
+	parent := false
+	for filter := range cl.State.Subscriptions.GetAll() {
+		above, open := strings.CutSuffix(filter, "/#")
+		switch {
+		case mqtt.IsSharedFilter(filter):
+			return false
+		case open && topic.Matches(above, name):
+			parent = true
+		case topic.Matches(filter, name):
+			return false
+		}
+	}
+	return parent
+}
+
+func hasWildcard(filter string) bool { return strings.ContainsAny(filter, "+#") }
 
 // OnSubscribed may change the codes of a SUBACK. A filter without wildcards
 // whose topic may not be received is granted by AWS, and then nothing comes;
@@ -301,10 +369,10 @@ func (r *rules) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 // mayPublish returns the action that was refused with the reason.
 func (r *rules) mayPublish(cl *mqtt.Client, topic string, retain bool, size int) (string, error) {
 	if err := awsiot.CheckTopic(topic); err != nil {
-		return "iot:Publish", err
+		return "iot:Publish", &limit{packets.ErrTopicNameInvalid, err}
 	}
 	if size > awsiot.PayloadMax {
-		return "iot:Publish", fmt.Errorf("payload has %d bytes, AWS IoT Core takes %d", size, awsiot.PayloadMax)
+		return "iot:Publish", &limit{packets.ErrPacketTooLarge, fmt.Errorf("payload has %d bytes, AWS IoT Core takes %d", size, awsiot.PayloadMax)}
 	}
 	if err := r.ask(cl, "iot:Publish", "topic/"+topic); err != nil || !retain {
 		return "iot:Publish", err
@@ -318,15 +386,15 @@ func (r *rules) mayPublish(cl *mqtt.Client, topic string, retain bool, size int)
 // maySubscribe returns the first filter that was refused with the reason.
 func (r *rules) maySubscribe(cl *mqtt.Client, filters packets.Subscriptions) (string, error) {
 	if n := len(filters); n > awsiot.SubscribeFilters {
-		return filters[0].Filter, fmt.Errorf("%d filters at once, AWS IoT Core takes %d", n, awsiot.SubscribeFilters)
+		return filters[0].Filter, &limit{packets.ErrQuotaExceeded, fmt.Errorf("%d filters at once, AWS IoT Core takes %d", n, awsiot.SubscribeFilters)}
 	}
 	count := cl.State.Subscriptions.Len()
 	for _, sub := range filters {
 		if err := awsiot.CheckTopic(sub.Filter); err != nil {
-			return sub.Filter, err
+			return sub.Filter, &limit{packets.ErrTopicFilterInvalid, err}
 		}
 		if !mqtt.IsValidFilter(sub.Filter, false) {
-			return sub.Filter, fmt.Errorf("%q is no topic filter", sub.Filter)
+			return sub.Filter, &limit{packets.ErrTopicFilterInvalid, fmt.Errorf("%q is no topic filter", sub.Filter)}
 		}
 		if err := r.ask(cl, "iot:Subscribe", "topicfilter/"+sub.Filter); err != nil {
 			return sub.Filter, err
@@ -335,7 +403,7 @@ func (r *rules) maySubscribe(cl *mqtt.Client, filters packets.Subscriptions) (st
 			count++
 		}
 		if count > awsiot.Subscriptions {
-			return sub.Filter, fmt.Errorf("%d subscriptions, AWS IoT Core takes %d", count, awsiot.Subscriptions)
+			return sub.Filter, &limit{packets.ErrQuotaExceeded, fmt.Errorf("%d subscriptions, AWS IoT Core takes %d", count, awsiot.Subscriptions)}
 		}
 	}
 	return "", nil
@@ -349,15 +417,18 @@ func (r *rules) ask(cl *mqtt.Client, action, resource string) error {
 // askBy is ask for a connection of which more is known than each of its packets
 // says.
 func (r *rules) askBy(by *awsiot.Connection, cl *mqtt.Client, action, resource string) error {
-	policy := r.policy
-	by.Thing = &awsiot.Thing{Name: cl.ID, Attached: true}
-	if conn, ok := cl.Net.Conn.(*identified); ok {
+	conn, ok := cl.Net.Conn.(*identified)
+	if !ok {
+		conn = &identified{}
+	} else {
 		by.Certificate, by.SourceIP, by.Domain = conn.certificate, conn.source, conn.ConnectionState().ServerName
-		if r.authority != nil && conn.certificate != nil {
-			thing := ""
-			policy, thing = r.authority.policyFor(conn.certificate.ID, r.policy)
-			by.Thing.Attached = thing == "" || thing == cl.ID
-		}
+	}
+	policy := r.registry.policyOf(conn.device)
+	by.Thing, by.Time = r.registry.thingOf(conn.device, cl.ID), r.now()
+	if conn.device == nil && conn.certificate != nil && r.authority != nil {
+		thing := ""
+		policy, thing = r.authority.policyFor(conn.certificate.ID, policy)
+		by.Thing.Attached = thing == "" || thing == cl.ID
 	}
 	if policy == nil {
 		return nil
@@ -388,9 +459,25 @@ func (r *rules) refuse(cl *mqtt.Client, action, resource string, reason error) e
 	return packets.ErrRejectPacket
 }
 
-// explains reports whether a refusal is answered with a reason code: over MQTT 5, and
-// where it is the policy's.
-func explains(cl *mqtt.Client, reason error) bool {
+// limit is a no for a limit of AWS IoT Core, with its reason code of MQTT 5.
+type limit struct {
+	code packets.Code
+	error
+}
+
+// explains returns the reason code by which a refusal is answered over MQTT 5, and whether
+// it is answered.
+func explains(cl *mqtt.Client, reason error) (code byte, said bool) {
+	if cl.Properties.ProtocolVersion < 5 {
+		return 0, false
+	}
 	var d *denial
-	return cl.Properties.ProtocolVersion >= 5 && errors.As(reason, &d)
+	var l *limit
+	switch {
+	case errors.As(reason, &d):
+		return packets.ErrNotAuthorized.Code, true
+	case errors.As(reason, &l):
+		return l.code.Code, true
+	}
+	return 0, false
 }

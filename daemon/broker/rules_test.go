@@ -200,7 +200,9 @@ func TestRedelivery(t *testing.T) {
 // would acknowledge another message; and its message was not taken.
 func TestUnsentPubackIsForgotten(t *testing.T) {
 	log, _ := recorder()
-	server, err := newServer(Options{Log: log})
+	o := Options{Log: log}
+	o.fill()
+	server, _, err := newServer(o, newRegistry(nil, o.Policy))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +326,9 @@ func pipe(t *testing.T, r interface {
 func TestSilenceEndsAtOneAndAHalfKeepAlives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, records := recorder()
-		server, err := newServer(Options{Log: log})
+		o := Options{Log: log}
+		o.fill()
+		server, _, err := newServer(o, newRegistry(nil, o.Policy))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,7 +358,9 @@ func TestSessionExpires(t *testing.T) {
 	for away, present := range map[time.Duration]bool{awsiot.SessionExpiry: true, awsiot.SessionExpiry + 2*time.Second: false} {
 		synctest.Test(t, func(t *testing.T) {
 			log, _ := recorder()
-			server, err := newServer(Options{Log: log})
+			o := Options{Log: log}
+			o.fill()
+			server, _, err := newServer(o, newRegistry(nil, o.Policy))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -579,3 +579,17 @@ func TestDoctorFindsNothing(t *testing.T) {
 		})
 	}
 }
+
+// A stand-in that takes a CONNECT a second from a client id is found well too.
+func TestDoctorAtTheRate(t *testing.T) {
+	p := embedded(t, "", func(o *broker.Options) { o.Rates = true })
+	report, err := doctor.Examine(t.Context(), p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range report.Steps {
+		if s.Outcome == doctor.Failed {
+			t.Errorf("%s: %s", s.Name, s.Found)
+		}
+	}
+}
