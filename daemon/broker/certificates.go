@@ -4,12 +4,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -82,6 +84,65 @@ func Certificates(dir string, hosts ...string) (Files, error) {
 		return Files{}, fmt.Errorf("check certificates: %w", err)
 	}
 	return files, nil
+}
+
+// deviceNames are what a thing may be called in AWS IoT, and so make directories too.
+var deviceNames = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+
+// DeviceCertificate returns the key, the certificate and the root of one more device, in the
+// directory of its name below the one of [Certificates], whose authority issues the
+// certificate. Like Certificates, it creates what is missing and replaces nothing. The other
+// paths are empty.
+func DeviceCertificate(dir, name string) (Files, error) {
+	if !deviceNames.MatchString(name) {
+		return Files{}, fmt.Errorf("device %q: want 1 to 128 letters, digits, : _ and -", name)
+	}
+	all := filesIn(filepath.Join(dir, name))
+	files := Files{CA: all.CA, Certificate: all.Certificate, Key: all.Key}
+	if err := files.completeDevice(filesIn(dir), name, time.Now()); err != nil {
+		return Files{}, fmt.Errorf("certificate of device %q: %w", name, err)
+	}
+	return files, nil
+}
+
+func (f Files) completeDevice(ours Files, name string, now time.Time) error {
+	p := pair{f.Certificate, f.Key, name, x509.ExtKeyUsageClientAuth}
+	if exists(p.certificate) && !exists(p.key) {
+		return fmt.Errorf("%q exists without %s: move it away to have both made", p.certificate, filepath.Base(p.key))
+	}
+	caKey, err := readKey(ours.CAKey)
+	if err != nil {
+		return err
+	}
+	ca, err := readCertificate(ours.CA)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(f.Key), 0o700); err != nil {
+		return err
+	}
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})
+	if err := durable.CreateFile(f.CA, root, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	leafKey, err := key(p.key)
+	if err != nil {
+		return err
+	}
+	if _, err := certificate(p.certificate, leaf(name, ca, p.usage, nil), ca, &leafKey.PublicKey, caKey); err != nil {
+		return err
+	}
+	if there, err := readCertificate(f.CA); err != nil {
+		return err
+	} else if !there.Equal(ca) {
+		return fmt.Errorf("%q is not the root %q: the directory is of another set; move it away", f.CA, ours.CA)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	if err := p.verify(roots, nil, now); err != nil {
+		return fmt.Errorf("%q: %w; move it and %s away to have both made again", p.certificate, err, filepath.Base(p.key))
+	}
+	return nil
 }
 
 // ours refuses a set that is not ours. The key of our CA is written first, so ours looks for it

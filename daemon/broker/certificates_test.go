@@ -303,3 +303,46 @@ func TestLeafEndsWithItsRoot(t *testing.T) {
 		t.Errorf("root until %v, leaf until %v", ca.NotAfter, c.NotAfter)
 	}
 }
+
+// More devices get certificates of the same authority, in directories of their own.
+func TestDeviceCertificate(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := DeviceCertificate(dir, "board-1"); err == nil {
+		t.Error("without an authority: no error")
+	}
+	all, err := Certificates(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := DeviceCertificate(dir, "board-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := DeviceCertificate(dir, "board-1")
+	if err != nil || again != one {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	ours, err := readCertificate(all.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	its, err := readCertificate(one.Certificate)
+	if err != nil || its.Subject.CommonName != "board-1" || its.Equal(ours) || string(its.RawIssuer) != string(ours.RawIssuer) {
+		t.Errorf("its certificate %v, %v", its.Subject, err)
+	}
+	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a b", strings.Repeat("x", 129)} {
+		if _, err := DeviceCertificate(dir, name); err == nil {
+			t.Errorf("%q: no error", name)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if _, err := Certificates(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "board-1"), filepath.Join(other, "board-1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DeviceCertificate(other, "board-1"); err == nil || !strings.Contains(err.Error(), "the directory is of another set") {
+		t.Errorf("of another authority: %v", err)
+	}
+}
