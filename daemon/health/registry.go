@@ -25,6 +25,10 @@ const (
 	LevelUnknown  Code = "level_unknown"
 	LevelUnsaved  Code = "level_unsaved"
 
+	NotProvisioned      Code = "not_provisioned"
+	ProvisioningFailed  Code = "provisioning_failed"
+	RenewalFailed       Code = "renewal_failed"
+	ThingMismatch       Code = "thing_mismatch"
 	NetworkDown         Code = "network_down"
 	TLSTooOld           Code = "tls_too_old"
 	IdleTimeout         Code = "idle_timeout"
@@ -71,18 +75,19 @@ type Concern string
 // The concerns. A good reading clears the faults of a Reading, a line that was opened
 // those of a Line, and a connection those of the Link.
 const (
-	Reading     Concern = "sensor"            // what a sensor reads
-	Edges       Concern = "input"             // the changes of an input
-	Bus         Concern = "bus"               // a bus with all that is on it
-	Line        Concern = "output"            // the line of an output
-	Level       Concern = "output's level"    // the level of an output
-	Link        Concern = "connection"        // the connection to the broker
-	Credentials Concern = "certificate files" // the files of certificate, key and roots
-	Spool       Concern = "spool"             // the spool
-	CrashRecord Concern = "crash record"      // what `fieldpost safe` reads
-	Orders      Concern = "orders"            // the ledger, and the flow of orders
-	Socket      Concern = "local socket"      // the local socket
-	Access      Concern = "files"             // who else may read or change our files
+	Reading      Concern = "sensor"            // what a sensor reads
+	Edges        Concern = "input"             // the changes of an input
+	Bus          Concern = "bus"               // a bus with all that is on it
+	Line         Concern = "output"            // the line of an output
+	Level        Concern = "output's level"    // the level of an output
+	Link         Concern = "connection"        // the connection to the broker
+	Credentials  Concern = "certificate files" // the files of certificate, key and roots
+	Provisioning Concern = "provisioning"      // how the certificate is obtained and renewed
+	Spool        Concern = "spool"             // the spool
+	CrashRecord  Concern = "crash record"      // what `fieldpost safe` reads
+	Orders       Concern = "orders"            // the ledger, and the flow of orders
+	Socket       Concern = "local socket"      // the local socket
+	Access       Concern = "files"             // who else may read or change our files
 )
 
 // Fault describes one thing that can go wrong.
@@ -108,7 +113,7 @@ type Fault struct {
 
 // noConnection are the faults without a connection. Until there is one, nobody needs
 // to know what the broker denied on the one before.
-var noConnection = []Code{NetworkDown, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused}
+var noConnection = []Code{NotProvisioned, NetworkDown, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused}
 
 // Faults is the registry: everything that can go wrong, in the order of the
 // documentation. The table in deploy/README.md is generated from it.
@@ -230,6 +235,30 @@ var Faults = []Fault{
 		Cure:    "Free some space or replace the SD card.",
 	},
 
+	{
+		Code: NotProvisioned, Severity: Warning, Concerns: []Concern{Link},
+		Title:   "board has no certificate yet",
+		Meaning: "This board gets its certificate by fleet provisioning (`broker.provisioning`), and has none yet. Readings wait in the spool.",
+		Cure:    "Nothing, if the fault clears. Otherwise see the fault `provisioning_failed`.",
+	},
+	{
+		Code: ProvisioningFailed, Severity: Error, Concerns: []Concern{Provisioning},
+		Title:   "provisioning failed",
+		Meaning: "The board could not get a certificate of its own with the claim certificate. fieldpost tries again, after 15 minutes at most.",
+		Cure:    "See the detail. When you have fixed the cause, `fieldpost certs renew` tries again at once.",
+	},
+	{
+		Code: RenewalFailed, Severity: Error, Concerns: []Concern{Provisioning},
+		Title:   "renewal of the certificate failed",
+		Meaning: "The board could not replace its certificate. The present one stays in use; fieldpost tries again, after 6 hours at most.",
+		Cure:    "See the detail. When you have fixed the cause, `fieldpost certs renew` tries again at once.",
+	},
+	{
+		Code: ThingMismatch, Severity: Error, Concerns: []Concern{Provisioning},
+		Title:   "template registered another thing",
+		Meaning: "The provisioning template registered the new certificate for another thing than `thing` in the configuration, so it is not used.",
+		Cure:    "Make the two agree: change `thing` and restart fieldpost, or change the template or `broker.provisioning.parameters` and run `fieldpost certs renew`.",
+	},
 	{
 		Code: NetworkDown, Severity: Warning, Concerns: []Concern{Link},
 		Title:   "broker cannot be reached",

@@ -123,10 +123,10 @@ func (l *Link) pause(ctx context.Context, w wait) {
 	l.cfg.Log.Debug("waiting before the next connection attempt", "wait", d)
 	end := time.Now().Add(d)
 	l.setNextAttempt(end)
-	switch l.awaitAny(ctx, d, l.reconnects.wake.C(), l.reconfigurations.wake.C(), changed) {
-	case 1, 2:
+	switch l.awaitAny(ctx, d, l.reconnects.wake.C(), l.reconfigurations.wake.C(), l.trials.wake.C(), changed) {
+	case 1, 2, 3:
 		l.prepareReconnect(ctx)
-	case 3:
+	case 4:
 		l.pauseAfterChange(ctx, l.tried.Add(l.backoff.afterChange(w)), end)
 	}
 }
@@ -139,7 +139,7 @@ func (l *Link) pauseAfterChange(ctx context.Context, due, end time.Time) {
 	}
 	l.cfg.Log.Debug("the network has changed", "wait", time.Until(due))
 	l.setNextAttempt(due)
-	if l.await(ctx, time.Until(due), l.reconnects.wake.C(), l.reconfigurations.wake.C()) {
+	if l.awaitAny(ctx, time.Until(due), l.reconnects.wake.C(), l.reconfigurations.wake.C(), l.trials.wake.C(), nil) != 0 {
 		l.prepareReconnect(ctx)
 	}
 }

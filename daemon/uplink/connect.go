@@ -21,8 +21,9 @@ const connectTimeout = 20 * time.Second // name, TCP, TLS and CONNACK together
 func (c *connection) connect(ctx context.Context) (err error) {
 	l := c.link
 	l.refreshCredentials(ctx)
-	c.creds, err = l.rotation.next()
-	if err != nil {
+	if c.trial = l.trials.take(); c.trial != nil {
+		c.creds = c.trial.creds
+	} else if c.creds, err = l.rotation.next(); err != nil {
 		return err
 	}
 	c.withWill = l.cfg.Will != nil && l.will.useWill(time.Now())
@@ -53,7 +54,12 @@ func (c *connection) connect(ctx context.Context) (err error) {
 	if l.cfg.Will != nil && l.will.accepted(c.withWill, time.Now()) {
 		l.cfg.Log.Warn("broker refuses our will; connected without one", "client_id", l.cfg.ClientID)
 	}
-	l.rotation.accepted(c.creds)
+	switch {
+	case c.trial == nil:
+		l.rotation.accepted(c.creds)
+	case !c.trial.acknowledged:
+		c.passTrial()
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@ type connection struct {
 	link      *Link
 	client    mqtt.Client
 	creds     *credentials
+	trial     *trial        // whose outcome is not known yet; nil: creds are not on trial
 	transport *transport    // nil until TCP and TLS stand
 	lost      chan struct{} // closed when the client has ended all of its own, after a loss
 
@@ -145,6 +146,9 @@ func (c *connection) serve(ctx context.Context) {
 		case <-c.link.reconnects.wake.C():
 			c.reconnect = true
 			return
+		case <-c.link.trials.wake.C():
+			c.reconnect = true
+			return
 		case <-c.link.reconfigurations.wake.C():
 		case <-c.transport.pubacks.ready.C():
 		case <-c.link.cfg.Outbox.Ready():
@@ -154,6 +158,9 @@ func (c *connection) serve(ctx context.Context) {
 			return
 		}
 		c.publisher.acknowledge()
+		if c.trial != nil {
+			c.checkTrial(time.Now())
+		}
 		if now := time.Now(); now.Sub(checked) >= heartbeatEvery {
 			checked = now
 			c.check(now)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"fieldpost/daemon/health"
@@ -20,7 +21,10 @@ const maxPEM = 1 << 20
 type CredentialFilesConfig struct {
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)
-	Key         string // PEM file of our private key
+	Key         string // PEM file of our private key; it may be the same file as Certificate
+	// Provisioned says that the certificate and the key come by provisioning. As long as
+	// there is no such file, the board is not provisioned.
+	Provisioned bool
 	// Stuck, where it is not nil, is told when the files cannot be read because
 	// the disk does not answer, and "" when it does again. It must not block.
 	Stuck func(detail string)
@@ -185,6 +189,10 @@ func readPEMs(c CredentialFilesConfig) pemFiles {
 	sum := sha256.New()
 	read := func(file, is string) []byte {
 		data, err := c.Read(file, maxPEM)
+		if c.Provisioned && file != c.CA && errors.Is(err, fs.ErrNotExist) {
+			p.problems = append(p.problems, Problem{Code: string(health.NotProvisioned), File: file, What: "this board has no certificate of its own yet", Do: "see `provisioning` in `fieldpost status`"})
+			return nil
+		}
 		if err != nil {
 			p.problems = append(p.problems, fileProblem(file, is+" cannot be read: "+reason(err), unreadable(err)))
 			return nil
@@ -193,7 +201,12 @@ func readPEMs(c CredentialFilesConfig) pemFiles {
 		sum.Write(data)
 		return data
 	}
-	p.ca, p.cert, p.key = read(c.CA, "root certificate"), read(c.Certificate, "certificate"), read(c.Key, "private key")
+	p.ca, p.cert = read(c.CA, "root certificate"), read(c.Certificate, "certificate")
+	if c.Key == c.Certificate { // of two reads one could be of a newer file
+		p.key = p.cert
+	} else {
+		p.key = read(c.Key, "private key")
+	}
 	sum.Sum(p.sum[:0])
 	return p
 }

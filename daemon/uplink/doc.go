@@ -38,7 +38,7 @@
 //
 // link.go makes one connection after the other and waits between them (backoff.go,
 // network.go, reconnect.go). Each begins with TLS and CONNECT (connect.go, will.go, session.go,
-// rotation.go for the credentials), subscribes (subscribe.go) and is kept
+// rotation.go and trial.go for the credentials), subscribes (subscribe.go) and is kept
 // (connection.go, keepalive.go) until it ends. Another configuration takes effect on
 // the connection that stands where it can (reconfigure.go).
 //

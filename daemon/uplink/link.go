@@ -30,6 +30,7 @@ type Link struct {
 	status           currentStatus
 	reconnects       reconnects
 	reconfigurations reconfigurations
+	trials           trials
 
 	// Run's goroutine. What outlives a connection, each with its own state.
 	rotation rotation
@@ -65,6 +66,7 @@ func New(c Config) (*Link, error) {
 		status:           currentStatus{status: Status{Endpoint: c.Endpoint, ClientID: c.ClientID}},
 		reconnects:       reconnects{wake: wake.New()},
 		reconfigurations: reconfigurations{wake: wake.New(), latest: c},
+		trials:           trials{wake: wake.New()},
 		rotation:         rotation{files: c.Files, own: own},
 		subs:             newSubscriptions(c), topics: newTopicDenials(), rate: newRateLimiter(at.Host, c.Limits),
 	}
@@ -115,10 +117,17 @@ func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 	l.network.news.Clear() // this attempt sees what has changed so far
 	c := newConnection(l)
 	err := c.run(ctx)
+	if c.trial != nil && c.publisher.acked > 0 {
+		c.passTrial()
+	}
+	tried := c.trial != nil
+	if tried {
+		l.failTrial(ctx, c, err)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return wait{}, true
-	case errors.Is(err, errReconnect):
+	case errors.Is(err, errReconnect), tried:
 		l.update(func(s *Status) { s.Connected, s.Err = false, nil })
 		return wait{}, false
 	}
@@ -149,12 +158,12 @@ func (l *Link) waitAfter(why *Explained, phase Phase) wait {
 // await waits until a or b is ready, d has passed or ctx has ended, and calls
 // Config.Heartbeat meanwhile. It reports whether a or b was ready.
 func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{}) bool {
-	return l.awaitAny(ctx, d, a, b, nil) != 0
+	return l.awaitAny(ctx, d, a, b, nil, nil) != 0
 }
 
-// awaitAny is await for three channels. It gives the number of the one that was ready,
-// 1 to 3, or 0.
-func (l *Link) awaitAny(ctx context.Context, d time.Duration, a, b, c <-chan struct{}) int {
+// awaitAny is await for four channels. It gives the number of the one that was ready,
+// 1 to 4, or 0.
+func (l *Link) awaitAny(ctx context.Context, d time.Duration, a, b, c, e <-chan struct{}) int {
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
 	over := time.NewTimer(d)
@@ -168,6 +177,8 @@ func (l *Link) awaitAny(ctx context.Context, d time.Duration, a, b, c <-chan str
 			return 2
 		case <-c:
 			return 3
+		case <-e:
+			return 4
 		case <-over.C:
 			return 0
 		case <-ctx.Done():

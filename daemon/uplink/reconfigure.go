@@ -118,6 +118,13 @@ func (r *reconfigurations) add(next *reconfiguration) (reconnects []string) {
 	return reconnects
 }
 
+// config gives the configuration that was asked for last.
+func (r *reconfigurations) config() Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.latest
+}
+
 // compare names the settings that only a new connection can use.
 func (r *reconfigurations) compare(next Config) (reconnects []string) {
 	r.mu.Lock()

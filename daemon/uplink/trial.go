@@ -1,0 +1,159 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/regular"
+	"fieldpost/daemon/wake"
+)
+
+// trialAckTimeout is how long a connection with a pair on trial may stand without a PUBACK.
+const trialAckTimeout = time.Minute
+
+// ErrTrialRefused is wrapped by the error of [Link.Try] if the broker does not accept the pair.
+var ErrTrialRefused = errors.New("the broker does not accept the new certificate")
+
+// errTrialInterrupted ends a trial because another connection was asked for.
+var errTrialInterrupted = errors.New("another connection was asked for before the new certificate had proved itself")
+
+// Try makes the next connection with another certificate and key, and keeps using them if
+// the broker accepts them: with a CONNACK or, if acknowledged is set, with a PUBACK as
+// well. Otherwise the connection after that uses the files again, at once. A connection
+// that stands ends in order first, so no will is published and no message is lost. Nothing
+// is written to disk.
+//
+// pair is PEM: the key and the certificate (chain), as they will be in the file that
+// [CredentialFilesConfig] names for both. The roots are read from their file.
+//
+// Try returns nil if the broker accepts the pair. The error wraps [ErrTrialRefused] if it
+// does not, and an [*Explained] says why. Other errors say that nothing was found out: the
+// pair cannot be used, the broker was not reached, or ctx ended. Any goroutine, one call at
+// a time; a link that does not run answers nobody.
+func (l *Link) Try(ctx context.Context, pair []byte, acknowledged bool) error {
+	files := l.reconfigurations.config().Files.c
+	read := files.Read
+	files.Certificate, files.Key = "the new certificate", "the new key"
+	files.Read = func(path string, most int64) ([]byte, error) {
+		switch {
+		case path == files.Certificate || path == files.Key:
+			return pair, nil
+		case read == nil:
+			return regular.Read(path, most)
+		}
+		return read(path, most)
+	}
+	creds, problems := readPEMs(files).parse()
+	if len(problems) > 0 {
+		return unusable(problems)
+	}
+	t := &trial{creds: creds, acknowledged: acknowledged, done: make(chan error, 1)}
+	l.trials.add(t)
+	select {
+	case err := <-t.done:
+		return err
+	case <-ctx.Done():
+		l.trials.withdraw(t)
+		return ctx.Err()
+	}
+}
+
+// trial is a pair that somebody wants to be tried.
+type trial struct {
+	creds        *credentials
+	acknowledged bool       // a PUBACK is wanted
+	done         chan error // has room for the one outcome
+}
+
+// trials are the pair that waits for its connection, and how the link hears of it. Any
+// goroutine.
+type trials struct {
+	wake wake.Signal // set while there is one
+
+	mu      sync.Mutex
+	waiting *trial
+}
+
+// add has t tried next.
+func (x *trials) add(t *trial) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.waiting = t
+	x.wake.Set()
+}
+
+// withdraw takes t back where it was not taken yet.
+func (x *trials) withdraw(t *trial) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.waiting == t {
+		x.waiting = nil
+		x.wake.Clear()
+	}
+}
+
+// take gives the pair for the next connection; nil is none.
+func (x *trials) take() (t *trial) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t, x.waiting = x.waiting, nil
+	x.wake.Clear()
+	return t
+}
+
+// passTrial notes that the broker accepts the pair on trial. The connection is like any
+// other from now on.
+func (c *connection) passTrial() {
+	c.link.rotation.accepted(c.creds)
+	c.trial.done <- nil
+	c.trial = nil
+}
+
+// checkTrial looks whether the broker has acknowledged anything on a connection with a pair
+// on trial. If it does not in time the connection is ended in order.
+func (c *connection) checkTrial(now time.Time) {
+	switch {
+	case c.trial == nil:
+	case c.publisher.acked > 0:
+		c.passTrial()
+	case now.Sub(c.up) >= trialAckTimeout:
+		c.reconnect = true
+	}
+}
+
+// failTrial tells whoever waits for a trial what ended its connection. What is known of
+// the broker stays as it is: it was learnt with other credentials.
+func (l *Link) failTrial(ctx context.Context, c *connection, err error) {
+	t := c.trial
+	c.trial = nil
+	if ctx.Err() != nil {
+		t.done <- ctx.Err()
+		return
+	}
+	now := time.Now()
+	end := l.describeEnd(c, now)
+	end.Repeated = c.exchange.phase == Connecting || c.exchange.phase == Subscribing
+	why := Explain(err, end)
+	if errors.Is(err, errReconnect) {
+		if now.Sub(c.up) < trialAckTimeout {
+			t.done <- errTrialInterrupted
+			return
+		}
+		why = explained(health.NoAcknowledgement, "On AWS IoT Core the policy of the new certificate must allow iot:Publish on the topics of this board.",
+			"the broker acknowledged nothing within %v", trialAckTimeout)
+	}
+	var told error = why
+	switch health.Code(why.Code) {
+	case health.ServerUntrusted, health.ClockWrong, health.TLSTooOld, health.CertificateUnusable:
+	default:
+		if c.exchange.phase != Dialing {
+			told = fmt.Errorf("%w: %w", ErrTrialRefused, why)
+		}
+	}
+	l.cfg.Log.Warn("the new certificate is not in use", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
+	t.done <- told
+}
