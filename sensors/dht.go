@@ -57,7 +57,7 @@ func dhtChip(name, title, source string, quantities ...Quantity) Chip {
 		Every: 30 * time.Second,
 		Worst: 10 * time.Second, // the pause, and four reads that time out after a second each, each tried twice
 		Look: func(b board.Board, c Config) error {
-			_, err := findIIO(b, IIO{Device: dhtDevice, At: optionsOf[DHT](c).At})
+			_, err := iioClass.find(b, dhtDevice, optionsOf[DHT](c).At)
 			return dhtHint(err)
 		},
 		Open: func(b board.Board, c Config) (Sensor, error) {

@@ -4,16 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-	"unicode"
 
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/option"
@@ -52,13 +48,6 @@ var hwmonOptions = option.Set{
 	},
 }
 
-func kernelName(v any) string {
-	if s := v.(string); len(s) > 64 || strings.Contains(s, "/") || strings.ContainsFunc(s, unicode.IsControl) {
-		return "want a name as the kernel gives it, without a path"
-	}
-	return ""
-}
-
 // hwmonKind is a kind of channel.
 type hwmonKind struct {
 	prefix, suffix string  // of its file: temp1_input
@@ -79,9 +68,6 @@ var hwmonKinds = []hwmonKind{
 	{"in", "_lcrit_alarm", 1, Quantity{Name: "undervoltage", Min: 0, Max: 1}},                    // rpi_volt has no more
 }
 
-// mostChannels is how many values of a device are read.
-const mostChannels = 64
-
 var hwmon = Chip{
 	Name:       "hwmon",
 	Title:      "a sensor whose driver is the kernel's, by its name in /sys/class/hwmon",
@@ -91,7 +77,8 @@ var hwmon = Chip{
 	Every:      10 * time.Second,
 	Worst:      2 * time.Second, // a chip may convert at each read
 	Look: func(b board.Board, c Config) error {
-		_, err := findHwmon(b, optionsOf[Hwmon](c))
+		o := optionsOf[Hwmon](c)
+		_, err := hwmonClass.find(b, o.Device, o.At)
 		return err
 	},
 	Open: openHwmon,
@@ -115,63 +102,27 @@ func (c hwmonChannel) is(name string) bool { return name == "" || name == c.stem
 
 // hwmonSensor is an open device.
 type hwmonSensor struct {
-	f          *files
-	device, at string
-	channels   []hwmonChannel
-	quantities []Quantity
+	classSensor
+	channels []hwmonChannel
 }
 
 func openHwmon(b board.Board, c Config) (Sensor, error) {
 	o := optionsOf[Hwmon](c)
-	dir, err := findHwmon(b, o)
+	d, err := hwmonClass.find(b, o.Device, o.At)
 	if err != nil {
 		return nil, fmt.Errorf("open hwmon: %w", err)
 	}
-	s := &hwmonSensor{f: newFiles(c.Chip, "device "+strconv.Quote(o.Device), dir), device: o.Device, at: hwmonAt(dir)}
+	s := &hwmonSensor{classSensor: newClassSensor(c.Chip, hwmonClass, d)}
 	if err := s.setup(o.Channel); err != nil {
 		return nil, s.f.wrap("open", err)
 	}
 	return s, nil
 }
 
-// findHwmon returns the directory of the device, which it has now.
-func findHwmon(b board.Board, o Hwmon) (string, error) {
-	if o.Device == "" {
-		return "", errors.New("device is missing: want its name, such as sht3x")
-	}
-	class := filepath.Join(b.Root(), "sys/class/hwmon")
-	entries, err := os.ReadDir(class)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("list devices: %w", err)
-	}
-	var found, places, all []string
-	for _, e := range entries {
-		dir := filepath.Join(class, e.Name())
-		name, err := readKernel(filepath.Join(dir, "name"))
-		if err != nil {
-			continue // gone since the directory was read, or not readable: no match
-		}
-		at := hwmonAt(dir)
-		all = append(all, strings.TrimSuffix(name+" at "+at, " at "))
-		if name == o.Device && (o.At == "" || o.At == at) {
-			found, places = append(found, dir), append(places, at)
-		}
-	}
-	slices.Sort(all)
-	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1:
-		slices.Sort(places)
-		return "", fmt.Errorf("device %q is there %d times; choose one with the key at: %s", o.Device, len(found), strings.Join(places, ", "))
-	case len(all) == 0:
-		return "", fmt.Errorf("no device in %s: %w", class, ErrAbsent)
-	}
-	return "", fmt.Errorf("device %q: %w; there are %s", strings.TrimSuffix(o.Device+" at "+o.At, " at "), ErrAbsent, strings.Join(all, ", "))
-}
+var hwmonClass = deviceClass{dir: "sys/class/hwmon", example: "sht3x", parent: hwmonParent}
 
-// hwmonAt returns what a device sits on, "" where that is nothing.
-func hwmonAt(dir string) string {
+// hwmonParent returns the name of a device's parent device, or "" if it has none.
+func hwmonParent(dir string) string {
 	link, err := os.Readlink(filepath.Join(dir, "device"))
 	if err != nil {
 		return ""
@@ -198,15 +149,10 @@ func (s *hwmonSensor) setup(only string) error {
 			}
 		}
 	}
-	switch n := len(s.channels); {
-	case n == 0 && only != "":
-		return fmt.Errorf("channel %q: %w", only, ErrAbsent)
-	case n == 0:
-		return faultf("it has no channel that fieldpost knows")
-	case n > mostChannels:
-		return faultf("it has %d channels, more than %d: choose one", n, mostChannels)
+	if err := checkChannels(len(s.channels), only); err != nil {
+		return err
 	}
-	slices.SortFunc(s.channels, func(a, b hwmonChannel) int { return compareChannels(a, b) })
+	slices.SortFunc(s.channels, compareChannels)
 	s.name()
 	return nil
 }
@@ -228,84 +174,12 @@ func (s *hwmonSensor) name() {
 	s.quantities = nameChannels(named)
 }
 
-// channelName is what a channel of a device of the kernel's can be named by.
-type channelName struct {
-	Quantity
-	label  string // may be empty
-	number string // unique among the device's channels of that quantity
-}
-
-var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
-
-// nameChannels gives each channel's quantity a name. It is the quantity's own name if the
-// device has one channel of it; otherwise the channel's label is added, or its number if it
-// has no label or shares it with another channel.
-func nameChannels(channels []channelName) []Quantity {
-	count := map[string]int{}
-	labelled := func(c channelName) string {
-		return c.Name + "_" + strings.Trim(notInNames.ReplaceAllString(strings.ToLower(c.label), "_"), "_")
-	}
-	for _, c := range channels {
-		count[c.Name]++
-		count[labelled(c)]++
-	}
-	quantities := make([]Quantity, len(channels))
-	for i, c := range channels {
-		q := c.Quantity
-		if count[c.Name] > 1 {
-			q.Name = labelled(c)
-			if count[q.Name] > 1 || strings.HasSuffix(q.Name, "_") {
-				q.Name = c.Name + "_" + c.number
-			}
-		}
-		quantities[i] = q
-	}
-	return quantities
-}
-
-// Quantities are those that the device has.
-func (s *hwmonSensor) Quantities() []Quantity { return s.quantities }
-
-// Sense reads all channels. The directory's number may have become another
-// device's, so its name and place are read with every value.
+// Sense reads all channels.
 func (s *hwmonSensor) Sense() ([]Field, error) {
 	s.f.begin()
-	fields, err := s.sense()
-	return fields, s.f.wrap("read", err)
-}
-
-func (s *hwmonSensor) sense() ([]Field, error) {
 	s.f.left = 3 * (mostChannels + 1) // the kernel's files end by themselves
-	name, err := s.f.read("name")
-	if err != nil {
-		return nil, err
-	}
-	if at := hwmonAt(s.f.dir); name != s.device || at != s.at {
-		return nil, faultf("%s is device %q at %q now", filepath.Base(s.f.dir), name, at)
-	}
-	var fields []Field
-	for i, c := range s.channels {
-		v, err := s.channel(c)
-		if errors.Is(err, syscall.ENODATA) {
-			s.f.last = nil
-			continue // the driver has no value of this channel now; the others are none the worse
-		}
-		if err != nil {
-			return nil, err
-		}
-		one, err := values(s.quantities[i:i+1], v)
-		if err != nil {
-			return nil, err
-		}
-		if c.kind.Unit == "" {
-			one[0].Value = v != 0
-		}
-		fields = append(fields, one[0])
-	}
-	if len(fields) == 0 {
-		return nil, faultf("its driver has no value of any channel now (%v)", syscall.ENODATA)
-	}
-	return fields, nil
+	fields, err := s.sense(func(i int) (float64, error) { return s.channel(s.channels[i]) })
+	return fields, s.f.wrap("read", err)
 }
 
 // channel reads one value.
@@ -329,6 +203,3 @@ func (s *hwmonSensor) channel(c hwmonChannel) (float64, error) {
 	}
 	return float64(n) / c.kind.unit, nil
 }
-
-// Close does nothing: a file is open only while it is read.
-func (s *hwmonSensor) Close() error { return s.f.close() }

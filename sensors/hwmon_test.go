@@ -57,23 +57,7 @@ func TestHwmonReads(t *testing.T) {
 		{Hwmon{Device: "nct6775", Channel: "CPU Core 0"}, "temperature 41.5 Cel"},
 		{Hwmon{Device: "twins"}, "voltage_1 1 V, voltage_2 2 V"},
 	} {
-		s, err := hwmon.Open(b, Config{Chip: "hwmon", Options: c.o})
-		if err != nil {
-			t.Errorf("%+v: %v", c.o, err)
-			continue
-		}
-		fields, err := s.Sense()
-		var got []string
-		for i, f := range fields {
-			q := s.Quantities()[i]
-			if q.Name != f.Name || hwmon.Symbol(f.Name) != q.Symbol() {
-				t.Errorf("%+v: %s is quantity %+v, in the catalog in %q", c.o, f.Name, q, hwmon.Symbol(f.Name))
-			}
-			got = append(got, fmt.Sprint(f.Name, " ", f.Value, " ", q.Unit))
-		}
-		if strings.Join(got, ", ") != c.want || err != nil {
-			t.Errorf("%+v: %q, %v, want %q", c.o, got, err, c.want)
-		}
+		checkReads(t, b, hwmon, c.o, c.want)
 	}
 }
 
@@ -86,15 +70,12 @@ func TestHwmonRefuses(t *testing.T) {
 	}{
 		{Hwmon{}, false, "device is missing"},
 		{Hwmon{Device: "sht3x"}, true, `device "sht3x": not there; there are cpu_thermal, ina219 at 1-0040, ina219 at 1-0041, nct6775`},
-		{Hwmon{Device: "ina219"}, false, `device "ina219" is there 2 times; choose one with the key at: 1-0040, 1-0041`},
+		{Hwmon{Device: "ina219"}, false, `there are 2 devices "ina219"; choose one with the key at: 1-0040, 1-0041`},
 		{Hwmon{Device: "ina219", At: "1-0044"}, true, `"ina219 at 1-0044": not there`},
 		{Hwmon{Device: "nct6775", Channel: "temp3"}, true, `channel "temp3"`},
 		{Hwmon{Device: "odd"}, false, "no channel that fieldpost knows"},
 	} {
-		s, err := hwmon.Open(b, Config{Chip: "hwmon", Options: c.o})
-		if s != nil || err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrAbsent) != c.absent {
-			t.Errorf("%+v: %v, want %q, absent %v", c.o, err, c.want, c.absent)
-		}
+		checkRefused(t, b, hwmon, c.o, c.absent, c.want)
 	}
 	if _, err := hwmon.Open(sim.New(), Config{Options: Hwmon{Device: "x"}}); !errors.Is(err, ErrAbsent) {
 		t.Errorf("no /sys: %v", err)

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -106,7 +105,8 @@ var iio = Chip{
 	Every:      10 * time.Second,
 	Worst:      5 * time.Second, // a driver waits for its chip's conversion, of some up to seconds
 	Look: func(b board.Board, c Config) error {
-		_, err := findIIO(b, optionsOf[IIO](c))
+		o := optionsOf[IIO](c)
+		_, err := iioClass.find(b, o.Device, o.At)
 		return err
 	},
 	Open: func(b board.Board, c Config) (Sensor, error) { return openIIO(b, c, optionsOf[IIO](c)) },
@@ -136,70 +136,28 @@ func (c iioChannel) is(name string) bool {
 
 // iioSensor is an open device.
 type iioSensor struct {
-	f          *files
-	name, at   string
-	channels   []iioChannel
-	quantities []Quantity
+	classSensor
+	channels []iioChannel
 }
 
 func openIIO(b board.Board, c Config, o IIO) (*iioSensor, error) {
-	dir, err := findIIO(b, o)
+	d, err := iioClass.find(b, o.Device, o.At)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
-	name, err := readKernel(filepath.Join(dir, "name"))
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
-	}
-	s := &iioSensor{f: newFiles(c.Chip, "device "+strconv.Quote(name), dir), name: name, at: iioAt(dir)}
+	s := &iioSensor{classSensor: newClassSensor(c.Chip, iioClass, d)}
 	if err := s.setup(o.Channel); err != nil {
 		return nil, s.f.wrap("open", err)
 	}
 	return s, nil
 }
 
-// findIIO returns the directory of the device, which it has now.
-func findIIO(b board.Board, o IIO) (string, error) {
-	if o.Device == "" {
-		return "", errors.New("device is missing: want its name, such as bme680")
-	}
-	class := filepath.Join(b.Root(), "sys/bus/iio/devices")
-	entries, err := os.ReadDir(class)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("list devices: %w", err)
-	}
-	var found, places, all []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "iio:device") {
-			continue // a trigger
-		}
-		dir := filepath.Join(class, e.Name())
-		name, err := readKernel(filepath.Join(dir, "name"))
-		if err != nil {
-			continue // gone since the directory was read, or not readable: no match
-		}
-		at := iioAt(dir)
-		all = append(all, strings.TrimSuffix(name+" at "+at, " at "))
-		if stem, _, _ := strings.Cut(name, "@"); (name == o.Device || stem == o.Device) && (o.At == "" || o.At == at) {
-			found, places = append(found, dir), append(places, at)
-		}
-	}
-	slices.Sort(all)
-	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1:
-		slices.Sort(places)
-		return "", fmt.Errorf("device %q is there %d times; choose one with the key at: %s", o.Device, len(found), strings.Join(places, ", "))
-	case len(all) == 0:
-		return "", fmt.Errorf("no device in %s: %w", class, ErrAbsent)
-	}
-	return "", fmt.Errorf("device %q: %w; there are %s", strings.TrimSuffix(o.Device+" at "+o.At, " at "), ErrAbsent, strings.Join(all, ", "))
-}
+// Triggers are in the same directory, without the prefix.
+var iioClass = deviceClass{dir: "sys/bus/iio/devices", prefix: "iio:device", example: "bme680", parent: iioParent, placed: true}
 
-// iioAt returns what a device sits on: the directory in which the one that the link
-// leads to is. "" where that is nothing.
-func iioAt(dir string) string {
+// iioParent returns the name of a device's parent device, or "" if it has none. The device's
+// entry is a link to a directory in that of its parent.
+func iioParent(dir string) string {
 	link, err := os.Readlink(dir)
 	if err != nil {
 		return ""
@@ -233,13 +191,8 @@ func (s *iioSensor) setup(only string) error {
 			s.channels = append(s.channels, c)
 		}
 	}
-	switch n := len(s.channels); {
-	case n == 0 && only != "":
-		return fmt.Errorf("channel %q: %w", only, ErrAbsent)
-	case n == 0:
-		return faultf("it has no channel that fieldpost knows")
-	case n > mostChannels:
-		return faultf("it has %d channels, more than %d: choose one", n, mostChannels)
+	if err := checkChannels(len(s.channels), only); err != nil {
+		return err
 	}
 	slices.SortFunc(s.channels, func(a, b iioChannel) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(len(a.stem), len(b.stem)), cmp.Compare(a.stem, b.stem))
@@ -285,46 +238,12 @@ func (s *iioSensor) scaled(c iioChannel, names []string) bool {
 	return slices.ContainsFunc(c.shared, func(stem string) bool { return slices.Contains(names, stem+"_scale") })
 }
 
-// Quantities are those that the device has.
-func (s *iioSensor) Quantities() []Quantity { return s.quantities }
-
-// Sense reads all channels. The directory's number may have become another
-// device's, so its name and place are read with every value.
+// Sense reads all channels.
 func (s *iioSensor) Sense() ([]Field, error) {
 	s.f.begin()
-	fields, err := s.sense()
-	return fields, s.f.wrap("read", err)
-}
-
-func (s *iioSensor) sense() ([]Field, error) {
 	s.f.left = 16 * (mostChannels + 1) // the kernel's files end by themselves
-	name, err := s.f.read("name")
-	if err != nil {
-		return nil, err
-	}
-	if at := iioAt(s.f.dir); name != s.name || at != s.at {
-		return nil, faultf("%s is device %q at %q now", filepath.Base(s.f.dir), name, at)
-	}
-	var fields []Field
-	for i, c := range s.channels {
-		v, err := s.channel(c)
-		if errors.Is(err, syscall.ENODATA) {
-			s.f.last = nil
-			continue // the driver has no value of this channel now; the others are none the worse
-		}
-		if err != nil {
-			return nil, err
-		}
-		one, err := values(s.quantities[i:i+1], v)
-		if err != nil {
-			return nil, err
-		}
-		fields = append(fields, one[0])
-	}
-	if len(fields) == 0 {
-		return nil, faultf("its driver has no value of any channel now (%v)", syscall.ENODATA)
-	}
-	return fields, nil
+	fields, err := s.sense(func(i int) (float64, error) { return s.channel(s.channels[i]) })
+	return fields, s.f.wrap("read", err)
 }
 
 // channel reads one value.
@@ -375,6 +294,3 @@ func (s *iioSensor) number(file string, read func(string) (string, error)) (floa
 	}
 	return v, nil
 }
-
-// Close does nothing: a file is open only while it is read.
-func (s *iioSensor) Close() error { return s.f.close() }

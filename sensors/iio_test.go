@@ -74,23 +74,7 @@ func TestIIOReads(t *testing.T) {
 		{IIO{Device: "labels"}, "voltage_battery 1 V, voltage_1 2 V"},
 		{IIO{Device: "labels", Channel: "Battery +"}, "voltage 1 V"},
 	} {
-		s, err := iio.Open(b, Config{Chip: "iio", Options: c.o})
-		if err != nil {
-			t.Errorf("%+v: %v", c.o, err)
-			continue
-		}
-		fields, err := s.Sense()
-		var got []string
-		for i, f := range fields {
-			q := s.Quantities()[i]
-			if q.Name != f.Name || iio.Symbol(f.Name) != q.Symbol() {
-				t.Errorf("%+v: %s is quantity %+v, in the catalog in %q", c.o, f.Name, q, iio.Symbol(f.Name))
-			}
-			got = append(got, fmt.Sprintf("%s %v %s", f.Name, f.Value, q.Unit))
-		}
-		if strings.Join(got, ", ") != c.want || err != nil {
-			t.Errorf("%+v: %q, %v, want %q", c.o, got, err, c.want)
-		}
+		checkReads(t, b, iio, c.o, c.want)
 	}
 }
 
@@ -106,15 +90,12 @@ func TestIIORefuses(t *testing.T) {
 	}{
 		{IIO{}, false, "device is missing"},
 		{IIO{Device: "sht31"}, true, `device "sht31": not there; there are ads1015 at 1-0048`},
-		{IIO{Device: "bme280"}, false, `device "bme280" is there 2 times; choose one with the key at: 1-0076, 1-0077`},
+		{IIO{Device: "bme280"}, false, `there are 2 devices "bme280"; choose one with the key at: 1-0076, 1-0077`},
 		{IIO{Device: "bme280", At: "1-0044"}, true, `"bme280 at 1-0044": not there`},
 		{IIO{Device: "mcp3008", Channel: "voltage7"}, true, `channel "voltage7"`},
 		{IIO{Device: "unscaled"}, false, "no channel that fieldpost knows"},
 	} {
-		s, err := iio.Open(b, Config{Chip: "iio", Options: c.o})
-		if s != Sensor(nil) && s != Sensor((*iioSensor)(nil)) || err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrAbsent) != c.absent {
-			t.Errorf("%+v: %v, want %q, absent %v", c.o, err, c.want, c.absent)
-		}
+		checkRefused(t, b, iio, c.o, c.absent, c.want)
 	}
 }
 

@@ -25,25 +25,19 @@ type KernelDevice struct {
 // board's root. Any goroutine.
 func KernelDevices(b board.Board) []KernelDevice {
 	var all []KernelDevice
-	for _, dir := range subdirectories(b, "sys/class/hwmon") {
-		if name, err := readKernel(filepath.Join(dir, "name")); err == nil {
-			at := hwmonAt(dir)
-			all = append(all, KernelDevice{Chip: "hwmon", Name: name, At: at, Options: Hwmon{Device: name, At: at}, Thermal: strings.HasPrefix(at, "thermal_zone")})
-		}
+	for _, d := range hwmonClass.sorted(b) {
+		all = append(all, KernelDevice{Chip: "hwmon", Name: d.name, At: d.parent, Options: Hwmon{Device: d.name, At: d.parent}, Thermal: strings.HasPrefix(d.parent, "thermal_zone")})
 	}
-	for _, dir := range subdirectories(b, "sys/bus/iio/devices") {
-		name, err := readKernel(filepath.Join(dir, "name"))
-		if err != nil || !strings.HasPrefix(filepath.Base(dir), "iio:device") {
-			continue
+	for _, d := range iioClass.sorted(b) {
+		k := KernelDevice{Chip: "iio", Name: d.name, At: d.parent, Options: IIO{Device: d.name, At: d.parent}}
+		if stem, _, _ := strings.Cut(d.name, "@"); stem == dhtDevice {
+			k.Chip, k.Options = "dht22", DHT{At: d.parent}
 		}
-		d := KernelDevice{Chip: "iio", Name: name, At: iioAt(dir), Options: IIO{Device: name, At: iioAt(dir)}}
-		if stem, _, _ := strings.Cut(name, "@"); stem == dhtDevice {
-			d.Chip, d.Options = "dht22", DHT{At: d.At}
-		}
-		all = append(all, d)
+		all = append(all, k)
 	}
-	for _, dir := range subdirectories(b, "sys/bus/w1/devices") {
-		if name := filepath.Base(dir); w1Probe.MatchString(name) {
+	probes, _ := os.ReadDir(filepath.Join(b.Root(), "sys/bus/w1/devices")) // in order of their names
+	for _, e := range probes {
+		if name := e.Name(); w1Probe.MatchString(name) {
 			all = append(all, KernelDevice{Chip: "ds18b20", Name: name, Options: DS18B20{Device: name}})
 		}
 	}
@@ -62,15 +56,11 @@ func KernelDevices(b board.Board) []KernelDevice {
 	return all
 }
 
-// subdirectories lists what is in a directory under the board's root, shorter names first, so
-// that hwmon10 follows hwmon9.
-func subdirectories(b board.Board, dir string) []string {
-	path := filepath.Join(b.Root(), dir)
-	entries, _ := os.ReadDir(path) // a directory that is not there has none
-	var all []string
-	for _, e := range entries {
-		all = append(all, filepath.Join(path, e.Name()))
-	}
-	slices.SortFunc(all, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+// sorted lists the devices of a class by number: hwmon10 follows hwmon9.
+func (c deviceClass) sorted(b board.Board) []classDevice {
+	all, _ := c.devices(b) // none if they cannot be listed
+	slices.SortFunc(all, func(a, b classDevice) int {
+		return cmp.Or(cmp.Compare(len(a.dir), len(b.dir)), cmp.Compare(a.dir, b.dir))
+	})
 	return all
 }
