@@ -13,12 +13,11 @@ import (
 // Sources: SBAS444D (ADS1115, January 2018) and SBAS473E (ADS1015, January 2018):
 // configuration register table 8, ranges table 3, examples table 9.
 //
-// Each input is converted by itself (single shot): the chip is told which, said to
-// be done by bit OS, and then read, so that a value is never the input's before. The
-// configuration is read behind the value. The comparator is switched off, and bit
-// COMP_LAT, which it alone has use for, is set so that the configuration is never
-// that of power-on. A value at the end of the range stands for any voltage beyond it,
-// and is a fault.
+// Each input is converted separately (single shot): select the input, wait for bit OS,
+// read the value. So a value is never that of another input. The configuration is read
+// after the value. The comparator is switched off. Bit COMP_LAT, which only the
+// comparator uses, is set, so that the configuration differs from that after power-on. A
+// value at the end of the range may stand for any voltage beyond it, and is a fault.
 
 // ADS1115 are the keys of an ADS1115 or ADS1015.
 type ADS1115 struct {
@@ -29,8 +28,8 @@ type ADS1115 struct {
 	// 4.096, 2.048, 1.024, 0.512 or 0.256 V. No input may have more than the chip's
 	// supply.
 	Range float64 `yaml:"range"`
-	// Scale is by what the voltage at the input is multiplied, for a divider before
-	// it: 11 for 100 kOhm above 10 kOhm.
+	// Scale is the factor by which the voltage at the input is multiplied, for a voltage
+	// divider: 11 for 100 kOhm above 10 kOhm.
 	Scale float64 `yaml:"scale"`
 }
 
@@ -75,7 +74,7 @@ const (
 	adsConversion = 0
 	adsConfig     = 1
 
-	adsOS     = 1 << 15 // write: begin; read: no conversion is under way
+	adsOS     = 1 << 15 // write: start a conversion; read: no conversion is running
 	adsSingle = 4 << 12 // MUX: AIN0 against GND; 1 more for the next
 	adsPGA    = 9       // the lowest bit
 	adsOnce   = 1 << 8  // MODE
@@ -110,7 +109,7 @@ func newADS(w *wire, o ADS1115, bits int) (device, []Quantity) {
 	return d, quantities
 }
 
-// setup sets the chip up once: it has no identity, but a register that keeps what is
+// setup configures the chip. It has no identity, but a register that keeps what is
 // written to it.
 func (d *adsDevice) setup() error {
 	conf := d.conf(0)
@@ -119,7 +118,7 @@ func (d *adsDevice) setup() error {
 	}
 	got, err := d.word(adsConfig)
 	if err == nil && got&^adsOS != conf {
-		err = faultf("configuration %#04x is not what was set (%#04x): it is no ADS1115 or ADS1015", got, conf)
+		err = faultf("configuration %#04x is not what was set (%#04x): the chip is no ADS1115 or ADS1015", got, conf)
 	}
 	return err
 }
@@ -177,5 +176,5 @@ func (d *adsDevice) volts(code uint16) (float64, error) {
 	return round(float64(steps)/float64(full)*d.full*d.scale, 1e-6), nil
 }
 
-// sleep has nothing to do: the chip powers down after each conversion.
+// sleep does nothing: the chip powers down after each conversion.
 func (d *adsDevice) sleep() error { return nil }

@@ -2,15 +2,15 @@ package sensors
 
 import "time"
 
-// Aosong's AHT10 and AHT20: temperature and humidity. AHT15 is the first one,
-// AHT21, AHT25 and DHT20 are the second.
+// Aosong's AHT10 and AHT20: temperature and humidity. An AHT15 is like the AHT10; AHT21,
+// AHT25 and DHT20 are like the AHT20.
 //
 // Sources: Aosong, DHT20 data sheet, version 1.0, May 2021, sections 7.3 and 7.4:
 // status, measurement, checksum; AHT20 product manual, version 1.1; AHT10 product
 // manual, version 1.1: command 0xE1, no checksum.
 //
-// The chip measures when told to. It has no identity; the bits of its status that
-// say that its calibration is loaded, and the checksum, tell it from nothing.
+// The chip measures on command. It has no identity. It is recognised by the status bits
+// that say that its calibration is loaded, and by the checksum.
 
 var ahtAddresses = []uint16{0x38, 0x39}
 
@@ -41,11 +41,11 @@ const (
 
 	ahtBusy   = 1 << 7
 	ahtCal    = 1 << 3 // the calibration is loaded
-	ahtLoaded = 0x18   // what section 7.4 asks for after power-on
+	ahtLoaded = 0x18   // the value that section 7.4 requires after power-on
 
 	ahtTime  = 80 * time.Millisecond
 	ahtPoll  = 10 * time.Millisecond
-	ahtPolls = 5 // some take longer than they should
+	ahtPolls = 5 // some chips take longer than specified
 )
 
 type ahtDevice struct {
@@ -54,7 +54,7 @@ type ahtDevice struct {
 	load byte // the command that loads the calibration
 }
 
-// setup resets the chip, and has it load its calibration where it has not.
+// setup resets the chip and makes it load its calibration if it has not.
 func (d *ahtDevice) setup() error {
 	if err := d.send(ahtReset); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (d *ahtDevice) measure() ([]float64, error) {
 		}
 		d.pause(ahtPoll)
 	}
-	return nil, faultf("a measurement was begun and does not end (% x)", b)
+	return nil, faultf("a measurement does not end (% x)", b)
 }
 
 // ahtValues converts an answer, of seven bytes with a checksum and of six without.
@@ -124,5 +124,5 @@ func ahtValues(b []byte) ([]float64, error) {
 	return []float64{round(float64(temperature)/full*200-50, 0.01), round(float64(humidity)/full*100, 0.01)}, nil
 }
 
-// sleep has nothing to do: the chip sleeps by itself.
+// sleep does nothing: the chip sleeps by itself.
 func (d *ahtDevice) sleep() error { return nil }

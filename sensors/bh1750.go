@@ -4,15 +4,15 @@ import "time"
 
 // ROHM's BH1750FVI: light.
 //
-// Source: BH1750FVI technical note, 11046EDT01, November 2011: instructions, 120 ms
-// typically and 180 at most for a measurement of high resolution, lx = count / 1.2 at
-// the register MTreg's value of power-on, 69.
+// Source: BH1750FVI technical note, 11046EDT01, November 2011: instructions, a
+// measurement of high resolution takes 120 ms, at most 180 ms; lx = count / 1.2 with
+// MTreg at 69, its value after power-on.
 //
-// The chip measures once for each reading and then powers down. It has no identity
-// and no register to read but the count. A count of 0, which is darkness, is also
-// what it holds after power-on and what a line that is held gives: it is measured
-// again, and then believed, so a data line that is stuck low cannot be told from a
-// dark room. All ones are a fault: light beyond the range, or no chip.
+// The chip measures once for each reading and then powers down. It has no identity, and
+// the count is its only readable register. A count of 0 means darkness, but it is also
+// the value after power-on, and that of a data line that is stuck low. So the driver
+// measures again and accepts a second 0; it cannot tell a stuck line from a dark room.
+// All ones are a fault: light beyond the range, or no chip.
 
 var bh1750 = deviceChip(Chip{
 	Name:       "bh1750",
@@ -51,7 +51,7 @@ func (d *bh1750Device) measure() ([]float64, error) {
 	return []float64{round(float64(count)/1.2, 0.1)}, nil
 }
 
-// count measures once. It sets MTreg each time, for it cannot be read.
+// count measures once. It sets MTreg each time, because MTreg cannot be read back.
 func (d *bh1750Device) count() (uint16, error) {
 	for _, instruction := range []byte{bhOn, bhReset, bhMTHi, bhMTLo, bhOnce} {
 		if err := d.send(instruction); err != nil {

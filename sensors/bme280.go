@@ -15,22 +15,21 @@ import (
 // Sources: BST-BME280-DS002-15, revision 1.6, September 2018;
 // BST-BMP280-DS001-23, revision 1.23.
 //
-// The chip sleeps and measures once for each reading (forced mode, no filter:
-// section 3.5.1, weather monitoring). One burst then reads the control
-// registers together with the data, so that a value is only taken from a chip
-// that holds the set-up it was opened with:
+// The chip sleeps and measures once for each reading (forced mode, no filter: section
+// 3.5.1, weather monitoring). One burst then reads the control registers together with
+// the data, so that values come only from a chip that still has its configuration:
 //
-//   - Whether a quantity was measured is told by its oversampling, which is 0
-//     where it was skipped. Its data do not tell: 0x80000 and 0x8000, which
-//     they hold then, are also measurements. Without a filter the chip gives
-//     16 bits at x1 (sections 3.4.1 to 3.4.3), so that on many chips one step
-//     of 0.005 degrees at room temperature is 0x80000.
-//   - A chip that lost its power, or was exchanged for another, has a config
-//     of 0 (section 5.4.6). Ours is not: t_sb stands in it, the pause between
-//     measurements of normal mode, which forced mode does not have.
+//   - A quantity was measured if its oversampling is not 0. The data do not show
+//     it: without a measurement they are 0x80000 and 0x8000, which are also possible
+//     measurements. Without a filter the chip gives 16 bits at x1 (sections 3.4.1 to
+//     3.4.3), so that on many chips one step of 0.005 degrees at room temperature is
+//     0x80000.
+//   - A chip that lost its power, or was exchanged, has a config of 0 (section
+//     5.4.6). Ours is not 0: it has a value in t_sb, the pause between measurements of
+//     normal mode, which forced mode does not use.
 //
-// The calibration is read twice and must be the same both times, because a byte
-// of it that was read wrongly stays wrong in every value.
+// The calibration is read twice and must be the same both times, because one wrong byte
+// would make every value wrong.
 
 var bmx280Addresses = []uint16{0x76, 0x77}
 
@@ -73,7 +72,7 @@ var bmp280 = Chip{
 	},
 }
 
-// Registers, by the datasheet's names (table 18), and what they hold.
+// Registers by the datasheet's names (table 18), and their bits.
 const (
 	regCalib00  = 0x88 // to 0xA1
 	regID       = 0xD0
@@ -88,7 +87,7 @@ const (
 	calibSize    = 26
 	calibHumSize = 7
 
-	statusMeasuring = 1 << 3 // a conversion is under way
+	statusMeasuring = 1 << 3 // a conversion is running
 	statusUpdate    = 1 << 0 // im_update: the calibration is being copied, at power-on, after a reset and before a conversion
 
 	osrsH1      = 1           // ctrl_hum: humidity x1
@@ -110,7 +109,7 @@ const (
 	bmxCopyPolls = 12
 )
 
-// Chip ids, and who else may sit at these addresses.
+// Chip ids, also those of other chips that may have these addresses.
 const (
 	idBMP280 = 0x58
 	idBME280 = 0x60
@@ -125,7 +124,7 @@ var bmx280IDs = map[byte]string{
 // bmx280 is an open BME280 or BMP280.
 type bmx280 struct {
 	w        *wire
-	humidity bool // it is a BME280
+	humidity bool // true for a BME280
 	trim     bmxTrim
 }
 
@@ -141,13 +140,12 @@ func openBMx280(b board.Board, c Config, id byte) (Sensor, error) {
 	return s, nil
 }
 
-// setup resets the chip, sets it up and then reads its calibration, so that the
-// set-up it holds tells that the calibration is its own.
+// setup resets the chip, configures it and then reads its calibration. So unchanged
+// settings prove that the calibration belongs to this chip.
 //
-// Without the reset a chip that was starved of power, but not for long enough to
-// begin again, may go on with damaged registers of its own and give pressures of
-// 700 hPa (esphome/issues, issue 3383); it also ends what another program has
-// begun.
+// The reset is needed after a supply voltage that was too low, but not low enough to
+// restart the chip: its internal registers may be damaged, and it may give pressures of
+// 700 hPa (esphome/issues, issue 3383). It also ends what another program has started.
 func (s *bmx280) setup(id byte) error {
 	if err := s.identify(id); err != nil {
 		return err
@@ -181,13 +179,13 @@ func (s *bmx280) identify(id byte) error {
 	}
 	whose := bmx280IDs[got[0]]
 	if whose == "" {
-		whose = "no chip's that is known here"
+		whose = "unknown"
 	}
 	return faultf("chip id %#02x is %s (want %#02x)", got[0], whose, id)
 }
 
-// awaitCopy waits until the chip has copied its calibration from its memory, as
-// it does when power comes on and after a reset: 2 ms, by some reports up to 20.
+// awaitCopy waits until the chip has copied its calibration from its memory, as it does
+// after power-on and after a reset. That takes 2 ms, by some reports up to 20.
 func (s *bmx280) awaitCopy() error {
 	for range bmxCopyPolls {
 		s.w.pause(bmxCopy)
@@ -199,7 +197,7 @@ func (s *bmx280) awaitCopy() error {
 			return nil
 		}
 	}
-	return faultf("status says that it copies its calibration, or measures, and does not end")
+	return faultf("status says that it copies its calibration or measures, and this does not end")
 }
 
 // calibration reads the calibration twice.
@@ -218,7 +216,7 @@ func (s *bmx280) calibration() (bmxTrim, error) {
 	return newBMxTrim(first)
 }
 
-// readCalibration returns 0x88 to 0xA1 and, of a BME280, 0xE1 to 0xE7.
+// readCalibration reads 0x88 to 0xA1 and, for a BME280, 0xE1 to 0xE7.
 func (s *bmx280) readCalibration() ([]byte, error) {
 	calib, err := s.w.read(regCalib00, calibSize)
 	if err != nil || !s.humidity {
@@ -228,7 +226,7 @@ func (s *bmx280) readCalibration() ([]byte, error) {
 	return append(calib, hum...), err
 }
 
-// Quantities leaves out the humidity where it is a BMP280.
+// Quantities leaves out the humidity of a BMP280.
 func (s *bmx280) Quantities() []Quantity {
 	if s.humidity {
 		return bme280Quantities
@@ -260,7 +258,7 @@ func (s *bmx280) sense() ([]Field, error) {
 	return values(bme280Quantities, t, round(s.trim.humidity(raw.humidity, fine), 0.01), p)
 }
 
-// await waits for the end of the measurement and gives what was measured.
+// await waits for the end of the measurement and returns its values.
 func (s *bmx280) await() (bmxRaw, error) {
 	first := byte(regStatus)
 	if s.humidity {
@@ -278,7 +276,7 @@ func (s *bmx280) await() (bmxRaw, error) {
 		}
 		s.w.pause(bmxPoll)
 	}
-	return bmxRaw{}, faultf("a measurement was begun and does not end")
+	return bmxRaw{}, faultf("a measurement does not end")
 }
 
 // dataSize is the number of data registers.
@@ -317,8 +315,8 @@ func (s *bmx280) decodeBurst(burst []byte) (raw bmxRaw, done bool, err error) {
 	return raw, err == nil, err
 }
 
-// split takes the data registers apart. No measurement is all ones or all
-// zeros, and the low halves of press_xlsb and temp_xlsb are always 0.
+// split decodes the data registers. A measurement is never all ones or all zeros, and the
+// low halves of press_xlsb and temp_xlsb are always 0.
 func (s *bmx280) split(f []byte) (bmxRaw, error) {
 	if uniform(f[:3]) || uniform(f[3:6]) || (f[2]|f[5])&0x0F != 0 {
 		return bmxRaw{}, faultf("no measurement: % x", f)
@@ -337,8 +335,7 @@ func (s *bmx280) split(f []byte) (bmxRaw, error) {
 	return raw, nil
 }
 
-// Close frees the bus. The chip sleeps, as it does by itself after each
-// measurement.
+// Close closes the bus. The chip sleeps by itself after each measurement.
 func (s *bmx280) Close() error { return s.w.close() }
 
 // bmxTrim is a chip's calibration, named as in table 16.
@@ -348,9 +345,9 @@ type bmxTrim struct {
 	h1, h2, h3, h4, h5, h6             float64
 }
 
-// newBMxTrim takes the calibration from 0x88 to 0xA1 and, of a BME280, 0xE1 to
-// 0xE7 after it. It refuses what no chip has: a coefficient of 0 by which a
-// quantity would not depend on what was measured.
+// newBMxTrim decodes the calibration of 0x88 to 0xA1, followed for a BME280 by 0xE1 to
+// 0xE7. It refuses coefficients of 0 that would make a quantity independent of the
+// measurement.
 func newBMxTrim(c []byte) (bmxTrim, error) {
 	unsigned := func(i int) float64 { return float64(binary.LittleEndian.Uint16(c[i:])) }
 	signed := func(i int) float64 { return float64(int16(binary.LittleEndian.Uint16(c[i:]))) }
@@ -371,7 +368,7 @@ func newBMxTrim(c []byte) (bmxTrim, error) {
 		impossible = impossible || uniform(e) || t.h2 == 0
 	}
 	if impossible {
-		return bmxTrim{}, faultf("its calibration is % x, which no chip has", c)
+		return bmxTrim{}, faultf("its calibration is % x, which is impossible", c)
 	}
 	return t, nil
 }
@@ -379,10 +376,10 @@ func newBMxTrim(c []byte) (bmxTrim, error) {
 // The compensation is that of appendix 8.1, in floating point: the integer
 // formulas of section 4.2.3 overflow for some calibrations.
 
-// finePerDegree is what t_fine has to the degree.
+// finePerDegree is the scale of t_fine.
 const finePerDegree = 5120
 
-// fine compensates a raw temperature: t_fine.
+// fine returns t_fine of a raw temperature.
 func (c *bmxTrim) fine(raw int) float64 {
 	x := (float64(raw)/16384 - c.t1/1024) * c.t2
 	y := float64(raw)/131072 - c.t1/8192
@@ -409,8 +406,8 @@ func (c *bmxTrim) humidity(raw int, fine float64) float64 {
 	return max(0, min(100, h))
 }
 
-// round returns the multiple of step, a power of ten, that is nearest to v, so
-// that it prints without a tail.
+// round returns the multiple of step, a power of ten, that is nearest to v, so that it
+// prints with few digits.
 func round(v, step float64) float64 {
 	n := math.Round(1 / step)
 	return math.Round(v*n) / n

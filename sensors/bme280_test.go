@@ -264,7 +264,7 @@ func TestBMx280CalibrationImpossible(t *testing.T) {
 		c := bytes.Clone(sheetCalib)
 		c[at], c[at+1] = 0, 0
 		f, err := lifeOf(t, bme280, bmxTraffic(idBME280, c, c, frame(0)))
-		if !errors.Is(err, ErrFault) || f != nil || !strings.Contains(err.Error(), "which no chip has") {
+		if !errors.Is(err, ErrFault) || f != nil || !strings.Contains(err.Error(), "which is impossible") {
 			t.Errorf("%s is 0: %v, %v, want ErrFault", name, f, err)
 		}
 		if _, err := newBMxTrim(c[:26]); name == "dig_H2" && err != nil {

@@ -14,14 +14,15 @@ import (
 //
 // Sources: BST-BME680-DS001-08, revision 1.8, July 2022, and BST-BME688-DS000-03,
 // revision 1.3, April 2024: memory map table 20, calibration tables 11 to 16, heater
-// section 3.3.5, gas section 3.4; the compensation in floating point is that of
-// Bosch's BME68x Sensor API, by which the test's values were made.
+// section 3.3.5, gas section 3.4; the floating-point compensation follows Bosch's BME68x
+// Sensor API, which also made the test's values.
 //
-// The chip sleeps and measures once for each reading (forced mode), and heats the
-// layer for 150 ms to 320 degrees. That warms the chip by a degree or two; with
-// `gas: off` it does not. The settings are read behind the values, and the
-// oversampling is not that of power-on. The calibration is read twice and must be the same. The resistance is left
-// out where the heater was not at its temperature, as in the cold.
+// The chip sleeps and measures once for each reading (forced mode), and heats the layer
+// for 150 ms to 320 degrees. That warms the chip by a degree or two; with `gas: off` it
+// does not. The settings are read after the values, and the oversampling differs from
+// that after power-on. The calibration is read twice and must be the same. The gas
+// resistance is left out if the heater did not reach its temperature, for example in the
+// cold.
 
 // BME680 are the keys of a BME680 or BME688.
 type BME680 struct {
@@ -74,7 +75,7 @@ const (
 	bme680Takes    = 60 * time.Millisecond // 56.3 ms without the heater
 )
 
-// bme680Blocks are where the calibration is.
+// bme680Blocks are the registers with the calibration.
 var bme680Blocks = []struct {
 	reg byte
 	n   int
@@ -83,7 +84,7 @@ var bme680Blocks = []struct {
 type bme680Device struct {
 	*wire
 	gas     bool
-	high    bool // it is a BME688
+	high    bool // true for a BME688
 	trim    bme680Trim
 	ambient float64 // of the last measurement
 	ctrl    [4]byte // ctrl_gas_1, ctrl_hum, ctrl_meas, config
@@ -106,7 +107,7 @@ func (d *bme680Device) setup() error {
 		return err
 	}
 	d.high = variant[0] == 1
-	d.ctrl = [4]byte{0, bme680H2, bme680T8P16, 0} // no filter, which would mix measurements
+	d.ctrl = [4]byte{0, bme680H2, bme680T8P16, 0} // no filter, because it would mix measurements
 	if d.gas {
 		if d.ctrl[0] = 1 << 4; d.high { // run_gas
 			d.ctrl[0] = 1 << 5
@@ -180,10 +181,10 @@ func (d *bme680Device) measure() ([]float64, error) {
 		}
 		return d.values(f)
 	}
-	return nil, faultf("a measurement was begun and does not end, or nothing drives the line")
+	return nil, faultf("a measurement does not end, or nothing drives the line")
 }
 
-// held reads the settings.
+// held returns an error if the settings have changed.
 func (d *bme680Device) held() error {
 	b, err := d.read(bme680Ctrl, 5)
 	if err != nil {
@@ -230,7 +231,7 @@ func (d *bme680Device) values(f []byte) ([]float64, error) {
 	return append(v, round(ohms, 1)), nil
 }
 
-// sleep has nothing to do: the chip sleeps by itself.
+// sleep does nothing: the chip sleeps by itself.
 func (d *bme680Device) sleep() error { return nil }
 
 // bme680Trim is a chip's calibration, named as in tables 11 to 16.
@@ -241,10 +242,10 @@ type bme680Trim struct {
 	gas                                     bme680GasTrim
 }
 
-// bme680GasTrim is that of the heater and of the gas resistance.
+// bme680GasTrim is the calibration of the heater and of the gas resistance.
 type bme680GasTrim struct{ g1, g2, g3, heatRange, heatValue, switchingError float64 }
 
-// newBME680Trim takes the calibration out of the three blocks.
+// newBME680Trim decodes the three blocks of the calibration.
 func newBME680Trim(b []byte) (bme680Trim, error) {
 	u := func(i int) float64 { return float64(binary.LittleEndian.Uint16(b[i:])) }
 	s := func(i int) float64 { return float64(int16(binary.LittleEndian.Uint16(b[i:]))) }
@@ -260,12 +261,12 @@ func newBME680Trim(b []byte) (bme680Trim, error) {
 		},
 	}
 	if uniform(b[:23]) || uniform(b[23:37]) || t.t1 == 0 || t.t2 == 0 || t.p1 == 0 || t.h2 == 0 {
-		return bme680Trim{}, faultf("its calibration is % x, which no chip has", b)
+		return bme680Trim{}, faultf("its calibration is % x, which is impossible", b)
 	}
 	return t, nil
 }
 
-// fine compensates a raw temperature: t_fine.
+// fine returns t_fine of a raw temperature.
 func (c *bme680Trim) fine(raw float64) float64 {
 	x := (raw/16384 - c.t1/1024) * c.t2
 	y := raw/131072 - c.t1/8192
@@ -291,15 +292,15 @@ func (c *bme680Trim) humidity(raw, t float64) float64 {
 	return math.Max(0, math.Min(100, x))
 }
 
-// heat is the register that heats to so many degrees in air of so many.
+// heat returns the register value that heats to celsius in air of ambient degrees.
 func (c *bme680Trim) heat(celsius, ambient float64) byte {
 	x := (c.gas.g1/16 + 49) * (1 + (c.gas.g2/32768*0.0005+0.00235)*celsius)
 	x += c.gas.g3 / 1024 * ambient
 	return byte(3.4 * (x*4/(4+c.gas.heatRange)/(1+c.gas.heatValue*0.002) - 25))
 }
 
-// bme680GasWait is the register for a time: six bits of milliseconds, by 1, 4, 16 or
-// 64.
+// bme680GasWait returns the register value for a time: six bits, and a factor of 1, 4, 16
+// or 64 ms.
 func bme680GasWait(d time.Duration) byte {
 	ms, factor := d.Milliseconds(), byte(0)
 	for ; ms > 0x3F && factor < 3; factor++ {
@@ -314,14 +315,14 @@ var (
 	bme680Range2 = [16]float64{4: 0.1, 5: 0.7, 7: -0.8, 8: -0.1}
 )
 
-// gasLow is a BME680's gas resistance, in ohms.
+// gasLow returns a BME680's gas resistance, in ohms.
 func (c *bme680Trim) gasLow(adc float64, gasRange byte) float64 {
 	x := (1340 + 5*c.gas.switchingError) * (1 + bme680Range1[gasRange]/100)
 	y := 1 + bme680Range2[gasRange]/100
 	return 1 / (y * 0.000000125 * float64(uint32(1)<<gasRange) * ((adc-512)/x + 1))
 }
 
-// bme688Gas is a BME688's gas resistance, in ohms.
+// bme688Gas returns a BME688's gas resistance, in ohms.
 func bme688Gas(adc float64, gasRange byte) float64 {
 	return 1e6 * float64(uint32(262144)>>gasRange) / ((adc-512)*3 + 4096)
 }

@@ -12,9 +12,10 @@ import (
 // (calculation), table 3 (4.5 ms for the temperature, 25.5 ms for the pressure at
 // oversampling 3), table 5 (calibration).
 //
-// The chip has no settings that could vouch for it. So its calibration is read again
-// behind each measurement, and must be the same. 0x8000, which the data register holds
-// after power-on, is also a measurement: it is measured again.
+// The chip has no settings that would show that it lost its power or was exchanged. So
+// its calibration is read again after each measurement, and must be the same. The data
+// register holds 0x8000 after power-on, which is also a possible measurement, so the
+// driver then measures again.
 
 var bmp180Quantities = []Quantity{
 	{Name: "temperature", Unit: "Cel", Min: -40, Max: 85},
@@ -74,21 +75,21 @@ func (d *bmp180Device) setup() error {
 	return d.same()
 }
 
-// same tells whether the calibration is still what it was.
+// same returns an error if the calibration has changed.
 func (d *bmp180Device) same() error {
 	calib, err := d.read(bmp180Calib, bmp180Size)
 	if err == nil && !bytes.Equal(calib, d.calib) {
-		err = faultf("its calibration was read as % x and then as % x: it was exchanged, or read wrongly", d.calib, calib)
+		err = faultf("its calibration was read as % x and then as % x: the chip was exchanged, or read wrongly", d.calib, calib)
 	}
 	return err
 }
 
-// newBMP180Trim takes the calibration. No word of it is 0 or 0xFFFF (section 3.4).
+// newBMP180Trim decodes the calibration. None of its words is 0 or 0xFFFF (section 3.4).
 func newBMP180Trim(b []byte) (bmp180Trim, error) {
 	var w [11]uint16
 	for i := range w {
 		if w[i] = binary.BigEndian.Uint16(b[2*i:]); w[i] == 0 || w[i] == 0xFFFF {
-			return bmp180Trim{}, faultf("its calibration is % x, which no chip has", b)
+			return bmp180Trim{}, faultf("its calibration is % x, which is impossible", b)
 		}
 	}
 	s := func(i int) int32 { return int32(int16(w[i])) }
@@ -111,8 +112,8 @@ func (d *bmp180Device) measure() ([]float64, error) {
 	return []float64{celsius, pascal}, err
 }
 
-// convert measures one of the two, and once more where the register holds what it
-// holds after power-on.
+// convert measures one quantity, and once more if the register has its value after
+// power-on.
 func (d *bmp180Device) convert(command byte, takes time.Duration, n int) (v uint32, err error) {
 	for range 2 {
 		if err := d.write(bmp180Control, command); err != nil {
@@ -137,7 +138,7 @@ func (d *bmp180Device) convert(command byte, takes time.Duration, n int) (v uint
 	return v, nil
 }
 
-// values is the calculation of figure 4, in integers as there.
+// values makes the calculation of figure 4, with integers.
 func (t bmp180Trim) values(ut, up int32, oss uint) (celsius, pascal float64, err error) {
 	x1 := int32(int64(ut-int32(t.ac6)) * int64(t.ac5) >> 15)
 	if x1+t.md == 0 {
@@ -166,5 +167,5 @@ func (t bmp180Trim) values(ut, up int32, oss uint) (celsius, pascal float64, err
 	return float64((b5+8)>>4) / 10, float64(p), nil
 }
 
-// sleep has nothing to do: the chip sleeps by itself.
+// sleep does nothing: the chip sleeps by itself.
 func (d *bmp180Device) sleep() error { return nil }

@@ -14,8 +14,8 @@ import (
 // measurement.
 //
 // The chip sleeps and measures once for each reading (forced mode). Its oversampling
-// is another than after power-on and is read behind the values. The calibration is
-// read twice and must be the same.
+// differs from that after power-on and is read after the values. The calibration is read
+// twice and must be the same.
 
 var bmp388 = bmp3Chip("bmp388", "Bosch BMP388: temperature and air pressure", "BST-BMP388-DS001-07, revision 1.7", 0x50)
 var bmp390 = bmp3Chip("bmp390", "Bosch BMP390: temperature and air pressure", "BST-BMP390-DS002-07, revision 1.7", 0x60)
@@ -96,7 +96,7 @@ func newBMP3Trim(b []byte) (bmp3Trim, error) {
 	c := func(i int) float64 { return float64(int8(b[i])) }
 	exp := func(v float64, n int) float64 { return v / float64(uint64(1)<<n) }
 	if uniform(b) || u(0) == 0 || u(2) == 0 {
-		return bmp3Trim{}, faultf("its calibration is % x, which no chip has", b)
+		return bmp3Trim{}, faultf("its calibration is % x, which is impossible", b)
 	}
 	return bmp3Trim{
 		t1: u(0) * 256, t2: exp(u(2), 30), t3: exp(c(4), 48),
@@ -120,7 +120,7 @@ func (d *bmp3Device) measure() ([]float64, error) {
 		}
 		d.pause(2 * time.Millisecond)
 	}
-	return nil, faultf("a measurement was begun and does not end")
+	return nil, faultf("a measurement does not end")
 }
 
 func (d *bmp3Device) values() ([]float64, error) {
@@ -143,7 +143,7 @@ func (d *bmp3Device) values() ([]float64, error) {
 	return []float64{round(t, 0.01), round(p, 1)}, nil
 }
 
-// compensate is section 9.2 and 9.3, to degrees and pascal.
+// compensate makes the calculation of sections 9.2 and 9.3.
 func (c *bmp3Trim) compensate(rawT, rawP float64) (celsius, pascal float64) {
 	x := rawT - c.t1
 	t := x*c.t2 + x*x*c.t3
@@ -152,5 +152,5 @@ func (c *bmp3Trim) compensate(rawT, rawP float64) (celsius, pascal float64) {
 	return t, offset + rawP*slope + rawP*rawP*(c.p9+c.p10*t) + rawP*rawP*rawP*c.p11
 }
 
-// sleep has nothing to do: after a forced measurement the chip sleeps.
+// sleep does nothing: after a forced measurement the chip sleeps.
 func (d *bmp3Device) sleep() error { return nil }

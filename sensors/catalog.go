@@ -56,7 +56,7 @@ func Catalog() []Chip {
 	}
 }
 
-// Lookup finds a chip of the catalog by its name.
+// Lookup returns the chip of that name from the catalog.
 func Lookup(name string) (Chip, bool) {
 	for _, c := range Catalog() {
 		if c.Name == name {

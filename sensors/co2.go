@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// Sensirion's SCD4x and SCD30 (carbon dioxide) and SPS30 (dust), which measure by
-// themselves and say when they have a new value.
+// Sensirion's SCD4x and SCD30 (carbon dioxide) and SPS30 (dust), which measure
+// periodically and say when they have a new value.
 //
 // Sources: SCD4x data sheet, version 1.4, May 2023, sections 3.4 to 3.10; SCD30
 // interface description, version 1.0, May 2020, sections 1.4.1 to 1.4.5; SPS30 data
 // sheet, version 1.0, March 2020, section 6.
 //
-// Until the first value, and between two, Sense says [ErrNotReady]: a value is given
-// once. A chip that lost its power does not measure any more, and has no value for
-// longer than it may take; the sampler then opens it again. Zero carbon dioxide is what
-// the chips have before they have measured.
+// Until the first value, and between two values, Sense returns [ErrNotReady]: it returns
+// each value once. A chip that lost its power no longer measures and has no value for
+// longer than [Chip].WarmUp; the sampler then opens it again. Before their first
+// measurement the chips have a value of 0 ppm.
 
-// measuring is a chip that measures by itself.
+// measuring is a chip that measures periodically.
 type measuring struct {
 	words
-	ready   uint16 // asks whether there is a value
+	ready   uint16 // command: is there a value?
 	mask    uint16 // of the answer
-	data    uint16 // asks for it
+	data    uint16 // command: read the value
 	wait    time.Duration
-	n       int       // words of it
-	usable  time.Time // values from before are not given
+	n       int       // words of the value
+	usable  time.Time // values before this time are dropped
 	begin   func(*measuring) error
-	end     func(*measuring) error // nil: it goes on
+	end     func(*measuring) error // nil: it keeps measuring
 	convert func([]uint16) ([]float64, error)
 }
 
@@ -83,8 +83,8 @@ const (
 	scd4xSerial = 0x3682
 )
 
-// beginSCD4x ends what another program has begun, for the chip takes little while it
-// measures, and begins.
+// beginSCD4x starts measuring. It first stops a measurement that another program has
+// started, because the chip accepts few commands while it measures.
 func beginSCD4x(d *measuring) error {
 	if err := d.command(scd4xStop); err != nil {
 		return err
@@ -100,7 +100,7 @@ func beginSCD4x(d *measuring) error {
 	return d.command(scd4xStart)
 }
 
-// errNoCO2 is of a value that was not measured.
+// errNoCO2 is the error of a value that was not measured.
 var errNoCO2 = faultf("carbon dioxide of 0 ppm: not measured")
 
 func scd4xValues(v []uint16) ([]float64, error) {
@@ -135,9 +135,9 @@ const (
 	scd30Seconds  = 2
 )
 
-// beginSCD30 begins to measure, which the chip then does for ever, also after its
-// power was away. It keeps its settings in a memory that wears, so they are only
-// written where they are others. It answers three milliseconds after a command.
+// beginSCD30 starts measuring. The chip then measures for ever, also after it lost its
+// power. It keeps its settings in a memory that wears out, so they are written only if
+// they differ. It answers three milliseconds after a command.
 func beginSCD30(d *measuring) error {
 	firmware, err := d.ask(scd30Firmware, d.wait, 1)
 	if err != nil {
@@ -161,7 +161,7 @@ func beginSCD30(d *measuring) error {
 	return err
 }
 
-// float32Of is a number in two words.
+// float32Of decodes a number of two words.
 func float32Of(v []uint16) float64 {
 	return float64(math.Float32frombits(uint32(v[0])<<16 | uint32(v[1])))
 }
@@ -199,12 +199,12 @@ const (
 	sps30Stop     = 0x0104
 	sps30Ready    = 0x0202
 	sps30Firmware = 0xD100
-	// sps30Settles is how long its air has to move before values are stable: table 1
-	// has 8 s for 200 particles/cm³ and more.
+	// sps30Settles is the time from the start until values are stable: table 1 has 8 s
+	// for 200 particles/cm³ and more.
 	sps30Settles = 10 * time.Second
 )
 
-// beginSPS30 begins to measure.
+// beginSPS30 starts measuring.
 func beginSPS30(d *measuring) error {
 	firmware, err := d.ask(sps30Firmware, d.wait, 1)
 	if err != nil {
@@ -223,7 +223,7 @@ func beginSPS30(d *measuring) error {
 	return err
 }
 
-// sps30Values takes the four concentrations, in µg/m³.
+// sps30Values decodes the four concentrations, in µg/m³.
 func sps30Values(v []uint16) ([]float64, error) {
 	values := make([]float64, 4)
 	for i := range values {

@@ -9,13 +9,13 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// device is what a driver of a chip on a bus does by itself; [openDevice] does the
-// rest. Its methods are those of one goroutine at a time.
+// device is the part of a driver that is different for each chip; [openDevice] does the
+// rest. Its methods are called from one goroutine at a time.
 type device interface {
-	// setup finds the chip, checks its identity and sets it up.
+	// setup finds the chip, checks its identity and configures it.
 	setup() error
-	// measure gives the values in the order of the quantities, and missing for one
-	// that it does not have now.
+	// measure returns the values in the order of the quantities, and missing for one that
+	// it does not have now.
 	measure() ([]float64, error)
 	// sleep leaves the chip in its lowest power state.
 	sleep() error
@@ -28,15 +28,15 @@ type deviceSensor struct {
 	quantities []Quantity
 }
 
-// deviceChip is a chip on I2C that takes only a bus and an address, and whose
-// driver is a device.
+// deviceChip makes a chip on I2C with a device as its driver and no keys but bus and
+// address.
 func deviceChip(c Chip, driver func(*wire) device) Chip {
 	c.Options = i2cOptions(c.Addresses)
 	return deviceWith(c, func(w *wire, _ struct{}) (device, []Quantity) { return driver(w), c.Quantities })
 }
 
-// deviceWith is a chip on I2C whose driver is a device and that has options of type
-// O, which embed [I2C]. What it gives may depend on them.
+// deviceWith makes a chip on I2C with a device as its driver and options of type O, which
+// embed [I2C]. Its quantities may depend on them.
 func deviceWith[O any](c Chip, driver func(*wire, O) (device, []Quantity)) Chip {
 	c.Look = lookOnBus(c.Addresses)
 	if c.Every == 0 {
@@ -53,7 +53,7 @@ func deviceWith[O any](c Chip, driver func(*wire, O) (device, []Quantity)) Chip 
 	return c
 }
 
-// openDevice sets a device up.
+// openDevice opens a device.
 func openDevice(h *handle, d device, quantities []Quantity) (Sensor, error) {
 	if err := d.setup(); err != nil {
 		return nil, errors.Join(h.wrap("open", err), h.close())
@@ -61,7 +61,7 @@ func openDevice(h *handle, d device, quantities []Quantity) (Sensor, error) {
 	return &deviceSensor{d, h, quantities}, nil
 }
 
-// Quantities are those that the device was opened with.
+// Quantities returns those that the device was opened with.
 func (s *deviceSensor) Quantities() []Quantity { return s.quantities }
 
 // Sense measures once.
@@ -84,10 +84,10 @@ func (s *deviceSensor) Sense() ([]Field, error) {
 	return fields, s.h.wrap("read", err)
 }
 
-// missing stands for a value that a device does not have now, beside others.
+// missing marks a value that a device does not have now, while it has others.
 const missing = -math.MaxFloat64
 
-// Close has the device sleep.
+// Close puts the device to sleep and closes its bus.
 func (s *deviceSensor) Close() error {
 	if s.h.closed() || s.h.broken() {
 		return s.h.close()
@@ -99,10 +99,9 @@ func (s *deviceSensor) Close() error {
 // send writes bytes to the chip.
 func (w *wire) send(p ...byte) error { return w.Tx(w.addr, p, nil) }
 
-// answer reads n bytes from a chip that has taken a command and does not
-// acknowledge a read before it is done: it tries tries times, every so often. A
-// chip that acknowledges no read but the command probe is one that has forgotten
-// what it was told: an [ErrFault].
+// answer reads the n bytes of a command's answer from a chip that does not acknowledge a
+// read before it is done. It tries tries times. If the chip acknowledges only the command
+// probe, it has lost the first command: that is an [ErrFault].
 func (w *wire) answer(n int, every time.Duration, tries int, probe ...byte) ([]byte, error) {
 	b := make([]byte, n)
 	for {
@@ -118,7 +117,7 @@ func (w *wire) answer(n int, every time.Duration, tries int, probe ...byte) ([]b
 	if err := w.send(probe...); err != nil {
 		return nil, err
 	}
-	return nil, faultf("it has taken a command and gives no answer: it lost its power or was exchanged meanwhile, or it is not this chip")
+	return nil, faultf("it accepted a command and does not answer: it lost its power or was exchanged meanwhile, or it is not this chip")
 }
 
 // word reads a register of 16 bits, the high byte first.
@@ -130,8 +129,8 @@ func (w *wire) word(reg byte) (uint16, error) {
 // setWord writes a register of 16 bits, the high byte first.
 func (w *wire) setWord(reg byte, v uint16) error { return w.write(reg, byte(v>>8), byte(v)) }
 
-// await reads a register of 16 bits until ready says so, tries times every so often.
-// An error of ready ends it.
+// await reads a register of 16 bits until ready returns true, at most tries times. An
+// error of ready ends it.
 func (w *wire) await(reg byte, every time.Duration, tries int, ready func(uint16) (bool, error)) error {
 	for {
 		v, err := w.word(reg)
@@ -142,13 +141,13 @@ func (w *wire) await(reg byte, every time.Duration, tries int, ready func(uint16
 			return err
 		}
 		if tries--; tries <= 0 {
-			return faultf("a measurement was begun and does not end")
+			return faultf("a measurement does not end")
 		}
 		w.pause(every)
 	}
 }
 
-// crc8 is a checksum of eight bits, most significant bit first.
+// crc8 returns a CRC of eight bits, most significant bit first.
 func crc8(poly, crc byte, p []byte) byte {
 	for _, b := range p {
 		crc ^= b

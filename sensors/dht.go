@@ -10,31 +10,30 @@ import (
 )
 
 // Aosong's DHT11 and DHT22 (AM2302), through the kernel's driver dht11, which
-// knows one from the other by what they send. Their bits last some ten
-// microseconds and cannot be told apart reliably by a program.
+// distinguishes them by their data. Their bits last some ten microseconds and cannot be
+// told apart reliably by a program.
 //
-// Sources: Aosong, AM2302 product manual (English, undated), section 7.3: what is
-// read is the result of the measurement before, so that after a long pause the
-// second of two reads, two seconds apart, is that of now; DHT11 product manual,
-// version 1.3. Linux, drivers/iio/humidity/dht11.c: EIO where the checksum or the
-// number of bits is wrong, ETIMEDOUT where edges are missing, and for two seconds
-// after a read the same value again.
+// Sources: Aosong, AM2302 product manual (English, undated), section 7.3: a read returns
+// the result of the measurement before, so after a long pause only the second of two
+// reads, two seconds apart, is current; DHT11 product manual, version 1.3. Linux,
+// drivers/iio/humidity/dht11.c: EIO if the checksum or the number of bits is wrong,
+// ETIMEDOUT if edges are missing, and the same value again for two seconds after a read.
 
 // DHT are the keys of a DHT11 or DHT22.
 type DHT struct {
-	// At is which one, where there are several, as the kernel names it: dht11@4.
+	// At is the sensor's name in the kernel, if there are several: dht11@4.
 	At string `yaml:"at"`
 }
 
-// Place is the kernel's device.
+// Place returns the kernel's device.
 func (o DHT) Place() Place { return Place{Device: dhtDevice} }
 
 const (
 	dhtDevice = "dht11" // the driver's, for both
-	// dhtPause is what has to be between two reads: DHT11_DATA_VALID_TIME of the
-	// driver, and a little.
+	// dhtPause is the time between two reads: the driver's DHT11_DATA_VALID_TIME and a
+	// little more.
 	dhtPause = 2100 * time.Millisecond
-	// dhtOld is when a measurement is not that of now any more.
+	// dhtOld is the age at which a measurement is no longer current.
 	dhtOld = 5 * time.Second
 )
 
@@ -66,7 +65,7 @@ func dhtChip(name, title, source string, quantities ...Quantity) Chip {
 				return nil, dhtHint(err)
 			}
 			if len(s.channels) != len(quantities) || s.quantities[0].Name != quantities[0].Name || s.quantities[1].Name != quantities[1].Name {
-				return nil, errors.Join(s.f.wrap("open", faultf("it does not have one temperature and one humidity")), s.f.close())
+				return nil, errors.Join(s.f.wrap("open", faultf("the device does not have exactly one temperature and one humidity")), s.f.close())
 			}
 			s.quantities = quantities
 			return &dhtSensor{iioSensor: s}, nil
@@ -74,7 +73,7 @@ func dhtChip(name, title, source string, quantities ...Quantity) Chip {
 	}
 }
 
-// dhtHint tells what to do where the driver is not there.
+// dhtHint adds to an [ErrAbsent] how to load the driver.
 func dhtHint(err error) error {
 	if errors.Is(err, ErrAbsent) {
 		return fmt.Errorf("%w; on a Raspberry Pi dtoverlay=dht11,gpiopin=4 in config.txt, with the GPIO that its data pin is on, and a restart load the driver", err)
@@ -88,8 +87,8 @@ type dhtSensor struct {
 	last time.Time // when it measured
 }
 
-// Sense reads the sensor, twice where its last measurement is old. It keeps the
-// sensor's thread, and no bus.
+// Sense reads the sensor, twice if its last measurement is old. It blocks the sensor's
+// thread, but no bus.
 func (s *dhtSensor) Sense() ([]Field, error) {
 	if time.Since(s.last) > dhtOld {
 		if _, err := s.iioSensor.Sense(); err != nil {

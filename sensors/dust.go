@@ -15,10 +15,10 @@ import (
 // frames and commands; Nova Fitness, Laser Dust Sensor Control Protocol V1.3, October
 // 2015.
 //
-// Both are told to speak when they are asked. A sensor that lost its power speaks by
-// itself again, with frames of the same form, so that its values stay right; where a
-// frame is cut in two, its checksum fails and it is told again. Both need half a
-// minute of moving air after power-on, of which they say nothing.
+// Both are set to answer only when asked. A sensor that lost its power sends frames by
+// itself again. These have the same form, so its values stay right; if a frame is cut,
+// its checksum is wrong and the sensor is configured again. Both need half a minute of
+// moving air after power-on, and have no sign for it.
 
 // The limits are those of the effective range: PMS 500 µg/m³ and more by its manual
 // (maximum range at least 1000), SDS 999.9.
@@ -62,17 +62,17 @@ func dustChip(c Chip, driver func(*serialWire) device) Chip {
 }
 
 const (
-	pmsPassive = 0xE1 // with 0: speaks when it is asked
+	pmsPassive = 0xE1 // with 0: answers only when asked
 	pmsRead    = 0xE2
 	pmsLength  = 32
 	pmsWithin  = time.Second
-	// pmsSettles is how long a frame that was begun and the answer to a command take.
+	// pmsSettles is how long the rest of a frame and the answer to a command take.
 	pmsSettles = 200 * time.Millisecond
 )
 
 type pmsDevice struct{ *serialWire }
 
-// setup has the sensor speak when it is asked, and asks once.
+// setup makes the sensor answer only when asked, and asks once.
 func (d *pmsDevice) setup() error {
 	if err := d.say(pmsCommand(pmsPassive, 0)); err != nil {
 		return err
@@ -103,11 +103,11 @@ func sum16(p []byte) (sum uint16) {
 	return sum
 }
 
-// pmsValues takes the concentrations "under atmospheric environment" out of a frame.
+// pmsValues decodes the concentrations "under atmospheric environment" of a frame.
 func pmsValues(f []byte) ([]float64, error) {
 	switch want := sum16(f[:pmsLength-2]); {
 	case f[0] != 0x42 || f[1] != 0x4D || f[2] != 0 || f[3] != pmsLength-4:
-		return nil, faultf("% x is no frame of a PMS5003's", f)
+		return nil, faultf("% x is no frame of a PMS5003", f)
 	case binary.BigEndian.Uint16(f[pmsLength-2:]) != want:
 		return nil, faultf("the checksum of % x is %#04x", f, want)
 	}
@@ -127,8 +127,8 @@ const (
 
 type sdsDevice struct{ *serialWire }
 
-// setup wakes the sensor, which does not answer in its sleep, and has it work all the
-// time and speak when it is asked.
+// setup wakes the sensor, which does not answer while it sleeps, and makes it measure
+// continuously and answer only when asked.
 func (d *sdsDevice) setup() error {
 	for _, command := range [][3]byte{{6, 1, 1}, {8, 1, 0}, {2, 1, 1}} {
 		if err := d.say(sdsCommand(command)); err != nil {
@@ -148,7 +148,7 @@ func (d *sdsDevice) measure() ([]float64, error) {
 	return sdsValues(frame)
 }
 
-// sdsCommand makes a command, to any sensor.
+// sdsCommand makes a command for any sensor.
 func sdsCommand(command [3]byte) []byte {
 	p := make([]byte, 19)
 	copy(p, []byte{0xAA, 0xB4, command[0], command[1], command[2]})
@@ -157,11 +157,11 @@ func sdsCommand(command [3]byte) []byte {
 	return p
 }
 
-// sdsValues takes the concentrations out of a frame.
+// sdsValues decodes the concentrations of a frame.
 func sdsValues(f []byte) ([]float64, error) {
 	switch want := byte(sum16(f[2:8])); {
 	case f[0] != 0xAA || f[1] != 0xC0 || f[9] != 0xAB:
-		return nil, faultf("% x is no frame of an SDS011's", f)
+		return nil, faultf("% x is no frame of an SDS011", f)
 	case f[8] != want:
 		return nil, faultf("the checksum of % x is %#02x", f, want)
 	}

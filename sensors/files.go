@@ -11,15 +11,15 @@ import (
 	"syscall"
 )
 
-// files are the kernel's files of one device, in one directory of /sys: its
-// driver is the kernel's, and each read of a file may be a conversion.
+// files is a handle on the files of a kernel driver's device, in one directory of /sys.
+// Each read of a file may start a conversion.
 type files struct {
 	handle
 	dir  string
-	text func(path string) (string, error) // readKernel, but in tests
+	text func(path string) (string, error) // readKernel, except in tests
 }
 
-// mostOfFile is how much of a file is read. A value has a line.
+// mostOfFile is how much of a file is read. A value has one line.
 const mostOfFile = 4096
 
 // newFiles makes a handle on the files of a directory and begins the first call.
@@ -29,8 +29,8 @@ func newFiles(chip, where, dir string) *files {
 	return f
 }
 
-// read returns the text of a file, without the line's end. The error wraps
-// [ErrAbsent] where the file or its device is gone.
+// read returns the contents of a file without the newline. The error wraps [ErrAbsent] if
+// the file or its device does not exist.
 func (f *files) read(name string) (text string, err error) {
 	err = f.do(func() error {
 		text, err = f.text(filepath.Join(f.dir, name))
@@ -39,7 +39,7 @@ func (f *files) read(name string) (text string, err error) {
 	return text, err
 }
 
-// readKernel reads a file of the kernel's.
+// readKernel reads a file of /sys.
 func readKernel(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -52,9 +52,9 @@ func readKernel(path string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// again reads a file as read does, and once more where the kernel's driver did not
-// understand the chip or was not answered in time, as happens now and then to the
-// single-wire sensors: EIO and ETIMEDOUT.
+// again reads a file like read, and once more after EIO or ETIMEDOUT: the kernel's driver
+// did not understand the chip, or got no answer in time, as happens now and then with
+// single-wire sensors.
 func (f *files) again(name string) (string, error) {
 	text, err := f.read(name)
 	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ETIMEDOUT) {
@@ -63,7 +63,7 @@ func (f *files) again(name string) (string, error) {
 	return text, err
 }
 
-// absent makes an [ErrAbsent] of what the kernel says of a device that is gone.
+// absent wraps the kernel's errors for a device that was removed in [ErrAbsent].
 func absent(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ENXIO) {
 		return fmt.Errorf("%w: %w", ErrAbsent, err)

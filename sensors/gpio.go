@@ -10,9 +10,9 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// A line of the board as a sensor: a door's contact, a float switch, a push
-// button. It reports each change as it happens, with the kernel's time stamp,
-// and its level every minute besides, so that silence is a sign of something.
+// A line of the board as a sensor: a door's contact, a float switch, a push button. It
+// reports each change as it happens, with the kernel's time stamp. It also reports its
+// level every minute, so that silence means a failure.
 
 // GPIO are the keys of an input line.
 type GPIO struct {
@@ -29,16 +29,16 @@ type GPIO struct {
 	MaxEdges int `yaml:"max_edges"`
 }
 
-// Place is the line.
+// Place returns the line.
 func (o GPIO) Place() Place { return Place{Pin: o.Pin} }
 
-// DefaultMaxEdges is the default of MaxEdges. A pulse output of a meter makes up to 33
-// (EN 62053-31: at least 30 ms on, 30 ms off), the mains' hum on an open wire 100
-// or 120.
+// DefaultMaxEdges is the default of MaxEdges. The pulse output of a meter makes up to 33
+// changes a second (EN 62053-31: at least 30 ms on, 30 ms off), and mains hum on an open
+// wire 100 or 120.
 const DefaultMaxEdges = 40
 
-// mostEdges is the highest max_edges. Each change is a message: a broker that
-// takes a thousand a second from one board is rare.
+// mostEdges is the highest max_edges. Each change is a message, and few brokers accept a
+// thousand a second from one board.
 const mostEdges = 1000
 
 var gpioOptions = option.Set{
@@ -50,7 +50,7 @@ var gpioOptions = option.Set{
 	},
 }
 
-// line takes the name of a line.
+// line checks the name of a line.
 func line(v any) string {
 	if _, err := board.ParseLine(v.(string)); err != nil {
 		return err.Error()
@@ -111,7 +111,7 @@ func openGPIO(b board.Board, c Config) (Sensor, error) {
 	return &gpioSensor{in: in}, nil
 }
 
-// Quantities are the chip's.
+// Quantities returns the chip's.
 func (s *gpioSensor) Quantities() []Quantity { return gpioQuantities }
 
 // Sense reads the level.
@@ -129,7 +129,7 @@ func (s *gpioSensor) Sense() ([]Field, error) {
 // Edges delivers the changes.
 func (s *gpioSensor) Edges() <-chan board.Edge { return s.in.Edges() }
 
-// Close frees the line. The second time it does nothing.
+// Close releases the line. A second call does nothing.
 func (s *gpioSensor) Close() error {
 	if s.closed {
 		return nil

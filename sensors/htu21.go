@@ -10,12 +10,12 @@ import (
 // commands.
 //
 // Sources: HPC199_6, HTU21D(F), October 2013; SHT21 data sheet, version 4, May 2014;
-// Si7021-A20, revision 1.2. The three differ in how long they take: 50 and 16 ms, 85
-// and 29 ms, 11 and 12 ms at most for temperature and humidity.
+// Si7021-A20, revision 1.2. The maximum times for temperature and humidity differ: 50 and
+// 16 ms, 85 and 29 ms, 11 and 12 ms.
 //
-// Two bits of an answer say which of the two was measured (bit 1: humidity); in the
-// commands that do not stretch the clock the chip acknowledges no read before it is
-// done. The identity is only the Si70xx's, so the others are known by the checksums
+// Two bits of an answer say which quantity was measured (bit 1: humidity). With the
+// commands that do not stretch the clock, the chip does not acknowledge a read before it
+// is done. Only the Si70xx have an identity; the others are recognised by the checksums
 // and by their user register.
 
 var htu21Quantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -40, Max: 125}, percentRH}
@@ -39,9 +39,9 @@ const (
 	htuReset       = 0xFE // 15 ms
 	htuUser        = 0xE7 // read the user register
 
-	htuHeater   = 1 << 2 // of the user register
-	htuOfHumid  = 1 << 1 // of an answer: it is humidity
-	htuStatuses = 3      // the bits of an answer that are no measurement
+	htuHeater   = 1 << 2 // bit of the user register
+	htuOfHumid  = 1 << 1 // bit of an answer: humidity
+	htuStatuses = 3      // the bits of an answer that do not belong to the value
 
 	htuFirst = 12 * time.Millisecond
 	htuEvery = 10 * time.Millisecond
@@ -56,7 +56,7 @@ type htu21Device struct {
 	silabs bool
 }
 
-// setup resets the chip, which leaves its heater as it is.
+// setup resets the chip. The reset does not change the heater.
 func (d *htu21Device) setup() error {
 	if err := d.send(htuReset); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (d *htu21Device) measure() ([]float64, error) {
 		return nil, err
 	}
 	if user[0]&htuHeater != 0 {
-		return nil, faultf("its heater is on (user register %#02x, was set to be off): something else has switched it on", user[0])
+		return nil, faultf("its heater is on (user register %#02x, was set to be off): another program has switched it on", user[0])
 	}
 	t, err := d.convert(htuTemperature, 0)
 	if err != nil {
@@ -100,7 +100,7 @@ func (d *htu21Device) measure() ([]float64, error) {
 	return []float64{round(htuCelsius(t), 0.01), round(htuPercent(rh), 0.01)}, nil
 }
 
-// convert measures one of the two.
+// convert measures one quantity.
 func (d *htu21Device) convert(command byte, status uint16) (uint16, error) {
 	if err := d.send(command); err != nil {
 		return 0, err
@@ -113,7 +113,7 @@ func (d *htu21Device) convert(command byte, status uint16) (uint16, error) {
 	return htuWord(b, status)
 }
 
-// htuWord takes a measurement out of an answer.
+// htuWord decodes an answer.
 func htuWord(b []byte, status uint16) (uint16, error) {
 	w := uint16(b[0])<<8 | uint16(b[1])
 	switch crc := crc8(0x31, 0, b[:2]); {
@@ -122,15 +122,16 @@ func htuWord(b []byte, status uint16) (uint16, error) {
 	case crc != b[2]:
 		return 0, faultf("the checksum of % x is %#02x", b, crc)
 	case w&htuOfHumid != status:
-		return 0, faultf("it gave the other measurement than was asked for: % x", b)
+		return 0, faultf("it returned the other quantity than requested: % x", b)
 	}
 	return w &^ htuStatuses, nil
 }
 
 func htuCelsius(w uint16) float64 { return -46.85 + 175.72*float64(w)/65536 }
 
-// htuPercent may leave 0 to 100 by a little, and is to be cut there.
+// htuPercent limits the humidity to 0 to 100, because the formula may exceed this a
+// little.
 func htuPercent(w uint16) float64 { return math.Max(0, math.Min(100, -6+125*float64(w)/65536)) }
 
-// sleep has nothing to do: the chip sleeps by itself.
+// sleep does nothing: the chip sleeps by itself.
 func (d *htu21Device) sleep() error { return nil }

@@ -15,28 +15,26 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// A device of the kernel's hardware monitoring: a chip whose driver is the
-// kernel's, loaded by an overlay such as dtoverlay=i2c-sensor,sht3x, or a part of
-// the board.
+// A device of the kernel's hardware monitoring: a chip with a kernel driver, loaded by an
+// overlay such as dtoverlay=i2c-sensor,sht3x, or a part of the board.
 //
-// Source: Linux, Documentation/hwmon/sysfs-interface.rst: names and units of the
-// files, and the error ENODATA of a channel that is switched off or has no value
-// yet, which is left out of the reading. hwmonN is not stable, so a device is known by its name and, where several
-// have that, by what it sits on.
+// Source: Linux, Documentation/hwmon/sysfs-interface.rst: names and units of the files,
+// and the error ENODATA of a channel that is switched off or has no value yet, which is
+// left out of the reading.
 
 // Hwmon are the keys of a device.
 type Hwmon struct {
 	// Device is the device's name, as its driver gives it: sht3x, ina219, rpi_volt.
 	Device string `yaml:"device"`
-	// At is what the device sits on, as the kernel names it: 1-0044 is address 0x44
-	// of i2c-1. It is needed where several devices have the same name.
+	// At is the device's parent, as the kernel names it: 1-0044 is address 0x44 of i2c-1.
+	// It is needed if several devices have the same name.
 	At string `yaml:"at"`
 	// Channel is the only channel to read, by its label or its file's name: Vbus,
 	// temp1. All, unless given.
 	Channel string `yaml:"channel"`
 }
 
-// Place is the kernel's device.
+// Place returns the kernel's device.
 func (o Hwmon) Place() Place { return Place{Device: o.Device} }
 
 var hwmonOptions = option.Set{
@@ -51,12 +49,12 @@ var hwmonOptions = option.Set{
 // hwmonKind is a kind of channel.
 type hwmonKind struct {
 	prefix, suffix string  // of its file: temp1_input
-	unit           float64 // what the file's number is of the quantity's unit
+	unit           float64 // the quantity's unit divided by the file's
 	Quantity
 }
 
-// The kinds, with the units of sysfs-interface.rst. The limits are what any
-// chip could measure; a driver knows its own.
+// The kinds, with the units of sysfs-interface.rst. The limits include what any chip can
+// measure; a driver knows its chip's.
 var hwmonKinds = []hwmonKind{
 	{"temp", "_input", 1e3, Quantity{Name: "temperature", Unit: "Cel", Min: -273.15, Max: 3000}}, // m°C
 	{"humidity", "_input", 1e3, Quantity{Name: "humidity", Unit: "%", Min: 0, Max: 100}},         // m%
@@ -95,7 +93,7 @@ func kindsOf(kinds []hwmonKind) (all []Quantity) {
 type hwmonChannel struct {
 	kind  hwmonKind
 	stem  string // "temp1"
-	label string // what the driver calls it; may be empty
+	label string // the driver's name for it; may be empty
 }
 
 func (c hwmonChannel) is(name string) bool { return name == "" || name == c.stem || name == c.label }
@@ -143,7 +141,7 @@ func (s *hwmonSensor) setup(only string) error {
 				continue
 			}
 			c := hwmonChannel{kind: k, stem: k.prefix + number}
-			c.label, _ = readKernel(filepath.Join(s.f.dir, c.stem+"_label")) // few have one
+			c.label, _ = readKernel(filepath.Join(s.f.dir, c.stem+"_label")) // most have none
 			if c.is(only) {
 				s.channels = append(s.channels, c)
 			}
@@ -157,7 +155,7 @@ func (s *hwmonSensor) setup(only string) error {
 	return nil
 }
 
-// compareChannels orders by kind and then by number.
+// compareChannels orders channels by kind and then by number.
 func compareChannels(a, b hwmonChannel) int {
 	place := func(c hwmonChannel) int {
 		return slices.IndexFunc(hwmonKinds, func(k hwmonKind) bool { return k.Name == c.kind.Name })

@@ -22,11 +22,11 @@ type I2C struct {
 	Address uint16 `yaml:"address"`
 }
 
-// Place is the address on the bus.
+// Place returns bus and address.
 func (o I2C) Place() Place { return Place{Bus: o.Bus, Address: o.Address} }
 
-// i2cOptions are the keys of a chip that has one of these addresses, the usual
-// one first.
+// i2cOptions returns the keys of a chip with these possible addresses, the usual one
+// first.
 func i2cOptions(addresses []uint16) option.Set {
 	return option.Set{Defaults: I2C{Address: addresses[0]}, Rules: i2cRules(addresses)}
 }
@@ -49,8 +49,8 @@ func i2cRules(addresses []uint16) map[string]option.Rule {
 	}
 }
 
-// meantAddress says which of a chip's addresses was probably meant: datasheets
-// write them with the bit for the direction behind them, and people forget the 0x.
+// meantAddress says which of a chip's addresses was probably meant. Some datasheets
+// append the direction bit to addresses, and people forget the 0x.
 func meantAddress(text string, a uint16, all []uint16) string {
 	if x, err := strconv.ParseUint(text, 16, 16); err == nil && slices.Contains(all, uint16(x)) {
 		return "; write " + hex(uint16(x)) + ", with 0x"
@@ -64,12 +64,12 @@ func meantAddress(text string, a uint16, all []uint16) string {
 func hex(x uint16) string { return fmt.Sprintf("0x%02x", x) }
 
 var (
-	notBuses = regexp.MustCompile(`(?i)^(i2c|spi|spidev|smbus|gpiochip|tty[a-z]*)?[-_ ]?[0-9.]*$`) // a slip, or another kind of bus
+	notBuses = regexp.MustCompile(`(?i)^(i2c|spi|spidev|smbus|gpiochip|tty[a-z]*)?[-_ ]?[0-9.]*$`) // a typing mistake, or another kind of bus
 	buses    = regexp.MustCompile(`^i2c-(0|[1-9][0-9]{0,4})$`)
 )
 
-// busName takes a bus's name as a board does, but each bus by one name only: one
-// worker is for what has one name.
+// busName checks a bus's name. Of the names that a board accepts for one bus, only one is
+// allowed, because each name gets its own worker.
 func busName(v any) string {
 	s := v.(string)
 	switch plain := strings.TrimPrefix(s, "/dev/"); {
@@ -84,8 +84,8 @@ func busName(v any) string {
 	return ""
 }
 
-// dial opens the bus and points at the chip. An address of 0 is the chip's
-// usual one, the first of addresses. It begins the first call.
+// dial opens the bus and returns a wire to the chip. An address of 0 means the first of
+// addresses, the chip's usual one. dial begins the first call.
 func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
 	name, addr, err := addressOf(c.Place(), addresses)
 	if err != nil {
@@ -98,7 +98,7 @@ func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
 	return newWire(c.Chip, bus, name, addr), nil
 }
 
-// lookOnBus is the [Chip].Look of a chip on a bus.
+// lookOnBus returns the [Chip].Look of a chip on a bus.
 func lookOnBus(addresses []uint16) func(board.Board, Config) error {
 	return func(b board.Board, c Config) error {
 		name, addr, err := addressOf(c.Place(), addresses)
@@ -116,7 +116,7 @@ func lookOnBus(addresses []uint16) func(board.Board, Config) error {
 	}
 }
 
-// addressOf returns the bus that is configured, and the address, or the usual one.
+// addressOf returns the configured bus and address, or the usual address.
 func addressOf(o Place, addresses []uint16) (bus string, addr uint16, err error) {
 	if o.Bus == "" {
 		return "", 0, errors.New("bus is missing: want one such as i2c-1")
@@ -131,8 +131,8 @@ func addressOf(o Place, addresses []uint16) (bus string, addr uint16, err error)
 	return o.Bus, addr, nil
 }
 
-// AddressList names addresses for people, runs of them by their ends: "0x48 to
-// 0x4f or 0x76". Any goroutine.
+// AddressList formats addresses for people: "0x48 to 0x4f or 0x76". It may be called from
+// any goroutine.
 func AddressList(addresses []uint16) string {
 	all := slices.Sorted(slices.Values(addresses))
 	var words []string

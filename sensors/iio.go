@@ -18,34 +18,28 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// A device of the kernel's industrial I/O: a sensor or an analog converter whose
-// driver is the kernel's, loaded by an overlay such as dtoverlay=mcp3008.
+// A device of the kernel's industrial I/O: a sensor or an analog converter with a kernel
+// driver, loaded by an overlay such as dtoverlay=mcp3008.
 //
-// Source: Linux, Documentation/ABI/testing/sysfs-bus-iio: names and units of the
-// files. A channel has its value in _input, or in _raw to which _offset is added
-// and which is then multiplied by _scale; these two may be for the channel alone or
-// for all of its type. A channel in _raw whose type has a unit and that has no
-// _scale is not in that unit and is left out. Reading a channel may convert and
-// block.
-//
-// iio:deviceN is not stable, so a device is known by its name and, where several
-// have that, by what it sits on.
+// Source: Linux, Documentation/ABI/testing/sysfs-bus-iio: names and units of the files. A
+// channel has its value in _input, or in _raw: then it is (_raw + _offset) * _scale. Offset
+// and scale may be those of the channel or of all channels of its type. A _raw channel
+// without a scale has no known unit and is left out. Reading a channel may convert and block.
 
 // IIO are the keys of a device.
 type IIO struct {
-	// Device is the device's name, as its driver gives it: bme680, mcp3008, hx711.
-	// What stands behind an @ may be left out: dht11 is dht11@4.
+	// Device is the device's name, as its driver gives it: bme680, mcp3008, hx711. An @
+	// and what follows it may be left out: dht11 means dht11@4.
 	Device string `yaml:"device"`
-	// At is what the device sits on, as the kernel names it: 1-0076 is address 0x76
-	// of i2c-1, spi0.0 an SPI device. It is needed where several devices have the
-	// same name.
+	// At is the device's parent, as the kernel names it: 1-0076 is address 0x76 of i2c-1,
+	// spi0.0 an SPI device. It is needed if several devices have the same name.
 	At string `yaml:"at"`
 	// Channel is the only channel to read, by its label or its file's name:
 	// voltage0, temp. All, unless given.
 	Channel string `yaml:"channel"`
 }
 
-// Place is the kernel's device.
+// Place returns the kernel's device.
 func (o IIO) Place() Place { return Place{Device: o.Device} }
 
 var iioOptions = option.Set{
@@ -59,15 +53,15 @@ var iioOptions = option.Set{
 
 // iioKind is a type of channel, with a modifier or without.
 type iioKind struct {
-	name string  // in the file's name: in_NAME0_raw; with its modifier where that decides what it is
-	unit float64 // what the file's number is of the quantity's unit
+	name string  // in the file's name: in_NAME0_raw; with its modifier if that decides the quantity
+	unit float64 // the quantity's unit divided by the file's
 	Quantity
 }
 
-// The types, with the units of sysfs-bus-iio. The limits are what any chip could
-// measure; a driver knows its own. Types without a unit there, such as intensity,
-// depend on the chip and are left out. One with its modifier stands before the
-// type.
+// The types, with the units of sysfs-bus-iio. The limits include what any chip can
+// measure; a driver knows its chip's. Types without a unit there, such as intensity,
+// depend on the chip and are left out. An entry with a modifier comes before the one
+// without.
 var iioKinds = []iioKind{
 	{"concentration_co2", 1e-4, Quantity{Name: "co2", Unit: "[ppm]", Min: 0, Max: 1e6}},          // percent
 	{"concentration_voc", 1e-7, Quantity{Name: "tvoc", Unit: "[ppb]", Min: 0, Max: 1e9}},         // percent
@@ -103,7 +97,7 @@ var iio = Chip{
 	Options:    iioOptions,
 	Quantities: iioQuantities(),
 	Every:      10 * time.Second,
-	Worst:      5 * time.Second, // a driver waits for its chip's conversion, of some up to seconds
+	Worst:      5 * time.Second, // a driver waits for its chip's conversion, which takes some chips seconds
 	Look: func(b board.Board, c Config) error {
 		o := optionsOf[IIO](c)
 		_, err := iioClass.find(b, o.Device, o.At)
@@ -121,11 +115,11 @@ func iioQuantities() (all []Quantity) {
 
 // iioChannel is one value of a device.
 type iioChannel struct {
-	kind  int    // in iioKinds
+	kind  int    // index in iioKinds
 	stem  string // "in_voltage0"
 	file  string // "in_voltage0_raw"
-	label string // what the driver calls it, or its modifier; may be empty
-	// The names under which its offset and scale may be found.
+	label string // the driver's name for it, or its modifier; may be empty
+	// The beginnings of the names that its offset and scale may have.
 	shared []string
 	raw    bool
 }
@@ -165,8 +159,8 @@ func iioParent(dir string) string {
 	return filepath.Base(filepath.Dir(link))
 }
 
-// iioFile is the name of a channel's file: type, index or none, for a difference
-// those of the other input, modifier or none.
+// iioFile matches the name of a channel's file: type, optional index, for a difference
+// type and index of the other input, optional modifier.
 var iioFile = regexp.MustCompile(`^in_([a-z]+)([0-9]*)(?:-([a-z]+)([0-9]+))?(?:_([a-z0-9()^+]+))?_(raw|input)$`)
 
 // setup finds the device's channels and names their quantities.
@@ -185,7 +179,7 @@ func (s *iioSensor) setup(only string) error {
 			continue
 		}
 		if label, err := readKernel(filepath.Join(s.f.dir, c.stem+"_label")); err == nil && label != "" {
-			c.label = label // few have one
+			c.label = label // most have none
 		}
 		if c.is(only) {
 			s.channels = append(s.channels, c)
@@ -206,7 +200,7 @@ func (s *iioSensor) setup(only string) error {
 	return nil
 }
 
-// iioChannelOf returns the channel that a file is of.
+// iioChannelOf returns the channel of a file.
 func iioChannelOf(file string) (c iioChannel, ok bool) {
 	m := iioFile.FindStringSubmatch(file)
 	if m == nil {
@@ -268,8 +262,8 @@ func (s *iioSensor) channel(c iioChannel) (float64, error) {
 	return round(v/iioKinds[c.kind].unit, 1e-6), nil
 }
 
-// shared reads what belongs to a channel or to all of its type, or gives
-// otherwise where there is neither.
+// shared reads the offset or scale of a channel or of its type. It returns otherwise if
+// there is none.
 func (s *iioSensor) shared(c iioChannel, suffix string, otherwise float64) (float64, error) {
 	for _, stem := range c.shared {
 		v, err := s.number(stem+suffix, s.f.read)
@@ -281,8 +275,7 @@ func (s *iioSensor) shared(c iioChannel, suffix string, otherwise float64) (floa
 	return otherwise, nil
 }
 
-// number reads a file with a number, of which the kernel writes the fraction in
-// decimals.
+// number reads a file with a decimal number.
 func (s *iioSensor) number(file string, read func(string) (string, error)) (float64, error) {
 	text, err := read(file)
 	if err != nil {

@@ -8,26 +8,25 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// Texas Instruments' INA219, INA226, INA260 and INA3221: voltage, current and power
-// of a supply, by the voltage over a resistor in its line.
+// Texas Instruments' INA219, INA226, INA260 and INA3221: voltage, current and power of a
+// supply, from the voltage over a resistor in its line.
 //
 // Sources: SBOS448G (INA219, December 2015), SBOS547A (INA226, August 2015), SBOS656C
 // (INA260, December 2016), SBOS576B (INA3221, March 2016): registers, their steps,
 // identities, conversion times.
 //
-// The chip measures once for each reading (triggered mode). Its own current and
-// power registers need a calibration that it would lose with its power, so current
-// and power are computed here, from the voltages, by the resistor that the
-// configuration names; the INA260 has its resistor inside. The configuration
-// register is read back behind the values: after a loss of power it says that the
-// chip measures for ever. A voltage over the resistor at the end of the range stands
-// for any current beyond it, and is a fault.
+// The chip measures once for each reading (triggered mode). The chip would lose the
+// calibration of its own current and power registers with its power. So the driver
+// computes current and power from the voltages and the configured resistor; the INA260
+// has its resistor inside. The configuration register is read after the values: after a
+// loss of power its mode is continuous. A voltage over the resistor at the end of the
+// range may stand for any current beyond it, and is a fault.
 
-// INA are the keys of a current monitor with a resistor outside.
+// INA are the keys of a current monitor with an external resistor.
 type INA struct {
 	I2C
-	// Shunt is the resistor in the line, in ohms, 0.00001 to 100: what is printed on
-	// it, R100 for 0.1.
+	// Shunt is the resistor in the line, in ohms, 0.00001 to 100: R100 printed on it
+	// means 0.1.
 	Shunt float64 `yaml:"shunt"`
 }
 
@@ -61,18 +60,18 @@ var inaQuantities = []Quantity{
 type inaModel struct {
 	name          string
 	die           uint16  // in register 0xFF; 0: has no identity
-	conf          uint16  // one measurement of all
-	atReset       uint16  // of conf's register
+	conf          uint16  // one measurement of all quantities
+	atReset       uint16  // value of the configuration register after a reset
 	shuntStep     float64 // V, of the INA260 A
-	shuntShift    int     // bits below it that are nothing
+	shuntShift    int     // unused bits below it
 	busStep       float64 // V
 	busShift      int
-	busMax        float64 // V that the chip's inputs may have
-	full          int     // the steps that the range ends with
+	busMax        float64 // maximum V at the chip's inputs
+	full          int     // the largest value
 	takes         time.Duration
 	readyReg      byte
 	readyBit      uint16
-	channels      []int // none: one without a number
+	channels      []int // empty: one without a number
 	shuntInside   bool
 	currentAtMost float64 // A, of the INA260
 }
@@ -157,8 +156,8 @@ type inaDevice struct {
 	shunt float64
 }
 
-// newINA makes the device and its quantities, each supply's current with the limits
-// that the resistor gives.
+// newINA makes the device and its quantities. The limits of the currents follow from the
+// resistor.
 func newINA(w *wire, m inaModel, shunt float64) (device, []Quantity) {
 	most := m.shuntStep * float64(m.full) / shunt
 	if m.shuntInside {
@@ -180,8 +179,8 @@ func newINA(w *wire, m inaModel, shunt float64) (device, []Quantity) {
 	return &inaDevice{w, m, shunt}, quantities
 }
 
-// setup resets the chip and knows it by its identity, or where it has none by what
-// its configuration is after a reset.
+// setup resets the chip and checks its identity, or if it has none its configuration
+// after the reset.
 func (d *inaDevice) setup() error {
 	if err := d.setWord(inaConf, inaReset); err != nil {
 		return err
@@ -240,8 +239,8 @@ func (d *inaDevice) measure() ([]float64, error) {
 	return v, err
 }
 
-// channel reads the voltage over a resistor, in register reg, and the supply's, in
-// the one behind it.
+// channel reads the voltage over a resistor from register reg, and the supply's from the
+// next one.
 func (d *inaDevice) channel(reg byte) ([]float64, error) {
 	shunt, err := d.wire.word(reg)
 	if err != nil {
@@ -264,5 +263,5 @@ func (d *inaDevice) values(shunt, bus uint16) ([]float64, error) {
 	return []float64{volts, round(amperes, 1e-6), round(volts*amperes, 1e-6)}, nil
 }
 
-// sleep has the chip power down.
+// sleep powers the chip down.
 func (d *inaDevice) sleep() error { return d.setWord(inaConf, d.conf&^7) }

@@ -11,18 +11,18 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// KernelDevice is a sensor that a driver of the kernel's reads, as it was found under /sys.
+// KernelDevice is a sensor with a kernel driver, found under /sys.
 type KernelDevice struct {
 	Chip    string // the chip of the catalog that reads it: hwmon, iio, dht22, ds18b20, thermal
-	Name    string // as its driver gives it: "sht3x"; of a probe its number, of a zone its type
-	At      string // what it sits on: "1-0044", "spi0.0"; empty where that is nothing
-	Options any    // the keys that choose it, for [Config]
+	Name    string // the driver's name for it: "sht3x"; a probe's number; a zone's type
+	At      string // its parent: "1-0044", "spi0.0"; empty if it has none
+	Options any    // its keys for [Config]
 	// Thermal says that an hwmon device is another name of a thermal zone.
 	Thermal bool
 }
 
-// KernelDevices lists the sensors that drivers of the kernel's have now, from /sys under the
-// board's root. Any goroutine.
+// KernelDevices lists the sensors that have a kernel driver now, from /sys under the
+// board's root. It may be called from any goroutine.
 func KernelDevices(b board.Board) []KernelDevice {
 	var all []KernelDevice
 	for _, d := range hwmonClass.sorted(b) {
@@ -41,13 +41,13 @@ func KernelDevices(b board.Board) []KernelDevice {
 			all = append(all, KernelDevice{Chip: "ds18b20", Name: name, Options: DS18B20{Device: name}})
 		}
 	}
-	zones, _ := thermalZones(filepath.Join(b.Root(), "sys/class/thermal")) // else there are none
+	zones, _ := thermalZones(filepath.Join(b.Root(), "sys/class/thermal")) // none if they cannot be listed
 	seen := map[string]bool{}
 	for _, n := range zones {
 		if kind, err := readKernel(filepath.Join(b.Root(), "sys/class/thermal", "thermal_zone"+strconv.Itoa(n), "type")); err == nil {
 			zone := kind
 			if seen[kind] {
-				zone = strconv.Itoa(n) // the type means the first
+				zone = strconv.Itoa(n) // the type would mean the first one
 			}
 			seen[kind] = true
 			all = append(all, KernelDevice{Chip: "thermal", Name: kind, Options: Thermal{Zone: zone}})

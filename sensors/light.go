@@ -9,22 +9,22 @@ import (
 // Light sensors with ranges: Vishay's VEML7700, ams' TSL2591 and TSL2561.
 //
 // Sources: VEML7700 data sheet, document 84286, revision 1.8: command code table 1,
-// settings table 2, 0.0042 lx a count at gain 2 and 800 ms (0.0036 by revisions before
+// settings table 2, 0.0042 lx per count at gain 2 and 800 ms (0.0036 in revisions before
 // 1.7), and application note 84323: settings for ranges, correction above 1000 lx;
-// TSL2591 data sheet, version 2, July 2018: registers figures 14 to 24; the lux by
-// ams' application note DN40 with the glass of no colour, 408; TSL2560/TSL2561, TAOS059N,
-// March 2009: registers, lux of the T, FN and CL packages, full scale of each time.
+// TSL2591 data sheet, version 2, July 2018: registers figures 14 to 24; lux from ams'
+// application note DN40 with 408 for clear glass; TSL2560/TSL2561, TAOS059N, March 2009:
+// registers, lux of the T, FN and CL packages, full scale of each time.
 //
-// Each measures once or more for a reading, beginning with the range that it mostly
-// needs, and powers down. The settings are read behind the counts: after power-on the
-// chip is off.
+// Each measures once or more for a reading, beginning with the range that is most often
+// right, and powers down. The settings are read after the counts: after power-on the chip
+// is off.
 
-// litRange is a setting of a light sensor and what it can count.
+// litRange is a range of a light sensor.
 type litRange struct {
 	setting uint16
 	takes   time.Duration
-	full    uint16  // counts that stand for more light than it can count
-	factor  float64 // by which counts are multiplied, or divided
+	full    uint16  // the count at which the range is exceeded
+	factor  float64 // the factor, or divisor, for counts
 }
 
 var illuminance = func(most float64) []Quantity {
@@ -41,7 +41,7 @@ const (
 	vemlALS  = 4
 	vemlOff  = 1 // ALS_SD
 
-	vemlDim = 186 // counts of the wide range, 100 lx, below which the other is linear
+	vemlDim = 186 // counts of the wide range (100 lx) below which the other range is used
 )
 
 var (
@@ -59,14 +59,15 @@ func (d *veml7700Device) get(reg byte) (uint16, error) {
 	return binary.LittleEndian.Uint16(b), err
 }
 
-// setup sets the chip up once: it has a register that keeps what is written to it.
+// setup configures the chip, which is recognised by a register that keeps what is written
+// to it.
 func (d *veml7700Device) setup() error {
 	if err := d.set(vemlWide.setting | vemlOff); err != nil {
 		return err
 	}
 	conf, err := d.get(vemlConf)
 	if err == nil && conf != vemlWide.setting|vemlOff {
-		err = faultf("its configuration reads %#04x (was set to %#04x): it is no VEML7700", conf, vemlWide.setting|vemlOff)
+		err = faultf("its configuration reads %#04x (was set to %#04x): the chip is no VEML7700", conf, vemlWide.setting|vemlOff)
 	}
 	return err
 }
@@ -82,7 +83,7 @@ func (d *veml7700Device) measure() ([]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		if small < vemlSmall.full { // otherwise it has become bright
+		if small < vemlSmall.full { // otherwise it has become bright meanwhile
 			lux = float64(small) * vemlSmall.factor
 		}
 	}
@@ -92,8 +93,8 @@ func (d *veml7700Device) measure() ([]float64, error) {
 	return []float64{round(lux, 0.01)}, d.sleep()
 }
 
-// count measures in a range, which is changed while the chip is off. The first of two
-// measurements may be half of the range before.
+// count measures in a range, which it sets while the chip is off. It waits for the second
+// measurement, because the first may partly use the previous range.
 func (d *veml7700Device) count(r litRange) (uint16, error) {
 	for _, conf := range []uint16{r.setting | vemlOff, r.setting} {
 		if err := d.set(conf); err != nil {
@@ -112,7 +113,7 @@ func (d *veml7700Device) count(r litRange) (uint16, error) {
 	return count, err
 }
 
-// vemlLux corrects what is above 1000 lx (application note 84323).
+// vemlLux corrects values above 1000 lx (application note 84323).
 func vemlLux(lux float64) float64 {
 	if lux <= 1000 {
 		return lux
@@ -130,8 +131,8 @@ type tsl struct {
 	setting byte // the register
 }
 
-// count measures in a range: the settings are written while the chip is off and read
-// behind the counts, which begin in register data.
+// count measures in a range. It writes the settings while the chip is off and reads them
+// after the counts, which begin in register data.
 func (d tsl) count(r litRange, data byte) (ch0, ch1 uint16, err error) {
 	for _, set := range [][2]byte{{0, 0}, {d.setting, byte(r.setting)}, {0, 3}} {
 		if err := d.write(d.command|set[0], set[1]); err != nil {
@@ -179,8 +180,8 @@ var tsl2591 = deviceChip(Chip{
 	Addresses: []uint16{0x29}, Quantities: illuminance(140000), Worst: time.Second,
 }, func(w *wire) device { return &tsl2591Device{tsl{w, 0xA0, 1}} })
 
-// The factor is what a lux has of counts, times 408. Register CONTROL is 0 after
-// power-on, and in none of these.
+// The factor is counts per lux, times 408. Register CONTROL is 0 after power-on, but in
+// none of these.
 var (
 	tsl2591Middle = litRange{0x10, 115 * time.Millisecond, 36863, 100 * 25}
 	tsl2591Bright = litRange{0x01, 225 * time.Millisecond, 65535, 200}
@@ -218,10 +219,10 @@ func (d *tsl2591Device) measure() ([]float64, error) {
 	return []float64{round(tsl2591Lux(float64(ch0), float64(ch1), r.factor/408), 0.01)}, d.sleep()
 }
 
-// tsl2591Lux is the light of two counts: all, and infrared.
+// tsl2591Lux returns the light from two counts: all light, and infrared.
 func tsl2591Lux(ch0, ch1, countsPerLux float64) float64 {
 	if ch0 <= ch1 {
-		return 0 // none of it is visible
+		return 0 // all of it is infrared
 	}
 	return (ch0 - ch1) * (1 - ch1/ch0) / countsPerLux
 }
@@ -231,15 +232,15 @@ var tsl2561 = deviceChip(Chip{
 	Addresses: []uint16{0x39, 0x29, 0x49}, Quantities: illuminance(40000), Worst: 2 * time.Second,
 }, func(w *wire) device { return &tsl2561Device{tsl{w, 0x80, 1}} })
 
-// The factor brings counts to 402 ms and gain 16. Register TIMING is 0x02 after
-// power-on, and in none of these.
+// The factor converts counts to 402 ms and gain 16. Register TIMING is 0x02 after
+// power-on, but in none of these.
 var tsl2561Ranges = []litRange{
 	{0x12, 450 * time.Millisecond, 65535, 1},
 	{0x01, 115 * time.Millisecond, 37177, 16 * 322.0 / 81},
 	{0x00, 20 * time.Millisecond, 5047, 16 * 322.0 / 11},
 }
 
-// tsl2561Word asks for both bytes of a count that belong together.
+// tsl2561Word makes a read return both bytes of the same count.
 const tsl2561Word = 1 << 5
 
 type tsl2561Device struct{ tsl }
@@ -264,7 +265,7 @@ func (d *tsl2561Device) measure() ([]float64, error) {
 	return nil, faultf("the light is beyond its range")
 }
 
-// tsl2561Lux is the light of two counts, by their ratio.
+// tsl2561Lux returns the light from two counts, by their ratio.
 func tsl2561Lux(ch0, ch1 float64) float64 {
 	if ch0 == 0 {
 		return 0

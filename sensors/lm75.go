@@ -11,34 +11,32 @@ import (
 
 // The LM75 and its descendants.
 //
-// Sources: National's LM75, section 1.12 of its datasheet, and Texas
-// Instruments' SNIS153B (LM75B, LM75C), revised March 2013: nine bits of
-// temperature, the other seven undefined. NXP's LM75A, Rev. 04, and LM75B,
-// Rev. 6.1 of 6 February 2015: eleven bits, the other five zero. The name on
-// the chip does not tell the maker, so "lm75" takes nine bits and is right for
-// all of them, and "lm75b" takes the eleven of NXP's. NXP's PCT2075 (product
-// data sheet) is an LM75B whose three address pins may also be left open, which
-// gives it 27 addresses. So may those of Texas Instruments' TMP175 (SBOS288), which
-// after power-on gives nine bits.
+// Sources: National's LM75, section 1.12 of its datasheet, and Texas Instruments'
+// SNIS153B (LM75B, LM75C), revised March 2013: nine bits of temperature, the other seven
+// undefined. NXP's LM75A, Rev. 04, and LM75B, Rev. 6.1 of 6 February 2015: eleven bits,
+// the other five zero. The name on the chip does not show the maker, so "lm75" uses nine
+// bits, which is right for all of them, and "lm75b" uses NXP's eleven. NXP's PCT2075
+// (product data sheet) is an LM75B whose three address pins may also be left open, which
+// gives it 27 addresses. So can those of Texas Instruments' TMP175 (SBOS288), which gives
+// nine bits after power-on.
 //
-// The chip converts all the time, every 100 to 300 ms. It has no identity and
-// no way to say that a conversion is done. So the driver waits for the first
-// one after waking it, and doubts a frame of only zeros or ones, which would
-// be 0 or -0.5 degrees: it is a measurement only if another register, Tos,
-// reads differently, and, because the register holds 0 between power-on and
-// the first conversion, only if it is still so after the longest one.
-// The bits of the OS output are left as found.
+// The chip converts continuously, every 100 to 300 ms. It has no identity and no sign
+// that a conversion is done. So the driver waits for the first conversion after it wakes
+// the chip. It doubts a frame of only zeros or ones, which would be 0 or -0.5 degrees. It
+// accepts such a frame only if another register, Tos, reads differently. The register
+// also holds 0 between power-on and the first conversion, so the frame must be the same
+// after the longest conversion. The bits of the OS output are not changed.
 
 var lm75Addresses = []uint16{0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F}
 
-// openPinAddresses are those with an address pin left open.
+// openPinAddresses are the addresses with an address pin left open.
 var openPinAddresses = []uint16{
 	0x28, 0x29, 0x2A, 0x2B, 0x2C, 0x2D, 0x2E, 0x2F, 0x35, 0x36,
 	0x70, 0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77,
 }
 
-// lm75Relatives are those of all makers. pct2075Addresses begin with that of the
-// modules: all three pins open.
+// lm75Relatives are the addresses of all makers' chips. pct2075Addresses begin with that
+// of the modules, which leave all three pins open.
 var (
 	lm75Relatives    = slices.Concat(lm75Addresses, openPinAddresses, []uint16{0x37})
 	pct2075Addresses = slices.Concat([]uint16{0x37}, lm75Addresses, openPinAddresses)
@@ -111,7 +109,7 @@ const lmFirst = 300 * time.Millisecond
 type lm75Sensor struct {
 	w    *wire
 	bits int
-	conf byte // as it is while awake
+	conf byte // the configuration while awake
 }
 
 func openLM75(b board.Board, c Config, addresses []uint16, bits int) (Sensor, error) {
@@ -143,7 +141,7 @@ func (s *lm75Sensor) setup() error {
 	return nil
 }
 
-// Quantities are the chip's.
+// Quantities returns the chip's.
 func (s *lm75Sensor) Quantities() []Quantity { return lm75Quantities }
 
 // Sense reads the last conversion.
@@ -175,7 +173,7 @@ func (s *lm75Sensor) sense() ([]Field, error) {
 	return values(lm75Quantities, celsius)
 }
 
-// doubt reads the temperature again after one of bytes that are all v.
+// doubt checks a temperature whose bytes are both v, and reads it again.
 func (s *lm75Sensor) doubt(v byte) ([]byte, error) {
 	tos, err := s.w.read(lmTos, 2)
 	if err != nil {
@@ -192,7 +190,7 @@ func (s *lm75Sensor) doubt(v byte) ([]byte, error) {
 // in two's complement, the highest but the sign worth 64 degrees.
 func lm75Celsius(reg uint16, bits int) (float64, error) {
 	if bits == lm75Bits11 && reg&0x1F != 0 {
-		return 0, faultf("temperature %#04x has more than 11 bits: the chip is no LM75A or LM75B of NXP's", reg)
+		return 0, faultf("temperature %#04x has more than 11 bits: the chip is no LM75A or LM75B from NXP", reg)
 	}
 	return float64(int16(reg)>>(16-bits)) / float64(int(1)<<(bits-8)), nil
 }

@@ -10,13 +10,13 @@ import (
 
 // Maxim's MAX31865: a platinum resistance thermometer, PT100 or PT1000.
 //
-// Sources: 19-6478, revision 3, July 2015: registers tables 1 to 7, 5 MHz, 55 ms for a
-// single conversion with the filter for 60 Hz and 66 ms for 50 Hz, 10 ms for the bias
-// to settle at the usual filter capacitor. IEC 60751: the resistance of platinum.
+// Sources: 19-6478, revision 3, July 2015: registers tables 1 to 7, 5 MHz; a single
+// conversion takes 55 ms with the filter for 60 Hz and 66 ms for 50 Hz; the bias settles
+// within 10 ms with the usual filter capacitor. IEC 60751: the resistance of platinum.
 //
-// The chip measures once for each reading, and only then sends current through the
-// sensor, which would warm it. The configuration, the value and the fault status are
-// read in one transfer, so that no value is from a chip that lost its set-up.
+// The chip measures once for each reading. Only then does it send current through the
+// sensor, because current warms it. One transfer reads configuration, value and fault
+// status, so that no value is from a chip that lost its configuration.
 
 // MAX31865 are the keys of a MAX31865.
 type MAX31865 struct {
@@ -26,8 +26,8 @@ type MAX31865 struct {
 	// Nominal is the sensor's resistance at 0 degrees: 100 for a PT100, 1000 for a
 	// PT1000.
 	Nominal float64 `yaml:"nominal"`
-	// Reference is the resistor on the module, in ohms: mostly 430 for a PT100 and
-	// 4300 for a PT1000. It is printed on it, 4300 being 430 ohms.
+	// Reference is the resistor on the module, in ohms: mostly 430 for a PT100 and 4300
+	// for a PT1000. 4300 printed on it means 430 ohms.
 	Reference float64 `yaml:"reference"`
 	// Mains is the frequency that is filtered out: 50 or 60.
 	Mains int `yaml:"mains"`
@@ -80,7 +80,7 @@ type max31865Device struct {
 	conf byte // without bias
 }
 
-// setup has the thresholds of the whole range, so that only what cannot be a sensor is
+// setup sets the thresholds to the whole range, so that only an impossible resistance is
 // a fault, and switches the bias off.
 func (d *max31865Device) setup() error {
 	if d.o.Wires == 3 {
@@ -133,7 +133,7 @@ func (d *max31865Device) measure() ([]float64, error) {
 	return []float64{celsius}, err
 }
 
-// convert takes the resistance and the fault status, tables 4 and 7.
+// convert converts a resistance with its fault status (tables 4 and 7).
 func (d *max31865Device) convert(rtd uint16, status byte) (float64, error) {
 	code := rtd >> 1
 	switch {
@@ -146,15 +146,15 @@ func (d *max31865Device) convert(rtd uint16, status byte) (float64, error) {
 	case code == 0:
 		return 0, faultf("the sensor's resistance is 0: its wires touch")
 	case rtd&1 != 0 || status != 0:
-		return 0, faultf("it says that there is a fault (fault status %#02x)", status)
+		return 0, faultf("the chip reports a fault (fault status %#02x)", status)
 	}
 	ratio := float64(code) / 32768 * d.o.Reference / d.o.Nominal
 	return round(platinumCelsius(ratio), 0.01), nil
 }
 
-// platinumCelsius returns the temperature of a platinum sensor of IEC 60751 that has so
-// many times the resistance of 0 degrees. Above 0 the standard's equation is solved,
-// below by Newton's method.
+// platinumCelsius returns the temperature of an IEC 60751 platinum sensor. ratio is its
+// resistance divided by that at 0 degrees. Above 0 it solves the standard's equation,
+// below 0 by Newton's method.
 func platinumCelsius(ratio float64) float64 {
 	const a, b, c = 3.9083e-3, -5.775e-7, -4.183e-12
 	t := (-a + math.Sqrt(math.Max(0, a*a-4*b*(1-ratio)))) / (2 * b)
@@ -169,5 +169,5 @@ func platinumCelsius(ratio float64) float64 {
 	return t
 }
 
-// sleep leaves the bias off, as it is between readings.
+// sleep does nothing: the bias is off between readings.
 func (d *max31865Device) sleep() error { return nil }

@@ -16,18 +16,18 @@ import (
 //
 // Sources: DS21295D, 2008, sections 4 to 6; DS21298E, 2008, the same sections.
 //
-// Nothing on SPI acknowledges, and the chip has no identity. But it gives every
-// conversion twice where it is clocked on, from the highest bit to the lowest and
-// then from the lowest to the highest, followed by zeros (figures 5-1 and 5-2),
-// and a null bit before. So noise, and a line that is pulled up, are not taken for
-// a value. A line that is pulled down, as MISO of a Raspberry Pi is, reads like
-// 0 V: where all eight inputs read 0 the chip is taken to be away.
+// SPI has no acknowledgement, and the chip has no identity. But with more clock pulses it
+// sends every value twice: a null bit, the value from the highest bit to the lowest,
+// again from the lowest to the highest, then zeros (figures 5-1 and 5-2). So noise, or a
+// line that is pulled up, is not mistaken for a value. A line that is pulled down, like
+// MISO of a Raspberry Pi, reads as 0 V: if all eight inputs read 0, the driver assumes
+// that the chip is missing.
 
 // MCP3008 are the keys of an MCP3008.
 type MCP3008 struct {
 	SPI
-	// VRef is the voltage at the chip's pin VREF, 0.25 to 5.5 V: what the greatest
-	// value stands for.
+	// VRef is the voltage at the chip's pin VREF, 0.25 to 5.5 V: the voltage of the
+	// greatest value.
 	VRef float64 `yaml:"vref"`
 	// Channels are the inputs to read: 0, 2 or 0-3. All, unless given.
 	Channels Channels `yaml:"channels"`
@@ -36,7 +36,7 @@ type MCP3008 struct {
 // Channels is a set of channels 0 to 7; bit n is channel n.
 type Channels uint8
 
-// UnmarshalText reads channels: "0", "0, 2" or "0-3, 7".
+// UnmarshalText parses channels: "0", "0, 2" or "0-3, 7".
 func (c *Channels) UnmarshalText(b []byte) error {
 	wrong := errors.New("want channels 0 to 7, such as 0-3 or 0, 2, 5")
 	var set Channels
@@ -120,7 +120,7 @@ func openMCP3008(b board.Board, c Config, bits int) (Sensor, error) {
 	return s, nil
 }
 
-// Quantities are those of the channels.
+// Quantities returns those of the channels.
 func (s *mcp3008Sensor) Quantities() []Quantity { return s.quantities }
 
 // Sense converts each channel once.
@@ -141,7 +141,7 @@ func (s *mcp3008Sensor) sense() ([]Field, error) {
 		all |= code
 		v[i] = round(float64(code)*s.vref/float64(int(1)<<s.bits), 0.0001) // equation 4-2
 	}
-	for n := 0; n < 8 && all == 0; n++ { // one that is not asked for will do
+	for n := 0; n < 8 && all == 0; n++ { // also those that are not configured
 		code, err := s.convert(n)
 		if err != nil {
 			return nil, err
@@ -149,7 +149,7 @@ func (s *mcp3008Sensor) sense() ([]Field, error) {
 		all |= code
 	}
 	if all == 0 {
-		return nil, faultf("all eight inputs read 0: it is not there, not powered, or each has 0 V; if they may, tie one that is free to VREF")
+		return nil, faultf("all eight inputs read 0: the chip is missing or not powered, or all inputs have 0 V; if that is possible, connect a free input to VREF")
 	}
 	return values(s.quantities, v...)
 }
@@ -163,8 +163,8 @@ func (s *mcp3008Sensor) convert(channel int) (uint16, error) {
 	return mcpCode(in, s.bits)
 }
 
-// mcpCode takes a code of so many bits out of a transfer of five bytes: figure 6-1
-// with two more.
+// mcpCode decodes a code of width bits from a transfer of five bytes: figure 6-1 with two
+// more bytes.
 func mcpCode(in []byte, width int) (uint16, error) {
 	null := byte(1) << (width - 8)
 	if in[1]&null != 0 {
@@ -173,10 +173,10 @@ func mcpCode(in []byte, width int) (uint16, error) {
 	code := uint16(in[1]&(null-1))<<8 | uint16(in[2])
 	again := uint16(in[3])<<8 | uint16(in[4]) // B1 to B9 or B11, and zeros
 	if bits.Reverse16(again) != code>>1 {
-		return 0, faultf("the value does not come back as it came (% x): noise, or another chip", in)
+		return 0, faultf("the value and its repetition differ (% x): noise, or another chip", in)
 	}
 	return code, nil
 }
 
-// Close frees the device; between conversions the chip sleeps by itself.
+// Close closes the device. Between conversions the chip sleeps by itself.
 func (s *mcp3008Sensor) Close() error { return s.w.close() }

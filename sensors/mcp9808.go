@@ -7,10 +7,10 @@ import "time"
 // Source: DS25095A, 2011: registers tables 5-1 to 5-5, equation 5-1, 250 ms for a
 // conversion.
 //
-// The chip converts all the time while it is awake. It has no sign that a conversion
-// is done, so the driver waits for the first. The temperature register holds 0 until
-// then; so after each value the configuration is read, in which one bit of the
-// hysteresis of the alert output tells it from that of power-on.
+// The chip converts continuously while it is awake. It has no sign that a conversion is
+// done, so the driver waits for the first one. Until then the temperature register holds
+// 0. So the driver reads the configuration after each value: one bit of the alert
+// output's hysteresis is set, and is not after power-on.
 
 var mcp9808 = deviceChip(Chip{
 	Name:       "mcp9808",
@@ -31,13 +31,13 @@ const (
 	mcp9808High     = 0x04   // high byte of the device id; the low one is the revision
 	mcp9808Mark     = 1 << 9 // T_HYST 1.5 degrees
 	mcp9808Shutdown = 1 << 8
-	mcp9808Reads    = 0xF800 | 1<<4 | 1<<5 // what is always 0, or changes by itself
+	mcp9808Reads    = 0xF800 | 1<<4 | 1<<5 // bits that are always 0 or change by themselves
 	mcp9808First    = 300 * time.Millisecond
 )
 
 type mcp9808Device struct {
 	*wire
-	conf uint16 // as it is while awake
+	conf uint16 // the configuration while awake
 }
 
 func (d *mcp9808Device) setup() error {
@@ -76,8 +76,8 @@ func (d *mcp9808Device) measure() ([]float64, error) {
 	return []float64{mcp9808Celsius(t)}, err
 }
 
-// mcp9808Celsius converts the temperature register: 13 bits in two's complement, of a
-// sixteenth of a degree; above are flags.
+// mcp9808Celsius converts the temperature register: 13 bits in two's complement, in
+// sixteenths of a degree. The higher bits are flags.
 func mcp9808Celsius(t uint16) float64 { return float64(int16(t<<3)>>3) / 16 }
 
 // sleep shuts the chip down.

@@ -13,9 +13,9 @@ import (
 // Source: Winsen, MH-Z19B user's manual, version 1.0: command 0x86, its answer and
 // its checksum.
 //
-// The chip has no identity and no sign that it has warmed up, which takes three
-// minutes: until then it gives what it had last, or 400 to 500. What it takes for
-// fresh air it calibrates to by itself, once a day, unless that is switched off.
+// The chip has no identity and no sign that it has warmed up. That takes three minutes,
+// in which it returns its last value, or 400 to 500. Unless that is switched off, it
+// calibrates itself once a day, and assumes that the lowest concentration is fresh air.
 
 var mhz19Quantities = []Quantity{{Name: "co2", Unit: "[ppm]", Min: 0, Max: 10000}}
 
@@ -46,7 +46,7 @@ func mhzPort(c Config) board.SerialConfig {
 // mhz19Sensor is an open MH-Z19B.
 type mhz19Sensor struct{ w *serialWire }
 
-// openMHZ19 reads once, for the chip has nothing else to be known by.
+// openMHZ19 reads once, because the chip has nothing else to be recognised by.
 func openMHZ19(b board.Board, c Config) (Sensor, error) {
 	w, err := dialSerial(b, c.Chip, mhzPort(c))
 	if err != nil {
@@ -59,10 +59,10 @@ func openMHZ19(b board.Board, c Config) (Sensor, error) {
 	return s, nil
 }
 
-// Quantities are the chip's.
+// Quantities returns the chip's.
 func (s *mhz19Sensor) Quantities() []Quantity { return mhz19Quantities }
 
-// Sense asks for the concentration.
+// Sense reads the concentration.
 func (s *mhz19Sensor) Sense() ([]Field, error) {
 	s.w.begin()
 	fields, err := s.sense()
@@ -83,11 +83,11 @@ func (s *mhz19Sensor) sense() ([]Field, error) {
 	return values(mhz19Quantities, ppm)
 }
 
-// mhz19PPM takes the concentration out of an answer.
+// mhz19PPM decodes the concentration of an answer.
 func mhz19PPM(a []byte) (float64, error) {
 	switch {
 	case a[0] != mhzStart || a[1] != mhzRead:
-		return 0, faultf("% x is no answer of an MH-Z19's", a)
+		return 0, faultf("% x is no answer of an MH-Z19", a)
 	case a[8] != mhzSum(a):
 		return 0, faultf("the checksum of % x is %#02x", a, mhzSum(a))
 	}
@@ -102,5 +102,5 @@ func mhzSum(p []byte) (sum byte) {
 	return -sum
 }
 
-// Close frees the port. The chip has no other state than measuring.
+// Close closes the port. The chip keeps measuring, as it has no other state.
 func (s *mhz19Sensor) Close() error { return s.w.close() }

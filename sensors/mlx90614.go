@@ -2,14 +2,13 @@ package sensors
 
 import "time"
 
-// Melexis' MLX90614: the temperature of what it looks at, by infrared, and its own.
+// Melexis' MLX90614: the temperature of an object, by infrared, and its own.
 //
 // Source: MLX90614 data sheet, revision 13, September 2019, sections 8.4 (SMBus, PEC)
 // and 8.7 (linearised temperatures, 0.02 K).
 //
-// The chip measures all the time, keeps its settings without power, and sends a
-// checksum with each word that also covers what was asked. It takes a bus of 100 kHz
-// at most.
+// The chip measures continuously and keeps its settings without power. Each word has a
+// checksum that also covers the request. The bus may have at most 100 kHz.
 
 var mlx90614 = deviceChip(Chip{
 	Name:      "mlx90614",
@@ -31,7 +30,7 @@ const (
 
 type mlx90614Device struct{ *wire }
 
-// setup reads once, and then waits for a chip that has just got its power.
+// setup reads once, and waits in case the chip was just powered on.
 func (d *mlx90614Device) setup() error {
 	if _, err := d.celsius(mlxAmbient); err != nil {
 		return err
@@ -57,7 +56,7 @@ func (d *mlx90614Device) celsius(reg byte) (float64, error) {
 	return mlxCelsius(d.addr, reg, b)
 }
 
-// mlxCelsius takes the temperature out of a word with its checksum.
+// mlxCelsius decodes the temperature of a word with its checksum.
 func mlxCelsius(addr uint16, reg byte, b []byte) (float64, error) {
 	asked := []byte{byte(addr << 1), reg, byte(addr<<1) | 1}
 	w := uint16(b[1])<<8 | uint16(b[0])
@@ -65,10 +64,11 @@ func mlxCelsius(addr uint16, reg byte, b []byte) (float64, error) {
 	case pec != b[2]:
 		return 0, faultf("the checksum of % x is %#02x", b, pec)
 	case w&mlxError != 0:
-		return 0, faultf("it says that its measurement failed (%#04x)", w)
+		return 0, faultf("it reports that its measurement failed (%#04x)", w)
 	}
 	return round(float64(w)*0.02-273.15, 0.01), nil
 }
 
-// sleep does nothing: waking the chip needs the bus's lines held by hand.
+// sleep does nothing: to wake the chip again the program would have to drive the bus's
+// lines itself.
 func (d *mlx90614Device) sleep() error { return nil }

@@ -14,7 +14,7 @@ var (
 	otherRate   = regexp.MustCompile(`^([0-9]+) ?(?i:hz|/sec|/second|ps|per ?s(?:econd)?| ?/ ?s)$`)
 )
 
-// rateOf reads a number a second: 40/s.
+// rateOf parses a number per second: 40/s.
 func rateOf(text string) (any, error) {
 	digits, ok := strings.CutSuffix(text, "/s")
 	switch m := otherRate.FindStringSubmatch(text); {
@@ -34,5 +34,5 @@ func rateOf(text string) (any, error) {
 	return nil, errors.New("want a whole number of changes a second, such as 40/s")
 }
 
-// rate writes a number a second as rateOf reads it.
+// rate formats a number per second.
 func rate(n int) string { return strconv.Itoa(n) + "/s" }

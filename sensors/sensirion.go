@@ -8,16 +8,16 @@ import (
 // What Sensirion's chips have in common: commands of 16 bits, arguments and
 // answers in words of 16 bits, each followed by its checksum.
 //
-// Source: SHT3x-DIS data sheet, version 5, May 2018, section 4.12: CRC-8 of
-// polynomial 0x31, beginning with 0xFF; 0xBEEF has 0x92.
+// Source: SHT3x-DIS data sheet, version 5, May 2018, section 4.12: CRC-8 with polynomial
+// 0x31 and initial value 0xFF; the CRC of 0xBEEF is 0x92.
 
-// words is a wire to a chip that speaks so.
+// words is a wire to such a chip.
 type words struct {
 	*wire
-	probe uint16 // a command that the chip takes at any time and that changes nothing
+	probe uint16 // a command that the chip accepts at any time and that changes nothing
 }
 
-// sensirionCRC is the checksum of a word.
+// sensirionCRC returns the checksum of a word.
 func sensirionCRC(p []byte) byte { return crc8(0x31, 0xFF, p) }
 
 // command sends a command and its arguments.
@@ -30,7 +30,7 @@ func (w words) command(code uint16, args ...uint16) error {
 	return w.send(p...)
 }
 
-// ask sends a command, waits and gives the n words of its answer.
+// ask sends a command, waits and returns the n words of its answer.
 func (w words) ask(code uint16, wait time.Duration, n int, args ...uint16) ([]uint16, error) {
 	if err := w.command(code, args...); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (w words) words(n int) ([]uint16, error) {
 	return sensirionWords(b)
 }
 
-// sensirionWords takes words out of an answer.
+// sensirionWords decodes the words of an answer.
 func sensirionWords(b []byte) ([]uint16, error) {
 	words := make([]uint16, len(b)/3)
 	for i := range words {
@@ -61,6 +61,6 @@ func sensirionWords(b []byte) ([]uint16, error) {
 	return words, nil
 }
 
-// celsius175 is the temperature of most of Sensirion's chips, of a word that is
-// full at full.
+// celsius175 converts a temperature as most of Sensirion's chips have it. full is the
+// greatest word.
 func celsius175(word uint16, full float64) float64 { return -45 + 175*float64(word)/full }

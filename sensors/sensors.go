@@ -69,7 +69,7 @@ func (c Config) Place() Place {
 	return Place{}
 }
 
-// optionsOf returns a sensor's options, of the type that its driver wants.
+// optionsOf returns a sensor's options as the type of its driver.
 func optionsOf[T any](c Config) T {
 	o, _ := c.Options.(T)
 	return o
@@ -81,17 +81,16 @@ type Sensor interface {
 	// Quantities returns what Sense measures, in order. They stay the same until Close, and
 	// each is one of its chip's [Chip].Quantities.
 	Quantities() []Quantity
-	// Sense reads the chip once and gives its quantities, in their order and
-	// units. It may block for as long as the catalog's Worst says. It leaves out those
-	// that the chip, or the kernel's driver, has no value of now, unless that is all of
-	// them.
-	// The error wraps [ErrAbsent] if nothing answers, [ErrFault] if the answer is impossible or
-	// the chip has lost its settings; any other is the bus's own error. After an error the chip
-	// may be another one: the caller closes the sensor and opens it again. Until then Sense
-	// returns errors or correct values.
+	// Sense reads the chip once and returns its quantities, in their order and units. It may
+	// block for [Chip].Worst. It leaves out quantities of which the chip, or the kernel's
+	// driver, has no value now, unless that is all of them. The error wraps [ErrAbsent] if
+	// nothing answers, [ErrFault] if the answer is impossible or the chip has lost its
+	// settings; any other is the bus's own error. After an error the chip may be another one:
+	// the caller closes the sensor and opens it again. Until then Sense returns errors or
+	// correct values.
 	Sense() ([]Field, error)
-	// Close puts the chip into its lowest power state, unless its last transaction failed, and
-	// releases its lines and buses.
+	// Close puts the chip into its lowest power state, unless its last transaction
+	// failed, and releases its line or bus.
 	Close() error
 }
 
@@ -160,11 +159,11 @@ type Chip struct {
 	Quantities []Quantity
 	Every      time.Duration
 	Worst      time.Duration // the longest time for one Open or Sense on a healthy bus
-	// WarmUp is how long Sense of a healthy chip may say [ErrNotReady] in a row.
+	// WarmUp is how long Sense of a healthy chip may keep returning [ErrNotReady].
 	WarmUp time.Duration
 	// Look checks that the board has what Open will request (the bus and the address, the line,
-	// or the file) and that it is free. It does not talk to a chip or request a line. Errors as
-	// those of Open.
+	// or the file) and that it is free. It does not talk to a chip or request a line. Errors
+	// are as for Open.
 	Look func(b board.Board, c Config) error
 	// Open finds the chip, checks its identity and configures it.
 	Open func(b board.Board, c Config) (Sensor, error)
@@ -177,10 +176,9 @@ var ErrAbsent = board.ErrAbsent
 // ErrSilent is the reason when nothing answers on a port that exists. It is an [ErrAbsent].
 var ErrSilent = fmt.Errorf("the chip is %w", ErrAbsent)
 
-// ErrNotReady is the reason when a chip works and has no value yet, or none since the
-// last: it measures by itself, every few seconds, or has to warm up. It is no failure.
-// The caller keeps the sensor open and calls Sense again in a second, for as long as
-// [Chip].WarmUp says.
+// ErrNotReady is the reason when a chip works but has no new value yet: it measures
+// periodically, every few seconds, or has to warm up. It is no failure. The caller keeps
+// the sensor open and calls Sense again in a second, for at most [Chip].WarmUp.
 var ErrNotReady = errors.New("has no value yet")
 
 // ErrFault is the reason when something answers, but is not the chip or is impossible: a wrong

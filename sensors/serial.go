@@ -19,7 +19,7 @@ type Serial struct {
 	Device string `yaml:"device"`
 }
 
-// Place is the port.
+// Place returns the port.
 func (o Serial) Place() Place { return Place{Port: o.Device} }
 
 // serialRule is the rule of the key of [Serial].
@@ -27,7 +27,7 @@ var serialRule = option.Rule{Required: true, Wants: "a serial port such as /dev/
 
 var serialPorts = regexp.MustCompile(`^tty[A-Za-z]+[0-9]+$`)
 
-// serialName takes a serial port's name, each by one name only.
+// serialName checks a serial port's name. Only one name is allowed for each port.
 func serialName(v any) string {
 	s := v.(string)
 	switch plain, full := strings.CutPrefix(s, "/dev/"); {
@@ -47,7 +47,7 @@ type serialWire struct {
 	port board.Serial
 }
 
-// dialSerial opens a serial port, and begins the first call.
+// dialSerial opens a serial port and begins the first call.
 func dialSerial(b board.Board, chip string, c board.SerialConfig) (*serialWire, error) {
 	if c.Device == "" {
 		return nil, fmt.Errorf("open %s: %w", chip, errNoPort)
@@ -63,7 +63,7 @@ func dialSerial(b board.Board, chip string, c board.SerialConfig) (*serialWire, 
 
 var errNoPort = errors.New("device is missing: want a serial port such as /dev/serial0")
 
-// lookSerial is what [Chip].Look does of a chip on a serial port.
+// lookSerial does what [Chip].Look does for a chip on a serial port.
 func lookSerial(b board.Board, c board.SerialConfig) error {
 	if c.Device == "" {
 		return errNoPort
@@ -75,9 +75,9 @@ func lookSerial(b board.Board, c board.SerialConfig) error {
 	return port.Close()
 }
 
-// ask forgets what has come, sends a question and gives an answer of n bytes. Where
-// nothing comes in time the error wraps [ErrSilent], and where too little does
-// [ErrFault].
+// ask drops what was received before, sends a question and returns an answer of n bytes.
+// The error wraps [ErrSilent] if nothing comes in time, and [ErrFault] if too little
+// comes.
 func (w *serialWire) ask(question []byte, n int, within time.Duration) ([]byte, error) {
 	answer := make([]byte, n)
 	err := w.do(func() error {
@@ -99,7 +99,7 @@ func (w *serialWire) ask(question []byte, n int, within time.Duration) ([]byte, 
 	return answer, err
 }
 
-// say sends a command whose answer nobody waits for.
+// say sends a command without waiting for an answer.
 func (w *serialWire) say(command []byte) error {
 	return w.do(func() error { return w.port.Write(command) })
 }

@@ -6,8 +6,8 @@ import (
 )
 
 // Sensirion's temperature and humidity sensors SHT3x, SHT4x and SHTC3, and Texas
-// Instruments' HDC302x, which takes the SHT3x's commands (SNAS778D, July 2024, table
-// 7-4: 12.5 ms for a measurement).
+// Instruments' HDC302x, which has the SHT3x's commands (SNAS778D, July 2024, table 7-4:
+// 12.5 ms for a measurement).
 //
 // Sources: SHT3x-DIS data sheet, version 5, May 2018: commands tables 9 to 19,
 // 15.5 ms at most for a measurement of high repeatability, 1.5 ms for a soft
@@ -15,12 +15,12 @@ import (
 // SHTC3 data sheet, version 2, 2019: commands tables 9 to 15, 12.1 ms, 240 us to
 // wake.
 //
-// Each measures once for a reading and then sleeps by itself, or is told to.
-// Without clock stretching, which a Raspberry Pi's controller does not understand,
-// it does not acknowledge a read before it is done. A measurement that was begun
-// before the power was lost is never given.
+// Each measures once for a reading and then sleeps, by itself or on command. The driver
+// uses no clock stretching, which a Raspberry Pi's controller does not support; so the
+// chip does not acknowledge a read before it is done. A chip that lost its power returns
+// no earlier measurement.
 
-// percentRH is what a humidity sensor gives.
+// percentRH is the quantity of a humidity sensor.
 var percentRH = Quantity{Name: "humidity", Unit: "%", Min: 0, Max: 100}
 
 var sht3x = deviceChip(Chip{
@@ -45,16 +45,16 @@ const (
 	sht3xReserved = 1<<14 | 1<<12 | 3<<2 // always 0, table 18
 )
 
-// sht3xDevice is an SHT3x, or Texas Instruments' HDC302x, which has its commands and
+// sht3xDevice is an SHT3x, or Texas Instruments' HDC302x, which has the same commands and
 // an identity.
 type sht3xDevice struct {
 	words
-	id uint16 // what hdc302xID answers; 0 has no such command
+	id uint16 // the answer to hdc302xID; 0: the chip has no such command
 }
 
-// setup resets the chip: that switches its heater off.
+// setup resets the chip, which switches its heater off.
 func (d *sht3xDevice) setup() error {
-	if err := d.command(sht3xBreak); err != nil { // while it measures periodically it understands nothing else
+	if err := d.command(sht3xBreak); err != nil { // the only command that it accepts while it measures periodically
 		return err
 	}
 	d.pause(time.Millisecond)
@@ -74,8 +74,8 @@ func (d *sht3xDevice) setup() error {
 	return d.check()
 }
 
-// check reads the status. The heater stays on until it is switched off, and makes
-// the values wrong.
+// check returns an error if the heater is on, which would make the values wrong, or the
+// status is impossible.
 func (d *sht3xDevice) check() error {
 	status, err := d.ask(sht3xStatus, time.Millisecond, 1)
 	switch {
@@ -84,13 +84,13 @@ func (d *sht3xDevice) check() error {
 	case status[0]&sht3xReserved != 0:
 		return faultf("status %#04x is not an SHT3x's", status[0])
 	case status[0]&sht3xHeater != 0:
-		return faultf("its heater is on (status %#04x, was set to be off): something else has switched it on", status[0])
+		return faultf("its heater is on (status %#04x, was set to be off): another program has switched it on", status[0])
 	}
 	return nil
 }
 
 func (d *sht3xDevice) measure() ([]float64, error) {
-	v, err := d.ask(sht3xMeasure, 16*time.Millisecond, 2) // words tries again for 5 ms
+	v, err := d.ask(sht3xMeasure, 16*time.Millisecond, 2) // words retries for 5 ms
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ var hdc302x = deviceChip(Chip{
 }, func(w *wire) device { return &sht3xDevice{words{w, sht3xStatus}, hdc302xTI} })
 
 const (
-	hdc302xID = 0x3781 // asks for the manufacturer
+	hdc302xID = 0x3781 // reads the manufacturer
 	hdc302xTI = 0x3000
 )
 
@@ -150,8 +150,8 @@ func (d *sht4xDevice) command8(code byte, wait time.Duration) ([]uint16, error) 
 	return sensirionWords(b)
 }
 
-// setup resets the chip, which ends its heater, and reads its serial number, to
-// know one by the checksums.
+// setup resets the chip, which switches its heater off, and reads its serial number,
+// whose checksums identify the chip.
 func (d *sht4xDevice) setup() error {
 	if err := d.send(sht4xReset); err != nil {
 		return err
@@ -169,8 +169,8 @@ func (d *sht4xDevice) measure() ([]float64, error) {
 	return []float64{round(celsius175(v[0], 65535), 0.01), round(sht4xHumidity(v[1]), 0.01)}, nil
 }
 
-// sht4xHumidity may leave 0 to 100 by a little, and is to be cut there (section
-// 4.6).
+// sht4xHumidity limits the humidity to 0 to 100, because the formula may exceed this a
+// little (section 4.6).
 func sht4xHumidity(word uint16) float64 {
 	return math.Max(0, math.Min(100, -6+125*float64(word)/65535))
 }
@@ -237,6 +237,6 @@ func (d *shtc3Device) measure() ([]float64, error) {
 	return []float64{round(celsius175(v[0], 65536), 0.01), round(100*float64(v[1])/65536, 0.01)}, nil
 }
 
-// sleep has nothing to do: the chip sleeps between measurements, and would not
-// acknowledge it.
+// sleep does nothing: the chip sleeps between measurements, and would not acknowledge a
+// command.
 func (d *shtc3Device) sleep() error { return nil }

@@ -106,7 +106,7 @@ func TestSHTFaults(t *testing.T) {
 				t.Errorf("%s: %v, %v", name, f, err)
 			}
 			chip.FreezeConversion(true)
-			if f, err := s.Sense(); !errors.Is(err, ErrFault) || f != nil || !strings.Contains(err.Error(), "gives no answer") {
+			if f, err := s.Sense(); !errors.Is(err, ErrFault) || f != nil || !strings.Contains(err.Error(), "does not answer") {
 				t.Errorf("%s, frozen: %v, %v", name, f, err)
 			}
 			chip.FreezeConversion(false)

@@ -18,7 +18,7 @@ type SPI struct {
 	Device string `yaml:"device"`
 }
 
-// Place is the device.
+// Place returns the device.
 func (o SPI) Place() Place { return Place{SPI: o.Device} }
 
 // spiRule is the rule of the key of [SPI].
@@ -26,7 +26,7 @@ var spiRule = option.Rule{Required: true, Wants: "an SPI device such as spidev0.
 
 var spiDevices = regexp.MustCompile(`^spidev[0-9]+\.[0-9]+$`)
 
-// spiName takes an SPI device's name, each by one name only.
+// spiName checks an SPI device's name. Only one name is allowed for each device.
 func spiName(v any) string {
 	s := v.(string)
 	switch plain, full := strings.CutPrefix(s, "/dev/"); {
@@ -51,7 +51,7 @@ type spiWire struct {
 	dev board.SPI
 }
 
-// dialSPI opens an SPI device, and begins the first call.
+// dialSPI opens an SPI device and begins the first call.
 func dialSPI(b board.Board, chip string, c board.SPIConfig) (*spiWire, error) {
 	if c.Device == "" {
 		return nil, fmt.Errorf("open %s: device is missing: want one such as spidev0.0", chip)
@@ -65,7 +65,7 @@ func dialSPI(b board.Board, chip string, c board.SPIConfig) (*spiWire, error) {
 	return w, nil
 }
 
-// lookSPI is what [Chip].Look does of a chip on SPI.
+// lookSPI does what [Chip].Look does for a chip on SPI.
 func lookSPI(b board.Board, device string) error {
 	if device == "" {
 		return errors.New("device is missing: want one such as spidev0.0")
@@ -77,7 +77,7 @@ func lookSPI(b board.Board, device string) error {
 	return dev.Close()
 }
 
-// transfer sends bytes and gives those that have come meanwhile.
+// transfer sends bytes and returns those received meanwhile.
 func (w *spiWire) transfer(out ...byte) ([]byte, error) {
 	in := make([]byte, len(out))
 	err := w.do(func() error { return w.dev.Tx(out, in) })

@@ -38,8 +38,8 @@ func TestThermocoupleFrames(t *testing.T) {
 		in      []byte
 		want    string
 	}{
-		{max31855Values, []byte{0xFF, 0xFF, 0xFF, 0xFF}, "always 0"}, {max31855Values, []byte{0, 0, 0, 0}, "not there"}, {max31855Values, []byte{0x7F, 0xFD, 0x19, 0x01}, "not connected"},
-		{max31855Values, []byte{0, 1, 0x19, 0x02}, "GND"}, {max31855Values, []byte{0, 1, 0x19, 0x04}, "supply"}, {max31855Values, []byte{0, 1, 0x19, 0}, "not which"},
+		{max31855Values, []byte{0xFF, 0xFF, 0xFF, 0xFF}, "always 0"}, {max31855Values, []byte{0, 0, 0, 0}, "chip is missing"}, {max31855Values, []byte{0x7F, 0xFD, 0x19, 0x01}, "not connected"},
+		{max31855Values, []byte{0, 1, 0x19, 0x02}, "GND"}, {max31855Values, []byte{0, 1, 0x19, 0x04}, "supply"}, {max31855Values, []byte{0, 1, 0x19, 0}, "unknown fault"},
 		{max6675Values, []byte{0xFF, 0xFF}, "always 0"}, {max6675Values, []byte{0, 0}, "0 °C or less"}, {max6675Values, []byte{0x0C, 0x84}, "not connected"},
 	} {
 		if v, err := c.convert(c.in); !errors.Is(err, ErrFault) || !strings.Contains(err.Error(), c.want) {

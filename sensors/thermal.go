@@ -16,7 +16,7 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// The machine's own temperature, as the kernel gives it for a thermal zone.
+// The temperature of a thermal zone of the machine, read by the kernel.
 //
 // Source: Linux, Documentation/driver-api/thermal/sysfs-api.rst: a zone's type
 // is its name, its temp is in thousandths of a degree.
@@ -36,7 +36,7 @@ func zone(v any) string {
 	return ""
 }
 
-// Silicon works between these; the kernel's -274000, no temperature yet, is
+// Silicon works within these limits. The kernel's -274000, no temperature yet, is
 // outside.
 var thermalQuantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 150}}
 
@@ -52,20 +52,20 @@ var thermal = Chip{
 	Open:       openThermal,
 }
 
-// thermalSensor is a zone that was there. Its number may become another zone's
-// when a driver is loaded or unloaded, so its type is read with every value.
+// thermalSensor is an open zone. Its number may become another zone's when a driver is
+// loaded or unloaded, so its type is checked with every value.
 type thermalSensor struct {
 	f    *files
 	zone string
 }
 
 func lookThermal(b board.Board, c Config) error {
-	_, err := openThermal(b, c) // it holds nothing
+	_, err := openThermal(b, c) // an open zone holds nothing
 	return err
 }
 
-// openThermal looks for the zone: by type, number or directory name; the one of
-// the lowest number when none is asked for, or several are of that type.
+// openThermal finds the zone by type, number or directory name. If none is configured, or
+// several have that type, it uses the lowest number.
 func openThermal(b board.Board, c Config) (Sensor, error) {
 	want := optionsOf[Thermal](c).Zone
 	dir := filepath.Join(b.Root(), "sys/class/thermal")
@@ -108,7 +108,7 @@ func thermalZones(dir string) ([]int, error) {
 	return zones, nil
 }
 
-// Quantities are the chip's.
+// Quantities returns the chip's.
 func (s *thermalSensor) Quantities() []Quantity { return thermalQuantities }
 
 // Sense reads the zone.
@@ -137,7 +137,7 @@ func (s *thermalSensor) sense() ([]Field, error) {
 	return values(thermalQuantities, celsius)
 }
 
-// thermalCelsius converts the text of a temp file.
+// thermalCelsius parses the contents of a temp file.
 func thermalCelsius(text string) (float64, error) {
 	n, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil {

@@ -14,13 +14,14 @@ import (
 // for a conversion, 5 MHz; MAX6675, 19-2235, revision 2, April 2014: figure 1b, 220 ms
 // at most, 4.3 MHz.
 //
-// Nothing is written to either; they convert while they are not selected. Bits that
-// are always 0 tell them from a line that is pulled up. Frames of zeros are 0 degrees,
-// and what a line that is pulled down gives, as MISO of a Raspberry Pi is. Of a
-// MAX31855 they mean 0.00 degrees at the thermocouple and in the chip at once, and of
-// a MAX6675, whose range ends there, 0 degrees or any below: they are refused.
+// Both are only read, and convert while they are not selected. Some bits are always 0,
+// which distinguishes a frame from a line that is pulled up. A frame of zeros means 0
+// degrees, but a line that is pulled down, like MISO of a Raspberry Pi, also gives zeros.
+// With a MAX31855 it would mean exactly 0.00 degrees both at the thermocouple and in the
+// chip; with a MAX6675, whose range ends there, 0 degrees or less. Such frames are
+// refused.
 
-// spiOptions are the keys of a chip on SPI that has none of its own.
+// spiOptions are the keys of a chip on SPI without keys of its own.
 var spiOptions = option.Set{Defaults: SPI{}, Rules: map[string]option.Rule{"device": spiRule}}
 
 var max31855Quantities = []Quantity{
@@ -44,7 +45,7 @@ var max6675 = spiChip(Chip{
 	return &thermocouple{w, 2, 230 * time.Millisecond, max6675Values}, max6675Quantities
 })
 
-// spiChip is a chip on SPI whose driver is a device and that has options of type O.
+// spiChip makes a chip on SPI with a device as its driver and options of type O.
 func spiChip[O any](c Chip, mode uint8, maxHz uint32, driver func(*spiWire, O) (device, []Quantity)) Chip {
 	c.Every = 10 * time.Second
 	c.Look = func(b board.Board, cfg Config) error { return lookSPI(b, cfg.Place().SPI) }
@@ -67,14 +68,14 @@ type thermocouple struct {
 	values func([]byte) ([]float64, error)
 }
 
-// setup reads once, for the chip has nothing else to be known by.
+// setup reads once, because the chip has nothing else to be recognised by.
 func (d *thermocouple) setup() error {
 	_, err := d.measure()
 	return err
 }
 
-// measure selects the chip, which ends what it does, and then gives it the time for
-// a new conversion, so that a value is of now.
+// measure selects the chip, which aborts its conversion, and then gives it the time for a
+// new one, so that the value is current.
 func (d *thermocouple) measure() ([]float64, error) {
 	if _, err := d.transfer(make([]byte, d.size)...); err != nil {
 		return nil, err
@@ -87,14 +88,14 @@ func (d *thermocouple) measure() ([]float64, error) {
 	return d.values(in)
 }
 
-// max31855Values converts table 2's frame.
+// max31855Values decodes a frame (table 2).
 func max31855Values(in []byte) ([]float64, error) {
 	f := binary.BigEndian.Uint32(in)
 	switch {
 	case f&(1<<17|1<<3) != 0:
 		return nil, faultf("bits that are always 0 are not (% x): nothing drives the line, or it is another chip", in)
 	case f == 0:
-		return nil, faultf("all bits are 0: it is not there or not powered (or has 0.00 °C, as the thermocouple)")
+		return nil, faultf("all bits are 0: the chip is missing or not powered (or it and the thermocouple both have 0.00 °C)")
 	case f&1 != 0:
 		return nil, faultf("the thermocouple is not connected (% x)", in)
 	case f&2 != 0:
@@ -102,12 +103,12 @@ func max31855Values(in []byte) ([]float64, error) {
 	case f&4 != 0:
 		return nil, faultf("the thermocouple touches the supply (% x)", in)
 	case f&(1<<16) != 0:
-		return nil, faultf("it says that there is a fault, and not which (% x)", in)
+		return nil, faultf("the chip reports an unknown fault (% x)", in)
 	}
 	return []float64{float64(int32(f)>>18) / 4, float64(int16(f)>>4) / 16}, nil
 }
 
-// max6675Values converts figure 1b's frame.
+// max6675Values decodes a frame (figure 1b).
 func max6675Values(in []byte) ([]float64, error) {
 	f := binary.BigEndian.Uint16(in)
 	switch {
@@ -116,7 +117,7 @@ func max6675Values(in []byte) ([]float64, error) {
 	case f&4 != 0:
 		return nil, faultf("the thermocouple is not connected (% x)", in)
 	case f>>3 == 0:
-		return nil, faultf("its value is 0: the thermocouple has 0 °C or less, or the chip is not there or not powered")
+		return nil, faultf("its value is 0: the thermocouple has 0 °C or less, or the chip is missing or not powered")
 	}
 	return []float64{float64(f>>3) / 4}, nil
 }

@@ -12,19 +12,18 @@ import (
 //
 // Source: SBOS397C, August 2007, revised October 2012.
 //
-// The chip is shut down between readings and converts once for each (one-shot
-// mode), so that a reading is never older than it seems, and the 0 degrees
-// that the register holds after power-on are never taken for one: bit OS
-// reads 1 only when a conversion has been made. In extended mode (EM) bit 0 of
-// the temperature register is 1, so that a frame of zeros, which would be a
-// believable 0 degrees, can be told from a measurement.
+// The chip is shut down between readings and converts once for each (one-shot mode). So a
+// value is always current. The 0 degrees of the register after power-on are not mistaken
+// for a value, because bit OS reads 1 only after a conversion. In extended mode (EM) bit
+// 0 of the temperature register is 1, which distinguishes 0 degrees from a frame of
+// zeros.
 //
-// The bits of the ALERT output are left as found. Its limits are read in the
-// 13-bit format while EM is set.
+// The bits of the ALERT output are not changed. While EM is set the chip reads its limits
+// in the 13-bit format.
 
 var tmp102Addresses = []uint16{0x48, 0x49, 0x4A, 0x4B}
 
-// -55 to 150 degrees is what the 13-bit format is specified for, table 6.
+// The 13-bit format is specified for -55 to 150 degrees (table 6).
 var tmp102Quantities = []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 150}}
 
 var tmp102 = Chip{
@@ -50,7 +49,7 @@ const (
 	tmpSD   = 1 << 8  // shut down
 	tmpEM   = 1 << 4  // extended mode
 	tmpZero = 0x000F  // always 0
-	tmpUser = 0x1EC0  // F1, F0, POL, TM, CR1 and CR0, which are left as found
+	tmpUser = 0x1EC0  // F1, F0, POL, TM, CR1 and CR0, which are not changed
 )
 
 // A conversion takes 26 ms, at most 35.
@@ -78,8 +77,7 @@ func openTMP102(b board.Board, c Config) (Sensor, error) {
 	return s, nil
 }
 
-// setup shuts the chip down. It has no identity but the bits that are always
-// the same.
+// setup shuts the chip down. Only the bits that are always the same identify it.
 func (s *tmp102Sensor) setup() error {
 	conf, err := s.configuration()
 	if err != nil {
@@ -101,7 +99,7 @@ func (s *tmp102Sensor) configuration() (uint16, error) {
 	return conf, nil
 }
 
-// held reads the configuration and refuses one that is not as it was set.
+// held reads the configuration. It returns an error if it is not as it was set.
 func (s *tmp102Sensor) held() (uint16, error) {
 	conf, err := s.configuration()
 	if err == nil && conf&(tmpUser|tmpSD|tmpEM) != s.conf {
@@ -114,7 +112,7 @@ func (s *tmp102Sensor) configure(conf uint16) error {
 	return s.w.write(tmpConfiguration, byte(conf>>8), byte(conf))
 }
 
-// Quantities are the chip's.
+// Quantities returns the chip's.
 func (s *tmp102Sensor) Quantities() []Quantity { return tmp102Quantities }
 
 // Sense converts once.
@@ -158,11 +156,11 @@ func (s *tmp102Sensor) await() error {
 		}
 		s.w.pause(tmpPoll)
 	}
-	return faultf("a conversion was begun and does not end")
+	return faultf("a conversion does not end")
 }
 
-// tmp102Celsius converts the temperature register in extended mode: 13 bits
-// of a sixteenth of a degree, two zeros, a one.
+// tmp102Celsius converts the temperature register in extended mode: 13 bits in sixteenths
+// of a degree, two zeros, a one.
 func tmp102Celsius(reg uint16) (float64, error) {
 	if reg&7 != 1 {
 		return 0, faultf("temperature %#04x is not in extended mode", reg)

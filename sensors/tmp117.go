@@ -2,14 +2,14 @@ package sensors
 
 import "time"
 
-// Texas Instruments' TMP117. The TMP116 and the TMP119 have another identity and are
+// Texas Instruments' TMP117. The TMP116 and the TMP119 have other identities and are
 // refused.
 //
 // Source: SNOSD82D, TMP117, revised September 2022: temperatures table 7-1, registers
 // section 7.6.
 //
-// The chip is shut down between readings and measures once for each, the mean of
-// eight conversions. What it holds before the first is 0x8000, -256 degrees.
+// The chip is shut down between readings and measures once for each: the mean of eight
+// conversions. Before the first one its register holds 0x8000, -256 degrees.
 
 var tmp117 = deviceChip(Chip{
 	Name:       "tmp117",
@@ -30,7 +30,7 @@ const (
 	tmp117Off   = 1 << 10
 	tmp117Avg8  = 1 << 5
 	tmp117Ready = 1 << 13
-	tmp117User  = 7 << 2 // T/nA, POL, DR/Alert: left as found
+	tmp117User  = 7 << 2 // T/nA, POL, DR/Alert: not changed
 	tmp117Set   = 7<<7 | 3<<5 | tmp117User
 	tmp117None  = 0x8000
 )
@@ -62,7 +62,7 @@ func (d *tmp117Device) measure() ([]float64, error) {
 	}
 	d.pause(126 * time.Millisecond) // eight times 15.5 ms
 	ready := func(v uint16) (bool, error) {
-		if v&tmp117Set != d.conf || v&tmp117Off == 0 { // while it converts the mode is still that which was set
+		if v&tmp117Set != d.conf || v&tmp117Off == 0 { // during the conversion the mode is still one-shot
 			return false, lostSetup("configuration", v, d.conf|tmp117Once)
 		}
 		return v&tmp117Ready != 0, nil

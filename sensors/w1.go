@@ -20,38 +20,37 @@ import (
 // Maxim's DS18B20 and its relatives on a 1-Wire bus, through the kernel's driver
 // w1_therm.
 //
-// Sources: Maxim DS18B20, 19-7487, revision 6 (July 2019): temperature and
-// scratchpad, tables 1 to 3. Linux, Documentation/w1/slaves/w1_therm.rst and
-// drivers/w1/slaves/w1_therm.c: the file w1_slave, each read of which converts,
-// gives the scratchpad in hex with its checksum, and the temperature.
+// Sources: Maxim DS18B20, 19-7487, revision 6 (July 2019): temperature and scratchpad,
+// tables 1 to 3. Linux, Documentation/w1/slaves/w1_therm.rst and
+// drivers/w1/slaves/w1_therm.c: each read of the file w1_slave converts and returns the
+// scratchpad in hex, its checksum and the temperature.
 //
-// What a probe holds before its first conversion, 85 degrees, is also a
-// measurement. So is 127.9375, which it gives where its power did not last. Byte 6
-// of the scratchpad tells: it is 0x0C then, and 16 less the lowest four bits of the
-// temperature after a conversion. This is what the driver itself does once
-// `features` has bit 0 set, which only root may do; so the scratchpad is looked at
-// here, always. Some imitations have 0x0C there for ever; from those exactly 85.0
-// degrees are refused, the steps beside it not.
+// A probe holds 85 degrees before its first conversion, and returns 127.9375 if its
+// supply failed during one. Both are also possible measurements. Byte 6 of the scratchpad
+// shows the difference: it is 0x0C then, and after a conversion 16 minus the lowest four
+// bits of the temperature. The kernel's driver checks that only if bit 0 of `features` is
+// set, which needs root; so this driver always checks it. Some imitations always have
+// 0x0C there; exactly 85.0 degrees from those are refused, the next steps are not.
 //
-// Of probes with a supply of their own the driver lets go of the bus while they
-// convert, so sensors that are read at the same time convert at the same time. It
-// can also have all of a bus convert at once (therm_bulk_read), which helps probes
-// on parasitic power. That is for root, and a probe that is not read at once gives
-// the old value the next time. It is not used here; where another program has used
-// it, the first value is read and dropped.
+// For probes with their own supply the kernel's driver frees the bus during a conversion,
+// so sensors that are read at the same time convert at the same time. It can also make
+// all probes of a bus convert at once (therm_bulk_read), which helps probes on parasitic
+// power. That needs root, and a probe that is not read at once returns the old value the
+// next time. It is not used here. If another program has used it, the first value is read
+// and dropped.
 
 // DS18B20 are the keys of a probe.
 type DS18B20 struct {
-	// Device is the probe's number, as the kernel writes it: 28-00000a1b2c3d. It
-	// may be left out where there is one probe only.
+	// Device is the probe's number, as the kernel writes it: 28-00000a1b2c3d. It may be
+	// left out if there is only one probe.
 	Device string `yaml:"device"`
 }
 
-// Place is the kernel's device.
+// Place returns the kernel's device.
 func (o DS18B20) Place() Place { return Place{Device: "w1 " + o.Device} }
 
-// w1Probe is a probe's name: a family that w1_therm knows (DS18S20, DS1822, DS18B20,
-// DS1825, DS28EA00) and a number of 48 bits.
+// w1Probe matches a probe's name: a family that w1_therm supports (DS18S20, DS1822,
+// DS18B20, DS1825, DS28EA00) and a number of 48 bits.
 var w1Probe = regexp.MustCompile(`^(10|22|28|3b|42)-[0-9a-f]{12}$`)
 
 var ds18b20 = Chip{
@@ -69,7 +68,7 @@ var ds18b20 = Chip{
 	},
 	Quantities: []Quantity{{Name: "temperature", Unit: "Cel", Min: -55, Max: 125}},
 	Every:      30 * time.Second,
-	Worst:      20 * time.Second, // each of a dozen on parasitic power has the bus for itself for 0.75 s, and each may read twice
+	Worst:      20 * time.Second, // a dozen probes on parasitic power convert one after the other, 0.75 s each, and each may be read twice
 	Look: func(b board.Board, c Config) error {
 		_, err := findW1(b, optionsOf[DS18B20](c))
 		return err
@@ -77,10 +76,10 @@ var ds18b20 = Chip{
 	Open: openDS18B20,
 }
 
-// ds18b20Sensor is a probe that was there.
+// ds18b20Sensor is an open probe.
 type ds18b20Sensor struct {
 	f   *files
-	bus string // the directory of its 1-Wire bus; "" where that is not known
+	bus string // the directory of its 1-Wire bus; "" if not known
 }
 
 func openDS18B20(b board.Board, c Config) (Sensor, error) {
@@ -95,7 +94,7 @@ func openDS18B20(b board.Board, c Config) (Sensor, error) {
 	return s, nil
 }
 
-// findW1 returns the probe's directory, which has its number for a name.
+// findW1 returns the probe's directory, whose name is its number.
 func findW1(b board.Board, o DS18B20) (string, error) {
 	devices := filepath.Join(b.Root(), "sys/bus/w1/devices")
 	entries, err := os.ReadDir(devices)
@@ -123,11 +122,11 @@ func findW1(b board.Board, o DS18B20) (string, error) {
 	return "", fmt.Errorf("no 1-Wire bus in %s: %w; on a Raspberry Pi dtoverlay=w1-gpio,gpiopin=4 in config.txt, with the GPIO that the data line is on, and a restart load its driver", devices, ErrAbsent)
 }
 
-// Quantities are the chip's.
+// Quantities returns the chip's.
 func (s *ds18b20Sensor) Quantities() []Quantity { return ds18b20.Quantities }
 
-// Sense converts once, and once more where the probe has converted nothing. It
-// keeps the sensor's thread for a second, and no bus of another kind.
+// Sense converts once, and once more if the probe did not convert. It blocks the sensor's
+// thread for a second, but no other bus.
 func (s *ds18b20Sensor) Sense() ([]Field, error) {
 	s.f.begin()
 	if s.bulk() {
@@ -142,8 +141,8 @@ func (s *ds18b20Sensor) Sense() ([]Field, error) {
 	return fields, s.f.wrap("read", err)
 }
 
-// bulk tells whether a probe of the bus holds a value that another program had it
-// convert. Old kernels have no such file.
+// bulk reports whether a probe of the bus holds a value from another program's bulk
+// conversion. Old kernels have no such file.
 func (s *ds18b20Sensor) bulk() bool {
 	text, err := readKernel(filepath.Join(s.bus, "therm_bulk_read"))
 	return err == nil && text == "1"
@@ -161,13 +160,13 @@ func (s *ds18b20Sensor) sense() ([]Field, error) {
 	return values(ds18b20.Quantities, celsius)
 }
 
-// errNotConverted is of a probe that gives what it held.
-var errNotConverted = faultf("the probe has not converted: it gives what it holds after power-on, or its power did not last; check its supply")
+// errNotConverted is the error of a probe that returned an old value.
+var errNotConverted = faultf("the probe did not convert: it returned its value after power-on, or its supply failed meanwhile; check its supply")
 
 var w1Slave = regexp.MustCompile(`^((?:[0-9a-f]{2} ){9}): crc=[0-9a-f]{2} (YES|NO)\n(?:[0-9a-f]{2} ){9}t=(-?[0-9]+)$`)
 
-// w1Celsius takes the temperature out of a w1_slave file. An empty one is what the
-// driver gives where the probe was not there, or did not convert.
+// w1Celsius parses a w1_slave file. The kernel's driver returns an empty one if the probe
+// did not answer or did not convert.
 func w1Celsius(text string) (float64, error) {
 	if text == "" {
 		return 0, fmt.Errorf("the kernel's driver got no answer, or none with a right checksum: %w", ErrSilent)

@@ -40,8 +40,8 @@ func TestDS18B20Celsius(t *testing.T) {
 		text, want string
 	}{
 		{"", "no answer"},
-		{slave("50 05 4b 46 7f ff 0c 10 1c", "YES", 85000), "not converted"},
-		{slave("ff 07 4b 46 7f ff 0c 10 a6", "YES", 127937), "not converted"},
+		{slave("50 05 4b 46 7f ff 0c 10 1c", "YES", 85000), "did not convert"},
+		{slave("ff 07 4b 46 7f ff 0c 10 a6", "YES", 127937), "did not convert"},
 		{slave("50 05 4b 46 7f ff 10 10 2b", "NO", 85000), "checksum"},
 		{slave("00 00 00 00 00 00 00 00 00", "YES", 0), "held, or open"},
 		{slave("ff ff ff ff ff ff ff ff ff", "NO", -62), "held, or open"},

@@ -13,30 +13,29 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// handle is the end of a transport, whichever, as a driver is given it: an I2C
-// bus, an SPI device, a serial port, files of the kernel's. What a transport can
-// do is its own; a handle adds what drivers need around it:
+// handle is what all of a driver's transports have in common: an I2C bus, an SPI device,
+// a serial port, files of the kernel. It adds to them:
 //
 //   - a budget of transactions per call, because some drivers poll a status
 //     bit for ever;
 //   - the transport's last error, because periph's drivers flatten errors into
 //     text and errno would be lost;
-//   - a frame around errors that says what was done, with which chip and where.
+//   - context for errors: what was done, with which chip and where.
 //
 // Only one goroutine uses it, as with [Sensor].
 type handle struct {
-	chip   string    // its name in the catalog
+	chip   string    // the chip's name in the catalog
 	where  string    // "at 0x76 on i2c-1"; may be empty
-	name   string    // of the transport: "i2c-1"
+	name   string    // the transport's name: "i2c-1"
 	device io.Closer // nil once closed
 	left   int
 	over   bool
 	last   error
-	timer  *time.Timer // of pause
+	timer  *time.Timer // used by pause
 }
 
-// wire is an I2C bus with a chip at its end. It is an [i2c.Bus], so that
-// periph's drivers run on it.
+// wire is an I2C bus and the address of a chip. It is an [i2c.Bus], so that periph's
+// drivers run on it.
 type wire struct {
 	handle
 	bus  i2c.BusCloser
@@ -52,19 +51,19 @@ func newWire(chip string, bus i2c.BusCloser, name string, addr uint16) *wire {
 	return &wire{handle: h, bus: bus, addr: addr}
 }
 
-// budget is how many transactions a call may take. The most that a healthy
-// chip needs is two dozen.
+// budget is how many transactions a call may make. A healthy chip needs at most two
+// dozen.
 const budget = 100
 
-// errBudget ends a call that has used its budget up.
+// errBudget ends a call that has used up its budget.
 var errBudget = fmt.Errorf("no end after %d transactions: %w", budget, ErrFault)
 
-// begin starts a call: the budget is full again, the last error forgotten.
+// begin starts a call: it resets the budget and the last error.
 func (h *handle) begin() {
 	h.left, h.over, h.last = budget, false, nil
 }
 
-// do is one transaction, if the budget allows it.
+// do makes one transaction if the budget allows it.
 func (h *handle) do(transaction func() error) error {
 	if h.device == nil {
 		h.last = fmt.Errorf("%s: %w", h.name, os.ErrClosed)
@@ -79,8 +78,7 @@ func (h *handle) do(transaction func() error) error {
 	return h.last
 }
 
-// pause waits for d between two transactions, as long as a conversion or a reset
-// takes by the datasheet. [Chip].Worst counts it.
+// pause waits for d, the time of a conversion or a reset. [Chip].Worst includes it.
 func (h *handle) pause(d time.Duration) {
 	if h.timer == nil {
 		h.timer = time.NewTimer(d)
@@ -90,10 +88,10 @@ func (h *handle) pause(d time.Duration) {
 	<-h.timer.C
 }
 
-// String names the bus.
+// String returns the bus's name.
 func (w *wire) String() string { return w.name }
 
-// SetSpeed is refused: the speed belongs to the device tree.
+// SetSpeed returns an error: the device tree sets the speed.
 func (w *wire) SetSpeed(physic.Frequency) error {
 	return errors.New("set bus speed: a driver may not")
 }
@@ -115,9 +113,9 @@ func (w *wire) write(reg byte, values ...byte) error {
 	return w.Tx(w.addr, append([]byte{reg}, values...), nil)
 }
 
-// wrap says what failed, in the terms of [Sensor]: the spent budget and
-// whatever a driver objects to while the bus is well is a fault of the chip;
-// otherwise it is the bus's own error, whatever the driver has made of it.
+// wrap returns an error as [Sensor] describes it. If the last transaction failed, that is
+// its error, whatever the driver has made of it. Otherwise, and if the budget is used up,
+// the chip is at fault.
 func (h *handle) wrap(verb string, err error) error {
 	switch {
 	case err == nil:
@@ -125,25 +123,25 @@ func (h *handle) wrap(verb string, err error) error {
 	case h.over:
 		err = errBudget
 	case h.last != nil:
-		return fmt.Errorf("%s %s: %w", verb, h.chip, h.last) // names address and bus itself
+		return fmt.Errorf("%s %s: %w", verb, h.chip, h.last) // it names address and bus
 	case !errors.Is(err, ErrFault) && !errors.Is(err, ErrAbsent) && !errors.Is(err, ErrNotReady):
 		err = fmt.Errorf("%w: %w", ErrFault, err)
 	}
 	return fmt.Errorf("%s %s: %w", verb, strings.TrimSpace(h.chip+" "+h.where), err)
 }
 
-// lostSetup is an [ErrFault]: a register of the chip does not hold what it was
-// set to.
+// lostSetup returns an [ErrFault]: a register of the chip does not have the value that
+// was set.
 func lostSetup(register string, got, want uint16) error {
-	return faultf("its %s is %#02x (was set to %#02x): it lost its power or was exchanged, or something else sets it", register, got, want)
+	return faultf("its %s is %#02x (was set to %#02x): the chip lost its power or was exchanged, or another program sets it", register, got, want)
 }
 
-// faultf is an [ErrFault] with its circumstances.
+// faultf returns an [ErrFault] with details.
 func faultf(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrFault, fmt.Sprintf(format, a...))
 }
 
-// close frees the bus. The second time it does nothing.
+// close closes the transport. A second call does nothing.
 func (h *handle) close() error {
 	if h.device == nil {
 		return nil
@@ -160,16 +158,16 @@ func (h *handle) wrapClose(err error) error {
 	return fmt.Errorf("close %s: %w", h.chip, err)
 }
 
-// broken reports whether the last transaction of the last call has failed. Then
-// [Sensor].Close says nothing more to the chip: on a bus that is stuck every
-// transaction costs its time-out.
+// broken reports whether the last transaction of the last call failed. Then
+// [Sensor].Close does not talk to the chip, because on a stuck bus every transaction
+// takes its whole timeout.
 func (h *handle) broken() bool { return h.last != nil }
 
 // closed reports whether close has been called.
 func (h *handle) closed() bool { return h.device == nil }
 
-// uniform reports whether all bytes are the same 0x00 or 0xFF: what a bus gives
-// when nobody drives it, or somebody holds it.
+// uniform reports whether all bytes are 0x00, or all are 0xFF, as on a bus that nobody
+// drives or somebody holds.
 func uniform(b []byte) bool {
 	if len(b) == 0 || b[0] != 0 && b[0] != 0xFF {
 		return false
@@ -177,8 +175,8 @@ func uniform(b []byte) bool {
 	return !slices.ContainsFunc(b, func(v byte) bool { return v != b[0] })
 }
 
-// values makes the fields of a reading, in the order of the quantities, and
-// refuses what the datasheet says cannot be.
+// values makes the fields of a reading, in the order of the quantities. A value outside
+// of the datasheet's limits is an error.
 func values(quantities []Quantity, v ...float64) ([]Field, error) {
 	fields := make([]Field, len(quantities))
 	for i, q := range quantities {
