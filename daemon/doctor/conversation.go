@@ -33,7 +33,9 @@ func (e *exam) ordinary() attempt {
 	return attempt{will: e.cfg.Broker.Will != "none" && !e.withoutWill, clean: e.clean || !e.report.OwnID}
 }
 
-func (e *exam) probe(a attempt) (*uplink.Probe, error) {
+func (e *exam) probe(a attempt) (*uplink.Probe, error) { return uplink.NewProbe(e.probeConfig(a)) }
+
+func (e *exam) probeConfig(a attempt) uplink.ProbeConfig {
 	c := uplink.ProbeConfig{
 		Endpoint: e.at.String(), ClientID: e.report.ClientID, CA: e.cfg.Broker.CA, Certificate: e.cfg.Broker.Certificate, Key: e.cfg.Broker.Key,
 		KeepAlive: e.cfg.Broker.KeepAlive, Clean: a.clean, Repeated: a.repeated, WithoutWill: a.withoutWill,
@@ -45,7 +47,7 @@ func (e *exam) probe(a attempt) (*uplink.Probe, error) {
 			c.Will.Payload = e.payload("will")
 		}
 	}
-	return uplink.NewProbe(c)
+	return c
 }
 
 // payload is a message of the doctor. It has a kind, so that nobody takes it for an order.

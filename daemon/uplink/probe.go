@@ -88,6 +88,9 @@ func (p *Probe) Dial(ctx context.Context) error {
 // hung up and gave no reason.
 func Inferred(err error) bool { return err != nil && endedByPeer(err) }
 
+// Endpoint is the host:port that the probe goes to.
+func (p *Probe) Endpoint() string { return p.at.String() }
+
 // Remote is the address that answered, after Dial.
 func (p *Probe) Remote() string { return p.raw.RemoteAddr().String() }
 
