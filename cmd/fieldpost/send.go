@@ -47,6 +47,10 @@ and records who sent the order. The configuration that is named with -c, or is i
 current directory, says which board the order is for; an order for another board goes
 through the broker.
 
+Through the broker the order goes over MQTT 5, with its expiry as the message's: the broker
+then deletes it if the board has not fetched it in time. If the broker does not speak
+MQTT 5, the order goes over MQTT 3.1.1 and only the board checks the expiry.
+
 The exit status is 0 only if the order was carried out. It is 1 if the order was
 refused, if it failed, or if no answer came. Without an answer it is unknown whether
 the order was carried out; fieldpost status shows the output's state.`,

@@ -13,6 +13,7 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/mqtt5"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
@@ -40,7 +41,7 @@ type Orderer struct {
 // NewOrderer makes an Orderer for the board that cfg describes.
 func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer, error) {
 	if cfg.CommandsTopic() == "" {
-		return nil, errors.New("send order: commands.topic is not set in " + cfg.File)
+		return nil, noOrdersTopic(cfg)
 	}
 	o := &Orderer{cfg: cfg, queue: uplink.NewQueue(), waiting: map[string]chan api.OrderAnswer{}, up: make(chan uplink.Status, 1)}
 	var err error
@@ -51,6 +52,10 @@ func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer
 		Outbox:        o.queue, Observe: told(o.up, log),
 	})
 	return o, err
+}
+
+func noOrdersTopic(cfg *config.Config) error {
+	return errors.New("send order: commands.topic is not set in " + cfg.File)
 }
 
 // latest gives an observer that keeps the newest status in ch, which has room
@@ -121,19 +126,15 @@ func connected(ctx context.Context, up <-chan uplink.Status) error {
 
 func (o *Orderer) receive(m uplink.Message) {
 	defer m.Ack()
-	var a struct {
-		Thing string `json:"thing"`
-		Kind  string `json:"kind"`
-		api.OrderAnswer
-	}
-	if err := json.Unmarshal(m.Payload, &a); err != nil || a.Kind != "answer" || a.Thing != o.cfg.Thing {
+	a, ok := answerOf(o.cfg.Thing, m.Payload)
+	if !ok {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if ch, ok := o.waiting[a.ID]; ok {
 		delete(o.waiting, a.ID)
-		ch <- a.OrderAnswer
+		ch <- a
 	}
 }
 
@@ -193,10 +194,19 @@ func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 	return id, payload
 }
 
-// SendOrder sends one order on a link of its own. With wait 0 it returns when
-// the broker has the order; else when its answer has come. It gives up when
-// the first connection does not stand, with the reason.
+// SendOrder sends one order on a connection of its own. With wait 0 it returns when the broker
+// has the order, otherwise when its answer has come. It gives up when the first connection does
+// not stand, with the reason.
+//
+// The connection is over MQTT 5, where the order expires at the broker as well; where the broker
+// does not speak it, over MQTT 3.1.1.
 func SendOrder(ctx context.Context, cfg *config.Config, clientID string, r OrderRequest, wait time.Duration, log *slog.Logger) (api.OrderAnswer, string, error) {
+	if cfg.CommandsTopic() == "" {
+		return api.OrderAnswer{}, "", noOrdersTopic(cfg)
+	}
+	if a, id, err := sendOver5(ctx, cfg, clientID, r, wait); !errors.Is(err, mqtt5.ErrUnsupported) {
+		return a, id, err
+	}
 	o, err := NewOrderer(cfg, clientID, log)
 	if err != nil {
 		return api.OrderAnswer{}, "", err

@@ -35,6 +35,7 @@ type patient struct {
 	dir string
 	o   doctor.Options
 	ca  *certtest.Authority // of the fake broker and of our certificate, where it is a fake
+	at  string              // where a fake broker really listens
 }
 
 // newPatient makes a configuration for an endpoint with the three files.
@@ -114,6 +115,7 @@ func fake(t *testing.T, server func(ca *certtest.Authority, c *tls.Config), serv
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.at = l.Addr().String()
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
