@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
 
@@ -33,6 +34,37 @@ func TestContractReads(t *testing.T) {
 			t.Errorf("sense after close: %v, want %v", err, os.ErrClosed)
 		}
 		mustSense(t, c, mustOpen(t, c, b, cfg)) // close has given everything back
+	})
+}
+
+// pausingBoard lets drivers wait for longer than they ask for.
+type pausingBoard struct {
+	*sim.Board
+	longer time.Duration
+	paused time.Duration
+}
+
+func (b *pausingBoard) Pause(d time.Duration) {
+	b.paused += d + b.longer
+	<-time.After(d + b.longer)
+}
+
+// All waits of drivers on I2C are their board's, and may be somewhat longer than asked for.
+func TestContractPauses(t *testing.T) {
+	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
+		b, _, cfg := place(t, c)
+		p := &pausingBoard{b, 20 * time.Millisecond, 0}
+		began := time.Now()
+		s := mustOpen(t, c, p, cfg)
+		for range 3 {
+			mustSense(t, c, s)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if took := time.Since(began); took > p.paused && c.WarmUp == 0 {
+			t.Errorf("it took %v, of which %v are pauses of the board", took, p.paused)
+		}
 	})
 }
 

@@ -95,7 +95,9 @@ func dial(b board.Board, c Config, addresses []uint16) (*wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
-	return newWire(c.Chip, bus, name, addr), nil
+	w := newWire(c.Chip, bus, name, addr)
+	w.pauser, _ = b.(board.Pauser)
+	return w, nil
 }
 
 // lookOnBus returns the [Chip].Look of a chip on a bus.

@@ -11,6 +11,8 @@ import (
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
+
+	"fieldpost/sensors/board"
 )
 
 // handle is what all of a driver's transports have in common: an I2C bus, an SPI device,
@@ -31,7 +33,8 @@ type handle struct {
 	left   int
 	over   bool
 	last   error
-	timer  *time.Timer // used by pause
+	timer  *time.Timer  // used by pause
+	pauser board.Pauser // waits in pause; nil: pause waits
 }
 
 // wire is an I2C bus and the address of a chip. It is an [i2c.Bus], so that periph's
@@ -80,9 +83,13 @@ func (h *handle) do(transaction func() error) error {
 
 // pause waits for d, the time of a conversion or a reset. [Chip].Worst includes it.
 func (h *handle) pause(d time.Duration) {
-	if h.timer == nil {
+	switch {
+	case h.pauser != nil:
+		h.pauser.Pause(d)
+		return
+	case h.timer == nil:
 		h.timer = time.NewTimer(d)
-	} else {
+	default:
 		h.timer.Reset(d)
 	}
 	<-h.timer.C

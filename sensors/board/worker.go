@@ -72,6 +72,18 @@ func (w *Worker) Do(ctx context.Context, fn func() error) error {
 	}
 }
 
+// Try has the worker call fn if it is idle, and does not wait for it. It reports whether the
+// worker was idle. Nobody learns of an error or a panic of fn. It may be called from any
+// goroutine.
+func (w *Worker) Try(fn func() error) bool {
+	select {
+	case w.jobs <- job{context.Background(), fn, make(chan error, 1)}:
+		return true
+	default:
+		return false
+	}
+}
+
 // Busy returns how long the present function has been running; 0 if there is none. It may
 // be called from any goroutine.
 func (w *Worker) Busy() time.Duration {
