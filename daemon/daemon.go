@@ -131,7 +131,7 @@ func New(o Options) (*Daemon, error) {
 	})
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
-		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.take, Rest: d.spool.Flush,
+		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.takeAll, Linger: cfg.Readings.Linger, Rest: d.spool.Flush,
 	})
 	d.dispatcher = command.New(command.Options{
 		Thing: cfg.Thing, Topic: g.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,

@@ -96,6 +96,13 @@ func (p *process) settle(limit time.Duration) {
 	}
 }
 
+// takeAll puts readings and edges into the spool.
+func (p *process) takeAll(rs []message.Record) {
+	for _, r := range rs {
+		p.take(r)
+	}
+}
+
 // take puts a record into the spool.
 func (p *process) take(r message.Record) {
 	r.Source = p.spool.Source()

@@ -195,6 +195,7 @@ func (x *swap) run() {
 	}
 	d.present.Store(after)
 	x.pins()
+	d.sampler.SetLinger(after.config.Readings.Linger)
 	d.box.Reconfigure(after.config)
 	x.orders()
 	d.health.Know(after.subjects)

@@ -351,8 +351,8 @@ func crowded(t *testing.T, r *rig, rate int) {
 // BenchmarkChatteringEdge is what one change of a line that chatters costs, from
 // the board's queue to the summary.
 func BenchmarkChatteringEdge(b *testing.B) {
-	o := Options{Clock: clock.Fake(), Health: health.New(func(health.Change) {}), Counts: new(Counts), Emit: func(message.Record) {}}
-	r := newRunner(&o, meter(0), sensors.Chip{}, &busWorker{})
+	o := Options{Clock: clock.Fake(), Health: health.New(func(health.Change) {}), Counts: new(Counts), Emit: func([]message.Record) {}}
+	r := newRunner(&o, &collector{o: &o}, meter(0), sensors.Chip{}, &busWorker{})
 	f := newFollower(r)
 	lines := make(chan board.Edge, 1)
 	b.ReportAllocs()

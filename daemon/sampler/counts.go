@@ -1,40 +1,29 @@
 package sampler
 
-import "sync"
+import (
+	"sync"
 
-// Counts holds the last sequence number of each sensor in one run of the daemon. The
-// zero value is ready. Any goroutine.
+	"fieldpost/daemon/message"
+)
+
+// Counts holds the last sequence number of each sensor in one run of the daemon. Readings
+// and edges share it. The zero value is ready. Any goroutine.
 type Counts struct {
 	mu     sync.Mutex
-	byName map[string]*count
+	byName map[string]uint64
 }
 
-// of returns a sensor's count.
-func (c *Counts) of(sensor string) *count {
+// emit gives records their sensors' next numbers and calls do. It holds the lock until do
+// returns, so records leave in the order of their numbers.
+func (c *Counts) emit(records []message.Record, do func([]message.Record)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byName == nil {
-		c.byName = map[string]*count{}
+		c.byName = map[string]uint64{}
 	}
-	n := c.byName[sensor]
-	if n == nil {
-		n = new(count)
-		c.byName[sensor] = n
+	for i := range records {
+		n := c.byName[records[i].Sensor] + 1
+		c.byName[records[i].Sensor], records[i].Seq = n, n
 	}
-	return n
-}
-
-// count is one sensor's. Readings and edges share it.
-type count struct {
-	mu sync.Mutex
-	n  uint64
-}
-
-// next calls emit with the next number. It holds the lock until emit returns, so records
-// leave in the order of their numbers.
-func (c *count) next(emit func(seq uint64)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n++
-	emit(c.n)
+	do(records)
 }

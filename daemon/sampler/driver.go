@@ -16,9 +16,9 @@ import (
 type driver struct {
 	board  *board.Resting
 	rests  bool // the bus is closed between readings
+	edges  bool // the sensor has edges
 	config sensors.Config
 	chip   sensors.Chip
-	clock  clock.Clock
 	sensor sensors.Sensor // nil while it is not open
 	broken bool           // Sense panicked
 	// waitingSince is when the sensor first had no value yet; zero while it has one.
@@ -27,6 +27,36 @@ type driver struct {
 	// lines carries the channel of edges of each sensor that was opened. A reading opens
 	// at most one, and the runner takes it, so there is always room.
 	lines chan (<-chan board.Edge)
+	// pauses is whether the last read has waited for the chip.
+	pauses bool
+	// yield lets the pass go on with other sensors while the driver waits; nil outside of a
+	// pass.
+	yield func(time.Duration) bool
+	timer *time.Timer // of Pause
+}
+
+// pausingBoard is the board that the driver is opened on.
+type pausingBoard struct {
+	*board.Resting
+	d *driver
+}
+
+// Pause implements [board.Pauser].
+func (b pausingBoard) Pause(d time.Duration) { b.d.pause(d) }
+
+// pause waits for the chip.
+func (d *driver) pause(long time.Duration) {
+	d.pauses = true
+	switch {
+	case d.yield != nil:
+		d.yield(long)
+		return
+	case d.timer == nil:
+		d.timer = time.NewTimer(long)
+	default:
+		d.timer.Reset(long)
+	}
+	<-d.timer.C
 }
 
 // reading is what one read returned.
@@ -35,10 +65,10 @@ type reading struct {
 	fields []sensors.Field
 }
 
-// read reads the sensor once. It opens the chip if it is not open, or if reopen is set.
+// read reads the sensor once and stamps the reading by c. It opens the chip if it is not open, or if reopen is set.
 // After a read that fails it closes the sensor, unless the sensor has edges. A sensor
 // that has no value yet stays open; see [sensors.ErrNotReady].
-func (d *driver) read(reopen bool) (reading, error) {
+func (d *driver) read(reopen bool, c clock.Clock) (reading, error) {
 	if d.sensor != nil && (reopen && d.waitingSince.IsZero() || d.broken) {
 		_ = d.close() // it does not work anyway
 	}
@@ -47,10 +77,10 @@ func (d *driver) read(reopen bool) (reading, error) {
 			return reading{}, explain(err, d.board, d.config)
 		}
 	}
-	d.broken = true
+	d.broken, d.pauses = true, false
 	fields, err := d.sensor.Sense()
 	d.broken = false
-	stamp := d.clock.Now()
+	stamp := c.Now()
 	if err == nil {
 		err = checkPossible(d.sensor.Quantities(), fields)
 	}
@@ -90,12 +120,13 @@ func (d *driver) notReady(err error) (waits bool, _ error) {
 }
 
 func (d *driver) open() error {
-	s, err := d.chip.Open(d.board, d.config)
+	s, err := d.chip.Open(pausingBoard{d.board, d}, d.config)
 	if err != nil {
 		return err
 	}
 	d.sensor, d.broken, d.waitingSince = s, false, time.Time{}
-	if e, ok := s.(sensors.Edger); ok {
+	e, ok := s.(sensors.Edger)
+	if d.edges = ok; ok {
 		d.lines <- e.Edges()
 	}
 	return nil
@@ -143,7 +174,7 @@ func checkPossible(quantities []sensors.Quantity, fields []sensors.Field) error 
 // currentSensor is the name of the sensor that a bus worker works for. Any goroutine.
 type currentSensor struct{ p atomic.Pointer[string] }
 
-func (c *currentSensor) set(name string) { c.p.Store(&name) }
+func (c *currentSensor) set(name *string) { c.p.Store(name) }
 
 func (c *currentSensor) name() string {
 	if p := c.p.Load(); p != nil {

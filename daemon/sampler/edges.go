@@ -161,7 +161,7 @@ func (f *follower) emitChanges(e board.Edge, changes uint64) {
 		field = q[0].Name
 	}
 	fields := []sensors.Field{{Name: field, Value: e.Active}, {Name: "changes", Value: int64(changes)}}
-	r.emitRecord(message.Record{Kind: message.Edge, Stamp: stampOf(r.o.Clock.Now(), e.Mono), Fields: fields})
+	r.records.emitNow(r.record(message.Edge, stampOf(r.o.Clock.Now(), e.Mono), fields))
 }
 
 // stampOf returns the stamp of an edge. now is when the edge arrived here, mono when the

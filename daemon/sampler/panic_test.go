@@ -78,7 +78,7 @@ func TestPanicOfTheSchedulerEndsRun(t *testing.T) {
 			return degrees(20)
 		}}
 		s := build(Options{
-			Board: &fakeBoard{}, Clock: clock.Fake(), Emit: func(message.Record) {},
+			Board: &fakeBoard{}, Clock: clock.Fake(), Emit: func([]message.Record) {},
 			Sensors: []sensors.Config{{Name: "a", Chip: "chip", Every: time.Minute, Options: sensors.I2C{Bus: "i2c-1"}}},
 			Health: health.New(func(c health.Change) {
 				if c.Fault.Code == health.BusStuck {

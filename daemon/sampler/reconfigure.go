@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -35,6 +36,10 @@ type change struct {
 	sensors []sensors.Config
 	done    chan struct{} // closed when it is in use
 }
+
+// SetLinger sets how long a reading may wait for others that are being read, to be emitted
+// together; 0 is not at all. Any goroutine.
+func (s *Sampler) SetLinger(most time.Duration) { s.records.setLinger(most) }
 
 // Reconfigure makes the Sampler read another set of sensors from now on. Package config
 // must have checked them. Any goroutine, while Run runs; concurrent calls take effect one
@@ -128,7 +133,7 @@ func (s *Sampler) arrange(old *sensorSet, configs []sensors.Config) *sensorSet {
 				b = &busWorker{worker: board.NewWorker(cmp.Or(bus, c.Name)), bus: bus, ended: make(chan struct{})}
 				byBus[bus] = b
 			}
-			r = newRunner(&s.o, c, chip, b)
+			r = newRunner(&s.o, &s.records, c, chip, b)
 		}
 		if patience[r.bus] == 0 {
 			next.buses = append(next.buses, r.bus)

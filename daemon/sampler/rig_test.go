@@ -40,6 +40,7 @@ type fake struct {
 	steps                  []string // "0s open", "0s sense", ...
 	start                  time.Time
 	line                   chan board.Edge // of the sensor opened last
+	board                  board.Pauser    // that it was opened on
 }
 
 func (f *fake) step(what string, n *int) int {
@@ -58,13 +59,14 @@ func (f *fake) taken() []string {
 }
 
 func (f *fake) chip(name string) sensors.Chip {
-	return sensors.Chip{Name: name, Quantities: quantities, Every: f.every, Worst: f.worst, WarmUp: f.warmUp, Open: func(board.Board, sensors.Config) (sensors.Sensor, error) {
+	return sensors.Chip{Name: name, Quantities: quantities, Every: f.every, Worst: f.worst, WarmUp: f.warmUp, Open: func(b board.Board, _ sensors.Config) (sensors.Sensor, error) {
 		n := f.step("open", &f.opened)
 		if f.open != nil {
 			if err := f.open(n); err != nil {
 				return nil, err
 			}
 		}
+		f.board, _ = b.(board.Pauser)
 		if !f.edges {
 			return &fakeSensor{f: f}, nil
 		}
@@ -153,6 +155,7 @@ type rig struct {
 
 	mu      sync.Mutex
 	records []message.Record
+	emitted []int // how many records came at once
 	changes []string
 	log     bytes.Buffer
 }
@@ -191,10 +194,11 @@ func runCatalog(t *testing.T, o Options, lookup func(string) (sensors.Chip, bool
 		r.changes = append(r.changes, fmt.Sprint(time.Since(r.start), " ", c.Subject, " ", c.Fault.Code, " ", c.State()))
 	})
 	o.Log = slog.New(slog.NewTextHandler(&lockedWriter{r}, nil))
-	o.Emit = func(rec message.Record) {
+	o.Emit = func(recs []message.Record) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.records = append(r.records, rec)
+		r.records = append(r.records, recs...)
+		r.emitted = append(r.emitted, len(recs))
 	}
 	r.s = build(o, lookup)
 	ctx, cancel := context.WithCancel(context.Background())

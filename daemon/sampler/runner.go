@@ -3,13 +3,13 @@ package sampler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/wake"
@@ -24,13 +24,15 @@ type runner struct {
 	name     string
 	bus      *busWorker
 	due      wake.Signal      // set by the scheduler for a read
+	redo     chan error       // why a pass has not read the sensor
 	requests chan readRequest // reads for other callers
 	plan     plan             // the scheduler's
 	timesOut bool             // the scheduler's: the last read timed out on the bus
+	fit      bool             // the scheduler's: the last read succeeded, so a pass may read it
 	driver   driver           // the bus worker's
-	count    *count
+	records  *collector
 	lost     atomic.Bool // edges were lost since the last good reading
-	reading  atomic.Bool // a scheduled read has begun and has not ended; see underWay
+	reading  bool        // the collector's: a scheduled read has begun and has not ended
 	well     atomic.Bool // the last read succeeded, like the one before it
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when the runner has ended
@@ -43,7 +45,7 @@ type runner struct {
 	quit      chan struct{}   // closed to end the follower
 }
 
-func newRunner(o *Options, c sensors.Config, chip sensors.Chip, b *busWorker) *runner {
+func newRunner(o *Options, records *collector, c sensors.Config, chip sensors.Chip, b *busWorker) *runner {
 	every := c.Every
 	if every <= 0 {
 		every = chip.Every
@@ -53,17 +55,18 @@ func newRunner(o *Options, c sensors.Config, chip sensors.Chip, b *busWorker) *r
 		name:     c.Name,
 		bus:      b,
 		due:      wake.New(),
+		redo:     make(chan error, 1),
 		requests: make(chan readRequest),
 		plan:     plan{every: every},
-		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, clock: o.Clock, lines: make(chan (<-chan board.Edge), 4)},
-		count:    o.Counts.of(c.Name),
+		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, lines: make(chan (<-chan board.Edge), 4)},
+		records:  records,
 		quit:     make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
 }
 
 // run does scheduled and requested reads until ctx ends, and then closes the sensor.
-func (r *runner) run(ctx context.Context, outcomes chan<- outcome, u *underWay) {
+func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
 	r.o.Health.ClearAll(r.name, health.Chatters) // of a Sampler before this one
 	defer r.followers.Wait()
 	defer close(r.quit)
@@ -76,7 +79,11 @@ func (r *runner) run(ctx context.Context, outcomes chan<- outcome, u *underWay) 
 			r.followLine(edges)
 		case <-r.due.C():
 			o := r.read(ctx)
-			u.end(r)
+			r.records.end(r)
+			r.report(ctx, o, outcomes)
+		case err := <-r.redo:
+			o := r.readAgain(ctx, err)
+			r.records.end(r)
 			r.report(ctx, o, outcomes)
 		case request := <-r.requests:
 			r.answerRequest(ctx, request)
@@ -103,6 +110,19 @@ func (r *runner) report(ctx context.Context, o outcome, outcomes chan<- outcome)
 // when to try again.
 func (r *runner) read(ctx context.Context) outcome {
 	got, err := r.attempt(ctx)
+	return r.finishRead(ctx, got, err)
+}
+
+// readAgain goes on with a read whose first attempt has failed in a pass.
+func (r *runner) readAgain(ctx context.Context, err error) outcome {
+	if errors.Is(err, errNotOpen) {
+		return r.read(ctx)
+	}
+	return r.finishRead(ctx, reading{}, err)
+}
+
+// finishRead ends a read after its first attempt.
+func (r *runner) finishRead(ctx context.Context, got reading, err error) outcome {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) && !errors.Is(err, sensors.ErrNotReady) {
 		got, err = r.attempt(ctx)
 	}
@@ -126,8 +146,8 @@ func (r *runner) attempt(ctx context.Context) (reading, error) {
 	defer cancel()
 	reopen, result := r.breaker.isOpen(), make(chan reading, 1)
 	err := r.bus.worker.Do(within, func() error {
-		r.bus.current.set(r.name)
-		got, err := r.driver.read(reopen)
+		r.bus.current.set(&r.name)
+		got, err := r.driver.read(reopen, r.o.Clock)
 		if err == nil {
 			result <- got
 		}
@@ -140,7 +160,7 @@ func (r *runner) attempt(ctx context.Context) (reading, error) {
 	default:
 	}
 	if within.Err() != nil && errors.Is(err, within.Err()) {
-		return reading{}, fmt.Errorf("%s %w within %v", r.bus.worker.Name(), errLate, patience)
+		return reading{}, r.bus.lateError()
 	}
 	return reading{}, err
 }
@@ -165,7 +185,27 @@ func (r *runner) readSucceeded(got reading) {
 		r.o.Health.ClearAll(r.name, health.EdgesLost)
 	}
 	r.o.Health.ClearAll(r.name, readFaults...)
-	r.emitRecord(message.Record{Kind: message.Reading, Stamp: got.stamp, Fields: got.fields})
+	r.records.add(r.record(message.Reading, got.stamp, got.fields))
+}
+
+// passed takes a reading that a pass has made. The sensor was well before, so no fault of
+// reading is to be cleared. Only the bus worker calls it.
+func (r *runner) passed(got reading) {
+	select {
+	case <-r.ended:
+		return // it is not read any more
+	default:
+	}
+	if r.driver.edges && !r.lost.Swap(false) {
+		r.o.Health.ClearAll(r.name, health.EdgesLost)
+	}
+	r.well.Store(true)
+	r.records.add(r.record(message.Reading, got.stamp, got.fields))
+}
+
+// record makes a record of the sensor, but for its number.
+func (r *runner) record(kind message.Kind, stamp clock.Stamp, fields []sensors.Field) message.Record {
+	return message.Record{Kind: kind, Sensor: r.name, Run: r.o.Run, Stamp: stamp, Fields: fields}
 }
 
 // readFailed raises the fault for err, and then clears any other fault of reading. In
@@ -181,22 +221,15 @@ func (r *runner) readFailed(err error) {
 	r.o.Health.ClearAll(r.name, others...)
 }
 
-// emitRecord numbers a record and emits it. Also the follower calls it.
-func (r *runner) emitRecord(rec message.Record) {
-	r.count.next(func(seq uint64) {
-		rec.Sensor, rec.Run, rec.Seq = r.name, r.o.Run, seq
-		r.o.Emit(rec)
-	})
-}
-
-// closeSensor has the bus worker close the sensor, and waits for that for a bounded time.
+// closeSensor emits what was read, has the bus worker close the sensor, and waits for that for a bounded time.
 func (r *runner) closeSensor(ctx context.Context) {
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
 	defer cancel()
 	err := r.bus.worker.Do(within, func() error {
-		r.bus.current.set(r.name)
+		r.bus.current.set(&r.name)
 		return r.driver.close()
 	})
+	r.records.flush()
 	r.followOpened() // a line that was opened at the last moment still has edges to emit
 	if err != nil {
 		r.o.Log.Warn("sensor not closed", "sensor", r.name, "error", detail(err))

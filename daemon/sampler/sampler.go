@@ -25,12 +25,16 @@ type Options struct {
 	Health    *health.Health    // told of the faults of sensors and buses; may be nil
 	Heartbeat *health.Heartbeat // beats at least once a second while Run runs; may be nil
 	Log       *slog.Logger      // nil discards
-	// Emit takes the records. For each sensor it is called from one goroutine at a time,
-	// in the order of Seq. It should not block for long, because that sensor waits.
-	Emit func(message.Record)
+	// Emit takes the records, of each sensor in the order of Seq. It is called from one
+	// goroutine at a time, should not block for long, because all sensors wait, and must not
+	// keep the slice.
+	Emit func([]message.Record)
+	// Linger is how long a reading may wait for others that are being read, to be emitted
+	// together; 0 is not at all. See [Sampler.SetLinger].
+	Linger time.Duration
 	// Rest is called when the last of the scheduled reads under way has ended and its record
-	// is emitted, from a goroutine of the Sampler; must not block; may be nil. A slow or
-	// stuck bus delays it for all, so it must be a hint only.
+	// is emitted, and when readings were emitted that have waited for Linger; from a
+	// goroutine of the Sampler; must not block, nor call methods of the Sampler; may be nil.
 	Rest func()
 	// Counts has the sensors' sequence numbers so far in this run. If there is more than
 	// one Sampler in a run they must share it, because receivers take a reading with a
@@ -66,27 +70,8 @@ type Sampler struct {
 	ended    chan struct{}             // closed when Run has ended
 	toPlan   chan *sensorSet           // from Run to the scheduler
 	outcomes chan outcome
-	underWay underWay
-}
-
-// underWay counts the scheduled reads that have begun and have not ended. Any goroutine.
-type underWay struct {
-	reads atomic.Int64
-	rest  func() // called when none is any more; may be nil
-}
-
-// begin notes that a sensor is due.
-func (u *underWay) begin(r *runner) {
-	if !r.reading.Swap(true) {
-		u.reads.Add(1)
-	}
-}
-
-// end notes that a sensor's read has ended, or is not made any more.
-func (u *underWay) end(r *runner) {
-	if r.reading.Swap(false) && u.reads.Add(-1) == 0 && u.rest != nil {
-		u.rest()
-	}
+	records  collector
+	passes   []*busPass // the scheduler's: that have not ended
 }
 
 // outcome is how a scheduled read has ended.
@@ -105,6 +90,8 @@ type busWorker struct {
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when the worker has ended
 	stuck    bool          // the scheduler's: the fault is raised
+	due      []*runner     // the scheduler's: to be read in one pass
+	pause    *time.Timer   // the worker's, of sleep
 }
 
 // New makes a Sampler. It touches nothing until [Sampler.Run].
@@ -121,7 +108,7 @@ func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
 		o: o, lookup: lookup, changes: make(chan change), ended: make(chan struct{}),
 		toPlan: make(chan *sensorSet), outcomes: make(chan outcome, len(o.Sensors)),
 	}
-	s.underWay.rest = o.Rest
+	s.records.o, s.records.linger = &s.o, o.Linger
 	s.sensors.Store(s.arrange(&sensorSet{}, o.Sensors))
 	return s
 }
@@ -170,6 +157,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	last.awaitRunners()
 	stop()
 	s.stopWorkers(last.buses)
+	s.records.close()
 	return ctx.Err()
 }
 
@@ -196,8 +184,8 @@ func (s *Sampler) startRunners(ctx context.Context, runners []*runner) {
 		r.stop = stop
 		go func() {
 			defer close(r.ended)
-			defer s.underWay.end(r)
-			r.run(ctx, s.outcomes, &s.underWay)
+			defer s.records.end(r)
+			r.run(ctx, s.outcomes)
 		}()
 	}
 }

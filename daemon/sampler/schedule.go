@@ -26,6 +26,9 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 			s.checkBus(set, b, now)
 		}
 		wait := s.startDue(set, now)
+		if next := s.checkPasses(now); !next.IsZero() {
+			wait = min(wait, next.Sub(now))
+		}
 		if wait == beatEvery { // nothing is due before
 			wait = s.o.Heartbeat.Wait(now, wait)
 		}
@@ -34,7 +37,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 		case <-ctx.Done():
 			return
 		case o := <-s.outcomes:
-			o.runner.timesOut = o.timedOut
+			o.runner.timesOut, o.runner.fit = o.timedOut, o.retry == 0
 			o.runner.plan.finish(time.Now(), o.retry)
 		case next := <-s.toPlan:
 			now := time.Now()
@@ -42,7 +45,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 				r.plan.start(origin, now)
 			}
 			for _, r := range missing(set.runners, next.runners) {
-				s.underWay.end(r) // it may have been due after it had ended
+				s.records.end(r) // it may have been due after it had ended
 			}
 			set = next
 		case <-timer.C:
@@ -57,15 +60,30 @@ func (s *Sampler) startDue(set *sensorSet, now time.Time) time.Duration {
 	for _, r := range set.runners {
 		if r.well.Swap(false) {
 			r.plan.finish(now, 0)
+			r.fit = true
 		}
 		if r.plan.due(now) {
-			s.underWay.begin(r)
+			s.records.begin(r)
 			due = append(due, r)
 		}
 		wait = min(wait, r.plan.untilDue(now))
 	}
 	for _, r := range due {
-		r.due.Set()
+		if r.fit {
+			r.bus.due = append(r.bus.due, r)
+		} else {
+			r.due.Set()
+		}
+		r.fit = false
+	}
+	for _, b := range set.buses {
+		if len(b.due) > 0 && !s.startPass(b, b.due, now) {
+			for _, r := range b.due {
+				r.due.Set()
+			}
+		}
+		clear(b.due)
+		b.due = b.due[:0]
 	}
 	set.due = due
 	return wait

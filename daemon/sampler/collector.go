@@ -1,0 +1,124 @@
+package sampler
+
+import (
+	"sync"
+	"time"
+
+	"fieldpost/daemon/message"
+)
+
+// collector numbers and emits records. It keeps readings until all reads that are under way
+// have ended, for at most the linger time, so that the readings of one tick are emitted at
+// once. Any goroutine.
+type collector struct {
+	o *Options
+
+	mu     sync.Mutex
+	linger time.Duration
+	held   []message.Record
+	waits  bool        // the timer is set
+	timer  *time.Timer // calls expire; nil until something waits
+	closed bool
+	reads  int // scheduled reads that have begun and have not ended
+}
+
+// begin notes that a sensor is due.
+func (c *collector) begin(r *runner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !r.reading {
+		r.reading = true
+		c.reads++
+	}
+}
+
+// end notes that a sensor's read has ended, or is not made any more. After the last one it
+// emits what is held.
+func (c *collector) end(r *runner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !r.reading {
+		return
+	}
+	r.reading = false
+	if c.reads--; c.reads == 0 {
+		c.emitLocked()
+		c.restLocked()
+	}
+}
+
+// add takes a reading.
+func (c *collector) add(r message.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = append(c.held, r)
+	switch {
+	case c.linger <= 0:
+		c.emitLocked()
+	case c.waits:
+	case c.timer == nil:
+		c.waits, c.timer = true, time.AfterFunc(c.linger, c.expire)
+	default:
+		c.waits = true
+		c.timer.Reset(c.linger)
+	}
+}
+
+// emitNow emits a record, after what is held.
+func (c *collector) emitNow(r message.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = append(c.held, r)
+	c.emitLocked()
+}
+
+// flush emits what is held.
+func (c *collector) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.emitLocked()
+}
+
+// expire emits what was held for long enough. The timer calls it.
+func (c *collector) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waits {
+		c.emitLocked()
+		c.restLocked()
+	}
+}
+
+// close emits what is held, and nothing from then on.
+func (c *collector) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.emitLocked()
+	c.closed = true
+}
+
+// setLinger sets how long a reading may be held.
+func (c *collector) setLinger(most time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.linger = most
+	c.emitLocked()
+}
+
+func (c *collector) emitLocked() {
+	if c.waits {
+		c.waits = false
+		c.timer.Stop()
+	}
+	if len(c.held) > 0 && !c.closed {
+		c.o.Counts.emit(c.held, c.o.Emit)
+	}
+	clear(c.held)
+	c.held = c.held[:0]
+}
+
+func (c *collector) restLocked() {
+	if c.o.Rest != nil {
+		c.o.Rest()
+	}
+}

@@ -1,0 +1,250 @@
+package sampler
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/sensors/board"
+)
+
+// waitTogether is how much longer than it asks for a driver may wait for its chip's
+// conversion, so that one wake-up serves several chips.
+const waitTogether = 20 * time.Millisecond
+
+// errNotOpen is the reason why a pass does not read a sensor that is not open.
+var errNotOpen = errors.New("not open")
+
+// busPass reads the sensors of one bus worker that are due together and were well. It runs on the
+// worker. While a driver waits for a conversion, the pass reads the next sensor; conversions
+// that end at about the same time are waited for together. A sensor that cannot be read is
+// handed to its runner.
+//
+// Each read of several is a coroutine, because drivers block while they wait. There is
+// never more than one at work, so the worker is still the only user of the bus.
+type busPass struct {
+	s     *Sampler
+	bus   *busWorker
+	until time.Time // then the scheduler gives it up
+	tasks []task    // the worker's
+	clock passClock // the worker's
+
+	mu      sync.Mutex
+	waiting []*runner // whose reads have not ended
+	late    bool      // given up
+}
+
+// task is the read of one sensor in a pass.
+type task struct {
+	r    *runner
+	next func() (time.Duration, bool) // goes on, and returns how long the driver waits; nil until it has begun
+	at   time.Time                    // when to go on
+	over bool
+}
+
+// startPass has a bus worker read sensors. It reports whether the worker is idle, and does
+// nothing otherwise. Only the scheduler calls it.
+func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool {
+	p := &busPass{s: s, bus: b, until: now.Add(time.Duration(b.patience.Load())), tasks: make([]task, len(runners)), waiting: make([]*runner, len(runners))}
+	copy(p.waiting, runners)
+	for i, r := range runners {
+		p.tasks[i].r = r
+	}
+	p.clock.Clock = s.o.Clock
+	if !b.worker.Try(p.run) {
+		return false
+	}
+	s.passes = append(s.passes, p)
+	return true
+}
+
+// run reads the sensors. Only the worker calls it.
+func (p *busPass) run() error {
+	left := len(p.tasks)
+	for {
+		now := time.Now()
+		var first, last time.Time // of those that wait
+		for i := range p.tasks {
+			t := &p.tasks[i]
+			if t.over || now.Before(t.at) || t.next == nil && p.conflicts(i) {
+				continue
+			}
+			if t.next == nil && p.isLate() {
+				t.over = true // what has begun goes on to its end
+			} else {
+				p.step(t)
+			}
+			if t.over {
+				left--
+			}
+		}
+		if left == 0 {
+			return nil
+		}
+		for i := range p.tasks {
+			t := &p.tasks[i]
+			switch {
+			case t.over || t.next == nil:
+			case first.IsZero() || t.at.Before(first):
+				first = t.at
+			}
+		}
+		for i := range p.tasks {
+			if t := &p.tasks[i]; !t.over && t.next != nil && t.at.After(last) && t.at.Sub(first) <= waitTogether {
+				last = t.at
+			}
+		}
+		p.bus.sleep(time.Until(last))
+	}
+}
+
+// conflicts reports whether a chip is in use by a task before. Package config lets no two
+// sensors share a chip, but two on no bus may have the same place.
+func (p *busPass) conflicts(i int) bool {
+	place := p.tasks[i].r.driver.config.Place()
+	for j := range p.tasks[:i] {
+		if t := &p.tasks[j]; !t.over && t.r.driver.config.Place() == place {
+			return true
+		}
+	}
+	return false
+}
+
+// step begins a read or goes on with it, until it has ended or the driver waits.
+func (p *busPass) step(t *task) {
+	d := &t.r.driver
+	p.bus.current.set(&t.r.name)
+	if t.next == nil {
+		if d.sensor == nil || d.broken {
+			t.over = true
+			p.end(t.r, reading{}, errNotOpen)
+			return
+		}
+		if len(p.tasks) == 1 || !d.pauses {
+			got, err := d.readGuarded(&p.clock)
+			t.over = true
+			p.end(t.r, got, err)
+			return
+		}
+		t.next, _ = iter.Pull(func(yield func(time.Duration) bool) { // it always runs to its end
+			d.yield = yield
+			got, err := d.readGuarded(&p.clock)
+			d.yield = nil
+			p.end(t.r, got, err)
+		})
+	}
+	pause, paused := t.next()
+	t.over, t.at = !paused, time.Now().Add(pause)
+}
+
+// readGuarded reads an open sensor, and turns a panic into an error.
+func (d *driver) readGuarded(c clock.Clock) (got reading, err error) {
+	defer func() {
+		if x := recover(); x != nil {
+			err = &board.PanicError{Value: x, Stack: string(debug.Stack())}
+		}
+	}()
+	return d.read(false, c)
+}
+
+// end notes how a read has ended.
+func (p *busPass) end(r *runner, got reading, err error) {
+	p.mu.Lock()
+	late := p.late
+	for i, x := range p.waiting {
+		if x == r && !late {
+			p.waiting[i] = nil
+		}
+	}
+	p.mu.Unlock()
+	switch {
+	case late: // nobody knows what it was measured for
+	case err != nil:
+		r.redo <- err // has room: one read at a time
+	default:
+		r.passed(got)
+		p.s.records.end(r)
+	}
+}
+
+func (p *busPass) isLate() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.late
+}
+
+// checkPasses gives up passes that take too long. It returns when to check again; zero if
+// there is none. Only the scheduler calls it.
+func (s *Sampler) checkPasses(now time.Time) (next time.Time) {
+	left := s.passes[:0]
+	for _, p := range s.passes {
+		if p.check(now) {
+			continue
+		}
+		left = append(left, p)
+		if next.IsZero() || p.until.Before(next) {
+			next = p.until
+		}
+	}
+	clear(s.passes[len(left):])
+	s.passes = left
+	return next
+}
+
+// check hands what was not read in time to the runners. It reports whether the pass is over.
+func (p *busPass) check(now time.Time) (over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	over = true
+	for _, r := range p.waiting {
+		over = over && r == nil
+	}
+	if over || now.Before(p.until) {
+		return over
+	}
+	p.late = true
+	for _, r := range p.waiting {
+		if r != nil {
+			r.redo <- r.bus.lateError()
+		}
+	}
+	return true
+}
+
+// lateError says that the worker did not read a sensor in time.
+func (b *busWorker) lateError() error {
+	return fmt.Errorf("%s %w within %v", b.worker.Name(), errLate, time.Duration(b.patience.Load()))
+}
+
+// sleep waits on the worker's goroutine.
+func (b *busWorker) sleep(d time.Duration) {
+	if b.pause == nil {
+		b.pause = time.NewTimer(d)
+	} else {
+		b.pause.Reset(d)
+	}
+	<-b.pause.C
+}
+
+// passClock stamps the readings of one pass. It asks the clock once, because the state of
+// the kernel's clock costs a system call, and counts on from there.
+type passClock struct {
+	clock.Clock
+	asked time.Time // zero: not yet
+	stamp clock.Stamp
+}
+
+// Now returns the present moment.
+func (c *passClock) Now() clock.Stamp {
+	now := time.Now()
+	if c.asked.IsZero() {
+		c.asked, c.stamp = now, c.Clock.Now()
+	}
+	s, since := c.stamp, now.Sub(c.asked)
+	s.Mono, s.Wall = s.Mono+since, s.Wall.Add(since)
+	return s
+}
