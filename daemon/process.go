@@ -96,22 +96,21 @@ func (p *process) settle(limit time.Duration) {
 	}
 }
 
-// takeAll puts readings and edges into the spool.
-func (p *process) takeAll(rs []message.Record) {
-	for _, r := range rs {
-		p.take(r)
-	}
-}
-
 // take puts a record into the spool.
-func (p *process) take(r message.Record) {
-	r.Source = p.spool.Source()
-	if p.o.Taken != nil {
-		p.o.Taken(r)
+func (p *process) take(r message.Record) { p.takeAll([]message.Record{r}) }
+
+// takeAll puts records into the spool at once. It sets their source.
+func (p *process) takeAll(rs []message.Record) {
+	source := p.spool.Source()
+	for i := range rs {
+		rs[i].Source = source
+		if p.o.Taken != nil {
+			p.o.Taken(rs[i])
+		}
+		p.seen.put(rs[i])
 	}
-	p.seen.put(r)
-	if err := p.spool.Append(r); err != nil {
-		p.log.Error("cannot store a message in the spool", "kind", string(r.Kind), "sensor", r.Sensor, "err", err)
+	if err := p.spool.AppendAll(rs); err != nil {
+		p.log.Error("cannot store messages in the spool", "messages", len(rs), "err", err)
 	}
 }
 
