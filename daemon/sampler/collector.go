@@ -17,7 +17,7 @@ type collector struct {
 	linger time.Duration
 	held   []message.Record
 	waits  bool        // the timer is set
-	timer  *time.Timer // calls expire; nil until something waits
+	timer  *time.Timer // calls expire; a new one each time, see uplink's connection.serve
 	closed bool
 	reads  int // scheduled reads that have begun and have not ended
 }
@@ -55,12 +55,8 @@ func (c *collector) add(r message.Record) {
 	switch {
 	case c.linger <= 0:
 		c.emitLocked()
-	case c.waits:
-	case c.timer == nil:
+	case !c.waits:
 		c.waits, c.timer = true, time.AfterFunc(c.linger, c.expire)
-	default:
-		c.waits = true
-		c.timer.Reset(c.linger)
 	}
 }
 

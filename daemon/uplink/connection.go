@@ -116,8 +116,6 @@ func (c *connection) established() {
 // serve publishes from the outbox and keeps the connection alive until it or ctx ends,
 // or somebody wants another connection.
 func (c *connection) serve(ctx context.Context) {
-	next := time.NewTimer(heartbeatEvery)
-	defer next.Stop()
 	checked := time.Now()
 	c.echo.startAt = checked
 	c.publisher.rewind()
@@ -138,7 +136,9 @@ func (c *connection) serve(ctx context.Context) {
 		if wait == heartbeatEvery { // nothing is due before
 			wait = c.link.cfg.HeartbeatWait(time.Now(), wait)
 		}
-		next.Reset(wait)
+		// A new timer each time: one that was reset to an earlier time wakes the process up
+		// then, even if it was put off since (runtime/time.go, minWhenModified).
+		next := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			return
