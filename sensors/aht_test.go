@@ -31,9 +31,9 @@ func TestAHTValues(t *testing.T) {
 
 func TestAHTTraffic(t *testing.T) {
 	busy := append([]byte{0x98}, ahtAnswer[1:]...)
-	life(t, aht20, 0x38, []float64{19.45, 45.83},
+	openReadClose(t, aht20, 0x38, []float64{19.45, 45.83},
 		out(0xBA), out(0x71), in(0x18), out(0xAC, 0x33, 0), in(busy...), in(ahtAnswer...))
-	life(t, aht10, 0x39, []float64{19.45, 45.83},
+	openReadClose(t, aht10, 0x39, []float64{19.45, 45.83},
 		out(0xBA), out(0x71), in(0x10), out(0xE1, 8, 0), out(0x71), in(0x19), out(0xAC, 0x33, 0), in(ahtAnswer[:6]...))
 }
 
@@ -88,10 +88,10 @@ func TestHTU21(t *testing.T) {
 
 func TestHTU21Traffic(t *testing.T) {
 	// HTU21D: 0x4E85 is a temperature and 0x683A a humidity, by their status bits.
-	life(t, htu21d, 0x40, []float64{7.04, 44.89},
+	openReadClose(t, htu21d, 0x40, []float64{7.04, 44.89},
 		out(0xFE), i2ctest.IO{W: []byte{0xE7}, R: []byte{0x06}}, out(0xE6, 0x02),
 		i2ctest.IO{W: []byte{0xE7}, R: []byte{0x02}}, out(0xF3), in(0x4E, 0x85, 0x6B), out(0xF5), in(0x68, 0x3A, 0x7C))
-	life(t, si7021, 0x40, []float64{7.04, 44.89},
+	openReadClose(t, si7021, 0x40, []float64{7.04, 44.89},
 		out(0xFE), i2ctest.IO{W: []byte{0xFC, 0xC9}, R: []byte{0x15, 0xFF, crc8(0x31, 0, []byte{0x15, 0xFF}), 0xB5, 0xFF, 0xFF}}, i2ctest.IO{W: []byte{0xE7}, R: []byte{0x3A}},
 		i2ctest.IO{W: []byte{0xE7}, R: []byte{0x3A}}, out(0xF3), in(0x4E, 0x85, 0x6B), out(0xF5), in(0x68, 0x3A, 0x7C))
 }

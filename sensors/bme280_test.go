@@ -13,7 +13,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// air is a simulated board with a BME280 at 0x76 and what opens it.
+// air returns a simulated board with a BME280 at 0x76, and a function that opens it.
 func air(t *testing.T) (*sim.Board, *sim.BME280, func() (Sensor, error)) {
 	t.Helper()
 	b := sim.New()
@@ -23,7 +23,7 @@ func air(t *testing.T) (*sim.Board, *sim.BME280, func() (Sensor, error)) {
 	}
 }
 
-// What is printed has no tail: 21.53, not 21.530000000000001.
+// Values print with few digits: 21.53, not 21.530000000000001.
 func TestBME280Rounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, chip, open := air(t)
@@ -59,7 +59,7 @@ func TestRound(t *testing.T) {
 	}
 }
 
-// The one chip under the other's name is a clear error, both ways.
+// Each of the two chips configured as the other one is a clear error.
 func TestBMx280Mistaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -81,8 +81,8 @@ func TestBMx280Mistaken(t *testing.T) {
 	})
 }
 
-// A chip that another program has left measuring all the time, with a filter, is
-// taken over, also in the middle of its slowest measurement.
+// Open takes over a chip that another program left measuring continuously with a filter,
+// also in the middle of its slowest measurement.
 func TestBME280FoundMeasuring(t *testing.T) {
 	for _, meas := range []byte{0xB7, 0xB5} { // x16 and x16, normal mode and forced
 		synctest.Test(t, func(t *testing.T) {
@@ -109,8 +109,7 @@ func TestBME280FoundMeasuring(t *testing.T) {
 	}
 }
 
-// A chip whose own registers were damaged while it was starved of power is mended
-// by opening it again.
+// Opening a chip again repairs registers that were damaged by a low supply voltage.
 func TestBME280Starved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, chip, open := air(t)
@@ -128,7 +127,7 @@ func TestBME280Starved(t *testing.T) {
 	})
 }
 
-// A status bit that never clears ends in an error, not in an endless loop.
+// A status bit that never clears is an error, not an endless loop.
 func TestBME280StuckStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, chip, open := air(t)
@@ -151,9 +150,9 @@ func TestBME280StuckStatus(t *testing.T) {
 	})
 }
 
-// sheetCalib is the calibration of the worked example in BST-BMP280-DS001,
-// section 3.12, as it stands in 0x88 to 0xA1, and after it in 0xE1 to 0xE7 one
-// of humidity of the usual size: the datasheets have no example for it.
+// sheetCalib is the calibration of the worked example in BST-BMP280-DS001, section 3.12,
+// in 0x88 to 0xA1. After it, in 0xE1 to 0xE7, is a usual calibration for humidity, of
+// which the datasheets have no example.
 var sheetCalib = []byte{
 	0x70, 0x6B, 0x43, 0x67, 0x18, 0xFC, // dig_T1 27504, T2 26435, T3 -1000
 	0x7D, 0x8E, 0x43, 0xD6, 0xD0, 0x0B, 0x27, 0x0B, 0x8C, 0x00, // dig_P1 36477, P2 -10685, P3 3024, P4 2855, P5 140
@@ -162,7 +161,7 @@ var sheetCalib = []byte{
 	0x72, 0x01, 0, 0x13, 0x29, 0x03, 30, // dig_H2 370, H3 0, H4 313, H5 50, H6
 }
 
-// sheetTrim is the same.
+// sheetTrim returns sheetCalib decoded.
 func sheetTrim(t testing.TB) bmxTrim {
 	t.Helper()
 	trim, err := newBMxTrim(sheetCalib)
@@ -172,15 +171,15 @@ func sheetTrim(t testing.TB) bmxTrim {
 	return trim
 }
 
-// frame is the data registers of a believable measurement, with some bytes
-// from an offset on replaced.
+// frame returns the data registers of a plausible measurement, with the bytes from an
+// offset on replaced.
 func frame(at int, with ...byte) []byte {
 	f := []byte{0x65, 0x5A, 0xC0, 0x7E, 0xED, 0x00, 0x6A, 0x10}
 	copy(f[at:], with)
 	return f
 }
 
-// bmxTraffic is one life of a chip on the bus: opened, read once, closed. The
+// bmxTraffic returns the bus traffic of a chip that is opened, read once and closed. The
 // calibration is read as first and then as second.
 func bmxTraffic(id byte, first, second, data []byte) []i2ctest.IO {
 	ops := []i2ctest.IO{
@@ -199,7 +198,7 @@ func bmxTraffic(id byte, first, second, data []byte) []i2ctest.IO {
 			ops = append(ops, i2ctest.IO{W: []byte{0xE1}, R: c[26:]})
 		}
 	}
-	control := []byte{0x01, 0x00, 0x2C, 0xA0, 0x00} // ctrl_hum, status, ctrl_meas, config, one that is reserved
+	control := []byte{0x01, 0x00, 0x2C, 0xA0, 0x00} // ctrl_hum, status, ctrl_meas, config, a reserved one
 	ops = append(ops, i2ctest.IO{W: []byte{0xF4, 0x2D}})
 	if id == idBME280 {
 		busy := append([]byte{0x01, 0x08, 0x2D, 0xA0, 0x00}, frame(0, 1, 2, 3, 4, 5, 6, 7, 8)...) // still measuring
@@ -216,7 +215,7 @@ func bmxTraffic(id byte, first, second, data []byte) []i2ctest.IO {
 func lifeOf(t *testing.T, chip Chip, ops []i2ctest.IO) (fields []Field, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := &tape{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
+		p := &playbackBoard{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
 		var s Sensor
 		if s, err = chip.Open(p, Config{Chip: chip.Name, Options: I2C{Bus: "i2c-1"}}); err != nil {
 			return
@@ -229,8 +228,8 @@ func lifeOf(t *testing.T, chip Chip, ops []i2ctest.IO) (fields []Field, err erro
 	return fields, err
 }
 
-// The datasheet's worked example; and beside it a humidity of 0x8000, which is a
-// value and not "skipped".
+// The datasheet's worked example, and a humidity of 0x8000, which is a value and does not
+// mean "skipped".
 func TestBMx280Example(t *testing.T) {
 	data := []byte{0x65, 0x5A, 0xC0, 0x7E, 0xED, 0x00, 0x80, 0x00}
 	f, err := lifeOf(t, bme280, bmxTraffic(idBME280, sheetCalib, sheetCalib, data))
@@ -243,8 +242,8 @@ func TestBMx280Example(t *testing.T) {
 	}
 }
 
-// One byte of the calibration that is read wrongly once is found out, whichever
-// it is. The example is one from the field.
+// One byte of the calibration that is read wrongly once is detected, whichever it is. The
+// calibration is that of a real chip.
 func TestBMx280CalibrationDiffers(t *testing.T) {
 	for i := range sheetCalib {
 		wrong := bytes.Clone(sheetCalib)
@@ -258,7 +257,7 @@ func TestBMx280CalibrationDiffers(t *testing.T) {
 	}
 }
 
-// A calibration that cannot be is no chip's.
+// An impossible calibration is refused.
 func TestBMx280CalibrationImpossible(t *testing.T) {
 	for name, at := range map[string]int{"dig_T1": 0, "dig_T2": 2, "dig_P1": 6, "dig_H2": 26} {
 		c := bytes.Clone(sheetCalib)
@@ -282,8 +281,8 @@ func TestBMx280CalibrationImpossible(t *testing.T) {
 	}
 }
 
-// burst is what a BME280 reads from ctrl_hum on after a measurement, with some
-// bytes from an offset on replaced.
+// burst returns a BME280's registers from ctrl_hum on after a measurement, with the bytes
+// from an offset on replaced.
 func burst(at int, with ...byte) []byte {
 	b := append([]byte{0x01, 0x00, 0x2C, 0xA0, 0x00}, frame(0)...)
 	copy(b[at:], with)
@@ -336,8 +335,8 @@ func TestBMx280Judge(t *testing.T) {
 	}
 }
 
-// From whichever byte on the chip no longer drives the bus, there is no value;
-// but for the last byte of humidity alone, 1.5 % at most, which cannot be told.
+// If the chip stops driving the bus at any byte, there is no value. Only the loss of the
+// last byte of humidity, 1.5 % at most, cannot be detected.
 func TestBMx280PowerGoneInBurst(t *testing.T) {
 	for _, s := range []*bmx280{{humidity: true}, {}} {
 		whole := burst(0)
@@ -353,8 +352,8 @@ func TestBMx280PowerGoneInBurst(t *testing.T) {
 	}
 }
 
-// Beside the frames of the data registers the example of the datasheet, and
-// what the chip's own integer formulas make of others.
+// The floating-point formulas agree with the datasheet's example, and with its integer
+// formulas for other values.
 func TestBMxTrim(t *testing.T) {
 	trim := sheetTrim(t)
 	for raw := 0x30000; raw <= 0xB0000; raw += 0x3F70 {
@@ -416,8 +415,8 @@ func TestBMxHumidityTrim(t *testing.T) {
 	}
 }
 
-// Whatever the calibration and the burst, they are refused or their humidity is
-// a percentage, and nothing that is not finite becomes a reading.
+// Any calibration and burst are refused or give a humidity that is a percentage, and
+// finite values.
 func FuzzBMx280(f *testing.F) {
 	f.Add(sheetCalib, burst(0))
 	f.Add(sheetCalib, burst(5, 0x80, 0, 0, 0x80, 0, 0, 0x80, 0))

@@ -43,7 +43,7 @@ func TestBMP180Values(t *testing.T) {
 // 6190, B2 4, MB -32768, MC -8711, MD 2868.
 var bmp180Example = []byte{0x01, 0x98, 0xFF, 0xB8, 0xC7, 0xD1, 0x7F, 0xE5, 0x7F, 0xF5, 0x5A, 0x71, 0x18, 0x2E, 0x00, 0x04, 0x80, 0x00, 0xDD, 0xF9, 0x0B, 0x34}
 
-// Three results of Bosch's own code (BMP3_SensorAPI) on one calibration.
+// Three results of Bosch's own code (BMP3_SensorAPI) with one calibration.
 func TestBMP388Values(t *testing.T) {
 	trim, err := newBMP3Trim(unhex(t, "336c284af61fff5af82300da61f875f3f6803f09c4"))
 	if err != nil {
@@ -114,8 +114,8 @@ func TestBoschFaults(t *testing.T) {
 	}
 }
 
-// With the gas and without, of both variants; the resistance is left out while the
-// heater is cold.
+// Both variants, with gas and without. The resistance is left out while the heater is
+// cold.
 func TestBME680Gas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()

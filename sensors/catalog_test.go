@@ -37,8 +37,8 @@ func TestCatalog(t *testing.T) {
 	}
 }
 
-// checkOptions holds the rules of a chip's keys against the keys and their types,
-// and the defaults against the rules.
+// checkOptions checks the rules of a chip's keys against the keys and their types, and
+// the defaults against the rules.
 func checkOptions(t *testing.T, c sensors.Chip) {
 	t.Helper()
 	keys := c.Options.Keys()
@@ -61,7 +61,7 @@ func checkOptions(t *testing.T, c sensors.Chip) {
 		if (r.File || r.Dir) && f.Kind() != reflect.String {
 			t.Errorf("%s: %s names a file, but is a %s", c.Name, k, f.Type())
 		}
-		if r.Check != nil { // panics where it is for another type
+		if r.Check != nil { // panics if it is for another type
 			if reason := r.Check(f.Interface()); reason != "" && !f.IsZero() {
 				t.Errorf("%s: default of %s: %s", c.Name, k, reason)
 			}
@@ -82,7 +82,7 @@ func checkQuantities(t *testing.T, c sensors.Chip) {
 	}
 }
 
-// One quantity has one unit, whatever chip it comes from.
+// A quantity has the same unit with all chips.
 func TestUnits(t *testing.T) {
 	units := map[string]string{}
 	for _, c := range sensors.Catalog() {
@@ -108,7 +108,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// What the configuration leaves out or gets wrong is said by name.
+// Errors name what is missing or wrong in the configuration.
 func TestBadConfigurations(t *testing.T) {
 	for _, c := range []struct {
 		chip string
@@ -141,7 +141,7 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-// Whoever looks for a chip finds it in the README's table.
+// The README's table has all chips.
 func TestReadmeHasAllChips(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {

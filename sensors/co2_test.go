@@ -35,7 +35,7 @@ func TestCO2Examples(t *testing.T) {
 	}
 }
 
-// A value is given once; before it and between two there is none.
+// Each value is returned once. Before the first one, and between two, there is none.
 func TestMeasuring(t *testing.T) {
 	for name, c := range map[string]struct {
 		add    func(*sim.Bus) *sim.Measuring

@@ -33,7 +33,7 @@ func TestContractReads(t *testing.T) {
 		if _, err := s.Sense(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("sense after close: %v, want %v", err, os.ErrClosed)
 		}
-		mustSense(t, c, mustOpen(t, c, b, cfg)) // close has given everything back
+		mustSense(t, c, mustOpen(t, c, b, cfg)) // Close has released everything
 	})
 }
 
@@ -71,7 +71,7 @@ func TestContractPauses(t *testing.T) {
 func TestContractAbsent(t *testing.T) {
 	overCatalog(t, false, func(t *testing.T, c sensors.Chip) {
 		b, chip, cfg := place(t, c)
-		cut := rigs[c.Name].cut
+		cut := fixtures[c.Name].cut
 		if cut == nil {
 			cut = func(_ *testing.T, _ *sim.Board, away bool) {
 				chip.Fault(sim.Healthy)
@@ -86,7 +86,7 @@ func TestContractAbsent(t *testing.T) {
 		if f, err := s.Sense(); !errors.Is(err, sensors.ErrAbsent) || f != nil {
 			t.Errorf("sense of what is gone: %v, %v, want %v", f, err, sensors.ErrAbsent)
 		}
-		s.Close() // may say that nothing answers, must give the line back
+		s.Close() // may fail because nothing answers, but must release the line
 		if _, err := c.Open(b, cfg); !errors.Is(err, sensors.ErrAbsent) {
 			t.Errorf("open of what is gone: %v, want %v", err, sensors.ErrAbsent)
 		}
@@ -95,13 +95,13 @@ func TestContractAbsent(t *testing.T) {
 	})
 }
 
-// Whatever the chip answers, it is an error of the right kind or a reading
-// within the datasheet's range; and a new Open finds the chip well again.
+// Any answer of a chip becomes an error of the right kind or a reading within the
+// datasheet's range. After that Open finds the chip working again.
 func TestContractFaults(t *testing.T) {
 	for _, f := range []struct {
 		name  string
 		fault sim.Fault
-		want  error // nil: an error or a believable value
+		want  error // nil: an error or a plausible value
 	}{
 		{"nack", sim.NACK, sensors.ErrAbsent},
 		{"timeout", sim.Timeout, syscall.ETIMEDOUT},
@@ -115,7 +115,7 @@ func TestContractFaults(t *testing.T) {
 				b, chip, cfg := place(t, c)
 				s := mustOpen(t, c, b, cfg)
 				f := f
-				if f.fault == sim.Zeros && rigs[c.Name].zeros {
+				if f.fault == sim.Zeros && fixtures[c.Name].zeros {
 					f.want = nil
 				}
 				for range 200 {
@@ -162,11 +162,11 @@ func checkErrorIs(t *testing.T, want error, verb string, err error) {
 	}
 }
 
-// hookBoard is a board on whose buses something happens before a transaction.
+// hookBoard is a board that calls hook before a transaction on one of its buses.
 type hookBoard struct {
 	*sim.Board
-	left int          // transactions until then
-	hook func() error // an error is the transaction's
+	left int          // transactions before the call
+	hook func() error // its error becomes the transaction's
 }
 
 type hookBus struct {
@@ -190,8 +190,8 @@ func (c *hookBus) Tx(addr uint16, w, r []byte) error {
 	return c.BusCloser.Tx(addr, w, r)
 }
 
-// The bus ends at each transaction in turn: the errno comes through, whatever
-// the driver made of it, and there is never a value.
+// The bus fails at each transaction in turn. The error wraps the errno, and there is
+// never a value.
 func TestContractCutAnywhere(t *testing.T) {
 	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
 		for n := range 100 {
@@ -220,10 +220,9 @@ func TestContractCutAnywhere(t *testing.T) {
 	})
 }
 
-// A chip that lost its power or was exchanged, between two readings, within one
-// or while it is opened, before whichever transaction, never gives a value by
-// the old set-up: it is read rightly or not at all until it is opened again, and
-// then rightly.
+// A chip loses its power or is exchanged before any transaction: between two readings, in
+// one, or while it is opened. It never returns a value by the old settings: values are
+// right or missing until it is opened again, and right after that.
 func TestContractSetupLost(t *testing.T) {
 	for name, lose := range map[string]func(*sim.Chip){
 		"power": (*sim.Chip).PowerCycle, "exchanged": (*sim.Chip).Exchange,
@@ -241,8 +240,8 @@ func TestContractSetupLost(t *testing.T) {
 	}
 }
 
-// loseSetup has the chip lose its set-up before transaction n, counted from its
-// opening. It reports whether there were so many.
+// loseSetup makes the chip lose its settings before transaction n, counted from its
+// opening. It reports whether there were that many transactions.
 func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost bool) {
 	t.Helper()
 	inner, chip, cfg := place(t, c)
@@ -278,7 +277,7 @@ func loseSetup(t *testing.T, c sensors.Chip, n int, lose func(*sim.Chip)) (lost 
 	return lost
 }
 
-// A setting that something else changes is as good as lost.
+// A setting that another program has changed counts as lost.
 func TestContractSetupChanged(t *testing.T) {
 	for name, write := range map[string][]byte{
 		"bme280": {0xF2, 0}, "bmp280": {0xF5, 0x10}, "tmp102": {1, 0x60, 0x90}, "lm75": {1, 0x02}, "lm75b": {1, 0x01}, "sht3x": {0x30, 0x6D}, "bmp388": {0x1C, 0}, "bme680": {0x72, 1}, "mcp9808": {1, 1, 0}, "hdc302x": {0x30, 0x6D}, "si7021": {0xE6, 0x3E}, "htu21d": {0xE6, 0x06},
@@ -307,7 +306,8 @@ func TestContractSetupChanged(t *testing.T) {
 	}
 }
 
-// Look says in advance what Open will say of the board, and touches nothing.
+// Look returns the error that Open will return because of the board, and makes no
+// transaction.
 func TestContractLook(t *testing.T) {
 	overCatalog(t, false, func(t *testing.T, c sensors.Chip) {
 		b, chip, cfg := place(t, c)
@@ -337,7 +337,7 @@ func TestContractLook(t *testing.T) {
 				t.Errorf("held by somebody: %v", err)
 			}
 		default:
-			elsewhere.Options = rigs[c.Name].nowhere
+			elsewhere.Options = fixtures[c.Name].nowhere
 		}
 		if err := c.Look(b, elsewhere); !errors.Is(err, sensors.ErrAbsent) && c.Name != "gpio" || err == nil {
 			t.Errorf("what is not there: %v, want %v", err, sensors.ErrAbsent)
@@ -345,8 +345,8 @@ func TestContractLook(t *testing.T) {
 	})
 }
 
-// A chip that a driver of the kernel owns is refused, by name, before anything
-// is said to it: neither its settings nor the driver are disturbed.
+// A chip that a kernel driver owns is refused, with the driver's name, before any
+// transaction, so that neither its settings nor the driver are disturbed.
 func TestContractKernelOwns(t *testing.T) {
 	overCatalog(t, true, func(t *testing.T, c sensors.Chip) {
 		b, chip, cfg := place(t, c)
@@ -358,7 +358,7 @@ func TestContractKernelOwns(t *testing.T) {
 		bus.Own(c.Addresses[0], "lm75")
 		said = 0
 		var owned *board.OwnedError
-		if f, err := s.Sense(); !errors.As(err, &owned) || f != nil { // bound while we had it
+		if f, err := s.Sense(); !errors.As(err, &owned) || f != nil { // the driver was bound after Open
 			t.Errorf("sense: %v, %v", f, err)
 		}
 		s.Close()
@@ -377,7 +377,7 @@ func TestContractKernelOwns(t *testing.T) {
 
 func second(_ sensors.Sensor, err error) error { return err }
 
-// near compares two readings of the same air: chips have steps of their own.
+// near compares two readings of the same air, because chips have different resolutions.
 func near(a, b []sensors.Field) bool {
 	steps := map[string]float64{"temperature": 0.0101, "humidity": 0.05, "pressure": 2}
 	for i := range a {

@@ -11,8 +11,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// A PMS5003's frame of 4, 6 and 8 µg/m³ at the factory's, 3, 5, 7 in the atmosphere;
-// the protocol's example of an SDS011, PM2.5 123.6 and PM10 141.6 µg/m³.
+// A PMS5003's frame with 3, 5 and 7 µg/m³ in the atmosphere (4, 6 and 8 in factory air),
+// and the protocol's example of an SDS011, PM2.5 123.6 and PM10 141.6 µg/m³.
 func TestDustFrames(t *testing.T) {
 	pms, _ := hexdump.DecodeString("424d001c000400060008000300050007024b00b8002200060002000097000292")
 	sds := []byte{0xAA, 0xC0, 0xD4, 0x04, 0x88, 0x05, 0xA1, 0x60, 0x66, 0xAB}
@@ -68,7 +68,7 @@ func TestDustReads(t *testing.T) {
 					t.Errorf("%s: %v, %v, want %s", name, f, err, c.want)
 				}
 			}
-			chip.PowerCycle() // it speaks by itself now
+			chip.PowerCycle() // it sends frames by itself now
 			for range 3 {
 				if f, err := s.Sense(); err == nil && fmt.Sprint(f) != c.want {
 					t.Errorf("%s after a power-cycle: %v", name, f)

@@ -12,8 +12,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// A door's contact to ground, with bounces: pull, active_low and debounce all
-// reach the line.
+// A door's contact to ground that bounces: pull, active_low and debounce are applied.
 func TestGPIODoor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -73,7 +72,7 @@ func TestGPIOErrors(t *testing.T) {
 	if f, err := s.Sense(); !errors.Is(err, syscall.ENODEV) || f != nil {
 		t.Errorf("a line gone: %v, %v", f, err)
 	}
-	b.Crash() // the line is no longer ours to close
+	b.Crash() // the line is no longer ours
 	if err := s.Close(); err == nil {
 		t.Error("the line's error on close is swallowed")
 	}

@@ -13,7 +13,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// devices is a board with devices of the kernel's.
+// devices returns a board with devices of kernel drivers.
 func devices(t *testing.T) *sim.Board {
 	t.Helper()
 	b := sim.New()
@@ -41,8 +41,8 @@ func devices(t *testing.T) *sim.Board {
 	return b
 }
 
-// The kernel's units become the quantities', by sysfs-interface.rst: millidegrees,
-// millivolts, milliamperes, microwatts, microjoules.
+// The kernel's units (sysfs-interface.rst: millidegrees, millivolts, milliamperes,
+// microwatts, microjoules) are converted to the quantities'.
 func TestHwmonReads(t *testing.T) {
 	b := devices(t)
 	for _, c := range []struct {
@@ -82,7 +82,7 @@ func TestHwmonRefuses(t *testing.T) {
 	}
 }
 
-// What cannot be true is a fault, and so is another device under the number.
+// An impossible value is a fault, and so is another device with the same number.
 func TestHwmonFaults(t *testing.T) {
 	for name, change := range map[string]map[string]string{
 		"text":    {"temp1_input": "hot\n"},
@@ -122,7 +122,7 @@ func TestHwmonFaults(t *testing.T) {
 	}
 }
 
-// Whatever a driver writes, it is an error or a number within the limits.
+// Any text of a file becomes an error or a number within the limits.
 func FuzzHwmon(f *testing.F) {
 	for _, text := range []string{"0", "-1", "23456\n", "", "9223372036854775807", " 1", "0x10", "NaN"} {
 		f.Add(text)

@@ -15,8 +15,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// iioDevices is a board with devices whose files are those of the kernel's drivers
-// bmp280, mcp320x, ti-ads1015, hx711, scd4x, mlx90614, sps30, bh1750, dht11 and
+// iioDevices returns a board with devices whose files are like those of the kernel
+// drivers bmp280, mcp320x, ti-ads1015, hx711, scd4x, mlx90614, sps30, bh1750, dht11 and
 // kxcjk-1013, with the decimals that the kernel writes.
 func iioDevices(t *testing.T) *sim.Board {
 	t.Helper()
@@ -50,8 +50,8 @@ func iioDevices(t *testing.T) *sim.Board {
 	return b
 }
 
-// The kernel's units become the quantities', by sysfs-bus-iio: millidegrees,
-// kilopascal, percent of a concentration, millivolts.
+// The kernel's units (sysfs-bus-iio: millidegrees, kilopascal, percent of a
+// concentration, millivolts) are converted to the quantities'.
 func TestIIOReads(t *testing.T) {
 	b := iioDevices(t)
 	for _, c := range []struct {
@@ -99,7 +99,7 @@ func TestIIORefuses(t *testing.T) {
 	}
 }
 
-// What cannot be true is a fault, and so is another device under the number.
+// An impossible value is a fault, and so is another device with the same number.
 func TestIIOFaults(t *testing.T) {
 	for name, text := range map[string]string{"text": "hot\n", "empty": "", "outside": "-300000\n", "nan": "NaN\n", "hexadecimal": "0x10\n", "infinite": "inf\n"} {
 		b := iioDevices(t)
@@ -122,8 +122,8 @@ func TestIIOFaults(t *testing.T) {
 	}
 }
 
-// failing makes reads of one file of a device end in these errors, one after the
-// other, and then succeed.
+// failing makes reads of one file of a device return these errors, one after the other,
+// and then succeed.
 func failing(f *files, file string, errs ...error) {
 	f.text = func(path string) (string, error) {
 		if filepath.Base(path) == file && len(errs) > 0 {
@@ -137,8 +137,8 @@ func failing(f *files, file string, errs ...error) {
 	}
 }
 
-// A channel that the driver has no value of hides no other; one that is broken is
-// not passed over.
+// A channel without a value is left out and the others are read. A broken channel is an
+// error.
 func TestKernelChannelWithoutValue(t *testing.T) {
 	b := devices(t)
 	s, err := hwmon.Open(b, Config{Chip: "hwmon", Options: Hwmon{Device: "ina219", At: "1-0040"}})
@@ -178,7 +178,7 @@ func TestKernelChannelWithoutValue(t *testing.T) {
 	}
 }
 
-// Single-wire sensors fail now and then; once is no failure, twice is.
+// Single-wire sensors fail now and then. One failed read is ignored, two are an error.
 func TestIIORetries(t *testing.T) {
 	s, err := openIIO(iioDevices(t), Config{Chip: "iio"}, IIO{Device: "dht11"})
 	if err != nil {
@@ -196,7 +196,7 @@ func TestIIORetries(t *testing.T) {
 	}
 }
 
-// What a DHT22 gives after a pause was measured before it, so it is read twice.
+// After a pause a DHT22 returns a measurement from before it, so it is read twice.
 func TestDHTIsFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := iioDevices(t)
@@ -209,7 +209,7 @@ func TestDHTIsFresh(t *testing.T) {
 			if filepath.Base(path) != "in_temp_input" {
 				return readKernel(path)
 			}
-			if time.Since(at) > 2*time.Second { // as the driver does, for the sensor
+			if time.Since(at) > 2*time.Second { // like the kernel's driver
 				given, at = measured, time.Now()
 				measured = 30
 			}
@@ -225,7 +225,7 @@ func TestDHTIsFresh(t *testing.T) {
 	})
 }
 
-// Whoever has no driver yet is told which line loads it.
+// Without a kernel driver, the error names the line of config.txt that loads it.
 func TestOverlayHints(t *testing.T) {
 	b := sim.New()
 	b.SetRoot(t.TempDir())

@@ -47,7 +47,7 @@ func TestINAValues(t *testing.T) {
 func TestINA226Traffic(t *testing.T) {
 	reg := func(r, hi, lo byte) i2ctest.IO { return i2ctest.IO{W: []byte{r}, R: []byte{hi, lo}} }
 	synctest.Test(t, func(t *testing.T) {
-		p := record(out(0, 0x80, 0), reg(0, 0x41, 0x27), reg(0xFE, 0x54, 0x49), reg(0xFF, 0x22, 0x60),
+		p := playback(out(0, 0x80, 0), reg(0, 0x41, 0x27), reg(0xFE, 0x54, 0x49), reg(0xFF, 0x22, 0x60),
 			out(0, 0x45, 0x23), reg(6, 0, 0), reg(6, 0, 8), reg(1, 0x1F, 0x40), reg(2, 0x25, 0x70), reg(0, 0x45, 0x23), out(0, 0x45, 0x20))
 		s, err := ina226.Open(p, Config{Chip: "ina226", Options: INA{I2C{"i2c-1", 0x48}, 0.002}})
 		if err != nil {
@@ -93,7 +93,7 @@ func TestINA3221Channels(t *testing.T) {
 	})
 }
 
-// Of the family at the same addresses none is taken for another.
+// No chip of the family, all at the same addresses, is mistaken for another.
 func TestINAMistaken(t *testing.T) {
 	chips := map[string]func(*sim.Bus){
 		"ina219": func(b *sim.Bus) { sim.AddINA219(b, 0x40) }, "ina226": func(b *sim.Bus) { sim.AddINA226(b, 0x40) },

@@ -9,7 +9,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// The formulas' pieces meet, and the data sheets' full scale is where they end.
+// The formulas are continuous, and end at the data sheets' full scale.
 func TestLux(t *testing.T) {
 	for _, c := range []struct{ got, want float64 }{
 		{vemlLux(1000), 1000}, {vemlLux(10000), 14791.8}, {vemlLux(500), 500},
@@ -23,7 +23,8 @@ func TestLux(t *testing.T) {
 	}
 }
 
-// From darkness to the sun, each chip finds the range; beyond it there is no value.
+// From darkness to sunlight each chip finds its range. Beyond the last one there is no
+// value.
 func TestLightRanges(t *testing.T) {
 	type chip interface{ SetLight(float64) }
 	for name, c := range map[string]struct {

@@ -51,7 +51,7 @@ func TestLM75Celsius(t *testing.T) {
 func TestLM75Traffic(t *testing.T) {
 	for _, c := range lm75Examples11 {
 		if c.celsius > 125 {
-			continue // can be said in eleven bits, is outside the range
+			continue // possible with eleven bits, but outside the range
 		}
 		synctest.Test(t, func(t *testing.T) {
 			reg := c.bits << 5
@@ -65,7 +65,7 @@ func TestLM75Traffic(t *testing.T) {
 			if c.celsius == 0 { // doubted
 				ops = append(ops, i2ctest.IO{W: []byte{3}, R: []byte{0x50, 0x00}}, temp)
 			}
-			p := record(append(ops, i2ctest.IO{W: []byte{1, 0x19}})...)
+			p := playback(append(ops, i2ctest.IO{W: []byte{1, 0x19}})...)
 			s, err := lm75b.Open(p, Config{Chip: "lm75b", Options: I2C{Bus: "i2c-1"}})
 			if err != nil {
 				t.Fatal(err)
@@ -80,7 +80,7 @@ func TestLM75Traffic(t *testing.T) {
 	}
 }
 
-// The first reading is the present temperature, not that of before the sleep.
+// The first reading is the present temperature, not the one from before the sleep.
 func TestLM75Wakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -102,7 +102,7 @@ func TestLM75Wakes(t *testing.T) {
 	})
 }
 
-// A setting that changed under us is somebody else's doing, or a power cut.
+// A changed setting is a fault: another program set it, or the chip lost its power.
 func TestLM75Changed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -135,7 +135,7 @@ func TestLM75Mistaken(t *testing.T) {
 	})
 }
 
-// Every register either is refused or is a step of the resolution.
+// Every register value is refused or is a multiple of the resolution.
 func FuzzLM75(f *testing.F) {
 	for _, c := range lm75Examples11 {
 		f.Add(c.bits<<5, true)

@@ -49,7 +49,8 @@ func TestMCP3008Reads(t *testing.T) {
 	}
 }
 
-// The bytes of figure 6-1, and two more, on a device that is recorded.
+// recordedSPI is a device that expects and returns recorded bytes: those of figure 6-1
+// and two more.
 type recordedSPI struct {
 	board.Board
 	t       *testing.T
@@ -140,7 +141,7 @@ func TestSPINames(t *testing.T) {
 	}
 }
 
-// A value is one that comes back as it came.
+// A value is accepted only if its repetition is the same.
 func FuzzMCP3008(f *testing.F) {
 	f.Add([]byte{0, 2, 0xA5, 0x4A, 0x80})
 	f.Fuzz(func(t *testing.T, in []byte) {

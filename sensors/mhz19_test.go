@@ -20,7 +20,7 @@ func TestMHZ19Reads(t *testing.T) {
 		}
 		for _, ppm := range []int{0, 420, 608, 5000, 10000} {
 			chip.SetCO2(ppm)
-			chip.Say(0xFF, 0x86, 1, 2, 3) // what came before the question is not its answer
+			chip.Say(0xFF, 0x86, 1, 2, 3) // bytes from before the question are not its answer
 			if f, err := s.Sense(); err != nil || f[0] != (Field{"co2", float64(ppm)}) {
 				t.Errorf("%d ppm: %v, %v", ppm, f, err)
 			}
@@ -35,7 +35,7 @@ func TestMHZ19Reads(t *testing.T) {
 	})
 }
 
-// The manual's question, and an answer with its checksum.
+// The command of the manual, and an answer with its checksum.
 func TestMHZ19Frames(t *testing.T) {
 	question := []byte{0xFF, 1, 0x86, 0, 0, 0, 0, 0, 0x79}
 	if got := mhzSum(question); got != 0x79 {
@@ -87,7 +87,7 @@ func TestMHZ19Faults(t *testing.T) {
 	}
 }
 
-// An answer of which a part is lost is a fault that says what came.
+// An incomplete answer is a fault that shows what came.
 func TestMHZ19Short(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -115,7 +115,7 @@ func TestSerialNames(t *testing.T) {
 	}
 }
 
-// A value has the answer's form and checksum.
+// Only frames with the answer's form and checksum are values.
 func FuzzMHZ19(f *testing.F) {
 	f.Add([]byte{0xFF, 0x86, 0x02, 0x60, 0x47, 0, 0, 0, 0xD1})
 	f.Fuzz(func(t *testing.T, a []byte) {

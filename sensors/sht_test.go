@@ -29,14 +29,14 @@ func TestSensirionCRC(t *testing.T) {
 	}
 }
 
-// life opens a chip on a recorded bus, reads it once and closes it.
-func life(t *testing.T, c Chip, addr uint16, want []float64, ops ...i2ctest.IO) {
+// openReadClose opens a chip on a recorded bus, reads it once and closes it.
+func openReadClose(t *testing.T, c Chip, addr uint16, want []float64, ops ...i2ctest.IO) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		for i := range ops {
 			ops[i].Addr = addr
 		}
-		p := &tape{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
+		p := &playbackBoard{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
 		s, err := c.Open(p, Config{Chip: c.Name, Options: I2C{Bus: "i2c-1", Address: addr}})
 		if err != nil {
 			t.Fatalf("open: %v", err)
@@ -50,25 +50,25 @@ func life(t *testing.T, c Chip, addr uint16, want []float64, ops ...i2ctest.IO) 
 				t.Errorf("%s is %v, want %v", f[i].Name, f[i].Value, want[i])
 			}
 		}
-		if err := s.Close(); err != nil { // also says what was recorded and did not come
+		if err := s.Close(); err != nil { // it also fails if recorded traffic is missing
 			t.Errorf("close: %v", err)
 		}
 	})
 }
 
-// out and in are what is said to a chip and what it says.
+// out and in are a write to a chip and a read from it.
 func out(p ...byte) i2ctest.IO { return i2ctest.IO{W: p} }
 func in(p ...byte) i2ctest.IO  { return i2ctest.IO{R: p} }
 
 func TestSHTTraffic(t *testing.T) {
 	status := []i2ctest.IO{out(0xF3, 0x2D), in(0x80, 0x10, 0xE1)}
-	life(t, sht3x, 0x45, []float64{25, 37},
+	openReadClose(t, sht3x, 0x45, []float64{25, 37},
 		append(append([]i2ctest.IO{out(0x30, 0x93), out(0x30, 0xA2)}, status...),
 			append([]i2ctest.IO{out(0x24, 0x00), in(0x66, 0x67, 0xA2, 0x5E, 0xB9, 0x3C)}, status...)...)...)
-	life(t, sht4x, 0x44, []float64{42.5, 56.5},
+	openReadClose(t, sht4x, 0x44, []float64{42.5, 56.5},
 		out(0x94), out(0x89), in(0xBE, 0xEF, 0x92, 0x00, 0x01, 0xB0),
 		out(0xFD), in(0x80, 0x00, 0xA2, 0x80, 0x00, 0xA2))
-	life(t, shtc3, 0x70, []float64{23.73, 62.97},
+	openReadClose(t, shtc3, 0x70, []float64{23.73, 62.97},
 		out(0x35, 0x17), out(0xEF, 0xC8), in(0x08, 0x87, 0x5B), out(0xB0, 0x98),
 		out(0x35, 0x17), out(0x78, 0x66), in(0x64, 0x8B, 0xC7, 0xA1, 0x33, 0x1C), out(0xB0, 0x98))
 }
@@ -84,8 +84,8 @@ func TestSHTConversion(t *testing.T) {
 	}
 }
 
-// A measurement that never ends, a checksum that fails, and a chip of another kind at
-// the address.
+// A measurement that never ends, a wrong checksum, and a chip of another kind at the
+// address.
 func TestSHTFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -126,7 +126,7 @@ func TestSHTFaults(t *testing.T) {
 	})
 }
 
-// Words are believed with their checksums only.
+// Words are accepted only with their checksums.
 func FuzzSensirion(f *testing.F) {
 	f.Add([]byte{0x66, 0x67, 0xA2, 0x5E, 0xB9, 0x3C})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -144,7 +144,7 @@ func TestHDC302xTraffic(t *testing.T) {
 	status := []i2ctest.IO{out(0xF3, 0x2D), in(0x80, 0x10, 0xE1)}
 	ops := append([]i2ctest.IO{out(0x30, 0x93), out(0x30, 0xA2), out(0x37, 0x81), in(0x30, 0x00, sensirionCRC([]byte{0x30, 0}))}, status...)
 	ops = append(ops, out(0x24, 0x00), in(0x66, 0x67, 0xA2, 0x5E, 0xB9, 0x3C))
-	life(t, hdc302x, 0x47, []float64{25, 37}, append(ops, status...)...)
+	openReadClose(t, hdc302x, 0x47, []float64{25, 37}, append(ops, status...)...)
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		sim.AddSHT3x(b.AddBus("i2c-1"), 0x44)

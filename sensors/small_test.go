@@ -12,7 +12,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// word16 is the reading of a register.
+// word16 is a read of a register.
 func word16(reg byte, v uint16) i2ctest.IO {
 	return i2ctest.IO{W: []byte{reg}, R: []byte{byte(v >> 8), byte(v)}}
 }
@@ -48,7 +48,7 @@ func TestADSVolts(t *testing.T) {
 
 func TestADSTraffic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := record(set16(1, 0x4387), word16(1, 0xC387),
+		p := playback(set16(1, 0x4387), word16(1, 0xC387),
 			set16(1, 0xC387), word16(1, 0x4387), word16(1, 0xC387), word16(0, 0x2000), word16(1, 0xC387),
 			set16(1, 0xF387), word16(1, 0xF387), word16(0, 0xE000), word16(1, 0xF387))
 		s, err := ads1115.Open(p, Config{Chip: "ads1115", Options: ADS1115{I2C{"i2c-1", 0x48}, 0b1001, 4.096, 1}})
@@ -64,7 +64,7 @@ func TestADSTraffic(t *testing.T) {
 	})
 }
 
-// Each input has its own voltage, never that of the one before.
+// Each input has its own voltage, never that of the previous input.
 func TestADSInputs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -99,7 +99,7 @@ func TestADSInputs(t *testing.T) {
 // SNOSD82D, table 7-1.
 func TestTMP117Traffic(t *testing.T) {
 	for reg, celsius := range map[uint16]float64{0x0C80: 25, 0xF380: -25, 0x0001: 0.008, 0x0000: 0, 0x3200: 100} {
-		life(t, tmp117, 0x49, []float64{celsius},
+		openReadClose(t, tmp117, 0x49, []float64{celsius},
 			word16(0x0F, 0x1117), word16(1, 0x0220), set16(1, 0x0420),
 			set16(1, 0x0C20), word16(1, 0x0C20), word16(1, 0x2420), word16(0, reg), set16(1, 0x0420))
 	}
@@ -137,7 +137,7 @@ func TestMCP9808Traffic(t *testing.T) {
 			}
 			continue
 		}
-		life(t, mcp9808, 0x18, []float64{celsius},
+		openReadClose(t, mcp9808, 0x18, []float64{celsius},
 			word16(6, 0x54), word16(7, 0x0400), word16(1, 0), set16(1, 0x0200),
 			word16(5, reg), word16(1, 0x0200), set16(1, 0x0300))
 	}
@@ -171,12 +171,12 @@ func TestMLX90614(t *testing.T) {
 	})
 }
 
-// The technical note's example, 0x83 0x90 is 28067 lx; darkness is a measurement, and
-// light beyond the range is none.
+// The technical note's example, 0x83 0x90 is 28067 lx; darkness is a value, light beyond
+// the range is a fault.
 func TestBH1750(t *testing.T) {
 	measure := []i2ctest.IO{out(1), out(7), out(0x42), out(0x65), out(0x20)}
 	ops := append([]i2ctest.IO{out(1)}, measure...)
-	life(t, bh1750, 0x23, []float64{28066.7}, append(ops, in(0x83, 0x90), out(0))...)
+	openReadClose(t, bh1750, 0x23, []float64{28066.7}, append(ops, in(0x83, 0x90), out(0))...)
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		chip := sim.AddBH1750(b.AddBus("i2c-1"), 0x23)

@@ -48,7 +48,7 @@ func TestThermocoupleFrames(t *testing.T) {
 	}
 }
 
-// A value is of the temperature now, whenever the chip was read before.
+// A value is the present temperature, whenever the chip was last read.
 func TestThermocoupleIsFresh(t *testing.T) {
 	for name, add := range map[string]func(*sim.Board, string) *sim.Thermocouple{"max31855": (*sim.Board).AddMAX31855, "max6675": (*sim.Board).AddMAX6675} {
 		synctest.Test(t, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestMAX31865(t *testing.T) {
 	})
 }
 
-// Whatever comes, it is an error or a value of the frame.
+// Any frame becomes an error or a value.
 func FuzzThermocouple(f *testing.F) {
 	f.Add([]byte{0x3E, 0x80, 0x64, 0x90})
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -12,7 +12,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// zones is a board with several thermal zones, two of one type.
+// zones returns a board with several thermal zones, two of them of the same type.
 func zones(t *testing.T) *sim.Board {
 	t.Helper()
 	b := sim.New()
@@ -110,8 +110,8 @@ func TestThermalFiles(t *testing.T) {
 	}
 }
 
-// A zone's number that has become another zone's gives none of its values; opened
-// again the zone is found where it is.
+// If a zone's number becomes another zone's, its values are not returned. Opening the
+// sensor again finds the zone under its new number.
 func TestThermalExchanged(t *testing.T) {
 	b := zones(t)
 	s, err := thermal.Open(b, Config{Options: Thermal{Zone: "gpu-thermal"}})

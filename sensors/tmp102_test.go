@@ -12,28 +12,28 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// tape is a board whose bus plays back a recording.
-type tape struct {
+// playbackBoard is a board whose bus plays back a recording.
+type playbackBoard struct {
 	*sim.Board
 	i2ctest.Playback
 }
 
-func (p *tape) Bus(string) (i2c.BusCloser, error) { return &p.Playback, nil }
+func (p *playbackBoard) Bus(string) (i2c.BusCloser, error) { return &p.Playback, nil }
 
-// String is the board's.
-func (p *tape) String() string { return p.Board.String() }
+// String returns the board's name.
+func (p *playbackBoard) String() string { return p.Board.String() }
 
-// record makes the tape of a chip at 0x48.
-func record(ops ...i2ctest.IO) *tape {
+// playback returns a board with the recorded traffic of a chip at 0x48.
+func playback(ops ...i2ctest.IO) *playbackBoard {
 	for i := range ops {
 		ops[i].Addr = 0x48
 	}
-	return &tape{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
+	return &playbackBoard{sim.New(), i2ctest.Playback{Ops: ops, DontPanic: true}}
 }
 
 // The 13-bit format, SBOS397C, table 6.
 var tmp102Examples = []struct {
-	reg     uint16 // without extended mode's own bit
+	reg     uint16 // without the bit of extended mode
 	celsius float64
 }{
 	{0x0960, 150}, {0x0800, 128}, {0x07FF, 127.9375}, {0x0640, 100}, {0x0500, 80}, {0x04B0, 75},
@@ -53,15 +53,15 @@ func TestTMP102Celsius(t *testing.T) {
 	}
 }
 
-// One life on the bus, transaction by transaction, with the datasheet's
-// examples as measurements.
+// Opening, reading and closing, transaction by transaction, with the datasheet's examples
+// as measurements.
 func TestTMP102Traffic(t *testing.T) {
 	conf := func(hi, lo byte) i2ctest.IO { return i2ctest.IO{W: []byte{1}, R: []byte{hi, lo}} }
 	for _, c := range tmp102Examples {
 		synctest.Test(t, func(t *testing.T) {
 			reg := c.reg<<3 | 1
-			p := record(
-				conf(0x64, 0xA0), // power-on, and a fault queue that somebody has set
+			p := playback(
+				conf(0x64, 0xA0), // power-on, and a fault queue set by another program
 				i2ctest.IO{W: []byte{1, 0x05, 0x90}},
 				conf(0xE5, 0xB0),
 				i2ctest.IO{W: []byte{1, 0x85, 0x90}},
@@ -108,7 +108,7 @@ func TestTMP102Stuck(t *testing.T) {
 	})
 }
 
-// Zero degrees are a measurement, not a frame of zeros.
+// Zero degrees are a value, but a frame of zeros is not.
 func TestTMP102Zero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -123,7 +123,7 @@ func TestTMP102Zero(t *testing.T) {
 	})
 }
 
-// A chip at the address that is none: an LM75 has no such configuration.
+// Another chip at the address: an LM75 has no such configuration.
 func TestTMP102Mistaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -135,8 +135,7 @@ func TestTMP102Mistaken(t *testing.T) {
 	})
 }
 
-// Every register either is refused or is within the format's range, to a
-// sixteenth.
+// Every register value is refused or is within the format's range, in sixteenths.
 func FuzzTMP102(f *testing.F) {
 	for _, c := range tmp102Examples {
 		f.Add(c.reg<<3 | 1)

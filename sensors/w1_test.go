@@ -12,15 +12,14 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// slave is the text of a w1_slave file, as w1_slave_show of the kernel's w1_therm.c
-// writes it.
+// slave returns the contents of a w1_slave file, as written by w1_slave_show in the
+// kernel's w1_therm.c.
 func slave(scratchpad, verdict string, milli int) string {
 	crc := scratchpad[len(scratchpad)-2:]
 	return fmt.Sprintf("%s : crc=%s %s\n%s t=%d\n", scratchpad, crc, verdict, scratchpad, milli)
 }
 
-// The data sheet's table 1, with the scratchpads that give it. Byte 6 is 16 less the
-// lowest four bits.
+// The data sheet's table 1 with the scratchpads. Byte 6 is 16 minus the lowest four bits.
 var ds18b20Examples = []struct {
 	scratchpad string
 	milli      int
@@ -54,8 +53,8 @@ func TestDS18B20Celsius(t *testing.T) {
 	}
 }
 
-// A probe that has just got its power is read again; one that never converts is a
-// fault, and 85 degrees that were measured are none.
+// A probe that was just powered on is read again. One that never converts is a fault.
+// Measured 85 degrees are a value.
 func TestDS18B20PowerOn(t *testing.T) {
 	b := sim.New()
 	b.SetRoot(t.TempDir())
@@ -97,7 +96,7 @@ func TestDS18B20PowerOn(t *testing.T) {
 	}
 }
 
-// A value that another program had all probes convert may be old: it is dropped.
+// A value from another program's bulk conversion may be old, and is dropped.
 func TestDS18B20Bulk(t *testing.T) {
 	b := sim.New()
 	b.SetRoot(t.TempDir())
@@ -153,7 +152,7 @@ func TestDS18B20Refuses(t *testing.T) {
 	}
 }
 
-// Whatever the file says, it is an error or a number.
+// Any contents of the file become an error or a number.
 func FuzzDS18B20(f *testing.F) {
 	for _, c := range ds18b20Examples {
 		f.Add(slave(c.scratchpad, "YES", c.milli))

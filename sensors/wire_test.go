@@ -13,7 +13,7 @@ import (
 	"periph.io/x/conn/v3/physic"
 )
 
-// testWire is a wire on a playback of so many reads of one byte.
+// testWire returns a wire on a playback of reads of one byte.
 func testWire(reads int) *wire {
 	p := &i2ctest.Playback{DontPanic: true}
 	for range reads {
@@ -63,7 +63,7 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-// To periph's drivers it is a bus whose speed is not theirs to set.
+// periph's drivers cannot set the speed of a wire.
 func TestWireIsABus(t *testing.T) {
 	w := testWire(0)
 	if err := w.SetSpeed(physic.MegaHertz); err == nil {
@@ -85,7 +85,7 @@ func TestWireClosed(t *testing.T) {
 	if err := w.Tx(0x48, []byte{0}, nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("transaction after close: %v", err)
 	}
-	w = testWire(1) // the playback objects to being closed before its end
+	w = testWire(1) // closing the playback before its end is an error
 	if err := w.close(); err == nil {
 		t.Error("the bus's error on close is swallowed")
 	}

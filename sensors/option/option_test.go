@@ -19,8 +19,8 @@ type keys struct {
 	Ignored int `yaml:"-"`
 }
 
-// Keys of an embedded struct are as good as its own, and stand first; what has no
-// key is none.
+// Keys of an embedded struct count like its own, and come first. Fields without a key are
+// ignored.
 func TestKeys(t *testing.T) {
 	s := Set{Defaults: keys{port: port{"a"}, Rate: 3, hidden: 4}}
 	for range 2 { // the second time they are known

@@ -9,20 +9,21 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// An identity tells one chip of the catalog from whatever else may be at its addresses. It only
-// asks for what reading does not change. The sources are those of the drivers.
+// An identity recognises a chip of the catalog among all chips that may have its
+// addresses. It reads only what reading does not change. The sources are those of the
+// drivers.
 type identity struct {
 	chip string
-	// commands says that the chip takes commands instead of having registers, and
-	// acknowledges no read that it was not asked for. Only such a chip is sent commands.
+	// commands marks a chip with commands instead of registers, which acknowledges a read
+	// only after a command. Only such chips are sent commands.
 	commands bool
 	is       func(p *prober) bool
-	// or are chips that answer the same.
+	// or are chips with the same answers.
 	or []string
 }
 
-// identities are in the order in which they are asked for: low registers first, because chips
-// that fieldpost does not know may have a register or a command there.
+// identities are tried in this order: low registers first, because chips that fieldpost
+// does not know may have a register or a command at high numbers.
 var identities = []identity{
 	{chip: "bmp388", is: register(0x00, 0x50)},
 	{chip: "bmp390", is: register(0x00, 0x60)},
@@ -64,11 +65,12 @@ func register(reg byte, want ...byte) func(*prober) bool {
 	return func(p *prober) bool { return bytes.Equal(p.read(len(want), reg), want) }
 }
 
-// isADS looks at the two thresholds as they are after power-on. fieldpost's driver leaves them.
+// isADS checks the values of the two thresholds after power-on. fieldpost's driver does
+// not change them.
 func isADS(p *prober) bool { return register(0x02, 0x80, 0x00)(p) && register(0x03, 0x7F, 0xFF)(p) }
 
-// isLM75 looks at the two limits as they are after power-on, and at a configuration without the
-// bits of a TMP102. low are the bits of the temperature of which one must be set.
+// isLM75 checks the values of the two limits after power-on, and that the configuration
+// does not have the bits of a TMP102. One of the temperature's bits in low must be set.
 func isLM75(p *prober, low byte) bool {
 	conf, t := p.read(1, 0x01), p.read(2, 0x00)
 	return register(0x02, 0x4B, 0x00)(p) && register(0x03, 0x50, 0x00)(p) && conf != nil && conf[0]&^1 == 0 &&
@@ -80,7 +82,7 @@ func isTMP102(p *prober) bool {
 	return register(0x02, 0x4B, 0x00)(p) && register(0x03, 0x50, 0x00)(p) && conf != nil && conf[0]&0x60 == 0x60 && conf[1]&0x0F == 0
 }
 
-// isINA looks at the two identities of Texas Instruments. The last digit is the revision.
+// isINA checks the two identities of Texas Instruments. The last digit is the revision.
 func isINA(die uint16) func(*prober) bool {
 	return func(p *prober) bool {
 		id := p.read(2, 0xFF)
@@ -94,8 +96,8 @@ func isMLX(p *prober) bool {
 	return b != nil && crc8(0x07, 0, byte(p.addr<<1), 0x07, byte(p.addr<<1|1), b[0], b[1]) == b[2]
 }
 
-// isAHT20 reads the last measurement without asking for one, because an expander at the same
-// address takes whatever is written for levels.
+// isAHT20 reads the last measurement without starting one, because an I/O expander at the
+// same address would take the command as levels of its outputs.
 func isAHT20(p *prober) bool {
 	b := p.read(7)
 	return b != nil && b[0]&0x18 == 0x18 && b[0] != b[1] && crc8(0x31, 0xFF, b[:6]...) == b[6]
@@ -106,7 +108,8 @@ func isSi7021(p *prober) bool {
 	return b != nil && slices.Contains([]byte{0x0D, 0x14, 0x15}, b[0]) && crc8(0x31, 0, b[0], b[1]) == b[2]
 }
 
-// isSHTC3 wakes the chip, which answers nothing while it sleeps, and puts it to sleep again.
+// isSHTC3 wakes the chip, which does not answer while it sleeps, and puts it to sleep
+// again.
 func isSHTC3(p *prober) bool {
 	p.command(0, time.Millisecond, 0x35, 0x17)
 	id := p.words(1, time.Millisecond, 0xEF, 0xC8)
@@ -117,12 +120,12 @@ func isSHTC3(p *prober) bool {
 	return true
 }
 
-// readOnly reports whether nothing may be written to an address that no chip of the catalog is
-// known to be at, not even a register's number:
+// readOnly reports whether an address must not be written to unless a chip of the catalog
+// is known to have it. Not even a register's number may be written:
 //
-//   - 0x20 to 0x27 and 0x38 to 0x3f: the expanders PCF8574 and PCF8574A take every byte for the
+//   - 0x20 to 0x27 and 0x38 to 0x3f: the expanders PCF8574 and PCF8574A take every byte as the
 //     levels of their outputs.
-//   - 0x30 to 0x37: a write may protect the memory of a RAM module for ever.
+//   - 0x30 to 0x37: a write may write-protect a RAM module's memory for ever.
 //   - 0x50 to 0x5f without 0x5a to 0x5d: memories, of which some were damaged by writes that
 //     were meant as probes (i2cdetect's rule).
 func readOnly(addr uint16) bool {
@@ -133,8 +136,8 @@ func readOnly(addr uint16) bool {
 	return addr >= 0x50 && addr <= 0x5F && (addr < 0x5A || addr > 0x5D)
 }
 
-// mayBe lists the chips of the catalog that can have an address, but those that identities
-// ruled out.
+// mayBe lists the chips of the catalog that can have an address, without those that an
+// identity rules out.
 func mayBe(addr uint16, commands bool) []string {
 	var names []string
 	for _, c := range sensors.Catalog() {
@@ -147,11 +150,11 @@ func mayBe(addr uint16, commands bool) []string {
 	return names
 }
 
-// unsure are chips that are recognised by the values that their registers have after power-on,
-// or by a measurement: they may be there and not be recognised.
+// unsure are chips that are recognised by their registers' values after power-on, or by a
+// measurement. So one may be present without being recognised.
 var unsure = []string{"ads1115", "tmp102", "lm75", "lm75b", "ina219", "aht20", "veml7700"}
 
-// crc8 is a checksum of eight bits, most significant bit first.
+// crc8 returns a CRC of eight bits, most significant bit first.
 func crc8(poly, crc byte, p ...byte) byte {
 	for _, b := range p {
 		crc ^= b

@@ -42,7 +42,7 @@ func (r Report) Print(w io.Writer) error {
 	return err
 }
 
-// printHeader draws the header, two pins a line, as it is seen with pin 1 at the top left.
+// printHeader draws the header, two pins per line, with pin 1 at the top left.
 func printHeader(line func(string, ...any), pins []Pin) {
 	if len(pins) == 0 {
 		return
@@ -55,7 +55,7 @@ func printHeader(line func(string, ...any), pins []Pin) {
 	}
 }
 
-// printChip lists a chip's lines: with the header above only those in use.
+// printChip lists a chip's lines; if the header was drawn, only those in use.
 func printChip(line func(string, ...any), c Chip, short bool) {
 	line("")
 	if c.Problem != "" {
@@ -75,7 +75,7 @@ func printChip(line func(string, ...any), c Chip, short bool) {
 			}
 			holder := l.Holder
 			if holder == "" {
-				holder = "somebody who gave no name"
+				holder = "a program that gave no name"
 			}
 			use = direction + ", held by " + holder
 		}
@@ -101,7 +101,7 @@ func printBus(line func(string, ...any), b Bus) {
 	}
 }
 
-// text says what is at an address.
+// text describes what is at an address.
 func (f Found) text() string {
 	switch {
 	case f.Driver != "":
@@ -111,7 +111,7 @@ func (f Found) text() string {
 	case f.Note != "":
 		return f.Note
 	case f.Chip == "" && len(f.Or) == 0:
-		return "answers; no chip that fieldpost knows has this address"
+		return "answers; fieldpost knows no chip with this address"
 	case f.Chip == "":
 		return "answers, and may be " + strings.Join(f.Or, ", ")
 	case len(f.Or) > 0:

@@ -15,38 +15,39 @@ import (
 	"periph.io/x/conn/v3/i2c"
 )
 
-// stalls is how long a bus may give no sign before it is reported as stuck and left alone.
+// stalls is how long a transaction may take before its bus is reported as stuck and left
+// alone.
 const stalls = 3 * time.Second
 
-// mostWrong is how many addresses may answer wrongly until that is the bus's fault: a wire that
-// is held, or an adapter that cannot read a byte.
+// mostWrong is the number of addresses with wrong answers after which the bus is taken to
+// be broken: a wire is held, or the adapter cannot read a byte.
 const mostWrong = 5
 
 // Use is an address that a running daemon reads.
 type Use struct {
-	Sensor  string // its name
+	Sensor  string // the sensor's name
 	Chip    string
 	Bus     string // as in the configuration
 	Address uint16
 }
 
-// notForChips are parts of the names of adapters that are not for sensors: a PC's own bus, on
-// which reads may lock up its clock chip, and the wires to displays.
+// notForChips are parts of the names of adapters that are not for sensors: a PC's SMBus,
+// where reads may lock up its clock chip, and the buses of displays.
 var notForChips = []string{"smbus", "gmbus", "ddc", "aux", "nvidia", "amdgpu", "radeon", "i915"}
 
-// probeBus looks at every address of a bus. It does not wait for a bus that is stuck: then the
-// goroutine that talks to it stays blocked in the kernel, and ends with the transaction.
+// probeBus probes every address of a bus. It does not wait for a stuck bus: then the
+// goroutine that talks to it stays blocked in the kernel until the transaction ends.
 func probeBus(ctx context.Context, b board.Board, a board.Adapter, used []Use) Bus {
 	bus := Bus{Name: a.Bus, Adapter: a.Name, Found: []Found{}}
 	for _, part := range notForChips {
 		if strings.Contains(strings.ToLower(a.Name), part) {
-			bus.Problem = "is not probed, because its adapter is one for the machine's own parts or a display"
+			bus.Problem = "is not probed, because its adapter is for the machine's own parts or a display"
 			return bus
 		}
 	}
 	work, stop := context.WithCancel(ctx)
 	defer stop()
-	found := make(chan *Found, 2*last) // never full: each address gives one
+	found := make(chan *Found, 2*last) // never full: each address sends at most one
 	ended := make(chan error, 1)
 	go func() { ended <- probeAddresses(work, b, a.Bus, used, found) }()
 	stall := time.NewTimer(stalls)
@@ -72,14 +73,14 @@ func probeBus(ctx context.Context, b board.Board, a board.Adapter, used []Use) B
 		case <-stall.C:
 			bus.Problem = fmt.Sprintf("is stuck: a transaction has not ended after %v. Check SDA and SCL, each must be at 3.3 V; take chips off until it works", stalls)
 		case <-ctx.Done():
-			bus.Problem = "was not looked at to the end: " + ctx.Err().Error()
+			bus.Problem = "was not probed completely: " + ctx.Err().Error()
 		}
 		slices.SortFunc(bus.Found, func(a, b Found) int { return int(a.Address) - int(b.Address) })
 		return bus
 	}
 }
 
-// probeAddresses sends what it finds, and nil for an address at which nothing answers.
+// probeAddresses sends what it finds at each address, or nil if nothing answers.
 func probeAddresses(ctx context.Context, b board.Board, name string, used []Use, found chan<- *Found) (err error) {
 	bus, err := b.Bus(name)
 	if err != nil {
@@ -111,7 +112,7 @@ func probeAddresses(ctx context.Context, b board.Board, name string, used []Use,
 	return nil
 }
 
-// order lists the addresses: 0x70 is the last, see [probeAddress].
+// order lists the addresses. 0x70 is the last one; see probeAddress.
 func order() (all []uint16) {
 	for a := uint16(first); a <= last; a++ {
 		if a != 0x70 {
@@ -121,7 +122,8 @@ func order() (all []uint16) {
 	return append(all, 0x70)
 }
 
-// probeAddress looks at one address: nil where nothing answers. An error is the bus's.
+// probeAddress probes one address. It returns nil if nothing answers, and an error if the
+// bus fails.
 //
 // It begins with a read of one byte. A write of nothing, with which i2cdetect begins, changes
 // some chips. A chip that acknowledges the read is asked for its registers, one number written
@@ -180,7 +182,7 @@ func probeAddress(bus i2c.Bus, root string, addr uint16, used []Use, unknown boo
 	return f, nil
 }
 
-// canBeAt leaves those of some chips that can have an address.
+// canBeAt returns those of the chips that can have an address.
 func canBeAt(names []string, addr uint16) (some []string) {
 	for _, n := range names {
 		if c, _ := sensors.Lookup(n); slices.Contains(c.Addresses, addr) {
@@ -190,15 +192,15 @@ func canBeAt(names []string, addr uint16) (some []string) {
 	return some
 }
 
-// prober asks one chip. All its methods give nil where the chip does not answer.
+// prober talks to one chip. Its methods return nil if the chip does not answer.
 type prober struct {
 	bus  i2c.Bus
 	addr uint16
-	err  error // the bus's: a timeout
+	err  error // a timeout of the bus
 }
 
-// read writes a register's number, or nothing, and reads n bytes. Nothing is written to an
-// address that is read-only.
+// read writes a register's number, or nothing, and reads n bytes. It does not write to a
+// read-only address.
 func (p *prober) read(n int, reg ...byte) []byte {
 	if len(reg) > 0 && readOnly(p.addr) {
 		return nil
@@ -207,7 +209,7 @@ func (p *prober) read(n int, reg ...byte) []byte {
 	return p.got(b, p.bus.Tx(p.addr, reg, b))
 }
 
-// command writes a command and reads its answer of n bytes some time later.
+// command writes a command, waits and reads its answer of n bytes.
 func (p *prober) command(n int, wait time.Duration, code ...byte) []byte {
 	if err := p.bus.Tx(p.addr, code, nil); err != nil {
 		return p.got(nil, err)
@@ -220,7 +222,8 @@ func (p *prober) command(n int, wait time.Duration, code ...byte) []byte {
 	return p.got(b, p.bus.Tx(p.addr, nil, b))
 }
 
-// words is an answer of n words, each followed by Sensirion's checksum, without these.
+// words returns the n words of a command's answer without Sensirion's checksums, which it
+// checks.
 func (p *prober) words(n int, wait time.Duration, code ...byte) []byte {
 	b := p.command(3*n, wait, code...)
 	var words []byte

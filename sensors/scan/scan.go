@@ -1,8 +1,8 @@
-// Package scan looks at what a board has, without changing it: GPIO lines and who holds them, the
-// chips that answer on its I2C buses, the sensors that drivers of the kernel's have, and its SPI
-// devices and serial ports. From that it makes a first configuration.
+// Package scan lists what a board has, without changing it: GPIO lines and who holds
+// them, the chips that answer on its I2C buses, the sensors of kernel drivers, and its
+// SPI devices and serial ports. From that it makes a configuration to begin with.
 //
-// What it may do to a chip that it does not know is decided in probeAddress and readOnly. An
+// probeAddress and readOnly decide what it may do to a chip that it does not know. An
 // address that a kernel driver owns, or that a running daemon reads, is left alone.
 //
 // Sources: Linux, tools i2cdetect(8) and sensors-detect(8) for what probing can break; NXP
@@ -22,10 +22,10 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Report is what a board has.
+// Report lists what a board has.
 type Report struct {
 	Board   string   `json:"board"`
-	Header  []Pin    `json:"header,omitempty"` // of a Raspberry Pi, pin 1 first
+	Header  []Pin    `json:"header,omitempty"` // a Raspberry Pi's header, pin 1 first
 	Chips   []Chip   `json:"gpio_chips"`
 	Buses   []Bus    `json:"i2c_buses"`
 	Kernel  []Device `json:"kernel_sensors"`
@@ -39,7 +39,7 @@ type Pin struct {
 	Pin  int    `json:"pin"`            // from 1
 	Name string `json:"name"`           // "GPIO17", "3.3 V"
 	Use  string `json:"use,omitempty"`  // what uses it, as far as is known
-	Line bool   `json:"line,omitempty"` // it is a GPIO
+	Line bool   `json:"line,omitempty"` // true for a GPIO
 }
 
 // Chip is a GPIO chip.
@@ -55,7 +55,7 @@ type Line struct {
 	Offset int    `json:"offset"`
 	Name   string `json:"name,omitempty"`
 	Used   bool   `json:"used"`
-	Holder string `json:"holder,omitempty"` // empty where it is free, or who holds it gave no name
+	Holder string `json:"holder,omitempty"` // empty if it is free, or if the holder gave no name
 	Output bool   `json:"output"`
 }
 
@@ -64,39 +64,40 @@ type Bus struct {
 	Name    string  `json:"name"`
 	Adapter string  `json:"adapter,omitempty"`
 	Found   []Found `json:"found"`
-	Problem string  `json:"problem,omitempty"` // why it was not looked at to the end, and what to do
+	Problem string  `json:"problem,omitempty"` // why it was not probed completely, and what to do
 }
 
 // Found is an address at which something answers, or that is in use.
 type Found struct {
 	Address uint16   `json:"address"`
-	Chip    string   `json:"chip,omitempty"`   // what it is; empty where that is not known
-	Or      []string `json:"or,omitempty"`     // what it may be as well
-	Driver  string   `json:"driver,omitempty"` // of the kernel, which owns the address: it was not probed
-	Sensor  string   `json:"sensor,omitempty"` // of the running daemon, which reads it: it was not probed
+	Chip    string   `json:"chip,omitempty"`   // the chip; empty if not known
+	Or      []string `json:"or,omitempty"`     // other chips that it may be
+	Driver  string   `json:"driver,omitempty"` // the kernel driver that owns the address, which was not probed
+	Sensor  string   `json:"sensor,omitempty"` // the running daemon's sensor at the address, which was not probed
 	Note    string   `json:"note,omitempty"`
 }
 
-// Device is a sensor that a driver of the kernel's has.
+// Device is a sensor with a kernel driver.
 type Device struct {
-	Chip       string            `json:"chip"` // of the catalog, that reads it
+	Chip       string            `json:"chip"` // the chip of the catalog that reads it
 	Name       string            `json:"name"`
 	At         string            `json:"at,omitempty"`
 	Quantities []string          `json:"quantities"`
 	Overlay    string            `json:"overlay,omitempty"` // what loads the driver
 	Problem    string            `json:"problem,omitempty"` // why it cannot be read
-	Keys       map[string]string `json:"keys,omitempty"`    // that choose it in a configuration
+	Keys       map[string]string `json:"keys,omitempty"`    // its keys in a configuration
 }
 
-// Options say what to leave alone.
+// Options says what not to probe.
 type Options struct {
 	Used []Use // addresses that a running daemon reads
-	// Leave is why no bus may be probed; empty where it may.
+	// Leave is the reason why no bus may be probed; empty if buses may be probed.
 	Leave string
 }
 
-// Scan looks at a board until ctx ends. What cannot be opened is in the report, with what to do.
-// Any goroutine. A bus that is stuck costs some seconds, and a goroutine until it ends.
+// Scan scans a board until ctx ends. The report names what could not be opened, with what
+// to do. Scan may be called from any goroutine. A stuck bus takes some seconds, and
+// blocks a goroutine until its transaction ends.
 func Scan(ctx context.Context, b board.Board, o Options) Report {
 	r := Report{Board: b.String(), Chips: []Chip{}, Buses: []Bus{}, Kernel: []Device{}, SPI: []string{}, Serial: []string{}}
 	have, ok := b.(board.Inventory)
@@ -111,7 +112,7 @@ func Scan(ctx context.Context, b board.Board, o Options) Report {
 	for _, u := range o.Used {
 		if bus, err := b.Bus(u.Bus); err == nil {
 			u.Bus = fmt.Sprint(bus)
-			_ = bus.Close() // it was opened for its name
+			_ = bus.Close() // it was opened only for its name
 		}
 		used = append(used, u)
 	}
@@ -133,11 +134,12 @@ func Scan(ctx context.Context, b board.Board, o Options) Report {
 	return r
 }
 
-// muxed is the name of a bus behind a multiplexer, after the bus that the multiplexer is on.
+// muxed matches the adapter's name of a bus behind a multiplexer, and captures the bus
+// that the multiplexer is on.
 var muxed = regexp.MustCompile(`^(i2c-[0-9]+)-mux`)
 
-// hideParents removes from the buses behind a multiplexer what is on the bus before it, which
-// answers on each of them.
+// hideParents removes from the buses behind a multiplexer the chips of the bus in front
+// of it, which answer on each of them.
 func hideParents(buses []Bus) {
 	for i, b := range buses {
 		m := muxed.FindStringSubmatch(b.Adapter)
@@ -162,7 +164,7 @@ func lines(c board.ChipInfo) Chip {
 	return chip
 }
 
-// header fills the header of a Raspberry Pi; nil on other boards.
+// header returns the pins of a Raspberry Pi's header; nil on other boards.
 func header(b board.Board, r Report) []Pin {
 	id, err := b.Find("P1_3")
 	if err != nil || id.Offset != 2 {
@@ -201,8 +203,8 @@ func header(b board.Board, r Report) []Pin {
 	return pins
 }
 
-// kernelDevices lists the kernel's sensors, with what fieldpost can read of each. Opening one
-// reads the names of its files and no value.
+// kernelDevices lists the sensors of kernel drivers, with the quantities that fieldpost
+// can read. Opening one reads the names of its files, but no value.
 func kernelDevices(b board.Board) []Device {
 	var all []Device
 	for _, k := range sensors.KernelDevices(b) {
@@ -219,14 +221,14 @@ func kernelDevices(b board.Board) []Device {
 			for _, q := range s.Quantities() {
 				d.Quantities = append(d.Quantities, q.Name)
 			}
-			_ = s.Close() // it holds nothing
+			_ = s.Close() // an open one holds nothing
 		}
 		all = append(all, d)
 	}
 	return all
 }
 
-// keysOf are the keys of the configuration that choose a device.
+// keysOf returns a device's keys in a configuration.
 func keysOf(k sensors.KernelDevice) map[string]string {
 	keys := map[string]string{}
 	switch o := k.Options.(type) {
@@ -249,16 +251,16 @@ func keysOf(k sensors.KernelDevice) map[string]string {
 	return keys
 }
 
-// onSensorOverlay are the devices that Raspberry Pi's overlay i2c-sensor loads, by the names of
-// their drivers, with the overlay's parameter.
+// onSensorOverlay maps the names of drivers that Raspberry Pi's overlay i2c-sensor loads
+// to the overlay's parameter.
 var onSensorOverlay = map[string]string{
 	"sht3x": "sht3x", "sht4x": "sht4x", "bme680": "bme680", "bme280": "bme280", "bmp280": "bmp280", "bmp380": "bmp380", "bmp180": "bmp180",
 	"htu21": "htu21", "si7020": "si7020", "aht10": "aht10", "aht20": "aht20", "bh1750": "bh1750", "sps30": "sps30", "sgp30": "sgp30", "ccs811": "ccs811",
 	"jc42": "jc42", "lm75": "lm75", "tmp102": "tmp102",
 }
 
-// overlay is the line of a Raspberry Pi's config.txt that loads a device's driver, or another
-// way where there is none; "" where it is a part of the board.
+// overlay returns the line of a Raspberry Pi's config.txt that loads a device's driver,
+// or if there is none another way to load it; "" for a part of the board.
 func overlay(k sensors.KernelDevice) string {
 	stem, line, _ := strings.Cut(k.Name, "@")
 	switch {

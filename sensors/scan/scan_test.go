@@ -21,15 +21,15 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// unrecognised are the chips that cannot be told by reading them, with the reason; at some
-// addresses that holds for all, because nothing may be written there.
+// unrecognised are the chips that cannot be recognised by reading them, with the reason.
+// At some addresses no chip can be, because nothing may be written there.
 var unrecognised = map[string]string{
 	"bh1750": "it has no identity",
 	"aht10":  "it has neither an identity nor a checksum",
 }
 
-// Every chip of the catalog is put on a bus alone, at each of its addresses. It is recognised, or
-// offered among those that it may be.
+// Every chip of the catalog, alone on a bus and at each of its addresses, is recognised,
+// or is among the chips that it may be.
 func TestRecognise(t *testing.T) {
 	for _, c := range sensors.Catalog() {
 		for _, addr := range c.Addresses {
@@ -60,7 +60,7 @@ func TestRecognise(t *testing.T) {
 	}
 }
 
-// tap is a board that sees what is written.
+// tap is a board that records writes.
 type tap struct {
 	*sim.Board
 	wrote map[uint16]int // the longest write to each address
@@ -83,8 +83,8 @@ func (b *tapped) Tx(addr uint16, w, r []byte) error {
 	return b.BusCloser.Tx(addr, w, r)
 }
 
-// An expander, a memory, and whatever has registers, is written to no more than is safe, and
-// where nothing answers no more than Sensirion's commands.
+// Nothing unsafe is written to an expander, a memory or a chip with registers, and where
+// nothing answers only Sensirion's commands.
 func TestWhatIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &tap{sim.New(), map[uint16]int{}}
@@ -107,7 +107,7 @@ func TestWhatIsWritten(t *testing.T) {
 	})
 }
 
-// On an empty bus nothing is written but commands to addresses of chips that have some.
+// On an empty bus, commands are written only to addresses of chips with commands.
 func TestWhatIsWrittenToNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &tap{sim.New(), map[uint16]int{}}
@@ -123,7 +123,8 @@ func TestWhatIsWrittenToNobody(t *testing.T) {
 	})
 }
 
-// What a kernel driver owns, or a running daemon reads, gets no transaction and is named.
+// An address that a kernel driver owns, or a running daemon reads, is named and not
+// probed.
 func TestLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &tap{sim.New(), map[uint16]int{}}
@@ -166,8 +167,8 @@ func print(t *testing.T, r scan.Report) string {
 	return out.String()
 }
 
-// A bus that blocks is left after some seconds, one that times out after two addresses, one for
-// displays at once; those after it are looked at.
+// Scan leaves a bus that blocks after some seconds, one that times out after two
+// addresses, and one for displays at once. It probes the buses after them.
 func TestBadBuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -198,7 +199,7 @@ func TestBadBuses(t *testing.T) {
 	})
 }
 
-// What is on the bus before a multiplexer is listed once.
+// A chip on the bus in front of a multiplexer is listed once.
 func TestBehindAMultiplexer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -214,7 +215,7 @@ func TestBehindAMultiplexer(t *testing.T) {
 	})
 }
 
-// A chip that breaks in the middle of being looked at is not recognised, and the others are.
+// A chip that breaks while it is probed is not recognised, but the others are.
 func TestBadChips(t *testing.T) {
 	for _, f := range []sim.Fault{sim.NACK, sim.EIO, sim.Ones, sim.Zeros, sim.Noise, sim.Timeout} {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,7 +237,7 @@ func TestBadChips(t *testing.T) {
 	}
 }
 
-// denied is a board whose devices this user may not open.
+// denied is a board with devices that this user may not open.
 type denied struct{ *sim.Board }
 
 var errDenied = fmt.Errorf("open bus i2c-1: /dev/i2c-1: %w; add this user to the group i2c", fs.ErrPermission)
@@ -247,7 +248,7 @@ func (denied) Chips() []board.ChipInfo {
 	return []board.ChipInfo{{Device: "gpiochip0", Err: errors.New("open GPIO chip /dev/gpiochip0: permission denied; add this user to the group gpio")}}
 }
 
-// What may not be opened is named with what to do.
+// A device that may not be opened is named, with what to do.
 func TestDenied(t *testing.T) {
 	b := denied{sim.New()}
 	b.AddBus("i2c-1")
@@ -269,7 +270,7 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// kernelTree gives the board sensors of the kernel's drivers.
+// kernelTree adds sensors of kernel drivers to the board.
 func kernelTree(t *testing.T, b *sim.Board) {
 	t.Helper()
 	b.SetRoot(t.TempDir())
@@ -290,7 +291,8 @@ func kernelTree(t *testing.T, b *sim.Board) {
 	}
 }
 
-// The kernel's sensors are listed with what loads them, and the header with what uses it.
+// Sensors of kernel drivers are listed with what loads them, and pins of the header with
+// what uses them.
 func TestPrint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// WriteYAML writes a configuration for the board named thing that reads everything that was found
-// and recognised. What may be several things is in comments, because a driver writes to its chip,
-// and what is right for one chip moves the relay of another.
+// WriteYAML writes a configuration with this thing that reads everything that was
+// recognised. Chips that may be one of several are in comments, because a driver writes
+// to its chip, and the wrong driver could switch another chip's relay.
 func (r Report) WriteYAML(w io.Writer, thing string) error {
 	y := &yaml{names: map[string]int{}}
 	y.line("# What `fieldpost scan` has found on %s. Write your endpoint, and names that say", printable(r.Board))
@@ -63,10 +63,10 @@ func (y *yaml) sensors(r Report) {
 		}
 	}
 	for _, p := range r.SPI {
-		y.line("  # %s: nothing tells what is on it. Chips on SPI: mcp3008, mcp3208, max31855, max31865, max6675", p)
+		y.line("  # %s: the chip cannot be recognised. Chips on SPI: mcp3008, mcp3208, max31855, max31865, max6675", p)
 	}
 	for _, p := range r.Serial {
-		y.line("  # %s: nothing tells what is on it. Chips on a serial port: mhz19, pms5003, sds011", p)
+		y.line("  # %s: the chip cannot be recognised. Chips on a serial port: mhz19, pms5003, sds011", p)
 	}
 	body := string(y.Bytes()[head:])
 	y.Truncate(head)
@@ -93,9 +93,9 @@ func (y *yaml) found(bus string, f Found) {
 	case f.Note != "":
 		y.line("  # %s on %s %s", at, bus, printable(f.Note))
 	case f.Chip == "" && len(f.Or) == 0:
-		y.line("  # %s on %s answers, and is at no address of a chip that fieldpost knows", at, bus)
+		y.line("  # %s on %s answers; fieldpost knows no chip with this address", at, bus)
 	case f.Chip == "":
-		y.line("  # %s on %s answers. If you know that it is one of them, take: %s", at, bus, strings.Join(f.Or, ", "))
+		y.line("  # %s on %s answers. If it is one of these chips, write its name: %s", at, bus, strings.Join(f.Or, ", "))
 		y.line("  # - {name: %s-%02x, chip: %s, bus: %s, address: %s}", f.Or[0], f.Address, f.Or[0], bus, at)
 	default:
 		note := ""
@@ -111,7 +111,7 @@ func (y *yaml) found(bus string, f Found) {
 	}
 }
 
-// name makes a sensor's name that is not taken yet.
+// name returns a name that no other sensor has.
 func (y *yaml) name(from string) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
@@ -138,7 +138,7 @@ func (y *yaml) name(from string) string {
 	}
 }
 
-// printable makes one line of text from outside.
+// printable makes text from outside safe to print on one line.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7F || r >= 0x80 && r < 0xA0 || r == 0x2028 || r == 0x2029 || r == 0xFEFF || r == '\uFFFD' {

@@ -15,19 +15,19 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// rig is how the contract reaches a chip: a place for it on a simulated board
-// and a way to take it away and bring it back.
-type rig struct {
+// fixture puts a chip on a simulated board for the contract tests, removes it and puts it
+// back.
+type fixture struct {
 	config  sensors.Config
-	nowhere any                                // options of what is not there, where it is on no I2C bus and no line
+	nowhere any                                // options of an absent chip, unless it is on an I2C bus or a line
 	chip    func(*sim.Bus) *sim.Chip           // an I2C chip, on i2c-1
-	zeros   bool                               // bytes that are all 0 are a measurement, and the chip has nothing else to tell by
+	zeros   bool                               // bytes that are all 0 are a valid measurement
 	set     func(*testing.T, *sim.Board)       // anything else
-	cut     func(*testing.T, *sim.Board, bool) // takes it away, or brings it back
+	cut     func(*testing.T, *sim.Board, bool) // removes it, or puts it back
 }
 
-// rigs has one for every chip of the catalog.
-var rigs = map[string]rig{
+// fixtures has one for every chip of the catalog.
+var fixtures = map[string]fixture{
 	"bme280":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddBME280(0x76).Chip }},
 	"bmp280":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddBMP280(0x76).Chip }},
 	"tmp102":  {chip: func(b *sim.Bus) *sim.Chip { return b.AddTMP102(0x48).Chip }},
@@ -222,7 +222,7 @@ func setW1(t *testing.T, b *sim.Board) {
 	}
 }
 
-// cutPort takes a port and the chip behind it away, or sets it again.
+// cutPort returns a function that removes a port with its chip, or adds it again.
 func cutPort(name string, set func(*sim.Board)) func(*testing.T, *sim.Board, bool) {
 	return func(_ *testing.T, b *sim.Board, away bool) {
 		if b.RemovePort(name); !away {
@@ -231,7 +231,7 @@ func cutPort(name string, set func(*sim.Board)) func(*testing.T, *sim.Board, boo
 	}
 }
 
-// cutFiles takes a device of the kernel's away, or sets it again.
+// cutFiles returns a function that removes a kernel device, or writes it again.
 func cutFiles(path string, set func(*testing.T, *sim.Board)) func(*testing.T, *sim.Board, bool) {
 	return func(t *testing.T, b *sim.Board, away bool) {
 		if !away {
@@ -250,12 +250,12 @@ func setThermal(t *testing.T, b *sim.Board) {
 	}
 }
 
-// place puts the chip of a catalog entry on a new board.
+// place puts a chip on a new board.
 func place(t *testing.T, c sensors.Chip) (*sim.Board, *sim.Chip, sensors.Config) {
 	t.Helper()
-	r, ok := rigs[c.Name]
+	r, ok := fixtures[c.Name]
 	if !ok {
-		t.Fatalf("chip %q has no rig: the contract cannot be tested on it", c.Name)
+		t.Fatalf("chip %q has no fixture: the contract cannot be tested on it", c.Name)
 	}
 	b := sim.New()
 	b.SetRoot(t.TempDir())
@@ -274,7 +274,7 @@ func place(t *testing.T, c sensors.Chip) (*sim.Board, *sim.Chip, sensors.Config)
 	return b, chip, cfg
 }
 
-// overCatalog runs a test in a bubble for each chip; the i2c ones only, or all.
+// overCatalog runs a test in a synctest bubble for each chip, or only for those on I2C.
 func overCatalog(t *testing.T, i2cOnly bool, test func(*testing.T, sensors.Chip)) {
 	for _, c := range sensors.Catalog() {
 		if i2cOnly && c.Addresses == nil {
@@ -303,8 +303,8 @@ func mustOpen(t *testing.T, c sensors.Chip, b board.Board, cfg sensors.Config) s
 	return s
 }
 
-// sense does as the sampler does: it asks a sensor that has no value yet again, and
-// takes one that has none for too long for broken.
+// sense reads a sensor like the sampler: it retries while the sensor is not ready, and
+// returns an error if that takes too long.
 func sense(c sensors.Chip, s sensors.Sensor) ([]sensors.Field, error) {
 	for start := time.Now(); ; {
 		fields, err := s.Sense()
@@ -330,7 +330,7 @@ func mustSense(t *testing.T, c sensors.Chip, s sensors.Sensor) []sensors.Field {
 	return fields
 }
 
-// fits checks fields against the sensor's quantities: names, order and range.
+// fits checks names, order and range of fields against the sensor's quantities.
 func fits(s sensors.Sensor, fields []sensors.Field) error {
 	quantities := s.Quantities()
 	if len(fields) != len(quantities) {
