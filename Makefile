@@ -33,11 +33,11 @@ CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-a
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-pi test
+CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-bookworm vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-pi release package-test ci install clean FORCE
+.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi release package-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -120,7 +120,10 @@ cross-%: FORCE
 vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, in an emulated ARM machine (root)
 	deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64
 
-vm-pi: cross-linux-arm64 ## the same on an emulated Raspberry Pi 3: the names of its lines, its I2C controller (root)
+vm-bookworm: cross-linux-arm64 ## the same under Debian 12's systemd 252, which most Raspberry Pis run (root)
+	GUEST_SUITE=bookworm deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64
+
+vm-pi: cross-linux-arm64 ## the unit on an emulated Raspberry Pi 3: the names of its lines, its I2C controller (root)
 	deploy/vm/test.sh -m raspi3b $(BIN)/cross/fieldpost-linux-arm64
 
 PACKAGING = VERSION=$(VERSION) SOURCE_DATE_EPOCH=$$(date -u -d $(BUILD_TIME) +%s) GO=$(GO)

@@ -48,7 +48,7 @@ func TestOpenToOthers(t *testing.T) {
 				}
 			}
 			var out bytes.Buffer
-			if err := doctor.Check(w.d.config(), nil, w.dir, time.Now(), &out); err != nil || !strings.HasPrefix(out.String(), "warning: "+w.dir) || !strings.Contains(out.String(), c.say) {
+			if err := doctor.Check(w.d.config(), doctor.Machine{Runtime: w.dir}, time.Now(), &out); err != nil || !strings.HasPrefix(out.String(), "warning: "+w.dir) || !strings.Contains(out.String(), c.say) {
 				t.Errorf("%s: check says %q, %v", c.path, out.String(), err)
 			}
 			chmod(c.closed)

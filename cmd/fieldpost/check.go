@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"fieldpost/daemon/doctor"
+	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
 
 	"github.com/spf13/cobra"
@@ -32,15 +34,27 @@ The exit status is 0 if the daemon can work with this configuration, 78 if not.`
 			if err != nil {
 				return err
 			}
-			var hardware board.Board
-			if m, err := board.Open(); err != nil {
+			m, err := thisMachine(c.Context())
+			if err != nil {
 				fmt.Fprintf(c.OutOrStdout(), "note: buses and lines were not checked: %v\n", err)
-			} else {
-				hardware = m
 			}
-			return doctor.Check(cfg, hardware, runtimeDir(), time.Now(), c.OutOrStdout(), policies...)
+			return doctor.Check(cfg, m, time.Now(), c.OutOrStdout(), policies...)
 		},
 	}
 	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy that is attached to the certificate; may be repeated")
 	return c
+}
+
+// thisMachine describes the machine that the command runs on. The error says why its board
+// was left out.
+func thisMachine(ctx context.Context) (doctor.Machine, error) {
+	m := doctor.Machine{Runtime: runtimeDir()}
+	if v, err := systemd.Version(ctx); err == nil { // no systemd: nothing to say of it
+		m.Systemd = v
+	}
+	b, err := board.Open()
+	if err == nil {
+		m.Board = b
+	}
+	return m, err
 }

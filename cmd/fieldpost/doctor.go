@@ -10,7 +10,6 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/doctor"
 	"fieldpost/daemon/spool"
-	"fieldpost/sensors/board"
 
 	"github.com/spf13/cobra"
 )
@@ -46,10 +45,8 @@ The exit status is 0 if no step failed, and 1 otherwise.`,
 				return err
 			}
 			out := c.OutOrStdout()
-			o.Config, o.Runtime, o.Now = cfg, runtimeDir(), time.Now()
-			if m, err := board.Open(); err == nil {
-				o.Board = m
-			}
+			o.Config, o.Now = cfg, time.Now()
+			o.Machine, _ = thisMachine(c.Context()) // without a board that step says so
 			if o.Running, err = running(c.Context(), cfg, socket); err != nil {
 				return err
 			}

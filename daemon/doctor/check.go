@@ -16,20 +16,27 @@ import (
 	"fieldpost/sensors/board"
 )
 
+// Machine is the machine that the daemon is to run on.
+type Machine struct {
+	Board   board.Board // nil: buses and lines are not looked at
+	Runtime string      // the directory of the crash record
+	Systemd int         // the version of systemd; 0: there is none, or it is not known
+}
+
 // Check examines everything that can be examined without the broker: the
-// configuration (already loaded), the credentials, and, where b is not nil,
+// configuration (already loaded), the credentials, and, where there is a board,
 // whether this machine has the buses, chips' addresses, thermal zones and lines,
 // and they are free. It prints one line a finding
 // to w, and the lines of a Raspberry Pi's config.txt that give its outputs their
 // levels before any program runs, and returns an error wrapping [config.ErrUnusable] if
 // anything prevents the daemon from doing its work.
 //
-// What is open to other users is named too, and prevents nothing; runtime is the
-// directory of the crash record.
+// What is open to other users is named too, and so is a systemd that lets go of the lines
+// of a stopped unit; neither prevents anything.
 //
 // policies are the files of AWS IoT policies that are attached to the certificate: what
 // the daemon needs and they do not allow is a problem, and a trap in them a warning.
-func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w io.Writer, policies ...string) error {
+func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies ...string) error {
 	bad := 0
 	for _, p := range uplink.CheckCredentials(cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key, now) {
 		if !p.Warning {
@@ -37,16 +44,17 @@ func Check(cfg *config.Config, b board.Board, runtime string, now time.Time, w i
 		}
 		fmt.Fprintln(w, p)
 	}
-	open := access.Look(cfg.Places(runtime))
+	open := access.Look(cfg.Places(m.Runtime))
 	for _, subject := range access.Subjects {
 		for _, o := range open[subject] {
 			fmt.Fprintf(w, "warning: %v\n", o)
 		}
 	}
-	if b != nil {
-		bad += checkHardware(cfg, b, w)
+	if m.Board != nil {
+		bad += checkHardware(cfg, m.Board, w)
 	}
-	powerOn(cfg, b, w)
+	powerOn(cfg, m.Board, w)
+	stopped(cfg, m.Systemd, w)
 	if len(policies) > 0 {
 		n, err := checkPolicies(cfg, policies, w)
 		if err != nil {

@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 	s := newMachine(t)
 	var out bytes.Buffer
 	cfg := s.config("", "")
-	if err := doctor.Check(cfg, s.board, "", time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
+	if err := doctor.Check(cfg, doctor.Machine{Board: s.board}, time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
 		t.Errorf("a good one: %v\n%s", err, out.String())
 	}
 	out.Reset()
@@ -81,7 +81,7 @@ func TestCheck(t *testing.T) {
 	}
 	cfg = s.config("  - {name: soil, chip: tmp102, bus: i2c-7, every: 1s}\n  - {name: door, chip: gpio, pin: no-such-line}",
 		"  - {name: fan, pin: 'fieldpost-sim:27'}")
-	err = doctor.Check(cfg, s.board, "", time.Now(), &out)
+	err = doctor.Check(cfg, doctor.Machine{Board: s.board}, time.Now(), &out)
 	if !errors.Is(err, config.ErrUnusable) || !strings.Contains(err.Error(), "4 problems") {
 		t.Errorf("a bad one: %v", err)
 	}
@@ -96,7 +96,7 @@ func TestCheck(t *testing.T) {
 		"  - {name: door, chip: gpio, pin: GPIO24}\n  - {name: key, chip: gpio, pin: GPIO22}",
 		"  - {name: fan, pin: 'fieldpost-sim:24'}\n  - {name: lamp, pin: 'fieldpost-sim:22'}")
 	out.Reset()
-	if err := doctor.Check(cfg, s.board, "", time.Now(), &out); !errors.Is(err, config.ErrUnusable) {
+	if err := doctor.Check(cfg, doctor.Machine{Board: s.board}, time.Now(), &out); !errors.Is(err, config.ErrUnusable) {
 		t.Errorf("what others have: %v", err)
 	}
 	for _, want := range []string{
@@ -110,7 +110,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("not said: %s\n%s", want, out.String())
 		}
 	}
-	if err := doctor.Check(cfg, s.board, "", time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
+	if err := doctor.Check(cfg, doctor.Machine{Board: s.board}, time.Now().AddDate(20, 0, 0), &out); err == nil || !strings.Contains(out.String(), "expired") {
 		t.Errorf("in twenty years: %v\n%s", err, out.String())
 	}
 }

@@ -17,15 +17,13 @@ import (
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/uplink"
-	"fieldpost/sensors/board"
 )
 
 // Options say what [Examine] examines.
 type Options struct {
-	Config   *config.Config
-	Board    board.Board // nil: buses and lines are not looked at
-	Runtime  string      // the directory of the crash record
-	Policies []string    // files of AWS IoT policies that are attached to the certificate
+	Config *config.Config
+	Machine
+	Policies []string // files of AWS IoT policies that are attached to the certificate
 	// Running is the daemon that runs with this configuration; nil is none. Its client id
 	// is not used then, as that would end its connection.
 	Running  *Running
@@ -212,6 +210,7 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 		var w bytes.Buffer
 		bad := checkHardware(e.cfg, e.o.Board, &w)
 		powerOn(e.cfg, e.o.Board, &w)
+		stopped(e.cfg, e.o.Systemd, &w)
 		if bad > 0 {
 			return "", lines(w.String()), &finding{outcome: Failed, what: fmt.Sprintf("%d problems", bad),
 				meaning: "Sensors or outputs of the configuration cannot be used on this machine.", cure: "See the lines."}

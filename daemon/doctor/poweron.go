@@ -6,6 +6,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
 )
 
@@ -53,4 +54,14 @@ func lineOf(pin string, b board.Board) (board.LineID, bool) {
 		return board.LineID{Label: "pinctrl-bcm2711", Offset: l.GPIO}, true
 	}
 	return board.LineID{Label: l.Chip, Offset: l.Offset}, l.Chip != ""
+}
+
+// stopped says that an older systemd lets go of the lines when the unit is stopped, since
+// a newer one keeps them driven. version 0 is no systemd, or one that is not known.
+func stopped(cfg *config.Config, version int, w io.Writer) {
+	if version == 0 || version >= systemd.KeepsLines || len(cfg.Outputs) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "note: systemd %d releases the outputs' lines when the unit is stopped, after they were made safe; %d and newer keep them driven."+
+		" Some kernels then let a line fall back to its pull: wire a pull resistor to the safe level of each output, or use Debian 13.\n", version, systemd.KeepsLines)
 }

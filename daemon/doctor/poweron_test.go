@@ -115,3 +115,19 @@ func TestPowerOnByLabel(t *testing.T) {
 		t.Errorf("printed\n%s", out.String())
 	}
 }
+
+// An older systemd lets go of the lines of a stopped unit, and check says what to do.
+func TestStoppedUnitsLines(t *testing.T) {
+	outputs := &config.Config{Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}}
+	for _, c := range []struct {
+		cfg     *config.Config
+		version int
+		says    bool
+	}{{outputs, 252, true}, {outputs, 253, true}, {outputs, 254, false}, {outputs, 257, false}, {outputs, 0, false}, {&config.Config{}, 252, false}} {
+		var out strings.Builder
+		stopped(c.cfg, c.version, &out)
+		if says := strings.Contains(out.String(), "releases the outputs' lines") && strings.Contains(out.String(), "pull resistor"); says != c.says || !c.says && out.Len() > 0 {
+			t.Errorf("systemd %d, %d outputs: %q", c.version, len(c.cfg.Outputs), out.String())
+		}
+	}
+}

@@ -29,6 +29,11 @@ installation() {
 	same "the certificates' folder is for fieldpost alone" "root:fieldpost 750" "$(stat -c '%U:%G %a' /etc/fieldpost/certs)"
 	check "systemd finds nothing wrong with the unit" systemd-analyze verify --man=no "$UNIT.service"
 	check "the configuration is accepted" as_fieldpost fieldpost check -c "$CONFIG"
+	if keeps; then
+		check "check has nothing to say of this systemd" fails says_lines_released
+	else
+		check "check says that this systemd releases the lines of a stopped unit" says_lines_released
+	fi
 	echo "# $(systemd-analyze security --no-pager "$UNIT.service" 2>/dev/null | tail -1)"
 }
 
@@ -65,3 +70,4 @@ first_start() {
 	check "it has no /dev/mem" bash -c "! ls -l /proc/$(pid)/fd | grep -e /dev/mem -e /dev/gpiomem"
 	pull 23 down # from here on every line's pull is unsafe
 }
+says_lines_released() { as_fieldpost fieldpost check -c "$CONFIG" | grep "releases the outputs' lines"; }
