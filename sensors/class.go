@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
 
@@ -167,7 +168,7 @@ type channelName struct {
 	number string // unique among the device's channels of that quantity
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+var notInNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^a-z0-9]+`) })
 
 // nameChannels gives each channel's quantity a name. It is the quantity's own name if the
 // device has one channel of it; otherwise the channel's label is added, or its number if it
@@ -175,7 +176,7 @@ var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 func nameChannels(channels []channelName) []Quantity {
 	count := map[string]int{}
 	labelled := func(c channelName) string {
-		return c.Name + "_" + strings.Trim(notInNames.ReplaceAllString(strings.ToLower(c.label), "_"), "_")
+		return c.Name + "_" + strings.Trim(notInNames().ReplaceAllString(strings.ToLower(c.label), "_"), "_")
 	}
 	for _, c := range channels {
 		count[c.Name]++

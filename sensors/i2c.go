@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"fieldpost/sensors/board"
@@ -63,21 +64,27 @@ func meantAddress(text string, a uint16, all []uint16) string {
 
 func hex(x uint16) string { return fmt.Sprintf("0x%02x", x) }
 
-var (
-	notBuses = regexp.MustCompile(`(?i)^(i2c|spi|spidev|smbus|gpiochip|tty[a-z]*)?[-_ ]?[0-9.]*$`) // a typing mistake, or another kind of bus
-	buses    = regexp.MustCompile(`^i2c-(0|[1-9][0-9]{0,4})$`)
-)
+// notBuses matches a typing mistake, or the name of another kind of bus.
+var notBuses = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^(i2c|spi|spidev|smbus|gpiochip|tty[a-z]*)?[-_ ]?[0-9.]*$`)
+})
+
+// isBus reports whether s is i2c- and a number of up to five digits without a leading zero.
+func isBus(s string) bool {
+	n, ok := strings.CutPrefix(s, "i2c-")
+	return ok && option.IsNumber(n) && len(n) <= 5 && (n == "0" || n[0] != '0')
+}
 
 // busName checks a bus's name. Of the names that a board accepts for one bus, only one is
 // allowed, because each name gets its own worker.
 func busName(v any) string {
 	s := v.(string)
 	switch plain := strings.TrimPrefix(s, "/dev/"); {
-	case buses.MatchString(s):
+	case isBus(s):
 		return ""
-	case buses.MatchString(plain), buses.MatchString("i2c-" + plain):
+	case isBus(plain), isBus("i2c-" + plain):
 		return fmt.Sprintf("want the bus's name: %q", "i2c-"+strings.TrimPrefix(plain, "i2c-"))
-	case notBuses.MatchString(plain), strings.ContainsFunc(s, unicode.IsControl), s != strings.TrimSpace(s), len(s) > 64,
+	case notBuses().MatchString(plain), strings.ContainsFunc(s, unicode.IsControl), s != strings.TrimSpace(s), len(s) > 64,
 		strings.HasPrefix(s, "/") && (plain == s || plain == "" || strings.Contains(plain, "..")):
 		return "want the name of an I2C bus, such as i2c-1, a link to it such as /dev/i2c-greenhouse, or its adapter's name, such as CH341"
 	}

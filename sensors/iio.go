@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -161,7 +162,9 @@ func iioParent(dir string) string {
 
 // iioFile matches the name of a channel's file: type, optional index, for a difference
 // type and index of the other input, optional modifier.
-var iioFile = regexp.MustCompile(`^in_([a-z]+)([0-9]*)(?:-([a-z]+)([0-9]+))?(?:_([a-z0-9()^+]+))?_(raw|input)$`)
+var iioFile = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^in_([a-z]+)([0-9]*)(?:-([a-z]+)([0-9]+))?(?:_([a-z0-9()^+]+))?_(raw|input)$`)
+})
 
 // setup finds the device's channels and names their quantities.
 func (s *iioSensor) setup(only string) error {
@@ -194,7 +197,7 @@ func (s *iioSensor) setup(only string) error {
 	named := make([]channelName, len(s.channels))
 	for i, c := range s.channels {
 		k := iioKinds[c.kind]
-		named[i] = channelName{k.Quantity, c.label, strings.Trim(notInNames.ReplaceAllString(strings.TrimPrefix(c.stem, "in_"+strings.SplitN(k.name, "_", 2)[0]), "_"), "_")}
+		named[i] = channelName{k.Quantity, c.label, strings.Trim(notInNames().ReplaceAllString(strings.TrimPrefix(c.stem, "in_"+strings.SplitN(k.name, "_", 2)[0]), "_"), "_")}
 	}
 	s.quantities = nameChannels(named)
 	return nil
@@ -202,7 +205,7 @@ func (s *iioSensor) setup(only string) error {
 
 // iioChannelOf returns the channel of a file.
 func iioChannelOf(file string) (c iioChannel, ok bool) {
-	m := iioFile.FindStringSubmatch(file)
+	m := iioFile().FindStringSubmatch(file)
 	if m == nil {
 		return c, false
 	}

@@ -37,7 +37,7 @@ func KernelDevices(b board.Board) []KernelDevice {
 	}
 	probes, _ := os.ReadDir(filepath.Join(b.Root(), "sys/bus/w1/devices")) // in order of their names
 	for _, e := range probes {
-		if name := e.Name(); w1Probe.MatchString(name) {
+		if name := e.Name(); w1Probe().MatchString(name) {
 			all = append(all, KernelDevice{Chip: "ds18b20", Name: name, Options: DS18B20{Device: name}})
 		}
 	}

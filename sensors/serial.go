@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -25,15 +24,21 @@ func (o Serial) Place() Place { return Place{Port: o.Device} }
 // serialRule is the rule of the key of [Serial].
 var serialRule = option.Rule{Required: true, Wants: "a serial port such as /dev/serial0", Check: serialName}
 
-var serialPorts = regexp.MustCompile(`^tty[A-Za-z]+[0-9]+$`)
+// isSerialPort reports whether s is tty, letters and a number.
+func isSerialPort(s string) bool {
+	rest, ok := strings.CutPrefix(s, "tty")
+	letters := strings.TrimRight(rest, "0123456789")
+	return ok && letters != "" && letters != rest &&
+		!strings.ContainsFunc(letters, func(r rune) bool { return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') })
+}
 
 // serialName checks a serial port's name. Only one name is allowed for each port.
 func serialName(v any) string {
 	s := v.(string)
 	switch plain, full := strings.CutPrefix(s, "/dev/"); {
-	case !full && serialPorts.MatchString(s):
+	case !full && isSerialPort(s):
 		return ""
-	case serialPorts.MatchString(plain):
+	case isSerialPort(plain):
 		return fmt.Sprintf("want the port's name: %q", plain)
 	case full && deviceLink(plain):
 		return ""

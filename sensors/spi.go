@@ -3,7 +3,6 @@ package sensors
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 
@@ -24,15 +23,20 @@ func (o SPI) Place() Place { return Place{SPI: o.Device} }
 // spiRule is the rule of the key of [SPI].
 var spiRule = option.Rule{Required: true, Wants: "an SPI device such as spidev0.0", Check: spiName}
 
-var spiDevices = regexp.MustCompile(`^spidev[0-9]+\.[0-9]+$`)
+// isSPIDevice reports whether s is spidev, a number, a dot and a number.
+func isSPIDevice(s string) bool {
+	n, ok := strings.CutPrefix(s, "spidev")
+	bus, device, dot := strings.Cut(n, ".")
+	return ok && dot && option.IsNumber(bus) && option.IsNumber(device)
+}
 
 // spiName checks an SPI device's name. Only one name is allowed for each device.
 func spiName(v any) string {
 	s := v.(string)
 	switch plain, full := strings.CutPrefix(s, "/dev/"); {
-	case !full && spiDevices.MatchString(s):
+	case !full && isSPIDevice(s):
 		return ""
-	case spiDevices.MatchString(plain):
+	case isSPIDevice(plain):
 		return fmt.Sprintf("want the device's name: %q", plain)
 	case full && deviceLink(plain):
 		return ""

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -51,7 +52,7 @@ func (o DS18B20) Place() Place { return Place{Device: "w1 " + o.Device} }
 
 // w1Probe matches a probe's name: a family that w1_therm supports (DS18S20, DS1822,
 // DS18B20, DS1825, DS28EA00) and a number of 48 bits.
-var w1Probe = regexp.MustCompile(`^(10|22|28|3b|42)-[0-9a-f]{12}$`)
+var w1Probe = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(10|22|28|3b|42)-[0-9a-f]{12}$`) })
 
 var ds18b20 = Chip{
 	Name:   "ds18b20",
@@ -60,7 +61,7 @@ var ds18b20 = Chip{
 	Options: option.Set{
 		Defaults: DS18B20{},
 		Rules: map[string]option.Rule{"device": {Wants: "a probe's number such as 28-00000a1b2c3d", Check: func(v any) string {
-			if s := v.(string); s != "" && !w1Probe.MatchString(s) {
+			if s := v.(string); s != "" && !w1Probe().MatchString(s) {
 				return "want a probe's number as `ls /sys/bus/w1/devices` shows it, such as 28-00000a1b2c3d"
 			}
 			return ""
@@ -103,7 +104,7 @@ func findW1(b board.Board, o DS18B20) (string, error) {
 	}
 	var all []string
 	for _, e := range entries {
-		if w1Probe.MatchString(e.Name()) {
+		if w1Probe().MatchString(e.Name()) {
 			all = append(all, e.Name())
 		}
 	}
@@ -163,7 +164,9 @@ func (s *ds18b20Sensor) sense() ([]Field, error) {
 // errNotConverted is the error of a probe that returned an old value.
 var errNotConverted = faultf("the probe did not convert: it returned its value after power-on, or its supply failed meanwhile; check its supply")
 
-var w1Slave = regexp.MustCompile(`^((?:[0-9a-f]{2} ){9}): crc=[0-9a-f]{2} (YES|NO)\n(?:[0-9a-f]{2} ){9}t=(-?[0-9]+)$`)
+var w1Slave = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^((?:[0-9a-f]{2} ){9}): crc=[0-9a-f]{2} (YES|NO)\n(?:[0-9a-f]{2} ){9}t=(-?[0-9]+)$`)
+})
 
 // w1Celsius parses a w1_slave file. The kernel's driver returns an empty one if the probe
 // did not answer or did not convert.
@@ -171,7 +174,7 @@ func w1Celsius(text string) (float64, error) {
 	if text == "" {
 		return 0, fmt.Errorf("the kernel's driver got no answer, or none with a right checksum: %w", ErrSilent)
 	}
-	m := w1Slave.FindStringSubmatch(text)
+	m := w1Slave().FindStringSubmatch(text)
 	if m == nil {
 		return 0, faultf("w1_slave is %.90q", text)
 	}

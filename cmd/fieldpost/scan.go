@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"sync"
 	"time"
 
 	"fieldpost/daemon/client"
@@ -97,13 +98,13 @@ func inUse(ctx context.Context, socket string) (o scan.Options) {
 	return o
 }
 
-var notInThings = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+var notInThings = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^A-Za-z0-9_-]+`) })
 
 // thingName returns this machine's host name without what a thing's name must
 // not have.
 func thingName() string {
 	host, _ := os.Hostname() // without a host name the result is ""
-	host = notInThings.ReplaceAllString(host, "-")
+	host = notInThings().ReplaceAllString(host, "-")
 	if host == "" {
 		return "thing-1"
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"fieldpost/daemon/durable"
@@ -87,14 +88,14 @@ func Certificates(dir string, hosts ...string) (Files, error) {
 }
 
 // deviceNames are what a thing may be called in AWS IoT, and so make directories too.
-var deviceNames = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+var deviceNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`) })
 
 // DeviceCertificate returns the key, the certificate and the root of one more device, in the
 // directory of its name below the one of [Certificates], whose authority issues the
 // certificate. Like Certificates, it creates what is missing and replaces nothing. The other
 // paths are empty.
 func DeviceCertificate(dir, name string) (Files, error) {
-	if !deviceNames.MatchString(name) {
+	if !deviceNames().MatchString(name) {
 		return Files{}, fmt.Errorf("device %q: want 1 to 128 letters, digits, : _ and -", name)
 	}
 	all := filesIn(filepath.Join(dir, name))

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/regular"
@@ -35,7 +36,7 @@ type parameter struct {
 // certificateID is the parameter that AWS fills in.
 const certificateID = "AWS::IoT::Certificate::Id"
 
-var templateNames = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
+var templateNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`) })
 
 // largestTemplate is the most that AWS IoT takes of a template's body, in bytes.
 const largestTemplate = 10240
@@ -56,7 +57,7 @@ func ReadTemplate(name, path string) (*Template, error) {
 // ParseTemplate reads a template. The error says what is wrong in it, and on which line
 // where it is not JSON.
 func ParseTemplate(name string, text []byte) (*Template, error) {
-	if !templateNames.MatchString(name) {
+	if !templateNames().MatchString(name) {
 		return nil, fmt.Errorf("template name %q: want 1 to 36 of the characters A-Z a-z 0-9 _ -", name)
 	}
 	var body struct {
@@ -219,14 +220,14 @@ func joined(argument json.RawMessage, parameters map[string]string) (string, err
 	return strings.Join(all, between), nil
 }
 
-var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
+var variable = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{([^}]*)\}`) })
 
 func substituted(argument json.RawMessage, parameters map[string]string) (out string, err error) {
 	var text string
 	if json.Unmarshal(argument, &text) != nil {
 		return "", fmt.Errorf("Fn::Sub: want a string (got %s)", argument)
 	}
-	out = variable.ReplaceAllStringFunc(text, func(found string) string {
+	out = variable().ReplaceAllStringFunc(text, func(found string) string {
 		name := found[2 : len(found)-1]
 		v, ok := parameters[name]
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -282,7 +283,9 @@ func parseDuration(raw json.RawMessage) (time.Duration, error) {
 
 // dateTime is date-time of RFC 3339, section 5.6, as far as [time.Parse] lets
 // more pass (golang/go issue 54580).
-var dateTime = regexp.MustCompile(`T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
+var dateTime = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
+})
 
 func parseTime(raw json.RawMessage) (time.Time, error) {
 	s, err := parseString(raw)
@@ -290,7 +293,7 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 		return time.Time{}, err
 	}
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || t.IsZero() || !dateTime.MatchString(s) {
+	if err != nil || t.IsZero() || !dateTime().MatchString(s) {
 		return time.Time{}, fmt.Errorf("want a time of RFC 3339 such as 2026-11-21T19:05:00Z, got %.80q", s)
 	}
 	return t.UTC(), nil

@@ -193,7 +193,7 @@ func (l *loader) topics(c *Config) {
 func readingsTopics(c *Config) []string {
 	all := []string{c.ReadingsTopic("")}
 	for _, s := range c.Sensors {
-		if names.MatchString(s.Name) {
+		if isName(s.Name) {
 			// longer than the names of quantities are
 			all = append(all, c.ValueTopic(c.Thing, s.Name, strings.Repeat("q", 40)))
 		}

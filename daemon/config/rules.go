@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -80,10 +79,15 @@ func zeroOr(lo time.Duration) func(any) string {
 	}
 }
 
-var (
-	names       = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	identifiers = regexp.MustCompile(`^[A-Za-z0-9:_.-]{1,128}$`)
-)
+// isName reports whether s can be the name of a sensor or an output.
+func isName(s string) bool { return madeOf(s, 64, "_-") }
+
+// madeOf reports whether s is 1 to most ASCII letters, digits and characters of others.
+func madeOf(s string, most int, others string) bool {
+	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(others, r)
+	})
+}
 
 // reserved is the sensor name that stands for fieldpost itself.
 const reserved = "fieldpost"
@@ -92,7 +96,7 @@ func name(v any) string {
 	switch s := v.(string); {
 	case s == reserved:
 		return "is reserved for fieldpost; choose another name"
-	case !names.MatchString(s):
+	case !isName(s):
 		return "want 1 to 64 of the characters A-Z a-z 0-9 _ -"
 	}
 	return ""
@@ -102,7 +106,7 @@ func name(v any) string {
 // may have the characters that AWS IoT Core allows in a thing's name, and the dot of host
 // names.
 func identifier(v any) string {
-	if !identifiers.MatchString(v.(string)) {
+	if !madeOf(v.(string), 128, ":_.-") {
 		return "want 1 to 128 of the characters A-Z a-z 0-9 : _ . -"
 	}
 	return ""

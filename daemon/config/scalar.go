@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"fieldpost/sensors/option"
 
 	"gopkg.in/yaml.v3"
 )
@@ -29,10 +30,10 @@ func (l *loader) scalarBy(r rule, n *yaml.Node, path string, v reflect.Value) {
 	case isNull(n) || n.Value == "":
 		l.fail(path, "has no value; give one or leave the key out", "")
 		return
-	case n.Style == 0 && octal.MatchString(n.Value):
+	case n.Style == 0 && isOctal(n.Value):
 		l.fail(path, r.octalReason(n.Value, v), n.Value)
 		return
-	case v.Type() == reflect.TypeFor[time.Duration]() && bare.MatchString(n.Value) && n.Value != "0":
+	case v.Type() == reflect.TypeFor[time.Duration]() && isBare(n.Value) && n.Value != "0":
 		l.fail(path, r.unitReason(n.Value), n.Value)
 		return
 	}
@@ -53,9 +54,14 @@ func (l *loader) scalarBy(r rule, n *yaml.Node, path string, v reflect.Value) {
 	l.fail(path, reason, r.shown(n.Value))
 }
 
-// octal matches a bare number with a leading zero. YAML 1.1, and so many tools that may read
-// this file, reads 076 as 62; YAML 1.2 reads it as 76.
-var octal = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
+// isOctal reports whether text is a number with a leading zero. YAML 1.1, and so many tools that
+// may read this file, reads 076 as 62; YAML 1.2 reads it as 76.
+func isOctal(text string) bool {
+	if text != "" && strings.ContainsRune("+-", rune(text[0])) {
+		text = text[1:]
+	}
+	return len(text) > 1 && text[0] == '0' && strings.Trim(text, "0123456789_") == ""
+}
 
 func (r rule) octalReason(text string, v reflect.Value) string {
 	hint := "write it without the zero, or as hexadecimal with 0x"
@@ -154,7 +160,11 @@ func truth(text string) (bool, error) {
 	return false, errors.New("want on or off, or true or false")
 }
 
-var bare = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
+// isBare reports whether text is a number without a unit, such as 10 or 1.5.
+func isBare(text string) bool {
+	whole, fraction, dot := strings.Cut(text, ".")
+	return option.IsNumber(whole) && (!dot || option.IsNumber(fraction))
+}
 
 // duration reads Go's durations. A bare number without a unit was refused before, except 0,
 // which is the same in every unit.
@@ -176,7 +186,7 @@ func whole(text string, bits int) (uint64, error) {
 	base, digits := 10, text
 	if rest, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {
 		base, digits = 16, rest
-	} else if octal.MatchString(text) {
+	} else if isOctal(text) {
 		return 0, errors.New("has a leading zero, which other programs read as octal; write it without the zero, or as hexadecimal with 0x")
 	}
 	x, err := strconv.ParseUint(digits, base, bits)
@@ -206,7 +216,7 @@ func bytesOf(text string) (any, error) {
 	switch {
 	case errors.Is(err, strconv.ErrRange), err == nil && int64(x) > math.MaxInt64/unit:
 		return nil, errors.New("is too large a number")
-	case err != nil || octal.MatchString(digits):
+	case err != nil || isOctal(digits):
 		return nil, errors.New("want a number of bytes, such as 64MiB (also KiB, GiB, or a plain number)")
 	}
 	return int64(x) * unit, nil

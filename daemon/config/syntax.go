@@ -5,11 +5,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"gopkg.in/yaml.v3"
 )
 
-var saysLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var saysLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^yaml: (?:line (\d+): )?`) })
 
 // said replaces messages of the YAML parser by plainer ones.
 var said = []struct{ have, say string }{
@@ -30,7 +31,7 @@ func syntaxReason(err error, line string) string {
 	if strings.HasPrefix(strings.TrimLeft(line, " "), "\t") {
 		return tabReason
 	}
-	msg := saysLine.ReplaceAllString(err.Error(), "")
+	msg := saysLine().ReplaceAllString(err.Error(), "")
 	for _, s := range said {
 		if strings.Contains(msg, s.have) {
 			return s.say
@@ -73,7 +74,7 @@ func errorLine(data []byte, err error) int {
 	if n <= 0 {
 		return 1
 	}
-	if m := saysLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
+	if m := saysLine().FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			return min(max(n, 1), len(ends))
 		}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -46,11 +45,27 @@ func fill(topic, thing, sensor string) string {
 	return strings.NewReplacer("{thing}", thing, "{sensor}", sensor).Replace(topic)
 }
 
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+// cutPlaceholders returns what stands in braces in a topic, with the braces, and the rest of it.
+func cutPlaceholders(topic string) (placeholders []string, rest string) {
+	for {
+		end := strings.IndexByte(topic, '}') + 1
+		if end == 0 {
+			return placeholders, rest + topic
+		}
+		begin := strings.LastIndexByte(topic[:end], '{')
+		if begin < 0 {
+			begin = end // nothing opens it, so that it belongs to the rest
+		} else {
+			placeholders = append(placeholders, topic[begin:end])
+		}
+		rest, topic = rest+topic[:begin], topic[end:]
+	}
+}
 
 // checkPlaceholders refuses what stands in braces and is not known.
 func checkPlaceholders(topic string, known []string) error {
-	for _, p := range placeholder.FindAllString(topic, -1) {
+	found, rest := cutPlaceholders(topic)
+	for _, p := range found {
 		switch {
 		case slices.Contains(known, p):
 		case p == "{sensor}", p == quantityPlaceholder:
@@ -59,7 +74,7 @@ func checkPlaceholders(topic string, known []string) error {
 			return fmt.Errorf("unknown placeholder %s, want %s", printable(p), strings.Join(known, " or "))
 		}
 	}
-	if strings.ContainsAny(placeholder.ReplaceAllString(topic, ""), "{}") {
+	if strings.ContainsAny(rest, "{}") {
 		return errUnpaired
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // DefaultPort is the port of MQTT over TLS, IANA's secure-mqtt.
@@ -21,18 +22,38 @@ type Endpoint struct {
 	Port string // a number from 1 to 65535
 }
 
-var (
-	// hosts are RFC 1123's names, and the underscore that local names have.
-	hosts   = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
-	schemes = regexp.MustCompile(`^(?i:[a-z][a-z0-9+.-]*)://`)
-	numeric = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
-)
+// schemes matches the beginning of a URL, RFC 3986, section 3.1.
+var schemes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?i:[a-z][a-z0-9+.-]*)://`) })
+
+// isHost reports whether text is a host name of RFC 1123 of any length. It accepts the underscore
+// that local names have, and the dot at the end of an absolute name.
+func isHost(text string) bool {
+	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || strings.ContainsFunc(label, notInHost) {
+			return false
+		}
+	}
+	return true
+}
+
+func notInHost(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
+}
+
+// endsInNumber reports whether the last label of a host is a number, as in an address.
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	label := host[strings.LastIndexByte(host, '.')+1:]
+	return label != "" && strings.Trim(label, "0123456789") == ""
+}
 
 // Parse reads host, host:port, or an address of IPv6 with or without brackets.
 // The error says what is wanted, and not what was given.
 func Parse(text string) (Endpoint, error) {
-	if scheme := schemes.FindString(text); scheme != "" {
-		return Endpoint{}, fmt.Errorf("want host or host:port without the scheme %q; it is always MQTT over TLS", scheme)
+	if strings.Contains(text, "://") {
+		if scheme := schemes().FindString(text); scheme != "" {
+			return Endpoint{}, fmt.Errorf("want host or host:port without the scheme %q; it is always MQTT over TLS", scheme)
+		}
 	}
 	if strings.Contains(text, "/") {
 		return Endpoint{}, errors.New("want host or host:port, nothing after it")
@@ -63,9 +84,9 @@ func Parse(text string) (Endpoint, error) {
 		return e, nil
 	}
 	switch {
-	case numeric.MatchString(e.Host):
+	case endsInNumber(e.Host):
 		return Endpoint{}, errors.New("want a host's name, or an address of four numbers from 0 to 255 without leading zeros")
-	case !hosts.MatchString(e.Host) || len(e.Host) > 253:
+	case !isHost(e.Host) || len(e.Host) > 253:
 		return Endpoint{}, errors.New("want a host's name or address, with or without a port")
 	}
 	e.Host = strings.ToLower(e.Host)

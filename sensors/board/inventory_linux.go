@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 var _ Inventory = (*Machine)(nil)
@@ -24,14 +25,14 @@ func (m *Machine) Adapters() []Adapter {
 func (m *Machine) SPIs() []string { return deviceFiles(m.dev, "spidev*") }
 
 // realPort matches the names of serial ports that a chip can be on.
-var realPort = regexp.MustCompile(`^tty(AMA|S|USB|ACM|O|mxc|SAC|AML|HS|LP)[0-9]+$`)
+var realPort = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^tty(AMA|S|USB|ACM|O|mxc|SAC|AML|HS|LP)[0-9]+$`) })
 
 // Serials lists the serial ports. A port of the driver 8250 that has no hardware is of type 0
 // (Linux, Documentation/ABI/testing/sysfs-tty).
 func (m *Machine) Serials() []string {
 	return slices.DeleteFunc(deviceFiles(m.dev, "tty*"), func(name string) bool {
 		kind, err := os.ReadFile(filepath.Join(m.root, "sys/class/tty", name, "type"))
-		return !realPort.MatchString(name) || err == nil && strings.TrimSpace(string(kind)) == "0"
+		return !realPort().MatchString(name) || err == nil && strings.TrimSpace(string(kind)) == "0"
 	})
 }
 

@@ -3,7 +3,6 @@ package board
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -38,12 +37,25 @@ const (
 
 const accepted = "GPIO17, 17, P1_11, a line's kernel name, or chip:offset such as gpiochip0:17 or pinctrl-rp1:17"
 
-var (
-	gpioName   = regexp.MustCompile(`^GPIO(0|[1-9][0-9]?)$`)
-	digits     = regexp.MustCompile(`^[0-9]+$`)
-	headerName = regexp.MustCompile(`^P1_([0-9]+)$`)
-	negative   = regexp.MustCompile(`^[-+][0-9]+$`)
-)
+// isNumber reports whether s is one or more decimal digits.
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// isGPIO reports whether s is GPIO0 to GPIO99, without a leading zero.
+func isGPIO(s string) bool {
+	n, ok := strings.CutPrefix(s, "GPIO")
+	return ok && isNumber(n) && len(n) <= 2 && (n == "0" || n[0] != '0')
+}
+
+// isHeaderPin reports whether s is P1_ and a number.
+func isHeaderPin(s string) bool {
+	n, ok := strings.CutPrefix(s, "P1_")
+	return ok && isNumber(n)
+}
+
+// isSigned reports whether s is a sign and a number.
+func isSigned(s string) bool {
+	return s != "" && strings.ContainsRune("+-", rune(s[0])) && isNumber(s[1:])
+}
 
 // ParseLine parses a line's name as a user may write it.
 //
@@ -63,17 +75,17 @@ func ParseLine(s string) (Line, error) {
 	switch {
 	case s == "":
 		return Line{}, fmt.Errorf("line is empty: want %s", accepted)
-	case negative.MatchString(s):
+	case isSigned(s):
 		return Line{}, fmt.Errorf("line %q has a sign: want %s", s, accepted)
-	case gpioName.MatchString(s):
+	case isGPIO(s):
 		n, err := gpioNumber(s, s[len("GPIO"):])
 		l.GPIO, l.Name = n, s
 		return l, err
-	case digits.MatchString(s):
+	case isNumber(s):
 		n, err := gpioNumber(s, s)
 		l.GPIO = n
 		return l, err
-	case headerName.MatchString(s):
+	case isHeaderPin(s):
 		n, err := headerPin(s)
 		l.GPIO = n
 		return l, err
@@ -100,7 +112,7 @@ func gpioNumber(s, number string) (int, error) {
 }
 
 func parseChipOffset(l Line, chip, offset string) (Line, error) {
-	if !digits.MatchString(offset) {
+	if !isNumber(offset) {
 		return Line{}, fmt.Errorf("line %q: offset %q after the colon is not a number: want chip:offset such as gpiochip0:17 or pinctrl-rp1:17", l.text, offset)
 	}
 	if len(offset) > 1 && offset[0] == '0' {

@@ -129,19 +129,19 @@ func aliasGPIO(n int, name string) error {
 }
 
 // otherHeader matches pins of headers that only periph's board tables have.
-var otherHeader = regexp.MustCompile(`^([A-Z][A-Z0-9]*)_([1-9][0-9]?)$`)
+var otherHeader = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([A-Z][A-Z0-9]*)_([1-9][0-9]?)$`) })
 
 // headerLine asks periph for the line of a header's pin, such as P5_3 of the first
 // Raspberry Pi.
 func (m *Machine) headerLine(name string) (Line, bool) {
-	if !otherHeader.MatchString(name) || headerName.MatchString(name) {
+	if !otherHeader().MatchString(name) || isHeaderPin(name) {
 		return Line{}, false
 	}
 	if err := boardTables(m); err != nil {
 		slog.Debug("periph's tables of boards are not loaded", "err", err)
 		return Line{}, false
 	}
-	parts := otherHeader.FindStringSubmatch(name)
+	parts := otherHeader().FindStringSubmatch(name)
 	number := 0
 	for _, row := range pinreg.All()[parts[1]] {
 		for _, p := range row {

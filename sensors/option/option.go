@@ -124,3 +124,6 @@ func Duration(d time.Duration) string {
 	}
 	return s
 }
+
+// IsNumber reports whether s is one or more decimal digits.
+func IsNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

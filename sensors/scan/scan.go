@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -136,13 +137,13 @@ func Scan(ctx context.Context, b board.Board, o Options) Report {
 
 // muxed matches the adapter's name of a bus behind a multiplexer, and captures the bus
 // that the multiplexer is on.
-var muxed = regexp.MustCompile(`^(i2c-[0-9]+)-mux`)
+var muxed = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(i2c-[0-9]+)-mux`) })
 
 // hideParents removes from the buses behind a multiplexer the chips of the bus in front
 // of it, which answer on each of them.
 func hideParents(buses []Bus) {
 	for i, b := range buses {
-		m := muxed.FindStringSubmatch(b.Adapter)
+		m := muxed().FindStringSubmatch(b.Adapter)
 		if m == nil {
 			continue
 		}

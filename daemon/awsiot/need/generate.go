@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/config"
@@ -34,9 +35,9 @@ const (
 )
 
 var (
-	accounts = regexp.MustCompile(`^[0-9]{12}$`)
-	regions  = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
-	prefixes = regexp.MustCompile(`^arn:[^:]+:iot:[^:]+:[^:]+:$`)
+	accounts = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{12}$`) })
+	regions  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`) })
+	prefixes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^arn:[^:]+:iot:[^:]+:[^:]+:$`) })
 )
 
 // Prefix makes the beginning of ARNs. A region that is "" is taken from the
@@ -48,11 +49,11 @@ func Prefix(cfg *config.Config, region, account string) (string, error) {
 		}
 	}
 	switch {
-	case !regions.MatchString(region):
+	case !regions().MatchString(region):
 		return "", fmt.Errorf("--region %q: want a region such as eu-west-1", region)
 	case account == "":
 		return "", errors.New("no account: give its twelve digits with --account; `aws sts get-caller-identity` prints them")
-	case !accounts.MatchString(account):
+	case !accounts().MatchString(account):
 		return "", fmt.Errorf("--account %q: want twelve digits", account)
 	}
 	partition := "aws"
@@ -70,7 +71,7 @@ func CheckPrefix(prefix string) (string, error) {
 	if !strings.HasSuffix(prefix, ":") {
 		prefix += ":"
 	}
-	if !prefixes.MatchString(prefix) {
+	if !prefixes().MatchString(prefix) {
 		return "", fmt.Errorf("--arn-prefix %q: want arn:aws:iot:REGION:ACCOUNT", prefix)
 	}
 	return prefix, nil
