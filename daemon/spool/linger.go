@@ -11,13 +11,15 @@ type linger struct {
 	lock  sync.Locker // of the store
 	tell  func()
 	most  time.Duration // 0: nothing waits
+	first bool          // no sample was appended since the last Rewind; the next one does not wait
 	waits bool          // a sample was appended, and Ready has not told of it
 	timer *time.Timer   // calls expire; nil until something waits
 }
 
 // holdLocked reports whether Ready is to tell of a sample later.
 func (l *linger) holdLocked() bool {
-	if l.most == 0 {
+	if l.most == 0 || l.first {
+		l.first = false
 		return false
 	}
 	if l.waits {
@@ -53,7 +55,8 @@ func (l *linger) expire() {
 // SetLinger sets how long Ready may be late to tell of samples that are appended, so that
 // those of about the same time are sent together; 0 is not at all, as at the start. It
 // changes nothing else: Next returns them from the moment they are appended, and whatever
-// else Ready tells of ends the wait. Any goroutine.
+// else Ready tells of ends the wait. The first sample after a Rewind does not wait, so that a
+// new connection shows at once that readings arrive. Any goroutine.
 func (s *Spool) SetLinger(most time.Duration) {
 	st := s.st
 	st.mu.Lock()

@@ -57,6 +57,31 @@ func TestLinger(t *testing.T) {
 	})
 }
 
+// The first sample of a connection is told of at once, and those after it wait again.
+func TestLingerOfTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := lingering(t)
+		for range 2 {
+			r.s.Rewind()
+			r.told()
+			r.add(message.Reading, "air")
+			if !r.told() {
+				t.Fatal("the first sample of a connection waits")
+			}
+			begun := time.Now()
+			r.add(message.Reading, "air")
+			if r.told() {
+				t.Fatal("the second sample of a connection does not wait")
+			}
+			<-r.s.Ready()
+			if since := time.Since(begun); since != 50*time.Millisecond {
+				t.Errorf("the second sample is told of after %v", since)
+			}
+			r.takeItems(all)
+		}
+	})
+}
+
 // What is urgent is told at once, and so is what waited with it. Nothing is told again.
 func TestLingerOfOthers(t *testing.T) {
 	for name, r := range map[string]message.Record{

@@ -390,6 +390,7 @@ func (s *Spool) Rewind() {
 		l.rewind()
 	}
 	st.enqueueAllLocked()
+	st.linger.first = true
 	st.ready.Set()
 }
 
