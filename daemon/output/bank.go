@@ -18,20 +18,20 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Options is what a bank is made of. Board, Outputs and Clock are needed.
+// Options are the parts of a bank. Board, Outputs and Clock are required.
 type Options struct {
 	Board     board.Board
-	Outputs   []Config             // names and pins unique, as package config sees to
+	Outputs   []Config             // names and pins are unique; package config checks that
 	Record    string               // path of the crash record; "" keeps none
-	Held      *Held                // lines taken over from the run before; nil is none
-	Store     Store                // keeps lines driven that are to stay as they are; nil does not
-	Unstore   Unstore              // takes back what Store keeps; nil cannot
+	Held      *Held                // lines taken over from the last run; nil is none
+	Store     Store                // keeps lines with safe: keep driven after a crash; nil does not
+	Unstore   Unstore              // removes what Store keeps; nil cannot
 	Levels    journal.Storage      // where levels are kept for the next run; nil keeps none
 	Clock     clock.Clock          // stamps events
-	Health    *health.Health       // told of faults, with the output's name as subject; nil tells nobody
+	Health    *health.Health       // gets faults with the output's name as subject; may be nil
 	Heartbeat *health.Heartbeat    // beaten by Run; may be nil
 	Log       *slog.Logger         // nil discards
-	Event     func(message.Record) // takes events, one at a time; must not call back
+	Event     func(message.Record) // receives events, one at a time; must not call the bank
 
 	write func(path string, lines []Line) error // writes the crash record; nil is writeRecord
 }
@@ -39,26 +39,24 @@ type Options struct {
 // Bank is all outputs of the daemon. Its methods may be called from any
 // goroutine.
 //
-// Each output has a lock of its own, which is held during the calls into the
-// kernel and during nothing else that may block: log lines and events are queued, and
-// given when the lock is free again. So a call that hangs hangs one output, and a log
-// that blocks hangs none. Run itself passes over an
-// output that is busy and comes back to it, and one that stays busy is a fault.
-// If a call that Run makes on a line hangs, timers can no longer act, Heartbeat no
-// longer beats, and the watchdog ends the daemon so that `fieldpost safe` can
-// try. What waits for a disk or for systemd runs on goroutines of its own, apart
-// from the timers.
+// Each output has its own lock. It is held during calls into the kernel, and during
+// nothing else that may block: log lines and events are queued and delivered after the
+// lock is released. So a hanging call blocks one output, and a blocking log blocks none.
+// Run skips an output that is busy and comes back to it; one that stays busy is a fault.
+// If one of Run's own calls hangs, timers can no longer act and Heartbeat stops beating,
+// so the watchdog ends the daemon and `fieldpost safe` can try. Everything that waits for
+// a disk or for systemd runs on other goroutines than the timers.
 type Bank struct {
 	o        Options
 	outputs  atomic.Pointer[outputSet]
 	events   *eventQueue
 	levels   *levelJournal
 	recorder *recorder
-	opening  bool          // Open is under way
-	wake     wake.Signal   // Run looks again
+	opening  bool          // Open has not returned
+	wake     wake.Signal   // makes Run check again
 	stopping chan struct{} // closed when stopped
 
-	changing sync.Mutex // held by who puts another set in the place of outputs
+	changing sync.Mutex // held while another set replaces outputs
 
 	mu            sync.Mutex
 	stopped       bool
@@ -67,13 +65,12 @@ type Bank struct {
 	energisedMu sync.Mutex // guards every pin's energised and peers; see interlock.go
 }
 
-// Open writes the crash record, then requests each line at its initial level,
-// those first that begin at their safe levels. A line that fails is a fault of
-// its own, and Run tries it again; so is a record that cannot be written. Open
-// and Run are one goroutine's.
+// Open writes the crash record, then requests each line at its initial level. Outputs
+// that begin at their safe levels come first. A line that fails, or a record that cannot
+// be written, is a fault, and Run retries it. Call Open and Run from the same goroutine.
 //
-// A line that is requested later gets its initial level too, as if the daemon
-// had just started, unless the link has been down for its safe_after by then.
+// A line that is requested later also gets its initial level, as if the daemon had just
+// started, unless the link has been down for safe_after by then.
 func Open(o Options) *Bank {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -108,8 +105,7 @@ func Open(o Options) *Bank {
 	return b
 }
 
-// requestAll requests every line, and releases the held lines that are no output
-// any more.
+// requestAll requests every line, and releases held lines that are no longer outputs.
 func (b *Bank) requestAll() {
 	var ours []string
 	pins := b.outputs.Load().pins
@@ -131,11 +127,11 @@ func (b *Bank) requestAll() {
 	}
 }
 
-// Run keeps the timers of all outputs, tries failed lines again, gives log lines and
-// events, keeps the crash record, the handles that systemd has and the levels for the
-// next run, and carries out what [Bank.Reconfigure] asks for, until ctx ends. It drives
-// nothing when it ends: see [Bank.Safe]. It waits for all that it has started: a disk
-// that hangs holds up its end, and no timer.
+// Run does the work of a bank until ctx ends. It runs the timers of all outputs, retries
+// failed lines, delivers log lines and events, and carries out [Bank.Reconfigure]. It
+// updates the crash record, the handles that systemd has, and the levels for the next
+// run. It drives no line when it ends; see [Bank.Safe]. It waits for everything that it
+// has started, so a disk that hangs delays its end, but no timer.
 func (b *Bank) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	defer others.Wait()
@@ -156,25 +152,25 @@ func (b *Bank) Run(ctx context.Context) error {
 		b.startRemovals(ctx, &others)
 		now := time.Now()
 		wait := b.runDue(now)
-		if wait == lookEvery { // nothing is due before
+		if wait == lookEvery { // nothing is due earlier
 			wait = b.o.Heartbeat.Wait(now, wait)
 		}
 		timer.Reset(wait)
 	}
 }
 
-// lookEvery is the longest that Run waits.
+// lookEvery is the longest time that Run waits.
 const lookEvery = time.Second
 
-// runDue does what is due and gives the time until it must look again, a second
-// at most.
+// runDue does what is due and returns the time until it must be called again, at most a
+// second.
 func (b *Bank) runDue(now time.Time) time.Duration {
 	b.recorder.reportHung(now)
 	wait := lookEvery
 	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
 			p.noteBusy(now)
-			continue // whoever holds it wakes us when done
+			continue // the holder wakes Run when it is done
 		}
 		p.noteFree()
 		if next := p.runDue(now); !next.IsZero() {
@@ -185,8 +181,8 @@ func (b *Bank) runDue(now time.Time) time.Duration {
 	return max(wait, time.Millisecond)
 }
 
-// Link tells whether the link to the broker is up. Saying the same again
-// changes nothing.
+// Link reports whether the link to the broker is up. Repeating the same state changes
+// nothing.
 func (b *Bank) Link(up bool) {
 	b.mu.Lock()
 	switch {
@@ -205,7 +201,7 @@ func (b *Bank) linkState() (downSince time.Time, stopped bool) {
 	return b.linkDownSince, b.stopped
 }
 
-// States gives all outputs in the configuration's order. It never waits.
+// States returns all outputs in the configuration's order. It never blocks.
 func (b *Bank) States() []State {
 	pins := b.outputs.Load().pins
 	all := make([]State, 0, len(pins))
@@ -215,11 +211,10 @@ func (b *Bank) States() []State {
 	return all
 }
 
-// Safe drives every line safe, now and for good: orders are refused from then
-// on. A line whose output is safe as it is stays as it is. Safe goes on after an error
-// and may be called again, also while it is under way. Outputs that are busy
-// come last, so one that hangs keeps no other from being made safe. Nothing is logged
-// and no event is given before all are safe.
+// Safe drives every line to its safe level. From then on orders are refused. Lines with
+// safe: keep stay as they are. Safe continues after an error and may be called again,
+// also concurrently. Busy outputs come last, so that one that hangs does not prevent
+// making the others safe. Log lines and events wait until all are safe.
 func (b *Bank) Safe(cause string) error {
 	defer b.events.flushUnlessRunning()
 	return b.stopAll(func(p *pin) error {
@@ -235,14 +230,14 @@ func (b *Bank) Safe(cause string) error {
 	})
 }
 
-// handleSharer is a line whose handle can be copied; see board's lines on Linux.
+// handleSharer is a line whose handle can be copied, as on Linux.
 type handleSharer interface {
 	Handle() (*os.File, error)
 }
 
-// Handles gives a copy of the handle of every line that is at its safe level,
-// or safe as it is, for somebody else to keep open; the caller closes them. It
-// goes on after an error. It leaves out lines of a board without handles, and those
+// Handles returns a copy of the handle of every line that is at its safe level or has
+// safe: keep. Another process can keep the copies open; the caller closes them. Handles
+// continues after an error. It leaves out lines of a board without handles, and lines
 // that Store has already.
 func (b *Bank) Handles() ([]Handle, error) {
 	var handles []Handle
@@ -259,8 +254,8 @@ func (b *Bank) Handles() ([]Handle, error) {
 	return handles, err
 }
 
-// Close makes every line safe where [Bank.Safe] has not, and releases them.
-// The crash record stays, for `fieldpost safe`.
+// Close makes every line safe if [Bank.Safe] has not, and releases them. The crash record
+// remains for `fieldpost safe`.
 func (b *Bank) Close() error {
 	defer b.events.flushUnlessRunning()
 	return errors.Join(b.Safe(CauseStop), b.stopAll(func(p *pin) error {
@@ -277,7 +272,7 @@ func (b *Bank) Close() error {
 	}))
 }
 
-// stopAll stops the bank and calls fn for each pin, the busy ones last.
+// stopAll stops the bank and calls fn for each pin, for busy ones last.
 func (b *Bank) stopAll(fn func(*pin) error) error {
 	b.mu.Lock()
 	if !b.stopped {

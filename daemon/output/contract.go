@@ -20,32 +20,33 @@ type Config struct {
 	ActiveLow bool `yaml:"active_low"`
 	// Drive is how the line is driven.
 	Drive board.Drive `yaml:"drive"`
-	// Initial is the level from the moment the line is requested; what Safe
-	// says unless given.
+	// Initial is the level from the moment the line is requested. The default is that of
+	// Safe.
 	Initial Initial `yaml:"initial"`
 	// Safe is the level on stop, crash, hang and lost link.
 	Safe Safe `yaml:"safe"`
-	// SafeAfter is how long the link may be down before the output is made
-	// safe; 0 is for ever.
+	// SafeAfter is how long the link may be down before the output is made safe; 0 means
+	// for ever.
 	SafeAfter time.Duration `yaml:"safe_after"`
-	// Refresh is how long the output may be away from its safe level without an
-	// order being carried out for it, before it is made safe; 0 is for ever. It
-	// makes no sense with Safe keep, and is refused there.
+	// Refresh is how long the output may be away from its safe level without an order
+	// that is carried out, before it is made safe; 0 means for ever. It is refused with
+	// Safe keep.
 	Refresh time.Duration `yaml:"refresh"`
-	// MaxOn is the longest the output may be on before it is switched off; 0
-	// is for ever. It makes no sense with Safe on, and is refused there.
+	// MaxOn is how long the output may be on before it is switched off; 0 means for ever.
+	// It is refused with Safe on.
 	MaxOn time.Duration `yaml:"max_on"`
-	// MinOn is the shortest the output stays on once it is.
+	// MinOn is the shortest time that the output stays on.
 	MinOn time.Duration `yaml:"min_on"`
-	// MinOff is the shortest it stays off once it is; after a start, from then.
+	// MinOff is the shortest time that it stays off. It also counts from the start of the
+	// daemon.
 	MinOff time.Duration `yaml:"min_off"`
-	// Interlock names outputs that may not be away from their safe levels at
-	// the same time as this one. It is enough that one of the two names the other.
+	// Interlock names outputs that must not be away from their safe levels at the same
+	// time as this one. One of the two has to name the other.
 	Interlock []string `yaml:"interlock"`
 }
 
-// Begins is the level at which the line is requested at the first start, as far
-// as the configuration tells; ok is false where it keeps the one that it has.
+// Begins returns the level at which the line is requested at the first start. ok is false
+// if the line keeps its level.
 func (c Config) Begins() (level Level, ok bool) {
 	safe, has := c.Safe.Level()
 	if c.Initial == InitialKeep || c.Initial == InitialLast {
@@ -71,7 +72,7 @@ const (
 	On  Level = true
 )
 
-// String gives on or off.
+// String returns on or off.
 func (l Level) String() string {
 	if l {
 		return "on"
@@ -79,7 +80,7 @@ func (l Level) String() string {
 	return "off"
 }
 
-// MarshalText gives on or off.
+// MarshalText returns on or off.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // UnmarshalText accepts on, off, true and false.
@@ -95,25 +96,25 @@ func (l *Level) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Safe is what becomes of an output when nobody watches over it.
+// Safe is what happens to an output on stop, crash, hang and lost link.
 type Safe uint8
 
-// The ways of being safe.
+// The safe levels.
 const (
-	SafeOff  Safe = iota // it goes off
-	SafeOn               // it goes on
-	SafeKeep             // it stays as it is: nobody drives it to any level
+	SafeOff  Safe = iota // the output goes off
+	SafeOn               // the output goes on
+	SafeKeep             // the output stays as it is
 )
 
-// Level gives the safe level; ok is false where there is none.
+// Level returns the safe level; ok is false for keep.
 func (s Safe) Level() (l Level, ok bool) { return s == SafeOn, s != SafeKeep }
 
 var safeNames = []string{SafeOff: "off", SafeOn: "on", SafeKeep: "keep"}
 
-// String gives off, on or keep.
+// String returns off, on or keep.
 func (s Safe) String() string { return enumName(safeNames, s) }
 
-// MarshalText gives off, on or keep.
+// MarshalText returns off, on or keep.
 func (s Safe) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText accepts off, on, keep, and true and false.
@@ -126,16 +127,16 @@ type Initial uint8
 const (
 	InitialOff  Initial = iota // off
 	InitialOn                  // on
-	InitialLast                // what the output was when the run before ended
-	InitialKeep                // what the line is when it is requested
+	InitialLast                // the output's level when the last run ended
+	InitialKeep                // the line's level when it is requested
 )
 
 var initialNames = []string{InitialOff: "off", InitialOn: "on", InitialLast: "last", InitialKeep: "keep"}
 
-// String gives off, on, last or keep.
+// String returns off, on, last or keep.
 func (i Initial) String() string { return enumName(initialNames, i) }
 
-// MarshalText gives off, on, last or keep.
+// MarshalText returns off, on, last or keep.
 func (i Initial) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
 // UnmarshalText accepts off, on, last, keep, and true and false.
@@ -148,7 +149,7 @@ func enumName[T ~uint8](names []string, v T) string {
 	return fmt.Sprintf("unknown level %d", v)
 }
 
-// parseEnum takes one of the names, the first two of which are off and on.
+// parseEnum parses one of the names. The first two are off and on.
 func parseEnum[T ~uint8](names []string, b []byte, v *T) error {
 	text := string(b)
 	switch text {
@@ -169,7 +170,7 @@ func parseEnum[T ~uint8](names []string, b []byte, v *T) error {
 	return errors.New("want off, on, last or keep")
 }
 
-// Action is what an order asks of an output.
+// Action is what an order does with an output.
 type Action string
 
 // The actions.
@@ -177,16 +178,16 @@ const (
 	ActionOn     Action = "on"     // the level on
 	ActionOff    Action = "off"    // the level off
 	ActionToggle Action = "toggle" // the level it does not have now
-	ActionPulse  Action = "pulse"  // away from the level it rests at, for a while
+	ActionPulse  Action = "pulse"  // the other level than the resting one, for a while
 )
 
-// DefaultPulse is how long a pulse lasts that does not say.
+// DefaultPulse is the length of a pulse without a duration.
 const DefaultPulse = 500 * time.Millisecond
 
 // ErrAction is the reason when an action is not one of the four.
 var ErrAction = errors.New("unknown action")
 
-// ParseAction gives the action of that name; the error wraps [ErrAction].
+// ParseAction returns the action of that name. The error wraps [ErrAction].
 func ParseAction(s string) (Action, error) {
 	switch a := Action(s); a {
 	case ActionOn, ActionOff, ActionToggle, ActionPulse:
@@ -195,9 +196,8 @@ func ParseAction(s string) (Action, error) {
 	return "", fmt.Errorf("%w %q: want on, off, toggle or pulse", ErrAction, s)
 }
 
-// Energises reports whether the action asks for any level but the safe one.
-// Where there is no safe level it does always; and a toggle does always,
-// because what it asks for depends on when it acts.
+// Energises reports whether the action leads to another level than the safe one. It is
+// always true without a safe level, and for toggle, whose level depends on when it acts.
 func (a Action) Energises(safe Safe) bool {
 	switch a {
 	case ActionOn:
@@ -208,8 +208,7 @@ func (a Action) Energises(safe Safe) bool {
 	return true
 }
 
-// target is the level the action asks for, of an output that is now so and
-// rests at rest.
+// target returns the action's level for an output with the levels now and, at rest, rest.
 func (a Action) target(now, rest Level) Level {
 	switch a {
 	case ActionOn:
@@ -222,45 +221,43 @@ func (a Action) target(now, rest Level) Level {
 	return !rest
 }
 
-// Causes of a change. An order's change has the order's own, "mqtt" or
-// "local" say.
+// Causes of a change. A change by an order has the order's cause, such as "mqtt" or
+// "local".
 const (
-	CauseOrder     = "order"        // an order that did not say from where it came
+	CauseOrder     = "order"        // an order without a cause
 	CauseInitial   = "initial"      // the line was requested
-	CauseForEnded  = "for_ended"    // the time an order gave is over
-	CausePulse     = "pulse_ended"  // the pulse is over
-	CauseMaxOn     = "max_on"       // it was on for as long as it may be
+	CauseForEnded  = "for_ended"    // the duration of an order has ended
+	CausePulse     = "pulse_ended"  // the pulse has ended
+	CauseMaxOn     = "max_on"       // it was on for max_on
 	CauseLinkLost  = "link_lost"    // the link was down for safe_after
-	CauseRefresh   = "refresh_lost" // no order came for refresh
-	CauseInterlock = "interlock"    // the line was found away from safe, and so was one it is interlocked with
+	CauseRefresh   = "refresh_lost" // no order came within refresh
+	CauseInterlock = "interlock"    // the line and an interlocked one were found away from their safe levels
 	CauseFailed    = "failed"       // the line did not take its level, and was made safe
-	CauseRemoved   = "removed"      // a reload took the output out, or changed its line
+	CauseRemoved   = "removed"      // a reload removed the output, or changed its line
 	CauseStop      = "stop"         // the daemon stops
 )
 
-// why is the cause of a change: what, and the id of the order behind it, if any.
+// why is the cause of a change, and the id of its order if there is one.
 type why struct{ cause, id string }
 
-// outlivesRun reports whether a level with this cause is the output's own, which
-// initial: last gives it again at the next start: not the safe level of an end, nor
-// the level that the start itself gave.
+// outlivesRun reports whether initial: last restores a level with this cause at the next
+// start. It does not restore the safe level of a stop, nor the initial level.
 func (w why) outlivesRun() bool {
 	return w.cause != CauseStop && w.cause != CauseInitial && w.cause != CauseRemoved
 }
 
-// State is one output as it is now.
+// State is the present state of an output.
 type State struct {
 	Name  string
-	Level Level     // the level it had when it was last driven or read back
-	Since time.Time // since when it has that level; zero when the line was never ours
-	Cause string    // who or what gave it that level
-	Order string    // the id of the order behind it; may be empty
-	Trips uint64    // how often it was made safe because no order came for its refresh, since [Open]
+	Level Level     // the level when it was last driven or read back
+	Since time.Time // since when it has that level; zero if the line was never requested
+	Cause string    // what caused that level
+	Order string    // the id of the order that caused it; may be empty
+	Trips uint64    // how often it was made safe because no order came within refresh, since [Open]
 	Err   error     // why the line cannot be driven or trusted now; Level may then be wrong
 }
 
-// By says in words who or what gave the output its level: "mqtt order c-81",
-// "max_on".
+// By describes what caused the level: "mqtt order c-81", "max_on".
 func (s State) By() string {
 	if s.Order == "" || s.Cause == "" {
 		return s.Cause
@@ -272,8 +269,8 @@ func (s State) By() string {
 var (
 	ErrUnknown = errors.New("unknown output")
 	ErrStopped = errors.New("outputs are stopped, at their safe levels")
-	// ErrEnergises is the reason when an order that was to lead to the safe level does
-	// not any more, because a reload has changed that level. Nothing was done.
+	// ErrEnergises is the reason when an order was accepted because it leads to the safe
+	// level, and a reload has changed that level. Nothing was done.
 	ErrEnergises = errors.New("energises since the configuration was reloaded")
 )
 
@@ -286,17 +283,17 @@ type FailedError struct {
 // Error names the output and why.
 func (e *FailedError) Error() string { return fmt.Sprintf("drive output %q: %v", e.Output, e.Err) }
 
-// Unwrap gives why.
+// Unwrap returns the reason.
 func (e *FailedError) Unwrap() error { return e.Err }
 
-// TooSoonError says that an output has to keep its level for a while yet.
+// TooSoonError says that an output must keep its level for some more time.
 type TooSoonError struct {
 	Output string
-	Level  Level         // which it has
-	Left   time.Duration // for how long yet; 0 where an order to the safe level waits for min_on or min_off
+	Level  Level         // its present level
+	Left   time.Duration // for how long; 0 if an order to the safe level waits for min_on or min_off
 }
 
-// Error says which level, for how long and why.
+// Error names the level, the time and the reason.
 func (e *TooSoonError) Error() string {
 	why := "min_off"
 	if e.Level == On {
@@ -305,14 +302,14 @@ func (e *TooSoonError) Error() string {
 	if e.Left == 0 {
 		return fmt.Sprintf("output %q stays %s until its %s is over, and then goes to its safe level by an order that waits", e.Output, e.Level, why)
 	}
-	left := (e.Left + time.Second - 1).Truncate(time.Second) // when it is over for sure
+	left := (e.Left + time.Second - 1).Truncate(time.Second) // rounded up
 	return fmt.Sprintf("output %q stays %s for another %s, by its %s", e.Output, e.Level, left, why)
 }
 
-// lineFaults are the faults that a line that is ours disproves.
+// lineFaults are the faults that a successful request of a line clears.
 var lineFaults = health.Codes(health.Line)
 
-// faultOf names what keeps a line from being requested.
+// faultOf returns the fault of an error of a request.
 func faultOf(err error) health.Code {
 	var busy *board.BusyError
 	switch {

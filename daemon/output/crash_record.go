@@ -15,8 +15,8 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Line is one line of the crash record: all that is needed to drive it safe
-// without the configuration.
+// Line is one line of the crash record: everything needed to drive it safe without the
+// configuration.
 type Line struct {
 	Output    string      `json:"output"`         // the output's name
 	Label     string      `json:"label"`          // the chip's label
@@ -25,16 +25,16 @@ type Line struct {
 	Name      string      `json:"line,omitempty"` // the kernel's name of the line
 	ActiveLow bool        `json:"active_low"`     // on is the low level
 	Drive     board.Drive `json:"drive"`          // how the line is driven
-	Safe      Safe        `json:"safe"`           // the level to drive, or to leave it as it is
-	Held      bool        `json:"held"`           // systemd has a handle of it, at Safe
+	Safe      Safe        `json:"safe"`           // the level to drive; keep leaves it as it is
+	Held      bool        `json:"held"`           // systemd has a handle of it, at its safe level
 }
 
-// ID is the line as the board knows it.
+// ID returns the line's identity on the board.
 func (l Line) ID() board.LineID {
 	return board.LineID{Label: l.Label, Chip: l.Chip, Offset: l.Offset, Name: l.Name}
 }
 
-// Config asks for the line at its safe level, by the chip's label.
+// Config returns the request of the line at its safe level, by the chip's label.
 func (l Line) Config() board.OutputConfig {
 	level, ok := l.Safe.Level()
 	return board.OutputConfig{
@@ -49,14 +49,13 @@ func (l Line) Config() board.OutputConfig {
 // String names the output and its line for people.
 func (l Line) String() string { return fmt.Sprintf("output %q on line %s", l.Output, l.ID()) }
 
-// maxRecord bounds what is read of a crash record. A hundred lines take 20 kB.
+// maxRecord is how much of a crash record is read. A hundred lines take 20 kB.
 const maxRecord = 1 << 20
 
-// Recorded reads the crash record at path. It gives every line that can be
-// read, and an error that names those that cannot. The error wraps
-// [fs.ErrNotExist] where there is no record: no line was ever requested; and
-// [regular.ErrKind] where what is there is a link or no file: root reads it too,
-// in a directory that is not root's.
+// Recorded reads the crash record at path. It returns every line that can be read, and an
+// error that names those that cannot. The error wraps [fs.ErrNotExist] if there is no
+// record, so no line was ever requested. It wraps [regular.ErrKind] if path is a link or
+// no regular file; root also reads the record, and the directory is not root's.
 func Recorded(path string) ([]Line, error) {
 	raw, err := regular.ReadUnlinked(path, maxRecord)
 	if err != nil {
@@ -78,12 +77,12 @@ func Recorded(path string) ([]Line, error) {
 	return lines, errors.Join(errs...)
 }
 
-// parseLine reads one line of the record. A key it does not know is passed
-// over: the record of a newer fieldpost must still be good for making safe.
+// parseLine parses one line of the record. It ignores unknown keys, because the record of
+// a newer fieldpost must still work.
 func parseLine(text []byte) (Line, error) {
 	var raw struct {
 		Line
-		Drive  string `json:"drive"` // none is push-pull, as in board.OutputConfig
+		Drive  string `json:"drive"` // the default is push-pull, as in board.OutputConfig
 		Safe   *Safe  `json:"safe"`
 		Offset *int   `json:"offset"`
 	}
@@ -108,15 +107,16 @@ func parseLine(text []byte) (Line, error) {
 	return l, nil
 }
 
-// recordMu is held by who writes a record: all use one file until it is whole.
+// recordMu is held while a record is written, because all writers use the same temporary
+// file.
 var recordMu sync.Mutex
 
-// writeRecord puts the lines in place of the record at path, at once and
-// synced: whoever reads it, whenever, finds the old one or the new one.
+// writeRecord replaces the record at path atomically, and syncs it. Readers find the old
+// record or the new one.
 func writeRecord(path string, lines []Line) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
-	enc.SetEscapeHTML(false) // nobody's browser reads it, and it would grow
+	enc.SetEscapeHTML(false) // escapes would only make it longer
 	for _, l := range lines {
 		if err := enc.Encode(l); err != nil {
 			return fmt.Errorf("encode crash record: %w", err)
@@ -132,19 +132,18 @@ func writeRecord(path string, lines []Line) error {
 	return nil
 }
 
-// ErrOwned is the reason when the crash record belongs to a daemon that runs.
+// ErrOwned is the reason when another running daemon owns the crash record.
 var ErrOwned = errors.New("another fieldpost runs with it")
 
-// Own makes the crash record at path this process's, until the closer is
-// closed or the process ends, in whatever way. It comes before [TakeOver]:
-// two daemons with one record would each take the other's lines out of it, and
-// after a crash nobody would make them safe. The error wraps [ErrOwned] when
-// another process owns it.
+// Own locks the crash record at path for this process, until the closer is closed or the
+// process ends in any way. Call it before [TakeOver]: two daemons with one record would
+// remove each other's lines from it, and after a crash nobody would make them safe. The
+// error wraps [ErrOwned] if another process has the lock.
 //
-// The lock is on a file beside the record that nobody else may open, so that no
-// other user can keep the daemon from starting.
+// The lock is on a file next to the record that no other user may open, so that other
+// users cannot prevent the daemon from starting.
 //
-// `fieldpost safe` does not ask for it: it must work beside a daemon that
+// `fieldpost safe` does not take the lock: it must work even while a daemon runs that
 // cannot be killed.
 func Own(path string) (io.Closer, error) {
 	f, err := regular.OpenUnlinked(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)

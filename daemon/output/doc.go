@@ -1,59 +1,56 @@
 // Package output drives pins under a safety contract.
 //
-// Every output has a declared safe level. A [Bank] holds the lines of all
-// outputs and sees to it that each of them is safe when nobody watches over
-// it any more:
+// Every output has a declared safe level. A [Bank] holds the lines of all outputs and
+// drives each of them safe when it is no longer controlled:
 //
-//   - The level travels with the request, so that a relay does not click when
+//   - The level is part of the request of a line, so a relay does not click when
 //     the daemon starts.
-//   - An order may say for how long. Then, and after a pulse, the line goes
+//   - An order may have a duration. After that, and after a pulse, the line goes
 //     back to safe.
-//   - min_on and min_off keep a level for a while. An order to the safe level
-//     waits for the end of that, any other that comes too early is refused.
-//     They count from the last change of the level, from an attempt at one that
-//     failed, and from the request of the line, as nobody knows what was before.
+//   - min_on and min_off keep a level for some time. An order to the safe level
+//     waits for the end of that time; any other order is refused until then.
+//     The time counts from the last change of the level, from a failed attempt to
+//     change it, and from the request of the line, since the level before is unknown.
 //   - interlock lets an output leave its safe level only while others are known
 //     to be at theirs.
-//   - max_on ends every stay at on, whoever asked for it.
-//   - safe_after makes the line safe when the link has been down for so long.
-//     A link that never came up since the start counts as down since then.
-//   - refresh makes the line safe when no order was carried out for it for so
-//     long: a watchdog of whoever controls it.
+//   - max_on limits how long an output is on, whatever switched it on.
+//   - safe_after makes the line safe when the link has been down for that time.
+//     A link that has not come up since the start counts as down since the start.
+//   - refresh makes the line safe when no order was carried out for it for that time: a watchdog on the controller.
 //   - Each level is read back from the kernel. A line that did not take its
-//     level is driven safe, again and again until it is.
+//     level is driven safe, and this is repeated until it succeeds.
 //   - A stop drives every line safe. Orders are refused from then on.
 //   - Every change of a level is an event with its cause.
 //
-// An output with safe: keep is safe as it is: nobody drives it on stop, crash or
-// lost link, and every order energises.
+// An output with safe: keep stays as it is on stop, crash and lost link, and every order
+// energises it.
 //
-// A bank that runs takes another set of outputs ([Bank.Reconfigure]); an output that
-// is the same in both is not touched.
+// [Bank.Reconfigure] gives a running bank another set of outputs. Outputs that are the
+// same in both sets are not touched.
 //
-// What the process cannot do for itself, because it was killed, is done from
-// the crash record. Before a line is requested, its chip, offset, flags and
-// safe level are written to a file. systemd runs `fieldpost safe` after the
-// daemon ended in whatever way; that reads only this file ([MakeSafe]),
-// requests each line at its safe level and hands the line handles to systemd,
-// which keeps them open. The next start takes them over ([TakeOver]) before
-// it reads its configuration. systemd has a handle of a line with safe: keep from
-// the start, so that a crash does not end what drives it; copies of a handle drive
-// a line at whatever it was set to last.
+// The crash record makes lines safe after the process was killed. Before a line is
+// requested, its chip, offset, flags and safe level are written to this file. After the
+// daemon has ended in any way, systemd runs `fieldpost safe`. It reads only this file
+// ([MakeSafe]), requests each line at its safe level and passes the line handles to
+// systemd, which keeps them open. The next start takes them over ([TakeOver]) before it
+// reads its configuration. For a line with safe: keep, systemd has a copy of the handle
+// from the start. A copy keeps the line driven at its last level, so a crash does not
+// change it.
 //
 // # Levels at the start
 //
-// The level of initial: last comes from the journal of [Options]: the last that
-// an order, a timer or a failure led to, but not the stop. So an output with a
-// safe level is at that from the end of a run to the next request of its line, and
-// then at its last. Where the journal cannot be read whole nothing of it is
-// believed. initial: keep has the line requested without a direction, its level
-// read, and driven at that.
+// The level of initial: last comes from the journal of [Options]. It is the last level
+// that an order, a timer or a failure led to, not the safe level of a stop. So an output
+// with a safe level has that from the end of a run until its line is requested again, and
+// then its last level. If the journal cannot be read completely, none of it is used. With
+// initial: keep the line is requested without a direction, its level is read, and it is
+// driven at that level.
 //
 // # What remains
 //
-// A kernel that hangs drives nothing. From power-on until the first start the
-// pins are as the boot firmware leaves them. From the death of the daemon to
-// the request of `fieldpost safe` the kernel decides: Raspberry Pi kernels
-// keep the level, others return the line to its pull. Where this matters, wire
-// a resistor that pulls the line to its safe level.
+// Nothing drives lines safe while the kernel hangs. From power-on to the first start the
+// pins are as the boot firmware leaves them. Between the end of the daemon and the
+// request by `fieldpost safe` the kernel decides: Raspberry Pi kernels keep the level,
+// others return the line to its pull. If this matters, wire a resistor that pulls the
+// line to its safe level.
 package output

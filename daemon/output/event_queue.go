@@ -8,13 +8,13 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// eventQueue is the log lines and events that wait until the outputs' locks are
-// free: a log or a callback that blocks must not keep a line from being driven.
+// eventQueue holds log lines and events until the outputs' locks are released: a log or a
+// callback that blocks must not prevent driving a line.
 type eventQueue struct {
 	mu    sync.Mutex
 	queue []func()
 
-	flushing timedMutex  // held by who gives them, so that they keep their order
+	flushing timedMutex  // held during the calls, so that they keep their order
 	running  atomic.Bool // run makes the calls
 	wake     wake.Signal // the queue grew
 }
@@ -23,7 +23,7 @@ func newEventQueue() *eventQueue {
 	return &eventQueue{flushing: newTimedMutex(), wake: wake.New()}
 }
 
-// add queues a call that logs or gives an event. It does not wait.
+// add queues a call that logs or delivers an event. It does not block.
 func (q *eventQueue) add(f func()) {
 	q.mu.Lock()
 	q.queue = append(q.queue, f)
@@ -31,7 +31,7 @@ func (q *eventQueue) add(f func()) {
 	q.wake.Set()
 }
 
-// flush makes all calls that are queued, and waits for who is at it.
+// flush makes all queued calls, after any other flush has ended.
 func (q *eventQueue) flush() {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()
@@ -48,14 +48,14 @@ func (q *eventQueue) flush() {
 	}
 }
 
-// flushUnlessRunning flushes, unless run does that.
+// flushUnlessRunning flushes unless run does.
 func (q *eventQueue) flushUnlessRunning() {
 	if !q.running.Load() {
 		q.flush()
 	}
 }
 
-// run makes the calls until ctx ends, and then those that are left.
+// run makes the calls until ctx ends, and then the remaining ones.
 func (q *eventQueue) run(ctx context.Context) {
 	q.running.Store(true)
 	defer q.running.Store(false)

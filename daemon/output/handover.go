@@ -14,32 +14,32 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// systemd closes a handle on a thread of its own, after it has said that it will.
-// storePatience is how long a line may stay busy after that, storeRetry how often it
-// is requested meanwhile.
+// systemd closes a handle asynchronously, after it has answered. storePatience is how
+// long a line may stay busy after the answer, storeRetry how often it is requested
+// meanwhile.
 const (
 	storePatience = time.Second
 	storeRetry    = 5 * time.Millisecond
 )
 
-// Inheritance is what a start of the daemon finds of the run before, and the
-// calls to handle it: [board.Hold], [board.Adopt] and systemd's RemoveHandle.
+// Inheritance is what the last run has left to this one, and the calls to handle it:
+// [board.Hold], [board.Adopt] and systemd's RemoveHandle.
 type Inheritance struct {
 	Record  string              // path of the crash record
-	Handles map[string]*os.File // what systemd passed on, by name
+	Handles map[string]*os.File // the handles that systemd passed, by name
 	Hold    func(board.OutputConfig) (*os.File, error)
 	Adopt   func(f *os.File, active bool) error
 	Remove  func(name string) error
 }
 
-// lineTaker is a board that can make an output of a held line, without releasing
-// it. The output owns the file from then on; with an error the caller does.
+// lineTaker is a board that can make an output from a held line without releasing it. The
+// output then owns the file, unless Take returns an error.
 type lineTaker interface {
 	Take(f *os.File, id board.LineID, c board.OutputConfig) (board.Output, error)
 }
 
-// Held is the lines that [TakeOver] holds at their safe levels. A nil Held holds
-// nothing. A caller that does not pass it to [Open] calls [Held.Close].
+// Held holds the lines of [TakeOver] at their safe levels. A nil Held holds nothing. A
+// caller that does not pass it to [Open] must call [Held.Close].
 type Held struct {
 	remove func(name string) error
 
@@ -49,29 +49,27 @@ type Held struct {
 
 type heldLine struct {
 	file   *os.File
-	stored string // the name under which systemd has a copy; "" when it has none
-	err    error  // why it still has
-	waits  bool   // systemd may not have closed its copy yet
+	stored string // the name under which systemd has a copy; "" if it has none
+	err    error  // why it still has one
+	waits  bool   // systemd was asked, and may not have closed its copy yet
 }
 
-// TakeOver drives every line of the run before safe and holds it: the lines whose
-// handles systemd passed on, and the lines of the crash record that it did not.
-// A start does this first, before it reads its configuration. TakeOver goes on after
-// an error, which names each line it concerns. It leaves handles that are not ours to
-// the caller.
+// TakeOver drives every line of the last run safe and holds it: lines whose handles
+// systemd passed, and the other lines of the crash record. The daemon calls it first,
+// before it reads its configuration. TakeOver continues after an error, which names each
+// line. It ignores handles that are not ours; the caller owns them.
 //
-// The lines stay driven until [Open] gets the Held: while the configuration is read,
-// and for good where it cannot be read, because systemd keeps its copies. Open has
-// systemd close its copies while ours are still open and then writes the crash
-// record, so what systemd keeps always agrees with the record. A board with the method
-// Take then makes the outputs from these handles, and no line is undriven for a
-// moment. On any other board Open releases and requests one line after the other, and
-// each is undriven in between; with a kernel that returns released lines to their
-// pull this is a short pulse where the pull is unsafe. Open releases a line that is no
-// longer an output when all others are claimed.
+// The lines stay driven until [Open] gets the Held, also if the configuration cannot be
+// read, because systemd keeps its copies. Open asks systemd to close its copies while
+// ours are still open, and then writes the crash record, so systemd's copies always agree
+// with the record. A board with the method Take then makes the outputs from these
+// handles, so that no line is ever undriven. On any other board Open releases and
+// requests one line after the other, and each is undriven for a moment. On a kernel that
+// returns released lines to their pull, this is a short pulse if the pull is not safe.
+// Open releases lines that are no longer outputs after it has claimed the others.
 //
-// systemd drops what it keeps for a stopped unit that nothing refers to: the unit must
-// be enabled, not only started.
+// systemd drops the handles of a stopped unit that no other unit refers to. So the unit
+// must be enabled, not only started.
 func TakeOver(in Inheritance) (*Held, error) {
 	h := &Held{remove: in.Remove, lines: map[string]*heldLine{}}
 	for name, f := range in.Handles {
@@ -104,9 +102,8 @@ func TakeOver(in Inheritance) (*Held, error) {
 	return h, errors.Join(errs...)
 }
 
-// Close releases all lines that are left. Those of which systemd has a copy stay
-// driven at their safe levels; `fieldpost safe` finds the others in the crash
-// record.
+// Close releases all remaining lines. Lines with a copy at systemd stay driven at their
+// safe levels; `fieldpost safe` finds the others in the crash record.
 func (h *Held) Close() error {
 	if h == nil {
 		return nil
@@ -121,8 +118,8 @@ func (h *Held) Close() error {
 	return errors.Join(errs...)
 }
 
-// unstoreAll has systemd close its copies, while ours keep the lines driven. One
-// that fails is tried again when its line is claimed.
+// unstoreAll asks systemd to close its copies, while ours keep the lines driven. A
+// failure is retried when the line is claimed.
 func (h *Held) unstoreAll() {
 	if h == nil {
 		return
@@ -131,11 +128,11 @@ func (h *Held) unstoreAll() {
 	keys := slices.Collect(maps.Keys(h.lines))
 	h.mu.Unlock()
 	for _, key := range keys {
-		_ = h.unstoreLine(key) // claim meets the same error again and reports it
+		_ = h.unstoreLine(key) // claim gets the same error again and reports it
 	}
 }
 
-// isStored tells whether systemd has a copy of a line's handle yet, and why.
+// isStored reports whether systemd still has a copy of a line's handle, and why.
 func (h *Held) isStored(key string) (bool, error) {
 	if h == nil {
 		return false, nil
@@ -149,8 +146,8 @@ func (h *Held) isStored(key string) (bool, error) {
 	return true, held.err
 }
 
-// unstoreLine has systemd close its copy of a line's handle, if it has one. It waits
-// for systemd.
+// unstoreLine asks systemd to close its copy of a line's handle, if it has one, and waits
+// for the answer.
 func (h *Held) unstoreLine(key string) error {
 	if h == nil {
 		return nil
@@ -172,7 +169,7 @@ func (h *Held) unstoreLine(key string) error {
 	return err
 }
 
-// removeLine hands the line of that key over to the caller; nil is none.
+// removeLine removes the line of that key and returns it; nil if there is none.
 func (h *Held) removeLine(key string) *heldLine {
 	if h == nil {
 		return nil
@@ -184,12 +181,11 @@ func (h *Held) removeLine(key string) *heldLine {
 	return held
 }
 
-// errStored is the reason when systemd was not yet asked for its copy.
+// errStored is the reason when systemd was not yet asked to close its copy.
 var errStored = errors.New("systemd still has a copy of its handle")
 
-// claim requests a line; it takes over a line that is held, or releases it first.
-// With wait it waits for systemd where it must. Without, it waits for the kernel only
-// and fails while systemd has a copy.
+// claim requests a line. If the line is held, it takes it over or releases it first. With
+// wait it may wait for systemd. Without, it fails while systemd has a copy.
 func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait bool) (board.Output, error) {
 	key, patience := lineKey(id), time.Duration(0)
 	if wait {
@@ -208,7 +204,7 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait 
 	if t, ok := b.(lineTaker); ok {
 		if line, err := t.Take(held.file, id, c); err == nil {
 			return line, nil
-		} // a handle that has died; a new request shows whether the line has
+		} // the handle does not work; a new request shows whether the line does
 	}
 	if err := held.file.Close(); err != nil {
 		return nil, fmt.Errorf("release held line %s: %w", id, err)
@@ -226,7 +222,7 @@ func (h *Held) claim(b board.Board, id board.LineID, c board.OutputConfig, wait 
 	}
 }
 
-// releaseExcept releases the lines that are held and not among keep.
+// releaseExcept releases the held lines that are not in keep.
 func (h *Held) releaseExcept(keep []string) error {
 	if h == nil {
 		return nil
@@ -245,7 +241,7 @@ func (h *Held) releaseExcept(keep []string) error {
 	return errors.Join(errs...)
 }
 
-// release releases the line of that key, if it is held, when systemd has closed its
+// release releases the line of that key, if it is held, after systemd has closed its
 // copy.
 func (h *Held) release(key string) error {
 	if err := h.unstoreLine(key); err != nil {

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// InterlockError says that an output may not leave its safe level because
-// another is, or may be, away from its own.
+// InterlockError says that an output must not leave its safe level because another one
+// is, or may be, away from its own.
 type InterlockError struct {
-	Output string // which may not
-	Other  string // because of which
+	Output string // the output
+	Other  string // the other one
 	Known  bool   // whether the other's level is known
 }
 
@@ -21,15 +21,14 @@ func (e *InterlockError) Error() string {
 	return fmt.Sprintf("output %q is interlocked with %q, which is not at its safe level", e.Output, e.Other)
 }
 
-// Two outputs that are interlocked share the right to be away from their safe
-// levels. An output takes it, under one mutex for all and without a call into
-// the kernel, before its line leaves the safe level, and gives it back when
-// the line was read back at the safe level. So two orders at the same time
-// cannot both act, a line that hangs or whose level is not known keeps the
-// right, and no output ever waits for the lock of another.
+// Of two interlocked outputs only one may be energised at a time. An output claims this,
+// under one mutex for all and without a call into the kernel, before its line leaves the
+// safe level. It gives the claim up when the line was read back at the safe level. So two
+// concurrent orders cannot both act, a line that hangs or has an unknown level keeps its
+// claim, and no output ever waits for the lock of another.
 
-// connectInterlocks makes peers of the outputs of which one names the other. An
-// output that leaves stays a peer until its line is released.
+// connectInterlocks makes outputs peers if one names the other. An output that is being
+// removed stays a peer until its line is released.
 func (b *Bank) connectInterlocks(s *outputSet) {
 	b.energisedMu.Lock()
 	defer b.energisedMu.Unlock()
@@ -45,8 +44,7 @@ func (b *Bank) connectInterlocks(s *outputSet) {
 	}
 }
 
-// claimEnergised takes the right to be away from the safe level, unless a peer may
-// be.
+// claimEnergised claims to be energised, unless a peer may be.
 func (b *Bank) claimEnergised(p *pin) error {
 	b.energisedMu.Lock()
 	defer b.energisedMu.Unlock()
@@ -59,7 +57,7 @@ func (b *Bank) claimEnergised(p *pin) error {
 	return nil
 }
 
-// setEnergised notes whether an output may be away from its safe level.
+// setEnergised records whether an output may be away from its safe level.
 func (b *Bank) setEnergised(p *pin, energised bool) {
 	b.energisedMu.Lock()
 	defer b.energisedMu.Unlock()

@@ -22,25 +22,23 @@ type levelEntry struct {
 	Level  Level  `json:"level"`
 }
 
-// levelJournal remembers the levels of outputs from one run to the next. A change is
-// written by run, once, and changes that come while the disk is slow are
-// written as one; whoever makes them does not wait. What a crash may cost is
-// the change that was being written.
+// levelJournal stores the levels of outputs for the next run. run writes each change
+// once, and writes changes that come while the disk is slow together; their callers do
+// not wait. A crash may lose the change that is being written.
 type levelJournal struct {
 	journal *journal.Journal
 	health  *health.Health
-	wake    wake.Signal // pending grew
-	damage  string      // why nothing is known of what the run before has left; "" where it is
+	wake    wake.Signal // pending is not empty
+	damage  string      // why the levels of the last run are not known; "" if they are
 
 	mu      sync.Mutex
-	names   []string // whose levels are kept
+	names   []string // the outputs whose levels are kept
 	known   map[string]Level
-	pending []string // names of known that are not written yet
+	pending []string // names in known whose levels are not written yet
 }
 
-// newLevelJournal reads what the run before has left. Where that cannot be read, or
-// where part of it is lost, nothing is known, and each output it concerns has
-// a fault until its level is written again.
+// newLevelJournal reads the levels of the last run. If they cannot be read completely,
+// none is known, and each of these outputs has a fault until its level is written again.
 func newLevelJournal(o Options) *levelJournal {
 	j := &levelJournal{health: o.Health, known: map[string]Level{}, wake: wake.New()}
 	if o.Levels == nil {
@@ -68,8 +66,7 @@ func newLevelJournal(o Options) *levelJournal {
 	return j
 }
 
-// keep has the levels of these outputs kept, where their initial level is the last
-// one.
+// keep sets the outputs of which those with initial: last are kept.
 func (j *levelJournal) keep(outputs []Config) {
 	if j.journal == nil {
 		return
@@ -94,7 +91,7 @@ func (j *levelJournal) keep(outputs []Config) {
 	}
 }
 
-// get is the level of an output when the run before ended.
+// get returns the level of an output when the last run ended.
 func (j *levelJournal) get(name string) (Level, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -102,7 +99,7 @@ func (j *levelJournal) get(name string) (Level, bool) {
 	return v, ok
 }
 
-// set notes a level. It does not wait.
+// set stores a level. It does not wait for the disk.
 func (j *levelJournal) set(name string, v Level) {
 	j.mu.Lock()
 	if !slices.Contains(j.names, name) {
@@ -117,7 +114,7 @@ func (j *levelJournal) set(name string, v Level) {
 	j.wake.Set()
 }
 
-// run writes what set notes, until ctx ends, and then what is left.
+// run writes the levels of set until ctx ends, and then the remaining ones.
 func (j *levelJournal) run(ctx context.Context) {
 	journal.Keep(ctx, j.wake.C(), func(bool) time.Duration {
 		if j.writePending() {
@@ -127,8 +124,8 @@ func (j *levelJournal) run(ctx context.Context) {
 	})
 }
 
-// writePending writes what is pending, and reports whether all is written. What
-// cannot be written stays pending.
+// writePending writes what is pending. It returns false if that fails, and it stays
+// pending.
 func (j *levelJournal) writePending() bool {
 	j.mu.Lock()
 	pending := j.pending
@@ -164,12 +161,12 @@ func (j *levelJournal) writePending() bool {
 func (j *levelJournal) encodeLocked(name string) []byte {
 	b, err := json.Marshal(levelEntry{name, j.known[name]})
 	if err != nil {
-		panic(err) // a string and a word
+		panic(err) // cannot happen: a string and a word
 	}
 	return b
 }
 
-// encodeAllLocked encodes all levels that are known and kept.
+// encodeAllLocked encodes all known levels that are kept.
 func (j *levelJournal) encodeAllLocked() [][]byte {
 	var all [][]byte
 	for _, name := range j.names {

@@ -23,46 +23,46 @@ const (
 	retryMost  = 30 * time.Second
 )
 
-// readBacks is how often a level is read back before it counts as wrong. An
-// open-drain line takes some microseconds to rise.
+// readBacks is how often a level is read back before it counts as wrong. An open-drain
+// line rises within some microseconds.
 const readBacks = 3
 
-// errMismatch is the reason when a line reads back another level than it was
-// set to.
+// errMismatch is the reason when a line reads back another level than was set.
 var errMismatch = errors.New("reads back another level")
 
-// pin is one output. Its mu is held during calls into the kernel and guards the
-// fields below it. The line may be lost and found again, under another ID.
+// pin is one output. Its mu is held during calls into the kernel and guards the fields
+// below it. The line may be unplugged and come back with another ID.
 type pin struct {
 	b         *Bank
-	c         Config // as it was first configured; what a reload may change of it is in bounds
+	c         Config // the first configuration; bounds has what reloads change
 	bounds    atomic.Pointer[bounds]
 	peers     []*pin // interlocked with this one; guarded by b.energisedMu
 	energised bool   // may be away from its safe level; guarded by b.energisedMu
 	state     atomic.Pointer[State]
-	id        atomic.Pointer[board.LineID] // nil while the line is not found
+	id        atomic.Pointer[board.LineID] // nil if the board does not have the line
 	stored    atomic.Bool                  // systemd has a copy of the line's handle
 	record    recordWait
 	removal   removal
-	hang      hangWatch // Run's own
+	hang      hangWatch // used only by Run
 
 	mu            timedMutex
-	line          board.Output // nil while the line is not requested
-	onSince       time.Time    // since when it may be on; zero when it is off
-	changedAt     time.Time    // when its level last changed, or may have
+	line          board.Output // nil if the line is not requested
+	onSince       time.Time    // since when it may be on; zero if it is off
+	changedAt     time.Time    // when its level last changed or may have changed
 	scheduled     scheduledLevel
 	waitingOrders int           // orders to the safe level that wait for the end of min_on or min_off
-	waiters       changeWaiters // who waits for another level or other bounds
+	waiters       changeWaiters // waits for another level or other bounds
 	lastOrder     time.Time     // when an order was last carried out
 	owed          owed          // the level it must still be driven to
 	retryAt       time.Time     // when Run tries again after a failure
 	retryWait     time.Duration // the wait after the next failed request
 	wrong         struct{ on, off bool }
-	tried         chan struct{} // closed when the line was requested for the first time, with or without success
-	boundsSeen    *bounds       // those that Run saw last
+	tried         chan struct{} // closed after the first request of the line, also if it fails
+	boundsSeen    *bounds       // the bounds that Run used last
 }
 
-// bounds is what a reload may change of an output while its line stays as it is.
+// bounds is the part of an output's configuration that a reload can change without
+// touching its line.
 type bounds struct {
 	maxOn, minOn, minOff, safeAfter, refresh time.Duration
 	interlock                                []string
@@ -72,7 +72,7 @@ func boundsOf(c Config) *bounds {
 	return &bounds{maxOn: c.MaxOn, minOn: c.MinOn, minOff: c.MinOff, safeAfter: c.SafeAfter, refresh: c.Refresh, interlock: c.Interlock}
 }
 
-// minimum is the shortest time for which the output stays at a level.
+// minimum returns the shortest time at a level: min_on or min_off.
 func (b *bounds) minimum(l Level) time.Duration {
 	if l == On {
 		return b.minOn
@@ -80,10 +80,10 @@ func (b *bounds) minimum(l Level) time.Duration {
 	return b.minOff
 }
 
-// owed is a level that a line did not take and must still be given.
+// owed is a level that a line did not take and must still get.
 type owed struct {
 	level Level
-	why   why // without a cause nothing is owed
+	why   why // no level is owed if its cause is empty
 }
 
 func newPin(b *Bank, c Config) *pin {
@@ -106,8 +106,8 @@ func (p *pin) findLine() bool {
 	return true
 }
 
-// initial is the level that the configuration asks for at the start; with keep it
-// is the level that the line has.
+// initial returns the configured initial level; with keep the line's present level is
+// used.
 func (p *pin) initial() (level Level, keep bool) {
 	switch p.c.Initial {
 	case InitialOn:
@@ -131,9 +131,9 @@ func (p *pin) beginsSafe() bool {
 	return ok && !keep && level == safe
 }
 
-// initialRequest decides the level with which the line is requested and what is
-// scheduled after it. An output that the end of the run before may have switched
-// off a moment ago stays off for its min_off.
+// initialRequest decides the level of the request and the level that is scheduled after
+// it. An output that the end of the last run may just have switched off stays off for its
+// min_off.
 func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next scheduledLevel) {
 	level, keep = p.initial()
 	safe, has := p.c.Safe.Level()
@@ -143,7 +143,7 @@ func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next schedu
 	if lost := p.linkLostAt(level); !lost.IsZero() && !now.Before(lost) {
 		return safe, false, scheduledLevel{}
 	}
-	if p.bounds.Load().minimum(!level) > 0 { // nextDue waits for it
+	if p.bounds.Load().minimum(!level) > 0 { // nextDue waits for the end of it
 		return safe, !has, scheduledLevel{at: now, level: level, why: why{cause: CauseInitial}}
 	}
 	if err := p.b.claimEnergised(p); err != nil {
@@ -160,8 +160,7 @@ func (p *pin) warnNotInitial(level Level, err error) {
 	})
 }
 
-// requestLine requests the line at its initial level, once the crash record has
-// it.
+// requestLine requests the line at its initial level, if the crash record has it.
 func (p *pin) requestLine(now time.Time) {
 	if p.id.Load() == nil && !p.findLine() || !p.b.opening && !p.mayRequest(now) {
 		return
@@ -188,7 +187,7 @@ func (p *pin) requestLine(now time.Time) {
 	p.afterRequest(level, next, now)
 }
 
-// afterRequest reads back a line that was requested and notes its level.
+// afterRequest reads back the level of a requested line and records it.
 func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	id := p.id.Load().String()
 	p.b.events.add(func() { p.b.o.Log.Info("output claimed", "output", p.c.Name, "line", id) })
@@ -213,14 +212,14 @@ func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	if level == safe {
 		return
 	}
-	if err := p.b.claimEnergised(p); err != nil { // a line that was found at that level
+	if err := p.b.claimEnergised(p); err != nil { // the line was found energised
 		p.warnNotInitial(level, err)
-		_ = p.driveLevel(safe, why{cause: CauseInterlock}) // its fault says what is wrong
+		_ = p.driveLevel(safe, why{cause: CauseInterlock}) // a failure raises its fault
 	}
 }
 
-// requestFailed raises a fault that says why the line is not ours, and sets the
-// time of the next attempt.
+// requestFailed raises the fault for a failed request and sets the time of the next
+// attempt.
 func (p *pin) requestFailed(err error, now time.Time) {
 	p.b.setEnergised(p, true)
 	code := faultOf(err)
@@ -236,7 +235,7 @@ func (p *pin) requestFailed(err error, now time.Time) {
 	closeOnce(p.tried)
 }
 
-// recordLine is the line's entry in the crash record.
+// recordLine returns the line's entry in the crash record.
 func (p *pin) recordLine(id board.LineID) Line {
 	return Line{
 		Output: p.c.Name, Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
@@ -244,11 +243,11 @@ func (p *pin) recordLine(id board.LineID) Line {
 	}
 }
 
-// changeWaiters is who waits for a change.
+// changeWaiters wakes everybody who waits for a change.
 type changeWaiters struct{ changed chan struct{} } // nil while nobody waits
 
-// next gives a channel that is closed at the next change. Who waits for that holds
-// nothing else.
+// next returns a channel that is closed at the next change. Do not wait for it with a
+// lock held.
 func (w *changeWaiters) next() <-chan struct{} {
 	if w.changed == nil {
 		w.changed = make(chan struct{})
@@ -256,7 +255,7 @@ func (w *changeWaiters) next() <-chan struct{} {
 	return w.changed
 }
 
-// wake has all that wait look again.
+// wake wakes all waiters.
 func (w *changeWaiters) wake() {
 	if w.changed != nil {
 		close(w.changed)
@@ -264,7 +263,8 @@ func (w *changeWaiters) wake() {
 	}
 }
 
-// closeOnce closes a channel unless it is closed; the caller holds what guards it.
+// closeOnce closes a channel unless it is closed. The caller holds the lock that guards
+// it.
 func closeOnce(c chan struct{}) {
 	select {
 	case <-c:
@@ -273,7 +273,7 @@ func closeOnce(c chan struct{}) {
 	}
 }
 
-// driveOf is how a line is driven; push-pull unless given.
+// driveOf returns how a line is driven; the default is push-pull.
 func driveOf(c Config) board.Drive {
 	if c.Drive == "" {
 		return board.PushPull
@@ -281,14 +281,14 @@ func driveOf(c Config) board.Drive {
 	return c.Drive
 }
 
-// setErr puts a reason into the state.
+// setErr sets the state's error.
 func (p *pin) setErr(err error) {
 	s := *p.state.Load()
 	s.Err = err
 	p.state.Store(&s)
 }
 
-// driveLevel gives the line a level that no order asks for.
+// driveLevel gives the line a level without an order.
 func (p *pin) driveLevel(level Level, w why) error {
 	if err := p.setLevel(level, w); err != nil {
 		p.driveFailed(level, level, w, err)
@@ -298,9 +298,9 @@ func (p *pin) driveLevel(level Level, w why) error {
 	return nil
 }
 
-// driveFailed handles a level that the line did not take. The line goes to its
-// safe level, or where it has none to the level back: at once if that is another
-// level than the one that failed, else when Run comes round.
+// driveFailed handles a level that the line did not take. The line goes to its safe
+// level, or without one to back. If that differs from the failed level it is set at once,
+// otherwise Run retries it.
 func (p *pin) driveFailed(level, back Level, w why, err error) {
 	if safe, ok := p.c.Safe.Level(); ok {
 		back = safe
@@ -315,12 +315,12 @@ func (p *pin) driveFailed(level, back Level, w why, err error) {
 		return
 	}
 	if p.driveLevel(back, w) == nil {
-		p.setErr(err) // it is safe, but the order's failure is still worth seeing
+		p.setErr(err) // the line is safe, but the state keeps the order's failure
 	}
 }
 
-// lineVanished gives up a line whose chip is gone: its handle will never work
-// again. Run requests the line again.
+// lineVanished closes a line whose chip was unplugged: its handle will never work again.
+// Run requests the line again.
 func (p *pin) lineVanished(err error) {
 	line := p.line
 	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
@@ -329,12 +329,12 @@ func (p *pin) lineVanished(err error) {
 	p.requestFailed(errors.Join(err, line.Close()), time.Now())
 }
 
-// setLevel gives the line a level and reads it back. The caller of an energising
-// level has claimed it with claimEnergised.
+// setLevel sets the line's level and reads it back. For an energising level call
+// claimEnergised first.
 func (p *pin) setLevel(level Level, w why) error {
 	now, has := time.Now(), p.state.Load().Level
 	if level == On && p.onSince.IsZero() {
-		p.onSince = now // from the attempt on: a failed one may have switched it on
+		p.onSince = now // from the attempt on, because a failed one may have switched it on
 	}
 	if level != has {
 		p.changedAt = now
@@ -356,15 +356,15 @@ func (p *pin) setLevel(level Level, w why) error {
 	return nil
 }
 
-// clearEnergisedAt notes that the output is not energised, if the level that was
-// read back is its safe one.
+// clearEnergisedAt records that the output is not energised if level, which was read
+// back, is its safe one.
 func (p *pin) clearEnergisedAt(level Level) {
 	if safe, ok := p.c.Safe.Level(); ok && level == safe {
 		p.b.setEnergised(p, false)
 	}
 }
 
-// noteLevel notes a level that the line has taken.
+// noteLevel records a level that the line has taken.
 func (p *pin) noteLevel(level Level, w why, now time.Time) {
 	s := *p.state.Load()
 	changed := s.Level != level || s.Since.IsZero()
@@ -402,7 +402,7 @@ func (p *pin) queueEvent(level Level, w why) {
 		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
 	}
 	severity := slog.LevelInfo
-	if w.cause == CauseRefresh { // whoever should refresh the output is gone
+	if w.cause == CauseRefresh { // the controller has stopped sending orders
 		severity = slog.LevelWarn
 	}
 	p.b.events.add(func() {
@@ -433,8 +433,8 @@ func (p *pin) readBack(level Level) error {
 	return err
 }
 
-// noteReadBack keeps the fault raised until the very level that was wrong has
-// been right: a line shorted to ground reads off rightly, and is no less shorted.
+// noteReadBack keeps the fault raised until the level that was wrong has been read back
+// correctly: a line that is shorted to ground reads back off correctly.
 func (p *pin) noteReadBack(level Level, wrong bool) {
 	if level == On {
 		p.wrong.on = wrong
@@ -446,8 +446,8 @@ func (p *pin) noteReadBack(level Level, wrong bool) {
 	}
 }
 
-// timedMutex is a mutex that one can wait for until some time, and no longer: who
-// holds it may be in a call into the kernel that does not return.
+// timedMutex is a mutex with a deadline for waiting, because its holder may be in a
+// kernel call that does not return.
 type timedMutex chan struct{}
 
 func newTimedMutex() timedMutex { return make(timedMutex, 1) }
@@ -455,7 +455,7 @@ func newTimedMutex() timedMutex { return make(timedMutex, 1) }
 func (m timedMutex) Lock()   { m <- struct{}{} }
 func (m timedMutex) Unlock() { <-m }
 
-// TryLock reports whether the mutex was free, and is the caller's now.
+// TryLock locks the mutex if it is free, and reports whether it was.
 func (m timedMutex) TryLock() bool {
 	select {
 	case m <- struct{}{}:
@@ -465,8 +465,8 @@ func (m timedMutex) TryLock() bool {
 	}
 }
 
-// LockBefore waits for the mutex until end; the zero time is for ever. It reports
-// whether the mutex is the caller's now.
+// LockBefore waits for the mutex until end; the zero time means for ever. It reports
+// whether it has locked the mutex.
 func (m timedMutex) LockBefore(end time.Time) bool {
 	if end.IsZero() {
 		m.Lock()

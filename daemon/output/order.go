@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Order is what somebody asks of an output.
+// Order is a command for an output.
 type Order struct {
-	Output  string        // its name
-	Action  Action        // what it is to do
-	For     time.Duration // for how long, 0 or more; 0 is for ever, for a pulse [DefaultPulse]
-	Expires time.Time     // it does not begin from then on, by the time's monotonic reading; zero is never
+	Output  string        // the output's name
+	Action  Action        // what to do
+	For     time.Duration // for how long, 0 or more; 0 means for ever, for a pulse [DefaultPulse]
+	Expires time.Time     // from then on it does not begin, by the monotonic clock; zero means never
 	ID      string        // the order's id, for the event; may be empty
-	Cause   string        // who gave it, for the event: "mqtt", "local"; [CauseOrder] where it is empty
-	// Safe says that the order was let through because it leads to the safe level. It is
-	// refused where it energises by now, after a reload.
+	Cause   string        // where it came from, for the event: "mqtt", "local"; "" means [CauseOrder]
+	// Safe says that the order was accepted because it leads to the safe level. It is
+	// refused if it energises after a reload.
 	Safe  bool
-	Waits func() // called when it begins to wait for the end of min_on or min_off; may be nil
+	Waits func() // called when the order begins to wait for the end of min_on or min_off; may be nil
 }
 
 func (o Order) why() why {
@@ -27,38 +27,34 @@ func (o Order) why() why {
 	return why{o.Cause, o.ID}
 }
 
-// ErrExpired is the reason when an order had to wait for its line until it had
-// expired. Nothing was done.
+// ErrExpired is the reason when an order expired while it waited for its line. Nothing
+// was done.
 var ErrExpired = errors.New("expired while it waited for its output")
 
-// Do carries out an order. It returns when the line has its level and the
-// level was read back.
+// Do carries out an order. It returns after the line has its level and the level was read
+// back.
 //
-// After the time that an order gives, the output goes back to its safe level;
-// where that is keep, to the other level than the order's, and after a pulse to
-// the one before. The time has no meaning where the order leads to the safe
-// level. Each order replaces the end that one before it has set; max_on goes
-// on from when the output was switched on. Each order that is carried out has
-// refresh start over, also one for the level that the output has; one that is
-// refused has not.
+// After an order's duration the output goes back to its safe level. With safe: keep it
+// goes to the opposite of the order's level, and after a pulse to the level before. An
+// order to the safe level has no duration. Each order replaces the end set by an earlier
+// one, but max_on counts from when the output was switched on. Each order that is carried
+// out restarts refresh, also one for the present level; a refused one does not.
 //
-// An order waits for the call into the kernel that is under way on its line,
-// until it expires, and from then on does nothing. One that energises is refused
-// while the output has to keep its level, by min_on or min_off, and while one
-// that it is interlocked with may be away from its safe level.
+// An order waits for the present kernel call on its line, and does nothing once it has
+// expired. An energising order is refused while min_on or min_off keep the output's
+// level, and while an interlocked output may be away from its safe level.
 //
-// An order to the safe level waits for the end of min_on or min_off, and Do with
-// it; it has begun then, and does not expire any more. [Bank.Safe], max_on,
-// refresh and the loss of the link end that wait. The output takes other orders meanwhile:
-// those that energise are refused. Waits is called so that a queue need not be
-// held up, but for the first eight orders that wait for one output only, so that
-// a queue still bounds how many do.
+// An order to the safe level waits for the end of min_on or min_off. It has begun by then
+// and can no longer expire. [Bank.Safe], max_on, refresh and the loss of the link end the
+// wait. Meanwhile the output accepts other orders, but refuses those that energise. Waits
+// is called so that the order's queue can continue. It is called only for the first eight
+// orders that wait for an output, so that the queue still limits their number.
 //
-// An order that fails leaves the line on its way to safe, or where that is
-// keep to the level it had, never to act later. The error is or wraps
-// [ErrUnknown], [ErrAction], [ErrStopped], [ErrExpired], a [*TooSoonError], an
-// [*InterlockError] or a [*FailedError]; nothing was done but for the last. The
-// state is what the output is in then.
+// After an order that fails the line goes to its safe level, or with safe: keep to the
+// level before; the order never acts later. The error is or wraps [ErrUnknown],
+// [ErrAction], [ErrStopped], [ErrExpired], a [*TooSoonError], an [*InterlockError] or a
+// [*FailedError]; only with the last one may something have been done. Do returns the
+// output's state after that.
 func (b *Bank) Do(o Order) (State, error) {
 	p, ok := b.outputs.Load().byName[o.Output]
 	if !ok {
@@ -74,7 +70,7 @@ func (b *Bank) Do(o Order) (State, error) {
 		a := p.attempt(o, waited)
 		b.wake.Set()
 		b.events.flush()
-		if a.removed { // since it was looked up
+		if a.removed { // after it was looked up
 			if p, ok = b.outputs.Load().byName[o.Output]; !ok {
 				return State{Name: o.Output}, fmt.Errorf("%w %q", ErrUnknown, o.Output)
 			}
@@ -97,18 +93,18 @@ func (b *Bank) Do(o Order) (State, error) {
 	}
 }
 
-// attempt is what came of one try to carry out an order: it is done or refused,
-// or it has to wait until the output changes, for wait at most.
+// attempt is the result of one attempt to carry out an order: it is done, or refused, or
+// has to wait until the output changes, for at most wait.
 type attempt struct {
 	state   State
 	err     error
 	wait    time.Duration
 	changed <-chan struct{}
-	frees   bool // few others wait
+	frees   bool // few enough others wait
 	removed bool // the output is no longer one of the bank's, and nothing was done
 }
 
-// mostWaiting is how many orders may wait for one output and leave their queue.
+// mostWaiting is how many orders for one output may leave their queue while they wait.
 const mostWaiting = 8
 
 func (p *pin) attempt(o Order, waited bool) (a attempt) {
@@ -126,7 +122,7 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 		return attempt{state: *p.state.Load(), err: ErrStopped}
 	case p.removal.begun.Load() && !waited:
 		return attempt{removed: true}
-	case p.removal.safe: // it has made the output safe, which is what the order waits for
+	case p.removal.safe: // the removal has made the output safe, as the order wants
 		return attempt{state: *p.state.Load()}
 	case energises && o.Safe:
 		return attempt{state: *p.state.Load(), err: fmt.Errorf("drive output %q: %w", o.Output, ErrEnergises)}
@@ -142,8 +138,8 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 	return attempt{state: *p.state.Load(), err: err}
 }
 
-// checkEnergise says whether an order that energises may act now. It is asked last,
-// when nothing else stands between the order and the line.
+// checkEnergise returns an error if an energising order must not act now. It is called
+// last, immediately before the line is set.
 func (p *pin) checkEnergise(o Order, level Level) error {
 	now := time.Now()
 	if !o.Expires.IsZero() && !now.Before(o.Expires) {
@@ -162,7 +158,7 @@ func (p *pin) checkEnergise(o Order, level Level) error {
 	return p.b.claimEnergised(p)
 }
 
-// execute carries out an order now, if it may.
+// execute carries out an order now if it is allowed.
 func (p *pin) execute(o Order, level Level) error {
 	if p.line == nil {
 		return &FailedError{o.Output, p.state.Load().Err}
@@ -185,8 +181,8 @@ func (p *pin) execute(o Order, level Level) error {
 	return nil
 }
 
-// scheduledAfter is what an order schedules after it. Its level is the order's own
-// where it schedules nothing.
+// scheduledAfter returns the level that is scheduled after an order. If none is, its
+// level is the order's own.
 func (p *pin) scheduledAfter(o Order, level Level) scheduledLevel {
 	e := scheduledLevel{after: o.For, level: p.restLevel(), why: why{CauseForEnded, o.ID}}
 	_, has := p.c.Safe.Level()
@@ -205,8 +201,8 @@ func (p *pin) scheduledAfter(o Order, level Level) scheduledLevel {
 	return e
 }
 
-// restLevel is the level to which the output goes back: the safe one, or without
-// one the level that it has when no pulse is under way.
+// restLevel returns the level to which the output goes back: the safe one, or without one
+// its level outside of pulses.
 func (p *pin) restLevel() Level {
 	if safe, ok := p.c.Safe.Level(); ok {
 		return safe
@@ -217,8 +213,8 @@ func (p *pin) restLevel() Level {
 	return p.state.Load().Level
 }
 
-// Energises reports whether an action asks an output for any level but its
-// safe one; ok is false where there is no such output.
+// Energises reports whether an action leads to another level than the output's safe one.
+// ok is false if there is no such output.
 func (b *Bank) Energises(output string, a Action) (energises, ok bool) {
 	p, ok := b.outputs.Load().byName[output]
 	if !ok {

@@ -12,12 +12,11 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// outputSet is the outputs of a bank at one moment. It does not change:
-// [Bank.Reconfigure] puts another one in its place.
+// outputSet is an immutable set of a bank's outputs. [Bank.Reconfigure] replaces it.
 type outputSet struct {
 	pins    []*pin          // in the configuration's order
 	byName  map[string]*pin // the same
-	leaving []*pin          // no longer outputs, and their lines not yet released
+	leaving []*pin          // removed outputs whose lines are not released yet
 	all     []*pin          // pins and leaving
 }
 
@@ -29,8 +28,8 @@ func newOutputSet(pins, leaving []*pin) *outputSet {
 	return s
 }
 
-// delays reports whether the line of an output may not be requested yet because
-// one that leaves has the same line or the same name.
+// delays reports whether the line of an output must not be requested yet because a
+// leaving output has the same line or name.
 func (s *outputSet) delays(p *pin) bool {
 	return slices.ContainsFunc(s.leaving, func(q *pin) bool {
 		a, b := p.id.Load(), q.id.Load()
@@ -38,43 +37,41 @@ func (s *outputSet) delays(p *pin) bool {
 	})
 }
 
-// Changes says what [Bank.Reconfigure] has done with each output, by name, in the
-// order of the configuration. One whose line changes is both removed and added.
+// Changes lists what [Bank.Reconfigure] has done with each output, by name, in the order
+// of the configuration. An output whose line changes is both removed and added.
 type Changes struct {
 	Kept     []string // nothing has changed
-	Adjusted []string // the line stays as it is, with other times or interlocks
+	Adjusted []string // other times or interlocks, on the same line
 	Removed  []string // driven safe and released
 	Added    []string // requested at its initial level
 }
 
-// Any reports whether anything has changed.
+// Any reports whether there is any change.
 func (c Changes) Any() bool { return len(c.Adjusted)+len(c.Removed)+len(c.Added) > 0 }
 
-// Reconfigure gives a bank that runs another set of outputs, valid as package
-// config sees to. It may be called from any goroutine; calls follow one another.
+// Reconfigure gives a running bank another set of outputs, which package config has
+// validated. It may be called from any goroutine; concurrent calls wait for each other.
 //
-// An output stays untouched when its name, line, active_low, drive, safe and initial
-// are the same: its line is not set, its level, cause, orders and timers go on.
-// New values of max_on, min_on, min_off, safe_after, refresh and interlock hold at once,
-// and the times run from when they would have run with these values from the start: a
-// max_on that is over by now switches off at once. An interlock that is new does not
-// move outputs that are away from their safe levels already.
+// An output with the same name, line, active_low, drive, safe and initial is kept: its
+// line is not set, and its level, cause, orders and timers continue. New values of
+// max_on, min_on, min_off, safe_after, refresh and interlock apply at once, as if they
+// had been in effect from the start: a max_on that has passed switches off at once. A new
+// interlock does not change outputs that are already away from their safe levels.
 //
-// Every other output that was there is removed: it is driven safe, whatever its
-// min_on says, then released, then taken out of the crash record. A line that does not
-// become safe is tried for 10 s and then released, with a warning. An
-// order that waits for such an output is answered when it is safe; one that
-// comes later gets [ErrUnknown]. Every other output that is there now is added: the
-// crash record gets its line, then the line is requested at its initial level, and
-// what fails there is a fault of that output alone, tried again as ever. The line
-// of an output that is removed and added again is requested when the old one is
-// released. So at any moment the crash record has every line that is ours.
+// Every other old output is removed: it is driven safe, regardless of min_on, then
+// released, then removed from the crash record. A line that does not become safe is
+// retried for 10 s and then released, with a warning. An order that waits for such an
+// output is answered when it is safe; a later one gets [ErrUnknown]. Every other new
+// output is added: its line is written to the crash record and then requested at its
+// initial level. A failure is a fault of this output only, and is retried as usual. If an
+// output is removed and added again, its line is requested after the old one is released.
+// So the crash record always has every line that is ours.
 //
-// Run does all that, and each removal on a goroutine of its own, so a line that hangs
-// holds up no other and no timer. Reconfigure waits until it is done, or until ctx ends: then
-// the error wraps ctx's and names the outputs that are not done yet, whose lines or
-// disk hang; Run goes on with these. The error is or wraps [ErrStopped] when the bank
-// has been stopped; then nothing has changed, or nothing more will.
+// Run does this work, and each removal has its own goroutine, so a line that hangs delays
+// no other line and no timer. Reconfigure waits until all is done, or until ctx ends.
+// Then the error wraps ctx's and names the outputs that are not done yet, because a line
+// or the disk hangs; Run continues with these. The error is or wraps [ErrStopped] if the
+// bank has been stopped; then nothing more will change.
 func (b *Bank) Reconfigure(ctx context.Context, outputs []Config) (Changes, error) {
 	b.levels.keep(outputs)
 	next, added, removed, changes, err := b.replaceOutputs(outputs)
@@ -88,8 +85,7 @@ func (b *Bank) Reconfigure(ctx context.Context, outputs []Config) (Changes, erro
 	return changes, b.awaitChanges(ctx, added, next.leaving)
 }
 
-// replaceOutputs puts the set that belongs to a configuration in the place of the
-// one before.
+// replaceOutputs replaces the set of outputs by that of a configuration.
 func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed []*pin, changes Changes, err error) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
@@ -102,7 +98,7 @@ func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed
 		switch {
 		case slices.Contains(changes.Added, c.Name):
 			p = newPin(b, c)
-			p.findLine() // where it is not there, Run looks again
+			p.findLine() // if the board does not have it, Run tries again
 			added = append(added, p)
 		case slices.Contains(changes.Adjusted, c.Name):
 			adjusted[p] = boundsOf(c)
@@ -126,11 +122,11 @@ func (b *Bank) replaceOutputs(outputs []Config) (next *outputSet, added, removed
 	return next, added, removed, changes, nil
 }
 
-// Compare says what [Bank.Reconfigure] would do now with each output, and does nothing. It
-// may be called from any goroutine.
+// Compare returns what [Bank.Reconfigure] would do with each output now. It may be called
+// from any goroutine.
 func (b *Bank) Compare(outputs []Config) Changes { return b.outputs.Load().compare(outputs) }
 
-// compare says what another configuration means for each output.
+// compare returns what another configuration would do with each output.
 func (s *outputSet) compare(outputs []Config) (c Changes) {
 	stays := map[string]bool{}
 	for _, o := range outputs {
@@ -154,7 +150,7 @@ func (s *outputSet) compare(outputs []Config) (c Changes) {
 	return c
 }
 
-// isStill reports whether a configuration means this output, on its line as it is.
+// isStill reports whether a configuration keeps this output with its line.
 func (p *pin) isStill(c Config) bool {
 	if p.c.Name != c.Name || p.c.ActiveLow != c.ActiveLow || driveOf(p.c) != driveOf(c) || p.c.Safe != c.Safe || p.c.Initial != c.Initial {
 		return false
@@ -163,17 +159,17 @@ func (p *pin) isStill(c Config) bool {
 		return true
 	}
 	ours := p.id.Load()
-	id, err := p.b.o.Board.Find(c.Pin) // another name of the same line, perhaps
+	id, err := p.b.o.Board.Find(c.Pin) // it may be another name of the same line
 	return err == nil && ours != nil && id == *ours
 }
 
-// equal reports whether two sets of bounds say the same.
+// equal reports whether two sets of bounds are the same.
 func (b *bounds) equal(o *bounds) bool {
 	return b.maxOn == o.maxOn && b.minOn == o.minOn && b.minOff == o.minOff && b.safeAfter == o.safeAfter && b.refresh == o.refresh &&
 		slices.Equal(b.interlock, o.interlock)
 }
 
-// awaitChanges waits until lines were requested and released.
+// awaitChanges waits until lines have been requested and released.
 func (b *Bank) awaitChanges(ctx context.Context, added, leaving []*pin) error {
 	var open []string
 	var ended error
@@ -206,26 +202,26 @@ func (b *Bank) awaitChanges(ctx context.Context, added, leaving []*pin) error {
 	return fmt.Errorf("reconfigure outputs %q: not done yet: %w", slices.Compact(open), ended)
 }
 
-// removalPatience is how long a line that is to be released is tried to be made
-// safe. A line that fails for longer is released as it is: it may be removed just
-// because it is broken, and a new output on it must not wait for ever.
+// removalPatience is how long the bank tries to make a line safe before it releases it.
+// Then it releases the line as it is: the line may be removed because it is broken, and a
+// new output on it must not wait for ever.
 const removalPatience = 10 * time.Second
 
-// errRemoved is why an output that was removed cannot be driven.
+// errRemoved is the reason when a removed output cannot be driven.
 var errRemoved = errors.New("the output is no longer in the configuration")
 
-// removal is an output's way out of its bank.
+// removal is the state of an output's removal from its bank.
 type removal struct {
-	started  bool          // Run has started remove; Run's own
-	begun    atomic.Bool   // a reload has taken the output out: it gets no orders any more
-	released atomic.Bool   // the line is not ours any more: the recorder does the rest
-	done     chan struct{} // closed when nothing is left of it
+	started  bool          // Run has started remove; used only by Run
+	begun    atomic.Bool   // a reload has removed the output; it gets no more orders
+	released atomic.Bool   // the line is released; the recorder does the rest
+	done     chan struct{} // closed when the removal is complete
 	safe     bool          // it was made safe before it was released; guarded by the pin's mu
-	retryAt  time.Time     // when the recorder tries again
+	retryAt  time.Time     // when the recorder retries
 }
 
-// startRemovals starts the removal of the outputs that leave, each on a goroutine of
-// its own: a line that hangs must hold up no timer. Run waits for them.
+// startRemovals starts the removal of the leaving outputs, each on its own goroutine,
+// because a line that hangs must not delay timers. Run waits for them.
 func (b *Bank) startRemovals(ctx context.Context, removals *sync.WaitGroup) {
 	for _, p := range b.outputs.Load().leaving {
 		if p.removal.begun.Load() && !p.removal.started {
@@ -235,20 +231,20 @@ func (b *Bank) startRemovals(ctx context.Context, removals *sync.WaitGroup) {
 	}
 }
 
-// remove makes the line safe and releases it. It ends before that when ctx does, or
-// when the bank is stopped.
+// remove makes the line safe and releases it. It returns early if ctx ends or the bank is
+// stopped.
 func (p *pin) remove(ctx context.Context) {
-	var since time.Time // when the line was free for the first time
+	var since time.Time // when the pin was free for the first time
 	for ctx.Err() == nil {
 		if !p.mu.LockBefore(time.Now().Add(lockPatience)) {
-			continue // somebody's call hangs, and Run reports it
+			continue // another call hangs; Run reports it
 		}
 		if since.IsZero() {
 			since = time.Now()
 		}
 		released := p.makeSafeAndRelease(time.Since(since) >= removalPatience)
 		p.mu.Unlock()
-		p.b.wake.Set() // Run may have passed over it
+		p.b.wake.Set() // Run may have skipped it
 		if released {
 			p.removal.released.Store(true)
 			p.b.recorder.wake.Set()
@@ -267,8 +263,8 @@ func (p *pin) remove(ctx context.Context) {
 	}
 }
 
-// makeSafeAndRelease makes the line safe and releases it, the last time whether it
-// is safe or not. It reports whether the line is released.
+// makeSafeAndRelease makes the line safe and releases it; with last also if it is not
+// safe. It reports whether the line is released.
 func (p *pin) makeSafeAndRelease(last bool) bool {
 	if _, stopped := p.b.linkState(); stopped {
 		return false
@@ -286,7 +282,7 @@ func (p *pin) makeSafeAndRelease(last bool) bool {
 	return true
 }
 
-// releaseLine gives the line back to the kernel.
+// releaseLine closes the line.
 func (p *pin) releaseLine() {
 	line := p.line
 	p.line, p.scheduled, p.owed = nil, scheduledLevel{}, owed{}
@@ -307,8 +303,8 @@ func (p *pin) releaseLine() {
 	}
 }
 
-// drop ends the removal of an output. Its faults end with it, but for those of an
-// output that has its name by now.
+// drop completes the removal of an output. It clears the output's faults, unless another
+// output has its name now.
 func (b *Bank) drop(p *pin) {
 	b.changing.Lock()
 	defer b.changing.Unlock()
@@ -326,5 +322,5 @@ func (b *Bank) drop(p *pin) {
 	b.wake.Set()
 }
 
-// outputFaults are all faults that an output of its own can have.
+// outputFaults are all faults of an output.
 var outputFaults = slices.Concat(health.Codes(health.Line), health.Codes(health.Level))

@@ -14,38 +14,37 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// recorderPatience is how long a call of the recorder may take before it is a
-// fault, and before a line is requested though it is not recorded.
+// recorderPatience is how long a call of the recorder may take before it is a fault and
+// before a line is requested without being recorded.
 const recorderPatience = 10 * time.Second
 
-// lockPatience is how long the recorder waits for an output that somebody drives
-// at the moment. One that takes longer hangs, and is tried again later.
+// lockPatience is how long the recorder waits for an output that is busy. One that takes
+// longer hangs, and is retried later.
 const lockPatience = time.Second
 
-// Store takes handles to keep open when this process is gone: systemd's
-// StoreHandles. It returns when they are kept.
+// Store passes on handles that must stay open after this process has ended: systemd's
+// StoreHandles. It returns when they are stored.
 type Store func(names []string, files []*os.File) error
 
-// Unstore closes what Store keeps under a name: systemd's RemoveHandle. It returns
-// when it is closed.
+// Unstore closes the stored handle of that name: systemd's RemoveHandle. It returns when
+// systemd has answered.
 type Unstore func(name string) error
 
-// recorder writes what outlives the process: the crash record, and the handles
-// that systemd keeps. A disk may hang, and systemd may not answer for seconds, so
-// only Open waits for it; after that it has a goroutine of its own, and the timers
-// of the outputs wait for neither. What stands above "any goroutine" is that
-// goroutine's.
+// recorder keeps what outlives the process: the crash record, and the handles that
+// systemd stores. A disk may hang, and systemd may not answer for seconds. So only Open
+// waits for the recorder; after that it has its own goroutine, and the outputs' timers
+// never wait for it. The fields above "Any goroutine" belong to that goroutine.
 type recorder struct {
 	b *Bank
 
-	recorded      bool      // the record holds all lines that were found
-	changed       bool      // lines that it holds are not ours any more
+	recorded      bool      // the record has all lines that were found
+	changed       bool      // it has lines that are no longer ours
 	recordRetryAt time.Time // when to write it again after a failure
 	storeRetryAt  time.Time // when to store handles again
 
 	// Any goroutine.
 	wake     wake.Signal // there is something to do
-	storeDue atomic.Bool // a line was requested that is to be stored
+	storeDue atomic.Bool // a line was requested whose handle must be stored
 
 	mu   sync.Mutex
 	call callUnderWay
@@ -53,14 +52,14 @@ type recorder struct {
 
 // callUnderWay is a call that may hang.
 type callUnderWay struct {
-	since    time.Time // zero where there is none
-	disk     bool      // to the disk, else to systemd
-	reported bool      // that it hangs
+	since    time.Time // zero if there is none
+	disk     bool      // true: to the disk; false: to systemd
+	reported bool      // its hang was reported
 }
 
 func newRecorder(b *Bank) *recorder { return &recorder{b: b, wake: wake.New()} }
 
-// run does what there is to do until ctx ends.
+// run does the recorder's work until ctx ends.
 func (r *recorder) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -75,7 +74,7 @@ func (r *recorder) run(ctx context.Context) {
 	}
 }
 
-// runDue does what is due, and gives the time until something may be.
+// runDue does what is due and returns the time until it must be called again.
 func (r *recorder) runDue(now time.Time) time.Duration {
 	next := r.finishRemovals(now)
 	r.prepareRequests(now)
@@ -92,7 +91,7 @@ func (r *recorder) runDue(now time.Time) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
-// earliest gives the earlier of two times; a zero one is never.
+// earliest returns the earlier of two times; zero means never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -100,9 +99,9 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// finishRemovals has systemd close its handles of lines that were released, and
-// takes their outputs out of the bank. It gives the time of its next attempt where
-// systemd does not answer: until then the line stays driven, and recorded.
+// finishRemovals asks systemd to close its handles of released lines, and removes their
+// outputs from the bank. If systemd does not answer, the line stays driven and recorded,
+// and finishRemovals returns the time of the next attempt.
 func (r *recorder) finishRemovals(now time.Time) (next time.Time) {
 	for _, p := range r.b.outputs.Load().leaving {
 		if !p.removal.released.Load() {
@@ -126,9 +125,8 @@ func (r *recorder) finishRemovals(now time.Time) (next time.Time) {
 	return next
 }
 
-// unstore releases what still drives a line beside us: the handle that systemd
-// keeps, and one of the run before that was never claimed, unless an output that
-// is there now is to claim it.
+// unstore closes the other handles of a line: systemd's copy, and one of the last run
+// that was never claimed, unless a present output will claim it.
 func (r *recorder) unstore(p *pin) (err error) {
 	id := p.id.Load()
 	if id == nil {
@@ -151,9 +149,8 @@ func (r *recorder) unstore(p *pin) (err error) {
 	return err
 }
 
-// prepareRequests does what must come before the request of the lines that Run has
-// found by now: they are recorded, and systemd lets go of them. Those for which systemd
-// need not be waited for come first.
+// prepareRequests does what must come before the requests of lines: record them, and ask
+// systemd to close its copies. Lines that need no answer from systemd come first.
 func (r *recorder) prepareRequests(now time.Time) {
 	for _, systemd := range []bool{false, true} {
 		var lines []*pin
@@ -166,7 +163,7 @@ func (r *recorder) prepareRequests(now time.Time) {
 				continue
 			}
 			if systemd {
-				r.watched(false, func() { _ = r.b.o.Held.unstoreLine(lineKey(*id)) }) // its claim reports the error
+				r.watched(false, func() { _ = r.b.o.Held.unstoreLine(lineKey(*id)) }) // claim reports the error
 			}
 			lines = append(lines, p)
 		}
@@ -181,9 +178,9 @@ func (r *recorder) prepareRequests(now time.Time) {
 	}
 }
 
-// writeRecord writes the crash record of all lines that were found: those of the
-// outputs, and those that are not yet released. A line that is to change hands in
-// the bank is recorded for the output that still has it.
+// writeRecord writes the crash record with all lines that were found: those of the
+// outputs, and those not released yet. If a line moves from one output to another, it
+// records the one that still has it.
 func (r *recorder) writeRecord(now time.Time) {
 	b := r.b
 	r.changed = false
@@ -191,7 +188,7 @@ func (r *recorder) writeRecord(now time.Time) {
 	var lines, leaving []Line
 	var taken []string
 	for _, p := range s.leaving {
-		// Of two with the same line the first has it: the second one was removed
+		// Of two with the same line the first one has it: the second one was removed
 		// before it was requested.
 		if id := p.id.Load(); id != nil && !slices.Contains(taken, lineKey(*id)) {
 			leaving, taken = append(leaving, p.recordLine(*id)), append(taken, lineKey(*id))
@@ -220,15 +217,15 @@ func (r *recorder) writeRecord(now time.Time) {
 	}
 }
 
-// requestStore has a line stored that is to stay as it is.
+// requestStore asks the recorder to store the handle of a line with safe: keep.
 func (r *recorder) requestStore() {
 	r.storeDue.Store(true)
 	r.wake.Set()
 }
 
-// storeHandles has systemd keep the lines that are to stay as they are, so that a
-// crash does not end what drives them, and notes that in the crash record. Handles
-// are copies: what a line is set to later holds for them too.
+// storeHandles passes the handles of lines with safe: keep to systemd, so that they stay
+// driven after a crash, and marks them in the crash record. The handles are copies, so
+// later levels of a line apply to them too.
 func (r *recorder) storeHandles(now time.Time) {
 	b := r.b
 	r.storeRetryAt = now.Add(retryMost)
@@ -270,8 +267,8 @@ func (r *recorder) storeHandles(now time.Time) {
 	r.writeRecord(now)
 }
 
-// handleIfSafe gives a copy of the line's handle, if the line is safe as it is now.
-// There is no file where it is not, or where the board has no handles.
+// handleIfSafe returns a copy of the line's handle if the line is safe now. It returns no
+// file if the line is not, or if the board has no handles.
 func (p *pin) handleIfSafe() (Handle, error) {
 	line, ok := p.line.(handleSharer)
 	s := p.state.Load()
@@ -289,7 +286,7 @@ func (b *Bank) warnNotStored(err error) {
 	b.events.add(func() { b.o.Log.Warn("a crash may change an output with safe: keep", "err", err) })
 }
 
-// watched makes a call that may hang.
+// watched makes a call that may hang, so that reportHung can report it.
 func (r *recorder) watched(disk bool, f func()) {
 	r.mu.Lock()
 	r.call = callUnderWay{since: time.Now(), disk: disk}
@@ -300,8 +297,8 @@ func (r *recorder) watched(disk bool, f func()) {
 	r.mu.Unlock()
 }
 
-// reportHung reports a call that hangs, once. Its outcome is reported when it ends.
-// Run calls it; it does not wait.
+// reportHung reports a call that hangs, once. The call's result is reported when it ends.
+// Run calls reportHung, which does not block.
 func (r *recorder) reportHung(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -316,17 +313,16 @@ func (r *recorder) reportHung(now time.Time) {
 	r.b.warnNotStored(fmt.Errorf("systemd has not answered for %v", recorderPatience))
 }
 
-// recordWait is what an output knows of its line in the crash record.
+// recordWait is an output's state in the crash record.
 type recordWait struct {
-	written atomic.Pointer[board.LineID] // the line that the record has
+	written atomic.Pointer[board.LineID] // the recorded line
 	awaited atomic.Bool                  // Run waits for the recorder before it requests the line
-	since   time.Time                    // of Run: since when; zero while it does not
+	since   time.Time                    // since when; zero if it does not; used only by Run
 }
 
-// mayRequest reports whether the line may be requested: no output that leaves has
-// it, and what the recorder has to do before is done, has failed, or takes too long;
-// each of these is a fault then. Otherwise it sets the time at which to look again. Only
-// Run asks.
+// mayRequest reports whether the line may be requested. No leaving output may have the
+// line, and the recorder must have prepared the request, have failed, or take too long
+// (both are faults). Otherwise it sets the time of the next check. Only Run calls it.
 func (p *pin) mayRequest(now time.Time) bool {
 	if p.b.outputs.Load().delays(p) {
 		p.retryAt = time.Time{} // drop wakes Run

@@ -10,17 +10,17 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// Handle is an open handle on a line that is driven at its safe level for as
-// long as the handle, or a copy of it, is open.
+// Handle is an open handle on a line. The line is driven at its safe level while the
+// handle, or a copy of it, is open.
 type Handle struct {
 	Line Line
 	File *os.File
 }
 
 // Name is the name under which systemd keeps the handle, such as
-// "safe-pump@pinctrl-bcm2711.27". It says which line it is, so that a handle
-// can be told without the record it was made from. systemd takes printable
-// ASCII without a colon, 255 characters at most (sd_notify(3), FDNAME).
+// "safe-pump@pinctrl-bcm2711.27". It contains the line, so that a handle can be
+// identified without the record. systemd accepts printable ASCII without a colon, at most
+// 255 characters (sd_notify(3), FDNAME).
 func (h Handle) Name() string {
 	const most = 255
 	place := lineKey(h.Line.ID())
@@ -28,15 +28,15 @@ func (h Handle) Name() string {
 	return name[:min(len(name), max(0, most-1-len(place)))] + "@" + place
 }
 
-// handlePrefix begins the names of our handles.
+// handlePrefix is the prefix of our handles' names.
 const handlePrefix = "safe-"
 
-// lineKey names a line as in the name of its handle. No chip's label is
-// longer than 31 bytes (GPIO_MAX_NAME_SIZE of linux/gpio.h less its final NUL).
+// lineKey returns the key of a line in the name of its handle. A chip's label has at most
+// 31 bytes (GPIO_MAX_NAME_SIZE of linux/gpio.h minus its NUL).
 func lineKey(id board.LineID) string { return printable(fmt.Sprintf("%s.%d", id.Label, id.Offset)) }
 
-// handleKey is the line's key in the name of a handle; ok is false where the
-// name is not one of ours.
+// handleKey returns the line's key of a handle's name. ok is false if the name is not one
+// of ours.
 func handleKey(name string) (key string, ok bool) {
 	if !strings.HasPrefix(name, handlePrefix) {
 		return "", false
@@ -54,14 +54,13 @@ func printable(s string) string {
 	}, s)
 }
 
-// MakeSafe drives every line of the crash record at path safe. hold requests
-// one line at the level of its configuration and gives the handle; see
-// package board. Handles come back open, for the caller to keep or to hand
-// on; the line is driven until they are closed.
+// MakeSafe drives every line of the crash record at path safe. hold requests one line at
+// the level of its configuration and returns the handle (board.Hold). MakeSafe returns
+// the open handles, which keep the lines driven until they are closed.
 //
-// It goes on after an error, which names each line it could not make safe. A
-// line that is held by a handle it gave to systemd before ([MarkHeld]) is
-// safe, and no error. No record is no error: no line was ever requested.
+// It continues after an error, which names each line that is not safe. A line that is
+// held by a handle at systemd ([MarkHeld]) is safe and no error. A missing record is no
+// error: no line was ever requested.
 func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error)) ([]Handle, error) {
 	lines, err := Recorded(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,9 +84,9 @@ func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error)) ([]H
 	return handles, errors.Join(errs...)
 }
 
-// MarkHeld notes in the crash record at path that systemd keeps these handles,
-// so that the next [MakeSafe] knows by whom those lines are held. The next
-// start of the daemon rewrites the record, without the mark.
+// MarkHeld marks these handles as held by systemd in the crash record at path, so that
+// the next [MakeSafe] knows who holds the lines. The next start of the daemon rewrites
+// the record without the marks.
 func MarkHeld(path string, handles []Handle) error {
 	lines, err := Recorded(path)
 	if err != nil {

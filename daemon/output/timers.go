@@ -10,14 +10,14 @@ import (
 // hungAfter is how long a call into the kernel may take before it is a fault.
 const hungAfter = 5 * time.Second
 
-// hangWatch watches an output that somebody else is busy with.
+// hangWatch watches an output that is busy with a call of another goroutine.
 type hangWatch struct {
-	since    time.Time // since when Run finds it busy; zero when it is not
+	since    time.Time // since when Run finds it busy; zero if it is not
 	reported bool      // the fault is raised
 }
 
-// noteBusy notes that somebody else's call on the line is under way. One that
-// does not return is a fault: no timer of this output can act meanwhile.
+// noteBusy records that another goroutine's call on the line is running. A call that does
+// not return is a fault, because the output's timers cannot act.
 func (p *pin) noteBusy(now time.Time) {
 	switch h := &p.hang; {
 	case h.since.IsZero():
@@ -28,7 +28,7 @@ func (p *pin) noteBusy(now time.Time) {
 	}
 }
 
-// noteFree notes that no such call is under way any more; the caller holds mu.
+// noteFree records that no such call is running any more. The caller holds mu.
 func (p *pin) noteFree() {
 	if p.hang.reported && p.state.Load().Err == nil {
 		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
@@ -36,7 +36,7 @@ func (p *pin) noteFree() {
 	p.hang = hangWatch{}
 }
 
-// scheduledLevel is a level that the line gets at some time.
+// scheduledLevel is a level that the line gets at a later time.
 type scheduledLevel struct {
 	at    time.Time // zero is never
 	after time.Duration
@@ -44,8 +44,7 @@ type scheduledLevel struct {
 	why   why
 }
 
-// runDue does what is due now and gives the time at which the next thing is; zero
-// is never.
+// runDue does what is due and returns when it must be called again; zero means never.
 func (p *pin) runDue(now time.Time) time.Time {
 	if p.removal.begun.Load() {
 		return time.Time{} // see remove
@@ -70,7 +69,7 @@ func (p *pin) runDue(now time.Time) time.Time {
 	if do.at.IsZero() || now.Before(do.at) {
 		return do.at
 	}
-	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // and not a second attempt at that
+	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // not a retry
 		p.countTrip()
 	}
 	if p.actDue(now, do) != nil {
@@ -79,9 +78,8 @@ func (p *pin) runDue(now time.Time) time.Time {
 	return p.nextDue().at
 }
 
-// actDue does what is due. An initial level that had to wait is dropped when an
-// interlocked output forbids it by now, or when the link has been down for too
-// long.
+// actDue sets the level that is due. An initial level that had to wait is dropped if an
+// interlocked output forbids it now, or if the link has been down for too long.
 func (p *pin) actDue(now time.Time, do scheduledLevel) error {
 	if safe, ok := p.c.Safe.Level(); ok && do.level != safe {
 		if lost := p.linkLostAt(do.level); !lost.IsZero() && !now.Before(lost) {
@@ -97,7 +95,7 @@ func (p *pin) actDue(now time.Time, do scheduledLevel) error {
 	return p.driveLevel(do.level, do.why)
 }
 
-// nextDue gives what the output's timers ask for next.
+// nextDue returns the next level that the output's timers set.
 func (p *pin) nextDue() (do scheduledLevel) {
 	first := func(at time.Time, l Level, w why) {
 		if !at.IsZero() && (do.at.IsZero() || at.Before(do.at)) {
@@ -124,9 +122,9 @@ func (p *pin) nextDue() (do scheduledLevel) {
 	return do
 }
 
-// refreshLostAt is when a line at that level is to be made safe because no order
-// was carried out for it; zero is never. The time runs from the last order, or at
-// the start from the moment at which the line left its safe level without one.
+// refreshLostAt returns when a line at that level must be made safe because no order was
+// carried out for it; zero means never. The time counts from the last order, or without
+// one from when the line left its safe level.
 func (p *pin) refreshLostAt(level Level) time.Time {
 	safe, ok := p.c.Safe.Level()
 	refresh := p.bounds.Load().refresh
@@ -140,16 +138,16 @@ func (p *pin) refreshLostAt(level Level) time.Time {
 	return last.Add(refresh)
 }
 
-// countTrip counts that the output is made safe because no order came.
+// countTrip counts that the output was made safe because no order came.
 func (p *pin) countTrip() {
 	s := *p.state.Load()
 	s.Trips++
 	p.state.Store(&s)
 }
 
-// linkLostAt is when a line at that level is to be made safe because of the
-// link; zero is never. An order given while the link is down comes from somebody
-// on the spot: safe_after starts over with it.
+// linkLostAt returns when a line at that level must be made safe because of the link;
+// zero means never. An order while the link is down comes from somebody on the spot, and
+// restarts safe_after.
 func (p *pin) linkLostAt(level Level) time.Time {
 	down, _ := p.b.linkState()
 	safe, ok := p.c.Safe.Level()
@@ -163,8 +161,7 @@ func (p *pin) linkLostAt(level Level) time.Time {
 	return down.Add(after)
 }
 
-// minimumLeft is how long the output must still keep its level, by min_on or
-// min_off.
+// minimumLeft returns how long min_on or min_off still keep the output's level.
 func (p *pin) minimumLeft(now time.Time) time.Duration {
 	return max(0, p.changedAt.Add(p.bounds.Load().minimum(p.state.Load().Level)).Sub(now))
 }
