@@ -100,25 +100,27 @@ func (b *books) overclaims() {
 	}
 }
 
+// otherBoot is the reason in the log of the daemon if a risk file is not used because the board
+// was started anew; see package spool.
+const otherBoot = "its risk file is of another boot"
+
 // killGaps finds gaps that claim more than a kill may have cost. In the same boot the daemon knows
 // what that is, if nothing was done to its files: so the gap has an end, and there is none
-// where all was acknowledged long before.
+// where all was acknowledged long before. In another boot it is as after a power cut, and the
+// daemon says so in its log.
 func (b *books) killGaps() {
 	for _, h := range b.claimedGaps {
 		r := b.runs[h.run]
 		if h.reason != "crash" || r == nil || !r.killed || r.harmed {
 			continue
 		}
-		b.count["gap crash, of a run whose files were left alone"]++
-		if h.to == 1<<64-1 && !h.certain {
-			// It claims too much, as before there was a file of what is at risk, and never too
-			// little. Why that file was not used is not known: to be found.
-			b.tolerate("a gap without an end, though the daemon was only killed", 0)
+		if why := b.unknown[h.run]; r.switchedOff && why == otherBoot {
+			b.count["gap crash, of a run that ended with its boot"]++
 			continue
+		} else if h.to == 1<<64-1 || r.switchedOff || why != "" {
+			b.complain("gap %+v (board switched off %v), and the log of the next run says: %q", h, r.switchedOff, why)
 		}
-		if h.to == 1<<64-1 {
-			b.complain("gap %+v has no end, and the daemon was only killed", h)
-		}
+		b.count["gap crash, of a run whose files were left alone"]++
 		covered, open := false, false
 		for n, it := range b.items {
 			if h.covers(n) {

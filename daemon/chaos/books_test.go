@@ -51,6 +51,8 @@ type runState struct {
 	killed bool
 	weak   bool // the disk could not be relied on at its end
 	harmed bool // something was done to its files, or the disk could not be relied on at any time
+
+	switchedOff bool // the next run is in another boot
 }
 
 // books are kept of what was taken and what arrived, of the orders and what
@@ -67,13 +69,14 @@ type books struct {
 	told        map[string]bool // gaps by message, as they arrived
 	ackGaps     map[string]time.Duration
 	runs        map[string]*runState
-	crashes     []crash         // of the broker, which forgets what it had
-	heard       time.Duration   // when the latest of what has arrived was acknowledged
-	stops       []pause         // of the daemon
-	kills       []time.Duration // likewise
-	weak        []pause         // in which nothing could be relied on to be on disk
-	flipped     map[number]bool // that were in a file whose bits were flipped
-	gone        time.Duration   // when the spool was last removed and rewritten
+	unknown     map[string]string // why the daemon does not know exactly what the end of a run cost; "" if it does
+	crashes     []crash           // of the broker, which forgets what it had
+	heard       time.Duration     // when the latest of what has arrived was acknowledged
+	stops       []pause           // of the daemon
+	kills       []time.Duration   // likewise
+	weak        []pause           // in which nothing could be relied on to be on disk
+	flipped     map[number]bool   // that were in a file whose bits were flipped
+	gone        time.Duration     // when the spool was last removed and rewritten
 	offs        map[time.Duration]bool
 	wrong       []string
 
@@ -102,7 +105,7 @@ type books struct {
 func newBooks(now func() time.Duration) *books {
 	return &books{
 		now: now, changed: make(chan struct{}), items: map[number]*item{}, early: map[number]string{}, first: map[string]uint64{},
-		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[string]*runState{},
+		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[string]*runState{}, unknown: map[string]string{},
 		flipped: map[number]bool{}, offs: map[time.Duration]bool{}, count: map[string]int{}, most: map[string]time.Duration{}, orders: newOrders(),
 	}
 }

@@ -85,6 +85,7 @@ func injectFaults(t *testing.T, program string, random *rand.Rand, faults uint64
 	if !c.books.wait(daemontest.Patience, func() bool { return c.books.farewell == c.books.run }) {
 		t.Error("no farewell arrived")
 	}
+	c.readCrashes()
 	c.books.balance("")
 	c.judge()
 	if c.raced() {
@@ -220,6 +221,7 @@ func (c *testbed) settle() {
 	b.mu.Lock()
 	run := b.run
 	b.mu.Unlock()
+	c.readCrashes()
 	b.balance(run)
 	c.broker.TrimLog()
 	c.note("settled")

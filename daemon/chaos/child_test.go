@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -197,4 +199,26 @@ func (c *testbed) makeSafe() {
 func (c *testbed) raced() bool {
 	log, err := os.ReadFile(filepath.Join(c.dir, "daemon.log"))
 	return err == nil && bytes.Contains(log, []byte("WARNING: DATA RACE"))
+}
+
+// crashLine is what the log of the daemon says of an earlier run that did not stop in order.
+var crashLine = regexp.MustCompile(`an earlier run did not stop in order.* spool=(\S+) run=(\d+)(?: reason=("(?:[^"\\]|\\.)*"|\S+))?`)
+
+// readCrashes enters into the books what the daemon's log says of the ends of its runs.
+func (c *testbed) readCrashes() {
+	c.t.Helper()
+	log := c.get(filepath.Join(c.dir, "daemon.log"))
+	c.books.mu.Lock()
+	defer c.books.mu.Unlock()
+	for _, m := range crashLine.FindAllStringSubmatch(string(log), -1) {
+		run, err := strconv.ParseUint(m[2], 10, 64)
+		if err != nil {
+			c.books.complain("daemon.log: %q", m[0])
+		}
+		why := m[3]
+		if text, err := strconv.Unquote(why); err == nil {
+			why = text
+		}
+		c.books.unknown[runOf(m[1], run)] = why
+	}
 }

@@ -30,6 +30,7 @@ func (c *testbed) switchOff() func() {
 		c.proceed(200)
 	}
 	c.kill()
+	c.books.switchedOff()
 	c.dial.boots++
 	c.dial.off = 90 * time.Second
 	c.start()
@@ -37,4 +38,13 @@ func (c *testbed) switchOff() func() {
 		c.net.set(down, pass)
 	}
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
+}
+
+// switchedOff notes that the board was switched off during the latest run.
+func (b *books) switchedOff() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.runs[b.run]; r != nil {
+		r.switchedOff = true
+	}
 }

@@ -27,7 +27,7 @@ type directory struct {
 	disk disk
 	st   *store
 
-	risks map[uint64]*riskNote // what earlier runs had at risk when they ended, by run
+	risks earlierRisks
 
 	lock            io.Closer // nil while the directory is not ours
 	attached        bool      // it has been read
@@ -70,11 +70,25 @@ func (d *directory) load() (*found, error) {
 	d.attached = true
 	d.held.Store(true)
 	d.known, d.counted = f.known, f.counted
+	d.logCrashes(f)
 	if len(f.damage) > 0 {
 		d.o.Log.Warn("spool was damaged", "dir", d.o.Dir, "files", f.damage)
 		d.o.Health.Raise(health.SpoolDamaged, subject, strings.Join(f.damage, "; "))
 	}
 	return f, nil
+}
+
+// logCrashes says which runs did not stop in order, and why the gaps about them claim more than
+// was lost, if they do.
+func (d *directory) logCrashes(f *found) {
+	for _, x := range f.crashes {
+		who, _ := f.sources.of(x.run)
+		if x.unknown == "" {
+			d.o.Log.Info("an earlier run did not stop in order; its risk file says what that cost", "spool", who.Spool, "run", x.run)
+		} else {
+			d.o.Log.Info("an earlier run did not stop in order; its losses are not known, so gaps report all that may be missing", "spool", who.Spool, "run", x.run, "reason", x.unknown)
+		}
+	}
 }
 
 // giveUp forgets the directory, because its name no longer leads to it.

@@ -137,7 +137,7 @@ func TestGivenOfASegment(t *testing.T) {
 			if got := l.f.logs[Samples].given["air"]; got != c.want {
 				t.Errorf("%+v: before %d", c, got)
 			}
-			l.crashed = map[uint64]bool{4: true}
+			l.crashed = map[uint64]string{4: ""}
 			l.markGiven(g)
 			if got := l.f.logs[Samples].given["air"]; got != c.lo+c.n {
 				t.Errorf("%+v, and then a run was killed: before %d", c, got)

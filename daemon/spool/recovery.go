@@ -22,6 +22,7 @@ type found struct {
 	damaged []*segment // damaged files, some of them in logs as well
 	damage  []string   // what they are called, and what is wrong
 	crash   *tally     // what the end of runs that did not stop in good order may have cost
+	crashes []crashed  // these runs, ascending
 
 	gaps    map[uint64]*owedGap // by the id of the event
 	missing [][]byte            // the forms of gaps that are owed and in no file of events
@@ -32,6 +33,12 @@ type found struct {
 	ids   span // for what is found
 	ours  bool // the present run has had the directory before
 	taken bool // another run of its number has left something here
+}
+
+// crashed is a run that did not stop in good order.
+type crashed struct {
+	run     uint64
+	unknown string // why it is not known exactly what that has cost; "" if it is
 }
 
 // foundLog is what a directory contains of one log.
@@ -85,9 +92,9 @@ type loader struct {
 	disk     disk
 	own      ownRun
 	acks     ackState
-	crashed  map[uint64]bool // runs that did not stop in good order
+	crashed  map[uint64]string // runs that did not stop in good order, and why it is not known exactly what that cost
 	trackers [classes]*countTracker
-	risks    map[uint64]*riskNote // what earlier runs had at risk
+	risks    earlierRisks
 	kill     killLosses
 	names    map[string]string // one copy of each sensor's name
 	gapSeen  map[frameKey]bool // gaps found
@@ -96,13 +103,13 @@ type loader struct {
 }
 
 // load reads the directory. It changes only files that a crash left incomplete. An error comes
-// from the disk; then nothing is known. risks is what earlier runs had at risk, by run.
-func load(d disk, own ownRun, risks map[uint64]*riskNote) (*found, error) {
+// from the disk; then nothing is known.
+func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 	names, err := d.List()
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{disk: d, own: own, risks: risks, names: map[string]string{}, gapSeen: map[frameKey]bool{}, crashed: map[uint64]bool{}}
+	l := &loader{disk: d, own: own, risks: risks, names: map[string]string{}, gapSeen: map[frameKey]bool{}, crashed: map[uint64]string{}}
 	l.f.gaps, l.f.ids = map[uint64]*owedGap{}, own.ids
 	names = l.finishReplacing(names)
 	segs := segmentsOf(names)
@@ -115,7 +122,7 @@ func load(d disk, own ownRun, risks map[uint64]*riskNote) (*found, error) {
 		l.next = own.ids.lo + 1
 		for k, g := range segs[i] {
 			last := k+1 == len(segs[i]) || segs[i][k+1].run != g.run
-			l.readSegment(g, last && l.crashed[g.run])
+			l.readSegment(g, last && l.hasCrashed(g.run))
 		}
 		l.f.logs[i].done.add(l.next, own.ids.hi)
 		l.f.logs[i].done.add(own.ids.lo, own.ids.lo+1)
@@ -123,18 +130,38 @@ func load(d disk, own ownRun, risks map[uint64]*riskNote) (*found, error) {
 	if !l.f.ours { // else all gaps are in memory
 		l.findMissingGaps()
 	}
-	if run := l.kill.run(l.acks); run > 0 {
-		delete(l.crashed, run) // its losses are known
-		l.f.crash = crashLosses(l.crashed, l.acks, l.trackers)
-		l.kill.addTo(l.f.crash)
-	} else {
-		l.f.crash = crashLosses(l.crashed, l.acks, l.trackers)
-	}
+	l.loseCrashed()
 	for i, t := range l.trackers {
 		t.loseUnseen(Class(i), l.acks)
 		l.f.logs[i].damage = t.losses()
 	}
 	return &l.f, nil
+}
+
+// hasCrashed reports whether a run did not stop in good order.
+func (l *loader) hasCrashed(run uint64) bool {
+	_, crashed := l.crashed[run]
+	return crashed
+}
+
+// loseCrashed determines what the crashes have cost: of the run whose risk file can be used
+// what that says, and of the others all that they may have lost.
+func (l *loader) loseCrashed() {
+	if n := l.kill.note; n != nil {
+		l.crashed[n.run] = l.kill.unusable(l.acks)
+	}
+	unknown := map[uint64]bool{}
+	for _, run := range slices.Sorted(maps.Keys(l.crashed)) {
+		x := crashed{run, l.crashed[run]}
+		l.f.crashes = append(l.f.crashes, x)
+		if x.unknown != "" {
+			unknown[run] = true
+		}
+	}
+	l.f.crash = crashLosses(unknown, l.acks, l.trackers)
+	if n := l.kill.note; n != nil && !unknown[n.run] {
+		l.kill.addTo(l.f.crash)
+	}
 }
 
 // finishReplacing handles temporary files that a crash left. If a segment is missing that has
@@ -239,25 +266,28 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 	for run := range runs {
 		l.f.known = max(l.f.known, run)
 		if run > last.run && run != l.own.run {
-			l.crashed[run] = true
+			l.crashed[run] = riskNotLast
 		}
 	}
 	if hasRunFile && !last.stopped && last.run != l.own.run {
-		l.crashed[last.run] = true
+		l.crashed[last.run] = ""
 		for sensor, in := range last.sensors {
 			l.acks.addSensor(last.run, sensor, in, 0)
 		}
 	}
 	if lost := !hasRunFile && len(runs) > 0; err != nil || lost {
 		// Which of the runs was the last is not known: take the greatest.
-		l.crashed = map[uint64]bool{l.f.known: true}
+		l.crashed = map[uint64]string{l.f.known: riskUnknownRun}
 		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", runName, errRunFile))
 		return nil
 	}
 	l.f.counted = true
-	if hasRunFile && l.crashed[last.run] {
+	if l.hasCrashed(last.run) {
 		who, _ := l.f.sources.of(last.run)
-		l.kill = newKillLosses(l.risks, last.run, who, l.disk.Place())
+		x := l.risks.of(last.run, who, l.disk.Place())
+		if l.crashed[last.run] = x.unusable; x.note != nil {
+			l.kill = newKillLosses(x.note)
+		}
 	}
 	return nil
 }

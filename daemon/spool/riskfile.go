@@ -44,6 +44,9 @@ const (
 	maxRisks    = 4 << 10 // so many entries are looked at for one write of the file
 )
 
+// tooMuch is the content of a risk file that cannot hold what is at risk. It is no valid note.
+const tooMuch = "\x00\x00\x00\x00\x00\x00\x00\x00"
+
 func riskName(run uint64) string { return fmt.Sprint(riskPrefix, run) }
 
 // riskNote is the content of a risk file.
@@ -124,8 +127,8 @@ type riskFile struct {
 	log   *slog.Logger
 	st    *store
 
-	began, cleared bool                 // used by the writer's goroutine only
-	earlier        map[uint64]*riskNote // of earlier runs in this boot; likewise
+	began, cleared bool         // used by the writer's goroutine only
+	earlier        earlierRisks // likewise
 
 	book riskBook // the lock of the store guards it
 
@@ -146,28 +149,79 @@ type riskStore interface {
 
 func newRiskFile(o Options, st *store) *riskFile {
 	return &riskFile{
-		dir: o.RuntimeDir, clock: o.Clock, log: o.Log, st: st, earlier: map[uint64]*riskNote{},
+		dir: o.RuntimeDir, clock: o.Clock, log: o.Log, st: st, earlier: earlierRisks{dir: o.RuntimeDir, found: map[uint64]earlierRisk{}},
 		note: riskNote{segments: map[segmentKey]uint64{}}, at: map[string]int{},
 	}
 }
 
+// earlierRisks is what earlier runs noted as at risk.
+type earlierRisks struct {
+	dir   string
+	found map[uint64]earlierRisk // by run
+}
+
+// earlierRisk is the content of the risk file of an earlier run.
+type earlierRisk struct {
+	note     *riskNote // nil if it cannot be used
+	unusable string    // why
+}
+
 // recall reads what earlier runs left.
 func (r *riskFile) recall() {
-	boot := r.clock.Now().Boot
 	for _, name := range r.names() {
 		run, err := strconv.ParseUint(strings.TrimPrefix(name, riskPrefix), 10, 64)
-		if err != nil {
-			continue
-		}
-		b, err := regular.ReadUnlinked(filepath.Join(r.dir, name), maxRiskFile)
-		if err != nil {
-			continue
-		}
-		if n, ok := decodeRiskNote(b); ok && n.run == run && n.boot == boot && boot != "" {
-			r.earlier[run] = n
+		if err == nil {
+			r.earlier.found[run] = r.readEarlier(run, filepath.Join(r.dir, name))
 		}
 	}
 }
+
+func (r *riskFile) readEarlier(run uint64, path string) earlierRisk {
+	b, err := regular.ReadUnlinked(path, maxRiskFile)
+	if err != nil {
+		return earlierRisk{unusable: err.Error()}
+	}
+	boot := r.clock.Now().Boot
+	switch n, ok := decodeRiskNote(b); {
+	case len(b) >= len(tooMuch) && string(b[:len(tooMuch)]) == tooMuch:
+		return earlierRisk{unusable: riskTooMuch}
+	case !ok || n.run != run:
+		return earlierRisk{unusable: riskDamaged}
+	case boot == "":
+		return earlierRisk{unusable: riskNoBoot}
+	case n.boot != boot:
+		return earlierRisk{unusable: riskOtherBoot}
+	default:
+		return earlierRisk{note: n}
+	}
+}
+
+// of returns what a run noted. who is the run's, and place that of its directory's lock file.
+func (x earlierRisks) of(run uint64, who Source, place string) earlierRisk {
+	e, some := x.found[run]
+	switch n := e.note; {
+	case x.dir == "":
+		return earlierRisk{unusable: riskNoDir}
+	case !some:
+		return earlierRisk{unusable: riskNone}
+	case n != nil && (n.spool != who.Spool || n.place != place):
+		return earlierRisk{unusable: riskOtherSpool}
+	}
+	return e
+}
+
+// Why a risk file cannot be used.
+const (
+	riskNoDir      = "there is no runtime directory for a risk file"
+	riskNone       = "it left no risk file; a restart of the machine removes it"
+	riskDamaged    = "its risk file is damaged or was cut short"
+	riskTooMuch    = "more was at risk than its risk file can hold"
+	riskOtherBoot  = "its risk file is of another boot"
+	riskOtherSpool = "its risk file is of another spool"
+	riskNoBoot     = "the id of this boot is not known"
+	riskNotLast    = "a later run has ended too, and only the risk file of the latest counts"
+	riskUnknownRun = "the run file is damaged"
+)
 
 func (r *riskFile) names() (out []string) {
 	if r.dir == "" {
@@ -265,7 +319,7 @@ func (r *riskFile) saveLocked() {
 	known := r.collectLocked()
 	r.next = r.note.appendTo(r.next[:0])
 	if !known || len(r.next) > maxRiskFile {
-		r.next = append(r.next[:0], make([]byte, 8)...) // no valid note
+		r.next = append(r.next[:0], tooMuch...)
 	}
 	if bytes.Equal(r.next, r.last) {
 		return
@@ -408,17 +462,13 @@ func (l *log) hasUnsynced() bool {
 // killLosses determines what the kill of one run has lost, from its risk file and from what is
 // found in its other files.
 type killLosses struct {
-	note    *riskNote // nil if there is none
+	note    *riskNote // nil if there is none that can be used
 	found   map[string]*ids
 	missing map[segmentKey]uint64 // what the active segments should have and was not found
 }
 
-// newKillLosses returns those of a run that the run file says is running. who is the run's.
-func newKillLosses(notes map[uint64]*riskNote, run uint64, who Source, place string) killLosses {
-	n := notes[run]
-	if n == nil || n.spool != who.Spool || n.place != place {
-		return killLosses{}
-	}
+// newKillLosses returns those of the run of a note.
+func newKillLosses(n *riskNote) killLosses {
 	return killLosses{n, map[string]*ids{}, maps.Clone(n.segments)}
 }
 
@@ -461,17 +511,20 @@ func (k *killLosses) saw(h head, form []byte) {
 	}
 }
 
-// run returns the run of which the losses are known; 0 if there is none.
-func (k *killLosses) run(acks ackState) uint64 {
-	if k.note == nil {
-		return 0
-	}
-	for key := range k.missing {
+// unusable returns why the risk file does not tell what is lost; "" if it does. A file of the
+// run was damaged or removed since.
+func (k *killLosses) unusable(acks ackState) string {
+	for _, key := range slices.SortedFunc(maps.Keys(k.missing), compareSegmentKeys) {
 		if !acks.removed[key] {
-			return 0 // a file was damaged or removed since
+			g := segment{class: key.class, run: key.run, number: key.number}
+			return fmt.Sprintf("%s does not have what was on disk", g.file())
 		}
 	}
-	return k.note.run
+	return ""
+}
+
+func compareSegmentKeys(a, b segmentKey) int {
+	return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
 }
 
 // addTo adds what is lost.

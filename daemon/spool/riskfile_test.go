@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -137,7 +138,7 @@ func TestAKillSaysWhatItLost(t *testing.T) {
 }
 
 // Where the risk file is not of this spool, run and boot, or not whole, or where files have
-// been changed since, everything is claimed that may be lost.
+// been changed since, everything is claimed that may be lost, and the log says why.
 func TestARiskFileThatIsNotTrusted(t *testing.T) {
 	const open = "gap air 1 after_seq=3 reason=crash certain=false, gap soil 1 after_seq=0 reason=crash certain=false, air:1, air:2, air:3"
 	riskPath := func(o *Options) string { return filepath.Join(o.RuntimeDir, riskName(1)) }
@@ -165,30 +166,31 @@ func TestARiskFileThatIsNotTrusted(t *testing.T) {
 		}
 	}
 	for name, x := range map[string]struct {
-		do   func(*memDisk, *Options)
-		want string
+		do     func(*memDisk, *Options)
+		want   string
+		reason string // in the log
 	}{
-		"trusted":   {func(*memDisk, *Options) {}, "gap air 1 after_seq=3 to_seq=4 reason=crash, air:1, air:2, air:3"},
-		"rewritten": {rewrite(func(*riskNote) {}), "gap air 1 after_seq=3 to_seq=4 reason=crash, air:1, air:2, air:3"},
+		"trusted":   {func(*memDisk, *Options) {}, "gap air 1 after_seq=3 to_seq=4 reason=crash, air:1, air:2, air:3", ""},
+		"rewritten": {rewrite(func(*riskNote) {}), "gap air 1 after_seq=3 to_seq=4 reason=crash, air:1, air:2, air:3", ""},
 		"another boot": {func(_ *memDisk, o *Options) {
 			o.Clock = clock.Func(func() clock.Stamp { return clock.Stamp{Boot: "next"} })
-		}, open},
-		"no boot":             {func(_ *memDisk, o *Options) { o.Clock = clock.Func(func() clock.Stamp { return clock.Stamp{} }) }, open},
-		"another spool":       {rewrite(func(n *riskNote) { n.spool = "qqqqqq" }), open},
-		"another run":         {rewrite(func(n *riskNote) { n.run = 2 }), open},
-		"another place":       {rewrite(func(n *riskNote) { n.place += "x" }), open},
-		"none":                {instead(func(string) error { return nil }), open},
-		"empty":               {instead(func(p string) error { return os.WriteFile(p, nil, 0o600) }), open},
-		"too large":           {instead(func(p string) error { return os.WriteFile(p, make([]byte, maxRiskFile+1), 0o600) }), open},
-		"a link":              {instead(func(p string) error { return os.Symlink("elsewhere", p) }), open},
-		"a directory":         {instead(func(p string) error { return os.MkdirAll(filepath.Join(p, "x"), 0o700) }), open},
-		"no directory":        {func(_ *memDisk, o *Options) { o.RuntimeDir = filepath.Join(o.RuntimeDir, "none") }, open},
-		"a file as directory": {func(_ *memDisk, o *Options) { o.RuntimeDir = riskPath(o) }, open},
-		"none given":          {func(_ *memDisk, o *Options) { o.RuntimeDir = "" }, open},
+		}, open, riskOtherBoot},
+		"no boot":             {func(_ *memDisk, o *Options) { o.Clock = clock.Func(func() clock.Stamp { return clock.Stamp{} }) }, open, riskNoBoot},
+		"another spool":       {rewrite(func(n *riskNote) { n.spool = "qqqqqq" }), open, riskOtherSpool},
+		"another run":         {rewrite(func(n *riskNote) { n.run = 2 }), open, riskDamaged},
+		"another place":       {rewrite(func(n *riskNote) { n.place += "x" }), open, riskOtherSpool},
+		"none":                {instead(func(string) error { return nil }), open, riskNone},
+		"empty":               {instead(func(p string) error { return os.WriteFile(p, nil, 0o600) }), open, riskDamaged},
+		"too large":           {instead(func(p string) error { return os.WriteFile(p, make([]byte, maxRiskFile+1), 0o600) }), open, "large"},
+		"a link":              {instead(func(p string) error { return os.Symlink("elsewhere", p) }), open, "link"},
+		"a directory":         {instead(func(p string) error { return os.MkdirAll(filepath.Join(p, "x"), 0o700) }), open, "directory"},
+		"no directory":        {func(_ *memDisk, o *Options) { o.RuntimeDir = filepath.Join(o.RuntimeDir, "none") }, open, riskNone},
+		"a file as directory": {func(_ *memDisk, o *Options) { o.RuntimeDir = riskPath(o) }, open, riskNone},
+		"none given":          {func(_ *memDisk, o *Options) { o.RuntimeDir = "" }, open, riskNoDir},
 		"a segment cut": {func(d *memDisk, _ *Options) {
 			b := d.Data("samples-1-1.seg")
 			d.Put("samples-1-1.seg", b[:len(b)-1])
-		}, "gap air 1 after_seq=2 reason=crash certain=false, gap soil 1 after_seq=0 reason=crash certain=false, air:1, air:2"},
+		}, "gap air 1 after_seq=2 reason=crash certain=false, gap soil 1 after_seq=0 reason=crash certain=false, air:1, air:2", "samples-1-1.seg does not have what was on disk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -196,8 +198,19 @@ func TestARiskFileThatIsNotTrusted(t *testing.T) {
 				r.addAll(message.Reading, "air", 3)
 				wait(10 * time.Second)
 				r.add(message.Reading, "air")
-				next := r.killed(x.do)
+				var log strings.Builder
+				next := r.killed(func(d *memDisk, o *Options) {
+					x.do(d, o)
+					o.Log = slog.New(slog.NewTextHandler(&log, nil))
+				})
 				next.want(next.takeItems(all), x.want)
+				said := "its risk file says what that cost"
+				if x.reason != "" {
+					said = "so gaps report all that may be missing"
+				}
+				if got := log.String(); strings.Count(got, "did not stop in order") != 1 || !strings.Contains(got, said) || !strings.Contains(got, "run=1") || !strings.Contains(got, x.reason) {
+					t.Errorf("the log says %s", got)
+				}
 				if err := next.stopAndClose(); err != nil {
 					t.Error(err)
 				}
