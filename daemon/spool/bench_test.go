@@ -296,3 +296,25 @@ func BenchmarkCrowd(b *testing.B) {
 		})
 	}
 }
+
+// A burst of edges of six inputs while the link is down, with a risk file: nothing is on
+// disk before all have come.
+func BenchmarkBurst(b *testing.B) {
+	o := benchOptions(b.TempDir(), 5*time.Second)
+	o.RuntimeDir, o.Memory = b.TempDir(), 64<<20
+	s := benchSpool(b, o)
+	x := sample()
+	x.Kind, x.Run, x.Fields = message.Edge, s.RunNumber(), x.Fields[:1]
+	b.ReportAllocs()
+	for n := uint64(0); b.Loop(); n++ {
+		if n%12000 == 0 {
+			b.StopTimer()
+			s.due()
+			b.StartTimer()
+		}
+		x.Sensor, x.Seq = fmt.Sprint("gate-", n%6), n/6+1
+		if err := appendTo(s, x); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

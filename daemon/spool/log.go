@@ -40,7 +40,7 @@ type memEntry struct {
 	done     bool
 	lost     bool // done, but not acknowledged: a gap tells of it
 	evicted  bool // it is only in its segment by now
-	saidSent bool // the risk file says that it may have been sent
+	saidSent bool // the risk file says that it may have been sent, as it was next when it was appended
 }
 
 func (e *memEntry) cost() int64 { return int64(len(e.form)) + entryCost }
@@ -62,6 +62,10 @@ type log struct {
 	done    ids      // every id below next is in here, or is an entry still owed
 	next    uint64   // the id of the next entry
 	pending int      // entries owed
+
+	saidSentUntil uint64 // the risk file says of all entries before that they may have been sent
+	settled       int    // how many entries that it may have are on disk or done by now
+	renote        bool   // it must be made anew, whatever settled is
 
 	unrecorded   ids // done, in a segment, and not yet in the ack file
 	maybeWritten ids // dropped from memory: a write that is running, or has failed, may have left them in a file
@@ -167,6 +171,9 @@ func (l *log) markDone(id uint64) *segment {
 	}
 	l.bytes -= int64(len(e.form))
 	e.form, e.done = nil, true
+	if !e.synced {
+		l.settled++
+	}
 	l.dead++
 	for len(l.mem) > 0 && l.mem[0].done {
 		l.removeFirst()
@@ -229,6 +236,28 @@ func (l *log) eachUnsynced(f func(*memEntry)) {
 		f(e)
 	}
 }
+
+// markSynced records that all that is written to a segment is durable.
+func (l *log) markSynced(g *segment) {
+	l.eachUnsynced(func(e *memEntry) {
+		if e.synced = e.seg == g; e.synced && !e.done {
+			l.settled++
+		}
+	})
+}
+
+// unsyncedFrom returns the entries from an id on that are not durable, done or not, oldest
+// first.
+func (l *log) unsyncedFrom(id uint64) []*memEntry {
+	i := len(l.mem)
+	for i > 0 && !l.mem[i-1].synced && l.mem[i-1].id >= id {
+		i--
+	}
+	return l.mem[i:]
+}
+
+// isSaidSent reports whether the risk file says that an entry may have been sent.
+func (l *log) isSaidSent(e *memEntry) bool { return e.saidSent || e.id < l.saidSentUntil }
 
 // oldest returns when the oldest entry was appended that is in no file, and the oldest that
 // is written but not durable; zero if there is none.

@@ -38,10 +38,14 @@ import (
 // It never claims less than is lost. [Spool.Append] returns, and [Spool.Next] returns what it
 // appended, only after the file has it. If the file cannot be written, it is removed. A file
 // that was cut short by the kill is ignored.
+//
+// The note follows the entries in small steps, so that an Append costs the same however many
+// entries are at risk: it adds what is new, and is made anew only when an eighth of what it
+// has is on disk or acknowledged by now, and before the writer rests.
 const (
 	riskPrefix  = "spool-risk-"
 	maxRiskFile = 64 << 10
-	maxRisks    = 4 << 10 // so many entries are looked at for one write of the file
+	maxRisks    = 1 << 10 // if there are more spans, those of one sensor are put together
 )
 
 // tooMuch is the content of a risk file that cannot hold what is at risk. It is no valid note.
@@ -62,6 +66,7 @@ type risk struct {
 	sensor string
 	lo, hi uint64 // both included
 	sent   bool   // they may have been sent
+	gap    bool   // a gap says so or not, whatever is sent; not in the file
 }
 
 // appendTo encodes a note behind b, which must be empty.
@@ -138,6 +143,11 @@ type riskFile struct {
 	last []byte         // what the file contains
 	next []byte         // its memory is used for the next
 	at   map[string]int // the latest of note.risks of each sensor
+
+	most    int             // spans that may be in the note; see joinRisks
+	until   [classes]uint64 // the entries with lower ids are in the note, if they are at risk
+	entries int             // how many were, when they were added
+	open    bool            // what one of them costs has no known end
 }
 
 // riskStore is what is used of an [os.File].
@@ -150,7 +160,7 @@ type riskStore interface {
 func newRiskFile(o Options, st *store) *riskFile {
 	return &riskFile{
 		dir: o.RuntimeDir, clock: o.Clock, log: o.Log, st: st, earlier: earlierRisks{dir: o.RuntimeDir, found: map[uint64]earlierRisk{}},
-		note: riskNote{segments: map[segmentKey]uint64{}}, at: map[string]int{},
+		note: riskNote{segments: map[segmentKey]uint64{}}, at: map[string]int{}, most: maxRisks,
 	}
 }
 
@@ -262,6 +272,9 @@ func (r *riskFile) begin(place string) {
 	r.st.mu.Lock()
 	r.note.run, r.note.spool, r.note.boot, r.note.place = r.st.run, r.st.source.Spool, boot, place
 	r.book.noting = true
+	for _, l := range r.st.logs {
+		l.renote = true
+	}
 	r.st.mu.Unlock()
 	r.saveLocked()
 }
@@ -291,13 +304,25 @@ func (r *riskFile) update(recorded bool, place func() string) {
 		r.begin(place())
 		r.clear()
 	}
-	r.save()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.saveAgainLocked()
 }
 
 // save brings the file up to date.
 func (r *riskFile) save() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.saveLocked()
+}
+
+// saveAgainLocked brings the file up to date, without anything that is not at risk any more.
+func (r *riskFile) saveAgainLocked() {
+	r.st.mu.Lock()
+	for _, l := range r.st.logs {
+		l.renote = l.renote || l.settled > 0
+	}
+	r.st.mu.Unlock()
 	r.saveLocked()
 }
 
@@ -332,40 +357,75 @@ func (r *riskFile) saveLocked() {
 	r.last, r.next = r.next, r.last
 }
 
-// collectLocked makes the note of what is at risk. It returns false if that is too much to be
-// noted.
+// collectLocked brings the note up to date. It returns false if what is at risk cannot be noted.
 func (r *riskFile) collectLocked() bool {
 	st, n := r.st, &r.note
-	n.risks = n.risks[:0]
 	clear(n.segments)
-	clear(r.at)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	seen, ok := 0, true
-	for _, l := range st.logs {
+	if r.isStaleLocked() {
+		n.risks, r.until, r.entries, r.open = n.risks[:0], [classes]uint64{}, 0, false
+		clear(r.at)
+	}
+	if r.book.sent {
+		r.book.sent = false
+		r.markSent()
+	}
+	for c, l := range st.logs {
 		if g := l.active; g != nil && g.run == st.run && g.syncedUntil > g.lo {
 			n.segments[segmentKey{logRun{g.class, g.run}, g.number}] = g.syncedUntil - 1 - g.off
 		}
-		l.eachUnsynced(func(e *memEntry) {
-			if seen++; e.done || e.run != st.run || e.seq == 0 || e.sensor == "" || !ok || seen > maxRisks {
-				return
-			}
-			x, closed := e.risk()
-			ok = ok && closed
-			r.add(x)
-		})
+		for _, e := range l.unsyncedFrom(r.until[c]) {
+			r.addEntry(l, e)
+		}
+		r.until[c] = l.next
 	}
-	ok = ok && seen <= maxRisks
-	r.book.noted = len(n.risks) > 0 || !ok
-	return ok
+	if len(n.risks) > r.most {
+		r.joinRisks()
+	}
+	r.book.noted = len(n.risks) > 0 || r.open
+	return !r.open
 }
 
-// add adds a risk, of each log the latest first.
+// isStaleLocked reports whether the note must be made anew, and begins to count again if so.
+func (r *riskFile) isStaleLocked() bool {
+	settled, again := 0, false
+	for _, l := range r.st.logs {
+		settled += l.settled
+		again = again || l.renote
+	}
+	if !again && (settled == 0 || settled < r.entries/8) {
+		return false
+	}
+	for _, l := range r.st.logs {
+		l.settled, l.renote = 0, false
+	}
+	return true
+}
+
+// addEntry adds an entry, if it is at risk.
+func (r *riskFile) addEntry(l *log, e *memEntry) {
+	if e.done || e.run != r.st.run || e.seq == 0 || e.sensor == "" {
+		return
+	}
+	x, closed := e.risk()
+	if !closed {
+		r.open = true
+		return
+	}
+	if !x.gap {
+		x.sent = l.isSaidSent(e)
+	}
+	r.entries++
+	r.add(x)
+}
+
+// add adds a risk, of each log the earliest first.
 func (r *riskFile) add(x risk) {
 	i, some := r.at[x.sensor]
 	if some {
-		if y := &r.note.risks[i]; y.sent == x.sent && x.hi+1 == y.lo {
-			y.lo = x.lo
+		if y := &r.note.risks[i]; y.sent == x.sent && y.gap == x.gap && y.hi+1 == x.lo {
+			y.hi = x.hi
 			return
 		}
 	}
@@ -373,17 +433,62 @@ func (r *riskFile) add(x risk) {
 	r.note.risks = append(r.note.risks, x)
 }
 
+// replaceRisks adds the risks of the note again, changed by f.
+func (r *riskFile) replaceRisks(f func(risk) risk) {
+	all := r.note.risks
+	r.note.risks = all[:0] // what is added never overtakes what is read
+	clear(r.at)
+	for _, x := range all {
+		r.add(f(x))
+	}
+}
+
+// markSent records that all that is noted may have been sent.
+func (r *riskFile) markSent() {
+	r.replaceRisks(func(x risk) risk {
+		x.sent = x.sent || !x.gap
+		return x
+	})
+}
+
+// joinRisks makes fewer of many risks. If it does not help to put together those of different
+// logs, one for each sensor reaches from the first to the last of its counts, as if all between
+// had been sent.
+func (r *riskFile) joinRisks() {
+	slices.SortFunc(r.note.risks, compareRisks)
+	r.replaceRisks(func(x risk) risk { return x })
+	if len(r.note.risks) <= r.most/2 {
+		return
+	}
+	all := r.note.risks
+	r.note.risks = all[:0]
+	for _, x := range all {
+		x.sent, x.gap = true, false
+		if n := len(r.note.risks); n > 0 && r.note.risks[n-1].sensor == x.sensor {
+			y := &r.note.risks[n-1]
+			y.hi = max(y.hi, x.hi)
+			continue
+		}
+		r.at[x.sensor] = len(r.note.risks)
+		r.note.risks = append(r.note.risks, x)
+	}
+}
+
+func compareRisks(a, b risk) int {
+	return cmp.Or(cmp.Compare(a.sensor, b.sensor), cmp.Compare(a.lo, b.lo))
+}
+
 // risk returns what is lost with the entry. closed is false if its end is not known.
 func (e *memEntry) risk() (x risk, closed bool) {
 	h, _ := peek(e.form)
 	if !h.gap() {
-		return risk{e.sensor, e.seq, e.seq, e.saidSent}, true
+		return risk{sensor: e.sensor, lo: e.seq, hi: e.seq}, true
 	}
 	_, g, err := decodeEntry(Events, e.form)
 	if err != nil || g.Last < g.First {
 		return risk{}, false
 	}
-	return risk{e.sensor, g.First, g.Last, g.Uncertain}, true
+	return risk{e.sensor, g.First, g.Last, g.Uncertain, true}, true
 }
 
 // end removes the file: nothing is at risk any more, or it is not known what is.
@@ -411,6 +516,7 @@ func (r *riskFile) endLocked() {
 type riskBook struct {
 	noting bool // there is a file
 	noted  bool // it has anything
+	sent   bool // it is to say of all that it has that it may have been sent
 }
 
 // givenRisk says what the risk file must still be told of an item that is given.
@@ -432,12 +538,15 @@ func (b *riskBook) give(st *store, item uint64) givenRisk {
 	switch e := st.logs[c].inMemory(id); {
 	case e == nil, e.synced, e.run != st.run:
 		return givenSafe
-	case e.saidSent:
+	case b.sent: // somebody else was given one, and has not written the file yet
+		return givenUnnoted
+	case st.logs[c].isSaidSent(e):
 		return givenNoted
 	}
 	for _, l := range st.logs {
-		l.eachUnsynced(func(e *memEntry) { e.saidSent = true })
+		l.saidSentUntil = l.next
 	}
+	b.sent = true
 	return givenUnnoted
 }
 
@@ -530,7 +639,7 @@ func compareSegmentKeys(a, b segmentKey) int {
 // addTo adds what is lost.
 func (k *killLosses) addTo(t *tally) {
 	risks := slices.Clone(k.note.risks)
-	slices.SortFunc(risks, func(a, b risk) int { return cmp.Or(cmp.Compare(a.sensor, b.sensor), cmp.Compare(a.lo, b.lo)) })
+	slices.SortFunc(risks, compareRisks)
 	for _, x := range risks {
 		o, found := origin{x.sensor, k.note.run}, k.found[x.sensor]
 		if found == nil {

@@ -246,7 +246,7 @@ func TestASegmentRemovedAfterAKill(t *testing.T) {
 func TestEveryByteOfARiskFile(t *testing.T) {
 	n := riskNote{
 		run: 7, spool: "k7m2qx", boot: "boot", place: "1:2", segments: map[segmentKey]uint64{{logRun{Samples, 7}, 3}: 900, {logRun{Edges, 7}, 1}: 2},
-		risks: []risk{{"air", 1 << 40, 1<<40 + 5, true}, {"soil", 1, 1, false}},
+		risks: []risk{{sensor: "air", lo: 1 << 40, hi: 1<<40 + 5, sent: true}, {sensor: "soil", lo: 1, hi: 1}},
 	}
 	whole := n.appendTo(nil)
 	if got, ok := decodeRiskNote(append(whole[:len(whole):len(whole)], "rest"...)); !ok || fmt.Sprint(*got) != fmt.Sprint(n) {
@@ -264,33 +264,96 @@ func TestEveryByteOfARiskFile(t *testing.T) {
 	}
 }
 
-// More than the file can have is not noted; when it is less again, it is.
+// More than the file can have is not noted, and the log of the next run says so; when it is less
+// again, it is.
 func TestMoreAtRiskThanFits(t *testing.T) {
-	for name, add := range map[string]func(r *rig){
-		"long names": func(r *rig) {
+	synctest.Test(t, func(t *testing.T) {
+		add := func(r *rig) {
 			for k := range 300 {
 				r.add(message.Reading, fmt.Sprint(k, strings.Repeat("x", 250)))
 			}
-		},
-		"many entries": func(r *rig) { r.addAll(message.Reading, "air", maxRisks+1) },
+		}
+		r := withRiskFile(t, "soil")
+		add(r)
+		var log strings.Builder
+		next := r.killed(func(_ *memDisk, o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		if got := brief(next.takeItems(all)); !strings.Contains(got, "gap soil 1 after_seq=0 reason=crash certain=false") {
+			t.Errorf("got %.300s", got)
+		}
+		if !strings.Contains(log.String(), riskTooMuch) {
+			t.Errorf("the log says %s", log.String())
+		}
+		r = withRiskFile(t, "soil")
+		add(r)
+		r.ackAll(r.takeItems(all))
+		r.add(message.Reading, "soil")
+		next = r.killed(nil)
+		next.want(next.takeItems(all), "gap soil 1 after_seq=0 to_seq=1 reason=crash certain=false")
+	})
+}
+
+// A burst of any length is noted exactly, also one of a sensor whose entries are in two logs. If
+// what is acknowledged leaves too many holes, the gap reaches over them and is uncertain.
+func TestABurstAtRisk(t *testing.T) {
+	const burst = 12000
+	for name, x := range map[string]struct {
+		do   func(r *rig)
+		want string
+	}{
+		"of one input": {func(r *rig) { r.addAll(message.Edge, "air", burst) },
+			"gap air 1 after_seq=0 to_seq=1 reason=crash certain=false, gap air 1 after_seq=1 to_seq=12000 reason=crash"},
+		"of readings and edges": {func(r *rig) {
+			for range burst / 2 {
+				r.add(message.Reading, "air")
+				r.add(message.Edge, "air")
+			}
+		}, "gap air 1 after_seq=0 to_seq=2 reason=crash certain=false, gap air 1 after_seq=2 to_seq=12000 reason=crash"},
+		"of which every other is acknowledged": {func(r *rig) {
+			r.addAll(message.Edge, "air", burst)
+			for k, x := range r.takeItems(all) {
+				if k%2 == 0 {
+					r.s.Ack(x.ID)
+				}
+			}
+			r.add(message.Edge, "soil")
+		}, "gap air 1 after_seq=1 to_seq=12000 reason=crash certain=false, gap soil 1 after_seq=0 to_seq=1 reason=crash certain=false"},
+		"of which the first are acknowledged": {func(r *rig) {
+			r.addAll(message.Edge, "air", burst)
+			r.ackAll(r.takeItems(burst - 10))
+			r.add(message.Edge, "soil")
+		}, "gap air 1 after_seq=11990 to_seq=12000 reason=crash certain=false, gap soil 1 after_seq=0 to_seq=1 reason=crash certain=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := withRiskFile(t, "soil")
-				add(r)
+				x.do(r)
 				next := r.killed(nil)
-				if got := brief(next.takeItems(all)); !strings.Contains(got, "gap soil 1 after_seq=0 reason=crash certain=false") {
-					t.Errorf("got %.300s", got)
-				}
-				r = withRiskFile(t, "soil")
-				add(r)
-				r.ackAll(r.takeItems(all))
-				r.add(message.Reading, "soil")
-				next = r.killed(nil)
-				next.want(next.takeItems(all), "gap soil 1 after_seq=0 to_seq=1 reason=crash certain=false")
+				next.want(next.takeItems(all), x.want)
 			})
 		})
 	}
+}
+
+// An Append writes the risk file at the same cost, however much is at risk: it looks at what is
+// new, not at all of it.
+func TestAppendDoesNotLookAtAllThatIsAtRisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := withRiskFile(t)
+		r.addAll(message.Edge, "air", 1000)
+		st := r.s.st
+		st.mu.Lock()
+		for _, e := range st.logs[Edges].mem {
+			e.sensor = "looked at again"
+		}
+		st.mu.Unlock()
+		r.add(message.Edge, "air")
+		for _, x := range r.s.risks.note.risks {
+			if x.sensor != "air" {
+				t.Errorf("%+v", x)
+			}
+		}
+		r.crash(nil)
+	})
 }
 
 // A file that cannot be written is removed: it would claim too little.
@@ -393,6 +456,9 @@ func TestTheRiskFileIsAheadOfTheSender(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 5))
 			r := withRiskFile(t, "air", "soil")
+			if seed%2 == 1 {
+				r.s.risks.most = 4
+			}
 			given := map[name]itemRecord{}
 			check := func(step string) {
 				t.Helper()

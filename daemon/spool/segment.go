@@ -307,7 +307,7 @@ func (w *segmentWriter) sync() error {
 	defer w.st.mu.Unlock()
 	g := w.log.active
 	g.synced, g.syncedUntil = g.size, g.hi
-	w.log.eachUnsynced(func(e *memEntry) { e.synced = e.seg == g })
+	w.log.markSynced(g)
 	if w.log.bytes > maxCached {
 		w.log.evict(maxCached / 2)
 	}

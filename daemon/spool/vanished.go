@@ -188,6 +188,7 @@ func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 	for _, e := range l.mem {
 		if e.seg == g {
 			e.seg, e.synced = nil, false
+			l.renote = true
 		}
 	}
 	var found ids

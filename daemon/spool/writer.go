@@ -352,6 +352,7 @@ func (w *writer) rollSegment(c Class) error {
 		}
 	}
 	w.segments[c].close()
+	w.risks.save() // before the segment is written anew or removed
 	return nil
 }
 
