@@ -38,9 +38,10 @@ type memEntry struct {
 	seg      *segment  // the file it is written to; nil while it is in none
 	synced   bool      // it is durable in seg
 	done     bool
-	lost     bool // done, but not acknowledged: a gap tells of it
-	evicted  bool // it is only in its segment by now
-	saidSent bool // the risk file says that it may have been sent, as it was next when it was appended
+	lost     bool          // done, but not acknowledged: a gap tells of it
+	evicted  bool          // it is only in its segment by now
+	kept     chan struct{} // closed when a crash cannot cost it any more; nil if nobody waits for that
+	saidSent bool          // the risk file says that it may have been sent, as it was next when it was appended
 }
 
 func (e *memEntry) cost() int64 { return int64(len(e.form)) + entryCost }
@@ -62,6 +63,7 @@ type log struct {
 	done    ids      // every id below next is in here, or is an entry still owed
 	next    uint64   // the id of the next entry
 	pending int      // entries owed
+	keeping *keeping // those who wait for entries
 
 	saidSentUntil uint64 // the risk file says of all entries before that they may have been sent
 	settled       int    // how many entries that it may have are on disk or done by now
@@ -71,8 +73,8 @@ type log struct {
 	maybeWritten ids // dropped from memory: a write that is running, or has failed, may have left them in a file
 }
 
-func newLog(c Class) *log {
-	l := &log{class: c, flows: map[string]*flow{}, next: firstLive}
+func newLog(c Class, k *keeping) *log {
+	l := &log{class: c, keeping: k, flows: map[string]*flow{}, next: firstLive}
 	l.done.add(0, firstLive)
 	return l
 }
@@ -173,6 +175,8 @@ func (l *log) markDone(id uint64) *segment {
 	e.form, e.done = nil, true
 	if !e.synced {
 		l.settled++
+		l.keeping.keep(e)
+		l.keeping.wake()
 	}
 	l.dead++
 	for len(l.mem) > 0 && l.mem[0].done {
@@ -242,8 +246,10 @@ func (l *log) markSynced(g *segment) {
 	l.eachUnsynced(func(e *memEntry) {
 		if e.synced = e.seg == g; e.synced && !e.done {
 			l.settled++
+			l.keeping.keep(e)
 		}
 	})
+	l.keeping.wake()
 }
 
 // unsyncedFrom returns the entries from an id on that are not durable, done or not, oldest
@@ -259,19 +265,24 @@ func (l *log) unsyncedFrom(id uint64) []*memEntry {
 // isSaidSent reports whether the risk file says that an entry may have been sent.
 func (l *log) isSaidSent(e *memEntry) bool { return e.saidSent || e.id < l.saidSentUntil }
 
-// oldest returns when the oldest entry was appended that is in no file, and the oldest that
-// is written but not durable; zero if there is none.
-func (l *log) oldest() (unwritten, unsynced time.Time) {
+// oldest returns when the oldest entry was appended that is in no file, the oldest that is
+// written but not durable, and the oldest that is not durable and waited for; zero if there
+// is none.
+func (l *log) oldest() (unwritten, unsynced, kept time.Time) {
 	l.eachUnsynced(func(e *memEntry) {
 		switch {
 		case e.done:
+			return
 		case e.seg == nil:
 			unwritten = e.at
 		default:
 			unsynced = e.at
 		}
+		if e.kept != nil {
+			kept = e.at
+		}
 	})
-	return unwritten, unsynced
+	return unwritten, unsynced, kept
 }
 
 // owesUnsynced reports whether the active segment has an owed entry that is not durable.

@@ -59,6 +59,7 @@ func (st *store) countHung(n int) bool {
 		st.finishDropLocked(false)
 	}
 	st.ready.Set()
+	st.keeping.wake()
 	return st.hung == 0 && !st.down
 }
 
@@ -69,6 +70,7 @@ func (w *writer) fail(now time.Time, err error) {
 	was := w.st.down
 	w.st.down = true
 	w.st.ready.Set()
+	w.st.keeping.wake()
 	w.st.mu.Unlock()
 	w.backoff = min(max(2*w.backoff, leastRetry), mostRetry)
 	w.retryAt = now.Add(w.backoff)

@@ -29,6 +29,8 @@ type rig struct {
 	seq  map[string]uint64
 	pad  map[string]string // what makes a sensor's records larger
 
+	cancel context.CancelFunc // of what a test waits for
+
 	mu     sync.Mutex
 	faults []string
 	detail string // of the latest that was raised

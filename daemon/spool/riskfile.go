@@ -552,7 +552,7 @@ func (b *riskBook) give(st *store, item uint64) givenRisk {
 
 // ended reports whether the file has something, and nothing is at risk any more.
 func (b *riskBook) ended(st *store) bool {
-	return b.noted && !slices.ContainsFunc(st.logs[:], (*log).hasUnsynced)
+	return b.noted && !st.hasUnsyncedLocked()
 }
 
 // hasUnsynced reports whether any entry that is not durable is owed.

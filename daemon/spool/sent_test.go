@@ -139,7 +139,7 @@ func TestLinkThatComesAndGoesLeavesFewGaps(t *testing.T) {
 // What was given of this run and of earlier ones is known apart, however it is
 // given again.
 func TestGivenIsKeptForEachRun(t *testing.T) {
-	l := newLog(Samples)
+	l := newLog(Samples, &keeping{})
 	l.next = firstLive + 9
 	f := l.flow("air")
 	f.give(firstLive + 4)

@@ -243,12 +243,15 @@ func (s *Spool) Append(e Entry) error { return s.AppendAll([]Entry{e}) }
 // ([ErrClosed]). Next returns none of the entries before all of them are stored, and no
 // entry of another goroutine comes between them. Otherwise each is on its own: after a power
 // cut or a kill, some may be in a file and others in a gap.
-func (s *Spool) AppendAll(entries []Entry) error {
+func (s *Spool) AppendAll(entries []Entry) error { return s.appendAll(entries, nil) }
+
+// appendAll is AppendAll. kept, if it is not nil, is told of the only entry.
+func (s *Spool) appendAll(entries []Entry, kept chan struct{}) error {
 	var few [16][]byte // on the stack
 	forms, err := encodeEntries(few[:0], entries)
 	s.risks.mu.Lock()
 	defer s.risks.mu.Unlock()
-	if err := s.append(entries, forms); err != nil {
+	if err := s.append(entries, forms, kept); err != nil {
 		return err
 	}
 	s.risks.saveLocked()
@@ -273,7 +276,7 @@ func encodeEntries(forms [][]byte, entries []Entry) ([][]byte, error) {
 }
 
 // append adds the entries that have a form.
-func (s *Spool) append(entries []Entry, forms [][]byte) error {
+func (s *Spool) append(entries []Entry, forms [][]byte, kept chan struct{}) error {
 	st := s.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -283,7 +286,7 @@ func (s *Spool) append(entries []Entry, forms [][]byte) error {
 	now := time.Now()
 	for i, form := range forms {
 		if form != nil {
-			st.appendLocked(now, entries[i], nil, form)
+			st.appendLocked(now, entries[i], nil, form).kept = kept
 			st.stats.Appended++
 			st.limitMemoryLocked()
 		}
@@ -291,8 +294,8 @@ func (s *Spool) append(entries []Entry, forms [][]byte) error {
 	return nil
 }
 
-// appendLocked adds an entry or a gap in its form. now is the present time.
-func (st *store) appendLocked(now time.Time, e Entry, g *Gap, form []byte) {
+// appendLocked adds an entry or a gap in its form, and returns it. now is the present time.
+func (st *store) appendLocked(now time.Time, e Entry, g *Gap, form []byte) *memEntry {
 	l := st.logs[e.Class]
 	if g != nil {
 		st.gaps.add(l.next, *g, form)
@@ -309,6 +312,7 @@ func (st *store) appendLocked(now time.Time, e Entry, g *Gap, form []byte) {
 		st.work.Set()
 	}
 	st.readyLocked(e.Class)
+	return x
 }
 
 // countOf returns the count that is lost if an entry is lost: its own, or the first one that

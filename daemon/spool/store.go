@@ -25,6 +25,7 @@ type store struct {
 	sources    runSources
 	logs       [classes]*log
 	schedule   scheduler
+	keeping    keeping
 	linger     linger // how long samples may wait for others before Ready tells of them
 	sensors    sensorBook
 	gaps       gapBook
@@ -68,7 +69,8 @@ type heldEntry struct {
 // dueTimes says since when things wait for the writer; zero: nothing waits.
 type dueTimes struct {
 	unwritten time.Time // an entry in no file
-	unsynced  time.Time // an entry that is not durable
+	unsynced  time.Time // an entry that is written and not durable
+	kept      time.Time // an entry that is not durable, and somebody waits for that
 	acks      time.Time // an ack that is not in the ack file
 	sensors   time.Time // a sensor that is not in the ack file
 	reread    time.Time // a segment that could not be read
@@ -123,7 +125,7 @@ func newStore(o Options) *store {
 		st.sensors.seen[sensor] = &sensorSeen{}
 	}
 	for i := range st.logs {
-		st.logs[i] = newLog(Class(i))
+		st.logs[i] = newLog(Class(i), &st.keeping)
 	}
 	return st
 }

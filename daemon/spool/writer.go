@@ -148,6 +148,9 @@ func (w *writer) plan(now time.Time) plan {
 	if t := st.due.unsynced; !t.IsZero() && p.isDue(now, t.Add(w.o.AtRisk-delay)) {
 		p.sync = true
 	}
+	if t := st.due.kept; !t.IsZero() && p.isDue(now, t.Add(min(w.o.AtRisk, keptWithin)-delay)) {
+		p.sync = true
+	}
 	if t := st.due.sensors; !t.IsZero() {
 		p.sensors = p.isDue(now, t.Add(delay))
 	}
@@ -173,9 +176,10 @@ func (w *writer) plan(now time.Time) plan {
 // findOldest determines since when the oldest entries wait. Entries that are acknowledged
 // by now do not count.
 func (d *dueTimes) findOldest(logs []*log) {
-	d.unwritten, d.unsynced = time.Time{}, time.Time{}
+	d.unwritten, d.unsynced, d.kept = time.Time{}, time.Time{}, time.Time{}
 	for _, l := range logs {
-		unwritten, unsynced := l.oldest()
+		unwritten, unsynced, kept := l.oldest()
+		d.kept = earlier(d.kept, kept)
 		d.unwritten = earlier(d.unwritten, unwritten)
 		d.unsynced = earlier(d.unsynced, unsynced)
 	}

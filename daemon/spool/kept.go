@@ -1,0 +1,100 @@
+package spool
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// mostKept is how many entries [Spool.AppendKept] tells of at a time, so that memory
+	// is bounded whatever comes. It is more than a broker sends orders without
+	// acknowledgements (mosquitto 20, AWS IoT Core 100).
+	mostKept = 256
+	// keptWithin bounds when an entry is on disk of which AppendKept tells, if AtRisk is
+	// longer.
+	keptWithin = 8 * time.Second
+)
+
+// keeping tells those who wait for entries to be on disk. The lock of the store guards it.
+type keeping struct {
+	n       int           // how many entries AppendKept still has to tell of
+	settled chan struct{} // closed when fewer entries are at risk; nil if nobody waits
+}
+
+// keep tells that a crash cannot cost an entry any more.
+func (k *keeping) keep(e *memEntry) {
+	if e.kept != nil {
+		close(e.kept)
+		e.kept = nil
+		k.n--
+	}
+}
+
+// wake has those who wait in [Spool.Settle] look again.
+func (k *keeping) wake() {
+	if k.settled != nil {
+		close(k.settled)
+		k.settled = nil
+	}
+}
+
+// AppendKept stores an entry like [Spool.Append]. It closes kept when a crash, even a power
+// cut, cannot cost the entry any more: it is on disk, which takes 8 s at most or Options.AtRisk
+// if that is less, or it is acknowledged, refused, or dropped and a gap is about to tell of it.
+// While the disk fails or hangs, kept stays open; after the end of Run it may stay open for
+// ever. If the directory is lost later, the entry counts as kept all the same.
+//
+// kept is nil if there is an error, or if 256 entries are waited for already; then the entry
+// is stored, and nothing tells when it is kept. Any goroutine.
+func (s *Spool) AppendKept(e Entry) (kept <-chan struct{}, err error) {
+	s.st.mu.Lock()
+	var c chan struct{}
+	if s.st.keeping.n < mostKept {
+		c = make(chan struct{})
+		s.st.keeping.n++
+	}
+	s.st.mu.Unlock()
+	if err := s.appendAll([]Entry{e}, c); err != nil {
+		if c != nil {
+			s.st.mu.Lock()
+			s.st.keeping.n--
+			s.st.mu.Unlock()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// Settle waits until everything that the broker has not acknowledged is on disk, and reports
+// whether it is. It does not hasten that. It returns false when ctx ends or while the disk
+// cannot be used. Any goroutine.
+func (s *Spool) Settle(ctx context.Context) bool {
+	st := s.st
+	for {
+		st.mu.Lock()
+		if safe, down := !st.hasUnsyncedLocked(), st.down || st.hung > 0; safe || down {
+			st.mu.Unlock()
+			return safe
+		}
+		if st.keeping.settled == nil {
+			st.keeping.settled = make(chan struct{})
+		}
+		changed := st.keeping.settled
+		st.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
+}
+
+// hasUnsyncedLocked reports whether any owed entry is not durable.
+func (st *store) hasUnsyncedLocked() bool {
+	for _, l := range st.logs {
+		if l.hasUnsynced() {
+			return true
+		}
+	}
+	return false
+}
