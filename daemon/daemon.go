@@ -117,7 +117,7 @@ func New(o Options) (*Daemon, error) {
 	d.times = clock.NewBootLog(o.Clock, d.spool.Journal("boots"), d.log)
 	d.linkBeat = d.heartbeats.Register("link")
 	d.open = refresh.New(func() access.Found { return access.Look(d.config().Places(o.Runtime)) }, nil)
-	d.box = outbox.New(outbox.Options{Spool: d.spool, Config: cfg, Clock: o.Clock, Boots: d.times.Boots(), Answers: &d.answers, Acked: o.Acked})
+	d.box = outbox.New(outbox.Options{Spool: d.spool, Config: cfg, Clock: o.Clock, Boots: d.times.Boots(), Acked: o.Acked})
 	g := d.newGeneration(cfg, nil)
 	d.present.Store(g)
 	d.health.Know(g.subjects)
@@ -209,7 +209,9 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(orders.Stop(2 * time.Second))
 	try(reading.Stop(5 * time.Second))
 	if d.config().Spool.AtRisk == 0 { // nothing is sent that is not on disk
-		d.settle(time.Second)
+		limit, over := context.WithTimeout(context.Background(), time.Second)
+		d.spool.Settle(limit) // what comes at the stop itself is to be sent by the link's end
+		over()
 	}
 	try(linking.Stop(12 * time.Second))
 	for _, p := range []*task.Task{d.fetching.Load(), telling, proving} { // a message to systemd may take a second
@@ -244,10 +246,14 @@ func (d *Daemon) awaitSwap(limit time.Duration) error {
 	}
 }
 
-// answer puts an answer into the spool. kept is closed when the broker has it
-// or it is on disk.
+// answer puts an answer into the spool. kept is closed when a crash cannot cost the
+// answer any more; never for one that could not be stored.
 func (d *Daemon) answer(r message.Record) (kept <-chan struct{}) {
-	kept = d.answers.Await(r, outbox.DurableAfter(d.config().Spool.AtRisk))
-	d.take(r)
+	r = d.register(r)
+	kept, err := d.spool.AppendKept(r)
+	if err != nil {
+		d.log.Error("cannot store an answer in the spool", "err", err)
+		return make(chan struct{})
+	}
 	return kept
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
@@ -36,7 +35,6 @@ type process struct {
 	heartbeats health.Heartbeats
 	times      *clock.BootLog
 	open       *refresh.Value[access.Found]
-	answers    outbox.Answers
 	watch      linkWatch
 	local      *local.Server
 	seen       lastSeen
@@ -79,39 +77,28 @@ func (p *process) remember(ctx context.Context) error {
 	return errors.Join(err, failed)
 }
 
-// settle waits until what was taken last is on disk: what comes at the stop itself is
-// to be sent by the link's end. A disk that fails is not waited for, and one that
-// hangs until limit.
-func (p *process) settle(limit time.Duration) {
-	over := time.NewTimer(limit)
-	defer over.Stop()
-	look := time.NewTicker(2 * time.Millisecond)
-	defer look.Stop()
-	for p.spool.Stats().Disk && p.spool.Backlog().AtRisk > 0 {
-		select {
-		case <-over.C:
-			return
-		case <-look.C:
-		}
-	}
-}
-
 // take puts a record into the spool.
 func (p *process) take(r message.Record) { p.takeAll([]message.Record{r}) }
 
 // takeAll puts records into the spool at once. It sets their source.
 func (p *process) takeAll(rs []message.Record) {
-	source := p.spool.Source()
 	for i := range rs {
-		rs[i].Source = source
-		if p.o.Taken != nil {
-			p.o.Taken(rs[i])
-		}
-		p.seen.put(rs[i])
+		rs[i] = p.register(rs[i])
 	}
 	if err := p.spool.AppendAll(rs); err != nil {
 		p.log.Error("cannot store messages in the spool", "messages", len(rs), "err", err)
 	}
+}
+
+// register shows a record to those who follow what is taken, before the spool has it.
+// It returns the record with its source.
+func (p *process) register(r message.Record) message.Record {
+	r.Source = p.spool.Source()
+	if p.o.Taken != nil {
+		p.o.Taken(r)
+	}
+	p.seen.put(r)
+	return r
 }
 
 // notice logs that the service manager could not be told something.

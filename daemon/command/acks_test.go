@@ -116,6 +116,26 @@ func TestAnswerKeptLate(t *testing.T) {
 	})
 }
 
+// An answer that nothing keeps, as the disk fails and the broker takes none, does not hold
+// its order back for ever: the broker would send no other order. [CMD-13]
+func TestAnswerNeverKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run := newLineRun(t, &memJournal{t: t})
+		kept := run.keeping()
+		run.send(order("a", "pump", "on", time.Hour))
+		run.want("at once", "a done")
+		pass(answerPatience - time.Millisecond)
+		if run.count() != 0 {
+			t.Error("acknowledged, and its answer was not kept")
+		}
+		pass(time.Millisecond)
+		if run.count() != 1 {
+			t.Errorf("not acknowledged after %v", answerPatience)
+		}
+		close(kept)
+	})
+}
+
 // At the end an answer has a second to be kept. After that its order stays with
 // the broker. [CMD-13]
 func TestEndBeforeTheAnswerIsKept(t *testing.T) {

@@ -91,16 +91,24 @@ func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *i
 		}
 		d.deliverUnsure(ctx, a)
 	default:
-		d.deliverUnsure(ctx, a)
+		kept := d.o.Answer(a.Record())
+		if a.saved {
+			awaitKept(ctx, kept)
+		}
 		acks.finish(ack, true)
+		d.noteDelivered(ctx, a, kept)
 	}
 }
 
-// deliverUnsure delivers an answer that is not in the ledger on disk. Where it is
-// in the runtime journal, the next run gives it again unless it is known to have
-// arrived.
+// deliverUnsure delivers an answer that is not in the ledger on disk.
 func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
-	kept := d.o.Answer(a.Record())
+	d.noteDelivered(ctx, a, d.o.Answer(a.Record()))
+}
+
+// noteDelivered notes in the runtime journal, where an answer is there, that a crash
+// cannot cost it any more: if that is not known, the next run gives it again. It waits
+// for that until ctx ends.
+func (d *Dispatcher) noteDelivered(ctx context.Context, a Answer, kept <-chan struct{}) {
 	if !a.saved {
 		return
 	}
@@ -115,22 +123,44 @@ func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
 	d.ledger.queue.wake.Set()
 }
 
-// lastPatience is how long an answer may take, once the dispatcher is to end, to be
-// where a crash cannot cost it.
-const lastPatience = time.Second
+const (
+	// answerPatience is how long the acknowledgement of an order waits for its answer
+	// to be safe from a crash. It is much longer than the spool takes, unless the disk
+	// fails. If the broker takes no answers then, it sends orders all the same: the
+	// next may switch something off.
+	answerPatience = 10 * time.Second
+	// lastPatience is how long an answer may take, once the dispatcher is to end, to be
+	// where a crash cannot cost it.
+	lastPatience = time.Second
+)
+
+// awaitKept waits until a crash cannot cost an answer any more, at most for
+// answerPatience or until ctx ends.
+func awaitKept(ctx context.Context, kept <-chan struct{}) {
+	if kept == nil {
+		return
+	}
+	timer := time.NewTimer(answerPatience)
+	defer timer.Stop()
+	select {
+	case <-kept:
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
 
 // deliver delivers an answer. Where its order waits for its acknowledgement, deliver
-// returns when a crash cannot cost the answer any more. ok is false when the end comes
-// first: then the broker sends the order again, and it gets the same answer. [CMD-13]
+// returns when a crash cannot cost the answer any more, or after answerPatience. ok is
+// false when the end comes first: then the broker sends the order again, and it gets the
+// same answer. [CMD-13]
 func (d *Dispatcher) deliver(ctx context.Context, a Answer, waits bool) (ok bool) {
 	kept := d.o.Answer(a.Record())
 	if kept == nil || !waits {
 		return true
 	}
-	select {
-	case <-kept:
+	awaitKept(ctx, kept)
+	if ctx.Err() == nil {
 		return true
-	case <-ctx.Done():
 	}
 	timer := time.NewTimer(lastPatience)
 	defer timer.Stop()

@@ -54,8 +54,8 @@ type Settings struct {
 }
 
 // Answerer passes an answer on. It does not wait, and does not call the dispatcher.
-// kept is closed when a crash cannot cost the answer any more; nil is from the
-// first.
+// kept is closed when a crash cannot cost the answer any more, which may be never; nil
+// is from the first.
 type Answerer func(message.Record) (kept <-chan struct{})
 
 // Stats counts what came in since the start.

@@ -77,10 +77,11 @@
 //     and the result before it is answered. An intent without a result is
 //     answered unknown and never carried out again.
 //   - [CMD-13] A message is acknowledged when a crash cannot cost its answer any
-//     more; without an answer that is sure to be the same if it came again, before
-//     it is answered if that is a refusal, and else as soon as it is answered. One
-//     whose connection has ended before it was begun is dropped: the broker sends
-//     it again.
+//     more, or after 10 s while the spool's disk fails and the broker takes no
+//     answers; without an answer that is sure to be the same if it came again,
+//     before it is answered if that is a refusal, and else as soon as it is
+//     answered. One whose connection has ended before it was begun is dropped: the
+//     broker sends it again.
 //   - [CMD-14] While orders cannot be recorded, an order that energises is
 //     refused: at once where the disk says so, after 10 s where it says nothing,
 //     and from then on at once until it answers. What is answered meanwhile is

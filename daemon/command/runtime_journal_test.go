@@ -133,6 +133,33 @@ func TestAnswerOwedAfterAKill(t *testing.T) {
 	})
 }
 
+// An answer is owed until it is known to be kept, however long that takes; its order does not
+// wait that long. [CMD-13] [CMD-14]
+func TestAnswerOwedUntilItIsKept(t *testing.T) {
+	for action, want := range map[string]string{"on": "a refused no_ledger", "off": "a done"} {
+		synctest.Test(t, func(t *testing.T) {
+			j, runtime := &memJournal{t: t}, &memJournal{t: t}
+			j.failing(full)
+			run := newLineRunWithRuntime(t, j, runtime)
+			run.keeping()
+			run.send(order("a", "pump", action, time.Hour))
+			run.want("at once", want)
+			pass(2 * answerPatience)
+			if run.count() != 1 {
+				t.Errorf("not acknowledged after %v", 2*answerPatience)
+			}
+			_ = run.stop()
+			run = newLineRunWithRuntime(t, j, runtime)
+			synctest.Wait()
+			run.want("the next run", want)
+			_ = run.stop()
+			run = newLineRunWithRuntime(t, j, runtime)
+			synctest.Wait()
+			run.want("the run after that") // it is kept by now
+		})
+	}
+}
+
 // Where the runtime directory cannot be written either, all else goes on, and
 // what was refused is known until the process ends. [CMD-14]
 func TestNothingCanBeWritten(t *testing.T) {

@@ -140,16 +140,19 @@ func fullBox(t *testing.T, b config.Batch, n int) (x *boxed, end func()) {
 	}
 }
 
-// Without a caller for every record, only answers are remembered.
-func TestOnlyAnswersAreRemembered(t *testing.T) {
+// Without a caller for every record, nothing is remembered, and an answer is kept all the
+// same.
+func TestNothingIsRememberedForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBoxed(t, "t", config.Batch{})
-		x.Acked, x.Answers = nil, &Answers{}
-		kept := x.Answers.Await(message.Record{Stamp: x.Clock.Now()}, time.Hour)
-		x.put(message.Answer, "", "")
+		x.Acked = nil
+		kept, err := x.Spool.AppendKept(message.Record{Kind: message.Answer, Stamp: x.Clock.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
 		x.readings("air", 3)
 		mail := x.want("all", "answer", "air", "air", "air")
-		if len(x.out) != 1 {
+		if len(x.out) != 0 {
 			t.Errorf("%d records are remembered", len(x.out))
 		}
 		for _, m := range mail {

@@ -1,7 +1,6 @@
 // Package outbox makes MQTT messages of the spool's records: it encodes each, gives
 // it its topic, puts readings together in batches where the configuration asks for
-// that, and tells the spool what the broker has acknowledged. [Answers] says when a
-// crash can cost an answer no more.
+// that, and tells the spool what the broker has acknowledged.
 package outbox
 
 import (
@@ -22,8 +21,6 @@ type Options struct {
 	Config *config.Config // the topics and batches; see [Outbox.Reconfigure]
 	Clock  clock.Clock    // knows the time better, it may be, than when a record was taken
 	Boots  *clock.Boots   // knows it of records of earlier boots; may be nil
-	// Answers are told which answers the broker has acknowledged; may be nil.
-	Answers *Answers
 	// Acked is told each record that the broker has acknowledged, on the uplink's
 	// goroutine; may be nil. It must not block.
 	Acked func(message.Record)
@@ -199,7 +196,7 @@ func (o *Outbox) encode(item records.Item) encoded {
 	if !item.Record.Stamp.Synced { // else the clock need not be asked
 		item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
 	}
-	if o.Acked != nil || o.Answers != nil && item.Record.Kind == message.Answer {
+	if o.Acked != nil {
 		o.out[item.ID] = item.Record
 	}
 	return encoded{item, o.topic(item.Record), message.Encode(o.Config.Thing, item.Record)}
@@ -343,16 +340,6 @@ func (o *Outbox) done(id uint64) {
 	delete(o.alone, id)
 	if r, ok := o.out[id]; ok {
 		delete(o.out, id)
-		o.acked(r)
-	}
-}
-
-// acked tells that the broker has a record.
-func (o *Outbox) acked(r message.Record) {
-	if o.Answers != nil && r.Kind == message.Answer {
-		o.Answers.Arrived(r)
-	}
-	if o.Acked != nil {
 		o.Acked(r)
 	}
 }

@@ -46,6 +46,16 @@ func (s *Spool) Append(r message.Record) error {
 	return s.Spool.Append(e)
 }
 
+// AppendKept stores a record like [Spool.Append], and closes kept when a crash cannot cost it
+// any more: see [spool.Spool.AppendKept]. Any goroutine.
+func (s *Spool) AppendKept(r message.Record) (kept <-chan struct{}, err error) {
+	e, _, err := entryOf(make([]byte, 0, 128), r)
+	if err != nil {
+		return nil, err
+	}
+	return s.Spool.AppendKept(e)
+}
+
 // AppendAll stores records in their order at once: see [spool.Spool.AppendAll]. A record that
 // Append would refuse is left out, and the others are stored; the error joins the reasons
 // and names the sensors. Any goroutine.
