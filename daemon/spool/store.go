@@ -19,10 +19,8 @@ type store struct {
 	work  wake.Signal // there may be something to do for the writer
 	read  wake.Signal // and for the reader
 
-	mu         sync.Mutex
-	run        uint64 // this run's number; it is set before anything runs
-	source     Source // who takes what is appended in this run
-	sources    runSources
+	mu sync.Mutex
+	runs
 	logs       [classes]*log
 	schedule   scheduler
 	keeping    keeping
@@ -41,6 +39,13 @@ type store struct {
 	damaged    bool            // the fault of a damaged spool is raised
 	timesFull  int             // how often entries were given up for want of room
 	stats      Stats
+}
+
+// runs says which run this is, and who took what the runs before it have left.
+type runs struct {
+	run     uint64 // this run's number; it is set before anything runs
+	source  Source // who takes what is appended in this run
+	sources runSources
 }
 
 // logRun names the entries of one run in one log.
