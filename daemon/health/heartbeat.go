@@ -3,6 +3,8 @@ package health
 import (
 	"sync"
 	"time"
+
+	"fieldpost/daemon/task"
 )
 
 // Heartbeats says whether the daemon's loops go round. Each loop that never blocks by
@@ -37,7 +39,7 @@ func (h *Heartbeats) Register(loop string) *Heartbeat {
 // Beat says that the loop goes round.
 func (b *Heartbeat) Beat() {
 	if b != nil {
-		rehearse(b.name)
+		task.Rehearse(b.name)
 	}
 	b.set(false)
 }

@@ -1,5 +1,7 @@
 // Package task runs the pieces of a program: each a goroutine with one owner, who
-// starts it, ends it and waits for it, and never for ever.
+// starts it, ends it and waits for it, and never for ever. A piece that needs further
+// goroutines starts them in a [Group], so that a panic of any of them is its owner's to
+// handle and does not end the process.
 package task
 
 import (
@@ -7,18 +9,23 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
 // Within calls f and waits for it, at most for limit: a call into the kernel
-// may never return. One that has not by then is left behind and named.
+// may never return. One that has not by then is left behind and named. A panic of f is
+// an error that wraps [ErrPanicked].
 func Within(limit time.Duration, what string, f func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- f() }()
+	go func() { done <- Guard(f) }()
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
 	case err := <-done:
+		if errors.Is(err, ErrPanicked) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 		return err
 	case <-t.C:
 		return fmt.Errorf("%s: not done after %v", what, limit)
@@ -32,35 +39,44 @@ type Task struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
 	err    error         // valid after done
+
+	failed   chan<- error
+	once     sync.Once // for failed
+	mu       sync.Mutex
+	panicked error // of the goroutines of its groups
 }
 
 // Start runs a task until it is stopped. One that ends by itself, or panics, reports
-// that on failed, which must have room for every task.
+// that on failed, which must have room for every task. So does one of whose [Group]s a
+// goroutine panics; it does not end by that.
 func Start(name string, failed chan<- error, run func(context.Context) error) *Task {
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &Task{name: name, cancel: cancel, done: make(chan struct{})}
+	t := &Task{name: name, cancel: cancel, done: make(chan struct{}), failed: failed}
+	ctx = context.WithValue(ctx, ownerKey{}, t)
 	go func() {
 		defer close(t.done)
-		t.err = caught(ctx, run)
-		if ctx.Err() == nil || errors.Is(t.err, errPanic) {
-			failed <- fmt.Errorf("%s ended: %w", name, reason(t.err))
+		t.err = Guard(func() error { return run(ctx) })
+		if ctx.Err() == nil || errors.Is(t.err, ErrPanicked) {
+			t.report(fmt.Errorf("%s ended: %w", name, reason(t.err)))
 		}
 	}()
 	return t
 }
 
-// errPanic is the reason when a task panicked.
-var errPanic = errors.New("panicked; please report this as a bug of fieldpost")
+// report tells why the task has failed, the first time.
+func (t *Task) report(err error) { t.once.Do(func() { t.failed <- err }) }
 
-// caught makes an error of a panic, so that the other tasks end in order and the
-// pins are made safe.
-func caught(ctx context.Context, run func(context.Context) error) (err error) {
+// ErrPanicked is the reason when something panicked.
+var ErrPanicked = errors.New("panicked; please report this as a bug of fieldpost")
+
+// Guard calls f. A panic is an error that wraps [ErrPanicked] and has the stack.
+func Guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v\n%s", errPanic, r, debug.Stack())
+			err = fmt.Errorf("%w: %v\n%s", ErrPanicked, r, debug.Stack())
 		}
 	}()
-	return run(ctx)
+	return f()
 }
 
 // reason makes an error of a task that ended without one.
@@ -85,18 +101,21 @@ func (t *Task) Ended() bool {
 }
 
 // Stop ends the task and waits, at most for limit. A task that does not end in
-// time is left behind and named.
+// time is left behind and named. The error tells panics of its groups, too.
 func (t *Task) Stop(limit time.Duration) error {
 	t.cancel()
 	over := time.NewTimer(limit)
 	defer over.Stop()
+	var err error
 	select {
 	case <-t.done:
 		if t.err != nil && !errors.Is(t.err, context.Canceled) {
-			return fmt.Errorf("end %s: %w", t.name, t.err)
+			err = fmt.Errorf("end %s: %w", t.name, t.err)
 		}
-		return nil
 	case <-over.C:
-		return fmt.Errorf("end %s: still running after %v", t.name, limit)
+		err = fmt.Errorf("end %s: still running after %v", t.name, limit)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return errors.Join(err, t.panicked)
 }

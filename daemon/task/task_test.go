@@ -17,10 +17,10 @@ func TestPanickingTask(t *testing.T) {
 		panic("a mistake of ours")
 	})
 	err := <-failed
-	if !errors.Is(err, errPanic) || !strings.Contains(err.Error(), "scheduler ended") || !strings.Contains(err.Error(), "task_test.go") {
+	if !errors.Is(err, ErrPanicked) || !strings.Contains(err.Error(), "scheduler ended") || !strings.Contains(err.Error(), "task_test.go") {
 		t.Errorf("reported %v", err)
 	}
-	if err := p.Stop(time.Minute); !errors.Is(err, errPanic) {
+	if err := p.Stop(time.Minute); !errors.Is(err, ErrPanicked) {
 		t.Errorf("stop gives %v", err)
 	}
 }
