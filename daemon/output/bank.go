@@ -14,6 +14,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/wake"
 	"fieldpost/sensors/board"
 )
@@ -114,9 +115,7 @@ func (b *Bank) requestAll() {
 			if p.beginsSafe() != first {
 				continue
 			}
-			p.mu.Lock()
-			p.requestLine(time.Now())
-			p.mu.Unlock()
+			p.locked(func() { p.requestLine(time.Now()) })
 			if id := p.id.Load(); id != nil {
 				ours = append(ours, lineKey(*id))
 			}
@@ -133,23 +132,24 @@ func (b *Bank) requestAll() {
 // run. It drives no line when it ends; see [Bank.Safe]. It waits for everything that it
 // has started, so a disk that hangs delays its end, but no timer.
 func (b *Bank) Run(ctx context.Context) error {
-	var others sync.WaitGroup
-	defer others.Wait()
-	others.Go(func() { b.events.run(ctx) })
-	others.Go(func() { b.levels.run(ctx) })
-	others.Go(func() { b.recorder.run(ctx) })
+	others := task.NewGroup(ctx) // not waited for where Run panics: they go on until ctx ends
+	others.Go("output events", func() { b.events.run(ctx) })
+	others.Go("output levels", func() { b.levels.run(ctx) })
+	others.Go("output recorder", func() { b.recorder.run(ctx) })
 	defer b.o.Heartbeat.End()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			b.o.Heartbeat.End()
+			others.Wait()
 			return ctx.Err()
 		case <-timer.C:
 		case <-b.wake.C():
 		}
 		b.o.Heartbeat.Beat()
-		b.startRemovals(ctx, &others)
+		b.startRemovals(ctx, others)
 		now := time.Now()
 		wait := b.runDue(now)
 		if wait == lookEvery { // nothing is due earlier
@@ -172,11 +172,9 @@ func (b *Bank) runDue(now time.Time) time.Duration {
 			p.noteBusy(now)
 			continue // the holder wakes Run when it is done
 		}
-		p.noteFree()
-		if next := p.runDue(now); !next.IsZero() {
+		if next := p.runFree(now); !next.IsZero() {
 			wait = min(wait, next.Sub(now))
 		}
-		p.mu.Unlock()
 	}
 	return max(wait, time.Millisecond)
 }
@@ -212,8 +210,8 @@ func (b *Bank) States() []State {
 }
 
 // Safe drives every line to its safe level. From then on orders are refused. Lines with
-// safe: keep stay as they are. Safe continues after an error and may be called again,
-// also concurrently. Busy outputs come last, so that one that hangs does not prevent
+// safe: keep stay as they are. Safe continues after an error or a panic and may be called
+// again, also concurrently. Busy outputs come last, so that one that hangs does not prevent
 // making the others safe. Log lines and events wait until all are safe.
 func (b *Bank) Safe(cause string) error {
 	defer b.events.flushUnlessRunning()
@@ -272,7 +270,8 @@ func (b *Bank) Close() error {
 	}))
 }
 
-// stopAll stops the bank and calls fn for each pin, for busy ones last.
+// stopAll stops the bank and calls fn for each pin, for busy ones last. A panic becomes the
+// error of its pin, and fn is still called for the others.
 func (b *Bank) stopAll(fn func(*pin) error) error {
 	b.mu.Lock()
 	if !b.stopped {
@@ -287,13 +286,22 @@ func (b *Bank) stopAll(fn func(*pin) error) error {
 			busy = append(busy, p)
 			continue
 		}
-		errs = append(errs, fn(p))
+		errs = append(errs, p.stopLocked(fn))
 		p.mu.Unlock()
 	}
 	for _, p := range busy {
 		p.mu.Lock()
-		errs = append(errs, fn(p))
+		errs = append(errs, p.stopLocked(fn))
 		p.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// stopLocked calls fn for a pin that is locked.
+func (p *pin) stopLocked(fn func(*pin) error) error {
+	err := task.Guard(func() error { return fn(p) })
+	if errors.Is(err, task.ErrPanicked) {
+		return &FailedError{p.c.Name, err}
+	}
+	return err
 }

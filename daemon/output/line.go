@@ -95,6 +95,25 @@ func newPin(b *Bank, c Config) *pin {
 	return p
 }
 
+// locked calls f with mu held. A panic leaves mu free, so that the line can yet be made
+// safe.
+func (p *pin) locked(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
+// lockedBefore is locked for who waits for mu until end and no longer. It reports whether
+// it has called f.
+func (p *pin) lockedBefore(end time.Time, f func()) bool {
+	if !p.mu.LockBefore(end) {
+		return false
+	}
+	defer p.mu.Unlock()
+	f()
+	return true
+}
+
 // findLine looks for the line on the board.
 func (p *pin) findLine() bool {
 	id, err := p.b.o.Board.Find(p.c.Pin)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/task"
 )
 
 // outputSet is an immutable set of a bank's outputs. [Bank.Reconfigure] replaces it.
@@ -222,11 +222,11 @@ type removal struct {
 
 // startRemovals starts the removal of the leaving outputs, each on its own goroutine,
 // because a line that hangs must not delay timers. Run waits for them.
-func (b *Bank) startRemovals(ctx context.Context, removals *sync.WaitGroup) {
+func (b *Bank) startRemovals(ctx context.Context, removals *task.Group) {
 	for _, p := range b.outputs.Load().leaving {
 		if p.removal.begun.Load() && !p.removal.started {
 			p.removal.started = true
-			removals.Go(func() { p.remove(ctx) })
+			removals.Go("output removal", func() { p.remove(ctx) })
 		}
 	}
 }
@@ -236,14 +236,15 @@ func (b *Bank) startRemovals(ctx context.Context, removals *sync.WaitGroup) {
 func (p *pin) remove(ctx context.Context) {
 	var since time.Time // when the pin was free for the first time
 	for ctx.Err() == nil {
-		if !p.mu.LockBefore(time.Now().Add(lockPatience)) {
+		released := false
+		if !p.lockedBefore(time.Now().Add(lockPatience), func() {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			released = p.makeSafeAndRelease(time.Since(since) >= removalPatience)
+		}) {
 			continue // another call hangs; Run reports it
 		}
-		if since.IsZero() {
-			since = time.Now()
-		}
-		released := p.makeSafeAndRelease(time.Since(since) >= removalPatience)
-		p.mu.Unlock()
 		p.b.wake.Set() // Run may have skipped it
 		if released {
 			p.removal.released.Store(true)

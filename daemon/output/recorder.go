@@ -236,11 +236,14 @@ func (r *recorder) storeHandles(now time.Time) {
 	var files []*os.File
 	var stored []*pin
 	for _, p := range b.outputs.Load().pins {
-		if _, driven := p.c.Safe.Level(); driven || p.stored.Load() || !p.mu.LockBefore(time.Now().Add(lockPatience)) {
+		if _, driven := p.c.Safe.Level(); driven || p.stored.Load() {
 			continue
 		}
-		h, err := p.handleIfSafe()
-		p.mu.Unlock()
+		var h Handle
+		var err error
+		if !p.lockedBefore(time.Now().Add(lockPatience), func() { h, err = p.handleIfSafe() }) {
+			continue
+		}
 		b.wake.Set() // Run may have passed over it
 		if err != nil {
 			b.warnNotStored(err)

@@ -44,6 +44,13 @@ type scheduledLevel struct {
 	why   why
 }
 
+// runFree is runDue for a pin that the caller has just locked. It unlocks the pin.
+func (p *pin) runFree(now time.Time) time.Time {
+	defer p.mu.Unlock()
+	p.noteFree()
+	return p.runDue(now)
+}
+
 // runDue does what is due and returns when it must be called again; zero means never.
 func (p *pin) runDue(now time.Time) time.Time {
 	if p.removal.begun.Load() {
