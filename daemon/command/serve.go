@@ -3,8 +3,8 @@ package command
 import (
 	"context"
 	"slices"
-	"sync"
 
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
 
@@ -13,16 +13,16 @@ import (
 // ctx has ended none begins, and Serve returns when those under way have ended.
 // [CMD-13]
 func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error {
-	var orders, rest sync.WaitGroup
+	orders, rest := task.NewGroup(ctx), task.NewGroup(ctx)
 	last, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives the orders
 	acks := newInOrderAcks()
-	rest.Go(func() { d.ledger.run(last) })
-	rest.Go(func() { acks.run(last) })
-	rest.Go(func() { d.floods.run(last) })
+	rest.Go("order ledger", func() { d.ledger.run(last) })
+	rest.Go("order acknowledgements", func() { acks.run(last) })
+	rest.Go("order floods", func() { d.floods.run(last) })
 	for _, a := range d.ledger.undelivered() {
-		orders.Go(func() { d.deliverUnsure(ctx, a) })
+		orders.Go("unsure order", func() { d.deliverUnsure(ctx, a) })
 	}
-	err := d.receive(ctx, in, acks, &orders)
+	err := d.receive(ctx, in, acks, orders)
 	if err != nil {
 		d.stopAccepting()
 	}
@@ -34,7 +34,7 @@ func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error 
 
 // receive takes messages in their order, except that orders to the safe level go ahead
 // of others that wait. Each order has a goroutine until it is answered.
-func (d *Dispatcher) receive(ctx context.Context, in <-chan uplink.Message, acks *inOrderAcks, orders *sync.WaitGroup) error {
+func (d *Dispatcher) receive(ctx context.Context, in <-chan uplink.Message, acks *inOrderAcks, orders *task.Group) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -122,7 +122,7 @@ func (d *Dispatcher) decodeMessage(m uplink.Message, acks *inOrderAcks) arrival 
 }
 
 // startOrders has orders carried out, each on a goroutine of its own.
-func (d *Dispatcher) startOrders(ctx context.Context, batch []arrival, acks *inOrderAcks, orders *sync.WaitGroup) {
+func (d *Dispatcher) startOrders(ctx context.Context, batch []arrival, acks *inOrderAcks, orders *task.Group) {
 	for _, x := range batch {
 		m, ack := x.message, x.ack
 		if x.stray {
@@ -136,6 +136,6 @@ func (d *Dispatcher) startOrders(ctx context.Context, batch []arrival, acks *inO
 			acks.finish(ack, true)
 			continue
 		}
-		orders.Go(func() { d.acknowledgeAndAnswer(ctx, finish(), acks, ack) })
+		orders.Go("order", func() { d.acknowledgeAndAnswer(ctx, finish(), acks, ack) })
 	}
 }
