@@ -5,11 +5,10 @@ package refresh
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/wake"
 )
 
@@ -75,7 +74,8 @@ func (v *Value[T]) Pending() time.Duration {
 
 // Run reads on request until ctx ends. It returns a quarter of a second after that at the
 // latest, whatever the disk does: a read that hangs is left behind, with one goroutine and
-// one thread, however many requests there were. Call it once.
+// one thread, however many requests there were. A panic of the read is reported by the task
+// that calls Run, and nothing is read after it. Call it once.
 func (v *Value[T]) Run(ctx context.Context) error {
 	for {
 		select {
@@ -89,27 +89,21 @@ func (v *Value[T]) Run(ctx context.Context) error {
 	}
 }
 
-// result is the result of a read.
-type result[T any] struct {
-	value T
-	panic string // "" is none
-}
-
 // refresh reads once, and reports whether the read is done.
 func (v *Value[T]) refresh(ctx context.Context) bool {
 	v.mu.Lock()
 	asked := v.next
 	v.next, v.began = nil, time.Now()
 	v.mu.Unlock()
-	done := make(chan result[T], 1)
-	go func() { done <- v.readGuarded() }()
+	done := make(chan T, 1)
+	task.NewGroup(ctx).Go("read", func() { done <- v.read() })
 	slow := time.NewTimer(Slow)
 	defer slow.Stop()
 	late := false
 	for over, gone := (<-chan time.Time)(nil), ctx.Done(); ; {
 		select {
-		case r := <-done:
-			v.store(r, asked)
+		case value := <-done:
+			v.store(value, asked)
 			if late {
 				v.stuck(0)
 			}
@@ -128,23 +122,9 @@ func (v *Value[T]) refresh(ctx context.Context) bool {
 }
 
 // store keeps the result and wakes those who asked.
-func (v *Value[T]) store(r result[T], asked chan struct{}) {
-	if r.panic != "" {
-		panic(r.panic)
-	}
+func (v *Value[T]) store(value T, asked chan struct{}) {
 	v.mu.Lock()
-	v.last, v.known, v.began = r.value, true, time.Time{}
+	v.last, v.known, v.began = value, true, time.Time{}
 	v.mu.Unlock()
 	close(asked)
-}
-
-// readGuarded reads. A panic is passed on to Run's goroutine, whose owner handles it.
-func (v *Value[T]) readGuarded() (r result[T]) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.panic = fmt.Sprintf("%v\n%s", p, debug.Stack())
-		}
-	}()
-	r.value = v.read()
-	return r
 }

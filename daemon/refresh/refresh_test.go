@@ -2,7 +2,7 @@ package refresh_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/refresh"
+	"fieldpost/daemon/task"
 )
 
 // disk answers when it is let, with how many reads there have been.
@@ -131,15 +132,16 @@ func TestEndDuringRead(t *testing.T) {
 	})
 }
 
-// A panic of the read is Run's.
+// A panic of the read is told to the owner of the task that runs it, who can end it.
 func TestPanic(t *testing.T) {
 	v := refresh.New(func() int { panic("of the reader") }, nil)
 	v.Refresh()
-	defer func() {
-		if p := fmt.Sprint(recover()); !strings.HasPrefix(p, "of the reader") {
-			t.Errorf("got %v", p)
-		}
-	}()
-	_ = v.Run(t.Context()) // does not return
-	t.Error("no panic")
+	failed := make(chan error, 1)
+	running := task.Start("value", failed, v.Run)
+	if err := <-failed; !errors.Is(err, task.ErrPanicked) || !strings.Contains(err.Error(), ": of the reader\n") {
+		t.Errorf("got %v", err)
+	}
+	if err := running.Stop(time.Minute); !errors.Is(err, task.ErrPanicked) || !running.Ended() {
+		t.Errorf("ended with %v", err)
+	}
 }

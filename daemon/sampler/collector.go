@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 )
 
 // collector numbers and emits records. It keeps readings until all reads that are under way
 // have ended, for at most the linger time, so that the readings of one tick are emitted at
 // once. Any goroutine.
 type collector struct {
-	o *Options
+	o      *Options
+	others *task.Group // of Run, which sets it first; nil before
 
 	mu     sync.Mutex
 	linger time.Duration
@@ -56,7 +58,7 @@ func (c *collector) add(r message.Record) {
 	case c.linger <= 0:
 		c.emitLocked()
 	case !c.waits:
-		c.waits, c.timer = true, time.AfterFunc(c.linger, c.expire)
+		c.waits, c.timer = true, time.AfterFunc(c.linger, func() { c.others.Call("held readings", c.expire) })
 	}
 }
 

@@ -25,7 +25,7 @@ func (r *runner) followLine(edges <-chan board.Edge) {
 	if r.opened == nil {
 		r.opened = make(chan openedLine)
 		f := newFollower(r)
-		r.followers.Go(f.run)
+		r.followers.Go("edges", f.run)
 	}
 	l := openedLine{edges, make(chan struct{})}
 	r.opened <- l

@@ -1,7 +1,7 @@
 package sampler
 
 import (
-	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +10,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/sensors"
 )
 
@@ -68,9 +69,9 @@ func TestPanicInDetail(t *testing.T) {
 	})
 }
 
-// A panic of the scheduler's ends Run, where whoever runs the Sampler can catch it: left
-// to itself it would end the process at once, and the kernel let go of every line.
-func TestPanicOfTheSchedulerEndsRun(t *testing.T) {
+// A panic of the scheduler's is told at once to whoever has started the Sampler, who ends
+// it: left to itself it would end the process, and the kernel let go of every line.
+func TestPanicOfTheScheduler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		f := &fake{sense: func(int) ([]sensors.Field, error) {
@@ -86,23 +87,21 @@ func TestPanicOfTheSchedulerEndsRun(t *testing.T) {
 				}
 			}),
 		}, func(string) (sensors.Chip, bool) { return f.chip("chip"), true })
-		ctx, cancel := context.WithCancel(t.Context())
-		caught := make(chan any, 1)
-		go func() {
-			defer func() { caught <- recover() }()
-			_ = s.Run(ctx)
-		}()
+		failed := make(chan error, 1)
+		running := task.Start("sampler", failed, s.Run)
 		pass(time.Minute)
 		select {
-		case p := <-caught:
-			if text, ok := p.(string); !ok || !strings.HasPrefix(text, "the scheduler raises this\ngoroutine ") {
-				t.Errorf("Run ended with %v", p)
+		case err := <-failed:
+			if !errors.Is(err, task.ErrPanicked) || !strings.Contains(err.Error(), ": the scheduler raises this\ngoroutine ") {
+				t.Errorf("told %v", err)
 			}
 		default:
-			t.Error("Run goes on without a scheduler")
+			t.Error("nobody was told")
+		}
+		if err := running.Stop(2 * stopWait); !errors.Is(err, task.ErrPanicked) || !running.Ended() {
+			t.Errorf("ended with %v", err)
 		}
 		close(release)
-		cancel()
 		pass(2 * stopWait)
 	})
 }

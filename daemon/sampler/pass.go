@@ -30,7 +30,7 @@ type busPass struct {
 	s     *Sampler
 	bus   *busWorker
 	until time.Time // then the scheduler gives it up
-	tasks []task    // the worker's
+	reads []read    // the worker's
 	clock passClock // the worker's
 
 	mu      sync.Mutex
@@ -38,8 +38,8 @@ type busPass struct {
 	late    bool      // given up
 }
 
-// task is the read of one sensor in a pass.
-type task struct {
+// read is the read of one sensor in a pass.
+type read struct {
 	r    *runner
 	next func() (time.Duration, bool) // goes on, and returns how long the driver waits; nil until it has begun
 	at   time.Time                    // when to go on
@@ -49,13 +49,17 @@ type task struct {
 // startPass has a bus worker read sensors. It reports whether the worker is idle, and does
 // nothing otherwise. Only the scheduler calls it.
 func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool {
-	p := &busPass{s: s, bus: b, until: now.Add(time.Duration(b.patience.Load())), tasks: make([]task, len(runners)), waiting: make([]*runner, len(runners))}
+	p := &busPass{s: s, bus: b, until: now.Add(time.Duration(b.patience.Load())), reads: make([]read, len(runners)), waiting: make([]*runner, len(runners))}
 	copy(p.waiting, runners)
 	for i, r := range runners {
-		p.tasks[i].r = r
+		p.reads[i].r = r
 	}
 	p.clock.Clock = s.o.Clock
-	if !b.worker.Try(p.run) {
+	run := func() error { // a driver's panic is its sensor's; any other one ends the daemon
+		s.others.Call("bus pass", p.run)
+		return nil
+	}
+	if !b.worker.Try(run) {
 		return false
 	}
 	s.passes = append(s.passes, p)
@@ -63,13 +67,13 @@ func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool
 }
 
 // run reads the sensors. Only the worker calls it.
-func (p *busPass) run() error {
-	left := len(p.tasks)
+func (p *busPass) run() {
+	left := len(p.reads)
 	for {
 		now := time.Now()
 		var first, last time.Time // of those that wait
-		for i := range p.tasks {
-			t := &p.tasks[i]
+		for i := range p.reads {
+			t := &p.reads[i]
 			if t.over || now.Before(t.at) || t.next == nil && p.conflicts(i) {
 				continue
 			}
@@ -83,18 +87,18 @@ func (p *busPass) run() error {
 			}
 		}
 		if left == 0 {
-			return nil
+			return
 		}
-		for i := range p.tasks {
-			t := &p.tasks[i]
+		for i := range p.reads {
+			t := &p.reads[i]
 			switch {
 			case t.over || t.next == nil:
 			case first.IsZero() || t.at.Before(first):
 				first = t.at
 			}
 		}
-		for i := range p.tasks {
-			if t := &p.tasks[i]; !t.over && t.next != nil && t.at.After(last) && t.at.Sub(first) <= waitTogether {
+		for i := range p.reads {
+			if t := &p.reads[i]; !t.over && t.next != nil && t.at.After(last) && t.at.Sub(first) <= waitTogether {
 				last = t.at
 			}
 		}
@@ -102,12 +106,12 @@ func (p *busPass) run() error {
 	}
 }
 
-// conflicts reports whether a chip is in use by a task before. Package config lets no two
+// conflicts reports whether a chip is in use by a read before. Package config lets no two
 // sensors share a chip, but two on no bus may have the same place.
 func (p *busPass) conflicts(i int) bool {
-	place := p.tasks[i].r.driver.config.Place()
-	for j := range p.tasks[:i] {
-		if t := &p.tasks[j]; !t.over && t.r.driver.config.Place() == place {
+	place := p.reads[i].r.driver.config.Place()
+	for j := range p.reads[:i] {
+		if t := &p.reads[j]; !t.over && t.r.driver.config.Place() == place {
 			return true
 		}
 	}
@@ -115,7 +119,7 @@ func (p *busPass) conflicts(i int) bool {
 }
 
 // step begins a read or goes on with it, until it has ended or the driver waits.
-func (p *busPass) step(t *task) {
+func (p *busPass) step(t *read) {
 	d := &t.r.driver
 	p.bus.current.set(&t.r.name)
 	if t.next == nil {
@@ -124,7 +128,7 @@ func (p *busPass) step(t *task) {
 			p.end(t.r, reading{}, errNotOpen)
 			return
 		}
-		if len(p.tasks) == 1 || !d.pauses {
+		if len(p.reads) == 1 || !d.pauses {
 			got, err := d.readGuarded(&p.clock)
 			t.over = true
 			p.end(t.r, got, err)

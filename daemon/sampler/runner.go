@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/wake"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -40,7 +40,7 @@ type runner struct {
 	breaker   breaker
 	faulty    bool
 	failed    bool            // the last read failed
-	followers sync.WaitGroup  // one, once a line with edges was opened
+	followers *task.Group     // one, once a line with edges was opened
 	opened    chan openedLine // to the follower; nil while there is none
 	quit      chan struct{}   // closed to end the follower
 }
@@ -68,6 +68,7 @@ func newRunner(o *Options, records *collector, c sensors.Config, chip sensors.Ch
 // run does scheduled and requested reads until ctx ends, and then closes the sensor.
 func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
 	r.o.Health.ClearAll(r.name, health.Chatters) // of a Sampler before this one
+	r.followers = task.NewGroup(ctx)
 	defer r.followers.Wait()
 	defer close(r.quit)
 	for {

@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -68,6 +67,7 @@ type Sampler struct {
 	sensors  atomic.Pointer[sensorSet] // that are read now
 	changes  chan change               // to Run
 	ended    chan struct{}             // closed when Run has ended
+	others   *task.Group               // Run's: all other goroutines
 	toPlan   chan *sensorSet           // from Run to the scheduler
 	outcomes chan outcome
 	records  collector
@@ -129,24 +129,16 @@ func (s *Sampler) Run(ctx context.Context) error {
 	defer close(s.ended)
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	s.others = task.NewGroup(ctx)
+	s.records.others = s.others
 	first := s.sensors.Load()
 	s.startWorkers(work, first.buses)
 	s.startRunners(ctx, first.runners)
-	var scheduler sync.WaitGroup
-	panicked := make(chan string, 1)
-	scheduler.Go(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				panicked <- fmt.Sprintf("%v\n%s", p, debug.Stack())
-			}
-		}()
-		s.schedule(ctx, first)
-	})
+	scheduler := task.NewGroup(ctx)
+	scheduler.Go("sampling schedule", func() { s.schedule(ctx, first) })
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case p := <-panicked: // here, where whoever runs the Sampler catches it and ends the daemon in order
-			panic(p)
 		case c := <-s.changes:
 			s.apply(ctx, work, c.sensors)
 			close(c.done)
@@ -169,10 +161,10 @@ func (s *Sampler) startWorkers(work context.Context, buses []*busWorker) {
 		}
 		ctx, stop := context.WithCancel(work)
 		b.stop = stop
-		go func() {
+		s.others.Go("bus worker", func() {
 			defer close(b.ended)
 			_ = b.worker.Run(ctx) // ends with ctx; its error says no more
-		}()
+		})
 	}
 }
 
@@ -182,11 +174,11 @@ func (s *Sampler) startRunners(ctx context.Context, runners []*runner) {
 	for _, r := range runners {
 		ctx, stop := context.WithCancel(ctx)
 		r.stop = stop
-		go func() {
+		s.others.Go("sensor runner", func() {
 			defer close(r.ended)
 			defer s.records.end(r)
 			r.run(ctx, s.outcomes)
-		}()
+		})
 	}
 }
 
