@@ -117,7 +117,7 @@ func (l *Link) pause(ctx context.Context, w wait) {
 		d = l.backoff.next(w.most)
 	}
 	if w.hurried {
-		l.network.start(l.cfg)
+		l.network.start(l.cfg, l.others)
 		changed = l.network.news.C()
 	}
 	l.cfg.Log.Debug("waiting before the next connection attempt", "wait", d)

@@ -31,7 +31,9 @@ func (c *connection) connect(ctx context.Context) (err error) {
 	defer cancel()
 	var opening error
 	c.client = mqtt.NewClient(c.options(func() (net.Conn, error) {
-		if opening = c.open(ctx); opening != nil {
+		opening = errOurs
+		l.others.Call("connection", func() { opening = c.open(ctx) })
+		if opening != nil {
 			return nil, opening
 		}
 		return c.transport, nil
@@ -80,7 +82,7 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 		SetPingTimeout(pingTimeout).
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
-		SetConnectionLostHandler(func(mqtt.Client, error) { close(c.lost) })
+		SetConnectionLostHandler(func(mqtt.Client, error) { c.link.others.Call("lost connection", func() { close(c.lost) }) })
 	if c.withWill {
 		o.SetBinaryWill(cfg.Will.Topic, cfg.Will.Payload, 1, false)
 	}
@@ -115,6 +117,7 @@ func (c *connection) open(ctx context.Context) error {
 	}
 	c.exchange.phase = Connecting
 	t := newTransport(raw, secure)
+	t.others = l.others
 	t.reader.maxPayload.Store(int64(l.cfg.MaxPayload))
 	t.reader.deliver = c.receiver.receive
 	stop := context.AfterFunc(ctx, func() { t.fail(context.Cause(ctx)) })

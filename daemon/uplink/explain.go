@@ -76,6 +76,7 @@ var (
 	errNoSuback = errors.New("no suback in 15 s")
 	errNoPing   = errors.New("no pingresp")
 	errEnded    = errors.New("disconnected")
+	errOurs     = errors.New("fieldpost panicked; its log says where") // the task's owner is told where
 	errFull     = errors.New("too many messages wait to be handled")
 )
 

@@ -9,6 +9,7 @@ import (
 
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/wake"
 )
 
@@ -33,6 +34,7 @@ type Link struct {
 	trials           trials
 
 	// Run's goroutine. What outlives a connection, each with its own state.
+	others   *task.Group // all other goroutines, ours and those that call us
 	rotation rotation
 	backoff  backoff
 	network  network
@@ -61,6 +63,7 @@ func New(c Config) (*Link, error) {
 	}
 	l := &Link{
 		cfg: c, at: at, built: builtAt(), backoff: backoff{random: jitter}, network: network{news: wake.New()},
+		others:           new(task.Group),
 		inbound:          newInboundQueue(),
 		drops:            dropCounter{log: c.Log},
 		status:           currentStatus{status: Status{Endpoint: c.Endpoint, ClientID: c.ClientID}},
@@ -87,7 +90,8 @@ func (l *Link) Run(ctx context.Context) error {
 		return errors.New("run link: it runs already")
 	}
 	defer l.running.Store(false)
-	l.rotation.start()
+	l.others = task.NewGroup(ctx)
+	l.rotation.start(l.others)
 	defer l.rotation.stop()
 	defer l.network.stop()
 	defer l.answerAdopted()

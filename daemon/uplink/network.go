@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/wake"
 )
 
@@ -16,7 +17,7 @@ type network struct {
 
 // start begins to watch, unless it watches already. A watch that has ended by itself is
 // begun again: it is asked for once for each attempt that fails.
-func (n *network) start(c Config) {
+func (n *network) start(c Config, others *task.Group) {
 	if n.done != nil {
 		select {
 		case <-n.done:
@@ -31,12 +32,12 @@ func (n *network) start(c Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	n.cancel, n.done = cancel, done
-	go func() {
+	others.Go("network watch", func() {
 		defer close(done)
 		if err := c.watchNetwork(ctx, n.news); err != nil {
 			c.Log.Debug("changes of the network are not noticed; the next attempt is made when its time has come", "error", err)
 		}
-	}()
+	})
 }
 
 // stop ends the watch and waits for it.

@@ -8,6 +8,7 @@ import (
 
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/refresh"
+	"fieldpost/daemon/task"
 )
 
 const (
@@ -25,9 +26,10 @@ const (
 // cut the board off. It keeps them in memory only: a private key is copied nowhere.
 // Run's goroutine.
 type rotation struct {
-	files *CredentialFiles
-	own   bool   // the files are nobody else's
-	end   func() // ends reading them, where own; nil before start
+	files  *CredentialFiles
+	own    bool        // the files are nobody else's
+	others *task.Group // for what reads them; nil before start
+	end    func()      // ends reading them, where own; nil before start
 
 	current      *credentials      // the last that reached a CONNACK
 	rejected     [sha256.Size]byte // newer ones that have not reached it
@@ -148,17 +150,18 @@ func (l *Link) checkCredentials(now time.Time) {
 }
 
 // start has the files read until stop, where nobody else has them read.
-func (r *rotation) start() {
+func (r *rotation) start(others *task.Group) {
+	r.others = others
 	if !r.own {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	files := r.files
-	go func() {
+	r.others.Go("credential files", func() {
 		defer close(done)
 		_ = files.Run(ctx) // it gives none
-	}()
+	})
 	r.end = func() {
 		cancel()
 		<-done
@@ -184,7 +187,7 @@ func (r *rotation) use(files *CredentialFiles, own bool) {
 	if same {
 		r.files, r.own, r.reading = files, own, nil
 	} else {
-		*r = rotation{files: files, own: own}
+		*r = rotation{files: files, own: own, others: r.others}
 	}
-	r.start()
+	r.start(r.others)
 }

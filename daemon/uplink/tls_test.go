@@ -10,6 +10,7 @@ import (
 
 	"fieldpost/daemon/certtest"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/task"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
@@ -28,7 +29,7 @@ func refusedHandshake(t *testing.T, b *broker, prepare func(*running)) *Explaine
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.rotation.start()
+		l.rotation.start(new(task.Group))
 		defer l.rotation.stop()
 		l.attempt(t.Context())
 	}()
@@ -111,7 +112,7 @@ func TestBuildTimeStandsInForTheClock(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			l.rotation.start()
+			l.rotation.start(new(task.Group))
 			defer l.rotation.stop()
 			l.attempt(t.Context())
 		}()

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/wake"
 )
 
@@ -25,6 +26,7 @@ const writeTimeout = 5 * time.Second
 type transport struct {
 	raw    net.Conn // beneath TLS
 	tls    net.Conn
+	others *task.Group // the protocol client's goroutines, which call us; nil is none
 	reader packetReader
 	rest   []byte // of the packet that the protocol client is reading
 
@@ -66,7 +68,14 @@ func newTransport(raw, tls net.Conn) *transport {
 // While a message takes long to come it gives PINGRESPs, as bytes that come are as
 // good a sign of life and the real PINGRESP is behind them. After the connection has
 // ended it gives what ended it.
-func (t *transport) Read(p []byte) (int, error) {
+func (t *transport) Read(p []byte) (n int, err error) {
+	if !t.others.Call("packet reader", func() { n, err = t.read(p) }) {
+		return 0, t.ended(errOurs)
+	}
+	return n, err
+}
+
+func (t *transport) read(p []byte) (int, error) {
 	for len(t.rest) == 0 {
 		packet, err := t.reader.readPacket()
 		if err != nil {
@@ -144,7 +153,14 @@ func (t *transport) traffic() traffic {
 }
 
 // Write sends, and gives up after writeTimeout.
-func (t *transport) Write(p []byte) (int, error) {
+func (t *transport) Write(p []byte) (n int, err error) {
+	if !t.others.Call("packet writer", func() { n, err = t.write(p) }) {
+		return 0, t.ended(errOurs)
+	}
+	return n, err
+}
+
+func (t *transport) write(p []byte) (int, error) {
 	t.noteSent(time.Now())
 	if err := t.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, t.ended(err)
