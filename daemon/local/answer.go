@@ -28,8 +28,15 @@ const (
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-// ServeHTTP answers one request.
+// ServeHTTP answers one request. A panic besides that of a call, which is answered, ends
+// the daemon; net/http would keep it to itself.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.others.Call("local answer", func() { s.answer(w, r) }) {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(connKey{}).(*conn)
 	s.mu.Lock()
 	c.handled = true

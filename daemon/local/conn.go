@@ -35,7 +35,14 @@ func tooMany() *api.Error {
 // Read reads for net/http. Where the connection was asked to go before the
 // header of a request has come, net/http would close it without a word, so it
 // is answered here.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *conn) Read(p []byte) (n int, err error) {
+	if !c.server.others.Call("local request", func() { n, err = c.read(p) }) {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *conn) read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.server.mu.Lock()
 	if n > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/task"
 )
 
 const (
@@ -57,6 +58,7 @@ type Server struct {
 	o      Options
 	listen func(path string) (listener, error)
 	ctx    context.Context // of Run, which sets it before there is any connection
+	others *task.Group     // likewise: all other goroutines, most of them net/http's
 
 	mu    sync.Mutex
 	crowd crowd
@@ -87,16 +89,17 @@ func New(o Options) *Server {
 // that somebody has removed. Where the system has no such sockets it does
 // nothing.
 func (s *Server) Run(ctx context.Context) error {
-	s.ctx = ctx
+	s.ctx, s.others = ctx, task.NewGroup(ctx)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: patience, ReadTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
 		DisableGeneralOptionsHandler: true, // what OPTIONS * asks is answered as any path that is none
 		ErrorLog:                     slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-		ConnState:                    s.follow,
-		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnState: func(c net.Conn, state http.ConnState) {
+			s.others.Call("local connections", func() { s.follow(c, state) })
+		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	defer s.conns.Wait()
-	defer context.AfterFunc(ctx, func() { s.end(web) })()
+	defer context.AfterFunc(ctx, func() { s.others.Call("local end", func() { s.end(web) }) })()
 	for ctx.Err() == nil {
 		l, err := s.listen(s.o.Path)
 		switch {
@@ -112,6 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	s.end(web)
+	s.conns.Wait() // not where Run panics: they may take a minute
 	return ctx.Err()
 }
 
@@ -119,8 +123,8 @@ func (s *Server) Run(ctx context.Context) error {
 // that are there when the socket goes are kept.
 func (s *Server) serve(ctx context.Context, web *http.Server, l listener) {
 	here, gone := context.WithCancel(ctx)
-	var keeper sync.WaitGroup
-	keeper.Go(func() { s.keep(here, l, gone) })
+	keeper := task.NewGroup(ctx)
+	keeper.Go("local socket file", func() { s.keep(here, l, gone) })
 	defer keeper.Wait()
 	defer gone()
 	err := web.Serve(&webListener{Server: s, listener: l, here: here})
