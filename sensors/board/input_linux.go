@@ -60,9 +60,19 @@ func (m *Machine) input(id LineID, c InputConfig, edges bool) (*inputLine, error
 	return in, nil
 }
 
-// follow reads the kernel's events until the line is closed or unplugged.
+// follow reads the kernel's events until the line is closed or unplugged. A panic ends it as
+// if the line were unplugged: the reader of the line gets the error and opens it again.
 func (in *inputLine) follow() {
 	defer close(in.ended)
+	if err := guard(in.queueEvents); err != nil {
+		in.mu.Lock()
+		in.err = err
+		in.mu.Unlock()
+	}
+}
+
+// queueEvents queues events until Close, when it returns nil, or until the line is unplugged.
+func (in *inputLine) queueEvents() error {
 	var events [readEvents * eventSize]byte
 	var pace pacer
 	for {
@@ -70,19 +80,16 @@ func (in *inputLine) follow() {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded): // Close has been called
 			in.last(events[:])
-			return
+			return nil
+		case errors.Is(err, os.ErrClosed):
+			return nil
 		case err != nil:
-			if !errors.Is(err, os.ErrClosed) {
-				in.mu.Lock()
-				in.err = err
-				in.mu.Unlock()
-			}
-			return
+			return err
 		}
 		in.queue.addEvents(events[:n])
 		if wait := pace.read(time.Now()); wait > 0 && !in.rest(wait) {
 			in.last(events[:])
-			return
+			return nil
 		}
 	}
 }
