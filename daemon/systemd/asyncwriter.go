@@ -1,6 +1,8 @@
 package systemd
 
 import (
+	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -75,7 +77,8 @@ func (a *asyncWriter) writeQueue() {
 		a.mu.Lock()
 		switch {
 		case len(a.queue) == 0 && a.lost > 0:
-			a.queue = []queuedLine{{a.lostNotice(a.lost), make(chan struct{})}}
+			lost := a.lost
+			a.queue = []queuedLine{{func() { a.lostNotice(lost)() }, make(chan struct{})}}
 			a.lost = 0
 		case len(a.queue) == 0:
 			a.queue, a.writing, a.stuck = nil, false, false
@@ -85,7 +88,18 @@ func (a *asyncWriter) writeQueue() {
 		l := a.queue[0]
 		a.queue = a.queue[1:]
 		a.mu.Unlock()
-		l.write()
+		l.writeGuarded()
 		close(l.written)
 	}
+}
+
+// writeGuarded writes a line. A panic costs the line and not the process, which may have
+// no other way to say what is wrong.
+func (l queuedLine) writeGuarded() {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(os.Stderr, "a log line was lost: writing it panicked: %v\n", p)
+		}
+	}()
+	l.write()
 }
