@@ -165,18 +165,42 @@ func (d *Daemon) Run(ctx context.Context) error {
 	telling := task.Start("status", failed, d.tell)
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)
+	ended := task.Guard(func() error { return d.await(ctx) })
+	return errors.Join(ended, d.guardShutdown(func() error {
+		return d.shutdown(ended, orders, serving, pins, reading, linking, looking, telling, proving, timing, keeping)
+	}))
+}
+
+// await says that the daemon has started, and waits until ctx ends, or a part of the daemon
+// has ended or panicked, which is the error.
+func (d *Daemon) await(ctx context.Context) error {
 	cfg := d.config()
 	d.log.Info("started", systemd.MessageID(health.StartedID), "thing", cfg.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
 	d.turn <- struct{}{}
-
-	var ended error
 	select {
 	case <-ctx.Done():
-	case ended = <-failed:
+		return nil
+	case err := <-d.failed:
+		return err
 	}
-	return errors.Join(ended, d.shutdown(ended, orders, serving, pins, reading, linking, looking, telling, proving, timing, keeping))
+}
+
+// guardShutdown calls shutdown. If that panics, the lines are still made safe and handed
+// over, and the panic is an error.
+func (d *Daemon) guardShutdown(shutdown func() error) error {
+	var err error
+	panicked := task.Guard(func() error {
+		err = shutdown()
+		return nil
+	})
+	if panicked == nil {
+		return err
+	}
+	return errors.Join(panicked, task.Within(2*time.Second, "hand over outputs", func() error {
+		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
+	}))
 }
 
 // shutdown ends the daemon in the one order that is safe: no more orders, pins

@@ -83,7 +83,7 @@ func forbidden(folder, imported string, test bool) string {
 			return "the client commands are the command line's"
 		case (below(ours, "daemon/spool") || below(ours, "daemon/records")) && !test && within(folder, []string{"daemon/command", "daemon/output", "daemon/sampler"}) == "":
 			return "who makes messages does not know where they wait"
-		case below(ours, "daemon") && !test && below(folder, "daemon/spool") && within(ours, []string{"daemon/clock", "daemon/durable", "daemon/health", "daemon/journal", "daemon/regular", "daemon/spool", "daemon/wake"}) != "",
+		case below(ours, "daemon") && !test && below(folder, "daemon/spool") && within(ours, []string{"daemon/clock", "daemon/durable", "daemon/health", "daemon/journal", "daemon/regular", "daemon/spool", "daemon/task", "daemon/wake"}) != "",
 			below(ours, "sensors") && !test && below(folder, "daemon/spool"):
 			return "daemon/spool keeps bytes: what they say is daemon/message's affair, and daemon/records joins the two"
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"sync"
 
 	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
@@ -19,6 +18,7 @@ import (
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 )
 
@@ -69,9 +69,9 @@ func (p *process) runtimeJournal() journal.Storage {
 // remember keeps what is known over restarts beside the spool, until ctx ends: what
 // the time was, and what the broker's session may hold.
 func (p *process) remember(ctx context.Context) error {
-	var both sync.WaitGroup
+	both := task.NewGroup(ctx)
 	var failed error
-	both.Go(func() { failed = p.subscriptions.Run(ctx) })
+	both.Go("subscriptions", func() { failed = p.subscriptions.Run(ctx) })
 	err := p.times.Run(ctx)
 	both.Wait()
 	return errors.Join(err, failed)

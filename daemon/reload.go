@@ -11,6 +11,7 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/task"
 )
 
 // turnPatience is how long somebody on the socket waits for the reload before his.
@@ -31,7 +32,11 @@ func (d *Daemon) Reload(ctx context.Context, cause string) (Changes, error) {
 	defer d.end()
 	d.log.Info("reloading the configuration", "cause", cause)
 	d.notice(d.o.Notify.Reloading())
-	changes, err := d.reloadInTurn()
+	var changes Changes
+	err := task.Guard(func() (err error) {
+		changes, err = d.reloadInTurn()
+		return err
+	})
 	if d.stopping.Err() == nil {
 		d.notice(d.o.Notify.Ready(d.statusLine()))
 	}
@@ -158,6 +163,8 @@ func (d *Daemon) changesAnswer(c Changes, err error) (any, error) {
 		return nil, &api.Error{Code: api.Stopping, Text: err.Error(), Hint: "The next start reads the file anyway."}
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("another reload has not ended in %v", turnPatience), Hint: "Something hangs; `journalctl -u fieldpost` says what."}
+	case errors.Is(err, task.ErrPanicked):
+		return nil, &api.Error{Code: api.Internal, Text: "reloading panicked", Hint: "This is a bug of fieldpost; please report it with its log: `journalctl -u fieldpost`."}
 	case err != nil:
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/sampler"
+	"fieldpost/daemon/task"
 )
 
 // readPatience is how long a reading may take.
@@ -66,10 +67,10 @@ func (d *Daemon) localOrder(ctx context.Context, order json.RawMessage, cause st
 		ours   bool
 	}
 	done := make(chan result, 1)
-	go func() { // a line may hang in the kernel for ever
+	task.NewGroup(ctx).Go("local order", func() { // a line may hang in the kernel for ever
 		a, ours := d.dispatcher.Handle(order, false, cause)
 		done <- result{a, ours}
-	}()
+	})
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), orderPatience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(orderGrace, cancel) })()

@@ -81,13 +81,33 @@ func (d *Daemon) swapInTurn(cfg *config.Config) (Changes, error) {
 		return Changes{}, err
 	}
 	x := &swap{d: d, before: before, after: after}
-	x.run()
+	if err := d.guardSwap(x.run); err != nil {
+		return x.changes, err
+	}
 	if d.stopping.Err() != nil {
 		return x.changes, fmt.Errorf("swap configuration: %w", ErrStopping)
 	}
 	d.log.Info("configuration swapped", "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs), "sensors_changed", x.changes.Sensors.Any(),
 		"outputs_changed", x.changes.Outputs.Any(), "connects_for", strings.Join(x.changes.Connect, ", "), "slow", strings.Join(x.changes.Slow, ", "))
 	return x.changes, nil
+}
+
+// guardSwap calls swap. A panic leaves the parts of the daemon between two configurations.
+// So it ends the daemon, like the panic of a part, whoever has asked for the swap.
+func (d *Daemon) guardSwap(swap func()) error {
+	err := task.Guard(func() error {
+		swap()
+		return nil
+	})
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("swap configuration: %w", err)
+	select {
+	case d.failed <- err:
+	default: // the daemon ends already
+	}
+	return err
 }
 
 // judge gives the present generation and that of another configuration. The error says why

@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/task"
 )
 
 // ErrClosed is the reason why Append fails after the end of Run or Close.
@@ -186,16 +187,13 @@ func (s *Spool) Run(ctx context.Context) error {
 	}
 	s.writer.began = true
 	reading, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.reader.run(reading)
-	}()
-	defer func() {
-		stop()
-		<-ended
-	}()
-	return s.writer.run(ctx)
+	others := task.NewGroup(ctx)
+	others.Go("spool reader", func() { s.reader.run(reading) })
+	defer stop()
+	err := s.writer.run(ctx)
+	stop()
+	others.Wait() // not where the writer panics: its disk may hang
+	return err
 }
 
 // Close unlocks the directory. Call it after Run has returned. If Run was never called,
