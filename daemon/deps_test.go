@@ -19,7 +19,7 @@ var rooms = map[string][]string{
 	"periph.io":                           {"sensors", "daemon/output"},
 	"github.com/warthog618/go-gpiocdev":   {"sensors/board"},
 	"github.com/eclipse/paho.mqtt.golang": {"daemon/uplink"},
-	"github.com/eclipse/paho.golang":      {"daemon/mqtt5"},
+	"github.com/eclipse/paho.golang":      {"daemon/uplink/mqtt5"},
 	"github.com/coreos/go-systemd":        {"daemon/systemd"},
 	"github.com/mochi-mqtt/server":        {"daemon/broker"},
 	"github.com/spf13/cobra":              {"cmd"},

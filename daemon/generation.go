@@ -10,6 +10,7 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/uplink/mqtt5"
 	"fieldpost/sensors"
 )
 
@@ -50,7 +51,7 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 		Files: g.files, KeepAlive: cfg.Broker.KeepAlive,
 		Limits:     uplink.Limits(cfg.Broker.Limits),
 		Flow:       uplink.Flow{AckDelay: ackDelay(cfg.Spool.AtRisk)},
-		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, HeartbeatWait: p.linkBeat.Wait, Log: p.log,
+		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, HeartbeatWait: p.linkBeat.Wait, Log: p.log, Ask: mqtt5.Ask,
 		Farewell: func() uplink.Publication {
 			r := message.Farewell(p.spool.RunNumber(), p.o.Clock.Now(), p.spool.Source())
 			return uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, r)}

@@ -189,7 +189,11 @@ func (p *process) linkFaults(s uplink.Status) {
 		now[code] = seen{detail, cure}
 	}
 	if len(s.Denied) > 0 {
-		now[health.SubscribeDenied] = seen{detail: fmt.Sprintf("left out: %q", s.Denied)}
+		detail := fmt.Sprintf("left out: %q", s.Denied)
+		if s.DeniedWhy != "" {
+			detail += "; " + s.DeniedWhy
+		}
+		now[health.SubscribeDenied] = seen{detail: detail}
 	}
 	if s.Undelivered != "" {
 		now[health.NotDelivered] = seen{detail: fmt.Sprintf("published to %q", s.Undelivered)}

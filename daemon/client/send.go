@@ -13,9 +13,9 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
-	"fieldpost/daemon/mqtt5"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/uplink/mqtt5"
 )
 
 // OrderRequest is an order to be sent.

@@ -9,8 +9,8 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
-	"fieldpost/daemon/mqtt5"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/uplink/mqtt5"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"fieldpost/daemon/awsiot"
-	"fieldpost/daemon/mqtt5"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/uplink/mqtt5"
 )
 
 // askVersion5 asks again over MQTT 5 what failed. Where nothing failed nothing is

@@ -112,7 +112,7 @@ func (l *Link) pause(ctx context.Context, w wait) {
 	var d time.Duration
 	var changed <-chan struct{}
 	if w.unreached {
-		d = l.backoff.nextUnreached(time.Since(l.tried))
+		d = l.backoff.nextUnreached(time.Since(l.attempts.last))
 	} else {
 		d = l.backoff.next(w.most)
 	}
@@ -127,7 +127,7 @@ func (l *Link) pause(ctx context.Context, w wait) {
 	case 1, 2, 3:
 		l.prepareReconnect(ctx)
 	case 4:
-		l.pauseAfterChange(ctx, l.tried.Add(l.backoff.afterChange(w)), end)
+		l.pauseAfterChange(ctx, l.attempts.last.Add(l.backoff.afterChange(w)), end)
 	}
 }
 

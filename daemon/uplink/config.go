@@ -61,6 +61,10 @@ type Config struct {
 	HeartbeatWait func(now time.Time, most time.Duration) time.Duration
 	Log           *slog.Logger // nil discards
 
+	// Ask asks the broker for its reason where it keeps closing the connection on the same
+	// request without one; nil asks nothing.
+	Ask Asker
+
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// watchNetwork is [netwatch.Watch], or what tests have in its place; nil is none.

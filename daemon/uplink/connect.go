@@ -100,7 +100,7 @@ func (c *connection) open(ctx context.Context) error {
 	}
 	c.exchange.phase = Handshaking
 	conf := tlsConfig(c.creds, l.at.ServerName(), l.at.Port, later(time.Now(), l.built), &c.certificateAsked)
-	probe := l.resets == 2
+	probe := l.attempts.resets == 2
 	if probe {
 		// With TLS 1.3 the alert about our certificate can be lost in a reset; with 1.2
 		// it comes within the handshake. So ask once with 1.2.

@@ -99,10 +99,11 @@ func (c *connection) established() {
 	}
 	l.update(func(s *Status) {
 		s.Connected, s.Attempts, s.SessionPresent = true, 0, c.sessionPresent
-		s.Err, s.Denied = l.amiss(), l.subs.denials.denied.names()
+		s.Err = l.amiss()
+		l.noteDenied(s)
 		s.SessionsLost += uint64(lost)
 	})
-	l.reported = ""
+	l.reported.code = ""
 	l.cfg.Log.Info("connected", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", c.sessionPresent)
 	l.answerReconnects()
 	switch {
@@ -206,7 +207,10 @@ func (c *connection) retryDenied(ctx context.Context) bool {
 		l.topics.release(now)
 		c.publisher.rewind()
 	}
-	l.update(func(s *Status) { s.Err, s.Denied = l.amiss(), l.subs.denials.denied.names() })
+	l.update(func(s *Status) {
+		s.Err = l.amiss()
+		l.noteDenied(s)
+	})
 	return false
 }
 

@@ -17,6 +17,7 @@ type denial struct {
 	wait    time.Duration // from the last hang-up until it is tried again
 	retryAt time.Time     // the end of that
 	proven  bool          // the broker has said so, or a connection has lasted without it
+	said    bool          // the broker has said so
 }
 
 // denials are the filters or topics that are left out, by name.
@@ -116,7 +117,8 @@ func (f *filterDenials) hungUp(filter string, kind endKind, now time.Time) bool 
 // refused notes a SUBACK that refuses.
 func (f *filterDenials) refused(filter string, now time.Time) {
 	delete(f.streaks, filter)
-	f.denied.deny(filter, closedByPeer, now).proven = true
+	d := f.denied.deny(filter, closedByPeer, now)
+	d.proven, d.said = true, true
 }
 
 // forget forgets what was held against a filter: it was granted, or is not wanted any

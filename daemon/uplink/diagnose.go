@@ -76,9 +76,9 @@ func (l *Link) diagnose(c *connection, err error) *Explained {
 	end := l.describeEnd(c, now)
 	kind := kindOfEnd(err, c.endedByPeer())
 	if phase == Connecting && wasReset(err) {
-		l.resets++
+		l.attempts.resets++
 	} else {
-		l.resets = 0
+		l.attempts.resets = 0
 	}
 	answer := l.learnFromAnswer(c, kind, now, &end)
 	l.learnFromSilence(c, err, kind, lived, &end)
@@ -112,7 +112,7 @@ func (l *Link) learnFromAnswer(c *connection, kind endKind, now time.Time, end *
 	switch phase := c.exchange.phase; {
 	case phase == Connecting:
 		answer = false
-		end.Repeated = l.resets >= 2 // networks reset too, but seldom just here twice in a row
+		end.Repeated = l.attempts.resets >= 2 // networks reset too, but seldom just here twice in a row
 	case c.probingEcho:
 		answer = false
 		l.noteEchoDenied()
@@ -212,6 +212,17 @@ func (l *Link) noteLasting(up time.Time) {
 	}
 }
 
+// noteDenied notes what is left out, and how it is known that it is denied.
+func (l *Link) noteDenied(s *Status) {
+	s.Denied, s.DeniedWhy = l.subs.denials.denied.names(), ""
+	for _, filter := range s.Denied {
+		if !l.subs.denials.denied[filter].said {
+			s.DeniedWhy = strings.TrimSuffix(strings.TrimPrefix(l.inquiry.quote(Subscribing, filter), " ("), ")")
+			return
+		}
+	}
+}
+
 // amiss gives what is to be said while the link stands; nil for nothing.
 func (l *Link) amiss() error {
 	if l.takeover.explained != nil { // what is held may be another client's doing
@@ -221,7 +232,9 @@ func (l *Link) amiss() error {
 		return l.idle.explained
 	}
 	if held := l.topics.heldTopics(); len(held) > 0 {
-		return publishDenied(strings.Join(held, ", "))
+		e := publishDenied(strings.Join(held, ", "))
+		e.What += l.inquiry.quote(Publishing, held[0]) // of several the first stands for all
+		return e
 	}
 	if l.rotation.problem != nil {
 		return l.rotation.problem

@@ -47,11 +47,22 @@ type Link struct {
 	takeover takeover
 	echo     echoState
 
-	adoption      adoption
-	resets        int       // connections in a row that were reset before the CONNACK
-	tried         time.Time // when the last attempt began
-	reported      string    // the code of the last failure that was logged
-	reportedDrops uint64    // what the observer was last told of
+	inquiry  inquiry
+	adoption adoption
+	attempts attempts
+	reported reported
+}
+
+// attempts are what is remembered of connections that were tried.
+type attempts struct {
+	last   time.Time // when the last one began
+	resets int       // in a row that were reset before the CONNACK
+}
+
+// reported is what was last told.
+type reported struct {
+	code  string // of the last failure that was logged
+	drops uint64 // what the observer was last told of
 }
 
 // New checks the configuration and gives a Link that does nothing until Run.
@@ -117,7 +128,7 @@ func (l *Link) Run(ctx context.Context) error {
 // the next one, none if that was asked for, or ended when ctx has.
 func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
-	l.tried = time.Now()
+	l.attempts.last = time.Now()
 	l.network.news.Clear() // this attempt sees what has changed so far
 	c := newConnection(l)
 	err := c.run(ctx)
@@ -136,9 +147,13 @@ func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 		return wait{}, false
 	}
 	why := l.diagnose(c, err)
-	l.update(func(s *Status) { s.Connected, s.Err, s.Denied = false, why, l.subs.denials.denied.names() })
-	if l.reported != why.Code {
-		l.reported = why.Code
+	l.inquire(ctx, c, why)
+	if ctx.Err() != nil {
+		return wait{}, true
+	}
+	l.update(func(s *Status) { s.Connected, s.Err = false, why; l.noteDenied(s) })
+	if l.reported.code != why.Code {
+		l.reported.code = why.Code
 		l.cfg.Log.Warn("not connected", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
 	}
 	return l.waitAfter(why, c.exchange.phase), false

@@ -28,6 +28,8 @@ type ProbeConfig struct {
 	Repeated, WithoutWill bool
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	creds *credentials // in place of the files
 }
 
 // Probe is one connection that is made to examine a broker, one step at a time:
@@ -98,10 +100,13 @@ func (p *Probe) Remote() string { return p.raw.RemoteAddr().String() }
 // (SNI) where it is one and not an address.
 func (p *Probe) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	p.phase = Handshaking
-	creds, problems := readCredentials(p.cfg.CA, p.cfg.Certificate, p.cfg.Key)
-	if len(problems) > 0 {
-		first := problems[0]
-		return tls.ConnectionState{}, &Explained{Code: first.Code, What: first.File + ": " + first.What, Hint: first.Do}
+	creds := p.cfg.creds
+	if creds == nil {
+		var problems []Problem
+		if creds, problems = readCredentials(p.cfg.CA, p.cfg.Certificate, p.cfg.Key); len(problems) > 0 {
+			first := problems[0]
+			return tls.ConnectionState{}, &Explained{Code: first.Code, What: first.File + ": " + first.What, Hint: first.Do}
+		}
 	}
 	conf := tlsConfig(creds, p.at.ServerName(), p.at.Port, later(time.Now(), builtAt()), &p.asked)
 	conf.MinVersion, conf.MaxVersion = max(conf.MinVersion, p.cfg.MinTLS), p.cfg.MaxTLS

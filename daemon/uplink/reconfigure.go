@@ -188,6 +188,7 @@ func (l *Link) adopt(r *reconfiguration) (reconnects []string) {
 		l.setEchoMissing(false)
 		l.echo = echoState{}
 	}
+	l.inquiry = inquiry{}
 	l.rotation.use(c.Files, r.own)
 	c.Files = l.rotation.files
 	l.cfg = c
@@ -214,7 +215,7 @@ func (l *Link) adopt(r *reconfiguration) (reconnects []string) {
 func (l *Link) meet(at endpoint.Endpoint) {
 	l.at = at
 	l.subs, l.topics = newSubscriptions(l.cfg), newTopicDenials()
-	l.session, l.will, l.idle, l.takeover, l.resets = session{}, willRetry{}, idleTimeout{}, takeover{}, 0
+	l.session, l.will, l.idle, l.takeover, l.attempts.resets = session{}, willRetry{}, idleTimeout{}, takeover{}, 0
 	l.backoff.reset()
 	l.status.change(func(s *Status) { s.Endpoint, s.ClientID = l.cfg.Endpoint, l.cfg.ClientID })
 }
@@ -243,7 +244,10 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 		return true
 	}
 	c.publisher.rewind()
-	l.update(func(s *Status) { s.Err, s.Denied = l.amiss(), l.subs.denials.denied.names() })
+	l.update(func(s *Status) {
+		s.Err = l.amiss()
+		l.noteDenied(s)
+	})
 	return ctx.Err() != nil
 }
 

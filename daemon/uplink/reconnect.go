@@ -69,5 +69,5 @@ func (l *Link) prepareReconnect(ctx context.Context) {
 	l.subs.denials.denied.retryAll(now)
 	l.topics.denied.retryAll(now)
 	l.will.retryNow()
-	l.await(ctx, time.Until(l.tried.Add(backoffMin)), nil, nil)
+	l.await(ctx, time.Until(l.attempts.last.Add(backoffMin)), nil, nil)
 }

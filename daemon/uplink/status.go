@@ -20,6 +20,9 @@ type Status struct {
 	// Denied are the subscriptions left out of this connection, because the broker does
 	// not allow them.
 	Denied []string
+	// DeniedWhy says of the first of Denied that was not refused by a SUBACK what the broker
+	// said when it was asked over MQTT 5, or that the denial is inferred; "" is nothing.
+	DeniedWhy string
 	// SessionPresent is the session present flag of the last CONNACK.
 	SessionPresent bool
 	// Undelivered is the topic of a message of ours that the broker has acknowledged and
@@ -73,14 +76,14 @@ func (l *Link) update(change func(*Status)) {
 		s.PingEvery, s.IdleTimeout = l.idle.pingEvery, l.idle.after
 	})
 	now := l.Status()
-	l.reportedDrops = now.Dropped
+	l.reported.drops = now.Dropped
 	l.cfg.Observe(now)
 }
 
 // reportDrops tells the observer of messages that were dropped since it was last told
 // anything.
 func (l *Link) reportDrops() {
-	if l.drops.total.Load() != l.reportedDrops {
+	if l.drops.total.Load() != l.reported.drops {
 		l.update(func(*Status) {})
 	}
 }

@@ -1,0 +1,218 @@
+package uplink
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"fieldpost/daemon/health"
+)
+
+const (
+	askAfter  = 2                // hang-ups on the same request, in a row
+	askAgain  = time.Hour        // for the same request
+	askPause  = time.Minute      // between any two questions
+	askLimit  = 20 * time.Second // for a question and its answer
+	askedMost = 16               // requests whose answers are kept
+)
+
+// Question is a request on which a broker keeps closing the connection without a reason, as
+// AWS IoT Core does over MQTT 3.1.1.
+type Question struct {
+	Probe ProbeConfig  // how to connect, under a client id that is not ours
+	Phase Phase        // Connecting, Subscribing or Publishing
+	Sub   Subscription // in Subscribing
+	Pub   Publication  // in Publishing, with a message that nobody takes for one of ours
+}
+
+// Answer is what came of a [Question]. The zero Answer is that nothing was learned.
+type Answer struct {
+	Accepted    bool    // the broker does what was asked
+	Reason      *Reason // why it does not, in its own words
+	Unsupported bool    // it does not speak a version of MQTT that has reasons
+}
+
+// Asker asks a broker over MQTT 5, which has reason codes. It ends soon when ctx does.
+type Asker func(ctx context.Context, q Question) Answer
+
+// request is what a question is about.
+type request struct {
+	phase   Phase
+	subject string // the filter or the topic
+}
+
+// answered is the answer to a question and the client id under which it was asked.
+type answered struct {
+	Answer
+	as string
+	at time.Time
+}
+
+// inquiry asks the broker for its reason, once, after hang-ups that nothing explains. The
+// question goes over MQTT 5 on a connection of its own, while no other is open, and under
+// another client id: ours may be in use by somebody who would be disconnected, and the broker
+// would hand the session's messages to the question. Run's goroutine.
+type inquiry struct {
+	last    request // what the last connection ended on
+	hangUps int     // on that, in a row
+	asked   time.Time
+	mute    bool // the broker does not speak MQTT 5
+	answers map[request]answered
+}
+
+// hungUp counts a hang-up and reports whether it is time to ask.
+func (i *inquiry) hungUp(r request, now time.Time) bool {
+	if r != i.last {
+		i.last, i.hangUps = r, 0
+	}
+	i.hangUps++
+	switch before, known := i.answers[r]; {
+	case i.mute || i.hangUps < askAfter:
+		return false
+	case known && now.Sub(before.at) < askAgain:
+		return false
+	}
+	return i.asked.IsZero() || now.Sub(i.asked) >= askPause
+}
+
+// endedOtherwise ends the row of hang-ups.
+func (i *inquiry) endedOtherwise() { i.last, i.hangUps = request{}, 0 }
+
+// learn keeps an answer.
+func (i *inquiry) learn(r request, a answered) {
+	i.mute = a.Unsupported
+	if i.answers == nil || len(i.answers) >= askedMost {
+		i.answers = map[request]answered{}
+	}
+	i.answers[r] = a
+}
+
+// quote says what the broker has said about a request, to be appended to a sentence. Without
+// its word it says that the sentence is a conclusion.
+func (i *inquiry) quote(phase Phase, subject string) string {
+	a, known := i.answers[request{phase, subject}]
+	asked := fmt.Sprintf("asked over MQTT 5 as %q", a.as)
+	switch {
+	case known && a.Reason != nil && a.Reason.Packet == "CONNACK" && phase != Connecting:
+		return fmt.Sprintf(" (inferred, as it gives no reason; it does not let us ask over MQTT 5 as %q: %v)", a.as, a.Reason)
+	case known && a.Reason != nil:
+		return fmt.Sprintf(" (%s, it says %v)", asked, a.Reason)
+	case known && a.Accepted:
+		return fmt.Sprintf(" (inferred, as it gives no reason; %s, it accepts the same)", asked)
+	}
+	return " (inferred, as it gives no reason)"
+}
+
+// requestOf returns what a connection ended on, if that may be a refusal that nothing explains.
+func (l *Link) requestOf(c *connection, why *Explained) (r request, ok bool) {
+	if !Inferred(why) || why.Code == string(health.DuplicateClient) || c.probingEcho {
+		return request{}, false
+	}
+	switch phase := c.exchange.phase; phase {
+	case Connecting:
+		return request{phase: phase}, true
+	case Subscribing:
+		return request{phase, c.exchange.subject}, true
+	case Publishing:
+		topic := ""
+		for _, m := range c.publisher.window.messages {
+			if topic != "" && m.topic != topic {
+				return request{}, false // soon messages go one at a time
+			}
+			topic = m.topic
+		}
+		return request{phase, topic}, topic != ""
+	}
+	return request{}, false
+}
+
+// inquire asks the broker why it closed a connection, where it is time to, and completes why.
+func (l *Link) inquire(ctx context.Context, c *connection, why *Explained) {
+	r, ok := l.requestOf(c, why)
+	if !ok {
+		l.inquiry.endedOtherwise()
+		return
+	}
+	if l.inquiry.hungUp(r, time.Now()) && l.cfg.Ask != nil && c.creds != nil {
+		l.ask(ctx, c, r)
+	}
+	if needsPerson(why.Code) || l.inquiry.answers[r].Reason != nil {
+		why.What += l.inquiry.quote(r.phase, r.subject)
+	}
+}
+
+// ask asks about a request and waits for the answer. Config.Heartbeat is called meanwhile.
+func (l *Link) ask(ended context.Context, c *connection, r request) {
+	q := l.question(c, r)
+	ctx, cancel := context.WithTimeout(ended, askLimit)
+	defer cancel()
+	got, done := Answer{}, make(chan struct{})
+	asking := l.cfg.Ask
+	go func() {
+		defer close(done)
+		got = asking(ctx, q)
+	}()
+	for !l.await(context.Background(), askLimit, done, nil) {
+		cancel() // it ends soon
+	}
+	l.inquiry.asked = time.Now()
+	if ended.Err() != nil {
+		return // interrupted: this says nothing
+	}
+	l.inquiry.learn(r, answered{got, q.Probe.ClientID, time.Now()})
+	if got.Reason != nil {
+		l.cfg.Log.Warn("the broker gave its reason over MQTT 5", "reason", got.Reason.Error(), "client_id", q.Probe.ClientID, "topic", r.subject)
+	}
+}
+
+// question makes the question about a request.
+func (l *Link) question(c *connection, r request) Question {
+	q := Question{Phase: r.phase, Probe: ProbeConfig{
+		Endpoint: l.cfg.Endpoint, ClientID: askID(l.cfg.ClientID), KeepAlive: l.cfg.KeepAlive, Clean: true, Dial: l.cfg.Dial, creds: c.creds,
+	}}
+	switch r.phase {
+	case Connecting:
+		if c.withWill { // it may be the will that is refused
+			q.Probe.Will = &Publication{Topic: l.cfg.Will.Topic, Payload: []byte(probePayload)}
+		}
+	case Subscribing:
+		q.Sub = Subscription{Filter: r.subject, QoS: 1}
+	case Publishing:
+		size := 0
+		for _, m := range c.publisher.window.messages {
+			size = max(size, m.size)
+		}
+		q.Pub = Publication{Topic: r.subject, Payload: padded(probePayload, size)}
+	}
+	return q
+}
+
+// probePayload has a kind, so that nobody takes it for an order or a reading.
+const probePayload = `{"kind":"probe"}`
+
+// padded makes a JSON text as long as a message that was refused: that may be for its size.
+func padded(text string, size int) []byte {
+	b := []byte(text)
+	for len(b) < size {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+// askID returns the client id of a question. It begins with ours and goes on as those of
+// `fieldpost send --via mqtt` do, so that policies for that allow it. It has at most 128 bytes,
+// the limit of AWS IoT Core.
+func askID(own string) string {
+	const most = 128
+	tail := make([]byte, 2)
+	rand.Read(tail) // never fails
+	end := "-send-" + hex.EncodeToString(tail)
+	cut := min(len(own), most-len(end))
+	for cut > 0 && cut < len(own) && !utf8.RuneStart(own[cut]) {
+		cut--
+	}
+	return own[:cut] + end
+}
