@@ -115,6 +115,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d.times = clock.NewBootLog(o.Clock, d.spool.Journal("boots"), d.log)
+	d.times.WakeWith(d.heartbeats.Wait)
 	d.linkBeat = d.heartbeats.Register("link")
 	d.open = refresh.New(func() access.Found { return access.Look(d.config().Places(o.Runtime)) }, nil)
 	d.box = outbox.New(outbox.Options{Spool: d.spool, Config: cfg, Clock: o.Clock, Boots: d.times.Boots(), Acked: o.Acked})

@@ -228,7 +228,8 @@ func explained(err error) (code health.Code, detail, cure string) {
 
 // tell passes on changes of health and keeps STATUS= current, until ctx ends.
 func (d *Daemon) tell(ctx context.Context) error {
-	tick := time.NewTicker(10 * time.Second)
+	const lookEvery = 10 * time.Second
+	tick := time.NewTimer(d.heartbeats.Wait(time.Now(), lookEvery))
 	defer tick.Stop()
 	last := ""
 	hourly := time.NewTicker(time.Hour)
@@ -260,6 +261,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 			synced = d.checkExpiry()
 			continue
 		case <-tick.C:
+			tick.Reset(d.heartbeats.Wait(time.Now(), lookEvery))
 			d.spool.Verify()
 		}
 		if !synced && d.o.Clock.Now().Synced {

@@ -32,7 +32,8 @@ type BootLog struct {
 	clock   Clock
 	journal *journal.Journal
 	log     *slog.Logger
-	boots   Boots // any goroutine
+	boots   Boots                                                 // any goroutine
+	wait    func(now time.Time, most time.Duration) time.Duration // see WakeWith
 
 	kept   Stamp         // what this run wrote last; zero is nothing
 	lapsed bool          // the clock was not true in between
@@ -42,10 +43,14 @@ type BootLog struct {
 
 // NewBootLog returns a log that stores its moments in s, and reads those of earlier boots.
 func NewBootLog(c Clock, s journal.Storage, log *slog.Logger) *BootLog {
-	l := &BootLog{clock: c, journal: journal.New(s), log: log}
+	l := &BootLog{clock: c, journal: journal.New(s), log: log, wait: func(_ time.Time, most time.Duration) time.Duration { return most }}
 	l.load()
 	return l
 }
+
+// WakeWith has Run wake up when others do: wait returns how long it may wait from now, at most
+// most. Call it before Run.
+func (l *BootLog) WakeWith(wait func(now time.Time, most time.Duration) time.Duration) { l.wait = wait }
 
 // Boots returns the known moments. While Run runs, new ones are added.
 func (l *BootLog) Boots() *Boots { return &l.boots }
@@ -63,7 +68,7 @@ func (l *BootLog) load() {
 func (l *BootLog) Run(ctx context.Context) error {
 	journal.Keep(ctx, nil, func(last bool) time.Duration {
 		l.look(last)
-		return lookEvery
+		return l.wait(time.Now(), lookEvery)
 	})
 	return nil
 }

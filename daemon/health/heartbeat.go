@@ -14,7 +14,7 @@ import (
 type Heartbeats struct {
 	mu   sync.Mutex
 	all  []*Heartbeat
-	grid time.Time // from when loops that wait for nothing count seconds; see Pace
+	grid time.Time // the start of the steps at whose ends loops wake up; see Pace
 }
 
 // Heartbeat is one loop's. Its methods may be called from any goroutine, and on a nil
@@ -44,8 +44,11 @@ func (b *Heartbeat) Beat() {
 	b.set(false)
 }
 
-// Pace has loops that wait for nothing else wake up at whole seconds from now, when this
-// loop does, so that the process wakes up once for all of them.
+// IdleEvery is how often a loop wakes up that waits for nothing else.
+const IdleEvery = 2 * time.Second
+
+// Pace has loops that wait for nothing else wake up at whole multiples of [IdleEvery] after
+// now, when this loop does, so that the process wakes up once for all of them.
 func (b *Heartbeat) Pace(now time.Time) {
 	if b == nil {
 		return
@@ -55,19 +58,29 @@ func (b *Heartbeat) Pace(now time.Time) {
 	b.of.mu.Unlock()
 }
 
-// Wait returns how long a loop may wait that has nothing to do for most, which is at least
-// a second: to the last whole second of [Heartbeat.Pace] before that is over. It is more
-// than 0, and most where no loop sets the pace.
+// Wait is [Heartbeats.Wait], and most for a nil Heartbeat.
 func (b *Heartbeat) Wait(now time.Time, most time.Duration) time.Duration {
 	if b == nil {
 		return most
 	}
-	b.of.mu.Lock()
-	defer b.of.mu.Unlock()
-	if b.of.grid.IsZero() || now.Before(b.of.grid) {
+	return b.of.Wait(now, most)
+}
+
+// Wait returns how long a loop may wait that has nothing to do for most: until the last moment
+// before most is over at which all such loops wake up, which is each multiple of [IdleEvery]
+// after [Heartbeat.Pace]; each whole second, if most is less than IdleEvery. It is most if most
+// is less than a second, or no loop sets the pace. Otherwise it is more than 0. Any goroutine.
+func (h *Heartbeats) Wait(now time.Time, most time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.grid.IsZero() || now.Before(h.grid) || most < time.Second {
 		return most
 	}
-	return most - now.Add(most).Sub(b.of.grid)%time.Second
+	step := time.Second
+	if most >= IdleEvery {
+		step = IdleEvery
+	}
+	return most - now.Add(most).Sub(h.grid)%step
 }
 
 // End says that the loop has ended in good order. Nobody waits for it any more.

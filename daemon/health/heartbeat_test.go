@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Loops that wait for nothing wake up at the seconds of the one that sets the pace, before
-// what they wait for is over, and at once never.
+// Loops that wait for nothing wake up with the one that sets the pace, before what they wait for
+// is over, and at once never.
 func TestHeartbeatWait(t *testing.T) {
 	var all Heartbeats
 	first, second := all.Register("first"), all.Register("second")
@@ -20,8 +20,13 @@ func TestHeartbeatWait(t *testing.T) {
 		{1, time.Second, time.Second - 1},
 		{300 * time.Millisecond, time.Second, 700 * time.Millisecond},
 		{300 * time.Millisecond, 2 * time.Second, 1700 * time.Millisecond},
+		{1300 * time.Millisecond, 2 * time.Second, 700 * time.Millisecond},
+		{300 * time.Millisecond, 10 * time.Second, 9700 * time.Millisecond},
+		{1300 * time.Millisecond, 10 * time.Second, 8700 * time.Millisecond},
+		{300 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond},
 		{5*time.Second - 1, time.Second, 1},
-		{5 * time.Second, 2 * time.Second, 2 * time.Second},
+		{5 * time.Second, 2 * time.Second, time.Second},
+		{6 * time.Second, 2 * time.Second, 2 * time.Second},
 		{time.Hour + time.Millisecond, time.Second, 999 * time.Millisecond},
 		{-time.Second, time.Second, time.Second}, // a pace that begins later
 	} {

@@ -152,24 +152,25 @@ func (b *Bank) Run(ctx context.Context) error {
 		b.startRemovals(ctx, others)
 		now := time.Now()
 		wait := b.runDue(now)
-		if wait == lookEvery { // nothing is due earlier
+		if wait == health.IdleEvery || wait == lookEvery { // nothing is due earlier
 			wait = b.o.Heartbeat.Wait(now, wait)
 		}
 		timer.Reset(wait)
 	}
 }
 
-// lookEvery is the longest time that Run waits.
+// lookEvery is the longest time that Run waits while an output is busy.
 const lookEvery = time.Second
 
-// runDue does what is due and returns the time until it must be called again, at most a
-// second.
+// runDue does what is due and returns the time until it must be called again, at most
+// [health.IdleEvery].
 func (b *Bank) runDue(now time.Time) time.Duration {
 	b.recorder.reportHung(now)
-	wait := lookEvery
+	wait := health.IdleEvery
 	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
 			p.noteBusy(now)
+			wait = min(wait, lookEvery)
 			continue // the holder wakes Run when it is done
 		}
 		if next := p.runFree(now); !next.IsZero() {

@@ -11,8 +11,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// A bank with nothing to do wakes up once a second, together with the loop that sets the
-// pace.
+// A bank with nothing to do wakes up every [health.IdleEvery], together with the loop that sets
+// the pace.
 func TestBankKeepsPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all health.Heartbeats
@@ -24,13 +24,18 @@ func TestBankKeepsPace(t *testing.T) {
 		<-time.After(300 * time.Millisecond)
 		other.Pace(time.Now())
 		other.End()
-		<-time.After(3 * time.Second)
+		<-time.After(2 * health.IdleEvery)
 		for range 5 {
 			synctest.Wait()
 			if _, age := all.Slowest(); age != 0 {
 				t.Errorf("it woke up %v before", age)
 			}
-			<-time.After(time.Second)
+			<-time.After(health.IdleEvery - 1)
+			synctest.Wait()
+			if _, age := all.Slowest(); age != health.IdleEvery-1 {
+				t.Errorf("it woke up %v too early", health.IdleEvery-1-age)
+			}
+			<-time.After(1)
 		}
 		cancel()
 		<-done

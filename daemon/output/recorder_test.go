@@ -58,13 +58,13 @@ func (n *timedHarness) actOnTime() {
 		n.do(c.Name, ActionOn, d)
 	}
 	n.bank.Link(false)
-	for range 19 {
-		n.after(time.Second)
+	for range 9 {
+		n.after(health.IdleEvery)
 		if stuck, ok := n.heartbeats.Check(); !ok {
 			n.t.Errorf("the %s do not turn", stuck)
 		}
 	}
-	n.after(time.Second - 1)
+	n.after(health.IdleEvery - 1)
 	for _, c := range timedOutputs {
 		n.wantWire(c.Pin, On)
 	}

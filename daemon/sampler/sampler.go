@@ -51,7 +51,9 @@ const (
 	// stuckAfter is how long a bus may be busy with one read before it counts as stuck.
 	stuckAfter = 5 * time.Second
 	// beatEvery is the longest that the scheduler waits.
-	beatEvery = time.Second
+	beatEvery = health.IdleEvery
+	// watchEvery is how often it looks whether a bus is stuck while one is in use.
+	watchEvery = time.Second
 	// closeBusFrom is the shortest period between readings for which the bus is closed
 	// meanwhile, so that a USB adapter can be unplugged. Somebody who unplugs one may have
 	// to wait that long, and opening a bus costs a hundredth of a reading.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
@@ -90,8 +91,8 @@ func TestRest(t *testing.T) {
 	})
 }
 
-// Other loops wait for the seconds at which sensors are read, and the scheduler itself does
-// where nothing is due.
+// Other loops wait for the seconds at which sensors are read, and the scheduler itself for every
+// second one where nothing is due.
 func TestSchedulerSetsThePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := run(t, map[string]*fake{"chip": {every: time.Minute}}, sensors.Config{Name: "a", Chip: "chip"})
@@ -104,7 +105,7 @@ func TestSchedulerSetsThePace(t *testing.T) {
 			t.Fatal(err)
 		}
 		other.End()
-		pass(2700 * time.Millisecond)
+		pass(2*health.IdleEvery - 300*time.Millisecond)
 		if _, age := r.beats.Slowest(); age != 0 {
 			t.Errorf("the scheduler woke up %v before", age)
 		}

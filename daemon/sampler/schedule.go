@@ -22,14 +22,19 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 	for {
 		s.o.Heartbeat.Beat()
 		now := time.Now()
+		used := false
 		for _, b := range set.buses {
 			s.checkBus(set, b, now)
+			used = used || b.stuck || b.worker.Busy() > 0
 		}
 		wait := s.startDue(set, now)
+		if used || len(set.due) > 0 {
+			wait = min(wait, watchEvery)
+		}
 		if next := s.checkPasses(now); !next.IsZero() {
 			wait = min(wait, next.Sub(now))
 		}
-		if wait == beatEvery { // nothing is due before
+		if wait == beatEvery || wait == watchEvery { // nothing is due before
 			wait = s.o.Heartbeat.Wait(now, wait)
 		}
 		timer.Reset(wait)
