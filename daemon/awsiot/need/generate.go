@@ -77,6 +77,9 @@ func CheckPrefix(prefix string) (string, error) {
 	return prefix, nil
 }
 
+// Region returns the AWS region that broker.endpoint names; "" if it names none.
+func Region(cfg *config.Config) string { return regionOf(cfg.Broker.Endpoint) }
+
 func regionOf(address string) string {
 	e, err := endpoint.Parse(address)
 	if err != nil {
