@@ -23,6 +23,7 @@ var rooms = map[string][]string{
 	"github.com/coreos/go-systemd":        {"daemon/systemd"},
 	"github.com/mochi-mqtt/server":        {"daemon/broker"},
 	"github.com/spf13/cobra":              {"cmd"},
+	"github.com/aws":                      {"cmd/fieldpost-provision"},
 	"gopkg.in/yaml.v3":                    {"daemon/config"},
 	"golang.org/x/sys":                    {"cmd", "daemon", "sensors"},
 }
@@ -35,7 +36,7 @@ var testRooms = map[string][]string{
 }
 
 // testHelpers are the packages that are there for tests.
-var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest", "daemon/certtest", "daemon/goldentest"}
+var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest", "daemon/certtest", "daemon/goldentest", "cmd/fieldpost-provision/controltest"}
 
 // wholeDaemon are the folders of tests that run the whole daemon, besides its own.
 var wholeDaemon = []string{"daemon/chaos", "daemon/interop", "daemon/footprint"}
@@ -47,6 +48,8 @@ func forbidden(folder, imported string, test bool) string {
 		switch {
 		case below(ours, "cmd") && !below(folder, "cmd"):
 			return "only cmd may import cmd"
+		case below(ours, "cmd/fieldpost-provision") && !below(folder, "cmd/fieldpost-provision"):
+			return "the AWS SDK stays out of the daemon"
 		case below(ours, "daemon") && below(folder, "sensors"):
 			return "sensors may not import daemon: imports point cmd -> daemon -> sensors"
 		case below(ours, "daemon/daemontest") && !(test && (within(folder, wholeDaemon) == "" || folder == "daemon" || below(folder, "cmd"))):
@@ -304,6 +307,12 @@ func TestForbidden(t *testing.T) {
 		{"daemon/systemd", "github.com/coreos/go-systemd/v22/daemon", false, false},
 		{"cmd/fieldpost", "github.com/coreos/go-systemd/v22/daemon", false, true},
 		{"cmd/fieldpost", "github.com/spf13/cobra", false, false},
+		{"cmd/fieldpost", "github.com/aws/aws-sdk-go-v2/service/iot", false, true},
+		{"daemon/awsiot", "github.com/aws/aws-sdk-go-v2/service/iot", true, true},
+		{"cmd/fieldpost-provision", "github.com/aws/aws-sdk-go-v2/service/iot", false, false},
+		{"cmd/fieldpost", "fieldpost/cmd/fieldpost-provision/controltest", true, true},
+		{"cmd/fieldpost-provision", "fieldpost/cmd/fieldpost-provision/controltest", true, false},
+		{"cmd/fieldpost-provision", "fieldpost/cmd/fieldpost-provision/controltest", false, true},
 		{"daemon", "go.uber.org/goleak", true, false},
 		{"daemon", "go.uber.org/goleak", false, true},
 		{"cmd/fieldpost", "github.com/rogpeppe/go-internal/testscript", true, false},
