@@ -19,19 +19,19 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// harness is a bank on a simulated board, with everything it tells written down.
+// harness is a bank on a simulated board that records all events and faults.
 type harness struct {
 	t      *testing.T
 	board  *sim.Board
 	bank   *Bank
 	health *health.Health
 
-	mu     sync.Mutex // events come from Run and from whoever calls Do or Safe
+	mu     sync.Mutex // events come from Run and from callers of Do and Safe
 	events []string
 	faults []string
 }
 
-// open makes a bank and runs it for as long as the bubble lives.
+// open makes a bank and runs it until the end of the synctest bubble.
 func open(t *testing.T, b *sim.Board, outputs ...Config) *harness {
 	return openOn(t, b, b, "", outputs...)
 }
@@ -41,7 +41,7 @@ func openOn(t *testing.T, s *sim.Board, b board.Board, record string, outputs ..
 	return openWith(t, s, Options{Board: b, Outputs: outputs, Record: record})
 }
 
-// openWith makes a bank of options, and adds what a bench needs.
+// openWith makes a bank with these options, and adds what a harness needs.
 func openWith(t *testing.T, s *sim.Board, o Options) *harness {
 	t.Helper()
 	n := &harness{t: t, board: s}
@@ -72,7 +72,7 @@ func openWith(t *testing.T, s *sim.Board, o Options) *harness {
 	return n
 }
 
-// run runs the bank; the function returned ends it and waits.
+// run runs the bank. The returned function ends it and waits.
 func (n *harness) run() (stop func()) {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	done := make(chan error)
@@ -86,7 +86,7 @@ func (n *harness) run() (stop func()) {
 	}
 }
 
-// after lets time pass and all that is due in it happen.
+// after lets time pass, and everything that is due happen.
 func (n *harness) after(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
@@ -99,7 +99,7 @@ func (n *harness) do(name string, a Action, d time.Duration) {
 	}
 }
 
-// wantWire checks the level on the wire and in the state.
+// wantWire checks the level of the line and of the state.
 func (n *harness) wantWire(line string, want Level) {
 	n.t.Helper()
 	if high, _ := n.board.Line(line).Level(); Level(high) != want {
@@ -107,8 +107,8 @@ func (n *harness) wantWire(line string, want Level) {
 	}
 }
 
-// wantEvents checks the events since it was last called, but for those of requests
-// and of the test's own orders.
+// wantEvents checks the events since its last call, without those of requests and of the
+// test's own orders.
 func (n *harness) wantEvents(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()
@@ -122,7 +122,7 @@ func (n *harness) wantEvents(want ...string) {
 	n.events = nil
 }
 
-// wantAllEvents checks all events since it was last called.
+// wantAllEvents checks all events since its last call.
 func (n *harness) wantAllEvents(want ...string) {
 	n.t.Helper()
 	n.mu.Lock()
@@ -189,7 +189,7 @@ func TestParseAction(t *testing.T) {
 	}
 }
 
-// The relay must feel one change at the request, or none.
+// The line changes at most once at the request.
 func TestInitialLevelWithoutAClick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -218,7 +218,7 @@ func TestForEnds(t *testing.T) {
 		n.wantEvents()
 		n.after(time.Second)
 		n.wantEvents("output=lock state=on cause=for_ended")
-		n.do("pump", ActionOn, 30*time.Second) // replaces the first end, 20 s away
+		n.do("pump", ActionOn, 30*time.Second) // replaces the first end, in 20 s
 		n.after(29 * time.Second)
 		n.wantWire("GPIO27", On)
 		n.after(time.Second)
@@ -294,7 +294,7 @@ func TestLinkLost(t *testing.T) {
 		n.after(time.Hour)
 		n.bank.Link(false)
 		n.after(4 * time.Minute)
-		n.bank.Link(false) // again: the count goes on
+		n.bank.Link(false) // again: the time continues
 		n.after(30 * time.Second)
 		n.bank.Link(true) // just in time
 		n.after(time.Hour)
@@ -307,7 +307,7 @@ func TestLinkLost(t *testing.T) {
 		n.wantWire("GPIO5", On) // has no safe_after
 		n.wantEvents("output=pump state=off cause=link_lost")
 
-		// An order now comes from somebody on the spot.
+		// An order during the outage comes from somebody on the spot.
 		n.do("pump", ActionOn, 0)
 		n.after(5*time.Minute - time.Second)
 		n.wantWire("GPIO27", On)

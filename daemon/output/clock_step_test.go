@@ -10,9 +10,9 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// However the wall clock is set while a timer of an output runs, and whether it
-// is held to be true or not, the timer acts when it is due, and once.
-// `make clock-steps` shows it of the process's own clock.
+// A timer of an output acts once and on time, however the wall clock is set meanwhile,
+// and whether it counts as synchronised or not. `make clock-steps` tests it with the
+// system's clock.
 func TestClockStepMovesNoTimer(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for _, c := range []struct {
@@ -47,7 +47,7 @@ func TestClockStepMovesNoTimer(t *testing.T) {
 				n.bank.Link(true)
 				c.begin(n)
 				for i := range 59 {
-					off.Store(int64(step) * int64(i%3-1)) // back, true, forward, each second
+					off.Store(int64(step) * int64(i%3-1)) // backward, right, forward, each second
 					n.after(time.Second)
 				}
 				n.after(time.Second - 1)

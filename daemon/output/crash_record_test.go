@@ -33,7 +33,7 @@ func TestRecordComesBack(t *testing.T) {
 		{Output: "valve", Label: "pinctrl-bcm2711", Offset: 22, ActiveLow: true, Drive: board.OpenDrain, Safe: SafeOn, Held: true},
 	}
 	path := filepath.Join(t.TempDir(), "outputs")
-	for range 2 { // over nothing, and over itself
+	for range 2 { // without a record, and over itself
 		if err := writeRecord(path, want); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestRecordComesBack(t *testing.T) {
 	}
 }
 
-// A record that could not be written leaves the old one, whole.
+// If a record cannot be written, the old one remains complete.
 func TestRecordIsOldOrNew(t *testing.T) {
 	path := recordOf(t, pumpLine)
 	if err := os.Mkdir(path+".new", 0o755); err != nil {
@@ -67,7 +67,7 @@ func TestRecordIsOldOrNew(t *testing.T) {
 	}
 }
 
-// A writer that was killed has left its unfinished file behind.
+// A killed writer left its unfinished file.
 func TestRecordOverUnfinishedOne(t *testing.T) {
 	path := recordOf(t, pumpLine)
 	if err := os.WriteFile(path+".new", []byte(pumpLine[:40]+strings.Repeat("x", 9000)), 0o600); err != nil {
@@ -136,7 +136,7 @@ func FuzzParseLine(f *testing.F) {
 	})
 }
 
-// lines is the kernel's side of holding lines: who has which.
+// heldLines simulates the kernel: which lines are held.
 type heldLines struct {
 	t     *testing.T
 	busy  map[string]error
@@ -151,7 +151,7 @@ func (h *heldLines) hold(c board.OutputConfig) (*os.File, error) {
 	return openFile(h.t, c.Line), nil
 }
 
-// openFile gives an open file to stand for a line handle.
+// openFile returns an open file in place of a line handle.
 func openFile(t *testing.T, content string) *os.File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "handle")
@@ -259,7 +259,7 @@ func TestHandleNames(t *testing.T) {
 	}
 }
 
-// odd are records that are no longer, or never were, as we write them.
+// odd are records in other forms than we write.
 var odd = []string{
 	`{"output":"pump","label":"l","offset":1,"safe":"off"}`, // no drive
 	`{"output":"pump","label":"l","offset":1,"drive":"","safe":"off"}`,
@@ -271,8 +271,8 @@ var odd = []string{
 	`{"output":"pump","label":"l","offset":9223372036854775807,"safe":"off","new":[{}]}`,
 }
 
-// FuzzRecord: what can be read of a record can be written and is read again the
-// same, and nothing of it does anything to a terminal.
+// FuzzRecord checks that what was read from a record can be written and read again, and
+// is safe to print.
 func FuzzRecord(f *testing.F) {
 	f.Add(pumpLine + "\n" + valveLine)
 	for _, line := range odd {
@@ -282,7 +282,7 @@ func FuzzRecord(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "outputs")
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 64<<10 {
-			return // what is written may be larger, and not be read for that
+			return // the written record may be larger, and too large to read
 		}
 		var read []Line
 		for _, line := range strings.Split(text, "\n") {
@@ -306,8 +306,8 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// A record without a drive, as one may write it by hand, stays good when it is
-// marked: it was written so that it could not be read.
+// A record without a drive, perhaps written by hand, can still be read after it was
+// marked.
 func TestRecordWithoutDrive(t *testing.T) {
 	path := recordOf(t, odd[0])
 	for range 2 {
@@ -321,7 +321,8 @@ func TestRecordWithoutDrive(t *testing.T) {
 	}
 }
 
-// The second daemon with a record is told so, and the first one's end frees it.
+// A second daemon with the same record gets an error. The end of the first one releases
+// the lock.
 func TestOwn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "outputs")
 	first, err := Own(path)

@@ -14,10 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whatever stands in the place of the crash record, of the file it is written to
-// and of its lock is neither followed nor waited for; and a record can be put in
-// its place.
-func TestARecordThatIsNone(t *testing.T) {
+// Links and special files in the place of the crash record, its temporary file or its
+// lock are neither followed nor waited for, and a record can replace them.
+func TestRecordIsNoFile(t *testing.T) {
 	for name, put := range map[string]func(path, target string) error{
 		"FIFO":     func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
 		"link":     func(path, target string) error { return os.Symlink(target, path) },

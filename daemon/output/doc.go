@@ -16,7 +16,8 @@
 //   - max_on limits how long an output is on, whatever switched it on.
 //   - safe_after makes the line safe when the link has been down for that time.
 //     A link that has not come up since the start counts as down since the start.
-//   - refresh makes the line safe when no order was carried out for it for that time: a watchdog on the controller.
+//   - refresh makes the line safe when no order was carried out for it for that
+//     time: a watchdog on the controller.
 //   - Each level is read back from the kernel. A line that did not take its
 //     level is driven safe, and this is repeated until it succeeds.
 //   - A stop drives every line safe. Orders are refused from then on.

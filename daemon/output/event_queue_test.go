@@ -13,7 +13,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// blockedWriter is a log that nobody reads any more, once it is shut.
+// blockedWriter is a log that blocks after it was shut.
 type blockedWriter struct {
 	shut atomic.Bool
 	open chan struct{}
@@ -27,9 +27,8 @@ func (b *blockedWriter) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-// A log or an event that blocks keeps no line from being made safe, and no
-// timer from acting.
-func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
+// A log or an event that blocks delays neither making lines safe nor timers.
+func TestBlockedLogDelaysNoLine(t *testing.T) {
 	for _, c := range []string{"log", "event"} {
 		t.Run(c, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,9 +51,9 @@ func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
 				n.do("fan", ActionOn, 0)
 				b.shut.Store(true)
 				n.after(time.Second)
-				n.wantWire("GPIO27", Off) // its end was not held up
+				n.wantWire("GPIO27", Off) // its end was not delayed
 				done := n.orderAsync(Order{Output: "lamp", Action: ActionOn})
-				n.wantWire("GPIO6", On) // nor this, though its answer is
+				n.wantWire("GPIO6", On) // nor this one, although its answer is
 				if err := n.bank.Safe(CauseStop); err != nil {
 					t.Error(err)
 				}
@@ -77,8 +76,8 @@ func TestBlockedTellingHoldsUpNoLine(t *testing.T) {
 	}
 }
 
-// Without Run, what there is to tell is told all the same, in its order.
-func TestTellingWithoutRun(t *testing.T) {
+// Without Run, log lines and events are still delivered in order.
+func TestEventsWithoutRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), pump)
 		n.do("pump", ActionOn, 0)

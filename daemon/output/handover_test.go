@@ -17,23 +17,23 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// nextRun is a start of the daemon after a crash, on a kernel that knows
-// who holds which line: files of handles, ours and systemd's copies.
+// nextRun is a start of the daemon after a crash. It simulates the kernel, which knows
+// the open handles of each line: ours and systemd's copies.
 type nextRun struct {
 	t     *testing.T
 	sim   *sim.Board
 	steps []string            // what was done, in order
-	ours  map[string]*os.File // our handle on a line
-	store map[string]string   // line by name of the copy that systemd has
-	slow  map[string]bool     // lines whose copy systemd closes only after a while
-	deaf  error               // what Remove fails with
+	ours  map[string]*os.File // our handle of a line
+	store map[string]string   // lines by the names of systemd's copies
+	slow  map[string]bool     // lines whose copies systemd closes later
+	deaf  error               // the error of RemoveHandle
 }
 
 func newNextRun(t *testing.T) *nextRun {
 	return &nextRun{t: t, sim: sim.New(), ours: map[string]*os.File{}, store: map[string]string{}, slow: map[string]bool{}}
 }
 
-// inherit makes systemd pass on a handle on the line.
+// inherit makes systemd pass a handle of the line.
 func (s *nextRun) inherit(output, line string) (name string, f *os.File) {
 	id := s.sim.Line(line).ID()
 	name = Handle{Line: Line{Output: output, Label: id.Label, Offset: id.Offset}}.Name()
@@ -76,7 +76,7 @@ func (s *nextRun) removeHandle(name string) error {
 	return nil
 }
 
-// Output frees lines that nobody has a handle on any more, as the kernel does.
+// Output succeeds for lines without open handles, like the kernel.
 func (s *nextRun) Output(c board.OutputConfig) (board.Output, error) {
 	id, err := s.sim.Find(c.Line)
 	if err != nil {
@@ -97,7 +97,7 @@ func values(m map[string]string) (vs []string) {
 	return vs
 }
 
-// successorBoard makes the next run's Output the board's.
+// successorBoard is a board with nextRun's Output.
 type successorBoard struct {
 	*sim.Board
 	s *nextRun
@@ -105,7 +105,7 @@ type successorBoard struct {
 
 func (b successorBoard) Output(c board.OutputConfig) (board.Output, error) { return b.s.Output(c) }
 
-// takingBoard is a board that can make outputs of handles.
+// takingBoard is a board that can make outputs from handles.
 type takingBoard struct {
 	successorBoard
 	fails error
@@ -127,7 +127,7 @@ func (b takingBoard) Take(f *os.File, id board.LineID, c board.OutputConfig) (bo
 	return b.s.sim.Output(c)
 }
 
-// takeOver takes over, with no error.
+// takeOver takes over without errors.
 func (s *nextRun) takeOver(record string, handles map[string]*os.File) *Held {
 	h, err := TakeOver(Inheritance{Record: record, Handles: handles, Hold: s.hold, Adopt: s.adopt, Remove: s.removeHandle})
 	if err != nil {
@@ -165,7 +165,7 @@ func TestTakeOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newNextRun(t)
 		record := filepath.Join(t.TempDir(), "outputs")
-		// The pump's handle came through systemd, the lock's did not.
+		// The pump's handle came from systemd, the lock's did not.
 		if err := writeRecord(record, []Line{simLine("pump", 27, SafeOff), simLine("lock", 5, SafeOn)}); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
-// A board that can makes the outputs of the handles: nothing is released.
+// A board with Take makes the outputs from the handles, and releases nothing.
 func TestTakeOverWithoutRelease(t *testing.T) {
 	for _, c := range []struct {
 		fails error
@@ -221,7 +221,7 @@ func TestTakeOverWithoutRelease(t *testing.T) {
 	}
 }
 
-// systemd closes its copy a little after it has said so.
+// systemd closes its copy a little after its answer.
 func TestTakeOverWaitsForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newNextRun(t)
@@ -239,7 +239,7 @@ func TestTakeOverWaitsForTheStore(t *testing.T) {
 	})
 }
 
-// Held by somebody else after all: no start waits for that for long.
+// A start does not wait long for a line that somebody else holds.
 func TestTakeOverDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newNextRun(t)
@@ -257,9 +257,9 @@ func TestTakeOverDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// A line that is no output any more is released in the end, one whose record
-// is lost is known by its handle's name.
-func TestTakeOverOfWhatIsNotConfigured(t *testing.T) {
+// A line that is no longer an output is released at the end. One without a record is
+// known by its handle's name.
+func TestTakeOverUnconfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newNextRun(t)
 		record := filepath.Join(t.TempDir(), "outputs")
@@ -280,9 +280,9 @@ func TestTakeOverOfWhatIsNotConfigured(t *testing.T) {
 	})
 }
 
-// Without an answer from systemd its copy stays, and with it the line: it is
-// safe, it is a fault, and it is tried again.
-func TestTakeOverFromDeafSystemd(t *testing.T) {
+// If systemd does not answer, its copy keeps the line safe. That is a fault, and is
+// retried.
+func TestTakeOverWithoutSystemd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newNextRun(t)
 		name, f := s.inherit("pump", "GPIO27")

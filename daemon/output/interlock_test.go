@@ -13,8 +13,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// blind is two motors' directions, of which one names the other.
-func blind() (up, down Config) {
+// upAndDown returns the two directions of a motor. One names the other.
+func upAndDown() (up, down Config) {
 	return Config{Name: "up", Pin: "GPIO5", Interlock: []string{"down"}}, Config{Name: "down", Pin: "GPIO6"}
 }
 
@@ -26,11 +26,11 @@ func (n *harness) wantInterlocked(name string, by string, known bool) {
 	}
 }
 
-// It holds both ways, for every action that energises, and ends when the other
-// is safe.
+// An interlock works in both directions and for every energising action, and ends when
+// the other output is safe.
 func TestInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up, down := blind()
+		up, down := upAndDown()
 		n := open(t, sim.New(), up, down)
 		defer n.run()()
 		n.do("up", ActionOn, time.Minute)
@@ -51,10 +51,10 @@ func TestInterlock(t *testing.T) {
 	})
 }
 
-// Orders to both at the same time, again and again: never are both on.
+// With many concurrent orders to both, they are never both on.
 func TestInterlockedOrdersAtOnce(t *testing.T) {
 	s := sim.New()
-	up, down := blind()
+	up, down := upAndDown()
 	n := open(t, s, up, down)
 	var both sync.WaitGroup
 	for _, name := range []string{"up", "down"} {
@@ -90,11 +90,11 @@ func TestInterlockedOrdersAtOnce(t *testing.T) {
 	}
 }
 
-// A peer whose level is not known locks: one that is not ours, one that fails,
-// one that hangs.
+// A peer with an unknown level locks: one that is not requested, one that fails, one that
+// hangs.
 func TestInterlockWithTheUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up, down := blind()
+		up, down := upAndDown()
 		s := sim.New()
 		s.Line("GPIO6").Hold("gpio-keys")
 		n := open(t, s, up, down)
@@ -118,7 +118,7 @@ func TestInterlockWithTheUnknown(t *testing.T) {
 
 func TestInterlockWithAHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up, down := blind()
+		up, down := upAndDown()
 		h := newHangingBoard("GPIO6")
 		n := openOn(t, h.Board, h, "", up, down)
 		done := n.orderAsync(Order{Output: "down", Action: ActionOn})
@@ -131,8 +131,8 @@ func TestInterlockWithAHungLine(t *testing.T) {
 	})
 }
 
-// Two that would both begin on: the second does not, whatever brought that
-// about. Package config refuses it where it can know.
+// If two outputs would both begin on, the second does not. Package config refuses that if
+// it can see it.
 func TestInterlockAtTheStart(t *testing.T) {
 	for _, initial := range []Initial{InitialOn, InitialKeep, InitialLast} {
 		t.Run(initial.String(), func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestInterlockAtTheStart(t *testing.T) {
 				s := sim.New()
 				s.Line("GPIO5").Drive(true)
 				s.Line("GPIO6").Drive(true)
-				up, down := blind()
+				up, down := upAndDown()
 				up.Initial, down.Initial = initial, initial
 				j := &memJournal{entries: []string{`{"output":"up","level":"on"}`, `{"output":"down","level":"on"}`}}
 				n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{up, down}})
@@ -150,8 +150,8 @@ func TestInterlockAtTheStart(t *testing.T) {
 				if states[0].Level == On && states[1].Level == On {
 					t.Errorf("both are on: %+v", states)
 				}
-				// Neither is asked first where both begin away from safe: at
-				// most one may be on, and an order then decides.
+				// The order is not defined if both begin away from safe: at most one is
+				// on.
 				for _, name := range []string{"up", "down"} {
 					n.do(name, ActionOff, 0)
 				}
@@ -162,11 +162,11 @@ func TestInterlockAtTheStart(t *testing.T) {
 	}
 }
 
-// One that begins on is asked after one that begins safe, whatever their order.
+// An output that begins on is requested after one that begins safe, whatever their order.
 func TestInterlockedInitialLevel(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			up, down := blind()
+			up, down := upAndDown()
 			up.Initial = InitialOn
 			outputs := []Config{up, down}
 			if !first {

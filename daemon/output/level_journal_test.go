@@ -20,7 +20,7 @@ type memJournal struct {
 	damage  journal.Damage
 	unread  error
 	fail    error
-	hang    chan struct{} // a write waits until it is closed; nil does not
+	hang    chan struct{} // writes wait until it is closed; nil: they do not
 	writes  int
 	size    int64
 }
@@ -77,7 +77,7 @@ func (j *memJournal) set(change func()) {
 	change()
 }
 
-// wantLevels checks what the journal holds after so many writes.
+// wantLevels checks the contents of the journal, and the number of writes.
 func (j *memJournal) wantLevels(t *testing.T, writes int, want ...string) {
 	t.Helper()
 	j.mu.Lock()
@@ -89,8 +89,8 @@ func (j *memJournal) wantLevels(t *testing.T, writes int, want ...string) {
 
 var lamp = Config{Name: "lamp", Pin: "GPIO6", Initial: InitialLast}
 
-// The level outlives a stop and a crash; each change is written once, and what
-// is no change, and the stop itself, is not.
+// The level is restored after a stop and after a crash. Each change is written once;
+// repeated levels and the stop itself are not.
 func TestLastLevel(t *testing.T) {
 	j := &memJournal{}
 	const on, off = `{"output":"lamp","level":"on"}`, `{"output":"lamp","level":"off"}`
@@ -142,9 +142,9 @@ func TestLastLevel(t *testing.T) {
 	j.wantLevels(t, 7, on)
 }
 
-// What cannot be read is not guessed: the lamp is safe, and that is told until
-// its level is known again.
-func TestLastLevelThatCannotBeRead(t *testing.T) {
+// If the level cannot be read, the lamp is safe, with a fault until its level is known
+// again.
+func TestUnreadableLastLevel(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		j    *memJournal
@@ -174,8 +174,8 @@ func TestLastLevelThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A disk that fails or hangs holds up no order and no timer; what came
-// meanwhile is written when it works again.
+// A disk that fails or hangs delays no order and no timer. Changes are written when it
+// works again.
 func TestLastLevelOnABadDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, j := sim.New(), &memJournal{fail: errors.New("no space left")}
@@ -204,7 +204,7 @@ func TestLastLevelOnABadDisk(t *testing.T) {
 	})
 }
 
-// Where there is no safe level and none was stored, the line keeps what it has.
+// Without a safe level and without a stored one, the line keeps its level.
 func TestLastLevelUnknownWithSafeKeep(t *testing.T) {
 	for _, high := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

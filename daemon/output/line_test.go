@@ -22,7 +22,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// A line that cannot be had is a fault of its own and is tried again.
+// A line that cannot be requested is a fault and is retried.
 func TestLineComesLater(t *testing.T) {
 	busy := func(b *sim.Board, on bool) {
 		b.Line("GPIO27").Hold(map[bool]string{true: "gpio-keys"}[on])
@@ -67,7 +67,7 @@ func TestLineComesLater(t *testing.T) {
 	}
 }
 
-// When the link has been down for safe_after by then, the line comes up safe.
+// If the link has been down for safe_after by then, the line is requested safe.
 func TestLineComesAfterLinkLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -128,7 +128,7 @@ func TestRecordBeforeRequest(t *testing.T) {
 	})
 }
 
-// requestHook is a board that tells of each request of an output.
+// requestHook is a board that calls a function for each request of an output.
 type requestHook struct {
 	*sim.Board
 	before   func()
@@ -141,7 +141,7 @@ func (w *requestHook) Output(c board.OutputConfig) (board.Output, error) {
 	return w.Board.Output(c)
 }
 
-// Nothing moves when an output begins as its line is; the event says how it is.
+// With initial: keep the line does not change, and the event has its level.
 func TestInitialKeep(t *testing.T) {
 	for _, c := range []struct{ high, activeLow bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -163,24 +163,22 @@ func TestInitialKeep(t *testing.T) {
 	}
 }
 
-// A line found away from safe while one that it is interlocked with is too is
-// made safe.
+// If a line and an interlocked one are both found away from safe, it is made safe.
 func TestInitialKeepAgainstAnInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
-		up, down := blind()
+		up, down := upAndDown()
 		up.Initial, down.Initial = InitialOff, InitialKeep
 		s.Line("GPIO6").Drive(true)
-		s.Line("GPIO5").Hold("gpio-keys") // so its level is not known
+		s.Line("GPIO5").Hold("gpio-keys") // its level is not known
 		n := open(t, s, up, down)
 		n.wantAllEvents("output=down state=on cause=initial", "output=down state=off cause=interlock")
 		n.wantWire("GPIO6", Off)
 	})
 }
 
-// A compressor that is to start on waits for its min_off first, because it may
-// have been switched off a moment ago; an order, a stop or a lost link comes
-// before that.
+// A compressor with initial: on waits for its min_off, because it may just have been
+// switched off. An order, a stop or a lost link takes precedence.
 func TestInitialLevelWaitsForMinOff(t *testing.T) {
 	for _, c := range []struct {
 		what  string
@@ -213,10 +211,10 @@ func TestInitialLevelWaitsForMinOff(t *testing.T) {
 	}
 }
 
-// It does not start when what it is interlocked with is on by then.
+// It does not start if an interlocked output is on by then.
 func TestInitialLevelGivesWayToAnInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up, down := blind()
+		up, down := upAndDown()
 		up.Initial, up.MinOff = InitialOn, time.Minute
 		n := open(t, sim.New(), up, down)
 		defer n.run()()
@@ -228,9 +226,8 @@ func TestInitialLevelGivesWayToAnInterlock(t *testing.T) {
 	})
 }
 
-// With safe: keep and min_off a line that is on already stays on; one that is
-// off waits as it is.
-func TestInitialOnOfWhatIsKept(t *testing.T) {
+// With safe: keep and min_off a line that is on stays on, and one that is off waits.
+func TestInitialOnWithSafeKeep(t *testing.T) {
 	for _, high := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			s := sim.New()
@@ -247,7 +244,7 @@ func TestInitialOnOfWhatIsKept(t *testing.T) {
 	}
 }
 
-// Outputs may be named in every way that the board knows.
+// Pins can be written in every way that the board knows.
 func TestPinNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -272,7 +269,7 @@ func TestPinNames(t *testing.T) {
 	})
 }
 
-// An order that the line did not follow must not act when the line recovers.
+// A failed order must not act when the line recovers.
 func TestFailedOrderLeadsToSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -298,8 +295,7 @@ func TestFailedOrderLeadsToSafe(t *testing.T) {
 	})
 }
 
-// A line that was on and does not obey is switched off as soon as it does,
-// and that is told.
+// A line that cannot be switched off is switched off as soon as it works, with an event.
 func TestTimerThatFailsIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -320,12 +316,12 @@ func TestTimerThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A wire shorted to ground: on reads back as off.
+// A wire that is shorted to ground: on reads back as off.
 func TestLevelMismatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		c := pump
-		c.Drive = board.OpenDrain // and nothing that pulls it up
+		c.Drive = board.OpenDrain // and nothing pulls it up
 		n := open(t, b, c)
 		defer n.run()()
 		s, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, Cause: "order"})
@@ -336,14 +332,14 @@ func TestLevelMismatch(t *testing.T) {
 		b.Line("GPIO27").SetPull(board.PullUp)
 		n.after(time.Hour)
 		n.wantWire("GPIO27", Off)
-		n.wantFaults() // off is right, as it was: on has not been seen to work yet
+		n.wantFaults() // off reads back right as before; on has not worked yet
 		n.do("pump", ActionOn, 0)
 		n.wantFaults("pump level_mismatch cleared")
 		n.wantEvents()
 	})
 }
 
-// An extension that fails makes safe what was on, and says so.
+// An order that fails to extend a duration makes the output safe, with an event.
 func TestFailedOrderEndsWhatWasOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -397,7 +393,7 @@ func TestChipVanishes(t *testing.T) {
 	})
 }
 
-// findHook is a board whose lines are found only once there is true.
+// findHook is a board that finds its lines only when there is true.
 type findHook struct {
 	*sim.Board
 	there bool
@@ -428,7 +424,7 @@ func TestLineFoundLaterIsRecordedFirst(t *testing.T) {
 	})
 }
 
-func TestRecordThatCannotBeWritten(t *testing.T) {
+func TestUnwritableRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		dir := filepath.Join(t.TempDir(), "run")
@@ -447,7 +443,7 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// hangingBoard is a board on which setting one line may hang in the kernel.
+// hangingBoard is a board on which setting one line may hang.
 type hangingBoard struct {
 	*sim.Board
 	entered chan struct{}
@@ -465,8 +461,8 @@ func newHangingBoard(line string) *hangingBoard {
 	return h
 }
 
-// A call that hangs in the kernel hangs its own output only: timers of the
-// others, the heartbeat, the states and the stop go on.
+// A kernel call that hangs blocks only its own output. The timers of the others, the
+// heartbeat, States and Safe continue.
 func TestHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHangingBoard("GPIO27")
@@ -530,8 +526,8 @@ func TestHungLine(t *testing.T) {
 	})
 }
 
-// Orders from several goroutines at once, with timers running: what is left
-// is what the last one asked for or safe, and nothing races.
+// Concurrent orders while timers run: at the end the level is that of the last order or
+// safe, without data races.
 func TestOrdersAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
@@ -567,7 +563,7 @@ func TestOrdersAtOnce(t *testing.T) {
 	})
 }
 
-// slowBoard is a board whose outputs wait for free in every Set.
+// slowBoard is a board whose outputs wait for free in Set.
 type slowBoard struct {
 	*sim.Board
 	free chan struct{} // nil: they do not wait
@@ -583,8 +579,8 @@ func newSlowBoard() *slowBoard {
 	return b
 }
 
-// An order whose call into the kernel hangs is told, as its output's timers
-// cannot act meanwhile; also when it succeeds after all.
+// An order whose kernel call hangs is a fault, because its output's timers cannot act;
+// also if it succeeds later.
 func TestHungOrderIsAFault(t *testing.T) {
 	for _, c := range []struct {
 		what string
@@ -622,8 +618,7 @@ func TestHungOrderIsAFault(t *testing.T) {
 	}
 }
 
-// A chip that vanishes under an order while the record is written: for the
-// race detector.
+// A chip is unplugged during an order while the record is written: for the race detector.
 func TestChipVanishesWhileRecording(t *testing.T) {
 	b := sim.New()
 	path := filepath.Join(t.TempDir(), "away", "outputs")

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// An order that has waited for its line past its expiry does nothing; one that
-// is still in time does, and so does one without an expiry.
+// An order that expires while it waits for its line does nothing. One that is in time, or
+// has no expiry, acts.
 func TestOrderExpiresWhileItWaits(t *testing.T) {
 	for _, c := range []struct {
 		what   string
-		within time.Duration // until it expires; 0 is never
+		within time.Duration // until it expires; 0: never
 		want   error
 	}{
 		{"too late", time.Second, ErrExpired},

@@ -21,8 +21,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// reconfigure gives the bank another set of outputs, within a minute, and checks
-// what it says of them.
+// reconfigure gives the bank another set of outputs and checks the reported changes.
 func (n *harness) reconfigure(want Changes, outputs ...Config) {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
@@ -37,29 +36,29 @@ func (n *harness) reconfigure(want Changes, outputs ...Config) {
 	}
 }
 
-// edges is how often a line has changed, or begun or ceased to be driven.
+// edges returns how often a line has changed, or the board began or stopped driving it.
 func edges(b *sim.Board, line string) int { return len(b.Line(line).History()) }
 
-// recordWitness is a board and a crash record that belong together: it checks that
-// the record has every line that is ours as it was requested, before the
-// request, while it is held, and in every record that is written meanwhile. So
-// whenever the process is killed `fieldpost safe` makes every line safe.
-type recordWitness struct {
+// recordChecker is a board and its crash record. It checks that the record always has
+// every line that is ours, as requested: before the request, while the line is held, and
+// in every record written meanwhile. So `fieldpost safe` makes every line safe whenever
+// the process is killed.
+type recordChecker struct {
 	*sim.Board
 	t      testing.TB
 	before func(step string) // called before each step; may be nil
 
 	mu     sync.Mutex
 	record []Line
-	ours   map[string]Line // by the line's name
+	ours   map[string]Line // by line name
 	steps  []string
 }
 
-func newRecordWitness(t testing.TB) *recordWitness {
-	return &recordWitness{Board: sim.New(), t: t, ours: map[string]Line{}}
+func newRecordChecker(t testing.TB) *recordChecker {
+	return &recordChecker{Board: sim.New(), t: t, ours: map[string]Line{}}
 }
 
-func (w *recordWitness) step(format string, args ...any) {
+func (w *recordChecker) step(format string, args ...any) {
 	w.mu.Lock()
 	s, before := fmt.Sprintf(format, args...), w.before
 	w.steps = append(w.steps, s)
@@ -69,7 +68,7 @@ func (w *recordWitness) step(format string, args ...any) {
 	}
 }
 
-func (w *recordWitness) write(_ string, lines []Line) error {
+func (w *recordChecker) write(_ string, lines []Line) error {
 	var names []string
 	for _, l := range lines {
 		names = append(names, l.Output+"@"+l.Name)
@@ -92,14 +91,14 @@ func (w *recordWitness) write(_ string, lines []Line) error {
 }
 
 // checkLocked checks that the record has a line.
-func (w *recordWitness) checkLocked(l Line) {
+func (w *recordChecker) checkLocked(l Line) {
 	l.Held = false
 	if !slices.ContainsFunc(w.record, func(r Line) bool { r.Held = false; return r == l }) {
 		w.t.Errorf("%+v is ours, and the record has %+v", l, w.record)
 	}
 }
 
-func (w *recordWitness) Output(c board.OutputConfig) (board.Output, error) {
+func (w *recordChecker) Output(c board.OutputConfig) (board.Output, error) {
 	id, err := w.Find(c.Line)
 	if err != nil {
 		return nil, err
@@ -123,17 +122,17 @@ func (w *recordWitness) Output(c board.OutputConfig) (board.Output, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ours[id.Name] = l
-	return &witnessedOutput{o, w, l}, nil
+	return &checkedOutput{o, w, l}, nil
 }
 
-// witnessedOutput is a line of a recordWitness.
-type witnessedOutput struct {
+// checkedOutput is a line of a recordChecker.
+type checkedOutput struct {
 	board.Output
-	w *recordWitness
+	w *recordChecker
 	l Line
 }
 
-func (o *witnessedOutput) Set(active bool) error {
+func (o *checkedOutput) Set(active bool) error {
 	o.w.step("set %s %s", o.l.Name, Level(active))
 	o.w.mu.Lock()
 	o.w.checkLocked(o.l)
@@ -141,7 +140,7 @@ func (o *witnessedOutput) Set(active bool) error {
 	return o.Output.Set(active)
 }
 
-func (o *witnessedOutput) Close() error {
+func (o *checkedOutput) Close() error {
 	o.w.step("release %s", o.l.Name)
 	o.w.mu.Lock()
 	o.w.checkLocked(o.l)
@@ -150,8 +149,8 @@ func (o *witnessedOutput) Close() error {
 	return o.Output.Close()
 }
 
-// did checks the steps since it was last called.
-func (w *recordWitness) did(want ...string) {
+// did checks the steps since its last call.
+func (w *recordChecker) did(want ...string) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -161,10 +160,10 @@ func (w *recordWitness) did(want ...string) {
 	w.steps = nil
 }
 
-// openWitnessed runs a bank on a recordWitness.
-func openWitnessed(t *testing.T, o Options) (*harness, *recordWitness) {
+// openChecked runs a bank on a recordChecker.
+func openChecked(t *testing.T, o Options) (*harness, *recordChecker) {
 	t.Helper()
-	w := newRecordWitness(t)
+	w := newRecordChecker(t)
 	o.Board, o.Record, o.write = w, "outputs", w.write
 	n := openWith(t, w.Board, o)
 	t.Cleanup(n.run())
@@ -176,20 +175,20 @@ func openWitnessed(t *testing.T, o Options) (*harness, *recordWitness) {
 	return n, w
 }
 
-// Whatever else changes, an output that does not is left alone: no edge on its
-// line, the same state, and its timers go on.
-func TestReconfigureLeavesTheUnchangedAlone(t *testing.T) {
+// An unchanged output is not touched: its line has no edge, its state is the same, and
+// its timers continue.
+func TestReconfigureKeepsUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lamp, fan := Config{Name: "lamp", Pin: "GPIO6"}, Config{Name: "fan", Pin: "GPIO5", Initial: InitialOn}
 		valve := Config{Name: "valve", Pin: "GPIO22", ActiveLow: true, Initial: InitialOn}
-		n, w := openWitnessed(t, Options{Outputs: []Config{pump, lamp, fan}})
+		n, w := openChecked(t, Options{Outputs: []Config{pump, lamp, fan}})
 		n.do("pump", ActionOn, time.Minute)
 		n.do("lamp", ActionPulse, 2*time.Minute)
 		n.after(20 * time.Second)
 		before, states := [2]int{edges(w.Board, "GPIO27"), edges(w.Board, "GPIO6")}, n.bank.States()
 		n.wantEvents()
 		same := pump
-		same.Pin, same.Drive = sim.Label+":27", board.PushPull // the same in other words
+		same.Pin, same.Drive = sim.Label+":27", board.PushPull // the same line, written differently
 		lamp.MaxOn = time.Hour
 		n.reconfigure(Changes{Kept: []string{"pump"}, Adjusted: []string{"lamp"}, Removed: []string{"fan"}, Added: []string{"valve"}}, lamp, valve, same)
 		if after := [2]int{edges(w.Board, "GPIO27"), edges(w.Board, "GPIO6")}; after != before {
@@ -218,14 +217,14 @@ func TestReconfigureLeavesTheUnchangedAlone(t *testing.T) {
 	})
 }
 
-// New bounds hold at once, and count from when the output was switched on, last
-// ordered, or the link went down.
+// New bounds apply at once. They count from when the output was switched on, from the
+// last order, or from the loss of the link.
 func TestReconfigureBounds(t *testing.T) {
-	const on = 30 * time.Second // for how long it has been on, and the link down, at the reload
+	const on = 30 * time.Second // how long the output has been on and the link down at the reload
 	for _, c := range []struct {
 		name        string
 		before, now func(*Config)
-		off         time.Duration // after the reload; 0 is at once, -1 never
+		off         time.Duration // after the reload; 0: at once, -1: never
 		cause       string
 	}{
 		{"max_on that is over", nil, func(c *Config) { c.MaxOn = 20 * time.Second }, 0, CauseMaxOn},
@@ -248,7 +247,7 @@ func TestReconfigureBounds(t *testing.T) {
 				if c.now != nil {
 					c.now(&now)
 				}
-				n, w := openWitnessed(t, Options{Outputs: []Config{before}})
+				n, w := openChecked(t, Options{Outputs: []Config{before}})
 				n.do("pump", ActionOn, 0)
 				n.bank.Link(false)
 				n.after(on)
@@ -274,13 +273,13 @@ func TestReconfigureBounds(t *testing.T) {
 	}
 }
 
-// An order that waits for min_on goes by the new one: earlier or later.
+// An order that waits for min_on waits for the new one, which may be shorter or longer.
 func TestReconfigureWhileAnOrderWaitsForMinOn(t *testing.T) {
 	for _, left := range []time.Duration{0, 10 * time.Second, 50 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			c := pump
 			c.MinOn = 30 * time.Second
-			n, _ := openWitnessed(t, Options{Outputs: []Config{c}})
+			n, _ := openChecked(t, Options{Outputs: []Config{c}})
 			n.do("pump", ActionOn, 0)
 			n.after(10 * time.Second)
 			done := n.orderAsync(Order{Output: "pump", Action: ActionOff, Cause: "waited"})
@@ -301,12 +300,12 @@ func TestReconfigureWhileAnOrderWaitsForMinOn(t *testing.T) {
 	}
 }
 
-// An initial level that waits for min_off goes by the new one too.
+// An initial level that waits for min_off waits for the new one.
 func TestReconfigureWhileTheInitialLevelWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
 		c.Initial, c.MinOff = InitialOn, time.Hour
-		n, _ := openWitnessed(t, Options{Outputs: []Config{c}})
+		n, _ := openChecked(t, Options{Outputs: []Config{c}})
 		n.after(time.Minute)
 		n.wantWire("GPIO27", Off)
 		c.MinOff = time.Minute
@@ -316,12 +315,12 @@ func TestReconfigureWhileTheInitialLevelWaits(t *testing.T) {
 	})
 }
 
-// A line is driven safe and released before the record lets go of it, and is in
-// the record before it is requested. One that changes does both, in that order.
+// A line is driven safe and released before it is removed from the record, and is in the
+// record before it is requested. For a changed output the one follows the other.
 func TestReconfigureKeepsTheRecordRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lock := Config{Name: "lock", Pin: "GPIO5", Safe: SafeOn, Initial: InitialOn}
-		n, w := openWitnessed(t, Options{Outputs: []Config{pump, lock}})
+		n, w := openChecked(t, Options{Outputs: []Config{pump, lock}})
 		n.do("pump", ActionOn, 0)
 		n.do("lock", ActionOff, 0)
 		w.did("set GPIO27 on", "set GPIO5 off")
@@ -336,17 +335,16 @@ func TestReconfigureKeepsTheRecordRight(t *testing.T) {
 		n.reconfigure(Changes{Kept: []string{"lock"}, Removed: []string{"pump"}, Added: []string{"pump"}}, inverse, lock)
 		n.after(time.Second)
 		w.did("set GPIO27 off", "release GPIO27", "record pump@GPIO27 lock@GPIO5", "request GPIO27")
-		n.wantWire("GPIO27", On) // off, the other way round
+		n.wantWire("GPIO27", On) // off, with the other polarity
 		n.wantFaults()
 	})
 }
 
-// Two outputs that exchange their lines: each is safe before the other gets its
-// line.
+// If two outputs exchange their lines, each is safe before the other gets its line.
 func TestReconfigureExchangesLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := Config{Name: "a", Pin: "GPIO5"}, Config{Name: "b", Pin: "GPIO6", Safe: SafeOn, Initial: InitialOn}
-		n, w := openWitnessed(t, Options{Outputs: []Config{a, b}})
+		n, w := openChecked(t, Options{Outputs: []Config{a, b}})
 		n.do("a", ActionOn, 0)
 		n.do("b", ActionOff, 0)
 		a.Pin, b.Pin = b.Pin, a.Pin
@@ -365,11 +363,11 @@ func TestReconfigureExchangesLines(t *testing.T) {
 	})
 }
 
-// What cannot be claimed is a fault of that output alone: the others change, and it
-// comes when it can.
+// A line that cannot be requested is a fault of its output only. The others change, and
+// it is retried.
 func TestReconfigureAddsWhatIsBusyLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, w := openWitnessed(t, Options{Outputs: []Config{pump}})
+		n, w := openChecked(t, Options{Outputs: []Config{pump}})
 		w.Line("GPIO5").Hold("gpio-keys")
 		fan, lamp, gone := Config{Name: "fan", Pin: "GPIO5"}, Config{Name: "lamp", Pin: "GPIO6"}, Config{Name: "gone", Pin: "GPIO99"}
 		n.reconfigure(Changes{Removed: []string{"pump"}, Added: []string{"fan", "gone", "lamp"}}, fan, gone, lamp)
@@ -386,13 +384,13 @@ func TestReconfigureAddsWhatIsBusyLater(t *testing.T) {
 	})
 }
 
-// Orders for an output that is removed are answered: one that waits for its min_on
-// when the output is safe, one that comes later that there is none.
+// Orders for a removed output are answered: one that waits for its min_on when the output
+// is safe, and a later one with ErrUnknown.
 func TestReconfigureAnswersOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
 		c.MinOn = time.Hour
-		n, _ := openWitnessed(t, Options{Outputs: []Config{c}})
+		n, _ := openChecked(t, Options{Outputs: []Config{c}})
 		n.do("pump", ActionOn, 0)
 		waits := n.orderAsync(Order{Output: "pump", Action: ActionOff})
 		n.reconfigure(Changes{Removed: []string{"pump"}})
@@ -408,8 +406,8 @@ func TestReconfigureAnswersOrders(t *testing.T) {
 	})
 }
 
-// An order that finds its output busy and then removed goes to the one that has its
-// name by now, and an order to the safe level does nothing where that energises.
+// An order whose output is busy and then removed goes to the output that has its name
+// then. An order to the safe level does nothing if it would energise that output.
 func TestReconfigureUnderAnOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHangingBoard("GPIO27")
@@ -426,12 +424,12 @@ func TestReconfigureUnderAnOrder(t *testing.T) {
 			t.Errorf("with a line that hangs: %v", err)
 		}
 		n.wantFaults("pump output_failed raised")
-		n.wantWire("GPIO5", Off) // it waits until the old line is safe
+		n.wantWire("GPIO5", Off) // its line waits until the old one is safe
 		close(h.release)
 		if err := <-first; err != nil {
 			t.Errorf("the order under way: %v", err)
 		}
-		var failed *FailedError // it is not ours yet, or energises
+		var failed *FailedError // not requested yet, or energises
 		for _, err := range []error{<-off, <-toggle} {
 			if !errors.Is(err, ErrEnergises) && !errors.As(err, &failed) {
 				t.Errorf("an order that waited for its line: %v", err)
@@ -447,8 +445,8 @@ func TestReconfigureUnderAnOrder(t *testing.T) {
 	})
 }
 
-// A line that hangs while it is made safe holds up no timer, no other line and no
-// order; the bank is stopped without it.
+// A line that hangs while it is made safe delays no timer, no other line and no order,
+// nor the stop of the bank.
 func TestReconfigureWithALineThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHangingBoard("GPIO27")
@@ -472,12 +470,11 @@ func TestReconfigureWithALineThatHangs(t *testing.T) {
 	})
 }
 
-// Reloads that come while a line hangs add up: what was added and removed again before
-// it could be requested is never requested, and the last one holds when the line is
-// released.
+// Of several reloads while a line hangs the last one counts when the line is released. An
+// output that was added and removed meanwhile is never requested.
 func TestReconfigureAgainWhileALineHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, w := openWitnessed(t, Options{Outputs: []Config{pump}})
+		n, w := openChecked(t, Options{Outputs: []Config{pump}})
 		hang := make(chan struct{})
 		w.before = func(step string) {
 			if step == "set GPIO27 off" {
@@ -511,12 +508,12 @@ func TestReconfigureAgainWhileALineHangs(t *testing.T) {
 	})
 }
 
-// A line that does not become safe is tried for a while, with its fault, and
-// then released with a warning; a new output on it comes up then.
+// A line that does not become safe is retried for some time, with a fault, and then
+// released with a warning. A new output on it is requested then.
 func TestReconfigureReleasesABrokenLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		n, w := openWitnessed(t, Options{Outputs: []Config{pump}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		n, w := openChecked(t, Options{Outputs: []Config{pump}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		n.do("pump", ActionOn, 0)
 		w.Line("GPIO27").Fail(syscall.EIO)
 		other := Config{Name: "other", Pin: "GPIO27"}
@@ -541,18 +538,18 @@ func TestReconfigureReleasesABrokenLine(t *testing.T) {
 	})
 }
 
-// A line whose chip is gone is nothing to wait for.
+// A line whose chip was unplugged is not waited for.
 func TestReconfigureWithoutTheChip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, w := openWitnessed(t, Options{Outputs: []Config{pump}})
+		n, w := openChecked(t, Options{Outputs: []Config{pump}})
 		w.Line("GPIO27").Fail(syscall.ENODEV)
 		n.reconfigure(Changes{Removed: []string{"pump"}})
 		n.wantFaults("pump output_failed raised", "pump output_failed cleared")
 	})
 }
 
-// Systemd gives back the handle of an output that stays as it is before the record
-// lets go of its line; while it does not answer, the line stays recorded.
+// systemd closes the handle of an output with safe: keep before its line is removed from
+// the record. If systemd does not answer, the line stays recorded.
 func TestReconfigureOfAStoredLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -585,11 +582,11 @@ func TestReconfigureOfAStoredLine(t *testing.T) {
 		if lines, err := Recorded(path); err != nil || len(lines) != 0 || len(stored) != 1 || !slices.Equal(removed, []string{stored[0], stored[0]}) {
 			t.Errorf("recorded %v, %v; stored %q, removed %q", lines, err, stored, removed)
 		}
-		n.wantAllEvents("output=lamp state=off cause=initial", "output=lamp state=on cause=test") // nobody has driven it
+		n.wantAllEvents("output=lamp state=off cause=initial", "output=lamp state=on cause=test") // the removal did not drive it
 	})
 }
 
-// A line of the run before that was never claimed is released with its output.
+// A line of the last run that was never claimed is released with its output.
 func TestReconfigureOfAHeldLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newNextRun(t)
@@ -606,8 +603,7 @@ func TestReconfigureOfAHeldLine(t *testing.T) {
 	})
 }
 
-// Interlocks hold with the outputs that are there, and with one that leaves until
-// its line is safe.
+// Interlocks include a leaving output until its line is safe.
 func TestReconfigureInterlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHangingBoard("GPIO6")
@@ -628,7 +624,7 @@ func TestReconfigureInterlocks(t *testing.T) {
 			left <- err
 		}()
 		synctest.Wait()
-		n.wantInterlocked("up", "down", true) // it leaves, and may be on
+		n.wantInterlocked("up", "down", true) // it is leaving, and may be on
 		close(h.release)
 		if err := errors.Join(<-on, <-left); err != nil {
 			t.Error(err)
@@ -637,14 +633,13 @@ func TestReconfigureInterlocks(t *testing.T) {
 	})
 }
 
-// The level that an output had before it was removed is its last one when it
-// comes again.
-func TestReconfigureKnowsTheLastLevel(t *testing.T) {
+// When a removed output is added again, its last level is the one before its removal.
+func TestReconfigureRestoresLastLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{}
 		last := pump
 		last.Initial = InitialLast
-		n, _ := openWitnessed(t, Options{Outputs: []Config{last}, Levels: j})
+		n, _ := openChecked(t, Options{Outputs: []Config{last}, Levels: j})
 		n.do("pump", ActionOn, 0)
 		n.after(time.Second)
 		n.reconfigure(Changes{Removed: []string{"pump"}})
@@ -660,8 +655,8 @@ func TestReconfigureKnowsTheLastLevel(t *testing.T) {
 	})
 }
 
-// A bank that is stopped does not change, and one that is stopped meanwhile makes
-// the lines safe that leave and those that come.
+// A stopped bank does not change. If it is stopped during a change, it makes old and new
+// lines safe.
 func TestReconfigureAndStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHangingBoard("GPIO27")
@@ -686,7 +681,7 @@ func TestReconfigureAndStop(t *testing.T) {
 		}
 		n.after(time.Second)
 		n.wantWire("GPIO5", Off)
-		if high, driven := h.Line("GPIO27").Level(); high || !driven { // until Close, or systemd has its handle
+		if high, driven := h.Line("GPIO27").Level(); high || !driven { // until Close, unless systemd has its handle
 			t.Errorf("the line that leaves: high %v, driven %v", high, driven)
 		}
 		if _, err := n.bank.Reconfigure(t.Context(), []Config{pump}); !errors.Is(err, ErrStopped) || n.bank.States()[0].Name != "fan" {
@@ -699,16 +694,16 @@ func TestReconfigureAndStop(t *testing.T) {
 	})
 }
 
-// Random configurations beside random orders, timers and faults: the record always
-// has what is ours, no line moves that a reload does not concern, and in the end the
-// lines are those of the last configuration.
+// Random configurations during random orders, timers and faults. The record always has
+// the lines that are ours, a reload moves no line of an unchanged output, and in the end
+// the lines are those of the last configuration.
 func TestReconfigureAgainstTheRecord(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 8))
 			var slow atomic.Int64
 			var outputs []Config
-			n, w := openWitnessed(t, Options{})
+			n, w := openChecked(t, Options{})
 			w.before = func(step string) {
 				if d := slow.Load(); d > 0 && strings.HasPrefix(step, "record") {
 					<-time.After(time.Duration(d))
@@ -726,18 +721,18 @@ func TestReconfigureAgainstTheRecord(t *testing.T) {
 				var orders sync.WaitGroup
 				for range r.IntN(4) {
 					o := Order{Output: string(rune('a' + r.IntN(5))), Action: []Action{ActionOn, ActionOff, ActionToggle, ActionPulse}[r.IntN(4)], Expires: time.Now().Add(time.Minute)}
-					for _, c := range next { // an order moves its line
+					for _, c := range next { // an order may move its line
 						if c.Name == o.Output {
 							delete(untouched, c.Pin)
 						}
 					}
-					orders.Go(func() { _, _ = n.bank.Do(o) }) // whether it may is not asked here
+					orders.Go(func() { _, _ = n.bank.Do(o) }) // the result does not matter
 				}
 				now := time.Now()
 				if _, err := n.bank.Reconfigure(t.Context(), next); err != nil {
 					t.Fatal(err)
 				}
-				if time.Since(now) == 0 { // else a timer may have acted
+				if time.Since(now) == 0 { // otherwise a timer may have acted
 					for pin, before := range untouched {
 						if got := edges(w.Board, pin); got != before {
 							t.Errorf("seed %d: %d edges on %s, which does not change", seed, got-before, pin)
@@ -767,13 +762,13 @@ func TestReconfigureAgainstTheRecord(t *testing.T) {
 	}
 }
 
-// randomOutputs changes a configuration here and there.
+// randomOutputs changes some outputs of a configuration.
 func randomOutputs(r *rand.Rand, before []Config) (next []Config) {
 	pins := r.Perm(8)
 	used := map[string]bool{}
 	for _, c := range before {
 		switch r.IntN(6) {
-		case 0: // it goes
+		case 0: // removed
 			continue
 		case 1:
 			c.ActiveLow = !c.ActiveLow

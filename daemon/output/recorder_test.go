@@ -17,7 +17,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// timedOutputs are outputs of which each timer makes one safe, all after 20 s.
+// timedOutputs has one output for each timer that makes it safe after 20 s.
 var timedOutputs = []Config{
 	{Name: "max", Pin: "GPIO20", MaxOn: 20 * time.Second},
 	{Name: "refresh", Pin: "GPIO21", Refresh: 20 * time.Second},
@@ -25,14 +25,14 @@ var timedOutputs = []Config{
 	{Name: "for", Pin: "GPIO23"},
 }
 
-// timedHarness is a bank that runs, with the proof that its timers turn.
+// timedHarness is a running bank with a check that its timers act.
 type timedHarness struct {
 	*harness
 	heartbeats health.Heartbeats
 	end        func()
 }
 
-// newTimedHarness runs a bank of the timed outputs and of those of o.
+// newTimedHarness runs a bank with the timed outputs and those of o.
 func newTimedHarness(t *testing.T, s *sim.Board, o Options) *timedHarness {
 	t.Helper()
 	n := &timedHarness{}
@@ -46,8 +46,8 @@ func newTimedHarness(t *testing.T, s *sim.Board, o Options) *timedHarness {
 	return n
 }
 
-// actOnTime switches the timed outputs on, and checks that each goes off to the
-// moment, that the timers turn all the while, and that orders are carried out.
+// actOnTime switches the timed outputs on and checks that each goes off exactly on time,
+// that the heartbeat never stops, and that orders are carried out.
 func (n *timedHarness) actOnTime() {
 	n.t.Helper()
 	for _, c := range timedOutputs {
@@ -75,9 +75,9 @@ func (n *timedHarness) actOnTime() {
 	n.bank.Link(true)
 }
 
-// A disk that hangs over the crash record delays no timer. It is a fault after a
-// while, and the line that was to be recorded is claimed then all the same, as
-// with a record that fails; when the disk answers the fault ends.
+// A disk that hangs during a write of the crash record delays no timer. After some time
+// it is a fault, and the line is requested without being recorded, as after a failed
+// write. The fault clears when the disk answers.
 func TestHungRecordDelaysNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -92,7 +92,7 @@ func TestHungRecordDelaysNoTimer(t *testing.T) {
 			return nil
 		}})
 		hangs.Store(true)
-		s.Line("GPIO27").Fail(syscall.ENODEV) // its chip is unplugged, and plugged in again
+		s.Line("GPIO27").Fail(syscall.ENODEV) // its chip is unplugged and plugged in again
 		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOn}); err == nil {
 			t.Error("an order to a chip that is gone succeeded")
 		}
@@ -117,8 +117,7 @@ func TestHungRecordDelaysNoTimer(t *testing.T) {
 	})
 }
 
-// A line that comes later is recorded before it is requested, where the disk is
-// well: it is never driven without.
+// A line that is found later is recorded before it is requested if the disk works.
 func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -172,8 +171,8 @@ func (b *hidingBoard) Output(c board.OutputConfig) (board.Output, error) {
 	return b.Board.Output(c)
 }
 
-// A systemd that does not answer delays no timer, neither when it is to keep a
-// line nor when it is to forget one.
+// If systemd does not answer a request to store or to close a handle, no timer is
+// delayed.
 func TestHungSystemdDelaysNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -208,7 +207,7 @@ func TestHungSystemdDelaysNoTimer(t *testing.T) {
 			Record: filepath.Join(t.TempDir(), "none"), Handles: map[string]*os.File{name: f},
 			Adopt: func(*os.File, bool) error { return nil },
 			Remove: func(string) error {
-				if removing++; removing <= 2 { // when Open begins, and when it claims the line
+				if removing++; removing <= 2 { // at the beginning of Open, and when it claims the line
 					return errors.New("no sign of systemd")
 				}
 				<-hang
@@ -234,8 +233,8 @@ func TestHungSystemdDelaysNoTimer(t *testing.T) {
 	})
 }
 
-// A line that is to stay as it is and comes later is kept by systemd from then
-// on, not when the next try would be due.
+// The handle of a line with safe: keep that is found later is stored at once, not at the
+// next retry.
 func TestLateLineIsKeptAtOnce(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -258,8 +257,8 @@ func TestLateLineIsKeptAtOnce(t *testing.T) {
 	}
 }
 
-// While a disk hangs the outputs are made safe as ever; only the end of Run waits
-// for it, as it waits for all that it has started.
+// While a disk hangs the outputs are made safe as usual. Only the end of Run waits for
+// the disk, because Run waits for everything that it has started.
 func TestSafeWhileTheRecordHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -287,7 +286,8 @@ func TestSafeWhileTheRecordHangs(t *testing.T) {
 
 var kept = Config{Name: "lamp", Pin: "GPIO6", Initial: InitialKeep, Safe: SafeKeep}
 
-// Nobody drives it on stop and lost link; every order energises.
+// With safe: keep the line is not driven on stop and lost link, and every order
+// energises.
 func TestSafeKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -306,7 +306,7 @@ func TestSafeKeep(t *testing.T) {
 		if err := n.bank.Safe(CauseStop); err != nil {
 			t.Error(err)
 		}
-		n.after(time.Hour) // the end of its minute comes to nothing: nobody drives it
+		n.after(time.Hour) // the end of its minute changes nothing
 		if err := n.bank.Close(); err != nil {
 			t.Error(err)
 		}
@@ -316,8 +316,8 @@ func TestSafeKeep(t *testing.T) {
 	})
 }
 
-// Without a safe level a time ends at the other level, and a pulse at the one
-// before it, however often it comes.
+// Without a safe level a duration ends at the opposite level, and a pulse, also a
+// repeated one, at the level before.
 func TestEndsWithoutASafeLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), kept)
@@ -341,7 +341,7 @@ func TestEndsWithoutASafeLevel(t *testing.T) {
 	})
 }
 
-// An order that fails leaves the line on its way to where it was.
+// After a failed order the line goes back to the level before.
 func TestFailedOrderWithoutASafeLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -361,13 +361,14 @@ func TestFailedOrderWithoutASafeLevel(t *testing.T) {
 		n.after(time.Minute)
 		s.Line("GPIO6").Fail(nil)
 		n.after(retryFirst)
-		n.wantWire("GPIO6", Off) // max_on is not given up
+		n.wantWire("GPIO6", Off) // max_on still applies
 		n.wantEvents("output=lamp state=off cause=max_on")
 	})
 }
 
-// systemd has a copy of its handle from the start, so that a crash leaves it
-// as it is; the record says so, and at the end it is not handed over again.
+// systemd has a copy of the handle of a line with safe: keep from the start, so that a
+// crash does not change it. The record says so, and the handle is not passed again at the
+// end.
 func TestKeptLineIsStoredFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -407,7 +408,7 @@ func TestKeptLineIsStoredFromTheStart(t *testing.T) {
 	})
 }
 
-// `fieldpost safe` and the next start leave it as it is.
+// `fieldpost safe` and the next start do not change a line with safe: keep.
 func TestKeptLineAfterACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := simLine("lamp", 6, SafeKeep)

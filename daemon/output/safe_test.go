@@ -12,7 +12,7 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// handleBoard is a board whose lines have handles that can be copied.
+// handleBoard is a board with lines whose handles can be copied.
 type handleBoard struct {
 	*sim.Board
 	t    *testing.T
@@ -39,8 +39,8 @@ func (o sharedOutput) Handle() (*os.File, error) {
 	return openFile(o.b.t, o.ID().Name), nil
 }
 
-// At an orderly end the lines that are safe, and no others, are handed on: the
-// store must never hold a line at another level.
+// At a clean stop only the handles of safe lines are passed on: the store must never hold
+// a line at another level.
 func TestHandlesAreOfSafeLinesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sim.New()
@@ -51,7 +51,7 @@ func TestHandlesAreOfSafeLinesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Line("GPIO5").Fail(errors.New("broken"))
-		_ = n.bank.Safe(CauseStop) // fan's state is not known to be safe from here on
+		_ = n.bank.Safe(CauseStop) // from here on the fan is not known to be safe
 		handles, err := n.bank.Handles()
 		if err == nil || !strings.Contains(err.Error(), `"lamp"`) || !strings.Contains(err.Error(), "too many open files") {
 			t.Errorf("error %v, want lamp's", err)

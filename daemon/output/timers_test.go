@@ -16,10 +16,10 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// watched is an output that somebody has to keep alive.
+// watched is an output with a refresh.
 var watched = Config{Name: "pump", Pin: "GPIO27", Refresh: 30 * time.Second}
 
-// wantTrips checks how often an output was made safe for want of an order.
+// wantTrips checks how often an output was made safe because no order came.
 func (n *harness) wantTrips(name string, want uint64) {
 	n.t.Helper()
 	for _, s := range n.bank.States() {
@@ -29,8 +29,8 @@ func (n *harness) wantTrips(name string, want uint64) {
 	}
 }
 
-// An output stays away from its safe level for as long as orders come, and is
-// made safe when none has for refresh. The same level again is no event.
+// An output stays energised while orders come, and is made safe if none comes within
+// refresh. An order for the present level makes no event.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), watched)
@@ -46,7 +46,7 @@ func TestRefresh(t *testing.T) {
 		n.wantWire("GPIO27", Off)
 		n.wantEvents("output=pump state=off cause=refresh_lost")
 		n.wantTrips("pump", 1)
-		n.after(time.Hour) // at its safe level nobody need care for it
+		n.after(time.Hour) // at its safe level it needs no orders
 		n.wantEvents()
 		n.do("pump", ActionOn, 0)
 		n.after(30 * time.Second)
@@ -55,7 +55,7 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
-// The state says by which order the output has been kept alive last.
+// The state has the last order that restarted refresh.
 func TestRefreshIsInTheState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), watched)
@@ -72,14 +72,14 @@ func TestRefreshIsInTheState(t *testing.T) {
 	})
 }
 
-// What refresh is beside each of the other bounds.
-func TestRefreshBesideOtherBounds(t *testing.T) {
+// refresh together with each of the other bounds.
+func TestRefreshWithOtherBounds(t *testing.T) {
 	on := func(n *harness) { n.do("pump", ActionOn, 0) }
 	for _, c := range []struct {
 		name  string
 		set   func(*Config)
 		begin func(n *harness)
-		ends  time.Duration // after begin
+		ends  time.Duration // after the begin
 		cause string
 	}{
 		{"a safe level that is on", func(c *Config) { c.Safe, c.Initial = SafeOn, InitialOn }, func(n *harness) { n.do("pump", ActionOff, 0) }, 30 * time.Second, CauseRefresh},
@@ -157,8 +157,8 @@ func TestRefreshBesideOtherBounds(t *testing.T) {
 	}
 }
 
-// An order to the safe level that waits for min_on does not keep the output
-// alive; it is done when refresh has made the line safe.
+// An order to the safe level that waits for min_on does not restart refresh. It is done
+// when refresh makes the line safe.
 func TestRefreshEndsTheWaitForMinOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := watched
@@ -177,7 +177,7 @@ func TestRefreshEndsTheWaitForMinOn(t *testing.T) {
 	})
 }
 
-// What was made safe for want of an order lets another leave its safe level.
+// An output that refresh made safe no longer locks its interlocked output.
 func TestRefreshFreesAnInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), watched, Config{Name: "valve", Pin: "GPIO5", Interlock: []string{"pump"}})
@@ -191,7 +191,7 @@ func TestRefreshFreesAnInterlock(t *testing.T) {
 	})
 }
 
-// A line that does not obey trips once, however often it is tried.
+// A line that fails counts one trip, however often it is retried.
 func TestRefreshOfALineThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
@@ -209,8 +209,8 @@ func TestRefreshOfALineThatFails(t *testing.T) {
 	})
 }
 
-// The next run does not bring back what was made safe for want of an order, and
-// what it does bring back has refresh once more.
+// The next run does not restore the level of an output that refresh made safe. A restored
+// level has refresh again.
 func TestRefreshOverARestart(t *testing.T) {
 	for _, tripped := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -240,11 +240,11 @@ func TestRefreshOverARestart(t *testing.T) {
 	}
 }
 
-// refreshModel is the timers of an output with refresh, said once more.
+// refreshModel is a second implementation of the timers of an output with refresh.
 type refreshModel struct {
 	c           Config
 	level       Level
-	since, last time.Time // last: the order
+	since, last time.Time // last: of the last order
 	ends, down  time.Time
 	told        []string
 	trips       uint64
@@ -259,7 +259,7 @@ func (m *refreshModel) set(l Level, cause string, at time.Time) {
 	m.told = append(m.told, fmt.Sprintf("output=pump state=%s cause=%s", l, cause))
 }
 
-// until has all that is due by then happen.
+// until does everything that is due by now.
 func (m *refreshModel) until(now time.Time) {
 	for safe, _ := m.c.Safe.Level(); m.level != safe; {
 		type due struct {
@@ -294,8 +294,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// Random orders, links that come and go and time that passes: an output with
-// refresh is always at the level that the model says, by the same causes.
+// With random orders, link changes and times, an output with refresh always has the level
+// and the causes of the model.
 func TestRefreshAgainstModel(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {
@@ -369,7 +369,7 @@ func (m *refreshModel) step(n *harness, r *rand.Rand, now time.Time) {
 	case 3:
 		n.bank.Link(true)
 		m.down = time.Time{}
-	case 4: // refused: it does not count
+	case 4: // refused, so it does not count
 		if _, err := n.bank.Do(Order{Output: "pump", Action: away, Expires: now}); !errors.Is(err, ErrExpired) {
 			n.t.Errorf("expired order: %v", err)
 		}
@@ -378,7 +378,7 @@ func (m *refreshModel) step(n *harness, r *rand.Rand, now time.Time) {
 
 var compressor = Config{Name: "pump", Pin: "GPIO27", MinOn: time.Minute, MinOff: 3 * time.Minute}
 
-// orderAsync gives an order from another goroutine, and says when it has ended.
+// orderAsync carries out an order on another goroutine. The channel gets its error.
 func (n *harness) orderAsync(o Order) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -397,15 +397,15 @@ func (n *harness) wantTooSoon(o Order, level Level, left time.Duration) {
 	}
 }
 
-// What switches on too soon is refused; what makes safe too soon waits, and is
-// done when the line is safe.
+// An order that switches on too soon is refused. One that makes safe too soon waits, and
+// is done when the line is safe.
 func TestMinimumTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), compressor)
 		defer n.run()()
 		on, off := Order{Output: "pump", Action: ActionOn}, Order{Output: "pump", Action: ActionOff, ID: "c-1", Cause: "mqtt"}
 		n.after(time.Minute)
-		n.wantTooSoon(on, Off, 2*time.Minute) // nobody knows what was before the start
+		n.wantTooSoon(on, Off, 2*time.Minute) // the level before the start is not known
 		n.after(2 * time.Minute)
 		n.do("pump", ActionOn, 0)
 		n.after(20 * time.Second)
@@ -427,7 +427,7 @@ func TestMinimumTimes(t *testing.T) {
 		n.wantTooSoon(on, Off, 3*time.Minute)
 		n.do("pump", ActionOff, 0) // it is
 		n.after(3 * time.Minute)
-		n.do("pump", ActionPulse, time.Second) // ends no sooner than min_on lets it
+		n.do("pump", ActionPulse, time.Second) // ends only after min_on
 		n.after(time.Minute - 1)
 		n.wantWire("GPIO27", On)
 		n.after(1)
@@ -436,8 +436,8 @@ func TestMinimumTimes(t *testing.T) {
 	})
 }
 
-// Stop, max_on and the loss of the link do not wait for min_on, and end the
-// wait of orders that do.
+// A stop, max_on and the loss of the link do not wait for min_on, and end the wait of
+// orders that do.
 func TestWhatOverridesMinOn(t *testing.T) {
 	for _, c := range []struct {
 		cause string
@@ -453,7 +453,7 @@ func TestWhatOverridesMinOn(t *testing.T) {
 				pump := compressor
 				pump.SafeAfter, pump.MinOff = 10*time.Second, 0
 				if c.cause == CauseMaxOn {
-					pump.MaxOn = 30 * time.Second // package config refuses it so short
+					pump.MaxOn = 30 * time.Second // shorter than package config allows
 				}
 				n := open(t, sim.New(), pump)
 				defer n.run()()
@@ -473,8 +473,8 @@ func TestWhatOverridesMinOn(t *testing.T) {
 	}
 }
 
-// With safe: on, min_off is what an order to safe waits for, and min_on what
-// one away from it is refused for; with keep all are refused.
+// With safe: on, an order to the safe level waits for min_off, and an energising one is
+// refused during min_on. With keep all are refused.
 func TestMinimumTimesOfOtherSafeLevels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vent, lamp := compressor, compressor
@@ -499,8 +499,8 @@ func TestMinimumTimesOfOtherSafeLevels(t *testing.T) {
 	})
 }
 
-// An order that waits for min_on leaves its queue, and does not expire; the
-// ninth stays in its queue.
+// An order that waits for min_on leaves its queue and does not expire. The ninth stays in
+// its queue.
 func TestOrderThatWaitsFreesItsQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, sim.New(), Config{Name: "pump", Pin: "GPIO27", MinOn: time.Hour})
@@ -526,12 +526,12 @@ func TestOrderThatWaitsFreesItsQueue(t *testing.T) {
 	})
 }
 
-// A failed attempt may have moved the compressor: min_off counts from it.
+// A failed attempt may have switched the compressor, so min_off counts from it.
 func TestMinOffAfterAFailedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		pump := compressor
-		pump.Drive = board.OpenDrain // and nothing pulls it up
+		pump.Drive = board.OpenDrain // and nothing pulls the line up
 		n := open(t, b, pump)
 		defer n.run()()
 		n.after(time.Hour)
@@ -544,7 +544,7 @@ func TestMinOffAfterAFailedAttempt(t *testing.T) {
 	})
 }
 
-// A line that vanishes while an order waits for min_on ends that wait.
+// If the chip is unplugged while an order waits for min_on, the wait ends.
 func TestLineVanishesWhileAnOrderWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
