@@ -8,16 +8,16 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// ackPatience is how long a message that is not finished holds up the
-// acknowledgements of those that came after it.
+// ackPatience is how long an unfinished message delays the acknowledgements of later
+// ones.
 const ackPatience = 5 * time.Second
 
 // inOrderAcks acknowledges messages when they are finished, in the order in which they
-// came (MQTT 3.1.1, section 4.6). Messages do not wait behind one that takes longer
-// than ackPatience because its line hangs: the broker would stop sending orders to
-// all outputs.
+// came (MQTT 3.1.1, section 4.6). If a line hangs and a message takes longer than
+// ackPatience, later ones do not wait for it, because the broker would stop sending
+// orders for all outputs.
 type inOrderAcks struct {
-	wake wake.Signal // something was finished
+	wake wake.Signal // a message was finished
 
 	mu   sync.Mutex
 	list []*pendingAck
@@ -30,10 +30,10 @@ type pendingAck struct {
 	ack      func()
 	came     time.Time
 	finished bool
-	sent     chan struct{} // closed when it was acknowledged
+	sent     chan struct{} // closed after the acknowledgement
 }
 
-// add takes a message whose acknowledgement is due when it is finished.
+// add queues the acknowledgement of a message until it is finished.
 func (q *inOrderAcks) add(ack func()) *pendingAck {
 	a := &pendingAck{ack: ack, came: time.Now(), sent: make(chan struct{})}
 	q.mu.Lock()
@@ -42,8 +42,8 @@ func (q *inOrderAcks) add(ack func()) *pendingAck {
 	return a
 }
 
-// finish notes that a message is finished; without ack it is dropped and not
-// acknowledged. a may be nil.
+// finish marks a message as finished. Without ack it is dropped without an
+// acknowledgement. a may be nil.
 func (q *inOrderAcks) finish(a *pendingAck, ack bool) {
 	if a == nil {
 		return
@@ -57,8 +57,8 @@ func (q *inOrderAcks) finish(a *pendingAck, ack bool) {
 	q.wake.Set()
 }
 
-// run acknowledges until ctx ends, and then what is left. An acknowledgement
-// may wait for the connection.
+// run acknowledges messages until ctx ends, and then the remaining ones. An
+// acknowledgement may wait for the connection.
 func (q *inOrderAcks) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -83,8 +83,8 @@ func (q *inOrderAcks) run(ctx context.Context) {
 	}
 }
 
-// due takes out what is to be acknowledged now, and gives the time until more
-// may be; 0 where that depends on others.
+// due removes and returns the acknowledgements that are due now, and the time until the
+// next one; 0 if that depends on others.
 func (q *inOrderAcks) due(now time.Time) (acks []*pendingAck, next time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// keeping has answers be at risk until the channel is closed.
+// keeping keeps answers at risk until the channel is closed.
 func (run *lineRun) keeping() (kept chan struct{}) {
 	run.harness.mu.Lock()
 	defer run.harness.mu.Unlock()
@@ -17,9 +17,9 @@ func (run *lineRun) keeping() (kept chan struct{}) {
 	return run.delivered
 }
 
-// An order is acknowledged when no crash can cost its answer any more, if the
-// order would get that answer again: not a retained copy, which is not sure to
-// come again as one, and not an order without an id. [CMD-13]
+// An order is acknowledged when its answer is safe from a crash, if a repeated order
+// would get that answer again. That is not certain for a retained message, nor for an
+// order without an id. [CMD-13]
 func TestAckWaitsForTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
@@ -46,10 +46,9 @@ func TestAckWaitsForTheAnswer(t *testing.T) {
 	})
 }
 
-// A crash that costs the answer leaves the order with the broker: sent again, it
-// gets that answer again, and acts no second time. An answer that had arrived
-// when the crash came before the order's acknowledgement is told twice, no worse.
-// [CMD-4] [CMD-13]
+// If a crash loses the answer, the broker still has the order. Sent again, it gets the
+// same answer and does not act again. If the answer had arrived before the crash, but the
+// order was not acknowledged, it is given twice. [CMD-4] [CMD-13]
 func TestAnswerLostInACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -71,8 +70,8 @@ func TestAnswerLostInACrash(t *testing.T) {
 	})
 }
 
-// While the ledger cannot be written an order is refused and acknowledged: if it
-// came again it might be carried out after it was answered. [CMD-13] [CMD-14]
+// While the ledger cannot be written, a refused order is acknowledged, because it might
+// be carried out after its answer if it came again. [CMD-13] [CMD-14]
 func TestRefusalWithoutLedger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -87,7 +86,7 @@ func TestRefusalWithoutLedger(t *testing.T) {
 			}
 		}
 		j.failing(nil)
-		pass(2 * retryEvery) // it is written after all
+		pass(2 * retryEvery) // it is written now
 		run.send(order("a", "pump", "on", time.Hour))
 		run.want("later", "a refused no_ledger")
 		if run.count() != 2 {
@@ -96,8 +95,8 @@ func TestRefusalWithoutLedger(t *testing.T) {
 	})
 }
 
-// An answer that takes long to be kept holds up the acknowledgements of others
-// no longer than a line that hangs, and no order at all. [CMD-13]
+// An answer that takes long to be safe delays the acknowledgements of others only as long
+// as a hanging line, and delays no order. [CMD-13]
 func TestAnswerKeptLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
@@ -116,8 +115,9 @@ func TestAnswerKeptLate(t *testing.T) {
 	})
 }
 
-// An answer that nothing keeps, as the disk fails and the broker takes none, does not hold
-// its order back for ever: the broker would send no other order. [CMD-13]
+// If the disk fails and the broker accepts no answers, an answer is never safe. Its order
+// is acknowledged nevertheless after a while, because the broker would send no other
+// order. [CMD-13]
 func TestAnswerNeverKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
@@ -136,8 +136,8 @@ func TestAnswerNeverKept(t *testing.T) {
 	})
 }
 
-// At the end an answer has a second to be kept. After that its order stays with
-// the broker. [CMD-13]
+// At the end the dispatcher waits a second until an answer is safe. After that the broker
+// keeps its order. [CMD-13]
 func TestEndBeforeTheAnswerIsKept(t *testing.T) {
 	for after, want := range map[time.Duration]int{lastPatience / 2: 1, 2 * lastPatience: 0} {
 		synctest.Test(t, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestEndBeforeTheAnswerIsKept(t *testing.T) {
 			run.send(order("a", "pump", "on", time.Hour))
 			time.AfterFunc(after, func() { close(kept) })
 			began := time.Now()
-			_ = run.stop() // it is the context's
+			_ = run.stop() // the context's error
 			if d := time.Since(began); d > lastPatience || run.count() != want {
 				t.Errorf("kept after %v: ended after %v with %d acknowledged, want %d", after, d, run.count(), want)
 			}
@@ -155,9 +155,9 @@ func TestEndBeforeTheAnswerIsKept(t *testing.T) {
 	}
 }
 
-// At QoS 0 there is nothing to acknowledge, and nobody waits for an answer to be
-// kept. [CMD-13]
-func TestNobodyWaitsWithoutAck(t *testing.T) {
+// At QoS 0 there is nothing to acknowledge, and the dispatcher does not wait until an
+// answer is safe. [CMD-13]
+func TestNoWaitWithoutAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
 		run.keeping()

@@ -10,35 +10,35 @@ import (
 	"fieldpost/sensors"
 )
 
-// Status is what became of an order.
+// Status is the outcome of an order.
 type Status string
 
 // The statuses.
 const (
 	Done    Status = "done"    // the line has its level
 	Refused Status = "refused" // nothing was done
-	Failed  Status = "failed"  // it was begun and did not succeed
-	Unknown Status = "unknown" // it was begun, and its end is not recorded
+	Failed  Status = "failed"  // it was begun and failed
+	Unknown Status = "unknown" // it was begun, and its result is not recorded
 )
 
-// Answer is what became of an order, for who gave it.
+// Answer tells the sender of an order its outcome.
 type Answer struct {
-	ID     string // the order's; "" where it had none that could be read
+	ID     string // the order's id; "" if it has none or it cannot be read
 	Status Status
-	Output string      // "" where the order named none
-	State  string      // on or off, the output's level after it; "" where it was not looked at
-	Reason Code        // why it is not done; "" when it is
-	Hint   string      // what in particular, and what to do; "" when it is done
-	Count  uint64      // of [NotAnswered], how many orders; else 0
-	Stamp  clock.Stamp // when it was decided
+	Output string      // "" if the order names none
+	State  string      // on or off, the output's level after the order; "" if it is not known
+	Reason Code        // why it is not done; "" if it is
+	Hint   string      // details and what to do; "" if it is done
+	Count  uint64      // the number of orders of a [NotAnswered]; otherwise 0
+	Stamp  clock.Stamp // when the outcome was decided
 
-	sure       bool // its order gets it again if that comes again, in a later boot too
-	saved      bool // its order gets it again in a later run, until the next boot
-	noWait     bool // so many are refused that nobody waits until the broker has it
-	suppressed bool // it is counted, and not given
+	sure       bool // a repeated order gets it again, also in a later boot
+	saved      bool // a repeated order gets it again in a later run, until the next boot
+	noWait     bool // too many are refused to wait until the broker has this answer
+	suppressed bool // it is only counted, not given
 }
 
-// Record is the answer as a message.
+// Record returns the answer as a message.
 func (a Answer) Record() message.Record {
 	var fields []sensors.Field
 	for _, f := range []sensors.Field{
@@ -59,7 +59,7 @@ func (a Answer) Record() message.Record {
 	return message.Record{Kind: message.Answer, Stamp: a.Stamp, Fields: fields}
 }
 
-// answerFor makes an answer of a reason; detail says what in particular.
+// answerFor makes an answer with a reason and details.
 func answerFor(c Code, detail string) Answer {
 	r := lookup(c)
 	means := r.Means
@@ -69,8 +69,8 @@ func answerFor(c Code, detail string) Answer {
 	return Answer{Status: r.Status, Reason: c, Hint: means + " " + r.Do}
 }
 
-// acknowledgeAndAnswer acknowledges an order and delivers its answer, in the sequence
-// that costs least if the daemon ends in between. [CMD-13]
+// acknowledgeAndAnswer acknowledges an order and delivers its answer, in the order that
+// loses least if the daemon ends in between. [CMD-13]
 func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *inOrderAcks, ack *pendingAck) {
 	switch {
 	case a.Status == "": // the broker sends it again
@@ -80,8 +80,8 @@ func (d *Dispatcher) acknowledgeAndAnswer(ctx context.Context, a Answer, acks *i
 	case a.sure:
 		acks.finish(ack, d.deliver(ctx, a, ack != nil && !a.noWait))
 	case a.Status == Refused:
-		// It must not act after it was answered, and a power cut would have it
-		// forgotten: acknowledged first, it does not come again.
+		// The order must not act after this answer, but a power cut would make the ledger
+		// forget it. If it is acknowledged first, it does not come again.
 		acks.finish(ack, true)
 		if ack != nil {
 			select {
@@ -105,9 +105,9 @@ func (d *Dispatcher) deliverUnsure(ctx context.Context, a Answer) {
 	d.noteDelivered(ctx, a, d.o.Answer(a.Record()))
 }
 
-// noteDelivered notes in the runtime journal, where an answer is there, that a crash
-// cannot cost it any more: if that is not known, the next run gives it again. It waits
-// for that until ctx ends.
+// noteDelivered marks an answer in the runtime journal as delivered when it is safe from
+// a crash. It waits for that until ctx ends. Without the mark the next run gives the
+// answer again.
 func (d *Dispatcher) noteDelivered(ctx context.Context, a Answer, kept <-chan struct{}) {
 	if !a.saved {
 		return
@@ -119,23 +119,23 @@ func (d *Dispatcher) noteDelivered(ctx context.Context, a Answer, kept <-chan st
 			return
 		}
 	}
-	_ = d.ledger.saveRuntime(a.ID, true) // if not, it is given once more
+	_ = d.ledger.saveRuntime(a.ID, true) // if that fails, it is given once more
 	d.ledger.queue.wake.Set()
 }
 
 const (
-	// answerPatience is how long the acknowledgement of an order waits for its answer
-	// to be safe from a crash. It is much longer than the spool takes, unless the disk
-	// fails. If the broker takes no answers then, it sends orders all the same: the
-	// next may switch something off.
+	// answerPatience is how long the acknowledgement of an order waits for its answer to
+	// be safe from a crash. The spool takes much less, unless the disk fails. Even if the
+	// broker accepts no answers then, it must get acknowledgements, because it may have
+	// more orders, such as one to switch off.
 	answerPatience = 10 * time.Second
-	// lastPatience is how long an answer may take, once the dispatcher is to end, to be
-	// where a crash cannot cost it.
+	// lastPatience is how long the ending dispatcher waits until an answer is safe from a
+	// crash.
 	lastPatience = time.Second
 )
 
-// awaitKept waits until a crash cannot cost an answer any more, at most for
-// answerPatience or until ctx ends.
+// awaitKept waits until an answer is safe from a crash, for at most answerPatience, or
+// until ctx ends.
 func awaitKept(ctx context.Context, kept <-chan struct{}) {
 	if kept == nil {
 		return
@@ -149,10 +149,9 @@ func awaitKept(ctx context.Context, kept <-chan struct{}) {
 	}
 }
 
-// deliver delivers an answer. Where its order waits for its acknowledgement, deliver
-// returns when a crash cannot cost the answer any more, or after answerPatience. ok is
-// false when the end comes first: then the broker sends the order again, and it gets the
-// same answer. [CMD-13]
+// deliver delivers an answer. With waits it returns when the answer is safe from a crash,
+// or after answerPatience. ok is false if the dispatcher ends first: then the broker
+// sends the order again, and it gets the same answer. [CMD-13]
 func (d *Dispatcher) deliver(ctx context.Context, a Answer, waits bool) (ok bool) {
 	kept := d.o.Answer(a.Record())
 	if kept == nil || !waits {

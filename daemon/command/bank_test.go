@@ -19,8 +19,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// The dispatcher on a real bank on a simulated board: an order from its message to
-// the wire, its answer, and the event of its end.
+// The dispatcher with a real bank on a simulated board: an order from its message to the
+// line, its answer, and the event of its end.
 func TestOrdersMovePins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		board := sim.New()
@@ -88,8 +88,8 @@ func TestOrdersMovePins(t *testing.T) {
 	})
 }
 
-// The bounds of outputs refuse an order that energises, with a reason of their
-// own, and hold up one to the safe level, but not the others. [CMD-17]
+// min_on, min_off and interlocks refuse energising orders with their own reasons, and
+// delay an order to the safe level, but no others. [CMD-17]
 func TestBoundsOfOutputs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bank := output.Open(output.Options{Board: sim.New(), Clock: clock.Fake(), Outputs: []output.Config{
@@ -120,9 +120,8 @@ func TestBoundsOfOutputs(t *testing.T) {
 	})
 }
 
-// A line that somebody else holds was never ours: the order fails, and nothing
-// is said of a level that nobody knows.
-func TestOrderToALineThatIsNotOurs(t *testing.T) {
+// If another program holds the line, the order fails and its answer has no level.
+func TestOrderToABusyLine(t *testing.T) {
 	board := sim.New()
 	board.Line("GPIO27").Hold("gpio-keys")
 	bank := output.Open(output.Options{Board: board, Outputs: []output.Config{{Name: "pump", Pin: "GPIO27"}}, Clock: clock.Fake()})

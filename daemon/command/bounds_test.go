@@ -11,10 +11,9 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// What min_on, min_off and an interlock forbid is refused at once with the
-// reason and how long; an order to the safe level that has to wait for min_on
-// is answered when the line is safe, and holds up no other for its output.
-// [CMD-17]
+// An order that min_on, min_off or an interlock forbids is refused at once with the
+// reason and the time left. An order to the safe level that waits for min_on is answered
+// when the line is safe, and does not delay others for its output. [CMD-17]
 func TestBoundsFromOrderToAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		board := sim.New()
@@ -51,7 +50,7 @@ func TestBoundsFromOrderToAnswer(t *testing.T) {
 		waits := handle("d", "up", "off")
 		gets("e", "up", "on", Refused, TooSoon, "by an order that waits")
 		gets("f", "down", "off", Done, "", "")
-		again := handle("d", "up", "off") // under way
+		again := handle("d", "up", "off") // still pending
 		<-time.After(10*time.Minute - 1)
 		synctest.Wait()
 		if len(waits) > 0 {

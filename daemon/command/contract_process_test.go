@@ -15,8 +15,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// process is one process of the world. From its death on nothing that it does has
-// any effect, as if it had stopped between two lines.
+// process is one process of the world. After its death nothing that it does has any
+// effect, as if it had stopped between two lines of code.
 type process struct {
 	world      *world
 	bank       *output.Bank
@@ -24,15 +24,15 @@ type process struct {
 	in         chan uplink.Message
 	stop       func()
 	dead       atomic.Bool
-	fuse       atomic.Int64 // steps until it dies; 0 is never
+	fuse       atomic.Int64 // steps until it dies; 0: never
 
 	lost  *atomic.Bool // whether the present connection has ended
-	again bool         // there was one before
+	again bool         // there was an earlier one
 
 	mu    sync.Mutex
 	held  []board.Output
-	doing map[string]output.Order // by output
-	index map[string]int          // when the id first came, in this life
+	doing map[string]output.Order // orders being carried out, by output
+	index map[string]int          // order of the ids' first arrival in this process
 }
 
 func newProcess(w *world) *process {
@@ -41,8 +41,8 @@ func newProcess(w *world) *process {
 	return p
 }
 
-// left is what is left of a fuse that was set and did not burn down: a death
-// that comes at the start of the next process, then.
+// left returns the rest of the fuse. If the process did not die, the next one dies after
+// these steps.
 func (p *process) left() int64 {
 	if p == nil || p.world.r.IntN(3) > 0 {
 		return 0
@@ -52,7 +52,7 @@ func (p *process) left() int64 {
 
 var errKilled = errors.New("killed")
 
-// step is a point between two lines. It reports whether the process lives.
+// step is a point between two lines of code. It reports whether the process lives.
 func (p *process) step() bool {
 	if p.dead.Load() {
 		return false
@@ -66,7 +66,7 @@ func (p *process) step() bool {
 
 func (p *process) connection() { p.lost = &atomic.Bool{} }
 
-// diskStep is one step of the journal's disk.
+// diskStep is one operation of the journal's disk.
 func (p *process) diskStep(op string) error {
 	if !p.step() {
 		return errKilled
@@ -82,7 +82,7 @@ func (p *process) diskStep(op string) error {
 	}
 	if op == "replay" {
 		if !errors.Is(err, syscall.EIO) {
-			return nil // a full disk can be read
+			return nil // a full disk can still be read
 		}
 		p.world.mu.Lock()
 		p.world.unread = true
@@ -91,7 +91,7 @@ func (p *process) diskStep(op string) error {
 	return err
 }
 
-// runtimeStep is one step of the runtime directory.
+// runtimeStep is one operation of the runtime directory.
 func (p *process) runtimeStep(string) error {
 	if !p.step() {
 		return errKilled
@@ -101,12 +101,12 @@ func (p *process) runtimeStep(string) error {
 	return p.world.runtimeErr
 }
 
-// release gives back the lines of a dead process.
+// release releases the lines of a dead process.
 func (p *process) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, o := range p.held {
-		_ = o.Close() // it may have been closed
+		_ = o.Close() // it may be closed already
 	}
 }
 
@@ -133,7 +133,7 @@ func (p *process) Energises(name string, a output.Action) (bool, bool) {
 	return p.bank.Energises(name, a)
 }
 
-// killableBoard is a board whose outputs move only while a process lives.
+// killableBoard is a board whose outputs change only while a process lives.
 type killableBoard struct {
 	*sim.Board
 	l *process
@@ -165,7 +165,7 @@ type killableOutput struct {
 	c output.Config
 }
 
-// Set is watched: here the contract is kept or not.
+// Set checks the contract for each new level.
 func (w *killableOutput) Set(active bool) error {
 	if !w.l.step() {
 		return errKilled
@@ -199,7 +199,7 @@ func (w *killableOutput) Active() (bool, error) {
 	return w.Output.Active()
 }
 
-// hand delivers a letter on the present connection.
+// hand delivers a message on the present connection.
 func (p *process) hand(m *queuedMessage) {
 	lost := p.lost
 	p.world.arrives(p, m.text)
@@ -219,8 +219,8 @@ func (p *process) hand(m *queuedMessage) {
 	}}
 }
 
-// answer takes what the dispatcher says into a memory that does not outlive the
-// process. After a while it is at the broker or on disk.
+// answer keeps an answer in memory, which does not outlive the process. After some time
+// it is at the broker or on disk.
 func (p *process) answer(r message.Record) <-chan struct{} {
 	kept := make(chan struct{})
 	if !p.step() {

@@ -17,18 +17,17 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// sequences is how many TestContract runs, unless FIELDPOST_SEQUENCES says
-// which: 400+10000 are ten thousand from the four hundredth on.
+// sequences is the number of runs of TestContract. FIELDPOST_SEQUENCES sets others:
+// 400+10000 runs ten thousand from the four hundredth on.
 var sequences uint64 = 400
 
-// Random orders to several outputs, duplicates, redeliveries, lost connections,
-// deaths and power cuts between any two lines, reloads with other outputs, answers that die with the memory
-// they are in, time that jumps, a disk that fills or hangs, lines that hang:
-// whatever happens, the lines of a real bank
-// keep to the contract. No order that energises acts twice, late, without its
-// intent on disk, or after one to the safe level that came later; every order
-// has one verdict, which is true and arrives. [CMD-4] [CMD-8] [CMD-9] [CMD-11] [CMD-12]
-// [CMD-13] [CMD-14] [CMD-15]
+// TestContract runs random orders for several outputs, with duplicates, redeliveries,
+// lost connections, kills and power cuts between any two lines of code, reloads with
+// other outputs, answers that a crash loses, a clock that jumps, a disk that is full or
+// hangs, and lines that hang. The lines of a real bank always follow the contract. No
+// energising order acts twice, late, without its intent on disk, or after a later order
+// to the safe level. Every order has one outcome, which is true and is delivered. [CMD-4]
+// [CMD-8] [CMD-9] [CMD-11] [CMD-12] [CMD-13] [CMD-14] [CMD-15]
 func TestContract(t *testing.T) {
 	first, n := uint64(0), sequences
 	if s := os.Getenv("FIELDPOST_SEQUENCES"); s != "" {
@@ -48,7 +47,7 @@ func TestContract(t *testing.T) {
 				}
 			}
 			w.calm()
-			w.judge()
+			w.checkAnswers()
 			w.end()
 			if t.Failed() {
 				t.Logf("seed %d:", seed)
@@ -60,7 +59,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// contractOutputs are the world's outputs: each with its pin and its bounds.
+// contractOutputs are the world's outputs with their pins and bounds.
 var contractOutputs = []output.Config{
 	{Name: "pump", Pin: "GPIO27", Safe: output.SafeOff, MaxOn: 10 * time.Minute, MinOff: 20 * time.Second, Interlock: []string{"valve"}},
 	{Name: "lock", Pin: "GPIO5", Safe: output.SafeOn, Initial: output.InitialOn},
@@ -69,14 +68,14 @@ var contractOutputs = []output.Config{
 	{Name: "heater", Pin: "GPIO8", Safe: output.SafeOff, Refresh: 45 * time.Second},
 }
 
-// world is everything outside the process: a broker that sends again what was
-// not acknowledged, wires, a clock that jumps, a disk, and death.
+// world is everything outside of the process: a broker that sends unacknowledged messages
+// again, lines, a clock that jumps, a disk, kills and power cuts.
 type world struct {
 	t       *testing.T
-	r       *rand.Rand // of the goroutine that tells what happens
+	r       *rand.Rand // used only by the main goroutine
 	board   *sim.Board
 	journal *memJournal
-	runtime *memJournal // in the runtime directory: a power cut clears it
+	runtime *memJournal // the runtime directory, which a power cut clears
 	process *process
 	start   time.Time
 	sent    [][]byte
@@ -84,33 +83,33 @@ type world struct {
 	mu               sync.Mutex
 	log              []string // what happened
 	skew             time.Duration
-	jumped, unsynced time.Time // when the clock last did, and was last no longer true
+	jumped, unsynced time.Time // when the clock last jumped, and last lost its synchronisation
 	synced           bool
 	boot             int
 	booted           time.Time
 	queue            []*queuedMessage // not acknowledged
 	hangs            map[string]time.Duration
-	leaving          map[string]bool // outputs that a reload takes out, until their lines are requested again
-	diskErr          error           // what it says; nil is well
-	runtimeErr       error           // likewise the runtime directory
+	leaving          map[string]bool // outputs that a reload has removed, until their lines are requested again
+	diskErr          error           // the error of the disk; nil: none
+	runtimeErr       error           // the error of the runtime directory
 	slow             time.Duration
-	delivery         time.Duration // how long an answer takes to where no death costs it
-	faulty           bool          // the disk has failed or hung at some time
-	bare             bool          // and the runtime directory failed, or was cleared by a power cut, besides
-	unread           bool          // a process had to begin without knowing what the disk holds
-	lied             bool          // the clock was wrong by more than an id is kept
+	delivery         time.Duration // how long it takes until an answer is safe from a crash
+	faulty           bool          // the disk has failed or hung before
+	bare             bool          // also the runtime directory failed, or a power cut cleared it
+	unread           bool          // a process started without being able to read the disk
+	lied             bool          // the clock was wrong by more than the time an id is kept
 	short            bool          // the ledger has no room for ids of earlier boots
-	cramped          bool          // nor for more than a few refusals
-	contractBooks
+	cramped          bool          // the ledger has room for only a few refusals
+	contractLog
 }
 
-// queuedMessage is a message that the broker keeps.
+// queuedMessage is a message in the broker's session.
 type queuedMessage struct{ text []byte }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, r: rand.New(rand.NewPCG(seed, 4)), board: sim.New(), start: time.Now(), synced: true, booted: time.Now().Add(-time.Minute),
-		hangs: map[string]time.Duration{}, leaving: map[string]bool{}, contractBooks: newContractBooks(),
+		hangs: map[string]time.Duration{}, leaving: map[string]bool{}, contractLog: newContractLog(),
 	}
 	w.journal, w.runtime = &memJournal{t: t}, &memJournal{t: t}
 	w.short, w.cramped = seed%2 == 0, seed%3 == 0
@@ -131,7 +130,8 @@ func (w *world) stamp() clock.Stamp {
 	return clock.Stamp{Boot: fmt.Sprint(w.boot), Mono: time.Since(w.booted), Wall: time.Now().Add(w.skew).UTC(), Synced: w.synced}
 }
 
-// begin starts a process on what the last one left. Starting may kill it.
+// begin starts a process with the state that the last one left. It may die while it
+// starts.
 func (w *world) begin() {
 	for {
 		p := newProcess(w)
@@ -167,12 +167,12 @@ func (w *world) begin() {
 	}
 }
 
-// clearDead clears away a dead process; the power may have been cut.
+// clearDead cleans up after a dead process, perhaps with a power cut.
 func (w *world) clearDead() {
 	w.process.stop()
 	power := w.r.IntN(4) == 0
 	w.journal.crash(power, w.r)
-	w.runtime.crash(false, w.r) // what was written and not synced is there all the same
+	w.runtime.crash(false, w.r) // unsynced writes survive a kill
 	if power {
 		w.runtime.wipe()
 	}
@@ -193,7 +193,7 @@ func (w *world) revive() {
 	}
 }
 
-// connect has the broker send all that was not acknowledged.
+// connect makes the broker send all unacknowledged messages.
 func (w *world) connect() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -218,7 +218,7 @@ func (w *world) send(text []byte) {
 	w.process.hand(m)
 }
 
-// next is a new order or, now and then, one that was sent before.
+// next returns a new order or, now and then, an earlier one.
 func (w *world) next(i int) []byte {
 	if len(w.sent) > 0 && w.r.IntN(4) == 0 {
 		return w.sent[w.r.IntN(len(w.sent))]
@@ -234,7 +234,7 @@ func (w *world) next(i int) []byte {
 	return text
 }
 
-// chance lets something happen to the world.
+// chance makes something random happen.
 func (w *world) chance() {
 	if w.r.IntN(2) == 0 {
 		<-time.After(time.Duration(w.r.IntN(60_000)) * time.Millisecond)
@@ -244,7 +244,7 @@ func (w *world) chance() {
 	defer w.mu.Unlock()
 	w.delivery = time.Duration(w.r.IntN(6000)) * time.Millisecond
 	switch w.r.IntN(14) {
-	case 0: // the time is set, and the clock lies from now on
+	case 0: // the clock is set wrong
 		w.skew, w.jumped = time.Duration(w.r.IntN(12)-6)*time.Hour, time.Now()
 		if w.r.IntN(2) == 0 {
 			w.skew = []time.Duration{26 * time.Hour, -26 * time.Hour, 87600 * time.Hour, -87600 * time.Hour, 0}[w.r.IntN(5)]
@@ -269,7 +269,7 @@ func (w *world) chance() {
 		w.mu.Unlock()
 		w.connect()
 		w.mu.Lock()
-	case 10: // it lies over a reboot, for long enough to forget, and is mended
+	case 10: // it is wrong over a reboot, long enough to forget ids, and is corrected
 		w.skew, w.lied = []time.Duration{26 * time.Hour, 87600 * time.Hour}[w.r.IntN(2)], true
 		w.boot++
 		w.booted = time.Now()
@@ -290,8 +290,8 @@ func (w *world) chance() {
 	}
 }
 
-// reloadLocked has the process take another configuration: some of the outputs, and
-// another limit for orders. It waits for what a reload waits for.
+// reloadLocked gives the process another configuration: some of the outputs, and another
+// limit for orders. It waits for what a reload waits for.
 func (w *world) reloadLocked() {
 	var next []output.Config
 	for _, c := range contractOutputs {
@@ -318,7 +318,7 @@ func (w *world) reloadLocked() {
 	}
 }
 
-// checkGone checks that the outputs that a reload took out are safe and released.
+// checkGone checks that the outputs that a reload removed are safe and released.
 func (w *world) checkGone() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -333,7 +333,7 @@ func (w *world) checkGone() {
 	}
 }
 
-// calm has all that is wrong end, and waits until nothing is left to do.
+// calm ends all faults, and waits until there is nothing left to do.
 func (w *world) calm() {
 	w.mu.Lock()
 	w.diskErr, w.runtimeErr, w.slow, w.synced = nil, nil, 0, true
@@ -344,7 +344,7 @@ func (w *world) calm() {
 		w.revive()
 		w.process.fuse.Store(0)
 		w.connect()
-		<-time.After(4 * time.Minute) // longer than any line hangs, and together than max_on
+		<-time.After(4 * time.Minute) // longer than any hang, and than max_on
 		synctest.Wait()
 	}
 	w.checkGone()

@@ -21,22 +21,22 @@ const (
 	// MaxOrder is the largest order, in bytes; AWS IoT Core takes 128 KiB.
 	MaxOrder = 64 << 10
 	maxName  = 128     // characters of an id or of an output's name
-	maxHead  = 1 << 10 // bytes of a larger message that are looked at
-	// maxMembers is how many members of an object are looked at: more than an order
-	// has, so that what costs most to parse is not parsed.
+	maxHead  = 1 << 10 // bytes of a larger message that are parsed
+	// maxMembers is how many members of an object are parsed, more than an order has. It
+	// limits the cost of parsing.
 	maxMembers = 16
 )
 
 // Order is a decoded order.
 type Order struct {
-	ID      string // "" where it has none
+	ID      string // "" if it has none
 	Output  string
 	Action  output.Action
-	For     time.Duration // 0 where it has none
-	Expires time.Time     // UTC; zero where it has none
+	For     time.Duration // 0 if it has none
+	Expires time.Time     // UTC; zero if it has none
 }
 
-// same reports whether two orders ask for the same in the same words.
+// same reports whether two orders are identical.
 func (o Order) same(p Order) bool {
 	return o.ID == p.ID && o.Output == p.Output && o.Action == p.Action && o.For == p.For && o.Expires.Equal(p.Expires)
 }
@@ -44,15 +44,15 @@ func (o Order) same(p Order) bool {
 // ErrNotOrder is the reason when a message is not an order to this board.
 var ErrNotOrder = errors.New("not an order to this board")
 
-// RefusedError says why an order is refused before it is looked at closer.
+// RefusedError says why an order cannot be decoded.
 type RefusedError struct {
 	Code   Code
-	Detail string // what in particular, lower case; may be empty
-	ID     string // the order's id, where it could be read
-	Output string // the output's name, likewise
+	Detail string // details, lower case; may be empty
+	ID     string // the order's id, if it could be read
+	Output string // the output's name, if it could be read
 }
 
-// Error gives the code and what in particular.
+// Error returns the code and the details.
 func (e *RefusedError) Error() string {
 	if e.Detail == "" {
 		return "order refused: " + string(e.Code)
@@ -60,9 +60,9 @@ func (e *RefusedError) Error() string {
 	return "order refused: " + string(e.Code) + ": " + e.Detail
 }
 
-// Decode reads an order to the board called thing. The error wraps
-// [ErrNotOrder] for a message that is no order or not for this board, and is a
-// [*RefusedError] for an order that is malformed.
+// Decode parses an order for the board called thing. The error wraps [ErrNotOrder] if the
+// message is no order or not for this board, and is a [*RefusedError] if the order is
+// malformed.
 func Decode(payload []byte, thing string) (Order, error) {
 	if len(payload) > MaxOrder {
 		return Order{}, tooLarge(payload, len(payload), thing)
@@ -81,9 +81,9 @@ func Decode(payload []byte, thing string) (Order, error) {
 	return o, nil
 }
 
-// tooLarge is the error of a message of more than MaxOrder bytes that begins like
-// this. It is an order to this board if its first KiB says so: what is behind, which
-// may be a kind or another board's name, is not looked at. [CMD-2]
+// tooLarge returns the error of a message of more than MaxOrder bytes. Only its first
+// KiB, the head, decides whether it is an order for this board: the rest, which may
+// contain a kind or another thing, is not read. [CMD-2]
 func tooLarge(head []byte, size int, thing string) error {
 	fields := readMembers(json.NewDecoder(bytes.NewReader(head[:min(len(head), maxHead)])))
 	if err := checkOurs(fields, thing); err != nil {
@@ -93,7 +93,7 @@ func tooLarge(head []byte, size int, thing string) error {
 	return &RefusedError{Code: TooLarge, Detail: fmt.Sprintf("%d bytes", size), ID: o.ID, Output: o.Output}
 }
 
-// members reads an object's members as far as they are whole.
+// readMembers reads an object's complete members.
 func readMembers(d *json.Decoder) (fields []member) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil
@@ -110,14 +110,14 @@ func readMembers(d *json.Decoder) (fields []member) {
 	return fields
 }
 
-// field is one member of an object.
+// member is one member of an object.
 type member struct {
 	key   string
 	value json.RawMessage
 }
 
-// split takes one JSON object apart, its members in their order. Of an object with
-// more members than maxMembers it gives so many, and does not look at what follows.
+// splitObject returns the members of one JSON object, in their order. It stops after
+// maxMembers.
 func splitObject(payload []byte) ([]member, error) {
 	if !utf8.Valid(payload) {
 		return nil, errors.New("not UTF-8") // RFC 8259, section 8.1
@@ -132,7 +132,7 @@ func splitObject(payload []byte) ([]member, error) {
 		if err != nil {
 			return nil, fmt.Errorf("not JSON: %w", err)
 		}
-		f := member{key: t.(string)} // all that can stand here, or Token fails
+		f := member{key: t.(string)} // Token fails on anything else
 		if err := d.Decode(&f.value); err != nil {
 			return nil, fmt.Errorf("not JSON: %w", err)
 		}
@@ -149,7 +149,7 @@ func splitObject(payload []byte) ([]member, error) {
 	return fields, nil
 }
 
-// ours says whether an object is an order, and to this board. [CMD-1]
+// checkOurs returns an error unless an object is an order for this board. [CMD-1]
 func checkOurs(fields []member, thing string) error {
 	action := false
 	for _, f := range fields {
@@ -170,8 +170,8 @@ func checkOurs(fields []member, thing string) error {
 	return nil
 }
 
-// build makes an order of an object's members. What could be read of id and
-// output comes back with an error too, for the answer.
+// buildOrder makes an order of an object's members. With an error it also returns the id
+// and output that could be read, for the answer.
 func buildOrder(fields []member) (o Order, code Code, err error) {
 	code = Malformed
 	keep := func(c Code, e error) {
@@ -184,7 +184,7 @@ func buildOrder(fields []member) (o Order, code Code, err error) {
 		if seen[f.key] {
 			keep(Malformed, fmt.Errorf("key %.80q is given twice", f.key))
 			if f.key == "id" {
-				o.ID = "" // which of the two would the answer be to?
+				o.ID = "" // the answer could be to either
 			}
 			continue
 		}
@@ -197,7 +197,7 @@ func buildOrder(fields []member) (o Order, code Code, err error) {
 	return o, code, err
 }
 
-// take reads one member into the order.
+// setMember reads one member into the order.
 func (o *Order) setMember(f member) (code Code, err error) {
 	switch f.key {
 	case "thing":
@@ -226,7 +226,7 @@ func (o *Order) setMember(f member) (code Code, err error) {
 	return Malformed, err
 }
 
-// text reads a string.
+// parseString parses a string.
 func parseString(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", fmt.Errorf("want a string, got %s", typeName(raw))
@@ -236,7 +236,7 @@ func parseString(raw json.RawMessage) (string, error) {
 	return s, err
 }
 
-// what names the type of a JSON value.
+// typeName returns the type of a JSON value.
 func typeName(raw json.RawMessage) string {
 	switch {
 	case len(raw) == 0:
@@ -253,8 +253,8 @@ func typeName(raw json.RawMessage) string {
 	return "a number"
 }
 
-// name reads an id or an output's name. A lone surrogate has become U+FFFD in
-// decoding, and might make two ids one.
+// parseName parses an id or an output's name. It refuses U+FFFD: decoding replaces lone
+// surrogates by it, which could make two different ids the same.
 func parseName(raw json.RawMessage) (string, error) {
 	s, err := parseString(raw)
 	if err != nil {
@@ -276,13 +276,13 @@ func parseDuration(raw json.RawMessage) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("want a duration such as 30s, longer than nothing, got %.80q", s)
+		return 0, fmt.Errorf("want a duration such as 30s, more than 0, got %.80q", s)
 	}
 	return d, nil
 }
 
-// dateTime is date-time of RFC 3339, section 5.6, as far as [time.Parse] lets
-// more pass (golang/go issue 54580).
+// dateTime matches date-time of RFC 3339, section 5.6, where [time.Parse] accepts more
+// (golang/go issue 54580).
 var dateTime = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 })

@@ -51,12 +51,12 @@ func TestNotAnOrder(t *testing.T) {
 		`{"action":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`,
 		strings.Repeat(`{"action":`, 50000),
 		strings.Repeat("x", 1<<20),
-		// Larger than an order may be, and no order by the first KiB.
+		// Larger than an order may be, and without an action in the first KiB.
 		`{"action":"` + strings.Repeat("x", MaxOrder) + `","output":"pump","id":"a"}`,
 		`{"kind":"answer","action":"on","note":"` + strings.Repeat("x", MaxOrder) + `"}`,
 		`{"thing":"thing-barn","action":"on","note":"` + strings.Repeat("x", MaxOrder) + `"}`,
 		`[{"thing":"thing-greenhouse","action":"on"}` + strings.Repeat(" ", MaxOrder) + `]`,
-		// An action behind more members than an order has.
+		// An action after more members than an order has.
 		`{"0":0,"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"action":"on"}`,
 	} {
 		if o, err := Decode([]byte(text), thing); !errors.Is(err, ErrNotOrder) {
@@ -93,7 +93,7 @@ func TestMalformed(t *testing.T) {
 		{`{"action":"on","output":"pump","id":"a\nb"}`, "id: want printable characters", Malformed, ""},
 		{`{"action":"on","output":"pump","id":"\ud800"}`, "id: want printable characters", Malformed, ""},
 		{`{"action":"on","output":"pump","id":"a","for":30}`, "for: want a string, got a number", Malformed, "a"},
-		{`{"action":"on","output":"pump","id":"a","for":"30"}`, `for: want a duration such as 30s, longer than nothing, got "30"`, Malformed, "a"},
+		{`{"action":"on","output":"pump","id":"a","for":"30"}`, `for: want a duration such as 30s, more than 0, got "30"`, Malformed, "a"},
 		{`{"action":"on","output":"pump","id":"a","for":"-3s"}`, `got "-3s"`, Malformed, "a"},
 		{`{"action":"on","output":"pump","id":"a","for":"0s"}`, `got "0s"`, Malformed, "a"},
 		{`{"action":"on","output":"pump","id":"a","for":"9999999999h"}`, `got "9999999999h"`, Malformed, "a"},
@@ -127,8 +127,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// What is deep is refused or passed over, and costs no more than what is flat;
-// all that is wrong with an order leaves its id readable where it can be.
+// Deeply nested messages are refused or ignored, and cost no more than flat ones. The id
+// of a malformed order is returned if it can be read.
 func TestDeepOrders(t *testing.T) {
 	for depth, want := range map[int]string{1: "an array", 100: "an array", 9_990: "an array", 20_000: ""} {
 		nested := strings.Repeat("[", depth) + strings.Repeat("]", depth)
@@ -139,7 +139,7 @@ func TestDeepOrders(t *testing.T) {
 			o, err := Decode([]byte(text), thing)
 			var r *RefusedError
 			switch {
-			case want == "" && !errors.Is(err, ErrNotOrder): // it is no JSON that anybody reads
+			case want == "" && !errors.Is(err, ErrNotOrder): // too deep for any JSON parser
 				t.Errorf("depth %d: %+v, %v", depth, o, err)
 			case want != "" && (!errors.As(err, &r) || r.ID != "a" || r.Output != "pump" || !strings.Contains(r.Detail, want)):
 				t.Errorf("depth %d: %+v, %v", depth, o, err)
@@ -148,7 +148,7 @@ func TestDeepOrders(t *testing.T) {
 	}
 }
 
-// Numbers, however large, and what only looks like a time.
+// Very large numbers, and texts that only look like a time.
 func TestValuesOutOfRange(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{`"for":1e999`, "for: want a string, got a number"},
@@ -188,7 +188,7 @@ func FuzzDecode(f *testing.F) {
 		o, err := Decode(payload, thing)
 		var members map[string]any
 		d := json.NewDecoder(bytes.NewReader(payload))
-		d.UseNumber() // which may be larger than any float
+		d.UseNumber() // numbers may exceed any float
 		isObject := json.Valid(payload) && d.Decode(&members) == nil && members != nil
 		if errors.Is(err, ErrNotOrder) {
 			return
@@ -221,8 +221,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// What is refused or passed over costs no more to parse than an order does,
-// whatever it holds. [CMD-2]
+// A refused or ignored message costs no more to parse than an order, whatever it
+// contains. [CMD-2]
 func TestCostOfParsing(t *testing.T) {
 	for name, text := range map[string]string{
 		"keys":        `{"action":"on"` + strings.Repeat(`,"k":1`, MaxOrder/6-10) + `}`,

@@ -15,37 +15,36 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// Outputs is what orders move: an [output.Bank].
+// Outputs carries out orders: an [output.Bank].
 type Outputs interface {
-	// Do carries out an order and returns when the line has its level. It
-	// does nothing from the order's expiry on.
+	// Do carries out an order and returns when the line has its level. It does nothing
+	// after the order has expired.
 	Do(o output.Order) (output.State, error)
-	// Energises reports whether an action asks an output for any level but
-	// its safe one; ok is false where there is no such output.
+	// Energises reports whether an action leads to another level than the output's safe
+	// one. ok is false if there is no such output.
 	Energises(name string, a output.Action) (energises, ok bool)
 }
 
-// Options is what a dispatcher is made of.
+// Options are the parts of a dispatcher.
 type Options struct {
-	Thing   string          // our name in messages
-	Topic   string          // the one topic on which orders come by MQTT; "" is none
-	MaxLife time.Duration   // how far ahead an order's expiry may lie; 0 is an hour
-	Outputs Outputs         // what orders move
-	Clock   clock.Clock     // whether an order is late
-	Answer  Answerer        // passes an answer on, from several goroutines
-	Journal journal.Storage // where orders are remembered; nil is in memory, until the process ends
+	Thing   string          // this board's name in messages
+	Topic   string          // the topic of orders over MQTT; "" means none
+	MaxLife time.Duration   // how far ahead an order's expiry may be; 0 means an hour
+	Outputs Outputs         // the outputs
+	Clock   clock.Clock     // decides whether an order is late
+	Answer  Answerer        // delivers answers; called from several goroutines
+	Journal journal.Storage // stores the ledger; nil: in memory until the process ends
 	// RuntimeJournal is a second journal that outlives the process but not the boot. It
-	// holds what the first one cannot take; nil is none. [CMD-14]
+	// takes what cannot be written to Journal; nil means none. [CMD-14]
 	RuntimeJournal journal.Storage
-	Health         *health.Health // is told of the journal's faults; nil tells nobody
+	Health         *health.Health // gets the journal's faults; may be nil
 	Log            *slog.Logger   // nil discards
-	// Unstamped has orders that energise carried out though they lack id or
-	// expires, if nothing can have stored them on their way. [CMD-7]
+	// Unstamped accepts energising orders without id or expires, if nothing can have
+	// stored them on the way. [CMD-7]
 	Unstamped bool
 }
 
-// Settings is what a reload may change of a dispatcher. The fields are those of
-// [Options].
+// Settings is the part of [Options] that a reload can change.
 type Settings struct {
 	Thing     string
 	Topic     string
@@ -53,36 +52,35 @@ type Settings struct {
 	Unstamped bool
 }
 
-// Answerer passes an answer on. It does not wait, and does not call the dispatcher.
-// kept is closed when a crash cannot cost the answer any more, which may be never; nil
-// is from the first.
+// Answerer delivers an answer. It must not block or call the dispatcher. kept is closed
+// when the answer is safe from a crash, which may be never; nil means that it already is.
 type Answerer func(message.Record) (kept <-chan struct{})
 
-// Stats counts what came in since the start.
+// Stats counts messages since the start.
 type Stats struct {
 	Done    uint64 // orders carried out
 	Refused uint64 // orders refused
-	Failed  uint64 // orders that did not succeed, or of which that is not known
-	Again   uint64 // orders that came again, and were answered as before
-	Passed  uint64 // messages that were no orders to this board
-	// Elsewhere counts messages that came on another topic than that of orders.
+	Failed  uint64 // orders that failed, or whose result is unknown
+	Again   uint64 // repeated orders, answered as before
+	Passed  uint64 // messages that were no orders for this board
+	// Elsewhere counts messages on other topics than that of orders.
 	Elsewhere uint64
-	// Unanswered counts those among the refused and those that came again which
-	// were told in a summary only. [CMD-19]
+	// Unanswered counts refused and repeated orders that were only reported in a summary.
+	// [CMD-19]
 	Unanswered uint64
 }
 
-// Dispatcher takes orders, has them carried out and answers them. Its methods may be
-// called from any goroutine; [Dispatcher.Serve] from one.
+// Dispatcher receives orders, has them carried out and answers them. Its methods may be
+// called from any goroutine, but [Dispatcher.Serve] only from one.
 type Dispatcher struct {
 	o             Options
 	settings      atomic.Pointer[Settings]
-	ending        chan struct{} // closed when no order may begin any more
-	stopAccepting func()        // closes it
-	strays        strays        // Serve's own
+	ending        chan struct{} // closed when no more orders may begin
+	stopAccepting func()        // closes ending
+	strays        strays        // used only by Serve
 
-	// mu is never held while a line or the disk works. It guards the ledger and the
-	// floods too.
+	// mu is never held during calls to a line or the disk. It also guards the ledger and
+	// the flood control.
 	mu       sync.Mutex
 	ledger   *ledger
 	floods   *floodControl
@@ -91,8 +89,8 @@ type Dispatcher struct {
 	stats    Stats
 }
 
-// New makes a dispatcher that knows the orders in its journal, which it reads.
-// Those that were begun, and whose end is not recorded, it answers.
+// New makes a dispatcher and reads its journal. It answers orders that were begun and
+// have no recorded result.
 func New(o Options) *Dispatcher {
 	o.MaxLife = cmp.Or(o.MaxLife, time.Hour)
 	if o.Log == nil {
@@ -108,15 +106,14 @@ func New(o Options) *Dispatcher {
 	return d
 }
 
-// Reconfigure gives other settings to a dispatcher that works. Orders that come from
-// now on, and those that have not begun, go by them. What is remembered stays:
-// an id is known at least as long as it would have been, and an order that was
-// carried out or refused does not act when it comes again. Outputs that a reload has
-// removed refuse their orders, waiting ones included, as soon as
-// [Options].Outputs does not know them; see [output.Bank.Reconfigure].
+// Reconfigure changes the settings of a running dispatcher. They apply to new orders and
+// to those that have not begun. The ledger is kept: an id is known at least as long as
+// before, and an order that was carried out or refused does not act if it is repeated.
+// Orders for removed outputs, also waiting ones, are refused as soon as [Options].Outputs
+// does not know the output; see [output.Bank.Reconfigure].
 //
-// A dispatcher without a journal stays without: whoever may get outputs by a reload
-// gives it one from the start.
+// A dispatcher without a journal never gets one. If a reload may add outputs, give it one
+// from the start.
 func (d *Dispatcher) Reconfigure(s Settings) {
 	s.MaxLife = cmp.Or(s.MaxLife, time.Hour)
 	d.mu.Lock()
@@ -125,31 +122,30 @@ func (d *Dispatcher) Reconfigure(s Settings) {
 	d.ledger.orders.maxLife, d.ledger.orders.unstamped = s.MaxLife, s.Unstamped
 	for name, q := range d.queues {
 		if len(q.jobs) == 0 {
-			delete(d.queues, name) // a new one is made when it is needed
+			delete(d.queues, name) // made again when needed
 		}
 	}
 }
 
-// source is where a message came from.
+// source describes where a message came from.
 type source struct {
 	cause    string
 	retained bool
 	broker   bool // the broker sends it again if it is not acknowledged
-	stored   bool // somebody may have stored it on its way
-	limited  bool // its answer goes to the broker, and not to somebody who waits for it
-	// overtaken says that an order to the safe level that came later was carried
-	// out before this one was looked at.
+	stored   bool // a broker may have stored it on the way
+	limited  bool // the flood limits apply: its answer goes to the broker, not to a local caller
+	// overtaken says that a later order to the safe level was carried out before this one
+	// was checked.
 	overtaken bool
-	lost      func() bool // whether its connection has ended; nil is never
+	lost      func() bool // whether its connection has ended; nil: never
 }
 
-// Handle does with one message what is to be done and gives the answer; ok is
-// false for one that is no order to this board. cause says where it came from.
-// The answer is the caller's to pass on.
+// Handle carries out one message and returns its answer, which the caller delivers. ok is
+// false if the message is no order for this board. cause says where it came from.
 //
-// It waits for the order's turn, for the line and for the ledger: as long as
-// the order's expiry, and for a line that hangs as long as that does. Orders
-// that energise are carried out only while Serve runs.
+// Handle waits for the order's turn, for the line and for the ledger: until the order
+// expires, or for a line that hangs until the call returns. Energising orders are carried
+// out only while Serve runs.
 func (d *Dispatcher) Handle(payload []byte, retained bool, cause string) (a Answer, ok bool) {
 	o, err := Decode(payload, d.settings.Load().Thing)
 	finish := d.accept(o, err, len(payload), source{cause: cause, retained: retained})
@@ -159,10 +155,9 @@ func (d *Dispatcher) Handle(payload []byte, retained bool, cause string) (a Answ
 	return finish(), true
 }
 
-// accept decides what is to be done with a message, from what [Decode] made of
-// it. It does not wait, so orders keep the order in which they came. The function it
-// gives does the rest and gives the answer; it is nil for a message that is no
-// order to this board.
+// accept decides what to do with a decoded message. It does not block, so that orders
+// keep their order. The returned function does the rest and returns the answer. It is nil
+// if the message is no order for this board.
 func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish func() Answer) {
 	if errors.Is(err, ErrNotOrder) {
 		d.countStats(func(s *Stats) { s.Passed++ })
@@ -187,13 +182,13 @@ func (d *Dispatcher) accept(o Order, err error, size int, from source) (finish f
 	return func() Answer { return d.countAnswer(a, from.cause) }
 }
 
-// admit queues a well-formed order for its output, if the gate lets it.
+// admit queues a well-formed order for its output if it passes the gate.
 func (d *Dispatcher) admit(o Order, from source) (finish func() Answer) {
 	j := newJob(o, from)
 	now := d.o.Clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ledger.orders.sweep(now)
+	d.ledger.orders.dropLapsed(now)
 	r := d.gateLocked(j, now)
 	if from.overtaken && (r.verdict == carryOut || r.verdict == justDo) { // [CMD-15]
 		r = ruling{verdict: refuse, answer: answerFor(Overtaken, "")}
@@ -230,14 +225,14 @@ func (d *Dispatcher) admit(o Order, from source) (finish func() Answer) {
 	return func() Answer { return d.execute(j) }
 }
 
-// limit has an answer only counted where there have been so many. [CMD-19]
+// limit marks an answer as suppressed if there have been too many. [CMD-19]
 func (d *Dispatcher) limit(a *Answer, from source, m *limiter) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.floods.limitLocked(a, from, m)
 }
 
-// Stats gives the counts now.
+// Stats returns the present counts.
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// pins is two outputs in memory: pump, safe when off, and lock, safe when on.
+// pins are two outputs in memory: pump, safe when off, and lock, safe when on.
 type pins struct {
 	mu   sync.Mutex
 	did  []string
@@ -49,7 +49,7 @@ func (p *pins) moved() int {
 	return len(p.did)
 }
 
-// harness is a dispatcher with a clock that can be wrong.
+// harness is a dispatcher with an adjustable clock.
 type harness struct {
 	t          *testing.T
 	dispatcher *Dispatcher
@@ -59,12 +59,12 @@ type harness struct {
 
 	mu        sync.Mutex
 	sent      []message.Record
-	delivered chan struct{} // closed when answers are kept; nil: at once
-	// answering is called before an answer is taken in; nil is nothing.
+	delivered chan struct{} // closed when answers are safe; nil: at once
+	// answering is called before an answer is recorded; may be nil.
 	answering func()
 }
 
-// answered takes an answer in.
+// answered records an answer.
 func (h *harness) answered(r message.Record) <-chan struct{} {
 	if h.answering != nil {
 		h.answering()
@@ -90,7 +90,7 @@ func newHarness(t *testing.T) *harness {
 	return h
 }
 
-// work has the dispatcher serve until the test ends or it is stopped.
+// work makes the dispatcher serve until the test ends or stop is called.
 func (h *harness) work() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -105,7 +105,7 @@ func (h *harness) work() (stop func()) {
 	return stop
 }
 
-// order writes an order; empty words are left out. expires counts from now.
+// order returns an order without empty fields. expires counts from now.
 func order(id, out, action string, expires time.Duration) []byte {
 	m := map[string]string{"output": out, "action": action}
 	if id != "" {
@@ -121,7 +121,7 @@ func order(id, out, action string, expires time.Duration) []byte {
 	return text
 }
 
-// gets hands an order in and checks its answer, and whether a pin was moved.
+// gets handles an order and checks its answer and the number of acts.
 func (h *harness) gets(payload []byte, status Status, reason Code, acts int) Answer {
 	h.t.Helper()
 	before := h.pins.moved()

@@ -9,17 +9,17 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// outcome is how an order ended: its answer, and the ledger's record of it. An
-// answer without a status is none: the order was dropped.
+// outcome is the end of an order: its answer and the ledger's record of it. An answer
+// without a status means that the order was dropped.
 type outcome struct {
 	answer   Answer
-	write    *queuedWrite // nil where there is none
+	write    *queuedWrite // nil if there is none
 	repeated bool         // the answer was given before
 }
 
-// execute takes a queued order to its answer: its turn, its intent on disk, the
-// line, the result on disk. Only one goroutine does that; those that brought the
-// same order meanwhile wait for it.
+// execute carries out a queued order: it waits for its turn, records the intent, sets the
+// line, records the result and returns the answer. One goroutine does this for each
+// order; goroutines with a copy of the same order wait for it.
 func (d *Dispatcher) execute(j *job) Answer {
 	end := d.awaitTurn(j)
 	if end == nil && j.energises {
@@ -39,9 +39,9 @@ func (d *Dispatcher) execute(j *job) Answer {
 	return a
 }
 
-// recordAnswer waits until the ledger has the answer, counts it and gives it.
+// recordAnswer waits until the ledger has the answer, counts it and returns it.
 func (d *Dispatcher) recordAnswer(j *job, end *outcome) Answer {
-	err := d.ledger.wait(end.write, patience) // there is a fault, and it is known in memory
+	err := d.ledger.wait(end.write, patience) // on an error there is a fault, and the answer is known in memory
 	known := end.write != nil || end.repeated
 	end.answer.sure = end.write != nil && err == nil || known && d.ledger.isWhole()
 	if known && !end.answer.sure && !end.answer.suppressed { // [CMD-14]
@@ -56,7 +56,8 @@ func (d *Dispatcher) recordAnswer(j *job, end *outcome) Answer {
 	return d.countAnswer(end.answer, j.from.cause)
 }
 
-// awaitTurn waits for the order's turn. It gives an outcome when it is not to begin.
+// awaitTurn waits for the order's turn. It returns an outcome if the order must not
+// begin.
 func (d *Dispatcher) awaitTurn(j *job) *outcome {
 	left := j.timeLeft(d.o.Clock.Now(), d.settings.Load().MaxLife)
 	d.waitTurn(j, min(left, crowdedAfter))
@@ -84,8 +85,8 @@ func (d *Dispatcher) awaitTurn(j *job) *outcome {
 	return d.refuseCrowdedLocked(j, now)
 }
 
-// waitTurn waits until it is the order's turn or it is not to have one, for limit
-// at most.
+// waitTurn waits until it is the order's turn, or it cannot get one any more, for at most
+// limit.
 func (d *Dispatcher) waitTurn(j *job, limit time.Duration) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -97,9 +98,8 @@ func (d *Dispatcher) waitTurn(j *job, limit time.Duration) {
 	}
 }
 
-// refuseCrowdedLocked ends an order that finds no room, or has waited for its turn for as
-// long as it may. One to the safe level is not remembered: sent again, it tries
-// again. [CMD-16]
+// refuseCrowdedLocked ends an order that has no room, or has waited too long for its
+// turn. One to the safe level is not remembered, so that it can be sent again. [CMD-16]
 func (d *Dispatcher) refuseCrowdedLocked(j *job, now clock.Stamp) *outcome {
 	switch {
 	case !j.energises:
@@ -114,8 +114,8 @@ func (d *Dispatcher) refuseCrowdedLocked(j *job, now clock.Stamp) *outcome {
 	return d.refuseLocked(j, answerFor(Expired, "it waited for its output until then"), now)
 }
 
-// recordIntent takes an order that energises through the gate once more, now that it
-// is its turn, and has its intent on disk before the line may move. [CMD-12]
+// recordIntent checks an energising order at the gate again when it is its turn, and
+// waits until its intent is on disk before the line may be set. [CMD-12]
 func (d *Dispatcher) recordIntent(j *job) *outcome {
 	if err := d.ledger.wait(d.ledger.readable(), patience); err != nil {
 		d.o.Log.Debug("cannot read the ledger of orders", "err", err)
@@ -151,8 +151,8 @@ func (d *Dispatcher) recordIntent(j *job) *outcome {
 	return d.checkAfterIntent(j, d.ledger.wait(j.intent, min(patience, j.timeLeft(now, d.settings.Load().MaxLife))))
 }
 
-// checkAfterIntent lets the line move, or not, now that the intent is on disk, or is
-// not.
+// checkAfterIntent decides whether the line may be set after the intent was written, or
+// failed to be.
 func (d *Dispatcher) checkAfterIntent(j *job, err error) *outcome {
 	now := d.o.Clock.Now()
 	d.mu.Lock()
@@ -174,7 +174,7 @@ func (d *Dispatcher) checkAfterIntent(j *job, err error) *outcome {
 	return d.refuseLocked(j, a, now)
 }
 
-// act moves the line.
+// act sets the line and records the result.
 func (d *Dispatcher) act(j *job) *outcome {
 	a := d.drive(j)
 	d.mu.Lock()
@@ -192,10 +192,10 @@ func (d *Dispatcher) act(j *job) *outcome {
 	return end
 }
 
-// refuseLocked ends an order that does not act, and has it remembered. Where there is
-// no room for it and it might act if it came again, it is not answered: a refusal that
-// is told must last. Nor is it answered where too many are refused; then it is not
-// remembered either. [CMD-11] [CMD-19] [CMD-20]
+// refuseLocked ends an order that does not act, and records it. If there is no room and
+// the order might act when it is repeated, it is not answered, because an answered
+// refusal must be final. If too many are refused it is neither answered nor recorded.
+// [CMD-11] [CMD-19] [CMD-20]
 func (d *Dispatcher) refuseLocked(j *job, a Answer, now clock.Stamp) *outcome {
 	a.ID, a.Output, a.Stamp = j.order.ID, j.order.Output, now
 	answered := d.floods.limitLocked(&a, j.from, &d.floods.refused)
@@ -211,8 +211,8 @@ func (d *Dispatcher) refuseLocked(j *job, a Answer, now clock.Stamp) *outcome {
 	return end
 }
 
-// notBegun is the answer to an order that may not begin any more: none for the
-// broker's, which it sends again. [CMD-13]
+// notBegun returns the answer to an order that cannot begin any more. It is empty for an
+// order from the broker, which sends it again. [CMD-13]
 func (d *Dispatcher) notBegun(o Order, from source) Answer {
 	if from.broker {
 		return Answer{}
@@ -231,7 +231,7 @@ func (d *Dispatcher) isEnding() bool {
 	}
 }
 
-// drive has the output carry out an order and makes its answer.
+// drive makes the output carry out an order and returns its answer.
 func (d *Dispatcher) drive(j *job) Answer {
 	o := j.order
 	state, err := d.o.Outputs.Do(output.Order{
@@ -268,7 +268,7 @@ func (d *Dispatcher) drive(j *job) Answer {
 		a = answerFor(OutputFailed, err.Error())
 	}
 	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
-	if !state.Since.IsZero() { // else the line was never ours, and nobody knows its level
+	if !state.Since.IsZero() { // otherwise the line was never requested, and its level is not known
 		a.State = state.Level.String()
 	}
 	return a

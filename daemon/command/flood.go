@@ -12,28 +12,29 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// How many refusals are answered one by one: so many at once, and then one more
-// every so often. Who sends faster than that is told in one message. [CMD-19]
+// How many refusals are answered individually: a burst, and then one each interval. The
+// others are reported in a summary. [CMD-19]
 const (
-	malformedBurst    = 32 // orders that were not looked at: malformed, too large
+	malformedBurst    = 32 // orders that were not checked: malformed, too large
 	malformedInterval = time.Second
-	refusedBurst      = 256 // orders that were: what a broker keeps in an outage
+	refusedBurst      = 256 // orders that were checked: as many as a broker keeps in an outage
 	refusedInterval   = time.Second / 5
-	// summaryInterval is how often those that were not answered are summarised, and
-	// floodEndsAfter how long none must come until that is over.
+	// summaryInterval is the time between summaries of unanswered orders. The flood ends
+	// when floodEndsAfter has passed without any.
 	summaryInterval = 10 * time.Second
 	floodEndsAfter  = time.Minute
 )
 
-// limiter is a token bucket: burst tokens at most, and one more each interval.
+// limiter is a token bucket with at most burst tokens and one more each interval.
 type limiter struct {
 	burst    int
 	interval time.Duration
 	tokens   int
-	since    time.Time // when tokens was last added to, with package time's monotonic clock
+	since    time.Time // when a token was last added, on package time's monotonic clock
 }
 
-// take reports whether there is one more, and whether more than half are left.
+// take takes a token. It reports whether there was one, and whether more than half are
+// left.
 func (m *limiter) take(now time.Time) (ok, calm bool) {
 	switch n := now.Sub(m.since) / m.interval; {
 	case m.since.IsZero() || int64(n) >= int64(m.burst-m.tokens):
@@ -48,8 +49,8 @@ func (m *limiter) take(now time.Time) (ok, calm bool) {
 	return true, m.tokens >= m.burst/2
 }
 
-// floodControl limits the answers to orders that came from the broker and did not
-// act, and reports how many were not given. [CMD-19]
+// floodControl limits the answers to orders from the broker that did not act, and reports
+// how many were suppressed. [CMD-19]
 type floodControl struct {
 	clock  clock.Clock
 	health *health.Health
@@ -57,11 +58,11 @@ type floodControl struct {
 	answer Answerer
 	wake   wake.Signal // there is something to report
 
-	mu                           *sync.Mutex // the dispatcher's; guards what follows
+	mu                           *sync.Mutex // the dispatcher's mu; guards the following fields
 	malformed, refused, repeated limiter
 	suppressed                   uint64 // answers that were not given
-	reported                     uint64 // of these, those in a summary
-	last                         Answer // what the last of them would have been told
+	reported                     uint64 // those of them that a summary has reported
+	last                         Answer // the last suppressed answer
 }
 
 func newFloodControl(o Options, mu *sync.Mutex) *floodControl {
@@ -72,8 +73,8 @@ func newFloodControl(o Options, mu *sync.Mutex) *floodControl {
 	}
 }
 
-// limitLocked has an answer only counted where there have been so many. It reports
-// whether the answer is given.
+// limitLocked suppresses an answer if there have been too many. It reports whether the
+// answer is given.
 func (f *floodControl) limitLocked(a *Answer, from source, m *limiter) bool {
 	if !from.limited {
 		return true
@@ -86,7 +87,7 @@ func (f *floodControl) limitLocked(a *Answer, from source, m *limiter) bool {
 	return ok
 }
 
-// suppressLocked counts an answer that is not given.
+// suppressLocked suppresses and counts an answer.
 func (f *floodControl) suppressLocked(a *Answer) {
 	a.suppressed = true
 	f.suppressed++
@@ -94,8 +95,7 @@ func (f *floodControl) suppressLocked(a *Answer) {
 	f.wake.Set()
 }
 
-// run reports how many answers were not given, as long as there are any, until ctx
-// ends, and then what is left.
+// run reports suppressed answers until ctx ends, and then the remaining ones.
 func (f *floodControl) run(ctx context.Context) {
 	for {
 		select {
@@ -108,7 +108,7 @@ func (f *floodControl) run(ctx context.Context) {
 		n := f.suppressed - f.reported
 		f.mu.Unlock()
 		if n == 0 {
-			continue // it was reported meanwhile
+			continue // reported meanwhile
 		}
 		f.health.Raise(health.OrderFlood, subject, "")
 		if !f.reportUntilCalm(ctx) {
@@ -118,8 +118,8 @@ func (f *floodControl) run(ctx context.Context) {
 	}
 }
 
-// reportUntilCalm gives a summary every summaryInterval until there was nothing to
-// report for floodEndsAfter; it is false when ctx has ended.
+// reportUntilCalm sends a summary every summaryInterval until there was nothing to report
+// for floodEndsAfter. It returns false if ctx ends.
 func (f *floodControl) reportUntilCalm(ctx context.Context) bool {
 	tick := time.NewTicker(summaryInterval)
 	defer tick.Stop()
@@ -137,8 +137,8 @@ func (f *floodControl) reportUntilCalm(ctx context.Context) bool {
 	return true
 }
 
-// report gives the number of answers that were not given since the last report; it
-// is false when there were none.
+// report sends a summary of the answers that were suppressed since the last one. It
+// returns false if there were none.
 func (f *floodControl) report() bool {
 	f.mu.Lock()
 	count, last := f.suppressed-f.reported, f.last

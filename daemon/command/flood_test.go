@@ -13,7 +13,7 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// A limiter gives what it has at once, and then one every so often.
+// A limiter gives its burst at once, and then one token each interval.
 func TestLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := limiter{burst: 4, interval: time.Second}
@@ -43,7 +43,7 @@ func TestLimiter(t *testing.T) {
 	})
 }
 
-// floods are orders that do not act, each kind with what is answered at once and
+// floods are kinds of orders that do not act, with their numbers of answers at once and
 // each second.
 var floods = []struct {
 	what   string
@@ -62,13 +62,13 @@ var floods = []struct {
 	{"too far ahead", func(i int) []byte { return order(fmt.Sprint("f", i), "pump", "on", 2*time.Hour) }, refusedBurst, 5, TooFarAhead},
 }
 
-// flooded is what came of a flood.
+// flooded counts the answers to a flood.
 type flooded struct {
-	answers, counted int      // to its orders, and without an answer of their own
-	good             []string // answers to others
+	answers, counted int      // orders with an answer, and orders in summaries
+	good             []string // answers to other orders
 }
 
-// hear takes in the answers since it was last called.
+// hear counts the answers since its last call.
 func (h *flooded) hear(run *lineRun, reason Code) {
 	run.harness.mu.Lock()
 	defer run.harness.mu.Unlock()
@@ -92,9 +92,9 @@ func (h *flooded) hear(run *lineRun, reason Code) {
 	run.sent = nil
 }
 
-// However fast orders come that are refused, only so many are answered; the rest
-// is acknowledged and told by number, with a fault that goes when they are over.
-// Who gives a good order meanwhile has his answer. [CMD-19]
+// However fast refused orders come, only a limited number is answered. The others are
+// acknowledged and counted, with a fault that clears when the flood is over. A good order
+// is answered meanwhile. [CMD-19]
 func TestFloodOfRefusals(t *testing.T) {
 	const seconds = 12
 	for _, f := range floods {
@@ -139,9 +139,8 @@ func TestFloodOfRefusals(t *testing.T) {
 	}
 }
 
-// The same order sent again and again is not answered each time; and a flood of
-// malformed orders takes no answer from orders that were refused, nor these from
-// those that came before. [CMD-19]
+// An order that is repeated many times is not answered each time. Malformed, refused and
+// repeated orders have separate limits. [CMD-19]
 func TestFloodOfRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
@@ -165,8 +164,7 @@ func TestFloodOfRepeats(t *testing.T) {
 	})
 }
 
-// Nobody waits for a summary on the local socket: there each is answered, and
-// takes nothing from the others. [CMD-19]
+// On the local socket every order is answered, without using up the limits. [CMD-19]
 func TestLocalOrdersAreAnswered(t *testing.T) {
 	run := newLineRun(t, &memJournal{t: t})
 	for i := range 2 * refusedBurst {
@@ -176,9 +174,8 @@ func TestLocalOrdersAreAnswered(t *testing.T) {
 	run.faulty()
 }
 
-// Who has no answer was refused nothing: the same order may act when it comes
-// again. [CMD-19]
-func TestUnansweredMayComeAgain(t *testing.T) {
+// An unanswered order may act when it is repeated. [CMD-19]
+func TestUnansweredOrderMayAct(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base, synced := clock.Fake(), atomic.Bool{}
 		run := newLineRunWith(t, Options{Journal: &memJournal{t: t}, Clock: clock.Func(func() clock.Stamp {
@@ -199,7 +196,7 @@ func TestUnansweredMayComeAgain(t *testing.T) {
 	})
 }
 
-// Likewise as they come from the broker: all that waits is looked at.
+// The same with messages from the broker: all waiting messages are decoded.
 func TestSafeAheadInServe(t *testing.T) {
 	h, sent := newHarness(t), &messages{}
 	messages := []uplink.Message{sent.of(order("1", "pump", "on", time.Minute)), sent.of([]byte("x")), sent.of(order("2", "pump", "off", 0)), sent.of(order("3", "lock", "off", time.Minute))}
@@ -217,8 +214,8 @@ func TestSafeAheadInServe(t *testing.T) {
 	}
 }
 
-// Of what waits, an order to the safe level goes first. What came before it for
-// its output is refused, what came after is carried out. [CMD-15] [CMD-19]
+// Of the waiting messages, an order to the safe level goes first. Earlier orders for its
+// output are refused, later ones are carried out. [CMD-15] [CMD-19]
 func TestSafeFirstOfWhatWaits(t *testing.T) {
 	of := func(text []byte) arrival {
 		o, err := Decode(text, thing)

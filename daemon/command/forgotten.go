@@ -6,27 +6,26 @@ import (
 )
 
 const (
-	// maxRanges bounds how many ranges are kept. Honest clocks need one or two:
-	// all that was forgotten lies in the past.
+	// maxRanges limits the number of ranges. With correct clocks one or two are needed,
+	// because everything that was forgotten is in the past.
 	maxRanges = 64
-	// rangeGap is how close two expiries are to be in one range.
+	// rangeGap is the largest gap between two expiries in one range.
 	rangeGap = time.Hour
 )
 
-// timeRanges is a set of times: the expiries of orders that were forgotten. It is
-// kept as closed ranges, in order, so it may hold more than was added, never
-// less. [CMD-20]
+// timeRanges is a set of times: the expiries of forgotten orders. It consists of closed,
+// sorted ranges, so it may contain more times than were added, never fewer. [CMD-20]
 type timeRanges []timeRange
 
 type timeRange struct{ from, to time.Time }
 
-// add puts a time into the set. now says which ranges are joined when there
-// are too many: those with the least of the future between them.
+// add adds a time to the set. If there are too many ranges, it joins those with the least
+// future time between them, as seen from now.
 func (s *timeRanges) add(t, now time.Time) { s.addRange(timeRange{t, t}, now) }
 
 func (s *timeRanges) addRange(x timeRange, now time.Time) {
 	if x.to.Before(x.from) || x.from.IsZero() || x.to.IsZero() {
-		return // none that add has made
+		return // not a range that add makes
 	}
 	i := 0
 	for ; i < len(*s); i++ {
@@ -48,8 +47,8 @@ func (s *timeRanges) addRange(x timeRange, now time.Time) {
 	}
 }
 
-// join makes one of the two neighbours between which the least of the future
-// lies, and of those the two that are closest.
+// join joins the two neighbours with the least future time between them. Of equal pairs
+// it takes the closest.
 func (s *timeRanges) join(now time.Time) {
 	best := 0
 	var ahead, gap time.Duration
@@ -64,7 +63,7 @@ func (s *timeRanges) join(now time.Time) {
 	*s = slices.Delete(*s, best+1, best+2)
 }
 
-// has reports whether a time may have been added.
+// has reports whether a time is in the set, so it may have been added.
 func (s timeRanges) has(t time.Time) bool {
 	return slices.ContainsFunc(s, func(x timeRange) bool { return !t.Before(x.from) && !t.After(x.to) })
 }

@@ -10,8 +10,8 @@ import (
 	"fieldpost/daemon/clock"
 )
 
-// What was added is there, however much that is; what is far from all of it is
-// not, while there is room. [CMD-20]
+// Every added time is in the set, however many there are. While there is room, times far
+// from all of them are not. [CMD-20]
 func TestTimeRanges(t *testing.T) {
 	base := time.Date(2026, 11, 21, 19, 0, 0, 0, time.UTC)
 	for seed := range uint64(200) {
@@ -41,7 +41,7 @@ func TestTimeRanges(t *testing.T) {
 			t.Errorf("seed %d: more than was added: %v", seed, s)
 		}
 	}
-	// Years of orders, a week apart, and one that a lying clock has made.
+	// Years of orders, a week apart, and one from a wrong clock.
 	var s timeRanges
 	for i := range 500 {
 		s.add(base.Add(time.Duration(i-500)*7*24*time.Hour), base)
@@ -52,38 +52,38 @@ func TestTimeRanges(t *testing.T) {
 	}
 }
 
-// lies are what a clock says that is wrong and says that it is right.
+// lies are errors of a clock that counts as synchronised.
 var lies = map[string]time.Duration{
 	"a day ahead": 25*time.Hour + time.Minute, "days ahead": 100 * time.Hour, "ten years ahead": 87600 * time.Hour,
 	"a day behind": -25 * time.Hour, "ten years behind": -87600 * time.Hour,
 }
 
-// A clock may lie in one boot, over a reboot, or for months, and be set right
-// again: no order that was carried out or refused acts when it comes again, and
-// a new one does, also where there is no room to know ids for longer. [CMD-20]
-func TestLiesOfAClock(t *testing.T) {
+// A clock may be wrong in one boot, over a reboot, or for months, and be corrected. No
+// order that was carried out or refused acts when it is repeated, but a new one does,
+// also without room to keep ids for longer. [CMD-20]
+func TestWrongClocks(t *testing.T) {
 	for what, lie := range lies {
 		for _, lasts := range []time.Duration{2 * time.Minute, 26 * time.Hour, 60 * 24 * time.Hour} {
 			for _, foreign := range []int{0, maxForeign} {
 				t.Run(fmt.Sprint(what, " for ", lasts, ", ", foreign), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { liesOfAClock(t, lie, lasts, foreign) })
+					synctest.Test(t, func(t *testing.T) { wrongClock(t, lie, lasts, foreign) })
 				})
 			}
 		}
 	}
 }
 
-// machine is a board that boots, with what its ledger keeps.
+// machine is a board that can be rebooted, with its ledger's journals.
 type machine struct {
 	t             *testing.T
 	base          clock.Clock
 	p             *memJournal
-	foreign       int // how many ids of earlier boots there is room for
+	foreign       int // room for ids of earlier boots
 	boots, starts int
 }
 
-// start starts a dispatcher, in a boot of its own if it is rebooted, with a clock that
-// is ahead. What may be forgotten is, on disk too.
+// start starts a dispatcher, after a reboot if reboot is set, with the clock ahead.
+// Everything that may be forgotten is forgotten, on disk too.
 func (m *machine) start(ahead time.Duration, reboot bool) *ledgerRun {
 	if reboot {
 		m.boots++
@@ -99,7 +99,7 @@ func (m *machine) start(ahead time.Duration, reboot bool) *ledgerRun {
 	run.dispatcher.mu.Lock()
 	run.dispatcher.ledger.orders.capacity.foreign = m.foreign
 	run.dispatcher.ledger.orders.nextSweep = 0
-	run.dispatcher.ledger.orders.sweep(run.dispatcher.o.Clock.Now())
+	run.dispatcher.ledger.orders.dropLapsed(run.dispatcher.o.Clock.Now())
 	run.dispatcher.mu.Unlock()
 	m.p.mu.Lock()
 	m.p.size = compactAt // so that it is rewritten without what was forgotten
@@ -114,10 +114,10 @@ func (m *machine) start(ahead time.Duration, reboot bool) *ledgerRun {
 	return run
 }
 
-func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
+func wrongClock(t *testing.T, lie, lasts time.Duration, foreign int) {
 	m := &machine{t: t, base: clock.Fake(), p: &memJournal{t: t}, foreign: foreign}
 	run := m.start(0, true)
-	// It expires when the lie is over, and is in time then.
+	// It expires after the clock was corrected, and is in time then.
 	done, far := order("done", "pump", "on", 30*time.Minute), order("far", "pump", "on", lasts+90*time.Minute)
 	run.gets(done, Done, "", 1)
 	run.gets(far, Refused, TooFarAhead, 0)
@@ -140,7 +140,7 @@ func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
 	}
 	pass(2 * time.Hour)
 	run.gets(order("new", "pump", "on", 30*time.Minute), Done, "", 1)
-	run = m.start(lie, false) // and the lie comes back in a boot that knew the time
+	run = m.start(lie, false) // the clock becomes wrong again in a boot in which it was right
 	run.set(func() { run.ahead = lie })
 	pass(2 * time.Minute)
 	run.set(func() { run.ahead = 0 })
@@ -151,10 +151,10 @@ func liesOfAClock(t *testing.T, lie, lasts time.Duration, foreign int) {
 	}
 }
 
-// An order that was refused as too far ahead does not act when its time has come
-// though thousands of other refusals came after it; and where it was forgotten
-// because it could not have acted, it does not either when the clock goes back.
-// Orders that expire in a hundred years leave room for others. [CMD-11] [CMD-20]
+// An order that was refused as too far ahead does not act when its time comes, even after
+// thousands of other refusals. If it was forgotten because it could not act, it does not
+// act when the clock is set back either. Orders that expire in a hundred years leave room
+// for others. [CMD-11] [CMD-20]
 func TestRefusedOrdersThatCouldAct(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base, j := clock.Fake(), &memJournal{t: t}
@@ -193,13 +193,13 @@ func TestRefusedOrdersThatCouldAct(t *testing.T) {
 		if suppressed == 0 {
 			t.Error("all of so many were answered, and cannot be remembered")
 		}
-		run.set(func() { run.ahead = -time.Minute }) // it was before "early" had expired
+		run.set(func() { run.ahead = -time.Minute }) // before "early" has expired
 		run.gets(early, Refused, Forgotten, 0)
 		run = newLedgerRun(t, j, base)
 		run.set(func() { run.ahead = -time.Minute })
 		pass(time.Second)
 		run.gets(early, Refused, Forgotten, 0)
-		run.set(func() { run.ahead = time.Hour }) // its time has come
+		run.set(func() { run.ahead = time.Hour }) // "far" is in time now
 		run.gets(far, Refused, TooFarAhead, 0)
 		run.gets(order("new", "pump", "on", 59*time.Minute+time.Hour), Done, "", 1)
 	})

@@ -10,27 +10,27 @@ import (
 // rfc3339Milli is RFC 3339 with milliseconds.
 const rfc3339Milli = "2006-01-02T15:04:05.000Z07:00"
 
-// verdict is what the gate says of a well-formed order.
+// verdict is the gate's decision on a well-formed order.
 type verdict int
 
 const (
-	carryOut verdict = iota // and remember the result under its id
-	justDo                  // carry out, with nothing to be remembered
-	join                    // the same is under way: answer as that
-	repeat                  // answer as before
+	carryOut verdict = iota // carry out, and record the result under its id
+	justDo                  // carry out without recording
+	join                    // the same order is pending: give its answer
+	repeat                  // give the first answer again
 	refuse
 )
 
-// ruling is a verdict with what belongs to it.
+// ruling is a verdict with its details.
 type ruling struct {
 	verdict
-	answer Answer       // of repeat and refuse
-	write  *queuedWrite // of repeat: what to wait for until that answer is on disk
-	first  *job         // of join: the order that is under way with this id
+	answer Answer       // for repeat and refuse
+	write  *queuedWrite // for repeat: done when that answer is on disk
+	first  *job         // for join: the pending order with this id
 }
 
-// gateLocked applies the rules from CMD-4 on; see the package's documentation. An
-// order passes it when it comes, and again when it is its turn.
+// gateLocked applies the rules from CMD-4 on; see the package documentation. It is called
+// when an order comes, and again when it is its turn.
 func (d *Dispatcher) gateLocked(j *job, now clock.Stamp) ruling {
 	o := j.order
 	energises, exists := d.o.Outputs.Energises(o.Output, o.Action)
@@ -55,7 +55,7 @@ func (d *Dispatcher) gateLocked(j *job, now clock.Stamp) ruling {
 	return ruling{verdict: carryOut}
 }
 
-// knownLocked looks for an order's id among those under way and those remembered.
+// knownLocked looks up an order's id among the pending and the recorded orders.
 func (d *Dispatcher) knownLocked(j *job, now clock.Stamp) (r ruling, known bool) {
 	o := j.order
 	if o.ID == "" {
@@ -79,13 +79,12 @@ func (d *Dispatcher) knownLocked(j *job, now clock.Stamp) (r ruling, known bool)
 	return ruling{verdict: repeat, answer: *before.answer, write: before.write}, true
 }
 
-// checkTimeLocked applies the rules on the time of an order that energises. What an
-// order has is looked at, whatever it may lack.
+// checkTimeLocked applies the rules on the time of an energising order. It checks
+// everything that the order has, even if something else is missing.
 func (d *Dispatcher) checkTimeLocked(j *job, now clock.Stamp) (c Code, detail string) {
 	o, s := j.order, d.settings.Load()
 	left := o.Expires.Sub(now.Wall)
-	// An order that somebody may have stored needs id and expires, whatever was
-	// configured.
+	// An order that a broker may have stored always needs id and expires.
 	unstamped := s.Unstamped && !j.from.stored
 	switch {
 	case o.ID == "" && !unstamped: // [CMD-7]

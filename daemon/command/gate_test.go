@@ -31,8 +31,8 @@ func TestDone(t *testing.T) {
 	}
 }
 
-// The first rules: malformed, retained, unknown output. They hold for orders
-// to the safe level too. [CMD-2] [CMD-3] [CMD-5]
+// The first rules (malformed, retained, unknown output) also apply to orders to the safe
+// level. [CMD-2] [CMD-3] [CMD-5]
 func TestRefusedWhateverTheLevel(t *testing.T) {
 	for _, action := range []string{"on", "off"} {
 		h := newHarness(t)
@@ -45,13 +45,13 @@ func TestRefusedWhateverTheLevel(t *testing.T) {
 		if !ok || a.Status != Refused || a.Reason != Retained || a.ID != "d" || a.Output != "pump" || len(h.pins.did) != 0 {
 			t.Errorf("retained: %+v, %v, did %q", a, ok, h.pins.did)
 		}
-		// Neither was looked at: sent again as it should be, it is new. [CMD-11]
+		// Their ids were not recorded: a correct order with the same id is new. [CMD-11]
 		h.gets(order("d", "pump", action, time.Minute), Done, "", 1)
 		h.gets(order("a", "pump", action, time.Minute), Done, "", 1)
 	}
 }
 
-// [CMD-7] [CMD-8] [CMD-9] [CMD-10], and [CMD-6] beside each of them.
+// [CMD-7] [CMD-8] [CMD-9] [CMD-10], each together with [CMD-6].
 func TestTimeOfOrders(t *testing.T) {
 	for _, c := range []struct {
 		what     string
@@ -117,20 +117,20 @@ func TestKnownID(t *testing.T) {
 				t.Errorf("answer %+v, want the first again, %+v", a, first)
 			}
 		}
-		// The same id for another order that energises: its first answer, too.
+		// Another energising order with the same id also gets the first answer.
 		if a := h.gets(order("a", "lock", "off", time.Minute), Done, "", 0); a != first {
 			t.Errorf("answer %+v, want the first again", a)
 		}
-		// Switching off is possible with any id, but once more only.
+		// Switching off is possible with any id, but only once.
 		h.gets(order("a", "pump", "off", time.Minute), Done, "", 1)
 		if a := h.gets(on, Done, "", 0); a != first {
 			t.Errorf("answer %+v, want the first again", a)
 		}
-		// An order to the safe level that comes twice is done once.
+		// A repeated order to the safe level is carried out once.
 		off := order("b", "pump", "off", 0)
 		h.gets(off, Done, "", 1)
 		h.gets(off, Done, "", 0)
-		// An order refused stays refused, though it would be in time by now.
+		// A refused order stays refused, even if it would be in time now.
 		h.unsynced = true
 		early := order("c", "pump", "on", 30*time.Minute)
 		h.gets(early, Refused, ClockUnsynced, 0)
@@ -146,15 +146,15 @@ func TestKnownID(t *testing.T) {
 	})
 }
 
-// The wall clock may go back after an order was done; its id is known all the
-// same. [CMD-11]
+// An id is still known if the wall clock is set back after the order was carried out.
+// [CMD-11]
 func TestIDIsKnownUntilExpiryAndADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)
 		on := order("a", "pump", "on", time.Hour)
 		h.gets(on, Done, "", 1)
 		<-time.After(25*time.Hour - time.Second)
-		h.ahead = -25 * time.Hour // corrected, so that it is valid again
+		h.ahead = -25 * time.Hour // corrected, so that the order is in time again
 		h.gets(on, Done, "", 0)
 		<-time.After(time.Minute)
 		h.gets(on, Done, "", 0)
@@ -183,7 +183,7 @@ func TestFullMemory(t *testing.T) {
 		for i := range 21 {
 			h.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 		}
-		h.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
+		h.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // was evicted
 		h.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
 		if len(m.orders.byID) != 22 || m.orders.used.acted != 2 {
 			t.Errorf("%d known, %d acted", len(m.orders.byID), m.orders.used.acted)
@@ -214,7 +214,7 @@ func TestFailed(t *testing.T) {
 	}
 }
 
-// slowPins is outputs whose every act waits to be let go.
+// slowPins are outputs on which every act waits until it is released.
 type slowPins struct {
 	*pins
 	begun, end chan struct{}
@@ -226,8 +226,8 @@ func (s slowPins) Do(o output.Order) (output.State, error) {
 	return s.pins.Do(o)
 }
 
-// An order that comes while the same is under way is not carried out, and gets
-// the answer of the first when that is there. Orders for others go on. [CMD-12]
+// An order that is repeated while it is pending is not carried out again, and gets the
+// answer of the first one. Orders for other outputs continue. [CMD-12]
 func TestOrderUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)

@@ -12,26 +12,26 @@ import (
 // keepFor is how long an id is known after its order has expired. [CMD-11]
 const keepFor = 24 * time.Hour
 
-// knownOrder is an order that is remembered.
+// knownOrder is an order in the ledger.
 type knownOrder struct {
 	order       Order
-	answer      *Answer       // nil while it is under way; the answer itself never changes
-	until       time.Duration // on CLOCK_BOOTTIME, which no correction of the time moves
-	boot        string        // the boot for which until holds
-	expiry      time.Time     // when it may be forgotten by the wall clock; zero while that is not known
+	answer      *Answer       // nil while it is pending; the answer never changes
+	until       time.Duration // when it may be forgotten, on CLOCK_BOOTTIME
+	boot        string        // the boot of until
+	expiry      time.Time     // when it may be forgotten, on the wall clock; zero if not known
 	refused     bool
-	far         bool         // refused, and it expires further ahead than an id is kept
-	saved       bool         // the runtime journal has it as it is
-	delivered   bool         // and its answer need not be given any more
-	mustDeliver bool         // nobody but this run can give its answer again
+	far         bool         // refused, and expires further ahead than an id is kept
+	saved       bool         // the runtime journal has it in this state
+	delivered   bool         // its answer need not be given any more
+	mustDeliver bool         // only this run can give its answer again
 	unread      bool         // decided while the ledger could not be read
-	write       *queuedWrite // the last of its records; nil where it was read
-	place       uint64       // its place in the order of the orders
-	size        int64        // bytes that it takes in a journal that is rewritten
+	write       *queuedWrite // the last of its records; nil if it was read
+	place       uint64       // its position among the orders
+	size        int64        // its bytes in a rewritten journal
 }
 
-// timeLeft is how long an order can be in time. Without a true clock or without an
-// expiry it is as if it expired as late as it may.
+// timeLeft returns the time until an order expires. Without a synchronised clock or
+// without an expiry it is maxLife.
 func timeLeft(o Order, now clock.Stamp, maxLife time.Duration) time.Duration {
 	if !now.Synced || o.Expires.IsZero() {
 		return maxLife
@@ -39,7 +39,7 @@ func timeLeft(o Order, now clock.Stamp, maxLife time.Duration) time.Duration {
 	return min(max(o.Expires.Sub(now.Wall), 0), maxLife)
 }
 
-// diskSize is an order's size in a journal that is rewritten.
+// diskSize returns an order's size in a rewritten journal.
 func (k *knownOrder) diskSize() int64 {
 	n := int64(len(k.wholeRecord().encode()))
 	if k.answer == nil {
@@ -48,36 +48,36 @@ func (k *knownOrder) diskSize() int64 {
 	return n
 }
 
-// overrules reports whether what the runtime journal says of an order goes before
-// what the ledger's journal does. It is later, unless it was decided while nobody
-// knew what stands there, or the id came again when the ledger worked.
+// overrules reports whether k, from the runtime journal, replaces own, from the ledger's
+// journal. It is newer, unless it was decided while the ledger could not be read, or the
+// id came again when the ledger worked.
 func (k *knownOrder) overrules(own *knownOrder) bool {
 	if own.answer != nil && own.answer.Stamp.Boot == k.answer.Stamp.Boot {
 		switch x, y := k.answer.Stamp.Mono, own.answer.Stamp.Mono; {
 		case x < y:
 			return false
 		case x == y && k.answer.Status == own.answer.Status && k.answer.Reason == own.answer.Reason:
-			return k.saved // the same: whether it was delivered stands here
+			return k.saved // the same answer: the runtime journal knows whether it was delivered
 		}
 	}
 	return k.saved && !k.unread
 }
 
-// capacity is how much is remembered.
+// capacity limits the recorded orders.
 type capacity struct {
 	acted        int   // orders carried out
 	refused      int   // orders refused
-	foreign      int   // orders of earlier boots that are known for longer than the clock says
+	foreign      int   // orders of earlier boots that are kept longer than the clock says
 	actedBytes   int64 // bytes that orders carried out may take in the journal
 	refusedBytes int64 // bytes that orders refused may take there
 }
 
-// usage is how much of the capacity is used.
+// usage is the used part of the capacity.
 type usage struct {
 	acted, refused int
-	far            int // of the refused, those that expire further ahead than an id is kept
+	far            int // refused ones that expire further ahead than an id is kept
 	bytes          int64
-	refusedBytes   int64 // of these
+	refusedBytes   int64 // bytes of the refused ones
 }
 
 func (u *usage) add(k *knownOrder, n int) {
@@ -93,9 +93,8 @@ func (u *usage) add(k *knownOrder, n int) {
 	}
 }
 
-// knownOrders is every order that is remembered, by id, and the expiries of those
-// that were forgotten. It is in memory only, and knows no disk and no lock: the
-// dispatcher's mu guards it.
+// knownOrders holds all recorded orders by id, and the expiries of forgotten ones. It is
+// in memory only. The dispatcher's mu guards it.
 type knownOrders struct {
 	capacity  capacity
 	maxLife   time.Duration // [Options].MaxLife
@@ -105,11 +104,11 @@ type knownOrders struct {
 	byID      map[string]*knownOrder
 	lastPlace uint64
 	used      usage
-	forgotten timeRanges // expiries of orders that are not known any more
+	forgotten timeRanges // expiries of forgotten orders
 	nextSweep time.Duration
 }
 
-// create makes the order that is to be remembered.
+// create makes the record of an order.
 func (s *knownOrders) create(o Order, now clock.Stamp, unread bool) *knownOrder {
 	k := &knownOrder{order: o, boot: now.Boot, unread: unread}
 	left := timeLeft(o, now, s.maxLife) + keepFor
@@ -120,7 +119,7 @@ func (s *knownOrders) create(o Order, now clock.Stamp, unread bool) *knownOrder 
 	return k
 }
 
-// add remembers an order, in the place of one with the same id.
+// add adds an order, and replaces one with the same id.
 func (s *knownOrders) add(k *knownOrder) {
 	if old, ok := s.byID[k.order.ID]; ok {
 		s.remove(old)
@@ -136,7 +135,7 @@ func (s *knownOrders) remove(k *knownOrder) {
 	s.used.add(k, -1)
 }
 
-// settle gives an order that was carried out its answer.
+// settle sets the answer of an order that was carried out.
 func (s *knownOrders) settle(k *knownOrder, a Answer) {
 	s.used.add(k, -1)
 	k.answer, k.saved, k.delivered = &a, false, false
@@ -144,21 +143,20 @@ func (s *knownOrders) settle(k *knownOrder, a Answer) {
 	s.used.add(k, 1)
 }
 
-// fits reports whether there is room for an order that is carried out.
+// fits reports whether there is room for an order to carry out.
 func (s *knownOrders) fits(k *knownOrder) bool {
 	return s.used.acted < s.capacity.acted && s.used.bytes-s.used.refusedBytes+k.diskSize() <= s.capacity.actedBytes
 }
 
-// addRefused remembers an order that was refused. Orders that could yet act if they
-// were forgotten do not give way to it; known is false where there is no room. Then
-// lasts reports whether this one cannot act either if it comes again, and
-// ranges whether that is so because its expiry has just been put into the forgotten
+// addRefused adds a refused order. It may evict only orders that can never act. known is
+// false if there is no room. Then lasts reports whether this order cannot act if it is
+// repeated, and ranges whether that is because its expiry was just added to the forgotten
 // ones. [CMD-20]
 func (s *knownOrders) addRefused(o Order, a Answer, unread bool) (k *knownOrder, known, lasts, ranges bool) {
 	now := a.Stamp
 	k = s.create(o, now, unread)
 	if far := o.Expires.Add(keepFor); !k.expiry.IsZero() && far.After(k.expiry) {
-		k.expiry = far // too far ahead, or the clock is behind: it may be in time yet
+		k.expiry = far // too far ahead, or the clock is behind: it may be in time later
 	}
 	k.answer, k.refused = &a, true
 	k.far = isFar(o, now, s.maxLife)
@@ -177,14 +175,14 @@ func (s *knownOrders) addRefused(o Order, a Answer, unread bool) (k *knownOrder,
 	return nil, false, lasts, ranges
 }
 
-// isFar reports whether an order expires so far ahead that its id would have
-// to be known for longer than that of one that was carried out.
+// isFar reports whether an order expires so far ahead that its id would have to be kept
+// for longer than that of an order that was carried out.
 func isFar(o Order, now clock.Stamp, maxLife time.Duration) bool {
 	return now.Synced && o.Expires.Sub(now.Wall) > maxLife+keepFor
 }
 
-// makeRoom has orders refused give way to one more, the oldest first: those
-// that would be refused again by their expiry, whatever becomes of the clock.
+// makeRoom evicts refused orders, oldest first, to make room for one more. It evicts only
+// those that would be refused again because of their expiry, whatever the clock does.
 func (s *knownOrders) makeRoom(k *knownOrder, now clock.Stamp) bool {
 	full := func() bool {
 		return s.used.refused >= s.capacity.refused || s.used.refusedBytes+k.diskSize() > s.capacity.refusedBytes
@@ -199,7 +197,7 @@ func (s *knownOrders) makeRoom(k *knownOrder, now clock.Stamp) bool {
 		}
 	}
 	slices.SortFunc(spent, byPlace)
-	spare := s.capacity.refused / 16 // so that not every order has to look for one
+	spare := s.capacity.refused / 16 // evict some more, so that not every order has to
 	for i, x := range spent {
 		if i >= spare && !full() {
 			break
@@ -209,8 +207,7 @@ func (s *knownOrders) makeRoom(k *knownOrder, now clock.Stamp) bool {
 	return !full()
 }
 
-// isSpent reports whether an order that was refused will not act either if its
-// expiry is all that is known of it.
+// isSpent reports whether a refused order cannot act if only its expiry is known.
 func (s *knownOrders) isSpent(o Order, now clock.Stamp) bool {
 	switch {
 	case !s.energises(o):
@@ -221,8 +218,8 @@ func (s *knownOrders) isSpent(o Order, now clock.Stamp) bool {
 	return s.forgotten.has(o.Expires) || now.Synced && !now.Wall.Before(o.Expires)
 }
 
-// forget removes an order that must not act if it comes again: from then on it is
-// known by its expiry. Without one it never acts late.
+// forget removes an order that must not act if it is repeated. It adds its expiry to the
+// forgotten ones. An order without an expiry never acts late.
 func (s *knownOrders) forget(k *knownOrder, now clock.Stamp) {
 	if !k.order.Expires.IsZero() && s.energises(k.order) {
 		s.forgotten.add(k.order.Expires, now.Wall)
@@ -230,8 +227,8 @@ func (s *knownOrders) forget(k *knownOrder, now clock.Stamp) {
 	s.remove(k)
 }
 
-// sweep forgets what has lapsed, once a minute at most. [CMD-11]
-func (s *knownOrders) sweep(now clock.Stamp) {
+// dropLapsed removes orders that have lapsed, at most once a minute. [CMD-11]
+func (s *knownOrders) dropLapsed(now clock.Stamp) {
 	if now.Mono < s.nextSweep {
 		return
 	}
@@ -255,10 +252,10 @@ func (s *knownOrders) sweep(now clock.Stamp) {
 	}
 }
 
-// hasLapsed reports whether an id need not be known any more: its time by the wall
-// clock has come, and in the boot in which it came that much time has passed
-// too, so that a clock that jumps makes nobody forget. While the clock is not
-// true nothing lapses. For other boots see sweep. [CMD-11]
+// hasLapsed reports whether an id may be forgotten. Its time has passed on the wall clock
+// and, in the boot in which it came, also on CLOCK_BOOTTIME, so that a clock that jumps
+// forgets nothing. Nothing lapses while the clock is not synchronised. For other boots
+// see dropLapsed. [CMD-11]
 func (s *knownOrders) hasLapsed(k *knownOrder, now clock.Stamp) bool {
 	if !now.Synced {
 		return false
@@ -272,7 +269,7 @@ func (s *knownOrders) hasLapsed(k *knownOrder, now clock.Stamp) bool {
 	return k.answer != nil && !now.Wall.Before(k.expiry)
 }
 
-// sorted gives copies of all orders, in their order.
+// sorted returns copies of all orders, in their order.
 func (s *knownOrders) sorted() []knownOrder {
 	all := make([]knownOrder, 0, len(s.byID))
 	for k := range maps.Values(s.byID) {

@@ -10,8 +10,8 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// Whatever is added, settled, refused, forgotten and swept, what is counted of the
-// orders is what is there, within the capacity, and no order that could act is
+// After any sequence of adding, settling, refusing, forgetting and dropping lapsed
+// orders, the counts are right and within the capacity, and no order that could act is
 // forgotten without its expiry. [CMD-11] [CMD-20]
 func TestKnownOrdersAgainstACount(t *testing.T) {
 	for seed := range uint64(50) {
@@ -34,7 +34,7 @@ func TestKnownOrdersAgainstACount(t *testing.T) {
 			switch k := s.byID[o.ID]; {
 			case k != nil && k.answer == nil:
 				s.settle(k, a)
-			case k != nil: // it would be answered as before
+			case k != nil: // it would get its first answer
 			case r.IntN(2) == 0:
 				if k := s.create(o, now, false); s.fits(k) {
 					s.add(k)
@@ -45,7 +45,7 @@ func TestKnownOrdersAgainstACount(t *testing.T) {
 					sure[fmt.Sprint(i)] = o
 				}
 			}
-			s.sweep(now)
+			s.dropLapsed(now)
 			var want usage
 			for _, k := range s.byID {
 				want.add(k, 1)

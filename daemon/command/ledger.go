@@ -12,22 +12,22 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// MaxActed is how many orders that were carried out are remembered.
+// MaxActed is the number of carried-out orders that the ledger keeps.
 const MaxActed = 16384
 
-// The other bounds of what is remembered. A full ledger takes some 10 MB of memory.
+// The other limits of the ledger. A full ledger needs some 10 MB of memory.
 const (
-	maxRefused      = 4096    // orders refused; those that cannot act any more give way
-	maxActedBytes   = 8 << 20 // bytes that orders carried out may take in the journal
-	maxRefusedBytes = 2 << 20 // bytes that orders refused may take there
-	maxForeign      = 256     // orders of earlier boots that are known for longer than the clock says
-	maxResult       = 512     // bytes set aside for the result of an order
+	maxRefused      = 4096    // refused orders; those that cannot act any more are evicted
+	maxActedBytes   = 8 << 20 // bytes of carried-out orders in the journal
+	maxRefusedBytes = 2 << 20 // bytes of refused orders in the journal
+	maxForeign      = 256     // orders of earlier boots that are kept longer than the clock says
+	maxResult       = 512     // bytes reserved for the result of an order
 )
 
-// subject is what the ledger's faults are about.
+// subject is the subject of the ledger's faults.
 const subject = "orders"
 
-// Reasons why an order cannot be remembered.
+// Reasons why an order cannot be recorded.
 var (
 	errFull    = errors.New("no room for another order")
 	errUnread  = errors.New("the ledger of orders could not be read")
@@ -36,28 +36,27 @@ var (
 	errClosed  = errors.New("the daemon is stopping")
 )
 
-// ledger remembers the orders that the dispatcher was given. The orders are in
-// memory, and in a journal that says the same in the order in which it was
-// decided. What the dispatcher decides it notes here, under its mu, and gets a
-// [queuedWrite] to wait for; one goroutine, which does not hold mu meanwhile,
-// reads and writes the journal: see ledger_writer.go.
+// ledger records the orders of the dispatcher, in memory and in a journal that has the
+// same records in the order in which they were decided. The dispatcher records its
+// decisions under its mu and gets a [queuedWrite] to wait for. One goroutine reads and
+// writes the journal, without holding mu: see ledger_writer.go.
 type ledger struct {
-	mu      *sync.Mutex // the dispatcher's; guards orders, queue and delivering
+	mu      *sync.Mutex // the dispatcher's mu; guards orders, queue and delivering
 	orders  knownOrders
 	queue   writeQueue
 	runtime runtimeJournal
 
-	journal *journal.Journal // nil is none: what is in memory is all there is
+	journal *journal.Journal // nil: orders are only in memory
 	clock   clock.Clock
 	health  *health.Health
 	log     *slog.Logger
-	answer  Answerer // answers an order of a run before
+	answer  Answerer // answers orders of earlier runs
 
 	delivering []delivery
 }
 
-// delivery is the answer to an order of a run before, on its way. The runtime
-// journal has it until it has arrived.
+// delivery is the answer to an order of an earlier run while it is being delivered. The
+// runtime journal keeps it until it has arrived.
 type delivery struct {
 	id   string
 	kept <-chan struct{} // [Answerer]
@@ -87,11 +86,11 @@ func newLedger(o Options, mu *sync.Mutex) *ledger {
 	return l
 }
 
-// findLocked gives what is known of an order; nil is nothing.
+// findLocked returns a recorded order; nil if there is none.
 func (l *ledger) findLocked(id string) *knownOrder { return l.orders.byID[id] }
 
-// recordIntentLocked records that the order is about to be carried out. It may act
-// once that is on disk. The error wraps errFull when there is no room.
+// recordIntentLocked records that the order is about to be carried out. It may act when
+// the record is on disk. The error wraps errFull if there is no room.
 func (l *ledger) recordIntentLocked(o Order, now clock.Stamp) (*queuedWrite, error) {
 	if !l.queue.read {
 		return nil, errUnread
@@ -116,8 +115,7 @@ func (l *ledger) recordResultLocked(id string, a Answer) *queuedWrite {
 	return k.write
 }
 
-// recordActLocked records an order to the safe level that was carried out, if there
-// is room.
+// recordActLocked records a carried-out order to the safe level, if there is room.
 func (l *ledger) recordActLocked(o Order, a Answer) *queuedWrite {
 	k := l.orders.create(o, a.Stamp, !l.queue.read)
 	k.answer = &a
@@ -129,8 +127,8 @@ func (l *ledger) recordActLocked(o Order, a Answer) *queuedWrite {
 	return k.write
 }
 
-// recordRefusalLocked records an order that was refused. lasts is false where there
-// is no room for it, and the order could act if it came again. [CMD-20]
+// recordRefusalLocked records a refused order. lasts is false if there is no room and the
+// order could act if it is repeated. [CMD-20]
 func (l *ledger) recordRefusalLocked(o Order, a Answer) (w *queuedWrite, lasts bool) {
 	k, known, lasts, ranges := l.orders.addRefused(o, a, !l.queue.read)
 	switch {
@@ -143,15 +141,16 @@ func (l *ledger) recordRefusalLocked(o Order, a Answer) (w *queuedWrite, lasts b
 	return nil, lasts
 }
 
-// isWhole reports whether the journal holds what is known, or is about to.
+// isWhole reports whether the journal, with the queued writes, has everything that is
+// known.
 func (l *ledger) isWhole() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.queue.read && l.queue.sound && !l.queue.hung
 }
 
-// readable has the journal read, if that is yet to be done, and gives what to
-// wait for; nil is nothing.
+// readable makes the ledger writer read the journal if it has not been read. It returns
+// what to wait for, or nil.
 func (l *ledger) readable() *queuedWrite {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,12 +160,12 @@ func (l *ledger) readable() *queuedWrite {
 	return l.queue.addLocked(nil)
 }
 
-// sweepLocked forgets what has lapsed, and gives the time until it is to be called
-// again though nothing is to be written.
-func (l *ledger) sweepLocked() time.Duration {
-	l.orders.sweep(l.clock.Now())
+// dropLapsedLocked removes lapsed orders. It returns the time until it must be called
+// again, even without a write.
+func (l *ledger) dropLapsedLocked() time.Duration {
+	l.orders.dropLapsed(l.clock.Now())
 	if !l.queue.sound {
 		return retryEvery
 	}
-	return sweepEvery
+	return dropEvery
 }

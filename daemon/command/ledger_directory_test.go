@@ -12,10 +12,10 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// An order acts once also where somebody removes the ledger, or the spool's whole
-// directory, between the act and the order's coming again after a kill or a stop:
-// the spool puts the journal back. [CMD-4]
-func TestTheLedgerOutlivesItsDirectory(t *testing.T) {
+// An order acts only once even if somebody removes the ledger, or the whole spool
+// directory, after the act, and the order is repeated after a kill or a stop: the spool
+// writes the journal again. [CMD-4]
+func TestLedgerOutlivesItsDirectory(t *testing.T) {
 	for name, remove := range map[string]func(dir string) error{
 		"the directory": os.RemoveAll,
 		"the journal":   func(dir string) error { return os.Remove(filepath.Join(dir, "orders.journal")) },

@@ -11,24 +11,25 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// ledgerRecord is an entry of the ledger's journal, and of the runtime journal: an intent has an order and no
-// answer, a result an answer and no order, and an order refused, or one that
-// was rewritten, has both. It is JSON, so that a person can read what is there.
+// ledgerRecord is an entry of the ledger's journal and of the runtime journal. An intent
+// has an order and no answer, a result has an answer and no order. A refused or rewritten
+// order has both. It is JSON, so that people can read it.
 type ledgerRecord struct {
 	V       int             `json:"v"` // version, recordVersion
 	ID      string          `json:"id,omitempty"`
 	Order   *recordedOrder  `json:"order,omitempty"`
 	Answer  *recordedAnswer `json:"answer,omitempty"`
 	Refused bool            `json:"refused,omitempty"`
-	Until   *instant        `json:"until,omitempty"` // when it may be forgotten, where that is known
-	Boot    string          `json:"boot,omitempty"`  // and in this boot not before
-	Mono    int64           `json:"mono,omitempty"`  // this on CLOCK_BOOTTIME, nanoseconds
-	// Unread says that it was decided while the ledger could not be read, Delivered
-	// that its answer need not be given any more; both in the runtime journal.
+	Until   *instant        `json:"until,omitempty"` // when it may be forgotten, if that is known
+	Boot    string          `json:"boot,omitempty"`  // and not before Mono in this boot
+	Mono    int64           `json:"mono,omitempty"`  // CLOCK_BOOTTIME, nanoseconds
+	// Unread says that the order was decided while the ledger could not be read.
+	// Delivered says that its answer need not be given any more. Both are only in the
+	// runtime journal.
 	Unread    bool `json:"unread,omitempty"`
 	Delivered bool `json:"delivered,omitempty"`
-	// Forgot is ranges of the expiries of orders that were forgotten; an entry
-	// that has it is about nothing else.
+	// Forgot has ranges of the expiries of forgotten orders. An entry with it has no
+	// other fields.
 	Forgot [][2]instant `json:"forgot,omitempty"`
 }
 
@@ -53,8 +54,8 @@ type recordedAnswer struct {
 	Synced bool     `json:"synced,omitempty"`
 }
 
-// instant is a time as seconds since 1970 and nanoseconds: an expiry may lie in
-// a year that RFC 3339 cannot write.
+// instant is a time as seconds since 1970 and nanoseconds, because the year of an expiry
+// may not fit into RFC 3339.
 type instant [2]int64
 
 func instantOf(t time.Time) *instant {
@@ -71,10 +72,10 @@ func (m *instant) time() time.Time {
 	return time.Unix(m[0], m[1]).UTC()
 }
 
-// maxHint bounds the hint that is written, in bytes.
+// maxHint limits the hint in a record, in bytes.
 const maxHint = 4 << 10
 
-// intentRecord is the record that precedes the act.
+// intentRecord returns the record to write before the order acts.
 func (k *knownOrder) intentRecord() ledgerRecord {
 	o := k.order
 	return ledgerRecord{
@@ -83,7 +84,7 @@ func (k *knownOrder) intentRecord() ledgerRecord {
 	}
 }
 
-// wholeRecord is the record of all that is known of an order.
+// wholeRecord returns a record of everything that is known of an order.
 func (k *knownOrder) wholeRecord() ledgerRecord {
 	r := k.intentRecord()
 	r.Refused, r.Unread, r.Delivered = k.refused, k.unread, k.delivered
@@ -93,7 +94,7 @@ func (k *knownOrder) wholeRecord() ledgerRecord {
 	return r
 }
 
-// resultRecord is the record that follows the act.
+// resultRecord returns the record to write after the order has acted.
 func resultRecord(a Answer) ledgerRecord {
 	return ledgerRecord{V: recordVersion, ID: a.ID, Answer: newRecordedAnswer(a)}
 }
@@ -109,17 +110,17 @@ func newRecordedAnswer(a Answer) *recordedAnswer {
 	}
 }
 
-// encode gives a record's bytes.
+// encode returns a record's bytes.
 func (r ledgerRecord) encode() []byte {
 	b, err := json.Marshal(r)
 	if err != nil {
-		panic(err) // strings and numbers only
+		panic(err) // cannot happen: only strings and numbers
 	}
 	return b
 }
 
-// errNotRecord is the reason when an entry's checksum holds and it is no record of
-// ours: a later version's, perhaps.
+// errNotRecord is the reason when an entry has the right checksum but cannot be decoded,
+// perhaps because a later version wrote it.
 var errNotRecord = errors.New("not an entry of the ledger")
 
 func decodeRecord(b []byte) (ledgerRecord, error) {
@@ -132,7 +133,7 @@ func decodeRecord(b []byte) (ledgerRecord, error) {
 	return r, nil
 }
 
-// forgottenRecord is the record of the expiries that were forgotten.
+// forgottenRecord returns the record of the forgotten expiries.
 func forgottenRecord(s timeRanges) ledgerRecord {
 	r := ledgerRecord{V: recordVersion}
 	for _, x := range s {
@@ -141,8 +142,8 @@ func forgottenRecord(s timeRanges) ledgerRecord {
 	return r
 }
 
-// knownOrder gives what the record says of an order. One whose intent is lost has no
-// action; its id is known all the same.
+// knownOrder returns the record's order. Without its intent it has no action, but its id
+// is known.
 func (r ledgerRecord) knownOrder() *knownOrder {
 	k := &knownOrder{
 		order: Order{ID: r.ID}, expiry: r.Until.time(), boot: r.Boot, until: time.Duration(r.Mono), refused: r.Refused,
@@ -169,10 +170,10 @@ func (a *recordedAnswer) answer(id string) Answer {
 	}
 }
 
-// replayed is what a journal holds.
+// replayed is the contents of a journal.
 type replayed struct {
-	orders    []*knownOrder // in their order; one for each id
-	forgotten []timeRange   // expiries of orders that were forgotten
+	orders    []*knownOrder // sorted; one for each id
+	forgotten []timeRange   // expiries of forgotten orders
 	damage    journal.Damage
 }
 
@@ -194,7 +195,7 @@ func replay(j *journal.Journal) (replayed, error) {
 		}
 		k, known := found[r.ID]
 		switch {
-		case !known || r.Order != nil: // new, or its id came again after it had lapsed
+		case !known || r.Order != nil: // new, or its id was used again after it had lapsed
 			k = r.knownOrder()
 			found[r.ID] = k
 			order = append(order, k)

@@ -9,7 +9,7 @@ import (
 	"fieldpost/daemon/clock"
 )
 
-// What is written is what is read, however odd.
+// Unusual records are read as they were written.
 func TestLedgerRecordsRoundTrip(t *testing.T) {
 	far, err := Decode([]byte(`{"id":"é \"<>&","output":"pump","action":"on","for":"1ns","expires":"9999-12-31T23:59:59-23:59"}`), thing)
 	if err != nil {
@@ -37,8 +37,8 @@ func TestLedgerRecordsRoundTrip(t *testing.T) {
 	}
 }
 
-// Whatever stands in the journals, the dispatcher starts, answers each id at most
-// once, and what it knows it does not do.
+// With any journals the dispatcher starts, answers each id at most once, and does not
+// carry out orders that it knows.
 func FuzzReplay(f *testing.F) {
 	f.Add([]byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on","expires":[9,9]},"until":[1,2]}`+"\n"+`{"v":1,"id":"a","answer":{"status":"done"}}`), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
 	f.Add([]byte(`{"v":1,"id":"a","answer":{"status":"done","wall":[9223372036854775807,-1]},"mono":-1}`+"\n{}\nnull"), []byte(`{"v":1,"id":"a","order":{"output":"pump","action":"on"},"refused":true,"unread":true,"answer":{"status":"refused"}}`))
@@ -55,7 +55,7 @@ func FuzzReplay(f *testing.F) {
 			}
 		}
 		o.dispatcher.mu.Lock()
-		o.dispatcher.ledger.orders.sweep(o.dispatcher.o.Clock.Now()) // some have lapsed
+		o.dispatcher.ledger.orders.dropLapsed(o.dispatcher.o.Clock.Now()) // some orders have lapsed
 		o.dispatcher.mu.Unlock()
 		known := o.dispatcher.ledger.findLocked("a") != nil
 		text := order("a", "pump", "on", time.Minute)
@@ -68,7 +68,7 @@ func FuzzReplay(f *testing.F) {
 		if !ok || known != (len(o.pins.did) == 0) {
 			t.Errorf("known %v, did %q, answer %+v", known, o.pins.did, a)
 		}
-		if again := newLedgerRunWith(t, j, runtime, clock.Fake()); again.told() != nil {
+		if again := newLedgerRunWith(t, j, runtime, clock.Fake()); again.unsolicited() != nil {
 			t.Error("told again at the next start")
 		}
 	})

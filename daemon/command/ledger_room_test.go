@@ -48,8 +48,7 @@ func TestFullLedger(t *testing.T) {
 	}
 }
 
-// A full ledger, of orders as people write them, takes the memory that it is
-// said to take.
+// A full ledger with usual orders needs the memory that the documentation says.
 func TestFullLedgerInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -71,7 +70,7 @@ func TestFullLedgerInMemory(t *testing.T) {
 		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		run.stop()
-		j.entries = nil // which is the disk
+		j.entries = nil // the simulated disk
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.orders.byID) != MaxActed {
@@ -83,15 +82,15 @@ func TestFullLedgerInMemory(t *testing.T) {
 	})
 }
 
-// The last refused orders are known, the ones before give way.
-func TestRefusedOrdersGiveWay(t *testing.T) {
+// The latest refused orders are known, the earlier ones are evicted.
+func TestRefusedOrdersAreEvicted(t *testing.T) {
 	run := newLedgerRun(t, &memJournal{t: t}, clock.Fake())
 	l := run.dispatcher.ledger
 	l.orders.capacity = capacity{50, 20, maxForeign, maxActedBytes, maxRefusedBytes}
 	for i := range 21 {
 		run.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 	}
-	run.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // gave way
+	run.gets(order("r0", "pump", "on", time.Minute), Done, "", 1) // was evicted
 	run.gets(order("r1", "pump", "on", time.Minute), Refused, Expired, 0)
 	if l.orders.used.refused != 20 || len(l.orders.byID) != 21 {
 		t.Errorf("%d refused, %d known", l.orders.used.refused, len(l.orders.byID))

@@ -13,23 +13,23 @@ import (
 	"fieldpost/daemon/spool"
 )
 
-// ledgerRun is a dispatcher that serves, with its ledger, and all that it reported.
+// ledgerRun is a running dispatcher with its ledger. It records faults and answers.
 type ledgerRun struct {
-	*harness // whose mu guards faults and what the clock says too
+	*harness // its mu also guards the faults and the clock
 	stop     func()
 	faults   []string
-	stamp    func(clock.Stamp) clock.Stamp // changes what the clock says; nil leaves it
+	stamp    func(clock.Stamp) clock.Stamp // changes the clock's stamps; may be nil
 }
 
-// newLedgerRun opens a dispatcher on a journal, in the place of the one before. base is
-// what boots share: their clock.
+// newLedgerRun opens a dispatcher on a journal and ends the one before. base is the clock
+// that boots share.
 func newLedgerRun(t *testing.T, j journal.Storage, base clock.Clock) *ledgerRun {
 	t.Helper()
 	return newLedgerRunWith(t, j, nil, base)
 }
 
-// newLedgerRunWith is newLedgerRun with a runtime journal. before is called when
-// the dispatcher is about to be opened.
+// newLedgerRunWith is newLedgerRun with a runtime journal. before is called before the
+// dispatcher is opened.
 func newLedgerRunWith(t *testing.T, j, runtime journal.Storage, base clock.Clock, before ...func(run *ledgerRun)) *ledgerRun {
 	t.Helper()
 	run := &ledgerRun{harness: &harness{t: t, pins: newPins()}}
@@ -68,15 +68,15 @@ func newLedgerRunWith(t *testing.T, j, runtime journal.Storage, base clock.Clock
 	return run
 }
 
-// set changes what the clock says.
+// set changes the clock.
 func (run *ledgerRun) set(change func()) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	change()
 }
 
-// told gives the answers that were sent without being asked for.
-func (run *ledgerRun) told() (out []string) {
+// unsolicited returns the answers that no message of this run has asked for.
+func (run *ledgerRun) unsolicited() (out []string) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	for _, r := range run.sent {
@@ -104,13 +104,13 @@ func (run *ledgerRun) want(faults ...string) {
 	run.faults = nil
 }
 
-// opened is the journal of a real directory, until the test or the spool ends.
+// opened returns the journal of a real directory, until the test or the spool ends.
 func opened(t *testing.T, dir string) (*journal.File, *spool.Spool) {
 	t.Helper()
 	s, err := spool.Open(spool.Options{Dir: dir, Clock: clock.Fake()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() }) // closed before, or of no directory
+	t.Cleanup(func() { _ = s.Close() }) // may be closed already, or have no directory
 	return s.Journal("orders"), s
 }

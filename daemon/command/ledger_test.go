@@ -15,7 +15,7 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// copied is what a killed process leaves: the directory as it is now.
+// copied returns a copy of the directory, as a killed process would leave it.
 func copied(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "left")
@@ -25,7 +25,7 @@ func copied(t *testing.T, dir string) string {
 	return to
 }
 
-// watched is outputs that say when they are about to act and when they have.
+// watched are outputs that report before and after they act.
 type watched struct {
 	*pins
 	before, after func()
@@ -37,9 +37,9 @@ func (w watched) Do(o output.Order) (output.State, error) {
 	return w.pins.Do(o)
 }
 
-// Killed between intent and act, act and result, result and acknowledgement:
-// the next start says unknown to the first two and the first answer to the
-// third, and nothing is done twice. [CMD-12]
+// Killed between intent and act, act and result, result and acknowledgement: the next
+// start answers unknown in the first two cases and the first answer in the third, and
+// nothing is done twice. [CMD-12]
 func TestKilledBetweenTwoLines(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	j, _ := opened(t, dir)
@@ -49,10 +49,10 @@ func TestKilledBetweenTwoLines(t *testing.T) {
 	text := order("a", "pump", "toggle", time.Minute)
 	first := run.gets(text, Done, "", 1)
 	for what, left := range map[string]string{"before the act": begun, "after the act": acted} {
-		for range 2 { // the second start finds what the first one recorded
+		for range 2 { // the second start reads what the first one recorded
 			j, s := opened(t, left)
 			next := newLedgerRun(t, j, clock.Fake())
-			if got := next.told(); !slices.Equal(got, []string{"a unknown pump no_result"}) && got != nil {
+			if got := next.unsolicited(); !slices.Equal(got, []string{"a unknown pump no_result"}) && got != nil {
 				t.Errorf("killed %s: told %q", what, got)
 			} else if (got == nil) != strings.HasSuffix(what, "again") {
 				t.Errorf("killed %s: told %q", what, got)
@@ -72,14 +72,13 @@ func TestKilledBetweenTwoLines(t *testing.T) {
 	if a := next.gets(text, Done, "", 0); !a.Stamp.Wall.Equal(first.Stamp.Wall) || a.State != first.State || a.Stamp.Boot != first.Stamp.Boot {
 		t.Errorf("again %+v, first %+v", a, first)
 	}
-	if got := next.told(); got != nil {
+	if got := next.unsolicited(); got != nil {
 		t.Errorf("told %q of an order with a result", got)
 	}
 }
 
-// An order that was too far ahead while the clock was years behind is known in
-// the next boot too, though by then the clock has left behind what it knew, and
-// until its own expiry and a day. [CMD-11]
+// An order that was too far ahead while the clock was years behind is still known in the
+// next boot with a right clock, until a day after its expiry. [CMD-11]
 func TestRefusedByAClockThatWasBehind(t *testing.T) {
 	j, base := &memJournal{t: t}, clock.Fake()
 	run := newLedgerRun(t, j, base)
@@ -94,11 +93,11 @@ func TestRefusedByAClockThatWasBehind(t *testing.T) {
 				return s
 			}
 		})
-		next.dispatcher.Handle([]byte(`{"output":"pump","action":"off"}`), false, "test") // the journal has been read
+		next.dispatcher.Handle([]byte(`{"output":"pump","action":"off"}`), false, "test") // after this the journal has been read
 		next.dispatcher.mu.Lock()
 		defer next.dispatcher.mu.Unlock()
 		next.dispatcher.ledger.orders.nextSweep = 0
-		next.dispatcher.ledger.orders.sweep(next.dispatcher.o.Clock.Now())
+		next.dispatcher.ledger.orders.dropLapsed(next.dispatcher.o.Clock.Now())
 		return next
 	}
 	boot(0).gets(text, Refused, TooFarAhead, 0)
@@ -106,8 +105,8 @@ func TestRefusedByAClockThatWasBehind(t *testing.T) {
 	boot(25*time.Hour).gets(text, Refused, Expired, 0)
 }
 
-// An order refused stays refused after a restart, though it would be in time
-// by now, with the same words. [CMD-4]
+// A refused order stays refused after a restart, with the same words, even if it would be
+// in time now. [CMD-4]
 func TestRefusalIsRemembered(t *testing.T) {
 	j := &memJournal{t: t}
 	run := newLedgerRun(t, j, clock.Fake())
@@ -119,9 +118,9 @@ func TestRefusalIsRemembered(t *testing.T) {
 	}
 }
 
-// Whatever the disk says, orders that energise are refused and orders to the
-// safe level are done; when it works again so does everything. [CMD-14] [CMD-6]
-func TestLedgerThatCannotBeWritten(t *testing.T) {
+// With any error of the disk, energising orders are refused and orders to the safe level
+// are carried out. When the disk works again all are carried out. [CMD-14] [CMD-6]
+func TestUnwritableLedger(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.ENOENT} {
 		for _, op := range []string{"append", "sync"} {
 			synctest.Test(t, func(t *testing.T) {
@@ -144,7 +143,7 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 				run.want("ledger_unavailable raised")
 				j.failing(nil)
 				<-time.After(time.Minute)
-				synctest.Wait() // though no order comes
+				synctest.Wait() // without an order
 				run.want("ledger_unavailable cleared")
 				run.gets(order("a", "pump", "on", time.Minute), Refused, NoLedger, 0)
 				run.gets(order("d", "pump", "on", time.Minute), Done, "", 1)
@@ -156,8 +155,8 @@ func TestLedgerThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// An order to the safe level is done though it cannot be recorded, and is then
-// known as long as the process runs. [CMD-14]
+// An order to the safe level is carried out even if it cannot be recorded, and is then
+// known while the process runs. [CMD-14]
 func TestSafeWithoutLedger(t *testing.T) {
 	j := &memJournal{t: t}
 	run := newLedgerRun(t, j, clock.Fake())
@@ -173,7 +172,8 @@ func TestSafeWithoutLedger(t *testing.T) {
 	newLedgerRun(t, j, clock.Fake()).gets(text, Done, "", 0)
 }
 
-// A single error of the disk is mended on the spot: the order is done.
+// After a single error of the disk the write is retried at once, and the order is carried
+// out.
 func TestOneErrorOfTheDisk(t *testing.T) {
 	j := &memJournal{t: t}
 	run := newLedgerRun(t, j, clock.Fake())
@@ -190,10 +190,9 @@ func TestOneErrorOfTheDisk(t *testing.T) {
 	newLedgerRun(t, j, clock.Fake()).gets(order("a", "pump", "on", time.Minute), Done, "", 0)
 }
 
-// While nobody knows which orders were done, none that energises is; and one
-// that had been done is not done again by the very order after which the
-// ledger can be read. [CMD-14]
-func TestLedgerThatCannotBeRead(t *testing.T) {
+// While the ledger cannot be read, no energising order is carried out. When it can be
+// read again, an order that was carried out before is not carried out again. [CMD-14]
+func TestUnreadableLedger(t *testing.T) {
 	j := &memJournal{t: t}
 	old := order("old", "pump", "on", time.Minute)
 	newLedgerRun(t, j, clock.Fake()).gets(old, Done, "", 1)
@@ -208,19 +207,20 @@ func TestLedgerThatCannotBeRead(t *testing.T) {
 	run.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
 	run.gets(order("safe", "pump", "off", time.Minute), Done, "", 1)
 	run.want("ledger_unavailable raised")
-	if run.told() != nil || len(j.entries) != 3 {
+	if run.unsolicited() != nil || len(j.entries) != 3 {
 		t.Errorf("%d entries: what could not be read was written over", len(j.entries))
 	}
 	j.failing(nil)
 	run.gets(old, Done, "", 0)
 	run.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
 	run.want("ledger_unavailable cleared")
-	if got := run.told(); !slices.Equal(got, []string{"begun unknown pump no_result"}) {
+	if got := run.unsolicited(); !slices.Equal(got, []string{"begun unknown pump no_result"}) {
 		t.Errorf("told %q", got)
 	}
 }
 
-// Without a directory nothing is recorded, so nothing energises. [CMD-14]
+// Without a directory nothing can be recorded, so no energising order is carried out.
+// [CMD-14]
 func TestNoDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -233,9 +233,9 @@ func TestNoDirectory(t *testing.T) {
 	run.want("ledger_unavailable raised")
 }
 
-// An id is known until its expiry and a day, over restarts and boots, whatever
-// a clock says that is not true, and whatever a clock says that jumps in the
-// boot in which the order came. [CMD-11]
+// An id is known until a day after its expiry, over restarts and boots, with an
+// unsynchronised clock, and with a clock that jumps in the boot in which the order came.
+// [CMD-11]
 func TestIDIsKnownOverBoots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base, j := clock.Fake(), &memJournal{t: t}
@@ -276,8 +276,8 @@ func TestIDIsKnownOverBoots(t *testing.T) {
 	})
 }
 
-// Damage costs what was hit: an id whose result is left is known, one whose
-// result was hit is unknown, and a torn end is no fault. [CMD-12]
+// Damage loses only the damaged entries: an id with a readable result is known, one
+// without is answered unknown, and an incomplete last entry is no fault. [CMD-12]
 func TestDamagedLedger(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	j, s := opened(t, dir)

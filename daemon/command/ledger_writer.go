@@ -12,29 +12,29 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// patience is how long an order waits for the disk. Cards go away for seconds
-// now and then to tidy up.
+// patience is how long an order waits for the disk. SD cards sometimes do not answer for
+// seconds while they tidy up.
 const patience = 10 * time.Second
 
-// How often what has lapsed is forgotten, and how often a journal that failed is
-// tried again though no order comes.
+// How often lapsed orders are removed, and how often a failed journal is retried without
+// an order.
 const (
-	sweepEvery = time.Minute
+	dropEvery  = time.Minute
 	retryEvery = 10 * time.Second
 )
 
-// compactAt is the size from which on the journal is rewritten when most of
-// it is of no use any more.
+// compactAt is the size above which the journal is rewritten if most of it is out of
+// date.
 const compactAt = 256 << 10
 
-// maxQueuedWrites bounds the records on their way to the disk.
+// maxQueuedWrites limits the number of queued records.
 const maxQueuedWrites = 1024
 
-// queuedWrite is a record on its way to the disk.
+// queuedWrite is a record that waits to be written.
 type queuedWrite struct {
-	record []byte        // nil asks only whether the journal is sound
-	done   chan struct{} // closed when it is on disk, or will not be
-	err    error         // why it will not; valid after done
+	record []byte        // nil only checks that the journal is sound
+	done   chan struct{} // closed when it is on disk or has failed
+	err    error         // why it failed; valid after done
 }
 
 func (w *queuedWrite) finish(err error) {
@@ -42,7 +42,7 @@ func (w *queuedWrite) finish(err error) {
 	close(w.done)
 }
 
-// finished reports whether the record is on disk, or will not be; nil is on disk.
+// finished reports whether the record is on disk or has failed. A nil write is on disk.
 func (w *queuedWrite) finished() bool {
 	if w == nil {
 		return true
@@ -55,21 +55,20 @@ func (w *queuedWrite) finished() bool {
 	}
 }
 
-// writeQueue is the records that wait for the disk, and what is known of the
-// journal behind it. The dispatcher's mu guards it.
+// writeQueue holds the records that wait for the disk, and the state of the journal. The
+// dispatcher's mu guards it.
 type writeQueue struct {
-	wake    wake.Signal // there is something to write, or to try again
-	off     bool        // there is no journal: all is written at once
+	wake    wake.Signal // there is something to write or to retry
+	off     bool        // there is no journal: every write succeeds at once
 	waiting []*queuedWrite
 	read    bool // the journal has been read
-	sound   bool // the journal, with what waits, holds what is known
-	missed  bool // something was not queued since all was last copied
+	sound   bool // the journal, with the queue, has everything that is known
+	missed  bool // a record was not queued since the last rewrite began
 	hung    bool // the disk does not answer
-	closed  bool // nobody writes the journal any more
+	closed  bool // the ledger writer has ended
 }
 
-// addLocked has a record written. What does not fit is written with everything
-// else later.
+// addLocked queues a record. If the queue is full, a later rewrite writes it.
 func (q *writeQueue) addLocked(record []byte) *queuedWrite {
 	w := &queuedWrite{record: record, done: make(chan struct{})}
 	switch {
@@ -90,14 +89,14 @@ func (q *writeQueue) addLocked(record []byte) *queuedWrite {
 
 func (q *writeQueue) missLocked() { q.sound, q.missed = false, true }
 
-// takeLocked takes out what waits.
+// takeLocked removes and returns the queue.
 func (q *writeQueue) takeLocked() []*queuedWrite {
 	batch := q.waiting
 	q.waiting = nil
 	return batch
 }
 
-// closeLocked ends all that waits, and from now on all that comes.
+// closeLocked fails all queued and all later writes.
 func (q *writeQueue) closeLocked() {
 	q.closed = true
 	if len(q.waiting) > 0 {
@@ -108,8 +107,8 @@ func (q *writeQueue) closeLocked() {
 	}
 }
 
-// checkLocked says why nothing can be remembered as things are, and has that tried
-// again.
+// checkLocked returns an error if nothing can be recorded now, and makes the ledger
+// writer retry.
 func (q *writeQueue) checkLocked() error {
 	switch {
 	case q.hung:
@@ -124,9 +123,9 @@ func (q *writeQueue) checkLocked() error {
 	return errUnsound
 }
 
-// wait waits until a record is on disk, for limit at most, and says why it is not.
-// A disk that takes longer than patience is a fault, and nobody waits for it any
-// more until it answers.
+// wait waits until a record is on disk, for at most limit, and returns an error if it is
+// not. A disk that takes longer than patience is a fault, and nobody waits for it again
+// until it answers.
 func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
 	if w == nil {
 		return nil
@@ -155,8 +154,8 @@ func (l *ledger) wait(w *queuedWrite, limit time.Duration) error {
 	return errHung
 }
 
-// run is the ledger writer: it reads and writes the journal until ctx ends, and
-// then writes what is left.
+// run is the ledger writer. It reads and writes the journal until ctx ends, and then
+// writes the rest.
 func (l *ledger) run(ctx context.Context) {
 	l.mu.Lock()
 	l.queue.closed = false
@@ -173,7 +172,7 @@ func (l *ledger) run(ctx context.Context) {
 		l.clearRuntime()
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.sweepLocked()
+		return l.dropLapsedLocked()
 	})
 }
 
@@ -214,8 +213,8 @@ func (l *ledger) writeDue() {
 	l.answerUnended(unended)
 }
 
-// answerUnended answers orders of the run before that were begun and not ended.
-// That is on disk first: what is answered twice is so because the disk fails.
+// answerUnended answers orders of the last run that were begun and have no result. The
+// answers are written to disk first, so they are given twice only if the disk fails.
 func (l *ledger) answerUnended(orders []*knownOrder) {
 	for _, k := range orders {
 		l.log.Warn("order of the last run has no result", "id", k.order.ID, "output", k.order.Output)
@@ -229,15 +228,14 @@ func (l *ledger) answerUnended(orders []*knownOrder) {
 	}
 }
 
-// maxSize is the size beyond which the journal is rewritten.
+// maxSize returns the size above which the journal is rewritten.
 func (l *ledger) maxSize() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(compactAt, 2*l.orders.used.bytes)
 }
 
-// append puts records at the journal's end. Where it fails they are still to be
-// finished.
+// append appends records to the journal. If it fails, the caller must finish them.
 func (l *ledger) append(batch []*queuedWrite) error {
 	var records [][]byte
 	for _, w := range batch {
@@ -254,8 +252,8 @@ func (l *ledger) append(batch []*queuedWrite) error {
 	return nil
 }
 
-// rewrite puts everything that is known in the place of the journal, and with it
-// what is in batch and what waits.
+// rewrite replaces the journal by everything that is known, which includes batch and the
+// queue.
 func (l *ledger) rewrite(batch []*queuedWrite) {
 	l.mu.Lock()
 	all, forgotten := l.orders.sorted(), slices.Clone(l.orders.forgotten)
@@ -309,10 +307,9 @@ func (l *ledger) writeFailed(batch []*queuedWrite, err error) {
 	}
 }
 
-// load reads the journal. What was decided while it could not be read gives way to
-// what it holds; what the runtime journal holds and is later does not. Intents
-// without a result are those of a run that ended in between: they get the answer
-// unknown, and are given. [CMD-12]
+// load reads the journal. Its orders replace those decided while it could not be read,
+// but not newer ones of the runtime journal. Intents without a result belong to a run
+// that ended in between: load returns them, with the answer unknown. [CMD-12]
 func (l *ledger) load() (unended []*knownOrder, err error) {
 	found, err := replay(l.journal)
 	if err != nil {
@@ -334,10 +331,10 @@ func (l *ledger) load() (unended []*knownOrder, err error) {
 		}
 		if k.answer == nil {
 			k.answer = noResult(k.order, now)
-			k.boot, k.until = now.Boot, now.Mono+l.orders.maxLife+keepFor // nobody has had this answer yet
+			k.boot, k.until = now.Boot, now.Mono+l.orders.maxLife+keepFor // this answer was not given yet
 			unended = append(unended, k)
 		}
-		k.mustDeliver = old != nil // its message may have been acknowledged with another answer
+		k.mustDeliver = old != nil // the message may have been acknowledged with another answer
 		l.orders.add(k)
 	}
 	for _, k := range l.orders.byID {
@@ -346,15 +343,15 @@ func (l *ledger) load() (unended []*knownOrder, err error) {
 	return unended, nil
 }
 
-// noResult is the answer to an order whose end nobody knows.
+// noResult returns the answer to an order whose result is not known.
 func noResult(o Order, now clock.Stamp) *Answer {
 	a := answerFor(NoResult, "")
 	a.ID, a.Output, a.Stamp = o.ID, o.Output, now
 	return &a
 }
 
-// reportDamage reports what could not be read. A tail that is cut off is what a
-// power cut leaves of the last write; a hole is not.
+// reportDamage reports what could not be read. A power cut may leave an incomplete last
+// entry, but no damage before it.
 func (l *ledger) reportDamage(damage journal.Damage) {
 	if damage.Tail > 0 {
 		l.log.Warn("ledger of orders ended in the middle of an entry", "bytes", damage.Tail)

@@ -12,7 +12,7 @@ import (
 	"fieldpost/daemon/clock"
 )
 
-// hanging has the journal's steps of a name wait until let go.
+// hanging makes an operation of the journal wait until release is called.
 func hanging(j *memJournal, op string) (release func()) {
 	c := make(chan struct{})
 	j.failing(func(o string) error {
@@ -27,16 +27,16 @@ func hanging(j *memJournal, op string) (release func()) {
 	}
 }
 
-// pass gives time, and waits until all that can happen in it has.
+// pass lets time pass and waits until everything that is due has happened.
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-// A disk that does not answer: orders to the safe level act at once and go ahead
-// of those that wait for it, an order that energises is refused after patience,
-// and from then on at once, with a fault. When the disk answers again all is as
-// before, and nothing that was refused acts. [CMD-6] [CMD-14] [CMD-15]
+// While the disk does not answer, orders to the safe level act at once and overtake those
+// that wait for the disk. An energising order is refused after patience, and later ones
+// at once, with a fault. When the disk answers again all is as before, and no refused
+// order acts. [CMD-6] [CMD-14] [CMD-15]
 func TestHungJournal(t *testing.T) {
 	for _, op := range []string{"append", "sync"} {
 		t.Run(op, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestHungJournal(t *testing.T) {
 				next.gets(order("c", "lock", "toggle", time.Minute), Refused, NoLedger, 0)
 				next.gets(off, Done, "", 0)
 				next.gets(order("e", "pump", "on", time.Minute), Done, "", 0)
-				if next.told() != nil {
+				if next.unsolicited() != nil {
 					t.Error("told what was answered")
 				}
 			})
@@ -85,9 +85,9 @@ func TestHungJournal(t *testing.T) {
 	}
 }
 
-// An order whose time is over while its intent is on its way to a slow disk
-// does not act, and the disk is not held to hang. [CMD-9]
-func TestExpiredOnItsWayToTheDisk(t *testing.T) {
+// An order that expires while its intent is written to a slow disk does not act, and the
+// disk is not reported as hanging. [CMD-9]
+func TestExpiredDuringWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
 		run := newLineRun(t, j)
@@ -104,9 +104,9 @@ func TestExpiredOnItsWayToTheDisk(t *testing.T) {
 	})
 }
 
-// The result of an order may hang on its way to the disk: it is answered after
-// patience, and not done again.
-func TestResultThatHangs(t *testing.T) {
+// If the write of a result hangs, the order is answered after patience, and not carried
+// out again.
+func TestHungResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
 		run := newLineRun(t, j, "pump")
@@ -128,7 +128,7 @@ func TestResultThatHangs(t *testing.T) {
 	})
 }
 
-// What waits for the disk goes with one sync, whichever output it is for.
+// Records that wait for the disk share one sync, for all outputs.
 func TestOrdersShareSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -156,8 +156,8 @@ func TestOrdersShareSyncs(t *testing.T) {
 	})
 }
 
-// More than fits into the queue to a disk that hangs is written when it answers,
-// and memory is bounded meanwhile.
+// If the queue to a hanging disk overflows, everything is written when the disk answers,
+// and memory is limited meanwhile.
 func TestQueueOverflows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -187,9 +187,8 @@ func TestQueueOverflows(t *testing.T) {
 	})
 }
 
-// A dispatcher that starts with a disk that can be read and not written takes orders
-// when it can be written again, though none came meanwhile; the fault is told
-// and goes. [CMD-14]
+// A dispatcher that starts with a read-only disk accepts orders when the disk can be
+// written again, even if none came meanwhile. The fault is raised and cleared. [CMD-14]
 func TestReadOnlyStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t, fail: func(op string) error {
@@ -212,7 +211,7 @@ func TestReadOnlyStart(t *testing.T) {
 	})
 }
 
-// What hangs is named in the answer.
+// The answer names what hangs.
 func TestHungDiskIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}

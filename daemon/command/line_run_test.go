@@ -48,14 +48,14 @@ func (sent *messages) count() int {
 	return len(sent.acked)
 }
 
-// lineRun is a dispatcher that serves, on outputs whose lines hang until they are let go.
+// lineRun is a running dispatcher on outputs whose lines hang until they are released.
 type lineRun struct {
 	*harness
 	*messages
 	in     chan uplink.Message
 	hang   map[string]chan struct{} // by output
 	stop   func() error
-	faults []string // guarded by the bench's mu
+	faults []string // guarded by the harness's mu
 }
 
 // Do implements Outputs.
@@ -75,7 +75,7 @@ func newLineRun(t *testing.T, j journal.Storage, hanging ...string) *lineRun {
 	return newLineRunWith(t, Options{Journal: j}, hanging...)
 }
 
-// newLineRunWith is newLineRun with a dispatcher that has options of its own.
+// newLineRunWith is newLineRun with options.
 func newLineRunWith(t *testing.T, o Options, hanging ...string) *lineRun {
 	run := &lineRun{harness: &harness{t: t, pins: newPins()}, messages: &messages{}, in: make(chan uplink.Message, 256), hang: map[string]chan struct{}{}}
 	for _, name := range hanging {
@@ -102,7 +102,7 @@ func newLineRunWith(t *testing.T, o Options, hanging ...string) *lineRun {
 	return run
 }
 
-// send hands orders in and waits until all that can happen has.
+// send sends orders and waits until everything that can happen has happened.
 func (run *lineRun) send(orders ...[]byte) {
 	for _, o := range orders {
 		run.in <- run.of(o)
@@ -110,7 +110,7 @@ func (run *lineRun) send(orders ...[]byte) {
 	synctest.Wait()
 }
 
-// heard gives the answers since it was last asked: id, status, reason, sorted.
+// heard returns the answers since its last call: id, status, reason, sorted.
 func (run *lineRun) heard() (out []string) {
 	run.harness.mu.Lock()
 	defer run.harness.mu.Unlock()
@@ -137,7 +137,7 @@ func (run *lineRun) want(what string, answers ...string) {
 	}
 }
 
-// faulty checks which faults were told since it was last asked.
+// faulty checks the faults since its last call.
 func (run *lineRun) faulty(faults ...string) {
 	run.t.Helper()
 	run.harness.mu.Lock()

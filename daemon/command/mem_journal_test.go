@@ -10,22 +10,22 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// memJournal is a journal in memory that outlives the dispatchers that write on it. It
-// fails when it is told to, or does not answer.
+// memJournal is a journal in memory that outlives the dispatchers that use it. It can
+// fail or hang.
 type memJournal struct {
 	t    testing.TB
-	stop func() // ends the dispatcher that writes on it
+	stop func() // ends the dispatcher that uses it
 
 	mu      sync.Mutex
 	entries [][]byte
 	size    int64
 	sound   bool
-	fail    func(op string) error // called without mu, before each step; nil: nothing fails
+	fail    func(op string) error // called without mu before each operation; nil: nothing fails
 	damage  journal.Damage
 	rewrote int
 	synced  int
-	durable int      // entries that a power cut leaves
-	before  [][]byte // what a power cut may leave of before a Rewrite that is not synced
+	durable int      // number of entries that survive a power cut
+	before  [][]byte // what a power cut may leave if a Rewrite is not synced
 }
 
 func (j *memJournal) failing(f func(op string) error) {
@@ -110,8 +110,8 @@ func (j *memJournal) Size() int64 {
 	return j.size
 }
 
-// crash ends the process that wrote; a power cut takes what was not synced, or
-// part of it.
+// crash ends the process that writes. A power cut loses all or part of what was not
+// synced.
 func (j *memJournal) crash(power bool, r *rand.Rand) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -126,7 +126,7 @@ func (j *memJournal) crash(power bool, r *rand.Rand) {
 	j.before, j.durable = nil, len(j.entries)
 }
 
-// wipe removes it.
+// wipe removes all entries.
 func (j *memJournal) wipe() {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// model is the gate said once more, as plainly as can be: all orders ever
-// answered, none forgotten, looked through one by one.
+// model is a second, simple implementation of the gate: it keeps all answered orders in a
+// list and forgets none.
 type model struct {
 	answered []modelled
 }
@@ -22,7 +22,7 @@ type modelled struct {
 	reason Code
 }
 
-// expect says what is to become of an order at a time.
+// expect returns the expected outcome of an order.
 func (m *model) expect(o Order, retained bool, now time.Time, synced bool) (status Status, reason Code, acts bool) {
 	if retained {
 		return Refused, Retained, false
@@ -64,9 +64,9 @@ func (m *model) knows(id string) bool {
 	return false
 }
 
-// Random orders at random times, many of them twice, on a clock that comes and
-// goes: the dispatcher does what the model says, over the less than a day for which
-// it must know every id. [CMD-3] to [CMD-11]
+// With random orders at random times, many of them repeated, and a clock that is
+// synchronised only at times, the dispatcher does what the model says for less than a
+// day, in which it must know every id. [CMD-3] to [CMD-11]
 func TestGateAgainstModel(t *testing.T) {
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {

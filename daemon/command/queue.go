@@ -9,40 +9,40 @@ import (
 
 // How long orders wait.
 const (
-	// maxQueued is how many orders may wait for one output: what a broker sends at
-	// once after an outage, and more.
+	// maxQueued is how many orders may wait for one output, more than a broker sends at
+	// once after an outage.
 	maxQueued = 64
 	// maxQueuedLong is how many of them may wait for longer than crowdedAfter, because
-	// the line hangs or the disk is slow. With the one that is under way they fit
-	// into what a broker sends without acknowledgements (mosquitto 20, AWS IoT
-	// Core 100), so that one hung line does not keep the orders for others away.
+	// the line hangs or the disk is slow. With the present one they must fit into the
+	// number that a broker sends without acknowledgements (mosquitto 20, AWS IoT Core
+	// 100), so that one hung line does not block orders for other outputs.
 	maxQueuedLong = 8
 	crowdedAfter  = 5 * time.Second
-	// unstampedLife is in how much time an order without an expiry that
-	// energises must act. [CMD-7]
+	// unstampedLife is the time within which an energising order without an expiry must
+	// act. [CMD-7]
 	unstampedLife = 10 * time.Second
 	// safePatience is how long an order to the safe level waits for a line.
 	safePatience = time.Minute
 )
 
-// job is an order on its way from the gate to its answer. The dispatcher's mu
-// guards the fields below order.
+// job is an order between the gate and its answer. The dispatcher's mu guards the fields
+// below order.
 type job struct {
 	from  source
-	came  time.Time // with package time's monotonic clock
+	came  time.Time // on package time's monotonic clock
 	order Order
 
 	energises bool
-	remember  bool          // its id is to be remembered
-	intent    *queuedWrite  // its intent, on its way to the disk
-	queue     *outputQueue  // where it waits; nil before and after
-	turn      chan struct{} // closed when it is its turn
+	remember  bool          // record it under its id
+	intent    *queuedWrite  // the write of its intent
+	queue     *outputQueue  // its queue; nil before and after
+	turn      chan struct{} // closed when its turn comes
 	hasTurn   bool
-	begun     bool          // the line may move: it cannot be overtaken any more
+	begun     bool          // the line may be set: it cannot be overtaken any more
 	over      chan struct{} // closed when an order to the safe level has overtaken it
 	overtaken bool
-	lost      []func() bool // of all messages that brought it; one that is nil is never lost
-	done      chan struct{} // closed when answer stands
+	lost      []func() bool // for each of its messages, whether the connection has ended; nil: never
+	done      chan struct{} // closed when answer is set
 	answer    Answer
 }
 
@@ -53,14 +53,14 @@ func newJob(o Order, from source) *job {
 	}
 }
 
-// allLost reports whether the connections of all messages that brought it have
-// ended: the broker sends it again.
+// allLost reports whether the connections of all its messages have ended, so the broker
+// sends it again.
 func (j *job) allLost() bool {
 	return !slices.ContainsFunc(j.lost, func(lost func() bool) bool { return lost == nil || !lost() })
 }
 
-// join notes that the same order came once more, and forgets connections that
-// have ended. It reports whether there is room.
+// join adds another message with the same order, and drops those whose connection has
+// ended. It reports whether there is room.
 func (j *job) join(from source) bool {
 	j.lost = slices.DeleteFunc(j.lost, func(lost func() bool) bool { return lost != nil && lost() })
 	if len(j.lost) > maxQueuedLong {
@@ -70,7 +70,7 @@ func (j *job) join(from source) bool {
 	return true
 }
 
-// timeLeft is how long an order may take until it acts.
+// timeLeft returns the time within which an order must act.
 func (j *job) timeLeft(now clock.Stamp, life time.Duration) time.Duration {
 	switch {
 	case !j.energises:
@@ -81,13 +81,12 @@ func (j *job) timeLeft(now clock.Stamp, life time.Duration) time.Duration {
 	return min(j.order.Expires.Sub(now.Wall), life)
 }
 
-// outputQueue is the orders for one output, in the order in which they came. The
-// first has its turn. With the dispatcher's mu held.
+// outputQueue holds the orders for one output, in the order in which they came. It is the
+// first one's turn. Call its methods with the dispatcher's mu held.
 type outputQueue struct{ jobs []*job }
 
-// add puts an order at the end, and reports whether there is room. One to the
-// safe level does not wait for the ledger: it overtakes the orders that have
-// not begun, and those are not carried out any more.
+// add appends an order and reports whether there is room. An order to the safe level
+// overtakes those that have not begun, which are then not carried out.
 func (q *outputQueue) add(j *job) bool {
 	if !j.energises {
 		for _, other := range slices.Clone(q.jobs) {
@@ -107,14 +106,14 @@ func (q *outputQueue) add(j *job) bool {
 	return true
 }
 
-// remove takes an order out, and gives the next its turn.
+// remove removes an order and starts the next one's turn.
 func (q *outputQueue) remove(j *job) {
 	q.jobs = slices.DeleteFunc(q.jobs, func(other *job) bool { return other == j })
 	j.queue = nil
 	q.startNext()
 }
 
-// farBack reports whether so many are before an order that it is not to wait.
+// farBack reports whether too many orders are in front of this one to keep waiting.
 func (j *job) farBack() bool { return j.queue != nil && slices.Index(j.queue.jobs, j) > maxQueuedLong }
 
 func (q *outputQueue) startNext() {
@@ -124,7 +123,7 @@ func (q *outputQueue) startNext() {
 	}
 }
 
-// queueLocked gives an output's queue. Only outputs that exist have one.
+// queueLocked returns an output's queue. Only existing outputs have one.
 func (d *Dispatcher) queueLocked(name string) *outputQueue {
 	q, ok := d.queues[name]
 	if !ok {
@@ -134,7 +133,7 @@ func (d *Dispatcher) queueLocked(name string) *outputQueue {
 	return q
 }
 
-// leaveQueue takes a job out of its queue, if it is in one.
+// leaveQueue removes a job from its queue, if it is in one.
 func (j *job) leaveQueue() {
 	if j.queue != nil {
 		j.queue.remove(j)

@@ -1,7 +1,6 @@
 package command
 
-// Code names the reason of an answer that is not done, in messages and in the
-// documentation.
+// Code names the reason why an order is not done, in messages and in the documentation.
 type Code string
 
 // The codes.
@@ -30,15 +29,15 @@ const (
 	NotAnswered   Code = "not_answered"
 )
 
-// Reason describes one reason why an order is not done.
+// Reason describes a reason why an order is not done.
 type Reason struct {
 	Code   Code
-	Status Status // of the answers that carry it
-	Means  string // one sentence: why
-	Do     string // one sentence: what to do
+	Status Status // of the answers with this reason
+	Means  string // one or two sentences: why
+	Do     string // one or two sentences: what to do
 }
 
-// Reasons is the list of all reasons, in the order of the documentation.
+// Reasons lists all reasons, in the order of the documentation.
 var Reasons = []Reason{
 	{Malformed, Refused, "The order cannot be parsed.", "Send a JSON object with id, output, action and expires, and for and thing if needed: each key once, each value a string."},
 	{TooLarge, Refused, "The order is larger than 64 KiB.", "Send one order per message and nothing else."},

@@ -13,8 +13,8 @@ import (
 	"fieldpost/sensors/sim"
 )
 
-// After a reload orders go by the new name, topic and limits, and those known from
-// before are known.
+// After a reload the new name, topic and limits apply, and earlier orders are still
+// known.
 func TestReconfigure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t})
@@ -46,8 +46,8 @@ func TestReconfigure(t *testing.T) {
 	})
 }
 
-// What was decided before a reload is known after it, as long as the limits of then
-// say, and for ever by its expiry.
+// Orders from before a reload are known after it, as long as the old limits say, and for
+// ever by their expiries.
 func TestReconfigureKeepsTheLedger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLedgerRun(t, &memJournal{t: t}, clock.Fake())
@@ -59,16 +59,15 @@ func TestReconfigureKeepsTheLedger(t *testing.T) {
 		<-time.After(24*time.Hour + 40*time.Minute)
 		run.gets(a, Done, "", 0)
 		<-time.After(20 * time.Minute)
-		run.gets(order("c", "pump", "off", 0), Done, "", 1) // and the first one is forgotten
+		run.gets(order("c", "pump", "off", 0), Done, "", 1) // the first one is forgotten
 		run.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders})
-		run.set(func() { run.ahead = -25 * time.Hour }) // the clock would have it in time
+		run.set(func() { run.ahead = -25 * time.Hour }) // by this clock it would be in time
 		run.gets(a, Refused, Forgotten, 0)
 	})
 }
 
-// Orders that a reload overtakes while they wait are answered, and none energises by
-// the rules of before: not for an output that is gone, not at the level that was
-// safe.
+// Orders that wait during a reload are answered. None acts on a removed output, or
+// energises because its level was safe before.
 func TestReconfigureUnderOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		board := sim.New()
@@ -93,7 +92,7 @@ func TestReconfigureUnderOrders(t *testing.T) {
 			synctest.Wait()
 		}
 		expires := `","expires":"` + time.Now().Add(time.Minute).Format(time.RFC3339) + `"}`
-		give(`{"id":"off","output":"lamp","action":"off"}`) // on its way to the line when the reload comes
+		give(`{"id":"off","output":"lamp","action":"off"}`) // waits for the line when the reload comes
 		give(`{"id":"on","output":"pump","action":"on` + expires)
 		if _, err := bank.Reconfigure(t.Context(), []output.Config{{Name: "lamp", Pin: "GPIO6", Safe: output.SafeOn, Initial: output.InitialOn}}); err != nil {
 			t.Fatal(err)
@@ -111,13 +110,13 @@ func TestReconfigureUnderOrders(t *testing.T) {
 			t.Error("the lamp is off, and safe is on")
 		}
 		h.gets(order("b", "pump", "on", time.Minute), Refused, UnknownOutput, 0)
-		h.gets(order("a", "pump", "on", time.Minute), Done, "", 0) // its first answer
+		h.gets(order("a", "pump", "on", time.Minute), Done, "", 0) // the first answer
 		cancel()
 		<-ended
 	})
 }
 
-// slowOutputs is a bank of which an order is on its way until it is let go.
+// slowOutputs is a bank with one order that waits until it is released.
 type slowOutputs struct {
 	*output.Bank
 	entered chan struct{}
@@ -129,7 +128,7 @@ func (s *slowOutputs) Do(o output.Order) (output.State, error) {
 	return s.Bank.Do(o)
 }
 
-// Queues of outputs that are gone do not add up.
+// Queues of removed outputs are dropped.
 func TestReconfigureDropsEmptyQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t}, "lock")

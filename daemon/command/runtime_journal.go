@@ -9,13 +9,13 @@ import (
 	"fieldpost/daemon/journal"
 )
 
-// The bounds of the runtime journal.
+// The limits of the runtime journal.
 const (
 	maxRuntimeRecords = 4096
 	maxRuntimeBytes   = 2 << 20 // of the records
 )
 
-// errNoRuntimeDir is the reason where there is no runtime journal.
+// errNoRuntimeDir is the reason when there is no runtime journal.
 var errNoRuntimeDir = errors.New("there is no runtime directory")
 
 // runtimeJournal is a second journal, in the runtime directory. What the ledger's
@@ -23,13 +23,12 @@ var errNoRuntimeDir = errors.New("there is no runtime directory")
 // it even if this one is killed. It never lets an order act, because it does not
 // outlive a power cut. It is empty while the ledger works.
 //
-// The goroutine that answers an order writes it, not the ledger writer, which may hang
-// in a disk.
+// The goroutine that answers an order writes it, because the ledger writer may hang.
 type runtimeJournal struct {
 	mu      sync.Mutex       // held while it is written; taken before the dispatcher's mu
-	journal *journal.Journal // nil is none
-	failing bool             // the last write failed, and that was logged
-	records int              // in the file
+	journal *journal.Journal // nil if there is none
+	failing bool             // the last write failed, which was logged
+	records int              // number of records in the file
 	bytes   int64            // of the records
 }
 
@@ -54,7 +53,7 @@ func (l *ledger) loadRuntime() {
 	defer l.mu.Unlock()
 	for _, k := range found.orders {
 		if k.answer == nil {
-			continue // not ours: nothing is written here without its answer
+			continue // not ours: every record here has an answer
 		}
 		k.saved = true
 		l.orders.add(k)
@@ -63,9 +62,8 @@ func (l *ledger) loadRuntime() {
 	}
 }
 
-// saveRuntime writes what is known of an order to the runtime journal, unless it is
-// there already. delivered says that its answer need not be given any more. The error
-// says why it is not written.
+// saveRuntime writes a known order to the runtime journal, unless it is there already.
+// delivered says that its answer need not be given any more.
 func (l *ledger) saveRuntime(id string, delivered bool) error {
 	r := &l.runtime
 	if r.journal == nil {
@@ -104,7 +102,7 @@ func (l *ledger) saveRuntime(id string, delivered bool) error {
 }
 
 // write writes an order, and rewrites all the others if the file has grown too large or
-// cannot be trusted. With r's mu held.
+// cannot be trusted. Call it with r's mu held.
 func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
 	payload := k.wholeRecord().encode()
 	if r.journal.Sound() && r.records < maxRuntimeRecords && r.bytes+int64(len(payload)) <= maxRuntimeBytes {
@@ -126,7 +124,7 @@ func (r *runtimeJournal) write(l *ledger, k knownOrder) error {
 // savedRecords returns the records that the runtime journal keeps when it is rewritten,
 // oldest first, without that of the order id, whose size is given. If they would fill
 // more than three quarters of the journal, the oldest are left out and no longer saved.
-// With the runtime journal's mu held.
+// Call it with the runtime journal's mu held.
 func (l *ledger) savedRecords(id string, size int64) (payloads [][]byte, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,9 +149,7 @@ func (l *ledger) savedRecords(id string, size int64) (payloads [][]byte, bytes i
 	return payloads, bytes
 }
 
-// clearRuntime empties the runtime journal, once the ledger's own holds all that is
-// known and every answer in the runtime journal has been delivered. The ledger writer
-// calls it.
+// clearRuntime empties the runtime journal if isSettled. The ledger writer calls it.
 func (l *ledger) clearRuntime() {
 	r := &l.runtime
 	if r.journal == nil {
@@ -175,8 +171,8 @@ func (l *ledger) clearRuntime() {
 	}
 }
 
-// isSettled reports whether the ledger's own journal holds what is known,
-// and every answer in the runtime journal has been delivered.
+// isSettled reports whether the ledger's journal has everything that is known and every
+// answer in the runtime journal has been delivered.
 func (l *ledger) isSettled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,8 +187,8 @@ func (l *ledger) isSettled() bool {
 	return true
 }
 
-// undelivered gives the answers that a run before has left in the runtime journal and
-// may not have delivered, oldest first.
+// undelivered returns the answers in the runtime journal that earlier runs may not have
+// delivered, oldest first.
 func (l *ledger) undelivered() (out []Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -207,8 +203,8 @@ func (l *ledger) undelivered() (out []Answer) {
 	return out
 }
 
-// noteDelivered notes which answers to orders of a run before have arrived. The
-// ledger writer calls it.
+// noteDelivered records which answers of earlier runs have arrived. The ledger writer
+// calls it.
 func (l *ledger) noteDelivered() {
 	l.mu.Lock()
 	var done []string
@@ -225,6 +221,6 @@ func (l *ledger) noteDelivered() {
 	})
 	l.mu.Unlock()
 	for _, id := range done {
-		_ = l.saveRuntime(id, true) // if not, it is given once more
+		_ = l.saveRuntime(id, true) // if that fails, it is given once more
 	}
 }

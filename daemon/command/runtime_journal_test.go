@@ -17,10 +17,10 @@ import (
 
 func full(string) error { return syscall.ENOSPC }
 
-// What was answered while the ledger could not be written holds after a kill,
-// with the disk as it was and with one that works again: an order refused does
-// not act, one to the safe level is not done twice, and each gets its first
-// answer. Then the ledger has it, and nothing is left in the runtime directory beside it. [CMD-14]
+// Answers given while the ledger could not be written are valid after a kill, whether the
+// disk works again or not: a refused order does not act, one to the safe level is not
+// carried out twice, and each gets its first answer. When the ledger has them, the
+// runtime directory has no other file. [CMD-14]
 func TestAnswersSurviveAKillWithoutTheLedger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
@@ -53,9 +53,9 @@ func TestAnswersSurviveAKillWithoutTheLedger(t *testing.T) {
 	})
 }
 
-// The result of an order may not be written though its intent was; and an intent
-// may be on disk though it was told that it is not. Neither is unknown after a
-// kill: the first answer stands. [CMD-12] [CMD-14]
+// A result may not be written although its intent was, and an intent may be on disk
+// although the write returned an error. After a kill neither is answered unknown: both
+// get the first answer. [CMD-12] [CMD-14]
 func TestResultInTheRuntimeJournal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
@@ -69,7 +69,7 @@ func TestResultInTheRuntimeJournal(t *testing.T) {
 		j.entries = append(j.entries, intent.encode())
 		j.failing(nil)
 		run = newLedgerRunWith(t, j, runtime, base)
-		if got := run.told(); got != nil {
+		if got := run.unsolicited(); got != nil {
 			t.Errorf("told %q", got)
 		}
 		run.gets(a, Done, "", 0)
@@ -77,9 +77,9 @@ func TestResultInTheRuntimeJournal(t *testing.T) {
 	})
 }
 
-// An order that was done is sent again while the ledger cannot be read: it is
-// refused, as nobody can know. When the ledger can be read, its answer stands.
-func TestUnreadRefusalGivesWay(t *testing.T) {
+// An order that was carried out and is repeated while the ledger cannot be read is
+// refused. When the ledger can be read, it gets its first answer.
+func TestUnreadRefusalIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, runtime, base := &memJournal{t: t}, &memJournal{t: t}, clock.Fake()
 		a := order("a", "pump", "on", time.Hour)
@@ -103,10 +103,10 @@ func newLineRunWithRuntime(t *testing.T, j, runtime *memJournal) *lineRun {
 	return newLineRunWith(t, Options{Journal: j, RuntimeJournal: runtime})
 }
 
-// An order refused without the ledger is acknowledged before it is answered, so
-// that not even a power cut has it act after that. A kill in between costs no
-// answer: the next run gives it, once, and none that had arrived. [CMD-13]
-func TestAnswerOwedAfterAKill(t *testing.T) {
+// An order that is refused without the ledger is acknowledged before it is answered, so
+// that it cannot act after a power cut either. A kill in between loses no answer: the
+// next run gives it once, but not one that had arrived. [CMD-13]
+func TestUndeliveredAnswerAfterAKill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, runtime := &memJournal{t: t}, &memJournal{t: t}
 		j.failing(full)
@@ -121,7 +121,7 @@ func TestAnswerOwedAfterAKill(t *testing.T) {
 		if run.count() != 2 || acked != 2 {
 			t.Errorf("%d acknowledged, %d of them before the answer; want 2", run.count(), acked)
 		}
-		_ = run.stop() // without the answer having arrived
+		_ = run.stop() // the answer has not arrived
 		run = newLineRunWithRuntime(t, j, runtime)
 		synctest.Wait()
 		run.want("the next run", "owed refused no_ledger")
@@ -160,9 +160,9 @@ func TestAnswerOwedUntilItIsKept(t *testing.T) {
 	}
 }
 
-// Where the runtime directory cannot be written either, all else goes on, and
-// what was refused is known until the process ends. [CMD-14]
-func TestNothingCanBeWritten(t *testing.T) {
+// If the runtime directory cannot be written either, everything else continues, and
+// refused orders are known until the process ends. [CMD-14]
+func TestBothJournalsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, runtime := &memJournal{t: t}, &memJournal{t: t}
 		j.failing(full)
@@ -183,8 +183,8 @@ func TestNothingCanBeWritten(t *testing.T) {
 	})
 }
 
-// The runtime journal is bounded: the latest are recorded. What is there after
-// damage is used, and damage stops nothing.
+// The runtime journal is limited to the latest orders. Readable entries of a damaged one
+// are used.
 func TestRuntimeJournalIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	j := &memJournal{t: t}
@@ -204,7 +204,7 @@ func TestRuntimeJournalIsBounded(t *testing.T) {
 	run.stop()
 	run = newLedgerRunWith(t, j, journal.FileAt(dir, "orders"), clock.Fake())
 	run.gets(orders[len(orders)-1], Done, "", 0)
-	run.gets(orders[0], Done, "", 1) // gave way
+	run.gets(orders[0], Done, "", 1) // was evicted
 	run.stop()
 	at := bytes.Index(b, []byte(`"o4500"`))
 	b[at+3] ^= 1
@@ -216,8 +216,8 @@ func TestRuntimeJournalIsBounded(t *testing.T) {
 	run.gets(orders[4500], Done, "", 1)
 }
 
-// A power cut clears the runtime directory, and a directory may not be there.
-func TestRuntimeDirectoryThatIsNotThere(t *testing.T) {
+// A power cut clears the runtime directory, which may not exist.
+func TestMissingRuntimeDirectory(t *testing.T) {
 	j := &memJournal{t: t}
 	j.failing(full)
 	run := newLedgerRunWith(t, j, journal.FileAt(filepath.Join(t.TempDir(), "none"), "orders"), clock.Fake())

@@ -8,10 +8,10 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Serve carries out the orders that come in until ctx ends or in is closed: orders for
-// one output one after the other, orders for different outputs at the same time. After
-// ctx has ended none begins, and Serve returns when those under way have ended.
-// [CMD-13]
+// Serve carries out the orders received from in until ctx ends or in is closed. Orders
+// for one output are carried out one after the other, those for different outputs
+// concurrently. After ctx has ended no order begins, and Serve returns when the present
+// ones have ended. [CMD-13]
 func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error {
 	orders, rest := task.NewGroup(ctx), task.NewGroup(ctx)
 	last, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives the orders
@@ -32,8 +32,8 @@ func (d *Dispatcher) Serve(ctx context.Context, in <-chan uplink.Message) error 
 	return err
 }
 
-// receive takes messages in their order, except that orders to the safe level go ahead
-// of others that wait. Each order has a goroutine until it is answered.
+// receive takes messages in their order, but handles orders to the safe level before
+// others that wait. Each order has a goroutine until it is answered.
 func (d *Dispatcher) receive(ctx context.Context, in <-chan uplink.Message, acks *inOrderAcks, orders *task.Group) error {
 	for {
 		select {
@@ -52,23 +52,23 @@ func (d *Dispatcher) receive(ctx context.Context, in <-chan uplink.Message, acks
 	}
 }
 
-// maxBatch is how many messages are looked at before the first is begun.
+// maxBatch is how many waiting messages are decoded before the first order begins.
 const maxBatch = 64
 
-// arrival is a message that was decoded.
+// arrival is a decoded message.
 type arrival struct {
 	message uplink.Message
-	ack     *pendingAck // nil at QoS 0: nobody waits for one
+	ack     *pendingAck // nil at QoS 0
 	stray   bool        // it did not come on the topic of orders
 	order   Order
 	err     error
-	safe    bool // it is an order to the safe level
-	// overtaken says that one to the safe level came after it and goes first.
+	safe    bool // an order to the safe level
+	// overtaken says that a later order to the safe level goes first.
 	overtaken bool
 }
 
-// receiveBatch takes a message and others that wait, decodes them, and has orders to
-// the safe level go before the rest. [CMD-19]
+// receiveBatch decodes a message and others that wait, and puts orders to the safe level
+// first. [CMD-19]
 func (d *Dispatcher) receiveBatch(m uplink.Message, ok bool, in <-chan uplink.Message, acks *inOrderAcks) (batch []arrival) {
 	for {
 		if ok && !m.Lost() { // [CMD-13]
@@ -77,16 +77,16 @@ func (d *Dispatcher) receiveBatch(m uplink.Message, ok bool, in <-chan uplink.Me
 		if !ok || len(in) == 0 || len(batch) == maxBatch {
 			break
 		}
-		m, ok = <-in // nobody else receives
+		m, ok = <-in // only this goroutine receives
 	}
 	return safeFirst(batch)
 }
 
-// safeFirst puts orders to the safe level first. Those before them for the same
-// output are overtaken, as they would be in its queue. [CMD-15]
+// safeFirst puts orders to the safe level first. Earlier ones for the same output are
+// overtaken, as in the output's queue. [CMD-15]
 func safeFirst(batch []arrival) []arrival {
 	var first, rest []arrival
-	safe := map[string]bool{} // outputs for which one comes later
+	safe := map[string]bool{} // outputs with a later order to the safe level
 	for _, x := range slices.Backward(batch) {
 		if x.safe {
 			safe[x.order.Output] = true
@@ -121,7 +121,7 @@ func (d *Dispatcher) decodeMessage(m uplink.Message, acks *inOrderAcks) arrival 
 	return x
 }
 
-// startOrders has orders carried out, each on a goroutine of its own.
+// startOrders carries out orders, each on its own goroutine.
 func (d *Dispatcher) startOrders(ctx context.Context, batch []arrival, acks *inOrderAcks, orders *task.Group) {
 	for _, x := range batch {
 		m, ack := x.message, x.ack

@@ -13,7 +13,7 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// serve runs the dispatcher over messages and waits until all are finished.
+// serve makes the dispatcher handle messages and waits until all are finished.
 func (h *harness) serve(ms ...uplink.Message) {
 	h.t.Helper()
 	in := make(chan uplink.Message, len(ms))
@@ -60,8 +60,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// After its end the dispatcher takes nothing, though there is something; what comes
-// another way is told that it is stopping. [CMD-13]
+// After its end the dispatcher receives no waiting message. A local order is answered
+// with stopping. [CMD-13]
 func TestServeEnds(t *testing.T) {
 	h := newHarness(t)
 	sent := &messages{}
@@ -82,8 +82,8 @@ func TestServeEnds(t *testing.T) {
 	}
 }
 
-// Orders and answers on one topic: every answer comes back to us, and that is
-// the end of it. [CMD-1]
+// With orders and answers on one topic every answer comes back to us, and is ignored.
+// [CMD-1]
 func TestOneTopicForAll(t *testing.T) {
 	h := newHarness(t)
 	sent := &messages{}
@@ -106,9 +106,9 @@ func TestOneTopicForAll(t *testing.T) {
 	}
 }
 
-// A line that hangs holds up its own orders and no others. Those that wait for
-// it are refused when their time is over or there is no room, and do not act
-// when it comes back. Messages after it are acknowledged. [CMD-15] [CMD-16]
+// A line that hangs delays only its own orders. Those that wait for it are refused when
+// they expire or there is no room, and do not act when it works again. Later messages are
+// acknowledged. [CMD-15] [CMD-16]
 func TestHungLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t}, "pump")
@@ -135,7 +135,7 @@ func TestHungLine(t *testing.T) {
 		if got := run.heard(); len(got) != maxQueuedLong-1 || slices.ContainsFunc(got, func(s string) bool { return s[2:] != " refused expired" }) {
 			t.Errorf("answers %q, want all that waited refused", got)
 		}
-		run.send(order("soon", "pump", "toggle", 20*time.Second)) // again: its first answer
+		run.send(order("soon", "pump", "toggle", 20*time.Second)) // repeated: the first answer
 		run.want("again", "soon refused expired")
 		close(run.hang["pump"])
 		synctest.Wait()
@@ -148,8 +148,8 @@ func TestHungLine(t *testing.T) {
 	})
 }
 
-// An order to the safe level goes ahead of those that wait, and they are
-// refused; it does not act for ever later itself. [CMD-15] [CMD-16]
+// An order to the safe level overtakes those that wait, which are refused. It does not
+// wait for ever itself. [CMD-15] [CMD-16]
 func TestSafeGoesAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t}, "pump")
@@ -187,8 +187,8 @@ func TestSafeGoesAhead(t *testing.T) {
 	})
 }
 
-// What a broker sends at once after an outage is carried out, though the disk is
-// slow; more than that is refused. [CMD-16]
+// The orders that a broker sends at once after an outage are carried out, even with a
+// slow disk. More are refused. [CMD-16]
 func TestBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -219,8 +219,8 @@ func TestBurst(t *testing.T) {
 	})
 }
 
-// Orders of a connection that has ended, and that had not begun, are dropped:
-// the broker sends them again, and then they are carried out once. [CMD-13]
+// Orders that have not begun when their connection ends are dropped. The broker sends
+// them again, and then they are carried out once. [CMD-13]
 func TestWaitingOrdersOfALostConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t}, "pump")
@@ -246,8 +246,8 @@ func TestWaitingOrdersOfALostConnection(t *testing.T) {
 	})
 }
 
-// When the dispatcher ends, orders that wait are dropped, and what is under way is
-// waited for. [CMD-13]
+// When the dispatcher ends it drops orders that wait, and waits for those that have
+// begun. [CMD-13]
 func TestEndWithOrdersWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := newLineRun(t, &memJournal{t: t}, "pump")
@@ -278,8 +278,8 @@ func TestEndWithOrdersWaiting(t *testing.T) {
 	})
 }
 
-// An order that did not come by mail and ends after the dispatcher has is answered at
-// once: nobody writes the ledger any more, and waiting for it would be in vain.
+// A local order that ends after the dispatcher is answered at once, because the ledger is
+// no longer written.
 func TestOrderEndsAfterServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}
@@ -298,7 +298,7 @@ func TestOrderEndsAfterServe(t *testing.T) {
 		if a := <-answered; a.Status != Done || time.Since(before) != 0 {
 			t.Errorf("answer %+v after %v", a, time.Since(before))
 		}
-		again := newLineRun(t, j) // a crash it was not, but as much is known
+		again := newLineRun(t, j) // no crash, but the ledger has the same
 		again.send(order("a", "pump", "on", time.Hour))
 		if got := again.heard(); len(got) == 0 || got[0] != "a unknown no_result" {
 			t.Errorf("the next dispatcher answers %q", got)

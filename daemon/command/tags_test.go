@@ -14,7 +14,7 @@ import (
 
 var tag = regexp.MustCompile(`\[CMD-[0-9]+\]`)
 
-// tagged gives the rules' tags in the Go files that match, doc.go left out.
+// tagged returns the tags of rules in the matching Go files, without doc.go.
 func tagged(t *testing.T, pattern string, tests bool) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
@@ -37,8 +37,8 @@ func tagged(t *testing.T, pattern string, tests bool) map[string]bool {
 	return found
 }
 
-// Every rule of the gate that is documented stands in the code and in a test,
-// and no other does.
+// Every documented rule of the gate is tagged in the code and in a test, and there are no
+// other tags.
 func TestRulesAreTagged(t *testing.T) {
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -53,7 +53,7 @@ func TestRulesAreTagged(t *testing.T) {
 		}
 	}
 	coded, tested := tagged(t, "*.go", false), tagged(t, "*.go", true)
-	for rule := range tagged(t, "../output/*.go", true) { // what the bank keeps is tested there too
+	for rule := range tagged(t, "../output/*.go", true) { // the bank's rules are also tested there
 		tested[rule] = true
 	}
 	if len(documented) < 16 {
@@ -73,7 +73,7 @@ func TestRulesAreTagged(t *testing.T) {
 	}
 }
 
-// reasonTable is the list of reasons as daemon/README.md has it.
+// reasonTable returns the table of reasons in daemon/README.md.
 func reasonTable() string {
 	var b strings.Builder
 	b.WriteString("| `reason` | `status` | it means | what to do |\n|---|---|---|---|\n")
@@ -83,8 +83,8 @@ func reasonTable() string {
 	return b.String()
 }
 
-// daemon/README.md has the reasons of this list, word for word;
-// go test ./daemon/command -run TestReadmeHasTheReasons -update writes them.
+// daemon/README.md has the table of reasons. To update it: go test ./daemon/command -run
+// TestReadmeHasTheReasons -update
 func TestReadmeHasTheReasons(t *testing.T) {
 	goldentest.Section(t, filepath.Join("..", "README.md"), "reasons", "\n"+reasonTable()+"\n")
 	if slices.ContainsFunc(Reasons, func(r Reason) bool { return strings.ContainsAny(r.Means+r.Do, "|\n") }) {

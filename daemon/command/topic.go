@@ -6,19 +6,18 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// maxStray is of how many topics a warning is given. What is kept of each is a
-// number, whatever its length.
+// maxStray is the number of topics with a warning. Only a hash of each topic is kept.
 const maxStray = 64
 
-// strays remembers the topics that a warning was given of. [Desk.Serve]'s
-// goroutine only.
+// strays holds the topics for which a warning was logged. Only the goroutine of
+// [Dispatcher.Serve] uses it.
 type strays struct {
 	seed maphash.Seed
 	seen map[uint64]bool
 }
 
-// first reports whether a topic is seen for the first time, and whether it is
-// the first of which there is no more room to know.
+// first reports whether a topic is seen for the first time, and whether it is the first
+// one without room.
 func (s *strays) first(topic string) (first, full bool) {
 	if s.seen == nil {
 		s.seed, s.seen = maphash.MakeSeed(), map[uint64]bool{}
@@ -31,10 +30,9 @@ func (s *strays) first(topic string) (first, full bool) {
 	return true, len(s.seen) > maxStray
 }
 
-// isStray reports whether a message came on another topic than that of
-// orders, and takes note of it. A persistent session keeps the subscriptions of
-// earlier configurations, and what they bring was meant for another board, or
-// for this one in another place. [CMD-18]
+// isStray reports whether a message came on another topic than that of orders, and counts
+// it. A persistent session keeps the subscriptions of earlier configurations. Their
+// messages may be for another board, or for this one in another place. [CMD-18]
 func (d *Dispatcher) isStray(m uplink.Message) bool {
 	if d.settings.Load().Topic != "" && m.Topic == d.settings.Load().Topic {
 		return false
@@ -51,7 +49,7 @@ func (d *Dispatcher) isStray(m uplink.Message) bool {
 	return true
 }
 
-// shorten gives a topic for the log: as long as any that a configuration may name.
+// shorten limits a topic for the log to the longest one that a configuration may have.
 func shorten(topic string) string {
 	const most = 256
 	if len(topic) <= most {

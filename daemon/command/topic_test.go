@@ -12,7 +12,7 @@ import (
 	"fieldpost/sensors"
 )
 
-// on is a message on a topic.
+// on makes a message on a topic.
 func (sent *messages) on(topic string, payload []byte) uplink.Message {
 	msg := sent.of(payload)
 	msg.Topic = topic
@@ -35,14 +35,14 @@ func TestOrderOnAnotherTopic(t *testing.T) {
 		if st := h.dispatcher.Stats(); st != (Stats{Elsewhere: 3}) {
 			t.Errorf("%q: %+v, want 3 elsewhere", topic, st)
 		}
-		h.serve(sent.on(orders, order("a", "pump", "on", time.Minute))) // the id was not used up
+		h.serve(sent.on(orders, order("a", "pump", "on", time.Minute))) // the id is still unused
 		if len(h.pins.did) != 1 {
 			t.Errorf("%q: afterwards did %q, want the order on the right topic", topic, h.pins.did)
 		}
 	}
 }
 
-// Without a topic of orders none comes by MQTT, whatever a session brings. [CMD-18]
+// Without a topic of orders, no message over MQTT is an order. [CMD-18]
 func TestNoTopicOfOrders(t *testing.T) {
 	h, sent := newHarness(t), &messages{}
 	h.dispatcher.Reconfigure(Settings{Thing: thing, MaxLife: time.Hour})
@@ -58,7 +58,7 @@ func TestNoTopicOfOrders(t *testing.T) {
 	}
 }
 
-// One warning a topic, and not more than so many, whatever comes.
+// There is one warning for each topic, and a limited number of warnings.
 func TestWarningsOfOtherTopics(t *testing.T) {
 	h, sent := newHarness(t), &messages{}
 	var said bytes.Buffer
@@ -81,9 +81,9 @@ func TestWarningsOfOtherTopics(t *testing.T) {
 	}
 }
 
-// A message of which the link kept only the beginning: an order is refused, with
-// its id if that is there; all else is passed over. [CMD-2]
-func TestOrderOfWhichTheBeginningIsLeft(t *testing.T) {
+// If the link kept only the beginning of a message, an order is refused, with its id if
+// that is there. Anything else is ignored. [CMD-2]
+func TestTruncatedOrder(t *testing.T) {
 	h, sent := newHarness(t), &messages{}
 	cut := func(topic, text string) uplink.Message {
 		msg := sent.on(topic, []byte(text))
@@ -94,7 +94,7 @@ func TestOrderOfWhichTheBeginningIsLeft(t *testing.T) {
 		cut(orders, `{"id":"a","output":"pump","action":"on","note":"xxx`),
 		cut(orders, `{"message":"xxx`), cut(orders, `{"kind":"gap","action":"on","note":"xxx`), cut(orders, `{"id":"b","output":"pump","act`),
 		cut("old/orders", `{"id":"c","output":"pump","action":"on","note":"xxx`),
-		cut(orders, `{"output":"pump","action":"off"}`), // whole, and more behind it
+		cut(orders, `{"output":"pump","action":"off"}`), // complete, with more data after it
 	)
 	st := h.dispatcher.Stats()
 	if len(h.pins.did) != 0 || st.Refused != 2 || st.Passed != 3 || st.Elsewhere != 1 {

@@ -9,8 +9,8 @@ import (
 	"fieldpost/daemon/clock"
 )
 
-// With commands.unstamped: accept an order that energises may lack what it
-// cannot be stored without. What it has is looked at all the same. [CMD-7]
+// With commands.unstamped: accept an energising order may lack id and expires. What it
+// has is checked nevertheless. [CMD-7]
 func TestUnstampedAccepted(t *testing.T) {
 	for _, c := range []struct {
 		what     string
@@ -18,7 +18,7 @@ func TestUnstampedAccepted(t *testing.T) {
 		expires  time.Duration
 		unsynced bool
 		want     Code
-		twice    int // how often it acts when it comes twice
+		twice    int // how often it acts if it comes twice
 	}{
 		{"neither", "", 0, false, "", 2},
 		{"neither, and no clock", "", 0, true, "", 2},
@@ -48,8 +48,8 @@ func TestUnstampedAccepted(t *testing.T) {
 	}
 }
 
-// One that came at QoS 1 may have lain with the broker, whatever was
-// subscribed to: it is refused. So is a retained one. [CMD-7] [CMD-3]
+// An order at QoS 1 may have been stored by the broker, and is refused. So is a retained
+// one. [CMD-7] [CMD-3]
 func TestUnstampedThatMayHaveBeenStored(t *testing.T) {
 	h := newHarness(t)
 	h.dispatcher.Reconfigure(Settings{Thing: thing, Topic: orders, MaxLife: time.Hour, Unstamped: true})
@@ -68,8 +68,8 @@ func TestUnstampedThatMayHaveBeenStored(t *testing.T) {
 	}
 }
 
-// An unstamped order that waits for its line acts soon or not at all; and none
-// acts while the ledger fails, though it would not stand there. [CMD-7] [CMD-14]
+// An unstamped order that waits for its line acts soon or not at all. None acts while the
+// ledger fails, even one that is not recorded. [CMD-7] [CMD-14]
 func TestUnstampedDoesNotWaitLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &memJournal{t: t}

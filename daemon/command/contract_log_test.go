@@ -8,23 +8,23 @@ import (
 	"fieldpost/daemon/output"
 )
 
-// contractBooks is what was seen of the contract: acts on the wires and answers.
-type contractBooks struct {
-	acts    map[string]int // energising ones, by id
+// contractLog records what happened under the contract: levels of the lines and answers.
+type contractLog struct {
+	acts    map[string]int // number of energising acts, by id
 	first   map[string]time.Time
 	answers map[string][]givenAnswer
-	// arrived counts the answers that no death of a process can cost any more.
+	// arrived counts the answers that are safe from a crash.
 	arrived    map[string]int
 	count      int
-	last       map[string]int          // by output: the index of the order that acted last, in this life
-	whose      *process                // whose index that is
-	level      map[string]output.Level // of each line, as it was set last
-	since      map[string]time.Time    // since when it has that
-	hung       map[string]bool         // it hung since then
-	lastOrders map[string]lastOrder    // the last order that left each line away from its safe level
+	last       map[string]int          // by output: the index of the last order that acted in this process
+	whose      *process                // the process of last
+	level      map[string]output.Level // last level set on each line
+	since      map[string]time.Time    // since when the line has that level
+	hung       map[string]bool         // a call has hung since then
+	lastOrders map[string]lastOrder    // the last energising order of each line
 }
 
-// lastOrder is an order that was carried out.
+// lastOrder is a carried-out order.
 type lastOrder struct {
 	at     time.Time
 	action output.Action
@@ -35,17 +35,17 @@ type givenAnswer struct {
 	status Status
 	reason Code
 	at     time.Time
-	sure   bool // a death does not cost it
+	sure   bool // a crash does not lose it
 }
 
-func newContractBooks() contractBooks {
-	return contractBooks{
+func newContractLog() contractLog {
+	return contractLog{
 		acts: map[string]int{}, first: map[string]time.Time{}, answers: map[string][]givenAnswer{}, arrived: map[string]int{}, last: map[string]int{},
 		level: map[string]output.Level{}, since: map[string]time.Time{}, hung: map[string]bool{}, lastOrders: map[string]lastOrder{},
 	}
 }
 
-// arrives notes an order that is handed to a process.
+// arrives records an order that is delivered to a process.
 func (w *world) arrives(p *process, text []byte) {
 	o, err := Decode(text, thing)
 	if err != nil {
@@ -63,8 +63,8 @@ func (w *world) arrives(p *process, text []byte) {
 	}
 }
 
-// begins checks a call that moves a line. With the world's mu held.
-func (b *contractBooks) begins(w *world, p *process, c output.Config, level output.Level, o output.Order, ordered bool, index int) {
+// begins checks a call that sets a line. Call it with the world's mu held.
+func (b *contractLog) begins(w *world, p *process, c output.Config, level output.Level, o output.Order, ordered bool, index int) {
 	w.logf("%s is set to %s, order %q", c.Name, level, o.ID)
 	if b.whose != p {
 		b.whose = p
@@ -94,13 +94,13 @@ func (b *contractBooks) begins(w *world, p *process, c output.Config, level outp
 	if !time.Now().Before(o.Expires) {
 		w.t.Errorf("order %s acted late", o.ID)
 	}
-	if said := b.answers[o.ID]; len(said) > 0 && !(w.bare && said[0].status == Refused) { // a refusal may be lost with both disks
+	if said := b.answers[o.ID]; len(said) > 0 && !(w.bare && said[0].status == Refused) { // a refusal may be lost if both journals fail
 		w.t.Errorf("order %s acted after it was answered %v", o.ID, said[0].status)
 	}
 	if !w.journal.has(o.ID) {
 		w.t.Errorf("order %s acted before its intent was on disk", o.ID)
 	}
-	if index <= b.last[c.Name] && !p.again && !w.cramped { // one that was only counted may be sent again
+	if index <= b.last[c.Name] && !p.again && !w.cramped { // a suppressed one may be sent again
 		w.t.Errorf("order %s acted after one that came later", o.ID)
 	}
 	b.last[c.Name] = index
@@ -108,7 +108,7 @@ func (b *contractBooks) begins(w *world, p *process, c output.Config, level outp
 }
 
 // bounds checks that an output may leave its safe level.
-func (b *contractBooks) bounds(w *world, c output.Config, level output.Level) {
+func (b *contractLog) bounds(w *world, c output.Config, level output.Level) {
 	if d := time.Since(b.since[c.Name]); level == output.On && b.level[c.Name] == output.Off && d < c.MinOff && !b.hung[c.Name] {
 		w.t.Errorf("%s was off for %v only", c.Name, d)
 	}
@@ -118,7 +118,7 @@ func (b *contractBooks) bounds(w *world, c output.Config, level output.Level) {
 	}
 }
 
-// requested notes that a line was requested.
+// requested records that a line was requested.
 func (w *world) requested(name string, level output.Level) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,11 +127,11 @@ func (w *world) requested(name string, level output.Level) {
 	delete(w.leaving, name)
 }
 
-// moved checks the bounds of an output when its line moves.
-func (b *contractBooks) moved(w *world, c output.Config, level output.Level, o output.Order, ordered bool, hang time.Duration) {
+// moved checks the bounds of an output when its line changes.
+func (b *contractLog) moved(w *world, c output.Config, level output.Level, o output.Order, ordered bool, hang time.Duration) {
 	d := time.Since(b.since[c.Name])
 	b.hung[c.Name] = b.hung[c.Name] || hang > 0
-	leaves := w.leaving[c.Name] && level == output.Off // made safe by a reload, or by a last order
+	leaves := w.leaving[c.Name] && level == output.Off // made safe by a reload, or by its last order
 	if !leaves {
 		b.refreshed(w, c, level, o, ordered)
 	}
@@ -147,9 +147,9 @@ func (b *contractBooks) moved(w *world, c output.Config, level output.Level, o o
 	b.level[c.Name], b.since[c.Name], b.hung[c.Name] = level, time.Now(), hang > 0
 }
 
-// refreshed checks that an output with refresh is made safe when no order was
-// carried out for it for so long, and not before.
-func (b *contractBooks) refreshed(w *world, c output.Config, level output.Level, o output.Order, ordered bool) {
+// refreshed checks that an output with refresh is made safe when no order was carried out
+// for it within that time, and not earlier.
+func (b *contractLog) refreshed(w *world, c output.Config, level output.Level, o output.Order, ordered bool) {
 	if c.Refresh == 0 {
 		return
 	}
@@ -166,8 +166,8 @@ func (b *contractBooks) refreshed(w *world, c output.Config, level output.Level,
 	}
 }
 
-// hear notes an answer and gives its order's id. With the world's mu held.
-func (b *contractBooks) hear(w *world, r message.Record) (id string) {
+// hear records an answer and returns its order's id. Call it with the world's mu held.
+func (b *contractLog) hear(w *world, r message.Record) (id string) {
 	text := map[string]string{}
 	for _, f := range r.Fields {
 		text[f.Name], _ = f.Value.(string)
@@ -178,9 +178,9 @@ func (b *contractBooks) hear(w *world, r message.Record) (id string) {
 	return id
 }
 
-// judge checks the answers against what was done: one verdict for each order,
-// however often it was sent, and one that is true.
-func (w *world) judge() {
+// checkAnswers checks the answers against what was done: each order has one outcome,
+// however often it was sent, and it is true.
+func (w *world) checkAnswers() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, text := range w.sent {
@@ -190,8 +190,8 @@ func (w *world) judge() {
 		}
 		all := w.answers[o.ID]
 		if len(all) == 0 {
-			// Without the runtime directory it was acknowledged, so that it would not act
-			// after it was answered; without room it was only counted.
+			// Without the runtime directory it was acknowledged first, so that it would
+			// not act after its answer. Without room it was only counted.
 			if !w.bare && !w.cramped {
 				w.t.Errorf("order %s was never answered", o.ID)
 			}
@@ -210,15 +210,15 @@ func (w *world) judge() {
 		}
 		for _, again := range all {
 			switch {
-			case w.bare, a.reason == Hangs: // a result may be lost; one that hung may be tried again
+			case w.bare, a.reason == Hangs: // a result may be lost; an order that hung may be sent again
 				continue
-			case w.unread && (a.status == Refused || again.status == Refused): // nobody knew better
+			case w.unread && (a.status == Refused || again.status == Refused): // the ledger was not known
 				continue
 			case (w.cramped || w.lied && w.short) && a.reason == UnknownOutput && !wants && o.Action != output.ActionToggle:
-				continue // forgotten, it makes safe an output that a reload has brought back
-			case w.cramped && a.status == Refused && again.status != Done: // it gave way to others
+				continue // it was forgotten, and makes an output safe that a reload added again
+			case w.cramped && a.status == Refused && again.status != Done: // it was evicted
 				continue
-			case w.lied && w.short && again.reason != "": // its answer is forgotten: it does not act
+			case w.lied && w.short && again.reason != "": // its answer was forgotten, but it does not act
 				continue
 			}
 			if again.status != a.status || again.reason != a.reason {
