@@ -13,6 +13,7 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/uplink"
 
@@ -136,6 +137,13 @@ func report(w io.Writer, err error) int {
 	var explained *uplink.Explained
 	if errors.As(err, &explained) && explained.Hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", explained.Hint)
+	}
+	var refused *client.Refused
+	if errors.As(err, &refused) {
+		fmt.Fprintln(w, "on AWS IoT Core, a policy of the certificate needs:")
+		for _, statement := range refused.Statements {
+			fmt.Fprintf(w, "  %s\n", statement)
+		}
 	}
 	var answered *api.Error
 	if errors.As(err, &answered) && answered.Hint != "" {

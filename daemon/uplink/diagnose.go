@@ -217,7 +217,7 @@ func (l *Link) noteDenied(s *Status) {
 	s.Denied, s.DeniedWhy = l.subs.denials.denied.names(), ""
 	for _, filter := range s.Denied {
 		if !l.subs.denials.denied[filter].said {
-			s.DeniedWhy = strings.TrimSuffix(strings.TrimPrefix(l.inquiry.quote(Subscribing, filter), " ("), ")")
+			s.DeniedWhy = strings.TrimSuffix(strings.TrimPrefix(l.quote(Subscribing, filter), " ("), ")")
 			return
 		}
 	}
@@ -233,7 +233,7 @@ func (l *Link) amiss() error {
 	}
 	if held := l.topics.heldTopics(); len(held) > 0 {
 		e := publishDenied(strings.Join(held, ", "))
-		e.What += l.inquiry.quote(Publishing, held[0]) // of several the first stands for all
+		e.What += l.quote(Publishing, held[0]) // of several the first stands for all
 		return e
 	}
 	if l.rotation.problem != nil {

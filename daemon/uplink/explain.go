@@ -291,6 +291,9 @@ func explainHangUp(err error, at Disconnect) *Explained {
 // again. It is found out only when it hangs up on nothing too.
 const orRival = " If it is allowed, another client may be using our client id."
 
+// SubscribeDenied explains that the broker does not allow a subscription.
+func SubscribeDenied(filter string) *Explained { return subscribeDenied(filter) }
+
 func subscribeDenied(filter string) *Explained {
 	return explained(health.SubscribeDenied, allowSubscribe(filter)+orRival, "the broker does not allow the subscription to %q", filter)
 }

@@ -91,8 +91,12 @@ func (i *inquiry) learn(r request, a answered) {
 }
 
 // quote says what the broker has said about a request, to be appended to a sentence. Without
-// its word it says that the sentence is a conclusion.
-func (i *inquiry) quote(phase Phase, subject string) string {
+// its word it says that the sentence is a conclusion. A link that does not ask says nothing.
+func (l *Link) quote(phase Phase, subject string) string {
+	if l.cfg.Ask == nil {
+		return ""
+	}
+	i := &l.inquiry
 	a, known := i.answers[request{phase, subject}]
 	asked := fmt.Sprintf("asked over MQTT 5 as %q", a.as)
 	switch {
@@ -140,7 +144,7 @@ func (l *Link) inquire(ctx context.Context, c *connection, why *Explained) {
 		l.ask(ctx, c, r)
 	}
 	if needsPerson(why.Code) || l.inquiry.answers[r].Reason != nil {
-		why.What += l.inquiry.quote(r.phase, r.subject)
+		why.What += l.quote(r.phase, r.subject)
 	}
 }
 

@@ -15,6 +15,7 @@ type Publication struct {
 	ID      uint64 // the outbox's name for it, the same after each Rewind
 	Topic   string
 	Payload []byte
+	Retain  bool // the broker keeps it for later subscribers
 	Urgent  bool // somebody waits for its PUBACK; see Config.AckDelay
 }
 
@@ -76,10 +77,16 @@ func NewQueue() *Queue {
 // has acknowledged the message, or the reason why it can never be sent. The
 // payload is copied.
 func (q *Queue) Publish(topic string, payload []byte) (done <-chan error) {
+	return q.Put(Publication{Topic: topic, Payload: payload})
+}
+
+// Put is Publish for a message with all that it has; its ID is the queue's affair.
+func (q *Queue) Put(p Publication) (done <-chan error) {
 	ch := make(chan error, 1)
 	q.mu.Lock()
 	q.last++
-	q.queued = append(q.queued, queued{Publication{ID: q.last, Topic: topic, Payload: bytes.Clone(payload)}, ch})
+	p.ID, p.Payload = q.last, bytes.Clone(p.Payload)
+	q.queued = append(q.queued, queued{p, ch})
 	q.mu.Unlock()
 	q.ready.Set()
 	return ch

@@ -47,6 +47,9 @@ func (p *packetIDs) next() uint16 {
 // skip leaves out the next n identifiers.
 func (p *packetIDs) skip(n uint16) { p.last += n }
 
+// retainFlag is in the first byte of a PUBLISH (section 3.3.1.3).
+const retainFlag = 1
+
 // appendPublish appends a PUBLISH packet at QoS 1 (section 3.3). The remaining length
 // has the form of a uvarint (section 2.2.3).
 func appendPublish(b []byte, packet uint16, topic string, payload []byte) []byte {

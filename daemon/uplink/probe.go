@@ -181,7 +181,7 @@ func (p *Probe) Publish(ctx context.Context, topic string, payload []byte, retai
 	p.phase, p.topic = Publishing, topic
 	packet := appendPublish(nil, p.ids.next(), topic, payload)
 	if retain {
-		packet[0] |= 1
+		packet[0] |= retainFlag
 	}
 	_, err := p.ask(ctx, packet, puback)
 	switch {
@@ -192,6 +192,18 @@ func (p *Probe) Publish(ctx context.Context, topic string, payload []byte, retai
 	}
 	p.phase = Idle
 	return nil
+}
+
+// Send publishes at QoS 0, retained or not. Nothing answers that; a Ping afterwards shows
+// whether the connection stands, which many brokers close on what they deny.
+func (p *Probe) Send(ctx context.Context, topic string, payload []byte, retain bool) error {
+	p.phase, p.topic = Publishing, topic
+	body := append(appendField(nil, topic), payload...)
+	packet := binary.AppendUvarint([]byte{3 << 4}, uint64(len(body)))
+	if retain {
+		packet[0] |= retainFlag
+	}
+	return p.explain(p.write(ctx, append(packet, body...)))
 }
 
 // Receive waits for a message that want accepts. Others are passed over.

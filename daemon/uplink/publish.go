@@ -160,7 +160,11 @@ func (p *publisher) publish(m Publication) {
 
 // write has a PUBLISH packet written, at the latest by the next flush.
 func (p *publisher) write(packet uint16, m Publication) {
+	first := len(p.out)
 	p.out = appendPublish(p.out, packet, m.Topic, m.Payload)
+	if m.Retain {
+		p.out[first] |= retainFlag
+	}
 	if len(p.out) >= recordBytes {
 		p.flush()
 	}

@@ -56,14 +56,17 @@ func Prefix(cfg *config.Config, region, account string) (string, error) {
 	case !accounts().MatchString(account):
 		return "", fmt.Errorf("--account %q: want twelve digits", account)
 	}
-	partition := "aws"
+	return fmt.Sprintf("arn:%s:iot:%s:%s:", partitionOf(region), region, account), nil
+}
+
+func partitionOf(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):
-		partition = "aws-cn"
+		return "aws-cn"
 	case strings.HasPrefix(region, "us-gov-"):
-		partition = "aws-us-gov"
+		return "aws-us-gov"
 	}
-	return fmt.Sprintf("arn:%s:iot:%s:%s:", partition, region, account), nil
+	return "aws"
 }
 
 // CheckPrefix completes and checks the beginning of an ARN that somebody has given.

@@ -22,7 +22,7 @@ func Ask(ctx context.Context, q uplink.Question) uplink.Answer {
 	case uplink.Subscribing:
 		err = c.Subscribe(ctx, q.Sub)
 	case uplink.Publishing:
-		_, err = c.Publish(ctx, Publication{Topic: q.Pub.Topic, Payload: q.Pub.Payload})
+		_, err = c.Publish(ctx, Publication{Topic: q.Pub.Topic, Payload: q.Pub.Payload, Retain: q.Pub.Retain})
 	}
 	return answer(err)
 }

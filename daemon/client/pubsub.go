@@ -1,0 +1,314 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/task"
+	"fieldpost/daemon/topic"
+	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/visible"
+)
+
+// Account is where a client connects and as whom.
+type Account struct {
+	Endpoint             string // host:port
+	CA, Certificate, Key string // PEM files
+	ClientID             string
+}
+
+// largestPrinted is the largest payload that `fieldpost sub` prints, in bytes.
+const largestPrinted = 1 << 20
+
+// link makes a link for the account. The session is persistent, as in the
+// tutorial (clean_session=False).
+func (a Account) link(subs []uplink.Subscription, box uplink.Outbox, up chan uplink.Status, log *slog.Logger) (*uplink.Link, error) {
+	return uplink.New(uplink.Config{
+		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key,
+		MaxPayload: largestPrinted, Subscriptions: subs, Outbox: box, Observe: told(up, log),
+	})
+}
+
+// probe is how a connection of the account is made for one question.
+func (a Account) probe() uplink.ProbeConfig {
+	return uplink.ProbeConfig{Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Clean: true}
+}
+
+// PublishOptions says what to publish.
+type PublishOptions struct {
+	Account
+	Topic   string
+	Message string
+	// Payload gives the n-th payload, from 1, in place of Message; [io.EOF] is the end.
+	Payload func(ctx context.Context, n int) ([]byte, error)
+	Count   int           // how many; 0 until ctx ends, or Payload does
+	Every   time.Duration // from one to the next; 0 is at once
+	QoS     byte          // 0 or 1
+	Retain  bool
+	Out     io.Writer
+	Log     *slog.Logger
+}
+
+// Publish does what the tutorial's publisher does: it sends
+// {"message": "... [1]"} and so on and, at QoS 1, waits for each acknowledgement. When ctx
+// ends it stops cleanly and returns nil. What the broker does not allow is a [*Refused].
+func Publish(ctx context.Context, o PublishOptions) error {
+	if o.Payload == nil {
+		o.Payload = o.tutorial
+	}
+	q := uplink.Question{Phase: uplink.Publishing, Pub: uplink.Publication{Topic: o.Topic, Retain: o.Retain}}
+	next := o.Payload
+	o.Payload = func(ctx context.Context, n int) ([]byte, error) {
+		payload, err := next(ctx, n)
+		q.Pub.Payload = payload
+		return payload, err
+	}
+	if o.QoS == 0 {
+		err := o.publishUnacknowledged(ctx)
+		return o.refusal(ctx, err, q)
+	}
+	queue, up := uplink.NewQueue(), make(chan uplink.Status, 1)
+	l, err := o.link(nil, queue, up, o.Log)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	linking := task.Start("link", failed, l.Run)
+	if err = connected(ctx, up); err != nil {
+		q.Phase = uplink.Connecting
+	} else {
+		err = o.each(ctx, func(payload []byte) error {
+			return acknowledged(ctx, queue.Put(uplink.Publication{Topic: o.Topic, Payload: payload, Retain: o.Retain}), up)
+		})
+	}
+	err = interrupted(ctx, err)
+	if ended := linking.Stop(10 * time.Second); err == nil {
+		err = ended
+	}
+	return o.refusal(ctx, err, q)
+}
+
+// tutorial makes the n-th message of the tutorial's publisher.
+func (o PublishOptions) tutorial(_ context.Context, n int) ([]byte, error) {
+	payload, err := json.Marshal(map[string]string{"message": fmt.Sprintf("%s [%d]", o.Message, n)})
+	if err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	return payload, nil
+}
+
+// each publishes each payload, at the rate that was asked for.
+func (o PublishOptions) each(ctx context.Context, publish func(payload []byte) error) error {
+	var tick <-chan time.Time
+	if o.Every > 0 {
+		ticker := time.NewTicker(o.Every)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for n := 1; ; n++ {
+		payload, err := o.Payload(ctx, n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := publish(payload); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(o.Out, "published to %s: %s\n", visible.Text(o.Topic), visible.Lines(string(payload))); err != nil {
+			return fmt.Errorf("print message: %w", err)
+		}
+		if n == o.Count {
+			return nil
+		}
+		if tick == nil {
+			continue
+		}
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// publishUnacknowledged publishes at QoS 0, on one connection. A ping after each message shows
+// that the broker still keeps the connection.
+func (o PublishOptions) publishUnacknowledged(ctx context.Context) error {
+	p, err := uplink.NewProbe(o.probe())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	limited := func(do func(ctx context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, openLimit)
+		defer cancel()
+		return do(ctx)
+	}
+	for _, step := range []func(context.Context) error{
+		p.Dial,
+		func(ctx context.Context) error { _, err := p.Handshake(ctx); return err },
+		func(ctx context.Context) error { _, err := p.Connect(ctx); return err },
+	} {
+		if err := limited(step); err != nil {
+			return interrupted(ctx, err)
+		}
+	}
+	return interrupted(ctx, o.each(ctx, func(payload []byte) error {
+		err := limited(func(ctx context.Context) error { return p.Send(ctx, o.Topic, payload, o.Retain) })
+		if err == nil {
+			err = limited(p.Ping)
+		}
+		return err
+	}))
+}
+
+// Format is how messages are printed.
+type Format int
+
+// The formats.
+const (
+	Plain  Format = iota // the topic and the payload on one line; quoted if a terminal would act on it
+	Pretty               // the topic, and JSON indented below it
+	Raw                  // the payload's bytes and a line feed
+)
+
+// SubscribeOptions says what to subscribe to.
+type SubscribeOptions struct {
+	Account
+	Topic  string // a topic or a filter
+	QoS    byte   // 0 or 1
+	Count  int    // end after so many; 0 when ctx ends
+	Wait   time.Duration
+	Format Format
+	Out    io.Writer
+	Log    *slog.Logger
+}
+
+// errTooFew is the end of the time that was given, without the messages that were wanted.
+var errTooFew = errors.New("too few messages came")
+
+// Subscribe does what the tutorial's subscriber does: it prints what arrives
+// on the topic, which may be a filter, and ends after Count messages, or cleanly when ctx ends. A
+// message is acknowledged once it has been printed. With Wait it ends after that time, with an
+// error unless Count messages have come, or at least one where Count is 0. What the broker does
+// not allow is a [*Refused].
+func Subscribe(ctx context.Context, o SubscribeOptions) error {
+	up := make(chan uplink.Status, 1)
+	l, err := o.link([]uplink.Subscription{{Filter: o.Topic, QoS: o.QoS}}, uplink.NewQueue(), up, o.Log)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	linking := task.Start("link", failed, l.Run)
+	err = o.printAll(ctx, l.Messages(), up)
+	if ended := linking.Stop(10 * time.Second); err == nil {
+		err = ended
+	}
+	return o.refusal(ctx, err, uplink.Question{Phase: uplink.Subscribing, Sub: uplink.Subscription{Filter: o.Topic, QoS: o.QoS}})
+}
+
+func (o SubscribeOptions) printAll(ctx context.Context, in <-chan uplink.Message, up <-chan uplink.Status) error {
+	var over <-chan time.Time
+	if o.Wait > 0 {
+		timer := time.NewTimer(o.Wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	n, stood, strays := 0, false, 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-over:
+			if n == 0 || n < o.Count {
+				return fmt.Errorf("subscribe to %q: %w: %d of %d in %v", o.Topic, errTooFew, n, max(o.Count, 1), o.Wait)
+			}
+			return nil
+		case s := <-up:
+			switch {
+			case len(s.Denied) > 0:
+				return uplink.SubscribeDenied(o.Topic)
+			case s.Connected:
+				stood = true
+			case s.Err != nil && !stood:
+				return s.Err // a person is waiting: the first connection must stand
+			}
+		case m := <-in:
+			switch {
+			case m.Truncated():
+				o.Log.Warn("message is too large to print", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
+				continue
+			case !topic.Matches(o.Topic, m.Topic):
+				o.stray(m, &strays)
+				continue
+			}
+			if _, err := o.Out.Write(o.Format.text(m)); err != nil {
+				return fmt.Errorf("print message: %w", err)
+			}
+			m.Ack()
+			if n++; n == o.Count {
+				return nil
+			}
+		}
+	}
+}
+
+// text is a message as it is printed.
+func (f Format) text(m uplink.Message) []byte {
+	head := visible.Text(m.Topic)
+	if m.Retained {
+		head += " (retained)"
+	}
+	var indented bytes.Buffer
+	switch {
+	case f == Raw:
+		return append(bytes.Clone(m.Payload), '\n')
+	case f == Pretty && json.Indent(&indented, m.Payload, "  ", "  ") == nil:
+		return fmt.Appendf(nil, "%s:\n  %s\n", head, visible.Lines(indented.String()))
+	}
+	return fmt.Appendf(nil, "%s: %s\n", head, visible.Lines(string(m.Payload)))
+}
+
+// stray passes over a message that the filter does not ask for: the client id's
+// session still has a subscription that somebody made before.
+func (o SubscribeOptions) stray(m uplink.Message, n *int) {
+	if *n++; *n == 1 {
+		o.Log.Warn("messages of other subscriptions in this client id's session are ignored", "topic", fmt.Sprintf("%.256s", m.Topic))
+	}
+	m.Ack()
+}
+
+// acknowledged waits for the broker's word on a message. That it lets nobody
+// publish there would never come as an acknowledgement: the link says so.
+func acknowledged(ctx context.Context, done <-chan error, up <-chan uplink.Status) error {
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-up:
+			var why *uplink.Explained
+			if errors.As(s.Err, &why) && why.Code == string(health.PublishDenied) {
+				return s.Err
+			}
+		}
+	}
+}
+
+// interrupted makes nothing of an error that is only our own end.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
