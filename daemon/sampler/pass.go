@@ -12,9 +12,14 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// waitTogether is how much longer than it asks for a driver may wait for its chip's
-// conversion, so that one wake-up serves several chips.
-const waitTogether = 20 * time.Millisecond
+const (
+	// waitTogether is how much longer than it asks for a driver may wait for its chip's
+	// conversion, so that one wake-up serves several chips on a bus.
+	waitTogether = 20 * time.Millisecond
+	// waitGrid is what waits are rounded up to, counted from the beginning of the tick, so that
+	// one wake-up serves several buses.
+	waitGrid = 2 * time.Millisecond
+)
 
 // errNotOpen is the reason why a pass does not read a sensor that is not open.
 var errNotOpen = errors.New("not open")
@@ -29,28 +34,68 @@ var errNotOpen = errors.New("not open")
 type busPass struct {
 	s     *Sampler
 	bus   *busWorker
+	began time.Time
 	until time.Time // then the scheduler gives it up
-	reads []read    // the worker's
+	reads []read    // the worker's, but for ended
 	clock passClock // the worker's
 
-	mu      sync.Mutex
-	waiting []*runner // whose reads have not ended
-	late    bool      // given up
+	mu   sync.Mutex
+	left int  // reads that have not ended
+	late bool // given up
 }
 
 // read is the read of one sensor in a pass.
 type read struct {
-	r    *runner
-	next func() (time.Duration, bool) // goes on, and returns how long the driver waits; nil until it has begun
-	at   time.Time                    // when to go on
-	over bool
+	r     *runner
+	begun bool
+	call  *coroutine // that the driver runs in; nil if it needs none
+	at    time.Time  // when to go on
+	over  bool
+	ended bool // the runner has its result; the lock of the pass guards it
+}
+
+// coroutine runs one read after the other. Only the worker uses it.
+type coroutine struct {
+	read func(yield func(time.Duration) bool) // what to run next
+	next func() (time.Duration, bool)         // goes on until the driver waits, and returns for how long; readEnded at the end of a read
+	stop func()
+}
+
+const readEnded time.Duration = -1
+
+func newCoroutine() *coroutine {
+	c := &coroutine{}
+	c.next, c.stop = iter.Pull(func(yield func(time.Duration) bool) {
+		for c.read(yield); yield(readEnded); c.read(yield) {
+		}
+	})
+	return c
+}
+
+// coroutine returns one that does nothing. They are kept, because their stacks have grown to
+// what drivers need.
+func (b *busWorker) coroutine() *coroutine {
+	n := len(b.idle)
+	if n == 0 {
+		return newCoroutine()
+	}
+	c := b.idle[n-1]
+	b.idle = b.idle[:n-1]
+	return c
+}
+
+// stopCoroutines ends the coroutines, all of which do nothing.
+func (b *busWorker) stopCoroutines() {
+	for _, c := range b.idle {
+		c.stop()
+	}
+	b.idle = nil
 }
 
 // startPass has a bus worker read sensors. It reports whether the worker is idle, and does
 // nothing otherwise. Only the scheduler calls it.
 func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool {
-	p := &busPass{s: s, bus: b, until: now.Add(time.Duration(b.patience.Load())), reads: make([]read, len(runners)), waiting: make([]*runner, len(runners))}
-	copy(p.waiting, runners)
+	p := &busPass{s: s, bus: b, began: now, until: now.Add(time.Duration(b.patience.Load())), reads: make([]read, len(runners)), left: len(runners)}
 	for i, r := range runners {
 		p.reads[i].r = r
 	}
@@ -74,10 +119,10 @@ func (p *busPass) run() {
 		var first, last time.Time // of those that wait
 		for i := range p.reads {
 			t := &p.reads[i]
-			if t.over || now.Before(t.at) || t.next == nil && p.conflicts(i) {
+			if t.over || now.Before(t.at) || !t.begun && p.conflicts(i) {
 				continue
 			}
-			if t.next == nil && p.isLate() {
+			if !t.begun && p.isLate() {
 				t.over = true // what has begun goes on to its end
 			} else {
 				p.step(t)
@@ -92,21 +137,21 @@ func (p *busPass) run() {
 		for i := range p.reads {
 			t := &p.reads[i]
 			switch {
-			case t.over || t.next == nil:
+			case t.over || !t.begun:
 			case first.IsZero() || t.at.Before(first):
 				first = t.at
 			}
 		}
 		for i := range p.reads {
-			if t := &p.reads[i]; !t.over && t.next != nil && t.at.After(last) && t.at.Sub(first) <= waitTogether {
+			if t := &p.reads[i]; !t.over && t.begun && t.at.After(last) && t.at.Sub(first) <= waitTogether {
 				last = t.at
 			}
 		}
-		p.bus.sleep(time.Until(last))
+		p.bus.sleep(time.Until(p.began.Add((last.Sub(p.began) + waitGrid - 1).Truncate(waitGrid))))
 	}
 }
 
-// conflicts reports whether a chip is in use by a read before. Package config lets no two
+// conflicts reports whether a chip is in use by a task before. Package config lets no two
 // sensors share a chip, but two on no bus may have the same place.
 func (p *busPass) conflicts(i int) bool {
 	place := p.reads[i].r.driver.config.Place()
@@ -122,27 +167,33 @@ func (p *busPass) conflicts(i int) bool {
 func (p *busPass) step(t *read) {
 	d := &t.r.driver
 	p.bus.current.set(&t.r.name)
-	if t.next == nil {
+	if !t.begun {
+		t.begun = true
 		if d.sensor == nil || d.broken {
 			t.over = true
-			p.end(t.r, reading{}, errNotOpen)
+			p.end(t, reading{}, errNotOpen)
 			return
 		}
 		if len(p.reads) == 1 || !d.pauses {
 			got, err := d.readGuarded(&p.clock)
 			t.over = true
-			p.end(t.r, got, err)
+			p.end(t, got, err)
 			return
 		}
-		t.next, _ = iter.Pull(func(yield func(time.Duration) bool) { // it always runs to its end
+		t.call = p.bus.coroutine()
+		t.call.read = func(yield func(time.Duration) bool) {
 			d.yield = yield
 			got, err := d.readGuarded(&p.clock)
 			d.yield = nil
-			p.end(t.r, got, err)
-		})
+			p.end(t, got, err)
+		}
 	}
-	pause, paused := t.next()
-	t.over, t.at = !paused, time.Now().Add(pause)
+	pause, _ := t.call.next()
+	if pause == readEnded {
+		t.over, p.bus.idle = true, append(p.bus.idle, t.call)
+		return
+	}
+	t.at = time.Now().Add(max(pause, 0))
 }
 
 // readGuarded reads an open sensor, and turns a panic into an error.
@@ -156,13 +207,13 @@ func (d *driver) readGuarded(c clock.Clock) (got reading, err error) {
 }
 
 // end notes how a read has ended.
-func (p *busPass) end(r *runner, got reading, err error) {
+func (p *busPass) end(t *read, got reading, err error) {
+	r := t.r
 	p.mu.Lock()
 	late := p.late
-	for i, x := range p.waiting {
-		if x == r && !late {
-			p.waiting[i] = nil
-		}
+	if !late {
+		t.ended = true
+		p.left--
 	}
 	p.mu.Unlock()
 	switch {
@@ -203,17 +254,13 @@ func (s *Sampler) checkPasses(now time.Time) (next time.Time) {
 func (p *busPass) check(now time.Time) (over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	over = true
-	for _, r := range p.waiting {
-		over = over && r == nil
-	}
-	if over || now.Before(p.until) {
-		return over
+	if p.left == 0 || now.Before(p.until) {
+		return p.left == 0
 	}
 	p.late = true
-	for _, r := range p.waiting {
-		if r != nil {
-			r.redo <- r.bus.lateError()
+	for i := range p.reads {
+		if t := &p.reads[i]; !t.ended {
+			t.r.redo <- t.r.bus.lateError()
 		}
 	}
 	return true

@@ -191,7 +191,7 @@ func TestFailureInAPass(t *testing.T) {
 		r := run(t, map[string]*fake{"fails": fails, "panics": panics, "at once": {}}, at("a", "fails", "i2c-1", 1), at("b", "panics", "i2c-3", 2), at("c", "at once", "i2c-1", 3))
 		pass(3500 * time.Millisecond)
 		same(t, "faults", r.faults(), nil)
-		same(t, "steps", fails.taken()[3:], []string{"2s sense", "2.005s close", "2.005s open", "2.005s sense", "3s sense"})
+		same(t, "steps", fails.taken()[3:], []string{"2s sense", "2.006s close", "2.006s open", "2.006s sense", "3s sense"})
 		if n := len(r.got()); n != 12 {
 			t.Errorf("%d records, want 3 x 4: %q", n, r.got())
 		}

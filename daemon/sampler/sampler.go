@@ -94,6 +94,7 @@ type busWorker struct {
 	stuck    bool          // the scheduler's: the fault is raised
 	due      []*runner     // the scheduler's: to be read in one pass
 	pause    *time.Timer   // the worker's, of sleep
+	idle     []*coroutine  // the worker's
 }
 
 // New makes a Sampler. It touches nothing until [Sampler.Run].
@@ -165,6 +166,7 @@ func (s *Sampler) startWorkers(work context.Context, buses []*busWorker) {
 		b.stop = stop
 		s.others.Go("bus worker", func() {
 			defer close(b.ended)
+			defer b.stopCoroutines()
 			_ = b.worker.Run(ctx) // ends with ctx; its error says no more
 		})
 	}

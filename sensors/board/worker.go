@@ -22,7 +22,7 @@ type Worker struct {
 type job struct {
 	ctx  context.Context
 	fn   func() error
-	done chan error
+	done chan error // receives the error; nil: nobody waits for it
 }
 
 // NewWorker makes a worker. name says in errors what it is for. The worker does nothing
@@ -49,7 +49,9 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.mark(time.Now())
 			err := guard(j.fn)
 			w.mark(time.Time{})
-			j.done <- err
+			if j.done != nil {
+				j.done <- err
+			}
 		}
 	}
 }
@@ -77,7 +79,7 @@ func (w *Worker) Do(ctx context.Context, fn func() error) error {
 // goroutine.
 func (w *Worker) Try(fn func() error) bool {
 	select {
-	case w.jobs <- job{context.Background(), fn, make(chan error, 1)}:
+	case w.jobs <- job{ctx: context.Background(), fn: fn}:
 		return true
 	default:
 		return false
