@@ -153,7 +153,7 @@ type pressure struct {
 // pressureLocked determines what to do next to make room for what is in no file. over is
 // false if there is room.
 func pressureLocked(st *store) (p pressure, over bool) {
-	bound, need := st.o.segmentBound(), st.unwrittenLocked()
+	bound, need := st.o.segmentBound(), st.unwrittenBytesLocked()
 	used := st.diskBytesLocked() - sizeOf(st.losses.segments)
 	if used+need <= bound {
 		return p, false
@@ -343,13 +343,13 @@ func (m *limiter) isYoungLocked() bool {
 func (m *limiter) tellFull(now time.Time) {
 	m.st.mu.Lock()
 	n := m.st.timesFull
-	room := m.st.diskBytesLocked() < m.o.segmentBound()/4*3 && m.st.memoryLocked() < m.o.Memory/4*3 && m.isYoungLocked()
+	room := !m.fullAt.IsZero() && m.st.diskBytesLocked() < m.o.segmentBound()/4*3 && m.st.memoryLocked() < m.o.Memory/4*3 && m.isYoungLocked()
 	m.st.mu.Unlock()
 	switch {
 	case n != m.fullTold:
 		m.fullTold, m.fullAt = n, now
 		m.o.Health.Raise(health.SpoolFull, subject, "the oldest records were dropped")
-	case !m.fullAt.IsZero() && room && now.Sub(m.fullAt) >= calm:
+	case room && now.Sub(m.fullAt) >= calm:
 		m.fullAt = time.Time{}
 		m.o.Health.Clear(health.SpoolFull, subject)
 	}

@@ -230,6 +230,19 @@ func (l *log) unwritten() []*memEntry {
 	return out
 }
 
+// owesUnwritten reports whether an entry is in no file and not done.
+func (l *log) owesUnwritten() bool {
+	for _, e := range slices.Backward(l.mem) {
+		if e.seg != nil {
+			return false
+		}
+		if !e.done {
+			return true
+		}
+	}
+	return false
+}
+
 // eachUnsynced calls f for the entries that are not durable, done or not, newest
 // first.
 func (l *log) eachUnsynced(f func(*memEntry)) {

@@ -301,7 +301,9 @@ func (r *riskFile) clear() {
 // update creates the file if the disk has a record of this run, and brings it up to date.
 func (r *riskFile) update(recorded bool, place func() string) {
 	if recorded {
-		r.begin(place())
+		if !r.began { // the place costs a system call
+			r.begin(place())
+		}
 		r.clear()
 	}
 	r.mu.Lock()

@@ -305,10 +305,7 @@ func (st *store) appendLocked(now time.Time, e Entry, g *Gap, form []byte) *memE
 		st.due.sensors = now
 		st.work.Set()
 	}
-	if st.due.unwritten.IsZero() {
-		st.due.unwritten = now
-		st.work.Set()
-	}
+	st.unwrittenLocked(now)
 	st.readyLocked(e.Class)
 	return x
 }
@@ -415,6 +412,7 @@ func (s *Spool) ack(id uint64) (safe bool) {
 	}
 	st.stats.Acked++
 	st.releaseLocked(heldEntry{c, id, st.logs[c].markDone(id)})
+	st.ackedLocked()
 	return s.risks.book.ended(st)
 }
 

@@ -80,6 +80,8 @@ type dueTimes struct {
 	sensors   time.Time // a sensor that is not in the ack file
 	reread    time.Time // a segment that could not be read
 	syncNow   bool      // the next write is to be synced
+
+	alarm *time.Timer // wakes the writer when the oldest of unwritten is due; nil until the first
 }
 
 // sensorBook says which sensors have had entries in this run, and in which logs. The
@@ -133,6 +135,32 @@ func newStore(o Options) *store {
 		st.logs[i] = newLog(Class(i), &st.keeping)
 	}
 	return st
+}
+
+// unwrittenLocked records that an entry is in no file. The writer is woken only when it must be
+// written: most are acknowledged before.
+func (st *store) unwrittenLocked(now time.Time) {
+	if !st.due.unwritten.IsZero() {
+		return
+	}
+	st.due.unwritten = now
+	if st.due.alarm != nil {
+		st.due.alarm.Stop()
+	}
+	if d := st.o.writeDelay(); d > 0 {
+		st.due.alarm = time.AfterFunc(d, st.work.Set) // a new one: see uplink's connection.serve
+	} else {
+		st.work.Set()
+	}
+}
+
+// ackedLocked stops the alarm if every entry that is in no file is acknowledged.
+func (st *store) ackedLocked() {
+	if st.due.unwritten.IsZero() || st.due.alarm == nil || slices.ContainsFunc(st.logs[:], (*log).owesUnwritten) {
+		return
+	}
+	st.due.alarm.Stop()
+	st.due.unwritten = time.Time{}
 }
 
 // tellLocked appends the gaps of a tally. They are synced with the next write, so that no
@@ -363,8 +391,8 @@ func sizeOf(segs []*segment) (n int64) {
 	return n
 }
 
-// unwrittenLocked returns how many bytes are in no file.
-func (st *store) unwrittenLocked() (n int64) {
+// unwrittenBytesLocked returns how many bytes are in no file.
+func (st *store) unwrittenBytesLocked() (n int64) {
 	for _, l := range st.logs {
 		for _, e := range l.unwritten() {
 			n += frameLen(e)

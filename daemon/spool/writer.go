@@ -277,7 +277,7 @@ func (w *writer) commit(sync bool) error {
 func (w *writer) unwritten() int64 {
 	w.st.mu.Lock()
 	defer w.st.mu.Unlock()
-	return w.st.unwrittenLocked()
+	return w.st.unwrittenBytesLocked()
 }
 
 // takeBatches returns what must be written, of all logs at the same moment, and the drops

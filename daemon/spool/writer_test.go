@@ -342,3 +342,43 @@ func TestClockStepMovesNoAge(t *testing.T) {
 		})
 	}
 }
+
+// The writer is woken for an entry when it must be written, and not at all if all are
+// acknowledged before.
+func TestWriterIsWokenWhenItMustWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newMemDisk(), Options{AtRisk: 5 * time.Second}).start()
+		r.add(message.Reading, "air")
+		<-time.After(5 * time.Second) // the sensor's name is recorded too
+		r.ackAll(r.takeItems(all))
+		<-time.After(5 * time.Second)
+		r.add(message.Reading, "air")
+		first := r.takeItems(all)
+		<-time.After(400 * time.Millisecond)
+		r.add(message.Reading, "air")
+		armed := func() bool {
+			r.s.st.mu.Lock()
+			defer r.s.st.mu.Unlock()
+			return !r.s.st.due.unwritten.IsZero()
+		}
+		if r.ackAll(first); !armed() {
+			t.Error("nobody wakes the writer for the second entry")
+		}
+		if r.ackAll(r.takeItems(all)); armed() || r.s.st.due.alarm.Stop() {
+			t.Error("the writer will be woken for nothing")
+		}
+		r.add(message.Reading, "air")
+		<-time.After(999 * time.Millisecond)
+		synctest.Wait()
+		unwritten := func() int { return len(r.s.st.logs[Samples].unwritten()) }
+		if n := unwritten(); n != 1 {
+			t.Errorf("%d entries are not written before a second", n)
+		}
+		<-time.After(time.Millisecond)
+		synctest.Wait()
+		if n := unwritten(); n != 0 {
+			t.Errorf("%d entries are not written after a second", n)
+		}
+		r.stopAndClose()
+	})
+}
