@@ -211,7 +211,7 @@ func (c *testbed) contents(name string, data []byte) (held []number) {
 		if !ok {
 			break
 		}
-		if r := i.Record; r.Seq > 0 {
+		if r := i.Head; r.Seq > 0 {
 			held = append(held, number{r.Sensor, runOf(r.Source.Spool, r.Run), r.Seq})
 		}
 	}

@@ -80,18 +80,29 @@ func appendField(b []byte, f sensors.Field) ([]byte, error) {
 	return b, nil
 }
 
+// CheckBody returns the kind of a body, and checks that [DecodeBody] can decode it. It allocates
+// nothing.
+func CheckBody(b []byte) (Kind, error) {
+	kind, d, n, err := decodeHead(b)
+	if err != nil {
+		return "", err
+	}
+	for range n {
+		d.value()
+	}
+	if d.Bad || len(d.B) > 0 {
+		return "", ErrForm
+	}
+	return kind, nil
+}
+
 // DecodeBody is the inverse of [AppendBody]. The result shares no memory with b. Damaged
 // bytes return an error that wraps [ErrForm]; they cause no panic, and need no more memory
 // than the length of b justifies.
 func DecodeBody(b []byte) (Kind, []sensors.Field, error) {
-	d := decoder{durable.Decoder{B: b}}
-	if v := d.Byte(); v != codecVersion {
-		return "", nil, fmt.Errorf("%w: version %d", ErrForm, v)
-	}
-	kind := Kind(d.String())
-	n := d.Uvarint()
-	if n > uint64(len(d.B))/2 {
-		return "", nil, fmt.Errorf("%w: %d fields", ErrForm, n)
+	kind, d, n, err := decodeHead(b)
+	if err != nil {
+		return "", nil, err
 	}
 	var fields []sensors.Field
 	if n > 0 {
@@ -100,32 +111,83 @@ func DecodeBody(b []byte) (Kind, []sensors.Field, error) {
 	for i := range fields {
 		fields[i] = d.field()
 	}
-	if d.Bad || len(d.B) > 0 || kind == "" {
+	if d.Bad || len(d.B) > 0 {
 		return "", nil, ErrForm
 	}
 	return kind, fields, nil
+}
+
+// decodeHead decodes what is ahead of the fields, and returns a decoder of these and their
+// number.
+func decodeHead(b []byte) (Kind, decoder, uint64, error) {
+	d := decoder{durable.Decoder{B: b}}
+	if v := d.Byte(); v != codecVersion {
+		return "", d, 0, fmt.Errorf("%w: version %d", ErrForm, v)
+	}
+	kind := kindOf(d.Bytes())
+	n := d.Uvarint()
+	if n > uint64(len(d.B))/2 {
+		return "", d, 0, fmt.Errorf("%w: %d fields", ErrForm, n)
+	}
+	if kind == "" {
+		return "", d, 0, ErrForm
+	}
+	return kind, d, n, nil
+}
+
+// kindOf returns a kind. It allocates nothing for a sample or an edge.
+func kindOf(b []byte) Kind {
+	switch string(b) {
+	case string(Reading):
+		return Reading
+	case string(Edge):
+		return Edge
+	}
+	return Kind(b)
 }
 
 // decoder reads a record's fields from its body.
 type decoder struct{ durable.Decoder }
 
 func (d *decoder) field() sensors.Field {
-	f := sensors.Field{Name: d.String()}
-	switch d.Byte() {
+	name, v := d.value()
+	f := sensors.Field{Name: string(name)}
+	switch v.form {
 	case 'f':
-		if v := d.Take(8); v != nil {
-			f.Value = math.Float64frombits(binary.LittleEndian.Uint64(v))
+		f.Value = v.float
+	case 'i':
+		f.Value = v.integer
+	case 's':
+		f.Value = string(v.text)
+	case 't', 'n':
+		f.Value = v.form == 't'
+	}
+	return f
+}
+
+// rawValue is a field's value, by its type byte.
+type rawValue struct {
+	form    byte
+	float   float64 // 'f'
+	integer int64   // 'i'
+	text    []byte  // 's'; shares the memory of the body
+}
+
+// value reads a field. It allocates nothing; the name shares the memory of the body.
+func (d *decoder) value() (name []byte, v rawValue) {
+	name, v.form = d.Bytes(), d.Byte()
+	switch v.form {
+	case 'f':
+		if b := d.Take(8); b != nil {
+			v.float = math.Float64frombits(binary.LittleEndian.Uint64(b))
 		}
 	case 'i':
-		f.Value = d.Varint()
+		v.integer = d.Varint()
 	case 's':
-		f.Value = d.String()
-	case 't':
-		f.Value = true
-	case 'n':
-		f.Value = false
+		v.text = d.Bytes()
+	case 't', 'n':
 	default:
 		d.Bad = true
 	}
-	return f
+	return name, v
 }

@@ -23,7 +23,38 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 // not finite cannot be written in JSON and becomes null; [AppendBody] refuses records with
 // such numbers. Bytes that are not UTF-8 become U+FFFD.
 func Encode(thing string, r Record) []byte {
-	b := make([]byte, 0, 256)
+	b := appendHead(make([]byte, 0, 256), thing, r)
+	for _, f := range r.Fields {
+		b = appendKey(b, f.Name)
+		b = appendValue(b, f.Value)
+	}
+	return appendEnd(b, r)
+}
+
+// EncodeBody is like [Encode], with the fields of a body instead of those of r. [CheckBody] must
+// have found the body valid.
+func EncodeBody(thing string, r Record, body []byte) []byte {
+	b := appendHead(make([]byte, 0, 256), thing, r)
+	_, d, n, _ := decodeHead(body)
+	for range n {
+		name, v := d.value()
+		b = appendKey(b, name)
+		switch v.form {
+		case 'f':
+			b = appendFloat(b, v.float)
+		case 'i':
+			b = strconv.AppendInt(b, v.integer, 10)
+		case 's':
+			b = appendQuoted(b, v.text)
+		default:
+			b = strconv.AppendBool(b, v.form == 't')
+		}
+	}
+	return appendEnd(b, r)
+}
+
+// appendHead appends what is ahead of a message's fields.
+func appendHead(b []byte, thing string, r Record) []byte {
 	b = append(b, '{')
 	b = appendText(b, "thing", cmp.Or(r.Source.Thing, thing))
 	if r.Kind != Reading && r.Kind != Edge {
@@ -36,12 +67,14 @@ func Encode(thing string, r Record) []byte {
 	b = appendCount(b, "run", r.Run)
 	b = appendCount(b, "seq", r.Seq)
 	if !r.Stamp.Wall.IsZero() {
-		b = appendText(b, "time", r.Stamp.Wall.UTC().Format(timeFormat))
+		b = append(appendKey(b, "time"), '"')
+		b = append(r.Stamp.Wall.UTC().AppendFormat(b, timeFormat), '"')
 	}
-	for _, f := range r.Fields {
-		b = appendKey(b, f.Name)
-		b = appendValue(b, f.Value)
-	}
+	return b
+}
+
+// appendEnd appends what is behind them.
+func appendEnd(b []byte, r Record) []byte {
 	if !r.Stamp.Synced && !r.Stamp.Wall.IsZero() {
 		b = appendText(b, "clock", "unsynced")
 	}
@@ -60,7 +93,7 @@ func Refused(reason string, at time.Time, r Record) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-func appendKey(b []byte, key string) []byte {
+func appendKey[T string | []byte](b []byte, key T) []byte {
 	if b[len(b)-1] != '{' {
 		b = append(b, ',')
 	}
@@ -109,7 +142,7 @@ func appendFloat(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, format, -1, 64)
 }
 
-func appendQuoted(b []byte, s string) []byte {
+func appendQuoted[T string | []byte](b []byte, s T) []byte {
 	plain := true
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
@@ -125,6 +158,6 @@ func appendQuoted(b []byte, s string) []byte {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // never fails for a string
+	_ = e.Encode(string(s)) // never fails for a string
 	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
 }

@@ -99,8 +99,15 @@ func FuzzDecodeBody(f *testing.F) {
 	f.Add([]byte{codecVersion, 1, 'x', 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kind, fields, err := DecodeBody(b)
+		if checked, bad := CheckBody(b); checked != kind || fmt.Sprint(bad) != fmt.Sprint(err) {
+			t.Errorf("%x: checked %q, %v; decoded %q, %v", b, checked, bad, kind, err)
+		}
 		if err != nil {
 			return
+		}
+		r := Record{Kind: kind, Sensor: "air", Run: 1, Fields: fields}
+		if got, want := EncodeBody("t", Record{Kind: kind, Sensor: "air", Run: 1}, b), Encode("t", r); !bytes.Equal(got, want) {
+			t.Errorf("%x gave %s, want %s", b, got, want)
 		}
 		again, err := AppendBody(nil, Record{Kind: kind, Fields: fields})
 		if err != nil {
@@ -111,6 +118,27 @@ func FuzzDecodeBody(f *testing.F) {
 			t.Errorf("%x gave %s %+v, which gave %s %+v, %v", b, kind, fields, kindBack, back, err)
 		}
 	})
+}
+
+// A message is made of a body without decoding it first. Only the result is allocated.
+func TestEncodeBody(t *testing.T) {
+	r := sample()
+	r.Fields = r.Fields[:4]
+	body, err := AppendBody(nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Encode("thing-greenhouse", r)
+	r.Fields = nil
+	if got := EncodeBody("thing-greenhouse", r, body); !bytes.Equal(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if n := testing.AllocsPerRun(100, func() { EncodeBody("thing-greenhouse", r, body) }); n > 1 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = CheckBody(body) }); n > 0 {
+		t.Errorf("%v allocations of CheckBody", n)
+	}
 }
 
 func TestEncode(t *testing.T) {

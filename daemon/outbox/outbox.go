@@ -141,7 +141,7 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 		if !ok {
 			return o.dueBatch()
 		}
-		kind, id := l.item.Record.Kind, l.item.ID
+		kind, id := l.item.Head.Kind, l.item.ID
 		reading := kind == message.Reading || kind == message.Edge
 		switch {
 		case reading && o.Config.Readings.Plain():
@@ -150,7 +150,8 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 		case o.Config.Readings.Batch.Max == 0 || !reading:
 			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload, Urgent: kind == message.Answer}, true
 		case o.alone[id] && o.open[l.topic] != nil:
-			o.ahead = &l // after those that came before it
+			ahead := l       // l itself stays on the stack
+			o.ahead = &ahead // after those that came before it
 			return o.publication(o.closeBatch(o.open[l.topic])), true
 		case o.alone[id]:
 			return o.publication(newBatch(l)), true
@@ -193,13 +194,13 @@ func (o *Outbox) nextRecord() (encoded, bool) {
 
 // encode gives a record its topic and its payload.
 func (o *Outbox) encode(item records.Item) encoded {
-	if !item.Record.Stamp.Synced { // else the clock need not be asked
-		item.Record.Stamp = o.Boots.Fill(item.Record.Stamp, o.Clock.Now())
+	if r := &item.Head; !r.Stamp.Synced { // else the clock need not be asked
+		r.Stamp = o.Boots.Fill(r.Stamp, o.Clock.Now())
 	}
 	if o.Acked != nil {
-		o.out[item.ID] = item.Record
+		o.out[item.ID] = item.Record()
 	}
-	return encoded{item, o.topic(item.Record), message.Encode(o.Config.Thing, item.Record)}
+	return encoded{item, o.topic(item.Head), item.Message(o.Config.Thing)}
 }
 
 // edgeBatch makes a message of an edge, of those of the same sensor that wait, and of
@@ -211,7 +212,7 @@ func (o *Outbox) edgeBatch(l encoded) uplink.Publication {
 		if !ok {
 			break
 		}
-		if next.item.Record.Kind != message.Edge || next.topic != b.topic || o.alone[next.item.ID] || !b.fits(next) {
+		if next.item.Head.Kind != message.Edge || next.topic != b.topic || o.alone[next.item.ID] || !b.fits(next) {
 			o.ahead = &next
 			break
 		}
@@ -239,7 +240,7 @@ func (o *Outbox) addSample(l encoded) (full *batch) {
 	before := 0
 	if b == nil {
 		b = newBatch(l)
-		b.due = o.dueAt(l.item.Record.Stamp)
+		b.due = o.dueAt(l.item.Head.Stamp)
 		o.open[l.topic] = b
 	} else {
 		before = len(b.json)

@@ -22,7 +22,7 @@ const (
 
 // split makes the publications of a record's values, which Next then gives.
 func (o *Outbox) split(item records.Item) {
-	r := item.Record
+	r := item.Record()
 	switch n := len(r.Fields); {
 	case n == 0:
 		o.done(item.ID) // nothing is told by it

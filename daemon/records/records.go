@@ -17,8 +17,26 @@ type Spool struct{ *spool.Spool }
 
 // Item is a record that is to be sent.
 type Item struct {
-	ID     uint64 // identifies the item for Ack and Refuse; unique in this run
-	Record message.Record
+	ID   uint64         // identifies the item for Ack and Refuse; unique in this run
+	Head message.Record // the record, but for the fields that are in body
+	body []byte         // nil for a gap
+}
+
+// Record returns the record with its fields.
+func (i Item) Record() message.Record {
+	r := i.Head
+	if i.body != nil {
+		_, r.Fields, _ = message.DecodeBody(i.body) // it was checked
+	}
+	return r
+}
+
+// Message returns the record's message; see [message.Encode].
+func (i Item) Message(thing string) []byte {
+	if i.body == nil {
+		return message.Encode(thing, i.Head)
+	}
+	return message.EncodeBody(thing, i.Head, i.body)
 }
 
 // Open opens the spool in a directory: see [spool.Open]. It sets
@@ -120,29 +138,29 @@ func (s *Spool) More(id uint64) (Item, bool) {
 	return s.item(x)
 }
 
-// item decodes an item. It reports one that cannot be decoded to the spool, as damage.
+// item checks an item. It reports one that cannot be decoded to the spool, as damage.
 func (s *Spool) item(x spool.Item) (Item, bool) {
-	r, err := record(x)
+	i, err := itemOf(x)
 	if err != nil {
 		s.Corrupt(x.ID)
 		return Item{}, false
 	}
-	return Item{x.ID, r}, true
+	return i, true
 }
 
-// record returns the record of an item.
-func record(x spool.Item) (message.Record, error) {
+func itemOf(x spool.Item) (Item, error) {
 	from := message.Source(x.Source)
 	if g := x.Gap; g != nil {
-		return message.NewGap(x.Sensor, x.Run, x.Stamp, from, message.Loss(*g)), nil
+		return Item{x.ID, message.NewGap(x.Sensor, x.Run, x.Stamp, from, message.Loss(*g)), nil}, nil
 	}
-	kind, fields, err := message.DecodeBody(x.Body)
-	return message.Record{Kind: kind, Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Fields: fields, Source: from}, err
+	kind, err := message.CheckBody(x.Body)
+	return Item{x.ID, message.Record{Kind: kind, Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Source: from}, x.Body}, err
 }
 
 // refusedLine returns the line of refused.jsonl for an item that was refused.
 func refusedLine(x spool.Item, reason string, at time.Time) ([]byte, error) {
-	r, err := record(x)
+	i, err := itemOf(x)
+	r := i.Record()
 	if err != nil { // the body cannot be stored, but what it belongs to can
 		r = message.Record{Sensor: x.Sensor, Run: x.Run, Seq: x.Seq, Stamp: x.Stamp, Source: message.Source(x.Source)}
 	}

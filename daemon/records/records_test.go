@@ -59,8 +59,8 @@ func TestRecordsComeAsTheyWent(t *testing.T) {
 	for i, x := range []Item{first, second, third} {
 		want := []message.Record{answer, reading, more}[i]
 		want.Source = s.Source()
-		if !reflect.DeepEqual(x.Record, want) || want.Source.Thing != "greenhouse" || !ok {
-			t.Errorf("got  %+v, %v\nwant %+v", x.Record, ok, want)
+		if !reflect.DeepEqual(x.Record(), want) || want.Source.Thing != "greenhouse" || !ok {
+			t.Errorf("got  %+v, %v\nwant %+v", x.Record(), ok, want)
 		}
 	}
 	if err := s.Close(); err != nil {
@@ -100,7 +100,7 @@ func TestRefusedIsKeptAsAMessage(t *testing.T) {
 	x, _ := s.Next()
 	s.Refuse(x.ID, "too large")
 	gap, ok := s.Next()
-	if got := string(message.Encode("", gap.Record)); !ok || !strings.Contains(got, `"kind":"gap","sensor":"air"`) || !strings.Contains(got, `"after_seq":0,"to_seq":1,"reason":"refused"`) {
+	if got := string(message.Encode("", gap.Record())); !ok || !strings.Contains(got, `"kind":"gap","sensor":"air"`) || !strings.Contains(got, `"after_seq":0,"to_seq":1,"reason":"refused"`) {
 		t.Errorf("got %s, %v", got, ok)
 	}
 	if err := s.Close(); err != nil {
@@ -136,9 +136,9 @@ func TestABodyThatIsNoRecord(t *testing.T) {
 		t.Helper()
 		seen := ""
 		for _, x := range items {
-			seen += string(x.Record.Kind) + " "
-			if x.Record.Kind == message.Gap && x.Record.Field("reason") != "damaged" || x.Record.Kind == message.Reading && x.Record.Seq == 2 {
-				t.Errorf("got %+v", x.Record)
+			seen += string(x.Record().Kind) + " "
+			if x.Record().Kind == message.Gap && x.Record().Field("reason") != "damaged" || x.Record().Kind == message.Reading && x.Record().Seq == 2 {
+				t.Errorf("got %+v", x.Record())
 			}
 		}
 		if strings.Count(seen, "reading") != 2 || strings.Count(seen, "gap") != 1 {
@@ -187,7 +187,7 @@ func TestAppendAll(t *testing.T) {
 	for i, k := range []int{0, 3, 4} {
 		want := rs[k]
 		want.Source = s.Source()
-		if i >= len(got) || !reflect.DeepEqual(got[i].Record, want) {
+		if i >= len(got) || !reflect.DeepEqual(got[i].Record(), want) {
 			t.Errorf("got %+v\nwant %d to be %+v", got, i, want)
 		}
 	}

@@ -106,11 +106,11 @@ func (p *publisher) fill() (more bool, wait time.Duration) {
 			continue
 		}
 		if trial && p.window.len() > 0 {
-			p.next = &m // a hang-up must be about nothing else
+			p.hold(m) // a hang-up must be about nothing else
 			return false, heartbeatEvery
 		}
 		if d := p.link.rate.waitForLarge(m, time.Now()); d > 0 {
-			p.next = &m
+			p.hold(m)
 			return false, min(d, heartbeatEvery)
 		}
 		p.trial = trial
@@ -126,6 +126,9 @@ func (p *publisher) maxInFlight() int {
 	}
 	return p.link.topics.window(p.link.cfg.Window)
 }
+
+// hold keeps a message that has to wait.
+func (p *publisher) hold(m Publication) { p.next = &m }
 
 // take gives the message that had to wait, or the outbox's next.
 func (p *publisher) take() (Publication, bool) {
