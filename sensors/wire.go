@@ -43,6 +43,7 @@ type wire struct {
 	handle
 	bus  i2c.BusCloser
 	addr uint16
+	out  []byte // the memory of what read and write send
 }
 
 var _ i2c.Bus = (*wire)(nil)
@@ -68,6 +69,15 @@ func (h *handle) begin() {
 
 // do makes one transaction if the budget allows it.
 func (h *handle) do(transaction func() error) error {
+	if err := h.admit(); err != nil {
+		return err
+	}
+	h.last = transaction()
+	return h.last
+}
+
+// admit counts a transaction. It returns an error if there may be none.
+func (h *handle) admit() error {
 	if h.device == nil {
 		h.last = fmt.Errorf("%s: %w", h.name, os.ErrClosed)
 		return h.last
@@ -77,8 +87,7 @@ func (h *handle) do(transaction func() error) error {
 		return errBudget
 	}
 	h.left--
-	h.last = transaction()
-	return h.last
+	return nil
 }
 
 // pause waits for d, the time of a conversion or a reset. [Chip].Worst includes it.
@@ -105,19 +114,25 @@ func (w *wire) SetSpeed(physic.Frequency) error {
 
 // Tx is one transaction.
 func (w *wire) Tx(addr uint16, out, in []byte) error {
-	return w.do(func() error { return w.bus.Tx(addr, out, in) })
+	if err := w.admit(); err != nil {
+		return err
+	}
+	w.last = w.bus.Tx(addr, out, in)
+	return w.last
 }
 
 // read reads n bytes from a register.
 func (w *wire) read(reg byte, n int) ([]byte, error) {
 	b := make([]byte, n)
-	err := w.Tx(w.addr, []byte{reg}, b)
+	w.out = append(w.out[:0], reg)
+	err := w.Tx(w.addr, w.out, b)
 	return b, err
 }
 
 // write writes to a register.
 func (w *wire) write(reg byte, values ...byte) error {
-	return w.Tx(w.addr, append([]byte{reg}, values...), nil)
+	w.out = append(append(w.out[:0], reg), values...)
+	return w.Tx(w.addr, w.out, nil)
 }
 
 // wrap returns an error as [Sensor] describes it. If the last transaction failed, that is

@@ -64,6 +64,9 @@ type Outbox struct {
 // remembered for ever otherwise.
 const mostAlone = 4096
 
+// clockAge is how old the state of the clock may be by which times are corrected.
+const clockAge = 10 * time.Millisecond
+
 // encoded is a record with its topic and its payload.
 type encoded struct {
 	item    records.Item
@@ -74,6 +77,7 @@ type encoded struct {
 // New makes an outbox.
 func New(o Options) *Outbox {
 	o.Spool.SetLinger(o.Config.Readings.Linger)
+	o.Clock = clock.NewBurst(o.Clock, clockAge) // all methods but Reconfigure are one goroutine's
 	return &Outbox{
 		Options: o, out: map[uint64]message.Record{},
 		topics: map[[3]string]string{}, parts: map[uint64]int{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},

@@ -35,9 +35,9 @@ type busPass struct {
 	s     *Sampler
 	bus   *busWorker
 	began time.Time
-	until time.Time // then the scheduler gives it up
-	reads []read    // the worker's, but for ended
-	clock passClock // the worker's
+	until time.Time   // then the scheduler gives it up
+	reads []read      // the worker's, but for ended
+	clock clock.Clock // the worker's
 
 	mu   sync.Mutex
 	left int  // reads that have not ended
@@ -56,8 +56,9 @@ type read struct {
 
 // coroutine runs one read after the other. Only the worker uses it.
 type coroutine struct {
-	read func(yield func(time.Duration) bool) // what to run next
-	next func() (time.Duration, bool)         // goes on until the driver waits, and returns for how long; readEnded at the end of a read
+	pass *busPass // what to read next
+	task *read
+	next func() (time.Duration, bool) // goes on until the driver waits, and returns for how long; readEnded at the end of a read
 	stop func()
 }
 
@@ -70,6 +71,15 @@ func newCoroutine() *coroutine {
 		}
 	})
 	return c
+}
+
+// read reads a sensor.
+func (c *coroutine) read(yield func(time.Duration) bool) {
+	d := &c.task.r.driver
+	d.yield = yield
+	got, err := d.readGuarded(c.pass.clock)
+	d.yield = nil
+	c.pass.end(c.task, got, err)
 }
 
 // coroutine returns one that does nothing. They are kept, because their stacks have grown to
@@ -95,11 +105,10 @@ func (b *busWorker) stopCoroutines() {
 // startPass has a bus worker read sensors. It reports whether the worker is idle, and does
 // nothing otherwise. Only the scheduler calls it.
 func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool {
-	p := &busPass{s: s, bus: b, began: now, until: now.Add(time.Duration(b.patience.Load())), reads: make([]read, len(runners)), left: len(runners)}
+	p := &busPass{s: s, bus: b, began: now, until: now.Add(time.Duration(b.patience.Load())), reads: make([]read, len(runners)), left: len(runners), clock: clock.NewBurst(s.o.Clock, time.Second)}
 	for i, r := range runners {
 		p.reads[i].r = r
 	}
-	p.clock.Clock = s.o.Clock
 	run := func() error { // a driver's panic is its sensor's; any other one ends the daemon
 		s.others.Call("bus pass", p.run)
 		return nil
@@ -175,21 +184,17 @@ func (p *busPass) step(t *read) {
 			return
 		}
 		if len(p.reads) == 1 || !d.pauses {
-			got, err := d.readGuarded(&p.clock)
+			got, err := d.readGuarded(p.clock)
 			t.over = true
 			p.end(t, got, err)
 			return
 		}
 		t.call = p.bus.coroutine()
-		t.call.read = func(yield func(time.Duration) bool) {
-			d.yield = yield
-			got, err := d.readGuarded(&p.clock)
-			d.yield = nil
-			p.end(t, got, err)
-		}
+		t.call.pass, t.call.task = p, t
 	}
 	pause, _ := t.call.next()
 	if pause == readEnded {
+		t.call.pass, t.call.task = nil, nil
 		t.over, p.bus.idle = true, append(p.bus.idle, t.call)
 		return
 	}
@@ -279,23 +284,4 @@ func (b *busWorker) sleep(d time.Duration) {
 		b.pause.Reset(d)
 	}
 	<-b.pause.C
-}
-
-// passClock stamps the readings of one pass. It asks the clock once, because the state of
-// the kernel's clock costs a system call, and counts on from there.
-type passClock struct {
-	clock.Clock
-	asked time.Time // zero: not yet
-	stamp clock.Stamp
-}
-
-// Now returns the present moment.
-func (c *passClock) Now() clock.Stamp {
-	now := time.Now()
-	if c.asked.IsZero() {
-		c.asked, c.stamp = now, c.Clock.Now()
-	}
-	s, since := c.stamp, now.Sub(c.asked)
-	s.Mono, s.Wall = s.Mono+since, s.Wall.Add(since)
-	return s
 }

@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,23 +232,23 @@ func TestEndEmitsWhatIsHeld(t *testing.T) {
 	})
 }
 
-// The clock's state is asked for once in a pass; the stamps are those of each reading.
-func TestPassClock(t *testing.T) {
+// The clock's state is asked for once in a pass.
+func TestClockOncePerPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := run(t, map[string]*fake{"at once": {}, "slow": converting(26 * time.Millisecond)}, at("a", "at once", "i2c-1", 1), at("b", "slow", "i2c-1", 2), at("c", "slow", "i2c-1", 3))
-		r.stop()
-		asked := 0
-		now := r.s.o.Clock
-		var c passClock
-		c.Clock = clock.Func(func() clock.Stamp {
-			asked++
+		var asked atomic.Int64
+		now := clock.Fake()
+		o := Options{Board: &fakeBoard{}, Run: 7, Clock: clock.Func(func() clock.Stamp {
+			asked.Add(1)
 			return now.Now()
-		})
-		first := c.Now()
-		<-time.After(26 * time.Millisecond)
-		second := c.Now()
-		if d := second.Mono - first.Mono; asked != 1 || d != 26*time.Millisecond || second.Wall.Sub(first.Wall) != d || second != now.Now() {
-			t.Errorf("asked %d times: %+v, %+v", asked, first, second)
+		})}
+		r := runWith(t, o, map[string]*fake{"a": {}, "b": converting(26 * time.Millisecond), "c": converting(26 * time.Millisecond)}, at("a", "a", "i2c-1", 1), at("b", "b", "i2c-1", 2), at("c", "c", "i2c-1", 3))
+		pass(900 * time.Millisecond)
+		before := asked.Load()
+		pass(time.Second)
+		if n := asked.Load() - before; n != 1 {
+			t.Errorf("asked %d times", n)
 		}
+		same(t, "records", sorted(last(r.got(), 3)), []string{"1.026s b reading 2", "1.026s c reading 2", "1s a reading 2"})
+		r.stop()
 	})
 }

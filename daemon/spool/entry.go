@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
@@ -255,8 +256,22 @@ func formatUUID(b []byte) string {
 	if len(b) != 16 {
 		return ""
 	}
-	text := uuidText([16]byte(b))
-	return string(text[:])
+	id := [16]byte(b)
+	if x := latestUUID.Load(); x != nil && x.id == id {
+		return x.text
+	}
+	text := uuidText(id)
+	x := &knownUUID{id, string(text[:])}
+	latestUUID.Store(x)
+	return x.text
+}
+
+// latestUUID is the latest result of formatUUID: nearly all entries are of one boot.
+var latestUUID atomic.Pointer[knownUUID]
+
+type knownUUID struct {
+	id   [16]byte
+	text string
 }
 
 func uuidText(id [16]byte) (text [36]byte) {
