@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,8 +29,8 @@ import (
 
 // childConfig names, in the environment, the configuration of a daemon that
 // this program is to be, and nothing else. childMarks are counts, as a JSON
-// array, and it prints a line at each: of acknowledged messages, or where
-// childCounts is "readings" of readings taken.
+// array, and it prints a line at each, with how much it has allocated by then: of
+// acknowledged messages, or where childCounts is "readings" of readings taken.
 const (
 	childConfig = "FIELDPOST_BENCH_CHILD"
 	childMarks  = "FIELDPOST_BENCH_MARKS"
@@ -73,6 +75,10 @@ func alone(ctx context.Context, path string) error {
 	if err := json.Unmarshal([]byte(cmp.Or(os.Getenv(childMarks), "[]")), &m.left); err != nil {
 		return err
 	}
+	runtimeDir := filepath.Join(filepath.Dir(path), "runtime") // as the unit has one
+	if err := os.MkdirAll(runtimeDir, 0o750); err != nil {
+		return err
+	}
 	board := tenSensors()
 	if os.Getenv(childChatter) != "" {
 		var lines sync.WaitGroup
@@ -84,7 +90,7 @@ func alone(ctx context.Context, path string) error {
 		}
 	}
 	o := daemon.Options{
-		Config: cfg, Board: board, Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
+		Config: cfg, Board: board, Runtime: runtimeDir, Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
 		Log: systemd.NewLogger(os.Stderr, slog.LevelWarn),
 	}
 	if os.Getenv(childCounts) == "readings" {
@@ -114,7 +120,9 @@ func (m *milestones) reach(n uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for len(m.left) > 0 && n >= m.left[0] {
-		fmt.Println(m.left[0])
+		var mem runtime.MemStats
+		runtime.ReadMemStats(&mem)
+		fmt.Println(m.left[0], mem.Mallocs)
 		m.left = m.left[1:]
 	}
 }

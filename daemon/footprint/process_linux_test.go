@@ -104,12 +104,19 @@ func launch(b testing.TB, c *exec.Cmd, slack time.Duration) process {
 	return process{b, c.Process.Pid, bufio.NewReader(out)}
 }
 
-// mark waits until the next mark is reached.
-func (p process) mark() {
+// mark waits until the next mark is reached, and returns how many objects the process has
+// allocated by then.
+func (p process) mark() (allocated uint64) {
 	p.b.Helper()
-	if _, err := p.says.ReadString('\n'); err != nil {
+	line, err := p.says.ReadString('\n')
+	if err != nil {
 		p.b.Fatalf("wait for a mark: %v", err)
 	}
+	var n int
+	if _, err := fmt.Sscan(line, &n, &allocated); err != nil {
+		p.b.Fatalf("mark %q: %v", line, err)
+	}
+	return allocated
 }
 
 // cpu is the time of the processor used so far. It asks the process's own

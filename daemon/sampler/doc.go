@@ -9,6 +9,15 @@
 //   - A runner for each sensor asks the bus worker for a read, stops waiting when the
 //     read takes too long, and decides what the result means.
 //
+// Sensors that were well are read without their runners: the scheduler hands all that are
+// due on a bus to its worker, which reads them in one pass. While a driver waits for a
+// conversion, the pass reads the next sensor. If a read fails in a pass, or the pass takes
+// too long, the sensor's runner goes on.
+//
+// The readings of a tick are emitted at once, when the last of them is made. A reading waits
+// for the others for at most the linger time, so a slow or stuck bus delays none for longer.
+// An edge is emitted at once.
+//
 // A read that fails is repeated once, at once. If that fails too, the runner raises a
 // fault about the sensor; a failed read is never published as a value. After three
 // failures in a row the sensor is left alone for a second, then two, and so on up to a
