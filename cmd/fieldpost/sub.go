@@ -33,7 +33,7 @@ if it gives one over MQTT 5, and the statements that an AWS IoT policy would nee
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
 			case o.Count < 0 || o.Wait < 0:
-				return usage(c, errors.New("--count and --wait must be 0 or more"))
+				return usage(c, errors.New("--wait and --count must be 0 or more"))
 			case qos != 0 && qos != 1:
 				return usage(c, fmt.Errorf("--qos %d: want 0 or 1", qos))
 			case pretty && raw:
