@@ -30,6 +30,8 @@ BENCH        ?= .
 
 # The boards fieldpost is made for, and the two systems people look at it on.
 CROSS := linux-armv6 linux-armv7 linux-arm64 linux-riscv64 linux-amd64 windows-amd64 darwin-arm64
+# fieldpost-provision runs on a desk rather than on a board, so one binary for all of 32-bit ARM will do.
+CROSS_PROVISION := $(filter-out linux-armv7,$(CROSS))
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
@@ -37,7 +39,7 @@ CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-book
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi release package-test ci install clean FORCE
+.PHONY: help build provision demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi release package-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -50,6 +52,9 @@ $(OUT): FORCE
 	$(GO_BUILD) -o $@ ./cmd/fieldpost
 
 FORCE:
+
+provision: ## build bin/fieldpost-provision, which registers a board in AWS IoT Core
+	$(GO_BUILD) -o $(BIN)/fieldpost-provision ./cmd/fieldpost-provision
 
 demo: build ## the whole thing on this machine, no hardware, no account; ends by itself after DURATION
 	$(OUT) demo --for $(DURATION)
@@ -109,13 +114,19 @@ lint-shell:
 vuln: ## known vulnerabilities in what is built in; needs the network (vuln.go.dev), and fails without
 	$(GO) run $(GOVULNCHECK) ./...
 
-cross: $(CROSS:%=cross-%) ## build for every board and system, into bin/cross
+cross: $(CROSS:%=cross-%) $(CROSS_PROVISION:%=cross-provision-%) ## build for every board and system, into bin/cross
 
 cross-%: GOOS = $(word 1,$(subst -, ,$*))
 cross-%: CPU = $(word 2,$(subst -, ,$*))
 cross-%: FORCE
 	GOOS=$(GOOS) GOARCH=$(patsubst armv%,arm,$(CPU)) GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) \
 		$(GO_BUILD) -o $(BIN)/cross/fieldpost-$*$(if $(filter windows,$(GOOS)),.exe) ./cmd/fieldpost
+
+cross-provision-%: GOOS = $(word 1,$(subst -, ,$*))
+cross-provision-%: CPU = $(word 2,$(subst -, ,$*))
+cross-provision-%: FORCE
+	GOOS=$(GOOS) GOARCH=$(patsubst armv%,arm,$(CPU)) GOARM=$(patsubst armv%,%,$(filter armv%,$(CPU))) \
+		$(GO_BUILD) -o $(BIN)/cross/fieldpost-provision-$*$(if $(filter windows,$(GOOS)),.exe) ./cmd/fieldpost-provision
 
 vm-test: cross-linux-arm64 ## the installed unit on a real kernel and systemd, in an emulated ARM machine (root)
 	deploy/vm/test.sh $(BIN)/cross/fieldpost-linux-arm64

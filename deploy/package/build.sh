@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # build.sh OUT BINDIR: packages for all boards, from bin/cross's binaries
 #
-# Makes OUT/*.deb and *.rpm, OUT/SHA256SUMS and one SBOM (CycloneDX). The same commit
-# gives the same bytes: all times are the commit's, all owners root.
+# Makes OUT/*.deb and *.rpm, OUT/SHA256SUMS and one SBOM (CycloneDX) for each binary. There are
+# two packages: fieldpost, and fieldpost-provision, which has the AWS SDK and is of no use to
+# most boards. The same commit gives the same bytes: all times are the commit's, all owners root.
 #
 # environment: VERSION as `git describe` prints it, SOURCE_DATE_EPOCH in seconds, GO;
+# PROGRAMS=fieldpost makes that package only;
 # PACKAGES="deb:amd64 ..." chooses some
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO=$(realpath "$HERE/../..")
+: "${PROGRAMS:=fieldpost fieldpost-provision}"
 : "${VERSION:?}" "${SOURCE_DATE_EPOCH:?}" "${GO:=go}"
 : "${NFPM:=$GO run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2}"
 : "${SBOM:=$GO run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0}"
@@ -36,8 +39,15 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 PACKAGE_VERSION=$(package_version "$VERSION")
 
-# generated DIR: the manual pages and completions, written by the program itself
-generated() {
+# generated_fieldpost-provision DIR: the manual page of fieldpost-provision
+generated_fieldpost-provision() {
+	mkdir -p "$1/usr/share/man/man1"
+	(cd "$REPO" && $GO run -tags man ./cmd/fieldpost-provision man "$1/usr/share/man/man1")
+	gzip -9n "$1"/usr/share/man/man1/*
+}
+
+# generated_fieldpost DIR: the manual pages and completions, written by the program itself
+generated_fieldpost() {
 	local shell to
 	mkdir -p "$1/usr/share/man/man1"
 	(cd "$REPO" && $GO run -tags man ./cmd/fieldpost man "$1/usr/share/man/man1")
@@ -49,46 +59,67 @@ generated() {
 	done
 }
 
-# tree ARCH BINARY: what `make install` installs, and the documents
-tree() {
-	local to=$WORK/$1 doc
+# tree_fieldpost DIR BINARY: what `make install` installs, and the documents
+tree_fieldpost() {
+	local to=$1 doc
 	make -s -C "$REPO" install "DESTDIR=$to" "BINARY=$2"
-	cp -r "$WORK/generated/usr/share" "$to/usr/"
+	cp -r "$WORK/generated-fieldpost/usr/share" "$to/usr/"
 	doc=$to/usr/share/doc/fieldpost
 	mkdir -p "$doc/examples"
 	install -m 0644 "$HERE/copyright" "$REPO/README.md" "$doc/"
-	changelog | gzip -9n >"$doc/changelog.gz"
+	changelog fieldpost | gzip -9n >"$doc/changelog.gz"
 	install -m 0644 "$REPO"/configs/*.yaml "$doc/examples/"
 	install -D -m 0644 "$HERE/lintian-overrides" "$to/usr/share/lintian/overrides/fieldpost"
 	chmod -R u=rwX,go=rX "$to"
-	echo "$to"
 }
 
-# changelog: in Debian's form, with CHANGELOG.md as the place of the words
+# tree_fieldpost-provision DIR BINARY: a binary and its documents
+tree_fieldpost-provision() {
+	local to=$1 doc
+	install -D -m 0755 "$2" "$to/usr/bin/fieldpost-provision"
+	cp -r "$WORK/generated-fieldpost-provision/usr/share" "$to/usr/"
+	doc=$to/usr/share/doc/fieldpost-provision
+	mkdir -p "$doc"
+	install -m 0644 "$HERE/copyright" "$doc/"
+	changelog fieldpost-provision | gzip -9n >"$doc/changelog.gz"
+	mkdir -p "$to/usr/share/lintian/overrides"
+	echo 'fieldpost-provision: statically-linked-binary [usr/bin/fieldpost-provision]' >"$to/usr/share/lintian/overrides/fieldpost-provision"
+	chmod -R u=rwX,go=rX "$to"
+}
+
+# changelog PACKAGE: in Debian's form, with CHANGELOG.md as the place of the words
 changelog() {
-	printf 'fieldpost (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the source.\n\n -- fieldpost developers <fieldpost@localhost.invalid>  %s\n' \
-		"$PACKAGE_VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
+	printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the source.\n\n -- fieldpost developers <fieldpost@localhost.invalid>  %s\n' \
+		"$1" "$PACKAGE_VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 }
 
-generated "$WORK/generated"
-rm -f "$OUT"/fieldpost_* "$OUT"/fieldpost-*.rpm "$OUT/SHA256SUMS"
+# package CONFIG FORMAT TREE: one package with nfpm, for the machine $name; in this folder, from
+# where the configuration names the scripts
+package() {
+	# shellcheck disable=SC2086  # words
+	(cd "$HERE" && ARCH=$name PACKAGE_VERSION=$PACKAGE_VERSION TREE=$3 \
+		$NFPM package --config "$1" --packager "$2" --target "$OUT/") >"$WORK/nfpm.log" 2>&1 || { cat "$WORK/nfpm.log" >&2; exit 1; }
+}
+
+for program in $PROGRAMS; do "generated_$program" "$WORK/generated-$program"; done
+rm -f "$OUT"/fieldpost_* "$OUT"/fieldpost-provision_* "$OUT"/fieldpost-*.rpm "$OUT/SHA256SUMS"
 for package in $PACKAGES; do
 	IFS=: read -r format arch cpu <<<"$package"
-	binary=$BINDIR/fieldpost-linux-${cpu:-$arch}
-	[ -x "$binary" ] || { echo "$binary is not there: make cross" >&2; exit 1; }
-	[ -d "$WORK/$arch" ] || tree "$arch" "$binary" >/dev/null
 	# nfpm has Go's names of the machines, and translates them for each format
 	name=$arch
 	[ "$arch" != armhf ] || name=arm6
 	[ "$format:$arch" != deb:armhf ] || name=armhf
-	# in this folder, from where nfpm.yaml names the scripts
-	# shellcheck disable=SC2086  # words
-	(cd "$HERE" && ARCH=$name PACKAGE_VERSION=$PACKAGE_VERSION TREE=$WORK/$arch \
-		$NFPM package --config nfpm.yaml --packager "$format" --target "$OUT/") >"$WORK/nfpm.log" 2>&1 || { cat "$WORK/nfpm.log" >&2; exit 1; }
+	for program in $PROGRAMS; do
+		binary=$BINDIR/$program-linux-${cpu:-$arch}
+		[ -x "$binary" ] || { echo "$binary is not there: make cross" >&2; exit 1; }
+		[ -d "$WORK/$program-$arch" ] || "tree_$program" "$WORK/$program-$arch" "$binary"
+		package "nfpm-$program.yaml" "$format" "$WORK/$program-$arch"
+	done
 done
 # what a binary was made of, read out of the binary itself
-for binary in "$BINDIR"/fieldpost-linux-*; do
-	sbom=$OUT/fieldpost_${PACKAGE_VERSION}_${binary##*-}.cdx.json
+for binary in $(for program in $PROGRAMS; do echo "$BINDIR/$program"-linux-*; done); do
+	program=${binary##*/}
+	sbom=$OUT/${program%-linux-*}_${PACKAGE_VERSION}_${binary##*-}.cdx.json
 	$SBOM bin -json -noserial -version "$PACKAGE_VERSION" -output "$sbom" "$binary" 2>"$WORK/sbom.log" || { cat "$WORK/sbom.log" >&2; exit 1; }
 	sed -i -E "s/(\"timestamp\": )\"[^\"]*\"/\1\"$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)\"/" "$sbom"
 done

@@ -16,8 +16,13 @@ for deb in "$WORK"/one/*.deb; do lintian --allow-root --fail-on info,warning,err
 echo "ok: lintian"
 
 make -s -C "$REPO" install "DESTDIR=$WORK/tree" "BINARY=$1/fieldpost-linux-amd64"
-dpkg-deb -x "$WORK"/one/*_amd64.deb "$WORK/unpacked"
+dpkg-deb -x "$WORK"/one/fieldpost_*_amd64.deb "$WORK/unpacked"
 (cd "$WORK/tree" && find . -type f) | sort >"$WORK/files"
 while read -r file; do cmp "$WORK/tree/$file" "$WORK/unpacked/$file"; done <"$WORK/files"
 echo "ok: the $(wc -l <"$WORK/files") files of make install"
+dpkg-deb -x "$WORK"/one/fieldpost-provision_*_amd64.deb "$WORK/provision"
+cmp "$1/fieldpost-provision-linux-amd64" "$WORK/provision/usr/bin/fieldpost-provision"
+"$WORK/provision/usr/bin/fieldpost-provision" --version
+test -s "$WORK/provision/usr/share/man/man1/fieldpost-provision.1.gz"
+echo "ok: the package of fieldpost-provision"
 cat "$WORK/sums"

@@ -65,7 +65,7 @@ rehearsal() { (cd "$REPO" && CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -tri
 package() {
 	mkdir -p "$PAYLOAD/bin"
 	install -m 0755 "$2" "$PAYLOAD/bin/fieldpost-linux-arm64"
-	VERSION=$1 SOURCE_DATE_EPOCH=$(git -C "$REPO" log -1 --format=%ct 2>/dev/null || date +%s) PACKAGES=deb:arm64 \
+	VERSION=$1 SOURCE_DATE_EPOCH=$(git -C "$REPO" log -1 --format=%ct 2>/dev/null || date +%s) PACKAGES=deb:arm64 PROGRAMS=fieldpost \
 		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
 }
 
