@@ -108,7 +108,14 @@ func TestPrintedCommandsAreQuoted(t *testing.T) {
 	s := newSite(t)
 	text := strings.Replace(configuration, "broker:\n", "broker:\n  key: \"a b/$(touch evil)/'; touch evil; '.key\"\n  certificate: \"a b/`touch evil`.crt\"\n", 1)
 	s.configure(text)
-	script := s.ok("--print", "--account", "123456789012", "--attribute", "a=b", "--endpoint-url", s.URL+"/?'$(touch evil)")
+	named := s.path("a\ntouch evil\n'.yaml") // in a comment
+	must(t, os.WriteFile(named, []byte(text), 0o600))
+	script := s.ok("--print", "--account", "123456789012", "--attribute", "a=b", "--endpoint-url", s.URL+"/?'$(touch evil)", "-c", named)
+	for line := range strings.Lines(script) {
+		if strings.HasPrefix(line, "touch evil") {
+			t.Errorf("a line of its own in\n%s", script)
+		}
+	}
 	bin := t.TempDir()
 	for _, name := range []string{"aws", "openssl"} {
 		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\nprintf '%s\\n' \"$0\" \"$@\"\n"), 0o700))

@@ -11,6 +11,7 @@ import (
 	"fieldpost/daemon/visible"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // explained is an error with what to do about it.
@@ -47,8 +48,8 @@ const (
 // refused reports whether AWS answered that it did not do what was asked. After a fault of the
 // server, or without an answer, nobody knows.
 func refused(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorFault() == smithy.FaultClient
+	var answer *smithyhttp.ResponseError
+	return codeOf(err) != "" && errors.As(err, &answer) && answer.HTTPStatusCode() >= 400 && answer.HTTPStatusCode() < 500
 }
 
 // explain says what an error of AWS means for an action ("iot:CreateThing") and what to do.
@@ -96,8 +97,12 @@ func explainNoAnswer(action string, err error) error {
 		return explained{fmt.Errorf("%s: the host %s has no address", action, visible.Text(dns.Name)), "check the name of the region, and this machine's network"}
 	case strings.Contains(err.Error(), "failed to refresh cached credentials"), strings.Contains(err.Error(), "get credentials"), strings.Contains(err.Error(), "no EC2 IMDS role found"):
 		return noCredentials(err)
-	case errors.As(err, &dial):
+	case errors.As(err, &dial) && !dial.Timeout():
 		return explained{fmt.Errorf("%s: %w", action, dial), "check this machine's network; then run this again, it goes on where it ended"}
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return explained{fmt.Errorf("%s: no answer within %v", action, requestTimeout), "check this machine's network; then run this again, it goes on where it ended"}
 	}
 	return explained{fmt.Errorf("%s: no answer: %w", action, err), "run this again; it goes on where it ended"}
 }

@@ -10,13 +10,17 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
+	"time"
 
+	"fieldpost/daemon/access"
 	"fieldpost/daemon/awsiot/need"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/visible"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/cobra"
 )
@@ -38,6 +42,7 @@ func main() { os.Exit(Main()) }
 func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	root := newRoot()
 	return report(root.ErrOrStderr(), root.ExecuteContext(ctx))
 }
@@ -47,7 +52,7 @@ func report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(w, "fieldpost-provision: %v\n", err)
+	fmt.Fprintf(w, "fieldpost-provision: %s\n", visible.Lines(err.Error()))
 	var e explained
 	if errors.As(err, &e) && e.hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", e.hint)
@@ -199,15 +204,21 @@ func (f *flags) withState(ctx context.Context, cfg *config.Config, a aws.Config,
 	if err := p.run(ctx); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 {
+	for _, open := range access.Secret(cfg.Broker.Key) {
+		fmt.Fprintf(out, "\nwarning: %s\n", open)
+	}
+	if os.Geteuid() == 0 && slices.Contains(p.pair.Made, cfg.Broker.Key) {
 		fmt.Fprintf(out, "\nlet the daemon's user read the key: chgrp fieldpost %s && chmod 0640 %[1]s\n", quoted(filepath.Clean(cfg.Broker.Key)))
 	}
 	return nil
 }
 
+// requestTimeout is how long an answer may take. A test shortens it.
+var requestTimeout = time.Minute
+
 // aws reads the AWS CLI's configuration.
 func (f *flags) aws(ctx context.Context, cfg *config.Config) (aws.Config, error) {
-	var load []func(*awsconfig.LoadOptions) error
+	load := []func(*awsconfig.LoadOptions) error{awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(requestTimeout))}
 	if f.profile != "" {
 		load = append(load, awsconfig.WithSharedConfigProfile(f.profile))
 	}

@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/awsiot/need"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/identity"
+	"fieldpost/daemon/visible"
 )
 
 // plain matches what a shell takes as it is.
@@ -73,7 +74,7 @@ func (f *flags) printCommands(out io.Writer, cfg *config.Config, region string) 
 	s := f.newScript(region, "Register "+cfg.Thing+" in AWS IoT Core, once: unlike fieldpost-provision,\n# these commands are not safe to repeat.")
 	s.line("umask", "077")
 	for _, dir := range slices.Compact([]string{filepath.Dir(files.Key), filepath.Dir(files.Certificate), filepath.Dir(cfg.Broker.CA)}) {
-		s.line("mkdir", "-p", dir)
+		s.line("mkdir", "-p", "--", dir)
 	}
 	fmt.Fprintf(s, "test ! -e %s || { echo %s >&2; exit 1; }\n", quoted(files.Certificate), quoted(files.Certificate+" exists"))
 
@@ -112,49 +113,43 @@ func (f *flags) printCommands(out io.Writer, cfg *config.Config, region string) 
 	fmt.Fprintf(s, "%s --principal \"$arn\"\n", s.aws("attach-thing-principal", "--thing-name", cfg.Thing))
 	fmt.Fprintf(s, "test -e %s || cat >%[1]s <<'END'\n%sEND\n", quoted(cfg.Broker.CA), roots)
 
-	fmt.Fprintf(s, "\n# Put this into broker.endpoint of %s.\n%s\n", quoted(cfg.File), s.aws("describe-endpoint", "--endpoint-type", "iot:Data-ATS", "--query", "endpointAddress", "--output", "text"))
+	fmt.Fprintf(s, "\n# Put this into broker.endpoint of %s.\n%s\n", visible.Text(cfg.File), s.aws("describe-endpoint", "--endpoint-type", "iot:Data-ATS", "--query", "endpointAddress", "--output", "text"))
 	_, err = io.WriteString(out, s.String())
 	return err
 }
 
 // printUndo prints what --undo --yes would do, as commands of the AWS CLI.
 func (f *flags) printUndo(out io.Writer, cfg *config.Config, st *store) error {
-	s := f.newScript(st.Region, "Take back what fieldpost-provision has made for "+st.Thing+".")
-	id := ""
-	if m := st.certificate(); m != nil {
-		if !m.Sure {
-			return errors.New("a certificate was asked for, and whether it was made is not known: run fieldpost-provision again first, or --undo --yes")
-		}
-		id = m.Name
-	} else if there, err := readCertificateID(cfg); err == nil {
-		id = there
+	s := f.newScript(st.Region, "Take back what fieldpost-provision has made for "+visible.Text(st.Thing)+".")
+	if m := st.certificate(); m != nil && !m.Sure {
+		return errors.New("a certificate was asked for, and whether it was made is not known: run fieldpost-provision again first, or --undo --yes")
 	}
 	prefix, err := need.Prefix(cfg, st.Region, st.Account)
 	if err != nil {
 		return fmt.Errorf("%q: %w", st.path, err)
 	}
-	arn := prefix + "cert/" + id
+	arn := func(m *made) string { return prefix + "cert/" + m.Certificate }
 	for _, m := range slices.Backward(st.Made) {
 		switch m.What {
 		case madeThingAttach:
-			s.WriteString(s.aws("detach-thing-principal", "--thing-name", m.Name, "--principal", arn) + "\n")
+			s.WriteString(s.aws("detach-thing-principal", "--thing-name", m.Name, "--principal", arn(m)) + "\n")
 		case madePolicyAttach:
-			s.WriteString(s.aws("detach-policy", "--policy-name", m.Name, "--target", arn) + "\n")
+			s.WriteString(s.aws("detach-policy", "--policy-name", m.Name, "--target", arn(m)) + "\n")
 		case madeCertificate:
-			s.WriteString(s.aws("update-certificate", "--certificate-id", id, "--new-status", "INACTIVE") + "\n")
-			s.WriteString(s.aws("delete-certificate", "--certificate-id", id) + "\n")
+			s.WriteString(s.aws("update-certificate", "--certificate-id", m.Name, "--new-status", "INACTIVE") + "\n")
+			s.WriteString(s.aws("delete-certificate", "--certificate-id", m.Name) + "\n")
 		case madePolicy:
 			f.printVersions(s, st, m.Name)
 			s.WriteString(s.aws("delete-policy", "--policy-name", m.Name) + "\n")
 		case madeThing:
 			s.WriteString(s.aws("delete-thing", "--thing-name", m.Name) + "\n")
 		case madeFile:
-			s.line("rm", "-f", pathOf(cfg, m.Name))
+			s.line("rm", "-f", "--", pathOf(cfg, m.Name))
 		case madeEndpoint:
-			fmt.Fprintf(s, "# broker.endpoint in %s was %s\n", quoted(cfg.File), quoted(m.Was))
+			fmt.Fprintf(s, "# broker.endpoint in %s was %s\n", visible.Text(cfg.File), visible.Text(m.Was))
 		}
 	}
-	s.line("rm", "-f", st.path, st.path+".lock")
+	s.line("rm", "-f", "--", st.path, st.path+".lock")
 	_, err = io.WriteString(out, s.String())
 	return err
 }

@@ -126,6 +126,7 @@ type provisioner struct {
 	out   io.Writer
 
 	account, region, host string
+	began                 time.Time // by AWS's clock: this machine's may be years off
 	policies              []policy
 	pair                  *identity.Pair
 	certificate           types.CertificateDescription
@@ -148,6 +149,9 @@ func (p *provisioner) said(did, what, name string) {
 
 // run makes what is missing.
 func (p *provisioner) run(ctx context.Context) error {
+	if len(p.store.Made) == 0 {
+		p.store.Undoing = false // it was killed when all was done
+	}
 	if p.store.Undoing {
 		return advise("end it with --undo --yes; then run this again", "an undo was begun and did not end")
 	}
@@ -198,6 +202,10 @@ func (p *provisioner) findEndpoint(ctx context.Context) error {
 	found, err := p.iot.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Data-ATS")})
 	if err != nil {
 		return explain("iot:DescribeEndpoint", err)
+	}
+	p.began = time.Now().UTC()
+	if at, ok := awsmiddleware.GetServerTime(found.ResultMetadata); ok {
+		p.began = at.UTC()
 	}
 	p.host = aws.ToString(found.EndpointAddress)
 	if e, err := endpoint.Parse(p.host); err != nil || e.Host != p.host {
@@ -284,7 +292,7 @@ func once(o *iot.Options) {
 // create records that something is asked for, asks for it, and records that it was made.
 func (p *provisioner) create(action string, m *made, ask func() error) error {
 	err := error(nil)
-	if p.store.find(m.What, m.Name) == nil {
+	if !slices.Contains(p.store.Made, m) {
 		err = p.store.intend(m)
 	} else {
 		m.Sure = false // it was removed meanwhile
@@ -550,18 +558,13 @@ func readPair(cfg *config.Config) (*identity.Pair, error) {
 	return &identity.Pair{Key: key}, nil
 }
 
-// readCertificateID returns the id of the certificate that is there.
-func readCertificateID(cfg *config.Config) (string, error) {
-	c, err := identity.ReadCertificate(cfg.Broker.Certificate)
-	if err != nil {
-		return "", err
-	}
-	return identity.ID(c), nil
-}
-
 // checkCertificate checks that the certificate is for our key and can be used.
 func (p *provisioner) checkCertificate() error {
 	id := aws.ToString(p.certificate.CertificateId)
+	all, _, err := identity.ParseCertificates([]byte(aws.ToString(p.certificate.CertificatePem)))
+	if err != nil || identity.ID(all[0]) != id {
+		return fmt.Errorf("AWS answered with a certificate that is not %s", visible.Text(id))
+	}
 	if !isFor(p.certificate, p.pair.Key.Public()) {
 		return advise("put the key of that certificate back, or run --undo --yes and then this again",
 			"the private key %q does not belong to certificate %s", p.cfg.Broker.Key, id)
@@ -638,12 +641,8 @@ func (p *provisioner) search(ctx context.Context, m *made) (found bool, err erro
 // requestCertificate has AWS make one from our request. m is the entry of an earlier request
 // that came to nothing, or nil.
 func (p *provisioner) requestCertificate(ctx context.Context, m *made) error {
-	now, err := p.serverTime(ctx)
-	if err != nil {
-		return err
-	}
 	if m == nil {
-		m = &made{What: madeCertificate, Asked: now}
+		m = &made{What: madeCertificate, Asked: p.began}
 		if err := p.store.intend(m); err != nil {
 			return err
 		}
@@ -664,18 +663,6 @@ func (p *provisioner) requestCertificate(ctx context.Context, m *made) error {
 	return p.checkCertificate()
 }
 
-// serverTime returns the time by AWS's clock: this machine's may be years off.
-func (p *provisioner) serverTime(ctx context.Context) (time.Time, error) {
-	got, err := p.iot.DescribeEndpoint(ctx, &iot.DescribeEndpointInput{EndpointType: aws.String("iot:Data-ATS")})
-	if err != nil {
-		return time.Time{}, explain("iot:DescribeEndpoint", err)
-	}
-	if at, ok := awsmiddleware.GetServerTime(got.ResultMetadata); ok {
-		return at.UTC(), nil
-	}
-	return time.Now().UTC(), nil
-}
-
 func (p *provisioner) attachPolicies(ctx context.Context) error {
 	attached := map[string]bool{}
 	pages := iot.NewListAttachedPoliciesPaginator(p.iot, &iot.ListAttachedPoliciesInput{Target: p.certificate.CertificateArn})
@@ -689,7 +676,7 @@ func (p *provisioner) attachPolicies(ctx context.Context) error {
 		}
 	}
 	for _, want := range p.policies {
-		m := p.store.find(madePolicyAttach, want.name)
+		m := p.store.findAttached(madePolicyAttach, want.name, aws.ToString(p.certificate.CertificateId))
 		if attached[want.name] {
 			if err := p.settle(m, "policy attachment", want.name); err != nil {
 				return err
@@ -697,7 +684,7 @@ func (p *provisioner) attachPolicies(ctx context.Context) error {
 			continue
 		}
 		if m == nil {
-			m = &made{What: madePolicyAttach, Name: want.name}
+			m = &made{What: madePolicyAttach, Name: want.name, Certificate: aws.ToString(p.certificate.CertificateId)}
 		}
 		if err := p.create("iot:AttachPolicy", m, func() error {
 			_, err := p.iot.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: &want.name, Target: p.certificate.CertificateArn})
@@ -712,7 +699,7 @@ func (p *provisioner) attachPolicies(ctx context.Context) error {
 
 func (p *provisioner) attachThing(ctx context.Context) error {
 	name := p.cfg.Thing
-	m := p.store.find(madeThingAttach, name)
+	m := p.store.findAttached(madeThingAttach, name, aws.ToString(p.certificate.CertificateId))
 	pages := iot.NewListThingPrincipalsPaginator(p.iot, &iot.ListThingPrincipalsInput{ThingName: &name})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -724,7 +711,7 @@ func (p *provisioner) attachThing(ctx context.Context) error {
 		}
 	}
 	if m == nil {
-		m = &made{What: madeThingAttach, Name: name}
+		m = &made{What: madeThingAttach, Name: name, Certificate: aws.ToString(p.certificate.CertificateId)}
 	}
 	if err := p.create("iot:AttachThingPrincipal", m, func() error {
 		_, err := p.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: &name, Principal: p.certificate.CertificateArn})
@@ -738,7 +725,7 @@ func (p *provisioner) attachThing(ctx context.Context) error {
 
 // writeFiles writes the certificate and the root certificates, where there are none.
 func (p *provisioner) writeFiles(context.Context) error {
-	text := []byte(aws.ToString(p.certificate.CertificatePem))
+	text := []byte(aws.ToString(p.certificate.CertificatePem)) // checkCertificate has read it
 	if err := p.writeFile(roleCertificate, p.cfg.Broker.Certificate, text); err != nil {
 		return err
 	}
@@ -758,6 +745,11 @@ func (p *provisioner) writeFile(role, path string, data []byte) error {
 	}
 	switch err := durable.CreateFile(path, data, 0o644); {
 	case errors.Is(err, fs.ErrExist):
+		// A run may have been killed before its entry was made.
+		there, err := regular.Read(path, stateMax)
+		if role == roleCertificate && p.store.certificate() != nil && p.store.find(madeFile, role) == nil && err == nil && bytes.Equal(there, data) {
+			return p.madeFile(role, path)
+		}
 		return nil
 	case err != nil:
 		return err
@@ -797,7 +789,8 @@ func (p *provisioner) tellEndpoint(context.Context) error {
 // configMax is the largest configuration that is read, in bytes.
 const configMax = 128 << 10
 
-// setEndpoint writes another endpoint into a configuration file, and keeps its mode.
+// setEndpoint writes another endpoint into a configuration file, and keeps its mode and owner:
+// the daemon must still be able to read it.
 func setEndpoint(path, to string) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -815,5 +808,15 @@ func setEndpoint(path, to string) error {
 	if err != nil {
 		return err
 	}
-	return durable.Replace(durable.OSDir{Path: filepath.Dir(path), Mode: info.Mode().Perm()}, filepath.Base(path), changed)
+	dir, name := durable.OSDir{Path: filepath.Dir(path), Mode: info.Mode().Perm()}, filepath.Base(path)
+	if err := durable.WriteNew(dir, name+durable.TmpExt, changed); err != nil {
+		return err
+	}
+	if err = keepOwner(path+durable.TmpExt, info); err == nil {
+		err = dir.Rename(name+durable.TmpExt, name)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %q: %w", path, err), dir.Remove(name+durable.TmpExt))
+	}
+	return dir.Sync()
 }

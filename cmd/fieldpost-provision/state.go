@@ -34,12 +34,14 @@ type made struct {
 	What string `json:"what"`
 	// Name is that of the thing or policy, the certificate's id, which file (see fileRole), or
 	// the endpoint that was written into the configuration.
-	Name    string    `json:"name,omitempty"`
-	Version string    `json:"version,omitempty"` // of a policy version
-	Sum     string    `json:"sha256,omitempty"`  // of a file's content
-	Was     string    `json:"was,omitempty"`     // the endpoint before
-	Asked   time.Time `json:"asked,omitzero"`    // by AWS's clock
-	Sure    bool      `json:"sure"`
+	Name    string `json:"name,omitempty"`
+	Version string `json:"version,omitempty"` // of a policy version
+	// Certificate is the id of the certificate that something was attached to.
+	Certificate string    `json:"certificate,omitempty"`
+	Sum         string    `json:"sha256,omitempty"` // of a file's content
+	Was         string    `json:"was,omitempty"`    // the endpoint before
+	Asked       time.Time `json:"asked,omitzero"`   // by AWS's clock
+	Sure        bool      `json:"sure"`
 }
 
 // state is what provision.json holds.
@@ -56,6 +58,15 @@ type state struct {
 // find returns the entry of this kind and name; nil if there is none.
 func (s *state) find(what, name string) *made {
 	i := slices.IndexFunc(s.Made, func(m *made) bool { return m.What == what && m.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.Made[i]
+}
+
+// findAttached returns the entry of what was attached to a certificate; nil if there is none.
+func (s *state) findAttached(what, name, certificate string) *made {
+	i := slices.IndexFunc(s.Made, func(m *made) bool { return m.What == what && m.Name == name && m.Certificate == certificate })
 	if i < 0 {
 		return nil
 	}

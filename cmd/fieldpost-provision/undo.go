@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"fieldpost/daemon/awsiot/need"
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/regular"
@@ -83,8 +84,7 @@ type stays struct{ error }
 
 func left(format string, args ...any) error { return stays{fmt.Errorf(format, args...)} }
 
-// findCertificate finds the certificate's ARN, and the certificate of a request whose answer
-// never came.
+// findCertificate finds the certificate of a request whose answer never came.
 func (p *provisioner) findCertificate(ctx context.Context) error {
 	m := p.store.certificate()
 	if m != nil && !m.Sure {
@@ -102,27 +102,15 @@ func (p *provisioner) findCertificate(ctx context.Context) error {
 		}
 		return nil
 	}
-	id := ""
-	if m != nil {
-		id = m.Name
-	} else if c, err := readCertificateID(p.cfg); err == nil {
-		id = c // one that was there before
-	}
-	if id == "" {
-		return nil
-	}
-	if err := p.describe(ctx, id); err != nil && !is(err, notFound) {
-		return explain("iot:DescribeCertificate", err)
-	}
 	return nil
 }
 
 func (p *provisioner) undoOne(ctx context.Context, m *made) error {
 	switch m.What {
 	case madeThingAttach:
-		return p.detachThing(ctx, m.Name)
+		return p.detachThing(ctx, m)
 	case madePolicyAttach:
-		return p.detachPolicy(ctx, m.Name)
+		return p.detachPolicy(ctx, m)
 	case madeCertificate:
 		return p.deleteCertificate(ctx, m.Name)
 	case madePolicy:
@@ -137,19 +125,27 @@ func (p *provisioner) undoOne(ctx context.Context, m *made) error {
 	return fmt.Errorf("%q names %q, which this version of fieldpost-provision does not know", p.store.path, visible.Text(m.What))
 }
 
-func (p *provisioner) detachThing(ctx context.Context, name string) error {
-	if p.certificate.CertificateArn == nil {
-		return nil // deleted, and with it what was attached to it
+// arnOf returns the ARN of a certificate.
+func (p *provisioner) arnOf(id string) (*string, error) {
+	prefix, err := need.Prefix(p.cfg, p.region, p.account)
+	return aws.String(prefix + "cert/" + id), err
+}
+
+func (p *provisioner) detachThing(ctx context.Context, m *made) error {
+	arn, err := p.arnOf(m.Certificate)
+	if err != nil {
+		return err
 	}
-	_, err := p.iot.DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: &name, Principal: p.certificate.CertificateArn})
+	_, err = p.iot.DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: &m.Name, Principal: arn})
 	return unless(notFound, "iot:DetachThingPrincipal", err)
 }
 
-func (p *provisioner) detachPolicy(ctx context.Context, name string) error {
-	if p.certificate.CertificateArn == nil {
-		return nil
+func (p *provisioner) detachPolicy(ctx context.Context, m *made) error {
+	arn, err := p.arnOf(m.Certificate)
+	if err != nil {
+		return err
 	}
-	_, err := p.iot.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: &name, Target: p.certificate.CertificateArn})
+	_, err = p.iot.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: &m.Name, Target: arn})
 	return unless(notFound, "iot:DetachPolicy", err)
 }
 
@@ -162,9 +158,6 @@ func unless(code, action string, err error) error {
 }
 
 func (p *provisioner) deleteCertificate(ctx context.Context, id string) error {
-	if p.certificate.CertificateArn == nil {
-		return nil
-	}
 	if _, err := p.iot.UpdateCertificate(ctx, &iot.UpdateCertificateInput{CertificateId: &id, NewStatus: types.CertificateStatusInactive}); err != nil {
 		return unless(notFound, "iot:UpdateCertificate", err)
 	}
