@@ -256,7 +256,7 @@ func TestAnIDWithoutADisk(t *testing.T) {
 // A run that never had a disk and was killed is told of under its own name.
 func TestADisklessRunKeepsItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		runtimeDir := t.TempDir()
+		runtimeDir := memoryDir(t)
 		d := newMemDisk()
 		d.Failing(func(string, string) error { return syscall.EIO })
 		dead := newRig(t, d, Options{AtRisk: time.Second, Thing: "east", RuntimeDir: runtimeDir, Sensors: []string{"air"}})

@@ -305,7 +305,7 @@ func runModels(t *testing.T, first uint64, runtimeDir bool) {
 					o: Options{AtRisk: []time.Duration{0, time.Second, 5 * time.Second}[rnd.IntN(3)], MaxBytes: 1 << 20, Memory: 512 << 10},
 				}
 				if runtimeDir {
-					m.o.RuntimeDir = t.TempDir()
+					m.o.RuntimeDir = memoryDir(t)
 				}
 				m.open()
 				for range 150 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +35,21 @@ type rig struct {
 	mu     sync.Mutex
 	faults []string
 	detail string // of the latest that was raised
+}
+
+// memoryDir makes a directory in a file system in memory, as /run is one, where there is one.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "fieldpost-spool-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // newRig opens a spool on d.

@@ -24,7 +24,7 @@ func copyRuntimeDir(t *testing.T, o Options) string {
 	if o.RuntimeDir == "" {
 		return ""
 	}
-	dir := filepath.Join(t.TempDir(), "runtime")
+	dir := filepath.Join(memoryDir(t), "runtime")
 	if err := os.CopyFS(dir, os.DirFS(o.RuntimeDir)); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func (r *rig) killed(do func(d *memDisk, o *Options)) *rig {
 // withRiskFile is a spool that runs and notes what is at risk.
 func withRiskFile(t *testing.T, sensors ...string) *rig {
 	t.Helper()
-	return newRig(t, newMemDisk(), Options{AtRisk: 4 * time.Second, RuntimeDir: t.TempDir(), Sensors: sensors, Thing: "thing", Board: "board"}).start()
+	return newRig(t, newMemDisk(), Options{AtRisk: 4 * time.Second, RuntimeDir: memoryDir(t), Sensors: sensors, Thing: "thing", Board: "board"}).start()
 }
 
 func (r *rig) addAll(kind message.Kind, sensor string, n int) {
@@ -574,7 +574,7 @@ func TestARiskFileOfARunWithAnotherNumber(t *testing.T) {
 			}
 			return syscall.EROFS
 		})
-		r := newRig(t, d, Options{AtRisk: 4 * time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}).start()
+		r := newRig(t, d, Options{AtRisk: 4 * time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air"}}).start()
 		r.add(message.Reading, "air")
 		d.Failing(nil)
 		wait(2 * time.Minute)

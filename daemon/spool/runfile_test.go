@@ -41,7 +41,7 @@ func disklessRuns(t *testing.T, o Options) (names []string) {
 // after that, until it is sure that nobody need be told again.
 func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air", "door"}}
+		o := Options{AtRisk: time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air", "door"}}
 		var runs []uint64
 		for range 2 {
 			r := noDisk(t, o)
@@ -86,7 +86,7 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 // Where the disk never works, a note goes when the broker has the gaps.
 func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
+		o := Options{AtRisk: time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air"}}
 		recorded := func(want int, when string) {
 			t.Helper()
 			if left := disklessRuns(t, o); len(left) != want {
@@ -129,7 +129,7 @@ func TestTheNoteOfARunWithoutADiskGoes(t *testing.T) {
 // A disk that comes later makes the note needless.
 func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
+		o := Options{AtRisk: time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air"}}
 		r := noDisk(t, o)
 		r.add(message.Reading, "air")
 		r.d.Failing(nil)
@@ -157,7 +157,7 @@ func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, RuntimeDir: t.TempDir()}
+				o := Options{AtRisk: time.Second, MaxBytes: 1 << 20, RuntimeDir: memoryDir(t)}
 				r := newRig(t, newMemDisk(), o).start()
 				for range 20 {
 					r.add(message.Reading, "air")

@@ -82,8 +82,8 @@ func removeIn(dir, pattern string) error {
 	return err
 }
 
-// lostWith is a spool on a real disk, with a backlog, whose directory comes to
-// harm.
+// lostWith is a spool in a directory of the operating system, with a backlog, whose directory
+// comes to harm.
 type lostWith struct {
 	*rig
 	dir, runtimeDir string
@@ -92,9 +92,10 @@ type lostWith struct {
 	journal         *journal.File
 }
 
-func newLost(t *testing.T, readings int) *lostWith {
+// newLost makes one below a directory.
+func newLost(t *testing.T, below string, readings int) *lostWith {
 	t.Helper()
-	x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: t.TempDir()}
+	x := &lostWith{dir: filepath.Join(below, "lib", "spool"), runtimeDir: memoryDir(t)}
 	x.open(t)
 	x.journal = x.s.Journal("orders")
 	if err := x.journal.Append([]byte("first")); err == nil {
@@ -200,7 +201,11 @@ func TestTheDirectoryIsGone(t *testing.T) {
 			for _, how := range hows {
 				t.Run(fmt.Sprint(name, " ", n, " ", how), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						x := newLost(t, n)
+						below := memoryDir
+						if n == 300 && how == "after both" { // which all file systems are to show once
+							below = testing.TB.TempDir
+						}
+						x := newLost(t, below(t), n)
 						x.takeFaults()
 						if err := harm(x.dir); err != nil {
 							t.Fatal(err)
@@ -241,7 +246,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 // alone until the next start, when our run has a number of its own.
 func TestADirectoryWithOurNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := newLost(t, 300)
+		x := newLost(t, t.TempDir(), 300)
 		if err := errors.Join(os.RemoveAll(x.dir), makeTheirs(x.dir, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -274,7 +279,7 @@ func TestADirectoryWithOurNumber(t *testing.T) {
 // with a fresh directory. Its number is higher all the same.
 func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := newLost(t, 300)
+		x := newLost(t, t.TempDir(), 300)
 		if err := errors.Join(os.RemoveAll(x.dir), os.WriteFile(x.dir, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +318,7 @@ func TestKilledWhileTheDirectoryIsGone(t *testing.T) {
 func TestTheDirectoryComesBack(t *testing.T) {
 	for _, n := range []int{300, 5000} {
 		synctest.Test(t, func(t *testing.T) {
-			x := newLost(t, n)
+			x := newLost(t, memoryDir(t), n)
 			if err := x.stopAndClose(); err != nil { // so it is the mail of an earlier run
 				t.Fatal(err)
 			}
@@ -384,14 +389,14 @@ func TestKilledWhileItIsWrittenAnew(t *testing.T) {
 	const n = 3000 // some of them are no longer in memory
 	for k, whole := 0, false; !whole; k++ {
 		synctest.Test(t, func(t *testing.T) {
-			d, o := newMemDisk(), Options{AtRisk: time.Second, RuntimeDir: t.TempDir(), Sensors: []string{"air"}}
+			d, o := newMemDisk(), Options{AtRisk: time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air"}}
 			r := newRig(t, d, o).start()
 			for range n {
 				r.add(message.Reading, "air")
 			}
 			wait(10 * time.Second)
 			d.Vanish()
-			left, runtimeDir, ops := (*memDisk)(nil), filepath.Join(t.TempDir(), "runtime"), 0
+			left, runtimeDir, ops := (*memDisk)(nil), filepath.Join(memoryDir(t), "runtime"), 0
 			d.Failing(func(string, string) error {
 				if ops++; ops <= k {
 					return nil
@@ -487,7 +492,7 @@ func TestTheDirectoryCannotBeSeen(t *testing.T) {
 // is not taken for another run's, so that the new directory can be used.
 func TestCreatedInAnotherDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: t.TempDir()}
+		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: memoryDir(t)}
 		x.rig = newRigOn(t, newMemDisk(), newDisk(x.dir), Options{AtRisk: time.Minute, Thing: "thing", RuntimeDir: x.runtimeDir, Sensors: []string{"air"}})
 		x.start()
 		x.add(message.Edge, "door")
@@ -520,7 +525,7 @@ func TestCreatedInAnotherDirectory(t *testing.T) {
 // of their own; a gap says how many there were.
 func TestAnswersInARemovedFileAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: t.TempDir()}
+		x := &lostWith{dir: filepath.Join(t.TempDir(), "lib", "spool"), runtimeDir: memoryDir(t)}
 		x.open(t)
 		for range 3 {
 			x.appendRecord(message.Record{Kind: message.Answer, Fields: []sensors.Field{{Name: "id", Value: "c-1"}}})
