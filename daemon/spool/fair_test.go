@@ -39,10 +39,19 @@ type crowd struct {
 	since map[string]time.Time // when what is told apart by this was taken
 	late  map[string]time.Duration
 	count map[string]int
+	loose []Entry // the next of each of the ten inputs
 }
 
 func newCrowd(r *rig) *crowd {
-	return &crowd{r: r, since: map[string]time.Time{}, late: map[string]time.Duration{}, count: map[string]int{}}
+	c := &crowd{r: r, since: map[string]time.Time{}, late: map[string]time.Duration{}, count: map[string]int{}}
+	for _, sensor := range loose {
+		e, err := entryOf(message.Record{Kind: message.Edge, Sensor: sensor, Run: r.s.RunNumber(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		c.loose = append(c.loose, e)
+	}
+	return c
 }
 
 // loose are the names of the ten inputs.
@@ -50,8 +59,14 @@ var loose = [10]string{"loose0", "loose1", "loose2", "loose3", "loose4", "loose5
 
 // millisecond is what happens in one.
 func (c *crowd) millisecond() {
-	for _, sensor := range loose {
-		c.r.add(message.Edge, sensor)
+	for k := range c.loose {
+		e := &c.loose[k]
+		e.Seq++
+		e.Stamp = c.r.o.Clock.Now()
+		c.r.seq[e.Sensor] = e.Seq
+	}
+	if err := c.r.s.AppendAll(c.loose); err != nil {
+		c.r.t.Fatal(err)
 	}
 	if c.n%100 == 0 && c.n%1000/100 < 10 {
 		c.taken(message.Reading, fmt.Sprintf("air%d", c.n%1000/100))
@@ -389,12 +404,12 @@ func TestWhatKeepingAShareWrites(t *testing.T) {
 // appended is how many bytes of frames the readings took that were put in.
 func (r *rig) appended() (sum int64) {
 	for sensor, n := range r.seq {
-		for seq := range n {
-			x := message.Record{Kind: message.Reading, Sensor: sensor, Run: 1, Seq: seq + 1, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}}
+		for seq := uint64(1); seq <= n; seq *= 128 { // each takes another byte for the count
+			x := message.Record{Kind: message.Reading, Sensor: sensor, Run: 1, Seq: seq, Stamp: r.o.Clock.Now(), Fields: []sensors.Field{{Name: "v", Value: 1.0}}}
 			if pad := r.pad[sensor]; pad != "" {
 				x.Fields = append(x.Fields, sensors.Field{Name: "pad", Value: pad})
 			}
-			sum += durable.FrameLen(formOf(r.t, x))
+			sum += durable.FrameLen(formOf(r.t, x)) * int64(min(n, 128*seq-1)-seq+1)
 		}
 	}
 	return sum
