@@ -820,3 +820,45 @@ func TestConfigurationKeepsItsOwner(t *testing.T) {
 		t.Error("it holds something else")
 	}
 }
+
+// A changed configuration makes a version of the policy, also over a kill, and the undo knows
+// it: after the next run, or without one.
+func TestVersionKilledAtEachRequest(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		for _, after := range []bool{false, true} {
+			for n := 1; ; n++ {
+				s := newSite(t)
+				s.ok()
+				s.configure(strings.Replace(configuration, "test/orders", "test/other", 1))
+				killed, _ := s.kill(n, after)
+				if again {
+					s.ok()
+					if p := s.Policies["fieldpost-thing-greenhouse"]; len(p.Versions) != 2 || p.Default != 2 {
+						t.Errorf("killed at %d: %d versions", n, len(p.Versions))
+					}
+				}
+				s.configure(configuration)
+				s.ok("--undo", "--yes")
+				s.gone()
+				if !killed {
+					break
+				}
+			}
+		}
+	}
+}
+
+// A policy of ours with a version from elsewhere stays.
+func TestUndoLeavesForeignVersions(t *testing.T) {
+	s := newSite(t)
+	s.ok()
+	p := s.Policies["fieldpost-thing-greenhouse"]
+	p.Versions[7] = `{"Version":"2012-10-17","Statement":[]}`
+	out, _, status := s.run("--undo", "--yes")
+	if status != 1 || !strings.Contains(out, "left     policy             fieldpost-thing-greenhouse: its version 7 was not made by this") || len(p.Versions) != 2 {
+		t.Errorf("status %d, %d versions\n%s", status, len(p.Versions), out)
+	}
+	delete(p.Versions, 7)
+	s.ok("--undo", "--yes")
+	s.gone()
+}
