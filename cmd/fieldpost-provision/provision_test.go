@@ -836,6 +836,8 @@ func TestVersionKilledAtEachRequest(t *testing.T) {
 					if p := s.Policies["fieldpost-thing-greenhouse"]; len(p.Versions) != 2 || p.Default != 2 {
 						t.Errorf("killed at %d: %d versions", n, len(p.Versions))
 					}
+					s.configure(strings.Replace(configuration, "test/orders", "test/third", 1))
+					s.ok()
 				}
 				s.configure(configuration)
 				s.ok("--undo", "--yes")
