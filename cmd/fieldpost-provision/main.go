@@ -79,12 +79,8 @@ type flags struct {
 // extra holds the commands of a build with tags, such as the one that writes the manual page.
 var extra []func() *cobra.Command
 
-func newRoot() *cobra.Command {
-	var f flags
-	c := &cobra.Command{
-		Use:   "fieldpost-provision",
-		Short: "registers a board in AWS IoT Core: thing, policy and certificate",
-		Long: `Register the board of a configuration in AWS IoT Core. It makes, where it is not there:
+// help is what --help and the manual page begin with.
+const help = `Register the board of a configuration in AWS IoT Core. It makes, where it is not there:
 
   the private key and the certificate request, on this machine (broker.key)
   the thing of the configuration's name
@@ -101,7 +97,14 @@ without a second certificate. provision.json, beside the key, has what was made;
 --undo takes back what it names, and nothing else.
 
 The exit status is 0 on success, 1 on failure, 2 for wrong usage, 78 for a wrong
-configuration.`,
+configuration.`
+
+func newRoot() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "fieldpost-provision",
+		Short: "registers a board in AWS IoT Core: thing, policy and certificate",
+		Long: help,
 		Example: `  fieldpost-provision -c fieldpost.yaml --write-endpoint
   fieldpost-provision -c fieldpost.yaml --profile greenhouse --region eu-west-1
   fieldpost-provision -c fieldpost.yaml --account 123456789012 --print
@@ -199,7 +202,7 @@ func (f *flags) withState(ctx context.Context, cfg *config.Config, a aws.Config,
 	}
 	p := newProvisioner(cfg, f.options, a, s, out)
 	if f.undo {
-		return p.undo(ctx)
+		return undoer{p}.undo(ctx)
 	}
 	if err := p.run(ctx); err != nil {
 		return err

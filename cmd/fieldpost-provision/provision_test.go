@@ -592,6 +592,9 @@ func TestKilledAtEachRequest(t *testing.T) {
 				s.ok()
 			}
 			s.complete()
+			if strings.Contains(s.read("certs/provision.json"), `"sure": false`) {
+				t.Errorf("killed at %d: still unsure: %s", n, s.read("certs/provision.json"))
+			}
 			s.ok("--undo", "--yes")
 			s.gone()
 			if !killed {
