@@ -76,6 +76,8 @@ func explain(action string, err error) error {
 			"check the secret key, this machine's clock, and that --region is that of --endpoint-url"}
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException":
 		return explained{fmt.Errorf("%s: AWS answers that there are too many requests: %s", action, said), "run this again in a minute; it goes on where it ended"}
+	case alreadyExists:
+		return explained{fmt.Errorf("%s: somebody else has made it at the same moment: %s", action, said), "run this again; it looks at what is there"}
 	case "":
 		return explainNoAnswer(action, err)
 	default:

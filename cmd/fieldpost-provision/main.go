@@ -104,7 +104,7 @@ func newRoot() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fieldpost-provision",
 		Short: "registers a board in AWS IoT Core: thing, policy and certificate",
-		Long: help,
+		Long:  help,
 		Example: `  fieldpost-provision -c fieldpost.yaml --write-endpoint
   fieldpost-provision -c fieldpost.yaml --profile greenhouse --region eu-west-1
   fieldpost-provision -c fieldpost.yaml --account 123456789012 --print

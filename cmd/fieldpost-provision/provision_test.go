@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +20,8 @@ import (
 
 	"fieldpost/cmd/fieldpost-provision/controltest"
 	"fieldpost/daemon/identity"
+
+	"github.com/aws/smithy-go"
 )
 
 // child in the environment has the test binary run the real main.
@@ -72,6 +76,13 @@ func newSite(t *testing.T) *site {
 		}
 	}
 	return s
+}
+
+// setFault sets what the control plane does wrong from now on.
+func (s *site) setFault(f func(action string) *controltest.Error) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Fault = f
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
@@ -343,14 +354,14 @@ func TestErrors(t *testing.T) {
 		} {
 			t.Run(action+" "+code, func(t *testing.T) {
 				s := newSite(t)
-				s.Fault = func(a string) *controltest.Error {
+				s.setFault(func(a string) *controltest.Error {
 					if a == action {
 						return &controltest.Error{Type: code, Status: tc.status, Message: "not so"}
 					}
 					return nil
-				}
+				})
 				s.fails(1, tc.want)
-				s.Fault = nil
+				s.setFault(nil)
 				s.ok()
 				s.complete()
 				s.ok("--undo", "--yes")
@@ -365,29 +376,29 @@ func TestRetries(t *testing.T) {
 	s := newSite(t)
 	t.Setenv("AWS_MAX_ATTEMPTS", "2")
 	refusals := map[string]int{}
-	s.Fault = func(a string) *controltest.Error {
+	s.setFault(func(a string) *controltest.Error {
 		if refusals[a]++; a == "CreateCertificateFromCsr" && refusals[a] == 1 {
 			return &controltest.Error{Type: "ThrottlingException", Status: http.StatusBadRequest, Message: "Rate exceeded"}
 		}
 		return nil
-	}
+	})
 	s.ok()
 	s.complete()
 	if n := s.Asked("CreateCertificateFromCsr"); n != 2 {
 		t.Errorf("asked %d times", n)
 	}
 	s.ok("--undo", "--yes")
-	s.Fault = func(a string) *controltest.Error {
+	s.setFault(func(a string) *controltest.Error {
 		if a == "CreateCertificateFromCsr+" {
 			return controltest.Hangup
 		}
 		return nil
-	}
+	})
 	s.fails(1, []string{"iot:CreateCertificateFromCsr", "run this again; it goes on where it ended"})
 	if n := s.Asked("CreateCertificateFromCsr"); n != 3 || len(s.Certificates) != 1 {
 		t.Errorf("asked %d times, %d certificates", n, len(s.Certificates))
 	}
-	s.Fault = nil
+	s.setFault(nil)
 	s.ok()
 	s.complete()
 }
@@ -396,16 +407,16 @@ func TestRetries(t *testing.T) {
 func TestFindsItsCertificate(t *testing.T) {
 	s := newSite(t)
 	lose := func(action string) {
-		s.Fault = func(a string) *controltest.Error {
+		s.setFault(func(a string) *controltest.Error {
 			if a == action {
 				return controltest.Hangup
 			}
 			return nil
-		}
+		})
 	}
 	lose("CreateCertificateFromCsr+")
 	s.fails(1, []string{"no answer"})
-	s.Fault = nil
+	s.setFault(nil)
 	other := newSite(t) // with keys of its own, in the same account
 	other.Server = s.Server
 	for i := range 7 {
@@ -424,7 +435,7 @@ func TestFindsItsCertificate(t *testing.T) {
 	// An undo finds it too.
 	lose("CreateCertificateFromCsr+")
 	s.fails(1, []string{"no answer"})
-	s.Fault = nil
+	s.setFault(nil)
 	if len(s.Certificates) != 8 {
 		t.Fatal("there is no eighth certificate")
 	}
@@ -531,14 +542,14 @@ func TestDoesNotFit(t *testing.T) {
 		}, nil, "do not delete it unread"},
 		"an undo that did not end": {func(s *site) {
 			s.ok()
-			s.Fault = func(a string) *controltest.Error {
+			s.setFault(func(a string) *controltest.Error {
 				if a == "DeletePolicy" {
 					return &controltest.Error{Type: "AccessDeniedException", Status: 403, Message: "no"}
 				}
 				return nil
-			}
+			})
 			s.fails(1, []string{"iot:DeletePolicy: access denied"}, "--undo", "--yes")
-			s.Fault = nil
+			s.setFault(nil)
 		}, nil, "an undo was begun and did not end\nhint: end it with --undo --yes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -562,7 +573,10 @@ func (s *site) kill(n int, after bool, more ...string) (killed bool, out string)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	count := 0
-	s.Fault = func(a string) *controltest.Error {
+	var mu sync.Mutex
+	s.setFault(func(a string) *controltest.Error {
+		mu.Lock()
+		defer mu.Unlock()
 		if strings.HasSuffix(a, "+") != after {
 			return nil
 		}
@@ -572,9 +586,11 @@ func (s *site) kill(n int, after bool, more ...string) (killed bool, out string)
 		killed = true
 		_ = cmd.Process.Kill()
 		return controltest.Hangup
-	}
+	})
 	err := cmd.Run()
-	s.Fault = nil
+	s.setFault(nil)
+	mu.Lock()
+	defer mu.Unlock()
 	if !killed && err != nil {
 		s.t.Fatalf("%v: %s", err, said.String())
 	}
@@ -717,15 +733,15 @@ func TestNeverAnswered(t *testing.T) {
 	defer func(was time.Duration) { requestTimeout = was }(requestTimeout)
 	requestTimeout = 300 * time.Millisecond
 	end := make(chan struct{})
-	s.Fault = func(a string) *controltest.Error {
+	s.setFault(func(a string) *controltest.Error {
 		if a == "CreateCertificateFromCsr+" {
 			<-end
 		}
 		return nil
-	}
+	})
 	s.fails(1, []string{"iot:CreateCertificateFromCsr: no answer within 300ms", "it goes on where it ended"})
 	close(end)
-	s.Fault = nil
+	s.setFault(nil)
 	requestTimeout = time.Minute
 	s.ok()
 	s.complete()
@@ -734,12 +750,12 @@ func TestNeverAnswered(t *testing.T) {
 // What AWS refused was not made, and nothing is searched for it.
 func TestRefusedIsForgotten(t *testing.T) {
 	s := newSite(t)
-	s.Fault = func(a string) *controltest.Error {
+	s.setFault(func(a string) *controltest.Error {
 		if a == "CreateCertificateFromCsr" || a == "ListCertificates" {
 			return &controltest.Error{Type: "AccessDeniedException", Status: http.StatusForbidden, Message: "no"}
 		}
 		return nil
-	}
+	})
 	for range 2 {
 		s.fails(1, []string{"iot:CreateCertificateFromCsr: access denied"})
 	}
@@ -866,4 +882,65 @@ func TestUndoLeavesForeignVersions(t *testing.T) {
 	delete(p.Versions, 7)
 	s.ok("--undo", "--yes")
 	s.gone()
+}
+
+// Ctrl-C ends a run that waits, and the next one goes on.
+func TestInterrupted(t *testing.T) {
+	s := newSite(t)
+	cmd := exec.Command(os.Args[0], s.args()...)
+	cmd.Env = append(os.Environ(), child+"=1")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	ended := make(chan struct{})
+	s.setFault(func(a string) *controltest.Error {
+		if a != "CreateCertificateFromCsr+" {
+			return nil
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		<-ended
+		return controltest.Hangup
+	})
+	err := cmd.Run()
+	close(ended)
+	if err == nil || !strings.Contains(said.String(), "iot:CreateCertificateFromCsr: interrupted\nhint: run this again; it goes on where it ended") {
+		t.Errorf("%v: %s", err, said.String())
+	}
+	s.setFault(nil)
+	s.ok()
+	s.complete()
+}
+
+// Of two boards that share a policy and are registered at once, the slower is told to try again.
+func TestPolicyOfAnother(t *testing.T) {
+	s := newSite(t)
+	s.setFault(func(a string) *controltest.Error {
+		if a == "CreatePolicy" {
+			s.Mu.Lock()
+			defer s.Mu.Unlock()
+			s.Policies["fieldpost"] = &controltest.Policy{Versions: map[int]string{1: `{"Version":"2012-10-17","Statement":[]}`}, Default: 1}
+		}
+		return nil
+	})
+	s.fails(1, []string{"iot:CreatePolicy: somebody else has made it at the same moment", "run this again"}, "--thing-variables")
+	s.setFault(nil)
+	s.fails(1, []string{"was not made by this"}, "--thing-variables")
+}
+
+// What comes in the place of an answer is told as what it is.
+func TestExplainNoAnswer(t *testing.T) {
+	for want, err := range map[string]error{
+		"iot:CreateThing: the host iot.xx-nowhere-1.amazonaws.com has no address; check the name of the region": &net.DNSError{Name: "iot.xx-nowhere-1.amazonaws.com", IsNotFound: true},
+		"iot:CreateThing: interrupted; run this again":                                                          context.Canceled,
+		"iot:CreateThing: dial tcp: refused; check this machine's network":                                      &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")},
+		"iot:CreateThing: the credentials have expired: old; log in again":                                      &smithy.GenericAPIError{Code: "ExpiredTokenException", Message: "old"},
+		"iot:CreateThing: AWS failed with Odd: \"a\\x1b[2J\"; run this again":                                   &smithy.GenericAPIError{Code: "Odd", Message: "a\x1b[2J"},
+		"iot:CreateThing: no answer: unexpected EOF; run this again; it goes on":                                io.ErrUnexpectedEOF,
+	} {
+		var e explained
+		if got := explain("iot:CreateThing", fmt.Errorf("operation error IoT: %w", err)); !errors.As(got, &e) || !strings.HasPrefix(got.Error()+"; "+e.hint, strings.Replace(want, "no answer: unexpected EOF", "no answer: operation error IoT: unexpected EOF", 1)) {
+			t.Errorf("got %v; %s\nwant %s", got, e.hint, want)
+		}
+	}
 }

@@ -78,7 +78,7 @@ type Thing struct {
 	id         string
 }
 
-// Server is the stand-in. Its fields up to Fault may be set before the first request; the maps
+// Server is the stand-in. Its fields up to Now may be set before the first request; the others
 // may be read and changed under Mu.
 type Server struct {
 	URL     string
@@ -86,7 +86,7 @@ type Server struct {
 	Region  string // ap-south-1 unless set
 	Now     func() time.Time
 	// Fault is asked before each action, by its name ("CreateThing"), and after it was done, by
-	// its name and "+". An error is answered instead; [Hangup] closes the connection without an
+	// its name and "+", without Mu. An error is answered instead; [Hangup] closes the connection without an
 	// answer.
 	Fault func(action string) *Error
 
@@ -231,9 +231,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, name string, do a
 func (s *Server) carryOut(r *http.Request, name string, body map[string]any, do action) (answer any, fail *Error) {
 	s.Mu.Lock()
 	s.Calls = append(s.Calls, name)
+	fault := s.Fault
 	s.Mu.Unlock()
-	if s.Fault != nil {
-		if fail := s.Fault(name); fail != nil {
+	if fault != nil {
+		if fail := fault(name); fail != nil {
 			return nil, fail
 		}
 	}
@@ -242,8 +243,8 @@ func (s *Server) carryOut(r *http.Request, name string, body map[string]any, do 
 		answer, fail = do(r, body)
 		s.Mu.Unlock()
 	}
-	if fail == nil && s.Fault != nil {
-		fail = s.Fault(name + "+")
+	if fail == nil && fault != nil {
+		fail = fault(name + "+")
 	}
 	return answer, fail
 }
