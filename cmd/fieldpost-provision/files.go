@@ -146,6 +146,9 @@ func setEndpoint(path, to string) error {
 		return err
 	}
 	if err = keepOwner(path+durable.TmpExt, info); err == nil {
+		err = os.Chmod(path+durable.TmpExt, info.Mode().Perm()) // whatever the umask is
+	}
+	if err == nil {
 		err = dir.Rename(name+durable.TmpExt, name)
 	}
 	if err != nil {

@@ -197,7 +197,7 @@ func (f *flags) withState(ctx context.Context, cfg *config.Config, a aws.Config,
 	case f.undo && f.print:
 		return f.printUndo(out, cfg, s)
 	case f.undo && !f.yes:
-		listUndo(out, s)
+		listUndo(out, cfg, s)
 		return explained{errors.New("nothing was done"), "add --yes to take all of this back"}
 	}
 	p := newProvisioner(cfg, f.options, a, s, out)

@@ -129,7 +129,7 @@ func (f *flags) printUndo(out io.Writer, cfg *config.Config, st *store) error {
 		return fmt.Errorf("%q: %w", st.path, err)
 	}
 	arn := func(m *made) string { return prefix + "cert/" + m.Certificate }
-	for _, m := range slices.Backward(st.Made) {
+	for _, m := range st.undoOrder() {
 		switch m.What {
 		case madeThingAttach:
 			s.WriteString(s.aws("detach-thing-principal", "--thing-name", m.Name, "--principal", arn(m)) + "\n")

@@ -821,69 +821,6 @@ func TestCertificateFileWithoutEntry(t *testing.T) {
 	s.gone()
 }
 
-// The configuration keeps its owner and mode: the daemon must still be able to read it.
-func TestConfigurationKeepsItsOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root may give files away")
-	}
-	s := newSite(t)
-	s.configure(strings.Replace(configuration, "a1b2c3d4e5", "other", 1))
-	must(t, os.Chown(s.path("fieldpost.yaml"), 1234, 4321))
-	s.ok("--write-endpoint")
-	info, err := os.Stat(s.path("fieldpost.yaml"))
-	must(t, err)
-	if got := ownerOf(info); got != "1234:4321" || info.Mode().Perm() != 0o640 {
-		t.Errorf("owner %s, mode %v", got, info.Mode())
-	}
-	if s.read("fieldpost.yaml") != configuration {
-		t.Error("it holds something else")
-	}
-}
-
-// A changed configuration makes a version of the policy, also over a kill, and the undo knows
-// it: after the next run, or without one.
-func TestVersionKilledAtEachRequest(t *testing.T) {
-	for _, again := range []bool{true, false} {
-		for _, after := range []bool{false, true} {
-			for n := 1; ; n++ {
-				s := newSite(t)
-				s.ok()
-				s.configure(strings.Replace(configuration, "test/orders", "test/other", 1))
-				killed, _ := s.kill(n, after)
-				if again {
-					s.ok()
-					if p := s.Policies["fieldpost-thing-greenhouse"]; len(p.Versions) != 2 || p.Default != 2 {
-						t.Errorf("killed at %d: %d versions", n, len(p.Versions))
-					}
-					s.configure(strings.Replace(configuration, "test/orders", "test/third", 1))
-					s.ok()
-				}
-				s.configure(configuration)
-				s.ok("--undo", "--yes")
-				s.gone()
-				if !killed {
-					break
-				}
-			}
-		}
-	}
-}
-
-// A policy of ours with a version from elsewhere stays.
-func TestUndoLeavesForeignVersions(t *testing.T) {
-	s := newSite(t)
-	s.ok()
-	p := s.Policies["fieldpost-thing-greenhouse"]
-	p.Versions[7] = `{"Version":"2012-10-17","Statement":[]}`
-	out, _, status := s.run("--undo", "--yes")
-	if status != 1 || !strings.Contains(out, "left     policy             fieldpost-thing-greenhouse: its version 7 was not made by this") || len(p.Versions) != 2 {
-		t.Errorf("status %d, %d versions\n%s", status, len(p.Versions), out)
-	}
-	delete(p.Versions, 7)
-	s.ok("--undo", "--yes")
-	s.gone()
-}
-
 // Ctrl-C ends a run that waits, and the next one goes on.
 func TestInterrupted(t *testing.T) {
 	s := newSite(t)
@@ -943,4 +880,22 @@ func TestExplainNoAnswer(t *testing.T) {
 			t.Errorf("got %v; %s\nwant %s", got, e.hint, want)
 		}
 	}
+}
+
+// A certificate that has to stay keeps its key.
+func TestUndoLeavesTheKeyOfACertificate(t *testing.T) {
+	s := newSite(t)
+	s.ok()
+	c := s.complete()
+	c.Policies = append(c.Policies, "other")
+	out, _, status := s.run("--undo", "--yes")
+	if status != 1 || !strings.Contains(out, "left     certificate        "+c.ID+": it is inactive now, and attached to what was not attached by this") || !strings.Contains(out, "left     file               key: its certificate is left") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+	if c.Status != "INACTIVE" || s.read("certs/private.pem.key") == "" || s.read("certs/certificate.pem.crt") == "" || len(s.Things)+len(s.Policies) != 0 {
+		t.Errorf("certificate %s, %d things, %d policies", c.Status, len(s.Things), len(s.Policies))
+	}
+	c.Policies = nil
+	s.ok("--undo", "--yes")
+	s.gone()
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"fieldpost/daemon/awsiot/need"
+	"fieldpost/daemon/config"
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/regular"
@@ -22,11 +23,29 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
+// undoOrder returns what was made in the order in which it is taken back: the last first, and
+// files at the end, for a certificate that has to stay is worth nothing without its key.
+func (s *state) undoOrder() []*made {
+	all := slices.Clone(s.Made)
+	slices.Reverse(all)
+	isFile := func(m *made) int {
+		if m.What == madeFile {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b *made) int { return isFile(a) - isFile(b) })
+	return all
+}
+
 // listUndo prints what an undo would take back, in that order.
-func listUndo(out io.Writer, s *store) {
+func listUndo(out io.Writer, cfg *config.Config, s *store) {
 	fmt.Fprintf(out, "in account %s, region %s, for thing %s:\n", visible.Text(s.Account), visible.Text(s.Region), visible.Text(s.Thing))
-	for _, m := range slices.Backward(s.Made) {
+	for _, m := range s.undoOrder() {
 		name := m.Name
+		if m.What == madeFile {
+			name = pathOf(cfg, m.Name)
+		}
 		if m.Version != "" {
 			name += " " + m.Version
 		}
@@ -53,7 +72,7 @@ func (u undoer) undo(ctx context.Context) error {
 		return err
 	}
 	var left []error
-	for _, m := range slices.Backward(slices.Clone(u.store.Made)) {
+	for _, m := range u.store.undoOrder() {
 		if m.What == madePolicyVersion {
 			continue // goes with its policy
 		}
@@ -260,6 +279,9 @@ func (u undoer) removeFile(m *made) error {
 	if path == "" {
 		return left("no file has this role")
 	}
+	if m.Name != roleCA && u.store.certificate() != nil {
+		return left("its certificate is left")
+	}
 	data, err := regular.ReadUnlinked(path, stateMax)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -287,5 +309,6 @@ func (u undoer) restoreEndpoint(m *made) error {
 	if err := setEndpoint(u.cfg.File, m.Was); err != nil {
 		return left("%w", err)
 	}
+	u.cfg.Broker.Endpoint = m.Was
 	return nil
 }

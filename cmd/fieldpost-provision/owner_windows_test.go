@@ -1,5 +1,0 @@
-package main
-
-import "io/fs"
-
-func ownerOf(fs.FileInfo) string { return "" }
