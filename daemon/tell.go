@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/memory"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
@@ -236,6 +237,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	defer hourly.Stop()
 	read, synced, looked := d.generation().files.Refresh(), false, d.open.Refresh()
 	var warned []string
+	released := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -263,6 +265,10 @@ func (d *Daemon) tell(ctx context.Context) error {
 		case <-tick.C:
 			tick.Reset(d.heartbeats.Wait(time.Now(), lookEvery))
 			d.spool.Verify()
+			if !released && d.link.Status().Connected {
+				released = true
+				d.releaseMemory()
+			}
 		}
 		if !synced && d.o.Clock.Now().Synced {
 			synced = d.checkExpiry()
@@ -271,6 +277,13 @@ func (d *Daemon) tell(ctx context.Context) error {
 			d.notice(d.o.Notify.Status(now))
 			last = now
 		}
+	}
+}
+
+// releaseMemory gives memory back that the start and the first handshake have used.
+func (d *Daemon) releaseMemory() {
+	if err := memory.Release(); err != nil {
+		d.log.Debug("what only the start has used stays in memory", "err", err)
 	}
 }
 
