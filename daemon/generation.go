@@ -30,9 +30,9 @@ type generation struct {
 func (p *process) newGeneration(cfg *config.Config, before *generation) *generation {
 	g := &generation{config: cfg, subjects: subjects(cfg)}
 	files := uplink.CredentialFilesConfig{
-		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Read: p.o.ReadFile, Stuck: p.filesStuck,
+		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Password: cfg.Broker.PasswordFile, Read: p.o.ReadFile, Stuck: p.filesStuck,
 	}
-	if before != nil && before.config.Broker.CA == files.CA && before.config.Broker.Certificate == files.Certificate && before.config.Broker.Key == files.Key {
+	if before != nil && before.config.Broker.CA == files.CA && before.config.Broker.Certificate == files.Certificate && before.config.Broker.Key == files.Key && before.config.Broker.PasswordFile == files.Password {
 		g.files = before.files
 	} else {
 		g.files = uplink.NewCredentialFiles(files)
@@ -49,6 +49,7 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 	c := uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: cfg.Broker.ClientID,
 		Files: g.files, KeepAlive: cfg.Broker.KeepAlive,
+		Access:     uplink.Access{Username: cfg.Broker.Username, PasswordFile: cfg.Broker.PasswordFile, Proxy: cfg.Broker.Proxy, ALPN: cfg.Broker.ALPN},
 		Limits:     uplink.Limits(cfg.Broker.Limits),
 		Flow:       uplink.Flow{AckDelay: ackDelay(cfg.Spool.AtRisk)},
 		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, HeartbeatWait: p.linkBeat.Wait, Log: p.log, Ask: mqtt5.Ask,

@@ -180,9 +180,9 @@ func examine(before, after *generation, now time.Time) error {
 // examineFiles says which of the three files of the credentials cannot be used.
 func examineFiles(cfg *config.Config, now time.Time) error {
 	b := cfg.Broker
-	keys := map[string]string{b.CA: "broker.ca", b.Certificate: "broker.certificate", b.Key: "broker.key"}
+	keys := map[string]string{b.CA: "broker.ca", b.Certificate: "broker.certificate", b.Key: "broker.key", b.PasswordFile: "broker.password_file"}
 	var problems config.Errors
-	for _, p := range uplink.CheckCredentials(b.CA, b.Certificate, b.Key, now) {
+	for _, p := range uplink.CheckFiles(uplink.CredentialFilesConfig{CA: b.CA, Certificate: b.Certificate, Key: b.Key, Password: b.PasswordFile}, now) {
 		if !p.Warning {
 			key := cmp.Or(keys[p.File], "broker")
 			problems = append(problems, &config.Error{File: cfg.File, Line: cfg.Line(key), Path: key, Reason: visible.Text(p.File) + ": " + p.What + "; " + p.Do})

@@ -15,6 +15,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/topic"
+	"fieldpost/daemon/uplink"
 
 	"github.com/spf13/cobra"
 )
@@ -22,6 +23,7 @@ import (
 // accountFlags are the flags of a client that may have no configuration file.
 type accountFlags struct {
 	endpoint, ca, cert, key, clientID string
+	access                            uplink.Access
 }
 
 func (f *accountFlags) add(c *cobra.Command, clientID string) {
@@ -29,6 +31,9 @@ func (f *accountFlags) add(c *cobra.Command, clientID string) {
 	c.Flags().StringVar(&f.ca, "ca", "certs/AmazonRootCA1.pem", "PEM `file` with the broker's root certificates")
 	c.Flags().StringVar(&f.cert, "cert", "certs/certificate.pem.crt", "PEM `file` with the client's certificate")
 	c.Flags().StringVar(&f.key, "key", "certs/private.pem.key", "PEM `file` with the client's private key")
+	c.Flags().StringVar(&f.access.Username, "username", "", "MQTT user `name`, for brokers that want one")
+	c.Flags().StringVar(&f.access.PasswordFile, "password-file", "", "`file` with the password of the user name")
+	c.Flags().StringVar(&f.access.Proxy, "proxy", "", "HTTP proxy, `http://host:port`, or none (default: that of HTTPS_PROXY)")
 	c.Flags().StringVar(&f.clientID, "client-id", clientID, "MQTT client `id`")
 }
 
@@ -36,7 +41,10 @@ func (f *accountFlags) add(c *cobra.Command, clientID string) {
 // --endpoint they are those of the configuration, except for files that flags
 // name.
 func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, error) {
-	a := client.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID}
+	a := client.Account{Endpoint: f.endpoint, CA: f.ca, Certificate: f.cert, Key: f.key, ClientID: f.clientID, Access: f.access}
+	if a.Certificate == "none" {
+		a.Certificate, a.Key = "", ""
+	}
 	if a.Endpoint != "" {
 		at, err := endpoint.Parse(a.Endpoint)
 		if err != nil {
@@ -53,7 +61,10 @@ func (f *accountFlags) account(c *cobra.Command, file string) (client.Account, e
 		return a, err
 	}
 	a.Endpoint = cfg.Endpoint()
+	own := client.AccessOf(cfg)
+	a.ALPN = own.ALPN
 	for flag, of := range map[string]struct{ to, from *string }{
+		"username": {&a.Username, &own.Username}, "password-file": {&a.PasswordFile, &own.PasswordFile}, "proxy": {&a.Proxy, &own.Proxy},
 		"ca": {&a.CA, &cfg.Broker.CA}, "cert": {&a.Certificate, &cfg.Broker.Certificate}, "key": {&a.Key, &cfg.Broker.Key},
 	} {
 		if !c.Flags().Changed(flag) {

@@ -5,6 +5,7 @@ import "slices"
 // Places are the files and directories that a daemon relies on; "" is none.
 type Places struct {
 	Configuration, CA, Certificate, Key string // files
+	Password                            string // a file
 	Runtime                             string // the directory of the crash record
 	Spool                               string // the spool's directory
 }
@@ -27,6 +28,7 @@ func Look(p Places) Found {
 	}
 	add("configuration", File(p.Configuration))
 	add("broker", Secret(p.Key))
+	add("broker", Secret(p.Password))
 	add("broker", File(p.Certificate))
 	add("broker", File(p.CA))
 	add("runtime directory", Directory(p.Runtime))

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/topic"
@@ -20,8 +21,15 @@ import (
 // Account is where a client connects and as whom.
 type Account struct {
 	Endpoint             string // host:port
-	CA, Certificate, Key string // PEM files
+	CA, Certificate, Key string // PEM files; Certificate and Key "" are none
 	ClientID             string
+	uplink.Access
+}
+
+// AccessOf is what the broker of a configuration, or the way to it, needs besides a certificate.
+func AccessOf(cfg *config.Config) uplink.Access {
+	b := cfg.Broker
+	return uplink.Access{Username: b.Username, PasswordFile: b.PasswordFile, Proxy: b.Proxy, ALPN: b.ALPN}
 }
 
 // largestPrinted is the largest payload that `fieldpost sub` prints, in bytes.
@@ -31,14 +39,14 @@ const largestPrinted = 1 << 20
 // tutorial (clean_session=False).
 func (a Account) link(subs []uplink.Subscription, box uplink.Outbox, up chan uplink.Status, log *slog.Logger) (*uplink.Link, error) {
 	return uplink.New(uplink.Config{
-		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key,
+		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Access: a.Access,
 		MaxPayload: largestPrinted, Subscriptions: subs, Outbox: box, Observe: told(up, log),
 	})
 }
 
 // probe is how a connection of the account is made for one question.
 func (a Account) probe() uplink.ProbeConfig {
-	return uplink.ProbeConfig{Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Clean: true}
+	return uplink.ProbeConfig{Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Access: a.Access, Clean: true}
 }
 
 // PublishOptions says what to publish.

@@ -47,7 +47,7 @@ func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer
 	var err error
 	o.link, err = uplink.New(uplink.Config{
 		Endpoint: cfg.Endpoint(), ClientID: clientID, Clean: true,
-		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
+		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Access: AccessOf(cfg), KeepAlive: cfg.Broker.KeepAlive,
 		Subscriptions: []uplink.Subscription{{Filter: cfg.AnswersTopic(), QoS: 1}},
 		Outbox:        o.queue, Observe: told(o.up, log),
 	})

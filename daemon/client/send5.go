@@ -29,7 +29,7 @@ func sendOver5(ctx context.Context, cfg *config.Config, clientID string, r Order
 	defer opened()
 	c, err := mqtt5.Open(opening, uplink.ProbeConfig{
 		Endpoint: cfg.Endpoint(), ClientID: clientID, Clean: true,
-		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, KeepAlive: cfg.Broker.KeepAlive,
+		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Access: AccessOf(cfg), KeepAlive: cfg.Broker.KeepAlive,
 	})
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:

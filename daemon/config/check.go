@@ -17,6 +17,7 @@ import (
 // check checks what keys say together, and fills in the defaults that depend on other
 // keys.
 func (l *loader) check(c *Config) {
+	l.login(&c.Broker)
 	l.files("", "", reflect.ValueOf(c).Elem())
 	if c.Broker.ClientID == "" {
 		c.Broker.ClientID = c.Thing
@@ -48,6 +49,22 @@ func (l *loader) check(c *Config) {
 	l.pins(c)
 	l.places(c)
 	l.topics(c)
+}
+
+// login checks that the broker can know who we are.
+func (l *loader) login(b *Broker) {
+	if b.Certificate == "none" {
+		if l.given("broker.key") {
+			l.fail("broker.key", "does not go with broker.certificate: none; leave it out", "")
+		}
+		if !l.given("broker.username") {
+			l.fail("broker.username", "is missing, and broker.certificate is none: the broker would not know who this board is", "")
+		}
+		b.Certificate, b.Key = "", ""
+	}
+	if l.given("broker.password_file") && !l.given("broker.username") {
+		l.fail("broker.username", "is missing; a password needs it", "")
+	}
 }
 
 // linger refuses a wait that would do nothing, and one after which readings would be
@@ -88,6 +105,9 @@ func (l *loader) files(path, key string, v reflect.Value) {
 		return
 	}
 	written := v.String()
+	if written == "" {
+		return
+	}
 	v.SetString(l.absolute(written))
 	if !r.File || !l.lookAtFiles {
 		return

@@ -40,10 +40,21 @@ type Broker struct {
 	ClientID string `yaml:"client_id"`
 	// CA is the PEM file with the roots that may sign the broker's certificate.
 	CA string `yaml:"ca"`
-	// Certificate is the PEM file of our certificate.
+	// Certificate is the PEM file of our certificate; none: a user name takes its place.
+	// After loading, Certificate and Key are "" then.
 	Certificate string `yaml:"certificate"`
 	// Key is the PEM file of our private key.
 	Key string `yaml:"key"`
+	// Username is the MQTT user name, for a broker that wants one; AWS IoT Core does not.
+	Username string `yaml:"username"`
+	// PasswordFile is the file with the password of Username, on one line.
+	PasswordFile string `yaml:"password_file"`
+	// Proxy is the HTTP proxy to connect through: http://[user:password@]host[:port]. Default:
+	// that of HTTPS_PROXY and NO_PROXY in the environment; none: no proxy.
+	Proxy string `yaml:"proxy"`
+	// ALPN is the protocol name to offer in the TLS handshake. Default: x-amzn-mqtt-ca on
+	// port 443, which AWS IoT Core wants, otherwise none; none: none.
+	ALPN string `yaml:"alpn"`
 	// KeepAlive is the MQTT keep-alive, 30s to 1200s on AWS IoT Core.
 	KeepAlive time.Duration `yaml:"keep_alive"`
 	// Limits says when the rates of AWS IoT Core are kept: auto, if the endpoint's name is

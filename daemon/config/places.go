@@ -14,6 +14,6 @@ var ErrUnusable = errors.New("configuration is not usable")
 // runtime is the directory of the crash record, "" for none.
 func (c *Config) Places(runtime string) access.Places {
 	return access.Places{
-		Configuration: c.File, CA: c.Broker.CA, Certificate: c.Broker.Certificate, Key: c.Broker.Key, Runtime: runtime, Spool: c.Spool.Dir,
+		Configuration: c.File, CA: c.Broker.CA, Certificate: c.Broker.Certificate, Key: c.Broker.Key, Password: c.Broker.PasswordFile, Runtime: runtime, Spool: c.Spool.Dir,
 	}
 }

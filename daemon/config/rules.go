@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -20,16 +21,20 @@ type rule option.Rule
 // rules are the rules of all keys except those of chips, which are in the catalog. A key
 // without a rule accepts every value of its type.
 var rules = map[string]rule{
-	"thing":              {Required: true, Check: identifier},
-	"broker.endpoint":    {Required: true, Check: brokerAt},
-	"broker.client_id":   {Check: clientID},
-	"broker.ca":          {Check: fileName, File: true},
-	"broker.certificate": {Check: fileName, File: true},
-	"broker.key":         {Check: fileName, File: true},
-	"broker.keep_alive":  {Check: option.Between(awsiot.KeepAliveMin, awsiot.KeepAliveMax, option.Duration)},
-	"broker.will":        {Wants: "offline or none", Check: option.OneOf("offline", "none")},
-	"broker.verify":      {Wants: "auto, subscribe or none", Check: option.OneOf("auto", "subscribe", "none")},
-	"broker.limits":      {Wants: "auto, aws or none", Check: option.OneOf("auto", "aws", "none")},
+	"thing":                {Required: true, Check: identifier},
+	"broker.endpoint":      {Required: true, Check: brokerAt},
+	"broker.client_id":     {Check: clientID},
+	"broker.ca":            {Check: fileName, File: true},
+	"broker.certificate":   {Check: fileName, File: true},
+	"broker.key":           {Check: fileName, File: true},
+	"broker.username":      {Check: username},
+	"broker.password_file": {Check: fileName, File: true},
+	"broker.proxy":         {Check: proxy, Secret: true},
+	"broker.alpn":          {Check: alpn},
+	"broker.keep_alive":    {Check: option.Between(awsiot.KeepAliveMin, awsiot.KeepAliveMax, option.Duration)},
+	"broker.will":          {Wants: "offline or none", Check: option.OneOf("offline", "none")},
+	"broker.verify":        {Wants: "auto, subscribe or none", Check: option.OneOf("auto", "subscribe", "none")},
+	"broker.limits":        {Wants: "auto, aws or none", Check: option.OneOf("auto", "aws", "none")},
 
 	"readings.topic":        {Required: true, Check: topicOf("{thing}", "{sensor}", quantityPlaceholder)},
 	"readings.linger":       {Check: option.Between(0, 500*time.Millisecond, option.Duration)},
@@ -63,6 +68,9 @@ var rules = map[string]rule{
 // shown returns the value for an error message, or "": somebody may have pasted the private
 // key itself instead of a file name.
 func (r rule) shown(text string) string {
+	if r.Secret {
+		return ""
+	}
 	if r.File && (strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, "-----")) {
 		return ""
 	}
@@ -122,6 +130,38 @@ func clientID(v any) string {
 		return "must not begin with $"
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return "must not contain control characters"
+	}
+	return ""
+}
+
+// username checks broker.username (MQTT 3.1.1, section 3.1.3.4).
+func username(v any) string {
+	switch s := v.(string); {
+	case s == "" || len(s) > 65535:
+		return "want 1 to 65535 bytes"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "must not contain control characters"
+	}
+	return ""
+}
+
+// proxy checks broker.proxy.
+func proxy(v any) string {
+	text := v.(string)
+	if text == "none" {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "want http://host:port, http://user:password@host:port or none"
+	}
+	return ""
+}
+
+// alpn checks broker.alpn (RFC 7301, section 3.1).
+func alpn(v any) string {
+	if s := v.(string); s == "" || len(s) > 255 || strings.ContainsFunc(s, unicode.IsControl) {
+		return "want a protocol name of 1 to 255 bytes, or none"
 	}
 	return ""
 }

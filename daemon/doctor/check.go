@@ -38,7 +38,7 @@ type Machine struct {
 // the daemon needs and they do not allow is a problem, and a trap in them a warning.
 func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies ...string) error {
 	bad := 0
-	for _, p := range uplink.CheckCredentials(cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key, now) {
+	for _, p := range uplink.CheckFiles(filesOf(cfg), now) {
 		if !p.Warning {
 			bad++
 		}
@@ -68,6 +68,18 @@ func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies .
 	fmt.Fprintf(w, "%s: well (%d sensors, %d outputs, broker %s as %s)\n",
 		cfg.File, len(cfg.Sensors), len(cfg.Outputs), cfg.Endpoint(), cfg.Broker.ClientID)
 	return nil
+}
+
+// filesOf are the files of the credentials.
+func filesOf(cfg *config.Config) uplink.CredentialFilesConfig {
+	b := cfg.Broker
+	return uplink.CredentialFilesConfig{CA: b.CA, Certificate: b.Certificate, Key: b.Key, Password: b.PasswordFile}
+}
+
+// accessOf is what the broker and the network need besides.
+func accessOf(cfg *config.Config) uplink.Access {
+	b := cfg.Broker
+	return uplink.Access{Username: b.Username, PasswordFile: b.PasswordFile, Proxy: b.Proxy, ALPN: b.ALPN}
 }
 
 // hardware is what the board is asked for, as far as it was looked at.

@@ -37,7 +37,7 @@ func (e *exam) probe(a attempt) (*uplink.Probe, error) { return uplink.NewProbe(
 
 func (e *exam) probeConfig(a attempt) uplink.ProbeConfig {
 	c := uplink.ProbeConfig{
-		Endpoint: e.at.String(), ClientID: e.report.ClientID, CA: e.cfg.Broker.CA, Certificate: e.cfg.Broker.Certificate, Key: e.cfg.Broker.Key,
+		Endpoint: e.at.String(), ClientID: e.report.ClientID, CA: e.cfg.Broker.CA, Certificate: e.cfg.Broker.Certificate, Key: e.cfg.Broker.Key, Access: accessOf(e.cfg),
 		KeepAlive: e.cfg.Broker.KeepAlive, Clean: a.clean, Repeated: a.repeated, WithoutWill: a.withoutWill,
 		MinTLS: a.minTLS, MaxTLS: a.maxTLS, Dial: e.o.Dial,
 	}
@@ -141,7 +141,9 @@ func (e *exam) tls(ctx context.Context) bool {
 	})
 	_ = e.step(ctx, "alpn", tlsLimit, func(context.Context) (string, error) {
 		switch {
-		case e.at.Port != "443":
+		case e.cfg.Broker.ALPN == "none":
+			return "", skip("broker.alpn is none")
+		case e.at.Port != "443" && e.cfg.Broker.ALPN == "":
 			return "", skip("not needed on port %s", e.at.Port)
 		case state.NegotiatedProtocol == "":
 			return "", note("the broker did not choose a protocol; AWS IoT Core would have")

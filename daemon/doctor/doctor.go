@@ -70,6 +70,7 @@ type exam struct {
 	report Report
 	clean  bool           // the daemon's session is clean
 	aws    bool           // the endpoint is AWS IoT Core's
+	proxy  string         // without its password; "" is none
 	policy *awsiot.Policy // nil: none was given
 	nonce  string
 
@@ -100,6 +101,13 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 		o: o, cfg: o.Config, at: at, nonce: fmt.Sprintf("%x", time.Now().UnixNano()),
 		clean: !slices.Contains(need.Connection(o.Config).ConnectAttributes, awsiot.PersistentConnect),
 		aws:   o.Config.Broker.Limits == "aws" || strings.HasSuffix(at.Host, ".amazonaws.com") || strings.HasSuffix(at.Host, ".amazonaws.com.cn"),
+	}
+	proxy, err := accessOf(o.Config).ProxyFor(at.String())
+	if err != nil {
+		return Report{}, err
+	}
+	if proxy != nil {
+		e.proxy = proxy.Redacted()
 	}
 	e.report = Report{Config: o.Config.File, Endpoint: at.String()}
 	if len(o.Policies) > 0 {
@@ -243,7 +251,7 @@ func lines(text string) []string {
 func credentialsStep(cfg *config.Config, now time.Time) (string, []string, error) {
 	var all []string
 	var first error
-	for _, p := range uplink.CheckCredentials(cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key, now) {
+	for _, p := range uplink.CheckFiles(filesOf(cfg), now) {
 		if !p.Warning && first == nil {
 			first = &uplink.Explained{Code: p.Code, What: p.File + ": " + p.What, Hint: p.Do}
 			continue
@@ -253,12 +261,18 @@ func credentialsStep(cfg *config.Config, now time.Time) (string, []string, error
 	if first == nil && len(all) > 0 {
 		first = note("the files can be used")
 	}
+	if cfg.Broker.Certificate == "" {
+		return fmt.Sprintf("the files are good; no certificate, user name %q", cfg.Broker.Username), all, first
+	}
 	return "files, chain and dates are good, the key belongs to the certificate", all, first
 }
 
 // network resolves the name and tries the ports.
 func (e *exam) network(ctx context.Context) bool {
 	err := e.step(ctx, "dns", dnsLimit, func(ctx context.Context) (string, error) {
+		if e.proxy != "" {
+			return "", skip("the proxy %s resolves the name", e.proxy)
+		}
 		if net.ParseIP(e.at.ServerName()) != nil {
 			return "", skip("%s is an address", e.at.Host)
 		}
@@ -290,7 +304,7 @@ func (e *exam) network(ctx context.Context) bool {
 func (e *exam) port(ctx context.Context, port, instead string) error {
 	return e.step(ctx, "tcp "+port, dialLimit, func(ctx context.Context) (string, error) {
 		address := net.JoinHostPort(e.at.Host, port)
-		c, err := e.o.Dial(ctx, "tcp", address)
+		c, err := accessOf(e.cfg).Dial(ctx, address, e.o.Dial)
 		switch {
 		case err != nil && instead != "":
 			return "", note("%s cannot be reached, which is no harm while %s can: %v", address, e.at.String(), err)
@@ -298,10 +312,14 @@ func (e *exam) port(ctx context.Context, port, instead string) error {
 			return "", uplink.Explain(err, uplink.Disconnect{Endpoint: address})
 		}
 		defer c.Close()
-		if instead != "" {
-			return c.RemoteAddr().String() + " answers; " + instead, nil
+		found := c.RemoteAddr().String() + " answers"
+		if e.proxy != "" {
+			found = "the proxy " + e.proxy + " connects to it"
 		}
-		return c.RemoteAddr().String() + " answers", nil
+		if instead != "" {
+			found += "; " + instead
+		}
+		return found, nil
 	})
 }
 

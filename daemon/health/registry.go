@@ -39,6 +39,8 @@ const (
 	CertificateExpiring Code = "certificate_expiring"
 	CertificateStuck    Code = "certificate_stuck"
 	ConnectRefused      Code = "connect_refused"
+	LoginRefused        Code = "login_refused"
+	ProxyRefused        Code = "proxy_refused"
 	WillRefused         Code = "will_refused"
 	SubscribeDenied     Code = "subscribe_denied"
 	PublishDenied       Code = "publish_denied"
@@ -113,7 +115,7 @@ type Fault struct {
 
 // noConnection are the faults without a connection. Until there is one, nobody needs
 // to know what the broker denied on the one before.
-var noConnection = []Code{NotProvisioned, NetworkDown, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused}
+var noConnection = []Code{NotProvisioned, NetworkDown, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused, LoginRefused, ProxyRefused}
 
 // Faults is the registry: everything that can go wrong, in the order of the
 // documentation. The table in deploy/README.md is generated from it.
@@ -326,6 +328,21 @@ var Faults = []Fault{
 		Title:      "broker refused the connection",
 		Meaning:    "TLS succeeded, but the broker did not accept our CONNECT.",
 		Cure:       "On AWS IoT Core the certificate must be active and have a policy that allows iot:Connect for this client id.",
+	},
+	{
+		Code: LoginRefused, Severity: Error, Concerns: []Concern{Link},
+		Refusal:    true,
+		Credential: true,
+		Title:      "broker refused the user name or password",
+		Meaning:    "TLS succeeded, but the broker did not accept the user name or the password of our CONNECT, and said so. AWS IoT Core never does.",
+		Cure:       "Check `broker.username` and the file that `broker.password_file` names.",
+	},
+	{
+		Code: ProxyRefused, Severity: Error, Concerns: []Concern{Link},
+		Refusal: true,
+		Title:   "proxy refused the connection",
+		Meaning: "The HTTP proxy on the way to the broker does not let us through.",
+		Cure:    "Check `broker.proxy`, or HTTPS_PROXY in the environment of the daemon, and have the proxy allow CONNECT to the broker's host and port.",
 	},
 	{
 		Code: WillRefused, Severity: Error, Concerns: []Concern{Link},

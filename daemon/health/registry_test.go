@@ -69,7 +69,7 @@ func TestCodesOfAConcern(t *testing.T) {
 		t.Errorf("faults of a reading: %q, want %q", got, want)
 	}
 	if got, want := Codes(Link), []Code{
-		NotProvisioned, NetworkDown, IdleTimeout, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused,
+		NotProvisioned, NetworkDown, IdleTimeout, TLSTooOld, ServerUntrusted, ClockWrong, CertificateRejected, CertificateUnusable, ConnectRefused, LoginRefused, ProxyRefused,
 		WillRefused, SubscribeDenied, PublishDenied, NotDelivered, NoAcknowledgement, DuplicateClient,
 	}; !slices.Equal(got, want) {
 		t.Errorf("faults of the link: %q, want %q", got, want)

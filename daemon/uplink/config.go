@@ -28,20 +28,15 @@ type Config struct {
 	// Files owns those three where others need them too, and runs as long as the link
 	// does; they are left empty then. nil: the link reads them itself.
 	Files     *CredentialFiles
+	Access                  // what some brokers need besides
 	KeepAlive time.Duration // 0 is 30 s
 	Clean     bool          // a clean session, for short-lived clients
 	Limits    Limits        // "" is [LimitsAuto]
 
 	Subscriptions []Subscription
 	Echo          Echo // listens whether a message of ours is delivered
-	// Unsubscribe names filters that the session may hold of an earlier configuration.
-	// They are unsubscribed from on the first connection, once the link stands; those
-	// among Subscriptions, and what is no filter, are left out.
-	Unsubscribe []string
-	// Unsubscribed is told of each of Unsubscribe that the session does not hold any
-	// more, from Run's goroutine; must not block; may be nil.
-	Unsubscribed func(filter string)
-	Outbox       Outbox
+	Leftovers          // of earlier configurations
+	Outbox        Outbox
 	// Will is published by the broker when it loses us; nil is none. It must carry no
 	// time, as it is written when we connect.
 	Will *Publication
@@ -69,6 +64,17 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// watchNetwork is [netwatch.Watch], or what tests have in its place; nil is none.
 	watchNetwork func(context.Context, wake.Signal) error
+}
+
+// Leftovers are what a session may hold of earlier configurations.
+type Leftovers struct {
+	// Unsubscribe names filters that the session may hold of an earlier configuration.
+	// They are unsubscribed from on the first connection, once the link stands; those
+	// among Subscriptions, and what is no filter, are left out.
+	Unsubscribe []string
+	// Unsubscribed is told of each of Unsubscribe that the session does not hold any
+	// more, from Run's goroutine; must not block; may be nil.
+	Unsubscribed func(filter string)
 }
 
 // Flow says how much may be in flight, and how its acknowledgements are awaited.
@@ -122,7 +128,7 @@ func (c Config) withDefaults() Config {
 		c.watchNetwork = netwatch.Watch
 	}
 	if c.Files == nil {
-		c.Files = NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key})
+		c.Files = NewCredentialFiles(CredentialFilesConfig{CA: c.CA, Certificate: c.Certificate, Key: c.Key, Password: c.PasswordFile})
 	}
 	return c
 }
@@ -144,7 +150,7 @@ func (c Config) check() error {
 	switch {
 	case c.ClientID == "" || len(c.ClientID) > 0xffff || !utf8.ValidString(c.ClientID) || strings.ContainsRune(c.ClientID, 0):
 		return fmt.Errorf("client id: want 1 to 65535 bytes of UTF-8 without NUL (got %q)", c.ClientID)
-	case files.CA == "" || files.Certificate == "" || files.Key == "":
+	case files.CA == "" || (files.Certificate == "") != (files.Key == "") || files.Certificate == "" && c.Username == "":
 		return fmt.Errorf("credentials: want the files of CA, certificate and key (got %q, %q, %q)", files.CA, files.Certificate, files.Key)
 	case c.KeepAlive < time.Second || c.KeepAlive > 0xffff*time.Second:
 		return fmt.Errorf("keep-alive: want 1s to 65535s (got %v)", c.KeepAlive)
@@ -162,6 +168,9 @@ func (c Config) check() error {
 		return fmt.Errorf("drain: want no negative time (got %v)", c.Drain)
 	case c.Outbox == nil:
 		return errors.New("outbox: want one, an empty Queue if there is nothing to send")
+	}
+	if err := c.Access.check(); err != nil {
+		return err
 	}
 	if c.Will != nil {
 		if bad := unsendable(*c.Will); bad != "" || len(c.Will.Payload) > 0xffff {

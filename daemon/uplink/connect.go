@@ -83,6 +83,9 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
 		SetConnectionLostHandler(func(mqtt.Client, error) { c.link.others.Call("lost connection", func() { close(c.lost) }) })
+	if cfg.Username != "" {
+		o.SetUsername(cfg.Username).SetPassword(string(c.creds.password))
+	}
 	if c.withWill {
 		o.SetBinaryWill(cfg.Will.Topic, cfg.Will.Payload, 1, false)
 	}
@@ -99,7 +102,7 @@ func (c *connection) open(ctx context.Context) error {
 		return err
 	}
 	c.exchange.phase = Handshaking
-	conf := tlsConfig(c.creds, l.at.ServerName(), l.at.Port, later(time.Now(), l.built), &c.certificateAsked)
+	conf := tlsConfig(c.creds, l.at.ServerName(), l.cfg.protocols(l.at.Port), later(time.Now(), l.built), &c.certificateAsked)
 	probe := l.attempts.resets == 2
 	if probe {
 		// With TLS 1.3 the alert about our certificate can be lost in a reset; with 1.2
@@ -130,7 +133,7 @@ func (c *connection) open(ctx context.Context) error {
 func (c *connection) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.link.backoff.dialTimeout())
 	defer cancel()
-	return c.link.cfg.Dial(ctx, "tcp", c.link.cfg.Endpoint)
+	return c.link.cfg.Access.Dial(ctx, c.link.cfg.Endpoint, c.link.cfg.Dial)
 }
 
 // alpn is the protocol that AWS IoT Core wants to see on port 443 (page "Device
@@ -140,7 +143,7 @@ const alpn = "x-amzn-mqtt-ca"
 // tlsConfig gives the TLS configuration of one connection. The certificate is sent
 // whatever authorities the broker lists, so that it is the broker who says what is
 // wrong with it. asked becomes true when the broker has asked for it.
-func tlsConfig(c *credentials, name, port string, now time.Time, asked *bool) *tls.Config {
+func tlsConfig(c *credentials, name string, protocols []string, now time.Time, asked *bool) *tls.Config {
 	conf := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: name,
@@ -148,12 +151,10 @@ func tlsConfig(c *credentials, name, port string, now time.Time, asked *bool) *t
 		Time:       func() time.Time { return now },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			*asked = true
-			return &c.pair, nil
+			return &c.pair, nil // empty where there is none
 		},
 	}
-	if port == "443" {
-		conf.NextProtos = []string{alpn}
-	}
+	conf.NextProtos = protocols
 	return conf
 }
 

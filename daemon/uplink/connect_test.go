@@ -35,7 +35,7 @@ func TestUnansweredConnectAndSubscribe(t *testing.T) {
 }
 
 func TestConnackRefusals(t *testing.T) {
-	for code, want := range map[byte]health.Code{1: health.ConnectRefused, 2: health.ConnectRefused, 3: health.NetworkDown, 4: health.ConnectRefused, 5: health.ConnectRefused, 7: health.ConnectRefused, 255: health.ConnectRefused} {
+	for code, want := range map[byte]health.Code{1: health.ConnectRefused, 2: health.ConnectRefused, 3: health.NetworkDown, 4: health.LoginRefused, 5: health.ConnectRefused, 7: health.ConnectRefused, 255: health.ConnectRefused} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBroker(t)
 			l := run(t, b.config())

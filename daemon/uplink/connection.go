@@ -100,10 +100,10 @@ func (c *connection) established() {
 	l.update(func(s *Status) {
 		s.Connected, s.Attempts, s.SessionPresent = true, 0, c.sessionPresent
 		s.Err = l.amiss()
-		l.noteDenied(s)
+		noteDenied(l, s)
 		s.SessionsLost += uint64(lost)
 	})
-	l.reported.code = ""
+	l.attempts.reportedCode = ""
 	l.cfg.Log.Info("connected", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", c.sessionPresent)
 	l.answerReconnects()
 	switch {
@@ -209,7 +209,7 @@ func (c *connection) retryDenied(ctx context.Context) bool {
 	}
 	l.update(func(s *Status) {
 		s.Err = l.amiss()
-		l.noteDenied(s)
+		noteDenied(l, s)
 	})
 	return false
 }

@@ -22,6 +22,9 @@ type CredentialFilesConfig struct {
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)
 	Key         string // PEM file of our private key; it may be the same file as Certificate
+	// Password is the file of the password that goes with a user name; "" is none. Then
+	// Certificate and Key may be "" too: then there is no certificate.
+	Password string
 	// Provisioned says that the certificate and the key come by provisioning. As long as
 	// there is no such file, the board is not provisioned.
 	Provisioned bool
@@ -69,7 +72,9 @@ func NewCredentialFiles(c CredentialFilesConfig) *CredentialFiles {
 }
 
 // paths gives the paths of the files.
-func (f *CredentialFiles) paths() [3]string { return [...]string{f.c.CA, f.c.Certificate, f.c.Key} }
+func (f *CredentialFiles) paths() [4]string {
+	return [...]string{f.c.CA, f.c.Certificate, f.c.Key, f.c.Password}
+}
 
 // Run reads the files whenever somebody has asked for that, until ctx ends, and
 // ends soon then though a read hangs. It is called once.
@@ -180,8 +185,9 @@ func (f *CredentialFiles) read() *credentialState {
 type pemFiles struct {
 	from          CredentialFilesConfig
 	ca, cert, key []byte // nil where it could not be read
+	password      []byte
 	problems      []Problem
-	sum           [sha256.Size]byte // of all three
+	sum           [sha256.Size]byte // of them all
 }
 
 func readPEMs(c CredentialFilesConfig) pemFiles {
@@ -189,7 +195,7 @@ func readPEMs(c CredentialFilesConfig) pemFiles {
 	sum := sha256.New()
 	read := func(file, is string) []byte {
 		data, err := c.Read(file, maxPEM)
-		if c.Provisioned && file != c.CA && errors.Is(err, fs.ErrNotExist) {
+		if c.Provisioned && (file == c.Certificate || file == c.Key) && errors.Is(err, fs.ErrNotExist) {
 			p.problems = append(p.problems, Problem{Code: string(health.NotProvisioned), File: file, What: "this board has no certificate of its own yet", Do: "see `provisioning` in `fieldpost status`"})
 			return nil
 		}
@@ -201,7 +207,15 @@ func readPEMs(c CredentialFilesConfig) pemFiles {
 		sum.Write(data)
 		return data
 	}
-	p.ca, p.cert = read(c.CA, "root certificate"), read(c.Certificate, "certificate")
+	p.ca = read(c.CA, "root certificate")
+	if c.Password != "" {
+		p.password = read(c.Password, "password")
+	}
+	if c.Certificate == "" {
+		sum.Sum(p.sum[:0])
+		return p
+	}
+	p.cert = read(c.Certificate, "certificate")
 	if c.Key == c.Certificate { // of two reads one could be of a newer file
 		p.key = p.cert
 	} else {

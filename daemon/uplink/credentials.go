@@ -42,7 +42,16 @@ func (p Problem) String() string {
 // the time now: whether they can be read, hold what they should, belong
 // together and are valid. None is the good answer.
 func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) {
-	c, problems := readCredentials(ca, cert, key)
+	return CheckFiles(CredentialFilesConfig{CA: ca, Certificate: cert, Key: key}, now)
+}
+
+// CheckFiles is CheckCredentials for all files of the credentials. Stuck is not used.
+func CheckFiles(files CredentialFilesConfig, now time.Time) (problems []Problem) {
+	if files.Read == nil {
+		files.Read = regular.Read
+	}
+	ca, cert := files.CA, files.Certificate
+	c, problems := readPEMs(files).parse()
 	problems = append(problems, c.warnings...)
 	problems = append(problems, checkDates(ca, cert, c, now)...)
 	problems = append(problems, checkRoots(ca, c.rootCerts)...)
@@ -56,12 +65,8 @@ type credentials struct {
 	roots     *x509.CertPool
 	rootCerts []*x509.Certificate
 	warnings  []Problem         // what does not prevent their use
-	sum       [sha256.Size]byte // of the three files
-}
-
-// readCredentials reads and parses the files, here and now.
-func readCredentials(ca, cert, key string) (*credentials, []Problem) {
-	return readPEMs(CredentialFilesConfig{CA: ca, Certificate: cert, Key: key, Read: regular.Read}).parse()
+	sum       [sha256.Size]byte // of the files
+	password  []byte            // of the user name; nil is none
 }
 
 // parse gives what is in the files. It is usable only if there is no problem;
@@ -86,6 +91,11 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 	}
 	for _, r := range c.rootCerts {
 		c.roots.AddCert(r)
+	}
+	if p.password != nil {
+		if c.password = password(p.password); len(c.password) == 0 || len(c.password) > maxPassword {
+			unusable(p.from.Password, fmt.Sprintf("the password has %d bytes, want 1 to %d", len(c.password), maxPassword), "write the password into it, on one line")
+		}
 	}
 	var chain []*x509.Certificate
 	if p.cert != nil {

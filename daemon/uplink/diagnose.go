@@ -100,7 +100,7 @@ func (l *Link) describeEnd(c *connection, now time.Time) Disconnect {
 	return Disconnect{
 		Phase: c.exchange.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: c.exchange.subject, Now: later(now, l.built),
 		SessionPresent: c.sessionPresent || l.cfg.Clean || l.session.keptSilently(), CertificateNotAsked: c.exchange.phase == Handshaking && !c.certificateAsked,
-		Will: l.cfg.Will != nil, WithoutWill: l.cfg.Will != nil && l.will.triedWithout(), Persistent: !l.cfg.Clean,
+		Will: l.cfg.Will != nil, WithoutWill: l.cfg.Will != nil && l.will.triedWithout(), Persistent: !l.cfg.Clean, Username: l.cfg.Username,
 	}
 }
 
@@ -213,7 +213,7 @@ func (l *Link) noteLasting(up time.Time) {
 }
 
 // noteDenied notes what is left out, and how it is known that it is denied.
-func (l *Link) noteDenied(s *Status) {
+func noteDenied(l *Link, s *Status) {
 	s.Denied, s.DeniedWhy = l.subs.denials.denied.names(), ""
 	for _, filter := range s.Denied {
 		if !l.subs.denials.denied[filter].said {

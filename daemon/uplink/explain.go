@@ -46,6 +46,7 @@ type Disconnect struct {
 	Will           bool // there is one
 	WithoutWill    bool // a CONNECT without it was refused as well
 	Persistent     bool // the session is to be kept
+	Username       string
 	// Silence, where it is not 0, is how long nothing had been sent when this connection
 	// ended, as when the one before did. PingEvery is how often pings go from now on.
 	Silence, PingEvery  time.Duration
@@ -91,7 +92,7 @@ func Explain(err error, at Disconnect) *Explained {
 		return done
 	}
 	for _, look := range []func(error, Disconnect) *Explained{
-		explainIdleTimeout, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
+		explainIdleTimeout, explainProxy, explainServer, explainVersion, explainAlert, explainRefusal, explainHangUp, explainSilence, explainNetwork,
 	} {
 		if e := look(err, at); e != nil {
 			e.Err = err
@@ -220,7 +221,31 @@ func explainRefusal(err error, at Disconnect) *Explained {
 	case 3:
 		return explained(health.NetworkDown, "fieldpost tries again; if it stays, look at the broker's log.", "the broker says that it is not available")
 	}
-	return refused(at, "the broker refused the client id %q", at.ClientID)
+	if r.code == 4 {
+		return loginRefused(at)
+	}
+	return notAuthorized(at)
+}
+
+// loginRefused is about a broker that does not accept the user name or the password, and says so.
+func loginRefused(at Disconnect) *Explained {
+	if at.Username == "" {
+		return explained(health.LoginRefused, "Set broker.username and broker.password_file.", "the broker wants a user name and a password")
+	}
+	return explained(health.LoginRefused, "Check broker.username and the password in the file that broker.password_file names.", "the broker does not accept the user name %q or its password", at.Username)
+}
+
+// notAuthorized is about a broker that does not let us in and says so, unlike AWS IoT Core over
+// MQTT 3.1.1. Some say the same for a wrong password (mosquitto).
+func notAuthorized(at Disconnect) *Explained {
+	e := refused(at, "the broker refused the client id %q", at.ClientID)
+	if at.Username != "" {
+		e.What = fmt.Sprintf("the broker refused the user name %q with the client id %q", at.Username, at.ClientID)
+		e.Hint = "Check broker.username, the password in the file that broker.password_file names, and the broker's access rules for this client id."
+	} else {
+		e.Hint += " If the broker wants a user name and a password, set broker.username and broker.password_file."
+	}
+	return e
 }
 
 func refused(at Disconnect, what string, args ...any) *Explained {

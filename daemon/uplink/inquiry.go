@@ -110,8 +110,8 @@ func (l *Link) quote(phase Phase, subject string) string {
 	return " (inferred, as it gives no reason)"
 }
 
-// requestOf returns what a connection ended on, if that may be a refusal that nothing explains.
-func (l *Link) requestOf(c *connection, why *Explained) (r request, ok bool) {
+// requestRefused returns what a connection ended on, if that may be a refusal that nothing explains.
+func (c *connection) requestRefused(why *Explained) (r request, ok bool) {
 	if !Inferred(why) || why.Code == string(health.DuplicateClient) || c.probingEcho {
 		return request{}, false
 	}
@@ -135,13 +135,13 @@ func (l *Link) requestOf(c *connection, why *Explained) (r request, ok bool) {
 
 // inquire asks the broker why it closed a connection, where it is time to, and completes why.
 func (l *Link) inquire(ctx context.Context, c *connection, why *Explained) {
-	r, ok := l.requestOf(c, why)
+	r, ok := c.requestRefused(why)
 	if !ok {
 		l.inquiry.endedOtherwise()
 		return
 	}
 	if l.inquiry.hungUp(r, time.Now()) && l.cfg.Ask != nil && c.creds != nil {
-		l.ask(ctx, c, r)
+		c.ask(ctx, r)
 	}
 	if needsPerson(why.Code) || l.inquiry.answers[r].Reason != nil {
 		why.What += l.quote(r.phase, r.subject)
@@ -149,16 +149,16 @@ func (l *Link) inquire(ctx context.Context, c *connection, why *Explained) {
 }
 
 // ask asks about a request and waits for the answer. Config.Heartbeat is called meanwhile.
-func (l *Link) ask(ended context.Context, c *connection, r request) {
-	q := l.question(c, r)
+func (c *connection) ask(ended context.Context, r request) {
+	l, q := c.link, c.question(r)
 	ctx, cancel := context.WithTimeout(ended, askLimit)
 	defer cancel()
 	got, done := Answer{}, make(chan struct{})
 	asking := l.cfg.Ask
-	go func() {
+	l.others.Go("question to the broker", func() {
 		defer close(done)
 		got = asking(ctx, q)
-	}()
+	})
 	for !l.await(context.Background(), askLimit, done, nil) {
 		cancel() // it ends soon
 	}
@@ -173,9 +173,10 @@ func (l *Link) ask(ended context.Context, c *connection, r request) {
 }
 
 // question makes the question about a request.
-func (l *Link) question(c *connection, r request) Question {
+func (c *connection) question(r request) Question {
+	l := c.link
 	q := Question{Phase: r.phase, Probe: ProbeConfig{
-		Endpoint: l.cfg.Endpoint, ClientID: askID(l.cfg.ClientID), KeepAlive: l.cfg.KeepAlive, Clean: true, Dial: l.cfg.Dial, creds: c.creds,
+		Endpoint: l.cfg.Endpoint, ClientID: askID(l.cfg.ClientID), KeepAlive: l.cfg.KeepAlive, Clean: true, Access: l.cfg.Access, Dial: l.cfg.Dial, creds: c.creds,
 	}}
 	switch r.phase {
 	case Connecting:

@@ -50,19 +50,15 @@ type Link struct {
 	inquiry  inquiry
 	adoption adoption
 	attempts attempts
-	reported reported
 }
 
 // attempts are what is remembered of connections that were tried.
 type attempts struct {
 	last   time.Time // when the last one began
 	resets int       // in a row that were reset before the CONNACK
-}
 
-// reported is what was last told.
-type reported struct {
-	code  string // of the last failure that was logged
-	drops uint64 // what the observer was last told of
+	reportedCode  string // of the last failure that was logged
+	reportedDrops uint64 // what the observer was last told of
 }
 
 // New checks the configuration and gives a Link that does nothing until Run.
@@ -151,9 +147,9 @@ func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 	if ctx.Err() != nil {
 		return wait{}, true
 	}
-	l.update(func(s *Status) { s.Connected, s.Err = false, why; l.noteDenied(s) })
-	if l.reported.code != why.Code {
-		l.reported.code = why.Code
+	l.update(func(s *Status) { s.Connected, s.Err = false, why; noteDenied(l, s) })
+	if l.attempts.reportedCode != why.Code {
+		l.attempts.reportedCode = why.Code
 		l.cfg.Log.Warn("not connected", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
 	}
 	return l.waitAfter(why, c.exchange.phase), false

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"fieldpost/daemon/endpoint"
+	"fieldpost/daemon/regular"
 )
 
 // ProbeConfig says how a [Probe] connects.
 type ProbeConfig struct {
 	Endpoint             string // as [endpoint.Parse] reads it; port 443 uses ALPN x-amzn-mqtt-ca
 	ClientID             string
-	CA, Certificate, Key string        // PEM files
+	CA, Certificate, Key string        // PEM files; Certificate and Key "" are none
+	Access                             // what some brokers need besides
 	KeepAlive            time.Duration // 0 is 30 s
 	Clean                bool          // a clean session
 	Will                 *Publication  // nil is none
@@ -40,16 +42,17 @@ type ProbeConfig struct {
 // Each step ends when its context does, and an error is an [*Explained]. One
 // goroutine uses a Probe; Close ends it, in every case.
 type Probe struct {
-	cfg     ProbeConfig
-	at      endpoint.Endpoint
-	raw     net.Conn
-	tls     *tls.Conn
-	asked   bool // for our certificate
-	phase   Phase
-	topic   string
-	present bool
-	ids     packetIDs
-	reader  packetReader
+	cfg      ProbeConfig
+	at       endpoint.Endpoint
+	raw      net.Conn
+	tls      *tls.Conn
+	asked    bool // for our certificate
+	password []byte
+	phase    Phase
+	topic    string
+	present  bool
+	ids      packetIDs
+	reader   packetReader
 
 	reading  sync.WaitGroup
 	packets  chan []byte // but for PUBLISH
@@ -82,7 +85,7 @@ func NewProbe(c ProbeConfig) (*Probe, error) {
 func (p *Probe) Dial(ctx context.Context) error {
 	p.phase = Dialing
 	var err error
-	p.raw, err = p.cfg.Dial(ctx, "tcp", p.at.String())
+	p.raw, err = p.cfg.Access.Dial(ctx, p.at.String(), p.cfg.Dial)
 	return p.explain(err)
 }
 
@@ -103,12 +106,13 @@ func (p *Probe) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	creds := p.cfg.creds
 	if creds == nil {
 		var problems []Problem
-		if creds, problems = readCredentials(p.cfg.CA, p.cfg.Certificate, p.cfg.Key); len(problems) > 0 {
+		if creds, problems = readPEMs(CredentialFilesConfig{CA: p.cfg.CA, Certificate: p.cfg.Certificate, Key: p.cfg.Key, Password: p.cfg.PasswordFile, Read: regular.Read}).parse(); len(problems) > 0 {
 			first := problems[0]
 			return tls.ConnectionState{}, &Explained{Code: first.Code, What: first.File + ": " + first.What, Hint: first.Do}
 		}
 	}
-	conf := tlsConfig(creds, p.at.ServerName(), p.at.Port, later(time.Now(), builtAt()), &p.asked)
+	p.password = creds.password
+	conf := tlsConfig(creds, p.at.ServerName(), p.cfg.protocols(p.at.Port), later(time.Now(), builtAt()), &p.asked)
 	conf.MinVersion, conf.MaxVersion = max(conf.MinVersion, p.cfg.MinTLS), p.cfg.MaxTLS
 	p.tls = tls.Client(p.raw, conf)
 	if err := p.tls.HandshakeContext(ctx); err != nil {
@@ -117,6 +121,9 @@ func (p *Probe) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	p.phase = Connecting
 	return p.tls.ConnectionState(), nil
 }
+
+// Password is the password of the user name, after Handshake; nil is none.
+func (p *Probe) Password() []byte { return p.password }
 
 // Conn is the TLS connection after Handshake, for a caller that speaks another version
 // of MQTT. Connect is not called then.
@@ -134,7 +141,7 @@ func (p *Probe) Connect(ctx context.Context) (present bool, err error) {
 	p.reader.accepted = func() { p.present = p.reader.present }
 	p.reader.deliver = p.deliver
 	p.reading.Go(p.read)
-	if err := p.write(ctx, appendConnect(nil, p.cfg)); err != nil {
+	if err := p.write(ctx, appendConnect(nil, p.cfg, p.password)); err != nil {
 		return false, p.explain(err)
 	}
 	if _, err := p.await(ctx, connack); err != nil {
@@ -259,7 +266,7 @@ func (p *Probe) explain(err error) error {
 	return Explain(err, Disconnect{
 		Phase: p.phase, Endpoint: p.at.String(), ClientID: p.cfg.ClientID, Topic: p.topic, Now: later(time.Now(), builtAt()),
 		Repeated: p.cfg.Repeated, SessionPresent: p.present, Will: p.cfg.Will != nil, WithoutWill: p.cfg.WithoutWill,
-		Persistent: !p.cfg.Clean, CertificateNotAsked: !p.asked,
+		Persistent: !p.cfg.Clean, Username: p.cfg.Username, CertificateNotAsked: !p.asked,
 	})
 }
 
@@ -352,7 +359,7 @@ func (p *Probe) deliver(m *publishPacket) {
 }
 
 // appendConnect appends a CONNECT packet (section 3.1).
-func appendConnect(b []byte, c ProbeConfig) []byte {
+func appendConnect(b []byte, c ProbeConfig, password []byte) []byte {
 	body := []byte("\x00\x04MQTT\x04\x00")
 	if c.Clean {
 		body[7] |= 1 << 1
@@ -363,6 +370,14 @@ func appendConnect(b []byte, c ProbeConfig) []byte {
 		body[7] |= 1<<2 | 1<<3
 		body = appendField(body, c.Will.Topic)
 		body = appendField(body, string(c.Will.Payload))
+	}
+	if c.Username != "" {
+		body[7] |= 1 << 7
+		body = appendField(body, c.Username)
+		if len(password) > 0 {
+			body[7] |= 1 << 6
+			body = appendField(body, string(password))
+		}
 	}
 	b = append(b, 1<<4)
 	b = binary.AppendUvarint(b, uint64(len(body)))

@@ -52,6 +52,8 @@ func explainReason(code byte, at Disconnect) *Explained {
 	switch code {
 	case 133:
 		return explained(health.ConnectRefused, "Set another broker.client_id.", "the broker does not take the client id %q", at.ClientID)
+	case 134:
+		return loginRefused(at)
 	case 132:
 		return explained(health.ConnectRefused, "Nothing needs to be done: the daemon speaks MQTT 3.1.1.", "the broker does not speak MQTT 5")
 	case 136, 137, 139:
@@ -65,7 +67,7 @@ func explainReason(code byte, at Disconnect) *Explained {
 	}
 	switch at.Phase {
 	case Connecting:
-		return refused(at, "the broker refused the client id %q", at.ClientID)
+		return notAuthorized(at)
 	case Subscribing:
 		e := subscribeDenied(at.Topic)
 		e.Hint = allowSubscribe(at.Topic)

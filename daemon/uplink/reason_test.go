@@ -20,7 +20,7 @@ func TestExplainReason(t *testing.T) {
 		says   []string
 	}{
 		{"CONNACK", 133, "", Connecting, health.ConnectRefused, []string{"CONNACK 133: client identifier not valid", `"board"`}},
-		{"CONNACK", 134, "", Connecting, health.ConnectRefused, []string{"bad user name or password"}},
+		{"CONNACK", 134, "", Connecting, health.LoginRefused, []string{"bad user name or password"}},
 		{"CONNACK", 135, "no\x1b[2Jpolicy", Connecting, health.ConnectRefused, []string{`("no\x1b[2Jpolicy")`, "iot:Connect on client/board"}},
 		{"CONNACK", 136, "", Connecting, health.NetworkDown, []string{"not available"}},
 		{"SUBACK", 135, "", Subscribing, health.SubscribeDenied, []string{"topicfilter/a"}},

@@ -79,6 +79,9 @@ func needsConnection(a, b Config) (settings []string) {
 		{"endpoint", a.Endpoint != b.Endpoint},
 		{"client_id", a.ClientID != b.ClientID},
 		{"credentials", a.Files.paths() != b.Files.paths()},
+		{"username", a.Username != b.Username},
+		{"proxy", a.Proxy != b.Proxy},
+		{"alpn", a.ALPN != b.ALPN},
 		{"keep_alive", a.KeepAlive != b.KeepAlive},
 		{"clean session", a.Clean != b.Clean},
 		{"will", !bytes.Equal(will(a), will(b))},
@@ -246,7 +249,7 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 	c.publisher.rewind()
 	l.update(func(s *Status) {
 		s.Err = l.amiss()
-		l.noteDenied(s)
+		noteDenied(l, s)
 	})
 	return ctx.Err() != nil
 }

@@ -76,14 +76,14 @@ func (l *Link) update(change func(*Status)) {
 		s.PingEvery, s.IdleTimeout = l.idle.pingEvery, l.idle.after
 	})
 	now := l.Status()
-	l.reported.drops = now.Dropped
+	l.attempts.reportedDrops = now.Dropped
 	l.cfg.Observe(now)
 }
 
 // reportDrops tells the observer of messages that were dropped since it was last told
 // anything.
 func (l *Link) reportDrops() {
-	if l.drops.total.Load() != l.reported.drops {
+	if l.drops.total.Load() != l.attempts.reportedDrops {
 		l.update(func(*Status) {})
 	}
 }

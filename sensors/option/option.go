@@ -23,6 +23,7 @@ type Rule struct {
 	Check    func(v any) (reason string)    // "" if v is valid; nil accepts all
 	File     bool                           // names a file that must exist; its path becomes absolute
 	Dir      bool                           // names a directory that fieldpost creates; its path becomes absolute
+	Secret   bool                           // may hold a password: a message does not show the value
 	// Meant says what a value that Check has refused was probably meant to be, to be added to
 	// the reason; "" if that is unknown. May be nil.
 	Meant func(v any, text string) string

@@ -85,7 +85,7 @@ func Open(ctx context.Context, c uplink.ProbeConfig) (*Conn, error) {
 	}
 	conn := &Conn{
 		probe: p, conn: p.Conn(), r: bufio.NewReader(p.Conn()), keepAlive: c.KeepAlive,
-		at:      uplink.Disconnect{Phase: uplink.Connecting, Endpoint: p.Endpoint(), ClientID: c.ClientID, Will: c.Will != nil, Persistent: !c.Clean},
+		at:      uplink.Disconnect{Phase: uplink.Connecting, Endpoint: p.Endpoint(), ClientID: c.ClientID, Will: c.Will != nil, Persistent: !c.Clean, Username: c.Username},
 		packets: make(chan *packets.ControlPacket, queued), messages: make(chan *packets.Publish, queued),
 		closing: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -107,6 +107,12 @@ func (c *Conn) connect(ctx context.Context, config uplink.ProbeConfig) error {
 	if !config.Clean { // as a session of MQTT 3.1.1 that is kept: without an end of its own
 		forever := ^uint32(0)
 		connect.Properties.SessionExpiryInterval = &forever
+	}
+	if config.Username != "" {
+		connect.UsernameFlag, connect.Username = true, config.Username
+		if password := c.probe.Password(); len(password) > 0 {
+			connect.PasswordFlag, connect.Password = true, password
+		}
 	}
 	if w := config.Will; w != nil {
 		connect.WillFlag, connect.WillQOS, connect.WillTopic = true, 1, w.Topic
