@@ -68,7 +68,7 @@ RACE_TEST := $(RACE) $(RACE:-race=-cpu 1)
 
 test: ## all tests, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler here: testing WITHOUT the race detector"
-	$(GO) test -tags rehearsal ./daemon/health
+	$(GO) test -tags rehearsal -run 'Rehearse|MayPanic' ./daemon/health ./daemon
 	$(GO) test $(RACE_TEST) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
 
 # Where root may, the spool of `make chaos` is on a small disk of its own, which
@@ -99,7 +99,7 @@ lint-go:
 	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	GOOS=linux $(GO) vet -tags chaos ./daemon/chaos ./cmd/fieldpost
-	$(GO) vet -tags rehearsal ./daemon/health
+	$(GO) vet -tags rehearsal ./daemon/task ./daemon/health ./daemon
 	$(GO) vet -tags steps ./daemon
 	$(GO) run $(STATICCHECK) ./...
 
