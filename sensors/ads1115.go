@@ -61,6 +61,7 @@ func adsChip(name, title, source string, bits int) Chip {
 		Name: name, Title: title, Source: source, Addresses: adsAddresses,
 		Options:    option.Set{Defaults: ADS1115{I2C{Address: adsAddresses[0]}, 0x0F, 4.096, 1}, Rules: adsRules()},
 		Quantities: []Quantity{{Name: "voltage", Unit: "V", Min: -6144, Max: 6144}},
+		Channels:   true,
 		Worst:      200 * time.Millisecond,
 	}, func(w *wire, o ADS1115) (device, []Quantity) { return newADS(w, o, bits) })
 }

@@ -72,6 +72,7 @@ var hwmon = Chip{
 	Source:     "Linux, Documentation/hwmon/sysfs-interface.rst",
 	Options:    hwmonOptions,
 	Quantities: kindsOf(hwmonKinds),
+	Channels:   true,
 	Every:      10 * time.Second,
 	Worst:      2 * time.Second, // a chip may convert at each read
 	Look: func(b board.Board, c Config) error {

@@ -97,6 +97,7 @@ var iio = Chip{
 	Source:     "Linux, Documentation/ABI/testing/sysfs-bus-iio",
 	Options:    iioOptions,
 	Quantities: iioQuantities(),
+	Channels:   true,
 	Every:      10 * time.Second,
 	Worst:      5 * time.Second, // a driver waits for its chip's conversion, which takes some chips seconds
 	Look: func(b board.Board, c Config) error {

@@ -126,7 +126,8 @@ var ina260 = deviceWith(inaChip(Chip{
 
 var ina3221 = deviceWith(inaChip(Chip{
 	Name: "ina3221", Title: "Texas Instruments INA3221: voltage, current and power of three supplies", Source: "SBOS576B", Addresses: inaAddresses[:4],
-	Options: option.Set{Defaults: INA3221Options{I2C{Address: 0x40}, 0.1, 0b1110}, Rules: ina3221Rules()},
+	Channels: true,
+	Options:  option.Set{Defaults: INA3221Options{I2C{Address: 0x40}, 0.1, 0b1110}, Rules: ina3221Rules()},
 }), func(w *wire, o INA3221Options) (device, []Quantity) {
 	m := ina3221Model
 	for n := 1; n <= 3; n++ {

@@ -77,6 +77,7 @@ func mcpChip(name, title, source string, bits int) Chip {
 			},
 		},
 		Quantities: []Quantity{{Name: "voltage", Unit: "V", Min: 0, Max: mcpMostVRef}},
+		Channels:   true,
 		Every:      10 * time.Second,
 		Worst:      50 * time.Millisecond,
 		Look:       func(b board.Board, c Config) error { return lookSPI(b, optionsOf[MCP3008](c).Device) },

@@ -155,8 +155,10 @@ type Chip struct {
 	Addresses []uint16   // its possible I2C addresses, the usual one first; nil if not on I2C
 	// Quantities are what its sensors may measure. Most chips have all of them, in this order.
 	// If that depends on the device, as with kernel drivers, each stands for any number of
-	// values: their names may have an underscore and a channel at the end, "voltage_bus".
+	// values, and Channels is true: their names may have an underscore and a channel at the
+	// end, "voltage_bus".
 	Quantities []Quantity
+	Channels   bool
 	Every      time.Duration
 	Worst      time.Duration // the longest time for one Open or Sense on a healthy bus
 	// WarmUp is how long Sense of a healthy chip may keep returning [ErrNotReady].

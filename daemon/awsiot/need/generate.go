@@ -150,6 +150,9 @@ func grantsOf(all []Need, attributes []string, prefix string) (out []grant) {
 		if sender {
 			resource += "-send-*"
 		}
+		if n.Channels {
+			resource = strings.TrimSuffix(resource, channelID) + "_*"
+		}
 		i := slices.IndexFunc(out, func(g grant) bool { return g.resource == resource })
 		if i < 0 {
 			i = len(out)

@@ -20,7 +20,13 @@ type Need struct {
 	Action   string // "iot:Publish"
 	Resource string // "topic/test/topic", without region and account
 	For      string // what it is for, in words
+	// Channels says that Resource ends in the sample of a channel's name, and that other
+	// names may stand there: which ones is known only when the device is open.
+	Channels bool
 }
+
+// channelID stands at the end of the name of a quantity for any channel.
+const channelID = "_channel"
 
 // Of lists what a daemon with this configuration asks for: to connect, the topics
 // it publishes to, and what it subscribes to and receives. Each action on a
@@ -74,7 +80,7 @@ type needs struct{ all []Need }
 func (n *needs) add(action, resource, purpose string) {
 	i := slices.IndexFunc(n.all, func(x Need) bool { return x.Action == action && x.Resource == resource })
 	if i < 0 {
-		n.all = append(n.all, Need{action, resource, purpose})
+		n.all = append(n.all, Need{Action: action, Resource: resource, For: purpose})
 	} else if x := &n.all[i]; !slices.Contains(strings.Split(x.For, ", "), purpose) {
 		x.For += ", " + purpose
 	}
@@ -106,7 +112,8 @@ func (n *needs) publish(cfg *config.Config) {
 }
 
 // publishPlain adds the topics where {quantity} stands in that of readings: one for each
-// quantity that a chip may measure, and for each kind of what is no reading.
+// quantity that a chip may measure, one for each channel of it, one for the number of changes
+// of a line, and one for each kind of what is no reading.
 func (n *needs) publishPlain(cfg *config.Config) {
 	topics := func(sensor, purpose string, names ...string) {
 		for _, name := range names {
@@ -117,6 +124,13 @@ func (n *needs) publishPlain(cfg *config.Config) {
 		chip, _ := sensors.Lookup(s.Chip)
 		for _, q := range chip.Quantities {
 			topics(s.Name, "readings of "+s.Name, q.Name)
+			if chip.Channels {
+				topics(s.Name, "readings of "+s.Name, q.Name+channelID)
+				n.all[len(n.all)-1].Channels = true
+			}
+		}
+		if _, line := s.Options.(sensors.GPIO); line {
+			topics(s.Name, "readings of "+s.Name, "changes")
 		}
 		topics(s.Name, "faults and gaps of "+s.Name, string(message.Fault), string(message.Gap))
 	}

@@ -170,6 +170,11 @@ func unneeded(p *awsiot.Policy, by *awsiot.Connection, g awsiot.Grant, action st
 	}) {
 		return false
 	}
+	if name, ok := strings.CutSuffix(g.Resource, "_*"); ok && !g.Except && slices.ContainsFunc(needed, func(n Need) bool {
+		return n.Action == action && n.Channels && awsiot.Escape(strings.TrimSuffix(n.Resource, channelID)) == name
+	}) {
+		return false
+	}
 	if g.Except || g.Sample == "" {
 		return true
 	}
