@@ -27,6 +27,7 @@ import (
 	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/doctor"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/uplink"
 )
 
 // patient is a configuration whose broker is sick.
@@ -36,6 +37,8 @@ type patient struct {
 	o   doctor.Options
 	ca  *certtest.Authority // of the fake broker and of our certificate, where it is a fake
 	at  string              // where a fake broker really listens
+	// after, where it is set, is told of each step.
+	after func(doctor.Step)
 }
 
 // newPatient makes a configuration for an endpoint with the three files.
@@ -386,6 +389,38 @@ func ours(t *testing.T, p *patient, ca *certtest.Authority, tweak func(*x509.Cer
 	return p
 }
 
+// withRival has another client connect with our client id every half second, once the doctor
+// has published.
+func (p *patient) withRival() *patient {
+	b := p.o.Config.Broker
+	rival := uplink.ProbeConfig{Endpoint: p.o.Config.Endpoint(), ClientID: b.ClientID, CA: b.CA, Certificate: b.Certificate, Key: b.Key}
+	begin := sync.OnceFunc(func() {
+		daemontest.Background(p.t, func(ctx context.Context) error {
+			tick := time.NewTicker(500 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				if c, err := uplink.NewProbe(rival); err == nil && c.Dial(ctx) == nil {
+					if _, err := c.Handshake(ctx); err == nil {
+						_, _ = c.Connect(ctx)
+					}
+					c.Close()
+				}
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		})
+	})
+	p.after = func(s doctor.Step) {
+		if s.Name == "publish" {
+			begin()
+		}
+	}
+	return p
+}
+
 func aclFile(text string) func(t *testing.T) []string {
 	return func(t *testing.T) []string {
 		file := filepath.Join(t.TempDir(), "acl")
@@ -499,6 +534,31 @@ func failures() []failure {
 			ours(t, p, certtest.NewAuthority(t, "somebody", nil), nil)
 		}), "tls versions", health.CertificateRejected, false, "does not know our certificate", ""},
 		{"mosquitto: subscription is refused", "dynamic security", mosquitto(func(t *testing.T) []string { return denying(t, "test/topic") }, nil), "subscribe", health.SubscribeDenied, false, "does not allow the subscription", "SUBACK 135"},
+		{"stand-in: certificate unknown", "another authority", func(t *testing.T) *patient {
+			return ours(t, embedded(t, "", nil), certtest.NewAuthority(t, "somebody", nil), nil)
+		}, "tls versions", health.CertificateRejected, false, "does not know our certificate", ""},
+		{"stand-in: of another authority", "broker.ca", func(t *testing.T) *patient {
+			p := embedded(t, "", nil)
+			p.o.Config.Broker.CA = filepath.Join(p.dir, "ca.pem")
+			write(t, p.o.Config.Broker.CA, certtest.NewAuthority(t, "other root", nil).PEM)
+			return p
+		}, "tls handshake", health.ServerUntrusted, false, "is not among the roots in broker.ca", ""},
+		{"stand-in: certificate is inactive", "devices", func(t *testing.T) *patient {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "devices.json"), []byte(`{"thing-1": {"policies": [], "active": false}}`))
+			b, err := broker.New(broker.Options{Dir: filepath.Join(dir, "certs"), Devices: filepath.Join(dir, "devices.json")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			daemontest.Background(t, b.Run)
+			d := b.Devices()[0]
+			return newPatient(t, b.Addr(), b.Files().CA, d.Certificate, d.Key)
+		}, "connect", health.ConnectRefused, true, "certificate must be active", "CONNACK 135"},
+		{"stand-in: another client with our id", "a client that connects again and again", func(t *testing.T) *patient {
+			return embedded(t, "", nil).withRival()
+		}, "same client id", health.DuplicateClient, true, "client id of its own", ""},
+		{"mosquitto: another client with our id", "a client that connects again and again", mosquitto(nil, func(_ *testing.T, p *patient) { p.withRival() }),
+			"same client id", health.DuplicateClient, true, "client id of its own", ""},
 		{"mosquitto: of another authority", "broker.ca", mosquitto(nil, func(t *testing.T, p *patient) {
 			p.o.Config.Broker.CA = filepath.Join(p.dir, "ca.pem")
 			write(t, p.o.Config.Broker.CA, certtest.NewAuthority(t, "other root", nil).PEM)
@@ -534,6 +594,9 @@ func (f failure) check(t *testing.T) string {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	p.o.Observe = func(s doctor.Step) {
+		if p.after != nil {
+			p.after(s)
+		}
 		if s.Outcome == doctor.Failed && f.over5 == "" {
 			cancel() // the rest does not matter here
 		}
