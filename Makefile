@@ -80,7 +80,7 @@ chaos: export FAULTS ?= 200
 chaos: export SEED ?=
 chaos: export ONLY ?=
 chaos: export CHAOS_BUILD ?= $(RACE)
-chaos: ## FAULTS=n SEED=n ONLY=words: harm of all kinds to the daemon, its network, broker and disk, while the books are kept
+chaos: ## FAULTS=n SEED=n ONLY=words: random faults in the daemon, its network, broker and disk, with all messages and orders accounted for
 	$(CHAOS_NS) $(GO) test -tags chaos -count 1 -v -run '^TestChaos$$' -parallel 24 -timeout $$(($(FAULTS) * 10 + 600))s ./daemon/chaos
 
 clock-steps: ## the tests of all that waits or repeats, while the wall clock of their processes jumps

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// actuation is that a line went on, or was about to when the daemon halted. Whose
-// order that was the daemon says in the event of the change; where it is killed
-// before that, in the order's answer, given in a later run.
+// actuation records that a line went on, or was about to when the daemon halted. The
+// event of the change names the order. If the daemon is killed before that, the order's
+// answer in a later run does.
 type actuation struct {
 	at      time.Duration
 	wall    time.Time
 	moved   bool   // the line went on
-	window  string // where the daemon has halted over it
-	changed bool   // it was off before: an event follows
-	cut     bool   // the daemon has ended: none follows any more
+	window  string // where the daemon has halted
+	changed bool   // it was off before, so an event follows
+	cut     bool   // the daemon has ended, so no event follows
 }
 
-// windows are where an order can be cut short; see cmd/fieldpost/simulated.go.
+// windows are the places where the daemon can halt; see cmd/fieldpost/simulated.go.
 var windows = map[string]string{
 	"act":    "between intent and act",
 	"acted":  "between act and result",
 	"answer": "between result and answer",
 }
 
-// halts notes where the daemon has halted.
-func (b *books) halts(place, what string, at time.Duration) {
+// recordHalt records where the daemon has halted.
+func (b *checker) recordHalt(place, what string, at time.Duration) {
 	b.halted = place
-	b.count["KILLS WHERE THEY HURT "+windows[place]]++
-	switch acts := b.acts[what]; { // by the line; of an answer what is the order's id
+	b.count["KILLS "+windows[place]]++
+	switch acts := b.acts[what]; { // what is the line, or for an answer the order's id
 	case place == "act":
 		b.acts[what] = append(acts, &actuation{at: at, window: place})
 	case place == "acted" && len(acts) > 0:
@@ -38,14 +38,14 @@ func (b *books) halts(place, what string, at time.Duration) {
 	case place == "answer" && b.sent[what] != nil:
 		b.sent[what].window = place
 	case place == "answer":
-		b.complain("halted at the answer to %q, of which nothing is known", what)
+		b.complain("halted at the answer to %q, which is not a known order", what)
 	}
 }
 
-// level enters what a line did.
-func (b *books) level(how, line string, on bool, at time.Duration, wall time.Time) {
+// level records the new level of a line.
+func (b *checker) level(how, line string, on bool, at time.Duration, wall time.Time) {
 	changed := !b.levels[line].on
-	b.levels[line] = standing{how, on}
+	b.levels[line] = lineState{how, on}
 	b.count["lines "+how]++
 	switch {
 	case how != "set" && on:
@@ -55,33 +55,33 @@ func (b *books) level(how, line string, on bool, at time.Duration, wall time.Tim
 	}
 }
 
-// owns takes in the event that an output went on for an order.
-func (b *books) owns(output, id string) {
+// handleEvent handles the event that an output went on for an order.
+func (b *checker) handleEvent(output, id string) {
 	line := lines[output]
 	i := slices.IndexFunc(b.acts[line], func(a *actuation) bool { return a.moved && a.changed && !a.cut })
 	e := b.sent[id]
 	if i < 0 || e == nil || lines[e.output] != line {
-		b.complain("event: %s went on for order %q, of which its line knows nothing: %+v", output, id, e)
+		b.complain("event: %s went on for order %q, but its line did not: %+v", output, id, e)
 		return
 	}
-	b.claim(line, i, e)
+	b.assign(line, i, e)
 }
 
-// admits takes in an answer that says that an order may have acted. An event
-// is better, where one can come.
-func (b *books) admits(e *sentOrder) {
+// handleAnswer handles an answer by which an order may have acted. It is used only if no event
+// can come.
+func (b *checker) handleAnswer(e *sentOrder) {
 	line := lines[e.output]
 	i := slices.IndexFunc(b.acts[line], func(a *actuation) bool { return a.cut || !a.changed })
 	if claimed := e.acts > 0 || e.window != "" && e.window != "answer"; i >= 0 && e.energises && !claimed {
-		b.claim(line, i, e)
+		b.assign(line, i, e)
 	}
 }
 
-// claim gives an act to its order, and judges it.
-func (b *books) claim(line string, i int, e *sentOrder) {
+// assign assigns an act to its order and checks it.
+func (b *checker) assign(line string, i int, e *sentOrder) {
 	a := b.acts[line][i]
 	b.acts[line] = slices.Delete(b.acts[line], i, i+1)
-	if a.window != "" && e.window == "" { // one that has halted at its answer has gone past these
+	if a.window != "" && e.window == "" { // a halt at the answer comes after these
 		e.window = a.window
 	}
 	if !a.moved {
@@ -98,19 +98,19 @@ func (b *books) claim(line string, i int, e *sentOrder) {
 		b.complain("%s went on for order %s, which asks for off", line, e.id)
 	}
 	if e.retained && !e.strange {
-		b.complain("order %s, which was only ever there as a retained copy, acted", e.id)
+		b.complain("order %s, which was only sent as a retained message, acted", e.id)
 	}
 	if e.reply != nil && e.reply.Status == "refused" {
 		b.complain("order %s acted after it was refused: %v", e.id, e)
 	}
 	if late := a.wall.Sub(e.expires); late > 0 {
-		b.late(e, late, a.at)
+		b.checkLate(e, late, a.at)
 	}
 }
 
-// cutShort notes that the daemon has ended: what it has not told of its acts it
-// tells in its answers.
-func (b *books) cutShort() {
+// cutShort records that the daemon has ended: acts without an event are assigned by
+// answers.
+func (b *checker) cutShort() {
 	for _, acts := range b.acts {
 		for _, a := range acts {
 			a.cut = true
@@ -118,9 +118,8 @@ func (b *books) cutShort() {
 	}
 }
 
-// ownerless finds acts of daemons that have ended for which no order was
-// answered.
-func (b *books) ownerless() {
+// checkUnassigned finds acts of ended daemons without an order.
+func (b *checker) checkUnassigned() {
 	for line, acts := range b.acts {
 		for _, a := range acts {
 			if a.cut {
@@ -131,12 +130,12 @@ func (b *books) ownerless() {
 	}
 }
 
-// late judges an order that acted after its time. Between the last look at the
-// clock and the line there is time for the daemon to be suspended.
-func (b *books) late(e *sentOrder, by, at time.Duration) {
+// checkLate checks an order that acted after its expiry. The daemon may have been suspended
+// between its last check of the clock and the line.
+func (b *checker) checkLate(e *sentOrder, by, at time.Duration) {
 	for _, s := range b.stops {
 		if s.to+time.Second > at && s.from < at && s.to-s.from+time.Second > by {
-			b.tolerate("orders acted late, suspended on their way to the line", by)
+			b.tolerate("orders that acted late because the daemon was suspended before it set the line", by)
 			return
 		}
 	}

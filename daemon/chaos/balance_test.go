@@ -10,17 +10,16 @@ import (
 const (
 	// A killed process may lose what it took in its last second or two.
 	killCosts = 2 * time.Second
-	// A reading that the witness has heard of is in the spool after so long.
+	// A reported reading is in the spool after this time.
 	takingCosts = 50 * time.Millisecond
-	// A broker that ends may lose what it had acknowledged and not passed on
-	// yet. That is no loss of the daemon's. When it was passed on is known to
-	// about this much.
+	// A broker that ends may lose messages that it has acknowledged and not delivered.
+	// These are not losses of the daemon. The time of delivery is known this precisely.
 	brokerCosts = time.Second
 )
 
-// balance checks every item of all runs but the given one, and forgets them.
-// It is called when all that these runs left has had its time to arrive.
-func (b *books) balance(but string) {
+// balance checks every item of all runs except the given one, and drops them. It is
+// called after everything of these runs has had the time to arrive.
+func (b *checker) balance(but string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for message, at := range b.ackGaps {
@@ -34,10 +33,10 @@ func (b *books) balance(but string) {
 	}
 	clear(b.ackGaps)
 	clear(b.told)
-	b.overclaims()
-	b.killGaps()
-	b.ownerless()
-	b.verdicts()
+	b.checkCertainGaps()
+	b.checkKillGaps()
+	b.checkUnassigned()
+	b.checkOrders()
 	for n, it := range b.items {
 		if n.run == but {
 			continue
@@ -62,8 +61,8 @@ func (b *books) balance(but string) {
 	b.forget()
 }
 
-// forget lets go of times before the first item that is still to be judged.
-func (b *books) forget() {
+// forget drops times before the first item that was not checked yet.
+func (b *checker) forget() {
 	first := b.now()
 	for _, it := range b.items {
 		first = min(first, it.at)
@@ -74,8 +73,8 @@ func (b *books) forget() {
 	clear(b.flipped)
 }
 
-// overclaims finds certain gaps that claim what had arrived.
-func (b *books) overclaims() {
+// checkCertainGaps finds certain gaps that claim items that arrived.
+func (b *checker) checkCertainGaps() {
 	for _, h := range b.claimedGaps {
 		if !h.certain {
 			continue
@@ -87,12 +86,12 @@ func (b *books) overclaims() {
 			switch {
 			case !h.covers(n) || !it.arrived:
 			case it.acked == 0 && b.weakAt(it.came):
-				// Package spool says that such a run cannot note what it gives out.
+				// Such a run cannot record what it sends; see package spool.
 				b.tolerate("claimed by a gap, and sent by a run whose disk failed", 0)
 			case it.acked == 0:
 				b.complain("gap %+v claims %+v, which arrived", h, n)
-			case slices.ContainsFunc(b.kills, func(at time.Duration) bool { return it.acked <= at && b.lived(it.acked, at) <= killCosts }):
-				b.tolerate("claimed by a gap, as a kill took the acknowledgement along", 0)
+			case slices.ContainsFunc(b.kills, func(at time.Duration) bool { return it.acked <= at && b.activeTime(it.acked, at) <= killCosts }):
+				b.tolerate("claimed by a gap, because a kill lost the acknowledgement", 0)
 			default:
 				b.complain("gap %+v claims %+v, which was acknowledged", h, n)
 			}
@@ -100,18 +99,18 @@ func (b *books) overclaims() {
 	}
 }
 
-// otherBoot is the reason in the log of the daemon if a risk file is not used because the board
-// was started anew; see package spool.
+// otherBoot is the reason in the daemon's log if a risk file is not used because the
+// board was restarted; see package spool.
 const otherBoot = "its risk file is of another boot"
 
-// killGaps finds gaps that claim more than a kill may have cost. In the same boot the daemon knows
-// what that is, if nothing was done to its files: so the gap has an end, and there is none
-// where all was acknowledged long before. In another boot it is as after a power cut, and the
-// daemon says so in its log.
-func (b *books) killGaps() {
+// checkKillGaps finds gaps that claim more than a kill may have lost. In the same boot the
+// daemon knows what was lost, if its files are unchanged. So the gap has an end, and
+// there is no gap if everything was acknowledged long before. In another boot it is as
+// after a power cut, and the daemon's log says so.
+func (b *checker) checkKillGaps() {
 	for _, h := range b.claimedGaps {
 		r := b.runs[h.run]
-		if h.reason != "crash" || r == nil || !r.killed || r.harmed {
+		if h.reason != "crash" || r == nil || !r.killed || r.unreliable {
 			continue
 		}
 		if why := b.unknown[h.run]; r.switchedOff && why == otherBoot {
@@ -125,7 +124,7 @@ func (b *books) killGaps() {
 		for n, it := range b.items {
 			if h.covers(n) {
 				covered = true
-				open = open || it.acked == 0 || b.lived(it.acked, r.last) <= killCosts
+				open = open || it.acked == 0 || b.activeTime(it.acked, r.last) <= killCosts
 			}
 		}
 		if covered && !open {
@@ -134,9 +133,8 @@ func (b *books) killGaps() {
 	}
 }
 
-// weakAt reports whether the disk could not be relied on at some time about
-// then.
-func (b *books) weakAt(at time.Duration) bool {
+// weakAt reports whether the disk was unreliable around that time.
+func (b *checker) weakAt(at time.Duration) bool {
 	return b.weakFrom != 0 && at >= b.weakFrom-killCosts || slices.ContainsFunc(b.weak, func(p pause) bool {
 		return p.from-killCosts <= at && at <= p.to+killCosts
 	})
@@ -146,9 +144,8 @@ func (h claimedGap) covers(n number) bool {
 	return h.sensor == n.sensor && h.run == n.run && h.from <= n.seq && n.seq <= h.to
 }
 
-// awaits reports whether anything of the runs before this one has neither arrived
-// nor is in a gap.
-func (b *books) awaits() bool {
+// awaits reports whether an item of an earlier run has neither arrived nor is in a gap.
+func (b *checker) awaits() bool {
 	for n, it := range b.items {
 		if n.run != b.run && !it.arrived && it.acked == 0 && !slices.ContainsFunc(b.claimedGaps, func(h claimedGap) bool { return h.covers(n) }) {
 			return true
@@ -157,8 +154,8 @@ func (b *books) awaits() bool {
 	return false
 }
 
-// missing decides what it means that an item did not arrive.
-func (b *books) missing(n number, it *item) {
+// missing decides whether an item that did not arrive may be lost.
+func (b *checker) missing(n number, it *item) {
 	r := b.runs[n.run]
 	if it.acked != 0 {
 		if !b.brokerLost(it.acked) {
@@ -173,36 +170,36 @@ func (b *books) missing(n number, it *item) {
 			told[h.reason] = true
 		}
 	}
-	age := b.lived(it.at, r.last)
+	age := b.activeTime(it.at, r.last)
 	switch {
 	case len(told) == 0 && r.killed && age <= takingCosts && b.isLast(n):
-		// The witness hears of it before the spool has it: nobody else knows that there was one.
-		b.tolerate("on its way into the spool when the kill came", age)
+		// It is reported before the spool has it, so only the report shows that there was
+		// one.
+		b.tolerate("taken, but not in the spool yet when the kill came", age)
 	case len(told) == 0:
 		b.complain("%+v is missing and in no gap; %v before the end of its run (killed %v, flipped %v)", n, age, r.killed, b.flipped[n])
 	case told["spool_full"]:
-		b.count["LOST and told: spool_full"]++
+		b.count["LOST and reported: spool_full"]++
 	case told["too_old"]:
-		b.count["LOST and told: too_old"]++
+		b.count["LOST and reported: too_old"]++
 	case b.flipped[n]:
-		b.count["LOST and told: in a file whose bits were flipped"]++
+		b.count["LOST and reported: in a file whose bits were flipped"]++
 	case told["damaged"] && it.at <= b.gone:
-		b.count["LOST and told: in a spool that was taken away"]++
-	case r.killed && r.weak && b.lived(r.first[n.sensor], r.last) <= 0:
-		b.count["LOST and told: by the kill of a run that never had a disk"]++
+		b.count["LOST and reported: in a spool that was taken away"]++
+	case r.killed && r.weak && b.activeTime(r.first[n.sensor], r.last) <= 0:
+		b.count["LOST and reported: by the kill of a run that never had a disk"]++
 	case r.killed && !r.weak && age <= killCosts:
-		b.lost("LOST and told: by a kill", age)
+		b.lost("LOST and reported: by a kill", age)
 	case r.killed && r.weak && age <= killCosts+b.atRisk:
-		// What a disk that fails was not made to sync it is not trusted to have.
-		b.lost("LOST and told: by a kill while the disk failed, within at_risk", age)
+		// Without a sync a failing disk does not have it.
+		b.lost("LOST and reported: by a kill while the disk failed, within at_risk", age)
 	default:
 		b.complain("%+v was taken %v before the end of its run (killed %v) and is missing; gaps %v", n, age, r.killed, told)
 	}
 }
 
-// isLast reports whether nothing later of its sensor and run has come out of the spool, as itself
-// or in a gap.
-func (b *books) isLast(n number) bool {
+// isLast reports whether no later item of its sensor and run has arrived or is in a gap.
+func (b *checker) isLast(n number) bool {
 	for m, it := range b.items {
 		if m.sensor == n.sensor && m.run == n.run && m.seq > n.seq && (it.arrived || it.acked != 0) {
 			return false
@@ -213,16 +210,16 @@ func (b *books) isLast(n number) bool {
 	})
 }
 
-// lost counts a loss, and how much before its kill it was.
-func (b *books) lost(what string, age time.Duration) {
+// lost counts a loss and its time before the kill.
+func (b *checker) lost(what string, age time.Duration) {
 	b.count[what]++
 	b.most[what] = max(b.most[what], age)
 }
 
-// brokerLost reports whether the broker may have forgotten what it acknowledged
-// then. It passes on in order, so what came before something that has arrived
-// it had passed on.
-func (b *books) brokerLost(acked time.Duration) bool {
+// brokerLost reports whether the broker may have lost an item that it acknowledged at
+// that time. It delivers in order, so it has delivered everything before an item that
+// arrived.
+func (b *checker) brokerLost(acked time.Duration) bool {
 	return slices.ContainsFunc(b.crashes, func(x crash) bool {
 		if x.heard-brokerCosts > acked || acked > x.at+brokerCosts/2 {
 			return false

@@ -19,15 +19,13 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// TestChaos does harm, one thing after another and several at a time, to a
-// daemon in a process of its own, to its network, its broker, its disk, its
-// clock and its certificate, and keeps the books: what the board gave must have
-// arrived, or be in a gap that was reported, or be within what a kill may cost.
+// TestChaos injects faults, one after another and several at a time, into a daemon
+// process, its network, broker, disk, clock and certificate. Everything that the board
+// measured must arrive, or be in a reported gap, or be within what a kill may lose.
 //
-// FAULTS says how many things, SEED which, ONLY has just those done whose names
-// have these words in them; see `make chaos`. They are shared out
-// among several boards, each with a daemon and a broker of its own, since a
-// daemon that is being harmed mostly waits.
+// FAULTS is the number of faults and SEED the seed of their choice. ONLY limits them to
+// those with these words in their names; see `make chaos`. Several boards share them,
+// each with its own daemon and broker, because a daemon with a fault mostly waits.
 func TestChaos(t *testing.T) {
 	faults, seed := setting(t, "FAULTS", 200), setting(t, "SEED", rand.Uint64N(1_000_000))
 	boards := min(max(faults/faultsEach, 1), mostBoards)
@@ -51,11 +49,11 @@ func TestChaos(t *testing.T) {
 }
 
 const (
-	faultsEach = 25 // fewer are not worth a board of their own
+	faultsEach = 25 // fewer are not worth another board
 	mostBoards = 24
 )
 
-// injectFaults does so many things to one board.
+// injectFaults injects a number of faults into one board.
 func injectFaults(t *testing.T, program string, random *rand.Rand, faults uint64, all *tally) {
 	dir, err := os.MkdirTemp("", "fieldpost-chaos-")
 	if err != nil {
@@ -69,10 +67,10 @@ func injectFaults(t *testing.T, program string, random *rand.Rand, faults uint64
 		}
 	})
 	c := newTestbed(t, program, random, dir)
-	t.Cleanup(func() { c.tell(all) })
+	t.Cleanup(func() { c.report(all) })
 	for n := range faults {
 		if all.spoilt.Load() {
-			break // another board has found something; this one only ends
+			break // another board has failed; this one only ends
 		}
 		c.injectNext(n)
 		if n%settleEvery == settleEvery-1 {
@@ -80,28 +78,28 @@ func injectFaults(t *testing.T, program string, random *rand.Rand, faults uint64
 		}
 	}
 	c.settle()
-	c.retire()
+	c.stopOrders()
 	c.end(syscall.SIGTERM, daemontest.Patience)
-	if !c.books.wait(daemontest.Patience, func() bool { return c.books.farewell == c.books.run }) {
+	if !c.checker.wait(daemontest.Patience, func() bool { return c.checker.farewell == c.checker.run }) {
 		t.Error("no farewell arrived")
 	}
 	c.readCrashes()
-	c.books.balance("")
-	c.judge()
-	if c.raced() {
+	c.checker.balance("")
+	c.failOnProblems()
+	if c.hasRace() {
 		t.Error("the race detector has found something; see daemon.log")
 	}
 }
 
-// longestBatch is more than any batch of readings waits to be full.
+// longestBatch is longer than any batch of readings waits.
 const longestBatch = 1500 * time.Millisecond
 
-// quiet is for how long nothing of earlier runs comes when all of it has come:
-// what lies in a gap without an end may come all the same.
+// quiet is how long nothing of earlier runs comes after all of it has arrived: items in a
+// gap without an end may still come.
 const quiet = 2 * time.Second
 
-// settleEvery is after how many faults all is healed and the books are
-// balanced.
+// settleEvery is the number of faults after which all are ended and everything is
+// checked.
 const settleEvery = 40
 
 func setting(t *testing.T, name string, otherwise uint64) uint64 {
@@ -117,14 +115,14 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// ongoingFault is something that is not as it should be.
+// ongoingFault is a fault that lasts until it is ended.
 type ongoingFault struct {
 	name string
-	left int // faults until it is healed
+	left int // faults until it is ended
 	heal func()
 }
 
-// harm heals what is due, does the next thing, and lets the daemon get on.
+// injectNext ends faults that are due, injects the next one, and lets the daemon work.
 func (c *testbed) injectNext(n uint64) {
 	for _, part := range slices.Sorted(maps.Keys(c.ongoing)) {
 		x := c.ongoing[part]
@@ -140,7 +138,7 @@ func (c *testbed) injectNext(n uint64) {
 		c.ongoing[m.part] = &ongoingFault{name: m.name, left: lasts, heal: heal}
 	}
 	c.proceed(5 + c.random.IntN(60))
-	c.judge()
+	c.failOnProblems()
 }
 
 func (c *testbed) healPart(part string) {
@@ -150,7 +148,7 @@ func (c *testbed) healPart(part string) {
 	delete(c.ongoing, part)
 }
 
-// choose draws the next thing to do from those that can be done now.
+// choose draws the next fault from those that are possible now.
 func (c *testbed) choose() fault {
 	all := 0
 	for _, m := range faults {
@@ -169,31 +167,31 @@ func (c *testbed) choose() fault {
 	}
 }
 
-// proceed waits until so many more were taken, or have arrived.
+// proceed waits until n more items were taken, or have arrived.
 func (c *testbed) proceed(n int) {
-	b := c.books
+	b := c.checker
 	b.mu.Lock()
 	taken, got := b.nTaken+n, b.nGot+n
 	b.mu.Unlock()
 	b.wait(time.Second, func() bool { return b.nTaken >= taken || b.nGot >= got })
 }
 
-// settle heals all, waits until the daemon has caught up and does what it is
-// told, and balances the books of all runs that have ended.
+// settle ends all faults, waits until the daemon has caught up and carries out orders,
+// and checks all ended runs.
 func (c *testbed) settle() {
 	c.t.Helper()
 	for _, part := range slices.Sorted(maps.Keys(c.ongoing)) {
 		c.healPart(part)
 	}
-	b := c.books
+	b := c.checker
 	if !b.wait(2*daemontest.Patience, func() bool { return !b.diskDown }) {
 		c.t.Fatal("the disk is well, and the daemon does not use it")
 	}
 	if !b.wait(5*time.Second, func() bool { return b.linked }) {
 		c.note("restarted, so as not to wait for the link")
-		c.restart() // it may wait for minutes, and rightly
+		c.restart() // it may rightly wait for minutes
 	}
-	mark := c.now() + longestBatch // what waits for its batch has gone by then
+	mark := c.now() + longestBatch // readings that wait for their batch are sent by then
 	caughtUp := func() bool {
 		for _, kind := range []string{"air reading", "soil-0 reading", "soil-1 reading", "soil-2 reading", "door edge"} {
 			if b.freshest[kind] <= mark {
@@ -204,10 +202,10 @@ func (c *testbed) settle() {
 	}
 	if !b.wait(daemontest.Patience, caughtUp) {
 		c.dump()
-		c.t.Fatalf("all is well, and no new mail comes after %v (link up %v, denied %v); the books' own link: %+v", daemontest.Patience, b.linked, b.denied, c.ears.Status())
+		c.t.Fatalf("all faults have ended, and no new message comes after %v (link up %v, denied %v); the checker's own link: %+v", daemontest.Patience, b.linked, b.denied, c.subscriber.Status())
 	}
-	// Sensors take turns, so that new mail of one says nothing of what waits of
-	// another. What has not come, and is in no gap, when this has waited is missing.
+	// Sensors take turns, so new readings of one say nothing about those of another. An
+	// item that has not come by the end of this wait, and is in no gap, is missing.
 	var looked time.Duration
 	b.wait(daemontest.Patience, func() bool {
 		if b.now()-looked < 100*time.Millisecond {
@@ -225,20 +223,20 @@ func (c *testbed) settle() {
 	b.balance(run)
 	c.broker.TrimLog()
 	c.note("settled")
-	c.judge()
+	c.failOnProblems()
 }
 
-// dump writes down where all goroutines of the books are.
+// dump writes the stacks of all goroutines of the test.
 func (c *testbed) dump() {
 	buf := make([]byte, 8<<20)
 	c.put(filepath.Join(c.dir, "goroutines"), buf[:runtime.Stack(buf, true)])
 }
 
-// prove waits until every output has done an order that was sent from now on, and
-// the orders are recorded.
+// prove waits until every output has carried out an order sent from now on, and the
+// ledger works.
 func (c *testbed) prove() {
 	c.t.Helper()
-	b := c.books
+	b := c.checker
 	b.mu.Lock()
 	mark := b.now()
 	b.proving = true
@@ -259,28 +257,28 @@ func (c *testbed) prove() {
 		return
 	}
 	c.dump()
-	c.t.Errorf("all is well, and not every output has done a new order after %v (ledger failed %v); the books' own link: %+v", daemontest.Patience, b.ledgerDown, c.ears.Status())
+	c.t.Errorf("all faults have ended, and not every output has carried out a new order after %v (ledger failed %v); the checker's own link: %+v", daemontest.Patience, b.ledgerDown, c.subscriber.Status())
 	for line, e := range b.current {
 		c.t.Errorf("%s: %+v, latest order %v", line, b.levels[line], e)
 	}
 	c.t.FailNow()
 }
 
-// judge fails the test when the books are wrong.
-func (c *testbed) judge() {
+// failOnProblems fails the test if anything is wrong.
+func (c *testbed) failOnProblems() {
 	c.t.Helper()
-	c.books.mu.Lock()
-	wrong, n := c.books.wrong, c.books.count["wrong"]
-	c.books.mu.Unlock()
+	c.checker.mu.Lock()
+	wrong, n := c.checker.wrong, c.checker.count["wrong"]
+	c.checker.mu.Unlock()
 	for _, w := range wrong {
 		c.t.Error(w)
 	}
 	if n > 0 {
-		c.t.Fatalf("the books do not balance: %d entries are wrong", n)
+		c.t.Fatalf("the checker do not balance: %d entries are wrong", n)
 	}
 }
 
-// note remembers what was done.
+// note records what was done.
 func (c *testbed) note(format string, args ...any) {
 	c.story = append(c.story, fmt.Sprintf("%12v  ", c.now())+fmt.Sprintf(format, args...))
 	if len(c.story) > 40 {
@@ -288,15 +286,15 @@ func (c *testbed) note(format string, args ...any) {
 	}
 }
 
-// tell says what was done, if that went wrong, and adds up what came of it.
-func (c *testbed) tell(all *tally) {
+// report prints what was done if the test failed, and adds up the counts.
+func (c *testbed) report(all *tally) {
 	if c.t.Failed() {
 		all.spoilt.Store(true)
 		for _, line := range c.story {
 			c.t.Log(line)
 		}
 	}
-	b := c.books
+	b := c.checker
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all.weigh(c.memory.Peak())

@@ -21,9 +21,8 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// buildSimulated builds the program as it is installed, with one thing more: it
-// runs on a simulated board; see cmd/fieldpost/simulated.go. CHAOS_BUILD has more
-// flags for the build, such as -race.
+// buildSimulated builds the program with a simulated board; see
+// cmd/fieldpost/simulated.go. CHAOS_BUILD has more flags for the build, such as -race.
 func buildSimulated(t *testing.T) (program string) {
 	t.Helper()
 	program = filepath.Join(t.TempDir(), "fieldpost")
@@ -38,11 +37,12 @@ func buildSimulated(t *testing.T) (program string) {
 type daemonProcess struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	ended chan error // delivers once, when cmd has
+	ended chan error // gets one value when cmd has ended
 }
 
-// command is the program with a pipe into the books as file descriptor 3, and
-// its output in a file of that name. Who has started it closes what it was given.
+// command makes a command of the program with a pipe as file descriptor 3 for its
+// reports, and its output in a file of that name. The caller closes the files after it
+// has started the command.
 func (c *testbed) command(log string, args ...string) (cmd *exec.Cmd, read, write *os.File) {
 	c.t.Helper()
 	out, err := os.OpenFile(filepath.Join(c.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -63,15 +63,15 @@ func (c *testbed) command(log string, args ...string) (cmd *exec.Cmd, read, writ
 	return cmd, read, write
 }
 
-// launched starts a command and closes our copies of what it was given.
-func launched(cmd *exec.Cmd, books *os.File) error {
+// launched starts a command and closes our copies of its files.
+func launched(cmd *exec.Cmd, checker *os.File) error {
 	err := cmd.Start()
-	_ = books.Close()
+	_ = checker.Close()
 	_ = cmd.Stdout.(*os.File).Close()
 	return err
 }
 
-// start starts the daemon and waits until it has taken something.
+// start starts the daemon and waits until it has taken a reading.
 func (c *testbed) start() {
 	c.t.Helper()
 	cmd, r, w := c.command("daemon.log", "run", "-c", c.config(), "--log-level", "DEBUG")
@@ -85,33 +85,33 @@ func (c *testbed) start() {
 		c.t.Fatal(err)
 	}
 	c.child = &daemonProcess{cmd: cmd, stdin: stdin, ended: make(chan error, 1)}
-	before := c.books.fresh(c.dial)
+	before := c.checker.prepareRun(c.dial)
 	c.say(c.dial.String())
 	go func(x *daemonProcess) {
-		c.books.witness(r)
+		c.checker.recordReports(r)
 		x.ended <- x.cmd.Wait()
 	}(c.child)
 	started := false
-	c.books.wait(daemontest.Patience, func() bool {
-		started = c.books.nTaken > before
-		return started || c.books.silent
+	c.checker.wait(daemontest.Patience, func() bool {
+		started = c.checker.nTaken > before
+		return started || c.checker.silent
 	})
 	if !started {
-		c.weighed()
+		c.checkMemory()
 		c.t.Fatal("the daemon does not start; see daemon.log")
 	}
 }
 
-// weighed complains of a daemon that the kernel has killed for its memory.
-func (c *testbed) weighed() {
+// checkMemory reports a daemon that the kernel has killed for its memory.
+func (c *testbed) checkMemory() {
 	c.t.Helper()
 	if n := c.memory.Killed(); n > 0 {
 		c.t.Errorf("the kernel has killed %d daemons that needed more memory than the unit allows", n)
 	}
 }
 
-// fresh readies the books for a run.
-func (b *books) fresh(d clockDial) (taken int) {
+// prepareRun prepares the checker for a run.
+func (b *checker) prepareRun(d clockDial) (taken int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.linked, b.denied, b.silent, b.halted = false, false, false, ""
@@ -122,8 +122,8 @@ func (b *books) fresh(d clockDial) (taken int) {
 	return b.nTaken
 }
 
-// witness enters all that a child says into the books, until it ends.
-func (b *books) witness(r *os.File) {
+// recordReports records all reports of the daemon until it ends.
+func (b *checker) recordReports(r *os.File) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -136,11 +136,11 @@ func (b *books) witness(r *os.File) {
 	b.mu.Unlock()
 }
 
-// kill ends the daemon on the spot.
+// kill kills the daemon.
 func (c *testbed) kill() { c.end(syscall.SIGKILL, daemontest.Patience) }
 
-// end ends the daemon, if there is one, waits until its last word is in the
-// books, and has its lines made safe, as systemd does after every end.
+// end ends the daemon, if one runs, waits until its last report is recorded, and makes
+// its lines safe, as systemd does after every end.
 func (c *testbed) end(how syscall.Signal, d time.Duration) {
 	c.t.Helper()
 	if c.child == nil {
@@ -148,8 +148,8 @@ func (c *testbed) end(how syscall.Signal, d time.Duration) {
 	}
 	x := c.child
 	c.child = nil
-	c.books.ends(how == syscall.SIGKILL)
-	_ = x.cmd.Process.Signal(how) // that it has ended by itself shows below
+	c.checker.ends(how == syscall.SIGKILL)
+	_ = x.cmd.Process.Signal(how) // if it has ended by itself, that shows below
 	var err error
 	select {
 	case err = <-x.ended:
@@ -159,8 +159,8 @@ func (c *testbed) end(how syscall.Signal, d time.Duration) {
 		err = fmt.Errorf("it did not end within %v", d)
 	}
 	_ = x.stdin.Close()
-	c.books.ended()
-	c.weighed()
+	c.checker.ended()
+	c.checkMemory()
 	var died *exec.ExitError
 	killed := errors.As(err, &died) && died.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 	switch {
@@ -172,8 +172,8 @@ func (c *testbed) end(how syscall.Signal, d time.Duration) {
 	c.makeSafe()
 }
 
-// makeSafe runs what the unit has in ExecStopPost. On the simulated board it
-// only says what it drives: there is no systemd to keep the lines.
+// makeSafe runs the unit's ExecStopPost command. On the simulated board it only reports
+// what it drives, because there is no systemd to keep the lines.
 func (c *testbed) makeSafe() {
 	c.t.Helper()
 	cmd, r, w := c.command("safe.log", "safe")
@@ -181,44 +181,45 @@ func (c *testbed) makeSafe() {
 		_ = r.Close()
 		c.t.Fatal(err)
 	}
-	c.books.witness(r)
+	c.checker.recordReports(r)
 	if err := cmd.Wait(); err != nil {
 		c.t.Errorf("fieldpost safe: %v; see safe.log", err)
 	}
-	c.books.mu.Lock()
-	defer c.books.mu.Unlock()
+	c.checker.mu.Lock()
+	defer c.checker.mu.Unlock()
 	for output, line := range lines {
-		if s := c.books.levels[line]; s.how != "held" || s.on {
-			c.books.complain("after `fieldpost safe` %s is %+v", output, s)
+		if s := c.checker.levels[line]; s.how != "held" || s.on {
+			c.checker.complain("after `fieldpost safe` %s is %+v", output, s)
 		}
 	}
-	c.books.count["lines made safe after the end of the daemon"] += len(lines)
+	c.checker.count["lines made safe after the end of the daemon"] += len(lines)
 }
 
-// raced reports whether the race detector of a child has found something.
-func (c *testbed) raced() bool {
+// hasRace reports whether the race detector of the daemon has found a race.
+func (c *testbed) hasRace() bool {
 	log, err := os.ReadFile(filepath.Join(c.dir, "daemon.log"))
 	return err == nil && bytes.Contains(log, []byte("WARNING: DATA RACE"))
 }
 
-// crashLine is what the log of the daemon says of an earlier run that did not stop in order.
+// crashLine matches the daemon's log line about an earlier run that did not stop in
+// order.
 var crashLine = regexp.MustCompile(`an earlier run did not stop in order.* spool=(\S+) run=(\d+)(?: reason=("(?:[^"\\]|\\.)*"|\S+))?`)
 
-// readCrashes enters into the books what the daemon's log says of the ends of its runs.
+// readCrashes records what the daemon's log says about the ends of its runs.
 func (c *testbed) readCrashes() {
 	c.t.Helper()
 	log := c.get(filepath.Join(c.dir, "daemon.log"))
-	c.books.mu.Lock()
-	defer c.books.mu.Unlock()
+	c.checker.mu.Lock()
+	defer c.checker.mu.Unlock()
 	for _, m := range crashLine.FindAllStringSubmatch(string(log), -1) {
 		run, err := strconv.ParseUint(m[2], 10, 64)
 		if err != nil {
-			c.books.complain("daemon.log: %q", m[0])
+			c.checker.complain("daemon.log: %q", m[0])
 		}
 		why := m[3]
 		if text, err := strconv.Unquote(why); err == nil {
 			why = text
 		}
-		c.books.unknown[runOf(m[1], run)] = why
+		c.checker.unknown[runOf(m[1], run)] = why
 	}
 }

@@ -4,14 +4,14 @@ package chaos
 
 import "time"
 
-// stepClock puts the daemon's wall clock wrong, for all that it knows rightly.
+// stepClock sets the daemon's wall clock wrong, but still synchronised.
 func (c *testbed) stepClock() func() {
 	steps := []time.Duration{-10 * 365 * 24 * time.Hour, -time.Hour, -time.Second, time.Second, time.Hour, 20 * 24 * time.Hour}
 	return c.dialed(clockDial{off: steps[c.random.IntN(len(steps))], synced: true, boots: c.dial.boots})
 }
 
-// unsyncClock has the kernel say that the wall clock is not true, as it is not:
-// until it is healed, or for all of a run.
+// unsyncClock sets the wall clock wrong and not synchronised, until the fault ends, or
+// for a whole run.
 func (c *testbed) unsyncClock() func() {
 	return c.dialed(clockDial{off: -10 * 365 * 24 * time.Hour, boots: c.dial.boots})
 }
@@ -21,8 +21,8 @@ func (c *testbed) dialed(d clockDial) func() {
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
 }
 
-// switchOff kills the daemon when something waits to be sent, and starts it in
-// another boot, so late that this is too old.
+// switchOff kills the daemon while messages wait, and starts it in another boot, so late
+// that they are too old.
 func (c *testbed) switchOff() func() {
 	if !c.backlogged() {
 		c.net.set(down, hold)
@@ -30,7 +30,7 @@ func (c *testbed) switchOff() func() {
 		c.proceed(200)
 	}
 	c.kill()
-	c.books.switchedOff()
+	c.checker.switchedOff()
 	c.dial.boots++
 	c.dial.off = 90 * time.Second
 	c.start()
@@ -40,8 +40,8 @@ func (c *testbed) switchOff() func() {
 	return func() { c.turn(clockDial{synced: true, boots: c.dial.boots}) }
 }
 
-// switchedOff notes that the board was switched off during the latest run.
-func (b *books) switchedOff() {
+// switchedOff records that the board was switched off during the latest run.
+func (b *checker) switchedOff() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if r := b.runs[b.run]; r != nil {

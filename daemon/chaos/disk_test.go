@@ -18,17 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chaosMount says, in the environment, that this process has a mount namespace
-// of its own and may mount what it likes.
+// chaosMount is the variable of the environment that says that this process has its own
+// mount namespace and may mount file systems.
 const chaosMount = "FIELDPOST_CHAOS_MOUNT"
 
-// spoolDisk is the file system that the spool is on: a small one of its own,
-// or just a directory where nothing may be mounted.
+// spoolDisk is the file system of the spool: a small one of its own, or only a directory
+// if mounting is not allowed.
 type spoolDisk struct {
 	t    *testing.T
 	dir  string
-	mine bool // it is ours to fill and to make read-only
-	over int  // how many others are mounted over it
+	mine bool // it may be filled and made read-only
+	over int  // number of others mounted over it
 }
 
 func mountDisk(t *testing.T, dir string) *spoolDisk {
@@ -57,12 +57,12 @@ func mountDisk(t *testing.T, dir string) *spoolDisk {
 	return d
 }
 
-// mostOver bounds the disks that are mounted over each other: what is in the
-// lower ones takes memory.
+// mostOver limits the file systems mounted over each other, because the lower ones take
+// memory.
 const mostOver = 8
 
-// takeAway takes the spool away: another disk is mounted over it, or all files in
-// it are removed, or the directory too.
+// takeAway mounts another file system over the spool, or removes its files, or the
+// directory too.
 func (d *spoolDisk) takeAway(over bool) (what string) {
 	d.t.Helper()
 	var err error
@@ -79,7 +79,7 @@ func (d *spoolDisk) takeAway(over bool) (what string) {
 		var names []string
 		names, err = filepath.Glob(filepath.Join(d.dir, "*"))
 		for _, name := range names {
-			if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) { // the daemon works on
+			if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) { // the daemon keeps writing files
 				err = errors.Join(err, e)
 			}
 		}
@@ -90,7 +90,7 @@ func (d *spoolDisk) takeAway(over bool) (what string) {
 	return what
 }
 
-// whole reports whether there is all that a spool in use has.
+// whole reports whether the directory has all files of a spool in use.
 func (d *spoolDisk) whole() bool {
 	for _, name := range []string{"lock", "run", "identity", "acks", "orders.journal"} {
 		if _, err := os.Stat(filepath.Join(d.dir, name)); err != nil {
@@ -100,23 +100,23 @@ func (d *spoolDisk) whole() bool {
 	return true
 }
 
-// takeAway takes the spool away from under the daemon, and waits until that has
-// found out and rewritten everything. What is killed before that knows nothing.
+// takeAway removes the spool while the daemon runs, and waits until the daemon has
+// noticed and has rewritten everything. A daemon that is killed before that cannot know.
 func (c *testbed) takeAway() func() {
-	c.books.sickens(true)
+	c.checker.setDiskFault(true)
 	what := c.disk.takeAway(c.random.IntN(2) == 0)
-	if !c.books.wait(daemontest.Patience, func() bool { return c.disk.whole() && !c.books.diskDown }) {
+	if !c.checker.wait(daemontest.Patience, func() bool { return c.disk.whole() && !c.checker.diskDown }) {
 		c.t.Errorf("the spool was %s, and the daemon has not rewritten it in %v", what, daemontest.Patience)
 	}
-	c.books.mu.Lock()
-	c.books.count["spool "+what]++
-	c.books.gone = c.now()
-	c.books.mu.Unlock()
-	c.books.sickens(false)
+	c.checker.mu.Lock()
+	c.checker.count["spool "+what]++
+	c.checker.gone = c.now()
+	c.checker.mu.Unlock()
+	c.checker.setDiskFault(false)
 	return nil
 }
 
-// keep copies the spool to where it outlives its disk.
+// keep copies the spool to a directory that is kept.
 func keep(t *testing.T, dir string) {
 	_ = os.Remove(filepath.Join(dir, "filler"))
 	if err := os.CopyFS(dir+".kept", os.DirFS(dir)); err != nil {
@@ -124,7 +124,7 @@ func keep(t *testing.T, dir string) {
 	}
 }
 
-// fill leaves no room on it.
+// fill fills the disk.
 func (d *spoolDisk) fill() {
 	d.t.Helper()
 	f, err := os.Create(filepath.Join(d.dir, "filler"))
@@ -141,7 +141,7 @@ func (d *spoolDisk) fill() {
 	}
 }
 
-// clear makes room again.
+// clear makes room on the disk again.
 func (d *spoolDisk) clear() {
 	d.t.Helper()
 	if err := os.Remove(filepath.Join(d.dir, "filler")); err != nil {
@@ -149,8 +149,7 @@ func (d *spoolDisk) clear() {
 	}
 }
 
-// protect makes it read-only, or ends that. Nobody may have a file open for
-// writing.
+// protect makes the disk read-only, or ends that. No file may be open for writing.
 func (d *spoolDisk) protect(on bool) {
 	d.t.Helper()
 	flags := uintptr(unix.MS_REMOUNT)
@@ -162,8 +161,8 @@ func (d *spoolDisk) protect(on bool) {
 	}
 }
 
-// flip turns over some bits of a segment, if there is one. It gives its name
-// and what readings and edges it held before.
+// flip flips some bits of a segment, if there is one. It returns the segment's name and
+// the readings and edges that it contained.
 func (c *testbed) flip() (name string, held []number) {
 	c.t.Helper()
 	names, err := filepath.Glob(filepath.Join(c.disk.dir, "*.seg"))
@@ -186,7 +185,7 @@ func (c *testbed) flip() (name string, held []number) {
 	return filepath.Base(name), held
 }
 
-// contents reads a segment with a spool that has nothing else.
+// contents reads a segment with a spool that has no others.
 func (c *testbed) contents(name string, data []byte) (held []number) {
 	c.t.Helper()
 	dir, err := os.MkdirTemp(c.dir, "segment-")
@@ -195,14 +194,14 @@ func (c *testbed) contents(name string, data []byte) (held []number) {
 	}
 	defer os.RemoveAll(dir)
 	c.put(filepath.Join(dir, name), data)
-	c.put(filepath.Join(dir, "identity"), c.get(filepath.Join(c.disk.dir, "identity"))) // it says whose runs these are
+	c.put(filepath.Join(dir, "identity"), c.get(filepath.Join(c.disk.dir, "identity"))) // it has the id of these runs' spool
 	s, err := records.Open(spool.Options{Dir: dir, Clock: c.clock})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }() // it reads the file
+	go func() { ended <- s.Run(ctx) }() // Run reads the file
 	for n := 0; ; n++ {
 		i, ok := s.Next()
 		for st := s.Stats(); !ok && n < st.Pending(); i, ok = s.Next() {

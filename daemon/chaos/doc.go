@@ -1,10 +1,10 @@
-// Package chaos does harm to the program that is installed, and keeps the books.
+// Package chaos injects faults into the installed program and checks that nothing is
+// lost.
 //
-// `make chaos` builds cmd/fieldpost on a simulated board and runs it beside
-// mosquitto, behind a proxy of its own. It kills, suspends and renames the
-// daemon, reloads it, cuts and stalls its connection, fills, breaks and takes away its
-// disk, and turns its clock, while orders are given all the time. Every reading
-// must arrive, or be in a gap that was reported, or be within what a kill may
-// cost; every order must act at most once and be answered. All of it is tests,
-// built with the tag chaos.
+// `make chaos` builds cmd/fieldpost with a simulated board and runs it with mosquitto,
+// through a proxy. It kills, suspends, renames and reloads the daemon, cuts and stalls
+// its connection, fills, breaks and removes its disk, and changes its clock, while it
+// sends orders all the time. Every reading must arrive, or be in a reported gap, or be
+// within what a kill may lose. Every order must act at most once and be answered. The
+// package consists of tests with the build tag chaos.
 package chaos

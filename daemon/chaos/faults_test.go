@@ -15,17 +15,17 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// A fault is one way to do harm. Two of the same part are never done at
-// once. Some are over at once, others last until they are healed.
+// fault is a kind of fault to inject. Two of the same part are never injected at once.
+// Some are over at once, others last until they are ended.
 type fault struct {
 	name   string
 	weight int
 	part   string
-	can    func(*testbed) bool // nil is always
+	can    func(*testbed) bool // nil: always
 	do     func(*testbed) (heal func())
 }
 
-// faults are all that is done.
+// faults are all kinds of faults.
 var faults = []fault{
 	{name: "daemon killed", weight: 9, part: "daemon", do: (*testbed).killAndRestart},
 	{name: "daemon killed between intent and act", weight: 3, part: "daemon", can: (*testbed).ordersFlow, do: halting("act")},
@@ -61,22 +61,22 @@ var faults = []fault{
 	{name: "disk read-only from the start", weight: 3, part: "disk", can: (*testbed).ownDisk, do: (*testbed).readOnlyDisk},
 }
 
-// killAndRestart kills the daemon, whatever else is the matter.
+// killAndRestart kills the daemon, also during other faults.
 func (c *testbed) killAndRestart() func() {
 	if x := c.ongoing["disk"]; x != nil {
-		c.books.mu.Lock()
-		c.books.count["KILLS WHERE THEY HURT with the "+x.name]++
-		c.books.mu.Unlock()
+		c.checker.mu.Lock()
+		c.checker.count["KILLS with the "+x.name]++
+		c.checker.mu.Unlock()
 	}
 	c.kill()
 	c.start()
 	return nil
 }
 
-// halting has the daemon halt over an order and kills it there.
+// halting makes the daemon halt at a place of an order and kills it there.
 func halting(place string) func(*testbed) func() {
 	return func(c *testbed) func() {
-		b := c.books
+		b := c.checker
 		b.mu.Lock()
 		b.eager = true
 		b.wakeLocked()
@@ -100,31 +100,31 @@ func (c *testbed) ordersFlow() bool {
 		c.ongoing["up"] == nil && c.ongoing["down"] == nil && c.ongoing["broker"] == nil && c.ongoing["certificate"] == nil
 }
 
-// backlogged reports whether there is something that waits to be sent.
+// backlogged reports whether messages wait to be sent.
 func (c *testbed) backlogged() bool {
 	return c.ongoing["up"] != nil || c.ongoing["down"] != nil || c.ongoing["broker"] != nil || c.ongoing["certificate"] != nil
 }
 
-// boundedAndGood reports whether mail can grow too old on the disk.
+// boundedAndGood reports whether messages can get too old on the disk.
 func (c *testbed) boundedAndGood() bool { return c.bounded && c.diskGood() }
 
-// wantLink waits a little for the link, so that there is something to break.
+// wantLink waits a little for the connection, so that there is one to break.
 func (c *testbed) wantLink() bool {
-	c.books.wait(time.Second, func() bool { return c.books.linked })
+	c.checker.wait(time.Second, func() bool { return c.checker.linked })
 	return true
 }
 
-// diskGood reports whether what was taken a second or two ago is on disk.
+// diskGood reports whether readings from a second or two ago are on disk.
 func (c *testbed) diskGood() bool {
-	c.books.mu.Lock()
-	defer c.books.mu.Unlock()
-	return c.ongoing["disk"] == nil && !c.books.diskDown
+	c.checker.mu.Lock()
+	defer c.checker.mu.Unlock()
+	return c.ongoing["disk"] == nil && !c.checker.diskDown
 }
 
-// brokerThere reports whether there is a broker to send something to.
+// brokerThere reports whether the broker runs.
 func (c *testbed) brokerThere() bool { return c.ongoing["broker"] == nil }
 
-// nothingRetained reports whether the broker keeps no order for the topic of now.
+// nothingRetained reports whether the broker has no retained order on the present topic.
 func (c *testbed) nothingRetained() bool { return c.retained == nil }
 
 func (c *testbed) ownDisk() bool { return c.disk.mine }
@@ -136,63 +136,63 @@ func flowing(way int, what flow) func(*testbed) func() {
 	}
 }
 
-// wayFree reports whether the link stands and nothing is the matter with it.
+// wayFree reports whether the connection is up and has no fault.
 func (c *testbed) wayFree() bool {
 	c.wantLink()
-	c.books.mu.Lock()
-	defer c.books.mu.Unlock()
-	return c.books.linked && c.ongoing["down"] == nil && c.ongoing["broker"] == nil
+	c.checker.mu.Lock()
+	defer c.checker.mu.Unlock()
+	return c.checker.linked && c.ongoing["down"] == nil && c.ongoing["broker"] == nil
 }
 
-// outlast keeps one direction shut until the daemon itself finds that out.
+// outlast blocks one direction until the daemon notices.
 func (c *testbed) outlast() func() {
 	way := c.random.IntN(2)
 	c.net.set(way, []flow{hold, swallow}[c.random.IntN(2)])
-	if !c.books.wait(daemontest.Patience, func() bool { return !c.books.linked }) {
+	if !c.checker.wait(daemontest.Patience, func() bool { return !c.checker.linked }) {
 		c.t.Errorf("nothing gets through, and the daemon has not found that out in %v", daemontest.Patience)
 	}
 	return func() { c.net.set(way, pass) }
 }
 
-// restart ends the daemon in order and starts it again.
+// restart stops the daemon cleanly and starts it again.
 func (c *testbed) restart() {
 	c.end(syscall.SIGTERM, daemontest.Patience)
 	c.start()
 }
 
-// killAndFlipBits flips bits in a file of the spool while nobody uses it.
+// killAndFlipBits flips bits in a file of the spool while no daemon runs.
 func (c *testbed) killAndFlipBits() func() {
 	c.kill()
 	name, held := c.flip()
 	c.note("flipped bits of %q, which held %d", name, len(held))
-	c.books.mu.Lock()
+	c.checker.mu.Lock()
 	for _, n := range held {
-		c.books.flipped[n] = true
+		c.checker.flipped[n] = true
 	}
 	if name != "" {
-		c.books.count["files flipped"]++
-		if r := c.books.runs[c.books.run]; r != nil {
-			r.harmed = true
+		c.checker.count["files flipped"]++
+		if r := c.checker.runs[c.checker.run]; r != nil {
+			r.unreliable = true
 		}
 	}
-	c.books.mu.Unlock()
+	c.checker.mu.Unlock()
 	c.start()
 	return nil
 }
 
-// pause stops the daemon for a while; it is to go on only when told to.
+// pause suspends the daemon for a while. The caller continues it.
 func (c *testbed) pause(d time.Duration) (from time.Duration) {
 	from = c.now()
-	_ = c.child.cmd.Process.Signal(syscall.SIGSTOP) // that it has ended by itself is found later
-	c.books.wait(d, func() bool { return false })
+	_ = c.child.cmd.Process.Signal(syscall.SIGSTOP) // if it has ended by itself, that is found later
+	c.checker.wait(d, func() bool { return false })
 	return from
 }
 
 func (c *testbed) suspend() func() {
 	from := c.pause(time.Duration(50+c.random.IntN(1200)) * time.Millisecond)
-	c.books.mu.Lock()
-	c.books.stops = append(c.books.stops, pause{from, c.now()})
-	c.books.mu.Unlock()
+	c.checker.mu.Lock()
+	c.checker.stops = append(c.checker.stops, pause{from, c.now()})
+	c.checker.mu.Unlock()
 	_ = c.child.cmd.Process.Signal(syscall.SIGCONT)
 	return nil
 }
@@ -202,13 +202,14 @@ func (c *testbed) suspendAndKill() func() {
 	return c.killAndRestart()
 }
 
-// losesBroker ends the broker. It lets the daemon in again only when the
-// books' subscriber is there: who is not subscribed is owed nothing.
+// losesBroker ends the broker and restarts it. It lets the daemon connect only after the
+// checker's client has subscribed, because the broker delivers nothing without a
+// subscription.
 func (c *testbed) losesBroker(how func(*daemontest.Mosquitto), remembers bool) func() {
 	c.net.gate(false)
 	how(c.broker)
-	c.books.brokerForgets()
-	c.listens()
+	c.checker.brokerForgets()
+	c.stopListening()
 	return func() {
 		c.broker.Start()
 		c.listen()
@@ -238,8 +239,8 @@ func (c *testbed) rival() func() {
 	return nil
 }
 
-// badCertificate puts files of another authority in the place of the daemon's,
-// or what is no certificate at all.
+// badCertificate replaces the daemon's certificate files by those of another authority,
+// or by files that are no certificate.
 func (c *testbed) badCertificate() func() {
 	cert := filepath.Join(c.dir, "certs", filepath.Base(c.broker.Cert))
 	key := filepath.Join(c.dir, "certs", filepath.Base(c.broker.Key))
@@ -275,36 +276,35 @@ func (c *testbed) put(name string, data []byte) {
 }
 
 func (c *testbed) fullDisk() func() {
-	c.books.sickens(true)
+	c.checker.setDiskFault(true)
 	c.disk.fill()
 	return func() {
 		c.disk.clear()
-		c.books.sickens(false)
+		c.checker.setDiskFault(false)
 	}
 }
 
 func (c *testbed) readOnlyDisk() func() {
 	c.kill()
-	c.books.sickens(true)
+	c.checker.setDiskFault(true)
 	c.disk.protect(true)
 	c.start()
 	return func() {
 		c.disk.protect(false)
-		c.books.sickens(false)
+		c.checker.setDiskFault(false)
 	}
 }
 
-// chatter has the door change far more often than is told one by one.
+// chatter makes the door change far more often than max_edges.
 func (c *testbed) chatter() func() {
 	c.say(fmt.Sprintf("chatter %d %v", 100+c.random.IntN(2000), time.Duration(500+c.random.IntN(3000))*time.Millisecond))
 	return nil
 }
 
-// flood has so many edges come while nothing gets through that the spool is
-// full.
+// flood makes so many edges during an outage that the spool is full.
 func (c *testbed) flood() func() {
 	c.net.set(up, hold)
-	b := c.books
+	b := c.checker
 	b.mu.Lock()
 	before, taken := b.count["fault spool_full raised"], b.nTaken
 	b.mu.Unlock()
@@ -314,6 +314,6 @@ func (c *testbed) flood() func() {
 	return func() { c.net.set(up, pass) }
 }
 
-// edgesToFill take more than 1 MiB in the spool. They are of six inputs, so that
-// each is told by itself.
+// edgesToFill need more than 1 MiB in the spool. They come from six inputs, so that each
+// is a message of its own.
 const edgesToFill = 12000

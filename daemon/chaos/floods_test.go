@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// largeMessages has somebody send many messages to the topic of orders, each far
-// larger than any order: to the daemon that runs, or while it is off, so that
-// the broker keeps them for it.
+// largeMessages sends many messages, each far larger than an order, to the topic of
+// orders: while the daemon runs, or while it does not, so that the broker keeps them.
 func (c *testbed) largeMessages() func() {
 	name := filepath.Join(c.dir, "large")
 	c.put(name, c.large())
@@ -27,8 +26,7 @@ func (c *testbed) largeMessages() func() {
 	return nil
 }
 
-// large makes a message of 870 kB at most, the largest that was sent in the case
-// that was reported.
+// large returns a message of at most 870 kB, the largest size in a reported case.
 func (c *testbed) large() []byte {
 	size := 64<<10 + c.random.IntN(806_000)
 	switch c.random.IntN(4) {
@@ -42,20 +40,19 @@ func (c *testbed) large() []byte {
 		}
 		b.WriteString(`"action":"on"}`)
 		return b.Bytes()
-	case 2: // deep
+	case 2: // deeply nested
 		return bytes.Repeat([]byte(`{"action":[`), size/11)
 	}
-	// What would be an order if it were not so large.
+	// An order that is too large.
 	order := fmt.Sprintf(`{"id":"%slarge-%d","output":"pump","action":"on","for":"1s","expires":%q}`, floodPrefix, c.random.IntN(1000), time.Now().Add(time.Minute).UTC().Format(time.RFC3339))
 	return []byte(order + strings.Repeat(" ", size))
 }
 
-// floodPrefix begins the ids of what is sent in floods: nothing of that may act,
-// and answers to it are not waited for.
+// floodPrefix is the prefix of the ids of orders in floods. None of them may act, and
+// their answers are not waited for.
 const floodPrefix = "m-"
 
-// malformedOrders has somebody send orders that cannot be carried out, hundreds
-// at once.
+// malformedOrders sends hundreds of malformed orders at once.
 func (c *testbed) malformedOrders() func() {
 	past, soon := time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
 	kinds := []string{

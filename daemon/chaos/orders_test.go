@@ -10,40 +10,40 @@ import (
 	"time"
 )
 
-// sentOrder is one order, and what came of it.
+// sentOrder is an order and its outcome.
 type sentOrder struct {
 	id, output, action string
 	lasts              string // its "for"
-	thing, topic       string // to whom, and where
-	stray              bool   // not for the daemon: to another topic than its own, or another board
+	thing, topic       string // the thing and the topic that it was sent to
+	stray              bool   // not for the daemon: on another topic, or for another thing
 	energises          bool
-	retained           bool // it was only ever there as a retained copy
-	strange            bool // retained, and the broker may have kept it for the daemon besides
+	retained           bool // it was only sent as a retained message
+	strange            bool // retained, and the broker may also have delivered it to the daemon's session
 	expires            time.Time
 	payload            []byte
 	sent               time.Duration // first
-	posted             time.Duration // when the broker last took it; 0 while it has not
+	posted             time.Duration // when the broker last accepted it; 0 if it has not
 
 	acts    int
 	reply   *reply   // the latest answer
-	replies []string // the statuses of all that differ
-	given   []*reply // those
+	replies []string // the statuses of all different answers
+	given   []*reply // all different answers
 	answers int      // of all
 	copies  int      // answers to retained copies
-	over    bool     // its giver is done with it
+	over    bool     // its sender has finished with it
 
-	spoken   bool   // the daemon has given an answer into its spool
-	givenUp  bool   // which may have given it up, and told so
-	counted  bool   // it may only have been counted, in a flood of orders [CMD-19]
+	spoken   bool   // the daemon has put an answer into its spool
+	givenUp  bool   // the spool may have dropped the answer, and has reported that
+	counted  bool   // it may only have been counted, in a flood [CMD-19]
 	repeated bool   // it is being sent again
-	shaky    bool   // and the ledger could not be relied on meanwhile
-	window   string // where the daemon was killed over it
-	killed   bool   // the daemon was, before the first answer
-	stopped  bool   // so was it in order
-	weak     bool   // the ledger could not be relied on at some time before the first answer
-	failed   bool   // the ledger could not be relied on at some time before an answer that counts
-	unsynced bool   // nor the clock be known to be true
-	stepped  bool   // nor be right
+	shaky    bool   // and the ledger was unreliable meanwhile
+	window   string // where the daemon was killed during it
+	killed   bool   // the daemon was killed before the first answer
+	stopped  bool   // the daemon was stopped before the first answer
+	weak     bool   // the ledger was unreliable at some time before the first answer
+	failed   bool   // the ledger was unreliable at some time before an answer that counts
+	unsynced bool   // the clock was not synchronised at some time
+	stepped  bool   // the clock was wrong at some time
 }
 
 // reply is an answer.
@@ -51,27 +51,27 @@ type reply struct {
 	ID, Status, Output, State, Reason, Time, Clock, Thing, Kind, Hint string
 }
 
-// at gives when the daemon says it was; ok is false where it did not know.
+// at returns the answer's time; ok is false if the daemon did not know it.
 func (a *reply) at() (t time.Time, ok bool) {
 	t, err := time.Parse(time.RFC3339, a.Time)
 	return t, err == nil && a.Clock == ""
 }
 
-// same reports whether two answers are one, told twice. late says that it may
-// have been given while the clock was not known to be true.
+// same reports whether two answers are the same one, given twice. late says that it may
+// have been given while the clock was not synchronised.
 func (a *reply) same(b *reply, late bool) bool {
 	x, y := *a, *b
-	x.Thing, y.Thing = "", "" // it may be called otherwise meanwhile
+	x.Thing, y.Thing = "", "" // the daemon may have been renamed
 	if late || x.Clock != y.Clock || x.Reason == "clock_unsynced" {
-		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in when it is sent, by the clock as it is then
+		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in when the answer is sent
 	}
 	return x == y
 }
 
-// open reports whether the order may yet be decided on.
+// open reports whether the order has no answer yet.
 func (e *sentOrder) open() bool { return e.reply == nil }
 
-// String names the order and what came of it.
+// String describes the order and its outcome.
 func (e *sentOrder) String() string {
 	s := fmt.Sprintf("%s (%s, expires %v, sent %v, posted %v) acted %d times, answered %v", e.payload, e.action, e.expires, e.sent, e.posted, e.acts, e.replies)
 	if e.reply != nil {
@@ -80,34 +80,34 @@ func (e *sentOrder) String() string {
 	return s + fmt.Sprintf("; repeated %v, cut short %q, killed %v, stopped %v, ledger failed %v, clock unsynced %v or stepped %v", e.repeated, e.window, e.killed, e.stopped, e.weak, e.unsynced, e.stepped)
 }
 
-// standing is the level that a line was given last.
-type standing struct {
+// lineState is the last level of a line.
+type lineState struct {
 	how string // "requested", "set", or "held" while no daemon runs
 	on  bool
 }
 
-// orders are the books about them.
+// orders is the checker's state of orders.
 type orders struct {
 	sent    map[string]*sentOrder
 	current map[string]*sentOrder // by line: the latest
-	levels  map[string]standing
-	acts    map[string][]*actuation  // by line: of which it is not known yet whose they are
-	proofs  map[string]time.Duration // by output: when the latest order that was done was sent
-	eager   bool                     // orders are wanted at once
-	proving bool                     // orders that must be done are wanted
+	levels  map[string]lineState
+	acts    map[string][]*actuation  // by line: acts that are not assigned to an order yet
+	proofs  map[string]time.Duration // by output: when the latest carried-out order was sent
+	eager   bool                     // send orders at once
+	proving bool                     // send orders that must be carried out
 	last    int                      // the number in the latest id
 
 	thing, topic string          // the daemon's name, and its topic of orders
-	things       map[string]bool // all that it was called
-	addressed    time.Duration   // since when they are that
+	things       map[string]bool // all its names
+	addressed    time.Duration   // since when these apply
 }
 
 func newOrders() orders {
-	return orders{sent: map[string]*sentOrder{}, current: map[string]*sentOrder{}, levels: map[string]standing{}, acts: map[string][]*actuation{}, proofs: map[string]time.Duration{}, things: map[string]bool{}}
+	return orders{sent: map[string]*sentOrder{}, current: map[string]*sentOrder{}, levels: map[string]lineState{}, acts: map[string][]*actuation{}, proofs: map[string]time.Duration{}, things: map[string]bool{}}
 }
 
-// begin enters an order that is about to be sent.
-func (b *books) begin(e *sentOrder) {
+// begin records an order that is about to be sent.
+func (b *checker) begin(e *sentOrder) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last++
@@ -126,9 +126,8 @@ func (b *books) begin(e *sentOrder) {
 	b.mark()
 }
 
-// compose addresses an order to the daemon as it is called now, and to the topic
-// that it listens to now.
-func (b *books) compose(e *sentOrder) {
+// compose addresses an order to the daemon's present thing and topic.
+func (b *checker) compose(e *sentOrder) {
 	if !e.stray {
 		e.thing, e.topic = b.thing, b.topic
 	}
@@ -142,10 +141,9 @@ func (b *books) compose(e *sentOrder) {
 	e.payload, _ = json.Marshal(fields) // strings always encode
 }
 
-// address notes what the next run is called and to which topic it listens. What
-// was sent to the old is for nobody now, and the broker keeps nothing on a new
-// topic until the daemon has subscribed to it.
-func (b *books) address(thing, topic string) {
+// address records the thing and the topic of the next run. Orders to the old ones are for
+// nobody now, and the broker keeps none on a new topic before the daemon has subscribed.
+func (b *checker) address(thing, topic string) {
 	if topic != b.topic || thing != b.thing {
 		b.subscribed, b.addressed = 0, b.now()
 	}
@@ -153,8 +151,8 @@ func (b *books) address(thing, topic string) {
 	b.wakeLocked()
 }
 
-// mark notes what is amiss with every order that has no answer yet.
-func (b *books) mark() {
+// mark records the present faults with every order that has no answer yet.
+func (b *checker) mark() {
 	for _, e := range b.current {
 		e.shaky = e.shaky || b.weakFrom != 0
 		e.counted = e.counted || b.flood
@@ -169,8 +167,8 @@ func (b *books) mark() {
 	}
 }
 
-// interrupt notes that the daemon is being ended.
-func (b *books) interrupt(killed bool) {
+// interrupt records that the daemon is being ended.
+func (b *checker) interrupt(killed bool) {
 	for _, e := range b.current {
 		if e.reply == nil && e.energises && !e.retained && killed {
 			b.count["orders under way at a kill"]++
@@ -181,17 +179,17 @@ func (b *books) interrupt(killed bool) {
 	}
 }
 
-// givenUp notes that the spool has told that it gave up messages, and so maybe
-// answers. The ledger has them, so the same order sent again is answered.
-func (b *books) givenUp() {
+// givenUp records that the spool reported dropped messages, perhaps answers. The ledger
+// has the answers, so a repeated order is answered.
+func (b *checker) givenUp() {
 	for _, e := range b.current {
 		e.givenUp = e.givenUp || e.spoken
 		e.spoken = false
 	}
 }
 
-// answer takes in an answer that arrived.
-func (b *books) answer(payload string) {
+// answer handles an answer that arrived.
+func (b *checker) answer(payload string) {
 	var a reply
 	if err := json.Unmarshal([]byte(payload), &a); err != nil {
 		b.complain("arrived: %q: %v", payload, err)
@@ -206,7 +204,7 @@ func (b *books) answer(payload string) {
 	}
 	e := b.sent[a.ID]
 	if e == nil {
-		b.complain("answer to nobody: %s", payload)
+		b.complain("answer to an unknown order: %s", payload)
 		return
 	}
 	if a.Reason == "retained" && e.output == siren {
@@ -223,13 +221,13 @@ func (b *books) answer(payload string) {
 	case e.reply == nil:
 		e.replies = append(e.replies, a.Status)
 		b.count[strings.TrimSpace("answers: "+a.Status+" "+a.Reason)]++
-	case slices.ContainsFunc(e.given, func(b *reply) bool { return a.same(b, e.unsynced) }): // a mail that was not acknowledged may come again at any time
+	case slices.ContainsFunc(e.given, func(b *reply) bool { return a.same(b, e.unsynced) }): // an unacknowledged message may come again at any time
 		b.count["answers given again"]++
 		return
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
-		b.tolerate("orders of the past that came while the ledger could not be read", 0)
+		b.tolerate("repeated orders that came while the ledger could not be read", 0)
 		return
-	default: // package command: what was answered holds, also where the ledger could not be written
+	default: // an answer is final, even if the ledger could not be written; see package command
 		b.complain("order %s was answered %+v besides: %v", e.id, a, e)
 	}
 	e.reply, e.given = &a, append(e.given, &a)

@@ -14,7 +14,7 @@ type flow int
 
 const (
 	pass    flow = iota
-	hold         // keeps them, and reads no more: the other side stalls
+	hold         // keeps them and reads no more, so the other side stalls
 	swallow      // reads them and throws them away: a black hole
 )
 
@@ -30,14 +30,14 @@ type proxy struct {
 	to   string
 
 	mu     sync.Mutex
-	open   bool // whether connections are let through
+	open   bool // whether it accepts connections
 	flows  [2]flow
 	moved  chan struct{} // closed when flows change
 	conns  map[*net.TCPConn]bool
-	spoilt map[*net.TCPConn]bool // bytes of theirs are gone
+	spoilt map[*net.TCPConn]bool // connections that have lost bytes
 }
 
-// startProxy starts one that passes nothing on until it is opened.
+// startProxy starts a proxy, which accepts no connections until it is opened.
 func startProxy(t *testing.T, to string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,7 +73,7 @@ func (p *proxy) accept(l net.Listener, all *sync.WaitGroup) {
 	}
 }
 
-// serve carries one connection until it ends.
+// serve forwards one connection until it ends.
 func (p *proxy) serve(from *net.TCPConn) {
 	defer p.cut(from)
 	if !p.join(from) {
@@ -94,7 +94,7 @@ func (p *proxy) serve(from *net.TCPConn) {
 	both.Wait()
 }
 
-// pump carries one direction; when it ends it ends the other.
+// pump forwards one direction. At its end it ends the other one.
 func (p *proxy) pump(from, to *net.TCPConn, way int) {
 	defer p.end(from, to)
 	buf := make([]byte, 4096)
@@ -116,7 +116,7 @@ func (p *proxy) pump(from, to *net.TCPConn, way int) {
 	}
 }
 
-// wait gives what is to become of bytes, once they need not be held.
+// wait waits while bytes are held and returns what to do with them.
 func (p *proxy) wait(from, to *net.TCPConn, way int) (flow, bool) {
 	for {
 		p.mu.Lock()
@@ -141,7 +141,7 @@ func (p *proxy) join(c *net.TCPConn) bool {
 	return p.open
 }
 
-// end takes leave of both sides as a peer does that has nothing more to say.
+// end closes both connections for writing, like a peer that has no more to send.
 func (p *proxy) end(conns ...*net.TCPConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +153,7 @@ func (p *proxy) end(conns ...*net.TCPConn) {
 	p.stir()
 }
 
-// cut resets one connection, if it is still there.
+// cut resets one connection if it is open.
 func (p *proxy) cut(c *net.TCPConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,7 +161,7 @@ func (p *proxy) cut(c *net.TCPConn) {
 }
 
 func (p *proxy) kick(c *net.TCPConn) {
-	_ = c.SetLinger(0) // so that closing it resets it; an error says it is closed
+	_ = c.SetLinger(0) // so that closing it resets it; fails if it is closed already
 	_ = c.Close()
 	delete(p.conns, c)
 	delete(p.spoilt, c)
@@ -177,7 +177,7 @@ func (p *proxy) reset() {
 	}
 }
 
-// gate lets connections through, or ends all and lets none.
+// gate opens the proxy, or closes it and ends all connections.
 func (p *proxy) gate(open bool) {
 	p.mu.Lock()
 	p.open = open
@@ -187,9 +187,8 @@ func (p *proxy) gate(open bool) {
 	}
 }
 
-// set chooses what becomes of the bytes of one direction. A connection that
-// has lost some is reset when they flow again: TLS could make nothing of the
-// rest.
+// set sets what happens to the bytes of one direction. Connections that have lost bytes
+// are reset when they flow again, because TLS could not decrypt the rest.
 func (p *proxy) set(way int, what flow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

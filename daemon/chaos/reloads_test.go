@@ -14,23 +14,23 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// periods are how often the air may be read, and spares what outputs there may be besides:
-// each reload decides.
+// periods are the possible periods of the sensor air, and spares the possible additional
+// outputs. Each reload chooses one.
 var (
 	periods = []string{"50ms", "60ms", "80ms"}
 	spares  = []string{"", "  - {name: spare, pin: GPIO25, initial: off, safe: off}\n", "  - {name: spare, pin: GPIO26, initial: off, safe: off}\n"}
 )
 
-// reload has the daemon use another configuration, once or twice at once. It may be killed
-// over that.
+// reload reloads another configuration, once or twice at once, and perhaps kills the
+// daemon meanwhile.
 func (c *testbed) reload() func() {
 	c.awaitSocket()
 	c.period, c.spare = periods[c.random.IntN(len(periods))], spares[c.random.IntN(len(spares))]
-	if !c.backlogged() && c.diskGood() { // else the link may wait for longer than there is patience
-		c.mail = mails[c.random.IntN(len(mails))]
+	if !c.backlogged() && c.diskGood() { // otherwise the link may wait too long
+		c.keys = readingsKeys[c.random.IntN(len(readingsKeys))]
 	}
 	c.configure()
-	c.note("reloaded with %s, air every %s, spare %q", c.mail, c.period, c.spare)
+	c.note("reloaded with %s, air every %s, spare %q", c.keys, c.period, c.spare)
 	clients := []*reloading{c.startReload()}
 	if c.random.IntN(2) == 0 {
 		clients = append(clients, c.startReload())
@@ -51,13 +51,13 @@ func (c *testbed) reload() func() {
 	}
 	if killed {
 		c.start()
-		c.done["  of which the daemon was killed over a reload"]++
+		c.done["  of which the daemon was killed during a reload"]++
 	}
 	return nil
 }
 
-// reloadWrong asks for a reload of what is no configuration. It must be refused, and the
-// books see that nothing else comes of it.
+// reloadWrong reloads an invalid configuration. It must be refused without any other
+// effect.
 func (c *testbed) reloadWrong() func() {
 	c.awaitSocket()
 	good := c.get(c.config())
@@ -110,7 +110,7 @@ func (c *testbed) startReload() *reloading {
 	return r
 }
 
-// endReload waits for the end of a reload, which has a limit of its own.
+// endReload waits for the end of a reload, which has its own time limit.
 func (c *testbed) endReload(r *reloading) (status int, said []byte) {
 	c.t.Helper()
 	err := r.cmd.Wait()

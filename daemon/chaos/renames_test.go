@@ -10,12 +10,11 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// rename ends the daemon and starts it with another topic of orders, or another
-// name, and the same client id: its session at the broker still has the old
-// subscription. Orders on the old topic, and orders to the old name, must not
-// act.
+// rename ends the daemon and starts it with another topic of orders, or another thing,
+// and the same client id, so that its session still has the old subscription. Orders on
+// the old topic, and orders for the old thing, must not act.
 func (c *testbed) rename() func() {
-	how := syscall.SIGKILL // an orderly end of one whose disk is ill is not one
+	how := syscall.SIGKILL // with a disk fault a clean stop is not possible
 	if c.diskGood() && c.random.IntN(2) == 0 {
 		how = syscall.SIGTERM
 	}
@@ -28,7 +27,7 @@ func (c *testbed) rename() func() {
 		c.thing = fmt.Sprintf("thing-chaos-%d", c.renames)
 	}
 	c.configure()
-	if c.ongoing["broker"] == nil { // else there is none to take them
+	if c.ongoing["broker"] == nil { // otherwise there is no broker
 		c.stray(old)
 	}
 	c.start()
@@ -38,7 +37,7 @@ func (c *testbed) rename() func() {
 	return nil
 }
 
-// stray sends orders that are not for the daemon.
+// stray sends orders for others.
 func (c *testbed) stray(old settings) {
 	for _, to := range []struct{ thing, topic string }{
 		{old.thing, old.ordersTopic},
@@ -51,7 +50,7 @@ func (c *testbed) stray(old settings) {
 			continue
 		}
 		e := &sentOrder{output: "pump", action: "on 1s", expires: time.Now().Add(time.Minute), thing: to.thing, topic: to.topic, stray: true, over: true}
-		c.books.begin(e)
+		c.checker.begin(e)
 		c.publish(e.topic, nil, "-m", string(e.payload))
 	}
 }

@@ -19,13 +19,13 @@ type tally struct {
 
 	mu     sync.Mutex
 	done   int
-	limit  int   // bytes that the unit allows
-	peak   int64 // bytes of the control group of a daemon, with its spool's disk and page cache; 0 where none was limited
+	limit  int   // bytes allowed by the unit
+	peak   int64 // peak bytes of a daemon's control group, with its spool's disk and page cache; 0 if none was limited
 	counts map[string]int
 	most   map[string]time.Duration
 }
 
-func (a *tally) add(done map[string]int, b *books) {
+func (a *tally) add(done map[string]int, b *checker) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.counts == nil {
@@ -48,14 +48,14 @@ func (a *tally) add(done map[string]int, b *books) {
 	}
 }
 
-// weigh takes in how much memory a daemon had at most.
+// weigh records the peak memory of a daemon.
 func (a *tally) weigh(peak int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.peak = max(a.peak, peak)
 }
 
-// print prints all counts, those that matter most last.
+// print prints all counts, the most important ones last.
 func (a *tally) print() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -72,11 +72,11 @@ func (a *tally) print() {
 		fmt.Println()
 	}
 	if a.peak > 0 {
-		fmt.Printf("\n%8.1f  MiB of memory at most, of a daemon and what it has in memory file systems and caches, of %d\n", float64(a.peak)/(1<<20), a.limit>>20)
+		fmt.Printf("\n%8.1f  MiB peak memory of a daemon with its memory file systems and caches, of %d\n", float64(a.peak)/(1<<20), a.limit>>20)
 	}
 }
 
-// groups are the first words of what is counted, in the order of printing.
+// groups are the first words of the counts, in the order of printing.
 var groups = []string{"SAW", "DID", "KILLS", "LOST", "TOLERATED"}
 
 func inGroups(a, b string) int {

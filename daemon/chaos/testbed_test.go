@@ -19,48 +19,48 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// firstThing is the daemon's name at first, and chaosClient its client id always:
-// its session outlives all changes of its configuration.
+// firstThing is the daemon's first thing. chaosClient is always its client id, so that
+// its session outlives all changes of the configuration.
 const (
 	firstThing = "thing-chaos"
 	clientID   = "thing-chaos"
 )
 
-// testbed is a daemon in a process of its own, a network, a broker, somebody who
-// listens and gives orders, and the books.
+// testbed is a daemon process with its network and broker, a client that subscribes and
+// sends orders, and the checker.
 type testbed struct {
 	t       *testing.T
-	program string // fieldpost, on a simulated board
+	program string // fieldpost with a simulated board
 	dir     string
 	random  *rand.Rand
 	clock   clock.Clock
 	broker  *daemontest.Mosquitto
 	net     *proxy
-	books   *books
+	checker *checker
 	disk    *spoolDisk
-	bounded bool // the spool is so small that it can be filled
+	bounded bool // the spool is small enough to be filled
 	settings
-	memory  *daemontest.MemoryGroup  // of the daemon's processes; nil where none can be set
-	ongoing map[string]*ongoingFault // by the part that is ill
-	done    map[string]int           // what was done, how often
-	story   []string                 // the last of it
+	memory  *daemontest.MemoryGroup  // of the daemon's processes; nil if memory cannot be limited
+	ongoing map[string]*ongoingFault // by the part with the fault
+	done    map[string]int           // the number of injections of each fault
+	story   []string                 // the latest notes
 
-	child   *daemonProcess
-	queue   *uplink.Queue // orders on their way to the broker
-	ears    *uplink.Link  // of that client
-	listens func()        // ends the client that listens and sends the orders
-	hands   sync.WaitGroup
-	rest    context.CancelFunc // has the hands end
-	dial    clockDial
+	child         *daemonProcess
+	queue         *uplink.Queue // orders to send to the broker
+	subscriber    *uplink.Link  // the client's link
+	stopListening func()        // ends the client
+	senders       sync.WaitGroup
+	stopSenders   context.CancelFunc // ends the senders of orders
+	dial          clockDial
 
-	retained *sentOrder // the order that the broker keeps as a retained message
+	retained *sentOrder // the retained order at the broker
 }
 
-// risks are what spool.at_risk may be, mails what may be said of readings, and
-// bounds what else of the spool: the seed decides.
+// risks are possible values of spool.at_risk, readingsKeys possible keys of readings, and bounds
+// other keys of the spool. The seed chooses one of each.
 var (
-	risks = []string{"0s", "1s", "5s", "5s"}
-	mails = []string{
+	risks        = []string{"0s", "1s", "5s", "5s"}
+	readingsKeys = []string{
 		"topic: test/topic",
 		`topic: "test/topic/{sensor}"`,
 		"topic: test/topic, batch: {max: 20, within: 300ms}",
@@ -94,8 +94,8 @@ outputs:
   - {name: siren, pin: GPIO27, initial: off, safe: off}
 %s`
 
-// lines are the outputs that are given orders all the time, and siren is the one
-// of which all orders are retained.
+// lines are the outputs that get orders all the time. All orders for siren are retained
+// messages.
 var lines = map[string]string{"pump": "GPIO22", "fan": "GPIO23", "lamp": "GPIO24", siren: "GPIO27"}
 
 const siren = "siren"
@@ -107,7 +107,7 @@ func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *te
 		t.Fatal(err)
 	}
 	c := &testbed{
-		t: t, program: program, dir: dir, random: random, clock: now, books: newBooks(func() time.Duration { return now.Now().Mono }), ongoing: map[string]*ongoingFault{}, done: map[string]int{},
+		t: t, program: program, dir: dir, random: random, clock: now, checker: newChecker(func() time.Duration { return now.Now().Mono }), ongoing: map[string]*ongoingFault{}, done: map[string]int{},
 		queue: uplink.NewQueue(), dial: clockDial{synced: true},
 		broker: daemontest.StartMosquitto(t, "max_inflight_messages 100"),
 	}
@@ -124,19 +124,19 @@ func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *te
 	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	mail, risk, bound := mails[random.IntN(len(mails))], risks[random.IntN(len(risks))], bounds[random.IntN(len(bounds))]
+	keys, risk, bound := readingsKeys[random.IntN(len(readingsKeys))], risks[random.IntN(len(risks))], bounds[random.IntN(len(bounds))]
 	c.bounded = bound != ""
-	c.books.atRisk, _ = time.ParseDuration(risk)
-	c.note("%s; at risk: %s%s", mail, risk, bound)
-	c.settings = settings{mail: mail, risk: risk, bound: bound, thing: firstThing, ordersTopic: "test/topic/commands", period: periods[0]}
+	c.checker.atRisk, _ = time.ParseDuration(risk)
+	c.note("%s; at risk: %s%s", keys, risk, bound)
+	c.settings = settings{keys: keys, risk: risk, bound: bound, thing: firstThing, ordersTopic: "test/topic/commands", period: periods[0]}
 	c.configure()
-	ctx, rest := context.WithCancel(context.Background())
-	c.rest = rest
+	ctx, stop := context.WithCancel(context.Background())
+	c.stopSenders = stop
 	t.Cleanup(func() {
-		c.retire()
+		c.stopOrders()
 		c.kill()
-		if c.listens != nil {
-			c.listens()
+		if c.stopListening != nil {
+			c.stopListening()
 		}
 	})
 	c.listen()
@@ -144,38 +144,38 @@ func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *te
 	c.start()
 	for output := range lines {
 		if seed := random.Uint64(); output != siren {
-			h := &orderGiver{c: c, b: c.books, output: output, random: rand.New(rand.NewPCG(seed, 0))}
-			c.hands.Go(func() { h.work(ctx) })
+			h := &orderSender{c: c, b: c.checker, output: output, random: rand.New(rand.NewPCG(seed, 0))}
+			c.senders.Go(func() { h.work(ctx) })
 		}
 	}
 	return c
 }
 
-// retire ends the giving of orders.
-func (c *testbed) retire() {
-	c.rest()
-	c.books.mu.Lock()
-	c.books.wakeLocked()
-	c.books.mu.Unlock()
-	c.hands.Wait()
+// stopOrders ends the senders of orders.
+func (c *testbed) stopOrders() {
+	c.stopSenders()
+	c.checker.mu.Lock()
+	c.checker.wakeLocked()
+	c.checker.mu.Unlock()
+	c.senders.Wait()
 }
 
-// settings are what of the daemon's configuration differs between boards, and
-// what changes between two of its runs, or when it is reloaded.
+// settings are the parts of the daemon's configuration that differ between boards, or
+// that restarts and reloads change.
 type settings struct {
-	mail, risk, bound  string
+	keys, risk, bound  string
 	thing, ordersTopic string
 	period, spare      string
-	renames            int // how often thing or ordersTopic was changed
+	renames            int // how often thing or ordersTopic has changed
 }
 
 // configure writes the configuration of the next run, or of a reload.
 func (c *testbed) configure() {
 	s := c.settings
-	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.mail, s.ordersTopic, s.risk, s.bound, s.period, s.spare))
-	c.books.mu.Lock()
-	defer c.books.mu.Unlock()
-	c.books.address(s.thing, s.ordersTopic)
+	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.keys, s.ordersTopic, s.risk, s.bound, s.period, s.spare))
+	c.checker.mu.Lock()
+	defer c.checker.mu.Unlock()
+	c.checker.address(s.thing, s.ordersTopic)
 }
 
 func (c *testbed) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
@@ -189,7 +189,7 @@ type clockDial struct {
 	boots  int // how often the board was restarted
 }
 
-// String is the dial as a command to the daemon; see cmd/fieldpost/simulated.go.
+// String returns the command that sets the clock; see cmd/fieldpost/simulated.go.
 func (d clockDial) String() string {
 	boot := "-"
 	if d.boots > 0 {
@@ -201,13 +201,13 @@ func (d clockDial) String() string {
 // turn sets the daemon's clock.
 func (c *testbed) turn(d clockDial) {
 	c.dial = d
-	c.books.mu.Lock()
-	c.books.dialled(d)
-	c.books.mu.Unlock()
+	c.checker.mu.Lock()
+	c.checker.dialled(d)
+	c.checker.mu.Unlock()
 	c.say(d.String())
 }
 
-// say commands the daemon.
+// say sends a command to the daemon.
 func (c *testbed) say(command string) {
 	if c.child == nil {
 		return
@@ -217,36 +217,36 @@ func (c *testbed) say(command string) {
 	}
 }
 
-// listen starts the client that listens and sends the orders, and waits until it
-// has subscribed. It goes past the proxy.
+// listen starts the client that subscribes and sends the orders, and waits until it has
+// subscribed. It does not use the proxy.
 func (c *testbed) listen() {
 	c.t.Helper()
 	heard := make(chan uplink.Status, 256)
 	l, err := uplink.New(uplink.Config{
-		Endpoint: c.broker.Addr, ClientID: "books", CA: c.broker.CA, Certificate: c.broker.Cert, Key: c.broker.Key,
+		Endpoint: c.broker.Addr, ClientID: "checker", CA: c.broker.CA, Certificate: c.broker.Cert, Key: c.broker.Key,
 		Subscriptions: []uplink.Subscription{{Filter: "test/#", QoS: 1}}, Outbox: c.queue, Observe: daemontest.ConnectionChanges(heard),
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.ears = l
+	c.subscriber = l
 	ctx, cancel := context.WithCancel(context.Background())
 	var both sync.WaitGroup
-	both.Go(func() { _ = l.Run(ctx) }) // it runs once only, so gives no error
+	both.Go(func() { _ = l.Run(ctx) }) // fails only if called twice
 	both.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case m := <-l.Messages():
-				c.books.arrive(m.Topic, m.Payload)
+				c.checker.arrive(m.Topic, m.Payload)
 				m.Ack()
 			}
 		}
 	})
-	c.listens = func() {
+	c.stopListening = func() {
 		cancel()
 		both.Wait()
 	}
-	daemontest.Await(c.t, "subscription of the books", heard, func(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 })
+	daemontest.Await(c.t, "subscription of the checker", heard, func(s uplink.Status) bool { return s.Connected && len(s.Denied) == 0 })
 }

@@ -12,112 +12,112 @@ import (
 	"time"
 )
 
-// number names a reading or an edge.
+// number identifies a reading or an edge.
 type number struct {
 	sensor string
 	run    string // the id of its spool and its number, as in k7m2qx/7
 	seq    uint64
 }
 
-// item is what is known of one of them.
+// item is a reading or an edge.
 type item struct {
 	kind    string
-	message string        // until it has arrived
+	message string        // kept until it has arrived
 	at      time.Duration // when it was taken, on the clock since boot
-	acked   time.Duration // when the daemon had its PUBACK; 0 is never
+	acked   time.Duration // when the daemon had its PUBACK; 0: never
 	came    time.Duration // when it arrived for the first time
 	arrived bool
 }
 
-// claimedGap is what a gap claims.
+// claimedGap is the range that a gap claims.
 type claimedGap struct {
 	sensor, run string
-	from, to    uint64 // to is the greatest number there is where the end is open
+	from, to    uint64 // to is the greatest number if the end is open
 	certain     bool
 	reason      string
 }
 
-// pause is a time in which something was not as it should be.
+// pause is a time span with a fault.
 type pause struct{ from, to time.Duration }
 
 // crash is an end of the broker.
 type crash struct{ at, heard time.Duration }
 
-// runState is what became of one run of the daemon.
+// runState is the state of one run of the daemon.
 type runState struct {
-	first  map[string]time.Duration // when each sensor's first was taken; nil when its items are no longer kept
-	latest map[string]uint64        // the count of each sensor's latest
-	last   time.Duration            // when the last line came
-	killed bool
-	weak   bool // the disk could not be relied on at its end
-	harmed bool // something was done to its files, or the disk could not be relied on at any time
+	first      map[string]time.Duration // when each sensor's first item was taken; nil after its items were dropped
+	latest     map[string]uint64        // the number of each sensor's latest item
+	last       time.Duration            // when the last report came
+	killed     bool
+	weak       bool // the disk was unreliable at its end
+	unreliable bool // its files were changed, or the disk was unreliable at some time
 
 	switchedOff bool // the next run is in another boot
 }
 
-// books are kept of what was taken and what arrived, of the orders and what
-// the lines did.
-type books struct {
+// checker records what was taken and what arrived, the orders and the levels of lines,
+// and reports what is wrong.
+type checker struct {
 	now         func() time.Duration // the clock since boot
 	atRisk      time.Duration        // spool.at_risk
 	mu          sync.Mutex
 	changed     chan struct{} // closed at each change
 	items       map[number]*item
-	early       map[number]string // arrived before the witness was read
-	first       map[string]uint64 // the latest first arrival of each sensor, run and kind
+	early       map[number]string // arrived before it was reported as taken
+	first       map[string]uint64 // the latest number to arrive for the first time, by sensor, run and kind
 	claimedGaps []claimedGap
-	told        map[string]bool // gaps by message, as they arrived
+	told        map[string]bool // gaps that have arrived, by message
 	ackGaps     map[string]time.Duration
 	runs        map[string]*runState
-	unknown     map[string]string // why the daemon does not know exactly what the end of a run cost; "" if it does
-	crashes     []crash           // of the broker, which forgets what it had
-	heard       time.Duration     // when the latest of what has arrived was acknowledged
+	unknown     map[string]string // why the daemon does not know exactly what the end of a run lost; "" if it does
+	crashes     []crash           // of the broker, which loses its messages
+	heard       time.Duration     // when the latest arrived item was acknowledged
 	stops       []pause           // of the daemon
 	kills       []time.Duration   // likewise
-	weak        []pause           // in which nothing could be relied on to be on disk
-	flipped     map[number]bool   // that were in a file whose bits were flipped
+	weak        []pause           // times in which the disk was unreliable
+	flipped     map[number]bool   // items in a file whose bits were flipped
 	gone        time.Duration     // when the spool was last removed and rewritten
 	offs        map[time.Duration]bool
 	wrong       []string
 
-	run          string // that runs
+	run          string // the present run
 	linked       bool
-	denied       bool          // the link says that something is denied
-	subscribed   time.Duration // since when the broker has kept orders for the daemon; 0 while it may not
-	diskIll      bool          // we have done something to it
-	diskDown     bool          // the daemon says so
+	denied       bool          // the link reports a denial
+	subscribed   time.Duration // since when the broker keeps orders for the daemon; 0 if it may not
+	diskFault    bool          // the disk has an injected fault
+	diskDown     bool          // the daemon reports it as unavailable
 	ledgerDown   bool          // likewise
-	flood        bool          // the daemon says that it only counts what it refuses, and what came before
-	weakFrom     time.Duration // since when one of the three; 0 while none
-	dial, before clockDial     // and before it was turned, until the daemon says that it has
-	silent       bool          // the witness has ended
-	halted       string        // where the daemon has halted, and for what
+	flood        bool          // the daemon reports a flood, in which refused and repeated orders are only counted
+	weakFrom     time.Duration // since when one of the three is set; 0 if none is
+	dial, before clockDial     // the clock's setting, and the one before, until the daemon confirms
+	silent       bool          // the daemon's reports have ended
+	halted       string        // where the daemon has halted, and over what
 	farewell     string
 	nTaken, nGot int
-	oldCame      time.Duration            // when something of an earlier run last arrived for the first time
-	freshest     map[string]time.Duration // when the latest that has arrived of each sensor and kind was taken
+	oldCame      time.Duration            // when an item of an earlier run last arrived for the first time
+	freshest     map[string]time.Duration // when the latest arrived item of each sensor and kind was taken
 	count        map[string]int
-	most         map[string]time.Duration // the greatest of what was tolerated
+	most         map[string]time.Duration // the greatest tolerated values
 
 	orders
 }
 
-func newBooks(now func() time.Duration) *books {
-	return &books{
+func newChecker(now func() time.Duration) *checker {
+	return &checker{
 		now: now, changed: make(chan struct{}), items: map[number]*item{}, early: map[number]string{}, first: map[string]uint64{},
 		freshest: map[string]time.Duration{}, told: map[string]bool{}, ackGaps: map[string]time.Duration{}, runs: map[string]*runState{}, unknown: map[string]string{},
 		flipped: map[number]bool{}, offs: map[time.Duration]bool{}, count: map[string]int{}, most: map[string]time.Duration{}, orders: newOrders(),
 	}
 }
 
-// wakeLocked wakes who waits for the books to change.
-func (b *books) wakeLocked() {
+// wakeLocked wakes callers of wait.
+func (b *checker) wakeLocked() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// wait waits until ok says so, for at most d. ok is called with mu held.
-func (b *books) wait(d time.Duration, ok func() bool) bool {
+// wait waits until ok returns true, for at most d. ok is called with mu held.
+func (b *checker) wait(d time.Duration, ok func() bool) bool {
 	end := time.NewTimer(d)
 	defer end.Stop()
 	for {
@@ -135,28 +135,28 @@ func (b *books) wait(d time.Duration, ok func() bool) bool {
 	}
 }
 
-func (b *books) complain(format string, args ...any) {
+func (b *checker) complain(format string, args ...any) {
 	if len(b.wrong) < 20 {
 		b.wrong = append(b.wrong, fmt.Sprintf(format, args...))
 	}
 	b.count["wrong"]++
 }
 
-// tolerate counts something that is not as one would have it, and how much.
-func (b *books) tolerate(what string, much time.Duration) {
+// tolerate counts something undesirable that is allowed, and its greatest value.
+func (b *checker) tolerate(what string, much time.Duration) {
 	b.count["TOLERATED "+what]++
 	b.most["TOLERATED "+what] = max(b.most["TOLERATED "+what], much)
 }
 
-// entry takes in one line of the witness; see cmd/fieldpost/simulated.go.
-func (b *books) entry(line string) {
+// entry handles one line of the daemon's reports; see cmd/fieldpost/simulated.go.
+func (b *checker) entry(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.wakeLocked()
 	f := strings.Split(line, "\t")
 	mono, err := strconv.ParseInt(f[min(1, len(f)-1)], 10, 64)
 	if err != nil {
-		b.complain("witness: %q", line)
+		b.complain("not a report: %q", line)
 		return
 	}
 	at := time.Duration(mono)
@@ -171,7 +171,7 @@ func (b *books) entry(line string) {
 	case f[0] == "C" && len(f) == 2:
 		b.before = b.dial
 	case f[0] == "H" && len(f) == 4:
-		b.halts(f[2], f[3], at)
+		b.recordHalt(f[2], f[3], at)
 	case (f[0] == "T" || f[0] == "A") && len(f) == 7:
 		n := number{sensor: f[3], run: f[4]}
 		n.seq, _ = strconv.ParseUint(f[5], 10, 64)
@@ -181,20 +181,20 @@ func (b *books) entry(line string) {
 			b.ack(n, at, f[6])
 		}
 	default:
-		b.complain("witness: %q", line)
+		b.complain("not a report: %q", line)
 	}
 }
 
-func (b *books) other(message string) {
+func (b *checker) other(message string) {
 	var m struct{ Kind, Code, State, Status, Output, ID string }
-	_ = json.Unmarshal([]byte(message), &m) // the daemon has made it of a record
+	_ = json.Unmarshal([]byte(message), &m) // the daemon always encodes valid JSON
 	switch e := b.sent[m.ID]; {
 	case m.Kind == "event" && m.State == "on":
-		b.owns(m.Output, m.ID)
+		b.handleEvent(m.Output, m.ID)
 	case m.Kind == "answer" && e != nil:
 		e.spoken = true
 		if m.Status == "done" || m.Status == "unknown" {
-			b.admits(e)
+			b.handleAnswer(e)
 		}
 	}
 	if m.Kind != "fault" {
@@ -212,9 +212,9 @@ func (b *books) other(message string) {
 	b.weigh()
 }
 
-// weigh notes since when the disk cannot be relied on, or that it can.
-func (b *books) weigh() {
-	switch weak := b.diskIll || b.diskDown || b.ledgerDown; {
+// weigh updates since when the disk is unreliable.
+func (b *checker) weigh() {
+	switch weak := b.diskFault || b.diskDown || b.ledgerDown; {
 	case weak && b.weakFrom == 0:
 		b.weakFrom = b.now()
 	case !weak && b.weakFrom != 0:
@@ -222,20 +222,20 @@ func (b *books) weigh() {
 		b.weakFrom = 0
 	}
 	if r := b.runs[b.run]; r != nil && b.weakFrom != 0 {
-		r.harmed = true
+		r.unreliable = true
 	}
 	b.mark()
 }
 
-// sickens notes that we do something to the disk, or have undone it.
-func (b *books) sickens(ill bool) {
+// setDiskFault records that the disk has an injected fault, or no longer has one.
+func (b *checker) setDiskFault(ill bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.diskIll = ill
+	b.diskFault = ill
 	b.weigh()
 }
 
-func (b *books) link(up bool, code string, at time.Duration) {
+func (b *checker) link(up bool, code string, at time.Duration) {
 	b.linked, b.denied = up, strings.HasSuffix(code, "_denied")
 	b.count[fmt.Sprintf("link up %v %s", up, code)]++
 	if n := len(b.crashes); up && !b.denied && b.subscribed == 0 && (n == 0 || at > b.crashes[n-1].at) && at > b.addressed {
@@ -243,8 +243,8 @@ func (b *books) link(up bool, code string, at time.Duration) {
 	}
 }
 
-// brokerForgets notes that the broker is about to forget what it has.
-func (b *books) brokerForgets() {
+// brokerForgets records that the broker is about to lose its messages.
+func (b *checker) brokerForgets() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.crashes = append(b.crashes, crash{b.now(), b.heard})
@@ -252,15 +252,15 @@ func (b *books) brokerForgets() {
 	b.wakeLocked()
 }
 
-// dialled notes how the daemon's clock is about to be set.
-func (b *books) dialled(d clockDial) {
+// dialled records how the daemon's clock is about to be set.
+func (b *checker) dialled(d clockDial) {
 	b.dial = d
 	b.offs[d.off] = true
 	b.mark()
 }
 
-// ended notes how a run has ended that was killed.
-func (b *books) ended() {
+// ended records the end of a killed run.
+func (b *checker) ended() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if r := b.runs[b.run]; r != nil {
@@ -269,8 +269,8 @@ func (b *books) ended() {
 	b.cutShort()
 }
 
-// ends notes that the daemon is about to be ended.
-func (b *books) ends(killed bool) {
+// ends records that the daemon is about to be ended.
+func (b *checker) ends(killed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if killed {
@@ -282,8 +282,8 @@ func (b *books) ends(killed bool) {
 	b.interrupt(killed)
 }
 
-// lived is how much of a time the daemon was not stopped and had its disk.
-func (b *books) lived(from, to time.Duration) time.Duration {
+// activeTime returns how much of a time span the daemon ran with a working disk.
+func (b *checker) activeTime(from, to time.Duration) time.Duration {
 	d := to - from
 	lost := slices.Concat(b.stops, b.weak)
 	if b.weakFrom != 0 {

@@ -13,19 +13,19 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// orderGiver gives orders to one output, one after the other, and awaits each answer.
-// It sends an order again only when the broker may have forgotten it: to what
-// the broker took and kept, the daemon owes an answer, however it is killed.
-type orderGiver struct {
+// orderSender sends orders for one output, one after the other, and waits for each
+// answer. It sends an order again only if the broker may have lost it: the daemon must
+// answer every order that the broker accepted and kept, however the daemon is killed.
+type orderSender struct {
 	c      *testbed
-	b      *books
+	b      *checker
 	output string
 	random *rand.Rand
-	past   []*sentOrder // answered; one of them is sent again now and then
-	off    bool         // the next order is to switch off
+	past   []*sentOrder // answered orders, of which one is repeated now and then
+	off    bool         // the next order switches off
 }
 
-// asks are what is asked for, and how long that may be done.
+// asks are the actions of orders, with their longest durations.
 var asks = []struct {
 	action string
 	life   time.Duration
@@ -41,8 +41,8 @@ var asks = []struct {
 	{"pulse", -time.Hour},
 }
 
-// work gives orders until ctx ends.
-func (h *orderGiver) work(ctx context.Context) {
+// work sends orders until ctx ends.
+func (h *orderSender) work(ctx context.Context) {
 	for h.wait(ctx, func() bool { return h.b.subscribed != 0 }) {
 		e := h.next()
 		h.b.begin(e)
@@ -62,8 +62,8 @@ func (h *orderGiver) work(ctx context.Context) {
 	}
 }
 
-// next is the next order.
-func (h *orderGiver) next() *sentOrder {
+// next returns the next order.
+func (h *orderSender) next() *sentOrder {
 	h.b.mu.Lock()
 	defer h.b.mu.Unlock()
 	ask := asks[h.random.IntN(len(asks))]
@@ -77,15 +77,15 @@ func (h *orderGiver) next() *sentOrder {
 	return &sentOrder{output: h.output, action: ask.action, expires: time.Now().Add(ask.life)}
 }
 
-// wait waits until ok says so; it is false when ctx has ended.
-func (h *orderGiver) wait(ctx context.Context, ok func() bool) bool {
+// wait waits until ok returns true. It returns false if ctx ends.
+func (h *orderSender) wait(ctx context.Context, ok func() bool) bool {
 	for !h.b.wait(daemontest.Patience, func() bool { return ctx.Err() != nil || ok() }) {
 	}
 	return ctx.Err() == nil
 }
 
-// send gives an order to the broker and waits until that has it.
-func (h *orderGiver) send(ctx context.Context, e *sentOrder, copies int) bool {
+// send sends an order and waits until the broker has it.
+func (h *orderSender) send(ctx context.Context, e *sentOrder, copies int) bool {
 	h.b.mu.Lock()
 	h.b.compose(e)
 	h.b.mu.Unlock()
@@ -105,10 +105,10 @@ func (h *orderGiver) send(ctx context.Context, e *sentOrder, copies int) bool {
 	return true
 }
 
-// answered waits until so many answers have come.
-func (h *orderGiver) answered(ctx context.Context, e *sentOrder, n int) bool {
-	// The broker may have forgotten the order before the daemon had it, and keeps
-	// orders for the daemon now.
+// answered waits until n answers have come.
+func (h *orderSender) answered(ctx context.Context, e *sentOrder, n int) bool {
+	// The broker may have lost the order before the daemon had it, and keeps orders for
+	// the daemon now.
 	lost := func() bool {
 		return h.b.subscribed > e.posted || e.givenUp && h.b.linked || e.counted && h.b.linked && !h.b.flood
 	}
@@ -118,11 +118,11 @@ func (h *orderGiver) answered(ctx context.Context, e *sentOrder, n int) bool {
 		switch {
 		case done:
 		case h.b.subscribed > e.posted:
-			h.b.tolerate("orders sent again, as the broker may have forgotten them", 0)
+			h.b.tolerate("orders sent again because the broker may have lost them", 0)
 		case e.counted:
-			h.b.tolerate("orders sent again, as they may only have been counted in a flood", 0)
+			h.b.tolerate("orders sent again because they may only have been counted in a flood", 0)
 		default:
-			h.b.tolerate("orders sent again, as the spool tells that it gave up messages", 0)
+			h.b.tolerate("orders sent again because the spool reports that it dropped messages", 0)
 		}
 		e.givenUp, e.counted = false, h.b.flood
 		h.b.mu.Unlock()
@@ -136,8 +136,8 @@ func (h *orderGiver) answered(ctx context.Context, e *sentOrder, n int) bool {
 	return false
 }
 
-// effect waits until an order that was done has acted, and its time is over.
-func (h *orderGiver) effect(ctx context.Context, e *sentOrder) bool {
+// effect waits until a carried-out order has acted and its duration has ended.
+func (h *orderSender) effect(ctx context.Context, e *sentOrder) bool {
 	h.b.mu.Lock()
 	done := e.reply.Status == "done"
 	if done && e.energises {
@@ -154,35 +154,35 @@ func (h *orderGiver) effect(ctx context.Context, e *sentOrder) bool {
 	return ok
 }
 
-// repeat sends an order of the past again, which gets its first answer.
-func (h *orderGiver) repeat(ctx context.Context, e *sentOrder) bool {
+// repeat sends an answered order again, which gets its first answer.
+func (h *orderSender) repeat(ctx context.Context, e *sentOrder) bool {
 	h.b.mu.Lock()
 	n := e.answers + 1
 	e.repeated, e.shaky = true, false
 	h.b.current[lines[h.output]] = e
 	h.b.mark()
-	h.b.count["orders of the past sent again"]++
+	h.b.count["answered orders sent again"]++
 	h.b.mu.Unlock()
 	return h.send(ctx, e, 1) && h.answered(ctx, e, n)
 }
 
-// retain has the broker keep an order as a retained message. strange says that
-// the broker may know the daemon, and then keeps it for it besides.
+// retain publishes an order as a retained message. strange says that the broker may have
+// the daemon's session, and then also delivers it there.
 func (c *testbed) retain(strange bool) {
 	c.t.Helper()
 	e := &sentOrder{output: siren, action: "on 1s", expires: time.Now().Add(time.Hour / 2), retained: true, strange: strange}
-	c.books.begin(e)
+	c.checker.begin(e)
 	c.publish(e.topic, nil, "-r", "-m", string(e.payload))
-	c.books.mu.Lock()
-	e.posted = c.books.now()
-	c.books.mu.Unlock()
+	c.checker.mu.Lock()
+	e.posted = c.checker.now()
+	c.checker.mu.Unlock()
 	c.retained = e
 }
 
-// unretain waits for an answer to the retained order and removes it.
+// unretain waits for the answer to the retained order and removes the order.
 func (c *testbed) unretain() {
 	c.t.Helper()
-	e, b := c.retained, c.books
+	e, b := c.retained, c.checker
 	if e == nil {
 		return
 	}
@@ -196,8 +196,7 @@ func (c *testbed) unretain() {
 	c.publish(e.topic, nil, "-r", "-n")
 }
 
-// publish publishes with a client that we did not write, which reads input where
-// args say so.
+// publish publishes with mosquitto_pub, which reads input if args say so.
 func (c *testbed) publish(topic string, input []byte, args ...string) {
 	c.t.Helper()
 	host, port, _ := net.SplitHostPort(c.broker.Addr)

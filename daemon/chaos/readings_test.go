@@ -13,22 +13,22 @@ import (
 	"time"
 )
 
-// starved is for how long nothing is taken by a daemon that gets no processor.
+// starved is the time without readings after which the daemon was probably not scheduled.
 const starved = 300 * time.Millisecond
 
-func (b *books) take(n number, at time.Duration, kind, message string) {
+func (b *checker) take(n number, at time.Duration, kind, message string) {
 	b.run = n.run
 	r := b.runs[n.run]
 	if r == nil {
-		r = &runState{first: map[string]time.Duration{}, latest: map[string]uint64{}, harmed: b.weakFrom != 0}
+		r = &runState{first: map[string]time.Duration{}, latest: map[string]uint64{}, unreliable: b.weakFrom != 0}
 		b.runs[n.run] = r
 	}
 	if _, ok := r.first[n.sensor]; !ok {
 		r.first[n.sensor] = at
 	}
-	if r.last != 0 && at-r.last > starved && b.lived(r.last, at) > starved {
-		// Four sensors are read every 50 ms: it did not run.
-		b.tolerate("the daemon got no processor for a while", at-r.last)
+	if r.last != 0 && at-r.last > starved && b.activeTime(r.last, at) > starved {
+		// Four sensors are read every 50 ms, so the daemon did not run.
+		b.tolerate("the daemon was not scheduled for a while", at-r.last)
 		b.stops = append(b.stops, pause{r.last, at})
 	}
 	r.last = max(r.last, at)
@@ -46,7 +46,7 @@ func (b *books) take(n number, at time.Duration, kind, message string) {
 	}
 }
 
-func (b *books) ack(n number, at time.Duration, message string) {
+func (b *checker) ack(n number, at time.Duration, message string) {
 	if n.seq == 0 {
 		b.ackGaps[message] = at
 	} else if it := b.items[n]; it != nil {
@@ -57,9 +57,9 @@ func (b *books) ack(n number, at time.Duration, message string) {
 	}
 }
 
-// arrive takes in what the subscriber got: a message of the daemon's, or an array
-// of them, or an order or what pretends to be one.
-func (b *books) arrive(topic string, payload []byte) {
+// arrive handles a message that the subscriber got: one of the daemon's, an array of
+// them, or an order.
+func (b *checker) arrive(topic string, payload []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.wakeLocked()
@@ -80,12 +80,11 @@ func (b *books) arrive(topic string, payload []byte) {
 	}
 }
 
-// runOf names a run.
+// runOf returns the name of a run.
 func runOf(spool string, run uint64) string { return fmt.Sprintf("%s/%d", spool, run) }
 
-// message takes in one message, which came on a topic with the thing's name in it
-// where named is set.
-func (b *books) message(payload, of string, named bool) {
+// message handles one message. named says that its topic contains the thing's name.
+func (b *checker) message(payload, of string, named bool) {
 	var m struct {
 		Thing, Kind, Sensor, State, Reason, Action, Spool string
 
@@ -115,7 +114,7 @@ func (b *books) message(payload, of string, named bool) {
 	}
 }
 
-func (b *books) got(n number, it *item, payload string) {
+func (b *checker) got(n number, it *item, payload string) {
 	if it.arrived {
 		b.count["came again"]++
 		if !b.mayRepeat(it) {
@@ -138,7 +137,7 @@ func (b *books) got(n number, it *item, payload string) {
 	b.heard = max(b.heard, it.acked)
 	latest := n.sensor + " " + it.kind
 	b.freshest[latest] = max(b.freshest[latest], it.at)
-	// Sensors and kinds take turns; each by itself keeps its order.
+	// Sensors and kinds take turns, but each keeps its order.
 	k := fmt.Sprintf("%s %s %s", n.sensor, n.run, it.kind)
 	if b.first[k] > n.seq && (it.acked == 0 || !b.brokerLost(it.acked)) {
 		b.complain("%s %+v came for the first time after seq %d; it was acknowledged %v after it was taken", it.kind, n, b.first[k], it.acked-it.at)
@@ -146,24 +145,23 @@ func (b *books) got(n number, it *item, payload string) {
 	b.first[k] = max(b.first[k], n.seq)
 }
 
-// repeatsWithin is how long after its PUBACK a message that was sent twice may
-// come a second time.
+// repeatsWithin is how long after its PUBACK a message that was sent twice may arrive
+// again.
 const repeatsWithin = 5 * time.Second
 
-// mayRepeat reports whether an item may come again: not when the daemon had had
-// the time to record its acknowledgement, and the broker did not forget what it
-// had passed on.
-func (b *books) mayRepeat(it *item) bool {
+// mayRepeat reports whether an item may arrive again: not if the daemon had the time to
+// record its acknowledgement, and the broker did not lose the state of its delivery.
+func (b *checker) mayRepeat(it *item) bool {
 	now := b.now()
-	lost := func(at time.Duration) bool { return at >= it.acked && b.lived(it.acked, at) <= killCosts }
-	return it.acked == 0 || now-it.acked < repeatsWithin || b.lived(it.acked, now) <= killCosts ||
+	lost := func(at time.Duration) bool { return at >= it.acked && b.activeTime(it.acked, at) <= killCosts }
+	return it.acked == 0 || now-it.acked < repeatsWithin || b.activeTime(it.acked, now) <= killCosts ||
 		slices.ContainsFunc(b.kills, lost) ||
 		slices.ContainsFunc(b.crashes, func(x crash) bool { return x.at >= it.acked-brokerCosts })
 }
 
-// filled reports whether a message is another that was taken while the clock was
-// not known to be true, with the time that it lacked.
-func (b *books) filled(taken, arrived string) bool {
+// filled reports whether arrived is the message taken, which was taken while the clock
+// was not synchronised, with the time filled in.
+func (b *checker) filled(taken, arrived string) bool {
 	before, after := map[string]any{}, map[string]any{}
 	if json.Unmarshal([]byte(taken), &before) != nil || json.Unmarshal([]byte(arrived), &after) != nil {
 		return false
@@ -182,7 +180,7 @@ func (b *books) filled(taken, arrived string) bool {
 	by := is.Sub(was)
 	for from := range maps.Keys(b.offs) {
 		for to := range maps.Keys(b.offs) {
-			if d := by - (to - from); d.Abs() < 20*time.Millisecond { // of rounding, and of the clock's being disciplined
+			if d := by - (to - from); d.Abs() < 20*time.Millisecond { // for rounding, and for corrections of the clock
 				return true
 			}
 		}
@@ -190,7 +188,7 @@ func (b *books) filled(taken, arrived string) bool {
 	return false
 }
 
-func (b *books) gap(payload string) {
+func (b *checker) gap(payload string) {
 	if b.told[payload] {
 		return
 	}
@@ -210,7 +208,7 @@ func (b *books) gap(payload string) {
 	}
 	b.count["gap "+m.Reason]++
 	if m.Sensor == "" {
-		b.count["LOST and told: messages other than readings and edges"] += m.Count
+		b.count["LOST and reported: messages other than readings and edges"] += m.Count
 		b.givenUp()
 		return
 	}

@@ -4,24 +4,24 @@ package chaos
 
 import "time"
 
-// verdicts judges the orders whose givers are done with them, and forgets them
-// when all that could be said of them must have arrived.
-func (b *books) verdicts() {
+// checkOrders checks the finished orders, and drops them when all their answers must have
+// arrived.
+func (b *checker) checkOrders() {
 	for id, e := range b.sent {
 		if !e.over {
 			continue
 		}
-		b.verdict(e)
+		b.checkOrder(e)
 		if b.now()-e.sent > remembered {
 			delete(b.sent, id)
 		}
 	}
 }
 
-// remembered is how long after it was sent an answer to an order may still come.
+// remembered is how long after an order was sent an answer may still come.
 const remembered = 10 * time.Minute
 
-func (b *books) verdict(e *sentOrder) {
+func (b *checker) checkOrder(e *sentOrder) {
 	if e.retained {
 		if e.copies == 0 && e.answers == 0 {
 			b.complain("retained order %s was not answered", e.id)
@@ -32,7 +32,7 @@ func (b *books) verdict(e *sentOrder) {
 		return
 	}
 	if e.reply == nil {
-		return // no broker ever took it
+		return // no broker accepted it
 	}
 	wrong := func(why string) {
 		b.complain("%s: order %v", why, e)
@@ -53,13 +53,13 @@ func (b *books) verdict(e *sentOrder) {
 			wrong("result without answer")
 		}
 	}
-	if why := b.unjust(e); why != "" {
+	if why := b.wrongAnswer(e); why != "" {
 		wrong(why)
 	}
 }
 
-// unjust says why an order should not have been answered as it was.
-func (b *books) unjust(e *sentOrder) string {
+// wrongAnswer returns the reason why an answer is wrong.
+func (b *checker) wrongAnswer(e *sentOrder) string {
 	if e.reply.Status == "refused" && !e.energises {
 		return "an order to safe was refused"
 	}
@@ -70,7 +70,7 @@ func (b *books) unjust(e *sentOrder) string {
 		"clock_unsynced": e.unsynced,
 		"too_far_ahead":  e.stepped,
 		"no_ledger":      e.failed,
-		"overtaken":      e.weak || e.repeated, // else one comes after the other
+		"overtaken":      e.weak || e.repeated, // otherwise one comes after the other
 		"stopping":       e.stopped,
 		"no_result":      e.killed || e.weak,
 	}[e.reply.Reason]; {
