@@ -12,7 +12,8 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// unpacked is what has come in arrays: of each sensor and run the next number.
+// unpacked checks readings that come in arrays: it has the next number of each sensor and
+// run.
 type unpacked struct {
 	t       *testing.T
 	next    map[string]float64
@@ -20,8 +21,8 @@ type unpacked struct {
 	largest int // bytes of an array
 }
 
-// take looks at a message, if it is an array of readings. First transmissions
-// are in order, and none is missing; what comes again is passed over.
+// take checks a message if it is an array of readings: first transmissions are in order
+// and complete. Repeated ones are ignored.
 func (u *unpacked) take(m map[string]any) bool {
 	u.t.Helper()
 	text, is := m["unreadable"].(string)
@@ -48,8 +49,8 @@ func (u *unpacked) take(m map[string]any) bool {
 	return true
 }
 
-// The broker restarts, and then dies and forgets, while readings of three sensors
-// go out in arrays: an independent subscriber gets each number, in order.
+// The broker restarts, and is then killed and loses its sessions, while readings of three
+// sensors are sent in arrays. An independent subscriber gets every number, in order.
 func TestBatchesOverMosquitto(t *testing.T) {
 	s, m := daemontest.NewMosquittoSite(t)
 	s.Bus.AddLM75(0x49, 11).SetTemperature(19)
@@ -65,7 +66,7 @@ func TestBatchesOverMosquitto(t *testing.T) {
 	daemontest.Await(t, "loss of the link", r.Linked, func(st uplink.Status) bool { return !st.Connected })
 	level := true
 	var last message.Record
-	for range 40 { // in the outage
+	for range 40 { // during the outage
 		last = daemontest.Await(t, "reading", r.Taken, func(rec message.Record) bool { return rec.Kind == message.Reading })
 		level = !level
 		s.Board.Line("GPIO17").Drive(level)
@@ -96,8 +97,8 @@ func TestBatchesOverMosquitto(t *testing.T) {
 	}
 }
 
-// A backlog of long readings is cut into arrays well below what a broker takes,
-// whatever readings.batch allows; the broker dies on the way.
+// A backlog of long readings is split into arrays well below a broker's limit, whatever
+// readings.batch allows. The broker is killed meanwhile.
 func TestLargeBatchesAreSplitOverMosquitto(t *testing.T) {
 	s, m := daemontest.NewMosquittoSite(t)
 	heard := s.Listen("test-ear")

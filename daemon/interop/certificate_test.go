@@ -14,14 +14,14 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// renewal is a client of mosquitto whose files change, and the authority's own.
+// renewal is a client of mosquitto whose certificate files change.
 type renewal struct {
 	*linked
 	m             *daemontest.Mosquitto
 	ca, caKey     string
 	cert, key     string
-	first, second [2][]byte // pairs that mosquitto takes
-	strange       [2][]byte // one that it does not
+	first, second [2][]byte // pairs that mosquitto accepts
+	strange       [2][]byte // a pair that it refuses
 }
 
 func startRenewal(t *testing.T) *renewal {
@@ -63,8 +63,8 @@ func (r *renewal) restart() {
 	r.m.Start()
 }
 
-// in waits for the connection of this certificate; the fault beside it, if any,
-// has this code.
+// in waits for a connection with this certificate, and for a fault with this code, if it
+// is not empty.
 func (r *renewal) in(name string, code health.Code) {
 	t := r.m.T
 	t.Helper()
@@ -82,8 +82,8 @@ func (r *renewal) in(name string, code health.Code) {
 	settled(t, r.put("test/topic", 0, 3))
 }
 
-// A new pair is used from the next connection on, and so is the old one when it
-// comes back, without a restart of ours.
+// A new pair is used from the next connection on, and so is the old one when it is put
+// back, without a restart of the client.
 func TestMosquittoRotation(t *testing.T) {
 	r := startRenewal(t)
 	r.in("first", "")
@@ -100,7 +100,8 @@ func TestMosquittoRotation(t *testing.T) {
 	}
 }
 
-// Halves of a pair, and a pair that mosquitto refuses, cut nobody off who was in.
+// Half of a pair, or a pair that mosquitto refuses, does not end the connection of a
+// client.
 func TestMosquittoRotationFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		place func(r *renewal) [2][]byte
@@ -129,8 +130,8 @@ func TestMosquittoRotationFails(t *testing.T) {
 	}
 }
 
-// mosquitto, that is OpenSSL, says of a certificate for servers that it is of
-// another kind; so do we.
+// mosquitto, with OpenSSL, reports a server certificate as one of another kind, and so do
+// we.
 func TestMosquittoCertificateForServers(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	r := &renewal{m: m, cert: filepath.Join(m.Dir, "cert"), key: filepath.Join(m.Dir, "key")}
@@ -142,8 +143,8 @@ func TestMosquittoCertificateForServers(t *testing.T) {
 	}
 }
 
-// A program started on a pair that mosquitto refuses says so, and is in as soon
-// as the files are right: nothing else is needed.
+// A program that is started with a pair that mosquitto refuses says so, and connects as
+// soon as the files are right.
 func TestMosquittoRestartDuringRotation(t *testing.T) {
 	r := startRenewal(t)
 	r.in("first", "")

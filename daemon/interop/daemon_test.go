@@ -10,7 +10,7 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// The main job against a broker that we did not write.
+// The daemon's main task with mosquitto.
 func TestDaemonOverMosquitto(t *testing.T) {
 	s, _ := daemontest.NewMosquittoSite(t)
 	heard := s.Listen("test-ear")
@@ -29,8 +29,8 @@ func TestDaemonOverMosquitto(t *testing.T) {
 	daemontest.Await(t, "farewell", heard, daemontest.Has("state", "offline"))
 }
 
-// The broker restarts while readings go on: an independent subscriber gets
-// every number, and new ones first in order.
+// The broker restarts while readings continue. An independent subscriber gets every
+// number, and first transmissions in order.
 func TestBrokerRestartLosesNoReading(t *testing.T) {
 	s, m := daemontest.NewMosquittoSite(t)
 	heard := s.Listen("test-ear")
@@ -47,7 +47,7 @@ func TestBrokerRestartLosesNoReading(t *testing.T) {
 	}
 	m.Start()
 
-	next := 2.0 // 1 was heard
+	next := 2.0 // 1 has come already
 	for next <= float64(last.Seq) {
 		got := daemontest.Await(t, "reading", heard, func(m map[string]any) bool { return m["sensor"] == "air" && m["kind"] == nil })["seq"].(float64)
 		if got > next {
@@ -59,8 +59,8 @@ func TestBrokerRestartLosesNoReading(t *testing.T) {
 	}
 }
 
-// Readings and orders on topics of their own: the daemon subscribes to its readings
-// until it has heard itself, and takes nothing of that for an order.
+// With separate topics for readings and orders, the daemon subscribes to its readings
+// until it has received one, and takes none for an order.
 func TestDaemonListensForItself(t *testing.T) {
 	s, m := daemontest.NewMosquittoSite(t)
 	cfg := s.Config("", "")
@@ -77,7 +77,7 @@ func TestDaemonListensForItself(t *testing.T) {
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// A session may still hold that subscription, where a connection ended too soon.
+	// A session may still have that subscription if a connection ended too soon.
 	cfg.Broker.Verify = "none"
 	s.Start(cfg).AwaitLink(t)
 	if !m.AwaitLogTimes("Received UNSUBSCRIBE from thing-greenhouse", 2) {

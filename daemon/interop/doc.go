@@ -1,4 +1,3 @@
-// Package interop tests the link and the daemon against programs that we did
-// not write: mosquitto, and HAProxy before it. Where they are not installed its
-// tests are skipped, and say so.
+// Package interop tests the link and the daemon with third-party programs: mosquitto,
+// also behind HAProxy. If they are not installed, its tests are skipped with a message.
 package interop

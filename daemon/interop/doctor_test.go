@@ -30,18 +30,18 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// patient is a configuration whose broker is sick.
+// patient is a configuration of a broker with a failure.
 type patient struct {
 	t   *testing.T
 	dir string
 	o   doctor.Options
-	ca  *certtest.Authority // of the fake broker and of our certificate, where it is a fake
-	at  string              // where a fake broker really listens
+	ca  *certtest.Authority // the authority of a fake broker and of our certificate
+	at  string              // the address of a fake broker
 	// after, where it is set, is told of each step.
 	after func(doctor.Step)
 }
 
-// newPatient makes a configuration for an endpoint with the three files.
+// newPatient makes a configuration for an endpoint with these files.
 func newPatient(t *testing.T, endpoint, ca, cert, key string) *patient {
 	t.Helper()
 	p := &patient{t: t, dir: t.TempDir()}
@@ -70,7 +70,7 @@ func write(t *testing.T, file string, text []byte) {
 	}
 }
 
-// embedded runs the embedded broker with statements of a policy, none for all allowed.
+// embedded runs the embedded broker with statements of a policy; none allows everything.
 func embedded(t *testing.T, statements string, change func(o *broker.Options)) *patient {
 	t.Helper()
 	o := broker.Options{Dir: t.TempDir()}
@@ -95,8 +95,8 @@ func embedded(t *testing.T, statements string, change func(o *broker.Options)) *
 
 const fakeName = "broker.test"
 
-// fake makes a patient whose endpoint is broker.test:8883 and goes to a listener of
-// the test; serve has each connection. server may change the certificate of the broker.
+// fake makes a patient with the endpoint broker.test:8883, which is a listener of the
+// test. serve handles each connection. server may change the broker's certificate.
 func fake(t *testing.T, server func(ca *certtest.Authority, c *tls.Config), serve func(raw net.Conn, c *tls.Config)) *patient {
 	t.Helper()
 	ca := certtest.NewAuthority(t, "test root", nil)
@@ -162,7 +162,7 @@ func pair(t *testing.T, ca *certtest.Authority, name string, tweak func(*x509.Ce
 	return out
 }
 
-// handshake only does TLS, as a broker that the handshake already fails with.
+// handshake only makes the TLS handshake, for brokers with which it fails.
 func handshake(raw net.Conn, c *tls.Config) {
 	s := tls.Server(raw, c)
 	if s.Handshake() == nil {
@@ -170,12 +170,13 @@ func handshake(raw net.Conn, c *tls.Config) {
 	}
 }
 
-// talk gives a broker that answers packets: nil is its own answer, an empty one hangs up.
+// talk returns a broker that answers packets with answer. nil means the usual answer, and
+// an empty one closes the connection.
 func talk(answer func(kind byte, body []byte) []byte) func(raw net.Conn, c *tls.Config) {
 	return talk5(answer, func(byte, []byte) []byte { return []byte{} })
 }
 
-// talk5 is a broker that answers a connection over MQTT 5 in another way.
+// talk5 is like talk, with other answers over MQTT 5.
 func talk5(answer, answer5 func(kind byte, body []byte) []byte) func(raw net.Conn, c *tls.Config) {
 	return func(raw net.Conn, c *tls.Config) {
 		answer := answer
@@ -214,7 +215,8 @@ func talk5(answer, answer5 func(kind byte, body []byte) []byte) func(raw net.Con
 	}
 }
 
-// usual is a broker's answer that grants everything, and echoes what is published.
+// usual returns the answer of a broker that grants everything and echoes what is
+// published.
 func usual(first byte, body []byte) []byte {
 	switch first >> 4 {
 	case 1:
@@ -243,7 +245,7 @@ func connack(code byte) func(net.Conn, *tls.Config) {
 	})
 }
 
-// hangUp hangs up on packets of a kind.
+// hangUp closes the connection on packets of a kind.
 func hangUp(on byte) func(net.Conn, *tls.Config) {
 	return talk(func(kind byte, _ []byte) []byte {
 		if kind == on {
@@ -253,8 +255,8 @@ func hangUp(on byte) func(net.Conn, *tls.Config) {
 	})
 }
 
-// idle ends a connection when it has said nothing for a moment; present is what its
-// CONNACK says of a session.
+// idle ends a connection that is silent for a moment. present is the session-present flag
+// of its CONNACK.
 func idle(present byte) func(raw net.Conn, c *tls.Config) {
 	inner := talk(func(kind byte, _ []byte) []byte {
 		if kind == 1 {
@@ -265,7 +267,7 @@ func idle(present byte) func(raw net.Conn, c *tls.Config) {
 	return func(raw net.Conn, c *tls.Config) { inner(impatient{raw}, c) }
 }
 
-// impatient is a connection whose reads end after a moment.
+// impatient is a connection whose reads time out after a moment.
 type impatient struct{ net.Conn }
 
 func (c impatient) Read(p []byte) (int, error) {
@@ -278,28 +280,28 @@ const (
 	notPolicy = `{"Effect":"Deny","Action":%q,"Resource":"*"}`
 )
 
-// denies allows all but one action.
+// denies returns a policy that allows all actions except one.
 func denies(action string) string { return allowAll + "," + fmt.Sprintf(notPolicy, action) }
 
-// without allows CONNECT with these attributes only.
+// without returns a policy that allows CONNECT only with these attributes.
 func without(attributes string) string {
 	return `{"Effect":"Allow","Action":["iot:Publish","iot:Subscribe","iot:Receive"],"Resource":"*"},
 		{"Effect":"Allow","Action":"iot:Connect","Resource":"*","Condition":{"ForAllValues:StringEquals":{"iot:ConnectAttributes":[` + attributes + `]}}}`
 }
 
-// failure is one way for a connection to fail, and what the doctor is to say first.
+// failure is a failure of a connection, and what the doctor must say first.
 type failure struct {
 	name, how string
 	make      func(t *testing.T) *patient
 	step      string
 	code      health.Code
 	inferred  bool
-	says      string // in what was found, its meaning, its cure or its details
-	over5     string // what the broker itself said when it was asked over MQTT 5; "" is nothing
+	says      string // part of the finding, its meaning, its cure or its details
+	over5     string // the broker's own reason over MQTT 5; "" if it has none
 }
 
-// reasoned is a broker that hangs up on packets of a kind without a word, 0 on silence,
-// and over MQTT 5 sends this in place of the answer.
+// reasoned is a broker that closes the connection on packets of a kind without a reason,
+// or with 0 on silence. Over MQTT 5 it sends says instead of the answer.
 func reasoned(on byte, says ...byte) func(*testing.T) *patient {
 	return func(t *testing.T) *patient {
 		serve := talk5(func(kind byte, _ []byte) []byte {
@@ -350,7 +352,7 @@ func served(serve func(net.Conn, *tls.Config)) func(*testing.T) *patient {
 	return func(t *testing.T) *patient { return fake(t, nil, serve) }
 }
 
-// certified has the broker show another certificate.
+// certified is a broker with another certificate.
 func certified(tweak func(*x509.Certificate)) func(*testing.T) *patient {
 	return func(t *testing.T) *patient {
 		return fake(t, func(ca *certtest.Authority, c *tls.Config) {
@@ -566,8 +568,8 @@ func failures() []failure {
 	}
 }
 
-// The doctor names each failure rightly: at the step where it is, by the fault's code,
-// and whether that is only a conclusion. With -v it prints the table.
+// The doctor names each failure: its step, the fault's code, and whether that is only a
+// conclusion. With -v the test prints a table.
 func TestDoctorNamesFailures(t *testing.T) {
 	all := failures()
 	rows := make([]string, len(all))
@@ -588,7 +590,7 @@ func TestDoctorNamesFailures(t *testing.T) {
 	t.Logf("\n%s", table.String())
 }
 
-// check provokes the failure and gives its row of the table.
+// check provokes the failure and returns its row of the table.
 func (f failure) check(t *testing.T) string {
 	p := f.make(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -598,7 +600,7 @@ func (f failure) check(t *testing.T) string {
 			p.after(s)
 		}
 		if s.Outcome == doctor.Failed && f.over5 == "" {
-			cancel() // the rest does not matter here
+			cancel() // the other steps do not matter here
 		}
 	}
 	r, err := doctor.Examine(ctx, p.o)
@@ -626,7 +628,7 @@ func (f failure) check(t *testing.T) string {
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%v\t%s\t%s\n", f.name, f.how, s.Name, s.Code, s.Inferred, s.Found, five)
 }
 
-// Where nothing is wrong, nothing is said to be.
+// Without a failure the doctor reports none.
 func TestDoctorFindsNothing(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) *patient{
 		"embedded": policed(allowAll), "restricted policy": func(t *testing.T) *patient {
@@ -645,7 +647,8 @@ func TestDoctorFindsNothing(t *testing.T) {
 	}
 }
 
-// A stand-in that takes a CONNECT a second from a client id is found well too.
+// The doctor reports no failure with a broker that accepts one CONNECT a second for each
+// client id.
 func TestDoctorAtTheRate(t *testing.T) {
 	p := embedded(t, "", func(o *broker.Options) { o.Rates = true })
 	report, err := doctor.Examine(t.Context(), p.o)

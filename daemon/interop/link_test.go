@@ -14,7 +14,7 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// linked is a running link, what it sends from and what it has told.
+// linked is a running link with its queue and its statuses.
 type linked struct {
 	queue  *uplink.Queue
 	link   *uplink.Link
@@ -22,7 +22,7 @@ type linked struct {
 	stop   func() error
 }
 
-// connect runs a link to mosquitto; change may alter the configuration before.
+// connect runs a link to mosquitto. change may change its configuration.
 func connect(m *daemontest.Mosquitto, id string, change func(c *uplink.Config), filters ...string) *linked {
 	m.T.Helper()
 	l := &linked{queue: uplink.NewQueue(), status: make(chan uplink.Status, 4096)}
@@ -65,7 +65,7 @@ func (l *linked) fails(t testing.TB, code health.Code) *uplink.Explained {
 	return why
 }
 
-// put queues numbered messages, and gives their acknowledgements.
+// put queues numbered messages and returns their acknowledgements.
 func (l *linked) put(topic string, from, to int) (acks []<-chan error) {
 	for i := from; i < to; i++ {
 		acks = append(acks, l.queue.Publish(topic, fmt.Appendf(nil, "%d", i)))
@@ -88,8 +88,8 @@ func settled(t testing.TB, acks []<-chan error) {
 	}
 }
 
-// hear receives until the messages with these numbers have come, and no other,
-// and gives the first arrivals in their order.
+// hear receives until exactly the messages with these numbers have come, and returns the
+// first arrivals in their order.
 func (l *linked) hear(t testing.TB, from, to int) (order []string) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -109,7 +109,7 @@ func (l *linked) hear(t testing.TB, from, to int) (order []string) {
 	return order
 }
 
-// What is published reaches an independent subscriber, once and in order.
+// Published messages reach an independent subscriber, once and in order.
 func TestMosquittoDelivers(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	sub := connect(m, "test-sub", nil, "test/#")
@@ -137,8 +137,8 @@ func TestMosquittoDelivers(t *testing.T) {
 	}
 }
 
-// The broker is stopped and started in the middle: nothing is lost, and the
-// subscriber's session is taken up again.
+// The broker is restarted in between. Nothing is lost, and the subscriber's session
+// continues.
 func TestMosquittoRestarts(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	sub := connect(m, "test-sub", nil, "test/#")
@@ -148,7 +148,7 @@ func TestMosquittoRestarts(t *testing.T) {
 	pub := connect(m, "thing-1", nil)
 	const n = 400
 	acks := pub.put("test/topic", 0, n/2)
-	settled(t, acks[:20]) // it is in full flow
+	settled(t, acks[:20]) // messages are flowing
 	m.Stop()
 	acks = append(acks, pub.put("test/topic", n/2, n)...)
 	m.Start()
@@ -159,8 +159,8 @@ func TestMosquittoRestarts(t *testing.T) {
 	}
 }
 
-// The broker is killed and has forgotten every session: what it had not
-// acknowledged is sent again, and the subscription is made again.
+// The broker is killed and loses all sessions. Unacknowledged messages are sent again,
+// and the subscription is made again.
 func TestMosquittoKilled(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	pub := connect(m, "thing-1", nil)
@@ -181,7 +181,7 @@ func TestMosquittoKilled(t *testing.T) {
 	}
 }
 
-// Mail that waits while there is no broker at all is sent when one comes.
+// Messages that wait without a broker are sent when one starts.
 func TestMosquittoComesLate(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	m.Stop()
@@ -202,7 +202,7 @@ func TestMosquittoRefusesCredentials(t *testing.T) {
 		connect(m, "thing-1", func(c *uplink.Config) { c.CA = other.CA }).fails(t, health.ServerUntrusted)
 	})
 	t.Run("wrong certificate", func(t *testing.T) {
-		// Once, the alert may be lost in a reset, which may be the network's.
+		// The first time, a reset may hide the alert, and may be the network's.
 		l := connect(m, "thing-1", func(c *uplink.Config) { c.Certificate, c.Key = other.Certificate, other.Key })
 		daemontest.Await(t, "word of the certificate", l.status, func(s uplink.Status) bool {
 			var why *uplink.Explained
@@ -220,7 +220,7 @@ func TestMosquittoRefusesCredentials(t *testing.T) {
 	})
 }
 
-// A denied subscription is left out and named; the other one works.
+// A denied subscription is left out and named. The other one works.
 func TestMosquittoDeniesSubscription(t *testing.T) {
 	m := daemontest.StartMosquitto(t, denying(t, "secret/topic")...)
 	l := connect(m, "thing-1", nil, "secret/topic", "test/topic")
@@ -234,10 +234,9 @@ func TestMosquittoDeniesSubscription(t *testing.T) {
 	l.hear(t, 0, 10)
 }
 
-// mosquitto acknowledges a publish that its access list forbids, and throws it
-// away: an acknowledgement is no proof of delivery there. AWS IoT Core closes
-// the connection instead.
-func TestMosquittoAcknowledgesWhatItThrowsAway(t *testing.T) {
+// mosquitto acknowledges messages that its access list denies, and discards them, so its
+// acknowledgement does not prove delivery. AWS IoT Core closes the connection instead.
+func TestMosquittoAcknowledgesDiscarded(t *testing.T) {
 	acl := filepath.Join(t.TempDir(), "acl")
 	if err := os.WriteFile(acl, []byte("user fieldpost\ntopic readwrite test/#\ntopic read secret/#\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -247,12 +246,12 @@ func TestMosquittoAcknowledgesWhatItThrowsAway(t *testing.T) {
 	l.connected(t)
 	settled(t, l.put("secret/topic", 100, 105))
 	settled(t, l.put("test/topic", 0, 5))
-	l.hear(t, 0, 5) // and fails if anything else has come
+	l.hear(t, 0, 5) // fails if anything else has come
 }
 
-// What it throws away does not come back to us, and that is found out; what it
-// delivers does. Neither changes what the link's user hears.
-func TestMosquittoThrowsAwayIsFoundOut(t *testing.T) {
+// Discarded messages do not come back to us, which the link detects; delivered ones do.
+// The link's user gets neither.
+func TestMosquittoDiscardIsDetected(t *testing.T) {
 	acl := filepath.Join(t.TempDir(), "acl")
 	if err := os.WriteFile(acl, []byte("user fieldpost\ntopic readwrite test/#\ntopic read secret/#\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -286,8 +285,8 @@ func TestMosquittoThrowsAwayIsFoundOut(t *testing.T) {
 	}
 }
 
-// denying is the configuration of mosquitto's dynamic security, under which
-// the client fieldpost may do anything but subscribe to this filter.
+// denying returns lines of mosquitto's configuration with which the client fieldpost may
+// do everything except subscribe to this filter.
 func denying(t *testing.T, filter string) []string {
 	t.Helper()
 	plugins, err := filepath.Glob("/usr/lib/*/mosquitto_dynamic_security.so")

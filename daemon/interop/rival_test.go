@@ -8,8 +8,8 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Two clients with one client id throw each other out, for ever. Each finds out
-// and says so.
+// Two clients with the same client id disconnect each other for ever. Each detects and
+// reports that.
 func TestMosquittoTwoClientsWithOneID(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	one := connect(m, "thing-1", nil, "test/topic")

@@ -17,14 +17,14 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// siteFor makes the configuration of a board for a broker.
+// siteFor returns a board's configuration for a broker.
 func siteFor(t *testing.T, endpoint, ca, cert, key string) *config.Config {
 	t.Helper()
 	return newPatient(t, endpoint, ca, cert, key).o.Config
 }
 
-// session takes part in the persistent session of a board over MQTT 3.1.1: it subscribes to
-// the orders, or collects what waits until nothing comes any more.
+// session uses the persistent session of a board over MQTT 3.1.1: it subscribes to the
+// orders, or receives the waiting messages.
 func session(t *testing.T, cfg *config.Config, subscribe bool) (got []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), daemontest.Patience)
@@ -50,7 +50,7 @@ func session(t *testing.T, cfg *config.Config, subscribe bool) (got []string) {
 		}
 		return nil
 	}
-	// What waits comes before the answer to a ping, or at once after it.
+	// Waiting messages come before the answer to a ping, or at once after it.
 	if err := p.Ping(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +63,8 @@ func session(t *testing.T, cfg *config.Config, subscribe bool) (got []string) {
 	return got
 }
 
-// An order that nobody fetches vanishes at the broker when it expires, also from the session of
-// a board that speaks MQTT 3.1.1. One that has not expired waits there.
+// The broker drops an order that is not received before it expires, also from the session
+// of a board over MQTT 3.1.1, and keeps one that has not expired.
 func TestOrderExpiresAtTheBroker(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) *config.Config{
 		"stand-in": func(t *testing.T) *config.Config {
@@ -105,8 +105,8 @@ func TestOrderExpiresAtTheBroker(t *testing.T) {
 	}
 }
 
-// mosquitto says that nobody has subscribed: then no answer is waited for.
-func TestOrderThatNobodyGets(t *testing.T) {
+// If mosquitto says that nobody has subscribed, send does not wait for an answer.
+func TestOrderWithoutSubscriber(t *testing.T) {
 	m := daemontest.StartMosquitto(t)
 	cfg := siteFor(t, m.Addr, m.CA, m.Cert, m.Key)
 	cfg.Commands.Topic, cfg.Commands.Answers = "orders", "answers"
@@ -116,7 +116,8 @@ func TestOrderThatNobodyGets(t *testing.T) {
 	}
 }
 
-// A broker that speaks MQTT 3.1.1 only gets the order over that, however it refuses MQTT 5.
+// A broker that only speaks MQTT 3.1.1 gets the order over that, however it refuses MQTT
+// 5.
 func TestSendFallsBack(t *testing.T) {
 	for name, refusal := range map[string][]byte{
 		"hangs up": {}, "CONNACK 1": {0x20, 2, 0, 1}, "CONNACK 132": {0x20, 3, 0, 132, 0}, "a PINGRESP": {0xd0, 0},
@@ -143,7 +144,7 @@ func TestSendFallsBack(t *testing.T) {
 	}
 }
 
-// What a broker refuses over MQTT 5 it refuses: its reason is told, and it is not asked again.
+// If a broker refuses the order over MQTT 5, send prints its reason and does not retry.
 func TestSendRefused(t *testing.T) {
 	p := embedded(t, denies("iot:Publish"), nil)
 	_, _, err := client.SendOrder(t.Context(), p.o.Config, "thing-1-send-0001", client.OrderRequest{Output: "pump", Action: "on", Life: time.Minute}, time.Minute, slog.New(slog.DiscardHandler))

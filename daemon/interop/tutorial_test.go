@@ -15,7 +15,7 @@ import (
 	"fieldpost/daemon/daemontest"
 )
 
-// python returns a Python that has paho-mqtt.
+// python returns the path of a Python with paho-mqtt.
 func python(t *testing.T) string {
 	t.Helper()
 	for _, path := range []string{"/usr/bin/python3", "python3"} {
@@ -31,7 +31,7 @@ func python(t *testing.T) string {
 	return ""
 }
 
-// program is a process of the test, which reads its output.
+// program is a process whose output the test reads.
 type program struct {
 	cmd   *exec.Cmd
 	lines chan string // of stdout
@@ -41,7 +41,7 @@ type program struct {
 	all bytes.Buffer // stdout and stderr
 }
 
-// Write takes what the process writes to stderr.
+// Write receives the process's stderr.
 func (p *program) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -54,7 +54,7 @@ func (p *program) String() string {
 	return p.all.String()
 }
 
-// launch starts a program, which is killed at the end of the test.
+// launch starts a program and kills it at the end of the test.
 func launch(t *testing.T, dir, path string, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*daemontest.Patience)
@@ -111,9 +111,9 @@ func (p *program) end() error {
 	return err
 }
 
-// The tutorial with its own scripts, against `fieldpost broker` with its restricted policy:
-// a client id that the policy does not name is refused, and the log says by which action, as
-// whom and what would be allowed; with one that it names everything works.
+// The tutorial's own scripts with `fieldpost broker` and its restricted policy. A client
+// id that the policy does not name is refused, and the log has the action, the client and
+// what would be allowed. With one that it names everything works.
 func TestTutorialScripts(t *testing.T) {
 	py := python(t)
 	dir := t.TempDir()
@@ -158,7 +158,7 @@ func TestTutorialScripts(t *testing.T) {
 	if err := subscriber.end(); err != nil || strings.Count(subscriber.String(), "received test/topic Hello from the tutorial [") != 5 {
 		t.Errorf("subscriber: %v\n%s", err, subscriber)
 	}
-	// The session is kept: what is published while the subscriber is away waits for it.
+	// The session is kept: messages wait while the subscriber is not connected.
 	if err := script("publish.py", "test-456").end(); err != nil {
 		t.Error(err)
 	}
