@@ -8,7 +8,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// urgentQueue is a queue of messages for whose PUBACK somebody waits.
+// urgentQueue is a queue of messages whose senders wait for the PUBACK.
 type urgentQueue struct{ *Queue }
 
 func (q urgentQueue) Next() (Publication, bool) {
@@ -17,9 +17,9 @@ func (q urgentQueue) Next() (Publication, bool) {
 	return m, ok
 }
 
-// toldOf publishes as many messages as there are pauses and acknowledges each after its
-// pause, counted from the one before; 0 is never. It gives how long after the publishing
-// the outbox was told of how many in all, over ten seconds.
+// toldOf publishes one message for each pause, and acknowledges each that long after the
+// one before; 0 means never. It returns the total number of acknowledgements that the
+// outbox was told of, by the time since publishing, over ten seconds.
 func toldOf(t *testing.T, change func(*Config), pauses ...time.Duration) (told map[time.Duration]uint64) {
 	t.Helper()
 	b := newBroker(t)
@@ -62,7 +62,7 @@ func toldOf(t *testing.T, change func(*Config), pauses ...time.Duration) (told m
 	return told
 }
 
-// PUBACKs that nothing waits for wake the link once, when the last of them has come.
+// PUBACKs that nobody waits for wake the link once, when the last of them has come.
 func TestAcksAreToldTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := toldOf(t, func(*Config) {}, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond)
@@ -72,7 +72,7 @@ func TestAcksAreToldTogether(t *testing.T) {
 	})
 }
 
-// One that does not come keeps the others for as long as the delay, and no longer.
+// A missing PUBACK delays the others only for the configured delay.
 func TestMissingAckDelaysOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := toldOf(t, func(*Config) {}, time.Millisecond, time.Millisecond, 0, 0)
@@ -82,8 +82,8 @@ func TestMissingAckDelaysOthers(t *testing.T) {
 	})
 }
 
-// Where somebody waits each is told at once: for an urgent one, for room in the window, or
-// by the configuration.
+// If somebody waits (for an urgent message, for room in the window, or by the
+// configuration), each PUBACK is reported at once.
 func TestAcksThatAreWaitedFor(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"urgent":   func(c *Config) { c.Outbox = urgentQueue{c.Outbox.(*Queue)} },
@@ -101,7 +101,7 @@ func TestAcksThatAreWaitedFor(t *testing.T) {
 	}
 }
 
-// A stop waits for no delay: it ends with the last PUBACK.
+// A stop does not wait for the delay, only for the last PUBACK.
 func TestStopAwaitsEachAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -42,8 +42,8 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// The waits between failures double up to their bound, and start over after a
-// connection that lasted.
+// The waits between failures double up to their limit, and start over after a connection
+// that lasted.
 func TestWaitsGrowAndStartOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -105,7 +105,7 @@ func TestTurnsWhileItWaits(t *testing.T) {
 	})
 }
 
-// The status tells when the next attempt is, until it begins.
+// The status has the time of the next attempt until it begins.
 func TestStatusTellsTheNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -8,7 +8,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// slow is an outbox whose messages wait for some time before they are given.
+// slow is an outbox whose messages wait for some time before Next returns them.
 type slow struct {
 	*Queue
 	wait  time.Duration
@@ -47,8 +47,8 @@ func (s *slow) Due() time.Time {
 
 func (s *slow) Flush() { s.hurry = true }
 
-// Mail that waits goes when its time has come, to the moment, although nothing
-// else happens; whether that is before or after the loop turns by itself.
+// A waiting message is sent exactly when it is due, without any other event, whether that
+// is before or after the loop's next turn.
 func TestPatientOutbox(t *testing.T) {
 	for _, wait := range []time.Duration{0, 300 * time.Millisecond, 5500 * time.Millisecond, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestPatientOutbox(t *testing.T) {
 	}
 }
 
-// An orderly end does not leave behind what would have waited longer.
+// A clean stop also sends messages that would have waited longer.
 func TestPatientOutboxAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

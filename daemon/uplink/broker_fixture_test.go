@@ -16,7 +16,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// broker is a fake: each test plays its part packet by packet.
+// broker is a fake broker. Each test sends its packets.
 type broker struct {
 	t      *testing.T
 	ca     *certtest.Authority
@@ -51,7 +51,7 @@ func (b *broker) serve(cert, key []byte) {
 
 func (b *broker) file(name string) string { return filepath.Join(b.dir, name) }
 
-// config gives a configuration for this broker.
+// config returns a configuration for this broker.
 func (b *broker) config() Config {
 	return Config{
 		Endpoint: brokerName + ":8883", ClientID: "board", Dial: b.dial, Outbox: NewQueue(),
@@ -87,7 +87,7 @@ func (b *broker) raw() net.Conn {
 	}
 }
 
-// peer waits for the next connection and does the TLS handshake.
+// peer waits for the next connection and makes the TLS handshake.
 func (b *broker) peer() *peer {
 	b.t.Helper()
 	c := tls.Server(b.raw(), b.tls)
@@ -111,7 +111,7 @@ type peer struct {
 	conn *tls.Conn
 }
 
-// read gives the next packet but pings, which it answers.
+// read returns the next packet. It answers pings itself.
 func (p *peer) read() (packets.ControlPacket, error) { return p.readFor(patience) }
 
 func (p *peer) readFor(d time.Duration) (packets.ControlPacket, error) {
@@ -141,7 +141,7 @@ func expect[P packets.ControlPacket](p *peer) P {
 	return want
 }
 
-// quiet expects that nothing but pings comes for a while.
+// quiet expects that only pings come for a while.
 func (p *peer) quiet(d time.Duration) {
 	p.t.Helper()
 	cp, err := p.readFor(d)
@@ -217,13 +217,13 @@ func (p *peer) delivery(topic, payload string) (id uint16) {
 	return m.MessageID
 }
 
-// hangUp ends the connection as a broker does: without a word.
+// hangUp closes the connection without a reason.
 func (p *peer) hangUp() { p.conn.NetConn().Close() }
 
-// reset ends the connection as if what the link has sent were unread.
+// reset ends the connection as if data of the link were unread.
 func (p *peer) reset() { p.conn.NetConn().(*pipe).reset() }
 
-// running is a link that runs.
+// running is a running link.
 type running struct {
 	*Link
 	queue  *Queue
@@ -231,13 +231,13 @@ type running struct {
 	ended  chan error
 }
 
-// run starts a link whose waits are the shortest.
+// run starts a link with the shortest waits.
 func run(t *testing.T, c Config) *running {
 	t.Helper()
 	return runWaiting(t, c, func(time.Duration) time.Duration { return 0 })
 }
 
-// runWaiting starts a link whose waits are chosen by random.
+// runWaiting starts a link with waits chosen by random.
 func runWaiting(t *testing.T, c Config, random func(below time.Duration) time.Duration) *running {
 	t.Helper()
 	l, err := New(c)
@@ -259,7 +259,7 @@ func runWaiting(t *testing.T, c Config, random func(below time.Duration) time.Du
 	return r
 }
 
-// end stops the link without a connection, or with one whose peer hangs up.
+// end stops the link. Its peer, if not nil, closes the connection.
 func (r *running) end(t *testing.T, p *peer) {
 	t.Helper()
 	if p != nil {
@@ -274,7 +274,7 @@ func (r *running) end(t *testing.T, p *peer) {
 	}
 }
 
-// code gives the code of the status's error.
+// code returns the code of the status's error.
 func (r *running) code() string {
 	var e *Explained
 	if errors.As(r.Status().Err, &e) {
@@ -283,7 +283,7 @@ func (r *running) code() string {
 	return ""
 }
 
-// settled says how a put message ended, "" while it has not.
+// settled returns the result of a put message, or "" if it has none yet.
 func settled(done <-chan error) string {
 	select {
 	case err := <-done:

@@ -10,8 +10,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// goodbye ends the connection as mochi does when it stops or another client takes
-// the session over.
+// goodbye ends the connection like mochi when it stops or another client takes over the
+// session.
 func (p *peer) goodbye(packet ...byte) {
 	p.t.Helper()
 	_, err := p.conn.Write(packet)
@@ -20,8 +20,8 @@ func (p *peer) goodbye(packet ...byte) {
 	synctest.Wait()
 }
 
-// A DISCONNECT from the broker is a close in order: at its end, once; again and again
-// it is another client that takes the session over.
+// A DISCONNECT from the broker is a clean close. Once, the broker stops; repeated ones
+// mean that another client takes over the session.
 func TestDisconnectFromTheBroker(t *testing.T) {
 	for name, packet := range map[string][]byte{
 		"as in MQTT 3.1.1":                   {0xe0, 0},
@@ -50,7 +50,7 @@ func TestDisconnectFromTheBroker(t *testing.T) {
 	}
 }
 
-// Instead of the CONNACK it refuses.
+// Instead of the CONNACK it is a refusal.
 func TestDisconnectInsteadOfTheConnack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -35,8 +35,8 @@ func TestEnds(t *testing.T) {
 		what string
 		do   func()
 		at   time.Time
-		want string // what is said, from its start; "" is nothing
-		also string // and what of the files, where they are broken
+		want string // the beginning of the error; "" for none
+		also string // the error of the files, if they are broken
 	}{
 		{"no files yet", func() {}, now, "", ""},
 		{"good for long", func() { pair(now.Add(40 * day)) }, now, "", ""},
@@ -88,10 +88,10 @@ func readsOn(t *testing.T, f *CredentialFiles) {
 	})
 }
 
-// hanging is a disk whose files cannot be read once it hangs.
+// hanging is a disk that can hang.
 type hanging struct {
 	hangs atomic.Bool
-	works chan struct{} // closed when it does again
+	works chan struct{} // closed when the disk works again
 }
 
 func (h *hanging) read(path string, most int64) ([]byte, error) {
@@ -101,9 +101,9 @@ func (h *hanging) read(path string, most int64) ([]byte, error) {
 	return regular.Read(path, most)
 }
 
-// While the disk hangs a link goes on with what was read before: it turns, it
-// connects again, and it ends in time. What is put into place meanwhile is used
-// when the disk is back.
+// While the disk hangs a link continues with the last files: its loop runs, it
+// reconnects, and it stops in time. Files that were changed meanwhile are used when the
+// disk works again.
 func TestLinkOnAHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -156,8 +156,7 @@ func TestLinkOnAHangingDisk(t *testing.T) {
 	})
 }
 
-// Where the disk hangs from the start, that is what is said; nothing is dialled,
-// and the end waits for nothing.
+// If the disk hangs from the start, the link says so, dials nothing, and stops at once.
 func TestStartOnAHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -183,7 +182,7 @@ func TestStartOnAHangingDisk(t *testing.T) {
 	})
 }
 
-// Files that hold the same are not parsed again; the pair is used as it is.
+// Files with the same contents are not parsed again; the same pair is used.
 func TestSameFilesAreParsedOnce(t *testing.T) {
 	b := newBroker(t)
 	c := b.config()

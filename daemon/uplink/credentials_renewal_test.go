@@ -15,7 +15,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// Files that cannot be used are named before anything is dialled.
+// Unusable files are reported before anything is dialled.
 func TestUnusableFiles(t *testing.T) {
 	for name, break_ := range map[string]func(t *testing.T, b *broker){
 		"key.pem": func(t *testing.T, b *broker) {
@@ -36,7 +36,7 @@ func TestUnusableFiles(t *testing.T) {
 	}
 }
 
-// clientOf gives the serial number of the certificate the client showed.
+// clientOf returns the serial number of the client's certificate.
 func clientOf(p *peer) int64 {
 	return p.conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 }
@@ -63,7 +63,7 @@ func TestRenewedCertificateIsUsedFromTheNextConnection(t *testing.T) {
 	})
 }
 
-// A renewal that went wrong does not cut the board off.
+// After a failed renewal the board can still connect.
 func TestOldCertificateIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -77,7 +77,8 @@ func TestOldCertificateIsKept(t *testing.T) {
 		if st := l.Status(); clientOf(p) != 2 || !st.Connected || l.code() != string(health.CertificateUnusable) {
 			t.Errorf("certificate %d, status %+v", clientOf(p), st)
 		}
-		// The pair is complete, but the broker refuses it: the two take turns.
+		// The pair is complete, but the broker refuses it: the link tries both pairs in
+		// turn.
 		b.renew(78)
 		p.hangUp()
 		for _, want := range []int64{78, 2} {
@@ -97,7 +98,7 @@ func TestOldCertificateIsKept(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 		p.hangUp()
-		p = b.accept(true) // the broker has come round
+		p = b.accept(true) // the broker accepts it now
 		synctest.Wait()
 		if st := l.Status(); clientOf(p) != 78 || st.Err != nil {
 			t.Errorf("certificate %d, status %+v", clientOf(p), st)

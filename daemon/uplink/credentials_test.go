@@ -144,7 +144,7 @@ func TestCheckCredentialsRoots(t *testing.T) {
 	}
 }
 
-// An error never tells what is in a key.
+// Errors never contain parts of a key.
 func TestProblemsTellNoSecret(t *testing.T) {
 	ca := certtest.NewAuthority(t, "test root", nil)
 	cert, _ := ca.Issue("board", nil)

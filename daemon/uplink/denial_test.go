@@ -19,7 +19,7 @@ func TestSubscriptionRefusedBySuback(t *testing.T) {
 		sent := l.queue.Publish("readings", []byte("1"))
 		p := b.accept(false)
 		p.grant("orders", 0x80)
-		p.puback(p.delivery("readings", "1")) // readings flow on
+		p.puback(p.delivery("readings", "1")) // readings continue
 		synctest.Wait()
 		if st := l.Status(); !st.Connected || !slices.Equal(st.Denied, []string{"orders"}) || settled(sent) != "acknowledged" {
 			t.Errorf("status: %+v", st)
@@ -39,7 +39,7 @@ func TestSubscriptionRefusedBySuback(t *testing.T) {
 	})
 }
 
-// AWS IoT Core answers a SUBSCRIBE that its policy denies by hanging up.
+// AWS IoT Core closes the connection on a SUBSCRIBE that its policy denies.
 func TestSubscriptionRefusedByHangingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -68,8 +68,8 @@ func TestSubscriptionRefusedByHangingUp(t *testing.T) {
 		if st := l.Status(); !st.Connected || st.Err != nil || !slices.Equal(st.Denied, []string{"bad"}) {
 			t.Errorf("status: %+v", st)
 		}
-		// A minute later it is tried on the standing connection; one more hang-up
-		// leaves it out again, for longer.
+		// A minute later it is retried on the present connection. One more hang-up leaves
+		// it out again, for longer.
 		for wait := time.Minute; wait < 3*time.Hour; wait *= 2 {
 			began := time.Now()
 			expect[*packets.SubscribePacket](p)
@@ -89,9 +89,9 @@ func TestSubscriptionRefusedByHangingUp(t *testing.T) {
 	})
 }
 
-// deliverUntilDenied plays a broker that hangs up on every publish to "bad"
-// and acknowledges the rest, until all of the good ones have come. It gives
-// the connection on which the last one did.
+// deliverUntilDenied simulates a broker that hangs up on every publish to "bad" and
+// acknowledges the others, until all good ones have come. It returns the connection of
+// the last one.
 func deliverUntilDenied(t *testing.T, b *broker, good int) *peer {
 	t.Helper()
 	for range 20 {
@@ -136,12 +136,12 @@ func TestPublishingDenied(t *testing.T) {
 		if e == nil || e.Code != string(health.PublishDenied) || !strings.Contains(e.Error(), `"bad"`) || !l.Status().Connected {
 			t.Errorf("status: %+v", l.Status())
 		}
-		// What is put now flows, or waits, without a hang-up.
+		// Messages put now are sent, or wait, without a hang-up.
 		more := l.queue.Publish("bad", []byte("b"))
 		l.queue.Publish("good", []byte("g"))
 		p.puback(p.delivery("good", "g"))
 		began := time.Now()
-		// A minute later it is tried again, alone; now the policy is mended.
+		// A minute later it is retried alone, and the policy allows it now.
 		for i := range 6 {
 			id := p.delivery("bad", "b")
 			if d := time.Since(began); i == 0 && (d < 40*time.Second || d > 63*time.Second) {
@@ -174,7 +174,7 @@ func TestPublishingDeniedStaysDenied(t *testing.T) {
 		for wait := time.Minute; wait < 3*time.Hour; wait *= 2 {
 			p.quiet(min(wait, time.Hour) - 5*time.Second)
 			p.delivery("bad", "b")
-			p.hangUp() // once more is enough
+			p.hangUp() // once is enough this time
 			p = b.accept(true)
 		}
 		p.quiet(55 * time.Minute)
@@ -185,8 +185,8 @@ func TestPublishingDeniedStaysDenied(t *testing.T) {
 	})
 }
 
-// Hang-ups with messages in flight that the broker does acknowledge next time
-// deny nothing.
+// Hang-ups with messages in flight that the broker acknowledges the next time are no
+// denials.
 func TestRestartingBrokerDeniesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -208,7 +208,7 @@ func TestRestartingBrokerDeniesNothing(t *testing.T) {
 	})
 }
 
-// lone is one message in flight.
+// lone returns one message in flight.
 func lone(topic string, id uint64) []inFlight { return []inFlight{{topic: topic, id: id}} }
 
 func TestTopicsAreTriedAlone(t *testing.T) {
@@ -247,12 +247,12 @@ func TestTopicsAreTriedAlone(t *testing.T) {
 	}
 }
 
-// A step is a lone message's fate, and what follows from it.
+// step is the fate of a lone message, and the expected verdict.
 type step struct {
 	id    uint64
-	fate  byte // a acknowledged, h hung up on in order, r reset, n the network's fault
+	fate  byte // a: acknowledged, h: connection closed in order, r: reset, n: network failure
 	want  verdict
-	times int // 0 is once; all but the last are unclear
+	times int // 0: once; all except the last are unclear
 }
 
 func TestVerdicts(t *testing.T) {

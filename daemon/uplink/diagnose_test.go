@@ -61,7 +61,7 @@ func TestRetriesGrowToAnHour(t *testing.T) {
 	}
 }
 
-// faults are what a network does with a connection that has been accepted.
+// faults are failures of the network after a connection was accepted.
 var faults = map[string]func(p *peer){
 	"reset": func(p *peer) { p.reset() },
 	"silent": func(p *peer) {
@@ -77,8 +77,8 @@ var faults = map[string]func(p *peer){
 	},
 }
 
-// However often a bad network ends connections while a SUBACK is awaited, once
-// it is a hang-up in order and once it is not, nothing is denied.
+// If a bad network ends connections while the link waits for a SUBACK, sometimes in order
+// and sometimes not, nothing counts as denied.
 func TestBadNetworkDeniesNoSubscription(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -106,8 +106,8 @@ func TestBadNetworkDeniesNoSubscription(t *testing.T) {
 	}
 }
 
-// Between two hang-ups the network is away, or the connection ends elsewhere: they
-// are not in a row.
+// Two hang-ups with a network failure, or another end of a connection, in between do not
+// count as consecutive.
 func TestHangUpsThatAreNotInARowDenyNothing(t *testing.T) {
 	for name, between := range map[string]func(b *broker){
 		"refused dial": func(b *broker) { b.raw().Close() },
@@ -147,7 +147,7 @@ func TestHangUpsThatAreNotInARowDenyNothing(t *testing.T) {
 	}
 }
 
-// A broker that hangs up long after the SUBSCRIBE does not answer it.
+// A hang-up long after the SUBSCRIBE is no answer to it.
 func TestLateHangUpIsNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -166,8 +166,7 @@ func TestLateHangUpIsNoAnswer(t *testing.T) {
 	})
 }
 
-// A broker that resets the connection instead of closing it is understood too,
-// only later.
+// A broker that resets the connection instead of closing it is understood too, but later.
 func TestSubscriptionRefusedByResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -189,8 +188,8 @@ func TestSubscriptionRefusedByResets(t *testing.T) {
 	})
 }
 
-// Three hang-ups that were the network's all the same: the connection does not
-// last without the subscription either, so it is asked for again at once.
+// Three hang-ups caused by the network: the connection does not last without the
+// subscription either, so the subscription is retried at once.
 func TestWronglyDeniedSubscriptionIsAskedForAtOnce(t *testing.T) {
 	for name, end := range map[string]func(p *peer){
 		"hang-up": func(p *peer) { p.hangUp() },
@@ -223,8 +222,8 @@ func TestWronglyDeniedSubscriptionIsAskedForAtOnce(t *testing.T) {
 	}
 }
 
-// While the broker really denies it, the network's faults change nothing for
-// long: one connection without the subscription, one hang-up.
+// If the broker really denies it, network failures do not change that for long: one
+// connection without the subscription, one hang-up.
 func TestDeniedSubscriptionOnABadNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -253,8 +252,8 @@ func TestDeniedSubscriptionOnABadNetwork(t *testing.T) {
 	})
 }
 
-// A broker that is restarted again and again while messages are in flight denies
-// no topic and no message, be it that it closes in order or not.
+// A broker that is restarted repeatedly while messages are in flight denies no topic and
+// no message, whether it closes the connection in order or not.
 func TestBadNetworkDeniesNoTopic(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -294,7 +293,7 @@ func TestBadNetworkDeniesNoTopic(t *testing.T) {
 	}
 }
 
-// A topic that was denied because of the network is tried again as soon as the
+// A topic that counts as denied because of the network is retried as soon as the
 // connection does not last without it either.
 func TestWronglyDeniedTopicIsTriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// listening gives a link that listens for its own messages on "t".
+// listening returns the configuration of a link that listens for its own messages on "t".
 func listening(b *broker, filters ...string) Config {
 	c := b.config()
 	c.Echo = Echo{Topic: "t", Subscribe: true}
@@ -19,7 +19,7 @@ func listening(b *broker, filters ...string) Config {
 	return c
 }
 
-// says puts a message and has the broker acknowledge it, and deliver it to us if echo.
+// says puts a message. The broker acknowledges it, and with echo delivers it to us.
 func (r *running) says(p *peer, payload string, echo bool) {
 	p.t.Helper()
 	r.queue.Publish("t", []byte(payload))
@@ -30,7 +30,7 @@ func (r *running) says(p *peer, payload string, echo bool) {
 	synctest.Wait()
 }
 
-// received gives what has come for the link's user.
+// received returns the messages for the link's user.
 func (r *running) received() (all []string) {
 	for {
 		select {
@@ -42,7 +42,7 @@ func (r *running) received() (all []string) {
 	}
 }
 
-// asksFor expects the SUBSCRIBE that is for listening only, and grants it.
+// asksFor expects the SUBSCRIBE of the echo and answers it.
 func (p *peer) asksFor(topic string, code byte) {
 	p.t.Helper()
 	s := expect[*packets.SubscribePacket](p)
@@ -52,7 +52,7 @@ func (p *peer) asksFor(topic string, code byte) {
 	p.suback(s.MessageID, code)
 }
 
-// givesUp expects that a subscription is taken back.
+// givesUp expects an UNSUBSCRIBE.
 func (p *peer) givesUp(topic string) {
 	p.t.Helper()
 	u := expect[*packets.UnsubscribePacket](p)
@@ -65,8 +65,8 @@ func (p *peer) givesUp(topic string) {
 	synctest.Wait()
 }
 
-// On a topic that is subscribed to anyway nothing more is asked for, and what comes is
-// for the link's user as ever. An acknowledged message that does not come is said,
+// If the topic is already subscribed to, there is no other SUBSCRIBE, and messages go to
+// the link's user as usual. An acknowledged message that does not come back is reported,
 // until another one does.
 func TestEchoOnATopicThatIsSubscribedTo(t *testing.T) {
 	for _, filter := range []string{"t", "+", "#"} {
@@ -80,7 +80,7 @@ func TestEchoOnATopicThatIsSubscribedTo(t *testing.T) {
 			if st := l.Status(); st.Undelivered != "" || !slices.Equal(l.received(), []string{"1"}) {
 				t.Errorf("%s: %+v", filter, st)
 			}
-			l.says(p, "2", false) // one is enough in a connection
+			l.says(p, "2", false) // one per connection is enough
 			p.quiet(time.Minute)
 			if st := l.Status(); st.Undelivered != "" {
 				t.Errorf("%s, of the second: %+v", filter, st)
@@ -107,8 +107,8 @@ func TestEchoOnATopicThatIsSubscribedTo(t *testing.T) {
 	}
 }
 
-// Where it is not, the topic is subscribed to until one message has come. It is
-// for nobody else.
+// Otherwise the link subscribes to the topic until one message has come, which nobody
+// else gets.
 func TestEchoByASubscriptionOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -119,7 +119,7 @@ func TestEchoByASubscriptionOfItsOwn(t *testing.T) {
 			p.grant("orders", 1)
 			p.asksFor("t", 0)
 			p.publish("t", "another board's", 0, 0, false)
-			p.publish("t", "1", 0, 0, true) // a retained copy
+			p.publish("t", "1", 0, 0, true) // a retained message
 			l.says(p, "1", true)
 			p.givesUp("t")
 			p.quiet(time.Minute)
@@ -132,8 +132,8 @@ func TestEchoByASubscriptionOfItsOwn(t *testing.T) {
 	})
 }
 
-// A copy that is retained, and another board's message, are no echo. The topic is
-// subscribed to again after a minute.
+// A retained message, and another board's message, are no echo. The link subscribes again
+// after a minute.
 func TestNoEchoByASubscriptionOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -161,8 +161,8 @@ func TestNoEchoByASubscriptionOfItsOwn(t *testing.T) {
 	})
 }
 
-// A broker that does not let us listen: nothing is known then, nothing is said, and
-// it is not asked again. It costs one connection where the broker hangs up.
+// If the broker denies the subscription, nothing is known or reported, and the link does
+// not retry. If the broker hangs up, that takes one connection.
 func TestListeningIsDenied(t *testing.T) {
 	for name, deny := range map[string]func(b *broker, p *peer) *peer{
 		"by a SUBACK": func(b *broker, p *peer) *peer {
@@ -207,7 +207,7 @@ func TestListeningIsDenied(t *testing.T) {
 	}
 }
 
-// On AWS IoT Core, and where nobody wants it, nothing is subscribed to for this.
+// With AWS IoT Core, or if it is switched off, there is no subscription for the echo.
 func TestNobodyListens(t *testing.T) {
 	for name, config := range map[string]func(b *broker) Config{
 		"AWS": func(b *broker) Config {
@@ -237,7 +237,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// A subscription of its own is taken back also at the end.
+// The subscription for the echo is also ended at the stop.
 func TestEndTakesTheSubscriptionBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

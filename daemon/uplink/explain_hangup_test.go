@@ -56,7 +56,7 @@ func TestHangUps(t *testing.T) {
 				if st := l.Status(); l.code() != string(s.want) || st.Connected {
 					t.Errorf("want %s, status %+v", s.want, st)
 				}
-				p := b.accept(true) // it comes again, whatever it was
+				p := b.accept(true) // the link reconnects in any case
 				p.grant("orders", 1)
 				p.delivery("t", "1")
 				l.end(t, p)

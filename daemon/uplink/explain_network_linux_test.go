@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Linux says that a network is unreachable when asked to connect to a broadcast
-// address, and sends nothing.
+// Linux returns "network is unreachable" for a connection to a broadcast address, without
+// sending anything.
 func TestNetworkIsUnreachable(t *testing.T) {
 	checkNetworkFailure(t, to(net.Dialer{}, "127.255.255.255:8883"), "there is no route to broker.test:8883")
 }

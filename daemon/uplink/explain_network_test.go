@@ -17,7 +17,7 @@ import (
 // dialer is [Config.Dial].
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// resolving gives a dialer that asks this name server, or nobody where it is nil.
+// resolving returns a dialer that asks this name server, or none if it is nil.
 func resolving(server func(net.Conn)) dialer {
 	ask := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		if server == nil {
@@ -34,8 +34,8 @@ func resolving(server func(net.Conn)) dialer {
 	return (&net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: ask}}).DialContext
 }
 
-// answering gives a name server that gives every question this response code
-// (RFC 1035, sections 4.1.1 and 4.2.2).
+// answering returns a name server that answers every query with this response code (RFC
+// 1035, sections 4.1.1 and 4.2.2).
 func answering(code byte) func(net.Conn) {
 	return func(c net.Conn) {
 		for {
@@ -47,8 +47,8 @@ func answering(code byte) func(net.Conn) {
 			if _, err := io.ReadFull(c, m); err != nil {
 				return
 			}
-			m[2], m[3] = 0x81, 0x80|code // a response, and recursion is to be had
-			m[11] = 0                    // but no additional record
+			m[2], m[3] = 0x81, 0x80|code // a response, with recursion available
+			m[11] = 0                    // without additional records
 			end := 12 + slices.Index(m[12:], 0) + 1 + 4
 			if _, err := c.Write(slices.Concat(binary.BigEndian.AppendUint16(nil, uint16(end)), m[:end])); err != nil {
 				return
@@ -60,21 +60,20 @@ func answering(code byte) func(net.Conn) {
 // silent is a name server that never answers.
 func silent(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-// to gives a dialer that finds the broker at this address.
+// to returns a dialer that connects to this address.
 func to(d net.Dialer, address string) dialer {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return d.DialContext(ctx, network, address)
 	}
 }
 
-// unanswered is a dialer's hook that is as slow as a network that loses
-// everything.
+// unanswered is a dialer's hook that blocks, like a network that loses everything.
 func unanswered(ctx context.Context, _, _ string, _ syscall.RawConn) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// closedPort gives an address of this machine where nothing listens.
+// closedPort returns an address of this machine where nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -83,9 +82,8 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// Whatever keeps the network from reaching the broker, it is the network, it is
-// tried again after six seconds at most, and when the network is back the link
-// stands.
+// All failures to reach the broker are reported as the network's and retried after at
+// most six seconds, and the link connects when the network is back.
 func TestNetworkFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		dial dialer
@@ -104,7 +102,8 @@ func TestNetworkFailures(t *testing.T) {
 
 func checkNetworkFailure(t *testing.T, dial dialer, says string) {
 	const times = 8
-	// What package net reads when the first name is looked up must not belong to a bubble.
+	// What package net initialises at the first lookup must not belong to a synctest
+	// bubble.
 	if _, err := resolving(answering(3))(t.Context(), "tcp", "nowhere.test:1"); err == nil {
 		t.Fatal("a name that does not exist was found")
 	}

@@ -14,7 +14,7 @@ import (
 	"fieldpost/daemon/identity"
 )
 
-// impostor makes an authority that is none: its certificate may not sign.
+// impostor makes an authority whose certificate must not sign.
 func impostor(t *testing.T, name string, tweak func(*x509.Certificate)) *certtest.Authority {
 	t.Helper()
 	return certtest.NewAuthority(t, name, func(c *x509.Certificate) {
@@ -32,8 +32,7 @@ func (b *broker) serveDER(cert, key []byte) {
 	b.tls.Certificates = []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: k}}
 }
 
-// Each way in which people make a broker's certificate wrongly is told as what
-// it is, in a real handshake.
+// Each usual mistake in a broker's certificate is named, in a real handshake.
 func TestBrokersCertificateIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare func(t *testing.T, b *broker)
@@ -81,8 +80,8 @@ func TestBrokersCertificateIsWrong(t *testing.T) {
 	}
 }
 
-// The broker's certificate has a name, but the address is written in the
-// configuration; and the other way round.
+// The broker's certificate has a name, but the configuration an address, and the other
+// way round.
 func TestNameAndAddress(t *testing.T) {
 	for _, c := range []struct {
 		host  string
@@ -99,7 +98,7 @@ func TestNameAndAddress(t *testing.T) {
 	}
 }
 
-// A key that TLS does not take is met by crypto/tls, in words of its own.
+// crypto/tls refuses a key that TLS does not support, with its own message.
 func TestBrokersKeyIsUnusual(t *testing.T) {
 	for _, said := range []string{
 		"tls: server's certificate contains an unsupported type of public key: <nil>",

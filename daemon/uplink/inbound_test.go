@@ -14,7 +14,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// orders is the configuration of a link that subscribes to "orders".
+// orders returns the configuration of a link that subscribes to "orders".
 func orders(b *broker) Config {
 	c := b.config()
 	c.Subscriptions = []Subscription{{"orders", 1}}
@@ -79,11 +79,12 @@ func TestMessageOfALostConnection(t *testing.T) {
 		if !begun.Lost() {
 			t.Error("the message is not lost with its connection")
 		}
-		begun.Ack() // goes nowhere, and to no other message
+		begun.Ack() // has no effect, also on other messages
 		p.quiet(5 * time.Second)
 		p.publish("orders", "begun", 1, 1, false)
 		p.publish("orders", "waiting", 1, 2, false)
-		// What waited at QoS 1 is dropped, as it comes again; at QoS 0 it is kept.
+		// Waiting messages at QoS 1 are dropped, because they come again. Those at QoS 0
+		// are kept.
 		for _, want := range []string{"once", "begun", "waiting"} {
 			m := <-l.Messages()
 			if string(m.Payload) != want || m.Lost() {
@@ -98,8 +99,8 @@ func TestMessageOfALostConnection(t *testing.T) {
 	})
 }
 
-// Nobody receives. At QoS 1 nothing may be lost, so the broker has to keep it. What
-// waits is bounded in number and in bytes.
+// Nobody receives. At QoS 1 nothing may be lost, so the broker must keep the messages.
+// The number and bytes of waiting ones are limited.
 func TestInboundOverflow(t *testing.T) {
 	const large = 60_000
 	for name, c := range map[string]struct {
@@ -120,7 +121,7 @@ func TestInboundOverflow(t *testing.T) {
 					t.Fatalf("gone too early: %v", l.Status().Err)
 				}
 				p.publish("orders", "one too many"+c.bytes, 1, uint16(c.room+1), false)
-				p.gone() // and no PUBACK before
+				p.gone() // without a PUBACK before
 				synctest.Wait()
 				if e := l.Status().Err; e == nil || !strings.Contains(e.Error(), "too many messages wait") {
 					t.Errorf("status: %v", e)
@@ -137,8 +138,8 @@ func TestInboundOverflow(t *testing.T) {
 	}
 }
 
-// When there is no room, reading waits for it: a broker that sends at once more
-// than fits, and sends it again on each connection, gets through all the same.
+// When there is no room, reading waits. So a broker that sends more at once than fits,
+// and repeats it on each connection, can deliver everything.
 func TestInboundWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -175,7 +176,7 @@ func TestInboundWaitsForRoom(t *testing.T) {
 	})
 }
 
-// A receiver that acknowledges nothing does not make us hold more and more.
+// If the receiver acknowledges nothing, the number of held messages is limited.
 func TestUnacknowledgedIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -196,7 +197,7 @@ func TestUnacknowledgedIsBounded(t *testing.T) {
 		if n > maxUnacked+1 {
 			t.Errorf("%d messages came", n)
 		}
-		close(l.inbound.ch) // ends the receiver; nobody sends any more
+		close(l.inbound.ch) // ends the receiver
 		l.end(t, nil)
 	})
 }
@@ -211,7 +212,7 @@ func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {
 		for i := range maxInbound + 5 {
 			p.publish("orders", strconv.Itoa(i), 0, 0, false)
 		}
-		p.puback(99) // for nothing we sent: passed over
+		p.puback(99) // an unknown id, which is ignored
 		synctest.Wait()
 		st := l.Status()
 		if !st.Connected || st.Dropped != 5 {
@@ -221,8 +222,8 @@ func TestInboundOverflowAtQoS0IsCounted(t *testing.T) {
 	})
 }
 
-// A message over the limit is read past and acknowledged, or it would come back on
-// every connection. Its beginning is received.
+// A message over the limit is skipped and acknowledged, because it would come again on
+// every connection otherwise. Its beginning is received.
 func TestTooLargeMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -276,9 +277,9 @@ func (p *peer) trickle(topic string, id uint16) {
 	}
 }
 
-// A large message on a slow link: bytes that come are a sign of life, though the
-// PINGRESP, the SUBACK and PUBACKs are behind them. To give up such a connection
-// would have the broker start over, for ever.
+// A large message on a slow connection: incoming bytes are a sign of life, even if the
+// PINGRESP, the SUBACK and PUBACKs come after them. If the link closed the connection,
+// the broker would start over, for ever.
 func TestLargeMessageOnASlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -311,7 +312,7 @@ func TestLargeMessageOnASlowLink(t *testing.T) {
 	})
 }
 
-// A message that stops in its middle is no sign of life.
+// A message that stops in the middle is no sign of life.
 func TestMessageThatStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -324,7 +325,7 @@ func TestMessageThatStops(t *testing.T) {
 		must(t, err)
 		must(t, p.conn.SetReadDeadline(time.Now().Add(time.Minute)))
 		for err == nil {
-			_, err = packets.ReadPacket(p.conn) // pings, that are not answered
+			_, err = packets.ReadPacket(p.conn) // pings, which are not answered
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("the connection goes on")
@@ -333,7 +334,7 @@ func TestMessageThatStops(t *testing.T) {
 	})
 }
 
-// What was dropped is logged once a minute at most, however much it is.
+// Dropped messages are logged at most once a minute.
 func TestDropsAreLoggedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

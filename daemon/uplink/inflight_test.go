@@ -12,9 +12,9 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// slowly reads what the link sends as a link of so many bytes a second delivers it,
-// acknowledges each message a round trip later, and calls see for each as it
-// arrives. It ends when there is nothing for a second, and all has arrived.
+// slowly simulates a connection with a rate in bytes per second and a round-trip time. It
+// calls see for each message when it arrives, and acknowledges it a round trip later. It
+// returns when nothing has come for a second and everything has arrived.
 func slowly(p *peer, bytes int, trip time.Duration, see func(*packets.PublishPacket)) {
 	free := time.Now()
 	for {
@@ -34,13 +34,13 @@ func slowly(p *peer, bytes int, trip time.Duration, see func(*packets.PublishPac
 		time.AfterFunc(time.Until(free), func() { see(m) })
 		ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 		ack.MessageID = m.MessageID
-		time.AfterFunc(time.Until(free.Add(trip)), func() { _ = ack.Write(p.conn) }) // at the end the connection may be gone
+		time.AfterFunc(time.Until(free.Add(trip)), func() { _ = ack.Write(p.conn) }) // the connection may be closed at the end
 	}
 }
 
-// A message that is put in while a backlog of batches goes out over a slow link
-// waits for no more than the link takes in some two seconds, not for all that the
-// window would hold; and the link is never idle.
+// A message that is put during a backlog of batches on a slow connection waits only for
+// what the connection sends in some two seconds, not for a full window. And the
+// connection is never idle.
 func TestLittleIsUnderWayOnASlowLink(t *testing.T) {
 	const (
 		speed = 8 << 10
@@ -58,7 +58,7 @@ func TestLittleIsUnderWayOnASlowLink(t *testing.T) {
 		began, waited := time.Now(), time.Duration(0)
 		var last time.Time
 		var put []time.Time
-		var mu sync.Mutex // the timers have goroutines of their own
+		var mu sync.Mutex // the timers run on other goroutines
 		for k := range 10 {
 			time.AfterFunc(time.Duration(k+1)*2500*time.Millisecond, func() {
 				mu.Lock()
@@ -89,7 +89,7 @@ func TestLittleIsUnderWayOnASlowLink(t *testing.T) {
 	})
 }
 
-// A link that is fast, but far, comes to be used in full.
+// A fast connection with a long round trip is used completely after a while.
 func TestMuchIsUnderWayOnALongLink(t *testing.T) {
 	const (
 		speed = 1 << 20
@@ -125,7 +125,7 @@ func TestMuchIsUnderWayOnALongLink(t *testing.T) {
 	})
 }
 
-// first adds a message ahead of those that Next has not given.
+// first adds a message before those that Next has not returned.
 func (q *Queue) first(topic string, payload []byte) {
 	q.mu.Lock()
 	q.last++
@@ -155,8 +155,8 @@ func TestWindowBoundsWhatIsInFlight(t *testing.T) {
 	})
 }
 
-// A PUBACK that never comes: the connection is made again and the message sent
-// again, and only then counted.
+// If a PUBACK does not come, the link reconnects and sends the message again, which
+// counts only when it is acknowledged.
 func TestWithheldPuback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -188,7 +188,7 @@ func TestWithheldPuback(t *testing.T) {
 	})
 }
 
-// A broker that acknowledges without end fills no memory.
+// A broker that sends PUBACKs without end does not fill the memory.
 func TestPubacksWithoutEnd(t *testing.T) {
 	a := pubacks{ready: wake.New()}
 	for i := range 2 * maxPubacks {

@@ -12,7 +12,7 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// asker gives answers and remembers what it was asked.
+// asker answers and records questions.
 type asker struct {
 	questions []Question
 	answer    Answer
@@ -23,7 +23,7 @@ func (a *asker) ask(_ context.Context, q Question) Answer {
 	return a.answer
 }
 
-// refuseSubscribe closes the next connection on its SUBSCRIBE.
+// refuseSubscribe closes the next connection when its SUBSCRIBE comes.
 func refuseSubscribe(b *broker) {
 	p := b.accept(true)
 	expect[*packets.SubscribePacket](p)
@@ -55,7 +55,7 @@ func TestBrokerIsAskedForItsReason(t *testing.T) {
 		}
 		const said = `SUBACK 135: not authorized ("no")`
 		checkSays(t, l.Status().Err.(*Explained), health.SubscribeDenied, said, q.Probe.ClientID)
-		p := b.accept(true) // it is left out
+		p := b.accept(true) // the subscription is left out
 		synctest.Wait()
 		if st := l.Status(); !st.Connected || !strings.Contains(st.DeniedWhy, said) || strings.Contains(st.DeniedWhy, "inferred") {
 			t.Errorf("status: %+v", st)
@@ -64,7 +64,7 @@ func TestBrokerIsAskedForItsReason(t *testing.T) {
 	})
 }
 
-// Without an answer what is said is a conclusion, and says so.
+// Without an answer the explanation is a conclusion, and says so.
 func TestConclusionsAreMarked(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer Answer
@@ -95,8 +95,8 @@ func TestConclusionsAreMarked(t *testing.T) {
 	}
 }
 
-// A broker that does not speak MQTT 5 is asked once; any other at most once an hour about a
-// request.
+// A broker that does not support MQTT 5 is asked once, any other at most once an hour
+// about a request.
 func TestQuestionsAreBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer Answer
@@ -129,8 +129,8 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 }
 
-// A refused CONNECT is asked about with a will, which may be the cause, that says nothing of the
-// board.
+// The question about a refused CONNECT has a will, which may be the cause, but with a
+// neutral payload.
 func TestQuestionAboutConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, a := newBroker(t), &asker{answer: Answer{Reason: &Reason{Packet: "CONNACK", Code: 135}}}
@@ -152,8 +152,8 @@ func TestQuestionAboutConnect(t *testing.T) {
 	})
 }
 
-// A publish is asked about with a message of the same length on the same topic; of several
-// topics in flight nothing is known yet, and nothing asked.
+// The question about a publish has a message of the same length on the same topic. With
+// several topics in flight the cause is not known yet, and nothing is asked.
 func TestQuestionAboutPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, a := newBroker(t), &asker{answer: Answer{Reason: &Reason{Packet: "PUBACK", Code: 135}}}
@@ -178,7 +178,7 @@ func TestQuestionAboutPublish(t *testing.T) {
 	})
 }
 
-// A network that fails is no refusal: nobody is asked.
+// A network failure is no refusal, so nothing is asked.
 func TestNetworkIsNotAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, a := newBroker(t), &asker{}
@@ -188,7 +188,7 @@ func TestNetworkIsNotAsked(t *testing.T) {
 		refuseSubscribe(b)
 		p := b.accept(true)
 		p.grant("orders", 1)
-		p.hangUp() // while nothing was under way
+		p.hangUp() // while no request waits for an answer
 		synctest.Wait()
 		refuseSubscribe(b)
 		if len(a.questions) != 0 {
@@ -198,7 +198,7 @@ func TestNetworkIsNotAsked(t *testing.T) {
 	})
 }
 
-// The end of the link ends a question that is under way, and waits for it.
+// The end of the link ends a present question and waits for it.
 func TestQuestionIsInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

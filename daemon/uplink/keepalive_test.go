@@ -11,17 +11,17 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// way is a way to the broker with something on it that gives up a connection when
-// nothing has gone over it for idle.
+// way is a path to the broker with a device that drops a connection after idle time
+// without data.
 type way struct {
 	idle time.Duration
-	// end is what becomes of the connection then: closed, reset, "forgotten without a
+	// end is what happens to the connection then: closed, reset, "forgotten without a
 	// word" or "reset at the next packet".
 	end string
 }
 
-// carry plays the broker behind it for as long as lasts, or until the connection is
-// given up; it reports whether it was. Whatever is published is acknowledged.
+// carry simulates the broker behind the device for the time lasts, or until the
+// connection is dropped, which it reports. It acknowledges all messages.
 func (w way) carry(p *peer, lasts time.Duration) (ended bool) {
 	p.t.Helper()
 	over := time.Now().Add(lasts)
@@ -65,16 +65,16 @@ func (w way) giveUp(p *peer) {
 	synctest.Wait()
 }
 
-// However a connection on which nothing goes is given up, and after whatever time,
-// it is found out, said, and pings go as often as is needed; no other client is
-// blamed, nothing is denied, and no wait is long.
+// However an idle connection is dropped, and after whatever time, that is detected and
+// reported, and pings are sent often enough. No other client is blamed, nothing counts as
+// denied, and no wait is long.
 func TestIdleTimeout(t *testing.T) {
 	for _, end := range []string{"closed", "reset", "forgotten without a word", "reset at the next packet"} {
 		for _, idle := range []time.Duration{2, 5, 20, 50, 100, 350} {
-			for _, every := range []time.Duration{0, 27, 170} { // of the readings; 0: there are none
+			for _, every := range []time.Duration{0, 27, 170} { // the period of readings; 0: none
 				w := way{idle * time.Second, end}
 				if strings.Contains(end, "n") && idle < 20 {
-					continue // no NAT is so forgetful, and a bad network may look like it
+					continue // no NAT has such a short timeout, and a bad network may look like one
 				}
 				t.Run(fmt.Sprintf("%s after %v, reading every %v", end, w.idle, every*time.Second), func(t *testing.T) {
 					checkIdleTimeout(t, w, every*time.Second)
@@ -123,7 +123,7 @@ func checkIdleTimeout(t *testing.T, w way, every time.Duration) {
 	})
 }
 
-// readings puts one message after the other, until stop.
+// readings puts one message after the other until stop is called.
 func readings(l *running, every time.Duration) (stop func()) {
 	if every == 0 {
 		return func() {}
@@ -152,7 +152,7 @@ func readings(l *running, every time.Duration) (stop func()) {
 	}
 }
 
-// While pings may help it is said that they may; when they have, it is over.
+// The fault says that pings may help, and clears when they have.
 func TestIdleTimeoutIsSaidUntilTheConnectionLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -178,8 +178,8 @@ func TestIdleTimeoutIsSaidUntilTheConnectionLasts(t *testing.T) {
 	})
 }
 
-// A broker that takes the keep-alive to the letter, and not one and a half times, ends
-// connections shortly before our pings would come. That is found out, too.
+// A broker that applies the keep-alive exactly, not one and a half times, ends
+// connections shortly before our pings come. That is also detected.
 func TestBrokerThatTakesTheKeepAliveToTheLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -195,7 +195,7 @@ func TestBrokerThatTakesTheKeepAliveToTheLetter(t *testing.T) {
 	})
 }
 
-// With pings of its own a link finds a dead connection as much sooner.
+// With more frequent pings a link also detects a dead connection sooner.
 func TestCloserPingsFindADeadConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -216,8 +216,8 @@ func TestCloserPingsFindADeadConnection(t *testing.T) {
 	})
 }
 
-// Another client that always comes back after the same time looks like an idle
-// timeout, until it does so in spite of pings.
+// Another client that always reconnects after the same time looks like an idle timeout,
+// until it does so in spite of pings.
 func TestRivalThatIsBackAfterAConstantTime(t *testing.T) {
 	for _, after := range []time.Duration{3, 7, 10, 25, 45} {
 		t.Run(fmt.Sprint(after*time.Second), func(t *testing.T) {
@@ -250,7 +250,7 @@ func TestRivalThatIsBackAfterAConstantTime(t *testing.T) {
 	}
 }
 
-// A bad network, on which connections die at any time, is no idle timeout.
+// A bad network, which drops connections at any time, is no idle timeout.
 func TestBadNetworkIsNoIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -267,8 +267,8 @@ func TestBadNetworkIsNoIdleTimeout(t *testing.T) {
 	})
 }
 
-// Something that ends each connection when it is so old, however much goes over it, is
-// no idle timeout, though the pings before it come at the same times.
+// A device that ends each connection at a certain age, regardless of data, is no idle
+// timeout, even if the last pings before that come at the same times.
 func TestAgeLimitIsNoIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -286,8 +286,7 @@ func TestAgeLimitIsNoIdleTimeout(t *testing.T) {
 	})
 }
 
-// What is known of a timeout outlives a broker's restart, and a shorter timeout is
-// found, too.
+// A known timeout is kept over a broker's restart, and a shorter one is also detected.
 func TestIdleTimeoutBecomesShorter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -346,7 +345,7 @@ func TestStalledPeer(t *testing.T) {
 		p := b.accept(false)
 		synctest.Wait()
 		began := time.Now()
-		l.queue.Publish("t", make([]byte, 100<<10)) // nobody reads
+		l.queue.Publish("t", make([]byte, 100<<10)) // the broker does not read
 		p2 := b.raw()
 		if d := time.Since(began); d < 5*time.Second || d > 8*time.Second {
 			t.Errorf("a stall was seen after %v", d)
@@ -359,8 +358,8 @@ func TestStalledPeer(t *testing.T) {
 	})
 }
 
-// The broker hears from us in every keep-alive interval (section 3.1.2.10), and
-// we from it, whether or not we publish.
+// The link sends, and gets, a packet in every keep-alive interval (section 3.1.2.10),
+// whether or not it publishes.
 func TestPingsWhilePublishing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -371,7 +370,7 @@ func TestPingsWhilePublishing(t *testing.T) {
 		for range 40 {
 			synctest.Wait()
 			l.queue.Publish("t", []byte("m"))
-			p.puback(p.delivery("t", "m")) // read answers the pings
+			p.puback(p.delivery("t", "m")) // read also answers pings
 			<-time.After(5 * time.Second)
 		}
 		if st := l.Status(); !st.Connected || st.Published != 40 || st.Attempts != 0 {

@@ -21,8 +21,8 @@ func TestRunTwiceAtOnce(t *testing.T) {
 	})
 }
 
-// Two hundred connections die with messages in flight. What was counted as
-// acknowledged had a PUBACK, and nothing is left over.
+// Two hundred connections fail with messages in flight. All messages that count as
+// acknowledged had a PUBACK, and no goroutine is left.
 func TestKillsLoseNothingAndLeakNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const kills = 200
@@ -49,7 +49,7 @@ func TestKillsLoseNothingAndLeakNothing(t *testing.T) {
 				goroutines = runtime.NumGoroutine()
 			}
 		}
-		if now := runtime.NumGoroutine(); now > goroutines+5 { // a few are the runtime's own
+		if now := runtime.NumGoroutine(); now > goroutines+5 { // a few belong to the runtime
 			t.Errorf("%d goroutines after the first kill, %d after the last", goroutines, now)
 		}
 		p := b.accept(true)

@@ -13,8 +13,8 @@ import (
 	"fieldpost/daemon/netwatch"
 )
 
-// inNamespace runs the present test again in a network of its own, and reports whether
-// this is that run.
+// inNamespace runs the present test again in its own network namespace, and reports
+// whether this is that run.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	const mark = "FIELDPOST_TEST_NETWORK"
@@ -36,7 +36,7 @@ func inNamespace(t *testing.T) bool {
 	return false
 }
 
-// With waits of hours, a link over the kernel's network stands as soon as an address, a
+// With waits of hours, a link over the kernel's network connects as soon as an address, a
 // route or a cable makes that possible.
 func TestRealNetworkComes(t *testing.T) {
 	if !inNamespace(t) {
@@ -74,8 +74,8 @@ func TestRealNetworkComes(t *testing.T) {
 		}
 	}
 	l := runWaiting(t, c, hours)
-	// The watch begins a moment after the failure, so what makes the difference comes
-	// again until it is noticed.
+	// The watch begins a moment after the failure, so the change is repeated until it is
+	// noticed.
 	comes := func(what, goes string) *peer {
 		t.Helper()
 		<-failed
@@ -89,7 +89,7 @@ func TestRealNetworkComes(t *testing.T) {
 				b2.dialed = make(chan net.Conn, 1)
 				b2.dialed <- conn
 				return b2.accept(true)
-			case <-time.After(10 * time.Second): // longer than the spacing of attempts
+			case <-time.After(10 * time.Second): // longer than the time between attempts
 			}
 			for command := range strings.SplitSeq(goes, "; ") {
 				ip(command)

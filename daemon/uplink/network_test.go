@@ -14,12 +14,12 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// fakeNetwork is a network that is down until it is not, and its watch.
+// fakeNetwork is a network that is down until up is set, with its watch.
 type fakeNetwork struct {
 	b       *broker
-	why     error        // what dialing gives while it is down
-	up      atomic.Bool  // the broker is reached
-	watches atomic.Int32 // that were begun
+	why     error        // the error of dialing while it is down
+	up      atomic.Bool  // the broker can be reached
+	watches atomic.Int32 // number of started watches
 	running atomic.Int32
 }
 
@@ -38,7 +38,7 @@ func (f *fakeNetwork) watch(ctx context.Context, _ wake.Signal) error {
 	return nil
 }
 
-// onFakeNetwork gives the configuration of a link to b over a network that is down.
+// onFakeNetwork returns the configuration of a link to b over a network that is down.
 func onFakeNetwork(b *broker) (Config, *fakeNetwork) {
 	f := &fakeNetwork{b: b, why: syscall.ENETUNREACH}
 	c := b.config()
@@ -46,11 +46,11 @@ func onFakeNetwork(b *broker) (Config, *fakeNetwork) {
 	return c, f
 }
 
-// hours has every wait last for hours.
+// hours makes every wait last for hours.
 func hours(time.Duration) time.Duration { return 10 * time.Hour }
 
-// When an address or a route comes, the link connects at once. The network is watched
-// while there is no connection, by one watch, and not while there is one.
+// When an address or a route comes, the link connects at once. One watch runs while there
+// is no connection, and none while there is one.
 func TestChangeOfTheNetworkEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -80,7 +80,7 @@ func TestChangeOfTheNetworkEndsTheWait(t *testing.T) {
 	})
 }
 
-// What has changed while an attempt was under way is not forgotten.
+// A change of the network during an attempt is not forgotten.
 func TestChangeOfTheNetworkDuringAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -109,7 +109,7 @@ func TestChangeOfTheNetworkDuringAnAttempt(t *testing.T) {
 	})
 }
 
-// A link that goes up and down all the time costs no more attempts than the waits do.
+// A network that goes up and down all the time causes no more attempts than the waits.
 func TestFlappingLink(t *testing.T) {
 	for name, c := range map[string]struct {
 		down error
@@ -150,7 +150,7 @@ func TestFlappingLink(t *testing.T) {
 	}
 }
 
-// What only a person can mend is not mended by the network.
+// A change of the network does not shorten waits for failures that a person must fix.
 func TestChangeOfTheNetworkAfterARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -172,8 +172,8 @@ func TestChangeOfTheNetworkAfterARefusal(t *testing.T) {
 	})
 }
 
-// A watch that cannot begin, or ends, takes nothing from the waits and is begun again
-// with the next one.
+// A watch that fails or ends does not change the waits, and starts again with the next
+// one.
 func TestWatchFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -20,7 +20,7 @@ func TestQueue(t *testing.T) {
 		t.Errorf("got %+v, %+v", first, second)
 	}
 	q.Ack(second.ID)
-	q.Ack(second.ID) // twice does nothing
+	q.Ack(second.ID) // a repeated PUBACK does nothing
 	q.Rewind()
 	for _, want := range []string{"a", "c"} {
 		if m, ok := q.Next(); !ok || m.Topic != want {

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// A link with nothing to do waits as long as it is told to.
+// A link with nothing to do waits as long as its Wait says.
 func TestHeartbeatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		cfg := b.config()
-		var beats atomic.Int64 // the link's goroutine counts
+		var beats atomic.Int64 // counted by the link's goroutine
 		cfg.Heartbeat = func() { beats.Add(1) }
 		cfg.HeartbeatWait = func(_ time.Time, most time.Duration) time.Duration { return most / 4 }
 		l := run(t, cfg)

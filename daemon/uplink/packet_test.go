@@ -19,7 +19,7 @@ func newPacketReader(data []byte) *packetReader {
 	return g
 }
 
-// written is the message as a packet.
+// written returns the message as a packet.
 func (m *publishPacket) written() []byte {
 	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	p.TopicName, p.Payload, p.Qos, p.MessageID, p.Retain, p.Dup = m.topic, m.payload, m.qos, m.packet, m.retained, m.duplicate
@@ -39,7 +39,7 @@ func TestPacketReaderLetsThroughWhatIsDue(t *testing.T) {
 		{0x3b, 5, 0, 1, 't', 0, 9},      // QoS 1, duplicate, retained, no payload
 		append([]byte{0x30, 0xff, 0x7f, 0, 1, 't'}, make([]byte, 0x3fff-3)...), // a longer one
 	}
-	long := []byte{0x30, 0x84, 0, 0, 1, 't', 'p'} // a length of two bytes where one would do
+	long := []byte{0x30, 0x84, 0, 0, 1, 't', 'p'} // a length of two bytes, although one would do
 	due := [][]byte{
 		{0x40, 2, 0, 9}, // PUBACK
 		{0xd0, 0},       // PINGRESP
@@ -127,7 +127,7 @@ func TestPacketReaderWhileSubscribing(t *testing.T) {
 		ok     bool
 	}{
 		{[]byte{0x90, 3, 0, 1, 0x80}, true},
-		{[]byte{0x90, 4, 0, 1, 0, 0}, false}, // a code too many: the protocol client would panic
+		{[]byte{0x90, 4, 0, 1, 0, 0}, false}, // one code too many: the protocol client would panic
 		{[]byte{0x90, 2, 0, 1}, false},       // none
 		{[]byte{0x40, 2, 0, 1}, true},        // a PUBACK, which the protocol client is not given
 		{[]byte{0xb0, 2, 0, 1}, true},        // an UNSUBACK, likewise
@@ -162,7 +162,7 @@ func FuzzPacketReader(f *testing.F) {
 				break
 			}
 			read += len(packet)
-			// What the packet reader lets through the protocol client can read.
+			// The protocol client can read everything that the packet reader accepts.
 			if _, err := packets.ReadPacket(bytes.NewReader(packet)); err != nil {
 				t.Fatalf("% x: %v", packet, err)
 			}
@@ -173,8 +173,8 @@ func FuzzPacketReader(f *testing.F) {
 	})
 }
 
-// On a live link what must not come ends the connection; it neither ends the
-// program nor acknowledges anything.
+// On a running link an invalid packet ends the connection. It neither ends the program
+// nor acknowledges anything.
 func TestHostileBroker(t *testing.T) {
 	for name, packet := range map[string]func(id uint16) []byte{
 		"SUBACK for a publish":   func(id uint16) []byte { return []byte{0x90, 3, byte(id >> 8), byte(id), 0} },

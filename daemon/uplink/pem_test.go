@@ -16,7 +16,7 @@ import (
 // byteOrderMark is what some editors put in front of UTF-8.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// sample gives a file of testdata/pem, all of which OpenSSL 3.0 has made.
+// sample returns a file of testdata/pem, made by OpenSSL 3.0.
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pem/" + name)
@@ -24,7 +24,7 @@ func sample(t *testing.T, name string) []byte {
 	return data
 }
 
-// checked is what CheckCredentials says of three files, without their paths.
+// checked returns the errors of CheckCredentials for three files, without their paths.
 func checked(t *testing.T, ca, cert, key []byte) (lines []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -37,7 +37,7 @@ func checked(t *testing.T, ca, cert, key []byte) (lines []string) {
 	return lines
 }
 
-// Files as OpenSSL makes them where somebody meant well: each is told what it is.
+// Wrong files that OpenSSL makes: each is named as what it is.
 func TestFilesThatTLSDoesNotTake(t *testing.T) {
 	const (
 		curve    = "elliptic curve that TLS does not take; make a new pair on P-256 or P-384"
@@ -47,7 +47,7 @@ func TestFilesThatTLSDoesNotTake(t *testing.T) {
 	ca := sample(t, "good.crt")
 	for _, tt := range []struct {
 		cert, key string
-		want      []string // each in its line
+		want      []string // one for each line
 	}{
 		{"good.crt", "good.key", nil},
 		{"good.crt", "misnamed.key", nil}, // PRIVATE KEY, and in the form of EC PRIVATE KEY
@@ -81,8 +81,8 @@ func TestFilesThatTLSDoesNotTake(t *testing.T) {
 	}
 }
 
-// What editors and hands do to a PEM file: what does no harm is taken, all else
-// is said, and nothing is lost silently.
+// Changes by editors and people in a PEM file: harmless ones are accepted, the others are
+// errors, and nothing is ignored silently.
 func TestEditedFiles(t *testing.T) {
 	first, second := certtest.NewAuthority(t, "first", nil), certtest.NewAuthority(t, "second", nil)
 	cert, key := first.Issue("board", nil)
@@ -121,7 +121,7 @@ func TestEditedFiles(t *testing.T) {
 	}
 }
 
-// One bad root costs itself only, and is named.
+// Only the bad root is left out, with its name in the error.
 func TestBadRootAmongGoodOnes(t *testing.T) {
 	first, second := certtest.NewAuthority(t, "first", nil), certtest.NewAuthority(t, "second", nil)
 	cert, key := first.Issue("board", nil)
@@ -149,8 +149,8 @@ func TestBadRootAmongGoodOnes(t *testing.T) {
 	}
 }
 
-// A chain whose order is wrong is told as that, and not as a key that does not
-// belong; likewise the certificate of an authority in place of our own.
+// A chain in the wrong order is named as that, not as a key that does not match. So is an
+// authority's certificate in place of our own.
 func TestChains(t *testing.T) {
 	ca := certtest.NewAuthority(t, "root", nil)
 	cert, key := ca.Issue("board", nil)
@@ -171,7 +171,7 @@ func TestChains(t *testing.T) {
 	}
 }
 
-// A certificate for servers only is named before a broker rejects it.
+// A server-only certificate is named before a broker rejects it.
 func TestCertificateNotForClients(t *testing.T) {
 	ca := certtest.NewAuthority(t, "root", nil)
 	for _, c := range []struct {

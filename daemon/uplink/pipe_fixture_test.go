@@ -10,14 +10,13 @@ import (
 	"time"
 )
 
-// pipe is one end of a connection in memory that behaves as a socket does: it
-// has a buffer each way, and to close it before everything was read resets the
-// connection.
+// pipe is one end of a connection in memory that behaves like a socket: it has a buffer
+// in each direction, and closing it with unread data resets the connection.
 type pipe struct {
 	in, out *stream
 }
 
-// newPipe gives both ends.
+// newPipe returns both ends.
 func newPipe() (near, far net.Conn) {
 	a, b := newStream(), newStream()
 	return &pipe{in: a, out: b}, &pipe{in: b, out: a}
@@ -33,7 +32,7 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-// reset closes as the kernel does when there was something unread.
+// reset closes the pipe like the kernel with unread data.
 func (p *pipe) reset() {
 	p.in.stop()
 	p.out.finish(true)
@@ -59,7 +58,7 @@ func (p *pipe) LocalAddr() net.Addr { return &net.TCPAddr{} }
 
 func (p *pipe) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
-// room is what a stream holds before a write blocks.
+// room is the buffer size of a stream.
 const room = 64 << 10
 
 // stream is one direction.
@@ -67,7 +66,7 @@ type stream struct {
 	mu              sync.Mutex
 	change          *sync.Cond
 	data            []byte
-	end             error // the writer has closed: what the reader gets after the data
+	end             error // set when the writer has closed: what the reader gets after the data
 	stopped         bool  // the reader has closed
 	writerClosed    bool
 	readBy, writeBy time.Time
@@ -125,7 +124,7 @@ func (s *stream) write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// stop is the reader's close; it reports whether anything was unread.
+// stop is the reader's close. It reports whether data was unread.
 func (s *stream) stop() (unread bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +171,7 @@ func TestPipeBehavesAsASocket(t *testing.T) {
 	if n, err := far.Read(b); n != 1 || err != nil || b[0] != 'a' {
 		t.Fatal(n, err)
 	}
-	must(t, far.Close()) // with one byte unread
+	must(t, far.Close()) // one byte is unread
 	if _, err := near.Read(b); err != syscall.ECONNRESET {
 		t.Errorf("read after a reset: %v", err)
 	}

@@ -13,9 +13,9 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// picky plays a broker that hangs up on the messages that bad names and takes
-// all others, until nothing has come for a while. It gives the connection that
-// then stands, and how often it hung up.
+// picky simulates a broker that hangs up on bad messages and accepts all others, until
+// nothing has come for a while. It returns the open connection and the number of
+// hang-ups.
 func picky(b *broker, while time.Duration, bad func(m *packets.PublishPacket) bool) (p *peer, hangUps int) {
 	b.t.Helper()
 	for range 40 {
@@ -38,12 +38,12 @@ func picky(b *broker, while time.Duration, bad func(m *packets.PublishPacket) bo
 	return nil, 0
 }
 
-// says names messages by what they say.
+// says matches messages by their payload.
 func says(payload string) func(*packets.PublishPacket) bool {
 	return func(m *packets.PublishPacket) bool { return string(m.Payload) == payload }
 }
 
-// One message that the broker hangs up on does not take the others along.
+// One message on which the broker hangs up does not block the others.
 func TestPoisonIsSetAside(t *testing.T) {
 	for _, at := range []int{0, 5, 49} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestPoisonIsSetAside(t *testing.T) {
 				}
 				bad := fmt.Sprintf("%d.", at)
 				p, hangUps := picky(b, 30*time.Second, says(bad))
-				if at == 49 { // nothing came after it to tell poison from denial
+				if at == 49 { // no later message could tell poison from denial
 					if l.code() != string(health.PublishDenied) || settled(sent[at]) != "" {
 						t.Errorf("alone it is %v", l.Status().Err)
 					}
@@ -84,8 +84,8 @@ func TestPoisonIsSetAside(t *testing.T) {
 	}
 }
 
-// The message that tells poison from denial goes alone, so that a hang-up is
-// about nothing else.
+// The message that tells poison from denial is sent alone, so that a hang-up can only be
+// its fault.
 func TestTrialGoesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -106,7 +106,7 @@ func TestTrialGoesAlone(t *testing.T) {
 		trial := p.delivery("t", "good")
 		p.quiet(5 * time.Second)
 		p.puback(trial)
-		second := p.delivery("t", "bad") // its turn again
+		second := p.delivery("t", "bad") // its next turn
 		p.quiet(5 * time.Second)
 		p.puback(second)
 		p.puback(p.delivery("other", "2"))
@@ -118,8 +118,8 @@ func TestTrialGoesAlone(t *testing.T) {
 	})
 }
 
-// As the daemon does, a message goes out on every connection, ahead of the one
-// that the broker hangs up on.
+// As with the daemon, each connection begins with another message, before the one on
+// which the broker hangs up.
 func TestPoisonBehindAGreeting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -135,8 +135,8 @@ func TestPoisonBehindAGreeting(t *testing.T) {
 	})
 }
 
-// The same with a backlog behind it, of which much is in flight when the broker
-// hangs up, and with messages before it that are acknowledged each time.
+// The same with a large backlog in flight when the broker hangs up, and with earlier
+// messages that are acknowledged each time.
 func TestPoisonInABacklogBehindAGreeting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -150,7 +150,7 @@ func TestPoisonInABacklogBehindAGreeting(t *testing.T) {
 		for range 40 {
 			p := b.accept(true)
 			var first *packets.PublishPacket
-			for n := 0; first == nil; n++ { // lets them come, and then hangs up on one
+			for n := 0; first == nil; n++ { // lets some come, and then hangs up on one
 				cp, err := p.readFor(2 * time.Second)
 				if err != nil {
 					break
@@ -173,7 +173,7 @@ func TestPoisonInABacklogBehindAGreeting(t *testing.T) {
 				}
 				return
 			}
-			synctest.Wait() // the rest of the window is under way
+			synctest.Wait() // the rest of the window is in flight
 			must(t, p.conn.CloseWrite())
 			for err := error(nil); err == nil; {
 				_, err = p.read()
@@ -184,8 +184,8 @@ func TestPoisonInABacklogBehindAGreeting(t *testing.T) {
 	})
 }
 
-// Nothing is set aside where the broker takes no message of the topic, however
-// long that lasts.
+// No message is set aside if the broker accepts none on the topic, however long that
+// lasts.
 func TestDenialSetsNothingAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -212,7 +212,7 @@ func TestDenialSetsNothingAside(t *testing.T) {
 	})
 }
 
-// greeter is a queue that puts a message of its own ahead on every connection.
+// greeter is a queue that begins every connection with a message of its own.
 type greeter struct {
 	*Queue
 	mu    sync.Mutex

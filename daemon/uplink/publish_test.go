@@ -10,8 +10,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// What we write is what an independent reader of MQTT reads, at every size of
-// the remaining length.
+// An independent MQTT library reads our packets, with every size of the remaining length.
 func TestPublishPacket(t *testing.T) {
 	for _, size := range []int{0, 1, 121, 122, 123, 16376, 16377, 16378, maxPayload} {
 		payload := bytes.Repeat([]byte{'x'}, size)
@@ -36,7 +35,7 @@ func TestIdentifierIsNeverZero(t *testing.T) {
 	}
 }
 
-// What is ready together is one TLS record, and so one packet on the wire.
+// Messages that are ready together are sent in one TLS record, so in one TCP segment.
 func TestWindowIsOneRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -66,8 +65,8 @@ func TestWindowIsOneRecord(t *testing.T) {
 	})
 }
 
-// PUBACKs may come in any order and more than once; each message is told of
-// once, in the order sent.
+// PUBACKs may come in any order and repeatedly. Each message is reported once, in the
+// order of sending.
 func TestPubacksInAnyOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -90,7 +89,7 @@ func TestPubacksInAnyOrder(t *testing.T) {
 	})
 }
 
-// A large message is not kept waiting for others, nor is its room kept.
+// A large message does not wait for others, and its buffer is not kept.
 func TestLargeMessagesLeaveNoRoomBehind(t *testing.T) {
 	near, far := newPipe()
 	s := &publisher{transport: newTransport(near, near)}
@@ -113,7 +112,7 @@ func TestLargeMessagesLeaveNoRoomBehind(t *testing.T) {
 	must(t, far.Close())
 }
 
-// A connection that ends under a write is found, and the mail comes again.
+// A connection that fails during a write is detected, and the message is sent again.
 func TestWriteToADeadConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -178,7 +177,7 @@ func TestUnsendableIsRefusedAndTheRestFlows(t *testing.T) {
 	})
 }
 
-// Of three messages the broker acknowledges the second and hangs up.
+// The broker acknowledges the second of three messages and hangs up.
 func TestOnlyWhatWasAcknowledgedIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -9,13 +9,13 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// arrival is a publish as the broker sees it.
+// arrival is a PUBLISH at the broker.
 type arrival struct {
 	at   time.Time
-	size int // of the whole packet
+	size int // bytes of the whole packet
 }
 
-// busiestSecond gives the most messages and the most bytes in any one second.
+// busiestSecond returns the largest number of messages, and of bytes, in any one second.
 func busiestSecond(all []arrival) (messages, bytes int) {
 	for i := range all {
 		n, sum := 0, 0
@@ -30,9 +30,9 @@ func busiestSecond(all []arrival) (messages, bytes int) {
 	return messages, bytes
 }
 
-// A backlog leaves at 95 % or more of the rate that is ours on AWS IoT Core, of
-// messages or of bytes, whichever binds, though each PUBACK takes a third of a
-// second; and in no second is there more than AWS takes.
+// A backlog is sent at 95 % or more of AWS IoT Core's limit, of messages or of bytes,
+// whichever is reached first, although each PUBACK takes a third of a second. No second
+// exceeds the limits.
 func TestBacklogUsesTheRate(t *testing.T) {
 	const (
 		trip    = 330 * time.Millisecond
@@ -55,7 +55,7 @@ func TestBacklogUsesTheRate(t *testing.T) {
 					all = append(all, arrival{time.Now(), len(m.TopicName) + len(m.Payload) + packetOverhead})
 					ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 					ack.MessageID = m.MessageID
-					time.AfterFunc(trip, func() { _ = ack.Write(p.conn) }) // at the end the connection may be gone
+					time.AfterFunc(trip, func() { _ = ack.Write(p.conn) }) // the connection may be closed at the end
 				}
 				took := all[len(all)-1].at.Sub(began).Seconds()
 				sum := 0
@@ -79,8 +79,8 @@ func TestBacklogUsesTheRate(t *testing.T) {
 	}
 }
 
-// Messages of any size, in any order: no second has more than AWS takes, and the
-// largest do get through.
+// With messages of any size, in any order, no second exceeds AWS's limits, and the
+// largest ones are sent.
 func TestMixedSizesKeepTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -30,7 +30,7 @@ func TestOnlyAWSIsPaced(t *testing.T) {
 	}
 }
 
-// What is asked for goes before the name.
+// The configuration takes precedence over the endpoint's name.
 func TestLimitsAsAskedFor(t *testing.T) {
 	for _, c := range []struct {
 		host   string
@@ -52,8 +52,8 @@ func TestLimitsAsAskedFor(t *testing.T) {
 	}
 }
 
-// AWS IoT Core behind a domain of its owner's takes 100 messages a second and drops
-// the rest without a word. The second time that is known for what it is.
+// AWS IoT Core with a custom domain accepts 100 messages a second and silently drops the
+// rest. The second time that is recognised.
 func TestBrokerThatDropsTheExcess(t *testing.T) {
 	for limits, most := range map[Limits]int{LimitsAuto: 3, LimitsAWS: 1} {
 		synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestBrokerThatDropsTheExcess(t *testing.T) {
 			if connections != most || left[len(left)-1] != 0 {
 				t.Errorf("limits %s: %d connections, which dropped %d", limits, connections, left)
 			}
-			if !l.rate.aws { // the link has ended its use of it: nothing is in flight
+			if !l.rate.aws { // the link does not use it now: nothing is in flight
 				t.Errorf("limits %s: the bound is not kept", limits)
 			}
 			l.end(t, nil)
@@ -85,8 +85,8 @@ func TestBrokerThatDropsTheExcess(t *testing.T) {
 	}
 }
 
-// drops plays a broker that drops what is more than most in a second, until the
-// link is silent or hangs up. It gives how many it dropped.
+// drops simulates a broker that drops more than most messages in a second, until the link
+// is silent or closes the connection. It returns the number of dropped messages.
 func drops(p *peer, most int) (dropped int) {
 	var times []time.Time
 	for {
@@ -110,8 +110,8 @@ func drops(p *peer, most int) (dropped int) {
 	}
 }
 
-// send sends messages of a size for d as fast as the pace lets them go, from
-// when it was last used, and gives when each went.
+// send sends messages of a size for d as fast as the limiter allows, and returns when
+// each was sent.
 func send(p *rateLimiter, size int, d time.Duration) (at []time.Time) {
 	m := Publication{Payload: make([]byte, size-packetOverhead)}
 	now := p.refilled
@@ -130,7 +130,7 @@ func send(p *rateLimiter, size int, d time.Duration) (at []time.Time) {
 	return at
 }
 
-// busiest gives the most messages in any one second.
+// busiest returns the largest number of messages in any one second.
 func busiest(at []time.Time) (most int) {
 	for i := range at {
 		n := 0
@@ -144,7 +144,7 @@ func busiest(at []time.Time) (most int) {
 	return most
 }
 
-// No second goes beyond AWS IoT Core's limits, and what they allow is used.
+// No second exceeds AWS IoT Core's limits, which are used completely.
 func TestPaceKeepsTheLimits(t *testing.T) {
 	const seconds = 60
 	for _, size := range []int{200, 1 << 10, 6 << 10, 20 << 10, 64 << 10, 96 << 10, 128 << 10} {
@@ -174,7 +174,7 @@ func TestPaceHalvesAndRecovers(t *testing.T) {
 	now := p.refilled
 	p.acked(now)
 	before := p.share
-	p.acked(now.Add(time.Hour)) // a silent hour is not an hour of acknowledgements
+	p.acked(now.Add(time.Hour)) // an hour without messages does not count as an hour of acknowledgements
 	if p.share > before+0.02 {
 		t.Errorf("share went from %v to %v at one acknowledgement", before, p.share)
 	}
@@ -186,7 +186,7 @@ func TestPaceHalvesAndRecovers(t *testing.T) {
 	}
 }
 
-// paced is a broker's configuration with AWS's name.
+// paced returns a broker's configuration with an AWS endpoint.
 func paced(b *broker) Config {
 	const name = "a1-ats.iot.eu-west-1.amazonaws.com"
 	b.serve(b.ca.Issue(name, nil))
@@ -195,7 +195,7 @@ func paced(b *broker) Config {
 	return c
 }
 
-// A backlog to an AWS endpoint goes out within the rate; elsewhere at once.
+// A backlog for an AWS endpoint is sent within the limits, for other endpoints at once.
 func TestBacklogIsPacedOnAWS(t *testing.T) {
 	const n = 400
 	for name, config := range map[string]func(*broker) Config{"AWS": paced, "other": (*broker).config} {
@@ -209,7 +209,7 @@ func TestBacklogIsPacedOnAWS(t *testing.T) {
 				p := b.accept(false)
 				began := time.Now()
 				for i := range n {
-					p.puback(p.delivery("t", strconv.Itoa(i))) // in order, too
+					p.puback(p.delivery("t", strconv.Itoa(i))) // also checks the order
 				}
 				took := time.Since(began)
 				want := time.Duration(0)
@@ -225,7 +225,7 @@ func TestBacklogIsPacedOnAWS(t *testing.T) {
 	}
 }
 
-// A broker that discards: the connection is made again and half the rate used.
+// If the broker discards messages, the link reconnects and uses half the rate.
 func TestNoPubackHalvesTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -234,7 +234,7 @@ func TestNoPubackHalvesTheRate(t *testing.T) {
 			l.queue.Publish("t", []byte(strconv.Itoa(i)))
 		}
 		p := b.accept(false)
-		for { // reads all, acknowledges nothing
+		for { // reads everything, acknowledges nothing
 			if _, err := p.read(); err != nil {
 				break
 			}
@@ -256,8 +256,8 @@ func TestNoPubackHalvesTheRate(t *testing.T) {
 	})
 }
 
-// On any other broker there is no bound until one does not acknowledge in time,
-// and none again when the rate has come back.
+// With another broker there is no limit until it does not acknowledge in time, and none
+// again when the rate has recovered.
 func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -270,7 +270,7 @@ func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 		for range l.cfg.Window {
 			expect[*packets.PublishPacket](p)
 		}
-		p.gone() // as no PUBACK came
+		p.gone() // because no PUBACK came
 		p = b.accept(true)
 		backlog := func(from, n int) time.Duration {
 			began := time.Now()
@@ -280,7 +280,7 @@ func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 			return time.Since(began)
 		}
 		const whole = (n - burstMessages) * time.Second / awsMessagesPerSecond
-		if d := backlog(0, n); d < whole*6/5 || d > whole*2 { // it comes back all the while
+		if d := backlog(0, n); d < whole*6/5 || d > whole*2 { // the rate recovers meanwhile
 			t.Errorf("%d messages took %v, want between half the rate and the whole", n, d)
 		}
 		const more = 6
@@ -299,7 +299,7 @@ func TestNoPubackBoundsTheRateElsewhere(t *testing.T) {
 	})
 }
 
-// An orderly end keeps to the rate as well, and sends what had to wait.
+// A clean stop keeps the limits too, and sends the waiting messages.
 func TestPacedEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -318,8 +318,8 @@ func TestPacedEnd(t *testing.T) {
 	})
 }
 
-// A message that matters is chosen when it can go, so it does not wait behind
-// one that came before it and was too large to go yet.
+// The next message is chosen when it can be sent, so an important one does not wait for
+// an earlier one that is too large to be sent yet.
 func TestUrgentMailPassesWhatHadToWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -348,7 +348,7 @@ func TestUrgentMailPassesWhatHadToWait(t *testing.T) {
 	})
 }
 
-// urgent is a queue with one message ahead of all others.
+// urgent is a queue with one message before all others.
 type urgent struct {
 	*Queue
 	answer atomic.Pointer[Publication]

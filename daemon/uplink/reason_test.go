@@ -8,8 +8,7 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// A reason code of MQTT 5 means what the hang-up would have been taken for, and says so
-// without any doubt.
+// A reason code of MQTT 5 leads to the same fault as the hang-up, but without doubt.
 func TestExplainReason(t *testing.T) {
 	for _, c := range []struct {
 		packet string

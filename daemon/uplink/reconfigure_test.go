@@ -16,13 +16,13 @@ import (
 	realbroker "fieldpost/daemon/broker"
 )
 
-// reconfigured is what a call of Reconfigure came to.
+// reconfigured is the result of Reconfigure.
 type reconfigured struct {
 	reconnects []string
 	err        error
 }
 
-// reconfigureTo has the link use another configuration, on a goroutine of its own.
+// reconfigureTo calls Reconfigure on another goroutine.
 func (r *running) reconfigureTo(ctx context.Context, c Config) <-chan reconfigured {
 	done := make(chan reconfigured, 1)
 	go func() {
@@ -33,7 +33,7 @@ func (r *running) reconfigureTo(ctx context.Context, c Config) <-chan reconfigur
 	return done
 }
 
-// returned gives the result of Reconfigure, which must have returned.
+// returned returns the result of Reconfigure, which must have returned.
 func returned(t *testing.T, done <-chan reconfigured) reconfigured {
 	t.Helper()
 	synctest.Wait()
@@ -46,7 +46,7 @@ func returned(t *testing.T, done <-chan reconfigured) reconfigured {
 	}
 }
 
-// stays fails unless Reconfigure has returned and the connection has stayed.
+// stays checks that Reconfigure has returned and the connection has stayed.
 func stays(t *testing.T, done <-chan reconfigured) {
 	t.Helper()
 	if got := returned(t, done); got.err != nil || got.reconnects != nil {
@@ -81,7 +81,7 @@ func TestReconfigureSubscriptions(t *testing.T) {
 			c.Unsubscribe, c.Unsubscribed = []string{"before"}, func(f string) { ended = append(ended, f) }
 			done := l.reconfigureTo(t.Context(), c)
 			l.queue.Publish("t", []byte("2"))
-			p.quiet(5 * time.Second) // nothing before the window is empty
+			p.quiet(5 * time.Second) // nothing until the window is empty
 			p.puback(id)
 			p.grant("comes", 1)
 			p.grant("qos", 1)
@@ -101,7 +101,7 @@ func TestReconfigureSubscriptions(t *testing.T) {
 			}
 			p.hangUp()
 
-			p = b.accept(!clean) // the next connection does the same, and ends nothing again
+			p = b.accept(!clean) // the next connection subscribes to the same, and ends nothing
 			p.grant("comes", 1)
 			p.grant("stays", 1)
 			p.grant("qos", 1)
@@ -111,7 +111,7 @@ func TestReconfigureSubscriptions(t *testing.T) {
 	}
 }
 
-// What is denied is tried again, and is not denied any more once it is not wanted.
+// A denied subscription is retried, and is no longer reported when it is not wanted.
 func TestReconfigureTriesAgainWhatIsDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -135,7 +135,7 @@ func TestReconfigureTriesAgainWhatIsDenied(t *testing.T) {
 		}
 		c.Subscriptions = c.Subscriptions[:1]
 		done = l.reconfigureTo(t.Context(), c)
-		p.release("never") // the session may hold it all the same
+		p.release("never") // the session may still have it
 		stays(t, done)
 		if st := l.Status(); st.Denied != nil || !st.Connected {
 			t.Errorf("status: %+v", st)
@@ -145,7 +145,7 @@ func TestReconfigureTriesAgainWhatIsDenied(t *testing.T) {
 	})
 }
 
-// A denied topic is tried again at once, too.
+// A denied topic is also retried at once.
 func TestReconfigureTriesADeniedTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -170,8 +170,8 @@ func TestReconfigureTriesADeniedTopic(t *testing.T) {
 	})
 }
 
-// A filter that went and comes again is subscribed to again, and one that did not get
-// to go stays.
+// A filter that was removed and comes back is subscribed to again, and one whose removal
+// did not get done stays.
 func TestReconfigureThereAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -193,7 +193,7 @@ func TestReconfigureThereAndBack(t *testing.T) {
 		p.hangUp()
 		synctest.Wait()
 		done = l.reconfigureTo(t.Context(), other)
-		b.peer().hangUp() // before anything can be ended
+		b.peer().hangUp() // before any UNSUBSCRIBE
 		stays(t, done)
 		synctest.Wait()
 		done = l.reconfigureTo(t.Context(), c)
@@ -206,8 +206,8 @@ func TestReconfigureThereAndBack(t *testing.T) {
 	})
 }
 
-// When Reconfigure returns, nothing of the connection of before is handled any more;
-// and nothing of the session of before either, where another one begins.
+// When Reconfigure has returned, no messages of the old connection are handled, nor of
+// the old session if another one begins.
 func TestReconfigureLeavesNothingBehind(t *testing.T) {
 	for setting, want := range map[string][]string{"keep_alive": {"at QoS 0"}, "clean session": nil} {
 		synctest.Test(t, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestReconfigureLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// A clean session that becomes one to be kept has lost nothing.
+// A change from a clean session to a persistent one does not count as a lost session.
 func TestReconfigureToASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -265,7 +265,7 @@ func TestReconfigureToASession(t *testing.T) {
 	})
 }
 
-// Of two configurations at once the last one counts.
+// Of two concurrent configurations the last one counts.
 func TestReconfigureTwiceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -287,7 +287,7 @@ func TestReconfigureTwiceAtOnce(t *testing.T) {
 	})
 }
 
-// The topic of the echo changes, and with it for whom messages on it are.
+// When the topic of the echo changes, so does the receiver of messages on it.
 func TestReconfigureEcho(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -316,7 +316,7 @@ func TestReconfigureEcho(t *testing.T) {
 			t.Errorf("received %q", got)
 		}
 
-		c.Subscriptions = []Subscription{{"new", 1}} // brings it anyway
+		c.Subscriptions = []Subscription{{"new", 1}} // includes the topic
 		done = l.reconfigureTo(t.Context(), c)
 		p.givesUp("new")
 		p.grant("new", 1)
@@ -335,7 +335,7 @@ func TestReconfigureEcho(t *testing.T) {
 	})
 }
 
-// rewound counts how often an outbox is.
+// rewound counts how often an outbox is rewound.
 type rewound struct {
 	*Queue
 	times int
@@ -346,7 +346,7 @@ func (r *rewound) Rewind() {
 	r.Queue.Rewind()
 }
 
-// Limits, window, payload, farewell and outbox change on the connection that stands.
+// Limits, window, payload, farewell and outbox change on the open connection.
 func TestReconfigureTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -367,7 +367,7 @@ func TestReconfigureTheRest(t *testing.T) {
 		next.Publish("t", []byte("1"))
 		next.Publish("t", []byte("2"))
 		id := p.delivery("t", "1")
-		p.quiet(5 * time.Second) // one at a time
+		p.quiet(5 * time.Second) // a window of one
 		p.puback(id)
 		p.puback(p.delivery("t", "2"))
 		p.publish("orders", strings.Repeat("x", 2001), 0, 0, false)
@@ -378,13 +378,13 @@ func TestReconfigureTheRest(t *testing.T) {
 		l.cancel()
 		p.puback(p.delivery("t", "bye"))
 		must(t, <-l.ended)
-		if !l.rate.aws { // the link has ended its use of it
+		if !l.rate.aws { // the link does not use it now
 			t.Error("the limits are those of before")
 		}
 	})
 }
 
-// Some settings need a new connection, which is named, and no will is published.
+// Some settings need a new connection, and are returned. No will is published.
 func TestReconfigureConnectsAnew(t *testing.T) {
 	for name, set := range map[string]func(b *broker, c *Config){
 		"endpoint":      func(b *broker, c *Config) { c.Endpoint = "other.test:8883" },
@@ -430,7 +430,7 @@ func checkConnectsAnew(t *testing.T, setting string, set func(b *broker, c *Conf
 	p.connack(0, false)
 	p.grant("other", 1)
 	switch setting {
-	case "endpoint", "client_id", "clean session": // a session that holds nothing of before
+	case "endpoint", "client_id", "clean session": // a session without the old subscriptions
 	default:
 		p.release("orders")
 	}
@@ -450,8 +450,8 @@ func checkConnectsAnew(t *testing.T, setting string, set func(b *broker, c *Conf
 	l.end(t, p)
 }
 
-// While the link waits it connects at once with the new configuration, and what an
-// earlier connection left in the session goes.
+// If the link waits, it connects at once with the new configuration, and removes what an
+// earlier connection left in the session.
 func TestReconfigureWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -461,7 +461,7 @@ func TestReconfigureWhileItWaits(t *testing.T) {
 		p.grant("orders", 1)
 		synctest.Wait()
 		p.hangUp()
-		for range 5 { // until it waits for long
+		for range 5 { // until the wait is long
 			b.peer().hangUp()
 		}
 		synctest.Wait()
@@ -479,7 +479,7 @@ func TestReconfigureWhileItWaits(t *testing.T) {
 	})
 }
 
-// A configuration that is none changes nothing.
+// An invalid configuration changes nothing.
 func TestReconfigureRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -505,8 +505,8 @@ func TestReconfigureRefuses(t *testing.T) {
 	})
 }
 
-// A broker that hangs up on what is new, or does not answer, costs the connection, and
-// the next one has the new configuration.
+// If the broker hangs up on the new requests, or does not answer, the link reconnects
+// with the new configuration.
 func TestReconfigureUnanswered(t *testing.T) {
 	for _, silent := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -537,7 +537,8 @@ func TestReconfigureUnanswered(t *testing.T) {
 	}
 }
 
-// Who does not wait any more is told so; the link uses the configuration all the same.
+// A caller that stops waiting gets ctx's error, but the link still uses the
+// configuration.
 func TestReconfigureIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -561,7 +562,7 @@ func TestReconfigureIsGivenUp(t *testing.T) {
 	})
 }
 
-// The end does not wait for a configuration, nor one for the end.
+// A stop does not wait for Reconfigure, nor Reconfigure for the stop.
 func TestEndDuringReconfigure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -593,8 +594,8 @@ func TestEndDuringReconfigure(t *testing.T) {
 	})
 }
 
-// The broker that comes with the program, over TCP and TLS, keeps the connection while
-// the orders' topic changes under a backlog, and nothing is lost of either.
+// With the embedded broker, over TCP and TLS, the connection stays while the topic of
+// orders changes during a backlog, and neither readings nor orders are lost.
 func TestReconfigureWithARealBroker(t *testing.T) {
 	b, err := realbroker.New(realbroker.Options{Dir: t.TempDir()})
 	must(t, err)
@@ -650,7 +651,7 @@ func TestReconfigureWithARealBroker(t *testing.T) {
 	if err != nil || reconnects != nil {
 		t.Fatalf("Reconfigure: %v, %v", reconnects, err)
 	}
-	tell("old") // for nobody
+	tell("old") // received by nobody
 	tell("new")
 	next("new")
 	tell("stays")
@@ -665,7 +666,7 @@ func TestReconfigureWithARealBroker(t *testing.T) {
 	if reconnects, err := board.Reconfigure(t.Context(), c); err != nil || !slices.Equal(reconnects, []string{"keep_alive"}) {
 		t.Errorf("Reconfigure: %v, %v", reconnects, err)
 	}
-	tell("new") // kept in the session, or delivered
+	tell("new") // kept in the session or delivered
 	next("new")
 	board.end(t, nil)
 	sender.end(t, nil)

@@ -11,7 +11,7 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// asked is a connection that somebody asked for.
+// ask calls Reconnect on another goroutine.
 func (r *running) ask() <-chan Status {
 	done := make(chan Status, 1)
 	go func() {
@@ -24,7 +24,7 @@ func (r *running) ask() <-chan Status {
 	return done
 }
 
-// patiently starts a link whose waits are the longest.
+// patiently starts a link with the longest waits.
 func patiently(t *testing.T, c Config) *running {
 	t.Helper()
 	return runWaiting(t, c, func(below time.Duration) time.Duration { return below - 1 })
@@ -39,8 +39,8 @@ func (b *broker) refuse() {
 	synctest.Wait()
 }
 
-// Asked for, the next attempt is made at once, however long the wait is, and the
-// waits start over.
+// Reconnect makes the next attempt at once, however long the wait is, and the waits start
+// over.
 func TestReconnectEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -70,8 +70,8 @@ func TestReconnectEndsTheWait(t *testing.T) {
 	})
 }
 
-// However often it is asked for, AWS IoT Core gets one CONNECT a second at most, and
-// all who ask for the same get one.
+// However often Reconnect is called, AWS IoT Core gets at most one CONNECT a second, and
+// concurrent callers share one.
 func TestReconnectKeepsTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -97,8 +97,8 @@ func TestReconnectKeepsTheRate(t *testing.T) {
 	})
 }
 
-// A connection that stands is ended in order and made again, and what was left out is
-// asked for.
+// An open connection is closed in order and a new one is made, with the subscriptions
+// that were left out.
 func TestReconnectOfALinkThatStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -124,12 +124,12 @@ func TestReconnectOfALinkThatStands(t *testing.T) {
 		if got := settled(sent); got != "acknowledged" {
 			t.Errorf("the message is %q", got)
 		}
-		p.quiet(time.Hour) // it is made again once
+		p.quiet(time.Hour) // there is only one new connection
 		l.end(t, p)
 	})
 }
 
-// Asked for while one is being made, it is that one.
+// Reconnect during an attempt returns the result of that attempt.
 func TestReconnectWhileConnecting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -156,8 +156,8 @@ func TestReconnectIsGivenUp(t *testing.T) {
 	}
 }
 
-// When another client with our client id has gone, no wait is left that is longer
-// than two minutes; and when it comes back less often, ours are short.
+// After another client with our client id has stopped, no wait is longer than two
+// minutes. If it reconnects less often, our waits are short.
 func TestWaitsAfterARival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -13,16 +13,17 @@ import (
 	"time"
 )
 
-// seeded is a random source of a backoff that gives the same every time.
+// seeded returns a reproducible random source for a backoff.
 func seeded(seed uint64) func(below time.Duration) time.Duration {
 	r := rand.New(rand.NewPCG(seed, 0))
 	return func(below time.Duration) time.Duration { return time.Duration(r.Int64N(int64(below))) }
 }
 
-// outage is what dialing meets while the broker is away.
+// outage dials while the broker may be away.
 type outage func(ctx context.Context, away func() bool) error
 
-// refusedSYN has somebody answer for the broker: its machine, a router, a name server.
+// refusedSYN simulates an answer instead of the broker's: from its machine, a router or a
+// name server.
 func refusedSYN(_ context.Context, away func() bool) error {
 	if away() {
 		return syscall.ECONNREFUSED
@@ -30,7 +31,7 @@ func refusedSYN(_ context.Context, away func() bool) error {
 	return nil
 }
 
-// unansweredSYN has nobody answer. The kernel repeats a SYN after 1, 2, 4 and 8 s.
+// unansweredSYN simulates no answer. The kernel repeats a SYN after 1, 2, 4 and 8 s.
 func unansweredSYN(ctx context.Context, away func() bool) error {
 	for again := time.Second; away(); again *= 2 {
 		select {
@@ -42,8 +43,8 @@ func unansweredSYN(ctx context.Context, away func() bool) error {
 	return nil
 }
 
-// After outages from a second to an hour, nine links in ten stand within five seconds
-// of the broker's return, without a word from the kernel.
+// After outages from a second to an hour, nine of ten links are connected within five
+// seconds of the broker's return, without any event from the kernel.
 func TestBackSoonAfterTheBroker(t *testing.T) {
 	for name, o := range map[string]outage{"refused": refusedSYN, "unanswered": unansweredSYN} {
 		t.Run(name, func(t *testing.T) {
@@ -61,8 +62,8 @@ func TestBackSoonAfterTheBroker(t *testing.T) {
 	}
 }
 
-// timesToReturn gives how long after the broker's return a link stood, for a number of
-// outages.
+// timesToReturn returns the times from the broker's return to a connection, for a number
+// of outages.
 func timesToReturn(t *testing.T, o outage, outages int, seed uint64) (took []time.Duration) {
 	b := newBroker(t)
 	c := b.config()
@@ -91,8 +92,8 @@ func timesToReturn(t *testing.T, o outage, outages int, seed uint64) (took []tim
 	return took
 }
 
-// A thousand boards that lose their broker at the same moment do not come back all at
-// once, however long it was away. Those that a broker hangs up on leave it alone.
+// A thousand boards that lose their broker at the same moment do not return all at once,
+// however long it was away. Those that a broker refuses wait longer.
 func TestThousandBoardsSpread(t *testing.T) {
 	const boards = 1000
 	for _, away := range []time.Duration{0, 2 * time.Second, 5 * time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour} {
@@ -132,7 +133,7 @@ func TestThousandBoardsSpread(t *testing.T) {
 	}
 }
 
-// mostInASecond gives how many of these fall within one second at most.
+// mostInASecond returns the largest number within one second.
 func mostInASecond(at []time.Duration) (most int) {
 	slices.Sort(at)
 	first := 0

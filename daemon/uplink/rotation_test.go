@@ -17,7 +17,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// pairs are two pairs of certificate and key, to be put into the broker's files.
+// pairs returns two pairs of certificate and key.
 func (b *broker) pairs() (old, renewed [2][]byte) {
 	b.t.Helper()
 	for i, at := range []*[2][]byte{&old, &renewed} {
@@ -32,7 +32,7 @@ func (b *broker) place(pair [2][]byte) {
 	put(b.t, b.file("key.pem"), pair[1])
 }
 
-// shows waits for the next connection and expects this certificate.
+// shows waits for the next connection and checks its certificate.
 func (b *broker) shows(serial int64) *peer {
 	b.t.Helper()
 	p := b.peer()
@@ -43,8 +43,8 @@ func (b *broker) shows(serial int64) *peer {
 	return p
 }
 
-// Whatever state the files are in when a connection is made, the board gets in
-// with the pair that worked last, and says what is wrong with the files.
+// Whatever the state of the files, the board connects with the last working pair, and
+// says what is wrong with the files.
 func TestHalfWrittenFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -77,7 +77,8 @@ func TestHalfWrittenFiles(t *testing.T) {
 			if st := l.Status(); !st.Connected || l.code() != string(health.CertificateUnusable) || !strings.Contains(st.Err.Error(), c.says) {
 				t.Errorf("%s: %+v", c.name, st)
 			}
-			// Once it is complete, that is no more said; it is used at the next connection.
+			// When the pair is complete the error clears, and the next connection uses
+			// it.
 			put(t, b.file("ca.PEM"), ca)
 			b.place(renewed)
 			p.quiet(2 * time.Minute)
@@ -92,8 +93,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 	})
 }
 
-// The network is down while the new pair is untested: that says nothing about
-// it, so it is still the one to be tried.
+// A network failure says nothing about an untested new pair, so it is tried again.
 func TestNetworkIsDownDuringARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -128,8 +128,9 @@ func TestNetworkIsDownDuringARenewal(t *testing.T) {
 	})
 }
 
-// A broker drops the new pair without a word, in the handshake or after it: after
-// three times the old pair is tried, and the two take turns.
+// If the broker closes the connection with the new pair without a reason, in the
+// handshake or after it, the link tries the old pair after three times, and then both in
+// turn.
 func TestBrokerDropsTheNewPairSilently(t *testing.T) {
 	for name, drop := range map[string]func(b *broker){
 		"before the handshake":   func(b *broker) { b.raw().Close() },
@@ -157,7 +158,7 @@ func TestBrokerDropsTheNewPairSilently(t *testing.T) {
 					}
 					p.hangUp()
 				}
-				p = b.shows(102) // it was the network after all
+				p = b.shows(102) // the network was the cause
 				p.connack(0, true)
 				synctest.Wait()
 				if st := l.Status(); !st.Connected || st.Err != nil {
@@ -169,8 +170,8 @@ func TestBrokerDropsTheNewPairSilently(t *testing.T) {
 	}
 }
 
-// There and back: each pair is used once its files are in place, and a refused
-// pair that is taken away again is forgotten while the link stands.
+// To the new pair and back: each pair is used when its files are in place. A refused pair
+// that is removed again is forgotten while the link is connected.
 func TestRotationBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -214,15 +215,14 @@ func TestRotationBack(t *testing.T) {
 	})
 }
 
-// However long a refusal would have the link wait, the pair that worked is tried
-// within two seconds.
+// However long the wait after a refusal is, the working pair is tried within two seconds.
 func TestOldPairIsTriedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		old, renewed := b.pairs()
 		b.place(old)
 		l := runWaiting(t, b.config(), func(below time.Duration) time.Duration { return below - 1 })
-		for range 8 { // and the waits grow
+		for range 8 { // the waits grow
 			b.shows(101).hangUp()
 		}
 		p := b.shows(101)
@@ -242,8 +242,8 @@ func TestOldPairIsTriedSoon(t *testing.T) {
 	})
 }
 
-// A program that starts between two pairs has no pair that ever worked. It says
-// what is wrong, and connects as soon as the files are right.
+// A program that starts during a change of the files has no working pair. It says what is
+// wrong, and connects as soon as the files are right.
 func TestRestartDuringARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -16,7 +16,7 @@ func TestForgottenSessionIsCounted(t *testing.T) {
 		l := run(t, c)
 		for i, present := range []bool{false, true, false, true} {
 			p := b.accept(present)
-			p.grant("orders", 1) // requested again, whatever the broker says it has
+			p.grant("orders", 1) // subscribed again, whether or not the broker has a session
 			synctest.Wait()
 			if st := l.Status(); st.SessionPresent != present || st.SessionsLost != uint64(i/2) {
 				t.Errorf("connection %d: %+v", i, st)
@@ -27,14 +27,13 @@ func TestForgottenSessionIsCounted(t *testing.T) {
 	})
 }
 
-// A session that was lost is counted once, when the link stands, though the
-// connections that found it out came to nothing, and the one that stands found
-// the session that they had made.
+// A lost session is counted once, when the link is connected, even if the connections
+// that noticed it failed, and the successful one has the session that they created.
 func TestLostSessionIsCountedWhenTheLinkStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		l := run(t, orders(b))
-		p := b.accept(false) // the first, which loses nothing
+		p := b.accept(false) // the first one, which cannot have lost anything
 		expect[*packets.SubscribePacket](p)
 		p.reset()
 		p = b.accept(true)
@@ -66,7 +65,7 @@ func TestLostSessionIsCountedWhenTheLinkStands(t *testing.T) {
 	})
 }
 
-// A session of an earlier process that the broker said it had, and then had not.
+// The broker first reports the session of an earlier process, and then no longer.
 func TestSessionOfAnEarlierProcessIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -84,8 +83,8 @@ func TestSessionOfAnEarlierProcessIsLost(t *testing.T) {
 	})
 }
 
-// lives gives a link one connection after the other. Each says whether it has the
-// session, may bring a message before the SUBSCRIBE, and lasts.
+// lives gives a link one connection after the other. Each one reports whether there is a
+// session, and may deliver a message before the SUBSCRIBE.
 func lives(t *testing.T, c func(*broker) Config, play func(b *broker, live func(present bool, message string) uint64)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -94,7 +93,7 @@ func lives(t *testing.T, c func(*broker) Config, play func(b *broker, live func(
 			p := b.peer()
 			expect[*packets.ConnectPacket](p)
 			p.connack(0, present)
-			if message != "" { // as a redelivery, which may come after the SUBSCRIBE
+			if message != "" { // a redelivery, which may come after the SUBSCRIBE
 				m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 				m.TopicName, m.Payload, m.Qos, m.MessageID, m.Dup = "orders", []byte(message), 1, 7, true
 				p.send(m)
@@ -112,7 +111,7 @@ func lives(t *testing.T, c func(*broker) Config, play func(b *broker, live func(
 	})
 }
 
-// ActiveMQ says "no session" each time, though it keeps it.
+// ActiveMQ always reports "no session", although it keeps one.
 func TestBrokerThatNeverSaysThatItHasASession(t *testing.T) {
 	lives(t, orders, func(b *broker, live func(bool, string) uint64) {
 		for i := range 6 {
@@ -120,7 +119,7 @@ func TestBrokerThatNeverSaysThatItHasASession(t *testing.T) {
 				t.Errorf("connection %d: %d sessions lost", i+1, n)
 			}
 		}
-		// One that says so in the end had forgotten it all those times.
+		// A broker that reports a session later had really lost the earlier ones.
 		if n := live(true, ""); n != 5 {
 			t.Errorf("%d sessions lost, want 5", n)
 		}
@@ -130,7 +129,7 @@ func TestBrokerThatNeverSaysThatItHasASession(t *testing.T) {
 	})
 }
 
-// A message from the session proves that it was not lost.
+// A message from the session proves that the session was not lost.
 func TestMessageProvesTheSession(t *testing.T) {
 	lives(t, orders, func(b *broker, live func(bool, string) uint64) {
 		live(false, "")
@@ -146,7 +145,7 @@ func TestMessageProvesTheSession(t *testing.T) {
 	})
 }
 
-// Without a subscription nothing is kept, so nothing is lost.
+// Without a subscription nothing is kept, so nothing can be lost.
 func TestNoSessionToLose(t *testing.T) {
 	lives(t, (*broker).config, func(b *broker, live func(bool, string) uint64) {
 		live(true, "")

@@ -13,8 +13,8 @@ func farewell(c *Config) {
 	c.Farewell = func() Publication { return Publication{Topic: "status", Payload: []byte("offline")} }
 }
 
-// An orderly end: first what is in flight and in the outbox, then the
-// farewell, then DISCONNECT.
+// A clean stop: first the messages in flight and in the outbox, then the farewell, then
+// DISCONNECT.
 func TestOrderlyEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -53,7 +53,7 @@ func TestOrderlyEnd(t *testing.T) {
 	})
 }
 
-// The broker acknowledges nothing any more: the end comes all the same.
+// The link also stops if the broker acknowledges nothing.
 func TestEndWithoutPubacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -81,7 +81,7 @@ func TestEndWithoutPubacks(t *testing.T) {
 	})
 }
 
-// The broker does not even read any more.
+// The link also stops if the broker does not read.
 func TestEndWithAStalledPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -102,7 +102,7 @@ func TestEndWithAStalledPeer(t *testing.T) {
 	})
 }
 
-// A stop is obeyed at once, whatever is waited for.
+// A stop works at once, whatever the link waits for.
 func TestEndWhileWaiting(t *testing.T) {
 	for name, play := range map[string]func(b *broker) *peer{
 		"for the network": func(b *broker) *peer { return nil },
@@ -143,7 +143,7 @@ func TestEndWhileWaiting(t *testing.T) {
 	}
 }
 
-// The link may be run again, and sends again what was not acknowledged.
+// The link can be run again, and sends unacknowledged messages again.
 func TestRunAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -161,7 +161,7 @@ func TestRunAgain(t *testing.T) {
 			t.Errorf("message is %q", got)
 		}
 		p.hangUp()
-		go func() { // the test's context ends with the test; here the broker goes first
+		go func() { // the broker ends before the test's context
 			for c := range b.dialed {
 				c.Close()
 			}

@@ -40,9 +40,9 @@ func TestSubscribesFirstAndAwaitsTheAnswer(t *testing.T) {
 	})
 }
 
-// Only 0x80 denies a subscription. Any other code that does not grant it is answered
-// by asking again under another packet identifier: mochi gives 0x91 where one of
-// its deliveries has the same.
+// Only 0x80 denies a subscription. After any other failure code the link subscribes again
+// with another packet identifier: mochi returns 0x91 if one of its deliveries has the
+// same.
 func TestOtherSubackCodesAreAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -65,8 +65,8 @@ func TestOtherSubackCodesAreAskedAgain(t *testing.T) {
 	})
 }
 
-// One that comes each time is a denial all the same: readings go on, and it is
-// asked for again after a minute.
+// If that code comes each time it counts as a denial: readings continue, and the link
+// retries after a minute.
 func TestSubackCodeThatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -81,7 +81,7 @@ func TestSubackCodeThatStays(t *testing.T) {
 		}
 		sent := l.queue.Publish("t", []byte("1"))
 		p.puback(p.delivery("t", "1"))
-		p.grant("orders", 2) // more than was asked for
+		p.grant("orders", 2) // a higher QoS than requested
 		synctest.Wait()
 		if st := l.Status(); !st.Connected || st.Denied != nil || settled(sent) != "acknowledged" {
 			t.Errorf("status: %+v", st)
@@ -90,7 +90,7 @@ func TestSubackCodeThatStays(t *testing.T) {
 	})
 }
 
-// A SUBACK for what was asked before is not the answer to what is asked now.
+// The SUBACK of an earlier SUBSCRIBE is no answer to the present one.
 func TestSubackOfAnotherRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -108,7 +108,8 @@ func TestSubackOfAnotherRequest(t *testing.T) {
 	})
 }
 
-// moved is a link that subscribes to "orders" and may hold more of before.
+// moved returns the configuration of a link that subscribes to "orders" and whose session
+// may have stale filters.
 func moved(b *broker, stale ...string) (c Config, released *[]string) {
 	released = &[]string{}
 	c = orders(b)
@@ -129,8 +130,8 @@ func (p *peer) release(filter string) {
 	p.send(a)
 }
 
-// What an earlier configuration has subscribed to is given up once, on the first
-// connection, after what is wanted is subscribed to and before anything is sent.
+// The link ends an earlier configuration's subscriptions once, on the first connection,
+// after it has subscribed and before it publishes.
 func TestStaleFiltersAreGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -139,7 +140,7 @@ func TestStaleFiltersAreGivenUp(t *testing.T) {
 		sent := l.queue.Publish("t", []byte("1"))
 		p := b.accept(true)
 		p.grant("orders", 1)
-		p.publish("old/orders", "queued", 1, 5, false) // may come before, and still
+		p.publish("old/orders", "queued", 1, 5, false) // a late message is still received
 		p.release("old/orders")
 		p.publish("orders", "between", 1, 6, false)
 		p.release("older/#")
@@ -161,7 +162,7 @@ func TestStaleFiltersAreGivenUp(t *testing.T) {
 	})
 }
 
-// A clean session holds nothing.
+// A clean session has no old subscriptions.
 func TestStaleFiltersOfACleanSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -178,8 +179,8 @@ func TestStaleFiltersOfACleanSession(t *testing.T) {
 	})
 }
 
-// A broker that hangs up on an UNSUBSCRIBE is asked three times, and then works
-// as before.
+// If the broker hangs up on an UNSUBSCRIBE, the link tries three times and then continues
+// without.
 func TestBrokerHangsUpOnUnsubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -207,7 +208,7 @@ func TestBrokerHangsUpOnUnsubscribe(t *testing.T) {
 	})
 }
 
-// A broker that does not answer an UNSUBSCRIBE is asked once.
+// If the broker does not answer an UNSUBSCRIBE, the link tries once.
 func TestBrokerIsSilentOnUnsubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -231,7 +232,7 @@ func TestBrokerIsSilentOnUnsubscribe(t *testing.T) {
 	})
 }
 
-// A network that fails in the middle of it is no answer.
+// A network failure meanwhile is no answer.
 func TestNetworkFailsOnUnsubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -254,7 +255,7 @@ func TestNetworkFailsOnUnsubscribe(t *testing.T) {
 	})
 }
 
-// The end comes while a broker is silent.
+// A stop while the broker does not answer.
 func TestEndDuringUnsubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -269,7 +270,7 @@ func TestEndDuringUnsubscribe(t *testing.T) {
 	})
 }
 
-// The same where nothing is subscribed to any more, so that nothing else was asked.
+// The same without any subscription, so that there is no other request.
 func TestBrokerHangsUpOnUnsubscribeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

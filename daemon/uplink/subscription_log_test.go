@@ -14,7 +14,7 @@ import (
 	"fieldpost/daemon/journal/journaltest"
 )
 
-// subscribing runs a configuration's subscriptions until it is stopped.
+// subscribing runs the subscription log of a configuration until stop is called.
 func subscribing(p *journaltest.Storage, client string, wanted ...string) (s *SubscriptionLog, stop func()) {
 	s = NewSubscriptionLog(client, wanted, p, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -29,8 +29,8 @@ func subscribing(p *journaltest.Storage, client string, wanted ...string) (s *Su
 	}
 }
 
-// What is remembered is what each session may hold, the newest first; it is written
-// when it has changed and not otherwise.
+// The log has the filters that each session may have, newest first, and is written only
+// when it has changed.
 func TestSubscriptionsAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &journaltest.Storage{}
@@ -67,8 +67,8 @@ func TestSubscriptionsAreRemembered(t *testing.T) {
 	})
 }
 
-// However often a configuration changes, and whatever stands in it or in the file,
-// what is remembered stays small.
+// The log stays small, however often a configuration changes, and whatever it or the file
+// contains.
 func TestSubscriptionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := journaltest.New("rubbish", `{}`, `{"client_id":7}`, "{\"client_id\":\"\xff\"}",
@@ -91,8 +91,8 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	})
 }
 
-// A disk that fails is tried again, and what could not be read at the start is not
-// written over.
+// A failed write is retried, and a file that could not be read at the start is not
+// overwritten.
 func TestSubscriptionsOnADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := journaltest.New(`{"client_id":"a","filters":["t1"]}`)

@@ -11,8 +11,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// kick plays a broker that a rival with our client id connects to a second after
-// us: it reads what comes, acknowledges nothing and closes. It gives how much came.
+// kick simulates a broker to which another client with our client id connects a second
+// after us: it reads, acknowledges nothing and closes. It returns the number of messages.
 func kick(b *broker) (sent int) {
 	b.t.Helper()
 	p := b.accept(true)
@@ -28,9 +28,9 @@ func kick(b *broker) (sent int) {
 	return sent
 }
 
-// A rival that is back before anything has been acknowledged looks like a broker
-// that denies what we publish. What tells them apart is that it ends connections
-// too on which nothing was published. When it has gone, all mail goes out at once.
+// Another client that returns before anything was acknowledged looks like a denial of
+// what we publish. The difference is that it also ends connections without publishes.
+// When it has stopped, all messages are sent at once.
 func TestRivalOfABusyBoard(t *testing.T) {
 	for _, topics := range []int{1, 10} {
 		t.Run(fmt.Sprint(topics), func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestRivalOfABusyBoard(t *testing.T) {
 					case i >= 7:
 						want = health.DuplicateClient
 					case i >= 5:
-						most = 0 // it listens
+						most = 0 // it does not publish
 					case i == 4:
 						want, most = health.PublishDenied, 1
 					case i >= 2:
@@ -73,7 +73,7 @@ func TestRivalOfABusyBoard(t *testing.T) {
 	}
 }
 
-// The same of a rival that is back before the SUBACK.
+// The same with another client that returns before the SUBACK.
 func TestRivalBeforeTheSuback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -96,9 +96,8 @@ func TestRivalBeforeTheSuback(t *testing.T) {
 	})
 }
 
-// A topic that is really denied is never taken for a rival, although the board
-// publishes to no other; and its being denied is said again when a rival has been
-// and gone.
+// A denied topic is never mistaken for another client, even if the board publishes to no
+// other topic. And the denial is reported again after another client has come and gone.
 func TestDenialIsNoRival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -137,7 +136,7 @@ func TestDenialIsNoRival(t *testing.T) {
 	})
 }
 
-// Another client with our id is found out with such a broker too.
+// Another client with our id is detected with such a broker too.
 func TestRivalOnABrokerThatNeverSaysThatItHasASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -190,8 +189,8 @@ func TestIdleHangUpsMeanAnotherClient(t *testing.T) {
 	})
 }
 
-// The same while messages are in flight, of topics that the broker does take: it
-// takes longer to be sure, and no topic is denied for it.
+// The same while messages are in flight on allowed topics: detection takes longer, and no
+// topic counts as denied.
 func TestAnotherClientWhileMessagesFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quickAck reports whether the kernel acknowledges at once what comes over c.
+// quickAck reports whether the kernel acknowledges data on c at once.
 func quickAck(t *testing.T, c net.Conn) bool {
 	t.Helper()
 	raw, err := c.(interface {
@@ -24,8 +24,8 @@ func quickAck(t *testing.T, c net.Conn) bool {
 	return value == 1
 }
 
-// After each read the kernel acknowledges at once, also where question and answer have
-// followed each other so long that it would delay by itself.
+// After each read the kernel acknowledges at once, also after so many requests and
+// answers that it would delay by default.
 func TestReadsAreAcknowledgedAtOnce(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

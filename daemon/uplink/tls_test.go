@@ -15,8 +15,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// refusedHandshake starts a link against b, lets the handshake fail and gives
-// what the link says about it.
+// refusedHandshake starts a link to b, lets the handshake fail and returns the link's
+// explanation.
 func refusedHandshake(t *testing.T, b *broker, prepare func(*running)) *Explained {
 	t.Helper()
 	l, err := New(b.config())
@@ -96,8 +96,8 @@ func checkSays(t *testing.T, e *Explained, code health.Code, says ...string) {
 	}
 }
 
-// A board whose clock stands in the past takes the time of the build, when
-// the certificate was valid already.
+// A board whose clock is in the past uses the time of the build, when the certificate was
+// already valid.
 func TestBuildTimeStandsInForTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -157,8 +157,8 @@ func TestOurCertificateIsRejected(t *testing.T) {
 	}
 }
 
-// After two resets without a word the link asks once with TLS 1.2, where the
-// broker's alert cannot be lost.
+// After two resets without an alert the link tries once with TLS 1.2, where the alert
+// cannot be lost.
 func TestLostAlertIsProbedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -167,7 +167,7 @@ func TestLostAlertIsProbedFor(t *testing.T) {
 		for i := range 4 {
 			p := b.peer()
 			versions = append(versions, p.conn.ConnectionState().Version)
-			p.reset() // and the alert is lost
+			p.reset() // the alert is lost
 			synctest.Wait()
 			want := health.CertificateRejected
 			if i == 0 {
@@ -184,13 +184,13 @@ func TestLostAlertIsProbedFor(t *testing.T) {
 	})
 }
 
-// A network resets too: one reset between TLS and CONNACK is its fault, and does
-// not have the link wait for a person; only with the second in a row it is blamed
-// on the certificate. Anything between them starts the count over.
+// One reset between TLS and CONNACK counts as a network failure, without a long wait.
+// Only a second consecutive one counts as a refusal of the certificate. Anything else in
+// between starts the count over.
 func TestOneResetIsTheNetworks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
-		var longest time.Duration // the bound of the last wait
+		var longest time.Duration // the limit of the last wait
 		l := runWaiting(t, b.config(), func(below time.Duration) time.Duration {
 			longest = below
 			return 0
@@ -232,8 +232,8 @@ func TestOneResetIsTheNetworks(t *testing.T) {
 	})
 }
 
-// A broker whose TLS ends at 1.1. One that knows of newer versions says that it has
-// none of them; one of the time before answers with its own.
+// A broker with TLS 1.1 at most. One that knows newer versions says that it does not
+// support them; an older one answers with its own version.
 func TestBrokerWithOldTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -259,8 +259,8 @@ func TestBrokerWithOldTLS(t *testing.T) {
 	}
 }
 
-// A handshake that failed before the broker asked for our certificate says nothing
-// about it.
+// A handshake that fails before the broker requests our certificate says nothing about
+// it.
 func TestNoCipherInCommon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -270,8 +270,8 @@ func TestNoCipherInCommon(t *testing.T) {
 	})
 }
 
-// The try with TLS 1.2 that is to find a lost alert meets a broker that takes 1.3
-// only: that is not too old, and the resets go on being the certificate's.
+// If the attempt with TLS 1.2, to find a lost alert, meets a broker with only 1.3, that
+// is not "too old", and the resets still count as the certificate's.
 func TestLostAlertOfABrokerWithNewTLSOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

@@ -12,15 +12,15 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// willing gives a link with a will.
+// willing returns the configuration of a link with a will.
 func willing(b *broker) Config {
 	c := orders(b)
 	c.Will = &Publication{Topic: "status", Payload: []byte("offline")}
 	return c
 }
 
-// asAsked plays a broker whose policy refuses what a CONNECT has, and gives what each
-// of the CONNECTs had until one was taken, and that connection.
+// asAsked simulates a broker whose policy refuses some CONNECTs. It returns the contents
+// of each CONNECT until one is accepted, and that connection.
 func (b *broker) asAsked(refuses func(*packets.ConnectPacket) bool, most int) (had []string, p *peer) {
 	b.t.Helper()
 	for range most {
@@ -46,8 +46,8 @@ func (b *broker) asAsked(refuses func(*packets.ConnectPacket) bool, most int) (h
 	return had, nil
 }
 
-// A policy that refuses the will is found out, and the link stands without one. No
-// session is given up for that.
+// A policy that refuses the will is detected, and the link connects without one. It keeps
+// its session.
 func TestPolicyRefusesTheWill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -63,7 +63,7 @@ func TestPolicyRefusesTheWill(t *testing.T) {
 			t.Errorf("status: %+v", st)
 		}
 		checkSays(t, l.Status().Err.(*Explained), health.WillRefused, "without, so nobody will say", "LastWill", "broker.will: none")
-		// So it goes on for an hour; then it is tried again, once.
+		// This lasts for an hour; then the will is tried again once.
 		p.hangUp()
 		if had, p = b.asAsked(noWill, 9); !slices.Equal(had, []string{"session"}) {
 			t.Errorf("then CONNECTs had %q", had)
@@ -76,7 +76,7 @@ func TestPolicyRefusesTheWill(t *testing.T) {
 		}
 		p.grant("orders", 1)
 		synctest.Wait()
-		// Somebody has mended the policy and says so.
+		// Somebody fixed the policy and calls Reconnect.
 		done := l.ask()
 		expect[*packets.DisconnectPacket](p)
 		had, p = b.asAsked(func(*packets.ConnectPacket) bool { return false }, 9)
@@ -88,8 +88,8 @@ func TestPolicyRefusesTheWill(t *testing.T) {
 	})
 }
 
-// Where it is the session, or the client id, that is refused, no session is given up
-// to find out; both are named.
+// If the session or the client id is refused, the link does not give up its session to
+// find out which. It names both.
 func TestPolicyRefusesTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -110,7 +110,7 @@ func TestPolicyRefusesTheSession(t *testing.T) {
 	})
 }
 
-// A link without a will, with a clean session, has nothing of that kind.
+// A link without a will and with a clean session has nothing to leave out.
 func TestNoAttributesToRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
@@ -129,7 +129,7 @@ func TestNoAttributesToRefuse(t *testing.T) {
 	})
 }
 
-// What ends a connection otherwise says nothing against the will.
+// Other ends of a connection say nothing about the will.
 func TestWillIsKeptOnABadNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
