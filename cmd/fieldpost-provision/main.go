@@ -82,12 +82,12 @@ var extra []func() *cobra.Command
 // help is what --help and the manual page begin with.
 const help = `Register the board of a configuration in AWS IoT Core. It makes, where it is not there:
 
-  the private key and the certificate request, on this machine (broker.key)
-  the thing of the configuration's name
-  the policy that the configuration needs, and no more
-  the certificate, from the request (broker.certificate)
-  the attachments of the policy and of the thing to the certificate
-  the file with Amazon's root certificates (broker.ca)
+- the private key and the certificate request, on this machine (broker.key)
+- the thing of the configuration's name
+- the policy that the configuration needs, and no more
+- the certificate, from the request (broker.certificate)
+- the attachments of the policy and of the thing to the certificate
+- the file with Amazon's root certificates (broker.ca)
 
 and prints the account's endpoint. Run it on the board or on your own machine, with the
 credentials that the AWS CLI uses. The private key never leaves the machine.
