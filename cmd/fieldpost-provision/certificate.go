@@ -21,23 +21,21 @@ import (
 // makeKey makes the private key and the certificate signing request, here.
 func (p *provisioner) makeKey(context.Context) error {
 	files := filesOf(p.cfg)
-	pair, err := identity.Make(files, p.o.keyType, p.cfg.Thing)
-	for _, path := range pair.Made {
-		role := roleKey
-		if path == files.Request {
-			role = roleRequest
+	pair, err := identity.Make(files, p.o.keyType, p.cfg.Thing, func(path string, data []byte) error {
+		if path == files.Key {
+			return p.intendFile(roleKey, data)
 		}
-		err = errors.Join(err, p.madeFile(role, path))
-	}
+		return p.intendFile(roleRequest, data)
+	})
 	if err != nil {
 		return fmt.Errorf("make key and request: %w", err)
+	}
+	if err := errors.Join(p.settleFile(roleKey), p.settleFile(roleRequest)); err != nil {
+		return err
 	}
 	p.pair = pair
 	if is := identity.DescribeKey(pair.Key.Public()); !strings.HasPrefix(is, "EC P-") && !strings.HasPrefix(is, "RSA ") {
 		return advise("move it away to have another made", "the key %q is %s, and AWS IoT Core makes certificates for EC and RSA keys", files.Key, is)
-	}
-	if len(pair.Made) == 0 {
-		p.said("found", "private key", files.Key)
 	}
 	return nil
 }

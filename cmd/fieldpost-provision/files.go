@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,19 +40,39 @@ func pathOf(cfg *config.Config, role string) string {
 	return map[string]string{roleKey: f.Key, roleRequest: f.Request, roleCertificate: f.Certificate, roleCA: cfg.Broker.CA}[role]
 }
 
-// madeFile records a file that was made.
-func (p *provisioner) madeFile(role, path string) error {
+var fileNames = map[string]string{roleKey: "private key", roleRequest: "request", roleCertificate: "certificate file", roleCA: "root certificates"}
+
+// intendFile records that a file with this content is about to be made.
+func (p *provisioner) intendFile(role string, data []byte) error {
+	m := p.store.find(madeFile, role)
+	if m == nil {
+		return p.store.intend(&made{What: madeFile, Name: role, Sum: sumOf(data)})
+	}
+	m.Sum, m.Sure = sumOf(data), false // it was removed meanwhile
+	return p.store.save()
+}
+
+// settleFile finds out whether a file that is there was made by this, now or in a run that was
+// killed.
+func (p *provisioner) settleFile(role string) error {
+	m, path := p.store.find(madeFile, role), pathOf(p.cfg, role)
+	if m != nil && m.Sure {
+		p.said("kept", fileNames[role], path)
+		return nil
+	}
 	data, err := regular.Read(path, stateMax)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case m == nil:
+		p.said("found", fileNames[role], path)
+		return nil
+	case sumOf(data) != m.Sum:
+		p.said("found", fileNames[role], path)
+		return p.store.drop(m) // somebody else was faster
 	}
-	what := map[string]string{roleKey: "private key", roleRequest: "request", roleCertificate: "certificate file", roleCA: "root certificates"}[role]
-	p.said("made", what, path)
-	if old := p.store.find(madeFile, role); old != nil { // it was removed meanwhile
-		old.Sum = sumOf(data)
-		return p.store.save()
-	}
-	return p.store.intend(&made{What: madeFile, Name: role, Sum: sumOf(data), Sure: true})
+	p.said("made", fileNames[role], path)
+	return p.sure(m)
 }
 
 // writeFiles writes the certificate and the root certificates, where there are none.
@@ -76,18 +95,16 @@ func (p *provisioner) writeFile(role, path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create directory: %w", err)
 	}
-	switch err := durable.CreateFile(path, data, 0o644); {
-	case errors.Is(err, fs.ErrExist):
-		// A run may have been killed before its entry was made.
-		there, err := regular.Read(path, stateMax)
-		if role == roleCertificate && p.store.certificate() != nil && p.store.find(madeFile, role) == nil && err == nil && bytes.Equal(there, data) {
-			return p.madeFile(role, path)
-		}
-		return nil
-	case err != nil:
+	if _, err := os.Lstat(path); err == nil {
+		return p.settleFile(role)
+	}
+	if err := p.intendFile(role, data); err != nil {
 		return err
 	}
-	return p.madeFile(role, path)
+	if err := durable.CreateFile(path, data, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return p.settleFile(role)
 }
 
 // tellEndpoint prints the endpoint, or writes it into the configuration.

@@ -257,7 +257,7 @@ func TestWriteEndpoint(t *testing.T) {
 // What others have made is used and not taken back.
 func TestKeepsWhatIsOthers(t *testing.T) {
 	s := newSite(t)
-	pair, err := identity.Make(identity.FilesIn(s.path("certs")), "", "x")
+	pair, err := identity.Make(identity.FilesIn(s.path("certs")), "", "x", nil)
 	must(t, err)
 	s.ok()
 	id := s.complete().ID
@@ -523,13 +523,13 @@ func TestDoesNotFit(t *testing.T) {
 			s.ok()
 			must(t, os.Remove(s.path("certs/private.pem.key")))
 			must(t, os.Remove(s.path("certs/certificate.pem.csr")))
-			_, err := identity.Make(identity.Files{Key: s.path("certs/private.pem.key"), Request: s.path("certs/certificate.pem.csr"), Certificate: "none"}, "", "x")
+			_, err := identity.Make(identity.Files{Key: s.path("certs/private.pem.key"), Request: s.path("certs/certificate.pem.csr"), Certificate: "none"}, "", "x", nil)
 			must(t, err)
 		}, nil, "does not belong to certificate"},
 		"a certificate for another key": {func(s *site) {
 			must(t, os.MkdirAll(s.path("certs"), 0o700))
 			must(t, os.WriteFile(s.path("certs/certificate.pem.crt"), []byte(elsewhere.read("certs/certificate.pem.crt")), 0o600))
-			_, err := identity.Make(identity.Files{Key: s.path("certs/private.pem.key"), Request: s.path("certs/certificate.pem.csr"), Certificate: "none"}, "", "x")
+			_, err := identity.Make(identity.Files{Key: s.path("certs/private.pem.key"), Request: s.path("certs/certificate.pem.csr"), Certificate: "none"}, "", "x", nil)
 			must(t, err)
 		}, nil, "does not belong to the private key"},
 		"a state of the future": {func(s *site) {
@@ -806,19 +806,46 @@ func TestAnotherCertificateIsAnswered(t *testing.T) {
 	}
 }
 
-// A kill between the file of the certificate and its entry leaves nothing after an undo.
-func TestCertificateFileWithoutEntry(t *testing.T) {
+// unsure has the state say that it does not know what became of the files, and gives one of
+// them another content.
+func (s *site) unsure(changed string) {
+	s.t.Helper()
+	var st state
+	must(s.t, json.Unmarshal([]byte(s.read("certs/provision.json")), &st))
+	for _, m := range st.Made {
+		m.Sure = m.Sure && m.What != madeFile
+		if m.Name == changed {
+			m.Sum = sumOf([]byte("what was asked for"))
+		}
+	}
+	data, err := json.Marshal(st)
+	must(s.t, err)
+	must(s.t, os.WriteFile(s.path("certs/provision.json"), data, 0o600))
+}
+
+// A kill between a file and the entry that it was made leaves nothing after an undo, with or
+// without a run in between. A file that somebody else has put there meanwhile is left.
+func TestKilledAfterAFile(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		s := newSite(t)
+		s.ok()
+		s.unsure("")
+		if again {
+			s.ok()
+		}
+		s.ok("--undo", "--yes")
+		s.gone()
+	}
 	s := newSite(t)
 	s.ok()
-	var st state
-	must(t, json.Unmarshal([]byte(s.read("certs/provision.json")), &st))
-	st.Made = slices.DeleteFunc(st.Made, func(m *made) bool { return m.What == madeFile && m.Name == roleCertificate })
-	data, err := json.Marshal(st)
-	must(t, err)
-	must(t, os.WriteFile(s.path("certs/provision.json"), data, 0o600))
-	s.ok()
+	s.unsure(roleKey)
+	if out := s.ok(); !strings.Contains(out, "found    private key") {
+		t.Errorf("got\n%s", out)
+	}
 	s.ok("--undo", "--yes")
-	s.gone()
+	if !s.Empty() || s.read("certs/private.pem.key") == "" || s.read("certs/certificate.pem.csr") != "" {
+		t.Error("the key that was put there is gone, or something else is left")
+	}
 }
 
 // Ctrl-C ends a run that waits, and the next one goes on.

@@ -57,7 +57,7 @@ fieldpost-provision does this and all the rest for AWS IoT Core.`,
 				kind = "" // whatever is there
 			}
 			files := identity.FilesIn(dir)
-			pair, err := identity.Make(files, kind, thing)
+			pair, err := identity.Make(files, kind, thing, nil)
 			for _, path := range pair.Made {
 				fmt.Fprintf(c.OutOrStdout(), "made %s\n", visible.Text(path))
 			}

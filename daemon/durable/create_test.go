@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,7 @@ func names(t *testing.T, dir string) (all []string) {
 
 // A file is created whole, with its mode, and what is there is never replaced.
 func TestCreateFile(t *testing.T) {
-	for name, create := range map[string]func(string, []byte, fs.FileMode) error{"linked": CreateFile, "without links": createUnlinked} {
+	for name, create := range map[string]func(string, []byte, fs.FileMode) error{"as here": CreateFile, "linked": createLinked, "without links": createUnlinked} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "key")
@@ -78,5 +79,26 @@ func TestCreateFileAtOnce(t *testing.T) {
 	wait.Wait()
 	if len(made) != 1 {
 		t.Errorf("%d have created it", len(made))
+	}
+}
+
+// On Linux, a file without a name is used wherever that is possible: a crash leaves nothing.
+func TestCreateFileWithoutAName(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has files without a name")
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	tried, err := createUnnamed(path, []byte("one"), 0o640)
+	if err != nil || !tried {
+		t.Fatalf("tried %v, %v", tried, err) // the file systems of tests have them
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 || info.Size() != 3 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if tried, err := createUnnamed(path, []byte("two"), 0o640); !tried || !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second time: tried %v, %v", tried, err)
+	}
+	if tried, err := createUnnamed(filepath.Join(path, "x"), nil, 0o640); tried || err != nil {
+		t.Errorf("no directory: tried %v, %v", tried, err)
 	}
 }

@@ -141,6 +141,8 @@ type Pair struct {
 	Key     crypto.Signer
 	Request []byte   // PEM
 	Made    []string // the paths of the files that [Make] created, in this order; nil: all were there
+
+	before func(path string, data []byte) error
 }
 
 // Make makes a private key and a request for it, or completes and returns those that are there.
@@ -151,8 +153,11 @@ type Pair struct {
 // kind is the type of key: [P256], [RSA2048], or "" for P-256 or whatever is there. It is an
 // error if the key that is there is of another type, if the request is for another key, or if
 // there is a certificate without its key. The directories are created with mode 0700.
-func Make(f Files, kind, name string) (*Pair, error) {
-	p := &Pair{}
+//
+// before, if not nil, is called with the path and content of each file before it is created; an
+// error of it ends Make. So whoever keeps a record of what was made has it over any crash.
+func Make(f Files, kind, name string, before func(path string, data []byte) error) (*Pair, error) {
+	p := &Pair{before: before}
 	err := p.makeKey(f, kind)
 	if err == nil {
 		err = p.makeRequest(f, name)
@@ -228,6 +233,11 @@ func (p *Pair) makeRequest(f Files, name string) error {
 func (p *Pair) create(path string, data []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create directory: %w", err)
+	}
+	if p.before != nil {
+		if err := p.before(path, data); err != nil {
+			return err
+		}
 	}
 	err := durable.CreateFile(path, data, mode)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +36,7 @@ func TestMake(t *testing.T) {
 	for kind, is := range map[string]string{"": "EC P-256", P256: "EC P-256", RSA2048: "RSA 2048"} {
 		t.Run(kind, func(t *testing.T) {
 			f := FilesIn(filepath.Join(t.TempDir(), "a", "certs"))
-			p, err := Make(f, kind, "thing-greenhouse")
+			p, err := Make(f, kind, "thing-greenhouse", nil)
 			must(t, err)
 			if got := strings.Join(p.Made, " "); got != f.Key+" "+f.Request {
 				t.Errorf("made %q", got)
@@ -66,19 +67,42 @@ func TestMake(t *testing.T) {
 // What is there is kept, and a run that was killed after the key is completed.
 func TestMakeAgain(t *testing.T) {
 	f := FilesIn(t.TempDir())
-	first, err := Make(f, "", "x")
+	first, err := Make(f, "", "x", nil)
 	must(t, err)
 	key, request := read(t, f.Key), read(t, f.Request)
-	second, err := Make(f, P256, "y")
+	second, err := Make(f, P256, "y", nil)
 	must(t, err)
 	if len(second.Made) != 0 || !bytes.Equal(second.Request, first.Request) || !bytes.Equal(read(t, f.Key), key) || !bytes.Equal(read(t, f.Request), request) {
 		t.Errorf("the second run made %q", second.Made)
 	}
 	must(t, os.Remove(f.Request))
-	third, err := Make(f, "", "x")
+	third, err := Make(f, "", "x", nil)
 	must(t, err)
 	if len(third.Made) != 1 || third.Made[0] != f.Request || !SameKey(third.Key.Public(), first.Key.Public()) {
 		t.Errorf("the third run made %q", third.Made)
+	}
+}
+
+// Whoever keeps a record is told of each file before it is there, and may end the run.
+func TestMakeTells(t *testing.T) {
+	f := FilesIn(t.TempDir())
+	told := map[string]string{}
+	full := errors.New("disk full")
+	_, err := Make(f, "", "x", func(path string, data []byte) error {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is there already", path)
+		}
+		told[path] = string(data)
+		if path == f.Request {
+			return full
+		}
+		return nil
+	})
+	if !errors.Is(err, full) || told[f.Key] != string(read(t, f.Key)) || told[f.Request] == "" {
+		t.Errorf("%v, told of %d files", err, len(told))
+	}
+	if _, err := os.Stat(f.Request); err == nil {
+		t.Error("the request was made all the same")
 	}
 }
 
@@ -88,7 +112,7 @@ func TestMakeAtOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			p, err := Make(f, "", "x")
+			p, err := Make(f, "", "x", nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -129,7 +153,7 @@ func TestMakeRefuses(t *testing.T) {
 			for file, text := range tc.files {
 				must(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
 			}
-			_, err := Make(FilesIn(dir), tc.kind, "x")
+			_, err := Make(FilesIn(dir), tc.kind, "x", nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
