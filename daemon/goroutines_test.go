@@ -31,6 +31,9 @@ var unguarded = map[string]string{
 	"cmd/fieldpost signalContext":         "receives from a channel, and exits where somebody asks a second time",
 	"daemon Daemon.localOrder":            "starts a timer that ends a context",
 	"daemon/spool linger.holdLocked":      "sets a flag and a wake.Signal",
+	"daemon/spool store.unwrittenLocked":  "sets a wake.Signal",
+	"daemon/uplink connectThrough":        "sets a deadline",
+	"daemon/uplink/mqtt5 Conn.send":       "sets a deadline",
 	"daemon/spool diskWatch.do":           "counts, and raises a fault, which is queued",
 	"daemon/sampler runner.answerRequest": "ends a context",
 	"daemon/netwatch Watch":               "sets a deadline",
@@ -39,6 +42,7 @@ var unguarded = map[string]string{
 
 	// What does not run in the daemon: somebody watches these, and they hold no output.
 	"daemon/sampler once":         "`fieldpost read`",
+	"cmd/fieldpost lineReader":    "`fieldpost pub`",
 	"daemon/uplink Probe.Connect": "`fieldpost doctor`",
 	"daemon/uplink Probe.write":   "`fieldpost doctor`",
 }
@@ -47,7 +51,7 @@ var unguarded = map[string]string{
 // runs in the daemon.
 var unwatched = []string{
 	"daemon/broker", "daemon/daemontest", "daemon/footprint", // for demos and tests
-	"daemon/doctor", "daemon/mqtt5", // client commands
+	"daemon/doctor", "cmd/fieldpost-provision", // client commands
 	"sensors/sim", "sensors/scan", // the simulated board; `fieldpost scan`
 }
 

@@ -9,9 +9,9 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
+	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -60,7 +60,7 @@ type Conn struct {
 	id        uint16
 	at        uplink.Disconnect
 
-	reading  sync.WaitGroup
+	reading  *task.Group
 	packets  chan *packets.ControlPacket // but for PUBLISH
 	messages chan *packets.Publish
 	closing  chan struct{}
@@ -87,12 +87,12 @@ func Open(ctx context.Context, c uplink.ProbeConfig) (*Conn, error) {
 		probe: p, conn: p.Conn(), r: bufio.NewReader(p.Conn()), keepAlive: c.KeepAlive,
 		at:      uplink.Disconnect{Phase: uplink.Connecting, Endpoint: p.Endpoint(), ClientID: c.ClientID, Will: c.Will != nil, Persistent: !c.Clean, Username: c.Username},
 		packets: make(chan *packets.ControlPacket, queued), messages: make(chan *packets.Publish, queued),
-		closing: make(chan struct{}), ended: make(chan struct{}),
+		closing: make(chan struct{}), ended: make(chan struct{}), reading: task.NewGroup(ctx),
 	}
 	if conn.keepAlive == 0 {
 		conn.keepAlive = defaultKeepAlive
 	}
-	conn.reading.Go(conn.read)
+	conn.reading.Go("MQTT 5 reader", conn.read)
 	if err := conn.connect(ctx, c); err != nil {
 		conn.Close()
 		return nil, err
