@@ -6,6 +6,7 @@ import "slices"
 type Places struct {
 	Configuration, CA, Certificate, Key string // files
 	Password                            string // a file
+	ClaimCertificate, ClaimKey          string // files
 	Runtime                             string // the directory of the crash record
 	Spool                               string // the spool's directory
 }
@@ -31,6 +32,8 @@ func Look(p Places) Found {
 	add("broker", Secret(p.Password))
 	add("broker", File(p.Certificate))
 	add("broker", File(p.CA))
+	add("broker", Secret(p.ClaimKey))
+	add("broker", File(p.ClaimCertificate))
 	add("runtime directory", Directory(p.Runtime))
 	add("spool", Directory(p.Spool))
 	return found

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"fieldpost/sensors/option"
@@ -23,6 +25,10 @@ func ChangedSettings(before, after *Config) []Change {
 func changes(path string, before, after reflect.Value) (all []Change) {
 	switch {
 	case before.Kind() == reflect.Slice: // sensors and outputs
+	case before.Kind() == reflect.Map:
+		if !reflect.DeepEqual(before.Interface(), after.Interface()) {
+			all = append(all, Change{path, texts(before), texts(after)})
+		}
 	case before.Kind() == reflect.Struct:
 		for _, k := range option.Keys(before.Type()) {
 			f, _ := option.Field(before.Type(), k)
@@ -32,6 +38,15 @@ func changes(path string, before, after reflect.Value) (all []Change) {
 		all = append(all, Change{path, fmt.Sprint(before), fmt.Sprint(after)})
 	}
 	return all
+}
+
+// texts writes a map of strings in one line, sorted; "" is an empty one.
+func texts(v reflect.Value) string {
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(v.Interface().(map[string]string))) {
+		all = append(all, k+": "+v.Interface().(map[string]string)[k])
+	}
+	return strings.Join(all, ", ")
 }
 
 // Line returns the line of a setting in the file, or of the section that should have it;

@@ -18,6 +18,8 @@ import (
 // keys.
 func (l *loader) check(c *Config) {
 	l.login(&c.Broker)
+	l.serial(c)
+	l.provisioning(c)
 	l.files("", "", reflect.ValueOf(c).Elem())
 	if c.Broker.ClientID == "" {
 		c.Broker.ClientID = c.Thing
@@ -105,11 +107,11 @@ func (l *loader) files(path, key string, v reflect.Value) {
 		return
 	}
 	written := v.String()
-	if written == "" {
+	if written == "" { // or of a section that is not there
 		return
 	}
 	v.SetString(l.absolute(written))
-	if !r.File || !l.lookAtFiles {
+	if !r.File || !l.lookAtFiles || l.unneeded[path] {
 		return
 	}
 	if err := regular.Check(v.String()); err != nil {

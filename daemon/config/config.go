@@ -11,7 +11,7 @@ import (
 // Config is a complete configuration: checked, with defaults filled in and absolute paths.
 type Config struct {
 	// Thing names this board in every message. It is the MQTT client id unless
-	// broker.client_id is set.
+	// broker.client_id is set. In the file it may contain {serial}, the board's serial number.
 	Thing string `yaml:"thing"`
 	// Broker is the broker that messages go to.
 	Broker Broker `yaml:"broker"`
@@ -67,7 +67,35 @@ type Broker struct {
 	// acknowledges: auto, if orders come on the same topic; subscribe, always except with
 	// AWS IoT Core's limits; none, never.
 	Verify string `yaml:"verify"`
+	// Provisioning gets the certificate from AWS IoT, and renews it. Without a template it
+	// does not.
+	Provisioning Provisioning `yaml:"provisioning"`
 }
+
+// Provisioning is fleet provisioning by claim. The certificate and the key are then in a file
+// of the daemon's own, and Broker.Certificate and Broker.Key both name that file.
+type Provisioning struct {
+	// Template is the provisioning template.
+	Template string `yaml:"template"`
+	// ClaimCertificate is the PEM file of the claim certificate. It need not exist once the
+	// board has a certificate of its own.
+	ClaimCertificate string `yaml:"claim_certificate"`
+	// ClaimKey is the PEM file of the claim certificate's key.
+	ClaimKey string `yaml:"claim_key"`
+	// ClientID is the MQTT client id of the short connections for provisioning; default: the
+	// thing's name and "-provision".
+	ClientID string `yaml:"client_id"`
+	// RenewTemplate is the template for renewals; default: Template.
+	RenewTemplate string `yaml:"renew_template"`
+	// RenewBefore is how long before its expiry the certificate is renewed.
+	RenewBefore time.Duration `yaml:"renew_before"`
+	// Parameters are the parameters of the template. In the file a value may contain {thing}
+	// and {serial}.
+	Parameters map[string]string `yaml:"parameters"`
+}
+
+// Enabled reports whether the certificate comes by provisioning.
+func (p Provisioning) Enabled() bool { return p.Template != "" }
 
 // Readings says how readings are published.
 type Readings struct {

@@ -22,6 +22,8 @@ func (l *loader) value(n *yaml.Node, path, key string, v reflect.Value) {
 		l.mapping(n, path, key, v)
 	case v.Kind() == reflect.Slice:
 		l.list(n, path, key, v)
+	case v.Kind() == reflect.Map:
+		l.texts(n, path, v)
 	default:
 		l.scalar(n, path, key, v)
 	}
@@ -61,6 +63,35 @@ func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 		}
 	}
 	own.finish()
+}
+
+// texts reads keys of the user's choice with their texts into a map of strings.
+func (l *loader) texts(n *yaml.Node, path string, v reflect.Value) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		l.fail(path, "want keys with values, not "+kindOf(n), "")
+		return
+	}
+	out := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, val := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || k.Value == "" {
+			l.add(k.Line, path, "want a plain word as a key", "")
+			continue
+		}
+		if _, twice := out[k.Value]; twice {
+			l.add(k.Line, path, fmt.Sprintf("duplicate key %q", printable(k.Value)), "")
+			continue
+		}
+		at := join(path, k.Value)
+		l.nodes[at] = val
+		text := reflect.New(reflect.TypeFor[string]()).Elem()
+		l.scalarBy(rule{}, val, at, text)
+		out[k.Value] = text.String()
+	}
+	v.Set(reflect.ValueOf(out))
 }
 
 // list reads a sequence into a slice.

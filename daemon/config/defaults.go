@@ -18,6 +18,11 @@ var defaults = Config{
 		Limits:      "auto",
 		Will:        "offline",
 		Verify:      "auto",
+		Provisioning: Provisioning{
+			ClaimCertificate: "certs/claim.pem.crt",
+			ClaimKey:         "certs/claim.pem.key",
+			RenewBefore:      45 * 24 * time.Hour,
+		},
 	},
 	Readings: Readings{
 		Linger: 50 * time.Millisecond,

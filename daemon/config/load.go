@@ -56,7 +56,8 @@ type loader struct {
 	dropped int                   // how many more there are
 	from    int                   // the first line of those
 
-	lookAtFiles bool // whether the files that are named exist
+	lookAtFiles bool            // whether the files that are named exist
+	unneeded    map[string]bool // the paths of files that need not exist
 }
 
 func (l *loader) parse(data []byte) *Config {

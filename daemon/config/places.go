@@ -15,5 +15,15 @@ var ErrUnusable = errors.New("configuration is not usable")
 func (c *Config) Places(runtime string) access.Places {
 	return access.Places{
 		Configuration: c.File, CA: c.Broker.CA, Certificate: c.Broker.Certificate, Key: c.Broker.Key, Password: c.Broker.PasswordFile, Runtime: runtime, Spool: c.Spool.Dir,
+		ClaimCertificate: c.claim(c.Broker.Provisioning.ClaimCertificate), ClaimKey: c.claim(c.Broker.Provisioning.ClaimKey),
 	}
+}
+
+// claim returns the path of a claim's file, or "" if the certificate does not come by
+// provisioning.
+func (c *Config) claim(path string) string {
+	if !c.Broker.Provisioning.Enabled() {
+		return ""
+	}
+	return path
 }

@@ -21,7 +21,7 @@ type rule option.Rule
 // rules are the rules of all keys except those of chips, which are in the catalog. A key
 // without a rule accepts every value of its type.
 var rules = map[string]rule{
-	"thing":                {Required: true, Check: identifier},
+	"thing":                {Required: true, Check: thingName},
 	"broker.endpoint":      {Required: true, Check: brokerAt},
 	"broker.client_id":     {Check: clientID},
 	"broker.ca":            {Check: fileName, File: true},
@@ -35,6 +35,13 @@ var rules = map[string]rule{
 	"broker.will":          {Wants: "offline or none", Check: option.OneOf("offline", "none")},
 	"broker.verify":        {Wants: "auto, subscribe or none", Check: option.OneOf("auto", "subscribe", "none")},
 	"broker.limits":        {Wants: "auto, aws or none", Check: option.OneOf("auto", "aws", "none")},
+
+	"broker.provisioning.template":          {Check: template},
+	"broker.provisioning.claim_certificate": {Check: fileName, File: true},
+	"broker.provisioning.claim_key":         {Check: fileName, File: true},
+	"broker.provisioning.client_id":         {Check: clientID},
+	"broker.provisioning.renew_template":    {Check: template},
+	"broker.provisioning.renew_before":      {Check: option.Between(time.Hour, 10*365*24*time.Hour, option.Duration)},
 
 	"readings.topic":        {Required: true, Check: topicOf("{thing}", "{sensor}", quantityPlaceholder)},
 	"readings.linger":       {Check: option.Between(0, 500*time.Millisecond, option.Duration)},
@@ -116,6 +123,21 @@ func name(v any) string {
 func identifier(v any) string {
 	if !madeOf(v.(string), 128, ":_.-") {
 		return "want 1 to 128 of the characters A-Z a-z 0-9 : _ . -"
+	}
+	return ""
+}
+
+// thingName checks the thing's name as it is written; serial checks it with the serial number
+// in it.
+func thingName(v any) string {
+	return identifier(strings.ReplaceAll(v.(string), serialPlaceholder, "0"))
+}
+
+// template checks the name of a provisioning template (AWS IoT API Reference,
+// CreateProvisioningTemplate).
+func template(v any) string {
+	if !madeOf(v.(string), 36, "_-") {
+		return "want 1 to 36 of the characters A-Z a-z 0-9 _ -"
 	}
 	return ""
 }

@@ -14,6 +14,8 @@ func kinds(t reflect.Type, key string, into map[string]reflect.Type) {
 	switch t.Kind() {
 	case reflect.Slice:
 		kinds(t.Elem(), key+"[]", into)
+	case reflect.Map:
+		kinds(t.Elem(), key+".*", into)
 	case reflect.Struct:
 		for _, k := range option.Keys(t) {
 			f, _ := option.Field(t, k)

@@ -69,6 +69,20 @@ func Board(root string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// Serial returns the serial number of the board whose files are below root, "/" for this one:
+// of the device tree, or else of the DMI tables. It is in lower case, without blanks, or "" if
+// the board has none. Any goroutine; it reads some small files.
+func Serial(root string) string {
+	for _, name := range files {
+		if strings.HasSuffix(name, "serial-number") || strings.HasSuffix(name, "product_serial") {
+			if v := value(filepath.Join(root, name)); v != "" {
+				return strings.ReplaceAll(v, " ", "")
+			}
+		}
+	}
+	return ""
+}
+
 // value returns a file's content, or "" if it is not unique to a board.
 func value(path string) string {
 	b, err := regular.Read(path, most)

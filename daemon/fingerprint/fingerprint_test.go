@@ -27,6 +27,12 @@ var pi = map[string]string{
 
 func of(t *testing.T, files map[string]string) string {
 	t.Helper()
+	return fingerprint.Board(root(t, files))
+}
+
+// root returns a directory with these files.
+func root(t *testing.T, files map[string]string) string {
+	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(root, name)
@@ -37,7 +43,25 @@ func of(t *testing.T, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
-	return fingerprint.Board(root)
+	return root
+}
+
+// The serial number is the device tree's, else that of the DMI tables.
+func TestSerial(t *testing.T) {
+	for _, tt := range []struct {
+		m    map[string]string
+		want string
+	}{
+		{pi, "10000000abcdef01"},
+		{with("sys/firmware/devicetree/base/serial-number", "-"), "10000000abcdef01"},
+		{map[string]string{"sys/class/dmi/id/product_serial": "PF 3X\n", "etc/machine-id": "1\n"}, "pf3x"},
+		{map[string]string{"sys/class/dmi/id/product_serial": "To be filled by O.E.M.\n"}, ""},
+		{map[string]string{"etc/machine-id": "0123456789abcdef0123456789abcdef\n", "sys/class/dmi/id/product_uuid": "4c4c4544\n"}, ""},
+	} {
+		if got := fingerprint.Serial(root(t, tt.m)); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.m, got, tt.want)
+		}
+	}
 }
 
 // with returns the Pi with a file changed; "-" removes it.

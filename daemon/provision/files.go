@@ -25,16 +25,10 @@ const (
 // maxFile is the most that is read of a file, in bytes.
 const maxFile = 256 << 10
 
-// Dir returns the directory of the files for a spool in this directory.
-func Dir(spool string) string { return filepath.Join(spool, "identity") }
-
-// CurrentFile returns the path of the file that holds the key and the certificate in use.
-func CurrentFile(spool string) string { return filepath.Join(Dir(spool), currentFile) }
-
-// Storage returns the directory for a spool as a [durable.Dir]. It is created, with mode
-// 0700, when the first file is.
-func Storage(spool string) durable.Dir {
-	return storage{durable.OSDir{Path: Dir(spool), Mode: 0o600}}
+// Storage returns the directory of the files. It is created, with mode 0700, when the first
+// file is; the one above it must exist.
+func Storage(path string) durable.Dir {
+	return storage{durable.OSDir{Path: path, Mode: 0o600}}
 }
 
 type storage struct{ durable.OSDir }

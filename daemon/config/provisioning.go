@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/fingerprint"
+	"fieldpost/daemon/regular"
+)
+
+// serialPlaceholder stands for the board's serial number.
+const serialPlaceholder = "{serial}"
+
+// boardSerial returns the serial number of this board; tests have another one.
+var boardSerial = func() string { return fingerprint.Serial("/") }
+
+// IdentityDir returns the directory of the certificate that comes by provisioning, for a
+// spool in this directory.
+func IdentityDir(spool string) string { return filepath.Join(spool, "identity") }
+
+// IdentityFile is the name of the file with that certificate and its key.
+const IdentityFile = "current.pem"
+
+// serial fills in the board's serial number.
+func (l *loader) serial(c *Config) {
+	known := boardSerial()
+	fill := func(path, text string) string {
+		switch {
+		case !strings.Contains(text, serialPlaceholder) || !l.sound(path):
+		case known == "":
+			l.fail(path, "contains {serial}, and this machine has no serial number in its device tree or DMI tables; write the value itself, or use this file on the board", text)
+		default:
+			text = strings.ReplaceAll(text, serialPlaceholder, known)
+		}
+		return text
+	}
+	written := c.Thing
+	if c.Thing = fill("thing", c.Thing); c.Thing != written {
+		if reason := identifier(c.Thing); reason != "" {
+			l.fail("thing", reason+", with the serial number in it", c.Thing)
+		}
+	}
+	for name, text := range c.Broker.Provisioning.Parameters {
+		path := "broker.provisioning.parameters." + name
+		c.Broker.Provisioning.Parameters[name] = strings.ReplaceAll(fill(path, text), "{thing}", c.Thing)
+	}
+}
+
+// provisioning checks broker.provisioning, and has certificate and key come from there.
+func (l *loader) provisioning(c *Config) {
+	const section = "broker.provisioning"
+	p := &c.Broker.Provisioning
+	l.unneeded = map[string]bool{}
+	if n := l.nodes[section]; n == nil || isNull(n) {
+		*p = Provisioning{}
+		return
+	}
+	if !l.given(section + ".template") {
+		l.fail(section+".template", "is missing", "")
+	}
+	for _, key := range []string{"broker.certificate", "broker.key"} {
+		if l.given(key) {
+			l.fail(key, "does not go with broker.provisioning, which makes the certificate and the key itself; leave it out", "")
+		}
+		l.unneeded[key] = true
+	}
+	if !l.sound("spool.dir") {
+		return
+	}
+	current := filepath.Join(IdentityDir(l.absolute(c.Spool.Dir)), IdentityFile)
+	c.Broker.Certificate, c.Broker.Key = current, current
+	if regular.Check(current) == nil { // the claim has done its work
+		l.unneeded[section+".claim_certificate"], l.unneeded[section+".claim_key"] = true, true
+	}
+	if p.RenewTemplate == "" {
+		p.RenewTemplate = p.Template
+	}
+	if p.ClientID == "" {
+		p.ClientID = c.Thing + "-provision"
+		if len(p.ClientID) > awsiot.ClientIDMax && l.sound("thing") {
+			l.fail(section+".client_id", fmt.Sprintf("is missing: the default, thing and -provision, is longer than the %d bytes of a client id", awsiot.ClientIDMax), "")
+		}
+	}
+	id := c.Broker.ClientID
+	if id == "" {
+		id = c.Thing
+	}
+	if p.ClientID == id {
+		l.fail(section+".client_id", "is the client id of the daemon, whose connection would end at each renewal; choose another", p.ClientID)
+	}
+}
