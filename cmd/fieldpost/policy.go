@@ -65,7 +65,7 @@ func (a *arnFlags) text(cfg *config.Config, must bool) (string, error) {
 func newPolicyGenerate(file *string) *cobra.Command {
 	var arns arnFlags
 	var o need.Options
-	part := 0
+	part, claim := 0, false
 	c := &cobra.Command{
 		Use:   "generate",
 		Short: "print the smallest policy that this configuration needs",
@@ -76,6 +76,10 @@ topics, to subscribe to and receive orders.
 With --thing-variables AWS IoT Core inserts the thing's name, so that one policy fits
 all boards with the same scheme of topics. The client id must then be the thing's
 name, and the certificate must be attached to the thing.
+
+With broker.provisioning it also allows what a renewal of the certificate needs. --claim
+prints the policy of the claim certificate instead, which allows that and nothing else.
+The one in AWS's developer guide does not allow it: it is for keys that AWS makes.
 
 A policy has at most 2048 characters. If the configuration needs more, --part N prints
 the N-th of several policies. Attach all of them.`,
@@ -90,7 +94,7 @@ the N-th of several policies. Attach all of them.`,
 			if o.Prefix, err = arns.text(cfg, true); err != nil {
 				return usage(c, err)
 			}
-			docs, err := need.Generate(cfg, o)
+			docs, err := generate(cfg, o, claim)
 			switch {
 			case err != nil:
 				return fmt.Errorf("generate policy: %w", err)
@@ -108,6 +112,7 @@ the N-th of several policies. Attach all of them.`,
 	arns.add(c)
 	c.Flags().BoolVar(&o.ThingVariables, "thing-variables", false, "use ${iot:Connection.Thing.ThingName} instead of the thing's name")
 	c.Flags().BoolVar(&o.Sender, "send", false, "also allow fieldpost send --via mqtt with the same certificate")
+	c.Flags().BoolVar(&claim, "claim", false, "print the policy of the claim certificate (broker.provisioning)")
 	c.Flags().IntVar(&part, "part", 0, "which of several policies to print, from 1")
 	return c
 }
@@ -139,6 +144,18 @@ func (r *registry) connection(cfg *config.Config) (*awsiot.Connection, error) {
 		by.SourceIP = a
 	}
 	return by, nil
+}
+
+// generate makes the policies of the board's certificate, or that of the claim certificate.
+func generate(cfg *config.Config, o need.Options, claim bool) ([][]byte, error) {
+	if !claim {
+		return need.Generate(cfg, o)
+	}
+	if o.Sender || o.ThingVariables {
+		return nil, errors.New("--claim goes with neither --send nor --thing-variables")
+	}
+	doc, err := need.GenerateClaim(cfg, o.Prefix)
+	return [][]byte{doc}, err
 }
 
 func newPolicySimulate(file *string) *cobra.Command {

@@ -108,7 +108,11 @@ func Generate(cfg *config.Config, o Options) ([][]byte, error) {
 		copied.Thing, copied.Broker.ClientID = mark, mark
 		named = &copied
 	}
-	all := Of(named)
+	all := append(Of(named), Renewal(cfg)...)
+	if o.ThingVariables && cfg.Broker.Provisioning.Enabled() {
+		// The client id of a renewal is no thing's name, so no variable has a value there.
+		all = append(Of(named), Claim(cfg)...)
+	}
 	grants := grantsOf(all, attributes(cfg), o.Prefix)
 	if o.Sender {
 		if o.ThingVariables {
@@ -146,7 +150,10 @@ func (g grant) key() string { return fmt.Sprint(g.actions, g.condition) }
 func grantsOf(all []Need, attributes []string, prefix string) (out []grant) {
 	for _, n := range all {
 		name, sender := strings.CutSuffix(n.Resource, senderID)
-		resource := prefix + strings.ReplaceAll(awsiot.Escape(name), mark, thingName)
+		if !n.raw {
+			name = awsiot.Escape(name)
+		}
+		resource := prefix + strings.ReplaceAll(name, mark, thingName)
 		if sender {
 			resource += "-send-*"
 		}
@@ -167,7 +174,7 @@ func grantsOf(all []Need, attributes []string, prefix string) (out []grant) {
 			continue
 		}
 		asks := append([]string{}, attributes...)
-		if sender {
+		if sender || n.clean {
 			asks = []string{} // its session is clean, and it leaves no will
 		}
 		if len(asks) < 2 {

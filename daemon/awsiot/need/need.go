@@ -23,6 +23,9 @@ type Need struct {
 	// Channels says that Resource ends in the sample of a channel's name, and that other
 	// names may stand there: which ones is known only when the device is open.
 	Channels bool
+
+	clean bool // of a CONNECT: its session is clean, and it has no will
+	raw   bool // Resource is a pattern
 }
 
 // channelID stands at the end of the name of a quantity for any channel.

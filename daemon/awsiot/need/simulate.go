@@ -72,6 +72,11 @@ func Simulate(cfg *config.Config, p *awsiot.Policy, by *awsiot.Connection, prefi
 			needed = append(needed, n)
 		}
 	}
+	renewing := &awsiot.Connection{ClientID: cfg.Broker.Provisioning.ClientID, Certificate: by.Certificate, SourceIP: by.SourceIP, Domain: by.Domain}
+	for _, n := range Renewal(cfg) {
+		ask(n, renewing)
+		needed = append(needed, n)
+	}
 	for _, a := range r.Needs {
 		if !a.Allowed() {
 			r.Denied++
