@@ -31,6 +31,7 @@ func (p *process) newGeneration(cfg *config.Config, before *generation) *generat
 	g := &generation{config: cfg, subjects: subjects(cfg)}
 	files := uplink.CredentialFilesConfig{
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Password: cfg.Broker.PasswordFile, Read: p.o.ReadFile, Stuck: p.filesStuck,
+		Provisioned: cfg.Broker.Provisioning.Enabled(),
 	}
 	if before != nil && before.config.Broker.CA == files.CA && before.config.Broker.Certificate == files.Certificate && before.config.Broker.Key == files.Key && before.config.Broker.PasswordFile == files.Password {
 		g.files = before.files

@@ -15,6 +15,7 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/outbox"
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/provision"
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
@@ -47,6 +48,7 @@ type process struct {
 	box           *outbox.Outbox
 	subscriptions *uplink.SubscriptionLog
 	link          *uplink.Link
+	provisioner   *provision.Provisioner // nil: the certificate comes from elsewhere
 	dispatcher    *command.Dispatcher
 }
 

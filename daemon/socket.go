@@ -37,6 +37,9 @@ func (d *Daemon) endpoints() []local.Endpoint {
 		{Route: api.PostReconnect, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
 			return d.localReconnect(ctx, body, "local "+from.String())
 		}},
+		{Route: api.PostRenew, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
+			return d.localRenew(ctx, body, "local "+from.String())
+		}},
 		{Route: api.PostReload, Call: func(ctx context.Context, from local.Peer, _ json.RawMessage) (any, error) {
 			return d.localReload(ctx, "local "+from.String())
 		}},

@@ -146,6 +146,7 @@ func refuse(before, after *config.Config) error {
 		path, why string
 		old, next any
 	}{
+		{"broker.provisioning", "the certificate would come from elsewhere", provisions(before), provisions(after)},
 		{"thing", "this board would be another one to whoever reads its messages, and answer the other one's orders", before.Thing, after.Thing},
 		{"spool.dir", "what waits there would not be sent", before.Spool.Dir, after.Spool.Dir},
 		{"spool.at_risk", "the spool goes by it from its start", before.Spool.AtRisk, after.Spool.AtRisk},
@@ -163,6 +164,14 @@ func refuse(before, after *config.Config) error {
 		return problems
 	}
 	return nil
+}
+
+// provisions says whether the certificate comes by provisioning.
+func provisions(cfg *config.Config) string {
+	if cfg.Broker.Provisioning.Enabled() {
+		return "on"
+	}
+	return "off"
 }
 
 // examine says why a generation cannot take the place of another: its link has no
@@ -183,7 +192,7 @@ func examineFiles(cfg *config.Config, now time.Time) error {
 	keys := map[string]string{b.CA: "broker.ca", b.Certificate: "broker.certificate", b.Key: "broker.key", b.PasswordFile: "broker.password_file"}
 	var problems config.Errors
 	for _, p := range uplink.CheckFiles(uplink.CredentialFilesConfig{CA: b.CA, Certificate: b.Certificate, Key: b.Key, Password: b.PasswordFile}, now) {
-		if !p.Warning {
+		if !p.Warning && !(b.Provisioning.Enabled() && p.File == b.Certificate) { // that one is the daemon's own
 			key := cmp.Or(keys[p.File], "broker")
 			problems = append(problems, &config.Error{File: cfg.File, Line: cfg.Line(key), Path: key, Reason: visible.Text(p.File) + ": " + p.What + "; " + p.Do})
 		}

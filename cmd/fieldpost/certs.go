@@ -17,12 +17,13 @@ func newCerts(file *string) *cobra.Command {
 		Use:   "certs",
 		Short: "make keys and certificate requests, and examine certificates",
 		Long: `Make a device's private key and certificate request, examine keys and certificates,
-or make certificates for a broker of your own. Nothing here needs a network or an
-account, and no existing file is ever replaced.`,
+make certificates for a broker of your own, or have the daemon renew its certificate.
+Apart from that, nothing here needs a network or an account, and
+no existing file is ever replaced.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newCertsNew(), newCertsInspect(file), newCertsDev())
+	c.AddCommand(newCertsNew(), newCertsInspect(file), newCertsDev(), newCertsRenew(file))
 	return c
 }
 

@@ -53,6 +53,17 @@ type ReconnectAnswer struct {
 	Hint string `json:"hint,omitempty"`
 }
 
+// RenewRequest asks that the certificate is renewed now.
+type RenewRequest struct {
+	Thing string `json:"thing,omitempty"` // the board; "" is the one that gets the request
+}
+
+// RenewAnswer is the certificate that is in use after a renewal.
+type RenewAnswer struct {
+	File    string    `json:"file"`
+	Expires time.Time `json:"expires"`
+}
+
 // What becomes of a sensor or an output in a reload.
 const (
 	Kept     = "kept"     // goes on untouched

@@ -22,6 +22,8 @@ const (
 	NotOurs       = "not_ours"       // the request is for another board
 	UnknownSensor = "unknown_sensor" // the board has no sensor of that name
 
+	NotProvisioning = "not_provisioning" // the board's certificate does not come by provisioning
+
 	BadConfiguration = "bad_configuration" // the configuration file is refused; problems says why
 )
 
@@ -63,7 +65,7 @@ func HTTPStatus(code string) int {
 		return http.StatusNotFound
 	case WrongMethod:
 		return http.StatusMethodNotAllowed
-	case NotOurs:
+	case NotOurs, NotProvisioning:
 		return http.StatusConflict
 	case BadConfiguration:
 		return http.StatusUnprocessableEntity

@@ -39,6 +39,11 @@ var (
 		Does:     "Connect to the broker now; the answer comes when the attempt has ended.",
 		Statuses: []int{http.StatusConflict},
 	}
+	PostRenew = Route{
+		Name: "postRenew", Method: http.MethodPost, Path: "/v1/renew", Request: RenewRequest{}, Optional: true, Response: RenewAnswer{},
+		Does:     "Renew the certificate by provisioning, or continue what is under way; the answer comes when the new certificate is in use. If that fails, the error has the code of the fault, and the present certificate stays in use.",
+		Statuses: []int{http.StatusConflict, http.StatusBadGateway},
+	}
 	PostReload = Route{
 		Name: "postReload", Method: http.MethodPost, Path: "/v1/reload", Response: Changes{},
 		Does:     "Read the configuration file again and use it; the answer comes when that is done. A configuration that is wrong is refused as a whole, and the one before goes on.",
@@ -55,7 +60,7 @@ var (
 	}
 
 	// Routes are all of them.
-	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostReload, PostDiff, GetDocument}
+	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostRenew, PostReload, PostDiff, GetDocument}
 )
 
 // Answers are the statuses that the route may answer with, ascending but for

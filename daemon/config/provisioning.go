@@ -16,12 +16,12 @@ const serialPlaceholder = "{serial}"
 // boardSerial returns the serial number of this board; tests have another one.
 var boardSerial = func() string { return fingerprint.Serial("/") }
 
-// IdentityDir returns the directory of the certificate that comes by provisioning, for a
+// CertificateDir returns the directory of the certificate that comes by provisioning, for a
 // spool in this directory.
-func IdentityDir(spool string) string { return filepath.Join(spool, "identity") }
+func CertificateDir(spool string) string { return filepath.Join(spool, "certs") }
 
-// IdentityFile is the name of the file with that certificate and its key.
-const IdentityFile = "current.pem"
+// CertificateFile is the name of the file with that certificate and its key.
+const CertificateFile = "current.pem"
 
 // serial fills in the board's serial number.
 func (l *loader) serial(c *Config) {
@@ -69,7 +69,7 @@ func (l *loader) provisioning(c *Config) {
 	if !l.sound("spool.dir") {
 		return
 	}
-	current := filepath.Join(IdentityDir(l.absolute(c.Spool.Dir)), IdentityFile)
+	current := filepath.Join(CertificateDir(l.absolute(c.Spool.Dir)), CertificateFile)
 	c.Broker.Certificate, c.Broker.Key = current, current
 	if regular.Check(current) == nil { // the claim has done its work
 		l.unneeded[section+".claim_certificate"], l.unneeded[section+".claim_key"] = true, true

@@ -48,7 +48,7 @@ func TestProvisioning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, current := c.Broker.Provisioning, filepath.Join(dir, "spool", "identity", "current.pem")
+	p, current := c.Broker.Provisioning, filepath.Join(dir, "spool", "certs", "current.pem")
 	if c.Thing != "pump-100000001a2b" || c.Broker.ClientID != c.Thing || c.Broker.Certificate != current || c.Broker.Key != current {
 		t.Errorf("%q, %+v", c.Thing, c.Broker)
 	}
@@ -78,7 +78,7 @@ func TestClaimFiles(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "there is no such file") != 2 || !strings.Contains(err.Error(), "fieldpost.yaml:5: broker.provisioning.claim_key: file ") {
 		t.Errorf("got %v", err)
 	}
-	own := filepath.Join(filepath.Dir(file), "spool", "identity")
+	own := filepath.Join(filepath.Dir(file), "spool", "certs")
 	if err := os.MkdirAll(own, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ type Settings struct {
 	Thing               string // which the template must register
 	Endpoint, ClientID  string // of the connections for provisioning
 	CA                  string // PEM file of root certificates
+	Proxy, ALPN         string // as in [uplink.Access]
 	ClaimCertificate    string // PEM file
 	ClaimKey            string // PEM file
 	Current             string // the path of the file with the pair in use
@@ -271,7 +272,7 @@ func (p *Provisioner) begin(s Settings, asked bool) error {
 
 // request gets the certificate, and has the template register the thing.
 func (p *Provisioner) request(ctx context.Context, s Settings) error {
-	a := Account{Endpoint: s.Endpoint, ClientID: s.ClientID, CA: s.CA, Certificate: s.ClaimCertificate, Key: s.ClaimKey, Template: s.Template}
+	a := Account{Endpoint: s.Endpoint, ClientID: s.ClientID, CA: s.CA, Certificate: s.ClaimCertificate, Key: s.ClaimKey, Template: s.Template, Proxy: s.Proxy, ALPN: s.ALPN}
 	if p.current != nil {
 		a.Template = s.RenewWith
 	}

@@ -17,6 +17,7 @@ type Account struct {
 	Endpoint, ClientID   string
 	CA, Certificate, Key string // PEM files
 	Template             string
+	Proxy, ALPN          string // as in [uplink.Access]
 }
 
 // Session is a short connection for provisioning.
@@ -69,6 +70,7 @@ func Open(ctx context.Context, a Account) (Session, error) {
 	var err error
 	s.link, err = uplink.New(uplink.Config{
 		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Clean: true,
+		Access:        uplink.Access{Proxy: a.Proxy, ALPN: a.ALPN},
 		Subscriptions: filters, Outbox: s.queue, MaxPayload: maxAnswer, Observe: s.observe,
 		Flow: uplink.Flow{Drain: time.Second},
 	})

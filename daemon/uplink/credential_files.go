@@ -196,7 +196,7 @@ func readPEMs(c CredentialFilesConfig) pemFiles {
 	read := func(file, is string) []byte {
 		data, err := c.Read(file, maxPEM)
 		if c.Provisioned && (file == c.Certificate || file == c.Key) && errors.Is(err, fs.ErrNotExist) {
-			p.problems = append(p.problems, Problem{Code: string(health.NotProvisioned), File: file, What: "this board has no certificate of its own yet", Do: "see `provisioning` in `fieldpost status`"})
+			p.problems = append(p.problems, Problem{Code: string(health.NotProvisioned), File: file, What: "this board has no certificate of its own yet", Do: "nothing needs to be done if it comes soon; otherwise see the fault `provisioning_failed`"})
 			return nil
 		}
 		if err != nil {

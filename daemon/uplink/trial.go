@@ -15,6 +15,9 @@ import (
 // trialAckTimeout is how long a connection with a pair on trial may stand without a PUBACK.
 const trialAckTimeout = time.Minute
 
+// trialFile stands for the file with the pair on trial, in messages.
+const trialFile = "the new certificate"
+
 // ErrTrialRefused is wrapped by the error of [Link.Try] if the broker does not accept the pair.
 var ErrTrialRefused = errors.New("the broker does not accept the new certificate")
 
@@ -37,10 +40,10 @@ var errTrialInterrupted = errors.New("another connection was asked for before th
 func (l *Link) Try(ctx context.Context, pair []byte, acknowledged bool) error {
 	files := l.reconfigurations.config().Files.c
 	read := files.Read
-	files.Certificate, files.Key = "the new certificate", "the new key"
+	files.Certificate, files.Key = trialFile, trialFile
 	files.Read = func(path string, most int64) ([]byte, error) {
 		switch {
-		case path == files.Certificate || path == files.Key:
+		case path == trialFile:
 			return pair, nil
 		case read == nil:
 			return regular.Read(path, most)

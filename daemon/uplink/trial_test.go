@@ -87,6 +87,9 @@ func TestTrialAccepted(t *testing.T) {
 			t.Errorf("%v", st.Err)
 		}
 		l.end(t, p)
+		if l.rotation.rejected != [32]byte{} {
+			t.Error("the file counts as a pair that was not tried yet")
+		}
 	})
 }
 
