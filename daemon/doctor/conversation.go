@@ -311,7 +311,7 @@ func (e *exam) needs(action, kind string) (all []string) {
 
 // try does something on a connection of its own, and once more where the broker
 // hung up: twice is no accident.
-func (e *exam) try(ctx context.Context, do func(ctx context.Context, p *uplink.Probe) error) error {
+func (e *exam) try(ctx context.Context, do func(ctx context.Context, p *uplink.Probe, a attempt) error) error {
 	var err error
 	for _, repeated := range []bool{false, true} {
 		a := e.ordinary()
@@ -320,7 +320,7 @@ func (e *exam) try(ctx context.Context, do func(ctx context.Context, p *uplink.P
 		if openErr != nil {
 			return openErr
 		}
-		err = do(ctx, p)
+		err = do(ctx, p, a)
 		p.Close()
 		if !uplink.Inferred(err) {
 			return err
@@ -339,7 +339,7 @@ func (e *exam) subscribe(ctx context.Context) {
 	}
 	for _, f := range filters {
 		err := e.step(ctx, "subscribe", 4*answerLimit, func(ctx context.Context) (string, error) {
-			return f, e.try(ctx, func(ctx context.Context, p *uplink.Probe) error {
+			return f, e.try(ctx, func(ctx context.Context, p *uplink.Probe, _ attempt) error {
 				ctx, cancel := context.WithTimeout(ctx, answerLimit)
 				defer cancel()
 				return p.Subscribe(ctx, uplink.Subscription{Filter: f, QoS: e.qos()})
@@ -370,10 +370,10 @@ func (e *exam) publish(ctx context.Context) {
 	for _, t := range topics {
 		_ = e.step(ctx, "publish", 4*answerLimit, func(ctx context.Context) (string, error) {
 			listening := ""
-			err := e.try(ctx, func(ctx context.Context, p *uplink.Probe) error {
+			err := e.try(ctx, func(ctx context.Context, p *uplink.Probe, a attempt) error {
 				ctx, cancel := context.WithTimeout(ctx, answerLimit)
 				defer cancel()
-				return e.roundTrip(ctx, p, t, &listening)
+				return e.roundTrip(ctx, p, a, t, &listening)
 			})
 			return t + listening, err
 		})
@@ -381,7 +381,7 @@ func (e *exam) publish(ctx context.Context) {
 	if e.o.Retained && len(topics) > 0 {
 		t := e.cfg.ReadingsTopic("")
 		_ = e.step(ctx, "retained", 4*answerLimit, func(ctx context.Context) (string, error) {
-			return t + ": kept, and taken away again", e.try(ctx, func(ctx context.Context, p *uplink.Probe) error {
+			return t + ": kept, and taken away again", e.try(ctx, func(ctx context.Context, p *uplink.Probe, _ attempt) error {
 				if err := p.Publish(ctx, t, e.payload("retained"), true); err != nil {
 					return err
 				}
@@ -393,7 +393,7 @@ func (e *exam) publish(ctx context.Context) {
 
 // roundTrip publishes, and awaits the message where the connection may listen to the
 // topic without being hung up on.
-func (e *exam) roundTrip(ctx context.Context, p *uplink.Probe, t string, listening *string) error {
+func (e *exam) roundTrip(ctx context.Context, p *uplink.Probe, a attempt, t string, listening *string) error {
 	ours := slices.IndexFunc(e.granted, func(f string) bool { return topic.Matches(f, t) })
 	filter := t
 	*listening = ": acknowledged; whether it is delivered was not looked at, as that needs a subscription which the daemon does not make"
@@ -410,7 +410,7 @@ func (e *exam) roundTrip(ctx context.Context, p *uplink.Probe, t string, listeni
 		if !uplink.Inferred(err) {
 			return p.Publish(ctx, t, e.payload("publish"), false)
 		}
-		again, _, err := e.again(ctx, e.ordinary()) // that broker hangs up on what it denies
+		again, _, err := e.again(ctx, a) // that broker hangs up on what it denies
 		if err != nil {
 			return err
 		}
