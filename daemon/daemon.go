@@ -79,6 +79,7 @@ type Daemon struct {
 	process
 	present atomic.Pointer[generation]
 
+	behind   bool                      // the link has not followed the last swap; belongs to who has the turn
 	turn     chan struct{}             // one, taken by who swaps; there while Run runs
 	loading  atomic.Bool               // the configuration file is being read
 	swapped  wake.Signal               // another generation is the present one

@@ -83,3 +83,34 @@ func TestEveryKeyOfTheSpoolNeedsARestart(t *testing.T) {
 		}
 	}
 }
+
+// What says the same to the link is the same for it, whatever functions it is given; what
+// differs is not.
+func TestSameLink(t *testing.T) {
+	var beats health.Heartbeats
+	var before *generation
+	p := &process{linkBeat: beats.Register("link")}
+	of := func(change func(*config.Config)) *generation {
+		cfg := &config.Config{Thing: "thing"}
+		cfg.Broker.Endpoint, cfg.Broker.ClientID, cfg.Readings.Topic = "a.example", "thing", "r"
+		change(cfg)
+		return p.newGeneration(cfg, before)
+	}
+	first := of(func(*config.Config) {})
+	before = first
+	for name, c := range map[string]struct {
+		change func(*config.Config)
+		want   bool
+	}{
+		"nothing":   {func(*config.Config) {}, true},
+		"a sensor":  {func(c *config.Config) { c.Sensors = []sensors.Config{{Name: "air", Chip: "bme280"}} }, true},
+		"client id": {func(c *config.Config) { c.Broker.ClientID = "other" }, false},
+		"a file":    {func(c *config.Config) { c.Broker.Key = "other.key" }, false},
+		"topic":     {func(c *config.Config) { c.Readings.Topic = "other" }, false},
+		"will":      {func(c *config.Config) { c.Broker.Will = "none" }, false},
+	} {
+		if got := sameLink(first, of(c.change)); got != c.want {
+			t.Errorf("%s changes: same is %v", name, got)
+		}
+	}
+}

@@ -80,6 +80,9 @@ func (d *Daemon) swapInTurn(cfg *config.Config) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
+	if d.stopping.Err() != nil { // while the new credentials were read: the parts may have ended
+		return Changes{}, fmt.Errorf("swap configuration: %w", ErrStopping)
+	}
 	x := &swap{d: d, before: before, after: after}
 	if err := d.guardSwap(x.run); err != nil {
 		return x.changes, err
@@ -249,24 +252,27 @@ func (x *swap) follow(part string, patience time.Duration, f func(context.Contex
 // can have stored them with the broker: not before the link's session is a clean one.
 func (x *swap) orders() {
 	settings := x.after.orders()
-	settings.Unstamped = settings.Unstamped && x.before.unstamped()
+	settings.Unstamped = settings.Unstamped && x.before.unstamped() && !x.d.behind
 	x.d.dispatcher.Reconfigure(settings)
 	if x.connection() {
 		x.d.dispatcher.Reconfigure(x.after.orders())
 	}
 }
 
-// connection has the link follow, if there is anything new for it.
+// connection has the link follow, if there is anything new for it. If it has not followed the
+// swap before, it is behind the present generation and is told in any case.
 func (x *swap) connection() (done bool) {
 	c := x.after.link
-	if sameLink(x.before, x.after) {
+	if !x.d.behind && sameLink(x.before, x.after) {
 		return true
 	}
 	c.Unsubscribe, c.Unsubscribed = x.d.subscriptions.Want(c.ClientID, x.after.session), x.d.subscriptions.Released
-	return x.follow("link", linkPatience, func(ctx context.Context) (err error) {
+	done = x.follow("link", linkPatience, func(ctx context.Context) (err error) {
 		x.changes.Connect, err = x.d.link.Reconfigure(ctx, c)
 		return err
 	})
+	x.d.behind = !done
+	return done
 }
 
 // sameLink reports whether two generations say the same to the link.
@@ -276,7 +282,11 @@ func sameLink(a, b *generation) bool {
 	}
 	values := func(c uplink.Config) uplink.Config {
 		c.Files, c.Outbox, c.Log = nil, nil, nil
-		c.Farewell, c.Heartbeat, c.Observe, c.Unsubscribed, c.Dial = nil, nil, nil, nil, nil
+		for _, f := range reflect.ValueOf(&c).Elem().Fields() {
+			if f.Kind() == reflect.Func && f.CanSet() { // never equal to itself; the daemon's do not change
+				f.SetZero()
+			}
+		}
 		return c
 	}
 	return reflect.DeepEqual(values(a.link), values(b.link))
