@@ -36,7 +36,7 @@ var testRooms = map[string][]string{
 }
 
 // testHelpers are the packages that are there for tests.
-var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest", "daemon/certtest", "daemon/goldentest", "cmd/fieldpost-provision/controltest"}
+var testHelpers = []string{"daemon/durable/durabletest", "daemon/clock/clocktest", "daemon/journal/journaltest", "daemon/certtest", "daemon/goldentest", "daemon/netwatch/netnstest", "cmd/fieldpost-provision/controltest"}
 
 // wholeDaemon are the folders of tests that run the whole daemon, besides its own.
 var wholeDaemon = []string{"daemon/chaos", "daemon/interop", "daemon/footprint"}

@@ -9,13 +9,12 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/journal"
+	"fieldpost/daemon/output"
 	"fieldpost/daemon/wake"
 )
 
-// MaxActed is the number of carried-out orders that the ledger keeps.
-const MaxActed = 16384
-
-// The other limits of the ledger. A full ledger needs some 10 MB of memory.
+// The limits of the ledger, besides [output.MaxOrdersPerDay]. A full ledger needs some 10 MB of
+// memory.
 const (
 	maxRefused      = 4096    // refused orders; those that cannot act any more are evicted
 	maxActedBytes   = 8 << 20 // bytes of carried-out orders in the journal
@@ -66,7 +65,7 @@ func newLedger(o Options, mu *sync.Mutex) *ledger {
 	l := &ledger{
 		mu: mu, clock: o.Clock, health: o.Health, log: o.Log, answer: o.Answer,
 		orders: knownOrders{
-			capacity: capacity{MaxActed, maxRefused, maxForeign, maxActedBytes, maxRefusedBytes},
+			capacity: capacity{output.MaxOrdersPerDay, maxRefused, maxForeign, maxActedBytes, maxRefusedBytes},
 			maxLife:  o.MaxLife, unstamped: o.Unstamped, byID: map[string]*knownOrder{},
 			energises: func(order Order) bool {
 				energises, exists := o.Outputs.Energises(order.Output, order.Action)

@@ -58,7 +58,7 @@ func TestFullLedgerInMemory(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		run.dispatcher.mu.Lock()
-		for i := range MaxActed {
+		for i := range output.MaxOrdersPerDay {
 			o := Order{ID: fmt.Sprintf("order-%08d-of-the-greenhouse", i), Output: "pump", Action: output.ActionOn, For: time.Minute, Expires: time.Now().Add(time.Minute)}
 			if _, err := l.recordIntentLocked(o, run.dispatcher.o.Clock.Now()); err != nil {
 				t.Fatal(i, err)
@@ -73,7 +73,7 @@ func TestFullLedgerInMemory(t *testing.T) {
 		j.entries = nil // the simulated disk
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.orders.byID) != MaxActed {
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 10e6 || len(l.orders.byID) != output.MaxOrdersPerDay {
 			t.Errorf("%d orders take %d bytes", len(l.orders.byID), grown)
 		} else {
 			t.Logf("%d orders take %.1f MB, and %.1f MB in the journal", len(l.orders.byID), float64(grown)/1e6, float64(l.orders.used.bytes)/1e6)

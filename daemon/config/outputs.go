@@ -69,11 +69,6 @@ func (l *loader) interlocks(c *Config) {
 	}
 }
 
-// mostOrders is how many orders that were carried out package command remembers, for
-// a day at least, so that none acts twice. A test holds it against command.MaxActed,
-// whose package brings the MQTT client along.
-const mostOrders = 16384
-
 // refreshes refuses times in refresh that no controller could satisfy: one order per refresh,
 // of all outputs together, must not exceed the orders that are remembered per day. Orders
 // without an id are not remembered.
@@ -91,10 +86,10 @@ func (l *loader) refreshes(c *Config) {
 			shortest = i
 		}
 	}
-	if orders > mostOrders {
+	if orders > output.MaxOrdersPerDay {
 		l.fail(fmt.Sprintf("outputs[%d].refresh", shortest), fmt.Sprintf(
 			"takes %d orders a day with that of other outputs, and %d are remembered; make it longer, or take orders without id (commands.unstamped: accept)",
-			orders, mostOrders), option.Duration(c.Outputs[shortest].Refresh))
+			orders, output.MaxOrdersPerDay), option.Duration(c.Outputs[shortest].Refresh))
 	}
 }
 

@@ -15,40 +15,11 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"fieldpost/daemon/netwatch/netnstest"
 	"fieldpost/daemon/wake"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// inNamespace runs the present test again in a network of its own, and reports whether
-// this is that run.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	const mark = "FIELDPOST_TEST_NETWORK"
-	if os.Getenv(mark) == "1" {
-		return true
-	}
-	if _, err := exec.LookPath("ip"); err != nil || os.Geteuid() != 0 {
-		t.Skip("needs root and ip(8)")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	again := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	again.Env = append(os.Environ(), mark+"=1")
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := again.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("in a network of its own: %v\n%s", err, out)
-	}
-	return false
-}
-
-func ip(t *testing.T, arguments string) {
-	t.Helper()
-	if out, err := exec.Command("ip", strings.Fields(arguments)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s", arguments, err, out)
-	}
-}
 
 // watching starts Watch and gives its news.
 func watching(t *testing.T) <-chan struct{} {
@@ -70,8 +41,8 @@ func watching(t *testing.T) <-chan struct{} {
 func settle(t *testing.T, news <-chan struct{}) {
 	t.Helper()
 	for range 200 {
-		ip(t, "route replace 198.51.100.0/24 dev lo")
-		ip(t, "route del 198.51.100.0/24 dev lo")
+		netnstest.IP(t, "route replace 198.51.100.0/24 dev lo")
+		netnstest.IP(t, "route del 198.51.100.0/24 dev lo")
 		select {
 		case <-news:
 			quiet(news)
@@ -104,43 +75,43 @@ func expect(t *testing.T, news <-chan struct{}, what string) {
 }
 
 func TestRealNetwork(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t) {
 		return
 	}
-	ip(t, "link set lo up")
-	ip(t, "link add one type veth peer name two")
-	ip(t, "link set two up")
+	netnstest.IP(t, "link set lo up")
+	netnstest.IP(t, "link add one type veth peer name two")
+	netnstest.IP(t, "link set two up")
 	news := watching(t)
 	settle(t, news)
-	ip(t, "link set one up")
+	netnstest.IP(t, "link set one up")
 	expect(t, news, "link up")
-	ip(t, "addr add 192.0.2.7/24 dev one")
+	netnstest.IP(t, "addr add 192.0.2.7/24 dev one")
 	expect(t, news, "address")
-	ip(t, "route add default via 192.0.2.1")
+	netnstest.IP(t, "route add default via 192.0.2.1")
 	expect(t, news, "route")
-	ip(t, "addr add 2001:db8::7/64 dev one")
+	netnstest.IP(t, "addr add 2001:db8::7/64 dev one")
 	expect(t, news, "address of IPv6")
-	ip(t, "route add default via 2001:db8::1")
+	netnstest.IP(t, "route add default via 2001:db8::1")
 	expect(t, news, "route of IPv6")
-	ip(t, "route del default via 192.0.2.1")
-	ip(t, "addr del 192.0.2.7/24 dev one")
-	ip(t, "link set one alias renamed") // the kernel tells of it, and nothing came
-	ip(t, "link set one down")
+	netnstest.IP(t, "route del default via 192.0.2.1")
+	netnstest.IP(t, "addr del 192.0.2.7/24 dev one")
+	netnstest.IP(t, "link set one alias renamed") // the kernel tells of it, and nothing came
+	netnstest.IP(t, "link set one down")
 	select {
 	case <-news:
 		t.Error("told of what went away")
 	case <-time.After(4 * rest):
 	}
-	ip(t, "link set one up")
+	netnstest.IP(t, "link set one up")
 	expect(t, news, "link up again")
 }
 
 // More messages than the socket holds are a change, and cost a bounded time.
 func TestFloodOfMessages(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t) {
 		return
 	}
-	ip(t, "link set lo up")
+	netnstest.IP(t, "link set lo up")
 	socket, err := open()
 	if err != nil {
 		t.Fatal(err)

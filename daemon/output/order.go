@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// MaxOrdersPerDay is how many orders with an id all outputs together can carry out in a day:
+// package command keeps their ids for at least a day, so that none acts twice.
+const MaxOrdersPerDay = 16384
+
 // Order is a command for an output.
 type Order struct {
 	Output  string        // the output's name

@@ -1,53 +1,22 @@
 package uplink
 
 import (
-	"context"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"fieldpost/daemon/netwatch"
+	"fieldpost/daemon/netwatch/netnstest"
 )
-
-// inNamespace runs the present test again in its own network namespace, and reports
-// whether this is that run.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	const mark = "FIELDPOST_TEST_NETWORK"
-	if os.Getenv(mark) == "1" {
-		return true
-	}
-	if _, err := exec.LookPath("ip"); err != nil || os.Geteuid() != 0 {
-		t.Skip("needs root and ip(8)")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	again := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	again.Env = append(os.Environ(), mark+"=1")
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := again.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("in a network of its own: %v\n%s", err, out)
-	}
-	return false
-}
 
 // With waits of hours, a link over the kernel's network connects as soon as an address, a
 // route or a cable makes that possible.
 func TestRealNetworkComes(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t) {
 		return
 	}
-	ip := func(arguments string) {
-		t.Helper()
-		if out, err := exec.Command("ip", strings.Fields(arguments)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", arguments, err, out)
-		}
-	}
+	ip := func(arguments string) { t.Helper(); netnstest.IP(t, arguments) }
 	ip("link set lo up")
 	ip("link add one type veth peer name two")
 	listener, err := net.Listen("tcp", "0.0.0.0:0")
