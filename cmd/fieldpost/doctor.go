@@ -44,31 +44,8 @@ The exit status is 0 if no step failed, and 1 otherwise.`,
 			if err != nil {
 				return err
 			}
-			out := c.OutOrStdout()
-			o.Config, o.Now = cfg, time.Now()
-			o.Machine, _ = thisMachine(c.Context()) // without a board that step says so
-			if o.Running, err = running(c.Context(), cfg, socket); err != nil {
-				return err
-			}
-			if o.Running != nil && o.ClientID == o.Running.ClientID {
-				return usage(c, fmt.Errorf("--client-id %q: the daemon that runs is connected under it", o.ClientID))
-			}
-			if !asJSON {
-				o.Observe = func(s doctor.Step) { s.Write(out) }
-			}
-			r, err := doctor.Examine(c.Context(), o)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				if err := r.WriteJSON(out); err != nil {
-					return err
-				}
-			}
-			if r.Failed > 0 {
-				return fmt.Errorf("%d of %d steps failed", r.Failed, len(r.Steps))
-			}
-			return nil
+			o.Config = cfg
+			return examine(c, o, socket, asJSON)
 		},
 	}
 	c.Flags().StringArrayVar(&o.Policies, "policy", nil, "`file` of an AWS IoT policy that is attached to the certificate; may be repeated")
@@ -79,6 +56,35 @@ The exit status is 0 if no step failed, and 1 otherwise.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object at the end")
 	socketFlag(c, &socket)
 	return c
+}
+
+// examine runs the doctor and prints its steps. It returns an error if one failed.
+func examine(c *cobra.Command, o doctor.Options, socket string, asJSON bool) (err error) {
+	out := c.OutOrStdout()
+	o.Now = time.Now()
+	o.Machine, _ = thisMachine(c.Context()) // without a board that step says so
+	if o.Running, err = running(c.Context(), o.Config, socket); err != nil {
+		return err
+	}
+	if o.Running != nil && o.ClientID == o.Running.ClientID {
+		return usage(c, fmt.Errorf("--client-id %q: the running daemon is connected with it", o.ClientID))
+	}
+	if !asJSON {
+		o.Observe = func(s doctor.Step) { s.Write(out) }
+	}
+	r, err := doctor.Examine(c.Context(), o)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := r.WriteJSON(out); err != nil {
+			return err
+		}
+	}
+	if r.Failed > 0 {
+		return fmt.Errorf("%d of %d steps failed", r.Failed, len(r.Steps))
+	}
+	return nil
 }
 
 // running returns what is known of the daemon that runs with this

@@ -12,66 +12,25 @@ import (
 	"fieldpost/daemon/uplink/mqtt5"
 )
 
-// askVersion5 asks again over MQTT 5 what failed. Where nothing failed nothing is
-// asked, so that the session of the daemon is left as it is.
+// askVersion5 repeats failed steps over MQTT 5, where the broker gives its reasons. If no step
+// failed it connects to nothing, so that the daemon's session is left as it is.
 func (e *exam) askVersion5(ctx context.Context) {
-	failed := func(names ...string) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(e.failed, n) })
-	}
-	if !failed("connect", "will", "session", "subscribe", "publish", "retained", "same client id", "idle minute") {
+	if !e.hasFailed("connect", "will", "session", "subscribe", "publish", "retained", "same client id", "idle minute") {
 		return
 	}
 	a := e.ordinary()
-	a.will = a.will || failed("will")
-	var not5 bool
-	ask := func(name, found string, do func(ctx context.Context, c *mqtt5.Conn) error) {
-		if not5 {
-			return
-		}
-		_ = e.step(ctx, "mqtt 5 "+name, 2*answerLimit, func(ctx context.Context) (string, error) {
-			c, err := e.open5(ctx, a)
-			if errors.Is(err, mqtt5.ErrUnsupported) {
-				not5 = true
-				return "", skip("%v", err)
-			}
-			if err != nil {
-				return "", err
-			}
-			defer c.Close()
-			return found, do(ctx, c)
-		})
-	}
+	a.will = a.will || e.hasFailed("will")
+	ask := &version5{exam: e, attempt: a}
 	before := e.report.Failed
-	ask("connect", fmt.Sprintf("as %q: the broker accepts it", e.report.ClientID), func(context.Context, *mqtt5.Conn) error { return nil })
-	if failed("connect") || e.report.Failed > before && !e.withoutWill {
+	ask.step(ctx, "connect", fmt.Sprintf("as %q: the broker accepts it", e.report.ClientID), func(context.Context, *mqtt5.Conn) error { return nil })
+	if e.hasFailed("connect") || e.report.Failed > before && !e.withoutWill {
 		return
 	}
-	a = e.ordinary()
-	if failed("subscribe") {
-		for _, f := range e.needs(awsiot.ActionSubscribe, "topicfilter") {
-			ask("subscribe", f+": granted", func(ctx context.Context, c *mqtt5.Conn) error {
-				return c.Subscribe(ctx, uplink.Subscription{Filter: f, QoS: e.qos()})
-			})
-		}
-	}
-	if failed("publish") && !e.o.NoPublish {
-		for _, t := range e.needs(awsiot.ActionPublish, "topic") {
-			ask("publish", t+": taken", func(ctx context.Context, c *mqtt5.Conn) error {
-				return publish5(ctx, c, mqtt5.Publication{Topic: t, Payload: e.payload("publish")})
-			})
-		}
-	}
-	if failed("retained") {
-		t := e.cfg.ReadingsTopic("")
-		ask("retained", t+": taken", func(ctx context.Context, c *mqtt5.Conn) error {
-			if err := publish5(ctx, c, mqtt5.Publication{Topic: t, Payload: e.payload("publish"), Retain: true}); err != nil {
-				return err
-			}
-			return publish5(ctx, c, mqtt5.Publication{Topic: t, Retain: true})
-		})
-	}
-	if failed("same client id", "idle minute") {
-		ask("idle", "the connection stood", func(ctx context.Context, c *mqtt5.Conn) error {
+	ask.attempt = e.ordinary()
+	ask.subscriptions(ctx)
+	ask.topics(ctx)
+	if e.hasFailed("same client id", "idle minute") {
+		ask.step(ctx, "idle", "the connection stayed open", func(ctx context.Context, c *mqtt5.Conn) error {
 			ctx, cancel := context.WithTimeout(ctx, 2*rivalTime)
 			defer cancel()
 			err := c.Wait(ctx)
@@ -79,6 +38,69 @@ func (e *exam) askVersion5(ctx context.Context) {
 				return nil
 			}
 			return err
+		})
+	}
+}
+
+// hasFailed reports whether one of these steps failed.
+func (e *exam) hasFailed(names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(e.failed, n) })
+}
+
+// version5 repeats steps over MQTT 5.
+type version5 struct {
+	*exam
+	attempt     attempt // how to connect
+	unsupported bool    // the broker does not speak MQTT 5
+}
+
+// step makes a connection of its own for do. found says what is known if do succeeds.
+func (v *version5) step(ctx context.Context, name, found string, do func(ctx context.Context, c *mqtt5.Conn) error) {
+	if v.unsupported {
+		return
+	}
+	_ = v.exam.step(ctx, "mqtt 5 "+name, 2*answerLimit, func(ctx context.Context) (string, error) {
+		c, err := v.open5(ctx, v.attempt)
+		if errors.Is(err, mqtt5.ErrUnsupported) {
+			v.unsupported = true
+			return "", skip("%v", err)
+		}
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		return found, do(ctx, c)
+	})
+}
+
+// subscriptions repeats the subscriptions if one failed.
+func (v *version5) subscriptions(ctx context.Context) {
+	if !v.hasFailed("subscribe") {
+		return
+	}
+	for _, f := range v.needs(awsiot.ActionSubscribe, "topicfilter") {
+		v.step(ctx, "subscribe", f+": granted", func(ctx context.Context, c *mqtt5.Conn) error {
+			return c.Subscribe(ctx, uplink.Subscription{Filter: f, QoS: v.qos()})
+		})
+	}
+}
+
+// topics repeats the publishes that failed.
+func (v *version5) topics(ctx context.Context) {
+	if v.hasFailed("publish") && !v.o.NoPublish {
+		for _, t := range v.needs(awsiot.ActionPublish, "topic") {
+			v.step(ctx, "publish", t+": accepted", func(ctx context.Context, c *mqtt5.Conn) error {
+				return publish5(ctx, c, mqtt5.Publication{Topic: t, Payload: v.payload("publish")})
+			})
+		}
+	}
+	if v.hasFailed("retained") {
+		t := v.cfg.ReadingsTopic("")
+		v.step(ctx, "retained", t+": accepted", func(ctx context.Context, c *mqtt5.Conn) error {
+			if err := publish5(ctx, c, mqtt5.Publication{Topic: t, Payload: v.payload("publish"), Retain: true}); err != nil {
+				return err
+			}
+			return publish5(ctx, c, mqtt5.Publication{Topic: t, Retain: true})
 		})
 	}
 }
