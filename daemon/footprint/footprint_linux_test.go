@@ -25,6 +25,37 @@ const (
 // What the daemon costs while nothing is read: the program that is installed,
 // connected, without sensors and outputs, in the environment of its unit.
 func BenchmarkIdle(b *testing.B) {
+	p := startIdle(b)
+	for b.Loop() {
+		start, cpu, woken := time.Now(), p.cpu(), p.switches()
+		<-time.After(warm)
+		d := time.Since(start).Seconds()
+		aimed(b, (p.cpu()-cpu).Seconds()*1e3/d, "cpu-ms/s", 0.1)
+		aimed(b, float64(p.switches()-woken)/d, "thread-wakes/s", 2)
+	}
+	reportMemory(b, p)
+	b.ReportMetric(0, "ns/op")
+}
+
+// While nothing is read the process wakes up every two seconds. Each wake-up is three thread
+// switches: of the thread that runs Go's timers, and two of its monitor thread. With one loop that
+// wakes up every second they were five a second.
+func TestIdleWakesUpSeldom(t *testing.T) {
+	const most = 4 // a second
+	p := startIdle(t)
+	start, woken := time.Now(), p.switches()
+	<-time.After(warm)
+	perSecond := float64(p.switches()-woken) / time.Since(start).Seconds()
+	t.Logf("%.2f thread switches a second", perSecond)
+	if perSecond > most {
+		t.Errorf("%.2f thread switches a second, want at most %d", perSecond, most)
+	}
+}
+
+// startIdle starts the installed program in the environment of its unit, without sensors and
+// outputs, and waits until it is connected and its start is over.
+func startIdle(b testing.TB) process {
+	b.Helper()
 	s := daemontest.NewSite(b, nil)
 	program := buildProgram(b)
 	heard := s.Listen("test-ear")
@@ -38,15 +69,7 @@ func BenchmarkIdle(b *testing.B) {
 	p := launch(b, c, daemontest.UnitTimerSlack(b))
 	daemontest.Await(b, "online", heard, daemontest.Has("state", "online"))
 	<-time.After(settle)
-	for b.Loop() {
-		start, cpu, woken := time.Now(), p.cpu(), p.switches()
-		<-time.After(warm)
-		d := time.Since(start).Seconds()
-		aimed(b, (p.cpu()-cpu).Seconds()*1e3/d, "cpu-ms/s", 0.1)
-		aimed(b, float64(p.switches()-woken)/d, "thread-wakes/s", 2)
-	}
-	reportMemory(b, p)
-	b.ReportMetric(0, "ns/op")
+	return p
 }
 
 // buildProgram builds the program as it is installed and returns its path.
@@ -113,6 +136,24 @@ func footprint(b *testing.B, every time.Duration) {
 	b.ReportMetric(message.Seconds()*1e3, "first-PUBACK-ms")
 	b.ReportMetric(reading.Seconds()*1e3, "first-reading-ms")
 	reportMemory(b, p)
+	b.ReportMetric(0, "ns/op")
+}
+
+// What an hour of ten sensors costs that are read every 10 s: all its 3600 readings, but ten
+// every 100 ms, so that it takes 36 s. What the other 3564 s cost in which nothing is read,
+// BenchmarkIdle has. An op is the hour.
+func BenchmarkHour(b *testing.B) {
+	const first, last = 100, 100 + 3600
+	for b.Loop() {
+		s := daemontest.NewSite(b, nil)
+		p := startChild(b, s, childPlan{every: 100 * time.Millisecond, marks: []int{first, last}})
+		p.mark()
+		cpu, written := p.cpu(), p.number("io", "write_bytes")
+		p.mark()
+		b.ReportMetric((p.cpu() - cpu).Seconds(), "cpu-s/hour")
+		b.ReportMetric(float64(p.number("io", "write_bytes")-written)/1e3, "disk-KB/hour")
+		reportMemory(b, p)
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
