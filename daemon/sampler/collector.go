@@ -10,13 +10,15 @@ import (
 
 // collector numbers and emits records. It keeps readings until all reads that are under way
 // have ended, for at most the linger time, so that the readings of one tick are emitted at
-// once. Any goroutine.
+// once. Only the first reading of a run does not wait, because somebody may wait for it.
+// Any goroutine.
 type collector struct {
 	o      *Options
 	others *task.Group // of Run, which sets it first; nil before
 
 	mu     sync.Mutex
 	linger time.Duration
+	begun  bool // a reading was emitted; the first one of a run is not held
 	held   []message.Record
 	waits  bool        // the timer is set
 	timer  *time.Timer // calls expire; a new one each time, see uplink's connection.serve
@@ -55,7 +57,8 @@ func (c *collector) add(r message.Record) {
 	defer c.mu.Unlock()
 	c.held = append(c.held, r)
 	switch {
-	case c.linger <= 0:
+	case c.linger <= 0, !c.begun:
+		c.begun = true
 		c.emitLocked()
 	case !c.waits:
 		c.waits, c.timer = true, time.AfterFunc(c.linger, func() { c.others.Call("held readings", c.expire) })

@@ -72,6 +72,21 @@ func TestLongConversionDelaysNothing(t *testing.T) {
 	})
 }
 
+// The first reading of a run is emitted when it is made; those of later ticks wait for each other.
+func TestFirstReadingDoesNotLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runWith(t, Options{Board: &fakeBoard{}, Run: 7, Linger: 50 * time.Millisecond}, map[string]*fake{"slow": converting(40 * time.Millisecond), "at once": {}},
+			at("a", "at once", "i2c-1", 1), at("b", "slow", "i2c-3", 2))
+		pass(time.Millisecond)
+		same(t, "records", r.got(), []string{"0s a reading 1"})
+		pass(time.Second)
+		same(t, "records", sorted(r.got()), []string{"0s a reading 1", "40ms b reading 1"})
+		pass(50 * time.Millisecond)
+		same(t, "records", sorted(last(r.got(), 2)), []string{"1.04s b reading 2", "1s a reading 2"})
+		r.stop()
+	})
+}
+
 // Without a linger time each reading is emitted when it is made.
 func TestNoLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
