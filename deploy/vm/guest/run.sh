@@ -21,6 +21,8 @@ cd "$(dirname "$0")" || exit 1
 . ./local.sh
 # shellcheck source=deploy/vm/guest/reload.sh
 . ./reload.sh
+# shellcheck source=deploy/vm/guest/credentials.sh
+. ./credentials.sh
 # shellcheck source=deploy/vm/guest/pins.sh
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
@@ -50,6 +52,7 @@ first_boot() {
 	crash
 	local_socket
 	reload
+	credentials
 	stop
 	upgrade_package
 	test_settings
