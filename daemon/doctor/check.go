@@ -55,6 +55,7 @@ func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies .
 	}
 	powerOn(cfg, m.Board, w)
 	stopped(cfg, m.Systemd, w)
+	firewall(cfg, m.Systemd, w)
 	if len(policies) > 0 {
 		n, err := checkPolicies(cfg, policies, w)
 		if err != nil {

@@ -219,6 +219,7 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 		bad := checkHardware(e.cfg, e.o.Board, &w)
 		powerOn(e.cfg, e.o.Board, &w)
 		stopped(e.cfg, e.o.Systemd, &w)
+		firewall(e.cfg, e.o.Systemd, &w)
 		if bad > 0 {
 			return "", lines(w.String()), &finding{outcome: Failed, what: fmt.Sprintf("%d problems", bad),
 				meaning: "Sensors or outputs of the configuration cannot be used on this machine.", cure: "See the lines."}

@@ -3,8 +3,10 @@ package doctor
 import (
 	"fmt"
 	"io"
+	"net/netip"
 
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/systemd"
 	"fieldpost/sensors/board"
@@ -64,4 +66,19 @@ func stopped(cfg *config.Config, version int, w io.Writer) {
 	}
 	fmt.Fprintf(w, "note: systemd %d releases the outputs' lines when the unit is stopped, after they were made safe; %d and newer keep them driven."+
 		" Some kernels then let a line fall back to its pull: wire a pull resistor to the safe level of each output, or use Debian 13.\n", version, systemd.KeepsLines)
+}
+
+// firewall prints the lines of the unit that let the daemon speak to its broker and to
+// nothing else, where the broker is given by its address. A name's addresses change, and
+// the name server would be cut off too.
+func firewall(cfg *config.Config, version int, w io.Writer) {
+	at, err := endpoint.Parse(cfg.Broker.Endpoint)
+	if err != nil || version == 0 {
+		return
+	}
+	ip, err := netip.ParseAddr(at.Host)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(w, "note: these lines, by `systemctl edit fieldpost`, let the daemon speak to its broker only:\n  [Service]\n  IPAddressDeny=any\n  IPAddressAllow=%s\n", ip.WithZone(""))
 }

@@ -131,3 +131,26 @@ func TestStoppedUnitsLines(t *testing.T) {
 		}
 	}
 }
+
+// A broker that is given by its address can be all that the unit may reach.
+func TestFirewallLines(t *testing.T) {
+	for host, want := range map[string]string{
+		"192.168.1.5:8883":            "IPAddressAllow=192.168.1.5\n",
+		"[fd00::5]:8883":              "IPAddressAllow=fd00::5\n",
+		"127.0.0.1":                   "IPAddressAllow=127.0.0.1\n",
+		"broker.local":                "",
+		"a1-ats.iot.eu.amazonaws.com": "",
+	} {
+		var out strings.Builder
+		cfg := &config.Config{}
+		cfg.Broker.Endpoint = host
+		firewall(cfg, 257, &out)
+		if !strings.HasSuffix(out.String(), want) || want == "" && out.Len() > 0 {
+			t.Errorf("%s: %q", host, out.String())
+		}
+		out.Reset()
+		if firewall(cfg, 0, &out); out.Len() > 0 {
+			t.Errorf("%s: %q without systemd", host, out.String())
+		}
+	}
+}
