@@ -69,7 +69,7 @@ package() {
 		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
 }
 
-install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,reload,pins,power,package}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,reload,credentials,pins,power,package}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"

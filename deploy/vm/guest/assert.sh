@@ -30,6 +30,13 @@ check() {
 	fi
 }
 
+# A command that is missing fails the run, and so does a part of these scripts. The shell
+# calls this in a subshell, which cannot count.
+command_not_found_handle() {
+	echo "$1" | tee -a out/missing >&2
+	return 127
+}
+
 # same WHAT WANT GOT
 same() {
 	if [ "$2" = "$3" ]; then ok "$1"; else
@@ -71,6 +78,7 @@ keep_counts() { echo "$passed $failed $SECONDS" >out/counts; }
 
 # summary: the closing line; fails where something has failed
 summary() {
+	[ ! -s out/missing ] || not_ok "commands that are not there: $(tr '\n' ' ' <out/missing)"
 	printf '\n%d passed, %d failed\n' "$passed" "$failed"
 	[ "$failed" = 0 ]
 }
