@@ -93,9 +93,11 @@ func StartRabbitMQ(t testing.TB) *RabbitMQ {
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		late := time.NewTimer(Patience)
+		defer late.Stop()
 		select {
 		case <-exited:
-		case <-time.After(Patience):
+		case <-late.C:
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			<-exited
 		}
