@@ -38,7 +38,12 @@ type Machine struct {
 // the daemon needs and they do not allow is a problem, and a trap in them a warning.
 func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies ...string) error {
 	bad := 0
-	for _, p := range uplink.CheckFiles(filesOf(cfg), now) {
+	shown := cfg
+	if unprovisioned(cfg) {
+		fmt.Fprintf(w, "note: %s\n", unprovisionedText)
+		shown = asClaim(cfg)
+	}
+	for _, p := range uplink.CheckFiles(filesOf(shown), now) {
 		if !p.Warning {
 			bad++
 		}

@@ -115,10 +115,19 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 			return e.report, err
 		}
 	}
-	e.chooseID()
+	claim := unprovisioned(e.cfg)
+	if claim {
+		_ = e.step(ctx, "provisioning", time.Minute, func(context.Context) (string, error) { return "", note(unprovisionedText) })
+		e.cfg, e.clean = asClaim(e.cfg), true
+		e.report.ClientID, e.report.OwnID = e.cfg.Broker.ClientID, true
+	} else {
+		e.chooseID()
+	}
 	usable := e.local(ctx)
 	if e.network(ctx) && usable && e.tls(ctx) {
-		if e.connect(ctx) {
+		if claim {
+			e.claim(ctx)
+		} else if e.connect(ctx) {
 			e.session(ctx)
 			e.subscribe(ctx)
 			e.publish(ctx)
@@ -229,10 +238,10 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 	if e.policy != nil {
 		_ = e.detailed(ctx, "policy", time.Minute, func(context.Context) (string, []string, error) {
 			var w bytes.Buffer
-			bad, err := checkPolicies(e.cfg, e.o.Policies, &w)
+			bad, err := checkPolicies(e.o.Config, e.o.Policies, &w)
 			if err == nil && bad > 0 {
 				err = &finding{outcome: Failed, what: fmt.Sprintf("%d actions that are needed are denied", bad),
-					meaning: "AWS IoT Core would close the connection at each of them.", cure: "`fieldpost policy generate` prints a policy that allows what this configuration needs."}
+					meaning: "AWS IoT Core would close the connection at each of them.", cure: "`fieldpost policy generate` prints a policy that allows what this configuration needs; with --claim, that of a claim certificate."}
 			}
 			return "allows what is needed", lines(w.String()), err
 		})

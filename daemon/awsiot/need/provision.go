@@ -73,3 +73,15 @@ func GenerateClaim(cfg *config.Config, prefix string) ([]byte, error) {
 	}
 	return document(grantsOf(all, nil, prefix)), nil
 }
+
+// SimulateClaim asks a policy for all that provisioning does with the claim certificate.
+func SimulateClaim(cfg *config.Config, p *awsiot.Policy) (all []Answer) {
+	by := &awsiot.Connection{ClientID: cfg.Broker.Provisioning.ClientID, Certificate: Certificate(cfg.Broker.Provisioning.ClaimCertificate)}
+	for _, n := range Claim(cfg) {
+		if n.raw {
+			n.Resource, n.raw = "client/"+by.ClientID, false
+		}
+		all = append(all, answer(n, p.Decide(awsiot.Request{Action: n.Action, Resource: n.Resource, By: by})))
+	}
+	return all
+}

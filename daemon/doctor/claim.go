@@ -1,0 +1,72 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"fieldpost/daemon/awsiot"
+	"fieldpost/daemon/awsiot/need"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/provision"
+	"fieldpost/daemon/regular"
+	"fieldpost/daemon/uplink"
+)
+
+// unprovisioned reports whether the board is to get its certificate by provisioning, and has
+// none yet.
+func unprovisioned(cfg *config.Config) bool {
+	return cfg.Broker.Provisioning.Enabled() && errors.Is(regular.Check(cfg.Broker.Certificate), fs.ErrNotExist)
+}
+
+// unprovisionedText says what that means.
+const unprovisionedText = "this board has no certificate of its own yet; the daemon gets one with the claim certificate, which is examined in its place"
+
+// asClaim returns a configuration for the connection that provisioning makes.
+func asClaim(cfg *config.Config) *config.Config {
+	claim := *cfg
+	p := cfg.Broker.Provisioning
+	claim.Broker.Certificate, claim.Broker.Key, claim.Broker.ClientID, claim.Broker.Will = p.ClaimCertificate, p.ClaimKey, p.ClientID, "none"
+	return &claim
+}
+
+// simulate asks policies for all that the daemon does with this configuration: with the
+// board's certificate or, as long as there is none, with the claim certificate.
+func simulate(cfg *config.Config, p *awsiot.Policy) []need.Answer {
+	if !unprovisioned(cfg) {
+		by := need.Connection(cfg)
+		by.Certificate = need.Certificate(cfg.Broker.Certificate)
+		return need.Simulate(cfg, p, by, "", false).Needs
+	}
+	return need.SimulateClaim(cfg, p)
+}
+
+// claim goes as far as provisioning does without having a certificate made: it connects, and
+// subscribes to the answers.
+func (e *exam) claim(ctx context.Context) {
+	if !e.connect(ctx) {
+		return
+	}
+	for _, t := range provision.RequestTopics(e.cfg.Broker.Provisioning.Template) {
+		for _, f := range []string{t + "/accepted", t + "/rejected"} {
+			_ = e.step(ctx, "subscribe", 4*answerLimit, func(ctx context.Context) (string, error) {
+				err := e.try(ctx, func(ctx context.Context, p *uplink.Probe, _ attempt) error {
+					ctx, cancel := context.WithTimeout(ctx, answerLimit)
+					defer cancel()
+					return p.Subscribe(ctx, uplink.Subscription{Filter: f, QoS: 1})
+				})
+				var why *uplink.Explained
+				if errors.As(err, &why) && why.Code == string(health.SubscribeDenied) {
+					hinted := *why
+					hinted.Hint, hinted.Err = provision.DeniedHint(f, true), err
+					return "", &hinted
+				}
+				return f, err
+			})
+		}
+	}
+	_ = e.step(ctx, "publish", answerLimit, func(context.Context) (string, error) {
+		return "", skip("a request would have a certificate made; `--policy FILE` with the policy of the claim certificate tells whether it is allowed")
+	})
+}
