@@ -14,7 +14,7 @@ broker:
 readings: {topic: field/readings}
 `
 
-// place makes a directory with the three certificate files in it and gives
+// place makes a directory with the certificate files in it and gives
 // the path of a configuration beside them.
 func place(t testing.TB) string {
 	t.Helper()
@@ -22,7 +22,8 @@ func place(t testing.TB) string {
 	if err := os.Mkdir(filepath.Join(dir, "certs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{defaults.Broker.CA, defaults.Broker.Certificate, defaults.Broker.Key} {
+	p := defaults.Broker.Provisioning
+	for _, name := range []string{defaults.Broker.CA, defaults.Broker.Certificate, defaults.Broker.Key, p.ClaimCertificate, p.ClaimKey} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("pem\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ const maxFile = 128 << 10
 func Load(path string) (*Config, error) { return load(path, true) }
 
 // LoadWithoutFiles is like [Load], but the files that the configuration names need not exist
-// yet.
+// yet. On a machine without a serial number {serial} stands for the word SERIAL.
 func LoadWithoutFiles(path string) (*Config, error) { return load(path, false) }
 
 func load(path string, files bool) (*Config, error) {

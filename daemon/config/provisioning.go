@@ -26,6 +26,9 @@ const CertificateFile = "current.pem"
 // serial fills in the board's serial number.
 func (l *loader) serial(c *Config) {
 	known := boardSerial()
+	if known == "" && !l.lookAtFiles { // not on the board
+		known = "SERIAL"
+	}
 	fill := func(path, text string) string {
 		switch {
 		case !strings.Contains(text, serialPlaceholder) || !l.sound(path):

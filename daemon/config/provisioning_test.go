@@ -21,23 +21,11 @@ func withSerial(t *testing.T, serial string) {
 	t.Cleanup(func() { boardSerial = before })
 }
 
-// claimed is a place with the files of a claim, for a configuration beside them.
-func claimed(t *testing.T) string {
-	t.Helper()
-	file := place(t)
-	for _, name := range []string{defaults.Broker.Provisioning.ClaimCertificate, defaults.Broker.Provisioning.ClaimKey} {
-		if err := os.WriteFile(filepath.Join(filepath.Dir(file), name), []byte("pem\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return file
-}
-
 // With broker.provisioning the certificate is a file of the daemon's own, which need not
 // exist yet; what is left out has a default.
 func TestProvisioning(t *testing.T) {
 	withSerial(t, "100000001a2b")
-	file := claimed(t)
+	file := place(t)
 	dir := filepath.Dir(file)
 	for _, name := range []string{"certificate.pem.crt", "private.pem.key"} {
 		if err := os.Remove(filepath.Join(dir, "certs", name)); err != nil {
@@ -73,6 +61,11 @@ func TestProvisioning(t *testing.T) {
 func TestClaimFiles(t *testing.T) {
 	withSerial(t, "7")
 	file := place(t)
+	for _, name := range []string{"claim.pem.crt", "claim.pem.key"} {
+		if err := os.Remove(filepath.Join(filepath.Dir(file), "certs", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	text := []byte(provisioned("    template: pumps\n"))
 	_, err := Parse(file, text)
 	if err == nil || strings.Count(err.Error(), "there is no such file") != 2 || !strings.Contains(err.Error(), "fieldpost.yaml:5: broker.provisioning.claim_key: file ") {
@@ -112,7 +105,7 @@ func TestProvisioningRefusals(t *testing.T) {
 		{"long with the serial number", strings.Replace(provisioned("    template: a\n    client_id: x\n"), "pump-", long[:127], 1), "fieldpost.yaml:1: thing: want 1 to 128 of the characters A-Z a-z 0-9 : _ . -, with the serial number in it (got " + long[:60] + "...)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			file := claimed(t)
+			file := place(t)
 			_, err := Parse(file, []byte(tt.text))
 			if err == nil {
 				t.Fatal("accepted")
@@ -123,9 +116,21 @@ func TestProvisioningRefusals(t *testing.T) {
 		})
 	}
 	withSerial(t, "")
-	_, err := Parse(claimed(t), []byte(provisioned("    template: a\n")))
+	_, err := Parse(place(t), []byte(provisioned("    template: a\n")))
 	if want := "thing: contains {serial}, and this machine has no serial number"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Before there is a board, the configuration can be read all the same.
+func TestWithoutSerial(t *testing.T) {
+	withSerial(t, "")
+	file := place(t)
+	if err := os.WriteFile(file, []byte(provisioned("    template: a\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := LoadWithoutFiles(file); err != nil || c.Thing != "pump-SERIAL" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 
@@ -133,7 +138,7 @@ func TestProvisioningRefusals(t *testing.T) {
 func TestChangedParameters(t *testing.T) {
 	withSerial(t, "7")
 	parse := func(parameters string) *Config {
-		c, err := Parse(claimed(t), []byte(provisioned("    template: a\n    parameters: "+parameters+"\n")))
+		c, err := Parse(place(t), []byte(provisioned("    template: a\n    parameters: "+parameters+"\n")))
 		if err != nil {
 			t.Fatal(err)
 		}
