@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
@@ -29,7 +30,7 @@ func reader(path string) func() (*config.Config, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	return func() (*config.Config, error) { return config.Load(path) }
+	return func() (*config.Config, error) { return config.LoadSettled(path) }
 }
 
 // runtimeDir returns the directory of the outputs' crash record: systemd's
@@ -96,7 +97,7 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	if err != nil {
 		return logged(log, err)
 	}
-	stop := reloadOn(hangups, d)
+	stop := reloadOn(hangups, func(ctx context.Context) { _, _ = d.Reload(ctx, "SIGHUP") }) // logged
 	defer stop()
 	return d.Run(ctx)
 }
@@ -128,9 +129,13 @@ func hasTerminal() bool {
 	return true
 }
 
-// reloadOn reloads the daemon's configuration at each signal, until stop is
-// called. The daemon logs the result.
-func reloadOn(hangups <-chan os.Signal, d *daemon.Daemon) (stop func()) {
+// hangupPause is the shortest time between two reloads that SIGHUP asks for, so that a storm
+// of them keeps the daemon from nothing and fills no log.
+const hangupPause = time.Second
+
+// reloadOn reloads the configuration at each signal, until stop is called. Signals that come
+// during a reload or the pause after it are one. reload logs its result; it must not panic.
+func reloadOn(hangups <-chan os.Signal, reload func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -140,8 +145,14 @@ func reloadOn(hangups <-chan os.Signal, d *daemon.Daemon) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-hangups:
-				_, _ = d.Reload(ctx, "SIGHUP") // logged
+				reload(ctx)
 			}
+			pause := time.NewTimer(hangupPause)
+			select {
+			case <-ctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
 		}
 	}()
 	return func() {

@@ -1,0 +1,72 @@
+package config
+
+import (
+	"io/fs"
+	"os"
+	"time"
+
+	"fieldpost/daemon/regular"
+)
+
+const (
+	settleFor   = 100 * time.Millisecond // how long a file must not change that has just changed
+	settleLimit = 3 * time.Second        // how long LoadSettled waits for that
+	recent      = 2 * time.Second        // how long ago counts as just now, by the wall clock
+)
+
+// LoadSettled is like [Load], for a file that somebody may be writing in place at the moment.
+// The first part of a configuration may be a valid one, with fewer outputs. So a file that was
+// changed within the last two seconds is read only when it does not change for 100 ms, and a
+// file that changes while it is read is read again. If it has not settled after 3 s, the error
+// says so.
+func LoadSettled(path string) (*Config, error) {
+	data, err := readSettled(path, regular.Read)
+	if err != nil {
+		return nil, Errors{{File: path, Reason: plainly(err), Err: err}}
+	}
+	if data == nil {
+		return nil, Errors{{File: path, Reason: "somebody is writing it; try again when that is done"}}
+	}
+	return parse(path, data, true)
+}
+
+// readSettled returns the content of a file, nil if the file does not settle.
+func readSettled(path string, read func(path string, most int64) ([]byte, error)) ([]byte, error) {
+	tick := time.NewTicker(settleFor)
+	defer tick.Stop()
+	before, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	age := time.Since(before.ModTime())
+	settled := age > recent || age < -recent
+	for end := time.Now().Add(settleLimit); time.Now().Before(end); {
+		if !settled {
+			<-tick.C
+			now, err := os.Stat(path)
+			if err != nil {
+				return nil, err
+			}
+			settled, before = unchanged(before, now), now
+			continue
+		}
+		data, err := read(path, maxFile)
+		if err != nil {
+			return nil, err
+		}
+		after, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if unchanged(before, after) {
+			return data, nil
+		}
+		settled, before = false, after
+	}
+	return nil, nil
+}
+
+// unchanged reports whether a file is the same and was not written in between.
+func unchanged(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
