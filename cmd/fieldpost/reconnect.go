@@ -20,11 +20,12 @@ func newReconnect(file *string) *cobra.Command {
 		Short: "make the daemon connect to its broker now",
 		Long: `Make the daemon on this machine connect to its broker now, and print the result.
 
-Use it after you have fixed the cause of a refusal. After a refusal, or while another
-client uses its client id, the daemon waits up to 15 minutes before it tries again.
-Also use it to switch to a new certificate: the daemon closes an open connection and
-connects with the certificate, key and root that are in the files now. It also retries
-the topics that the broker denied. Waiting messages are kept and sent afterwards.
+Use it after you have fixed the cause of a refusal. The daemon waits up to 15 minutes
+before it tries again after a refusal, and up to 2 minutes while another client uses
+its client id. Also use it to switch to a new certificate: the daemon closes an open
+connection and connects with the certificate, key and root that are in the files now.
+It also retries the topics that the broker denied. Waiting messages are kept and sent
+afterwards.
 
 The exit status is 0 only if the daemon is connected afterwards and the connection has
 no fault.`,
