@@ -73,7 +73,11 @@ func (d *spoolDisk) takeAway(over bool) (what string) {
 		d.over++
 	case over && !d.mine:
 		what = "removed"
-		err = os.RemoveAll(d.dir)
+		for range 100 { // the daemon keeps writing files
+			if err = os.RemoveAll(d.dir); !errors.Is(err, unix.ENOTEMPTY) {
+				break
+			}
+		}
 	default:
 		what = "emptied"
 		var names []string
