@@ -89,7 +89,7 @@ func newBroker() *cobra.Command {
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8883", "`address` to listen on")
 	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy; may be repeated")
 	c.Flags().BoolVar(&tellDenied, "deny-log", true, "log each refusal and its cause; --deny-log=false logs nothing, like AWS IoT Core")
-	c.Flags().BoolVar(&o.Rates, "rates", true, "apply the limits per second: discard more than 100 messages each way, delay more than 512 KiB, refuse the second CONNECT of a client id")
+	c.Flags().BoolVar(&o.Rates, "rates", true, "apply the limits per second: discard more than 100 messages each way, delay more than 512 KiB, send what a session kept at 10 messages, refuse the second CONNECT of a client id")
 	c.Flags().DurationVar(&o.SessionExpiry, "session-expiry", awsiot.SessionExpiry, "how long a session outlives its connection")
 	c.Flags().StringVar(&o.Devices, "devices", "", "`file` of certificates with policies of their own")
 	c.Flags().StringArrayVar(&templates, "template", nil, "provision devices by this template: `name=file`, a provisioning template of AWS IoT in JSON; may be repeated")

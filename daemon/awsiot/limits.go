@@ -18,6 +18,7 @@ const (
 	Subscriptions    = 50          // subscriptions of one connection
 	PublishRate      = 100         // PUBLISHes of one connection in a second, each way; the rest is discarded
 	Throughput       = 512 * 1024  // bytes of one connection in a second, each way; the rest is delayed
+	StoredRate       = 10          // messages in a second that a session kept and its next connection gets
 	ConnectEvery     = time.Second // from one CONNECT of a client id to the next
 	ReceiveMax       = 100         // unacknowledged PUBLISHes of one connection, each way
 	KeepAliveMin     = 30 * time.Second

@@ -37,7 +37,7 @@ type Options struct {
 	// with 0x80, like mosquitto. AWS IoT Core closes the connection.
 	AckDenied bool
 	// Rates applies the limits of AWS IoT Core that depend on time: [awsiot.PublishRate],
-	// [awsiot.Throughput] and [awsiot.ConnectEvery].
+	// [awsiot.Throughput], [awsiot.StoredRate] and [awsiot.ConnectEvery].
 	Rates bool
 	// SessionExpiry is how long a session outlives its connection; 0 is [awsiot.SessionExpiry].
 	SessionExpiry time.Duration
@@ -236,7 +236,11 @@ func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
 		return
 	}
-	if err := b.server.EstablishConnection("tls", b.rules.identify(ctx, conn)); err != nil {
+	ctx, end := context.WithCancel(ctx)
+	client := b.rules.identify(ctx, conn)
+	defer client.sending.Wait()
+	defer end()
+	if err := b.server.EstablishConnection("tls", client); err != nil {
 		b.log.Debug("connection ended", "remote", raw.RemoteAddr().String(), "error", err)
 	}
 }
@@ -248,6 +252,7 @@ type identified struct {
 	certificate *awsiot.Certificate
 	source      netip.Addr
 	rates       *rates // nil where there are none
+	sending     sync.WaitGroup
 }
 
 // identify is called after the handshake. ctx ends what a rate delays.

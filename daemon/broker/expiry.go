@@ -27,9 +27,13 @@ func (r *rules) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, nil
 }
 
-// OnSessionEstablish takes out of a session, before it goes on, what has expired in it.
-func (r *rules) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+// OnSessionEstablish takes out of a session, before it goes on, what has expired in it, and what
+// is to be sent at the rate of stored messages.
+func (r *rules) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	old, ok := r.server.Clients.Get(cl.ID)
+	if r.rates {
+		defer r.stored.take(cl, old, pk.Connect.Clean)
+	}
 	if !ok {
 		return
 	}
@@ -80,5 +84,6 @@ func (r *rules) expire(id string) {
 		r.server.UnsubscribeClient(old)
 		old.ClearInflights()
 		r.server.Clients.Delete(id)
+		r.stored.forget(id, nil)
 	}
 }

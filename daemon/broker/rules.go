@@ -50,6 +50,7 @@ type rules struct {
 	authority     *authority // nil: devices are not provisioned
 	log           *slog.Logger
 	connects      connects
+	stored        stored
 }
 
 // ID names the hook to the server.
@@ -146,13 +147,19 @@ func held(asked uint16) uint16 {
 	return max(asked, least)
 }
 
-// OnSessionEstablished logs a new client.
+// OnSessionEstablished logs a new client, and begins to send it what its session kept.
 func (r *rules) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if conn, ok := cl.Net.Conn.(*identified); ok && r.rates {
+		conn.sending.Go(func() { r.sendStored(conn.rates.ctx, cl) })
+	}
 	r.log.Info("client connected", "client", cl.ID, "remote", cl.Net.Remote)
 }
 
 // OnDisconnect logs that a client has gone, and why, unless it disconnected itself.
-func (r *rules) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
+func (r *rules) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
+	if expire {
+		r.stored.forget(cl.ID, cl)
+	}
 	if err == nil {
 		err = cl.StopCause()
 	}

@@ -193,11 +193,11 @@ func value(text json.RawMessage, parameters map[string]string) (string, error) {
 func reference(argument json.RawMessage, parameters map[string]string) (string, error) {
 	var name string
 	if err := json.Unmarshal(argument, &name); err != nil {
-		return "", fmt.Errorf("Ref: want the name of a parameter (got %s)", argument)
+		return "", fmt.Errorf("%s: want the name of a parameter (got %s)", "Ref", argument)
 	}
 	v, ok := parameters[name]
 	if !ok {
-		return "", fmt.Errorf("Ref: %q is none of the Parameters", name)
+		return "", fmt.Errorf("%s: %q is none of the Parameters", "Ref", name)
 	}
 	return v, nil
 }
