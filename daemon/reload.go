@@ -82,7 +82,7 @@ func (d *Daemon) Diff(ctx context.Context) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
-	before, after, err := d.judge(cfg)
+	before, after, err := d.compareTo(cfg)
 	if err != nil {
 		return Changes{}, err
 	}

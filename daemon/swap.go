@@ -76,7 +76,7 @@ func (d *Daemon) Swap(ctx context.Context, cfg *config.Config) (Changes, error) 
 
 // swapInTurn is [Daemon.Swap] for who has begun.
 func (d *Daemon) swapInTurn(cfg *config.Config) (Changes, error) {
-	before, after, err := d.judge(cfg)
+	before, after, err := d.compareTo(cfg)
 	if err != nil {
 		return Changes{}, err
 	}
@@ -113,9 +113,9 @@ func (d *Daemon) guardSwap(swap func()) error {
 	return err
 }
 
-// judge gives the present generation and that of another configuration. The error says why
-// the one cannot take the place of the other.
-func (d *Daemon) judge(cfg *config.Config) (before, after *generation, err error) {
+// compareTo returns the present generation and that of another configuration. The error says
+// why the second one cannot replace the first.
+func (d *Daemon) compareTo(cfg *config.Config) (before, after *generation, err error) {
 	before = d.generation()
 	if err := refuse(before.config, cfg); err != nil {
 		return nil, nil, err

@@ -162,7 +162,7 @@ func TestTimesThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// However the file is harmed, that costs times and nothing else, and the next
+// Any damage to the file loses only times, and the next
 // write mends it.
 func TestHarmedTimes(t *testing.T) {
 	dir := t.TempDir()

@@ -190,7 +190,7 @@ func (e *exam) detailed(ctx context.Context, name string, limit time.Duration, d
 		return ctx.Err() // interrupted: this says nothing of the broker
 	}
 	s := Step{Name: name, Seconds: time.Since(began).Seconds(), Detail: detail}
-	s.judge(found, err)
+	s.setResult(found, err)
 	if s.Outcome == Failed {
 		e.report.Failed++
 		e.failed = append(e.failed, name)

@@ -116,8 +116,8 @@ func fault(code health.Code, what string, args ...any) error {
 	return &finding{outcome: Failed, code: code, what: fmt.Sprintf(what, args...)}
 }
 
-// judge fills a step in from the error that it ended with.
-func (s *Step) judge(found string, err error) {
+// setResult fills in a step from its error.
+func (s *Step) setResult(found string, err error) {
 	s.Outcome, s.Found = Passed, found
 	if err == nil {
 		return

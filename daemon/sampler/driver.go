@@ -105,7 +105,7 @@ func (d *driver) read(reopen bool, c clock.Clock) (reading, error) {
 	return reading{stamp, fields}, nil
 }
 
-// notReady judges that a sensor has no value yet. waits is false where it has waited for
+// notReady handles a sensor without a value yet. waits is false where it has waited for
 // too long and is to be closed. Once it has, the error is a fault until there is a value,
 // also while it waits again, opened again.
 func (d *driver) notReady(err error) (waits bool, _ error) {

@@ -19,7 +19,7 @@ func onBus(name, chip, bus string, every time.Duration) sensors.Config {
 	return sensors.Config{Name: name, Chip: chip, Every: every, Options: sensors.I2C{Bus: bus}}
 }
 
-// lasting has the Sampler read other sensors, and says what that took.
+// reconfigure makes the Sampler read other sensors, and returns how long that took.
 func (r *rig) reconfigure(configs ...sensors.Config) time.Duration {
 	r.t.Helper()
 	before := time.Now()

@@ -251,7 +251,7 @@ func TestAckFileSurvivesHarm(t *testing.T) {
 		b := bytes.Clone(f.b)
 		b[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
 		if got := readAcks(b).done[logRun{Samples, 7}]; got != nil && (got.has(2) || got.has(11)) {
-			t.Fatalf("harm made acks: %+v", got)
+			t.Fatalf("damage made acks: %+v", got)
 		}
 	}
 }

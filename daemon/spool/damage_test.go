@@ -15,9 +15,9 @@ import (
 func TestDamagedSegments(t *testing.T) {
 	const middle = "samples-1-2.seg"
 	for _, c := range []struct {
-		name string
-		harm func(d *memDisk)
-		lost int // at most
+		name   string
+		damage func(d *memDisk)
+		lost   int // at most
 	}{
 		{"bit in a record", func(d *memDisk) { b := d.Data(middle); b[1000] ^= 4; d.Put(middle, b) }, 1},
 		{"bit in the header", func(d *memDisk) { b := d.Data(middle); b[9] ^= 4; d.Put(middle, b) }, 0},
@@ -36,7 +36,7 @@ func TestDamagedSegments(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := backlog(t, true)
-				c.harm(d)
+				c.damage(d)
 				r := newRig(t, d, Options{AtRisk: time.Second})
 				if missing := checkAllTold(t, r.takeItems(all)); missing > c.lost {
 					t.Errorf("%d lost, want at most %d", missing, c.lost)
@@ -124,8 +124,8 @@ func TestDamageToTheEndOfTheLastSegment(t *testing.T) {
 
 func TestDamageFoundWhileReadingBack(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		harm func(d *memDisk, name string)
+		name   string
+		damage func(d *memDisk, name string)
 	}{
 		{"bit", func(d *memDisk, name string) { b := d.Data(name); b[70_000] ^= 1; d.Put(name, b) }},
 		{"gone", func(d *memDisk, name string) { _ = d.Remove(name) }},
@@ -142,7 +142,7 @@ func TestDamageFoundWhileReadingBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := backlog(t, true)
 				r := newRig(t, d, Options{AtRisk: time.Second}).start()
-				c.harm(d, "samples-1-2.seg")
+				c.damage(d, "samples-1-2.seg")
 				items := r.takeItems(all)
 				for range 10 { // an unreadable file is tried again before it is given up
 					wait(time.Second)

@@ -136,7 +136,7 @@ func TestADirectoryOpenToAll(t *testing.T) {
 
 // A name that stands for another directory, or for nothing, is found out.
 func TestTheDirectoryIsTheSame(t *testing.T) {
-	for name, harm := range map[string]func(dir string) error{
+	for name, damage := range map[string]func(dir string) error{
 		"removed":  os.RemoveAll,
 		"renamed":  func(dir string) error { return os.Rename(dir, dir+".old") },
 		"replaced": func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o750)) },
@@ -157,7 +157,7 @@ func TestTheDirectoryIsTheSame(t *testing.T) {
 		if err != nil || f.There() != nil || d.Same() != nil {
 			t.Errorf("%s, before: %v", name, err)
 		}
-		if err := harm(dir); err != nil {
+		if err := damage(dir); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Same(); !errors.Is(err, durable.ErrGone) {

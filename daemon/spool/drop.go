@@ -151,31 +151,31 @@ func (st *store) undoDropLocked() {
 	st.ready.Set()
 }
 
-// untold is what can be released when its gaps are on disk.
-type untold struct {
+// reportable holds drops that can be released when their gaps are on disk.
+type reportable struct {
 	entries  []heldEntry
 	segments []*segment
 }
 
-// releaseToldLocked releases what was lost: its gaps are on disk.
-func (st *store) releaseToldLocked(told untold) {
+// releaseReportedLocked releases what was lost: its gaps are on disk.
+func (st *store) releaseReportedLocked(reported reportable) {
 	x := &st.losses
-	x.entries = append([]heldEntry(nil), x.entries[len(told.entries):]...)
+	x.entries = append([]heldEntry(nil), x.entries[len(reported.entries):]...)
 	if x.inFile && len(x.entries) == 0 {
 		x.inFile = false
 		st.ready.Set()
 	}
-	x.segments = append([]*segment(nil), x.segments[len(told.segments):]...)
-	st.garbage = append(st.garbage, told.segments...)
-	if len(told.segments) > 0 {
+	x.segments = append([]*segment(nil), x.segments[len(reported.segments):]...)
+	st.garbage = append(st.garbage, reported.segments...)
+	if len(reported.segments) > 0 {
 		st.acksDueLocked()
 	}
-	for _, g := range told.segments {
+	for _, g := range reported.segments {
 		for _, id := range st.gaps.within(g) {
 			st.removeGapLocked(id)
 		}
 	}
-	for _, e := range told.entries {
+	for _, e := range reported.entries {
 		st.releaseLocked(e)
 	}
 }

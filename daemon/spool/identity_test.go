@@ -193,13 +193,13 @@ func TestSourcesOutliveDamage(t *testing.T) {
 		for _, name := range []string{identityName, ackName} {
 			b := d.Data(name)
 			for at := -1; at < len(b); at++ {
-				harmedSpool := d.Kill()
-				if x := harmedSpool.Names[name]; at < 0 {
-					delete(harmedSpool.Names, name)
+				damagedSpool := d.Kill()
+				if x := damagedSpool.Names[name]; at < 0 {
+					delete(damagedSpool.Names, name)
 				} else {
 					x.B[at] ^= 0x20
 				}
-				r := newRig(t, harmedSpool, Options{AtRisk: time.Second, Thing: "west"})
+				r := newRig(t, damagedSpool, Options{AtRisk: time.Second, Thing: "west"})
 				own := r.s.Source().Spool
 				if kept := name != identityName; kept != (own == id) {
 					t.Errorf("%s at %d: id %q, was %q", name, at, own, id)

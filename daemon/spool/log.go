@@ -67,7 +67,7 @@ type log struct {
 
 	saidSentUntil uint64 // the risk file says of all entries before that they may have been sent
 	settled       int    // how many entries that it may have are on disk or done by now
-	renote        bool   // it must be made anew, whatever settled is
+	renote        bool   // it must be rewritten, whatever settled is
 
 	unrecorded   ids // done, in a segment, and not yet in the ack file
 	maybeWritten ids // dropped from memory: a write that is running, or has failed, may have left them in a file

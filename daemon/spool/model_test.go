@@ -28,21 +28,21 @@ type fate struct {
 
 // model is a plain account of what was put into spools and came out again.
 type model struct {
-	t           *testing.T
-	rnd         *rand.Rand
-	o           Options
-	d           *memDisk
-	r           *rig
-	fates       map[name]*fate
-	gaps        map[origin][]loss // told and acknowledged
-	sure        map[origin][]loss // those that are certain, since the latest crash or harm
-	far         map[string]uint64 // how far each sensor's readings or edges of a run have been given
-	blank       bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
-	crashes     int               // and harm: after each, what was done may come again
-	failed      bool              // the disk failed in this run
-	harmedSpool bool              // a file was harmed
-	given       []itemRecord
-	log         []string
+	t            *testing.T
+	rnd          *rand.Rand
+	o            Options
+	d            *memDisk
+	r            *rig
+	fates        map[name]*fate
+	gaps         map[origin][]loss // told and acknowledged
+	sure         map[origin][]loss // those that are certain, since the latest crash or damage
+	far          map[string]uint64 // how far each sensor's readings or edges of a run have been given
+	blank        bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
+	crashes      int               // and damage: after each, what was done may come again
+	failed       bool              // the disk failed in this run
+	damagedSpool bool              // a file was damaged
+	given        []itemRecord
+	log          []string
 }
 
 func (m *model) note(format string, args ...any) {
@@ -118,7 +118,7 @@ func (m *model) first(n name, f *fate) {
 // because the note that it is given up is lost.
 func (m *model) sent(gap message.Record) {
 	o, x := origin{gap.Sensor, gap.Run}, claim(gap)
-	if gap.Sensor == calmest && reasonOf(gap) == reasonFull && !m.harmedSpool {
+	if gap.Sensor == calmest && reasonOf(gap) == reasonFull && !m.damagedSpool {
 		m.fatalf("gap %+v of %+v, who never had its share", x, o)
 	}
 	if x.uncertain || m.blank {
@@ -196,7 +196,7 @@ func (m *model) stop() {
 		m.fatalf("end: %v", err)
 	}
 	m.note("stop")
-	m.harm()
+	m.damage()
 	m.open()
 	m.flood()
 }
@@ -323,8 +323,8 @@ func (m *model) forget() {
 	clear(m.sure)
 }
 
-// harm damages one file while nobody uses it, once in a while.
-func (m *model) harm() bool {
+// damage damages one file while nobody uses it, once in a while.
+func (m *model) damage() bool {
 	files := m.d.Files("", "")
 	if m.rnd.IntN(4) > 0 || len(files) == 0 {
 		return false
@@ -345,9 +345,9 @@ func (m *model) harm() bool {
 		m.d.Put(name, b)
 	}
 	m.forget()
-	m.harmedSpool = true
+	m.damagedSpool = true
 	m.blank = m.blank || name == ackName
-	m.note("harm %s at %d", name, at)
+	m.note("damage %s at %d", name, at)
 	return true
 }
 
@@ -365,7 +365,7 @@ func (m *model) crash(power bool) {
 	now, failed := time.Now(), m.failed || m.r.s.Stats().Dropped > 0
 	m.note("crash, power %v", power)
 	run := m.r.s.RunNumber()
-	failed = m.harm() || failed
+	failed = m.damage() || failed
 	m.open()
 	if m.rnd.IntN(2) == 0 {
 		return // so that nothing is given

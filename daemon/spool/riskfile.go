@@ -40,7 +40,7 @@ import (
 // that was cut short by the kill is ignored.
 //
 // The note follows the entries in small steps, so that an Append costs the same however many
-// entries are at risk: it adds what is new, and is made anew only when an eighth of what it
+// entries are at risk: it adds what is new, and is rewritten only when an eighth of what it
 // has is on disk or acknowledged by now, and before the writer rests.
 const (
 	riskPrefix  = "spool-risk-"
@@ -389,7 +389,7 @@ func (r *riskFile) collectLocked() bool {
 	return !r.open
 }
 
-// isStaleLocked reports whether the note must be made anew, and begins to count again if so.
+// isStaleLocked reports whether the note must be rewritten, and restarts the count if so.
 func (r *riskFile) isStaleLocked() bool {
 	settled, again := 0, false
 	for _, l := range r.st.logs {

@@ -208,7 +208,7 @@ func (r *runtimeDir) update(hasDisk bool) {
 		r.record(!hasDisk)
 	}
 	if len(r.diskless) > 0 {
-		r.forgetTold()
+		r.forgetReported()
 	}
 }
 
@@ -225,14 +225,14 @@ func (r *runtimeDir) record(recorded bool) {
 	r.recorded = durable.Replace(r.dir, name, x.encode()) == nil
 }
 
-// forgetTold removes the records of runs whose gaps are on disk or with the broker.
-func (r *runtimeDir) forgetTold() {
-	untold := map[uint64]bool{}
+// forgetReported removes the records of runs whose gaps are on disk or with the broker.
+func (r *runtimeDir) forgetReported() {
+	unreported := map[uint64]bool{}
 	r.st.mu.Lock()
-	r.st.gaps.runs(untold, func(x *owedGap) bool { return r.st.down || !x.recorded })
+	r.st.gaps.runs(unreported, func(x *owedGap) bool { return r.st.down || !x.recorded })
 	r.st.mu.Unlock()
 	r.diskless = slices.DeleteFunc(r.diskless, func(run uint64) bool {
-		return !untold[run] && r.dir.Remove(runtimeName(run)) == nil
+		return !unreported[run] && r.dir.Remove(runtimeName(run)) == nil
 	})
 }
 

@@ -229,10 +229,10 @@ func TestStateFile(t *testing.T) {
 	b := runFile{run: 7, sensors: few}.encode()
 	for i := range b {
 		for _, x := range []byte{1, 0x20, 0x80} {
-			harmedSpool := bytes.Clone(b)
-			harmedSpool[i] ^= x
-			if got, err := decodeRunFile(harmedSpool); err == nil {
-				t.Errorf("%q was read as %+v", harmedSpool, got)
+			damagedSpool := bytes.Clone(b)
+			damagedSpool[i] ^= x
+			if got, err := decodeRunFile(damagedSpool); err == nil {
+				t.Errorf("%q was read as %+v", damagedSpool, got)
 			}
 		}
 		if got, err := decodeRunFile(b[:i]); err == nil {

@@ -25,7 +25,7 @@ func TestSegmentNames(t *testing.T) {
 	}
 }
 
-// frames gives a segment file of n records with payloads of some size.
+// someFrames returns a segment file of n records with payloads of some size.
 func someFrames(n, size int) (*segment, []byte) {
 	g := &segment{class: Samples, run: 7, number: 1}
 	b := g.header()
@@ -47,11 +47,11 @@ func TestScanDamage(t *testing.T) {
 	const size = 20
 	const step = durable.FrameSize + size
 	for _, c := range []struct {
-		name  string
-		harm  func(b []byte) []byte
-		want  string
-		holes int
-		tail  int
+		name   string
+		damage func(b []byte) []byte
+		want   string
+		holes  int
+		tail   int
 	}{
 		{"none", func(b []byte) []byte { return b }, "[10 11 12 13]", 0, 0},
 		{"cut within a record", func(b []byte) []byte { return b[:len(b)-1] }, "[10 11 12]", 0, step - 1},
@@ -67,7 +67,7 @@ func TestScanDamage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g, b := someFrames(4, size)
-			seqs, s := scanAll(g, c.harm(b))
+			seqs, s := scanAll(g, c.damage(b))
 			if got := fmt.Sprint(seqs); got != c.want || s.Holes != c.holes || s.Tail != c.tail {
 				t.Errorf("got %s, %d holes, tail %d; want %s, %d, %d", got, s.Holes, s.Tail, c.want, c.holes, c.tail)
 			}
@@ -81,9 +81,9 @@ func TestScanHeader(t *testing.T) {
 		t.Error("the right header was refused")
 	}
 	for i := range headerSize {
-		harmedSpool := bytes.Clone(b)
-		harmedSpool[i] ^= 1
-		if _, ok := g.scan(harmedSpool); ok {
+		damagedSpool := bytes.Clone(b)
+		damagedSpool[i] ^= 1
+		if _, ok := g.scan(damagedSpool); ok {
 			t.Errorf("byte %d of the header may be anything", i)
 		}
 	}
@@ -99,7 +99,7 @@ func TestScanHeader(t *testing.T) {
 }
 
 // FuzzScan checks that whatever bytes do, only frames that check out are
-// given, in order, and that what precedes the first harm is given.
+// given, in order, and that what precedes the first damage is given.
 func FuzzScan(f *testing.F) {
 	_, b := someFrames(3, 9)
 	f.Add(b, uint16(40), byte(1))
@@ -107,9 +107,9 @@ func FuzzScan(f *testing.F) {
 	f.Add([]byte{}, uint16(0), byte(255))
 	f.Fuzz(func(t *testing.T, data []byte, at uint16, x byte) {
 		g, whole := someFrames(3, 9)
-		harmedSpool := bytes.Clone(whole)
-		harmedSpool[int(at)%len(harmedSpool)] ^= x
-		for _, b := range [][]byte{data, harmedSpool, append(bytes.Clone(whole), data...)} {
+		damagedSpool := bytes.Clone(whole)
+		damagedSpool[int(at)%len(damagedSpool)] ^= x
+		for _, b := range [][]byte{data, damagedSpool, append(bytes.Clone(whole), data...)} {
 			s, _ := g.scan(b)
 			last := uint64(0)
 			for n := 0; s.Next(); n++ {
@@ -123,7 +123,7 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 		if seqs, _ := scanAll(g, append(whole, data...)); len(seqs) < 3 || seqs[0] != 10 || seqs[2] != 12 {
-			t.Fatalf("records before the harm were lost: %v", seqs)
+			t.Fatalf("records before the damage were lost: %v", seqs)
 		}
 	})
 }

@@ -124,7 +124,7 @@ func TestCallerMayReuseItsBody(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	good := Options{Dir: t.TempDir(), Clock: clock.Fake()}
-	for name, harm := range map[string]func(*Options){
+	for name, damage := range map[string]func(*Options){
 		"no directory": func(o *Options) { o.Dir = "" },
 		"no clock":     func(o *Options) { o.Clock = nil },
 		"at risk":      func(o *Options) { o.AtRisk = -1 },
@@ -134,7 +134,7 @@ func TestOptions(t *testing.T) {
 		"memory of 1 ": func(o *Options) { o.Memory = 1 },
 	} {
 		o := good
-		harm(&o)
+		damage(&o)
 		word := name
 		if s, err := Open(o); err == nil || !strings.Contains(err.Error(), strings.Fields(word)[len(strings.Fields(word))-1]) {
 			t.Errorf("%s: %v, %v", name, s, err)

@@ -83,7 +83,7 @@ func removeIn(dir, pattern string) error {
 }
 
 // lostWith is a spool in a directory of the operating system, with a backlog, whose directory
-// comes to harm.
+// comes to damage.
 type lostWith struct {
 	*rig
 	dir, runtimeDir string
@@ -193,7 +193,7 @@ func (x *lostWith) entries() (out []string) {
 // with the next sync, with the look that is due when nothing is written, or at the stop.
 // What is at hand is rewritten, and a gap reports the rest. The journals come along.
 func TestTheDirectoryIsGone(t *testing.T) {
-	for name, harm := range removals {
+	for name, damage := range removals {
 		for n, hows := range map[int][]string{
 			300:  {"at a sync", "at a look", "at the stop", "after both"},
 			4000: {"at the stop", "after both"}, // more than a file, and than memory keeps
@@ -207,7 +207,7 @@ func TestTheDirectoryIsGone(t *testing.T) {
 						}
 						x := newLost(t, below(t), n)
 						x.takeFaults()
-						if err := harm(x.dir); err != nil {
+						if err := damage(x.dir); err != nil {
 							t.Fatal(err)
 						}
 						if how == "at a sync" || how == "after both" {

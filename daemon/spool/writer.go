@@ -245,7 +245,7 @@ func (w *writer) commit(sync bool) error {
 	}
 	need := w.unwritten()
 	sync = sync || dropped
-	batches, told := w.takeBatches(sync)
+	batches, reported := w.takeBatches(sync)
 	if err := w.recordGaps(); err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (w *writer) commit(sync bool) error {
 		}
 		if c == Events {
 			w.st.mu.Lock()
-			w.st.releaseToldLocked(told)
+			w.st.releaseReportedLocked(reported)
 			w.st.mu.Unlock()
 			if w.isCramped(need) {
 				if err := w.removeGarbage(); err != nil {
@@ -282,7 +282,7 @@ func (w *writer) unwritten() int64 {
 
 // takeBatches returns what must be written, of all logs at the same moment, and the drops
 // whose gaps are in it.
-func (w *writer) takeBatches(sync bool) (out [classes][]writing, told untold) {
+func (w *writer) takeBatches(sync bool) (out [classes][]writing, reported reportable) {
 	st := w.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -294,7 +294,7 @@ func (w *writer) takeBatches(sync bool) (out [classes][]writing, told untold) {
 	if sync {
 		st.due.syncNow = false
 	}
-	return out, untold{slices.Clone(st.losses.entries), slices.Clone(st.losses.segments)}
+	return out, reportable{slices.Clone(st.losses.entries), slices.Clone(st.losses.segments)}
 }
 
 // writeBatch writes a batch to as many segments as necessary.
@@ -356,7 +356,7 @@ func (w *writer) rollSegment(c Class) error {
 		}
 	}
 	w.segments[c].close()
-	w.risks.save() // before the segment is written anew or removed
+	w.risks.save() // before the segment is rewritten or removed
 	return nil
 }
 

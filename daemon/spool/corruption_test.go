@@ -88,10 +88,10 @@ func (l *ledger) check(items []itemRecord) error {
 	return nil
 }
 
-// harmedSpool makes a small spool with all that one may hold: segments of two runs
+// damagedSpool makes a small spool with all that one may hold: segments of two runs
 // of both logs, with acks in between, gaps of a crash, of a refusal and of
 // damage that nobody knows of yet, and sensors of which nothing is on disk.
-func harmedSpool(t *testing.T, good bool) (*memDisk, *ledger) {
+func damagedSpool(t *testing.T, good bool) (*memDisk, *ledger) {
 	t.Helper()
 	l, o := newLedger(), Options{AtRisk: 2 * time.Second, Sensors: []string{"air", "soil", "door", "late"}}
 	r := newRig(t, newMemDisk(), o).start()
@@ -137,8 +137,8 @@ func harmedSpool(t *testing.T, good bool) (*memDisk, *ledger) {
 	return r.crash(r.d.Kill()), l
 }
 
-// harms are the ways in which a file of n bytes is harmed.
-func harms(b []byte) map[string][]byte {
+// damages are the ways in which a file of n bytes is damaged.
+func damages(b []byte) map[string][]byte {
 	out := map[string][]byte{"removed": nil, "zeroed": make([]byte, len(b))}
 	for i := range b {
 		flipped := bytes.Clone(b)
@@ -155,28 +155,28 @@ func harms(b []byte) map[string][]byte {
 	return out
 }
 
-// TestNoHarmToOneFileIsSilent harms each file of a spool in all ways, and
+// TestDamageIsNeverSilent damages each file of a spool in all ways, and
 // checks that nothing is missing that no gap tells, then and after two more
 // starts, of which the first ends in a crash.
-func TestNoHarmToOneFileIsSilent(t *testing.T) {
+func TestDamageIsNeverSilent(t *testing.T) {
 	for _, good := range []bool{true, false} {
 		t.Run(fmt.Sprintf("good stop %v", good), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, l := harmedSpool(t, good)
+				d, l := damagedSpool(t, good)
 				files := d.Files("", "")
 				for _, name := range files {
 					if strings.HasPrefix(name, "refused") {
 						continue
 					}
 					n := 0
-					for what, b := range harms(d.Data(name)) {
-						harm := d.Kill()
-						harm.Put(name, b)
+					for what, b := range damages(d.Data(name)) {
+						damage := d.Kill()
+						damage.Put(name, b)
 						if b == nil {
-							_ = harm.Remove(name)
+							_ = damage.Remove(name)
 						}
 						n++
-						if err := l.endure(t, harm, n%8 == 0); err != nil {
+						if err := l.endure(t, damage, n%8 == 0); err != nil {
 							t.Fatalf("%s %s: %v", name, what, err)
 						}
 					}
@@ -232,7 +232,7 @@ func TestCrashAtEveryTouchOfTheDisk(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := Options{AtRisk: atRisk, MaxBytes: 1 << 20, Sensors: []string{"air", "soil", "door", "slow"}}
 				l, rnd := newLedger(), newRand(uint64(atRisk))
-				d, _ := harmedSpool(t, true)
+				d, _ := damagedSpool(t, true)
 				for _, run := range []string{"edges-1-1.seg", "samples-2-1.seg"} {
 					b := d.Data(run)
 					b[len(b)/2] ^= 8
