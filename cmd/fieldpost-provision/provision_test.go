@@ -573,6 +573,7 @@ func (s *site) kill(n int, after bool, more ...string) (killed bool, out string)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	count := 0
+	process := make(chan *os.Process, 1)
 	var mu sync.Mutex
 	s.setFault(func(a string) *controltest.Error {
 		mu.Lock()
@@ -583,11 +584,15 @@ func (s *site) kill(n int, after bool, more ...string) (killed bool, out string)
 		if count++; count < n {
 			return nil
 		}
-		killed = true
-		_ = cmd.Process.Kill()
+		if !killed {
+			killed = true
+			_ = (<-process).Kill()
+		}
 		return controltest.Hangup
 	})
-	err := cmd.Run()
+	must(s.t, cmd.Start())
+	process <- cmd.Process
+	err := cmd.Wait()
 	s.setFault(nil)
 	mu.Lock()
 	defer mu.Unlock()
@@ -855,18 +860,20 @@ func TestInterrupted(t *testing.T) {
 	cmd.Env = append(os.Environ(), child+"=1")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	ended := make(chan struct{})
+	ended, process := make(chan struct{}), make(chan *os.Process, 1)
 	s.setFault(func(a string) *controltest.Error {
 		if a != "CreateCertificateFromCsr+" {
 			return nil
 		}
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		if err := (<-process).Signal(os.Interrupt); err != nil {
 			t.Error(err)
 		}
 		<-ended
 		return controltest.Hangup
 	})
-	err := cmd.Run()
+	must(t, cmd.Start())
+	process <- cmd.Process
+	err := cmd.Wait()
 	close(ended)
 	if err == nil || !strings.Contains(said.String(), "iot:CreateCertificateFromCsr: interrupted\nhint: run this again; it goes on where it ended") {
 		t.Errorf("%v: %s", err, said.String())
