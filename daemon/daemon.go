@@ -128,9 +128,10 @@ func New(o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.spool.Close())
 	}
 	d.provisioner = d.buildProvisioner(cfg)
+	d.events.take = d.take
 	d.bank = output.Open(output.Options{
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Unstore: systemd.RemoveHandle, Levels: d.spool.Journal("levels"),
-		Clock: o.Clock, Health: d.health, Heartbeat: d.heartbeats.Register("output timers"), Log: d.log, Event: d.take,
+		Clock: o.Clock, Health: d.health, Heartbeat: d.heartbeats.Register("output timers"), Log: d.log, Event: d.events.put,
 	})
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
@@ -236,6 +237,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(serving.Stop(time.Second))
 	try(d.awaitSwap(time.Second))
 	try(orders.Stop(2 * time.Second))
+	d.events.release()
 	try(reading.Stop(5 * time.Second))
 	if d.config().Spool.AtRisk == 0 { // nothing is sent that is not on disk
 		limit, over := context.WithTimeout(context.Background(), time.Second)
@@ -284,5 +286,6 @@ func (d *Daemon) answer(r message.Record) (kept <-chan struct{}) {
 		d.log.Error("cannot store an answer in the spool", "err", err)
 		return make(chan struct{})
 	}
+	d.events.answered(r.Field("id"))
 	return kept
 }

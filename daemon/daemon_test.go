@@ -111,6 +111,32 @@ func TestAnswersDoNotAnswerThemselves(t *testing.T) {
 	}
 }
 
+// The answer to an order goes ahead of the event of its output, unless the disk is slow.
+func TestAnswerAheadOfItsEvent(t *testing.T) {
+	s := daemontest.NewSite(t, nil)
+	heard := s.Listen("test-ear")
+	s.Start(s.Config("", "")).AwaitLink(t)
+	say := s.Publisher("test-mouth")
+	ahead := 0
+	for i := range 10 {
+		id := fmt.Sprintf("c-%d", i)
+		say(daemontest.Order(id, "toggle", time.Minute))
+		var kinds []any
+		for len(kinds) < 2 {
+			m := daemontest.Await(t, "message about the order", heard, daemontest.Has("id", id))
+			if kind := m["kind"]; kind == "answer" || kind == "event" {
+				kinds = append(kinds, kind)
+			}
+		}
+		if kinds[0] == "answer" {
+			ahead++
+		}
+	}
+	if t.Logf("%d of 10 answers came first", ahead); ahead == 0 {
+		t.Error("no answer came ahead of its event")
+	}
+}
+
 // Malformed orders are refused with a sentence, and stop nothing.
 func TestMalformedOrdersAreRefused(t *testing.T) {
 	s := daemontest.NewSite(t, nil)

@@ -39,6 +39,7 @@ type process struct {
 	watch      linkWatch
 	local      *local.Server
 	seen       lastSeen
+	events     orderEvents
 	linkBeat   *health.Heartbeat
 
 	// These follow the configuration while they run.
