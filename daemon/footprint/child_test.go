@@ -37,6 +37,8 @@ const (
 	childCounts = "FIELDPOST_BENCH_COUNTS"
 	// childChatter is set where ten lines of the board are to chatter at 1 kHz.
 	childChatter = "FIELDPOST_BENCH_CHATTER"
+	// childByteTime is how long a byte takes on the I2C buses, as a duration.
+	childByteTime = "FIELDPOST_BENCH_BYTE_TIME"
 )
 
 func TestMain(m *testing.M) {
@@ -89,8 +91,12 @@ func alone(ctx context.Context, path string) error {
 			lines.Go(func() { board.Line(fmt.Sprintf("GPIO%d", n)).Chatter(ctx, 1000) })
 		}
 	}
+	byteTime, err := time.ParseDuration(cmp.Or(os.Getenv(childByteTime), "0"))
+	if err != nil {
+		return err
+	}
 	o := daemon.Options{
-		Config: cfg, Board: board, Runtime: runtimeDir, Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
+		Config: cfg, Board: slowBoard{board, byteTime}, Runtime: runtimeDir, Clock: clock.Trusted(now), Notify: &systemd.Notifier{}, Version: "benchmark",
 		Log: systemd.NewLogger(os.Stderr, slog.LevelWarn),
 	}
 	if os.Getenv(childCounts) == "readings" {
@@ -145,12 +151,13 @@ func tenSensors() *sim.Board {
 type childPlan struct {
 	endpoint string // of the site's broker where it is ""
 	every    time.Duration
-	batch    int    // readings in a message; 0 is none but one
-	room     string // the spool's max_bytes, or its default
-	inputs   bool   // the lines that chatter are sensors
-	chatter  bool   // ten lines change a thousand times a second
-	allCPUs  bool   // without the unit's GOMAXPROCS and TimerSlackNSec
-	oneTopic bool   // orders and answers on the readings' topic
+	batch    int           // readings in a message; 0 is none but one
+	room     string        // the spool's max_bytes, or its default
+	inputs   bool          // the lines that chatter are sensors
+	chatter  bool          // ten lines change a thousand times a second
+	allCPUs  bool          // without the unit's GOMAXPROCS and TimerSlackNSec
+	byteTime time.Duration // a byte's on the I2C buses; 0 is none
+	oneTopic bool          // orders and answers on the readings' topic
 	marks    []int
 	counts   string // what the marks count: "readings" taken, or acknowledgements
 }

@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/sensors"
+	"fieldpost/sensors/board"
 
 	"golang.org/x/sys/unix"
 )
@@ -193,9 +194,15 @@ func chattering(b *testing.B, inputs bool) (cpu, messages float64) {
 }
 
 // What of a reading's cost is the simulated board's, which stands for the
-// kernel's part of real ones: the same ten sensors, read without a daemon.
+// kernel's part of real ones: the same ten sensors, read without a daemon; also
+// on buses of 100 kHz, where a thread sleeps for each transaction.
 func BenchmarkBoard(b *testing.B) {
-	board, readings := tenSensors(), 0
+	b.Run("in memory", func(b *testing.B) { benchmarkBoard(b, tenSensors()) })
+	b.Run("100 kHz", func(b *testing.B) { benchmarkBoard(b, slowBoard{tenSensors(), byteTime100kHz}) })
+}
+
+func benchmarkBoard(b *testing.B, board board.Board) {
+	readings := 0
 	var open []sensors.Sensor
 	for _, c := range tenSensorConfigs() {
 		chip, _ := sensors.Lookup(c.Chip)

@@ -29,7 +29,9 @@ type cost struct{ cpu, switches, rss, anon float64 }
 
 // What a reading costs beside what others pay for it: each program in turn on one
 // mosquitto with mutual TLS, ten sensors read at a time, the medians of some rounds.
-// fieldpost runs with what its unit sets for CPU and timers, and once without. Read the
+// fieldpost runs with what its unit sets for CPU and timers, once without, and once with buses
+// that take their time: what ten sensors on such buses cost by themselves, BenchmarkBoard
+// tells. The bare loop reads no sensor. Read the
 // figures as ratios of one run. fieldpost's process is this test binary with its simulated
 // board, hence its size; [BenchmarkIdle] has that of the program.
 func BenchmarkPeers(b *testing.B) {
@@ -45,6 +47,9 @@ func BenchmarkPeers(b *testing.B) {
 		}},
 		{"fieldpost, all cores and no slack", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
 			return startField(b, m, dir, childPlan{every: every, allCPUs: true})
+		}},
+		{"fieldpost, buses of 100 kHz", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
+			return startField(b, m, dir, childPlan{every: every, byteTime: byteTime100kHz})
 		}},
 		{"bare Go loop", func(b *testing.B, m *daemontest.Mosquitto, _ string, every time.Duration) process {
 			return launch(b, exec.Command(bare, m.Addr, m.CA, m.Cert, m.Key, every.String()), 0)

@@ -50,6 +50,7 @@ func startChildIn(b testing.TB, dir string, plan childPlan) process {
 		c.Env = append(c.Env, fmt.Sprint("GOMAXPROCS=", runtime.NumCPU()))
 		slack = 0
 	}
+	c.Env = append(c.Env, childByteTime+"="+plan.byteTime.String())
 	if plan.chatter {
 		c.Env = append(c.Env, childChatter+"=1")
 	}
