@@ -128,7 +128,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.spool.Close())
 	}
 	d.provisioner = d.buildProvisioner(cfg)
-	d.events.take = d.take
+	d.events.take, d.events.late = d.take, wake.New()
 	d.bank = output.Open(output.Options{
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Unstore: systemd.RemoveHandle, Levels: d.spool.Journal("levels"),
 		Clock: o.Clock, Health: d.health, Heartbeat: d.heartbeats.Register("output timers"), Log: d.log, Event: d.events.put,

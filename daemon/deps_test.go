@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 var testRooms = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"cmd"},
 	"go.uber.org/goleak":              {"cmd", "daemon", "sensors"},
-	"periph.io":                       {"daemon/sampler"}, // its fake board has to name the bus's type
+	"periph.io":                       {"daemon/sampler", "daemon/footprint"}, // their fake boards have to name the bus's type
 }
 
 // testHelpers are the packages that are there for tests.

@@ -31,6 +31,7 @@ var unguarded = map[string]string{
 	"cmd/fieldpost signalContext":         "receives from a channel, and exits where somebody asks a second time",
 	"daemon Daemon.localOrder":            "starts a timer that ends a context",
 	"daemon/spool linger.holdLocked":      "sets a flag and a wake.Signal",
+	"daemon orderEvents.put":              "sets a wake.Signal",
 	"daemon/spool store.unwrittenLocked":  "sets a wake.Signal",
 	"daemon/uplink connectThrough":        "sets a deadline",
 	"daemon/uplink/mqtt5 Conn.send":       "sets a deadline",

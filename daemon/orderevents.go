@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/wake"
 )
 
 // answerWithin is how long the event of an order waits for the order's answer.
@@ -16,10 +17,11 @@ const answerWithin = 50 * time.Millisecond
 // round trip later. Any goroutine.
 type orderEvents struct {
 	take func(message.Record)
+	late wake.Signal // an event has waited for long enough: release is to be called
 
 	mu    sync.Mutex
 	held  *message.Record // the latest event, if its order is not answered yet
-	timer *time.Timer     // releases it; a new one each time, see uplink's connection.serve
+	timer *time.Timer     // sets late; a new one each time, see uplink's connection.serve
 }
 
 // put takes an event. Events keep their order.
@@ -32,7 +34,7 @@ func (e *orderEvents) put(r message.Record) {
 		return
 	}
 	e.held = &r
-	e.timer = time.AfterFunc(answerWithin, e.release)
+	e.timer = time.AfterFunc(answerWithin, e.late.Set)
 }
 
 // answered is called when the answer of an order is in the spool.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/wake"
 	"fieldpost/sensors"
 )
 
@@ -17,7 +19,19 @@ func TestOrderEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
 		start := time.Now()
-		e := orderEvents{take: func(r message.Record) { got = append(got, fmt.Sprint(time.Since(start), " ", r.Field("output"))) }}
+		e := orderEvents{late: wake.New(), take: func(r message.Record) { got = append(got, fmt.Sprint(time.Since(start), " ", r.Field("output"))) }}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-e.late.C():
+					e.release()
+				}
+			}
+		}()
 		event := func(output, cause, id string) {
 			r := message.Record{Kind: message.Event, Fields: []sensors.Field{{Name: "output", Value: output}, {Name: "cause", Value: cause}}}
 			if id != "" {

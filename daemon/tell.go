@@ -245,6 +245,9 @@ func (d *Daemon) tell(ctx context.Context) error {
 		case <-d.faults.ready.C():
 			d.tellFaults()
 			continue
+		case <-d.events.late.C():
+			d.events.release()
+			continue
 		case <-hourly.C:
 			read, looked = d.generation().files.Refresh(), d.open.Refresh()
 			continue
