@@ -122,6 +122,9 @@ func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool
 
 // run reads the sensors. Only the worker calls it.
 func (p *busPass) run() {
+	if p.bus.trim.Swap(false) {
+		p.bus.stopCoroutines()
+	}
 	left := len(p.reads)
 	for {
 		now := time.Now()

@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -265,5 +266,32 @@ func TestClockOncePerPass(t *testing.T) {
 		}
 		same(t, "records", sorted(last(r.got(), 3)), []string{"1.026s b reading 2", "1.026s c reading 2", "1s a reading 2"})
 		r.stop()
+	})
+}
+
+// After a change of the sensors there are no more coroutines than are needed.
+func TestReconfigureEndsCoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fakes, configs := map[string]*fake{}, []sensors.Config{}
+		for n := range uint16(8) {
+			name := fmt.Sprint("s", n)
+			fakes[name] = converting(26 * time.Millisecond)
+			configs = append(configs, at(name, name, "i2c-1", n+1))
+		}
+		r := run(t, fakes, configs...)
+		pass(2500 * time.Millisecond)
+		bus := r.s.sensors.Load().buses[0]
+		if n := len(bus.idle); n != 8 {
+			t.Errorf("%d coroutines for 8 sensors", n)
+		}
+		r.reconfigure(configs[:2]...)
+		pass(2 * time.Second)
+		if n := len(bus.idle); n != 2 {
+			t.Errorf("%d coroutines for 2 sensors", n)
+		}
+		r.stop()
+		if n := len(bus.idle); n != 0 {
+			t.Errorf("%d coroutines after the end", n)
+		}
 	})
 }

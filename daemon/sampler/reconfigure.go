@@ -83,6 +83,9 @@ func (s *Sampler) apply(ctx, work context.Context, configs []sensors.Config) {
 		r.stop()
 	}
 	gone.awaitRunners()
+	for _, b := range next.buses {
+		b.trim.Store(true)
+	}
 	s.startWorkers(work, missing(next.buses, old.buses))
 	select {
 	case s.toPlan <- next:

@@ -95,6 +95,7 @@ type busWorker struct {
 	due      []*runner     // the scheduler's: to be read in one pass
 	pause    *time.Timer   // the worker's, of sleep
 	idle     []*coroutine  // the worker's
+	trim     atomic.Bool   // the next pass is to end those: fewer may be needed
 }
 
 // New makes a Sampler. It touches nothing until [Sampler.Run].
