@@ -59,6 +59,9 @@ func (o *options) check(cfg *config.Config) error {
 	if !thingNames.MatchString(cfg.Thing) {
 		return config.Errors{{File: cfg.File, Path: "thing", Reason: "is no name for a thing in AWS IoT: want 1 to 128 letters, digits, : _ and -", Value: cfg.Thing}}
 	}
+	if cfg.Broker.Certificate == "" {
+		return config.Errors{{File: cfg.File, Line: cfg.Line("broker.certificate"), Path: "broker.certificate", Reason: "is none, and AWS IoT knows a board by its certificate; leave the key out"}}
+	}
 	if o.policyName == "" {
 		o.policyName = "fieldpost-" + strings.ReplaceAll(cfg.Thing, ":", "-")
 		if o.thingVariables {

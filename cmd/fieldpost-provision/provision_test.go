@@ -473,6 +473,8 @@ func TestRefuses(t *testing.T) {
 	}
 	s.configure(strings.Replace(configuration, "thing: thing-greenhouse", "thing: a.b", 1))
 	s.fails(78, []string{"thing: is no name for a thing in AWS IoT", "a.b"})
+	s.configure(strings.Replace(configuration, "readings:", "  certificate: none\n  username: u\nreadings:", 1))
+	s.fails(78, []string{"broker.certificate: is none"})
 	s.configure(strings.Replace(configuration, "a1b2c3d4e5-ats.iot.ap-south-1.amazonaws.com", "broker.lan", 1))
 	s.fails(2, []string{"no region"})
 	s.configure(configuration)

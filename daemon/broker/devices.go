@@ -58,14 +58,9 @@ func readDevices(path string, files Files) ([]Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read devices: %w", err)
 	}
-	var entries map[string]deviceEntry
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&entries); err != nil {
-		return nil, fmt.Errorf("read devices: %s:%d: %w", path, lineOf(text, err, d.InputOffset()), err)
-	}
-	if d.More() {
-		return nil, fmt.Errorf("read devices: %s:%d: something follows the JSON object", path, lineAt(text, d.InputOffset()))
+	entries, line, err := parseDevices(text)
+	if err != nil {
+		return nil, fmt.Errorf("read devices: %s:%d: %w", path, line, err)
 	}
 	var all []Device
 	owners := map[[sha256.Size]byte]string{}
@@ -81,6 +76,51 @@ func readDevices(path string, files Files) ([]Device, error) {
 		all = append(all, device)
 	}
 	return all, nil
+}
+
+// parseDevices parses the text of a file of devices. line is that of an error.
+func parseDevices(text []byte) (entries map[string]deviceEntry, line int, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	failed := func(err error) (map[string]deviceEntry, int, error) {
+		return nil, lineOf(text, err, d.InputOffset()), err
+	}
+	begin, err := d.Token()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	switch {
+	case err != nil:
+		return failed(err)
+	case begin != json.Delim('{'):
+		return failed(errors.New("want a JSON object with a device for each name"))
+	}
+	entries = map[string]deviceEntry{}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return failed(err)
+		}
+		name := key.(string) // as all keys of an object are
+		if _, twice := entries[name]; twice {
+			return failed(fmt.Errorf("%q comes twice", name))
+		}
+		var e deviceEntry
+		if err := d.Decode(&e); err != nil {
+			return failed(err)
+		}
+		entries[name] = e
+	}
+	if _, err := d.Token(); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return failed(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return failed(errors.New("something follows the JSON object"))
+	}
+	return entries, 0, nil
 }
 
 // lineOf returns the line of a JSON error.

@@ -111,16 +111,19 @@ func TestDevicesRefused(t *testing.T) {
 	write(t, dir, "bad.json", `{"Version":"2012-10-17","Statement":[{"Effect":"Maybe"}]}`)
 	write(t, dir, "good.json", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)
 	for text, want := range map[string]string{
-		"{\n\"a\": {\n\"policy\": 1}}":                   `devices.json:3: json: unknown field "policy"`,
-		"{\n\"a\": {\"policies\": \"x\"}}":               `devices.json:2: json: cannot unmarshal string`,
-		"{\n":                                            `devices.json:2: unexpected EOF`,
-		"{}\n{}":                                         `devices.json:2: something follows`,
-		`{"a/b": {}}`:                                    `"a/b": want 1 to 128 letters`,
-		`{"a": {"thing": "b c"}}`:                        `"a": thing: want 1 to 128 letters`,
-		`{"a": {"thing": "", "type": "T"}}`:              `and thing is empty`,
-		`{"a": {"policies": ["none.json"]}}`:             `none.json`,
-		`{"a": {"policies": ["bad.json"]}}`:              `bad.json:1`,
-		`{"a": {"certificate": "certs/server.pem.key"}}`: `want a PEM CERTIFICATE`,
+		"{\n\"a\": {\n\"policy\": 1}}":       `devices.json:3: json: unknown field "policy"`,
+		"{\n\"a\": {\"policies\": \"x\"}}":   `devices.json:2: json: cannot unmarshal string`,
+		"{\n":                                `devices.json:2: unexpected EOF`,
+		"{}\n{}":                             `devices.json:2: something follows`,
+		"{\"a\": {},\n\"a\": {}}":            `devices.json:2: "a" comes twice`,
+		"":                                   `devices.json:1: unexpected EOF`,
+		"[]":                                 `devices.json:1: want a JSON object`,
+		`{"a/b": {}}`:                        `"a/b": want 1 to 128 letters`,
+		`{"a": {"thing": "b c"}}`:            `"a": thing: want 1 to 128 letters`,
+		`{"a": {"thing": "", "type": "T"}}`:  `and thing is empty`,
+		`{"a": {"policies": ["none.json"]}}`: `none.json`,
+		`{"a": {"policies": ["bad.json"]}}`:  `bad.json:1`,
+		`{"a": {"certificate": "certs/server.pem.key"}}`:                                                         `want a PEM CERTIFICATE`,
 		`{"a": {"certificate": "certs/certificate.pem.crt"}, "b": {"certificate": "certs/certificate.pem.crt"}}`: `"b": its certificate is also that of "a"`,
 	} {
 		write(t, dir, "devices.json", text)

@@ -92,7 +92,7 @@ func (p *printer) link(r api.Status) {
 func (p *printer) certificate(r api.Status) {
 	c := r.Certificate
 	if c.Expires.IsZero() {
-		p.line("certificate\t%s", c.Error)
+		p.line("certificate\t%s", cmp.Or(c.Error, "none; the broker knows this board by its user name"))
 		return
 	}
 	also := ""

@@ -3,6 +3,7 @@ package interop
 import (
 	"bufio"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/doctor"
@@ -137,6 +139,22 @@ func TestPasswordThroughProxy(t *testing.T) {
 	c.Close()
 	if n := p.used.Load(); n != 2 {
 		t.Errorf("%d connections went through the proxy, want 2", n)
+	}
+}
+
+// A whole daemon delivers and takes orders without a certificate.
+func TestDaemonWithPassword(t *testing.T) {
+	of := passwords(t)
+	s := daemontest.EmptySite(t, filepath.Dir(filepath.Dir(of.Broker.CA)))
+	s.Addr, s.Files.CA = of.Endpoint(), of.Broker.CA
+	cfg := s.Config("", "")
+	cfg.Broker = of.Broker
+	cfg.Broker.ClientID = "thing-greenhouse"
+	r := s.Start(cfg).AwaitLink(t)
+	daemontest.Receive(t, "acknowledged record", r.Acked)
+	a, _, err := client.SendOrder(t.Context(), cfg, "thing-greenhouse-send-0001", client.OrderRequest{Output: "pump", Action: "on", For: time.Minute, Life: time.Minute}, daemontest.Patience, slog.New(slog.DiscardHandler))
+	if err != nil || a.Status != "done" {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 
