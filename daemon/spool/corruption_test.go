@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -183,6 +185,58 @@ func TestDamageIsNeverSilent(t *testing.T) {
 				}
 				if len(files) < 6 {
 					t.Errorf("files: %q", files)
+				}
+			})
+		})
+	}
+}
+
+// The same holds of a spool that was killed and whose risk file is there: that knows what was not
+// on disk, and nothing of damage to what was.
+func TestDamageAfterAKillIsNeverSilent(t *testing.T) {
+	for name, atRisk := range map[string]time.Duration{"synced": time.Second, "written": 20 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, o := newLedger(), Options{AtRisk: atRisk, Sensors: []string{"air", "soil", "door", "late"}, RuntimeDir: memoryDir(t)}
+				r := newRig(t, newMemDisk(), o).start()
+				for _, sensor := range []string{"air", "soil", "door"} {
+					l.add(r, message.Reading, sensor)
+					l.add(r, message.Edge, sensor)
+				}
+				wait(3 * time.Second)
+				l.add(r, message.Reading, "air")
+				l.add(r, message.Reading, "late")
+				r.takeItems(3)
+				d, risks := r.d.Kill(), filepath.Join(o.RuntimeDir, riskName(1))
+				note, err := os.ReadFile(risks)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.crash(nil)
+				if left := brief(newRig(t, d.Kill(), o).takeItems(all)); left == "" {
+					t.Fatal("nothing is left")
+				}
+				n := 0
+				for _, name := range d.Files("", "") {
+					for what, b := range damages(d.Data(name)) {
+						damaged := d.Kill()
+						damaged.Put(name, b)
+						if b == nil {
+							_ = damaged.Remove(name)
+						}
+						if err := os.WriteFile(risks, note, 0o600); err != nil {
+							t.Fatal(err)
+						}
+						x := newRig(t, damaged, o)
+						if err := l.check(x.takeItems(all)); err != nil {
+							t.Errorf("%s %s: %v", name, what, err)
+						}
+						x.crash(nil)
+						n++
+					}
+				}
+				if n < 500 {
+					t.Errorf("%d ways", n)
 				}
 			})
 		})

@@ -316,13 +316,13 @@ func (l *loader) readSegment(g *segment, torn bool) {
 		return
 	}
 	if g.missing {
-		l.trackers[g.class].damage(g.run)
+		l.damage(g)
 		l.f.damage = append(l.f.damage, g.file()+": is missing")
 		return
 	}
 	data, err := l.disk.Read(g.file(), maxFile+1)
 	if err != nil {
-		l.trackers[g.class].damage(g.run)
+		l.damage(g)
 		l.addDamaged(g, err)
 		return
 	}
@@ -376,6 +376,12 @@ func (l *loader) markGiven(g *segment) {
 	}
 }
 
+// damage records that entries of a segment may be missing here.
+func (l *loader) damage(g *segment) {
+	l.trackers[g.class].damage(g.run)
+	l.kill.sawDamage(g)
+}
+
 // addDamaged records a damaged file. Its intact entries are used. It is set aside after the
 // gaps for the others are on disk.
 func (l *loader) addDamaged(g *segment, err error) {
@@ -401,7 +407,7 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 	x := scanned{id: l.next, end: at.Pos()}
 	damage := func() {
 		x.damaged = true
-		l.trackers[g.class].damage(g.run)
+		l.damage(g)
 	}
 	if !good && isAnother(data) {
 		damage()

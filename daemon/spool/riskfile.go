@@ -576,11 +576,12 @@ type killLosses struct {
 	note    *riskNote // nil if there is none that can be used
 	found   map[string]*ids
 	missing map[segmentKey]uint64 // what the active segments should have and was not found
+	damaged string                // a segment of the run that is damaged; "" if none is
 }
 
 // newKillLosses returns those of the run of a note.
 func newKillLosses(n *riskNote) killLosses {
-	return killLosses{n, map[string]*ids{}, maps.Clone(n.segments)}
+	return killLosses{note: n, found: map[string]*ids{}, missing: maps.Clone(n.segments)}
 }
 
 // sawSegment records how far a segment can be read.
@@ -588,6 +589,13 @@ func (k *killLosses) sawSegment(g *segment, seq uint64) {
 	key := segmentKey{logRun{g.class, g.run}, g.number}
 	if until, some := k.missing[key]; some && seq >= until {
 		delete(k.missing, key)
+	}
+}
+
+// sawDamage records that a segment is damaged. The risk file does not have what was on disk.
+func (k *killLosses) sawDamage(g *segment) {
+	if k.note != nil && k.note.run == g.run {
+		k.damaged = g.file()
 	}
 }
 
@@ -625,6 +633,9 @@ func (k *killLosses) saw(h head, form []byte) {
 // unusable returns why the risk file does not tell what is lost; "" if it does. A file of the
 // run was damaged or removed since.
 func (k *killLosses) unusable(acks ackState) string {
+	if k.damaged != "" {
+		return k.damaged + " is damaged"
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(k.missing), compareSegmentKeys) {
 		if !acks.removed[key] {
 			g := segment{class: key.class, run: key.run, number: key.number}
