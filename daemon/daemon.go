@@ -80,6 +80,7 @@ type Daemon struct {
 	present atomic.Pointer[generation]
 
 	behind   bool                      // the link has not followed the last swap; belongs to who has the turn
+	late     chan *generation          // the one that the link is behind of, for followLate; one at most
 	turn     chan struct{}             // one, taken by who swaps; there while Run runs
 	loading  atomic.Bool               // the configuration file is being read
 	swapped  wake.Signal               // another generation is the present one
@@ -104,7 +105,7 @@ func New(o Options) (*Daemon, error) {
 	d := &Daemon{process: process{
 		o: o, log: o.Log, started: o.Clock.Now(),
 		faults: faultQueue{ready: wake.New()}, watch: linkWatch{stands: wake.New()},
-	}, turn: make(chan struct{}, 1), swapped: wake.New(), failed: make(chan error, tasks)}
+	}, late: make(chan *generation, 1), turn: make(chan struct{}, 1), swapped: wake.New(), failed: make(chan error, tasks)}
 	d.stopping, d.stop = context.WithCancel(context.Background())
 	d.health = health.New(d.faults.put)
 	var err error
@@ -166,13 +167,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	looking := task.Start("access", failed, d.open.Run)
 	linking := task.Start("link", failed, d.link.Run)
 	provisioning := task.Start("provisioning", failed, d.provision)
+	following := task.Start("configuration of the link", failed, d.followLate)
 	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.dispatcher.Serve(ctx, d.link.Messages()) })
 	telling := task.Start("status", failed, d.tell)
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)
 	ended := task.Guard(func() error { return d.await(ctx) })
 	return errors.Join(ended, d.guardShutdown(func() error {
-		return d.shutdown(ended, orders, serving, pins, reading, linking, provisioning, looking, telling, proving, timing, keeping)
+		return d.shutdown(ended, orders, serving, pins, reading, linking, following, provisioning, looking, telling, proving, timing, keeping)
 	}))
 }
 
@@ -214,11 +216,12 @@ func (d *Daemon) guardShutdown(shutdown func() error) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, provisioning, looking, telling, proving, timing, keeping *task.Task) error {
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, following, provisioning, looking, telling, proving, timing, keeping *task.Task) error {
 	d.stop()
 	orders.Cancel()
 	serving.Cancel()
 	looking.Cancel()
+	following.Cancel()
 	provisioning.Cancel()
 	safe := task.Within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
 	if ended != nil {
@@ -249,7 +252,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 		p.Cancel()
 	}
 	try(proving.Stop(3 * time.Second / 2))
-	for _, p := range []*task.Task{provisioning, telling, d.fetching.Load(), looking} {
+	for _, p := range []*task.Task{following, provisioning, telling, d.fetching.Load(), looking} {
 		try(p.Stop(time.Second / 2))
 	}
 	try(pins.Stop(2 * time.Second))

@@ -262,17 +262,55 @@ func (x *swap) orders() {
 // connection has the link follow, if there is anything new for it. If it has not followed the
 // swap before, it is behind the present generation and is told in any case.
 func (x *swap) connection() (done bool) {
-	c := x.after.link
 	if !x.d.behind && sameLink(x.before, x.after) {
 		return true
 	}
-	c.Unsubscribe, c.Unsubscribed = x.d.subscriptions.Want(c.ClientID, x.after.session), x.d.subscriptions.Released
 	done = x.follow("link", linkPatience, func(ctx context.Context) (err error) {
-		x.changes.Connect, err = x.d.link.Reconfigure(ctx, c)
+		x.changes.Connect, err = x.d.reconfigureLink(ctx, x.after)
 		return err
 	})
-	x.d.behind = !done
+	select {
+	case <-x.d.late: // of a swap before
+	default:
+	}
+	if x.d.behind = !done; x.d.behind {
+		x.d.late <- x.after
+	}
 	return done
+}
+
+// reconfigureLink has the link follow to a generation. It returns when it has, or when ctx
+// ends; the link follows all the same. The settings are those that need a new connection.
+func (d *Daemon) reconfigureLink(ctx context.Context, g *generation) (settings []string, err error) {
+	c := g.link
+	c.Unsubscribe, c.Unsubscribed = d.subscriptions.Want(c.ClientID, g.session), d.subscriptions.Released
+	return d.link.Reconfigure(ctx, c)
+}
+
+// followLate waits for a link that has not followed a swap in time, until ctx ends. Then
+// orders without id and expires are accepted if the present generation says so.
+func (d *Daemon) followLate(ctx context.Context) error {
+	for {
+		var g *generation
+		select {
+		case <-ctx.Done():
+			return nil
+		case g = <-d.late:
+		}
+		if _, err := d.reconfigureLink(ctx, g); err != nil {
+			d.log.Debug("the link does not use its new configuration", "err", err) // ctx has ended: New has checked the rest
+			continue
+		}
+		if d.begin(ctx) != nil {
+			continue // ctx has ended, or soon does
+		}
+		if d.behind && d.generation() == g {
+			d.behind = false
+			d.dispatcher.Reconfigure(g.orders())
+			d.log.Info("the link uses the new configuration now")
+		}
+		d.end()
+	}
 }
 
 // sameLink reports whether two generations say the same to the link.
