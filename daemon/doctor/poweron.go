@@ -70,10 +70,10 @@ func stopped(cfg *config.Config, version int, w io.Writer) {
 
 // firewall prints the lines of the unit that let the daemon speak to its broker and to
 // nothing else, where the broker is given by its address. A name's addresses change, and
-// the name server would be cut off too.
+// the name server or the proxy would be cut off too.
 func firewall(cfg *config.Config, version int, w io.Writer) {
 	at, err := endpoint.Parse(cfg.Broker.Endpoint)
-	if err != nil || version == 0 {
+	if err != nil || version == 0 || cfg.Broker.Proxy != "" {
 		return
 	}
 	ip, err := netip.ParseAddr(at.Host)

@@ -152,5 +152,9 @@ func TestFirewallLines(t *testing.T) {
 		if firewall(cfg, 0, &out); out.Len() > 0 {
 			t.Errorf("%s: %q without systemd", host, out.String())
 		}
+		cfg.Broker.Proxy = "http://192.168.1.1:3128"
+		if firewall(cfg, 257, &out); out.Len() > 0 {
+			t.Errorf("%s: %q with a proxy", host, out.String())
+		}
 	}
 }
