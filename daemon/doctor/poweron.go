@@ -73,7 +73,10 @@ func stopped(cfg *config.Config, version int, w io.Writer) {
 // the name server or the proxy would be cut off too.
 func firewall(cfg *config.Config, version int, w io.Writer) {
 	at, err := endpoint.Parse(cfg.Broker.Endpoint)
-	if err != nil || version == 0 || cfg.Broker.Proxy != "" {
+	if err != nil || version == 0 {
+		return
+	}
+	if proxy, err := accessOf(cfg).ProxyFor(at.String()); err != nil || proxy != nil {
 		return
 	}
 	ip, err := netip.ParseAddr(at.Host)

@@ -158,3 +158,13 @@ func TestFirewallLines(t *testing.T) {
 		}
 	}
 }
+
+// With `broker.proxy: none` the broker is reached directly.
+func TestFirewallLinesWithoutTheProxy(t *testing.T) {
+	var out strings.Builder
+	cfg := &config.Config{}
+	cfg.Broker.Endpoint, cfg.Broker.Proxy = "192.168.1.5:8883", "none"
+	if firewall(cfg, 257, &out); !strings.Contains(out.String(), "IPAddressAllow=192.168.1.5\n") {
+		t.Errorf("%q", out.String())
+	}
+}
