@@ -252,9 +252,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 		p.Cancel()
 	}
 	try(proving.Stop(3 * time.Second / 2))
-	for _, p := range []*task.Task{following, provisioning, telling, d.fetching.Load(), looking} {
-		try(p.Stop(time.Second / 2))
-	}
+	try(task.StopAll(time.Second/2, following, provisioning, telling, d.fetching.Load(), looking))
 	try(pins.Stop(2 * time.Second))
 	try(task.Within(6*time.Second, "keep outputs safe", d.keepLines))
 	try(task.Within(2*time.Second, "release outputs", d.bank.Close))

@@ -102,18 +102,35 @@ func (t *Task) Ended() bool {
 
 // Stop ends the task and waits, at most for limit. A task that does not end in
 // time is left behind and named. The error tells panics of its groups, too.
-func (t *Task) Stop(limit time.Duration) error {
-	t.cancel()
-	over := time.NewTimer(limit)
-	defer over.Stop()
-	var err error
-	select {
-	case <-t.done:
-		if t.err != nil && !errors.Is(t.err, context.Canceled) {
-			err = fmt.Errorf("end %s: %w", t.name, t.err)
+func (t *Task) Stop(limit time.Duration) error { return StopAll(limit, t) }
+
+// StopAll ends tasks and waits for them, for all together at most for limit. Otherwise it is
+// like [Task.Stop].
+func StopAll(limit time.Duration, tasks ...*Task) error {
+	for _, t := range tasks {
+		t.cancel()
+	}
+	over, stop := context.WithTimeout(context.Background(), limit)
+	defer stop()
+	var errs []error
+	for _, t := range tasks {
+		select {
+		case <-t.done:
+		case <-over.Done():
 		}
-	case <-over.C:
+		errs = append(errs, t.result(limit))
+	}
+	return errors.Join(errs...)
+}
+
+// result says what the task ended with, or that it has not ended after limit.
+func (t *Task) result(limit time.Duration) error {
+	var err error
+	switch {
+	case !t.Ended():
 		err = fmt.Errorf("end %s: still running after %v", t.name, limit)
+	case t.err != nil && !errors.Is(t.err, context.Canceled):
+		err = fmt.Errorf("end %s: %w", t.name, t.err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -50,3 +50,30 @@ func TestTaskEnds(t *testing.T) {
 		<-stuck.done
 	})
 }
+
+// Several tasks share the limit: those that end in time are not named, and those that do
+// not cost it once.
+func TestStopAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed, release := make(chan error, 4), make(chan struct{})
+		stuck := func(context.Context) error { <-release; return nil }
+		all := []*Task{
+			Start("one", failed, stuck),
+			Start("slow", failed, func(ctx context.Context) error { <-ctx.Done(); <-time.After(time.Second); return ctx.Err() }),
+			Start("two", failed, stuck),
+			Start("broken", failed, func(ctx context.Context) error { <-ctx.Done(); return errors.New("no disk") }),
+		}
+		began := time.Now()
+		err := StopAll(3*time.Second, all...)
+		if want := "end one: still running after 3s\nend two: still running after 3s\nend broken: no disk"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("took %v", took)
+		}
+		close(release)
+		if err := StopAll(0, all[1]); err != nil {
+			t.Errorf("one that has ended, at once: %v", err)
+		}
+	})
+}
