@@ -44,7 +44,7 @@ func (q *faultQueue) take() []health.Change {
 	return held
 }
 
-// tellFaults tells what has changed since it was last called.
+// tellFaults reports what has changed since it was last called.
 func (p *process) tellFaults() {
 	for _, c := range p.faults.take() {
 		p.fault(c)

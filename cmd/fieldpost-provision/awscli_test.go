@@ -55,7 +55,7 @@ func (s *site) sh(aws, script string) (string, error) {
 }
 
 // The printed commands, run with the real AWS CLI and OpenSSL, do what the program does: the
-// program then finds all as it wants it, and the printed undo takes back what the program made.
+// program then finds all as it wants it, and the printed undo removes what the program made.
 func TestPrintedCommands(t *testing.T) {
 	for version, aws := range awsClients(t) {
 		t.Run(version, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestPrintedCommands(t *testing.T) {
 	}
 }
 
-// The printed undo takes back what the program has made.
+// The printed undo removes what the program has made.
 func TestPrintedUndo(t *testing.T) {
 	clients := awsClients(t)
 	newest := slices.Max(slices.Collect(maps.Keys(clients))) // the others are slow, and tried above

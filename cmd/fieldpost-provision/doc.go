@@ -3,18 +3,16 @@
 // configuration needs, a certificate for a private key that stays on this machine, and joins
 // the three.
 //
-// It is a program of its own because the AWS SDK that it uses is several times as large as the
-// daemon, and needs credentials that have no place on a board.
+// It is a separate program because the AWS SDK that it uses is several times as large as
+// the daemon, and needs credentials that do not belong on a board.
 //
 // # Safe to repeat
 //
-// provision.json, beside the private key, has what was made. Each change is recorded there
-// before AWS is asked for it, without a certainty, and again when AWS has answered. So a run
-// that was killed in between finds out what became of its request:
+// provision.json, in the directory of the private key, records what was made. Each change
+// is recorded there as uncertain before the request to AWS, and again after the answer.
+// So a run after a kill finds out what became of the last request:
 //
-//   - The thing and the policy have names. If they are there now, are as wanted, and were not
-//     there before the request, they are ours. Somebody else would have had to make the very
-//     same in that moment.
+//   - The thing and the policy have names. If they exist now as wanted, and did not exist before the request, they are ours. Otherwise somebody else would have made exactly the same at that moment.
 //   - A certificate has no name before it exists, and the same request makes a second one each
 //     time (AWS IoT API Reference, CreateCertificateFromCsr). So the certificates that are not
 //     older than the request are searched for the one with our public key.
@@ -24,7 +22,5 @@
 //
 // # Undo
 //
-// --undo takes back what provision.json names, in the reverse order, and nothing else. What
-// others use meanwhile (a policy that is attached to another certificate) stays, and so does its
-// entry.
+// --undo removes what provision.json lists, in the reverse order, and nothing else. What others use by now (a policy that is attached to another certificate) stays, and so does its entry.
 package main

@@ -80,7 +80,7 @@ type flags struct {
 var extra []func() *cobra.Command
 
 // help is what --help and the manual page begin with.
-const help = `Register the board of a configuration in AWS IoT Core. It makes, where it is not there:
+const help = `Register the board of a configuration in AWS IoT Core. It makes what does not exist yet:
 
 - the private key and the certificate request, on this machine (broker.key)
 - the thing of the configuration's name
@@ -92,9 +92,9 @@ const help = `Register the board of a configuration in AWS IoT Core. It makes, w
 and prints the account's endpoint. Run it on the board or on your own machine, with the
 credentials that the AWS CLI uses. The private key never leaves the machine.
 
-It is safe to run again: what is there is kept, and a run that was interrupted is completed
-without a second certificate. provision.json, beside the key, has what was made; keep it.
---undo takes back what it names, and nothing else.
+It is safe to run again: what exists is kept, and an interrupted run is completed without a
+second certificate. provision.json, in the directory of the key, records what was made; keep
+it. --undo removes what it lists, and nothing else.
 
 The exit status is 0 on success, 1 on failure, 2 for wrong usage, 78 for a wrong
 configuration.`
@@ -129,15 +129,15 @@ func newRoot() *cobra.Command {
 	c.Flags().StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of the service instead of AWS's own")
 	c.Flags().StringVar(&f.account, "account", "", "AWS account, twelve `digits`: refuse another; for --print")
 	c.Flags().StringVar(&f.policyName, "policy-name", "", "`name` of the policy (default fieldpost-THING; fieldpost with --thing-variables)")
-	c.Flags().BoolVar(&f.thingVariables, "thing-variables", false, "one policy for all boards: ${iot:Connection.Thing.ThingName} in the place of the thing's name")
+	c.Flags().BoolVar(&f.thingVariables, "thing-variables", false, "one policy for all boards, with ${iot:Connection.Thing.ThingName} instead of the thing's name")
 	c.Flags().BoolVar(&f.sender, "send", false, "allow fieldpost send --via mqtt with the same certificate as well")
-	c.Flags().StringVar(&f.thingType, "thing-type", "", "the thing's `type`, which exists")
+	c.Flags().StringVar(&f.thingType, "thing-type", "", "an existing `type` for the thing")
 	c.Flags().StringToStringVar(&f.attributes, "attribute", nil, "an attribute of the thing, `name=value`; repeatable")
 	c.Flags().StringVar(&f.keyType, "key-type", "", "p256 or rsa2048 (default p256, or whatever is there)")
-	c.Flags().StringVar(&f.statePath, "state", "", "`file` with what was made (default provision.json beside broker.key)")
+	c.Flags().StringVar(&f.statePath, "state", "", "`file` with what was made (default provision.json in the directory of broker.key)")
 	c.Flags().BoolVar(&f.writeEndpoint, "write-endpoint", false, "write the account's endpoint into the configuration")
-	c.Flags().BoolVar(&f.print, "print", false, "print AWS CLI commands that do the same; nothing is done or asked")
-	c.Flags().BoolVar(&f.undo, "undo", false, "take back what was made; without --yes, only tell what that is")
+	c.Flags().BoolVar(&f.print, "print", false, "print AWS CLI commands that do the same; do nothing and ask for nothing")
+	c.Flags().BoolVar(&f.undo, "undo", false, "remove what was made; without --yes, only list it")
 	c.Flags().BoolVar(&f.yes, "yes", false, "with --undo: do it")
 	for _, more := range extra {
 		c.AddCommand(more())

@@ -76,7 +76,7 @@ func (p *provisioner) makePolicy(ctx context.Context, want policy) error {
 			return p.settle(m, "policy", want.name)
 		}
 		if m == nil || !m.Sure && sumOf([]byte(aws.ToString(there.PolicyDocument))) != m.Sum {
-			return advise("choose another name with --policy-name; `fieldpost policy simulate` tells what the one that is there allows",
+			return advise("choose another name with --policy-name; `fieldpost policy simulate` shows what the existing one allows",
 				"policy %q exists, is not what this configuration needs, and was not made by this", want.name)
 		}
 		m.Sure = true

@@ -184,7 +184,7 @@ func (s *site) gone() {
 	}
 }
 
-// Everything is made once, found the second time, and taken back.
+// Everything is made once, found the second time, and removed by undo.
 func TestProvision(t *testing.T) {
 	s := newSite(t)
 	out := s.ok()
@@ -254,7 +254,7 @@ func TestWriteEndpoint(t *testing.T) {
 	}
 }
 
-// What others have made is used and not taken back.
+// What others have made is used and not removed.
 func TestKeepsWhatIsOthers(t *testing.T) {
 	s := newSite(t)
 	pair, err := identity.Make(identity.FilesIn(s.path("certs")), "", "x", nil)

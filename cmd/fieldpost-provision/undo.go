@@ -23,8 +23,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
-// undoOrder returns what was made in the order in which it is taken back: the last first, and
-// files at the end, for a certificate that has to stay is worth nothing without its key.
+// undoOrder returns what was made in the order in which it is removed: the last first,
+// and files at the end, for a certificate that has to stay is worth nothing without its
+// key.
 func (s *state) undoOrder() []*made {
 	all := slices.Clone(s.Made)
 	slices.Reverse(all)
@@ -38,7 +39,7 @@ func (s *state) undoOrder() []*made {
 	return all
 }
 
-// listUndo prints what an undo would take back, in that order.
+// listUndo prints what an undo would remove, in that order.
 func listUndo(out io.Writer, cfg *config.Config, s *store) {
 	fmt.Fprintf(out, "in account %s, region %s, for thing %s:\n", visible.Text(s.Account), visible.Text(s.Region), visible.Text(s.Thing))
 	for _, m := range s.undoOrder() {
@@ -56,10 +57,10 @@ func listUndo(out io.Writer, cfg *config.Config, s *store) {
 	}
 }
 
-// undoer takes back what a provisioner has made.
+// undoer removes what a provisioner has made.
 type undoer struct{ *provisioner }
 
-// undo takes back what the state names, the last first.
+// undo removes what the state lists, the last first.
 func (u undoer) undo(ctx context.Context) error {
 	if err := u.identify(ctx); err != nil {
 		return err
@@ -101,7 +102,7 @@ func (u undoer) undo(ctx context.Context) error {
 	return nil
 }
 
-// stays is the reason why something is not taken back.
+// stays is the reason why something is not removed.
 type stays struct{ error }
 
 func left(format string, args ...any) error { return stays{fmt.Errorf(format, args...)} }

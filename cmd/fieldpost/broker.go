@@ -25,24 +25,24 @@ With --policy it allows what those AWS IoT policies allow, as if they were attac
 every client's certificate, and every client id were the name of a thing that the
 certificate is attached to. Without --policy it allows everything, as the tutorial's
 open policy does. The log names each refused request and the statement that denied it
-or came closest to allowing it. Clients are told no more than AWS IoT Core tells them.
+or came closest to allowing it. Clients learn no more than AWS IoT Core tells them.
 
---devices names a JSON file of certificates with policies and things of their own:
+--devices names a JSON file of certificates, each with its own policies and thing:
 
   {"thing-1": {"policies": ["own.json"], "type": "pump", "attributes": {"room": "cellar"}},
    "laptop":  {"policies": ["laptop.json"], "thing": ""}}
 
 Paths are relative to the file. The broker makes NAME.certificate.pem.crt and
 NAME.private.pem.key in --dir, unless "certificate" names one of its CA. The thing is
-called NAME unless "thing" says otherwise ("" is none). With "exclusive": true it is the
-certificate's thing whatever the client id is; with "active": false the certificate is
-refused.
+called NAME unless "thing" says otherwise ("" means no thing). With "exclusive": true it
+is the certificate's thing whatever the client id is; with "active": false the
+certificate is refused.
 
 With --template it provisions devices by claim, as AWS IoT does, for keys that the
 devices make themselves: it creates a claim certificate, signs certificate requests
 with its CA, and registers things by the templates. --claim-policy applies only to the
-claim certificate. A policy that is written out in a template applies to the
-certificates that are registered with it.`
+claim certificate. A policy document in a template applies to the certificates that are
+registered with it.`
 
 func newBroker() *cobra.Command {
 	var o broker.Options
@@ -89,9 +89,9 @@ func newBroker() *cobra.Command {
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8883", "`address` to listen on")
 	c.Flags().StringArrayVar(&policies, "policy", nil, "`file` of an AWS IoT policy; may be repeated")
 	c.Flags().BoolVar(&tellDenied, "deny-log", true, "log each refusal and its cause; --deny-log=false logs nothing, like AWS IoT Core")
-	c.Flags().BoolVar(&o.Rates, "rates", true, "apply the limits per second: discard more than 100 messages each way, delay more than 512 KiB, send what a session kept at 10 messages, refuse the second CONNECT of a client id")
+	c.Flags().BoolVar(&o.Rates, "rates", true, "apply the limits per second: discard more than 100 messages each way, delay more than 512 KiB, send a session's stored messages at 10, refuse the second CONNECT of a client id")
 	c.Flags().DurationVar(&o.SessionExpiry, "session-expiry", awsiot.SessionExpiry, "how long a session outlives its connection")
-	c.Flags().StringVar(&o.Devices, "devices", "", "`file` of certificates with policies of their own")
+	c.Flags().StringVar(&o.Devices, "devices", "", "`file` of certificates with their own policies")
 	c.Flags().StringArrayVar(&templates, "template", nil, "provision devices by this template: `name=file`, a provisioning template of AWS IoT in JSON; may be repeated")
 	c.Flags().StringArrayVar(&claimPolicies, "claim-policy", nil, "`file` of an AWS IoT policy for the claim certificate; may be repeated (default: everything is allowed)")
 	c.Flags().DurationVar(&life, "certificate-life", 0, "how long issued certificates are valid (default: as long as the CA)")

@@ -18,8 +18,8 @@ func newCerts(file *string) *cobra.Command {
 		Use:   "certs",
 		Short: "make keys and certificate requests, and examine certificates",
 		Long: `Make a device's private key and certificate request, examine keys and certificates,
-make certificates for a broker of your own, or have the daemon renew its certificate.
-Apart from that, nothing here needs a network or an account, and
+make certificates for your own broker, or have the daemon renew its certificate.
+Apart from renew, none of these needs a network or an account, and
 no existing file is ever replaced.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -33,9 +33,9 @@ func newCertsNew() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new --thing NAME",
 		Short: "make a private key, and the request for its certificate",
-		Long: `Make a private key on this machine, which it need never leave, and the certificate
-signing request from which an authority makes its certificate: DIR/private.pem.key
-(mode 0600) and DIR/certificate.pem.csr.
+		Long: `Make a private key and a certificate signing request on this machine:
+DIR/private.pem.key (mode 0600) and DIR/certificate.pem.csr. An authority makes the
+certificate from the request, so the key need never leave the machine.
 
 An existing file is never replaced. If there is a key without a request, the request
 is made for that key.
@@ -85,11 +85,11 @@ func newCertsInspect(file *string) *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "inspect [FILE...]",
-		Short: "tell what certificates, keys and requests are, and what is wrong with them",
-		Long: `Tell what each of these PEM files holds: subject, issuer, dates against this
+		Short: "show what certificates, keys and requests contain, and what is wrong with them",
+		Long: `Show what each of these PEM files holds: subject, issuer, dates compared with this
 machine's clock, the certificate's id in AWS IoT (the SHA-256 of the certificate),
-which key belongs to which certificate, and who signed it. Nothing of a private key
-is shown. Without FILE, the files of the configuration are examined.
+which key belongs to which certificate, and who signed it. Private keys themselves are
+not shown. Without FILE, the files of the configuration are examined.
 
 The exit status is 1 if something in them cannot be used.`,
 		Example: `  fieldpost certs inspect certs/*
@@ -127,14 +127,14 @@ func newCertsDev() *cobra.Command {
 	var hosts, devices []string
 	c := &cobra.Command{
 		Use:   "dev",
-		Short: "make certificates for a broker of your own",
+		Short: "make certificates for your own broker",
 		Long: `Make an authority for development, a certificate for a broker on this machine
 (127.0.0.1, ::1, localhost and each --host), and one for clients, with the file names
-that AWS uses: the same that fieldpost broker makes. Each --device NAME gets a
-certificate of its own in DIR/NAME, together with the root.
+that AWS uses. They are the same files as fieldpost broker makes. Each --device NAME
+gets its own certificate in DIR/NAME, together with the root.
 
-What is there is kept, and what is missing is made. A directory with certificates
-from elsewhere is left alone.`,
+Existing files are kept, and missing ones are made. A directory with certificates from
+elsewhere is left alone.`,
 		Example: `  fieldpost certs dev --dir certs --host broker.lan --device thing-greenhouse
   mosquitto -c broker.conf   # cafile certs/AmazonRootCA1.pem, certfile certs/server.pem.crt, keyfile certs/server.pem.key`,
 		Args: cobra.NoArgs,
@@ -159,6 +159,6 @@ from elsewhere is left alone.`,
 	}
 	c.Flags().StringVar(&dir, "dir", "certs", "`directory` for the files")
 	c.Flags().StringArrayVar(&hosts, "host", nil, "another `name` or address of the broker; repeatable")
-	c.Flags().StringArrayVar(&devices, "device", nil, "`name` of a device that gets a certificate of its own; repeatable")
+	c.Flags().StringArrayVar(&devices, "device", nil, "`name` of a device that gets its own certificate; repeatable")
 	return c
 }

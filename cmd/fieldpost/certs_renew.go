@@ -25,11 +25,11 @@ renewal is under way, the daemon continues without waiting any longer.
 
 The daemon makes a new key, which never leaves this board, gets a certificate for it,
 and connects with the two. The present pair is replaced only when the broker has
-accepted the connection and acknowledged a message; otherwise the daemon goes back to
+accepted the connection and acknowledged a message; otherwise the daemon returns to
 it at once. No message and no order is lost, and no output changes.
 
-A renewal whose certificate the template has registered for another thing is given up,
-and begun again.
+If the template registered the new certificate for another thing, the renewal is given
+up and starts again.
 
 The exit status is 0 only if the new certificate is in use.`,
 		Args: cobra.NoArgs,

@@ -106,7 +106,7 @@ func skip(why string, args ...any) error {
 	return &finding{outcome: Skipped, what: fmt.Sprintf(why, args...)}
 }
 
-// note tells what prevents nothing.
+// note adds a remark about something that prevents nothing.
 func note(what string, args ...any) error {
 	return &finding{outcome: Noted, what: fmt.Sprintf(what, args...)}
 }

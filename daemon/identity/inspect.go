@@ -70,7 +70,7 @@ type Report struct {
 	Problems int `json:"problems"`
 }
 
-// Inspect reads PEM files and tells what each holds, what belongs together, which certificate
+// Inspect reads PEM files and reports what each holds, what belongs together, which certificate
 // signed which, and what is wrong with them at the time now. It needs no network, and asks
 // nobody whether a certificate was revoked or deactivated.
 func Inspect(now time.Time, files ...string) *Report {

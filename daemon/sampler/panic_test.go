@@ -14,8 +14,8 @@ import (
 	"fieldpost/sensors"
 )
 
-// A driver that panics is its sensor's fault, is told once with its stack, and
-// its chip is opened again.
+// A driver that panics raises a fault of its sensor. The stack is logged once, and the chip
+// is opened again.
 func TestPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{
@@ -69,8 +69,8 @@ func TestPanicInDetail(t *testing.T) {
 	})
 }
 
-// A panic of the scheduler's is told at once to whoever has started the Sampler, who ends
-// it: left to itself it would end the process, and the kernel let go of every line.
+// A panic of the scheduler is reported at once to whoever started the Sampler, who stops
+// it. If nothing caught it, the process would end and the kernel would release every line.
 func TestPanicOfTheScheduler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -93,12 +93,13 @@ func TestPanicOfTheScheduler(t *testing.T) {
 		select {
 		case err := <-failed:
 			if !errors.Is(err, task.ErrPanicked) || !strings.Contains(err.Error(), ": the scheduler raises this\ngoroutine ") {
-				t.Errorf("told %v", err)
+				t.Errorf("reported %v", err)
 			}
 		default:
-			t.Error("nobody was told")
+			t.Error("the panic was not reported")
 		}
-		if err := running.Stop(2 * stopWait); !errors.Is(err, task.ErrPanicked) || !running.Ended() {
+		const limit = 2*stopWait + time.Second // the runner and its bus worker wait for stopWait each
+		if err := running.Stop(limit); !errors.Is(err, task.ErrPanicked) || !running.Ended() {
 			t.Errorf("ended with %v", err)
 		}
 		close(release)
