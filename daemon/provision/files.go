@@ -155,6 +155,11 @@ func (p *Provisioner) load() error {
 	if p.loaded {
 		return nil
 	}
+	for _, name := range []string{currentFile, previousFile, nextFile} { // of a crash, with a key in it
+		if err := p.o.Dir.Remove(name + durable.TmpExt); err != nil {
+			return diskFailure("remove", err)
+		}
+	}
 	current, err := p.loadPair(currentFile)
 	if err != nil {
 		return err

@@ -352,7 +352,10 @@ func killed(t *testing.T, prepare func(c *cloud) *durabletest.Dir, work func(c *
 						return
 					}
 					c.works(at, image, had)
-					c.await(c.start(image, nil), image)
+					got := c.await(c.start(image, nil), image)
+					if bytes.Equal(image.Data(previousFile), got.pem) {
+						t.Errorf("killed at %s: the pair before is gone", at)
+					}
 					if c.count() > 3 {
 						t.Errorf("killed at %s: %d certificates", at, c.count())
 					}
@@ -441,6 +444,8 @@ func TestTokenExpires(t *testing.T) {
 			}
 			return false, nil
 		}
+		trials := map[string]int{}
+		c.try = func(id string) error { trials[id]++; return nil }
 		r := c.start(dir, nil)
 		<-time.After(6 * time.Second)
 		synctest.Wait()
@@ -448,6 +453,27 @@ func TestTokenExpires(t *testing.T) {
 		c.await(r, dir)
 		if c.count() != 2 {
 			t.Errorf("%d certificates", c.count())
+		}
+		r.stop()
+		for id, n := range trials {
+			if want := map[bool]int{true: 1, false: maxDoubtful}[c.active[id]]; n != want {
+				t.Errorf("%d trials of a certificate that is active: %v", n, c.active[id])
+			}
+		}
+	})
+}
+
+// A renewal that does not succeed is tried some times a day: the present certificate works.
+func TestRenewalFailsSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCloud(t)
+		dir := renewed(c)
+		c.call = func(string) (bool, error) { return false, &Rejection{429, "Throttled", "rate"} }
+		r := c.start(dir, nil)
+		<-time.After(350 * 24 * time.Hour)
+		r.stop()
+		if n := len(c.opened); n < 15*4 || n > 20*5 {
+			t.Errorf("%d attempts in the 15 to 18 days since it is due", n)
 		}
 	})
 }
@@ -514,7 +540,15 @@ func TestRenewalRefused(t *testing.T) {
 		dir := renewed(c)
 		old := bytes.Clone(dir.Data(currentFile))
 		trials := map[string]int{}
-		c.with(func() { c.try = func(id string) error { trials[id]++; return refusal() } })
+		last := time.Time{}
+		c.try = func(id string) error {
+			if gap := time.Since(last); !last.IsZero() && gap < tryWait {
+				t.Errorf("a trial %v after the one before", gap)
+			}
+			last = time.Now()
+			trials[id]++
+			return refusal()
+		}
 		r := c.start(dir, nil)
 		var f *Failure
 		if err := r.Renew(t.Context()); !errors.As(err, &f) || f.Code != health.RenewalFailed || f.Hint != "Look at the policy." {
@@ -594,6 +628,12 @@ func TestAnotherThing(t *testing.T) {
 		synctest.Wait()
 		if c.count() != 1 || dir.Data(currentFile) != nil {
 			t.Errorf("%d requests", c.count())
+		}
+		r.stop()
+		again := dir.Kill()
+		r = c.start(again, nil) // that it is another thing's is still known
+		if f := <-r.failures; f == nil || f.Code != health.ThingMismatch || again.Data(currentFile) != nil {
+			t.Errorf("after a restart: %+v", f)
 		}
 		r.stop()
 		image := dir.Kill()
@@ -724,11 +764,15 @@ func TestDamagedFiles(t *testing.T) {
 		previous := dir.Data(previousFile)
 		dir.Put(currentFile, dir.Data(currentFile)[:100])
 		dir.Put(nextFile, []byte("{"))
+		dir.Put(nextFile+".tmp", []byte("a key"))
 		c.with(func() { c.requests = 0 })
 		r = c.start(dir, nil)
 		got := c.await(r, dir)
 		if c.count() != 0 || !bytes.Equal(got.pem, previous) {
 			t.Errorf("%d requests", c.count())
+		}
+		if left := dir.Files("", ".tmp"); left != nil {
+			t.Errorf("left behind: %q", left)
 		}
 		r.stop()
 		dir.Put(currentFile, nil)
