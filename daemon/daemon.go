@@ -128,7 +128,7 @@ func New(o Options) (*Daemon, error) {
 	if err := d.buildLink(g); err != nil {
 		return nil, errors.Join(err, d.spool.Close())
 	}
-	d.provisioner = d.buildProvisioner(cfg)
+	d.provisioner = newProvisioner(d, cfg)
 	d.events.take, d.events.late = d.take, wake.New()
 	d.bank = output.Open(output.Options{
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Unstore: systemd.RemoveHandle, Levels: d.spool.Journal("levels"),
@@ -166,7 +166,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.fetching.Store(task.Start("credentials", failed, d.generation().files.Run))
 	looking := task.Start("access", failed, d.open.Run)
 	linking := task.Start("link", failed, d.link.Run)
-	provisioning := task.Start("provisioning", failed, d.provision)
+	renewing := task.Start("provisioning", failed, provisioning(d.provisioner))
 	following := task.Start("configuration of the link", failed, d.followLate)
 	orders := task.Start("orders", failed, func(ctx context.Context) error { return d.dispatcher.Serve(ctx, d.link.Messages()) })
 	telling := task.Start("status", failed, d.tell)
@@ -174,7 +174,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	serving := task.Start("local socket", failed, d.serveLocal)
 	ended := task.Guard(func() error { return d.await(ctx) })
 	return errors.Join(ended, d.guardShutdown(func() error {
-		return d.shutdown(ended, orders, serving, pins, reading, linking, following, provisioning, looking, telling, proving, timing, keeping)
+		return d.shutdown(ended, orders, serving, pins, reading, linking, following, renewing, looking, telling, proving, timing, keeping)
 	}))
 }
 
@@ -216,13 +216,13 @@ func (d *Daemon) guardShutdown(shutdown func() error) error {
 // all limits together are less than TimeoutStopSec of the unit. Pins come before
 // all else, even before a word in the log, which may block; orders that wait for
 // a min_on end with them. ended is why, where it was no signal.
-func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, following, provisioning, looking, telling, proving, timing, keeping *task.Task) error {
+func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, following, renewing, looking, telling, proving, timing, keeping *task.Task) error {
 	d.stop()
 	orders.Cancel()
 	serving.Cancel()
 	looking.Cancel()
 	following.Cancel()
-	provisioning.Cancel()
+	renewing.Cancel()
 	safe := task.Within(3*time.Second, "make outputs safe", func() error { return d.bank.Safe(output.CauseStop) })
 	if ended != nil {
 		d.log.Error("a part of the daemon ended", "err", ended)
@@ -252,7 +252,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 		p.Cancel()
 	}
 	try(proving.Stop(3 * time.Second / 2))
-	try(task.StopAll(time.Second/2, following, provisioning, telling, d.fetching.Load(), looking))
+	try(task.StopAll(time.Second/2, following, renewing, telling, d.fetching.Load(), looking))
 	try(pins.Stop(2 * time.Second))
 	try(task.Within(6*time.Second, "keep outputs safe", d.keepLines))
 	try(task.Within(2*time.Second, "release outputs", d.bank.Close))

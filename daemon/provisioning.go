@@ -23,9 +23,9 @@ const renewPatience = 3 * time.Minute
 // provisioningCodes are the faults of provisioning. One at most is raised.
 var provisioningCodes = health.Codes(health.Provisioning)
 
-// buildProvisioner makes what gets and renews the certificate; nil where the certificate
-// comes from elsewhere.
-func (d *Daemon) buildProvisioner(cfg *config.Config) *provision.Provisioner {
+// newProvisioner makes what gets and renews the daemon's certificate; nil where the
+// certificate comes from elsewhere.
+func newProvisioner(d *Daemon, cfg *config.Config) *provision.Provisioner {
 	if !cfg.Broker.Provisioning.Enabled() {
 		return nil
 	}
@@ -60,17 +60,19 @@ func (p *process) provisioningFailed(f *provision.Failure) {
 	}
 }
 
-// provision gets and renews the certificate until ctx ends.
-func (d *Daemon) provision(ctx context.Context) error {
-	if d.provisioner == nil {
+// provisioning gets and renews the certificate until its context ends.
+func provisioning(p *provision.Provisioner) func(context.Context) error {
+	if p != nil {
+		return p.Run
+	}
+	return func(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return d.provisioner.Run(ctx)
 }
 
-// localRenew renews the certificate for somebody on the socket.
-func (d *Daemon) localRenew(ctx context.Context, body json.RawMessage, from string) (any, error) {
+// localRenew renews the daemon's certificate for somebody on the socket.
+func localRenew(ctx context.Context, d *Daemon, body json.RawMessage, from string) (any, error) {
 	var call api.RenewRequest
 	if body != nil {
 		if err := local.Arguments(body, &call); err != nil {

@@ -38,7 +38,7 @@ func (d *Daemon) endpoints() []local.Endpoint {
 			return d.localReconnect(ctx, body, "local "+from.String())
 		}},
 		{Route: api.PostRenew, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
-			return d.localRenew(ctx, body, "local "+from.String())
+			return localRenew(ctx, d, body, "local "+from.String())
 		}},
 		{Route: api.PostReload, Call: func(ctx context.Context, from local.Peer, _ json.RawMessage) (any, error) {
 			return d.localReload(ctx, "local "+from.String())

@@ -100,7 +100,7 @@ The exit status is 1 if something in them cannot be used.`,
 				if err != nil {
 					return err
 				}
-				files = slices.DeleteFunc([]string{cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key}, func(f string) bool { return f == "" })
+				files = slices.DeleteFunc(slices.Compact([]string{cfg.Broker.CA, cfg.Broker.Certificate, cfg.Broker.Key}), func(f string) bool { return f == "" })
 			}
 			report := identity.Inspect(time.Now(), files...)
 			var err error
