@@ -131,6 +131,13 @@ func (w *linkWatch) put(s uplink.Status, now clock.Stamp) (before uplink.Status)
 	return before
 }
 
+// connected reports whether the link is up.
+func (w *linkWatch) connected() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status.Connected
+}
+
 // broker is the subject of the link's faults.
 const broker = "broker"
 
@@ -268,7 +275,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 		case <-tick.C:
 			tick.Reset(d.heartbeats.Wait(time.Now(), lookEvery))
 			d.spool.Verify()
-			if !released && d.link.Status().Connected {
+			if !released && d.watch.connected() {
 				released = true
 				d.releaseMemory()
 			}
