@@ -166,7 +166,7 @@ func (p *Provisioner) turn(ctx context.Context, asked bool) (wait time.Duration,
 	err = p.load()
 	if err == nil {
 		if !asked && !p.due(s) {
-			return checkEvery, nil
+			return p.untilDue(s), nil
 		}
 		err = p.advance(ctx, s, asked)
 	}
@@ -176,7 +176,7 @@ func (p *Provisioner) turn(ctx context.Context, asked bool) (wait time.Duration,
 	case err == nil:
 		p.failures, p.ownRefused = 0, false
 		p.o.Report(nil)
-		return checkEvery, nil
+		return p.untilDue(s), nil
 	}
 	return p.failed(err), err
 }
@@ -218,6 +218,20 @@ func (p *Provisioner) due(s Settings) bool {
 	}
 	now := p.o.Clock.Now()
 	return now.Synced && !now.Wall.Before(RenewAt(p.current.leaf, s.RenewBefore))
+}
+
+// untilDue returns how long there is nothing to do without being asked: until the renewal is
+// due, but at most an hour, as the clock may be set. A certificate that is due as soon as it
+// is issued waits for that hour too.
+func (p *Provisioner) untilDue(s Settings) time.Duration {
+	if p.current == nil {
+		return checkEvery
+	}
+	left := RenewAt(p.current.leaf, s.RenewBefore).Sub(p.o.Clock.Now().Wall)
+	if left <= 0 {
+		return checkEvery
+	}
+	return min(checkEvery, left)
 }
 
 // advance carries on from where things stand, as far as it gets.
