@@ -1,9 +1,16 @@
 package interop
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The brokers of the tests are not behind a proxy.
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		_ = os.Unsetenv(name)
+	}
+	goleak.VerifyTestMain(m)
+}
