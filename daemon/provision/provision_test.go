@@ -308,7 +308,7 @@ func TestFirstCertificate(t *testing.T) {
 			t.Error(f)
 		}
 		r.stop()
-		r = c.start(dir, nil)
+		c.start(dir, nil)
 		<-time.After(100 * time.Hour)
 		synctest.Wait()
 		if c.count() != 1 || c.sessions() != "[claim.crt first]" || dir.Data(previousFile) != nil {
