@@ -78,6 +78,8 @@ func forbidden(folder, imported string, test bool) string {
 			return "the stand-in for a broker is for the demo, for trials and for tests"
 		case below(ours, "daemon/doctor") && !test && !below(folder, "cmd"):
 			return "what is examined before a run is the command line's affair"
+		case below(ours, "daemon/provision") && !test && folder != "daemon" && folder != "daemon/doctor":
+			return "daemon alone joins provisioning to the link"
 		case below(ours, "daemon/outbox") && !test && folder != "daemon":
 			return "daemon alone joins the outbox to the link"
 		case below(ours, "daemon") && !test && below(folder, "daemon/clock") && within(ours, []string{"daemon/clock", "daemon/journal"}) != "":
@@ -263,6 +265,8 @@ func TestForbidden(t *testing.T) {
 		{"daemon/outbox", "fieldpost/daemon/clock/clocktest", true, false},
 		{"daemon/outbox", "fieldpost/daemon/spool", false, false},
 		{"daemon/uplink", "fieldpost/daemon/outbox", false, true},
+		{"daemon/uplink", "fieldpost/daemon/provision", false, true},
+		{"daemon/doctor", "fieldpost/daemon/provision", false, false},
 		{"daemon", "fieldpost/daemon/outbox", false, false},
 		{"daemon", "fieldpost/daemon/broker", false, true},
 		{"daemon", "fieldpost/daemon/broker", true, false},

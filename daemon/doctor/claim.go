@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"fieldpost/daemon/awsiot"
@@ -69,4 +70,33 @@ func (e *exam) claim(ctx context.Context) {
 	_ = e.step(ctx, "publish", answerLimit, func(context.Context) (string, error) {
 		return "", skip("a request would have a certificate made; `--policy FILE` with the policy of the claim certificate tells whether it is allowed")
 	})
+}
+
+// renewal goes as far as a renewal does without having a certificate made: it connects with
+// the board's certificate and the client id of provisioning, and subscribes to the answers.
+// That the broker refuses this is only noted: the daemon works until the certificate ends.
+func (e *exam) renewal(ctx context.Context) {
+	p := e.cfg.Broker.Provisioning
+	if !p.Enabled() {
+		return
+	}
+	other, cfg := *e, *e.cfg
+	cfg.Broker.ClientID, cfg.Broker.Will = p.ClientID, "none"
+	other.cfg, other.clean, other.report.ClientID, other.report.OwnID = &cfg, true, p.ClientID, true
+	_ = e.step(ctx, "renewal", 16*answerLimit, func(ctx context.Context) (string, error) {
+		for _, t := range provision.RequestTopics(p.RenewTemplate) {
+			for _, f := range []string{t + "/accepted", t + "/rejected"} {
+				err := other.try(ctx, func(ctx context.Context, p *uplink.Probe, _ attempt) error {
+					ctx, cancel := context.WithTimeout(ctx, answerLimit)
+					defer cancel()
+					return p.Subscribe(ctx, uplink.Subscription{Filter: f, QoS: 1})
+				})
+				if err != nil && ctx.Err() == nil {
+					return "", note("the certificate cannot be renewed: %v; %s", err, provision.DeniedHint(f, false))
+				}
+			}
+		}
+		return fmt.Sprintf("may be asked for as %q", p.ClientID), nil
+	})
+	e.connected = other.connected
 }

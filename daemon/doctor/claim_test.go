@@ -96,6 +96,62 @@ func TestExamineClaim(t *testing.T) {
 	}
 }
 
+// A board that has its certificate is asked whether it may renew it.
+func TestExamineRenewal(t *testing.T) {
+	cfg := fleetMachine(t, nil)
+	b := cfg.Broker
+	cert, err := os.ReadFile(filepath.Join(filepath.Dir(b.CA), "certificate.pem.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(filepath.Dir(b.CA), "private.pem.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(b.Certificate), 0o700), os.WriteFile(b.Certificate, append(key, cert...), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	renewal := func(cfg *config.Config) doctor.Step {
+		t.Helper()
+		r, err := doctor.Examine(t.Context(), doctor.Options{Config: cfg, Now: time.Now()})
+		if err != nil || r.Failed > 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		for _, s := range r.Steps {
+			if s.Name == "renewal" {
+				return s
+			}
+		}
+		t.Fatalf("%+v", r.Steps)
+		return doctor.Step{}
+	}
+	if s := renewal(cfg); s.Outcome != doctor.Passed || !strings.Contains(s.Found, "thing-7-provision") {
+		t.Errorf("%+v", s)
+	}
+	policy, err := awsiot.Parse([]byte(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}, {"Effect": "Deny", "Action": "iot:Subscribe", "Resource": "arn:aws:iot:x:1:topicfilter/$aws/*"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := broker.New(broker.Options{Dir: filepath.Dir(b.CA), Policy: policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- other.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	denied := *cfg
+	denied.Broker.Endpoint = other.Addr()
+	if s := renewal(&denied); s.Outcome != doctor.Noted || !strings.Contains(s.Found, "policy of this board's certificate must allow a renewal") {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Check looks at the claim, and at the policy of the claim.
 func TestCheckClaim(t *testing.T) {
 	cfg := fleetMachine(t, nil)

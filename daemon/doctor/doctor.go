@@ -132,6 +132,7 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 			e.subscribe(ctx)
 			e.publish(ctx)
 			e.rival(ctx)
+			e.renewal(ctx)
 		}
 		e.askVersion5(ctx)
 	}
