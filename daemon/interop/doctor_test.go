@@ -502,6 +502,7 @@ func failures() []failure {
 		{"CONNACK 1", "fake broker", served(connack(1)), "connect", health.ConnectRefused, false, "does not speak MQTT 3.1.1", ""},
 		{"CONNACK 2", "fake broker", served(connack(2)), "connect", health.ConnectRefused, false, "does not take the client id", ""},
 		{"CONNACK 3", "fake broker", served(connack(3)), "connect", health.NetworkDown, false, "not available", ""},
+		{"CONNACK 4", "fake broker", served(connack(4)), "connect", health.LoginRefused, false, "broker.password_file", ""},
 		{"CONNACK 5", "fake broker", served(connack(5)), "connect", health.ConnectRefused, false, "refused the client id", ""},
 		{"CONNACK 7", "fake broker", served(connack(7)), "connect", health.ConnectRefused, false, "return code 7", ""},
 		{"not MQTT", "garbage for a CONNACK", served(talk(func(byte, []byte) []byte { return []byte("220 mail.test ESMTP\r\n") })), "connect", health.NetworkDown, false, "not MQTT", ""},
