@@ -38,9 +38,45 @@ type Config struct {
 	Chip string `yaml:"chip"`
 	// Every is the time between readings.
 	Every time.Duration `yaml:"every"`
+	// Filters change the values of a reading, in this order. Package [fieldpost/sensors/filter]
+	// applies them.
+	Filters []Filter `yaml:"filters"`
 	// Options holds the chip's own keys, a struct of the type of its [Chip].Options: [I2C],
 	// [GPIO], [Thermal]. Nil is its zero value.
 	Options any `yaml:"-"`
+}
+
+// Filter is one entry of a sensor's filters. A filter has only some of the keys besides the
+// first two; [fieldpost/sensors/filter.Check] says which.
+type Filter struct {
+	// Filter is its kind: "median".
+	Filter string `yaml:"filter"`
+	// Quantity is the one quantity that it changes, by the name that it has at this place of
+	// the list; "" means all numbers.
+	Quantity string `yaml:"quantity"`
+	// Window is how many values median and mean look at.
+	Window int `yaml:"window"`
+	// Alpha is the weight of the newest value in ema, more than 0 and less than 1.
+	Alpha float64 `yaml:"alpha"`
+	// By is the factor of scale, the summand of offset, the least change for delta.
+	By float64 `yaml:"by"`
+	// Points are pairs of a measured and a true value, for calibrate.
+	Points [][]float64 `yaml:"points"`
+	// Degree is that of the polynomial that calibrate fits to the points; 0: straight lines
+	// from point to point.
+	Degree int `yaml:"degree"`
+	// Min is the least value for clamp and reject; minus infinity: none.
+	Min float64 `yaml:"min"`
+	// Max is the greatest value for clamp and reject; infinity: none.
+	Max float64 `yaml:"max"`
+	// Digits is how many digits round leaves after the decimal point.
+	Digits int `yaml:"digits"`
+	// Heartbeat is how long delta may keep readings back.
+	Heartbeat time.Duration `yaml:"heartbeat"`
+	// As is the quantity's name after scale, offset or calibrate, with Unit; "": unchanged.
+	As string `yaml:"as"`
+	// Unit is the UCUM code of the quantity that As names.
+	Unit string `yaml:"unit"`
 }
 
 // Place says where on the board a sensor is connected, in the configuration's words. The zero

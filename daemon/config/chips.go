@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"fieldpost/sensors"
+	"fieldpost/sensors/filter"
 	"fieldpost/sensors/option"
 
 	"gopkg.in/yaml.v3"
@@ -115,6 +116,20 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	}
 	if !l.given(path + ".every") {
 		s.Every = chip.Every
+	}
+	l.filters(path, s, chip)
+}
+
+// filters checks a sensor's filters, unless a value in them was refused already.
+func (l *loader) filters(path string, s *sensors.Config, chip sensors.Chip) {
+	for refused := range l.refused {
+		if strings.HasPrefix(refused, path+".filters") {
+			return
+		}
+	}
+	given := func(key string) bool { return l.given(join(path, key)) }
+	for _, p := range filter.Check(chip, *s, given) {
+		l.fail(join(path, p.Key), p.Reason, p.Value)
 	}
 }
 

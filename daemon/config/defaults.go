@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"fieldpost/daemon/output"
+	"fieldpost/sensors"
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/filter"
 )
 
 // defaults holds the defaults.
@@ -48,5 +50,6 @@ var outputDefaults = output.Config{
 
 // items holds the defaults for entries of lists.
 var items = map[reflect.Type]reflect.Value{
-	reflect.TypeFor[output.Config](): reflect.ValueOf(outputDefaults),
+	reflect.TypeFor[output.Config]():  reflect.ValueOf(outputDefaults),
+	reflect.TypeFor[sensors.Filter](): reflect.ValueOf(filter.Default),
 }

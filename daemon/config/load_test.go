@@ -107,7 +107,7 @@ outputs:
 		{Name: "door", Chip: "gpio", Every: gpio.Every, Options: sensors.GPIO{Pin: "17", Pull: board.PullUp, ActiveLow: true, Debounce: 20 * time.Millisecond, MaxEdges: 250}},
 		{Name: "gate", Chip: "gpio", Every: gpio.Every, Options: sensors.GPIO{Pin: "18", MaxEdges: sensors.DefaultMaxEdges}},
 	} {
-		if c.Sensors[i] != want {
+		if !reflect.DeepEqual(c.Sensors[i], want) {
 			t.Errorf("sensor %d is %+v, want %+v", i, c.Sensors[i], want)
 		}
 	}

@@ -62,6 +62,9 @@ var rules = map[string]rule{
 	"sensors[].chip":  {Required: true},
 	"sensors[].every": {Check: option.Between(10*time.Millisecond, 24*time.Hour, option.Duration)},
 
+	"sensors[].filters[].filter":    {Required: true, Wants: "a filter such as median"},
+	"sensors[].filters[].heartbeat": {Check: option.Between(time.Second, 7*24*time.Hour, option.Duration)},
+
 	"outputs[].name":        {Required: true, Check: name},
 	"outputs[].pin":         {Required: true, Wants: "a line such as GPIO17", Check: line},
 	"outputs[].safe_after":  {Check: zeroOr(100 * time.Millisecond)},
