@@ -93,7 +93,7 @@ func (r *runner) answerRequest(ctx context.Context, request readRequest) {
 	within, cancel := context.WithCancel(request.ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	got, err := r.attempt(within)
+	got, err := r.attempt(within, false)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:

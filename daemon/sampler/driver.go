@@ -10,6 +10,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/filter"
 )
 
 // driver is a sensor's chip, open or not. It belongs to the bus worker.
@@ -24,6 +25,8 @@ type driver struct {
 	// waitingSince is when the sensor first had no value yet; zero while it has one.
 	waitingSince time.Time
 	overdue      bool // it waited for too long, and has had no value since
+	// filters change the values; nil if there are none.
+	filters *filter.Chain
 	// lines carries the channel of edges of each sensor that was opened. A reading opens
 	// at most one, and the runner takes it, so there is always room.
 	lines chan (<-chan board.Edge)
@@ -63,17 +66,20 @@ func (d *driver) pause(long time.Duration) {
 type reading struct {
 	stamp  clock.Stamp
 	fields []sensors.Field
+	kept   bool // it is not to be sent: the filter delta keeps it back
 }
 
-// read reads the sensor once and stamps the reading by c. It opens the chip if it is not open, or if reopen is set.
+// read reads the sensor once, stamps the reading by c and filters it. A scheduled read
+// changes the state of the filters, another one does not. It opens the chip if it is not open, or if reopen is set.
 // After a read that fails it closes the sensor, unless the sensor has edges. A sensor
 // that has no value yet stays open; see [sensors.ErrNotReady].
-func (d *driver) read(reopen bool, c clock.Clock) (reading, error) {
+func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	if d.sensor != nil && (reopen && d.waitingSince.IsZero() || d.broken) {
 		_ = d.close() // it does not work anyway
 	}
 	if d.sensor == nil {
 		if err := d.open(); err != nil {
+			d.filters.Failed()
 			return reading{}, explain(err, d.board, d.config)
 		}
 	}
@@ -91,7 +97,16 @@ func (d *driver) read(reopen bool, c clock.Clock) (reading, error) {
 		}
 	}
 	d.waitingSince, d.overdue = time.Time{}, d.overdue && err != nil
+	kept := false
+	if err == nil {
+		filters := d.filters
+		if !scheduled {
+			filters = filters.Clone()
+		}
+		fields, kept, err = filters.Apply(stamp.Mono, fields)
+	}
 	if err != nil {
+		d.filters.Failed()
 		if _, edges := d.sensor.(sensors.Edger); !edges {
 			// It may be another chip by now. A line stays requested, because it would
 			// lose edges.
@@ -102,7 +117,7 @@ func (d *driver) read(reopen bool, c clock.Clock) (reading, error) {
 	if d.rests {
 		d.board.Rest()
 	}
-	return reading{stamp, fields}, nil
+	return reading{stamp, fields, kept}, nil
 }
 
 // notReady handles a sensor without a value yet. waits is false where it has waited for
@@ -122,6 +137,10 @@ func (d *driver) notReady(err error) (waits bool, _ error) {
 func (d *driver) open() error {
 	s, err := d.chip.Open(pausingBoard{d.board, d}, d.config)
 	if err != nil {
+		return err
+	}
+	if err := d.filters.Fits(s.Quantities()); err != nil {
+		_ = s.Close()
 		return err
 	}
 	d.sensor, d.broken, d.waitingSince = s, false, time.Time{}

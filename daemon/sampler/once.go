@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/filter"
 )
 
 // Once opens a sensor, reads it once and closes it, for `fieldpost read`. The error is
@@ -81,5 +83,13 @@ func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors
 	if err != nil {
 		return nil, err
 	}
-	return fields, checkPossible(s.Quantities(), fields)
+	if err := checkPossible(s.Quantities(), fields); err != nil {
+		return nil, err
+	}
+	filters := filter.New(c, cmp.Or(c.Every, chip.Every))
+	if err := filters.Fits(s.Quantities()); err != nil {
+		return nil, err
+	}
+	fields, _, err = filters.Apply(0, fields)
+	return fields, err
 }

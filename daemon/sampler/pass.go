@@ -211,7 +211,7 @@ func (d *driver) readGuarded(c clock.Clock) (got reading, err error) {
 			err = &board.PanicError{Value: x, Stack: string(debug.Stack())}
 		}
 	}()
-	return d.read(false, c)
+	return d.read(false, true, c)
 }
 
 // end notes how a read has ended.
@@ -226,6 +226,7 @@ func (p *busPass) end(t *read, got reading, err error) {
 	p.mu.Unlock()
 	switch {
 	case late: // nobody knows what it was measured for
+		r.driver.filters.Failed() // it is not sent
 	case err != nil:
 		r.redo <- err // has room: one read at a time
 	default:

@@ -15,6 +15,7 @@ import (
 	"fieldpost/daemon/wake"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/filter"
 )
 
 // runner reads one sensor. Its fields belong to its own goroutine, unless they say
@@ -58,7 +59,7 @@ func newRunner(o *Options, records *collector, c sensors.Config, chip sensors.Ch
 		redo:     make(chan error, 1),
 		requests: make(chan readRequest),
 		plan:     plan{every: every},
-		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, lines: make(chan (<-chan board.Edge), 4)},
+		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, filters: filter.New(c, every), lines: make(chan (<-chan board.Edge), 4)},
 		records:  records,
 		quit:     make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -110,7 +111,7 @@ func (r *runner) report(ctx context.Context, o outcome, outcomes chan<- outcome)
 // read reads the sensor, and once more if that fails. If both fail, the outcome says
 // when to try again.
 func (r *runner) read(ctx context.Context) outcome {
-	got, err := r.attempt(ctx)
+	got, err := r.attempt(ctx, true)
 	return r.finishRead(ctx, got, err)
 }
 
@@ -125,7 +126,7 @@ func (r *runner) readAgain(ctx context.Context, err error) outcome {
 // finishRead ends a read after its first attempt.
 func (r *runner) finishRead(ctx context.Context, got reading, err error) outcome {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) && !errors.Is(err, sensors.ErrNotReady) {
-		got, err = r.attempt(ctx)
+		got, err = r.attempt(ctx, true)
 	}
 	switch {
 	case err == nil:
@@ -140,15 +141,19 @@ func (r *runner) finishRead(ctx context.Context, got reading, err error) outcome
 	return outcome{r, r.breaker.fail(r.plan.every), errors.Is(err, syscall.ETIMEDOUT)}
 }
 
-// attempt has the bus worker read the sensor, and gives up when that takes too long.
-func (r *runner) attempt(ctx context.Context) (reading, error) {
+// attempt has the bus worker read the sensor, and gives up when that takes too long. scheduled
+// is as for driver.read.
+func (r *runner) attempt(ctx context.Context, scheduled bool) (reading, error) {
 	patience := time.Duration(r.bus.patience.Load())
 	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	reopen, result := r.breaker.isOpen(), make(chan reading, 1)
 	err := r.bus.worker.Do(within, func() error {
 		r.bus.current.set(&r.name)
-		got, err := r.driver.read(reopen, r.o.Clock)
+		got, err := r.driver.read(reopen, scheduled, r.o.Clock)
+		if within.Err() != nil {
+			r.driver.filters.Failed() // nobody waits for it any more, so it is not sent
+		}
 		if err == nil {
 			result <- got
 		}
@@ -186,7 +191,7 @@ func (r *runner) readSucceeded(got reading) {
 		r.o.Health.ClearAll(r.name, health.EdgesLost)
 	}
 	r.o.Health.ClearAll(r.name, readFaults...)
-	r.records.add(r.record(message.Reading, got.stamp, got.fields))
+	r.emit(got)
 }
 
 // passed takes a reading that a pass has made. The sensor was well before, so no fault of
@@ -201,7 +206,15 @@ func (r *runner) passed(got reading) {
 		r.o.Health.ClearAll(r.name, health.EdgesLost)
 	}
 	r.well.Store(true)
-	r.records.add(r.record(message.Reading, got.stamp, got.fields))
+	r.emit(got)
+}
+
+// emit emits a reading, unless it is kept back. One that is has no number, so it leaves no
+// gap in the sequence.
+func (r *runner) emit(got reading) {
+	if !got.kept {
+		r.records.add(r.record(message.Reading, got.stamp, got.fields))
+	}
 }
 
 // record makes a record of the sensor, but for its number.
