@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/message"
 	"fieldpost/sensors"
+	"fieldpost/sensors/filter"
 )
 
 // Need is one thing that the daemon asks for with a configuration.
@@ -125,7 +126,7 @@ func (n *needs) publishPlain(cfg *config.Config) {
 	}
 	for _, s := range cfg.Sensors {
 		chip, _ := sensors.Lookup(s.Chip)
-		for _, q := range chip.Quantities {
+		for _, q := range filter.Quantities(chip, s) {
 			topics(s.Name, "readings of "+s.Name, q.Name)
 			if chip.Channels {
 				topics(s.Name, "readings of "+s.Name, q.Name+channelID)
