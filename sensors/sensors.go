@@ -41,6 +41,11 @@ type Config struct {
 	// Filters change the values of a reading, in this order. Package [fieldpost/sensors/filter]
 	// applies them.
 	Filters []Filter `yaml:"filters"`
+	// Derive names quantities that are calculated from those that are left after the filters:
+	// "dew_point".
+	Derive []string `yaml:"derive"`
+	// Altitude is the sensor's height above the sea in metres, for sea_level_pressure.
+	Altitude float64 `yaml:"altitude"`
 	// Options holds the chip's own keys, a struct of the type of its [Chip].Options: [I2C],
 	// [GPIO], [Thermal]. Nil is its zero value.
 	Options any `yaml:"-"`

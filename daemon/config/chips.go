@@ -120,10 +120,10 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	l.filters(path, s, chip)
 }
 
-// filters checks a sensor's filters, unless a value in them was refused already.
+// filters checks a sensor's filters and what it derives, unless a value in them was refused already.
 func (l *loader) filters(path string, s *sensors.Config, chip sensors.Chip) {
 	for refused := range l.refused {
-		if strings.HasPrefix(refused, path+".filters") {
+		if strings.HasPrefix(refused, path+".filters") || strings.HasPrefix(refused, path+".derive") || refused == path+".altitude" {
 			return
 		}
 	}

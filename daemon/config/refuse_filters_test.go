@@ -69,6 +69,27 @@ var refusedFilters = func() (all []refusal) {
 	return all
 }()
 
+// refusedDerivations are derived values that cannot be.
+var refusedDerivations = func() (all []refusal) {
+	for _, tt := range []struct{ chip, keys, want string }{
+		{"bme280", "derive: dew_point", `derive: want a list, each entry after "- ", not a single value`},
+		{"bme280", "derive: [dewpoint]", "derive[0]: want dew_point, absolute_humidity or sea_level_pressure (got dewpoint)"},
+		{"bme280", "derive: [dew_point, dew_point]", "derive[1]: is there already (got dew_point)"},
+		{"thermal", "derive: [dew_point]", "derive[0]: needs humidity; the sensor has temperature (got dew_point)"},
+		{"bme280", "derive: [sea_level_pressure]", "altitude: is missing; sea_level_pressure needs it, in metres above the sea"},
+		{"bme280", "derive: [dew_point], altitude: 5", "altitude: does nothing without derive: [sea_level_pressure]"},
+		{"bme280", "derive: [sea_level_pressure], altitude: 9001", "altitude: want -500 to 9000 (got 9001)"},
+		{"bme280", "derive: [sea_level_pressure], altitude: 320m", "altitude: want a number (got 320m)"},
+		{"bme280", "derive: [dew_point], filters: [{filter: scale, quantity: temperature, by: 1.8, as: temperature_f, unit: '[degF]'}]", "derive[0]: needs temperature; the sensor has temperature_f, humidity and pressure (got dew_point)"},
+		{"bme280", "derive: [dew_point], filters: [{filter: scale, quantity: temperature, by: 1.8, as: t, unit: '[degF]'}, {filter: offset, quantity: t, by: 32, as: temperature, unit: '[degF]'}]", "derive[0]: needs temperature in Cel, not in [degF] (got dew_point)"},
+		{"bme280", "derive: [dew_point], filters: [{filter: scale, quantity: pressure, by: 2, as: dew_point, unit: Cel}]", "derive[0]: is the name of another quantity of this sensor (got dew_point)"},
+	} {
+		text := strings.Replace(filtered(tt.chip, "[]"), "filters: []", tt.keys, 1)
+		all = append(all, refusal{tt.chip + " " + tt.keys, text, "fieldpost.yaml:5: sensors[0]." + tt.want})
+	}
+	return all
+}()
+
 // Each filter of the same sensor has its own mistake, all are told, with their lines.
 func TestAllFiltersAreRefusedAtOnce(t *testing.T) {
 	got := refused(t, base+"sensors:\n- name: a\n  chip: thermal\n  filters:\n  - {filter: median}\n  - filter: clamp\n    min: 3\n    max: 2\n")
@@ -95,4 +116,9 @@ func TestFiltersAreRead(t *testing.T) {
 	good(t, base+filtered("gpio", "[{filter: delta, heartbeat: 10m}]"))
 	good(t, base+filtered("thermal", "[{filter: scale, by: 1.8}, {filter: offset, by: 32, as: temperature_f, unit: '[degF]'}, {filter: round, digits: 0, quantity: temperature_f}]"))
 	good(t, base+filtered("thermal", ""))
+	c = good(t, base+strings.Replace(filtered("bme280", "[]"), "filters: []", "derive: [dew_point, sea_level_pressure], altitude: -3.5", 1))
+	if s := c.Sensors[0]; !reflect.DeepEqual(s.Derive, []string{"dew_point", "sea_level_pressure"}) || s.Altitude != -3.5 {
+		t.Errorf("got %+v", s)
+	}
+	good(t, base+strings.Replace(filtered("hwmon", "[]"), "filters: []", "derive: [dew_point]", 1))
 }

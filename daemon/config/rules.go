@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/endpoint"
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/filter"
 	"fieldpost/sensors/option"
 )
 
@@ -62,6 +63,8 @@ var rules = map[string]rule{
 	"sensors[].chip":  {Required: true},
 	"sensors[].every": {Check: option.Between(10*time.Millisecond, 24*time.Hour, option.Duration)},
 
+	"sensors[].altitude":            {Check: option.Between(-500.0, 9000, func(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) })},
+	"sensors[].derive[]":            {Wants: "a quantity such as dew_point", Check: derivedQuantity},
 	"sensors[].filters[].filter":    {Required: true, Wants: "a filter such as median"},
 	"sensors[].filters[].heartbeat": {Check: option.Between(time.Second, 7*24*time.Hour, option.Duration)},
 
@@ -189,6 +192,15 @@ func alpn(v any) string {
 		return "want a protocol name of 1 to 255 bytes, or none"
 	}
 	return ""
+}
+
+// derivedQuantity checks the name of a quantity that is to be derived.
+func derivedQuantity(v any) string {
+	var names []string
+	for _, q := range filter.Derived() {
+		names = append(names, q.Name)
+	}
+	return option.OneOf(names...)(v)
 }
 
 func brokerAt(v any) string {

@@ -159,7 +159,8 @@ type checker struct {
 	problems []Problem
 }
 
-// Check returns the mistakes in a sensor's filters, each filter's first one. given says whether the
+// Check returns the mistakes in a sensor's filters, each filter's first one, and if there are
+// none, in what it derives. given says whether the
 // file has a key below the sensor, such as "filters[1].window".
 func Check(chip sensors.Chip, c sensors.Config, given func(key string) bool) []Problem {
 	k := &checker{chip: chip, every: c.Every, given: given, measured: slices.Clone(chip.Quantities)}
@@ -177,15 +178,23 @@ func Check(chip sensors.Chip, c sensors.Config, given func(key string) bool) []P
 			k.gone = append(k.gone, f.Quantity)
 		}
 	}
+	if len(k.problems) == 0 { // else the quantities may be others
+		k.derivations(c)
+	}
 	return k.problems
 }
 
-// Quantities returns what the readings of a sensor may have after its filters, like
+// Quantities returns what the readings of a sensor may have, after its filters and with what is derived, like
 // [sensors.Chip].Quantities.
 func Quantities(chip sensors.Chip, c sensors.Config) []sensors.Quantity {
 	all := slices.Clone(chip.Quantities)
 	for _, f := range c.Filters {
 		all = after(all, f, chip)
+	}
+	for _, name := range c.Derive {
+		if d, known := derivationOf(name); known {
+			all = append(all, d.Quantity)
+		}
 	}
 	return all
 }

@@ -1,5 +1,6 @@
 // Package filter changes the values of a sensor's readings on their way out: the list of filters
-// in the configuration, in the order in which they are written.
+// in the configuration, in the order in which they are written. Then it adds the quantities that
+// are derived from these values, such as the dew point.
 //
 // A [Chain] holds the filters of one sensor. Its windows begin empty when the sensor's
 // configuration is new or the daemon starts, and a filter then uses the values that it has. A
@@ -30,8 +31,9 @@ type step interface {
 	clone() step
 }
 
-// Chain is the filters of one sensor. A nil Chain changes nothing. Not for concurrent use.
+// Chain is the filters of one sensor, and the quantities that are derived after them. A nil Chain changes nothing. Not for concurrent use.
 type Chain struct {
+	config  sensors.Config
 	every   time.Duration
 	entries []entry
 	last    time.Duration // of the last reading
@@ -48,13 +50,13 @@ type entry struct {
 	now   []sensors.Field // delta's: the values of this reading
 }
 
-// New returns the filters of a sensor, nil if it has none. [Check] must have accepted them.
+// New returns the filters of a sensor and what it derives, nil if it has neither. [Check] must have accepted them.
 // every is the time between its readings.
 func New(c sensors.Config, every time.Duration) *Chain {
-	if len(c.Filters) == 0 {
+	if len(c.Filters) == 0 && len(c.Derive) == 0 {
 		return nil
 	}
-	chain := &Chain{every: every, force: true}
+	chain := &Chain{config: c, every: every, force: true}
 	for _, f := range c.Filters {
 		chain.entries = append(chain.entries, entry{Filter: f, steps: map[string]step{}})
 	}
@@ -79,7 +81,7 @@ func (c *Chain) Clone() *Chain {
 	return &other
 }
 
-// Fits returns an error if a filter is for a quantity that the open sensor does not have.
+// Fits returns an error if a filter or a derived quantity is for one that the open sensor does not have.
 func (c *Chain) Fits(quantities []sensors.Quantity) error {
 	if c == nil {
 		return nil
@@ -95,6 +97,14 @@ func (c *Chain) Fits(quantities []sensors.Quantity) error {
 		}
 		if e.As != "" {
 			names[max(at, 0)] = e.As
+		}
+	}
+	for i, name := range c.config.Derive {
+		d, _ := derivationOf(name)
+		for _, want := range d.from {
+			if !slices.Contains(names, want.Name) {
+				return fmt.Errorf("derive[%d], %s: the sensor has no %s; it has %s", i, name, want.Name, list(names))
+			}
 		}
 	}
 	return nil
@@ -133,14 +143,14 @@ func (c *Chain) Apply(at time.Duration, fields []sensors.Field) (_ []sensors.Fie
 		}
 	}
 	if gated && !changed && !c.force {
-		return fields, true, nil
+		return derive(c.config, fields), true, nil
 	}
 	c.sent, c.force = at, false
 	for i := range c.entries {
 		e := &c.entries[i]
 		e.base, e.now = e.now, e.base
 	}
-	return fields, false, nil
+	return derive(c.config, fields), false, nil
 }
 
 // change applies the filter to the fields that it is for.
