@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -61,4 +62,24 @@ func TestReadingTheConfigurationAgain(t *testing.T) {
 		}
 		answer <- nil
 	})
+}
+
+// Who asks again at once is not told that the reader before hangs. Many at a time, so that
+// a reader is interrupted after its answer.
+func TestReadingTheConfigurationAtOnce(t *testing.T) {
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			d := &Daemon{stopping: t.Context()}
+			d.present.Store(&generation{config: &config.Config{File: "a.yaml"}})
+			d.o.LoadConfig = func() (*config.Config, error) { return &config.Config{}, nil }
+			for range 2000 {
+				if _, err := d.loadAgain(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }

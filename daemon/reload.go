@@ -115,15 +115,10 @@ func (d *Daemon) loadAgain() (*config.Config, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer d.loading.Store(false)
-		defer func() {
-			if p := recover(); p != nil {
-				d.log.Error("reading the configuration panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-				done <- result{nil, config.Errors{{File: file, Reason: fmt.Sprintf("reading it panicked: %v; please report this as a bug of fieldpost", p)}}}
-			}
-		}()
-		cfg, err := d.o.LoadConfig()
-		done <- result{cfg, err}
+		var r result
+		r.config, r.err = d.readGuarded(file)
+		d.loading.Store(false) // before anybody can ask again
+		done <- r
 	}()
 	limit := time.NewTimer(filesPatience)
 	defer limit.Stop()
@@ -135,6 +130,17 @@ func (d *Daemon) loadAgain() (*config.Config, error) {
 	case <-d.stopping.Done():
 		return nil, fmt.Errorf("read configuration: %w", ErrStopping)
 	}
+}
+
+// readGuarded reads the configuration file. A panic is an error of the file.
+func (d *Daemon) readGuarded(file string) (cfg *config.Config, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.Error("reading the configuration panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			cfg, err = nil, config.Errors{{File: file, Reason: fmt.Sprintf("reading it panicked: %v; please report this as a bug of fieldpost", p)}}
+		}
+	}()
+	return d.o.LoadConfig()
 }
 
 // localReload reloads the configuration for somebody on the socket.

@@ -41,6 +41,7 @@ func TestReload(t *testing.T) {
 	s.Bus.AddTMP102(0x48)
 	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
 	r, socket := s.StartWithSocket(s.Config(door, fan))
+	daemontest.AwaitStatus(t, socket, "answer", func(api.Status) bool { return true })
 	r.AwaitLink(t)
 	say(daemontest.Order("c-1", "on", time.Hour))
 	answered(t, heard, "c-1")
@@ -115,6 +116,7 @@ func TestReloadIsRefusedWhole(t *testing.T) {
 	heard, say := s.Listen("test-ear"), s.Publisher("test-mouth")
 	r, socket := s.StartWithSocket(good)
 	r.AwaitLink(t)
+	daemontest.AwaitStatus(t, socket, "answer", func(api.Status) bool { return true })
 	say(daemontest.Order("c-1", "on", time.Hour))
 	answered(t, heard, "c-1")
 	taken, pump := &numbers{t: t}, s.Board.Line("GPIO27")
@@ -204,6 +206,7 @@ func TestReloadsAtOnce(t *testing.T) {
 		texts = append(texts, string(text))
 	}
 	r, socket := s.StartWithSocket(s.Config("", ""))
+	daemontest.AwaitStatus(t, socket, "answer", func(api.Status) bool { return true })
 	r.AwaitLink(t)
 	taken := &numbers{t: t}
 	for round := range 8 {
