@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -46,14 +47,18 @@ func BenchmarkIdle(b *testing.B) {
 // switches: of the thread that runs Go's timers, and two of its monitor thread. With one loop that
 // wakes up every second they were five a second.
 func TestIdleWakesUpSeldom(t *testing.T) {
-	const most = 4 // a second
+	const parts, part, most = 8, 4 * time.Second, 2.6 // a second
 	p := startIdle(t)
-	start, woken := time.Now(), p.switches()
-	<-time.After(warm)
-	perSecond := float64(p.switches()-woken) / time.Since(start).Seconds()
+	var perSecond []float64
+	for range parts {
+		start, woken := time.Now(), p.switches()
+		<-time.After(part)
+		perSecond = append(perSecond, float64(p.switches()-woken)/time.Since(start).Seconds())
+	}
 	t.Logf("%.2f thread switches a second", perSecond)
-	if perSecond > most {
-		t.Errorf("%.2f thread switches a second, want at most %d", perSecond, most)
+	slices.Sort(perSecond)
+	if few := perSecond[1]; few > most { // a busy machine adds some to the others
+		t.Errorf("%.2f thread switches a second, want at most %v", few, most)
 	}
 }
 
