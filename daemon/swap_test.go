@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"testing"
@@ -276,7 +277,9 @@ func TestSwapsAtOnce(t *testing.T) {
 	defer again.Stop()
 	for late := time.Now().Add(daemontest.Patience); runtime.NumGoroutine() > before; <-again.C { // those that end may take a moment
 		if time.Now().After(late) {
-			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+			var now strings.Builder
+			_ = pprof.Lookup("goroutine").WriteTo(&now, 1)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, now.String())
 		}
 	}
 	taken := &numbers{t: t}

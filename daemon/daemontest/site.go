@@ -119,7 +119,9 @@ func (s *Site) Start(cfg *config.Config) *Running {
 func (s *Site) StartWithSocket(cfg *config.Config) (r *Running, socket string) {
 	s.T.Helper()
 	socket = SocketPath(s.T)
-	return s.start(cfg, socket), socket
+	r = s.start(cfg, socket)
+	AwaitStatus(s.T, socket, "answer", func(api.Status) bool { return true })
+	return r, socket
 }
 
 func (s *Site) start(cfg *config.Config, socket string) *Running {
