@@ -210,12 +210,12 @@ func (d *Daemon) guardShutdown(shutdown func() error) error {
 	}))
 }
 
-// shutdown ends the daemon in the one order that is safe: no more orders, pins
-// safe, sensors, mail flushed and offline said, disconnected, spool on disk.
-// No step waits for ever, so that a line or disk that hangs costs no other step;
-// all limits together are less than TimeoutStopSec of the unit. Pins come before
-// all else, even before a word in the log, which may block; orders that wait for
-// a min_on end with them. ended is why, where it was no signal.
+// shutdown stops the daemon in the only safe order: no more orders, pins safe, sensors
+// closed, messages and `offline` sent, disconnected, spool on disk. Each step has a time
+// limit, so a line or disk that hangs delays no other step for long; all limits together
+// are less than TimeoutStopSec of the unit. Pins come first, even before the first line
+// of the log, because the log may block; orders that wait for a min_on end with them.
+// ended is the reason, or nil after a signal.
 func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, following, renewing, looking, telling, proving, timing, keeping *task.Task) error {
 	d.stop()
 	orders.Cancel()
@@ -266,7 +266,7 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	return errors.Join(errs...)
 }
 
-// awaitSwap waits until a swap that is under way has ended; another one cannot begin.
+// awaitSwap waits until a swap that is under way has ended. No other swap can begin.
 func (d *Daemon) awaitSwap(limit time.Duration) error {
 	over := time.NewTimer(limit)
 	defer over.Stop()
@@ -278,8 +278,8 @@ func (d *Daemon) awaitSwap(limit time.Duration) error {
 	}
 }
 
-// answer puts an answer into the spool. kept is closed when a crash cannot cost the
-// answer any more; never for one that could not be stored.
+// answer puts an answer into the spool. kept is closed when a crash can no longer lose
+// the answer, and never closed if it could not be stored.
 func (d *Daemon) answer(r message.Record) (kept <-chan struct{}) {
 	r = d.register(r)
 	kept, err := d.spool.AppendKept(r)

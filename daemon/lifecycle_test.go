@@ -40,8 +40,8 @@ func newHanging(b *sim.Board) *hanging {
 	return h
 }
 
-// A line that hangs keeps the end from nothing else: the other line is safe,
-// the mail is sent, offline is said, the spool is closed as a good stop.
+// A line that hangs keeps the end from nothing else: the other line is safe, the messages
+// and `offline` are sent, and the spool is closed in order.
 func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	s := daemontest.NewSite(t, nil)
 	heard := s.Listen("test-ear")

@@ -92,7 +92,7 @@ func localRenew(ctx context.Context, d *Daemon, body json.RawMessage, from strin
 	var failed *provision.Failure
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("the renewal has not ended in %v", renewPatience), Hint: "`fieldpost status` tells how it ends."}
+		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("the renewal has not ended in %v", renewPatience), Hint: "`fieldpost status` shows how it ends."}
 	case errors.As(err, &failed):
 		hint := failed.Hint
 		if hint == "" {

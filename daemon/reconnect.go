@@ -31,7 +31,7 @@ func (d *Daemon) localReconnect(ctx context.Context, body json.RawMessage, from 
 	defer cancel()
 	s, err := d.link.Reconnect(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("the attempt to connect has not ended in %v", reconnectPatience), Hint: "`fieldpost status` tells how it ends."}
+		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("the attempt to connect has not ended in %v", reconnectPatience), Hint: "`fieldpost status` shows how it ends."}
 	}
 	if err != nil {
 		return nil, err

@@ -62,13 +62,13 @@ func (d *Daemon) logRefusal(err error) {
 	}
 	var problems config.Errors
 	if !errors.As(err, &problems) {
-		d.log.Error("the configuration was not reloaded; the one before goes on", "err", err)
+		d.log.Error("the configuration was not reloaded; the previous one stays in use", "err", err)
 		return
 	}
 	for _, p := range problems {
 		d.log.Error(p.Error())
 	}
-	d.log.Error("the configuration was refused; the one before goes on", "problems", len(problems))
+	d.log.Error("the configuration was refused; the previous one stays in use", "problems", len(problems))
 }
 
 // Diff says what [Daemon.Reload] would change now, and changes nothing: Slow is empty. The
@@ -205,7 +205,7 @@ func (d *Daemon) changesAnswer(c Changes, err error) (any, error) {
 
 // refusal gives the problems of a configuration as they are on the wire.
 func refusal(problems config.Errors) *api.Error {
-	e := &api.Error{Code: api.BadConfiguration, Text: "the configuration is refused; the one before goes on"}
+	e := &api.Error{Code: api.BadConfiguration, Text: "the configuration is refused; the previous one stays in use"}
 	for _, p := range problems {
 		e.Problems = append(e.Problems, api.Problem{File: p.File, Line: p.Line, Key: p.Path, Reason: p.Reason, Value: p.Value})
 	}

@@ -84,7 +84,7 @@ func (d *Daemon) localOrder(ctx context.Context, order json.RawMessage, cause st
 		}
 		return answerOf(r.answer), nil
 	case <-patient.Done():
-		return api.OrderAnswer{Status: string(command.Unknown), Hint: "it is still under way; `fieldpost status` tells the output's state"}, nil
+		return api.OrderAnswer{Status: string(command.Unknown), Hint: "it is still under way; `fieldpost status` shows the output's state"}, nil
 	}
 }
 

@@ -150,11 +150,11 @@ func refuse(before, after *config.Config) error {
 		old, next any
 	}{
 		{"broker.provisioning", "the certificate would come from elsewhere", provisions(before), provisions(after)},
-		{"thing", "this board would be another one to whoever reads its messages, and answer the other one's orders", before.Thing, after.Thing},
+		{"thing", "its messages would look like another board's, and it would carry out that board's orders", before.Thing, after.Thing},
 		{"spool.dir", "what waits there would not be sent", before.Spool.Dir, after.Spool.Dir},
-		{"spool.at_risk", "the spool goes by it from its start", before.Spool.AtRisk, after.Spool.AtRisk},
-		{"spool.max_bytes", "the spool goes by it from its start", before.Spool.MaxBytes, after.Spool.MaxBytes},
-		{"spool.max_age", "the spool goes by it from its start", before.Spool.MaxAge, after.Spool.MaxAge},
+		{"spool.at_risk", "the spool reads it only at the start", before.Spool.AtRisk, after.Spool.AtRisk},
+		{"spool.max_bytes", "the spool reads it only at the start", before.Spool.MaxBytes, after.Spool.MaxBytes},
+		{"spool.max_age", "the spool reads it only at the start", before.Spool.MaxAge, after.Spool.MaxAge},
 	} {
 		if k.old != k.next {
 			problems = append(problems, &config.Error{

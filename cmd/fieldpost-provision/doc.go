@@ -12,7 +12,9 @@
 // is recorded there as uncertain before the request to AWS, and again after the answer.
 // So a run after a kill finds out what became of the last request:
 //
-//   - The thing and the policy have names. If they exist now as wanted, and did not exist before the request, they are ours. Otherwise somebody else would have made exactly the same at that moment.
+//   - The thing and the policy have names. If they exist now as wanted, and did not exist
+//     before the request, they are ours. Otherwise somebody else would have made exactly the
+//     same at that moment.
 //   - A certificate has no name before it exists, and the same request makes a second one each
 //     time (AWS IoT API Reference, CreateCertificateFromCsr). So the certificates that are not
 //     older than the request are searched for the one with our public key.
@@ -22,5 +24,7 @@
 //
 // # Undo
 //
-// --undo removes what provision.json lists, in the reverse order, and nothing else. What others use by now (a policy that is attached to another certificate) stays, and so does its entry.
+// --undo removes what provision.json lists, in the reverse order, and nothing else. What
+// others use by now (a policy that is attached to another certificate) stays, and so does
+// its entry.
 package main

@@ -75,7 +75,7 @@ func explain(action string, err error) error {
 		return explained{fmt.Errorf("%s: AWS does not take the signature: %s", action, said),
 			"check the secret key, this machine's clock, and that --region is that of --endpoint-url"}
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "LimitExceededException":
-		return explained{fmt.Errorf("%s: AWS answers that there are too many requests: %s", action, said), "run this again in a minute; it goes on where it ended"}
+		return explained{fmt.Errorf("%s: AWS answers that there are too many requests: %s", action, said), "run this again in a minute; it continues where it stopped"}
 	case alreadyExists:
 		return explained{fmt.Errorf("%s: somebody else has made it at the same moment: %s", action, said), "run this again; it looks at what is there"}
 	case "":
@@ -84,7 +84,7 @@ func explain(action string, err error) error {
 		if refused(err) {
 			return fmt.Errorf("%s: %s: %s", action, code, said)
 		}
-		return explained{fmt.Errorf("%s: AWS failed with %s: %s", action, code, said), "run this again; it goes on where it ended"}
+		return explained{fmt.Errorf("%s: AWS failed with %s: %s", action, code, said), "run this again; it continues where it stopped"}
 	}
 }
 
@@ -94,19 +94,19 @@ func explainNoAnswer(action string, err error) error {
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return explained{fmt.Errorf("%s: interrupted", action), "run this again; it goes on where it ended"}
+		return explained{fmt.Errorf("%s: interrupted", action), "run this again; it continues where it stopped"}
 	case errors.As(err, &dns):
 		return explained{fmt.Errorf("%s: the host %s has no address", action, visible.Text(dns.Name)), "check the name of the region, and this machine's network"}
 	case strings.Contains(err.Error(), "failed to refresh cached credentials"), strings.Contains(err.Error(), "get credentials"), strings.Contains(err.Error(), "no EC2 IMDS role found"):
 		return noCredentials(err)
 	case errors.As(err, &dial) && !dial.Timeout():
-		return explained{fmt.Errorf("%s: %w", action, dial), "check this machine's network; then run this again, it goes on where it ended"}
+		return explained{fmt.Errorf("%s: %w", action, dial), "check this machine's network; then run this again, it continues where it stopped"}
 	}
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return explained{fmt.Errorf("%s: no answer within %v", action, requestTimeout), "check this machine's network; then run this again, it goes on where it ended"}
+		return explained{fmt.Errorf("%s: no answer within %v", action, requestTimeout), "check this machine's network; then run this again, it continues where it stopped"}
 	}
-	return explained{fmt.Errorf("%s: no answer: %w", action, err), "run this again; it goes on where it ended"}
+	return explained{fmt.Errorf("%s: no answer: %w", action, err), "run this again; it continues where it stopped"}
 }
 
 func noCredentials(err error) error {

@@ -64,7 +64,7 @@ func (f *flags) newScript(region, what string) *script {
 // printCommands prints what a run would do, as commands of OpenSSL and the AWS CLI.
 func (f *flags) printCommands(out io.Writer, cfg *config.Config, region string) error {
 	if f.account == "" {
-		return usageProblem{errors.New("--print asks nobody for the account: give its twelve digits with --account; `aws sts get-caller-identity --query Account --output text` prints them")}
+		return usageProblem{errors.New("--print does not ask AWS for the account: give its twelve digits with --account; `aws sts get-caller-identity --query Account --output text` prints them")}
 	}
 	policies, err := policiesOf(cfg, f.options, region, f.account)
 	if err != nil {

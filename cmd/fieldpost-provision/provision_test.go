@@ -394,7 +394,7 @@ func TestRetries(t *testing.T) {
 		}
 		return nil
 	})
-	s.fails(1, []string{"iot:CreateCertificateFromCsr", "run this again; it goes on where it ended"})
+	s.fails(1, []string{"iot:CreateCertificateFromCsr", "run this again; it continues where it stopped"})
 	if n := s.Asked("CreateCertificateFromCsr"); n != 3 || len(s.Certificates) != 1 {
 		t.Errorf("asked %d times, %d certificates", n, len(s.Certificates))
 	}
@@ -746,7 +746,7 @@ func TestNeverAnswered(t *testing.T) {
 		}
 		return nil
 	})
-	s.fails(1, []string{"iot:CreateCertificateFromCsr: no answer within 300ms", "it goes on where it ended"})
+	s.fails(1, []string{"iot:CreateCertificateFromCsr: no answer within 300ms", "it continues where it stopped"})
 	close(end)
 	s.setFault(nil)
 	requestTimeout = time.Minute
@@ -877,7 +877,7 @@ func TestInterrupted(t *testing.T) {
 	process <- cmd.Process
 	err := cmd.Wait()
 	close(ended)
-	if err == nil || !strings.Contains(said.String(), "iot:CreateCertificateFromCsr: interrupted\nhint: run this again; it goes on where it ended") {
+	if err == nil || !strings.Contains(said.String(), "iot:CreateCertificateFromCsr: interrupted\nhint: run this again; it continues where it stopped") {
 		t.Errorf("%v: %s", err, said.String())
 	}
 	s.setFault(nil)

@@ -113,7 +113,7 @@ func (u undoer) findCertificate(ctx context.Context) error {
 	if m != nil && !m.Sure {
 		pair, err := readPair(u.cfg)
 		if err != nil {
-			return advise("put the key back: only it tells which certificate was made for it", "a certificate was asked for, and the key %q cannot be read: %w", u.cfg.Broker.Key, err)
+			return advise("put the key back: only with it can the certificate that was made for it be found", "a certificate was asked for, and the key %q cannot be read: %w", u.cfg.Broker.Key, err)
 		}
 		u.pair = pair
 		found, err := u.search(ctx, m)

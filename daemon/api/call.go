@@ -2,29 +2,29 @@ package api
 
 import "time"
 
-// Order is an order to an output, on the socket as by MQTT.
+// Order is an order to an output. It has the same form over MQTT.
 type Order struct {
-	ID      string    `json:"id,omitempty"`     // acts once, however often it comes; only an order to the safe level may lack it
-	Thing   string    `json:"thing,omitempty"`  // the board it is for; "" is the one that gets it
+	ID      string    `json:"id,omitempty"`     // an id acts only once; optional for an order to the safe level
+	Thing   string    `json:"thing,omitempty"`  // the board it is for; "" means the board that receives it
 	Output  string    `json:"output"`           // its name in the configuration
 	Action  string    `json:"action"`           // on, off, toggle, pulse
-	For     string    `json:"for,omitempty"`    // how long, as in "30s"; "" is without an end
-	Expires time.Time `json:"expires,omitzero"` // it is refused from then on; only an order to the safe level may lack it
+	For     string    `json:"for,omitempty"`    // how long, as in "30s"; "" means without limit
+	Expires time.Time `json:"expires,omitzero"` // from then on it is refused; optional for an order to the safe level
 }
 
-// OrderAnswer is what became of an order.
+// OrderAnswer is the result of an order.
 type OrderAnswer struct {
 	ID     string `json:"id"`
 	Status string `json:"status"` // done, refused, failed, unknown
 	Output string `json:"output,omitempty"`
-	State  string `json:"state,omitempty"` // the output's now: on or off
+	State  string `json:"state,omitempty"` // of the output now: on or off
 	Reason string `json:"reason,omitempty"`
 	Hint   string `json:"hint,omitempty"`
 }
 
 // ReadRequest asks for a reading.
 type ReadRequest struct {
-	Thing  string `json:"thing,omitempty"` // the board it is on; "" is the one that gets the request
+	Thing  string `json:"thing,omitempty"` // the board it is on; "" means the board that receives the request
 	Sensor string `json:"sensor"`
 }
 
@@ -37,25 +37,25 @@ type Reading struct {
 	Values      Values    `json:"values"`
 }
 
-// ReconnectRequest asks that the link connects now.
+// ReconnectRequest asks the daemon to connect now.
 type ReconnectRequest struct {
-	Thing string `json:"thing,omitempty"` // the board; "" is the one that gets the request
+	Thing string `json:"thing,omitempty"` // the board; "" means the board that receives the request
 }
 
-// ReconnectAnswer is what became of an attempt to connect.
+// ReconnectAnswer is the result of an attempt to connect.
 type ReconnectAnswer struct {
 	Connected bool   `json:"connected"`
 	Endpoint  string `json:"endpoint"`
 	ClientID  string `json:"client_id"`
-	// What is wrong, or amiss although it is connected; empty where nothing is.
+	// What is wrong, also if it is connected; empty if nothing is.
 	Code string `json:"code,omitempty"`
 	Text string `json:"text,omitempty"`
 	Hint string `json:"hint,omitempty"`
 }
 
-// RenewRequest asks that the certificate is renewed now.
+// RenewRequest asks the daemon to renew its certificate now.
 type RenewRequest struct {
-	Thing string `json:"thing,omitempty"` // the board; "" is the one that gets the request
+	Thing string `json:"thing,omitempty"` // the board; "" means the board that receives the request
 }
 
 // RenewAnswer is the certificate that is in use after a renewal.
@@ -64,9 +64,9 @@ type RenewAnswer struct {
 	Expires time.Time `json:"expires"`
 }
 
-// What becomes of a sensor or an output in a reload.
+// What a reload does to a sensor or an output.
 const (
-	Kept     = "kept"     // goes on untouched
+	Kept     = "kept"     // nothing happens to it
 	Adjusted = "adjusted" // an output whose line stays as it is, with other times or interlocks
 	Changed  = "changed"  // a sensor is closed and opened again; an output is driven safe, released and requested at its initial level
 	Removed  = "removed"  // an output is driven safe and released
@@ -76,20 +76,20 @@ const (
 // Changes is what a reload has changed, or would change.
 type Changes struct {
 	File       string    `json:"file"`                 // the configuration file
-	Sensors    []Change  `json:"sensors,omitempty"`    // all, those that are gone too
-	Outputs    []Change  `json:"outputs,omitempty"`    // the same; left out if no output changes
+	Sensors    []Change  `json:"sensors,omitempty"`    // all, including removed ones
+	Outputs    []Change  `json:"outputs,omitempty"`    // all, including removed ones; left out if no output changes
 	Settings   []Setting `json:"settings,omitempty"`   // every other key that changes
 	Reconnects []string  `json:"reconnects,omitempty"` // the settings that need a new connection; left out if it stays
 	Slow       []string  `json:"slow,omitempty"`       // the parts of the daemon that do not use the configuration yet, because something hangs, and will
 }
 
-// Change is what becomes of a sensor or an output.
+// Change says what a reload does to a sensor or an output.
 type Change struct {
 	Name   string `json:"name"`
-	Change string `json:"change"` // kept, changed, removed, added; of an output also adjusted
+	Change string `json:"change"` // kept, changed, removed, added; for an output also adjusted
 }
 
-// Setting is a key that has another value.
+// Setting is a key whose value changes.
 type Setting struct {
 	Key    string `json:"key"`
 	Before string `json:"before"`

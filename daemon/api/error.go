@@ -4,16 +4,16 @@ import "net/http"
 
 // Codes of errors that any request may get.
 const (
-	Malformed    = "malformed"     // the request is not what the route takes
+	Malformed    = "malformed"     // the request is not of the form that the route accepts
 	TimedOut     = "timed_out"     // the request did not come in time
 	UnknownPath  = "unknown_path"  // this daemon has no such path
-	WrongMethod  = "wrong_method"  // the path takes another method
-	TooLarge     = "too_large"     // the body is larger than the daemon takes
+	WrongMethod  = "wrong_method"  // the path needs another method
+	TooLarge     = "too_large"     // the body is larger than the daemon accepts
 	WrongType    = "wrong_type"    // the body is not declared to be JSON
-	WrongVersion = "wrong_version" // what answers does not speak this protocol; said by a client
+	WrongVersion = "wrong_version" // the server does not speak this protocol; set by a client
 	Busy         = "busy"          // there is no room for it now; nothing was done
 	Stopping     = "stopping"      // the daemon is stopping
-	Internal     = "internal"      // something failed that a request cannot change
+	Internal     = "internal"      // something failed that is not the request's fault
 )
 
 // Codes of errors of one route. A read that fails has the code of the sensor's
@@ -22,7 +22,7 @@ const (
 	NotOurs       = "not_ours"       // the request is for another board
 	UnknownSensor = "unknown_sensor" // the board has no sensor of that name
 
-	NotProvisioning = "not_provisioning" // the board's certificate does not come by provisioning
+	NotProvisioning = "not_provisioning" // the board does not get its certificate by provisioning
 
 	BadConfiguration = "bad_configuration" // the configuration file is refused; problems says why
 )
@@ -39,13 +39,13 @@ type Error struct {
 // Problem is one problem of a configuration file.
 type Problem struct {
 	File   string `json:"file"`
-	Line   int    `json:"line"`            // from 1; 0 if it is about no line, as where the file cannot be read
+	Line   int    `json:"line"`            // from 1; 0 if it is about no line, for example if the file cannot be read
 	Key    string `json:"key,omitempty"`   // as in sensors[2].address; left out if it is about the file itself
 	Reason string `json:"reason"`          // what is wrong, or what is wanted
 	Value  string `json:"value,omitempty"` // what the file has
 }
 
-// Error gives what is wrong.
+// Error returns what is wrong.
 func (e *Error) Error() string { return e.Text }
 
 // ErrorAnswer is the body of every answer that is not 200.
@@ -53,8 +53,8 @@ type ErrorAnswer struct {
 	Error *Error `json:"error"`
 }
 
-// HTTPStatus is the status of an answer with this error. A code that is none
-// of this package's is a sensor's fault, and gives 502.
+// HTTPStatus returns the status of an answer with this error code. A code that is not one
+// of this package is a sensor's fault: 502.
 func HTTPStatus(code string) int {
 	switch code {
 	case Malformed:

@@ -5,20 +5,20 @@ import (
 	"net/http"
 )
 
-// Route is one thing that the daemon can be asked.
+// Route is one kind of request to the daemon.
 type Route struct {
 	Name     string // its operationId in the OpenAPI document
 	Method   string
 	Path     string
 	Does     string // one line: what it does
-	Request  any    // a value of the type that the body holds; nil takes no body
+	Request  any    // a value of the type in the body; nil means no body
 	Optional bool   // the body may be left out
-	Response any    // a value of the type that a 200 answers with; nil is any JSON object
-	Statuses []int  // what it may answer beside 200 and what every route may; see [Route.Answers]
+	Response any    // a value of the type in a 200 answer; nil means any JSON object
+	Statuses []int  // further statuses besides 200 and those of every route; see [Route.Answers]
 }
 
-// The routes. A path keeps its meaning: keys may be added to what it takes and
-// gives, and another meaning gets another version.
+// The routes. A path keeps its meaning: keys may be added to its requests and answers, and
+// another meaning gets another version.
 var (
 	GetStatus = Route{
 		Name: "getStatus", Method: http.MethodGet, Path: "/v1/status", Response: Status{},
@@ -26,12 +26,12 @@ var (
 	}
 	PostOrder = Route{
 		Name: "postOrder", Method: http.MethodPost, Path: "/v1/orders", Request: Order{}, Response: OrderAnswer{},
-		Does:     "Give an order to an output, through the same gate as by MQTT. A refusal is an answer too, and so has status 200.",
+		Does:     "Give an order to an output, through the same checks as over MQTT. A refusal is an answer too, so its status is 200.",
 		Statuses: []int{http.StatusConflict},
 	}
 	PostRead = Route{
 		Name: "postRead", Method: http.MethodPost, Path: "/v1/read", Request: ReadRequest{}, Response: Reading{},
-		Does:     "Read a sensor now, beside its schedule.",
+		Does:     "Read a sensor now, outside its schedule.",
 		Statuses: []int{http.StatusNotFound, http.StatusConflict, http.StatusBadGateway},
 	}
 	PostReconnect = Route{
@@ -41,12 +41,12 @@ var (
 	}
 	PostRenew = Route{
 		Name: "postRenew", Method: http.MethodPost, Path: "/v1/renew", Request: RenewRequest{}, Optional: true, Response: RenewAnswer{},
-		Does:     "Renew the certificate by provisioning, or continue what is under way; the answer comes when the new certificate is in use. If that fails, the error has the code of the fault, and the present certificate stays in use.",
+		Does:     "Renew the certificate by provisioning, or continue a renewal that is under way; the answer comes when the new certificate is in use. If that fails, the error has the code of the fault, and the present certificate stays in use.",
 		Statuses: []int{http.StatusConflict, http.StatusBadGateway},
 	}
 	PostReload = Route{
 		Name: "postReload", Method: http.MethodPost, Path: "/v1/reload", Response: Changes{},
-		Does:     "Read the configuration file again and use it; the answer comes when that is done. A configuration that is wrong is refused as a whole, and the one before goes on.",
+		Does:     "Read the configuration file again and use it; the answer comes when that is done. A wrong configuration is refused as a whole, and the previous one stays in use.",
 		Statuses: []int{http.StatusUnprocessableEntity},
 	}
 	PostDiff = Route{
@@ -63,8 +63,8 @@ var (
 	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostRenew, PostReload, PostDiff, GetDocument}
 )
 
-// Answers are the statuses that the route may answer with, ascending but for
-// its own.
+// Answers returns the statuses that the route may answer with: first those of every
+// route, then its own.
 func (r Route) Answers() []int {
 	all := []int{http.StatusOK, http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	if r.Request != nil {

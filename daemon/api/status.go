@@ -3,8 +3,8 @@ package api
 import "time"
 
 // Status is the state of a running daemon, as `fieldpost status --json` prints
-// it. Keys may be added; none changes its meaning or goes. Times are RFC 3339
-// in UTC and as true as the clock is now; a key that ends in _s is in seconds.
+// it. Keys may be added; none is removed or changes its meaning. Times are RFC 3339
+// in UTC, by the clock as it is now; keys that end in _s are in seconds.
 type Status struct {
 	Thing       string      `json:"thing"`
 	Version     string      `json:"version"` // the program's
@@ -20,14 +20,14 @@ type Status struct {
 	Spool       Spool       `json:"spool"`
 	Orders      Orders      `json:"orders"`
 	Sensors     []Sensor    `json:"sensors"` // in the configuration's order
-	Outputs     []Output    `json:"outputs"` // likewise
-	Faults      []Fault     `json:"faults"`  // by subject; none when all is well
+	Outputs     []Output    `json:"outputs"` // in the configuration's order
+	Faults      []Fault     `json:"faults"`  // by subject; empty if nothing is wrong
 }
 
 // Link is the connection to the broker.
 type Link struct {
 	Connected    bool       `json:"connected"`
-	Since        time.Time  `json:"since"` // since when it is, or is not
+	Since        time.Time  `json:"since"` // since when it has been connected, or has not
 	For          float64    `json:"for_s"`
 	Endpoint     string     `json:"endpoint"`
 	ClientID     string     `json:"client_id"`
@@ -35,61 +35,61 @@ type Link struct {
 	Next         time.Time  `json:"next_try,omitzero"` // absent while an attempt is under way
 	LastError    *LinkError `json:"last_error,omitempty"`
 	Acknowledged uint64     `json:"acknowledged"` // messages, since the start; a batch is one
-	// SessionsLost is how often the broker has forgotten our session since the
-	// start, and with it the orders that it may have kept for us.
+	// SessionsLost is how often since the start the broker lost our session, and with
+	// it any orders that it had stored for us.
 	SessionsLost uint64 `json:"sessions_lost"`
-	// Dropped counts messages from the broker that were too large, or for which there
-	// was no room, since the start.
+	// Dropped counts messages from the broker since the start that were too large, or for
+	// which there was no room.
 	Dropped uint64 `json:"dropped"`
-	// Ping is how often a ping goes because connections are given up, by a proxy or
-	// a NAT, on which nothing has been sent for Idle; absent where they are not.
+	// Ping is the interval of pings if a proxy or a NAT drops connections on which
+	// nothing was sent for Idle; absent if none does.
 	Ping float64 `json:"ping_s,omitzero"`
 	Idle float64 `json:"idle_timeout_s,omitzero"`
 }
 
-// LinkError is what was last wrong with the connection.
+// LinkError is the last problem of the connection.
 type LinkError struct {
 	Code string    `json:"code"`
 	Text string    `json:"text"`
 	Hint string    `json:"hint"`
 	Time time.Time `json:"time"` // when it was first seen
-	Over bool      `json:"over"` // it is no longer so
+	Over bool      `json:"over"` // the problem is solved
 }
 
-// Certificate is our certificate.
+// Certificate is the board's certificate.
 type Certificate struct {
 	File    string    `json:"file"`
 	Expires time.Time `json:"expires,omitzero"`
-	Error   string    `json:"error,omitempty"` // why that is not known, or only as it was before
+	Error   string    `json:"error,omitempty"` // why expires is unknown, or may be out of date
 }
 
-// Spool is the mail that waits.
+// Spool is the state of the queue of messages.
 type Spool struct {
-	ID       string  `json:"id"`       // what messages of this run call it
+	ID       string  `json:"id"`       // the value of spool in this run's messages
 	Writable bool    `json:"writable"` // as far as is known
 	Waiting  int     `json:"waiting"`  // records that the broker has not acknowledged
-	Oldest   float64 `json:"oldest_s"` // 0 where none waits, or that is not known
-	AtRisk   int     `json:"at_risk"`  // of those waiting, what a power cut now would cost
+	Oldest   float64 `json:"oldest_s"` // age of the oldest; 0 if none waits, or if it is unknown
+	AtRisk   int     `json:"at_risk"`  // how many of those waiting a power cut would lose now
 	Bytes    int64   `json:"bytes"`    // on disk
 	MaxBytes int64   `json:"max_bytes"`
 	Acked    uint64  `json:"acknowledged"` // records that the broker has acknowledged since the start
-	Dropped  uint64  `json:"dropped"`      // records given up since the start, for want of room or for their age
+	Dropped  uint64  `json:"dropped"`      // records dropped since the start, because of their age or a full spool
 	Refused  uint64  `json:"refused"`      // records set aside since the start
 }
 
-// Orders counts what became of orders, and of messages that were none, since
-// the start.
+// Orders counts the results of orders since the start, and messages that were not orders
+// for this board.
 type Orders struct {
-	Topic   string `json:"topic,omitempty"` // on which they come by MQTT; absent where none do
+	Topic   string `json:"topic,omitempty"` // their MQTT topic; absent if orders do not come over MQTT
 	Done    uint64 `json:"done"`
 	Refused uint64 `json:"refused"`
-	Failed  uint64 `json:"failed"` // or nobody knows
-	Again   uint64 `json:"again"`  // orders that came again, and were answered as before
-	Passed  uint64 `json:"passed"` // messages on the topic that were no orders to this board
-	// Elsewhere counts messages that came on another topic, and were passed over.
+	Failed  uint64 `json:"failed"` // including those whose result is unknown
+	Again   uint64 `json:"again"`  // repeated orders, answered as before
+	Passed  uint64 `json:"passed"` // messages on the topic that were not orders for this board
+	// Elsewhere counts messages on other topics, which were ignored.
 	Elsewhere uint64 `json:"elsewhere"`
-	// Unanswered counts those among Refused and Again that were told by number
-	// only, because so many came.
+	// Unanswered counts those of Refused and Again that were not answered one by one,
+	// because there were too many.
 	Unanswered uint64 `json:"unanswered"`
 }
 
@@ -97,12 +97,12 @@ type Orders struct {
 type Sensor struct {
 	Name   string    `json:"name"`
 	Chip   string    `json:"chip"`
-	Time   time.Time `json:"time,omitzero"` // of the last reading or edge; absent where there is none
+	Time   time.Time `json:"time,omitzero"` // of the last reading or edge; absent if there is none
 	Age    float64   `json:"age_s,omitzero"`
 	Seq    uint64    `json:"seq,omitzero"`
 	Values Values    `json:"values,omitempty"`
 	Faults []string  `json:"faults,omitempty"` // codes
-	// Bus and Address are where a chip on I2C is, as configured; absent for others.
+	// Bus and Address are those of an I2C chip, as configured; absent for other chips.
 	Bus     string `json:"bus,omitempty"`
 	Address uint64 `json:"address,omitzero"`
 }
@@ -110,19 +110,19 @@ type Sensor struct {
 // Output is one output.
 type Output struct {
 	Name  string    `json:"name"`
-	State string    `json:"state,omitempty"` // on or off; absent where the line was never ours
+	State string    `json:"state,omitempty"` // on or off; absent if the daemon has never had the line
 	Since time.Time `json:"since,omitzero"`
 	For   float64   `json:"for_s,omitzero"`
-	Cause string    `json:"cause,omitempty"` // who or what gave it that state
-	Order string    `json:"order,omitempty"` // the id of the order behind it
-	// RefreshLost is how often since the start it was made safe because no order
-	// came for its refresh; absent where it was not.
+	Cause string    `json:"cause,omitempty"` // who or what caused this state
+	Order string    `json:"order,omitempty"` // the id of the order that caused it
+	// RefreshLost is how often since the start the output was made safe because no order
+	// came within refresh; absent if never.
 	RefreshLost uint64   `json:"refresh_lost,omitempty"`
-	Error       string   `json:"error,omitempty"` // why the line cannot be driven or trusted now
+	Error       string   `json:"error,omitempty"` // why the line cannot be driven, or its state is unknown
 	Faults      []string `json:"faults,omitempty"`
 }
 
-// Fault is one thing that is wrong.
+// Fault is one fault that is raised now.
 type Fault struct {
 	Code    string    `json:"code"`
 	Subject string    `json:"subject"` // the sensor, output or part
@@ -133,12 +133,12 @@ type Fault struct {
 	Since   time.Time `json:"since"`
 	For     float64   `json:"for_s"`
 	Error   bool      `json:"error"` // a person must act
-	// Because is the fault that explains this one, so that this one is not told;
-	// absent where it stands for itself.
+	// Because is the fault that caused this one, which is therefore not reported; absent
+	// if there is none.
 	Because *Cause `json:"because,omitempty"`
 }
 
-// Cause is a fault that explains another.
+// Cause is the fault that caused another one.
 type Cause struct {
 	Code    string `json:"code"`
 	Subject string `json:"subject"`

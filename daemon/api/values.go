@@ -9,10 +9,10 @@ import (
 	"fieldpost/sensors"
 )
 
-// Values are a reading's values, in JSON an object in their order.
+// Values are a reading's values. In JSON they are an object, in the same order.
 type Values []sensors.Field
 
-// MarshalJSON gives an object.
+// MarshalJSON returns an object.
 func (v Values) MarshalJSON() ([]byte, error) {
 	b := []byte{'{'}
 	for i, f := range v {
@@ -48,7 +48,7 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 		if err := d.Decode(&value); err != nil {
 			return fmt.Errorf("decode values: %w", err)
 		}
-		*v = append(*v, sensors.Field{Name: name.(string), Value: value}) // a key is all that can stand there
+		*v = append(*v, sensors.Field{Name: name.(string), Value: value}) // only a key can be here
 	}
 	return nil
 }

@@ -240,7 +240,7 @@ func (p *parser) statement(n *node, number int, path string) *statement {
 		case "Condition":
 			s.conditions = p.conditions(m.value, path)
 		case "Principal", "NotPrincipal":
-			p.fail(m.at, path, "a policy of AWS IoT has none; it is of whoever it is attached to")
+			p.fail(m.at, path, "a policy of AWS IoT has none; it applies to what it is attached to")
 		default:
 			p.unknown(m, path, "a statement", "Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition")
 		}
@@ -253,7 +253,7 @@ func (p *parser) statement(n *node, number int, path string) *statement {
 		not, negated := first[pair[1]]
 		switch {
 		case plain && negated:
-			p.fail(not, join(path, pair[1]), fmt.Sprintf("stands beside %s; a statement has one of the two", pair[0]))
+			p.fail(not, join(path, pair[1]), fmt.Sprintf("stands next to %s; a statement has one of the two", pair[0]))
 		case !plain && !negated && len(p.errs) == before:
 			p.fail(n.at, path, fmt.Sprintf("has no %q and no %q", pair[0], pair[1]))
 		}

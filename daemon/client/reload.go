@@ -19,7 +19,7 @@ import (
 func AskReload(ctx context.Context, path string) (api.Changes, error) {
 	var c api.Changes
 	err := local.Do(ctx, path, api.PostReload, nil, &c)
-	return c, refused(err, "nothing has changed: the daemon goes on with the configuration that it has")
+	return c, refused(err, "nothing has changed: the daemon keeps its present configuration")
 }
 
 // AskDiff asks the daemon whose socket is at path what a reload would change. Its errors are

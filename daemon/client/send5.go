@@ -19,7 +19,7 @@ const (
 )
 
 // errNobody says that the broker took an order and dropped it.
-var errNobody = errors.New("nobody has subscribed to the topic of orders, so the broker dropped it; does the daemon run, and use this broker?")
+var errNobody = errors.New("no client has subscribed to the topic of orders, so the broker dropped it; is the daemon running, and does it use this broker?")
 
 // sendOver5 is SendOrder over MQTT 5: the order expires at the broker when it expires at the
 // board, so that one that nobody fetched vanishes there. The error is [mqtt5.ErrUnsupported]

@@ -68,7 +68,7 @@ func (e *exam) claim(ctx context.Context) {
 		}
 	}
 	_ = e.step(ctx, "publish", answerLimit, func(context.Context) (string, error) {
-		return "", skip("a request would have a certificate made; `--policy FILE` with the policy of the claim certificate tells whether it is allowed")
+		return "", skip("a request would have a certificate made; `--policy FILE` with the policy of the claim certificate shows whether it is allowed")
 	})
 }
 

@@ -456,7 +456,7 @@ func (e *exam) rival(ctx context.Context) {
 		}
 		err := e.hold(ctx, held, false)
 		if err == nil {
-			return fmt.Sprintf("the connection stood for %v with nothing but the keep-alive, each %v; nobody took it over", held, e.keepAlive()), nil
+			return fmt.Sprintf("the connection stayed open for %v with nothing but the keep-alive, every %v; no other client took it over", held, e.keepAlive()), nil
 		}
 		if !uplink.Inferred(err) {
 			return "", err

@@ -318,7 +318,7 @@ func (e *exam) port(ctx context.Context, port, instead string) error {
 		c, err := accessOf(e.cfg).Dial(ctx, address, e.o.Dial)
 		switch {
 		case err != nil && instead != "":
-			return "", note("%s cannot be reached, which is no harm while %s can: %v", address, e.at.String(), err)
+			return "", note("%s cannot be reached, which does not matter while %s can be: %v", address, e.at.String(), err)
 		case err != nil:
 			return "", uplink.Explain(err, uplink.Disconnect{Endpoint: address})
 		}

@@ -409,7 +409,7 @@ var Faults = []Fault{
 	{
 		Code: SafeUnrecorded, Severity: Error, Concerns: []Concern{CrashRecord},
 		Title:   "cannot record the safe levels",
-		Meaning: "The file that tells `fieldpost safe` which lines to drive after a crash could not be written.",
+		Meaning: "The file from which `fieldpost safe` learns which lines to drive after a crash could not be written.",
 		Cure:    "Check /run/fieldpost: owner fieldpost, mode 0750, not full.",
 	},
 	{

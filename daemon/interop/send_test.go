@@ -111,7 +111,7 @@ func TestOrderWithoutSubscriber(t *testing.T) {
 	cfg := siteFor(t, m.Addr, m.CA, m.Cert, m.Key)
 	cfg.Commands.Topic, cfg.Commands.Answers = "orders", "answers"
 	_, id, err := client.SendOrder(t.Context(), cfg, "thing-1-send-0001", client.OrderRequest{Output: "pump", Action: "on", Life: time.Minute}, time.Hour, slog.New(slog.DiscardHandler))
-	if id == "" || err == nil || !strings.Contains(err.Error(), "nobody has subscribed") {
+	if id == "" || err == nil || !strings.Contains(err.Error(), "no client has subscribed") {
 		t.Errorf("%q: %v", id, err)
 	}
 }

@@ -62,7 +62,7 @@ func (d *directory) load() (*found, error) {
 		return nil, err
 	}
 	if f.taken {
-		return nil, fmt.Errorf("directory %q holds mail of another run %d; it goes out after a restart", d.o.Dir, d.st.run)
+		return nil, fmt.Errorf("directory %q holds messages of another run %d; they are sent after a restart", d.o.Dir, d.st.run)
 	}
 	if f.owesAny() && d.loads < idRanges-1 {
 		d.loads++

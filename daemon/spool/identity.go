@@ -162,7 +162,7 @@ func (d *directory) adopt(f *found) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.sources = append(st.sources, f.sources...)
-	if st.run != 0 { // of another run of that number there is no mail
+	if st.run != 0 { // there are no messages of another run with that number
 		st.sources = append(st.sources, runSource{st.run, st.run, st.source})
 	}
 }

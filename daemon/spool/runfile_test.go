@@ -143,9 +143,9 @@ func TestADiskThatComesLaterNeedsNoNote(t *testing.T) {
 	})
 }
 
-// What a run that could not write gave out of an earlier run's mail may be at the
-// broker, however that run ended: the next does not claim it for certain, when
-// ever its own disk comes.
+// What a run that could not write gave out of an earlier run's messages may be at the
+// broker, however that run ended: the next does not claim it for certain, when ever its
+// own disk comes.
 func TestWhatARunWithoutADiskGaveIsNotClaimedForCertain(t *testing.T) {
 	for name, c := range map[string]struct{ ack, crash, late bool }{
 		"killed":             {crash: true},

@@ -46,8 +46,7 @@ var removals = map[string]func(dir string) error{
 	},
 }
 
-// makeTheirs makes a directory of another board, with mail of its run of that
-// number.
+// makeTheirs makes a directory of another board, with messages of its run of that number.
 func makeTheirs(dir string, run uint64) error {
 	for {
 		s, err := open(Options{Dir: dir, Clock: clock.Fake(), Thing: "other"}, newDisk(dir))
@@ -252,7 +251,7 @@ func TestADirectoryWithOurNumber(t *testing.T) {
 		}
 		x.s.Verify()
 		wait(time.Minute)
-		if now := x.s.writer.o.Health.Current(); x.s.Stats().Disk || len(now) != 1 || !strings.Contains(now[0].Detail, "holds mail of another run 1") {
+		if now := x.s.writer.o.Health.Current(); x.s.Stats().Disk || len(now) != 1 || !strings.Contains(now[0].Detail, "holds messages of another run 1") {
 			t.Errorf("disk %v: %+v", x.s.Stats().Disk, now)
 		}
 		if err := x.stopAndClose(); err == nil {

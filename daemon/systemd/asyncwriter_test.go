@@ -79,7 +79,7 @@ func TestBlockedLogHoldsNobodyUp(t *testing.T) {
 				t.Fatalf("line %d is %q", i, got)
 			}
 		}
-		if got := g.lines[1+maxQueuedLines]; got != "log lines were lost: nobody took them lost=20" {
+		if got := g.lines[1+maxQueuedLines]; got != "log lines were lost: the journal did not accept them lost=20" {
 			t.Errorf("the last line is %q", got)
 		}
 		log.Info("line", "n", -1) // as before

@@ -49,7 +49,7 @@ type putter func(r slog.Record, attrs []slog.Attr) (write func())
 
 func newHandler(level slog.Leveler, put putter) *handler {
 	return &handler{level: level, put: put, out: newAsyncWriter(func(lost int) func() {
-		return put(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were lost: nobody took them", 0), []slog.Attr{slog.Int("lost", lost)})
+		return put(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines were lost: the journal did not accept them", 0), []slog.Attr{slog.Int("lost", lost)})
 	})}
 }
 

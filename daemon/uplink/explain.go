@@ -302,7 +302,7 @@ func explainHangUp(err error, at Disconnect) *Explained {
 		if at.Repeated && at.Topic != "" {
 			return publishDenied(at.Topic)
 		}
-		return explained(health.NetworkDown, "fieldpost tries again; if it goes on, it finds out which topic the broker does not allow.", "the broker ended the connection before it acknowledged what was published")
+		return explained(health.NetworkDown, "fieldpost tries again; if it happens again, it finds out which topic the broker does not allow.", "the broker ended the connection before it acknowledged what was published")
 	case Idle:
 		if at.Repeated && at.SessionPresent {
 			return explained(health.DuplicateClient, "Give every client a client id of its own: broker.client_id.", "the broker keeps ending our connection, as it does when another client connects with the client id %q", at.ClientID)
@@ -456,7 +456,7 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
 			"the broker's certificate was issued by %s, and what broker.ca has of that name may not sign certificates", issuer)
 	case e.Cert != nil && subject == e.Cert.Issuer.String():
-		return explained(health.ServerUntrusted, "If it is the right broker, put that very certificate into broker.ca.", "the broker's certificate is signed by itself, %q, and broker.ca does not have it", subject)
+		return explained(health.ServerUntrusted, "If it is the right broker, put its certificate into broker.ca.", "the broker's certificate is signed by itself, %q, and broker.ca does not have it", subject)
 	}
 	hint := "Put the root that signed the broker's certificate into broker.ca; for AWS IoT Core that is AmazonRootCA1.pem."
 	host := strings.ToLower(hostOf(at.Endpoint))

@@ -61,5 +61,5 @@ func (l *Link) willRefused() *Explained { return WillRefused(l.cfg.ClientID) }
 // WillRefused says what it means that a client id is accepted without a will only.
 func WillRefused(clientID string) *Explained {
 	return explained(health.WillRefused, "On AWS IoT Core let the policy's condition on iot:ConnectAttributes allow LastWill; or set broker.will: none.",
-		"the broker refuses the client id %q with a will and accepts it without, so nobody will say `offline` when this board is lost", clientID)
+		"the broker refuses the client id %q with a will and accepts it without, so no `offline` is published when this board is lost", clientID)
 }

@@ -62,7 +62,7 @@ func TestPolicyRefusesTheWill(t *testing.T) {
 		if st := l.Status(); !st.Connected {
 			t.Errorf("status: %+v", st)
 		}
-		checkSays(t, l.Status().Err.(*Explained), health.WillRefused, "without, so nobody will say", "LastWill", "broker.will: none")
+		checkSays(t, l.Status().Err.(*Explained), health.WillRefused, "without, so no `offline` is published", "LastWill", "broker.will: none")
 		// This lasts for an hour; then the will is tried again once.
 		p.hangUp()
 		if had, p = b.asAsked(noWill, 9); !slices.Equal(had, []string{"session"}) {
