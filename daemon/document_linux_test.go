@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/api"
+	"fieldpost/daemon/broker"
 	"fieldpost/daemon/daemontest"
 )
 
@@ -142,6 +143,12 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	_, wrongSocket := wrong.StartWithSocket(wrong.Config("", ""))
 	daemontest.AwaitStatus(t, wrongSocket, "answer", func(api.Status) bool { return true })
 	rewrite(t, wrong, "thing: other\nbroker: {endpoint: 3, port: 1}\n")
+	mayNotConnect := `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}, {"Effect": "Deny", "Action": "iot:Connect", "Resource": "*"}]}`
+	fleet, _ := fleetSite(t, &broker.Provisioning{Templates: []*broker.Template{fleetTemplate(t, "first", ""), fleetTemplate(t, "later", mayNotConnect)}})
+	fleetCfg := fleetFile(fleet, "thing-greenhouse")
+	f, fleetSocket := fleet.StartWithSocket(fleetCfg)
+	f.AwaitLink(t)
+	inPlace(t, fleetSocket, fleetCfg)
 
 	status, text := askHTTP(t, socket, api.GetDocument, "")
 	var doc openAPI
@@ -173,6 +180,9 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		{socket, api.PostReconnect, "", 200},
 		{socket, api.PostReconnect, `{"thing":"thing-other"}`, 409},
 		{socket, api.PostReconnect, `[]`, 400},
+		{socket, api.PostRenew, `{"thing":"thing-other"}`, 409},
+		{socket, api.PostRenew, "", 409},
+		{fleetSocket, api.PostRenew, "", 502},
 		{socket, api.PostDiff, "", 200},
 		{socket, api.PostReload, "", 200},
 		{bareSocket, api.PostDiff, "", 200},
