@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
+	"fieldpost/sensors/filter"
 )
 
 // lastSeen keeps each sensor's last reading or edge.
@@ -124,7 +125,7 @@ func (d *Daemon) reportOrders() api.Orders {
 func (d *Daemon) reportSensors(now clock.Stamp, faults []health.Explained) []api.Sensor {
 	all := make([]api.Sensor, 0, len(d.config().Sensors))
 	for _, c := range d.config().Sensors {
-		r := api.Sensor{Name: c.Name, Chip: c.Chip, Faults: codesOf(c.Name, faults), Bus: c.Place().Bus, Address: uint64(c.Place().Address)}
+		r := api.Sensor{Name: c.Name, Chip: c.Chip, Faults: codesOf(c.Name, faults), Bus: c.Place().Bus, Address: uint64(c.Place().Address), Units: filter.Units(c)}
 		if last, ok := d.seen.of(c.Name); ok {
 			r.Time, r.Age, r.Seq, r.Values = when(last.Stamp, now), api.Lasted(now.Mono-last.Stamp.Mono), last.Seq, last.Fields
 		}

@@ -13,6 +13,7 @@ import (
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/task"
+	"fieldpost/sensors/filter"
 )
 
 // readPatience is how long a reading may take.
@@ -125,7 +126,7 @@ func (d *Daemon) localRead(ctx context.Context, body json.RawMessage) (any, erro
 	r := api.Reading{Sensor: call.Sensor, Time: api.Time(stamp.Wall), ClockSynced: stamp.Synced, Values: fields}
 	for _, c := range d.config().Sensors {
 		if c.Name == call.Sensor {
-			r.Chip = c.Chip
+			r.Chip, r.Units = c.Chip, filter.Units(c)
 		}
 	}
 	return r, nil

@@ -35,6 +35,8 @@ type Reading struct {
 	Time        time.Time `json:"time"`
 	ClockSynced bool      `json:"clock_synchronised"` // the time is known to be true
 	Values      Values    `json:"values"`
+	// Units are the UCUM codes of values that its filters have named or derived.
+	Units map[string]string `json:"units,omitempty"`
 }
 
 // ReconnectRequest asks the daemon to connect now.

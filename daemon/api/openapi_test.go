@@ -166,6 +166,8 @@ func (d *document) schema(t reflect.Type, strict bool) object {
 		return object{"type": "integer", "minimum": 0}
 	case reflect.Slice:
 		return object{"type": "array", "items": d.schema(t.Elem(), strict)}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": d.schema(t.Elem(), strict)}
 	case reflect.Struct:
 		if _, known := d.schemas[t.Name()]; !known {
 			d.schemas[t.Name()] = d.structure(t, strict)

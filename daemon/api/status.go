@@ -102,6 +102,8 @@ type Sensor struct {
 	Seq    uint64    `json:"seq,omitzero"`
 	Values Values    `json:"values,omitempty"`
 	Faults []string  `json:"faults,omitempty"` // codes
+	// Units are the UCUM codes of values that its filters have named or derived.
+	Units map[string]string `json:"units,omitempty"`
 	// Bus and Address are those of an I2C chip, as configured; absent for other chips.
 	Bus     string `json:"bus,omitempty"`
 	Address uint64 `json:"address,omitzero"`

@@ -26,7 +26,8 @@ func someStatus() api.Status {
 		Spool:       api.Spool{ID: "k7m2qx", Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1},
 		Orders:      api.Orders{Topic: "test/topic/commands", Done: 12, Refused: 3, Failed: 1, Again: 4, Passed: 100, Elsewhere: 6, Unanswered: 1500},
 		Sensors: []api.Sensor{
-			{Name: "air", Chip: "bme280", Time: ago(4 * time.Second), Age: 4, Seq: 41, Values: api.Values{{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0}}},
+			{Name: "air", Chip: "bme280", Time: ago(4 * time.Second), Age: 4, Seq: 41, Values: api.Values{{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0}, {Name: "dew_point", Value: 10.11}},
+				Units: map[string]string{"dew_point": "Cel"}},
 			{Name: "soil", Chip: "tmp102", Faults: []string{"no_answer"}},
 			{Name: "door", Chip: "gpio", Time: ago(26 * time.Hour), Age: 26 * 3600, Seq: 2, Values: api.Values{{Name: "active", Value: true}}},
 		},

@@ -15,6 +15,7 @@ import (
 	"fieldpost/daemon/spool"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
+	"fieldpost/sensors/filter"
 )
 
 // AskStatus asks the daemon whose socket is at path for its state. The error is
@@ -77,7 +78,7 @@ func ReadHere(ctx context.Context, cfg *config.Config, b board.Board, s sensors.
 		code := sampler.CodeOf(err)
 		return api.Reading{}, &api.Error{Code: string(code), Text: err.Error(), Hint: health.Lookup(code).CureOf(sampler.PlaceOf(s))}
 	}
-	return api.Reading{Sensor: s.Name, Chip: s.Chip, Time: api.Time(time.Now()), Values: fields}, nil
+	return api.Reading{Sensor: s.Name, Chip: s.Chip, Time: api.Time(time.Now()), Values: fields, Units: filter.Units(s)}, nil
 }
 
 // AskReconnect has the daemon whose socket is at path connect to its broker now, and

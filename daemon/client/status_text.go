@@ -138,7 +138,7 @@ func (p *printer) sensors(all []api.Sensor) {
 	for _, s := range all {
 		age, values := "never read", ""
 		if !s.Time.IsZero() {
-			age, values = span(s.Age)+" ago", strings.Join(texts(s.Values, s.Chip), ", ")
+			age, values = span(s.Age)+" ago", strings.Join(texts(s.Values, s.Chip, s.Units), ", ")
 		}
 		p.line("  %s\t%s\t%s", s.Name, age, strings.Join(append(nonempty(values), s.Faults...), "; "))
 	}

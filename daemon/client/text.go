@@ -29,7 +29,7 @@ func AnswerText(a api.OrderAnswer) string {
 
 // PrintReading writes a reading's values for people, one a line. The error is w's.
 func PrintReading(w io.Writer, r api.Reading) error {
-	_, err := fmt.Fprintln(w, strings.Join(texts(r.Values, r.Chip), "\n"))
+	_, err := fmt.Fprintln(w, strings.Join(texts(r.Values, r.Chip, r.Units), "\n"))
 	return err
 }
 
@@ -53,12 +53,16 @@ func ReconnectError(a api.ReconnectAnswer) error {
 	return &uplink.Explained{Code: a.Code, What: a.Text, Hint: a.Hint}
 }
 
-// texts gives each value for people, with the units of their chip.
-func texts(v api.Values, chip string) []string {
+// texts gives each value for people, with its unit, or else that of its chip.
+func texts(v api.Values, chip string, units map[string]string) []string {
 	c, _ := sensors.Lookup(chip)
 	var parts []string
 	for _, f := range v {
-		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), c.Symbol(f.Name))))
+		symbol := c.Symbol(f.Name)
+		if unit, other := units[f.Name]; other {
+			symbol = sensors.Quantity{Unit: visible.Text(unit)}.Symbol()
+		}
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), symbol)))
 	}
 	return parts
 }

@@ -199,6 +199,19 @@ func Quantities(chip sensors.Chip, c sensors.Config) []sensors.Quantity {
 	return all
 }
 
+// Units returns the UCUM codes of the values that a sensor's filters have named, and of those that
+// are derived, by name; nil if there are none.
+func Units(c sensors.Config) map[string]string {
+	var units map[string]string
+	for _, q := range Quantities(sensors.Chip{Channels: true}, c) {
+		if units == nil {
+			units = map[string]string{}
+		}
+		units[q.Name] = q.Unit
+	}
+	return units
+}
+
 // after returns the quantities after a filter.
 func after(all []sensors.Quantity, f sensors.Filter, chip sensors.Chip) []sensors.Quantity {
 	if f.As == "" {

@@ -106,3 +106,15 @@ func TestDerive(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Values that the catalog does not know have their units here.
+func TestUnits(t *testing.T) {
+	c := deriving(0, "dew_point")
+	c.Filters = []sensors.Filter{with("round", nil), with("scale", func(f *sensors.Filter) { f.Quantity, f.By, f.As, f.Unit = "pressure", 0.01, "p", "hPa" })}
+	if got := fmt.Sprint(Units(c)); got != "map[dew_point:Cel p:hPa]" {
+		t.Error(got)
+	}
+	if got := Units(sensors.Config{}); got != nil {
+		t.Error(got)
+	}
+}
