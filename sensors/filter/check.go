@@ -13,8 +13,9 @@ import (
 const (
 	// DefaultHeartbeat is delta's heartbeat if none is given.
 	DefaultHeartbeat = time.Hour
-	// mostWindow bounds the memory of a window.
-	mostWindow = 1000
+	// mostWindow bounds the windows of a sensor together, because each of its values needs the
+	// memory: 256 sensors with eight values each need 1.6 MB at most.
+	mostWindow = 100
 	// mostPoints bounds the points of a calibration.
 	mostPoints = 64
 	// mostDegree is the highest degree of a polynomial: higher ones swing between the points.
@@ -156,6 +157,7 @@ type checker struct {
 	given    func(key string) bool
 	measured []sensors.Quantity // as they are at this place of the list
 	gone     []string           // names that were changed
+	window   int                // the windows so far
 	problems []Problem
 }
 
@@ -247,6 +249,9 @@ func (k *checker) filter(path string, f sensors.Filter) (key, reason, value stri
 	}
 	if key, reason, value = kd.check(f); reason != "" {
 		return key, reason, value
+	}
+	if k.window += f.Window; k.window > mostWindow {
+		return "window", fmt.Sprintf("makes the windows of this sensor %d values together, want at most %d", k.window, mostWindow), fmt.Sprint(f.Window)
 	}
 	if f.Filter == "delta" && f.Heartbeat < k.every {
 		return "heartbeat", fmt.Sprintf("is shorter than every (%s), so delta would keep nothing back", k.every), f.Heartbeat.String()
