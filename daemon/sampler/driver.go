@@ -76,6 +76,7 @@ type reading struct {
 func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	if d.sensor != nil && (reopen && d.waitingSince.IsZero() || d.broken) {
 		_ = d.close() // it does not work anyway
+		d.filters.Failed()
 	}
 	if d.sensor == nil {
 		if err := d.open(); err != nil {

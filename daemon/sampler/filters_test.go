@@ -137,3 +137,21 @@ func TestFiltersRefuse(t *testing.T) {
 		})
 	}
 }
+
+// A driver that panicked has failed too: the next reading is sent.
+func TestDeltaAfterAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{sense: func(n int) ([]sensors.Field, error) {
+			if n == 3 || n == 4 { // both attempts at 20 s
+				panic("a driver's")
+			}
+			return degrees(20)
+		}}
+		r := run(t, map[string]*fake{"chip": f}, filtered("air", delta(0.5)))
+		pass(25 * time.Second)
+		if got := r.got(); len(got) != 2 || got[0] != "0s air reading 1" {
+			t.Errorf("records %q", got)
+		}
+		r.stop()
+	})
+}
