@@ -19,13 +19,7 @@ import (
 	"fieldpost/daemon/uplink"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
-
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
-}
 
 // The main job: what the chip's registers say reaches the broker, with run and
 // seq, in order; an order moves the line and is answered.
