@@ -16,6 +16,10 @@ type collector struct {
 	o      *Options
 	others *task.Group // of Run, which sets it first; nil before
 
+	emitting sync.Mutex       // held during Emit, so that records keep their order; locked before mu
+	spare    []message.Record // memory for held
+
+	// mu is never held during Emit, so that the scheduler waits for nobody.
 	mu     sync.Mutex
 	linger time.Duration
 	begun  bool // a reading was emitted; the first one of a run is not held
@@ -36,89 +40,120 @@ func (c *collector) begin(r *runner) {
 	}
 }
 
-// end notes that a sensor's read has ended, or is not made any more. After the last one it
-// emits what is held.
+// end notes that a sensor's read has ended. After the last one it emits what is held.
 func (c *collector) end(r *runner) {
+	if c.leave(r) {
+		c.flush()
+		c.rest()
+	}
+}
+
+// leave notes that a sensor's read has ended, or is not made any more. It reports whether it
+// was the last one, and does not wait for Emit.
+func (c *collector) leave(r *runner) (last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !r.reading {
-		return
+		return false
 	}
 	r.reading = false
-	if c.reads--; c.reads == 0 {
-		c.emitLocked()
-		c.restLocked()
-	}
+	c.reads--
+	return c.reads == 0
 }
 
 // add takes a reading.
 func (c *collector) add(r message.Record) {
+	if c.hold(r) {
+		c.flush()
+	}
+}
+
+// hold holds a reading. It reports whether that is to be emitted now.
+func (c *collector) hold(r message.Record) (now bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = append(c.held, r)
 	switch {
 	case c.linger <= 0, !c.begun:
 		c.begun = true
-		c.emitLocked()
+		return true
 	case !c.waits:
 		c.waits, c.timer = true, time.AfterFunc(c.linger, func() { c.others.Call("held readings", c.expire) })
 	}
+	return false
 }
 
 // emitNow emits a record, after what is held.
 func (c *collector) emitNow(r message.Record) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.held = append(c.held, r)
-	c.emitLocked()
+	c.mu.Unlock()
+	c.flush()
 }
 
 // flush emits what is held.
 func (c *collector) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.emitLocked()
+	c.emitting.Lock()
+	defer c.emitting.Unlock()
+	c.flushLocked()
 }
 
 // expire emits what was held for long enough. The timer calls it.
 func (c *collector) expire() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waits {
-		c.emitLocked()
-		c.restLocked()
+	waits := c.waits
+	c.mu.Unlock()
+	if waits {
+		c.flush()
+		c.rest()
 	}
 }
 
 // close emits what is held, and nothing from then on.
 func (c *collector) close() {
+	c.emitting.Lock()
+	defer c.emitting.Unlock()
+	c.flushLocked()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.emitLocked()
 	c.closed = true
 }
 
 // setLinger sets how long a reading may be held.
 func (c *collector) setLinger(most time.Duration) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.linger = most
-	c.emitLocked()
+	c.mu.Unlock()
+	c.flush()
 }
 
-func (c *collector) emitLocked() {
+// flushLocked emits what is held. It needs emitting, and not mu.
+func (c *collector) flushLocked() {
+	records := c.take()
+	if len(records) > 0 {
+		c.o.Counts.emit(records, c.o.Emit)
+	}
+	clear(records)
+	c.spare = records[:0]
+}
+
+// take returns what is held. It needs emitting.
+func (c *collector) take() (records []message.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.waits {
 		c.waits = false
 		c.timer.Stop()
 	}
-	if len(c.held) > 0 && !c.closed {
-		c.o.Counts.emit(c.held, c.o.Emit)
+	records, c.held = c.held, c.spare
+	c.spare = nil
+	if c.closed {
+		return nil
 	}
-	clear(c.held)
-	c.held = c.held[:0]
+	return records
 }
 
-func (c *collector) restLocked() {
+func (c *collector) rest() {
 	if c.o.Rest != nil {
 		c.o.Rest()
 	}

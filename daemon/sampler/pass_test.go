@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -299,4 +300,26 @@ func TestReconfigureEndsCoroutines(t *testing.T) {
 			t.Errorf("%d coroutines after the end", n)
 		}
 	})
+}
+
+// The scheduler, which begins reads and leaves some, does not wait for whoever takes the records.
+func TestSchedulerDoesNotWaitForEmit(t *testing.T) {
+	taking, release := make(chan struct{}), make(chan struct{})
+	c := &collector{o: &Options{Counts: new(Counts), Emit: func([]message.Record) {
+		close(taking)
+		<-release
+	}}}
+	added := make(chan struct{})
+	go func() {
+		defer close(added)
+		c.add(message.Record{Sensor: "a"})
+	}()
+	<-taking
+	r := &runner{}
+	c.begin(r)
+	if !c.leave(r) || c.leave(r) {
+		t.Error("the only read was not the last one, or was it twice")
+	}
+	close(release)
+	<-added
 }

@@ -50,7 +50,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 				r.plan.start(origin, now)
 			}
 			for _, r := range missing(set.runners, next.runners) {
-				s.records.end(r) // it may have been due after it had ended
+				s.records.leave(r) // it may have been due after it had ended
 			}
 			set = next
 		case <-timer.C:
