@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -72,7 +73,7 @@ func (s *Spool) Settle(ctx context.Context) bool {
 	st := s.st
 	for {
 		st.mu.Lock()
-		if safe, down := !st.hasUnsyncedLocked(), st.down || st.hung > 0; safe || down {
+		if safe, down := !anyUnsynced(st.logs[:]), st.down || st.hung > 0; safe || down {
 			st.mu.Unlock()
 			return safe
 		}
@@ -89,12 +90,5 @@ func (s *Spool) Settle(ctx context.Context) bool {
 	}
 }
 
-// hasUnsyncedLocked reports whether any owed entry is not durable.
-func (st *store) hasUnsyncedLocked() bool {
-	for _, l := range st.logs {
-		if l.hasUnsynced() {
-			return true
-		}
-	}
-	return false
-}
+// anyUnsynced reports whether any owed entry of some logs is not durable.
+func anyUnsynced(logs []*log) bool { return slices.ContainsFunc(logs, (*log).hasUnsynced) }

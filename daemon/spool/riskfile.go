@@ -554,7 +554,7 @@ func (b *riskBook) give(st *store, item uint64) givenRisk {
 
 // ended reports whether the file has something, and nothing is at risk any more.
 func (b *riskBook) ended(st *store) bool {
-	return b.noted && !st.hasUnsyncedLocked()
+	return b.noted && !anyUnsynced(st.logs[:])
 }
 
 // hasUnsynced reports whether any entry that is not durable is owed.

@@ -400,10 +400,3 @@ func (st *store) unwrittenBytesLocked() (n int64) {
 	}
 	return n
 }
-
-// isDown reports whether the disk cannot be written.
-func (st *store) isDown() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.down
-}

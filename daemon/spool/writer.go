@@ -81,10 +81,10 @@ func (w *writer) run(ctx context.Context) error {
 func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
 	w.limiter.tellFull(now)
 	var err error
-	if w.st.isDown() {
+	if isDown(w.st) {
 		w.cutOffUntold()
 	}
-	if !w.st.isDown() {
+	if !isDown(w.st) {
 		err = w.doDue(now)
 	} else if !now.Before(w.retryAt) {
 		if err = w.bringUpToDate(); err == nil {
@@ -105,13 +105,20 @@ func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
 	if p.write || p.sync || p.sensors || p.acks || p.refused {
 		next = now // it came while the disk worked
 	}
-	if w.st.isDown() {
+	if isDown(w.st) {
 		next = w.retryAt
 	}
 	if next.IsZero() {
 		return 0, false
 	}
 	return max(next.Sub(now), 0), true
+}
+
+// isDown reports whether the disk cannot be written.
+func isDown(st *store) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.down
 }
 
 // plan is what is due, and when the next thing will be.
