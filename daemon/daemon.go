@@ -142,7 +142,7 @@ func New(o Options) (*Daemon, error) {
 		Thing: cfg.Thing, Topic: g.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
 		Journal: d.spool.Journal("orders"), RuntimeJournal: d.runtimeJournal(), Health: d.health, Log: d.log, Unstamped: g.unstamped(),
 	})
-	d.local = local.New(local.Options{Path: o.Socket, Endpoints: d.endpoints(), Health: d.health, Log: d.log})
+	d.local = local.New(local.Options{Path: o.Socket, Endpoints: socketCalls{d}.endpoints(), Health: d.health, Log: d.log})
 	return d, nil
 }
 

@@ -29,7 +29,7 @@ var unguarded = map[string]string{
 
 	// Timers that only change memory or call the standard library.
 	"cmd/fieldpost signalContext":         "receives from a channel, and exits where somebody asks a second time",
-	"daemon Daemon.localOrder":            "starts a timer that ends a context",
+	"daemon socketCalls.localOrder":       "starts a timer that ends a context",
 	"daemon/spool linger.holdLocked":      "sets a flag and a wake.Signal",
 	"daemon orderEvents.put":              "sets a wake.Signal",
 	"daemon/spool store.unwrittenLocked":  "sets a wake.Signal",

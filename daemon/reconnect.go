@@ -16,7 +16,7 @@ import (
 const reconnectPatience = 45 * time.Second
 
 // localReconnect has the link connect now, for somebody on the socket.
-func (d *Daemon) localReconnect(ctx context.Context, body json.RawMessage, from string) (any, error) {
+func (d socketCalls) localReconnect(ctx context.Context, body json.RawMessage, from string) (any, error) {
 	var call api.ReconnectRequest
 	if body != nil {
 		if err := local.Arguments(body, &call); err != nil {

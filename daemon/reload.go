@@ -144,7 +144,7 @@ func (d *Daemon) readGuarded(file string) (cfg *config.Config, err error) {
 }
 
 // localReload reloads the configuration for somebody on the socket.
-func (d *Daemon) localReload(ctx context.Context, from string) (any, error) {
+func (d socketCalls) localReload(ctx context.Context, from string) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, turnPatience)
 	defer cancel()
 	c, err := d.Reload(ctx, from)
@@ -152,7 +152,7 @@ func (d *Daemon) localReload(ctx context.Context, from string) (any, error) {
 }
 
 // localDiff says to somebody on the socket what a reload would change.
-func (d *Daemon) localDiff(ctx context.Context) (any, error) {
+func (d socketCalls) localDiff(ctx context.Context) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, turnPatience)
 	defer cancel()
 	c, err := d.Diff(ctx)
@@ -160,7 +160,7 @@ func (d *Daemon) localDiff(ctx context.Context) (any, error) {
 }
 
 // changesAnswer gives changes, or why there are none, as they are on the wire.
-func (d *Daemon) changesAnswer(c Changes, err error) (any, error) {
+func (d socketCalls) changesAnswer(c Changes, err error) (any, error) {
 	var problems config.Errors
 	switch {
 	case errors.As(err, &problems):

@@ -25,8 +25,11 @@ const (
 	orderGrace    = 300 * time.Millisecond // the same, when the daemon stops
 )
 
+// socketCalls is a daemon as it is asked on its socket.
+type socketCalls struct{ *Daemon }
+
 // endpoints is what can be asked of the daemon on its socket.
-func (d *Daemon) endpoints() []local.Endpoint {
+func (d socketCalls) endpoints() []local.Endpoint {
 	return []local.Endpoint{
 		{Route: api.GetStatus, Call: func(context.Context, local.Peer, json.RawMessage) (any, error) { return d.report(), nil }},
 		{Route: api.PostOrder, Urgent: true, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
@@ -39,7 +42,7 @@ func (d *Daemon) endpoints() []local.Endpoint {
 			return d.localReconnect(ctx, body, "local "+from.String())
 		}},
 		{Route: api.PostRenew, Call: func(ctx context.Context, from local.Peer, body json.RawMessage) (any, error) {
-			return localRenew(ctx, d, body, "local "+from.String())
+			return localRenew(ctx, d.Daemon, body, "local "+from.String())
 		}},
 		{Route: api.PostReload, Call: func(ctx context.Context, from local.Peer, _ json.RawMessage) (any, error) {
 			return d.localReload(ctx, "local "+from.String())
@@ -65,7 +68,7 @@ func (d *Daemon) serveLocal(ctx context.Context) error {
 // localOrder carries out an order from the socket as any other. Its answer is
 // for who gave it, and not for the broker, where nobody knows its id; that the
 // output has changed, and through whom, is an event and is told there.
-func (d *Daemon) localOrder(ctx context.Context, order json.RawMessage, cause string) (any, error) {
+func (d socketCalls) localOrder(ctx context.Context, order json.RawMessage, cause string) (any, error) {
 	type result struct {
 		answer command.Answer
 		ours   bool
@@ -103,7 +106,7 @@ func (d *Daemon) notOurs(what string) *api.Error {
 }
 
 // localRead reads a sensor for somebody, beside its schedule.
-func (d *Daemon) localRead(ctx context.Context, body json.RawMessage) (any, error) {
+func (d socketCalls) localRead(ctx context.Context, body json.RawMessage) (any, error) {
 	var call api.ReadRequest
 	if err := local.Arguments(body, &call); err != nil {
 		return nil, err
