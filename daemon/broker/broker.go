@@ -252,6 +252,7 @@ type identified struct {
 	certificate *awsiot.Certificate
 	source      netip.Addr
 	rates       *rates // nil where there are none
+	unacked     unacked
 	sending     sync.WaitGroup
 }
 

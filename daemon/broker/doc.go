@@ -34,7 +34,9 @@
 //
 // With [Options].Rates it discards what a connection publishes or is sent above 100 messages a
 // second, without an acknowledgement; it delays more than 512 KiB a second each way; it sends
-// what a session has kept at 10 messages a second; and it refuses a CONNECT within a second of the last one of the client id, over MQTT 5 with code 151.
+// what a session has kept at 10 messages a second, and no message to a client that has 100 to
+// acknowledge; and it refuses a CONNECT within a second of the last one of the client id, over
+// MQTT 5 with code 151.
 //
 // With [Options].AckDenied it denies like mosquitto instead: a denied PUBLISH is acknowledged and
 // discarded, a denied SUBSCRIBE is answered with 0x80.
@@ -51,7 +53,6 @@ package broker
 // Missing lists what AWS IoT Core does and this broker does not.
 var Missing = []string{
 	"have shadows, jobs, rules, presence events or other services behind $aws topics, but for provisioning (--template)",
-	"stop sending to a client that has 100 messages to acknowledge",
 	"insist on a server name (SNI) in the TLS handshake",
 	"let certificates of another CA in",
 	"have topic aliases of MQTT 5, nor an expiry of wills",

@@ -65,6 +65,29 @@ func TestReservedIsNotRetained(t *testing.T) {
 	c.wantClosed()
 }
 
+// awaitDeliveries waits until n messages of this second were sent to a client or discarded.
+func awaitDeliveries(t *testing.T, b *Broker, id string, n int) {
+	t.Helper()
+	cl, ok := b.server.Clients.Get(id)
+	if !ok {
+		t.Fatalf("no client %q", id)
+	}
+	r := cl.Net.Conn.(*identified).rates
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for late := time.Now().Add(patience); ; <-again.C {
+		r.mu.Lock()
+		count := r.delivered.count
+		r.mu.Unlock()
+		if count == n {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d messages, want %d", count, n)
+		}
+	}
+}
+
 // The same rate holds for what is delivered to one connection.
 func TestDeliveryRate(t *testing.T) {
 	clock := &clockwork{start: time.Now()}
@@ -80,7 +103,8 @@ func TestDeliveryRate(t *testing.T) {
 	for range awsiot.PublishRate {
 		s.receive("a", "x")
 	}
-	s.wantNothing() // 120 were published
+	awaitDeliveries(t, b, "thing-sub", 120)
+	s.wantNothing()
 	clock.pass(time.Second)
 	one.publish(99, "a", "next")
 	s.receive("a", "next")

@@ -29,7 +29,9 @@ func newServer(o Options, registry *registry) (*mqtt.Server, *rules, error) {
 	limits.MaximumSessionExpiryInterval = uint32(o.SessionExpiry / time.Second)
 	limits.TopicAliasMaximum = 0                        // a topic is always written out
 	limits.MaximumPacketSize = awsiot.PayloadMax + 4096 // refused before it is read
-	server := mqtt.New(&mqtt.Options{Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
+	// The server collects packets while more are to be sent, and writes them with the last. That
+	// one may be a message that is not sent after all ([rules.OnPacketEncode]), so it collects none.
+	server := mqtt.New(&mqtt.Options{Capabilities: limits, ClientNetWriteBufferSize: 1, Logger: slog.New(slog.DiscardHandler)})
 	r := &rules{registry: registry, ackDenied: o.AckDenied, silent: o.Silent, rates: o.Rates, sessionExpiry: o.SessionExpiry,
 		now: o.now, nap: o.nap, server: server, authority: o.authority, log: o.Log}
 	return server, r, server.AddHook(r, nil)
@@ -60,7 +62,7 @@ func (r *rules) ID() string { return "fieldpost" }
 func (r *rules) Provides(event byte) bool {
 	switch event {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnQosPublish, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed:
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed:
 		return true
 	}
 	return false
@@ -246,7 +248,7 @@ func (r *rules) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packe
 			pk.Properties.MaximumPacketSize = r.server.Options.Capabilities.MaximumPacketSize
 		}
 	case packets.Publish:
-		if r.expired(pk) || r.discardsDelivery(cl, pk) {
+		if r.expired(pk) || r.holds(cl, pk) {
 			pk.FixedHeader.Type = packets.Reserved // cannot be encoded, so is not sent
 			return pk
 		}
