@@ -39,7 +39,7 @@ CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-book
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build provision demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi release package-test ci install clean FORCE
+.PHONY: help build provision demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -89,9 +89,13 @@ clock-steps: ## the tests of all that waits or repeats, while the wall clock of 
 bench-peers: ## what a reading costs beside a bare Go loop, and Telegraf where it is installed; needs mosquitto
 	$(GO) test -run '^$$' -bench '^BenchmarkPeers$$' -benchtime 1x -timeout 30m ./daemon/footprint
 
-bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, and the size of the binary for the smallest board
+bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, the size of the binary for the smallest board, and vm-bench as root
 	$(GO) test -run '^$$' -bench '$(BENCH)' -skip '^BenchmarkPeers$$' -timeout 30m ./...
 	@ls -l $(BIN)/cross/fieldpost-linux-armv6
+	@if test "$$(id -u)" = 0; then $(MAKE) --no-print-directory vm-bench; else echo "not root: what it costs on ARM is NOT measured"; fi
+
+vm-bench: cross-linux-arm64 ## memory, CPU and writes of the installed unit on the emulated ARM machine, at rest and in an accelerated hour (root)
+	deploy/vm/test.sh -c $(BIN)/cross/fieldpost-linux-arm64
 
 lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# test.sh [-m raspi3b] BINARY
+# test.sh [-m raspi3b | -c] BINARY
 #
 # Installs fieldpost, built for linux/arm64, on the test machine by its deb, and runs
-# guest/run.sh there; on a Pi as `make install` does, and runs guest/pi.sh. Exit code 0: all passed.
+# guest/run.sh there; on a Pi as `make install` does, and runs guest/pi.sh. With -c it runs
+# guest/cost.sh instead, which measures. Exit code 0: all passed.
 #
 #   KEEP=DIR  leave the payload, the machine's console and its journal in DIR
 set -euo pipefail
@@ -10,15 +11,16 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 REPO=$(realpath "$HERE/../..")
 
-MACHINE=virt
-while getopts m: option; do
+MACHINE=virt COST=''
+while getopts m:c option; do
 	case $option in
 	m) MACHINE=$OPTARG ;;
+	c) COST=yes ;;
 	*) exit 2 ;;
 	esac
 done
 shift $((OPTIND - 1))
-if [ $# -ne 1 ] || [ ! -f "$1" ]; then die "usage: $0 [-m raspi3b] BINARY (built for linux/arm64)"; fi
+if [ $# -ne 1 ] || [ ! -f "$1" ]; then die "usage: $0 [-m raspi3b | -c] BINARY (built for linux/arm64)"; fi
 [ "$(id -u)" = 0 ] || die "the test machine needs root"
 BINARY=$(realpath "$1")
 mkdir -p "$WORK"
@@ -71,7 +73,10 @@ package() {
 
 install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,reload,credentials,pins,power,package}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
-if [ "$MACHINE" = virt ]; then
+if [ -n "$COST" ]; then
+	install -m 0755 "$HERE/guest/cost.sh" "$PAYLOAD/run.sh"
+	package v0.0.1 "$BINARY"
+elif [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
 	install -m 0644 "$HERE/guest/fieldpost.yaml" "$PAYLOAD/"
 	rehearsal "$PAYLOAD/rehearsal"

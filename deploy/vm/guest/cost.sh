@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# run.sh, in the test machine, for `make vm-bench`: what the installed unit costs on a 64-bit ARM
+# board, first with nothing to read, then with the readings of an hour in a tenth of it. The
+# processor is emulated, so its time says only which of two builds takes less on one machine; the
+# memory and what is written are a board's.
+set -uo pipefail
+cd "$(dirname "$0")" || exit 1
+# shellcheck source=deploy/vm/guest/assert.sh
+. ./assert.sh
+# shellcheck source=deploy/vm/guest/unit.sh
+. ./unit.sh
+# shellcheck source=deploy/vm/guest/package.sh
+. ./package.sh
+# shellcheck source=deploy/vm/guest/install.sh
+. ./install.sh
+
+# in_memory NAME: KB of the daemon's memory, proc_pid_smaps(5)
+in_memory() { awk -v name="$1:" '$1 == name {print $2}' "/proc/$(pid)/smaps_rollup"; }
+written() { awk '$1 == "write_bytes:" {print $2}' "/proc/$(pid)/io"; }
+processor() { property CPUUsageNSec; }
+online() { journal_has -g '^connected'; }
+
+# configure TEXT: the daemon uses the starter's configuration with these sensors
+configure() {
+	printf 'thing: bench\nbroker:\n  endpoint: 127.0.0.1:8883\n  certificate: certs/certificate.pem.crt\nreadings:\n  topic: field/bench\n%s\n' "$1" >"$CONFIG"
+}
+
+# measure SECONDS WHAT
+measure() {
+	local cpu disk
+	cpu=$(processor) disk=$(written)
+	sleep "$1"
+	printf '# %s: PSS %s KB (aim: 10000), RSS %s KB, anonymous %s KB; %s ms CPU and %s bytes written in %s s\n' "$2" \
+		"$(in_memory Pss)" "$(in_memory Rss)" "$(in_memory Anonymous)" "$((($(processor) - cpu) / 1000000))" "$(($(written) - disk))" "$1"
+}
+
+install_package
+install_certificates
+made=$(cat /run/bench-hw 2>/dev/null || bench-hw)
+eval "$made"
+
+section "nothing to read"
+start_broker
+check "mosquitto listens" within 30 broker_listens
+configure ''
+check "the unit starts" timeout 100 systemctl enable -q --now "$UNIT"
+is_state active || give_up "fieldpost does not start"
+check "it connects" within 60 online
+measure 30 "half a minute after the start"
+measure 150 "three minutes after the start, when the collector has run"
+
+section "an hour's readings of two sensors that are read every 10 s"
+configure "sensors:
+  - {name: air, chip: bme280, bus: i2c-$BUS, address: 0x76, every: 100ms}
+  - {name: soil, chip: tmp102, bus: i2c-$BUS, address: 0x48, every: 100ms}"
+check "the unit takes them" timeout 100 systemctl reload "$UNIT"
+measure 36 "720 readings in 36 s"
+summary
