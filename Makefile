@@ -86,7 +86,7 @@ chaos: ## FAULTS=n SEED=n ONLY=words: random faults in the daemon, its network, 
 clock-steps: ## the tests of all that waits or repeats, while the wall clock of their processes jumps
 	$(GO) test -tags steps -count 1 -v -run '^TestClockStepMovesNoSchedule$$' ./daemon
 
-bench-peers: ## what a reading costs beside a bare Go loop, and Telegraf where it is installed; needs mosquitto
+bench-peers: ## what a reading costs beside a bare Go loop, and collectd and Telegraf where they are installed; needs mosquitto
 	$(GO) test -run '^$$' -bench '^BenchmarkPeers$$' -benchtime 1x -timeout 30m ./daemon/footprint
 
 bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, the size of the binary for the smallest board, and vm-bench as root

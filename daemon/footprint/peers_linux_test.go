@@ -2,6 +2,7 @@ package footprint
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,6 +64,11 @@ func BenchmarkPeers(b *testing.B) {
 			return launch(b, c, 0)
 		}},
 	}
+	if path := collectd(); path != "" {
+		peers = append(peers, peer{"collectd", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
+			return startCollectd(b, path, m, dir, every)
+		}})
+	}
 	if path, err := exec.LookPath("telegraf"); err == nil {
 		peers = append(peers, peer{"Telegraf", func(b *testing.B, m *daemontest.Mosquitto, dir string, every time.Duration) process {
 			return startTelegraf(b, path, m, dir, every)
@@ -106,6 +112,37 @@ func startField(b *testing.B, m *daemontest.Mosquitto, dir string, plan childPla
 	}
 	plan.endpoint = m.Addr
 	return startChildIn(b, dir, plan)
+}
+
+// collectd finds it where Debian puts it, which is not in every user's PATH; "" is none.
+func collectd() string {
+	for _, name := range []string{"collectd", "/usr/sbin/collectd"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// startCollectd has collectd publish ten values of the machine at a time: six kinds of memory,
+// load, uptime, users and context switches.
+func startCollectd(b *testing.B, path string, m *daemontest.Mosquitto, dir string, every time.Duration) process {
+	host, port, err := net.SplitHostPort(m.Addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "Hostname \"peer\"\nFQDNLookup false\nBaseDir %q\nPIDFile %q\nInterval %g\n", dir, filepath.Join(dir, "pid"), every.Seconds())
+	for _, plugin := range []string{"memory", "load", "uptime", "users", "contextswitch", "mqtt"} {
+		fmt.Fprintf(&text, "LoadPlugin %s\n", plugin)
+	}
+	fmt.Fprintf(&text, "<Plugin mqtt>\n<Publish \"peer\">\nHost %q\nPort %s\nClientId \"collectd\"\nQoS 1\nCACert %q\nCertificateFile %q\nCertificateKeyFile %q\n</Publish>\n</Plugin>\n",
+		host, port, m.CA, m.Cert, m.Key)
+	conf := filepath.Join(dir, "collectd.conf")
+	if err := os.WriteFile(conf, []byte(text.String()), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return launch(b, exec.Command(path, "-f", "-C", conf), 0)
 }
 
 // startTelegraf has Telegraf's internal inputs make ten metrics at a time.
