@@ -909,7 +909,7 @@ func TestExplainNoAnswer(t *testing.T) {
 		"iot:CreateThing: dial tcp: refused; check this machine's network":                                      &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")},
 		"iot:CreateThing: the credentials have expired: old; log in again":                                      &smithy.GenericAPIError{Code: "ExpiredTokenException", Message: "old"},
 		"iot:CreateThing: AWS failed with Odd: \"a\\x1b[2J\"; run this again":                                   &smithy.GenericAPIError{Code: "Odd", Message: "a\x1b[2J"},
-		"iot:CreateThing: no answer: unexpected EOF; run this again; it goes on":                                io.ErrUnexpectedEOF,
+		"iot:CreateThing: no answer: unexpected EOF; run this again; it continues where it stopped":             io.ErrUnexpectedEOF,
 	} {
 		var e explained
 		if got := explain("iot:CreateThing", fmt.Errorf("operation error IoT: %w", err)); !errors.As(got, &e) || !strings.HasPrefix(got.Error()+"; "+e.hint, strings.Replace(want, "no answer: unexpected EOF", "no answer: operation error IoT: unexpected EOF", 1)) {
