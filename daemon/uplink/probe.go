@@ -138,15 +138,18 @@ func (p *Probe) Connect(ctx context.Context) (present bool, err error) {
 	p.phase = Connecting
 	p.reader.r = bufio.NewReaderSize(p.tls, 2048)
 	p.reader.maxPayload.Store(truncatedBytes)
-	p.reader.accepted = func() { p.present = p.reader.present }
+	p.reader.accepted = func() {}
 	p.reader.deliver = p.deliver
 	p.reading.Go(p.read)
 	if err := p.write(ctx, appendConnect(nil, p.cfg, p.password)); err != nil {
 		return false, p.explain(err)
 	}
-	if _, err := p.await(ctx, connack); err != nil {
+	packet, err := p.await(ctx, connack)
+	if err != nil {
 		return false, p.explain(err)
 	}
+	// Read from the packet: the reader may set its own copy while a write fails here.
+	p.present = packet[len(packet)-2]&1 != 0
 	p.phase = Idle
 	return p.present, nil
 }
