@@ -238,9 +238,17 @@ func (b *Broker) serve(ctx context.Context, raw net.Conn) {
 	}
 	ctx, end := context.WithCancel(ctx)
 	client := b.rules.identify(ctx, conn)
+	client.end = end
+	ended := make(chan struct{})
+	client.ended = ended
 	defer client.sending.Wait()
 	defer end()
-	if err := b.server.EstablishConnection("tls", client); err != nil {
+	err := b.server.EstablishConnection("tls", client)
+	if client.client != nil {
+		b.rules.takeovers.detach(client.client)
+	}
+	close(ended)
+	if err != nil {
 		b.log.Debug("connection ended", "remote", raw.RemoteAddr().String(), "error", err)
 	}
 }
@@ -254,6 +262,10 @@ type identified struct {
 	rates       *rates // nil where there are none
 	unacked     unacked
 	sending     sync.WaitGroup
+
+	client *mqtt.Client       // nil before its CONNECT was allowed
+	end    context.CancelFunc // ends what a rate delays
+	ended  <-chan struct{}    // closed when the server has forgotten the connection
 }
 
 // identify is called after the handshake. ctx ends what a rate delays.

@@ -52,6 +52,7 @@ type rules struct {
 	authority     *authority // nil: devices are not provisioned
 	log           *slog.Logger
 	connects      connects
+	takeovers     takeovers
 	stored        stored
 }
 
@@ -91,6 +92,7 @@ func (r *rules) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 			cl.Properties.Will = mqtt.Will{}
 		}
 	}
+	r.takeOver(cl)
 	r.expire(cl.ID)
 	return nil
 }

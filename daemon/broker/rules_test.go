@@ -4,6 +4,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +162,27 @@ func TestTakeover(t *testing.T) {
 	first.wantClosed()
 	second.publish(1, "a", "x")
 	second.receive("a", "x")
+}
+
+// A connection that ends while the next one with its client id begins must not take the next
+// one's place with it.
+func TestTakeoverOfAnEndingConnection(t *testing.T) {
+	b := open(t, nil)
+	for range 100 {
+		first := join(t, b, "thing-1", true)
+		next := dial(t, b)
+		var closing sync.WaitGroup
+		closing.Go(func() { _ = first.conn.Close() })
+		next.send(hello("thing-1", true))
+		next.want(packets.Connack)
+		closing.Wait()
+		next.subscribe(1, "a")
+		next.publish(2, "a", "x")
+		next.receive("a", "x")
+		third := join(t, b, "thing-1", true)
+		next.wantClosed()
+		_ = third.conn.Close()
+	}
 }
 
 // Not acknowledged, a message comes again in the next connection; its packet id
