@@ -39,7 +39,7 @@ CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-book
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build provision demo test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test ci install clean FORCE
+.PHONY: help build provision demo docs test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -96,6 +96,11 @@ bench: cross-linux-armv6 ## the benchmarks, each a line with what is aimed at, t
 
 vm-bench: cross-linux-arm64 ## memory, CPU and writes of the installed unit on the emulated ARM machine, at rest and in an accelerated hour (root)
 	deploy/vm/test.sh -c $(BIN)/cross/fieldpost-linux-arm64
+
+# A test that makes a file for people is named TestDocs...; see daemon/goldentest.
+docs: ## write the files and the sections of documents that are made from the code; `make test` fails when one is out of date
+	$(GO) test -run '^TestDocs' $$($(GO) list -f '{{range .TestImports}}{{.}} {{end}}{{range .XTestImports}}{{.}} {{end}}{{"\t"}}{{.ImportPath}}' ./... | \
+		sed -n 's|.*fieldpost/daemon/goldentest .*\t||p') -update
 
 lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
 

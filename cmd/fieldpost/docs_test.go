@@ -126,8 +126,8 @@ func TestReadmeNamesTheCommands(t *testing.T) {
 }
 
 // deploy/demo.svg is made from testdata/demo.picture, which is shortened output of `make
-// demo`: go test ./cmd/fieldpost -run TestPicture -update.
-func TestPictureOfTheDemo(t *testing.T) {
+// demo`, by `make docs`.
+func TestDocsPictureOfTheDemo(t *testing.T) {
 	source, err := os.ReadFile("testdata/demo.picture")
 	if err != nil {
 		t.Fatal(err)

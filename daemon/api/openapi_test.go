@@ -3,12 +3,8 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"maps"
 	"net/http"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -24,7 +20,7 @@ type object = map[string]any
 
 // The document is what this package says: each route, each status, each key of
 // each type, with the comment that stands beside it.
-func TestOpenAPI(t *testing.T) {
+func TestDocsOpenAPI(t *testing.T) {
 	d := newDocument(t)
 	paths := object{}
 	for _, r := range api.Routes {
@@ -59,46 +55,8 @@ type document struct {
 }
 
 func newDocument(t *testing.T) *document {
-	d := &document{t: t, comments: map[string]string{}, schemas: object{}}
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range files {
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, decl := range file.Decls {
-			if g, ok := decl.(*ast.GenDecl); ok {
-				d.read(g)
-			}
-		}
-	}
-	return d
+	return &document{t: t, comments: goldentest.Comments(t, "."), schemas: object{}}
 }
-
-// read takes in the comments of types.
-func (d *document) read(g *ast.GenDecl) {
-	for _, spec := range g.Specs {
-		s, ok := spec.(*ast.TypeSpec)
-		if !ok {
-			continue
-		}
-		d.comments[s.Name.Name] = plain(g.Doc.Text() + s.Doc.Text())
-		fields, ok := s.Type.(*ast.StructType)
-		if !ok {
-			continue
-		}
-		for _, f := range fields.Fields.List {
-			for _, n := range f.Names {
-				d.comments[s.Name.Name+"."+n.Name] = plain(f.Doc.Text() + " " + f.Comment.Text())
-			}
-		}
-	}
-}
-
-func plain(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func (d *document) operation(r api.Route) object {
 	responses := object{}

@@ -74,7 +74,7 @@ func (r Route) Answers() []int {
 }
 
 // Document is the OpenAPI 3.1 document of the routes, in JSON. It is made from
-// this package: go test ./daemon/api -run TestOpenAPI -update.
+// this package: `make docs`.
 //
 //go:embed openapi.json
 var Document []byte

@@ -83,9 +83,8 @@ func reasonTable() string {
 	return b.String()
 }
 
-// daemon/README.md has the table of reasons. To update it: go test ./daemon/command -run
-// TestReadmeHasTheReasons -update
-func TestReadmeHasTheReasons(t *testing.T) {
+// daemon/README.md has the table of reasons; `make docs` writes it.
+func TestDocsReasons(t *testing.T) {
 	goldentest.Section(t, filepath.Join("..", "README.md"), "reasons", "\n"+reasonTable()+"\n")
 	if slices.ContainsFunc(Reasons, func(r Reason) bool { return strings.ContainsAny(r.Means+r.Do, "|\n") }) {
 		t.Error("a reason breaks the table")

@@ -1,11 +1,18 @@
-// Package goldentest holds files, and sections of documents, against what tests
-// make from the code. With the flag -update it writes them instead.
+// Package goldentest compares files, and sections of documents, with what tests make from
+// the code. With the flag -update it writes them instead.
+//
+// A test that makes a file or a section of a document for people has a name that begins with
+// TestDocs: `make docs` runs all of those with -update.
 package goldentest
 
 import (
 	"bytes"
 	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -22,7 +29,7 @@ func File(t *testing.T, path string, made []byte) {
 	case *Update:
 		write(t, path, made)
 	default:
-		t.Errorf("%s is not what the code makes (%v); if the code is right: go test . -run '^%s$' -update. It makes\n%s", path, err, t.Name(), made)
+		t.Errorf("%s is not what the code makes (%v); if the code is right: `make docs`, or go test . -run '^%s$' -update. It makes\n%s", path, err, t.Name(), made)
 	}
 }
 
@@ -45,7 +52,7 @@ func Section(t *testing.T, path, name, made string) {
 	case *Update:
 		write(t, path, []byte(head+begin+made+end+tail))
 	default:
-		t.Errorf("section %s of %s is not what the code makes; if the code is right: go test . -run '^%s$' -update", name, path, t.Name())
+		t.Errorf("section %s of %s is not what the code makes; if the code is right: `make docs`, or go test . -run '^%s$' -update", name, path, t.Name())
 	}
 }
 
@@ -55,3 +62,52 @@ func write(t *testing.T, path string, text []byte) {
 		t.Fatal(err)
 	}
 }
+
+// Comments returns the comments of the types of the package in a directory and of their
+// fields, each as one line: by "Type", and by "Type.Field". Files for tests do not count. What
+// `make docs` writes has its words from there.
+func Comments(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no Go files in %s: %v", dir, err)
+	}
+	comments := map[string]string{}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			if g, ok := decl.(*ast.GenDecl); ok {
+				readComments(comments, g)
+			}
+		}
+	}
+	return comments
+}
+
+// readComments adds the comments of the types of one declaration.
+func readComments(comments map[string]string, g *ast.GenDecl) {
+	for _, spec := range g.Specs {
+		s, ok := spec.(*ast.TypeSpec)
+		if !ok {
+			continue
+		}
+		comments[s.Name.Name] = oneLine(g.Doc.Text() + s.Doc.Text())
+		fields, ok := s.Type.(*ast.StructType)
+		if !ok {
+			continue
+		}
+		for _, f := range fields.Fields.List {
+			for _, n := range f.Names {
+				comments[s.Name.Name+"."+n.Name] = oneLine(f.Doc.Text() + " " + f.Comment.Text())
+			}
+		}
+	}
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

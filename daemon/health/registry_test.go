@@ -106,9 +106,8 @@ func faultTable() string {
 	return b.String()
 }
 
-// deploy/README.md has the faults of the registry, word for word;
-// go test ./daemon/health -run TestReadmeHasTheFaults -update writes them.
-func TestReadmeHasTheFaults(t *testing.T) {
+// deploy/README.md has the faults of the registry, word for word; `make docs` writes them.
+func TestDocsFaults(t *testing.T) {
 	goldentest.Section(t, filepath.Join("..", "..", "deploy", "README.md"), "faults", "\n"+faultTable()+"\n")
 	for _, line := range strings.Split(strings.TrimSpace(faultTable()), "\n") {
 		if strings.Count(line, "|") != 5 {
