@@ -71,7 +71,7 @@ func (d *Daemon) reportLink(now clock.Stamp) api.Link {
 	}
 	r := api.Link{
 		Connected: s.Connected, Since: when(since, now), For: api.Seconds(now.Mono - since.Mono),
-		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published,
+		Endpoint: s.Endpoint, ClientID: s.ClientID, Denied: s.Denied, Acknowledged: s.Published, Connects: s.Connects, Attempts: s.Attempts,
 		SessionsLost: s.SessionsLost, Dropped: s.Dropped, Ping: api.Seconds(s.PingEvery), Idle: api.Seconds(s.IdleTimeout),
 	}
 	if !s.Next.IsZero() {
@@ -110,7 +110,7 @@ func (d *Daemon) reportSpool() api.Spool {
 	st, b := d.spool.Stats(), d.spool.Backlog()
 	return api.Spool{
 		ID: d.spool.Source().Spool, Writable: st.Disk, Waiting: b.Records, Oldest: api.Seconds(b.Oldest), AtRisk: b.AtRisk,
-		Bytes: st.Bytes, MaxBytes: d.config().Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused,
+		Bytes: st.Bytes, MaxBytes: d.config().Spool.MaxBytes, Acked: st.Acked, Dropped: st.Dropped, Refused: st.Refused, Gaps: st.Gaps,
 	}
 }
 
@@ -123,9 +123,9 @@ func (d *Daemon) reportOrders() api.Orders {
 }
 
 func (d *Daemon) reportSensors(now clock.Stamp, faults []health.Explained) []api.Sensor {
-	all := make([]api.Sensor, 0, len(d.config().Sensors))
+	all, failed := make([]api.Sensor, 0, len(d.config().Sensors)), d.sampler.FailedReads()
 	for _, c := range d.config().Sensors {
-		r := api.Sensor{Name: c.Name, Chip: c.Chip, Faults: codesOf(c.Name, faults), Bus: c.Place().Bus, Address: uint64(c.Place().Address), Units: filter.Units(c)}
+		r := api.Sensor{Name: c.Name, Chip: c.Chip, Faults: codesOf(c.Name, faults), Bus: c.Place().Bus, Address: uint64(c.Place().Address), Units: filter.Units(c), FailedReads: failed[c.Name]}
 		if last, ok := d.seen.of(c.Name); ok {
 			r.Time, r.Age, r.Seq, r.Values = when(last.Stamp, now), api.Lasted(now.Mono-last.Stamp.Mono), last.Seq, last.Fields
 		}

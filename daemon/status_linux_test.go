@@ -29,7 +29,7 @@ func TestStatus(t *testing.T) {
 	if r.Thing != "thing-greenhouse" || r.Version != "test" || r.Run == 0 || r.PID != os.Getpid() || !r.ClockSynced || r.Started.After(r.Time) {
 		t.Errorf("itself: %+v", r)
 	}
-	if l := r.Link; l.Endpoint != s.Addr || l.ClientID != "thing-greenhouse" || l.LastError != nil || l.Acknowledged == 0 || !l.Next.IsZero() || l.Since.Before(r.Started) {
+	if l := r.Link; l.Endpoint != s.Addr || l.ClientID != "thing-greenhouse" || l.LastError != nil || l.Acknowledged == 0 || l.Connects != 1 || l.Attempts != 0 || !l.Next.IsZero() || l.Since.Before(r.Started) {
 		t.Errorf("link: %+v", l)
 	}
 	if c := r.Certificate; c.File != cfg.Broker.Certificate || c.Error != "" || c.Expires.Before(r.Time) {
@@ -39,10 +39,10 @@ func TestStatus(t *testing.T) {
 		t.Errorf("spool: %+v", sp)
 	}
 	air, gone := r.Sensors[0], r.Sensors[1]
-	if air.Name != "air" || air.Chip != "bme280" || air.Values[0].Name != "temperature" || air.Values[0].Value != 21.5 || air.Seq == 0 || air.Time.IsZero() || air.Faults != nil {
+	if air.Name != "air" || air.Chip != "bme280" || air.Values[0].Name != "temperature" || air.Values[0].Value != 21.5 || air.Seq == 0 || air.Time.IsZero() || air.Faults != nil || air.FailedReads != 0 {
 		t.Errorf("air: %+v", air)
 	}
-	if gone.Name != "gone" || gone.Values != nil || !gone.Time.IsZero() || strings.Join(gone.Faults, " ") != "no_answer" {
+	if gone.Name != "gone" || gone.Values != nil || !gone.Time.IsZero() || strings.Join(gone.Faults, " ") != "no_answer" || gone.FailedReads == 0 {
 		t.Errorf("gone: %+v", gone)
 	}
 	pump, fan := r.Outputs[0], r.Outputs[1]
@@ -67,7 +67,7 @@ func TestStatusWithoutBroker(t *testing.T) {
 	r := daemontest.AwaitStatus(t, socket, "error", func(r api.Status) bool {
 		return r.Link.LastError != nil && !r.Link.Next.IsZero() && r.Spool.Waiting > 1
 	})
-	if l := r.Link; l.Connected || l.LastError.Code != "network_down" || l.LastError.Over || l.LastError.Hint == "" || l.LastError.Time.Before(r.Started) || l.Next.Before(r.Started) {
+	if l := r.Link; l.Connected || l.Connects != 0 || l.Attempts == 0 || l.LastError.Code != "network_down" || l.LastError.Over || l.LastError.Hint == "" || l.LastError.Time.Before(r.Started) || l.Next.Before(r.Started) {
 		t.Errorf("link: %+v, %+v", l, l.LastError)
 	}
 	if r.Spool.Oldest == 0 || r.Spool.AtRisk > r.Spool.Waiting {

@@ -35,6 +35,10 @@ type Link struct {
 	Next         time.Time  `json:"next_try,omitzero"` // absent while an attempt is under way
 	LastError    *LinkError `json:"last_error,omitempty"`
 	Acknowledged uint64     `json:"acknowledged"` // messages, since the start; a batch is one
+	Connects     uint64     `json:"connects"`     // connections that were made since the start
+	// Attempts counts the attempts to connect since the last connection ended; absent while
+	// it is connected.
+	Attempts int `json:"attempts,omitzero"`
 	// SessionsLost is how often since the start the broker lost our session, and with
 	// it any orders that it had stored for us.
 	SessionsLost uint64 `json:"sessions_lost"`
@@ -75,6 +79,7 @@ type Spool struct {
 	Acked    uint64  `json:"acknowledged"` // records that the broker has acknowledged since the start
 	Dropped  uint64  `json:"dropped"`      // records dropped since the start, because of their age or a full spool
 	Refused  uint64  `json:"refused"`      // records set aside since the start
+	Gaps     uint64  `json:"gaps"`         // gap messages recorded since the start
 }
 
 // Orders counts the results of orders since the start, and messages that were not orders
@@ -102,6 +107,9 @@ type Sensor struct {
 	Seq    uint64    `json:"seq,omitzero"`
 	Values Values    `json:"values,omitempty"`
 	Faults []string  `json:"faults,omitempty"` // codes
+	// FailedReads counts the scheduled reads that failed, each after a second attempt, since
+	// the sensor was configured as it is now; absent if none has.
+	FailedReads uint64 `json:"failed_reads,omitzero"`
 	// Units are the UCUM codes of values that its filters have named or derived.
 	Units map[string]string `json:"units,omitempty"`
 	// Bus and Address are those of an I2C chip, as configured; absent for other chips.

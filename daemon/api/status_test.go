@@ -19,16 +19,16 @@ func someStatus() api.Status {
 		Time: at, Started: ago(76 * time.Hour), Uptime: 76 * 3600, ClockSynced: false,
 		Link: api.Link{
 			Since: ago(90 * time.Second), For: 90, Endpoint: "a1b2c3.iot.example.com:8883", ClientID: "thing-greenhouse",
-			Denied: []string{"test/topic/commands"}, Next: at.Add(12500 * time.Millisecond), Acknowledged: 4711, SessionsLost: 2, Dropped: 5, Ping: 8, Idle: 20,
+			Denied: []string{"test/topic/commands"}, Next: at.Add(12500 * time.Millisecond), Acknowledged: 4711, Connects: 3, Attempts: 4, SessionsLost: 2, Dropped: 5, Ping: 8, Idle: 20,
 			LastError: &api.LinkError{Code: "network_down", Text: "nothing listens at a1b2c3.iot.example.com:8883", Hint: "Check the port in broker.endpoint, and that the broker runs.", Time: ago(90 * time.Second)},
 		},
 		Certificate: api.Certificate{File: "/etc/fieldpost/certs/certificate.pem.crt", Expires: at.Add(100*24*time.Hour + time.Hour)},
-		Spool:       api.Spool{ID: "k7m2qx", Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1},
+		Spool:       api.Spool{ID: "k7m2qx", Writable: true, Waiting: 3, Oldest: 88.5, AtRisk: 1, Bytes: 12 << 20, MaxBytes: 64 << 20, Acked: 98765, Dropped: 2, Refused: 1, Gaps: 2},
 		Orders:      api.Orders{Topic: "test/topic/commands", Done: 12, Refused: 3, Failed: 1, Again: 4, Passed: 100, Elsewhere: 6, Unanswered: 1500},
 		Sensors: []api.Sensor{
 			{Name: "air", Chip: "bme280", Time: ago(4 * time.Second), Age: 4, Seq: 41, Values: api.Values{{Name: "temperature", Value: 21.53}, {Name: "humidity", Value: 48.2}, {Name: "pressure", Value: 101325.0}, {Name: "dew_point", Value: 10.11}},
 				Units: map[string]string{"dew_point": "Cel"}},
-			{Name: "soil", Chip: "tmp102", Faults: []string{"no_answer"}},
+			{Name: "soil", Chip: "tmp102", Faults: []string{"no_answer"}, FailedReads: 12},
 			{Name: "door", Chip: "gpio", Time: ago(26 * time.Hour), Age: 26 * 3600, Seq: 2, Values: api.Values{{Name: "active", Value: true}}},
 		},
 		Outputs: []api.Output{

@@ -32,9 +32,10 @@ type runner struct {
 	fit      bool             // the scheduler's: the last read succeeded, so a pass may read it
 	driver   driver           // the bus worker's
 	records  *collector
-	lost     atomic.Bool // edges were lost since the last good reading
-	reading  bool        // the collector's: a scheduled read has begun and has not ended
-	well     atomic.Bool // the last read succeeded, like the one before it
+	lost     atomic.Bool   // edges were lost since the last good reading
+	reading  bool          // the collector's: a scheduled read has begun and has not ended
+	well     atomic.Bool   // the last read succeeded, like the one before it
+	failures atomic.Uint64 // scheduled reads that failed, each after a second attempt
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when the runner has ended
 
@@ -137,6 +138,7 @@ func (r *runner) finishRead(ctx context.Context, got reading, err error) outcome
 	case errors.Is(err, sensors.ErrNotReady):
 		return outcome{runner: r, retry: untilReady} // no failure: it works, and has no value yet
 	}
+	r.failures.Add(1)
 	r.readFailed(err)
 	return outcome{r, r.breaker.fail(r.plan.every), errors.Is(err, syscall.ETIMEDOUT)}
 }

@@ -125,6 +125,17 @@ func unknownChip(name string) sensors.Chip {
 	}}
 }
 
+// FailedReads returns how many scheduled reads of each sensor have failed since it was
+// configured as it is now, by its name. A read is tried twice before it fails. Any goroutine.
+func (s *Sampler) FailedReads() map[string]uint64 {
+	set := s.sensors.Load()
+	all := make(map[string]uint64, len(set.runners))
+	for _, r := range set.runners {
+		all[r.name] = r.failures.Load()
+	}
+	return all
+}
+
 // Run reads until ctx ends. Then it closes the sensors and returns when all its
 // goroutines have ended. A bus worker that is blocked in the kernel is left behind after
 // some seconds and named in the log.

@@ -191,6 +191,9 @@ func TestBreaker(t *testing.T) {
 		same(t, "steps", f.taken(), want)
 		same(t, "faults", r.faults(), []string{"0s a no_answer raised"})
 		same(t, "records", r.got(), nil)
+		if n := r.s.FailedReads()["a"]; n != 11 {
+			t.Errorf("%d failed reads, want 11: an attempt and the second one are one read", n)
+		}
 		healed.Store(true)
 		pass(65 * time.Second)
 		same(t, "faults", r.faults(), []string{"0s a no_answer raised", "4m5s a no_answer cleared"})

@@ -30,6 +30,9 @@ func TestTheOldestSegmentGoesWholeWithOneGapForEachSensor(t *testing.T) {
 		r.add(message.Edge, "door")
 		r.fillUntil(1)
 		first := r.s.Stats().Dropped
+		if n := r.s.Stats().Gaps; n != 2 {
+			t.Errorf("%d gaps recorded, want one of each sensor", n)
+		}
 		if _, there := r.d.Names["samples-1-1.seg"]; there {
 			t.Error("the oldest segment is still there")
 		}

@@ -469,6 +469,7 @@ type Stats struct {
 	Acked    uint64 // entries and gaps acknowledged
 	Dropped  uint64 // entries dropped, whatever the reason
 	Refused  uint64 // entries set aside
+	Gaps     uint64 // gaps recorded; one that extends an earlier gap counts too
 	Damaged  uint64 // files found damaged
 }
 

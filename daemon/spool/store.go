@@ -180,6 +180,7 @@ func (st *store) appendGapLocked(at clock.Stamp, x originGap, latest map[origin]
 	g := st.extendLocked(x.origin, x.Gap, latest)
 	e := Entry{Class: Events, Sensor: x.sensor, Run: x.run, Stamp: at}
 	latest[x.origin] = st.logs[Events].next
+	st.stats.Gaps++
 	st.appendLocked(time.Now(), e, &g, appendGap(nil, e, g))
 }
 

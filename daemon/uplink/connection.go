@@ -102,6 +102,7 @@ func (c *connection) established() {
 		s.Err = l.amiss()
 		noteDenied(l, s)
 		s.SessionsLost += uint64(lost)
+		s.Connects++
 	})
 	l.attempts.reportedCode = ""
 	l.cfg.Log.Info("connected", "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID, "session_present", c.sessionPresent)

@@ -18,7 +18,7 @@ func TestForgottenSessionIsCounted(t *testing.T) {
 			p := b.accept(present)
 			p.grant("orders", 1) // subscribed again, whether or not the broker has a session
 			synctest.Wait()
-			if st := l.Status(); st.SessionPresent != present || st.SessionsLost != uint64(i/2) {
+			if st := l.Status(); st.SessionPresent != present || st.SessionsLost != uint64(i/2) || st.Connects != uint64(i+1) {
 				t.Errorf("connection %d: %+v", i, st)
 			}
 			p.hangUp()

@@ -11,6 +11,8 @@ type Status struct {
 	Endpoint  string
 	ClientID  string
 	Attempts  int // connection attempts since the last success
+	// Connects counts the connections that came to stand since the start.
+	Connects uint64
 	// Next is when the next attempt is, while none is under way.
 	Next time.Time
 	// Err says why it is not connected, as an [*Explained]. While it is connected, Err
