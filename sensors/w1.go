@@ -33,12 +33,13 @@ import (
 // set, which needs root; so this driver always checks it. Some imitations always have
 // 0x0C there; exactly 85.0 degrees from those are refused, the next steps are not.
 //
-// For probes with their own supply the kernel's driver frees the bus during a conversion,
-// so sensors that are read at the same time convert at the same time. It can also make
-// all probes of a bus convert at once (therm_bulk_read), which helps probes on parasitic
-// power. That needs root, and a probe that is not read at once returns the old value the
-// next time. It is not used here. If another program has used it, the first value is read
-// and dropped.
+// The package's udev rule sets that bit. Then a probe that did not convert gives an empty
+// file, as one that does not answer.
+//
+// If the process reads several probes of a bus, they convert at once; see [w1Bus]. A probe
+// that is not read after such a conversion returns the old value the next time. So each
+// reading begins with a conversion. If another program has caused one, the first value is
+// read and dropped.
 
 // DS18B20 are the keys of a probe.
 type DS18B20 struct {
@@ -79,8 +80,8 @@ var ds18b20 = Chip{
 
 // ds18b20Sensor is an open probe.
 type ds18b20Sensor struct {
-	f   *files
-	bus string // the directory of its 1-Wire bus; "" if not known
+	f      *files
+	member *w1Member // of its 1-Wire bus
 }
 
 func openDS18B20(b board.Board, c Config) (Sensor, error) {
@@ -88,11 +89,11 @@ func openDS18B20(b board.Board, c Config) (Sensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Chip, err)
 	}
-	s := &ds18b20Sensor{f: newFiles(c.Chip, filepath.Base(dir), dir)}
-	if device, err := filepath.EvalSymlinks(dir); err == nil {
-		s.bus = filepath.Dir(device)
+	device, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", c.Chip, absent(err))
 	}
-	return s, nil
+	return &ds18b20Sensor{f: newFiles(c.Chip, filepath.Base(dir), dir), member: joinW1(device, filepath.Dir(device))}, nil
 }
 
 // findW1 returns the probe's directory, whose name is its number.
@@ -126,26 +127,30 @@ func findW1(b board.Board, o DS18B20) (string, error) {
 // Quantities returns the chip's.
 func (s *ds18b20Sensor) Quantities() []Quantity { return ds18b20.Quantities }
 
-// Sense converts once, and once more if the probe did not convert. It blocks the sensor's
-// thread for a second, but no other bus.
+// Sense converts once, and once more if the probe did not convert or did not answer: the
+// kernel's driver says the same of both. It blocks the sensor's
+// worker for a second, but no other bus.
 func (s *ds18b20Sensor) Sense() ([]Field, error) {
 	s.f.begin()
-	if s.bulk() {
+	converted := s.member.convert()
+	s.member.bus.reading.RLock()
+	defer s.member.bus.reading.RUnlock()
+	if !converted && s.stale() {
 		if _, err := s.f.again("w1_slave"); err != nil {
 			return nil, s.f.wrap("read", err)
 		}
 	}
 	fields, err := s.sense()
-	if errors.Is(err, errNotConverted) {
+	if errors.Is(err, errNotConverted) || errors.Is(err, ErrSilent) {
 		fields, err = s.sense()
 	}
 	return fields, s.f.wrap("read", err)
 }
 
-// bulk reports whether a probe of the bus holds a value from another program's bulk
-// conversion. Old kernels have no such file.
-func (s *ds18b20Sensor) bulk() bool {
-	text, err := readKernel(filepath.Join(s.bus, "therm_bulk_read"))
+// stale reports whether a probe of the bus holds a value from another conversion. Old
+// kernels have no such file.
+func (s *ds18b20Sensor) stale() bool {
+	text, err := readKernel(filepath.Join(s.member.bus.dir, "therm_bulk_read"))
 	return err == nil && text == "1"
 }
 
@@ -172,7 +177,7 @@ var w1Slave = sync.OnceValue(func() *regexp.Regexp {
 // did not answer or did not convert.
 func w1Celsius(text string) (float64, error) {
 	if text == "" {
-		return 0, fmt.Errorf("the kernel's driver got no answer, or none with a right checksum: %w", ErrSilent)
+		return 0, fmt.Errorf("the kernel's driver got no answer, or none with a right checksum, or the probe lost its supply meanwhile: %w", ErrSilent)
 	}
 	m := w1Slave().FindStringSubmatch(text)
 	if m == nil {
@@ -196,5 +201,8 @@ func w1Celsius(text string) (float64, error) {
 	return float64(milli) / 1000, nil
 }
 
-// Close does nothing: a file is open only while it is read.
-func (s *ds18b20Sensor) Close() error { return s.f.close() }
+// Close takes no part in the bus's conversions any more. A file is open only while it is read.
+func (s *ds18b20Sensor) Close() error {
+	s.member.leave()
+	return s.f.close()
+}
