@@ -93,6 +93,9 @@ type Daemon struct {
 // generation gives the present one. Any goroutine.
 func (d *Daemon) generation() *generation { return d.present.Load() }
 
+// SpoolStats returns the spool in numbers. Any goroutine.
+func (d *Daemon) SpoolStats() spool.Stats { return d.spool.Stats() }
+
 // config gives the configuration that holds now. Any goroutine.
 func (d *Daemon) config() *config.Config { return d.generation().config }
 

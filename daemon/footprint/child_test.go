@@ -29,8 +29,9 @@ import (
 
 // childConfig names, in the environment, the configuration of a daemon that
 // this program is to be, and nothing else. childMarks are counts, as a JSON
-// array, and it prints a line at each, with how much it has allocated by then: of
-// acknowledged messages, or where childCounts is "readings" of readings taken.
+// array, and it prints a line at each, with how many objects it has allocated and how
+// often it has appended to the spool by then: of acknowledged messages, or where
+// childCounts is "readings" of readings taken.
 const (
 	childConfig = "FIELDPOST_BENCH_CHILD"
 	childMarks  = "FIELDPOST_BENCH_MARKS"
@@ -112,12 +113,15 @@ func alone(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	m.appends = func() uint64 { return d.SpoolStats().Appends }
 	return d.Run(ctx)
 }
 
 // milestones prints a line whenever a count has come to the next mark.
 type milestones struct {
-	n    atomic.Uint64
+	n       atomic.Uint64
+	appends func() uint64 // to the spool, so far
+
 	mu   sync.Mutex
 	left []uint64
 }
@@ -128,7 +132,7 @@ func (m *milestones) reach(n uint64) {
 	for len(m.left) > 0 && n >= m.left[0] {
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
-		fmt.Println(m.left[0], mem.Mallocs)
+		fmt.Println(m.left[0], mem.Mallocs, m.appends())
 		m.left = m.left[1:]
 	}
 }

@@ -106,18 +106,18 @@ func launch(b testing.TB, c *exec.Cmd, slack time.Duration) process {
 }
 
 // mark waits until the next mark is reached, and returns how many objects the process has
-// allocated by then.
-func (p process) mark() (allocated uint64) {
+// allocated and how often it has appended to the spool by then.
+func (p process) mark() (allocated, appends uint64) {
 	p.b.Helper()
 	line, err := p.says.ReadString('\n')
 	if err != nil {
 		p.b.Fatalf("wait for a mark: %v", err)
 	}
 	var n int
-	if _, err := fmt.Sscan(line, &n, &allocated); err != nil {
+	if _, err := fmt.Sscan(line, &n, &allocated, &appends); err != nil {
 		p.b.Fatalf("mark %q: %v", line, err)
 	}
-	return allocated
+	return allocated, appends
 }
 
 // cpu is the time of the processor used so far. It asks the process's own

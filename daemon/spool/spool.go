@@ -281,13 +281,16 @@ func (s *Spool) append(entries []Entry, forms [][]byte, kept chan struct{}) erro
 	if st.ended {
 		return fmt.Errorf("append to spool: %w", ErrClosed)
 	}
-	now := time.Now()
+	now, before := time.Now(), st.stats.Appended
 	for i, form := range forms {
 		if form != nil {
 			st.appendLocked(now, entries[i], nil, form).kept = kept
 			st.stats.Appended++
 			st.limitMemoryLocked()
 		}
+	}
+	if st.stats.Appended > before {
+		st.stats.Appends++
 	}
 	return nil
 }
@@ -465,6 +468,7 @@ type Stats struct {
 	Edges    LogStats
 	Bytes    int64  // on disk, without files set aside
 	Memory   int64  // of entries in memory
+	Appends  uint64 // appends that took entries in; an AppendAll counts once
 	Appended uint64 // entries taken in
 	Acked    uint64 // entries and gaps acknowledged
 	Dropped  uint64 // entries dropped, whatever the reason
