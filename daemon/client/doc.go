@@ -1,4 +1,4 @@
-// Package client is what the commands do that are not the daemon: they ask the
-// daemon of this machine through its socket, or the broker on a link of their
-// own, and print what comes back for people.
+// Package client implements the commands that talk to a daemon or a broker. They
+// call the daemon of this machine over its socket, or connect to the broker
+// themselves, and print the result for people.
 package client

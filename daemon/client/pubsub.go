@@ -18,15 +18,16 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// Account is where a client connects and as whom.
+// Account says where a client connects and with which identity.
 type Account struct {
 	Endpoint             string // host:port
-	CA, Certificate, Key string // PEM files; Certificate and Key "" are none
+	CA, Certificate, Key string // PEM files; no client certificate if Certificate and Key are ""
 	ClientID             string
 	uplink.Access
 }
 
-// AccessOf is what the broker of a configuration, or the way to it, needs besides a certificate.
+// AccessOf returns what else the broker of a configuration, or the network in front of it,
+// requires: user name and password, proxy, ALPN.
 func AccessOf(cfg *config.Config) uplink.Access {
 	b := cfg.Broker
 	return uplink.Access{Username: b.Username, PasswordFile: b.PasswordFile, Proxy: b.Proxy, ALPN: b.ALPN}
@@ -36,16 +37,16 @@ func AccessOf(cfg *config.Config) uplink.Access {
 const largestPrinted = 1 << 20
 
 // link makes a link for the account. The session is persistent, as in the
-// tutorial (clean_session=False).
+// tutorial (clean_session=False). up receives the latest status.
 func (a Account) link(subs []uplink.Subscription, box uplink.Outbox, up chan uplink.Status, log *slog.Logger) (*uplink.Link, error) {
 	return uplink.New(uplink.Config{
 		Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Access: a.Access,
-		MaxPayload: largestPrinted, Subscriptions: subs, Outbox: box, Observe: told(up, log),
+		MaxPayload: largestPrinted, Subscriptions: subs, Outbox: box, Observe: keepLatestAndLog(up, log),
 	})
 }
 
-// probe is how a connection of the account is made for one question.
-func (a Account) probe() uplink.ProbeConfig {
+// probeConfig returns the settings of a single connection with a clean session.
+func (a Account) probeConfig() uplink.ProbeConfig {
 	return uplink.ProbeConfig{Endpoint: a.Endpoint, ClientID: a.ClientID, CA: a.CA, Certificate: a.Certificate, Key: a.Key, Access: a.Access, Clean: true}
 }
 
@@ -54,22 +55,23 @@ type PublishOptions struct {
 	Account
 	Topic   string
 	Message string
-	// Payload gives the n-th payload, from 1, in place of Message; [io.EOF] is the end.
+	// Payload returns the n-th payload, counted from 1, and [io.EOF] at the end. nil makes
+	// payloads of Message.
 	Payload func(ctx context.Context, n int) ([]byte, error)
-	Count   int           // how many; 0 until ctx ends, or Payload does
-	Every   time.Duration // from one to the next; 0 is at once
+	Count   int           // number of messages; 0 is until ctx ends or Payload returns io.EOF
+	Every   time.Duration // interval between messages; 0 is none
 	QoS     byte          // 0 or 1
 	Retain  bool
 	Out     io.Writer
 	Log     *slog.Logger
 }
 
-// Publish does what the tutorial's publisher does: it sends
-// {"message": "... [1]"} and so on and, at QoS 1, waits for each acknowledgement. When ctx
-// ends it stops cleanly and returns nil. What the broker does not allow is a [*Refused].
+// Publish does what the tutorial's publisher does: it sends {"message": "... [1]"} and so on.
+// At QoS 1 it waits for each acknowledgement. When ctx ends, it stops cleanly and returns nil.
+// If the broker does not allow something, the error is a [*Refused].
 func Publish(ctx context.Context, o PublishOptions) error {
 	if o.Payload == nil {
-		o.Payload = o.tutorial
+		o.Payload = o.tutorialPayload
 	}
 	q := uplink.Question{Phase: uplink.Publishing, Pub: uplink.Publication{Topic: o.Topic, Retain: o.Retain}}
 	next := o.Payload
@@ -92,19 +94,19 @@ func Publish(ctx context.Context, o PublishOptions) error {
 	if err = connected(ctx, up); err != nil {
 		q.Phase = uplink.Connecting
 	} else {
-		err = o.each(ctx, func(payload []byte) error {
-			return acknowledged(ctx, queue.Put(uplink.Publication{Topic: o.Topic, Payload: payload, Retain: o.Retain}), up)
+		err = o.publishEach(ctx, func(payload []byte) error {
+			return awaitAck(ctx, queue.Put(uplink.Publication{Topic: o.Topic, Payload: payload, Retain: o.Retain}), up)
 		})
 	}
-	err = interrupted(ctx, err)
+	err = ignoreIfDone(ctx, err)
 	if ended := linking.Stop(10 * time.Second); err == nil {
 		err = ended
 	}
 	return o.refusal(ctx, err, q)
 }
 
-// tutorial makes the n-th message of the tutorial's publisher.
-func (o PublishOptions) tutorial(_ context.Context, n int) ([]byte, error) {
+// tutorialPayload makes the n-th message of the tutorial's publisher.
+func (o PublishOptions) tutorialPayload(_ context.Context, n int) ([]byte, error) {
 	payload, err := json.Marshal(map[string]string{"message": fmt.Sprintf("%s [%d]", o.Message, n)})
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
@@ -112,8 +114,8 @@ func (o PublishOptions) tutorial(_ context.Context, n int) ([]byte, error) {
 	return payload, nil
 }
 
-// each publishes each payload, at the rate that was asked for.
-func (o PublishOptions) each(ctx context.Context, publish func(payload []byte) error) error {
+// publishEach calls publish for each payload, at the interval Every.
+func (o PublishOptions) publishEach(ctx context.Context, publish func(payload []byte) error) error {
 	var tick <-chan time.Time
 	if o.Every > 0 {
 		ticker := time.NewTicker(o.Every)
@@ -149,9 +151,9 @@ func (o PublishOptions) each(ctx context.Context, publish func(payload []byte) e
 }
 
 // publishUnacknowledged publishes at QoS 0, on one connection. A ping after each message shows
-// that the broker still keeps the connection.
+// whether the broker has kept the connection open.
 func (o PublishOptions) publishUnacknowledged(ctx context.Context) error {
-	p, err := uplink.NewProbe(o.probe())
+	p, err := uplink.NewProbe(o.probeConfig())
 	if err != nil {
 		return err
 	}
@@ -167,10 +169,10 @@ func (o PublishOptions) publishUnacknowledged(ctx context.Context) error {
 		func(ctx context.Context) error { _, err := p.Connect(ctx); return err },
 	} {
 		if err := limited(step); err != nil {
-			return interrupted(ctx, err)
+			return ignoreIfDone(ctx, err)
 		}
 	}
-	return interrupted(ctx, o.each(ctx, func(payload []byte) error {
+	return ignoreIfDone(ctx, o.publishEach(ctx, func(payload []byte) error {
 		err := limited(func(ctx context.Context) error { return p.Send(ctx, o.Topic, payload, o.Retain) })
 		if err == nil {
 			err = limited(p.Ping)
@@ -184,7 +186,7 @@ type Format int
 
 // The formats.
 const (
-	Plain  Format = iota // the topic and the payload on one line; quoted if a terminal would act on it
+	Plain  Format = iota // the topic and the payload on one line; quoted if it has control characters
 	Pretty               // the topic, and JSON indented below it
 	Raw                  // the payload's bytes and a line feed
 )
@@ -192,23 +194,23 @@ const (
 // SubscribeOptions says what to subscribe to.
 type SubscribeOptions struct {
 	Account
-	Topic  string // a topic or a filter
-	QoS    byte   // 0 or 1
-	Count  int    // end after so many; 0 when ctx ends
-	Wait   time.Duration
+	Topic  string        // a topic or a filter
+	QoS    byte          // 0 or 1
+	Count  int           // number of messages to print; 0 is until ctx or Wait ends
+	Wait   time.Duration // at most; 0 is without limit
 	Format Format
 	Out    io.Writer
 	Log    *slog.Logger
 }
 
-// errTooFew is the end of the time that was given, without the messages that were wanted.
+// errTooFew is the error when Wait is over before Count messages have arrived.
 var errTooFew = errors.New("too few messages came")
 
-// Subscribe does what the tutorial's subscriber does: it prints what arrives
-// on the topic, which may be a filter, and ends after Count messages, or cleanly when ctx ends. A
-// message is acknowledged once it has been printed. With Wait it ends after that time, with an
-// error unless Count messages have come, or at least one where Count is 0. What the broker does
-// not allow is a [*Refused].
+// Subscribe does what the tutorial's subscriber does: it prints the messages that arrive on a
+// topic or filter, and acknowledges each once it is printed. It ends after Count messages, or
+// cleanly when ctx ends. With Wait it also ends after that time, with an error if fewer than
+// Count messages have arrived, or none if Count is 0. If the broker does not allow something,
+// the error is a [*Refused].
 func Subscribe(ctx context.Context, o SubscribeOptions) error {
 	up := make(chan uplink.Status, 1)
 	l, err := o.link([]uplink.Subscription{{Filter: o.Topic, QoS: o.QoS}}, uplink.NewQueue(), up, o.Log)
@@ -224,6 +226,7 @@ func Subscribe(ctx context.Context, o SubscribeOptions) error {
 	return o.refusal(ctx, err, uplink.Question{Phase: uplink.Subscribing, Sub: uplink.Subscription{Filter: o.Topic, QoS: o.QoS}})
 }
 
+// printAll prints the messages from in until Subscribe is to end.
 func (o SubscribeOptions) printAll(ctx context.Context, in <-chan uplink.Message, up <-chan uplink.Status) error {
 	var over <-chan time.Time
 	if o.Wait > 0 {
@@ -231,7 +234,7 @@ func (o SubscribeOptions) printAll(ctx context.Context, in <-chan uplink.Message
 		defer timer.Stop()
 		over = timer.C
 	}
-	n, stood, strays := 0, false, 0
+	n, wasUp, unmatched := 0, false, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -246,9 +249,9 @@ func (o SubscribeOptions) printAll(ctx context.Context, in <-chan uplink.Message
 			case len(s.Denied) > 0:
 				return uplink.SubscribeDenied(o.Topic)
 			case s.Connected:
-				stood = true
-			case s.Err != nil && !stood:
-				return s.Err // a person is waiting: the first connection must stand
+				wasUp = true
+			case s.Err != nil && !wasUp:
+				return s.Err // a person is waiting, so a first failure is not retried
 			}
 		case m := <-in:
 			switch {
@@ -256,7 +259,7 @@ func (o SubscribeOptions) printAll(ctx context.Context, in <-chan uplink.Message
 				o.Log.Warn("message is too large to print", "topic", fmt.Sprintf("%.256s", m.Topic), "bytes", m.Size, "most", largestPrinted)
 				continue
 			case !topic.Matches(o.Topic, m.Topic):
-				o.stray(m, &strays)
+				o.ackUnmatched(m, &unmatched)
 				continue
 			}
 			if _, err := o.Out.Write(o.Format.text(m)); err != nil {
@@ -270,7 +273,7 @@ func (o SubscribeOptions) printAll(ctx context.Context, in <-chan uplink.Message
 	}
 }
 
-// text is a message as it is printed.
+// text formats a message for printing.
 func (f Format) text(m uplink.Message) []byte {
 	head := visible.Text(m.Topic)
 	if m.Retained {
@@ -286,18 +289,19 @@ func (f Format) text(m uplink.Message) []byte {
 	return fmt.Appendf(nil, "%s: %s\n", head, visible.Lines(string(m.Payload)))
 }
 
-// stray passes over a message that the filter does not ask for: the client id's
-// session still has a subscription that somebody made before.
-func (o SubscribeOptions) stray(m uplink.Message, n *int) {
+// ackUnmatched acknowledges and ignores a message that does not match the filter. The
+// session of this client id still has a subscription from earlier. The first such message
+// is logged; n counts them.
+func (o SubscribeOptions) ackUnmatched(m uplink.Message, n *int) {
 	if *n++; *n == 1 {
 		o.Log.Warn("messages of other subscriptions in this client id's session are ignored", "topic", fmt.Sprintf("%.256s", m.Topic))
 	}
 	m.Ack()
 }
 
-// acknowledged waits for the broker's word on a message. That it lets nobody
-// publish there would never come as an acknowledgement: the link says so.
-func acknowledged(ctx context.Context, done <-chan error, up <-chan uplink.Status) error {
+// awaitAck waits until a message is acknowledged. A broker that does not allow the publish
+// never acknowledges it; then the link's status has the error.
+func awaitAck(ctx context.Context, done <-chan error, up <-chan uplink.Status) error {
 	for {
 		select {
 		case err := <-done:
@@ -313,8 +317,8 @@ func acknowledged(ctx context.Context, done <-chan error, up <-chan uplink.Statu
 	}
 }
 
-// interrupted makes nothing of an error that is only our own end.
-func interrupted(ctx context.Context, err error) error {
+// ignoreIfDone returns err, or nil if ctx has ended, because then the error comes from that.
+func ignoreIfDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -11,34 +11,35 @@ import (
 	"fieldpost/daemon/uplink/mqtt5"
 )
 
-// Refused is an error for what a broker does not allow, with the statements that a policy of
-// AWS IoT Core would need, as JSON.
+// Refused is the error when a broker does not allow something. Statements are the policy
+// statements that AWS IoT Core would need to allow it, as JSON.
 type Refused struct {
 	Err        error
 	Statements []string
 }
 
-// Error is that of Err.
+// Error returns the text of Err.
 func (r *Refused) Error() string { return r.Err.Error() }
 
 // Unwrap returns Err.
 func (r *Refused) Unwrap() error { return r.Err }
 
 const (
-	refusalLimit = 15 * time.Second        // for the question why
-	connectPause = 1100 * time.Millisecond // AWS IoT Core takes one CONNECT a second of a client id
+	refusalLimit = 15 * time.Second        // time limit for asking over MQTT 5
+	connectPause = 1100 * time.Millisecond // AWS IoT Core accepts one CONNECT per second and client id
 )
 
-// refusal completes the error of a command that did what q says, but for how to connect. Where
-// the broker closed the connection without a reason it is asked over MQTT 5, under the same
-// client id, for the connection before has ended. Other errors are returned as they are.
+// refusal turns err into a [*Refused] if the broker refused what q describes. If the broker
+// closed the connection without a reason, refusal asks it again over MQTT 5. It uses the same
+// client id; the first connection must have ended. Other errors are returned unchanged. q.Probe
+// is not used.
 func (a Account) refusal(ctx context.Context, err error, q uplink.Question) error {
 	var why *uplink.Explained
 	if !errors.As(err, &why) {
 		return err
 	}
 	if uplink.Inferred(err) || why.Err == nil && isRefusal(why.Code) {
-		if asked := a.ask(ctx, q); asked != nil {
+		if asked := a.askReason(ctx, q); asked != nil {
 			err, why = asked, asked
 		}
 	}
@@ -59,8 +60,9 @@ func (a Account) refusal(ctx context.Context, err error, q uplink.Question) erro
 
 func isRefusal(code string) bool { return health.Lookup(health.Code(code)).Refusal }
 
-// ask returns the broker's reason; nil where it has none or does not speak MQTT 5.
-func (a Account) ask(ctx context.Context, q uplink.Question) *uplink.Explained {
+// askReason asks the broker over MQTT 5 why it refuses what q describes. It returns nil if the
+// broker gives no reason or does not support MQTT 5.
+func (a Account) askReason(ctx context.Context, q uplink.Question) *uplink.Explained {
 	ctx, cancel := context.WithTimeout(ctx, refusalLimit)
 	defer cancel()
 	pause := time.NewTimer(connectPause)
@@ -70,7 +72,7 @@ func (a Account) ask(ctx context.Context, q uplink.Question) *uplink.Explained {
 	case <-ctx.Done():
 		return nil
 	}
-	q.Probe = a.probe()
+	q.Probe = a.probeConfig()
 	r := mqtt5.Ask(ctx, q).Reason
 	if r == nil {
 		return nil

@@ -13,13 +13,13 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// AskReload has the daemon whose socket is at path read its configuration file again, and
-// waits until that is done or ctx ends. A refusal wraps [config.Errors]; other errors are or
-// wrap one of package local's, or are an [*api.Error].
+// AskReload makes the daemon whose socket is at path read its configuration file again, and
+// waits until that is done or ctx ends. If the daemon refuses the configuration, the error
+// wraps [config.Errors]. Other errors are or wrap one of package local's, or are an [*api.Error].
 func AskReload(ctx context.Context, path string) (api.Changes, error) {
 	var c api.Changes
 	err := local.Do(ctx, path, api.PostReload, nil, &c)
-	return c, refused(err, "nothing has changed: the daemon keeps its present configuration")
+	return c, badConfiguration(err, "nothing has changed: the daemon keeps its present configuration")
 }
 
 // AskDiff asks the daemon whose socket is at path what a reload would change. Its errors are
@@ -27,12 +27,12 @@ func AskReload(ctx context.Context, path string) (api.Changes, error) {
 func AskDiff(ctx context.Context, path string) (api.Changes, error) {
 	var c api.Changes
 	err := local.Do(ctx, path, api.PostDiff, nil, &c)
-	return c, refused(err, "a reload would be refused")
+	return c, badConfiguration(err, "a reload would be refused")
 }
 
-// refused gives the problems of a configuration that the daemon refuses, and after them what
-// that means.
-func refused(err error, meaning string) error {
+// badConfiguration returns the problems of a configuration that the daemon refused as
+// [config.Errors], followed by meaning. It returns other errors unchanged.
+func badConfiguration(err error, meaning string) error {
 	var said *api.Error
 	if !errors.As(err, &said) || said.Code != api.BadConfiguration {
 		return err
@@ -44,8 +44,8 @@ func refused(err error, meaning string) error {
 	return fmt.Errorf("%w\n%s", problems, meaning)
 }
 
-// PrintChanges writes for people what a reload has changed, or would change, one line each;
-// the first is done, or none where there is nothing. The error is w's.
+// PrintChanges writes for people what a reload has changed, or would change: a title, and one
+// line per change. The title is done, or none if nothing changes. The error is w's.
 func PrintChanges(w io.Writer, c api.Changes, done, none string) error {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -77,7 +77,7 @@ func PrintChanges(w io.Writer, c api.Changes, done, none string) error {
 	return err
 }
 
-// shown gives a value, or says that there is none.
+// shown returns a value for printing; "nothing" stands for an empty one.
 func shown(value string) string {
 	if value == "" {
 		return "nothing"

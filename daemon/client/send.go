@@ -22,12 +22,12 @@ import (
 type OrderRequest struct {
 	Output string
 	Action string        // on, off, toggle, pulse
-	For    time.Duration // how long; 0 without an end
-	Life   time.Duration // how long the order is valid from now
+	For    time.Duration // how long the output stays on; 0 is without an end
+	Life   time.Duration // how long from now the order is valid
 }
 
-// Orderer sends orders over MQTT and awaits their answers, on a link of its
-// own with a clean session.
+// Orderer sends orders over MQTT and waits for their answers. It has a link of its
+// own, with a clean session.
 type Orderer struct {
 	cfg   *config.Config
 	queue *uplink.Queue
@@ -49,7 +49,7 @@ func NewOrderer(cfg *config.Config, clientID string, log *slog.Logger) (*Orderer
 		Endpoint: cfg.Endpoint(), ClientID: clientID, Clean: true,
 		CA: cfg.Broker.CA, Certificate: cfg.Broker.Certificate, Key: cfg.Broker.Key, Access: AccessOf(cfg), KeepAlive: cfg.Broker.KeepAlive,
 		Subscriptions: []uplink.Subscription{{Filter: cfg.AnswersTopic(), QoS: 1}},
-		Outbox:        o.queue, Observe: told(o.up, log),
+		Outbox:        o.queue, Observe: keepLatestAndLog(o.up, log),
 	})
 	return o, err
 }
@@ -58,9 +58,9 @@ func noOrdersTopic(cfg *config.Config) error {
 	return errors.New("send order: commands.topic is not set in " + cfg.File)
 }
 
-// latest gives an observer that keeps the newest status in ch, which has room
-// for one.
-func latest(ch chan uplink.Status) func(uplink.Status) {
+// keepLatest returns an observer that keeps only the newest status in ch, whose
+// capacity is one.
+func keepLatest(ch chan uplink.Status) func(uplink.Status) {
 	return func(s uplink.Status) {
 		select {
 		case <-ch:
@@ -70,21 +70,21 @@ func latest(ch chan uplink.Status) func(uplink.Status) {
 	}
 }
 
-// told gives an observer like latest that also logs each loss of a link that
-// stood. The first failure is not logged: it is returned to the person who
-// waits, in words.
-func told(ch chan uplink.Status, log *slog.Logger) func(uplink.Status) {
-	keep, stood := latest(ch), false
+// keepLatestAndLog returns an observer like keepLatest that also logs when an
+// established connection is lost. It does not log a failure of the first connection,
+// because the command returns that as its error.
+func keepLatestAndLog(ch chan uplink.Status, log *slog.Logger) func(uplink.Status) {
+	keep, wasUp := keepLatest(ch), false
 	return func(s uplink.Status) {
-		if stood && !s.Connected && s.Err != nil {
+		if wasUp && !s.Connected && s.Err != nil {
 			log.Warn("not connected", "err", s.Err)
 		}
-		stood = stood || s.Connected
+		wasUp = wasUp || s.Connected
 		keep(s)
 	}
 }
 
-// Run keeps the link until ctx ends.
+// Run keeps the link connected and receives answers until ctx ends.
 func (o *Orderer) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	linking := task.Start("link", failed, o.link.Run)
@@ -100,11 +100,11 @@ func (o *Orderer) Run(ctx context.Context) error {
 	}
 }
 
-// Connected waits until the link stands; an error says why it does not.
+// Connected waits until the link is connected. The error is the first failure.
 func (o *Orderer) Connected(ctx context.Context) error { return connected(ctx, o.up) }
 
-// connected waits for the first verdict on a link: nil when it stands, and
-// the reason at the first failure, because a person is waiting.
+// connected waits until a link is connected. It returns the first failure as an error and
+// waits for no retry, because a person is waiting.
 func connected(ctx context.Context, up <-chan uplink.Status) error {
 	for {
 		select {
@@ -124,6 +124,7 @@ func connected(ctx context.Context, up <-chan uplink.Status) error {
 	}
 }
 
+// receive passes an answer to the Send that waits for it.
 func (o *Orderer) receive(m uplink.Message) {
 	defer m.Ack()
 	a, ok := answerOf(o.cfg.Thing, m.Payload)
@@ -138,8 +139,8 @@ func (o *Orderer) receive(m uplink.Message) {
 	}
 }
 
-// Send sends one order, stamped with a new id and its expiry, and waits for
-// its answer until ctx ends. The error of a wait in vain names the id.
+// Send sends one order and waits for its answer until ctx ends. The order gets a new id
+// and an expiry. If no answer comes, the error contains the id.
 func (o *Orderer) Send(ctx context.Context, r OrderRequest) (api.OrderAnswer, error) {
 	id, payload := stamp(o.cfg.Thing, r)
 	ch := make(chan api.OrderAnswer, 1)
@@ -162,12 +163,13 @@ func (o *Orderer) Send(ctx context.Context, r OrderRequest) (api.OrderAnswer, er
 	}
 }
 
-// Post sends one order and waits only until the broker has it.
+// Post sends one order and waits only for the broker's acknowledgement.
 func (o *Orderer) Post(ctx context.Context, r OrderRequest) (id string, err error) {
 	id, payload := stamp(o.cfg.Thing, r)
 	return id, await(ctx, o.queue.Publish(o.cfg.CommandsTopic(), payload))
 }
 
+// await waits for the broker's acknowledgement of a publish.
 func await(ctx context.Context, done <-chan error) error {
 	select {
 	case err := <-done:
@@ -177,8 +179,8 @@ func await(ctx context.Context, done <-chan error) error {
 	}
 }
 
-// stamp gives an order its id and expiry and encodes it. A thing of "" is
-// whoever gets it.
+// stamp gives an order a new id and an expiry, and encodes it. If thing is "", the order
+// is for any board that receives it.
 func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 	random := make([]byte, 6)
 	rand.Read(random) // never fails
@@ -189,17 +191,17 @@ func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 	}
 	payload, err := json.Marshal(o)
 	if err != nil {
-		panic(err) // texts and a time of this century always encode
+		panic(err) // strings and a time of this century can always be encoded
 	}
 	return id, payload
 }
 
 // SendOrder sends one order on a connection of its own. With wait 0 it returns when the broker
-// has the order, otherwise when its answer has come. It gives up when the first connection does
-// not stand, with the reason.
+// has the order, otherwise when its answer has come. If the first attempt to connect fails, it
+// gives up and returns the reason.
 //
-// The connection is over MQTT 5, where the order expires at the broker as well; where the broker
-// does not speak it, over MQTT 3.1.1.
+// It uses MQTT 5, so that the order also expires at the broker. If the broker does not support
+// MQTT 5, it uses MQTT 3.1.1.
 func SendOrder(ctx context.Context, cfg *config.Config, clientID string, r OrderRequest, wait time.Duration, log *slog.Logger) (api.OrderAnswer, string, error) {
 	if cfg.CommandsTopic() == "" {
 		return api.OrderAnswer{}, "", noOrdersTopic(cfg)
@@ -220,6 +222,7 @@ func SendOrder(ctx context.Context, cfg *config.Config, clientID string, r Order
 	return a, id, err
 }
 
+// sendOne sends one order once the link is connected. See SendOrder for wait.
 func (o *Orderer) sendOne(ctx context.Context, r OrderRequest, wait time.Duration) (a api.OrderAnswer, id string, err error) {
 	if err := o.Connected(ctx); err != nil {
 		return a, "", err

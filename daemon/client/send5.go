@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	openLimit = 10 * time.Second // until the CONNACK; a broker that is silent may speak MQTT 3.1.1
-	sendLimit = 20 * time.Second // from there until the broker has the order
+	openLimit = 10 * time.Second // until the CONNACK; a broker that does not answer may support only MQTT 3.1.1
+	sendLimit = 20 * time.Second // from the CONNACK until the broker has the order
 )
 
-// errNobody says that the broker took an order and dropped it.
+// errNobody is the error when the broker accepted an order and dropped it.
 var errNobody = errors.New("no client has subscribed to the topic of orders, so the broker dropped it; is the daemon running, and does it use this broker?")
 
-// sendOver5 is SendOrder over MQTT 5: the order expires at the broker when it expires at the
-// board, so that one that nobody fetched vanishes there. The error is [mqtt5.ErrUnsupported]
-// where nothing was sent because the broker does not speak it.
+// sendOver5 is SendOrder over MQTT 5. The order expires at the broker when it expires at the
+// board, so the broker drops an order that no board has fetched. The error is
+// [mqtt5.ErrUnsupported] if the broker does not support MQTT 5; then nothing was sent.
 func sendOver5(ctx context.Context, cfg *config.Config, clientID string, r OrderRequest, wait time.Duration) (a api.OrderAnswer, id string, err error) {
 	opening, opened := context.WithTimeout(ctx, openLimit)
 	defer opened()
@@ -71,13 +71,13 @@ func sendOver5(ctx context.Context, cfg *config.Config, clientID string, r Order
 	return a, id, nil
 }
 
-// answerTo returns the answer to an order, if the payload is that.
+// answerTo decodes a payload, and reports whether it is the answer to the order with this id.
 func answerTo(id, thing string, payload []byte) (api.OrderAnswer, bool) {
 	a, ok := answerOf(thing, payload)
 	return a, ok && a.ID == id
 }
 
-// answerOf returns the answer of a board, if the payload is one.
+// answerOf decodes a payload, and reports whether it is an answer of the board called thing.
 func answerOf(thing string, payload []byte) (api.OrderAnswer, bool) {
 	var a struct {
 		Thing string `json:"thing"`

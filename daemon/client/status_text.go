@@ -34,7 +34,7 @@ func PrintStatus(w io.Writer, r api.Status) error {
 	return p.t.Flush()
 }
 
-// printer writes lines of cells and keeps the first error.
+// printer writes lines of tab-separated cells and keeps the first error.
 type printer struct {
 	t   *tabwriter.Writer
 	err error
@@ -46,7 +46,7 @@ func (p *printer) line(format string, args ...any) {
 	}
 }
 
-// section ends the cells above, whose widths are not those below.
+// section begins a new section, whose columns have their own widths.
 func (p *printer) section(title string) {
 	if p.err == nil {
 		p.err = p.t.Flush()
@@ -69,18 +69,18 @@ func (p *printer) link(r api.Status) {
 		p.line("\tsubscription denied: %s", strings.Join(l.Denied, ", "))
 	}
 	if l.SessionsLost > 0 {
-		p.line("\tsessions that the broker has forgotten, maybe with orders for us: %d", l.SessionsLost)
+		p.line("\tsessions that the broker lost, perhaps with orders for this board: %d", l.SessionsLost)
 	}
 	if l.Dropped > 0 {
-		p.line("\tmessages from the broker, too large or too many, dropped: %d", l.Dropped)
+		p.line("\tmessages from the broker that were too large or too many and were dropped: %d", l.Dropped)
 	}
 	if l.Ping > 0 {
-		p.line("\tpings every %s: something gives up connections on which nothing is sent for %s", span(l.Ping), span(l.Idle))
+		p.line("\tpings every %s, because something in the network drops connections that are idle for %s", span(l.Ping), span(l.Idle))
 	}
 	if e := l.LastError; e != nil {
 		before := ""
 		if e.Over {
-			before = "before: "
+			before = "last error: "
 		}
 		p.line("\t%s%s (%s, %s)", before, e.Text, e.Code, moment(e.Time))
 		if !e.Over && e.Hint != "" {
@@ -92,7 +92,7 @@ func (p *printer) link(r api.Status) {
 func (p *printer) certificate(r api.Status) {
 	c := r.Certificate
 	if c.Expires.IsZero() {
-		p.line("certificate\t%s", cmp.Or(c.Error, "none; the broker knows this board by its user name"))
+		p.line("certificate\t%s", cmp.Or(c.Error, "none; the board logs in with its user name"))
 		return
 	}
 	also := ""
@@ -108,26 +108,27 @@ func (p *printer) certificate(r api.Status) {
 }
 
 func (p *printer) spool(s api.Spool) {
-	waiting := "nothing waits"
+	waiting := "nothing waiting"
 	if s.Waiting > 0 {
 		waiting = fmt.Sprintf("%d waiting, the oldest for %s, %d at risk in a power cut", s.Waiting, span(s.Oldest), s.AtRisk)
 	}
 	if !s.Writable {
-		waiting += "; the disk cannot be written"
+		waiting += "; the disk is not writable"
 	}
 	p.line("spool\t%s; %s of %s; %d dropped", waiting, size(s.Bytes), size(s.MaxBytes), s.Dropped)
 }
 
-// orders says nothing where none can come and nothing has.
+// orders writes the counts of orders: the first line if there is a topic of orders, the others
+// if their counts are not zero.
 func (p *printer) orders(o api.Orders) {
 	if o.Topic != "" {
 		p.line("orders\t%d done, %d refused, %d failed; by MQTT on %s", o.Done, o.Refused, o.Failed, o.Topic)
 	}
 	if o.Unanswered > 0 {
-		p.line("\tnot answered one by one: %d", o.Unanswered)
+		p.line("\tnot answered individually: %d", o.Unanswered)
 	}
 	if o.Elsewhere > 0 {
-		p.line("\tmessages on other topics, passed over: %d", o.Elsewhere)
+		p.line("\tmessages on other topics, ignored: %d", o.Elsewhere)
 	}
 }
 
@@ -153,12 +154,12 @@ func (p *printer) outputs(all []api.Output) {
 		if o.State != "" {
 			since = fmt.Sprintf("for %s, by %s", span(o.For), output.State{Cause: o.Cause, Order: o.Order}.By())
 		}
-		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "not ours"), strings.Join(append(nonempty(since, missed(o.RefreshLost), o.Error), o.Faults...), "; "))
+		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "no line"), strings.Join(append(nonempty(since, refreshText(o.RefreshLost), o.Error), o.Faults...), "; "))
 	}
 }
 
-// missed says how often an output was made safe for want of an order.
-func missed(trips uint64) string {
+// refreshText says how often an output was made safe because no order came within refresh.
+func refreshText(trips uint64) string {
 	switch trips {
 	case 0:
 		return ""
@@ -186,7 +187,7 @@ func (p *printer) faults(all []api.Fault) {
 	}
 }
 
-// nonempty leaves out what is empty.
+// nonempty returns the texts that are not empty.
 func nonempty(texts ...string) (out []string) {
 	for _, s := range texts {
 		if s != "" {
@@ -196,7 +197,7 @@ func nonempty(texts ...string) (out []string) {
 	return out
 }
 
-// span writes seconds for people, in the two greatest units.
+// span formats seconds for people, in the two largest units.
 func span(s float64) string {
 	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
 	n := int64(s)
@@ -213,10 +214,10 @@ func span(s float64) string {
 	return fmt.Sprintf("%d d %d h", n/day, n%day/hour)
 }
 
-// moment writes a time for people.
+// moment formats a time for people.
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// size writes bytes for people.
+// size formats a number of bytes for people.
 func size(n int64) string {
 	switch {
 	case n < 1<<10:

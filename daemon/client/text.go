@@ -12,7 +12,7 @@ import (
 	"fieldpost/sensors"
 )
 
-// AnswerText gives the answer to an order for people, without its id.
+// AnswerText formats the answer to an order for people, without its id.
 func AnswerText(a api.OrderAnswer) string {
 	s := visible.Text(a.Status)
 	if a.State != "" {
@@ -27,14 +27,14 @@ func AnswerText(a api.OrderAnswer) string {
 	return s
 }
 
-// PrintReading writes a reading's values for people, one a line. The error is w's.
+// PrintReading writes a reading's values for people, one per line. The error is w's.
 func PrintReading(w io.Writer, r api.Reading) error {
 	_, err := fmt.Fprintln(w, strings.Join(texts(r.Values, r.Chip, r.Units), "\n"))
 	return err
 }
 
-// PrintReconnect writes what became of an attempt to connect for people, but for
-// what is wrong; see [ReconnectError]. The error is w's.
+// PrintReconnect writes the outcome of an attempt to connect for people. It does not write
+// the reason of a failure; [ReconnectError] returns that. The error is w's.
 func PrintReconnect(w io.Writer, a api.ReconnectAnswer) error {
 	state := "not connected"
 	if a.Connected {
@@ -44,8 +44,8 @@ func PrintReconnect(w io.Writer, a api.ReconnectAnswer) error {
 	return err
 }
 
-// ReconnectError says what is wrong after an attempt to connect, as an
-// [*uplink.Explained]; nil where nothing is.
+// ReconnectError returns why an attempt to connect failed, as an [*uplink.Explained], or nil
+// if it did not.
 func ReconnectError(a api.ReconnectAnswer) error {
 	if a.Code == "" {
 		return nil
@@ -53,7 +53,8 @@ func ReconnectError(a api.ReconnectAnswer) error {
 	return &uplink.Explained{Code: a.Code, What: a.Text, Hint: a.Hint}
 }
 
-// texts gives each value for people, with its unit, or else that of its chip.
+// texts formats each value for people, with its unit. A unit in units replaces the one that
+// the chip has for this value.
 func texts(v api.Values, chip string, units map[string]string) []string {
 	c, _ := sensors.Lookup(chip)
 	var parts []string
@@ -67,7 +68,7 @@ func texts(v api.Values, chip string, units map[string]string) []string {
 	return parts
 }
 
-// plain writes a value as in a message, a text without quotes.
+// plain formats a value as in a message, but a string without quotes.
 func plain(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
