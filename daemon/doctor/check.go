@@ -1,5 +1,5 @@
-// Package doctor examines what a daemon rests on before it runs, and says what is
-// wrong in words that a person can act on.
+// Package doctor checks whether a daemon can do its work: its configuration and files, this
+// machine, and the way to the broker. It says what is wrong and what to do about it.
 package doctor
 
 import (
@@ -18,24 +18,23 @@ import (
 
 // Machine is the machine that the daemon is to run on.
 type Machine struct {
-	Board   board.Board // nil: buses and lines are not looked at
+	Board   board.Board // nil: buses and lines are not checked
 	Runtime string      // the directory of the crash record
-	Systemd int         // the version of systemd; 0: there is none, or it is not known
+	Systemd int         // the version of systemd; 0 if there is none or it is unknown
 }
 
-// Check examines everything that can be examined without the broker: the
-// configuration (already loaded), the credentials, and, where there is a board,
-// whether this machine has the buses, chips' addresses, thermal zones and lines,
-// and they are free. It prints one line a finding
-// to w, and the lines of a Raspberry Pi's config.txt that give its outputs their
-// levels before any program runs, and returns an error wrapping [config.ErrUnusable] if
-// anything prevents the daemon from doing its work.
+// Check checks everything that can be checked without the broker: the configuration (already
+// loaded), the credentials, and, if there is a board, whether this machine has the buses,
+// chip addresses, thermal zones and lines and whether they are free. It prints one finding
+// per line to w, and then the lines of a Raspberry Pi's config.txt that set the levels of its
+// outputs before any program runs. If anything prevents the daemon from doing its work, the
+// error wraps [config.ErrUnusable].
 //
-// What is open to other users is named too, and so is a systemd that lets go of the lines
-// of a stopped unit; neither prevents anything.
+// Check also warns about files that other users can read or change, and notes if systemd
+// releases the lines of a stopped unit. Neither makes it fail.
 //
-// policies are the files of AWS IoT policies that are attached to the certificate: what
-// the daemon needs and they do not allow is a problem, and a trap in them a warning.
+// policies are files with the AWS IoT policies that are attached to the certificate. An
+// action that the daemon needs and they deny is a problem; a trap in them is a warning.
 func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies ...string) error {
 	bad := 0
 	shown := cfg
@@ -71,35 +70,37 @@ func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies .
 	if bad > 0 {
 		return fmt.Errorf("%w: %d problems in %s or in the files that it names", config.ErrUnusable, bad, cfg.File)
 	}
-	fmt.Fprintf(w, "%s: well (%d sensors, %d outputs, broker %s as %s)\n",
+	fmt.Fprintf(w, "%s: ok (%d sensors, %d outputs, broker %s as %s)\n",
 		cfg.File, len(cfg.Sensors), len(cfg.Outputs), cfg.Endpoint(), cfg.Broker.ClientID)
 	return nil
 }
 
-// filesOf are the files of the credentials.
+// filesOf returns the files of the credentials.
 func filesOf(cfg *config.Config) uplink.CredentialFilesConfig {
 	b := cfg.Broker
 	return uplink.CredentialFilesConfig{CA: b.CA, Certificate: b.Certificate, Key: b.Key, Password: b.PasswordFile}
 }
 
-// accessOf is what the broker and the network need besides.
+// accessOf returns what else the broker or the network requires: user name and password,
+// proxy, ALPN.
 func accessOf(cfg *config.Config) uplink.Access {
 	b := cfg.Broker
 	return uplink.Access{Username: b.Username, PasswordFile: b.PasswordFile, Proxy: b.Proxy, ALPN: b.ALPN}
 }
 
-// hardware is what the board is asked for, as far as it was looked at.
+// hardware checks what a configuration needs from a board, and records what it has found so
+// far.
 type hardware struct {
 	board board.Board
 	w     io.Writer
 	bad   int
-	lines map[string]string // who wants a line, by "label:offset"
-	chips map[string]string // who wants an address, by "i2c-1 0x76"
+	lines map[string]string // the user of a line, by "label:offset"
+	chips map[string]string // the sensor at an address, by "i2c-1 0x76"
 	buses map[string]string // the first sensor on a bus, by "i2c-1"
 }
 
-// checkHardware looks for everything that a run will ask the board for, without
-// requesting a line or saying anything to a chip.
+// checkHardware checks that the board has everything that a run needs from it. It requests no
+// line and sends nothing to a chip.
 func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
 	h := &hardware{board: b, w: w, lines: map[string]string{}, chips: map[string]string{}, buses: map[string]string{}}
 	for _, s := range cfg.Sensors {
@@ -116,6 +117,7 @@ func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
 	return h.bad
 }
 
+// report prints a problem, if there is one, and counts it.
 func (h *hardware) report(what, name string, err error) {
 	if err != nil {
 		h.bad++
@@ -123,13 +125,13 @@ func (h *hardware) report(what, name string, err error) {
 	}
 }
 
-// chip looks for what a sensor needs, but for a line: for a bus and an address
-// on it, or a thermal zone.
+// chip checks what a sensor needs other than a line: a bus and an address on it, or a thermal
+// zone.
 func (h *hardware) chip(s sensors.Config) error {
 	chip, ok := sensors.Lookup(s.Chip)
 	at := s.Place()
 	if !ok || at.Pin != "" {
-		return nil // the loader lets no other chip through
+		return nil // the loader has refused unknown chips
 	}
 	if err := chip.Look(h.board, s); err != nil || at.Bus == "" {
 		return err
@@ -147,13 +149,13 @@ func (h *hardware) chip(s sensors.Config) error {
 	}
 	place := fmt.Sprintf("%s 0x%02x", name, at.Address)
 	if other, taken := h.chips[place]; taken {
-		return fmt.Errorf("%s is already the chip of sensor %q, by another name of the bus", place, other)
+		return fmt.Errorf("%s is already used by sensor %q, under another name for the bus", place, other)
 	}
 	h.chips[place] = s.Name
 	return nil
 }
 
-// line looks for the line that a sensor or an output needs.
+// line checks the line that a sensor or an output needs.
 func (h *hardware) line(what, name, pin string) error {
 	id, err := h.board.Find(pin)
 	if err != nil {
@@ -161,12 +163,12 @@ func (h *hardware) line(what, name, pin string) error {
 	}
 	key := fmt.Sprintf("%s:%d", id.Label, id.Offset)
 	if other, taken := h.lines[key]; taken {
-		return fmt.Errorf("line %s is also %s's", id, other)
+		return fmt.Errorf("line %s is also used by %s", id, other)
 	}
 	h.lines[key] = fmt.Sprintf("%s %q", what, name)
 	for _, bus := range slices.Sorted(maps.Keys(h.buses)) {
 		if board.OnBus(h.board.Root(), bus, id) {
-			return fmt.Errorf("line %s belongs to the bus %s of sensor %q, which would stop working: choose another pin", id, bus, h.buses[bus])
+			return fmt.Errorf("line %s is used by the bus %s of sensor %q, which would stop working; choose another pin", id, bus, h.buses[bus])
 		}
 	}
 	return board.Free(h.board, id)

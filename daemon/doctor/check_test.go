@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 	s := newMachine(t)
 	var out bytes.Buffer
 	cfg := s.config("", "")
-	if err := doctor.Check(cfg, doctor.Machine{Board: s.board}, time.Now(), &out); err != nil || !strings.Contains(out.String(), "well (1 sensors, 1 outputs") {
+	if err := doctor.Check(cfg, doctor.Machine{Board: s.board}, time.Now(), &out); err != nil || !strings.Contains(out.String(), "ok (1 sensors, 1 outputs") {
 		t.Errorf("a good one: %v\n%s", err, out.String())
 	}
 	out.Reset()
@@ -85,7 +85,7 @@ func TestCheck(t *testing.T) {
 	if !errors.Is(err, config.ErrUnusable) || !strings.Contains(err.Error(), "4 problems") {
 		t.Errorf("a bad one: %v", err)
 	}
-	for _, want := range []string{"does not belong", `sensor "soil"`, `sensor "door"`, `output "fan"`, `also output "pump"'s`} {
+	for _, want := range []string{"does not belong", `sensor "soil"`, `sensor "door"`, `output "fan"`, `also used by output "pump"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("not said: %s\n%s", want, out.String())
 		}
@@ -103,8 +103,8 @@ func TestCheck(t *testing.T) {
 		`sensor "soil": address 0x48 on i2c-1 is used by the kernel driver tmp102`,
 		`sensor "cpu": open thermal: no thermal zone`,
 		`sensor "key": line fieldpost-sim:22 (GPIO22) is held by gpio-keys`,
-		`output "fan": line fieldpost-sim:24 (GPIO24) is also sensor "door"'s`,
-		`output "lamp": line fieldpost-sim:22 (GPIO22) is also sensor "key"'s`,
+		`output "fan": line fieldpost-sim:24 (GPIO24) is also used by sensor "door"`,
+		`output "lamp": line fieldpost-sim:22 (GPIO22) is also used by sensor "key"`,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("not said: %s\n%s", want, out.String())

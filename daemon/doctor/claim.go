@@ -15,16 +15,17 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// unprovisioned reports whether the board is to get its certificate by provisioning, and has
-// none yet.
+// unprovisioned reports whether the board will get its certificate by provisioning and does
+// not have it yet.
 func unprovisioned(cfg *config.Config) bool {
 	return cfg.Broker.Provisioning.Enabled() && errors.Is(regular.Check(cfg.Broker.Certificate), fs.ErrNotExist)
 }
 
-// unprovisionedText says what that means.
-const unprovisionedText = "this board has no certificate of its own yet; the daemon gets one with the claim certificate, which is examined in its place"
+// unprovisionedText is the note for such a board.
+const unprovisionedText = "this board has no certificate of its own yet; the daemon gets one with the claim certificate, which is checked instead"
 
-// asClaim returns a configuration for the connection that provisioning makes.
+// asClaim returns the configuration for the connection that provisioning makes, with the
+// claim certificate.
 func asClaim(cfg *config.Config) *config.Config {
 	claim := *cfg
 	p := cfg.Broker.Provisioning
@@ -32,8 +33,9 @@ func asClaim(cfg *config.Config) *config.Config {
 	return &claim
 }
 
-// simulate asks policies for all that the daemon does with this configuration: with the
-// board's certificate or, as long as there is none, with the claim certificate.
+// simulate evaluates policies for everything that the daemon does with this configuration,
+// with the board's certificate. If the board has none yet, it evaluates what provisioning
+// does with the claim certificate.
 func simulate(cfg *config.Config, p *awsiot.Policy) []need.Answer {
 	if !unprovisioned(cfg) {
 		by := need.Connection(cfg)
@@ -43,8 +45,8 @@ func simulate(cfg *config.Config, p *awsiot.Policy) []need.Answer {
 	return need.SimulateClaim(cfg, p)
 }
 
-// claim goes as far as provisioning does without having a certificate made: it connects, and
-// subscribes to the answers.
+// claim connects with the claim certificate and subscribes to the answers, as provisioning
+// does. It does not request a certificate.
 func (e *exam) claim(ctx context.Context) {
 	if !e.connect(ctx) {
 		return
@@ -68,13 +70,13 @@ func (e *exam) claim(ctx context.Context) {
 		}
 	}
 	_ = e.step(ctx, "publish", answerLimit, func(context.Context) (string, error) {
-		return "", skip("a request would have a certificate made; `--policy FILE` with the policy of the claim certificate shows whether it is allowed")
+		return "", skip("a request would create a certificate; `--policy FILE` with the policy of the claim certificate shows whether it is allowed")
 	})
 }
 
-// renewal goes as far as a renewal does without having a certificate made: it connects with
-// the board's certificate and the client id of provisioning, and subscribes to the answers.
-// That the broker refuses this is only noted: the daemon works until the certificate ends.
+// renewal connects with the board's certificate and the client id of provisioning, and
+// subscribes to the answers, as a renewal does. It does not request a certificate. A refusal
+// is only noted, because the daemon works until the certificate expires.
 func (e *exam) renewal(ctx context.Context) {
 	p := e.cfg.Broker.Provisioning
 	if !p.Enabled() {
@@ -96,7 +98,7 @@ func (e *exam) renewal(ctx context.Context) {
 				}
 			}
 		}
-		return fmt.Sprintf("may be asked for as %q", p.ClientID), nil
+		return fmt.Sprintf("allowed for client id %q", p.ClientID), nil
 	})
 	e.connected = other.connected
 }

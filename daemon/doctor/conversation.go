@@ -28,11 +28,12 @@ type attempt struct {
 	minTLS, maxTLS        uint16
 }
 
-// ordinary is the connection as the daemon makes it, under the client id of the report.
+// ordinary returns the connection as the daemon makes it, under the client id of the report.
 func (e *exam) ordinary() attempt {
 	return attempt{will: e.cfg.Broker.Will != "none" && !e.withoutWill, clean: e.clean || !e.report.OwnID}
 }
 
+// probe makes a connection, not yet opened.
 func (e *exam) probe(a attempt) (*uplink.Probe, error) { return uplink.NewProbe(e.probeConfig(a)) }
 
 func (e *exam) probeConfig(a attempt) uplink.ProbeConfig {
@@ -43,14 +44,14 @@ func (e *exam) probeConfig(a attempt) uplink.ProbeConfig {
 	}
 	if a.will {
 		c.Will = &uplink.Publication{Topic: e.cfg.ReadingsTopic(""), Payload: message.Encode(e.cfg.Thing, message.Will())}
-		if !e.report.OwnID { // the board is not offline when the doctor is lost
+		if !e.report.OwnID { // if the doctor's connection is lost, the board is not offline
 			c.Will.Payload = e.payload("will")
 		}
 	}
 	return c
 }
 
-// payload is a message of the doctor. It has a kind, so that nobody takes it for an order.
+// payload makes a message of the doctor. Its "kind" keeps it from being taken for an order.
 func (e *exam) payload(what string) []byte {
 	b, err := json.Marshal(map[string]string{"thing": e.cfg.Thing, "kind": "probe", "probe": what, "id": e.nonce})
 	if err != nil {
@@ -59,8 +60,8 @@ func (e *exam) payload(what string) []byte {
 	return b
 }
 
-// open makes a connection up to the CONNACK. The caller closes the probe if there is no
-// error.
+// open connects up to the CONNACK. present says whether the broker had a session. If there is
+// no error, the caller must close the probe.
 func (e *exam) open(ctx context.Context, a attempt) (p *uplink.Probe, present bool, err error) {
 	p, err = e.probe(a)
 	if err != nil {
@@ -78,9 +79,10 @@ func (e *exam) open(ctx context.Context, a attempt) (p *uplink.Probe, present bo
 	return nil, false, err
 }
 
-// again makes another connection, after the pause that AWS IoT Core wants between two. Other
-// brokers may want it too, such as our stand-in: where one refuses without a reason what came
-// sooner, it is asked once more after the pause.
+// again opens another connection. On AWS IoT Core it first waits for the pause that is
+// required between two. Other brokers, such as our embedded one, may require it too: if one
+// refuses an early connection without a reason, again waits for the pause and tries once
+// more.
 func (e *exam) again(ctx context.Context, a attempt) (*uplink.Probe, bool, error) {
 	if e.aws {
 		if err := e.pause(ctx); err != nil {
@@ -98,11 +100,12 @@ func (e *exam) again(ctx context.Context, a attempt) (*uplink.Probe, bool, error
 	return e.open(ctx, a)
 }
 
-// pause waits until a CONNECT is welcome.
+// pause waits until the client id may send another CONNECT.
 func (e *exam) pause(ctx context.Context) error {
 	return wait(ctx, connectEvery-time.Since(e.connected))
 }
 
+// wait waits for d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -114,7 +117,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// tls examines the handshake: who answers, with which version, under which name.
+// tls checks the handshake: the broker's certificate, the version, the names.
 func (e *exam) tls(ctx context.Context) bool {
 	var state tls.ConnectionState
 	err := e.detailed(ctx, "tls handshake", tlsLimit, func(ctx context.Context) (string, []string, error) {
@@ -134,10 +137,10 @@ func (e *exam) tls(ctx context.Context) bool {
 		case net.ParseIP(name) == nil:
 			return fmt.Sprintf("%q is sent, and the certificate is for it", name), nil
 		case e.aws || strings.Contains(state.PeerCertificates[0].Subject.CommonName, ".iot."):
-			return "", &finding{outcome: Failed, code: health.ServerUntrusted, what: "no name is sent, as broker.endpoint is an address",
+			return "", &finding{outcome: Failed, code: health.ServerUntrusted, what: "no name is sent, because broker.endpoint is an address",
 				meaning: "AWS IoT Core finds the account by the name that is sent (SNI), and rejects connections without it.", cure: "Put the name of the endpoint into broker.endpoint."}
 		}
-		return "", note("no name is sent, as broker.endpoint is an address; the certificate is for it")
+		return "", note("no name is sent, because broker.endpoint is an address; the certificate is for it")
 	})
 	_ = e.step(ctx, "alpn", tlsLimit, func(context.Context) (string, error) {
 		switch {
@@ -166,8 +169,8 @@ func (e *exam) handshake(ctx context.Context, a attempt) (tls.ConnectionState, e
 	return p.Handshake(ctx)
 }
 
-// versions tries each version of TLS by itself. With 1.2 the broker says within the
-// handshake what it has against our certificate; with 1.3 that can be lost.
+// versions tries each version of TLS on its own. With TLS 1.2 the broker reports a problem
+// with our certificate during the handshake; with 1.3 that report can be lost.
 func (e *exam) versions(ctx context.Context) (string, error) {
 	var said []string
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -186,43 +189,43 @@ func (e *exam) versions(ctx context.Context) (string, error) {
 	}
 	found := strings.Join(said, ", ")
 	if strings.Contains(found, " no") {
-		return "", note("%s: one of them is enough", found)
+		return "", note("%s: one is enough", found)
 	}
 	return found, nil
 }
 
-// middlebox says, where a handshake failed as it does when something answers in the
-// broker's place, what speaks for that.
+// middlebox returns, for a failed handshake, the signs that something else answers in the
+// broker's place.
 func middlebox(err error, aws bool) []string {
 	var record tls.RecordHeaderError
 	var verify *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &record) && bytes.HasPrefix(record.RecordHeader[:], []byte("HTTP/")):
-		return []string{"the answer is HTTP: a captive portal, a proxy or a web server answers in the broker's place"}
+		return []string{"the answer is HTTP: a captive portal, a proxy or a web server answers instead of the broker"}
 	case errors.As(err, &verify) && len(verify.UnverifiedCertificates) > 0:
 		c := verify.UnverifiedCertificates[0]
-		from := fmt.Sprintf("what answers has a certificate for %q, issued by %q", c.Subject.String(), c.Issuer.String())
+		from := fmt.Sprintf("the other end has a certificate for %q, issued by %q", c.Subject.String(), c.Issuer.String())
 		if aws && !strings.Contains(c.Issuer.String(), "Amazon") {
-			return []string{from + ": that is not AWS, so a firewall or proxy that opens TLS answers in the broker's place"}
+			return []string{from + ": that is not AWS, so a firewall or proxy that intercepts TLS answers instead of the broker"}
 		}
-		return []string{from + "; if that is not the broker's, a firewall or proxy that opens TLS answers in its place"}
+		return []string{from + "; if that is not the broker's, a firewall or proxy that intercepts TLS answers instead"}
 	}
 	return nil
 }
 
-// connect does CONNECT, and where it is refused finds out whether the will is the reason.
+// connect sends CONNECT. If it is refused, connect finds out whether the will is the reason.
 func (e *exam) connect(ctx context.Context) bool {
 	id := fmt.Sprintf("as %q", e.report.ClientID)
 	switch {
 	case !e.report.OwnID && e.o.Running != nil:
-		id += ", not as " + fmt.Sprintf("%q", e.cfg.Broker.ClientID) + ": a daemon runs under that id, and would be disconnected"
+		id += ", not as " + fmt.Sprintf("%q", e.cfg.Broker.ClientID) + ": a daemon is connected with that id and would be disconnected"
 	case !e.report.OwnID:
-		id += " and not as the daemon"
+		id += ", not as the daemon"
 	}
 	a := e.ordinary()
 	err := e.step(ctx, "connect", 4*connectLimit, func(ctx context.Context) (string, error) {
 		p, _, err := e.open(ctx, a)
-		if uplink.Inferred(err) { // once may be an accident
+		if uplink.Inferred(err) { // a single hang-up may be chance
 			a.repeated = true
 			p, _, err = e.again(ctx, a)
 		}
@@ -266,18 +269,18 @@ func refused(err error) bool {
 	return errors.As(err, &why) && why.Code == string(health.ConnectRefused)
 }
 
-// session looks whether the broker keeps a session.
+// session checks whether the broker keeps a session.
 func (e *exam) session(ctx context.Context) {
 	_ = e.step(ctx, "session", 3*connectLimit, func(ctx context.Context) (string, error) {
 		if e.clean {
-			return "", skip("the daemon's session is clean, as commands.unstamped is accept")
+			return "", skip("the daemon's session is clean, because commands.unstamped is accept")
 		}
 		a := e.ordinary()
 		a.clean = false
 		first, _, err := e.again(ctx, a)
 		if err != nil {
 			if !e.report.OwnID && refused(err) {
-				return "", fault(health.ConnectRefused, "a CONNECT with a session that is to be kept is refused, and one without is not (on AWS IoT Core, PersistentConnect in iot:ConnectAttributes)")
+				return "", fault(health.ConnectRefused, "a CONNECT that asks for a persistent session is refused, one for a clean session is not (on AWS IoT Core, PersistentConnect in iot:ConnectAttributes)")
 			}
 			return "", err
 		}
@@ -287,19 +290,19 @@ func (e *exam) session(ctx context.Context) {
 			return "", err
 		}
 		second.Close()
-		if !e.report.OwnID { // nobody needs it
+		if !e.report.OwnID { // end the session, which nobody needs
 			if p, _, err := e.again(ctx, e.ordinary()); err == nil {
 				p.Close()
 			}
 		}
 		if !present {
-			return "", note("the broker says that it has no session, though it was to keep one; orders that come while the board is away may be lost (ActiveMQ says so and keeps it)")
+			return "", note("the broker reports that it did not keep the session; orders that are sent while the board is offline may be lost (ActiveMQ reports this although it keeps the session)")
 		}
 		return "kept", nil
 	})
 }
 
-// needs gives the resources that the daemon has to be allowed an action on.
+// needs returns the resources of a kind for which the daemon needs an action.
 func (e *exam) needs(action, kind string) (all []string) {
 	for _, n := range need.Of(e.cfg) {
 		if r, ok := strings.CutPrefix(n.Resource, kind+"/"); ok && n.Action == action {
@@ -309,8 +312,8 @@ func (e *exam) needs(action, kind string) (all []string) {
 	return all
 }
 
-// try does something on a connection of its own, and once more where the broker
-// hung up: twice is no accident.
+// try opens a connection for do. If the broker hangs up, it does so once more, because two
+// hang-ups are not chance.
 func (e *exam) try(ctx context.Context, do func(ctx context.Context, p *uplink.Probe, a attempt) error) error {
 	var err error
 	for _, repeated := range []bool{false, true} {
@@ -329,7 +332,7 @@ func (e *exam) try(ctx context.Context, do func(ctx context.Context, p *uplink.P
 	return err
 }
 
-// subscribe asks for each subscription of the daemon.
+// subscribe makes each subscription of the daemon.
 func (e *exam) subscribe(ctx context.Context) {
 	filters := e.needs(awsiot.ActionSubscribe, "topicfilter")
 	if len(filters) == 0 {
@@ -351,7 +354,7 @@ func (e *exam) subscribe(ctx context.Context) {
 	}
 }
 
-// qos is that of the daemon's subscriptions.
+// qos returns the QoS of the daemon's subscriptions.
 func (e *exam) qos() byte {
 	if e.clean {
 		return 0
@@ -359,12 +362,12 @@ func (e *exam) qos() byte {
 	return 1
 }
 
-// publish publishes to each topic of the daemon, and looks whether the message comes
-// back where that can be.
+// publish publishes to each topic of the daemon and, where possible, checks that the message
+// comes back.
 func (e *exam) publish(ctx context.Context) {
 	topics := e.needs(awsiot.ActionPublish, "topic")
 	if e.o.NoPublish {
-		_ = e.step(ctx, "publish", answerLimit, func(context.Context) (string, error) { return "", skip("left out") })
+		_ = e.step(ctx, "publish", answerLimit, func(context.Context) (string, error) { return "", skip("not asked for") })
 		return
 	}
 	for _, t := range topics {
@@ -381,7 +384,7 @@ func (e *exam) publish(ctx context.Context) {
 	if e.o.Retained && len(topics) > 0 {
 		t := e.cfg.ReadingsTopic("")
 		_ = e.step(ctx, "retained", 4*answerLimit, func(ctx context.Context) (string, error) {
-			return t + ": kept, and taken away again", e.try(ctx, func(ctx context.Context, p *uplink.Probe, _ attempt) error {
+			return t + ": published, and deleted again", e.try(ctx, func(ctx context.Context, p *uplink.Probe, _ attempt) error {
 				if err := p.Publish(ctx, t, e.payload("retained"), true); err != nil {
 					return err
 				}
@@ -391,12 +394,12 @@ func (e *exam) publish(ctx context.Context) {
 	}
 }
 
-// roundTrip publishes, and awaits the message where the connection may listen to the
-// topic without being hung up on.
+// roundTrip publishes a message. It also waits for the message to come back, if subscribing
+// to the topic does not make the broker hang up. What it found out is appended to listening.
 func (e *exam) roundTrip(ctx context.Context, p *uplink.Probe, a attempt, t string, listening *string) error {
 	ours := slices.IndexFunc(e.granted, func(f string) bool { return topic.Matches(f, t) })
 	filter := t
-	*listening = ": acknowledged; whether it is delivered was not looked at, as that needs a subscription which the daemon does not make"
+	*listening = ": acknowledged; delivery was not checked, because that needs a subscription that the daemon does not make"
 	switch {
 	case ours >= 0:
 		filter = e.granted[ours]
@@ -410,7 +413,7 @@ func (e *exam) roundTrip(ctx context.Context, p *uplink.Probe, a attempt, t stri
 		if !uplink.Inferred(err) {
 			return p.Publish(ctx, t, e.payload("publish"), false)
 		}
-		again, _, err := e.again(ctx, a) // that broker hangs up on what it denies
+		again, _, err := e.again(ctx, a) // this broker hangs up when it denies something
 		if err != nil {
 			return err
 		}
@@ -436,14 +439,14 @@ func (e *exam) roundTrip(ctx context.Context, p *uplink.Probe, a attempt, t stri
 	case uplink.Inferred(err) || ctx.Err() != nil:
 		return err
 	case ours >= 0 || e.cfg.Broker.Verify == "subscribe":
-		return fault(health.NotDelivered, "%s: acknowledged, and it did not come back in %v although the subscription was granted", t, echoLimit)
+		return fault(health.NotDelivered, "%s: acknowledged, but not delivered within %v although the subscription was granted", t, echoLimit)
 	}
-	*listening = ": acknowledged, and it did not come back: the broker threw it away, or does not let us read the topic"
+	*listening = ": acknowledged, but not delivered: the broker dropped it, or does not allow reading the topic"
 	return note("%s%s", t, *listening)
 }
 
-// rival keeps a connection for a while: an idle minute shows whether the keep-alive
-// works, and a hang-up is what another client with this client id causes.
+// rival keeps a connection open for a while. An idle minute shows whether the keep-alive
+// works. A hang-up suggests that another client uses the same client id.
 func (e *exam) rival(ctx context.Context) {
 	held := rivalTime
 	name := "same client id"
@@ -452,22 +455,23 @@ func (e *exam) rival(ctx context.Context) {
 	}
 	_ = e.step(ctx, name, 3*(held+connectLimit), func(ctx context.Context) (string, error) {
 		if r := e.o.Running; !e.report.OwnID && r != nil && r.Fault == string(health.DuplicateClient) {
-			return "", fault(health.DuplicateClient, "the daemon says: %s", r.Detail)
+			return "", fault(health.DuplicateClient, "the daemon reports: %s", r.Detail)
 		}
 		err := e.hold(ctx, held, false)
 		if err == nil {
-			return fmt.Sprintf("the connection stayed open for %v with nothing but the keep-alive, every %v; no other client took it over", held, e.keepAlive()), nil
+			return fmt.Sprintf("the connection stayed open for %v with only a keep-alive every %v; no other client took it over", held, e.keepAlive()), nil
 		}
 		if !uplink.Inferred(err) {
 			return "", err
 		}
 		if err = e.hold(ctx, held, true); err == nil {
-			return "", note("the broker ended one connection and kept the next: another client with this client id does that, or the network")
+			return "", note("the broker closed one connection and kept the next; the cause is another client with this client id, or the network")
 		}
 		return "", err
 	})
 }
 
+// keepAlive returns the keep-alive interval of the daemon.
 func (e *exam) keepAlive() time.Duration {
 	if e.cfg.Broker.KeepAlive > 0 {
 		return e.cfg.Broker.KeepAlive
@@ -475,7 +479,8 @@ func (e *exam) keepAlive() time.Duration {
 	return 30 * time.Second
 }
 
-// hold keeps a connection, with pings only. nil: it stood all the time.
+// hold keeps a connection open with nothing but pings. It returns nil if the broker kept it
+// open too.
 func (e *exam) hold(ctx context.Context, how time.Duration, repeated bool) error {
 	a := e.ordinary()
 	a.repeated = repeated
@@ -491,7 +496,7 @@ func (e *exam) hold(ctx context.Context, how time.Duration, repeated bool) error
 	for over := false; ; {
 		select {
 		case <-end.C:
-			over = true // a last ping shows whether it stands
+			over = true // a last ping shows whether it is still open
 		case <-ping.C:
 		case <-p.Ended():
 			return p.Err()

@@ -19,36 +19,36 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Options say what [Examine] examines.
+// Options says what [Examine] examines.
 type Options struct {
 	Config *config.Config
 	Machine
 	Policies []string // files of AWS IoT policies that are attached to the certificate
-	// Running is the daemon that runs with this configuration; nil is none. Its client id
-	// is not used then, as that would end its connection.
+	// Running is the daemon that is running with this configuration; nil if none is. Its
+	// client id is then not used, because that would end its connection.
 	Running  *Running
-	ClientID string // to connect as; "" is the configuration's, or one beside a daemon that runs
-	Idle     bool   // keep a connection through an idle minute
-	Retained bool   // publish a retained message, and take it away again
-	// NoPublish leaves out what publishes.
+	ClientID string // to connect with; "" is the configuration's, or another if a daemon is running
+	Idle     bool   // keep a connection open for an idle minute
+	Retained bool   // publish a retained message, and delete it again
+	// NoPublish skips the steps that publish.
 	NoPublish bool
-	Now       time.Time  // when the dates of the certificates are looked at
-	Observe   func(Step) // told of each step when it is done; may be nil
+	Now       time.Time  // the time for which the dates of certificates are checked
+	Observe   func(Step) // called after each step; may be nil
 
-	// Dial and Resolve are for tests; nil is the operating system's.
+	// Dial and Resolve are for tests; nil uses the operating system's.
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	Resolve func(ctx context.Context, host string) ([]string, error)
 }
 
-// Running is what is known of a daemon that runs.
+// Running is what is known about a running daemon.
 type Running struct {
 	Connected bool
 	ClientID  string
-	Fault     string // the code of what is wrong with its connection; "" is nothing
+	Fault     string // the code of its connection's fault; "" is none
 	Detail    string
 }
 
-// The time that one step may take.
+// Time limits of single steps.
 const (
 	dnsLimit     = 10 * time.Second
 	dialLimit    = 10 * time.Second
@@ -59,10 +59,10 @@ const (
 	echoLimit    = 5 * time.Second
 	idleTime     = time.Minute
 	rivalTime    = 3 * time.Second
-	connectEvery = 1100 * time.Millisecond // AWS IoT Core takes one CONNECT/s from a client id
+	connectEvery = 1100 * time.Millisecond // AWS IoT Core accepts one CONNECT per second and client id
 )
 
-// exam is an examination under way.
+// exam is a running examination.
 type exam struct {
 	o      Options
 	cfg    *config.Config
@@ -75,14 +75,14 @@ type exam struct {
 	nonce  string
 
 	connected   time.Time // when the last CONNECT was sent
-	withoutWill bool      // CONNECT is accepted without a will only
+	withoutWill bool      // CONNECT is accepted only without a will
 	granted     []string
-	failed      []string // names of steps
+	failed      []string // names of failed steps
 }
 
-// Examine does all that [Check] does and then goes step by step to the broker and
-// back, as the daemon would. It ends soon when ctx does, with ctx's error; each step
-// has a limit of its own. A step that failed is in the report and is no error.
+// Examine does everything that [Check] does. Then it goes to the broker step by step, as the
+// daemon would. It returns soon after ctx ends, with ctx's error; each step also has its own
+// time limit. A failed step is in the report and is not an error.
 func Examine(ctx context.Context, o Options) (Report, error) {
 	at, err := endpoint.Parse(o.Config.Broker.Endpoint)
 	if err != nil {
@@ -150,7 +150,7 @@ func (e *exam) chooseID() {
 		id = own
 	}
 	if id == "" {
-		// `send --via mqtt` has ids of the second form, which its policy allows.
+		// `send --via mqtt` uses ids of the second form, so its policy allows them.
 		candidates := []string{own + "-doctor", own + "-send-doctor", "test-doctor"}
 		id = candidates[1]
 		for _, c := range candidates {
@@ -163,7 +163,7 @@ func (e *exam) chooseID() {
 	e.report.ClientID, e.report.OwnID = id, id == own
 }
 
-// allowed reports whether the policies that were given let a client id connect.
+// allowed reports whether the given policies allow a client id to connect.
 func (e *exam) allowed(id string) bool {
 	by := need.Connection(e.cfg)
 	by.ClientID = id
@@ -171,7 +171,7 @@ func (e *exam) allowed(id string) bool {
 	return e.policy.Connect(by).Allowed
 }
 
-// step does one step and reports it. It gives the step's error.
+// step runs one step, adds it to the report, and returns the step's error.
 func (e *exam) step(ctx context.Context, name string, limit time.Duration, do func(ctx context.Context) (string, error)) error {
 	return e.detailed(ctx, name, limit, func(ctx context.Context) (string, []string, error) {
 		found, err := do(ctx)
@@ -179,6 +179,7 @@ func (e *exam) step(ctx context.Context, name string, limit time.Duration, do fu
 	})
 }
 
+// detailed is step for a step that also returns lines of detail.
 func (e *exam) detailed(ctx context.Context, name string, limit time.Duration, do func(ctx context.Context) (string, []string, error)) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -188,7 +189,7 @@ func (e *exam) detailed(ctx context.Context, name string, limit time.Duration, d
 	began := time.Now()
 	found, detail, err := do(limited)
 	if ctx.Err() != nil {
-		return ctx.Err() // interrupted: this says nothing of the broker
+		return ctx.Err() // interrupted: the result says nothing about the broker
 	}
 	s := Step{Name: name, Seconds: time.Since(began).Seconds(), Detail: detail}
 	s.setResult(found, err)
@@ -201,7 +202,7 @@ func (e *exam) detailed(ctx context.Context, name string, limit time.Duration, d
 	return err
 }
 
-// local examines what is on this machine. It reports whether the credentials can be used.
+// local checks everything on this machine. It reports whether the credentials can be used.
 func (e *exam) local(ctx context.Context) (usable bool) {
 	err := e.detailed(ctx, "credentials", time.Minute, func(context.Context) (string, []string, error) {
 		return credentialsStep(e.cfg, e.o.Now)
@@ -223,7 +224,7 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 	})
 	_ = e.detailed(ctx, "hardware", time.Minute, func(context.Context) (string, []string, error) {
 		if e.o.Board == nil {
-			return "", nil, skip("there is no board to look at")
+			return "", nil, skip("there is no board to check")
 		}
 		var w bytes.Buffer
 		bad := checkHardware(e.cfg, e.o.Board, &w)
@@ -232,7 +233,7 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 		firewall(e.cfg, e.o.Systemd, &w)
 		if bad > 0 {
 			return "", lines(w.String()), &finding{outcome: Failed, what: fmt.Sprintf("%d problems", bad),
-				meaning: "Sensors or outputs of the configuration cannot be used on this machine.", cure: "See the lines."}
+				meaning: "Sensors or outputs of the configuration cannot be used on this machine.", cure: "See the lines above."}
 		}
 		return fmt.Sprintf("%d sensors, %d outputs", len(e.cfg.Sensors), len(e.cfg.Outputs)), lines(w.String()), nil
 	})
@@ -241,8 +242,8 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 			var w bytes.Buffer
 			bad, err := checkPolicies(e.o.Config, e.o.Policies, &w)
 			if err == nil && bad > 0 {
-				err = &finding{outcome: Failed, what: fmt.Sprintf("%d actions that are needed are denied", bad),
-					meaning: "AWS IoT Core would close the connection at each of them.", cure: "`fieldpost policy generate` prints a policy that allows what this configuration needs; with --claim, that of a claim certificate."}
+				err = &finding{outcome: Failed, what: fmt.Sprintf("%d necessary actions are denied", bad),
+					meaning: "AWS IoT Core would close the connection at each of them.", cure: "`fieldpost policy generate` prints a policy that allows what this configuration needs; with --claim, the policy for a claim certificate."}
 			}
 			return "allows what is needed", lines(w.String()), err
 		})
@@ -250,6 +251,7 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 	return usable
 }
 
+// lines splits a text into its lines.
 func lines(text string) []string {
 	text = strings.TrimRight(text, "\n")
 	if text == "" {
@@ -258,7 +260,8 @@ func lines(text string) []string {
 	return strings.Split(text, "\n")
 }
 
-// credentialsStep examines the three files: readable, key to certificate, chain, dates.
+// credentialsStep checks the files of the credentials: readable, the key matches the
+// certificate, chain, dates.
 func credentialsStep(cfg *config.Config, now time.Time) (string, []string, error) {
 	var all []string
 	var first error
@@ -275,10 +278,10 @@ func credentialsStep(cfg *config.Config, now time.Time) (string, []string, error
 	if cfg.Broker.Certificate == "" {
 		return fmt.Sprintf("the files are good; no certificate, user name %q", cfg.Broker.Username), all, first
 	}
-	return "files, chain and dates are good, the key belongs to the certificate", all, first
+	return "files, chain and dates are good, the key matches the certificate", all, first
 }
 
-// network resolves the name and tries the ports.
+// network resolves the broker's name and tries its ports.
 func (e *exam) network(ctx context.Context) bool {
 	err := e.step(ctx, "dns", dnsLimit, func(ctx context.Context) (string, error) {
 		if e.proxy != "" {
@@ -301,24 +304,25 @@ func (e *exam) network(ctx context.Context) bool {
 	if other != "" {
 		instead := "not needed"
 		if reached != nil {
-			instead = "port " + e.at.Port + " is blocked on the way: set broker.endpoint to " + net.JoinHostPort(e.at.Host, other)
+			instead = "port " + e.at.Port + " is blocked somewhere in the network: set broker.endpoint to " + net.JoinHostPort(e.at.Host, other)
 		}
 		if other == "443" && !e.aws {
-			instead += "; only AWS IoT Core is known to take MQTT there"
+			instead += "; only AWS IoT Core is known to accept MQTT there"
 		}
 		_ = e.port(ctx, other, instead)
 	}
 	return !isFailure(reached)
 }
 
-// port opens a TCP connection; instead is for a port that is not the configured one.
+// port opens a TCP connection. instead is empty for the configured port; for another port it
+// says when that one should be used.
 func (e *exam) port(ctx context.Context, port, instead string) error {
 	return e.step(ctx, "tcp "+port, dialLimit, func(ctx context.Context) (string, error) {
 		address := net.JoinHostPort(e.at.Host, port)
 		c, err := accessOf(e.cfg).Dial(ctx, address, e.o.Dial)
 		switch {
 		case err != nil && instead != "":
-			return "", note("%s cannot be reached, which does not matter while %s can be: %v", address, e.at.String(), err)
+			return "", note("%s cannot be reached, which does not matter as long as %s can: %v", address, e.at.String(), err)
 		case err != nil:
 			return "", uplink.Explain(err, uplink.Disconnect{Endpoint: address})
 		}

@@ -11,9 +11,9 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// checkPolicies asks policies for all that the daemon needs. It takes the thing as
-// registered, and the certificate as attached to it. As long as the board has no certificate,
-// the policies are those of the claim certificate.
+// checkPolicies evaluates policies for everything that the daemon needs. It assumes that the
+// thing is registered and that the certificate is attached to it. If the board has no
+// certificate yet, the policies are those of the claim certificate.
 func checkPolicies(cfg *config.Config, files []string, w io.Writer) (bad int, err error) {
 	p, err := need.Read(nil, files...)
 	if err != nil {

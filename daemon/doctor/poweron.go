@@ -12,9 +12,9 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// powerOn prints the lines of a Raspberry Pi's config.txt that have the firmware
-// give each output the level at which the daemon will request it. Without a
-// board to ask, a line that is written as a Pi's is taken for one.
+// powerOn prints the lines of a Raspberry Pi's config.txt that make the firmware set each
+// output to the level at which the daemon will request it. If b is nil, pins that are named
+// like those of a Pi are assumed to be a Pi's.
 func powerOn(cfg *config.Config, b board.Board, w io.Writer) {
 	first := true
 	for _, o := range cfg.Outputs {
@@ -30,6 +30,7 @@ func powerOn(cfg *config.Config, b board.Board, w io.Writer) {
 	}
 }
 
+// powerOnLine returns the line for one output, and whether there is one.
 func powerOnLine(o output.Config, b board.Board) (string, bool) {
 	level, ok := o.Begins()
 	if !ok {
@@ -42,7 +43,7 @@ func powerOnLine(o output.Config, b board.Board) (string, bool) {
 	return board.PowerOn(id, board.OutputConfig{ActiveLow: o.ActiveLow, Drive: o.Drive, Active: bool(level)})
 }
 
-// lineOf tells which line a pin is.
+// lineOf returns the line of a pin.
 func lineOf(pin string, b board.Board) (board.LineID, bool) {
 	if b != nil {
 		id, err := b.Find(pin)
@@ -52,25 +53,25 @@ func lineOf(pin string, b board.Board) (board.LineID, bool) {
 	if err != nil {
 		return board.LineID{}, false
 	}
-	if l.GPIO >= 0 { // the header is wired alike on all models
+	if l.GPIO >= 0 { // the header has the same wiring on all models
 		return board.LineID{Label: "pinctrl-bcm2711", Offset: l.GPIO}, true
 	}
 	return board.LineID{Label: l.Chip, Offset: l.Offset}, l.Chip != ""
 }
 
-// stopped says that an older systemd lets go of the lines when the unit is stopped, since
-// a newer one keeps them driven. version 0 is no systemd, or one that is not known.
+// stopped notes that an older systemd releases the lines when the unit is stopped; a newer
+// one keeps them driven. version is 0 if there is no systemd or its version is unknown.
 func stopped(cfg *config.Config, version int, w io.Writer) {
 	if version == 0 || version >= systemd.KeepsLines || len(cfg.Outputs) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "note: systemd %d releases the outputs' lines when the unit is stopped, after they were made safe; %d and newer keep them driven."+
+	fmt.Fprintf(w, "note: systemd %d releases the outputs' lines when the unit is stopped, after it has made them safe; %d and newer keep them driven."+
 		" Some kernels then let a line fall back to its pull: wire a pull resistor to the safe level of each output, or use Debian 13.\n", version, systemd.KeepsLines)
 }
 
-// firewall prints the lines of the unit that let the daemon speak to its broker and to
-// nothing else, where the broker is given by its address. A name's addresses change, and
-// the name server or the proxy would be cut off too.
+// firewall prints the lines for the unit that restrict the daemon's traffic to its broker, if
+// the broker is configured by address. With a name they would not work: its addresses change,
+// and the name server or the proxy would be blocked too.
 func firewall(cfg *config.Config, version int, w io.Writer) {
 	at, err := endpoint.Parse(cfg.Broker.Endpoint)
 	if err != nil || version == 0 {
@@ -83,5 +84,5 @@ func firewall(cfg *config.Config, version int, w io.Writer) {
 	if err != nil {
 		return
 	}
-	fmt.Fprintf(w, "note: these lines, by `systemctl edit fieldpost`, let the daemon speak to its broker only:\n  [Service]\n  IPAddressDeny=any\n  IPAddressAllow=%s\n", ip.WithZone(""))
+	fmt.Fprintf(w, "note: these lines, added with `systemctl edit fieldpost`, let the daemon reach only its broker:\n  [Service]\n  IPAddressDeny=any\n  IPAddressAllow=%s\n", ip.WithZone(""))
 }

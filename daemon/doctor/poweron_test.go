@@ -68,8 +68,8 @@ func TestCheckBusLines(t *testing.T) {
 		cfg  config.Config
 		want string
 	}{
-		{aPi{b}, config.Config{Sensors: air, Outputs: sda}, `output "pump": line pinctrl-bcm2711:2 (GPIO2) belongs to the bus i2c-1 of sensor "air"`},
-		{aPi{b}, config.Config{Sensors: append(scl, air...)}, `sensor "door": line pinctrl-bcm2711:3 (GPIO3) belongs to the bus i2c-1`},
+		{aPi{b}, config.Config{Sensors: air, Outputs: sda}, `output "pump": line pinctrl-bcm2711:2 (GPIO2) is used by the bus i2c-1 of sensor "air"`},
+		{aPi{b}, config.Config{Sensors: append(scl, air...)}, `sensor "door": line pinctrl-bcm2711:3 (GPIO3) is used by the bus i2c-1`},
 		{aPi{b}, config.Config{Sensors: scl, Outputs: sda}, ""},
 		{b, config.Config{Sensors: append(scl, air...), Outputs: sda}, ""},
 	} {
@@ -91,7 +91,7 @@ func TestCheckOneChipTwice(t *testing.T) {
 		{Name: "other", Chip: "bme280", Options: sensors.I2C{Bus: "/dev/i2c-1", Address: 0x77}},
 		{Name: "twin", Chip: "bme280", Options: sensors.I2C{Bus: "/dev/i2c-1", Address: 0x76}},
 	}}, b, &out)
-	if want := `error: sensor "twin": i2c-1 0x76 is already the chip of sensor "air"`; bad != 1 || !strings.HasPrefix(out.String(), want) {
+	if want := `error: sensor "twin": i2c-1 0x76 is already used by sensor "air"`; bad != 1 || !strings.HasPrefix(out.String(), want) {
 		t.Errorf("%d problems:\n%swant %q", bad, out.String(), want)
 	}
 }

@@ -212,7 +212,7 @@ func TestDaemonRuns(t *testing.T) {
 				t.Errorf("%v: %q, want %q", err, r.ClientID, c.want)
 			}
 			i := slices.IndexFunc(r.Steps, func(s Step) bool { return s.Name == "connect" })
-			if i < 0 || r.Steps[i].Found != `as "`+c.want+`", not as "thing-1": a daemon runs under that id, and would be disconnected` {
+			if i < 0 || r.Steps[i].Found != `as "`+c.want+`", not as "thing-1": a daemon is connected with that id and would be disconnected` {
 				t.Errorf("%+v", r.Steps)
 			}
 			i = slices.IndexFunc(r.Steps, func(s Step) bool { return s.Name == "idle minute" })

@@ -21,31 +21,31 @@ type Outcome string
 const (
 	Passed  Outcome = "passed"
 	Failed  Outcome = "failed"
-	Noted   Outcome = "noted"   // not as it could be, and the daemon works all the same
-	Skipped Outcome = "skipped" // not asked, Found says why
+	Noted   Outcome = "noted"   // not ideal, but the daemon works
+	Skipped Outcome = "skipped" // not done; Found says why
 )
 
-// Step is one question of an examination and its answer.
+// Step is one step of an examination and its result.
 type Step struct {
 	Name    string   `json:"name"`
 	Outcome Outcome  `json:"outcome"`
 	Seconds float64  `json:"took_s"`
-	Found   string   `json:"found,omitempty"`  // what was seen
-	Detail  []string `json:"detail,omitempty"` // lines of what was found besides
-	// What is wrong, where the step failed. Code is a fault's, as in package health; empty
-	// where the daemon has no fault of this kind.
+	Found   string   `json:"found,omitempty"`  // what was found
+	Detail  []string `json:"detail,omitempty"` // further lines
+	// What is wrong if the step failed. Code is the code of a fault in package health; empty
+	// if the daemon has no such fault.
 	Code    string `json:"code,omitempty"`
 	Meaning string `json:"meaning,omitempty"`
 	Cure    string `json:"cure,omitempty"`
-	// Inferred says that the broker gave no reason: the meaning is a conclusion.
+	// Inferred says that the broker gave no reason, so the meaning is a conclusion.
 	Inferred bool `json:"inferred,omitempty"`
 }
 
-// Report is a whole examination.
+// Report is the result of an examination.
 type Report struct {
 	Config   string `json:"config"`
 	Endpoint string `json:"endpoint"`
-	// ClientID is what the doctor connected as; OwnID says that it is the daemon's.
+	// ClientID is the client id that the doctor used; OwnID says whether it is the daemon's.
 	ClientID string `json:"client_id"`
 	OwnID    bool   `json:"own_id"`
 	Steps    []Step `json:"steps"`
@@ -65,8 +65,8 @@ func (r Report) WriteJSON(w io.Writer) error {
 
 var marks = map[Outcome]string{Passed: "✓", Failed: "✗", Noted: "!", Skipped: "-"}
 
-// Write writes the step for people: a mark, the name, the time it took, and on a
-// cross what it means and what to do.
+// Write writes the step for people: a mark, the name, the time it took and what was found.
+// For a failed step it adds the meaning and what to do.
 func (s Step) Write(w io.Writer) {
 	took := ""
 	if s.Outcome != Skipped {
@@ -80,7 +80,7 @@ func (s Step) Write(w io.Writer) {
 		return
 	}
 	if s.Inferred {
-		fmt.Fprintln(w, "    inferred: the broker gave no reason, it only closed the connection")
+		fmt.Fprintln(w, "    inferred: the broker closed the connection without a reason")
 	}
 	for _, line := range []struct{ label, text string }{{"means", s.Meaning}, {"do", s.Cure}} {
 		if line.text != "" {
@@ -101,22 +101,22 @@ type finding struct {
 
 func (f *finding) Error() string { return f.what }
 
-// skip leaves a step out.
+// skip returns the error of a step that was not done.
 func skip(why string, args ...any) error {
 	return &finding{outcome: Skipped, what: fmt.Sprintf(why, args...)}
 }
 
-// note adds a remark about something that prevents nothing.
+// note returns the error of a step that found something worth a remark, but not a failure.
 func note(what string, args ...any) error {
 	return &finding{outcome: Noted, what: fmt.Sprintf(what, args...)}
 }
 
-// fault is a problem that the registry of faults describes.
+// fault returns the error of a failed step, with a fault of the registry, which describes it.
 func fault(code health.Code, what string, args ...any) error {
 	return &finding{outcome: Failed, code: code, what: fmt.Sprintf(what, args...)}
 }
 
-// setResult fills in a step from its error.
+// setResult fills in the result of a step from its error.
 func (s *Step) setResult(found string, err error) {
 	s.Outcome, s.Found = Passed, found
 	if err == nil {

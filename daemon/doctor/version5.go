@@ -12,8 +12,8 @@ import (
 	"fieldpost/daemon/uplink/mqtt5"
 )
 
-// askVersion5 repeats failed steps over MQTT 5, where the broker gives its reasons. If no step
-// failed it connects to nothing, so that the daemon's session is left as it is.
+// askVersion5 repeats failed steps over MQTT 5, where the broker gives reasons. If no step
+// has failed, it does not connect, so the daemon's session stays as it is.
 func (e *exam) askVersion5(ctx context.Context) {
 	if !e.hasFailed("connect", "will", "session", "subscribe", "publish", "retained", "same client id", "idle minute") {
 		return
@@ -54,7 +54,7 @@ type version5 struct {
 	unsupported bool    // the broker does not speak MQTT 5
 }
 
-// step makes a connection of its own for do. found says what is known if do succeeds.
+// step opens a connection for do. found is what is reported if do succeeds.
 func (v *version5) step(ctx context.Context, name, found string, do func(ctx context.Context, c *mqtt5.Conn) error) {
 	if v.unsupported {
 		return
@@ -73,7 +73,7 @@ func (v *version5) step(ctx context.Context, name, found string, do func(ctx con
 	})
 }
 
-// subscriptions repeats the subscriptions if one failed.
+// subscriptions repeats the subscriptions if one of them failed.
 func (v *version5) subscriptions(ctx context.Context) {
 	if !v.hasFailed("subscribe") {
 		return
@@ -85,7 +85,7 @@ func (v *version5) subscriptions(ctx context.Context) {
 	}
 }
 
-// topics repeats the publishes that failed.
+// topics repeats the publishes if one of them failed.
 func (v *version5) topics(ctx context.Context) {
 	if v.hasFailed("publish") && !v.o.NoPublish {
 		for _, t := range v.needs(awsiot.ActionPublish, "topic") {
@@ -107,7 +107,7 @@ func (v *version5) topics(ctx context.Context) {
 
 // open5 connects over MQTT 5.
 func (e *exam) open5(ctx context.Context, a attempt) (*mqtt5.Conn, error) {
-	if err := e.pause(ctx); err != nil { // AWS IoT Core wants it, and so may a stand-in
+	if err := e.pause(ctx); err != nil { // AWS IoT Core requires it, and our embedded broker may too
 		return nil, err
 	}
 	c := e.probeConfig(a)

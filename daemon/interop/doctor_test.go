@@ -463,7 +463,7 @@ func failures() []failure {
 		{"captive portal", "answers HTTP", served(func(raw net.Conn, _ *tls.Config) {
 			_, _ = raw.Read(make([]byte, 4096))
 			_, _ = io.WriteString(raw, "HTTP/1.1 302 Found\r\n\r\n")
-		}), "tls handshake", health.NetworkDown, false, "in the broker's place", ""},
+		}), "tls handshake", health.NetworkDown, false, "instead of the broker", ""},
 		{"closes in the handshake", "fake broker", served(func(raw net.Conn, _ *tls.Config) { _, _ = raw.Read(make([]byte, 4096)) }), "tls handshake", health.NetworkDown, true, "ended the TLS handshake", ""},
 		{"TLS is opened on the way", "another authority", func(t *testing.T) *patient {
 			return fake(t, func(_ *certtest.Authority, c *tls.Config) {
@@ -515,8 +515,8 @@ func failures() []failure {
 		{"publish is denied", "iot:Publish denied", policed(denies("iot:Publish")), "publish", health.PublishDenied, true, "topic/test/topic", "PUBACK 135"},
 		{"publish is thrown away", "PUBACK, no delivery", func(t *testing.T) *patient {
 			return embedded(t, denies("iot:Publish"), func(o *broker.Options) { o.AckDenied = true })
-		}, "publish", health.NotDelivered, false, "did not come back", ""},
-		{"receiving is denied", "iot:Receive denied", policed(denies("iot:Receive")), "publish", health.NotDelivered, false, "did not come back", ""},
+		}, "publish", health.NotDelivered, false, "not delivered", ""},
+		{"receiving is denied", "iot:Receive denied", policed(denies("iot:Receive")), "publish", health.NotDelivered, false, "not delivered", ""},
 		{"retained is denied", "iot:RetainPublish denied", func(t *testing.T) *patient {
 			p := embedded(t, denies("iot:RetainPublish"), nil)
 			p.o.Retained = true
@@ -531,7 +531,7 @@ func failures() []failure {
 		{"quota exceeded", "DISCONNECT 151 over MQTT 5", reasoned(3, 0xe0, 2, 151, 0), "publish", health.PublishDenied, true, "iot:Publish", "DISCONNECT 151: quota exceeded"},
 		{"subscription denied", "DISCONNECT 135 over MQTT 5", reasoned(8, 0xe0, 2, 135, 0), "subscribe", health.SubscribeDenied, true, "iot:Subscribe", "DISCONNECT 135: not authorized"},
 		{"garbage over MQTT 5", "fake broker", reasoned(8, 0x90, 0xff, 0xff, 0xff, 0xff, 0xff), "subscribe", health.SubscribeDenied, true, "iot:Subscribe", "not MQTT 5"},
-		{"mosquitto: publish is thrown away", "acl_file", mosquitto(aclFile("user fieldpost\ntopic read test/#\n"), nil), "publish", health.NotDelivered, false, "did not come back", "PUBACK 135"},
+		{"mosquitto: publish is thrown away", "acl_file", mosquitto(aclFile("user fieldpost\ntopic read test/#\n"), nil), "publish", health.NotDelivered, false, "not delivered", "PUBACK 135"},
 		{"mosquitto: client id prefix", "clientid_prefixes", mosquitto(func(*testing.T) []string { return []string{"clientid_prefixes other-"} }, nil), "connect", health.ConnectRefused, false, "client id", "CONNACK 13"},
 		{"mosquitto: certificate unknown", "another authority", mosquitto(nil, func(t *testing.T, p *patient) {
 			ours(t, p, certtest.NewAuthority(t, "somebody", nil), nil)
