@@ -22,6 +22,7 @@ func ChangedSettings(before, after *Config) []Change {
 	return changes("", reflect.ValueOf(before).Elem(), reflect.ValueOf(after).Elem())
 }
 
+// changes compares two values of one type; path is their path in the file.
 func changes(path string, before, after reflect.Value) (all []Change) {
 	switch {
 	case before.Kind() == reflect.Slice: // sensors and outputs
@@ -40,7 +41,7 @@ func changes(path string, before, after reflect.Value) (all []Change) {
 	return all
 }
 
-// texts writes a map of strings in one line, sorted; "" is an empty one.
+// texts formats a map of strings in one line, sorted by key; an empty map is "".
 func texts(v reflect.Value) string {
 	var all []string
 	for _, k := range slices.Sorted(maps.Keys(v.Interface().(map[string]string))) {

@@ -14,8 +14,7 @@ import (
 	"fieldpost/sensors/option"
 )
 
-// check checks what keys say together, and fills in the defaults that depend on other
-// keys.
+// check checks combinations of keys, and fills in the defaults that depend on other keys.
 func (l *loader) check(c *Config) {
 	l.login(&c.Broker)
 	l.serial(c)
@@ -38,7 +37,7 @@ func (l *loader) check(c *Config) {
 			l.fail("readings.topic", "has {quantity} without {sensor}: two sensors would share a topic", c.Readings.Topic)
 		}
 		if l.given("readings.batch.max") {
-			l.fail("readings.batch.max", "does not go with {quantity} in readings.topic: a plain value is a message of its own", "")
+			l.fail("readings.batch.max", "cannot be used with {quantity} in readings.topic: a plain value is a message of its own", "")
 		}
 	}
 	if l.given("readings.batch.within") && !l.given("readings.batch.max") {
@@ -53,14 +52,14 @@ func (l *loader) check(c *Config) {
 	l.topics(c)
 }
 
-// login checks that the broker can know who we are.
+// login checks that the board has a way to log in to the broker.
 func (l *loader) login(b *Broker) {
 	if b.Certificate == "none" {
 		if l.given("broker.key") {
-			l.fail("broker.key", "does not go with broker.certificate: none; leave it out", "")
+			l.fail("broker.key", "cannot be used with broker.certificate: none; leave it out", "")
 		}
 		if !l.given("broker.username") {
-			l.fail("broker.username", "is missing, and broker.certificate is none: the broker would not know who this board is", "")
+			l.fail("broker.username", "is missing, and broker.certificate is none: the broker could not tell who this board is", "")
 		}
 		b.Certificate, b.Key = "", ""
 	}
@@ -69,15 +68,16 @@ func (l *loader) login(b *Broker) {
 	}
 }
 
-// linger refuses a wait that would do nothing, and one after which readings would be
-// written to disk or are late for their batch. The default gives way to all of these.
+// linger refuses a readings.linger that would have no effect, or that would get readings
+// written to disk or make them late for their batch. If the default is too long, it is
+// shortened instead.
 func (l *loader) linger(c *Config) {
 	risk, within := c.Spool.AtRisk, c.Readings.Batch.Within
 	most, why := c.Readings.Linger, ""
 	if l.sound("spool.at_risk") && most > risk/8 {
 		most, why = risk/8, fmt.Sprintf("is longer than an eighth of spool.at_risk (%s), so each reading would be written to disk first", option.Duration(risk))
 		if risk == 0 {
-			why = "does nothing with spool.at_risk: 0, where each reading is sent as soon as it is on disk; leave it out"
+			why = "has no effect with spool.at_risk: 0, which sends each reading as soon as it is on disk; leave it out"
 		}
 	}
 	if l.given("readings.batch.max") && l.sound("readings.batch.within") && most > within {
@@ -107,7 +107,7 @@ func (l *loader) files(path, key string, v reflect.Value) {
 		return
 	}
 	written := v.String()
-	if written == "" { // or of a section that is not there
+	if written == "" { // or the section is not there
 		return
 	}
 	v.SetString(l.absolute(written))
@@ -119,9 +119,10 @@ func (l *loader) files(path, key string, v reflect.Value) {
 	}
 }
 
-// user is a sensor or an output: a name and perhaps a pin.
+// user is a sensor or an output, with its pin if it has one.
 type user struct{ path, name, pin string }
 
+// users returns all sensors and outputs.
 func users(c *Config) (all []user) {
 	for i, s := range c.Sensors {
 		all = append(all, user{fmt.Sprintf("sensors[%d]", i), s.Name, s.Place().Pin})
@@ -132,7 +133,7 @@ func users(c *Config) (all []user) {
 	return all
 }
 
-// names refuses a name that is used twice: sensors and outputs share one name space.
+// names refuses a name that is used twice. Sensors and outputs share one name space.
 func (l *loader) names(c *Config) {
 	first := map[string]user{}
 	for _, u := range users(c) {
@@ -166,8 +167,7 @@ func (l *loader) pins(c *Config) {
 	}
 }
 
-// places refuses two sensors at one address of one bus, or on one device, because there is
-// one chip.
+// places refuses two sensors at one address of a bus, or on one device: that is one chip.
 func (l *loader) places(c *Config) {
 	first := map[sensors.Place]string{}
 	for i, s := range c.Sensors {
@@ -212,6 +212,7 @@ func (l *loader) topics(c *Config) {
 	}
 }
 
+// readingsTopics returns readings.topic filled in for each sensor and for fieldpost itself.
 func readingsTopics(c *Config) []string {
 	all := []string{c.ReadingsTopic("")}
 	for _, s := range c.Sensors {

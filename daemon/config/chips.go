@@ -14,16 +14,16 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// own holds the keys of an entry that belong to its chip, while the entry is read. A nil
-// own has none.
+// own holds the chip's own keys of a sensor's entry while the entry is read. A nil own has
+// none.
 type own struct {
 	config *sensors.Config
 	chip   sensors.Chip // without a name if it is unknown
 	values reflect.Value
 }
 
-// ownOf returns the own keys of a sensor's chip, and nil for an entry that is no sensor. In
-// the file the chip may come after its keys.
+// ownOf prepares to read the own keys of a sensor's chip. It returns nil if the entry is not
+// a sensor. In the file the key "chip" may come after the chip's keys.
 func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
 	c, ok := v.Addr().Interface().(*sensors.Config)
 	if !ok {
@@ -42,9 +42,9 @@ func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
 	return o
 }
 
-// read reads a key that not all sensors have, and reports whether there is such a key. A
-// key of another chip is only noted; [loader.sensor] refuses it. Without a chip, the key is
-// read as for the first chip that has it.
+// read reads a key that only some chips have, and reports whether any chip has it. It only
+// marks a key of another chip as given; [loader.sensor] refuses it. If the chip is not known,
+// it reads the key by the rule of the first chip that has it.
 func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 	if o == nil {
 		return false
@@ -74,8 +74,8 @@ func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 	return false
 }
 
-// keys returns the keys that may have been meant: the chip's, or if the chip is unknown,
-// those of all chips.
+// keys returns the keys that the user may have meant: the chip's, or those of all chips if
+// the chip is unknown.
 func (o *own) keys() []string {
 	if o == nil {
 		return nil
@@ -93,7 +93,7 @@ func (o *own) finish() {
 	}
 }
 
-// ownKeys holds the own keys of all chips.
+// ownKeys returns the own keys of all chips.
 var ownKeys = sync.OnceValue(func() (all []string) {
 	for _, c := range sensors.Catalog() {
 		for _, k := range c.Options.Keys() {
@@ -105,7 +105,7 @@ var ownKeys = sync.OnceValue(func() (all []string) {
 	return all
 })
 
-// sensor checks an entry by its chip, and fills in the chip's defaults.
+// sensor checks a sensor's entry against its chip, and fills in the chip's defaults.
 func (l *loader) sensor(path string, s *sensors.Config) {
 	chip, known := l.chip(path+".chip", s.Chip)
 	if !known {
@@ -120,7 +120,8 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	l.filters(path, s, chip)
 }
 
-// filters checks a sensor's filters and what it derives, unless a value in them was refused already.
+// filters checks a sensor's filters and derived quantities, unless one of their values has
+// been refused.
 func (l *loader) filters(path string, s *sensors.Config, chip sensors.Chip) {
 	for refused := range l.refused {
 		if strings.HasPrefix(refused, path+".filters") || strings.HasPrefix(refused, path+".derive") || refused == path+".altitude" {
@@ -133,7 +134,7 @@ func (l *loader) filters(path string, s *sensors.Config, chip sensors.Chip) {
 	}
 }
 
-// chip finds a chip in the catalog.
+// chip looks up a chip in the catalog.
 func (l *loader) chip(path, name string) (chip sensors.Chip, known bool) {
 	if name == "" || !l.sound(path) {
 		return chip, false
@@ -148,8 +149,8 @@ func (l *loader) chip(path, name string) (chip sensors.Chip, known bool) {
 	return chip, known
 }
 
-// chipKey refuses a key that the chip does not have, and reports a key that it needs and
-// that is missing.
+// chipKey refuses a key that the chip does not have, and reports a required key that is
+// missing.
 func (l *loader) chipKey(path, key string, chip sensors.Chip) {
 	switch given := l.given(path + "." + key); {
 	case given && !chip.Options.Has(key):

@@ -26,7 +26,7 @@ type Config struct {
 	// Outputs are the pins that orders may switch.
 	Outputs []output.Config `yaml:"outputs"`
 
-	// File is the path it was read from, as given.
+	// File is the path that the configuration was read from, as given.
 	File string `yaml:"-"`
 
 	lines map[string]int // of the keys outside of lists, by path

@@ -10,8 +10,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// A value has two names: its path in this file, "sensors[2].address", and its key in every
-// file, "sensors[].address", by which its rule is found.
+// A value has two names: its path in this file, such as "sensors[2].address", and its key,
+// which is the same in every file, such as "sensors[].address". The key selects the rule.
 
 // value reads n into v.
 func (l *loader) value(n *yaml.Node, path, key string, v reflect.Value) {
@@ -29,8 +29,8 @@ func (l *loader) value(n *yaml.Node, path, key string, v reflect.Value) {
 	}
 }
 
-// mapping reads keys and values into a struct. A section without keys, whose lines are all
-// commented out, is valid and has the defaults.
+// mapping reads keys and values into a struct. A section without keys is valid and has the
+// defaults; its lines may all be commented out.
 func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 	if isNull(n) {
 		return
@@ -65,7 +65,7 @@ func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 	own.finish()
 }
 
-// texts reads keys of the user's choice with their texts into a map of strings.
+// texts reads a map from the user's own keys to strings.
 func (l *loader) texts(n *yaml.Node, path string, v reflect.Value) {
 	if isNull(n) {
 		return
@@ -123,6 +123,7 @@ const maxItems = 256
 // complete reports every required key that is missing.
 func (l *loader) complete(c *Config) { l.missing("", "", reflect.ValueOf(c).Elem()) }
 
+// missing reports the required keys that are missing in v and below.
 func (l *loader) missing(path, key string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Slice:
@@ -144,10 +145,10 @@ func (l *loader) missing(path, key string, v reflect.Value) {
 	}
 }
 
-// given reports whether the file has that path.
+// given reports whether the file has a value at a path.
 func (l *loader) given(path string) bool { return l.nodes[path] != nil }
 
-// line returns the line of a path, or of the nearest value around it.
+// line returns the line of a path, or of the nearest enclosing value.
 func (l *loader) line(path string) int {
 	for path != "" {
 		if n := l.nodes[path]; n != nil {
@@ -169,15 +170,16 @@ func (l *loader) fail(path, reason, value string) {
 // failLine reports a problem of the file as a whole.
 func (l *loader) failLine(line int, reason string) { l.add(line, "", reason, "") }
 
+// add reports a problem in a line.
 func (l *loader) add(line int, path, reason, value string) {
 	l.addErr(&Error{Line: line, Path: path, Reason: reason, Value: value})
 }
 
-// maxReported is how many problems are reported at once.
+// maxReported bounds the problems that are reported at once.
 const maxReported = 20
 
-// addErr adds a problem. It keeps only those that are reported, because a bad file may have
-// a hundred thousand.
+// addErr adds a problem. It keeps only as many as are reported, because a bad file may have a
+// hundred thousand.
 func (l *loader) addErr(e *Error) {
 	e.File, e.Line = l.file, max(e.Line, 1)
 	l.refused[e.Path] = true
@@ -212,9 +214,11 @@ func (l *loader) problems() Errors {
 	return append(l.errs, &Error{File: l.file, Line: l.from, Reason: what})
 }
 
-// sound reports whether a path has no problem yet, so that each mistake is reported once.
+// sound reports whether a path has no problem so far. Later checks use it, so that each
+// mistake is reported once.
 func (l *loader) sound(path string) bool { return !l.refused[path] }
 
+// join appends a key to a path.
 func join(path, key string) string {
 	if path == "" {
 		return key
@@ -222,6 +226,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
+// kindOf names the kind of a value for an error message.
 func kindOf(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:

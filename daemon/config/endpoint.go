@@ -11,10 +11,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// SetEndpoint returns the text of a configuration with another broker.endpoint and everything
-// else, comments too, as it was. file is its path, for error messages and for the relative
-// paths in it; the files that it names need not exist. The error is [Errors] if the text is no
-// configuration.
+// SetEndpoint returns the text of a configuration with another broker.endpoint. Everything
+// else stays as it was, comments included. file is its path, for error messages and for the
+// relative paths in it; the files that it names need not exist. If the text is not a valid
+// configuration, the error is [Errors].
 func SetEndpoint(file string, data []byte, endpoint string) ([]byte, error) {
 	const cannot = "broker.endpoint cannot be replaced here: %w; put %q there by hand"
 	l := &loader{file: file, nodes: map[string]*yaml.Node{}, refused: map[string]bool{}}
@@ -42,7 +42,8 @@ func SetEndpoint(file string, data []byte, endpoint string) ([]byte, error) {
 	return []byte(out), nil
 }
 
-// replaceScalar replaces a scalar that is on one line by another, as a quoted text if it was.
+// replaceScalar replaces a scalar that stands on one line. It keeps the quotes, if there are
+// any.
 func replaceScalar(text string, n *yaml.Node, value string) (string, error) {
 	lines := strings.SplitAfter(text, "\n")
 	if n.Kind != yaml.ScalarNode || n.Line < 1 || n.Line > len(lines) {

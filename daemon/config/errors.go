@@ -14,8 +14,8 @@ import (
 type Error struct {
 	File   string // the file, as it was given
 	Line   int    // from 1; 0 if the file could not be read at all
-	Path   string // the key it is about: "sensors[2].address"; empty for the file itself
-	Reason string // what is wrong, or what is wanted
+	Path   string // the path of the key: "sensors[2].address"; empty for the file as a whole
+	Reason string // what is wrong, or what is expected
 	Value  string // the given value, if that helps; never a secret
 	Err    error  // the system's error, or nil
 }
@@ -42,8 +42,8 @@ func (e *Error) Error() string {
 // Unwrap returns the system's error, so that errors.Is finds fs.ErrNotExist.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errors are the problems of a file, by line: all of them, or the first twenty and one that
-// gives the number of the others.
+// Errors are the problems of a file, sorted by line. If there are more than twenty, the last
+// one gives the number of the others.
 type Errors []*Error
 
 // Error returns one line for each problem.
@@ -55,7 +55,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap returns the problems one by one.
+// Unwrap returns the problems.
 func (e Errors) Unwrap() []error {
 	all := make([]error, len(e))
 	for i, one := range e {
@@ -69,11 +69,11 @@ func (e Errors) sort() {
 	slices.SortStableFunc(e, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
 }
 
-// maxShown is how much of a user's value an error shows, in bytes.
+// maxShown bounds the part of a user's value that an error shows, in bytes.
 const maxShown = 60
 
-// printable shortens a value for one line of a terminal, and quotes it if it would not be
-// seen as it is.
+// printable shortens a value so that it fits on one line of a terminal, and quotes it if it
+// has characters that would not be visible.
 func printable(v string) string {
 	if len(v) > maxShown {
 		cut := maxShown

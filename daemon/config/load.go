@@ -19,11 +19,11 @@ import (
 const maxFile = 128 << 10
 
 // Load reads the configuration file at path, a regular file or a link to one. The error is
-// [Errors]: the first problems, and the number of the others.
+// [Errors].
 func Load(path string) (*Config, error) { return load(path, true) }
 
-// LoadWithoutFiles is like [Load], but the files that the configuration names need not exist
-// yet. On a machine without a serial number {serial} stands for the word SERIAL.
+// LoadWithoutFiles is like [Load], but the files that the configuration names need not exist.
+// If this machine has no serial number, {serial} becomes "SERIAL".
 func LoadWithoutFiles(path string) (*Config, error) { return load(path, false) }
 
 func load(path string, files bool) (*Config, error) {
@@ -52,14 +52,15 @@ type loader struct {
 	file    string
 	nodes   map[string]*yaml.Node // what was given, by path: "sensors[2].address"
 	refused map[string]bool       // the paths of errs
-	errs    Errors                // the first of what is wrong, by line once there are many
-	dropped int                   // how many more there are
-	from    int                   // the first line of those
+	errs    Errors                // the problems so far; once there are many, the first by line
+	dropped int                   // number of problems that are not in errs
+	from    int                   // the first line of a dropped problem
 
-	lookAtFiles bool            // whether the files that are named exist
+	lookAtFiles bool            // whether to check that the named files exist
 	unneeded    map[string]bool // the paths of files that need not exist
 }
 
+// parse reads and checks a configuration. Problems are in errs.
 func (l *loader) parse(data []byte) *Config {
 	root := l.document(data)
 	if root == nil {
@@ -75,7 +76,7 @@ func (l *loader) parse(data []byte) *Config {
 	return &c
 }
 
-// document returns the root of the file's one document, or reports why there is none.
+// document returns the root of the only document in the file, or reports why there is none.
 func (l *loader) document(data []byte) *yaml.Node {
 	if len(data) > maxFile {
 		l.failLine(1, tooLarge)
@@ -117,8 +118,8 @@ func firstInvalid(data []byte) int {
 	return 0
 }
 
-// documents parses data as YAML. It does not expand aliases, so a file of aliases to aliases
-// needs no more memory than its size justifies.
+// documents parses data as YAML. It does not expand aliases, so the memory it needs is
+// bounded by the size of the file.
 func documents(data []byte) (docs []*yaml.Node, err error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	for {
@@ -134,7 +135,7 @@ func documents(data []byte) (docs []*yaml.Node, err error) {
 	}
 }
 
-// plainly says in plain words why a file cannot be read.
+// plainly returns in plain words why a file cannot be read.
 func plainly(err error) string {
 	var p *fs.PathError
 	switch {
@@ -152,7 +153,7 @@ func plainly(err error) string {
 
 var tooLarge = "is larger than " + size(maxFile) + "; this cannot be a configuration of fieldpost"
 
-// absolute returns the absolute path for a path in the file.
+// absolute makes a path in the file absolute. Relative paths are relative to the file.
 func (l *loader) absolute(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)

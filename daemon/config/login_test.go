@@ -17,8 +17,8 @@ func TestLogin(t *testing.T) {
 		t.Errorf("got %+v", b)
 	}
 	for broker, want := range map[string]string{
-		"certificate: none":                      "fieldpost.yaml:3: broker.username: is missing, and broker.certificate is none: the broker would not know who this board is",
-		"certificate: none, username: u, key: k": "fieldpost.yaml:3: broker.key: does not go with broker.certificate: none; leave it out",
+		"certificate: none":                      "fieldpost.yaml:3: broker.username: is missing, and broker.certificate is none: the broker could not tell who this board is",
+		"certificate: none, username: u, key: k": "fieldpost.yaml:3: broker.key: cannot be used with broker.certificate: none; leave it out",
 		"password_file: pw":                      "fieldpost.yaml:3: broker.username: is missing; a password needs it",
 		`username: "a\tb"`:                       "fieldpost.yaml:3: broker.username: must not contain control characters",
 		"proxy: 'socks5://secret@x'":             "fieldpost.yaml:3: broker.proxy: want http://host:port, http://user:password@host:port or none",

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// unknown says that word is not among known, and which of these was probably meant.
+// unknown returns the reason for a word that is not among known, with the one that was
+// probably meant.
 func unknown(what, word string, known []string) string {
 	msg := fmt.Sprintf("unknown %s %q", what, printable(word))
 	if near := nearest(word, known); near != "" {
@@ -14,8 +15,8 @@ func unknown(what, word string, known []string) string {
 	return msg + ", want one of " + strings.Join(known, ", ")
 }
 
-// unknownChip is like unknown. A chip with another number is another chip and not a typing
-// error: "bme280" does not help somebody who has a BME680.
+// unknownChip is unknown for chips. A chip with another number is another chip, not a typing
+// error: to somebody who has a BME680, "bme280" is no help.
 func unknownChip(name string, known []string) string {
 	number := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -31,7 +32,7 @@ func unknownChip(name string, known []string) string {
 	return fmt.Sprintf("unknown chip %q; fieldpost knows %s", printable(name), strings.Join(known, ", "))
 }
 
-// nearest returns the word of known that word is probably a typing error of, or "".
+// nearest returns the known word that word is probably a misspelling of, or "".
 func nearest(word string, known []string) string {
 	if len(word) > 40 {
 		return ""
@@ -46,7 +47,8 @@ func nearest(word string, known []string) string {
 	return best
 }
 
-// distance is the Levenshtein distance: how many bytes to insert, delete or change.
+// distance returns the Levenshtein distance: how many bytes must be inserted, deleted or
+// changed.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

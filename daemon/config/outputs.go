@@ -69,8 +69,8 @@ func (l *loader) interlocks(c *Config) {
 	}
 }
 
-// refreshes refuses times in refresh that no controller could satisfy: one order per refresh,
-// of all outputs together, must not exceed the orders that are remembered per day. Orders
+// refreshes refuses values of refresh that no controller can satisfy. With one order per
+// refresh, all outputs together must not need more orders than are remembered per day. Orders
 // without an id are not remembered.
 func (l *loader) refreshes(c *Config) {
 	if c.Commands.Unstamped == "accept" {
@@ -88,13 +88,13 @@ func (l *loader) refreshes(c *Config) {
 	}
 	if orders > output.MaxOrdersPerDay {
 		l.fail(fmt.Sprintf("outputs[%d].refresh", shortest), fmt.Sprintf(
-			"takes %d orders a day with that of other outputs, and %d are remembered; make it longer, or take orders without id (commands.unstamped: accept)",
+			"needs %d orders a day together with the other outputs, but only %d are remembered; make it longer, or accept orders without id (commands.unstamped: accept)",
 			orders, output.MaxOrdersPerDay), option.Duration(c.Outputs[shortest].Refresh))
 	}
 }
 
 // startsAway reports whether an output is configured to start at another level than its safe
-// one. With initial last or keep the level is known only at the start.
+// one. With initial: last or keep that is known only at the start, so it reports false.
 func startsAway(o *output.Config) bool {
 	return o.Initial == output.InitialOn && o.Safe == output.SafeOff ||
 		o.Initial == output.InitialOff && o.Safe == output.SafeOn

@@ -6,8 +6,8 @@ import (
 	"fieldpost/daemon/access"
 )
 
-// ErrUnusable is the reason when the configuration, or a file that it names, is wrong: exit
-// status 78.
+// ErrUnusable is the error when the configuration, or a file that it names, is wrong. The
+// exit status is 78.
 var ErrUnusable = errors.New("configuration is not usable")
 
 // Places returns the files and directories that a daemon with this configuration relies on.
@@ -19,8 +19,7 @@ func (c *Config) Places(runtime string) access.Places {
 	}
 }
 
-// claim returns the path of a claim's file, or "" if the certificate does not come by
-// provisioning.
+// claim returns the path of a file of the claim, or "" without provisioning.
 func (c *Config) claim(path string) string {
 	if !c.Broker.Provisioning.Enabled() {
 		return ""

@@ -10,20 +10,20 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// serialPlaceholder stands for the board's serial number.
+// serialPlaceholder is replaced by the board's serial number.
 const serialPlaceholder = "{serial}"
 
-// boardSerial returns the serial number of this board; tests have another one.
+// boardSerial returns the serial number of this board. Tests replace it.
 var boardSerial = func() string { return fingerprint.Serial("/") }
 
-// CertificateDir returns the directory of the certificate that comes by provisioning, for a
-// spool in this directory.
+// CertificateDir returns the directory of the certificate that provisioning obtains, for the
+// spool directory spool.
 func CertificateDir(spool string) string { return filepath.Join(spool, "certs") }
 
-// CertificateFile is the name of the file with that certificate and its key.
+// CertificateFile is the name of the file in it with the certificate and its key.
 const CertificateFile = "current.pem"
 
-// serial fills in the board's serial number.
+// serial replaces {serial} by the board's serial number, and {thing} in parameters.
 func (l *loader) serial(c *Config) {
 	known := boardSerial()
 	if known == "" && !l.lookAtFiles { // not on the board
@@ -51,7 +51,8 @@ func (l *loader) serial(c *Config) {
 	}
 }
 
-// provisioning checks broker.provisioning, and has certificate and key come from there.
+// provisioning checks broker.provisioning. With it, broker.certificate and broker.key are the
+// file that provisioning writes.
 func (l *loader) provisioning(c *Config) {
 	const section = "broker.provisioning"
 	p := &c.Broker.Provisioning
@@ -65,7 +66,7 @@ func (l *loader) provisioning(c *Config) {
 	}
 	for _, key := range []string{"broker.certificate", "broker.key"} {
 		if l.given(key) {
-			l.fail(key, "does not go with broker.provisioning, which makes the certificate and the key itself; leave it out", "")
+			l.fail(key, "cannot be used with broker.provisioning, which makes the certificate and the key itself; leave it out", "")
 		}
 		l.unneeded[key] = true
 	}
@@ -74,7 +75,7 @@ func (l *loader) provisioning(c *Config) {
 	}
 	current := filepath.Join(CertificateDir(l.absolute(c.Spool.Dir)), CertificateFile)
 	c.Broker.Certificate, c.Broker.Key = current, current
-	if regular.Check(current) == nil { // the claim has done its work
+	if regular.Check(current) == nil { // the claim is no longer needed
 		l.unneeded[section+".claim_certificate"], l.unneeded[section+".claim_key"] = true, true
 	}
 	if p.RenewTemplate == "" {

@@ -323,7 +323,7 @@ var refusedOutputs = []refusal{
 	{
 		name: "refresh with more orders than are remembered",
 		text: "outputs:\n- {name: a, pin: GPIO27, refresh: 30s}\n- {name: b, pin: GPIO26, refresh: 6s}\n",
-		want: `fieldpost.yaml:7: outputs[1].refresh: takes 17280 orders a day with that of other outputs, and 16384 are remembered; make it longer, or take orders without id (commands.unstamped: accept) (got 6s)`,
+		want: `fieldpost.yaml:7: outputs[1].refresh: needs 17280 orders a day together with the other outputs, but only 16384 are remembered; make it longer, or accept orders without id (commands.unstamped: accept) (got 6s)`,
 	},
 	{
 		name: "watchdog for refresh",

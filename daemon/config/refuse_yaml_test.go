@@ -113,7 +113,7 @@ var refusedText = []refusal{
 	{
 		name: "tab",
 		text: "spool:\n\tdir: x\n",
-		want: `fieldpost.yaml:6: a tab stands where YAML wants spaces`,
+		want: `fieldpost.yaml:6: a tab where YAML requires spaces`,
 	},
 	{
 		name: "tab before a value",

@@ -78,8 +78,8 @@ var rules = map[string]rule{
 	"outputs[].interlock[]": {Wants: "the name of an output"},
 }
 
-// shown returns the value for an error message, or "": somebody may have pasted the private
-// key itself instead of a file name.
+// shown returns the value for an error message, or "" if it may be a secret: somebody may
+// have pasted a private key instead of its file name.
 func (r rule) shown(text string) string {
 	if r.Secret {
 		return ""
@@ -90,7 +90,7 @@ func (r rule) shown(text string) string {
 	return text
 }
 
-// zeroOr accepts 0, and durations from lo on.
+// zeroOr accepts 0 and durations of at least lo.
 func zeroOr(lo time.Duration) func(any) string {
 	return func(v any) string {
 		if d := v.(time.Duration); d != 0 && d < lo {
@@ -100,7 +100,7 @@ func zeroOr(lo time.Duration) func(any) string {
 	}
 }
 
-// isName reports whether s can be the name of a sensor or an output.
+// isName reports whether s is valid as the name of a sensor or an output.
 func isName(s string) bool { return madeOf(s, 64, "_-") }
 
 // madeOf reports whether s is 1 to most ASCII letters, digits and characters of others.
@@ -123,9 +123,9 @@ func name(v any) string {
 	return ""
 }
 
-// identifier checks the thing's name. The name becomes a topic level and the client id, so it
-// may have the characters that AWS IoT Core allows in a thing's name, and the dot of host
-// names.
+// identifier checks the thing's name. The name becomes a topic level and the client id.
+// Allowed are the characters of AWS IoT Core's thing names, and the dot, which host names
+// have.
 func identifier(v any) string {
 	if !madeOf(v.(string), 128, ":_.-") {
 		return "want 1 to 128 of the characters A-Z a-z 0-9 : _ . -"
@@ -133,7 +133,7 @@ func identifier(v any) string {
 	return ""
 }
 
-// thingName checks the thing's name as it is written; serial checks it with the serial number
+// thingName checks the thing's name as written; serial checks it again with the serial number
 // in it.
 func thingName(v any) string {
 	return identifier(strings.ReplaceAll(v.(string), serialPlaceholder, "0"))
@@ -148,8 +148,8 @@ func template(v any) string {
 	return ""
 }
 
-// clientID checks broker.client_id by the limits of AWS IoT Core, which also refuses
-// one that begins with $.
+// clientID checks broker.client_id against the limits of AWS IoT Core, which also refuses an
+// id that begins with $.
 func clientID(v any) string {
 	switch s := v.(string); {
 	case len(s) > awsiot.ClientIDMax:
@@ -194,7 +194,7 @@ func alpn(v any) string {
 	return ""
 }
 
-// derivedQuantity checks the name of a quantity that is to be derived.
+// derivedQuantity checks the name of a derived quantity.
 func derivedQuantity(v any) string {
 	var names []string
 	for _, q := range filter.Derived() {
@@ -227,8 +227,8 @@ func fileName(v any) string {
 	return ""
 }
 
-// topicOf checks a topic as it is written. Once the whole file is read, topics checks it with
-// its placeholders filled in.
+// topicOf checks the placeholders of a topic. The loader checks the topic itself once they
+// can be filled in; see topics.
 func topicOf(placeholders ...string) func(any) string {
 	return func(v any) string {
 		if err := checkPlaceholders(v.(string), placeholders); err != nil {

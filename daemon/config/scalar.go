@@ -16,12 +16,12 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// scalar reads one value, by its rule or its type, and checks it.
+// scalar reads and checks one value, by the rule of its key or by its type.
 func (l *loader) scalar(n *yaml.Node, path, key string, v reflect.Value) {
 	l.scalarBy(rules[key], n, path, v)
 }
 
-// scalarBy reads one value by a rule, and checks it.
+// scalarBy reads and checks one value by a rule.
 func (l *loader) scalarBy(r rule, n *yaml.Node, path string, v reflect.Value) {
 	switch {
 	case n.Kind != yaml.ScalarNode:
@@ -54,8 +54,8 @@ func (l *loader) scalarBy(r rule, n *yaml.Node, path string, v reflect.Value) {
 	l.fail(path, reason, r.shown(n.Value))
 }
 
-// isOctal reports whether text is a number with a leading zero. YAML 1.1, and so many tools that
-// may read this file, reads 076 as 62; YAML 1.2 reads it as 76.
+// isOctal reports whether text is a number with a leading zero. YAML 1.1, and so many tools
+// that may read this file, reads 076 as 62; YAML 1.2 reads it as 76.
 func isOctal(text string) bool {
 	if text != "" && strings.ContainsRune("+-", rune(text[0])) {
 		text = text[1:]
@@ -63,6 +63,7 @@ func isOctal(text string) bool {
 	return len(text) > 1 && text[0] == '0' && strings.Trim(text, "0123456789_") == ""
 }
 
+// octalReason says how to write such a value instead.
 func (r rule) octalReason(text string, v reflect.Value) string {
 	hint := "write it without the zero, or as hexadecimal with 0x"
 	switch {
@@ -134,7 +135,7 @@ func (r rule) read(text string, v reflect.Value) error {
 	return fmt.Errorf("cannot be given: the program does not know how to read a %s", v.Type())
 }
 
-// wanted says what a value should be.
+// wanted describes the values that are expected.
 func wanted(r rule, t reflect.Type) string {
 	switch {
 	case r.Wants != "":
@@ -166,7 +167,7 @@ func isBare(text string) bool {
 	return option.IsNumber(whole) && (!dot || option.IsNumber(fraction))
 }
 
-// duration reads Go's durations. A bare number without a unit was refused before, except 0,
+// duration reads a duration in Go's syntax. Bare numbers have been refused before, except 0,
 // which is the same in every unit.
 func duration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
@@ -181,7 +182,7 @@ func duration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// whole reads a decimal or hexadecimal number of at most that many bits.
+// whole reads a decimal or hexadecimal number of at most bits bits.
 func whole(text string, bits int) (uint64, error) {
 	base, digits := 10, text
 	if rest, ok := strings.CutPrefix(strings.ToLower(text), "0x"); ok {

@@ -9,28 +9,28 @@ import (
 )
 
 const (
-	settleFor   = 100 * time.Millisecond // how long a file must not change that has just changed
-	settleLimit = 3 * time.Second        // how long LoadSettled waits for that
-	recent      = 2 * time.Second        // how long ago counts as just now, by the wall clock
+	settleFor   = 100 * time.Millisecond // a file that was changed recently must stay the same for this time
+	settleLimit = 3 * time.Second        // LoadSettled gives up after this time
+	recent      = 2 * time.Second        // a change within this time is recent, by the wall clock
 )
 
-// LoadSettled is like [Load], for a file that somebody may be writing in place at the moment.
-// The first part of a configuration may be a valid one, with fewer outputs. So a file that was
-// changed within the last two seconds is read only when it does not change for 100 ms, and a
-// file that changes while it is read is read again. If it has not settled after 3 s, the error
-// says so.
+// LoadSettled is like [Load], for a file that somebody may be writing in place right now. The
+// first part of a configuration may be valid on its own, with fewer outputs. So a file that
+// was changed within the last two seconds is read only after it has not changed for 100 ms,
+// and a file that changes while it is read is read again. If it has not settled after 3 s,
+// the error says so.
 func LoadSettled(path string) (*Config, error) {
 	data, err := readSettled(path, regular.Read)
 	if err != nil {
 		return nil, Errors{{File: path, Reason: plainly(err), Err: err}}
 	}
 	if data == nil {
-		return nil, Errors{{File: path, Reason: "somebody is writing it; try again when that is done"}}
+		return nil, Errors{{File: path, Reason: "is being written; try again when that is finished"}}
 	}
 	return parse(path, data, true)
 }
 
-// readSettled returns the content of a file, nil if the file does not settle.
+// readSettled returns the content of a file, or nil if it does not settle.
 func readSettled(path string, read func(path string, most int64) ([]byte, error)) ([]byte, error) {
 	tick := time.NewTicker(settleFor)
 	defer tick.Stop()
@@ -66,7 +66,7 @@ func readSettled(path string, read func(path string, most int64) ([]byte, error)
 	return nil, nil
 }
 
-// unchanged reports whether a file is the same and was not written in between.
+// unchanged reports whether two results of stat show the same file with no write in between.
 func unchanged(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

@@ -10,10 +10,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-var saysLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^yaml: (?:line (\d+): )?`) })
+// yamlPrefix matches the beginning of the YAML parser's messages, with the line if it has one.
+var yamlPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^yaml: (?:line (\d+): )?`) })
 
-// said replaces messages of the YAML parser by plainer ones.
-var said = []struct{ have, say string }{
+// plainReasons has plainer words for messages of the YAML parser.
+var plainReasons = []struct{ have, say string }{
 	{"found a tab character", tabReason},
 	{"found character that cannot start any token", "a value cannot begin with %, @ or ` outside quotes"},
 	{"mapping values are not allowed in this context", "a second \": \" in one line, or an indentation that does not fit the line above"},
@@ -24,15 +25,16 @@ var said = []struct{ have, say string }{
 	{"control characters are not allowed", "an invisible control character; delete it"},
 }
 
-const tabReason = "a tab stands where YAML wants spaces"
+const tabReason = "a tab where YAML requires spaces"
 
-// syntaxReason returns the reason why a file stops being YAML at a line.
+// syntaxReason returns the reason why a file is not YAML. line is the text of the line at
+// which it stops being YAML.
 func syntaxReason(err error, line string) string {
 	if strings.HasPrefix(strings.TrimLeft(line, " "), "\t") {
 		return tabReason
 	}
-	msg := saysLine().ReplaceAllString(err.Error(), "")
-	for _, s := range said {
+	msg := yamlPrefix().ReplaceAllString(err.Error(), "")
+	for _, s := range plainReasons {
 		if strings.Contains(msg, s.have) {
 			return s.say
 		}
@@ -40,7 +42,7 @@ func syntaxReason(err error, line string) string {
 	return "is not YAML: " + msg
 }
 
-// lineOf returns the text of one line, from 1.
+// lineOf returns the text of line n, counted from 1.
 func lineOf(data []byte, n int) string {
 	ends := lineEnds(data)
 	if n < 1 || n > len(ends) {
@@ -53,14 +55,14 @@ func lineOf(data []byte, n int) string {
 	return string(data[from:ends[n-1]])
 }
 
-// searchable bounds the exact search for the line of an error, which parses the file once for
-// each line: it is the number of bytes parsed in all. A file of 300 lines of 30 bytes needs a
-// third of that at most.
+// searchable bounds the exact search for the line of an error, which parses the file once per
+// line. It is the total number of bytes parsed. A file of 300 lines of 30 bytes needs at most
+// a third of it.
 const searchable = 4 << 20
 
-// errorLine returns the line at which a file stops being YAML. The YAML parser only names the
-// start of the construct that it was parsing, or nothing. So errorLine cuts the file shorter
-// and shorter: the error is in the line after the longest beginning that can be parsed. If
+// errorLine returns the line at which a file stops being YAML. The YAML parser reports only
+// the start of the construct that it was parsing, or nothing. So errorLine cuts off more and
+// more lines: the error is in the line after the longest beginning that can be parsed. If
 // that would take too long, it uses the parser's line.
 func errorLine(data []byte, err error) int {
 	ends := lineEnds(data)
@@ -74,7 +76,7 @@ func errorLine(data []byte, err error) int {
 	if n <= 0 {
 		return 1
 	}
-	if m := saysLine().FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
+	if m := yamlPrefix().FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
 		if n, err := strconv.Atoi(m[1]); err == nil {
 			return min(max(n, 1), len(ends))
 		}
@@ -82,7 +84,7 @@ func errorLine(data []byte, err error) int {
 	return 1
 }
 
-// lineEnds returns the offsets behind each line.
+// lineEnds returns the offset of the end of each line.
 func lineEnds(data []byte) (ends []int) {
 	for at := 0; at < len(data); {
 		n := bytes.IndexByte(data[at:], '\n')
@@ -95,7 +97,7 @@ func lineEnds(data []byte) (ends []int) {
 	return ends
 }
 
-// plain refuses what YAML offers beyond keys, values and lists.
+// plain refuses everything in YAML other than keys, values and lists.
 func (l *loader) plain(n *yaml.Node) {
 	switch {
 	case n.Kind == yaml.AliasNode:

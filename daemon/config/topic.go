@@ -8,36 +8,37 @@ import (
 	"fieldpost/daemon/topic"
 )
 
-// ReadingsTopic returns the topic of a sensor's readings, faults and gaps. For
-// what concerns no sensor, sensor is "", and {sensor} becomes "fieldpost". Where
-// {quantity} stands in it, it is that of online and offline: see [Config.ValueTopic].
+// ReadingsTopic returns the topic of a sensor's readings, faults and gaps. If sensor is "",
+// it is the topic of what concerns no sensor, and {sensor} becomes "fieldpost". {quantity}
+// becomes "status", as for online and offline; see [Config.ValueTopic].
 func (c *Config) ReadingsTopic(sensor string) string {
 	return c.ValueTopic(c.Thing, sensor, "status")
 }
 
-// ValueTopic returns the topic of what a thing of that name took: {quantity} becomes the
-// name of a reading's quantity, and the kind of what is no reading.
+// ValueTopic returns the topic of a quantity of a sensor's readings, as taken by a thing of
+// this name. For messages that are no readings, quantity is their kind. It replaces
+// {quantity}.
 func (c *Config) ValueTopic(thing, sensor, quantity string) string {
 	return fill(strings.ReplaceAll(c.Readings.Topic, quantityPlaceholder, quantity), thing, sensor)
 }
 
-// Plain reports whether each quantity of a reading goes to a topic of its own, as a
-// plain value: {quantity} stands in the topic.
+// Plain reports whether each quantity of a reading goes to a topic of its own, as a plain
+// value. That is so if the topic contains {quantity}.
 func (r Readings) Plain() bool { return strings.Contains(r.Topic, quantityPlaceholder) }
 
 const quantityPlaceholder = "{quantity}"
 
-// CommandsTopic returns the topic of orders, or "" where none come by MQTT.
+// CommandsTopic returns the topic of orders, or "" if none come over MQTT.
 func (c *Config) CommandsTopic() string { return fill(c.Commands.Topic, c.Thing, "") }
 
-// AnswersTopic returns the topic of answers and of the events of outputs, or ""
-// where there is none.
+// AnswersTopic returns the topic of answers and of the events of outputs, or "" if there is
+// none.
 func (c *Config) AnswersTopic() string { return fill(c.Commands.Answers, c.Thing, "") }
 
-// AnswersTopicOf is [Config.AnswersTopic] for what a thing of that name answered.
+// AnswersTopicOf is [Config.AnswersTopic] for the answers of a thing of this name.
 func (c *Config) AnswersTopicOf(thing string) string { return fill(c.Commands.Answers, thing, "") }
 
-// fill puts names into a topic's placeholders; "" is what concerns no sensor.
+// fill replaces the placeholders of a topic. A sensor of "" becomes "fieldpost".
 func fill(topic, thing, sensor string) string {
 	if sensor == "" {
 		sensor = reserved
@@ -45,7 +46,8 @@ func fill(topic, thing, sensor string) string {
 	return strings.NewReplacer("{thing}", thing, "{sensor}", sensor).Replace(topic)
 }
 
-// cutPlaceholders returns what stands in braces in a topic, with the braces, and the rest of it.
+// cutPlaceholders returns the parts of a topic in braces, with the braces, and the rest of
+// the topic.
 func cutPlaceholders(topic string) (placeholders []string, rest string) {
 	for {
 		end := strings.IndexByte(topic, '}') + 1
@@ -54,7 +56,7 @@ func cutPlaceholders(topic string) (placeholders []string, rest string) {
 		}
 		begin := strings.LastIndexByte(topic[:end], '{')
 		if begin < 0 {
-			begin = end // nothing opens it, so that it belongs to the rest
+			begin = end // without an opening brace it belongs to the rest
 		} else {
 			placeholders = append(placeholders, topic[begin:end])
 		}
@@ -62,7 +64,7 @@ func cutPlaceholders(topic string) (placeholders []string, rest string) {
 	}
 }
 
-// checkPlaceholders refuses what stands in braces and is not known.
+// checkPlaceholders refuses unknown placeholders and unmatched braces.
 func checkPlaceholders(topic string, known []string) error {
 	found, rest := cutPlaceholders(topic)
 	for _, p := range found {
@@ -80,8 +82,8 @@ func checkPlaceholders(topic string, known []string) error {
 	return nil
 }
 
-// checkTopic checks a topic with its placeholders filled in; written is how it stands
-// in the file.
+// checkTopic checks a topic with its placeholders filled in. written is the topic as it
+// stands in the file.
 func checkTopic(filled, written string) error {
 	if filled == "" {
 		return nil // none
