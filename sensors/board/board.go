@@ -43,8 +43,9 @@ type Board interface {
 	// from one goroutine. Errors are as for Bus.
 	SPI(c SPIConfig) (SPI, error)
 
-	// Serial opens a serial port, of eight bits without parity and one stop bit.
-	// The caller closes it, and uses it from one goroutine. Errors are as for Bus.
+	// Serial opens a serial port, of eight bits and one stop bit. The caller closes it,
+	// and uses it from one goroutine. A port may be open several times with the same
+	// settings, if one goroutine uses all of them. Errors are as for Bus.
 	Serial(c SerialConfig) (Serial, error)
 
 	// Input requests a line as an input that reports its edges.
@@ -189,7 +190,31 @@ type SPI interface {
 // SerialConfig asks for a serial port.
 type SerialConfig struct {
 	Device string // /dev/serial0, ttyUSB0
-	Baud   int    // 1200 to 115200, one of the usual rates
+	Baud   int    // one of [Bauds]
+	Parity Parity // "" is ParityNone
+}
+
+// Bauds are the speeds that a serial port may have.
+var Bauds = []int{1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200}
+
+// Parity is the check bit of a serial port's characters.
+type Parity string
+
+// The parities that Modbus units have.
+const (
+	ParityNone Parity = "none"
+	ParityEven Parity = "even"
+	ParityOdd  Parity = "odd"
+)
+
+// UnmarshalText accepts none, even and odd.
+func (p *Parity) UnmarshalText(b []byte) error {
+	switch v := Parity(b); v {
+	case ParityNone, ParityEven, ParityOdd:
+		*p = v
+		return nil
+	}
+	return errors.New("want none, even or odd")
 }
 
 // Serial is an open serial port.

@@ -42,8 +42,9 @@ func openSerial(dev string, c SerialConfig) (*serialPort, error) {
 	name := strings.TrimPrefix(c.Device, "/dev/")
 	path := filepath.Join(dev, name)
 	rate, ok := bauds[c.Baud]
-	if !ok {
-		return nil, fmt.Errorf("open %s: no port has %d baud", visible(name), c.Baud)
+	parity, known := parities[c.Parity]
+	if !ok || !known {
+		return nil, fmt.Errorf("open %s: no port has %d baud and parity %q", visible(name), c.Baud, string(c.Parity))
 	}
 	// Non-blocking, so that a port without a carrier opens, and reads can have a
 	// deadline.
@@ -51,21 +52,25 @@ func openSerial(dev string, c SerialConfig) (*serialPort, error) {
 	if err != nil {
 		return nil, deviceError(name, path, "dialout", "on a Raspberry Pi enable the serial port, without a console on it, in raspi-config", err)
 	}
-	if err := setRaw(f, rate); err != nil {
+	if err := setRaw(f, rate, parity); err != nil {
 		return nil, errors.Join(fmt.Errorf("set %s to %d baud: %w", visible(name), c.Baud, err), f.Close())
 	}
 	return &serialPort{name, f}, nil
 }
 
-// setRaw makes the port pass bytes as they are, 8N1.
-func setRaw(f *os.File, rate uint32) error {
+// parities are the flags of termios(3). A byte with a wrong parity passes: what is sent with
+// parity has a checksum too.
+var parities = map[Parity]uint32{"": 0, ParityNone: 0, ParityEven: unix.PARENB, ParityOdd: unix.PARENB | unix.PARODD}
+
+// setRaw makes the port pass bytes as they are, of eight bits with one stop bit.
+func setRaw(f *os.File, rate, parity uint32) error {
 	return control(f, func(fd uintptr) error {
 		t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
 		if err != nil {
 			return err
 		}
 		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
-		t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | rate
+		t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | rate | parity
 		t.Ispeed, t.Ospeed = rate, rate
 		t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
 		return unix.IoctlSetTermios(int(fd), unix.TCSETS, t)

@@ -1,8 +1,10 @@
 package board
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +93,61 @@ func TestSerial(t *testing.T) {
 	}
 }
 
+// The speeds and parities that a configuration may name are those that the kernel gets.
+func TestSerialSettings(t *testing.T) {
+	for _, b := range Bauds {
+		if bauds[b] == 0 {
+			t.Errorf("no flag for %d baud", b)
+		}
+	}
+	if len(bauds) != len(Bauds) {
+		t.Errorf("%d speeds and %d flags", len(Bauds), len(bauds))
+	}
+	for p, want := range map[Parity]uint32{"": 0, ParityNone: 0, ParityEven: unix.PARENB, ParityOdd: unix.PARENB | unix.PARODD} {
+		if got, ok := parities[p]; !ok || got != want {
+			t.Errorf("parity %q: %#x, want %#x", p, got, want)
+		}
+	}
+}
+
+// One port may be open twice, as for two Modbus units: each handle gets the answers to its own
+// questions, also after the other was closed.
+func TestSerialShared(t *testing.T) {
+	chip, path := terminal(t)
+	var ports [2]*serialPort
+	for i := range ports {
+		p, err := openSerial("/dev", SerialConfig{Device: path, Baud: 9600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		ports[i] = p
+	}
+	for round := range 4 {
+		p := ports[round%2]
+		if round == 3 {
+			if err := ports[0].Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		question, answer := []byte{byte(round), 1, 2}, []byte{byte(round), 3}
+		if err := p.Write(question); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 3)
+		if _, err := io.ReadFull(chip, got); err != nil || !bytes.Equal(got, question) {
+			t.Fatalf("% x, %v", got, err)
+		}
+		if _, err := chip.Write(answer); err != nil {
+			t.Fatal(err)
+		}
+		got = make([]byte, 2)
+		if n, err := p.Read(got, time.Minute); n != 2 || err != nil || !bytes.Equal(got, answer) {
+			t.Fatalf("round %d: % x, %v", round, got, err)
+		}
+	}
+}
+
 func TestSerialRefused(t *testing.T) {
 	dev := touch(t, "ttyS0")
 	for _, c := range []struct {
@@ -98,9 +155,10 @@ func TestSerialRefused(t *testing.T) {
 		is   error
 		text string
 	}{
-		{SerialConfig{"ttyUSB0", 9600}, ErrAbsent, "raspi-config"},
-		{SerialConfig{"/dev/ttyS0", 9600}, unix.ENOTTY, "set ttyS0 to 9600 baud"},
-		{SerialConfig{"ttyS0", 9601}, nil, "no port has 9601 baud"},
+		{SerialConfig{Device: "ttyUSB0", Baud: 9600}, ErrAbsent, "raspi-config"},
+		{SerialConfig{Device: "/dev/ttyS0", Baud: 9600, Parity: ParityOdd}, unix.ENOTTY, "set ttyS0 to 9600 baud"},
+		{SerialConfig{Device: "ttyS0", Baud: 9601}, nil, "no port has 9601 baud"},
+		{SerialConfig{Device: "ttyS0", Baud: 9600, Parity: "mark"}, nil, `parity "mark"`},
 	} {
 		m := &Machine{dev: dev}
 		p, err := m.Serial(c.c)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"time"
@@ -38,11 +39,29 @@ func (h serialHandle) state() (d serialDevice, waiting int, deaf, silent bool) {
 	defer h.bus.mu.Unlock()
 	c := h.bus.chips[0]
 	d, _ = c.dev.(serialDevice)
-	deaf = d == nil || d.baud() != h.c.Baud || c.fault == NACK
+	deaf = d == nil || d.baud() != h.c.Baud || parityOf(d) != cmp.Or(h.c.Parity, board.ParityNone) || c.fault == NACK
 	if d != nil && !deaf {
 		waiting = d.waiting()
 	}
 	return d, waiting, deaf, deaf || c.fault == Healthy
+}
+
+// parityOf returns the parity of a chip.
+func parityOf(d serialDevice) board.Parity {
+	if p, ok := d.(interface{ parityBit() board.Parity }); ok {
+		return p.parityBit()
+	}
+	return board.ParityNone
+}
+
+// nextOf returns when a chip's next bytes come; zero if none are on their way.
+func (h serialHandle) nextOf(d serialDevice) time.Time {
+	h.bus.mu.Lock()
+	defer h.bus.mu.Unlock()
+	if n, ok := d.(interface{ next() time.Time }); ok {
+		return n.next()
+	}
+	return time.Time{}
 }
 
 // Write sends bytes to the chip.
@@ -61,17 +80,29 @@ func deafTo(err error) bool { return err == errNACK }
 
 // Read waits for bytes from the chip.
 func (h serialHandle) Read(p []byte, within time.Duration) (int, error) {
-	d, n, _, silent := h.state()
+	d, n, deaf, silent := h.state()
 	if silent && n < len(p) {
 		if err := h.alive(); err != nil {
 			return 0, fmt.Errorf("read from %s: %w", h.name, err)
 		}
-		late := time.NewTimer(within)
-		defer late.Stop()
-		select {
-		case <-late.C:
-		case <-h.closed:
-			return 0, fmt.Errorf("read from %s: %w", h.name, os.ErrClosed)
+		for until := time.Now().Add(within); ; {
+			stop := until
+			if next := h.nextOf(d); !deaf && !next.IsZero() && next.Before(until) {
+				stop = next
+			}
+			late := time.NewTimer(time.Until(stop))
+			select {
+			case <-late.C:
+			case <-h.closed:
+				late.Stop()
+				return 0, fmt.Errorf("read from %s: %w", h.name, os.ErrClosed)
+			}
+			if _, n, deaf, silent = h.state(); !silent || n >= len(p) {
+				return h.Read(p, 0)
+			}
+			if !time.Now().Before(until) {
+				break
+			}
 		}
 		if n > 0 {
 			h.bus.mu.Lock()
