@@ -48,7 +48,7 @@ func checkOptions(t *testing.T, c sensors.Chip) {
 		}
 	}
 	v := c.Options.New()
-	if !v.Comparable() {
+	if !reflect.DeepEqual(v.Interface(), c.Options.New().Interface()) {
 		t.Errorf("%s: options of type %s cannot be compared", c.Name, v.Type())
 	}
 	for k, r := range c.Options.Rules {
@@ -58,6 +58,9 @@ func checkOptions(t *testing.T, c sensors.Chip) {
 			continue
 		}
 		f := v.FieldByIndex(index)
+		if r.Item != nil {
+			checkList(t, c.Name+": "+k, r, f.Type())
+		}
 		if (r.File || r.Dir) && f.Kind() != reflect.String {
 			t.Errorf("%s: %s names a file, but is a %s", c.Name, k, f.Type())
 		}
@@ -69,9 +72,28 @@ func checkOptions(t *testing.T, c sensors.Chip) {
 	}
 }
 
+// checkList checks the rules of a list's entries, and the defaults against the rules.
+func checkList(t *testing.T, where string, r option.Rule, list reflect.Type) {
+	t.Helper()
+	entry := reflect.ValueOf(r.Item)
+	if list.Kind() != reflect.Slice || list.Elem() != entry.Type() || r.Most < 1 {
+		t.Fatalf("%s: a list of at most %d %s, whose entries are %s", where, r.Most, list, entry.Type())
+	}
+	for k, rule := range r.Items {
+		index, ok := option.Field(entry.Type(), k)
+		if !ok {
+			t.Errorf("%s: a rule for %q, which is no key", where, k)
+			continue
+		}
+		if v := entry.FieldByIndex(index); rule.Check != nil && !v.IsZero() && rule.Check(v.Interface()) != "" {
+			t.Errorf("%s: default of %s: %s", where, k, rule.Check(v.Interface()))
+		}
+	}
+}
+
 func checkQuantities(t *testing.T, c sensors.Chip) {
 	t.Helper()
-	if len(c.Quantities) == 0 {
+	if len(c.Quantities) == 0 && c.Measures == nil {
 		t.Errorf("%s: gives nothing", c.Name)
 	}
 	reserved := []string{"thing", "sensor", "kind", "run", "seq", "time", "clock"}

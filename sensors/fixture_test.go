@@ -104,9 +104,19 @@ var fixtures = map[string]fixture{
 		set:     func(_ *testing.T, b *sim.Board) { b.AddSDS011("ttyS0") },
 		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddSDS011("ttyS0") }),
 	},
-	"scd30": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD30(b).Chip }},
-	"scd4x": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD4x(b).Chip }},
-	"sps30": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSPS30(b).Chip }},
+	"modbus": {
+		config:  sensors.Config{Options: sensors.Modbus{ModbusPort: modbusPort("ttyS0", 9600), Registers: []sensors.ModbusRegister{{Name: "power", Register: 0x34, Function: 4, Type: "f32", Words: "high", Scale: 1}, {Name: "voltage", Function: 3, Type: "f32", Words: "high", Scale: 1}}}},
+		nowhere: sensors.Modbus{ModbusPort: modbusPort("ttyS1", 9600)},
+		set:     func(_ *testing.T, b *sim.Board) { b.AddSDM("ttyS0", 9600, 1) },
+		cut:     cutPort("ttyS0", func(b *sim.Board) { b.AddSDM("ttyS0", 9600, 1) }),
+	},
+	"sdm120":   meterFixture(2400, func(b *sim.Board) { b.AddSDM("ttyS0", 2400, 1) }),
+	"sdm230":   meterFixture(2400, func(b *sim.Board) { b.AddSDM("ttyS0", 2400, 1) }),
+	"sdm630":   meterFixture(9600, func(b *sim.Board) { b.AddSDM("ttyS0", 9600, 3) }),
+	"pzem004t": meterFixture(9600, func(b *sim.Board) { b.AddPZEM("ttyS0") }),
+	"scd30":    {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD30(b).Chip }},
+	"scd4x":    {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD4x(b).Chip }},
+	"sps30":    {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSPS30(b).Chip }},
 	"bme680": {
 		config: sensors.Config{Options: sensors.BME680{I2C: sensors.I2C{Bus: "i2c-1"}, Gas: true}},
 		chip:   func(b *sim.Bus) *sim.Chip { return sim.AddBME680(b, 0x76).Chip },
@@ -199,6 +209,20 @@ var fixtures = map[string]fixture{
 			}
 		},
 	},
+}
+
+func modbusPort(device string, baud int) sensors.ModbusPort {
+	return sensors.ModbusPort{Serial: sensors.Serial{Device: device}, Baud: baud, Parity: board.ParityNone, UnitID: 1}
+}
+
+// meterFixture is the fixture of a meter on Modbus with known registers.
+func meterFixture(baud int, set func(*sim.Board)) fixture {
+	return fixture{
+		config:  sensors.Config{Options: modbusPort("ttyS0", baud)},
+		nowhere: modbusPort("ttyS1", baud),
+		set:     func(_ *testing.T, b *sim.Board) { set(b) },
+		cut:     cutPort("ttyS0", set),
+	}
 }
 
 func setHwmon(t *testing.T, b *sim.Board) {
@@ -296,7 +320,7 @@ func mustOpen(t *testing.T, c sensors.Chip, b board.Board, cfg sensors.Config) s
 		same := func(of sensors.Quantity) bool {
 			return (c.Channels && of.Is(q.Name) || of.Name == q.Name) && of.Unit == q.Unit && of.Min <= q.Min && of.Max >= q.Max
 		}
-		if !slices.ContainsFunc(c.Quantities, same) {
+		if !slices.ContainsFunc(c.QuantitiesOf(cfg), same) {
 			t.Errorf("%s: %+v is none of the catalog's", c.Name, q)
 		}
 	}

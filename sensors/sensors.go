@@ -92,6 +92,7 @@ type Place struct {
 	Pin     string // the GPIO line
 	SPI     string // the SPI device
 	Port    string // the serial port
+	Unit    uint8  // the Modbus unit on that port; 0: the port has one chip
 	Device  string // the device of a kernel driver
 }
 
@@ -171,6 +172,10 @@ func (q Quantity) Symbol() string {
 		return "µg/m³"
 	case "Ohm":
 		return "Ω"
+	case "V.A":
+		return "VA"
+	case "V.A{reactive}":
+		return "var"
 	case "[pH]", "1":
 		return ""
 	}
@@ -187,6 +192,15 @@ func (c Chip) Symbol(name string) string {
 	return ""
 }
 
+// QuantitiesOf returns what a sensor with this configuration may measure, as in
+// [Chip].Quantities. Any goroutine.
+func (c Chip) QuantitiesOf(cfg Config) []Quantity {
+	if c.Measures != nil {
+		return c.Measures(cfg)
+	}
+	return c.Quantities
+}
+
 // Chip is an entry of the catalog.
 type Chip struct {
 	Name      string     // as written in the configuration: "bme280"
@@ -200,8 +214,11 @@ type Chip struct {
 	// end, "voltage_bus".
 	Quantities []Quantity
 	Channels   bool
-	Every      time.Duration
-	Worst      time.Duration // the longest time for one Open or Sense on a healthy bus
+	// Measures returns what a sensor with this configuration measures, if that depends on its
+	// options alone. Nil: Quantities.
+	Measures func(c Config) []Quantity
+	Every    time.Duration
+	Worst    time.Duration // the longest time for one Open or Sense on a healthy bus
 	// WarmUp is how long Sense of a healthy chip may keep returning [ErrNotReady].
 	WarmUp time.Duration
 	// Look checks that the board has what Open will request (the bus and the address, the line,

@@ -22,7 +22,10 @@ type Serial struct {
 func (o Serial) Place() Place { return Place{Port: o.Device} }
 
 // serialRule is the rule of the key of [Serial].
-var serialRule = option.Rule{Required: true, Wants: "a serial port such as /dev/serial0", Check: serialName}
+var serialRule = option.Rule{Required: true, Wants: WantsPort, Check: serialName}
+
+// WantsPort is what the key device of a chip on a serial port wants.
+const WantsPort = "a serial port such as /dev/serial0"
 
 // isSerialPort reports whether s is tty, letters and a number.
 func isSerialPort(s string) bool {

@@ -180,11 +180,42 @@ func (l *loader) places(c *Config) {
 		if where == "" || !l.sound(path+".bus") || !l.sound(path+key) {
 			continue
 		}
+		if p.Unit != 0 {
+			key, where = ".unit_id", fmt.Sprintf("unit %d on %s", p.Unit, p.Port)
+		}
 		if f, taken := first[p]; taken {
 			l.fail(path+key, fmt.Sprintf("%s is already used by %s on line %d", where, f, l.line(f)), "")
 			continue
 		}
 		first[p] = path
+	}
+	l.ports(c)
+}
+
+// ports refuses what cannot share a serial port: Modbus units with different settings of the
+// port, and anything else.
+func (l *loader) ports(c *Config) {
+	type user struct{ path, line string }
+	first := map[string]user{}
+	for i, s := range c.Sensors {
+		u := user{path: fmt.Sprintf("sensors[%d]", i)}
+		p := s.Place()
+		if p.Port == "" || !l.sound(u.path+".device") || !l.sound(u.path+".baud") || !l.sound(u.path+".parity") {
+			continue
+		}
+		if o, ok := s.Options.(interface{ Line() string }); ok {
+			u.line = o.Line()
+		}
+		f, shared := first[p.Port]
+		switch {
+		case !shared:
+			first[p.Port] = u
+		case f.line == u.line: // units of one line; two chips were refused before
+		case f.line == "" || u.line == "":
+			l.fail(u.path+".device", fmt.Sprintf("%s is already used by %s on line %d, and only Modbus units can share a port", p.Port, f.path, l.line(f.path)), "")
+		default:
+			l.fail(u.path+".device", fmt.Sprintf("%s has %s here and %s for %s on line %d; all units on a port need the same", p.Port, u.line, f.line, f.path, l.line(f.path)), "")
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 	if o.chip.Options.Has(key) {
 		f, _ := option.Field(o.values.Type(), key)
 		l.nodes[path] = n
-		l.scalarBy(rule(o.chip.Options.Rules[key]), n, path, o.values.FieldByIndex(f))
+		l.chipValue(rule(o.chip.Options.Rules[key]), n, path, o.values.FieldByIndex(f))
 		return true
 	}
 	for _, c := range sensors.Catalog() {
@@ -67,11 +67,81 @@ func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
 			}
 			v := c.Options.New()
 			f, _ := option.Field(v.Type(), key)
-			l.scalarBy(r, n, path, v.FieldByIndex(f))
+			l.chipValue(r, n, path, v.FieldByIndex(f))
 		}
 		return true
 	}
 	return false
+}
+
+// chipValue reads the value of a chip's key: one value, or a list of entries.
+func (l *loader) chipValue(r rule, n *yaml.Node, path string, v reflect.Value) {
+	switch {
+	case r.Item == nil:
+		l.scalarBy(r, n, path, v)
+		return
+	case n.Kind == yaml.AliasNode: // plain has refused it
+		return
+	case n.Kind != yaml.SequenceNode:
+		l.fail(path, "want a list, each entry after \"- \", not "+kindOf(n), "")
+		return
+	case len(n.Content) == 0 || len(n.Content) > r.Most:
+		l.fail(path, fmt.Sprintf("want 1 to %d entries, not %d", r.Most, len(n.Content)), "")
+		return
+	}
+	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, item := range n.Content {
+		list.Index(i).Set(reflect.ValueOf(r.Item))
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if !l.entry(r, item, at, list.Index(i)) || r.Entry == nil {
+			continue
+		}
+		if key, reason := r.Entry(list.Interface(), i); reason != "" {
+			shown := ""
+			if f, ok := option.Field(list.Index(i).Type(), key); ok && l.given(join(at, key)) {
+				shown = fmt.Sprint(list.Index(i).FieldByIndex(f))
+			}
+			l.fail(join(at, key), reason, shown)
+		}
+	}
+	v.Set(list)
+}
+
+// entry reads an entry of a chip's list, and reports whether it has no mistake.
+func (l *loader) entry(r rule, n *yaml.Node, path string, v reflect.Value) (sound bool) {
+	l.nodes[path] = n
+	before := len(l.errs) + l.dropped
+	if n.Kind != yaml.MappingNode {
+		l.fail(path, "want keys with values, not "+kindOf(n), "")
+		return false
+	}
+	lines := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, val := n.Content[i], n.Content[i+1]
+		f, ok := option.Field(v.Type(), k.Value)
+		switch {
+		case k.Kind != yaml.ScalarNode:
+			l.add(k.Line, path, "want a plain word as a key", "")
+		case isMerge(k): // plain has refused it
+			return false
+		case lines[k.Value] > 0:
+			l.add(k.Line, path, fmt.Sprintf("duplicate key %q, first on line %d", printable(k.Value), lines[k.Value]), "")
+		case !ok:
+			l.add(k.Line, path, unknown("key", k.Value, option.Keys(v.Type())), "")
+		case val.Kind == yaml.AliasNode: // plain has refused it
+			return false
+		default:
+			l.nodes[join(path, k.Value)] = val
+			l.scalarBy(rule(r.Items[k.Value]), val, join(path, k.Value), v.FieldByIndex(f))
+		}
+		lines[k.Value] = k.Line
+	}
+	for _, k := range option.Keys(v.Type()) {
+		if r.Items[k].Required && lines[k] == 0 {
+			l.fail(join(path, k), "is missing", "")
+		}
+	}
+	return len(l.errs)+l.dropped == before
 }
 
 // keys returns the keys that the user may have meant: the chip's, or those of all chips if

@@ -53,6 +53,61 @@ var refusedKeys = []refusal{
 		want: `fieldpost.yaml:9: sensors[0].every: want 10ms to 24h (got 1ms)`,
 	},
 	{
+		name: "registers of one value",
+		text: "sensors:\n- {name: m, chip: modbus, device: ttyS0, registers: 3}\n",
+		want: `fieldpost.yaml:6: sensors[0].registers: want a list, each entry after "- ", not a single value`,
+	},
+	{
+		name: "no registers",
+		text: "sensors:\n- {name: m, chip: modbus, device: ttyS0}\n",
+		want: `fieldpost.yaml:6: sensors[0].registers: is missing; chip modbus needs it`,
+	},
+	{
+		name: "empty registers",
+		text: "sensors:\n- {name: m, chip: modbus, device: ttyS0, registers: []}\n",
+		want: `fieldpost.yaml:6: sensors[0].registers: want 1 to 24 entries, not 0`,
+	},
+	{
+		name: "registers of another chip",
+		text: "sensors:\n- {name: m, chip: sdm120, device: ttyS0, registers: [{name: voltage, register: 0}]}\n",
+		want: `fieldpost.yaml:6: sensors[0].registers: chip sdm120 does not have this key; it has every, device, baud, parity, unit_id`,
+	},
+	{
+		name: "mistakes in registers",
+		text: "sensors:\n- name: m\n  chip: modbus\n  device: ttyS0\n  baud: 9700\n  parity: mark\n  unit_id: 0\n  registers:\n  - {name: voltage}\n  - {name: Flow, register: 1}\n  - {name: flow, register: 2}\n  - {name: power, register: 3, unit: kW}\n  - {name: energy_2, register: 65535, type: u32}\n  - {name: power, register: 4, typ: u32}\n  - {name: voltage_1, register: 5, function: 2, type: f64, words: middle, scale: 0}\n  - 7\n  - {name: time, register: 7}\n  - {name: current, register: 0x1F4, name: x}\n",
+		want: `fieldpost.yaml:9: sensors[0].baud: want 1200, 2400, 4800, 9600, 19200, 38400, 57600 or 115200 (got 9700)
+fieldpost.yaml:10: sensors[0].parity: want none, even or odd (got mark)
+fieldpost.yaml:11: sensors[0].unit_id: want 1 to 247 (got 0)
+fieldpost.yaml:13: sensors[0].registers[0].register: is missing
+fieldpost.yaml:14: sensors[0].registers[1].name: want a name of at most 40 of the characters a-z 0-9 _, the first one a letter (got Flow)
+fieldpost.yaml:15: sensors[0].registers[2].unit: is missing: want the UCUM code of flow, such as Cel or L/min, or "1" for a plain number
+fieldpost.yaml:16: sensors[0].registers[3].unit: power is in W with all chips, because receivers know the unit by the name: change scale, or choose another name (got kW)
+fieldpost.yaml:17: sensors[0].registers[4].register: is the last register, and u32 needs two (got 65535)
+fieldpost.yaml:18: sensors[0].registers[5]: unknown key "typ", did you mean "type"?
+fieldpost.yaml:19: sensors[0].registers[6].function: want 4, input registers, or 3, holding registers (got 2)
+fieldpost.yaml:19: sensors[0].registers[6].type: want u16, i16, u32, i32 or f32 (got f64)
+fieldpost.yaml:19: sensors[0].registers[6].words: want high or low (got middle)
+fieldpost.yaml:19: sensors[0].registers[6].scale: makes every value 0 (got 0)
+fieldpost.yaml:20: sensors[0].registers[7]: want keys with values, not a single value
+fieldpost.yaml:21: sensors[0].registers[8].name: is a key that messages have already; choose another name (got time)
+fieldpost.yaml:22: sensors[0].registers[9]: duplicate key "name", first on line 22`,
+	},
+	{
+		name: "a unit twice on a port",
+		text: "sensors:\n- {name: a, chip: sdm120, device: ttyS0, unit_id: 3}\n- {name: b, chip: sdm230, device: ttyS0, unit_id: 3}\n",
+		want: `fieldpost.yaml:7: sensors[1].unit_id: unit 3 on ttyS0 is already used by sensors[0] on line 6`,
+	},
+	{
+		name: "two speeds on a port",
+		text: "sensors:\n- {name: a, chip: sdm120, device: ttyS0, unit_id: 3}\n- {name: b, chip: sdm630, device: ttyS0, unit_id: 4}\n",
+		want: `fieldpost.yaml:7: sensors[1].device: ttyS0 has 9600 baud, parity none here and 2400 baud, parity none for sensors[0] on line 6; all units on a port need the same`,
+	},
+	{
+		name: "a meter beside another chip",
+		text: "sensors:\n- {name: a, chip: mhz19, device: ttyS0}\n- {name: b, chip: sdm630, device: ttyS0}\n",
+		want: `fieldpost.yaml:7: sensors[1].device: ttyS0 is already used by sensors[0] on line 6, and only Modbus units can share a port`,
+	},
+	{
 		name: "bus without its name",
 		text: "sensors:\n- {name: a, chip: tmp102, bus: 1}\n",
 		want: `fieldpost.yaml:6: sensors[0].bus: want the bus's name: "i2c-1" (got 1)`,

@@ -64,16 +64,27 @@ func TestEveryTypeCanBeRead(t *testing.T) {
 
 // So can that of every key of a chip's own.
 func TestEveryOptionCanBeRead(t *testing.T) {
-	samples := []string{"x", "1", "on", "1s", "up", "40/s", "0x76", "1.5"}
+	samples := []string{"x", "1", "on", "1s", "up", "40/s", "0x76", "1.5", "even"}
+	check := func(chip, key string, r option.Rule, v reflect.Value) {
+		for _, s := range samples {
+			if rule(r).read(s, v) == nil {
+				return
+			}
+		}
+		t.Errorf("chip %s: no text can be read as %s", chip, key)
+	}
 	for _, c := range sensors.Catalog() {
 		for _, k := range c.Options.Keys() {
 			f, _ := option.Field(c.Options.New().Type(), k)
-			read := false
-			for _, s := range samples {
-				read = read || rule(c.Options.Rules[k]).read(s, c.Options.New().FieldByIndex(f)) == nil
+			r := c.Options.Rules[k]
+			if r.Item == nil {
+				check(c.Name, k, r, c.Options.New().FieldByIndex(f))
+				continue
 			}
-			if !read {
-				t.Errorf("chip %s: no text can be read as %s", c.Name, k)
+			for _, sub := range option.Keys(reflect.TypeOf(r.Item)) {
+				entry := reflect.New(reflect.TypeOf(r.Item)).Elem()
+				f, _ := option.Field(entry.Type(), sub)
+				check(c.Name, k+"[]."+sub, r.Items[sub], entry.FieldByIndex(f))
 			}
 		}
 	}

@@ -165,7 +165,7 @@ type checker struct {
 // none, in what it derives. given says whether the
 // file has a key below the sensor, such as "filters[1].window".
 func Check(chip sensors.Chip, c sensors.Config, given func(key string) bool) []Problem {
-	k := &checker{chip: chip, every: c.Every, given: given, measured: slices.Clone(chip.Quantities)}
+	k := &checker{chip: chip, every: c.Every, given: given, measured: slices.Clone(chip.QuantitiesOf(c))}
 	if len(c.Filters) > mostFilters {
 		return []Problem{{"filters", fmt.Sprintf("want at most %d, not %d", mostFilters, len(c.Filters)), ""}}
 	}
@@ -189,7 +189,7 @@ func Check(chip sensors.Chip, c sensors.Config, given func(key string) bool) []P
 // Quantities returns what the readings of a sensor may have, after its filters and with what is derived, like
 // [sensors.Chip].Quantities.
 func Quantities(chip sensors.Chip, c sensors.Config) []sensors.Quantity {
-	all := slices.Clone(chip.Quantities)
+	all := slices.Clone(chip.QuantitiesOf(c))
 	for _, f := range c.Filters {
 		all = after(all, f, chip)
 	}
@@ -201,11 +201,12 @@ func Quantities(chip sensors.Chip, c sensors.Config) []sensors.Quantity {
 	return all
 }
 
-// Units returns the UCUM codes of the values that a sensor's filters have named, and of those that
-// are derived, by name; nil if there are none.
+// Units returns the UCUM codes of the values that the configuration or a sensor's filters have
+// named, and of those that are derived, by name; nil if there are none.
 func Units(c sensors.Config) map[string]string {
 	var units map[string]string
-	for _, q := range Quantities(sensors.Chip{Channels: true}, c) {
+	chip, _ := sensors.Lookup(c.Chip)
+	for _, q := range Quantities(sensors.Chip{Channels: true, Measures: chip.Measures}, c) {
 		if units == nil {
 			units = map[string]string{}
 		}
@@ -308,10 +309,8 @@ func (k *checker) rename(f sensors.Filter) (key, reason, value string) {
 		return "as", "is missing: with another unit the quantity needs another name, because receivers know the unit by the name", ""
 	case f.Unit == "":
 		return "unit", "is missing: want the UCUM code of " + f.As + `, such as "%" or L/min, or "1" for a plain number`, ""
-	case len(f.As) > 40 || f.As[0] < 'a' || f.As[0] > 'z' || strings.Trim(f.As, "abcdefghijklmnopqrstuvwxyz0123456789_") != "":
-		return "as", "want a name of at most 40 of the characters a-z 0-9 _, the first one a letter", f.As
-	case slices.Contains(reserved, f.As):
-		return "as", "is a key that messages have already; choose another name", f.As
+	case sensors.QuantityName(f.As) != "":
+		return "as", sensors.QuantityName(f.As), f.As
 	case len(f.Unit) > 16 || strings.ContainsFunc(f.Unit, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "unit", "want a UCUM code: at most 16 ASCII characters without spaces", f.Unit
 	case slices.ContainsFunc(k.measured, func(q sensors.Quantity) bool { return k.taken(q, f.As) }):
@@ -323,9 +322,6 @@ func (k *checker) rename(f sensors.Filter) (key, reason, value string) {
 func (k *checker) taken(q sensors.Quantity, name string) bool {
 	return q.Name == name || k.chip.Channels && q.Is(name)
 }
-
-// reserved are the keys of messages that are no quantities.
-var reserved = []string{"thing", "kind", "sensor", "spool", "run", "seq", "time", "clock", "changes", "fault", "gap", "answer", "event"}
 
 func namesOf(quantities []sensors.Quantity) (all []string) {
 	for _, q := range quantities {

@@ -27,6 +27,17 @@ type Rule struct {
 	// Meant says what a value that Check has refused was probably meant to be, to be added to
 	// the reason; "" if that is unknown. May be nil.
 	Meant func(v any, text string) string
+	// Item is a struct, not a pointer to one, with the defaults of an entry, if the key is a
+	// list of such structs; nil: the key has one value. Then only the fields below and
+	// Required count.
+	Item any
+	// Items are the rules of an entry's keys.
+	Items map[string]Rule
+	// Most is how many entries the list may have. It must have one.
+	Most int
+	// Entry checks entry i by all its keys and the entries before it, and returns the key
+	// that is wrong; reason is "" if none is. all is the list, a slice of structs.
+	Entry func(all any, i int) (key, reason string)
 	// Loose replaces Check if the chip is unknown. If it is nil, Check is used for all chips.
 	Loose func(v any) (reason string)
 }
@@ -35,7 +46,7 @@ type Rule struct {
 type Set struct {
 	// Defaults is a struct, not a pointer to one. Its fields have their key in the tag yaml, and
 	// their default as value, in the order in which they are listed for people. Fields of
-	// embedded structs count too. It must be comparable.
+	// embedded structs count too. reflect.DeepEqual must compare it by its values.
 	Defaults any
 	// Rules are the rules of the keys.
 	Rules map[string]Rule

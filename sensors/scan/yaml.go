@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"fieldpost/sensors"
 )
 
 // WriteYAML writes a configuration with this thing that reads everything that was
@@ -66,7 +68,7 @@ func (y *yaml) sensors(r Report) {
 		y.line("  # %s: the chip cannot be recognised. Chips on SPI: mcp3008, mcp3208, max31855, max31865, max6675", p)
 	}
 	for _, p := range r.Serial {
-		y.line("  # %s: the chip cannot be recognised. Chips on a serial port: mhz19, pms5003, sds011", p)
+		y.line("  # %s: the chip cannot be recognised. Chips on a serial port: %s", p, strings.Join(serialChips(), ", "))
 	}
 	body := string(y.Bytes()[head:])
 	y.Truncate(head)
@@ -76,6 +78,16 @@ func (y *yaml) sensors(r Report) {
 		y.line("sensors:")
 	}
 	y.WriteString(body)
+}
+
+// serialChips are the chips of the catalog on a serial port.
+func serialChips() (names []string) {
+	for _, c := range sensors.Catalog() {
+		if c.Options.Has("device") && c.Options.Rules["device"].Wants == sensors.WantsPort {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // entry begins a sensor.
