@@ -45,9 +45,9 @@ func BenchmarkIdle(b *testing.B) {
 
 // While nothing is read the process wakes up every two seconds. Each wake-up is three thread
 // switches: of the thread that runs Go's timers, and two of its monitor thread. With one loop that
-// wakes up every second they were five a second.
+// wakes up every second they were five a second, and with the MQTT client's pings 2.1.
 func TestIdleWakesUpSeldom(t *testing.T) {
-	const parts, part, most = 8, 4 * time.Second, 2.6 // a second
+	const parts, part, most = 8, 4 * time.Second, 2 // a second
 	p := startIdle(t)
 	var perSecond []float64
 	for range parts {

@@ -78,8 +78,7 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
 		SetConnectTimeout(connectTimeout).
-		SetKeepAlive(cfg.KeepAlive).
-		SetPingTimeout(pingTimeout).
+		SetKeepAlive(0). // it is not to ping; see transport.keepAlive
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
 		SetConnectionLostHandler(func(mqtt.Client, error) { c.link.others.Call("lost connection", func() { close(c.lost) }) })
@@ -120,7 +119,7 @@ func (c *connection) open(ctx context.Context) error {
 	}
 	c.exchange.phase = Connecting
 	t := newTransport(raw, secure)
-	t.others = l.others
+	t.others, t.keepAlive = l.others, uint16(l.cfg.KeepAlive/time.Second)
 	t.reader.maxPayload.Store(int64(l.cfg.MaxPayload))
 	t.reader.deliver = c.receiver.receive
 	stop := context.AfterFunc(ctx, func() { t.fail(context.Cause(ctx)) })

@@ -2,8 +2,6 @@ package uplink
 
 import (
 	"context"
-	"errors"
-	"net"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -47,7 +45,7 @@ func newConnection(l *Link) *connection {
 	c.subscriber.link, c.subscriber.exchange, c.subscriber.held = l, &c.exchange, map[string]byte{}
 	c.publisher.link, c.publisher.exchange, c.publisher.pinger, c.publisher.echo = l, &c.exchange, &c.pinger, &c.echo
 	c.receiver.queue, c.receiver.drops, c.receiver.echo, c.receiver.subscribeSent = l.inbound, &l.drops, &c.echo, &c.subscriber.requested
-	c.pinger.idle = &l.idle
+	c.pinger.idle, c.pinger.keepAlive = &l.idle, l.cfg.KeepAlive
 	c.prepareEcho()
 	return c
 }
@@ -264,9 +262,6 @@ func (c *connection) finish(err error) error {
 	c.publisher.acknowledgeRest()
 	c.noteResumedSession()
 	cause, _ := c.transport.end()
-	if errors.Is(cause, net.ErrClosed) {
-		cause = errNoPing // the client closes by itself only then
-	}
 	return cause
 }
 

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// The protocol client pings once in each keep-alive interval. What is here are the
-// pings that go besides, and the reason for most of them: a proxy, a NAT or a firewall
-// on the way to the broker may end connections on which nothing has gone for a while,
-// or forget them without a word.
+// The link pings when it has sent nothing for the keep-alive interval (MQTT 3.1.1,
+// section 3.1.2.10), from the loop that publishes. The protocol client would do it with a
+// ticker of its own, which wakes the process up every five seconds.
+//
+// Some pings go earlier: a proxy, a NAT or a firewall on the way to the broker may end
+// connections on which nothing has gone for a while, or forget them without a word.
 //
 // Two things tell such an idle timeout from another client with our client id: the
 // time is the same each time, and it counts from what was last sent and not from when
@@ -26,10 +28,9 @@ const (
 	pingTimeout = 10 * time.Second // for a PINGRESP
 )
 
-// pinger sends pings on one connection besides those of the protocol client (MQTT
-// 3.1.1, section 3.1.2.10: at any time, whatever the keep-alive). The client takes
-// the answers. Run's goroutine.
+// pinger sends the pings of one connection. Run's goroutine.
 type pinger struct {
+	keepAlive time.Duration
 	transport *transport
 	idle      *idleTimeout
 	pinged    time.Time // when we last pinged, or first since something came
@@ -47,9 +48,9 @@ func (p *pinger) ping() {
 
 // untilNext sends the ping that is due, and gives for how long none will be.
 func (p *pinger) untilNext() time.Duration {
-	every := p.idle.pingEvery
-	if every == 0 {
-		return heartbeatEvery
+	every := p.keepAlive
+	if p.idle.pingEvery > 0 {
+		every = min(every, p.idle.pingEvery)
 	}
 	left := every - time.Since(p.transport.traffic().sent)
 	if left <= 0 {

@@ -316,6 +316,57 @@ func TestIdleTimeoutBecomesShorter(t *testing.T) {
 	})
 }
 
+// The CONNECT has the configured keep-alive. A ping goes when nothing was sent for that
+// long, and none while messages are published.
+func TestPingsGoWhenNothingElseDoes(t *testing.T) {
+	for _, c := range []struct {
+		keepAlive, reading time.Duration
+		pings              int // in ten minutes
+	}{{30 * time.Second, 0, 20}, {20 * time.Minute, 0, 0}, {30 * time.Second, 5 * time.Second, 0}, {30 * time.Second, 40 * time.Second, 15}} {
+		t.Run(fmt.Sprintf("keep-alive %v, reading every %v", c.keepAlive, c.reading), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				cfg := b.config()
+				cfg.KeepAlive = c.keepAlive
+				l := run(t, cfg)
+				p := b.peer()
+				if m := expect[*packets.ConnectPacket](p); m.Keepalive != uint16(c.keepAlive/time.Second) || m.ClientIdentifier != cfg.ClientID {
+					t.Errorf("CONNECT: %v", m)
+				}
+				p.connack(0, false)
+				stop := readings(l, c.reading)
+				defer stop()
+				pings, sent := 0, time.Now()
+				for end := sent.Add(10*time.Minute + time.Second); ; {
+					must(t, p.conn.SetReadDeadline(end))
+					cp, err := packets.ReadPacket(p.conn)
+					if err != nil {
+						break
+					}
+					if d := time.Since(sent); d > c.keepAlive {
+						t.Errorf("nothing was sent for %v", d)
+					}
+					sent = time.Now()
+					switch m := cp.(type) {
+					case *packets.PublishPacket:
+						p.puback(m.MessageID)
+					case *packets.PingreqPacket:
+						pings++
+						p.send(packets.NewControlPacket(packets.Pingresp))
+					default:
+						t.Fatalf("got %v", m)
+					}
+				}
+				if pings != c.pings || !l.Status().Connected {
+					t.Errorf("%d pings, want %d; %+v", pings, c.pings, l.Status())
+				}
+				stop()
+				l.end(t, p)
+			})
+		})
+	}
+}
+
 func TestUnansweredPing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

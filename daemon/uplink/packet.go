@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 // send it (mochi, at its end and when another client takes the session over): it is
 // an orderly close.
 const (
+	connect     = 1 // only ours
 	connack     = 2
 	publish     = 3
 	puback      = 4
@@ -80,13 +82,20 @@ func appendUnsubscribe(b []byte, packet uint16, filter string) []byte {
 	return append(b, filter...)
 }
 
-// pingrespEvery is how often a PINGRESP is made up while a message comes.
-const pingrespEvery = 2 * time.Second
+// partEvery is how often readPacket returns while a message takes long to come.
+const partEvery = 2 * time.Second
 
-var (
-	pingreqPacket  = []byte{pingreq << 4, 0}
-	pingrespPacket = []byte{pingresp << 4, 0}
-)
+var pingreqPacket = []byte{pingreq << 4, 0}
+
+// withKeepAlive returns a copy of a CONNECT packet with another keep-alive, in seconds
+// (section 3.1.2.10).
+func withKeepAlive(packet []byte, seconds uint16) []byte {
+	_, n := binary.Uvarint(packet[1:]) // the remaining length
+	const name, level, flags = 2 + len("MQTT"), 1, 1
+	packet = slices.Clone(packet)
+	binary.BigEndian.PutUint16(packet[1+n+name+level+flags:], seconds)
+	return packet
+}
 
 // maxDisconnect bounds a DISCONNECT with its properties, in bytes.
 const maxDisconnect = 1024
@@ -290,7 +299,7 @@ func (g *packetReader) readPublishHeader(first byte, length int) error {
 // returns before it is done, and is to be called again.
 func (g *packetReader) readPayload() (done bool, err error) {
 	for since := time.Now(); g.left > 0; {
-		if time.Since(since) >= pingrespEvery {
+		if time.Since(since) >= partEvery {
 			return false, nil
 		}
 		m := g.message

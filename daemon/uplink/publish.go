@@ -12,8 +12,7 @@ import (
 // Publishing goes past the protocol client: there each message passes three goroutines
 // on its way out and two on its way back, has a timer and a store of its own, and is
 // one TLS record, and all that costs several times what sending does. The client keeps
-// the beginning and the end of the connection, and pings. As it does not see what we
-// publish, it pings once in a keep-alive interval whether or not we do.
+// the beginning and the end of the connection.
 
 // maxPayload is the largest payload in bytes. The limit of AWS IoT Core holds for every
 // broker, so that a configuration that works with one works with the other.

@@ -29,6 +29,9 @@ type transport struct {
 	others *task.Group // the protocol client's goroutines, which call us; nil is none
 	reader packetReader
 	rest   []byte // of the packet that the protocol client is reading
+	// keepAlive is put into the CONNECT, in seconds. The protocol client is told that there
+	// is none, because it would ping with a ticker of its own.
+	keepAlive uint16
 
 	// What the protocol client is not given.
 	pubacks pubacks
@@ -64,10 +67,8 @@ func newTransport(raw, tls net.Conn) *transport {
 	return t
 }
 
-// Read gives the protocol client the bytes of checked packets: CONNACK and PINGRESP.
-// While a message takes long to come it gives PINGRESPs, as bytes that come are as
-// good a sign of life and the real PINGRESP is behind them. After the connection has
-// ended it gives what ended it.
+// Read gives the protocol client the bytes of the CONNACK, once it is checked, and takes
+// all that comes after it. After the connection has ended it gives what ended it.
 func (t *transport) Read(p []byte) (n int, err error) {
 	if !t.others.Call("packet reader", func() { n, err = t.read(p) }) {
 		return 0, t.ended(errOurs)
@@ -83,8 +84,7 @@ func (t *transport) read(p []byte) (int, error) {
 		}
 		if packet == nil {
 			t.notePartReceived()
-			t.rest = pingrespPacket
-			break
+			continue
 		}
 		t.noteReceived(packet[0] >> 4)
 		switch packet[0] >> 4 {
@@ -96,7 +96,7 @@ func (t *transport) read(p []byte) (int, error) {
 			t.subacks.set(binary.BigEndian.Uint16(packet[len(packet)-3:]), packet[len(packet)-1])
 		case unsuback:
 			t.subacks.set(binary.BigEndian.Uint16(packet[len(packet)-2:]), 0)
-		default:
+		case connack:
 			t.rest = packet
 		}
 	}
@@ -161,6 +161,9 @@ func (t *transport) Write(p []byte) (n int, err error) {
 }
 
 func (t *transport) write(p []byte) (int, error) {
+	if len(p) > 0 && p[0] == connect<<4 {
+		p = withKeepAlive(p, t.keepAlive)
+	}
 	t.noteSent(time.Now())
 	if err := t.tls.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, t.ended(err)
