@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// lookEvery is how soon the log notices that the clock has become true. A power cut
+	// lookEvery bounds how late the log notices that the clock has become true. A power cut
 	// before then costs the true times of this boot's records from before.
 	lookEvery = 10 * time.Second
 	// A moment is written again only when it says something new, and no more often than
@@ -22,41 +22,42 @@ const (
 	timesStep = time.Second
 )
 
-// BootLog stores over reboots a moment at which each boot knew the time, so that older
-// records in the spool can still get their true time. It writes once when the clock
-// becomes true, and again when the clock was stepped or had lost its synchronisation. A
-// failed read or write costs only those times.
+// BootLog stores, across reboots, a moment at which each boot knew the time. With it, older
+// records in the spool can still get their true time. It writes once when the clock becomes
+// true, and again when the clock was stepped or had lost its synchronisation. A failed read
+// or write costs only those times.
 //
-// Run is for one goroutine; Boots may be called from any.
+// Run is for one goroutine. Any goroutine may call Boots.
 type BootLog struct {
 	clock   Clock
 	journal *journal.Journal
 	log     *slog.Logger
-	boots   Boots                                                 // any goroutine
+	boots   Boots                                                 // may be used by any goroutine
 	wait    func(now time.Time, most time.Duration) time.Duration // see WakeWith
 
-	kept   Stamp         // what this run wrote last; zero is nothing
-	lapsed bool          // the clock was not true in between
+	kept   Stamp         // what this run wrote last; zero if nothing
+	lapsed bool          // the clock has not been true for some time since
 	next   time.Duration // no write before this time since boot
 	failed bool          // the last write failed
 }
 
-// NewBootLog returns a log that stores its moments in s, and reads those of earlier boots.
+// NewBootLog returns a log that stores its moments in s, and reads the moments of earlier
+// boots from it.
 func NewBootLog(c Clock, s journal.Storage, log *slog.Logger) *BootLog {
 	l := &BootLog{clock: c, journal: journal.New(s), log: log, wait: func(_ time.Time, most time.Duration) time.Duration { return most }}
 	l.load()
 	return l
 }
 
-// WakeWith has Run wake up when others do: wait returns how long it may wait from now, at most
-// most. Call it before Run.
+// WakeWith makes Run wake up together with other loops: wait returns how long Run may wait
+// from now, at most most. Call it before Run.
 func (l *BootLog) WakeWith(wait func(now time.Time, most time.Duration) time.Duration) { l.wait = wait }
 
 // Boots returns the known moments. While Run runs, new ones are added.
 func (l *BootLog) Boots() *Boots { return &l.boots }
 
-// load reads the journal once that is possible. If the spool's directory cannot be used,
-// the spool reports it.
+// load reads the journal, once it can be read. If the spool's directory cannot be used, the
+// spool reports that.
 func (l *BootLog) load() {
 	damage, err := l.journal.Read(l.boots.Read)
 	if err == nil && damage.Any() {
@@ -73,7 +74,7 @@ func (l *BootLog) Run(ctx context.Context) error {
 	return nil
 }
 
-// look learns the present moment, and writes it if it says something new.
+// look takes the present moment, and writes it if it says something new.
 func (l *BootLog) look(last bool) {
 	l.load()
 	now := l.clock.Now()
@@ -99,7 +100,7 @@ func (l *BootLog) look(last bool) {
 	l.kept, l.next = now, now.Mono+timesEvery
 }
 
-// apart returns by how much the wall clock was stepped between two moments of one boot.
+// apart returns how far the wall clock was stepped between two moments of one boot.
 func apart(a, b Stamp) time.Duration {
 	return (b.Wall.Sub(a.Wall) - (b.Mono - a.Mono)).Abs()
 }

@@ -7,41 +7,41 @@ import (
 	"time"
 )
 
-// maxBoots bounds the boots that are remembered: two months for a board that is switched
-// on every morning.
+// maxBoots bounds the stored boots. It is two months for a board that is switched on every
+// morning.
 const maxBoots = 64
 
-// Boots has, for each of the latest boots of this machine, one moment at which the wall
-// clock was true. From it the time of everything that happened before in that boot can be
-// calculated, also in a later boot. The time of what happened after it, in a boot that lost
-// the time again, stays unknown.
+// Boots has a moment at which the wall clock was true for each of the latest boots of this
+// machine. From that moment the time of everything earlier in that boot can be calculated,
+// even in a later boot. The time of what happened later, if that boot lost the time again,
+// stays unknown.
 //
-// Methods may be called from any goroutine. The zero value is empty.
+// Any goroutine may call the methods. The zero value is empty.
 type Boots struct {
 	mu    sync.Mutex
 	known []Stamp // oldest first, one per boot, all synced
 }
 
-// Learn stores a moment, in place of an earlier one of the same boot. It ignores a moment
-// at which the wall clock was not known to be true.
+// Learn stores a moment and replaces an earlier one of the same boot. It ignores a moment at
+// which the wall clock was not known to be true.
 func (b *Boots) Learn(at Stamp) {
 	if !at.Synced || at.Boot == "" {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.known = append(b.without(at.Boot), at)
+	b.known = append(b.withoutLocked(at.Boot), at)
 	if n := len(b.known) - maxBoots; n > 0 {
 		b.known = slices.Delete(b.known, 0, n)
 	}
 }
 
-// without returns the moments of all boots but one. With mu held.
-func (b *Boots) without(boot string) []Stamp {
+// withoutLocked returns the moments of all boots but one.
+func (b *Boots) withoutLocked(boot string) []Stamp {
 	return slices.DeleteFunc(b.known, func(s Stamp) bool { return s.Boot == boot })
 }
 
-// Fill is [Fill] for stamps of earlier boots too. A nil Boots is empty.
+// Fill is [Fill], but also for stamps of earlier boots. A nil Boots is empty.
 func (b *Boots) Fill(s, now Stamp) Stamp {
 	s = Fill(s, now)
 	if s.Synced || b == nil {
@@ -78,8 +78,8 @@ func (b *Boots) Entries() (out [][]byte) {
 	return out
 }
 
-// Read adds an entry from the file, and reports whether it is valid. It does not replace a
-// moment that was learnt since.
+// Read adds an entry of the file, and reports whether the entry is valid. It does not replace
+// a newer moment that Learn has stored.
 func (b *Boots) Read(entry []byte) bool {
 	var m moment
 	if json.Unmarshal(entry, &m) != nil || m.Boot == "" || m.Mono < 0 || m.Mono > int64(maxMono/time.Microsecond) {

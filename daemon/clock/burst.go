@@ -2,18 +2,17 @@ package clock
 
 import "time"
 
-// Burst is a Clock for what happens within a moment. It asks another clock, which costs system
-// calls, at most once in its time, and in between counts on from the answer. One goroutine at
-// a time may use it.
+// Burst is a Clock that saves system calls. It asks another clock at most once per interval,
+// and adds the time since then to the answer. One goroutine at a time may use it.
 type Burst struct {
 	c     Clock
 	most  time.Duration
-	asked time.Time // zero: not yet
+	asked time.Time // when c was last asked; zero if never
 	stamp Stamp
 }
 
-// NewBurst returns a Burst that asks c at most once in so long. It notices a step of the wall
-// clock, and that this is synchronised, that much later.
+// NewBurst returns a Burst that asks c at most once per interval most. It notices a step or
+// the synchronisation of the wall clock up to that much later.
 func NewBurst(c Clock, most time.Duration) *Burst { return &Burst{c: c, most: most} }
 
 // Now returns the present moment.

@@ -4,18 +4,18 @@
 // true. The wall clock is true once the kernel says that it is synchronised (adjtimex(2),
 // STA_UNSYNC and TIME_ERROR). So every record has both, in a [Stamp].
 //
-// From one moment at which both are known, the wall time of everything before it in the
-// same boot follows: [Fill] calculates it. [Boots] stores such a moment of each boot, for
-// records that are sent after a reboot.
+// One moment at which both are known gives the wall time of everything earlier in the same
+// boot: [Fill] calculates it. [Boots] stores such a moment for each boot, for records that
+// are sent after a reboot.
 package clock
 
 import "time"
 
-// Stamp is a moment as this machine knew it.
+// Stamp is a moment, as this machine knew it.
 type Stamp struct {
 	Boot   string        // the kernel's boot id, /proc/sys/kernel/random/boot_id
 	Mono   time.Duration // CLOCK_BOOTTIME, the time since that boot
-	Wall   time.Time     // the wall clock, UTC, true or not
+	Wall   time.Time     // the wall clock, in UTC, true or not
 	Synced bool          // whether the wall clock was synchronised
 }
 
@@ -24,13 +24,13 @@ type Clock interface {
 	Now() Stamp
 }
 
-// Func is a function as a Clock, for tests.
+// Func makes a Clock of a function, for tests.
 type Func func() Stamp
 
 // Now calls the function.
 func (f Func) Now() Stamp { return f() }
 
-// Fake returns a Clock that uses only package time, so that testing/synctest moves it. It
+// Fake returns a Clock that uses only package time, so that testing/synctest controls it. It
 // is always synchronised, and its boot is "test".
 func Fake() Clock {
 	start := time.Now()
@@ -40,8 +40,8 @@ func Fake() Clock {
 	})
 }
 
-// Trusted returns a Clock like c that always counts as synchronised, for the demo, whose
-// sender of orders uses the same clock.
+// Trusted returns a Clock like c that is always synchronised. It is for the demo, in which
+// the sender of orders uses the same clock.
 func Trusted(c Clock) Clock {
 	return Func(func() Stamp {
 		s := c.Now()

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootID is the file with the kernel's boot id, random(4).
+// bootID is the file with the kernel's boot id (random(4)).
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-// recheck is how long a clock that is synchronised is not checked again. One that is not
-// synchronised is checked every time, because an order would be refused for it.
+// recheck is how long a synchronised clock is trusted before it is checked again. A clock
+// that is not synchronised is checked every time, because an order might be refused for it.
 const recheck = time.Second
 
 // System returns this machine's clock: CLOCK_BOOTTIME, which also counts while the machine
@@ -48,14 +48,15 @@ type system struct {
 	synced bool          // its answer
 }
 
-// Now asks the kernel. Synced may be a second old if it is true, and is current if it is
-// false.
+// Now returns the present moment. If Synced is true it may be a second old; if it is false it
+// is current.
 func (s *system) Now() Stamp {
-	// It worked in System, and has no reason to fail later.
+	// It worked in System and has no reason to fail later.
 	mono, _ := s.mono()
 	return Stamp{Boot: s.boot, Mono: mono, Wall: time.Now().Round(0).UTC(), Synced: s.isSynced(mono)}
 }
 
+// isSynced returns the kernel's answer, at most recheck old.
 func (s *system) isSynced(now time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +67,7 @@ func (s *system) isSynced(now time.Duration) bool {
 	return s.synced
 }
 
-// ask reads the kernel's clock state; a zero Timex changes nothing.
+// ask reads the state of the kernel's clock. A zero Timex changes nothing.
 func (s *system) ask() bool {
 	var t unix.Timex
 	for {
@@ -78,6 +79,7 @@ func (s *system) ask() bool {
 	}
 }
 
+// bootTime returns the time since boot.
 func bootTime() (time.Duration, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
