@@ -3,22 +3,23 @@ package outbox
 import "time"
 
 const (
-	// batchBytes bounds a message of several records. AWS IoT Core takes 128 KiB, but
-	// only 512 KiB a second; at the uplink's 416 one message more must fit.
+	// batchBytes bounds a message of several records. AWS IoT Core accepts 128 KiB, but only
+	// 512 KiB per second. The uplink limits itself to 416 KiB and one such message.
 	batchBytes = 96 << 10
-	// openBytes bounds the batches that are open at one time.
+	// openBytes bounds all open batches together.
 	openBytes = 1 << 20
 )
 
-// batch is an array of records that is being filled.
+// batch is a JSON array of records that is being filled.
 type batch struct {
 	topic string
 	ids   []uint64
 	json  []byte    // without the closing bracket
-	begun time.Time // when the first was put in
-	due   time.Time // when it goes, full or not, where nothing else does
+	begun time.Time // when the first record was added
+	due   time.Time // when it is sent even if it is not full
 }
 
+// newBatch begins a batch with a record.
 func newBatch(l encoded) *batch {
 	b := &batch{topic: l.topic, ids: []uint64{l.item.ID}, begun: time.Now()}
 	b.json = append(append(b.json, '['), l.payload...)
@@ -32,8 +33,8 @@ func (b *batch) add(l encoded) {
 	b.json = append(append(b.json, ','), l.payload...)
 }
 
-// longestOpen gives the batch that was begun first, if that was Batch.Within ago: so
-// the few readings of one topic do not wait until the backlog of others has gone.
+// longestOpen returns the batch that was begun first, if that was at least Batch.Within ago.
+// So the few readings of one topic do not wait for the backlog of others.
 func (o *Outbox) longestOpen() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.begun.Before(first.begun) || b.begun.Equal(first.begun) && b.ids[0] < first.ids[0] {

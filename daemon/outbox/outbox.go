@@ -1,6 +1,6 @@
-// Package outbox makes MQTT messages of the spool's records: it encodes each, gives
-// it its topic, puts readings together in batches where the configuration asks for
-// that, and tells the spool what the broker has acknowledged.
+// Package outbox makes MQTT messages of the spool's records: it encodes each record, gives it
+// a topic, groups readings into batches if the configuration asks for that, and reports to
+// the spool what the broker has acknowledged.
 package outbox
 
 import (
@@ -15,56 +15,56 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Options is what an outbox is built from.
+// Options are the settings of an outbox.
 type Options struct {
 	Spool  *records.Spool
 	Config *config.Config // the topics and batches; see [Outbox.Reconfigure]
-	Clock  clock.Clock    // knows the time better, it may be, than when a record was taken
-	Boots  *clock.Boots   // knows it of records of earlier boots; may be nil
-	// Acked is told each record that the broker has acknowledged, on the uplink's
-	// goroutine; may be nil. It must not block.
+	Clock  clock.Clock    // may know by now the time of a record that was taken without it
+	Boots  *clock.Boots   // the same for records of earlier boots; may be nil
+	// Acked is called with each record that the broker has acknowledged, on the uplink's
+	// goroutine. It must not block; may be nil.
 	Acked func(message.Record)
 }
 
-// Outbox gives the uplink the spool's records as messages. It encodes each record and
-// gives it its topic; nothing else does.
+// Outbox gives the uplink the spool's records as messages. Only Outbox encodes records and
+// chooses their topics.
 //
-// With batches in the configuration, every message that carries readings is a JSON
-// array. Samples wait for others of their topic, as long as the configuration allows;
-// a backlog goes out in full arrays. Edges are readings too, so they are arrays, but
-// they do not wait: only those that are there already go together. Every other record
-// is a message of its own. The spool decides what goes next; see [records.Spool.Next].
+// With batches in the configuration, every message that carries readings is a JSON array.
+// Samples wait for others of their topic as long as the configuration allows; a backlog is
+// sent in full arrays. Edges are readings too and sent in arrays, but they do not wait: an
+// array has only those that are already there. Every other record is a message of its own.
+// The spool decides which record is next; see [records.Spool.Next].
 //
-// A message has the id of its first record. A message that begins with the same record
-// after a rewind has the same id again, so the uplink recognises one on which the
-// broker hangs up.
+// A message has the id of its first record. So a message that begins with the same record
+// after a rewind has the same id, and the uplink can recognise a message on which the broker
+// hangs up.
 //
-// Only the uplink's goroutine may call its methods, but for Reconfigure.
+// Only the uplink's goroutine may call the methods, except Reconfigure.
 type Outbox struct {
 	Options
-	next     atomic.Pointer[config.Config] // to take the place of Config; nil is none
-	outdated bool                          // the open batches are of the configuration before
+	next     atomic.Pointer[config.Config] // a new configuration to use; nil if there is none
+	outdated bool                          // the open batches are of the old configuration
 
-	out map[uint64]message.Record // sent and not acknowledged, for acked
+	out map[uint64]message.Record // sent and not acknowledged, for Acked; empty if Acked is nil
 
-	topics map[[3]string]string // of readings, by thing, sensor and quantity or kind
+	topics map[[3]string]string // cache of topics, by thing, sensor and quantity or kind
 
-	values []uplink.Publication // of a record that goes as plain values, yet to be given
-	parts  map[uint64]int       // how many values of a record are not yet acknowledged
+	values []uplink.Publication // of a record that is sent as plain values, still to be returned by Next
+	parts  map[uint64]int       // by record: how many of its values are not acknowledged
 
-	open     map[string]*batch   // by topic, of samples
+	open     map[string]*batch   // batches of samples, by topic
 	size     int                 // bytes in open
-	sent     map[uint64][]uint64 // the records of each message in flight that has more than one
-	alone    map[uint64]bool     // records that go alone, as a message with them was refused; see mostAlone
-	ahead    *encoded            // taken from the spool and not yet dealt with
-	flushing bool                // nothing waits any more
+	sent     map[uint64][]uint64 // records of each message in flight with more than one
+	alone    map[uint64]bool     // records that must be sent alone, because a message with them was refused; see mostAlone
+	ahead    *encoded            // taken from the spool but not used yet
+	flushing bool                // batches do not wait any longer
 }
 
-// mostAlone bounds the records that go alone. Those that the spool drops would be
-// remembered for ever otherwise.
+// mostAlone bounds the records in alone. Without a bound, those that the spool drops would
+// stay there for ever.
 const mostAlone = 4096
 
-// clockAge is how old the state of the clock may be by which times are corrected.
+// clockAge bounds the age of the clock's state with which times are corrected.
 const clockAge = 10 * time.Millisecond
 
 // encoded is a record with its topic and its payload.
@@ -77,24 +77,24 @@ type encoded struct {
 // New makes an outbox.
 func New(o Options) *Outbox {
 	o.Spool.SetLinger(o.Config.Readings.Linger)
-	o.Clock = clock.NewBurst(o.Clock, clockAge) // all methods but Reconfigure are one goroutine's
+	o.Clock = clock.NewBurst(o.Clock, clockAge) // only the uplink's goroutine uses it
 	return &Outbox{
 		Options: o, out: map[uint64]message.Record{},
 		topics: map[[3]string]string{}, parts: map[uint64]int{}, open: map[string]*batch{}, sent: map[uint64][]uint64{}, alone: map[uint64]bool{},
 	}
 }
 
-// Reconfigure gives messages the topics and batches of another configuration, of the
-// same thing. It does not wait. Batches that are being filled go at once, to the topic
-// that they were begun for; all that is handed out afterwards goes by the new one,
-// also what has waited in the spool. Any goroutine.
+// Reconfigure uses the topics and batches of another configuration for the same thing. It
+// does not wait. Batches that are being filled are sent at once to their old topic. Every
+// later message uses the new configuration, also for records that were already in the spool.
+// Any goroutine.
 func (o *Outbox) Reconfigure(cfg *config.Config) {
 	o.next.Store(cfg)
 	o.Spool.SetLinger(cfg.Readings.Linger)
 	o.Spool.Wake()
 }
 
-// adopt begins to go by the configuration that has come, if one has.
+// adopt starts to use the configuration that Reconfigure has stored, if there is one.
 func (o *Outbox) adopt() {
 	cfg := o.next.Swap(nil)
 	if cfg == nil {
@@ -155,7 +155,7 @@ func (o *Outbox) Next() (uplink.Publication, bool) {
 			return uplink.Publication{ID: id, Topic: l.topic, Payload: l.payload, Urgent: kind == message.Answer}, true
 		case o.alone[id] && o.open[l.topic] != nil:
 			ahead := l       // l itself stays on the stack
-			o.ahead = &ahead // after those that came before it
+			o.ahead = &ahead // first the records before it
 			return o.publication(o.closeBatch(o.open[l.topic])), true
 		case o.alone[id]:
 			return o.publication(newBatch(l)), true
@@ -183,7 +183,7 @@ func (o *Outbox) Due() time.Time {
 // Flush implements [uplink.Batcher].
 func (o *Outbox) Flush() { o.flushing = true }
 
-// nextRecord takes the next record.
+// nextRecord takes the next record from ahead or from the spool.
 func (o *Outbox) nextRecord() (encoded, bool) {
 	if l := o.ahead; l != nil {
 		o.ahead = nil
@@ -196,9 +196,9 @@ func (o *Outbox) nextRecord() (encoded, bool) {
 	return o.encode(item), true
 }
 
-// encode gives a record its topic and its payload.
+// encode gives a record its topic and its payload, with a corrected time if there is one now.
 func (o *Outbox) encode(item records.Item) encoded {
-	if r := &item.Head; !r.Stamp.Synced { // else the clock need not be asked
+	if r := &item.Head; !r.Stamp.Synced { // otherwise the time is already true
 		r.Stamp = o.Boots.Fill(r.Stamp, o.Clock.Now())
 	}
 	if o.Acked != nil {
@@ -207,8 +207,8 @@ func (o *Outbox) encode(item records.Item) encoded {
 	return encoded{item, o.topic(item.Head), item.Message(o.Config.Thing)}
 }
 
-// edgeBatch makes a message of an edge, of those of the same sensor that wait, and of
-// those to the same topic whose turn is next.
+// edgeBatch makes a message of an edge, of further edges of the same sensor that are waiting,
+// and of edges to the same topic that are next in the spool.
 func (o *Outbox) edgeBatch(l encoded) uplink.Publication {
 	b := newBatch(l)
 	for len(b.ids) < o.Config.Readings.Batch.Max {
@@ -225,7 +225,7 @@ func (o *Outbox) edgeBatch(l encoded) uplink.Publication {
 	return o.publication(b)
 }
 
-// nextFor takes a record that may go with a batch.
+// nextFor takes the next record that may be added to a batch.
 func (o *Outbox) nextFor(b *batch) (encoded, bool) {
 	if item, ok := o.Spool.More(b.ids[len(b.ids)-1]); ok {
 		return o.encode(item), true
@@ -233,8 +233,8 @@ func (o *Outbox) nextFor(b *batch) (encoded, bool) {
 	return o.nextRecord()
 }
 
-// addSample puts a sample into its topic's batch. It gives a batch that is to go
-// now, or nil.
+// addSample adds a sample to its topic's batch. It returns a batch that must be sent now, or
+// nil.
 func (o *Outbox) addSample(l encoded) (full *batch) {
 	b := o.open[l.topic]
 	if b != nil && !b.fits(l) {
@@ -252,7 +252,7 @@ func (o *Outbox) addSample(l encoded) (full *batch) {
 	}
 	o.size += len(b.json) - before
 	switch {
-	case full != nil: // and b has but one
+	case full != nil: // b has only one record
 		return full
 	case len(b.ids) >= o.Config.Readings.Batch.Max:
 		return o.closeBatch(b)
@@ -262,8 +262,8 @@ func (o *Outbox) addSample(l encoded) (full *batch) {
 	return nil
 }
 
-// dueAt says how long a record may wait: what was taken long ago has waited
-// enough, and so has what was taken before this boot.
+// dueAt returns when the batch of a record is due. A record that was taken long ago, or
+// before this boot, has waited enough.
 func (o *Outbox) dueAt(taken clock.Stamp) time.Time {
 	now := o.Clock.Now()
 	if taken.Boot != now.Boot {
@@ -272,7 +272,7 @@ func (o *Outbox) dueAt(taken clock.Stamp) time.Time {
 	return time.Now().Add(o.Config.Readings.Batch.Within - max(0, now.Mono-taken.Mono))
 }
 
-// dueBatch gives the batch that has waited longest, if it is to wait no more.
+// dueBatch returns the batch that is due first, if it is due now.
 func (o *Outbox) dueBatch() (uplink.Publication, bool) {
 	b := o.earliestDue()
 	if b == nil || !o.flushing && time.Now().Before(b.due) {
@@ -281,7 +281,7 @@ func (o *Outbox) dueBatch() (uplink.Publication, bool) {
 	return o.publication(o.closeBatch(b)), true
 }
 
-// earliestDue gives the open batch that is due first.
+// earliestDue returns the open batch that is due first.
 func (o *Outbox) earliestDue() (first *batch) {
 	for _, b := range o.open {
 		if first == nil || b.due.Before(first.due) || b.due.Equal(first.due) && b.ids[0] < first.ids[0] {
@@ -291,7 +291,7 @@ func (o *Outbox) earliestDue() (first *batch) {
 	return first
 }
 
-// closeBatch takes a batch out of those that are open.
+// closeBatch removes a batch from the open ones.
 func (o *Outbox) closeBatch(b *batch) *batch {
 	delete(o.open, b.topic)
 	o.size -= len(b.json)
@@ -306,7 +306,7 @@ func (o *Outbox) publication(b *batch) uplink.Publication {
 	return uplink.Publication{ID: b.ids[0], Topic: b.topic, Payload: append(b.json, ']')}
 }
 
-// takeIDs gives the ids of a message's records, and forgets the message.
+// takeIDs returns the ids of a message's records and removes the message from sent.
 func (o *Outbox) takeIDs(id uint64) []uint64 {
 	ids := o.sent[id]
 	delete(o.sent, id)
@@ -339,7 +339,7 @@ func (o *Outbox) Ack(id uint64) {
 	}
 }
 
-// done tells the spool and whoever waits for it that the broker has a record.
+// done reports to the spool and to Acked that the broker has a record.
 func (o *Outbox) done(id uint64) {
 	o.Spool.Ack(id)
 	delete(o.alone, id)
@@ -349,8 +349,8 @@ func (o *Outbox) done(id uint64) {
 	}
 }
 
-// Refuse implements [uplink.Outbox]. Of several records one may be at fault
-// for all: each goes alone after the next rewind.
+// Refuse implements [uplink.Outbox]. If the message has several records, any of them may be
+// the cause, so each is sent alone after the next rewind.
 func (o *Outbox) Refuse(id uint64, reason string) {
 	if o.part(id) {
 		var known bool
@@ -368,16 +368,15 @@ func (o *Outbox) Refuse(id uint64, reason string) {
 		return
 	}
 	if len(o.alone)+len(ids) > mostAlone {
-		clear(o.alone) // what is still there and is refused again comes back in here
+		clear(o.alone) // a record that is refused again is added again
 	}
 	for _, id := range ids {
 		o.alone[id] = true
 	}
 }
 
-// topic says where a record goes: answers and the events of outputs to the
-// answers' topic, everything else to the readings'; with the name of the thing
-// that took it.
+// topic returns the topic of a record, with the name of the thing that took it. Answers and
+// events of outputs go to the answers' topic, everything else to the readings' topic.
 func (o *Outbox) topic(r message.Record) string {
 	thing := cmp.Or(r.Source.Thing, o.Config.Thing)
 	if r.Kind == message.Answer || r.Kind == message.Event {
@@ -388,7 +387,7 @@ func (o *Outbox) topic(r message.Record) string {
 	return o.valueTopic(thing, r.Sensor, string(r.Kind))
 }
 
-// valueTopic is [config.Config.ValueTopic], made once for each.
+// valueTopic is [config.Config.ValueTopic] with a cache.
 func (o *Outbox) valueTopic(thing, sensor, quantity string) string {
 	if !o.Config.Readings.Plain() {
 		quantity = ""

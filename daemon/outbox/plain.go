@@ -8,24 +8,25 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Where {quantity} stands in readings.topic, a reading goes as plain values: a message
-// for each of its quantities, to a topic of its own, "21.53" to
-// home/greenhouse/air/temperature. All else stays JSON. The record is acknowledged when
-// all of its values are; what ends the connection before has all of them sent again.
+// If readings.topic contains {quantity}, readings are sent as plain values: one message per
+// quantity, to a topic of its own, such as "21.53" to home/greenhouse/air/temperature.
+// Everything else stays JSON. The record is acknowledged when all of its values are. If the
+// connection ends before, all of them are sent again.
 //
-// A value's id is the record's with the value's place, from 1, in the uppermost byte,
-// which the spool does not use. So it is the same when it is sent again.
+// The id of a value is the id of its record, with the value's index, counted from 1, in the
+// highest byte, which the spool does not use. So a value has the same id when it is sent
+// again.
 const (
 	partShift  = 56
 	mostValues = 1<<(64-partShift) - 1
 )
 
-// split makes the publications of a record's values, which Next then gives.
+// split makes the publications of a record's values. Next then returns them.
 func (o *Outbox) split(item records.Item) {
 	r := item.Record()
 	switch n := len(r.Fields); {
 	case n == 0:
-		o.done(item.ID) // nothing is told by it
+		o.done(item.ID) // there is nothing to send
 		return
 	case n > mostValues:
 		o.Spool.Refuse(item.ID, "has more than 255 values")
@@ -41,16 +42,16 @@ func (o *Outbox) split(item records.Item) {
 	}
 }
 
-// part reports whether an id is of a value, and not of a whole record.
+// part reports whether id is the id of a value, not of a whole record.
 func (o *Outbox) part(id uint64) bool { return id>>partShift != 0 }
 
-// joined takes note of a value that is acknowledged. It gives the id of its record,
-// and whether it was the last of it.
+// joined counts a value as acknowledged. It returns the id of its record, and whether it was
+// the record's last value.
 func (o *Outbox) joined(part uint64) (id uint64, last bool) {
 	id = part &^ (mostValues << partShift)
 	n, known := o.parts[id]
 	if !known {
-		return id, false // one of its values was refused, and so the record was
+		return id, false // another of its values was refused, and with it the record
 	}
 	if n > 1 {
 		o.parts[id] = n - 1
@@ -60,8 +61,8 @@ func (o *Outbox) joined(part uint64) (id uint64, last bool) {
 	return id, true
 }
 
-// abandon gives up a record of which a value was refused. What of it is not yet sent
-// is not sent. known is false if it was given up before.
+// abandon gives up a record because one of its values was refused. Values that are not sent
+// yet will not be sent. known is false if the record was given up before.
 func (o *Outbox) abandon(part uint64) (id uint64, known bool) {
 	id = part &^ (mostValues << partShift)
 	_, known = o.parts[id]
