@@ -21,21 +21,22 @@ import (
 )
 
 const (
-	reportIt  = "This is a bug of fieldpost; please report it."
+	reportIt  = "This is a bug in fieldpost; please report it."
 	restartIt = "The paths are in /openapi.json. After an upgrade restart the daemon: `systemctl restart fieldpost`."
 )
 
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-// ServeHTTP answers one request. A panic besides that of a call, which is answered, ends
-// the daemon; net/http would keep it to itself.
+// ServeHTTP answers one request. A panic in a call is an answer. Any other panic ends the
+// daemon; net/http would only log it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.others.Call("local answer", func() { s.answer(w, r) }) {
 		panic(http.ErrAbortHandler)
 	}
 }
 
+// answer answers one request: it finds the endpoint, reads the body and makes the call.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(connKey{}).(*conn)
 	s.mu.Lock()
@@ -63,7 +64,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, http.StatusOK, append(answer, '\n'))
 }
 
-// find gives what answers a request.
+// find returns the endpoint for a request.
 func (s *Server) find(w http.ResponseWriter, r *http.Request) (*Endpoint, *api.Error) {
 	var methods []string
 	for i, e := range s.o.Endpoints {
@@ -81,15 +82,14 @@ func (s *Server) find(w http.ResponseWriter, r *http.Request) (*Endpoint, *api.E
 	slices.Sort(methods)
 	allowed := strings.Join(methods, ", ")
 	w.Header().Set("Allow", allowed)
-	return nil, &api.Error{Code: api.WrongMethod, Text: fmt.Sprintf("%s takes no %.20s", r.URL.Path, r.Method), Hint: fmt.Sprintf("Use %s.", allowed)}
+	return nil, &api.Error{Code: api.WrongMethod, Text: fmt.Sprintf("%s does not accept %.20s", r.URL.Path, r.Method), Hint: fmt.Sprintf("Use %s.", allowed)}
 }
 
-// body reads the body of a request: one JSON value, or nothing where the route
-// allows that.
+// body reads the body of a request: one JSON value, or nothing if the endpoint allows that.
 func (s *Server) body(c *conn, r *http.Request, e *Endpoint) ([]byte, *api.Error) {
 	switch {
 	case e.Request == nil && r.ContentLength != 0:
-		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("%s takes no body", e.Path), Hint: "Send none."}
+		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("%s does not accept a body", e.Path), Hint: "Send none."}
 	case r.ContentLength == 0 && e.Optional, e.Request == nil:
 		return nil, nil
 	case r.ContentLength > maxBody:
@@ -105,17 +105,17 @@ func (s *Server) body(c *conn, r *http.Request, e *Endpoint) ([]byte, *api.Error
 	case err != nil && s.ctx.Err() != nil:
 		return nil, stopping()
 	case err != nil:
-		return nil, &api.Error{Code: api.TimedOut, Text: fmt.Sprintf("request broke off, or did not come in %v: %v", patience, err), Hint: "Send it at once."}
+		return nil, &api.Error{Code: api.TimedOut, Text: fmt.Sprintf("request ended early, or did not arrive within %v: %v", patience, err), Hint: "Send it without a pause."}
 	case len(body) > maxBody:
 		return nil, tooLarge()
-	case len(body) == 0 && e.Optional: // chunked, and nothing in it
+	case len(body) == 0 && e.Optional: // chunked and empty
 		return nil, nil
 	case !utf8.Valid(body):
-		return nil, &api.Error{Code: api.Malformed, Text: "body is not UTF-8", Hint: "See /openapi.json for what the path takes."}
+		return nil, &api.Error{Code: api.Malformed, Text: "body is not UTF-8", Hint: "See /openapi.json for what the path accepts."}
 	}
 	var value json.RawMessage
 	if err := json.Unmarshal(body, &value); err != nil {
-		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body is not one JSON value: %v", err), Hint: "See /openapi.json for what the path takes."}
+		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body is not one JSON value: %v", err), Hint: "See /openapi.json for what the path accepts."}
 	}
 	return bytes.TrimSpace(body), nil
 }
@@ -125,21 +125,22 @@ func tooLarge() *api.Error {
 }
 
 func stopping() *api.Error {
-	return &api.Error{Code: api.Stopping, Text: "the daemon is stopping", Hint: "Try again when it is back."}
+	return &api.Error{Code: api.Stopping, Text: "the daemon is stopping", Hint: "Try again when it is running again."}
 }
 
+// isGone reports whether a connection was closed to make room for another.
 func (s *Server) isGone(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return c.gone
 }
 
-// call does what a request asks for.
+// call makes the call of an endpoint.
 func (s *Server) call(c *conn, e *Endpoint, body []byte) (result any, failed *api.Error) {
 	own, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	if !s.begin(c, e, cancel) {
-		return nil, &api.Error{Code: api.Busy, Text: "too many calls are being answered", Hint: "Try again in some seconds."}
+		return nil, &api.Error{Code: api.Busy, Text: "too many calls are running", Hint: "Try again in a few seconds."}
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -156,12 +157,12 @@ func (s *Server) call(c *conn, e *Endpoint, body []byte) (result any, failed *ap
 	case s.ctx.Err() != nil:
 		return nil, stopping()
 	case own.Err() != nil:
-		return nil, &api.Error{Code: api.Busy, Text: "it was ended for a later call of this user", Hint: "Try again in some seconds."}
+		return nil, &api.Error{Code: api.Busy, Text: "the call was ended to make room for a later one of this user", Hint: "Try again in a few seconds."}
 	}
 	return nil, &api.Error{Code: api.Internal, Text: err.Error()}
 }
 
-// begin reports whether there is room for a call.
+// begin reports whether there is room for a call, and if so counts it as running.
 func (s *Server) begin(c *conn, e *Endpoint, cancel context.CancelFunc) bool {
 	at := calling
 	if e.Urgent {
@@ -172,9 +173,9 @@ func (s *Server) begin(c *conn, e *Endpoint, cancel context.CancelFunc) bool {
 	return s.crowd.callLocked(c, at, cancel)
 }
 
-// refuse answers a request of which something may still be on its way, and
-// reads past that for as long as a request may take: a socket that is closed
-// with something unread is reset, and the answer may be lost.
+// refuse answers a request that may not have arrived completely. It then reads the rest, for
+// as long as a request may take: closing a socket with unread data resets the connection, and
+// the answer may be lost.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *api.Error) {
 	rest := http.NewResponseController(w)
 	if err := rest.EnableFullDuplex(); err != nil {
@@ -183,18 +184,18 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *api.Error) 
 	w.Header().Set("Connection", "close")
 	s.reply(w, api.HTTPStatus(why.Code), encode(api.ErrorAnswer{Error: why}))
 	if err := rest.Flush(); err != nil {
-		return // nobody takes it
+		return // the client does not read the answer
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainMax))
 }
 
-// reply sends an answer to whoever takes it in time.
+// reply sends an answer. A client that does not read it in time loses it.
 func (s *Server) reply(w http.ResponseWriter, status int, body []byte) {
 	limit := patience
 	if s.ctx.Err() != nil {
 		limit = hurry
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit)) // a connection has one
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit)) // every connection supports it
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
@@ -208,18 +209,18 @@ func (s *Server) reply(w http.ResponseWriter, status int, body []byte) {
 	}
 }
 
-// Arguments reads a body into v, a pointer to a struct: one object of the
-// struct's keys. The error is an [*api.Error] for the client.
+// Arguments decodes a body into v, a pointer to a struct. The body must be one object, with
+// only keys that the struct has. The error is an [*api.Error] for the client.
 func Arguments(body json.RawMessage, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body: %v", err), Hint: "See /openapi.json for what the path takes."}
+		return &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body: %v", err), Hint: "See /openapi.json for what the path accepts."}
 	}
 	return nil
 }
 
-// encode makes the body of an answer of what always has a form in JSON.
+// encode makes the body of an answer from a value that can always be encoded.
 func encode(v any) []byte {
 	b, err := marshal(v)
 	if err != nil {
@@ -228,8 +229,7 @@ func encode(v any) []byte {
 	return append(b, '\n')
 }
 
-// marshal is json.Marshal without the escapes that are for HTML; JSON stays as
-// it is.
+// marshal is json.Marshal without escapes for HTML. A json.RawMessage is returned as it is.
 func marshal(v any) ([]byte, error) {
 	if raw, ok := v.(json.RawMessage); ok {
 		return bytes.TrimSuffix(raw, []byte("\n")), nil

@@ -19,31 +19,29 @@ import (
 	"fieldpost/daemon/api"
 )
 
-// Errors of [Do] besides the daemon's own, which is an [*api.Error].
+// Errors of [Do]. An error that the daemon itself returns is an [*api.Error].
 var (
-	// ErrNotRunning is the reason when no daemon listens on the socket. Nothing
-	// was asked.
+	// ErrNotRunning is the error when no daemon listens on the socket. No request was sent.
 	ErrNotRunning = errors.New("no daemon answers")
-	// ErrDenied is the reason when this user may not connect. Nothing was asked.
+	// ErrDenied is the error when this user may not connect. No request was sent.
 	ErrDenied = errors.New("permission denied")
-	// ErrNoAnswer is the reason when the daemon was asked and ended, or did not
-	// answer in time: whether it has done what it was asked is not known.
+	// ErrNoAnswer is the error when a request was sent, and the daemon ended or did not
+	// answer in time. It is not known whether the request was carried out.
 	ErrNoAnswer = errors.New("no answer came")
 )
 
-// Do sends a request to the daemon whose socket is at path, with what the route
-// takes, nil for nothing, and puts the answer into result, a pointer. It waits
-// until ctx ends. Any goroutine.
+// Do sends a request to the daemon whose socket is at path and decodes the answer into
+// result, a pointer. with is the body; nil is none. It waits until ctx ends. Any goroutine.
 func Do(ctx context.Context, path string, route api.Route, with, result any) error {
 	var body []byte
 	if with != nil {
 		var err error
 		if body, err = marshal(with); err != nil {
-			return fmt.Errorf("ask the daemon: %w", err)
+			return fmt.Errorf("call daemon: %w", err)
 		}
 	}
 	for pause := busyFirst; ; pause *= 2 {
-		err := ask(ctx, path, route, body, result)
+		err := doOnce(ctx, path, route, body, result)
 		var said *api.Error
 		if !errors.As(err, &said) || said.Code != api.Busy || pause > busyLast {
 			return err
@@ -52,17 +50,17 @@ func Do(ctx context.Context, path string, route api.Route, with, result any) err
 	}
 }
 
-// A daemon that is busy is asked again for about a second and a half.
+// If the daemon is busy, Do tries again for about a second and a half.
 const (
 	busyFirst = 50 * time.Millisecond
 	busyLast  = 800 * time.Millisecond
 )
 
-// maxAnswer bounds an answer, in bytes; a status of some thousand sensors.
+// maxAnswer bounds an answer, in bytes. The status of several thousand sensors fits.
 const maxAnswer = 4 << 20
 
-// ask makes one connection and one request.
-func ask(ctx context.Context, path string, route api.Route, body []byte, result any) error {
+// doOnce makes one connection and sends one request.
+func doOnce(ctx context.Context, path string, route api.Route, body []byte, result any) error {
 	c, err := dial(ctx, path)
 	if err != nil {
 		return err
@@ -78,12 +76,12 @@ func ask(ctx context.Context, path string, route api.Route, body []byte, result 
 		err = context.Cause(ctx)
 		fallthrough
 	case err != nil:
-		return fmt.Errorf("ask the daemon at %q: %w: %w", path, ErrNoAnswer, err)
+		return fmt.Errorf("call daemon at %q: %w: %w", path, ErrNoAnswer, err)
 	}
-	return understand(status, answer, result)
+	return decodeAnswer(status, answer, result)
 }
 
-// dial connects, or says why it cannot.
+// dial connects to the socket.
 func dial(ctx context.Context, path string) (net.Conn, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("connect to %q: %w: the path is longer than 107 bytes", path, ErrNotRunning)
@@ -95,15 +93,15 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("connect to %q: %w", path, context.Cause(ctx))
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("connect to %q: %w%s", path, ErrDenied, join(path))
+		return nil, fmt.Errorf("connect to %q: %w%s", path, ErrDenied, groupHint(path))
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, errors.ErrUnsupported):
 		return nil, fmt.Errorf("%w at %q; see `systemctl status fieldpost`", ErrNotRunning, path)
 	}
 	return nil, fmt.Errorf("connect to %q: %w", path, err)
 }
 
-// join says which group to join.
-func join(path string) string {
+// groupHint says which group the user must join.
+func groupHint(path string) string {
 	group := groupOf(path)
 	if group == "" {
 		group = "fieldpost"
@@ -115,8 +113,8 @@ func join(path string) string {
 	return fmt.Sprintf("; join the group %s and log in again: `sudo usermod -aG %[1]s %[2]s`", group, name)
 }
 
-// exchange sends a request and gives the answer. A daemon may answer before it
-// has read all: that it is busy.
+// exchange sends a request and reads the answer. A daemon that is busy may answer before it
+// has read the whole request.
 func exchange(c net.Conn, route api.Route, body []byte) (status int, answer []byte, err error) {
 	r, err := http.NewRequest(route.Method, "http://localhost"+route.Path, bytes.NewReader(body))
 	if err != nil {
@@ -129,7 +127,7 @@ func exchange(c net.Conn, route api.Route, body []byte) (status int, answer []by
 	unsent := r.Write(c)
 	in := bufio.NewReader(io.LimitReader(c, maxAnswer))
 	if first, err := in.Peek(1); err == nil && first[0] == '{' {
-		return 0, nil, &api.Error{Code: api.WrongVersion, Text: "what answers at the socket does not speak HTTP; it may be an older daemon", Hint: "Restart the daemon: `systemctl restart fieldpost`."}
+		return 0, nil, &api.Error{Code: api.WrongVersion, Text: "the process at the socket does not speak HTTP; it may be an older daemon", Hint: "Restart the daemon: `systemctl restart fieldpost`."}
 	}
 	a, err := http.ReadResponse(in, r)
 	if err != nil {
@@ -140,17 +138,17 @@ func exchange(c net.Conn, route api.Route, body []byte) (status int, answer []by
 	return a.StatusCode, answer, err
 }
 
-// understand reads an answer.
-func understand(status int, answer []byte, result any) error {
+// decodeAnswer decodes an answer: the result, or the daemon's error.
+func decodeAnswer(status int, answer []byte, result any) error {
 	if status == http.StatusOK {
 		if err := json.Unmarshal(answer, result); err != nil {
-			return fmt.Errorf("understand the daemon: %w", err)
+			return fmt.Errorf("decode the daemon's answer: %w", err)
 		}
 		return nil
 	}
 	var failed api.ErrorAnswer
 	if err := json.Unmarshal(answer, &failed); err != nil || failed.Error == nil {
-		return fmt.Errorf("understand the daemon: it answers %d %s: %.200q", status, http.StatusText(status), answer)
+		return fmt.Errorf("decode the daemon's answer: status %d %s: %.200q", status, http.StatusText(status), answer)
 	}
 	return failed.Error
 }

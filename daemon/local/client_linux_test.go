@@ -65,7 +65,7 @@ func TestDo(t *testing.T) {
 	if err := Do(ctx, path, route("refuse"), nil, &text); !errors.As(err, &said) || !reflect.DeepEqual(*said, api.Error{Code: "c", Text: "t", Hint: "H."}) || err.Error() != "t" {
 		t.Errorf("got %v", err)
 	}
-	if err := Do(ctx, path, route("much"), nil, new(int)); err == nil || !strings.HasPrefix(err.Error(), "understand the daemon: ") {
+	if err := Do(ctx, path, route("much"), nil, new(int)); err == nil || !strings.HasPrefix(err.Error(), "decode the daemon's answer: ") {
 		t.Errorf("an answer of another type: %v", err)
 	}
 	if err := Do(ctx, path, route("much"), func() {}, &text); err == nil {
@@ -179,7 +179,7 @@ func TestDoDenied(t *testing.T) {
 		t.Errorf("in a closed directory: %v", err)
 	}
 	t.Setenv("USER", "a; reboot")
-	if got := join(path); strings.Contains(got, "reboot") {
+	if got := groupHint(path); strings.Contains(got, "reboot") {
 		t.Errorf("somebody's name is %s", got)
 	}
 }
@@ -261,19 +261,19 @@ func TestDoNoAnswer(t *testing.T) {
 
 func TestUnderstand(t *testing.T) {
 	for line, want := range map[string]string{
-		"200 rubbish":            "understand the daemon: ",
-		"404 404 page not found": `understand the daemon: it answers 404 Not Found: "404 page not found"`,
-		`502 {}`:                 "understand the daemon: it answers 502 Bad Gateway",
+		"200 rubbish":            "decode the daemon's answer: ",
+		"404 404 page not found": `decode the daemon's answer: status 404 Not Found: "404 page not found"`,
+		`502 {}`:                 "decode the daemon's answer: status 502 Bad Gateway",
 		`404 {"error":{"code":"unknown_path","text":"this daemon has no path"}}`: "this daemon has no path",
 	} {
 		status, body, _ := strings.Cut(line, " ")
 		n, _ := strconv.Atoi(status)
-		if err := understand(n, []byte(body), new(json.RawMessage)); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err := decodeAnswer(n, []byte(body), new(json.RawMessage)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
 	}
 	var v struct{ A int }
-	if err := understand(200, []byte(`{"A":1,"B":2}`), &v); err != nil || v.A != 1 {
+	if err := decodeAnswer(200, []byte(`{"A":1,"B":2}`), &v); err != nil || v.A != 1 {
 		t.Errorf("an answer with more in it: %v", err)
 	}
 }

@@ -12,29 +12,27 @@ import (
 	"fieldpost/daemon/api"
 )
 
-// conn is a connection of a client. Its fields but the first two are guarded by
-// the server's mu.
+// conn is a connection of a client. The server's mu guards all fields except the first two.
 type conn struct {
 	net.Conn
 	server *Server
 
 	from    Peer
 	stage   stage
-	cancel  context.CancelFunc // of its call
-	gone    bool               // it was asked to give up its place
-	mute    bool               // nothing more is read from it
-	handled bool               // the header of a request has come, and no later one is awaited
-	idle    bool               // it has had an answer, and has sent nothing since
+	cancel  context.CancelFunc // cancels its call
+	gone    bool               // it must make room for another
+	mute    bool               // no more is read from it
+	handled bool               // the header of a request has arrived, and the next one is not awaited yet
+	idle    bool               // it has received an answer and sent nothing since
 }
 
-// tooMany is what a connection is told that gives way.
+// tooMany is the answer to a connection that is closed to make room for another.
 func tooMany() *api.Error {
-	return &api.Error{Code: api.Busy, Text: fmt.Sprintf("%d connections of this user wait, and this one had asked for nothing yet", userWaitingMax), Hint: "Try again."}
+	return &api.Error{Code: api.Busy, Text: fmt.Sprintf("%d connections of this user are waiting, and this one has not sent a request yet", userWaitingMax), Hint: "Try again."}
 }
 
-// Read reads for net/http. Where the connection was asked to go before the
-// header of a request has come, net/http would close it without a word, so it
-// is answered here.
+// Read reads for net/http. If the connection must make room before the header of a request
+// has arrived, net/http would close it without an answer, so Read answers.
 func (c *conn) Read(p []byte) (n int, err error) {
 	if !c.server.others.Call("local request", func() { n, err = c.read(p) }) {
 		return 0, net.ErrClosed
@@ -55,13 +53,13 @@ func (c *conn) read(p []byte) (int, error) {
 		_ = c.SetWriteDeadline(time.Now().Add(patience))
 		_, _ = fmt.Fprintf(c.Conn, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%s",
 			http.StatusServiceUnavailable, http.StatusText(http.StatusServiceUnavailable), len(body), body)
-		_ = c.CloseWrite() // net/http has nothing to add
+		_ = c.CloseWrite() // net/http has nothing to send
 	}
 	return n, err
 }
 
-// SetReadDeadline is what net/http bounds a request with. It changes nothing
-// once the reading has been ended for good.
+// SetReadDeadline is called by net/http to limit a request's time. It has no effect after
+// muteLocked.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -71,7 +69,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// CloseWrite tells the client that all of an answer has been sent.
+// CloseWrite tells the client that the answer is complete.
 func (c *conn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -79,8 +77,8 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// muteLocked ends all reading from the connection, at once and for good.
+// muteLocked ends all reading from the connection, immediately and for good.
 func (c *conn) muteLocked() {
 	c.mute = true
-	_ = c.Conn.SetReadDeadline(time.Now()) // where it fails, so does the reading
+	_ = c.Conn.SetReadDeadline(time.Now()) // if this fails, reading fails too
 }

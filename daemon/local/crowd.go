@@ -2,36 +2,35 @@ package local
 
 import "context"
 
-// How many connections and calls there may be. Each user has a share, so that
-// nobody keeps the others out. What exceeds a user's share takes the place of
-// that user's own oldest.
+// Limits of connections and calls. Each user has a share, so that nobody can lock the others
+// out. If a user exceeds the share, the user's own oldest has to make room.
 const (
-	waitingMax     = 128 // connections whose request has not come
+	waitingMax     = 128 // connections that wait for a request
 	userWaitingMax = 8   // of one user
 
-	callsMax     = 16 // calls under way
+	callsMax     = 16 // running calls
 	userCallsMax = 8  // of one user
 
-	urgentMax      = 64 // urgent calls under way
+	urgentMax      = 64 // running urgent calls
 	userUrgentMax  = 16 // of one user
-	userEndingsMax = 32 // of one user, with those that are asked to end
+	userEndingsMax = 32 // of one user, including those that were asked to end
 )
 
-// crowd is the connections there are, the one that has waited longest first.
-// Its methods need the server's mu.
+// crowd holds all connections, the one that has waited longest first. Its methods need the
+// server's mu.
 type crowd struct{ conns []*conn }
 
 // stage is what a connection waits for.
 type stage int
 
 const (
-	asking  stage = iota // its request, or its next
+	asking  stage = iota // a request
 	calling              // the answer to a call
 	urgent               // the answer to an urgent call
 )
 
-// countLocked counts the connections at a stage and gives the oldest; of one
-// user only where uid is given. Those that were asked to go do not count.
+// countLocked counts the connections at a stage and returns the oldest. With uid it counts
+// only that user's. It does not count connections that were asked to go.
 func (c *crowd) countLocked(at stage, uid *uint32) (n int, oldest *conn) {
 	for _, g := range c.conns {
 		if g.stage != at || g.gone || uid != nil && g.from.UID != *uid {
@@ -44,7 +43,7 @@ func (c *crowd) countLocked(at stage, uid *uint32) (n int, oldest *conn) {
 	return n, oldest
 }
 
-// greediestLocked gives the oldest at a stage of the user who has most there.
+// greediestLocked returns, of the user with the most connections at a stage, the oldest one.
 func (c *crowd) greediestLocked(at stage) *conn {
 	var found *conn
 	many := 0
@@ -56,28 +55,28 @@ func (c *crowd) greediestLocked(at stage) *conn {
 	return found
 }
 
-// enterLocked takes in a connection that waits for a request. Another that
-// waits gives way for it: first the user's own oldest.
+// enterLocked adds a connection that waits for a request. If there are too many, another
+// waiting one makes room: the user's own oldest first.
 func (c *crowd) enterLocked(g *conn) {
 	uid := &g.from.UID
 	if n, oldest := c.countLocked(asking, uid); n >= userWaitingMax {
-		oldest.hushLocked()
+		oldest.evictLocked()
 	} else if n, _ := c.countLocked(asking, nil); n >= waitingMax {
-		c.greediestLocked(asking).hushLocked()
+		c.greediestLocked(asking).evictLocked()
 	}
 	g.stage, g.handled, g.cancel, g.gone = asking, false, nil, g.gone && g.mute
 	c.conns = append(c.conns, g)
 }
 
-// hushLocked ends the wait for a request; who reads it tells the client.
-func (g *conn) hushLocked() {
+// evictLocked ends the wait for a request. The goroutine that reads from the connection answers
+// the client.
+func (g *conn) evictLocked() {
 	g.gone = true
 	g.muteLocked()
 }
 
-// callLocked moves on a connection whose request has come, and reports whether
-// there is room for its call. For an urgent one the user's own oldest is asked
-// to end.
+// callLocked moves a connection whose request has arrived on to its call. It reports whether
+// there is room for the call. For an urgent call it asks the user's own oldest to end.
 func (c *crowd) callLocked(g *conn, at stage, cancel context.CancelFunc) (ok bool) {
 	uid := &g.from.UID
 	mine, oldest := c.countLocked(at, uid)
@@ -97,7 +96,7 @@ func (c *crowd) callLocked(g *conn, at stage, cancel context.CancelFunc) (ok boo
 	return true
 }
 
-// endingLocked counts a user's urgent calls, with those that were asked to end.
+// endingLocked counts a user's urgent calls, including those that were asked to end.
 func (c *crowd) endingLocked(uid uint32) (n int) {
 	for _, g := range c.conns {
 		if g.stage == urgent && g.from.UID == uid {
@@ -113,7 +112,7 @@ func (g *conn) endLocked() {
 	g.cancel()
 }
 
-// leaveLocked takes a connection out.
+// leaveLocked removes a connection.
 func (c *crowd) leaveLocked(g *conn) {
 	for i, x := range c.conns {
 		if x == g {

@@ -1,28 +1,24 @@
-// Package local is how people and programs on the same machine reach the
-// daemon: HTTP on a unix socket.
+// Package local serves HTTP on a unix socket, for people and programs on the same machine.
 //
-// Package api has the routes, the types that they take and give, and the
-// OpenAPI document that describes them; the daemon serves it at /openapi.json.
-// So
+// Package api has the routes, their types, and the OpenAPI document that describes them. The
+// daemon serves that document at /openapi.json. So
 //
 //	curl --unix-socket /run/fieldpost/fieldpost.sock http://localhost/v1/status
 //
-// is a client, and [Do] is another. What does not succeed is answered with a
-// status other than 200 and an [api.ErrorAnswer], which says what to do. Only
-// what is no HTTP at all gets the short text of net/http.
+// is a client, and [Do] is another. A failed request is answered with a status other than 200
+// and an [api.ErrorAnswer], which says what to do. Only input that is not HTTP gets a short
+// text from net/http.
 //
-// Who may connect is decided by the socket's mode, 0660. Who did is known from
-// the kernel (SO_PEERCRED, unix(7)): it cannot be forged, and it is recorded as
-// the cause of what was ordered.
+// The mode of the socket, 0660, decides who may connect. The kernel says who did
+// (SO_PEERCRED, unix(7)). That cannot be forged, and is recorded as the cause of an order.
 //
-// No client can hold up the daemon, and no user another. Of a user's
-// connections 8 may wait for a request, 128 of all; for one more, the oldest of
-// those is closed, and told so unless it was idle after an answer. Of a user's
-// calls 8 may be under way, 16 of all, and more are turned away. Orders have
-// places of their own: when a user's 16 are taken, the oldest is answered that
-// it is still under way, so that a new one always begins. The header of a
-// request has at most 8 KiB and its body 64 KiB; a larger body is read to its
-// end, so that its answer is not lost. A request has 5 seconds to come, an answer
-// 5 seconds to be taken, and a connection is idle for 5 seconds at most. A panic
-// in a call is that call's answer.
+// No client can block the daemon, and no user can block another. At most 8 connections of a
+// user may wait for a request, 128 in all. For one more, the oldest of them is closed; it
+// gets an answer that says so, unless it was idle after an earlier answer. At most 8 calls of
+// a user may run at a time, 16 in all; further ones are refused. Orders have their own limit:
+// if 16 of a user are running, the oldest is answered that it is still running, so a new
+// order can always begin. The header of a request has at most 8 KiB and its body 64 KiB; a
+// larger body is read to its end, so that its answer is not lost. A request must arrive
+// within 5 seconds, its answer must be read within 5 seconds, and a connection may be idle
+// for at most 5 seconds. If a call panics, its answer is an error.
 package local

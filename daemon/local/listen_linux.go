@@ -14,26 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether this system can have the socket.
+// Supported reports whether this system supports the socket.
 const Supported = true
 
-// mode is who may connect: the daemon's user and its group.
+// mode lets the daemon's user and its group connect.
 const mode fs.FileMode = 0o660
 
-// longestPath is what fits into a sockaddr_un, unix(7), with a NUL.
+// longestPath is the longest path in a sockaddr_un (unix(7)), which also needs a NUL byte.
 const longestPath = 107
 
-// socket is a unix socket under its path.
+// socket is a listening unix socket and its path.
 type socket struct {
 	*net.UnixListener
 	path string
 	file fs.FileInfo
 }
 
-// listen opens the socket at path. It is made under another name, closed to
-// everybody, then opened to its group and put in place of what is there: so
-// nobody finds it with another mode, or finds none. A socket there that a
-// crash has left is replaced; one that is answered is not.
+// listen opens the socket at path. It creates it under another name with access for nobody
+// else, then gives its group access and renames it. So there is never a moment with the wrong
+// mode or without a socket. It replaces a socket that a crash has left behind, but not one on
+// which somebody answers.
 func listen(path string) (listener, error) {
 	next := path + ".new"
 	if len(next) > longestPath {
@@ -56,8 +56,8 @@ func listen(path string) (listener, error) {
 	return s, nil
 }
 
-// bind opens a socket that nobody but its user can connect to. bind(2) gives
-// the file the mode of the socket, less the umask.
+// bind opens a socket to which only its user can connect. bind(2) gives the file the mode of
+// the socket, less the umask.
 func bind(path string) (*net.UnixListener, error) {
 	closed := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
@@ -75,7 +75,7 @@ func bind(path string) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// place opens the socket to its group and puts it in place.
+// place gives the socket's group access and renames it.
 func (s *socket) place(next string) (err error) {
 	if err := os.Chmod(next, mode); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (s *socket) place(next string) (err error) {
 	return os.Rename(next, s.path)
 }
 
-// vacant says why the place at path is not free: somebody answers there, or it
-// is no socket.
+// vacant returns nil if a socket can be created at path. The error says why not: somebody
+// answers there, or the file is not a socket.
 func vacant(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -96,7 +96,7 @@ func vacant(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%q is there, and is no socket; remove it", path)
+		return fmt.Errorf("%q exists and is not a socket; remove it", path)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {
@@ -120,11 +120,11 @@ func (s *socket) accept() (net.Conn, Peer, error) {
 	return c, p, nil
 }
 
-// credentials asks the kernel who connected.
+// credentials returns the peer's credentials from the kernel.
 func credentials(c *net.UnixConn) (Peer, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return Peer{}, fmt.Errorf("ask who connected: %w", err)
+		return Peer{}, fmt.Errorf("get peer credentials: %w", err)
 	}
 	var u *unix.Ucred
 	var failed error
@@ -132,7 +132,7 @@ func credentials(c *net.UnixConn) (Peer, error) {
 		failed = err
 	}
 	if failed != nil {
-		return Peer{}, fmt.Errorf("ask who connected: %w", failed)
+		return Peer{}, fmt.Errorf("get peer credentials: %w", failed)
 	}
 	return Peer{UID: u.Uid, GID: u.Gid, PID: u.Pid}, nil
 }
@@ -142,7 +142,7 @@ func (s *socket) intact() bool {
 	return err == nil && os.SameFile(info, s.file)
 }
 
-// Close ends accept, and removes the socket if it is still ours.
+// Close ends accept, and removes the socket file if it is still ours.
 func (s *socket) Close() error {
 	var gone error
 	if s.intact() {
@@ -151,8 +151,8 @@ func (s *socket) Close() error {
 	return errors.Join(gone, s.UnixListener.Close())
 }
 
-// groupOf names the group that may connect to the socket at path; "" where
-// that cannot be known.
+// groupOf returns the name of the group that may connect to the socket at path, or "" if it
+// is unknown.
 func groupOf(path string) string {
 	info, err := os.Stat(path)
 	if err != nil {

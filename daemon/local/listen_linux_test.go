@@ -143,7 +143,7 @@ func TestSocketCannotBeMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	for p, want := range map[string]string{
-		path: "is no socket; remove it",
+		path: "is not a socket; remove it",
 		filepath.Join(filepath.Dir(path), "no", "x"):                   "no such file or directory",
 		filepath.Join(path, "x"):                                       "not a directory",
 		filepath.Join(filepath.Dir(path), strings.Repeat("long/", 20)): "path is longer than 107 bytes",

@@ -7,13 +7,13 @@ import (
 	"fmt"
 )
 
-// Supported reports whether this system can have the socket.
+// Supported reports whether this system supports the socket.
 const Supported = false
 
-// listen refuses: who connects could not be known.
+// listen refuses, because the peer's credentials would be unknown.
 func listen(string) (listener, error) {
 	return nil, fmt.Errorf("open socket: %w on this system; the local socket needs Linux", errors.ErrUnsupported)
 }
 
-// groupOf does not know.
+// groupOf returns "": the group is unknown.
 func groupOf(string) string { return "" }

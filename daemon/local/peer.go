@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Peer is who called, by the kernel's word when it connected.
+// Peer is the process that connected, according to the kernel at that time.
 type Peer struct {
 	UID, GID uint32
-	PID      int32  // 0 where it is in no PID namespace of ours
-	User     string // the name of UID; "" where it has none that can be shown
+	PID      int32  // 0 if the process is not visible in our PID namespace
+	User     string // the name of UID; "" if it has none that is safe to show
 }
 
-// String gives the peer as the cause of an order: uid=1000(pi) pid=4242.
+// String formats the peer as the cause of an order: uid=1000(pi) pid=4242.
 func (p Peer) String() string {
 	name := ""
 	if p.User != "" {
@@ -32,8 +32,8 @@ func (p Peer) named(lookup func(uid string) (*user.User, error)) Peer {
 	return p
 }
 
-// showable reports whether a user's name can stand in a line for people and
-// machines, as those that useradd(8) makes can.
+// showable reports whether a user's name can be put into a line for people and machines.
+// Names that useradd(8) accepts can.
 func showable(name string) bool {
 	return name != "" && len(name) <= 32 && !strings.ContainsFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_-.$", r)

@@ -16,40 +16,39 @@ import (
 )
 
 const (
-	patience  = 5 * time.Second  // for a request to come, for an answer to be taken, and for a next request
-	hurry     = time.Second / 2  // for an answer to be taken while the server ends
-	again     = 30 * time.Second // until a socket that could not be opened is tried again, and how often one is looked after
-	pause     = time.Second      // after the system gave no connection
-	maxHeader = 8 << 10          // bytes of a request's header; net/http allows some more
+	patience  = 5 * time.Second  // for a request to arrive, for an answer to be read, and for the next request
+	hurry     = time.Second / 2  // for an answer to be read while the server is stopping
+	again     = 30 * time.Second // until opening the socket is tried again, and how often the socket file is checked
+	pause     = time.Second      // after accept failed
+	maxHeader = 8 << 10          // bytes of a request's header; net/http allows a little more
 	maxBody   = 64 << 10         // bytes of a request's body
-	drainMax  = 64 << 20         // bytes of a body over the limit that are read past, so that its answer is not lost
+	drainMax  = 64 << 20         // bytes of a refused body that are read and discarded, so that its answer is not lost
 )
 
 // subject is what the server's fault is about.
 const subject = "local"
 
-// Call answers one request. body is its JSON, nil where it has none. The error
-// is for the client: an [*api.Error], or any other, which it gets as
-// [api.Internal]. ctx ends when the server does, and not when the client hangs
-// up; a call bounds its own time. Calls are made from several goroutines at a
-// time.
+// Call answers one request. body is the JSON of the request, nil if it has none. The error is
+// for the client: an [*api.Error], or any other, which the client gets as [api.Internal]. ctx
+// ends when the server does, but not when the client hangs up; a call limits its own time.
+// Several goroutines may call it at a time.
 type Call func(ctx context.Context, from Peer, body json.RawMessage) (result any, err error)
 
-// Endpoint is a route and what answers it.
+// Endpoint is a route and the call that answers it.
 type Endpoint struct {
 	api.Route
 	Call Call
-	// Urgent says that there is always room for the call: a user's own that is
-	// oldest has its context ended for a new one. Any other call is turned away
-	// when too many are under way.
+	// Urgent makes sure that there is always room for the call: if the user has too many, the
+	// context of the user's oldest is cancelled. Other calls are refused if too many are
+	// running.
 	Urgent bool
 }
 
-// Options is what a server is made of.
+// Options are the settings of a server.
 type Options struct {
-	Path      string // the socket; its directory must be there
+	Path      string // the socket; its directory must exist
 	Endpoints []Endpoint
-	Health    *health.Health // told when the socket cannot be opened; nil tells nobody
+	Health    *health.Health // gets a fault while the socket cannot be opened; may be nil
 	Log       *slog.Logger   // nil discards
 }
 
@@ -57,8 +56,8 @@ type Options struct {
 type Server struct {
 	o      Options
 	listen func(path string) (listener, error)
-	ctx    context.Context // of Run, which sets it before there is any connection
-	others *task.Group     // likewise: all other goroutines, most of them net/http's
+	ctx    context.Context // of Run, which sets it before there are connections
+	others *task.Group     // set likewise: all other goroutines, most of them net/http's
 
 	mu    sync.Mutex
 	crowd crowd
@@ -66,17 +65,17 @@ type Server struct {
 	conns sync.WaitGroup // counts connections
 }
 
-// listener is a socket that listens.
+// listener is a listening socket.
 type listener interface {
-	// accept gives the next connection and who it is.
+	// accept returns the next connection and its peer.
 	accept() (net.Conn, Peer, error)
 	// intact reports whether the socket can still be found under its path.
 	intact() bool
-	// Close ends accept, and removes the socket if it is still ours.
+	// Close ends accept, and removes the socket file if it is still ours.
 	Close() error
 }
 
-// New makes a server. It touches nothing until [Server.Run].
+// New makes a server. It opens nothing before [Server.Run].
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -84,15 +83,14 @@ func New(o Options) *Server {
 	return &Server{o: o, listen: listen}
 }
 
-// Run answers requests until ctx ends, and then waits for those under way. A
-// socket that cannot be opened is a fault and is tried again, and so is one
-// that somebody has removed. Where the system has no such sockets it does
-// nothing.
+// Run answers requests until ctx ends, and then waits for running ones. If the socket cannot
+// be opened, it raises a fault and tries again. If somebody removes the socket, it opens a
+// new one. On a system without such sockets it does nothing.
 func (s *Server) Run(ctx context.Context) error {
 	s.ctx, s.others = ctx, task.NewGroup(ctx)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: patience, ReadTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: maxHeader,
-		DisableGeneralOptionsHandler: true, // what OPTIONS * asks is answered as any path that is none
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like any unknown path
 		ErrorLog:                     slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 		ConnState: func(c net.Conn, state http.ConnState) {
 			s.others.Call("local connections", func() { s.follow(c, state) })
@@ -115,12 +113,12 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	s.end(web)
-	s.conns.Wait() // not where Run panics: they may take a minute
+	s.conns.Wait() // not deferred: after a panic that might take a minute
 	return ctx.Err()
 }
 
-// serve takes connections until ctx ends or the socket is gone. Connections
-// that are there when the socket goes are kept.
+// serve accepts connections until ctx ends or the socket file is gone. It keeps connections
+// that exist then.
 func (s *Server) serve(ctx context.Context, web *http.Server, l listener) {
 	here, gone := context.WithCancel(ctx)
 	keeper := task.NewGroup(ctx)
@@ -131,7 +129,7 @@ func (s *Server) serve(ctx context.Context, web *http.Server, l listener) {
 	s.o.Log.Debug("no more connections", "err", err)
 }
 
-// keep closes the socket when ctx ends or nobody can find it any more.
+// keep closes the socket when ctx ends or the socket file is gone.
 func (s *Server) keep(ctx context.Context, l listener, gone func()) {
 	tick := time.NewTicker(again)
 	defer tick.Stop()
@@ -149,8 +147,8 @@ func (s *Server) keep(ctx context.Context, l listener, gone func()) {
 	}
 }
 
-// end lets go of all connections that wait for a request, and hurries those
-// that wait for their answer to be taken.
+// end closes all connections that wait for a request, and shortens the time of those whose
+// answer has not been read.
 func (s *Server) end(web *http.Server) {
 	web.SetKeepAlivesEnabled(false)
 	s.mu.Lock()
@@ -161,13 +159,13 @@ func (s *Server) end(web *http.Server) {
 	}
 }
 
-// endReadingLocked is what the end of the server does to a connection.
+// endReadingLocked is what end does to a connection.
 func (c *conn) endReadingLocked() {
 	c.muteLocked()
 	_ = c.SetWriteDeadline(time.Now().Add(hurry)) // where it fails, so does the writing
 }
 
-// follow keeps account of a connection for net/http.
+// follow tracks the state of a connection for net/http.
 func (s *Server) follow(nc net.Conn, state http.ConnState) {
 	c := nc.(*conn)
 	s.mu.Lock()
@@ -186,18 +184,18 @@ func (s *Server) follow(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// awaitRequestLocked takes in a connection whose request, or next one, is to come.
+// awaitRequestLocked adds a connection that waits for its first or next request.
 func (s *Server) awaitRequestLocked(c *conn) {
 	s.crowd.enterLocked(c)
 	if s.ended {
 		c.endReadingLocked()
 		return
 	}
-	// What net/http answers by itself has no other bound.
+	// Answers that net/http makes itself have no other limit.
 	_ = c.SetWriteDeadline(time.Now().Add(3 * patience)) // where it fails, so does the writing
 }
 
-// webListener is a listener for net/http. It ends only when the socket does.
+// webListener is the listener for net/http. It ends only when the socket does.
 type webListener struct {
 	*Server
 	listener
@@ -211,7 +209,7 @@ func (d *webListener) Accept() (net.Conn, error) {
 		switch {
 		case d.here.Err() != nil:
 			if err == nil {
-				_ = c.Close() // nobody has asked anything
+				_ = c.Close() // no request was read
 			}
 			return nil, net.ErrClosed
 		case err == nil:
@@ -222,10 +220,10 @@ func (d *webListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close does nothing: whoever opened the socket closes it.
+// Close does nothing: the owner of the socket closes it.
 func (d *webListener) Close() error { return nil }
 
-// Addr is of no use to anybody.
+// Addr is not used.
 func (d *webListener) Addr() net.Addr { return &net.UnixAddr{Name: d.o.Path, Net: "unix"} }
 
 // wait waits for d, or until ctx ends.

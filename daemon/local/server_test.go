@@ -47,14 +47,14 @@ func TestAnswers(t *testing.T) {
 			`echo {"a":"<&>"}`: `200 {"from":"uid=4000000000 pid=4242","with":{"a":"<&>"}}`,
 			"echo":             `200 {"from":"uid=4000000000 pid=4242","with":null}`,
 			"raw":              `200 {"as":  "it is"}`,
-			"nothing":          `500 {"error":{"code":"internal","text":"encode answer: json: unsupported value: NaN","hint":"This is a bug of fieldpost; please report it."}}`,
-			"panic":            `500 {"error":{"code":"internal","text":"call panicked: boom","hint":"This is a bug of fieldpost; please report it."}}`,
+			"nothing":          `500 {"error":{"code":"internal","text":"encode answer: json: unsupported value: NaN","hint":"This is a bug in fieldpost; please report it."}}`,
+			"panic":            `500 {"error":{"code":"internal","text":"call panicked: boom","hint":"This is a bug in fieldpost; please report it."}}`,
 			"fail":             `500 {"error":{"code":"internal","text":"no luck"}}`,
 			"refuse":           `502 {"error":{"code":"c","text":"t","hint":"H."}}`,
 			"sing":             `404 {"error":{"code":"unknown_path","text":"this daemon has no path \"/v1/sing\"","hint":"The paths are in /openapi.json. After an upgrade restart the daemon: ` + "`systemctl restart fieldpost`" + `."}}`,
-			"echo rubbish":     `400 {"error":{"code":"malformed","text":"body is not one JSON value: invalid character 'r' looking for beginning of value","hint":"See /openapi.json for what the path takes."}}`,
-			"echo 1 2":         `400 {"error":{"code":"malformed","text":"body is not one JSON value: invalid character '2' after top-level value","hint":"See /openapi.json for what the path takes."}}`,
-			"echo \"\xff\"":    `400 {"error":{"code":"malformed","text":"body is not UTF-8","hint":"See /openapi.json for what the path takes."}}`,
+			"echo rubbish":     `400 {"error":{"code":"malformed","text":"body is not one JSON value: invalid character 'r' looking for beginning of value","hint":"See /openapi.json for what the path accepts."}}`,
+			"echo 1 2":         `400 {"error":{"code":"malformed","text":"body is not one JSON value: invalid character '2' after top-level value","hint":"See /openapi.json for what the path accepts."}}`,
+			"echo \"\xff\"":    `400 {"error":{"code":"malformed","text":"body is not UTF-8","hint":"See /openapi.json for what the path accepts."}}`,
 		} {
 			name, body, _ := strings.Cut(call, " ")
 			if got := d.exchange(t, name, body); got != want {
@@ -70,16 +70,16 @@ func TestRequestsThatAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, d := startServer(t, someCalls)
 		for said, want := range map[string][]string{
-			"GET /v1/echo HTTP/1.1\r\nHost: x\r\n\r\n":                                                                     {`405 {"error":{"code":"wrong_method"`, `"/v1/echo takes no GET"`, "Use POST."},
+			"GET /v1/echo HTTP/1.1\r\nHost: x\r\n\r\n":                                                                     {`405 {"error":{"code":"wrong_method"`, `"/v1/echo does not accept GET"`, "Use POST."},
 			"GET /v2/status HTTP/1.1\r\nHost: x\r\n\r\n":                                                                   {`404 {"error":{"code":"unknown_path"`, "restart the daemon"},
 			"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n":                                                                        {`404 {"error":{"code":"unknown_path"`},
 			"PRI * HTTP/2.0\r\n\r\n":                                                                                       {`404 {"error":{"code":"unknown_path"`},
 			"GET /v1/../v1/echo HTTP/1.1\r\nHost: x\r\n\r\n":                                                               {`404 {"error":{"code":"unknown_path"`},
-			"GET /v1/plain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                             {`400 {"error":{"code":"malformed"`, "takes no body"},
+			"GET /v1/plain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                             {`400 {"error":{"code":"malformed"`, "does not accept a body"},
 			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                             {`415 {"error":{"code":"wrong_type"`, "Content-Type: application/json"},
 			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": {`415 {"error":{"code":"wrong_type"`, `\"text/plain\"`},
 			"POST /v1/must HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n":             {`400 {"error":{"code":"malformed"`, "unexpected end of JSON"},
-			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{":            {`408 {"error":{"code":"timed_out"`, "Send it at once."},
+			"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{":            {`408 {"error":{"code":"timed_out"`, "Send it without a pause."},
 		} {
 			c := d.connect()
 			go func() { _, _ = io.WriteString(c, said) }()
