@@ -137,7 +137,7 @@ func (d *Daemon) readGuarded(file string) (cfg *config.Config, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("reading the configuration panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-			cfg, err = nil, config.Errors{{File: file, Reason: fmt.Sprintf("reading it panicked: %v; please report this as a bug of fieldpost", p)}}
+			cfg, err = nil, config.Errors{{File: file, Reason: fmt.Sprintf("reading it panicked: %v; please report this as a bug in fieldpost", p)}}
 		}
 	}()
 	return d.o.LoadConfig()
@@ -170,7 +170,7 @@ func (d socketCalls) changesAnswer(c Changes, err error) (any, error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, &api.Error{Code: api.Busy, Text: fmt.Sprintf("another reload has not ended in %v", turnPatience), Hint: "Something hangs; `journalctl -u fieldpost` says what."}
 	case errors.Is(err, task.ErrPanicked):
-		return nil, &api.Error{Code: api.Internal, Text: "reloading panicked", Hint: "This is a bug of fieldpost; please report it with its log: `journalctl -u fieldpost`."}
+		return nil, &api.Error{Code: api.Internal, Text: "reloading panicked", Hint: "This is a bug in fieldpost; please report it with its log: `journalctl -u fieldpost`."}
 	case err != nil:
 		return nil, err
 	}

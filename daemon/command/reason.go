@@ -70,5 +70,5 @@ func lookup(c Code) Reason {
 			return r
 		}
 	}
-	return Reason{Code: c, Status: Refused, Means: "Unregistered reason.", Do: "Report this as a bug of fieldpost."}
+	return Reason{Code: c, Status: Refused, Means: "Unregistered reason.", Do: "Report this as a bug in fieldpost."}
 }

@@ -460,7 +460,7 @@ func Lookup(c Code) Fault {
 	if f, ok := byCode[c]; ok {
 		return *f
 	}
-	return Fault{Code: c, Severity: Error, Title: string(c), Meaning: "Unregistered fault.", Cure: "Report this as a bug of fieldpost."}
+	return Fault{Code: c, Severity: Error, Title: string(c), Meaning: "Unregistered fault.", Cure: "Report this as a bug in fieldpost."}
 }
 
 // Codes returns the codes of the faults with a concern, in the registry's order.

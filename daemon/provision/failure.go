@@ -110,7 +110,7 @@ func rejectionHint(r *Rejection) string {
 	case r.StatusCode == 429 || strings.Contains(r.Code, "Throttl") || strings.Contains(r.Code, "TooMany"):
 		return "Nothing needs to be done: fieldpost tries again later."
 	case r.Code == "InvalidCSR" || r.Code == "InvalidPayload":
-		return "Please report this as a bug of fieldpost."
+		return "Please report this as a bug in fieldpost."
 	case r.StatusCode >= 500:
 		return "AWS IoT had a problem of its own. fieldpost tries again later."
 	case r.Code == "AccessDenied" || r.StatusCode == 403:

@@ -67,7 +67,7 @@ func Start(name string, failed chan<- error, run func(context.Context) error) *T
 func (t *Task) report(err error) { t.once.Do(func() { t.failed <- err }) }
 
 // ErrPanicked is the reason when something panicked.
-var ErrPanicked = errors.New("panicked; please report this as a bug of fieldpost")
+var ErrPanicked = errors.New("panicked; please report this as a bug in fieldpost")
 
 // Guard calls f. A panic is an error that wraps [ErrPanicked] and has the stack.
 func Guard(f func() error) (err error) {
