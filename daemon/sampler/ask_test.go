@@ -53,7 +53,7 @@ func TestReadOfAFailingSensor(t *testing.T) {
 		pass(40 * time.Second)
 		n := len(f.taken())
 		_, _, err = r.s.Read(t.Context(), "air")
-		if !errors.As(err, &failed) || failed.Failures < maxFailures || !strings.Contains(err.Error(), "in a row and is tried once a minute or so") {
+		if !errors.As(err, &failed) || failed.Failures < maxFailures || !strings.Contains(err.Error(), "in a row and is tried about once a minute") {
 			t.Errorf("with the breaker open: %v", err)
 		}
 		works = true

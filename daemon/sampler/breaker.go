@@ -8,15 +8,15 @@ const (
 	maxBackoff  = time.Minute
 )
 
-// breaker counts a sensor's failures and says when to try again. It belongs to the
-// sensor's runner.
+// breaker counts a sensor's failures in a row and decides when to try again. It belongs to
+// the sensor's runner.
 type breaker struct {
 	failures int
 	backoff  time.Duration
 }
 
-// isOpen reports whether the sensor has failed so often that it is left alone between
-// tries and its driver is opened again for each.
+// isOpen reports whether the sensor has failed so often that there is a pause before each try
+// and its driver is opened again for each.
 func (b *breaker) isOpen() bool { return b.failures >= maxFailures }
 
 // fail counts a failure and returns the time until the next try.

@@ -3,7 +3,7 @@ package sampler
 import "time"
 
 const (
-	// summaryEvery is how often the changes of an input that chatters are reported.
+	// summaryEvery is how often the changes of a chattering input are reported.
 	summaryEvery = time.Second
 	// calmFor is how many summaries in a row must have at most half the changes that the
 	// rate allows until the input no longer chatters.
@@ -14,10 +14,9 @@ const (
 	leastBurst   = 10
 )
 
-// bucket is a token bucket: it fills at a rate up to its size, and each change of the
-// line takes one token (ITU-T I.371, annex A, calls it the continuous leaky bucket). It
-// uses the kernel's time stamps, so changes that had to wait for us do not look like a
-// burst.
+// bucket is a token bucket: it fills at a rate up to its size, and each change of the line
+// takes one token (ITU-T I.371, annex A, calls it the continuous leaky bucket). It uses the
+// kernel's time stamps, so changes that were delayed in our process do not look like a burst.
 type bucket struct {
 	rate   float64 // tokens a second
 	size   float64
@@ -31,9 +30,9 @@ func newBucket(rate int) bucket {
 	return bucket{rate: float64(rate), size: size, tokens: size}
 }
 
-// takeTokens takes n tokens at the time at, and reports whether there were so many. Lost
-// changes count as spread over the time since the last edge that was not lost, so that a
-// stall of ours does not make a slow line look fast.
+// takeTokens takes n tokens at the time at, and reports whether there were enough. Lost
+// changes count as spread over the time since the last edge that was not lost, so a delay in
+// our process does not make a slow line look fast.
 func (b *bucket) takeTokens(n uint64, at time.Duration) bool {
 	if at > b.at {
 		b.tokens += b.rate * (at - b.at).Seconds()

@@ -8,10 +8,10 @@ import (
 	"fieldpost/daemon/task"
 )
 
-// collector numbers and emits records. It keeps readings until all reads that are under way
-// have ended, for at most the linger time, so that the readings of one tick are emitted at
-// once. Only the first reading of a run does not wait, because somebody may wait for it.
-// Any goroutine.
+// collector numbers and emits records. It holds readings until all running reads have ended,
+// for at most the linger time, so that the readings of one tick are emitted together. Only
+// the first reading of a run is not held, because somebody may be waiting for it. Any
+// goroutine.
 type collector struct {
 	o      *Options
 	others *task.Group // of Run, which sets it first; nil before
@@ -19,7 +19,7 @@ type collector struct {
 	emitting sync.Mutex       // held during Emit, so that records keep their order; locked before mu
 	spare    []message.Record // memory for held
 
-	// mu is never held during Emit, so that the scheduler waits for nobody.
+	// mu is never held during Emit, so the scheduler never waits for Emit.
 	mu     sync.Mutex
 	linger time.Duration
 	begun  bool // a reading was emitted; the first one of a run is not held
@@ -30,7 +30,7 @@ type collector struct {
 	reads  int // scheduled reads that have begun and have not ended
 }
 
-// begin notes that a sensor is due.
+// begin counts a sensor's read as running.
 func (c *collector) begin(r *runner) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,7 +40,7 @@ func (c *collector) begin(r *runner) {
 	}
 }
 
-// end notes that a sensor's read has ended. After the last one it emits what is held.
+// end counts a sensor's read as ended. After the last one it emits the held readings.
 func (c *collector) end(r *runner) {
 	if c.leave(r) {
 		c.flush()
@@ -48,8 +48,8 @@ func (c *collector) end(r *runner) {
 	}
 }
 
-// leave notes that a sensor's read has ended, or is not made any more. It reports whether it
-// was the last one, and does not wait for Emit.
+// leave counts a sensor's read as ended; it may also be one that will not take place. It
+// reports whether that was the last running read. It does not wait for Emit.
 func (c *collector) leave(r *runner) (last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,14 +61,14 @@ func (c *collector) leave(r *runner) (last bool) {
 	return c.reads == 0
 }
 
-// add takes a reading.
+// add holds or emits a reading.
 func (c *collector) add(r message.Record) {
 	if c.hold(r) {
 		c.flush()
 	}
 }
 
-// hold holds a reading. It reports whether that is to be emitted now.
+// hold holds a reading. It reports whether the held readings must be emitted now.
 func (c *collector) hold(r message.Record) (now bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *collector) hold(r message.Record) (now bool) {
 	return false
 }
 
-// emitNow emits a record, after what is held.
+// emitNow emits a record, after the held readings.
 func (c *collector) emitNow(r message.Record) {
 	c.mu.Lock()
 	c.held = append(c.held, r)
@@ -91,14 +91,14 @@ func (c *collector) emitNow(r message.Record) {
 	c.flush()
 }
 
-// flush emits what is held.
+// flush emits the held records.
 func (c *collector) flush() {
 	c.emitting.Lock()
 	defer c.emitting.Unlock()
 	c.flushLocked()
 }
 
-// expire emits what was held for long enough. The timer calls it.
+// expire emits the held records when the linger time is over. The timer calls it.
 func (c *collector) expire() {
 	c.mu.Lock()
 	waits := c.waits
@@ -109,7 +109,7 @@ func (c *collector) expire() {
 	}
 }
 
-// close emits what is held, and nothing from then on.
+// close emits the held records. After it, nothing is emitted.
 func (c *collector) close() {
 	c.emitting.Lock()
 	defer c.emitting.Unlock()
@@ -127,9 +127,9 @@ func (c *collector) setLinger(most time.Duration) {
 	c.flush()
 }
 
-// flushLocked emits what is held. It needs emitting, and not mu.
+// flushLocked emits the held records. It needs emitting to be held, and mu not.
 func (c *collector) flushLocked() {
-	records := c.take()
+	records := c.takeHeld()
 	if len(records) > 0 {
 		c.o.Counts.emit(records, c.o.Emit)
 	}
@@ -137,8 +137,8 @@ func (c *collector) flushLocked() {
 	c.spare = records[:0]
 }
 
-// take returns what is held. It needs emitting.
-func (c *collector) take() (records []message.Record) {
+// takeHeld returns the held records, none after close. It needs emitting.
+func (c *collector) takeHeld() (records []message.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waits {
@@ -153,6 +153,7 @@ func (c *collector) take() (records []message.Record) {
 	return records
 }
 
+// rest calls Options.Rest.
 func (c *collector) rest() {
 	if c.o.Rest != nil {
 		c.o.Rest()

@@ -21,24 +21,23 @@ type driver struct {
 	config sensors.Config
 	chip   sensors.Chip
 	sensor sensors.Sensor // nil while it is not open
-	broken bool           // Sense panicked
-	// waitingSince is when the sensor first had no value yet; zero while it has one.
+	broken bool           // Sense panicked, so the sensor must be opened again
+	// waitingSince is when the sensor first had no value yet; zero if it has one.
 	waitingSince time.Time
-	overdue      bool // it waited for too long, and has had no value since
+	overdue      bool // it has waited for too long, and had no value since
 	// filters change the values; nil if there are none.
 	filters *filter.Chain
-	// lines carries the channel of edges of each sensor that was opened. A reading opens
-	// at most one, and the runner takes it, so there is always room.
+	// lines carries the channel of edges of each opened sensor. A reading opens at most one,
+	// and the runner takes it, so there is always room.
 	lines chan (<-chan board.Edge)
-	// pauses is whether the last read has waited for the chip.
+	// pauses says whether the last read has waited for the chip.
 	pauses bool
-	// yield lets the pass go on with other sensors while the driver waits; nil outside of a
-	// pass.
+	// yield lets the pass read other sensors while the driver waits; nil outside of a pass.
 	yield func(time.Duration) bool
 	timer *time.Timer // of Pause
 }
 
-// pausingBoard is the board that the driver is opened on.
+// pausingBoard is the board that the driver is given; it also implements board.Pauser.
 type pausingBoard struct {
 	*board.Resting
 	d *driver
@@ -66,13 +65,13 @@ func (d *driver) pause(long time.Duration) {
 type reading struct {
 	stamp  clock.Stamp
 	fields []sensors.Field
-	kept   bool // it is not to be sent: the filter delta keeps it back
+	kept   bool // it must not be sent: a filter suppresses it
 }
 
-// read reads the sensor once, stamps the reading by c and filters it. A scheduled read
-// changes the state of the filters, another one does not. It opens the chip if it is not open, or if reopen is set.
-// After a read that fails it closes the sensor, unless the sensor has edges. A sensor
-// that has no value yet stays open; see [sensors.ErrNotReady].
+// read reads the sensor once, stamps the reading with c and filters it. Only a scheduled read
+// changes the state of the filters. It opens the chip if it is not open, or if reopen is set.
+// After a read that fails it closes the sensor, unless the sensor has edges. A sensor that
+// has no value yet stays open; see [sensors.ErrNotReady].
 func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	if d.sensor != nil && (reopen && d.waitingSince.IsZero() || d.broken) {
 		_ = d.close() // it does not work anyway
@@ -121,9 +120,9 @@ func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	return reading{stamp, fields, kept}, nil
 }
 
-// notReady handles a sensor without a value yet. waits is false where it has waited for
-// too long and is to be closed. Once it has, the error is a fault until there is a value,
-// also while it waits again, opened again.
+// notReady handles a sensor that has no value yet. waits is false if it has waited for too
+// long; then it must be closed. From then on the error is a fault until there is a value,
+// even while the sensor is open again and waits again.
 func (d *driver) notReady(err error) (waits bool, _ error) {
 	if d.waitingSince.IsZero() {
 		d.waitingSince = time.Now()
@@ -135,6 +134,7 @@ func (d *driver) notReady(err error) (waits bool, _ error) {
 	return waits, err
 }
 
+// open opens the chip and checks that the filters fit it.
 func (d *driver) open() error {
 	s, err := d.chip.Open(pausingBoard{d.board, d}, d.config)
 	if err != nil {
@@ -162,10 +162,11 @@ func (d *driver) close() error {
 	return s.Close()
 }
 
-// checkPossible refuses values outside of the limits of the sensor's quantities.
+// checkPossible refuses values outside of the limits of their quantities, and readings
+// without a value.
 func checkPossible(quantities []sensors.Quantity, fields []sensors.Field) error {
 	if len(fields) == 0 {
-		return fmt.Errorf("%w: gave no value", sensors.ErrFault)
+		return fmt.Errorf("%w: returned no value", sensors.ErrFault)
 	}
 	for _, f := range fields {
 		var x float64
@@ -203,5 +204,5 @@ func (c *currentSensor) name() string {
 	return ""
 }
 
-// errLate is the reason when the runner stopped waiting for the bus worker.
+// errLate is the error when the bus worker did not answer in time.
 var errLate = errors.New("did not answer")

@@ -12,14 +12,14 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// openedLine is a line that was opened, on its way to the follower.
+// openedLine hands a line that was opened to the follower.
 type openedLine struct {
 	edges <-chan board.Edge
-	taken chan struct{} // closed when all edges of the line before it are emitted
+	taken chan struct{} // closed when all edges of the previous line are emitted
 }
 
-// followLine has the follower emit a line's edges until the runner ends. It returns when
-// the edges of the line before are emitted, so readings of the new line come after them.
+// followLine makes the follower emit a line's edges until the runner ends. It returns when
+// the edges of the previous line are emitted, so readings of the new line come after them.
 // Only the runner calls it.
 func (r *runner) followLine(edges <-chan board.Edge) {
 	if r.opened == nil {
@@ -32,8 +32,8 @@ func (r *runner) followLine(edges <-chan board.Edge) {
 	<-l.taken
 }
 
-// follower emits one sensor's edges: each as a record, or while the line chatters one
-// summary a second. Its fields belong to its own goroutine.
+// follower emits one sensor's edges: each as a record, or one summary per second while the
+// line chatters. Only its own goroutine uses its fields.
 type follower struct {
 	r      *runner
 	rate   int // max_edges, changes per second
@@ -112,8 +112,8 @@ func (f *follower) handleEdge(e board.Edge) {
 	f.emitChanges(e, n)
 }
 
-// startCounting begins to count changes instead of emitting them. Changes that the kernel
-// dropped count too, so the summary is complete.
+// startCounting starts to count changes instead of emitting them. It also counts changes that
+// the kernel dropped, so the summary is complete.
 func (f *follower) startCounting(n uint64, e board.Edge) {
 	f.chatters, f.changes, f.last, f.calm, f.since = true, n, e, 0, time.Now()
 	f.tick.Reset(summaryEvery)
@@ -151,9 +151,9 @@ func (f *follower) emitCounted() {
 	f.changes = 0
 }
 
-// emitChanges emits the line's level after its last change, with the number of changes
-// that the record stands for. A reading has no such number, so a receiver can tell the
-// two apart and add the numbers up.
+// emitChanges emits the line's level after its last change, with the number of changes that
+// the record stands for. A reading has no such number, so a receiver can tell the two apart
+// and add up the numbers.
 func (f *follower) emitChanges(e board.Edge, changes uint64) {
 	r := f.r
 	field := "active"

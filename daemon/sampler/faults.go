@@ -23,8 +23,8 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// explain finds the fault for an error of a driver. It may use the bus, so only the bus
-// worker may call it.
+// explain adds the fault to an error of a driver. It may use the bus, so only the bus worker
+// may call it.
 func explain(err error, b board.Board, c sensors.Config) error {
 	var busy *board.BusyError
 	var owned *board.OwnedError
@@ -49,7 +49,7 @@ func explain(err error, b board.Board, c sensors.Config) error {
 	return &failure{code, err}
 }
 
-// hasBus reports whether a bus exists. If it does, a chip on it that is absent does not
+// hasBus reports whether a bus exists. If it does, an absent chip on it is one that does not
 // answer.
 func hasBus(b board.Board, name string) bool {
 	bus, err := b.Bus(name)
@@ -92,7 +92,7 @@ func codeOf(err error) health.Code {
 	return health.ReadFailed
 }
 
-// maxDetail is how much of an error goes into a fault's detail, in bytes.
+// maxDetail bounds the part of an error that goes into a fault's detail, in bytes.
 const maxDetail = 240
 
 // detail returns an error's first line. The other lines of a panic are its stack.

@@ -12,9 +12,9 @@ import (
 	"fieldpost/sensors/filter"
 )
 
-// Once opens a sensor, reads it once and closes it, for `fieldpost read`. The error is
-// the driver's own, or says that the sensor did not answer in time; then its goroutine
-// stays blocked in the kernel. [CodeOf] returns the fault for an error. Any goroutine.
+// Once opens a sensor, reads it once and closes it, for `fieldpost read`. The error is the
+// driver's, or says that the sensor did not answer in time; then its goroutine stays blocked
+// in the kernel. [CodeOf] returns the fault for an error. Any goroutine.
 func Once(ctx context.Context, b board.Board, c sensors.Config) ([]sensors.Field, error) {
 	chip, ok := sensors.Lookup(c.Chip)
 	if !ok {
@@ -55,8 +55,8 @@ func once(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chi
 	return nil, fmt.Errorf("read sensor %q: %w", c.Name, err)
 }
 
-// readOnce opens, reads and closes a sensor. It asks one that has no value yet again each
-// second while it warms up, until ctx ends.
+// readOnce opens, reads and closes a sensor. If the sensor has no value yet, it asks again
+// every second while the sensor warms up, until ctx ends.
 func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors.Chip) (fields []sensors.Field, err error) {
 	s, err := chip.Open(b, c)
 	if err != nil {

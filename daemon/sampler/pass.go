@@ -13,31 +13,31 @@ import (
 )
 
 const (
-	// waitTogether is how much longer than it asks for a driver may wait for its chip's
+	// waitTogether is how much longer than requested a driver may wait for its chip's
 	// conversion, so that one wake-up serves several chips on a bus.
 	waitTogether = 20 * time.Millisecond
-	// waitGrid is what waits are rounded up to, counted from the beginning of the tick, so that
-	// one wake-up serves several buses.
+	// waitGrid is the grid, counted from the beginning of the tick, to which waits are
+	// rounded up, so that one wake-up serves several buses.
 	waitGrid = 2 * time.Millisecond
 )
 
-// errNotOpen is the reason why a pass does not read a sensor that is not open.
+// errNotOpen is the error when a pass does not read a sensor because it is not open.
 var errNotOpen = errors.New("not open")
 
-// busPass reads the sensors of one bus worker that are due together and were well. It runs on the
-// worker. While a driver waits for a conversion, the pass reads the next sensor; conversions
-// that end at about the same time are waited for together. A sensor that cannot be read is
-// handed to its runner.
+// busPass reads those sensors of one bus worker that are due together and whose last read
+// succeeded. It runs on the worker. While a driver waits for a conversion, the pass reads the
+// next sensor; conversions that end at about the same time are waited for together. If a
+// sensor cannot be read, its runner takes over.
 //
-// Each read of several is a coroutine, because drivers block while they wait. There is
-// never more than one at work, so the worker is still the only user of the bus.
+// If there are several reads, each is a coroutine, because drivers block while they wait.
+// Only one of them runs at a time, so the worker is still the only user of the bus.
 type busPass struct {
 	s     *Sampler
 	bus   *busWorker
 	began time.Time
-	until time.Time   // then the scheduler gives it up
-	reads []read      // the worker's, but for ended
-	clock clock.Clock // the worker's
+	until time.Time   // when the scheduler gives up the pass
+	reads []read      // used only by the worker, except ended
+	clock clock.Clock // used only by the worker
 
 	mu   sync.Mutex
 	left int  // reads that have not ended
@@ -48,20 +48,21 @@ type busPass struct {
 type read struct {
 	r     *runner
 	begun bool
-	call  *coroutine // that the driver runs in; nil if it needs none
-	at    time.Time  // when to go on
+	call  *coroutine // the coroutine that the driver runs in; nil if it needs none
+	at    time.Time  // when to continue
 	over  bool
-	ended bool // the runner has its result; the lock of the pass guards it
+	ended bool // the runner has the result; guarded by the pass's mu
 }
 
-// coroutine runs one read after the other. Only the worker uses it.
+// coroutine runs reads, one after the other. Only the worker uses it.
 type coroutine struct {
 	pass *busPass // what to read next
 	task *read
-	next func() (time.Duration, bool) // goes on until the driver waits, and returns for how long; readEnded at the end of a read
+	next func() (time.Duration, bool) // runs until the driver waits, and returns for how long; readEnded at the end of a read
 	stop func()
 }
 
+// readEnded is returned by coroutine.next at the end of a read.
 const readEnded time.Duration = -1
 
 func newCoroutine() *coroutine {
@@ -82,7 +83,7 @@ func (c *coroutine) read(yield func(time.Duration) bool) {
 	c.pass.end(c.task, got, err)
 }
 
-// coroutine returns one that does nothing. They are kept, because their stacks have grown to
+// coroutine returns an idle coroutine. They are reused, because their stacks have grown to
 // what drivers need.
 func (b *busWorker) coroutine() *coroutine {
 	n := len(b.idle)
@@ -94,7 +95,7 @@ func (b *busWorker) coroutine() *coroutine {
 	return c
 }
 
-// stopCoroutines ends the coroutines, all of which do nothing.
+// stopCoroutines ends the idle coroutines. It is called while no read runs, so these are all.
 func (b *busWorker) stopCoroutines() {
 	for _, c := range b.idle {
 		c.stop()
@@ -102,14 +103,14 @@ func (b *busWorker) stopCoroutines() {
 	b.idle = nil
 }
 
-// startPass has a bus worker read sensors. It reports whether the worker is idle, and does
-// nothing otherwise. Only the scheduler calls it.
+// startPass makes a bus worker read sensors in a pass. It reports whether the worker was
+// idle; if not, it does nothing. Only the scheduler calls it.
 func (s *Sampler) startPass(b *busWorker, runners []*runner, now time.Time) bool {
 	p := &busPass{s: s, bus: b, began: now, until: now.Add(time.Duration(b.patience.Load())), reads: make([]read, len(runners)), left: len(runners), clock: clock.NewBurst(s.o.Clock, time.Second)}
 	for i, r := range runners {
 		p.reads[i].r = r
 	}
-	run := func() error { // a driver's panic is its sensor's; any other one ends the daemon
+	run := func() error { // a driver's panic is a failure of its sensor; any other panic ends the daemon
 		s.others.Call("bus pass", p.run)
 		return nil
 	}
@@ -128,14 +129,14 @@ func (p *busPass) run() {
 	left := len(p.reads)
 	for {
 		now := time.Now()
-		var first, last time.Time // of those that wait
+		var first, last time.Time // of the reads that wait
 		for i := range p.reads {
 			t := &p.reads[i]
 			if t.over || now.Before(t.at) || !t.begun && p.conflicts(i) {
 				continue
 			}
 			if !t.begun && p.isLate() {
-				t.over = true // what has begun goes on to its end
+				t.over = true // reads that have begun are completed
 			} else {
 				p.step(t)
 			}
@@ -163,8 +164,8 @@ func (p *busPass) run() {
 	}
 }
 
-// conflicts reports whether a chip is in use by a task before. Package config lets no two
-// sensors share a chip, but two on no bus may have the same place.
+// conflicts reports whether an earlier read uses the same chip. Package config does not let
+// two sensors share a chip, but two sensors on no bus may have the same place.
 func (p *busPass) conflicts(i int) bool {
 	place := p.reads[i].r.driver.config.Place()
 	for j := range p.reads[:i] {
@@ -175,7 +176,7 @@ func (p *busPass) conflicts(i int) bool {
 	return false
 }
 
-// step begins a read or goes on with it, until it has ended or the driver waits.
+// step starts or continues a read, until it has ended or the driver waits.
 func (p *busPass) step(t *read) {
 	d := &t.r.driver
 	p.bus.current.set(&t.r.name)
@@ -204,7 +205,7 @@ func (p *busPass) step(t *read) {
 	t.at = time.Now().Add(max(pause, 0))
 }
 
-// readGuarded reads an open sensor, and turns a panic into an error.
+// readGuarded reads an open sensor and turns a panic into an error.
 func (d *driver) readGuarded(c clock.Clock) (got reading, err error) {
 	defer func() {
 		if x := recover(); x != nil {
@@ -214,7 +215,8 @@ func (d *driver) readGuarded(c clock.Clock) (got reading, err error) {
 	return d.read(false, true, c)
 }
 
-// end notes how a read has ended.
+// end hands the result of a read on: a failure to the sensor's runner, a reading to be
+// emitted.
 func (p *busPass) end(t *read, got reading, err error) {
 	r := t.r
 	p.mu.Lock()
@@ -225,7 +227,7 @@ func (p *busPass) end(t *read, got reading, err error) {
 	}
 	p.mu.Unlock()
 	switch {
-	case late: // nobody knows what it was measured for
+	case late: // the runner has taken over
 		r.driver.filters.Failed() // it is not sent
 	case err != nil:
 		r.redo <- err // has room: one read at a time
@@ -242,7 +244,7 @@ func (p *busPass) isLate() bool {
 }
 
 // checkPasses gives up passes that take too long. It returns when to check again; zero if
-// there is none. Only the scheduler calls it.
+// there are no passes. Only the scheduler calls it.
 func (s *Sampler) checkPasses(now time.Time) (next time.Time) {
 	left := s.passes[:0]
 	for _, p := range s.passes {
@@ -259,7 +261,8 @@ func (s *Sampler) checkPasses(now time.Time) (next time.Time) {
 	return next
 }
 
-// check hands what was not read in time to the runners. It reports whether the pass is over.
+// check gives up the pass if it takes too long: the sensors that were not read are left to
+// their runners. It reports whether the pass is over.
 func (p *busPass) check(now time.Time) (over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -275,7 +278,7 @@ func (p *busPass) check(now time.Time) (over bool) {
 	return true
 }
 
-// lateError says that the worker did not read a sensor in time.
+// lateError is the error when the worker did not read a sensor in time.
 func (b *busWorker) lateError() error {
 	return fmt.Errorf("%s %w within %v", b.worker.Name(), errLate, time.Duration(b.patience.Load()))
 }

@@ -2,24 +2,22 @@ package sampler
 
 import "time"
 
-// plan says when a sensor is due. It belongs to the scheduler. Times are compared by
-// their monotonic clock, so a step of the wall clock does not move them.
+// plan decides when a sensor is due. It belongs to the scheduler. Times are compared by their
+// monotonic clock, so a step of the wall clock does not move them.
 type plan struct {
 	every time.Duration
 	grid  time.Time // a sensor is due at grid, grid+every, and so on
-	next  time.Time // zero is never
-	busy  bool      // a read is under way
-	fails bool      // the last one failed
+	next  time.Time // zero: never
+	busy  bool      // a read is running
+	fails bool      // the last read failed
 }
 
-// start makes the first read due now, and the others on a grid that begins at origin.
-// Sensors with the same period are due together, and so are those with a multiple of it:
-// the processor, the radio and the broker wake up once for all of them, and their readings
-// belong to one moment.
+// start makes the first read due now, and the others on a grid that begins at origin. Sensors
+// with the same period, or a multiple of it, are due together. So the processor, the radio
+// and the broker wake up once for all of them, and their readings belong to one moment.
 func (p *plan) start(origin, now time.Time) { p.grid, p.next = origin, now }
 
-// due reports whether to read now. A read that falls due while another is under way is
-// skipped.
+// due reports whether to read now. A read that falls due while another is running is skipped.
 func (p *plan) due(now time.Time) bool {
 	if p.next.IsZero() || now.Before(p.next) {
 		return false
@@ -40,7 +38,7 @@ func (p *plan) nextAfter(now time.Time) time.Time {
 	return p.grid.Add((now.Sub(p.grid)/p.every + 1) * p.every)
 }
 
-// finish ends a read. retry is when to try again after a failure, and 0 after success.
+// finish ends a read. retry is when to try again after a failure, and 0 after a success.
 func (p *plan) finish(now time.Time, retry time.Duration) {
 	p.busy, p.fails = false, retry > 0
 	if p.fails {
@@ -48,14 +46,14 @@ func (p *plan) finish(now time.Time, retry time.Duration) {
 	}
 }
 
-// retryNow makes a sensor that fails due at once.
+// retryNow makes a failing sensor due now.
 func (p *plan) retryNow(now time.Time) {
 	if p.fails {
 		p.next = now
 	}
 }
 
-// untilDue returns how long there is nothing to do.
+// untilDue returns the time until the sensor is due.
 func (p *plan) untilDue(now time.Time) time.Duration {
 	if p.next.IsZero() {
 		return beatEvery

@@ -13,15 +13,15 @@ import (
 	"fieldpost/sensors/board"
 )
 
-// ErrStopped is the reason when the Sampler has ended.
-var ErrStopped = errors.New("sensors are not read any more")
+// ErrStopped is the error when the Sampler has ended.
+var ErrStopped = errors.New("sensors are no longer read")
 
-// sensorSet is the sensors that are read at one time, and their bus workers. These are not
-// changed: [Sampler.Reconfigure] puts another set in its place.
+// sensorSet is the set of sensors that are read at one time, and their bus workers. A set is
+// not changed; [Sampler.Reconfigure] replaces it.
 type sensorSet struct {
 	buses   []*busWorker
 	runners []*runner
-	due     []*runner // room for the scheduler
+	due     []*runner // memory for the scheduler
 }
 
 // awaitRunners waits until all runners have ended.
@@ -31,29 +31,29 @@ func (set *sensorSet) awaitRunners() {
 	}
 }
 
-// change is another set of sensors, on its way to Run.
+// change is a request to Run to use another set of sensors.
 type change struct {
 	sensors []sensors.Config
 	done    chan struct{} // closed when it is in use
 }
 
-// SetLinger sets how long a reading may wait for others that are being read, to be emitted
-// together; 0 is not at all. Any goroutine.
+// SetLinger sets how long a reading may wait for running reads, to be emitted together with
+// them; 0: not at all. Any goroutine.
 func (s *Sampler) SetLinger(most time.Duration) { s.records.setLinger(most) }
 
-// Reconfigure makes the Sampler read another set of sensors from now on. Package config
-// must have checked them. Any goroutine, while Run runs; concurrent calls take effect one
-// after the other.
+// Reconfigure makes the Sampler read another set of sensors from now on. Package config must
+// have checked them. Any goroutine, while Run runs; concurrent calls take effect one after
+// the other.
 //
-// A sensor whose configuration is the same is not touched: it is not opened again, loses
-// no edge and keeps its schedule. Every other old sensor is closed once it has emitted
-// what it had, and all its faults are cleared. Then every other new sensor is opened and
-// read at once, and from then on in step with the sensors that stay. A sensor with the
-// name of an old one continues its sequence numbers.
+// A sensor whose configuration is unchanged is not touched: it is not opened again, loses no
+// edge and keeps its schedule. Every other old sensor is closed after it has emitted its
+// readings, and all its faults are cleared. Then every other new sensor is opened and read
+// immediately, and from then on in step with the sensors that stay. A sensor with the name of
+// an old one continues its sequence numbers.
 //
-// Reconfigure returns when all that is done, which takes some seconds if a bus is stuck.
-// If ctx ends before, the change is still made. The error wraps that of ctx, or is or
-// wraps [ErrStopped].
+// Reconfigure returns when all that is done, which takes some seconds if a bus is stuck. If
+// ctx ends earlier, the change is still made. The error wraps that of ctx, or is or wraps
+// [ErrStopped].
 func (s *Sampler) Reconfigure(ctx context.Context, configs []sensors.Config) error {
 	c := change{configs, make(chan struct{})}
 	select {
@@ -110,7 +110,7 @@ func missing[T comparable](list, other []T) []T {
 }
 
 // arrange returns the set for a configuration. It takes over from old the sensors whose
-// configuration is the same, and the workers of buses that are still in use. It starts
+// configuration is unchanged, and the workers of buses that are still in use. It starts
 // nothing.
 func (s *Sampler) arrange(old *sensorSet, configs []sensors.Config) *sensorSet {
 	next := &sensorSet{}
@@ -141,7 +141,7 @@ func (s *Sampler) arrange(old *sensorSet, configs []sensors.Config) *sensorSet {
 		if patience[r.bus] == 0 {
 			next.buses = append(next.buses, r.bus)
 		}
-		patience[r.bus] += int64(2*chip.Worst + margin) // each may be opened and read while another waits
+		patience[r.bus] += int64(2*chip.Worst + margin) // another sensor may wait while each is opened and read
 		next.runners = append(next.runners, r)
 	}
 	for b, long := range patience {

@@ -18,31 +18,30 @@ import (
 	"fieldpost/sensors/filter"
 )
 
-// runner reads one sensor. Its fields belong to its own goroutine, unless they say
-// otherwise.
+// runner reads one sensor. Only its own goroutine uses its fields, unless they say otherwise.
 type runner struct {
 	o        *Options
 	name     string
 	bus      *busWorker
 	due      wake.Signal      // set by the scheduler for a read
-	redo     chan error       // why a pass has not read the sensor
+	redo     chan error       // errors of a pass that did not read the sensor
 	requests chan readRequest // reads for other callers
-	plan     plan             // the scheduler's
-	timesOut bool             // the scheduler's: the last read timed out on the bus
-	fit      bool             // the scheduler's: the last read succeeded, so a pass may read it
-	driver   driver           // the bus worker's
+	plan     plan             // used only by the scheduler
+	timesOut bool             // used only by the scheduler: the last read timed out on the bus
+	fit      bool             // used only by the scheduler: the last read succeeded, so a pass may read it
+	driver   driver           // used only by the bus worker
 	records  *collector
 	lost     atomic.Bool   // edges were lost since the last good reading
-	reading  bool          // the collector's: a scheduled read has begun and has not ended
-	well     atomic.Bool   // the last read succeeded, like the one before it
-	failures atomic.Uint64 // scheduled reads that failed, each after a second attempt
+	reading  bool          // guarded by the collector: a scheduled read is running
+	well     atomic.Bool   // the last read succeeded, and the one before it too
+	failures atomic.Uint64 // number of scheduled reads that failed, each after a second attempt
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when the runner has ended
 
 	breaker   breaker
 	faulty    bool
 	failed    bool            // the last read failed
-	followers *task.Group     // one, once a line with edges was opened
+	followers *task.Group     // the follower, once a line with edges was opened
 	opened    chan openedLine // to the follower; nil while there is none
 	quit      chan struct{}   // closed to end the follower
 }
@@ -67,9 +66,9 @@ func newRunner(o *Options, records *collector, c sensors.Config, chip sensors.Ch
 	}
 }
 
-// run does scheduled and requested reads until ctx ends, and then closes the sensor.
+// run makes scheduled and requested reads until ctx ends, and then closes the sensor.
 func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
-	r.o.Health.ClearAll(r.name, health.Chatters) // of a Sampler before this one
+	r.o.Health.ClearAll(r.name, health.Chatters) // of an earlier Sampler
 	r.followers = task.NewGroup(ctx)
 	defer r.followers.Wait()
 	defer close(r.quit)
@@ -94,8 +93,8 @@ func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
 	}
 }
 
-// report tells the scheduler how a read has ended. While all is well it does not wake
-// the scheduler, which finds r.well when the sensor is due again.
+// report reports a read's outcome to the scheduler. If this read and the last succeeded, it
+// does not wake the scheduler, which finds r.well when the sensor is due again.
 func (r *runner) report(ctx context.Context, o outcome, outcomes chan<- outcome) {
 	failed := o.retry > 0
 	if failed || r.failed {
@@ -109,14 +108,14 @@ func (r *runner) report(ctx context.Context, o outcome, outcomes chan<- outcome)
 	r.failed = failed
 }
 
-// read reads the sensor, and once more if that fails. If both fail, the outcome says
-// when to try again.
+// read reads the sensor, and once more if that fails. If both fail, the outcome says when to
+// try again.
 func (r *runner) read(ctx context.Context) outcome {
 	got, err := r.attempt(ctx, true)
 	return r.finishRead(ctx, got, err)
 }
 
-// readAgain goes on with a read whose first attempt has failed in a pass.
+// readAgain continues a read whose first attempt failed in a pass.
 func (r *runner) readAgain(ctx context.Context, err error) outcome {
 	if errors.Is(err, errNotOpen) {
 		return r.read(ctx)
@@ -124,7 +123,7 @@ func (r *runner) readAgain(ctx context.Context, err error) outcome {
 	return r.finishRead(ctx, reading{}, err)
 }
 
-// finishRead ends a read after its first attempt.
+// finishRead completes a read after its first attempt.
 func (r *runner) finishRead(ctx context.Context, got reading, err error) outcome {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errLate) && !errors.Is(err, sensors.ErrNotReady) {
 		got, err = r.attempt(ctx, true)
@@ -134,17 +133,17 @@ func (r *runner) finishRead(ctx context.Context, got reading, err error) outcome
 		r.readSucceeded(got)
 		return outcome{runner: r}
 	case ctx.Err() != nil:
-		return outcome{runner: r} // the daemon stops; the sensor is not to blame
+		return outcome{runner: r} // the daemon is stopping; it is not the sensor's failure
 	case errors.Is(err, sensors.ErrNotReady):
-		return outcome{runner: r, retry: untilReady} // no failure: it works, and has no value yet
+		return outcome{runner: r, retry: untilReady} // not a failure: it works but has no value yet
 	}
 	r.failures.Add(1)
 	r.readFailed(err)
 	return outcome{r, r.breaker.fail(r.plan.every), errors.Is(err, syscall.ETIMEDOUT)}
 }
 
-// attempt has the bus worker read the sensor, and gives up when that takes too long. scheduled
-// is as for driver.read.
+// attempt makes the bus worker read the sensor, and gives up if that takes too long. For
+// scheduled see driver.read.
 func (r *runner) attempt(ctx context.Context, scheduled bool) (reading, error) {
 	patience := time.Duration(r.bus.patience.Load())
 	within, cancel := context.WithTimeout(ctx, patience)
@@ -154,7 +153,7 @@ func (r *runner) attempt(ctx context.Context, scheduled bool) (reading, error) {
 		r.bus.current.set(&r.name)
 		got, err := r.driver.read(reopen, scheduled, r.o.Clock)
 		if within.Err() != nil {
-			r.driver.filters.Failed() // nobody waits for it any more, so it is not sent
+			r.driver.filters.Failed() // the runner has given up, so it is not sent
 		}
 		if err == nil {
 			result <- got
@@ -164,7 +163,7 @@ func (r *runner) attempt(ctx context.Context, scheduled bool) (reading, error) {
 	r.followOpened()
 	select {
 	case got := <-result:
-		return got, nil // perhaps at the very last moment
+		return got, nil // it may have come just as the time ended
 	default:
 	}
 	if within.Err() != nil && errors.Is(err, within.Err()) {
@@ -196,12 +195,12 @@ func (r *runner) readSucceeded(got reading) {
 	r.emit(got)
 }
 
-// passed takes a reading that a pass has made. The sensor was well before, so no fault of
-// reading is to be cleared. Only the bus worker calls it.
+// passed accepts a reading that a pass has made. The sensor's last read succeeded, so there
+// is no fault of reading to clear. Only the bus worker calls it.
 func (r *runner) passed(got reading) {
 	select {
 	case <-r.ended:
-		return // it is not read any more
+		return // it is no longer read
 	default:
 	}
 	if r.driver.edges && !r.lost.Swap(false) {
@@ -211,21 +210,21 @@ func (r *runner) passed(got reading) {
 	r.emit(got)
 }
 
-// emit emits a reading, unless it is kept back. One that is has no number, so it leaves no
-// gap in the sequence.
+// emit emits a reading unless a filter suppresses it. A suppressed reading has no number, so
+// it leaves no gap in the sequence.
 func (r *runner) emit(got reading) {
 	if !got.kept {
 		r.records.add(r.record(message.Reading, got.stamp, got.fields))
 	}
 }
 
-// record makes a record of the sensor, but for its number.
+// record makes a record of the sensor, without its number.
 func (r *runner) record(kind message.Kind, stamp clock.Stamp, fields []sensors.Field) message.Record {
 	return message.Record{Kind: kind, Sensor: r.name, Run: r.o.Run, Stamp: stamp, Fields: fields}
 }
 
-// readFailed raises the fault for err, and then clears any other fault of reading. In
-// that order the sensor has a fault at all times.
+// readFailed raises the fault for err and then clears other faults of reading. In this order
+// the sensor always has a fault.
 func (r *runner) readFailed(err error) {
 	code := codeOf(err)
 	if panicked := (*board.PanicError)(nil); !r.faulty && errors.As(err, &panicked) {
@@ -237,7 +236,8 @@ func (r *runner) readFailed(err error) {
 	r.o.Health.ClearAll(r.name, others...)
 }
 
-// closeSensor emits what was read, has the bus worker close the sensor, and waits for that for a bounded time.
+// closeSensor emits what was read, makes the bus worker close the sensor, and waits for that
+// for a bounded time.
 func (r *runner) closeSensor(ctx context.Context) {
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
 	defer cancel()

@@ -18,32 +18,32 @@ import (
 // Options says what to read and where it goes.
 type Options struct {
 	Board     board.Board
-	Sensors   []sensors.Config // as package config gives them: checked and complete; see [Sampler.Reconfigure]
+	Sensors   []sensors.Config // checked and complete, as from package config; see [Sampler.Reconfigure]
 	Run       uint64           // the daemon's run, stamped on every record
 	Clock     clock.Clock
-	Health    *health.Health    // told of the faults of sensors and buses; may be nil
+	Health    *health.Health    // gets the faults of sensors and buses; may be nil
 	Heartbeat *health.Heartbeat // beats at least once a second while Run runs; may be nil
 	Log       *slog.Logger      // nil discards
-	// Emit takes the records, of each sensor in the order of Seq. It is called from one
-	// goroutine at a time, should not block for long, because all sensors wait, and must not
-	// keep the slice.
+	// Emit receives the records; those of a sensor come in the order of Seq. It is called
+	// from one goroutine at a time. It should not block for long, because all sensors wait,
+	// and must not keep the slice.
 	Emit func([]message.Record)
-	// Linger is how long a reading may wait for others that are being read, to be emitted
-	// together; 0 is not at all. See [Sampler.SetLinger].
+	// Linger is how long a reading may wait for running reads, to be emitted together with
+	// them; 0: not at all. See [Sampler.SetLinger].
 	Linger time.Duration
-	// Rest is called when the last of the scheduled reads under way has ended and its record
-	// is emitted, and when readings were emitted that have waited for Linger; from a
-	// goroutine of the Sampler; must not block, nor call methods of the Sampler; may be nil.
+	// Rest is called when the last running read has ended and its record is emitted, and when
+	// readings were emitted that have waited for Linger. It is called from a goroutine of the
+	// Sampler, must not block and must not call methods of the Sampler. May be nil.
 	Rest func()
-	// Counts has the sensors' sequence numbers so far in this run. If there is more than
-	// one Sampler in a run they must share it, because receivers take a reading with a
-	// known number for a duplicate. Nil starts from 1.
+	// Counts has the sensors' sequence numbers so far in this run. If a run has more than one
+	// Sampler, they must share it, because receivers take a reading with a known number for a
+	// duplicate. Nil starts from 1.
 	Counts *Counts
 }
 
 const (
-	// margin is what a read may take beyond the chip's own time: a transaction that the
-	// bus gives up, after 100 ms, or after a second if the adapter does not support
+	// margin is how much longer than the chip's own time a read may take: until the bus gives
+	// up a transaction, which takes 100 ms, or a second if the adapter does not support
 	// I2C_TIMEOUT.
 	margin = time.Second
 	// untilReady is when a sensor that has no value yet is asked again.
@@ -52,13 +52,13 @@ const (
 	stuckAfter = 5 * time.Second
 	// beatEvery is the longest that the scheduler waits.
 	beatEvery = health.IdleEvery
-	// watchEvery is how often it looks whether a bus is stuck while one is in use.
+	// watchEvery is how often the scheduler checks buses that are in use for being stuck.
 	watchEvery = time.Second
-	// closeBusFrom is the shortest period between readings for which the bus is closed
-	// meanwhile, so that a USB adapter can be unplugged. Somebody who unplugs one may have
-	// to wait that long, and opening a bus costs a hundredth of a reading.
+	// closeBusFrom is the shortest period of a sensor for which its bus is closed between
+	// readings. While it is closed, a USB adapter can be unplugged, so somebody who wants to
+	// unplug one may have to wait that long. Opening a bus costs a hundredth of a reading.
 	closeBusFrom = 5 * time.Second
-	// stopWait is how long a stop waits for a stuck bus worker.
+	// stopWait bounds the wait for a stuck bus worker at a stop.
 	stopWait = 2 * time.Second
 )
 
@@ -66,39 +66,39 @@ const (
 type Sampler struct {
 	o        Options
 	lookup   func(string) (sensors.Chip, bool)
-	sensors  atomic.Pointer[sensorSet] // that are read now
+	sensors  atomic.Pointer[sensorSet] // the sensors that are read now
 	changes  chan change               // to Run
 	ended    chan struct{}             // closed when Run has ended
 	others   *task.Group               // Run's: all other goroutines
 	toPlan   chan *sensorSet           // from Run to the scheduler
 	outcomes chan outcome
 	records  collector
-	passes   []*busPass // the scheduler's: that have not ended
+	passes   []*busPass // used only by the scheduler: passes that have not ended
 }
 
-// outcome is how a scheduled read has ended.
+// outcome is the outcome of a scheduled read.
 type outcome struct {
 	runner   *runner
 	retry    time.Duration // when to try again after a failure; 0 after success
 	timedOut bool          // the bus itself timed out
 }
 
-// busWorker is the worker of one bus, or of one sensor that is on no bus.
+// busWorker is the worker of one bus, or of one sensor that is not on a bus.
 type busWorker struct {
 	worker   *board.Worker
-	bus      string        // its name; "" for a sensor on no bus
+	bus      string        // its name; "" for a sensor that is not on a bus
 	patience atomic.Int64  // how long a read may wait for its turn and its result, in ns
-	current  currentSensor // that the worker works for
+	current  currentSensor // the sensor that the worker is reading
 	stop     context.CancelFunc
 	ended    chan struct{} // closed when the worker has ended
-	stuck    bool          // the scheduler's: the fault is raised
-	due      []*runner     // the scheduler's: to be read in one pass
-	pause    *time.Timer   // the worker's, of sleep
-	idle     []*coroutine  // the worker's
-	trim     atomic.Bool   // the next pass is to end those: fewer may be needed
+	stuck    bool          // used only by the scheduler: the fault is raised
+	due      []*runner     // used only by the scheduler: to be read in one pass
+	pause    *time.Timer   // used only by the worker: the timer of sleep
+	idle     []*coroutine  // used only by the worker: coroutines for reads
+	trim     atomic.Bool   // the next pass must end the idle coroutines, because fewer may be needed
 }
 
-// New makes a Sampler. It touches nothing until [Sampler.Run].
+// New makes a Sampler. It uses no hardware before [Sampler.Run].
 func New(o Options) *Sampler { return build(o, sensors.Lookup) }
 
 func build(o Options, lookup func(string) (sensors.Chip, bool)) *Sampler {
@@ -179,7 +179,7 @@ func (s *Sampler) startWorkers(work context.Context, buses []*busWorker) {
 		s.others.Go("bus worker", func() {
 			defer close(b.ended)
 			defer b.stopCoroutines()
-			_ = b.worker.Run(ctx) // ends with ctx; its error says no more
+			_ = b.worker.Run(ctx) // ends with ctx; the error is only that of ctx
 		})
 	}
 }

@@ -34,7 +34,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 		if next := s.checkPasses(now); !next.IsZero() {
 			wait = min(wait, next.Sub(now))
 		}
-		if wait == beatEvery || wait == watchEvery { // nothing is due before
+		if wait == beatEvery || wait == watchEvery { // nothing is due earlier
 			wait = s.o.Heartbeat.Wait(now, wait)
 		}
 		timer.Reset(wait)
@@ -50,7 +50,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 				r.plan.start(origin, now)
 			}
 			for _, r := range missing(set.runners, next.runners) {
-				s.records.leave(r) // it may have been due after it had ended
+				s.records.leave(r) // it may have fallen due after its runner had ended
 			}
 			set = next
 		case <-timer.C:
@@ -58,8 +58,8 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 	}
 }
 
-// startDue starts the reads that are due, all before the first of them can end. It gives
-// how long there is nothing to do.
+// startDue starts the reads that are due. It counts all as running before the first can end.
+// It returns how long there is nothing to do.
 func (s *Sampler) startDue(set *sensorSet, now time.Time) time.Duration {
 	wait, due := beatEvery, set.due[:0]
 	for _, r := range set.runners {
@@ -98,7 +98,7 @@ func (s *Sampler) startDue(set *sensorSet, now time.Time) time.Duration {
 // the sensors on it that failed due at once.
 func (s *Sampler) checkBus(set *sensorSet, b *busWorker, now time.Time) {
 	if b.bus == "" {
-		return // one sensor on no bus: its own fault says it all
+		return // a single sensor, not on a bus: its own fault is enough
 	}
 	why := set.whyStuck(b)
 	switch {
@@ -116,9 +116,9 @@ func (s *Sampler) checkBus(set *sensorSet, b *busWorker, now time.Time) {
 	}
 }
 
-// whyStuck says why a bus is stuck; "" where it is not. A bus is stuck when its worker
-// does not return from the kernel, or when the kernel gives up on every sensor on it
-// (ETIMEDOUT). If only one sensor of several times out, that sensor is to blame.
+// whyStuck returns why a bus is stuck, or "" if it is not. A bus is stuck if its worker does
+// not return from the kernel, or if the kernel gives up on every sensor on it (ETIMEDOUT). If
+// only one of several sensors times out, that sensor is the cause.
 func (set *sensorSet) whyStuck(b *busWorker) string {
 	if busy := b.worker.Busy(); busy > max(stuckAfter, time.Duration(b.patience.Load())) {
 		return fmt.Sprintf("one transaction for sensor %q has been under way for %v", b.current.name(), busy.Round(time.Second))
