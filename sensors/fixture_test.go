@@ -114,9 +114,26 @@ var fixtures = map[string]fixture{
 	"sdm230":   meterFixture(2400, func(b *sim.Board) { b.AddSDM("ttyS0", 2400, 1) }),
 	"sdm630":   meterFixture(9600, func(b *sim.Board) { b.AddSDM("ttyS0", 9600, 3) }),
 	"pzem004t": meterFixture(9600, func(b *sim.Board) { b.AddPZEM("ttyS0") }),
-	"scd30":    {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD30(b).Chip }},
-	"scd4x":    {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD4x(b).Chip }},
-	"sps30":    {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSPS30(b).Chip }},
+	"ezoph":    {config: ezoAt(25), chip: func(b *sim.Bus) *sim.Chip { return sim.AddEZO(b, "pH", 0x63).Chip }},
+	"ezoec":    {config: ezoAt(25), chip: func(b *sim.Bus) *sim.Chip { return sim.AddEZO(b, "EC", 0x64).Chip }},
+	"ezodo":    {config: ezoAt(20), chip: func(b *sim.Bus) *sim.Chip { return sim.AddEZO(b, "D.O.", 0x61).Chip }},
+	"ezoorp":   {chip: func(b *sim.Bus) *sim.Chip { return sim.AddEZO(b, "ORP", 0x62).Chip }},
+	"ezortd":   {chip: func(b *sim.Bus) *sim.Chip { return sim.AddEZO(b, "RTD", 0x66).Chip }},
+	"sgp30": {
+		config: sensors.Config{Options: sensors.SGP30{I2C: sensors.I2C{Bus: "i2c-1"}, Temperature: 25, Humidity: 50}},
+		chip:   func(b *sim.Bus) *sim.Chip { return sim.AddSGP30(b).Chip },
+	},
+	"sgp40": {
+		config: sensors.Config{Options: sensors.SGP4x{I2C: sensors.I2C{Bus: "i2c-1"}, Temperature: 25, Humidity: 50}},
+		chip:   func(b *sim.Bus) *sim.Chip { return sim.AddSGP40(b).Chip },
+	},
+	"sgp41": {
+		config: sensors.Config{Options: sensors.SGP4x{I2C: sensors.I2C{Bus: "i2c-1"}, Temperature: 25, Humidity: 50}},
+		chip:   func(b *sim.Bus) *sim.Chip { return sim.AddSGP41(b).Chip },
+	},
+	"scd30": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD30(b).Chip }},
+	"scd4x": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSCD4x(b).Chip }},
+	"sps30": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddSPS30(b).Chip }},
 	"bme680": {
 		config: sensors.Config{Options: sensors.BME680{I2C: sensors.I2C{Bus: "i2c-1"}, Gas: true}},
 		chip:   func(b *sim.Bus) *sim.Chip { return sim.AddBME680(b, 0x76).Chip },
@@ -209,6 +226,12 @@ var fixtures = map[string]fixture{
 			}
 		},
 	},
+}
+
+// ezoAt is the configuration of a circuit in water of a temperature, other than that after
+// power-on, so that a loss of the setting shows.
+func ezoAt(usual float64) sensors.Config {
+	return sensors.Config{Options: sensors.EZO{I2C: sensors.I2C{Bus: "i2c-1"}, Temperature: usual - 6.5}}
 }
 
 func modbusPort(device string, baud int) sensors.ModbusPort {

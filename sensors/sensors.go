@@ -172,6 +172,8 @@ func (q Quantity) Symbol() string {
 		return "µg/m³"
 	case "Ohm":
 		return "Ω"
+	case "{tick}":
+		return "ticks"
 	case "V.A":
 		return "VA"
 	case "V.A{reactive}":
@@ -218,7 +220,10 @@ type Chip struct {
 	// options alone. Nil: Quantities.
 	Measures func(c Config) []Quantity
 	Every    time.Duration
-	Worst    time.Duration // the longest time for one Open or Sense on a healthy bus
+	// EveryMost is the longest time between readings, for a chip that must be read so often to
+	// work; 0: no limit.
+	EveryMost time.Duration
+	Worst     time.Duration // the longest time for one Open or Sense on a healthy bus
 	// WarmUp is how long Sense of a healthy chip may keep returning [ErrNotReady].
 	WarmUp time.Duration
 	// Look checks that the board has what Open will request (the bus and the address, the line,

@@ -187,6 +187,9 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	if !l.given(path + ".every") {
 		s.Every = chip.Every
 	}
+	if chip.EveryMost > 0 && s.Every > chip.EveryMost && l.sound(path+".every") {
+		l.fail(path+".every", fmt.Sprintf("chip %s must be read at least every %s, or its values are wrong; a filter delta sends fewer readings", chip.Name, option.Duration(chip.EveryMost)), option.Duration(s.Every))
+	}
 	l.filters(path, s, chip)
 }
 

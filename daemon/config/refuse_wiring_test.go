@@ -53,6 +53,11 @@ var refusedKeys = []refusal{
 		want: `fieldpost.yaml:9: sensors[0].every: want 10ms to 24h (got 1ms)`,
 	},
 	{
+		name: "too seldom",
+		text: "sensors:\n- {name: air, chip: sgp30, bus: i2c-1, every: 10s}\n",
+		want: `fieldpost.yaml:6: sensors[0].every: chip sgp30 must be read at least every 1s, or its values are wrong; a filter delta sends fewer readings (got 10s)`,
+	},
+	{
 		name: "registers of one value",
 		text: "sensors:\n- {name: m, chip: modbus, device: ttyS0, registers: 3}\n",
 		want: `fieldpost.yaml:6: sensors[0].registers: want a list, each entry after "- ", not a single value`,

@@ -3,6 +3,7 @@ package scan
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"time"
 
 	"fieldpost/sensors"
@@ -46,6 +47,11 @@ var identities = []identity{
 	{chip: "ina260", is: isINA(0x2270)},
 	{chip: "ina3221", is: isINA(0x3220)},
 	{chip: "aht20", is: isAHT20},
+	{chip: "ezoph", is: isEZO("pH")},
+	{chip: "ezoec", is: isEZO("EC")},
+	{chip: "ezodo", is: isEZO("D.O.")},
+	{chip: "ezoorp", is: isEZO("ORP")},
+	{chip: "ezortd", is: isEZO("RTD")},
 
 	{chip: "hdc302x", commands: true, is: func(p *prober) bool { return bytes.Equal(p.words(1, time.Millisecond, 0x37, 0x81), []byte{0x30, 0x00}) }},
 	{chip: "sht3x", commands: true, is: func(p *prober) bool { return p.words(1, time.Millisecond, 0xF3, 0x2D) != nil }},
@@ -54,6 +60,12 @@ var identities = []identity{
 		return p.words(1, time.Millisecond, 0xE4, 0xB8) != nil || p.words(3, time.Millisecond, 0x36, 0x82) != nil
 	}},
 	{chip: "scd30", commands: true, is: func(p *prober) bool { return p.words(1, 5*time.Millisecond, 0xD1, 0x00) != nil }},
+	{chip: "sgp30", commands: true, is: func(p *prober) bool {
+		w := p.words(1, 12*time.Millisecond, 0x20, 0x2F)
+		return w != nil && w[0]>>4 == 0 && w[1] != 0
+	}},
+	{chip: "sgp40", commands: true, is: isSGP4x(0x20)},
+	{chip: "sgp41", commands: true, is: isSGP4x(0x40)},
 	{chip: "sps30", commands: true, is: func(p *prober) bool { return p.words(1, 20*time.Millisecond, 0xD1, 0x00) != nil }},
 	{chip: "si7021", commands: true, is: isSi7021},
 	{chip: "htu21d", commands: true, is: func(p *prober) bool { b := p.command(1, time.Millisecond, 0xE7); return b != nil && b[0]&0x38 != 0x38 }, or: []string{"sht21"}},
@@ -101,6 +113,29 @@ func isMLX(p *prober) bool {
 func isAHT20(p *prober) bool {
 	b := p.read(7)
 	return b != nil && b[0]&0x18 == 0x18 && b[0] != b[1] && crc8(0x31, 0xFF, b[:6]...) == b[6]
+}
+
+// isSGP4x checks the number of the feature set.
+func isSGP4x(features byte) func(*prober) bool {
+	return func(p *prober) bool {
+		w := p.words(1, time.Millisecond, 0x20, 0x2F)
+		return w != nil && w[0]&1 == 0 && w[1] == features
+	}
+}
+
+// isEZO asks an EZO circuit what it is, if there is one: it answers a read without a command
+// with 255, "no data", and then zeros or more of it. The command is one byte, like the number of
+// a register. The answer is kept for the other kinds.
+func isEZO(device string) func(*prober) bool {
+	return func(p *prober) bool {
+		if p.ezo == nil {
+			p.ezo = []byte{}
+			if b := p.read(2); b != nil && b[0] == 0xFF {
+				p.ezo = append(p.ezo, p.command(16, 300*time.Millisecond, 'i')...)
+			}
+		}
+		return len(p.ezo) > 0 && p.ezo[0] == 1 && bytes.HasPrefix(bytes.ToLower(p.ezo[1:]), []byte("?i,"+strings.ToLower(device)+","))
+	}
 }
 
 func isSi7021(p *prober) bool {

@@ -129,7 +129,8 @@ func order() (all []uint16) {
 // some chips. A chip that acknowledges the read is asked for its registers, one number written
 // and then read. Only a chip that does not is sent commands. At 0x70 a PCA9685 listens with all
 // others of its kind, and would take a command for a level. So where there is a chip from 0x40
-// that was not recognised, unknown, no command is sent to 0x70.
+// that was not recognised, unknown, no command is sent to 0x70. At 0x58 and 0x59, where memories
+// may be, commands are sent only if two reads were not acknowledged.
 func probeAddress(bus i2c.Bus, root string, addr uint16, used []Use, unknown bool) (*Found, error) {
 	f := &Found{Address: addr}
 	for _, u := range used {
@@ -154,6 +155,12 @@ func probeAddress(bus i2c.Bus, root string, addr uint16, used []Use, unknown boo
 	switch {
 	case silent && (errors.Is(err, syscall.ENODEV)):
 		return nil, err // the adapter was unplugged
+	case silent && (addr == 0x58 || addr == 0x59):
+		// Memories acknowledge reads, except while they write, for 10 ms at most.
+		<-time.NewTimer(2 * 10 * time.Millisecond).C
+		if err := bus.Tx(addr, nil, make([]byte, 1)); !errors.Is(err, board.ErrAbsent) {
+			return nil, nil
+		}
 	case silent && (readOnly(addr) || addr == 0x70 && unknown):
 		return nil, nil
 	case errors.Is(err, syscall.ETIMEDOUT):
@@ -196,7 +203,8 @@ func canBeAt(names []string, addr uint16) (some []string) {
 type prober struct {
 	bus  i2c.Bus
 	addr uint16
-	err  error // a timeout of the bus
+	err  error  // a timeout of the bus
+	ezo  []byte // the answer of an EZO circuit; nil: not asked yet
 }
 
 // read writes a register's number, or nothing, and reads n bytes. It does not write to a

@@ -47,7 +47,7 @@ func TestRecognise(t *testing.T) {
 						t.Fatalf("found %+v", r.Buses)
 					}
 					f := r.Buses[0].Found[0]
-					blind := addr >= 0x20 && addr <= 0x3F && (addr < 0x28 || addr >= 0x30) || addr >= 0x50 && addr < 0x5A
+					blind := addr >= 0x20 && addr <= 0x3F && (addr < 0x28 || addr >= 0x30) || addr >= 0x50 && addr < 0x58
 					if f.Address != addr || f.Chip != c.Name && !slices.Contains(f.Or, c.Name) {
 						t.Errorf("found %+v", f)
 					}
@@ -116,7 +116,7 @@ func TestWhatIsWrittenToNobody(t *testing.T) {
 			t.Errorf("buses %+v", r.Buses)
 		}
 		for addr, n := range b.wrote {
-			if n > 0 && !slices.Contains([]uint16{0x40, 0x44, 0x45, 0x46, 0x47, 0x61, 0x62, 0x69, 0x70}, addr) {
+			if n > 0 && !slices.Contains([]uint16{0x40, 0x44, 0x45, 0x46, 0x47, 0x58, 0x59, 0x61, 0x62, 0x69, 0x70}, addr) {
 				t.Errorf("%d bytes were written to %#02x", n, addr)
 			}
 		}
