@@ -17,21 +17,23 @@ func TestDamagedSegments(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		damage func(d *memDisk)
-		lost   int // at most
+		lost   int    // at most
+		why    string // in the fault
 	}{
-		{"bit in a record", func(d *memDisk) { b := d.Data(middle); b[1000] ^= 4; d.Put(middle, b) }, 1},
-		{"bit in the header", func(d *memDisk) { b := d.Data(middle); b[9] ^= 4; d.Put(middle, b) }, 0},
-		{"cut short", func(d *memDisk) { b := d.Data(middle); d.Put(middle, b[:len(b)/2]) }, 2300},
-		{"zeroed page", func(d *memDisk) { b := d.Data(middle); clear(b[4096:8192]); d.Put(middle, b) }, 80},
-		{"all zeros", func(d *memDisk) { b := d.Data(middle); clear(b); d.Put(middle, b) }, 4600},
-		{"empty", func(d *memDisk) { d.Put(middle, nil) }, 4600},
-		{"another file", func(d *memDisk) { d.Put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600},
-		{"another segment", func(d *memDisk) { d.Put(middle, d.Data("edges-1-1.seg")) }, 4600},
-		{"a segment behind it", func(d *memDisk) { d.Put(middle, append(d.Data(middle), d.Data("edges-1-1.seg")...)) }, 0},
-		{"a huge one", func(d *memDisk) { d.Put(middle, append(d.Data(middle), make([]byte, 4<<20)...)) }, 0},
-		{"run file", func(d *memDisk) { d.Put(runName, []byte("run 1")) }, 0},
-		{"no run file", func(d *memDisk) { _ = d.Remove(runName) }, 0},
-		{"acks", func(d *memDisk) { d.Put(ackName, []byte(strings.Repeat("acks", 999))) }, 0},
+		{"bit in a record", func(d *memDisk) { b := d.Data(middle); b[1000] ^= 4; d.Put(middle, b) }, 1, "samples-1-2.seg: the bytes from 948 to 1005 are no frame"},
+		{"bit in the header", func(d *memDisk) { b := d.Data(middle); b[9] ^= 4; d.Put(middle, b) }, 0, "samples-1-2.seg: the header is damaged"},
+		{"cut short", func(d *memDisk) { b := d.Data(middle); d.Put(middle, b[:len(b)/2]) }, 2300, "samples-1-2.seg: the bytes from 131013 to the end are no frame"},
+		{"cut between records", func(d *memDisk) { d.Put(middle, d.Data(middle)[:948]) }, 4600, "samples-1-2.seg: ends with frame 0x4"},
+		{"zeroed page", func(d *memDisk) { b := d.Data(middle); clear(b[4096:8192]); d.Put(middle, b) }, 80, "samples-1-2.seg: the bytes from 40"},
+		{"all zeros", func(d *memDisk) { b := d.Data(middle); clear(b); d.Put(middle, b) }, 4600, "samples-1-2.seg: the header is damaged"},
+		{"empty", func(d *memDisk) { d.Put(middle, nil) }, 4600, "samples-1-2.seg: the header is damaged"},
+		{"another file", func(d *memDisk) { d.Put(middle, []byte("#!/bin/sh\necho hello, I am no segment\n")) }, 4600, "samples-1-2.seg: the header is damaged"},
+		{"another segment", func(d *memDisk) { d.Put(middle, d.Data("edges-1-1.seg")) }, 4600, "samples-1-2.seg: has the header of another segment"},
+		{"a segment behind it", func(d *memDisk) { d.Put(middle, append(d.Data(middle), d.Data("edges-1-1.seg")...)) }, 0, "samples-1-2.seg: the bytes from 262"},
+		{"a huge one", func(d *memDisk) { d.Put(middle, append(d.Data(middle), make([]byte, 4<<20)...)) }, 0, "samples-1-2.seg: the bytes from 262"},
+		{"run file", func(d *memDisk) { d.Put(runName, []byte("run 1")) }, 0, "run: run file is damaged"},
+		{"no run file", func(d *memDisk) { _ = d.Remove(runName) }, 0, "run: run file is damaged"},
+		{"acks", func(d *memDisk) { d.Put(ackName, []byte(strings.Repeat("acks", 999))) }, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -44,6 +46,9 @@ func TestDamagedSegments(t *testing.T) {
 				damaged := c.name != "acks"
 				if got := r.takeFaults(); (got == "spool_damaged raised") != damaged {
 					t.Errorf("faults: %q", got)
+				}
+				if !strings.HasPrefix(r.detail, c.why) {
+					t.Errorf("the fault says %q, want %q", r.detail, c.why)
 				}
 				if got := len(d.Files("samples", damagedExt)); (got == 1) != (damaged && !strings.Contains(c.name, "run file")) {
 					t.Errorf("%d files set aside", got)

@@ -316,14 +316,15 @@ func (l *loader) readSegment(g *segment, torn bool) {
 		return
 	}
 	if g.missing {
-		l.damage(g)
-		l.f.damage = append(l.f.damage, g.file()+": is missing")
+		const why = "is missing"
+		l.damage(g, why)
+		l.f.damage = append(l.f.damage, g.file()+": "+why)
 		return
 	}
 	data, err := l.disk.Read(g.file(), maxFile+1)
 	if err != nil {
-		l.damage(g)
-		l.addDamaged(g, err)
+		l.damage(g, err.Error())
+		l.addDamaged(g, err.Error())
 		return
 	}
 	x := l.scanSegment(g, data, torn)
@@ -338,9 +339,9 @@ func (l *loader) readSegment(g *segment, torn bool) {
 	if x.last != nil {
 		g.setStamps(nil, x.last)
 	}
-	if g.size = int64(x.end); x.damaged {
+	if g.size = int64(x.end); x.damage != "" {
 		g.size = int64(len(data))
-		l.addDamaged(g, nil)
+		l.addDamaged(g, x.damage)
 	}
 	g.synced, g.syncedUntil = g.size, g.hi
 	switch {
@@ -376,63 +377,74 @@ func (l *loader) markGiven(g *segment) {
 	}
 }
 
-// damage records that entries of a segment may be missing here.
-func (l *loader) damage(g *segment) {
+// damage records that entries of a segment may be missing here, and why.
+func (l *loader) damage(g *segment, why string) {
 	l.trackers[g.class].damage(g.run)
-	l.kill.sawDamage(g)
+	l.kill.sawDamage(g, why)
 }
 
-// addDamaged records a damaged file. Its intact entries are used. It is set aside after the
-// gaps for the others are on disk.
-func (l *loader) addDamaged(g *segment, err error) {
+// addDamaged records a damaged file, and what is wrong with it. Its intact entries are used.
+// It is set aside after the gaps for the others are on disk.
+func (l *loader) addDamaged(g *segment, why string) {
 	g.damaged = true
-	what := g.file()
-	if err != nil {
-		what += ": " + err.Error()
-	}
-	l.f.damage = append(l.f.damage, what)
+	l.f.damage = append(l.f.damage, g.file()+": "+why)
 	l.f.damaged = append(l.f.damaged, g)
 }
 
 // scanned is what a file contains.
 type scanned struct {
-	last    []byte // the form of its last entry
-	id      uint64 // behind its last entry
-	damaged bool
-	end     int // behind its last frame
+	last   []byte // the form of its last entry
+	id     uint64 // behind its last entry
+	damage string // the first thing that is wrong with it; "" if nothing is
+	end    int    // behind its last frame
 }
 
+// What can be wrong with the header of a segment file.
+const (
+	headerOfAnother = "has the header of another segment"
+	headerDamaged   = "the header is damaged"
+)
+
+// scanSegment adds the entries of a segment file, and looks for damage.
 func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 	at, good := g.scan(data)
 	x := scanned{id: l.next, end: at.Pos()}
-	damage := func() {
-		x.damaged = true
-		l.damage(g)
+	damage := func(format string, args ...any) {
+		why := fmt.Sprintf(format, args...)
+		x.damage = cmp.Or(x.damage, why)
+		l.damage(g, why)
 	}
 	if !good && isAnother(data) {
-		damage()
+		damage(headerOfAnother)
 		return x
 	}
 	holes := 0
 	for at.Next() {
 		h, ok := peek(at.Payload)
-		if at.Holes > holes || !ok {
+		if at.Holes > holes {
 			holes = at.Holes
-			damage()
+			damage("the bytes from %d to %d are no frame", x.end, at.Pos()-int(durable.FrameLen(at.Payload)))
+		}
+		if !ok {
+			damage("frame %#x is no entry", at.Seq)
 		}
 		if ok && !l.addFrame(g, &x, at, h) {
-			damage()
+			damage("there is no id left for frame %#x", at.Seq)
 			return x
 		}
 		x.end = at.Pos()
 	}
 	l.kill.sawSegment(g, at.Seq)
-	cut := at.Seq < l.acks.written[segmentKey{logRun{g.class, g.run}, g.number}] // what was on disk is not there
+	written := l.acks.written[segmentKey{logRun{g.class, g.run}, g.number}]
 	switch {
-	case at.Tail > 0 && !torn, !good && !torn, cut:
-		damage()
+	case !good && !torn:
+		damage(headerDamaged)
+	case at.Tail > 0 && !torn:
+		damage("the bytes from %d to the end are no frame", x.end)
+	case at.Seq < written: // what was on disk is not there
+		damage("ends with frame %#x, and was on disk up to frame %#x", at.Seq, written)
 	case !good && x.last != nil:
-		x.damaged = true // only the header was hit
+		x.damage = cmp.Or(x.damage, headerDamaged) // only that was hit
 	}
 	return x
 }

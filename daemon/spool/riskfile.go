@@ -576,7 +576,7 @@ type killLosses struct {
 	note    *riskNote // nil if there is none that can be used
 	found   map[string]*ids
 	missing map[segmentKey]uint64 // what the active segments should have and was not found
-	damaged string                // a segment of the run that is damaged; "" if none is
+	damaged string                // a segment of the run that is damaged, and why; "" if none is
 }
 
 // newKillLosses returns those of the run of a note.
@@ -592,10 +592,11 @@ func (k *killLosses) sawSegment(g *segment, seq uint64) {
 	}
 }
 
-// sawDamage records that a segment is damaged. The risk file does not have what was on disk.
-func (k *killLosses) sawDamage(g *segment) {
-	if k.note != nil && k.note.run == g.run {
-		k.damaged = g.file()
+// sawDamage records that a segment is damaged, and why. The risk file does not have what was on
+// disk.
+func (k *killLosses) sawDamage(g *segment, why string) {
+	if k.note != nil && k.note.run == g.run && k.damaged == "" {
+		k.damaged = g.file() + ": " + why
 	}
 }
 
@@ -634,7 +635,7 @@ func (k *killLosses) saw(h head, form []byte) {
 // run was damaged or removed since.
 func (k *killLosses) unusable(acks ackState) string {
 	if k.damaged != "" {
-		return k.damaged + " is damaged"
+		return "a segment is damaged: " + k.damaged
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(k.missing), compareSegmentKeys) {
 		if !acks.removed[key] {
