@@ -67,7 +67,9 @@ func (c *compactor) compact(g *segment) error {
 	return w.removeGarbage()
 }
 
-// recordExchange durably records which segments the new file replaces.
+// recordExchange durably records which segments the new file replaces, and where it ends if the
+// first of them ended later: what is behind that is not needed, so neither the old file nor the
+// new one must have it.
 func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	if !c.w.acks.isOpen() {
 		if err := c.w.rewriteAcks(); err != nil {
@@ -76,7 +78,10 @@ func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	}
 	first, last := group[0], fresh.syncedUntil-1-fresh.off
 	return c.w.appendAcks(func(f *ackEncoder) {
-		if first.syncedUntil > 0 && last < first.syncedUntil-1-first.off { // else it would seem to have been cut short
+		if first.syncedUntil > fresh.syncedUntil { // else it would seem to have been cut short
+			// In memory too, and before the exchange: addSensorsLocked and all later records of this
+			// segment are made from that, and the latest record counts.
+			first.syncedUntil = fresh.syncedUntil
 			f.addWrittenUntil(first, last)
 		}
 		if len(group) > 1 {
