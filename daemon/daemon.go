@@ -220,6 +220,7 @@ func (d *Daemon) guardShutdown(shutdown func() error) error {
 // of the log, because the log may block; orders that wait for a min_on end with them.
 // ended is the reason, or nil after a signal.
 func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, following, renewing, looking, telling, proving, timing, keeping *task.Task) error {
+	d.failing.Store(ended != nil)
 	d.stop()
 	orders.Cancel()
 	serving.Cancel()

@@ -55,7 +55,7 @@ func (p *process) linkConfig(g *generation) uplink.Config {
 		Flow:       uplink.Flow{AckDelay: ackDelay(cfg.Spool.AtRisk)},
 		MaxPayload: command.MaxOrder, Outbox: p.box, Heartbeat: p.linkBeat.Beat, HeartbeatWait: p.linkBeat.Wait, Log: p.log, Ask: mqtt5.Ask,
 		Farewell: func() uplink.Publication {
-			r := message.Farewell(p.spool.RunNumber(), p.o.Clock.Now(), p.spool.Source())
+			r := message.Farewell(p.spool.RunNumber(), p.o.Clock.Now(), p.spool.Source(), p.farewellReason())
 			return uplink.Publication{Topic: cfg.ReadingsTopic(""), Payload: message.Encode(cfg.Thing, r)}
 		},
 	}

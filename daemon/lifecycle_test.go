@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/task"
 	"fieldpost/sensors/sim"
 )
 
@@ -80,6 +82,41 @@ func TestHungLineDoesNotKeepTheEnd(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An end because of a panic is in order too, and the last message says that it was no stop.
+func TestFarewellAfterAPanic(t *testing.T) {
+	s := daemontest.NewSite(t, nil)
+	heard := s.Listen("test-ear")
+	acked := make(chan message.Record, 4096)
+	var mistake atomic.Bool
+	d, err := daemon.New(daemon.Options{
+		Config: s.Config("", "  - {name: fan, pin: GPIO5, initial: on, safe: off}"), Board: s.Board, Clock: s.Clock(), Log: daemontest.Log(t),
+		Notify: &systemd.Notifier{Send: func(string) error { return nil }},
+		Taken: func(r message.Record) {
+			if r.Kind == message.Reading && mistake.CompareAndSwap(true, false) {
+				panic("a mistake of ours")
+			}
+		},
+		Acked: func(r message.Record) { acked <- r },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	daemontest.Await(t, "acknowledged reading", acked, func(r message.Record) bool { return r.Kind == message.Reading })
+	mistake.Store(true)
+	daemontest.Await(t, "end with the panic named", ended, func(err error) bool { return errors.Is(err, task.ErrPanicked) })
+	if high, _ := s.Board.Line("GPIO5").Level(); high {
+		t.Error("the fan is still on")
+	}
+	off := daemontest.Await(t, "offline", heard, daemontest.Has("state", "offline"))
+	if off["reason"] != message.ReasonFailed {
+		t.Errorf("the last message says %v", off)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 
 	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
@@ -41,6 +42,7 @@ type process struct {
 	seen       lastSeen
 	events     orderEvents
 	linkBeat   *health.Heartbeat
+	failing    atomic.Bool // it stops because a part ended by itself
 
 	// These follow the configuration while they run.
 	spool         *records.Spool
@@ -102,6 +104,14 @@ func (p *process) register(r message.Record) message.Record {
 	}
 	p.seen.put(r)
 	return r
+}
+
+// farewellReason returns the reason in the last message of the run. Any goroutine.
+func (p *process) farewellReason() string {
+	if p.failing.Load() {
+		return message.ReasonFailed
+	}
+	return message.ReasonStop
 }
 
 // notice logs that the service manager could not be told something.

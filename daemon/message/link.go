@@ -10,9 +10,15 @@ func Online(run uint64, at clock.Stamp, from Source, version string) Record {
 	return status(run, at, from, "online", sensors.Field{Name: "version", Value: version})
 }
 
-// Farewell returns the record for a clean end: offline, with a time and a reason.
-func Farewell(run uint64, at clock.Stamp, from Source) Record {
-	return status(run, at, from, "offline", sensors.Field{Name: "reason", Value: "stop"})
+// Why the daemon says itself that it goes offline.
+const (
+	ReasonStop   = "stop"   // it was told to stop
+	ReasonFailed = "failed" // a part of it ended by itself or panicked
+)
+
+// Farewell returns the record for an end in order: offline, with a time and a reason.
+func Farewell(run uint64, at clock.Stamp, from Source, reason string) Record {
+	return status(run, at, from, "offline", sensors.Field{Name: "reason", Value: reason})
 }
 
 func status(run uint64, at clock.Stamp, from Source, state string, more sensors.Field) Record {

@@ -16,7 +16,8 @@ func TestLink(t *testing.T) {
 		want string
 	}{
 		{Will(), `{"thing":"greenhouse","kind":"status","state":"offline","reason":"lost"}`},
-		{Farewell(7, at, from), `{"thing":"greenhouse","kind":"status","spool":"k7m2qx","run":7,"time":"2026-11-21T19:02:11.123Z","state":"offline","reason":"stop"}`},
+		{Farewell(7, at, from, ReasonFailed), `{"thing":"greenhouse","kind":"status","spool":"k7m2qx","run":7,"time":"2026-11-21T19:02:11.123Z","state":"offline","reason":"failed"}`},
+		{Farewell(7, at, from, ReasonStop), `{"thing":"greenhouse","kind":"status","spool":"k7m2qx","run":7,"time":"2026-11-21T19:02:11.123Z","state":"offline","reason":"stop"}`},
 		{Online(7, at, from, "1.2"), `{"thing":"greenhouse","kind":"status","spool":"k7m2qx","run":7,"time":"2026-11-21T19:02:11.123Z","state":"online","version":"1.2"}`},
 	} {
 		if got := string(Encode("greenhouse", c.r)); got != c.want {
