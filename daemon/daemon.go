@@ -101,7 +101,8 @@ func (d *Daemon) config() *config.Config { return d.generation().config }
 
 // New opens the spool, claims the output lines at their initial levels and
 // builds the rest. What does not work is a fault and the rest goes on; an
-// error means that nothing can go on: another daemon has the spool.
+// error means that nothing can go on: another daemon has the spool, or something
+// panicked. Then all lines are safe and released.
 func New(o Options) (*Daemon, error) {
 	cfg := o.Config
 	o.Config = nil
@@ -110,6 +111,15 @@ func New(o Options) (*Daemon, error) {
 		faults: faultQueue{ready: wake.New()}, watch: linkWatch{stands: wake.New()},
 	}, late: make(chan *generation, 1), turn: make(chan struct{}, 1), swapped: wake.New(), failed: make(chan error, tasks)}
 	d.stopping, d.stop = context.WithCancel(context.Background())
+	if err := task.Guard(func() error { return d.build(cfg) }); err != nil {
+		return nil, errors.Join(err, d.abandon())
+	}
+	return d, nil
+}
+
+// build builds the parts. All that can fail comes before the first line is touched.
+func (d *Daemon) build(cfg *config.Config) error {
+	o := d.o
 	d.health = health.New(d.faults.put)
 	var err error
 	d.spool, err = records.Open(spool.Options{
@@ -117,7 +127,7 @@ func New(o Options) (*Daemon, error) {
 		Sensors: sensorNames(cfg.Sensors), Clock: o.Clock, Health: d.health, Log: d.log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d.times = clock.NewBootLog(o.Clock, d.spool.Journal("boots"), d.log)
 	d.times.WakeWith(d.heartbeats.Wait)
@@ -127,13 +137,12 @@ func New(o Options) (*Daemon, error) {
 	g := d.newGeneration(cfg, nil)
 	d.present.Store(g)
 	d.health.Know(g.subjects)
-	// All that can fail comes before the first line is touched.
 	if err := d.buildLink(g); err != nil {
-		return nil, errors.Join(err, d.spool.Close())
+		return err
 	}
 	d.provisioner = newProvisioner(d, cfg)
 	d.events.take, d.events.late = d.take, wake.New()
-	d.bank = output.Open(output.Options{
+	d.bank = output.New(output.Options{
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Unstore: systemd.RemoveHandle, Levels: d.spool.Journal("levels"),
 		Clock: o.Clock, Health: d.health, Heartbeat: d.heartbeats.Register("output timers"), Log: d.log, Event: d.events.put,
 	})
@@ -146,7 +155,28 @@ func New(o Options) (*Daemon, error) {
 		Journal: d.spool.Journal("orders"), RuntimeJournal: d.runtimeJournal(), Health: d.health, Log: d.log, Unstamped: g.unstamped(),
 	})
 	d.local = local.New(local.Options{Path: o.Socket, Endpoints: socketCalls{d}.endpoints(), Health: d.health, Log: d.log})
-	return d, nil
+	d.bank.Claim()
+	return nil
+}
+
+// abandon ends what a start that failed has begun: the lines that it has requested are made
+// safe and handed over, and the spool is closed.
+func (d *Daemon) abandon() error {
+	var errs []error
+	if d.bank != nil {
+		errs = append(errs, d.handOver(), task.Within(2*time.Second, "release outputs", d.bank.Close))
+	}
+	if d.spool != nil {
+		errs = append(errs, task.Within(10*time.Second, "close the spool", d.spool.Close))
+	}
+	return errors.Join(errs...)
+}
+
+// handOver makes the lines safe and hands them to systemd, after a panic.
+func (d *Daemon) handOver() error {
+	return task.Within(2*time.Second, "hand over outputs", func() error {
+		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
+	})
 }
 
 // buildLink makes the link, and the memory of what its sessions hold.
@@ -208,9 +238,7 @@ func (d *Daemon) guardShutdown(shutdown func() error) error {
 	if panicked == nil {
 		return err
 	}
-	return errors.Join(panicked, task.Within(2*time.Second, "hand over outputs", func() error {
-		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
-	}))
+	return errors.Join(panicked, d.handOver())
 }
 
 // shutdown stops the daemon in the only safe order: no more orders, pins safe, sensors

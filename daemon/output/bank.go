@@ -53,7 +53,7 @@ type Bank struct {
 	events   *eventQueue
 	levels   *levelJournal
 	recorder *recorder
-	opening  bool          // Open has not returned
+	opening  bool          // Claim has not returned
 	wake     wake.Signal   // makes Run check again
 	stopping chan struct{} // closed when stopped
 
@@ -66,13 +66,15 @@ type Bank struct {
 	energisedMu sync.Mutex // guards every pin's energised and peers; see interlock.go
 }
 
-// Open writes the crash record, then requests each line at its initial level. Outputs
-// that begin at their safe levels come first. A line that fails, or a record that cannot
-// be written, is a fault, and Run retries it. Call Open and Run from the same goroutine.
-//
-// A line that is requested later also gets its initial level, as if the daemon had just
-// started, unless the link has been down for safe_after by then.
+// Open is [New] and then [Bank.Claim].
 func Open(o Options) *Bank {
+	b := New(o)
+	b.Claim()
+	return b
+}
+
+// New makes a bank. It touches no line; call [Bank.Claim] next.
+func New(o Options) *Bank {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -97,13 +99,23 @@ func Open(o Options) *Bank {
 	b.outputs.Store(s)
 	b.levels = newLevelJournal(o)
 	b.recorder = newRecorder(b)
-	o.Held.unstoreAll()
+	return b
+}
+
+// Claim writes the crash record, then requests each line at its initial level. Outputs
+// that begin at their safe levels come first. A line that fails, or a record that cannot
+// be written, is a fault, and Run retries it. Call Claim once, before Run and from the same
+// goroutine. If it panics, [Bank.Safe], [Bank.Handles] and [Bank.Close] still work.
+//
+// A line that is requested later also gets its initial level, as if the daemon had just
+// started, unless the link has been down for safe_after by then.
+func (b *Bank) Claim() {
+	b.o.Held.unstoreAll()
 	b.recorder.writeRecord(time.Now())
 	b.requestAll()
 	b.recorder.storeHandles(time.Now())
 	b.opening = false
 	b.events.flush()
-	return b
 }
 
 // requestAll requests every line, and releases held lines that are no longer outputs.
