@@ -31,12 +31,13 @@ func (m *Mosquitto) BehindHAProxy(timeout string) (addr string) {
 	}
 	cmd := exec.Command(binary, "-db", "-f", file)
 	cmd.Stdout, cmd.Stderr = LogWriter(m.T), LogWriter(m.T)
-	if err := cmd.Start(); err != nil {
+	exited, err := StartChild(cmd)
+	if err != nil {
 		m.T.Fatal(err)
 	}
 	m.T.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // where it fails, Wait says why
-		_ = cmd.Wait()                          // ended by a signal
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		<-exited                                // by a signal
 	})
 	return addr
 }

@@ -30,10 +30,11 @@ type Mosquitto struct {
 	port   int
 	lines  []string
 	cmd    *exec.Cmd
-	exited chan error // delivers once, when cmd has ended
+	exited <-chan error // delivers once, when cmd has ended
 }
 
-// StartMosquitto starts a broker that runs until the end of the test. Lines are
+// StartMosquitto starts a broker that runs until the end of the test, and never longer than its
+// process. Lines are
 // added to its configuration, such as an acl_file or a plugin; without them
 // every client may do anything. Its log is printed when the test fails.
 //
@@ -145,11 +146,10 @@ func (m *Mosquitto) launch() error {
 	defer log.Close()
 	m.cmd = exec.Command(m.binary, "-c", conf)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
-	if err := m.cmd.Start(); err != nil {
+	if m.exited, err = StartChild(m.cmd); err != nil {
+		m.cmd = nil
 		return fmt.Errorf("start mosquitto: %w", err)
 	}
-	m.exited = make(chan error, 1)
-	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(m.cmd, m.exited)
 	return m.awaitHandshake()
 }
 

@@ -76,33 +76,38 @@ func StartRabbitMQ(t testing.TB) *RabbitMQ {
 	}
 	cmd := exec.Command(binaries[len(binaries)-1])
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = append(os.Environ(), "HOME="+dir, fmt.Sprintf("RABBITMQ_NODENAME=fieldpost%d@localhost", port),
 		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE="+dir, "RABBITMQ_CONFIG_FILE="+conf,
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+put("plugins", "[rabbitmq_mqtt].\n"), "RABBITMQ_PID_FILE="+filepath.Join(dir, "pid"),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null", "ERL_EPMD_ADDRESS=127.0.0.1", fmt.Sprintf("ERL_EPMD_PORT=%d", epmd), fmt.Sprintf("RABBITMQ_DIST_PORT=%d", dist))
 	// RabbitMQ would start this as a daemon that nobody ends.
 	names := exec.Command("epmd", "-port", fmt.Sprint(epmd), "-address", "127.0.0.1")
-	if err := names.Start(); err != nil {
+	namesExited, err := StartChild(names)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		_ = names.Process.Kill()
+		<-namesExited
+	})
+	exited, err := StartChild(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := syscall.Getpgid(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-group, syscall.SIGTERM)
 		late := time.NewTimer(Patience)
 		defer late.Stop()
 		select {
 		case <-exited:
 		case <-late.C:
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = syscall.Kill(-group, syscall.SIGKILL)
 			<-exited
 		}
-		_ = names.Process.Kill()
-		_ = names.Wait()
 		log.Close()
 		if t.Failed() {
 			text, _ := os.ReadFile(log.Name())
@@ -122,7 +127,7 @@ const rabbitUsers = `{
 }`
 
 // awaitRabbitMQ waits until the log says that it is ready.
-func awaitRabbitMQ(t testing.TB, log string, exited chan error) {
+func awaitRabbitMQ(t testing.TB, log string, exited <-chan error) {
 	t.Helper()
 	end := time.NewTimer(3 * Patience)
 	defer end.Stop()
@@ -138,7 +143,6 @@ func awaitRabbitMQ(t testing.TB, log string, exited chan error) {
 		}
 		select {
 		case err := <-exited:
-			exited <- err
 			t.Fatalf("RabbitMQ ended: %v", err)
 		case <-end.C:
 			t.Fatal("RabbitMQ is not ready in time")
