@@ -170,7 +170,10 @@ func (r *recorder) prepareRequests(now time.Time) {
 		if len(lines) == 0 {
 			continue
 		}
-		r.writeRecord(now)
+		// Run may have asked while the record was written, which has the lines then.
+		if !r.recorded || r.changed || slices.ContainsFunc(lines, func(p *pin) bool { return p.record.written.Load() != p.id.Load() }) {
+			r.writeRecord(now)
+		}
 		for _, p := range lines {
 			p.record.awaited.Store(false)
 		}
