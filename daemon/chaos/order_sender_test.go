@@ -47,19 +47,30 @@ func (h *orderSender) work(ctx context.Context) {
 		e := h.next()
 		h.b.begin(e)
 		copies := 1 + max(0, h.random.IntN(8)-5)
+		if h.calms() {
+			copies = 1
+		}
 		if !h.send(ctx, e, copies) || !h.answered(ctx, e, 1) || !h.effect(ctx, e) {
 			return
 		}
 		if h.past = append(h.past, e); len(h.past) > 20 {
 			h.past = h.past[1:]
 		}
-		if h.random.IntN(3) == 0 && !h.repeat(ctx, h.past[h.random.IntN(len(h.past))]) {
+		if h.random.IntN(3) == 0 && !h.calms() && !h.repeat(ctx, h.past[h.random.IntN(len(h.past))]) {
 			return
 		}
 		h.b.wait(time.Duration(100+h.random.IntN(800))*time.Millisecond, func() bool {
 			return h.b.proving || h.b.eager || ctx.Err() != nil
 		})
 	}
+}
+
+// calms reports whether a flood of orders must end before what is to be proven can be:
+// nothing is sent twice then, which would keep it up.
+func (h *orderSender) calms() bool {
+	h.b.mu.Lock()
+	defer h.b.mu.Unlock()
+	return h.b.proving && h.b.flood
 }
 
 // next returns the next order.
