@@ -39,7 +39,7 @@ var unguarded = map[string]string{
 	"daemon/sampler runner.answerRequest": "ends a context",
 	"daemon/netwatch Watch":               "sets a deadline",
 	"daemon/uplink connection.open":       "notes an error and closes a connection",
-	"daemon/local ask":                    "sets a deadline; of client commands",
+	"daemon/local doOnce":                 "sets a deadline; of client commands",
 
 	// What does not run in the daemon: somebody watches these, and they hold no output.
 	"daemon/sampler once":         "`fieldpost read`",
