@@ -88,6 +88,7 @@ type Daemon struct {
 	stop     context.CancelFunc        // ends it
 	failed   chan error                // told of a task that has ended by itself
 	fetching atomic.Pointer[task.Task] // of the present generation's files
+	metering atomic.Pointer[task.Task] // serves the metrics at an address; nil if the present generation names none
 }
 
 // generation gives the present one. Any goroutine.
@@ -205,6 +206,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	telling := task.Start("status", failed, d.tell)
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)
+	d.metering.Store(socketCalls{d}.serveMetrics(d.config()))
 	ended := task.Guard(func() error { return d.await(ctx) })
 	return errors.Join(ended, d.guardShutdown(func() error {
 		return d.shutdown(ended, orders, serving, pins, reading, linking, following, renewing, looking, telling, proving, timing, keeping)
@@ -271,6 +273,9 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(safe)
 	try(serving.Stop(time.Second))
 	try(d.awaitSwap(time.Second))
+	if metering := d.metering.Load(); metering != nil {
+		try(metering.Stop(time.Second))
+	}
 	try(orders.Stop(2 * time.Second))
 	d.events.release()
 	try(reading.Stop(5 * time.Second))

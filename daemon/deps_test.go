@@ -32,6 +32,7 @@ var rooms = map[string][]string{
 var testRooms = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"cmd"},
 	"go.uber.org/goleak":              {"cmd", "daemon", "sensors"},
+	"github.com/prometheus":           {"daemon"},                             // its linter of metrics
 	"periph.io":                       {"daemon/sampler", "daemon/footprint"}, // their fake boards have to name the bus's type
 }
 
@@ -80,6 +81,8 @@ func forbidden(folder, imported string, test bool) string {
 			return "what is examined before a run is the command line's affair"
 		case below(ours, "daemon/provision") && !test && folder != "daemon" && folder != "daemon/doctor":
 			return "daemon alone joins provisioning to the link"
+		case below(ours, "daemon/metrics") && !test && folder != "daemon":
+			return "the metrics are made from what daemon reports"
 		case below(ours, "daemon/outbox") && !test && folder != "daemon":
 			return "daemon alone joins the outbox to the link"
 		case below(ours, "daemon") && !test && below(folder, "daemon/clock") && within(ours, []string{"daemon/clock", "daemon/journal"}) != "":
@@ -283,6 +286,10 @@ func TestForbidden(t *testing.T) {
 		{"daemon", "fieldpost/daemon/client", true, false},
 		{"daemon/client", "fieldpost/daemon", false, true},
 		{"daemon/client", "fieldpost/daemon/api", false, false},
+		{"daemon/local", "fieldpost/daemon/metrics", false, true},
+		{"daemon", "fieldpost/daemon/metrics", false, false},
+		{"daemon/metrics", "github.com/prometheus/client_golang/prometheus/testutil/promlint", true, false},
+		{"daemon/metrics", "github.com/prometheus/client_golang/prometheus", false, true},
 		{"daemon/spool", "encoding/json", false, true},
 		{"daemon/spool", "fieldpost/daemon/message", false, true},
 		{"daemon/spool", "fieldpost/daemon/message", true, false},

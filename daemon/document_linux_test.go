@@ -246,12 +246,12 @@ func TestCurlInTheREADME(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{`"thing":"thing-greenhouse"`, `{"id":"c-82","status":"done","output":"pump","state":"on"}`, `{"connected":true`, `"openapi": "3.1.0"`, blocks[1][2] + "\n404\n"} {
+	for _, want := range []string{`"thing":"thing-greenhouse"`, `{"id":"c-82","status":"done","output":"pump","state":"on"}`, `{"connected":true`, `"openapi": "3.1.0"`, "\nfieldpost_link_connected 1\n", blocks[1][2] + "\n404\n"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %s in\n%s", want, out)
 		}
 	}
-	if n := strings.Count(string(out), "\n200\n"); n != 4 {
-		t.Errorf("%d of 4 are answered well:\n%s", n, out)
+	if n := strings.Count(string(out), "\n200\n"); n != 5 {
+		t.Errorf("%d of 5 are answered well:\n%s", n, out)
 	}
 }

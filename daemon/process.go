@@ -40,6 +40,7 @@ type process struct {
 	watch      linkWatch
 	local      *local.Server
 	seen       lastSeen
+	measured   metricsText
 	events     orderEvents
 	linkBeat   *health.Heartbeat
 	failing    atomic.Bool // it stops because a part ended by itself

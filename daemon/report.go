@@ -50,13 +50,16 @@ func (l *lastSeen) of(sensor string) (r message.Record, ok bool) {
 
 // report gives the present state. It waits for no line, bus or disk. Any
 // goroutine.
-func (d *Daemon) report() api.Status {
+func (d *Daemon) report() api.Status { return d.reportWith(d.reportCertificate()) }
+
+// reportWith is report with what is known of the certificate. Any goroutine.
+func (d *Daemon) reportWith(certificate api.Certificate) api.Status {
 	now := d.o.Clock.Now()
 	faults := d.health.Current()
 	return api.Status{
 		Thing: d.config().Thing, Version: d.o.Version, PID: os.Getpid(), Board: d.o.Board.String(), Run: d.spool.RunNumber(),
 		Time: api.Time(now.Wall), Started: when(d.started, now), Uptime: api.Seconds(now.Mono - d.started.Mono), ClockSynced: now.Synced,
-		Link: d.reportLink(now), Certificate: d.reportCertificate(), Spool: d.reportSpool(),
+		Link: d.reportLink(now), Certificate: certificate, Spool: d.reportSpool(),
 		Orders: d.reportOrders(), Sensors: d.reportSensors(now, faults), Outputs: d.reportOutputs(now, faults), Faults: reportFaults(now, faults),
 	}
 }
@@ -89,7 +92,7 @@ func (d *Daemon) reportLink(now clock.Stamp) api.Link {
 
 // reportCertificate has the file read again, but does not wait for long: the
 // disk may hang.
-func (d *Daemon) reportCertificate() (r api.Certificate) {
+func (d *Daemon) reportCertificate() api.Certificate {
 	if d.generation().files.Pending() < time.Second {
 		t := time.NewTimer(time.Second)
 		defer t.Stop()
@@ -98,9 +101,14 @@ func (d *Daemon) reportCertificate() (r api.Certificate) {
 		case <-t.C:
 		}
 	}
+	return certificateKnown(d.generation())
+}
+
+// certificateKnown returns what is known of a generation's certificate, as it was read last.
+func certificateKnown(g *generation) (r api.Certificate) {
 	var err error
-	r.File = d.config().Broker.Certificate
-	if r.Expires, err = d.generation().files.Expires(); err != nil {
+	r.File = g.config.Broker.Certificate
+	if r.Expires, err = g.files.Expires(); err != nil {
 		r.Error = err.Error()
 	}
 	return r

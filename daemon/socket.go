@@ -50,6 +50,7 @@ func (d socketCalls) endpoints() []local.Endpoint {
 		{Route: api.PostDiff, Call: func(ctx context.Context, _ local.Peer, _ json.RawMessage) (any, error) {
 			return d.localDiff(ctx)
 		}},
+		d.getMetrics(),
 		{Route: api.GetDocument, Call: func(context.Context, local.Peer, json.RawMessage) (any, error) {
 			return json.RawMessage(api.Document), nil
 		}},

@@ -12,6 +12,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/local"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
@@ -230,6 +231,7 @@ func (x *swap) run() {
 	d.sampler.SetLinger(after.config.Readings.Linger)
 	d.box.Reconfigure(after.config)
 	x.orders()
+	x.metrics()
 	d.health.Know(after.subjects)
 	d.swapped.Set()
 }
@@ -311,6 +313,19 @@ func (d *Daemon) followLate(ctx context.Context) error {
 		}
 		d.end()
 	}
+}
+
+// metrics has the metrics served at another address, or at none. A port that is taken by
+// somebody else is a fault.
+func (x *swap) metrics() {
+	if reflect.DeepEqual(x.before.config.Local, x.after.config.Local) {
+		return
+	}
+	if before := x.d.metering.Swap(nil); before != nil {
+		x.follow("metrics", partPatience, func(context.Context) error { return before.Stop(metricsPatience) })
+		x.d.health.Clear(health.MetricsUnavailable, local.MetricsSubject)
+	}
+	x.d.metering.Store(socketCalls{x.d}.serveMetrics(x.after.config))
 }
 
 // sameLink reports whether two generations say the same to the link.

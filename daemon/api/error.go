@@ -11,6 +11,7 @@ const (
 	TooLarge     = "too_large"     // the body is larger than the daemon accepts
 	WrongType    = "wrong_type"    // the body is not declared to be JSON
 	WrongVersion = "wrong_version" // the server does not speak this protocol; set by a client
+	WrongHost    = "wrong_host"    // the request is for a name or an address that the configuration does not allow
 	Busy         = "busy"          // there is no room for it now; nothing was done
 	Stopping     = "stopping"      // the daemon is stopping
 	Internal     = "internal"      // something failed that is not the request's fault
@@ -67,6 +68,8 @@ func HTTPStatus(code string) int {
 		return http.StatusMethodNotAllowed
 	case NotOurs, NotProvisioning:
 		return http.StatusConflict
+	case WrongHost:
+		return http.StatusMisdirectedRequest
 	case BadConfiguration:
 		return http.StatusUnprocessableEntity
 	case TooLarge:

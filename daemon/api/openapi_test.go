@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -61,16 +62,16 @@ func newDocument(t *testing.T) *document {
 func (d *document) operation(r api.Route) object {
 	responses := object{}
 	for _, status := range r.Answers() {
-		answer := object{"description": meaning(status), "content": d.content(api.ErrorAnswer{}, false)}
+		answer := object{"description": meaning(status), "content": d.content("", api.ErrorAnswer{}, false)}
 		if status == http.StatusOK {
 			answer["description"] = "Done."
-			answer["content"] = d.content(r.Response, false)
+			answer["content"] = d.content(r.Media, r.Response, false)
 		}
 		responses[strconv.Itoa(status)] = answer
 	}
 	op := object{"operationId": r.Name, "summary": r.Does, "responses": responses}
 	if r.Request != nil {
-		op["requestBody"] = object{"required": !r.Optional, "content": d.content(r.Request, true)}
+		op["requestBody"] = object{"required": !r.Optional, "content": d.content("", r.Request, true)}
 	}
 	return op
 }
@@ -91,12 +92,12 @@ func meaning(status int) string {
 	return fmt.Sprintf("Error with code %s.", strings.Join(codes, " or "))
 }
 
-func (d *document) content(v any, strict bool) object {
+func (d *document) content(media string, v any, strict bool) object {
 	schema := object{"type": "object"}
 	if v != nil {
 		schema = d.schema(reflect.TypeOf(v), strict)
 	}
-	return object{"application/json": object{"schema": schema}}
+	return object{cmp.Or(media, "application/json"): object{"schema": schema}}
 }
 
 // schema describes a type. Of what the daemon takes, strict, no other keys are

@@ -14,6 +14,7 @@ type Route struct {
 	Request  any    // a value of the type in the body; nil means no body
 	Optional bool   // the body may be left out
 	Response any    // a value of the type in a 200 answer; nil means any JSON object
+	Media    string // the media type of a 200 answer that is text; "" means JSON
 	Statuses []int  // further statuses besides 200 and those of every route; see [Route.Answers]
 }
 
@@ -54,13 +55,17 @@ var (
 		Does:     "Read the configuration file and say what a reload would change, or why it would be refused. Nothing is changed.",
 		Statuses: []int{http.StatusUnprocessableEntity},
 	}
+	GetMetrics = Route{
+		Name: "getMetrics", Method: http.MethodGet, Path: "/metrics", Response: "", Media: "text/plain; version=0.0.4; charset=utf-8",
+		Does: "The state of the daemon in Prometheus's text format; deploy/README.md lists the metrics.",
+	}
 	GetDocument = Route{
 		Name: "getDocument", Method: http.MethodGet, Path: "/openapi.json",
 		Does: "This document.",
 	}
 
 	// Routes are all of them.
-	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostRenew, PostReload, PostDiff, GetDocument}
+	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostRenew, PostReload, PostDiff, GetMetrics, GetDocument}
 )
 
 // Answers returns the statuses that the route may answer with: first those of every

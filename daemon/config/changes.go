@@ -25,7 +25,11 @@ func ChangedSettings(before, after *Config) []Change {
 // changes compares two values of one type; path is their path in the file.
 func changes(path string, before, after reflect.Value) (all []Change) {
 	switch {
-	case before.Kind() == reflect.Slice: // sensors and outputs
+	case before.Kind() == reflect.Slice && before.Type().Elem().Kind() == reflect.Struct: // sensors and outputs
+	case before.Kind() == reflect.Slice:
+		if !slices.Equal(before.Interface().([]string), after.Interface().([]string)) {
+			all = append(all, Change{path, strings.Join(before.Interface().([]string), ", "), strings.Join(after.Interface().([]string), ", ")})
+		}
 	case before.Kind() == reflect.Map:
 		if !reflect.DeepEqual(before.Interface(), after.Interface()) {
 			all = append(all, Change{path, texts(before), texts(after)})

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ func (l *loader) check(c *Config) {
 		l.fail("readings.batch.max", "is missing; without it there are no batches", "")
 	}
 	l.linger(c)
+	checkLocal(l, c)
 	l.interlocks(c)
 	l.refreshes(c)
 	l.names(c)
@@ -90,6 +92,21 @@ func (l *loader) linger(c *Config) {
 		l.fail("readings.linger", why, l.nodes["readings.linger"].Value)
 	}
 	c.Readings.Linger = most
+}
+
+// checkLocal refuses an address for all the network, unless the file says who may ask there.
+func checkLocal(l *loader, c *Config) {
+	if !l.given("local.metrics") {
+		if l.given("local.hosts") {
+			l.fail("local.metrics", "is missing; without it local.hosts does nothing", "")
+		}
+		return
+	}
+	at, err := netip.ParseAddrPort(c.Local.Metrics)
+	if err == nil && !at.Addr().IsLoopback() && len(c.Local.Hosts) == 0 && l.sound("local.metrics") && l.sound("local.hosts") {
+		l.fail("local.metrics", "is no loopback address, so other machines could read the values of all sensors there, without a password; "+
+			"if that is what you want, list in local.hosts the names and addresses by which they ask this one, otherwise write 127.0.0.1", c.Local.Metrics)
+	}
 }
 
 // files makes the paths of files and directories absolute, and checks that the files

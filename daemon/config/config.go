@@ -21,6 +21,8 @@ type Config struct {
 	Commands Commands `yaml:"commands"`
 	// Spool says how messages are kept until they are delivered.
 	Spool Spool `yaml:"spool"`
+	// Local says what is served besides the unix socket.
+	Local Local `yaml:"local"`
 	// Sensors are the sensors to read.
 	Sensors []sensors.Config `yaml:"sensors"`
 	// Outputs are the pins that orders may switch.
@@ -146,6 +148,17 @@ type Spool struct {
 	MaxBytes int64 `yaml:"max_bytes"`
 	// MaxAge bounds the age of messages.
 	MaxAge time.Duration `yaml:"max_age"`
+}
+
+// Local says what is served besides the unix socket.
+type Local struct {
+	// Metrics is the address and port at which GET /metrics is answered over HTTP, for
+	// Prometheus and others: 127.0.0.1:9108. Default: none; /metrics is on the unix socket in
+	// any case.
+	Metrics string `yaml:"metrics"`
+	// Hosts are the names and addresses by which other machines may ask: what stands in the
+	// URL. Metrics may be other than a loopback address only with hosts.
+	Hosts []string `yaml:"hosts"`
 }
 
 // Endpoint returns the broker's address as host:port, with the default port if none is

@@ -276,8 +276,9 @@ func TestInitialIsSafeUnlessGiven(t *testing.T) {
 // is that of the key, or of the section around it.
 func TestChangedSettings(t *testing.T) {
 	a := good(t, base)
-	b := good(t, base+"spool: {at_risk: 0, max_age: 1h}\noutputs: [{name: a, pin: GPIO27}]\ncommands: {topic: orders}\n")
-	want := []Change{{"commands.topic", "", "orders"}, {"commands.answers", "", "orders"}, {"spool.at_risk", "5s", "0s"}, {"spool.max_age", "720h0m0s", "1h0m0s"}}
+	b := good(t, base+"spool: {at_risk: 0, max_age: 1h}\noutputs: [{name: a, pin: GPIO27}]\ncommands: {topic: orders}\nlocal: {metrics: \"0.0.0.0:9108\", hosts: [pi.local, 192.168.1.5]}\n")
+	want := []Change{{"commands.topic", "", "orders"}, {"commands.answers", "", "orders"}, {"spool.at_risk", "5s", "0s"}, {"spool.max_age", "720h0m0s", "1h0m0s"},
+		{"local.metrics", "", "0.0.0.0:9108"}, {"local.hosts", "", "pi.local, 192.168.1.5"}}
 	got := slices.DeleteFunc(ChangedSettings(a, b), func(c Change) bool {
 		return strings.HasPrefix(c.Path, "broker.") || c.Path == "readings.linger" || c.Path == "spool.dir"
 	})

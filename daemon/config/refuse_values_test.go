@@ -54,6 +54,36 @@ var refusedValues = []refusal{
 		text: "commands:\n  unstamped: yes\n",
 		want: `fieldpost.yaml:6: commands.unstamped: want refuse or accept (got yes)`,
 	},
+	{
+		name: "metrics for everybody by mistake",
+		text: "local:\n  metrics: 0.0.0.0:9108\n",
+		want: `fieldpost.yaml:6: local.metrics: is no loopback address, so other machines could read the values of all sensors there, without a password; if that is what you want, list in local.hosts the names and addresses by which they ask this one, otherwise write 127.0.0.1 (got 0.0.0.0:9108)`,
+	},
+	{
+		name: "metrics without an address",
+		text: "local:\n  metrics: \":9108\"\n",
+		want: `fieldpost.yaml:6: local.metrics: want an IP address and a port, such as 127.0.0.1:9108 or [::1]:9108 (got :9108)`,
+	},
+	{
+		name: "metrics at a name",
+		text: "local:\n  metrics: localhost:9108\n",
+		want: `fieldpost.yaml:6: local.metrics: want an IP address and a port, such as 127.0.0.1:9108 or [::1]:9108 (got localhost:9108)`,
+	},
+	{
+		name: "metrics without a port",
+		text: "local:\n  metrics: 127.0.0.1:0\n",
+		want: `fieldpost.yaml:6: local.metrics: want an IP address and a port, such as 127.0.0.1:9108 or [::1]:9108 (got 127.0.0.1:0)`,
+	},
+	{
+		name: "hosts without metrics",
+		text: "local:\n  hosts: [greenhouse.local]\n",
+		want: `fieldpost.yaml:6: local.metrics: is missing; without it local.hosts does nothing`,
+	},
+	{
+		name: "a host with a port",
+		text: "local:\n  metrics: 0.0.0.0:9108\n  hosts: [\"greenhouse.local:9108\"]\n",
+		want: `fieldpost.yaml:7: local.hosts[0]: want a host's name or its address, without a port (got greenhouse.local:9108)`,
+	},
 }
 
 // refusedTopics are topics that cannot be, once filled in or at once.

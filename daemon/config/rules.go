@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -58,6 +59,9 @@ var rules = map[string]rule{
 	"spool.at_risk":   {Check: option.Between(0, 10*time.Minute, option.Duration)},
 	"spool.max_bytes": {Wants: "a number of bytes such as 64MiB", Parse: bytesOf, Check: option.Between[int64](1<<20, 1<<40, size)},
 	"spool.max_age":   {Check: option.Between(time.Minute, 10*365*24*time.Hour, option.Duration)},
+
+	"local.metrics": {Wants: "an address and a port such as 127.0.0.1:9108", Check: listenAddress},
+	"local.hosts[]": {Wants: "a name or an address such as greenhouse.local", Check: hostName},
 
 	"sensors[].name":  {Required: true, Check: name},
 	"sensors[].chip":  {Required: true},
@@ -206,6 +210,24 @@ func derivedQuantity(v any) string {
 func brokerAt(v any) string {
 	if _, err := endpoint.Parse(v.(string)); err != nil {
 		return err.Error()
+	}
+	return ""
+}
+
+// listenAddress checks an address to listen on.
+func listenAddress(v any) string {
+	at, err := netip.ParseAddrPort(v.(string))
+	if err != nil || at.Port() == 0 {
+		return "want an IP address and a port, such as 127.0.0.1:9108 or [::1]:9108"
+	}
+	return ""
+}
+
+// hostName checks a name or an address by which this machine may be asked.
+func hostName(v any) string {
+	s := v.(string)
+	if _, err := netip.ParseAddr(s); err != nil && !madeOf(s, 253, "._-") {
+		return "want a host's name or its address, without a port"
 	}
 	return ""
 }

@@ -85,4 +85,11 @@ func firewall(cfg *config.Config, version int, w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "note: these lines, added with `systemctl edit fieldpost`, let the daemon reach only its broker:\n  [Service]\n  IPAddressDeny=any\n  IPAddressAllow=%s\n", ip.WithZone(""))
+	switch at, err := netip.ParseAddrPort(cfg.Local.Metrics); {
+	case err != nil: // none
+	case at.Addr().IsLoopback():
+		fmt.Fprint(w, "  IPAddressAllow=localhost\n")
+	default:
+		fmt.Fprint(w, "  and an IPAddressAllow= for each machine that reads the metrics\n")
+	}
 }

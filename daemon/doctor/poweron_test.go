@@ -159,6 +159,21 @@ func TestFirewallLines(t *testing.T) {
 	}
 }
 
+// Who reads the metrics is let in too.
+func TestFirewallLinesForMetrics(t *testing.T) {
+	for address, want := range map[string]string{
+		"127.0.0.1:9108":   "IPAddressAllow=192.168.1.5\n  IPAddressAllow=localhost\n",
+		"192.168.1.7:9108": "IPAddressAllow=192.168.1.5\n  and an IPAddressAllow= for each machine that reads the metrics\n",
+	} {
+		var out strings.Builder
+		cfg := &config.Config{}
+		cfg.Broker.Endpoint, cfg.Local.Metrics = "192.168.1.5:8883", address
+		if firewall(cfg, 257, &out); !strings.HasSuffix(out.String(), want) {
+			t.Errorf("%s: %q", address, out.String())
+		}
+	}
+}
+
 // With `broker.proxy: none` the broker is reached directly.
 func TestFirewallLinesWithoutTheProxy(t *testing.T) {
 	var out strings.Builder

@@ -57,8 +57,9 @@ const (
 	LedgerDamaged     Code = "ledger_damaged"
 	OrderFlood        Code = "order_flood"
 
-	LocalUnavailable Code = "local_unavailable"
-	OpenToOthers     Code = "open_to_others"
+	LocalUnavailable   Code = "local_unavailable"
+	MetricsUnavailable Code = "metrics_unavailable"
+	OpenToOthers       Code = "open_to_others"
 )
 
 // Severity says who has to act on a fault.
@@ -442,6 +443,12 @@ var Faults = []Fault{
 		Title:   "cannot open the local socket",
 		Meaning: "`fieldpost status`, `send` and `read` cannot reach this daemon. Everything else works.",
 		Cure:    "See the detail. Perhaps another daemon is running (`pgrep -a fieldpost`), or the socket's directory belongs to somebody else.",
+	},
+	{
+		Code: MetricsUnavailable, Severity: Warning, Concerns: []Concern{Socket},
+		Title:   "cannot open the address for metrics",
+		Meaning: "Nothing answers at the address in `local.metrics`. Everything else works, also /metrics on the unix socket.",
+		Cure:    "See the detail. If another program uses the port, choose another one. An address that the network has yet to give is tried again twice a minute.",
 	},
 }
 

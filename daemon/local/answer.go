@@ -22,6 +22,7 @@ import (
 
 const (
 	reportIt  = "This is a bug in fieldpost; please report it."
+	askThere  = "Over the network there is only /metrics. Everything else is on the unix socket, for the group fieldpost."
 	restartIt = "The paths are in /openapi.json. After an upgrade restart the daemon: `systemctl restart fieldpost`."
 )
 
@@ -56,6 +57,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		s.reply(w, api.HTTPStatus(failed.Code), encode(api.ErrorAnswer{Error: failed}))
 		return
 	}
+	if text, ok := result.(string); ok && e.Media != "" {
+		s.send(w, http.StatusOK, e.Media, []byte(text))
+		return
+	}
 	answer, err := marshal(result)
 	if err != nil {
 		s.reply(w, http.StatusInternalServerError, encode(api.ErrorAnswer{Error: &api.Error{Code: api.Internal, Text: fmt.Sprintf("encode answer: %v", err), Hint: reportIt}}))
@@ -66,6 +71,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 
 // find returns the endpoint for a request.
 func (s *Server) find(w http.ResponseWriter, r *http.Request) (*Endpoint, *api.Error) {
+	if !s.isOurs(r.Host) {
+		return nil, &api.Error{Code: api.WrongHost, Text: fmt.Sprintf("the request is for %.80q, which is not in local.hosts", r.Host), Hint: "Add that name or address to local.hosts in the configuration."}
+	}
 	var methods []string
 	for i, e := range s.o.Endpoints {
 		switch {
@@ -77,7 +85,11 @@ func (s *Server) find(w http.ResponseWriter, r *http.Request) (*Endpoint, *api.E
 		}
 	}
 	if methods == nil {
-		return nil, &api.Error{Code: api.UnknownPath, Text: fmt.Sprintf("this daemon has no path %.80q", r.URL.Path), Hint: restartIt}
+		hint := restartIt
+		if s.o.Address != "" {
+			hint = askThere
+		}
+		return nil, &api.Error{Code: api.UnknownPath, Text: fmt.Sprintf("this daemon has no path %.80q", r.URL.Path), Hint: hint}
 	}
 	slices.Sort(methods)
 	allowed := strings.Join(methods, ", ")
@@ -148,7 +160,11 @@ func (s *Server) call(c *conn, e *Endpoint, body []byte) (result any, failed *ap
 			result, failed = nil, &api.Error{Code: api.Internal, Text: fmt.Sprintf("call panicked: %v", p), Hint: reportIt}
 		}
 	}()
-	result, err := e.Call(own, c.from.named(user.LookupId), body)
+	from := c.from
+	if s.o.Address == "" {
+		from = from.named(user.LookupId)
+	}
+	result, err := e.Call(own, from, body)
 	switch {
 	case err == nil:
 		return result, nil
@@ -189,15 +205,21 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why *api.Error) 
 	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainMax))
 }
 
-// reply sends an answer. A client that does not read it in time loses it.
+// reply sends an answer in JSON. A client that does not read it in time loses it.
 func (s *Server) reply(w http.ResponseWriter, status int, body []byte) {
+	s.send(w, status, "application/json", body)
+}
+
+// send sends an answer of any media type. A client that does not read it in time loses it.
+func (s *Server) send(w http.ResponseWriter, status int, media string, body []byte) {
 	limit := patience
 	if s.ctx.Err() != nil {
 		limit = hurry
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit)) // every connection supports it
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", media)
+	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if status == http.StatusServiceUnavailable {

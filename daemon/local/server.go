@@ -25,8 +25,11 @@ const (
 	drainMax  = 64 << 20         // bytes of a refused body that are read and discarded, so that its answer is not lost
 )
 
-// subject is what the server's fault is about.
-const subject = "local"
+// socketSubject is what the fault of a server on the unix socket is about.
+const socketSubject = "local"
+
+// MetricsSubject is what [health.MetricsUnavailable] is about.
+const MetricsSubject = "metrics"
 
 // Call answers one request. body is the JSON of the request, nil if it has none. The error is
 // for the client: an [*api.Error], or any other, which the client gets as [api.Internal]. ctx
@@ -46,7 +49,15 @@ type Endpoint struct {
 
 // Options are the settings of a server.
 type Options struct {
-	Path      string // the socket; its directory must exist
+	Path string // the socket; its directory must exist
+	// Address is an IP address and a TCP port to listen on instead, "127.0.0.1:9108". The
+	// callers are then unknown, so no endpoint may change anything.
+	Address string
+	// Hosts are the names and addresses by which Address may be asked, besides localhost, the
+	// loopback addresses and its own. A request for any other is refused: it may come from a
+	// web page in a browser on this network that points its own name at this address (DNS
+	// rebinding).
+	Hosts     []string
 	Endpoints []Endpoint
 	Health    *health.Health // gets a fault while the socket cannot be opened; may be nil
 	Log       *slog.Logger   // nil discards
@@ -56,6 +67,8 @@ type Options struct {
 type Server struct {
 	o      Options
 	listen func(path string) (listener, error)
+	fault  health.Code     // raised while it cannot listen
+	about  string          // the fault's subject
 	ctx    context.Context // of Run, which sets it before there are connections
 	others *task.Group     // set likewise: all other goroutines, most of them net/http's
 
@@ -75,12 +88,17 @@ type listener interface {
 	Close() error
 }
 
-// New makes a server. It opens nothing before [Server.Run].
+// New makes a server on a unix socket, or on an address if the options have one. It opens nothing
+// before [Server.Run].
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, listen: listen}
+	s := &Server{o: o, listen: listen, fault: health.LocalUnavailable, about: socketSubject}
+	if o.Address != "" {
+		s.o.Path, s.listen, s.fault, s.about = o.Address, listenTCP, health.MetricsUnavailable, MetricsSubject
+	}
+	return s
 }
 
 // Run answers requests until ctx ends, and then waits for running ones. If the socket cannot
@@ -102,13 +120,13 @@ func (s *Server) Run(ctx context.Context) error {
 		l, err := s.listen(s.o.Path)
 		switch {
 		case err == nil:
-			s.o.Health.Clear(health.LocalUnavailable, subject)
+			s.o.Health.Clear(s.fault, s.about)
 			s.serve(ctx, web, l)
 		case errors.Is(err, errors.ErrUnsupported):
 			s.o.Log.Debug("no local socket on this system", "err", err)
 			<-ctx.Done()
 		default:
-			s.o.Health.Raise(health.LocalUnavailable, subject, err.Error())
+			s.o.Health.Raise(s.fault, s.about, err.Error())
 			wait(ctx, again)
 		}
 	}

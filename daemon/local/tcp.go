@@ -1,0 +1,81 @@
+package local
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// address is a port of TCP that listens.
+type address struct{ net.Listener }
+
+// listenTCP opens a port of an IP address.
+func listenTCP(at string) (listener, error) {
+	// No keep-alive probes: a connection is idle for 5 seconds at most.
+	l, err := (&net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}).Listen(context.Background(), "tcp", at)
+	if err != nil {
+		return nil, fmt.Errorf("open address for metrics: %w", err)
+	}
+	return address{l}, nil
+}
+
+// accept gives the next connection. Over TCP nobody knows whose it is; each address counts as a
+// user, with a share of the connections and calls.
+func (a address) accept() (net.Conn, Peer, error) {
+	c, err := a.Accept()
+	if err != nil {
+		return nil, Peer{}, fmt.Errorf("accept: %w", err)
+	}
+	return c, Peer{UID: shareOf(c.RemoteAddr())}, nil
+}
+
+// shareOf returns a number for the address of a caller: for IPv4 the address itself, for IPv6
+// a hash of its network of 64 bits, since whoever has one address there has all of them.
+func shareOf(from net.Addr) uint32 {
+	at, err := netip.ParseAddrPort(from.String())
+	if err != nil {
+		return 0
+	}
+	if ip := at.Addr().Unmap(); ip.Is4() {
+		four := ip.As4()
+		return binary.BigEndian.Uint32(four[:])
+	}
+	six := at.Addr().As16()
+	h := fnv.New32a()
+	_, _ = h.Write(six[:8]) // never fails
+	return h.Sum32()
+}
+
+// intact reports true: a port stays until it is closed.
+func (a address) intact() bool { return true }
+
+// isOurs reports whether a request for this host, as its Host header names it, is for us. On
+// the unix socket any is: no browser can ask there.
+func (s *Server) isOurs(host string) bool {
+	if s.o.Address == "" {
+		return true
+	}
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
+	if name == "localhost" {
+		return true
+	}
+	if slices.ContainsFunc(s.o.Hosts, func(h string) bool { return strings.TrimSuffix(strings.ToLower(h), ".") == name }) {
+		return true
+	}
+	ip, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	at, err := netip.ParseAddrPort(s.o.Address)
+	return ip.IsLoopback() || err == nil && ip.Unmap() == at.Addr().Unmap() ||
+		slices.ContainsFunc(s.o.Hosts, func(h string) bool { x, err := netip.ParseAddr(h); return err == nil && x == ip })
+}
