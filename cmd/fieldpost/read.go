@@ -20,16 +20,29 @@ const readingTime = 35 * time.Second
 
 func newRead(file *string) *cobra.Command {
 	var socket string
+	var watch bool
+	var every time.Duration
 	c := &cobra.Command{
 		Use:   "read NAME",
-		Short: "read one sensor now",
+		Short: "read one sensor now, or again and again",
 		Long: `Read one sensor now and print its values.
 
 If a daemon runs on this machine, it reads the sensor, because it owns the hardware.
 That reading does not change the sensor's schedule and is not published. If no daemon
-runs, this command reads the sensor itself, as configured.`,
+runs, this command reads the sensor itself, as configured.
+
+--watch reads it until Ctrl-C, one line each time, also while it fails: move the wires
+and see.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if every <= 0 {
+				return usage(c, errors.New("--every wants more than zero"))
+			}
+			if watch {
+				return client.Watch(c.Context(), c.OutOrStdout(), every, func(ctx context.Context) (api.Reading, error) {
+					return read(ctx, *file, socket, args[0])
+				})
+			}
 			r, err := read(c.Context(), *file, socket, args[0])
 			if err != nil {
 				return err
@@ -37,6 +50,8 @@ runs, this command reads the sensor itself, as configured.`,
 			return client.PrintReading(c.OutOrStdout(), r)
 		},
 	}
+	c.Flags().BoolVar(&watch, "watch", false, "read until Ctrl-C")
+	c.Flags().DurationVar(&every, "every", 2*time.Second, "the pause between two readings of --watch")
 	socketFlag(c, &socket)
 	return c
 }
