@@ -12,6 +12,7 @@ import (
 
 	"fieldpost/daemon"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/fingerprint"
 	"fieldpost/daemon/systemd"
 
@@ -92,6 +93,9 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	if err := setMachine(&o); err != nil {
 		return logged(log, err)
+	}
+	if why := durable.Volatile(cfg.Spool.Dir); why != "" {
+		log.Warn("spool.dir does not survive a power cut: it is "+why, "dir", cfg.Spool.Dir)
 	}
 	d, err := daemon.New(o)
 	if err != nil {

@@ -30,8 +30,9 @@ type Machine struct {
 // outputs before any program runs. If anything prevents the daemon from doing its work, the
 // error wraps [config.ErrUnusable].
 //
-// Check also warns about files that other users can read or change, and notes if systemd
-// releases the lines of a stopped unit. Neither makes it fail.
+// Check also warns about files that other users can read or change and about a spool that does
+// not survive a power cut, and notes if systemd releases the lines of a stopped unit. None of
+// these makes it fail.
 //
 // policies are files with the AWS IoT policies that are attached to the certificate. An
 // action that the daemon needs and they deny is a problem; a trap in them is a warning.
@@ -58,6 +59,7 @@ func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies .
 		bad += checkHardware(cfg, m.Board, w)
 	}
 	powerOn(cfg, m.Board, w)
+	volatile(cfg, w)
 	stopped(cfg, m.Systemd, w)
 	firewall(cfg, m.Systemd, w)
 	if len(policies) > 0 {

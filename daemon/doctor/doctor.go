@@ -17,6 +17,7 @@ import (
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/visible"
 )
 
 // Options says what [Examine] examines.
@@ -221,6 +222,13 @@ func (e *exam) local(ctx context.Context) (usable bool) {
 			return "", lines, note("open to other users")
 		}
 		return "nothing is open to other users", nil, nil
+	})
+	_ = e.detailed(ctx, "spool", time.Minute, func(context.Context) (string, []string, error) {
+		var w bytes.Buffer
+		if volatile(e.cfg, &w); w.Len() > 0 {
+			return "", lines(w.String()), note("it does not survive a power cut")
+		}
+		return visible.Text(e.cfg.Spool.Dir), nil, nil
 	})
 	_ = e.detailed(ctx, "hardware", time.Minute, func(context.Context) (string, []string, error) {
 		if e.o.Board == nil {

@@ -6,9 +6,11 @@ import (
 	"net/netip"
 
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/durable"
 	"fieldpost/daemon/endpoint"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/visible"
 	"fieldpost/sensors/board"
 )
 
@@ -67,6 +69,14 @@ func stopped(cfg *config.Config, version int, w io.Writer) {
 	}
 	fmt.Fprintf(w, "note: systemd %d releases the outputs' lines when the unit is stopped, after it has made them safe; %d and newer keep them driven."+
 		" Some kernels then let a line fall back to its pull: wire a pull resistor to the safe level of each output, or use Debian 13.\n", version, systemd.KeepsLines)
+}
+
+// volatile warns if the spool directory does not survive a reboot or a power cut.
+func volatile(cfg *config.Config, w io.Writer) {
+	if why := durable.Volatile(cfg.Spool.Dir); why != "" {
+		fmt.Fprintf(w, "warning: spool.dir: %s is %s: a reboot or a power cut loses the readings that wait for the broker, and the ids of orders, so that an order that the broker sends again acts again."+
+			" Mount a file system of a disk there, which stays writable.\n", visible.Text(cfg.Spool.Dir), why)
+	}
 }
 
 // firewall prints the lines for the unit that restrict the daemon's traffic to its broker, if
