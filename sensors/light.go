@@ -129,6 +129,7 @@ type tsl struct {
 	*wire
 	command byte
 	setting byte // the register
+	status  byte // the register whose bit 0 says that a measurement has ended since power-on; 0: none
 }
 
 // count measures in a range. It writes the settings while the chip is off and reads them
@@ -140,6 +141,15 @@ func (d tsl) count(r litRange, data byte) (ch0, ch1 uint16, err error) {
 		}
 	}
 	d.pause(r.takes)
+	if d.status != 0 {
+		b, err := d.read(d.command|d.status, 1)
+		if err != nil {
+			return 0, 0, err
+		}
+		if b[0]&1 == 0 {
+			return 0, 0, faultf("a measurement does not end, or the chip lost its power")
+		}
+	}
 	var words [2]uint16
 	for i := range words {
 		b, err := d.read(d.command|data+2*byte(i), 2)
@@ -178,7 +188,7 @@ func (d tsl) sleep() error { return d.write(d.command, 0) }
 var tsl2591 = deviceChip(Chip{
 	Name: "tsl2591", Title: "ams TSL2591: light", Source: "TSL2591 data sheet, version 2",
 	Addresses: []uint16{0x29}, Quantities: illuminance(140000), Worst: time.Second,
-}, func(w *wire) device { return &tsl2591Device{tsl{w, 0xA0, 1}} })
+}, func(w *wire) device { return &tsl2591Device{tsl{w, 0xA0, 1, 0x13}} })
 
 // The factor is counts per lux, times 408. Register CONTROL is 0 after power-on, but in
 // none of these.
@@ -230,7 +240,7 @@ func tsl2591Lux(ch0, ch1, countsPerLux float64) float64 {
 var tsl2561 = deviceChip(Chip{
 	Name: "tsl2561", Title: "ams TSL2561 (T, FN, CL): light", Source: "TAOS059N, March 2009",
 	Addresses: []uint16{0x39, 0x29, 0x49}, Quantities: illuminance(40000), Worst: 2 * time.Second,
-}, func(w *wire) device { return &tsl2561Device{tsl{w, 0x80, 1}} })
+}, func(w *wire) device { return &tsl2561Device{tsl{w, 0x80, 1, 0}} })
 
 // The factor converts counts to 402 ms and gain 16. Register TIMING is 0x02 after
 // power-on, but in none of these.

@@ -81,6 +81,20 @@ func (c *Chip) Exchange() {
 	c.dev.reset(time.Now())
 }
 
+// Freeze makes the chip's status never change: a measurement does not end, a value never becomes
+// ready. It reports whether the chip has such a status, and does nothing otherwise.
+func (c *Chip) Freeze(on bool) (has bool) {
+	switch d := c.dev.(type) {
+	case interface{ FreezeConversion(on bool) }:
+		d.FreezeConversion(on)
+	case interface{ FreezeStatus(on bool) }:
+		d.FreezeStatus(on)
+	default:
+		return false
+	}
+	return true
+}
+
 // set changes the fault and releases the transactions that the old one blocked.
 func (c *Chip) set(n int, f Fault) {
 	if c.release != nil {

@@ -46,9 +46,14 @@ type TSL struct {
 	ptr     byte
 	ends    time.Time
 	data    byte
+	valid   byte // the register whose bit 0 is set once a measurement has ended; 0: none
+	frozen  bool
 	takes   func() time.Duration
 	count   func() (ch0, full float64)
 }
+
+// FreezeConversion makes a measurement never end, or ends that. A TSL2561 has no sign of it.
+func (d *TSL) FreezeConversion(on bool) { d.update(func() { d.frozen = on }) }
 
 // SetLight sets the light, in lux.
 func (d *TSL) SetLight(lux float64) { d.update(func() { d.lux = lux }) }
@@ -56,10 +61,13 @@ func (d *TSL) SetLight(lux float64) { d.update(func() { d.lux = lux }) }
 func (d *TSL) reset(time.Time) { d.regs, d.ptr, d.ends = d.initial, 0, time.Time{} }
 
 func (d *TSL) settle(now time.Time) {
-	if d.ends.IsZero() || now.Before(d.ends) {
+	if d.ends.IsZero() || now.Before(d.ends) || d.frozen {
 		return
 	}
 	d.ends = time.Time{}
+	if d.valid != 0 {
+		d.regs[d.valid] |= 1
+	}
 	ch0, full := d.count()
 	binary.LittleEndian.PutUint16(d.regs[d.data:], uint16(min(full, math.Round(ch0))))
 	binary.LittleEndian.PutUint16(d.regs[d.data+2:], 0)
@@ -74,6 +82,9 @@ func (d *TSL) write(now time.Time, p []byte) {
 		if d.ends = now.Add(d.takes()); p[1] != 3 {
 			d.ends = time.Time{}
 		}
+		if d.valid != 0 {
+			d.regs[d.valid] &^= 1
+		}
 	}
 }
 
@@ -86,7 +97,7 @@ func (d *TSL) read(now time.Time, p []byte) {
 
 // AddTSL2591 puts a TSL2591 at address 0x29, in light of 500 lx without infrared.
 func AddTSL2591(b *Bus) *TSL {
-	d := &TSL{lux: 500, data: 0x14, initial: [32]byte{0x12: 0x50}}
+	d := &TSL{lux: 500, data: 0x14, valid: 0x13, initial: [32]byte{0x12: 0x50}}
 	ms := func() float64 { return 100 * float64(1+d.regs[1]&7) }
 	d.takes = func() time.Duration { return time.Duration(ms()*1.08) * time.Millisecond }
 	d.count = func() (float64, float64) {

@@ -27,6 +27,17 @@ func (b *Board) port(name string) (*Bus, error) {
 	return port, nil
 }
 
+// PortChip returns the chip on an SPI or serial device; nil if there is none of that name.
+func (b *Board) PortChip(name string) *Chip {
+	port, err := b.port(name)
+	if err != nil {
+		return nil
+	}
+	port.mu.Lock()
+	defer port.mu.Unlock()
+	return port.chips[0]
+}
+
 // RemovePort removes an SPI or serial device with its chip. Open handles stop working,
 // and the device cannot be opened.
 func (b *Board) RemovePort(name string) {
