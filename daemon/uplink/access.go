@@ -19,19 +19,19 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// Access is what some brokers and networks need besides a certificate, or in place of it. The
-// zero Access is none of it, with the proxy of the environment.
+// Access has what some brokers and networks require in addition to a certificate or instead
+// of it. The zero Access has nothing, and uses the proxy of the environment.
 type Access struct {
-	Username string // of the CONNECT; "" is none
-	// PasswordFile is the file of the password, without the line end at its end; "" is no
-	// password. Not used where other files of the credentials are set by an owner.
+	Username string // in the CONNECT; "" is none
+	// PasswordFile is the file with the password; one line end at its end is removed. "" is
+	// no password. It is not used if the credential files have another owner.
 	PasswordFile string
-	// Proxy is the HTTP proxy that TCP connections are made through with CONNECT (RFC 9110,
-	// section 9.3.6): http://[user:password@]host[:port]. "" is that of HTTPS_PROXY and
-	// NO_PROXY in the environment, "none" is no proxy.
+	// Proxy is the HTTP proxy through which TCP connections are made with CONNECT (RFC 9110,
+	// section 9.3.6): http://[user:password@]host[:port]. "" uses HTTPS_PROXY and NO_PROXY of
+	// the environment, "none" uses no proxy.
 	Proxy string
-	// ALPN is the protocol that is offered in the TLS handshake; "" is x-amzn-mqtt-ca on port
-	// 443 and none on others, "none" is none.
+	// ALPN is the protocol to offer in the TLS handshake. "" is x-amzn-mqtt-ca on port 443
+	// and none on other ports; "none" is none.
 	ALPN string
 }
 
@@ -44,7 +44,7 @@ const (
 	proxyAnswer = 16 << 10
 )
 
-// check says what is wrong with an Access.
+// check returns what is wrong with an Access.
 func (a Access) check() error {
 	switch {
 	case len(a.Username) > 0xffff || !utf8.ValidString(a.Username) || strings.ContainsRune(a.Username, 0):
@@ -58,14 +58,14 @@ func (a Access) check() error {
 	return err
 }
 
-// ParseProxy reads [Access.Proxy]; nil is that no proxy is named.
+// ParseProxy parses [Access.Proxy]. It returns nil if the text names no proxy.
 func ParseProxy(text string) (*url.URL, error) {
 	if text == "" || text == none {
 		return nil, nil
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, errors.New("proxy: want http://host:port") // err has the password in it
+		return nil, errors.New("proxy: want http://host:port") // err contains the password
 	}
 	if u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("proxy: want http://host:port (got %q)", u.Redacted())
@@ -73,7 +73,7 @@ func ParseProxy(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// ProxyFor returns the proxy for an endpoint, host:port; nil is none.
+// ProxyFor returns the proxy for an endpoint, host:port, or nil for none.
 func (a Access) ProxyFor(endpoint string) (*url.URL, error) {
 	if a.Proxy != "" {
 		return ParseProxy(a.Proxy)
@@ -85,8 +85,8 @@ func (a Access) ProxyFor(endpoint string) (*url.URL, error) {
 	return ParseProxy(u.String())
 }
 
-// Dial opens a TCP connection to an endpoint, host:port, through the proxy where there is one.
-// dial opens the connection that is made directly. An error of the proxy is a [*ProxyError].
+// Dial opens a TCP connection to an endpoint, host:port, through the proxy if there is one.
+// dial opens the direct connection. If the proxy fails, the error is a [*ProxyError].
 func (a Access) Dial(ctx context.Context, endpoint string, dial DialFunc) (net.Conn, error) {
 	proxy, err := a.ProxyFor(endpoint)
 	if err != nil {
@@ -122,15 +122,15 @@ func (a Access) Dial(ctx context.Context, endpoint string, dial DialFunc) (net.C
 	return c, nil
 }
 
-// ProxyError is why there is no connection through a proxy.
+// ProxyError is the error when a proxy does not connect.
 type ProxyError struct {
 	Proxy  string // host:port
-	Status int    // of HTTP, that the proxy answered; 0 is none
-	Reason string // its text
-	Err    error  // where it did not answer
+	Status int    // the HTTP status of its answer; 0 if it did not answer
+	Reason string // the text of the status
+	Err    error  // the error if it did not answer
 }
 
-// Error says what the proxy did.
+// Error returns the proxy's answer or the error.
 func (e *ProxyError) Error() string {
 	if e.Status != 0 {
 		return fmt.Sprintf("proxy %s: %d %s", e.Proxy, e.Status, visible.Text(e.Reason))
@@ -138,7 +138,7 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("proxy %s: %v", e.Proxy, e.Err)
 }
 
-// connectThrough has the proxy at the other end of c connect to an endpoint.
+// connectThrough asks the proxy at the other end of c to connect to an endpoint.
 func connectThrough(ctx context.Context, c net.Conn, proxy *url.URL, endpoint string) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -150,7 +150,7 @@ func connectThrough(ctx context.Context, c net.Conn, proxy *url.URL, endpoint st
 	if _, err := io.WriteString(c, request+"\r\n"); err != nil {
 		return err
 	}
-	// Byte by byte: what follows the header belongs to TLS.
+	// Byte by byte, because the bytes after the header belong to TLS.
 	var head []byte
 	one := make([]byte, 1)
 	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
@@ -178,7 +178,7 @@ func connectThrough(ctx context.Context, c net.Conn, proxy *url.URL, endpoint st
 	return nil
 }
 
-// explainProxy is about a proxy that does not connect.
+// explainProxy explains that a proxy does not connect.
 func explainProxy(err error, at Disconnect) *Explained {
 	var p *ProxyError
 	if !errors.As(err, &p) {
@@ -195,7 +195,7 @@ func explainProxy(err error, at Disconnect) *Explained {
 	return explained(health.NetworkDown, "Check broker.proxy, or HTTPS_PROXY in the environment; `broker.proxy: none` uses no proxy.", "the proxy %s makes no connection", p.Proxy)
 }
 
-// protocols is what is offered in the TLS handshake.
+// protocols returns the protocols to offer in the TLS handshake.
 func (a Access) protocols(port string) []string {
 	switch {
 	case a.ALPN == none:
@@ -208,7 +208,7 @@ func (a Access) protocols(port string) []string {
 	return nil
 }
 
-// password takes the password out of its file's text: without one line end at its end.
+// password returns the password in a file's text, without one line end at the end.
 func password(text []byte) []byte {
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	return bytes.TrimSuffix(text, []byte("\r"))

@@ -7,44 +7,44 @@ import (
 )
 
 const (
-	backoffSoon       = 2 * time.Second  // where the next attempt needs no patience
-	backoffFirst      = 2 * time.Second  // doubles with each failure
-	backoffLeast      = 4 * time.Second  // but a thousand boards that lose a broker come back over three seconds
-	backoffMin        = time.Second      // AWS IoT Core: one CONNECT a second for a client id
-	backoffMax        = 2 * time.Minute  // after trouble that may pass by itself
-	backoffMaxRefused = 15 * time.Minute // after trouble that a person has to end
-	easedFailures     = 3                // a bound of 16 s
+	backoffSoon       = 2 * time.Second  // if the next attempt need not be delayed
+	backoffFirst      = 2 * time.Second  // doubled after each failure
+	backoffLeast      = 4 * time.Second  // spreads a thousand boards that lose a broker over three seconds
+	backoffMin        = time.Second      // AWS IoT Core accepts one CONNECT per second and client id
+	backoffMax        = 2 * time.Minute  // after trouble that may pass
+	backoffMaxRefused = 15 * time.Minute // after trouble that a person must end
+	easedFailures     = 3                // limits the bound to 16 s
 
 	backoffFirstUnreached = 4 * time.Second
-	backoffMaxUnreached   = 6 * time.Second // while nothing reaches the broker
+	backoffMaxUnreached   = 6 * time.Second // while no attempt reaches the broker
 
-	dialTimeout    = 10 * time.Second // name and TCP, after an attempt that took so long
-	fullDialsAfter = 8                // each so many has connectTimeout all the same
+	dialTimeout    = 10 * time.Second // for DNS and TCP, after an attempt that took this long
+	fullDialsAfter = 8                // every eighth attempt still has connectTimeout
 )
 
-// wait is how long the link waits before the next connection.
+// wait says how long the link waits before the next connection.
 type wait struct {
-	most time.Duration // the bound that waits grow up to; 0 is not at all
+	most time.Duration // the bound up to which waits grow; 0: no wait
 	// unreached says that the last attempt did not reach the broker: no name, no route,
-	// nobody listening. It cost the broker nothing, so it may soon be made again.
+	// nobody listening. It cost the broker nothing, so the next attempt may follow soon.
 	unreached bool
-	// hurried says that a change of the network ends the wait.
+	// hurried says that a change of the network ends the wait early.
 	hurried bool
 }
 
-// backoff gives how long to wait before the next connection. The times are random, so
-// that a thousand boards do not come back all at once when a broker does. Run's
-// goroutine.
+// backoff calculates the wait before the next connection. The times are random, so that a
+// thousand boards do not all connect at the same moment when a broker returns. Only Run's
+// goroutine uses it.
 type backoff struct {
-	failures  int                                     // that the broker had to do with
-	unreached int                                     // in a row
-	timeouts  int                                     // of these, those in a row that took dialTimeout or more
-	changes   int                                     // of the network that have ended a wait
+	failures  int                                     // failures that involved the broker
+	unreached int                                     // failures to reach the broker, in a row
+	timeouts  int                                     // of those, the ones in a row that took dialTimeout or more
+	changes   int                                     // changes of the network that have ended a wait
 	random    func(below time.Duration) time.Duration // uniform in [0, below)
 }
 
-// next gives the next wait after an attempt that the broker had to do with: at least a
-// second and less than a bound that doubles up to most.
+// next returns the wait after an attempt that involved the broker: at least a second, and
+// less than a bound that doubles up to most.
 func (b *backoff) next(most time.Duration) time.Duration {
 	bound := min(most, max(backoffLeast, doubled(backoffFirst, b.failures, most)))
 	b.failures++
@@ -52,9 +52,9 @@ func (b *backoff) next(most time.Duration) time.Duration {
 	return backoffMin + b.random(bound-backoffMin)
 }
 
-// nextUnreached gives the next wait after an attempt that took so long and did not reach
-// the broker: less than a bound of some seconds, and at least half of it. After one that
-// went unanswered it is short, because the attempt itself was the wait.
+// nextUnreached returns the wait after an attempt that took took and did not reach the
+// broker: less than a bound of some seconds, and at least half of it. After an attempt that
+// went unanswered it is short, because the attempt itself was a wait.
 func (b *backoff) nextUnreached(took time.Duration) time.Duration {
 	bound := doubled(backoffFirstUnreached, b.unreached, backoffMaxUnreached)
 	b.unreached++
@@ -68,9 +68,9 @@ func (b *backoff) nextUnreached(took time.Duration) time.Duration {
 	return bound/2 + b.random(bound/2)
 }
 
-// dialTimeout gives how long the next attempt to reach the broker may take. A SYN is
-// repeated after 1, 2, 4 and 8 s, so that the broker's return would be noticed late in a
-// long attempt. On a slow network only a long one succeeds.
+// dialTimeout returns the time limit of the next attempt to reach the broker. A SYN is
+// repeated after 1, 2, 4 and 8 s, so in a long attempt the broker's return would be noticed
+// late. But on a slow network only a long attempt succeeds.
 func (b *backoff) dialTimeout() time.Duration {
 	if b.timeouts%fullDialsAfter == 0 {
 		return connectTimeout
@@ -78,22 +78,22 @@ func (b *backoff) dialTimeout() time.Duration {
 	return dialTimeout
 }
 
-// afterChange gives how long after the beginning of the last attempt the next one may
-// be, where the network has changed. It doubles up to the bound of the waits, so that a
-// link that goes up and down all the time wins nothing by it.
+// afterChange returns how long after the beginning of the last attempt the next one may be
+// made if the network has changed. It doubles up to the bound of the waits, so a link that
+// goes up and down all the time gains nothing.
 func (b *backoff) afterChange(w wait) time.Duration {
 	spacing := doubled(backoffMin, b.changes, w.most)
 	b.changes++
 	return spacing
 }
 
-// ease bounds the next wait to some seconds, where it was more.
+// ease limits the next wait to some seconds.
 func (b *backoff) ease() { b.failures = min(b.failures, easedFailures) }
 
-// reset starts again at the shortest waits.
+// reset returns to the shortest waits.
 func (b *backoff) reset() { *b = backoff{random: b.random} }
 
-// doubled gives first doubled so often, and at most most.
+// doubled returns first doubled times times, but not more than most.
 func doubled(first time.Duration, times int, most time.Duration) time.Duration {
 	if times >= 16 {
 		return most
@@ -106,8 +106,8 @@ func jitter(below time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(below)))
 }
 
-// pause waits before the next attempt, as long as w says, or until somebody asks for it
-// or has another configuration, or the network has changed.
+// pause waits for w before the next attempt. It ends early if somebody asks for an attempt,
+// if there is a new configuration, or if the network has changed.
 func (l *Link) pause(ctx context.Context, w wait) {
 	var d time.Duration
 	var changed <-chan struct{}
@@ -131,8 +131,8 @@ func (l *Link) pause(ctx context.Context, w wait) {
 	}
 }
 
-// pauseAfterChange waits until the next attempt is due after a change of the network, or
-// until the end of the wait that this has cut short.
+// pauseAfterChange waits until due, the time of the next attempt after a change of the
+// network, or until end, when the original wait would have ended.
 func (l *Link) pauseAfterChange(ctx context.Context, due, end time.Time) {
 	if end.Before(due) {
 		due = end

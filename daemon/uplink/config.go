@@ -17,73 +17,73 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// Config says where to connect and as whom. Files are read again for every connection,
-// so that a renewed certificate needs no restart.
+// Config says where to connect and as whom. The files are read again for every connection, so
+// a renewed certificate needs no restart.
 type Config struct {
 	Endpoint    string // as [endpoint.Parse] reads it; port 443 uses ALPN x-amzn-mqtt-ca
 	ClientID    string // MQTT client id
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)
 	Key         string // PEM file of our private key
-	// Files owns those three where others need them too, and runs as long as the link
-	// does; they are left empty then. nil: the link reads them itself.
+	// Files, if set, reads the credential files instead of the link, because others need them
+	// too. Then the fields above are empty, and Files must run as long as the link does.
 	Files     *CredentialFiles
-	Access                  // what some brokers need besides
+	Access                  // what some brokers require in addition
 	KeepAlive time.Duration // 0 is 30 s
 	Clean     bool          // a clean session, for short-lived clients
 	Limits    Limits        // "" is [LimitsAuto]
 
 	Subscriptions []Subscription
-	Echo          Echo // listens whether a message of ours is delivered
+	Echo          Echo // checks that a message of ours is delivered
 	Leftovers          // of earlier configurations
 	Outbox        Outbox
-	// Will is published by the broker when it loses us; nil is none. It must carry no
-	// time, as it is written when we connect.
+	// Will is what the broker publishes when it loses us; nil is none. It must not contain a
+	// time, because it is written when we connect.
 	Will *Publication
-	// Farewell, where set, is asked at an orderly end for a last message, sent after the
-	// outbox has been drained, before the DISCONNECT.
+	// Farewell, if set, returns a last message at an orderly end. It is sent after the outbox
+	// is empty and before the DISCONNECT.
 	Farewell func() Publication
 
-	// MaxPayload is the largest payload, in bytes, that is received: 1 KiB to 4 MiB, 0
-	// is 128 KiB. Of a message over it only the beginning is kept; see [Message].
+	// MaxPayload is the largest payload that is received, in bytes: 1 KiB to 4 MiB; 0 is 128
+	// KiB. Only the beginning of a larger message is kept; see [Message].
 	MaxPayload int
 
 	Flow                   // what is in flight
 	Observe   func(Status) // called on every change of Status, from Run's goroutine; must not block; may be nil
 	Heartbeat func()       // called at least every few seconds while Run's goroutine makes progress; may be nil
-	// HeartbeatWait shortens the wait for the next heartbeat, to no less than what is more
-	// than 0, so that it comes together with those of others; may be nil.
+	// HeartbeatWait may shorten the wait for the next heartbeat, but not to zero, so that it
+	// comes together with those of other loops; may be nil.
 	HeartbeatWait func(now time.Time, most time.Duration) time.Duration
 	Log           *slog.Logger // nil discards
 
-	// Ask asks the broker for its reason where it keeps closing the connection on the same
-	// request without one; nil asks nothing.
+	// Ask asks the broker for a reason if it keeps closing the connection on the same request
+	// without one; nil never asks.
 	Ask Asker
 
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// watchNetwork is [netwatch.Watch], or what tests have in its place; nil is none.
+	// watchNetwork is [netwatch.Watch] or its replacement in tests; nil is none.
 	watchNetwork func(context.Context, wake.Signal) error
 }
 
-// Leftovers are what a session may hold of earlier configurations.
+// Leftovers are filters that a session may still hold from earlier configurations.
 type Leftovers struct {
-	// Unsubscribe names filters that the session may hold of an earlier configuration.
-	// They are unsubscribed from on the first connection, once the link stands; those
-	// among Subscriptions, and what is no filter, are left out.
+	// Unsubscribe are filters of earlier configurations that the session may hold. The link
+	// unsubscribes from them on the first connection, once it is established. It ignores
+	// those that are also in Subscriptions and those that are not valid filters.
 	Unsubscribe []string
-	// Unsubscribed is told of each of Unsubscribe that the session does not hold any
-	// more, from Run's goroutine; must not block; may be nil.
+	// Unsubscribed is called for each of Unsubscribe that the session no longer holds, from
+	// Run's goroutine. It must not block; may be nil.
 	Unsubscribed func(filter string)
 }
 
-// Flow says how much may be in flight, and how its acknowledgements are awaited.
+// Flow limits the messages in flight and says how their acknowledgements are awaited.
 type Flow struct {
 	Window int           // publishes in flight; 0 is 32, at most 64
 	Drain  time.Duration // how long an orderly end waits for PUBACKs; 0 is 5 s
-	// AckDelay is how late the Outbox may be told of a PUBACK that nothing waits for, so
-	// that Run's goroutine need not wake up for each; 0 is not at all. It is told at once
-	// of all that is in flight, of what is urgent, and where the window is full.
+	// AckDelay is how late the Outbox may hear about a PUBACK that nothing depends on, so
+	// that Run's goroutine need not wake up for each one; 0: no delay. There is no delay if
+	// nothing else is in flight, if a message is urgent, or if the window is full.
 	AckDelay time.Duration
 }
 
@@ -94,7 +94,7 @@ const (
 	defaultDrain     = 5 * time.Second
 )
 
-// withDefaults fills in what is left empty.
+// withDefaults fills in the defaults of empty fields.
 func (c Config) withDefaults() Config {
 	if c.KeepAlive == 0 {
 		c.KeepAlive = defaultKeepAlive
@@ -133,7 +133,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// prepare fills in what is left empty, and says what is wrong with the configuration.
+// prepare fills in defaults and checks the configuration.
 func (c Config) prepare() (Config, endpoint.Endpoint, error) {
 	c = c.withDefaults()
 	at, err := endpoint.Parse(c.Endpoint)
@@ -144,7 +144,7 @@ func (c Config) prepare() (Config, endpoint.Endpoint, error) {
 	return c, at, c.check()
 }
 
-// check says what is wrong with a configuration that has its defaults.
+// check returns what is wrong with a configuration that has its defaults.
 func (c Config) check() error {
 	files := c.Files.c
 	switch {
@@ -180,7 +180,7 @@ func (c Config) check() error {
 	return checkSubscriptions(c.Subscriptions)
 }
 
-// checkSubscriptions says what is wrong with subscriptions.
+// checkSubscriptions returns what is wrong with subscriptions.
 func checkSubscriptions(all []Subscription) error {
 	seen := map[string]bool{}
 	for _, s := range all {

@@ -15,9 +15,9 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
-const connectTimeout = 20 * time.Second // name, TCP, TLS and CONNACK together
+const connectTimeout = 20 * time.Second // for DNS, TCP, TLS and the CONNACK together
 
-// connect opens the connection, sends CONNECT and awaits the CONNACK.
+// connect opens the connection, sends CONNECT and waits for the CONNACK.
 func (c *connection) connect(ctx context.Context) (err error) {
 	l := c.link
 	l.refreshCredentials(ctx)
@@ -65,11 +65,11 @@ func (c *connection) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// options sets the protocol client up to do as little by itself as possible.
+// options configures the protocol client so that it does as little as possible.
 func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
 	cfg := &c.link.cfg
 	o := mqtt.NewClientOptions().
-		AddBroker("tcp://broker"). // never looked at
+		AddBroker("tcp://broker"). // never used
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return open() }).
 		SetProtocolVersion(4).
 		SetClientID(cfg.ClientID).
@@ -78,7 +78,7 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
 		SetConnectTimeout(connectTimeout).
-		SetKeepAlive(0). // it is not to ping; see transport.keepAlive
+		SetKeepAlive(0). // it must not ping; see transport.keepAlive
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
 		SetConnectionLostHandler(func(mqtt.Client, error) { c.link.others.Call("lost connection", func() { close(c.lost) }) })
@@ -91,8 +91,8 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 	return o
 }
 
-// open makes the TCP and TLS connection. From then on the end of ctx ends it, until
-// the CONNACK has come. The protocol client's goroutine, while Run's waits for it.
+// open makes the TCP and TLS connection. Until the CONNACK has come, the end of ctx ends the
+// connection. The protocol client's goroutine calls it, while Run's goroutine waits.
 func (c *connection) open(ctx context.Context) error {
 	l := c.link
 	c.exchange.phase = Dialing
@@ -112,7 +112,7 @@ func (c *connection) open(ctx context.Context) error {
 	if err := secure.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		if probe && isAlert(err) && strings.Contains(err.Error(), "protocol version") {
-			c.exchange.phase = Connecting // it takes TLS 1.3 only: nothing new has been learnt
+			c.exchange.phase = Connecting // the broker accepts only TLS 1.3: nothing new is known
 			err = fmt.Errorf("asked again with TLS 1.2 (%v): %w", err, syscall.ECONNRESET)
 		}
 		return err
@@ -135,13 +135,13 @@ func (c *connection) dial(ctx context.Context) (net.Conn, error) {
 	return c.link.cfg.Access.Dial(ctx, c.link.cfg.Endpoint, c.link.cfg.Dial)
 }
 
-// alpn is the protocol that AWS IoT Core wants to see on port 443 (page "Device
+// alpn is the protocol name that AWS IoT Core requires on port 443 (page "Device
 // communication protocols").
 const alpn = "x-amzn-mqtt-ca"
 
-// tlsConfig gives the TLS configuration of one connection. The certificate is sent
-// whatever authorities the broker lists, so that it is the broker who says what is
-// wrong with it. asked becomes true when the broker has asked for it.
+// tlsConfig returns the TLS configuration of one connection. The certificate is sent whatever
+// authorities the broker lists, so that it is the broker who says what is wrong with it.
+// asked is set when the broker has asked for the certificate.
 func tlsConfig(c *credentials, name string, protocols []string, now time.Time, asked *bool) *tls.Config {
 	conf := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -157,16 +157,15 @@ func tlsConfig(c *credentials, name string, protocols []string, now time.Time, a
 	return conf
 }
 
-// BuildTime is when the program was built, as RFC 3339, set by the linker:
+// BuildTime is the time when the program was built, as RFC 3339, set by the linker:
 //
 //	-ldflags "-X fieldpost/daemon/uplink.BuildTime=2026-11-21T19:02:11Z"
 //
-// Where it is empty, the time of the commit stands in. It cannot be earlier than that,
-// so a board whose clock has not been set yet takes it for the time when it checks the
-// broker's certificate.
+// If it is empty, the time of the commit is used. The current time cannot be earlier, so a
+// board whose clock has not been set yet uses it to verify the broker's certificate.
 var BuildTime string
 
-// builtAt gives BuildTime or what stands in for it; zero when unknown.
+// builtAt returns BuildTime or the time of the commit; zero if both are unknown.
 func builtAt() time.Time {
 	if t, err := time.Parse(time.RFC3339, BuildTime); err == nil {
 		return t
@@ -184,7 +183,7 @@ func builtAt() time.Time {
 	return time.Time{}
 }
 
-// later gives the later of two times.
+// later returns the later of two times.
 func later(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return b

@@ -7,24 +7,24 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
-// connection is one attempt to connect and what comes of it: one network connection in
-// the sense of MQTT 3.1.1, section 4.2. It has a protocol client of its own, which is
-// thrown away with it. Run's goroutine, but for the receiver.
+// connection is one attempt to connect and the network connection that results, in the sense
+// of MQTT 3.1.1, section 4.2. It has a protocol client of its own. Only Run's goroutine uses
+// it, except its receiver.
 type connection struct {
 	link      *Link
 	client    mqtt.Client
 	creds     *credentials
-	trial     *trial        // whose outcome is not known yet; nil: creds are not on trial
-	transport *transport    // nil until TCP and TLS stand
-	lost      chan struct{} // closed when the client has ended all of its own, after a loss
+	trial     *trial        // not decided yet; nil if creds are not on trial
+	transport *transport    // nil until TCP and TLS are up
+	lost      chan struct{} // closed when, after a loss, the client has ended all its goroutines
 
 	exchange         exchange
 	certificateAsked bool // the broker has asked for our certificate
 	withWill         bool // the CONNECT has one
 	sessionPresent   bool // the CONNACK said so
 	up               time.Time
-	reconnect        bool // another connection is asked for
-	probingEcho      bool // the SUBSCRIBE under way is the echo's; its denial does not matter
+	reconnect        bool // another connection was asked for
+	probingEcho      bool // the pending SUBSCRIBE is the echo's; its denial does not matter
 
 	subscriber subscriber
 	publisher  publisher
@@ -33,7 +33,7 @@ type connection struct {
 	echo       echoListener
 }
 
-// exchange is what was last sent on a connection that the broker has to answer.
+// exchange is the last request on a connection that the broker must answer.
 type exchange struct {
 	phase   Phase
 	subject string    // the filter of a SUBSCRIBE or UNSUBSCRIBE
@@ -50,14 +50,13 @@ func newConnection(l *Link) *connection {
 	return c
 }
 
-// use has the parts of the connection use a transport.
+// use makes the parts of the connection use a transport.
 func (c *connection) use(t *transport) {
 	c.transport = t
 	c.subscriber.transport, c.publisher.transport, c.receiver.transport, c.pinger.transport = t, t, t, t
 }
 
-// run makes the connection and keeps it until it ends or ctx does. It gives what ended
-// it.
+// run makes the connection and keeps it until it or ctx ends. It returns what ended it.
 func (c *connection) run(ctx context.Context) error {
 	if err := c.connect(ctx); err != nil {
 		return err
@@ -85,14 +84,14 @@ func (c *connection) run(ctx context.Context) error {
 	return c.finish(nil)
 }
 
-// established says that the link stands: the subscriptions are made.
+// established is called when the subscriptions are made and the link is established.
 func (c *connection) established() {
 	l := c.link
 	c.up = time.Now()
 	l.network.stop()
 	c.noteResumedSession()
 	lost, doubtful := l.session.established()
-	if l.cfg.Clean || len(l.subs.wanted) == 0 { // nothing is kept that could be lost
+	if l.cfg.Clean || len(l.subs.wanted) == 0 { // there is nothing that the broker could lose
 		lost, doubtful = 0, false
 	}
 	l.update(func(s *Status) {
@@ -113,8 +112,8 @@ func (c *connection) established() {
 	}
 }
 
-// serve publishes from the outbox and keeps the connection alive until it or ctx ends,
-// or somebody wants another connection.
+// serve publishes from the outbox and keeps the connection alive until it or ctx ends, or
+// until somebody wants another connection.
 func (c *connection) serve(ctx context.Context) {
 	checked := time.Now()
 	c.echo.startAt = checked
@@ -133,7 +132,7 @@ func (c *connection) serve(ctx context.Context) {
 			continue
 		}
 		wait = min(wait, c.pinger.untilNext(), c.publisher.awaitPubacks())
-		if wait == heartbeatEvery { // nothing is due before
+		if wait == heartbeatEvery { // nothing is due earlier
 			wait = c.link.cfg.HeartbeatWait(time.Now(), wait)
 		}
 		// A new timer each time: one that was reset to an earlier time wakes the process up
@@ -154,7 +153,7 @@ func (c *connection) serve(ctx context.Context) {
 		case <-c.link.cfg.Outbox.Ready():
 		case <-next.C:
 		}
-		if c.transport.over() { // finish takes the PUBACKs that came before
+		if c.transport.over() { // finish handles the PUBACKs that came before
 			return
 		}
 		c.publisher.acknowledge()
@@ -171,7 +170,7 @@ func (c *connection) serve(ctx context.Context) {
 	}
 }
 
-// check does what is due now and then.
+// check does periodic work.
 func (c *connection) check(now time.Time) {
 	c.publisher.checkOverdue()
 	c.pinger.checkAnswer()
@@ -181,12 +180,12 @@ func (c *connection) check(now time.Time) {
 	c.link.reportDrops()
 }
 
-// holdsBack reports whether nothing is to be published yet; see takeover.
+// holdsBack reports whether publishing must wait; see takeover.
 func (c *connection) holdsBack() bool { return c.link.takeover.holdsBack(time.Since(c.up)) }
 
-// retryDenied tries again what was denied, where that is due. It waits for the window
-// to empty, so that a hang-up says clearly what it is about. It reports whether
-// nothing is to be published meanwhile.
+// retryDenied retries denied requests when they are due. It waits for the window to empty, so
+// that it is clear what a hang-up is about. It reports whether publishing must stop
+// meanwhile.
 func (c *connection) retryDenied(ctx context.Context) bool {
 	l, now := c.link, time.Now()
 	filters, topics := l.subs.denials.denied.due(now), l.topics.due(now)
@@ -213,17 +212,17 @@ func (c *connection) retryDenied(ctx context.Context) bool {
 	return false
 }
 
-// noteResumedSession notes whether something has come of an earlier session. It may
-// come after the SUBACK.
+// noteResumedSession records whether a message of an earlier session has come. It may come
+// after the SUBACK.
 func (c *connection) noteResumedSession() {
 	if c.receiver.resumed.Load() {
 		c.link.session.noteResumed()
 	}
 }
 
-// leave ends the connection in order: what is in the outbox is sent and acknowledged
-// while there is time, then comes the farewell, then DISCONNECT, so that the broker
-// does not publish our will.
+// leave ends the connection in order. It sends what is in the outbox and waits for
+// acknowledgements while there is time, then sends the farewell, then DISCONNECT, so that the
+// broker does not publish our will.
 func (c *connection) leave() {
 	if !c.up.IsZero() {
 		c.stopEcho()
@@ -234,24 +233,24 @@ func (c *connection) leave() {
 	c.link.cfg.Log.Info("disconnected", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
 }
 
-// closeToReconnect ends the connection in order, for another to be made. What is not
-// acknowledged is sent again.
+// closeToReconnect ends the connection in order before another is made. Unacknowledged
+// messages are sent again.
 func (c *connection) closeToReconnect() {
 	c.stopEcho()
 	c.disconnect(errReconnect)
 	c.link.cfg.Log.Info("reconnecting on request", "endpoint", c.link.cfg.Endpoint, "unacknowledged", c.publisher.window.len())
 }
 
-// disconnect sends DISCONNECT, so that the broker does not publish our will, and
-// closes.
+// disconnect sends DISCONNECT, so that the broker does not publish our will, and closes the
+// connection.
 func (c *connection) disconnect(why error) {
 	c.client.Disconnect(uint(disconnectTimeout.Milliseconds()))
 	c.transport.fail(why)
 	c.publisher.acknowledgeRest()
 }
 
-// finish ends a connection that has failed, with err unless it has its own reason,
-// and waits until the client has ended all of its own.
+// finish ends a connection that has failed, with err unless the connection has its own
+// reason. It waits until the client has ended all its goroutines.
 func (c *connection) finish(err error) error {
 	if err != nil {
 		c.transport.fail(err)

@@ -13,46 +13,45 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// maxPEM is the most that is read of a file of credentials, in bytes: several
-// times what all public authorities take together.
+// maxPEM bounds a credential file, in bytes: several times the size of all public authorities
+// together.
 const maxPEM = 1 << 20
 
-// CredentialFilesConfig says where the credentials are.
+// CredentialFilesConfig names the credential files.
 type CredentialFilesConfig struct {
 	CA          string // PEM file of root certificates
 	Certificate string // PEM file of our certificate (chain)
 	Key         string // PEM file of our private key; it may be the same file as Certificate
-	// Password is the file of the password that goes with a user name; "" is none. Then
-	// Certificate and Key may be "" too: then there is no certificate.
+	// Password is the file with the password for a user name; "" is none. With a password,
+	// Certificate and Key may be "", for no certificate.
 	Password string
-	// Provisioned says that the certificate and the key come by provisioning. As long as
-	// there is no such file, the board is not provisioned.
+	// Provisioned says that provisioning obtains the certificate and the key. While the file
+	// does not exist, the board is not provisioned.
 	Provisioned bool
-	// Stuck, where it is not nil, is told when the files cannot be read because
-	// the disk does not answer, and "" when it does again. It must not block.
+	// Stuck, if set, is called when the files cannot be read because the disk does not
+	// answer, and with "" when it answers again. It must not block.
 	Stuck func(detail string)
 	// Read reads a file; nil is [regular.Read]. For tests.
 	Read func(path string, most int64) ([]byte, error)
 }
 
-// CredentialFiles owns the files of the credentials: it alone reads them while a program
-// runs, one read at a time, so that a disk that hangs holds up nobody else.
-// Whoever needs them has what was read last. Its methods may be called from any
-// goroutine, and none waits.
+// CredentialFiles reads the credential files. While a program runs nothing else reads them,
+// and there is only one read at a time, so a disk that hangs blocks nobody else. Its users
+// get what was last read. Any goroutine may call the methods; none of them waits.
 type CredentialFiles struct {
 	c     CredentialFilesConfig
 	value *refresh.Value[*credentialState]
-	last  *credentialState // of the goroutine that reads
+	last  *credentialState // used only by the reading goroutine
 }
 
-// credentialState is what the files held at one moment. It is not changed any more.
+// credentialState is the content of the files at one moment. It is immutable.
 type credentialState struct {
 	creds    *credentials
-	problems []Problem    // why they cannot be used; none: they can
-	usable   *credentials // the last that could be, these or earlier ones; nil: none yet
+	problems []Problem    // why they cannot be used; empty if they can
+	usable   *credentials // the last usable ones, these or earlier ones; nil if there were none yet
 }
 
-// NewCredentialFiles makes the owner of these files. It reads them while
+// NewCredentialFiles returns the reader of these files. It reads them only while
 // [CredentialFiles.Run] runs.
 func NewCredentialFiles(c CredentialFilesConfig) *CredentialFiles {
 	if c.Read == nil {
@@ -71,22 +70,22 @@ func NewCredentialFiles(c CredentialFilesConfig) *CredentialFiles {
 	return f
 }
 
-// paths gives the paths of the files.
+// paths returns the paths of the files.
 func (f *CredentialFiles) paths() [4]string {
 	return [...]string{f.c.CA, f.c.Certificate, f.c.Key, f.c.Password}
 }
 
-// Run reads the files whenever somebody has asked for that, until ctx ends, and
-// ends soon then though a read hangs. It is called once.
+// Run reads the files whenever somebody calls Refresh, until ctx ends. It then ends soon,
+// even if a read hangs. It is called once.
 func (f *CredentialFiles) Run(ctx context.Context) error { return f.value.Run(ctx) }
 
-// Refresh reads the files again. What is given is closed when a read that began after
-// this call is done.
+// Refresh reads the files again. The channel is closed when a read that began after this call
+// is done.
 func (f *CredentialFiles) Refresh() <-chan struct{} { return f.value.Refresh() }
 
-// Expires gives when the certificate ends; of a chain, the first. It is as was
-// read last. With an error the time is zero, unless only what was read last is
-// known, for the disk does not answer.
+// Expires returns when the certificate expires; of a chain, the first certificate. The time
+// comes from the last read. If there is an error the time is zero, unless the disk does not
+// answer and the time is known from an earlier read.
 func (f *CredentialFiles) Expires() (time.Time, error) {
 	r, ok := f.value.Last()
 	waits := f.value.Pending()
@@ -108,18 +107,17 @@ func (f *CredentialFiles) Expires() (time.Time, error) {
 	return time.Time{}, err
 }
 
-// slowRead is how long a read takes before whoever asks is told of it.
+// slowRead is how long a read may take before it is reported.
 const slowRead = time.Second
 
-// Pending gives for how long the files have been read without an end; 0 where
-// they are not being read.
+// Pending returns how long the current read has taken; 0 if there is none.
 func (f *CredentialFiles) Pending() time.Duration { return f.value.Pending() }
 
 func (f *CredentialFiles) stuck(d time.Duration) string {
 	return fmt.Sprintf("the files cannot be read: the disk has not answered for %v", d.Truncate(time.Second))
 }
 
-// latest gives what was read last, and why it cannot be used.
+// latest returns what was last read, and why it cannot be used.
 func (f *CredentialFiles) latest() (*credentials, []Problem) {
 	if r, ok := f.value.Last(); ok {
 		return r.creds, r.problems
@@ -128,8 +126,8 @@ func (f *CredentialFiles) latest() (*credentials, []Problem) {
 		Do: "look at the disk that the certificates are on: `dmesg`"}}
 }
 
-// Warnings gives what is wrong with the files as they were last read that does
-// not prevent their use, a line each.
+// Warnings returns problems of the last read that do not prevent the use of the files, one
+// line each.
 func (f *CredentialFiles) Warnings() (lines []string) {
 	r, ok := f.value.Last()
 	if !ok {
@@ -141,11 +139,10 @@ func (f *CredentialFiles) Warnings() (lines []string) {
 	return lines
 }
 
-// Expiring gives what of the credentials that could be used last ends within thirty
-// days of now, or has ended: a link keeps those while what was put in their
-// place cannot be used, and they end all the same. None is the good answer; it
-// is also given while none have been seen, for then there is no link that could
-// end.
+// Expiring returns those of the last usable credentials that expire within thirty days of now
+// or have expired. A link keeps using them while newer files cannot be used, so they matter
+// even then. Empty is the good result; it is also returned while no usable credentials have
+// been read, because then no link uses any.
 func (f *CredentialFiles) Expiring(now time.Time) (ends []Problem) {
 	r, ok := f.value.Last()
 	if !ok || r.usable == nil {
@@ -163,7 +160,8 @@ func (f *CredentialFiles) Expiring(now time.Time) (ends []Problem) {
 	return ends
 }
 
-// read reads the files. What holds the same as the last time is not parsed again.
+// read reads the files. If their content is the same as the last time, it does not parse them
+// again.
 func (f *CredentialFiles) read() *credentialState {
 	p := readPEMs(f.c)
 	if f.last != nil && len(f.last.problems) == 0 && len(p.problems) == 0 && f.last.creds.sum == p.sum {
@@ -181,10 +179,10 @@ func (f *CredentialFiles) read() *credentialState {
 	return r
 }
 
-// pemFiles are the texts of the files.
+// pemFiles are the contents of the files.
 type pemFiles struct {
 	from          CredentialFilesConfig
-	ca, cert, key []byte // nil where it could not be read
+	ca, cert, key []byte // nil if it could not be read
 	password      []byte
 	problems      []Problem
 	sum           [sha256.Size]byte // of them all
@@ -216,7 +214,7 @@ func readPEMs(c CredentialFilesConfig) pemFiles {
 		return p
 	}
 	p.cert = read(c.Certificate, "certificate")
-	if c.Key == c.Certificate { // of two reads one could be of a newer file
+	if c.Key == c.Certificate { // one read: with two, one might see a newer file
 		p.key = p.cert
 	} else {
 		p.key = read(c.Key, "private key")

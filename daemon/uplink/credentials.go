@@ -17,19 +17,19 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// expiresSoon is how long before its end a certificate is complained about.
+// expiresSoon is how long before its expiry a certificate causes a warning.
 const expiresSoon = 30 * 24 * time.Hour
 
-// Problem is one thing that is wrong with the credentials.
+// Problem is one problem of the credentials.
 type Problem struct {
 	Code    string // a fault's code, as in package health: certificate_unusable or certificate_expiring
-	File    string // the file it is about
+	File    string // the file that has the problem
 	What    string // what is wrong
 	Do      string // what to do about it
-	Warning bool   // a connection is possible all the same
+	Warning bool   // a connection is still possible
 }
 
-// String gives the problem as one line, with what to do.
+// String returns the problem as one line, with what to do.
 func (p Problem) String() string {
 	grade := "error"
 	if p.Warning {
@@ -38,9 +38,9 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s: %s: %s; %s", grade, visible.Text(p.File), p.What, p.Do)
 }
 
-// CheckCredentials examines the three files as a connection would use them at
-// the time now: whether they can be read, hold what they should, belong
-// together and are valid. None is the good answer.
+// CheckCredentials checks the three files as a connection at the time now would use them:
+// whether they can be read, have the right content, match and are valid. Empty is the good
+// result.
 func CheckCredentials(ca, cert, key string, now time.Time) (problems []Problem) {
 	return CheckFiles(CredentialFilesConfig{CA: ca, Certificate: cert, Key: key}, now)
 }
@@ -58,20 +58,20 @@ func CheckFiles(files CredentialFilesConfig, now time.Time) (problems []Problem)
 	return problems
 }
 
-// credentials are the three files at one moment.
+// credentials are the contents of the three files at one moment.
 type credentials struct {
 	pair      tls.Certificate
 	leaf      *x509.Certificate
 	roots     *x509.CertPool
 	rootCerts []*x509.Certificate
-	warnings  []Problem         // what does not prevent their use
+	warnings  []Problem         // problems that do not prevent their use
 	sum       [sha256.Size]byte // of the files
-	password  []byte            // of the user name; nil is none
+	password  []byte            // for the user name; nil is none
 }
 
-// parse gives what is in the files. It is usable only if there is no problem;
-// what could be parsed is filled in all the same. A root that cannot be read
-// among others that can is told, and no problem.
+// parse parses the files. The result is usable only if there is no problem, but it always has
+// everything that could be parsed. A root that cannot be read, among others that can, is only
+// a warning.
 func (p pemFiles) parse() (*credentials, []Problem) {
 	c := &credentials{roots: x509.NewCertPool(), sum: p.sum}
 	problems := p.problems
@@ -122,7 +122,7 @@ func (p pemFiles) parse() (*credentials, []Problem) {
 	return c, problems
 }
 
-// setOwn takes our certificate chain, and its key where that can be used.
+// setOwn sets our certificate chain, and its key if that can be used.
 func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) (problems []Problem) {
 	c.leaf = chain[0]
 	if what := identity.UnusableKey(c.leaf.PublicKey); what != "" {
@@ -142,7 +142,7 @@ func (c *credentials) setOwn(from CredentialFilesConfig, chain []*x509.Certifica
 	return problems
 }
 
-// keyMismatch says that the key does not belong to the first certificate of a chain.
+// keyMismatch explains that the key does not match the first certificate of a chain.
 func keyMismatch(from CredentialFilesConfig, chain []*x509.Certificate, key crypto.Signer) Problem {
 	for i, one := range chain {
 		if identity.Belongs(one, key) {
@@ -157,8 +157,8 @@ func keyMismatch(from CredentialFilesConfig, chain []*x509.Certificate, key cryp
 	return fileProblem(from.Key, fmt.Sprintf("the private key does not belong to the certificate %q", from.Certificate), "put certificate and key of the same pair into place")
 }
 
-// checkRoots complains about a CA file without a certificate that may sign. It is
-// usable only if the broker's own certificate is in it.
+// checkRoots reports a CA file without a certificate that may sign others. Such a file works
+// only if it has the broker's own certificate.
 func checkRoots(file string, certs []*x509.Certificate) []Problem {
 	for _, c := range certs {
 		if c.IsCA || c.Version < 3 {
@@ -166,14 +166,14 @@ func checkRoots(file string, certs []*x509.Certificate) []Problem {
 		}
 	}
 	if len(certs) == 0 {
-		return nil // said already
+		return nil // already reported
 	}
 	return []Problem{{Code: string(health.CertificateUnusable), File: file, Warning: true,
 		What: fmt.Sprintf("it holds no root certificate, only one of %q", certs[0].Subject.String()),
 		Do:   "put the broker's root certificates there, for AWS IoT Core AmazonRootCA1.pem"}}
 }
 
-// checkDates complains about the dates of the credentials.
+// checkDates reports credentials that are not valid at this time or expire soon.
 func checkDates(ca, cert string, c *credentials, now time.Time) (problems []Problem) {
 	if c.leaf != nil {
 		problems = checkValidity(cert, "our certificate", c.leaf, now, "create a new certificate and put it with its key into place")
@@ -181,7 +181,7 @@ func checkDates(ca, cert string, c *credentials, now time.Time) (problems []Prob
 	return append(problems, checkRootValidity(ca, c.rootCerts, now)...)
 }
 
-// checkValidity complains about a certificate's dates.
+// checkValidity reports a certificate that is not valid at this time or expires soon.
 func checkValidity(file, whose string, c *x509.Certificate, now time.Time, do string) []Problem {
 	const day = "2006-01-02 15:04 MST"
 	end := c.NotAfter.UTC().Format(day)
@@ -202,8 +202,8 @@ func checkValidity(file, whose string, c *x509.Certificate, now time.Time, do st
 	return []Problem{p}
 }
 
-// checkRootValidity complains about roots only when none is good for long: a file
-// may well keep an old one beside the new.
+// checkRootValidity reports roots only if none of them is valid for long, because a file may
+// keep an old root beside the new one.
 func checkRootValidity(file string, roots []*x509.Certificate, now time.Time) []Problem {
 	var first []Problem
 	for _, r := range roots {
@@ -218,7 +218,7 @@ func checkRootValidity(file string, roots []*x509.Certificate, now time.Time) []
 	return first
 }
 
-// reason gives what the system said, without the path.
+// reason returns the system's error without the path.
 func reason(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -227,7 +227,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// unreadable gives what to do about a file that cannot be read.
+// unreadable returns what to do about a file that cannot be read.
 func unreadable(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -94,7 +94,7 @@ func TestOldCertificateIsKept(t *testing.T) {
 		}
 		p.connack(0, true)
 		synctest.Wait()
-		if st := l.Status(); !st.Connected || l.code() != string(health.ConnectRefused) || !strings.Contains(st.Err.Error(), "the one before is still in use") {
+		if st := l.Status(); !st.Connected || l.code() != string(health.ConnectRefused) || !strings.Contains(st.Err.Error(), "the old one is still in use") {
 			t.Errorf("status %+v", st)
 		}
 		p.hangUp()

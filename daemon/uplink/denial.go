@@ -6,24 +6,23 @@ import (
 )
 
 const (
-	firstRetry = time.Minute // how long until what was denied is tried again
-	maxRetry   = time.Hour   // which doubles up to this
+	firstRetry = time.Minute // time until a denied request is tried again
+	maxRetry   = time.Hour   // that time doubles up to this
 )
 
-// denial says that a topic or a topic filter is left out because the broker does not
-// allow it.
+// denial is a topic or a topic filter that is left out because the broker does not allow it.
 type denial struct {
-	kind    endKind       // of the hang-ups that it rests on
+	kind    endKind       // of the hang-ups that it is based on
 	wait    time.Duration // from the last hang-up until it is tried again
-	retryAt time.Time     // the end of that
-	proven  bool          // the broker has said so, or a connection has lasted without it
+	retryAt time.Time     // the end of wait
+	proven  bool          // the broker has said so, or a connection without it has lasted
 	said    bool          // the broker has said so
 }
 
 // denials are the filters or topics that are left out, by name.
 type denials map[string]*denial
 
-// deny leaves something out, each time for longer.
+// deny leaves a name out, each time for longer.
 func (d denials) deny(name string, kind endKind, now time.Time) *denial {
 	x := d[name]
 	if x == nil {
@@ -35,15 +34,15 @@ func (d denials) deny(name string, kind endKind, now time.Time) *denial {
 	return x
 }
 
-// deniesAgain reports whether a single hang-up denies again what is being retried: it
-// does if it is as strong as those before.
+// deniesAgain reports whether a single hang-up is enough to deny again what is being retried.
+// It is if it is as strong evidence as the earlier ones.
 func (d denials) deniesAgain(name string, kind endKind) bool {
 	x := d[name]
 	return x != nil && kind >= x.kind
 }
 
-// retryUnproven makes everything due that is not proven: the connection should have
-// lasted without it, and has not.
+// retryUnproven makes everything due that is not proven. The connection should have lasted
+// without it and did not.
 func (d denials) retryUnproven(now time.Time) {
 	for _, x := range d {
 		if !x.proven && now.Before(x.retryAt) {
@@ -52,7 +51,7 @@ func (d denials) retryUnproven(now time.Time) {
 	}
 }
 
-// retryAll makes everything due.
+// retryAll makes all denials due.
 func (d denials) retryAll(now time.Time) {
 	for _, x := range d {
 		if now.Before(x.retryAt) {
@@ -61,14 +60,14 @@ func (d denials) retryAll(now time.Time) {
 	}
 }
 
-// prove notes that a connection without them has lasted.
+// prove records that a connection without them has lasted.
 func (d denials) prove() {
 	for _, x := range d {
 		x.proven = true
 	}
 }
 
-// due reports whether anything may be tried again.
+// due reports whether any may be tried again.
 func (d denials) due(now time.Time) bool {
 	for _, x := range d {
 		if !now.Before(x.retryAt) {
@@ -78,7 +77,7 @@ func (d denials) due(now time.Time) bool {
 	return false
 }
 
-// names gives what is left out, sorted.
+// names returns the names that are left out, sorted.
 func (d denials) names() []string {
 	var names []string
 	for name := range d {
@@ -88,9 +87,9 @@ func (d denials) names() []string {
 	return names
 }
 
-// filterDenials knows which topic filters the broker does not let us subscribe to.
+// filterDenials records which topic filters the broker does not let us subscribe to.
 type filterDenials struct {
-	streaks map[string]*streak // of hang-ups instead of a SUBACK
+	streaks map[string]*streak // hang-ups instead of a SUBACK, by filter
 	denied  denials
 }
 
@@ -98,8 +97,8 @@ func newFilterDenials() filterDenials {
 	return filterDenials{streaks: map[string]*streak{}, denied: denials{}}
 }
 
-// hungUp notes that the broker ended the connection instead of answering a
-// SUBSCRIBE. It reports whether the filter is left out from now on.
+// hungUp records that the broker closed the connection instead of answering a SUBSCRIBE. It
+// reports whether the filter is left out from now on.
 func (f *filterDenials) hungUp(filter string, kind endKind, now time.Time) bool {
 	s := f.streaks[filter]
 	if s == nil {
@@ -114,29 +113,28 @@ func (f *filterDenials) hungUp(filter string, kind endKind, now time.Time) bool 
 	return true
 }
 
-// refused notes a SUBACK that refuses.
+// refused records a SUBACK that refuses the subscription.
 func (f *filterDenials) refused(filter string, now time.Time) {
 	delete(f.streaks, filter)
 	d := f.denied.deny(filter, closedByPeer, now)
 	d.proven, d.said = true, true
 }
 
-// forget forgets what was held against a filter: it was granted, or is not wanted any
-// more.
+// forget clears what is recorded about a filter that was granted or is no longer wanted.
 func (f *filterDenials) forget(filter string) {
 	delete(f.streaks, filter)
 	delete(f.denied, filter)
 }
 
-// contradicted notes that a connection ended early for another reason than our
-// requests: so may those before it have.
+// contradicted records that a connection ended early, but not because of a request. So
+// earlier hang-ups may not have been about requests either.
 func (f *filterDenials) contradicted(now time.Time) {
 	clear(f.streaks)
 	f.denied.retryUnproven(now)
 }
 
-// allowed gives those of all that are to be subscribed to on a new connection: all
-// that are not denied, and those that are due.
+// allowed returns the subscriptions to make on a new connection: those that are not denied,
+// and those whose retry is due.
 func (f *filterDenials) allowed(all []Subscription, now time.Time) []Subscription {
 	return slices.DeleteFunc(slices.Clone(all), func(s Subscription) bool {
 		d := f.denied[s.Filter]
@@ -144,7 +142,7 @@ func (f *filterDenials) allowed(all []Subscription, now time.Time) []Subscriptio
 	})
 }
 
-// dueAgain gives those of all that were denied and are due.
+// dueAgain returns those of all that were denied and whose retry is due.
 func (f *filterDenials) dueAgain(all []Subscription, now time.Time) []Subscription {
 	return slices.DeleteFunc(slices.Clone(all), func(s Subscription) bool {
 		d := f.denied[s.Filter]
@@ -154,35 +152,33 @@ func (f *filterDenials) dueAgain(all []Subscription, now time.Time) []Subscripti
 
 const (
 	aloneAfter = 2  // hang-ups with several messages in flight
-	aloneFor   = 32 // so many acknowledgements end sending one at a time
+	aloneFor   = 32 // acknowledgements until more than one is sent at a time
 )
 
-// topicDenials finds the topic that the broker hangs up on, and holds its messages;
-// or the single message, and has it set aside.
+// topicDenials finds the topic on which the broker hangs up and holds its messages. If it is
+// only a single message, that message is set aside.
 //
-// A hang-up with several messages in flight does not say which was to blame. So after
-// two such hang-ups, with no connection between them that lasted, messages go one at
-// a time. That others were acknowledged before changes nothing: the bad message may be
-// behind them each time. A lone message that was answered by a hang-up is a suspect.
-// After enough hang-ups on a topic, in a row and without a PUBACK between them, the
-// topic is held, and one other message of it is tried, alone. If the broker hangs up
-// on that too, the topic is denied: its messages are never given up, they stay in the
-// outbox, and later the topic is tried again in the same way. If the broker takes it,
-// the topic is free again.
+// A hang-up with several messages in flight does not say which one caused it. After two such
+// hang-ups without a connection between them that lasted, messages are sent one at a time. It
+// makes no difference that others were acknowledged before: the bad message may be behind
+// them each time. A lone message that was answered by a hang-up is a suspect. After enough
+// hang-ups on a topic, in a row and without a PUBACK between them, the topic is held, and one
+// other message of it is tried alone. If the broker hangs up on that too, the topic is
+// denied: its messages are never given up, they stay in the outbox, and later the topic is
+// tried again in the same way. If the broker accepts it, the topic is free again.
 //
-// A suspect is set aside once the broker has hung up on it often enough in a row, and
-// has taken another message of its topic meanwhile: to go on sending it would hold up
-// all others.
+// A suspect is set aside once the broker has hung up on it often enough in a row and has
+// accepted another message of its topic meanwhile. To keep sending it would block all others.
 type topicDenials struct {
-	hangUps  int // with several messages in flight, and no connection that lasted
-	alone    int // acknowledgements to go until the whole window is used again
+	hangUps  int // hang-ups with several messages in flight, since a connection lasted
+	alone    int // acknowledgements left until the whole window is used again
 	streaks  map[string]*streak
-	denied   denials         // the topics that are held, or were and are tried again
-	onTrial  map[string]bool // those of denied that are not held now
+	denied   denials         // the topics that are held, or were held and are being tried again
+	onTrial  map[string]bool // the topics of denied that are being tried, so not held
 	suspects map[string]*suspect
 }
 
-// suspect is the lone message of a topic that the broker last hung up on.
+// suspect is the lone message of a topic on which the broker last hung up.
 type suspect struct {
 	id            uint64
 	streak        streak
@@ -190,25 +186,25 @@ type suspect struct {
 	othersRefused bool // the broker has hung up on another message of the held topic
 }
 
-// verdict is what a hang-up says about the message that was alone in flight.
+// verdict is the conclusion from a hang-up on a lone message.
 type verdict int
 
 const (
 	unclear     verdict = iota
 	denied              // its topic is held from now on
-	stillDenied         // its topic goes on being held
-	poison              // the message is to be set aside
+	stillDenied         // its topic stays held
+	poison              // the message must be set aside
 )
 
-// refusedByBroker is the reason for which a message is set aside.
+// refusedByBroker is the reason with which a message is set aside.
 const refusedByBroker = "refused: the broker hangs up on it, but takes others of its topic"
 
 func newTopicDenials() topicDenials {
 	return topicDenials{streaks: map[string]*streak{}, denied: denials{}, onTrial: map[string]bool{}, suspects: map[string]*suspect{}}
 }
 
-// endOtherStreaks ends the streaks of hang-ups of another kind, whatever this hang-up
-// was about.
+// endOtherStreaks ends the streaks of hang-ups of other kinds, whatever this hang-up was
+// about.
 func (t *topicDenials) endOtherStreaks(kind endKind) {
 	for _, s := range t.streaks {
 		s.endOther(kind)
@@ -218,8 +214,8 @@ func (t *topicDenials) endOtherStreaks(kind endKind) {
 	}
 }
 
-// hungUp notes that the broker ended a connection soon after these messages were
-// published and before it acknowledged them.
+// hungUp records that the broker closed a connection soon after these messages were published
+// and before it acknowledged them.
 func (t *topicDenials) hungUp(unacked []inFlight, kind endKind, now time.Time) verdict {
 	switch len(unacked) {
 	case 0:
@@ -234,7 +230,7 @@ func (t *topicDenials) hungUp(unacked []inFlight, kind endKind, now time.Time) v
 	return unclear
 }
 
-// hungUpOnLone notes a hang-up on a lone message.
+// hungUpOnLone records a hang-up on a lone message.
 func (t *topicDenials) hungUpOnLone(topic string, id uint64, kind endKind, now time.Time) verdict {
 	if t.held(topic) {
 		return t.trialFailed(topic, kind)
@@ -260,11 +256,11 @@ func (t *topicDenials) hungUpOnLone(topic string, id uint64, kind endKind, now t
 	delete(t.streaks, topic)
 	delete(t.onTrial, topic)
 	t.denied.deny(topic, kind, now)
-	x.othersRefused = false // as othersAcked is: else it would have been poison
+	x.othersRefused = false // othersAcked is false too, or the message would be poison
 	return denied
 }
 
-// trialFailed notes a hang-up on the message that tries a held topic.
+// trialFailed records a hang-up on the message that tries a held topic.
 func (t *topicDenials) trialFailed(topic string, kind endKind) verdict {
 	if !t.denied.deniesAgain(topic, kind) {
 		return unclear
@@ -275,7 +271,7 @@ func (t *topicDenials) trialFailed(topic string, kind endKind) verdict {
 	return stillDenied
 }
 
-// forget forgets what was held against a topic, and its suspect.
+// forget clears what is recorded about a topic, and its suspect.
 func (t *topicDenials) forget(topic string) {
 	delete(t.suspects, topic)
 	delete(t.streaks, topic)
@@ -283,7 +279,7 @@ func (t *topicDenials) forget(topic string) {
 	delete(t.onTrial, topic)
 }
 
-// acked notes that the broker has taken a message.
+// acked records that the broker has accepted a message.
 func (t *topicDenials) acked(topic string, id uint64, now time.Time) {
 	delete(t.streaks, topic)
 	if t.alone > 0 {
@@ -302,14 +298,14 @@ func (t *topicDenials) acked(topic string, id uint64, now time.Time) {
 	}
 }
 
-// connectionLasted notes that a connection has.
+// connectionLasted records that a connection has lasted.
 func (t *topicDenials) connectionLasted() {
 	t.hangUps = 0
 	t.denied.prove()
 }
 
-// contradicted notes that a connection ended early for another reason than what was
-// published: so may those before it have.
+// contradicted records that a connection ended early, but not because of a message. So
+// earlier hang-ups may not have been about messages either.
 func (t *topicDenials) contradicted(now time.Time) {
 	t.hangUps = 0
 	clear(t.streaks)
@@ -319,14 +315,14 @@ func (t *topicDenials) contradicted(now time.Time) {
 	t.denied.retryUnproven(now)
 }
 
-// isTrial reports whether a message of a held topic is to be sent all the same, alone:
-// to learn whether it is the topic or the suspect that is refused.
+// isTrial reports whether a message of a held topic must be sent anyway, alone, to find out
+// whether the broker refuses the topic or only the suspect.
 func (t *topicDenials) isTrial(topic string, id uint64) bool {
 	x := t.suspects[topic]
 	return x != nil && t.held(topic) && !x.othersRefused && !x.othersAcked && x.id != id
 }
 
-// window gives how many messages may be in flight, where there may be most at best.
+// window returns how many messages may be in flight; most is the normal limit.
 func (t *topicDenials) window(most int) int {
 	if t.alone > 0 {
 		return 1
@@ -334,10 +330,10 @@ func (t *topicDenials) window(most int) int {
 	return most
 }
 
-// held reports whether a topic's messages are to stay in the outbox.
+// held reports whether a topic's messages must stay in the outbox.
 func (t *topicDenials) held(topic string) bool { return t.denied[topic] != nil && !t.onTrial[topic] }
 
-// heldTopics gives the topics that are held, sorted.
+// heldTopics returns the held topics, sorted.
 func (t *topicDenials) heldTopics() []string {
 	return slices.DeleteFunc(t.denied.names(), func(topic string) bool { return !t.held(topic) })
 }
@@ -352,8 +348,8 @@ func (t *topicDenials) due(now time.Time) bool {
 	return false
 }
 
-// release lets the topics that are due be tried, one message at a time. One more
-// hang-up holds them again.
+// release tries the held topics that are due, one message at a time. One more hang-up holds
+// them again.
 func (t *topicDenials) release(now time.Time) {
 	for topic, d := range t.denied {
 		if t.held(topic) && !now.Before(d.retryAt) {

@@ -10,26 +10,26 @@ import (
 )
 
 const (
-	answerWithin = 10 * time.Second // a hang-up so long after a request may be its answer
-	stableAfter  = time.Minute      // a connection that lasted so long was no failure
+	answerWithin = 10 * time.Second // a hang-up within this time after a request may be its answer
+	stableAfter  = time.Minute      // a connection that lasts this long is not a failure
 )
 
-// endKind is how a connection ended, as far as that tells a broker's answer from a
-// fault of the network. A larger one is stronger evidence of an answer.
+// endKind is how a connection ended, as far as that distinguishes a broker's answer from a
+// failure of the network. A larger value is stronger evidence of an answer.
 type endKind int
 
 const (
-	brokenByNetwork endKind = iota // nobody hung up on anything: silence, no route, or our own doing
-	resetByPeer                    // reset, or cut off within a packet: a network's way, seldom a broker's
+	brokenByNetwork endKind = iota // not a hang-up: silence, no route, or ended by us
+	resetByPeer                    // reset, or cut off within a packet: usually the network, seldom the broker
 	closedByPeer                   // closed in order between two packets, as AWS IoT Core denies
 )
 
-// denyAfter is how many hang-ups of one kind in a row make a denial. AWS IoT Core
-// closes in order. A broker that closes before it has read all that we sent resets;
-// but so does every network now and then.
+// denyAfter is how many hang-ups of one kind in a row count as a denial. AWS IoT Core closes
+// in order. A broker that closes before it has read everything we sent causes a reset; but so
+// does any network now and then.
 var denyAfter = [...]int{resetByPeer: 8, closedByPeer: 3}
 
-// kindOfEnd says how a connection ended; remote says that the other side ended it.
+// kindOfEnd returns how a connection ended. remote says that the other side ended it.
 func kindOfEnd(err error, remote bool) endKind {
 	switch {
 	case !remote:
@@ -40,13 +40,13 @@ func kindOfEnd(err error, remote bool) endKind {
 	return resetByPeer
 }
 
-// streak counts hang-ups of one kind that followed one another.
+// streak counts consecutive hang-ups of one kind.
 type streak struct {
 	kind endKind
 	n    int
 }
 
-// add counts one more and reports whether they are enough for a denial.
+// add counts one more and reports whether there are enough for a denial.
 func (s *streak) add(kind endKind) bool {
 	if s.kind != kind {
 		*s = streak{kind: kind}
@@ -62,7 +62,7 @@ func (s *streak) endOther(kind endKind) {
 	}
 }
 
-// diagnose learns from how a connection ended and says what that means.
+// diagnose records how a connection ended and returns what that means.
 func (l *Link) diagnose(c *connection, err error) *Explained {
 	now := time.Now()
 	lived := time.Duration(0)
@@ -95,7 +95,7 @@ func (l *Link) diagnose(c *connection, err error) *Explained {
 	return why
 }
 
-// describeEnd says what was going on, before anything is known of why it ended.
+// describeEnd returns what was going on when a connection ended, without a cause yet.
 func (l *Link) describeEnd(c *connection, now time.Time) Disconnect {
 	return Disconnect{
 		Phase: c.exchange.phase, Endpoint: l.cfg.Endpoint, ClientID: l.cfg.ClientID, Topic: c.exchange.subject, Now: later(now, l.built),
@@ -104,15 +104,15 @@ func (l *Link) describeEnd(c *connection, now time.Time) Disconnect {
 	}
 }
 
-// learnFromAnswer learns from an end that may be the broker's answer to what we asked
-// for, and reports whether it may be. It completes end.
+// learnFromAnswer handles an end that may be the broker's answer to a request, and reports
+// whether it may be. It completes end.
 func (l *Link) learnFromAnswer(c *connection, kind endKind, now time.Time, end *Disconnect) (answer bool) {
 	answer = kind != brokenByNetwork && now.Sub(c.exchange.asked) <= answerWithin
 	subject := c.exchange.subject
 	switch phase := c.exchange.phase; {
 	case phase == Connecting:
 		answer = false
-		end.Repeated = l.attempts.resets >= 2 // networks reset too, but seldom just here twice in a row
+		end.Repeated = l.attempts.resets >= 2 // networks reset connections too, but seldom twice in a row at this point
 	case c.probingEcho:
 		answer = false
 		l.noteEchoDenied()
@@ -133,15 +133,15 @@ func (l *Link) learnFromAnswer(c *connection, kind endKind, now time.Time, end *
 	return answer
 }
 
-// learnFromPublishing learns from a hang-up with these messages in flight. It gives the
-// topic that is held because of it.
+// learnFromPublishing handles a hang-up with these messages in flight. It returns the topic
+// that is held because of it.
 func (l *Link) learnFromPublishing(unacked []inFlight, kind endKind, now time.Time) (topic string, held bool) {
 	v := l.topics.hungUp(unacked, kind, now)
 	if v == unclear {
 		return "", false
 	}
 	l.takeover.busy = 0
-	f := unacked[0] // a verdict is about one alone
+	f := unacked[0] // a verdict is always about a single message
 	switch v {
 	case denied:
 		l.cfg.Log.Warn("publishing is denied; messages are kept", "topic", f.topic)
@@ -152,8 +152,9 @@ func (l *Link) learnFromPublishing(unacked []inFlight, kind endKind, now time.Ti
 	return f.topic, v != poison
 }
 
-// learnFromSilence finds out whether a connection ended because nothing was sent. That
-// is no failure to back off for: the next one is to last. It completes end.
+// learnFromSilence finds out whether a connection ended because nothing was sent. Then there
+// is no reason to back off, because the next connection will ping more often. It completes
+// end.
 func (l *Link) learnFromSilence(c *connection, err error, kind endKind, lived time.Duration, end *Disconnect) {
 	closed := kind != brokenByNetwork && c.exchange.phase == Idle
 	if !l.idle.connectionEnded(c.silenceAtEnd(err, kind), closed, lived) {
@@ -166,8 +167,8 @@ func (l *Link) learnFromSilence(c *connection, err error, kind endKind, lived ti
 	}
 }
 
-// remember keeps what the next connections have to know of why this one ended, after
-// it had stood for lived.
+// remember records for the next connections why this one ended, after it had been up for
+// lived.
 func (l *Link) remember(c *connection, why *Explained, lived time.Duration) {
 	phase := c.exchange.phase
 	l.idle.explained = nil
@@ -176,7 +177,7 @@ func (l *Link) remember(c *connection, why *Explained, lived time.Duration) {
 		l.idle.explained = why
 	case health.DuplicateClient:
 		l.takeover.explained = why
-		if lived >= answerWithin { // it is not back at once any more
+		if lived >= answerWithin { // the other client does not return immediately any more
 			l.backoff.ease()
 		}
 	case health.ConnectRefused:
@@ -189,8 +190,8 @@ func (l *Link) remember(c *connection, why *Explained, lived time.Duration) {
 	}
 }
 
-// noteLasting learns from a connection that has stood since up: what was left out was
-// left out rightly, and no other client uses our client id any more.
+// noteLasting records that a connection has lasted since up. So everything that was left out
+// was left out rightly, and no other client uses our client id any more.
 func (l *Link) noteLasting(up time.Time) {
 	lived := time.Since(up)
 	if l.idle.connectionLasts(lived) {
@@ -200,7 +201,7 @@ func (l *Link) noteLasting(up time.Time) {
 		return
 	}
 	rival := l.takeover.explained != nil
-	if rival { // what is left out may have been its doing
+	if rival { // the other client may have caused the denials
 		l.subs.denials.denied.retryUnproven(time.Now())
 		l.topics.denied.retryUnproven(time.Now())
 	}
@@ -212,7 +213,7 @@ func (l *Link) noteLasting(up time.Time) {
 	}
 }
 
-// noteDenied notes what is left out, and how it is known that it is denied.
+// noteDenied adds to the status what is left out, and how it is known to be denied.
 func noteDenied(l *Link, s *Status) {
 	s.Denied, s.DeniedWhy = l.subs.denials.denied.names(), ""
 	for _, filter := range s.Denied {
@@ -223,9 +224,9 @@ func noteDenied(l *Link, s *Status) {
 	}
 }
 
-// amiss gives what is to be said while the link stands; nil for nothing.
+// amiss returns what is wrong while the link is connected, or nil.
 func (l *Link) amiss() error {
-	if l.takeover.explained != nil { // what is held may be another client's doing
+	if l.takeover.explained != nil { // another client may have caused the held topics
 		return l.takeover.explained
 	}
 	if l.idle.explained != nil {
@@ -233,7 +234,7 @@ func (l *Link) amiss() error {
 	}
 	if held := l.topics.heldTopics(); len(held) > 0 {
 		e := publishDenied(strings.Join(held, ", "))
-		e.What += l.quote(Publishing, held[0]) // of several the first stands for all
+		e.What += l.quote(Publishing, held[0]) // the first one stands for all
 		return e
 	}
 	if l.rotation.problem != nil {

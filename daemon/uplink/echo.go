@@ -7,44 +7,43 @@ import (
 	"time"
 )
 
-// MQTT 3.1.1 has no answer to a PUBLISH that is denied. AWS IoT Core hangs up; others
-// (mosquitto, EMQX) acknowledge it and deliver it to nobody, and nothing in the
-// protocol tells that from a delivery. What can be done is to listen: a message of ours
-// comes back to us where we are subscribed to its topic and may read it.
+// MQTT 3.1.1 has no answer to a PUBLISH that is denied. AWS IoT Core hangs up. Others
+// (mosquitto, EMQX) acknowledge it and deliver it to nobody, which looks like a delivery. The
+// only way to find out is to listen: if we are subscribed to the topic and may read it, our
+// own message comes back to us.
 
-// Echo is the topic of which one message of ours, the first in each connection, is
-// awaited from the broker.
+// Echo is a topic of ours. The link waits for the broker to deliver the first message that it
+// publishes to it in each connection.
 type Echo struct {
-	Topic string // "" listens for nothing
-	// Subscribe says that the topic may be subscribed to for that, at QoS 0 and until
-	// the message has come. Otherwise it is listened for only where a subscription of
-	// Config brings it anyway. Where AWS IoT Core's limits are kept nothing is
-	// subscribed to: that broker hangs up on a PUBLISH that it denies, and on a
-	// SUBSCRIBE too.
+	Topic string // "" disables the echo
+	// Subscribe allows a subscription to the topic for this purpose, at QoS 0 and until the
+	// message has come. Otherwise the link listens only if a subscription of Config includes
+	// the topic. With the limits of AWS IoT Core there is no subscription: that broker hangs
+	// up on a PUBLISH that it denies, and on a SUBSCRIBE too.
 	Subscribe bool
-	Within    time.Duration // after its PUBACK; 0 is 30 s
+	Within    time.Duration // how long after its PUBACK the message may take; 0 is 30 s
 }
 
 const defaultEchoWithin = 30 * time.Second
 
-// echoState is what is known of echoes over all connections. Run's goroutine.
+// echoState is what is known about echoes across connections. Only Run's goroutine uses it.
 type echoState struct {
-	missing    bool          // the last that was awaited did not come
-	logged     bool          // that nothing is subscribed to with AWS's limits
-	denied     bool          // the broker does not let us subscribe; until the process ends
-	retryAfter time.Duration // until a topic whose echo did not come is subscribed to again
+	missing    bool          // the last expected echo did not come
+	logged     bool          // it was logged that there is no subscription with AWS's limits
+	denied     bool          // the broker does not allow the subscription; kept until the process ends
+	retryAfter time.Duration // time until the next subscription after an echo did not come
 }
 
 // echoListener listens for an echo on one connection.
 type echoListener struct {
-	ownSubscription bool      // a subscription was made for this only; Run's goroutine
-	startAt         time.Time // when to begin to listen, zero is never; Run's goroutine
+	ownSubscription bool      // a subscription was made only for the echo; Run's goroutine
+	startAt         time.Time // when to begin to listen; zero: never; Run's goroutine
 
 	mu        sync.Mutex
 	topic     string // changed by Run's goroutine only
-	ownOnly   bool   // nobody but us wants what comes on the topic
+	ownOnly   bool   // nobody else receives messages of the topic
 	listening bool
-	armed     bool   // it is known which message is awaited
+	armed     bool   // it is known which message is expected
 	packet    uint16 // of that message
 	sum       [sha256.Size]byte
 	ackedAt   time.Time // when its PUBACK came
@@ -58,8 +57,8 @@ func (e *echoListener) prepare(topic string, ownOnly bool) {
 	e.topic, e.ownOnly = topic, ownOnly
 }
 
-// received takes note of a message from the broker, and reports whether it is for
-// nobody else. The goroutine that reads.
+// received handles a message from the broker. It reports whether nobody else receives it.
+// Called by the reading goroutine.
 func (e *echoListener) received(p *publishPacket) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -72,7 +71,7 @@ func (e *echoListener) received(p *publishPacket) bool {
 	return e.ownOnly
 }
 
-// reset begins or ends listening.
+// reset starts or ends listening.
 func (e *echoListener) reset(listen, ownSubscription bool) {
 	e.ownSubscription = ownSubscription
 	e.mu.Lock()
@@ -80,7 +79,7 @@ func (e *echoListener) reset(listen, ownSubscription bool) {
 	e.listening, e.armed, e.came, e.ackedAt = listen, false, false, time.Time{}
 }
 
-// sent notes that a message is published; the first is the one that is awaited.
+// sent records a published message; the first one is the expected echo.
 func (e *echoListener) sent(m Publication, packet uint16) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -91,7 +90,7 @@ func (e *echoListener) sent(m Publication, packet uint16) {
 	e.packet, e.ackedAt = packet, time.Time{}
 }
 
-// acked notes a PUBACK.
+// acked records a PUBACK.
 func (e *echoListener) acked(packet uint16, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -100,32 +99,31 @@ func (e *echoListener) acked(packet uint16, now time.Time) {
 	}
 }
 
-// state reports whether the message that is awaited has come, and whether it is
-// overdue.
+// state reports whether the expected message has come, and whether it is overdue.
 func (e *echoListener) state(within time.Duration, now time.Time) (came, overdue bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.came, e.armed && !e.came && !e.ackedAt.IsZero() && now.Sub(e.ackedAt) >= within
 }
 
-// awaitNext has the next message awaited in place of the one that did not come.
+// awaitNext expects the next message instead of the one that did not come.
 func (e *echoListener) awaitNext() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.armed, e.ackedAt = false, time.Time{}
 }
 
-// prepareEcho sets the topic to listen on, before anything can come: what a
-// subscription for the echo, of an earlier connection, brings is for nobody.
+// prepareEcho sets the topic to listen on before any message can arrive. Messages that arrive
+// because of an echo's subscription of an earlier connection are for nobody.
 func (c *connection) prepareEcho() {
 	echo := c.link.cfg.Echo
 	_, covered := c.link.subs.covering(echo.Topic)
 	c.echo.prepare(echo.Topic, echo.Subscribe && !covered)
 }
 
-// startEcho begins to listen for an echo where that is due: at the start of a
-// connection, and again some time after an echo did not come. It waits for the window
-// to empty, and reports whether nothing is to be published meanwhile.
+// startEcho starts to listen for an echo if that is due: at the start of a connection, and
+// again some time after an echo did not come. It waits for the window to empty, and reports
+// whether publishing must stop meanwhile.
 func (c *connection) startEcho(ctx context.Context) bool {
 	if at := c.echo.startAt; at.IsZero() || time.Now().Before(at) {
 		return false
@@ -140,8 +138,8 @@ func (c *connection) startEcho(ctx context.Context) bool {
 	return ctx.Err() != nil
 }
 
-// listenForEcho begins to listen, by a subscription that there is or by one of its
-// own. Nothing is in flight.
+// listenForEcho starts to listen, through an existing subscription or one of its own. Nothing
+// is in flight.
 func (c *connection) listenForEcho(ctx context.Context) error {
 	l, topic := c.link, c.link.cfg.Echo.Topic
 	c.echo.startAt = time.Time{}
@@ -181,14 +179,14 @@ func (c *connection) stopEcho() {
 	if !c.echo.ownSubscription || c.transport.over() {
 		return
 	}
-	c.transport.reader.subscribing.Store(true) // until the end
+	c.transport.reader.subscribing.Store(true) // stays set until the connection ends
 	c.echo.ownSubscription = false
 	if _, err := c.transport.Write(appendUnsubscribe(nil, c.transport.ids.next(), c.echo.topic)); err != nil {
 		c.transport.fail(err)
 	}
 }
 
-// checkEcho looks whether the message that is awaited has come or is overdue.
+// checkEcho checks whether the expected message has come or is overdue.
 func (c *connection) checkEcho(ctx context.Context, now time.Time) error {
 	l := c.link
 	came, overdue := c.echo.state(l.cfg.Echo.Within, now)
@@ -221,14 +219,14 @@ func (c *connection) endEcho(ctx context.Context) error {
 	return nil
 }
 
-// noteEchoDenied notes that the broker does not let us listen, so that it is not asked
-// again.
+// noteEchoDenied records that the broker does not allow the subscription, so that it is not
+// requested again.
 func (l *Link) noteEchoDenied() {
 	l.echo.denied = true
 	l.cfg.Log.Info("broker denies the subscription to our own messages; cannot check that they are delivered", "topic", l.cfg.Echo.Topic)
 }
 
-// setEchoMissing says that an echo did not come, or that one did.
+// setEchoMissing records that an echo did not come, or that one did.
 func (l *Link) setEchoMissing(missing bool) {
 	if l.echo.missing == missing {
 		return

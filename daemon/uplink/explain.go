@@ -18,7 +18,7 @@ import (
 	"fieldpost/daemon/identity"
 )
 
-// Phase is how far a connection had come when it ended.
+// Phase is what a connection was doing when it ended.
 type Phase int
 
 // The phases, in their order.
@@ -29,39 +29,39 @@ const (
 	Subscribing                // SUBSCRIBE was sent, the SUBACK has not come
 	Unsubscribing              // UNSUBSCRIBE was sent, the UNSUBACK has not come
 	Publishing                 // messages were sent and are not acknowledged
-	Idle                       // nothing was under way
+	Idle                       // no request was pending
 )
 
-// Disconnect is how a connection ended, and what was going on then.
+// Disconnect describes how a connection ended and what was going on.
 type Disconnect struct {
 	Phase    Phase
 	Endpoint string // host:port
 	ClientID string
-	Topic    string    // in Subscribing the filter, in Publishing the topic, if it is only one
-	Now      time.Time // when certificates were verified
-	// Repeated says that connections have ended like this so often in a row that it was
-	// no accident.
+	Topic    string    // in Subscribing the filter; in Publishing the topic, if there is only one
+	Now      time.Time // the time for which certificates were verified
+	// Repeated says that so many connections in a row have ended like this that it is not
+	// chance.
 	Repeated       bool
 	SessionPresent bool // the CONNACK said so
-	Will           bool // there is one
-	WithoutWill    bool // a CONNECT without it was refused as well
-	Persistent     bool // the session is to be kept
+	Will           bool // the CONNECT had a will
+	WithoutWill    bool // a CONNECT without a will was refused too
+	Persistent     bool // the CONNECT asked for a persistent session
 	Username       string
-	// Silence, where it is not 0, is how long nothing had been sent when this connection
-	// ended, as when the one before did. PingEvery is how often pings go from now on.
+	// Silence, if not 0, is how long nothing had been sent when this connection ended; the
+	// one before ended after the same time. PingEvery is the interval of pings from now on.
 	Silence, PingEvery  time.Duration
 	CertificateNotAsked bool // in Handshaking: the broker has not asked for our certificate
 }
 
-// Explained is an error of the link with what it means and what to do.
+// Explained is an error of the link, with its meaning and what to do.
 type Explained struct {
 	Code string // a fault's code, as in package health: "certificate_rejected"
 	What string // one sentence: what the broker or the network did
 	Hint string // one sentence: what to change
-	Err  error  // what was seen
+	Err  error  // the original error
 }
 
-// Error gives what happened, and what was seen.
+// Error returns What and Err.
 func (e *Explained) Error() string {
 	if e.Err == nil {
 		return e.What
@@ -69,7 +69,7 @@ func (e *Explained) Error() string {
 	return e.What + ": " + e.Err.Error()
 }
 
-// Unwrap gives what was seen.
+// Unwrap returns Err.
 func (e *Explained) Unwrap() error { return e.Err }
 
 var (
@@ -77,12 +77,12 @@ var (
 	errNoSuback = errors.New("no suback in 15 s")
 	errNoPing   = errors.New("no pingresp")
 	errEnded    = errors.New("disconnected")
-	errOurs     = errors.New("fieldpost panicked; its log says where") // the task's owner is told where
-	errFull     = errors.New("too many messages wait to be handled")
+	errOurs     = errors.New("fieldpost panicked; its log says where") // the owner of the task reports the place
+	errFull     = errors.New("too many messages are waiting to be handled")
 )
 
-// Explain says what an error of a connection means and what to do about it;
-// nil for nil. An [*Explained] is given back as it is.
+// Explain returns the meaning of an error of a connection and what to do. It returns nil for
+// nil, and an [*Explained] unchanged.
 func Explain(err error, at Disconnect) *Explained {
 	if err == nil {
 		return nil
@@ -106,8 +106,8 @@ func explained(code health.Code, hint, what string, args ...any) *Explained {
 	return &Explained{Code: string(code), What: fmt.Sprintf(what, args...), Hint: hint}
 }
 
-// explainIdleTimeout is about a connection that ended because nothing was sent, as far
-// as that is known: whether the next one lasts is still to be seen.
+// explainIdleTimeout explains a connection that probably ended because nothing was sent.
+// Whether the next one lasts is not known yet.
 func explainIdleTimeout(_ error, at Disconnect) *Explained {
 	if at.Silence == 0 {
 		return nil
@@ -116,7 +116,7 @@ func explainIdleTimeout(_ error, at Disconnect) *Explained {
 		"something on the way to the broker, a proxy or a NAT, ends or forgets connections on which nothing has been sent for %v; a ping goes every %v from now on", at.Silence.Round(100*time.Millisecond), at.PingEvery.Round(100*time.Millisecond))
 }
 
-// explainServer is about the broker's certificate.
+// explainServer explains an error of the broker's certificate.
 func explainServer(err error, at Disconnect) *Explained {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -137,8 +137,8 @@ func explainServer(err error, at Disconnect) *Explained {
 	return explainUnread(err)
 }
 
-// explainVersion is about a broker that answers with a TLS version that is too old.
-// The error's type is not exported by crypto/tls, its text is.
+// explainVersion explains that the broker's TLS version is too old. crypto/tls does not
+// export the type of the error, so its text is compared.
 func explainVersion(err error, at Disconnect) *Explained {
 	_, version, found := strings.Cut(err.Error(), "selected unsupported protocol version ")
 	if at.Phase != Handshaking || !found {
@@ -166,8 +166,8 @@ func explainDates(c *x509.Certificate, at Disconnect) *Explained {
 		"the certificate %q expired on %s, by this machine's clock, which says %s", c.Subject.CommonName, c.NotAfter.UTC().Format(layout), now)
 }
 
-// explainAlert is about a TLS alert from the broker. Most are about our
-// certificate. The alert's type is not exported by crypto/tls, its text is.
+// explainAlert explains a TLS alert from the broker. Most are about our certificate.
+// crypto/tls does not export the type of the alert, so its text is compared.
 func explainAlert(err error, at Disconnect) *Explained {
 	if !isAlert(err) {
 		return nil
@@ -207,7 +207,7 @@ func explainAlert(err error, at Disconnect) *Explained {
 	return explained(health.CertificateRejected, "Check that the certificate is active and registered with this broker, and not expired.", "the broker rejected our certificate")
 }
 
-// explainRefusal is about a CONNACK that refuses.
+// explainRefusal explains a CONNACK that refuses the connection.
 func explainRefusal(err error, at Disconnect) *Explained {
 	var r *connackRefusal
 	if !errors.As(err, &r) {
@@ -227,7 +227,8 @@ func explainRefusal(err error, at Disconnect) *Explained {
 	return notAuthorized(at)
 }
 
-// loginRefused is about a broker that does not accept the user name or the password, and says so.
+// loginRefused explains that the broker does not accept the user name or the password, and
+// says so.
 func loginRefused(at Disconnect) *Explained {
 	if at.Username == "" {
 		return explained(health.LoginRefused, "Set broker.username and broker.password_file.", "the broker wants a user name and a password")
@@ -235,8 +236,8 @@ func loginRefused(at Disconnect) *Explained {
 	return explained(health.LoginRefused, "Check broker.username and the password in the file that broker.password_file names.", "the broker does not accept the user name %q or its password", at.Username)
 }
 
-// notAuthorized is about a broker that does not let us in and says so, unlike AWS IoT Core over
-// MQTT 3.1.1. Some say the same for a wrong password (mosquitto).
+// notAuthorized explains that the broker does not accept us and says so, unlike AWS IoT Core
+// over MQTT 3.1.1. Some brokers say the same for a wrong password (mosquitto).
 func notAuthorized(at Disconnect) *Explained {
 	e := refused(at, "the broker refused the client id %q", at.ClientID)
 	if at.Username != "" {
@@ -256,7 +257,7 @@ func refused(at Disconnect, what string, args ...any) *Explained {
 		fmt.Sprintf("On AWS IoT Core the certificate must be active and have a policy that allows iot:Connect on client/%s%s; elsewhere check the broker's access rules.", at.ClientID, attributes(at)), what, args...)
 }
 
-// attributes names what a policy may refuse of a CONNECT besides the client id.
+// attributes names what else in a CONNECT, apart from the client id, a policy may refuse.
 func attributes(at Disconnect) string {
 	var all []string
 	if at.Will && !at.WithoutWill {
@@ -271,8 +272,8 @@ func attributes(at Disconnect) string {
 	return ", with " + strings.Join(all, " and ") + " if it has a condition on iot:ConnectAttributes"
 }
 
-// explainHangUp is about a connection that the other side ended: what it means
-// depends on what we had just asked for.
+// explainHangUp explains that the other side closed the connection. The meaning depends on
+// what we had just requested.
 func explainHangUp(err error, at Disconnect) *Explained {
 	if !endedByPeer(err) {
 		return nil
@@ -312,8 +313,8 @@ func explainHangUp(err error, at Disconnect) *Explained {
 	return nil
 }
 
-// orRival is the other reason why a broker may hang up on the same thing again and
-// again. It is found out only when it hangs up on nothing too.
+// orRival is the other possible cause when a broker hangs up on the same request again and
+// again. It shows only when the broker also hangs up without a request.
 const orRival = " If it is allowed, another client may be using our client id."
 
 // SubscribeDenied explains that the broker does not allow a subscription.
@@ -333,7 +334,7 @@ func publishDenied(topic string) *Explained {
 		"the broker ends the connection whenever something is published to %q; its messages are kept", topic)
 }
 
-// explainSilence is about answers that did not come.
+// explainSilence explains answers that did not come.
 func explainSilence(err error, at Disconnect) *Explained {
 	const again = "Check the network; fieldpost connects again."
 	switch {
@@ -353,7 +354,7 @@ func explainSilence(err error, at Disconnect) *Explained {
 	return nil
 }
 
-// explainNetwork is about names, routes and time.
+// explainNetwork explains errors of names, routes and timeouts.
 func explainNetwork(err error, at Disconnect) *Explained {
 	const check = "Check the network, its firewall, and broker.endpoint."
 	var dns *net.DNSError
@@ -375,19 +376,19 @@ func explainNetwork(err error, at Disconnect) *Explained {
 	return nil
 }
 
-// blamesCredentials reports whether a failure may come from the certificate,
-// the key or the roots, so that others might do better.
+// blamesCredentials reports whether the certificate, the key or the roots may be the cause,
+// so that others might work.
 func blamesCredentials(code string) bool {
 	return health.Lookup(health.Code(code)).Credential
 }
 
-// needsPerson reports whether a failure will hardly pass by itself, so that
-// trying often is of no use and a burden on the broker.
+// needsPerson reports whether a failure will hardly pass without a person. Frequent attempts
+// would be useless and a burden on the broker.
 func needsPerson(code string) bool {
 	return health.Lookup(health.Code(code)).Refusal
 }
 
-// hostOf gives the host of an endpoint.
+// hostOf returns the host of an endpoint.
 func hostOf(text string) string {
 	at, err := endpoint.Parse(text)
 	if err != nil {
@@ -396,7 +397,7 @@ func hostOf(text string) string {
 	return at.Host
 }
 
-// explainName is about a certificate that is for another name than the broker's.
+// explainName explains that a certificate is for another name than the broker's.
 func explainName(e x509.HostnameError) *Explained {
 	const elsewhere = "Put the name that the certificate is for into broker.endpoint, or look for something that intercepts the connection."
 	c := e.Certificate
@@ -415,8 +416,7 @@ func explainName(e x509.HostnameError) *Explained {
 		"the broker's certificate names no host: it has the common name %q and no subject alternative name", c.Subject.CommonName)
 }
 
-// explainInvalid is about a chain that cannot be used for another reason than its
-// dates.
+// explainInvalid explains a chain that is invalid for another reason than its dates.
 func explainInvalid(e x509.CertificateInvalidError) *Explained {
 	subject := "nothing"
 	if e.Cert != nil {
@@ -439,7 +439,7 @@ func explainInvalid(e x509.CertificateInvalidError) *Explained {
 	return nil
 }
 
-// explainAuthority is about a broker's certificate that leads to no root of ours.
+// explainAuthority explains that the broker's certificate leads to none of our roots.
 func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 	issuer, subject := "an unknown authority", ""
 	if e.Cert != nil {
@@ -466,8 +466,8 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 	return explained(health.ServerUntrusted, hint, "the broker's certificate was issued by %s, which is not among the roots in broker.ca", issuer)
 }
 
-// explainUnread is about a broker's certificate that cannot be read or used at
-// all. The types of these errors are not exported by crypto/tls, their texts are.
+// explainUnread explains that the broker's certificate cannot be parsed or used at all.
+// crypto/tls does not export the types of these errors, so their texts are compared.
 func explainUnread(err error) *Explained {
 	text := err.Error()
 	if _, why, found := strings.Cut(text, "failed to parse certificate from server: "); found {

@@ -7,68 +7,67 @@ import (
 	"time"
 )
 
-// Messages to us go past the protocol client: it keeps each of them in a store until
-// it is acknowledged, and several more on their way through its goroutines. The
-// packetReader reads a message straight into the memory that its receiver gets, or
-// reads past it. So what a broker can have us hold is bounded here, in number and in
-// bytes, whatever it sends.
+// Incoming messages bypass the protocol client: it would keep each message in a store until
+// it is acknowledged, and several more in its goroutines. The packetReader reads a message
+// directly into the memory that its receiver gets, or discards it. So the number and the
+// bytes of the messages that a broker can make us hold are limited here.
 
 const (
-	// maxInbound is how many messages may wait: AWS IoT Core has 100 in flight at
-	// most, but mosquitto 2.0 that was restarted sends all that it has kept for a
-	// session at once, 1000 where its max_queued_messages is not set.
+	// maxInbound bounds the messages that wait. AWS IoT Core has at most 100 in flight. But
+	// mosquitto 2.0, after a restart, sends everything it has kept for a session at once:
+	// 1000 messages, unless max_queued_messages is set.
 	maxInbound = 1280
-	// maxInboundBytes is how many bytes of them may wait, with topics and the overhead
-	// of each. One message has room however large it is.
+	// maxInboundBytes bounds the bytes of the messages that wait, with their topics and
+	// overhead. There is always room for one message, however large.
 	maxInboundBytes = 4 << 20
 	inboundOverhead = 256
-	// maxUnacked is how many messages at QoS 1 may be with their receiver, or wait,
-	// unacknowledged.
+	// maxUnacked bounds the messages at QoS 1 that are waiting or with their receiver and are
+	// not acknowledged.
 	maxUnacked = maxInbound
-	// inboundWait is how long reading waits for room, rather than end the connection:
-	// then the broker sends again what was not acknowledged, and as much at once. It is
-	// longer than one message that is not finished may hold up the acknowledgement of
-	// others (5 s, package command), and shorter than a ping waits for its answer.
+	// inboundWait is how long reading waits for room before it ends the connection. After a
+	// new connection the broker would send the unacknowledged messages again, all at once. It
+	// is longer than an unfinished message may delay the acknowledgement of others (5 s,
+	// package command), and shorter than a ping waits for its answer.
 	inboundWait  = 8 * time.Second
 	inboundRetry = 10 * time.Millisecond
-	// truncatedBytes is how much is kept of a message over the limit.
+	// truncatedBytes is how much of a message over the limit is kept.
 	truncatedBytes = 1 << 10
-	// defaultMaxPayload is the limit unless Config has one: AWS IoT Core sends no
-	// payload over 128 KiB; other brokers may send 256 MB.
+	// defaultMaxPayload is the limit if Config has none. AWS IoT Core sends no payload over
+	// 128 KiB; other brokers may send 256 MB.
 	defaultMaxPayload = 128 << 10
-	// logDropsEvery is how often dropped messages are logged at most.
+	// logDropsEvery bounds how often dropped messages are logged.
 	logDropsEvery = time.Minute
 )
 
-// Message is a message from the broker. It is acknowledged to the broker only by Ack,
-// whatever its QoS; see MQTT 3.1.1, section 4.3.2.
+// Message is a message from the broker. Only Ack acknowledges it, whatever its QoS; see MQTT
+// 3.1.1, section 4.3.2.
 type Message struct {
 	Topic   string
 	Payload []byte // belongs to the receiver
-	// Size is the payload's size in bytes as the broker sent it. Where that is over
-	// Config.MaxPayload, Payload is only its first KiB: the rest was read past, and the
-	// message has been acknowledged. It counts as dropped.
+	// Size is the size in bytes of the payload that the broker sent. If it is more than
+	// Config.MaxPayload, Payload is only the first KiB, the rest was discarded, and the
+	// message has already been acknowledged. It counts as dropped.
 	Size     int
-	QoS      byte // 0 too for one that is truncated
+	QoS      byte // also 0 if the message is truncated
 	Retained bool
-	// Ack sends the PUBACK; on a connection that has ended it does nothing. Any
-	// goroutine, any number of times.
+	// Ack sends the PUBACK. If the connection has ended, it does nothing. Any goroutine, any
+	// number of times.
 	Ack func()
-	// Lost reports whether the connection it came on has ended: the broker will send it
-	// again, so a receiver that has not begun to act drops it. At QoS 0 it is always
-	// false, as nothing is sent again.
+	// Lost reports whether the message's connection has ended. Then the broker will send the
+	// message again, so a receiver that has not begun to act drops it. At QoS 0 it is always
+	// false, because the broker sends nothing again.
 	Lost func() bool
 }
 
-// Truncated reports whether only the payload's beginning is here; see Size.
+// Truncated reports whether Payload is only the beginning; see Size.
 func (m Message) Truncated() bool { return m.Size > len(m.Payload) }
 
-// inboundQueue is the messages that wait for their receiver.
+// inboundQueue holds the messages that wait for their receiver.
 type inboundQueue struct {
 	ch chan Message
 
 	mu    sync.Mutex
-	sizes []int // of those in ch, the oldest first, and of some taken before
+	sizes []int // of the messages in ch, oldest first, and of some taken earlier
 	bytes int   // their sum
 }
 
@@ -96,7 +95,7 @@ func (q *inboundQueue) addLocked(m Message) (ok bool) {
 	}
 }
 
-// forgetTakenLocked forgets the sizes of those that were taken.
+// forgetTakenLocked removes the sizes of messages that were taken.
 func (q *inboundQueue) forgetTakenLocked() {
 	n := len(q.sizes) - len(q.ch)
 	for _, size := range q.sizes[:n] {
@@ -105,9 +104,9 @@ func (q *inboundQueue) forgetTakenLocked() {
 	q.sizes = append(q.sizes[:0], q.sizes[n:]...)
 }
 
-// discard drops the messages of an ended connection that nobody has begun to handle: at
-// QoS 1 the broker sends them again. Those at QoS 0 stay in their order, unless all are
-// to go. It never blocks, as nobody else can add meanwhile.
+// discard drops the messages of an ended connection that nobody has begun to handle; at QoS 1
+// the broker sends them again. Messages at QoS 0 stay, in their order, unless all is set. It
+// never blocks, because nobody else can add messages meanwhile.
 func (q *inboundQueue) discard(all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -117,12 +116,12 @@ func (q *inboundQueue) discard(all bool) {
 			if m.QoS == 0 && !all {
 				q.addLocked(m) // there is room: this one was just taken
 			}
-		default: // its receiver was faster
+		default: // the receiver was faster
 		}
 	}
 }
 
-// dropCounter counts the messages from the broker that were lost. Any goroutine.
+// dropCounter counts lost messages from the broker. Any goroutine.
 type dropCounter struct {
 	log   *slog.Logger
 	total atomic.Uint64
@@ -132,8 +131,8 @@ type dropCounter struct {
 	logged   time.Time
 }
 
-// add counts a message, and logs the first and then how many more there were, once in
-// a while.
+// add counts a message. It logs the first one, and after that, at intervals, how many more
+// there were.
 func (d *dropCounter) add(why string, p *publishPacket) {
 	d.total.Add(1)
 	d.mu.Lock()
@@ -150,18 +149,18 @@ func (d *dropCounter) add(why string, p *publishPacket) {
 	}
 }
 
-// receiver takes the PUBLISH packets of one connection. The goroutine that reads.
+// receiver receives the PUBLISH packets of one connection. The reading goroutine calls it.
 type receiver struct {
 	queue         *inboundQueue
 	drops         *dropCounter
 	transport     *transport
 	echo          *echoListener
 	subscribeSent *atomic.Bool
-	resumed       atomic.Bool // a message came that only an earlier session can have brought
+	resumed       atomic.Bool // a message came that must be from an earlier session
 }
 
-// receive takes a message: it queues it, or drops it, or takes it for an echo. It
-// waits for room, but not forever.
+// receive queues a message, drops it or treats it as an echo. It waits for room, but not for
+// ever.
 func (r *receiver) receive(p *publishPacket) {
 	t := r.transport
 	t.noteReceived(publish)
@@ -181,7 +180,7 @@ func (r *receiver) receive(p *publishPacket) {
 		if p.qos > 0 {
 			t.sendPuback(p.packet)
 		}
-		m.QoS = 0 // nobody waits for it any more
+		m.QoS = 0 // it is acknowledged already
 		r.drops.add("message from the broker is too large and was dropped", p)
 		r.queue.add(m)
 	case p.qos == 0:
@@ -191,12 +190,12 @@ func (r *receiver) receive(p *publishPacket) {
 	default:
 		m.Lost, m.Ack = t.over, t.ackOnce(p.packet)
 		if !r.enqueue(m) {
-			t.fail(errFull) // not acknowledged, so the broker keeps it
+			t.fail(errFull) // not acknowledged, so the broker still has it
 		}
 	}
 }
 
-// enqueue queues a message that must not be lost as soon as there is room. It reports
+// enqueue queues a message that must not be lost, as soon as there is room. It reports
 // whether there was room in time.
 func (r *receiver) enqueue(m Message) bool {
 	add := func() bool { return r.transport.unacked.Load() <= maxUnacked && r.queue.add(m) }
@@ -208,7 +207,7 @@ func (r *receiver) enqueue(m Message) bool {
 	for end := time.Now().Add(inboundWait); time.Now().Before(end); {
 		select {
 		case <-r.transport.down:
-			return true // it comes again
+			return true // the broker sends it again
 		case <-retry.C:
 		}
 		if add() {
@@ -218,7 +217,7 @@ func (r *receiver) enqueue(m Message) bool {
 	return false
 }
 
-// ackOnce counts a message as unacknowledged and gives what acknowledges it.
+// ackOnce counts a message as unacknowledged and returns the function that acknowledges it.
 func (t *transport) ackOnce(packet uint16) (ack func()) {
 	t.unacked.Add(1)
 	return sync.OnceFunc(func() {
@@ -229,18 +228,17 @@ func (t *transport) ackOnce(packet uint16) (ack func()) {
 	})
 }
 
-// sendPuback sends a PUBACK; an error ends the connection.
+// sendPuback sends a PUBACK. An error ends the connection.
 func (t *transport) sendPuback(packet uint16) {
 	if _, err := t.Write([]byte{puback << 4, 2, byte(packet >> 8), byte(packet)}); err != nil {
 		t.fail(err)
 	}
 }
 
-// shownBytes is how many bytes of a topic the log has: as many as any topic that AWS
-// IoT Core takes.
+// shownBytes bounds a topic in the log. It is the longest topic that AWS IoT Core accepts.
 const shownBytes = 256
 
-// shown is a topic for the log.
+// shown shortens a topic for the log.
 func shown(topic string) string {
 	if len(topic) <= shownBytes {
 		return topic

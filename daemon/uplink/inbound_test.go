@@ -123,7 +123,7 @@ func TestInboundOverflow(t *testing.T) {
 				p.publish("orders", "one too many"+c.bytes, 1, uint16(c.room+1), false)
 				p.gone() // without a PUBACK before
 				synctest.Wait()
-				if e := l.Status().Err; e == nil || !strings.Contains(e.Error(), "too many messages wait") {
+				if e := l.Status().Err; e == nil || !strings.Contains(e.Error(), "too many messages are waiting") {
 					t.Errorf("status: %v", e)
 				}
 				p = b.accept(true)

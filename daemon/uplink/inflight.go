@@ -7,35 +7,35 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// inFlight is a message that was sent and is not acknowledged.
+// inFlight is a message that was sent and is not acknowledged yet.
 type inFlight struct {
-	id          uint64 // the outbox's
+	id          uint64 // the outbox's id of the message
 	packet      uint16 // the packet identifier
 	topic       string
-	size        int // of the packet, in bytes, roughly
+	size        int // approximate size of the packet, in bytes
 	sent        time.Time
 	acked       bool // its PUBACK has come
 	urgent      bool // somebody waits for its PUBACK
-	overAWSRate bool // sent in a second in which AWS IoT Core takes no more
+	overAWSRate bool // sent in a second in which AWS IoT Core would accept no more
 }
 
-// window is the in-flight window of one connection: the messages that were sent and
-// are not acknowledged, in the order sent, and how many bytes of them there may be.
+// window is the in-flight window of one connection: the messages that were sent and are not
+// acknowledged, in the order sent, and the limit of their bytes.
 type window struct {
 	messages []inFlight
 	limit    byteLimit
 }
 
-// add adds a message that is sent.
+// add adds a message that was sent.
 func (w *window) add(m inFlight) { w.messages = append(w.messages, m) }
 
-// len gives how many messages are in flight.
+// len returns the number of messages in flight.
 func (w *window) len() int { return len(w.messages) }
 
-// full reports whether so many bytes are in flight that no more may follow.
+// full reports whether so many bytes are in flight that no further message may follow.
 func (w *window) full(now time.Time) bool { return w.bytes() >= w.limit.max(now) }
 
-// bytes gives the bytes of the messages whose PUBACK has not come.
+// bytes returns the bytes of the messages whose PUBACK has not come.
 func (w *window) bytes() (n int) {
 	for _, m := range w.messages {
 		if !m.acked {
@@ -45,8 +45,7 @@ func (w *window) bytes() (n int) {
 	return n
 }
 
-// unacked gives how many messages wait for their PUBACK, and whether somebody else waits
-// for one of them.
+// unacked returns how many messages wait for their PUBACK, and whether one of them is urgent.
 func (w *window) unacked() (n int, urgent bool) {
 	for _, m := range w.messages {
 		if !m.acked {
@@ -56,7 +55,7 @@ func (w *window) unacked() (n int, urgent bool) {
 	return n, urgent
 }
 
-// acked notes a PUBACK. One for nothing that is in flight is ignored.
+// acked records a PUBACK. It ignores one that does not belong to a message in flight.
 func (w *window) acked(packet uint16, now time.Time) {
 	for i := range w.messages {
 		if w.messages[i].packet == packet {
@@ -67,8 +66,8 @@ func (w *window) acked(packet uint16, now time.Time) {
 	}
 }
 
-// takeAcked removes the acknowledged messages that all before them are acknowledged
-// too, and gives them, in order.
+// takeAcked removes and returns, in order, the acknowledged messages up to the first that is
+// not acknowledged.
 func (w *window) takeAcked() []inFlight {
 	n := 0
 	for n < len(w.messages) && w.messages[n].acked {
@@ -79,7 +78,7 @@ func (w *window) takeAcked() []inFlight {
 	return taken
 }
 
-// takeAllAcked removes all acknowledged messages and gives them, in order.
+// takeAllAcked removes and returns all acknowledged messages, in order.
 func (w *window) takeAllAcked() (taken []inFlight) {
 	var left []inFlight
 	for _, m := range w.messages {
@@ -94,25 +93,24 @@ func (w *window) takeAllAcked() (taken []inFlight) {
 }
 
 const (
-	minBytesInFlight = 8 << 10                // whatever the link
-	ackSpan          = 500 * time.Millisecond // and a round trip: for so long a link may be kept busy by what is in flight
+	minBytesInFlight = 8 << 10                // however slow the link is
+	ackSpan          = 500 * time.Millisecond // plus a round trip: how long the bytes in flight may keep a link busy
 )
 
-// byteLimit bounds the bytes in flight: twice what the broker acknowledged within a
-// round trip and half a second, and 8 KiB at least. A fast link gets twice as many
-// after each round trip, until the window of messages is what bounds it. A slow link
-// gets what it takes in a second or two, so that what is urgent does not wait behind
-// dozens of batches that the kernel has already. The limit goes by acknowledged bytes
-// and not by the time that acknowledgements take, as that says nothing where many
-// messages are in flight.
+// byteLimit bounds the bytes in flight: twice what the broker acknowledged within a round
+// trip and half a second, and at least 8 KiB. On a fast link the limit doubles after each
+// round trip, until the window of messages is the limit. A slow link gets what it can carry
+// in a second or two, so an urgent message does not wait behind dozens of batches that the
+// kernel already has. The limit is based on acknowledged bytes and not on the time that
+// acknowledgements take, because that time says nothing when many messages are in flight.
 type byteLimit struct {
-	roundTrip   time.Duration // the shortest time that an acknowledgement took; 0 while there was none
-	began       time.Time     // of the present span
-	acked       int           // bytes acknowledged in it
-	ackedBefore int           // in the span before
+	roundTrip   time.Duration // the shortest time until an acknowledgement; 0 if there was none yet
+	began       time.Time     // start of the current span
+	acked       int           // bytes acknowledged in the current span
+	ackedBefore int           // bytes acknowledged in the previous span
 }
 
-// noteAck notes an acknowledgement.
+// noteAck records an acknowledgement.
 func (l *byteLimit) noteAck(m inFlight, now time.Time) {
 	if d := max(now.Sub(m.sent), 1); l.roundTrip == 0 || d < l.roundTrip {
 		l.roundTrip = d
@@ -121,47 +119,46 @@ func (l *byteLimit) noteAck(m inFlight, now time.Time) {
 	l.acked += m.size
 }
 
-// roll begins a new span where the present one is over.
+// roll starts a new span if the current one is over.
 func (l *byteLimit) roll(now time.Time) {
 	switch over := now.Sub(l.began) - l.roundTrip - ackSpan; {
 	case over < 0:
 		return
 	case over < l.roundTrip+ackSpan:
 		l.ackedBefore = l.acked
-	default: // nothing came for longer
+	default: // nothing has come for more than a span
 		l.ackedBefore = 0
 	}
 	l.began, l.acked = now, 0
 }
 
-// max gives how many bytes may be in flight before another message is sent.
+// max returns how many bytes may be in flight before another message is sent.
 func (l *byteLimit) max(now time.Time) int {
 	l.roll(now)
 	return max(minBytesInFlight, 2*max(l.acked, l.ackedBefore))
 }
 
-// maxPubacks bounds the PUBACKs that wait: far more than the window can be for what
-// we have sent.
+// maxPubacks bounds the waiting PUBACKs. It is far more than the window can be.
 const maxPubacks = 4096
 
-// pubacks hands PUBACKs from the goroutine that reads to Run's, which it wakes only when
-// as many have come as that waits for.
+// pubacks passes PUBACKs from the reading goroutine to Run's goroutine. It wakes Run's
+// goroutine only when there are as many as that waits for.
 type pubacks struct {
 	ready wake.Signal // set when enough have come
 
 	mu     sync.Mutex
 	came   []cameAck
-	enough int // so many; 0 and 1 are each
+	enough int // how many are enough; 0 and 1: every one
 }
 
-// cameAck is a PUBACK that has come.
+// cameAck is a PUBACK that was received.
 type cameAck struct {
 	packet uint16 // its packet identifier
 	at     time.Time
 }
 
-// add adds one, and reports whether there was room. A broker that acknowledges only
-// what we have sent cannot fill it.
+// add adds a PUBACK and reports whether there was room. A broker that acknowledges only what
+// we have sent cannot fill it.
 func (a *pubacks) add(packet uint16) (ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -185,7 +182,7 @@ func (a *pubacks) await(enough int) {
 	}
 }
 
-// takeEach calls f for each PUBACK that has come.
+// takeEach removes all PUBACKs and calls f for each.
 func (a *pubacks) takeEach(f func(packet uint16, at time.Time)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 const (
 	askAfter  = 2                // hang-ups on the same request, in a row
 	askAgain  = time.Hour        // for the same request
-	askPause  = time.Minute      // between any two questions
+	askPause  = time.Minute      // between two questions
 	askLimit  = 20 * time.Second // for a question and its answer
 	askedMost = 16               // requests whose answers are kept
 )
@@ -22,29 +22,29 @@ const (
 // Question is a request on which a broker keeps closing the connection without a reason, as
 // AWS IoT Core does over MQTT 3.1.1.
 type Question struct {
-	Probe ProbeConfig  // how to connect, under a client id that is not ours
+	Probe ProbeConfig  // how to connect, with a client id that is not ours
 	Phase Phase        // Connecting, Subscribing or Publishing
 	Sub   Subscription // in Subscribing
-	Pub   Publication  // in Publishing, with a message that nobody takes for one of ours
+	Pub   Publication  // in Publishing, with a message that cannot be taken for one of ours
 }
 
-// Answer is what came of a [Question]. The zero Answer is that nothing was learned.
+// Answer is the result of a [Question]. The zero Answer means that nothing was found out.
 type Answer struct {
-	Accepted    bool    // the broker does what was asked
-	Reason      *Reason // why it does not, in its own words
-	Unsupported bool    // it does not speak a version of MQTT that has reasons
+	Accepted    bool    // the broker accepted the request
+	Reason      *Reason // the broker's reason if it did not
+	Unsupported bool    // the broker does not support MQTT 5
 }
 
-// Asker asks a broker over MQTT 5, which has reason codes. It ends soon when ctx does.
+// Asker asks a broker over MQTT 5, which has reason codes. It returns soon after ctx ends.
 type Asker func(ctx context.Context, q Question) Answer
 
-// request is what a question is about.
+// request is the subject of a question.
 type request struct {
 	phase   Phase
 	subject string // the filter or the topic
 }
 
-// answered is the answer to a question and the client id under which it was asked.
+// answered is an answer and the client id with which it was obtained.
 type answered struct {
 	Answer
 	as string
@@ -52,12 +52,12 @@ type answered struct {
 }
 
 // inquiry asks the broker for its reason, once, after hang-ups that nothing explains. The
-// question goes over MQTT 5 on a connection of its own, while no other is open, and under
-// another client id: ours may be in use by somebody who would be disconnected, and the broker
-// would hand the session's messages to the question. Run's goroutine.
+// question uses MQTT 5 on a connection of its own while no other is open, and another client
+// id: ours may be in use by somebody who would be disconnected, and the broker would send the
+// session's messages to the question. Only Run's goroutine uses it.
 type inquiry struct {
-	last    request // what the last connection ended on
-	hangUps int     // on that, in a row
+	last    request // the request on which the last connection ended
+	hangUps int     // hang-ups on that request, in a row
 	asked   time.Time
 	mute    bool // the broker does not speak MQTT 5
 	answers map[request]answered
@@ -78,10 +78,10 @@ func (i *inquiry) hungUp(r request, now time.Time) bool {
 	return i.asked.IsZero() || now.Sub(i.asked) >= askPause
 }
 
-// endedOtherwise ends the row of hang-ups.
+// endedOtherwise resets the count of hang-ups.
 func (i *inquiry) endedOtherwise() { i.last, i.hangUps = request{}, 0 }
 
-// learn keeps an answer.
+// learn stores an answer.
 func (i *inquiry) learn(r request, a answered) {
 	i.mute = a.Unsupported
 	if i.answers == nil || len(i.answers) >= askedMost {
@@ -90,8 +90,9 @@ func (i *inquiry) learn(r request, a answered) {
 	i.answers[r] = a
 }
 
-// quote says what the broker has said about a request, to be appended to a sentence. Without
-// its word it says that the sentence is a conclusion. A link that does not ask says nothing.
+// quote returns what the broker has said about a request, to be appended to a sentence.
+// Without an answer it says that the sentence is a conclusion. It returns "" if the link does
+// not ask.
 func (l *Link) quote(phase Phase, subject string) string {
 	if l.cfg.Ask == nil {
 		return ""
@@ -110,7 +111,8 @@ func (l *Link) quote(phase Phase, subject string) string {
 	return " (inferred, as it gives no reason)"
 }
 
-// requestRefused returns what a connection ended on, if that may be a refusal that nothing explains.
+// requestRefused returns the request on which a connection ended, if that may be a refusal
+// that nothing explains.
 func (c *connection) requestRefused(why *Explained) (r request, ok bool) {
 	if !Inferred(why) || why.Code == string(health.DuplicateClient) || c.probingEcho {
 		return request{}, false
@@ -124,7 +126,7 @@ func (c *connection) requestRefused(why *Explained) (r request, ok bool) {
 		topic := ""
 		for _, m := range c.publisher.window.messages {
 			if topic != "" && m.topic != topic {
-				return request{}, false // soon messages go one at a time
+				return request{}, false // messages will soon be sent one at a time
 			}
 			topic = m.topic
 		}
@@ -133,7 +135,7 @@ func (c *connection) requestRefused(why *Explained) (r request, ok bool) {
 	return request{}, false
 }
 
-// inquire asks the broker why it closed a connection, where it is time to, and completes why.
+// inquire asks the broker why it closed a connection, if it is time to, and completes why.
 func (l *Link) inquire(ctx context.Context, c *connection, why *Explained) {
 	r, ok := c.requestRefused(why)
 	if !ok {
@@ -148,7 +150,7 @@ func (l *Link) inquire(ctx context.Context, c *connection, why *Explained) {
 	}
 }
 
-// ask asks about a request and waits for the answer. Config.Heartbeat is called meanwhile.
+// ask asks about a request and waits for the answer. It calls Config.Heartbeat meanwhile.
 func (c *connection) ask(ended context.Context, r request) {
 	l, q := c.link, c.question(r)
 	ctx, cancel := context.WithTimeout(ended, askLimit)
@@ -160,11 +162,11 @@ func (c *connection) ask(ended context.Context, r request) {
 		got = asking(ctx, q)
 	})
 	for !l.await(context.Background(), askLimit, done, nil) {
-		cancel() // it ends soon
+		cancel() // the question then ends soon
 	}
 	l.inquiry.asked = time.Now()
 	if ended.Err() != nil {
-		return // interrupted: this says nothing
+		return // interrupted: the result says nothing
 	}
 	l.inquiry.learn(r, answered{got, q.Probe.ClientID, time.Now()})
 	if got.Reason != nil {
@@ -180,7 +182,7 @@ func (c *connection) question(r request) Question {
 	}}
 	switch r.phase {
 	case Connecting:
-		if c.withWill { // it may be the will that is refused
+		if c.withWill { // the will may be what is refused
 			q.Probe.Will = &Publication{Topic: l.cfg.Will.Topic, Payload: []byte(probePayload)}
 		}
 	case Subscribing:
@@ -195,10 +197,11 @@ func (c *connection) question(r request) Question {
 	return q
 }
 
-// probePayload has a kind, so that nobody takes it for an order or a reading.
+// probePayload has a "kind", so that it is not taken for an order or a reading.
 const probePayload = `{"kind":"probe"}`
 
-// padded makes a JSON text as long as a message that was refused: that may be for its size.
+// padded makes a JSON text as long as the refused message, which may have been refused for
+// its size.
 func padded(text string, size int) []byte {
 	b := []byte(text)
 	for len(b) < size {
@@ -207,9 +210,9 @@ func padded(text string, size int) []byte {
 	return b
 }
 
-// askID returns the client id of a question. It begins with ours and goes on as those of
-// `fieldpost send --via mqtt` do, so that policies for that allow it. It has at most 128 bytes,
-// the limit of AWS IoT Core.
+// askID returns the client id of a question. It begins with ours and continues like those of
+// `fieldpost send --via mqtt`, so policies for that allow it. It has at most 128 bytes, the
+// limit of AWS IoT Core.
 func askID(own string) string {
 	const most = 128
 	tail := make([]byte, 2)

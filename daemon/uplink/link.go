@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	heartbeatEvery    = 2 * time.Second // how often Run's goroutine calls Config.Heartbeat at least
+	heartbeatEvery    = 2 * time.Second // Run's goroutine calls Config.Heartbeat at least this often
 	disconnectTimeout = 2 * time.Second // for the PUBACK of the farewell, and for the DISCONNECT
 )
 
@@ -22,7 +22,7 @@ const (
 type Link struct {
 	cfg     Config
 	at      endpoint.Endpoint
-	built   time.Time // the clock is not before this
+	built   time.Time // the current time cannot be before this
 	running atomic.Bool
 
 	// Any goroutine.
@@ -33,8 +33,8 @@ type Link struct {
 	reconfigurations reconfigurations
 	trials           trials
 
-	// Run's goroutine. What outlives a connection, each with its own state.
-	others   *task.Group // all other goroutines, ours and those that call us
+	// Run's goroutine. Parts that outlive a connection.
+	others   *task.Group // all other goroutines: ours and those that call us
 	rotation rotation
 	backoff  backoff
 	network  network
@@ -52,16 +52,16 @@ type Link struct {
 	attempts attempts
 }
 
-// attempts are what is remembered of connections that were tried.
+// attempts is what is recorded about connection attempts.
 type attempts struct {
 	last   time.Time // when the last one began
-	resets int       // in a row that were reset before the CONNACK
+	resets int       // attempts in a row that were reset before the CONNACK
 
 	reportedCode  string // of the last failure that was logged
-	reportedDrops uint64 // what the observer was last told of
+	reportedDrops uint64 // the count that the observer last saw
 }
 
-// New checks the configuration and gives a Link that does nothing until Run.
+// New checks the configuration and returns a Link. The Link does nothing until Run.
 func New(c Config) (*Link, error) {
 	own := c.Files == nil
 	c, at, err := c.prepare()
@@ -83,18 +83,19 @@ func New(c Config) (*Link, error) {
 	return l, nil
 }
 
-// Messages gives what the broker sends. It has room for 1280 messages and 4 MiB of
-// them, and is never closed. Whoever receives acknowledges; see [Message].
+// Messages returns the channel of messages from the broker. It has room for 1280 messages and
+// 4 MiB, and is never closed. The receiver acknowledges messages; see [Message].
 func (l *Link) Messages() <-chan Message { return l.inbound.ch }
 
-// Run keeps the link until ctx ends, and then ends it in order: what is in the outbox
-// is sent and acknowledged for as long as Config.Drain, then comes the farewell, then
-// the DISCONNECT. It returns nil then, and an error only when it runs already.
+// Run keeps the link connected until ctx ends, and then ends it in order: it sends what is in
+// the outbox and waits for acknowledgements for at most Config.Drain, then sends the
+// farewell, then DISCONNECT. Then it returns nil. The only error is that it is already
+// running.
 //
 // Run calls the Outbox, Observe, Heartbeat and Farewell from its own goroutine.
 func (l *Link) Run(ctx context.Context) error {
 	if !l.running.CompareAndSwap(false, true) {
-		return errors.New("run link: it runs already")
+		return errors.New("run link: already running")
 	}
 	defer l.running.Store(false)
 	l.others = task.NewGroup(ctx)
@@ -120,12 +121,12 @@ func (l *Link) Run(ctx context.Context) error {
 	return nil
 }
 
-// attempt makes one connection and keeps it as long as it lasts. It gives the wait before
-// the next one, none if that was asked for, or ended when ctx has.
+// attempt makes one connection and keeps it as long as it lasts. It returns the wait before
+// the next one, none if that was asked for. ended is true if ctx has ended.
 func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 	l.update(func(s *Status) { s.Attempts, s.Next = s.Attempts+1, time.Time{} })
 	l.attempts.last = time.Now()
-	l.network.news.Clear() // this attempt sees what has changed so far
+	l.network.news.Clear() // this attempt includes all changes so far
 	c := newConnection(l)
 	err := c.run(ctx)
 	if c.trial != nil && c.publisher.acked > 0 {
@@ -155,12 +156,12 @@ func (l *Link) attempt(ctx context.Context) (w wait, ended bool) {
 	return l.waitAfter(why, c.exchange.phase), false
 }
 
-// waitAfter says how long to wait after an attempt that ended in this phase.
+// waitAfter returns how long to wait after an attempt that ended in this phase.
 func (l *Link) waitAfter(why *Explained, phase Phase) wait {
 	switch {
-	case l.rotation.retryCurrent: // to try what has worked before needs no patience
+	case l.rotation.retryCurrent: // credentials that have worked before are tried soon
 		return wait{most: backoffSoon}
-	case why.Code == string(health.DuplicateClient): // each attempt comes through, and may be the one that lasts
+	case why.Code == string(health.DuplicateClient): // each attempt succeeds, and may be the one that lasts
 		return wait{most: backoffMax}
 	case needsPerson(why.Code):
 		return wait{most: backoffMaxRefused}
@@ -176,8 +177,7 @@ func (l *Link) await(ctx context.Context, d time.Duration, a, b <-chan struct{})
 	return l.awaitAny(ctx, d, a, b, nil, nil) != 0
 }
 
-// awaitAny is await for four channels. It gives the number of the one that was ready,
-// 1 to 4, or 0.
+// awaitAny is await for four channels. It returns the number of the ready one, 1 to 4, or 0.
 func (l *Link) awaitAny(ctx context.Context, d time.Duration, a, b, c, e <-chan struct{}) int {
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()

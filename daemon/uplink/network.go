@@ -7,16 +7,16 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// network watches the machine's network while there is no connection. A connection that
-// stands needs no watch, and pays for none. Run's goroutine.
+// network watches the machine's network while there is no connection. A connection that is up
+// needs no watch. Only Run's goroutine uses it.
 type network struct {
-	news   wake.Signal // set by the watch: an attempt may succeed now
+	news   wake.Signal // set by the watch: an attempt may now succeed
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the watch has ended; nil while there is none
+	done   chan struct{} // closed when the watch has ended; nil if there is none
 }
 
-// start begins to watch, unless it watches already. A watch that has ended by itself is
-// begun again: it is asked for once for each attempt that fails.
+// start starts the watch unless it is running. It is called once for each failed attempt, so
+// a watch that has ended is started again.
 func (n *network) start(c Config, others *task.Group) {
 	if n.done != nil {
 		select {

@@ -12,55 +12,56 @@ import (
 
 // Publication is one message to be published, at QoS 1.
 type Publication struct {
-	ID      uint64 // the outbox's name for it, the same after each Rewind
+	ID      uint64 // the outbox's id of the message, the same after each Rewind
 	Topic   string
 	Payload []byte
 	Retain  bool // the broker keeps it for later subscribers
-	Urgent  bool // somebody waits for its PUBACK; see Config.AckDelay
+	Urgent  bool // somebody is waiting for its PUBACK; see Config.AckDelay
 }
 
-// Outbox is where the uplink takes its messages from. The uplink calls it from one
-// goroutine at a time; the outbox's owner may fill it from others.
+// Outbox is the source of the uplink's messages. The uplink calls it from one goroutine at a
+// time; the outbox's owner may fill it from others.
 type Outbox interface {
-	// Rewind makes every message that is not acknowledged unsent again. It is called at
-	// the start of each connection.
+	// Rewind makes every unacknowledged message unsent again. It is called at the start of
+	// each connection.
 	Rewind()
-	// Next gives the next unsent message, the most urgent first; ok is false when there
-	// is none now.
+	// Next returns the next unsent message, the most urgent first; ok is false if there is
+	// none now.
 	Next() (m Publication, ok bool)
 	// Ready is signalled when Next may have more; see package wake.
 	Ready() <-chan struct{}
-	// Hold is told of a message that is not sent before the next Rewind, because its
-	// topic is denied. So however many of them there are, nothing need be remembered of
-	// them until then.
+	// Hold reports that a message is not sent before the next Rewind, because its topic is
+	// denied. So the outbox need keep no state of such messages until then, however many
+	// there are.
 	Hold(id uint64)
-	// Ack forgets a message for which the broker's PUBACK has come.
+	// Ack reports that the broker's PUBACK for a message has come, so the outbox can remove
+	// it.
 	Ack(id uint64)
-	// Refuse sets a message aside that can never be sent, and reports it. Where a message
-	// is a batch, it may come again in parts after a rewind instead.
+	// Refuse sets a message aside that can never be sent, and reports it. If the message is a
+	// batch, its parts may come again after a rewind instead.
 	Refuse(id uint64, reason string)
 }
 
-// Batcher is an [Outbox] that lets messages wait for more to go with them. The uplink
-// wakes when they have waited long enough.
+// Batcher is an [Outbox] that may hold messages until there are more to send with them. The
+// uplink wakes up when they have waited long enough.
 type Batcher interface {
 	Outbox
-	// Due says when Next will give a message that waits now, though nothing comes to go
-	// with it; the zero time when none waits.
+	// Due returns when Next will return a message that is waiting now, even if nothing comes
+	// to go with it; the zero time if none is waiting.
 	Due() time.Time
-	// Flush ends all waiting until the next Rewind. It is called at an orderly end.
+	// Flush stops messages from waiting, until the next Rewind. It is called at an orderly end.
 	Flush()
 }
 
-// Queue is an [Outbox] in memory, for programs that send a few messages and wait for
-// them. Its methods may be called from any goroutine.
+// Queue is an [Outbox] in memory, for programs that send a few messages and wait for their
+// acknowledgement. Any goroutine may call its methods.
 type Queue struct {
 	ready wake.Signal
 
 	mu     sync.Mutex
 	last   uint64
-	queued []queued // not acknowledged, in the order of Publish
-	unsent int      // index of the first that Next has not given
+	queued []queued // unacknowledged messages, in the order of Publish
+	unsent int      // index of the first that Next has not returned
 }
 
 type queued struct {
@@ -68,19 +69,18 @@ type queued struct {
 	done chan error
 }
 
-// NewQueue gives an empty queue.
+// NewQueue returns an empty queue.
 func NewQueue() *Queue {
 	return &Queue{ready: wake.New()}
 }
 
-// Publish queues a message. The channel it gives delivers once: nil when the broker
-// has acknowledged the message, or the reason why it can never be sent. The
-// payload is copied.
+// Publish queues a message. The channel delivers once: nil when the broker has acknowledged
+// the message, or the reason why it can never be sent. The payload is copied.
 func (q *Queue) Publish(topic string, payload []byte) (done <-chan error) {
 	return q.Put(Publication{Topic: topic, Payload: payload})
 }
 
-// Put is Publish for a message with all that it has; its ID is the queue's affair.
+// Put is Publish for a message with all its fields. The queue sets the ID.
 func (q *Queue) Put(p Publication) (done <-chan error) {
 	ch := make(chan error, 1)
 	q.mu.Lock()

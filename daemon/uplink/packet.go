@@ -13,31 +13,30 @@ import (
 	"unicode/utf8"
 )
 
-// The types of control packets (MQTT 3.1.1, section 2.2.1) that we send or may be
-// sent. We publish at QoS 1 and subscribe at no more, so the others have no place
-// here. A DISCONNECT from the server is not in MQTT 3.1.1 either, but some servers
-// send it (mochi, at its end and when another client takes the session over): it is
-// an orderly close.
+// The types of control packets (MQTT 3.1.1, section 2.2.1) that we send or may receive. We
+// publish at QoS 1 and subscribe at QoS 1 at most, so the others are missing. A DISCONNECT
+// from the server is not in MQTT 3.1.1 either, but some servers send it (mochi, when it stops
+// and when another client takes over the session): it is an orderly close.
 const (
-	connect     = 1 // only ours
+	connect     = 1 // only sent by us
 	connack     = 2
 	publish     = 3
 	puback      = 4
-	subscribe   = 8 // only ours
+	subscribe   = 8 // only sent by us
 	suback      = 9
-	unsubscribe = 10 // only ours
+	unsubscribe = 10 // only sent by us
 	unsuback    = 11
-	pingreq     = 12 // only ours
+	pingreq     = 12 // only sent by us
 	pingresp    = 13
 	disconnect  = 14
 )
 
-// packetIDs gives the packet identifiers of one connection. None is in use twice:
-// the in-flight window is small, and SUBSCRIBE and UNSUBSCRIBE go only while nothing
-// is in flight.
+// packetIDs returns the packet identifiers of one connection. No two in use are equal: the
+// in-flight window is small, and SUBSCRIBE and UNSUBSCRIBE are sent only while nothing is in
+// flight.
 type packetIDs struct{ last uint16 }
 
-// next gives the next packet identifier.
+// next returns the next packet identifier.
 func (p *packetIDs) next() uint16 {
 	p.last++
 	if p.last == 0 { // not allowed (section 2.3.1)
@@ -46,7 +45,7 @@ func (p *packetIDs) next() uint16 {
 	return p.last
 }
 
-// skip leaves out the next n identifiers.
+// skip skips the next n identifiers.
 func (p *packetIDs) skip(n uint16) { p.last += n }
 
 // retainFlag is in the first byte of a PUBLISH (section 3.3.1.3).
@@ -82,7 +81,7 @@ func appendUnsubscribe(b []byte, packet uint16, filter string) []byte {
 	return append(b, filter...)
 }
 
-// partEvery is how often readPacket returns while a message takes long to come.
+// partEvery is how often readPacket returns while a long message arrives.
 const partEvery = 2 * time.Second
 
 var pingreqPacket = []byte{pingreq << 4, 0}
@@ -101,12 +100,12 @@ func withKeepAlive(packet []byte, seconds uint16) []byte {
 const maxDisconnect = 1024
 
 var (
-	// errProtocol is wrapped by every complaint about what the broker sent.
+	// errProtocol is wrapped by every error about a malformed packet from the broker.
 	errProtocol = errors.New("not MQTT 3.1.1")
-	// errDisconnect is a server's DISCONNECT. It closes the connection, as the end of
-	// the stream does.
+	// errDisconnect is a server's DISCONNECT. It closes the connection, like the end of the
+	// stream.
 	errDisconnect = fmt.Errorf("DISCONNECT from the broker: %w", io.EOF)
-	// errPubacks is the reason where a broker acknowledges without end.
+	// errPubacks is the error when a broker sends PUBACKs without end.
 	errPubacks = fmt.Errorf("read packet: thousands of PUBACKs for nothing that was sent: %w", errProtocol)
 )
 
@@ -122,41 +121,39 @@ func (r *connackRefusal) Error() string {
 	return fmt.Sprintf("connack return code %d", r.code)
 }
 
-// packetReader reads one packet after the other and lets through only what this
-// client can have been sent. The protocol client above it needs that: it panics on a
-// SUBACK with too many codes, takes a CONNACK with code 7 for a success, completes a
-// publish on any acknowledgement with its number, and allocates whatever length a
-// packet announces.
+// packetReader reads packets and lets only those through that can be addressed to this
+// client. The protocol client requires that: it panics on a SUBACK with too many codes,
+// treats a CONNACK with code 7 as a success, completes a publish on any acknowledgement with
+// its number, and allocates whatever length a packet announces.
 type packetReader struct {
 	r   *bufio.Reader
-	buf []byte // of small packets, used again
+	buf []byte // for small packets, reused
 
 	connected   bool        // the CONNACK has been seen
 	present     bool        // its session present flag
-	subscribing atomic.Bool // a SUBACK or UNSUBACK is due
+	subscribing atomic.Bool // a SUBACK or UNSUBACK is expected
 
 	accepted   func()       // called when a CONNACK with code 0 has come
-	maxPayload atomic.Int64 // the largest payload that is kept, in bytes
-	// deliver is called with every PUBLISH, in their order, before anything after it
-	// is read.
+	maxPayload atomic.Int64 // the largest payload that is kept whole, in bytes
+	// deliver is called with every PUBLISH, in order, before the next packet is read.
 	deliver func(*publishPacket)
-	message *publishPacket // that is being read
-	left    int            // bytes of its payload that have not come
+	message *publishPacket // the PUBLISH that is being read
+	left    int            // bytes of its payload that are missing
 }
 
 // publishPacket is a PUBLISH packet from the broker (section 3.3).
 type publishPacket struct {
 	topic     string
-	payload   []byte // whole, or where it is over the limit its first KiB
-	size      int    // of the whole payload
+	payload   []byte // the whole payload, or its first KiB if it is over the limit
+	size      int    // size of the whole payload
 	packet    uint16 // the packet identifier; none at QoS 0
 	qos       byte
 	duplicate bool
 	retained  bool
 }
 
-// readPacket gives the next packet that is no PUBLISH, whole. It is valid until the
-// next call. While a PUBLISH takes long to come it gives nil once in a while.
+// readPacket returns the next packet that is not a PUBLISH, complete. It is valid until the
+// next call. While a long PUBLISH arrives, readPacket returns nil from time to time.
 func (g *packetReader) readPacket() ([]byte, error) {
 	for {
 		if g.message != nil {
@@ -196,7 +193,7 @@ func (g *packetReader) readPacket() ([]byte, error) {
 	}
 }
 
-// readLength reads the remaining length (section 2.2.3) and gives the fixed header.
+// readLength reads the remaining length (section 2.2.3) and returns it and the fixed header.
 func (g *packetReader) readLength(first byte) (length int, head []byte, err error) {
 	head = append(make([]byte, 0, 5), first)
 	for shift := 0; shift < 28; shift += 7 {
@@ -227,13 +224,13 @@ func (g *packetReader) checkHeader(first byte, length int) error {
 		fits = flags>>1&3 <= 1 && length >= 3
 	case puback:
 		fits = flags == 0 && length == 2
-	case suback: // we ask for one filter at a time
+	case suback: // we subscribe to one filter at a time
 		fits = g.subscribing.Load() && flags == 0 && length == 3
 	case unsuback:
 		fits = g.subscribing.Load() && flags == 0 && length == 2
 	case pingresp:
 		fits = flags == 0 && length == 0
-	case disconnect: // with a reason and properties where a server takes us for a client of MQTT 5
+	case disconnect: // with a reason and properties if the server takes us for a client of MQTT 5
 		fits = flags == 0 && length <= maxDisconnect
 	}
 	if !fits {
@@ -242,7 +239,7 @@ func (g *packetReader) checkHeader(first byte, length int) error {
 	return nil
 }
 
-// checkBody looks at the body of a packet that is no PUBLISH.
+// checkBody checks the body of a packet that is not a PUBLISH.
 func (g *packetReader) checkBody(first byte, body []byte) error {
 	switch first >> 4 {
 	case connack:
@@ -257,8 +254,8 @@ func (g *packetReader) checkBody(first byte, body []byte) error {
 	return nil
 }
 
-// readPublishHeader reads a PUBLISH up to its payload. A payload over the limit is
-// read past and not refused, as the broker would send it again for ever.
+// readPublishHeader reads a PUBLISH up to its payload. A payload over the limit is discarded
+// and not refused, because the broker would send it again for ever.
 func (g *packetReader) readPublishHeader(first byte, length int) error {
 	m := &publishPacket{qos: first >> 1 & 3, duplicate: first&8 != 0, retained: first&1 != 0}
 	var n [2]byte
@@ -295,8 +292,8 @@ func (g *packetReader) readPublishHeader(first byte, length int) error {
 	return nil
 }
 
-// readPayload reads on in the PUBLISH that has begun. Where that takes long it
-// returns before it is done, and is to be called again.
+// readPayload continues to read the payload of a PUBLISH. If that takes long it returns
+// before it is done and must be called again.
 func (g *packetReader) readPayload() (done bool, err error) {
 	for since := time.Now(); g.left > 0; {
 		if time.Since(since) >= partEvery {
@@ -318,10 +315,10 @@ func (g *packetReader) readPayload() (done bool, err error) {
 	return true, nil
 }
 
-// smallPacket is more bytes than any packet has that is no PUBLISH.
+// smallPacket is more than the size of any packet other than a PUBLISH.
 const smallPacket = 4096
 
-// buffer gives a buffer of n bytes, at most smallPacket.
+// buffer returns a buffer of n bytes, at most smallPacket.
 func (g *packetReader) buffer(n int) []byte {
 	if g.buf == nil {
 		g.buf = make([]byte, smallPacket)
@@ -329,7 +326,7 @@ func (g *packetReader) buffer(n int) []byte {
 	return g.buf[:n]
 }
 
-// cutShort makes the end of the stream within a packet differ from one between two.
+// cutShort distinguishes the end of the stream within a packet from one between two packets.
 func cutShort(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

@@ -19,34 +19,34 @@ import (
 type ProbeConfig struct {
 	Endpoint             string // as [endpoint.Parse] reads it; port 443 uses ALPN x-amzn-mqtt-ca
 	ClientID             string
-	CA, Certificate, Key string        // PEM files; Certificate and Key "" are none
-	Access                             // what some brokers need besides
+	CA, Certificate, Key string        // PEM files; no certificate if Certificate and Key are ""
+	Access                             // what some brokers require in addition
 	KeepAlive            time.Duration // 0 is 30 s
 	Clean                bool          // a clean session
 	Will                 *Publication  // nil is none
-	MinTLS, MaxTLS       uint16        // as in [tls.Config]; 0 is 1.2, and the newest
-	// Repeated says that an attempt before has ended in the same way, so that it was no
-	// accident; WithoutWill, that a CONNECT without a will was refused as well.
+	MinTLS, MaxTLS       uint16        // as in [tls.Config]; 0 is TLS 1.2 for MinTLS and the newest for MaxTLS
+	// Repeated says that an earlier attempt has ended in the same way, so it is not chance.
+	// WithoutWill says that a CONNECT without a will was refused too.
 	Repeated, WithoutWill bool
 	// Dial opens the TCP connection; nil is the operating system's. For tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	creds *credentials // in place of the files
+	creds *credentials // used instead of the files
 }
 
-// Probe is one connection that is made to examine a broker, one step at a time:
-// Dial, Handshake, Connect, and then what the caller wants. Unlike a [Link] it does
-// nothing by itself and tries nothing again. A message from the broker is never
-// acknowledged, so that what a session keeps for the daemon stays there.
+// Probe is a single connection to examine a broker, one step at a time: Dial, Handshake,
+// Connect, and then what the caller wants. Unlike a [Link] it does nothing on its own and
+// retries nothing. It never acknowledges a message, so everything that a session stores for
+// the daemon stays there.
 //
-// Each step ends when its context does, and an error is an [*Explained]. One
-// goroutine uses a Probe; Close ends it, in every case.
+// Each step ends when its context does. Its error is an [*Explained]. Only one goroutine may
+// use a Probe. It must always be closed.
 type Probe struct {
 	cfg      ProbeConfig
 	at       endpoint.Endpoint
 	raw      net.Conn
 	tls      *tls.Conn
-	asked    bool // for our certificate
+	asked    bool // the broker asked for our certificate
 	password []byte
 	phase    Phase
 	topic    string
@@ -55,14 +55,14 @@ type Probe struct {
 	reader   packetReader
 
 	reading  sync.WaitGroup
-	packets  chan []byte // but for PUBLISH
+	packets  chan []byte // except PUBLISH
 	messages chan Message
 	closing  chan struct{} // closed by Close
 	ended    chan struct{} // closed when the reader has ended
-	cause    error         // what ended it; once ended is closed
+	cause    error         // what ended it; valid once ended is closed
 }
 
-// NewProbe checks the endpoint and gives a Probe that has done nothing yet.
+// NewProbe checks the endpoint and returns a Probe that is not connected.
 func NewProbe(c ProbeConfig) (*Probe, error) {
 	at, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
@@ -89,18 +89,18 @@ func (p *Probe) Dial(ctx context.Context) error {
 	return p.explain(err)
 }
 
-// Inferred reports whether the meaning of an error is a conclusion: the other side
-// hung up and gave no reason.
+// Inferred reports whether the meaning of an error is a conclusion, because the other side
+// hung up without a reason.
 func Inferred(err error) bool { return err != nil && endedByPeer(err) }
 
-// Endpoint is the host:port that the probe goes to.
+// Endpoint returns the host:port that the probe connects to.
 func (p *Probe) Endpoint() string { return p.at.String() }
 
-// Remote is the address that answered, after Dial.
+// Remote returns the address that answered, after Dial.
 func (p *Probe) Remote() string { return p.raw.RemoteAddr().String() }
 
-// Handshake does the TLS handshake after Dial. The name in the endpoint is sent
-// (SNI) where it is one and not an address.
+// Handshake does the TLS handshake, after Dial. It sends the name of the endpoint (SNI),
+// unless that is an address.
 func (p *Probe) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	p.phase = Handshaking
 	creds := p.cfg.creds
@@ -122,18 +122,18 @@ func (p *Probe) Handshake(ctx context.Context) (tls.ConnectionState, error) {
 	return p.tls.ConnectionState(), nil
 }
 
-// Password is the password of the user name, after Handshake; nil is none.
+// Password returns the password for the user name, after Handshake; nil is none.
 func (p *Probe) Password() []byte { return p.password }
 
-// Conn is the TLS connection after Handshake, for a caller that speaks another version
-// of MQTT. Connect is not called then.
+// Conn returns the TLS connection, after Handshake, for a caller that uses another version of
+// MQTT. Such a caller does not call Connect.
 func (p *Probe) Conn() net.Conn { return p.tls }
 
-// Explain says what an error on Conn means.
+// Explain explains an error of Conn.
 func (p *Probe) Explain(err error) error { return p.explain(err) }
 
-// Connect sends CONNECT after Handshake and awaits the CONNACK. present says that the
-// broker had a session of this client id.
+// Connect sends CONNECT, after Handshake, and waits for the CONNACK. present says that the
+// broker had a session for this client id.
 func (p *Probe) Connect(ctx context.Context) (present bool, err error) {
 	p.phase = Connecting
 	p.reader.r = bufio.NewReaderSize(p.tls, 2048)
@@ -148,13 +148,13 @@ func (p *Probe) Connect(ctx context.Context) (present bool, err error) {
 	if err != nil {
 		return false, p.explain(err)
 	}
-	// Read from the packet: the reader may set its own copy while a write fails here.
+	// From the packet, because the reader may set its own copy while a write fails here.
 	p.present = packet[len(packet)-2]&1 != 0
 	p.phase = Idle
 	return p.present, nil
 }
 
-// Subscribe asks for a subscription. A SUBACK that refuses it is an error.
+// Subscribe makes a subscription. It is an error if the SUBACK refuses it.
 func (p *Probe) Subscribe(ctx context.Context, s Subscription) error {
 	p.phase, p.topic = Subscribing, s.Filter
 	p.reader.subscribing.Store(true)
@@ -186,7 +186,7 @@ func (p *Probe) Unsubscribe(ctx context.Context, filter string) error {
 	return nil
 }
 
-// Publish publishes at QoS 1, retained or not, and awaits the PUBACK.
+// Publish publishes at QoS 1, retained or not, and waits for the PUBACK.
 func (p *Probe) Publish(ctx context.Context, topic string, payload []byte, retain bool) error {
 	p.phase, p.topic = Publishing, topic
 	packet := appendPublish(nil, p.ids.next(), topic, payload)
@@ -204,8 +204,8 @@ func (p *Probe) Publish(ctx context.Context, topic string, payload []byte, retai
 	return nil
 }
 
-// Send publishes at QoS 0, retained or not. Nothing answers that; a Ping afterwards shows
-// whether the connection stands, which many brokers close on what they deny.
+// Send publishes at QoS 0, retained or not. There is no answer. A Ping afterwards shows
+// whether the connection is still up; many brokers close it if they deny the message.
 func (p *Probe) Send(ctx context.Context, topic string, payload []byte, retain bool) error {
 	p.phase, p.topic = Publishing, topic
 	body := append(appendField(nil, topic), payload...)
@@ -216,7 +216,7 @@ func (p *Probe) Send(ctx context.Context, topic string, payload []byte, retain b
 	return p.explain(p.write(ctx, append(packet, body...)))
 }
 
-// Receive waits for a message that want accepts. Others are passed over.
+// Receive waits for a message that want accepts, and ignores others.
 func (p *Probe) Receive(ctx context.Context, want func(Message) bool) error {
 	for {
 		select {
@@ -232,7 +232,7 @@ func (p *Probe) Receive(ctx context.Context, want func(Message) bool) error {
 	}
 }
 
-// Ping sends a PINGREQ and awaits the PINGRESP.
+// Ping sends a PINGREQ and waits for the PINGRESP.
 func (p *Probe) Ping(ctx context.Context) error {
 	_, err := p.ask(ctx, pingreqPacket, pingresp)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -241,20 +241,21 @@ func (p *Probe) Ping(ctx context.Context) error {
 	return p.explain(err)
 }
 
-// Ended is closed when the connection of a Connect that succeeded has ended; Err says why.
+// Ended returns a channel that is closed when the connection has ended, after a successful
+// Connect. Err returns why.
 func (p *Probe) Ended() <-chan struct{} { return p.ended }
 
-// Err is what ended the connection, once Ended is closed.
+// Err returns what ended the connection, once Ended is closed.
 func (p *Probe) Err() error { return p.explain(p.cause) }
 
-// Close ends the connection, in order where it stands, and waits for its goroutine.
+// Close ends the connection, in order if it is still open, and waits for its goroutine.
 func (p *Probe) Close() {
 	if p.raw == nil {
 		return
 	}
 	if p.phase >= Subscribing {
 		_ = p.raw.SetDeadline(time.Now().Add(time.Second))
-		_, _ = p.tls.Write([]byte{disconnect << 4, 0}) // it is over either way
+		_, _ = p.tls.Write([]byte{disconnect << 4, 0}) // the connection is closed either way
 	}
 	close(p.closing)
 	p.raw.Close()
@@ -273,7 +274,7 @@ func (p *Probe) explain(err error) error {
 	})
 }
 
-// ask sends a packet and awaits the answer of a type.
+// ask sends a packet and waits for an answer of this type.
 func (p *Probe) ask(ctx context.Context, packet []byte, kind byte) ([]byte, error) {
 	if err := p.write(ctx, packet); err != nil {
 		return nil, err
@@ -297,7 +298,7 @@ func (p *Probe) write(ctx context.Context, packet []byte) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case endedByPeer(err): // what it said before that is told by the reader
+	case endedByPeer(err): // the reader reports what the peer said before that
 		timer := time.NewTimer(time.Second)
 		defer timer.Stop()
 		select {
@@ -310,8 +311,8 @@ func (p *Probe) write(ctx context.Context, packet []byte) error {
 	return err
 }
 
-// await waits for a packet of a type. Others that come are passed over: of another
-// step that was given up.
+// await waits for a packet of this type. It ignores others, which are late answers to earlier
+// steps.
 func (p *Probe) await(ctx context.Context, kind byte) ([]byte, error) {
 	for {
 		select {
@@ -320,7 +321,7 @@ func (p *Probe) await(ctx context.Context, kind byte) ([]byte, error) {
 				return packet, nil
 			}
 		case <-p.ended:
-			for len(p.packets) > 0 { // what came before the end
+			for len(p.packets) > 0 { // packets that came before the end
 				if packet := <-p.packets; packet[0]>>4 == kind {
 					return packet, nil
 				}
@@ -353,7 +354,7 @@ func (p *Probe) read() {
 	}
 }
 
-// deliver keeps a message for Receive, as far as there is room.
+// deliver keeps a message for Receive if there is room.
 func (p *Probe) deliver(m *publishPacket) {
 	select {
 	case p.messages <- Message{Topic: m.topic, Payload: m.payload, Size: m.size, QoS: m.qos, Retained: m.retained, Ack: func() {}, Lost: func() bool { return true }}:

@@ -9,16 +9,16 @@ import (
 	"fieldpost/daemon/topic"
 )
 
-// Publishing goes past the protocol client: there each message passes three goroutines
-// on its way out and two on its way back, has a timer and a store of its own, and is
-// one TLS record, and all that costs several times what sending does. The client keeps
-// the beginning and the end of the connection.
+// Publishing bypasses the protocol client. There each message passes through three goroutines
+// on its way out and two on its way back, has its own timer and store entry, and is one TLS
+// record. All that costs several times as much as sending. The client handles only the
+// beginning and the end of the connection.
 
-// maxPayload is the largest payload in bytes. The limit of AWS IoT Core holds for every
-// broker, so that a configuration that works with one works with the other.
+// maxPayload is the largest payload, in bytes. The limit of AWS IoT Core is used for every
+// broker, so that a configuration that works with one broker works with another.
 const maxPayload = awsiot.PayloadMax
 
-// unsendable says why a message can never be sent; "" when it can.
+// unsendable returns why a message can never be sent, or "" if it can.
 func unsendable(m Publication) string {
 	if len(m.Payload) > maxPayload {
 		return fmt.Sprintf("payload of %d bytes, more than %d", len(m.Payload), maxPayload)
@@ -29,22 +29,22 @@ func unsendable(m Publication) string {
 	return ""
 }
 
-// The publisher looks at so much of the outbox before the connection's loop turns
-// again.
+// Limits of what the publisher takes from the outbox before it returns to the connection's
+// loop.
 const (
 	fillMessages = 64
-	fillBytes    = 512 << 10 // of their payloads
+	fillBytes    = 512 << 10 // bytes of payloads
 )
 
 const (
 	ackTimeout = 30 * time.Second // for a PUBACK
 
-	recordBytes = 16 << 10 // of a TLS record (RFC 8446, section 5.1); no more than that waits to be written
+	recordBytes = 16 << 10 // size of a TLS record (RFC 8446, section 5.1); at most so much is buffered
 	keptBytes   = 2 * recordBytes
 )
 
-// publisher sends messages from the outbox on one connection, at QoS 1, and tells the
-// outbox which of them the broker has acknowledged. Run's goroutine.
+// publisher sends messages from the outbox on one connection, at QoS 1, and reports
+// acknowledgements to the outbox. Only Run's goroutine uses it.
 type publisher struct {
 	link      *Link
 	transport *transport
@@ -52,26 +52,26 @@ type publisher struct {
 	pinger    *pinger
 	echo      *echoListener
 
-	window   window       // in flight
-	meter    sentMeter    // of the present second
-	next     *Publication // taken from the outbox; it waits to be sent
-	out      []byte       // packets that are not written yet
+	window   window       // the messages in flight
+	meter    sentMeter    // what was sent in the current second
+	next     *Publication // taken from the outbox, waits to be sent
+	out      []byte       // buffered packets
 	farewell uint16       // the farewell's packet identifier, until its PUBACK has come
-	trial    bool         // what is in flight tries a held topic, alone
-	sent     bool         // anything was
-	acked    uint64       // messages
-	caughtUp bool         // all that the outbox has was sent; nothing waits for room in the window
+	trial    bool         // the message in flight tries a held topic, alone
+	sent     bool         // anything was sent
+	acked    uint64       // number of acknowledged messages
+	caughtUp bool         // everything in the outbox was sent; nothing waits for room in the window
 }
 
-// rewind has the outbox give again all that is not acknowledged.
+// rewind makes the outbox return everything that is not acknowledged again.
 func (p *publisher) rewind() {
 	p.next = nil
 	p.link.cfg.Outbox.Rewind()
 }
 
-// fill sends, in few writes, until the window is full or the outbox has nothing for
-// now. It reports whether it stopped only to let the loop turn, or else how long there
-// will be nothing to do unless something happens.
+// fill sends messages, in few writes, until the window is full or the outbox has nothing now.
+// It returns more if it stopped only to return to the loop, and otherwise how long there will
+// be nothing to do unless something happens.
 func (p *publisher) fill() (more bool, wait time.Duration) {
 	defer p.flush()
 	p.caughtUp = false
@@ -88,7 +88,7 @@ func (p *publisher) fill() (more bool, wait time.Duration) {
 		if d := p.link.rate.wait(now); d > 0 {
 			return false, min(d, heartbeatEvery)
 		}
-		m, ok := p.take()
+		m, ok := p.takeNext()
 		if !ok {
 			p.caughtUp = true
 			return false, p.untilDue()
@@ -101,15 +101,15 @@ func (p *publisher) fill() (more bool, wait time.Duration) {
 		}
 		trial := topics.isTrial(m.Topic, m.ID)
 		if topics.held(m.Topic) && !trial {
-			outbox.Hold(m.ID) // it comes again after a rewind
+			outbox.Hold(m.ID) // it is returned again after a rewind
 			continue
 		}
 		if trial && p.window.len() > 0 {
-			p.hold(m) // a hang-up must be about nothing else
+			p.holdBack(m) // sent alone, so that a hang-up is about it
 			return false, heartbeatEvery
 		}
 		if d := p.link.rate.waitForLarge(m, time.Now()); d > 0 {
-			p.hold(m)
+			p.holdBack(m)
 			return false, min(d, heartbeatEvery)
 		}
 		p.trial = trial
@@ -118,7 +118,7 @@ func (p *publisher) fill() (more bool, wait time.Duration) {
 	return true, 0
 }
 
-// maxInFlight gives how many messages may be in flight.
+// maxInFlight returns how many messages may be in flight.
 func (p *publisher) maxInFlight() int {
 	if p.trial {
 		return 1
@@ -126,11 +126,11 @@ func (p *publisher) maxInFlight() int {
 	return p.link.topics.window(p.link.cfg.Window)
 }
 
-// hold keeps a message that has to wait.
-func (p *publisher) hold(m Publication) { p.next = &m }
+// holdBack keeps a message that must wait.
+func (p *publisher) holdBack(m Publication) { p.next = &m }
 
-// take gives the message that had to wait, or the outbox's next.
-func (p *publisher) take() (Publication, bool) {
+// takeNext returns the message that had to wait, or the next one of the outbox.
+func (p *publisher) takeNext() (Publication, bool) {
 	if m := p.next; m != nil {
 		p.next = nil
 		return *m, true
@@ -138,7 +138,7 @@ func (p *publisher) take() (Publication, bool) {
 	return p.link.cfg.Outbox.Next()
 }
 
-// untilDue gives for how long the outbox will have nothing, unless it says so.
+// untilDue returns how long the outbox will have nothing, unless it signals.
 func (p *publisher) untilDue() time.Duration {
 	if b, ok := p.link.cfg.Outbox.(Batcher); ok {
 		if due := b.Due(); !due.IsZero() {
@@ -160,7 +160,7 @@ func (p *publisher) publish(m Publication) {
 	p.write(f.packet, m)
 }
 
-// write has a PUBLISH packet written, at the latest by the next flush.
+// write buffers a PUBLISH packet; flush writes it at the latest.
 func (p *publisher) write(packet uint16, m Publication) {
 	first := len(p.out)
 	p.out = appendPublish(p.out, packet, m.Topic, m.Payload)
@@ -172,22 +172,22 @@ func (p *publisher) write(packet uint16, m Publication) {
 	}
 }
 
-// flush writes the packets that are not written yet.
+// flush writes the buffered packets.
 func (p *publisher) flush() {
 	if len(p.out) == 0 {
 		return
 	}
 	if _, err := p.transport.Write(p.out); err != nil {
-		p.transport.fail(err) // the protocol client finds it ended
+		p.transport.fail(err) // the protocol client will notice the end
 	}
 	if p.out = p.out[:0]; cap(p.out) > keptBytes {
 		p.out = nil
 	}
 }
 
-// awaitPubacks says for how many PUBACKs this goroutine is to be woken, before it waits:
-// where nothing depends on them, for the last of all that are in flight, or half a window.
-// It gives how long it may wait for that before it looks for what has come.
+// awaitPubacks sets, before a wait, the number of PUBACKs that wake this goroutine. If
+// nothing depends on them, that is all in flight, or half a window. It returns how long the
+// goroutine may wait for them before it handles those that have come.
 func (p *publisher) awaitPubacks() (atMost time.Duration) {
 	n, urgent := p.window.unacked()
 	if delay := p.link.cfg.AckDelay; delay > 0 && p.caughtUp && !urgent && n > 1 {
@@ -198,26 +198,26 @@ func (p *publisher) awaitPubacks() (atMost time.Duration) {
 	return heartbeatEvery
 }
 
-// acknowledge tells the outbox, in order, what the broker has acknowledged.
+// acknowledge reports acknowledgements to the outbox, in order.
 func (p *publisher) acknowledge() {
 	p.readPubacks()
-	p.tellOutbox(p.window.takeAcked())
+	p.reportAcked(p.window.takeAcked())
 	if p.window.len() == 0 {
 		p.exchange.phase, p.trial = Idle, false
 	}
 }
 
-// acknowledgeRest tells the outbox, after the end of the connection, what the broker
-// has acknowledged, in whatever order it did.
+// acknowledgeRest reports acknowledgements to the outbox after the end of the connection, in
+// any order.
 func (p *publisher) acknowledgeRest() {
 	p.readPubacks()
-	p.tellOutbox(p.window.takeAllAcked())
+	p.reportAcked(p.window.takeAllAcked())
 	if p.exchange.phase == Publishing && p.window.len() == 0 {
 		p.exchange.phase = Idle
 	}
 }
 
-// readPubacks notes the PUBACKs that have come.
+// readPubacks records the PUBACKs that have come.
 func (p *publisher) readPubacks() {
 	p.transport.pubacks.takeEach(func(packet uint16, at time.Time) {
 		if packet == p.farewell {
@@ -228,9 +228,8 @@ func (p *publisher) readPubacks() {
 	})
 }
 
-// tellOutbox has the outbox forget messages, and all who learn from a PUBACK learn
-// from it.
-func (p *publisher) tellOutbox(acked []inFlight) {
+// reportAcked reports acknowledged messages to the outbox and to all others that use PUBACKs.
+func (p *publisher) reportAcked(acked []inFlight) {
 	for _, f := range acked {
 		now := time.Now()
 		p.link.cfg.Outbox.Ack(f.id)
@@ -244,9 +243,9 @@ func (p *publisher) tellOutbox(acked []inFlight) {
 	}
 }
 
-// checkOverdue ends the connection when the oldest message has waited too long for its
-// PUBACK: AWS IoT Core discards what exceeds its rate without a word. Before that it
-// pings: a broker that answers the ping has read the message.
+// checkOverdue ends the connection if the oldest message has waited too long for its PUBACK:
+// AWS IoT Core discards messages above its rate without a notice. It pings first: a broker
+// that answers the ping has read the message.
 func (p *publisher) checkOverdue() {
 	if p.window.len() == 0 {
 		return
@@ -260,7 +259,7 @@ func (p *publisher) checkOverdue() {
 		return
 	}
 	p.link.rate.halve()
-	read := p.transport.traffic().pong.Sub(oldest.sent) >= pingTimeout // so it is to a ping that was sent later
+	read := p.transport.traffic().pong.Sub(oldest.sent) >= pingTimeout // so it answers a ping that was sent later
 	if oldest.overAWSRate && read && p.link.rate.noteDropped() {
 		p.link.cfg.Log.Warn("broker drops messages above its rate limit; keeping the limits of AWS IoT Core from now on",
 			"endpoint", p.link.cfg.Endpoint, "messages_per_second", awsMessagesPerSecond, "bytes_per_second", awsBytesPerSecond)
@@ -268,7 +267,7 @@ func (p *publisher) checkOverdue() {
 	p.transport.fail(errNoAck)
 }
 
-// drain sends and awaits acknowledgements until nothing is left, or for as long as
+// drain sends messages and waits for acknowledgements until nothing is left, or for at most
 // Config.Drain.
 func (p *publisher) drain() {
 	if b, ok := p.link.cfg.Outbox.(Batcher); ok {
@@ -289,7 +288,7 @@ func (p *publisher) drain() {
 	}
 }
 
-// sendFarewell sends the last message and awaits its PUBACK for a while.
+// sendFarewell sends the last message and waits a short time for its PUBACK.
 func (p *publisher) sendFarewell() {
 	if p.link.cfg.Farewell == nil || p.transport.over() {
 		return

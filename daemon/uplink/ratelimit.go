@@ -5,57 +5,55 @@ import (
 	"time"
 )
 
-// What is sent to AWS IoT Core at most. It takes 100 publishes and 512 KiB a second
-// from a connection (page "AWS IoT Core message broker and protocol limits and
-// quotas") and discards what is more, without a word. With the bursts below no second
-// has more than 96 publishes, nor more bytes than 416 KiB and one large message; which
-// comes to 512 KiB, as one that is larger than that goes only after a second without
-// any other.
+// Limits for sending to AWS IoT Core. It accepts 100 publishes and 512 KiB per second from a
+// connection (page "AWS IoT Core message broker and protocol limits and quotas") and discards
+// the rest without a notice. With the bursts below, no second has more than 96 publishes, or
+// more bytes than 416 KiB and one large message. That is at most 512 KiB, because a message
+// that is larger than largeBytes is sent only after a second without any other.
 const (
 	awsMessagesPerSecond = 80
 	awsBytesPerSecond    = 400 << 10
 
 	burstMessages = 16
 	burstBytes    = 16 << 10
-	largeBytes    = 96 << 10 // a message that is larger must have been alone for a second
+	largeBytes    = 96 << 10 // a larger message must have a second of its own
 
-	packetOverhead = 16 // bytes of a PUBLISH besides topic and payload, generously
+	packetOverhead = 16 // bytes of a PUBLISH in addition to topic and payload, rounded up
 )
 
 const (
-	minShare          = 1.0 / 16         // of the rate, however often it is halved
-	recoveryAWS       = 10 * time.Minute // from nothing to the whole rate
-	recoveryElsewhere = time.Minute      // the same where the rate is a guess: a stall that has passed must not hold up a backlog
-	maxAckGap         = 10 * time.Second // the most that one acknowledgement counts for
+	minShare          = 1.0 / 16         // of the rate, the least that halving leaves
+	recoveryAWS       = 10 * time.Minute // time to recover from nothing to the full rate
+	recoveryElsewhere = time.Minute      // the same if the rate is a guess, so that a past stall does not hold up a backlog
+	maxAckGap         = 10 * time.Second // the most time that one acknowledgement counts for
 
-	dropsToBelieve = 2 // connections in which messages were dropped show that there are limits
+	dropsToBelieve = 2 // after drops in this many connections the broker is known to have limits
 )
 
-// rateLimiter bounds the rate of publishing by two token buckets, of messages and of
-// bytes. When the broker does not acknowledge in time, it may have discarded what was
-// too much for it: the rate is halved, and comes back slowly while acknowledgements
-// come. For another broker than AWS IoT Core there is no bound until then, as its
-// limits are not known; then AWS's is as good as any, and when the whole of that rate
-// has come back, there is none again. A broker that has dropped messages twice has
-// limits like AWS's, or is AWS IoT Core behind a domain of its owner's: it keeps the
-// bound.
+// rateLimiter bounds the rate of publishing with two token buckets, for messages and for
+// bytes. If the broker does not acknowledge in time, it may have discarded messages: the rate
+// is halved, and recovers slowly while acknowledgements come. For brokers other than AWS IoT
+// Core there is no bound at first, because their limits are not known. Then AWS's limits are
+// as good as any; once the full rate is reached, there is no bound again. A broker that has
+// dropped messages twice has limits like AWS's, or is AWS IoT Core behind a custom domain:
+// for it the bound stays.
 type rateLimiter struct {
 	limits          Limits
-	aws             bool // the bound never ends
-	dropped         int  // connections in which the broker has dropped messages
+	aws             bool // the bound is permanent
+	dropped         int  // number of connections in which the broker has dropped messages
 	recovery        time.Duration
 	messages, bytes bucket
-	share           float64   // of the rate
-	refilled        time.Time // when the buckets last were
+	share           float64   // the part of the rate that is used
+	refilled        time.Time // when the buckets were last refilled
 	lastAck         time.Time // when an acknowledgement last came
-	lastSent        time.Time // when a message last went
+	lastSent        time.Time // when a message was last sent
 }
 
-// bucket holds tokens. It may come to owe some, and then nothing goes until they are
-// paid. So a message is chosen only when it can go, and an urgent one never waits
-// behind another that is too large to go yet.
+// bucket holds tokens. The balance may become negative; then nothing is sent until it is
+// positive again. So a message is chosen only when it can be sent, and an urgent one never
+// waits behind another that is too large to send yet.
 type bucket struct {
-	rate     float64 // tokens a second
+	rate     float64 // tokens per second
 	capacity float64
 	tokens   float64
 }
@@ -65,12 +63,12 @@ type Limits string
 
 // The limits. The empty one is LimitsAuto.
 const (
-	// LimitsAuto goes by the broker's name, and by what it drops.
+	// LimitsAuto decides by the broker's name and by what it drops.
 	LimitsAuto Limits = "auto"
-	// LimitsAWS keeps AWS IoT Core's rates whatever the broker's name.
+	// LimitsAWS keeps to AWS IoT Core's rates whatever the broker's name is.
 	LimitsAWS Limits = "aws"
-	// LimitsNone keeps none, whatever the broker's name, until the broker has not
-	// acknowledged in time, and then for a minute.
+	// LimitsNone has no limit, whatever the broker's name is. If the broker does not
+	// acknowledge in time, there is one for a minute.
 	LimitsNone Limits = "none"
 )
 
@@ -90,12 +88,11 @@ func newRateLimiter(host string, limits Limits) *rateLimiter {
 	return p
 }
 
-// keepAWSLimits keeps AWS IoT Core's rates from now on.
+// keepAWSLimits makes AWS IoT Core's rates permanent.
 func (p *rateLimiter) keepAWSLimits() { p.aws, p.recovery = true, recoveryAWS }
 
-// noteDropped notes that the broker has read a message that was sent when it may have
-// been too much, and has not acknowledged it. It reports whether AWS's limits are kept
-// from now on because of that.
+// noteDropped records that the broker has read a message that was sent above AWS's rate and
+// has not acknowledged it. It reports whether this makes AWS's limits permanent.
 func (p *rateLimiter) noteDropped() (found bool) {
 	p.dropped++
 	if p.aws || p.limits == LimitsNone || p.dropped < dropsToBelieve {
@@ -108,8 +105,7 @@ func (p *rateLimiter) noteDropped() (found bool) {
 // active reports whether there is a bound.
 func (p *rateLimiter) active() bool { return p.aws || p.share < 1 }
 
-// wait gives for how long nothing may go; 0 when a message may go now, whatever its
-// size.
+// wait returns how long nothing may be sent; 0 if a message of any size may be sent now.
 func (p *rateLimiter) wait(now time.Time) time.Duration {
 	if !p.active() {
 		return 0
@@ -122,7 +118,7 @@ func (p *rateLimiter) wait(now time.Time) time.Duration {
 	return max(p.messages.wait(p.share), p.bytes.wait(p.share))
 }
 
-// waitForLarge gives for how long a large message may not go, though others may.
+// waitForLarge returns how long a large message must wait, while others may be sent.
 func (p *rateLimiter) waitForLarge(m Publication, now time.Time) time.Duration {
 	if !p.active() || packetSize(m) <= largeBytes {
 		return 0
@@ -130,7 +126,7 @@ func (p *rateLimiter) waitForLarge(m Publication, now time.Time) time.Duration {
 	return p.lastSent.Add(time.Second).Sub(now)
 }
 
-// noteSent notes that a message goes now.
+// noteSent records that a message is sent now.
 func (p *rateLimiter) noteSent(m Publication, now time.Time) {
 	if p.active() {
 		p.messages.tokens--
@@ -139,7 +135,7 @@ func (p *rateLimiter) noteSent(m Publication, now time.Time) {
 	}
 }
 
-// packetSize gives the size of a message's PUBLISH packet, in bytes, roughly.
+// packetSize returns the approximate size of a message's PUBLISH packet, in bytes.
 func packetSize(m Publication) int { return len(m.Payload) + len(m.Topic) + packetOverhead }
 
 // halve halves the rate.
@@ -147,7 +143,7 @@ func (p *rateLimiter) halve() {
 	p.share = max(minShare, p.share/2)
 }
 
-// acked lets the rate come back a little.
+// acked makes the rate recover a little.
 func (p *rateLimiter) acked(now time.Time) {
 	if p.share < 1 {
 		since := min(now.Sub(p.lastAck), maxAckGap)
@@ -160,23 +156,23 @@ func (b *bucket) refill(elapsed time.Duration, share float64) {
 	b.tokens = min(b.capacity, b.tokens+b.rate*share*elapsed.Seconds())
 }
 
-// wait gives how long until there is a token.
+// wait returns how long until there is a token.
 func (b *bucket) wait(share float64) time.Duration {
 	missing := 1 - b.tokens
-	if missing <= 1e-6 { // of a message or a byte: what floating-point numbers lose
+	if missing <= 1e-6 { // rounding error of floating-point numbers
 		return 0
 	}
 	return time.Duration(missing/(b.rate*share)*float64(time.Second)) + 1
 }
 
-// sentMeter counts what was sent in the present second.
+// sentMeter counts what was sent in the current second.
 type sentMeter struct {
 	began           time.Time
 	messages, bytes int
 }
 
-// add counts a message. It reports whether so much was sent already in that second as
-// AWS IoT Core takes.
+// add counts a message. It reports whether as much was already sent in that second as AWS IoT
+// Core accepts.
 func (c *sentMeter) add(m Publication, now time.Time) (overAWSRate bool) {
 	if now.Sub(c.began) >= time.Second {
 		*c = sentMeter{began: now}

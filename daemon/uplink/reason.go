@@ -27,7 +27,7 @@ type Reason struct {
 	Text   string // the broker's own reason string; "" is none
 }
 
-// Error gives packet, code, the code's name and the broker's own words.
+// Error returns packet, code, the code's name and the broker's reason string.
 func (r *Reason) Error() string {
 	name := reasons[r.Code]
 	if name == "" {
@@ -40,8 +40,8 @@ func (r *Reason) Error() string {
 	return s
 }
 
-// ExplainReason says what a reason code means for what was going on, and what to do.
-// The meanings are those of [Explain], which has to conclude them from hang-ups.
+// ExplainReason returns what a reason code means in a situation, and what to do. The meanings
+// are those of [Explain], which has to infer them from hang-ups.
 func ExplainReason(r *Reason, at Disconnect) *Explained {
 	e := explainReason(r.Code, at)
 	e.Err = r

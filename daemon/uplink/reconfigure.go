@@ -13,30 +13,28 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// Reconfigure has the link use another configuration. Where it can, the connection and
-// the session stay: subscriptions that are new are made, those that are gone are ended,
-// and the topic of the echo, the limits, the window, the drain, the farewell, the largest
-// payload and the outbox change. It waits for the window to empty before that, so the
-// outbox sees each message acknowledged or rewound. Everything that was left out because
-// the broker denied it is tried again.
+// Reconfigure makes the link use another configuration. If possible, the connection and the
+// session stay: new subscriptions are made, old ones are ended, and the topic of the echo,
+// the limits, the window, the drain, the farewell, the largest payload and the outbox change.
+// Before that it waits for the window to empty, so the outbox sees each message acknowledged
+// or rewound. Everything that was left out because the broker denied it is tried again.
 //
-// Some settings take effect only with a new connection: the endpoint, the client id, the
-// files of the credentials, the keep-alive, a clean session and the will. If one of those
-// differs, the connection is closed in order, so that no will is published, and a new one
-// is made; reconnects names the settings.
+// Some settings need a new connection: the endpoint, the client id, the credential files, the
+// keep-alive, a clean session and the will. If one of those differs, the connection is closed
+// in order, so that no will is published, and a new one is made. reconnects names the
+// settings.
 //
 // Observe, Heartbeat, HeartbeatWait, Log and Dial stay those of [New], whatever c has. If
-// c.Files is set, it must be running. The earlier Files are not used after Reconfigure
-// has returned.
+// c.Files is set, it must be running. The link does not use the earlier Files after
+// Reconfigure has returned.
 //
-// Reconfigure returns once the link uses c. If the connection stays, the broker has
-// answered by then; [Status] says what it denied. If a new one is made, the old one has
-// ended by then, so each of its messages that is not acknowledged is Lost. If the session
-// becomes a clean one, or no longer is one, nothing of the old session is received after
-// that, not even at QoS 0. The error says what is wrong with c, and then nothing has
-// changed. Or it is ctx's, and the link will still use c. Reconfigure may be called from
-// any goroutine; of several calls the last one counts. A link that does not run uses c
-// once it runs, and Reconfigure waits until then.
+// Reconfigure returns once the link uses c. If the connection stays, the broker has answered
+// by then; [Status] says what it denied. If a new one is made, the old one has ended by then,
+// so each of its unacknowledged messages is Lost. If the session becomes clean, or stops
+// being clean, nothing of the old session is received after that, not even at QoS 0. If the
+// error says what is wrong with c, nothing has changed. If it is ctx's error, the link will
+// still use c. Any goroutine may call Reconfigure; of several calls the last one counts. If
+// the link is not running, Reconfigure waits until it runs and uses c.
 func (l *Link) Reconfigure(ctx context.Context, c Config) (reconnects []string, err error) {
 	own := c.Files == nil
 	c, at, err := c.prepare()
@@ -53,8 +51,8 @@ func (l *Link) Reconfigure(ctx context.Context, c Config) (reconnects []string, 
 	}
 }
 
-// Compare names the settings for which [Link.Reconfigure] would make a new connection, and
-// does nothing. The error says what is wrong with c. Any goroutine.
+// Compare names the settings for which [Link.Reconfigure] would make a new connection. It
+// changes nothing. The error says what is wrong with c. Any goroutine.
 func (l *Link) Compare(c Config) (reconnects []string, err error) {
 	c, _, err = c.prepare()
 	if err != nil {
@@ -63,8 +61,8 @@ func (l *Link) Compare(c Config) (reconnects []string, err error) {
 	return l.reconfigurations.compare(c), nil
 }
 
-// needsConnection names the settings in which two configurations differ that only a
-// new connection can use, each after its key in a configuration file.
+// needsConnection names the settings that differ and need a new connection, by their keys in
+// the configuration file.
 func needsConnection(a, b Config) (settings []string) {
 	will := func(c Config) []byte {
 		if c.Will == nil {
@@ -97,20 +95,20 @@ func needsConnection(a, b Config) (settings []string) {
 type reconfiguration struct {
 	config Config
 	at     endpoint.Endpoint
-	own    bool          // config.Files is nobody else's
+	own    bool          // config.Files belongs to the link
 	done   chan struct{} // closed once the link uses it
 }
 
-// reconfigurations are those that the link does not use yet. Any goroutine.
+// reconfigurations are the configurations that the link does not use yet. Any goroutine.
 type reconfigurations struct {
 	wake wake.Signal // set while there are any
 
 	mu      sync.Mutex
-	latest  Config // the last that was asked for
+	latest  Config // the configuration that was asked for last
 	waiting []*reconfiguration
 }
 
-// add adds one. It names the settings that only a new connection can use.
+// add adds one. It returns the settings that need a new connection.
 func (r *reconfigurations) add(next *reconfiguration) (reconnects []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,14 +119,14 @@ func (r *reconfigurations) add(next *reconfiguration) (reconnects []string) {
 	return reconnects
 }
 
-// config gives the configuration that was asked for last.
+// config returns the configuration that was asked for last.
 func (r *reconfigurations) config() Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.latest
 }
 
-// compare names the settings that only a new connection can use.
+// compare returns the settings that need a new connection.
 func (r *reconfigurations) compare(next Config) (reconnects []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,8 +140,8 @@ func (r *reconfigurations) any() bool {
 	return len(r.waiting) > 0
 }
 
-// take takes all. Only the last one counts.
-func (r *reconfigurations) take() (all []*reconfiguration) {
+// takeAll removes and returns all. Only the last one counts.
+func (r *reconfigurations) takeAll() (all []*reconfiguration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all, r.waiting = r.waiting, nil
@@ -151,25 +149,25 @@ func (r *reconfigurations) take() (all []*reconfiguration) {
 	return all
 }
 
-// adoption is what is left to do of configurations that are in use, once the connection
-// of before has ended. Run's goroutine.
+// adoption is what remains to do for configurations that are in use, once the old connection
+// has ended. Only Run's goroutine uses it.
 type adoption struct {
-	waiting      []*reconfiguration // who asked for them
-	otherSession bool               // what the session of before has brought is to be discarded
+	waiting      []*reconfiguration // the calls to answer
+	otherSession bool               // messages of the old session must be discarded
 }
 
-// adoptPending uses the configuration that was last asked for, while there is no
-// connection, and answers those who asked for a new connection.
+// adoptPending uses the configuration that was asked for last, while there is no connection,
+// and answers the calls that asked for a new connection.
 func (l *Link) adoptPending() {
-	if all := l.reconfigurations.take(); len(all) > 0 {
+	if all := l.reconfigurations.takeAll(); len(all) > 0 {
 		l.adopt(all[len(all)-1])
 		l.adoption.waiting = append(l.adoption.waiting, all...)
 	}
 	l.answerAdopted()
 }
 
-// answerAdopted tells those whose configuration was adopted that the connection of
-// before has ended.
+// answerAdopted answers the calls whose configuration was adopted, now that the old
+// connection has ended.
 func (l *Link) answerAdopted() {
 	if l.adoption.otherSession {
 		l.inbound.discard(true)
@@ -180,8 +178,7 @@ func (l *Link) answerAdopted() {
 	l.adoption = adoption{}
 }
 
-// adopt uses a configuration from now on. It names the settings that need a new
-// connection.
+// adopt uses a configuration from now on. It returns the settings that need a new connection.
 func (l *Link) adopt(r *reconfiguration) (reconnects []string) {
 	before, c := l.cfg, r.config
 	c.Observe, c.Heartbeat, c.HeartbeatWait, c.Log, c.Dial = before.Observe, before.Heartbeat, before.HeartbeatWait, before.Log, before.Dial
@@ -196,7 +193,7 @@ func (l *Link) adopt(r *reconfiguration) (reconnects []string) {
 	c.Files = l.rotation.files
 	l.cfg = c
 	if other {
-		l.meet(r.at)
+		l.forgetBroker(r.at)
 	} else {
 		l.subs.change(c)
 		now := time.Now()
@@ -213,9 +210,9 @@ func (l *Link) adopt(r *reconfiguration) (reconnects []string) {
 	return reconnects
 }
 
-// meet starts over with another broker, or as another client: what was learnt of the
-// one before does not count.
-func (l *Link) meet(at endpoint.Endpoint) {
+// forgetBroker starts from scratch with another broker, or as another client: what was learnt
+// about the last one does not apply.
+func (l *Link) forgetBroker(at endpoint.Endpoint) {
 	l.at = at
 	l.subs, l.topics = newSubscriptions(l.cfg), newTopicDenials()
 	l.session, l.will, l.idle, l.takeover, l.attempts.resets = session{}, willRetry{}, idleTimeout{}, takeover{}, 0
@@ -223,9 +220,9 @@ func (l *Link) meet(at endpoint.Endpoint) {
 	l.status.change(func(s *Status) { s.Endpoint, s.ClientID = l.cfg.Endpoint, l.cfg.ClientID })
 }
 
-// reconfigure uses the configuration that was asked for, where one was, on a connection
-// that stands. It waits for the window to empty, and reports whether nothing is to be
-// published meanwhile.
+// reconfigure uses the configuration that was asked for, if there is one, on an open
+// connection. It waits for the window to empty, and reports whether publishing must stop
+// meanwhile.
 func (c *connection) reconfigure(ctx context.Context) bool {
 	l := c.link
 	if !l.reconfigurations.any() {
@@ -234,10 +231,10 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 	if c.publisher.window.len() > 0 {
 		return true
 	}
-	all := l.reconfigurations.take()
+	all := l.reconfigurations.takeAll()
 	l.adoption.waiting = append(l.adoption.waiting, all...)
 	if reconnects := l.adopt(all[len(all)-1]); len(reconnects) > 0 {
-		c.reconnect = true // who asked is answered once this connection has ended
+		c.reconnect = true // the call is answered once this connection has ended
 		return true
 	}
 	defer l.answerAdopted()
@@ -254,8 +251,8 @@ func (c *connection) reconfigure(ctx context.Context) bool {
 	return ctx.Err() != nil
 }
 
-// changeSubscriptions has the session hold the subscriptions of a configuration that was
-// just adopted, and waits for an echo again. Nothing is in flight.
+// changeSubscriptions makes the session hold the subscriptions of a configuration that was
+// just adopted, and starts to wait for an echo again. Nothing is in flight.
 func (c *connection) changeSubscriptions(ctx context.Context) error {
 	if err := c.endEcho(ctx); err != nil {
 		return err
@@ -268,7 +265,7 @@ func (c *connection) changeSubscriptions(ctx context.Context) error {
 	return c.subscriber.dropObsolete(ctx)
 }
 
-// change takes the subscriptions of another configuration. What is gone is dropped.
+// change uses the subscriptions of another configuration. Old ones are dropped.
 func (s *subscriptions) change(c Config) {
 	before := s.wanted
 	s.wanted = c.Subscriptions
@@ -284,8 +281,8 @@ func (s *subscriptions) change(c Config) {
 	}
 }
 
-// missing gives the subscriptions that are wanted, allowed, and not held by this
-// connection at their QoS.
+// missing returns the subscriptions that are wanted and allowed and that this connection does
+// not hold at their QoS.
 func (s *subscriber) missing(now time.Time) []Subscription {
 	subs := &s.link.subs
 	return slices.DeleteFunc(subs.denials.allowed(subs.wanted, now), func(x Subscription) bool {

@@ -12,43 +12,43 @@ import (
 // errReconnect ends a connection because somebody wants a new one.
 var errReconnect = errors.New("reconnecting, as requested")
 
-// reconnects are the callers that want a connection now, and how the link hears of
-// them. Any goroutine.
+// reconnects are the calls that want a connection now, and the signal to the link. Any
+// goroutine.
 type reconnects struct {
-	wake wake.Signal // set while any wait
+	wake wake.Signal // set while any are waiting
 
 	mu      sync.Mutex
 	waiting []chan<- Status
 }
 
-// ask adds a caller. The channel delivers once.
+// ask adds a call. The channel delivers once.
 func (r *reconnects) ask() <-chan Status {
 	done := make(chan Status, 1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waiting = append(r.waiting, done)
-	r.wake.Set() // with the lock, so that answer clears no later one
+	r.wake.Set() // under the lock, so that answer does not clear a later signal
 	return done
 }
 
-// answer tells all callers what has become of their connection. One that was asked for
-// while it was being made is this one.
+// answer sends all calls the status of their connection. A call that came while a connection
+// was being made gets that one.
 func (r *reconnects) answer(s Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, done := range r.waiting {
-		done <- s // there is room for one, and only one is sent
+		done <- s // has room for the one value
 	}
 	r.waiting = nil
 	r.wake.Clear()
 }
 
-// Reconnect makes the link connect now, whatever it waits for. It only keeps the second
+// Reconnect makes the link connect now, whatever it is waiting for. It only keeps one second
 // between two connections (AWS IoT Core accepts one CONNECT per second and client id). An
-// open connection is closed in order and a new one is made, with the credential files as
-// they are now. Everything that was left out because the broker denied it is tried again.
-// Reconnect returns the state after the attempt, or ctx's error. It may be called from
-// any goroutine. It does not return before ctx ends if the link does not run.
+// open connection is closed in order and a new one is made, with the credential files as they
+// are now. Everything that was left out because the broker denied it is tried again.
+// Reconnect returns the state after the attempt, or ctx's error. Any goroutine. If the link
+// is not running, it returns only when ctx ends.
 func (l *Link) Reconnect(ctx context.Context) (Status, error) {
 	select {
 	case s := <-l.reconnects.ask():
@@ -58,11 +58,11 @@ func (l *Link) Reconnect(ctx context.Context) (Status, error) {
 	}
 }
 
-// answerReconnects tells all who have asked for a connection what has become of it.
+// answerReconnects sends the outcome to all calls that have asked for a connection.
 func (l *Link) answerReconnects() { l.reconnects.answer(l.Status()) }
 
-// prepareReconnect prepares an attempt that was asked for. It may be that what was
-// wrong has been mended, so nothing that was held against anything holds it up.
+// prepareReconnect prepares an attempt that was asked for. The causes of earlier failures may
+// have been removed, so no backoff or denial delays it.
 func (l *Link) prepareReconnect(ctx context.Context) {
 	now := time.Now()
 	l.backoff.reset()

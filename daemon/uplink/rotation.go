@@ -12,38 +12,38 @@ import (
 )
 
 const (
-	// maxCutOffs is how many attempts of new credentials in a row may end without a
-	// CONNACK for a reason that is not theirs, before the old ones are tried: a broker
-	// may drop whom it does not know without a word.
+	// maxCutOffs is how many attempts with new credentials in a row may end without a
+	// CONNACK, for another reason than the credentials, before the old ones are tried: a
+	// broker may disconnect unknown clients without a reason.
 	maxCutOffs = 3
 
-	rereadEvery      = time.Minute     // how often files of credentials that are not in use are read again
-	readFilesTimeout = 5 * time.Second // for the files, before a connection
+	rereadEvery      = time.Minute     // how often the files are read again while newer credentials are not in use
+	readFilesTimeout = 5 * time.Second // how long a connection waits for the files
 )
 
-// rotation gives each connection attempt its credentials. It keeps those that last
-// reached a CONNACK until newer ones have, so that a renewal that went wrong does not
-// cut the board off. It keeps them in memory only: a private key is copied nowhere.
-// Run's goroutine.
+// rotation chooses the credentials of each connection attempt. It keeps those that last
+// reached a CONNACK until newer ones have reached one, so that a failed renewal does not cut
+// the board off. It keeps them only in memory: a private key is copied nowhere. Only Run's
+// goroutine uses it.
 type rotation struct {
 	files  *CredentialFiles
-	own    bool        // the files are nobody else's
-	others *task.Group // for what reads them; nil before start
-	end    func()      // ends reading them, where own; nil before start
+	own    bool        // the link itself reads the files
+	others *task.Group // for the goroutine that reads the files; nil before start
+	end    func()      // stops reading the files, if own; nil before start
 
 	current      *credentials      // the last that reached a CONNACK
-	rejected     [sha256.Size]byte // newer ones that have not reached it
-	cutOffs      int               // their attempts that ended for a reason not theirs
+	rejected     [sha256.Size]byte // newer ones that have not reached a CONNACK
+	cutOffs      int               // attempts with them that ended for another reason
 	retryCurrent bool              // the current ones are tried next
-	reason       *Explained        // why the newer ones did not get through, it seems
-	problem      *Explained        // why they are not in use, now that the current ones are
+	reason       *Explained        // the probable reason why the newer ones failed
+	problem      *Explained        // why the newer ones are not in use; set while the current ones are
 
 	reread  time.Time       // when the files were last asked for while there is a problem
 	reading <-chan struct{} // closed when they have been read
 }
 
-// next gives the credentials for the next attempt: the files as they were last read,
-// or else the current ones.
+// next returns the credentials for the next attempt: the files as they were last read, or
+// else the current ones.
 func (r *rotation) next() (*credentials, error) {
 	fresh, problems := r.files.latest()
 	switch {
@@ -64,7 +64,7 @@ func (r *rotation) next() (*credentials, error) {
 	return fresh, nil
 }
 
-// accepted says that a connection with these credentials got its CONNACK.
+// accepted records that a connection with these credentials has received its CONNACK.
 func (r *rotation) accepted(c *credentials) {
 	if r.current == nil || c.sum != r.current.sum {
 		r.reason = nil
@@ -72,8 +72,8 @@ func (r *rotation) accepted(c *credentials) {
 	r.current, r.problem = c, r.reason
 }
 
-// failed says that an attempt with these credentials did not get that far, but to the
-// TLS handshake at least.
+// failed records that an attempt with these credentials reached the TLS handshake but not a
+// CONNACK.
 func (r *rotation) failed(c *credentials, why *Explained) {
 	if r.current == nil || c.sum == r.current.sum {
 		return
@@ -86,12 +86,12 @@ func (r *rotation) failed(c *credentials, why *Explained) {
 		code = string(health.CertificateRejected)
 	}
 	r.cutOffs, r.retryCurrent = 0, true
-	r.reason = &Explained{Code: code, What: "the new certificate does not work, so the one before is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
+	r.reason = &Explained{Code: code, What: "the new certificate does not work, so the old one is still in use: " + why.What, Hint: why.Hint, Err: why.Err}
 }
 
-// recheck looks at the files as last read while the current credentials are in use in
-// spite of newer ones. It reports whether what is to be said about that has changed.
-// New ones that were mended are tried at the next connection.
+// recheck checks the files as last read while the current credentials are used instead of
+// newer ones. It reports whether the problem to report has changed. If the files were
+// corrected, the next connection tries them.
 func (r *rotation) recheck() (changed bool) {
 	if r.problem == nil {
 		return false
@@ -109,8 +109,8 @@ func (r *rotation) recheck() (changed bool) {
 	return r.problem == nil || r.problem.Error() != before.Error()
 }
 
-// check has the files read again once in a while, where newer credentials are not in
-// use. It reports whether what is to be said about that has changed.
+// check reads the files again at intervals while newer credentials are not in use. It reports
+// whether the problem to report has changed.
 func (r *rotation) check(now time.Time) (changed bool) {
 	select {
 	case <-r.reading:
@@ -134,22 +134,21 @@ func unusable(problems []Problem) *Explained {
 	return &Explained{Code: first.Code, What: first.File + ": " + first.What, Hint: first.Do, Err: errors.Join(all...)}
 }
 
-// refreshCredentials has the files read, and waits for that where it takes no more
-// than readFilesTimeout.
+// refreshCredentials reads the files, and waits for that for at most readFilesTimeout.
 func (l *Link) refreshCredentials(ctx context.Context) {
 	if l.rotation.files.Pending() < refresh.Slow {
 		l.await(ctx, readFilesTimeout, l.rotation.files.Refresh(), nil)
 	}
 }
 
-// checkCredentials looks whether newer credentials that are not in use were mended.
+// checkCredentials checks whether newer credentials that are not in use were corrected.
 func (l *Link) checkCredentials(now time.Time) {
 	if l.rotation.check(now) {
 		l.update(func(s *Status) { s.Err = l.amiss() })
 	}
 }
 
-// start has the files read until stop, where nobody else has them read.
+// start reads the files until stop, unless somebody else reads them.
 func (r *rotation) start(others *task.Group) {
 	r.others = others
 	if !r.own {
@@ -160,7 +159,7 @@ func (r *rotation) start(others *task.Group) {
 	files := r.files
 	r.others.Go("credential files", func() {
 		defer close(done)
-		_ = files.Run(ctx) // it gives none
+		_ = files.Run(ctx) // returns no error
 	})
 	r.end = func() {
 		cancel()
@@ -176,8 +175,8 @@ func (r *rotation) stop() {
 	}
 }
 
-// use takes the credentials from files from now on. What is known of credentials is
-// kept where the paths are the same; own says that the files are nobody else's.
+// use uses the credentials of files from now on. What is known about credentials is kept if
+// the paths are the same. own says that the link itself reads the files.
 func (r *rotation) use(files *CredentialFiles, own bool) {
 	same := files.paths() == r.files.paths()
 	if files == r.files || same && own && r.own {

@@ -153,7 +153,7 @@ func TestBrokerDropsTheNewPairSilently(t *testing.T) {
 					p = b.shows(101)
 					p.connack(0, true)
 					synctest.Wait()
-					if st := l.Status(); !st.Connected || l.code() != string(health.CertificateRejected) || !strings.Contains(st.Err.Error(), "the one before is still in use") {
+					if st := l.Status(); !st.Connected || l.code() != string(health.CertificateRejected) || !strings.Contains(st.Err.Error(), "the old one is still in use") {
 						t.Errorf("status %+v", st)
 					}
 					p.hangUp()

@@ -1,23 +1,23 @@
 package uplink
 
-// session is what the broker has said of our MQTT session (MQTT 3.1.1, section
-// 3.1.2.4), which outlives connections. Run's goroutine.
+// session is what the broker has said about our MQTT session (MQTT 3.1.1, section 3.1.2.4),
+// which outlives connections. Only Run's goroutine uses it.
 //
-// Most brokers say in the CONNACK whether they have kept it. Some keep it and never
-// say so (ActiveMQ), so "no session" from a broker that has never said otherwise may
-// be a loss or a habit. It is not counted as a loss until the broker says once that it
-// has a session: then it is a broker that reports, and what was not counted was lost.
-// A message that came from the session proves the contrary.
+// Most brokers say in the CONNACK whether they have kept the session. Some keep it and never
+// say so (ActiveMQ). So "no session" from a broker that has never reported one may be a loss,
+// or normal for that broker. It is not counted as a loss until the broker reports a session
+// for the first time: then it is known to report them, and the uncounted ones were losses. A
+// message that comes from the session proves the contrary.
 type session struct {
-	known        bool // there has been a session of ours
-	reports      bool // the broker has said that it has it
-	silentlyKept bool // it keeps sessions without saying so
-	absent       bool // it has said that it has none since the link last stood
-	unconfirmed  int  // times that the link stood and absent was true, not yet counted as losses
+	known        bool // we have had a session
+	reports      bool // the broker has reported a session
+	silentlyKept bool // it keeps sessions without reporting them
+	absent       bool // it has reported no session since the link was last established
+	unconfirmed  int  // times that the link was established while absent, not counted as losses yet
 }
 
-// connack notes the session present flag of a CONNACK. What comes of its connection
-// changes nothing about it, and the next one will find the session that this one made.
+// connack records the session present flag of a CONNACK. Whatever happens to that connection,
+// the next one will find the session that this one has made.
 func (s *session) connack(present bool) {
 	s.absent = s.absent || s.known && !present
 	s.known = s.known || present
@@ -25,17 +25,16 @@ func (s *session) connack(present bool) {
 	s.silentlyKept = s.silentlyKept && !s.reports
 }
 
-// noteResumed notes that a message came from an earlier session, whatever the CONNACK
-// has said.
+// noteResumed records that a message came from an earlier session, whatever the CONNACK has
+// said.
 func (s *session) noteResumed() {
 	if !s.reports {
 		s.silentlyKept, s.absent, s.unconfirmed = true, false, 0
 	}
 }
 
-// established notes that the link stands. It gives how often the broker has forgotten
-// our session, as far as that is known only now, and whether it has perhaps now, for
-// the first time.
+// established records that the link is established. It returns how many losses of our session
+// are known only now, and whether the broker has perhaps lost it, for the first time.
 func (s *session) established() (lost int, doubtful bool) {
 	if s.absent && !s.silentlyKept {
 		s.unconfirmed++
@@ -48,5 +47,6 @@ func (s *session) established() (lost int, doubtful bool) {
 	return lost, doubtful
 }
 
-// keptSilently reports whether the broker has a session of ours and has never said so.
+// keptSilently reports whether the broker has kept a session of ours without ever reporting
+// it.
 func (s *session) keptSilently() bool { return s.known && !s.reports }

@@ -13,50 +13,50 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// Subscribing goes past the protocol client, as publishing does: the client chooses
-// packet identifiers itself, always from 1 on, and a broker whose deliveries to us use
-// the same ones may refuse a SUBSCRIBE for that alone (seen with mochi: 0x91).
+// Subscribing bypasses the protocol client, as publishing does. The client chooses packet
+// identifiers itself, always from 1 on. A broker whose deliveries to us use the same ones may
+// refuse a SUBSCRIBE only for that (seen with mochi: 0x91).
 
 const (
 	subackTimeout = 15 * time.Second
-	// subscribeTries is how often a filter is asked for in one connection whose SUBACK
-	// has a code that MQTT 3.1.1 does not know, each time under another identifier.
+	// subscribeTries is how often a filter is requested on one connection if its SUBACK has a
+	// code that MQTT 3.1.1 does not define, each time with another identifier.
 	subscribeTries = 4
-	// identifierGap is how far these identifiers lie from one another: farther than a
-	// broker has deliveries under way.
+	// identifierGap is the distance of these identifiers. It is more than a broker has
+	// deliveries in flight.
 	identifierGap = 4099
 
-	subackDenied = 0x80 // the one code that refuses (MQTT 3.1.1, section 3.9.3)
-	maxGranted   = 2    // the codes up to it grant, and are the QoS
+	subackDenied = 0x80 // the only code that refuses (MQTT 3.1.1, section 3.9.3)
+	maxGranted   = 2    // codes up to this grant the subscription, and are the QoS
 )
 
-// Subscription is a topic filter to be subscribed to on every connection.
+// Subscription is a topic filter to subscribe to on every connection.
 type Subscription struct {
 	Filter string
 	QoS    byte // 0 or 1
 }
 
-// subscriptions is what the broker's session is to hold. Run's goroutine.
+// subscriptions is what the broker's session should hold. Only Run's goroutine uses it.
 type subscriptions struct {
 	wanted   []Subscription
 	denials  filterDenials
 	obsolete []obsoleteFilter
 }
 
-// obsoleteFilter is one that the session may hold of an earlier configuration, and is
-// to hold no more.
+// obsoleteFilter is a filter that the session may hold from an earlier configuration and
+// should no longer hold.
 //
-// An UNSUBSCRIBE needs no permission on AWS IoT Core, and is answered whether or not
-// the session holds the filter (MQTT 3.1.1, section 3.10.4). But a broker that hangs
-// up on it, or says nothing, must not be asked forever: it does no harm to keep what
-// is ignored.
+// An UNSUBSCRIBE needs no permission on AWS IoT Core, and is answered whether or not the
+// session holds the filter (MQTT 3.1.1, section 3.10.4). But if a broker hangs up on it, or
+// does not answer, it must not be sent for ever: a subscription whose messages are ignored
+// does no harm.
 type obsoleteFilter struct {
 	filter string
-	streak streak // of hang-ups instead of an UNSUBACK
+	streak streak // hang-ups instead of an UNSUBACK
 }
 
-// newSubscriptions gives those of a configuration. Obsolete are what is a filter and
-// is not wanted, each once.
+// newSubscriptions returns the subscriptions of a configuration. Obsolete are those that are
+// valid filters and not wanted, each once.
 func newSubscriptions(c Config) subscriptions {
 	s := subscriptions{wanted: c.Subscriptions, denials: newFilterDenials()}
 	for _, f := range c.Unsubscribe {
@@ -65,24 +65,24 @@ func newSubscriptions(c Config) subscriptions {
 	return s
 }
 
-// drop has a filter unsubscribed from, unless it is wanted or no filter.
+// drop marks a filter to unsubscribe from, unless it is wanted or invalid.
 func (s *subscriptions) drop(filter string) {
 	if !s.wants(filter) && !s.drops(filter) && topic.CheckFilter(filter) == nil {
 		s.obsolete = append(s.obsolete, obsoleteFilter{filter: filter})
 	}
 }
 
-// wants reports whether a filter is to be subscribed to.
+// wants reports whether to subscribe to a filter.
 func (s *subscriptions) wants(filter string) bool {
 	return slices.ContainsFunc(s.wanted, func(x Subscription) bool { return x.Filter == filter })
 }
 
-// drops reports whether a filter is to be unsubscribed from.
+// drops reports whether to unsubscribe from a filter.
 func (s *subscriptions) drops(filter string) bool {
 	return slices.ContainsFunc(s.obsolete, func(x obsoleteFilter) bool { return x.filter == filter })
 }
 
-// covering gives the filter among those wanted that brings a topic.
+// covering returns the wanted filter that matches a topic.
 func (s *subscriptions) covering(name string) (filter string, ok bool) {
 	i := slices.IndexFunc(s.wanted, func(x Subscription) bool { return topic.Matches(x.Filter, name) })
 	if i < 0 {
@@ -91,8 +91,7 @@ func (s *subscriptions) covering(name string) (filter string, ok bool) {
 	return s.wanted[i].Filter, true
 }
 
-// subacks hands the SUBACK or UNSUBACK that is due from the goroutine that reads to
-// Run's.
+// subacks passes the expected SUBACK or UNSUBACK from the reading goroutine to Run's.
 type subacks struct {
 	ready wake.Signal // set when packet and code are new
 
@@ -114,19 +113,19 @@ func (a *subacks) get() (packet uint16, code byte) {
 	return a.packet, a.code
 }
 
-// subscriber sends SUBSCRIBE and UNSUBSCRIBE on one connection and awaits the answers.
-// Only while nothing is in flight, so that a hang-up says clearly what it is about.
-// Run's goroutine.
+// subscriber sends SUBSCRIBE and UNSUBSCRIBE on one connection and waits for the answers. It
+// does so only while nothing is in flight, so that it is clear what a hang-up is about. Only
+// Run's goroutine uses it.
 type subscriber struct {
 	link      *Link
 	transport *transport
 	exchange  *exchange
 	requested atomic.Bool     // a SUBSCRIBE was sent; any goroutine
-	held      map[string]byte // the filters granted on this connection, with the QoS asked for
+	held      map[string]byte // the filters granted on this connection, with the requested QoS
 }
 
-// subscribe asks for each filter by itself, so that a broker that hangs up says which
-// one it was about.
+// subscribe requests each filter separately, so that it is clear which filter a hang-up is
+// about.
 func (s *subscriber) subscribe(ctx context.Context, want []Subscription) error {
 	for _, sub := range want {
 		s.exchange.phase, s.exchange.subject = Subscribing, sub.Filter
@@ -143,8 +142,8 @@ func (s *subscriber) subscribe(ctx context.Context, want []Subscription) error {
 	return nil
 }
 
-// request asks for one filter until the broker grants or denies it, and gives the
-// return code of the last SUBACK.
+// request requests one filter until the broker grants or denies it, and returns the code of
+// the last SUBACK.
 func (s *subscriber) request(ctx context.Context, sub Subscription) (code byte, err error) {
 	s.transport.reader.subscribing.Store(true)
 	defer s.transport.reader.subscribing.Store(false)
@@ -166,8 +165,8 @@ func (s *subscriber) request(ctx context.Context, sub Subscription) (code byte, 
 	return code, nil
 }
 
-// answered notes what a SUBACK says. A code that the broker has given to each of
-// several requests is a denial too, whatever it means to say.
+// answered records the code of a SUBACK. A code that the broker has returned for each of
+// several requests is a denial too, whatever it means.
 func (s *subscriber) answered(sub Subscription, code byte) {
 	if code > maxGranted {
 		delete(s.held, sub.Filter)
@@ -179,8 +178,8 @@ func (s *subscriber) answered(sub Subscription, code byte) {
 	s.link.subs.denials.forget(sub.Filter)
 }
 
-// unsubscribe ends one subscription and awaits the answer. There may have been no such
-// subscription: the broker acknowledges that all the same (section 3.10.4).
+// unsubscribe ends one subscription and waits for the answer. The broker also acknowledges it
+// if there was no such subscription (section 3.10.4).
 func (s *subscriber) unsubscribe(ctx context.Context, filter string) error {
 	s.transport.reader.subscribing.Store(true)
 	defer s.transport.reader.subscribing.Store(false)
@@ -193,8 +192,8 @@ func (s *subscriber) unsubscribe(ctx context.Context, filter string) error {
 	return err
 }
 
-// awaitAnswer awaits the SUBACK or UNSUBACK with this packet identifier to what was
-// sent at asked.
+// awaitAnswer waits for the SUBACK or UNSUBACK with this packet identifier. asked is when the
+// request was sent.
 func (s *subscriber) awaitAnswer(ctx context.Context, packet uint16, asked time.Time) (code byte, err error) {
 	t := s.transport
 	for {
@@ -214,8 +213,8 @@ func (s *subscriber) awaitAnswer(ctx context.Context, packet uint16, asked time.
 	}
 }
 
-// dropObsolete unsubscribes from the obsolete filters, one at a time. A clean session
-// holds none but those of this connection.
+// dropObsolete unsubscribes from the obsolete filters, one at a time. A clean session holds
+// only the filters of this connection.
 func (s *subscriber) dropObsolete(ctx context.Context) error {
 	l := s.link
 	for len(l.subs.obsolete) > 0 {
@@ -241,16 +240,15 @@ func (s *subscriber) dropObsolete(ctx context.Context) error {
 	return nil
 }
 
-// unsubscribeHungUp notes that the broker hung up instead of answering an
-// UNSUBSCRIBE. After as many hang-ups in a row as deny a subscription it is not asked
-// any more by this process.
+// unsubscribeHungUp records that the broker hung up instead of answering an UNSUBSCRIBE.
+// After as many hang-ups in a row as deny a subscription, this process does not try again.
 func (l *Link) unsubscribeHungUp(kind endKind) {
 	if l.subs.obsolete[0].streak.add(kind) {
 		l.keepObsolete("hangs up")
 	}
 }
 
-// keepObsolete has the session keep the first obsolete filter.
+// keepObsolete leaves the first obsolete filter in the session.
 func (l *Link) keepObsolete(why string) {
 	l.cfg.Log.Warn("cannot end a subscription of an earlier configuration; ignoring its messages", "filter", shown(l.subs.obsolete[0].filter), "broker", why)
 	l.subs.obsolete = l.subs.obsolete[1:]

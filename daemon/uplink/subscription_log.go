@@ -13,50 +13,49 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// How much is remembered of subscriptions, so that the file stays small: the client
-// ids used last, and of each the filters used last.
+// Limits that keep the file small: the most recently used client ids, and for each of them
+// the most recently used filters.
 const (
 	mostClients = 16
 	mostFilters = 16
-	longestName = 1024 // bytes of a client id or filter; a longer one is not remembered
-	// logRetry is how soon a write that failed is tried again.
+	longestName = 1024 // bytes of a client id or filter; longer ones are not stored
+	// logRetry is when a failed write is tried again.
 	logRetry = time.Minute
 )
 
-// SubscriptionLog remembers which filters the broker's sessions of this board may hold,
-// by client id, so that those of an earlier configuration can be given up: in the
-// journal "subscriptions", beside the spool. What it cannot read or write costs
-// nothing but that, for orders act only on the topic that is configured now; so it
-// raises no fault.
+// SubscriptionLog stores which filters the broker's sessions of this board may hold, by
+// client id, so that those of earlier configurations can be ended. It uses the journal
+// "subscriptions" in the spool directory. If it cannot read or write, only that is lost,
+// because orders act only on the topic that is configured now; so it raises no fault.
 //
-// Run is for one goroutine; Stale and Released may be called from any.
+// Run is for one goroutine. Any goroutine may call the other methods.
 type SubscriptionLog struct {
 	client  string
-	wanted  []string // what the session holds from now on
+	wanted  []string // the filters that the session holds from now on
 	journal *journal.Journal
 	log     *slog.Logger
 	changed wake.Signal // set when held is not what is on disk
 
 	mu   sync.Mutex
-	held []holder // the client id used last first
-	good bool     // the journal holds what held does
+	held []holder // most recently used client id first
+	good bool     // the journal is equal to held
 }
 
-// holder is a session and what it may hold, the newest first.
+// holder is a session and the filters that it may hold, the newest first.
 type holder struct {
 	ClientID string   `json:"client_id"`
 	Filters  []string `json:"filters"`
 }
 
-// NewSubscriptionLog makes one and reads what earlier runs have left in storage. wanted is what this run
-// subscribes to in a session that the broker keeps.
+// NewSubscriptionLog returns a log and reads what earlier runs have left in storage. wanted
+// are the filters to which this run subscribes in a session that the broker keeps.
 func NewSubscriptionLog(client string, wanted []string, storage journal.Storage, log *slog.Logger) *SubscriptionLog {
 	s := &SubscriptionLog{client: client, wanted: wanted, journal: journal.New(storage), log: log, changed: wake.New()}
 	s.load()
 	return s
 }
 
-// load reads the journal, once it can be.
+// load reads the journal, once it can be read.
 func (s *SubscriptionLog) load() {
 	if s.journal.WasRead() {
 		return
@@ -82,7 +81,7 @@ func (s *SubscriptionLog) load() {
 	s.putWantedFirstLocked()
 }
 
-// addLocked remembers what one more session may hold.
+// addLocked adds what one more session may hold.
 func (s *SubscriptionLog) addLocked(h holder) {
 	if len(h.ClientID) > longestName {
 		return
@@ -101,7 +100,7 @@ func (s *SubscriptionLog) addLocked(h holder) {
 	x.Filters = x.Filters[:min(len(x.Filters), mostFilters)]
 }
 
-// putWantedFirstLocked puts what the link subscribes to now before all else.
+// putWantedFirstLocked puts the current subscriptions first.
 func (s *SubscriptionLog) putWantedFirstLocked() {
 	before := s.held
 	s.held = nil
@@ -116,8 +115,9 @@ func (s *SubscriptionLog) putWantedFirstLocked() {
 	})
 }
 
-// Want says as whom the link connects from now on, and what the session holds. It
-// gives what that session may hold of before. Any goroutine; it does not wait.
+// Want sets the client id with which the link connects from now on, and the filters of its
+// session. It returns the other filters that this session may hold. Any goroutine; it does
+// not wait.
 func (s *SubscriptionLog) Want(client string, filters []string) (stale []string) {
 	s.mu.Lock()
 	s.client, s.wanted = client, filters
@@ -127,7 +127,7 @@ func (s *SubscriptionLog) Want(client string, filters []string) (stale []string)
 	return s.Stale()
 }
 
-// Stale gives what the session may hold of before.
+// Stale returns the other filters that the session may hold.
 func (s *SubscriptionLog) Stale() (filters []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,8 +144,8 @@ func (s *SubscriptionLog) Stale() (filters []string) {
 	return filters
 }
 
-// Released notes that the session does not hold a filter any more. Any goroutine; it
-// does not wait.
+// Released records that the session no longer holds a filter. Any goroutine; it does not
+// wait.
 func (s *SubscriptionLog) Released(filter string) {
 	s.mu.Lock()
 	for i := range s.held {
@@ -158,7 +158,7 @@ func (s *SubscriptionLog) Released(filter string) {
 	s.changed.Set()
 }
 
-// Run writes what has changed until ctx ends, and then once more.
+// Run writes changes until ctx ends, and then once more.
 func (s *SubscriptionLog) Run(ctx context.Context) error {
 	failed := false
 	journal.Keep(ctx, s.changed.C(), func(last bool) time.Duration {
@@ -171,7 +171,7 @@ func (s *SubscriptionLog) Run(ctx context.Context) error {
 	return nil
 }
 
-// write has the journal hold what is known, if it does not.
+// write writes the journal if it differs from held.
 func (s *SubscriptionLog) write() error {
 	s.load()
 	s.mu.Lock()
@@ -180,7 +180,7 @@ func (s *SubscriptionLog) write() error {
 	for _, h := range s.held {
 		entry, err := json.Marshal(h)
 		if err != nil {
-			panic(err) // strings always encode
+			panic(err) // strings can always be encoded
 		}
 		if len(h.Filters) > 0 {
 			entries = append(entries, entry)

@@ -2,29 +2,29 @@ package uplink
 
 import "time"
 
-// takeover finds out whether another client connects with our client id: the broker
-// then closes our connection (MQTT 3.1.1, section 3.1.4). It counts short connections
-// that the broker closed, with none between them that lasted or ended otherwise. Run's
-// goroutine.
+// takeover finds out whether another client connects with our client id. The broker then
+// closes our connection (MQTT 3.1.1, section 3.1.4). It counts short connections that the
+// broker closed, without one among them that lasted or ended otherwise. Only Run's goroutine
+// uses it.
 //
-// A close by which something is denied says nothing for another client, and nothing
-// against it. But where publishing was denied and nothing had been acknowledged
-// before, the denial may have been another client's doing. So the next connection
-// publishes nothing at first: a close that comes then is about nothing that we sent.
+// A close that denies something is no evidence for or against another client. But if
+// publishing was denied before anything was acknowledged, the close may have been caused by
+// another client. So the next connection publishes nothing at first: a close during that time
+// is not about anything we sent.
 type takeover struct {
-	idle      int        // closes while nothing was under way
+	idle      int        // closes while no request was pending
 	busy      int        // closes with messages in flight, after others were acknowledged
 	holdBack  bool       // the next connection publishes nothing at first
-	explained *Explained // why another client is suspected, until a connection has lasted
+	explained *Explained // explains the suspicion, until a connection has lasted
 }
 
-// detected reports whether the closes are those of another client, come or come back.
-// A close with messages in flight says less: it may be about one of them.
+// detected reports whether the closes show another client, whether new or returning. A close
+// with messages in flight counts less, because it may be about one of them.
 func (t *takeover) detected() bool { return 2*t.idle+t.busy >= 6 }
 
-// connectionEnded counts how a connection ended in a phase. closed says that the broker
-// closed it before it was stable, denied that it did so because of what it denies, and
-// acked that it had acknowledged anything before.
+// connectionEnded records in which phase a connection ended. closed: the broker closed it
+// before it was stable. denied: it did so to deny something. acked: it had acknowledged
+// anything before.
 func (t *takeover) connectionEnded(phase Phase, closed, denied, acked bool) {
 	switch {
 	case closed && phase == Idle:
@@ -40,12 +40,11 @@ func (t *takeover) connectionEnded(phase Phase, closed, denied, acked bool) {
 	t.holdBack = !t.detected() && (doubtful || t.holdBack && t.idle > 0)
 }
 
-// holdsBack reports whether nothing is to be published yet on a connection that has
-// stood for so long.
+// holdsBack reports whether publishing must wait on a connection that has been up for stood.
 func (t *takeover) holdsBack(stood time.Duration) bool {
 	t.holdBack = t.holdBack && stood < answerWithin
 	return t.holdBack
 }
 
-// over notes that no other client uses our client id any more.
+// over records that no other client uses our client id any more.
 func (t *takeover) over() { t.idle, t.busy, t.explained = 0, 0, nil }

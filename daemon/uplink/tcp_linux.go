@@ -13,15 +13,15 @@ import (
 // kernel before the connection counts as broken (RFC 5482, tcp(7)).
 const userTimeout = 20 * time.Second
 
-// tune sets TCP_USER_TIMEOUT on a socket before it connects. A kernel that
-// does not know it loses nothing but time.
+// tune sets TCP_USER_TIMEOUT on a socket before it connects. On a kernel that does not
+// support it, a dead peer is only noticed later.
 func tune(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
 	})
 }
 
-// dialTCP opens a connection whose kernel acknowledges at once what comes.
+// dialTCP opens a connection whose kernel acknowledges received data immediately.
 func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := (&net.Dialer{Control: tune}).DialContext(ctx, network, address)
 	if err != nil {
@@ -38,10 +38,10 @@ func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 	return &promptConn{TCPConn: tcp, raw: raw}, nil
 }
 
-// promptConn acknowledges at once what comes (TCP_QUICKACK, tcp(7)). A broker that does
-// not set TCP_NODELAY, such as a mosquitto as it is shipped, sends a small packet only
-// once the one before is acknowledged, and the kernel may delay that by 40 ms. The
-// option does not last, because each packet that we send resets it.
+// promptConn acknowledges received data immediately (TCP_QUICKACK, tcp(7)). A broker that
+// does not set TCP_NODELAY, such as mosquitto with its default configuration, sends a small
+// packet only after the previous one is acknowledged, and the kernel may delay that by 40 ms.
+// The option must be set again and again, because each packet that we send resets it.
 type promptConn struct {
 	*net.TCPConn
 	raw syscall.RawConn
@@ -51,13 +51,13 @@ type promptConn struct {
 func (c *promptConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if n > 0 {
-		// An error shows at the next read.
+		// An error appears at the next read.
 		_ = c.raw.Control(acknowledge)
 	}
 	return n, err
 }
 
-// acknowledge has a socket's kernel send the acknowledgement that it holds back.
+// acknowledge makes a socket's kernel send a delayed acknowledgement.
 func acknowledge(fd uintptr) {
 	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 }

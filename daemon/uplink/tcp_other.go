@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// dialTCP opens a connection as it is: TCP_USER_TIMEOUT and TCP_QUICKACK are Linux's.
-// The write deadline and the keep-alive find a dead peer all the same, only later.
+// dialTCP opens an ordinary connection, because TCP_USER_TIMEOUT and TCP_QUICKACK exist only
+// on Linux. The write deadline and the keep-alive still find a dead peer, but later.
 func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, network, address)
 }

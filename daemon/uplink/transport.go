@@ -15,48 +15,47 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// writeTimeout bounds every single write: with it a peer that has stalled is
-// found in seconds, and without it the kernel would wait a quarter of an hour.
+// writeTimeout bounds every write, so that a stalled peer is detected within seconds. Without
+// it the kernel would wait for a quarter of an hour.
 const writeTimeout = 5 * time.Second
 
-// transport is the TLS connection as the protocol client sees it. It checks every
-// packet that comes (see packetReader), keeps messages and acknowledgements to
-// itself, bounds every write, and remembers what ended the connection first and
-// which side that was.
+// transport is the TLS connection as the protocol client sees it. It checks every incoming
+// packet (see packetReader), handles messages and acknowledgements itself, bounds every
+// write, and records what ended the connection first, and which side.
 type transport struct {
-	raw    net.Conn // beneath TLS
+	raw    net.Conn // the connection under TLS
 	tls    net.Conn
-	others *task.Group // the protocol client's goroutines, which call us; nil is none
+	others *task.Group // the protocol client's goroutines, which call us; may be nil
 	reader packetReader
-	rest   []byte // of the packet that the protocol client is reading
-	// keepAlive is put into the CONNECT, in seconds. The protocol client is told that there
-	// is none, because it would ping with a ticker of its own.
+	rest   []byte // the rest of the packet that the protocol client is reading
+	// keepAlive is put into the CONNECT, in seconds. The protocol client is configured
+	// without one, because it would ping with a ticker of its own.
 	keepAlive uint16
 
-	// What the protocol client is not given.
+	// Packets that the protocol client does not get.
 	pubacks pubacks
 	subacks subacks
-	unacked atomic.Int32 // messages to us that are not acknowledged
+	unacked atomic.Int32 // unacknowledged messages from the broker
 
-	ids packetIDs // of what we send; Run's goroutine
+	ids packetIDs // of packets that we send; Run's goroutine
 
 	mu       sync.Mutex
-	cause    error         // what ended it, the first
-	remote   bool          // the other side did
+	cause    error         // what ended it first
+	remote   bool          // the other side ended it
 	down     chan struct{} // closed when it has ended
 	activity traffic
 }
 
-// traffic is what has gone over a connection, and when.
+// traffic says when data was sent and received on a connection.
 type traffic struct {
-	sent  time.Time // when something was last written
+	sent  time.Time // when we last wrote
 	heard time.Time // when a packet last came
 	pong  time.Time // when a PINGRESP last came
-	// large is when a part last came of a message that takes long, or is too large.
+	// large is when the last part came of a message that takes long or is too large.
 	large time.Time
 	ended time.Time
-	// gap is the longest silence before something was sent and after which nothing has
-	// come; survived is the longest after which something has.
+	// gap is the longest silence before a write after which nothing has come; survived is the
+	// longest one after which something has.
 	gap, survived time.Duration
 }
 
@@ -67,8 +66,8 @@ func newTransport(raw, tls net.Conn) *transport {
 	return t
 }
 
-// Read gives the protocol client the bytes of the CONNACK, once it is checked, and takes
-// all that comes after it. After the connection has ended it gives what ended it.
+// Read returns the bytes of the CONNACK to the protocol client, once it is checked, and
+// handles everything after it. After the connection has ended, it returns what ended it.
 func (t *transport) Read(p []byte) (n int, err error) {
 	if !t.others.Call("packet reader", func() { n, err = t.read(p) }) {
 		return 0, t.ended(errOurs)
@@ -105,7 +104,7 @@ func (t *transport) read(p []byte) (int, error) {
 	return n, nil
 }
 
-// noteReceived notes that a packet has come.
+// noteReceived records that a packet has come.
 func (t *transport) noteReceived(kind byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,7 +115,7 @@ func (t *transport) noteReceived(kind byte) {
 	}
 }
 
-// noteSent notes that something is sent.
+// noteSent records a write.
 func (t *transport) noteSent(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,8 +126,8 @@ func (t *transport) noteSent(now time.Time) {
 	a.sent = now
 }
 
-// notePartReceived notes that a part of a large message has come. Whatever the broker
-// has sent since is behind that message.
+// notePartReceived records that a part of a large message has come. Everything that the
+// broker has sent since is behind that message.
 func (t *transport) notePartReceived() {
 	t.noteReceived(publish)
 	t.mu.Lock()
@@ -136,8 +135,8 @@ func (t *transport) notePartReceived() {
 	t.activity.large = t.activity.heard
 }
 
-// answerableSince says from when an answer to what was sent at sent has been possible:
-// the time that large messages before it take does not count, up to an hour.
+// answerableSince returns when an answer to a request sent at sent became possible: the time
+// that large messages before it take does not count, up to an hour.
 func (t *transport) answerableSince(sent time.Time) time.Time {
 	if time.Since(sent) > time.Hour {
 		return sent
@@ -145,14 +144,14 @@ func (t *transport) answerableSince(sent time.Time) time.Time {
 	return later(sent, t.traffic().large)
 }
 
-// traffic gives what has gone over the connection so far. Any goroutine.
+// traffic returns the traffic of the connection so far. Any goroutine.
 func (t *transport) traffic() traffic {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.activity
 }
 
-// Write sends, and gives up after writeTimeout.
+// Write writes, and gives up after writeTimeout.
 func (t *transport) Write(p []byte) (n int, err error) {
 	if !t.others.Call("packet writer", func() { n, err = t.write(p) }) {
 		return 0, t.ended(errOurs)
@@ -178,10 +177,10 @@ func (t *transport) write(p []byte) (int, error) {
 	return n, t.ended(err)
 }
 
-// awaitLastPackets lets what the other side sent before it closed be read, once a
-// write has found that it did. Before the CONNACK that may be a TLS alert: with TLS
-// 1.3 the one about our certificate comes after the handshake. Later it may be
-// acknowledgements, and the reading goroutine is there to take them.
+// awaitLastPackets waits, after a failed write, until what the other side sent before it
+// closed has been read. Before the CONNACK that may be a TLS alert: with TLS 1.3 the one
+// about our certificate comes after the handshake. Later it may be acknowledgements, and the
+// reading goroutine handles them.
 func (t *transport) awaitLastPackets(err error) error {
 	if !t.reader.connected {
 		if _, said := t.tls.Read(make([]byte, 1)); isAlert(said) {
@@ -198,7 +197,7 @@ func (t *transport) awaitLastPackets(err error) error {
 	return err
 }
 
-// ended notes what ended the connection, and gives what ended it first.
+// ended records what ended the connection, and returns what ended it first.
 func (t *transport) ended(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -211,15 +210,15 @@ func (t *transport) ended(err error) error {
 	return t.cause
 }
 
-// fail ends the connection at once for a reason of our own, without a DISCONNECT.
-// It does not block.
+// fail ends the connection immediately, for a reason of ours, without a DISCONNECT. It does
+// not block.
 func (t *transport) fail(err error) {
 	t.ended(err)
 	t.raw.Close()
 }
 
-// Close is for the protocol client. It sends the close_notify alert of TLS, which may
-// block, only where nothing has gone wrong.
+// Close is for the protocol client. It sends TLS's close_notify alert, which may block, only
+// if nothing has failed.
 func (t *transport) Close() error {
 	if t.ended(net.ErrClosed) != net.ErrClosed {
 		return t.raw.Close()
@@ -227,8 +226,7 @@ func (t *transport) Close() error {
 	return t.tls.Close()
 }
 
-// end gives what ended the connection, nil if nothing has, and whether the other
-// side ended it.
+// end returns what ended the connection, nil if nothing has, and whether the other side did.
 func (t *transport) end() (err error, remote bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -255,10 +253,10 @@ func (t *transport) SetReadDeadline(at time.Time) error { return t.tls.SetReadDe
 // after each publish and leave its pings without one.
 func (t *transport) SetWriteDeadline(time.Time) error { return nil }
 
-// LocalAddr is our address.
+// LocalAddr returns our address.
 func (t *transport) LocalAddr() net.Addr { return t.tls.LocalAddr() }
 
-// RemoteAddr is the broker's address.
+// RemoteAddr returns the broker's address.
 func (t *transport) RemoteAddr() net.Addr { return t.tls.RemoteAddr() }
 
 // endedByPeer reports whether err says that the other side ended the connection.
@@ -266,14 +264,14 @@ func endedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || wasReset(err)
 }
 
-// wasReset reports whether the other side ended it without reading what we had
-// sent.
+// wasReset reports whether the other side ended the connection without reading everything we
+// had sent.
 func wasReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
-// isAlert reports whether err is a TLS alert that the other side sent. The
-// type of the alert itself is not exported by crypto/tls.
+// isAlert reports whether err is a TLS alert from the other side. crypto/tls does not export
+// the type of the alert.
 func isAlert(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "remote error"

@@ -12,31 +12,31 @@ import (
 	"fieldpost/daemon/wake"
 )
 
-// trialAckTimeout is how long a connection with a pair on trial may stand without a PUBACK.
+// trialAckTimeout is how long a connection with a pair on trial may last without a PUBACK.
 const trialAckTimeout = time.Minute
 
-// trialFile stands for the file with the pair on trial, in messages.
+// trialFile is the name of the pair on trial in messages.
 const trialFile = "the new certificate"
 
 // ErrTrialRefused is wrapped by the error of [Link.Try] if the broker does not accept the pair.
 var ErrTrialRefused = errors.New("the broker does not accept the new certificate")
 
 // errTrialInterrupted ends a trial because another connection was asked for.
-var errTrialInterrupted = errors.New("another connection was asked for before the new certificate had proved itself")
+var errTrialInterrupted = errors.New("another connection was asked for before the new certificate was accepted")
 
-// Try makes the next connection with another certificate and key, and keeps using them if
-// the broker accepts them: with a CONNACK or, if acknowledged is set, with a PUBACK as
-// well. Otherwise the connection after that uses the files again, at once. A connection
-// that stands ends in order first, so no will is published and no message is lost. Nothing
-// is written to disk.
+// Try makes the next connection with another certificate and key, and keeps using them if the
+// broker accepts them: with a CONNACK, and if acknowledged is set also with a PUBACK.
+// Otherwise the connection after that uses the files again, immediately. An open connection
+// is first closed in order, so no will is published and no message is lost. Nothing is
+// written to disk.
 //
 // pair is PEM: the key and the certificate (chain), as they will be in the file that
 // [CredentialFilesConfig] names for both. The roots are read from their file.
 //
-// Try returns nil if the broker accepts the pair. The error wraps [ErrTrialRefused] if it
-// does not, and an [*Explained] says why. Other errors say that nothing was found out: the
-// pair cannot be used, the broker was not reached, or ctx ended. Any goroutine, one call at
-// a time; a link that does not run answers nobody.
+// Try returns nil if the broker accepts the pair. If it does not, the error wraps
+// [ErrTrialRefused] and an [*Explained] that says why. Other errors mean that nothing was
+// found out: the pair cannot be used, the broker was not reached, or ctx ended. Any
+// goroutine, one call at a time. If the link is not running, Try returns only when ctx ends.
 func (l *Link) Try(ctx context.Context, pair []byte, acknowledged bool) error {
 	files := l.reconfigurations.config().Files.c
 	read := files.Read
@@ -65,14 +65,14 @@ func (l *Link) Try(ctx context.Context, pair []byte, acknowledged bool) error {
 	}
 }
 
-// trial is a pair that somebody wants to be tried.
+// trial is a call of Try.
 type trial struct {
 	creds        *credentials
-	acknowledged bool       // a PUBACK is wanted
-	done         chan error // has room for the one outcome
+	acknowledged bool       // a PUBACK is required too
+	done         chan error // has room for the outcome
 }
 
-// trials are the pair that waits for its connection, and how the link hears of it. Any
+// trials hold the pair that waits for its connection, and the signal to the link. Any
 // goroutine.
 type trials struct {
 	wake wake.Signal // set while there is one
@@ -81,7 +81,7 @@ type trials struct {
 	waiting *trial
 }
 
-// add has t tried next.
+// add makes t the next trial.
 func (x *trials) add(t *trial) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -89,7 +89,7 @@ func (x *trials) add(t *trial) {
 	x.wake.Set()
 }
 
-// withdraw takes t back where it was not taken yet.
+// withdraw removes t if it has not begun yet.
 func (x *trials) withdraw(t *trial) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -99,7 +99,7 @@ func (x *trials) withdraw(t *trial) {
 	}
 }
 
-// take gives the pair for the next connection; nil is none.
+// take removes and returns the pair for the next connection; nil is none.
 func (x *trials) take() (t *trial) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -108,16 +108,16 @@ func (x *trials) take() (t *trial) {
 	return t
 }
 
-// passTrial notes that the broker accepts the pair on trial. The connection is like any
-// other from now on.
+// passTrial records that the broker accepts the pair on trial. From now on the connection is
+// like any other.
 func (c *connection) passTrial() {
 	c.link.rotation.accepted(c.creds)
 	c.trial.done <- nil
 	c.trial = nil
 }
 
-// checkTrial looks whether the broker has acknowledged anything on a connection with a pair
-// on trial. If it does not in time the connection is ended in order.
+// checkTrial checks whether the broker has acknowledged anything on a connection with a pair
+// on trial. If it does not do so in time, the connection is ended in order.
 func (c *connection) checkTrial(now time.Time) {
 	switch {
 	case c.trial == nil:
@@ -128,8 +128,8 @@ func (c *connection) checkTrial(now time.Time) {
 	}
 }
 
-// failTrial tells whoever waits for a trial what ended its connection. What is known of
-// the broker stays as it is: it was learnt with other credentials.
+// failTrial returns to Try what ended the connection of its trial. What is known about the
+// broker does not change, because this connection had other credentials.
 func (l *Link) failTrial(ctx context.Context, c *connection, err error) {
 	t := c.trial
 	c.trial = nil

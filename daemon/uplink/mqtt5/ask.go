@@ -7,8 +7,8 @@ import (
 	"fieldpost/daemon/uplink"
 )
 
-// Ask is an [uplink.Asker]. It connects, does what was refused and closes the connection. Any
-// goroutine.
+// Ask is an [uplink.Asker]. It connects, repeats the refused request and closes the
+// connection. Any goroutine.
 func Ask(ctx context.Context, q uplink.Question) uplink.Answer {
 	c, err := Open(ctx, q.Probe)
 	if errors.Is(err, ErrUnsupported) {
@@ -27,7 +27,7 @@ func Ask(ctx context.Context, q uplink.Question) uplink.Answer {
 	return answer(err)
 }
 
-// answer makes an Answer of what came of the request.
+// answer makes an Answer from the result of the request.
 func answer(err error) uplink.Answer {
 	var r *uplink.Reason
 	if errors.As(err, &r) {

@@ -18,21 +18,21 @@ import (
 )
 
 const (
-	// maxPacket limits a packet of the broker, in bytes: more than the largest message of AWS
-	// IoT Core, which may wait in the session.
+	// maxPacket bounds a packet from the broker, in bytes. It is more than the largest
+	// message of AWS IoT Core, which may be waiting in the session.
 	maxPacket        = 256 << 10
 	defaultKeepAlive = 30 * time.Second
 	closeWithin      = time.Second // for the DISCONNECT
-	queued           = 16          // packets that wait to be looked at
+	queued           = 16          // packets that may wait to be handled
 )
 
-// ErrUnsupported says that the broker does not speak MQTT 5.
+// ErrUnsupported is the error when the broker does not support MQTT 5.
 var ErrUnsupported = errors.New("the broker does not speak MQTT 5")
 
-// errGarbage is wrapped by every complaint about a packet.
+// errGarbage is wrapped by every error about a malformed packet.
 var errGarbage = errors.New("not MQTT 5")
 
-// Message is what a broker delivers.
+// Message is a message from the broker.
 type Message struct {
 	Topic    string
 	Payload  []byte
@@ -44,14 +44,14 @@ type Publication struct {
 	Topic   string
 	Payload []byte
 	Retain  bool
-	// Expiry is how long the broker keeps the message for those who are away, rounded up to
-	// seconds; 0 is without an end. AWS IoT Core takes at most 7 days.
+	// Expiry is how long the broker keeps the message for subscribers that are offline,
+	// rounded up to seconds; 0 is without limit. AWS IoT Core accepts at most 7 days.
 	Expiry time.Duration
 }
 
-// Conn is one connection over MQTT 5. One goroutine uses it, until Close. An error of its
-// methods is the context's, or an [*uplink.Explained]; one with an [*uplink.Reason] in it is
-// the broker's own word.
+// Conn is one connection over MQTT 5. Only one goroutine may use it, until Close. Errors of
+// its methods are the context's, or an [*uplink.Explained]. If that contains an
+// [*uplink.Reason], the broker has given the reason itself.
 type Conn struct {
 	probe     *uplink.Probe
 	conn      net.Conn
@@ -61,16 +61,16 @@ type Conn struct {
 	at        uplink.Disconnect
 
 	reading  *task.Group
-	packets  chan *packets.ControlPacket // but for PUBLISH
+	packets  chan *packets.ControlPacket // except PUBLISH
 	messages chan *packets.Publish
 	closing  chan struct{}
 	ended    chan struct{} // closed when the reader has ended
-	cause    error         // what ended it; once ended is closed
+	cause    error         // what ended it; valid once ended is closed
 }
 
-// Open connects: name, TCP, TLS, CONNECT. A session that is not clean has no end of its own. The
-// error is [ErrUnsupported] where the broker answers as one of MQTT 3.1.1 does, or ends the
-// connection instead of answering. The caller closes the connection.
+// Open connects: DNS, TCP, TLS, CONNECT. A session that is not clean never expires. The error
+// is [ErrUnsupported] if the broker answers like one of MQTT 3.1.1, or closes the connection
+// instead of answering. The caller closes the connection.
 func Open(ctx context.Context, c uplink.ProbeConfig) (*Conn, error) {
 	p, err := uplink.NewProbe(c)
 	if err != nil {
@@ -100,11 +100,11 @@ func Open(ctx context.Context, c uplink.ProbeConfig) (*Conn, error) {
 	return conn, nil
 }
 
-// connect sends CONNECT and awaits the CONNACK.
+// connect sends CONNECT and waits for the CONNACK.
 func (c *Conn) connect(ctx context.Context, config uplink.ProbeConfig) error {
 	connect := &packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, ClientID: config.ClientID, CleanStart: config.Clean,
 		KeepAlive: uint16(c.keepAlive / time.Second), Properties: &packets.Properties{}}
-	if !config.Clean { // as a session of MQTT 3.1.1 that is kept: without an end of its own
+	if !config.Clean { // like a persistent session of MQTT 3.1.1, which never expires
 		forever := ^uint32(0)
 		connect.Properties.SessionExpiryInterval = &forever
 	}
@@ -135,7 +135,7 @@ func (c *Conn) connect(ctx context.Context, config uplink.ProbeConfig) error {
 	ack, ok := got.Content.(*packets.Connack)
 	switch {
 	case !ok || ack.ReasonCode > 0 && ack.ReasonCode < 128 || ack.ReasonCode == 132:
-		return ErrUnsupported // as a broker of MQTT 3.1.1 refuses
+		return ErrUnsupported // the refusal of an MQTT 3.1.1 broker
 	case ack.ReasonCode != 0:
 		return c.explainReason(reason("CONNACK", ack.ReasonCode, ack.Properties))
 	}
@@ -143,7 +143,7 @@ func (c *Conn) connect(ctx context.Context, config uplink.ProbeConfig) error {
 	return nil
 }
 
-// Subscribe subscribes to a filter and awaits the SUBACK.
+// Subscribe subscribes to a filter and waits for the SUBACK.
 func (c *Conn) Subscribe(ctx context.Context, s uplink.Subscription) error {
 	c.at.Phase, c.at.Topic = uplink.Subscribing, s.Filter
 	c.id++
@@ -166,11 +166,12 @@ func (c *Conn) Subscribe(ctx context.Context, s uplink.Subscription) error {
 	return nil
 }
 
-// noSubscribers is the reason code of a PUBACK for a message that nobody gets (section 3.4.2.1).
+// noSubscribers is the reason code of a PUBACK for a message without subscribers (section
+// 3.4.2.1).
 const noSubscribers = 16
 
-// Publish publishes a message at QoS 1 and awaits the PUBACK. taken is false where the broker
-// says that nobody has subscribed to the topic; not every broker does.
+// Publish publishes a message at QoS 1 and waits for the PUBACK. taken is false if the broker
+// says that the topic has no subscribers; not every broker does.
 func (c *Conn) Publish(ctx context.Context, p Publication) (taken bool, err error) {
 	c.at.Phase, c.at.Topic = uplink.Publishing, p.Topic
 	c.id++
@@ -196,7 +197,7 @@ func (c *Conn) Publish(ctx context.Context, p Publication) (taken bool, err erro
 }
 
 // Receive waits for a message that want accepts, and keeps the connection alive meanwhile. It
-// acknowledges every message that it looks at.
+// acknowledges every message that it passes to want.
 func (c *Conn) Receive(ctx context.Context, want func(Message) bool) error {
 	c.at.Phase = uplink.Idle
 	ping := time.NewTicker(c.keepAlive)
@@ -208,7 +209,7 @@ func (c *Conn) Receive(ctx context.Context, want func(Message) bool) error {
 			if ok, err := c.take(ctx, m, want); ok || err != nil {
 				return err
 			}
-		case <-c.packets: // a PINGRESP, or the answer to what was given up
+		case <-c.packets: // a PINGRESP, or a late answer to an earlier request
 			answered = true
 		case <-ping.C:
 			if !answered {
@@ -219,7 +220,7 @@ func (c *Conn) Receive(ctx context.Context, want func(Message) bool) error {
 				return err
 			}
 		case <-c.ended:
-			for len(c.messages) > 0 { // what came before the end
+			for len(c.messages) > 0 { // packets that came before the end
 				if want(messageOf(<-c.messages)) {
 					return nil
 				}
@@ -249,13 +250,13 @@ func messageOf(p *packets.Publish) Message {
 	return Message{Topic: p.Topic, Payload: p.Payload, Retained: p.Retain}
 }
 
-// Wait waits until the connection ends, and says why. Messages are not acknowledged.
+// Wait waits until the connection ends, and returns why. It acknowledges no messages.
 func (c *Conn) Wait(ctx context.Context) error {
-	_, err := c.await(ctx, packets.AUTH, 0) // which never comes
+	_, err := c.await(ctx, packets.AUTH, 0) // a packet that never comes
 	return err
 }
 
-// Close ends the connection, in order where it stands, and waits for its goroutine.
+// Close ends the connection, in order if it is still open, and waits for its goroutine.
 func (c *Conn) Close() {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(closeWithin))
 	_, _ = (&packets.ControlPacket{FixedHeader: packets.FixedHeader{Type: packets.DISCONNECT}, Content: &packets.Disconnect{Properties: &packets.Properties{}}}).WriteTo(c.conn)
@@ -264,7 +265,7 @@ func (c *Conn) Close() {
 	c.reading.Wait()
 }
 
-// reason is what a broker gave as its reason.
+// reason returns the reason that a broker gave.
 func reason(packet string, code byte, p *packets.Properties) *uplink.Reason {
 	r := &uplink.Reason{Packet: packet, Code: code}
 	if p != nil {
@@ -275,7 +276,7 @@ func reason(packet string, code byte, p *packets.Properties) *uplink.Reason {
 
 func (c *Conn) explainReason(r *uplink.Reason) error { return uplink.ExplainReason(r, c.at) }
 
-// explain says what ended the connection.
+// explain explains what ended the connection.
 func (c *Conn) explain(err error) error {
 	var r *uplink.Reason
 	if errors.As(err, &r) {
@@ -284,7 +285,7 @@ func (c *Conn) explain(err error) error {
 	return uplink.Explain(err, c.at)
 }
 
-// await waits for a packet of a type with an identifier.
+// await waits for a packet with this type and identifier.
 func (c *Conn) await(ctx context.Context, kind byte, id uint16) (*packets.ControlPacket, error) {
 	for {
 		select {
@@ -293,7 +294,7 @@ func (c *Conn) await(ctx context.Context, kind byte, id uint16) (*packets.Contro
 				return got, nil
 			}
 		case <-c.ended:
-			for len(c.packets) > 0 { // what came before the end
+			for len(c.packets) > 0 { // packets that came before the end
 				if got := <-c.packets; got.Type == kind && got.PacketID() == id {
 					return got, nil
 				}
@@ -321,7 +322,7 @@ func (c *Conn) send(ctx context.Context, kind byte, content packets.Packet) erro
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	// What the broker said before it closed is worth more than the failed write.
+	// What the broker said before it closed is more useful than the error of the write.
 	timer := time.NewTimer(closeWithin)
 	defer timer.Stop()
 	select {
@@ -333,8 +334,8 @@ func (c *Conn) send(ctx context.Context, kind byte, content packets.Packet) erro
 	return uplink.Explain(err, c.at)
 }
 
-// read reads packets until the connection ends. Messages that nobody waits for are dropped, and
-// not acknowledged.
+// read reads packets until the connection ends. Messages without a waiting receiver are
+// dropped and not acknowledged.
 func (c *Conn) read() {
 	defer close(c.ended)
 	for {
@@ -363,8 +364,8 @@ func (c *Conn) read() {
 	}
 }
 
-// readPacket reads a packet that is not too large. The parser is a library's, and the packets
-// may be hostile: where it panics the packet is not MQTT 5.
+// readPacket reads a packet of at most maxPacket bytes. The parser is a library's, and
+// packets may be hostile: if the parser panics, the packet is not MQTT 5.
 func (c *Conn) readPacket() (p *packets.ControlPacket, err error) {
 	length := 0
 	for n := 2; ; n++ {
