@@ -8,35 +8,35 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// The ack file says which entries need not be sent again, how far each sensor came in
-// the present run, and what must not be lost together with a segment: the gaps that are
-// owed, and which segments exist. It consists of frames like a segment; their seq counts
-// them, and each payload is a record of one of the kinds below. The file is only appended
-// to, and rewritten when it has grown. Acks are not synced: losing the end of the file
-// costs repeats, never entries.
+// The ack file records which entries need not be sent again, how far each sensor came in the
+// current run, and what must not be lost together with a segment: the gaps that are owed, and
+// which segments exist. It consists of frames like a segment; their seq counts them, and each
+// payload is a record of one of the kinds below. The file is only appended to, and rewritten
+// when it has grown. Acks are not synced: losing the end of the file costs repeats, never
+// entries.
 //
-// A record starts with its kind and a class, one byte each, and a run; class and run are 0
-// if the kind has none. All numbers are uvarints. Then follow:
+// A record starts with its kind and a class, one byte each, and a run; class and run are 0 if
+// the kind has none. All numbers are uvarints. Then follow:
 //
-//	ackDone      pairs: seqs of that run are done. A pair is a span: how far behind the end of the one before it
-//	             begins, the first behind 0, and how many seqs it has
+//	ackDone      pairs: seqs of that run are done. A pair is a span: how far it begins after the end of the
+//	             previous one (the first: after 0), and how many seqs it has
 //	ackSafe      seq, sensor string: everything of the sensor up to its own count seq is safe
 //	ackSensor    sensor string: the sensor is configured, and may have had entries in no log
-//	ackWritten   number, seq: the segment of that run and number is on disk up to its frame seq; the latest says it,
-//	             as a segment can be rewritten with less
+//	ackWritten   number, seq: the segment of that run and number is on disk up to its frame seq; the latest
+//	             record counts, because a segment can be rewritten with less
 //	ackRemoved   number: that segment is removed, nothing needs it
-//	ackJoined    number, seq, numbers: if that segment ends with its frame seq, it also contains what is
-//	             owed of the others, and nothing needs them
-//	ackSource    the last run, spool's id and thing's name as strings: who took what the runs from that one to the
-//	             last have here
+//	ackJoined    number, seq, numbers: if that segment ends with its frame seq, it also contains what is owed
+//	             of the others, and nothing needs them
+//	ackSource    the last run, spool's id and thing's name as strings: who took the entries of the runs from
+//	             that one to the last
 //	ackTogether  records as strings: all of them are true, or none
 //	ackGap       seq, the gap's form: that frame is this gap, and the broker does not have it
-//	ackGiven     seq, sensor string: of that run's frames of the sensor Next has given those before seq, in whichever
-//	             run; true when the latest run has stopped in good order. Without a sensor, as of the events, it is
-//	             true of all of the log
+//	ackGiven     seq, sensor string: of that run's frames of the sensor, Next has returned those before seq, in
+//	             whichever run; valid if the latest run has stopped in order. Without a sensor, as for events, it
+//	             is about the whole log
 //
-// A rewritten file has the ackDone records last, as many as there is room for, so that
-// what is appended later is still read.
+// A rewritten file has the ackDone records last, as many as there is room for, so that what
+// is appended later is still read.
 const (
 	ackDone     = 'd'
 	ackSafe     = 'm'
@@ -52,10 +52,10 @@ const (
 
 const (
 	ackName       = "acks"
-	minAckRewrite = segmentSize    // it is not rewritten before it has this size, or a 16th of MaxBytes
-	maxAckFile    = 64 << 20       // as much of it is read
-	maxAckDone    = maxAckFile / 2 // what is done is recorded up to here
-	maxDoneSpans  = 4 << 10        // how large a record of ackDone grows: damage to it costs that many repeats
+	minAckRewrite = segmentSize    // it is not rewritten below this size, or a 16th of MaxBytes
+	maxAckFile    = 64 << 20       // the most that is read of it
+	maxAckDone    = maxAckFile / 2 // the most that ackDone records may fill
+	maxDoneSpans  = 4 << 10        // largest record of ackDone: damage to it costs that many repeats
 )
 
 // segmentKey names a segment.
@@ -64,36 +64,35 @@ type segmentKey struct {
 	number uint32
 }
 
-// sensorMark says how far a sensor had come.
+// sensorMark records how far a sensor had come.
 type sensorMark struct {
 	in  [classes]bool // in which logs it has had entries
-	seq uint64        // everything up to here is acknowledged, on disk, or told in a gap
+	seq uint64        // everything up to here is acknowledged, on disk, or reported in a gap
 }
 
-// joinedSegments says that a segment replaces others too, if it ends with a frame.
+// joinedSegments records that a segment also replaces others, if it ends with a given frame.
 type joinedSegments struct {
 	number uint32
 	seq    uint64
 	others []uint32
 }
 
-// givenKey names the entries of one sensor and run in one log, or those of all
-// sensors.
+// givenKey identifies the entries of one sensor and run in one log, or of all sensors.
 type givenKey struct {
 	logRun
 	sensor string
 	all    bool
 }
 
-// ackState is what the ack file says.
+// ackState is the decoded content of the ack file.
 type ackState struct {
 	written map[segmentKey]uint64 // the last frame of each that was on disk
 	removed map[segmentKey]bool
 	joined  map[logRun][]joinedSegments
 	done    map[logRun]*ids
 	sensors map[uint64]map[string]sensorMark // by run and sensor
-	gaps    map[frameKey][]byte              // their forms, which share the file's bytes
-	given   map[givenKey]uint64              // behind the last seq that was given
+	gaps    map[frameKey][]byte              // the forms of gaps, which share the file's bytes
+	given   map[givenKey]uint64              // after the last seq that Next has returned
 	sources runSources
 }
 
@@ -159,7 +158,7 @@ func (n *ackState) readRecord(record []byte) {
 	}
 }
 
-// readDone reads which seqs of a run are done.
+// readDone decodes which seqs of a run are done.
 func (n *ackState) readDone(d *durable.Decoder, k logRun) {
 	if n.done[k] == nil {
 		n.done[k] = &ids{}
@@ -173,8 +172,8 @@ func (n *ackState) readDone(d *durable.Decoder, k logRun) {
 	}
 }
 
-// readSegment decodes a record about segments: how far one is on disk, that it is
-// removed, or that it replaces others.
+// readSegment decodes a record about segments: how far one is on disk, that it is removed, or
+// that it replaces others.
 func (n *ackState) readSegment(d *durable.Decoder, kind byte, k logRun) {
 	number := uint32(d.Uvarint())
 	file := segmentKey{k, number}
@@ -198,7 +197,7 @@ func (n *ackState) readSegment(d *durable.Decoder, kind byte, k logRun) {
 	}
 }
 
-// addSensor adds in which logs a sensor has had entries, and up to which count it is
+// addSensor adds the logs in which a sensor has had entries, and the count up to which it is
 // safe.
 func (n *ackState) addSensor(run uint64, sensor string, in [classes]bool, seq uint64) {
 	if n.sensors[run] == nil {
@@ -226,7 +225,7 @@ func (n *ackState) isDone(k logRun, seq uint64) bool {
 // ackFile writes the ack file. Only the writer's goroutine uses it.
 type ackFile struct {
 	disk  disk
-	least int64        // until it has this size it is not worth a rewrite
+	least int64        // below this size it is not rewritten
 	file  durable.File // nil before the first rewrite and after an error
 	size  int64
 	floor int64 // the size after the last rewrite
@@ -243,7 +242,8 @@ func (w *ackFile) isOpen() bool { return w.file != nil }
 // hasGrown reports whether the file should be rewritten.
 func (w *ackFile) hasGrown() bool { return w.size > max(w.least, min(2*w.floor, maxAckFile/4*3)) }
 
-// isThere returns nil if the name of the file still leads to it, or if it is not open.
+// isThere returns nil if the name of the file still leads to the open file, or if no file is
+// open.
 func (w *ackFile) isThere() error {
 	if w.file == nil {
 		return nil
@@ -272,7 +272,7 @@ func (w *ackFile) append(fill func(*ackEncoder), sync bool) error {
 	if err != nil {
 		w.close()
 		w.size -= int64(n)
-		_ = w.disk.Truncate(ackName, w.size) // the first error is the one to tell
+		_ = w.disk.Truncate(ackName, w.size) // the first error is the one to report
 		return fmt.Errorf("write %q: %w", ackName, err)
 	}
 	w.seq = f.seq
@@ -308,17 +308,17 @@ func (w *ackFile) close() {
 type ackEncoder struct {
 	b      []byte
 	seq    uint64 // of the last frame
-	inner  []byte // what goes into one frame together
+	inner  []byte // records for one frame
 	within bool
 	spans  doneSpans // not added yet
 }
 
-// doneSpans is a record of ackDone in the making.
+// doneSpans is a record of ackDone that is being built.
 type doneSpans struct {
 	key  logRun
 	b    []byte // empty if there is none
-	end  uint64 // of the latest span in b
-	last span   // behind that
+	end  uint64 // end of the latest span in b
+	last span   // the span after that, not in b yet
 }
 
 func (p *doneSpans) push() {
@@ -327,7 +327,7 @@ func (p *doneSpans) push() {
 	p.end = p.last.hi
 }
 
-// together puts everything that fill adds into one frame, as far as it fits.
+// together puts everything that fill adds into one frame, if it fits.
 func (f *ackEncoder) together(fill func()) {
 	f.flush()
 	f.inner, f.within = []byte{ackTogether, 0, 0}, true
@@ -363,7 +363,7 @@ func (f *ackEncoder) flush() {
 	}
 }
 
-// ackRecord begins a record with its kind and with what it is about.
+// ackRecord begins a record with its kind and its subject.
 func ackRecord(kind byte, k logRun, numbers ...uint64) []byte {
 	b := append(make([]byte, 0, 40), kind, byte(k.class))
 	b = binary.AppendUvarint(b, k.run)
@@ -373,8 +373,8 @@ func ackRecord(kind byte, k logRun, numbers ...uint64) []byte {
 	return b
 }
 
-// addDone says that the seqs of x are done. What comes in ascending order goes into
-// one record.
+// addDone records that the seqs of x are done. Spans that come in ascending order go into one
+// record.
 func (f *ackEncoder) addDone(k logRun, x span) {
 	p := &f.spans
 	switch here := len(p.b) > 0 && p.key == k && p.last.hi <= x.lo; {
@@ -391,30 +391,30 @@ func (f *ackEncoder) addDone(k logRun, x span) {
 	p.last = x
 }
 
-// addSafe says how far a sensor is safe.
+// addSafe records how far a sensor is safe.
 func (f *ackEncoder) addSafe(k logRun, sensor string, seq uint64) {
 	f.add(durable.AppendString(ackRecord(ackSafe, k, seq), sensor))
 }
 
-// addSensor says that there is a sensor of which nothing else need be known.
+// addSensor records that a sensor exists, if nothing else about it must be recorded.
 func (f *ackEncoder) addSensor(run uint64, sensor string) {
 	f.add(durable.AppendString(ackRecord(ackSensor, logRun{0, run}), sensor))
 }
 
-// addWritten says how far a segment is on disk, if it is at all.
+// addWritten records how far a segment is on disk, if it is at all.
 func (f *ackEncoder) addWritten(g *segment) {
 	if !g.damaged && g.syncedUntil > g.lo {
 		f.addWrittenUntil(g, g.syncedUntil-1-g.off)
 	}
 }
 
-// addWrittenUntil says that a segment is on disk up to a frame, whatever was said
-// before.
+// addWrittenUntil records that a segment is on disk up to a frame, whatever earlier records
+// say.
 func (f *ackEncoder) addWrittenUntil(g *segment, seq uint64) {
 	f.add(ackRecord(ackWritten, logRun{g.class, g.run}, uint64(g.number), seq))
 }
 
-// addJoined says that the first segment of a group replaces the others, if it ends with
+// addJoined records that the first segment of a group replaces the others, if it ends with
 // that frame.
 func (f *ackEncoder) addJoined(group []*segment, seq uint64) {
 	b := ackRecord(ackJoined, logRun{group[0].class, group[0].run}, uint64(group[0].number), seq)
@@ -424,23 +424,23 @@ func (f *ackEncoder) addJoined(group []*segment, seq uint64) {
 	f.add(b)
 }
 
-// addRemoved says that a segment's file is gone.
+// addRemoved records that a segment's file is gone.
 func (f *ackEncoder) addRemoved(g *segment) {
 	f.add(ackRecord(ackRemoved, logRun{g.class, g.run}, uint64(g.number)))
 }
 
-// addGap keeps a gap's form.
+// addGap records a gap's form.
 func (f *ackEncoder) addGap(k frameKey, form []byte) {
 	f.add(append(ackRecord(ackGap, logRun{Events, k.run}, k.seq), form...))
 }
 
-// addSource says who took the entries of some runs.
+// addSource records who took the entries of some runs.
 func (f *ackEncoder) addSource(x runSource) {
 	b := ackRecord(ackSource, logRun{0, x.lo}, x.hi)
 	f.add(durable.AppendString(durable.AppendString(b, x.Spool), x.Thing))
 }
 
-// addGiven says how far a run's entries of a flow have been given out.
+// addGiven records how far Next has returned a run's entries of a flow.
 func (f *ackEncoder) addGiven(k logRun, sensor string, seq uint64) {
 	b := ackRecord(ackGiven, k, seq)
 	if k.class != Events {
@@ -449,11 +449,11 @@ func (f *ackEncoder) addGiven(k logRun, sensor string, seq uint64) {
 	f.add(b)
 }
 
-// What the ack file says is encoded here from what the store knows. The methods that
-// take the store are called with its lock held.
+// The methods below encode the content of the ack file from the store. They are called with
+// the store's lock held.
 
-// addNewLocked adds the gaps that are not recorded yet, and in the same frame what they
-// cover as done: so that nothing comes after a crash that a gap reported as missing.
+// addNewLocked adds the gaps that are not recorded yet, and in the same frame everything that
+// they cover as done. So after a crash nothing is sent that a gap has reported as missing.
 func (f *ackEncoder) addNewLocked(st *store) {
 	f.together(func() {
 		for _, id := range st.gaps.unrecorded {
@@ -467,7 +467,7 @@ func (f *ackEncoder) addNewLocked(st *store) {
 	})
 }
 
-// addGivenUpLocked adds what is dropped.
+// addGivenUpLocked adds the dropped entries.
 func (f *ackEncoder) addGivenUpLocked(st *store) {
 	for _, x := range st.losses.entries {
 		f.addDone(logRun{x.class, x.seg.run}, span{x.id - x.seg.off, x.id - x.seg.off + 1})
@@ -487,7 +487,7 @@ func (f *ackEncoder) addGivenUpLocked(st *store) {
 	}
 }
 
-// addAcksLocked adds what was acknowledged since the last time.
+// addAcksLocked adds the entries acknowledged since the last time.
 func (f *ackEncoder) addAcksLocked(st *store) {
 	for _, l := range st.logs {
 		for _, g := range l.segs {
@@ -530,8 +530,8 @@ func (f *ackEncoder) addAllLocked(st *store) {
 	f.addDoneLocked(st, maxAckDone)
 }
 
-// addDoneLocked adds which entries of the present segments are done, until the file has
-// room bytes. What does not fit is sent again after a restart.
+// addDoneLocked adds which entries of the current segments are done, until the file has room
+// bytes. Entries that do not fit are sent again after a restart.
 func (f *ackEncoder) addDoneLocked(st *store, room int) {
 	for _, l := range st.logs {
 		keep := st.heldLocked(l.class)
@@ -548,9 +548,9 @@ func (f *ackEncoder) addDoneLocked(st *store, room int) {
 	st.due.acks = time.Time{}
 }
 
-// addGivenLocked adds, for each flow and run that still has entries, how far they were
-// sent. Next returns them in order, so one number is enough; and it returns nothing any
-// more when these numbers are written for the last time.
+// addGivenLocked adds, for each flow and run that still has entries, how far they were sent.
+// Next returns them in order, so one number is enough. When these numbers are written for the
+// last time, Next returns nothing any more.
 func (f *ackEncoder) addGivenLocked(st *store) {
 	for _, l := range st.logs {
 		far := map[origin]uint64{}

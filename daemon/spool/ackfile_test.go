@@ -101,7 +101,7 @@ func alternate(t *testing.T, n uint64) *rig {
 	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 256 << 20})
 	tally := newTally()
 	tally.addLoss(origin{"air", 1}, loss{lo: 1, hi: 5})
-	r.s.st.tellLocked(tally, reasonFull)
+	r.s.st.appendGapsLocked(tally, reasonFull)
 	l := r.s.st.logs[Samples]
 	for k := uint64(0); k*2000 < n; k++ {
 		lo := firstLive + k*2000

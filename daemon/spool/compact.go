@@ -20,13 +20,13 @@ import (
 type compactor struct {
 	w      *writer
 	st     *store
-	credit int64 // how many bytes may be rewritten
+	credit int64 // bytes that may still be rewritten
 }
 
 // affords reports whether n bytes may be rewritten.
 func (c *compactor) affords(n int64) bool { return n <= c.credit }
 
-// compact rewrites a segment without what is done.
+// compact rewrites a segment without the entries that are done.
 func (c *compactor) compact(g *segment) error {
 	w, st := c.w, c.st
 	if st.logs[g.class].active == g {
@@ -38,7 +38,7 @@ func (c *compactor) compact(g *segment) error {
 	group := c.groupLocked(g)
 	st.mu.Unlock()
 	if group == nil {
-		return w.removeGarbage() // nothing of it is needed, or it is gone
+		return w.removeGarbage() // nothing in it is needed, or it is gone
 	}
 	first := group[0]
 	fresh := &segment{class: first.class, run: first.run, number: first.number, off: first.off}
@@ -57,7 +57,7 @@ func (c *compactor) compact(g *segment) error {
 		return err
 	}
 	if err := durable.Replace(w.disk, first.file(), b); noRoom(err) {
-		c.credit = 0 // so whole segments go, which needs no room
+		c.credit = 0 // so whole segments are dropped, which needs no room
 		return nil
 	} else if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	}
 	first, last := group[0], fresh.syncedUntil-1-fresh.off
 	return c.w.appendAcks(func(f *ackEncoder) {
-		if first.syncedUntil > fresh.syncedUntil { // else it would seem to have been cut short
+		if first.syncedUntil > fresh.syncedUntil { // otherwise it would look as if it had been cut short
 			// In memory too, and before the exchange: addSensorsLocked and all later records of this
 			// segment are made from that, and the latest record counts.
 			first.syncedUntil = fresh.syncedUntil
@@ -99,7 +99,7 @@ func (c *compactor) groupLocked(g *segment) []*segment {
 	if k < 0 || g.live == 0 {
 		return nil
 	}
-	size := g.size * int64(g.live) / int64(max(g.frames, 1)) // about what is left of it
+	size := g.size * int64(g.live) / int64(max(g.frames, 1)) // approximately what is left of it
 	group := []*segment{g}
 	for k--; k >= 0; k-- {
 		x := segs[k]
@@ -136,7 +136,7 @@ func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
 		}
 		h, ok := peek(at.Payload)
 		if !ok {
-			continue // the reader deals with what it cannot read
+			continue // the reader handles what it cannot read
 		}
 		b = durable.AppendFrame(b, at.Seq, at.Payload)
 		fresh.syncedUntil = id + 1

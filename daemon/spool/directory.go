@@ -36,13 +36,13 @@ type directory struct {
 	counted         bool      // and it can be counted on from
 	recorded        bool      // the run file says that this run runs
 	sensorsRecorded int       // in so many logs sensors were seen when it was written
-	id              string    // the directory's, for the next run; this run's is in the store
-	identified      uint64    // the run that the identity file has
-	place           string    // of the lock file that it has
-	replaced        bool      // the directory is another than the journals were written to
+	id              string    // the directory's id, for the next run; this run's is in the store
+	identified      uint64    // the run in the identity file
+	place           string    // the place of the lock file in the identity file
+	replaced        bool      // the directory is not the one that the journals were written to
 
 	held   atomic.Bool // the directory is ours and has been read
-	verify atomic.Bool // somebody has asked whether it is still there
+	verify atomic.Bool // somebody has asked to check that it is still there
 
 	mu       sync.Mutex
 	journals []*journal.File
@@ -78,8 +78,8 @@ func (d *directory) load() (*found, error) {
 	return f, nil
 }
 
-// logCrashes says which runs did not stop in order, and why the gaps about them claim more than
-// was lost, if they do.
+// logCrashes logs which runs did not stop in order, and why the gaps about them may report
+// more than was lost.
 func (d *directory) logCrashes(f *found) {
 	for _, x := range f.crashes {
 		who, _ := f.sources.of(x.run)
@@ -93,12 +93,12 @@ func (d *directory) logCrashes(f *found) {
 
 // giveUp forgets the directory, because its name no longer leads to it.
 func (d *directory) giveUp() {
-	_ = d.lock.Close() // there is nothing left to be locked
+	_ = d.lock.Close() // there is nothing left to lock
 	d.lock, d.attached, d.recorded, d.identified = nil, false, false, 0
 	d.sensorsRecorded, d.replaced = -1, true
 }
 
-// errNotHeld is the reason why a journal fails while the spool cannot use the directory.
+// errNotHeld is the error of a journal while the spool cannot use the directory.
 var errNotHeld = errors.New("the spool's directory cannot be used")
 
 // journal returns the file of a journal in the directory.
@@ -131,7 +131,7 @@ func (d *directory) putJournalsBack() error {
 	return nil
 }
 
-// moveJournals writes the journals to the directory if it is not the one that they were in.
+// moveJournals writes the journals to the directory, if they were in another one.
 func (d *directory) moveJournals() error {
 	if !d.replaced {
 		return nil
@@ -160,9 +160,9 @@ func (d *directory) close() error {
 // disk is the file system interface of the directory. Names are relative to it. Tests use one
 // that fails.
 type disk interface {
-	// Sync and Same of Dir are about the directory that is locked, if one is. Same
-	// restores the lock file if it was removed. Its error wraps [durable.ErrGone] if the
-	// name leads to another directory by now, or if another process has locked it.
+	// Sync and Same of Dir refer to the locked directory, if there is one. Same restores the
+	// lock file if it was removed. Its error wraps [durable.ErrGone] if the name now leads to
+	// another directory, or if another process has locked it.
 	durable.Dir
 	// Lock creates the directory if it is missing, and locks it for this process. The
 	// error is a [*LockedError] if another process has locked it.
@@ -178,7 +178,7 @@ type osDisk struct {
 	hold atomic.Pointer[hold] // nil while it is not locked
 }
 
-// fileMode is that of the spool's files.
+// fileMode is the mode of the spool's files.
 const fileMode = 0o640
 
 func newDisk(dir string) *osDisk {
@@ -211,9 +211,9 @@ func (d *osDisk) Same() error {
 	return nil
 }
 
-// Create creates a file in the directory that is locked. If another directory has taken its
-// place meanwhile, Create removes the file again: there it would look like the file of
-// another run with our number.
+// Create creates a file in the locked directory. If another directory has taken its place
+// meanwhile, Create removes the file again: there it would look like the file of another run
+// with our number.
 func (d *osDisk) Create(name string) (durable.File, error) {
 	f, err := d.OSDir.Create(name)
 	if err != nil {
@@ -261,10 +261,10 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// LockedError says that another process has locked the directory of the spool.
+// LockedError is the error when another process has locked the directory of the spool.
 type LockedError struct {
 	Dir string
-	PID int // the id of that process; 0 if it is not known
+	PID int // the id of that process; 0 if unknown
 }
 
 // Error names the directory and the process.
@@ -321,7 +321,7 @@ func lockFile(dir string) (*os.File, error) {
 	f, err := regular.OpenUnlinked(path, os.O_RDWR|os.O_CREATE, 0o640)
 	readOnly := err != nil
 	if readOnly {
-		// A card that went read-only can still be read and locked.
+		// A card that has become read-only can still be read and locked.
 		var again error
 		if f, again = regular.OpenUnlinked(path, os.O_RDONLY, 0); again != nil {
 			return nil, fmt.Errorf("open lock: %w", err)
@@ -335,7 +335,7 @@ func lockFile(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock spool directory %q: %w", dir, err)
 	}
 	if !readOnly {
-		// The number is only for people: who has the lock is the kernel's affair.
+		// The process id is only for people; the kernel knows who has the lock.
 		if f.Truncate(0) == nil {
 			_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 		}
@@ -343,7 +343,7 @@ func lockFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Close lets another process have the directory.
+// Close unlocks the directory.
 func (h *hold) Close() error {
 	h.free()
 	h.mu.Lock()
@@ -351,18 +351,18 @@ func (h *hold) Close() error {
 	return errors.Join(h.file.Close(), h.dir.Close())
 }
 
-// same is [disk]'s.
+// same is the Same of disk.
 func (h *hold) same() error {
 	named, err := os.Stat(h.dir.Name())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return fmt.Errorf("spool directory %q %w", h.dir.Name(), durable.ErrGone)
 	}
 	if err != nil {
-		return fmt.Errorf("look at spool directory: %w", err)
+		return fmt.Errorf("stat spool directory: %w", err)
 	}
 	ours, err := h.dir.Stat()
 	if err != nil {
-		return fmt.Errorf("look at spool directory: %w", err)
+		return fmt.Errorf("stat spool directory: %w", err)
 	}
 	if !os.SameFile(named, ours) {
 		return fmt.Errorf("spool directory %q %w", h.dir.Name(), durable.ErrGone)
@@ -388,7 +388,7 @@ func (h *hold) sameLock() error {
 	return nil
 }
 
-// pidIn returns the process id in the lock file of a directory; 0 if it is not known.
+// pidIn returns the process id in the lock file of a directory; 0 if it is unknown.
 func pidIn(dir string) int {
 	f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0)
 	if err != nil {
@@ -408,10 +408,10 @@ func readPID(f *os.File) int {
 	return pid
 }
 
-// InUse reports whether a process has the spool of a directory. The error is a
-// [*LockedError] then. It is nil where no process has it, and where that cannot be
-// known, because there is no such directory or this user may not open it. A daemon
-// that starts at the same moment is not disturbed.
+// InUse reports whether a process uses the spool in a directory; then the error is a
+// [*LockedError]. It is nil if no process uses it, and also if that cannot be known, because
+// there is no such directory or this user may not open it. It does not disturb a daemon that
+// starts at the same moment.
 func InUse(dir string) error {
 	if f, err := regular.OpenUnlinked(filepath.Join(dir, lockName), os.O_RDONLY, 0); err == nil {
 		defer f.Close()

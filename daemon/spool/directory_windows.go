@@ -2,5 +2,5 @@ package spool
 
 import "io/fs"
 
-// inode gives nothing: os tells no number of a file on Windows.
+// inode returns "", because package os has no number of a file on Windows.
 func inode(fs.FileInfo) string { return "" }

@@ -3,25 +3,25 @@ package spool
 import "fieldpost/daemon/durable"
 
 // A segment, or the part of it that belongs to some sensors, is dropped in one write: the
-// gaps and the drop are in the same frame of the ack file. Until that frame is on disk
-// nothing is sent, and if the write fails nothing is dropped. Otherwise a daemon that is
-// killed while its disk fails would find the segment again, and send entries that it had
-// reported as lost, after newer ones.
+// gaps and the drop are in the same frame of the ack file. Nothing is sent until that frame
+// is on disk, and if the write fails nothing is dropped. Otherwise a daemon that is killed
+// while its disk fails would find the segment again, and send entries that it had reported as
+// lost, after newer ones.
 
 // drop is a segment, or a part of one, that is about to be dropped. The lock of the store
 // guards it.
 type drop struct {
 	seg      *segment
-	part     bool     // the rest of it stays
-	ids      []uint64 // of the entries in it that are owed
-	lost     int      // how many entries that loses
-	gaps     span     // the ids of the gaps that tell of it
-	replaced [][]byte // the forms of the gaps that those took the place of
+	part     bool     // only a part is dropped, the rest stays
+	ids      []uint64 // the owed entries that are dropped
+	lost     int      // number of entries lost
+	gaps     span     // the ids of the gaps that report it
+	replaced [][]byte // the forms of gaps that those have replaced
 }
 
-// drop drops the entries of some sensors from a segment, and reports them in gaps. It drops
-// the whole segment if which is nil, or if not all of it can be read. It does not change
-// the file of a segment that it drops in part. An error comes from the disk; then nothing
+// drop drops the entries of some sensors from a segment, and reports them in gaps. If which
+// is nil, or if the segment cannot be read completely, it drops the whole segment. If it
+// drops only a part, it does not change the file. An error comes from the disk; then nothing
 // is dropped.
 func (w *writer) drop(g *segment, reason string, which func(sensor string) bool) error {
 	st := w.st
@@ -42,7 +42,7 @@ func (w *writer) drop(g *segment, reason string, which func(sensor string) bool)
 	}
 	d.gaps.lo = st.logs[Events].next
 	if d.lost > 0 {
-		st.tellLocked(t, reason)
+		st.appendGapsLocked(t, reason)
 	}
 	d.gaps.hi = st.logs[Events].next
 	if st.hung > 0 {
@@ -99,14 +99,13 @@ func (st *store) tallySegmentLocked(g *segment, data []byte, which func(sensor s
 		d.ids = append(d.ids, id)
 		d.lost++
 	}
-	if unread { // so what it held is known only roughly
+	if unread { // so its content is known only approximately
 		t.addSegment(g)
 	}
 	return t, d
 }
 
-// finishDropLocked drops the segment, or the part. recorded says whether the ack file has
-// it.
+// finishDropLocked completes the drop. recorded says whether the ack file has it.
 func (st *store) finishDropLocked(recorded bool) {
 	d := st.losses.drop
 	g := d.seg
@@ -157,7 +156,7 @@ type reportable struct {
 	segments []*segment
 }
 
-// releaseReportedLocked releases what was lost: its gaps are on disk.
+// releaseReportedLocked releases lost entries, because their gaps are on disk.
 func (st *store) releaseReportedLocked(reported reportable) {
 	x := &st.losses
 	x.entries = append([]heldEntry(nil), x.entries[len(reported.entries):]...)

@@ -28,14 +28,14 @@ var classNames = [classes]string{"events", "samples", "edges"}
 // them fairly, and to report which are missing.
 type Entry struct {
 	Class  Class
-	Sensor string      // the sensor that it belongs to: sensors take turns and have shares; "" is none
+	Sensor string      // the sensor of the entry: sensors take turns and have shares; "" is none
 	Run    uint64      // the run that took it; 0 with Seq 0
 	Seq    uint64      // the sensor's own count in that run, from 1; 0 if it has no count
 	Stamp  clock.Stamp // when it happened; its age is computed from this
 	Body   []byte      // the content; the spool does not look into it
 }
 
-// Item is an entry or a gap that is to be sent.
+// Item is an entry or a gap to be sent.
 type Item struct {
 	ID     uint64 // identifies the item for Ack, Refuse and Corrupt; unique in this run
 	Entry         // a gap has no Body and no Seq; do not change Body
@@ -62,9 +62,9 @@ type Source struct {
 const (
 	reasonFull    = "spool_full" // dropped to keep within MaxBytes or Memory
 	reasonOld     = "too_old"    // dropped because of MaxAge
-	reasonCrash   = "crash"      // not written when the daemon was killed or the power cut
+	reasonCrash   = "crash"      // not written before a kill or a power cut
 	reasonDamaged = "damaged"    // could not be read back
-	reasonRefused = "refused"    // set aside because the broker will not take it
+	reasonRefused = "refused"    // set aside because the broker will not accept it
 )
 
 // Gap reports entries that were or may have been lost. It covers either the counts of a
@@ -72,7 +72,7 @@ const (
 type Gap struct {
 	Reason    string
 	First     uint64 // the first missing count, from 1; 0 in a gap with Count
-	Last      uint64 // the last missing count; 0 if it is not known
+	Last      uint64 // the last missing count; 0 if unknown
 	Uncertain bool   // the entries may have arrived after all
 	Count     int64  // the number of entries without a count; 0 in a gap with First
 }
@@ -107,10 +107,10 @@ const (
 	flagGap
 	flagMask = 1<<iota - 1
 
-	formBits = 0x80 // the bits that are no flags: any other value is no entry
+	formBits = 0x80 // the bits that are not flags; with any other value it is not an entry
 )
 
-// errForm is the reason if the payload of a frame is not an entry.
+// errForm is the error when the payload of a frame is not an entry.
 var errForm = errors.New("not an entry")
 
 // appendEntry appends the form of an entry to b.
@@ -196,7 +196,7 @@ func peek(b []byte) (h head, ok bool) {
 	return h, !d.Bad
 }
 
-// stampOf decodes when an entry happened.
+// stampOf decodes the stamp of an entry.
 func stampOf(b []byte) (clock.Stamp, bool) {
 	d := decoder{durable.Decoder{B: b}}
 	s := d.stamp(d.head().flags)
@@ -266,7 +266,8 @@ func formatUUID(b []byte) string {
 	return x.text
 }
 
-// latestUUID is the latest result of formatUUID: nearly all entries are of one boot.
+// latestUUID caches the latest result of formatUUID, because nearly all entries are of one
+// boot.
 var latestUUID atomic.Pointer[knownUUID]
 
 type knownUUID struct {

@@ -19,8 +19,8 @@ func sortedOrigins[V any](m map[origin]V) []origin {
 	})
 }
 
-// loss is what is missing of an origin: all counts from lo to hi, or from lo on if it is
-// open. What is uncertain may not be missing at all.
+// loss is a range of missing counts of an origin: from lo to hi, or from lo on if it is open.
+// If it is uncertain, the counts may not be missing at all.
 type loss struct {
 	lo, hi    uint64
 	open      bool
@@ -46,15 +46,15 @@ type tally struct {
 	order     []origin
 	losses    map[origin]loss
 	parts     map[origin]*ids      // the counts that are known to be lost
-	uncertain map[origin]loss      // what may have come all the same, from the first to the last
+	uncertain map[origin]loss      // counts that may have arrived after all, from the first to the last
 	uncounted map[uint64]uncounted // entries without a count of their own, by the run that took them
-	n         int                  // all entries given up
+	n         int                  // number of all dropped entries
 }
 
-// uncounted is answers, faults and events that are given up.
+// uncounted are dropped answers, faults and events.
 type uncounted struct {
 	n         int64
-	uncertain bool // some may have come all the same
+	uncertain bool // some may have arrived after all
 }
 
 func newTally() *tally {
@@ -83,8 +83,8 @@ func (t *tally) addLoss(o origin, x loss) {
 	}
 }
 
-// addUncertain adds what may have arrived after all. It gets a gap of its own, so that the
-// gap for the rest is certain.
+// addUncertain adds entries that may have arrived after all. They get a gap of their own, so
+// that the gap for the rest is certain.
 func (t *tally) addUncertain(o origin, x loss) {
 	if old, known := t.uncertain[o]; known {
 		x.lo, x.hi = min(old.lo, x.lo), max(old.hi, x.hi)
@@ -102,8 +102,8 @@ func (t *tally) addSegment(g *segment) {
 	}
 }
 
-// addEntry adds an entry that a run took. If it was sent, it may have arrived after all. A
-// gap that is dropped is merged into the tally.
+// addEntry adds an entry of a run. If it was sent, it may have arrived after all. If it is a
+// gap, the gap is merged into the tally.
 func (t *tally) addEntry(run uint64, form []byte, sent bool) {
 	t.n++
 	e, gap, err := decodeEntry(Events, form)
@@ -136,14 +136,14 @@ func (t *tally) addGap(run uint64, o origin, g Gap) {
 	}
 }
 
-// originGap is a gap, and whose.
+// originGap is a gap and its origin.
 type originGap struct {
 	origin
 	Gap
 }
 
-// uncertainGaps returns the gaps for what may have arrived, one per origin. If the gap for
-// the rest is uncertain too, that one covers both.
+// uncertainGaps returns the gaps for entries that may have arrived, one per origin. If the
+// gap for the rest is uncertain too, it covers both.
 func (t *tally) uncertainGaps(reason string) (out []originGap) {
 	for _, o := range sortedOrigins(t.uncertain) {
 		if !t.rest(o).uncertain {
@@ -153,8 +153,8 @@ func (t *tally) uncertainGaps(reason string) (out []originGap) {
 	return out
 }
 
-// gaps returns the gaps for the rest, one per origin, and for the entries without a
-// count, one per run.
+// gaps returns the gaps for the rest, one per origin, and those for entries without a count,
+// one per run.
 func (t *tally) gaps(reason string) (out []originGap) {
 	for _, o := range t.order {
 		out = append(out, originGap{o, t.rest(o).gap(reason)})
@@ -166,8 +166,8 @@ func (t *tally) gaps(reason string) (out []originGap) {
 	return out
 }
 
-// rest returns what else is missing of an origin. It is uncertain if some counts between
-// the first and the last are not lost, because they are in another log or acknowledged.
+// rest returns the remaining loss of an origin. It is uncertain if some counts between the
+// first and the last are not lost, because they are in another log or acknowledged.
 func (t *tally) rest(o origin) loss {
 	x, some := t.losses[o]
 	if some && len(t.parts[o].spans) > 1 {
@@ -186,23 +186,23 @@ func (t *tally) rest(o origin) loss {
 type gapBook struct {
 	run        uint64              // this run's number
 	owed       map[uint64]*owedGap // by the id of the event
-	latest     map[origin]uint64   // the id of the latest gap of each that is not in latestSent
-	latestSent map[origin]uint64   // that of the latest gap of what was sent and may have come
-	unrecorded []uint64            // the ids of those that the ack file does not have
-	settled    []frameKey          // those that the ack file has and need not have any more
-	damage     int                 // how many report damage that was found in this run
+	latest     map[origin]uint64   // by origin, the id of the latest gap that is not in latestSent
+	latestSent map[origin]uint64   // by origin, the id of the latest gap of entries that were sent and may have arrived
+	unrecorded []uint64            // the ids of gaps that the ack file does not have
+	settled    []frameKey          // gaps in the ack file that need not be there any longer
+	damage     int                 // number of gaps that report damage found in this run
 }
 
 // owedGap is a gap that the broker does not have yet.
 type owedGap struct {
-	run      uint64 // its frame's; 0 is this run
-	seq      uint64 // its frame's
+	run      uint64 // the run of its frame; 0 is this run
+	seq      uint64 // the seq of its frame
 	form     []byte
 	recorded bool // the ack file may have it
-	damage   bool // it reports damage that was found in this run
+	damage   bool // it reports damage found in this run
 }
 
-// frameKey names a frame of the events.
+// frameKey identifies a frame of the events.
 type frameKey struct{ run, seq uint64 }
 
 func newGapBook() gapBook {
@@ -221,8 +221,8 @@ func (b *gapBook) add(id uint64, g Gap, form []byte) {
 	b.unrecorded = append(b.unrecorded, id)
 }
 
-// remove removes a gap that need not be sent any more, and returns it; nil if the id does
-// not belong to a gap.
+// remove removes a gap that need not be sent any longer, and returns it; nil if the id is not
+// that of a gap.
 func (b *gapBook) remove(id uint64) *owedGap {
 	x := b.owed[id]
 	if x == nil {
@@ -245,7 +245,7 @@ func (b *gapBook) remove(id uint64) *owedGap {
 	return x
 }
 
-// sorted returns the ids of the gaps in their order.
+// sorted returns the ids of the gaps in ascending order.
 func (b *gapBook) sorted() []uint64 { return slices.Sorted(maps.Keys(b.owed)) }
 
 // within returns the ids of the gaps that a segment spans.
@@ -258,7 +258,7 @@ func (b *gapBook) within(g *segment) (out []uint64) {
 	return out
 }
 
-// runs adds the runs that gaps are about.
+// runs adds the runs of the gaps.
 func (b *gapBook) runs(to map[uint64]bool, which func(*owedGap) bool) {
 	for _, x := range b.owed {
 		if h, ok := peek(x.form); ok && which(x) {
@@ -275,10 +275,10 @@ func (b *gapBook) forgetFiles() {
 	}
 }
 
-// extended merges a gap with the latest one before it, if both report the same continuing
-// drop, so that a long outage leaves few gaps. It returns the merged gap, and the id of the
-// one that it replaces. ok is false if the two cannot be merged, for example because the
-// one before has been sent: the events before cursor were.
+// extended merges a gap with the latest one of the same origin, if both report the same
+// continuing drop, so that a long outage leaves few gaps. It returns the merged gap, and the
+// id of the one that it replaces. ok is false if they cannot be merged, for example because
+// the earlier one has been sent; events before cursor have been.
 func (b *gapBook) extended(o origin, g Gap, latest map[origin]uint64, cursor uint64) (all Gap, before uint64, ok bool) {
 	id, told := latest[o]
 	x := b.owed[id]

@@ -25,7 +25,7 @@ import (
 //	sum 1c291ca3
 const identityName = "identity"
 
-// maxIdentity bounds what is read of it.
+// maxIdentity bounds what is read of the file.
 const maxIdentity = 1 << 20
 
 var errIdentity = errors.New("identity file is damaged")
@@ -37,10 +37,10 @@ type runSource struct {
 	Source
 }
 
-// runSources is a list of them. If two are about the same run, the later one is right.
+// runSources is a list of them. If two are about the same run, the later one is valid.
 type runSources []runSource
 
-// of returns the source of a run. ok is false if it is not known.
+// of returns the source of a run. ok is false if it is unknown.
 func (t runSources) of(run uint64) (who Source, ok bool) {
 	for _, x := range slices.Backward(t) {
 		if x.lo <= run && run <= x.hi {
@@ -50,7 +50,7 @@ func (t runSources) of(run uint64) (who Source, ok bool) {
 	return Source{}, false
 }
 
-// only returns what is known of these runs, in as few lines as there can be.
+// only returns the sources of these runs, in as few elements as possible.
 func (t runSources) only(runs map[uint64]bool) runSources {
 	var out runSources
 	before := false // the run before this one is in the last of out
@@ -68,11 +68,11 @@ func (t runSources) only(runs map[uint64]bool) runSources {
 	return out
 }
 
-// identity is what the file says.
+// identity is the decoded content of the file.
 type identity struct {
-	spool string // "" where it has none yet
-	board string // "" where that was not known
-	place string // of the lock file on its file system, which a copy has another of; "" where that was not known
+	spool string // "" if there is none yet
+	board string // "" if unknown
+	place string // the place of the lock file on its file system, which differs in a copy; "" if unknown
 	runs  runSources
 }
 
@@ -100,13 +100,13 @@ func decodeIdentity(b []byte) (identity, error) {
 		}
 		x.runs = append(x.runs, t)
 	}
-	if string(x.encode()) != string(b) { // the checksum among all else
+	if string(x.encode()) != string(b) { // this includes the checksum
 		return identity{}, errIdentity
 	}
 	return x, nil
 }
 
-// readIdentity reads the file; a spool that has none has the zero identity.
+// readIdentity reads the file. Without a file it returns the zero identity.
 func readIdentity(d disk) (identity, error) {
 	b, err := d.Read(identityName, maxIdentity)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,11 +118,11 @@ func readIdentity(d disk) (identity, error) {
 	return decodeIdentity(b)
 }
 
-// idDigits are Crockford's 32 digits, in lower case: none is taken for another.
+// idDigits are Crockford's 32 digits, in lower case. No two of them look alike.
 const idDigits = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// newID makes a spool's id: six digits, so that two of a thousand spools have
-// one and the same once in two thousand times.
+// newID makes a spool's id: six digits, so that among a thousand spools two have the same id
+// once in two thousand times.
 func newID() string {
 	var b [6]byte
 	_, _ = rand.Read(b[:]) // it never fails
@@ -132,8 +132,8 @@ func newID() string {
 	return string(b[:])
 }
 
-// sourceOfLocked returns who took the entries of a run. If nothing is known of the run, it is
-// this board under its present name.
+// sourceOfLocked returns who took the entries of a run. If the run is unknown, it is this
+// board under its current name.
 func (st *store) sourceOfLocked(run uint64) Source {
 	if who, known := st.sources.of(run); known {
 		return who
@@ -153,7 +153,7 @@ func (d *directory) adopt(f *found) {
 	who, _ := f.sources.of(st.run)
 	late := st.run != 0 && st.run <= f.known && !(st.run == f.known && who == st.source)
 	switch {
-	case d.id == "": // also where this run has one: the directory that it had may come back
+	case d.id == "": // even if this run has one: its earlier directory may come back
 		d.id = newID()
 	case theirs || moved || late:
 		d.o.Log.Info("spool has a new id: it is from another board, or a copy", "dir", d.o.Dir, "id", d.id)

@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	// mostKept is how many entries [Spool.AppendKept] tells of at a time, so that memory
-	// is bounded whatever comes. It is more than a broker sends orders without
+	// mostKept bounds the entries for which [Spool.AppendKept] waits at a time, so that
+	// memory is bounded. It is more than the orders that a broker sends without
 	// acknowledgements (mosquitto 20, AWS IoT Core 100).
 	mostKept = 256
-	// keptWithin bounds when an entry is on disk of which AppendKept tells, if AtRisk is
+	// keptWithin bounds the time until an entry of AppendKept is on disk, if AtRisk is
 	// longer.
 	keptWithin = 8 * time.Second
 )
 
-// keeping tells those who wait for entries to be on disk. The lock of the store guards it.
+// keeping notifies callers when entries are on disk. The lock of the store guards it.
 type keeping struct {
-	n       int           // how many entries AppendKept still has to tell of
-	settled chan struct{} // closed when fewer entries are at risk; nil if nobody waits
+	n       int           // number of entries of AppendKept that are not kept yet
+	settled chan struct{} // closed when fewer entries are at risk; nil if nobody is waiting
 }
 
-// keep tells that a crash cannot cost an entry any more.
+// keep records that a crash cannot cost an entry any longer.
 func (k *keeping) keep(e *memEntry) {
 	if e.kept != nil {
 		close(e.kept)
@@ -31,7 +31,7 @@ func (k *keeping) keep(e *memEntry) {
 	}
 }
 
-// wake has those who wait in [Spool.Settle] look again.
+// wake makes the callers of [Spool.Settle] check again.
 func (k *keeping) wake() {
 	if k.settled != nil {
 		close(k.settled)
@@ -40,13 +40,13 @@ func (k *keeping) wake() {
 }
 
 // AppendKept stores an entry like [Spool.Append]. It closes kept when a crash, even a power
-// cut, cannot cost the entry any more: it is on disk, which takes 8 s at most or Options.AtRisk
-// if that is less, or it is acknowledged, refused, or dropped and a gap is about to tell of it.
-// While the disk fails or hangs, kept stays open; after the end of Run it may stay open for
-// ever. If the directory is lost later, the entry counts as kept all the same.
+// cut, cannot cost the entry any longer: the entry is on disk, which takes at most 8 s, or
+// Options.AtRisk if that is less; or it is acknowledged, refused, or dropped and about to be
+// reported in a gap. While the disk fails or hangs, kept stays open; after the end of Run it
+// may stay open for ever. If the directory is lost later, the entry still counts as kept.
 //
-// kept is nil if there is an error, or if 256 entries are waited for already; then the entry
-// is stored, and nothing tells when it is kept. Any goroutine.
+// kept is nil if there is an error, or if 256 entries are already being waited for; then the
+// entry is stored without notification. Any goroutine.
 func (s *Spool) AppendKept(e Entry) (kept <-chan struct{}, err error) {
 	s.st.mu.Lock()
 	var c chan struct{}
@@ -67,7 +67,7 @@ func (s *Spool) AppendKept(e Entry) (kept <-chan struct{}, err error) {
 }
 
 // Settle waits until everything that the broker has not acknowledged is on disk, and reports
-// whether it is. It does not hasten that. It returns false when ctx ends or while the disk
+// whether it is. It does not speed that up. It returns false when ctx ends or while the disk
 // cannot be used. Any goroutine.
 func (s *Spool) Settle(ctx context.Context) bool {
 	st := s.st

@@ -10,16 +10,16 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// If there is no room, the sensors with more than their share lose entries, the oldest
-// first. Sensors below their share keep everything, and the others have the same amount
-// each (max-min fairness). A sensor's amount is what it has in the files of samples and
-// edges, or in memory. Events are dropped only when nothing else is left.
+// If there is no room, the sensors with more than their share lose entries, the oldest first.
+// Sensors below their share keep everything, and the others end up with the same amount each
+// (max-min fairness). A sensor's amount is what it has in the files of samples and edges, or
+// in memory. Events are dropped only when nothing else is left.
 
 // maxCached is how many bytes of entries that are on disk stay in memory, per log, because
 // they are likely to be sent soon.
 const maxCached = 64 << 10
 
-// calm is how long nothing must be dropped before the spool no longer counts as full.
+// calm is the time without a drop after which the spool no longer counts as full.
 const calm = 10 * time.Minute
 
 const ageEvery = time.Minute
@@ -66,7 +66,7 @@ func (st *store) limitMemoryLocked() {
 	if st.memoryLocked() <= st.o.Memory {
 		return
 	}
-	room := st.o.Memory / 8 * 7 // so that it is not full again at once
+	room := st.o.Memory / 8 * 7 // so that it does not fill up again immediately
 	s := shares{use: map[string]int64{}}
 	for _, c := range counted {
 		for _, e := range st.logs[c].mem {
@@ -88,7 +88,7 @@ func (st *store) limitMemoryLocked() {
 		st.giveUpEntriesLocked(c, excess, t)
 	}
 	st.limitEventsLocked(room, t)
-	st.tellGivenUpLocked(t)
+	st.reportGivenUpLocked(t)
 }
 
 // limitEventsLocked drops the oldest events until memory is at most room.
@@ -120,7 +120,7 @@ func (st *store) giveUpEntriesLocked(c Class, entries []*memEntry, t *tally) {
 		st.giveUpLocked(c, e.id)
 	}
 	if n := len(entries); n > 0 {
-		// What is done between them may be among these ids too, so their spans are few.
+		// Ids in between that are already done may be included, so there are few spans.
 		lo := entries[0].id
 		if have := l.maybeWritten.spans; len(have) > 0 {
 			lo = min(lo, have[0].lo)
@@ -133,25 +133,25 @@ func (st *store) giveUpEntriesLocked(c Class, entries []*memEntry, t *tally) {
 	l.evict(maxCached)
 }
 
-// tellGivenUpLocked adds gaps for what was dropped from memory.
-func (st *store) tellGivenUpLocked(t *tally) {
+// reportGivenUpLocked adds gaps for entries that were dropped from memory.
+func (st *store) reportGivenUpLocked(t *tally) {
 	if t.n == 0 {
 		return
 	}
 	st.stats.Dropped += uint64(t.n)
 	st.timesFull++
-	st.tellLocked(t, reasonFull)
+	st.appendGapsLocked(t, reasonFull)
 }
 
 // pressure says what to do if the files are too large.
 type pressure struct {
 	shares
-	compact *segment // half of it, or more, is done
-	drop    *segment // the oldest with something of those that have more than their share
+	compact *segment // a segment of which at least half is done
+	drop    *segment // the oldest segment with entries of sensors that exceed their share
 }
 
-// pressureLocked determines what to do next to make room for what is in no file. over is
-// false if there is room.
+// pressureLocked determines what to do next to make room for the entries that are in no file.
+// over is false if there is room.
 func pressureLocked(st *store) (p pressure, over bool) {
 	bound, need := st.o.segmentBound(), st.unwrittenBytesLocked()
 	used := st.diskBytesLocked() - sizeOf(st.losses.segments)
@@ -159,7 +159,7 @@ func pressureLocked(st *store) (p pressure, over bool) {
 		return p, false
 	}
 	p.use = map[string]int64{}
-	mine := int64(0) // of used and need, what is of samples and edges
+	mine := int64(0) // the part of used and need that belongs to samples and edges
 	for _, c := range counted {
 		l := st.logs[c]
 		for _, g := range l.segs {
@@ -204,20 +204,20 @@ func (l *log) oldestExcess(s shares) (oldest *segment, n int64) {
 	return oldest, n
 }
 
-// limiter keeps the files within their bounds in bytes and age, and tells when the
-// spool is full. Only the writer's goroutine uses it.
+// limiter keeps the files within their bounds in bytes and age, and reports when the spool is
+// full. Only the writer's goroutine uses it.
 type limiter struct {
 	w    *writer
 	o    Options
 	st   *store
-	aged time.Time // when ages were looked at last
+	aged time.Time // when ages were last checked
 
-	fullTold int       // store.timesFull when the fault was raised last
-	fullAt   time.Time // when that was; zero while it is cleared
+	fullReported int       // store.timesFull when the fault was last raised
+	fullAt       time.Time // when the fault was last raised; zero while it is cleared
 }
 
-// makeRoom drops as much as is necessary to write everything that is in no file. It
-// reports whether it dropped anything.
+// makeRoom drops as much as is necessary to write all entries that are in no file. It reports
+// whether it dropped anything.
 func (m *limiter) makeRoom() (dropped bool, err error) {
 	for {
 		m.st.mu.Lock()
@@ -244,8 +244,8 @@ func (m *limiter) makeRoom() (dropped bool, err error) {
 	}
 }
 
-// dropExcess drops from a segment what belongs to sensors that exceed their share. If
-// nothing else is in it, or if the rest may not be rewritten, it drops the whole segment.
+// dropExcess drops from a segment the entries of sensors that exceed their share. If it has
+// no others, or if the rest may not be rewritten, it drops the whole segment.
 func (m *limiter) dropExcess(p pressure) error {
 	g, rest := p.drop, int64(0)
 	for _, x := range g.sums {
@@ -262,8 +262,8 @@ func (m *limiter) dropExcess(p pressure) error {
 	return m.w.compactor.compact(g)
 }
 
-// dropUnwritten drops what is in no file and belongs to sensors that exceed their share.
-// It reports whether there was anything.
+// dropUnwritten drops entries that are in no file and belong to sensors that exceed their
+// share. It reports whether there were any.
 func (m *limiter) dropUnwritten(s shares) bool {
 	st := m.st
 	st.mu.Lock()
@@ -279,11 +279,11 @@ func (m *limiter) dropUnwritten(s shares) bool {
 		}
 		st.giveUpEntriesLocked(c, excess, t)
 	}
-	st.tellGivenUpLocked(t)
+	st.reportGivenUpLocked(t)
 	return t.n > 0
 }
 
-// ageOf returns how old a stamp is. ok is false if that cannot be known.
+// ageOf returns the age of a stamp. ok is false if it is unknown.
 func ageOf(now, then clock.Stamp) (age time.Duration, ok bool) {
 	switch {
 	case now.Boot == then.Boot:
@@ -339,15 +339,15 @@ func (m *limiter) isYoungLocked() bool {
 	return true
 }
 
-// tellFull raises and clears the fault of a full spool.
-func (m *limiter) tellFull(now time.Time) {
+// reportFull raises and clears the fault of a full spool.
+func (m *limiter) reportFull(now time.Time) {
 	m.st.mu.Lock()
 	n := m.st.timesFull
 	room := !m.fullAt.IsZero() && m.st.diskBytesLocked() < m.o.segmentBound()/4*3 && m.st.memoryLocked() < m.o.Memory/4*3 && m.isYoungLocked()
 	m.st.mu.Unlock()
 	switch {
-	case n != m.fullTold:
-		m.fullTold, m.fullAt = n, now
+	case n != m.fullReported:
+		m.fullReported, m.fullAt = n, now
 		m.o.Health.Raise(health.SpoolFull, subject, "the oldest records were dropped")
 	case room && now.Sub(m.fullAt) >= calm:
 		m.fullAt = time.Time{}

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// linger lets Ready be late to tell of samples, so that those that are taken at about the
-// same time are sent together and wake the sender once. The lock of the store guards it.
+// linger delays the signal of Ready for samples, so that samples of about the same time are
+// sent together and wake the sender once. The lock of the store guards it.
 type linger struct {
 	lock  sync.Locker // of the store
 	tell  func()
-	most  time.Duration // 0: nothing waits
-	first bool          // no sample was appended since the last Rewind; the next one does not wait
-	waits bool          // a sample was appended, and Ready has not told of it
-	timer *time.Timer   // calls expire; nil until something waits
+	most  time.Duration // 0: no delay
+	first bool          // no sample was appended since the last Rewind, so the next one is not delayed
+	waits bool          // a sample was appended and Ready is not signalled yet
+	timer *time.Timer   // calls expire; nil before the first delay
 }
 
-// holdLocked reports whether Ready is to tell of a sample later.
+// holdLocked reports whether the signal for a sample must be delayed.
 func (l *linger) holdLocked() bool {
 	if l.most == 0 || l.first {
 		l.first = false
@@ -34,7 +34,7 @@ func (l *linger) holdLocked() bool {
 	return true
 }
 
-// endLocked ends the wait: Ready is told anyway, or there is nothing to tell of any more.
+// endLocked ends the delay: Ready is signalled anyway, or there is nothing left to signal.
 func (l *linger) endLocked() {
 	if l.waits {
 		l.waits = false
@@ -42,7 +42,7 @@ func (l *linger) endLocked() {
 	}
 }
 
-// expire tells of the samples that have waited. It is called by the timer.
+// expire signals Ready for the delayed samples. The timer calls it.
 func (l *linger) expire() {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -52,11 +52,11 @@ func (l *linger) expire() {
 	}
 }
 
-// SetLinger sets how long Ready may be late to tell of samples that are appended, so that
-// those of about the same time are sent together; 0 is not at all, as at the start. It
-// changes nothing else: Next returns them from the moment they are appended, and whatever
-// else Ready tells of ends the wait. The first sample after a Rewind does not wait, so that a
-// new connection shows at once that readings arrive. Any goroutine.
+// SetLinger sets how long the signal of Ready may be delayed after a sample is appended, so
+// that samples of about the same time are sent together; 0, the initial value, is no delay.
+// It changes nothing else: Next returns samples as soon as they are appended, and any other
+// signal of Ready ends the delay. The first sample after a Rewind is not delayed, so that a
+// new connection shows immediately that readings arrive. Any goroutine.
 func (s *Spool) SetLinger(most time.Duration) {
 	st := s.st
 	st.mu.Lock()
@@ -65,7 +65,7 @@ func (s *Spool) SetLinger(most time.Duration) {
 	s.Flush()
 }
 
-// Flush has Ready tell now of samples that wait for others. Any goroutine.
+// Flush signals Ready now for delayed samples. Any goroutine.
 func (s *Spool) Flush() {
 	st := s.st
 	st.mu.Lock()
@@ -76,7 +76,7 @@ func (s *Spool) Flush() {
 	}
 }
 
-// readyLocked has Ready tell of an entry of a class that was appended.
+// readyLocked signals Ready for an appended entry of a class, or delays the signal.
 func (st *store) readyLocked(c Class) {
 	if c == Samples && st.linger.holdLocked() {
 		return

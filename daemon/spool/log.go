@@ -5,25 +5,24 @@ import (
 	"time"
 )
 
-// firstLive is the id of the first entry that is appended in this run. What an
-// earlier run left has lower ids, so that it stays ahead even where its files can
-// only be read later.
+// firstLive is the id of the first entry that is appended in this run. Entries of earlier
+// runs have lower ids, so they stay first even if their files can only be read later.
 const firstLive = 1 << 50
 
-// Each directory in which something is found gets its own range of ids, below the range of
-// the one before. There is more than one only if a directory was lost.
+// Each directory in which entries are found gets its own range of ids, below the range of the
+// previous one. There is more than one only if a directory was lost.
 const (
 	idRangeSize = 1 << 44
 	idRanges    = firstLive / idRangeSize
 )
 
-// idRange returns the range of the n-th such directory, from 0.
+// idRange returns the range of the n-th such directory, counted from 0.
 func idRange(n int) span {
 	hi := uint64(firstLive) - uint64(n)*idRangeSize
 	return span{hi - idRangeSize, hi}
 }
 
-// entryCost is what an entry in memory costs besides its form, in bytes.
+// entryCost is what an entry in memory costs in addition to its form, in bytes.
 const entryCost = 128
 
 // memEntry is an entry, or a gap, in memory.
@@ -33,20 +32,20 @@ type memEntry struct {
 	sensor   string
 	flow     *flow
 	run      uint64
-	seq      uint64    // its own count; of a gap the first that is missing
+	seq      uint64    // its own count; for a gap the first missing one
 	at       time.Time // when it was appended
-	seg      *segment  // the file it is written to; nil while it is in none
+	seg      *segment  // the file that has it; nil if none
 	synced   bool      // it is durable in seg
 	done     bool
-	lost     bool          // done, but not acknowledged: a gap tells of it
-	evicted  bool          // it is only in its segment by now
-	kept     chan struct{} // closed when a crash cannot cost it any more; nil if nobody waits for that
-	saidSent bool          // the risk file says that it may have been sent, as it was next when it was appended
+	lost     bool          // done but not acknowledged: a gap reports it
+	evicted  bool          // it is now only in its segment
+	kept     chan struct{} // closed when a crash cannot cost it any longer; nil if nobody is waiting
+	saidSent bool          // the risk file says that it may have been sent, because it was next when it was appended
 }
 
 func (e *memEntry) cost() int64 { return int64(len(e.form)) + entryCost }
 
-// log is what the spool knows of the entries of one class. An entry that is not done is in
+// log is what the spool knows about the entries of one class. An entry that is not done is in
 // mem or only in a segment; in a segment its id is lower than those in mem.
 //
 //	ids  ...done... | only in segments | in mem: synced | written | in no file | next
@@ -57,20 +56,20 @@ type log struct {
 	flows   map[string]*flow // by sensor
 	mem     []*memEntry      // ascending; done ones are removed when convenient
 	dead    int              // how many of mem are done
-	bytes   int64            // what mem costs
+	bytes   int64            // the cost of mem
 	segs    []*segment
-	active  *segment // the last of segs while it is written to, else nil; only the writer changes it
-	done    ids      // every id below next is in here, or is an entry still owed
+	active  *segment // the last of segs while it is being written, else nil; only the writer changes it
+	done    ids      // every id below next is either in here or still owed
 	next    uint64   // the id of the next entry
-	pending int      // entries owed
-	keeping *keeping // those who wait for entries
+	pending int      // number of owed entries
+	keeping *keeping // callers that wait for entries
 
-	saidSentUntil uint64 // the risk file says of all entries before that they may have been sent
-	settled       int    // how many entries that it may have are on disk or done by now
-	renote        bool   // it must be rewritten, whatever settled is
+	saidSentUntil uint64 // the risk file says that all entries before this may have been sent
+	settled       int    // how many entries in the risk file are now on disk or done
+	mustRewrite   bool   // the risk file must be rewritten, whatever settled is
 
-	unrecorded   ids // done, in a segment, and not yet in the ack file
-	maybeWritten ids // dropped from memory: a write that is running, or has failed, may have left them in a file
+	unrecorded   ids // done, in a segment, and not in the ack file yet
+	maybeWritten ids // dropped from memory, but a running or failed write may have left them in a file
 }
 
 func newLog(c Class, k *keeping) *log {
@@ -107,7 +106,7 @@ func (l *log) inMemory(id uint64) *memEntry {
 	return l.mem[i]
 }
 
-// memoryFrom returns the id from which on everything that is owed is in memory.
+// memoryFrom returns the id from which on all owed entries are in memory.
 func (l *log) memoryFrom() uint64 {
 	if len(l.mem) > 0 {
 		return l.mem[0].id
@@ -129,7 +128,7 @@ func (l *log) segmentOf(id uint64) *segment {
 	return nil
 }
 
-// runOf returns the run that took an entry of an earlier run; 0 if it is not known.
+// runOf returns the run that took an entry of an earlier run; 0 if unknown.
 func (l *log) runOf(id uint64) uint64 {
 	if g := l.segmentOf(id); id < firstLive && g != nil {
 		return g.run
@@ -140,8 +139,8 @@ func (l *log) runOf(id uint64) uint64 {
 // owed reports whether id names an entry that is not done.
 func (l *log) owed(id uint64) bool { return id < l.next && !l.done.has(id) }
 
-// insertFound puts what was found in a directory ahead of everything else, with the ids of
-// a range. The flows start again with what is on disk.
+// insertFound inserts what was found in a directory before everything else, with the ids of a
+// range. The flows start again with what is on disk.
 func (l *log) insertFound(x span, segs []*segment, done ids, given map[string]uint64, pending int) {
 	if len(segs) == 0 {
 		return
@@ -207,8 +206,8 @@ func (l *log) removeFirst() {
 	}
 }
 
-// evict removes entries that are on disk from memory, oldest first, until memory
-// costs no more than keep.
+// evict removes entries that are on disk from memory, oldest first, until memory costs at
+// most keep.
 func (l *log) evict(keep int64) {
 	for len(l.mem) > 0 && (l.mem[0].done || l.mem[0].synced && l.bytes > keep) {
 		l.removeFirst()
@@ -254,7 +253,7 @@ func (l *log) eachUnsynced(f func(*memEntry)) {
 	}
 }
 
-// markSynced records that all that is written to a segment is durable.
+// markSynced records that everything written to a segment is durable.
 func (l *log) markSynced(g *segment) {
 	l.eachUnsynced(func(e *memEntry) {
 		if e.synced = e.seg == g; e.synced && !e.done {
@@ -278,9 +277,9 @@ func (l *log) unsyncedFrom(id uint64) []*memEntry {
 // isSaidSent reports whether the risk file says that an entry may have been sent.
 func (l *log) isSaidSent(e *memEntry) bool { return e.saidSent || e.id < l.saidSentUntil }
 
-// oldest returns when the oldest entry was appended that is in no file, the oldest that is
-// written but not durable, and the oldest that is not durable and waited for; zero if there
-// is none.
+// oldest returns when the oldest entries were appended: the oldest in no file, the oldest
+// that is written but not durable, and the oldest that is not durable and waited for; zero if
+// there is none.
 func (l *log) oldest() (unwritten, unsynced, kept time.Time) {
 	l.eachUnsynced(func(e *memEntry) {
 		switch {
@@ -369,7 +368,7 @@ func (l *log) rewind() {
 	l.rebuildFlows()
 }
 
-// rebuildFlows determines again what is unsent, and where it is.
+// rebuildFlows recalculates what is unsent, and where it is.
 func (l *log) rebuildFlows() {
 	for _, f := range l.flows {
 		f.unsent, f.first, f.onDisk, f.readTo = nil, 0, false, f.cursor
@@ -387,8 +386,8 @@ func (l *log) rebuildFlows() {
 	}
 }
 
-// nextSegmentOf returns the segment that may contain the next entry of a flow, if that must
-// be read back; nil if there is none.
+// nextSegmentOf returns the segment that may contain the next entry of a flow, if it must be
+// read back; nil if there is none.
 func (l *log) nextSegmentOf(f *flow) *segment {
 	from := l.memoryFrom()
 	for _, g := range l.segs {

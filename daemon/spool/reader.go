@@ -11,13 +11,13 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// maxReadAhead bounds what is read back and not given, in bytes.
+// maxReadAhead bounds the bytes that are read back and not returned by Next yet.
 const maxReadAhead = 4 * segmentSize
 
 // maxReads is how often the reader tries to read a segment.
 const maxReads = 3
 
-// errMissing is the reason if a segment does not contain what it should.
+// errMissing is the error when a segment does not contain what it should.
 var errMissing = errors.New("record is missing")
 
 // reader reads back from segments what Next and Refuse need. It has its own goroutine, so
@@ -45,7 +45,7 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-// readOne does one thing that is to be read. It reports whether there was one.
+// readOne makes one pending read. It reports whether there was one.
 func (r *reader) readOne() bool {
 	r.st.mu.Lock()
 	if unread := r.st.refusals.unread; len(unread) > 0 {
@@ -63,9 +63,9 @@ func (r *reader) readOne() bool {
 }
 
 // nextSegmentLocked returns the segment to read back next: for a flow that has nothing read
-// ahead, or else for one that has little; of these, for the one whose turn is first. It
-// skips flows whose segment will be read again later. ended reports whether it found a flow
-// that has nothing more on disk.
+// ahead, or else for one that has little; of these, for the one whose turn is first. It skips
+// flows whose segment will be read again later. ended reports whether it found a flow that
+// has nothing more on disk.
 func (r *reader) nextSegmentLocked() (seg *segment, ended bool) {
 	st := r.st
 	var best *flow
@@ -208,11 +208,11 @@ func (t *taker) finish(until uint64, all int) {
 // later, or what cannot be read is dropped.
 func (r *reader) failed(g *segment, err error) {
 	st := r.st
-	if errors.Is(err, fs.ErrNotExist) { // it may be the directory that is gone
+	if errors.Is(err, fs.ErrNotExist) { // the directory may be gone
 		r.dir.verify.Store(true)
 		st.work.Set()
 	}
-	defer st.ready.Set() // whatever comes of it, another flow's turn if nothing else
+	defer st.ready.Set() // in any case, if only for the turn of another flow
 	st.mu.Lock()
 	if !slices.Contains(st.logs[g.class].segs, g) {
 		st.mu.Unlock()
@@ -262,7 +262,7 @@ func (r *reader) loseUnreadable(g *segment, size int64) {
 	}
 	t.addSegment(g)
 	st.stats.Dropped += uint64(lost)
-	st.tellLocked(t, reasonDamaged)
+	st.appendGapsLocked(t, reasonDamaged)
 }
 
 // readableIDs returns the ids of the entries that can be read from a segment.

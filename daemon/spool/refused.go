@@ -9,21 +9,22 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// What the broker will never accept is stored for people in refused.jsonl, one JSON object
-// per line, which the caller encodes ([Options.RefusedLine]). When that file has grown, it
-// is renamed to refused.1.jsonl.
+// Entries that the broker will never accept are stored for people in refused.jsonl, one JSON
+// object per line, which the caller encodes ([Options.RefusedLine]). When that file has
+// grown, it is renamed to refused.1.jsonl.
 const (
 	refusedName = "refused.jsonl"
 	refusedOld  = "refused.1.jsonl"
-	// maxRefusals is how many wait for the disk. More are counted and reported, but not
-	// stored.
+	// maxRefusals bounds the refusals that wait for the disk. Further ones are counted and
+	// reported, but not stored.
 	maxRefusals = 256
 )
 
-// refusals is what is refused and not yet set aside. The lock of the store guards it.
+// refusals are the refused entries that are not set aside yet. The lock of the store guards
+// it.
 type refusals struct {
 	waiting []refusal       // for the writer
-	unread  []unreadRefusal // for the reader: they are to be read first
+	unread  []unreadRefusal // for the reader, which must read them first
 }
 
 // refusal is an entry that will be written to the file.
@@ -91,7 +92,7 @@ func (st *store) refuseLocked(c Class, id uint64, form []byte, reason string) {
 	if e.Seq > 0 && e.Sensor != "" {
 		t := newTally()
 		t.addLoss(origin{e.Sensor, e.Run}, loss{lo: e.Seq, hi: e.Seq})
-		st.tellLocked(t, reasonRefused)
+		st.appendGapsLocked(t, reasonRefused)
 	}
 	st.work.Set()
 }

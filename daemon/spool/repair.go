@@ -14,7 +14,7 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// subject is what the spool's faults are about.
+// subject is the subject of the spool's faults.
 const subject = "spool"
 
 // hangAfter is how long the disk may take for one step of the writer or the reader.
@@ -28,7 +28,7 @@ type diskWatch struct {
 
 // do calls f, which uses the disk. It raises a fault while f takes longer than hangAfter.
 func (w diskWatch) do(f func()) {
-	var mu sync.Mutex // held while a fault is told, so that the latest is the true one
+	var mu sync.Mutex // held while a fault is raised or cleared, so that the latest state wins
 	over, told := false, false
 	timer := time.AfterFunc(hangAfter, func() {
 		mu.Lock()
@@ -49,13 +49,13 @@ func (w diskWatch) do(f func()) {
 	}
 }
 
-// countHung records that one goroutine more, or fewer, waits for a disk that hangs. It reports
-// whether the disk works then.
+// countHung records that one more, or one fewer, goroutine waits for a disk that hangs. It
+// reports whether the disk works then.
 func (st *store) countHung(n int) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.hung += n
-	if n > 0 && st.losses.drop != nil { // nobody waits for it any longer
+	if n > 0 && st.losses.drop != nil { // sending no longer waits for it
 		st.finishDropLocked(false)
 	}
 	st.ready.Set()
@@ -65,7 +65,7 @@ func (st *store) countHung(n int) bool {
 
 // fail records that the disk cannot be used, and when to retry.
 func (w *writer) fail(now time.Time, err error) {
-	w.cutOffUntold()
+	w.cutOffUnreported()
 	w.st.mu.Lock()
 	was := w.st.down
 	w.st.down = true
@@ -80,10 +80,10 @@ func (w *writer) fail(now time.Time, err error) {
 	}
 }
 
-// cutOffUntold cuts off from the active segments what was dropped from memory while its gap
-// is not on disk: after a kill it must not be found and sent after newer entries. It cuts at
-// the last sync; memory has what else was written since.
-func (w *writer) cutOffUntold() {
+// cutOffUnreported cuts off from the active segments the entries that were dropped from
+// memory while their gaps are not on disk. After a kill they must not be found and sent after
+// newer entries. It cuts at the last sync; memory has everything written since.
+func (w *writer) cutOffUnreported() {
 	for i := range w.segments {
 		g := w.st.logs[i].active
 		if g == nil {
@@ -157,7 +157,7 @@ func (w *writer) writeAll() error {
 
 // saveAll writes everything, even if the directory or a file of it turns out to be gone.
 func (w *writer) saveAll() (err error) {
-	for range classes + 1 { // the segment of each log may be gone, one found out after the other
+	for range classes + 1 { // the segment of each log may be gone; each attempt discovers one
 		if err = w.verify(); err == nil {
 			err = w.bringUpToDate()
 		}
@@ -234,13 +234,13 @@ func (w *writer) clearDamage() {
 	}
 }
 
-// repairs is the files of a directory that must be repaired. Only the goroutine of the writer
-// uses it.
+// repairs are the files of a directory that must be repaired. Only the goroutine of the
+// writer uses it.
 type repairs struct {
 	w        *writer
 	st       *store
 	disk     disk
-	maxBytes int64      // of the files that are set aside
+	maxBytes int64      // bound of the files that are set aside
 	damaged  []*segment // found damaged
 	torn     []*segment // found with an end that may not be durable
 }
@@ -255,8 +255,8 @@ func (r *repairs) isGone(g *segment) bool {
 	return !slices.Contains(r.st.logs[g.class].segs, g)
 }
 
-// seal syncs what a killed run wrote and did not sync, and cuts off what is no entry, so that
-// the next run does not find a torn end.
+// seal syncs what a killed run wrote and did not sync, and cuts off a torn end, so that the
+// next run does not find it.
 func (r *repairs) seal() error {
 	for _, g := range r.torn {
 		if r.isGone(g) {
@@ -301,11 +301,11 @@ func (r *repairs) repairAll() error {
 func (r *repairs) repairSegment(g *segment) error {
 	data, err := readSegment(r.disk, g, maxFile)
 	if err != nil {
-		return nil // the reader deals with what it cannot read
+		return nil // the reader handles what it cannot read
 	}
 	out, syncedUntil := r.salvage(g, data)
 	if syncedUntil == 0 {
-		return nil // it is set aside when it is removed
+		return nil // it is set aside instead of being removed
 	}
 	tmp := g.file() + durable.TmpExt
 	if err := durable.WriteNew(r.disk, tmp, out); err != nil {
@@ -356,8 +356,8 @@ func (r *repairs) setAside(name string) error {
 	return nil
 }
 
-// limitSetAside removes the oldest damaged files beyond their bound. It ignores errors: it is
-// called again.
+// limitSetAside removes the oldest damaged files beyond their bound. It ignores errors,
+// because it is called again.
 func (r *repairs) limitSetAside() {
 	names, err := r.disk.List()
 	if err != nil {

@@ -21,11 +21,11 @@ import (
 	"fieldpost/daemon/regular"
 )
 
-// The risk file says what a kill of the process would cost at this moment: the counts of
-// this run that neither the broker nor the disk has. It is in the runtime directory, so it
+// The risk file says what a kill of the process would cost at this moment: the counts of this
+// run that neither the broker nor the disk has. It is in the runtime directory, so it
 // survives a kill, but not a power cut, and costs no disk write. After a kill, the next run
-// reports of these counts what it finds in no file, and nothing else. Without a valid risk
-// file it reports everything after the last count that is known to be safe.
+// reports exactly those of these counts that it finds in no file. Without a valid risk file
+// it reports everything after the last count that is known to be safe.
 //
 // Each run has its own file, which is overwritten in place, without a sync. It contains a
 // checksum and a length, 4 bytes each, little-endian, and then, with numbers as uvarints:
@@ -35,20 +35,21 @@ import (
 //	    and the seq of the last frame that is on disk: the active segments
 //	for each span of counts: sensor string, first, how many more, and 1 if they may have been sent
 //
-// It never claims less than is lost. [Spool.Append] returns, and [Spool.Next] returns what it
-// appended, only after the file has it. If the file cannot be written, it is removed. A file
-// that was cut short by the kill is ignored.
+// It never reports less than is lost. [Spool.Append] returns, and [Spool.Next] returns what
+// was appended, only after the file has it. If the file cannot be written, it is removed. A
+// file that was cut short by the kill is ignored.
 //
-// The note follows the entries in small steps, so that an Append costs the same however many
-// entries are at risk: it adds what is new, and is rewritten only when an eighth of what it
-// has is on disk or acknowledged by now, and before the writer rests.
+// The note is updated in small steps, so that an Append costs the same however many entries
+// are at risk: new entries are added, and the note is rewritten only when an eighth of its
+// entries are on disk or acknowledged, and before the writer rests.
 const (
 	riskPrefix  = "spool-risk-"
 	maxRiskFile = 64 << 10
-	maxRisks    = 1 << 10 // if there are more spans, those of one sensor are put together
+	maxRisks    = 1 << 10 // if there are more spans, those of one sensor are joined
 )
 
-// tooMuch is the content of a risk file that cannot hold what is at risk. It is no valid note.
+// tooMuch is the content of a risk file that cannot hold everything at risk. It is not a
+// valid note.
 const tooMuch = "\x00\x00\x00\x00\x00\x00\x00\x00"
 
 func riskName(run uint64) string { return fmt.Sprint(riskPrefix, run) }
@@ -57,7 +58,7 @@ func riskName(run uint64) string { return fmt.Sprint(riskPrefix, run) }
 type riskNote struct {
 	run                uint64
 	spool, boot, place string
-	segments           map[segmentKey]uint64 // the last frame on disk of each
+	segments           map[segmentKey]uint64 // the last frame of each that is on disk
 	risks              []risk
 }
 
@@ -66,10 +67,10 @@ type risk struct {
 	sensor string
 	lo, hi uint64 // both included
 	sent   bool   // they may have been sent
-	gap    bool   // a gap says so or not, whatever is sent; not in the file
+	gap    bool   // of a gap, which says itself whether they were sent; not in the file
 }
 
-// appendTo encodes a note behind b, which must be empty.
+// appendTo encodes a note after b, which must be empty.
 func (n *riskNote) appendTo(b []byte) []byte {
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
 	b = binary.AppendUvarint(b, n.run)
@@ -77,7 +78,7 @@ func (n *riskNote) appendTo(b []byte) []byte {
 		b = durable.AppendString(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(len(n.segments)))
-	for c := range classes { // one of each at the most
+	for c := range classes { // at most one of each
 		for k, seq := range n.segments {
 			if k.class == c {
 				b = binary.AppendUvarint(append(b, byte(c)), uint64(k.number))
@@ -100,8 +101,8 @@ func (n *riskNote) appendTo(b []byte) []byte {
 	return b
 }
 
-// decodeRiskNote decodes the content of a risk file. What follows the note is of an older,
-// longer one.
+// decodeRiskNote decodes the content of a risk file. Bytes after the note are left from an
+// older, longer one.
 func decodeRiskNote(b []byte) (*riskNote, bool) {
 	if len(b) < 8 {
 		return nil, false
@@ -132,7 +133,7 @@ type riskFile struct {
 	log   *slog.Logger
 	st    *store
 
-	began, cleared bool         // used by the writer's goroutine only
+	began, cleared bool         // used only by the writer's goroutine
 	earlier        earlierRisks // likewise
 
 	book riskBook // the lock of the store guards it
@@ -141,16 +142,16 @@ type riskFile struct {
 	file riskStore  // nil while there is no file
 	note riskNote
 	last []byte         // what the file contains
-	next []byte         // its memory is used for the next
-	at   map[string]int // the latest of note.risks of each sensor
+	next []byte         // memory for the next content
+	at   map[string]int // by sensor, the index of the latest of note.risks
 
 	most    int             // spans that may be in the note; see joinRisks
-	until   [classes]uint64 // the entries with lower ids are in the note, if they are at risk
-	entries int             // how many were, when they were added
-	open    bool            // what one of them costs has no known end
+	until   [classes]uint64 // entries with lower ids are in the note if they are at risk
+	entries int             // how many were added
+	open    bool            // the loss of one of them has no known end
 }
 
-// riskStore is what is used of an [os.File].
+// riskStore is the part of [os.File] that is used.
 type riskStore interface {
 	io.WriterAt
 	io.Closer
@@ -164,7 +165,7 @@ func newRiskFile(o Options, st *store) *riskFile {
 	}
 }
 
-// earlierRisks is what earlier runs noted as at risk.
+// earlierRisks are the risk files of earlier runs.
 type earlierRisks struct {
 	dir   string
 	found map[uint64]earlierRisk // by run
@@ -176,7 +177,7 @@ type earlierRisk struct {
 	unusable string    // why
 }
 
-// recall reads what earlier runs left.
+// recall reads the risk files of earlier runs.
 func (r *riskFile) recall() {
 	for _, name := range r.names() {
 		run, err := strconv.ParseUint(strings.TrimPrefix(name, riskPrefix), 10, 64)
@@ -206,7 +207,8 @@ func (r *riskFile) readEarlier(run uint64, path string) earlierRisk {
 	}
 }
 
-// of returns what a run noted. who is the run's, and place that of its directory's lock file.
+// of returns the risk file of a run. who is the run's source, and place that of its
+// directory's lock file.
 func (x earlierRisks) of(run uint64, who Source, place string) earlierRisk {
 	e, some := x.found[run]
 	switch n := e.note; {
@@ -239,7 +241,7 @@ func (r *riskFile) names() (out []string) {
 	}
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
-		r.log.Warn("cannot look for what earlier runs had at risk", "err", err)
+		r.log.Warn("cannot list the risk files of earlier runs", "err", err)
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), riskPrefix) {
@@ -260,10 +262,10 @@ func (r *riskFile) begin(place string) {
 		return
 	}
 	path := filepath.Join(r.dir, riskName(r.st.run))
-	_ = os.Remove(path) // no run of this number has anything there
+	_ = os.Remove(path) // no other run of this number has a file there
 	f, err := regular.OpenUnlinked(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
-		r.log.Warn("cannot note what is at risk: after a kill, more will be reported as lost than is", "err", err)
+		r.log.Warn("cannot write the risk file: after a kill, more will be reported as lost than is", "err", err)
 		return
 	}
 	r.mu.Lock()
@@ -273,19 +275,20 @@ func (r *riskFile) begin(place string) {
 	r.note.run, r.note.spool, r.note.boot, r.note.place = r.st.run, r.st.source.Spool, boot, place
 	r.book.noting = true
 	for _, l := range r.st.logs {
-		l.renote = true
+		l.mustRewrite = true
 	}
 	r.st.mu.Unlock()
 	r.saveLocked()
 }
 
-// abandon removes the file, as the run gets another number before it has taken anything.
+// abandon removes the file, because the run gets another number before it has taken any
+// entry.
 func (r *riskFile) abandon() {
 	r.end()
 	r.began, r.last = false, nil
 }
 
-// clear removes the files of other runs. Their losses must be recorded.
+// clear removes the files of other runs, whose losses must be recorded by then.
 func (r *riskFile) clear() {
 	if r.cleared {
 		return
@@ -293,7 +296,7 @@ func (r *riskFile) clear() {
 	r.cleared = true
 	for _, name := range r.names() {
 		if name != riskName(r.st.run) {
-			_ = os.Remove(filepath.Join(r.dir, name)) // the run that it is of is over, and no later one has its number
+			_ = os.Remove(filepath.Join(r.dir, name)) // its run is over, and no later one has its number
 		}
 	}
 }
@@ -301,7 +304,7 @@ func (r *riskFile) clear() {
 // update creates the file if the disk has a record of this run, and brings it up to date.
 func (r *riskFile) update(recorded bool, place func() string) {
 	if recorded {
-		if !r.began { // the place costs a system call
+		if !r.began { // getting the place costs a system call
 			r.begin(place())
 		}
 		r.clear()
@@ -318,21 +321,22 @@ func (r *riskFile) save() {
 	r.saveLocked()
 }
 
-// saveAgainLocked brings the file up to date, without anything that is not at risk any more.
+// saveAgainLocked brings the file up to date and removes everything that is no longer at
+// risk.
 func (r *riskFile) saveAgainLocked() {
 	r.st.mu.Lock()
 	for _, l := range r.st.logs {
-		l.renote = l.renote || l.settled > 0
+		l.mustRewrite = l.mustRewrite || l.settled > 0
 	}
 	r.st.mu.Unlock()
 	r.saveLocked()
 }
 
-// given returns when the file says of an item that is given that it may have been sent.
+// given returns once the file says that an item which is returned by Next may have been sent.
 func (r *riskFile) given(g givenRisk) {
 	switch g {
 	case givenNoted:
-		r.mu.Lock() // until an Append that runs has written it
+		r.mu.Lock() // waits until a running Append has written it
 		defer r.mu.Unlock()
 	case givenUnnoted:
 		r.save()
@@ -352,14 +356,15 @@ func (r *riskFile) saveLocked() {
 		return
 	}
 	if _, err := r.file.WriteAt(r.next, 0); err != nil {
-		r.log.Warn("cannot note what is at risk: after a kill, more will be reported as lost than is", "err", err)
+		r.log.Warn("cannot write the risk file: after a kill, more will be reported as lost than is", "err", err)
 		r.endLocked()
 		return
 	}
 	r.last, r.next = r.next, r.last
 }
 
-// collectLocked brings the note up to date. It returns false if what is at risk cannot be noted.
+// collectLocked brings the note up to date. It returns false if the note cannot hold
+// everything at risk.
 func (r *riskFile) collectLocked() bool {
 	st, n := r.st, &r.note
 	clear(n.segments)
@@ -389,18 +394,18 @@ func (r *riskFile) collectLocked() bool {
 	return !r.open
 }
 
-// isStaleLocked reports whether the note must be rewritten, and restarts the count if so.
+// isStaleLocked reports whether the note must be rewritten, and if so resets the counters.
 func (r *riskFile) isStaleLocked() bool {
 	settled, again := 0, false
 	for _, l := range r.st.logs {
 		settled += l.settled
-		again = again || l.renote
+		again = again || l.mustRewrite
 	}
 	if !again && (settled == 0 || settled < r.entries/8) {
 		return false
 	}
 	for _, l := range r.st.logs {
-		l.settled, l.renote = 0, false
+		l.settled, l.mustRewrite = 0, false
 	}
 	return true
 }
@@ -422,7 +427,7 @@ func (r *riskFile) addEntry(l *log, e *memEntry) {
 	r.add(x)
 }
 
-// add adds a risk, of each log the earliest first.
+// add adds a risk. The risks of each log are added in order, earliest first.
 func (r *riskFile) add(x risk) {
 	i, some := r.at[x.sensor]
 	if some {
@@ -438,14 +443,14 @@ func (r *riskFile) add(x risk) {
 // replaceRisks adds the risks of the note again, changed by f.
 func (r *riskFile) replaceRisks(f func(risk) risk) {
 	all := r.note.risks
-	r.note.risks = all[:0] // what is added never overtakes what is read
+	r.note.risks = all[:0] // writing never overtakes reading
 	clear(r.at)
 	for _, x := range all {
 		r.add(f(x))
 	}
 }
 
-// markSent records that all that is noted may have been sent.
+// markSent records that everything in the note may have been sent.
 func (r *riskFile) markSent() {
 	r.replaceRisks(func(x risk) risk {
 		x.sent = x.sent || !x.gap
@@ -453,9 +458,9 @@ func (r *riskFile) markSent() {
 	})
 }
 
-// joinRisks makes fewer of many risks. If it does not help to put together those of different
-// logs, one for each sensor reaches from the first to the last of its counts, as if all between
-// had been sent.
+// joinRisks reduces the number of risks. If joining risks of different logs is not enough,
+// each sensor gets one risk, from the first to the last of its counts, as if all between had
+// been sent.
 func (r *riskFile) joinRisks() {
 	slices.SortFunc(r.note.risks, compareRisks)
 	r.replaceRisks(func(x risk) risk { return x })
@@ -480,7 +485,7 @@ func compareRisks(a, b risk) int {
 	return cmp.Or(cmp.Compare(a.sensor, b.sensor), cmp.Compare(a.lo, b.lo))
 }
 
-// risk returns what is lost with the entry. closed is false if its end is not known.
+// risk returns what is lost with the entry. closed is false if its end is unknown.
 func (e *memEntry) risk() (x risk, closed bool) {
 	h, _ := peek(e.form)
 	if !h.gap() {
@@ -493,7 +498,7 @@ func (e *memEntry) risk() (x risk, closed bool) {
 	return risk{e.sensor, g.First, g.Last, g.Uncertain, true}, true
 }
 
-// end removes the file: nothing is at risk any more, or it is not known what is.
+// end removes the file, because nothing is at risk any longer, or it is unknown what is.
 func (r *riskFile) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -507,31 +512,31 @@ func (r *riskFile) endLocked() {
 	r.st.mu.Lock()
 	r.book = riskBook{}
 	r.st.mu.Unlock()
-	_ = r.file.Truncate(0) // the name may lead elsewhere by now
+	_ = r.file.Truncate(0) // the name may now lead elsewhere
 	_ = r.file.Close()
 	_ = os.Remove(filepath.Join(r.dir, riskName(r.note.run)))
 	r.file = nil
 }
 
-// riskBook is what Spool must know of the risk file. The lock of the store guards it, and its
-// methods need that lock.
+// riskBook is what Spool must know about the risk file. The lock of the store guards it, and
+// its methods need that lock.
 type riskBook struct {
 	noting bool // there is a file
-	noted  bool // it has anything
-	sent   bool // it is to say of all that it has that it may have been sent
+	noted  bool // the file has any risk
+	sent   bool // the file must say that everything in it may have been sent
 }
 
-// givenRisk says what the risk file must still be told of an item that is given.
+// givenRisk says what the risk file must still record about an item that Next returns.
 type givenRisk int
 
 const (
-	givenSafe    givenRisk = iota // it need not have it
-	givenNoted                    // it has it, or gets it from an Append that runs
-	givenUnnoted                  // it does not say that it may have been sent
+	givenSafe    givenRisk = iota // it need not contain the item
+	givenNoted                    // it contains the item, or gets it from a running Append
+	givenUnnoted                  // it does not say yet that the item may have been sent
 )
 
-// give marks the entry of an item as sent, if it is at risk, and with it all that may follow it,
-// so that the file need not be written for each.
+// give marks the entry of an item as sent, if it is at risk, and with it all that may follow,
+// so that the file need not be written for each one.
 func (b *riskBook) give(st *store, item uint64) givenRisk {
 	if !b.noting {
 		return givenSafe
@@ -540,7 +545,7 @@ func (b *riskBook) give(st *store, item uint64) givenRisk {
 	switch e := st.logs[c].inMemory(id); {
 	case e == nil, e.synced, e.run != st.run:
 		return givenSafe
-	case b.sent: // somebody else was given one, and has not written the file yet
+	case b.sent: // another caller got one and has not written the file yet
 		return givenUnnoted
 	case st.logs[c].isSaidSent(e):
 		return givenNoted
@@ -552,7 +557,7 @@ func (b *riskBook) give(st *store, item uint64) givenRisk {
 	return givenUnnoted
 }
 
-// ended reports whether the file has something, and nothing is at risk any more.
+// ended reports whether the file has any risk although nothing is at risk any longer.
 func (b *riskBook) ended(st *store) bool {
 	return b.noted && !anyUnsynced(st.logs[:])
 }
@@ -570,16 +575,16 @@ func (l *log) hasUnsynced() bool {
 	return false
 }
 
-// killLosses determines what the kill of one run has lost, from its risk file and from what is
-// found in its other files.
+// killLosses determines what the kill of one run has cost, from its risk file and from what
+// is found in its other files.
 type killLosses struct {
-	note    *riskNote // nil if there is none that can be used
+	note    *riskNote // nil if there is no usable one
 	found   map[string]*ids
-	missing map[segmentKey]uint64 // what the active segments should have and was not found
+	missing map[segmentKey]uint64 // what the active segments should contain and was not found
 	damaged string                // a segment of the run that is damaged, and why; "" if none is
 }
 
-// newKillLosses returns those of the run of a note.
+// newKillLosses returns the losses of a note's run, before anything is found.
 func newKillLosses(n *riskNote) killLosses {
 	return killLosses{note: n, found: map[string]*ids{}, missing: maps.Clone(n.segments)}
 }
@@ -600,7 +605,7 @@ func (k *killLosses) sawDamage(g *segment, why string) {
 	}
 }
 
-// saw records an entry or a gap that is found and owed.
+// saw records an entry or a gap that was found and is owed.
 func (k *killLosses) saw(h head, form []byte) {
 	if k.note == nil || h.run != k.note.run {
 		return
@@ -631,8 +636,8 @@ func (k *killLosses) saw(h head, form []byte) {
 	}
 }
 
-// unusable returns why the risk file does not tell what is lost; "" if it does. A file of the
-// run was damaged or removed since.
+// unusable returns why the risk file cannot say what is lost, "" if it can. A file of the run
+// was damaged or removed since.
 func (k *killLosses) unusable(acks ackState) string {
 	if k.damaged != "" {
 		return "a segment is damaged: " + k.damaged
@@ -650,7 +655,7 @@ func compareSegmentKeys(a, b segmentKey) int {
 	return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.run, b.run), cmp.Compare(a.number, b.number))
 }
 
-// addTo adds what is lost.
+// addTo adds the losses to a tally.
 func (k *killLosses) addTo(t *tally) {
 	risks := slices.Clone(k.note.risks)
 	slices.SortFunc(risks, compareRisks)

@@ -14,10 +14,10 @@ import (
 	"fieldpost/daemon/durable"
 )
 
-// The run file says which run was the latest and whether it still runs or has stopped
-// in good order. For one that runs it names the sensors and the logs they have had
-// entries in, as the ack file does too, so that a crash can be told of each whatever
-// becomes of one of the two. A checksum ends it.
+// The run file says which run was the latest, and whether it still runs or has stopped in
+// order. For a running one it names the sensors and the logs in which they have had entries.
+// The ack file has these too, so a crash can be reported for each sensor even if one of the
+// two files is lost. The file ends with a checksum.
 //
 //	fieldpost spool 1 run 7 running
 //	sensor "air" samples
@@ -25,19 +25,19 @@ import (
 //	sensor "soil"
 //	sum 1c291ca3
 //
-// In the runtime directory such a file stands for a run that has no disk. A line before the
+// In the runtime directory such a file represents a run that has no disk. A line before the
 // first sensor says who that run is: took "k7m2qx" "greenhouse".
 const runName = "run"
 
-// maxRunFile bounds what is read of it.
+// maxRunFile bounds what is read of the file.
 const maxRunFile = 1 << 20
 
-// runFile is what the file says.
+// runFile is the decoded content of the file.
 type runFile struct {
 	run     uint64
-	stopped bool                     // in good order, with everything written
-	sensors map[string][classes]bool // of a run that has not stopped
-	took    Source                   // of one that has no disk
+	stopped bool                     // it stopped in order, with everything written
+	sensors map[string][classes]bool // the sensors of a run that has not stopped
+	took    Source                   // the source of a run that has no disk
 }
 
 var errRunFile = errors.New("run file is damaged")
@@ -81,13 +81,13 @@ func decodeRunFile(b []byte) (runFile, error) {
 		}
 		s.sensors[sensor] = classesOf(line)
 	}
-	if string(s.encode()) != string(b) { // the checksum among all else
+	if string(s.encode()) != string(b) { // this includes the checksum
 		return runFile{}, errRunFile
 	}
 	return s, nil
 }
 
-// classesOf returns the logs that a line ends with, in their order.
+// classesOf returns the logs at the end of a line.
 func classesOf(line string) (in [classes]bool) {
 	for i := classes - 1; i >= 0; i-- {
 		line, in[i] = strings.CutSuffix(line, " "+classNames[i])
@@ -95,8 +95,7 @@ func classesOf(line string) (in [classes]bool) {
 	return in
 }
 
-// readRunFile reads the file; of a spool that never ran it says that
-// it has stopped in good order.
+// readRunFile reads the file. Without a file it returns a run that has stopped in order.
 func readRunFile(d disk) (runFile, error) {
 	b, err := d.Read(runName, maxRunFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,24 +107,23 @@ func readRunFile(d disk) (runFile, error) {
 	return decodeRunFile(b)
 }
 
-// epoch is the start of 2026, the earliest that a run can be said to begin.
+// epoch is the start of 2026, the earliest time for the start of a run.
 const epoch = 1767225600
 
-// makeRunNumber makes a run number if none can be counted, greater than known:
-// the wall clock's seconds since 1970, not before 2026, times 2^20, or what is
-// known where that is more because the clock was ahead once; and random bits, so
-// that of two starts that know the same each gets a number of its own, but for
-// once in a million times. It stays below 2^53, the greatest integer that every
-// JSON reader keeps (RFC 8259, section 6).
+// makeRunNumber makes a run number if it cannot be counted. It is greater than known. It
+// consists of the wall clock's seconds since 1970, not before 2026, times 2^20 (or of known,
+// if that is more because the clock was once ahead), and of random bits, so that two starts
+// that know the same get different numbers, except once in a million times. It stays below
+// 2^53, the greatest integer that every JSON reader preserves (RFC 8259, section 6).
 func makeRunNumber(now clock.Stamp, known uint64) uint64 {
 	secs := uint64(max(now.Wall.Unix(), epoch)) & (1<<32 - 1)
 	return max(secs<<20, known+1) + rand.Uint64N(1<<20)
 }
 
-// recordRun durably writes the run file of a run that runs.
+// recordRun durably writes the run file of a running run.
 func (d *directory) recordRun() error {
 	d.st.mu.Lock()
-	n := d.st.sensors.recorded // one that came since is recorded the next time
+	n := d.st.sensors.recorded // a sensor that came since is recorded the next time
 	x := runFile{run: d.st.run, sensors: d.st.sensors.logs()}
 	d.st.mu.Unlock()
 	if err := durable.Replace(d.disk, runName, x.encode()); err != nil {
@@ -135,7 +133,7 @@ func (d *directory) recordRun() error {
 	return nil
 }
 
-// recordStop durably writes the run file of a run that stopped in good order.
+// recordStop durably writes the run file of a run that has stopped in order.
 func (d *directory) recordStop() error {
 	return durable.Replace(d.disk, runName, runFile{run: d.st.run, stopped: true}.encode())
 }
@@ -150,8 +148,8 @@ type runtimeDir struct {
 	st       *store
 	log      *slog.Logger
 	recorded bool     // this run is recorded here
-	diskless []uint64 // the earlier runs that are
-	unsure   bool     // there were some, which may have sent what others had left in the spool
+	diskless []uint64 // earlier runs that are recorded here
+	unsure   bool     // there were earlier ones, which may have sent entries that others had left in the spool
 }
 
 const runtimePrefix = "spool-run-"
@@ -179,7 +177,7 @@ func (r *runtimeDir) recall() (greatest uint64) {
 		}
 		x, err := decodeRunFile(b)
 		if err != nil || name != runtimeName(x.run) {
-			_ = r.dir.Remove(name) // it was cut short while it was written
+			_ = r.dir.Remove(name) // it was cut short by a crash
 			continue
 		}
 		greatest = max(greatest, x.run)
@@ -194,7 +192,7 @@ func (r *runtimeDir) recall() (greatest uint64) {
 	r.unsure = len(r.diskless) > 0
 	r.st.mu.Lock()
 	defer r.st.mu.Unlock()
-	r.st.tellLocked(t, reasonCrash)
+	r.st.appendGapsLocked(t, reasonCrash)
 	return greatest
 }
 

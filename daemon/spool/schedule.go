@@ -2,40 +2,40 @@ package spool
 
 import "fieldpost/daemon/wake"
 
-// Events are sent first, but after eventsInARow of them another entry goes, if any waits.
-// The others take turns by sensor and class: each flow is charged with the bytes that it
-// has sent, and the flow with the lowest charge is next; edges win a tie. A flow that had
-// nothing to send starts at the charge of the flow that was served last, so it saves up no
-// credit. This is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996). Its bound
-// holds for links of any speed, also if the speed changes. So a sensor that sends little
-// waits for at most one entry of each other sensor, however much the others have waiting.
+// Events are sent first, but after eventsInARow of them another entry is sent, if any is
+// waiting. The others take turns by sensor and class: each flow is charged with the bytes
+// that it has sent, and the flow with the lowest charge is next; edges win a tie. A flow that
+// had nothing to send starts at the charge of the flow that was served last, so it saves up
+// no credit. This is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996). Its bound
+// holds for links of any speed, even if the speed changes. So a sensor that sends little
+// waits for at most one entry of each other sensor, however many the others have waiting.
 
-// eventsInARow is how many events go before one other entry that waits.
+// eventsInARow is how many events are sent before one other waiting entry.
 const eventsInARow = 3
 
-// maxLag is how far the charge of a flow that waited for the disk may stay behind the
-// others, in bytes. It bounds how much that flow then sends before their turn.
+// maxLag is how far the charge of a flow that waited for the disk may stay behind the others,
+// in bytes. It bounds how much that flow then sends before their turn.
 const maxLag = 16 << 10
 
 // flow is the entries of one sensor in one log. All events together are one flow. A flow is
 // sent in order, and the flows take turns.
 //
-//	ids  ...given... | read ahead | only in segments, from readTo on | unsent
+//	ids  ...returned... | read ahead | only in segments, from readTo on | unsent
 type flow struct {
 	class  Class
 	sensor string
 	tag    int64       // its charge, in bytes
 	queued bool        // it is in scheduler.active
-	unsent []*memEntry // in memory and not given, ascending, from first on; some are done or evicted by now
+	unsent []*memEntry // in memory and not returned by Next, ascending, from first on; some may be done or evicted
 	first  int
 
-	readAhead      []readEntry       // read back and not given; all before readTo
-	readAheadBytes int64             // what these cost
-	onDisk         bool              // segments may hold more that is not given
-	readTo         uint64            // and if so from here on
-	cursor         uint64            // behind the last that was given since the latest rewind
-	given          uint64            // behind the last that was ever given of those appended in this run
-	givenFound     map[uint64]uint64 // behind the last that was, or perhaps was, of those found in a directory, by id range
+	readAhead      []readEntry       // read back and not returned; all before readTo
+	readAheadBytes int64             // the cost of readAhead
+	onDisk         bool              // segments may contain more that is not returned
+	readTo         uint64            // if so, from this id on
+	cursor         uint64            // after the last one returned since the latest rewind
+	given          uint64            // after the last one ever returned of those appended in this run
+	givenFound     map[uint64]uint64 // the same for those found in a directory, by id range; perhaps returned by an earlier run
 }
 
 // readEntry is an entry that was read back.
@@ -44,7 +44,7 @@ type readEntry struct {
 	form []byte
 }
 
-// cost is what it costs in memory.
+// cost returns its cost in memory.
 func (x readEntry) cost() int64 { return int64(len(x.form)) + 32 }
 
 // append adds an entry at the end.
@@ -59,8 +59,8 @@ func (f *flow) append(e *memEntry) {
 	f.unsent = append(f.unsent, e)
 }
 
-// peekUnsent returns the next entry to give from memory, nil if there is none. It removes
-// entries that need not be given any more.
+// peekUnsent returns the next entry to return from memory, nil if there is none. It removes
+// entries that are no longer needed.
 func (f *flow) peekUnsent() *memEntry {
 	for ; f.first < len(f.unsent); f.removeFirst() {
 		if e := f.unsent[f.first]; !e.done && !e.evicted {
@@ -70,7 +70,7 @@ func (f *flow) peekUnsent() *memEntry {
 	return nil
 }
 
-// waits reports whether anything of it is not given.
+// waits reports whether the flow has anything that is not returned.
 func (f *flow) waits() bool { return f.onDisk || len(f.readAhead) > 0 || f.peekUnsent() != nil }
 
 func (f *flow) removeFirst() {
@@ -101,13 +101,13 @@ func (f *flow) rereadFrom(id uint64) {
 	f.onDisk, f.readTo = true, id
 }
 
-// give records that an id is given.
+// give records that Next returns an id.
 func (f *flow) give(id uint64) {
 	f.cursor = id + 1
 	f.markGiven(id, id+1)
 }
 
-// markGiven records that all ids before until have been given, in the range of id.
+// markGiven records that all ids before until have been returned, in the range of id.
 func (f *flow) markGiven(id, until uint64) {
 	if id >= firstLive {
 		f.given = max(f.given, until)
@@ -119,7 +119,7 @@ func (f *flow) markGiven(id, until uint64) {
 	f.givenFound[id/idRangeSize] = max(f.givenFound[id/idRangeSize], until)
 }
 
-// givenUntil returns the id after the last that was given, in the range of id.
+// givenUntil returns the id after the last that was returned, in the range of id.
 func (f *flow) givenUntil(id uint64) uint64 {
 	if id >= firstLive {
 		return f.given
@@ -127,12 +127,12 @@ func (f *flow) givenUntil(id uint64) uint64 {
 	return f.givenFound[id/idRangeSize]
 }
 
-// mayHaveCome reports whether an owed id has been given, in this run or perhaps an earlier
+// mayHaveCome reports whether an owed id has been returned, in this run or perhaps an earlier
 // one. Then the broker may have it, and only the acknowledgement is lost or on its way. A
-// flow is given in order, so one id is enough to know.
+// flow is returned in order, so one id is enough to know.
 func (f *flow) mayHaveCome(id uint64) bool { return f != nil && id < f.givenUntil(id) }
 
-// goesBefore reports whether the turn of f is before that of x.
+// goesBefore reports whether f's turn is before x's.
 func (f *flow) goesBefore(x *flow) bool {
 	if f.tag != x.tag {
 		return f.tag < x.tag
@@ -144,11 +144,11 @@ func (f *flow) goesBefore(x *flow) bool {
 type scheduler struct {
 	ready, read wake.Signal // for the sender, and for the reader
 
-	active []*flow // those of edges and samples that may have something to give
-	clock  int64   // the charge of the latest whose turn it was, before it was
-	inARow int     // events that were given in a row while others waited
-	last   *flow   // that gave last
-	lastID uint64  // and the id of the item that it gave
+	active []*flow // flows of edges and samples that may have something to send
+	clock  int64   // the charge of the flow served last, before its turn
+	inARow int     // events sent in a row while others waited
+	last   *flow   // the flow served last
+	lastID uint64  // the id of its item
 }
 
 // reset forgets all turns.
@@ -159,29 +159,29 @@ func (t *scheduler) reset() {
 	*t = scheduler{ready: t.ready, read: t.read}
 }
 
-// enqueue records that a flow may have something to give.
+// enqueue records that a flow may have something to send.
 func (t *scheduler) enqueue(f *flow) {
 	if f.class == Events || f.queued {
 		return
 	}
 	f.queued = true
-	f.tag = max(f.tag, t.clock-1) // of those that are alike it is the first
+	f.tag = max(f.tag, t.clock-1) // so that it wins a tie
 	t.active = append(t.active, f)
 }
 
-// beginTurn records that it is a flow's turn.
+// beginTurn begins a flow's turn.
 func (t *scheduler) beginTurn(f *flow) {
 	f.tag = max(f.tag, t.clock-maxLag)
 	t.clock = max(t.clock, f.tag)
 }
 
-// endTurn charges a flow for the item that it gave.
+// endTurn charges a flow for the item that it sent.
 func (t *scheduler) endTurn(f *flow, form []byte, item uint64) {
 	f.tag += int64(len(form)) + entryCost
 	t.last, t.lastID = f, item
 }
 
-// availability says what a flow has.
+// availability says what a flow has to send.
 type availability int
 
 const (
@@ -191,9 +191,9 @@ const (
 	available
 )
 
-// next returns the flow whose turn it is, nil if none has anything now. events is the flow
-// of the events. of returns what a flow has, and mayPass whether others may pass events
-// that must be read first.
+// next returns the flow whose turn it is, nil if none has anything now. events is the flow of
+// the events. of returns what a flow has. mayPass reports whether others may pass events that
+// must be read first.
 func (t *scheduler) next(events *flow, of func(*flow) availability, mayPass func() bool) *flow {
 	can := of(events)
 	if can == unread {

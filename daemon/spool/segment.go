@@ -27,7 +27,7 @@ const (
 	magic       = "FPSPOOL1"
 	headerSize  = 28
 	segmentSize = 256 << 10
-	// maxFile is how much of a file is read: no segment is larger.
+	// maxFile bounds what is read of a file. No segment is larger.
 	maxFile = segmentSize + durable.FrameSize + durable.MaxPayload
 )
 
@@ -39,7 +39,7 @@ type summary struct {
 	sensor string
 	run    uint64
 	lo, hi uint64 // the lowest and the highest seq; 0 if none has one
-	bytes  int64  // of the frames
+	bytes  int64  // bytes of the frames
 }
 
 // segment is a file with entries of one log. The lock of the store guards it once it is in
@@ -49,7 +49,7 @@ type segment struct {
 	run    uint64
 	number uint32
 	off    uint64 // an entry's id is off plus its frame's seq
-	lo, hi uint64 // the ids it spans, hi not included; lo == hi while it is empty
+	lo, hi uint64 // the range of its ids, without hi; lo == hi while it is empty
 
 	size        int64  // bytes written
 	synced      int64  // bytes known to be on disk
@@ -57,12 +57,12 @@ type segment struct {
 	live        int    // entries that are not done
 	frames      int    // entries in the file, done or not
 	sums        []summary
-	oldest      clock.Stamp // of its first entry
-	newest      clock.Stamp // of its last entry
+	oldest      clock.Stamp // stamp of its first entry
+	newest      clock.Stamp // stamp of its last entry
 
-	missing    bool // it should be there and is not
-	damaged    bool // when it is not needed any more it is set aside, not removed
-	corrupt    ids  // what cannot be decoded although its frame is intact
+	missing    bool // the file should exist and does not
+	damaged    bool // set aside instead of removed when it is no longer needed
+	corrupt    ids  // entries that cannot be decoded although their frames are intact
 	readErrors int  // how often reading it has failed in a row
 }
 
@@ -226,7 +226,7 @@ func (w *segmentWriter) append(batch []writing) (n int, size int64, err error) {
 	}
 	for _, x := range batch {
 		if n > 0 && (g.size+int64(len(b))+durable.FrameLen(x.form) > segmentSize || x.e.id > batch[n-1].e.id+durable.MaxSkip/2) {
-			break // a frame's seq follows the one before it, unless an earlier run's entry had to be rewritten
+			break // seqs must increase; they do, unless an earlier run's entry had to be rewritten
 		}
 		b = durable.AppendFrame(b, x.e.id-g.off, x.form)
 		n++
@@ -244,7 +244,7 @@ func (w *segmentWriter) append(batch []writing) (n int, size int64, err error) {
 	return n, int64(len(b)), nil
 }
 
-// writeError says why a write to a segment failed.
+// writeError is the error of a write to a segment.
 type writeError struct {
 	file string
 	err  error
@@ -275,12 +275,12 @@ func (w *segmentWriter) markWrittenLocked(g *segment, x writing) {
 	g.hi = x.e.id + 1
 	h, _ := peek(x.form)
 	g.add(x.e.sensor, h.run, h.seq, durable.FrameLen(x.form))
-	if x.e.done && !x.e.lost { // acknowledged while it was written
+	if x.e.done && !x.e.lost { // it was acknowledged while it was being written
 		w.log.unrecorded.add(x.e.id, x.e.id+1)
 		return
 	}
 	g.live++
-	if x.e.lost { // or given up
+	if x.e.lost { // or dropped
 		w.st.losses.entries = append(w.st.losses.entries, heldEntry{g.class, x.e.id, g})
 	}
 }
@@ -327,12 +327,12 @@ func (w *segmentWriter) owesSync() bool {
 // closeFile closes the file of the active segment, if it is open.
 func (w *segmentWriter) closeFile() {
 	if w.file != nil {
-		_ = w.file.Close() // what matters in it is synced, or it is not trusted
+		_ = w.file.Close() // everything that matters is synced, or the file is not trusted
 		w.file = nil
 	}
 }
 
-// close ends the active segment in its present state.
+// close ends the active segment as it is.
 func (w *segmentWriter) close() {
 	g := w.log.active
 	if g == nil {
@@ -368,7 +368,7 @@ func (w *segmentWriter) abandon() {
 	left := g.live > 0
 	w.st.mu.Unlock()
 	if left {
-		// What is behind would only come twice.
+		// Anything after that would only be sent twice.
 		_ = w.disk.Truncate(g.file(), g.synced)
 	}
 }
@@ -391,6 +391,6 @@ func (w *segmentWriter) readOpen() []byte {
 		return nil
 	}
 	data := make([]byte, g.size)
-	n, _ := io.ReadFull(io.NewSectionReader(f, 0, g.size), data) // as much as there is
+	n, _ := io.ReadFull(io.NewSectionReader(f, 0, g.size), data) // as much as there is in the file
 	return data[:n]
 }

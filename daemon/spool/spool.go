@@ -15,13 +15,13 @@ import (
 	"fieldpost/daemon/task"
 )
 
-// ErrClosed is the reason why Append fails after the end of Run or Close.
+// ErrClosed is the error of Append after the end of Run or Close.
 var ErrClosed = errors.New("spool is closed")
 
 // Options say where the spool is and how large it may become.
 type Options struct {
 	Dir        string         // the directory; it is created if it is missing. No other process may use it
-	RuntimeDir string         // an existing directory that survives the process, but not a power cut (systemd's RuntimeDirectory=): what a kill would cost is noted there, and a run without a disk, so that its crash is reported; "" is none
+	RuntimeDir string         // an existing directory that survives the process, but not a power cut (systemd's RuntimeDirectory=): it records what a kill would cost, and a run without a disk, so that its crash is reported; "" is none
 	Thing      string         // the name of the board; entries keep it, see [Source]
 	Board      string         // a fingerprint of the board: a directory from another board gets a new id; "" is unknown
 	AtRisk     time.Duration  // a power cut may cost the unacknowledged entries of this much time; 0: each entry is on disk before Next returns it
@@ -29,7 +29,7 @@ type Options struct {
 	MaxBytes   int64          // the most disk space to use, at least 1 MiB; 0 is 64 MiB
 	MaxAge     time.Duration  // how old an entry may become; 0 is unlimited
 	Memory     int64          // the most memory for entries while the disk fails, at least 512 KiB; 0 is 4 MiB
-	Clock      clock.Clock    // stamps gaps, and tells how old entries are
+	Clock      clock.Clock    // stamps gaps, and determines the age of entries
 	Health     *health.Health // receives the faults of the spool from Open, Run and Close; nil is none
 	Log        *slog.Logger   // nil discards
 
@@ -112,14 +112,14 @@ func (w *writer) start() error {
 	d := &w.dir
 	if err == nil {
 		run := d.known + 1
-		if diskless < epoch<<20 { // one that was counted, and then lost its disk
+		if diskless < epoch<<20 { // a counted number of a run that then lost its disk
 			run = max(d.known, diskless) + 1
 		}
 		if !d.counted {
 			run = makeRunNumber(w.o.Clock.Now(), max(d.known, diskless))
 		}
 		w.st.setRun(run, d.id)
-		w.risks.begin(w.disk.Place()) // before any file says that this run runs
+		w.risks.begin(w.disk.Place()) // before any file says that this run is running
 		err = w.bringUpToDate()
 	}
 	if err != nil {
@@ -132,7 +132,7 @@ func (w *writer) start() error {
 	return nil
 }
 
-// attach locks the directory and takes over what is in it.
+// attach locks the directory and takes over its content.
 func (w *writer) attach() error {
 	f, err := w.dir.load()
 	if err != nil {
@@ -146,7 +146,7 @@ func (w *writer) attach() error {
 	return nil
 }
 
-// install puts what earlier runs left ahead of the entries in memory.
+// install inserts the entries of earlier runs before those in memory.
 func (w *writer) install(f *found) {
 	st := w.st
 	st.mu.Lock()
@@ -168,9 +168,9 @@ func (w *writer) install(f *found) {
 	st.stats.Damaged += uint64(len(f.damage))
 	st.damaged = st.damaged || len(f.damage) > 0
 	for _, x := range f.logs {
-		st.tellLocked(x.damage, reasonDamaged)
+		st.appendGapsLocked(x.damage, reasonDamaged)
 	}
-	st.tellLocked(f.crash, reasonCrash)
+	st.appendGapsLocked(f.crash, reasonCrash)
 	for _, form := range f.missing {
 		st.appendAgainLocked(form)
 	}
@@ -183,7 +183,7 @@ func (w *writer) install(f *found) {
 // Run once.
 func (s *Spool) Run(ctx context.Context) error {
 	if s.writer.began {
-		return errors.New("run spool: it has run already")
+		return errors.New("run spool: it has already run")
 	}
 	s.writer.began = true
 	reading, stop := context.WithCancel(context.Background())
@@ -192,7 +192,7 @@ func (s *Spool) Run(ctx context.Context) error {
 	defer stop()
 	err := s.writer.run(ctx)
 	stop()
-	others.Wait() // not where the writer panics: its disk may hang
+	others.Wait() // not deferred: if the writer panics, its disk may hang
 	return err
 }
 
@@ -243,7 +243,7 @@ func (s *Spool) Append(e Entry) error { return s.AppendAll([]Entry{e}) }
 // cut or a kill, some may be in a file and others in a gap.
 func (s *Spool) AppendAll(entries []Entry) error { return s.appendAll(entries, nil) }
 
-// appendAll is AppendAll. kept, if it is not nil, is told of the only entry.
+// appendAll is AppendAll. kept, if not nil, belongs to the only entry.
 func (s *Spool) appendAll(entries []Entry, kept chan struct{}) error {
 	var few [16][]byte // on the stack
 	forms, err := encodeEntries(few[:0], entries)
@@ -325,12 +325,12 @@ func countOf(e Entry, g *Gap) uint64 {
 // Ready is signalled when Next may return more items; see [Spool.SetLinger].
 func (s *Spool) Ready() <-chan struct{} { return s.st.ready.C() }
 
-// Wake signals Ready, for who makes something else of what Next gives. Any goroutine.
+// Wake signals Ready, for a caller that transforms what Next returns. Any goroutine.
 func (s *Spool) Wake() { s.st.ready.Set() }
 
-// Next returns the next unsent item. Events go first, but after three of them one other
-// item goes, if any waits. The others take turns by sensor and class, so the backlog of
-// one does not delay another; each keeps its own order.
+// Next returns the next unsent item. Events are first, but after three of them comes one
+// other item, if any is waiting. The others take turns by sensor and class, so the backlog of
+// one does not delay another. Each keeps its own order.
 //
 // Next never waits for the disk. While a backlog is read back it may return nothing; then
 // Ready says when to call it again. It returns entries from files only while Run runs. If
@@ -355,7 +355,7 @@ func (s *Spool) next() (Item, bool, givenRisk) {
 			return item, true, s.risks.book.give(st, item.ID)
 		}
 	}
-	st.linger.endLocked() // whoever asked has all of them
+	st.linger.endLocked() // the caller gets all delayed samples
 	return Item{}, false, givenSafe
 }
 
@@ -404,7 +404,7 @@ func (s *Spool) Ack(id uint64) {
 	}
 }
 
-// ack is Ack. It reports whether nothing is at risk any more.
+// ack is Ack. It reports whether nothing is at risk any longer.
 func (s *Spool) ack(id uint64) (safe bool) {
 	c, id := splitItemID(id)
 	st := s.st
@@ -449,17 +449,17 @@ func (s *Spool) Corrupt(id uint64) {
 	}
 	st.stats.Dropped++
 	st.giveUpLocked(c, id)
-	st.tellLocked(t, reasonDamaged)
+	st.appendGapsLocked(t, reasonDamaged)
 }
 
-// LogStats is one log in numbers.
+// LogStats has the numbers of one log.
 type LogStats struct {
 	Pending  int   // entries and gaps that are not acknowledged
 	Segments int   // files
 	Bytes    int64 // in these files
 }
 
-// Stats is the spool in numbers. The counts are since the start.
+// Stats has the numbers of the spool. Counts are since the start.
 type Stats struct {
 	Run      uint64 // see [Spool.RunNumber]
 	Disk     bool   // the disk can be written, as far as the spool knows
@@ -468,8 +468,8 @@ type Stats struct {
 	Edges    LogStats
 	Bytes    int64  // on disk, without files set aside
 	Memory   int64  // of entries in memory
-	Appends  uint64 // appends that took entries in; an AppendAll counts once
-	Appended uint64 // entries taken in
+	Appends  uint64 // appends that stored entries; an AppendAll counts once
+	Appended uint64 // entries stored
 	Acked    uint64 // entries and gaps acknowledged
 	Dropped  uint64 // entries dropped, whatever the reason
 	Refused  uint64 // entries set aside
@@ -477,7 +477,7 @@ type Stats struct {
 	Damaged  uint64 // files found damaged
 }
 
-// Stats returns the spool in numbers. Any goroutine.
+// Stats returns the numbers of the spool. Any goroutine.
 func (s *Spool) Stats() Stats {
 	st := s.st
 	st.mu.Lock()
@@ -502,7 +502,7 @@ type Backlog struct {
 	Oldest  time.Duration // the age of the oldest; 0 if there is none, or if it is from another boot and its time is not known
 }
 
-// Backlog returns the present backlog. If the oldest entry is only in a file, its age is
+// Backlog returns the current backlog. If the oldest entry is only in a file, its age is
 // that of the first entry in the file. Any goroutine.
 func (s *Spool) Backlog() Backlog {
 	st := s.st

@@ -17,50 +17,50 @@ type store struct {
 	o     Options
 	ready wake.Signal // Next may have more
 	work  wake.Signal // there may be something to do for the writer
-	read  wake.Signal // and for the reader
+	read  wake.Signal // there may be something to do for the reader
 
 	mu sync.Mutex
 	runs
 	logs       [classes]*log
 	schedule   scheduler
 	keeping    keeping
-	linger     linger // how long samples may wait for others before Ready tells of them
+	linger     linger // delays the signal of Ready for samples
 	sensors    sensorBook
 	gaps       gapBook
-	losses     untoldLosses
+	losses     unreportedLosses
 	refusals   refusals
-	garbage    []*segment      // files that nothing needs any more
+	garbage    []*segment      // files that are no longer needed
 	due        dueTimes        // what waits for the writer, and since when
 	ackBytes   int64           // size of the ack file
-	lostFrames map[logRun]*ids // owed frames that were lost with a directory: should it come back, they are still owed
-	hung       int             // how many goroutines wait for a disk that does not answer
-	down       bool            // the disk cannot be written
-	ended      bool            // nothing more is taken or given
+	lostFrames map[logRun]*ids // owed frames that were lost with a directory; if it comes back, they are still owed
+	hung       int             // number of goroutines that wait for a disk that does not answer
+	down       bool            // the disk is not writable
+	ended      bool            // no more entries are stored or returned
 	damaged    bool            // the fault of a damaged spool is raised
-	timesFull  int             // how often entries were given up for want of room
+	timesFull  int             // how often entries were dropped because there was no room
 	stats      Stats
 }
 
-// runs says which run this is, and who took what the runs before it have left.
+// runs identifies this run, and who took the entries of earlier runs.
 type runs struct {
 	run     uint64 // this run's number; it is set before anything runs
-	source  Source // who takes what is appended in this run
+	source  Source // the source of what is appended in this run
 	sources runSources
 }
 
-// logRun names the entries of one run in one log.
+// logRun identifies the entries of one run in one log.
 type logRun struct {
 	class Class
 	run   uint64
 }
 
-// untoldLosses is what is dropped while its gap is not on disk yet. The lock of the store
-// guards it.
-type untoldLosses struct {
+// unreportedLosses are dropped entries and segments whose gaps are not on disk yet. The lock
+// of the store guards it.
+type unreportedLosses struct {
 	entries  []heldEntry // released when the gap is on disk
-	segments []*segment  // removed then
-	drop     *drop       // a segment is about to be given up: nothing is sent meanwhile
-	inFile   bool        // some of entries were given up from memory and are in a file: nothing is sent until that is told or cut off
+	segments []*segment  // removed when the gap is on disk
+	drop     *drop       // a segment is about to be dropped; nothing is sent meanwhile
+	inFile   bool        // some entries were dropped from memory but are in a file; nothing is sent until that is reported or cut off
 }
 
 // heldEntry is an entry that is done, but that its segment must keep until something else
@@ -71,25 +71,25 @@ type heldEntry struct {
 	seg   *segment
 }
 
-// dueTimes says since when things wait for the writer; zero: nothing waits.
+// dueTimes says since when something has been waiting for the writer; zero: nothing is.
 type dueTimes struct {
 	unwritten time.Time // an entry in no file
 	unsynced  time.Time // an entry that is written and not durable
-	kept      time.Time // an entry that is not durable, and somebody waits for that
+	kept      time.Time // an entry that is not durable and somebody is waiting for
 	acks      time.Time // an ack that is not in the ack file
 	sensors   time.Time // a sensor that is not in the ack file
 	reread    time.Time // a segment that could not be read
-	syncNow   bool      // the next write is to be synced
+	syncNow   bool      // the next write must be synced
 
 	alarm *time.Timer // wakes the writer when the oldest of unwritten is due; nil until the first
 }
 
-// sensorBook says which sensors have had entries in this run, and in which logs. The
-// lock of the store guards it.
+// sensorBook records which sensors have had entries in this run, and in which logs. The lock
+// of the store guards it.
 type sensorBook struct {
 	seen     map[string]*sensorSeen
-	count    int // in how many logs sensors were seen, all together
-	recorded int // as many are in the ack file
+	count    int // number of pairs of a sensor and a log
+	recorded int // how many of them are in the ack file
 }
 
 // sensorSeen is a sensor that has had entries in this run.
@@ -137,8 +137,8 @@ func newStore(o Options) *store {
 	return st
 }
 
-// unwrittenLocked records that an entry is in no file. The writer is woken only when it must be
-// written: most are acknowledged before.
+// unwrittenLocked records that an entry is in no file. It wakes the writer only when the
+// entry must be written; most are acknowledged before that.
 func (st *store) unwrittenLocked(now time.Time) {
 	if !st.due.unwritten.IsZero() {
 		return
@@ -148,7 +148,7 @@ func (st *store) unwrittenLocked(now time.Time) {
 		st.due.alarm.Stop()
 	}
 	if d := st.o.writeDelay(); d > 0 {
-		st.due.alarm = time.AfterFunc(d, st.work.Set) // a new one: see uplink's connection.serve
+		st.due.alarm = time.AfterFunc(d, st.work.Set) // a new timer each time; see uplink's connection.serve
 	} else {
 		st.work.Set()
 	}
@@ -163,9 +163,9 @@ func (st *store) ackedLocked() {
 	st.due.unwritten = time.Time{}
 }
 
-// tellLocked appends the gaps of a tally. They are synced with the next write, so that no
-// drop is on disk before its gap.
-func (st *store) tellLocked(t *tally, reason string) {
+// appendGapsLocked appends the gaps of a tally. They are synced with the next write, so that
+// no drop is on disk before its gap.
+func (st *store) appendGapsLocked(t *tally, reason string) {
 	at := st.o.Clock.Now()
 	for _, x := range t.uncertainGaps(reason) {
 		st.appendGapLocked(at, x, st.gaps.latestSent)
@@ -184,15 +184,15 @@ func (st *store) appendGapLocked(at clock.Stamp, x originGap, latest map[origin]
 	st.appendLocked(time.Now(), e, &g, appendGap(nil, e, g))
 }
 
-// extendLocked merges a gap with the one before it, if possible, and returns it. The one
-// before is dropped then.
+// extendLocked merges a gap with the previous one, if possible, and returns it. The previous
+// one is then dropped.
 func (st *store) extendLocked(o origin, g Gap, latest map[origin]uint64) Gap {
 	all, before, ok := st.gaps.extended(o, g, latest, st.logs[Events].flow("").cursor)
 	if !ok {
 		return g
 	}
 	if d := st.losses.drop; d != nil {
-		if d.gaps.hi > 0 { // one that may be taken back takes part in nothing
+		if d.gaps.hi > 0 { // a gap that may be withdrawn is not merged
 			return g
 		}
 		d.replaced = append(d.replaced, st.gaps.owed[before].form)
@@ -221,7 +221,7 @@ func (st *store) giveUpLocked(c Class, id uint64) {
 	}
 }
 
-// releaseLocked records that the segment need not keep an entry any more.
+// releaseLocked records that the segment need no longer keep an entry.
 func (st *store) releaseLocked(x heldEntry) {
 	if x.class == Events {
 		st.removeGapLocked(x.id)
@@ -235,7 +235,7 @@ func (st *store) releaseLocked(x heldEntry) {
 	st.retireLocked(x.seg)
 }
 
-// removeGapLocked removes the gap of an event that need not be sent any more, if it is one.
+// removeGapLocked removes the gap of an event that need not be sent any longer, if it is one.
 func (st *store) removeGapLocked(id uint64) {
 	x := st.gaps.remove(id)
 	if x == nil {
@@ -295,9 +295,9 @@ func (st *store) enqueueAllLocked() {
 	}
 }
 
-// maySendLocked reports whether anything may be sent. A later run must not find what is
-// dropped, because it would send it after newer entries. So nothing is sent until the drop
-// is on disk, or until the disk hangs.
+// maySendLocked reports whether anything may be sent. A later run must not find dropped
+// entries, because it would send them after newer ones. So nothing is sent until a drop is on
+// disk, or until the disk hangs.
 func (st *store) maySendLocked() bool {
 	return st.losses.drop == nil && !st.ended && (!st.losses.inFile || st.hung > 0)
 }
@@ -320,7 +320,7 @@ func (st *store) availableLocked(f *flow) availability {
 	return available
 }
 
-// nextFlowLocked returns the flow whose turn it is; nil if none has anything now.
+// nextFlowLocked returns the flow whose turn it is, nil if none has anything now.
 func (st *store) nextFlowLocked() *flow {
 	events := st.logs[Events].flow("")
 	return st.schedule.next(events, st.availableLocked, func() bool {
@@ -335,7 +335,7 @@ func (st *store) waitsForRereadLocked(f *flow) bool {
 	return g != nil && g.readErrors > 0 && !st.due.reread.IsZero()
 }
 
-// giveLocked returns the next item of a flow. ok is false if it is done by now, or damaged.
+// giveLocked returns the next item of a flow. ok is false if it is already done, or damaged.
 func (st *store) giveLocked(f *flow) (item Item, ok bool) {
 	id, form := f.pop()
 	l := st.logs[f.class]
@@ -346,7 +346,7 @@ func (st *store) giveLocked(f *flow) (item Item, ok bool) {
 		return Item{}, false
 	}
 	e, gap, err := decodeEntry(f.class, form)
-	if err != nil { // of what is in memory all can be read
+	if err != nil { // everything in memory can be decoded
 		if g := l.segmentOf(id); g != nil {
 			g.corrupt.add(id, id+1)
 		}

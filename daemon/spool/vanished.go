@@ -11,13 +11,13 @@ import (
 	"fieldpost/daemon/health"
 )
 
-// Somebody may remove, rename or mount over the directory, or a file in it, while it is
-// open. Writes and syncs still succeed then, but without effect. So after each sync, and on
+// Somebody may remove, rename or mount over the directory, or a file in it, while it is open.
+// Writes and syncs still succeed then, but without effect. So after each sync, and on
 // [Spool.Verify], the names are compared with the open files. If they differ, the directory
-// is created again, and what is in memory, in the open files and read ahead is written to
+// is created again, and everything in memory, in the open files and read ahead is written to
 // it; a gap covers the rest.
 
-// verify compares the names with the open files. It restores at once what it can.
+// verify compares the names with the open files. It restores immediately what it can.
 func (w *writer) verify() error {
 	if !w.dir.attached {
 		return nil
@@ -86,7 +86,7 @@ func (d *directory) warnPutBack(name string) {
 	d.o.Log.Warn("file of the spool was removed; writing it again", "dir", d.o.Dir, "file", name)
 }
 
-// checkVanished checks after an error whether the directory is gone, and forgets it then.
+// checkVanished checks after an error whether the directory is gone, and if so forgets it.
 func (w *writer) checkVanished() bool {
 	if w.dir.lock == nil || !errors.Is(w.disk.Same(), durable.ErrGone) {
 		return false
@@ -103,7 +103,7 @@ func (w *writer) segmentFailed(c Class, err error) {
 		sw.abandon()
 		return
 	}
-	w.dir.verify.Store(true) // who removes one file may have removed others
+	w.dir.verify.Store(true) // whoever removed this file may have removed others
 	data := sw.readOpen()
 	sw.closeFile() // nothing in it is of any use
 	b := takeBack{st: w.st, t: newTally()}
@@ -114,14 +114,14 @@ func (w *writer) segmentFailed(c Class, err error) {
 	l.active = nil
 	l.segs = without(l.segs, g)
 	g.live = 0
-	w.st.garbage = append(w.st.garbage, g) // so that it is not missed once more
+	w.st.garbage = append(w.st.garbage, g) // so that it is not found missing again
 	b.finishLocked()
 	w.st.mu.Unlock()
 	b.raise(w.o.Health, g.file()+" "+durable.ErrGone.Error())
 }
 
 // loseDirectory forgets the directory, because its name no longer leads to it, as if there
-// had been none yet. The next attempt opens or creates one.
+// had been none. The next attempt opens or creates one.
 func (w *writer) loseDirectory() {
 	w.dir.held.Store(false)
 	data := map[*segment][]byte{}
@@ -152,7 +152,7 @@ func (w *writer) loseDirectory() {
 	b.raise(w.o.Health, "the directory "+durable.ErrGone.Error())
 }
 
-// forgetFilesLocked forgets what is known of files that are gone.
+// forgetFilesLocked forgets everything about files that are gone.
 func (st *store) forgetFilesLocked() {
 	for _, x := range st.losses.entries {
 		if x.class == Events {
@@ -178,17 +178,17 @@ type takeBack struct {
 	mem   [classes][]*memEntry
 	t     *tally
 	lost  int
-	again [][]byte // the forms of gaps that are in no file any more
+	again [][]byte // the forms of gaps that are no longer in a file
 }
 
-// addSegmentLocked takes a segment back. Entries that are not in memory come from data; what
-// is not there either is lost. Call it in the order of the segments.
+// addSegmentLocked takes a segment back. Entries that are not in memory come from data;
+// entries that are not there either are lost. Call it in the order of the segments.
 func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 	st, l := b.st, b.st.logs[g.class]
 	for _, e := range l.mem {
 		if e.seg == g {
 			e.seg, e.synced = nil, false
-			l.renote = true
+			l.mustRewrite = true
 		}
 	}
 	var found ids
@@ -242,7 +242,8 @@ func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 	}
 }
 
-// finishLocked inserts what was taken back before what is in memory, because it is older.
+// finishLocked inserts the entries that were taken back before those in memory, because they
+// are older.
 func (b *takeBack) finishLocked() {
 	st := b.st
 	for i, l := range st.logs {
@@ -260,7 +261,7 @@ func (b *takeBack) finishLocked() {
 	if b.lost -= len(b.again); b.lost > 0 {
 		st.stats.Dropped += uint64(b.lost)
 		st.damaged = true
-		st.tellLocked(b.t, reasonDamaged)
+		st.appendGapsLocked(b.t, reasonDamaged)
 	}
 	st.ready.Set()
 }

@@ -79,10 +79,10 @@ func (w *writer) run(ctx context.Context) error {
 
 // step does what is due. It returns how long until the next thing is due, if any.
 func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
-	w.limiter.tellFull(now)
+	w.limiter.reportFull(now)
 	var err error
 	if isDown(w.st) {
-		w.cutOffUntold()
+		w.cutOffUnreported()
 	}
 	if !isDown(w.st) {
 		err = w.doDue(now)
@@ -96,14 +96,14 @@ func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
 		w.checkVanished()
 		w.fail(now, err)
 	}
-	w.limiter.tellFull(now)
+	w.limiter.reportFull(now)
 	w.clearDamage()
 	w.runtime.update(w.dir.recorded)
 	w.risks.update(w.dir.recorded, w.disk.Place)
 	p := w.plan(now)
 	next := p.next
 	if p.write || p.sync || p.sensors || p.acks || p.refused {
-		next = now // it came while the disk worked
+		next = now // it became due while the disk was working
 	}
 	if isDown(w.st) {
 		next = w.retryAt
@@ -180,8 +180,8 @@ func (w *writer) plan(now time.Time) plan {
 	return p
 }
 
-// findOldest determines since when the oldest entries wait. Entries that are acknowledged
-// by now do not count.
+// findOldest determines since when the oldest entries have been waiting. Acknowledged entries
+// do not count.
 func (d *dueTimes) findOldest(logs []*log) {
 	d.unwritten, d.unsynced, d.kept = time.Time{}, time.Time{}, time.Time{}
 	for _, l := range logs {
@@ -287,8 +287,8 @@ func (w *writer) unwritten() int64 {
 	return w.st.unwrittenBytesLocked()
 }
 
-// takeBatches returns what must be written, of all logs at the same moment, and the drops
-// whose gaps are in it.
+// takeBatches returns the entries to write, of all logs at the same moment, and the drops
+// whose gaps are among them.
 func (w *writer) takeBatches(sync bool) (out [classes][]writing, reported reportable) {
 	st := w.st
 	st.mu.Lock()
@@ -334,7 +334,7 @@ func (w *writer) writeFailed(c Class, err error) {
 		w.segments[c].abandon()
 		return
 	}
-	_ = w.syncSegment(c) // which abandons it if that fails; the first error is the one to report
+	_ = w.syncSegment(c) // abandons the segment if that fails; the first error is the one to report
 }
 
 // syncSegment syncs the active segment of a log, if it has owed entries that are not
