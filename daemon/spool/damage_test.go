@@ -209,3 +209,70 @@ func TestRepairCutShortByACrash(t *testing.T) {
 		}
 	}
 }
+
+// Entries without a count are told too where damage has hit them: as many as are missing and
+// not known to be acknowledged, and no more than fit into the damage.
+func TestDamageToEvents(t *testing.T) {
+	const file = "events-1-1.seg"
+	for name, c := range map[string]struct {
+		damage func(d *memDisk, ends []int) // ends is where each frame ends
+		count  int                          // 0 is no gap
+		left   int
+	}{
+		"none":              {func(*memDisk, []int) {}, 0, 5},
+		"a bit in one":      {func(d *memDisk, ends []int) { flip(d, file, ends[2]-1) }, 1, 4},
+		"a bit in the last": {func(d *memDisk, ends []int) { flip(d, file, ends[5]-1) }, 1, 4},
+		"the first":         {func(d *memDisk, ends []int) { flip(d, file, ends[0]-1) }, 1, 4},
+		"an acknowledged":   {func(d *memDisk, ends []int) { flip(d, file, ends[1]-1) }, 0, 5},
+		"the header":        {func(d *memDisk, _ []int) { flip(d, file, 9) }, 0, 5},
+		"three together":    {func(d *memDisk, ends []int) { b := d.Data(file); clear(b[ends[1]:ends[4]]); d.Put(file, b) }, 3, 2},
+		"two apart": {func(d *memDisk, ends []int) {
+			flip(d, file, ends[2]-1)
+			flip(d, file, ends[4]-1)
+		}, 2, 3},
+		"cut between records": {func(d *memDisk, ends []int) { d.Put(file, d.Data(file)[:ends[3]]) }, 2, 3},
+		"cut in a record":     {func(d *memDisk, ends []int) { d.Put(file, d.Data(file)[:ends[3]+3]) }, 2, 3},
+		"removed":             {func(d *memDisk, _ []int) { _ = d.Remove(file) }, 5, 0},
+		"empty":               {func(d *memDisk, _ []int) { d.Put(file, nil) }, 5, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+				for range 6 {
+					r.appendRecord(message.Record{Kind: message.Answer})
+				}
+				wait(3 * time.Second)
+				r.s.Ack(r.takeItems(2)[1].ID)
+				if err := r.stopAndClose(); err != nil {
+					t.Fatal(err)
+				}
+				var ends []int
+				for at := durable.Scan(r.d.Data(file), headerSize); at.Next(); {
+					ends = append(ends, at.Pos())
+				}
+				if len(ends) != 6 {
+					t.Fatalf("%d records", len(ends))
+				}
+				c.damage(r.d, ends)
+				want := strings.Repeat(", :0", c.left)
+				if c.count > 0 {
+					want += fmt.Sprintf(", gap  1 reason=damaged count=%d certain=false", c.count)
+				}
+				r = newRig(t, r.d, Options{AtRisk: time.Second})
+				r.want(r.takeItems(all), strings.TrimPrefix(want, ", "))
+				if err := r.stopAndClose(); err != nil {
+					t.Error(err)
+				}
+				r = newRig(t, r.d, Options{AtRisk: time.Second}) // told once
+				r.want(r.takeItems(all), strings.TrimPrefix(want, ", "))
+			})
+		})
+	}
+}
+
+// flip flips a bit of a file.
+func flip(d *memDisk, file string, at int) {
+	b := d.Data(file)
+	b[at] ^= 4
+	d.Put(file, b)
+}

@@ -94,6 +94,7 @@ type loader struct {
 	acks     ackState
 	crashed  map[uint64]string // runs that did not stop in good order, and why it is not known exactly what that cost
 	trackers [classes]*countTracker
+	events   *eventTracker
 	risks    earlierRisks
 	kill     killLosses
 	names    map[string]string // one copy of each sensor's name
@@ -117,6 +118,7 @@ func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 		return nil, err
 	}
 	l.compareWithAcks(&segs)
+	l.events = newEventTracker(&l.acks)
 	for i := range segs {
 		l.trackers[i] = newCountTracker()
 		l.next = own.ids.lo + 1
@@ -135,6 +137,7 @@ func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 		t.loseUnseen(Class(i), l.acks)
 		l.f.logs[i].damage = t.losses()
 	}
+	l.events.addTo(l.f.logs[Events].damage)
 	return &l.f, nil
 }
 
@@ -318,12 +321,14 @@ func (l *loader) readSegment(g *segment, torn bool) {
 	if g.missing {
 		const why = "is missing"
 		l.damage(g, why)
+		l.events.damage(g, 0)
 		l.f.damage = append(l.f.damage, g.file()+": "+why)
 		return
 	}
 	data, err := l.disk.Read(g.file(), maxFile+1)
 	if err != nil {
 		l.damage(g, err.Error())
+		l.events.damage(g, 0)
 		l.addDamaged(g, err.Error())
 		return
 	}
@@ -416,6 +421,7 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 	}
 	if !good && isAnother(data) {
 		damage(headerOfAnother)
+		l.events.damage(g, 0)
 		return x
 	}
 	holes := 0
@@ -423,13 +429,17 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 		h, ok := peek(at.Payload)
 		if at.Holes > holes {
 			holes = at.Holes
-			damage("the bytes from %d to %d are no frame", x.end, at.Pos()-int(durable.FrameLen(at.Payload)))
+			begin := at.Pos() - int(durable.FrameLen(at.Payload))
+			damage("the bytes from %d to %d are no frame", x.end, begin)
+			l.events.damage(g, begin-x.end)
 		}
 		if !ok {
 			damage("frame %#x is no entry", at.Seq)
+			l.events.damage(g, int(durable.FrameLen(at.Payload)))
 		}
 		if ok && !l.addFrame(g, &x, at, h) {
 			damage("there is no id left for frame %#x", at.Seq)
+			l.events.damage(g, 0)
 			return x
 		}
 		x.end = at.Pos()
@@ -445,6 +455,12 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 		damage("ends with frame %#x, and was on disk up to frame %#x", at.Seq, written)
 	case !good && x.last != nil:
 		x.damage = cmp.Or(x.damage, headerDamaged) // only that was hit
+	}
+	switch {
+	case at.Seq < written:
+		l.events.damage(g, 0) // more than the rest of the file had room for
+	case at.Tail > 0 && !torn:
+		l.events.damage(g, at.Tail)
 	}
 	return x
 }
@@ -483,6 +499,9 @@ func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) b
 	}
 	if h.gap() {
 		l.gapSeen[frameKey{g.run, at.Seq}] = true
+	}
+	if g.class == Events {
+		l.events.see(g.run, at.Seq)
 	}
 	x.id, g.hi, x.last = id+1, id+1, at.Payload
 	sensor, known := l.names[string(h.sensor)]
@@ -567,6 +586,105 @@ func (t *countTracker) losses() *tally {
 		}
 	}
 	return t.lost
+}
+
+// eventTracker follows the frames of the events of each run through their files, in order, to
+// determine how many entries without a count damage may have cost.
+type eventTracker struct {
+	acks *ackState
+	runs map[uint64]*trackedEvents
+}
+
+// trackedEvents is how far the events of a run have come.
+type trackedEvents struct {
+	next    uint64 // behind the seq of the latest frame; 0 if it is not known
+	damaged bool   // there was damage since that frame
+	size    int    // of the damage, in bytes; 0 if it is not known
+	until   uint64 // behind the last frame that was on disk there; 0 if it is not known
+	lost    int64  // entries that damage may have hit so far
+}
+
+func newEventTracker(acks *ackState) *eventTracker {
+	return &eventTracker{acks: acks, runs: map[uint64]*trackedEvents{}}
+}
+
+func (t *eventTracker) of(run uint64) *trackedEvents {
+	if t.runs[run] == nil {
+		t.runs[run] = &trackedEvents{}
+	}
+	return t.runs[run]
+}
+
+// damage records that frames of a segment may be lost, of that many bytes together; 0 if that
+// is not known. It counts only segments of events.
+func (t *eventTracker) damage(g *segment, size int) {
+	if g.class != Events {
+		return
+	}
+	x := t.of(g.run)
+	written := func(number uint32) (end uint64) {
+		if seq, known := t.acks.written[segmentKey{logRun{Events, g.run}, number}]; known {
+			end = seq + 1
+		}
+		return end
+	}
+	if x.next == 0 && g.number == 1 {
+		x.next = firstLive
+	} else if x.next == 0 {
+		x.next = written(g.number - 1)
+	}
+	if x.size += size; x.damaged && (size == 0 || x.size == size) {
+		x.size = 0 // not all of it is known
+	}
+	x.damaged, x.until = true, max(x.until, written(g.number))
+}
+
+// see records a frame.
+func (t *eventTracker) see(run, seq uint64) {
+	x := t.of(run)
+	if x.damaged {
+		before := seq
+		if x.size == 0 && x.until > 0 { // whole frames, which ended there
+			before = min(seq, x.until)
+		}
+		x.lost += t.owed(run, x, before)
+	}
+	x.next, x.damaged, x.size, x.until = seq+1, false, 0, 0
+}
+
+// leastEntry is less than the form of any entry takes.
+const leastEntry = 16
+
+// owed returns how many of the frames before a seq, and since the latest that was read, may be
+// owed: no more than fit into the damage, and none whose acknowledgement or whose gap the ack
+// file has.
+func (t *eventTracker) owed(run uint64, x *trackedEvents, before uint64) (n int64) {
+	most := int64(segmentSize / (durable.FrameSize + leastEntry))
+	if x.size > 0 {
+		most = 1 + int64(x.size/(durable.FrameSize+leastEntry))
+	}
+	if x.next == 0 {
+		return 1 // at least: where the damage begins is not known
+	}
+	done := cmp.Or(t.acks.done[logRun{Events, run}], &ids{})
+	for seq := done.free(x.next); seq < before && n < most; seq = done.free(seq + 1) {
+		if t.acks.gaps[frameKey{run, seq}] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// addTo adds what is lost. It is uncertain, because it may have arrived.
+func (t *eventTracker) addTo(to *tally) {
+	for run, x := range t.runs {
+		if end := max(x.until, x.next+uint64(min(x.size, 1))); x.damaged && end > x.next {
+			x.lost += t.owed(run, x, end)
+		}
+		if x.lost > 0 {
+			to.addUncounted(run, x.lost, true)
+		}
+	}
 }
 
 // safeUntil returns up to which count an origin is known to be undamaged; 0 if nothing of it is
