@@ -247,7 +247,7 @@ func TestSubscribeToLargeMessages(t *testing.T) {
 	subscribe := func(count int) error {
 		return client.Subscribe(context.Background(), client.SubscribeOptions{
 			Account: client.Account{Endpoint: s.Addr, CA: s.Files.CA, Certificate: s.Files.Certificate, Key: s.Files.Key, ClientID: "test-sub"},
-			Topic:   "test/#", QoS: 1, Count: count, Out: &out, Log: slog.New(systemd.NewLogger(&log, slog.LevelInfo).Handler()),
+			Topic:   "test/#", QoS: 1, Count: count, Wait: 2 * daemontest.Patience, Out: &out, Log: slog.New(systemd.NewLogger(&log, slog.LevelInfo).Handler()),
 		})
 	}
 	ended := make(chan error, 1)
