@@ -160,26 +160,6 @@ func (d *Daemon) build(cfg *config.Config) error {
 	return nil
 }
 
-// abandon ends what a start that failed has begun: the lines that it has requested are made
-// safe and handed over, and the spool is closed.
-func (d *Daemon) abandon() error {
-	var errs []error
-	if d.bank != nil {
-		errs = append(errs, d.handOver(), task.Within(2*time.Second, "release outputs", d.bank.Close))
-	}
-	if d.spool != nil {
-		errs = append(errs, task.Within(10*time.Second, "close the spool", d.spool.Close))
-	}
-	return errors.Join(errs...)
-}
-
-// handOver makes the lines safe and hands them to systemd, after a panic.
-func (d *Daemon) handOver() error {
-	return task.Within(2*time.Second, "hand over outputs", func() error {
-		return errors.Join(d.bank.Safe(output.CauseStop), d.keepLines())
-	})
-}
-
 // buildLink makes the link, and the memory of what its sessions hold.
 func (d *Daemon) buildLink(g *generation) (err error) {
 	d.subscriptions = uplink.NewSubscriptionLog(g.link.ClientID, g.session, d.spool.Journal("subscriptions"), d.log)

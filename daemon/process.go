@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"fieldpost/daemon/access"
 	"fieldpost/daemon/clock"
@@ -113,6 +114,26 @@ func (p *process) farewellReason() string {
 		return message.ReasonFailed
 	}
 	return message.ReasonStop
+}
+
+// abandon ends what a start that failed has begun: the lines that it has requested are made
+// safe and handed over, and the spool is closed.
+func (p *process) abandon() error {
+	var errs []error
+	if p.bank != nil {
+		errs = append(errs, p.handOver(), task.Within(2*time.Second, "release outputs", p.bank.Close))
+	}
+	if p.spool != nil {
+		errs = append(errs, task.Within(10*time.Second, "close the spool", p.spool.Close))
+	}
+	return errors.Join(errs...)
+}
+
+// handOver makes the lines safe and hands them to systemd, after a panic.
+func (p *process) handOver() error {
+	return task.Within(2*time.Second, "hand over outputs", func() error {
+		return errors.Join(p.bank.Safe(output.CauseStop), p.keepLines())
+	})
 }
 
 // notice logs that the service manager could not be told something.
