@@ -137,6 +137,9 @@ func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 		t.loseUnseen(Class(i), l.acks)
 		l.f.logs[i].damage = t.losses()
 	}
+	if l.f.ours { // what is lost of it was told when the directory was
+		delete(l.events.runs, own.run)
+	}
 	l.events.addTo(l.f.logs[Events].damage)
 	return &l.f, nil
 }
