@@ -23,6 +23,7 @@ var rooms = map[string][]string{
 	"github.com/coreos/go-systemd":        {"daemon/systemd"},
 	"github.com/mochi-mqtt/server":        {"daemon/broker"},
 	"github.com/spf13/cobra":              {"cmd"},
+	"golang.org/x/term":                   {"cmd"},
 	"github.com/aws":                      {"cmd/fieldpost-provision"},
 	"gopkg.in/yaml.v3":                    {"daemon/config"},
 	"golang.org/x/sys":                    {"cmd", "daemon", "sensors"},

@@ -162,6 +162,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n", cfg.Thing, cfg.ReadingsTopic(""))
 	if local.Supported {
 		fmt.Fprintf(o.Out, "try      fieldpost send --socket %s pump on --for 5s\n", filepath.Join(o.Dir, "fieldpost.sock"))
+		fmt.Fprintf(o.Out, "         fieldpost watch --socket %s\n", filepath.Join(o.Dir, "fieldpost.sock"))
 	}
 	fmt.Fprintln(o.Out)
 	running := task.Start("daemon", failed, d.Run)

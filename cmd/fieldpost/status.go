@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,8 @@ import (
 const answerTime = 10 * time.Second
 
 func newStatus() *cobra.Command {
-	var asJSON bool
+	var asJSON, watched bool
+	var every time.Duration
 	var socket string
 	c := &cobra.Command{
 		Use:   "status",
@@ -28,10 +30,19 @@ messages that wait, each sensor's last reading, each output's level and what cau
 it, and all faults. With --json it prints one JSON object with stable keys.
 
 The exit status is 0 only if the daemon answers and has no fault. You must be in the
-group fieldpost to use its socket.`,
-		Example: "  fieldpost status --json | jq .spool.waiting",
+group fieldpost to use its socket.
+
+With --watch it prints the state again and again until it is stopped, with --json one
+object a line. fieldpost watch shows it live in a terminal.`,
+		Example: "  fieldpost status --json | jq .spool.waiting\n  fieldpost status --watch --json | jq --unbuffered .link.connected",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if every < 100*time.Millisecond {
+				return usage(c, errors.New("--every must be 100ms or more"))
+			}
+			if watched {
+				return watchStatus(c.Context(), c, socket, every, asJSON)
+			}
 			ctx, cancel := context.WithTimeout(c.Context(), answerTime)
 			defer cancel()
 			r, err := client.AskStatus(ctx, socket)
@@ -42,6 +53,8 @@ group fieldpost to use its socket.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	c.Flags().BoolVar(&watched, "watch", false, "print it again and again")
+	c.Flags().DurationVar(&every, "every", time.Second, "time between two prints with --watch")
 	socketFlag(c, &socket)
 	return c
 }

@@ -56,16 +56,20 @@ func ReconnectError(a api.ReconnectAnswer) error {
 // texts formats each value for people, with its unit. A unit in units replaces the one that
 // the chip has for this value.
 func texts(v api.Values, chip string, units map[string]string) []string {
-	c, _ := sensors.Lookup(chip)
 	var parts []string
 	for _, f := range v {
-		symbol := c.Symbol(f.Name)
-		if unit, other := units[f.Name]; other {
-			symbol = sensors.Quantity{Unit: visible.Text(unit)}.Symbol()
-		}
-		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", f.Name, plain(f.Value), symbol)))
+		parts = append(parts, strings.TrimSpace(f.Name+" "+plain(f.Value)+" "+symbol(f.Name, chip, units)))
 	}
 	return parts
+}
+
+// symbol returns the unit of a value for people: the one in units, or else that of its chip.
+func symbol(name, chip string, units map[string]string) string {
+	if unit, other := units[name]; other {
+		return sensors.Quantity{Unit: visible.Text(unit)}.Symbol()
+	}
+	c, _ := sensors.Lookup(chip)
+	return c.Symbol(name)
 }
 
 // plain formats a value as in a message, but a string without quotes.
