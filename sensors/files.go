@@ -63,10 +63,19 @@ func (f *files) again(name string) (string, error) {
 	return text, err
 }
 
-// absent wraps the kernel's errors for a device that was removed in [ErrAbsent].
+// errRemoteIO is Linux's EREMOTEIO, which package syscall does not have on every system.
+const errRemoteIO = syscall.Errno(121)
+
+// absent wraps the kernel's errors for a device that was removed in [ErrAbsent], and those of
+// a chip that did not acknowledge, whose driver is still there, in [ErrSilent]. Source: Linux,
+// Documentation/i2c/fault-codes.rst, ENXIO; some adapters, such as a Raspberry Pi's, return
+// EREMOTEIO instead.
 func absent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ENXIO) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENODEV):
 		return fmt.Errorf("%w: %w", ErrAbsent, err)
+	case errors.Is(err, syscall.ENXIO), errors.Is(err, errRemoteIO):
+		return fmt.Errorf("%w: %w", ErrSilent, err)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,7 +194,7 @@ func (s *hwmonSensor) channel(c hwmonChannel) (float64, error) {
 	}
 	bad, err := s.f.read(c.stem + "_fault")
 	switch {
-	case errors.Is(err, ErrAbsent): // most have none
+	case errors.Is(err, fs.ErrNotExist): // most have none
 		s.f.last = nil
 	case err != nil:
 		return 0, err

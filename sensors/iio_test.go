@@ -130,7 +130,7 @@ func failing(f *files, file string, errs ...error) {
 			err := errs[0]
 			errs = errs[1:]
 			if err != nil {
-				return "", &fs.PathError{Op: "read", Path: path, Err: err}
+				return "", absent(&fs.PathError{Op: "read", Path: path, Err: err})
 			}
 		}
 		return readKernel(path)
@@ -153,6 +153,19 @@ func TestKernelChannelWithoutValue(t *testing.T) {
 	failing(h.f, "curr1_input", syscall.EREMOTEIO)
 	if f, err := s.Sense(); !errors.Is(err, syscall.EREMOTEIO) || f != nil {
 		t.Errorf("one that fails: %v, %v", f, err)
+	}
+	for _, c := range []struct {
+		file string
+		err  error
+		want error
+	}{
+		{"curr1_input", syscall.EREMOTEIO, ErrSilent}, {"curr1_input", syscall.ENXIO, ErrSilent}, {"curr1_fault", syscall.ENXIO, ErrSilent},
+		{"curr1_input", syscall.ENODEV, ErrAbsent}, {"curr1_input", syscall.ENOENT, ErrAbsent},
+	} {
+		failing(h.f, c.file, c.err)
+		if f, err := s.Sense(); !errors.Is(err, c.want) || errors.Is(err, ErrSilent) != (c.want == ErrSilent) || f != nil {
+			t.Errorf("%v of %s: %v, %v, want %v", c.err, c.file, f, err, c.want)
+		}
 	}
 	h.f.text = readKernel
 	if f, err := s.Sense(); err != nil || len(f) != 4 {

@@ -26,6 +26,9 @@ type KernelDevice struct {
 func KernelDevices(b board.Board) []KernelDevice {
 	var all []KernelDevice
 	for _, d := range hwmonClass.sorted(b) {
+		if w1Probe().MatchString(d.parent) {
+			continue // w1_therm lists each probe there too, without its checksum and its value after power-on
+		}
 		all = append(all, KernelDevice{Chip: "hwmon", Name: d.name, At: d.parent, Options: Hwmon{Device: d.name, At: d.parent}, Thermal: strings.HasPrefix(d.parent, "thermal_zone")})
 	}
 	for _, d := range iioClass.sorted(b) {

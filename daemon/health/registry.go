@@ -134,8 +134,9 @@ var Faults = []Fault{
 		Meaning:   "Nothing answers at the chip's address, or on its serial port.",
 		Cure:      "See the detail. `fieldpost read NAME` tries again at once.",
 		CureAt: map[Place]string{
-			OnBus:  "Check its power, its wiring and the address in the configuration. `fieldpost read NAME` tries again at once.",
-			OnPort: "Check its power, and that its TX goes to the port's RX and its RX to the port's TX. `fieldpost read NAME` tries again at once.",
+			OnBus:    "Check its power, its wiring and the address in the configuration. `fieldpost read NAME` tries again at once.",
+			OnPort:   "Check its power, and that its TX goes to the port's RX and its RX to the port's TX. `fieldpost read NAME` tries again at once.",
+			OfKernel: "The kernel's driver is there, but the chip does not answer it: check its power and its wiring. `fieldpost read NAME` tries again at once.",
 		},
 	},
 	{

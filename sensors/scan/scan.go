@@ -282,6 +282,8 @@ func overlay(k sensors.KernelDevice) string {
 		return "dtoverlay=mcp3008:" + strings.ReplaceAll(k.At, ".", "-") + "-present"
 	case strings.HasPrefix(k.At, "spi") && slices.Contains([]string{"max31855", "max6675"}, stem):
 		return "dtoverlay=maxtherm," + strings.ReplaceAll(k.At, ".", "-") + "," + stem
+	case strings.HasPrefix(k.At, "spi") && stem == "maxim_thermocouple": // the driver's name for all of them
+		return "dtoverlay=maxtherm," + strings.ReplaceAll(k.At, ".", "-") + ",max31855 (or max6675)"
 	}
 	bus, addr, ok := strings.Cut(k.At, "-")
 	a, err := strconv.ParseUint(addr, 16, 16)

@@ -279,6 +279,8 @@ func kernelTree(t *testing.T, b *sim.Board) {
 		b.WriteHwmon(1, "rpi_volt", "", map[string]string{"in0_lcrit_alarm": "0"}),
 		b.WriteHwmon(2, "sht3x", "1-0044", map[string]string{"temp1_input": "21000", "humidity1_input": "50000"}),
 		b.WriteHwmon(10, "nothing", "", nil),
+		b.WriteHwmon(11, "w1_slave_temp", "28-00000a1b2c3d", map[string]string{"temp1_input": "25062"}), // the probe below
+		b.WriteIIO(3, "maxim_thermocouple", "spi0.1", map[string]string{"in_temp_raw": "403", "in_temp_scale": "250"}),
 		b.WriteIIO(0, "dht11@4", "dht11@4", map[string]string{"in_temp_input": "21000", "in_humidityrelative_input": "50000"}),
 		b.WriteIIO(1, "mcp3008", "spi0.0", map[string]string{"in_voltage0_raw": "512", "in_voltage_scale": "3.222656250"}),
 		b.WriteIIO(2, "scd4x", "1-0062", map[string]string{"in_concentration_co2_raw": "600", "in_concentration_co2_scale": "0.0001"}),
