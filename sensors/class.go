@@ -165,7 +165,7 @@ func checkChannels(n int, only string) error {
 type channelName struct {
 	Quantity
 	label  string // may be empty
-	number string // unique among the device's channels of that quantity
+	number string // unique among the device's channels of that quantity; one may have none
 }
 
 var notInNames = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^a-z0-9]+`) })
@@ -188,7 +188,7 @@ func nameChannels(channels []channelName) []Quantity {
 		if count[c.Name] > 1 {
 			q.Name = labelled(c)
 			if count[q.Name] > 1 || strings.HasSuffix(q.Name, "_") {
-				q.Name = c.Name + "_" + c.number
+				q.Name = strings.TrimSuffix(c.Name+"_"+c.number, "_")
 			}
 		}
 		quantities[i] = q

@@ -269,3 +269,21 @@ func FuzzIIO(f *testing.F) {
 		}
 	})
 }
+
+// The hot end of a thermocouple has neither a number nor a label, the cold end has a label.
+func TestIIOChannelWithoutNumber(t *testing.T) {
+	b := sim.New()
+	b.SetRoot(t.TempDir())
+	if err := b.WriteIIO(0, "maxim_thermocouple", "spi0.0", map[string]string{
+		"in_temp_raw": "403", "in_temp_scale": "250", "in_temp_ambient_raw": "401", "in_temp_ambient_scale": "62.5",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := iio.Open(b, Config{Chip: "iio", Options: IIO{Device: "maxim_thermocouple"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := s.Sense(); err != nil || fmt.Sprint(f) != "[{temperature 100.75} {temperature_ambient 25.0625}]" {
+		t.Errorf("%v, %v", f, err)
+	}
+}
