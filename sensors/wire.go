@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -197,15 +198,45 @@ func uniform(b []byte) bool {
 	return !slices.ContainsFunc(b, func(v byte) bool { return v != b[0] })
 }
 
-// values makes the fields of a reading, in the order of the quantities. A value outside
-// of the datasheet's limits is an error.
+// values makes the fields of a reading, in the order of the quantities, and checks them.
 func values(quantities []Quantity, v ...float64) ([]Field, error) {
 	fields := make([]Field, len(quantities))
 	for i, q := range quantities {
-		if !(v[i] >= q.Min && v[i] <= q.Max) {
-			return nil, faultf("%s of %g %s is outside %g to %g", q.Name, v[i], q.Symbol(), q.Min, q.Max)
-		}
 		fields[i] = Field{Name: q.Name, Value: v[i]}
 	}
+	if err := CheckFields(quantities, fields); err != nil {
+		return nil, err
+	}
 	return fields, nil
+}
+
+// CheckFields checks the fields of a reading against the quantities of its sensor. The error is
+// an [ErrFault]: there are no fields, a value is neither a number, a bool nor a string, or a
+// number is outside of its quantity's limits. Any goroutine.
+func CheckFields(quantities []Quantity, fields []Field) error {
+	if len(fields) == 0 {
+		return faultf("returned no value")
+	}
+	for _, f := range fields {
+		var x float64
+		switch v := f.Value.(type) {
+		case float64:
+			x = v
+		case int64:
+			x = float64(v)
+		case bool, string:
+			continue
+		default:
+			return faultf("%s is a %T", f.Name, v)
+		}
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return faultf("%s is %v", f.Name, x)
+		}
+		for _, q := range quantities {
+			if q.Name == f.Name && (x < q.Min || x > q.Max) {
+				return faultf("%s of %v %s is outside %v to %v", f.Name, x, q.Symbol(), q.Min, q.Max)
+			}
+		}
+	}
+	return nil
 }

@@ -136,3 +136,31 @@ func TestValues(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckFields(t *testing.T) {
+	quantities := []Quantity{{Name: "temperature", Unit: "Cel", Min: -40, Max: 85}}
+	for _, tt := range []struct {
+		value any
+		want  string // "" is possible
+	}{
+		{20.5, ""}, {-40.0, ""}, {85.0, ""}, {int64(85), ""}, {true, ""}, {"text", ""},
+		{-40.01, "answered wrongly: temperature of -40.01 °C is outside -40 to 85"},
+		{85.01, "answered wrongly: temperature of 85.01 °C is outside -40 to 85"},
+		{int64(-41), "answered wrongly: temperature of -41 °C is outside -40 to 85"},
+		{math.NaN(), "answered wrongly: temperature is NaN"},
+		{math.Inf(-1), "answered wrongly: temperature is -Inf"},
+		{float32(1), "answered wrongly: temperature is a float32"},
+		{nil, "answered wrongly: temperature is a <nil>"},
+	} {
+		err := CheckFields(quantities, []Field{{Name: "temperature", Value: tt.value}})
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != tt.want || !errors.Is(err, ErrFault)) {
+			t.Errorf("%v: got %v, want %q", tt.value, err, tt.want)
+		}
+	}
+	if err := CheckFields(quantities, nil); !errors.Is(err, ErrFault) {
+		t.Errorf("no value at all: got %v", err)
+	}
+	if err := CheckFields(quantities, []Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, ErrFault) {
+		t.Errorf("infinity of another name: got %v", err)
+	}
+}

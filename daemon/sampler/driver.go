@@ -3,7 +3,6 @@ package sampler
 import (
 	"errors"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -88,7 +87,7 @@ func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	d.broken = false
 	stamp := c.Now()
 	if err == nil {
-		err = checkPossible(d.sensor.Quantities(), fields)
+		err = sensors.CheckFields(d.sensor.Quantities(), fields)
 	}
 	if errors.Is(err, sensors.ErrNotReady) {
 		var waits bool
@@ -160,36 +159,6 @@ func (d *driver) close() error {
 		return nil
 	}
 	return s.Close()
-}
-
-// checkPossible refuses values outside of the limits of their quantities, and readings
-// without a value.
-func checkPossible(quantities []sensors.Quantity, fields []sensors.Field) error {
-	if len(fields) == 0 {
-		return fmt.Errorf("%w: returned no value", sensors.ErrFault)
-	}
-	for _, f := range fields {
-		var x float64
-		switch v := f.Value.(type) {
-		case float64:
-			x = v
-		case int64:
-			x = float64(v)
-		case bool, string:
-			continue
-		default:
-			return fmt.Errorf("%w: %s is a %T", sensors.ErrFault, f.Name, v)
-		}
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return fmt.Errorf("%w: %s is %v", sensors.ErrFault, f.Name, x)
-		}
-		for _, q := range quantities {
-			if q.Name == f.Name && (x < q.Min || x > q.Max) {
-				return fmt.Errorf("%w: %s of %v %s is outside %v to %v", sensors.ErrFault, f.Name, x, q.Symbol(), q.Min, q.Max)
-			}
-		}
-	}
-	return nil
 }
 
 // currentSensor is the name of the sensor that a bus worker works for. Any goroutine.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -14,33 +13,6 @@ import (
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
-
-func TestPossible(t *testing.T) {
-	for _, tt := range []struct {
-		value any
-		want  string // "" is possible
-	}{
-		{20.5, ""}, {-40.0, ""}, {85.0, ""}, {int64(85), ""}, {true, ""}, {"text", ""},
-		{-40.01, "answered wrongly: temperature of -40.01 °C is outside -40 to 85"},
-		{85.01, "answered wrongly: temperature of 85.01 °C is outside -40 to 85"},
-		{int64(-41), "answered wrongly: temperature of -41 °C is outside -40 to 85"},
-		{math.NaN(), "answered wrongly: temperature is NaN"},
-		{math.Inf(-1), "answered wrongly: temperature is -Inf"},
-		{float32(1), "answered wrongly: temperature is a float32"},
-		{nil, "answered wrongly: temperature is a <nil>"},
-	} {
-		err := checkPossible(quantities, []sensors.Field{{Name: "temperature", Value: tt.value}})
-		if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != tt.want || !errors.Is(err, sensors.ErrFault)) {
-			t.Errorf("%v: got %v, want %q", tt.value, err, tt.want)
-		}
-	}
-	if err := checkPossible(quantities, nil); !errors.Is(err, sensors.ErrFault) {
-		t.Errorf("no value at all: got %v", err)
-	}
-	if err := checkPossible(quantities, []sensors.Field{{Name: "other", Value: math.Inf(1)}}); !errors.Is(err, sensors.ErrFault) {
-		t.Errorf("infinity of another name: got %v", err)
-	}
-}
 
 func TestExplain(t *testing.T) {
 	b := &fakeBoard{absent: []string{"i2c-9"}}

@@ -83,7 +83,7 @@ func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPossible(s.Quantities(), fields); err != nil {
+	if err := sensors.CheckFields(s.Quantities(), fields); err != nil {
 		return nil, err
 	}
 	filters := filter.New(c, cmp.Or(c.Every, chip.Every))
