@@ -53,6 +53,10 @@ type Board interface {
 	// [*BusyError] when somebody else holds it.
 	Input(c InputConfig) (Input, error)
 
+	// EdgeReader requests a line as an input whose edges wait in the kernel until they are
+	// read, so that they wake up nobody. Errors are as for Input.
+	EdgeReader(c InputConfig) (EdgeReader, error)
+
 	// Output requests a line as an output. The line has its initial level from the first
 	// moment, because the level is part of the request. Errors are as for Input.
 	Output(c OutputConfig) (Output, error)
@@ -253,6 +257,25 @@ type Input interface {
 	// Close releases the line.
 	Close() error
 }
+
+// EdgeReader is a requested input line whose edges wait in the kernel. Its methods are
+// called from one goroutine at a time, Close once.
+type EdgeReader interface {
+	// ID says which line it is.
+	ID() LineID
+	// Active reads the level now.
+	Active() (bool, error)
+	// Read appends the edges since the last Read, oldest first, and does not wait. The
+	// kernel keeps the latest [EdgesKept]; Lost counts those that it dropped before one. So
+	// the sum of the edges and of Lost is exact, however many there were. The error wraps
+	// [ErrAbsent] if the line's chip was unplugged.
+	Read(edges []Edge) ([]Edge, error)
+	// Close releases the line. Edges that were not read are lost.
+	Close() error
+}
+
+// EdgesKept is how many edges of an [EdgeReader] wait before the oldest is dropped.
+const EdgesKept = kernelQueue
 
 // Output is a requested output line. Its methods may be called from any
 // goroutine, Close once.

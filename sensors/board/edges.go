@@ -16,8 +16,8 @@ const (
 // edgeQueue passes edges to a receiver without ever waiting for it. One goroutine calls
 // addEvents.
 type edgeQueue struct {
-	edges chan Edge
-	last  uint32 // the number of the line's latest event
+	edges   chan Edge
+	decoder edgeDecoder
 }
 
 func newEdgeQueue() *edgeQueue {
@@ -25,19 +25,29 @@ func newEdgeQueue() *edgeQueue {
 }
 
 // addEvents adds the kernel's events, each of eventSize bytes.
+func (q *edgeQueue) addEvents(events []byte) {
+	for ; len(events) >= eventSize; events = events[eventSize:] {
+		q.addEdge(q.decoder.decode(events))
+	}
+}
+
+// edgeDecoder decodes a line's events in their order.
 //
 // The kernel numbers a line's events from 1. When its queue is full it drops the oldest; a gap in
 // the numbers says how many.
-func (q *edgeQueue) addEvents(events []byte) {
-	for ; len(events) >= eventSize; events = events[eventSize:] {
-		seq := binary.NativeEndian.Uint32(events[20:])
-		lost := seq - q.last - 1
-		q.last = seq
-		q.addEdge(Edge{
-			Active: binary.NativeEndian.Uint32(events[8:]) == eventRising,
-			Mono:   time.Duration(binary.NativeEndian.Uint64(events)),
-			Lost:   lost,
-		})
+type edgeDecoder struct {
+	last uint32 // the number of the line's latest event
+}
+
+// decode decodes the first event, of eventSize bytes.
+func (d *edgeDecoder) decode(event []byte) Edge {
+	seq := binary.NativeEndian.Uint32(event[20:])
+	lost := seq - d.last - 1
+	d.last = seq
+	return Edge{
+		Active: binary.NativeEndian.Uint32(event[8:]) == eventRising,
+		Mono:   time.Duration(binary.NativeEndian.Uint64(event)),
+		Lost:   lost,
 	}
 }
 

@@ -48,7 +48,7 @@ func TestEdgeQueueLostAtTheEnds(t *testing.T) {
 	if e := <-q.edges; e.Lost != 4 {
 		t.Errorf("lost %d before the first, want 4", e.Lost)
 	}
-	q.last = math.MaxUint32 - 1
+	q.decoder.last = math.MaxUint32 - 1
 	q.addEvents(event(1, true, 0))
 	if e := <-q.edges; e.Lost != 2 {
 		t.Errorf("lost %d over the wrap, want 2", e.Lost)

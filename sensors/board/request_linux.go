@@ -98,23 +98,44 @@ func values(active bool) uapi.LineValues {
 	return v
 }
 
-// request requests a line and returns its handle.
+// request requests a line and returns its handle. A read of it waits in the runtime's
+// poller, and ends when the file is closed.
 func (m *Machine) request(id LineID, r *uapi.LineRequest) (*os.File, error) {
-	path := filepath.Join(m.dev, id.Chip)
-	chip, err := m.kernel.open(path)
-	if err != nil {
-		return nil, chipError(path, err)
+	if err := m.requestLine(id, r); err != nil {
+		return nil, err
 	}
-	defer chip.Close()
-	if err := m.kernel.request(chip, r); err != nil {
-		return nil, m.requestError(id, chip, r, err)
-	}
-	// Non-blocking, so that a read of edges waits in the runtime's poller and ends when
-	// the file is closed.
 	if err := unix.SetNonblock(int(r.Fd), true); err != nil {
 		return nil, errors.Join(fmt.Errorf("request line %s: %w", id, err), unix.Close(int(r.Fd)))
 	}
 	return os.NewFile(uintptr(r.Fd), id.String()), nil
+}
+
+// requestQuiet requests a line and returns its handle. The runtime's poller does not know
+// the handle, so events do not wake up the process. A system call that reads it does not
+// wait.
+func (m *Machine) requestQuiet(id LineID, r *uapi.LineRequest) (*os.File, error) {
+	if err := m.requestLine(id, r); err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(r.Fd), id.String()) // the poller takes only handles that do not block
+	if err := control(f, func(fd uintptr) error { return unix.SetNonblock(int(fd), true) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("request line %s: %w", id, err), f.Close())
+	}
+	return f, nil
+}
+
+// requestLine has the kernel request a line. The handle is in r, and blocks.
+func (m *Machine) requestLine(id LineID, r *uapi.LineRequest) error {
+	path := filepath.Join(m.dev, id.Chip)
+	chip, err := m.kernel.open(path)
+	if err != nil {
+		return chipError(path, err)
+	}
+	defer chip.Close()
+	if err := m.kernel.request(chip, r); err != nil {
+		return m.requestError(id, chip, r, err)
+	}
+	return nil
 }
 
 // requestError says why the kernel refused a line.

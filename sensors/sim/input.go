@@ -27,6 +27,43 @@ var _ board.Input = (*input)(nil)
 
 // Input requests a line as an input.
 func (b *Board) Input(c board.InputConfig) (board.Input, error) {
+	in, err := b.input(c, queue)
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// EdgeReader requests a line as an input whose edges wait until they are read.
+func (b *Board) EdgeReader(c board.InputConfig) (board.EdgeReader, error) {
+	in, err := b.input(c, board.EdgesKept)
+	if err != nil {
+		return nil, err
+	}
+	return edgeReader{in}, nil
+}
+
+// edgeReader reads the edges of an input without waiting.
+type edgeReader struct{ *input }
+
+// Read appends the edges that wait.
+func (r edgeReader) Read(edges []board.Edge) ([]board.Edge, error) {
+	r.l.b.mu.Lock()
+	defer r.l.b.mu.Unlock()
+	switch {
+	case r.closed:
+		return edges, fmt.Errorf("read edges of line %s: %w", r.l.id, os.ErrClosed)
+	case r.l.fail != nil:
+		return edges, fmt.Errorf("read edges of line %s: %w", r.l.id, r.l.fail)
+	}
+	for range len(r.edges) {
+		edges = append(edges, <-r.edges)
+	}
+	return edges, nil
+}
+
+// input requests a line whose queue has room for that many edges.
+func (b *Board) input(c board.InputConfig, room int) (*input, error) {
 	l, err := b.line(c.Line)
 	if err != nil {
 		return nil, err
@@ -35,7 +72,7 @@ func (b *Board) Input(c board.InputConfig) (board.Input, error) {
 		return nil, fmt.Errorf("request line %s: debounce %v: want 0 or more", l.id, c.Debounce)
 	}
 	c.Consumer = consumer(c.Consumer)
-	in := &input{l: l, c: c, edges: make(chan board.Edge, queue)}
+	in := &input{l: l, c: c, edges: make(chan board.Edge, room)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := l.free(); err != nil {
@@ -78,10 +115,13 @@ func (in *input) see(high bool) {
 	in.timer = t
 }
 
-// flip changes the level and queues the edge. A full queue drops the oldest edge.
-func (in *input) flip() {
+// flip changes the level and queues the edge.
+func (in *input) flip() { in.flipAt(in.l.b.mono()) }
+
+// flipAt is flip with a time stamp. A full queue drops the oldest edge.
+func (in *input) flipAt(mono time.Duration) {
 	in.active = !in.active
-	e := board.Edge{Active: in.active, Mono: in.l.b.mono()}
+	e := board.Edge{Active: in.active, Mono: mono}
 	for {
 		e.Lost = in.lost
 		select {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,5 +170,45 @@ func TestLostEdges(t *testing.T) {
 func TestNegativeDebounce(t *testing.T) {
 	if _, err := New().Input(board.InputConfig{Line: "GPIO17", Debounce: -1}); err == nil {
 		t.Error("a negative debounce is accepted")
+	}
+}
+
+// The edges of a reader wait until they are read; of too many the latest are kept, and the
+// others counted.
+func TestEdgeReader(t *testing.T) {
+	b := New()
+	l := b.Line("GPIO17")
+	r, err := b.EdgeReader(board.InputConfig{Line: "GPIO17"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := func() (n int) {
+		edges, err := r.Read(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range edges {
+			n += 1 + int(e.Lost)
+		}
+		return n
+	}
+	if n := sum(); n != 0 {
+		t.Errorf("%d edges on a still line", n)
+	}
+	for i := range 1001 {
+		l.Drive(i%2 == 0)
+	}
+	if n := sum(); n != 1001 {
+		t.Errorf("%d edges, want 1001", n)
+	}
+	l.Fail(syscall.ENODEV)
+	if _, err := r.Read(nil); !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("a line that fails: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Read(nil); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after close: %v", err)
 	}
 }
