@@ -354,12 +354,10 @@ func (x *swap) pins() {
 	if !reflect.DeepEqual(old.Outputs, next.Outputs) {
 		taken := lines(x.d.o.Board, next.Outputs)
 		stay := slices.DeleteFunc(slices.Clone(old.Sensors), func(s sensors.Config) bool {
-			pin := s.Place().Pin
-			if pin == "" {
-				return false
-			}
-			id, err := x.d.o.Board.Find(pin)
-			return err == nil && slices.Contains(taken, id)
+			return slices.ContainsFunc(s.Lines(), func(l sensors.UsedLine) bool {
+				id, err := x.d.o.Board.Find(l.Line)
+				return err == nil && slices.Contains(taken, id)
+			})
 		})
 		if len(stay) < len(old.Sensors) {
 			x.follow("sensors", partPatience, func(ctx context.Context) error { return x.d.sampler.Reconfigure(ctx, stay) })

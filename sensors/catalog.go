@@ -14,6 +14,7 @@ func Catalog() []Chip {
 		bmp280,
 		bmp388,
 		bmp390,
+		counterLine,
 		dht11,
 		dht22,
 		ds18b20,
@@ -22,6 +23,7 @@ func Catalog() []Chip {
 		ezoORP,
 		ezoPH,
 		ezoRTD,
+		frequencyLine,
 		gpioLine,
 		hdc302x,
 		htu21d,
@@ -65,6 +67,7 @@ func Catalog() []Chip {
 		tmp117,
 		tsl2561,
 		tsl2591,
+		ultrasonic,
 		veml7700,
 	}
 }

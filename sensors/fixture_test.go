@@ -144,14 +144,20 @@ var fixtures = map[string]fixture{
 	"tsl2561":  {chip: func(b *sim.Bus) *sim.Chip { return sim.AddTSL2561(b, 0x39).Chip }},
 	"tsl2591":  {chip: func(b *sim.Bus) *sim.Chip { return sim.AddTSL2591(b).Chip }},
 	"veml7700": {chip: func(b *sim.Bus) *sim.Chip { return sim.AddVEML7700(b).Chip }},
-	"gpio": {
-		config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}},
-		cut: func(t *testing.T, b *sim.Board, away bool) {
-			b.Line("GPIO17").Fail(nil)
-			if away {
-				b.Line("GPIO17").Fail(sensors.ErrAbsent)
-			}
-		},
+	"gpio":     {config: sensors.Config{Options: sensors.GPIO{Pin: "GPIO17"}}, cut: cutLine("GPIO17")},
+	"counter": {
+		// With idle 0 it has a rate from the first reading on.
+		config: sensors.Config{Options: sensors.CounterOptions{PulseLine: sensors.PulseLine{Pin: "GPIO17"}, Measures: "water", PerPulse: 10, MaxRate: 500}},
+		cut:    cutLine("GPIO17"),
+	},
+	"frequency": {
+		config: sensors.Config{Options: sensors.Frequency{PulseLine: sensors.PulseLine{Pin: "GPIO17"}, Idle: 2 * time.Second}},
+		cut:    cutLine("GPIO17"),
+	},
+	"ultrasonic": {
+		config: sensors.Config{Options: sensors.Ultrasonic{Trigger: "GPIO23", Echo: "GPIO17", Air: 20}},
+		set:    func(_ *testing.T, b *sim.Board) { sim.AddHCSR04(b, "GPIO23", "GPIO17") },
+		cut:    cutLine("GPIO17"),
 	},
 	"hwmon": {
 		config:  sensors.Config{Options: sensors.Hwmon{Device: "sht3x"}},
@@ -294,6 +300,16 @@ func cutFiles(path string, set func(*testing.T, *sim.Board)) func(*testing.T, *s
 func setThermal(t *testing.T, b *sim.Board) {
 	if err := b.WriteThermal(0, "cpu-thermal", 48.312); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// cutLine unplugs the chip of a line.
+func cutLine(name string) func(*testing.T, *sim.Board, bool) {
+	return func(_ *testing.T, b *sim.Board, away bool) {
+		b.Line(name).Fail(nil)
+		if away {
+			b.Line(name).Fail(sensors.ErrAbsent)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ var gpioOptions = option.Set{
 	Rules: map[string]option.Rule{
 		"pin":       {Required: true, Wants: "a line such as GPIO17", Check: line},
 		"debounce":  {Check: option.Between(0, time.Minute, option.Duration)},
-		"max_edges": {Wants: "a number of changes a second such as 40/s", Parse: rateOf, Check: option.Between(1, mostEdges, rate)},
+		"max_edges": {Wants: "a number of changes a second such as 40/s", Parse: func(text string) (any, error) { return rateOf(text, "changes") }, Check: option.Between(1, mostEdges, rate)},
 	},
 }
 
@@ -68,7 +68,7 @@ var gpioLine = Chip{
 	Quantities: gpioQuantities,
 	Every:      time.Minute,
 	Worst:      10 * time.Millisecond,
-	Look:       lookGPIO,
+	Look:       lookLine,
 	Open:       openGPIO,
 }
 
@@ -81,18 +81,6 @@ type gpioSensor struct {
 var _ Edger = (*gpioSensor)(nil)
 
 var errNoPin = errors.New("pin is missing: want one such as GPIO17")
-
-func lookGPIO(b board.Board, c Config) error {
-	o := optionsOf[GPIO](c)
-	if o.Pin == "" {
-		return errNoPin
-	}
-	id, err := b.Find(o.Pin)
-	if err != nil {
-		return err
-	}
-	return board.Free(b, id)
-}
 
 func openGPIO(b board.Board, c Config) (Sensor, error) {
 	o := optionsOf[GPIO](c)

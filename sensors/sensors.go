@@ -89,7 +89,7 @@ type Filter struct {
 type Place struct {
 	Bus     string // the I2C bus
 	Address uint16 // the chip's address on it
-	Pin     string // the GPIO line
+	Pin     string // the GPIO line, of several one; see [Config.Lines]
 	SPI     string // the SPI device
 	Port    string // the serial port
 	Unit    uint8  // the Modbus unit on that port; 0: the port has one chip
@@ -109,6 +109,24 @@ func (c Config) Place() Place {
 		return o.Place()
 	}
 	return Place{}
+}
+
+// UsedLine is a line that a sensor uses.
+type UsedLine struct {
+	Key  string // the key that names it: "pin"
+	Line string // as the user wrote it
+}
+
+// Lines returns the lines that the sensor uses, as inputs or outputs. Nobody else may use
+// them.
+func (c Config) Lines() []UsedLine {
+	if o, ok := c.Options.(interface{ Lines() []UsedLine }); ok {
+		return o.Lines()
+	}
+	if pin := c.Place().Pin; pin != "" {
+		return []UsedLine{{"pin", pin}}
+	}
+	return nil
 }
 
 // optionsOf returns a sensor's options as the type of its driver.
@@ -134,6 +152,14 @@ type Sensor interface {
 	// Close puts the chip into its lowest power state, unless its last transaction
 	// failed, and releases its line or bus.
 	Close() error
+}
+
+// LineKeeper is a sensor that counts on its line while it is not read. So it is not closed
+// after an error, as others are, but only after several.
+type LineKeeper interface {
+	Sensor
+	// KeepsLine does nothing.
+	KeepsLine()
 }
 
 // Edger is a sensor that also reports changes between readings. Edges may be called from any
@@ -178,6 +204,12 @@ func (q Quantity) Symbol() string {
 		return "VA"
 	case "V.A{reactive}":
 		return "var"
+	case "m3":
+		return "m³"
+	case "m3/h":
+		return "m³/h"
+	case "kW.h":
+		return "kWh"
 	case "[pH]", "1":
 		return ""
 	}

@@ -136,16 +136,19 @@ func (l *loader) files(path, key string, v reflect.Value) {
 	}
 }
 
-// user is a sensor or an output, with its pin if it has one.
-type user struct{ path, name, pin string }
+// user is a sensor or an output, with the lines that it uses.
+type user struct {
+	path, name string
+	lines      []sensors.UsedLine
+}
 
 // users returns all sensors and outputs.
 func users(c *Config) (all []user) {
 	for i, s := range c.Sensors {
-		all = append(all, user{fmt.Sprintf("sensors[%d]", i), s.Name, s.Place().Pin})
+		all = append(all, user{fmt.Sprintf("sensors[%d]", i), s.Name, s.Lines()})
 	}
 	for i, o := range c.Outputs {
-		all = append(all, user{fmt.Sprintf("outputs[%d]", i), o.Name, o.Pin})
+		all = append(all, user{fmt.Sprintf("outputs[%d]", i), o.Name, []sensors.UsedLine{{Key: "pin", Line: o.Pin}}})
 	}
 	return all
 }
@@ -168,19 +171,22 @@ func (l *loader) names(c *Config) {
 
 // pins refuses a line with two users, even under two names.
 func (l *loader) pins(c *Config) {
-	var seen []user
+	type use struct{ path, name, line string }
+	var seen []use
 	for _, u := range users(c) {
-		path := u.path + ".pin"
-		if u.pin == "" || !l.sound(path) {
-			continue
+		for _, used := range u.lines {
+			x := use{u.path + "." + used.Key, u.name, used.Line}
+			if x.line == "" || !l.sound(x.path) {
+				continue
+			}
+			same := slices.IndexFunc(seen, func(s use) bool { return board.SameLine(s.line, x.line) })
+			if same < 0 {
+				seen = append(seen, x)
+				continue
+			}
+			f := seen[same]
+			l.fail(x.path, fmt.Sprintf("is the same line as %s of %q on line %d", f.line, f.name, l.line(f.path)), x.line)
 		}
-		same := slices.IndexFunc(seen, func(s user) bool { return board.SameLine(s.pin, u.pin) })
-		if same < 0 {
-			seen = append(seen, u)
-			continue
-		}
-		f := seen[same]
-		l.fail(path, fmt.Sprintf("is the same line as %s of %q on line %d", f.pin, f.name, l.line(f.path+".pin")), u.pin)
 	}
 }
 

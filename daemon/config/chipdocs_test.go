@@ -223,7 +223,7 @@ func shownDefault(f reflect.Value, key string, r option.Rule) string {
 		return "none"
 	case f.Type() == reflect.TypeFor[sensors.Channels]():
 		return "all"
-	case key == "max_edges":
+	case key == "max_edges", key == "max_rate":
 		return fmt.Sprintf("`%v/s`", f.Interface())
 	}
 	return fmt.Sprintf("`%v`", f.Interface())

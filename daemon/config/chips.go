@@ -190,6 +190,11 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	if chip.EveryMost > 0 && s.Every > chip.EveryMost && l.sound(path+".every") {
 		l.fail(path+".every", fmt.Sprintf("chip %s must be read at least every %s, or its values are wrong; a filter delta sends fewer readings", chip.Name, option.Duration(chip.EveryMost)), option.Duration(s.Every))
 	}
+	if check := chip.Options.Together; check != nil {
+		if key, reason := check(s.Options, func(key string) bool { return l.given(join(path, key)) }); reason != "" && l.sound(join(path, key)) {
+			l.fail(join(path, key), reason, "")
+		}
+	}
 	l.filters(path, s, chip)
 }
 

@@ -291,6 +291,61 @@ var refusedPairs = []refusal{
 		want: `fieldpost.yaml:8: outputs[0].pin: is the same line as GPIO17 of "a" on line 6 (got 17)`,
 	},
 	{
+		name: "pin of a counter twice",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17}\n- {name: b, chip: frequency, pin: P1_11}\n",
+		want: `fieldpost.yaml:7: sensors[1].pin: is the same line as GPIO17 of "a" on line 6 (got P1_11)`,
+	},
+	{
+		name: "trigger is an output's",
+		text: "sensors:\n- {name: a, chip: ultrasonic, trigger: GPIO27, echo: GPIO24}\noutputs:\n- {name: b, pin: GPIO27}\n",
+		want: `fieldpost.yaml:8: outputs[0].pin: is the same line as GPIO27 of "a" on line 6 (got GPIO27)`,
+	},
+	{
+		name: "trigger is the echo",
+		text: "sensors:\n- {name: a, chip: ultrasonic, trigger: GPIO24, echo: 24}\n",
+		want: `fieldpost.yaml:6: sensors[0].echo: is the same line as GPIO24 of "a" on line 6 (got 24)`,
+	},
+	{
+		name: "ultrasonic without lines",
+		text: "sensors:\n- {name: a, chip: ultrasonic, echo: GPIO24}\n",
+		want: `fieldpost.yaml:6: sensors[0].trigger: is missing; chip ultrasonic needs it`,
+	},
+	{
+		name: "counter of what is not known",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17, measures: milk}\n",
+		want: `fieldpost.yaml:6: sensors[0].measures: want pulses, water, gas, energy, rain or wind (got milk)`,
+	},
+	{
+		name: "per_pulse that is no number",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17, measures: water, per_pulse: 10 L}\n",
+		want: `fieldpost.yaml:6: sensors[0].per_pulse: want a number such as 10 or 0.2794, or a fraction such as 1/800 (got 10 L)`,
+	},
+	{
+		name: "per_pulse of nothing",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17, measures: water, per_pulse: 0}\n",
+		want: `fieldpost.yaml:6: sensors[0].per_pulse: want 1e-09 to 1e+09 (got 0)`,
+	},
+	{
+		name: "per_pulse of pulses",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17, per_pulse: 10}\n",
+		want: `fieldpost.yaml:6: sensors[0].per_pulse: is for what the pulses stand for; say it with measures: water, gas, energy, rain, wind`,
+	},
+	{
+		name: "start below nothing",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17, measures: water, start: -5}\n",
+		want: `fieldpost.yaml:6: sensors[0].start: want 0 to 1e+12 (got -5)`,
+	},
+	{
+		name: "max_rate without its unit",
+		text: "sensors:\n- {name: a, chip: counter, pin: GPIO17, max_rate: 10}\n",
+		want: `fieldpost.yaml:6: sensors[0].max_rate: write its unit, pulses a second: 10/s (got 10)`,
+	},
+	{
+		name: "idle of a frequency too long",
+		text: "sensors:\n- {name: a, chip: frequency, pin: GPIO17, idle: 5m}\n",
+		want: `fieldpost.yaml:6: sensors[0].idle: want 10ms to 30s (got 5m)`,
+	},
+	{
 		name: "pin of the header twice",
 		text: "outputs:\n- {name: a, pin: P1_11}\n- {name: b, pin: GPIO17}\n",
 		want: `fieldpost.yaml:7: outputs[1].pin: is the same line as P1_11 of "a" on line 6 (got GPIO17)`,

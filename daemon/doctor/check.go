@@ -109,8 +109,8 @@ func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
 		h.report("sensor", s.Name, h.chip(s))
 	}
 	for _, s := range cfg.Sensors {
-		if pin := s.Place().Pin; pin != "" {
-			h.report("sensor", s.Name, h.line("sensor", s.Name, pin))
+		for _, l := range s.Lines() {
+			h.report("sensor", s.Name, h.line("sensor", s.Name, l.Line))
 		}
 	}
 	for _, o := range cfg.Outputs {

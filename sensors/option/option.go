@@ -50,6 +50,9 @@ type Set struct {
 	Defaults any
 	// Rules are the rules of the keys.
 	Rules map[string]Rule
+	// Together checks what valid keys say together. given says whether a key is in the file.
+	// It returns the key that is to blame, and why; "" if all is well. May be nil.
+	Together func(options any, given func(key string) bool) (key, reason string)
 }
 
 // Keys returns the keys, in the order of the fields.

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"fieldpost/sensors/board"
@@ -17,7 +18,9 @@ type input struct {
 	l      *Line
 	c      board.InputConfig
 	edges  chan board.Edge
-	active bool // the debounced level
+	reader bool         // nobody receives edges; they wait in:
+	fifo   []board.Edge // the kernel's queue
+	active bool         // the debounced level
 	timer  *time.Timer
 	lost   uint32
 	closed bool
@@ -27,7 +30,7 @@ var _ board.Input = (*input)(nil)
 
 // Input requests a line as an input.
 func (b *Board) Input(c board.InputConfig) (board.Input, error) {
-	in, err := b.input(c, queue)
+	in, err := newInput(b, c, false)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +39,7 @@ func (b *Board) Input(c board.InputConfig) (board.Input, error) {
 
 // EdgeReader requests a line as an input whose edges wait until they are read.
 func (b *Board) EdgeReader(c board.InputConfig) (board.EdgeReader, error) {
-	in, err := b.input(c, board.EdgesKept)
+	in, err := newInput(b, c, true)
 	if err != nil {
 		return nil, err
 	}
@@ -56,14 +59,13 @@ func (r edgeReader) Read(edges []board.Edge) ([]board.Edge, error) {
 	case r.l.fail != nil:
 		return edges, fmt.Errorf("read edges of line %s: %w", r.l.id, r.l.fail)
 	}
-	for range len(r.edges) {
-		edges = append(edges, <-r.edges)
-	}
+	edges = append(edges, r.fifo...)
+	r.fifo = r.fifo[:0]
 	return edges, nil
 }
 
-// input requests a line whose queue has room for that many edges.
-func (b *Board) input(c board.InputConfig, room int) (*input, error) {
+// newInput requests a line, for a reader or for somebody who receives its edges.
+func newInput(b *Board, c board.InputConfig, reader bool) (*input, error) {
 	l, err := b.line(c.Line)
 	if err != nil {
 		return nil, err
@@ -72,7 +74,7 @@ func (b *Board) input(c board.InputConfig, room int) (*input, error) {
 		return nil, fmt.Errorf("request line %s: debounce %v: want 0 or more", l.id, c.Debounce)
 	}
 	c.Consumer = consumer(c.Consumer)
-	in := &input{l: l, c: c, edges: make(chan board.Edge, room)}
+	in := &input{l: l, c: c, edges: make(chan board.Edge, queue), reader: reader}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := l.free(); err != nil {
@@ -122,6 +124,10 @@ func (in *input) flip() { in.flipAt(in.l.b.mono()) }
 func (in *input) flipAt(mono time.Duration) {
 	in.active = !in.active
 	e := board.Edge{Active: in.active, Mono: mono}
+	if in.reader {
+		in.keep(e)
+		return
+	}
 	for {
 		e.Lost = in.lost
 		select {
@@ -136,6 +142,16 @@ func (in *input) flipAt(mono time.Duration) {
 		default:
 		}
 	}
+}
+
+// keep adds an edge to the kernel's queue. A full one drops its oldest edge, and the number of
+// the next one shows it.
+func (in *input) keep(e board.Edge) {
+	if len(in.fifo) == board.EdgesKept {
+		in.fifo[1].Lost += 1 + in.fifo[0].Lost
+		in.fifo = slices.Delete(in.fifo, 0, 1)
+	}
+	in.fifo = append(in.fifo, e)
 }
 
 // ID says which line it is.

@@ -38,12 +38,12 @@ func (b *Board) Chips() []board.ChipInfo {
 }
 
 // SPIs lists the SPI devices.
-func (b *Board) SPIs() []string { return b.portNames("spidev") }
+func (b *Board) SPIs() []string { return portNames(b, "spidev") }
 
 // Serials lists the serial ports.
-func (b *Board) Serials() []string { return b.portNames("tty") }
+func (b *Board) Serials() []string { return portNames(b, "tty") }
 
-func (b *Board) portNames(prefix string) []string {
+func portNames(b *Board, prefix string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(b.ports)), func(name string) bool { return !strings.HasPrefix(name, prefix) })

@@ -24,6 +24,7 @@ type Line struct {
 	fail    error
 	now     Change
 	history []Change
+	watch   func(high bool) // a simulated device on the line; nil: none. The caller holds the lock.
 }
 
 // historyMost limits a line's history, for a demo that runs for days. Then the older half
@@ -135,6 +136,9 @@ func (l *Line) level() (high, driven bool) {
 // lock.
 func (l *Line) settle() {
 	high, driven := l.level()
+	if l.watch != nil && high != l.now.High {
+		l.watch(high)
+	}
 	if high != l.now.High || driven != l.now.Driven {
 		l.now = Change{High: high, Driven: driven, At: l.b.mono()}
 		l.history = append(l.history, l.now)
