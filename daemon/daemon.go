@@ -30,6 +30,7 @@ import (
 	"fieldpost/daemon/spool"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/task"
+	"fieldpost/daemon/totals"
 	"fieldpost/daemon/uplink"
 	"fieldpost/daemon/wake"
 	"fieldpost/sensors/board"
@@ -147,9 +148,12 @@ func (d *Daemon) build(cfg *config.Config) error {
 		Board: o.Board, Outputs: cfg.Outputs, Record: d.recordPath(), Held: o.Held, Store: d.store(), Unstore: systemd.RemoveHandle, Levels: d.spool.Journal("levels"),
 		Clock: o.Clock, Health: d.health, Heartbeat: d.heartbeats.Register("output timers"), Log: d.log, Event: d.events.put,
 	})
+	d.totals = totals.New(totals.Options{Storage: d.spool.Journal("totals"), Health: d.health, Log: d.log})
+	d.totals.Configure(sensorNames(cfg.Sensors))
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
 		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.takeAll, Linger: cfg.Readings.Linger, Rest: d.spool.Flush,
+		Totals: d.totals,
 	})
 	d.dispatcher = command.New(command.Options{
 		Thing: cfg.Thing, Topic: g.ordersTopic(), MaxLife: cfg.Commands.MaxLife, Outputs: d.bank, Clock: o.Clock, Answer: d.answer,
@@ -174,7 +178,7 @@ func (d *Daemon) buildLink(g *generation) (err error) {
 func (d *Daemon) Run(ctx context.Context) error {
 	failed := d.failed
 	keeping := task.Start("spool", failed, d.spool.Run)
-	timing := task.Start("clock and subscriptions", failed, d.remember)
+	timing := task.Start("clock, subscriptions and totals", failed, d.remember)
 	pins := task.Start("outputs", failed, d.bank.Run)
 	reading := task.Start("sampler", failed, d.sampler.Run)
 	d.fetching.Store(task.Start("credentials", failed, d.generation().files.Run))

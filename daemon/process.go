@@ -22,6 +22,7 @@ import (
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
 	"fieldpost/daemon/task"
+	"fieldpost/daemon/totals"
 	"fieldpost/daemon/uplink"
 )
 
@@ -49,6 +50,7 @@ type process struct {
 	// These follow the configuration while they run.
 	spool         *records.Spool
 	bank          *output.Bank
+	totals        *totals.Store
 	sampler       *sampler.Sampler
 	box           *outbox.Outbox
 	subscriptions *uplink.SubscriptionLog
@@ -74,14 +76,15 @@ func (p *process) runtimeJournal() journal.Storage {
 }
 
 // remember keeps what is known over restarts beside the spool, until ctx ends: what
-// the time was, and what the broker's session may hold.
+// the time was, what the broker's session may hold, and what counters have counted.
 func (p *process) remember(ctx context.Context) error {
-	both := task.NewGroup(ctx)
-	var failed error
-	both.Go("subscriptions", func() { failed = p.subscriptions.Run(ctx) })
+	others := task.NewGroup(ctx)
+	var subscriptions, totals error
+	others.Go("subscriptions", func() { subscriptions = p.subscriptions.Run(ctx) })
+	others.Go("totals", func() { totals = p.totals.Run(ctx) })
 	err := p.times.Run(ctx)
-	both.Wait()
-	return errors.Join(err, failed)
+	others.Wait()
+	return errors.Join(err, subscriptions, totals)
 }
 
 // take puts a record into the spool.

@@ -351,6 +351,7 @@ func (x *swap) pins() {
 	old, next := x.before.config, x.after.config
 	x.changes.Sensors = sensorChanges(old.Sensors, next.Sensors)
 	x.d.seen.keep(x.changes.Sensors.Kept)
+	x.d.totals.Configure(sensorNames(next.Sensors))
 	if !reflect.DeepEqual(old.Outputs, next.Outputs) {
 		taken := lines(x.d.o.Board, next.Outputs)
 		stay := slices.DeleteFunc(slices.Clone(old.Sensors), func(s sensors.Config) bool {

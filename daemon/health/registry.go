@@ -20,6 +20,8 @@ const (
 	ReadFailed    Code = "read_failed"
 	EdgesLost     Code = "edges_lost"
 	Chatters      Code = "chatters"
+	TotalUnsaved  Code = "total_unsaved"
+	TotalDamaged  Code = "total_damaged"
 	OutputFailed  Code = "output_failed"
 	LevelMismatch Code = "level_mismatch"
 	LevelUnknown  Code = "level_unknown"
@@ -80,6 +82,7 @@ type Concern string
 const (
 	Reading      Concern = "sensor"            // what a sensor reads
 	Edges        Concern = "input"             // the changes of an input
+	Total        Concern = "counter's total"   // what a counter has counted over restarts
 	Bus          Concern = "bus"               // a bus with all that is on it
 	Line         Concern = "output"            // the line of an output
 	Level        Concern = "output's level"    // the level of an output
@@ -205,14 +208,26 @@ var Faults = []Fault{
 	{
 		Code: EdgesLost, Severity: Warning, Concerns: []Concern{Edges},
 		Title:   "changes too fast to follow",
-		Meaning: "The kernel's queue of edges was full, so some changes of the line were missed.",
+		Meaning: "Some changes of the line were missed: the kernel's queue of edges was full, or a counter's line changed again before the kernel had looked at it.",
 		Cure:    "Increase the sensor's `debounce`, or look for a wire that picks up noise.",
 	},
 	{
 		Code: Chatters, Severity: Warning, Concerns: []Concern{Edges},
 		Title:   "input chatters",
-		Meaning: "The line changes more often than `max_edges` allows. Its changes are counted and reported once a second, with the last level.",
-		Cure:    "Look for an open wire, a bad contact or mains hum, and set the sensor's `pull` and `debounce`. If the rate is normal for this input, increase `max_edges`.",
+		Meaning: "The line changes more often than `max_edges` allows: its changes are counted and reported once a second, with the last level. Or a counter has more pulses than `max_rate` allows, and does not count those above it.",
+		Cure:    "Look for an open wire, a bad contact or mains hum, and set the sensor's `pull` and `debounce`. If the rate is normal for this input, increase `max_edges` or `max_rate`.",
+	},
+	{
+		Code: TotalUnsaved, Severity: Error, Concerns: []Concern{Total},
+		Title:   "total cannot be stored",
+		Meaning: "The counter's total cannot be written, or the one before cannot be read. Pulses are counted in memory. Readings have the total that is on disk, or none, and the rate.",
+		Cure:    "Free some space or replace the SD card. A power cut or a kill before then costs what was counted meanwhile.",
+	},
+	{
+		Code: TotalDamaged, Severity: Error, Concerns: []Concern{Total},
+		Title:   "total may be wrong",
+		Meaning: "The file with the totals was damaged. The counter's total may be an older one, or begins again.",
+		Cure:    "Compare it with the meter, write what the meter shows into the sensor's `start` and reload. Check the SD card.",
 	},
 	{
 		Code: OutputFailed, Severity: Error, Concerns: []Concern{Line},

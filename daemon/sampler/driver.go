@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/totals"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/filter"
@@ -20,6 +21,7 @@ type driver struct {
 	config sensors.Config
 	chip   sensors.Chip
 	sensor sensors.Sensor // nil while it is not open
+	totals *totals.Store  // of counters; nil: they count from their opening
 	broken bool           // Sense panicked, so the sensor must be opened again
 	// waitingSince is when the sensor first had no value yet; zero if it has one.
 	waitingSince time.Time
@@ -64,12 +66,13 @@ func (d *driver) pause(long time.Duration) {
 type reading struct {
 	stamp  clock.Stamp
 	fields []sensors.Field
-	kept   bool // it must not be sent: a filter suppresses it
+	kept   bool           // it must not be sent: a filter suppresses it
+	pulses sensors.Pulses // of a counter
 }
 
 // read reads the sensor once, stamps the reading with c and filters it. Only a scheduled read
 // changes the state of the filters. It opens the chip if it is not open, or if reopen is set.
-// After a read that fails it closes the sensor, unless the sensor has edges. A sensor that
+// After a read that fails it closes the sensor, unless the sensor has edges or counts. A sensor that
 // has no value yet stays open; see [sensors.ErrNotReady].
 func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	if d.sensor != nil && (reopen && d.waitingSince.IsZero() || d.broken) {
@@ -83,7 +86,7 @@ func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 		}
 	}
 	d.broken, d.pauses = true, false
-	fields, err := d.sensor.Sense()
+	fields, pulses, err := d.sense()
 	d.broken = false
 	stamp := c.Now()
 	if err == nil {
@@ -106,7 +109,7 @@ func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	}
 	if err != nil {
 		d.filters.Failed()
-		if _, edges := d.sensor.(sensors.Edger); !edges {
+		if !keepsLine(d.sensor) {
 			// It may be another chip by now. A line stays requested, because it would
 			// lose edges.
 			_ = d.close()
@@ -116,7 +119,16 @@ func (d *driver) read(reopen, scheduled bool, c clock.Clock) (reading, error) {
 	if d.rests {
 		d.board.Rest()
 	}
-	return reading{stamp, fields, kept}, nil
+	return reading{stamp, fields, kept, pulses}, nil
+}
+
+// keepsLine reports whether a sensor would lose edges if it were opened again.
+func keepsLine(s sensors.Sensor) bool {
+	switch s.(type) {
+	case sensors.Edger, sensors.LineKeeper:
+		return true
+	}
+	return false
 }
 
 // notReady handles a sensor that has no value yet. waits is false if it has waited for too
@@ -144,6 +156,7 @@ func (d *driver) open() error {
 		return err
 	}
 	d.sensor, d.broken, d.waitingSince = s, false, time.Time{}
+	d.beginTotal()
 	e, ok := s.(sensors.Edger)
 	if d.edges = ok; ok {
 		d.lines <- e.Edges()
@@ -157,6 +170,9 @@ func (d *driver) close() error {
 	d.sensor = nil // even if Close panics
 	if s == nil {
 		return nil
+	}
+	if !d.broken {
+		d.endTotal(s)
 	}
 	return s.Close()
 }

@@ -70,7 +70,7 @@ func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors
 	again := time.NewTicker(untilReady)
 	defer again.Stop()
 	for opened := time.Now(); ; {
-		fields, err = s.Sense()
+		fields, err = senseOnce(s)
 		if !errors.Is(err, sensors.ErrNotReady) || time.Since(opened) > chip.WarmUp {
 			break
 		}
@@ -92,4 +92,13 @@ func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors
 	}
 	fields, _, err = filters.Apply(0, fields)
 	return fields, err
+}
+
+// senseOnce reads a sensor. Of a counter it returns the level alone, because its total is
+// the daemon's.
+func senseOnce(s sensors.Sensor) ([]sensors.Field, error) {
+	if c, counts := s.(sensors.Counter); counts {
+		return c.Reading(sensors.Pulses{}, nil)
+	}
+	return s.Sense()
 }

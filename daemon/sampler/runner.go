@@ -32,6 +32,7 @@ type runner struct {
 	driver   driver           // used only by the bus worker
 	records  *collector
 	lost     atomic.Bool   // edges were lost since the last good reading
+	pulses   atomic.Bool   // a fault of a counter's line may be raised
 	reading  bool          // guarded by the collector: a scheduled read is running
 	well     atomic.Bool   // the last read succeeded, and the one before it too
 	failures atomic.Uint64 // number of scheduled reads that failed, each after a second attempt
@@ -59,7 +60,7 @@ func newRunner(o *Options, records *collector, c sensors.Config, chip sensors.Ch
 		redo:     make(chan error, 1),
 		requests: make(chan readRequest),
 		plan:     plan{every: every},
-		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, filters: filter.New(c, every), lines: make(chan (<-chan board.Edge), 4)},
+		driver:   driver{board: board.NewResting(o.Board), rests: every >= closeBusFrom, config: c, chip: chip, filters: filter.New(c, every), totals: o.Totals, lines: make(chan (<-chan board.Edge), 4)},
 		records:  records,
 		quit:     make(chan struct{}),
 		ended:    make(chan struct{}),
@@ -192,6 +193,7 @@ func (r *runner) readSucceeded(got reading) {
 		r.o.Health.ClearAll(r.name, health.EdgesLost)
 	}
 	r.o.Health.ClearAll(r.name, readFaults...)
+	r.reportPulses(got.pulses)
 	r.emit(got)
 }
 
@@ -207,6 +209,7 @@ func (r *runner) passed(got reading) {
 		r.o.Health.ClearAll(r.name, health.EdgesLost)
 	}
 	r.well.Store(true)
+	r.reportPulses(got.pulses)
 	r.emit(got)
 }
 

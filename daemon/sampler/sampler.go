@@ -11,6 +11,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/task"
+	"fieldpost/daemon/totals"
 	"fieldpost/sensors"
 	"fieldpost/sensors/board"
 )
@@ -39,6 +40,8 @@ type Options struct {
 	// Sampler, they must share it, because receivers take a reading with a known number for a
 	// duplicate. Nil starts from 1.
 	Counts *Counts
+	// Totals keeps the totals of counters. Nil: they count from when they are opened.
+	Totals *totals.Store
 }
 
 const (
