@@ -181,7 +181,9 @@ func (b *Bank) runDue(now time.Time) time.Duration {
 	wait := health.IdleEvery
 	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
-			p.noteBusy(now)
+			if detail := p.hang.busy(now); detail != "" {
+				b.o.Health.Raise(health.OutputFailed, p.c.Name, detail)
+			}
 			wait = min(wait, lookEvery)
 			continue // the holder wakes Run when it is done
 		}
@@ -275,7 +277,7 @@ func (b *Bank) Close() error {
 		}
 		line := p.line
 		p.line = nil
-		p.setErr(ErrStopped)
+		p.state.setErr(ErrStopped)
 		if err := line.Close(); err != nil {
 			return fmt.Errorf("release output %q: %w", p.c.Name, err)
 		}

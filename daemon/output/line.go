@@ -38,7 +38,7 @@ type pin struct {
 	bounds    atomic.Pointer[bounds]
 	peers     []*pin // interlocked with this one; guarded by b.energisedMu
 	energised bool   // may be away from its safe level; guarded by b.energisedMu
-	state     atomic.Pointer[State]
+	state     publishedState
 	id        atomic.Pointer[board.LineID] // nil if the board does not have the line
 	stored    atomic.Bool                  // systemd has a copy of the line's handle
 	record    recordWait
@@ -56,7 +56,7 @@ type pin struct {
 	owed          owed          // the level it must still be driven to
 	retryAt       time.Time     // when Run tries again after a failure
 	retryWait     time.Duration // the wait after the next failed request
-	wrong         struct{ on, off bool }
+	misreads      misreads
 	tried         chan struct{} // closed after the first request of the line, also if it fails
 	boundsSeen    *bounds       // the bounds that Run used last
 }
@@ -214,7 +214,7 @@ func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	err := p.readBack(level)
 	p.noteLevel(level, why{cause: CauseInitial}, now)
 	if err != nil {
-		p.setErr(err)
+		p.state.setErr(err)
 		p.b.setEnergised(p, true)
 		p.driveFailed(level, level, why{cause: CauseFailed}, err)
 		return
@@ -248,7 +248,7 @@ func (p *pin) requestFailed(err error, now time.Time) {
 		}
 	}
 	p.b.o.Health.Raise(code, p.c.Name, err.Error())
-	p.setErr(err)
+	p.state.setErr(err)
 	p.retryAt = now.Add(p.retryWait)
 	p.retryWait = min(2*p.retryWait, retryMost)
 	closeOnce(p.tried)
@@ -300,11 +300,22 @@ func driveOf(c Config) board.Drive {
 	return c.Drive
 }
 
-// setErr sets the state's error.
-func (p *pin) setErr(err error) {
-	s := *p.state.Load()
+// publishedState is an output's state, which any goroutine may load. It is changed with mu of
+// the pin held.
+type publishedState struct{ atomic.Pointer[State] }
+
+// setErr sets the error.
+func (p *publishedState) setErr(err error) {
+	s := *p.Load()
 	s.Err = err
-	p.state.Store(&s)
+	p.Store(&s)
+}
+
+// countTrip counts that the output was made safe because no order came.
+func (p *publishedState) countTrip() {
+	s := *p.Load()
+	s.Trips++
+	p.Store(&s)
 }
 
 // driveLevel gives the line a level without an order.
@@ -334,7 +345,7 @@ func (p *pin) driveFailed(level, back Level, w why, err error) {
 		return
 	}
 	if p.driveLevel(back, w) == nil {
-		p.setErr(err) // the line is safe, but the state keeps the order's failure
+		p.state.setErr(err) // the line is safe, but the state keeps the order's failure
 	}
 }
 
@@ -361,7 +372,7 @@ func (p *pin) setLevel(level Level, w why) error {
 	if err := p.line.Set(bool(level)); err != nil {
 		err = fmt.Errorf("set to %s: %w", level, err)
 		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
-		p.setErr(err)
+		p.state.setErr(err)
 		p.b.setEnergised(p, true)
 		return err
 	}
@@ -437,33 +448,39 @@ func (p *pin) readBack(level Level) error {
 		if err != nil {
 			err = fmt.Errorf("read back: %w", err)
 			p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
-			p.setErr(err)
+			p.state.setErr(err)
 			return err
 		}
 		if Level(got) == level {
-			p.noteReadBack(level, false)
+			if p.misreads.set(level, false); !p.misreads.any() {
+				p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
+			}
 			return nil
 		}
 	}
 	err := fmt.Errorf("%w: set to %s, reads %s", errMismatch, level, !level)
-	p.noteReadBack(level, true)
+	p.misreads.set(level, true)
 	p.b.o.Health.Raise(health.LevelMismatch, p.c.Name, err.Error())
-	p.setErr(err)
+	p.state.setErr(err)
 	return err
 }
 
-// noteReadBack keeps the fault raised until the level that was wrong has been read back
-// correctly: a line that is shorted to ground reads back off correctly.
-func (p *pin) noteReadBack(level Level, wrong bool) {
+// misreads are the levels that were set and read back wrongly. The fault stays raised until
+// such a level has been read back correctly: a line that is shorted to ground reads back off
+// correctly.
+type misreads struct{ on, off bool }
+
+// set records whether a level was read back wrongly.
+func (m *misreads) set(level Level, wrong bool) {
 	if level == On {
-		p.wrong.on = wrong
+		m.on = wrong
 	} else {
-		p.wrong.off = wrong
-	}
-	if !p.wrong.on && !p.wrong.off {
-		p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
+		m.off = wrong
 	}
 }
+
+// any reports whether there are any.
+func (m *misreads) any() bool { return m.on || m.off }
 
 // timedMutex is a mutex with a deadline for waiting, because its holder may be in a
 // kernel call that does not return.

@@ -300,7 +300,7 @@ func (p *pin) releaseLine() {
 		p.b.o.Log.Info("output released", "output", p.c.Name)
 	})
 	if !p.removal.safe {
-		p.setErr(errRemoved)
+		p.state.setErr(errRemoved)
 	}
 }
 

@@ -10,30 +10,31 @@ import (
 // hungAfter is how long a call into the kernel may take before it is a fault.
 const hungAfter = 5 * time.Second
 
-// hangWatch watches an output that is busy with a call of another goroutine.
+// hangWatch watches an output that is busy with a call of another goroutine. A call that does
+// not return is a fault, because the output's timers cannot act.
 type hangWatch struct {
 	since    time.Time // since when Run finds it busy; zero if it is not
 	reported bool      // the fault is raised
 }
 
-// noteBusy records that another goroutine's call on the line is running. A call that does
-// not return is a fault, because the output's timers cannot act.
-func (p *pin) noteBusy(now time.Time) {
-	switch h := &p.hang; {
+// busy records that the output is busy. If it has been so for too long, busy returns what to
+// report, once.
+func (h *hangWatch) busy(now time.Time) (detail string) {
+	switch {
 	case h.since.IsZero():
 		h.since = now
 	case now.Sub(h.since) >= hungAfter && !h.reported:
 		h.reported = true
-		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(h.since).Round(time.Second)))
+		return fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(h.since).Round(time.Second))
 	}
+	return ""
 }
 
-// noteFree records that no such call is running any more. The caller holds mu.
-func (p *pin) noteFree() {
-	if p.hang.reported && p.state.Load().Err == nil {
-		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
-	}
-	p.hang = hangWatch{}
+// free records that the output is not busy. It reports whether the fault was raised.
+func (h *hangWatch) free() (reported bool) {
+	reported = h.reported
+	*h = hangWatch{}
+	return reported
 }
 
 // scheduledLevel is a level that the line gets at a later time.
@@ -47,7 +48,9 @@ type scheduledLevel struct {
 // runFree is runDue for a pin that the caller has just locked. It unlocks the pin.
 func (p *pin) runFree(now time.Time) time.Time {
 	defer p.mu.Unlock()
-	p.noteFree()
+	if p.hang.free() && p.state.Load().Err == nil {
+		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
+	}
 	return p.runDue(now)
 }
 
@@ -77,7 +80,7 @@ func (p *pin) runDue(now time.Time) time.Time {
 		return do.at
 	}
 	if do.why.cause == CauseRefresh && p.owed.why.cause == "" { // not a retry
-		p.countTrip()
+		p.state.countTrip()
 	}
 	if p.actDue(now, do) != nil {
 		return p.retryAt
@@ -143,13 +146,6 @@ func (p *pin) refreshLostAt(level Level) time.Time {
 		last = p.lastOrder
 	}
 	return last.Add(refresh)
-}
-
-// countTrip counts that the output was made safe because no order came.
-func (p *pin) countTrip() {
-	s := *p.state.Load()
-	s.Trips++
-	p.state.Store(&s)
 }
 
 // linkLostAt returns when a line at that level must be made safe because of the link;
