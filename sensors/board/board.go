@@ -316,6 +316,30 @@ func Free(b Board, id LineID) error {
 	return nil
 }
 
+// Expander may be implemented by a [Board] that knows where its GPIO chips are.
+type Expander interface {
+	// Expander returns the kernel's name of the expander that has the line, such as 1-0020
+	// for the chip at address 0x20 of the bus i2c-1, and "" for a line of the machine
+	// itself. An expander answers over a bus, which may hang or fail, and may lose its
+	// power while the machine has its own. Any goroutine.
+	Expander(id LineID) string
+}
+
+// Restorer may be implemented by an [Output] on an expander.
+type Restorer interface {
+	// Restore drives the line at that level, and does not rely on what the kernel
+	// believes the chip to have. The kernel's drivers keep a copy of the chip's registers,
+	// write only what changes and keep what they could not write, so after a loss of power
+	// or a failed write [Output].Set may write nothing. Call Restore only while the line
+	// reads the other level: it sets that one first, and may then leave the line to its
+	// pull for a moment. It also writes what the copy has of the chip's other lines.
+	Restore(active bool) error
+	// Answers asks whether the chip answers at all, because some drivers return a level
+	// for a chip that does not, and no error for a level that they could not set. It
+	// returns nil if it cannot ask.
+	Answers() error
+}
+
 // Consumer is the default name under which lines are requested. gpioinfo shows it.
 const Consumer = "fieldpost"
 

@@ -1,6 +1,7 @@
 package board
 
 import (
+	"errors"
 	"fmt"
 	"os"
 )
@@ -19,6 +20,11 @@ func (m *Machine) hold(c OutputConfig) (*os.File, error) {
 	o, err := m.drive(c)
 	if err != nil {
 		return nil, err
+	}
+	if !c.Keep && m.Expander(o.id) != "" {
+		if err := o.makeSure(c.Active); err != nil {
+			return nil, errors.Join(err, o.Close())
+		}
 	}
 	return o.file, nil
 }

@@ -163,11 +163,17 @@ func readLine(k gpioKernel, id LineID, f *os.File) (bool, error) {
 	return v.Bits&1 != 0, nil
 }
 
-// lineError wraps the error of a requested line. It says so if the line's chip was
+// lineError wraps the error of a requested line. It says so if the line's chip, an
+// expander, does not answer (i2c/fault-codes.rst), or if the chip was
 // unplugged from USB.
 func lineError(verb string, id LineID, err error) error {
-	if errors.Is(err, unix.ENODEV) {
+	switch {
+	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%s line %s: %w: its chip was unplugged (%w)", verb, id, ErrAbsent, err)
+	case errors.Is(err, unix.EREMOTEIO), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%s line %s: its chip does not answer, check its power and wires: %w", verb, id, err)
+	case errors.Is(err, unix.ETIMEDOUT):
+		return fmt.Errorf("%s line %s: the bus of its chip is stuck: %w", verb, id, err)
 	}
 	return fmt.Errorf("%s line %s: %w", verb, id, err)
 }

@@ -4,18 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // outputLine is a requested output.
 type outputLine struct {
-	id     LineID
-	kernel gpioKernel
-	file   *os.File
+	m        *Machine
+	id       LineID
+	c        OutputConfig // without Active, the level is the kernel's
+	file     *os.File
+	undriven atomic.Bool // a Restore has made it an input and failed then
 }
 
-var _ Output = (*outputLine)(nil)
+var (
+	_ Output   = (*outputLine)(nil)
+	_ Restorer = (*outputLine)(nil)
+)
 
 // Output requests a line as an output.
 func (m *Machine) Output(c OutputConfig) (Output, error) {
@@ -47,7 +53,7 @@ func (m *Machine) output(id LineID, c OutputConfig) (*outputLine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &outputLine{id: id, kernel: m.kernel, file: f}, nil
+	return &outputLine{m: m, id: id, c: c, file: f}, nil
 }
 
 // keep requests the line without a direction, which leaves it as it is, reads its level,
@@ -69,14 +75,17 @@ func (o *outputLine) ID() LineID { return o.id }
 
 // Set drives the line.
 func (o *outputLine) Set(active bool) error {
-	if err := o.kernel.set(o.file, values(active)); err != nil {
+	if o.undriven.Load() {
+		return o.configure(active)
+	}
+	if err := o.m.kernel.set(o.file, values(active)); err != nil {
 		return lineError("set", o.id, err)
 	}
 	return nil
 }
 
 // Active reads back the level.
-func (o *outputLine) Active() (bool, error) { return readLine(o.kernel, o.id, o.file) }
+func (o *outputLine) Active() (bool, error) { return readLine(o.m.kernel, o.id, o.file) }
 
 // Handle returns a copy of the kernel's handle on the line. The line stays driven while
 // the copy is open, in any process.

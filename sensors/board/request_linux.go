@@ -157,5 +157,5 @@ func (m *Machine) requestError(id LineID, chip *os.File, r *uapi.LineRequest, er
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("request line %s: its chip does not offer the direction, drive or pull asked for: %w", id, err)
 	}
-	return fmt.Errorf("request line %s: %w", id, err)
+	return lineError("request", id, err)
 }

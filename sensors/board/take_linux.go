@@ -33,5 +33,5 @@ func (m *Machine) take(f *os.File, id LineID, c OutputConfig) (*outputLine, erro
 	if err := m.kernel.configure(f, r.Config); err != nil {
 		return nil, fmt.Errorf("take over line %s: %w", id, err)
 	}
-	return &outputLine{id: id, kernel: m.kernel, file: f}, nil
+	return &outputLine{m: m, id: id, c: c, file: f}, nil
 }
