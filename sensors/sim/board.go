@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,7 +33,7 @@ import (
 	"periph.io/x/conn/v3/i2c"
 )
 
-// Label is the label of the simulated board's only GPIO chip.
+// Label is the label of the simulated board's own GPIO chip.
 const Label = "fieldpost-sim"
 
 // chipName is the device name of that chip.
@@ -52,12 +53,14 @@ type Board struct {
 	root  string
 	keep  bool
 
+	expanders []*Expander
 	beforeSet func(line string, active bool) // see BeforeSet; nil is nothing
 }
 
 var (
-	_ board.Board  = (*Board)(nil)
-	_ board.Holder = (*Board)(nil)
+	_ board.Board    = (*Board)(nil)
+	_ board.Holder   = (*Board)(nil)
+	_ board.Expander = (*Board)(nil)
 )
 
 // New makes a board with the lines GPIO0 to GPIO27, all pulled down, and no
@@ -191,7 +194,11 @@ func (b *Board) WriteThermal(n int, kind string, celsius float64) error {
 func (b *Board) Crash() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, l := range b.lines {
+	all := b.lines
+	for _, e := range b.expanders {
+		all = slices.Concat(all, e.lines)
+	}
+	for _, l := range all {
 		if l.out != nil {
 			l.out.release()
 		}

@@ -21,6 +21,13 @@ func (b *Board) line(name string) (*Line, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.expanders {
+		if (parsed.Chip == e.label || parsed.Chip == e.chip) && parsed.Offset < len(e.lines) {
+			return e.lines[parsed.Offset], nil
+		}
+	}
 	n := parsed.GPIO
 	if parsed.Chip == Label || parsed.Chip == chipName {
 		n = parsed.Offset

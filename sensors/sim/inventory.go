@@ -25,16 +25,27 @@ func (b *Board) Adapters() []board.Adapter {
 	return all
 }
 
-// Chips returns the board's only GPIO chip.
+// Chips returns the board's own GPIO chip and those of its expanders.
 func (b *Board) Chips() []board.ChipInfo {
-	c := board.ChipInfo{Label: Label, Device: chipName}
-	for _, l := range b.lines {
+	all := []board.ChipInfo{b.chip(Label, chipName, b.lines)}
+	b.mu.Lock()
+	expanders := slices.Clone(b.expanders)
+	b.mu.Unlock()
+	for _, e := range expanders {
+		all = append(all, b.chip(e.label, e.chip, e.lines))
+	}
+	return all
+}
+
+func (b *Board) chip(label, device string, lines []*Line) board.ChipInfo {
+	c := board.ChipInfo{Label: label, Device: device}
+	for _, l := range lines {
 		holder, used := b.Holder(l.id)
 		b.mu.Lock()
 		c.Lines = append(c.Lines, board.LineInfo{Name: l.id.Name, Used: used, Holder: holder, Output: l.out != nil})
 		b.mu.Unlock()
 	}
-	return []board.ChipInfo{c}
+	return c
 }
 
 // SPIs lists the SPI devices.

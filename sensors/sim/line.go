@@ -13,6 +13,7 @@ import (
 type Line struct {
 	b  *Board
 	id board.LineID
+	on *Expander // nil: on the board's own chip
 
 	// Guarded by b.mu.
 	pull    board.Pull // the resistor that sets the level when nobody drives the line
@@ -117,8 +118,16 @@ func (l *Line) change(fn func()) {
 
 // level returns the wire's level. The caller holds the lock.
 func (l *Line) level() (high, driven bool) {
+	if l.on != nil {
+		if high, driven = l.on.drives(l); driven {
+			return high, true
+		}
+		if l.on.kind == PCF8574 && l.outside == nil {
+			return true, true // its own weak pull-up
+		}
+	}
 	switch {
-	case l.out != nil && l.out.drives():
+	case l.on == nil && l.out != nil && l.out.drives():
 		return l.out.high, true
 	case l.kept != nil:
 		return *l.kept, true
@@ -177,10 +186,11 @@ func (l *Line) heldBy() string {
 func (b *Board) Holder(id board.LineID) (name string, held bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if id.Offset < 0 || id.Offset >= len(b.lines) {
+	l := b.at(id)
+	if l == nil {
 		return "", false
 	}
-	name = b.lines[id.Offset].heldBy()
+	name = l.heldBy()
 	return name, name != ""
 }
 

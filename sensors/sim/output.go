@@ -31,6 +31,9 @@ func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	}
 	c.Consumer = consumer(c.Consumer)
 	o := &output{l: l, c: c, high: c.Active != c.ActiveLow}
+	if l.on != nil {
+		l.on.await()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := l.free(); err != nil {
@@ -38,6 +41,13 @@ func (b *Board) Output(c board.OutputConfig) (board.Output, error) {
 	}
 	if c.Keep {
 		o.high, _ = l.level()
+	}
+	if l.on != nil {
+		if err := l.on.drive(o); err != nil {
+			return nil, fmt.Errorf("request line %s: its chip does not answer, check its power and wires: %w", l.id, err)
+		}
+		l.out = o
+		return &expanderOutput{output: o}, nil
 	}
 	l.out, l.kept = o, nil
 	l.settle()
@@ -111,6 +121,10 @@ func (o *output) Close() error {
 // release ends the request, under the lock.
 func (o *output) release() {
 	o.closed = true
+	if o.l.on != nil { // its drivers leave a released line as it is
+		o.l.out = nil
+		return
+	}
 	if o.l.b.keep && o.drives() {
 		high := o.high
 		o.l.kept = &high
