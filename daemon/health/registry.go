@@ -24,6 +24,7 @@ const (
 	TotalDamaged  Code = "total_damaged"
 	OutputFailed  Code = "output_failed"
 	LevelMismatch Code = "level_mismatch"
+	LevelLost     Code = "level_lost"
 	LevelUnknown  Code = "level_unknown"
 	LevelUnsaved  Code = "level_unsaved"
 
@@ -240,6 +241,12 @@ var Faults = []Fault{
 		Title:   "line does not have the level that was set",
 		Meaning: "The kernel reads back another level than the one that was set.",
 		Cure:    "Look for a short circuit, or for something else that drives this wire.",
+	},
+	{
+		Code: LevelLost, Severity: Error, Concerns: []Concern{Level},
+		Title:   "output lost its level",
+		Meaning: "The output's level changed although nobody here changed it: its chip lost its power or was reset, or another program changed it. It was made safe. A level other than the safe one is not set again.",
+		Cure:    "Check the chip's power and its RESET pin: a supply that dips when a load is switched is common. The fault clears with the next order for the output, or at once if the safe level was lost and is back.",
 	},
 	{
 		Code: LevelUnknown, Severity: Error, Concerns: []Concern{Level},
