@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +55,8 @@ type Bank struct {
 	opening  bool          // Claim has not returned
 	wake     wake.Signal   // makes Run check again
 	stopping chan struct{} // closed when stopped
+
+	expanders map[string]*expander // by the kernel's name; used only by Run
 
 	changing sync.Mutex // held while another set replaces outputs
 
@@ -118,16 +119,34 @@ func (b *Bank) Claim() {
 	b.events.flush()
 }
 
+// slowRequest is how long the request of a line takes at least that fails because of a
+// bus that hangs; the kernel's limit is 100 ms or more.
+const slowRequest = 50 * time.Millisecond
+
 // requestAll requests every line, and releases held lines that are no longer outputs.
+// Lines of expanders come last. If one fails slowly, the others of its expander are left
+// to Run: a bus that hangs must not delay the start.
 func (b *Bank) requestAll() {
 	var ours []string
-	pins := b.outputs.Load().pins
+	pins := expandersLast(b.outputs.Load().pins)
+	failed := map[string]error{}
 	for _, first := range []bool{true, false} {
 		for _, p := range pins {
 			if p.beginsSafe() != first {
 				continue
 			}
-			p.locked(func() { p.requestLine(time.Now()) })
+			device := p.check.on()
+			p.locked(func() {
+				if failed[device] != nil {
+					p.requestFailed(failed[device], time.Now())
+					return
+				}
+				began := time.Now()
+				p.requestLine(began)
+				if err := p.state.Load().Err; device != "" && p.line == nil && err != nil && time.Since(began) >= slowRequest {
+					failed[device] = err
+				}
+			})
 			if id := p.id.Load(); id != nil {
 				ours = append(ours, lineKey(*id))
 			}
@@ -159,8 +178,10 @@ func (b *Bank) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-timer.C:
 		case <-b.wake.C():
+			b.wakeExpanders()
 		}
 		b.o.Heartbeat.Beat()
+		b.startExpanders(ctx, others)
 		b.startRemovals(ctx, others)
 		now := time.Now()
 		wait := b.runDue(now)
@@ -181,7 +202,7 @@ func (b *Bank) runDue(now time.Time) time.Duration {
 	wait := health.IdleEvery
 	for _, p := range b.outputs.Load().all {
 		if !p.mu.TryLock() {
-			if detail := p.hang.busy(now); detail != "" {
+			if detail := p.hang.busy(now, p.check.turns.Load()); detail != "" {
 				b.o.Health.Raise(health.OutputFailed, p.c.Name, detail)
 			}
 			wait = min(wait, lookEvery)
@@ -226,8 +247,9 @@ func (b *Bank) States() []State {
 
 // Safe drives every line to its safe level. From then on orders are refused. Lines with
 // safe: keep stay as they are. Safe continues after an error or a panic and may be called
-// again, also concurrently. Busy outputs come last, so that one that hangs does not prevent
-// making the others safe. Log lines and events wait until all are safe.
+// again, also concurrently. Outputs on expanders come last, and busy ones after those, so
+// that one that hangs does not prevent making the others safe. Log lines and events wait
+// until all are safe.
 func (b *Bank) Safe(cause string) error {
 	defer b.events.flushUnlessRunning()
 	return b.stopAll(func(p *pin) error {
@@ -241,11 +263,6 @@ func (b *Bank) Safe(cause string) error {
 		}
 		return nil
 	})
-}
-
-// handleSharer is a line whose handle can be copied, as on Linux.
-type handleSharer interface {
-	Handle() (*os.File, error)
 }
 
 // Handles returns a copy of the handle of every line that is at its safe level or has
@@ -278,7 +295,7 @@ func (b *Bank) Close() error {
 		line := p.line
 		p.line = nil
 		p.state.setErr(ErrStopped)
-		if err := line.Close(); err != nil {
+		if err := line.release(); err != nil {
 			return fmt.Errorf("release output %q: %w", p.c.Name, err)
 		}
 		return nil
@@ -296,7 +313,7 @@ func (b *Bank) stopAll(fn func(*pin) error) error {
 	b.mu.Unlock()
 	var errs []error
 	var busy []*pin
-	for _, p := range b.outputs.Load().all {
+	for _, p := range expandersLast(b.outputs.Load().all) {
 		if !p.mu.TryLock() {
 			busy = append(busy, p)
 			continue

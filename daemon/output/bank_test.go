@@ -156,7 +156,7 @@ func TestActions(t *testing.T) {
 		{Off, Off, ActionPulse, On}, {On, Off, ActionPulse, On}, {On, On, ActionPulse, Off}, {Off, On, ActionPulse, Off},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			n := open(t, sim.New(), Config{Name: "pump", Pin: "GPIO27", Initial: initialAt(c.from), Safe: safeAt(c.safe)})
+			n := open(t, newBoard(), Config{Name: "pump", Pin: "GPIO27", Initial: initialAt(c.from), Safe: safeAt(c.safe)})
 			s, err := n.bank.Do(Order{Output: "pump", Action: c.a, ID: "c-81", Cause: "mqtt"})
 			if err != nil || s.Level != c.want || s.Cause != "mqtt" || s.Order != "c-81" {
 				t.Errorf("%s from %s: %+v, %v; want %s", c.a, c.from, s, err, c.want)
@@ -192,7 +192,7 @@ func TestParseAction(t *testing.T) {
 // The line changes at most once at the request.
 func TestInitialLevelWithoutAClick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		b.Line("GPIO22").SetPull(board.PullUp)
 		n := open(t, b, Config{Name: "fan", Pin: "GPIO22", ActiveLow: true}, Config{Name: "lamp", Pin: "GPIO23", Initial: InitialOn})
 		for _, line := range []string{"GPIO22", "GPIO23"} {
@@ -210,7 +210,7 @@ func TestInitialLevelWithoutAClick(t *testing.T) {
 
 func TestForEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), pump, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
+		n := open(t, newBoard(), pump, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
 		defer n.run()()
 		n.do("pump", ActionOn, 30*time.Second)
 		n.do("lock", ActionOff, 10*time.Second)
@@ -240,7 +240,7 @@ func TestForEnds(t *testing.T) {
 
 func TestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), pump)
+		n := open(t, newBoard(), pump)
 		defer n.run()()
 		n.do("pump", ActionPulse, 0)
 		n.after(DefaultPulse - time.Millisecond)
@@ -259,7 +259,7 @@ func TestMaxOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
 		c.MaxOn, c.Initial = time.Minute, InitialOn
-		n := open(t, sim.New(), c)
+		n := open(t, newBoard(), c)
 		defer n.run()()
 		n.after(40 * time.Second)
 		n.do("pump", ActionOn, time.Hour) // does not begin a new minute
@@ -286,7 +286,7 @@ func TestLinkLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
 		c.SafeAfter = 5 * time.Minute
-		n := open(t, sim.New(), c, Config{Name: "fan", Pin: "GPIO5"})
+		n := open(t, newBoard(), c, Config{Name: "fan", Pin: "GPIO5"})
 		defer n.run()()
 		n.bank.Link(true)
 		n.do("pump", ActionOn, 0)
@@ -320,7 +320,7 @@ func TestLinkNeverUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
 		c.SafeAfter, c.Initial = time.Minute, InitialOn
-		n := open(t, sim.New(), c)
+		n := open(t, newBoard(), c)
 		defer n.run()()
 		n.after(59 * time.Second)
 		n.wantWire("GPIO27", On)
@@ -346,7 +346,7 @@ func initialAt(l Level) Initial {
 
 func TestRefusedOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), pump)
+		n := open(t, newBoard(), pump)
 		if _, err := n.bank.Do(Order{Output: "pumpe", Action: ActionOn}); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), `"pumpe"`) {
 			t.Errorf("unknown output: %v", err)
 		}
@@ -370,7 +370,7 @@ func TestRefusedOrders(t *testing.T) {
 
 func TestSafeIsForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		b.KeepOnRelease(true)
 		b.Line("GPIO6").Fail(nil)
 		n := open(t, b, pump, Config{Name: "valve", Pin: "GPIO6"}, Config{Name: "lock", Pin: "GPIO5", Initial: InitialOn, Safe: SafeOn})
@@ -413,7 +413,7 @@ func TestSafeIsForGood(t *testing.T) {
 
 func TestCloseMakesSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		b.KeepOnRelease(true)
 		n := open(t, b, pump)
 		n.do("pump", ActionOn, 0)

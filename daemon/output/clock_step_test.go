@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/clock"
-	"fieldpost/sensors/sim"
 )
 
 // A timer of an output acts once and on time, however the wall clock is set meanwhile,
@@ -41,7 +40,7 @@ func TestClockStepMovesNoTimer(t *testing.T) {
 				})
 				out := pump
 				c.set(&out)
-				s := sim.New()
+				s := newBoard()
 				n := openWith(t, s, Options{Board: s, Outputs: []Config{out}, Clock: set})
 				defer n.run()()
 				n.bank.Link(true)

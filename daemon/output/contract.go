@@ -232,6 +232,7 @@ const (
 	CauseLinkLost  = "link_lost"    // the link was down for safe_after
 	CauseRefresh   = "refresh_lost" // no order came within refresh
 	CauseInterlock = "interlock"    // the line and an interlocked one were found away from their safe levels
+	CauseLevelLost = "level_lost"   // the line was found at another level, and was made safe
 	CauseFailed    = "failed"       // the line did not take its level, and was made safe
 	CauseRemoved   = "removed"      // a reload removed the output, or changed its line
 	CauseStop      = "stop"         // the daemon stops

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"fieldpost/daemon/durable"
@@ -18,15 +19,16 @@ import (
 // Line is one line of the crash record: everything needed to drive it safe without the
 // configuration.
 type Line struct {
-	Output    string      `json:"output"`         // the output's name
-	Label     string      `json:"label"`          // the chip's label
-	Chip      string      `json:"chip,omitempty"` // the chip's device name when it was recorded
-	Offset    int         `json:"offset"`         // the line's offset on its chip
-	Name      string      `json:"line,omitempty"` // the kernel's name of the line
-	ActiveLow bool        `json:"active_low"`     // on is the low level
-	Drive     board.Drive `json:"drive"`          // how the line is driven
-	Safe      Safe        `json:"safe"`           // the level to drive; keep leaves it as it is
-	Held      bool        `json:"held"`           // systemd has a handle of it, at its safe level
+	Output    string      `json:"output"`             // the output's name
+	Label     string      `json:"label"`              // the chip's label
+	Chip      string      `json:"chip,omitempty"`     // the chip's device name when it was recorded
+	Offset    int         `json:"offset"`             // the line's offset on its chip
+	Name      string      `json:"line,omitempty"`     // the kernel's name of the line
+	ActiveLow bool        `json:"active_low"`         // on is the low level
+	Drive     board.Drive `json:"drive"`              // how the line is driven
+	Safe      Safe        `json:"safe"`               // the level to drive; keep leaves it as it is
+	Held      bool        `json:"held"`               // systemd has a handle of it, at its safe level
+	Expander  string      `json:"expander,omitempty"` // the kernel's name of the I/O expander that has the line
 }
 
 // ID returns the line's identity on the board.
@@ -48,6 +50,12 @@ func (l Line) Config() board.OutputConfig {
 
 // String names the output and its line for people.
 func (l Line) String() string { return fmt.Sprintf("output %q on line %s", l.Output, l.ID()) }
+
+// expanderLinesLast sorts lines on expanders to the end, because these need a bus, which
+// may hang.
+func expanderLinesLast(lines []Line) {
+	slices.SortStableFunc(lines, func(a, b Line) int { return min(len(a.Expander), 1) - min(len(b.Expander), 1) })
+}
 
 // maxRecord is how much of a crash record is read. A hundred lines take 20 kB.
 const maxRecord = 1 << 20

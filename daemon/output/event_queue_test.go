@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/message"
-	"fieldpost/sensors/sim"
 )
 
 // blockedWriter is a log that blocks after it was shut.
@@ -32,7 +31,7 @@ func TestBlockedLogDelaysNoLine(t *testing.T) {
 	for _, c := range []string{"log", "event"} {
 		t.Run(c, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := sim.New()
+				s := newBoard()
 				b := &blockedWriter{open: make(chan struct{})}
 				o := Options{Board: s, Outputs: []Config{pump, {Name: "fan", Pin: "GPIO5"}, {Name: "lamp", Pin: "GPIO6"}}}
 				told := 0
@@ -79,7 +78,7 @@ func TestBlockedLogDelaysNoLine(t *testing.T) {
 // Without Run, log lines and events are still delivered in order.
 func TestEventsWithoutRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), pump)
+		n := open(t, newBoard(), pump)
 		n.do("pump", ActionOn, 0)
 		if err := n.bank.Close(); err != nil {
 			t.Error(err)

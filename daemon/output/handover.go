@@ -81,6 +81,7 @@ func TakeOver(in Inheritance) (*Held, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
+	expanderLinesLast(lines)
 	errs := []error{err}
 	for _, l := range lines {
 		key := lineKey(l.ID())

@@ -30,7 +30,7 @@ type nextRun struct {
 }
 
 func newNextRun(t *testing.T) *nextRun {
-	return &nextRun{t: t, sim: sim.New(), ours: map[string]*os.File{}, store: map[string]string{}, slow: map[string]bool{}}
+	return &nextRun{t: t, sim: newBoard(), ours: map[string]*os.File{}, store: map[string]string{}, slow: map[string]bool{}}
 }
 
 // inherit makes systemd pass a handle of the line.

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"fieldpost/sensors/sim"
 )
 
 // upAndDown returns the two directions of a motor. One names the other.
@@ -31,7 +29,7 @@ func (n *harness) wantInterlocked(name string, by string, known bool) {
 func TestInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up, down := upAndDown()
-		n := open(t, sim.New(), up, down)
+		n := open(t, newBoard(), up, down)
 		defer n.run()()
 		n.do("up", ActionOn, time.Minute)
 		for _, a := range []Action{ActionOn, ActionToggle, ActionPulse} {
@@ -53,7 +51,7 @@ func TestInterlock(t *testing.T) {
 
 // With many concurrent orders to both, they are never both on.
 func TestInterlockedOrdersAtOnce(t *testing.T) {
-	s := sim.New()
+	s := newBoard()
 	up, down := upAndDown()
 	n := open(t, s, up, down)
 	var both sync.WaitGroup
@@ -95,7 +93,7 @@ func TestInterlockedOrdersAtOnce(t *testing.T) {
 func TestInterlockWithTheUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up, down := upAndDown()
-		s := sim.New()
+		s := newBoard()
 		s.Line("GPIO6").Hold("gpio-keys")
 		n := open(t, s, up, down)
 		defer n.run()()
@@ -137,7 +135,7 @@ func TestInterlockAtTheStart(t *testing.T) {
 	for _, initial := range []Initial{InitialOn, InitialKeep, InitialLast} {
 		t.Run(initial.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := sim.New()
+				s := newBoard()
 				s.Line("GPIO5").Drive(true)
 				s.Line("GPIO6").Drive(true)
 				up, down := upAndDown()
@@ -172,7 +170,7 @@ func TestInterlockedInitialLevel(t *testing.T) {
 			if !first {
 				outputs = []Config{down, up}
 			}
-			n := open(t, sim.New(), outputs...)
+			n := open(t, newBoard(), outputs...)
 			n.wantWire("GPIO5", On)
 			n.wantInterlocked("down", "up", true)
 		})

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"fieldpost/daemon/journal"
-	"fieldpost/sensors/sim"
 )
 
 // memJournal is a journal in memory that may be damaged, fail or hang.
@@ -97,7 +96,7 @@ func TestLastLevel(t *testing.T) {
 	start := func(want Level, use func(n *harness)) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			s := sim.New()
+			s := newBoard()
 			n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{pump, lamp}})
 			n.wantWire("GPIO6", want)
 			if h := s.Line("GPIO6").History(); len(h) != 1 || h[0].High != bool(want) {
@@ -156,7 +155,7 @@ func TestUnreadableLastLevel(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, j := sim.New(), c.j
+				s, j := newBoard(), c.j
 				j.entries = []string{`{"output":"lamp","level":"on"}`}
 				if c.what == "not ours" {
 					j.entries = append(j.entries, `{"output":"lamp","level":"dim"}`)
@@ -178,7 +177,7 @@ func TestUnreadableLastLevel(t *testing.T) {
 // works again.
 func TestLastLevelOnABadDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, j := sim.New(), &memJournal{fail: errors.New("no space left")}
+		s, j := newBoard(), &memJournal{fail: errors.New("no space left")}
 		n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{lamp}})
 		defer n.run()()
 		n.do("lamp", ActionOn, 0)
@@ -208,7 +207,7 @@ func TestLastLevelOnABadDisk(t *testing.T) {
 func TestLastLevelUnknownWithSafeKeep(t *testing.T) {
 	for _, high := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := sim.New()
+			s := newBoard()
 			s.Line("GPIO6").Drive(high)
 			c := lamp
 			c.Safe = SafeKeep

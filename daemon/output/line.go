@@ -46,16 +46,16 @@ type pin struct {
 	hang      hangWatch // used only by Run
 
 	mu            timedMutex
-	line          board.Output // nil if the line is not requested
-	onSince       time.Time    // since when it may be on; zero if it is off
-	changedAt     time.Time    // when its level last changed or may have changed
+	check         levelCheck
+	line          actuator  // nil if the line is not requested
+	onSince       time.Time // since when it may be on; zero if it is off
+	changedAt     time.Time // when its level last changed or may have changed
 	scheduled     scheduledLevel
 	waitingOrders int           // orders to the safe level that wait for the end of min_on or min_off
 	waiters       changeWaiters // waits for another level or other bounds
 	lastOrder     time.Time     // when an order was last carried out
 	owed          owed          // the level it must still be driven to
-	retryAt       time.Time     // when Run tries again after a failure
-	retryWait     time.Duration // the wait after the next failed request
+	retry         retry         // after a failure
 	misreads      misreads
 	tried         chan struct{} // closed after the first request of the line, also if it fails
 	boundsSeen    *bounds       // the bounds that Run used last
@@ -80,6 +80,12 @@ func (b *bounds) minimum(l Level) time.Duration {
 	return b.minOff
 }
 
+// retry is when Run tries again after a failure.
+type retry struct {
+	at   time.Time
+	wait time.Duration // the wait after the next failed request
+}
+
 // owed is a level that a line did not take and must still get.
 type owed struct {
 	level Level
@@ -87,7 +93,7 @@ type owed struct {
 }
 
 func newPin(b *Bank, c Config) *pin {
-	p := &pin{b: b, c: c, retryWait: retryFirst, mu: newTimedMutex(), energised: true, tried: make(chan struct{})}
+	p := &pin{b: b, c: c, retry: retry{wait: retryFirst}, mu: newTimedMutex(), energised: true, tried: make(chan struct{})}
 	p.removal.done = make(chan struct{})
 	p.boundsSeen = boundsOf(c)
 	p.bounds.Store(p.boundsSeen)
@@ -121,6 +127,7 @@ func (p *pin) findLine() bool {
 		p.requestFailed(err, time.Now())
 		return false
 	}
+	p.check.place(p.b.o.Board, id)
 	p.id.Store(&id)
 	return true
 }
@@ -181,27 +188,43 @@ func (p *pin) warnNotInitial(level Level, err error) {
 
 // requestLine requests the line at its initial level, if the crash record has it.
 func (p *pin) requestLine(now time.Time) {
-	if p.id.Load() == nil && !p.findLine() || !p.b.opening && !p.mayRequest(now) {
+	found := p.id.Load() != nil
+	if !found && !p.findLine() {
+		return
+	}
+	if !found && p.check.on() != "" {
+		p.b.wake.Set() // the expander's goroutine requests it
+		return
+	}
+	if !p.b.opening && !p.mayRequest(now) {
 		return
 	}
 	level, keep, next := p.initialRequest(now)
-	line, err := p.b.o.Held.claim(p.b.o.Board, *p.id.Load(), board.OutputConfig{
+	claimed, err := p.b.o.Held.claim(p.b.o.Board, *p.id.Load(), board.OutputConfig{
 		Line: p.c.Pin, ActiveLow: p.c.ActiveLow, Drive: p.c.Drive, Active: bool(level), Keep: keep,
 	}, p.b.opening)
 	if err != nil {
 		p.requestFailed(err, now)
 		return
 	}
+	line := newActuator(claimed, p.check.on())
 	if keep {
-		got, err := line.Active()
-		if err != nil {
-			p.requestFailed(errors.Join(err, line.Close()), now)
+		if level, err = line.level(); err != nil {
+			p.requestFailed(errors.Join(err, line.release()), now)
 			return
 		}
-		level = Level(got)
+	} else if p.check.on() != "" { // the chip may have lost its power before the request
+		got, err := line.level()
+		if err == nil && got != level {
+			err = line.set(level)
+		}
+		if err != nil {
+			p.requestFailed(errors.Join(err, line.release()), now)
+			return
+		}
 	}
 	p.b.o.Health.ClearAll(p.c.Name, lineFaults...)
-	p.line, p.retryWait, p.retryAt, p.changedAt, p.onSince = line, retryFirst, time.Time{}, now, time.Time{}
+	p.line, p.retry.wait, p.retry.at, p.changedAt, p.onSince = line, retryFirst, time.Time{}, now, time.Time{}
 	closeOnce(p.tried)
 	p.afterRequest(level, next, now)
 }
@@ -249,8 +272,8 @@ func (p *pin) requestFailed(err error, now time.Time) {
 	}
 	p.b.o.Health.Raise(code, p.c.Name, err.Error())
 	p.state.setErr(err)
-	p.retryAt = now.Add(p.retryWait)
-	p.retryWait = min(2*p.retryWait, retryMost)
+	p.retry.at = now.Add(p.retry.wait)
+	p.retry.wait = min(2*p.retry.wait, retryMost)
 	closeOnce(p.tried)
 }
 
@@ -259,6 +282,7 @@ func (p *pin) recordLine(id board.LineID) Line {
 	return Line{
 		Output: p.c.Name, Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
 		ActiveLow: p.c.ActiveLow, Drive: driveOf(p.c), Safe: p.c.Safe, Held: p.stored.Load(),
+		Expander: p.check.on(),
 	}
 }
 
@@ -335,7 +359,7 @@ func (p *pin) driveFailed(level, back Level, w why, err error) {
 	if safe, ok := p.c.Safe.Level(); ok {
 		back = safe
 	}
-	p.owed, p.retryAt = owed{back, w}, time.Now().Add(retryFirst)
+	p.owed, p.retry.at = owed{back, w}, time.Now().Add(retryFirst)
 	p.scheduled = scheduledLevel{}
 	if errors.Is(err, syscall.ENODEV) {
 		p.lineVanished(err)
@@ -356,7 +380,7 @@ func (p *pin) lineVanished(err error) {
 	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
 	p.id.Store(nil)
 	p.stored.Store(false)
-	p.requestFailed(errors.Join(err, line.Close()), time.Now())
+	p.requestFailed(errors.Join(err, line.release()), time.Now())
 }
 
 // setLevel sets the line's level and reads it back. For an energising level call
@@ -369,7 +393,7 @@ func (p *pin) setLevel(level Level, w why) error {
 	if level != has {
 		p.changedAt = now
 	}
-	if err := p.line.Set(bool(level)); err != nil {
+	if err := p.line.set(level); err != nil {
 		err = fmt.Errorf("set to %s: %w", level, err)
 		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
 		p.state.setErr(err)
@@ -432,7 +456,7 @@ func (p *pin) queueEvent(level Level, w why) {
 		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
 	}
 	severity := slog.LevelInfo
-	if w.cause == CauseRefresh { // the controller has stopped sending orders
+	if w.cause == CauseRefresh || w.cause == CauseLevelLost { // the controller has stopped sending orders, or does not know
 		severity = slog.LevelWarn
 	}
 	p.b.events.add(func() {
@@ -444,14 +468,14 @@ func (p *pin) queueEvent(level Level, w why) {
 // readBack reads the level back.
 func (p *pin) readBack(level Level) error {
 	for range readBacks {
-		got, err := p.line.Active()
+		got, err := p.line.level()
 		if err != nil {
 			err = fmt.Errorf("read back: %w", err)
 			p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
 			p.state.setErr(err)
 			return err
 		}
-		if Level(got) == level {
+		if got == level {
 			if p.misreads.set(level, false); !p.misreads.any() {
 				p.b.o.Health.Clear(health.LevelMismatch, p.c.Name)
 			}

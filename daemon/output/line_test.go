@@ -43,7 +43,7 @@ func TestLineComesLater(t *testing.T) {
 	} {
 		t.Run(string(c.code), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := sim.New()
+				b := newBoard()
 				c.breakIt(b, true)
 				on := pump
 				on.Initial = InitialOn
@@ -70,7 +70,7 @@ func TestLineComesLater(t *testing.T) {
 // If the link has been down for safe_after by then, the line is requested safe.
 func TestLineComesAfterLinkLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		b.Line("GPIO27").Hold("gpio-keys")
 		c := pump
 		c.Initial, c.SafeAfter = InitialOn, time.Minute
@@ -90,7 +90,7 @@ func TestLineComesAfterLinkLost(t *testing.T) {
 
 func TestFaultChangesItsKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		b.Line("GPIO27").Hold("gpio-keys")
 		n := open(t, b, pump)
 		defer n.run()()
@@ -102,7 +102,7 @@ func TestFaultChangesItsKind(t *testing.T) {
 
 func TestRecordBeforeRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		path := filepath.Join(t.TempDir(), "outputs")
 		b.Line("GPIO5").Hold("gpio-keys")
 		seen := &requestHook{Board: b, before: func() {
@@ -145,7 +145,7 @@ func (w *requestHook) Output(c board.OutputConfig) (board.Output, error) {
 func TestInitialKeep(t *testing.T) {
 	for _, c := range []struct{ high, activeLow bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		synctest.Test(t, func(t *testing.T) {
-			s := sim.New()
+			s := newBoard()
 			s.Line("GPIO6").Drive(c.high)
 			before := len(s.Line("GPIO6").History())
 			n := open(t, s, Config{Name: "lamp", Pin: "GPIO6", ActiveLow: c.activeLow, Initial: InitialKeep, Safe: SafeKeep, MaxOn: time.Minute})
@@ -166,7 +166,7 @@ func TestInitialKeep(t *testing.T) {
 // If a line and an interlocked one are both found away from safe, it is made safe.
 func TestInitialKeepAgainstAnInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		up, down := upAndDown()
 		up.Initial, down.Initial = InitialOff, InitialKeep
 		s.Line("GPIO6").Drive(true)
@@ -198,7 +198,7 @@ func TestInitialLevelWaitsForMinOff(t *testing.T) {
 				if c.what == "a lost link" {
 					pump.SafeAfter = time.Minute
 				}
-				n := open(t, sim.New(), pump)
+				n := open(t, newBoard(), pump)
 				defer n.run()()
 				n.after(time.Second)
 				c.first(n)
@@ -216,7 +216,7 @@ func TestInitialLevelGivesWayToAnInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up, down := upAndDown()
 		up.Initial, up.MinOff = InitialOn, time.Minute
-		n := open(t, sim.New(), up, down)
+		n := open(t, newBoard(), up, down)
 		defer n.run()()
 		n.do("down", ActionOn, 0)
 		n.after(time.Hour)
@@ -230,7 +230,7 @@ func TestInitialLevelGivesWayToAnInterlock(t *testing.T) {
 func TestInitialOnWithSafeKeep(t *testing.T) {
 	for _, high := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			s := sim.New()
+			s := newBoard()
 			s.Line("GPIO27").Drive(high)
 			pump := compressor
 			pump.Initial, pump.Safe = InitialOn, SafeKeep
@@ -247,7 +247,7 @@ func TestInitialOnWithSafeKeep(t *testing.T) {
 // Pins can be written in every way that the board knows.
 func TestPinNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		var outputs []Config
 		for name, pin := range map[string]string{"kernel": "GPIO5", "number": "6", "header": "P1_13", "label": sim.Label + ":22", "device": "gpiochip0:23"} {
 			outputs = append(outputs, Config{Name: name, Pin: pin, ActiveLow: true, Drive: board.OpenSource})
@@ -272,7 +272,7 @@ func TestPinNames(t *testing.T) {
 // A failed order must not act when the line recovers.
 func TestFailedOrderLeadsToSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		n := open(t, b, pump)
 		defer n.run()()
 		b.Line("GPIO27").Fail(syscall.EIO)
@@ -298,7 +298,7 @@ func TestFailedOrderLeadsToSafe(t *testing.T) {
 // A line that cannot be switched off is switched off as soon as it works, with an event.
 func TestTimerThatFailsIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		c := pump
 		c.MaxOn = time.Minute
 		n := open(t, b, c)
@@ -319,7 +319,7 @@ func TestTimerThatFailsIsTriedAgain(t *testing.T) {
 // A wire that is shorted to ground: on reads back as off.
 func TestLevelMismatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		c := pump
 		c.Drive = board.OpenDrain // and nothing pulls it up
 		n := open(t, b, c)
@@ -342,7 +342,7 @@ func TestLevelMismatch(t *testing.T) {
 // An order that fails to extend a duration makes the output safe, with an event.
 func TestFailedOrderEndsWhatWasOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		b.Line("GPIO27").SetPull(board.PullUp)
 		c := pump
 		c.Drive = board.OpenDrain
@@ -362,7 +362,7 @@ func TestFailedOrderEndsWhatWasOn(t *testing.T) {
 
 func TestInitialMismatchLeadsToSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		c := pump
 		c.Drive, c.Initial = board.OpenDrain, InitialOn
 		n := open(t, b, c)
@@ -376,7 +376,7 @@ func TestInitialMismatchLeadsToSafe(t *testing.T) {
 // A chip that is unplugged and comes back is requested again.
 func TestChipVanishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		n := open(t, b, pump)
 		defer n.run()()
 		b.Line("GPIO27").Fail(syscall.ENODEV)
@@ -408,7 +408,7 @@ func (f *findHook) Find(line string) (board.LineID, error) {
 
 func TestLineFoundLaterIsRecordedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &findHook{Board: sim.New()}
+		b := &findHook{Board: newBoard()}
 		path := filepath.Join(t.TempDir(), "outputs")
 		n := openOn(t, b.Board, b, path, pump)
 		if lines, err := Recorded(path); len(lines) != 0 || err != nil {
@@ -426,7 +426,7 @@ func TestLineFoundLaterIsRecordedFirst(t *testing.T) {
 
 func TestUnwritableRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		dir := filepath.Join(t.TempDir(), "run")
 		n := openOn(t, b, b, filepath.Join(dir, "outputs"), pump)
 		defer n.run()()
@@ -451,7 +451,7 @@ type hangingBoard struct {
 }
 
 func newHangingBoard(line string) *hangingBoard {
-	h := &hangingBoard{Board: sim.New(), entered: make(chan struct{}, 9), release: make(chan struct{})}
+	h := &hangingBoard{Board: newBoard(), entered: make(chan struct{}, 9), release: make(chan struct{})}
 	h.BeforeSet(func(l string, _ bool) {
 		if l == line {
 			h.entered <- struct{}{}
@@ -532,7 +532,7 @@ func TestOrdersAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pump
 		c.MaxOn, c.SafeAfter = 5*time.Second, 3*time.Second
-		n := open(t, sim.New(), c, Config{Name: "fan", Pin: "GPIO5"})
+		n := open(t, newBoard(), c, Config{Name: "fan", Pin: "GPIO5"})
 		stop := n.run()
 		done := make(chan struct{})
 		for i := range 8 {
@@ -570,7 +570,7 @@ type slowBoard struct {
 }
 
 func newSlowBoard() *slowBoard {
-	b := &slowBoard{Board: sim.New()}
+	b := &slowBoard{Board: newBoard()}
 	b.BeforeSet(func(string, bool) {
 		if b.free != nil {
 			<-b.free
@@ -620,7 +620,7 @@ func TestHungOrderIsAFault(t *testing.T) {
 
 // A chip is unplugged during an order while the record is written: for the race detector.
 func TestChipVanishesWhileRecording(t *testing.T) {
-	b := sim.New()
+	b := newBoard()
 	path := filepath.Join(t.TempDir(), "away", "outputs")
 	n := openOn(t, b, b, path, pump, Config{Name: "fan", Pin: "GPIO5"})
 	b.Line("GPIO27").Fail(syscall.ENODEV)

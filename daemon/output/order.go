@@ -167,6 +167,9 @@ func (p *pin) execute(o Order, level Level) error {
 	if p.line == nil {
 		return &FailedError{o.Output, p.state.Load().Err}
 	}
+	if p.b.checkBefore(p); p.line == nil {
+		return &FailedError{o.Output, p.state.Load().Err}
+	}
 	if o.Action.Energises(p.c.Safe) {
 		if err := p.checkEnergise(o, level); err != nil {
 			return err
@@ -177,6 +180,7 @@ func (p *pin) execute(o Order, level Level) error {
 		p.driveFailed(level, before, why{CauseFailed, o.ID}, err)
 		return &FailedError{o.Output, err}
 	}
+	p.check.noteWanted(p)
 	p.lastOrder, p.scheduled = time.Now(), scheduledLevel{}
 	if next.level != level {
 		next.at = p.lastOrder.Add(next.after)

@@ -8,7 +8,6 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/health"
-	"fieldpost/sensors/sim"
 )
 
 // A bank with nothing to do wakes up every [health.IdleEvery], together with the loop that sets
@@ -17,7 +16,7 @@ func TestBankKeepsPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all health.Heartbeats
 		other := all.Register("other")
-		bank := Open(Options{Board: sim.New(), Clock: clock.Fake(), Heartbeat: all.Register("output timers")})
+		bank := Open(Options{Board: newBoard(), Clock: clock.Fake(), Heartbeat: all.Register("output timers")})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- bank.Run(ctx) }()

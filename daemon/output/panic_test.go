@@ -13,7 +13,6 @@ import (
 	"fieldpost/daemon/journal/journaltest"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/task"
-	"fieldpost/sensors/sim"
 )
 
 // panickingLevels is a journal of levels whose disk panics.
@@ -62,7 +61,7 @@ func TestPanicOfAGoroutine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, armed := sim.New(), new(atomic.Bool)
+				s, armed := newBoard(), new(atomic.Bool)
 				limited := pump
 				limited.MaxOn = 30 * time.Second
 				o := Options{Board: s, Outputs: []Config{limited, fan, {Name: "last", Pin: "GPIO13", Initial: InitialLast}}}
@@ -111,7 +110,7 @@ func TestPanicOfAGoroutine(t *testing.T) {
 // being made safe, and its line is named.
 func TestPanicInSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		n := open(t, s, Config{Name: "first", Pin: "GPIO5"}, pump, Config{Name: "third", Pin: "GPIO6"})
 		for _, name := range []string{"first", "pump", "third"} {
 			n.do(name, ActionOn, 0)

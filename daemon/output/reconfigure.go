@@ -291,7 +291,7 @@ func (p *pin) releaseLine() {
 	if line == nil {
 		return
 	}
-	err := line.Close()
+	err := line.release()
 	p.b.events.add(func() {
 		if err != nil {
 			p.b.o.Log.Warn("cannot release output", "output", p.c.Name, "err", err)

@@ -55,7 +55,7 @@ type recordChecker struct {
 }
 
 func newRecordChecker(t testing.TB) *recordChecker {
-	return &recordChecker{Board: sim.New(), t: t, ours: map[string]Line{}}
+	return &recordChecker{Board: newBoard(), t: t, ours: map[string]Line{}}
 }
 
 func (w *recordChecker) step(format string, args ...any) {
@@ -552,7 +552,7 @@ func TestReconfigureWithoutTheChip(t *testing.T) {
 // the record. If systemd does not answer, the line stays recorded.
 func TestReconfigureOfAStoredLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		path := filepath.Join(t.TempDir(), "outputs")
 		var stored, removed []string
 		var deaf atomic.Bool

@@ -285,6 +285,9 @@ func (p *pin) handleIfSafe() (Handle, error) {
 	if err != nil {
 		return Handle{}, fmt.Errorf("share output %q: %w", p.c.Name, err)
 	}
+	if f == nil {
+		return Handle{}, nil
+	}
 	return Handle{p.recordLine(*p.id.Load()), f}, nil
 }
 
@@ -331,7 +334,7 @@ type recordWait struct {
 // (both are faults). Otherwise it sets the time of the next check. Only Run calls it.
 func (p *pin) mayRequest(now time.Time) bool {
 	if p.b.outputs.Load().delays(p) {
-		p.retryAt = time.Time{} // drop wakes Run
+		p.retry.at = time.Time{} // drop wakes Run
 		return false
 	}
 	id := p.id.Load()
@@ -347,6 +350,6 @@ func (p *pin) mayRequest(now time.Time) bool {
 		r.since = time.Time{}
 		return true
 	}
-	p.retryAt = p.record.since.Add(recorderPatience)
+	p.retry.at = p.record.since.Add(recorderPatience)
 	return false
 }

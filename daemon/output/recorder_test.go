@@ -80,7 +80,7 @@ func (n *timedHarness) actOnTime() {
 // write. The fault clears when the disk answers.
 func TestHungRecordDelaysNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		hang := make(chan struct{})
 		var hangs atomic.Bool
 		var writes [][]Line
@@ -120,7 +120,7 @@ func TestHungRecordDelaysNoTimer(t *testing.T) {
 // A line that is found later is recorded before it is requested if the disk works.
 func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		var written []string
 		var mu sync.Mutex // guards written
 		b := &hidingBoard{Board: s, line: "GPIO27", requested: func(line string) {
@@ -175,7 +175,7 @@ func (b *hidingBoard) Output(c board.OutputConfig) (board.Output, error) {
 // delayed.
 func TestHungSystemdDelaysNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		hang, asked := make(chan struct{}), 0
 		store := func([]string, []*os.File) error {
 			if asked++; asked == 1 {
@@ -238,7 +238,7 @@ func TestHungSystemdDelaysNoTimer(t *testing.T) {
 func TestLateLineIsKeptAtOnce(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
-			s := sim.New()
+			s := newBoard()
 			var asked atomic.Int32
 			n := newTimedHarness(t, s, Options{Board: handleBoard{Board: s, t: t}, Outputs: []Config{kept}, Store: func([]string, []*os.File) error {
 				asked.Add(1)
@@ -261,7 +261,7 @@ func TestLateLineIsKeptAtOnce(t *testing.T) {
 // the disk, because Run waits for everything that it has started.
 func TestSafeWhileTheRecordHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		hang := make(chan struct{})
 		var hangs atomic.Bool
 		n := newTimedHarness(t, s, Options{Outputs: []Config{pump}, Record: "outputs", write: func(string, []Line) error {
@@ -290,7 +290,7 @@ var kept = Config{Name: "lamp", Pin: "GPIO6", Initial: InitialKeep, Safe: SafeKe
 // energises.
 func TestSafeKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		s.KeepOnRelease(true)
 		n := open(t, s, kept, pump)
 		defer n.run()()
@@ -320,7 +320,7 @@ func TestSafeKeep(t *testing.T) {
 // repeated one, at the level before.
 func TestEndsWithoutASafeLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), kept)
+		n := open(t, newBoard(), kept)
 		defer n.run()()
 		n.do("lamp", ActionOn, 10*time.Second)
 		n.do("lamp", ActionOn, 10*time.Second)
@@ -344,7 +344,7 @@ func TestEndsWithoutASafeLevel(t *testing.T) {
 // After a failed order the line goes back to the level before.
 func TestFailedOrderWithoutASafeLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		c := kept
 		c.MaxOn = time.Minute
 		n := open(t, s, c)
@@ -371,7 +371,7 @@ func TestFailedOrderWithoutASafeLevel(t *testing.T) {
 // end.
 func TestKeptLineIsStoredFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		record := filepath.Join(t.TempDir(), "outputs")
 		deaf := errors.New("no sign of systemd")
 		var stored []string

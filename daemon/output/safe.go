@@ -59,13 +59,15 @@ func printable(s string) string {
 // the open handles, which keep the lines driven until they are closed.
 //
 // It continues after an error, which names each line that is not safe. A line that is
-// held by a handle at systemd ([MarkHeld]) is safe and no error. A missing record is no
+// held by a handle at systemd ([MarkHeld]) is safe and no error. Lines on expanders come
+// last. A missing record is no
 // error: no line was ever requested.
 func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error)) ([]Handle, error) {
 	lines, err := Recorded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	expanderLinesLast(lines)
 	errs := []error{err}
 	var handles []Handle
 	for _, l := range lines {

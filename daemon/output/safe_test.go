@@ -43,7 +43,7 @@ func (o sharedOutput) Handle() (*os.File, error) {
 // a line at another level.
 func TestHandlesAreOfSafeLinesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := sim.New()
+		s := newBoard()
 		b := handleBoard{Board: s, t: t, fail: "GPIO6"}
 		record := filepath.Join(t.TempDir(), "outputs")
 		n := openOn(t, s, b, record, pump, Config{Name: "fan", Pin: "GPIO5"}, Config{Name: "lamp", Pin: "GPIO6"}, Config{Name: "gone", Pin: "no-such-line"})

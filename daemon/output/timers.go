@@ -14,15 +14,16 @@ const hungAfter = 5 * time.Second
 // not return is a fault, because the output's timers cannot act.
 type hangWatch struct {
 	since    time.Time // since when Run finds it busy; zero if it is not
+	turns    uint64    // the pin's turns then
 	reported bool      // the fault is raised
 }
 
 // busy records that the output is busy. If it has been so for too long, busy returns what to
-// report, once.
-func (h *hangWatch) busy(now time.Time) (detail string) {
+// report, once. turns counts the times that the goroutine of its expander had it.
+func (h *hangWatch) busy(now time.Time, turns uint64) (detail string) {
 	switch {
-	case h.since.IsZero():
-		h.since = now
+	case h.since.IsZero(), h.turns != turns:
+		h.since, h.turns = now, turns
 	case now.Sub(h.since) >= hungAfter && !h.reported:
 		h.reported = true
 		return fmt.Sprintf("a call into the kernel has been under way for %v", now.Sub(h.since).Round(time.Second))
@@ -45,11 +46,15 @@ type scheduledLevel struct {
 	why   why
 }
 
-// runFree is runDue for a pin that the caller has just locked. It unlocks the pin.
+// runFree is runDue for a pin that the caller has just locked. It unlocks the pin. It
+// does nothing for an output on an expander, which has its own goroutine.
 func (p *pin) runFree(now time.Time) time.Time {
 	defer p.mu.Unlock()
 	if p.hang.free() && p.state.Load().Err == nil {
 		p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
+	}
+	if p.check.on() != "" {
+		return time.Time{}
 	}
 	return p.runDue(now)
 }
@@ -68,11 +73,11 @@ func (p *pin) runDue(now time.Time) time.Time {
 		switch {
 		case stopped:
 			return time.Time{}
-		case now.Before(p.retryAt) && (p.record.since.IsZero() || p.record.awaited.Load()):
-			return p.retryAt
+		case now.Before(p.retry.at) && (p.record.since.IsZero() || p.record.awaited.Load()):
+			return p.retry.at
 		}
 		if p.requestLine(now); p.line == nil {
-			return p.retryAt
+			return p.retry.at
 		}
 	}
 	do := p.nextDue()
@@ -83,7 +88,7 @@ func (p *pin) runDue(now time.Time) time.Time {
 		p.state.countTrip()
 	}
 	if p.actDue(now, do) != nil {
-		return p.retryAt
+		return p.retry.at
 	}
 	return p.nextDue().at
 }
@@ -113,7 +118,7 @@ func (p *pin) nextDue() (do scheduledLevel) {
 		}
 	}
 	if p.owed.why.cause != "" {
-		return scheduledLevel{at: p.retryAt, level: p.owed.level, why: p.owed.why}
+		return scheduledLevel{at: p.retry.at, level: p.owed.level, why: p.owed.why}
 	}
 	has, limits := p.state.Load().Level, p.bounds.Load()
 	if !p.scheduled.at.IsZero() {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"fieldpost/sensors/board"
-	"fieldpost/sensors/sim"
 )
 
 // watched is an output with a refresh.
@@ -33,7 +32,7 @@ func (n *harness) wantTrips(name string, want uint64) {
 // refresh. An order for the present level makes no event.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), watched)
+		n := open(t, newBoard(), watched)
 		defer n.run()()
 		for range 10 {
 			n.do("pump", ActionOn, 0)
@@ -58,7 +57,7 @@ func TestRefresh(t *testing.T) {
 // The state has the last order that restarted refresh.
 func TestRefreshIsInTheState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), watched)
+		n := open(t, newBoard(), watched)
 		defer n.run()()
 		for _, id := range []string{"c-1", "c-2"} {
 			if s, err := n.bank.Do(Order{Output: "pump", Action: ActionOn, ID: id, Cause: "mqtt"}); err != nil || s.Order != id || s.Level != On {
@@ -134,7 +133,7 @@ func TestRefreshWithOtherBounds(t *testing.T) {
 				if c.set != nil {
 					c.set(&out)
 				}
-				b := sim.New()
+				b := newBoard()
 				b.Line("GPIO27").SetPull(board.PullUp)
 				n := open(t, b, out, Config{Name: "valve", Pin: "GPIO5"})
 				defer n.run()()
@@ -163,7 +162,7 @@ func TestRefreshEndsTheWaitForMinOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := watched
 		out.MinOn = time.Hour
-		n := open(t, sim.New(), out)
+		n := open(t, newBoard(), out)
 		defer n.run()()
 		n.do("pump", ActionOn, 0)
 		n.after(20 * time.Second)
@@ -180,7 +179,7 @@ func TestRefreshEndsTheWaitForMinOn(t *testing.T) {
 // An output that refresh made safe no longer locks its interlocked output.
 func TestRefreshFreesAnInterlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), watched, Config{Name: "valve", Pin: "GPIO5", Interlock: []string{"pump"}})
+		n := open(t, newBoard(), watched, Config{Name: "valve", Pin: "GPIO5", Interlock: []string{"pump"}})
 		defer n.run()()
 		n.do("pump", ActionOn, 0)
 		if _, err := n.bank.Do(Order{Output: "valve", Action: ActionOn}); !errors.As(err, new(*InterlockError)) {
@@ -194,7 +193,7 @@ func TestRefreshFreesAnInterlock(t *testing.T) {
 // A line that fails counts one trip, however often it is retried.
 func TestRefreshOfALineThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		n := open(t, b, watched)
 		defer n.run()()
 		n.do("pump", ActionOn, 0)
@@ -216,7 +215,7 @@ func TestRefreshOverARestart(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			out := watched
 			out.Initial = InitialLast
-			j, s := &memJournal{}, sim.New()
+			j, s := &memJournal{}, newBoard()
 			n := openWith(t, s, Options{Board: s, Outputs: []Config{out}, Levels: j})
 			stop := n.run()
 			n.do("pump", ActionOn, 0)
@@ -308,7 +307,7 @@ func TestRefreshAgainstModel(t *testing.T) {
 			if c.Safe == SafeOff && r.IntN(2) == 0 {
 				c.MaxOn = time.Duration(31+r.IntN(120))*time.Second + 11*time.Millisecond
 			}
-			n := open(t, sim.New(), c)
+			n := open(t, newBoard(), c)
 			defer n.run()()
 			n.bank.Link(true)
 			safe, _ := c.Safe.Level()
@@ -401,7 +400,7 @@ func (n *harness) wantTooSoon(o Order, level Level, left time.Duration) {
 // is done when the line is safe.
 func TestMinimumTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), compressor)
+		n := open(t, newBoard(), compressor)
 		defer n.run()()
 		on, off := Order{Output: "pump", Action: ActionOn}, Order{Output: "pump", Action: ActionOff, ID: "c-1", Cause: "mqtt"}
 		n.after(time.Minute)
@@ -455,7 +454,7 @@ func TestWhatOverridesMinOn(t *testing.T) {
 				if c.cause == CauseMaxOn {
 					pump.MaxOn = 30 * time.Second // shorter than package config allows
 				}
-				n := open(t, sim.New(), pump)
+				n := open(t, newBoard(), pump)
 				defer n.run()()
 				n.bank.Link(true)
 				n.do("pump", ActionOn, 0)
@@ -480,7 +479,7 @@ func TestMinimumTimesOfOtherSafeLevels(t *testing.T) {
 		vent, lamp := compressor, compressor
 		vent.Name, vent.Pin, vent.Safe, vent.Initial = "vent", "GPIO5", SafeOn, InitialOn
 		lamp.Name, lamp.Pin, lamp.Safe, lamp.Initial = "lamp", "GPIO6", SafeKeep, InitialKeep
-		n := open(t, sim.New(), vent, lamp)
+		n := open(t, newBoard(), vent, lamp)
 		defer n.run()()
 		n.wantTooSoon(Order{Output: "vent", Action: ActionOff}, On, time.Minute)
 		n.wantTooSoon(Order{Output: "lamp", Action: ActionOn}, Off, 3*time.Minute)
@@ -503,7 +502,7 @@ func TestMinimumTimesOfOtherSafeLevels(t *testing.T) {
 // its queue.
 func TestOrderThatWaitsFreesItsQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := open(t, sim.New(), Config{Name: "pump", Pin: "GPIO27", MinOn: time.Hour})
+		n := open(t, newBoard(), Config{Name: "pump", Pin: "GPIO27", MinOn: time.Hour})
 		defer n.run()()
 		n.do("pump", ActionOn, 0)
 		var freed atomic.Int32
@@ -529,7 +528,7 @@ func TestOrderThatWaitsFreesItsQueue(t *testing.T) {
 // A failed attempt may have switched the compressor, so min_off counts from it.
 func TestMinOffAfterAFailedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		pump := compressor
 		pump.Drive = board.OpenDrain // and nothing pulls the line up
 		n := open(t, b, pump)
@@ -547,7 +546,7 @@ func TestMinOffAfterAFailedAttempt(t *testing.T) {
 // If the chip is unplugged while an order waits for min_on, the wait ends.
 func TestLineVanishesWhileAnOrderWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := sim.New()
+		b := newBoard()
 		n := open(t, b, Config{Name: "pump", Pin: "GPIO27", MinOn: time.Minute})
 		defer n.run()()
 		n.do("pump", ActionOn, 0)
