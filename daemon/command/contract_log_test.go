@@ -72,7 +72,7 @@ func (b *contractLog) begins(w *world, p *process, c output.Config, level output
 	}
 	safe, has := c.Safe.Level()
 	if has && level == safe {
-		if ordered {
+		if ordered && (w.expander == nil || !o.Action.Energises(c.Safe)) { // otherwise it may have been found lost
 			b.last[c.Name] = max(b.last[c.Name], index)
 		}
 		return
@@ -123,7 +123,7 @@ func (w *world) requested(name string, level output.Level) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.logf("%s is requested, %s", name, level)
-	w.level[name], w.since[name], w.hung[name] = level, time.Now(), false
+	w.level[name], w.since[name], w.hung[name] = level, time.Now(), w.expander != nil // it may have lost its power
 	delete(w.leaving, name)
 }
 
@@ -144,7 +144,7 @@ func (b *contractLog) moved(w *world, c output.Config, level output.Level, o out
 	if level == output.Off && d < c.MinOn && ordered && !b.hung[c.Name] && !leaves {
 		w.t.Errorf("%s was on for %v only", c.Name, d)
 	}
-	b.level[c.Name], b.since[c.Name], b.hung[c.Name] = level, time.Now(), hang > 0
+	b.level[c.Name], b.since[c.Name], b.hung[c.Name] = level, time.Now(), hang > 0 || w.expander != nil && w.hanging != 0
 }
 
 // refreshed checks that an output with refresh is made safe when no order was carried out

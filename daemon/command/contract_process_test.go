@@ -156,8 +156,27 @@ func (m killableBoard) Output(c board.OutputConfig) (board.Output, error) {
 		return nil, err
 	}
 	m.l.world.requested(contractOutputs[i].Name, output.Level(active))
-	return &killableOutput{o, m.l, contractOutputs[i]}, nil
+	k := &killableOutput{o, m.l, contractOutputs[i]}
+	if chip, ok := o.(board.Restorer); ok {
+		return killableExpanderOutput{k, chip}, nil
+	}
+	return k, nil
 }
+
+// killableExpanderOutput is a killableOutput on an expander.
+type killableExpanderOutput struct {
+	*killableOutput
+	chip board.Restorer
+}
+
+func (w killableExpanderOutput) Restore(active bool) error {
+	if !w.l.step() {
+		return errKilled
+	}
+	return w.chip.Restore(active)
+}
+
+func (w killableExpanderOutput) Answers() error { return w.chip.Answers() }
 
 type killableOutput struct {
 	board.Output
@@ -179,9 +198,20 @@ func (w *killableOutput) Set(active bool) error {
 	world.begins(world, w.l, w.c, output.Level(active), o, ordered, index)
 	hang := world.hangs[w.c.Name]
 	delete(world.hangs, w.c.Name)
+	if hang > 0 {
+		world.hanging++
+	}
+	if hang > 0 && world.expander != nil { // the others on the chip wait for it
+		for _, c := range contractOutputs {
+			world.hung[c.Name] = true
+		}
+	}
 	world.mu.Unlock()
 	if hang > 0 {
 		<-time.After(hang)
+		world.mu.Lock()
+		world.hanging--
+		world.mu.Unlock()
 	}
 	if !w.l.step() {
 		return errKilled
