@@ -2,6 +2,7 @@ package scan
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -111,7 +112,7 @@ func (f Found) text() string {
 	case f.Note != "":
 		return f.Note
 	case f.Chip == "" && len(f.Or) == 0:
-		return "answers; fieldpost knows no chip with this address"
+		return "answers; " + cmp.Or(expanderHint(f.Address), "fieldpost knows no chip with this address")
 	case f.Chip == "":
 		return "answers, and may be " + strings.Join(f.Or, ", ")
 	case len(f.Or) > 0:

@@ -229,6 +229,19 @@ func kernelDevices(b board.Board) []Device {
 	return all
 }
 
+// expanderHint returns the lines of a Raspberry Pi's config.txt that load the driver of an
+// I/O expander at an address, or "" if there is none at that address.
+func expanderHint(addr uint16) string {
+	at := fmt.Sprintf(",addr=0x%02x", addr)
+	switch {
+	case addr >= 0x20 && addr <= 0x27:
+		return "perhaps an I/O expander; for its lines as outputs load its driver: dtoverlay=mcp23017" + at + " (add mcp23008 for that one), dtoverlay=pcf857x,pcf8574" + at + " or dtoverlay=pca953x,tca9555" + at
+	case addr >= 0x38 && addr <= 0x3f:
+		return "perhaps an I/O expander PCF8574A; for its lines as outputs load its driver: dtoverlay=pcf857x,pcf8574a" + at
+	}
+	return ""
+}
+
 // keysOf returns a device's keys in a configuration.
 func keysOf(k sensors.KernelDevice) map[string]string {
 	keys := map[string]string{}
