@@ -167,57 +167,6 @@ func (l *loader) fail(path, reason, value string) {
 	l.add(l.line(path), path, reason, value)
 }
 
-// failLine reports a problem of the file as a whole.
-func (l *loader) failLine(line int, reason string) { l.add(line, "", reason, "") }
-
-// add reports a problem in a line.
-func (l *loader) add(line int, path, reason, value string) {
-	l.addErr(&Error{Line: line, Path: path, Reason: reason, Value: value})
-}
-
-// maxReported bounds the problems that are reported at once.
-const maxReported = 20
-
-// addErr adds a problem. It keeps only as many as are reported, because a bad file may have a
-// hundred thousand.
-func (l *loader) addErr(e *Error) {
-	e.File, e.Line = l.file, max(e.Line, 1)
-	l.refused[e.Path] = true
-	if l.errs = append(l.errs, e); len(l.errs) >= 2*maxReported {
-		l.truncate()
-	}
-}
-
-// truncate drops the problems that are not reported, and counts them.
-func (l *loader) truncate() {
-	l.errs.sort()
-	if len(l.errs) <= maxReported {
-		return
-	}
-	if line := l.errs[maxReported].Line; l.dropped == 0 || line < l.from {
-		l.from = line
-	}
-	l.dropped += len(l.errs) - maxReported
-	l.errs = l.errs[:maxReported]
-}
-
-// problems returns the problems to report, and the number of the others.
-func (l *loader) problems() Errors {
-	l.truncate()
-	if l.dropped == 0 {
-		return l.errs
-	}
-	what := fmt.Sprintf("and %d more problems from this line on; fix the ones above first", l.dropped)
-	if l.dropped == 1 {
-		what = "and one more problem here; fix the ones above first"
-	}
-	return append(l.errs, &Error{File: l.file, Line: l.from, Reason: what})
-}
-
-// sound reports whether a path has no problem so far. Later checks use it, so that each
-// mistake is reported once.
-func (l *loader) sound(path string) bool { return !l.refused[path] }
-
 // join appends a key to a path.
 func join(path, key string) string {
 	if path == "" {

@@ -17,10 +17,10 @@ import (
 // configuration, the error is [Errors].
 func SetEndpoint(file string, data []byte, endpoint string) ([]byte, error) {
 	const cannot = "broker.endpoint cannot be replaced here: %w; put %q there by hand"
-	l := &loader{file: file, nodes: map[string]*yaml.Node{}, refused: map[string]bool{}}
+	l := newLoader(file, false)
 	before := l.parse(data)
 	if len(l.errs) > 0 {
-		return nil, l.problems()
+		return nil, l.reported()
 	}
 	n := l.nodes["broker.endpoint"]
 	if n == nil {

@@ -69,6 +69,66 @@ func (e Errors) sort() {
 	slices.SortStableFunc(e, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
 }
 
+// problemList collects the problems of one file.
+type problemList struct {
+	file    string
+	refused map[string]bool // the paths of errs
+	errs    Errors          // the problems so far; once there are many, the first by line
+	dropped int             // number of problems that are not in errs
+	from    int             // the first line of a dropped problem
+}
+
+// failLine reports a problem of the file as a whole.
+func (p *problemList) failLine(line int, reason string) { p.add(line, "", reason, "") }
+
+// add reports a problem in a line.
+func (p *problemList) add(line int, path, reason, value string) {
+	p.addErr(&Error{Line: line, Path: path, Reason: reason, Value: value})
+}
+
+// maxReported bounds the problems that are reported at once.
+const maxReported = 20
+
+// addErr adds a problem. It keeps only as many as are reported, because a bad file may have a
+// hundred thousand.
+func (p *problemList) addErr(e *Error) {
+	e.File, e.Line = p.file, max(e.Line, 1)
+	p.refused[e.Path] = true
+	if p.errs = append(p.errs, e); len(p.errs) >= 2*maxReported {
+		p.truncate()
+	}
+}
+
+// truncate drops the problems that are not reported, and counts them.
+func (p *problemList) truncate() {
+	p.errs.sort()
+	if len(p.errs) <= maxReported {
+		return
+	}
+	if line := p.errs[maxReported].Line; p.dropped == 0 || line < p.from {
+		p.from = line
+	}
+	p.dropped += len(p.errs) - maxReported
+	p.errs = p.errs[:maxReported]
+}
+
+// reported returns the problems to report, and the number of the others.
+func (p *problemList) reported() Errors {
+	p.truncate()
+	if p.dropped == 0 {
+		return p.errs
+	}
+	what := fmt.Sprintf("and %d more problems from this line on; fix the ones above first", p.dropped)
+	if p.dropped == 1 {
+		what = "and one more problem here; fix the ones above first"
+	}
+	return append(p.errs, &Error{File: p.file, Line: p.from, Reason: what})
+}
+
+// sound reports whether a path has no problem so far. Later checks use it, so that each
+// mistake is reported once.
+func (p *problemList) sound(path string) bool { return !p.refused[path] }
+
 // maxShown bounds the part of a user's value that an error shows, in bytes.
 const maxShown = 60
 

@@ -39,25 +39,27 @@ func load(path string, files bool) (*Config, error) {
 func Parse(file string, data []byte) (*Config, error) { return parse(file, data, true) }
 
 func parse(file string, data []byte, files bool) (*Config, error) {
-	l := &loader{file: file, nodes: map[string]*yaml.Node{}, refused: map[string]bool{}, lookAtFiles: files}
+	l := newLoader(file, files)
 	c := l.parse(data)
 	if len(l.errs) > 0 {
-		return nil, l.problems()
+		return nil, l.reported()
 	}
 	return c, nil
 }
 
 // loader reads one file.
 type loader struct {
-	file    string
-	nodes   map[string]*yaml.Node // what was given, by path: "sensors[2].address"
-	refused map[string]bool       // the paths of errs
-	errs    Errors                // the problems so far; once there are many, the first by line
-	dropped int                   // number of problems that are not in errs
-	from    int                   // the first line of a dropped problem
+	problemList
+	nodes map[string]*yaml.Node // what was given, by path: "sensors[2].address"
 
 	lookAtFiles bool            // whether to check that the named files exist
 	unneeded    map[string]bool // the paths of files that need not exist
+}
+
+// newLoader returns a loader of the file at this path. files says whether the files that it
+// names must exist.
+func newLoader(file string, files bool) *loader {
+	return &loader{problemList: problemList{file: file, refused: map[string]bool{}}, nodes: map[string]*yaml.Node{}, lookAtFiles: files}
 }
 
 // parse reads and checks a configuration. Problems are in errs.

@@ -39,7 +39,7 @@ func TestLeastConfiguration(t *testing.T) {
 		File:     file,
 		lines:    map[string]int{"": 1, "thing": 1, "broker": 3, "broker.endpoint": 3, "readings": 4, "readings.topic": 4},
 	}
-	want.Spool.Dir = (&loader{file: file}).absolute(want.Spool.Dir)
+	want.Spool.Dir = newLoader(file, false).absolute(want.Spool.Dir)
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
