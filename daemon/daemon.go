@@ -82,7 +82,7 @@ type Daemon struct {
 
 	behind   bool                      // the link has not followed the last swap; belongs to who has the turn
 	late     chan *generation          // the one that the link is behind of, for followLate; one at most
-	turn     chan struct{}             // one, taken by who swaps; there while Run runs
+	turn     turn                      // taken by the swap that runs; there while Run runs
 	loading  atomic.Bool               // the configuration file is being read
 	swapped  wake.Signal               // another generation is the present one
 	stopping context.Context           // ended when the daemon begins to stop
@@ -111,7 +111,7 @@ func New(o Options) (*Daemon, error) {
 	d := &Daemon{process: process{
 		o: o, log: o.Log, started: o.Clock.Now(),
 		faults: faultQueue{ready: wake.New()}, watch: linkWatch{stands: wake.New()},
-	}, late: make(chan *generation, 1), turn: make(chan struct{}, 1), swapped: wake.New(), failed: make(chan error, tasks)}
+	}, late: make(chan *generation, 1), turn: make(turn, 1), swapped: wake.New(), failed: make(chan error, tasks)}
 	d.stopping, d.stop = context.WithCancel(context.Background())
 	if err := task.Guard(func() error { return d.build(cfg) }); err != nil {
 		return nil, errors.Join(err, d.abandon())
@@ -204,7 +204,7 @@ func (d *Daemon) await(ctx context.Context) error {
 	d.log.Info("started", systemd.MessageID(health.StartedID), "thing", cfg.Thing, "spool", d.spool.Source().Spool, "run", d.spool.RunNumber(), "version", d.o.Version,
 		"board", d.o.Board.String(), "sensors", len(cfg.Sensors), "outputs", len(cfg.Outputs))
 	d.notice(d.o.Notify.Ready(d.statusLine()))
-	d.turn <- struct{}{}
+	d.turn.giveBack() // from now on swaps may run
 	select {
 	case <-ctx.Done():
 		return nil

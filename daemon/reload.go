@@ -26,10 +26,10 @@ const turnPatience = 30 * time.Second
 // wraps [config.Errors], and the configuration before goes on. Other errors are those of
 // Swap. Any goroutine, while Run runs.
 func (d *Daemon) Reload(ctx context.Context, cause string) (Changes, error) {
-	if err := d.begin(ctx); err != nil {
+	if err := d.turn.take(ctx, d.stopping); err != nil {
 		return Changes{}, fmt.Errorf("reload configuration: %w", err)
 	}
-	defer d.end()
+	defer d.turn.giveBack()
 	d.log.Info("reloading the configuration", "cause", cause)
 	d.notice(d.o.Notify.Reloading())
 	var changes Changes
@@ -74,10 +74,10 @@ func (d *Daemon) logRefusal(err error) {
 // Diff says what [Daemon.Reload] would change now, and changes nothing: Slow is empty. The
 // error is the one with which a reload would be refused. Any goroutine, while Run runs.
 func (d *Daemon) Diff(ctx context.Context) (Changes, error) {
-	if err := d.begin(ctx); err != nil {
+	if err := d.turn.take(ctx, d.stopping); err != nil {
 		return Changes{}, fmt.Errorf("compare configuration: %w", err)
 	}
-	defer d.end() // two files at once would need too much memory
+	defer d.turn.giveBack() // two files at once would need too much memory
 	cfg, err := d.loadAgain()
 	if err != nil {
 		return Changes{}, err

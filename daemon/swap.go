@@ -68,10 +68,10 @@ func (c SensorChanges) Any() bool { return len(c.Changed)+len(c.Removed)+len(c.A
 // error says which. It is or wraps [ErrStopping] when the daemon stops, and ctx's where
 // that ends before anything has changed. After that ctx does not matter: what is begun is done.
 func (d *Daemon) Swap(ctx context.Context, cfg *config.Config) (Changes, error) {
-	if err := d.begin(ctx); err != nil {
+	if err := d.turn.take(ctx, d.stopping); err != nil {
 		return Changes{}, fmt.Errorf("swap configuration: %w", err)
 	}
-	defer d.end()
+	defer d.turn.giveBack()
 	return d.swapInTurn(cfg)
 }
 
@@ -125,23 +125,27 @@ func (d *Daemon) compareTo(cfg *config.Config) (before, after *generation, err e
 	return before, after, examine(before, after, d.o.Clock.Now().Wall)
 }
 
-// begin waits until no other swap is under way. Who has begun has to end.
-func (d *Daemon) begin(ctx context.Context) error {
+// turn lets one swap run at a time. It holds one token while Run runs and no swap does.
+type turn chan struct{}
+
+// take waits for the token. The caller must give it back. The error is ctx's, or [ErrStopping]
+// once stopping has ended.
+func (t turn) take(ctx, stopping context.Context) error {
 	select {
-	case <-d.turn:
-		if d.stopping.Err() == nil {
+	case <-t:
+		if stopping.Err() == nil {
 			return nil
 		}
-		d.turn <- struct{}{}
-	case <-d.stopping.Done():
+		t.giveBack()
+	case <-stopping.Done():
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return ErrStopping
 }
 
-// end lets the next swap begin.
-func (d *Daemon) end() { d.turn <- struct{}{} }
+// giveBack lets the next swap begin.
+func (t turn) giveBack() { t <- struct{}{} }
 
 // refuse says which keys have changed that cannot while the daemon runs.
 func refuse(before, after *config.Config) error {
@@ -303,7 +307,7 @@ func (d *Daemon) followLate(ctx context.Context) error {
 			d.log.Debug("the link does not use its new configuration", "err", err) // ctx has ended: New has checked the rest
 			continue
 		}
-		if d.begin(ctx) != nil {
+		if d.turn.take(ctx, d.stopping) != nil {
 			continue // ctx has ended, or soon does
 		}
 		if d.behind && d.generation() == g {
@@ -311,7 +315,7 @@ func (d *Daemon) followLate(ctx context.Context) error {
 			d.dispatcher.Reconfigure(g.orders())
 			d.log.Info("the link uses the new configuration now")
 		}
-		d.end()
+		d.turn.giveBack()
 	}
 }
 
