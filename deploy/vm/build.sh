@@ -66,7 +66,7 @@ build_modules() {
 	VERSION=$(cat "$KERNEL.ok")
 	k="$VERSION $(key "$HERE"/modules/*)"
 	fresh "$KERNEL.mods" "$k" && return
-	say "compiling gpio-sim and i2c-sim"
+	say "compiling the simulated hardware"
 	cp "$HERE"/modules/* "$KERNEL/mods/"
 	# without BTF, which would need pahole
 	tools make -C "/usr/src/linux-headers-$VERSION" ARCH=arm64 "CROSS_COMPILE=$CROSS" CONFIG_DEBUG_INFO_BTF_MODULES= \
@@ -83,7 +83,7 @@ build_modules() {
 
 # The guest's packages are unpacked, and what their maintainer scripts would do
 # is done here: run under emulation, they would take twenty times as long.
-GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients,dpkg"
+GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients,dpkg,socat"
 ESSENTIAL="base-files,base-passwd,bash,coreutils,dash,diffutils,findutils,grep,gzip,hostname,libc-bin,passwd,mount,sed,tar,util-linux,mawk"
 [ "$GUEST_SUITE" = bookworm ] || ESSENTIAL+=,login.defs
 build_root() {
@@ -123,15 +123,18 @@ modfiles() {
 		awk '$1 == "insmod" && !seen[$2]++ {print $2}'
 }
 
-# The modules that the two boards need to find their disks.
-DISK_MODULES="virtio_blk ext4 sdhci-iproc bcm2835 mmc_block"
+# The modules that the two boards need to find their disks, and to make the root read-only.
+DISK_MODULES="virtio_blk ext4 sdhci-iproc bcm2835 mmc_block overlay"
+
+# The kernel's drivers of the sensors that the two boards have.
+SENSOR_MODULES="lm75 jc42 tmp421 emc1403 ti-ads1015 bh1750 bmp280-i2c dps310 maxim_thermocouple w1_therm bcm2835_thermal"
 
 # install_modules TREE: only those that the machines and the tests use
 install_modules() {
 	local base=$KERNEL/root/usr/lib/modules/$VERSION to=$1/usr/lib/modules/$VERSION f
 	# shellcheck disable=SC2086  # words
-	modfiles $DISK_MODULES virtio_rng configfs autofs4 i2c-dev gpio-sim i2c-sim \
-		dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng bcm2835_wdt | while read -r f; do
+	modfiles $DISK_MODULES virtio_rng configfs autofs4 i2c-dev gpio-sim i2c-sim w1-sim spi-sim $SENSOR_MODULES \
+		i6300esb dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng bcm2835_wdt | while read -r f; do
 		install -D -m 0644 "$f" "$to/${f#"$base"/}"
 	done
 	cp "$base"/modules.builtin* "$base/modules.order" "$to/"

@@ -71,14 +71,15 @@ package() {
 		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
 }
 
-install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,local,reload,credentials,pins,power,package}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,unit,install,mail,kernel,local,reload,credentials,pins,power,package}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ -n "$COST" ]; then
 	install -m 0755 "$HERE/guest/cost.sh" "$PAYLOAD/run.sh"
 	package v0.0.1 "$BINARY"
 elif [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
-	install -m 0644 "$HERE/guest/fieldpost.yaml" "$PAYLOAD/"
+	install -m 0644 "$HERE"/guest/{fieldpost,kernel}.yaml "$PAYLOAD/"
+	install -m 0755 "$HERE"/guest/{mhz19,pms5003}.sh "$PAYLOAD/"
 	rehearsal "$PAYLOAD/rehearsal"
 	package v0.0.1 "$BINARY"
 	package v0.0.2 "$PAYLOAD/rehearsal"

@@ -7,11 +7,14 @@
 #   read an output:    cat $LINES/sim_gpio22/value
 #   set registers:     printf '\x60' | dd of=$REGS/regs_76 bs=1 seek=$((0xd0)) conv=notrunc
 #   make the bus fail: echo nak >$REGS/fault                    (none, nak, timeout, eio)
+#   silence one chip:  echo 0x76 >$REGS/deaf                    (0: none)
 set -euo pipefail
 BUS=1
 while [ -e "/sys/bus/i2c/devices/i2c-$BUS" ]; do BUS=$((BUS + 10)); done
 REGS=/sys/devices/platform/i2c-sim
-modprobe i2c-sim "bus=$BUS" addr=0x76,0x48 regsize=1,2 pairs=1,0
+# the others are for kernel.sh
+modprobe i2c-sim "bus=$BUS" addr=0x76,0x48,0x77,0x4a,0x18,0x4c,0x1c,0x4b,0x23 \
+	regsize=1,2,1,2,2,1,1,2,1 pairs=1,0,1,0,0,0,0,0,0
 modprobe gpio-sim
 mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 sim=/sys/kernel/config/gpio-sim/bench

@@ -17,6 +17,8 @@ cd "$(dirname "$0")" || exit 1
 . ./package.sh
 # shellcheck source=deploy/vm/guest/mail.sh
 . ./mail.sh
+# shellcheck source=deploy/vm/guest/kernel.sh
+. ./kernel.sh
 # shellcheck source=deploy/vm/guest/local.sh
 . ./local.sh
 # shellcheck source=deploy/vm/guest/reload.sh
@@ -48,11 +50,13 @@ first_boot() {
 	first_start
 	readings
 	orders
+	steady
 	outage
 	crash
 	local_socket
 	reload
 	credentials
+	kernel_sensors
 	stop
 	upgrade_package
 	test_settings
