@@ -168,6 +168,7 @@ ci: ## what the build machine does: CI_STEPS, all of them, then a count
 
 ETC     := $(DESTDIR)/etc/fieldpost
 LIB     := $(DESTDIR)$(PREFIX)/lib
+SHARE   := $(DESTDIR)$(PREFIX)/share
 SYSTEMD := $(LIB)/systemd/system
 
 install: ## install BINARY, the unit and what it needs under DESTDIR and PREFIX
@@ -181,6 +182,9 @@ install: ## install BINARY, the unit and what it needs under DESTDIR and PREFIX
 	install -D -m 0644 deploy/fieldpost.modules $(LIB)/modules-load.d/fieldpost.conf
 	install -D -m 0644 deploy/fieldpost.catalog $(LIB)/systemd/catalog/fieldpost.catalog
 	install -D -m 0644 deploy/fieldpost.rules $(LIB)/udev/rules.d/60-fieldpost.rules
+	install -D -m 0644 daemon/config/schema.json $(SHARE)/fieldpost/fieldpost.schema.json
+	install -D -m 0644 deploy/man/fieldpost.yaml.5 $(SHARE)/man/man5/fieldpost.yaml.5
+	install -D -m 0644 deploy/man/fieldpost-reference.7 $(SHARE)/man/man7/fieldpost-reference.7
 	install -d -m 0755 $(ETC)
 	install -d -m 0750 $(ETC)/certs
 	test -e $(ETC)/fieldpost.yaml || install -m 0644 configs/fieldpost.yaml $(ETC)/fieldpost.yaml

@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 var testRooms = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"cmd"},
 	"go.uber.org/goleak":              {"cmd", "daemon", "sensors"},
+	"github.com/santhosh-tekuri":      {"daemon/config"},                      // validates configurations against the schema
 	"github.com/prometheus":           {"daemon"},                             // its linter of metrics
 	"periph.io":                       {"daemon/sampler", "daemon/footprint"}, // their fake boards have to name the bus's type
 }

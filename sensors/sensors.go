@@ -38,8 +38,9 @@ type Config struct {
 	Chip string `yaml:"chip"`
 	// Every is the time between readings.
 	Every time.Duration `yaml:"every"`
-	// Filters change the values of a reading, in this order. Package [fieldpost/sensors/filter]
-	// applies them.
+	// Filters change the values of a reading, in this order.
+	//
+	// Package [fieldpost/sensors/filter] applies them.
 	Filters []Filter `yaml:"filters"`
 	// Derive names quantities that are calculated from those that are left after the filters:
 	// "dew_point".

@@ -6,12 +6,18 @@ import (
 	"fmt"
 	"html"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"fieldpost/daemon/command"
 	"fieldpost/daemon/goldentest"
+	"fieldpost/daemon/health"
+	"fieldpost/daemon/metrics"
+
+	"github.com/spf13/cobra"
 )
 
 // root is the root of the repository.
@@ -165,4 +171,72 @@ func colour(line string) string {
 		}
 	}
 	return "#dfe8e2"
+}
+
+// configs/README.md has all commands.
+func TestDocsCommands(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("\n| command | what it does |\n|---|---|\n")
+	var list func(c *cobra.Command)
+	list = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" {
+				continue
+			}
+			if sub.Runnable() {
+				fmt.Fprintf(&b, "| `%s` | %s |\n", strings.TrimSuffix(strings.ReplaceAll(sub.UseLine(), "|", "\\|"), " [flags]"), sub.Short)
+			}
+			list(sub)
+		}
+	}
+	list(newRoot())
+	goldentest.Section(t, filepath.Join(root, "configs/README.md"), "commands", b.String()+"\n")
+}
+
+// roff writes a text for a manual page: backslashes, dashes and quotes are no commands.
+var roff = strings.NewReplacer(`\`, `\e`, "-", `\-`, "`", "", "'", `\(aq`, "*", "")
+
+// deploy/man/fieldpost-reference.7 has the faults, the reasons and the metrics.
+func TestDocsManOfTheReference(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`.\" Made by "make docs".
+.TH FIELDPOST\-REFERENCE 7 "" fieldpost fieldpost
+.SH NAME
+fieldpost\-reference \- faults, reasons and metrics of fieldpost
+.SH FAULTS
+A fault has a code, which the journal (FIELDPOST_CODE=), fieldpost status and fault messages show. A person must act on
+those that are errors. fieldpost keeps trying on warnings.
+`)
+	for _, f := range health.Faults {
+		fmt.Fprintf(&b, ".TP\n.B %s\n(%s) %s\n%s\n", roff.Replace(string(f.Code)), f.Severity, roff.Replace(f.Meaning), roff.Replace(f.Cure))
+	}
+	b.WriteString(".SH REASONS\nThe reason of an answer says why an order was not carried out.\n")
+	for _, r := range command.Reasons {
+		fmt.Fprintf(&b, ".TP\n.B %s\n(%s) %s\n%s\n", roff.Replace(string(r.Code)), r.Status, roff.Replace(r.Means), roff.Replace(r.Do))
+	}
+	b.WriteString(".SH METRICS\n/metrics on the socket, and at the address local.metrics, has these in the text format of Prometheus.\n")
+	for _, m := range metrics.Metrics {
+		labels := ""
+		if len(m.Labels) > 0 {
+			labels = "{" + strings.Join(m.Labels, ", ") + "}"
+		}
+		fmt.Fprintf(&b, ".TP\n.B %s\n%s: %s\n", roff.Replace(m.Name+labels), m.Kind, roff.Replace(m.Help))
+	}
+	b.WriteString(".SH \"SEE ALSO\"\n.BR fieldpost (1),\n.BR fieldpost.yaml (5)\n")
+	goldentest.File(t, filepath.Join(root, "deploy/man/fieldpost-reference.7"), []byte(b.String()))
+}
+
+// The manual pages that `make docs` writes are what man(1) takes.
+func TestManualPages(t *testing.T) {
+	groff, err := exec.LookPath("groff")
+	if err != nil {
+		t.Log("no groff here: the manual pages were not given to it")
+		return
+	}
+	for _, page := range []string{"fieldpost.yaml.5", "fieldpost-reference.7"} {
+		out, err := exec.Command(groff, "-man", "-Tutf8", "-ww", "-z", filepath.Join(root, "deploy/man", page)).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: %v: %.500s", page, err, out)
+		}
+	}
 }

@@ -43,6 +43,7 @@ type Broker struct {
 	// CA is the PEM file with the roots that may sign the broker's certificate.
 	CA string `yaml:"ca"`
 	// Certificate is the PEM file of our certificate; none: a user name takes its place.
+	//
 	// After loading, Certificate and Key are "" then.
 	Certificate string `yaml:"certificate"`
 	// Key is the PEM file of our private key.
@@ -157,7 +158,7 @@ type Local struct {
 	// any case.
 	Metrics string `yaml:"metrics"`
 	// Hosts are the names and addresses by which other machines may ask: what stands in the
-	// URL. Metrics may be other than a loopback address only with hosts.
+	// URL. They must be given if the address of metrics is not a loopback address.
 	Hosts []string `yaml:"hosts"`
 }
 

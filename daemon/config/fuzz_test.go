@@ -16,7 +16,8 @@ var yamlBreak = regexp.MustCompile("[\r\n\u0085\u2028\u2029]")
 const longestReason = 1000
 
 // FuzzParse: whatever the bytes are, there is a configuration or a list of
-// errors that each name the file and a line, in order, few and short.
+// errors that each name the file and a line, in order, few and short. What is accepted, the
+// schema accepts too.
 func FuzzParse(f *testing.F) {
 	for _, tt := range refusals {
 		f.Add([]byte(base + tt.text))
@@ -34,10 +35,13 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("thing: \xff\xfe\n"))
 	f.Add([]byte("\xef\xbb\xbfthing: a\n\xef\xbb\xbfbroker: b\n"))
 	f.Add([]byte(strings.Repeat("? - {", 100)))
-	file := place(f)
+	file, schema := place(f), compiled(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse(file, data)
 		if err == nil {
+			if err := validate(schema, data); err != nil && !errors.Is(err, errNotJSON) {
+				t.Fatalf("the schema refuses what is accepted: %v", err)
+			}
 			if c == nil || c.Thing == "" || c.Broker.Endpoint == "" || c.Readings.Topic == "" || c.Broker.ClientID == "" {
 				t.Fatalf("accepted with a required value empty: %+v", c)
 			}

@@ -64,7 +64,7 @@ func write(t *testing.T, path string, text []byte) {
 }
 
 // Comments returns the comments of the types of the package in a directory and of their
-// fields, each as one line: by "Type", and by "Type.Field". Files for tests do not count. What
+// fields, each paragraph as one line: by "Type", and by "Type.Field". Files for tests do not count. What
 // `make docs` writes has its words from there.
 func Comments(t testing.TB, dir string) map[string]string {
 	t.Helper()
@@ -110,4 +110,13 @@ func readComments(comments map[string]string, g *ast.GenDecl) {
 	}
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// oneLine makes each paragraph of a comment one line.
+func oneLine(text string) string {
+	var paragraphs []string
+	for p := range strings.SplitSeq(text, "\n\n") {
+		if line := strings.Join(strings.Fields(p), " "); line != "" {
+			paragraphs = append(paragraphs, line)
+		}
+	}
+	return strings.Join(paragraphs, "\n")
+}

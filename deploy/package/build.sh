@@ -63,6 +63,9 @@ generated_fieldpost() {
 tree_fieldpost() {
 	local to=$1 doc
 	make -s -C "$REPO" install "DESTDIR=$to" "BINARY=$2"
+	gzip -9n "$to"/usr/share/man/man[57]/*
+	mkdir -p "$to/usr/share/doc/fieldpost/examples"
+	cp "$REPO"/deploy/metrics/* "$to/usr/share/doc/fieldpost/examples/"
 	cp -r "$WORK/generated-fieldpost/usr/share" "$to/usr/"
 	doc=$to/usr/share/doc/fieldpost
 	mkdir -p "$doc/examples"

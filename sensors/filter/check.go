@@ -70,6 +70,13 @@ var kinds = map[string]kind{
 // names lists the kinds in the order of the documentation.
 var names = []string{"median", "mean", "ema", "scale", "offset", "calibrate", "clamp", "reject", "round", "delta"}
 
+// Names returns the kinds of filters, in the order of the documentation.
+func Names() []string { return slices.Clone(names) }
+
+// Keys returns the keys that a kind of filter needs, and those that it also takes, besides filter
+// and quantity.
+func Keys(name string) (needs, takes []string) { return kinds[name].needs, kinds[name].takes }
+
 // keys are the keys that only some kinds have.
 var keys = []string{"window", "alpha", "by", "points", "degree", "min", "max", "digits", "heartbeat", "as", "unit"}
 
