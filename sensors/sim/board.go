@@ -45,12 +45,13 @@ const lineCount = 28
 
 // Board is a simulated board. New makes one.
 type Board struct {
+	kernelFiles
+	ports
+
 	mu    sync.Mutex // guards everything below, lines and inputs included
 	buses map[string]*Bus
-	ports map[string]*Bus // SPI and serial devices, each with one chip, at address 0
 	lines []*Line
 	mono  func() time.Duration
-	root  string
 	keep  bool
 
 	expanders []*Expander
@@ -68,10 +69,10 @@ var (
 func New() *Board {
 	start := time.Now()
 	b := &Board{
-		buses: map[string]*Bus{},
-		ports: map[string]*Bus{},
-		mono:  func() time.Duration { return time.Since(start) },
-		root:  filepath.Join(os.TempDir(), Label+"-has-no-root"),
+		buses:       map[string]*Bus{},
+		ports:       ports{byName: map[string]*Bus{}},
+		mono:        func() time.Duration { return time.Since(start) },
+		kernelFiles: kernelFiles{root: filepath.Join(os.TempDir(), Label+"-has-no-root")},
 	}
 	for i := range lineCount {
 		id := board.LineID{Label: Label, Chip: chipName, Offset: i, Name: fmt.Sprintf("GPIO%d", i)}
@@ -140,20 +141,6 @@ func (b *Board) Plug(bus *Bus, name string) {
 	}
 }
 
-// Root returns the directory set by SetRoot, or one that does not exist.
-func (b *Board) Root() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.root
-}
-
-// SetRoot makes dir the directory under which the board's /sys and /proc are.
-func (b *Board) SetRoot(dir string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.root = dir
-}
-
 // SetMono makes now the source of the edges' time stamps. A program sets it to compare
 // them with the machine's CLOCK_MONOTONIC. Otherwise they count from New.
 func (b *Board) SetMono(now func() time.Duration) {
@@ -169,24 +156,6 @@ func (b *Board) KeepOnRelease(keep bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.keep = keep
-}
-
-// WriteThermal writes thermal zone n under the root: its type ("cpu-thermal") and its
-// temperature. Call SetRoot first.
-func (b *Board) WriteThermal(n int, kind string, celsius float64) error {
-	dir := filepath.Join(b.Root(), "sys/class/thermal", fmt.Sprintf("thermal_zone%d", n))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make thermal zone: %w", err)
-	}
-	for name, text := range map[string]string{
-		"type": kind + "\n",
-		"temp": fmt.Sprintf("%.0f\n", celsius*1000),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return fmt.Errorf("write thermal zone: %w", err)
-		}
-	}
-	return nil
 }
 
 // Crash does what the kernel does when the process that holds the lines is killed: it

@@ -9,8 +9,8 @@ import (
 // WriteHwmon writes device hwmonN under the root: its name, its parent device ("1-0044",
 // or "" for none) and its files with their contents. It replaces an existing device. Call
 // SetRoot first.
-func (b *Board) WriteHwmon(n int, name, at string, files map[string]string) error {
-	dir := filepath.Join(b.Root(), "sys/class/hwmon", fmt.Sprintf("hwmon%d", n))
+func (k *kernelFiles) WriteHwmon(n int, name, at string, files map[string]string) error {
+	dir := filepath.Join(k.Root(), "sys/class/hwmon", fmt.Sprintf("hwmon%d", n))
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove hwmon device: %w", err)
 	}

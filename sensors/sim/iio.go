@@ -10,21 +10,21 @@ import (
 // ("1-0076", "dht11@4") and its files with their contents. As on a machine it is a link
 // to a directory in that of the parent. It replaces an existing device. Call SetRoot
 // first.
-func (b *Board) WriteIIO(n int, name, at string, files map[string]string) error {
-	dir := filepath.Join(b.Root(), "sys/bus/iio/devices")
+func (k *kernelFiles) WriteIIO(n int, name, at string, files map[string]string) error {
+	dir := filepath.Join(k.Root(), "sys/bus/iio/devices")
 	device := fmt.Sprintf("iio:device%d", n)
 	all := map[string]string{"name": name + "\n"}
 	for file, text := range files {
 		all[file] = text
 	}
-	return writeDevice(dir, device, filepath.Join("devices", at, device), filepath.Join(b.Root(), "sys"), all)
+	return writeDevice(dir, device, filepath.Join("devices", at, device), filepath.Join(k.Root(), "sys"), all)
 }
 
 // WriteW1 writes a 1-Wire probe under the root: its number ("28-00000a1b2c3d") and the
 // contents of its file w1_slave. Call SetRoot first.
-func (b *Board) WriteW1(number, slave string) error {
-	dir := filepath.Join(b.Root(), "sys/bus/w1/devices")
-	return writeDevice(dir, number, filepath.Join("devices/w1_bus_master1", number), filepath.Join(b.Root(), "sys"), map[string]string{"w1_slave": slave, "name": number + "\n"})
+func (k *kernelFiles) WriteW1(number, slave string) error {
+	dir := filepath.Join(k.Root(), "sys/bus/w1/devices")
+	return writeDevice(dir, number, filepath.Join("devices/w1_bus_master1", number), filepath.Join(k.Root(), "sys"), map[string]string{"w1_slave": slave, "name": number + "\n"})
 }
 
 // writeDevice creates a device at place in the tree sys, and a link to it, dir/name.

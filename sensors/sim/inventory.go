@@ -49,13 +49,14 @@ func (b *Board) chip(label, device string, lines []*Line) board.ChipInfo {
 }
 
 // SPIs lists the SPI devices.
-func (b *Board) SPIs() []string { return portNames(b, "spidev") }
+func (p *ports) SPIs() []string { return p.names("spidev") }
 
 // Serials lists the serial ports.
-func (b *Board) Serials() []string { return portNames(b, "tty") }
+func (p *ports) Serials() []string { return p.names("tty") }
 
-func portNames(b *Board, prefix string) []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(b.ports)), func(name string) bool { return !strings.HasPrefix(name, prefix) })
+// names lists the devices whose names begin with prefix.
+func (p *ports) names(prefix string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.byName)), func(name string) bool { return !strings.HasPrefix(name, prefix) })
 }

@@ -3,24 +3,31 @@ package sim
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"fieldpost/sensors/board"
 )
 
+// ports are the SPI and serial devices of a board, each with one chip, at address 0.
+type ports struct {
+	mu     sync.Mutex
+	byName map[string]*Bus
+}
+
 // addPort adds a device with one chip and replaces any device of that name.
-func (b *Board) addPort(name string, d device) *Chip {
-	b.mu.Lock()
+func (p *ports) addPort(name string, d device) *Chip {
+	p.mu.Lock()
 	port := &Bus{name: name, chips: map[uint16]*Chip{}}
-	b.ports[name] = port
-	b.mu.Unlock()
+	p.byName[name] = port
+	p.mu.Unlock()
 	return port.add(0, d)
 }
 
 // port returns the device of a name such as spidev0.0 or /dev/spidev0.0.
-func (b *Board) port(name string) (*Bus, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	port := b.ports[strings.TrimPrefix(name, "/dev/")]
+func (p *ports) port(name string) (*Bus, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	port := p.byName[strings.TrimPrefix(name, "/dev/")]
 	if port == nil {
 		return nil, fmt.Errorf("open %s: %w", name, board.ErrAbsent)
 	}
@@ -28,8 +35,8 @@ func (b *Board) port(name string) (*Bus, error) {
 }
 
 // PortChip returns the chip on an SPI or serial device; nil if there is none of that name.
-func (b *Board) PortChip(name string) *Chip {
-	port, err := b.port(name)
+func (p *ports) PortChip(name string) *Chip {
+	port, err := p.port(name)
 	if err != nil {
 		return nil
 	}
@@ -40,14 +47,14 @@ func (b *Board) PortChip(name string) *Chip {
 
 // RemovePort removes an SPI or serial device with its chip. Open handles stop working,
 // and the device cannot be opened.
-func (b *Board) RemovePort(name string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if port := b.ports[name]; port != nil {
+func (p *ports) RemovePort(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if port := p.byName[name]; port != nil {
 		port.mu.Lock()
 		port.plugs++
 		port.mu.Unlock()
-		delete(b.ports, name)
+		delete(p.byName, name)
 	}
 }
 
