@@ -102,13 +102,13 @@ func TestEZOFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := sim.New()
 		bus := b.AddBus("i2c-1")
-		chip := sim.AddEZO(bus, "EC", 0x63)
+		sim.AddEZO(bus, "EC", 0x63)
 		entry, _ := Lookup("ezoph")
 		cfg := Config{Chip: "ezoph", Options: EZO{I2C{"i2c-1", 0x63}, 18.5}}
 		if s, err := entry.Open(b, cfg); s != nil || !errors.Is(err, ErrFault) || !strings.Contains(err.Error(), "it is an EZO circuit for EC 1.98, not for pH") {
 			t.Errorf("%v", err)
 		}
-		chip = sim.AddEZO(bus, "pH", 0x63)
+		chip := sim.AddEZO(bus, "pH", 0x63)
 		s, err := entry.Open(b, cfg)
 		if err != nil {
 			t.Fatal(err)

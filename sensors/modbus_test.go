@@ -161,8 +161,8 @@ func TestModbusFaults(t *testing.T) {
 			u.Damage(func(f []byte) []byte { return f[:2] })
 		}, ErrFault, "only 2 of 5 bytes"},
 		{"longer", func(_ *sim.ModbusLine, u *sim.ModbusUnit) {
-			u.Damage(func(f []byte) []byte {
-				f = []byte{7, 4, 4, 0, 1, 0, 2}
+			u.Damage(func([]byte) []byte {
+				f := []byte{7, 4, 4, 0, 1, 0, 2}
 				return binary.LittleEndian.AppendUint16(f, crc16(f))
 			})
 		}, ErrFault, "the CRC of"},
