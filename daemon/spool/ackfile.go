@@ -216,6 +216,18 @@ func (n *ackState) isRemoved(g *segment) bool {
 	return n.removed[segmentKey{logRun{g.class, g.run}, g.number}]
 }
 
+// runsWithFiles returns the runs of which segments of a class are known, removed ones too.
+func (n *ackState) runsWithFiles(class Class) map[uint64]bool {
+	runs := map[uint64]bool{}
+	for k := range n.written {
+		runs[k.run] = runs[k.run] || k.class == class
+	}
+	for k := range n.removed {
+		runs[k.run] = runs[k.run] || k.class == class
+	}
+	return runs
+}
+
 // isDone reports whether a frame is done.
 func (n *ackState) isDone(k logRun, seq uint64) bool {
 	done := n.done[k]

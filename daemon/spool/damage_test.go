@@ -276,3 +276,65 @@ func flip(d *memDisk, file string, at int) {
 	b[at] ^= 4
 	d.Put(file, b)
 }
+
+// A run that has lost its directory writes what it had of earlier runs to its own files. Damage
+// there is told of these runs, too.
+func TestDamageToWhatWasWrittenAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(d *memDisk, file string, ends []int)
+		want   string
+	}{
+		"none": {func(*memDisk, string, []int) {}, "air:1, air:2, air:3, air:4, air:5, air:6, air:1, air:2"},
+		"a bit in one of the earlier run": {func(d *memDisk, file string, ends []int) { flip(d, file, ends[2]-1) },
+			"gap air 1 after_seq=2 to_seq=3 reason=damaged certain=false, air:1, air:2, air:4, air:5, air:6, air:1, air:2"},
+		"a bit in its last": {func(d *memDisk, file string, ends []int) { flip(d, file, ends[5]-1) },
+			"gap air 1 after_seq=5 to_seq=6 reason=damaged certain=false, air:1, air:2, air:3, air:4, air:5, air:1, air:2"},
+		"all of the earlier run": {func(d *memDisk, file string, ends []int) {
+			b := d.Data(file)
+			clear(b[headerSize:ends[5]])
+			d.Put(file, b)
+		},
+			"gap air 1 after_seq=0 to_seq=6 reason=damaged certain=false, air:1, air:2"},
+		"its file": {func(d *memDisk, file string, _ []int) { _ = d.Remove(file) },
+			"gap air 1 after_seq=0 to_seq=6 reason=damaged certain=false, air:1, air:2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := Options{AtRisk: time.Second}
+				r := newRig(t, newMemDisk(), o).start()
+				r.addAll(message.Reading, "air", 6)
+				wait(3 * time.Second)
+				if err := r.stopAndClose(); err != nil {
+					t.Fatal(err)
+				}
+				r = newRig(t, r.d, o).start()
+				r.s.Next() // so that the rest is read ahead
+				wait(3 * time.Second)
+				r.d.Vanish()
+				r.s.Verify()
+				r.addAll(message.Reading, "air", 2)
+				wait(9 * time.Second)
+				if err := r.stopAndClose(); err != nil {
+					t.Fatal(err)
+				}
+				files := r.d.Files("samples", segmentExt)
+				if len(files) != 2 { // with the first what was written again
+					t.Fatalf("files %q", files)
+				}
+				var ends []int
+				for at := durable.Scan(r.d.Data(files[0]), headerSize); at.Next(); {
+					ends = append(ends, at.Pos())
+				}
+				if len(ends) != 6 {
+					t.Fatalf("%d records", len(ends))
+				}
+				c.damage(r.d, files[0], ends)
+				r = newRig(t, r.d, o)
+				r.want(r.takeItems(all), c.want)
+				if err := r.stopAndClose(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

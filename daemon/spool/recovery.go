@@ -134,8 +134,8 @@ func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 	}
 	l.loseCrashed()
 	for i, t := range l.trackers {
-		t.loseUnseen(Class(i), l.acks)
-		l.f.logs[i].damage = t.losses()
+		t.loseUnseen(Class(i), l.acks, segs[i])
+		l.f.logs[i].damage = t.losses(Class(i), l.acks)
 	}
 	if l.f.ours { // what is lost of it was told when the directory was
 		delete(l.events.runs, own.run)
@@ -514,16 +514,17 @@ func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) b
 	}
 	g.add(sensor, h.run, h.seq, durable.FrameLen(at.Payload))
 	if h.seq > 0 && sensor != "" {
-		l.trackers[g.class].see(origin{sensor, h.run}, h.seq)
+		l.trackers[g.class].see(origin{sensor, h.run}, h.seq, g.run)
 	}
 	return true
 }
 
 // countTracker follows the counts of the sensors through the files of one log, in order, to
-// determine what damage may have cost.
+// determine what damage may have cost. A run's files have entries of earlier runs where it has
+// lost the directory and written again what it had in memory.
 type countTracker struct {
 	counts  map[origin]*trackedCount
-	damaged map[uint64]bool // runs with damage so far
+	damaged map[uint64]bool // runs with damage in their files so far
 	lost    *tally
 }
 
@@ -532,19 +533,21 @@ type trackedCount struct {
 	last   uint64 // its latest count
 	open   bool   // it has not come again since damage
 	before uint64 // its count before that
+	file   uint64 // the run in whose file its latest entry is
 }
 
 func newCountTracker() *countTracker {
 	return &countTracker{counts: map[origin]*trackedCount{}, damaged: map[uint64]bool{}, lost: newTally()}
 }
 
-// see records an entry.
-func (t *countTracker) see(o origin, seq uint64) {
+// see records an entry in a file of a run.
+func (t *countTracker) see(o origin, seq, file uint64) {
 	x := t.counts[o]
 	if x == nil {
-		x = &trackedCount{open: t.damaged[o.run]} // its first ones may have been in the damage
+		x = &trackedCount{open: t.damaged[o.run] || t.damaged[file]} // its first ones may have been in the damage
 		t.counts[o] = x
 	}
+	x.file = file
 	if x.open {
 		x.open = false
 		if seq > x.before+1 {
@@ -554,21 +557,33 @@ func (t *countTracker) see(o origin, seq uint64) {
 	x.last = max(x.last, seq)
 }
 
-// damage records that entries of a run may be missing here.
+// damage records that entries in a file of a run may be missing here.
 func (t *countTracker) damage(run uint64) {
 	t.damaged[run] = true
 	for o, x := range t.counts {
-		if o.run == run && !x.open {
+		if (o.run == run || x.file == run) && !x.open {
 			x.open, x.before = true, x.last
 		}
 	}
 }
 
-// loseUnseen adds losses for sensors of a damaged run that had entries in this log, but of
-// which nothing can be read: the damage may have hit all of them.
-func (t *countTracker) loseUnseen(class Class, acks ackState) {
+// loseUnseen adds losses for sensors that had entries in this log, but of which nothing can be
+// read: the damage may have hit all of them. These are sensors of a damaged run, and of earlier
+// runs that have no files of their own: their entries were in files of a later run.
+func (t *countTracker) loseUnseen(class Class, acks ackState, segs []*segment) {
+	if len(t.damaged) == 0 {
+		return
+	}
+	own := acks.runsWithFiles(class)
+	for _, g := range segs {
+		own[g.run] = true
+	}
+	latest := slices.Max(slices.Collect(maps.Keys(t.damaged)))
 	missed := map[origin]uint64{}
-	for run := range t.damaged {
+	for run := range acks.sensors {
+		if !t.damaged[run] && (own[run] || run > latest) {
+			continue
+		}
 		for sensor, m := range acks.sensors[run] {
 			o := origin{sensor, run}
 			if t.counts[o] == nil && m.in[class] && m.seq > 0 {
@@ -582,10 +597,18 @@ func (t *countTracker) loseUnseen(class Class, acks ackState) {
 }
 
 // losses returns what the damage may have cost.
-func (t *countTracker) losses() *tally {
+func (t *countTracker) losses(class Class, acks ackState) *tally {
 	for _, o := range sortedOrigins(t.counts) {
-		if x := t.counts[o]; x.open {
-			t.lost.addLoss(o, loss{lo: x.before + 1, open: true, uncertain: true})
+		x := t.counts[o]
+		if !x.open {
+			continue
+		}
+		lost := loss{lo: x.before + 1, open: true, uncertain: true}
+		if m := acks.sensors[o.run][o.sensor]; x.file != o.run && m.in[class] && m.seq > 0 { // no more of it came then
+			lost.hi, lost.open = m.seq, false
+		}
+		if lost.open || lost.hi >= lost.lo {
+			t.lost.addLoss(o, lost)
 		}
 	}
 	return t.lost
@@ -649,6 +672,9 @@ func (t *eventTracker) see(run, seq uint64) {
 		before := seq
 		if x.size == 0 && x.until > 0 { // whole frames, which ended there
 			before = min(seq, x.until)
+		}
+		if seq < x.next { // it was written again after the directory was lost, and is of an earlier run
+			x.next = 0
 		}
 		x.lost += t.owed(run, x, before)
 	}
