@@ -8,6 +8,10 @@ import (
 	"fieldpost/sensors/board"
 )
 
+// remoteIO is EREMOTEIO, errno(3) of Linux: nobody acknowledged the address. Other systems
+// do not have it.
+const remoteIO = syscall.Errno(121)
+
 // ExpanderKind is how an expander and the kernel's driver for it behave.
 type ExpanderKind int
 
@@ -149,7 +153,7 @@ func (e *Expander) write(chip, kept *uint32, bit uint32, set bool) error {
 	}
 	*kept = next
 	if e.silent {
-		return syscall.EREMOTEIO
+		return remoteIO
 	}
 	*chip = next
 	for _, l := range e.lines {
@@ -190,7 +194,7 @@ func (e *Expander) read(l *Line) (high bool, err error) {
 		if e.kind == MCP23017 {
 			return false, nil
 		}
-		return false, syscall.EREMOTEIO
+		return false, remoteIO
 	}
 	high, _ = l.level()
 	return high, nil
@@ -311,7 +315,7 @@ func (o *expanderOutput) driveAgain(e *Expander) error {
 func (o *expanderOutput) Answers() error {
 	return o.call("ask for", func(e *Expander) error {
 		if e.silent {
-			return syscall.EREMOTEIO
+			return remoteIO
 		}
 		return nil
 	})
