@@ -149,14 +149,14 @@ func (l *Link) failTrial(ctx context.Context, c *connection, err error) {
 		why = explained(health.NoAcknowledgement, "On AWS IoT Core the policy of the new certificate must allow iot:Publish on the topics of this board.",
 			"the broker acknowledged nothing within %v", trialAckTimeout)
 	}
-	var told error = why
+	var outcome error = why
 	switch health.Code(why.Code) {
 	case health.ServerUntrusted, health.ClockWrong, health.TLSTooOld, health.CertificateUnusable:
 	default:
 		if c.exchange.phase != Dialing {
-			told = fmt.Errorf("%w: %w", ErrTrialRefused, why)
+			outcome = fmt.Errorf("%w: %w", ErrTrialRefused, why)
 		}
 	}
 	l.cfg.Log.Warn("the new certificate is not in use", "code", why.Code, "error", why.Error(), "hint", why.Hint, "endpoint", l.cfg.Endpoint, "client_id", l.cfg.ClientID)
-	t.done <- told
+	t.done <- outcome
 }
