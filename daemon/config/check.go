@@ -94,11 +94,12 @@ func (l *loader) linger(c *Config) {
 	c.Readings.Linger = most
 }
 
-// checkLocal refuses an address for all the network, unless the file says who may ask there.
+// checkLocal refuses an address that other machines can reach, unless local.hosts says who
+// may ask there.
 func checkLocal(l *loader, c *Config) {
 	if !l.given("local.metrics") {
 		if l.given("local.hosts") {
-			l.fail("local.metrics", "is missing; without it local.hosts does nothing", "")
+			l.fail("local.metrics", "is missing; without it local.hosts has no effect", "")
 		}
 		return
 	}

@@ -77,7 +77,7 @@ var refusedValues = []refusal{
 	{
 		name: "hosts without metrics",
 		text: "local:\n  hosts: [greenhouse.local]\n",
-		want: `fieldpost.yaml:6: local.metrics: is missing; without it local.hosts does nothing`,
+		want: `fieldpost.yaml:6: local.metrics: is missing; without it local.hosts has no effect`,
 	},
 	{
 		name: "a host with a port",

@@ -22,7 +22,7 @@
 // within 5 seconds, its answer must be read within 5 seconds, and a connection may be idle
 // for at most 5 seconds. If a call panics, its answer is an error.
 //
-// A server may listen on an address instead, for /metrics alone. Nothing is known of who calls
-// there, so it only tells, each address has the share of a user, and a request must be for a
+// A server may listen on an address instead, only for /metrics. The callers are unknown there, so
+// it changes nothing, each address has the share of a user, and a request must be for a
 // name or an address that the configuration allows.
 package local

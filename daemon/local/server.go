@@ -53,10 +53,10 @@ type Options struct {
 	// Address is an IP address and a TCP port to listen on instead, "127.0.0.1:9108". The
 	// callers are then unknown, so no endpoint may change anything.
 	Address string
-	// Hosts are the names and addresses by which Address may be asked, besides localhost, the
-	// loopback addresses and its own. A request for any other is refused: it may come from a
-	// web page in a browser on this network that points its own name at this address (DNS
-	// rebinding).
+	// Hosts are the names and addresses for which requests to Address are answered, in
+	// addition to localhost, the loopback addresses and Address itself. Other requests are
+	// refused: they may come from a web page in a browser on this network that points its own
+	// name at this address (DNS rebinding).
 	Hosts     []string
 	Endpoints []Endpoint
 	Health    *health.Health // gets a fault while the socket cannot be opened; may be nil
@@ -88,8 +88,8 @@ type listener interface {
 	Close() error
 }
 
-// New makes a server on a unix socket, or on an address if the options have one. It opens nothing
-// before [Server.Run].
+// New makes a server on a unix socket, or on an address if the options have one. It opens
+// nothing before [Server.Run].
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// address is a port of TCP that listens.
+// address is a listening TCP port.
 type address struct{ net.Listener }
 
-// listenTCP opens a port of an IP address.
+// listenTCP listens on an IP address and port.
 func listenTCP(at string) (listener, error) {
-	// No keep-alive probes: a connection is idle for 5 seconds at most.
+	// No keep-alive probes, because a connection is idle for at most 5 seconds.
 	l, err := (&net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}).Listen(context.Background(), "tcp", at)
 	if err != nil {
 		return nil, fmt.Errorf("open address for metrics: %w", err)
@@ -24,7 +24,7 @@ func listenTCP(at string) (listener, error) {
 	return address{l}, nil
 }
 
-// accept gives the next connection. Over TCP nobody knows whose it is; each address counts as a
+// accept returns the next connection. Over TCP the user is unknown; each address counts as a
 // user, with a share of the connections and calls.
 func (a address) accept() (net.Conn, Peer, error) {
 	c, err := a.Accept()
@@ -35,7 +35,7 @@ func (a address) accept() (net.Conn, Peer, error) {
 }
 
 // shareOf returns a number for the address of a caller: for IPv4 the address itself, for IPv6
-// a hash of its network of 64 bits, since whoever has one address there has all of them.
+// a hash of its /64 network, because whoever has one address there has all of them.
 func shareOf(from net.Addr) uint32 {
 	at, err := netip.ParseAddrPort(from.String())
 	if err != nil {
@@ -54,8 +54,8 @@ func shareOf(from net.Addr) uint32 {
 // intact reports true: a port stays until it is closed.
 func (a address) intact() bool { return true }
 
-// isOurs reports whether a request for this host, as its Host header names it, is for us. On
-// the unix socket any is: no browser can ask there.
+// isOurs reports whether a request with this Host header is for us. On the unix socket every
+// request is, because no browser can connect there.
 func (s *Server) isOurs(host string) bool {
 	if s.o.Address == "" {
 		return true

@@ -8,7 +8,7 @@ import (
 	"fieldpost/sensors"
 )
 
-// sense reads the sensor. If it is a counter, its reading has the total over all runs that
+// sense reads the sensor. The reading of a counter has the total over all runs, as far as it
 // is on disk.
 func (d *driver) sense() ([]sensors.Field, sensors.Pulses, error) {
 	c, counts := d.counter(d.sensor)
@@ -29,7 +29,7 @@ func (d *driver) sense() ([]sensors.Field, sensors.Pulses, error) {
 	return fields, p, err
 }
 
-// counter returns a sensor as a counter whose total is kept, if it is one.
+// counter returns the sensor as a counter if it is one and totals are kept.
 func (d *driver) counter(s sensors.Sensor) (sensors.Counter, bool) {
 	if d.totals == nil {
 		return nil, false
@@ -38,7 +38,7 @@ func (d *driver) counter(s sensors.Sensor) (sensors.Counter, bool) {
 	return c, counts
 }
 
-// beginTotal begins or continues the total of a counter that was opened.
+// beginTotal starts or continues the total of a counter that was opened.
 func (d *driver) beginTotal() {
 	c, counts := d.counter(d.sensor)
 	if !counts {
@@ -52,7 +52,7 @@ func (d *driver) beginTotal() {
 	})
 }
 
-// endTotal counts the last pulses of a counter that is about to be closed.
+// endTotal adds the last pulses of a counter that is about to be closed.
 func (d *driver) endTotal(s sensors.Sensor) {
 	if c, counts := d.counter(s); counts {
 		if p, err := c.Pulses(); err == nil {

@@ -94,8 +94,8 @@ func readOnce(ctx context.Context, b board.Board, c sensors.Config, chip sensors
 	return fields, err
 }
 
-// senseOnce reads a sensor. Of a counter it returns the level alone, because its total is
-// the daemon's.
+// senseOnce reads a sensor. For a counter it returns only the level, because only the daemon
+// knows the total.
 func senseOnce(s sensors.Sensor) ([]sensors.Field, error) {
 	if c, counts := s.(sensors.Counter); counts {
 		return c.Reading(sensors.Pulses{}, nil)

@@ -67,9 +67,9 @@ func (c *compactor) compact(g *segment) error {
 	return w.removeGarbage()
 }
 
-// recordExchange durably records which segments the new file replaces, and where it ends if the
-// first of them ended later: what is behind that is not needed, so neither the old file nor the
-// new one must have it.
+// recordExchange durably records which segments the new file replaces. If the first of them
+// ended later, it also records where the new file ends: entries after that are not needed, so
+// neither the old file nor the new one need have them.
 func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	if !c.w.acks.isOpen() {
 		if err := c.w.rewriteAcks(); err != nil {
@@ -79,8 +79,8 @@ func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 	first, last := group[0], fresh.syncedUntil-1-fresh.off
 	return c.w.appendAcks(func(f *ackEncoder) {
 		if first.syncedUntil > fresh.syncedUntil { // otherwise it would look as if it had been cut short
-			// In memory too, and before the exchange: addSensorsLocked and all later records of this
-			// segment are made from that, and the latest record counts.
+			// Also in memory, and before the exchange: addSensorsLocked and all later records
+			// of this segment use that, and the latest record counts.
 			first.syncedUntil = fresh.syncedUntil
 			f.addWrittenUntil(first, last)
 		}

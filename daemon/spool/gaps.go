@@ -280,9 +280,9 @@ func (b *gapBook) forgetFiles() {
 // id of the one that it replaces. ok is false if they cannot be merged, for example because
 // the earlier one has been sent; events before cursor have been.
 func (b *gapBook) extended(o origin, g Gap, latest map[origin]uint64, cursor uint64) (all Gap, before uint64, ok bool) {
-	id, told := latest[o]
+	id, known := latest[o]
 	x := b.owed[id]
-	if !told || x == nil || id < cursor || g.Reason != reasonFull && g.Reason != reasonOld {
+	if !known || x == nil || id < cursor || g.Reason != reasonFull && g.Reason != reasonOld {
 		return g, 0, false
 	}
 	_, old, err := decodeEntry(Events, x.form)

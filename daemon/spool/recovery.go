@@ -14,49 +14,49 @@ import (
 
 // found is what a directory contains.
 type found struct {
-	known   uint64 // the greatest run number that is mentioned anywhere
-	counted bool   // the run file says so
+	known   uint64 // the greatest run number found anywhere
+	counted bool   // known is from the run file
 	logs    [classes]foundLog
-	empty   []*segment // files that owe nothing
-	torn    []*segment // those whose end may not be durable, or none of ours
-	damaged []*segment // damaged files, some of them in logs as well
-	damage  []string   // what they are called, and what is wrong
-	crash   *tally     // what the end of runs that did not stop in good order may have cost
-	crashes []crashed  // these runs, ascending
+	empty   []*segment // files without owed entries
+	torn    []*segment // files whose end may not be durable, or may not be from us
+	damaged []*segment // damaged files, some of which are also in logs
+	damage  []string   // their names, and what is wrong
+	crash   *tally     // what runs that did not stop in order may have lost
+	crashes []crashed  // those runs, ascending
 
 	gaps    map[uint64]*owedGap // by the id of the event
-	missing [][]byte            // the forms of gaps that are owed and in no file of events
+	missing [][]byte            // the forms of owed gaps that are in no file of events
 
 	identity identity
-	sources  runSources // who took what is here
+	sources  runSources // who took the entries found here
 
-	ids   span // for what is found
-	ours  bool // the present run has had the directory before
-	taken bool // another run of its number has left something here
+	ids   span // ids for the entries found
+	ours  bool // this run has used the directory before
+	taken bool // another run with the same number has left something here
 }
 
-// crashed is a run that did not stop in good order.
+// crashed is a run that did not stop in order.
 type crashed struct {
 	run     uint64
-	unknown string // why it is not known exactly what that has cost; "" if it is
+	unknown string // why its losses are not known exactly; "" if they are
 }
 
 // foundLog is what a directory contains of one log.
 type foundLog struct {
 	segs    []*segment
-	done    ids               // of the ids of segs
-	given   map[string]uint64 // by sensor, behind the last of these that an earlier run may have given out
+	done    ids               // done ids, within those of segs
+	given   map[string]uint64 // by sensor, after the last one that an earlier run may have returned
 	pending int
-	damage  *tally // what damage may have cost
-	number  uint32 // of the greatest segment of the present run
+	damage  *tally // what may have been lost by damage
+	number  uint32 // number of this run's latest segment
 }
 
-// owesAny reports whether anything was found that is owed.
+// owesAny reports whether any owed entry was found.
 func (f *found) owesAny() bool {
 	return slices.ContainsFunc(f.logs[:], func(l foundLog) bool { return len(l.segs) > 0 })
 }
 
-// markAllGiven marks everything that was found as given out.
+// markAllGiven marks everything that was found as returned by Next.
 func (f *found) markAllGiven() {
 	for i := range f.logs {
 		for _, g := range f.logs[i].segs {
@@ -67,7 +67,7 @@ func (f *found) markAllGiven() {
 	}
 }
 
-// markGiven records how far an earlier run may have given out a flow.
+// markGiven records how far an earlier run may have returned a flow.
 func (l *foundLog) markGiven(sensor string, until uint64) {
 	if l.given == nil {
 		l.given = map[string]uint64{}
@@ -75,13 +75,13 @@ func (l *foundLog) markGiven(sensor string, until uint64) {
 	l.given[sensor] = max(l.given[sensor], until)
 }
 
-// ownRun is what load must know of the present run, which may have used the directory before
-// it was taken away and put back.
+// ownRun is what load must know about this run, which may have used the directory before it
+// was taken away and put back.
 type ownRun struct {
-	run    uint64 // 0 while it has no number
+	run    uint64 // 0 if it has no number yet
 	source Source
-	wanted map[logRun]*ids // frames that are owed, and lost with a directory it had
-	ids    span            // for what is found
+	wanted map[logRun]*ids // owed frames that were lost with an earlier directory
+	ids    span            // ids for the entries found
 }
 
 // damagedExt is the end of the name of a file that is set aside.
@@ -92,7 +92,7 @@ type loader struct {
 	disk     disk
 	own      ownRun
 	acks     ackState
-	crashed  map[uint64]string // runs that did not stop in good order, and why it is not known exactly what that cost
+	crashed  map[uint64]string // runs that did not stop in order, and why their losses are not known exactly
 	trackers [classes]*countTracker
 	events   *eventTracker
 	risks    earlierRisks
@@ -103,8 +103,8 @@ type loader struct {
 	f        found
 }
 
-// load reads the directory. It changes only files that a crash left incomplete. An error comes
-// from the disk; then nothing is known.
+// load reads the directory. It changes only files that a crash left incomplete. An error
+// comes from the disk; then nothing was loaded.
 func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 	names, err := d.List()
 	if err != nil {
@@ -129,7 +129,7 @@ func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 		l.f.logs[i].done.add(l.next, own.ids.hi)
 		l.f.logs[i].done.add(own.ids.lo, own.ids.lo+1)
 	}
-	if !l.f.ours { // else all gaps are in memory
+	if !l.f.ours { // otherwise all gaps are in memory
 		l.findMissingGaps()
 	}
 	l.loseCrashed()
@@ -137,21 +137,21 @@ func load(d disk, own ownRun, risks earlierRisks) (*found, error) {
 		t.loseUnseen(Class(i), l.acks, segs[i])
 		l.f.logs[i].damage = t.losses(Class(i), l.acks)
 	}
-	if l.f.ours { // what is lost of it was told when the directory was
+	if l.f.ours { // its losses were reported when the directory was lost
 		delete(l.events.runs, own.run)
 	}
 	l.events.addTo(l.f.logs[Events].damage)
 	return &l.f, nil
 }
 
-// hasCrashed reports whether a run did not stop in good order.
+// hasCrashed reports whether a run did not stop in order.
 func (l *loader) hasCrashed(run uint64) bool {
 	_, crashed := l.crashed[run]
 	return crashed
 }
 
-// loseCrashed determines what the crashes have cost: of the run whose risk file can be used
-// what that says, and of the others all that they may have lost.
+// loseCrashed determines what the crashed runs have lost: if the risk file of a run can be
+// used, what that says; otherwise all that it may have lost.
 func (l *loader) loseCrashed() {
 	if n := l.kill.note; n != nil {
 		l.crashed[n.run] = l.kill.unusable(l.acks)
@@ -186,7 +186,7 @@ func (l *loader) finishReplacing(names []string) []string {
 			}
 			continue
 		}
-		_ = l.disk.Remove(name) // it is in nobody's way
+		_ = l.disk.Remove(name) // if it stays, it does no harm
 	}
 	return out
 }
@@ -203,7 +203,7 @@ func segmentsOf(names []string) (segs [classes][]*segment) {
 	return segs
 }
 
-// compareWithAcks adds the segments that are missing, and removes those that nothing needs.
+// compareWithAcks adds the segments that are missing, and removes those that are not needed.
 func (l *loader) compareWithAcks(segs *[classes][]*segment) {
 	for k := range l.acks.written {
 		g := &segment{class: k.class, run: k.run, number: k.number, missing: true}
@@ -263,7 +263,7 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 	for run := range l.acks.sensors {
 		runs[run] = true
 	}
-	for _, x := range l.f.identity.runs { // one that wrote no more than that
+	for _, x := range l.f.identity.runs { // a run that wrote nothing else
 		l.f.known = max(l.f.known, x.hi)
 	}
 	who, known := l.f.sources.of(l.own.run)
@@ -282,7 +282,7 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 		}
 	}
 	if lost := !hasRunFile && len(runs) > 0; err != nil || lost {
-		// Which of the runs was the last is not known: take the greatest.
+		// It is unknown which run was the last, so take the greatest.
 		l.crashed = map[uint64]string{l.f.known: riskUnknownRun}
 		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", runName, errRunFile))
 		return nil
@@ -317,7 +317,7 @@ func (l *loader) readSegment(g *segment, torn bool) {
 	if g.run == l.own.run {
 		found.number = max(found.number, g.number)
 	}
-	if l.acks.isRemoved(g) { // as one before it stands for it
+	if l.acks.isRemoved(g) { // an earlier segment has replaced it
 		l.f.empty = append(l.f.empty, g)
 		return
 	}
@@ -365,8 +365,8 @@ func (l *loader) readSegment(g *segment, torn bool) {
 	}
 }
 
-// markGiven records which entries of a segment an earlier run may have given out: what the last
-// run recorded at an orderly stop, or else all.
+// markGiven records which entries of a segment an earlier run may have returned: what the
+// last run recorded at an orderly stop, or else all.
 func (l *loader) markGiven(g *segment) {
 	for _, sensor := range g.sensors() {
 		k := givenKey{logRun{g.class, g.run}, sensor, g.class == Events}
@@ -401,7 +401,7 @@ func (l *loader) addDamaged(g *segment, why string) {
 
 // scanned is what a file contains.
 type scanned struct {
-	last   []byte // the form of its last entry
+	last   []byte // form of its last entry
 	id     uint64 // behind its last entry
 	damage string // the first thing that is wrong with it; "" if nothing is
 	end    int    // behind its last frame
@@ -454,10 +454,10 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 		damage(headerDamaged)
 	case at.Tail > 0 && !torn:
 		damage("the bytes from %d to the end are no frame", x.end)
-	case at.Seq < written: // what was on disk is not there
+	case at.Seq < written: // frames that were on disk are missing
 		damage("ends with frame %#x, and was on disk up to frame %#x", at.Seq, written)
 	case !good && x.last != nil:
-		x.damage = cmp.Or(x.damage, headerDamaged) // only that was hit
+		x.damage = cmp.Or(x.damage, headerDamaged) // only the header is damaged
 	}
 	switch {
 	case at.Seq < written:
@@ -469,7 +469,7 @@ func (l *loader) scanSegment(g *segment, data []byte, torn bool) scanned {
 }
 
 // isStale reports whether a frame is done, or was written again elsewhere, because this run
-// had the directory before.
+// has used the directory before.
 func (l *loader) isStale(g *segment, seq uint64) bool {
 	if !l.f.ours {
 		return false
@@ -490,7 +490,7 @@ func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) b
 		return false
 	}
 	done := &l.f.logs[g.class].done
-	done.add(x.id, id) // what lies between is in no file
+	done.add(x.id, id) // the ids in between are in no file
 	if l.acks.isDone(logRun{g.class, g.run}, at.Seq) || l.isStale(g, at.Seq) {
 		done.add(id, id+1)
 	} else {
@@ -520,8 +520,8 @@ func (l *loader) addFrame(g *segment, x *scanned, at *durable.Scanner, h head) b
 }
 
 // countTracker follows the counts of the sensors through the files of one log, in order, to
-// determine what damage may have cost. A run's files have entries of earlier runs where it has
-// lost the directory and written again what it had in memory.
+// determine what may have been lost by damage. A run's files have entries of earlier runs if it
+// has lost the directory and written again what it had in memory.
 type countTracker struct {
 	counts  map[origin]*trackedCount
 	damaged map[uint64]bool // runs with damage in their files so far
@@ -531,9 +531,9 @@ type countTracker struct {
 // trackedCount is how far a sensor has come in a run.
 type trackedCount struct {
 	last   uint64 // its latest count
-	open   bool   // it has not come again since damage
-	before uint64 // its count before that
-	file   uint64 // the run in whose file its latest entry is
+	open   bool   // no entry has been found since the damage
+	before uint64 // its latest count before the damage
+	file   uint64 // the run whose file has its latest entry
 }
 
 func newCountTracker() *countTracker {
@@ -544,7 +544,7 @@ func newCountTracker() *countTracker {
 func (t *countTracker) see(o origin, seq, file uint64) {
 	x := t.counts[o]
 	if x == nil {
-		x = &trackedCount{open: t.damaged[o.run] || t.damaged[file]} // its first ones may have been in the damage
+		x = &trackedCount{open: t.damaged[o.run] || t.damaged[file]} // its first entries may have been in the damage
 		t.counts[o] = x
 	}
 	x.file = file
@@ -615,7 +615,7 @@ func (t *countTracker) losses(class Class, acks ackState) *tally {
 }
 
 // eventTracker follows the frames of the events of each run through their files, in order, to
-// determine how many entries without a count damage may have cost.
+// determine how many entries without a count may have been lost by damage.
 type eventTracker struct {
 	acks *ackState
 	runs map[uint64]*trackedEvents
@@ -623,10 +623,10 @@ type eventTracker struct {
 
 // trackedEvents is how far the events of a run have come.
 type trackedEvents struct {
-	next    uint64 // behind the seq of the latest frame; 0 if it is not known
+	next    uint64 // the seq after the latest frame; 0 if unknown
 	damaged bool   // there was damage since that frame
-	size    int    // of the damage, in bytes; 0 if it is not known
-	until   uint64 // behind the last frame that was on disk there; 0 if it is not known
+	size    int    // size of the damage, in bytes; 0 if unknown
+	until   uint64 // the seq after the last frame that was on disk there; 0 if unknown
 	lost    int64  // entries that damage may have hit so far
 }
 
@@ -641,8 +641,8 @@ func (t *eventTracker) of(run uint64) *trackedEvents {
 	return t.runs[run]
 }
 
-// damage records that frames of a segment may be lost, of that many bytes together; 0 if that
-// is not known. It counts only segments of events.
+// damage records that frames of a segment may be lost, size bytes in total; 0 if unknown. It
+// ignores segments other than those of events.
 func (t *eventTracker) damage(g *segment, size int) {
 	if g.class != Events {
 		return
@@ -660,7 +660,7 @@ func (t *eventTracker) damage(g *segment, size int) {
 		x.next = written(g.number - 1)
 	}
 	if x.size += size; x.damaged && (size == 0 || x.size == size) {
-		x.size = 0 // not all of it is known
+		x.size = 0 // the total is unknown
 	}
 	x.damaged, x.until = true, max(x.until, written(g.number))
 }
@@ -670,7 +670,7 @@ func (t *eventTracker) see(run, seq uint64) {
 	x := t.of(run)
 	if x.damaged {
 		before := seq
-		if x.size == 0 && x.until > 0 { // whole frames, which ended there
+		if x.size == 0 && x.until > 0 { // whole frames, of which the last ended there
 			before = min(seq, x.until)
 		}
 		if seq < x.next { // it was written again after the directory was lost, and is of an earlier run
@@ -681,19 +681,19 @@ func (t *eventTracker) see(run, seq uint64) {
 	x.next, x.damaged, x.size, x.until = seq+1, false, 0, 0
 }
 
-// leastEntry is less than the form of any entry takes.
+// leastEntry is smaller than the form of any entry.
 const leastEntry = 16
 
-// owed returns how many of the frames before a seq, and since the latest that was read, may be
-// owed: no more than fit into the damage, and none whose acknowledgement or whose gap the ack
-// file has.
+// owed returns how many of the frames before a seq and after the latest one read may be owed:
+// no more than fit into the damage, without those whose acknowledgement or gap is in the ack
+// file.
 func (t *eventTracker) owed(run uint64, x *trackedEvents, before uint64) (n int64) {
 	most := int64(segmentSize / (durable.FrameSize + leastEntry))
 	if x.size > 0 {
 		most = 1 + int64(x.size/(durable.FrameSize+leastEntry))
 	}
 	if x.next == 0 {
-		return 1 // at least: where the damage begins is not known
+		return 1 // at least one: where the damage begins is unknown
 	}
 	done := cmp.Or(t.acks.done[logRun{Events, run}], &ids{})
 	for seq := done.free(x.next); seq < before && n < most; seq = done.free(seq + 1) {
@@ -704,7 +704,7 @@ func (t *eventTracker) owed(run uint64, x *trackedEvents, before uint64) (n int6
 	return n
 }
 
-// addTo adds what is lost. It is uncertain, because it may have arrived.
+// addTo adds the losses. They are uncertain, because the entries may have arrived.
 func (t *eventTracker) addTo(to *tally) {
 	for run, x := range t.runs {
 		if end := max(x.until, x.next+uint64(min(x.size, 1))); x.damaged && end > x.next {
@@ -716,8 +716,8 @@ func (t *eventTracker) addTo(to *tally) {
 	}
 }
 
-// safeUntil returns up to which count an origin is known to be undamaged; 0 if nothing of it is
-// known.
+// safeUntil returns the count up to which an origin is known to be undamaged; 0 if nothing is
+// known about it.
 func (t *countTracker) safeUntil(o origin) uint64 {
 	switch x := t.counts[o]; {
 	case x == nil:
@@ -730,7 +730,7 @@ func (t *countTracker) safeUntil(o origin) uint64 {
 }
 
 // crashLosses determines what the crashed runs may have lost: for each of their sensors, all
-// counts from some count on.
+// counts from a certain one on.
 func crashLosses(runs map[uint64]bool, acks ackState, trackers [classes]*countTracker) *tally {
 	where := map[origin]sensorMark{}
 	for run := range runs {
@@ -754,9 +754,9 @@ func crashLosses(runs map[uint64]bool, acks ackState, trackers [classes]*countTr
 	return out
 }
 
-// safeUntil returns the count up to which nothing of a sensor can be lost. A count in the files
-// of one log shows that the lower counts in that log are safe, but nothing about other
-// logs.
+// safeUntil returns the count up to which no entry of a sensor can be lost. A count in the
+// files of one log shows that the lower counts in that log are safe, but says nothing about
+// other logs.
 func safeUntil(o origin, m sensorMark, trackers [classes]*countTracker) uint64 {
 	least, some := uint64(0), false
 	for i, has := range m.in {

@@ -29,12 +29,12 @@ type diskWatch struct {
 // do calls f, which uses the disk. It raises a fault while f takes longer than hangAfter.
 func (w diskWatch) do(f func()) {
 	var mu sync.Mutex // held while a fault is raised or cleared, so that the latest state wins
-	over, told := false, false
+	over, raised := false, false
 	timer := time.AfterFunc(hangAfter, func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if !over {
-			told = true
+			raised = true
 			w.st.countHung(1)
 			w.health.Raise(health.SpoolUnavailable, subject, "the disk has not answered for "+hangAfter.String())
 		}
@@ -44,7 +44,7 @@ func (w diskWatch) do(f func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	over = true
-	if told && w.st.countHung(-1) {
+	if raised && w.st.countHung(-1) {
 		w.health.Clear(health.SpoolUnavailable, subject)
 	}
 }

@@ -213,7 +213,7 @@ func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 			take(x.id, x.form)
 		}
 	}
-	lost, told := 0, 0
+	lost, gaps := 0, 0
 	for id := l.done.free(g.lo); id < g.hi; id = l.done.free(id + 1) {
 		if found.has(id) || l.inMemory(id) != nil {
 			continue
@@ -222,7 +222,7 @@ func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 		l.markDone(id)
 		if x := st.gaps.owed[id]; g.class == Events && x != nil {
 			b.again = append(b.again, x.form)
-			told++
+			gaps++
 			st.removeGapLocked(id)
 			continue
 		}
@@ -233,12 +233,12 @@ func (b *takeBack) addSegmentLocked(g *segment, data []byte) {
 		st.lostFrames[k].add(id-g.off, id-g.off+1)
 	}
 	b.lost += lost
-	if lost == told {
+	if lost == gaps {
 		return
 	}
 	b.t.addSegment(g)
 	if g.class == Events {
-		b.t.addUncounted(g.run, int64(lost-told), true)
+		b.t.addUncounted(g.run, int64(lost-gaps), true)
 	}
 }
 
