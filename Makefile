@@ -35,11 +35,11 @@ CROSS_PROVISION := $(filter-out linux-armv7,$(CROSS))
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross package-test demo chaos clock-steps vm-test vm-bookworm vm-pi test
+CI_STEPS ?= lint build cross package-test image-test demo chaos clock-steps vm-test vm-bookworm vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build provision demo docs test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test ci install clean FORCE
+.PHONY: help build provision demo docs test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test image image-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -112,7 +112,7 @@ lint-go:
 	$(GO) vet -tags steps ./daemon
 	$(GO) run $(STATICCHECK) ./...
 
-SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/package/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm
+SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/package/*.sh deploy/image/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm
 
 lint-shell:
 	@if command -v $(SHELLCHECK) >/dev/null; then echo "$(SHELLCHECK) $(SHELL_FILES)"; $(SHELLCHECK) -x $(SHELL_FILES); \
@@ -153,6 +153,12 @@ release: cross ## deb and rpm for every board, their SBOMs and checksums, into b
 
 package-test: cross ## packages are the same bytes each time, and lintian is content
 	$(PACKAGING) deploy/package/test.sh $(BIN)/cross
+
+image: cross ## a container image for broker, demo and client commands, as bin/image.tar (OCI); needs no docker
+	VERSION=$(VERSION) SOURCE_DATE_EPOCH=$$(date -u -d $(BUILD_TIME) +%s) deploy/image/build.sh $(BIN)/image $(BIN)/cross
+
+image-test: cross ## the image is the same bytes each time, and what is in it runs (root)
+	VERSION=$(VERSION) SOURCE_DATE_EPOCH=$$(date -u -d $(BUILD_TIME) +%s) deploy/image/test.sh $(BIN)/cross
 
 ci: export DURATION = 10s
 ci: export FAULTS = 20
