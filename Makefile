@@ -108,6 +108,7 @@ lint-go:
 	@bad=$$(gofmt -l $(wildcard cmd daemon sensors)) && test -z "$$bad" || { echo "gofmt these:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	GOOS=linux $(GO) vet -tags chaos ./daemon/chaos ./cmd/fieldpost
+	GOOS=linux $(GO) vet -tags hardware ./sensors/board
 	$(GO) vet -tags rehearsal ./daemon/task ./daemon/health ./daemon
 	$(GO) vet -tags steps ./daemon
 	$(GO) run $(STATICCHECK) ./...

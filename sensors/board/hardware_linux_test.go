@@ -183,7 +183,7 @@ func TestHardwareEdgesCount(t *testing.T) {
 		}
 	}
 	// A change may still be pending when the last one is read.
-	if numbered := in.(*inputLine).queue.last; seen+lost != numbered && seen+lost+1 != numbered {
+	if numbered := in.(*inputLine).queue.decoder.last; seen+lost != numbered && seen+lost+1 != numbered {
 		t.Errorf("%d seen and %d counted, the kernel numbered %d", seen, lost, numbered)
 	}
 	if lost == 0 {
