@@ -29,7 +29,8 @@ func (w *window) clone() step { return &window{w.size, slices.Clone(w.values), w
 // median returns the middle one of the sorted values, of an even number the mean of the two in the
 // middle.
 func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
+	sorted := slices.Clone(values)
+	slices.Sort(sorted)
 	n := len(sorted)
 	if n%2 == 1 {
 		return sorted[n/2]
