@@ -457,32 +457,34 @@ func TestDamagedFile(t *testing.T) {
 
 // Many counters at once, from goroutines of their own.
 func TestManyCounters(t *testing.T) {
-	disk := durabletest.New()
-	var names []string
-	for i := range 20 {
-		names = append(names, fmt.Sprint("c", i))
-	}
-	r := start(t, disk, names...)
-	var all sync.WaitGroup
-	for _, name := range names {
-		all.Go(func() {
-			r.Begin(Meter{Name: name, Line: name, Measures: "water", PerPulse: 1})
-			for range 100 {
-				r.Add(name, 1, false)
-				if _, known := r.Saved(name); !known {
-					t.Error("not saved")
+	synctest.Test(t, func(t *testing.T) {
+		disk := durabletest.New()
+		var names []string
+		for i := range 20 {
+			names = append(names, fmt.Sprint("c", i))
+		}
+		r := start(t, disk, names...)
+		var all sync.WaitGroup
+		for _, name := range names {
+			all.Go(func() {
+				r.Begin(Meter{Name: name, Line: name, Measures: "water", PerPulse: 1})
+				for range 100 {
+					r.Add(name, 1, false)
+					if _, known := r.Saved(name); !known {
+						t.Error("not saved")
+					}
 				}
-			}
-		})
-	}
-	all.Wait()
-	r.stop()
-	r = start(t, disk, names...)
-	for _, name := range names {
-		r.Begin(Meter{Name: name, Line: name, Measures: "water", PerPulse: 1})
-		r.want("after a restart", name, "100 100 1")
-	}
-	r.stop()
+			})
+		}
+		all.Wait()
+		r.stop()
+		r = start(t, disk, names...)
+		for _, name := range names {
+			r.Begin(Meter{Name: name, Line: name, Measures: "water", PerPulse: 1})
+			r.want("after a restart", name, "100 100 1")
+		}
+		r.stop()
+	})
 }
 
 // A store that is told of a counter that has not begun does nothing, and one without
