@@ -190,8 +190,10 @@ install: ## install BINARY, the unit and what it needs under DESTDIR and PREFIX
 	install -D -m 0644 deploy/fieldpost.catalog $(LIB)/systemd/catalog/fieldpost.catalog
 	install -D -m 0644 deploy/fieldpost.rules $(LIB)/udev/rules.d/60-fieldpost.rules
 	install -D -m 0644 daemon/config/schema.json $(SHARE)/fieldpost/fieldpost.schema.json
-	install -D -m 0644 deploy/man/fieldpost.yaml.5 $(SHARE)/man/man5/fieldpost.yaml.5
-	install -D -m 0644 deploy/man/fieldpost-reference.7 $(SHARE)/man/man7/fieldpost-reference.7
+	install -d -m 0755 $(SHARE)/man/man5 $(SHARE)/man/man7
+	gzip -9nc deploy/man/fieldpost.yaml.5 >$(SHARE)/man/man5/fieldpost.yaml.5.gz
+	gzip -9nc deploy/man/fieldpost-reference.7 >$(SHARE)/man/man7/fieldpost-reference.7.gz
+	chmod 0644 $(SHARE)/man/man5/* $(SHARE)/man/man7/*
 	install -d -m 0755 $(ETC)
 	install -d -m 0750 $(ETC)/certs
 	test -e $(ETC)/fieldpost.yaml || install -m 0644 configs/fieldpost.yaml $(ETC)/fieldpost.yaml

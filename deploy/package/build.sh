@@ -63,7 +63,6 @@ generated_fieldpost() {
 tree_fieldpost() {
 	local to=$1 doc
 	make -s -C "$REPO" install "DESTDIR=$to" "BINARY=$2"
-	gzip -9n "$to"/usr/share/man/man[57]/*
 	mkdir -p "$to/usr/share/doc/fieldpost/examples"
 	cp "$REPO"/deploy/metrics/* "$to/usr/share/doc/fieldpost/examples/"
 	cp -r "$WORK/generated-fieldpost/usr/share" "$to/usr/"
