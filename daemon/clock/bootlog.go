@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// lookEvery bounds how late the log notices that the clock has become true. A power cut
+	// checkEvery bounds how late the log notices that the clock has become true. A power cut
 	// before then costs the true times of this boot's records from before.
-	lookEvery = 10 * time.Second
+	checkEvery = 10 * time.Second
 	// A moment is written again only when it says something new, and no more often than
 	// this, except at the end of the run.
 	timesEvery = time.Hour
@@ -68,14 +68,14 @@ func (l *BootLog) load() {
 // Run checks the clock until ctx ends, and then once more.
 func (l *BootLog) Run(ctx context.Context) error {
 	journal.Keep(ctx, nil, func(last bool) time.Duration {
-		l.look(last)
-		return l.wait(time.Now(), lookEvery)
+		l.check(last)
+		return l.wait(time.Now(), checkEvery)
 	})
 	return nil
 }
 
-// look takes the present moment, and writes it if it says something new.
-func (l *BootLog) look(last bool) {
+// check takes the present moment, and writes it if it says something new.
+func (l *BootLog) check(last bool) {
 	l.load()
 	now := l.clock.Now()
 	if !now.Synced {

@@ -14,22 +14,22 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// own holds the chip's own keys of a sensor's entry while the entry is read. A nil own has
+// chipKeys holds the own keys of the chip in a sensor's entry, while the entry is read. A nil one has
 // none.
-type own struct {
+type chipKeys struct {
 	config *sensors.Config
 	chip   sensors.Chip // without a name if it is unknown
 	values reflect.Value
 }
 
-// ownOf prepares to read the own keys of a sensor's chip. It returns nil if the entry is not
+// chipKeysOf prepares to read the own keys of a sensor's chip. It returns nil if the entry is not
 // a sensor. In the file the key "chip" may come after the chip's keys.
-func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
+func (l *loader) chipKeysOf(n *yaml.Node, path string, v reflect.Value) *chipKeys {
 	c, ok := v.Addr().Interface().(*sensors.Config)
 	if !ok {
 		return nil
 	}
-	o := &own{config: c}
+	o := &chipKeys{config: c}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if k, val := n.Content[i], n.Content[i+1]; k.Value == "chip" && val.Kind == yaml.ScalarNode {
 			o.chip, _ = sensors.Lookup(val.Value)
@@ -45,7 +45,7 @@ func (l *loader) ownOf(n *yaml.Node, path string, v reflect.Value) *own {
 // read reads a key that only some chips have, and reports whether any chip has it. It only
 // marks a key of another chip as given; [loader.sensor] refuses it. If the chip is not known,
 // it reads the key by the rule of the first chip that has it.
-func (o *own) read(l *loader, n *yaml.Node, path, key string) bool {
+func (o *chipKeys) read(l *loader, n *yaml.Node, path, key string) bool {
 	if o == nil {
 		return false
 	}
@@ -146,25 +146,25 @@ func (l *loader) entry(r rule, n *yaml.Node, path string, v reflect.Value) (soun
 
 // keys returns the keys that the user may have meant: the chip's, or those of all chips if
 // the chip is unknown.
-func (o *own) keys() []string {
+func (o *chipKeys) keys() []string {
 	if o == nil {
 		return nil
 	}
 	if o.chip.Name != "" {
 		return o.chip.Options.Keys()
 	}
-	return ownKeys()
+	return allChipKeys()
 }
 
 // finish stores the options in the sensor's configuration.
-func (o *own) finish() {
+func (o *chipKeys) finish() {
 	if o != nil && o.values.IsValid() {
 		o.config.Options = o.values.Interface()
 	}
 }
 
-// ownKeys returns the own keys of all chips.
-var ownKeys = sync.OnceValue(func() (all []string) {
+// allChipKeys returns the own keys of all chips.
+var allChipKeys = sync.OnceValue(func() (all []string) {
 	for _, c := range sensors.Catalog() {
 		for _, k := range c.Options.Keys() {
 			if !slices.Contains(all, k) {
@@ -181,7 +181,7 @@ func (l *loader) sensor(path string, s *sensors.Config) {
 	if !known {
 		return
 	}
-	for _, k := range ownKeys() {
+	for _, k := range allChipKeys() {
 		l.chipKey(path, k, chip)
 	}
 	if !l.given(path + ".every") {

@@ -39,7 +39,7 @@ func (l *loader) mapping(n *yaml.Node, path, key string, v reflect.Value) {
 		l.fail(path, "want keys with values, not "+kindOf(n), "")
 		return
 	}
-	own := l.ownOf(n, path, v)
+	own := l.chipKeysOf(n, path, v)
 	lines := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, val := n.Content[i], n.Content[i+1]

@@ -16,9 +16,9 @@ const (
 	userEndingsMax = 32 // of one user, including those that were asked to end
 )
 
-// crowd holds all connections, the one that has waited longest first. Its methods need the
+// admission holds all connections, the one that has waited longest first. Its methods need the
 // server's mu.
-type crowd struct{ conns []*conn }
+type admission struct{ conns []*conn }
 
 // stage is what a connection waits for.
 type stage int
@@ -31,7 +31,7 @@ const (
 
 // countLocked counts the connections at a stage and returns the oldest. With uid it counts
 // only that user's. It does not count connections that were asked to go.
-func (c *crowd) countLocked(at stage, uid *uint32) (n int, oldest *conn) {
+func (c *admission) countLocked(at stage, uid *uint32) (n int, oldest *conn) {
 	for _, g := range c.conns {
 		if g.stage != at || g.gone || uid != nil && g.from.UID != *uid {
 			continue
@@ -44,7 +44,7 @@ func (c *crowd) countLocked(at stage, uid *uint32) (n int, oldest *conn) {
 }
 
 // greediestLocked returns, of the user with the most connections at a stage, the oldest one.
-func (c *crowd) greediestLocked(at stage) *conn {
+func (c *admission) greediestLocked(at stage) *conn {
 	var found *conn
 	many := 0
 	for _, g := range c.conns {
@@ -57,7 +57,7 @@ func (c *crowd) greediestLocked(at stage) *conn {
 
 // enterLocked adds a connection that waits for a request. If there are too many, another
 // waiting one makes room: the user's own oldest first.
-func (c *crowd) enterLocked(g *conn) {
+func (c *admission) enterLocked(g *conn) {
 	uid := &g.from.UID
 	if n, oldest := c.countLocked(asking, uid); n >= userWaitingMax {
 		oldest.evictLocked()
@@ -77,7 +77,7 @@ func (g *conn) evictLocked() {
 
 // callLocked moves a connection whose request has arrived on to its call. It reports whether
 // there is room for the call. For an urgent call it asks the user's own oldest to end.
-func (c *crowd) callLocked(g *conn, at stage, cancel context.CancelFunc) (ok bool) {
+func (c *admission) callLocked(g *conn, at stage, cancel context.CancelFunc) (ok bool) {
 	uid := &g.from.UID
 	mine, oldest := c.countLocked(at, uid)
 	all, _ := c.countLocked(at, nil)
@@ -97,7 +97,7 @@ func (c *crowd) callLocked(g *conn, at stage, cancel context.CancelFunc) (ok boo
 }
 
 // endingLocked counts a user's urgent calls, including those that were asked to end.
-func (c *crowd) endingLocked(uid uint32) (n int) {
+func (c *admission) endingLocked(uid uint32) (n int) {
 	for _, g := range c.conns {
 		if g.stage == urgent && g.from.UID == uid {
 			n++
@@ -113,7 +113,7 @@ func (g *conn) endLocked() {
 }
 
 // leaveLocked removes a connection.
-func (c *crowd) leaveLocked(g *conn) {
+func (c *admission) leaveLocked(g *conn) {
 	for i, x := range c.conns {
 		if x == g {
 			c.conns = append(c.conns[:i:i], c.conns[i+1:]...)

@@ -186,7 +186,7 @@ func (s *Server) begin(c *conn, e *Endpoint, cancel context.CancelFunc) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.crowd.callLocked(c, at, cancel)
+	return s.admission.callLocked(c, at, cancel)
 }
 
 // refuse answers a request that may not have arrived completely. It then reads the rest, for

@@ -72,10 +72,10 @@ type Server struct {
 	ctx    context.Context // of Run, which sets it before there are connections
 	others *task.Group     // set likewise: all other goroutines, most of them net/http's
 
-	mu    sync.Mutex
-	crowd crowd
-	ended bool           // ctx has ended
-	conns sync.WaitGroup // counts connections
+	mu        sync.Mutex
+	admission admission
+	ended     bool           // ctx has ended
+	conns     sync.WaitGroup // counts connections
 }
 
 // listener is a listening socket.
@@ -115,7 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	defer context.AfterFunc(ctx, func() { s.others.Call("local end", func() { s.end(web) }) })()
+	defer context.AfterFunc(ctx, func() { s.others.Call("local end", func() { s.endConnections(web) }) })()
 	for ctx.Err() == nil {
 		l, err := s.listen(s.o.Path)
 		switch {
@@ -130,7 +130,7 @@ func (s *Server) Run(ctx context.Context) error {
 			wait(ctx, again)
 		}
 	}
-	s.end(web)
+	s.endConnections(web)
 	s.conns.Wait() // not deferred: after a panic that might take a minute
 	return ctx.Err()
 }
@@ -165,19 +165,19 @@ func (s *Server) keep(ctx context.Context, l listener, gone func()) {
 	}
 }
 
-// end closes all connections that wait for a request, and shortens the time of those whose
+// endConnections closes all connections that wait for a request, and shortens the time of those whose
 // answer has not been read.
-func (s *Server) end(web *http.Server) {
+func (s *Server) endConnections(web *http.Server) {
 	web.SetKeepAlivesEnabled(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	for _, c := range s.crowd.conns {
+	for _, c := range s.admission.conns {
 		c.endReadingLocked()
 	}
 }
 
-// endReadingLocked is what end does to a connection.
+// endReadingLocked is what endConnections does to a connection.
 func (c *conn) endReadingLocked() {
 	c.muteLocked()
 	_ = c.SetWriteDeadline(time.Now().Add(hurry)) // where it fails, so does the writing
@@ -194,17 +194,17 @@ func (s *Server) follow(nc net.Conn, state http.ConnState) {
 		s.awaitRequestLocked(c)
 	case http.StateIdle:
 		c.idle = true
-		s.crowd.leaveLocked(c)
+		s.admission.leaveLocked(c)
 		s.awaitRequestLocked(c)
 	case http.StateClosed:
-		s.crowd.leaveLocked(c)
+		s.admission.leaveLocked(c)
 		s.conns.Done()
 	}
 }
 
 // awaitRequestLocked adds a connection that waits for its first or next request.
 func (s *Server) awaitRequestLocked(c *conn) {
-	s.crowd.enterLocked(c)
+	s.admission.enterLocked(c)
 	if s.ended {
 		c.endReadingLocked()
 		return

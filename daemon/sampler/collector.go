@@ -30,8 +30,8 @@ type collector struct {
 	reads  int // scheduled reads that have begun and have not ended
 }
 
-// begin counts a sensor's read as running.
-func (c *collector) begin(r *runner) {
+// beginRead counts a sensor's read as running.
+func (c *collector) beginRead(r *runner) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !r.reading {
@@ -40,17 +40,17 @@ func (c *collector) begin(r *runner) {
 	}
 }
 
-// end counts a sensor's read as ended. After the last one it emits the held readings.
-func (c *collector) end(r *runner) {
-	if c.leave(r) {
+// endRead counts a sensor's read as ended. After the last one it emits the held readings.
+func (c *collector) endRead(r *runner) {
+	if c.countEnded(r) {
 		c.flush()
 		c.rest()
 	}
 }
 
-// leave counts a sensor's read as ended; it may also be one that will not take place. It
+// countEnded counts a sensor's read as ended; it may also be one that will not take place. It
 // reports whether that was the last running read. It does not wait for Emit.
-func (c *collector) leave(r *runner) (last bool) {
+func (c *collector) countEnded(r *runner) (last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !r.reading {

@@ -80,7 +80,7 @@ func (c *coroutine) read(yield func(time.Duration) bool) {
 	d.yield = yield
 	got, err := d.readGuarded(c.pass.clock)
 	d.yield = nil
-	c.pass.end(c.task, got, err)
+	c.pass.endRead(c.task, got, err)
 }
 
 // coroutine returns an idle coroutine. They are reused, because their stacks have grown to
@@ -184,13 +184,13 @@ func (p *busPass) step(t *read) {
 		t.begun = true
 		if d.sensor == nil || d.broken {
 			t.over = true
-			p.end(t, reading{}, errNotOpen)
+			p.endRead(t, reading{}, errNotOpen)
 			return
 		}
 		if len(p.reads) == 1 || !d.pauses {
 			got, err := d.readGuarded(p.clock)
 			t.over = true
-			p.end(t, got, err)
+			p.endRead(t, got, err)
 			return
 		}
 		t.call = p.bus.coroutine()
@@ -215,9 +215,9 @@ func (d *driver) readGuarded(c clock.Clock) (got reading, err error) {
 	return d.read(false, true, c)
 }
 
-// end hands the result of a read on: a failure to the sensor's runner, a reading to be
+// endRead hands the result of a read on: a failure to the sensor's runner, a reading to be
 // emitted.
-func (p *busPass) end(t *read, got reading, err error) {
+func (p *busPass) endRead(t *read, got reading, err error) {
 	r := t.r
 	p.mu.Lock()
 	late := p.late
@@ -233,7 +233,7 @@ func (p *busPass) end(t *read, got reading, err error) {
 		r.redo <- err // has room: one read at a time
 	default:
 		r.passed(got)
-		p.s.records.end(r)
+		p.s.records.endRead(r)
 	}
 }
 

@@ -316,8 +316,8 @@ func TestSchedulerDoesNotWaitForEmit(t *testing.T) {
 	}()
 	<-taking
 	r := &runner{}
-	c.begin(r)
-	if !c.leave(r) || c.leave(r) {
+	c.beginRead(r)
+	if !c.countEnded(r) || c.countEnded(r) {
 		t.Error("the only read was not the last one, or was it twice")
 	}
 	close(release)

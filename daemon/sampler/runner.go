@@ -82,11 +82,11 @@ func (r *runner) run(ctx context.Context, outcomes chan<- outcome) {
 			r.followLine(edges)
 		case <-r.due.C():
 			o := r.read(ctx)
-			r.records.end(r)
+			r.records.endRead(r)
 			r.report(ctx, o, outcomes)
 		case err := <-r.redo:
 			o := r.readAgain(ctx, err)
-			r.records.end(r)
+			r.records.endRead(r)
 			r.report(ctx, o, outcomes)
 		case request := <-r.requests:
 			r.answerRequest(ctx, request)

@@ -195,7 +195,7 @@ func (s *Sampler) startRunners(ctx context.Context, runners []*runner) {
 		r.stop = stop
 		s.others.Go("sensor runner", func() {
 			defer close(r.ended)
-			defer s.records.end(r)
+			defer s.records.endRead(r)
 			r.run(ctx, s.outcomes)
 		})
 	}

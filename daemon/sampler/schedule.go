@@ -50,7 +50,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 				r.plan.start(origin, now)
 			}
 			for _, r := range missing(set.runners, next.runners) {
-				s.records.leave(r) // it may have fallen due after its runner had ended
+				s.records.countEnded(r) // it may have fallen due after its runner had ended
 			}
 			set = next
 		case <-timer.C:
@@ -68,7 +68,7 @@ func (s *Sampler) startDue(set *sensorSet, now time.Time) time.Duration {
 			r.fit = true
 		}
 		if r.plan.due(now) {
-			s.records.begin(r)
+			s.records.beginRead(r)
 			due = append(due, r)
 		}
 		wait = min(wait, r.plan.untilDue(now))

@@ -284,7 +284,7 @@ func (r *riskFile) begin(place string) {
 // abandon removes the file, because the run gets another number before it has taken any
 // entry.
 func (r *riskFile) abandon() {
-	r.end()
+	r.remove()
 	r.began, r.last = false, nil
 }
 
@@ -357,7 +357,7 @@ func (r *riskFile) saveLocked() {
 	}
 	if _, err := r.file.WriteAt(r.next, 0); err != nil {
 		r.log.Warn("cannot write the risk file: after a kill, more will be reported as lost than is", "err", err)
-		r.endLocked()
+		r.removeLocked()
 		return
 	}
 	r.last, r.next = r.next, r.last
@@ -498,14 +498,14 @@ func (e *memEntry) risk() (x risk, closed bool) {
 	return risk{e.sensor, g.First, g.Last, g.Uncertain, true}, true
 }
 
-// end removes the file, because nothing is at risk any longer, or it is unknown what is.
-func (r *riskFile) end() {
+// remove removes the file, because nothing is at risk any longer, or it is unknown what is.
+func (r *riskFile) remove() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.endLocked()
+	r.removeLocked()
 }
 
-func (r *riskFile) endLocked() {
+func (r *riskFile) removeLocked() {
 	if r.file == nil {
 		return
 	}

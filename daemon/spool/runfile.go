@@ -234,9 +234,9 @@ func (r *runtimeDir) forgetReported() {
 	})
 }
 
-// end removes the record of a run that ends without a disk, if it owes nothing. It keeps the
+// removeRecord removes the record of a run that ends without a disk, if it owes nothing. It keeps the
 // record if files of earlier runs remain that this run sent: the next run must know that.
-func (r *runtimeDir) end() {
+func (r *runtimeDir) removeRecord() {
 	if r.dir == nil || !r.recorded {
 		return
 	}

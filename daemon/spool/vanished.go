@@ -134,7 +134,7 @@ func (w *writer) loseDirectory() {
 		sw.newborn = false
 	}
 	w.acks.close()
-	w.risks.end()
+	w.risks.remove()
 	w.dir.giveUp()
 	w.repairs.forget()
 	b := takeBack{st: w.st, t: newTally()}

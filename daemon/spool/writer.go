@@ -389,10 +389,10 @@ func (w *writer) finish() error {
 	w.acks.close()
 	w.runtime.update(w.dir.recorded)
 	if err == nil {
-		w.risks.end()
+		w.risks.remove()
 	} else {
 		w.risks.save()
-		w.runtime.end()
+		w.runtime.removeRecord()
 		return fmt.Errorf("finish spool %q: %w", w.o.Dir, err)
 	}
 	return nil

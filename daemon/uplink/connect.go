@@ -21,7 +21,7 @@ const connectTimeout = 20 * time.Second // for DNS, TCP, TLS and the CONNACK tog
 func (c *connection) connect(ctx context.Context) (err error) {
 	l := c.link
 	l.refreshCredentials(ctx)
-	if c.trial = l.trials.take(); c.trial != nil {
+	if c.trial = l.trials.takeNext(); c.trial != nil {
 		c.creds = c.trial.creds
 	} else if c.creds, err = l.rotation.next(); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (c *connection) connect(ctx context.Context) (err error) {
 	case opening != nil:
 		return opening
 	case token.Error() != nil:
-		if cause, _ := c.transport.end(); cause != nil && !errors.Is(cause, net.ErrClosed) {
+		if cause, _ := c.transport.endedBy(); cause != nil && !errors.Is(cause, net.ErrClosed) {
 			return cause
 		}
 		return token.Error()

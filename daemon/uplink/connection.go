@@ -260,7 +260,7 @@ func (c *connection) finish(err error) error {
 	}
 	c.publisher.acknowledgeRest()
 	c.noteResumedSession()
-	cause, _ := c.transport.end()
+	cause, _ := c.transport.endedBy()
 	return cause
 }
 
@@ -269,6 +269,6 @@ func (c *connection) endedByPeer() bool {
 	if c.transport == nil {
 		return false
 	}
-	_, remote := c.transport.end()
+	_, remote := c.transport.endedBy()
 	return remote
 }

@@ -203,7 +203,7 @@ func (s *subscriber) awaitAnswer(ctx context.Context, packet uint16, asked time.
 		case came && of == packet:
 			return code, nil
 		case t.over():
-			cause, _ := t.end()
+			cause, _ := t.endedBy()
 			return 0, cause
 		case ctx.Err() != nil:
 			return 0, nil

@@ -226,8 +226,8 @@ func (t *transport) Close() error {
 	return t.tls.Close()
 }
 
-// end returns what ended the connection, nil if nothing has, and whether the other side did.
-func (t *transport) end() (err error, remote bool) {
+// endedBy returns what ended the connection, nil if nothing has, and whether the other side did.
+func (t *transport) endedBy() (err error, remote bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.cause, t.remote

@@ -99,8 +99,8 @@ func (x *trials) withdraw(t *trial) {
 	}
 }
 
-// take removes and returns the pair for the next connection; nil is none.
-func (x *trials) take() (t *trial) {
+// takeNext removes and returns the pair for the next connection; nil is none.
+func (x *trials) takeNext() (t *trial) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t, x.waiting = x.waiting, nil

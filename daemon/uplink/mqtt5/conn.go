@@ -206,7 +206,7 @@ func (c *Conn) Receive(ctx context.Context, want func(Message) bool) error {
 	for {
 		select {
 		case m := <-c.messages:
-			if ok, err := c.take(ctx, m, want); ok || err != nil {
+			if ok, err := c.handleMessage(ctx, m, want); ok || err != nil {
 				return err
 			}
 		case <-c.packets: // a PINGRESP, or a late answer to an earlier request
@@ -232,8 +232,8 @@ func (c *Conn) Receive(ctx context.Context, want func(Message) bool) error {
 	}
 }
 
-// take acknowledges a message and reports whether it is the wanted one.
-func (c *Conn) take(ctx context.Context, m *packets.Publish, want func(Message) bool) (bool, error) {
+// handleMessage acknowledges a message and reports whether it is the wanted one.
+func (c *Conn) handleMessage(ctx context.Context, m *packets.Publish, want func(Message) bool) (bool, error) {
 	if want(messageOf(m)) {
 		if m.QoS > 0 {
 			_ = c.send(ctx, packets.PUBACK, &packets.Puback{PacketID: m.PacketID, Properties: &packets.Properties{}})
