@@ -14,21 +14,21 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// Screen is the live view of a daemon in a terminal. Its owner gives it each new status,
-// each key and the answer to each order, and draws it. It is for one goroutine.
+// Screen is the live view of a daemon in a terminal. The caller passes it each new status,
+// each key and the answer to each order, and draws it. Only one goroutine may use it.
 type Screen struct {
 	status    api.Status
 	at        time.Time // when status came; zero before the first
-	err       error     // why the last question for the status was not answered
-	now       time.Time // when the last question was answered, or was not
+	err       error     // why the last request for the status failed
+	now       time.Time // when the last request was answered or failed
 	plots     map[plotOf]*plot
 	selected  string        // the output that keys act on
-	asking    *OrderRequest // an order that a key has named, to be confirmed
-	askingFor string        // the thing that order is for
-	sending   bool          // an order has been sent and not been answered
-	result    string        // what became of the last key or order
+	asking    *OrderRequest // an order that a key has selected, not confirmed yet
+	askingFor string        // the thing that the order is for
+	sending   bool          // an order was sent and is not answered
+	result    string        // the outcome of the last key or order
 	top       int           // the first line of the body that is shown
-	room      int           // how many lines of the body the last drawing had room for
+	room      int           // number of body lines that the last drawing had room for
 }
 
 // Style says what a terminal can show.
@@ -78,7 +78,7 @@ func (s *Screen) Update(r api.Status, err error, at time.Time) {
 		return
 	}
 	if s.plots == nil || r.PID != s.status.PID {
-		s.plots = map[plotOf]*plot{} // another run counts its readings afresh
+		s.plots = map[plotOf]*plot{} // another run starts its counts again
 	}
 	s.status, s.at = r, at
 	if !slices.ContainsFunc(r.Outputs, func(o api.Output) bool { return o.Name == s.selected }) {
@@ -104,9 +104,9 @@ func (s *Screen) Update(r api.Status, err error, at time.Time) {
 	s.plots = kept
 }
 
-// Press handles a key. send is an order that was confirmed and has to be sent now, for the
-// board called thing; [Screen.Answered] is called with its answer. quit says that the user
-// wants to leave.
+// Press handles a key. send is a confirmed order that must be sent now, to the board called
+// thing; the caller passes its answer to [Screen.Answered]. quit says that the user wants to
+// leave.
 func (s *Screen) Press(k Key) (send *OrderRequest, thing string, quit bool) {
 	if asked := s.asking; asked != nil {
 		s.asking = nil
@@ -146,7 +146,7 @@ func (s *Screen) selectOutput(by int) {
 	}
 }
 
-// ask names an order, which the next key confirms or not.
+// ask selects an order, which the next key confirms or cancels.
 func (s *Screen) ask(action string) {
 	switch {
 	case s.selected == "":
@@ -160,7 +160,7 @@ func (s *Screen) ask(action string) {
 	}
 }
 
-// Answered gives the screen the answer to the order that [Screen.Press] returned.
+// Answered passes the answer to the order that [Screen.Press] returned.
 func (s *Screen) Answered(a api.OrderAnswer, err error) {
 	s.sending = false
 	s.result = AnswerText(a)
@@ -226,7 +226,7 @@ func (s *Screen) header(c *canvas) {
 	}
 }
 
-// faults come first, as they are what a person has to know.
+// faults come first, because they are what a person must know.
 func (s *Screen) faults(c *canvas) {
 	c.line(plainText, "")
 	if len(s.status.Faults) == 0 {

@@ -14,10 +14,10 @@ import (
 	"fieldpost/daemon/visible"
 )
 
-// Watch calls read again and again, with a pause of every after each, and writes a line
-// with the time of day for each reading. A sensor or bus that fails is written too, its
-// remedy only when it is another one than before, and read again; so one can look for a
-// loose wire. It returns nil when ctx ends, and other errors of read and those of w at once.
+// Watch calls read again and again, with a pause of every after each, and writes a line with
+// the time of day for each reading. If a sensor or bus fails, it writes that too, and the
+// remedy only if that has changed, and goes on; so one can look for a loose wire. It returns
+// nil when ctx ends, and immediately any other error of read and every error of w.
 func Watch(ctx context.Context, w io.Writer, every time.Duration, read func(context.Context) (api.Reading, error)) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()

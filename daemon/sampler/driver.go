@@ -21,7 +21,7 @@ type driver struct {
 	config sensors.Config
 	chip   sensors.Chip
 	sensor sensors.Sensor // nil while it is not open
-	totals *totals.Store  // of counters; nil: they count from their opening
+	totals *totals.Store  // the totals of counters; nil: they count from their opening
 	broken bool           // Sense panicked, so the sensor must be opened again
 	// waitingSince is when the sensor first had no value yet; zero if it has one.
 	waitingSince time.Time

@@ -40,7 +40,7 @@ type Options struct {
 	// Sampler, they must share it, because receivers take a reading with a known number for a
 	// duplicate. Nil starts from 1.
 	Counts *Counts
-	// Totals keeps the totals of counters. Nil: they count from when they are opened.
+	// Totals has the totals of counters. If it is nil, they count from their opening.
 	Totals *totals.Store
 }
 

@@ -43,7 +43,7 @@
 //   - samples-7-3.seg, edges-*.seg, events-*.seg: the segments (segment.go). Each class has
 //     its own log of segments of 256 KB, which consist of frames with a checksum (CRC-32C,
 //     RFC 3720, appendix B.4). A segment belongs to one run; it has entries that earlier runs
-//     took if that run has lost the directory and written again what it had in memory. It is
+//     took if that run has lost the directory and rewritten what it had in memory. It is
 //     removed when all its entries are acknowledged. If the spool is full and drops some of
 //     them, the rest of the segment is rewritten (compact.go)
 //   - acks: the ack file (ackfile.go): which entries of the segments are acknowledged, which
