@@ -96,6 +96,7 @@ func (b *checker) message(payload, of string, named bool) {
 	}
 	switch {
 	case m.Action != "": // a stray order on the topic of readings
+	case m.Kind == "probe": // it is on the topic of a thing and names none
 	case named && m.Thing != of:
 		b.complain("arrived on the topic of %q: %s", of, payload)
 	case m.Kind == "answer":
