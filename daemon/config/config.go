@@ -21,7 +21,7 @@ type Config struct {
 	Commands Commands `yaml:"commands"`
 	// Spool says how messages are kept until they are delivered.
 	Spool Spool `yaml:"spool"`
-	// Local says what is served besides the unix socket.
+	// Local says what is served in addition to the unix socket.
 	Local Local `yaml:"local"`
 	// Sensors are the sensors to read.
 	Sensors []sensors.Config `yaml:"sensors"`
@@ -151,7 +151,7 @@ type Spool struct {
 	MaxAge time.Duration `yaml:"max_age"`
 }
 
-// Local says what is served besides the unix socket.
+// Local says what is served in addition to the unix socket.
 type Local struct {
 	// Metrics is the address and port at which GET /metrics is answered over HTTP, for
 	// Prometheus and others: 127.0.0.1:9108. Default: none; /metrics is on the unix socket in

@@ -456,7 +456,7 @@ func explainAuthority(e x509.UnknownAuthorityError, at Disconnect) *Explained {
 		return explained(health.ServerUntrusted, "Put the certificate of the authority into broker.ca, and have it made with basicConstraints=CA:TRUE and, if it has a key usage, keyCertSign.",
 			"the broker's certificate was issued by %s, and what broker.ca has of that name may not sign certificates", issuer)
 	case e.Cert != nil && subject == e.Cert.Issuer.String():
-		return explained(health.ServerUntrusted, "If it is the right broker, put its certificate into broker.ca.", "the broker's certificate is signed by itself, %q, and broker.ca does not have it", subject)
+		return explained(health.ServerUntrusted, "If it is the right broker, put its certificate into broker.ca.", "the broker's certificate is self-signed, %q, and broker.ca does not have it", subject)
 	}
 	hint := "Put the root that signed the broker's certificate into broker.ca; for AWS IoT Core that is AmazonRootCA1.pem."
 	host := strings.ToLower(hostOf(at.Endpoint))

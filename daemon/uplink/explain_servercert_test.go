@@ -62,7 +62,7 @@ func TestBrokersCertificateIsWrong(t *testing.T) {
 		"signed by itself": {func(t *testing.T, b *broker) {
 			a := impostor(t, brokerName, func(c *x509.Certificate) { c.DNSNames = []string{brokerName} })
 			b.serve(a.PEM, certtest.KeyPEM(t, a.Key))
-		}, []string{`signed by itself, "CN=` + brokerName + `", and broker.ca does not have it`, "put its certificate into broker.ca"}},
+		}, []string{`self-signed, "CN=` + brokerName + `", and broker.ca does not have it`, "put its certificate into broker.ca"}},
 		"SHA-1": {func(t *testing.T, b *broker) {
 			b.serveDER(sample(t, "sha1.crt"), sample(t, "good.key"))
 			put(t, b.file("ca.PEM"), sample(t, "sha1-root.crt"))
