@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -24,10 +25,11 @@ import (
 	"fieldpost/daemon/message"
 )
 
-// freeAddress is an address of which the port was free a moment ago.
+// freeAddress is an address of which the port was free a moment ago. Nobody else uses that
+// loopback address, so nobody takes the port meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,13 +90,14 @@ func TestMetrics(t *testing.T) {
 	cfg := s.Config("  - {name: gone, chip: lm75, bus: i2c-1, address: 0x49, every: 1s}", "  - {name: fan, pin: GPIO5}")
 	cfg.Local.Metrics = freeAddress(t)
 	_, socket := s.StartWithSocket(cfg)
+	const reading = `fieldpost_reading{sensor="air",quantity="temperature",unit="Cel"}`
 	text := awaitMetrics(t, cfg.Local.Metrics, func(text string) bool {
 		return value(text, "fieldpost_link_connected") == "1" && value(text, `fieldpost_sensor_failed_reads_total{sensor="gone"}`) > "0" &&
 			value(text, "fieldpost_spool_acknowledged_records_total") > "0" && value(text, `fieldpost_faults{severity="error"}`) == "1" &&
-			value(text, "fieldpost_certificate_expiry_timestamp_seconds") != ""
+			value(text, "fieldpost_certificate_expiry_timestamp_seconds") != "" && value(text, reading) != "" && value(text, `fieldpost_output_on{output="pump"}`) != ""
 	})
 	for metric, want := range map[string]string{
-		`fieldpost_reading{sensor="air",quantity="temperature",unit="Cel"}`:                   "21.5",
+		reading: "21.5",
 		`fieldpost_fault{code="no_answer",subject="gone",severity="warning",explained_by=""}`: "1",
 		`fieldpost_fault{code="line_busy",subject="fan",severity="error",explained_by=""}`:    "1",
 		`fieldpost_output_on{output="pump"}`:                                                  "0",
