@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,7 @@ func System() (Clock, error) {
 	if _, err := bootTime(); err != nil {
 		return nil, err
 	}
-	return &system{boot: boot, mono: bootTime, adjtimex: unix.Adjtimex}, nil
+	return &system{boot: boot, mono: bootTime, adjtimex: adjtimex}, nil
 }
 
 // system is the clock of a Linux machine.
@@ -79,11 +80,21 @@ func (s *system) ask() bool {
 	}
 }
 
-// bootTime returns the time since boot.
+// bootTime returns the time since boot. Go's scheduler is not told of the system call, which would
+// wake Go's monitor thread: that is for calls that may block.
 func bootTime() (time.Duration, error) {
 	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", err)
+	if _, _, errno := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
+		return 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", errno)
 	}
 	return time.Duration(ts.Nano()), nil
+}
+
+// adjtimex is unix.Adjtimex, but without telling Go's scheduler of a system call; see bootTime.
+func adjtimex(t *unix.Timex) (state int, err error) {
+	r, _, errno := unix.RawSyscall(unix.SYS_ADJTIMEX, uintptr(unsafe.Pointer(t)), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
 }

@@ -270,7 +270,7 @@ func (r *riskFile) begin(place string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.file = f
+	r.file = quickFile(f)
 	r.st.mu.Lock()
 	r.note.run, r.note.spool, r.note.boot, r.note.place = r.st.run, r.st.source.Spool, boot, place
 	r.book.noting = true
