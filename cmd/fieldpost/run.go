@@ -15,6 +15,7 @@ import (
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/fingerprint"
 	"fieldpost/daemon/systemd"
+	"fieldpost/daemon/wake"
 
 	"github.com/spf13/cobra"
 )
@@ -96,6 +97,9 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	if why := durable.Volatile(cfg.Spool.Dir); why != "" {
 		log.Warn("spool.dir does not survive a power cut: it is "+why, "dir", cfg.Spool.Dir)
+	}
+	if stop, err := wake.UseKernelTimer(); err == nil { // Go's own cost more, and do as well
+		defer stop()
 	}
 	d, err := daemon.New(o)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/uplink"
+	"fieldpost/daemon/wake"
 	"fieldpost/sensors"
 	"fieldpost/sensors/sim"
 
@@ -36,6 +37,8 @@ const (
 	childConfig = "FIELDPOST_BENCH_CHILD"
 	childMarks  = "FIELDPOST_BENCH_MARKS"
 	childCounts = "FIELDPOST_BENCH_COUNTS"
+	// childRuntime is the runtime directory, or "" for one beside the configuration.
+	childRuntime = "FIELDPOST_BENCH_RUNTIME"
 	// childChatter is set where ten lines of the board are to chatter at 1 kHz.
 	childChatter = "FIELDPOST_BENCH_CHATTER"
 	// childByteTime is how long a byte takes on the I2C buses, as a duration.
@@ -66,6 +69,9 @@ func child(path string) (status int) {
 }
 
 func alone(ctx context.Context, path string) error {
+	if stop, err := wake.UseKernelTimer(); err == nil { // as the program does
+		defer stop()
+	}
 	cfg, err := config.Load(path)
 	if err != nil {
 		return err
@@ -78,7 +84,7 @@ func alone(ctx context.Context, path string) error {
 	if err := json.Unmarshal([]byte(cmp.Or(os.Getenv(childMarks), "[]")), &m.left); err != nil {
 		return err
 	}
-	runtimeDir := filepath.Join(filepath.Dir(path), "runtime") // as the unit has one
+	runtimeDir := cmp.Or(os.Getenv(childRuntime), filepath.Join(filepath.Dir(path), "runtime"))
 	if err := os.MkdirAll(runtimeDir, 0o750); err != nil {
 		return err
 	}

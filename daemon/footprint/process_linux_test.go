@@ -50,6 +50,7 @@ func startChildIn(b testing.TB, dir string, plan childPlan) process {
 		c.Env = append(c.Env, fmt.Sprint("GOMAXPROCS=", runtime.NumCPU()))
 		slack = 0
 	}
+	c.Env = append(c.Env, childRuntime+"="+memoryDir(b))
 	c.Env = append(c.Env, childByteTime+"="+plan.byteTime.String())
 	if plan.chatter {
 		c.Env = append(c.Env, childChatter+"=1")
@@ -58,6 +59,22 @@ func startChildIn(b testing.TB, dir string, plan childPlan) process {
 		c.Env = append(c.Env, childMarks+"="+strings.ReplaceAll(fmt.Sprint(plan.marks), " ", ","))
 	}
 	return launch(b, c, slack)
+}
+
+// memoryDir makes a directory in memory, as the unit's RuntimeDirectory= is. It is removed at the
+// end of the benchmark. "" is none: the machine has no /dev/shm.
+func memoryDir(b testing.TB) string {
+	b.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "fieldpost-bench-")
+	if err != nil {
+		return ""
+	}
+	b.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			b.Error(err)
+		}
+	})
+	return dir
 }
 
 // start starts a program whose timers may be late by slack; 0 is the kernel's default. A

@@ -27,7 +27,7 @@ func TestCountsOfATick(t *testing.T) {
 		mostRecords     = 2  // 1 is usual
 		mostAppends     = 2  // to the spool; 1 is usual
 		mostWrites      = 7  // 4: the TLS record, and the risk file when readings are appended, sent and acknowledged
-		mostSwitches    = 30 // 10 to 15: three wake-ups, of which each wakes Go's monitor thread too
+		mostSwitches    = 20 // 3 to 8: a wake-up each to begin, to read and send, and for PUBACKs
 		mostAllocations = 20 // 12 to 16 a reading, of which 4 are the simulated chips'
 	)
 	s := daemontest.NewSite(t, nil)

@@ -168,7 +168,7 @@ func (b *Bank) Run(ctx context.Context) error {
 	others.Go("output levels", func() { b.levels.run(ctx) })
 	others.Go("output recorder", func() { b.recorder.run(ctx) })
 	defer b.o.Heartbeat.End()
-	timer := time.NewTimer(0)
+	timer := wake.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {

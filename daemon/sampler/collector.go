@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"fieldpost/daemon/wake"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ type collector struct {
 	begun  bool // a reading was emitted; the first one of a run is not held
 	held   []message.Record
 	waits  bool        // the timer is set
-	timer  *time.Timer // calls expire; a new one each time, see uplink's connection.serve
+	timer  *wake.Timer // calls expire; a new one each time, see uplink's connection.serve
 	closed bool
 	reads  int // scheduled reads that have begun and have not ended
 }
@@ -78,7 +79,7 @@ func (c *collector) hold(r message.Record) (now bool) {
 		c.begun = true
 		return true
 	case !c.waits:
-		c.waits, c.timer = true, time.AfterFunc(c.linger, func() { c.others.Call("held readings", c.expire) })
+		c.waits, c.timer = true, wake.AfterFunc(c.linger, func() { c.others.Call("held readings", c.expire) })
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"errors"
+	"fieldpost/daemon/wake"
 	"fmt"
 	"iter"
 	"runtime/debug"
@@ -286,7 +287,7 @@ func (b *busWorker) lateError() error {
 // sleep waits on the worker's goroutine.
 func (b *busWorker) sleep(d time.Duration) {
 	if b.pause == nil {
-		b.pause = time.NewTimer(d)
+		b.pause = wake.NewTimer(d)
 	} else {
 		b.pause.Reset(d)
 	}

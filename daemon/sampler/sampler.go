@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"context"
+	"fieldpost/daemon/wake"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -96,7 +97,7 @@ type busWorker struct {
 	ended    chan struct{} // closed when the worker has ended
 	stuck    bool          // used only by the scheduler: the fault is raised
 	due      []*runner     // used only by the scheduler: to be read in one pass
-	pause    *time.Timer   // used only by the worker: the timer of sleep
+	pause    *wake.Timer   // used only by the worker: the timer of sleep
 	idle     []*coroutine  // used only by the worker: coroutines for reads
 	trim     atomic.Bool   // the next pass must end the idle coroutines, because fewer may be needed
 }

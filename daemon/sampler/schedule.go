@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"context"
+	"fieldpost/daemon/wake"
 	"fmt"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ func (s *Sampler) schedule(ctx context.Context, set *sensorSet) {
 	for _, r := range set.runners {
 		r.plan.start(origin, origin)
 	}
-	timer := time.NewTimer(0)
+	timer := wake.NewTimer(0)
 	defer timer.Stop()
 	for {
 		s.o.Heartbeat.Beat()

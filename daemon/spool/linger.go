@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"fieldpost/daemon/wake"
 	"sync"
 	"time"
 )
@@ -13,7 +14,7 @@ type linger struct {
 	most  time.Duration // 0: no delay
 	first bool          // no sample was appended since the last Rewind, so the next one is not delayed
 	waits bool          // a sample was appended and Ready is not signalled yet
-	timer *time.Timer   // calls expire; nil before the first delay
+	timer *wake.Timer   // calls expire; nil before the first delay
 }
 
 // holdLocked reports whether the signal for a sample must be delayed.
@@ -27,7 +28,7 @@ func (l *linger) holdLocked() bool {
 	}
 	l.waits = true
 	if l.timer == nil {
-		l.timer = time.AfterFunc(l.most, l.expire)
+		l.timer = wake.AfterFunc(l.most, l.expire)
 	} else {
 		l.timer.Reset(l.most)
 	}

@@ -81,7 +81,7 @@ type dueTimes struct {
 	reread    time.Time // a segment that could not be read
 	syncNow   bool      // the next write must be synced
 
-	alarm *time.Timer // wakes the writer when the oldest of unwritten is due; nil until the first
+	alarm *wake.Timer // wakes the writer when the oldest of unwritten is due; nil until the first
 }
 
 // sensorBook records which sensors have had entries in this run, and in which logs. The lock
@@ -148,7 +148,7 @@ func (st *store) unwrittenLocked(now time.Time) {
 		st.due.alarm.Stop()
 	}
 	if d := st.o.writeDelay(); d > 0 {
-		st.due.alarm = time.AfterFunc(d, st.work.Set) // a new timer each time; see uplink's connection.serve
+		st.due.alarm = wake.AfterFunc(d, st.work.Set) // a new timer each time; see uplink's connection.serve
 	} else {
 		st.work.Set()
 	}

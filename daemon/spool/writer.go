@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"errors"
+	"fieldpost/daemon/wake"
 	"fmt"
 	"slices"
 	"time"
@@ -57,7 +58,7 @@ func newWriter(o Options, st *store, d disk) *writer {
 
 // run writes what is due until ctx ends. Then it writes everything.
 func (w *writer) run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := wake.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"fieldpost/daemon/wake"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -137,7 +138,7 @@ func (c *connection) serve(ctx context.Context) {
 		}
 		// A new timer each time: one that was reset to an earlier time wakes the process up
 		// then, even if it was put off since (runtime/time.go, minWhenModified).
-		next := time.NewTimer(wait)
+		next := wake.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -153,6 +154,7 @@ func (c *connection) serve(ctx context.Context) {
 		case <-c.link.cfg.Outbox.Ready():
 		case <-next.C:
 		}
+		next.Stop()
 		if c.transport.over() { // finish handles the PUBACKs that came before
 			return
 		}
