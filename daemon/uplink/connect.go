@@ -67,7 +67,7 @@ func (c *connection) connect(ctx context.Context) (err error) {
 
 // options configures the protocol client so that it does as little as possible.
 func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions {
-	cfg := &c.link.cfg
+	cfg, others := &c.link.cfg, c.link.others // of this Run: the client may call after its end
 	o := mqtt.NewClientOptions().
 		AddBroker("tcp://broker"). // never used
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return open() }).
@@ -81,7 +81,7 @@ func (c *connection) options(open func() (net.Conn, error)) *mqtt.ClientOptions 
 		SetKeepAlive(0). // it must not ping; see transport.keepAlive
 		SetWriteTimeout(writeTimeout).
 		SetOrderMatters(true).
-		SetConnectionLostHandler(func(mqtt.Client, error) { c.link.others.Call("lost connection", func() { close(c.lost) }) })
+		SetConnectionLostHandler(func(mqtt.Client, error) { others.Call("lost connection", func() { close(c.lost) }) })
 	if cfg.Username != "" {
 		o.SetUsername(cfg.Username).SetPassword(string(c.creds.password))
 	}
