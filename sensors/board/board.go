@@ -64,6 +64,14 @@ type Board interface {
 	// Find returns the line that a name means, without requesting it.
 	Find(line string) (LineID, error)
 
+	// PWM makes a PWM channel as its configuration says, and drives it. Errors are as for
+	// Input.
+	PWM(c PWMConfig) (PWM, error)
+
+	// FindPWM returns the PWM channel that a name means, without touching it: its chip's
+	// device as the label, and the channel as the offset.
+	FindPWM(channel string) (LineID, error)
+
 	// Root is the directory under which /sys and /proc are found: "/" on a
 	// machine, a temporary directory on a simulated board.
 	Root() string

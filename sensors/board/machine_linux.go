@@ -64,6 +64,25 @@ func (m *Machine) Bus(name string) (i2c.BusCloser, error) {
 	return b, nil
 }
 
+// PWM makes a PWM channel as its configuration says, through /sys/class/pwm.
+func (m *Machine) PWM(c PWMConfig) (PWM, error) {
+	p, err := openPWM(realFiles{}, m.root, c)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// FindPWM returns the PWM channel that a name means; see [ParsePWM].
+func (m *Machine) FindPWM(channel string) (LineID, error) { return findPWM(m.root, channel) }
+
+// DrivePWM drives a channel once, as [Board].PWM does. The kernel goes on with it when the
+// process has ended. It registers nothing with periph.
+func DrivePWM(c PWMConfig) error {
+	_, err := openPWM(realFiles{}, "/", c)
+	return err
+}
+
 // Holder returns who holds a line now.
 func (m *Machine) Holder(id LineID) (name string, held bool) {
 	c := m.chip(filepath.Join(m.dev, id.Chip))

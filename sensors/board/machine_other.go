@@ -39,5 +39,8 @@ func (m *Machine) Serials() []string { return nil }
 // Hold returns errors.ErrUnsupported, wrapped.
 func Hold(OutputConfig) (*os.File, error) { return nil, errLinux }
 
+// DrivePWM returns errors.ErrUnsupported, wrapped.
+func DrivePWM(PWMConfig) error { return errLinux }
+
 // Adopt returns errors.ErrUnsupported, wrapped.
 func Adopt(*os.File, bool) error { return errLinux }

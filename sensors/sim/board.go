@@ -55,6 +55,7 @@ type Board struct {
 	keep  bool
 
 	expanders []*Expander
+	channels  []*PWMChannel
 	beforeSet func(line string, active bool) // see BeforeSet; nil is nothing
 }
 
