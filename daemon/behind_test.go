@@ -25,7 +25,7 @@ import (
 type pumpOnly struct{}
 
 func (pumpOnly) Do(o output.Order) (output.State, error) { return output.State{Name: o.Output}, nil }
-func (pumpOnly) Energises(string, output.Action) (energises, ok bool) {
+func (pumpOnly) Energises(string, output.Action, output.Level) (energises, ok bool) {
 	return true, true
 }
 

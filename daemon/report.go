@@ -152,7 +152,11 @@ func (d *Daemon) reportOutputs(now clock.Stamp, faults []health.Explained) []api
 		}
 		if !s.Since.IsZero() {
 			age := time.Since(s.Since)
-			r.State, r.Since, r.For = s.Level.String(), api.Time(now.Wall.Add(-age)), api.Lasted(age)
+			if s.PWM {
+				level := s.Level.Percent()
+				r.Level = &level
+			}
+			r.State, r.Since, r.For = s.Level.Word(), api.Time(now.Wall.Add(-age)), api.Lasted(age)
 			r.Cause, r.Order = s.Cause, s.Order
 		}
 		all = append(all, r)

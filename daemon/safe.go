@@ -15,14 +15,23 @@ import (
 // Hold drives a line at the level of c, until the file is closed: [board.Hold].
 type Hold func(c board.OutputConfig) (*os.File, error)
 
+// DrivePWM drives a PWM channel once, which the kernel goes on with: [board.DrivePWM].
+type DrivePWM func(c board.PWMConfig) error
+
 // MakeSafe drives every line of the crash record at path to its safe level and
 // hands the lines to systemd, so that they stay driven; it prints what it did
 // to w. It reads no configuration. Started without systemd it can only drive
 // the lines and let go of them, and says so.
-func MakeSafe(path string, hold Hold, w io.Writer) error {
-	handles, err := output.MakeSafe(path, hold)
-	for _, h := range handles {
-		defer h.File.Close()
+func MakeSafe(path string, hold Hold, drive DrivePWM, w io.Writer) error {
+	all, err := output.MakeSafe(path, hold, drive)
+	var handles []output.Handle
+	for _, h := range all {
+		if h.File != nil {
+			handles = append(handles, h)
+		}
+	}
+	for _, h := range all {
+		defer h.File.Close() // an error for a PWM channel, which has none
 		if h.Line.Safe == output.SafeKeep {
 			fmt.Fprintf(w, "%s stays as it is\n", h.Line)
 			continue
@@ -99,10 +108,10 @@ func Own(path string, log *slog.Logger) (free func(), err error) {
 // TakeOver drives the lines of the run before safe and holds them, until New
 // is given the result. It is the first thing a start does. What fails is
 // logged: a start must not end because a line was lost.
-func TakeOver(path string, hold Hold, log *slog.Logger) *output.Held {
+func TakeOver(path string, hold Hold, drive DrivePWM, log *slog.Logger) *output.Held {
 	held, err := output.TakeOver(output.Inheritance{
 		Record: path, Handles: systemd.InheritedHandles(),
-		Hold: hold, Adopt: board.Adopt, Remove: systemd.RemoveHandle,
+		Hold: hold, Drive: drive, Adopt: board.Adopt, Remove: systemd.RemoveHandle,
 	})
 	if err != nil {
 		log.Error("cannot take over the lines of the last run", "err", err)

@@ -26,7 +26,7 @@ func TestMakeSafeSaysWhatItDid(t *testing.T) {
 	err := MakeSafe(path, func(c board.OutputConfig) (*os.File, error) {
 		asked = append(asked, c)
 		return os.Open(path)
-	}, &out)
+	}, nil, &out)
 	if err != nil || len(asked) != 2 || asked[0].Keep || asked[0].Active || !asked[1].Keep {
 		t.Errorf("asked for %+v, %v", asked, err)
 	}

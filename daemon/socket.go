@@ -99,7 +99,7 @@ func answerOf(a command.Answer) api.OrderAnswer {
 	if a.Status == "" {
 		return api.OrderAnswer{ID: a.ID, Status: string(command.Refused), Hint: "the daemon is stopping; nothing was done"}
 	}
-	return api.OrderAnswer{ID: a.ID, Status: string(a.Status), Output: a.Output, State: a.State, Reason: string(a.Reason), Hint: a.Hint}
+	return api.OrderAnswer{ID: a.ID, Status: string(a.Status), Output: a.Output, State: a.State, Level: a.Level.Pointer(), Reason: string(a.Reason), Hint: a.Hint}
 }
 
 func (d *Daemon) notOurs(what string) *api.Error {

@@ -380,7 +380,11 @@ func (x *swap) pins() {
 // lines gives the lines of outputs, as far as the board has them.
 func lines(b board.Board, outputs []output.Config) (ids []board.LineID) {
 	for _, o := range outputs {
-		if id, err := b.Find(o.Pin); err == nil {
+		find, name := b.Find, o.Pin
+		if o.PWM != "" {
+			find, name = b.FindPWM, o.PWM
+		}
+		if id, err := find(name); err == nil {
 			ids = append(ids, id)
 		}
 	}

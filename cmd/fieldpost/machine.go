@@ -13,6 +13,9 @@ import (
 // hold drives a line of this machine while no daemon runs.
 var hold daemon.Hold = board.Hold
 
+// drivePWM drives a PWM channel of this machine while no daemon runs.
+var drivePWM daemon.DrivePWM = board.DrivePWM
+
 // setMachine sets this machine's board and clock in o.
 func setMachine(o *daemon.Options) error {
 	var err error

@@ -78,7 +78,7 @@ func run(ctx context.Context, file string, log *slog.Logger) error {
 		return logged(log, err)
 	}
 	defer free()
-	held := daemon.TakeOver(recordPath(), hold, log)
+	held := daemon.TakeOver(recordPath(), hold, drivePWM, log)
 	defer held.Close() // the lines that New has not taken over
 	path, err := find(file)
 	if err != nil {

@@ -17,7 +17,7 @@ them driven.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ignoreSIGPIPE()
-			return daemon.MakeSafe(recordPath(), hold, c.OutOrStdout())
+			return daemon.MakeSafe(recordPath(), hold, drivePWM, c.OutOrStdout())
 		},
 	}
 }

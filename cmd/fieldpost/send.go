@@ -14,6 +14,7 @@ import (
 	"fieldpost/daemon/client"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
+	"fieldpost/daemon/output"
 
 	"github.com/spf13/cobra"
 )
@@ -37,7 +38,7 @@ type sending struct {
 func newSend(file *string) *cobra.Command {
 	var s sending
 	c := &cobra.Command{
-		Use:   "send OUTPUT on|off|toggle|pulse",
+		Use:   "send OUTPUT on|off|toggle|pulse|LEVEL%",
 		Short: "send an order to an output and print its answer",
 		Long: `Send an order to an output, with an id and an expiry, and print its answer.
 
@@ -55,6 +56,7 @@ The exit status is 0 only if the order was carried out. It is 1 if the order was
 refused, if it failed, or if no answer came. Without an answer it is unknown whether
 the order was carried out; fieldpost status shows the output's state.`,
 		Example: `  fieldpost send pump on --for 30s
+  fieldpost send fan 40%
   fieldpost send -c greenhouse.yaml --via mqtt pump off`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -75,10 +77,20 @@ the order was carried out; fieldpost status shows the output's state.`,
 
 // validate finds mistakes for which no configuration is needed.
 func (s *sending) validate() error {
+	switch {
+	case s.order.Action == string(output.ActionSet):
+		return errors.New(`action "set" needs a level: write the level alone, such as 40%`)
+	case strings.HasSuffix(s.order.Action, "%"):
+		var level output.Level
+		if err := level.UnmarshalText([]byte(s.order.Action)); err != nil {
+			return fmt.Errorf("level %q: want a percentage from 0%% to 100%% with at most two decimals", s.order.Action)
+		}
+		s.order.Action, s.order.Level = string(output.ActionSet), level.Percent()
+	}
 	o := s.order
 	switch {
-	case o.Action != "on" && o.Action != "off" && o.Action != "toggle" && o.Action != "pulse":
-		return fmt.Errorf("unknown action %q: want on, off, toggle or pulse", o.Action)
+	case o.Action != string(output.ActionSet) && o.Action != "on" && o.Action != "off" && o.Action != "toggle" && o.Action != "pulse":
+		return fmt.Errorf("unknown action %q: want on, off, toggle or pulse, or a level such as 40%%", o.Action)
 	case o.For < 0 || s.wait < 0 || o.Life <= 0:
 		return errors.New("--for and --wait must not be negative, --life must be more than 0")
 	case s.via != viaAny && s.via != viaLocal && s.via != viaMQTT:

@@ -84,6 +84,9 @@ var hold daemon.Hold = func(c board.OutputConfig) (*os.File, error) {
 	return os.Open(os.DevNull)
 }
 
+// drivePWM drives nothing: the attack has no PWM outputs.
+var drivePWM daemon.DrivePWM = func(board.PWMConfig) error { return nil }
+
 // setMachine sets the simulated board and its clock in o.
 func setMachine(o *daemon.Options) error {
 	r, err := simulate()

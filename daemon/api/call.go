@@ -7,19 +7,21 @@ type Order struct {
 	ID      string    `json:"id,omitempty"`     // an id acts only once; optional for an order to the safe level
 	Thing   string    `json:"thing,omitempty"`  // the board it is for; "" means the board that receives it
 	Output  string    `json:"output"`           // its name in the configuration
-	Action  string    `json:"action"`           // on, off, toggle, pulse
+	Action  string    `json:"action,omitempty"` // on, off, toggle, pulse, set; with a level it may be absent
+	Level   *float64  `json:"level,omitempty"`  // of the action set, in percent from 0 to 100; between these only for a PWM output
 	For     string    `json:"for,omitempty"`    // how long, as in "30s"; "" means without limit
 	Expires time.Time `json:"expires,omitzero"` // from then on it is refused; optional for an order to the safe level
 }
 
 // OrderAnswer is the result of an order.
 type OrderAnswer struct {
-	ID     string `json:"id"`
-	Status string `json:"status"` // done, refused, failed, unknown
-	Output string `json:"output,omitempty"`
-	State  string `json:"state,omitempty"` // of the output now: on or off
-	Reason string `json:"reason,omitempty"`
-	Hint   string `json:"hint,omitempty"`
+	ID     string   `json:"id"`
+	Status string   `json:"status"` // done, refused, failed, unknown
+	Output string   `json:"output,omitempty"`
+	State  string   `json:"state,omitempty"` // of the output now: on or off
+	Level  *float64 `json:"level,omitempty"` // of a PWM output now, in percent
+	Reason string   `json:"reason,omitempty"`
+	Hint   string   `json:"hint,omitempty"`
 }
 
 // ReadRequest asks for a reading.

@@ -121,6 +121,7 @@ type Sensor struct {
 type Output struct {
 	Name  string    `json:"name"`
 	State string    `json:"state,omitempty"` // on or off; absent if the daemon has never had the line
+	Level *float64  `json:"level,omitempty"` // of a PWM output, in percent; where a ramp leads
 	Since time.Time `json:"since,omitzero"`
 	For   float64   `json:"for_s,omitzero"`
 	Cause string    `json:"cause,omitempty"` // who or what caused this state

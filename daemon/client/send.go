@@ -13,6 +13,7 @@ import (
 
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/output"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 	"fieldpost/daemon/uplink/mqtt5"
@@ -21,7 +22,8 @@ import (
 // OrderRequest is an order to be sent.
 type OrderRequest struct {
 	Output string
-	Action string        // on, off, toggle, pulse
+	Action string        // on, off, toggle, pulse, set
+	Level  float64       // of the action set, in percent
 	For    time.Duration // how long the output stays on; 0 is without an end
 	Life   time.Duration // how long from now the order is valid
 }
@@ -186,6 +188,9 @@ func stamp(thing string, r OrderRequest) (id string, payload []byte) {
 	rand.Read(random) // never fails
 	id = "c-" + hex.EncodeToString(random)
 	o := api.Order{ID: id, Thing: thing, Output: r.Output, Action: r.Action, Expires: time.Now().Add(r.Life).UTC()}
+	if r.Action == string(output.ActionSet) {
+		o.Level = &r.Level
+	}
 	if r.For > 0 {
 		o.For = r.For.String()
 	}

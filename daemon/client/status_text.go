@@ -154,7 +154,11 @@ func (p *printer) outputs(all []api.Output) {
 		if o.State != "" {
 			since = fmt.Sprintf("for %s, by %s", span(o.For), output.State{Cause: o.Cause, Order: o.Order}.By())
 		}
-		p.line("  %s\t%s\t%s", o.Name, cmp.Or(o.State, "no line"), strings.Join(append(nonempty(since, refreshText(o.RefreshLost), o.Error), o.Faults...), "; "))
+		state := cmp.Or(o.State, "no line")
+		if o.Level != nil && o.State != "" {
+			state = fmt.Sprintf("%v %%", *o.Level)
+		}
+		p.line("  %s\t%s\t%s", o.Name, state, strings.Join(append(nonempty(since, refreshText(o.RefreshLost), o.Error), o.Faults...), "; "))
 	}
 }
 

@@ -27,6 +27,7 @@ type Answer struct {
 	Status Status
 	Output string      // "" if the order names none
 	State  string      // on or off, the output's level after the order; "" if it is not known
+	Level  Percent     // the level of a PWM output; not Known of others, or if it is not known
 	Reason Code        // why it is not done; "" if it is
 	Hint   string      // details and what to do; "" if it is done
 	Count  uint64      // the number of orders of a [NotAnswered]; otherwise 0
@@ -36,6 +37,20 @@ type Answer struct {
 	saved      bool // a repeated order gets it again in a later run, until the next boot
 	noWait     bool // too many are refused to wait until the broker has this answer
 	suppressed bool // it is only counted, not given
+}
+
+// Percent is the level of a PWM output.
+type Percent struct {
+	Value float64 // 0 to 100
+	Known bool
+}
+
+// Pointer returns the value, or nil if it is not known.
+func (p Percent) Pointer() *float64 {
+	if !p.Known {
+		return nil
+	}
+	return &p.Value
 }
 
 // Record returns the answer as a message.
@@ -52,6 +67,9 @@ func (a Answer) Record() message.Record {
 		if f.Value != "" {
 			fields = append(fields, f)
 		}
+	}
+	if a.Level.Known {
+		fields = append(fields, sensors.Field{Name: "level", Value: a.Level.Value})
 	}
 	if a.Count > 0 {
 		fields = append(fields, sensors.Field{Name: "count", Value: int64(a.Count)})

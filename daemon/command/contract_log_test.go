@@ -72,7 +72,7 @@ func (b *contractLog) begins(w *world, p *process, c output.Config, level output
 	}
 	safe, has := c.Safe.Level()
 	if has && level == safe {
-		if ordered && (w.expander == nil || !o.Action.Energises(c.Safe)) { // otherwise it may have been found lost
+		if ordered && (w.expander == nil || !o.Action.Energises(c.Safe, o.Level)) { // otherwise it may have been found lost
 			b.last[c.Name] = max(b.last[c.Name], index)
 		}
 		return

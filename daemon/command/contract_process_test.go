@@ -129,8 +129,8 @@ func (p *process) Do(o output.Order) (output.State, error) {
 }
 
 // Energises implements Outputs.
-func (p *process) Energises(name string, a output.Action) (bool, bool) {
-	return p.bank.Energises(name, a)
+func (p *process) Energises(name string, a output.Action, level output.Level) (bool, bool) {
+	return p.bank.Energises(name, a, level)
 }
 
 // killableBoard is a board whose outputs change only while a process lives.
@@ -155,7 +155,7 @@ func (m killableBoard) Output(c board.OutputConfig) (board.Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.l.world.requested(contractOutputs[i].Name, output.Level(active))
+	m.l.world.requested(contractOutputs[i].Name, output.LevelOf(active))
 	k := &killableOutput{o, m.l, contractOutputs[i]}
 	if chip, ok := o.(board.Restorer); ok {
 		return killableExpanderOutput{k, chip}, nil
@@ -195,7 +195,7 @@ func (w *killableOutput) Set(active bool) error {
 	index := w.l.index[o.ID]
 	w.l.mu.Unlock()
 	world.mu.Lock()
-	world.begins(world, w.l, w.c, output.Level(active), o, ordered, index)
+	world.begins(world, w.l, w.c, output.LevelOf(active), o, ordered, index)
 	hang := world.hangs[w.c.Name]
 	delete(world.hangs, w.c.Name)
 	if hang > 0 {
@@ -217,7 +217,7 @@ func (w *killableOutput) Set(active bool) error {
 		return errKilled
 	}
 	world.mu.Lock()
-	world.moved(world, w.c, output.Level(active), o, ordered, hang)
+	world.moved(world, w.c, output.LevelOf(active), o, ordered, hang)
 	world.mu.Unlock()
 	return w.Output.Set(active)
 }

@@ -32,13 +32,14 @@ type Order struct {
 	ID      string // "" if it has none
 	Output  string
 	Action  output.Action
+	Level   output.Level  // of the action set; otherwise 0
 	For     time.Duration // 0 if it has none
 	Expires time.Time     // UTC; zero if it has none
 }
 
 // same reports whether two orders are identical.
 func (o Order) same(p Order) bool {
-	return o.ID == p.ID && o.Output == p.Output && o.Action == p.Action && o.For == p.For && o.Expires.Equal(p.Expires)
+	return o.ID == p.ID && o.Output == p.Output && o.Action == p.Action && o.Level == p.Level && o.For == p.For && o.Expires.Equal(p.Expires)
 }
 
 // ErrNotOrder is the reason when a message is not an order to this board.
@@ -151,7 +152,7 @@ func splitObject(payload []byte) ([]member, error) {
 
 // checkOurs returns an error unless an object is an order for this board. [CMD-1]
 func checkOurs(fields []member, thing string) error {
-	action := false
+	action, level, named := false, false, false
 	for _, f := range fields {
 		switch f.key {
 		case "kind":
@@ -162,10 +163,14 @@ func checkOurs(fields []member, thing string) error {
 			}
 		case "action":
 			action = true
+		case "level":
+			level = true
+		case "output":
+			named = true
 		}
 	}
-	if !action {
-		return fmt.Errorf("%w: it has no action", ErrNotOrder)
+	if !action && !(level && named) {
+		return fmt.Errorf("%w: it has no action, and no output with a level", ErrNotOrder)
 	}
 	return nil
 }
@@ -194,6 +199,14 @@ func buildOrder(fields []member) (o Order, code Code, err error) {
 	if !seen["output"] {
 		keep(Malformed, errors.New("no output"))
 	}
+	switch {
+	case seen["level"] && !seen["action"]:
+		o.Action = output.ActionSet
+	case seen["level"] && o.Action != output.ActionSet && o.Action != "":
+		keep(Malformed, fmt.Errorf("level does not go with action %q; leave action out", o.Action))
+	case !seen["level"] && o.Action == output.ActionSet:
+		keep(Malformed, errors.New("action set needs level"))
+	}
 	return o, code, err
 }
 
@@ -213,6 +226,8 @@ func (o *Order) setMember(f member) (code Code, err error) {
 		if o.Action, err = output.ParseAction(s); err != nil {
 			return UnknownAction, fmt.Errorf("%.80q", s)
 		}
+	case "level":
+		o.Level, err = parseLevel(f.value)
 	case "for":
 		o.For, err = parseDuration(f.value)
 	case "expires":
@@ -249,6 +264,8 @@ func typeName(raw json.RawMessage) string {
 		return "null"
 	case raw[0] == 't', raw[0] == 'f':
 		return "a truth value"
+	case raw[0] == '"':
+		return "a string"
 	}
 	return "a number"
 }
@@ -267,6 +284,19 @@ func parseName(raw json.RawMessage) (string, error) {
 		return "", errors.New("want printable characters")
 	}
 	return s, nil
+}
+
+// parseLevel parses a percentage, a number without a unit.
+func parseLevel(raw json.RawMessage) (output.Level, error) {
+	var p float64
+	if len(raw) == 0 || !strings.ContainsRune("-0123456789", rune(raw[0])) || json.Unmarshal(raw, &p) != nil {
+		return 0, fmt.Errorf("want a number of percent from 0 to 100 such as 40, got %s", typeName(raw))
+	}
+	l, ok := output.Percent(p)
+	if !ok {
+		return 0, fmt.Errorf("want percent from 0 to 100 with at most two decimals, got %.80s", raw)
+	}
+	return l, nil
 }
 
 func parseDuration(raw json.RawMessage) (time.Duration, error) {

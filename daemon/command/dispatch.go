@@ -22,7 +22,7 @@ type Outputs interface {
 	Do(o output.Order) (output.State, error)
 	// Energises reports whether an action leads to another level than the output's safe
 	// one. ok is false if there is no such output.
-	Energises(name string, a output.Action) (energises, ok bool)
+	Energises(name string, a output.Action, level output.Level) (energises, ok bool)
 }
 
 // Options are the parts of a dispatcher.

@@ -24,12 +24,12 @@ type pins struct {
 
 func newPins() *pins { return &pins{at: map[string]output.Level{"lock": output.On}} }
 
-func (p *pins) Energises(name string, a output.Action) (energises, ok bool) {
+func (p *pins) Energises(name string, a output.Action, level output.Level) (energises, ok bool) {
 	safe := output.SafeOff
 	if name == "lock" {
 		safe = output.SafeOn
 	}
-	return a.Energises(safe), name == "pump" || name == "lock"
+	return a.Energises(safe, level), name == "pump" || name == "lock"
 }
 
 func (p *pins) Do(o output.Order) (output.State, error) {
@@ -38,7 +38,7 @@ func (p *pins) Do(o output.Order) (output.State, error) {
 	p.did = append(p.did, fmt.Sprintf("%s %s %s by %s order %s", o.Output, o.Action, o.For, o.Cause, o.ID))
 	if p.fail == nil {
 		now := p.at[o.Output]
-		p.at[o.Output] = o.Action == output.ActionOn || o.Action == output.ActionToggle && !now || o.Action == output.ActionPulse && o.Output == "pump"
+		p.at[o.Output] = output.LevelOf(o.Action == output.ActionOn || o.Action == output.ActionToggle && now == output.Off || o.Action == output.ActionPulse && o.Output == "pump")
 	}
 	return output.State{Name: o.Output, Level: p.at[o.Output], Since: time.Now()}, p.fail
 }

@@ -235,7 +235,7 @@ func (d *Dispatcher) isEnding() bool {
 func (d *Dispatcher) drive(j *job) Answer {
 	o := j.order
 	state, err := d.o.Outputs.Do(output.Order{
-		Output: o.Output, Action: o.Action, For: o.For, ID: o.ID, Cause: j.from.cause,
+		Output: o.Output, Action: o.Action, Level: o.Level, For: o.For, ID: o.ID, Cause: j.from.cause,
 		Safe:    !j.energises,
 		Expires: time.Now().Add(j.timeLeft(d.o.Clock.Now(), d.settings.Load().MaxLife)),
 		Waits: func() { // [CMD-15]
@@ -260,6 +260,8 @@ func (d *Dispatcher) drive(j *job) Answer {
 		a = answerFor(Expired, "it waited for its output until then")
 	case errors.Is(err, output.ErrExpired): // [CMD-16]
 		a = answerFor(Hangs, "")
+	case errors.Is(err, output.ErrNoLevels): // [CMD-5]
+		a = answerFor(NoLevels, fmt.Sprintf("%q", o.Output))
 	case errors.As(err, &soon): // [CMD-17]
 		a = answerFor(TooSoon, soon.Error())
 	case errors.As(err, &locked): // [CMD-17]
@@ -269,7 +271,10 @@ func (d *Dispatcher) drive(j *job) Answer {
 	}
 	a.ID, a.Output, a.Stamp = o.ID, o.Output, d.o.Clock.Now()
 	if !state.Since.IsZero() { // otherwise the line was never requested, and its level is not known
-		a.State = state.Level.String()
+		a.State = state.Level.Word()
+		if state.PWM {
+			a.Level = Percent{state.Level.Percent(), true}
+		}
 	}
 	return a
 }

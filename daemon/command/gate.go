@@ -33,7 +33,7 @@ type ruling struct {
 // when an order comes, and again when it is its turn.
 func (d *Dispatcher) gateLocked(j *job, now clock.Stamp) ruling {
 	o := j.order
-	energises, exists := d.o.Outputs.Energises(o.Output, o.Action)
+	energises, exists := d.o.Outputs.Energises(o.Output, o.Action, o.Level)
 	j.energises = energises || !exists
 	if r, known := d.knownLocked(j, now); known { // [CMD-4]
 		return r

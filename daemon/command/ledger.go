@@ -68,7 +68,7 @@ func newLedger(o Options, mu *sync.Mutex) *ledger {
 			capacity: capacity{output.MaxOrdersPerDay, maxRefused, maxForeign, maxActedBytes, maxRefusedBytes},
 			maxLife:  o.MaxLife, unstamped: o.Unstamped, byID: map[string]*knownOrder{},
 			energises: func(order Order) bool {
-				energises, exists := o.Outputs.Energises(order.Output, order.Action)
+				energises, exists := o.Outputs.Energises(order.Output, order.Action, order.Level)
 				return energises || !exists
 			},
 		},

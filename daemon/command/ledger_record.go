@@ -38,7 +38,8 @@ const recordVersion = 1
 type recordedOrder struct {
 	Output  string   `json:"output"`
 	Action  string   `json:"action"`
-	For     int64    `json:"for,omitempty"` // nanoseconds
+	Level   uint16   `json:"level,omitempty"` // of the action set, in hundredths of a percent
+	For     int64    `json:"for,omitempty"`   // nanoseconds
 	Expires *instant `json:"expires,omitempty"`
 }
 
@@ -46,6 +47,7 @@ type recordedAnswer struct {
 	Status string   `json:"status"`
 	Output string   `json:"output,omitempty"`
 	State  string   `json:"state,omitempty"`
+	Level  *float64 `json:"level,omitempty"` // of a PWM output, in percent
 	Reason string   `json:"reason,omitempty"`
 	Hint   string   `json:"hint,omitempty"`
 	Boot   string   `json:"boot,omitempty"`
@@ -80,7 +82,7 @@ func (k *knownOrder) intentRecord() ledgerRecord {
 	o := k.order
 	return ledgerRecord{
 		V: recordVersion, ID: o.ID, Until: instantOf(k.expiry), Boot: k.boot, Mono: int64(k.until),
-		Order: &recordedOrder{Output: o.Output, Action: string(o.Action), For: int64(o.For), Expires: instantOf(o.Expires)},
+		Order: &recordedOrder{Output: o.Output, Action: string(o.Action), Level: uint16(o.Level), For: int64(o.For), Expires: instantOf(o.Expires)},
 	}
 }
 
@@ -105,7 +107,7 @@ func newRecordedAnswer(a Answer) *recordedAnswer {
 		hint = strings.ToValidUTF8(hint[:maxHint], "")
 	}
 	return &recordedAnswer{
-		Status: string(a.Status), Output: a.Output, State: a.State, Reason: string(a.Reason), Hint: hint,
+		Status: string(a.Status), Output: a.Output, State: a.State, Level: a.Level.Pointer(), Reason: string(a.Reason), Hint: hint,
 		Boot: a.Stamp.Boot, Mono: int64(a.Stamp.Mono), Wall: instantOf(a.Stamp.Wall), Synced: a.Stamp.Synced,
 	}
 }
@@ -150,7 +152,7 @@ func (r ledgerRecord) knownOrder() *knownOrder {
 		unread: r.Unread, delivered: r.Delivered,
 	}
 	if o := r.Order; o != nil {
-		k.order.Output, k.order.Action, k.order.For = o.Output, output.Action(o.Action), time.Duration(o.For)
+		k.order.Output, k.order.Action, k.order.Level, k.order.For = o.Output, output.Action(o.Action), output.Level(o.Level), time.Duration(o.For)
 		k.order.Expires = o.Expires.time()
 	}
 	if r.Answer != nil {
@@ -164,8 +166,12 @@ func (r ledgerRecord) knownOrder() *knownOrder {
 }
 
 func (a *recordedAnswer) answer(id string) Answer {
+	var level Percent
+	if a.Level != nil {
+		level = Percent{*a.Level, true}
+	}
 	return Answer{
-		ID: id, Status: Status(a.Status), Output: a.Output, State: a.State, Reason: Code(a.Reason), Hint: a.Hint,
+		ID: id, Status: Status(a.Status), Output: a.Output, State: a.State, Level: level, Reason: Code(a.Reason), Hint: a.Hint,
 		Stamp: clock.Stamp{Boot: a.Boot, Mono: time.Duration(a.Mono), Wall: a.Wall.time(), Synced: a.Synced},
 	}
 }

@@ -67,8 +67,8 @@ func (run *lineRun) Do(o output.Order) (output.State, error) {
 }
 
 // Energises implements Outputs.
-func (run *lineRun) Energises(name string, a output.Action) (bool, bool) {
-	return run.pins.Energises(name, a)
+func (run *lineRun) Energises(name string, a output.Action, level output.Level) (bool, bool) {
+	return run.pins.Energises(name, a, level)
 }
 
 func newLineRun(t *testing.T, j journal.Storage, hanging ...string) *lineRun {

@@ -10,6 +10,7 @@ const (
 	UnknownAction Code = "unknown_action"
 	Retained      Code = "retained"
 	UnknownOutput Code = "unknown_output"
+	NoLevels      Code = "no_levels"
 	Unstamped     Code = "unstamped"
 	ClockUnsynced Code = "clock_unsynced"
 	Expired       Code = "expired"
@@ -39,11 +40,12 @@ type Reason struct {
 
 // Reasons lists all reasons, in the order of the documentation.
 var Reasons = []Reason{
-	{Malformed, Refused, "The order cannot be parsed.", "Send a JSON object with id, output, action and expires, and for and thing if needed: each key once, each value a string."},
+	{Malformed, Refused, "The order cannot be parsed.", "Send a JSON object with id, output, action or level, and expires, and for and thing if needed: each key once, each value a string, but for level, a number."},
 	{TooLarge, Refused, "The order is larger than 64 KiB.", "Send one order per message and nothing else."},
-	{UnknownAction, Refused, "Outputs do not know this action.", "Use on, off, toggle or pulse."},
+	{UnknownAction, Refused, "Outputs do not know this action.", "Use on, off, toggle, pulse or set."},
 	{Retained, Refused, "The order is a retained message, which may be of any age.", "Publish orders with the retain flag off. Publish an empty retained message to delete the retained order."},
 	{UnknownOutput, Refused, "This board has no output of that name.", "Use one of the names under outputs in the configuration."},
+	{NoLevels, Refused, "The output is a line, which is only on or off.", "Use the actions on and off, or the levels 100 and 0. Other levels need a PWM output (`pwm` in the configuration)."},
 	{Unstamped, Refused, "The order has no id or no expires, so fieldpost cannot tell whether it is a duplicate or late.", "Give every order its own id and an expiry time. Only orders to the safe level work without them, unless the configuration has `commands.unstamped: accept`."},
 	{ClockUnsynced, Refused, "This board's clock is not synchronised yet, so fieldpost cannot tell whether the order is late.", "Send it again under a new id once the clock is synchronised: `timedatectl status`."},
 	{Expired, Refused, "The order expired before it could act.", "Send it again under a new id. If it was sent in time, compare the clocks of sender and board, and look for faults of the output."},

@@ -115,7 +115,7 @@ func (d *Dispatcher) decodeMessage(m uplink.Message, acks *inOrderAcks) arrival 
 		x.err = tooLarge(m.Payload, m.Size, d.settings.Load().Thing)
 	}
 	if x.err == nil && !m.Retained {
-		energises, exists := d.o.Outputs.Energises(x.order.Output, x.order.Action)
+		energises, exists := d.o.Outputs.Energises(x.order.Output, x.order.Action, x.order.Level)
 		x.safe = exists && !energises
 	}
 	return x

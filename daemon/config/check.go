@@ -50,6 +50,7 @@ func (l *loader) check(c *Config) {
 	l.refreshes(c)
 	l.names(c)
 	l.pins(c)
+	checkChannels(l, c)
 	l.places(c)
 	l.topics(c)
 }
@@ -188,6 +189,22 @@ func (l *loader) pins(c *Config) {
 			f := seen[same]
 			l.fail(x.path, fmt.Sprintf("is the same line as %s of %q on line %d", f.line, f.name, l.line(f.path)), x.line)
 		}
+	}
+}
+
+// checkChannels refuses a PWM channel with two users.
+func checkChannels(l *loader, c *Config) {
+	first := map[string]string{}
+	for i, o := range c.Outputs {
+		path := fmt.Sprintf("outputs[%d].pwm", i)
+		if o.PWM == "" || !l.sound(path) {
+			continue
+		}
+		if f, taken := first[o.PWM]; taken {
+			l.fail(path, fmt.Sprintf("is already the channel of %s on line %d", f, l.line(f)), o.PWM)
+			continue
+		}
+		first[o.PWM] = fmt.Sprintf("outputs[%d]", i)
 	}
 }
 

@@ -12,13 +12,15 @@ import (
 // output checks the combination of one output's keys.
 func (l *loader) output(path string, o *output.Config) {
 	if !l.given(path + ".initial") {
-		o.Initial = map[output.Safe]output.Initial{
-			output.SafeOff: output.InitialOff, output.SafeOn: output.InitialOn, output.SafeKeep: output.InitialKeep,
-		}[o.Safe]
+		o.Initial = output.InitialKeep
+		if level, ok := o.Safe.Level(); ok {
+			o.Initial = output.Initial(level)
+		}
 	}
-	if o.MaxOn > 0 && o.Safe == output.SafeOn && l.sound(path+".max_on") {
-		l.fail(path+".max_on", "makes no sense with safe: on, which keeps the output on", option.Duration(o.MaxOn))
+	if level, ok := o.Safe.Level(); o.MaxOn > 0 && ok && level != output.Off && l.sound(path+".max_on") {
+		l.fail(path+".max_on", "makes no sense with safe: "+o.Safe.String()+", which keeps the output on", option.Duration(o.MaxOn))
 	}
+	checkPWM(l, path, o)
 	if o.SafeAfter > 0 && o.Safe == output.SafeKeep && l.sound(path+".safe_after") {
 		l.fail(path+".safe_after", "makes no sense with safe: keep, which leaves the output as it is", option.Duration(o.SafeAfter))
 	}
@@ -33,6 +35,40 @@ func (l *loader) output(path string, o *output.Config) {
 	}
 	if len(o.Interlock) > 0 && o.Safe == output.SafeKeep {
 		l.fail(path+".interlock", "makes no sense with safe: keep, which has no safe level at which the others may act", "")
+	}
+}
+
+// checkPWM checks that an output is a line or a PWM channel, and has the keys of what it is.
+func checkPWM(l *loader, path string, o *output.Config) {
+	pin, pwm := l.given(path+".pin"), l.given(path+".pwm")
+	switch {
+	case pin && pwm:
+		l.fail(path+".pwm", "does not go with pin: an output is a line or a PWM channel", o.PWM)
+	case !pin && !pwm:
+		l.fail(path+".pin", "is missing", "")
+	case pwm && !l.given(path+".frequency"):
+		l.fail(path+".frequency", "is missing: a fan with four wires wants 25kHz, a lamp some 500Hz", "")
+	}
+	if pwm {
+		if l.given(path + ".drive") {
+			l.fail(path+".drive", "does not go with pwm, whose chip decides how it drives", "")
+		}
+		return
+	}
+	for _, key := range []string{".frequency", ".ramp"} {
+		if l.given(path + key) {
+			l.fail(path+key, "needs pwm: a line is only on or off", l.nodes[path+key].Value)
+		}
+	}
+	between := func(key, name string, level output.Level, ok bool) {
+		if ok && level != output.Off && level != output.On && l.sound(path+key) {
+			l.fail(path+key, "needs pwm: a line is only on or off", name)
+		}
+	}
+	safe, ok := o.Safe.Level()
+	between(".safe", o.Safe.String(), safe, ok)
+	if o.Initial != output.InitialKeep && o.Initial != output.InitialLast && l.given(path+".initial") {
+		between(".initial", o.Initial.String(), output.Level(o.Initial), true)
 	}
 }
 
@@ -96,8 +132,8 @@ func (l *loader) refreshes(c *Config) {
 // startsAway reports whether an output is configured to start at another level than its safe
 // one. With initial: last or keep that is known only at the start, so it reports false.
 func startsAway(o *output.Config) bool {
-	return o.Initial == output.InitialOn && o.Safe == output.SafeOff ||
-		o.Initial == output.InitialOff && o.Safe == output.SafeOn
+	safe, ok := o.Safe.Level()
+	return ok && o.Initial != output.InitialKeep && o.Initial != output.InitialLast && output.Level(o.Initial) != safe
 }
 
 // mostMinimum is the longest min_on or min_off. An order to the safe level may have to wait

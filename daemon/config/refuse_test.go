@@ -15,7 +15,7 @@ import (
 type refusal struct{ name, text, want string }
 
 // refusals are all of them; the fuzzer starts from them too.
-var refusals = slices.Concat(refusedShapes, refusedYAML, refusedText, refusedValues, refusedTopics, refusedKeys, refusedEntries, refusedPairs, refusedOutputs, refusedFilters, refusedDerivations)
+var refusals = slices.Concat(refusedShapes, refusedYAML, refusedText, refusedValues, refusedTopics, refusedKeys, refusedEntries, refusedPairs, refusedOutputs, refusedPWM, refusedFilters, refusedDerivations)
 
 func TestRefusals(t *testing.T) {
 	var chips []string

@@ -5,6 +5,35 @@ func tmp(key string) string {
 	return "sensors:\n- name: air\n  chip: tmp102\n  bus: i2c-1\n  " + key + "\n"
 }
 
+// fanWith is a PWM output with one more key, on line 8.
+func fanWith(key string) string {
+	return "outputs:\n- name: fan\n  pwm: pwmchip0:1\n  " + key + "\n  frequency: 25kHz\n"
+}
+
+// relayWith is an output on a line with one more key, on line 8.
+func relayWith(key string) string { return "outputs:\n- name: pump\n  pin: GPIO17\n  " + key + "\n" }
+
+// refusedPWM are mistakes with PWM outputs.
+var refusedPWM = []refusal{
+	{name: "line and channel", text: fanWith("pin: GPIO18"), want: `fieldpost.yaml:7: outputs[0].pwm: does not go with pin: an output is a line or a PWM channel (got pwmchip0:1)`},
+	{name: "no channel", text: fanWith("safe: off") + "- name: b\n  pwm: pwmchip0\n  frequency: 1kHz\n", want: `fieldpost.yaml:11: outputs[1].pwm: PWM channel "pwmchip0": want chip:channel, such as pwmchip0:1 or fe20c000.pwm:1 (got pwmchip0)`},
+	{name: "no frequency", text: "outputs:\n- name: fan\n  pwm: pwmchip0:1\n", want: `fieldpost.yaml:6: outputs[0].frequency: is missing: a fan with four wires wants 25kHz, a lamp some 500Hz`},
+	{name: "frequency without unit", text: "outputs:\n- name: fan\n  pwm: pwmchip0:1\n  frequency: 25000\n", want: `fieldpost.yaml:8: outputs[0].frequency: want a frequency with its unit, such as 25kHz or 100Hz (got 25000)`},
+	{name: "frequency too high", text: "outputs:\n- name: fan\n  pwm: pwmchip0:1\n  frequency: 1000kHz\n", want: `fieldpost.yaml:8: outputs[0].frequency: want 1Hz to 100kHz (got 1000kHz)`},
+	{name: "safe out of range", text: fanWith("safe: 120%"), want: `fieldpost.yaml:8: outputs[0].safe: want off, on or keep, or for a PWM output a percentage from 0% to 100%, such as 40% (got 120%)`},
+	{name: "safe without unit", text: fanWith("safe: 20"), want: `fieldpost.yaml:8: outputs[0].safe: want off, on or keep, or for a PWM output a percentage from 0% to 100%, such as 40% (got 20)`},
+	{name: "initial out of range", text: fanWith("initial: -1%"), want: `fieldpost.yaml:8: outputs[0].initial: want off, on, last or keep, or for a PWM output a percentage from 0% to 100%, such as 40% (got -1%)`},
+	{name: "drive of a channel", text: fanWith("drive: open-drain"), want: `fieldpost.yaml:8: outputs[0].drive: does not go with pwm, whose chip decides how it drives`},
+	{name: "max_on of a safe level", text: fanWith("safe: 20%") + "  max_on: 5m\n", want: `fieldpost.yaml:10: outputs[0].max_on: makes no sense with safe: 20%, which keeps the output on (got 5m)`},
+	{name: "ramp of a line", text: relayWith("ramp: 5s"), want: `fieldpost.yaml:8: outputs[0].ramp: needs pwm: a line is only on or off (got 5s)`},
+	{name: "frequency of a line", text: relayWith("frequency: 1kHz"), want: `fieldpost.yaml:8: outputs[0].frequency: needs pwm: a line is only on or off (got 1kHz)`},
+	{name: "safe level of a line", text: relayWith("safe: 40%"), want: `fieldpost.yaml:8: outputs[0].safe: needs pwm: a line is only on or off (got 40%)`},
+	{name: "initial level of a line", text: relayWith("initial: 40%"), want: `fieldpost.yaml:8: outputs[0].initial: needs pwm: a line is only on or off (got 40%)`},
+	{name: "ramp too long", text: fanWith("ramp: 2h"), want: `fieldpost.yaml:8: outputs[0].ramp: want 0s to 1h (got 2h)`},
+	{name: "channel twice", text: fanWith("safe: off") + "- name: b\n  pwm: pwmchip0:1\n  frequency: 1kHz\n", want: `fieldpost.yaml:11: outputs[1].pwm: is already the channel of outputs[0] on line 6 (got pwmchip0:1)`},
+	{name: "neither", text: "outputs:\n- name: fan\n", want: `fieldpost.yaml:6: outputs[0].pin: is missing`},
+}
+
 // refusedKeys are values of sensors that cannot be.
 var refusedKeys = []refusal{
 	{

@@ -12,6 +12,7 @@ import (
 
 	"fieldpost/daemon/awsiot"
 	"fieldpost/daemon/endpoint"
+	"fieldpost/daemon/output"
 	"fieldpost/sensors/board"
 	"fieldpost/sensors/filter"
 	"fieldpost/sensors/option"
@@ -73,7 +74,10 @@ var rules = map[string]rule{
 	"sensors[].filters[].heartbeat": {Check: option.Between(time.Second, 7*24*time.Hour, option.Duration)},
 
 	"outputs[].name":        {Required: true, Check: name},
-	"outputs[].pin":         {Required: true, Wants: "a line such as GPIO17", Check: line},
+	"outputs[].pin":         {Wants: "a line such as GPIO17", Check: line},
+	"outputs[].pwm":         {Wants: "a PWM channel such as pwmchip0:1", Check: pwmChannel},
+	"outputs[].frequency":   {Wants: "a frequency such as 25kHz", Check: frequency},
+	"outputs[].ramp":        {Check: option.Between(0, time.Hour, option.Duration)},
 	"outputs[].safe_after":  {Check: zeroOr(100 * time.Millisecond)},
 	"outputs[].refresh":     {Check: zeroOr(time.Second)},
 	"outputs[].max_on":      {Check: zeroOr(100 * time.Millisecond)},
@@ -235,6 +239,22 @@ func hostName(v any) string {
 func line(v any) string {
 	if _, err := board.ParseLine(v.(string)); err != nil {
 		return err.Error()
+	}
+	return ""
+}
+
+func pwmChannel(v any) string {
+	if _, _, err := board.ParsePWM(v.(string)); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// frequency checks a PWM output's. Above 100 kHz a hundredth of a percent would be less
+// than the kernel's nanosecond.
+func frequency(v any) string {
+	if f := v.(output.Frequency); !(f >= 1 && f <= 100_000) {
+		return "want 1Hz to 100kHz"
 	}
 	return ""
 }

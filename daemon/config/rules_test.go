@@ -48,7 +48,7 @@ func TestRulesFitTheTypes(t *testing.T) {
 
 // Every type of key can be read from a text.
 func TestEveryTypeCanBeRead(t *testing.T) {
-	samples := []string{"x", "1", "on", "1s", "up", "push-pull", "1MiB", "40/s"}
+	samples := []string{"x", "1", "on", "1s", "up", "push-pull", "1MiB", "40/s", "25kHz"}
 	all := map[string]reflect.Type{}
 	kinds(reflect.TypeFor[Config](), "", all)
 	for key, typ := range all {

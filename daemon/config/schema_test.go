@@ -86,6 +86,9 @@ func sectionSchema(s *refSection, definitions object) object {
 		}
 	}
 	schema := object{"type": "object", "properties": properties, "additionalProperties": false}
+	if s.path == "outputs[]" {
+		schema["anyOf"] = []any{object{"required": []any{"pin"}}, object{"required": []any{"pwm"}}}
+	}
 	if len(required) > 0 {
 		schema["required"] = required
 	} else if !strings.HasSuffix(s.path, "[]") {

@@ -114,6 +114,11 @@ func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
 		}
 	}
 	for _, o := range cfg.Outputs {
+		if o.PWM != "" {
+			_, err := b.FindPWM(o.PWM)
+			h.report("output", o.Name, err)
+			continue
+		}
 		h.report("output", o.Name, h.line("output", o.Name, o.Pin))
 	}
 	return h.bad

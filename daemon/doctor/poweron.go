@@ -35,14 +35,14 @@ func powerOn(cfg *config.Config, b board.Board, w io.Writer) {
 // powerOnLine returns the line for one output, and whether there is one.
 func powerOnLine(o output.Config, b board.Board) (string, bool) {
 	level, ok := o.Begins()
-	if !ok {
+	if !ok || o.PWM != "" {
 		return "", false
 	}
 	id, ok := lineOf(o.Pin, b)
 	if !ok {
 		return "", false
 	}
-	return board.PowerOn(id, board.OutputConfig{ActiveLow: o.ActiveLow, Drive: o.Drive, Active: bool(level)})
+	return board.PowerOn(id, board.OutputConfig{ActiveLow: o.ActiveLow, Drive: o.Drive, Active: level == output.On})
 }
 
 // lineOf returns the line of a pin.

@@ -34,13 +34,13 @@ func newActuator(line board.Output, device string) actuator {
 // lineActuator is a line of the machine.
 type lineActuator struct{ line board.Output }
 
-func (a lineActuator) set(l Level) error { return a.line.Set(bool(l)) }
+func (a lineActuator) set(l Level) error { return a.line.Set(l != Off) }
 
-func (a lineActuator) prepare(l Level) { _ = a.line.Set(bool(l)) } // what fails is noticed by the read back
+func (a lineActuator) prepare(l Level) { _ = a.line.Set(l != Off) } // what fails is noticed by the read back
 
 func (a lineActuator) level() (Level, error) {
 	active, err := a.line.Active()
-	return Level(active), err
+	return LevelOf(active), err
 }
 
 func (a lineActuator) release() error { return a.line.Close() }
@@ -67,7 +67,7 @@ func (a expanderLine) set(l Level) error {
 	if got, err := a.lineActuator.level(); err != nil || got == l {
 		return err
 	}
-	return a.chip.Restore(bool(l))
+	return a.chip.Restore(l != Off)
 }
 
 func (a expanderLine) level() (Level, error) {

@@ -102,8 +102,8 @@ func (n *harness) do(name string, a Action, d time.Duration) {
 // wantWire checks the level of the line and of the state.
 func (n *harness) wantWire(line string, want Level) {
 	n.t.Helper()
-	if high, _ := n.board.Line(line).Level(); Level(high) != want {
-		n.t.Errorf("%s is %s on the wire, want %s", line, Level(high), want)
+	if high, _ := n.board.Line(line).Level(); LevelOf(high) != want {
+		n.t.Errorf("%s is %s on the wire, want %s", line, LevelOf(high), want)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestParseAction(t *testing.T) {
 		}
 	}
 	for a, want := range map[Action][2]bool{ActionOn: {true, false}, ActionOff: {false, true}, ActionToggle: {true, true}, ActionPulse: {true, true}} {
-		if got := [2]bool{a.Energises(SafeOff), a.Energises(SafeOn)}; got != want {
+		if got := [2]bool{a.Energises(SafeOff, Off), a.Energises(SafeOn, Off)}; got != want {
 			t.Errorf("%s energises %v, want %v", a, got, want)
 		}
 	}
@@ -330,19 +330,9 @@ func TestLinkNeverUp(t *testing.T) {
 	})
 }
 
-func safeAt(l Level) Safe {
-	if l {
-		return SafeOn
-	}
-	return SafeOff
-}
+func safeAt(l Level) Safe { return Safe(l) }
 
-func initialAt(l Level) Initial {
-	if l {
-		return InitialOn
-	}
-	return InitialOff
-}
+func initialAt(l Level) Initial { return Initial(l) }
 
 func TestRefusedOrders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -357,11 +347,11 @@ func TestRefusedOrders(t *testing.T) {
 			t.Error("negative duration was accepted")
 		}
 		for a, want := range map[Action]bool{ActionOn: true, ActionOff: false, ActionToggle: true} {
-			if e, ok := n.bank.Energises("pump", a); e != want || !ok {
+			if e, ok := n.bank.Energises("pump", a, Off); e != want || !ok {
 				t.Errorf("%s energises the pump: %v, %v", a, e, ok)
 			}
 		}
-		if _, ok := n.bank.Energises("pumpe", ActionOff); ok {
+		if _, ok := n.bank.Energises("pumpe", ActionOff, 0); ok {
 			t.Error("an output that is not there exists")
 		}
 		n.wantWire("GPIO27", Off)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"fieldpost/daemon/durable"
 	"fieldpost/daemon/regular"
@@ -19,16 +20,18 @@ import (
 // Line is one line of the crash record: everything needed to drive it safe without the
 // configuration.
 type Line struct {
-	Output    string      `json:"output"`             // the output's name
-	Label     string      `json:"label"`              // the chip's label
-	Chip      string      `json:"chip,omitempty"`     // the chip's device name when it was recorded
-	Offset    int         `json:"offset"`             // the line's offset on its chip
-	Name      string      `json:"line,omitempty"`     // the kernel's name of the line
-	ActiveLow bool        `json:"active_low"`         // on is the low level
-	Drive     board.Drive `json:"drive"`              // how the line is driven
-	Safe      Safe        `json:"safe"`               // the level to drive; keep leaves it as it is
-	Held      bool        `json:"held"`               // systemd has a handle of it, at its safe level
-	Expander  string      `json:"expander,omitempty"` // the kernel's name of the I/O expander that has the line
+	Output    string        `json:"output"`             // the output's name
+	Label     string        `json:"label"`              // the chip's label
+	Chip      string        `json:"chip,omitempty"`     // the chip's device name when it was recorded
+	Offset    int           `json:"offset"`             // the line's offset on its chip
+	Name      string        `json:"line,omitempty"`     // the kernel's name of the line
+	ActiveLow bool          `json:"active_low"`         // on is the low level
+	Drive     board.Drive   `json:"drive"`              // how the line is driven
+	Safe      Safe          `json:"safe"`               // the level to drive; keep leaves it as it is
+	Held      bool          `json:"held"`               // systemd has a handle of it, at its safe level
+	PWM       bool          `json:"pwm,omitempty"`      // a PWM channel, Offset of the PWM chip Label
+	Period    time.Duration `json:"period,omitempty"`   // the PWM channel's, in nanoseconds
+	Expander  string        `json:"expander,omitempty"` // the kernel's name of the I/O expander that has the line
 }
 
 // ID returns the line's identity on the board.
@@ -43,8 +46,17 @@ func (l Line) Config() board.OutputConfig {
 		Line:      fmt.Sprintf("%s:%d", l.Label, l.Offset),
 		ActiveLow: l.ActiveLow,
 		Drive:     l.Drive,
-		Active:    bool(level),
+		Active:    level == On,
 		Keep:      !ok,
+	}
+}
+
+// PWMConfig returns the request of the PWM channel at its safe level, by the name of the
+// chip's device.
+func (l Line) PWMConfig() board.PWMConfig {
+	level, ok := l.Safe.Level()
+	return board.PWMConfig{
+		Channel: fmt.Sprintf("%s:%d", l.Label, l.Offset), Period: l.Period, On: onTime(level, l.Period), ActiveLow: l.ActiveLow, Keep: !ok,
 	}
 }
 
@@ -103,6 +115,8 @@ func parseLine(text []byte) (Line, error) {
 		return Line{}, fmt.Errorf("read recorded line %.80q: no chip label", text)
 	case raw.Offset == nil || *raw.Offset < 0:
 		return Line{}, fmt.Errorf("read recorded line %.80q: no offset", text)
+	case l.PWM && l.Period <= 0:
+		return Line{}, fmt.Errorf("read recorded line %.80q: no period", text)
 	case raw.Safe == nil:
 		return Line{}, fmt.Errorf("read recorded line %.80q: no safe level", text)
 	}

@@ -173,7 +173,7 @@ func isOpen(f *os.File) bool {
 
 func TestMakeSafe(t *testing.T) {
 	k := &heldLines{t: t}
-	handles, err := MakeSafe(recordOf(t, pumpLine, valveLine), k.hold)
+	handles, err := MakeSafe(recordOf(t, pumpLine, valveLine), k.hold, nil)
 	if err != nil || len(handles) != 2 {
 		t.Fatalf("%v, %v", handles, err)
 	}
@@ -199,7 +199,7 @@ func TestMakeSafeGoesOn(t *testing.T) {
 	}}
 	path := recordOf(t, pumpLine, `{"output":"lamp","label":"gone","offset":1,"safe":"off"}`, "garbage", valveLine,
 		`{"output":"fan","label":"x","offset":5,"safe":"off"}`)
-	handles, err := MakeSafe(path, k.hold)
+	handles, err := MakeSafe(path, k.hold, nil)
 	if len(handles) != 1 || handles[0].Line.Output != "fan" {
 		t.Errorf("handles %v, want the fan's", handles)
 	}
@@ -220,7 +220,7 @@ func TestMakeSafeWithoutRecord(t *testing.T) {
 	handles, err := MakeSafe(filepath.Join(t.TempDir(), "none"), func(board.OutputConfig) (*os.File, error) {
 		t.Error("a line was asked for")
 		return nil, nil
-	})
+	}, nil)
 	if len(handles) != 0 || err != nil {
 		t.Errorf("%v, %v; want nothing", handles, err)
 	}

@@ -18,7 +18,7 @@ import (
 // checkEvery is how often the outputs of an expander are read back.
 const checkEvery = time.Second
 
-// expander is the outputs on one I/O expander. They have a goroutine of their own, which
+// expander is the outputs on one I/O expander or one PWM chip. They have a goroutine of their own, which
 // does for them what Run does for the others: a bus that hangs must not delay the timers
 // of other outputs, nor the heartbeat.
 //
@@ -55,6 +55,13 @@ func (c *levelCheck) on() string {
 		return *d
 	}
 	return ""
+}
+
+// placePWM gives the channels of a PWM chip a goroutine too: the chip may be on a bus, and
+// other programs may change its files.
+func (c *levelCheck) placePWM(id board.LineID) {
+	device := "pwm " + id.Label
+	c.device.Store(&device)
 }
 
 // place sets the expander of a line.
@@ -127,6 +134,9 @@ func (e *expander) runDue() time.Duration {
 		func() {
 			defer p.mu.Unlock()
 			if due := p.runDue(now); !due.IsZero() {
+				next = earliest(next, due)
+			}
+			if due := stepRamp(p, now); !due.IsZero() {
 				next = earliest(next, due)
 			}
 		}()
@@ -281,7 +291,7 @@ func (c *levelCheck) target(p *pin, found Level) Level {
 // makeSafe makes an output safe that has lost its level.
 func (c *levelCheck) makeSafe(p *pin, found Level) {
 	has, safe := p.state.Load().Level, c.target(p, found)
-	detail := fmt.Sprintf("set to %s, found %s on the expander %s", has, found, c.on())
+	detail := fmt.Sprintf("set to %s, found %s on %s", has, found, c.on())
 	c.restored = has == safe && (c.restored || !c.lost)
 	c.lost, c.unread = true, false
 	p.b.o.Health.Raise(health.LevelLost, p.c.Name, detail)

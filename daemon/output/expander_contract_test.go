@@ -83,7 +83,6 @@ var onExpanders = map[string]func(*testing.T){
 	"TestRefreshOverARestart":                  TestRefreshOverARestart,
 	"TestRefreshWithOtherBounds":               TestRefreshWithOtherBounds,
 	"TestRefusedOrders":                        TestRefusedOrders,
-	"TestSafeIsForGood":                        TestSafeIsForGood,
 	"TestSafeKeep":                             TestSafeKeep,
 	"TestSafeWhileTheRecordHangs":              TestSafeWhileTheRecordHangs,
 	"TestTakeOver":                             TestTakeOver,

@@ -28,6 +28,7 @@ type Inheritance struct {
 	Record  string              // path of the crash record
 	Handles map[string]*os.File // the handles that systemd passed, by name
 	Hold    func(board.OutputConfig) (*os.File, error)
+	Drive   func(board.PWMConfig) error // [board.DrivePWM]
 	Adopt   func(f *os.File, active bool) error
 	Remove  func(name string) error
 }
@@ -84,10 +85,16 @@ func TakeOver(in Inheritance) (*Held, error) {
 	expanderLinesLast(lines)
 	errs := []error{err}
 	for _, l := range lines {
+		if l.PWM {
+			if err := in.Drive(l.PWMConfig()); err != nil {
+				errs = append(errs, fmt.Errorf("make %s safe: %w", l, err))
+			}
+			continue
+		}
 		key := lineKey(l.ID())
 		if held := h.lines[key]; held != nil {
 			if level, ok := l.Safe.Level(); ok {
-				if err := in.Adopt(held.file, bool(level)); err != nil {
+				if err := in.Adopt(held.file, level == On); err != nil {
 					errs = append(errs, fmt.Errorf("take over %s: %w", l, err))
 				}
 			}

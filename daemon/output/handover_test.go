@@ -47,7 +47,7 @@ func (s *nextRun) hold(c board.OutputConfig) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.steps = append(s.steps, "hold "+id.Name+" "+Level(c.Active).String())
+	s.steps = append(s.steps, "hold "+id.Name+" "+LevelOf(c.Active).String())
 	s.ours[id.Name] = openFile(s.t, id.Name)
 	s.sim.Line(id.Name).Hold("fieldpost")
 	return s.ours[id.Name], nil
@@ -56,7 +56,7 @@ func (s *nextRun) hold(c board.OutputConfig) (*os.File, error) {
 func (s *nextRun) adopt(f *os.File, active bool) error {
 	for line, ours := range s.ours {
 		if ours == f {
-			s.steps = append(s.steps, "adopt "+line+" "+Level(active).String())
+			s.steps = append(s.steps, "adopt "+line+" "+LevelOf(active).String())
 			return nil
 		}
 	}
@@ -122,7 +122,7 @@ func (b takingBoard) Take(f *os.File, id board.LineID, c board.OutputConfig) (bo
 	if b.saw != nil {
 		b.saw(c)
 	}
-	b.s.steps = append(b.s.steps, "take "+id.Name+" "+Level(c.Active).String())
+	b.s.steps = append(b.s.steps, "take "+id.Name+" "+LevelOf(c.Active).String())
 	b.s.sim.Line(id.Name).Hold("")
 	return b.s.sim.Output(c)
 }

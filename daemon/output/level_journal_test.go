@@ -99,7 +99,7 @@ func TestLastLevel(t *testing.T) {
 			s := newBoard()
 			n := openWith(t, s, Options{Board: s, Levels: j, Outputs: []Config{pump, lamp}})
 			n.wantWire("GPIO6", want)
-			if h := s.Line("GPIO6").History(); len(h) != 1 || h[0].High != bool(want) {
+			if h := s.Line("GPIO6").History(); len(h) != 1 || h[0].High != (want == On) {
 				t.Errorf("the lamp felt %+v at the start", h)
 			}
 			stop := n.run()
@@ -212,8 +212,8 @@ func TestLastLevelUnknownWithSafeKeep(t *testing.T) {
 			c := lamp
 			c.Safe = SafeKeep
 			n := openWith(t, s, Options{Board: s, Levels: &memJournal{}, Outputs: []Config{c}})
-			n.wantWire("GPIO6", Level(high))
-			if st := n.bank.States()[0]; st.Level != Level(high) || st.Err != nil {
+			n.wantWire("GPIO6", LevelOf(high))
+			if st := n.bank.States()[0]; st.Level != LevelOf(high) || st.Err != nil {
 				t.Errorf("state %+v", st)
 			}
 		})

@@ -74,7 +74,7 @@ func boundsOf(c Config) *bounds {
 
 // minimum returns the shortest time at a level: min_on or min_off.
 func (b *bounds) minimum(l Level) time.Duration {
-	if l == On {
+	if l != Off {
 		return b.minOn
 	}
 	return b.minOff
@@ -97,7 +97,7 @@ func newPin(b *Bank, c Config) *pin {
 	p.removal.done = make(chan struct{})
 	p.boundsSeen = boundsOf(c)
 	p.bounds.Store(p.boundsSeen)
-	p.state.Store(&State{Name: c.Name, Err: errors.New("not requested yet")})
+	p.state.Store(&State{Name: c.Name, PWM: c.PWM != "", Err: errors.New("not requested yet")})
 	return p
 }
 
@@ -122,12 +122,18 @@ func (p *pin) lockedBefore(end time.Time, f func()) bool {
 
 // findLine looks for the line on the board.
 func (p *pin) findLine() bool {
-	id, err := p.b.o.Board.Find(p.c.Pin)
+	find, name := p.b.o.Board.Find, p.c.Pin
+	if p.c.PWM != "" {
+		find, name = p.b.o.Board.FindPWM, p.c.PWM
+	}
+	id, err := find(name)
 	if err != nil {
 		p.requestFailed(err, time.Now())
 		return false
 	}
-	p.check.place(p.b.o.Board, id)
+	if p.check.place(p.b.o.Board, id); p.c.PWM != "" {
+		p.check.placePWM(id)
+	}
 	p.id.Store(&id)
 	return true
 }
@@ -136,10 +142,8 @@ func (p *pin) findLine() bool {
 // used.
 func (p *pin) initial() (level Level, keep bool) {
 	switch p.c.Initial {
-	case InitialOn:
-		return On, false
-	case InitialOff:
-		return Off, false
+	case InitialKeep:
+		return Off, true
 	case InitialLast:
 		if last, ok := p.b.levels.get(p.c.Name); ok {
 			return last, false
@@ -147,7 +151,7 @@ func (p *pin) initial() (level Level, keep bool) {
 		safe, ok := p.c.Safe.Level()
 		return safe, !ok
 	}
-	return Off, true
+	return Level(p.c.Initial), false
 }
 
 // beginsSafe reports whether the line is to begin at its safe level.
@@ -169,7 +173,7 @@ func (p *pin) initialRequest(now time.Time) (level Level, keep bool, next schedu
 	if lost := p.linkLostAt(level); !lost.IsZero() && !now.Before(lost) {
 		return safe, false, scheduledLevel{}
 	}
-	if p.bounds.Load().minimum(!level) > 0 { // nextDue waits for the end of it
+	if p.bounds.Load().minimum(level.opposite()) > 0 { // nextDue waits for the end of it
 		return safe, !has, scheduledLevel{at: now, level: level, why: why{cause: CauseInitial}}
 	}
 	if err := p.b.claimEnergised(p); err != nil {
@@ -200,14 +204,11 @@ func (p *pin) requestLine(now time.Time) {
 		return
 	}
 	level, keep, next := p.initialRequest(now)
-	claimed, err := p.b.o.Held.claim(p.b.o.Board, *p.id.Load(), board.OutputConfig{
-		Line: p.c.Pin, ActiveLow: p.c.ActiveLow, Drive: p.c.Drive, Active: bool(level), Keep: keep,
-	}, p.b.opening)
+	line, err := p.claim(level, keep)
 	if err != nil {
 		p.requestFailed(err, now)
 		return
 	}
-	line := newActuator(claimed, p.check.on())
 	if keep {
 		if level, err = line.level(); err != nil {
 			p.requestFailed(errors.Join(err, line.release()), now)
@@ -229,11 +230,25 @@ func (p *pin) requestLine(now time.Time) {
 	p.afterRequest(level, next, now)
 }
 
+// claim requests the line, or the PWM channel.
+func (p *pin) claim(level Level, keep bool) (actuator, error) {
+	if p.c.PWM != "" {
+		return claimPWM(p.b.o.Board, p.c, level, keep)
+	}
+	line, err := p.b.o.Held.claim(p.b.o.Board, *p.id.Load(), board.OutputConfig{
+		Line: p.c.Pin, ActiveLow: p.c.ActiveLow, Drive: p.c.Drive, Active: level == On, Keep: keep,
+	}, p.b.opening)
+	if err != nil {
+		return nil, err
+	}
+	return newActuator(line, p.check.on()), nil
+}
+
 // afterRequest reads back the level of a requested line and records it.
 func (p *pin) afterRequest(level Level, next scheduledLevel, now time.Time) {
 	id := p.id.Load().String()
 	p.b.events.add(func() { p.b.o.Log.Info("output claimed", "output", p.c.Name, "line", id) })
-	p.state.Store(&State{Name: p.c.Name, Level: level, Trips: p.state.Load().Trips})
+	p.state.Store(&State{Name: p.c.Name, Level: level, PWM: p.c.PWM != "", Trips: p.state.Load().Trips})
 	err := p.readBack(level)
 	p.noteLevel(level, why{cause: CauseInitial}, now)
 	if err != nil {
@@ -280,9 +295,9 @@ func (p *pin) requestFailed(err error, now time.Time) {
 // recordLine returns the line's entry in the crash record.
 func (p *pin) recordLine(id board.LineID) Line {
 	return Line{
-		Output: p.c.Name, Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
+		Output: p.c.Name, PWM: p.c.PWM != "", Label: id.Label, Chip: id.Chip, Offset: id.Offset, Name: id.Name,
 		ActiveLow: p.c.ActiveLow, Drive: driveOf(p.c), Safe: p.c.Safe, Held: p.stored.Load(),
-		Expander: p.check.on(),
+		Expander: p.check.on(), Period: p.c.Frequency.Period(),
 	}
 }
 
@@ -387,18 +402,19 @@ func (p *pin) lineVanished(err error) {
 // claimEnergised first.
 func (p *pin) setLevel(level Level, w why) error {
 	now, has := time.Now(), p.state.Load().Level
-	if level == On && p.onSince.IsZero() {
+	if level != Off && p.onSince.IsZero() {
 		p.onSince = now // from the attempt on, because a failed one may have switched it on
 	}
-	if level != has {
+	if level.Word() != has.Word() {
 		p.changedAt = now
 	}
-	if err := p.line.set(level); err != nil {
-		err = fmt.Errorf("set to %s: %w", level, err)
-		p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
-		p.state.setErr(err)
-		p.b.setEnergised(p, true)
-		return err
+	set := p.line.set
+	safe, driven := p.c.Safe.Level()
+	if a, ok := p.line.(*pwmActuator); ok && w.ordered() && !(driven && level == safe) {
+		set = a.ramp
+	}
+	if err := set(level); err != nil {
+		return p.noteSetFailed(level, err)
 	}
 	if err := p.readBack(level); err != nil {
 		p.b.setEnergised(p, true)
@@ -408,6 +424,15 @@ func (p *pin) setLevel(level Level, w why) error {
 	p.noteLevel(level, w, now)
 	p.clearEnergisedAt(level)
 	return nil
+}
+
+// noteSetFailed records that a level could not be set.
+func (p *pin) noteSetFailed(level Level, err error) error {
+	err = fmt.Errorf("set to %s: %w", level, err)
+	p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
+	p.state.setErr(err)
+	p.b.setEnergised(p, true)
+	return err
 }
 
 // clearEnergisedAt records that the output is not energised if level, which was read
@@ -449,9 +474,12 @@ func (p *pin) queueEvent(level Level, w why) {
 	stamp := p.b.o.Clock.Now()
 	fields := []sensors.Field{
 		{Name: "output", Value: p.c.Name},
-		{Name: "state", Value: level.String()},
-		{Name: "cause", Value: w.cause},
+		{Name: "state", Value: level.Word()},
 	}
+	if p.c.PWM != "" {
+		fields = append(fields, sensors.Field{Name: "level", Value: level.Percent()})
+	}
+	fields = append(fields, sensors.Field{Name: "cause", Value: w.cause})
 	if w.id != "" {
 		fields = append(fields, sensors.Field{Name: "id", Value: w.id})
 	}
@@ -467,9 +495,10 @@ func (p *pin) queueEvent(level Level, w why) {
 
 // readBack reads the level back.
 func (p *pin) readBack(level Level) error {
+	var got Level
 	for range readBacks {
-		got, err := p.line.level()
-		if err != nil {
+		var err error
+		if got, err = p.line.level(); err != nil {
 			err = fmt.Errorf("read back: %w", err)
 			p.b.o.Health.Raise(health.OutputFailed, p.c.Name, err.Error())
 			p.state.setErr(err)
@@ -482,7 +511,7 @@ func (p *pin) readBack(level Level) error {
 			return nil
 		}
 	}
-	err := fmt.Errorf("%w: set to %s, reads %s", errMismatch, level, !level)
+	err := fmt.Errorf("%w: set to %s, reads %s", errMismatch, level, got)
 	p.misreads.set(level, true)
 	p.b.o.Health.Raise(health.LevelMismatch, p.c.Name, err.Error())
 	p.state.setErr(err)
@@ -496,7 +525,7 @@ type misreads struct{ on, off bool }
 
 // set records whether a level was read back wrongly.
 func (m *misreads) set(level Level, wrong bool) {
-	if level == On {
+	if level != Off {
 		m.on = wrong
 	} else {
 		m.off = wrong

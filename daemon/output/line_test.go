@@ -150,7 +150,7 @@ func TestInitialKeep(t *testing.T) {
 			before := len(s.Line("GPIO6").History())
 			n := open(t, s, Config{Name: "lamp", Pin: "GPIO6", ActiveLow: c.activeLow, Initial: InitialKeep, Safe: SafeKeep, MaxOn: time.Minute})
 			defer n.run()()
-			want := Level(c.high != c.activeLow)
+			want := LevelOf(c.high != c.activeLow)
 			if h := s.Line("GPIO6").History()[before:]; len(h) != 1 || h[0].High != c.high || !h[0].Driven {
 				t.Errorf("the lamp felt %+v", h)
 			}
@@ -237,7 +237,7 @@ func TestInitialOnWithSafeKeep(t *testing.T) {
 			n := open(t, s, pump)
 			defer n.run()()
 			n.after(3*time.Minute - 1)
-			n.wantWire("GPIO27", Level(high))
+			n.wantWire("GPIO27", LevelOf(high))
 			n.after(1)
 			n.wantWire("GPIO27", On)
 		})

@@ -14,6 +14,7 @@ const MaxOrdersPerDay = 16384
 type Order struct {
 	Output  string        // the output's name
 	Action  Action        // what to do
+	Level   Level         // the level of set; a line has only Off and On
 	For     time.Duration // for how long, 0 or more; 0 means for ever, for a pulse [DefaultPulse]
 	Expires time.Time     // from then on it does not begin, by the monotonic clock; zero means never
 	ID      string        // the order's id, for the event; may be empty
@@ -66,6 +67,9 @@ func (b *Bank) Do(o Order) (State, error) {
 	}
 	if _, err := ParseAction(string(o.Action)); err != nil {
 		return *p.state.Load(), err
+	}
+	if o.Action == ActionSet && p.c.PWM == "" && o.Level != Off && o.Level != On {
+		return *p.state.Load(), fmt.Errorf("drive output %q: %w", o.Output, ErrNoLevels)
 	}
 	if o.For < 0 {
 		return *p.state.Load(), fmt.Errorf("drive output %q: negative duration %s", o.Output, o.For)
@@ -120,7 +124,7 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 		p.waitingOrders--
 	}
 	_, stopped := p.b.linkState()
-	energises := o.Action.Energises(p.c.Safe)
+	energises := o.Action.Energises(p.c.Safe, o.Level)
 	switch {
 	case stopped && !waited:
 		return attempt{state: *p.state.Load(), err: ErrStopped}
@@ -131,8 +135,8 @@ func (p *pin) attempt(o Order, waited bool) (a attempt) {
 	case energises && o.Safe:
 		return attempt{state: *p.state.Load(), err: fmt.Errorf("drive output %q: %w", o.Output, ErrEnergises)}
 	}
-	level := o.Action.target(p.state.Load().Level, p.restLevel())
-	if !stopped && p.line != nil && level != p.state.Load().Level && !energises {
+	level := o.Action.target(p.state.Load().Level, p.restLevel(), o.Level)
+	if !stopped && p.line != nil && level.Word() != p.state.Load().Level.Word() && !energises {
 		if wait := p.minimumLeft(time.Now()); wait > 0 {
 			p.waitingOrders++
 			return attempt{wait: wait, changed: p.waiters.next(), frees: p.waitingOrders <= mostWaiting}
@@ -150,7 +154,7 @@ func (p *pin) checkEnergise(o Order, level Level) error {
 		return fmt.Errorf("drive output %q: %w", o.Output, ErrExpired)
 	}
 	has := p.state.Load().Level
-	if left := p.minimumLeft(now); level != has && left > 0 {
+	if left := p.minimumLeft(now); level.Word() != has.Word() && left > 0 {
 		return &TooSoonError{p.c.Name, has, left}
 	}
 	if p.waitingOrders > 0 {
@@ -170,7 +174,7 @@ func (p *pin) execute(o Order, level Level) error {
 	if p.b.checkBefore(p); p.line == nil {
 		return &FailedError{o.Output, p.state.Load().Err}
 	}
-	if o.Action.Energises(p.c.Safe) {
+	if o.Action.Energises(p.c.Safe, o.Level) {
 		if err := p.checkEnergise(o, level); err != nil {
 			return err
 		}
@@ -201,7 +205,7 @@ func (p *pin) scheduledAfter(o Order, level Level) scheduledLevel {
 			e.after = DefaultPulse
 		}
 	case !has:
-		e.level = !level
+		e.level = level.opposite()
 	}
 	if e.after == 0 {
 		e.level = level
@@ -222,11 +226,11 @@ func (p *pin) restLevel() Level {
 }
 
 // Energises reports whether an action leads to another level than the output's safe one.
-// ok is false if there is no such output.
-func (b *Bank) Energises(output string, a Action) (energises, ok bool) {
+// level is that of set. ok is false if there is no such output.
+func (b *Bank) Energises(output string, a Action, level Level) (energises, ok bool) {
 	p, ok := b.outputs.Load().byName[output]
 	if !ok {
 		return false, false
 	}
-	return a.Energises(p.c.Safe), true
+	return a.Energises(p.c.Safe, level), true
 }

@@ -50,7 +50,7 @@ func TestOrderExpiresWhileItWaits(t *testing.T) {
 				if err := <-second; !errors.Is(err, c.want) {
 					t.Errorf("%v, want %v", err, c.want)
 				}
-				n.wantWire("GPIO27", c.want == nil)
+				n.wantWire("GPIO27", LevelOf(c.want == nil))
 			})
 		})
 	}

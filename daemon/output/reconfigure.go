@@ -155,6 +155,9 @@ func (p *pin) isStill(c Config) bool {
 	if p.c.Name != c.Name || p.c.ActiveLow != c.ActiveLow || driveOf(p.c) != driveOf(c) || p.c.Safe != c.Safe || p.c.Initial != c.Initial {
 		return false
 	}
+	if p.c.PWM != c.PWM || p.c.Frequency != c.Frequency || p.c.Ramp != c.Ramp {
+		return false
+	}
 	if p.c.Pin == c.Pin {
 		return true
 	}

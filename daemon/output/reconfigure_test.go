@@ -133,7 +133,7 @@ type checkedOutput struct {
 }
 
 func (o *checkedOutput) Set(active bool) error {
-	o.w.step("set %s %s", o.l.Name, Level(active))
+	o.w.step("set %s %s", o.l.Name, LevelOf(active))
 	o.w.mu.Lock()
 	o.w.checkLocked(o.l)
 	o.w.mu.Unlock()
@@ -400,7 +400,7 @@ func TestReconfigureAnswersOrders(t *testing.T) {
 		if _, err := n.bank.Do(Order{Output: "pump", Action: ActionOff}); !errors.Is(err, ErrUnknown) {
 			t.Errorf("a later order: %v", err)
 		}
-		if _, ok := n.bank.Energises("pump", ActionOn); ok || len(n.bank.States()) != 0 {
+		if _, ok := n.bank.Energises("pump", ActionOn, 0); ok || len(n.bank.States()) != 0 {
 			t.Error("the pump is still an output")
 		}
 	})
@@ -773,7 +773,7 @@ func randomOutputs(r *rand.Rand, before []Config) (next []Config) {
 		case 1:
 			c.ActiveLow = !c.ActiveLow
 		case 2:
-			c.Safe, c.Initial = Safe(r.IntN(2)), Initial(r.IntN(2))
+			c.Safe, c.Initial = Safe(On)*Safe(r.IntN(2)), Initial(On)*Initial(r.IntN(2))
 		case 3:
 			c.MaxOn, c.MinOn, c.Refresh = time.Duration(r.IntN(20))*time.Second, time.Duration(r.IntN(10))*time.Second, time.Duration(r.IntN(20))*time.Second
 		}
@@ -783,7 +783,7 @@ func randomOutputs(r *rand.Rand, before []Config) (next []Config) {
 	for i := range 5 {
 		name, pin := string(rune('a'+i)), fmt.Sprintf("GPIO%d", 20+pins[i])
 		if r.IntN(2) == 0 && !used[name] && !used[pin] {
-			next = append(next, Config{Name: name, Pin: pin, Initial: Initial(r.IntN(2)), SafeAfter: time.Duration(r.IntN(2)) * time.Minute})
+			next = append(next, Config{Name: name, Pin: pin, Initial: Initial(On) * Initial(r.IntN(2)), SafeAfter: time.Duration(r.IntN(2)) * time.Minute})
 		}
 	}
 	return next

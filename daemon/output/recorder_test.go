@@ -295,7 +295,7 @@ func TestSafeKeep(t *testing.T) {
 		n := open(t, s, kept, pump)
 		defer n.run()()
 		for _, a := range []Action{ActionOn, ActionOff, ActionToggle, ActionPulse} {
-			if e, ok := n.bank.Energises("lamp", a); !e || !ok {
+			if e, ok := n.bank.Energises("lamp", a, Off); !e || !ok {
 				t.Errorf("%s does not energise", a)
 			}
 		}

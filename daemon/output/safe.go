@@ -62,7 +62,10 @@ func printable(s string) string {
 // held by a handle at systemd ([MarkHeld]) is safe and no error. Lines on expanders come
 // last. A missing record is no
 // error: no line was ever requested.
-func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error)) ([]Handle, error) {
+//
+// drive drives one PWM channel (board.DrivePWM). It has no handle: the kernel goes on with
+// it. Its Handle has no file.
+func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error), drive func(board.PWMConfig) error) ([]Handle, error) {
 	lines, err := Recorded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -71,7 +74,12 @@ func MakeSafe(path string, hold func(board.OutputConfig) (*os.File, error)) ([]H
 	errs := []error{err}
 	var handles []Handle
 	for _, l := range lines {
-		f, err := hold(l.Config())
+		var f *os.File
+		if l.PWM {
+			err = drive(l.PWMConfig())
+		} else {
+			f, err = hold(l.Config())
+		}
 		var busy *board.BusyError
 		switch {
 		case err == nil:

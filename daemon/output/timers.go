@@ -123,7 +123,7 @@ func (p *pin) nextDue() (do scheduledLevel) {
 	has, limits := p.state.Load().Level, p.bounds.Load()
 	if !p.scheduled.at.IsZero() {
 		at := p.scheduled.at
-		if least := p.changedAt.Add(limits.minimum(has)); p.scheduled.level != has && at.Before(least) {
+		if least := p.changedAt.Add(limits.minimum(has)); p.scheduled.level.Word() != has.Word() && at.Before(least) {
 			at = least
 		}
 		first(at, p.scheduled.level, p.scheduled.why)

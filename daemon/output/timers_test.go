@@ -142,7 +142,7 @@ func TestRefreshWithOtherBounds(t *testing.T) {
 				synctest.Wait()
 				safe, _ := out.Safe.Level()
 				n.after(c.ends - 1)
-				n.wantWire("GPIO27", !safe)
+				n.wantWire("GPIO27", safe.opposite())
 				n.after(1)
 				n.wantWire("GPIO27", safe)
 				n.wantEvents(fmt.Sprintf("output=pump state=%s cause=%s", safe, c.cause))
@@ -230,9 +230,9 @@ func TestRefreshOverARestart(t *testing.T) {
 			}
 			again := openWith(t, s, Options{Board: s, Outputs: []Config{out}, Levels: j})
 			defer again.run()()
-			again.wantWire("GPIO27", Level(!tripped))
+			again.wantWire("GPIO27", LevelOf(!tripped))
 			again.after(30*time.Second - 1)
-			again.wantWire("GPIO27", Level(!tripped))
+			again.wantWire("GPIO27", LevelOf(!tripped))
 			again.after(1)
 			again.wantWire("GPIO27", Off)
 		})
@@ -299,7 +299,7 @@ func TestRefreshAgainstModel(t *testing.T) {
 	for seed := range uint64(300) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 30))
-			c := Config{Name: "pump", Pin: "GPIO27", Safe: Safe(r.IntN(2)), Refresh: 30*time.Second + 7*time.Millisecond}
+			c := Config{Name: "pump", Pin: "GPIO27", Safe: Safe(On) * Safe(r.IntN(2)), Refresh: 30*time.Second + 7*time.Millisecond}
 			c.Initial = Initial(c.Safe)
 			if r.IntN(2) == 0 {
 				c.SafeAfter = time.Duration(10+r.IntN(60))*time.Second + 3*time.Millisecond
@@ -339,7 +339,7 @@ func TestRefreshAgainstModel(t *testing.T) {
 // step does one thing to the bank and to the model.
 func (m *refreshModel) step(n *harness, r *rand.Rand, now time.Time) {
 	safe, _ := m.c.Safe.Level()
-	away := map[Level]Action{On: ActionOn, Off: ActionOff}[!safe]
+	away := map[Level]Action{On: ActionOn, Off: ActionOff}[safe.opposite()]
 	var long time.Duration
 	if r.IntN(4) == 0 {
 		long = time.Duration(1+r.IntN(60))*time.Second + 5*time.Millisecond
@@ -347,7 +347,7 @@ func (m *refreshModel) step(n *harness, r *rand.Rand, now time.Time) {
 	switch r.IntN(8) {
 	default:
 		n.do("pump", away, long)
-		m.set(!safe, "test", now)
+		m.set(safe.opposite(), "test", now)
 		m.last = now
 		if long > 0 {
 			m.ends = now.Add(long)
@@ -358,7 +358,7 @@ func (m *refreshModel) step(n *harness, r *rand.Rand, now time.Time) {
 		m.last = now
 	case 1:
 		n.do("pump", ActionToggle, 0)
-		m.set(!m.level, "test", now)
+		m.set(m.level.opposite(), "test", now)
 		m.last = now
 	case 2:
 		n.bank.Link(false)
