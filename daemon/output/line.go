@@ -145,9 +145,9 @@ func (p *pin) initial() (level Level, keep bool) {
 	case InitialKeep:
 		return Off, true
 	case InitialLast:
-		if last, ok := p.b.levels.get(p.c.Name); ok {
+		if last, ok := p.b.levels.get(p.c.Name); ok && (p.c.PWM != "" || last == Off || last == On) {
 			return last, false
-		}
+		} // a line that was a PWM output in the last run has no such level
 		safe, ok := p.c.Safe.Level()
 		return safe, !ok
 	}

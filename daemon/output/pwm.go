@@ -101,13 +101,18 @@ func (a *pwmActuator) step(now time.Time) (next time.Time, err error) {
 	return now.Add(rampStep), nil
 }
 
+// coarse is how far a level may be from the one that was set. Newer drivers report what the
+// chip makes of it: one with 8 bits has steps of 0.4 %.
+const coarse Level = 50
+
 // level returns where the ramp leads as long as the channel has what was set.
 func (a *pwmActuator) level() (Level, error) {
 	on, err := a.channel.On()
 	if err != nil {
 		return Off, err
 	}
-	if l := levelOn(on, a.period); l != a.now {
+	l := levelOn(on, a.period)
+	if away := max(l, a.now) - min(l, a.now); away > coarse || a.now == Off && l != Off {
 		return l, nil
 	}
 	return a.target, nil

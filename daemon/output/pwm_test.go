@@ -279,3 +279,47 @@ func TestNoLevelsOfALine(t *testing.T) {
 		}
 	})
 }
+
+// A chip rounds a level to what it can do. That is no other level; off is off exactly.
+func TestCoarsePWM(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := open(t, newBoard(), fan)
+		defer n.run()()
+		ch := n.board.Channel("pwmchip0:1")
+		if _, err := n.level("fan", 60); err != nil {
+			t.Error(err)
+		}
+		ch.Disturb(0.6 + 1.0/256)
+		n.after(2 * checkEvery)
+		n.wantFaults()
+		n.do("fan", ActionOff, 0)
+		ch.Disturb(1.0 / 256)
+		n.after(2 * checkEvery)
+		n.wantFaults("fan level_lost raised")
+	})
+}
+
+// What was a PWM output in the last run, and is a line now, begins at its safe level.
+func TestLastLevelOfAFormerPWMOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &memJournal{}
+		was := Config{Name: "lamp", PWM: "pwmchip0:0", Frequency: 500, Initial: InitialLast}
+		n := openWith(t, newBoard(), Options{Board: newBoard(), Levels: j, Outputs: []Config{was}})
+		stop := n.run()
+		if _, err := n.level("lamp", 40); err != nil {
+			t.Error(err)
+		}
+		n.after(time.Second)
+		stop()
+		b := newBoard()
+		again := openWith(t, b, Options{Board: b, Levels: j, Outputs: []Config{was}})
+		if s := again.bank.States()[0]; s.Level != 40_00 {
+			t.Errorf("as a PWM output it begins at %s", s.Level)
+		}
+		is := Config{Name: "lamp", Pin: "GPIO6", Initial: InitialLast}
+		again = openWith(t, b, Options{Board: b, Levels: j, Outputs: []Config{is}})
+		if s := again.bank.States()[0]; s.Level != Off || s.Err != nil {
+			t.Errorf("as a line it begins at %+v", s)
+		}
+	})
+}
