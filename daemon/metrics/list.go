@@ -41,6 +41,12 @@ var Metrics = []Metric{
 				emit(truth(x.State == "on"), x.Name)
 			}
 		})},
+	{"fieldpost_output_level_ratio", Gauge, "Level of a PWM output, from 0 to 1; where a ramp leads. Other outputs have none.", []string{"output"},
+		eachOutput(func(x api.Output, emit emit) {
+			if x.Level != nil {
+				emit(*x.Level/100, x.Name)
+			}
+		})},
 	{"fieldpost_output_usable", Gauge, "0 if the output's line cannot be driven, or its level cannot be trusted.", []string{"output"},
 		eachOutput(func(x api.Output, emit emit) { emit(truth(x.Error == ""), x.Name) })},
 	{"fieldpost_output_state_age_seconds", Gauge, "Time since the output got the level that it has.", []string{"output"},

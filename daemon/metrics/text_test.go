@@ -37,7 +37,7 @@ func snapshot() metrics.Snapshot {
 				{Name: "door", Chip: "gpio", Time: at, Age: 10, Values: api.Values{{Name: "active", Value: true}, {Name: "count", Value: int64(1 << 40)}}, Faults: []string{"chatters"}},
 				{Name: "new", Chip: "lm75"},
 			},
-			Outputs: []api.Output{{Name: "pump", State: "on", For: 75, RefreshLost: 2}, {Name: "fan", Error: "line is held"}},
+			Outputs: []api.Output{{Name: "pump", State: "on", For: 75, RefreshLost: 2}, {Name: "fan", Error: "line is held"}, {Name: "lamp", State: "on", Level: new(62.5)}},
 			Faults: []api.Fault{
 				{Code: "bus_stuck", Subject: "i2c-1"},
 				{Code: "line_busy", Subject: "fan", Error: true},
