@@ -370,7 +370,11 @@ func TestWriterIsWokenWhenItMustWrite(t *testing.T) {
 		r.add(message.Reading, "air")
 		<-time.After(999 * time.Millisecond)
 		synctest.Wait()
-		unwritten := func() int { return len(r.s.st.logs[Samples].unwritten()) }
+		unwritten := func() int {
+			r.s.st.mu.Lock()
+			defer r.s.st.mu.Unlock()
+			return len(r.s.st.logs[Samples].unwritten())
+		}
 		if n := unwritten(); n != 1 {
 			t.Errorf("%d entries are not written before a second", n)
 		}
