@@ -111,6 +111,7 @@ func (n *harness) wantWire(line string, want Level) {
 // test's own orders.
 func (n *harness) wantEvents(want ...string) {
 	n.t.Helper()
+	synctest.Wait() // Run's goroutine reports them
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.events = slices.DeleteFunc(n.events, func(e string) bool {
@@ -125,6 +126,7 @@ func (n *harness) wantEvents(want ...string) {
 // wantAllEvents checks all events since its last call.
 func (n *harness) wantAllEvents(want ...string) {
 	n.t.Helper()
+	synctest.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !slices.Equal(n.events, want) {
@@ -135,6 +137,7 @@ func (n *harness) wantAllEvents(want ...string) {
 
 func (n *harness) wantFaults(want ...string) {
 	n.t.Helper()
+	synctest.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !slices.Equal(n.faults, want) {
