@@ -169,7 +169,9 @@ func TestFullMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)
 		m := h.dispatcher.ledger
+		m.mu.Lock()
 		m.orders.capacity = capacity{50, 20, maxForeign, maxActedBytes, maxRefusedBytes}
+		m.mu.Unlock()
 		for i := range 50 {
 			if a, _ := h.dispatcher.Handle(order(fmt.Sprint(i), "pump", "on", time.Minute), false, ""); a.Status != Done {
 				t.Fatalf("order %d: %+v", i, a)

@@ -22,7 +22,9 @@ func TestFullLedger(t *testing.T) {
 			base, j := clock.Fake(), &memJournal{t: t}
 			run := newLedgerRun(t, j, base)
 			l := run.dispatcher.ledger
+			l.mu.Lock()
 			limit(l)
+			l.mu.Unlock()
 			n := 0
 			for ; n < 1000; n++ {
 				a, _ := run.dispatcher.Handle(order(fmt.Sprint(n), "pump", "on", time.Minute), false, "")
@@ -86,7 +88,9 @@ func TestFullLedgerInMemory(t *testing.T) {
 func TestRefusedOrdersAreEvicted(t *testing.T) {
 	run := newLedgerRun(t, &memJournal{t: t}, clock.Fake())
 	l := run.dispatcher.ledger
+	l.mu.Lock()
 	l.orders.capacity = capacity{50, 20, maxForeign, maxActedBytes, maxRefusedBytes}
+	l.mu.Unlock()
 	for i := range 21 {
 		run.gets(order(fmt.Sprint("r", i), "pump", "on", -time.Hour), Refused, Expired, 0)
 	}

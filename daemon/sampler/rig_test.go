@@ -66,7 +66,9 @@ func (f *fake) chip(name string) sensors.Chip {
 				return nil, err
 			}
 		}
+		f.mu.Lock()
 		f.board, _ = b.(board.Pauser)
+		f.mu.Unlock()
 		if !f.edges {
 			return &fakeSensor{f: f}, nil
 		}

@@ -290,7 +290,8 @@ func (p *Probe) write(ctx context.Context, packet []byte) error {
 	if err := p.tls.SetWriteDeadline(limit); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { p.raw.Close() })
+	raw := p.raw // Close may forget it while the function below begins
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	_, err := p.tls.Write(packet)
 	switch {

@@ -3,6 +3,7 @@ package wake
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
@@ -82,9 +83,16 @@ type kernelTimers struct {
 	set   func(fd uintptr) // setTime, made once
 }
 
-// run lets timers expire until the timerfd is closed.
+// run lets timers expire until the timerfd is closed. A panic must not end the process, which
+// would let go of the outputs' lines: without its timers no loop gives a heartbeat, and the
+// watchdog, which has a timer of Go's, ends the daemon in order.
 func (k *kernelTimers) run() {
 	defer close(k.ended)
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(os.Stderr, "a bug in fieldpost: panic in its timers: %v\n%s", p, debug.Stack())
+		}
+	}()
 	for k.raw.Read(readTimer) == nil {
 		k.expire(time.Now())
 	}
