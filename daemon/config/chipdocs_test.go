@@ -3,9 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"math"
 	"os"
 	"path/filepath"
@@ -65,42 +62,6 @@ func readNotes(t *testing.T) map[string]*chipNotes {
 		}
 	}
 	return all
-}
-
-// keyDocs returns the comments of the fields of option structs, by struct and field.
-func keyDocs(t *testing.T) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(sensorsDir, "*.go"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%q, %v", files, err)
-	}
-	docs := map[string]string{}
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			spec, ok := n.(*ast.TypeSpec)
-			if !ok {
-				return true
-			}
-			fields, ok := spec.Type.(*ast.StructType)
-			if !ok {
-				return false
-			}
-			for _, f := range fields.Fields.List {
-				for _, id := range f.Names {
-					docs[spec.Name.Name+"."+id.Name] = strings.Join(strings.Fields(f.Doc.Text()), " ")
-				}
-			}
-			return false
-		})
-	}
-	return docs
 }
 
 // keyDoc is the comment of a field, as text of a list: without the field's name.
@@ -305,7 +266,7 @@ func (d *chipDocs) chip(c sensors.Chip) {
 // The table of chips, and the section of each, are made from the catalog, the comments of the
 // chips' options and sensors/chips.md.
 func TestDocsChips(t *testing.T) {
-	d := &chipDocs{t: t, docs: keyDocs(t), notes: readNotes(t)}
+	d := &chipDocs{t: t, docs: goldentest.Comments(t, sensorsDir), notes: readNotes(t)}
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n| chip | what it is | quantities |\n|---|---|---|\n")
 	for _, c := range sensors.Catalog() {
