@@ -45,7 +45,7 @@ a pipe or a file use fieldpost status --watch.`,
 		},
 	}
 	c.Flags().DurationVar(&w.every, "every", time.Second, "how often to ask the daemon")
-	c.Flags().BoolVar(&colour, "color", true, "use colours; so does the environment's NO_COLOR forbid them")
+	c.Flags().BoolVar(&colour, "color", true, "use colours, unless the environment has NO_COLOR")
 	socketFlag(c, &w.socket)
 	return c
 }
