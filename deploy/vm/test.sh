@@ -41,13 +41,13 @@ certificates() {
 	local dir=$1 who
 	mkdir -p "$dir"
 	openssl ecparam -name prime256v1 -genkey -noout -out "$dir/ca.key"
-	openssl req -x509 -new -key "$dir/ca.key" -days 30 -subj "/CN=test root" -out "$dir/AmazonRootCA1.pem"
+	openssl req -x509 -new -key "$dir/ca.key" -days 365 -subj "/CN=test root" -out "$dir/AmazonRootCA1.pem"
 	printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' >"$dir/broker.ext"
 	printf 'extendedKeyUsage=clientAuth\n' >"$dir/board.ext"
 	for who in broker board; do
 		openssl ecparam -name prime256v1 -genkey -noout -out "$dir/$who.key"
 		openssl req -new -key "$dir/$who.key" -subj "/CN=$who" |
-			openssl x509 -req -CA "$dir/AmazonRootCA1.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 30 \
+			openssl x509 -req -CA "$dir/AmazonRootCA1.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 365 \
 				-extfile "$dir/$who.ext" -out "$dir/$who.crt" 2>/dev/null
 	done
 	mv "$dir/board.crt" "$dir/certificate.pem.crt"
