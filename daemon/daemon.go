@@ -20,6 +20,7 @@ import (
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/history"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/outbox"
@@ -150,6 +151,8 @@ func (d *Daemon) build(cfg *config.Config) error {
 	})
 	d.totals = totals.New(totals.Options{Storage: d.spool.Journal("totals"), Health: d.health, Log: d.log})
 	d.totals.Configure(sensorNames(cfg.Sensors))
+	d.history = history.New(history.DefaultSeries)
+	d.history.Configure(historySensors(cfg.Sensors))
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
 		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.takeAll, Linger: cfg.Readings.Linger, Rest: d.spool.Flush,

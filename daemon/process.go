@@ -12,6 +12,7 @@ import (
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/command"
 	"fieldpost/daemon/health"
+	"fieldpost/daemon/history"
 	"fieldpost/daemon/journal"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
@@ -51,6 +52,7 @@ type process struct {
 	spool         *records.Spool
 	bank          *output.Bank
 	totals        *totals.Store
+	history       *history.Store
 	sampler       *sampler.Sampler
 	box           *outbox.Outbox
 	subscriptions *uplink.SubscriptionLog
@@ -108,6 +110,7 @@ func (p *process) register(r message.Record) message.Record {
 		p.o.Taken(r)
 	}
 	p.seen.put(r)
+	p.history.Record(r)
 	return r
 }
 

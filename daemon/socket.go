@@ -51,6 +51,9 @@ func (d socketCalls) endpoints() []local.Endpoint {
 			return d.localDiff(ctx)
 		}},
 		d.getMetrics(),
+		{Route: api.GetHistory, Call: func(_ context.Context, _ local.Peer, query json.RawMessage) (any, error) {
+			return d.localHistory(query)
+		}},
 		{Route: api.GetDocument, Call: func(context.Context, local.Peer, json.RawMessage) (any, error) {
 			return json.RawMessage(api.Document), nil
 		}},

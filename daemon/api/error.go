@@ -22,6 +22,7 @@ const (
 const (
 	NotOurs       = "not_ours"       // the request is for another board
 	UnknownSensor = "unknown_sensor" // the board has no sensor of that name
+	NoHistory     = "no_history"     // nothing is kept of that sensor or quantity
 
 	NotProvisioning = "not_provisioning" // the board does not get its certificate by provisioning
 
@@ -62,7 +63,7 @@ func HTTPStatus(code string) int {
 		return http.StatusBadRequest
 	case TimedOut:
 		return http.StatusRequestTimeout
-	case UnknownPath, UnknownSensor:
+	case UnknownPath, UnknownSensor, NoHistory:
 		return http.StatusNotFound
 	case WrongMethod:
 		return http.StatusMethodNotAllowed

@@ -70,17 +70,32 @@ func (d *document) operation(r api.Route) object {
 		responses[strconv.Itoa(status)] = answer
 	}
 	op := object{"operationId": r.Name, "summary": r.Does, "responses": responses}
+	if r.Query != nil {
+		op["parameters"] = d.parameters(reflect.TypeOf(r.Query))
+	}
 	if r.Request != nil {
 		op["requestBody"] = object{"required": !r.Optional, "content": d.content("", r.Request, true)}
 	}
 	return op
 }
 
+// parameters describes the keys of a query, which are strings.
+func (d *document) parameters(t reflect.Type) (all []any) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Type.Kind() != reflect.String || d.comments[t.Name()+"."+f.Name] == "" {
+			d.t.Errorf("%v.%s is no string with a comment", t, f.Name)
+		}
+		all = append(all, object{"name": name, "in": "query", "description": d.comments[t.Name()+"."+f.Name], "schema": object{"type": "string"}})
+	}
+	return all
+}
+
 // meaning lists the codes of errors that have a status.
 func meaning(status int) string {
 	var codes []string
 	for _, code := range []string{
-		api.Malformed, api.TimedOut, api.UnknownPath, api.UnknownSensor, api.BadConfiguration, api.WrongMethod, api.NotOurs, api.TooLarge, api.WrongType, api.Internal, api.Busy, api.Stopping,
+		api.Malformed, api.TimedOut, api.UnknownPath, api.UnknownSensor, api.NoHistory, api.BadConfiguration, api.WrongMethod, api.NotOurs, api.TooLarge, api.WrongType, api.Internal, api.Busy, api.Stopping,
 	} {
 		if api.HTTPStatus(code) == status && code != api.UnknownPath {
 			codes = append(codes, code)
@@ -106,6 +121,8 @@ func (d *document) schema(t reflect.Type, strict bool) object {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
 		return object{"type": "string", "format": "date-time"}
+	case t == reflect.TypeFor[api.Column]():
+		return object{"type": "array", "items": object{"type": []any{"number", "null"}}}
 	case t == reflect.TypeFor[api.Values]():
 		d.schemas[t.Name()] = object{"type": "object", "description": d.comments[t.Name()], "additionalProperties": object{"type": []any{"number", "boolean", "string"}}}
 		return object{"$ref": "#/components/schemas/" + t.Name()}

@@ -12,6 +12,7 @@ type Route struct {
 	Path     string
 	Does     string // one line: what it does
 	Request  any    // a value of the type in the body; nil means no body
+	Query    any    // a value of the type in the query, a struct of strings; nil means that the query is ignored
 	Optional bool   // the body may be left out
 	Response any    // a value of the type in a 200 answer; nil means any JSON object
 	Media    string // the media type of a 200 answer that is text; "" means JSON
@@ -59,13 +60,18 @@ var (
 		Name: "getMetrics", Method: http.MethodGet, Path: "/metrics", Response: "", Media: "text/plain; version=0.0.4; charset=utf-8",
 		Does: "The state of the daemon in Prometheus's text format; deploy/README.md lists the metrics.",
 	}
+	GetHistory = Route{
+		Name: "getHistory", Method: http.MethodGet, Path: "/v1/history", Query: HistoryQuery{}, Response: History{},
+		Does:     "Past readings of a sensor, thinned, or a list of what there is. How far back they reach says history in the configuration.",
+		Statuses: []int{http.StatusNotFound},
+	}
 	GetDocument = Route{
 		Name: "getDocument", Method: http.MethodGet, Path: "/openapi.json",
 		Does: "This document.",
 	}
 
 	// Routes are all of them.
-	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostRenew, PostReload, PostDiff, GetMetrics, GetDocument}
+	Routes = []Route{GetStatus, PostOrder, PostRead, PostReconnect, PostRenew, PostReload, PostDiff, GetMetrics, GetHistory, GetDocument}
 )
 
 // Answers returns the statuses that the route may answer with: first those of every

@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"os/user"
 	"runtime/debug"
 	"slices"
@@ -21,9 +22,10 @@ import (
 )
 
 const (
-	reportIt  = "This is a bug in fieldpost; please report it."
-	askThere  = "Over the network there is only /metrics. Everything else is on the unix socket, for the group fieldpost."
-	restartIt = "The paths are in /openapi.json. After an upgrade restart the daemon: `systemctl restart fieldpost`."
+	reportIt    = "This is a bug in fieldpost; please report it."
+	askThere    = "Over the network there is only /metrics. Everything else is on the unix socket, for the group fieldpost."
+	seeDocument = "See /openapi.json for what the path accepts."
+	restartIt   = "The paths are in /openapi.json. After an upgrade restart the daemon: `systemctl restart fieldpost`."
 )
 
 // connKey is the key of a request's connection in its context.
@@ -97,9 +99,12 @@ func (s *Server) find(w http.ResponseWriter, r *http.Request) (*Endpoint, *api.E
 	return nil, &api.Error{Code: api.WrongMethod, Text: fmt.Sprintf("%s does not accept %.20s", r.URL.Path, r.Method), Hint: fmt.Sprintf("Use %s.", allowed)}
 }
 
-// body reads the body of a request: one JSON value, or nothing if the endpoint allows that.
+// body reads the body of a request: one JSON value, or nothing if the endpoint allows that. An
+// endpoint with a query gets that instead.
 func (s *Server) body(c *conn, r *http.Request, e *Endpoint) ([]byte, *api.Error) {
 	switch {
+	case e.Query != nil && r.ContentLength == 0:
+		return query(r.URL.RawQuery)
 	case e.Request == nil && r.ContentLength != 0:
 		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("%s does not accept a body", e.Path), Hint: "Send none."}
 	case r.ContentLength == 0 && e.Optional, e.Request == nil:
@@ -123,13 +128,32 @@ func (s *Server) body(c *conn, r *http.Request, e *Endpoint) ([]byte, *api.Error
 	case len(body) == 0 && e.Optional: // chunked and empty
 		return nil, nil
 	case !utf8.Valid(body):
-		return nil, &api.Error{Code: api.Malformed, Text: "body is not UTF-8", Hint: "See /openapi.json for what the path accepts."}
+		return nil, &api.Error{Code: api.Malformed, Text: "body is not UTF-8", Hint: seeDocument}
 	}
 	var value json.RawMessage
 	if err := json.Unmarshal(body, &value); err != nil {
-		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body is not one JSON value: %v", err), Hint: "See /openapi.json for what the path accepts."}
+		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body is not one JSON value: %v", err), Hint: seeDocument}
 	}
 	return bytes.TrimSpace(body), nil
+}
+
+// query returns the query of a request as a JSON object of strings, in place of a body.
+func query(raw string) ([]byte, *api.Error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("query: %v", err), Hint: seeDocument}
+	}
+	given := map[string]string{}
+	for key, all := range values {
+		switch {
+		case !utf8.ValidString(key) || !utf8.ValidString(all[0]):
+			return nil, &api.Error{Code: api.Malformed, Text: "query is not UTF-8", Hint: seeDocument}
+		case len(all) > 1:
+			return nil, &api.Error{Code: api.Malformed, Text: fmt.Sprintf("query: %.40q is given %d times", key, len(all)), Hint: seeDocument}
+		}
+		given[key] = all[0]
+	}
+	return encode(given), nil
 }
 
 func tooLarge() *api.Error {
@@ -237,7 +261,7 @@ func Arguments(body json.RawMessage, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body: %v", err), Hint: "See /openapi.json for what the path accepts."}
+		return &api.Error{Code: api.Malformed, Text: fmt.Sprintf("body: %v", err), Hint: seeDocument}
 	}
 	return nil
 }

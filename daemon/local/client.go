@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"syscall"
 	"time"
@@ -31,7 +32,8 @@ var (
 )
 
 // Do sends a request to the daemon whose socket is at path and decodes the answer into
-// result, a pointer. with is the body; nil is none. It waits until ctx ends. Any goroutine.
+// result, a pointer. with is the body, or the query of a route that has one; nil is none. It
+// waits until ctx ends. Any goroutine.
 func Do(ctx context.Context, path string, route api.Route, with, result any) error {
 	var body []byte
 	if with != nil {
@@ -39,6 +41,17 @@ func Do(ctx context.Context, path string, route api.Route, with, result any) err
 		if body, err = marshal(with); err != nil {
 			return fmt.Errorf("call daemon: %w", err)
 		}
+	}
+	if route.Query != nil && body != nil {
+		var keys map[string]string
+		if err := json.Unmarshal(body, &keys); err != nil {
+			return fmt.Errorf("call daemon: %w", err)
+		}
+		all := url.Values{}
+		for key, value := range keys {
+			all.Set(key, value)
+		}
+		route.Path, body = route.Path+"?"+all.Encode(), nil
 	}
 	for pause := busyFirst; ; pause *= 2 {
 		err := doOnce(ctx, path, route, body, result)
