@@ -99,12 +99,16 @@ type hardware struct {
 	lines map[string]string // the user of a line, by "label:offset"
 	chips map[string]string // the sensor at an address, by "i2c-1 0x76"
 	buses map[string]string // the first sensor on a bus, by "i2c-1"
+	ports map[string]port   // the first sensor on a serial port, by "ttyAMA0"
 }
+
+// port is a serial port under the name that a sensor has for it.
+type port struct{ name, sensor string }
 
 // checkHardware checks that the board has everything that a run needs from it. It requests no
 // line and sends nothing to a chip.
 func checkHardware(cfg *config.Config, b board.Board, w io.Writer) (bad int) {
-	h := &hardware{board: b, w: w, lines: map[string]string{}, chips: map[string]string{}, buses: map[string]string{}}
+	h := &hardware{board: b, w: w, lines: map[string]string{}, chips: map[string]string{}, buses: map[string]string{}, ports: map[string]port{}}
 	for _, s := range cfg.Sensors {
 		h.report("sensor", s.Name, h.chip(s))
 	}
@@ -140,8 +144,14 @@ func (h *hardware) chip(s sensors.Config) error {
 	if !ok || at.Pin != "" {
 		return nil // the loader has refused unknown chips
 	}
-	if err := chip.Look(h.board, s); err != nil || at.Bus == "" {
+	if err := chip.Look(h.board, s); err != nil {
 		return err
+	}
+	if at.Port != "" {
+		return h.serial(s.Name, at.Port)
+	}
+	if at.Bus == "" {
+		return nil
 	}
 	bus, err := h.board.Bus(at.Bus)
 	if err != nil {
@@ -159,6 +169,23 @@ func (h *hardware) chip(s sensors.Config) error {
 		return fmt.Errorf("%s is already used by sensor %q, under another name for the bus", place, other)
 	}
 	h.chips[place] = s.Name
+	return nil
+}
+
+// serial checks that a serial port is one sensor's only and not the kernel's console. What
+// can share a port was checked by the loader, for ports of one name.
+func (h *hardware) serial(sensor, name string) error {
+	real := board.SerialPort(h.board.Root(), name)
+	if board.IsConsole(h.board.Root(), real) {
+		return fmt.Errorf("%s is the kernel's console, which writes to it; on a Raspberry Pi switch the login shell on the serial port off in raspi-config, or remove its console= from cmdline.txt", real)
+	}
+	first, used := h.ports[real]
+	if used && first.name != name {
+		return fmt.Errorf("%s is already used by sensor %q, as %s; give both the same device", real, first.sensor, first.name)
+	}
+	if !used {
+		h.ports[real] = port{name, sensor}
+	}
 	return nil
 }
 

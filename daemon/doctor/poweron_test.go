@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +95,51 @@ func TestCheckOneChipTwice(t *testing.T) {
 	}}, b, &out)
 	if want := `error: sensor "twin": i2c-1 0x76 is already used by sensor "air"`; bad != 1 || !strings.HasPrefix(out.String(), want) {
 		t.Errorf("%d problems:\n%swant %q", bad, out.String(), want)
+	}
+}
+
+// A serial port with two names is one port, and the kernel's console is nobody's.
+func TestCheckSerialPorts(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"dev", "sys/class/tty/console"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"dev/ttyAMA0": "", "dev/ttyS0": "", "sys/class/tty/console/active": "tty0 ttyS0\n"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"serial0": "ttyAMA0", "serial1": "ttyS0"} {
+		if err := os.Symlink(to, filepath.Join(root, "dev", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := sim.New()
+	b.SetRoot(root)
+	for _, port := range []string{"ttyAMA0", "serial0", "ttyS0", "serial1"} {
+		b.AddMHZ19(port)
+	}
+	mhz19 := func(name, port string) sensors.Config {
+		return sensors.Config{Name: name, Chip: "mhz19", Options: sensors.Serial{Device: port}}
+	}
+	unit := func(name, port string) sensors.Config {
+		return sensors.Config{Name: name, Chip: "sdm120", Options: sensors.ModbusPort{Serial: sensors.Serial{Device: port}, Baud: 2400, UnitID: 1}}
+	}
+	for _, c := range []struct {
+		sensors []sensors.Config
+		want    string
+	}{
+		{[]sensors.Config{mhz19("a", "ttyAMA0"), mhz19("b", "/dev/serial0")}, "error: sensor \"b\": ttyAMA0 is already used by sensor \"a\", as ttyAMA0; give both the same device\n"},
+		{[]sensors.Config{unit("a", "/dev/serial0"), unit("b", "/dev/serial0"), mhz19("c", "ttyAMA0")}, "error: sensor \"c\": ttyAMA0 is already used by sensor \"a\", as /dev/serial0; give both the same device\n"},
+		{[]sensors.Config{mhz19("a", "/dev/serial1")}, "error: sensor \"a\": ttyS0 is the kernel's console, which writes to it; on a Raspberry Pi switch the login shell on the serial port off in raspi-config, or remove its console= from cmdline.txt\n"},
+		{[]sensors.Config{unit("a", "ttyAMA0"), unit("b", "ttyAMA0")}, ""},
+	} {
+		var out strings.Builder
+		if bad := checkHardware(&config.Config{Sensors: c.sensors}, b, &out); out.String() != c.want || bad != strings.Count(c.want, "\n") {
+			t.Errorf("%d problems:\n%swant\n%s", bad, out.String(), c.want)
+		}
 	}
 }
 
