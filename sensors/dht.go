@@ -76,7 +76,7 @@ func dhtChip(name, title, source string, quantities ...Quantity) Chip {
 // dhtHint adds to an [ErrAbsent] how to load the driver.
 func dhtHint(err error) error {
 	if errors.Is(err, ErrAbsent) {
-		return fmt.Errorf("%w; on a Raspberry Pi dtoverlay=dht11,gpiopin=4 in config.txt, with the GPIO that its data pin is on, and a restart load the driver", err)
+		return fmt.Errorf("%w; on a Raspberry Pi dtoverlay=dht11,gpiopin=17 in config.txt, with the GPIO that its data pin is on, and a restart load the driver", err)
 	}
 	return err
 }

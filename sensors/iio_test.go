@@ -247,7 +247,7 @@ func TestOverlayHints(t *testing.T) {
 		options any
 		want    string
 	}{
-		{dht11, DHT{}, "dtoverlay=dht11,gpiopin=4"}, {dht22, DHT{}, "dtoverlay=dht11,gpiopin=4"}, {ds18b20, DS18B20{}, "dtoverlay=w1-gpio,gpiopin=4"},
+		{dht11, DHT{}, "dtoverlay=dht11,gpiopin=17"}, {dht22, DHT{}, "dtoverlay=dht11,gpiopin=17"}, {ds18b20, DS18B20{}, "dtoverlay=w1-gpio,gpiopin=4"},
 	} {
 		cfg := Config{Chip: c.chip.Name, Options: c.options}
 		_, err := c.chip.Open(b, cfg)

@@ -190,7 +190,8 @@ func find(file string) (string, error) {
 // thingOf returns the thing that a command to the daemon is for; "" means this
 // machine's. It reads the configuration that was named or is in the current
 // directory. It does not read the one in /etc: that one is this machine's
-// anyway, and a mistake in it must not prevent switching an output off.
+// anyway, and a mistake in it must not prevent switching an output off. Nor do
+// certificates that are not there: the daemon has its own.
 func thingOf(file string) (string, error) {
 	if file == "" {
 		if _, err := os.Stat(places[0]); err != nil {
@@ -198,7 +199,7 @@ func thingOf(file string) (string, error) {
 		}
 		file = places[0]
 	}
-	cfg, err := config.Load(file)
+	cfg, err := config.LoadWithoutFiles(file)
 	if err != nil {
 		return "", err
 	}

@@ -29,7 +29,8 @@ func newRead(file *string) *cobra.Command {
 
 If a daemon runs on this machine, it reads the sensor, because it owns the hardware.
 That reading does not change the sensor's schedule and is not published. If no daemon
-runs, this command reads the sensor itself, as configured.
+runs, this command reads the sensor itself, as configured. It needs no broker, and
+no certificates.
 
 --watch reads it until Ctrl-C, one line each time, also while it fails: move the wires
 and see.`,
@@ -71,7 +72,7 @@ func read(ctx context.Context, file, socket, name string) (api.Reading, error) {
 			return r, err
 		}
 	}
-	cfg, err := load(file)
+	cfg, err := loadWithoutFiles(file)
 	if err != nil {
 		return api.Reading{}, err
 	}

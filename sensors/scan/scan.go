@@ -286,7 +286,7 @@ func overlay(k sensors.KernelDevice) string {
 		if n, err := strconv.ParseUint(line, 16, 16); err == nil { // a unit address is hexadecimal
 			return fmt.Sprintf("dtoverlay=dht11,gpiopin=%d", n)
 		}
-		return "dtoverlay=dht11,gpiopin=4"
+		return "dtoverlay=dht11,gpiopin=17"
 	case k.Chip == "ds18b20":
 		return "dtoverlay=w1-gpio, with gpiopin=N if the data line is not on GPIO4"
 	case stem == "ads1115", stem == "ads1015":
