@@ -115,7 +115,11 @@ func (s *Server) Run(ctx context.Context) error {
 		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	defer context.AfterFunc(ctx, func() { s.others.Call("local end", func() { s.endConnections(web) }) })()
+	ended := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(ended)
+		s.others.Call("local end", func() { s.endConnections(web) })
+	})
 	for ctx.Err() == nil {
 		l, err := s.listen(s.o.Path)
 		switch {
@@ -130,6 +134,7 @@ func (s *Server) Run(ctx context.Context) error {
 			wait(ctx, again)
 		}
 	}
+	<-ended // a panic there is reported while somebody listens
 	s.endConnections(web)
 	s.conns.Wait() // not deferred: after a panic that might take a minute
 	return ctx.Err()
