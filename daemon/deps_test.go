@@ -59,6 +59,10 @@ func forbidden(folder, imported string, test bool) string {
 			return "only tests of the whole daemon may import this"
 		case folder == "daemon/daemontest":
 			return ""
+		case below(ours, "daemon/rehearse") && !below(folder, "cmd") && folder != "daemon/rehearse":
+			return "a rehearsal is the command line's affair"
+		case folder == "daemon/rehearse": // it puts a whole daemon on a simulated board together
+			return ""
 		case ours == "daemon" && below(folder, "daemon") && !(test && (within(folder, wholeDaemon) == "" || folder == "daemon")):
 			return "the rooms of daemon may not import the daemon that joins them"
 		case below(ours, "daemon") && !test && folder == "daemon/awsiot":
@@ -75,7 +79,7 @@ func forbidden(folder, imported string, test bool) string {
 			return "daemon/message knows what is told, and not how it is kept or sent"
 		case below(ours, "daemon") && !test && below(folder, "daemon/api"):
 			return "daemon/api holds types, and knows no room of the daemon"
-		case ours == "sensors/sim" && !test && below(folder, "daemon"):
+		case below(ours, "sensors/sim") && !test && below(folder, "daemon"):
 			return "the simulated board is for the demo, for rehearsals and for tests"
 		case ours == "daemon/broker" && !test && !below(folder, "cmd"):
 			return "the stand-in for a broker is for the demo, for trials and for tests"

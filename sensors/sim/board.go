@@ -51,11 +51,13 @@ type Board struct {
 	mu    sync.Mutex // guards everything below, lines and inputs included
 	buses map[string]*Bus
 	lines []*Line
+	added map[string]*Line // further names of lines; see AddLine
 	mono  func() time.Duration
 	keep  bool
 
 	expanders []*Expander
 	channels  []*PWMChannel
+	pwms      []pwmChip
 	beforeSet func(line string, active bool) // see BeforeSet; nil is nothing
 }
 
@@ -71,6 +73,8 @@ func New() *Board {
 	start := time.Now()
 	b := &Board{
 		buses:       map[string]*Bus{},
+		added:       map[string]*Line{},
+		pwms:        []pwmChip{{PWMLabel, "pwmchip0", 2}},
 		ports:       ports{byName: map[string]*Bus{}},
 		mono:        func() time.Duration { return time.Since(start) },
 		kernelFiles: kernelFiles{root: filepath.Join(os.TempDir(), Label+"-has-no-root")},

@@ -28,6 +28,9 @@ func (b *Board) line(name string) (*Line, error) {
 			return e.lines[parsed.Offset], nil
 		}
 	}
+	if l := b.added[name]; l != nil {
+		return l, nil
+	}
 	n := parsed.GPIO
 	if parsed.Chip == Label || parsed.Chip == chipName {
 		n = parsed.Offset
@@ -36,4 +39,35 @@ func (b *Board) line(name string) (*Line, error) {
 		return nil, fmt.Errorf("find line %q on the %s: %w", name, b, board.ErrAbsent)
 	}
 	return b.lines[n], nil
+}
+
+// AddLine makes sure that the board has the line that a configuration names: GPIO40, PIN_LED,
+// pinctrl-rp1:17. A line that the Raspberry Pi's names make one with a line that is there is
+// that one; any other is added, on the board's own chip.
+func AddLine(b *Board, name string) error {
+	if _, err := b.line(name); err == nil {
+		return nil
+	}
+	parsed, err := board.ParseLine(name)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.lines {
+		if board.SameLine(name, l.id.Name) {
+			b.added[name] = l
+			return nil
+		}
+	}
+	called := parsed.Name
+	if parsed.GPIO >= 0 {
+		called = fmt.Sprintf("GPIO%d", parsed.GPIO)
+	} else if called == "" {
+		called = name
+	}
+	l := &Line{b: b, id: board.LineID{Label: Label, Chip: chipName, Offset: len(b.lines), Name: called}, pull: board.PullDown}
+	b.lines = append(b.lines, l)
+	b.added[name], b.added[called] = l, l
+	return nil
 }

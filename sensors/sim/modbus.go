@@ -200,6 +200,13 @@ func modbusCRC(p []byte) uint16 {
 // 1000 W, 50 Hz, 123.5 kWh. phases is 1 or 3.
 func (b *Board) AddSDM(port string, baud, phases int) *ModbusUnit {
 	u := b.AddModbus(port, baud, board.ParityNone).AddUnit(1)
+	u.SetSDM(phases)
+	return u
+}
+
+// SetSDM gives the unit the registers of a meter of Eastron's, with the values of
+// [Board.AddSDM].
+func (u *ModbusUnit) SetSDM(phases int) {
 	for i := range uint16(phases) {
 		u.SetFloat(0x00+2*i, 230)
 		u.SetFloat(0x06+2*i, 4.5)
@@ -215,13 +222,15 @@ func (b *Board) AddSDM(port string, baud, phases int) *ModbusUnit {
 	u.SetFloat(0x48, 120.25)
 	u.SetFloat(0x4A, 3.25)
 	u.SetFloat(0x156, 123.5)
-	return u
 }
 
 // AddPZEM puts a PZEM-004T with unit number 1 on a serial port, with the values of its
 // manual's example: 220 V, 0.1 A, 22 W.
 func (b *Board) AddPZEM(port string) *ModbusUnit {
 	u := b.AddModbus(port, 9600, board.ParityNone).AddUnit(1)
-	u.Set(0, 2200, 100, 0, 220, 0, 38, 0, 500, 100, 0)
+	u.SetPZEM()
 	return u
 }
+
+// SetPZEM gives the unit the registers of a PZEM-004T, with the values of [Board.AddPZEM].
+func (u *ModbusUnit) SetPZEM() { u.Set(0, 2200, 100, 0, 220, 0, 38, 0, 500, 100, 0) }

@@ -71,16 +71,45 @@ func (c *PWMChannel) Fail(err error) {
 	c.fail = err
 }
 
+// pwmChip is a PWM chip of the board.
+type pwmChip struct {
+	label, chip string
+	channels    int
+}
+
+// AddPWM makes sure that the board has the PWM channel that a configuration names.
+func AddPWM(b *Board, name string) error {
+	chip, channel, err := board.ParsePWM(name)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, c := range b.pwms {
+		if chip == c.label || chip == c.chip {
+			b.pwms[i].channels = max(c.channels, channel+1)
+			return nil
+		}
+	}
+	number := fmt.Sprintf("pwmchip%d", 100+len(b.pwms)) // no user's pwmchip1
+	b.pwms = append(b.pwms, pwmChip{chip, number, channel + 1})
+	return nil
+}
+
 // FindPWM returns the PWM channel that a name means.
 func (b *Board) FindPWM(name string) (board.LineID, error) {
 	chip, channel, err := board.ParsePWM(name)
 	if err != nil {
 		return board.LineID{}, err
 	}
-	if chip != PWMLabel && chip != "pwmchip0" || channel > 1 {
-		return board.LineID{}, fmt.Errorf("find PWM channel %q on the %s: %w", name, b, board.ErrAbsent)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.pwms {
+		if (chip == c.label || chip == c.chip) && channel < c.channels {
+			return board.LineID{Label: c.label, Chip: c.chip, Offset: channel}, nil
+		}
 	}
-	return board.LineID{Label: PWMLabel, Chip: "pwmchip0", Offset: channel}, nil
+	return board.LineID{}, fmt.Errorf("find PWM channel %q on the %s: %w", name, b, board.ErrAbsent)
 }
 
 // pwm is a channel that somebody drives.
