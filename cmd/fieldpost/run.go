@@ -54,18 +54,29 @@ func ignoreSIGPIPE() { signal.Ignore(syscall.SIGPIPE) }
 
 func newRun(file *string) *cobra.Command {
 	var level slog.LevelVar
+	var sim simulateOptions
 	c := &cobra.Command{
-		Use:   "run",
-		Short: "run the daemon in the foreground",
-		Args:  cobra.NoArgs,
+		Use:     "run",
+		Short:   "run the daemon in the foreground",
+		Long:    runHelp,
+		Example: "  fieldpost run -c fieldpost.yaml\n  fieldpost run --simulate -c fieldpost.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := sim.check(c); err != nil {
+				return usage(c, err)
+			}
 			ignoreSIGPIPE()
 			log := systemd.NewLogger(c.ErrOrStderr(), &level)
 			slog.SetDefault(log)
+			if sim.On {
+				sim.File, sim.Out, sim.Log = *file, c.OutOrStdout(), log
+				return simulated(c.Context(), sim)
+			}
 			return run(c.Context(), *file, log)
 		},
 	}
 	c.Flags().TextVar(&level, "log-level", &slog.LevelVar{}, "lowest level to log: DEBUG, INFO, WARN or ERROR")
+	sim.flags(c)
 	return c
 }
 
