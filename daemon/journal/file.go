@@ -21,7 +21,7 @@ const ext = ".journal"
 // consists of frames like those of a spool segment (CRC-32C, length, seq, payload),
 // without a header; seq counts the entries from 1.
 //
-// Call Replay first, then Rewrite, then Append as often as needed. After an error of
+// Call Replay first, then Rewrite or Resume, then Append as often as needed. After an error of
 // Append or Rewrite, only Rewrite works: after a failed sync nothing in the file can be
 // trusted. A [Journal] keeps to this order. Call Replay, Append and Rewrite from one
 // goroutine at a time; they wait for the disk. PutBack and Close may be called
@@ -36,6 +36,7 @@ type File struct {
 	size  int64
 	seq   uint64
 	sound bool // the file holds what it is to hold, and nothing else
+	whole bool // Replay has read it to the end, without damage
 }
 
 // NewFile returns the file of a name in a directory. It does not create the directory.
@@ -110,6 +111,7 @@ var errTooLong = fmt.Errorf("an entry has 1 to %d bytes", durable.MaxPayload)
 func (j *File) Replay(take func(payload []byte)) (Damage, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.whole = false
 	if err := j.usable(); err != nil {
 		return Damage{}, j.wrap("read", err)
 	}
@@ -130,7 +132,22 @@ func (j *File) Replay(take func(payload []byte)) (Damage, error) {
 	for at.Next() {
 		take(at.Payload)
 	}
-	return Damage{Holes: at.Holes, Tail: at.Tail}, nil
+	damage := Damage{Holes: at.Holes, Tail: at.Tail}
+	if !j.sound {
+		j.seq, j.size, j.whole = at.Seq, int64(len(data)), !damage.Any()
+	}
+	return damage, nil
+}
+
+// Resume lets Append continue what Replay has just read, without a Rewrite, and reports
+// whether it can: only if there is a file, without damage. An earlier run may have failed to
+// sync it. So Resume is for users that can lose entries, and to whom a Rewrite at each start
+// is too expensive.
+func (j *File) Resume() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sound = j.sound || j.whole
+	return j.sound
 }
 
 // Append appends entries with one sync, and returns when they are on disk. After a power

@@ -298,3 +298,54 @@ func TestFileWithoutASpool(t *testing.T) {
 	}
 	j.Close()
 }
+
+// Resume lets Append continue after the entries of an earlier run, if all of them could be
+// read.
+func TestResume(t *testing.T) {
+	d := durabletest.New()
+	if j := newFile(d); j.Resume() {
+		t.Error("before Replay")
+	}
+	j := newFile(d)
+	j.all(t)
+	if j.Resume() {
+		t.Error("without a file")
+	}
+	if err := j.Rewrite(texts("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	j = newFile(d)
+	j.all(t)
+	if err := j.Append([]byte("x")); err == nil {
+		t.Error("Append without Resume succeeded")
+	}
+	j.all(t)
+	if !j.Resume() {
+		t.Fatal("does not resume")
+	}
+	if err := j.Append([]byte("c"), []byte("d")); err != nil {
+		t.Fatal(err)
+	}
+	if got, damage := newFile(d).all(t); !slices.Equal(got, []string{"a", "b", "c", "d"}) || damage.Any() {
+		t.Errorf("holds %q, %+v", got, damage)
+	}
+	whole := d.Data(j.name)
+	for what, b := range map[string][]byte{"a tail": whole[:len(whole)-1], "a hole": append([]byte("x"), whole...)} {
+		d.Put(j.name, b)
+		j = newFile(d)
+		j.all(t)
+		if j.Resume() {
+			t.Errorf("resumes with %s", what)
+		}
+	}
+	d.Put(j.name, whole)
+	j = newFile(d)
+	j.all(t)
+	if !j.Resume() {
+		t.Fatal("does not resume")
+	}
+	d.Put(j.name, whole[:20]) // somebody's
+	if err := j.Append([]byte("e")); err == nil || j.Resume() && j.Append([]byte("e")) == nil {
+		t.Errorf("appended to a file that has changed: %v", err)
+	}
+}
