@@ -100,6 +100,11 @@ func endpoints(calls map[string]Call) (all []Endpoint) {
 	for name, call := range calls {
 		all = append(all, Endpoint{Route: route(name), Call: call, Urgent: name == "order"})
 	}
+	for i := range all {
+		if all[i].Name == "query" {
+			all[i].Query, all[i].Request = api.HistoryQuery{}, nil
+		}
+	}
 	must, plain := route("must"), route("plain")
 	must.Optional, plain.Request, plain.Method = false, nil, "GET"
 	return append(all, Endpoint{Route: must}, Endpoint{Route: plain})
