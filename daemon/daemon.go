@@ -151,8 +151,9 @@ func (d *Daemon) build(cfg *config.Config) error {
 	})
 	d.totals = totals.New(totals.Options{Storage: d.spool.Journal("totals"), Health: d.health, Log: d.log})
 	d.totals.Configure(sensorNames(cfg.Sensors))
-	d.history = history.New(history.DefaultSeries)
-	d.history.Configure(historySensors(cfg.Sensors))
+	d.history = history.New(history.Options{
+		Settings: historySettings(cfg), Files: history.Files{d.spool.Journal("history-1"), d.spool.Journal("history-2")}, Clock: o.Clock, Health: d.health, Log: d.log,
+	})
 	d.sampler = sampler.New(sampler.Options{
 		Board: o.Board, Sensors: cfg.Sensors, Run: d.spool.RunNumber(), Clock: o.Clock, Health: d.health,
 		Heartbeat: d.heartbeats.Register("scheduler"), Log: d.log, Emit: d.takeAll, Linger: cfg.Readings.Linger, Rest: d.spool.Flush,
@@ -181,7 +182,7 @@ func (d *Daemon) buildLink(g *generation) (err error) {
 func (d *Daemon) Run(ctx context.Context) error {
 	failed := d.failed
 	keeping := task.Start("spool", failed, d.spool.Run)
-	timing := task.Start("clock, subscriptions and totals", failed, d.remember)
+	timing := task.Start("clock, subscriptions, totals and history", failed, d.remember)
 	pins := task.Start("outputs", failed, d.bank.Run)
 	reading := task.Start("sampler", failed, d.sampler.Run)
 	d.fetching.Store(task.Start("credentials", failed, d.generation().files.Run))

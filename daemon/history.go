@@ -8,22 +8,24 @@ import (
 	"strings"
 
 	"fieldpost/daemon/api"
+	"fieldpost/daemon/config"
 	"fieldpost/daemon/history"
 	"fieldpost/daemon/local"
 	"fieldpost/sensors"
 	"fieldpost/sensors/filter"
 )
 
-// historySensors is what the history is told of the sensors of a configuration.
-func historySensors(all []sensors.Config) (out []history.Sensor) {
-	for _, c := range all {
+// historySettings is what the history is told of a configuration.
+func historySettings(cfg *config.Config) history.Settings {
+	out := history.Settings{Keep: cfg.History.Keep, Most: cfg.History.Quantities}
+	for _, c := range cfg.Sensors {
 		s := history.Sensor{Name: c.Name, Every: c.Every}
 		for _, f := range c.Filters {
 			if f.Filter == "delta" {
 				s.Every = max(s.Every, f.Heartbeat)
 			}
 		}
-		out = append(out, s)
+		out.Sensors = append(out.Sensors, s)
 	}
 	return out
 }
@@ -42,7 +44,8 @@ func (d socketCalls) localHistory(query json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, &api.Error{Code: api.Malformed, Text: err.Error(), Hint: "See /openapi.json for what the path accepts."}
 	}
-	answer := api.History{Time: api.Time(now.Wall), ClockSynced: now.Synced, Keep: "memory", Series: []api.HistorySeries{}}
+	answer := api.History{Time: api.Time(now.Wall), ClockSynced: now.Synced, Series: []api.HistorySeries{}}
+	answer.Keep, answer.Unsaved = d.history.Kept()
 	if q.Sensor == "" {
 		for _, s := range d.history.List(now) {
 			answer.Series = append(answer.Series, d.historySeries(s))
@@ -72,11 +75,14 @@ func (d socketCalls) noHistory(q api.HistoryQuery) *api.Error {
 			quantities = append(quantities, s.Quantity)
 		}
 	}
+	keep, _ := d.history.Kept()
 	switch {
+	case keep == history.Nowhere:
+		return &api.Error{Code: api.NoHistory, Text: "this daemon keeps no history", Hint: "Set history.keep in the configuration to disk or memory, and reload."}
 	case quantities != nil:
 		return &api.Error{Code: api.NoHistory, Text: fmt.Sprintf("there is no history of the quantity %.80q of the sensor %q; there is of: %s", q.Quantity, q.Sensor, strings.Join(quantities, ", "))}
 	case slices.Contains(known, q.Sensor):
-		return &api.Error{Code: api.NoHistory, Text: fmt.Sprintf("there is no history of the sensor %q yet", q.Sensor)}
+		return &api.Error{Code: api.NoHistory, Text: fmt.Sprintf("there is no history of the sensor %q yet", q.Sensor), Hint: fmt.Sprintf("It comes with its next reading, if there are not %d quantities already: history.quantities.", d.config().History.Quantities)}
 	}
 	return &api.Error{Code: api.UnknownSensor, Text: fmt.Sprintf("the daemon has no sensor %.80q; it has: %s", q.Sensor, strings.Join(known, ", "))}
 }

@@ -78,15 +78,17 @@ func (p *process) runtimeJournal() journal.Storage {
 }
 
 // remember keeps what is known over restarts beside the spool, until ctx ends: what
-// the time was, what the broker's session may hold, and what counters have counted.
+// the time was, what the broker's session may hold, what counters have counted, and past
+// readings.
 func (p *process) remember(ctx context.Context) error {
 	others := task.NewGroup(ctx)
-	var subscriptions, totals error
+	var subscriptions, totals, history error
 	others.Go("subscriptions", func() { subscriptions = p.subscriptions.Run(ctx) })
 	others.Go("totals", func() { totals = p.totals.Run(ctx) })
+	others.Go("history", func() { history = p.history.Run(ctx) })
 	err := p.times.Run(ctx)
 	others.Wait()
-	return errors.Join(err, subscriptions, totals)
+	return errors.Join(err, subscriptions, totals, history)
 }
 
 // take puts a record into the spool.

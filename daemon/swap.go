@@ -356,7 +356,7 @@ func (x *swap) pins() {
 	x.changes.Sensors = sensorChanges(old.Sensors, next.Sensors)
 	x.d.seen.keep(x.changes.Sensors.Kept)
 	x.d.totals.Configure(sensorNames(next.Sensors))
-	x.d.history.Configure(historySensors(next.Sensors))
+	x.d.history.Configure(historySettings(next))
 	if !reflect.DeepEqual(old.Outputs, next.Outputs) {
 		taken := lines(x.d.o.Board, next.Outputs)
 		stay := slices.DeleteFunc(slices.Clone(old.Sensors), func(s sensors.Config) bool {

@@ -23,7 +23,8 @@ type HistoryQuery struct {
 type History struct {
 	Time        time.Time       `json:"time"`               // when this was reported
 	ClockSynced bool            `json:"clock_synchronised"` // the times are known to be true
-	Keep        string          `json:"keep"`               // where history is kept: disk, memory, or off
+	Keep        string          `json:"keep"`               // where history is kept: disk, memory, or none
+	Unsaved     string          `json:"unsaved,omitempty"`  // why the disk does not have the latest history
 	Series      []HistorySeries `json:"series"`             // by sensor; empty if there is none
 }
 

@@ -21,6 +21,8 @@ type Config struct {
 	Commands Commands `yaml:"commands"`
 	// Spool says how messages are kept until they are delivered.
 	Spool Spool `yaml:"spool"`
+	// History says which past readings are kept on this board, for plots and exports.
+	History History `yaml:"history"`
 	// Local says what is served in addition to the unix socket.
 	Local Local `yaml:"local"`
 	// Sensors are the sensors to read.
@@ -149,6 +151,18 @@ type Spool struct {
 	MaxBytes int64 `yaml:"max_bytes"`
 	// MaxAge bounds the age of messages.
 	MaxAge time.Duration `yaml:"max_age"`
+}
+
+// History says which past readings are kept on this board, for plots and exports. They are
+// thinned: points of 10 seconds for an hour, of 10 minutes for a day, of 30 minutes for a week,
+// each with the mean, the least and the greatest value.
+type History struct {
+	// Keep says where: disk, in the spool's directory, with at most 100 KB written a day;
+	// memory, until the daemon ends; none, nowhere.
+	Keep string `yaml:"keep"`
+	// Quantities is the most quantities of all sensors that are kept. Each takes 13.4 KB of
+	// memory.
+	Quantities int `yaml:"quantities"`
 }
 
 // Local says what is served in addition to the unix socket.

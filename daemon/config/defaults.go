@@ -40,6 +40,10 @@ var defaults = Config{
 		MaxBytes: 64 << 20,
 		MaxAge:   30 * 24 * time.Hour,
 	},
+	History: History{
+		Keep:       "disk",
+		Quantities: 64,
+	},
 }
 
 // outputDefaults holds those of an output. The default of initial is the value of safe.

@@ -36,6 +36,7 @@ func TestLeastConfiguration(t *testing.T) {
 		Readings: Readings{Topic: "field/readings", Linger: 50 * time.Millisecond, Batch: Batch{Within: 500 * time.Millisecond}},
 		Commands: Commands{MaxLife: time.Hour, Unstamped: "refuse"},
 		Spool:    Spool{Dir: "/var/lib/fieldpost", AtRisk: 5 * time.Second, MaxBytes: 64 << 20, MaxAge: 720 * time.Hour},
+		History:  History{Keep: "disk", Quantities: 64},
 		File:     file,
 		lines:    map[string]int{"": 1, "thing": 1, "broker": 3, "broker.endpoint": 3, "readings": 4, "readings.topic": 4},
 	}

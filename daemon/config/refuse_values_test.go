@@ -75,6 +75,16 @@ var refusedValues = []refusal{
 		want: `fieldpost.yaml:6: local.metrics: want an IP address and a port, such as 127.0.0.1:9108 or [::1]:9108 (got 127.0.0.1:0)`,
 	},
 	{
+		name: "history that is off",
+		text: "history:\n  keep: off\n",
+		want: `fieldpost.yaml:6: history.keep: want disk, memory or none (got off)`,
+	},
+	{
+		name: "history without quantities",
+		text: "history:\n  quantities: 0\n",
+		want: `fieldpost.yaml:6: history.quantities: want 1 to 96 (got 0)`,
+	},
+	{
 		name: "hosts without metrics",
 		text: "local:\n  hosts: [greenhouse.local]\n",
 		want: `fieldpost.yaml:6: local.metrics: is missing; without it local.hosts has no effect`,

@@ -10,7 +10,7 @@ var refusedShapes = []refusal{
 	{
 		name: "unknown key, nothing near",
 		text: "colour: red\n",
-		want: `fieldpost.yaml:5: unknown key "colour", want one of thing, broker, readings, commands, spool, local, sensors, outputs`,
+		want: `fieldpost.yaml:5: unknown key "colour", want one of thing, broker, readings, commands, spool, history, local, sensors, outputs`,
 	},
 	{
 		name: "unknown key in an entry",

@@ -61,6 +61,9 @@ var rules = map[string]rule{
 	"spool.max_bytes": {Wants: "a number of bytes such as 64MiB", Parse: bytesOf, Check: option.Between[int64](1<<20, 1<<40, size)},
 	"spool.max_age":   {Check: option.Between(time.Minute, 10*365*24*time.Hour, option.Duration)},
 
+	"history.keep":       {Wants: "disk, memory or none", Check: option.OneOf("disk", "memory", "none")},
+	"history.quantities": {Check: option.Between(1, 96, strconv.Itoa)},
+
 	"local.metrics": {Wants: "an address and a port such as 127.0.0.1:9108", Check: listenAddress},
 	"local.hosts[]": {Wants: "a name or an address such as greenhouse.local", Check: hostName},
 

@@ -60,6 +60,8 @@ const (
 	LedgerDamaged     Code = "ledger_damaged"
 	OrderFlood        Code = "order_flood"
 
+	HistoryUnsaved Code = "history_unsaved"
+
 	LocalUnavailable   Code = "local_unavailable"
 	MetricsUnavailable Code = "metrics_unavailable"
 	OpenToOthers       Code = "open_to_others"
@@ -93,6 +95,7 @@ const (
 	Spool        Concern = "spool"             // the spool
 	CrashRecord  Concern = "crash record"      // what `fieldpost safe` reads
 	Orders       Concern = "orders"            // the ledger, and the flow of orders
+	History      Concern = "history"           // the past readings that are kept here
 	Socket       Concern = "local socket"      // the local socket
 	Access       Concern = "files"             // who else may read or change our files
 )
@@ -460,6 +463,12 @@ var Faults = []Fault{
 		Title:   "open to other users",
 		Meaning: "Another user of this machine can read the private key, or change files that fieldpost relies on: configuration, certificates, crash record or spool.",
 		Cure:    "Run the command in the detail. Replace a key that others could read.",
+	},
+	{
+		Code: HistoryUnsaved, Severity: Warning, Concerns: []Concern{History},
+		Title:   "history cannot be stored",
+		Meaning: "The past readings that are kept on this board for plots and exports cannot be written to disk, or those from before the start cannot be read. They are kept in memory. The readings that go to the broker are not concerned.",
+		Cure:    "Free some space or replace the SD card. A restart before then leaves a gap in the history. If only the files history-1.journal and history-2.journal are bad, stop fieldpost and delete them.",
 	},
 	{
 		Code: LocalUnavailable, Severity: Error, Concerns: []Concern{Socket},

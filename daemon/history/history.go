@@ -1,13 +1,17 @@
 package history
 
 import (
+	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/daemon/clock"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 )
 
@@ -19,9 +23,39 @@ type Sensor struct {
 	Every time.Duration
 }
 
-// Store keeps the history. Make one with [New]. Any goroutine may call its methods.
+// Where history is kept.
+const (
+	OnDisk   = "disk"
+	InMemory = "memory"
+	Nowhere  = "none"
+)
+
+// Settings are what a configuration says of the history.
+type Settings struct {
+	Keep    string // one of the constants above
+	Most    int    // how many quantities are kept at most, from 1
+	Sensors []Sensor
+}
+
+// Options are what a [Store] needs.
+type Options struct {
+	Settings
+	Files  Files
+	Clock  clock.Clock
+	Health *health.Health // may be nil
+	Log    *slog.Logger   // nil discards
+}
+
+// Store keeps the history. Make one with [New]. Run is for one goroutine; any may call the
+// other methods.
 type Store struct {
+	o    Options     // without its settings
+	on   atomic.Bool // history is kept
+	disk disk        // Run's, after New
+
 	mu      sync.Mutex
+	keep    string
+	unsaved string // why the disk does not have it; "" if it does
 	sensors map[string]*sensor
 	most    int // series
 	series  int
@@ -41,21 +75,40 @@ type sensor struct {
 	series     []*series // in the order in which they came
 }
 
-// DefaultSeries is how many quantities are kept at most.
-const DefaultSeries = 64
+// New returns a store, with the history that is on disk.
+func New(o Options) *Store {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Store{o: o, sensors: map[string]*sensor{}, disk: disk{files: o.Files}}
+	h.Configure(o.Settings)
+	h.o.Settings = Settings{}
+	if h.toDisk() {
+		if err := h.openFiles(); err != nil {
+			o.Log.Debug("the history cannot be read yet", "err", err)
+		}
+	}
+	return h
+}
 
-// New returns a store without history, of that many quantities at most.
-func New(most int) *Store { return &Store{sensors: map[string]*sensor{}, most: most} }
-
-// Configure says which sensors there are. The history of others stays until its memory is
-// needed.
-func (h *Store) Configure(sensors []Sensor) {
+// Configure has the store go by other settings. The history of sensors that are no longer
+// there stays until its memory is needed.
+func (h *Store) Configure(c Settings) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.keep, h.most = c.Keep, c.Most
+	h.on.Store(c.Keep == OnDisk || c.Keep == InMemory)
+	if !h.on.Load() {
+		h.sensors, h.series = map[string]*sensor{}, 0
+	}
+	if h.keep != OnDisk {
+		h.unsaved = ""
+		h.o.Health.Clear(health.HistoryUnsaved, Subject)
+	}
 	for _, s := range h.sensors {
 		s.configured = false
 	}
-	for _, c := range sensors {
+	for _, c := range c.Sensors {
 		s := h.sensors[c.Name]
 		if s == nil {
 			s = &sensor{}
@@ -63,13 +116,40 @@ func (h *Store) Configure(sensors []Sensor) {
 		}
 		s.every, s.configured = c.Every, true
 	}
+	for h.series > h.most {
+		h.dropLocked(func(*sensor, *series) bool { return true })
+	}
+	maps.DeleteFunc(h.sensors, func(_ string, s *sensor) bool { return !s.configured && len(s.series) == 0 })
+}
+
+// Kept returns where the history is kept, and why the disk does not have it; "" if it does.
+func (h *Store) Kept() (where, unsaved string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keep, h.unsaved
+}
+
+// toDisk reports whether the history is written to disk.
+func (h *Store) toDisk() bool {
+	where, _ := h.Kept()
+	return where == OnDisk
+}
+
+// setUnsaved stores why the disk does not have the history, or that it has.
+func (h *Store) setUnsaved(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unsaved = ""
+	if err != nil && h.keep == OnDisk {
+		h.unsaved = err.Error()
+	}
 }
 
 // Record adds a reading or an edge; it ignores all others. Numbers and truth values are kept,
 // texts and the number of an edge's changes are not. It allocates nothing unless a quantity
-// is new.
+// is new. A store that is nil keeps nothing.
 func (h *Store) Record(r message.Record) {
-	if r.Kind != message.Reading && r.Kind != message.Edge {
+	if h == nil || !h.on.Load() || r.Kind != message.Reading && r.Kind != message.Edge {
 		return
 	}
 	h.mu.Lock()
@@ -120,15 +200,20 @@ func (h *Store) seriesLocked(s *sensor, i int, quantity string, value float64) *
 // unused is how many seconds the history of a quantity that no longer comes is safe.
 const unused = 7 * 24 * 60 * 60
 
-// evictLocked drops the series that has been without values for the longest time, if its
-// sensor is no longer configured or the time is more than a week. It reports whether there is
-// room.
+// evictLocked drops a series whose sensor is no longer configured, or that has been without
+// values for more than a week. It reports whether there was one.
 func (h *Store) evictLocked() bool {
+	return h.dropLocked(func(s *sensor, q *series) bool { return !s.configured || h.now-q.latest > unused })
+}
+
+// dropLocked drops that one of some series that has been without values for the longest time.
+// It reports whether there was one.
+func (h *Store) dropLocked(some func(*sensor, *series) bool) bool {
 	var of *sensor
 	var which *series
 	for _, s := range h.sensors {
 		for _, q := range s.series {
-			if (!s.configured || h.now-q.latest > unused) && (which == nil || q.latest < which.latest) {
+			if some(s, q) && (which == nil || sooner(s, q, of, which)) {
 				of, which = s, q
 			}
 		}
@@ -139,6 +224,15 @@ func (h *Store) evictLocked() bool {
 	of.series = slices.DeleteFunc(of.series, func(q *series) bool { return q == which })
 	h.series--
 	return true
+}
+
+// sooner reports whether the first of two series is to be dropped before the second: that of
+// a sensor that is no longer configured, then the one without values for longer.
+func sooner(s *sensor, q *series, of *sensor, than *series) bool {
+	if s.configured != of.configured {
+		return !s.configured
+	}
+	return q.latest < than.latest
 }
 
 // learnLocked learns from a stamp what time it is. A clock that is true is believed, and

@@ -26,11 +26,14 @@ func reading(stamp clock.Stamp, fields ...sensors.Field) message.Record {
 
 func temperature(v any) sensors.Field { return sensors.Field{Name: "temperature", Value: v} }
 
+// inMemory are the options of a store without files.
+func inMemory(most int, sensors ...Sensor) Options {
+	return Options{Settings: Settings{Keep: InMemory, Most: most, Sensors: sensors}, Clock: clock.Fake()}
+}
+
 // newAir returns a store of one sensor.
 func newAir() *Store {
-	h := New(DefaultSeries)
-	h.Configure([]Sensor{{"air", 10 * time.Second}})
-	return h
+	return New(inMemory(64, Sensor{"air", 10 * time.Second}))
 }
 
 // find returns the points of a quantity in a time before now.
@@ -202,8 +205,7 @@ func TestOddValues(t *testing.T) {
 
 // The memory is bounded. What is no longer configured gives way, what is configured does not.
 func TestBound(t *testing.T) {
-	h := New(3)
-	h.Configure([]Sensor{{"air", time.Second}, {"old", time.Second}})
+	h := New(inMemory(3, Sensor{"air", time.Second}, Sensor{"old", time.Second}))
 	put := func(sensor, quantity string, mono time.Duration) {
 		r := reading(at(mono), sensors.Field{Name: quantity, Value: 1.0})
 		r.Sensor = sensor
@@ -222,7 +224,7 @@ func TestBound(t *testing.T) {
 	if got := names(); !reflect.DeepEqual(got, []string{"air.a", "old.x", "old.y"}) {
 		t.Errorf("full: %v", got)
 	}
-	h.Configure([]Sensor{{"air", time.Second}})
+	h.Configure(inMemory(3, Sensor{"air", time.Second}).Settings)
 	if got := names(); len(got) != 3 {
 		t.Errorf("after the reload: %v", got)
 	}

@@ -76,14 +76,16 @@ func maxOf(a, b float32) float32 {
 type ring struct {
 	points []point // its memory, all of it
 	added  uint64  // how many points were ever added
+	saved  uint64  // how many of these are on disk, or never need to be
+	weight uint32  // how many values the latest point has
 	open   summary
 }
 
-// add puts values into the step that begins at. It ends the step before. Values of a step
-// that is over count as of the present one: the kernel's stamp of an edge may be a moment
-// older than a reading.
+// add puts values into the step that begins at. It ends the step before. Values of this boot
+// from a step that is over count as of the present one: the kernel's stamp of an edge may be a
+// moment older than a reading.
 func (r *ring) add(at uint32, min, max, last float32, sum float64, count uint32) {
-	late := at < r.open.at && (at < wallFirst) == (r.open.at < wallFirst)
+	late := at < r.open.at && r.open.at < wallFirst
 	if r.open.filled && at != r.open.at && !late {
 		r.close()
 	}
@@ -98,6 +100,7 @@ func (r *ring) close() {
 	if r.open.filled {
 		r.points[r.added%uint64(len(r.points))] = r.open.point()
 		r.added++
+		r.weight = r.open.count
 	}
 	r.open = summary{}
 }
