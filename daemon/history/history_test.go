@@ -81,6 +81,13 @@ func TestWeek(t *testing.T) {
 			t.Errorf("%v: begins at %v", c.age, time.Unix(s.Points[0].At, 0).UTC())
 		}
 	}
+	later := now
+	later.Mono, later.Wall = now.Mono+2*time.Second, now.Wall.Add(2*time.Second)
+	for age, step := range map[time.Duration]time.Duration{time.Hour: 10 * time.Second, 24 * time.Hour: 10 * time.Minute, 25 * time.Hour: 30 * time.Minute} {
+		if got := find(t, h, "temperature", later, age, 1000).Step; got != step {
+			t.Errorf("%v: points of %v, want %v", age, got, step)
+		}
+	}
 	if s := find(t, h, "temperature", now, week, 50); len(s.Points) > 51 || len(s.Points) < 40 || s.Step%(30*time.Minute) != 0 {
 		t.Errorf("%d points of %v", len(s.Points), s.Step)
 	}

@@ -131,11 +131,12 @@ func mergeWidth(q Query, step int64) int64 {
 	return (width + step - 1) / step * step
 }
 
-// finestLocked returns the finest tier that reaches back to a time.
+// finestLocked returns the finest tier that reaches back to a time. A step more or less does
+// not matter: an hour ago, when asked a moment later, is an hour ago.
 func (h *Store) finestLocked(since int64) int {
 	age := int64(h.now) + h.shift - since
 	for i, t := range tiers {
-		if age <= int64(t.step)*int64(t.size) {
+		if age <= int64(t.step)*int64(t.size+1) {
 			return i
 		}
 	}
