@@ -27,6 +27,7 @@ func TestCountsOfATick(t *testing.T) {
 		mostRecords     = 2  // 1 is usual
 		mostAppends     = 2  // to the spool; 1 is usual
 		mostWrites      = 7  // 4: the TLS record, and the risk file when readings are appended, sent and acknowledged
+		mostReads       = 9  // 4: PUBACKs, that there are no more, and the timer twice
 		mostSwitches    = 20 // 3 to 8: a wake-up each to begin, to read and send, and for PUBACKs
 		mostAllocations = 20 // 12 to 16 a reading, of which 4 are the simulated chips'
 	)
@@ -34,7 +35,7 @@ func TestCountsOfATick(t *testing.T) {
 	proxy := newRecordCounter(t, s.Addr)
 	p := startChild(t, s, childPlan{endpoint: proxy.addr, every: time.Second, counts: "readings", marks: []int{start * sensors, (start + ticks) * sensors}})
 	allocated, appends := p.mark()
-	records, writes, woken, cpu := proxy.records.Load(), p.number("io", "syscw"), p.switches(), p.cpu()
+	records, writes, reads, woken, cpu := proxy.records.Load(), p.number("io", "syscw"), p.number("io", "syscr"), p.switches(), p.cpu()
 	allocatedThen, appendsThen := p.mark()
 	perTick := func(n int64) float64 { return float64(n) / ticks }
 	for _, c := range []struct {
@@ -45,6 +46,7 @@ func TestCountsOfATick(t *testing.T) {
 		{"TLS records", perTick(proxy.records.Load() - records), mostRecords},
 		{"appends to the spool", perTick(int64(appendsThen - appends)), mostAppends},
 		{"writes", perTick(p.number("io", "syscw") - writes), mostWrites},
+		{"reads", perTick(p.number("io", "syscr") - reads), mostReads},
 		{"thread switches", perTick(p.switches() - woken), mostSwitches},
 		{"allocations", perTick(int64(allocatedThen - allocated)), mostAllocations * sensors},
 	} {

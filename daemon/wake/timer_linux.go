@@ -32,6 +32,7 @@ func UseKernelTimer() (stop func(), err error) {
 			return nil, err
 		}
 		inUse.Store(k)
+		go k.run()
 	}
 	users.n++
 	return sync.OnceFunc(stopUsing), nil
@@ -53,6 +54,7 @@ func stopUsing() {
 	}
 }
 
+// newKernelTimers makes timers that expire once run is called.
 func newKernelTimers() (*kernelTimers, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
 	if err != nil {
@@ -66,7 +68,6 @@ func newKernelTimers() (*kernelTimers, error) {
 	}
 	k := &kernelTimers{file: f, raw: raw, ended: make(chan struct{})}
 	k.set = k.setTime
-	go k.run()
 	return k, nil
 }
 
@@ -93,17 +94,19 @@ func (k *kernelTimers) run() {
 			fmt.Fprintf(os.Stderr, "a bug in fieldpost: panic in its timers: %v\n%s", p, debug.Stack())
 		}
 	}()
-	for k.raw.Read(readTimer) == nil {
-		k.expire(time.Now())
-	}
+	_ = k.raw.Read(k.serve) // until the file is closed
 }
 
-// readTimer reads how often the timer has expired, and reports whether it has. The read cannot
-// block, so Go's scheduler need not be told of it, as syscall.Read does.
-func readTimer(fd uintptr) bool {
+// serve lets timers expire if the timerfd has, and asks to be called again when it has next. All
+// is one long read of a syscall.RawConn: a new one each time would begin with a call that finds
+// nothing. The read cannot block, so Go's scheduler need not be told of it, as syscall.Read does.
+func (k *kernelTimers) serve(fd uintptr) (done bool) {
 	var times uint64
 	_, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&times)), unsafe.Sizeof(times))
-	return errno != unix.EAGAIN && errno != unix.EINTR
+	if errno == 0 {
+		k.expire(time.Now())
+	}
+	return false
 }
 
 // expire lets the timers expire whose time has come.

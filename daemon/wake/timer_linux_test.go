@@ -2,6 +2,7 @@ package wake
 
 import (
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -140,4 +141,37 @@ func TestTimersOfGo(t *testing.T) {
 		t.Error("AfterFunc has a channel")
 	}
 	<-called
+}
+
+// The timerfd is read once each time it expires, and not once more to find that it has not: all
+// is one read of the connection, which a new one would begin with such a call.
+func TestKernelTimerIsReadOnce(t *testing.T) {
+	k, err := newKernelTimers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := &countedReads{RawConn: k.raw}
+	k.raw = reads
+	go k.run()
+	for range 20 {
+		x := &Timer{fired: make(chan time.Time, 1)}
+		k.reset(x, time.Millisecond)
+		<-x.fired
+	}
+	k.file.Close()
+	<-k.ended
+	if reads.n != 1 {
+		t.Errorf("20 timers took %d reads, want one", reads.n)
+	}
+}
+
+// countedReads counts the reads of a connection.
+type countedReads struct {
+	syscall.RawConn
+	n int
+}
+
+func (c *countedReads) Read(f func(fd uintptr) (done bool)) error {
+	c.n++
+	return c.RawConn.Read(f)
 }

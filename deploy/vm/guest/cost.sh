@@ -55,4 +55,11 @@ configure "sensors:
   - {name: soil, chip: tmp102, bus: i2c-$BUS, address: 0x48, every: 100ms}"
 check "the unit takes them" timeout 100 systemctl reload "$UNIT"
 measure 36 "720 readings in 36 s"
+
+section "the same, after ten reloads"
+for n in 0 1 2 3 4 5 6 7 8 9; do
+	sed -i "s/every: 1..ms/every: 10${n}ms/" "$CONFIG" # another configuration each time
+	check "reload $n" timeout 100 systemctl reload "$UNIT"
+done
+measure 36 "720 readings in 36 s"
 summary
