@@ -13,6 +13,27 @@ import (
 // timeFormat is RFC 3339 with milliseconds, in UTC.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
+// appendTime is AppendFormat with timeFormat, which would read the format again each time: a
+// quarter of what the JSON of a reading takes. at is in UTC.
+func appendTime(b []byte, at time.Time) []byte {
+	year, month, day := at.Date()
+	if year < 0 || year > 9999 {
+		return at.AppendFormat(b, timeFormat)
+	}
+	hour, minute, second := at.Clock()
+	b = append(appendTwoDigits(appendTwoDigits(b, year/100), year%100), '-')
+	b = append(appendTwoDigits(b, int(month)), '-')
+	b = append(appendTwoDigits(b, day), 'T')
+	b = append(appendTwoDigits(b, hour), ':')
+	b = append(appendTwoDigits(b, minute), ':')
+	b = append(appendTwoDigits(b, second), '.')
+	millis := at.Nanosecond() / int(time.Millisecond)
+	return append(appendTwoDigits(append(b, byte('0'+millis/100)), millis%100), 'Z')
+}
+
+// appendTwoDigits appends n, which is 0 to 99.
+func appendTwoDigits(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
+
 // Encode returns a record's message: one flat JSON object (RFC 8259) with the keys thing,
 // kind (not for a reading or an edge), sensor, spool, run, seq, time, then the record's
 // fields in their order, then "clock":"unsynced" if the time was not known to be true. A key
@@ -68,7 +89,7 @@ func appendHead(b []byte, thing string, r Record) []byte {
 	b = appendCount(b, "seq", r.Seq)
 	if !r.Stamp.Wall.IsZero() {
 		b = append(appendKey(b, "time"), '"')
-		b = append(r.Stamp.Wall.UTC().AppendFormat(b, timeFormat), '"')
+		b = append(appendTime(b, r.Stamp.Wall.UTC()), '"')
 	}
 	return b
 }
