@@ -5,6 +5,7 @@ package outbox
 
 import (
 	"cmp"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -387,8 +388,12 @@ func (o *Outbox) topic(r message.Record) string {
 	return o.valueTopic(thing, r.Sensor, string(r.Kind))
 }
 
-// valueTopic is [config.Config.ValueTopic] with a cache.
+// valueTopic is [config.Config.ValueTopic] with a cache, which a topic without placeholders does not
+// need.
 func (o *Outbox) valueTopic(thing, sensor, quantity string) string {
+	if t := o.Config.Readings.Topic; strings.IndexByte(t, '{') < 0 {
+		return t
+	}
 	if !o.Config.Readings.Plain() {
 		quantity = ""
 	}
