@@ -69,10 +69,11 @@ func (h *Store) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		cost, err := h.save(false)
-		wait = max(waitFor(cost), saveEvery)
-		if err != nil {
-			wait = saveEvery
+		if err != nil { // it may be the whole file that is written again and again
+			wait = min(2*wait, saveLatest)
+			continue
 		}
+		wait = max(waitFor(cost), saveEvery)
 	}
 }
 

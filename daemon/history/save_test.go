@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +27,6 @@ type machine struct {
 	disk   *durabletest.Dir
 	health *health.Health
 	told   []string // faults
-	log    strings.Builder
 
 	boot   string
 	booted time.Time // the true time of the boot
@@ -490,6 +490,44 @@ func TestBytesOfAWeek(t *testing.T) {
 	}
 }
 
+// A disk that fails is tried again after an hour, two, four and eight, then twice a day: a
+// write that fails may be that of the whole file.
+func TestFailingDiskIsSpared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := durabletest.New()
+		var tries []time.Duration
+		now := clock.Fake()
+		d.Failing(func(op, _ string) error {
+			if op == "create" {
+				tries = append(tries, now.Now().Mono.Round(time.Minute))
+				return syscall.EROFS
+			}
+			return nil
+		})
+		h := New(Options{
+			Settings: Settings{Keep: OnDisk, Most: 1, Sensors: []Sensor{{"air", time.Minute}}}, Clock: now,
+			Files: Files{journal.NewFile(d, "history-1", nil), journal.NewFile(d, "history-2", nil)},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- h.Run(ctx) }()
+		tick := time.NewTicker(time.Minute)
+		for range 40 * 60 {
+			<-tick.C
+			h.Record(reading(now.Now(), temperature(20.0)))
+		}
+		tick.Stop()
+		want := []time.Duration{time.Hour, 3 * time.Hour, 7 * time.Hour, 15 * time.Hour, 27 * time.Hour, 39 * time.Hour}
+		if !slices.Equal(tries, want) {
+			t.Errorf("tried after %v, want %v", tries, want)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // History that is switched off takes nothing and writes nothing, and one in memory writes
 // nothing; a reload decides.
 func TestReload(t *testing.T) {
@@ -569,4 +607,30 @@ func FuzzEntry(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkFind is what a plot of a week costs.
+func BenchmarkFind(b *testing.B) {
+	m := newMachine(nil)
+	m.start()
+	_ = m.run(7 * 24 * time.Hour)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.h.Find(Query{Sensor: "air", Quantity: "x", Since: m.now.Unix() - 7*86400, Until: m.now.Unix(), Points: 1000}, m.Now())
+	}
+}
+
+// BenchmarkStart is what reading a week of 30 quantities adds to a start.
+func BenchmarkStart(b *testing.B) {
+	m := newMachine(nil)
+	m.extra = 29
+	m.start()
+	_ = m.run(7 * 24 * time.Hour)
+	if _, err := m.h.save(true); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.start()
+	}
 }
