@@ -179,7 +179,9 @@ func TestClock(t *testing.T) {
 	}
 	check("synchronised", at(101*time.Second), start)
 	lost := at(101 * time.Second)
-	lost.Synced = false
+	lost.Synced, lost.Wall = false, lost.Wall.Add(5*time.Minute)
+	h.Record(reading(lost, sensors.Field{Name: "other", Value: 1.0}))
+	lost.Wall = at(101 * time.Second).Wall
 	check("lost again", lost, start)
 	back := at(101 * time.Second)
 	back.Wall = back.Wall.Add(-2 * time.Hour)

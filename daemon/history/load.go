@@ -134,6 +134,9 @@ func (l *loading) open(s *series, ring int, p lastPoint) {
 		at := p.at - p.at%tiers[i].step
 		if i == ring {
 			at = p.at
+			if s.rings[i].open.at == at { // it has what finer points have given of it
+				s.rings[i].open = summary{}
+			}
 			s.rings[i].close()
 		}
 		s.rings[i].add(at, p.min, p.max, p.mean, float64(p.mean)*float64(p.count), p.count)

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -164,8 +165,8 @@ func (h *Store) collectLocked(q *series, finest int, since, until int64) (found 
 			reaches = 0
 		}
 	}
-	slices.SortStableFunc(found, func(a, b spanned) int { return int(a.At - b.At) })
-	return found
+	slices.SortStableFunc(found, func(a, b spanned) int { return cmp.Compare(a.At, b.At) })
+	return merged(found, 1) // boots with wrong clocks may have had the same time
 }
 
 // merged merges the points of each width seconds. Their mean is that of the means.

@@ -432,6 +432,60 @@ func TestFilesAreBounded(t *testing.T) {
 	}
 }
 
+// The files take turns, also where each day brings a restart, and the newer one is found.
+func TestTurnsOverRestarts(t *testing.T) {
+	m := newMachine(t)
+	for day := range 40 {
+		m.start()
+		if got := m.points(7 * 24 * time.Hour); day > 0 && (!has(got, m.now) || !has(got, later(start, m.now.Add(-6*24*time.Hour)))) {
+			t.Fatalf("day %d: %d points", day, len(got))
+		}
+		if err := m.run(24 * time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		m.stop()
+	}
+	if n := len(m.disk.Files("history-", ".journal")); n != 2 || m.h.disk.number < 40*24 {
+		t.Errorf("%d files, entry %d", n, m.h.disk.number)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// When the number of quantities passes fineMost, points of another ring are written from then
+// on, and none twice.
+func TestMoreQuantitiesThanFit(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	if err := m.run(20 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	before := m.disk.Written
+	m.extra = fineMost
+	if err := m.run(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if n := m.disk.Written - before; n > 3000 {
+		t.Errorf("%d bytes in an hour", n)
+	}
+	if err := m.run(10 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
+	m.start()
+	got := m.points(7 * 24 * time.Hour)
+	for h := range 31 {
+		if !has(got, start.Add(time.Duration(h)*time.Hour)) {
+			t.Errorf("nothing at %d h", h)
+		}
+	}
+}
+
 // A week of readings writes less than the budget a day, in whole blocks, however many
 // quantities there are. A reading wakes nothing: what is written comes by the hour.
 func TestBytesOfAWeek(t *testing.T) {
