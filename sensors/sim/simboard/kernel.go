@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"fieldpost/sensors"
@@ -70,7 +71,7 @@ func hwmonFiles(device, channel string) []valueFile {
 }
 
 // isChannel are the names of IIO's channels of one value: temp, voltage0.
-var isChannel = regexp.MustCompile(`^(in_)?([a-z]+[a-z0-9_]*?)([0-9]*)(_raw|_input)?$`)
+var isChannel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(in_)?([a-z]+[a-z0-9_]*?)([0-9]*)(_raw|_input)?$`) })
 
 // iioFiles returns the files of a device of that name.
 func iioFiles(device, channel string) []valueFile {
@@ -80,7 +81,7 @@ func iioFiles(device, channel string) []valueFile {
 		"power": {"in_power_input", 4100, 0}, "resistance": {"in_resistance_input", 4700, 0}, "distance": {"in_distance_input", 1.2, 3}, "ph": {"in_ph_input", 7.02, 3},
 		"concentration": {"in_concentration_input", 0.06, 4},
 	}
-	if m := isChannel.FindStringSubmatch(channel); m != nil {
+	if m := isChannel().FindStringSubmatch(channel); m != nil {
 		if f, ok := all[m[2]]; ok {
 			return []valueFile{{"in_" + m[2] + m[3] + "_input", f.middle, f.digits}}
 		}

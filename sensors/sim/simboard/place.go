@@ -63,14 +63,14 @@ func (b *Board) placeI2C(p *Part, name string, addr uint16) (why string) {
 }
 
 // isBus are the names of buses that have a number: i2c-1, 1, /dev/i2c-1.
-var isBus = regexp.MustCompile(`^(/dev/)?(i2c-)?[0-9]+$`)
+var isBus = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(/dev/)?(i2c-)?[0-9]+$`) })
 
 // bus returns the bus of a name. An adapter's name gets a bus of a number that no user has.
 func (b *Board) bus(name string) *sim.Bus {
 	bus := b.buses[name]
 	switch {
 	case bus != nil:
-	case isBus.MatchString(name):
+	case isBus().MatchString(name):
 		bus = b.AddBus(name)
 	default:
 		bus = b.AddBus(fmt.Sprintf("i2c-%d", 900+len(b.buses)))
@@ -293,12 +293,12 @@ func (b *Board) line(name string) error {
 }
 
 // isDevice is the kernel's name of a device on I2C, which gpio-pca953x takes as its label.
-var isDevice = regexp.MustCompile(`^[0-9]+-00[0-9a-f]{2}$`)
+var isDevice = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+-00[0-9a-f]{2}$`) })
 
 // expander returns the kind of expander that has the label, and the device's name.
 func expander(label string) (kind sim.ExpanderKind, device string, ok bool) {
 	switch {
-	case isDevice.MatchString(label):
+	case isDevice().MatchString(label):
 		return sim.TCA9555, label, true
 	case strings.HasPrefix(label, "pcf857"):
 		return sim.PCF8574, "1-0020", true
