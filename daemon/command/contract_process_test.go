@@ -176,6 +176,20 @@ func (w killableExpanderOutput) Restore(active bool) error {
 	return w.chip.Restore(active)
 }
 
+func (w killableExpanderOutput) Drive(active bool) error {
+	if !w.l.step() {
+		return errKilled
+	}
+	return w.chip.Drive(active)
+}
+
+func (w killableExpanderOutput) Redrive(active bool) error {
+	if !w.l.step() {
+		return errKilled
+	}
+	return w.chip.Redrive(active)
+}
+
 func (w killableExpanderOutput) Answers() error { return w.chip.Answers() }
 
 type killableOutput struct {

@@ -70,6 +70,18 @@ func (a expanderLine) set(l Level) error {
 	return a.chip.Restore(l != Off)
 }
 
+// restore sets a level on a line that may be an input.
+func (a expanderLine) restore(l Level) error {
+	got, err := a.level()
+	if err != nil {
+		return err
+	}
+	if err := a.set(l); err != nil || got != l {
+		return err
+	}
+	return a.chip.Redrive(l != Off)
+}
+
 func (a expanderLine) level() (Level, error) {
 	l, err := a.lineActuator.level()
 	if err == nil {

@@ -47,6 +47,7 @@ type levelCheck struct {
 	unread   bool // the level could not be read, and a fault is raised
 	lost     bool // the level was lost, and a fault is raised
 	restored bool // the lost level was the safe one, and was set again
+	undriven bool // the line may be an input although the kernel believes that it drives it
 }
 
 // on returns the expander's name, or "".
@@ -118,7 +119,7 @@ func (e *expander) run(ctx context.Context) {
 func (e *expander) runDue() time.Duration {
 	pins := e.b.onExpander(e.device)
 	if now := time.Now(); !now.Before(e.nextCheck) {
-		e.b.makeLostSafe(e.b.findLost(pins, nil), nil)
+		e.b.makeLostSafe(e.b.findLost(pins, nil), pins, nil)
 		e.nextCheck = now.Add(checkEvery)
 		if len(pins) == 0 {
 			e.nextCheck = now.Add(health.IdleEvery)
@@ -190,8 +191,13 @@ func withPin(p, held *pin, f func()) {
 	f()
 }
 
-// makeLostSafe makes outputs safe that have lost their levels.
-func (b *Bank) makeLostSafe(lost []lostLevel, held *pin) {
+// makeLostSafe makes outputs safe that have lost their levels. all are those of their
+// expander: its other outputs may have lost their directions too, where a resistor holds
+// them at the safe level.
+func (b *Bank) makeLostSafe(lost []lostLevel, all []*pin, held *pin) {
+	if len(lost) == 0 {
+		return
+	}
 	for _, prepared := range []bool{false, true} {
 		for _, l := range lost {
 			p := l.p
@@ -206,6 +212,11 @@ func (b *Bank) makeLostSafe(lost []lostLevel, held *pin) {
 			})
 		}
 	}
+	for _, p := range all {
+		if !slices.ContainsFunc(lost, func(l lostLevel) bool { return l.p == p }) {
+			withPin(p, held, func() { p.check.driveSafe(p) })
+		}
+	}
 }
 
 // checkBefore checks the outputs on p's expander before p is set, because that would set
@@ -215,11 +226,12 @@ func (b *Bank) checkBefore(p *pin) {
 	if device == "" {
 		return
 	}
-	pins := slices.DeleteFunc(b.onExpander(device), func(q *pin) bool {
+	all := b.onExpander(device)
+	pins := slices.DeleteFunc(slices.Clone(all), func(q *pin) bool {
 		safe, ok := q.c.Safe.Level()
 		return q != p && ok && q.state.Load().Level == safe
 	})
-	b.makeLostSafe(b.findLost(pins, p), p)
+	b.makeLostSafe(b.findLost(pins, p), all, p)
 }
 
 // read reads an output's level, and reports whether it has lost it. It leaves out an
@@ -294,10 +306,34 @@ func (c *levelCheck) makeSafe(p *pin, found Level) {
 	detail := fmt.Sprintf("set to %s, found %s on %s", has, found, c.on())
 	c.restored = has == safe && (c.restored || !c.lost)
 	c.lost, c.unread = true, false
+	c.undriven = found == safe // only a resistor may hold it there
 	p.b.o.Health.Raise(health.LevelLost, p.c.Name, detail)
 	p.b.events.add(func() { p.b.o.Log.Warn("output lost its level", "output", p.c.Name, "detail", detail) })
 	p.b.setEnergised(p, true)
 	_ = p.driveLevel(safe, why{cause: CauseLevelLost}) // a failure has its fault, and Run retries
+}
+
+// driveSafe makes an output again of one that is at its safe level. The caller has locked
+// the pin.
+func (c *levelCheck) driveSafe(p *pin) {
+	line, ok := p.line.(expanderLine)
+	safe, has := p.c.Safe.Level()
+	if !ok || !has || p.owed.why.cause != "" || p.state.Load().Level != safe {
+		return
+	}
+	if err := line.chip.Drive(safe != Off); err != nil {
+		c.undriven = true
+		w := why{cause: CauseLevelLost}
+		p.driveFailed(safe, safe, w, p.noteSetFailed(safe, err))
+	}
+}
+
+// setter returns what sets an output on an expander.
+func (c *levelCheck) setter(p *pin) func(Level) error {
+	if line, ok := p.line.(expanderLine); ok && c.undriven {
+		return line.restore
+	}
+	return p.line.set
 }
 
 // expandersLast returns the outputs with those on expanders at the end, because these

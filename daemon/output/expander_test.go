@@ -97,6 +97,75 @@ func TestExpanderLosesPower(t *testing.T) {
 	})
 }
 
+// A resistor may hold a line at the safe level after its chip lost its power. One loss
+// that is seen has all outputs of the chip driven again: what was on at its safe level,
+// and those that were safe all the time. That is no event of theirs.
+func TestExpanderDrivesWhatAPullHolds(t *testing.T) {
+	onEachKind(t, func(t *testing.T, b *sim.Board, e *sim.Expander) {
+		outputs := relays("pump", "lamp", "fan")
+		outputs = append(outputs, Config{Name: "siren", Pin: "relays:7", ActiveLow: true})
+		pullUp(b, outputs)
+		if !strings.HasSuffix(t.Name(), "PCF8574") { // which has eight lines
+			other := Config{Name: "horn", Pin: "relays:9", ActiveLow: true}
+			pullUp(b, []Config{other})
+			outputs = append(outputs, other)
+		}
+		n := open(t, b, outputs...)
+		defer n.run()()
+		n.do("lamp", ActionOn, 0)
+		n.after(3 * time.Second)
+		since := map[string]int{}
+		for _, c := range outputs {
+			since[c.Pin] = len(b.Line(c.Pin).History())
+		}
+		e.LosePower()
+		n.after(2 * checkEvery)
+		level, input := e.Registers()
+		for _, c := range outputs {
+			offset := b.Line(c.Pin).ID().Offset
+			if input>>offset&1 == 1 || level>>offset&1 == 0 {
+				t.Errorf("%s: registers: level %04x, input %04x", c.Name, level, input)
+			}
+			if on := wasOn(b, c.Pin, since[c.Pin]); on > 0 {
+				t.Errorf("%s was on %d times", c.Name, on)
+			}
+		}
+		n.wantFaults("lamp level_lost raised")
+		n.wantEvents("output=lamp state=off cause=level_lost")
+		n.do("lamp", ActionOn, 0)
+		n.wantFaults("lamp level_lost cleared")
+	})
+}
+
+// The chip goes silent right after the loss was seen: once it answers, it is driven again.
+func TestExpanderDrivesAgainAfterSilence(t *testing.T) {
+	onEachKind(t, func(t *testing.T, b *sim.Board, e *sim.Expander) {
+		outputs := relays("pump", "lamp")
+		pullUp(b, outputs)
+		n := open(t, b, outputs...)
+		defer n.run()()
+		n.do("pump", ActionOn, 0)
+		n.after(3 * time.Second)
+		e.LosePower()
+		first := true
+		b.BeforeSet(func(string, bool) {
+			if first {
+				e.Silence(true)
+			}
+			first = false
+		})
+		n.after(5 * checkEvery)
+		e.Silence(false)
+		n.after(time.Minute)
+		if level, input := e.Registers(); input&3 != 0 || level&3 != 3 {
+			t.Errorf("registers: level %04x, input %04x", level, input)
+		}
+		if s := n.bank.States()[0]; s.Level != Off || s.Err != nil {
+			t.Errorf("state %+v", s)
+		}
+	})
+}
+
 // wantSet is wantFaults for faults that come in any order.
 func (n *harness) wantSet(want ...string) {
 	n.t.Helper()

@@ -408,7 +408,7 @@ func (p *pin) setLevel(level Level, w why) error {
 	if level.Word() != has.Word() {
 		p.changedAt = now
 	}
-	set := p.line.set
+	set := p.check.setter(p)
 	safe, driven := p.c.Safe.Level()
 	if a, ok := p.line.(*pwmActuator); ok && w.ordered() && !(driven && level == safe) {
 		set = a.ramp
@@ -420,6 +420,7 @@ func (p *pin) setLevel(level Level, w why) error {
 		p.b.setEnergised(p, true)
 		return err
 	}
+	p.check.undriven = false
 	p.b.o.Health.Clear(health.OutputFailed, p.c.Name)
 	p.noteLevel(level, w, now)
 	p.clearEnergisedAt(level)

@@ -342,6 +342,15 @@ type Restorer interface {
 	// reads the other level: it sets that one first, and may then leave the line to its
 	// pull for a moment. It also writes what the copy has of the chip's other lines.
 	Restore(active bool) error
+	// Drive makes the line an output at that level, although the kernel believes that it
+	// is one. It never leaves the line to its pull. A driver that writes only what differs
+	// from its copy writes nothing then; but it keeps the directions of a chip's lines in
+	// one register, so Restore or Redrive of one line writes those of the others.
+	Drive(active bool) error
+	// Redrive makes the line an input and then an output at that level, so that its
+	// direction is certainly written. Call it only while the line reads that level and its
+	// pull alone may hold it there.
+	Redrive(active bool) error
 	// Answers asks whether the chip answers at all, because some drivers return a level
 	// for a chip that does not, and no error for a level that they could not set. It
 	// returns nil if it cannot ask.

@@ -48,6 +48,14 @@ func (o *outputLine) Restore(active bool) error {
 	if got, err := o.Active(); err != nil || got == active {
 		return err
 	}
+	return o.Redrive(active)
+}
+
+// Drive makes the line an output at that level; see [Restorer].
+func (o *outputLine) Drive(active bool) error { return o.configure(active) }
+
+// Redrive makes the line an input and then an output; see [Restorer].
+func (o *outputLine) Redrive(active bool) error {
 	input := uapi.LineConfig{Flags: uapi.LineFlagV2Input}
 	if o.c.ActiveLow {
 		input.Flags |= uapi.LineFlagV2ActiveLow

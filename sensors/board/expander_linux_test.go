@@ -102,5 +102,7 @@ func TestRestore(t *testing.T) {
 	k.high, k.fail["output"] = false, unix.ETIMEDOUT
 	want("no answer after half of it", o.Restore(true), true, "set 0, set 1, get, input, output")
 	want("the level after that", o.Set(false), false, "output")
+	want("an output again, without a moment at the pull", o.Drive(true), false, "output")
+	want("held by its pull alone", o.Redrive(true), false, "input, output")
 	want("the next one", o.Set(true), false, "set 1")
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"syscall"
 
@@ -155,7 +156,11 @@ func (e *Expander) write(chip, kept *uint32, bit uint32, set bool) error {
 	if e.silent {
 		return remoteIO
 	}
-	*chip = next
+	register := ^uint32(0)
+	if e.kind == TCA9555 { // one register for each eight lines
+		register = 0xff << (bits.TrailingZeros32(bit) / 8 * 8)
+	}
+	*chip = *chip&^register | next&register
 	for _, l := range e.lines {
 		l.settle()
 	}
@@ -296,7 +301,21 @@ func (o *expanderOutput) Restore(active bool) error {
 	if got, err := o.Active(); err != nil || got == active {
 		return err
 	}
+	return o.Redrive(active)
+}
+
+// Drive makes the line an output, with the step of the machine's.
+func (o *expanderOutput) Drive(active bool) error {
 	return o.call("restore", func(e *Expander) error {
+		o.high = active != o.c.ActiveLow
+		return o.driveAgain(e)
+	})
+}
+
+// Redrive makes the line an input and then an output, with the steps of the machine's.
+func (o *expanderOutput) Redrive(active bool) error {
+	return o.call("restore", func(e *Expander) error {
+		o.high = active != o.c.ActiveLow
 		if err := e.makeInput(o.bit()); err != nil {
 			return err
 		}
