@@ -111,8 +111,8 @@ func (p *process) register(r message.Record) message.Record {
 	if p.o.Taken != nil {
 		p.o.Taken(r)
 	}
+	p.history.Record(r) // before the status shows it
 	p.seen.put(r)
-	p.history.Record(r)
 	return r
 }
 
