@@ -90,6 +90,7 @@ type Daemon struct {
 	stop     context.CancelFunc        // ends it
 	failed   chan error                // told of a task that has ended by itself
 	fetching atomic.Pointer[task.Task] // of the present generation's files
+	paging   atomic.Pointer[task.Task] // serves the page; nil if the present generation has none
 	metering atomic.Pointer[task.Task] // serves the metrics at an address; nil if the present generation names none
 }
 
@@ -195,6 +196,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	proving := task.Start("watchdog", failed, d.prove)
 	serving := task.Start("local socket", failed, d.serveLocal)
 	d.metering.Store(socketCalls{d}.serveMetrics(d.config()))
+	d.paging.Store(socketCalls{d}.servePage(d.config()))
 	ended := task.Guard(func() error { return d.await(ctx) })
 	return errors.Join(ended, d.guardShutdown(func() error {
 		return d.shutdown(ended, orders, serving, pins, reading, linking, following, renewing, looking, telling, proving, timing, keeping)
@@ -263,6 +265,9 @@ func (d *Daemon) shutdown(ended error, orders, serving, pins, reading, linking, 
 	try(d.awaitSwap(time.Second))
 	if metering := d.metering.Load(); metering != nil {
 		try(metering.Stop(time.Second))
+	}
+	if paging := d.paging.Load(); paging != nil {
+		try(paging.Stop(time.Second))
 	}
 	try(orders.Stop(2 * time.Second))
 	d.events.release()

@@ -14,6 +14,7 @@ import (
 	"fieldpost/daemon/health"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/page"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
 	"fieldpost/daemon/visible"
@@ -236,6 +237,7 @@ func (x *swap) run() {
 	d.box.Reconfigure(after.config)
 	x.orders()
 	x.metrics()
+	x.page()
 	d.health.Know(after.subjects)
 	d.swapped.Set()
 }
@@ -330,6 +332,19 @@ func (x *swap) metrics() {
 		x.d.health.Clear(health.MetricsUnavailable, local.MetricsSubject)
 	}
 	x.d.metering.Store(socketCalls{x.d}.serveMetrics(x.after.config))
+}
+
+// page has the page served as the new configuration says. What it shows of sensors and outputs
+// follows by itself.
+func (x *swap) page() {
+	if reflect.DeepEqual(x.before.config.Local, x.after.config.Local) {
+		return
+	}
+	if before := x.d.paging.Swap(nil); before != nil {
+		x.follow("page", partPatience, func(context.Context) error { return before.Stop(metricsPatience) })
+		x.d.health.Clear(health.PageUnavailable, page.Subject)
+	}
+	x.d.paging.Store(socketCalls{x.d}.servePage(x.after.config))
 }
 
 // sameLink reports whether two generations say the same to the link.

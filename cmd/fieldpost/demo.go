@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +91,9 @@ commands:
   answers: test/topic
 spool:
   dir: spool
+local:
+  listen: 127.0.0.1:%d
+  token_file: page.token
 sensors:
   - name: air
     chip: bme280
@@ -160,6 +165,11 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	}
 	fmt.Fprintf(o.Out, "broker   mqtts://%s  CA and client certificate in %s\n", b.Addr(), filepath.Dir(b.Files().CA))
 	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n", cfg.Thing, cfg.ReadingsTopic(""))
+	link, err := pageURL(cfg)
+	if err != nil {
+		return errors.Join(err, living.Stop(time.Second))
+	}
+	fmt.Fprintf(o.Out, "page     %s\n", link)
 	if local.Supported {
 		fmt.Fprintf(o.Out, "try      fieldpost send --socket %s pump on --for 5s\n", filepath.Join(o.Dir, "fieldpost.sock"))
 		fmt.Fprintf(o.Out, "         fieldpost watch --socket %s\n", filepath.Join(o.Dir, "fieldpost.sock"))
@@ -183,11 +193,31 @@ func demoSetUp(dir, endpoint string) (*config.Config, error) {
 	if err := os.RemoveAll(filepath.Join(dir, "spool")); err != nil {
 		return nil, fmt.Errorf("clear the demo's spool: %w", err)
 	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "page.token"), []byte(rand.Text()+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("write the demo's token: %w", err)
+	}
 	path := filepath.Join(dir, "fieldpost.yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, demoConfig, endpoint), 0o644); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, demoConfig, endpoint, port), 0o644); err != nil {
 		return nil, fmt.Errorf("write the demo's configuration: %w", err)
 	}
 	return config.Load(path)
+}
+
+// freePort returns a TCP port of 127.0.0.1 that nobody uses.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a port for the demo's page: %w", err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if err := l.Close(); err != nil {
+		return 0, fmt.Errorf("find a port for the demo's page: %w", err)
+	}
+	return port, nil
 }
 
 // demoBoard makes the board that demoConfig describes, and what happens on it.

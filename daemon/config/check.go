@@ -96,18 +96,30 @@ func (l *loader) linger(c *Config) {
 }
 
 // checkLocal refuses an address that other machines can reach, unless local.hosts says who
-// may ask there.
+// may ask there and, for the page, there is a token.
 func checkLocal(l *loader, c *Config) {
-	if !l.given("local.metrics") {
-		if l.given("local.hosts") {
-			l.fail("local.metrics", "is missing; without it local.hosts has no effect", "")
-		}
-		return
+	metrics, listen := l.given("local.metrics"), l.given("local.listen")
+	if !metrics && !listen && l.given("local.hosts") {
+		l.fail("local.metrics", "is missing, and so is local.listen; without one of them local.hosts has no effect", "")
 	}
-	at, err := netip.ParseAddrPort(c.Local.Metrics)
-	if err == nil && !at.Addr().IsLoopback() && len(c.Local.Hosts) == 0 && l.sound("local.metrics") && l.sound("local.hosts") {
+	if !listen && l.given("local.token_file") {
+		l.fail("local.listen", "is missing; without it local.token_file has no effect", "")
+	}
+	open := func(path, at string) bool {
+		a, err := netip.ParseAddrPort(at)
+		return err == nil && !a.Addr().IsLoopback() && l.sound(path) && l.sound("local.hosts")
+	}
+	if metrics && open("local.metrics", c.Local.Metrics) && len(c.Local.Hosts) == 0 {
 		l.fail("local.metrics", "is no loopback address, so other machines could read the values of all sensors there, without a password; "+
 			"if that is what you want, list in local.hosts the names and addresses by which they ask this one, otherwise write 127.0.0.1", c.Local.Metrics)
+	}
+	switch {
+	case !listen || !l.sound("local.listen"):
+	case metrics && c.Local.Listen == c.Local.Metrics:
+		l.fail("local.listen", "is the address of local.metrics too; choose another port", c.Local.Listen)
+	case open("local.listen", c.Local.Listen) && (len(c.Local.Hosts) == 0 || !l.given("local.token_file")):
+		l.fail("local.listen", "is no loopback address, so it needs local.token_file, which browsers on other machines have to show, and local.hosts, "+
+			"the names and addresses by which they ask this one; or write 127.0.0.1, and look through `ssh -L`", c.Local.Listen)
 	}
 }
 

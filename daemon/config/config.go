@@ -171,8 +171,16 @@ type Local struct {
 	// Prometheus and others: 127.0.0.1:9108. Default: none; /metrics is on the unix socket in
 	// any case.
 	Metrics string `yaml:"metrics"`
+	// Listen is the address and port of the web page: 127.0.0.1:8080. Default: none. On a
+	// loopback address whoever is on this machine may look.
+	Listen string `yaml:"listen"`
+	// TokenFile is the file with the token that a browser has to show, on one line, of 16
+	// characters or more: once, and then for 30 days it may give orders, and look from other
+	// machines. `fieldpost page` prints the URL with it. Without a token nobody may give orders
+	// on the page.
+	TokenFile string `yaml:"token_file"`
 	// Hosts are the names and addresses by which other machines may ask: what stands in the
-	// URL. They must be given if the address of metrics is not a loopback address.
+	// URL. They must be given if the address of metrics or listen is not a loopback address.
 	Hosts []string `yaml:"hosts"`
 }
 

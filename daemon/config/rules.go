@@ -64,8 +64,10 @@ var rules = map[string]rule{
 	"history.keep":       {Wants: "disk, memory or none", Check: option.OneOf("disk", "memory", "none")},
 	"history.quantities": {Check: option.Between(1, 96, strconv.Itoa)},
 
-	"local.metrics": {Wants: "an address and a port such as 127.0.0.1:9108", Check: listenAddress},
-	"local.hosts[]": {Wants: "a name or an address such as greenhouse.local", Check: hostName},
+	"local.listen":     {Wants: "an address and a port such as 127.0.0.1:8080", Check: listenAddress},
+	"local.token_file": {Check: fileName, Dir: true}, // need not exist: the daemon does not stay away for it
+	"local.metrics":    {Wants: "an address and a port such as 127.0.0.1:9108", Check: listenAddress},
+	"local.hosts[]":    {Wants: "a name or an address such as greenhouse.local", Check: hostName},
 
 	"sensors[].name":  {Required: true, Check: name},
 	"sensors[].chip":  {Required: true},

@@ -64,6 +64,7 @@ const (
 
 	LocalUnavailable   Code = "local_unavailable"
 	MetricsUnavailable Code = "metrics_unavailable"
+	PageUnavailable    Code = "page_unavailable"
 	OpenToOthers       Code = "open_to_others"
 )
 
@@ -480,6 +481,12 @@ var Faults = []Fault{
 		Code: MetricsUnavailable, Severity: Warning, Concerns: []Concern{Socket},
 		Title:   "cannot open the address for metrics",
 		Meaning: "Nothing answers at the address in `local.metrics`. Everything else works, also /metrics on the unix socket.",
+		Cure:    "See the detail. If another program uses the port, choose another one. An address that the network has yet to give is tried again twice a minute.",
+	},
+	{
+		Code: PageUnavailable, Severity: Warning, Concerns: []Concern{Socket},
+		Title:   "cannot open the address of the page",
+		Meaning: "The page cannot be seen at the address in `local.listen`. Everything else works.",
 		Cure:    "See the detail. If another program uses the port, choose another one. An address that the network has yet to give is tried again twice a minute.",
 	},
 }

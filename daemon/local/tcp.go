@@ -57,9 +57,13 @@ func (a address) intact() bool { return true }
 // isOurs reports whether a request with this Host header is for us. On the unix socket every
 // request is, because no browser can connect there.
 func (s *Server) isOurs(host string) bool {
-	if s.o.Address == "" {
-		return true
-	}
+	return s.o.Address == "" || IsOurHost(host, s.o.Address, s.o.Hosts)
+}
+
+// IsOurHost reports whether a request with this Host header is for a server on address, an IP
+// address and a port, to which hosts lead too. A loopback address or localhost always leads to
+// the machine that the browser is on, and never to one that a page elsewhere has named.
+func IsOurHost(host, address string, hosts []string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
@@ -68,14 +72,14 @@ func (s *Server) isOurs(host string) bool {
 	if name == "localhost" {
 		return true
 	}
-	if slices.ContainsFunc(s.o.Hosts, func(h string) bool { return strings.TrimSuffix(strings.ToLower(h), ".") == name }) {
+	if slices.ContainsFunc(hosts, func(h string) bool { return strings.TrimSuffix(strings.ToLower(h), ".") == name }) {
 		return true
 	}
 	ip, err := netip.ParseAddr(name)
 	if err != nil {
 		return false
 	}
-	at, err := netip.ParseAddrPort(s.o.Address)
+	at, err := netip.ParseAddrPort(address)
 	return ip.IsLoopback() || err == nil && ip.Unmap() == at.Addr().Unmap() ||
-		slices.ContainsFunc(s.o.Hosts, func(h string) bool { x, err := netip.ParseAddr(h); return err == nil && x == ip })
+		slices.ContainsFunc(hosts, func(h string) bool { x, err := netip.ParseAddr(h); return err == nil && x == ip })
 }
