@@ -35,7 +35,7 @@ CROSS_PROVISION := $(filter-out linux-armv7,$(CROSS))
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross package-test image-test demo chaos clock-steps vm-test vm-bookworm vm-pi test
+CI_STEPS ?= lint build cross package-test image-test demo page-test chaos clock-steps vm-test vm-bookworm vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -102,6 +102,20 @@ docs: ## write the files and the sections of documents that are made from the co
 	$(GO) test -run '^TestDocs' $$($(GO) list -f '{{range .TestImports}}{{.}} {{end}}{{range .XTestImports}}{{.}} {{end}}{{"\t"}}{{.ImportPath}}' ./... | \
 		sed -n 's|.*fieldpost/daemon/goldentest .*\t||p') -update
 
+# axe-core, which looks at the page as who cannot see it would, is fetched once.
+AXE := axe-core-4.10.3
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/fieldpost
+PICTURES ?= $(BIN)/pictures
+
+page-test: $(CACHE)/$(AXE)/axe.min.js ## the web page in Chromium, with pictures of it in bin/pictures; needs chromium and npm
+	@mkdir -p $(PICTURES)
+	FIELDPOST_SCREENSHOTS=$(abspath $(PICTURES)) FIELDPOST_AXE=$< $(GO) test -tags browser -count 1 -run '^TestPage' ./daemon/interop
+
+$(CACHE)/$(AXE)/axe.min.js:
+	@command -v npm >/dev/null || { echo "npm is not here, which fetches $(AXE)"; exit 1; }
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent axe-core@$(AXE:axe-core-%=%) >/dev/null && tar xzf $(AXE).tgz --strip-components 1 package/axe.min.js
+
 lint: lint-go lint-shell ## gofmt, go vet, staticcheck, shellcheck
 
 lint-go:
@@ -111,6 +125,7 @@ lint-go:
 	GOOS=linux $(GO) vet -tags hardware ./sensors/board
 	$(GO) vet -tags rehearsal ./daemon/task ./daemon/health ./daemon
 	$(GO) vet -tags steps ./daemon
+	GOOS=linux $(GO) vet -tags browser ./daemon/interop
 	$(GO) run $(STATICCHECK) ./...
 
 SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/package/*.sh deploy/image/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm

@@ -34,6 +34,7 @@ var testRooms = map[string][]string{
 	"github.com/rogpeppe/go-internal": {"cmd"},
 	"go.uber.org/goleak":              {"cmd", "daemon", "sensors"},
 	"github.com/santhosh-tekuri":      {"daemon/config"},                      // validates configurations against the schema
+	"github.com/chromedp":             {"daemon/interop"},                     // drives a browser
 	"github.com/prometheus":           {"daemon"},                             // its linter of metrics
 	"periph.io":                       {"daemon/sampler", "daemon/footprint"}, // their fake boards have to name the bus's type
 }

@@ -28,6 +28,7 @@ var unguarded = map[string]string{
 	"daemon/wake newKernelTimers":          "guarded: without timers no loop beats, and the watchdog ends the daemon",
 	"daemon/wake AfterFunc":                "the mechanism: this test looks at who calls it",
 	"daemon/wake kernelTimers.expire":      "calls what AfterFunc was given",
+	"daemon/local Server.Run":              "guarded by its task.Group, and Run waits for it",
 	"cmd/fieldpost reloadOn":               "calls Daemon.Reload and nothing else, which is guarded",
 
 	// Timers that only change memory or call the standard library.

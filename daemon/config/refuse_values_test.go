@@ -87,7 +87,22 @@ var refusedValues = []refusal{
 	{
 		name: "hosts without metrics",
 		text: "local:\n  hosts: [greenhouse.local]\n",
-		want: `fieldpost.yaml:6: local.metrics: is missing; without it local.hosts has no effect`,
+		want: `fieldpost.yaml:6: local.metrics: is missing, and so is local.listen; without one of them local.hosts has no effect`,
+	},
+	{
+		name: "a token without a page",
+		text: "local:\n  token_file: page.token\n",
+		want: `fieldpost.yaml:6: local.listen: is missing; without it local.token_file has no effect`,
+	},
+	{
+		name: "a page for everybody",
+		text: "local:\n  listen: 0.0.0.0:8080\n  hosts: [greenhouse.local]\n",
+		want: "fieldpost.yaml:6: local.listen: is no loopback address, so it needs local.token_file, which browsers on other machines have to show, and local.hosts, the names and addresses by which they ask this one; or write 127.0.0.1, and look through `ssh -L` (got 0.0.0.0:8080)",
+	},
+	{
+		name: "a page where the metrics are",
+		text: "local:\n  listen: 127.0.0.1:9108\n  metrics: 127.0.0.1:9108\n",
+		want: `fieldpost.yaml:6: local.listen: is the address of local.metrics too; choose another port (got 127.0.0.1:9108)`,
 	},
 	{
 		name: "a host with a port",

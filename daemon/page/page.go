@@ -145,12 +145,16 @@ func (s *Server) serve(ctx context.Context, l net.Listener) {
 		ErrorLog:                     slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
 	}
+	here, over := context.WithCancel(ctx)
 	others := task.NewGroup(ctx)
 	defer others.Wait()
-	defer context.AfterFunc(ctx, func() { others.Call("page end", func() { _ = web.Close() }) })()
+	defer over()
+	others.Go("page end", func() {
+		<-here.Done()
+		_ = web.Close() // the listener's error is known already
+	})
 	err := web.Serve(&boundedListener{Listener: l, s: s, ctx: ctx})
 	s.o.Log.Debug("no more connections to the page", "err", err)
-	_ = web.Close() // the listener's error is known already
 	if ctx.Err() == nil {
 		return
 	}
