@@ -69,6 +69,7 @@ func benchmarkRead(b *testing.B, t *testing.T, c sensors.Chip) {
 	n := float64(b.N)
 	b.ReportMetric(float64(cpu)/n, "ns/op")
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/op")
+	b.ReportMetric(mostAllocations, "aim-allocs/op")
 	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/n, "B/op")
 	b.ReportMetric(float64(time.Since(began).Milliseconds())/n, "wait-ms")
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,8 @@ const (
 	childRuntime = "FIELDPOST_BENCH_RUNTIME"
 	// childChatter is set where ten lines of the board are to chatter at 1 kHz.
 	childChatter = "FIELDPOST_BENCH_CHATTER"
+	// childSets is how many sets of ten sensors the board has; one where it is not set.
+	childSets = "FIELDPOST_BENCH_SETS"
 	// childByteTime is how long a byte takes on the I2C buses, as a duration.
 	childByteTime = "FIELDPOST_BENCH_BYTE_TIME"
 )
@@ -88,7 +91,11 @@ func alone(ctx context.Context, path string) error {
 	if err := os.MkdirAll(runtimeDir, 0o750); err != nil {
 		return err
 	}
-	board := tenSensors()
+	sets, err := strconv.Atoi(cmp.Or(os.Getenv(childSets), "1"))
+	if err != nil {
+		return err
+	}
+	board := simulated(sets)
 	if os.Getenv(childChatter) != "" {
 		var lines sync.WaitGroup
 		defer lines.Wait()
@@ -143,24 +150,31 @@ func (m *milestones) reach(n uint64) {
 	}
 }
 
-// tenSensors is the board of a child's configuration.
-func tenSensors() *sim.Board {
+// simulated is the board of a child's configuration: sets of ten sensors, each on two buses of
+// its own.
+func simulated(sets int) *sim.Board {
 	b := sim.New()
-	first, second := b.AddBus("i2c-1"), b.AddBus("i2c-3")
-	for i := range uint16(2) {
-		first.AddBME280(0x76 + i)
-		first.AddTMP102(0x48 + i)
-		second.AddTMP102(0x48 + i)
-		second.AddLM75(0x4a+i, 11)
-		second.AddLM75(0x4c+i, 11)
+	for set := range sets {
+		first, second := b.AddBus(busName(set, 1)), b.AddBus(busName(set, 3))
+		for i := range uint16(2) {
+			first.AddBME280(0x76 + i)
+			first.AddTMP102(0x48 + i)
+			second.AddTMP102(0x48 + i)
+			second.AddLM75(0x4a+i, 11)
+			second.AddLM75(0x4c+i, 11)
+		}
 	}
 	return b
 }
+
+// busName is the name of a set's bus 1 or 3.
+func busName(set, n int) string { return fmt.Sprintf("i2c-%d", 10*set+n) }
 
 // childPlan is what a child is to do.
 type childPlan struct {
 	endpoint string // of the site's broker where it is ""
 	every    time.Duration
+	sets     int           // of ten sensors; 0 is one
 	batch    int           // readings in a message; 0 is none but one
 	room     string        // the spool's max_bytes, or its default
 	inputs   bool          // the lines that chatter are sensors
@@ -172,7 +186,7 @@ type childPlan struct {
 	counts   string // what the marks count: "readings" taken, or acknowledgements
 }
 
-// config is ten sensors with the same period. Orders have a topic of their
+// config is sets of ten sensors with the same period. Orders have a topic of their
 // own, as in the starter configuration.
 func (p childPlan) config() []byte {
 	orders, batch, room := "test/topic/commands", "", cmp.Or(p.room, "256MiB")
@@ -198,7 +212,7 @@ outputs:
   - {name: pump, pin: GPIO27, initial: off, safe: off}
 sensors:
 `, p.endpoint, batch, orders, room)
-	for _, c := range tenSensorConfigs() {
+	for _, c := range sensorConfigs(max(p.sets, 1)) {
 		text = fmt.Appendf(text, "  - {name: %s, chip: %s, bus: %s, address: %#x, every: %v}\n", c.Name, c.Chip, c.Place().Bus, c.Place().Address, p.every)
 	}
 	for n := range chatterLines {
@@ -212,17 +226,20 @@ sensors:
 // chatterLines is how many lines, GPIO0 and on, chatter where lines do.
 const chatterLines = 10
 
-// tenSensorConfigs is what is on tenSensors.
-func tenSensorConfigs() (all []sensors.Config) {
-	for i := range uint16(2) {
-		for _, c := range []sensors.Config{
-			{Name: "air", Chip: "bme280", Options: sensors.I2C{Bus: "i2c-1", Address: 0x76}}, {Name: "soil", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-1", Address: 0x48}},
-			{Name: "tank", Chip: "tmp102", Options: sensors.I2C{Bus: "i2c-3", Address: 0x48}}, {Name: "pipe", Chip: "lm75", Options: sensors.I2C{Bus: "i2c-3", Address: 0x4a}},
-			{Name: "roof", Chip: "lm75", Options: sensors.I2C{Bus: "i2c-3", Address: 0x4c}},
-		} {
-			at := c.Place()
-			c.Name, c.Options = fmt.Sprintf("%s-%d", c.Name, i), sensors.I2C{Bus: at.Bus, Address: at.Address + i}
-			all = append(all, c)
+// sensorConfigs is what is on simulated.
+func sensorConfigs(sets int) (all []sensors.Config) {
+	for set := range sets {
+		first, second := busName(set, 1), busName(set, 3)
+		for i := range uint16(2) {
+			for _, c := range []sensors.Config{
+				{Name: "air", Chip: "bme280", Options: sensors.I2C{Bus: first, Address: 0x76}}, {Name: "soil", Chip: "tmp102", Options: sensors.I2C{Bus: first, Address: 0x48}},
+				{Name: "tank", Chip: "tmp102", Options: sensors.I2C{Bus: second, Address: 0x48}}, {Name: "pipe", Chip: "lm75", Options: sensors.I2C{Bus: second, Address: 0x4a}},
+				{Name: "roof", Chip: "lm75", Options: sensors.I2C{Bus: second, Address: 0x4c}},
+			} {
+				at := c.Place()
+				c.Name, c.Options = fmt.Sprintf("%s-%d", c.Name, 2*set+int(i)), sensors.I2C{Bus: at.Bus, Address: at.Address + i}
+				all = append(all, c)
+			}
 		}
 	}
 	return all

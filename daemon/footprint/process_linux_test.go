@@ -28,7 +28,7 @@ type process struct {
 	says *bufio.Reader
 }
 
-// startChild starts a daemon with ten sensors on a simulated board in a process
+// startChild starts a daemon with the plan's sensors on a simulated board in a process
 // of its own, until the end of the benchmark. See mark for the marks.
 func startChild(b testing.TB, s *daemontest.Site, plan childPlan) process {
 	b.Helper()
@@ -52,6 +52,9 @@ func startChildIn(b testing.TB, dir string, plan childPlan) process {
 	}
 	c.Env = append(c.Env, childRuntime+"="+memoryDir(b))
 	c.Env = append(c.Env, childByteTime+"="+plan.byteTime.String())
+	if plan.sets > 0 {
+		c.Env = append(c.Env, fmt.Sprint(childSets, "=", plan.sets))
+	}
 	if plan.chatter {
 		c.Env = append(c.Env, childChatter+"=1")
 	}
