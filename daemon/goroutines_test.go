@@ -25,7 +25,7 @@ var unguarded = map[string]string{
 	"daemon Daemon.loadAgain":              "guarded: a panic is an error of the file",
 	"daemon/systemd asyncWriter.writeLine": "guarded for each line: it is the log that would tell",
 	"sensors/board Machine.input":          "guarded: a panic ends the edges, and is a fault of the sensor",
-	"daemon/wake newKernelTimers":          "guarded: without timers no loop beats, and the watchdog ends the daemon",
+	"daemon/wake UseKernelTimer":           "guarded: without timers no loop beats, and the watchdog ends the daemon",
 	"daemon/wake AfterFunc":                "the mechanism: this test looks at who calls it",
 	"daemon/wake kernelTimers.expire":      "calls what AfterFunc was given",
 	"daemon/local Server.Run":              "guarded by its task.Group, and Run waits for it",
