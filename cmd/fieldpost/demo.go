@@ -163,6 +163,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	if err != nil {
 		return errors.Join(err, living.Stop(time.Second))
 	}
+	fmt.Fprintf(o.Out, "A board with three sensors and a pump, simulated, and its broker. Nothing leaves this machine.\n")
 	fmt.Fprintf(o.Out, "broker   mqtts://%s  CA and client certificate in %s\n", b.Addr(), filepath.Dir(b.Files().CA))
 	fmt.Fprintf(o.Out, "daemon   %s  sensors air, soil, door; output pump; all on %s\n", cfg.Thing, cfg.ReadingsTopic(""))
 	link, err := pageURL(cfg)
@@ -174,7 +175,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 		fmt.Fprintf(o.Out, "try      fieldpost send --socket %s pump on --for 5s\n", filepath.Join(o.Dir, "fieldpost.sock"))
 		fmt.Fprintf(o.Out, "         fieldpost watch --socket %s\n", filepath.Join(o.Dir, "fieldpost.sock"))
 	}
-	fmt.Fprintln(o.Out)
+	fmt.Fprint(o.Out, demoLegend(o), "\n")
 	running := task.Start("daemon", failed, d.Run)
 	orders := task.Start("orders", make(chan error, 1), func(ctx context.Context) error { return demoOrders(ctx, o, cfg, v) })
 	var errs []error
@@ -185,6 +186,19 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	}
 	errs = append(errs, orders.Stop(15*time.Second), running.Stop(time.Minute), living.Stop(time.Second), v.summary())
 	return errors.Join(errs...)
+}
+
+// demoLegend says what the lines of the demo are.
+func demoLegend(o demoOptions) string {
+	ends := "until Ctrl-C; then the counts"
+	if o.For > 0 {
+		ends = fmt.Sprintf("for %v; then the counts", o.For)
+	}
+	return fmt.Sprintf(`below    reading, edge: values of a sensor, which the broker has acknowledged
+         order, answer: every %v an order to the pump comes through the broker, and is answered
+         event: the pump has changed, and why
+runs     %s
+`, o.Orders, ends)
 }
 
 // demoSetUp writes the configuration and loads it.
