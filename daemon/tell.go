@@ -244,7 +244,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 	defer hourly.Stop()
 	read, synced, looked := d.generation().files.Refresh(), false, d.open.Refresh()
 	var warned []string
-	released := false
+	var returned memoryReturn
 	for {
 		select {
 		case <-ctx.Done():
@@ -275,8 +275,7 @@ func (d *Daemon) tell(ctx context.Context) error {
 		case <-tick.C:
 			tick.Reset(d.heartbeats.Wait(time.Now(), lookEvery))
 			d.spool.Verify()
-			if !released && d.watch.connected() {
-				released = true
+			if returned.isDue(d.generation(), d.watch.connected()) {
 				d.releaseMemory()
 			}
 		}
@@ -290,10 +289,24 @@ func (d *Daemon) tell(ctx context.Context) error {
 	}
 }
 
-// releaseMemory gives memory back that the start and the first handshake have used.
+// memoryReturn decides when memory is given back: once for each configuration, when the link is
+// up with it, and so after the start and after a reload. Reading a configuration takes what
+// nothing else does: the parser, its tree, and the parts of the generation before.
+type memoryReturn struct{ last *generation }
+
+// isDue reports whether memory must be given back now, and counts it as done.
+func (r *memoryReturn) isDue(present *generation, connected bool) bool {
+	if !connected || r.last == present {
+		return false
+	}
+	r.last = present
+	return true
+}
+
+// releaseMemory gives memory back that the start or a reload, and the handshake, have used.
 func (d *Daemon) releaseMemory() {
 	if err := memory.Release(); err != nil {
-		d.log.Debug("what only the start has used stays in memory", "err", err)
+		d.log.Debug("what only the start or a reload has used stays in memory", "err", err)
 	}
 }
 
