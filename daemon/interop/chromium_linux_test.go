@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/daemontest"
+	"fieldpost/sensors"
 	"fieldpost/sensors/sim"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -42,13 +44,19 @@ func browser(t *testing.T) context.Context {
 	t.Cleanup(stop)
 	ctx, end := chromedp.NewContext(alloc, chromedp.WithErrorf(func(string, ...any) {})) // of events that it does not know
 	t.Cleanup(end)
+	do(t, ctx, "start the browser") // it ends with the first context that it sees
 	return ctx
 }
 
 // do has the browser act.
 func do(t *testing.T, ctx context.Context, what string, actions ...chromedp.Action) {
 	t.Helper()
-	if err := chromedp.Run(ctx, actions...); err != nil {
+	within, over := ctx, context.CancelFunc(func() {})
+	if len(actions) > 0 {
+		within, over = context.WithTimeout(ctx, daemontest.Patience)
+	}
+	defer over()
+	if err := chromedp.Run(within, actions...); err != nil {
 		var text string
 		_ = chromedp.Run(ctx, chromedp.Evaluate("document.body.innerText", &text))
 		t.Fatalf("%s: %v; the page shows:\n%s", what, err, text)
@@ -140,7 +148,8 @@ func pageSite(t *testing.T) (s *daemontest.Site, cfg *config.Config, link string
 	s = daemontest.NewSite(t, nil)
 	s.Bus.AddTMP102(0x48)
 	s.Board.Line("GPIO17")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// An address of its own, so that nobody takes the port meanwhile.
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,12 +167,29 @@ local: {listen: "`+at+`", token_file: page.token}`)
 	return s, cfg, "http://" + at + "/"
 }
 
+// awaitPage waits until the page is served.
+func awaitPage(t *testing.T, link string) {
+	t.Helper()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for end := time.Now().Add(daemontest.Patience); time.Now().Before(end); <-again.C {
+		if c, err := net.Dial("tcp", strings.Trim(link, "htp:/")); err == nil {
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatal("there is no page")
+}
+
 // The page shows what the board reads, what is wrong and what to do, and carries out an order
 // after a second click.
 func TestPageInABrowser(t *testing.T) {
 	ctx := browser(t)
 	s, cfg, link := pageSite(t)
 	s.Start(cfg).AwaitLink(t)
+	awaitPage(t, link)
 	do(t, ctx, "look", chromedp.Navigate(link),
 		shows("#live", "Live, and connected to the broker"), shows("#thing", "thing-greenhouse"),
 		shows("[data-sensor=air]", "temperature", "21.5", "°C"), shows("[data-sensor=door]", "active", "no"),
@@ -196,11 +222,30 @@ func TestPageInABrowser(t *testing.T) {
 	do(t, ctx, "see it go", shows("#fault-list", "Nothing. All sensors and outputs work"))
 }
 
+// From the page alone one can tell what is wrong, here five things at once, and what to do.
+func TestPageNamesFaults(t *testing.T) {
+	ctx := browser(t)
+	s, cfg, link := pageSite(t)
+	cfg.Sensors[1].Options = sensors.I2C{Bus: "i2c-1", Address: 0x4a} // no chip is there
+	s.Board.Line("GPIO5").Hold("relay-tool")                          // another program has the fan's line
+	s.Board.Line("GPIO17").Hold("button-tool")                        // and another one that of the door
+	cfg.Broker.Endpoint = "127.0.0.1:1"                               // nobody listens there
+	s.Air.Fault(sim.Ones)                                             // air answers nonsense
+	s.Start(cfg)
+	awaitPage(t, link)
+	do(t, ctx, "look", chromedp.Navigate(link),
+		shows("#fault-list", "fan: ", "relay-tool"), shows("#fault-list", "soil: ", "does not answer"), shows("#fault-list", "air: "),
+		shows("#fault-list", "door: ", "button-tool"), shows("#fault-list", "broker: ", "refused"),
+		shows("#live", "Live, but the broker is not connected"), shows("[data-output=fan] .pill", "Not known"))
+	photograph(t, ctx, "faults")
+}
+
 // While the daemon is away, nothing looks live.
 func TestPageWithoutItsDaemon(t *testing.T) {
 	ctx := browser(t)
 	s, cfg, link := pageSite(t)
 	r := s.Start(cfg).AwaitLink(t)
+	awaitPage(t, link)
 	do(t, ctx, "look", chromedp.Navigate(link+"#token="+url.PathEscape("a token for the tests")), shows("#live", "Live"), shows("[data-output=pump]", "Switch on"))
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ var assets = sync.OnceValue(func() map[string]asset {
 
 // serveAsset answers with a file. A browser that has it already is told so.
 func (s *Server) serveAsset(w http.ResponseWriter, r *http.Request) {
-	f, ok := s.files[r.URL.Path]
+	f, ok := assets()[r.URL.Path]
 	if !ok {
 		refuse(w, http.StatusNotFound, "there is no such path")
 		return

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -45,6 +47,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.running.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Log.Error("a request to the page failed; nothing else did", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			refuse(w, http.StatusInternalServerError, "this request failed; the journal says why")
+		}
+	}()
 	// An answer that nobody reads ends; a stream sets its own.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience)) // where it fails, so does the writing
 	h := w.Header()
@@ -97,12 +105,13 @@ type session struct {
 	Order bool `json:"order"`
 	// Token says that showing the token would allow more.
 	Token bool   `json:"token"`
+	Key   string `json:"key,omitempty"` // to be sent with orders; only when the token was shown
 	Why   string `json:"why,omitempty"` // orders are not possible, if they are not
 }
 
 func (s *Server) sessionOf(r *http.Request) session {
-	has := s.hasSession(r)
-	a := session{Look: s.loopback || has, Order: has, Token: !has && s.o.Token != nil}
+	may := s.mayOrder(r)
+	a := session{Look: s.loopback || s.hasSession(r), Order: may, Token: !may && s.o.Token != nil}
 	if s.o.Token == nil {
 		a.Why = errNoToken.Error()
 	}
@@ -129,8 +138,9 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "that is not the token")
 		return
 	}
-	http.SetCookie(w, newSession(token, s.o.Now()))
-	answer(w, session{Look: true, Order: true})
+	c := newSession(token, s.o.Now())
+	http.SetCookie(w, c)
+	answer(w, session{Look: true, Order: true, Key: keyOf(token, c.Value)})
 }
 
 func (s *Server) deleteSession(w http.ResponseWriter, _ *http.Request) {
@@ -241,11 +251,12 @@ func (s *Server) getHistory(w http.ResponseWriter, r *http.Request) {
 
 // postOrder carries out an order.
 func (s *Server) postOrder(w http.ResponseWriter, r *http.Request) {
-	if !s.hasSession(r) {
+	if !s.mayOrder(r) {
 		refuse(w, http.StatusUnauthorized, "show the token first")
 		return
 	}
 	var o struct {
+		ID     string   `json:"id"` // the page's: an order that is sent twice acts once
 		Output string   `json:"output"`
 		Action string   `json:"action"`
 		Level  *float64 `json:"level"`
@@ -258,7 +269,7 @@ func (s *Server) postOrder(w http.ResponseWriter, r *http.Request) {
 	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		from = at.Addr().Unmap().String()
 	}
-	order := api.Order{ID: "page-" + strings.ToLower(rand.Text()[:12]), Output: o.Output, Action: o.Action, Level: o.Level, For: o.For, Expires: s.o.Now().Add(orderLife).UTC()}
+	order := api.Order{ID: cmp.Or(o.ID, "page-"+strings.ToLower(rand.Text()[:12])), Output: o.Output, Action: o.Action, Level: o.Level, For: o.For, Expires: s.o.Now().Add(orderLife).UTC()}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * time.Minute)) // where it fails, so does the writing
 	got, err := s.o.Order(s.ctx, order, "page from "+from)
 	if err != nil {

@@ -92,7 +92,6 @@ type Bounds struct {
 type Server struct {
 	o        Options
 	loopback bool
-	files    map[string]asset
 	routes   *http.ServeMux
 
 	mu      sync.Mutex
@@ -114,7 +113,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("address of the page: %w", err)
 	}
-	s := &Server{o: o, loopback: at.Addr().IsLoopback(), files: assets()}
+	s := &Server{o: o, loopback: at.Addr().IsLoopback()}
 	s.routes = s.handlers()
 	return s, nil
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +30,7 @@ const theToken = "a token for tests"
 type site struct {
 	*Server
 	token  string
+	key    string // sent with each request
 	err    error
 	now    time.Time
 	orders []api.Order
@@ -68,6 +71,7 @@ func newSite(t *testing.T, address string) *site {
 func (x *site) ask(method, path, body string, heads ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Host = "127.0.0.1:8080"
+	r.Header.Set(keyHeader, x.key)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -94,6 +98,11 @@ func (x *site) login(t *testing.T) string {
 	if !c[0].HttpOnly || c[0].SameSite != http.SameSiteStrictMode {
 		t.Errorf("cookie %s", c[0])
 	}
+	var a session
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || a.Key == "" {
+		t.Fatalf("%s, %v", w.Body, err)
+	}
+	x.key = a.Key
 	return c[0].Name + "=" + c[0].Value
 }
 
@@ -118,6 +127,8 @@ func TestRefusals(t *testing.T) {
 		{"no cookie", "POST", "/order", on, nil, 401, "show the token first"},
 		{"a cookie of our own making", "POST", "/order", on, []string{"Cookie", cookieName + "=99999999999.AAAA"}, 401, "show the token first"},
 		{"a cookie with another end", "POST", "/order", on, []string{"Cookie", cookieName + "=9" + strings.TrimPrefix(cookie, cookieName+"=")}, 401, ""},
+		{"a cookie that another port has heard", "POST", "/order", on, []string{"Cookie", cookie, keyHeader, ""}, 401, "show the token first"},
+		{"a key of our own making", "POST", "/order", on, []string{"Cookie", cookie, keyHeader, "AAAA"}, 401, "show the token first"},
 		{"a form", "POST", "/order", on, []string{"Cookie", cookie, "Content-Type", "text/plain"}, 415, "application/json"},
 		{"a giant body", "POST", "/order", `{"output":"` + strings.Repeat("x", maxBody) + `"}`, []string{"Cookie", cookie}, 413, "4 KB"},
 		{"no JSON", "POST", "/order", "{", []string{"Cookie", cookie}, 400, "body: unexpected EOF"},
@@ -159,6 +170,18 @@ func TestOrder(t *testing.T) {
 	a, b := x.orders[0], x.orders[1]
 	if a.Output != "fan" || a.Action != "set" || *a.Level != 40 || a.For != "30s" || !a.Expires.Equal(x.now.Add(orderLife)) || a.ID == b.ID || !strings.HasPrefix(a.ID, "page-") {
 		t.Errorf("orders %+v, %+v", a, b)
+	}
+}
+
+// A panic costs one answer.
+func TestPanic(t *testing.T) {
+	x := newSite(t, "127.0.0.1:8080")
+	x.o.History = func([]byte) (any, error) { panic("oh") }
+	if w := x.ask("GET", "/history", ""); w.Code != 500 || !strings.Contains(w.Body.String(), "this request failed") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := x.ask("GET", "/state", ""); w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
@@ -237,7 +260,7 @@ func TestNoToken(t *testing.T) {
 func TestAssets(t *testing.T) {
 	x := newSite(t, "127.0.0.1:8080")
 	total := 0
-	for path, f := range x.files {
+	for path, f := range assets() {
 		w := x.ask("GET", path, "")
 		if w.Code != 200 || f.mime == "" || w.Header().Get("Content-Type") != f.mime || w.Body.Len() == 0 {
 			t.Errorf("%s: %d %v", path, w.Code, w.Header())
@@ -280,7 +303,8 @@ func TestStateIsShared(t *testing.T) {
 // running runs the page on a port and returns its address.
 func (x *site) running(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// An address of its own, so that nobody takes the port meanwhile.
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +340,7 @@ func dial(t *testing.T, at string) net.Conn {
 	return nil
 }
 
-// A thousand connections, most of them with a stream of events, do not take the page away from
+// Two hundred connections, each with a stream of events, do not take the page away from
 // whoever looks already, and all end with the page.
 func TestManyStreams(t *testing.T) {
 	x := newSite(t, "127.0.0.1:8080")

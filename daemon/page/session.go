@@ -16,6 +16,10 @@ import (
 const (
 	// cookieName is the cookie of a browser that has shown the token.
 	cookieName = "fieldpost_session"
+	// keyHeader is what an order has in addition: a cookie is sent to every port of this
+	// machine, also to one that another user serves. This is kept where only this page's
+	// scripts read it.
+	keyHeader = "Fieldpost-Key"
 	// sessionLasts is how long the cookie is good. Another token ends it before.
 	sessionLasts = 30 * 24 * time.Hour
 	// TokenMin is the fewest characters of a token: nobody may guess it.
@@ -54,6 +58,20 @@ func newSession(token string, now time.Time) *http.Cookie {
 		Name: cookieName, Value: expires + "." + signature(token, expires), Path: "/",
 		MaxAge: int(sessionLasts / time.Second), HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
+}
+
+// keyOf returns what the page sends in keyHeader with a cookie of this value.
+func keyOf(token, cookie string) string { return signature(token, "key for "+cookie) }
+
+// mayOrder reports whether a request may order: it has a session, and the key that belongs to
+// it.
+func (s *Server) mayOrder(r *http.Request) bool {
+	c, err := r.Cookie(cookieName)
+	if err != nil || !s.hasSession(r) {
+		return false
+	}
+	token, err := s.token()
+	return err == nil && hmac.Equal([]byte(r.Header.Get(keyHeader)), []byte(keyOf(token, c.Value)))
 }
 
 // hasSession reports whether a request comes from a browser that has shown the token.

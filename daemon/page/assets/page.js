@@ -47,7 +47,7 @@
   async function call(method, path, body) {
     const r = await fetch(path, {
       method, credentials: 'same-origin', cache: 'no-store',
-      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      headers: Object.assign({ 'Fieldpost-Key': localStorage.getItem('key') || '' }, body === undefined ? {} : { 'Content-Type': 'application/json' }),
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     const a = await r.json().catch(() => ({}));
@@ -224,6 +224,7 @@
     go.focus();
   }
   async function order(o, body) {
+    body.id = 'page-' + [...crypto.getRandomValues(new Uint8Array(8))].map((b) => b.toString(16).padStart(2, '0')).join('');
     const what = o.name + ' ' + (body.level !== undefined ? body.level + ' %' : body.action) + (body.for ? ' for ' + body.for : '');
     o.busy = true;
     o.enable();
@@ -434,11 +435,12 @@
   // --- the token ---------------------------------------------------------------------------
   function showLogin() { set($('login-error'), ''); if (!$('login').open) $('login').showModal(); $('token').focus(); }
   async function login(token) {
-    await call('POST', 'session', { token });
+    localStorage.setItem('key', (await call('POST', 'session', { token })).key);
     await refresh();
   }
   $('account').addEventListener('click', async () => {
     if (!session.order) { showLogin(); return; }
+    localStorage.removeItem('key');
     try { await call('DELETE', 'session'); } catch { /* shown by refresh */ }
     refresh();
   });
